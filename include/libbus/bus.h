@@ -1,0 +1,214 @@
+/* libbus/bus.h: topics, mailboxes, subscriptions.
+ *
+ * A call answers 0 (or a count), or a negative BUS_E_* (error.h).
+ * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
+ * timeout_ms: 0 does not wait, negative has no limit.
+ * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus.
+ * Objects outlive their bus: after bus_close() their calls answer BUS_E_CLOSED until their own close;
+ * counters and addresses can still be read. */
+#ifndef LIBBUS_BUS_H
+#define LIBBUS_BUS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/error.h>
+#include <libbus/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct bus;         /* topics and whoever listens to them, private to this process */
+struct bus_mailbox; /* bounded queue with one drainer at a time */
+struct bus_sub;     /* one filter bound to one mailbox */
+struct bus_pub;     /* one topic, resolved; used by one thread at a time */
+
+enum bus_limit {
+	BUS_LIMIT_TOPIC_BYTES  = 1024,
+	BUS_LIMIT_TOPIC_LEVELS = 32
+};
+
+/* Content of a payload. An open set from 0 to 255: pass on what you do not know. */
+enum bus_type {
+	BUS_TYPE_UNTAGGED, /* nobody said; pack.h reads it as JSON, else text, else bytes */
+	BUS_TYPE_MSGPACK,
+	BUS_TYPE_BYTES,
+	BUS_TYPE_JSON,
+	BUS_TYPE_TEXT
+};
+
+enum bus_msg_flag {
+	BUS_MSG_RETAIN = 1u << 0, /* publishing: keep as the topic's last value; empty payload: forget it */
+	BUS_MSG_KEPT   = 1u << 1  /* receiving: a kept value, not a new event */
+};
+
+/* A message. Receiving: a borrowed view, valid until the callback returns or the next call on the mailbox.
+ * Publishing: set size, topic, data and len; zero is right for the rest. Grows only at its end. */
+struct bus_msg {
+	size_t      size;
+	const char *topic;
+	const void *data;
+	size_t      len;
+	int         type;    /* enum bus_type */
+	uint32_t    flags;   /* enum bus_msg_flag */
+	uint64_t    lost;    /* messages this mailbox lost right before this one */
+	int64_t     time_ns; /* wall clock when a retained value was published; 0: unknown */
+};
+
+/* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
+ * It may not bus_flush() or bus_close() (BUS_E_STATE), nor leave by longjmp, throw or thread exit. */
+typedef void (*bus_msg_fn)(void *arg, const struct bus_msg *msg);
+
+/* --- the bus ------------------------------------------------------------------------------------ */
+
+struct bus_config {
+	size_t   size;
+	uint32_t max_topics;  /* 0: 1,000,000; idle topics make room for new ones */
+	uint32_t max_payload; /* bytes; 0: 1 MiB; at most 256 MiB */
+};
+
+/* Opens a bus. name NULL: private to this process. A name answers BUS_E_NOTSUP for now.
+ * Starts no thread and opens no descriptor.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus);
+
+/* Waits until everything accepted before the call is handled by mailboxes with their own thread and
+ * handed to the wire of links that are up. BUS_E_TIMEDOUT when it is not, BUS_E_STATE in a callback.
+ * Threads: any.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
+BUS_API int bus_flush(struct bus *bus, int timeout_ms);
+
+/* Ends a bus: refuses publishes, lets own-thread mailboxes and links drain until the deadline (at most
+ * 60 s), then stops them. Returns how many messages stayed undelivered. bus is gone, even while a
+ * callback still runs; BUS_E_STATE in a callback, and bus_close(NULL) is 0.
+ * Threads: any, once.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
+BUS_API int bus_close(struct bus *bus, int timeout_ms);
+
+/* --- publish: never waits, from any thread, also inside callbacks --------------------------------- */
+
+/* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.
+ * 0: accepted, also when nobody listens. What a full mailbox drops is counted there.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_publish(struct bus *bus, const char *topic, const void *data, size_t len);
+
+/* The same with type and flags; lost and BUS_MSG_KEPT are ignored. time_ns counts with BUS_MSG_RETAIN
+ * only: 0 is now; a value older than what is kept is delivered and not kept.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);
+
+struct bus_pub_config {
+	size_t size;
+	int    type; /* enum bus_type of everything sent */
+};
+
+/* Resolves a topic once, for many messages. Ends with bus_pub_close().
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pub_config *cfg,
+    struct bus_pub **ret_pub);
+
+/* Publishes len bytes on the handle's topic, as bus_publish() does.
+ * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_pub_send(struct bus_pub *pub, const void *data, size_t len);
+
+/* Frees the handle; NULL is fine.
+ * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+BUS_API void bus_pub_close(struct bus_pub *pub);
+
+/* --- mailboxes: who drains, how much fits, what happens when full --------------------------------- */
+
+enum bus_full {
+	BUS_FULL_DROP_OLDEST, /* default: fresh news first */
+	BUS_FULL_DROP_NEWEST
+};
+
+enum bus_drain {
+	BUS_DRAIN_CALLER, /* bus_recv() or bus_dispatch(), with bus_mailbox_fd() if you poll */
+	BUS_DRAIN_THREAD  /* a thread of its own, made with the mailbox */
+};
+
+struct bus_mailbox_config {
+	size_t size;
+	int    full;  /* enum bus_full */
+	int    drain; /* enum bus_drain */
+	size_t bytes; /* bound on frames and payloads, rounded up to a power of two, from 4 KiB to 1 GiB;
+	               * 0: 256 KiB.
+	               * An empty mailbox takes one message of any allowed size. */
+};
+
+/* Opens a mailbox. Ends with bus_mailbox_close().
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_mailbox_open(struct bus *bus, const struct bus_mailbox_config *cfg,
+    struct bus_mailbox **ret_mbox);
+
+/* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time.
+ * Callbacks of its subscriptions do not run: the caller gets the message instead. BUS_E_INVAL on a
+ * mailbox with its own thread.
+ * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: none run inside. */
+BUS_API int bus_recv(struct bus_mailbox *mbox, int timeout_ms, const struct bus_msg **ret_msg);
+
+/* Waits for messages and runs the callbacks of at most max (0: all that is there). Returns how many
+ * messages were handled; 0: none came in time. BUS_E_STATE inside one of its callbacks.
+ * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: run inside, on this thread. */
+BUS_API int bus_dispatch(struct bus_mailbox *mbox, int timeout_ms, unsigned max);
+
+/* Returns a descriptor for poll(): readable while bus_recv() or bus_dispatch() has something to give,
+ * and after the bus is closed. Made on the first call, owned by the mailbox; only wait on it.
+ * Threads: one at a time per mbox.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_mailbox_fd(struct bus_mailbox *mbox);
+
+/* Ends a mailbox and the subscriptions that were opened without ret_sub; what it still held is counted
+ * as lost. Outside callbacks it returns when none of its callbacks runs or will run again; a call that
+ * waits in it on another thread answers BUS_E_CLOSED, and none may begin any more. NULL is fine.
+ * Threads: any, once.  Blocks: until a running callback returns.  Callbacks: done() of its subs. */
+BUS_API void bus_mailbox_close(struct bus_mailbox *mbox);
+
+/* --- subscriptions -------------------------------------------------------------------------------- */
+
+/* Binds filter to the bus's default mailbox (drop_oldest, 256 KiB, one thread made on first use).
+ * A kept value of a matching topic is delivered first, flagged BUS_MSG_KEPT. ret_sub may be NULL:
+ * the subscription then lasts as long as the bus.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_subscribe(struct bus *bus, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub);
+
+/* The same on a mailbox of your own; fn NULL: for bus_recv(). ret_sub NULL: it ends with mbox.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub);
+
+/* Ends a subscription and frees sub. Outside callbacks: returns when fn is not running and will not run
+ * again. Inside any callback: only stops new calls. done(arg), if given, runs once after the last call
+ * of fn: inside this call, or on the drainer when it is through with the messages it has taken out.
+ * NULL is fine.
+ * Threads: any, once.  Blocks: until a running callback returns.  Callbacks: done may run inside. */
+BUS_API void bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg));
+
+/* --- what happened ---------------------------------------------------------------------------------- */
+
+enum bus_loss {
+	BUS_LOSS_FULL,         /* no room: dropped by the mailbox's policy */
+	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
+	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
+	BUS_LOSS_COUNT
+};
+
+struct bus_stats {
+	size_t   size;
+	uint64_t offered;   /* delivered + lost + pending, exactly */
+	uint64_t delivered; /* handed to bus_recv() or to callbacks (a message counts once) */
+	uint64_t pending;
+	uint64_t lost[BUS_LOSS_COUNT];
+};
+
+/* Reads the counters; set ret_stats->size first.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_mailbox_stats(struct bus_mailbox *mbox, struct bus_stats *ret_stats);
+
+/* The same summed over all mailboxes that bus has had, its default one and those of links included.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

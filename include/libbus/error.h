@@ -1,0 +1,63 @@
+/* libbus/error.h: what a call can answer besides 0 or a count.
+ * One list feeds the enum, bus_strerror(), bus_errname() and the Python exceptions. A value never
+ * changes its meaning; new ones are added at the end. The text says what to do next. */
+#ifndef LIBBUS_ERROR_H
+#define LIBBUS_ERROR_H
+
+#include <libbus/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* X(name, value, text) */
+#define BUS_ERRORS(X)                                                                                 \
+	X(NOMEM, -1, "out of memory: nothing was changed, free some and call again")                      \
+	X(INVAL, -2, "bad argument: a pointer is NULL, a size field unset or a value out of its range")   \
+	X(CLOSED, -3, "closed: this object or its bus has ended; open a new one")                         \
+	X(FULL, -4, "full: a mailbox that may not lose has no room; wait, drain it or raise its bytes")   \
+	X(TIMEDOUT, -5, "timed out: not done in the time given; give it more, or look why it is slow")    \
+	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
+	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child")      \
+	X(LIMIT, -8, "limit reached: the call's description names it; raise it or end something first")   \
+	X(NOTSUP, -9, "not in this version: open the bus without a name and join programs with listen and dial") \
+	X(SYS, -10, "the system refused: errno says why")                                                 \
+	X(TOPIC_EMPTY, -11, "empty: a topic or filter has at least one character, like sensors/pi/temp")  \
+	X(TOPIC_LONG, -12, "too long: a topic or filter has at most 1024 bytes and 32 levels")            \
+	X(TOPIC_BYTES, -13, "topic is not text: use UTF-8 without NUL bytes")                             \
+	X(TOPIC_WILDCARD, -14, "topic has + or #: wildcards are for filters, a publish names one topic")  \
+	X(TOPIC_RESERVED, -15, "topic begins with $: those belong to the bus itself, choose another name") \
+	X(FILTER, -16, "malformed filter: + stands alone in a level, # alone in the last one")            \
+	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default)")  \
+	X(SCHEME, -18, "unknown scheme: use inproc://name, ipc:///path or tcp://host:port")               \
+	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
+	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
+	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
+	X(NOT_LOOPBACK, -22, "address beyond this machine: refused, since nothing protects it; use 127.0.0.1") \
+	X(DENIED, -23, "not allowed: another user owns the other end or the directory of the socket")     \
+	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")               \
+	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \
+	X(VERSION, -26, "the peer speaks another version of the libbus protocol: update the older side")  \
+	X(PROTOCOL, -27, "the peer broke the libbus protocol: the connection was closed")                 \
+	X(GONE, -28, "the peer went away: a dialling link tries again by itself")                         \
+	X(DECODE, -29, "not valid: truncated, too deep, too large, or not what its content type says")    \
+	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")
+
+enum bus_error {
+#define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,
+	BUS_ERRORS(BUS_ERROR_ENUM)
+#undef BUS_ERROR_ENUM
+};
+
+/* Returns one sentence on what err means and what to do next; static storage, never NULL.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API const char *bus_strerror(int err);
+
+/* Returns the name, "BUS_E_FULL"; "BUS_OK" for 0 and counts, "BUS_E_?" for a number not in the list.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API const char *bus_errname(int err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,12 @@
+/* libbus/libbus.h: all of libbus in one include. */
+#ifndef LIBBUS_H
+#define LIBBUS_H
+
+#include <libbus/bus.h>
+#include <libbus/error.h>
+#include <libbus/export.h>
+#include <libbus/pack.h>
+#include <libbus/transport.h>
+#include <libbus/version.h>
+
+#endif

@@ -1,0 +1,89 @@
+/* libbus/transport.h: links carry a bus to another bus of this machine.
+ *
+ * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
+ * tcp://host:port (loopback only in this version; port 0 lets the system choose).
+ * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
+ * itself on the dialling side: 100 ms to 30 s with full jitter. Every byte: docs/wire.md. */
+#ifndef LIBBUS_TRANSPORT_H
+#define LIBBUS_TRANSPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+#include <libbus/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct bus_link;
+
+struct bus_link_config {
+	size_t   size;
+	size_t   bytes;        /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
+	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
+	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
+};
+
+/* Opens an address for peers. When the call returns 0, they can connect. A bus has at most 1,024 links.
+ * BUS_E_SCHEME, _ADDRESS, _ADDRESS_TAKEN, _NOT_A_SOCKET, _NOT_LOOPBACK, _DENIED, _LIMIT, _SYS.
+ * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
+BUS_API int bus_listen(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link);
+
+/* Keeps a connection to an address, also to one where nobody listens yet. ret_link may be NULL here and
+ * in bus_listen(): the link then ends with the bus.
+ * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
+BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link);
+
+/* Ends a link and its connections and frees it; what waited for the wire is counted as lost in the
+ * mailbox it waited in (bus_flush() first to avoid that). NULL is fine.
+ * Threads: any, once.  Blocks: for under a second.
+ * Callbacks: none run inside. */
+BUS_API void bus_link_close(struct bus_link *link);
+
+enum bus_link_state {
+	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed */
+	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */
+};
+
+/* Why connections ended, each counted. */
+enum bus_link_end {
+	BUS_LINK_END_CLOSED,     /* we closed it */
+	BUS_LINK_END_GONE,       /* the peer closed it or died */
+	BUS_LINK_END_SILENT,     /* no heartbeat, or no handshake in 5 s */
+	BUS_LINK_END_NOT_LIBBUS, /* spoke another protocol: HTTP, noise */
+	BUS_LINK_END_VERSION,    /* another version of ours */
+	BUS_LINK_END_PROTOCOL,   /* a frame that may not be sent */
+	BUS_LINK_END_TOO_BIG,    /* a frame above the limit */
+	BUS_LINK_END_DENIED,     /* another user, or too many connections */
+	BUS_LINK_END_COUNT
+};
+
+struct bus_link_stats {
+	size_t   size;
+	int      state;                    /* enum bus_link_state */
+	uint32_t peers;                    /* connections that finished their handshake */
+	int      last_error;               /* BUS_E_* of the last failed attempt or ended connection; 0: none */
+	uint64_t sent, received;           /* messages */
+	uint64_t lost;                     /* messages our side dropped on the way out */
+	uint64_t lost_by_peers;            /* messages peers say they dropped on their way to us */
+	uint64_t refused;                  /* messages that came and could not be published here: last_error */
+	uint64_t ended[BUS_LINK_END_COUNT];
+};
+
+/* Reads the counters of a link; set ret_stats->size first.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats);
+
+/* Writes the address, NUL-terminated, with the real port where 0 was asked for. Returns its length;
+ * BUS_E_LIMIT when cap is too small.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_link_url(struct bus_link *link, char *ret_text, size_t cap);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
