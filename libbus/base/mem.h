@@ -1,0 +1,19 @@
+/* base/mem.h: allocation in one place, so that tests can make the N-th one fail. */
+#ifndef BUS_BASE_MEM_H
+#define BUS_BASE_MEM_H
+
+#include <stddef.h>
+
+/* Like malloc, calloc, realloc, strdup and free. NULL is out of memory. */
+void *bus__malloc(size_t size);
+void *bus__calloc(size_t count, size_t size);
+void *bus__realloc(void *old, size_t size);
+char *bus__strdup(const char *text);
+void *bus__aligned(size_t alignment, size_t size); /* zeroed; ends with bus__free() */
+void bus__free(void *block);
+
+/* Tests: lets n more allocations of the process succeed, then fails one; negative: never fails (the
+ * default). Returns how many were made since the last call. */
+long bus__mem_fail_after(long n);
+
+#endif

@@ -1,0 +1,15 @@
+/* base/park.h: sleep until told, on one 32-bit word (a futex). */
+#ifndef BUS_BASE_PARK_H
+#define BUS_BASE_PARK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* Sleeps while *word == seen, until bus__unpark() or the deadline (monotonic ns; INT64_MAX: none).
+ * May return early; 0, or BUS_E_TIMEDOUT. */
+int bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
+
+/* Wakes every thread that sleeps on word. Change *word first. */
+void bus__unpark(_Atomic uint32_t *word);
+
+#endif

@@ -1,0 +1,45 @@
+#define _GNU_SOURCE
+#include "base/park.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libbus/error.h>
+
+/* 32-bit systems with a 64-bit time_t have the call under another number. */
+#if !defined(SYS_futex) && defined(SYS_futex_time64)
+#define SYS_futex SYS_futex_time64
+#endif
+
+/* The kernel's own layout of a timespec for SYS_futex: longs, whatever time_t is. */
+struct kernel_time {
+	long seconds, ns;
+};
+
+int
+bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	struct kernel_time until, *limit = NULL;
+
+	if (deadline_ns != INT64_MAX) {
+		until.seconds = (long)(deadline_ns / 1000000000);
+		until.ns = (long)(deadline_ns % 1000000000);
+		limit = &until;
+	}
+	/* WAIT_BITSET takes an absolute monotonic time, so that early returns do not stretch the wait. */
+	if (syscall(SYS_futex, (void *)word, FUTEX_WAIT_BITSET_PRIVATE, seen, limit, NULL,
+		FUTEX_BITSET_MATCH_ANY) < 0 &&
+	    errno == ETIMEDOUT)
+		return BUS_E_TIMEDOUT;
+	return 0;
+}
+
+void
+bus__unpark(_Atomic uint32_t *word)
+{
+	syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}

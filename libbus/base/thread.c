@@ -1,0 +1,38 @@
+#define _GNU_SOURCE
+#include "base/thread.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include <libbus/error.h>
+
+int
+bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	err = pthread_create(ret_thread, NULL, run, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err != 0)
+		return err == EAGAIN ? BUS_E_LIMIT : BUS_E_NOMEM;
+	pthread_setname_np(*ret_thread, name);
+	return 0;
+}
+
+bool
+bus__many_cpus(void)
+{
+	static _Atomic int cpus; /* relaxed: every thread computes the same number */
+	int n = atomic_load_explicit(&cpus, memory_order_relaxed);
+
+	if (n == 0) {
+		n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+		atomic_store_explicit(&cpus, n, memory_order_relaxed);
+	}
+	return n > 1;
+}

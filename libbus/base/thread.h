@@ -1,0 +1,25 @@
+/* base/thread.h: our own threads. They block all signals, so handlers run on the program's threads. */
+#ifndef BUS_BASE_THREAD_H
+#define BUS_BASE_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+/* Starts a named thread (at most 15 bytes are shown). 0, BUS_E_NOMEM or BUS_E_LIMIT (no more threads). */
+int bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg);
+
+/* Tells the CPU that this is a spin loop. */
+static inline void
+bus__cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* Whether spinning can help: the machine has more than one CPU. */
+bool bus__many_cpus(void);
+
+#endif

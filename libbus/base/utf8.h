@@ -1,0 +1,12 @@
+/* base/utf8.h: is it text? */
+#ifndef BUS_BASE_UTF8_H
+#define BUS_BASE_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Whether len bytes are well-formed UTF-8 (Unicode 15, table 3-7: no surrogates, no overlong forms).
+ * NUL bytes are well-formed. */
+bool bus__utf8_valid(const void *text, size_t len);
+
+#endif

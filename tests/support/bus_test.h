@@ -1,0 +1,51 @@
+/* support/bus_test.h: what every Check suite here uses.
+ *
+ * A test file defines `Suite *bus_test_suite(void)` and tests named as sentences; support/main.c runs it.
+ * Check forks a process per test: open buses in tests only, never in main() or an unchecked fixture. */
+#ifndef BUS_TEST_H
+#define BUS_TEST_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/error.h>
+
+Suite *bus_test_suite(void);
+
+/* The call answers exactly `want`; failure prints both names. */
+#define ck_bus(call, want)                                                                         \
+	do {                                                                                       \
+		int got_ = (call), want_ = (want);                                                 \
+		ck_assert_msg(got_ == want_, "%s answered %d (%s), not %d (%s)", #call, got_,      \
+		    bus_errname(got_), want_, bus_errname(want_));                                 \
+	} while (0)
+
+/* Waits until `condition` is true; fails after the watchdog (20 s: a limit for a hang, not a speed). */
+#define ck_eventually(condition)                                                                   \
+	do {                                                                                       \
+		int64_t deadline_ = bus_test_now_ms() + 20000;                                     \
+		while (!(condition)) {                                                             \
+			ck_assert_msg(                                                             \
+			    bus_test_now_ms() < deadline_, "never became true: %s", #condition);   \
+			bus_test_nap();                                                            \
+		}                                                                                  \
+	} while (0)
+
+int64_t bus_test_now_ms(void);
+void bus_test_nap(void); /* one millisecond */
+
+/* A fresh directory (0700) of this test; removed with its files when the test's process ends. */
+const char *bus_test_dir(void);
+
+/* One TCase around a list of test functions. */
+void bus_test_add(
+    Suite *suite, const char *name, int timeout_s, const TTest *const tests[], size_t count);
+#define BUS_TEST_CASE(suite, name, timeout_s, ...)                                                 \
+	do {                                                                                       \
+		const TTest *const tests_[] = {__VA_ARGS__};                                       \
+		bus_test_add(suite, name, timeout_s, tests_, sizeof tests_ / sizeof tests_[0]);    \
+	} while (0)
+
+#endif
