@@ -1,0 +1,458 @@
+#include "queue/ring.h"
+
+#include <assert.h>
+#include <sched.h>
+
+#include <libbus/error.h>
+
+#include "base/mem.h"
+#include "base/thread.h"
+
+#define FRAME_HEAD     16 /* word and route */
+#define LOCK_SPINS     200
+#define WORD_LEN(w)    ((uint32_t)(w))
+#define WORD_FLAGS(w)  ((uint16_t)((w) >> 32))
+#define WORD_TYPE(w)   ((uint8_t)((w) >> 48))
+#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME)
+
+static inline uint64_t
+make_word(uint32_t len, unsigned flags, uint8_t type)
+{
+	return len | (uint64_t)(flags | RING_COMMITTED) << 32 | (uint64_t)type << 48;
+}
+
+static inline uint32_t
+frame_bytes(unsigned flags, uint32_t len)
+{
+	uint32_t payload = flags & RING_BLOCK ? (uint32_t)sizeof(uint64_t) : len;
+	uint32_t extensions = 0;
+
+	if (flags & EXTENSION_MASK)
+		extensions = 8 * (uint32_t)__builtin_popcount(flags & EXTENSION_MASK);
+	return (FRAME_HEAD + extensions + payload + 7) & ~7u;
+}
+
+static inline _Atomic uint64_t *
+word_at(const struct ring *r, uint64_t position)
+{
+	return (_Atomic uint64_t *)(void *)(r->bytes + (position & (r->size - 1)));
+}
+
+int
+bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
+{
+	uint64_t size = RING_MIN_BYTES;
+
+	assert(start % 8 == 0 && bytes <= SIZE_MAX / 2);
+	while (size < bytes)
+		size *= 2;
+	memset(r, 0, sizeof *r);
+	/* calloc hands out untouched pages: a ring costs memory as it fills. */
+	r->bytes = bus__calloc(1, size);
+	if (r->bytes == NULL)
+		return BUS_E_NOMEM;
+	r->size = size;
+	atomic_init(&r->tail, start);
+	atomic_init(&r->head, start);
+	atomic_init(&r->limit, start + size);
+	return 0;
+}
+
+/* Where claims of payload bytes must end: behind head by the size, less what blocks hold. */
+static uint64_t
+read_limit(const struct ring *r, uint64_t head)
+{
+	uint64_t blocks = atomic_load_explicit(&r->block_bytes, memory_order_relaxed);
+
+	return head + (blocks < r->size ? r->size - blocks : 0);
+}
+
+/* Counts a block into the bound. An empty ring takes one of any size. */
+static bool
+reserve_block(struct ring *r, uint32_t len)
+{
+	uint64_t before = atomic_fetch_add_explicit(&r->block_bytes, len, memory_order_relaxed);
+	uint64_t head = bus__ring_head(r);
+	uint64_t used =
+	    (atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS) - head;
+
+	if (used + before + len > r->size && used + before > 0) {
+		atomic_fetch_sub_explicit(&r->block_bytes, len, memory_order_relaxed);
+		return false;
+	}
+	/* Producers that trust the old limit may still overshoot the bound by what they are putting. */
+	atomic_store_explicit(&r->limit, read_limit(r, head), memory_order_release);
+	return true;
+}
+
+static void
+unreserve_block(struct ring *r, const struct ring_item *item)
+{
+	if (item->block != NULL)
+		atomic_fetch_sub_explicit(&r->block_bytes, item->len, memory_order_relaxed);
+}
+
+enum ring_answer
+bus__ring_put(struct ring *r, const struct ring_item *item)
+{
+	unsigned flags = item->flags | (item->block != NULL ? RING_BLOCK : 0);
+	uint64_t tail, position, end, word, limit;
+	uint32_t bytes, pad;
+	uint8_t *at;
+
+	if (item->block != NULL && !reserve_block(r, item->len))
+		return RING_FULL;
+	if (atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed) != 0)
+		flags |= RING_LOST;
+	bytes = frame_bytes(flags, item->len);
+	tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+	do {
+		if (tail & RING_CLOSED) {
+			unreserve_block(r, item);
+			return RING_SHUT;
+		}
+		position = tail & ~RING_FLAG_BITS;
+		pad = (uint32_t)(r->size - (position & (r->size - 1)));
+		if (pad >= bytes)
+			pad = 0; /* it fits before the end of the buffer */
+		end = position + pad + bytes;
+		limit = atomic_load_explicit(&r->limit, memory_order_acquire);
+		if ((int64_t)(limit - end) < 0) {
+			uint64_t head = bus__ring_head(r);
+
+			/* The bytes of a block were weighed in reserve_block(); its frame needs only room. */
+			limit = item->block != NULL ? head + r->size : read_limit(r, head);
+			if ((int64_t)(limit - end) < 0) {
+				unreserve_block(r, item);
+				return RING_FULL;
+			}
+			if (item->block == NULL)
+				atomic_store_explicit(&r->limit, limit, memory_order_release);
+		}
+		/* Acquire: the drainer role may come with the sleep bit. Relaxed would do for the claim. */
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &r->tail, &tail, end, memory_order_acquire, memory_order_relaxed));
+
+	if (pad != 0) {
+		atomic_store_explicit(
+		    word_at(r, position), make_word(pad, RING_PAD, 0), memory_order_release);
+		position += pad;
+	}
+	at = r->bytes + (position & (r->size - 1));
+	memcpy(at + 8, &item->route, sizeof item->route);
+	word = make_word(item->len, flags, item->type);
+	at += FRAME_HEAD;
+	if (flags & EXTENSION_MASK) {
+		if (flags & RING_LOST) {
+			uint64_t lost =
+			    atomic_exchange_explicit(&r->lost_at_tail, 0, memory_order_relaxed);
+
+			memcpy(at, &lost, 8);
+			at += 8;
+		}
+		if (flags & RING_TARGET) {
+			memcpy(at, &item->target, sizeof item->target);
+			at += 8;
+		}
+		if (flags & RING_TIME) {
+			memcpy(at, &item->time_ns, 8);
+			at += 8;
+		}
+	}
+	if (item->block != NULL)
+		memcpy(at, &item->block, sizeof item->block);
+	else if (item->len > 0)
+		memcpy(at, item->data, item->len);
+	/* Show the frame only now: pairs with the acquire in take and evict. */
+	atomic_store_explicit(word_at(r, position), word, memory_order_release);
+	return tail & RING_ASLEEP ? RING_WAKE : RING_OK;
+}
+
+void
+bus__ring_drop(struct ring *r)
+{
+	atomic_fetch_add_explicit(&r->lost_at_tail, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&r->dropped, 1, memory_order_relaxed);
+}
+
+bool
+bus__ring_try_lock(struct ring *r)
+{
+	return atomic_exchange_explicit(&r->head_lock, 1, memory_order_acquire) == 0;
+}
+
+void
+bus__ring_lock(struct ring *r)
+{
+	unsigned spins = 0;
+
+	while (!bus__ring_try_lock(r)) {
+		if (++spins % LOCK_SPINS == 0)
+			sched_yield(); /* the holder was preempted: it needs the CPU more than we do */
+		bus__cpu_relax();
+	}
+}
+
+void
+bus__ring_unlock(struct ring *r)
+{
+	atomic_store_explicit(&r->head_lock, 0, memory_order_release);
+}
+
+bool
+bus__ring_ready(struct ring *r)
+{
+	uint64_t head;
+	bool ready;
+
+	if (!bus__ring_try_lock(r))
+		return true; /* somebody takes out, so there was something: look again in earnest */
+	head = atomic_load_explicit(&r->head, memory_order_relaxed);
+	ready = atomic_load_explicit(word_at(r, head), memory_order_relaxed) != 0;
+	bus__ring_unlock(r);
+	return ready;
+}
+
+static struct bus__block *
+frame_block(const uint8_t *frame, unsigned flags)
+{
+	struct bus__block *block;
+
+	memcpy(&block, frame + FRAME_HEAD + 8 * __builtin_popcount(flags & EXTENSION_MASK),
+	    sizeof block);
+	return block;
+}
+
+/* What the committed frame at `position` occupies; 0: not committed. */
+static uint32_t
+committed_bytes(const struct ring *r, uint64_t position, uint64_t *ret_word)
+{
+	uint64_t word = atomic_load_explicit(word_at(r, position), memory_order_acquire);
+
+	*ret_word = word;
+	if (word == 0)
+		return 0;
+	return WORD_FLAGS(word) & RING_PAD ? WORD_LEN(word)
+					   : frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
+}
+
+/* Makes bytes zero again, so that the next lap finds "not committed" at every possible frame start. Of a
+ * pad only its word was ever written. */
+static void
+clear(struct ring *r, uint64_t position, uint32_t bytes, bool pad)
+{
+	memset(r->bytes + (position & (r->size - 1)), 0, pad ? 8 : bytes);
+}
+
+uint32_t
+bus__ring_take(struct ring *r, struct ring_batch *batch)
+{
+	uint64_t head = atomic_load_explicit(&r->head, memory_order_relaxed), word;
+	uint64_t block_bytes = 0;
+	uint32_t bytes;
+
+	batch->count = batch->used = 0;
+	batch->blocks = false;
+	while (batch->count < RING_TAKE_FRAMES && batch->used < RING_TAKE_BYTES &&
+	       (bytes = committed_bytes(r, head, &word)) != 0) {
+		bool pad = WORD_FLAGS(word) & RING_PAD;
+
+		if (!pad) {
+			memcpy(
+			    batch->bytes + batch->used, r->bytes + (head & (r->size - 1)), bytes);
+			if (WORD_FLAGS(word) & RING_BLOCK) {
+				block_bytes += WORD_LEN(word);
+				batch->blocks = true;
+			}
+			batch->position[batch->count++] = head;
+			batch->used += bytes;
+		}
+		clear(r, head, bytes, pad);
+		head += bytes;
+	}
+	batch->end = head;
+	batch->lost = 0;
+	if (batch->count > 0) {
+		batch->lost = r->lost_at_head;
+		r->lost_at_head = 0;
+		atomic_store_explicit(&r->taken,
+		    atomic_load_explicit(&r->taken, memory_order_relaxed) + batch->count,
+		    memory_order_relaxed);
+	}
+	if (block_bytes != 0)
+		atomic_fetch_sub_explicit(&r->block_bytes, block_bytes, memory_order_relaxed);
+	/* The bytes are free and zero: pairs with the acquire of head in put. */
+	atomic_store_explicit(&r->head, head, memory_order_release);
+	return batch->count;
+}
+
+/* Whether a claim for this item would succeed with head where it is. */
+static bool
+fits(const struct ring *r, const struct ring_item *item, uint64_t head)
+{
+	uint64_t position = atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS;
+	unsigned flags = item->flags | RING_LOST | (item->block != NULL ? RING_BLOCK : 0);
+	uint32_t bytes = frame_bytes(flags, item->len);
+	uint64_t pad = r->size - (position & (r->size - 1));
+	uint64_t blocks = atomic_load_explicit(&r->block_bytes, memory_order_relaxed);
+	uint64_t used;
+
+	if (pad >= bytes)
+		pad = 0;
+	used = position + pad + bytes - head;
+	if (used > r->size)
+		return false;
+	if (item->block != NULL)
+		return position == head || position - head + blocks + item->len <= r->size;
+	return used + blocks <= r->size;
+}
+
+bool
+bus__ring_evict(struct ring *r, const struct ring_item *item)
+{
+	uint64_t head, word, evicted = 0;
+	unsigned spins = 0, frames = 0;
+	uint32_t bytes = 0;
+	bool room;
+
+	while (!bus__ring_try_lock(r)) {
+		if (++spins == LOCK_SPINS)
+			return false;
+		bus__cpu_relax();
+	}
+	head = atomic_load_explicit(&r->head, memory_order_relaxed);
+	while (!(room = fits(r, item, head)) && frames < RING_TAKE_FRAMES &&
+	       (bytes = committed_bytes(r, head, &word)) != 0) {
+		unsigned flags = WORD_FLAGS(word);
+
+		if (!(flags & RING_PAD)) {
+			const uint8_t *frame = r->bytes + (head & (r->size - 1));
+
+			/* What an evicted message knew of earlier losses goes on with its own. */
+			if (flags & RING_LOST) {
+				uint64_t before;
+
+				memcpy(&before, frame + FRAME_HEAD, 8);
+				r->lost_at_head += before;
+			}
+			if (flags & RING_BLOCK) {
+				atomic_fetch_sub_explicit(
+				    &r->block_bytes, WORD_LEN(word), memory_order_relaxed);
+				bus__block_unref(frame_block(frame, flags));
+			}
+			evicted++;
+		}
+		clear(r, head, bytes, flags & RING_PAD);
+		head += bytes;
+		frames++;
+	}
+	r->lost_at_head += evicted;
+	atomic_store_explicit(&r->evicted,
+	    atomic_load_explicit(&r->evicted, memory_order_relaxed) + evicted,
+	    memory_order_relaxed);
+	atomic_store_explicit(&r->head, head, memory_order_release);
+	atomic_store_explicit(&r->limit, read_limit(r, head), memory_order_release);
+	bus__ring_unlock(r);
+	return room || frames > 0;
+}
+
+void
+bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view)
+{
+	const uint8_t *frame = batch->bytes + *offset, *at = frame + FRAME_HEAD;
+	struct ring_view *v = ret_view;
+	uint64_t word;
+
+	memcpy(&word, frame, 8);
+	memcpy(&v->route, frame + 8, sizeof v->route);
+	v->len = WORD_LEN(word);
+	v->flags = WORD_FLAGS(word);
+	v->type = WORD_TYPE(word);
+	v->lost = *offset == 0 ? batch->lost : 0;
+	v->target = NULL;
+	v->time_ns = 0;
+	if (v->flags & RING_LOST) {
+		uint64_t lost;
+
+		memcpy(&lost, at, 8);
+		v->lost += lost;
+		at += 8;
+	}
+	if (v->flags & RING_TARGET) {
+		memcpy(&v->target, at, sizeof v->target);
+		at += 8;
+	}
+	if (v->flags & RING_TIME) {
+		memcpy(&v->time_ns, at, 8);
+		at += 8;
+	}
+	v->data = v->flags & RING_BLOCK ? frame_block(frame, v->flags)->data : at;
+	*offset += frame_bytes(v->flags, v->len);
+}
+
+void
+bus__ring_release(struct ring_batch *batch)
+{
+	if (!batch->blocks)
+		return;
+	for (uint32_t offset = 0; offset < batch->used;) {
+		const uint8_t *frame = batch->bytes + offset;
+		uint64_t word;
+
+		memcpy(&word, frame, 8);
+		if (WORD_FLAGS(word) & RING_BLOCK)
+			bus__block_unref(frame_block(frame, WORD_FLAGS(word)));
+		offset += frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
+	}
+	batch->blocks = false;
+}
+
+bool
+bus__ring_sleep(struct ring *r)
+{
+	uint64_t head = bus__ring_head(r);
+	uint64_t expected = head;
+
+	/* A plain look first: the CAS takes the line away from the producers. */
+	if (atomic_load_explicit(&r->tail, memory_order_relaxed) != head)
+		return false;
+	return atomic_compare_exchange_strong_explicit(
+	    &r->tail, &expected, head | RING_ASLEEP, memory_order_acq_rel, memory_order_relaxed);
+}
+
+uint64_t
+bus__ring_close(struct ring *r)
+{
+	return atomic_fetch_or_explicit(&r->tail, RING_CLOSED, memory_order_acq_rel);
+}
+
+uint64_t
+bus__ring_count(const struct ring *r)
+{
+	uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed);
+	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS, count = 0, word;
+	uint32_t bytes;
+
+	while (position != end && (bytes = committed_bytes(r, position, &word)) != 0) {
+		if (!(WORD_FLAGS(word) & RING_PAD))
+			count++;
+		position += bytes;
+	}
+	return count;
+}
+
+void
+bus__ring_fini(struct ring *r)
+{
+	uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed), word;
+	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS;
+	uint32_t bytes;
+
+	while (position != end && (bytes = committed_bytes(r, position, &word)) != 0) {
+		if (WORD_FLAGS(word) & RING_BLOCK)
+			bus__block_unref(
+			    frame_block(r->bytes + (position & (r->size - 1)), WORD_FLAGS(word)));
+		position += bytes;
+	}
+	bus__free(r->bytes);
+}

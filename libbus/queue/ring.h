@@ -1,0 +1,186 @@
+/* queue/ring.h: the ring of bytes behind every mailbox.
+ *
+ * Many producers, one taker at a time (whoever holds the head lock). A frame is dense, 8-byte aligned:
+ *
+ *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
+ *     route   where it goes; the ring does not look at it
+ *     [lost]  [target]  [time]                              8 bytes each, as the flags say
+ *     payload                                               or a pointer to a block (RING_BLOCK)
+ *
+ * Producers claim space by one CAS on `tail`, copy, and release-store the word. Positions are bytes
+ * since the ring began, so they never wrap in a machine's life; the low bits of `tail` are free:
+ *   RING_ASLEEP  the drainer sleeps. Whoever claims next clears it and owes exactly one wake-up.
+ *   RING_CLOSED  no claim succeeds any more.
+ * All claims and the drainer's going to sleep are read-modify-writes of this one word, hence totally
+ * ordered: the sleep CAS succeeds only when every claim before it was taken out, and the first claim
+ * after it sees the bit. No fence, no lost wake-up.
+ *
+ * Progress: a put is lock-free. A taker sees nothing behind a producer that stopped between claim and
+ * commit until that one goes on (the window is a copy of at most 1 KiB; no user code runs in it).
+ *
+ * Memory order, who writes -> who reads:
+ *   word       release by its producer           -> acquire by the taker: route and payload
+ *   head       release by the taker              -> acquire by producers: the taker's zeroing and reads
+ *   limit      release by whoever read head      -> acquire by other producers: the same, handed on
+ *   tail       acq_rel CAS of the sleeper        -> acquire CAS of the claimer: the drainer role may pass
+ *              to the claimer (links), with all that the drainer wrote before it slept
+ *   head_lock  acquire exchange, release store   : head, lost_at_head and what a taker keeps
+ *   the rest   relaxed: counters that order nothing */
+#ifndef BUS_QUEUE_RING_H
+#define BUS_QUEUE_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "queue/block.h"
+
+#define RING_LINE        64   /* bytes that travel between CPUs together */
+#define RING_INLINE_MAX  1024 /* longer payloads go by block */
+#define RING_MIN_BYTES   4096 /* room for the largest frame at any offset */
+#define RING_ASLEEP      UINT64_C(1)
+#define RING_CLOSED      UINT64_C(2)
+#define RING_FLAG_BITS   UINT64_C(7)
+#define RING_TAKE_FRAMES 64
+#define RING_TAKE_BYTES  8192
+
+enum ring_flag {
+	RING_COMMITTED = 1u << 0,
+	RING_PAD = 1u << 1, /* nothing but the word; length is the whole frame */
+	RING_BLOCK =
+	    1u << 2, /* the payload is a struct bus__block *, whose reference the frame owns */
+	RING_LOST = 1u << 3,   /* a word says how many the mailbox lost right before */
+	RING_TARGET = 1u << 4, /* a word names the one subscription that gets it */
+	RING_TIME = 1u << 5,   /* a word has the time it was published */
+	RING_RETAIN = 1u << 6,
+	RING_KEPT = 1u << 7
+};
+
+enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
+
+struct ring {
+	/* What producers write. */
+	_Alignas(
+	    RING_LINE) _Atomic uint64_t tail; /* position of the next claim, with its flag bits */
+	_Atomic uint64_t limit;               /* claims may end here without looking at head */
+	_Atomic uint64_t lost_at_tail; /* dropped by their own producers since the last claim */
+	_Atomic uint64_t dropped;      /* the same since the beginning */
+	_Atomic uint64_t block_bytes;  /* in blocks that frames own */
+	/* What takers write. */
+	_Alignas(RING_LINE) _Atomic uint64_t head; /* first position not taken out */
+	_Atomic uint32_t head_lock;
+	uint64_t lost_at_head;    /* evicted since the last take; under the head lock */
+	_Atomic uint64_t evicted; /* the same since the beginning */
+	_Atomic uint64_t taken;
+	/* What nobody writes. */
+	_Alignas(RING_LINE) uint8_t *bytes;
+	uint64_t size; /* a power of two */
+};
+
+/* What goes into a frame. Words that the flags do not announce are ignored. */
+struct ring_item {
+	void *route;
+	const void *data;
+	struct bus__block
+	    *block; /* not NULL: instead of data; the frame takes over one reference */
+	uint32_t len;
+	uint16_t flags; /* RING_TARGET, RING_TIME, RING_RETAIN, RING_KEPT */
+	uint8_t type;
+	void *target;
+	int64_t time_ns;
+};
+
+/* Frames copied out, one behind the other. */
+struct ring_batch {
+	uint32_t count, used;
+	uint64_t lost;                       /* right before the first frame */
+	uint64_t end;                        /* the position behind the last frame */
+	uint64_t position[RING_TAKE_FRAMES]; /* where each frame stood */
+	bool blocks;                         /* at least one frame owns a block */
+	_Alignas(8) uint8_t bytes[RING_TAKE_BYTES + RING_INLINE_MAX + 64];
+};
+
+/* A frame as a taker reads it. */
+struct ring_view {
+	void *route, *target;
+	const void *data;
+	uint32_t len;
+	uint16_t flags;
+	uint8_t type;
+	uint64_t lost;
+	int64_t time_ns;
+};
+
+/* Makes a ring of `bytes` rounded up to a power of two, at least RING_MIN_BYTES, whose positions begin at
+ * `start` (a multiple of 8; 0 outside tests). It starts awake. 0 or BUS_E_NOMEM. */
+int bus__ring_init(struct ring *r, size_t bytes, uint64_t start);
+
+/* Frees the ring and the blocks in it. Nobody may use it any more. */
+void bus__ring_fini(struct ring *r);
+
+/* --- producers: any thread -------------------------------------------------------------------------- */
+
+/* Puts one message in. RING_WAKE: it is in, and the caller owes the wake-up. RING_FULL, RING_SHUT: it is
+ * not in, and a block is still the caller's. Lock-free. */
+enum ring_answer bus__ring_put(struct ring *r, const struct ring_item *item);
+
+/* Drops the oldest messages until `item` should fit. false: they could not be had (a taker is at
+ * work, or the oldest is not committed yet). Never waits longer than a bounded spin. */
+bool bus__ring_evict(struct ring *r, const struct ring_item *item);
+
+/* Counts a message that its producer gave up; the next one that gets in carries it as lost. */
+void bus__ring_drop(struct ring *r);
+
+/* --- the drainer ---------------------------------------------------------------------------------------- */
+
+/* The head lock guards taking out, whoever does it. */
+bool bus__ring_try_lock(struct ring *r);
+void bus__ring_lock(
+    struct ring *r); /* spins, then yields: the holder is inside a copy of some KiB */
+void bus__ring_unlock(struct ring *r);
+
+/* Whether a taker would find something. Looks at the frame itself and not at tail: that line belongs to the
+ * producers, who write it with every claim. Under the head lock, since an evicting producer may clear the
+ * frame and another one reuse its bytes. Any thread; does not wait. */
+bool bus__ring_ready(struct ring *r);
+
+/* Copies out at most RING_TAKE_FRAMES frames or RING_TAKE_BYTES. Returns batch->count. Head lock held. */
+uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch);
+
+/* Reads the frame at *offset of a batch and moves *offset to the next one. */
+void bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view);
+
+/* Lets go of the blocks in a batch. */
+void bus__ring_release(struct ring_batch *batch);
+
+/* Goes to sleep: true unless something was claimed or the ring is closed. Drainer only; no lock held. */
+bool bus__ring_sleep(struct ring *r);
+
+/* Refuses further claims. Returns tail with its flags as they were before. */
+uint64_t bus__ring_close(struct ring *r);
+
+/* Counts the committed messages inside. Head lock held. */
+uint64_t bus__ring_count(const struct ring *r);
+
+static inline uint64_t
+bus__ring_tail(const struct ring *r)
+{
+	return atomic_load_explicit(&r->tail, memory_order_acquire);
+}
+
+static inline uint64_t
+bus__ring_head(const struct ring *r)
+{
+	return atomic_load_explicit(&r->head, memory_order_acquire);
+}
+
+/* Whether nothing is inside and nobody is about to put something there. */
+static inline bool
+bus__ring_empty(const struct ring *r)
+{
+	return (bus__ring_tail(r) & ~RING_FLAG_BITS) == bus__ring_head(r);
+}
+
+#endif
