@@ -1,0 +1,402 @@
+/* core/bus.c: how a bus begins, is locked, and ends. */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "core/bus_internal.h"
+
+#define DEFAULT_TOPICS  1000000
+#define DEFAULT_PAYLOAD (1u << 20)
+#define MOST_PAYLOAD    (256u << 20)
+#define MOST_CLOSE_MS   60000
+
+/* --- stripes ---------------------------------------------------------------------------------------------- */
+
+struct stripe *
+bus__read_begin(struct bus *bus)
+{
+	static _Thread_local char here; /* its address differs between threads: a first guess */
+	size_t i = (uintptr_t)&here >> 12;
+
+	for (;; i++) {
+		struct stripe *stripe = &bus->stripes[i % STRIPES];
+
+		/* Acquire: pairs with the release of grace, which has freed what was unlinked before. */
+		if (atomic_load_explicit(&stripe->busy, memory_order_relaxed) == 0 &&
+		    atomic_exchange_explicit(&stripe->busy, 1, memory_order_acquire) == 0)
+			return stripe;
+	}
+}
+
+void
+bus__read_end(struct stripe *stripe)
+{
+	atomic_store_explicit(&stripe->busy, 0, memory_order_release);
+}
+
+/* Returns when every reader that may have seen what was unlinked before is through. A reader holds a
+ * stripe for the time of a publish, in which no user code runs. */
+static void
+grace(struct bus *bus)
+{
+	for (unsigned i = 0; i < STRIPES; i++) {
+		unsigned looks = 0;
+
+		while (
+		    atomic_exchange_explicit(&bus->stripes[i].busy, 1, memory_order_acq_rel) != 0)
+			if (++looks % 64 == 0)
+				sched_yield();
+		bus__read_end(&bus->stripes[i]);
+	}
+}
+
+/* --- the lock --------------------------------------------------------------------------------------------- */
+
+void
+bus__lock(struct bus *bus)
+{
+	pthread_mutex_lock(&bus->lock);
+}
+
+static void
+free_garbage(struct bus *bus)
+{
+	if (bus->garbage_snapshots == NULL && bus->garbage_topics == NULL &&
+	    bus->garbage_slots == NULL)
+		return;
+	grace(bus);
+	while (bus->garbage_snapshots != NULL) {
+		struct snapshot *snapshot = bus->garbage_snapshots;
+
+		bus->garbage_snapshots = snapshot->next_garbage;
+		bus__snapshot_unref(snapshot);
+	}
+	while (bus->garbage_topics != NULL) {
+		struct topic *topic = bus->garbage_topics;
+
+		bus->garbage_topics = topic->next_garbage;
+		bus__snapshot_unref(
+		    atomic_exchange_explicit(&topic->routes, NULL, memory_order_relaxed));
+		bus__topic_unref(topic);
+	}
+	while (bus->garbage_slots != NULL) {
+		struct topic_slots *slots = bus->garbage_slots;
+
+		bus->garbage_slots = slots->next_garbage;
+		bus__free(slots);
+	}
+}
+
+void
+bus__unlock(struct bus *bus)
+{
+	free_garbage(bus);
+	for (;;) {
+		struct bus_mailbox *m = bus->unsettled;
+
+		if (m != NULL) {
+			bus->unsettled = m->next_unsettled == m ? NULL : m->next_unsettled;
+			m->next_unsettled = NULL;
+		}
+		pthread_mutex_unlock(&bus->lock);
+		if (m == NULL)
+			return;
+		/* What was due later may call the user's done(), hence no lock. */
+		bus__mailbox_settle(m);
+		bus__mailbox_unref(m);
+		pthread_mutex_lock(&bus->lock);
+	}
+}
+
+/* --- life --------------------------------------------------------------------------------------------------- */
+
+static int
+random_bytes(void *out, size_t len)
+{
+	uint8_t *p = out;
+
+	while (len > 0) {
+		ssize_t got = getrandom(p, len, 0);
+
+		if (got < 0 && errno != EINTR)
+			return BUS_E_SYS;
+		if (got > 0) {
+			p += got;
+			len -= (size_t)got;
+		}
+	}
+	return 0;
+}
+
+static int
+init_locks(struct bus *bus)
+{
+	if (pthread_mutex_init(&bus->lock, NULL) != 0)
+		return BUS_E_NOMEM;
+	for (unsigned i = 0; i < KEEP_LOCKS; i++)
+		if (pthread_mutex_init(&bus->keep_locks[i], NULL) != 0)
+			return BUS_E_NOMEM; /* on Linux it does not fail; nothing to undo */
+	return 0;
+}
+
+int
+bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
+{
+	struct bus *bus;
+	int err;
+
+	if (ret_bus == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
+		return BUS_E_INVAL;
+	if (name != NULL)
+		return BUS_E_NOTSUP;
+	if (cfg != NULL && cfg->max_payload > MOST_PAYLOAD)
+		return BUS_E_INVAL;
+	err = bus__fork_watch();
+	if (err < 0)
+		return err;
+	bus = bus__aligned(RING_LINE, sizeof *bus);
+	if (bus == NULL)
+		return BUS_E_NOMEM;
+	bus->fork_generation = bus__fork_generation();
+	bus->max_topics = cfg != NULL && cfg->max_topics != 0 ? cfg->max_topics : DEFAULT_TOPICS;
+	bus->max_payload =
+	    cfg != NULL && cfg->max_payload != 0 ? cfg->max_payload : DEFAULT_PAYLOAD;
+	atomic_init(&bus->refs, 1);
+	err = init_locks(bus);
+	if (err == 0)
+		err = random_bytes(bus->key, sizeof bus->key);
+	if (err == 0)
+		err = random_bytes(bus->id, sizeof bus->id);
+	if (err < 0)
+		goto free_bus;
+	err = bus__trie_init(&bus->trie, bus->key);
+	if (err < 0)
+		goto free_bus;
+	err = bus__topics_init(&bus->topics);
+	if (err < 0)
+		goto fini_trie;
+	*ret_bus = bus;
+	return 0;
+
+fini_trie:
+	bus__trie_fini(&bus->trie);
+free_bus:
+	bus__free(bus);
+	return err;
+}
+
+struct bus *
+bus__ref(struct bus *bus)
+{
+	atomic_fetch_add_explicit(&bus->refs, 1, memory_order_relaxed);
+	return bus;
+}
+
+void
+bus__unref(struct bus *bus)
+{
+	if (atomic_fetch_sub_explicit(&bus->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	if (bus->links != NULL)
+		bus->hooks->free(bus->links);
+	bus__topics_fini(bus);
+	bus__trie_fini(&bus->trie);
+	for (unsigned i = 0; i < KEEP_LOCKS; i++)
+		pthread_mutex_destroy(&bus->keep_locks[i]);
+	pthread_mutex_destroy(&bus->lock);
+	bus__free(bus);
+}
+
+int
+bus__enter(const struct bus *bus)
+{
+	if (bus == NULL)
+		return BUS_E_INVAL;
+	if (bus->fork_generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	return atomic_load_explicit(&bus->closing, memory_order_acquire) ? BUS_E_CLOSED : 0;
+}
+
+uint32_t
+bus__max_payload(const struct bus *bus)
+{
+	return bus->max_payload;
+}
+
+const uint8_t *
+bus__id(const struct bus *bus)
+{
+	return bus->id;
+}
+
+void
+bus__mailbox_unlist_locked(struct bus_mailbox *m)
+{
+	struct bus *bus = m->bus;
+
+	if (m->prev != NULL)
+		m->prev->next = m->next;
+	else
+		bus->mailboxes = m->next;
+	if (m->next != NULL)
+		m->next->prev = m->prev;
+	bus__mailbox_add_stats(m, &bus->ended);
+}
+
+void
+bus__mailbox_unlist(struct bus_mailbox *m)
+{
+	bus__lock(m->bus);
+	bus__mailbox_unlist_locked(m);
+	bus__unlock(m->bus);
+}
+
+/* Waits for every mailbox with its own thread, without the lock meanwhile. */
+static int
+flush_mailboxes(struct bus *bus, int64_t deadline_ns)
+{
+	struct bus_mailbox **all;
+	size_t count = 0, used = 0;
+	int err = 0;
+
+	bus__lock(bus);
+	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
+		count += atomic_load_explicit(&m->has_thread, memory_order_relaxed);
+	all = bus__calloc(count + 1, sizeof *all);
+	for (struct bus_mailbox *m = bus->mailboxes; all != NULL && m != NULL; m = m->next)
+		if (atomic_load_explicit(&m->has_thread, memory_order_relaxed) && used < count)
+			all[used++] = bus__mailbox_ref(m);
+	bus__unlock(bus);
+	if (all == NULL)
+		return BUS_E_NOMEM;
+	for (size_t i = 0; i < used; i++) {
+		if (err == 0)
+			err = bus__mailbox_flush(all[i], deadline_ns);
+		bus__mailbox_unref(all[i]);
+	}
+	bus__free(all);
+	return err;
+}
+
+/* They are set once: under the lock it is certain that this thread sees them whole. */
+static void *
+links_of(struct bus *bus)
+{
+	void *links;
+
+	bus__lock(bus);
+	links = bus->links;
+	bus__unlock(bus);
+	return links;
+}
+
+int
+bus_flush(struct bus *bus, int timeout_ms)
+{
+	int64_t deadline_ns = bus__deadline_ns(timeout_ms);
+	int err = bus__enter(bus);
+
+	if (err == 0 && bus__in_callback())
+		err = BUS_E_STATE;
+	if (err == 0)
+		err = flush_mailboxes(bus, deadline_ns);
+	if (err == 0 && links_of(bus) != NULL)
+		err = bus->hooks->flush(bus->links, deadline_ns);
+	return err;
+}
+
+/* Shuts all mailboxes and lets those with a thread finish. The objects live on until their own close. */
+static void
+end_mailboxes(struct bus *bus, int64_t deadline_ns)
+{
+	for (;;) {
+		struct bus_mailbox *m;
+
+		bus__lock(bus);
+		for (m = bus->mailboxes; m != NULL; m = m->next)
+			if (!atomic_load_explicit(&m->closed, memory_order_relaxed))
+				break;
+		if (m != NULL)
+			bus__mailbox_ref(m);
+		bus__unlock(bus);
+		if (m == NULL)
+			return;
+		bus__mailbox_shut(m);
+		bus__mailbox_stop(m, deadline_ns);
+		bus__mailbox_unref(m);
+	}
+}
+
+/* The counters of all mailboxes, past and present. Bus lock. */
+static void
+sum_stats(const struct bus *bus, struct bus_stats *ret_stats)
+{
+	*ret_stats = bus->ended;
+	ret_stats->size = sizeof *ret_stats;
+	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
+		bus__mailbox_add_stats(m, ret_stats);
+}
+
+int
+bus_close(struct bus *bus, int timeout_ms)
+{
+	struct bus_stats before, after;
+	int64_t deadline_ns;
+	uint64_t left;
+
+	if (bus == NULL)
+		return 0;
+	if (bus->fork_generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	if (bus__in_callback())
+		return BUS_E_STATE;
+	if (timeout_ms < 0 || timeout_ms > MOST_CLOSE_MS)
+		timeout_ms = MOST_CLOSE_MS;
+	deadline_ns = bus__deadline_ns(timeout_ms);
+	bus__lock(bus);
+	if (atomic_exchange_explicit(&bus->closing, true, memory_order_acq_rel)) {
+		bus__unlock(bus);
+		return BUS_E_CLOSED;
+	}
+	sum_stats(bus, &before);
+	bus__unlock(bus);
+	if (links_of(bus) != NULL) {
+		bus->hooks->flush(bus->links, deadline_ns);
+		bus->hooks->close(bus->links);
+	}
+	end_mailboxes(bus, deadline_ns);
+	bus__lock(bus);
+	sum_stats(bus, &after);
+	bus__unlock(bus);
+	left = after.pending + after.lost[BUS_LOSS_CLOSED] - before.lost[BUS_LOSS_CLOSED];
+	if (bus->default_mbox != NULL)
+		bus__mailbox_end(bus->default_mbox, false);
+	bus__lock(bus);
+	bus__topics_unroute(bus);
+	bus__unlock(bus);
+	grace(bus); /* publishers that were on their way when it began to close */
+	bus__unref(bus);
+	return left > INT32_MAX ? INT32_MAX : (int)left;
+}
+
+int
+bus_stats(struct bus *bus, struct bus_stats *ret_stats)
+{
+	struct bus_stats stats;
+	int err = bus__enter(bus);
+
+	if (err < 0)
+		return err;
+	if (ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
+		return BUS_E_INVAL;
+	bus__lock(bus);
+	sum_stats(bus, &stats);
+	bus__unlock(bus);
+	*ret_stats = stats;
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* core/bus_internal.h: the bus itself. */
+#ifndef BUS_CORE_BUS_INTERNAL_H
+#define BUS_CORE_BUS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <libbus/bus.h>
+
+#include "core/peer.h"
+#include "core/topic.h"
+#include "core/trie.h"
+
+#define STRIPES    16 /* publishers by name at once without looking for a free one */
+#define KEEP_LOCKS 16
+
+struct stripe {
+	_Alignas(RING_LINE) _Atomic uint32_t busy;
+};
+
+struct bus {
+	/* Read by every publish, written never or once. */
+	uint32_t fork_generation;
+	_Atomic bool closing;
+	uint32_t max_topics, max_payload;
+	uint64_t key[2];
+	uint8_t id[16];
+	struct topic_table topics;
+
+	struct stripe stripes[STRIPES];
+	pthread_mutex_t keep_locks[KEEP_LOCKS];
+
+	_Atomic uint32_t refs;
+	pthread_mutex_t lock; /* everything below */
+	struct trie trie;
+	uint64_t next_serial;
+	struct bus_mailbox *mailboxes, *default_mbox;
+	struct bus_stats ended; /* counters of mailboxes that are gone */
+	struct snapshot *garbage_snapshots;
+	struct topic *garbage_topics;
+	struct topic_slots *garbage_slots;
+	struct bus_mailbox *unsettled; /* mailboxes with new laters */
+	void *links;
+	const struct bus__link_hooks *hooks;
+};
+
+/* Locks and unlocks the bus. Unlocking waits for readers of what became garbage meanwhile, frees it, and
+ * runs what mailboxes were told to do later. */
+void bus__lock(struct bus *bus);
+void bus__unlock(struct bus *bus);
+
+/* Takes and gives back a stripe, around reading topics and snapshots without a lock. */
+struct stripe *bus__read_begin(struct bus *bus);
+void bus__read_end(struct stripe *stripe);
+
+#endif

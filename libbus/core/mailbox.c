@@ -1,0 +1,928 @@
+#define _GNU_SOURCE
+#include "core/mailbox.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "base/park.h"
+#include "base/thread.h"
+#include "core/bus_internal.h"
+
+#define DEFAULT_BYTES   (256u << 10)
+#define EVICT_TRIES     8    /* rounds of making room before a publisher drops its own */
+#define SPIN_FLOOR_NS   1000 /* costs less than the wake-up it saves, at any rate */
+#define SPIN_MOST_NS    50000
+#define SPIN_STEP       16 /* pauses between looks at the clock */
+#define NAP_NS          100000
+#define LOOKS_PER_YIELD 64
+
+/* The callbacks under way on this thread; not a flag, since dispatch may be called inside one. */
+static _Thread_local unsigned callback_depth;
+
+bool
+bus__in_callback(void)
+{
+	return callback_depth > 0;
+}
+
+void
+bus__run_as_callback(void (*fn)(void *arg), void *arg)
+{
+	callback_depth++;
+	fn(arg);
+	callback_depth--;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------ */
+
+int
+bus__mailbox_new(
+    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+{
+	struct bus_mailbox *m = bus__aligned(RING_LINE, sizeof *m);
+	int err;
+
+	if (m == NULL)
+		return BUS_E_NOMEM;
+	err = bus__ring_init(&m->ring, cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES, 0);
+	if (err < 0)
+		goto free_mailbox;
+	if (pthread_mutex_init(&m->lock, NULL) != 0) {
+		err = BUS_E_NOMEM;
+		goto fini_ring;
+	}
+	m->full = cfg->full;
+	m->drain = cfg->drain;
+	atomic_init(&m->refs, 1);
+	atomic_init(&m->fd, -1);
+	m->gap_ns = 2 * SPIN_MOST_NS;
+	m->laters_end = &m->laters;
+	m->msg.size = sizeof m->msg;
+	m->bus = bus__ref(bus);
+	m->next = bus->mailboxes;
+	if (m->next != NULL)
+		m->next->prev = m;
+	bus->mailboxes = m;
+	*ret_mbox = m;
+	return 0;
+
+fini_ring:
+	bus__ring_fini(&m->ring);
+free_mailbox:
+	bus__free(m);
+	return err;
+}
+
+struct bus_mailbox *
+bus__mailbox_ref(struct bus_mailbox *mbox)
+{
+	atomic_fetch_add_explicit(&mbox->refs, 1, memory_order_relaxed);
+	return mbox;
+}
+
+void
+bus__mailbox_unref(struct bus_mailbox *mbox)
+{
+	struct bus *bus = mbox->bus;
+	int fd;
+
+	if (atomic_fetch_sub_explicit(&mbox->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	fd = atomic_load_explicit(&mbox->fd, memory_order_relaxed);
+	if (fd >= 0)
+		close(fd);
+	pthread_mutex_destroy(&mbox->lock);
+	bus__ring_fini(&mbox->ring);
+	bus__free(mbox);
+	bus__unref(bus);
+}
+
+/* --- waking ---------------------------------------------------------------------------------------------- */
+
+static void
+signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	/* It can only fail by being full, and then it is readable already. */
+	if (fd >= 0 && write(fd, &one, sizeof one) < 0)
+		return;
+}
+
+static void
+wake(struct bus_mailbox *m)
+{
+	if (m->is_peer) {
+		m->peer_wake(m->peer_arg);
+		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
+		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
+		return;
+	}
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+	/* Acquire of the claim's CAS on tail: an fd stored before the drainer slept is seen. */
+	signal_fd(atomic_load_explicit(&m->fd, memory_order_relaxed));
+}
+
+void
+bus__mailbox_put(struct bus_mailbox *m, const struct ring_item *item)
+{
+	enum ring_answer answer;
+	unsigned tries = 0;
+
+	if (item->block != NULL)
+		bus__block_ref(item->block);
+	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL)
+		if (m->full != BUS_FULL_DROP_OLDEST || ++tries > EVICT_TRIES ||
+		    !bus__ring_evict(&m->ring, item))
+			break;
+	if (answer == RING_WAKE)
+		wake(m);
+	if (answer == RING_OK || answer == RING_WAKE)
+		return;
+	bus__block_unref(item->block);
+	if (answer == RING_FULL)
+		bus__ring_drop(&m->ring);
+	else /* RING_SHUT: it closed while this publisher was on its way */
+		atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
+}
+
+/* --- batches --------------------------------------------------------------------------------------------- */
+
+static uint32_t
+begin_batch(struct bus_mailbox *m, unsigned phase)
+{
+	uint32_t count;
+
+	bus__ring_lock(&m->ring);
+	count = bus__ring_take(&m->ring, &m->batch);
+	m->at = m->handled = 0;
+	if (count > 0) /* nobody else writes it while it is 0 */
+		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
+	bus__ring_unlock(&m->ring);
+	return count;
+}
+
+static void
+run_laters(struct later *due)
+{
+	while (due != NULL) {
+		struct later *later = due;
+
+		due = later->next;
+		later->run(later);
+	}
+}
+
+/* Takes out what may run when everything before `position` is handled. m->lock held. */
+static struct later *
+take_due(struct bus_mailbox *m, uint64_t position)
+{
+	struct later *due = NULL, **end = &due, **at = &m->laters;
+
+	while (*at != NULL) {
+		struct later *later = *at;
+
+		if (later->position > position) {
+			at = &later->next;
+			continue;
+		}
+		*at = later->next;
+		later->next = NULL;
+		*end = later;
+		end = &later->next;
+		atomic_fetch_sub_explicit(&m->later_count, 1, memory_order_relaxed);
+	}
+	m->laters_end = at;
+	return due;
+}
+
+static void
+notify_waiters(struct bus_mailbox *m)
+{
+	atomic_fetch_add_explicit(&m->phase_wakes, 1, memory_order_release);
+	bus__unpark(&m->phase_wakes);
+}
+
+static void
+end_batch(struct bus_mailbox *m)
+{
+	uint32_t phase;
+	struct later *due = NULL;
+
+	bus__ring_release(&m->batch);
+	atomic_store_explicit(&m->drained, m->batch.end, memory_order_release);
+	/* Release: my reads of routes and slots are over. Acquire: what others deferred is complete. */
+	phase = atomic_exchange_explicit(&m->phase, 0, memory_order_acq_rel);
+	if (phase & PHASE_WAITED)
+		notify_waiters(m);
+	if ((phase & PHASE_DEFERRED) ||
+	    atomic_load_explicit(&m->later_count, memory_order_relaxed) > 0) {
+		pthread_mutex_lock(&m->lock);
+		due = take_due(m, m->batch.end);
+		pthread_mutex_unlock(&m->lock);
+		run_laters(due);
+	}
+}
+
+void
+bus__mailbox_later(struct bus_mailbox *m, struct later *later)
+{
+	struct bus *bus = m->bus;
+
+	pthread_mutex_lock(&m->lock);
+	later->next = NULL; /* at the end: what comes first runs first */
+	*m->laters_end = later;
+	m->laters_end = &later->next;
+	atomic_fetch_add_explicit(&m->later_count, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&m->lock);
+	if (m->next_unsettled == NULL) {
+		m->next_unsettled = bus->unsettled != NULL ? bus->unsettled : m;
+		bus->unsettled = bus__mailbox_ref(m);
+	}
+}
+
+void
+bus__mailbox_settle(struct bus_mailbox *m)
+{
+	struct later *due = NULL;
+	uint32_t phase;
+
+	pthread_mutex_lock(&m->lock);
+	bus__ring_lock(&m->ring);
+	phase = atomic_load_explicit(&m->phase, memory_order_acquire);
+	while (
+	    phase != 0 && !atomic_compare_exchange_weak_explicit(&m->phase, &phase,
+			      phase | PHASE_DEFERRED, memory_order_acq_rel, memory_order_acquire))
+		;
+	/* No batch, and none can begin under the head lock: whatever was taken out is handled. */
+	if (phase == 0)
+		due = take_due(m, bus__ring_head(&m->ring));
+	bus__ring_unlock(&m->ring);
+	pthread_mutex_unlock(&m->lock);
+	run_laters(due);
+}
+
+/* Asks the drainer for a sign after the callback it is in. false: it is in none. */
+static bool
+ask_for_sign(struct bus_mailbox *m, unsigned while_phase, uint32_t *ret_seen)
+{
+	uint32_t phase;
+
+	*ret_seen = atomic_load_explicit(&m->phase_wakes, memory_order_acquire);
+	bus__ring_lock(&m->ring);
+	phase = atomic_load_explicit(&m->phase, memory_order_acquire);
+	while ((phase & while_phase) &&
+	       !atomic_compare_exchange_weak_explicit(&m->phase, &phase, phase | PHASE_WAITED,
+		   memory_order_acq_rel, memory_order_acquire))
+		;
+	bus__ring_unlock(&m->ring);
+	return phase & while_phase;
+}
+
+void
+bus__mailbox_await_callback(struct bus_mailbox *m)
+{
+	uint32_t seen;
+
+	/* Waiting here could be waiting for oneself, or for someone who waits for us. */
+	if (bus__in_callback())
+		return;
+	/* One sign is enough: the calls behind it see what was stored before we asked. */
+	if (ask_for_sign(m, PHASE_CALLING, &seen))
+		while (atomic_load_explicit(&m->phase_wakes, memory_order_acquire) == seen)
+			bus__park(&m->phase_wakes, seen, INT64_MAX);
+}
+
+int
+bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	uint64_t target = bus__ring_tail(&m->ring) & ~RING_FLAG_BITS;
+
+	for (;;) {
+		int64_t now = bus__now_ns(), until = deadline_ns;
+		uint32_t seen;
+		bool busy;
+
+		if (atomic_load_explicit(&m->drained, memory_order_acquire) >= target)
+			return 0;
+		busy = ask_for_sign(m, PHASE_HELD, &seen);
+		if (!busy && bus__ring_head(&m->ring) >= target)
+			return 0; /* the rest was evicted */
+		if (now >= deadline_ns)
+			return BUS_E_TIMEDOUT;
+		/* Not in a batch: it was just woken, or a publisher stands between claim and commit. */
+		if (!busy && until > now + NAP_NS)
+			until = now + NAP_NS;
+		bus__park(&m->phase_wakes, seen, until);
+	}
+}
+
+/* --- draining -------------------------------------------------------------------------------------------- */
+
+/* Reads the next message of the batch into m->msg. */
+static void
+next_message(struct bus_mailbox *m, struct ring_view *view)
+{
+	struct bus_msg *msg = &m->msg;
+
+	bus__ring_read(&m->batch, &m->at, view);
+	m->handled++;
+	m->msg_topic = ((struct route *)view->route)->topic;
+	msg->topic = m->msg_topic->name;
+	msg->data = view->data;
+	msg->len = view->len;
+	msg->type = view->type;
+	msg->lost = view->lost + m->carried;
+	m->carried = 0;
+	msg->time_ns = view->time_ns;
+	msg->flags = (view->flags & RING_KEPT ? BUS_MSG_KEPT : 0u) |
+		     (view->flags & RING_RETAIN ? BUS_MSG_RETAIN : 0u);
+}
+
+static void
+count_one(_Atomic uint64_t *counter)
+{
+	/* Only the drainer writes it: no read-modify-write needed. */
+	atomic_store_explicit(
+	    counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* Passes over a message that nobody wants. What was lost before it is told by the next. */
+static void
+skip(struct bus_mailbox *m)
+{
+	m->carried = m->msg.lost;
+	count_one(&m->unsubscribed);
+}
+
+/* Runs the callbacks of one batch of at most `max` messages; those above it stay in the batch. */
+static unsigned
+call_batch(struct bus_mailbox *m, unsigned max)
+{
+	unsigned handled = 0;
+
+	callback_depth++;
+	while (m->handled < m->batch.count && handled < max) {
+		uint64_t position = m->batch.position[m->handled];
+		struct ring_view view;
+
+		next_message(m, &view);
+		handled++;
+		if (atomic_load_explicit(&m->ended, memory_order_relaxed))
+			atomic_fetch_add_explicit(&m->lost_closed, 1, memory_order_relaxed);
+		else if (bus__sub_call(m, &view, position))
+			count_one(&m->delivered);
+		else
+			skip(m);
+		/* Somebody waits for the end of a callback: tell him between two messages. */
+		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED) {
+			atomic_fetch_and_explicit(
+			    &m->phase, ~(uint32_t)PHASE_WAITED, memory_order_acq_rel);
+			notify_waiters(m);
+		}
+	}
+	callback_depth--;
+	return handled;
+}
+
+/* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
+static void
+learn_gap(struct bus_mailbox *m, int64_t gap_ns)
+{
+	if (gap_ns > 4 * SPIN_MOST_NS)
+		gap_ns = 4 * SPIN_MOST_NS;
+	m->gap_ns += (gap_ns - m->gap_ns) / 8;
+}
+
+/* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
+static bool
+spin(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	int64_t budget = SPIN_FLOOR_NS, begun, now;
+
+	if (!bus__many_cpus() || deadline_ns == 0)
+		return bus__ring_ready(&m->ring);
+	if (m->gap_ns < SPIN_MOST_NS)
+		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
+	if (budget < SPIN_FLOOR_NS)
+		budget = SPIN_FLOOR_NS;
+	begun = bus__now_ns();
+	do {
+		for (int i = 0; i < SPIN_STEP; i++) {
+			if (bus__ring_ready(&m->ring)) {
+				learn_gap(m, bus__now_ns() - begun);
+				return true;
+			}
+			bus__cpu_relax();
+		}
+		now = bus__now_ns();
+	} while (now - begun < budget && now < deadline_ns);
+	return false;
+}
+
+/* Sleeps until there may be something. false: the deadline has passed. */
+static bool
+rest(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
+	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	int64_t begun;
+	uint64_t cleared;
+	bool asleep = bus__ring_tail(&m->ring) & RING_ASLEEP;
+
+	if (asleep && fd >= 0) {
+		/* A waker that was late made it readable for what has long been taken out. */
+		if (read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+			return true;
+		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
+		    atomic_load_explicit(&m->closed, memory_order_acquire)) {
+			signal_fd(fd);
+			return true;
+		}
+	}
+	if (!asleep) {
+		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+		if (fd >= 0 && read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+			return true;
+		if (!bus__ring_sleep(&m->ring)) {
+			signal_fd(fd);
+			return true;
+		}
+	}
+	if (deadline_ns == 0 || atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	    atomic_load_explicit(&m->stop, memory_order_acquire))
+		return false;
+	begun = bus__now_ns();
+	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
+		if (atomic_load_explicit(&m->closed, memory_order_acquire) ||
+		    atomic_load_explicit(&m->stop, memory_order_acquire))
+			return false;
+		if (bus__park(&m->wakes, seen, deadline_ns) == BUS_E_TIMEDOUT)
+			return false;
+		seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
+	}
+	learn_gap(m, bus__now_ns() - begun);
+	return true;
+}
+
+/* Gets a batch. 0: none came before the deadline (0: do not wait), or the mailbox is shut. */
+static uint32_t
+await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
+{
+	unsigned stalls = 0;
+	bool last = false;
+
+	for (;;) {
+		uint32_t count = begin_batch(m, phase);
+
+		if (count > 0 || last)
+			return count;
+		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
+			sched_yield();
+		if (!spin(m, deadline_ns) && !rest(m, deadline_ns))
+			return 0;
+		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
+		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
+		    (m->drain == BUS_DRAIN_CALLER ||
+			(atomic_load_explicit(&m->stop, memory_order_acquire) &&
+			    bus__ring_empty(&m->ring))))
+			return 0;
+		last = deadline_ns != INT64_MAX && bus__now_ns() >= deadline_ns;
+	}
+}
+
+/* The last thing that happens to a mailbox that was ended, by whoever drained it last. */
+static void
+finish(struct bus_mailbox *m)
+{
+	if (!atomic_load_explicit(&m->ended, memory_order_acquire) ||
+	    atomic_exchange_explicit(&m->finished, true, memory_order_acq_rel))
+		return;
+	bus__mailbox_discard(m);
+	bus__mailbox_unlist(m);
+}
+
+static void *
+thread_main(void *arg)
+{
+	struct bus_mailbox *m = arg;
+
+	for (;;) {
+		/* Read before the look inside: what was there when it was set is still handled. */
+		bool stop = atomic_load_explicit(&m->stop, memory_order_acquire);
+		uint32_t count = await_batch(m, PHASE_HELD | PHASE_CALLING, stop ? 0 : INT64_MAX);
+
+		if (count > 0) {
+			call_batch(m, UINT32_MAX);
+			end_batch(m);
+		} else if (stop && bus__ring_empty(&m->ring)) {
+			break;
+		}
+	}
+	bus__mailbox_settle(m);
+	if (atomic_fetch_or_explicit(&m->left, THREAD_OUT, memory_order_acq_rel) & THREAD_ABANDONED)
+		finish(m);
+	atomic_store_explicit(&m->thread_done, 1, memory_order_release);
+	bus__unpark(&m->thread_done);
+	bus__mailbox_unref(m);
+	return NULL;
+}
+
+int
+bus__mailbox_start(struct bus_mailbox *m)
+{
+	int err;
+
+	bus__mailbox_ref(m);
+	err = bus__thread_start(&m->thread, "bus-mailbox", thread_main, m);
+	if (err == 0) {
+		atomic_store_explicit(&m->has_thread, true, memory_order_release);
+		return 0;
+	}
+	atomic_store_explicit(&m->thread_done, 1, memory_order_release);
+	bus__mailbox_unref(m);
+	return err;
+}
+
+void
+bus__mailbox_shut(struct bus_mailbox *m)
+{
+	bus__ring_close(&m->ring);
+	atomic_store_explicit(&m->closed, true, memory_order_release);
+	if (m->is_peer)
+		return;
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
+}
+
+void
+bus__mailbox_discard(struct bus_mailbox *m)
+{
+	if (atomic_load_explicit(&m->phase, memory_order_acquire) != 0) {
+		/* The borrowed messages of a caller. */
+		atomic_fetch_add_explicit(
+		    &m->lost_closed, m->batch.count - m->handled, memory_order_relaxed);
+		end_batch(m);
+	}
+	/* No claim succeeds any more; those under way commit within a copy's time. */
+	while (!bus__ring_empty(&m->ring)) {
+		uint32_t count = begin_batch(m, PHASE_HELD);
+
+		atomic_fetch_add_explicit(&m->lost_closed, count, memory_order_relaxed);
+		if (count > 0)
+			end_batch(m);
+		else
+			sched_yield();
+	}
+	bus__mailbox_settle(m);
+}
+
+void
+bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	if (!atomic_exchange_explicit(&m->has_thread, false, memory_order_acq_rel))
+		return;
+	atomic_store_explicit(&m->stop, true, memory_order_release);
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+	while (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0)
+		if (bus__park(&m->thread_done, 0, deadline_ns) == BUS_E_TIMEDOUT)
+			break;
+	/* Left behind in a callback, it ends by itself when that returns, and delivers no more. */
+	if (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0) {
+		atomic_store_explicit(&m->ended, true, memory_order_release);
+		if (!(atomic_fetch_or_explicit(&m->left, THREAD_ABANDONED, memory_order_acq_rel) &
+			THREAD_OUT)) {
+			pthread_detach(m->thread);
+			return;
+		}
+	}
+	pthread_join(m->thread, NULL);
+}
+
+/* --- peers ------------------------------------------------------------------------------------------------- */
+
+const struct bus_msg *
+bus__mailbox_next(struct bus_mailbox *m)
+{
+	struct ring_view view;
+
+	for (;;) {
+		if (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0 &&
+		    begin_batch(m, PHASE_HELD) == 0)
+			return NULL;
+		while (m->handled < m->batch.count) {
+			next_message(m, &view);
+			if (bus__sub_wanted(&view, m->batch.position[m->handled - 1])) {
+				count_one(&m->delivered);
+				m->lent = true;
+				return &m->msg;
+			}
+			skip(m);
+		}
+		if (m->lent)
+			return NULL;
+		end_batch(m);
+	}
+}
+
+const struct topic *
+bus__mailbox_topic(const struct bus_mailbox *m)
+{
+	return m->msg_topic;
+}
+
+void
+bus__mailbox_release(struct bus_mailbox *m)
+{
+	m->lent = false;
+	/* What was not taken yet stays for the next take. */
+	if (atomic_load_explicit(&m->phase, memory_order_relaxed) != 0 &&
+	    m->handled == m->batch.count)
+		end_batch(m);
+}
+
+/* --- counters -------------------------------------------------------------------------------------------- */
+
+/* All messages that ever got in: those that were taken out and those inside. */
+static uint64_t
+count_in(struct bus_mailbox *m)
+{
+	uint64_t in;
+
+	bus__ring_lock(&m->ring);
+	in = bus__ring_count(&m->ring) + atomic_load_explicit(&m->ring.taken, memory_order_relaxed);
+	bus__ring_unlock(&m->ring);
+	return in;
+}
+
+void
+bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
+{
+	uint64_t full = atomic_load_explicit(&m->ring.evicted, memory_order_relaxed) +
+			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
+	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
+	uint64_t unsubscribed = atomic_load_explicit(&m->unsubscribed, memory_order_relaxed);
+	uint64_t closed = atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
+	/* Read last: what was taken is delivered, unwanted, discarded, or still in the batch. */
+	uint64_t pending = count_in(m) - delivered - unsubscribed - closed;
+
+	closed += atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
+	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
+	    m->drain == BUS_DRAIN_CALLER) {
+		closed += pending; /* its bus has ended: nobody can take these out any more */
+		pending = 0;
+	}
+	stats->delivered += delivered;
+	stats->pending += pending;
+	stats->lost[BUS_LOSS_FULL] += full;
+	stats->lost[BUS_LOSS_UNSUBSCRIBED] += unsubscribed;
+	stats->lost[BUS_LOSS_CLOSED] += closed;
+	stats->offered += delivered + pending + full + unsubscribed + closed;
+}
+
+/* --- public ---------------------------------------------------------------------------------------------- */
+
+static int
+enter(const struct bus_mailbox *m)
+{
+	if (m == NULL)
+		return BUS_E_INVAL;
+	if (m->bus->fork_generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
+}
+
+int
+bus_mailbox_open(
+    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+{
+	struct bus_mailbox_config all = {.size = sizeof all};
+	int err = bus__enter(bus);
+
+	if (err < 0)
+		return err;
+	if (ret_mbox == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
+		return BUS_E_INVAL;
+	if (cfg != NULL)
+		all = *cfg;
+	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_DROP_NEWEST ||
+	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_THREAD ||
+	    all.bytes > BUS__MAILBOX_MOST)
+		return BUS_E_INVAL;
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = bus__mailbox_new(bus, &all, ret_mbox);
+	bus__unlock(bus);
+	if (err == 0 && all.drain == BUS_DRAIN_THREAD) {
+		err = bus__mailbox_start(*ret_mbox);
+		if (err == 0)
+			err = bus__enter(
+			    bus); /* it may have begun to close, and not seen the thread */
+		if (err < 0)
+			bus_mailbox_close(*ret_mbox);
+	}
+	return err;
+}
+
+/* Whether the caller still has messages of an earlier batch; ends one that he is through with. */
+static bool
+has_batch(struct bus_mailbox *m, unsigned calling)
+{
+	if (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0)
+		return false;
+	if (m->handled == m->batch.count) {
+		end_batch(m);
+		return false;
+	}
+	/* What bus_recv() began bus_dispatch() may go on with, and the other way round. */
+	if (calling != 0)
+		atomic_fetch_or_explicit(&m->phase, PHASE_CALLING, memory_order_acq_rel);
+	return true;
+}
+
+/* One call at a time drains: the second one, from a callback or another thread, is refused. */
+static int
+begin_call(struct bus_mailbox *m)
+{
+	int err = enter(m);
+
+	if (err < 0)
+		return err;
+	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
+		return BUS_E_INVAL;
+	if (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel))
+		return BUS_E_STATE;
+	bus__mailbox_ref(m); /* whoever ends it meanwhile does not wait inside a callback */
+	return 0;
+}
+
+/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. */
+static void
+end_call(struct bus_mailbox *m)
+{
+	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	if (atomic_load_explicit(&m->ended, memory_order_acquire) &&
+	    !atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
+		finish(m);
+		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	}
+	bus__mailbox_unref(m);
+}
+
+static int
+receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_msg)
+{
+	struct ring_view view;
+
+	for (;;) {
+		if (!has_batch(m, 0) && await_batch(m, PHASE_HELD, deadline_ns) == 0)
+			return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED
+										      : 0;
+		next_message(m, &view);
+		if (bus__sub_wanted(&view, m->batch.position[m->handled - 1]))
+			break;
+		skip(m);
+	}
+	count_one(&m->delivered);
+	*ret_msg = &m->msg;
+	return 1;
+}
+
+int
+bus_recv(struct bus_mailbox *m, int timeout_ms, const struct bus_msg **ret_msg)
+{
+	int err = begin_call(m);
+
+	if (err < 0)
+		return err;
+	err = ret_msg == NULL
+		  ? BUS_E_INVAL
+		  : receive(m, timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms), ret_msg);
+	end_call(m);
+	return err;
+}
+
+int
+bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
+{
+	unsigned handled = 0;
+	int64_t deadline_ns;
+	int err = begin_call(m);
+
+	if (err < 0)
+		return err;
+	if (max == 0)
+		max = INT32_MAX;
+	deadline_ns = timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms);
+	while (handled < max) {
+		if (!has_batch(m, PHASE_CALLING) &&
+		    await_batch(m, PHASE_HELD | PHASE_CALLING, handled > 0 ? 0 : deadline_ns) == 0)
+			break;
+		handled += call_batch(m, max - handled);
+		if (m->handled == m->batch.count)
+			end_batch(m);
+		else if (atomic_fetch_and_explicit(&m->phase,
+			     ~(uint32_t)(PHASE_CALLING | PHASE_WAITED), memory_order_acq_rel) &
+			 PHASE_WAITED)
+			notify_waiters(m);
+		if (atomic_load_explicit(&m->closed, memory_order_acquire))
+			break;
+	}
+	err = handled > 0 ? (int)handled : enter(m);
+	end_call(m);
+	return err;
+}
+
+int
+bus_mailbox_fd(struct bus_mailbox *m)
+{
+	int fd, err = enter(m);
+
+	if (err < 0)
+		return err;
+	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
+		return BUS_E_INVAL;
+	fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	if (fd >= 0)
+		return fd;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
+	atomic_store_explicit(&m->fd, fd, memory_order_release);
+	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
+	 * sees the fd: both change tail. */
+	if (m->handled < m->batch.count || atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	    (!bus__ring_sleep(&m->ring) &&
+		!(atomic_fetch_or_explicit(&m->ring.tail, 0, memory_order_acq_rel) & RING_ASLEEP)))
+		signal_fd(fd);
+	return fd;
+}
+
+void
+bus__mailbox_end(struct bus_mailbox *m, bool wait)
+{
+	struct bus *bus = bus__ref(m->bus);
+
+	wait = wait && !bus__in_callback();
+	atomic_store_explicit(&m->ended, true, memory_order_release);
+	bus__mailbox_shut(m);
+	bus__lock(bus);
+	while (m->subs != NULL)
+		bus__sub_remove(bus, m->subs);
+	bus__unlock(bus);
+	if (m->drain == BUS_DRAIN_THREAD) {
+		bus__mailbox_stop(m, wait ? INT64_MAX : 0);
+		/* bus_close() may have left it behind, and it finishes by itself. */
+		while (wait && atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0)
+			bus__park(&m->thread_done, 0, INT64_MAX);
+		if (atomic_load_explicit(&m->thread_done, memory_order_acquire) != 0)
+			finish(m);
+	} else {
+		/* A call that is inside leaves soon, but for its callback; inside callbacks it is left to it. */
+		while (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
+			if (!wait)
+				goto unref;
+			bus__park(&m->phase_wakes,
+			    atomic_load_explicit(&m->phase_wakes, memory_order_acquire),
+			    bus__now_ns() + NAP_NS);
+		}
+		finish(m);
+		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	}
+unref:
+	bus__mailbox_unref(m);
+	bus__unref(bus);
+}
+
+void
+bus_mailbox_close(struct bus_mailbox *m)
+{
+	if (m != NULL && m->bus->fork_generation == bus__fork_generation())
+		bus__mailbox_end(m, true);
+}
+
+int
+bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+
+	if (m == NULL || ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
+		return BUS_E_INVAL;
+	if (m->bus->fork_generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	bus__mailbox_add_stats(m, &stats);
+	*ret_stats = stats;
+	return 0;
+}

@@ -1,0 +1,169 @@
+/* core/mailbox.h: a ring with a policy, a drainer, counters and an end.
+ *
+ * Whoever drains takes a batch under the head lock and says so in `phase` before it lets go of the lock.
+ * So another thread that holds the head lock and reads phase 0 knows: nobody reads routes, slots or
+ * subscriptions of this mailbox now, and the next batch will see what was stored before. That is how
+ * things behind a mailbox are freed (bus__mailbox_later) and how bus_unsubscribe() waits for a callback. */
+#ifndef BUS_CORE_MAILBOX_H
+#define BUS_CORE_MAILBOX_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+#include "core/peer.h"
+#include "queue/ring.h"
+
+struct bus;
+struct node;
+struct topic;
+
+/* Something to do once no batch is in progress and everything before `position` is taken out. */
+struct later {
+	struct later *next;
+	uint64_t position;
+	void (*run)(struct later *later);
+};
+
+enum { THREAD_OUT = 1, THREAD_ABANDONED = 2 };
+
+enum phase {
+	PHASE_HELD = 1u << 0,    /* a batch was taken and is not let go */
+	PHASE_CALLING = 1u << 1, /* callbacks run from it */
+	PHASE_WAITED = 1u << 2,  /* somebody parks on phase_wakes until the callback returns */
+	PHASE_DEFERRED = 1u << 3 /* `laters` has what became due meanwhile */
+};
+
+struct bus_sub {
+	struct later later, done_later;
+	struct bus_mailbox *mbox; /* counted */
+	struct node *node; /* where its filter ends; NULL: taken out. Bus lock, as are the lists */
+	struct bus_sub *next_at_node, *prev_at_node, *next_in_mbox, *prev_in_mbox;
+	bus_msg_fn fn;
+	void *arg;
+	void (*done)(void *arg);
+	_Atomic bool dead; /* no new call of fn */
+	bool owned;        /* the user has it, until bus_unsubscribe() */
+};
+
+struct bus_mailbox {
+	struct ring ring;
+
+	struct bus *bus; /* counted */
+	_Atomic uint32_t refs;
+	int full, drain;
+	bool is_peer;
+
+	/* Waking the drainer. */
+	_Atomic uint32_t wakes; /* futex */
+	_Atomic int fd;         /* eventfd, -1: nobody asked for one */
+	/* Beside other atomics: gcc reads neighbouring plain fields in one piece, these too if they were there. */
+	_Atomic bool closed;   /* by its own close or by that of the bus: no calls, no claims */
+	_Atomic bool ended;    /* what is inside is not delivered any more */
+	_Atomic bool busy;     /* a call of its owner is inside: recv, dispatch or the end */
+	_Atomic bool finished; /* discarded and off the bus's list */
+	void (*peer_wake)(void *arg);
+	void *peer_arg;
+	_Atomic uint32_t peer_sleeps, peer_woken; /* equal: no wake() is under way */
+
+	/* The batch in progress; the drainer's own. */
+	_Atomic uint32_t phase, phase_wakes;
+	uint32_t at, handled;     /* offset and number in the batch */
+	_Atomic uint64_t drained; /* everything before this position is handled */
+	_Atomic uint64_t delivered, unsubscribed, lost_closed;
+	_Atomic uint64_t lost_shut; /* came when claims were refused already */
+	struct bus_msg msg;
+	const struct topic *msg_topic;
+	bool lent;        /* a peer has messages of the batch */
+	uint64_t carried; /* lost before messages that nobody wanted: told by the next one */
+	struct ring_batch batch;
+	int64_t gap_ns; /* average pause between bursts, for the spin */
+
+	/* What waits for the batch to end. */
+	pthread_mutex_t lock;
+	struct later *laters, **laters_end;
+	_Atomic uint32_t later_count;
+
+	/* Under the bus lock. */
+	struct bus_sub *subs;
+	struct bus_mailbox *next, *prev;
+	struct bus_mailbox *next_unsettled; /* in bus->unsettled; itself when it is the last */
+
+	/* The own thread. */
+	pthread_t thread;
+	_Atomic bool has_thread; /* and nobody has begun to end it */
+	_Atomic uint32_t left;   /* THREAD_OUT, THREAD_ABANDONED: whichever came first finishes */
+	_Atomic bool stop;       /* leave when nothing is inside any more */
+	_Atomic uint32_t thread_done; /* futex */
+};
+
+/* Makes a mailbox with one reference, listed in its bus, without a thread. Bus lock. */
+int bus__mailbox_new(
+    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+
+/* Starts its own thread. */
+int bus__mailbox_start(struct bus_mailbox *mbox);
+
+struct bus_mailbox *bus__mailbox_ref(struct bus_mailbox *mbox);
+void bus__mailbox_unref(struct bus_mailbox *mbox);
+
+/* Puts a message in, as the mailbox's policy says, and wakes the drainer. Never waits. A block in item gets
+ * a reference more if it is in. */
+void bus__mailbox_put(struct bus_mailbox *mbox, const struct ring_item *item);
+
+/* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
+void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);
+
+/* Runs what is due, if no batch is in progress. No lock held. */
+void bus__mailbox_settle(struct bus_mailbox *mbox);
+
+/* Returns when no callback is running that began before; at once inside a callback. No lock held. */
+void bus__mailbox_await_callback(struct bus_mailbox *mbox);
+
+/* Waits until everything put in so far is handled by its own thread. 0 or BUS_E_TIMEDOUT. */
+int bus__mailbox_flush(struct bus_mailbox *mbox, int64_t deadline_ns);
+
+/* Refuses further messages and wakes whoever waits. */
+void bus__mailbox_shut(struct bus_mailbox *mbox);
+
+/* Empties a mailbox that was shut; what is inside is lost. Only while nobody else drains it. */
+void bus__mailbox_discard(struct bus_mailbox *mbox);
+
+/* Ends the own thread: lets it empty the mailbox until the deadline, then joins it, or leaves it behind if a
+ * callback does not return. Does nothing when there is no thread or somebody else ends it. */
+void bus__mailbox_stop(struct bus_mailbox *mbox, int64_t deadline_ns);
+
+/* For peers: the next message of the batch in progress or of a new one, NULL when that is used up or there is
+ * none; its topic; and the end of what was lent. */
+const struct bus_msg *bus__mailbox_next(struct bus_mailbox *mbox);
+const struct topic *bus__mailbox_topic(const struct bus_mailbox *mbox);
+void bus__mailbox_release(struct bus_mailbox *mbox);
+
+/* Adds the mailbox's counters. */
+void bus__mailbox_add_stats(struct bus_mailbox *mbox, struct bus_stats *stats);
+
+/* Calls fn so that bus__in_callback() is true inside. */
+void bus__run_as_callback(void (*fn)(void *arg), void *arg);
+
+/* bus_mailbox_close(), but (wait false) without waiting for a callback that does not return. */
+void bus__mailbox_end(struct bus_mailbox *mbox, bool wait);
+
+/* Whether this thread is inside a callback of any mailbox. */
+bool bus__in_callback(void);
+
+/* The subscription side, in sub.c: takes sub out of the bus. Bus lock. */
+void bus__sub_remove(struct bus *bus, struct bus_sub *sub);
+
+/* Calls the subscriptions behind one message that stood at `position`, or only asks whether there are any.
+ * false: nobody wants it. In sub.c. */
+bool bus__sub_call(struct bus_mailbox *mbox, const struct ring_view *view, uint64_t position);
+bool bus__sub_wanted(const struct ring_view *view, uint64_t position);
+
+/* Takes a mailbox that is through off its bus's list, which remembers its counters. In bus.c. */
+void bus__mailbox_unlist(struct bus_mailbox *mbox);
+void bus__mailbox_unlist_locked(struct bus_mailbox *mbox);
+
+#endif

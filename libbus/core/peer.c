@@ -1,0 +1,131 @@
+#include "core/peer.h"
+
+#include <sched.h>
+
+#include "base/mem.h"
+#include "core/bus_internal.h"
+
+void *
+bus__links(struct bus *bus, const struct bus__link_hooks *hooks, void *(*make)(struct bus *bus))
+{
+	void *links = NULL;
+
+	bus__lock(bus);
+	if (bus__enter(bus) == 0) {
+		if (bus->links == NULL) {
+			bus->links = make(bus);
+			if (bus->links != NULL)
+				bus->hooks = hooks;
+		}
+		links = bus->links;
+	}
+	bus__unlock(bus);
+	return links;
+}
+
+struct wanted {
+	void (*fn)(void *arg, const char *filter);
+	void *arg;
+};
+
+static void
+tell_wanted(void *arg, struct node *node)
+{
+	const struct wanted *w = arg;
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	if (node->wanted == 0)
+		return;
+	bus__trie_name(node, filter);
+	w->fn(w->arg, filter);
+}
+
+void
+bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), void *arg)
+{
+	struct wanted w = {fn, arg};
+
+	bus__lock(bus);
+	bus__trie_walk(&bus->trie, tell_wanted, &w);
+	bus__unlock(bus);
+}
+
+int
+bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg,
+    struct bus_mailbox **ret_mbox)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg,
+	    .full = BUS_FULL_DROP_OLDEST,
+	    .drain = BUS_DRAIN_CALLER,
+	    .bytes = bytes};
+	struct bus_mailbox *m;
+	int err;
+
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = bus__mailbox_new(bus, &cfg, &m);
+	if (err == 0) {
+		m->is_peer = true;
+		m->peer_wake = wake;
+		m->peer_arg = arg;
+		bus__peer_sleep(m); /* empty and unknown to anybody: it cannot fail */
+		*ret_mbox = m;
+	}
+	bus__unlock(bus);
+	return err;
+}
+
+bool
+bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
+{
+	const struct bus_msg *msg = bus__mailbox_next(m);
+
+	if (msg == NULL)
+		return false;
+	ret_out->msg = msg;
+	ret_out->topic_serial = bus__mailbox_topic(m)->serial;
+	return true;
+}
+
+void
+bus__peer_release(struct bus_mailbox *m)
+{
+	bus__mailbox_release(m);
+}
+
+bool
+bus__peer_sleep(struct bus_mailbox *m)
+{
+	/* Counted before anybody can wake us. */
+	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
+	if (bus__ring_sleep(&m->ring))
+		return true;
+	atomic_fetch_sub_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
+	return false;
+}
+
+void
+bus__peer_close(struct bus_mailbox *m)
+{
+	struct bus *bus = bus__ref(m->bus);
+	uint64_t tail;
+
+	atomic_store_explicit(&m->ended, true, memory_order_release);
+	atomic_store_explicit(&m->closed, true, memory_order_release);
+	tail = bus__ring_close(&m->ring);
+	bus__lock(bus);
+	while (m->subs != NULL)
+		bus__sub_remove(bus, m->subs);
+	bus__unlock(bus);
+	/* Asleep, all wakes but the one for this sleep have returned; awake, all must have. A wake under way
+	 * belongs to a publisher that claimed before the ring was shut. Acquire: what wake() did is done. */
+	while (atomic_load_explicit(&m->peer_woken, memory_order_acquire) +
+		   ((tail & RING_ASLEEP) != 0) !=
+	       atomic_load_explicit(&m->peer_sleeps, memory_order_relaxed))
+		sched_yield();
+	bus__mailbox_discard(m);
+	bus__mailbox_unlist(m);
+	bus__mailbox_unref(m);
+	bus__unref(bus);
+}

@@ -1,0 +1,92 @@
+/* core/peer.h: what links see of the core. A link is a mailbox whose drainer is "send to the peer", and
+ * a publisher whose messages are not sent back to links.
+ *
+ * Lock order: the bus lock (held around every hook and watcher call) comes before any lock of links.
+ * So no lock of the link layer may be held while it calls a function of this page that is marked
+ * [bus lock]; the others are free. */
+#ifndef BUS_CORE_PEER_H
+#define BUS_CORE_PEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+/* --- the bus as links see it ---------------------------------------------------------------------- */
+
+/* 0, or BUS_E_INVAL (NULL), BUS_E_FORKED, BUS_E_CLOSED. First line of every public call on a bus. */
+int bus__enter(const struct bus *bus);
+
+/* Keep the memory of a bus alive beyond bus_close(); not the bus open. */
+struct bus *bus__ref(struct bus *bus);
+void bus__unref(struct bus *bus);
+
+/* Same as bus__enter for an object that belongs to a bus and outlives it. */
+uint32_t bus__max_payload(const struct bus *bus);
+const uint8_t *bus__id(const struct bus *bus); /* 16 random bytes of this bus's life */
+
+/* What the core calls up into the link layer. Set once, by the first listen or dial. */
+struct bus__link_hooks {
+	/* The set of filters that local subscriptions want has changed: filter became wanted, or the last
+	 * one that wanted it ended. Called with the bus lock held: queue it, do not call back. */
+	void (*filter_changed)(void *links, const char *filter, bool wanted);
+	/* Returns when all peer mailboxes are empty and handed to the wire, or at the deadline
+	 * (monotonic ns, INT64_MAX: none): 0 or BUS_E_TIMEDOUT. No lock held. */
+	int (*flush)(void *links, int64_t deadline_ns);
+	/* Ends every link and joins the link thread. No callback into the core runs after it returned.
+	 * No lock held. Called once, in bus_close(), after publishes are refused. */
+	void (*close)(void *links);
+	/* Last reference to the bus is gone: free links. */
+	void (*free)(void *links);
+};
+
+/* Returns the bus's link state, made by make() if there is none yet (under the bus lock, once); NULL:
+ * out of memory or closing. */
+void *bus__links(
+    struct bus *bus, const struct bus__link_hooks *hooks, void *(*make)(struct bus *bus));
+
+/* Calls fn for every filter that local subscriptions want now. [bus lock] */
+void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), void *arg);
+
+/* The largest bound of a mailbox, in bytes. */
+#define BUS__MAILBOX_MOST (1u << 30)
+
+/* --- outgoing: the peer's mailbox ------------------------------------------------------------------ */
+
+/* Opens the mailbox of a peer (drop_oldest). It starts asleep. wake(arg) runs on the publishing thread
+ * that finds it asleep: from then on the caller of wake owns the drainer role, until bus__peer_sleep()
+ * answers true. wake must not block, and may run inside bus_publish() of any thread, of callbacks, and
+ * inside bus_mailbox_subscribe() (kept values). No wake starts once bus__peer_close() has returned.
+ * bus_mailbox_subscribe() works on it; such subscriptions are not "wanted" ones, and their filters reach
+ * kept values first. [bus lock] */
+int bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg,
+    struct bus_mailbox **ret_mbox);
+
+/* One message as the wire wants it: *msg until the next take, what it points to until the release. */
+struct bus__out {
+	const struct bus_msg *msg;
+	uint64_t topic_serial; /* never used twice in this bus's life */
+};
+
+/* Takes the next message. false: release first, if any were taken; otherwise it is empty now. Drainer only.
+ * Up to 64 messages may be taken before bus__peer_release(), which lets go of those taken. */
+bool bus__peer_take(struct bus_mailbox *mbox, struct bus__out *ret_out);
+void bus__peer_release(struct bus_mailbox *mbox);
+
+/* Gives the drainer role back. true: asleep, wake() will come; false: there are messages, go on. */
+bool bus__peer_sleep(struct bus_mailbox *mbox);
+
+/* Ends the mailbox with its subscriptions; what it held is counted as lost. The drainer must hold
+ * nothing taken. Waits for publishers that are inside wake(). [bus lock] */
+void bus__peer_close(struct bus_mailbox *mbox);
+
+/* --- incoming ---------------------------------------------------------------------------------------- */
+
+/* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
+ * BUS_MSG_KEPT carries time_ns and is stored if it is newer than what is kept here; a BUS_MSG_KEPT one
+ * that is not newer is not delivered again. pub->topic is used, msg->topic ignored.
+ * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
+int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg);
+
+#endif

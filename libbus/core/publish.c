@@ -1,0 +1,308 @@
+/* core/publish.c: by name from any thread, by handle, and from a peer. */
+#include "base/clock.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/name.h"
+
+struct bus_pub {
+	struct bus *bus;
+	struct topic *topic;     /* counted */
+	struct snapshot *routes; /* counted; compared with the topic's on every send */
+	int type;
+};
+
+/* Makes a block for a payload that does not go into rings by value. */
+static int
+prepare(struct ring_item *item, bool always)
+{
+	item->block = NULL;
+	if (item->len <= RING_INLINE_MAX && !always)
+		return 0;
+	item->block = bus__block_new(item->data, item->len);
+	return item->block != NULL ? 0 : BUS_E_NOMEM;
+}
+
+/* Stores a value as the topic's kept one if it is newer, and sets its time if it has none. Keep lock held.
+ * Takes over `value`; what was there before goes to *ret_old. false: it is older than what is kept. */
+static bool
+store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value,
+    struct bus__block **ret_old)
+{
+	*ret_old = value;
+	if (item->time_ns == 0) {
+		item->time_ns = bus__wall_ns();
+		/* The clock may step back; the order of publishes does not. */
+		if (item->time_ns <= topic->kept_ns)
+			item->time_ns = topic->kept_ns + (topic->kept_ns < INT64_MAX);
+	} else if (item->time_ns <= topic->kept_ns) {
+		return false;
+	}
+	*ret_old = topic->kept;
+	if (value->len == 0) { /* an empty value forgets */
+		bus__block_unref(value);
+		value = NULL;
+	}
+	topic->kept = value;
+	topic->kept_ns = item->time_ns;
+	topic->kept_type = item->type;
+	return true;
+}
+
+/* Publishes a retained message: its value is stored and put into all mailboxes under the keep lock, so that
+ * a subscription that begins meanwhile sees it exactly once. Takes over a reference to `value`. false: the
+ * topic was swept meanwhile. */
+static bool
+publish_retained(struct bus *bus, struct topic *topic, struct ring_item *item,
+    struct bus__block *value, bool from_peer)
+{
+	struct bus__block *old = value;
+	bool gone;
+
+	pthread_mutex_lock(bus__keep_lock(bus, topic));
+	gone = topic->gone;
+	/* A live message that is older than what is kept is news all the same; a kept one is not. */
+	if (!gone && (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT)))
+		bus__deliver(
+		    atomic_load_explicit(&topic->routes, memory_order_acquire), item, from_peer);
+	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+	bus__block_unref(old);
+	return !gone;
+}
+
+/* The common part of all publishes, with a topic whose memory stays and its routes. 0, SWEPT, BUS_E_NOMEM. */
+#define SWEPT 1
+static int
+publish(struct bus *bus, struct topic *topic, const struct snapshot *routes, struct ring_item *item,
+    bool from_peer)
+{
+	bool retain = item->flags & RING_RETAIN;
+	struct bus__block *block;
+	int err;
+
+	if (routes == NULL && !retain)
+		return 0;
+	err = prepare(item, retain);
+	if (err < 0)
+		return err;
+	block = item->block;
+	if (retain) {
+		item->flags |= RING_TIME;
+		if (item->len <= RING_INLINE_MAX)
+			item->block = NULL; /* into rings it goes by value all the same */
+		if (block != NULL)
+			bus__block_ref(block);
+		if (!publish_retained(bus, topic, item, block, from_peer))
+			err = SWEPT;
+	} else {
+		bus__deliver(routes, item, from_peer);
+	}
+	bus__block_unref(block);
+	return err;
+}
+
+/* Checks a message and makes the item that rings take. */
+static int
+make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item)
+{
+	if (msg->data == NULL && msg->len > 0)
+		return BUS_E_INVAL;
+	if (msg->len > bus->max_payload)
+		return BUS_E_TOO_BIG;
+	if (msg->type < 0 || msg->type > UINT8_MAX || msg->time_ns < 0 ||
+	    (msg->flags & ~(uint32_t)(BUS_MSG_RETAIN | BUS_MSG_KEPT)))
+		return BUS_E_INVAL;
+	*ret_item = (struct ring_item){
+	    .data = msg->data,
+	    .len = (uint32_t)msg->len,
+	    .type = (uint8_t)msg->type,
+	    .flags = msg->flags & BUS_MSG_RETAIN ? RING_RETAIN : 0,
+	    .time_ns = msg->flags & BUS_MSG_RETAIN ? msg->time_ns : 0,
+	};
+	return 0;
+}
+
+/* --- by name ------------------------------------------------------------------------------------------------ */
+
+static int
+publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
+{
+	struct topic *topic;
+	size_t len;
+	int err = bus__topic_check(name, &len);
+
+	if (err < 0)
+		return err;
+	for (;;) {
+		struct stripe *stripe = bus__read_begin(bus);
+
+		topic = bus__topic_find(bus, name, len);
+		if (topic != NULL) {
+			if (!atomic_load_explicit(&topic->used, memory_order_relaxed))
+				atomic_store_explicit(&topic->used, true, memory_order_relaxed);
+			err = publish(bus, topic,
+			    atomic_load_explicit(&topic->routes, memory_order_acquire), item,
+			    false);
+			bus__read_end(stripe);
+			if (err == SWEPT)
+				continue; /* it leaves the table now, and comes back as a new one */
+			return err;
+		}
+		bus__read_end(stripe);
+		/* New: make it, and look it up again, since it may be swept before we get there. */
+		bus__lock(bus);
+		err = bus__topic_make(bus, name, len, &topic);
+		bus__unlock(bus);
+		if (err < 0)
+			return err;
+	}
+}
+
+int
+bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
+{
+	struct ring_item item;
+	int err = bus__enter(bus);
+
+	if (err < 0)
+		return err;
+	if (msg == NULL || msg->size != sizeof *msg)
+		return BUS_E_INVAL;
+	err = make_item(bus, msg, &item);
+	return err < 0 ? err : publish_by_name(bus, msg->topic, &item);
+}
+
+int
+bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
+{
+	const struct bus_msg msg = {.size = sizeof msg, .topic = topic, .data = data, .len = len};
+
+	return bus_publish_msg(bus, &msg);
+}
+
+/* --- by handle ---------------------------------------------------------------------------------------------- */
+
+int
+bus_pub_open(
+    struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
+{
+	struct bus_pub *pub;
+	size_t len;
+	int err = bus__enter(bus);
+
+	if (err == 0)
+		err = bus__topic_check(topic, &len);
+	if (err < 0)
+		return err;
+	if (ret_pub == NULL ||
+	    (cfg != NULL && (cfg->size != sizeof *cfg || cfg->type < 0 || cfg->type > UINT8_MAX)))
+		return BUS_E_INVAL;
+	pub = bus__calloc(1, sizeof *pub);
+	if (pub == NULL)
+		return BUS_E_NOMEM;
+	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = bus__topic_make(bus, topic, len, &pub->topic);
+	if (err == 0) {
+		pub->topic->handles++;
+		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);
+		pub->routes = bus__snapshot_ref(
+		    atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
+		pub->bus = bus__ref(bus);
+	}
+	bus__unlock(bus);
+	if (err < 0) {
+		bus__free(pub);
+		return err;
+	}
+	*ret_pub = pub;
+	return 0;
+}
+
+/* The routes changed since the last send: count the new ones, let go of the old. */
+static void
+refresh(struct bus_pub *pub)
+{
+	bus__lock(pub->bus);
+	bus__snapshot_unref(pub->routes);
+	pub->routes =
+	    bus__snapshot_ref(atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
+	bus__unlock(pub->bus);
+}
+
+static int
+enter_pub(const struct bus_pub *pub)
+{
+	return pub == NULL ? BUS_E_INVAL : bus__enter(pub->bus);
+}
+
+static int
+send(struct bus_pub *pub, struct ring_item *item, bool from_peer)
+{
+	struct stripe *stripe;
+	int err;
+
+	if (item->flags & RING_RETAIN) {
+		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
+		 * read as a publish by name reads them. */
+		stripe = bus__read_begin(pub->bus);
+		err = publish(pub->bus, pub->topic, NULL, item, from_peer);
+		bus__read_end(stripe);
+		return err;
+	}
+	/* Acquire: pairs with the release that shows a snapshot. Ours cannot be freed and come back at the same
+	 * address while we hold it, so equal pointers mean nothing has changed. */
+	if (atomic_load_explicit(&pub->topic->routes, memory_order_acquire) != pub->routes)
+		refresh(pub);
+	return publish(pub->bus, pub->topic, pub->routes, item, from_peer);
+}
+
+int
+bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
+{
+	struct ring_item item;
+	int err = enter_pub(pub);
+
+	if (err < 0)
+		return err;
+	err = make_item(
+	    pub->bus, &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
+	return err < 0 ? err : send(pub, &item, false);
+}
+
+int
+bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
+{
+	struct ring_item item;
+	int err = enter_pub(pub);
+
+	if (err < 0)
+		return err;
+	err = make_item(pub->bus, msg, &item);
+	if (err < 0)
+		return err;
+	if (msg->flags & BUS_MSG_KEPT) {
+		item.flags |= RING_KEPT | RING_RETAIN;
+		item.time_ns = msg->time_ns;
+	}
+	return send(pub, &item, true);
+}
+
+void
+bus_pub_close(struct bus_pub *pub)
+{
+	struct bus *bus;
+
+	if (pub == NULL || pub->bus->fork_generation != bus__fork_generation())
+		return;
+	bus = pub->bus;
+	bus__lock(bus);
+	pub->topic->handles--;
+	bus__snapshot_unref(pub->routes);
+	bus__unlock(bus);
+	bus__topic_unref(pub->topic);
+	bus__free(pub);
+	bus__unref(bus);
+}

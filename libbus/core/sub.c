@@ -1,0 +1,312 @@
+/* core/sub.c: a filter bound to a mailbox. */
+#include "base/fork.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/name.h"
+
+/* --- calls, on the drainer ------------------------------------------------------------------------------- */
+
+/* Whether the slot's subscription is to see a message that stood at `position`. */
+static bool
+is_for(const struct slot *slot, const struct bus_sub *sub, const struct ring_view *view,
+    uint64_t position)
+{
+	if (sub == NULL || atomic_load_explicit(&sub->dead, memory_order_relaxed))
+		return false;
+	return view->target != NULL ? sub == view->target : position >= slot->from;
+}
+
+bool
+bus__sub_call(struct bus_mailbox *mbox, const struct ring_view *view, uint64_t position)
+{
+	const struct route *route = view->route;
+	/* A callback may replace this list; it stays readable until the batch ends. */
+	const struct slots *slots = atomic_load_explicit(&route->slots, memory_order_acquire);
+	bool called = false;
+
+	for (uint32_t i = 0; i < slots->count; i++) {
+		struct bus_sub *sub = atomic_load_explicit(&slots->at[i].sub, memory_order_relaxed);
+
+		if (!is_for(&slots->at[i], sub, view, position) || sub->fn == NULL)
+			continue;
+		sub->fn(sub->arg, &mbox->msg);
+		called = true;
+	}
+	return called;
+}
+
+bool
+bus__sub_wanted(const struct ring_view *view, uint64_t position)
+{
+	const struct route *route = view->route;
+	const struct slots *slots = atomic_load_explicit(&route->slots, memory_order_acquire);
+
+	for (uint32_t i = 0; i < slots->count; i++)
+		if (is_for(&slots->at[i],
+			atomic_load_explicit(&slots->at[i].sub, memory_order_relaxed), view,
+			position))
+			return true;
+	return false;
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------- */
+
+static void
+free_sub(struct later *later)
+{
+	struct bus_sub *sub = (struct bus_sub *)later;
+
+	bus__mailbox_unref(sub->mbox);
+	bus__free(sub);
+}
+
+/* Frees a subscription behind the frames that may name it. Bus lock. */
+static void
+free_later(struct bus_sub *sub)
+{
+	sub->later.run = free_sub;
+	sub->later.position = bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS;
+	bus__mailbox_later(sub->mbox, &sub->later);
+}
+
+static void
+call_done(struct later *later)
+{
+	struct bus_sub *sub =
+	    (struct bus_sub *)(void *)((char *)later - offsetof(struct bus_sub, done_later));
+	struct bus *bus = bus__ref(sub->mbox->bus);
+
+	bus__run_as_callback(sub->done, sub->arg);
+	/* Only now may the memory go, also when another thread runs what is due. */
+	bus__lock(bus);
+	free_later(sub);
+	bus__unlock(bus);
+	bus__unref(bus);
+}
+
+static void
+link_sub(struct bus_sub *sub, struct node *node)
+{
+	struct bus_mailbox *mbox = sub->mbox;
+
+	sub->node = node;
+	/* At the end: callbacks of one filter run in the order of their subscriptions. */
+	sub->prev_at_node = node->last_sub;
+	if (node->last_sub != NULL)
+		node->last_sub->next_at_node = sub;
+	else
+		node->subs = sub;
+	node->last_sub = sub;
+	sub->next_in_mbox = mbox->subs;
+	if (mbox->subs != NULL)
+		mbox->subs->prev_in_mbox = sub;
+	mbox->subs = sub;
+}
+
+static void
+unlink_sub(struct bus_sub *sub)
+{
+	if (sub->prev_at_node != NULL)
+		sub->prev_at_node->next_at_node = sub->next_at_node;
+	else
+		sub->node->subs = sub->next_at_node;
+	if (sub->next_at_node != NULL)
+		sub->next_at_node->prev_at_node = sub->prev_at_node;
+	else
+		sub->node->last_sub = sub->prev_at_node;
+	if (sub->prev_in_mbox != NULL)
+		sub->prev_in_mbox->next_in_mbox = sub->next_in_mbox;
+	else
+		sub->mbox->subs = sub->next_in_mbox;
+	if (sub->next_in_mbox != NULL)
+		sub->next_in_mbox->prev_in_mbox = sub->prev_in_mbox;
+	sub->node = NULL;
+}
+
+/* Tells links that the set of wanted filters changed at this node. */
+static void
+tell_links(struct bus *bus, const struct node *node, bool wanted)
+{
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	if (bus->hooks == NULL)
+		return;
+	bus__trie_name(node, filter);
+	bus->hooks->filter_changed(bus->links, filter, wanted);
+}
+
+struct joining {
+	struct bus *bus;
+	struct bus_sub *sub;
+	int err;
+};
+
+static void
+join(void *arg, struct topic *topic)
+{
+	struct joining *j = arg;
+
+	if (j->err == 0)
+		j->err = bus__topic_join(j->bus, topic, j->sub);
+}
+
+static void
+leave(void *arg, struct topic *topic)
+{
+	struct joining *j = arg;
+
+	bus__topic_leave(j->bus, topic, j->sub);
+}
+
+void
+bus__sub_remove(struct bus *bus, struct bus_sub *sub)
+{
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct joining j = {bus, sub, 0};
+	struct node *node = sub->node;
+
+	atomic_store_explicit(&sub->dead, true, memory_order_relaxed);
+	bus__trie_name(node, filter);
+	bus__trie_match_filter(&bus->trie, filter, leave, &j);
+	unlink_sub(sub);
+	if (!sub->mbox->is_peer && --node->wanted == 0)
+		tell_links(bus, node, false);
+	bus__trie_prune(&bus->trie, node);
+	if (!sub->owned)
+		free_later(sub);
+}
+
+/* Bus lock. */
+static int
+subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub)
+{
+	struct bus_sub *sub = bus__calloc(1, sizeof *sub);
+	struct joining j = {bus, sub, 0};
+	struct node *node;
+
+	if (sub == NULL)
+		return BUS_E_NOMEM;
+	node = bus__trie_make(&bus->trie, filter);
+	if (node == NULL) {
+		bus__free(sub);
+		return BUS_E_NOMEM;
+	}
+	sub->mbox = bus__mailbox_ref(mbox);
+	sub->fn = fn;
+	sub->arg = arg;
+	link_sub(sub, node);
+	if (!mbox->is_peer && node->wanted++ == 0)
+		tell_links(bus, node, true);
+	bus__trie_match_filter(&bus->trie, filter, join, &j);
+	if (j.err < 0) {
+		bus__sub_remove(bus, sub);
+		return j.err;
+	}
+	if (ret_sub != NULL) {
+		sub->owned = true;
+		*ret_sub = sub;
+	}
+	return 0;
+}
+
+static int
+default_mailbox(struct bus *bus, struct bus_mailbox **ret_mbox)
+{
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = BUS_FULL_DROP_OLDEST, .drain = BUS_DRAIN_THREAD};
+	int err = 0;
+
+	if (bus->default_mbox == NULL) {
+		struct bus_mailbox *mbox;
+
+		err = bus__mailbox_new(bus, &cfg, &mbox);
+		if (err < 0)
+			return err;
+		err = bus__mailbox_start(mbox);
+		if (err < 0) {
+			bus__mailbox_unlist_locked(mbox);
+			bus__mailbox_unref(mbox);
+			return err;
+		}
+		bus->default_mbox = mbox;
+	}
+	*ret_mbox = bus->default_mbox;
+	return err;
+}
+
+int
+bus_subscribe(
+    struct bus *bus, const char *filter, bus_msg_fn fn, void *arg, struct bus_sub **ret_sub)
+{
+	struct bus_mailbox *mbox;
+	size_t len;
+	int err = bus__enter(bus);
+
+	if (err == 0)
+		err = bus__filter_check(filter, &len);
+	if (err < 0)
+		return err;
+	if (fn == NULL)
+		return BUS_E_INVAL;
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = default_mailbox(bus, &mbox);
+	if (err == 0)
+		err = subscribe(bus, mbox, filter, fn, arg, ret_sub);
+	bus__unlock(bus);
+	return err;
+}
+
+int
+bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub)
+{
+	size_t len;
+	int err;
+
+	if (mbox == NULL)
+		return BUS_E_INVAL;
+	err = bus__enter(mbox->bus);
+	if (err == 0)
+		err = bus__filter_check(filter, &len);
+	if (err < 0)
+		return err;
+	if (fn == NULL && mbox->drain == BUS_DRAIN_THREAD)
+		return BUS_E_INVAL;
+	bus__lock(mbox->bus);
+	err = atomic_load_explicit(&mbox->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
+	if (err == 0)
+		err = subscribe(mbox->bus, mbox, filter, fn, arg, ret_sub);
+	bus__unlock(mbox->bus);
+	return err;
+}
+
+void
+bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg))
+{
+	struct bus_mailbox *mbox;
+	struct bus *bus;
+
+	if (sub == NULL || sub->mbox->bus->fork_generation != bus__fork_generation())
+		return;
+	mbox = bus__mailbox_ref(sub->mbox);
+	bus = bus__ref(mbox->bus);
+	bus__lock(bus);
+	if (sub->node != NULL)
+		bus__sub_remove(bus, sub);
+	sub->done = done;
+	if (done != NULL) {
+		sub->done_later.run = call_done;
+		sub->done_later.position = 0;
+		bus__mailbox_later(mbox, &sub->done_later);
+	} else {
+		free_later(sub);
+	}
+	bus__unlock(bus);
+	bus__mailbox_await_callback(mbox);
+	bus__mailbox_settle(mbox);
+	bus__mailbox_unref(mbox);
+	bus__unref(bus);
+}

@@ -1,0 +1,115 @@
+/* core/topic.h: topics, and the routes from each to its mailboxes.
+ *
+ *     topic ──► snapshot (immutable) ──► route ──► mailbox
+ *                                          └────► slots (immutable): the subscriptions behind it
+ *
+ * Publishers read topic->routes without a lock. What they may still read is not freed before its grace:
+ *   by name      one of 16 stripes is held meanwhile; grace() in bus.c has seen each of them free once
+ *   by handle    the handle owns a counted reference to the snapshot
+ *   by drainers  slots and routes are freed by the mailbox, behind the batch in progress; a route also
+ *                only when everything put in before is taken out, since frames point to it
+ * Changes happen under the bus lock. */
+#ifndef BUS_CORE_TOPIC_H
+#define BUS_CORE_TOPIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/mailbox.h"
+#include "queue/block.h"
+
+struct bus;
+struct node;
+
+/* A subscription behind a route, with the position in the mailbox from which on it is meant. */
+struct slot {
+	struct bus_sub *_Atomic sub; /* NULL: it left, and there was no memory for a shorter list */
+	uint64_t from;
+};
+
+struct slots {
+	struct later later;
+	uint32_t count;
+	struct slot at[];
+};
+
+struct route {
+	struct later later;
+	struct topic *topic;      /* counted */
+	struct bus_mailbox *mbox; /* counted */
+	struct slots *_Atomic slots;
+	uint32_t refs; /* snapshots that list it; under the bus lock */
+};
+
+struct snapshot {
+	_Atomic uint32_t refs;
+	uint32_t count;
+	struct snapshot *next_garbage;
+	struct route *routes[];
+};
+
+struct topic {
+	struct snapshot *_Atomic routes; /* NULL: nobody listens */
+	_Atomic bool used;               /* published by name since the last sweep */
+	_Atomic uint32_t refs;           /* of the memory: the table, routes, handles */
+	uint32_t handles;                /* under the bus lock */
+	uint64_t hash, serial;
+	struct node *node;
+	struct topic *next_garbage;
+	/* The retained value, under the keep lock of the topic. The time outlives the value, so that an
+	 * older one that a peer still has does not come back. */
+	struct bus__block *kept;
+	int64_t kept_ns;
+	uint8_t kept_type;
+	bool gone; /* swept: a value stored now would be lost with it */
+	uint16_t len;
+	char name[];
+};
+
+/* Open-addressed table of topics by name, read without a lock. */
+struct topic_slots {
+	size_t mask;
+	struct topic_slots *next_garbage;
+	struct topic *_Atomic at[];
+};
+
+struct topic_table {
+	struct topic_slots *_Atomic slots;
+	size_t count, tombs, hand; /* under the bus lock; hand: where the sweep goes on */
+};
+
+int bus__topics_init(struct topic_table *table);
+void bus__topics_fini(struct bus *bus);
+
+/* Takes all routes off all topics, those too that stayed for want of memory. Bus lock. */
+void bus__topics_unroute(struct bus *bus);
+
+/* Finds a topic. The caller holds a stripe or the bus lock. */
+struct topic *bus__topic_find(struct bus *bus, const char *name, size_t len);
+
+/* The same, making it if it is missing. Bus lock. 0, BUS_E_NOMEM, or BUS_E_LIMIT when all topics there may
+ * be are in use. */
+int bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic);
+
+void bus__topic_unref(struct topic *topic);
+
+/* The lock that a publish of a retained value holds over "store, claim". */
+pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
+
+/* Joins sub to a topic: its kept value first, then everything claimed later. Bus lock. 0 or BUS_E_NOMEM. */
+int bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub);
+
+/* Takes sub out of a topic. Bus lock. Cannot fail: without memory the route stays, leading nowhere. */
+void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub);
+
+/* Counts and lets go of snapshots. unref: bus lock. */
+struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);
+void bus__snapshot_unref(struct snapshot *snapshot);
+
+/* Puts a message into the mailboxes of a snapshot. item->route is set here; item->block, if any, stays the
+ * caller's. The caller keeps the snapshot alive. */
+void bus__deliver(const struct snapshot *snapshot, struct ring_item *item, bool skip_peers);
+
+#endif

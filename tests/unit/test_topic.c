@@ -1,0 +1,197 @@
+#include "bus_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <libbus/bus.h>
+
+#include "core/name.h"
+#include "core/trie.h"
+
+/* Names that may not be topics or filters, and why. */
+static const struct {
+	const char *name;
+	int as_topic, as_filter;
+} names[] = {
+    {"a", 0, 0},
+    {"/", 0, 0},
+    {"a//b", 0, 0},
+    {"sensors/pi/temp", 0, 0},
+    {"gr\xc3\xbc\xc3\x9f/gott", 0, 0},
+    {"", BUS_E_TOPIC_EMPTY, BUS_E_TOPIC_EMPTY},
+    {"bad\xff", BUS_E_TOPIC_BYTES, BUS_E_TOPIC_BYTES},
+    {"over\xc0\xaflong", BUS_E_TOPIC_BYTES, BUS_E_TOPIC_BYTES},
+    {"half\xed\xa0\x80", BUS_E_TOPIC_BYTES, BUS_E_TOPIC_BYTES},
+    {"cut\xe2\x82", BUS_E_TOPIC_BYTES, BUS_E_TOPIC_BYTES},
+    {"$bus/drops", BUS_E_TOPIC_RESERVED, 0},
+    {"#", BUS_E_TOPIC_WILDCARD, 0},
+    {"+", BUS_E_TOPIC_WILDCARD, 0},
+    {"a/+/b", BUS_E_TOPIC_WILDCARD, 0},
+    {"a/#", BUS_E_TOPIC_WILDCARD, 0},
+    {"a/b#", BUS_E_TOPIC_WILDCARD, BUS_E_FILTER},
+    {"a/#/b", BUS_E_TOPIC_WILDCARD, BUS_E_FILTER},
+    {"a+/b", BUS_E_TOPIC_WILDCARD, BUS_E_FILTER},
+    {"++", BUS_E_TOPIC_WILDCARD, BUS_E_FILTER},
+    {"##", BUS_E_TOPIC_WILDCARD, BUS_E_FILTER},
+    {NULL, BUS_E_INVAL, BUS_E_INVAL},
+};
+
+START_TEST(every_kind_of_bad_name_has_its_own_error)
+{
+	size_t len;
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		ck_bus(bus__topic_check(names[i].name, &len), names[i].as_topic);
+		ck_bus(bus__filter_check(names[i].name, &len), names[i].as_filter);
+	}
+}
+END_TEST
+
+START_TEST(length_and_depth_have_exact_limits)
+{
+	char name[BUS_LIMIT_TOPIC_BYTES + 2];
+	size_t len;
+
+	memset(name, 'x', sizeof name);
+	name[BUS_LIMIT_TOPIC_BYTES] = '\0';
+	ck_bus(bus__topic_check(name, &len), 0);
+	ck_assert_uint_eq(len, BUS_LIMIT_TOPIC_BYTES);
+	name[BUS_LIMIT_TOPIC_BYTES] = 'x';
+	name[BUS_LIMIT_TOPIC_BYTES + 1] = '\0';
+	ck_bus(bus__topic_check(name, &len), BUS_E_TOPIC_LONG);
+
+	memset(name, '/', BUS_LIMIT_TOPIC_LEVELS);
+	name[BUS_LIMIT_TOPIC_LEVELS - 1] = '\0';
+	ck_bus(bus__topic_check(name, &len), 0);
+	name[BUS_LIMIT_TOPIC_LEVELS - 1] = '/';
+	name[BUS_LIMIT_TOPIC_LEVELS] = '\0';
+	ck_bus(bus__topic_check(name, &len), BUS_E_TOPIC_LONG);
+}
+END_TEST
+
+/* MQTT 3.1.1, 4.7, written from the text and as slowly as it reads: level by level, by recursion. */
+static bool
+naive_match(const char *filter, const char *topic)
+{
+	size_t f = strcspn(filter, "/"), t = strcspn(topic, "/");
+
+	if (strcmp(filter, "#") == 0)
+		return true;
+	if (!(f == 1 && filter[0] == '+') && (f != t || memcmp(filter, topic, f) != 0))
+		return false;
+	if (filter[f] == '\0' && topic[t] == '\0')
+		return true;
+	if (topic[t] == '\0')
+		return strcmp(filter + f, "/#") == 0;
+	return filter[f] == '/' && naive_match(filter + f + 1, topic + t + 1);
+}
+
+static bool
+naive(const char *filter, const char *topic)
+{
+	if (topic[0] == '$' && (filter[0] == '+' || filter[0] == '#'))
+		return false;
+	return naive_match(filter, topic);
+}
+
+static void
+random_name(char *name, const char *const levels[], unsigned kinds, unsigned *seed)
+{
+	unsigned count = 1 + (unsigned)rand_r(seed) % 5;
+
+	name[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		const char *level = levels[(unsigned)rand_r(seed) % kinds];
+
+		if (strcmp(level, "#") == 0 && i + 1 < count)
+			level = "+";
+		strcat(name, level);
+		if (i + 1 < count)
+			strcat(name, "/");
+	}
+	if (name[0] == '\0')
+		strcpy(name, "a");
+}
+
+struct found {
+	const void *want;
+	bool found;
+};
+
+static void
+see_node(void *arg, struct node *filter)
+{
+	struct found *f = arg;
+
+	f->found |= filter->subs == f->want;
+}
+
+static void
+see_topic(void *arg, struct topic *topic)
+{
+	struct found *f = arg;
+
+	ck_assert(!f->found); /* each topic at most once */
+	f->found |= topic == f->want;
+}
+
+START_TEST(trie_agrees_with_the_text_of_the_standard_in_both_directions)
+{
+	static const char *const topic_levels[] = {"a", "b", "c", "", "$s", "aa"};
+	static const char *const filter_levels[] = {"a", "b", "+", "#", "", "$s", "aa", "+"};
+	const uint64_t key[2] = {1, 2};
+	unsigned seed = 7, matched = 0, pairs = 200000;
+	int object; /* only its address is used */
+	struct trie trie;
+
+	ck_bus(bus__trie_init(&trie, key), 0);
+	for (unsigned i = 0; i < pairs; i++) {
+		char topic[64], filter[64], back[BUS_LIMIT_TOPIC_BYTES + 1];
+		struct found f = {&object, false};
+		struct node *filter_node, *topic_node;
+		bool want;
+
+		random_name(topic, topic_levels, 6, &seed);
+		random_name(filter, filter_levels, 8, &seed);
+		want = naive(filter, topic);
+		matched += want;
+
+		filter_node = bus__trie_make(&trie, filter);
+		filter_node->subs = (struct bus_sub *)(void *)&object;
+		bus__trie_name(filter_node, back);
+		ck_assert_str_eq(back, filter);
+		bus__trie_match_topic(&trie, topic, see_node, &f);
+		ck_assert_msg(
+		    f.found == want, "%s %s %s", filter, want ? "misses" : "matches", topic);
+
+		topic_node = bus__trie_make(&trie, topic);
+		bus__trie_set_topic(topic_node, (struct topic *)(void *)&object);
+		f = (struct found){&object, false};
+		bus__trie_match_filter(&trie, filter, see_topic, &f);
+		ck_assert_msg(
+		    f.found == want, "%s %s %s", filter, want ? "misses" : "finds", topic);
+
+		bus__trie_set_topic(topic_node, NULL);
+		bus__trie_prune(&trie, topic_node);
+		filter_node = bus__trie_find(&trie, filter);
+		filter_node->subs = NULL;
+		bus__trie_prune(&trie, filter_node);
+		ck_assert_uint_eq(trie.edge_count, 0); /* nothing stays behind */
+	}
+	ck_assert_uint_gt(
+	    matched, pairs / 100); /* the names were not too random to tell anything */
+	bus__trie_fini(&trie);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("topic");
+
+	BUS_TEST_CASE(suite, "names", 10, every_kind_of_bad_name_has_its_own_error,
+	    length_and_depth_have_exact_limits);
+	BUS_TEST_CASE(
+	    suite, "matching", 60, trie_agrees_with_the_text_of_the_standard_in_both_directions);
+	return suite;
+}
