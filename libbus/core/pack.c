@@ -1,0 +1,412 @@
+/* msgpack, both ways. msgpack-c 4.0.0 reserves memory for any count that a header claims and stops at
+ * BUS_PACK_DEPTH, so nothing reaches its unpacker before measure() has walked over all of it. */
+#include <libbus/pack.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#include <msgpack.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "core/value.h"
+#include <libbus/error.h>
+
+/* --- the shape of a payload, the same for reading and writing ------------------------------------- */
+
+struct shape {
+	uint32_t elements;
+	uint32_t depth;                /* containers that are open */
+	uint32_t left[BUS_PACK_DEPTH]; /* values that each of them still waits for */
+};
+
+static bool
+is_whole(const struct shape *shape)
+{
+	return shape->elements > 0 && shape->depth == 0;
+}
+
+/* Counts one value, which is a container of `inside` values or no container. */
+static int
+add(struct shape *shape, bool container, uint64_t inside)
+{
+	if (is_whole(shape))
+		return BUS_E_INVAL;
+	if (inside >= BUS_PACK_ELEMENTS - shape->elements)
+		return BUS_E_LIMIT;
+	/* An empty container needs a place on msgpack-c's stack too. */
+	if (container && shape->depth == BUS_PACK_DEPTH)
+		return BUS_E_LIMIT;
+	shape->elements++;
+	if (shape->depth > 0)
+		shape->left[shape->depth - 1]--;
+	if (container)
+		shape->left[shape->depth++] = (uint32_t)inside;
+	while (shape->depth > 0 && shape->left[shape->depth - 1] == 0)
+		shape->depth--;
+	return 0;
+}
+
+/* --- reading -------------------------------------------------------------------------------------- */
+
+enum family { BAD, PLAIN, SIZED, TEXT, ARRAY, MAP };
+
+/* What follows a first byte 0xC0 to 0xDF: a size or a count of this many bytes, then the fixed bytes. */
+static const struct head {
+	uint8_t family, size_bytes, fixed;
+} heads[32] = {
+    [0x00] = {PLAIN, 0, 0},  /* nil */
+    [0x02] = {PLAIN, 0, 0},  /* false */
+    [0x03] = {PLAIN, 0, 0},  /* true */
+    [0x04] = {SIZED, 1, 0},  /* bin 8 */
+    [0x05] = {SIZED, 2, 0},  /* bin 16 */
+    [0x06] = {SIZED, 4, 0},  /* bin 32 */
+    [0x07] = {SIZED, 1, 1},  /* ext 8 */
+    [0x08] = {SIZED, 2, 1},  /* ext 16 */
+    [0x09] = {SIZED, 4, 1},  /* ext 32 */
+    [0x0A] = {PLAIN, 0, 4},  /* float 32 */
+    [0x0B] = {PLAIN, 0, 8},  /* float 64 */
+    [0x0C] = {PLAIN, 0, 1},  /* uint 8 */
+    [0x0D] = {PLAIN, 0, 2},  /* uint 16 */
+    [0x0E] = {PLAIN, 0, 4},  /* uint 32 */
+    [0x0F] = {PLAIN, 0, 8},  /* uint 64 */
+    [0x10] = {PLAIN, 0, 1},  /* int 8 */
+    [0x11] = {PLAIN, 0, 2},  /* int 16 */
+    [0x12] = {PLAIN, 0, 4},  /* int 32 */
+    [0x13] = {PLAIN, 0, 8},  /* int 64 */
+    [0x14] = {PLAIN, 0, 2},  /* fixext 1 */
+    [0x15] = {PLAIN, 0, 3},  /* fixext 2 */
+    [0x16] = {PLAIN, 0, 5},  /* fixext 4 */
+    [0x17] = {PLAIN, 0, 9},  /* fixext 8 */
+    [0x18] = {PLAIN, 0, 17}, /* fixext 16 */
+    [0x19] = {TEXT, 1, 0},   /* str 8 */
+    [0x1A] = {TEXT, 2, 0},   /* str 16 */
+    [0x1B] = {TEXT, 4, 0},   /* str 32 */
+    [0x1C] = {ARRAY, 2, 0},  /* array 16 */
+    [0x1D] = {ARRAY, 4, 0},  /* array 32 */
+    [0x1E] = {MAP, 2, 0},    /* map 16 */
+    [0x1F] = {MAP, 4, 0},    /* map 32 */
+};
+
+/* Takes the header at *at, and gives its size or count too. */
+static struct head
+take_head(const uint8_t **at, const uint8_t *end, uint64_t *ret_size)
+{
+	uint8_t first = *(*at)++;
+	struct head head = {PLAIN, 0, 0};
+	uint64_t size = 0;
+
+	if (first >= 0xC0 && first <= 0xDF) {
+		head = heads[first & 0x1F];
+	} else if (first >= 0xA0 && first <= 0xBF) {
+		head.family = TEXT;
+		size = first & 0x1F;
+	} else if (first >= 0x80 && first <= 0x9F) {
+		head.family = first < 0x90 ? MAP : ARRAY;
+		size = first & 0x0F;
+	}
+	if (head.size_bytes > end - *at)
+		return (struct head){BAD, 0, 0};
+	for (int i = 0; i < head.size_bytes; i++)
+		size = size << 8 | *(*at)++;
+	*ret_size = size;
+	return head;
+}
+
+/* Whether data is exactly one value within the limits, and how many elements it has. */
+static int
+measure(const char *data, size_t len, size_t *ret_elements)
+{
+	const uint8_t *at = (const uint8_t *)data, *end = at + len;
+	struct shape shape = {0};
+
+	while (!is_whole(&shape)) {
+		struct head head;
+		uint64_t size, inside = 0, body = 0;
+
+		if (at == end)
+			return BUS_E_DECODE;
+		head = take_head(&at, end, &size);
+		if (head.family == BAD)
+			return BUS_E_DECODE;
+		if (head.family == ARRAY)
+			inside = size;
+		else if (head.family == MAP)
+			inside = 2 * size;
+		else
+			body = head.fixed + size;
+		if (body > (uint64_t)(end - at))
+			return BUS_E_DECODE;
+		if (head.family == TEXT && !bus__utf8_valid(at, (size_t)body))
+			return BUS_E_DECODE;
+		at += body;
+		if (add(&shape, head.family == ARRAY || head.family == MAP, inside) < 0)
+			return BUS_E_DECODE;
+	}
+	*ret_elements = shape.elements;
+	return at == end ? 0 : BUS_E_DECODE;
+}
+
+/* Recursion is at most BUS_PACK_DEPTH deep. */
+static void
+copy(struct bus__tree *tree, struct bus_value *value, const msgpack_object *object)
+{
+	struct bus_value *items;
+
+	switch (object->type) {
+	case MSGPACK_OBJECT_NIL:
+		*value = (struct bus_value){.kind = BUS_KIND_NIL};
+		break;
+	case MSGPACK_OBJECT_BOOLEAN:
+		*value =
+		    (struct bus_value){.kind = BUS_KIND_BOOL, .as.boolean = object->via.boolean};
+		break;
+	case MSGPACK_OBJECT_POSITIVE_INTEGER:
+		bus__value_uint(value, object->via.u64);
+		break;
+	case MSGPACK_OBJECT_NEGATIVE_INTEGER:
+		*value = (struct bus_value){.kind = BUS_KIND_INT, .as.i = object->via.i64};
+		break;
+	case MSGPACK_OBJECT_FLOAT32:
+	case MSGPACK_OBJECT_FLOAT64:
+		*value = (struct bus_value){.kind = BUS_KIND_FLOAT, .as.f = object->via.f64};
+		break;
+	case MSGPACK_OBJECT_STR:
+		bus__tree_copy(
+		    tree, value, BUS_KIND_TEXT, object->via.str.ptr, object->via.str.size);
+		break;
+	case MSGPACK_OBJECT_BIN:
+		bus__tree_copy(
+		    tree, value, BUS_KIND_BYTES, object->via.bin.ptr, object->via.bin.size);
+		break;
+	case MSGPACK_OBJECT_EXT:
+		bus__tree_copy(
+		    tree, value, BUS_KIND_EXT, object->via.ext.ptr, object->via.ext.size);
+		value->ext = object->via.ext.type;
+		break;
+	case MSGPACK_OBJECT_ARRAY:
+		items = bus__tree_take(tree, object->via.array.size);
+		for (uint32_t i = 0; i < object->via.array.size; i++)
+			copy(tree, &items[i], &object->via.array.ptr[i]);
+		*value = (struct bus_value){
+		    .kind = BUS_KIND_ARRAY, .count = object->via.array.size, .as.items = items};
+		break;
+	case MSGPACK_OBJECT_MAP:
+		items = bus__tree_take(tree, 2 * (size_t)object->via.map.size);
+		for (uint32_t i = 0; i < object->via.map.size; i++) {
+			copy(tree, &items[2 * i], &object->via.map.ptr[i].key);
+			copy(tree, &items[2 * i + 1], &object->via.map.ptr[i].val);
+		}
+		*value = (struct bus_value){
+		    .kind = BUS_KIND_MAP, .count = object->via.map.size, .as.items = items};
+		break;
+	}
+}
+
+int
+bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value)
+{
+	msgpack_unpacked unpacked;
+	msgpack_unpack_return unpacking;
+	struct bus__tree tree;
+	struct bus_value *root;
+	size_t elements, offset = 0;
+	int err;
+
+	err = measure(data, len, &elements);
+	if (err < 0)
+		return err;
+	msgpack_unpacked_init(&unpacked);
+	unpacking = msgpack_unpack_next(&unpacked, data, len, &offset);
+	if (unpacking != MSGPACK_UNPACK_SUCCESS) {
+		err = unpacking == MSGPACK_UNPACK_NOMEM_ERROR ? BUS_E_NOMEM : BUS_E_DECODE;
+		goto destroy_unpacked;
+	}
+	/* All texts together are shorter than the payload they stand in. */
+	root = bus__tree_new(&tree, elements, len);
+	if (root == NULL) {
+		err = BUS_E_NOMEM;
+		goto destroy_unpacked;
+	}
+	copy(&tree, root, &unpacked.data);
+	*ret_value = root;
+destroy_unpacked:
+	msgpack_unpacked_destroy(&unpacked);
+	return err;
+}
+
+/* --- writing -------------------------------------------------------------------------------------- */
+
+struct bus_packer {
+	msgpack_packer writer;
+	struct shape shape;
+	char *data;
+	size_t len, room;
+	int err;
+};
+
+static int
+append(void *arg, const char *bytes, size_t len)
+{
+	struct bus_packer *packer = arg;
+
+	if (packer->err < 0)
+		return -1;
+	if (len > packer->room - packer->len) {
+		size_t room = packer->len + len + packer->room + 64;
+		char *data = bus__realloc(packer->data, room);
+
+		if (data == NULL) {
+			packer->err = BUS_E_NOMEM;
+			return -1;
+		}
+		packer->data = data;
+		packer->room = room;
+	}
+	if (len > 0)
+		memcpy(packer->data + packer->len, bytes, len);
+	packer->len += len;
+	return 0;
+}
+
+/* Whether one more value may be written here; if not, that sticks. */
+static bool
+admit(struct bus_packer *packer, bool container, uint64_t inside)
+{
+	if (packer->err == 0)
+		packer->err = add(&packer->shape, container, inside);
+	return packer->err == 0;
+}
+
+static bool
+admit_body(struct bus_packer *packer, const void *data, size_t len)
+{
+	if (packer->err == 0 && data == NULL && len > 0)
+		packer->err = BUS_E_INVAL;
+	if (packer->err == 0 && len > UINT32_MAX)
+		packer->err = BUS_E_LIMIT;
+	return admit(packer, false, 0);
+}
+
+int
+bus_packer_new(struct bus_packer **ret_packer)
+{
+	struct bus_packer *packer;
+
+	if (ret_packer == NULL)
+		return BUS_E_INVAL;
+	packer = bus__calloc(1, sizeof *packer);
+	if (packer == NULL)
+		return BUS_E_NOMEM;
+	msgpack_packer_init(&packer->writer, packer, append);
+	*ret_packer = packer;
+	return 0;
+}
+
+void
+bus_packer_free(struct bus_packer *packer)
+{
+	if (packer == NULL)
+		return;
+	bus__free(packer->data);
+	bus__free(packer);
+}
+
+void
+bus_packer_reset(struct bus_packer *packer)
+{
+	packer->shape = (struct shape){0};
+	packer->len = 0;
+	packer->err = 0;
+}
+
+void
+bus_pack_nil(struct bus_packer *packer)
+{
+	if (admit(packer, false, 0))
+		msgpack_pack_nil(&packer->writer);
+}
+
+void
+bus_pack_bool(struct bus_packer *packer, bool value)
+{
+	if (!admit(packer, false, 0))
+		return;
+	if (value)
+		msgpack_pack_true(&packer->writer);
+	else
+		msgpack_pack_false(&packer->writer);
+}
+
+void
+bus_pack_int(struct bus_packer *packer, int64_t value)
+{
+	if (admit(packer, false, 0))
+		msgpack_pack_int64(&packer->writer, value);
+}
+
+void
+bus_pack_uint(struct bus_packer *packer, uint64_t value)
+{
+	if (admit(packer, false, 0))
+		msgpack_pack_uint64(&packer->writer, value);
+}
+
+void
+bus_pack_float(struct bus_packer *packer, double value)
+{
+	if (admit(packer, false, 0))
+		msgpack_pack_double(&packer->writer, value);
+}
+
+void
+bus_pack_text(struct bus_packer *packer, const char *text, size_t len)
+{
+	if (!admit_body(packer, text, len))
+		return;
+	if (len > 0 && !bus__utf8_valid(text, len)) {
+		packer->err = BUS_E_DECODE;
+		return;
+	}
+	msgpack_pack_str_with_body(&packer->writer, text, len);
+}
+
+void
+bus_pack_bytes(struct bus_packer *packer, const void *data, size_t len)
+{
+	if (admit_body(packer, data, len))
+		msgpack_pack_bin_with_body(&packer->writer, data, len);
+}
+
+void
+bus_pack_array(struct bus_packer *packer, uint32_t count)
+{
+	if (admit(packer, true, count))
+		msgpack_pack_array(&packer->writer, count);
+}
+
+void
+bus_pack_map(struct bus_packer *packer, uint32_t count)
+{
+	if (admit(packer, true, 2 * (uint64_t)count))
+		msgpack_pack_map(&packer->writer, count);
+}
+
+void
+bus_pack_ext(struct bus_packer *packer, int8_t ext, const void *data, size_t len)
+{
+	if (admit_body(packer, data, len))
+		msgpack_pack_ext_with_body(&packer->writer, data, len, ext);
+}
+
+int
+bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len)
+{
+	if (packer->err < 0)
+		return packer->err;
+	if (!is_whole(&packer->shape))
+		return BUS_E_INVAL;
+	*ret_data = packer->data;
+	*ret_len = packer->len;
+	return 0;
+}

@@ -1,0 +1,32 @@
+/* core/value.h: what the readers of values share. */
+#ifndef BUS_CORE_VALUE_H
+#define BUS_CORE_VALUE_H
+
+#include <stddef.h>
+
+#include <libbus/pack.h>
+
+/* A tree is one block: the values, the root first, then the bytes of its texts. */
+struct bus__tree {
+	struct bus_value *values; /* the next free one */
+	char *bytes;
+};
+
+/* Makes room for a tree and takes its root; NULL is out of memory. bus_value_free() ends it. */
+struct bus_value *bus__tree_new(struct bus__tree *tree, size_t values, size_t bytes);
+
+/* Takes count values in a row. */
+struct bus_value *bus__tree_take(struct bus__tree *tree, size_t count);
+
+/* Makes value a TEXT, BYTES or EXT with a copy of data. */
+void bus__tree_copy(struct bus__tree *tree, struct bus_value *value, enum bus_kind kind,
+    const void *data, size_t len);
+
+/* Sets an integer of the kind that fits. */
+void bus__value_uint(struct bus_value *value, uint64_t number);
+
+/* The readers behind bus_value_read(): 0, BUS_E_DECODE or BUS_E_NOMEM. len fits uint32_t. */
+int bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value);
+int bus__json_read(const char *text, size_t len, const struct bus_value **ret_value);
+
+#endif

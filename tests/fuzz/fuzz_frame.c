@@ -1,0 +1,114 @@
+/* Any bytes, read as a connection reads them: a stream of frames, and an address. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/frame.h"
+#include "link/url.h"
+
+enum { MAX_PAYLOAD = 4096 };
+
+/* What was read writes back as the same bytes. */
+static void
+check_msg(const struct bus__frame *frame)
+{
+	uint8_t head[BUS__MSG_HEAD_MAX];
+	struct bus_msg msg;
+	size_t n;
+
+	if (bus__msg_read(frame, &msg) < 0)
+		return;
+	if ((const uint8_t *)msg.data + msg.len != frame->body + frame->len)
+		abort();
+	n = bus__msg_head_write(head, frame->number, &msg);
+	/* A type of 0 may be said in four bytes, but we do not. */
+	if ((frame->flags & 4) == 0 || msg.type != 0)
+		if (memcmp(head, frame->body - BUS__FRAME_HEAD, n) != 0)
+			abort();
+}
+
+static void
+check_frame(const struct bus__frame *frame)
+{
+	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct bus__hello hello;
+
+	switch (frame->kind) {
+	case BUS__FRAME_HELLO:
+		bus__hello_read(frame, &hello);
+		break;
+	case BUS__FRAME_SUB:
+	case BUS__FRAME_UNSUB:
+	case BUS__FRAME_TOPIC:
+		if (bus__text_read(frame, text) && strlen(text) != frame->len)
+			abort();
+		break;
+	case BUS__FRAME_MSG:
+		check_msg(frame);
+		break;
+	case BUS__FRAME_LOST:
+		bus__lost_read(frame);
+		break;
+	default:
+		break;
+	}
+}
+
+static void
+check_stream(const uint8_t *at, size_t n)
+{
+	bool stranger = true;
+	struct bus__frame frame;
+
+	if (bus__preamble_read(at, n) != BUS__PREAMBLE)
+		return;
+	at += BUS__PREAMBLE;
+	n -= BUS__PREAMBLE;
+	while (bus__frame_read(at, n, stranger, MAX_PAYLOAD, &frame) == 0) {
+		size_t size = BUS__FRAME_HEAD + (size_t)frame.len;
+
+		if (size >
+		    (stranger ? (size_t)BUS__LIMIT_STRANGER : MAX_PAYLOAD + BUS__MSG_HEAD_MAX))
+			abort();
+		if (size > n)
+			return;
+		check_frame(&frame);
+		stranger = stranger && frame.kind != BUS__FRAME_JOIN;
+		at += size;
+		n -= size;
+	}
+}
+
+/* What parses writes back as an address that parses to the same. */
+static void
+check_url(const uint8_t *at, size_t n)
+{
+	char text[512], back[BUS__URL_TEXT];
+	struct bus__address addr, again;
+
+	if (n >= sizeof text)
+		return;
+	memcpy(text, at, n);
+	text[n] = '\0';
+	if (bus__url_parse(text, &addr) < 0)
+		return;
+	bus__url_write(&addr, back);
+	if (bus__url_parse(back, &again) != 0 || memcmp(&addr, &again, sizeof addr) != 0)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	/* A copy of exactly that size, so that reading one byte more is seen. */
+	uint8_t *copy = malloc(size);
+
+	if (size > 0)
+		memcpy(copy, data, size);
+	check_stream(copy, size);
+	check_url(copy, size);
+	free(copy);
+	return 0;
+}

@@ -1,0 +1,774 @@
+#include "bus_test.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include <libbus/pack.h>
+
+#define BYTES(literal) (literal), sizeof(literal) - 1
+
+/* The payload stands in a block of exactly its size, so that a sanitizer sees any step beyond it. */
+static int
+read_exact(int type, const void *data, size_t len, const struct bus_value **ret_value)
+{
+	char *exact = malloc(len > 0 ? len : 1);
+	int err;
+
+	ck_assert_ptr_nonnull(exact);
+	memcpy(exact, data, len);
+	err = bus_value_read(type, exact, len, ret_value);
+	free(exact);
+	return err;
+}
+
+static const struct bus_value *
+read_ok(int type, const void *data, size_t len)
+{
+	const struct bus_value *value = NULL;
+
+	ck_bus(read_exact(type, data, len, &value), 0);
+	return value;
+}
+
+static void
+ck_refused(int type, const void *data, size_t len)
+{
+	const struct bus_value *value = NULL;
+
+	ck_bus(read_exact(type, data, len, &value), BUS_E_DECODE);
+	ck_assert_ptr_null(value);
+}
+
+static char *
+json_of(const struct bus_value *value)
+{
+	char *text = NULL;
+	size_t len = 0;
+
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	ck_assert_uint_eq(strlen(text), len);
+	return text;
+}
+
+static void
+ck_reads(int type, const void *data, size_t len, enum bus_kind kind, const char *json)
+{
+	const struct bus_value *value = read_ok(type, data, len);
+	char *text = json_of(value);
+
+	ck_assert_int_eq(value->kind, kind);
+	ck_assert_str_eq(text, json);
+	free(text);
+	bus_value_free(value);
+}
+
+/* Reads msgpack and compares its JSON text only. */
+static void
+ck_json(const void *data, size_t len, const char *json)
+{
+	const struct bus_value *value = read_ok(BUS_TYPE_MSGPACK, data, len);
+	char *text = json_of(value);
+
+	ck_assert_str_eq(text, json);
+	free(text);
+	bus_value_free(value);
+}
+
+static char *
+repeated(const char *unit, size_t unit_len, size_t count, const char *tail, size_t *ret_len)
+{
+	size_t tail_len = strlen(tail);
+	char *text = malloc(unit_len * count + tail_len + 1);
+
+	ck_assert_ptr_nonnull(text);
+	for (size_t i = 0; i < count; i++)
+		memcpy(text + i * unit_len, unit, unit_len);
+	memcpy(text + unit_len * count, tail, tail_len + 1);
+	*ret_len = unit_len * count + tail_len;
+	return text;
+}
+
+/* [nil, true, -1, 2^64-1, 1.5, "añ", bin 00 FF, {"k": [], 7: {}}, ext -5 "x"] */
+static const char rich[] = "\x99\xC0\xC3\xFF\xCF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"
+			   "\xCB\x3F\xF8\x00\x00\x00\x00\x00\x00\xA3"
+			   "a\xC3\xB1\xC4\x02\x00\xFF\x82\xA1k\x90\x07\x80\xD4\xFBx";
+static const char rich_json[] =
+    "[null,true,-1,18446744073709551615,1.5,\"a\xC3\xB1\",{\"$bytes\":\"AP8=\"},"
+    "{\"k\":[],\"7\":{}},{\"$bytes\":\"eA==\",\"$ext\":-5}]";
+
+/* --- the rule ------------------------------------------------------------------------------------- */
+
+START_TEST(a_payload_reads_as_what_its_type_says)
+{
+	ck_reads(BUS_TYPE_MSGPACK, BYTES("\x15"), BUS_KIND_INT, "21");
+	ck_reads(BUS_TYPE_MSGPACK, BYTES(rich), BUS_KIND_ARRAY, rich_json);
+	ck_reads(BUS_TYPE_JSON, BYTES(" {\"a\": [1, 2.0]}\r\n"), BUS_KIND_MAP, "{\"a\":[1,2.0]}");
+	ck_reads(BUS_TYPE_TEXT, BYTES("21.5"), BUS_KIND_TEXT, "\"21.5\"");
+	ck_reads(BUS_TYPE_BYTES, BYTES("21.5"), BUS_KIND_BYTES, "{\"$bytes\":\"MjEuNQ==\"}");
+	ck_reads(BUS_TYPE_TEXT, "", 0, BUS_KIND_TEXT, "\"\"");
+	ck_reads(BUS_TYPE_BYTES, "", 0, BUS_KIND_BYTES, "{\"$bytes\":\"\"}");
+}
+END_TEST
+
+START_TEST(untagged_is_json_else_text_else_bytes)
+{
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("21.5"), BUS_KIND_FLOAT, "21.5");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("true"), BUS_KIND_BOOL, "true");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("null"), BUS_KIND_NIL, "null");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("\"on\""), BUS_KIND_TEXT, "\"on\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("[1]"), BUS_KIND_ARRAY, "[1]");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("on"), BUS_KIND_TEXT, "\"on\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("21.5 C"), BUS_KIND_TEXT, "\"21.5 C\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("NaN"), BUS_KIND_TEXT, "\"NaN\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("[1]]"), BUS_KIND_TEXT, "\"[1]]\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("\""), BUS_KIND_TEXT, "\"\\\"\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("1e999"), BUS_KIND_TEXT, "\"1e999\"");
+	ck_reads(BUS_TYPE_UNTAGGED, "", 0, BUS_KIND_TEXT, "\"\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("\xFF"), BUS_KIND_BYTES, "{\"$bytes\":\"/w==\"}");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("\"\xFF\""), BUS_KIND_BYTES, "{\"$bytes\":\"Iv8i\"}");
+}
+END_TEST
+
+START_TEST(unknown_types_are_bytes)
+{
+	ck_reads(5, BYTES("[1]"), BUS_KIND_BYTES, "{\"$bytes\":\"WzFd\"}");
+	ck_reads(-1, BYTES("[1]"), BUS_KIND_BYTES, "{\"$bytes\":\"WzFd\"}");
+}
+END_TEST
+
+START_TEST(what_is_not_what_its_type_says_is_refused)
+{
+	ck_refused(BUS_TYPE_TEXT, BYTES("\xED\xA0\x80"));
+	ck_refused(BUS_TYPE_JSON, "", 0);
+	ck_refused(BUS_TYPE_JSON, BYTES("{\"a\":1,}"));
+	ck_refused(BUS_TYPE_JSON, BYTES("1 2"));
+	ck_refused(BUS_TYPE_JSON, BYTES("\"\xC0\x80\""));
+	ck_refused(BUS_TYPE_JSON, BYTES("\"\\ud800\""));
+	ck_refused(BUS_TYPE_JSON, BYTES("1e999"));
+	ck_refused(BUS_TYPE_MSGPACK, "", 0);
+	ck_refused(BUS_TYPE_MSGPACK, BYTES("\xC1"));
+	ck_refused(BUS_TYPE_MSGPACK, BYTES("\xA1\xFF"));
+	ck_refused(BUS_TYPE_MSGPACK, BYTES("\x01\x02"));
+}
+END_TEST
+
+START_TEST(missing_arguments_are_named)
+{
+	const struct bus_value *value;
+
+	ck_bus(bus_value_read(BUS_TYPE_TEXT, NULL, 1, &value), BUS_E_INVAL);
+	ck_bus(bus_value_read(BUS_TYPE_TEXT, "", 0, NULL), BUS_E_INVAL);
+	ck_bus(bus_value_read(BUS_TYPE_UNTAGGED, NULL, 0, &value), 0);
+	ck_assert_int_eq(value->kind, BUS_KIND_TEXT);
+	bus_value_free(value);
+	bus_value_free(NULL);
+}
+END_TEST
+
+/* --- values --------------------------------------------------------------------------------------- */
+
+START_TEST(integers_keep_their_value_at_every_boundary)
+{
+	static const struct {
+		const char *json;
+		enum bus_kind kind;
+		const char *text;
+	} cases[] = {
+	    {"-1", BUS_KIND_INT, "-1"},
+	    {"9223372036854775807", BUS_KIND_INT, "9223372036854775807"},
+	    {"9223372036854775808", BUS_KIND_UINT, "9223372036854775808"},
+	    {"18446744073709551615", BUS_KIND_UINT, "18446744073709551615"},
+	    {"18446744073709551616", BUS_KIND_FLOAT, "1.8446744073709552e+19"},
+	    {"-9223372036854775808", BUS_KIND_INT, "-9223372036854775808"},
+	    {"-9223372036854775809", BUS_KIND_FLOAT, "-9.223372036854776e+18"},
+	    {"1000000000000000000000", BUS_KIND_FLOAT, "1e+21"},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		ck_reads(BUS_TYPE_JSON, cases[i].json, strlen(cases[i].json), cases[i].kind,
+		    cases[i].text);
+}
+END_TEST
+
+/* Integers that jansson refuses make the reader rewrite the text: nothing else in it may change. */
+START_TEST(a_wide_integer_changes_nothing_beside_it)
+{
+	ck_reads(BUS_TYPE_JSON,
+	    BYTES("{\"\": [\"u1\", \"s\", \"\", \"\\\"18446744073709551615\\\\\"], \"u\":\t"
+		  "18446744073709551615, \"u\" : -99999999999999999999,\"n\":1}"),
+	    BUS_KIND_MAP,
+	    "{\"\":[\"u1\",\"s\",\"\",\"\\\"18446744073709551615\\\\\"],"
+	    "\"u\":-1e+20,\"n\":1}");
+	ck_refused(BUS_TYPE_JSON, BYTES("{18446744073709551615:1}"));
+	ck_refused(BUS_TYPE_JSON, BYTES("018446744073709551615"));
+	ck_refused(BUS_TYPE_JSON, BYTES("\"\"18446744073709551615"));
+	ck_refused(BUS_TYPE_JSON, BYTES("[18446744073709551615"));
+}
+END_TEST
+
+START_TEST(doubles_come_back_bit_by_bit_both_ways)
+{
+	static const double some[] = {
+	    0.0, -0.0, 21.5, 0.1, 1e23, 5e-324, 1.7976931348623157e308, 3.0, 1e15, 1e16, 1e17};
+	uint64_t bits = 0x9E3779B97F4A7C15u;
+	struct bus_packer *packer;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	for (int i = 0; i < 5000; i++) {
+		const struct bus_value *packed, *parsed;
+		const void *data;
+		size_t len;
+		double number;
+		char *text;
+
+		bits ^= bits << 13;
+		bits ^= bits >> 7;
+		bits ^= bits << 17;
+		memcpy(&number, &bits, sizeof number);
+		if (i < (int)(sizeof some / sizeof some[0]))
+			number = some[i];
+		if (!isfinite(number))
+			continue;
+		bus_packer_reset(packer);
+		bus_pack_float(packer, number);
+		ck_bus(bus_packer_data(packer, &data, &len), 0);
+		packed = read_ok(BUS_TYPE_MSGPACK, data, len);
+		text = json_of(packed);
+		parsed = read_ok(BUS_TYPE_JSON, text, strlen(text));
+		ck_assert_int_eq(parsed->kind, BUS_KIND_FLOAT);
+		ck_assert_mem_eq(&packed->as.f, &number, sizeof number);
+		ck_assert_mem_eq(&parsed->as.f, &number, sizeof number);
+		bus_value_free(parsed);
+		bus_value_free(packed);
+		free(text);
+	}
+	bus_packer_free(packer);
+}
+END_TEST
+
+START_TEST(short_numbers_print_short_and_strange_ones_as_null)
+{
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("0.1"), BUS_KIND_FLOAT, "0.1");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("2.0"), BUS_KIND_FLOAT, "2.0");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("1E5"), BUS_KIND_FLOAT, "100000.0");
+	ck_json(BYTES("\xCA\x3F\x00\x00\x00"), "0.5");
+	ck_json(BYTES("\xCA\x7F\xC0\x00\x00"), "null");
+	ck_json(BYTES("\xCB\xFF\xF0\x00\x00\x00\x00\x00\x00"), "null");
+}
+END_TEST
+
+START_TEST(the_last_of_equal_json_keys_wins)
+{
+	ck_reads(BUS_TYPE_JSON, BYTES("{\"a\":1,\"b\":2,\"a\":{\"c\":3}}"), BUS_KIND_MAP,
+	    "{\"a\":{\"c\":3},\"b\":2}");
+}
+END_TEST
+
+START_TEST(texts_may_hold_nul_and_are_escaped_for_pages)
+{
+	const struct bus_value *value = read_ok(BUS_TYPE_JSON, BYTES("\"a\\u0000b\""));
+
+	ck_assert_uint_eq(value->count, 3);
+	ck_assert_mem_eq(value->as.bytes, "a\0b", 3);
+	bus_value_free(value);
+	ck_reads(BUS_TYPE_TEXT, BYTES("\0\x1F\n\t\"\\</\xE2\x80\xA8\xE2\x80\xA9\xE2\x80\xAA"),
+	    BUS_KIND_TEXT, "\"\\u0000\\u001f\\n\\t\\\"\\\\\\u003c/\\u2028\\u2029\xE2\x80\xAA\"");
+}
+END_TEST
+
+START_TEST(base64_pads_as_rfc_4648_shows)
+{
+	static const char *const vectors[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="},
+	    {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+
+	for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+		char json[64];
+
+		snprintf(json, sizeof json, "{\"$bytes\":\"%s\"}", vectors[i][1]);
+		ck_reads(
+		    BUS_TYPE_BYTES, vectors[i][0], strlen(vectors[i][0]), BUS_KIND_BYTES, json);
+	}
+}
+END_TEST
+
+START_TEST(keys_that_are_no_text_become_their_json_text)
+{
+	ck_json(BYTES("\x83\x01\x02\xC0\x03\xC4\x01<\x04"),
+	    "{\"1\":2,\"null\":3,\"{\\\"$bytes\\\":\\\"PA==\\\"}\":4}");
+	ck_json(BYTES("\x81\x92\xA1x\x01\xC3"), "{\"[\\\"x\\\",1]\":true}");
+	ck_json(BYTES("\x81\x81\x01\x02\x03"), "{\"{\\\"1\\\":2}\":3}");
+}
+END_TEST
+
+/* Each key in a key would double the backslashes of all inside it: 2^32 of them for these 33 bytes. */
+START_TEST(keys_in_keys_in_keys_do_not_explode)
+{
+	char bomb[BUS_PACK_DEPTH * 2 + 1];
+	const struct bus_value *value;
+	char *text;
+
+	memset(bomb, '\x81', BUS_PACK_DEPTH);
+	memset(bomb + BUS_PACK_DEPTH, '\x01', BUS_PACK_DEPTH + 1);
+	value = read_ok(BUS_TYPE_MSGPACK, bomb, sizeof bomb);
+	text = json_of(value);
+	ck_assert_str_eq(text, "{\"{\\\"{\\\\\\\"null\\\\\\\":1}\\\":1}\":1}");
+	free(text);
+	bus_value_free(value);
+}
+END_TEST
+
+/* --- hostile payloads ----------------------------------------------------------------------------- */
+
+START_TEST(every_truncation_is_refused)
+{
+	static const char text[] =
+	    "{\"a\":[1,2.5,\"\\u00e9\\n\",null,18446744073709551615],\"b\":{}}";
+
+	for (size_t len = 0; len < sizeof rich - 1; len++)
+		ck_refused(BUS_TYPE_MSGPACK, rich, len);
+	for (size_t len = 0; len < sizeof text - 1; len++)
+		ck_refused(BUS_TYPE_JSON, text, len);
+	bus_value_free(read_ok(BUS_TYPE_JSON, BYTES(text)));
+}
+END_TEST
+
+START_TEST(every_changed_byte_is_refused_or_read_whole)
+{
+	for (size_t at = 0; at < sizeof rich - 1; at++) {
+		for (int byte = 0; byte < 256; byte++) {
+			const struct bus_value *value;
+			char changed[sizeof rich - 1];
+			int err;
+
+			memcpy(changed, rich, sizeof changed);
+			changed[at] = (char)byte;
+			err = read_exact(BUS_TYPE_MSGPACK, changed, sizeof changed, &value);
+			if (err == 0) {
+				free(json_of(value));
+				bus_value_free(value);
+			} else {
+				ck_bus(err, BUS_E_DECODE);
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(claims_beyond_the_payload_are_refused)
+{
+	static const char *const heads[] = {"\xC4", "\xC5", "\xC6", "\xC7", "\xC8", "\xC9", "\xCA",
+	    "\xCF", "\xD3", "\xD8", "\xD9", "\xDA", "\xDB", "\xDC", "\xDD", "\xDE", "\xDF"};
+
+	for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+		char payload[9] = {0};
+
+		payload[0] = heads[i][0];
+		memset(payload + 1, 0xFF, 4);
+		for (size_t len = 1; len <= 5; len++)
+			ck_refused(
+			    BUS_TYPE_MSGPACK, payload, heads[i][0] == '\xCA' ? len - 1 : len);
+	}
+}
+END_TEST
+
+START_TEST(nested_array_headers_reserve_nothing)
+{
+	size_t len;
+	char *payload = repeated("\xDD\xFF\xFF\xFF\xFF", 5, 30, "", &len);
+
+	ck_refused(BUS_TYPE_MSGPACK, payload, len);
+	free(payload);
+	payload = repeated("\xDD\x00\x00\xFF\x00", 5, 30, "", &len);
+	ck_refused(BUS_TYPE_MSGPACK, payload, len);
+	free(payload);
+}
+END_TEST
+
+static void
+ck_depth(int type, const char *open, const char *most, const char *close)
+{
+	for (int over = 0; over <= 1; over++) {
+		char payload[8 * BUS_PACK_DEPTH] = "";
+
+		for (int i = 0; i < BUS_PACK_DEPTH - 1 + over; i++)
+			strcat(payload, open);
+		strcat(payload, most);
+		for (int i = 0; i < BUS_PACK_DEPTH - 1 + over; i++)
+			strcat(payload, close);
+		if (over)
+			ck_refused(type, payload, strlen(payload));
+		else
+			bus_value_free(read_ok(type, payload, strlen(payload)));
+	}
+}
+
+START_TEST(the_33rd_level_is_refused_even_when_empty)
+{
+	ck_depth(BUS_TYPE_MSGPACK, "\x91", "\x90", "");
+	ck_depth(BUS_TYPE_MSGPACK, "\x91", "\x91\x01", "");
+	ck_depth(BUS_TYPE_MSGPACK, "\x92\x01", "\x90", "");
+	ck_depth(BUS_TYPE_MSGPACK, "\x92", "\x80", "\x01");
+	ck_depth(BUS_TYPE_MSGPACK, "\x81\x01", "\x80", "");
+	ck_depth(BUS_TYPE_MSGPACK, "\x81", "\x80", "\x01");
+	ck_depth(BUS_TYPE_JSON, "[", "[]", "]");
+	ck_depth(BUS_TYPE_JSON, "{\"\":", "{}", "}");
+}
+END_TEST
+
+START_TEST(element_65537_is_refused)
+{
+	size_t len;
+	char *payload = repeated("\xC0", 1, 5 + BUS_PACK_ELEMENTS, "", &len);
+	const struct bus_value *value;
+
+	memcpy(payload, "\xDD\x00\x00\xFF\xFF", 5);
+	value = read_ok(BUS_TYPE_MSGPACK, payload, 5 + BUS_PACK_ELEMENTS - 1);
+	ck_assert_uint_eq(value->count, BUS_PACK_ELEMENTS - 1);
+	bus_value_free(value);
+	memcpy(payload, "\xDD\x00\x01\x00\x00", 5);
+	ck_refused(BUS_TYPE_MSGPACK, payload, 5 + BUS_PACK_ELEMENTS);
+	memcpy(payload, "\xDF\x00\x00\x80\x00", 5);
+	ck_refused(BUS_TYPE_MSGPACK, payload, 5 + BUS_PACK_ELEMENTS);
+	free(payload);
+
+	payload = repeated("0,", 2, BUS_PACK_ELEMENTS - 1, "0]", &len);
+	ck_refused(BUS_TYPE_JSON, payload, len);
+	payload[0] = '[';
+	payload[1] = ' ';
+	bus_value_free(read_ok(BUS_TYPE_JSON, payload, len));
+	free(payload);
+}
+END_TEST
+
+START_TEST(untagged_json_over_a_limit_is_text)
+{
+	size_t len;
+	char *payload = repeated("[", 1, 1000000, "", &len);
+	const struct bus_value *value = read_ok(BUS_TYPE_UNTAGGED, payload, len);
+
+	ck_assert_int_eq(value->kind, BUS_KIND_TEXT);
+	ck_assert_uint_eq(value->count, len);
+	bus_value_free(value);
+	ck_refused(BUS_TYPE_JSON, payload, len);
+	free(payload);
+	payload = repeated("[],", 3, BUS_PACK_ELEMENTS, "[]", &len);
+	value = read_ok(BUS_TYPE_UNTAGGED, payload, len);
+	ck_assert_int_eq(value->kind, BUS_KIND_TEXT);
+	bus_value_free(value);
+	free(payload);
+}
+END_TEST
+
+/* --- the packer ----------------------------------------------------------------------------------- */
+
+static void
+pack_rich(struct bus_packer *packer)
+{
+	bus_pack_array(packer, 9);
+	bus_pack_nil(packer);
+	bus_pack_bool(packer, true);
+	bus_pack_int(packer, -1);
+	bus_pack_uint(packer, UINT64_MAX);
+	bus_pack_float(packer, 1.5);
+	bus_pack_text(packer, "a\xC3\xB1", 3);
+	bus_pack_bytes(packer, "\x00\xFF", 2);
+	bus_pack_map(packer, 2);
+	bus_pack_text(packer, "k", 1);
+	bus_pack_array(packer, 0);
+	bus_pack_uint(packer, 7);
+	bus_pack_map(packer, 0);
+	bus_pack_ext(packer, -5, "x", 1);
+}
+
+START_TEST(the_packer_writes_every_kind)
+{
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	for (int again = 0; again < 2; again++) {
+		pack_rich(packer);
+		ck_bus(bus_packer_data(packer, &data, &len), 0);
+		ck_assert_uint_eq(len, sizeof rich - 1);
+		ck_assert_mem_eq(data, rich, len);
+		bus_packer_reset(packer);
+	}
+	bus_packer_free(packer);
+	bus_packer_free(NULL);
+}
+END_TEST
+
+START_TEST(integers_of_every_width_come_back)
+{
+	struct bus_packer *packer;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	for (int bit = 0; bit < 64; bit++) {
+		for (int off = -1; off <= 1; off++) {
+			uint64_t number = ((uint64_t)1 << bit) + (uint64_t)(int64_t)off;
+			const struct bus_value *value;
+			const void *data;
+			size_t len;
+
+			bus_packer_reset(packer);
+			bus_pack_array(packer, 2);
+			bus_pack_uint(packer, number);
+			bus_pack_int(packer, (int64_t)number);
+			ck_bus(bus_packer_data(packer, &data, &len), 0);
+			value = read_ok(BUS_TYPE_MSGPACK, data, len);
+			ck_assert_int_eq(value->as.items[0].kind,
+			    number > INT64_MAX ? BUS_KIND_UINT : BUS_KIND_INT);
+			ck_assert_uint_eq(value->as.items[0].as.u, number);
+			ck_assert_int_eq(value->as.items[1].kind, BUS_KIND_INT);
+			ck_assert_int_eq(value->as.items[1].as.i, (int64_t)number);
+			bus_value_free(value);
+		}
+	}
+	bus_packer_free(packer);
+}
+END_TEST
+
+START_TEST(texts_of_every_header_size_come_back)
+{
+	static const size_t sizes[] = {0, 1, 31, 32, 255, 256, 65535, 65536};
+	static char big[65536];
+	struct bus_packer *packer;
+
+	memset(big, 'x', sizeof big);
+	ck_bus(bus_packer_new(&packer), 0);
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		const struct bus_value *value;
+		const void *data;
+		size_t len;
+
+		bus_packer_reset(packer);
+		bus_pack_array(packer, 3);
+		bus_pack_text(packer, sizes[i] > 0 ? big : NULL, sizes[i]);
+		bus_pack_bytes(packer, sizes[i] > 0 ? big : NULL, sizes[i]);
+		bus_pack_ext(packer, 127, sizes[i] > 0 ? big : NULL, sizes[i]);
+		ck_bus(bus_packer_data(packer, &data, &len), 0);
+		value = read_ok(BUS_TYPE_MSGPACK, data, len);
+		for (int j = 0; j < 3; j++) {
+			ck_assert_int_eq(value->as.items[j].kind,
+			    ((const int[]){BUS_KIND_TEXT, BUS_KIND_BYTES, BUS_KIND_EXT})[j]);
+			ck_assert_uint_eq(value->as.items[j].count, sizes[i]);
+			ck_assert_int_eq(memcmp(value->as.items[j].as.bytes, big, sizes[i]), 0);
+		}
+		ck_assert_int_eq(value->as.items[2].ext, 127);
+		bus_value_free(value);
+	}
+	bus_packer_free(packer);
+}
+END_TEST
+
+static void
+ck_packed(struct bus_packer *packer, int want)
+{
+	const void *data = NULL;
+	size_t len = 99;
+
+	ck_bus(bus_packer_data(packer, &data, &len), want);
+	ck_assert_ptr_null(data);
+	ck_assert_uint_eq(len, 99);
+}
+
+START_TEST(the_packer_wants_exactly_one_whole_value)
+{
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_pack_array(packer, 2);
+	bus_pack_nil(packer);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_pack_nil(packer); /* looking early does no harm */
+	ck_bus(bus_packer_data(packer, &data, &len), 0);
+	bus_pack_nil(packer);
+	ck_packed(packer, BUS_E_INVAL);
+
+	bus_packer_reset(packer);
+	bus_pack_map(packer, 1);
+	bus_pack_nil(packer);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_packer_free(packer);
+}
+END_TEST
+
+START_TEST(the_first_packing_error_sticks_until_reset)
+{
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	bus_pack_text(packer, "\xFF", 1);
+	bus_pack_nil(packer);
+	ck_packed(packer, BUS_E_DECODE);
+	bus_packer_reset(packer);
+	bus_pack_bytes(packer, NULL, 1);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_packer_reset(packer);
+	bus_pack_nil(packer);
+	ck_bus(bus_packer_data(packer, &data, &len), 0);
+	ck_assert_uint_eq(len, 1);
+	bus_packer_free(packer);
+}
+END_TEST
+
+START_TEST(what_is_packed_can_be_read_back_up_to_the_limits)
+{
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+
+	ck_bus(bus_packer_new(&packer), 0);
+	for (int over = 0; over <= 1; over++) {
+		bus_packer_reset(packer);
+		for (int i = 0; i < BUS_PACK_DEPTH - 1 + over; i++)
+			bus_pack_array(packer, 1);
+		bus_pack_map(packer, 0);
+		if (over) {
+			ck_packed(packer, BUS_E_LIMIT);
+			continue;
+		}
+		ck_bus(bus_packer_data(packer, &data, &len), 0);
+		bus_value_free(read_ok(BUS_TYPE_MSGPACK, data, len));
+	}
+	for (unsigned over = 0; over <= 1; over++) {
+		bus_packer_reset(packer);
+		bus_pack_array(packer, 2);
+		bus_pack_nil(packer);
+		bus_pack_array(packer, BUS_PACK_ELEMENTS - 3 + over);
+		for (unsigned i = 0; i < BUS_PACK_ELEMENTS - 3 + over; i++)
+			bus_pack_nil(packer);
+		if (over) {
+			ck_packed(packer, BUS_E_LIMIT);
+			continue;
+		}
+		ck_bus(bus_packer_data(packer, &data, &len), 0);
+		bus_value_free(read_ok(BUS_TYPE_MSGPACK, data, len));
+	}
+	bus_packer_reset(packer);
+	bus_pack_map(packer, UINT32_MAX);
+	ck_packed(packer, BUS_E_LIMIT);
+	bus_packer_free(packer);
+}
+END_TEST
+
+/* --- memory --------------------------------------------------------------------------------------- */
+
+/* Reads and writes JSON while allocation n fails; false when there are fewer. */
+static bool
+read_without(long n, int type, const void *data, size_t len)
+{
+	const struct bus_value *value = NULL;
+	char *text = NULL;
+	size_t text_len = 0;
+	int err;
+
+	bus__mem_fail_after(n);
+	err = bus_value_read(type, data, len, &value);
+	if (err == 0)
+		err = bus_value_json(value, &text, &text_len);
+	else
+		ck_assert_ptr_null(value);
+	bus__mem_fail_after(-1);
+	if (err < 0)
+		ck_bus(err, BUS_E_NOMEM);
+	ck_assert_int_eq(err == 0, text != NULL);
+	bus_value_free(value);
+	free(text);
+	return err < 0;
+}
+
+START_TEST(any_allocation_may_fail_while_reading_and_writing)
+{
+	static const struct {
+		int type;
+		const char *data;
+		size_t len;
+		long allocations; /* at least; so that the test cannot pass without trying */
+	} cases[] = {
+	    {BUS_TYPE_MSGPACK, BYTES(rich), 4},
+	    {BUS_TYPE_JSON, BYTES("{\"a\":[1,18446744073709551615]}"), 3},
+	    {BUS_TYPE_UNTAGGED, BYTES("21.5"), 2},
+	    {BUS_TYPE_UNTAGGED, BYTES("hello"), 2},
+	    {BUS_TYPE_BYTES, BYTES("\xFF"), 2},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		long n = 0;
+
+		while (read_without(n, cases[i].type, cases[i].data, cases[i].len))
+			n++;
+		ck_assert_int_ge(n, cases[i].allocations);
+	}
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail_while_packing)
+{
+	long n = 0;
+	bool failed = true;
+
+	for (; failed; n++) {
+		struct bus_packer *packer = NULL;
+		const void *data = NULL;
+		size_t len = 0;
+		int err;
+
+		bus__mem_fail_after(n);
+		err = bus_packer_new(&packer);
+		if (err == 0) {
+			pack_rich(packer);
+			err = bus_packer_data(packer, &data, &len);
+		}
+		bus__mem_fail_after(-1);
+		failed = err < 0;
+		if (failed)
+			ck_bus(err, BUS_E_NOMEM);
+		else
+			ck_assert_uint_eq(len, sizeof rich - 1);
+		if (packer != NULL) {
+			bus_packer_reset(packer);
+			bus_pack_nil(packer);
+			ck_bus(bus_packer_data(packer, &data, &len), 0);
+		}
+		bus_packer_free(packer);
+	}
+	ck_assert_int_ge(n, 3);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("pack");
+
+	BUS_TEST_CASE(suite, "rule", 4, a_payload_reads_as_what_its_type_says,
+	    untagged_is_json_else_text_else_bytes, unknown_types_are_bytes,
+	    what_is_not_what_its_type_says_is_refused, missing_arguments_are_named);
+	BUS_TEST_CASE(suite, "values", 10, integers_keep_their_value_at_every_boundary,
+	    a_wide_integer_changes_nothing_beside_it, doubles_come_back_bit_by_bit_both_ways,
+	    short_numbers_print_short_and_strange_ones_as_null, the_last_of_equal_json_keys_wins,
+	    texts_may_hold_nul_and_are_escaped_for_pages, base64_pads_as_rfc_4648_shows,
+	    keys_that_are_no_text_become_their_json_text, keys_in_keys_in_keys_do_not_explode);
+	BUS_TEST_CASE(suite, "hostile", 10, every_truncation_is_refused,
+	    every_changed_byte_is_refused_or_read_whole, claims_beyond_the_payload_are_refused,
+	    nested_array_headers_reserve_nothing, the_33rd_level_is_refused_even_when_empty,
+	    element_65537_is_refused, untagged_json_over_a_limit_is_text);
+	BUS_TEST_CASE(suite, "packer", 10, the_packer_writes_every_kind,
+	    integers_of_every_width_come_back, texts_of_every_header_size_come_back,
+	    the_packer_wants_exactly_one_whole_value, the_first_packing_error_sticks_until_reset,
+	    what_is_packed_can_be_read_back_up_to_the_limits);
+	BUS_TEST_CASE(suite, "memory", 10, any_allocation_may_fail_while_reading_and_writing,
+	    any_allocation_may_fail_while_packing);
+	return suite;
+}
