@@ -1,0 +1,223 @@
+#include "link/frame.h"
+
+#include <string.h>
+
+#include "base/utf8.h"
+
+/* The first byte is no ASCII, so no text protocol begins like us. */
+static const uint8_t magic[BUS__PREAMBLE - 1] = {0xb5, 'l', 'i', 'b', 'b', 'u', 's'};
+
+enum msg_flag {
+	MSG_RETAIN = 1u << 0, /* the same bits as enum bus_msg_flag */
+	MSG_KEPT = 1u << 1,
+	MSG_TYPED = 1u << 2,              /* four bytes of type come first */
+	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow */
+};
+
+static void
+put(uint8_t *at, uint64_t value, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint64_t
+get(const uint8_t *at, size_t bytes)
+{
+	uint64_t value = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		value |= (uint64_t)at[i] << (8 * i);
+	return value;
+}
+
+/* --- reading -------------------------------------------------------------------------------------- */
+
+int
+bus__preamble_read(const uint8_t *at, size_t n)
+{
+	size_t seen = n < sizeof magic ? n : sizeof magic;
+
+	if (memcmp(at, magic, seen) != 0)
+		return BUS_E_NOT_LIBBUS;
+	if (n < BUS__PREAMBLE)
+		return 0;
+	return at[sizeof magic] == BUS__WIRE_VERSION ? BUS__PREAMBLE : BUS_E_VERSION;
+}
+
+static uint32_t
+msg_extra(uint8_t flags)
+{
+	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u);
+}
+
+/* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
+ * on its flags and on the payload limit. */
+static const struct shape {
+	uint32_t min, max;
+	uint16_t numbers;
+} shapes[] = {
+    [BUS__FRAME_HELLO] = {BUS__HELLO, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_JOIN] = {0, 0, 0},
+    [BUS__FRAME_SUB] = {1, BUS_LIMIT_TOPIC_BYTES, 0},
+    [BUS__FRAME_UNSUB] = {1, BUS_LIMIT_TOPIC_BYTES, 0},
+    [BUS__FRAME_READY] = {0, 0, 0},
+    [BUS__FRAME_TOPIC] = {1, BUS_LIMIT_TOPIC_BYTES, BUS__LIMIT_TOPICS - 1},
+    [BUS__FRAME_MSG] = {0, 0, BUS__LIMIT_TOPICS - 1},
+    [BUS__FRAME_LOST] = {8, 8, 0},
+    [BUS__FRAME_PING] = {0, 0, 0},
+    [BUS__FRAME_BYE] = {0, 0, UINT16_MAX},
+};
+
+int
+bus__frame_read(
+    const uint8_t *at, size_t n, bool stranger, uint32_t max_payload, struct bus__frame *ret_frame)
+{
+	struct bus__frame frame;
+	uint64_t min, max;
+
+	if (n < BUS__FRAME_HEAD)
+		return 1;
+	frame.len = (uint32_t)get(at, 4);
+	frame.kind = at[4];
+	frame.flags = at[5];
+	frame.number = (uint16_t)get(at + 6, 2);
+	frame.body = at + BUS__FRAME_HEAD;
+
+	/* The length first, whatever the kind: a stranger's 2 GiB is too big and nothing else. */
+	if (stranger && frame.len > BUS__LIMIT_STRANGER - BUS__FRAME_HEAD)
+		return BUS_E_TOO_BIG;
+	if (frame.kind == 0 || frame.kind >= sizeof shapes / sizeof shapes[0])
+		return BUS_E_PROTOCOL;
+	min = shapes[frame.kind].min;
+	max = shapes[frame.kind].max;
+	if (frame.kind == BUS__FRAME_MSG) {
+		if ((frame.flags & ~(MSG_TYPED | MSG_TIMED)) != 0)
+			return BUS_E_PROTOCOL;
+		min = msg_extra(frame.flags);
+		max = min + max_payload;
+	} else if (frame.flags != 0) {
+		return BUS_E_PROTOCOL;
+	}
+	if (frame.len > max)
+		return BUS_E_TOO_BIG;
+	if (frame.len < min || frame.number > shapes[frame.kind].numbers)
+		return BUS_E_PROTOCOL;
+	*ret_frame = frame;
+	return 0;
+}
+
+int
+bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello)
+{
+	/* A longer body is a later minor version's: what we do not know is skipped. */
+	memcpy(ret_hello->id, frame->body, BUS__BUS_ID);
+	ret_hello->max_payload = (uint32_t)get(frame->body + 16, 4);
+	ret_hello->heartbeat_ms = (uint32_t)get(frame->body + 20, 4);
+	ret_hello->features = (uint32_t)get(frame->body + 24, 4);
+	return ret_hello->heartbeat_ms < BUS__HEARTBEAT_MIN ? BUS_E_PROTOCOL : 0;
+}
+
+int
+bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
+{
+	const uint8_t *at = frame->body;
+	uint32_t extra = msg_extra(frame->flags);
+
+	*ret_msg = (struct bus_msg){.size = sizeof *ret_msg, .flags = frame->flags & MSG_TIMED};
+	if ((frame->flags & MSG_TYPED) != 0) {
+		ret_msg->type = (int)(int32_t)(uint32_t)get(at, 4);
+		at += 4;
+	}
+	if ((frame->flags & MSG_TIMED) != 0) {
+		ret_msg->time_ns = (int64_t)get(at, 8);
+		at += 8;
+	}
+	ret_msg->data = at;
+	ret_msg->len = frame->len - extra;
+	return ret_msg->time_ns < 0 ? BUS_E_PROTOCOL : 0;
+}
+
+uint64_t
+bus__lost_read(const struct bus__frame *frame)
+{
+	return get(frame->body, 8);
+}
+
+bool
+bus__text_read(const struct bus__frame *frame, char ret_text[BUS_LIMIT_TOPIC_BYTES + 1])
+{
+	if (memchr(frame->body, 0, frame->len) != NULL || !bus__utf8_valid(frame->body, frame->len))
+		return false;
+	memcpy(ret_text, frame->body, frame->len);
+	ret_text[frame->len] = '\0';
+	return true;
+}
+
+/* --- writing -------------------------------------------------------------------------------------- */
+
+static void
+put_head(uint8_t *at, uint64_t len, enum bus__frame_kind kind, uint8_t flags, uint16_t number)
+{
+	put(at, len, 4);
+	at[4] = (uint8_t)kind;
+	at[5] = flags;
+	put(at + 6, number, 2);
+}
+
+size_t
+bus__preamble_write(uint8_t at[BUS__PREAMBLE])
+{
+	memcpy(at, magic, sizeof magic);
+	at[sizeof magic] = BUS__WIRE_VERSION;
+	return BUS__PREAMBLE;
+}
+
+size_t
+bus__hello_write(uint8_t at[BUS__FRAME_HEAD + BUS__HELLO], const struct bus__hello *hello)
+{
+	uint8_t *body = at + BUS__FRAME_HEAD;
+
+	put_head(at, BUS__HELLO, BUS__FRAME_HELLO, 0, 0);
+	memcpy(body, hello->id, BUS__BUS_ID);
+	put(body + 16, hello->max_payload, 4);
+	put(body + 20, hello->heartbeat_ms, 4);
+	put(body + 24, hello->features, 4);
+	return BUS__FRAME_HEAD + BUS__HELLO;
+}
+
+size_t
+bus__frame_write(
+    uint8_t *at, enum bus__frame_kind kind, uint16_t number, const void *body, size_t len)
+{
+	put_head(at, len, kind, 0, number);
+	if (len > 0)
+		memcpy(at + BUS__FRAME_HEAD, body, len);
+	return BUS__FRAME_HEAD + len;
+}
+
+size_t
+bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count)
+{
+	put_head(at, 8, BUS__FRAME_LOST, 0, 0);
+	put(at + BUS__FRAME_HEAD, count, 8);
+	return BUS__FRAME_HEAD + 8;
+}
+
+size_t
+bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
+{
+	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u));
+	size_t n = BUS__FRAME_HEAD;
+
+	put_head(at, msg_extra(flags) + (uint64_t)msg->len, BUS__FRAME_MSG, flags, number);
+	if ((flags & MSG_TYPED) != 0) {
+		put(at + n, (uint32_t)msg->type, 4);
+		n += 4;
+	}
+	if ((flags & MSG_TIMED) != 0) {
+		put(at + n, (uint64_t)msg->time_ns, 8);
+		n += 8;
+	}
+	return n;
+}

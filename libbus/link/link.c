@@ -1,0 +1,281 @@
+/* One link, on the link thread: it dials or accepts, begins connections and sees them end. */
+#include "link/link.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/park.h"
+#include "link/flush.h"
+#include "link/session.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum {
+	DIAL_MS = 5000,          /* one attempt */
+	ACCEPT_AGAIN_MS = 100,   /* after a failure, such as no descriptor left */
+	BACK_OFF_FIRST_MS = 100, /* doubles with every attempt */
+	BACK_OFF_MOST_MS = 30000
+};
+
+/* splitmix64: spreads attempts in time, keeps no secret. */
+static uint64_t
+next_random(struct bus__links *links)
+{
+	uint64_t x = links->random += UINT64_C(0x9e3779b97f4a7c15);
+
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+static void
+set_state(struct bus_link *link, enum bus_link_state state)
+{
+	atomic_store_explicit(&link->state, state, memory_order_relaxed);
+}
+
+void
+bus__link_error(struct bus_link *link, int err)
+{
+	if (err != BUS_E_CLOSED)
+		atomic_store_explicit(&link->last_error, err, memory_order_relaxed);
+}
+
+struct bus__session *
+bus__links_find_peer(struct bus__links *links, const uint8_t *id, const struct bus__session *except)
+{
+	for (struct bus_link *link = links->first; link != NULL; link = link->next)
+		for (struct bus__session *s = link->sessions; s != NULL; s = s->next)
+			if (s != except && s->stage == BUS__STAGE_LIVE &&
+			    memcmp(s->peer.id, id, BUS__BUS_ID) == 0)
+				return s;
+	return NULL;
+}
+
+/* --- dialling ---------------------------------------------------------------------------------------- */
+
+/* Full jitter: any moment up to a bound that doubles. */
+static void
+dial_later(struct bus_link *link)
+{
+	int64_t bound_ms = (int64_t)BACK_OFF_FIRST_MS
+			   << (link->attempts < 16 ? link->attempts : 16);
+
+	if (link->closing)
+		return;
+	if (bound_ms > BACK_OFF_MOST_MS)
+		bound_ms = BACK_OFF_MOST_MS;
+	link->attempts++;
+	bus__timer_set(&link->links->loop, &link->timer,
+	    bus__now_ns() + (int64_t)(next_random(link->links) % (uint64_t)(bound_ms * NS_PER_MS)));
+}
+
+static void
+dial(struct bus_link *link)
+{
+	int err;
+
+	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + DIAL_MS * NS_PER_MS);
+	err = link->transport->dial(&link->addr, &link->io, &link->dialer);
+	if (err < 0) {
+		bus__link_error(link, err);
+		dial_later(link);
+	}
+}
+
+/* Ends the dial or the accept under way, and what it may have brought meanwhile. */
+static void
+drop_io(struct bus_link *link)
+{
+	struct bus__stream *stream;
+
+	if (link->dialer != NULL)
+		link->dialer->ops->free(link->dialer);
+	link->dialer = NULL;
+	if (link->listener != NULL)
+		link->listener->ops->free(link->listener);
+	link->listener = NULL;
+	bus__loop_cancel(&link->links->loop, &link->io.task);
+	bus__timer_stop(&link->links->loop, &link->timer);
+	stream = link->io.stream;
+	link->io.stream = NULL;
+	if (stream != NULL)
+		stream->ops->free(stream);
+}
+
+static struct bus__stream *
+take_stream(struct bus_link *link)
+{
+	struct bus__stream *stream = link->io.stream;
+
+	link->io.stream = NULL;
+	return stream;
+}
+
+static void
+begin_session(struct bus_link *link, struct bus__stream *stream)
+{
+	int err = link->session_count < link->max_peers ? 0 : BUS_E_DENIED;
+
+	if (err == 0)
+		err = stream->ops->admit(stream);
+	if (err < 0) {
+		stream->ops->free(stream);
+		bus__link_ended(link, false, BUS_LINK_END_DENIED, err);
+		return;
+	}
+	bus__session_start(link, stream, link->dials);
+}
+
+static void
+dialled(void *arg)
+{
+	struct bus_link *link = arg;
+	struct bus__stream *stream = take_stream(link);
+
+	drop_io(link);
+	if (stream != NULL) {
+		begin_session(link, stream);
+	} else {
+		bus__link_error(link, link->io.err);
+		dial_later(link);
+	}
+}
+
+static void
+dial_time(void *arg)
+{
+	struct bus_link *link = arg;
+
+	if (link->dialer == NULL) {
+		dial(link);
+		return;
+	}
+	drop_io(link);
+	bus__link_error(link, BUS_E_TIMEDOUT);
+	dial_later(link);
+}
+
+/* --- listening --------------------------------------------------------------------------------------- */
+
+static void
+accept_next(void *arg)
+{
+	struct bus_link *link = arg;
+
+	link->listener->ops->accept(link->listener, &link->io);
+}
+
+static void
+accepted(void *arg)
+{
+	struct bus_link *link = arg;
+	struct bus__stream *stream = take_stream(link);
+
+	if (stream != NULL) {
+		begin_session(link, stream);
+		accept_next(link);
+		return;
+	}
+	bus__link_error(link, link->io.err);
+	bus__timer_set(
+	    &link->links->loop, &link->timer, bus__now_ns() + ACCEPT_AGAIN_MS * NS_PER_MS);
+}
+
+/* --- connections come and go ------------------------------------------------------------------------- */
+
+void
+bus__link_joined(struct bus_link *link)
+{
+	atomic_fetch_add_explicit(&link->peers, 1, memory_order_relaxed);
+	link->attempts = 0;
+	set_state(link, BUS_LINK_UP);
+}
+
+void
+bus__link_ended(struct bus_link *link, bool was_joined, enum bus_link_end end, int err)
+{
+	bus__link_error(link, err);
+	bus__count(&link->ended[end], 1);
+	if (was_joined)
+		atomic_fetch_sub_explicit(&link->peers, 1, memory_order_relaxed);
+	if (!link->dials)
+		return;
+	set_state(link, BUS_LINK_DOWN);
+	dial_later(link);
+}
+
+static void
+leave(struct bus_link *link)
+{
+	struct bus__links *links = link->links;
+	struct bus_link **at = &links->first;
+
+	while (*at != link)
+		at = &(*at)->next;
+	*at = link->next;
+	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
+	if (link->owned) {
+		/* From the store on the memory is the closing thread's. */
+		atomic_store_explicit(&link->gone, 1, memory_order_release);
+		bus__unpark(&link->gone);
+	} else {
+		bus__free(link);
+	}
+	if (links->closing && links->first == NULL) {
+		atomic_store_explicit(&links->idle, 1, memory_order_release);
+		bus__unpark(&links->idle);
+	}
+}
+
+void
+bus__link_freed(struct bus_link *link, struct bus__session *session)
+{
+	struct bus__session **at = &link->sessions;
+
+	bus__flush_forget(link->links, session);
+	while (*at != session)
+		at = &(*at)->next;
+	*at = session->next;
+	link->session_count--;
+	if (link->closing && link->sessions == NULL)
+		leave(link);
+}
+
+void
+bus__link_close(void *arg)
+{
+	struct bus_link *link = arg;
+	struct bus__session *next;
+
+	link->closing = true;
+	set_state(link, BUS_LINK_DOWN);
+	drop_io(link);
+	if (link->sessions == NULL) {
+		leave(link);
+		return;
+	}
+	/* The last of them frees the link if it ends at once. */
+	for (struct bus__session *s = link->sessions; s != NULL; s = next) {
+		next = s->next;
+		bus__session_end(s, BUS_E_CLOSED);
+	}
+}
+
+void
+bus__link_begin(void *arg)
+{
+	struct bus_link *link = arg;
+
+	link->io = (struct bus__io){.task = {.run = link->dials ? dialled : accepted, .arg = link},
+	    .loop = &link->links->loop};
+	link->timer =
+	    (struct bus__timer){.fire = link->dials ? dial_time : accept_next, .arg = link};
+	link->next = link->links->first;
+	link->links->first = link;
+	if (link->dials)
+		dial(link);
+	else
+		accept_next(link);
+}

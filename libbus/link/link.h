@@ -1,0 +1,99 @@
+/* link/link.h: the links of a bus and what they share with their connections (session.h).
+ * Unless said otherwise everything here belongs to the link thread. */
+#ifndef BUS_LINK_LINK_H
+#define BUS_LINK_LINK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/transport.h>
+
+#include "core/peer.h"
+#include "link/loop.h"
+#include "link/transport.h"
+#include "link/url.h"
+
+struct bus__session;
+struct bus__change;
+struct bus__flush;
+
+/* The link state of one bus: made by its first link, freed with its last reference. */
+struct bus__links {
+	struct bus *bus;
+	struct bus__loop loop;
+
+	_Atomic uint32_t count; /* links there are, or are on their way to the link thread */
+	_Atomic uint32_t idle;  /* futex: 1 when closing and no link is left */
+
+	pthread_mutex_t lock; /* of what follows; comes after the bus lock */
+	bool closed;
+	_Atomic uint32_t users; /* futex: threads between bus__links_enter() and _leave() */
+	struct bus__change *changes, **last_change;
+	uint64_t change_count;
+	bool changes_lost; /* out of memory: connections begin again to be told everything */
+	struct bus__task change_task;
+
+	struct bus_link *first;
+	struct bus__flush *flushes;
+	uint64_t random;
+	bool closing;
+};
+
+struct bus_link {
+	struct bus__links *links;
+	const struct bus__transport *transport;
+	struct bus__address addr; /* numeric */
+	char url[BUS__URL_TEXT];
+	size_t bytes;
+	uint32_t heartbeat_ms, max_peers;
+	bool dials;
+	bool owned; /* the user has it, until bus_link_close() */
+
+	/* Written by the link thread, read by any. */
+	_Atomic int state, last_error;
+	_Atomic uint32_t peers;
+	_Atomic uint64_t sent, received, lost, lost_by_peers, refused;
+	_Atomic uint64_t ended[BUS_LINK_END_COUNT];
+
+	struct bus_link *next;
+	struct bus__task begin;
+	struct bus__session *sessions;
+	uint32_t session_count;
+	struct bus__listener *listener;
+	struct bus__dialer *dialer;
+	struct bus__io io;       /* the accept or the dial under way */
+	struct bus__timer timer; /* when to accept or dial again, or to give up a dial */
+	unsigned attempts;       /* dials since the last success */
+	bool closing;
+	_Atomic uint32_t gone; /* futex: 1 when closing and no connection is left */
+};
+
+/* A counter that one thread writes and any reads: nothing is ordered by it. */
+static inline void
+bus__count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* The link thread is there until bus__links_leave(). false: it has ended, or is about to.
+ * Threads: any. */
+bool bus__links_enter(struct bus__links *links);
+void bus__links_leave(struct bus__links *links);
+
+/* What a connection tells its link. */
+void bus__link_error(struct bus_link *link, int err); /* last_error of something that goes on */
+void bus__link_joined(struct bus_link *link);         /* both sides know each other's filters */
+void bus__link_ended(struct bus_link *link, bool was_joined, enum bus_link_end end, int err);
+void bus__link_freed(struct bus_link *link, struct bus__session *session);
+
+/* The connection to the bus `id` that is in use, on any link, other than `except`. NULL: none. */
+struct bus__session *bus__links_find_peer(
+    struct bus__links *links, const uint8_t *id, const struct bus__session *except);
+
+/* Tasks: a link starts; a link ends, which it says in `gone` when its connections have. */
+void bus__link_begin(void *link);
+void bus__link_close(void *link);
+
+#endif

@@ -1,0 +1,184 @@
+#include "link/loop.h"
+
+#include <stddef.h>
+
+#include "base/clock.h"
+#include "base/park.h"
+#include "base/thread.h"
+
+static struct bus__task *
+pop(struct bus__loop *loop, bool *ret_stop, uint32_t *ret_bell)
+{
+	struct bus__task *task;
+
+	pthread_mutex_lock(&loop->lock);
+	task = loop->first;
+	if (task != NULL) {
+		loop->first = task->next;
+		if (loop->first == NULL)
+			loop->last = &loop->first;
+		task->queued = false;
+	}
+	*ret_stop = loop->stop;
+	*ret_bell = atomic_load_explicit(&loop->bell, memory_order_relaxed);
+	pthread_mutex_unlock(&loop->lock);
+	return task;
+}
+
+/* A linear walk, but only when the earliest timer is due: connections keep one timer each, and do not
+ * move it when bytes arrive. */
+static void
+fire_timers(struct bus__loop *loop)
+{
+	int64_t now = bus__now_ns();
+	struct bus__timer *timer;
+
+	if (now < loop->next_due_ns)
+		return;
+	/* A timer may stop or free others, so the walk begins again after each. */
+again:
+	loop->next_due_ns = INT64_MAX;
+	for (timer = loop->timers; timer != NULL; timer = timer->next) {
+		if (timer->due_ns <= now) {
+			bus__timer_stop(loop, timer);
+			timer->fire(timer->arg);
+			goto again;
+		}
+		if (timer->due_ns < loop->next_due_ns)
+			loop->next_due_ns = timer->due_ns;
+	}
+}
+
+static void *
+run(void *arg)
+{
+	struct bus__loop *loop = arg;
+	struct bus__task *task;
+	uint32_t bell;
+	bool stop;
+
+	for (;;) {
+		task = pop(loop, &stop, &bell);
+		if (stop)
+			return NULL;
+		if (task != NULL)
+			task->run(task->arg);
+		fire_timers(loop);
+		if (task == NULL)
+			bus__park(&loop->bell, bell, loop->next_due_ns);
+	}
+}
+
+int
+bus__loop_start(struct bus__loop *loop)
+{
+	int err;
+
+	*loop = (struct bus__loop){.last = &loop->first, .next_due_ns = INT64_MAX};
+	pthread_mutex_init(&loop->lock, NULL);
+	err = bus__thread_start(&loop->thread, "bus-link", run, loop);
+	if (err < 0)
+		pthread_mutex_destroy(&loop->lock);
+	return err;
+}
+
+static void
+ring(struct bus__loop *loop)
+{
+	atomic_fetch_add_explicit(&loop->bell, 1, memory_order_relaxed);
+	bus__unpark(&loop->bell);
+}
+
+void
+bus__loop_stop(struct bus__loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->stop = true;
+	ring(loop);
+	pthread_mutex_unlock(&loop->lock);
+	pthread_join(loop->thread, NULL);
+}
+
+void
+bus__loop_post(struct bus__loop *loop, struct bus__task *task)
+{
+	pthread_mutex_lock(&loop->lock);
+	if (!task->queued) {
+		bool idle = loop->first == NULL;
+
+		task->queued = true;
+		task->next = NULL;
+		*loop->last = task;
+		loop->last = &task->next;
+		if (idle)
+			ring(loop);
+	}
+	pthread_mutex_unlock(&loop->lock);
+}
+
+void
+bus__loop_cancel(struct bus__loop *loop, struct bus__task *task)
+{
+	pthread_mutex_lock(&loop->lock);
+	if (task->queued) {
+		struct bus__task **at = &loop->first;
+
+		while (*at != task)
+			at = &(*at)->next;
+		*at = task->next;
+		if (*at == NULL)
+			loop->last = at;
+		task->queued = false;
+	}
+	pthread_mutex_unlock(&loop->lock);
+}
+
+struct call {
+	void (*fn)(void *arg);
+	void *arg;
+	_Atomic uint32_t done;
+};
+
+static void
+run_call(void *arg)
+{
+	struct call *call = arg;
+
+	call->fn(call->arg);
+	/* The caller's stack may be gone after the store; waking an address needs no memory there. */
+	atomic_store_explicit(&call->done, 1, memory_order_release);
+	bus__unpark(&call->done);
+}
+
+void
+bus__loop_call(struct bus__loop *loop, void (*fn)(void *arg), void *arg)
+{
+	struct call call = {.fn = fn, .arg = arg};
+	struct bus__task task = {.run = run_call, .arg = &call};
+
+	bus__loop_post(loop, &task);
+	while (atomic_load_explicit(&call.done, memory_order_acquire) == 0)
+		bus__park(&call.done, 0, INT64_MAX);
+}
+
+void
+bus__timer_set(struct bus__loop *loop, struct bus__timer *timer, int64_t due_ns)
+{
+	bus__timer_stop(loop, timer);
+	timer->due_ns = due_ns;
+	timer->next = loop->timers;
+	loop->timers = timer;
+	if (due_ns < loop->next_due_ns)
+		loop->next_due_ns = due_ns;
+}
+
+void
+bus__timer_stop(struct bus__loop *loop, struct bus__timer *timer)
+{
+	for (struct bus__timer **at = &loop->timers; *at != NULL; at = &(*at)->next)
+		if (*at == timer) {
+			*at = timer->next;
+			break;
+		}
+	timer->due_ns = INT64_MAX;
+}

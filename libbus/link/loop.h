@@ -1,0 +1,57 @@
+/* link/loop.h: the link thread of a bus. Whatever happens to links happens here, one thing after the
+ * other: NNG's callbacks and publishers only post tasks, and nothing else begins or ends an operation.
+ * So links need no lock of their own, and an operation can never begin after its stream was closed. */
+#ifndef BUS_LINK_LOOP_H
+#define BUS_LINK_LOOP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Posted at most once at a time: posting a waiting task again changes nothing. */
+struct bus__task {
+	void (*run)(void *arg); /* on the link thread; may free the task */
+	void *arg;
+	struct bus__task *next;
+	bool queued;
+};
+
+struct bus__timer {
+	void (*fire)(void *arg);
+	void *arg;
+	int64_t due_ns; /* INT64_MAX: not set */
+	struct bus__timer *next;
+};
+
+struct bus__loop {
+	pthread_mutex_t lock; /* guards the queue; nothing is called under it */
+	struct bus__task *first, **last;
+	bool stop;
+	_Atomic uint32_t bell; /* changes with every post to an empty queue */
+	pthread_t thread;
+
+	struct bus__timer *timers; /* from here on: link thread only */
+	int64_t next_due_ns;
+};
+
+/* Starts the thread. 0, BUS_E_NOMEM or BUS_E_LIMIT. */
+int bus__loop_start(struct bus__loop *loop);
+
+/* Ends the thread; what is still queued does not run. */
+void bus__loop_stop(struct bus__loop *loop);
+
+/* Threads: any.  Blocks: never. */
+void bus__loop_post(struct bus__loop *loop, struct bus__task *task);
+
+/* The task does not run any more, unless posted again. Threads: the link thread. */
+void bus__loop_cancel(struct bus__loop *loop, struct bus__task *task);
+
+/* Runs fn(arg) on the link thread and waits for it. Threads: any but the link thread. */
+void bus__loop_call(struct bus__loop *loop, void (*fn)(void *arg), void *arg);
+
+/* Sets a timer, or moves it. Threads: the link thread, for both. */
+void bus__timer_set(struct bus__loop *loop, struct bus__timer *timer, int64_t due_ns);
+void bus__timer_stop(struct bus__loop *loop, struct bus__timer *timer);
+
+#endif

@@ -1,0 +1,208 @@
+/* The incoming direction: bytes to frames to publishes. Nothing the peer says is believed before it is
+ * checked, and no buffer grows before a checked head asks for it. */
+#include "link/session.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { READ = 64 * 1024 }; /* bytes of one read */
+
+static int
+hear_topic(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__heard_topic *topic;
+	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct bus_pub *pub = NULL;
+	int err;
+
+	if (!bus__text_read(frame, text) || text[0] == '$')
+		return BUS_E_PROTOCOL;
+	if (session->heard_topic_count <= frame->number) {
+		size_t count = frame->number < 64 ? 64 : BUS__LIMIT_TOPICS;
+
+		topic = bus__realloc(session->heard_topics, count * sizeof *topic);
+		if (topic == NULL)
+			return BUS_E_NOMEM;
+		memset(topic + session->heard_topic_count, 0,
+		    (count - session->heard_topic_count) * sizeof *topic);
+		session->heard_topics = topic;
+		session->heard_topic_count = count;
+	}
+	err = bus_pub_open(session->link->links->bus, text, NULL, &pub);
+	switch (err) {
+	case 0:
+		break;
+	case BUS_E_NOMEM:
+	case BUS_E_LIMIT:
+	case BUS_E_CLOSED: /* not the peer's fault: its messages go by, the rest is heard */
+		bus__link_error(session->link, err);
+		break;
+	default:
+		return BUS_E_PROTOCOL;
+	}
+	topic = &session->heard_topics[frame->number];
+	bus_pub_close(topic->pub);
+	*topic = (struct bus__heard_topic){.pub = pub, .announced = true};
+	return 0;
+}
+
+static int
+hear_msg(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__heard_topic *topic;
+	struct bus_msg msg;
+	int err;
+
+	err = bus__msg_read(frame, &msg);
+	if (err < 0 || frame->number >= session->heard_topic_count)
+		return BUS_E_PROTOCOL;
+	topic = &session->heard_topics[frame->number];
+	if (!topic->announced)
+		return BUS_E_PROTOCOL;
+	err = topic->pub != NULL ? bus__publish_from_peer(topic->pub, &msg) : 0;
+	if (err < 0)
+		bus__link_error(session->link, err);
+	/* Without a handle there was no room for the topic; hear_topic() has told why. */
+	bus__count(
+	    err < 0 || topic->pub == NULL ? &session->link->refused : &session->link->received, 1);
+	return 0;
+}
+
+static int
+hear_filter(struct bus__session *session, const struct bus__frame *frame)
+{
+	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	int err;
+
+	if (!bus__text_read(frame, text) || text[0] == '$')
+		return BUS_E_PROTOCOL;
+	if (frame->kind == BUS__FRAME_UNSUB) {
+		bus__filters_remove(&session->filters, text);
+		return 0;
+	}
+	err = bus__filters_add(&session->filters, session->mbox, text);
+	return err == BUS_E_FILTER || err == BUS_E_TOPIC_LONG ? BUS_E_PROTOCOL : err;
+}
+
+static const int bye_errors[] = {
+    [BUS__BYE_CLOSED] = BUS_E_GONE,
+    [BUS__BYE_EXIST] = BUS_E_EXIST,
+    [BUS__BYE_SILENT] = BUS_E_TIMEDOUT,
+    [BUS__BYE_PROTOCOL] = BUS_E_PROTOCOL,
+    [BUS__BYE_TOO_BIG] = BUS_E_TOO_BIG,
+    [BUS__BYE_DENIED] = BUS_E_DENIED,
+};
+
+static int
+hear_bye(struct bus__session *session, const struct bus__frame *frame)
+{
+	session->heard_bye = true;
+	return frame->number < sizeof bye_errors / sizeof bye_errors[0] ? bye_errors[frame->number]
+									: BUS_E_GONE;
+}
+
+static int
+hear_live(struct bus__session *session, const struct bus__frame *frame)
+{
+	switch (frame->kind) {
+	case BUS__FRAME_SUB:
+	case BUS__FRAME_UNSUB:
+		return hear_filter(session, frame);
+	case BUS__FRAME_READY:
+		return bus__session_ready(session);
+	case BUS__FRAME_TOPIC:
+		return hear_topic(session, frame);
+	case BUS__FRAME_MSG:
+		return hear_msg(session, frame);
+	case BUS__FRAME_LOST:
+		bus__count(&session->link->lost_by_peers, bus__lost_read(frame));
+		return 0;
+	case BUS__FRAME_PING:
+		return 0;
+	default:
+		return BUS_E_PROTOCOL;
+	}
+}
+
+static int
+hear(struct bus__session *session, const struct bus__frame *frame)
+{
+	if (frame->kind == BUS__FRAME_BYE)
+		return hear_bye(session, frame);
+	switch (session->stage) {
+	case BUS__STAGE_HELLO:
+		return frame->kind == BUS__FRAME_HELLO ? bus__session_hello(session, frame)
+						       : BUS_E_PROTOCOL;
+	case BUS__STAGE_JOIN:
+		return frame->kind == BUS__FRAME_JOIN ? bus__session_join(session) : BUS_E_PROTOCOL;
+	default:
+		return hear_live(session, frame);
+	}
+}
+
+static int
+parse_preamble(struct bus__session *session, size_t *ret_used)
+{
+	int n = bus__preamble_read(session->in.data, session->in.len);
+
+	if (n <= 0)
+		return n;
+	*ret_used = (size_t)n;
+	return bus__session_greeted(session);
+}
+
+/* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
+ * this read asked for one. Between two reads nobody else has the buffer. */
+static int
+make_room(struct bus__session *session, size_t wanted, size_t largest)
+{
+	struct bus__bytes *in = &session->in;
+
+	if (session->stage != BUS__STAGE_LIVE)
+		return 0; /* a stranger's frame fits the first buffer */
+	if (in->cap > READ && largest <= READ && in->len == 0)
+		bus__bytes_free(in);
+	if (wanted < READ)
+		wanted = READ;
+	return wanted > in->cap ? bus__bytes_reserve(in, wanted - in->len) : 0;
+}
+
+int
+bus__session_parse(struct bus__session *session)
+{
+	uint32_t max_payload = bus__max_payload(session->link->links->bus);
+	size_t at = 0, wanted = 0, largest = 0;
+	struct bus__frame frame;
+	int err = 0;
+
+	if (session->stage == BUS__STAGE_GREETING)
+		err = parse_preamble(session, &at);
+	while (err == 0 && session->stage != BUS__STAGE_GREETING) {
+		err = bus__frame_read(session->in.data + at, session->in.len - at,
+		    session->stage != BUS__STAGE_LIVE, max_payload, &frame);
+		if (err != 0)
+			break;
+		wanted = BUS__FRAME_HEAD + (size_t)frame.len;
+		if (wanted > largest)
+			largest = wanted;
+		if (session->in.len - at < wanted)
+			break;
+		err = hear(session, &frame);
+		at += wanted;
+		wanted = 0;
+	}
+	if (err < 0)
+		return err;
+	session->in.len -= at;
+	memmove(session->in.data, session->in.data + at, session->in.len);
+	return make_room(session, wanted, largest);
+}
+
+void
+bus__session_forget_topics(struct bus__session *session)
+{
+	for (size_t i = 0; i < session->heard_topic_count; i++)
+		bus_pub_close(session->heard_topics[i].pub);
+	bus__free(session->heard_topics);
+}

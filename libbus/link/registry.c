@@ -1,0 +1,325 @@
+/* The links of a bus, from outside: the public calls, and what the core calls. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/park.h"
+#include "link/changes.h"
+#include "link/flush.h"
+#include "link/frame.h"
+#include "link/link.h"
+
+enum { MOST_LINKS = 1024 };
+enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
+
+static void
+await(_Atomic uint32_t *word)
+{
+	while (atomic_load_explicit(word, memory_order_acquire) == 0)
+		bus__park(word, 0, INT64_MAX);
+}
+
+bool
+bus__links_enter(struct bus__links *links)
+{
+	bool open;
+
+	pthread_mutex_lock(&links->lock);
+	open = !links->closed;
+	if (open)
+		atomic_fetch_add_explicit(&links->users, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&links->lock);
+	return open;
+}
+
+void
+bus__links_leave(struct bus__links *links)
+{
+	atomic_fetch_sub_explicit(&links->users, 1, memory_order_release);
+	bus__unpark(&links->users);
+}
+
+/* --- what the core calls ----------------------------------------------------------------------------- */
+
+static void
+close_all(void *arg)
+{
+	struct bus__links *links = arg;
+	struct bus_link *next;
+
+	links->closing = true;
+	if (links->first == NULL)
+		atomic_store_explicit(&links->idle, 1, memory_order_relaxed);
+	for (struct bus_link *link = links->first; link != NULL; link = next) {
+		next = link->next;
+		bus__link_close(link);
+	}
+}
+
+static void
+hook_close(void *arg)
+{
+	struct bus__links *links = arg;
+	uint32_t users;
+
+	pthread_mutex_lock(&links->lock);
+	links->closed = true;
+	pthread_mutex_unlock(&links->lock);
+	while ((users = atomic_load_explicit(&links->users, memory_order_acquire)) != 0)
+		bus__park(&links->users, users, INT64_MAX);
+	bus__loop_call(&links->loop, close_all, links);
+	await(&links->idle);
+	bus__loop_stop(&links->loop);
+}
+
+static void
+hook_free(void *arg)
+{
+	struct bus__links *links = arg;
+
+	bus__changes_clear(links);
+	pthread_mutex_destroy(&links->loop.lock);
+	pthread_mutex_destroy(&links->lock);
+	bus__free(links);
+}
+
+static const struct bus__link_hooks hooks = {
+    .filter_changed = bus__changes_add,
+    .flush = bus__flush_links,
+    .close = hook_close,
+    .free = hook_free,
+};
+
+static void *
+make_links(struct bus *bus)
+{
+	struct bus__links *links = bus__calloc(1, sizeof *links);
+
+	if (links == NULL)
+		return NULL;
+	links->bus = bus;
+	memcpy(&links->random, bus__id(bus), sizeof links->random);
+	pthread_mutex_init(&links->lock, NULL);
+	bus__changes_init(links);
+	if (bus__loop_start(&links->loop) < 0)
+		goto free_links;
+	return links;
+
+free_links:
+	pthread_mutex_destroy(&links->lock);
+	bus__free(links);
+	return NULL;
+}
+
+/* --- the public calls -------------------------------------------------------------------------------- */
+
+static const struct bus__transport *
+find_transport(const char *scheme)
+{
+	const struct bus__transport *const *at = bus__transports;
+
+	while (*at != NULL && strcmp((*at)->scheme, scheme) != 0)
+		at++;
+	return *at;
+}
+
+static int
+link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+{
+	static const struct bus_link_config defaults = {.size = sizeof defaults};
+	struct bus__address addr;
+	struct bus_link *link;
+	int err;
+
+	if (cfg == NULL)
+		cfg = &defaults;
+	if (url == NULL || cfg->size != sizeof *cfg || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
+	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
+	    cfg->bytes > BUS__MAILBOX_MOST)
+		return BUS_E_INVAL;
+	err = bus__url_parse(url, &addr);
+	if (err < 0)
+		return err;
+	link = bus__calloc(1, sizeof *link);
+	if (link == NULL)
+		return BUS_E_NOMEM;
+	link->transport = find_transport(addr.scheme);
+	link->bytes = cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
+	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
+	link->max_peers = cfg->max_peers != 0 ? cfg->max_peers : DEFAULT_PEERS;
+	link->begin = (struct bus__task){.run = bus__link_begin, .arg = link};
+	bus__url_write(&addr, link->url);
+	err = link->transport->check(&addr, &link->addr);
+	if (err < 0)
+		goto free_link;
+	*ret_link = link;
+	return 0;
+
+free_link:
+	bus__free(link);
+	return err;
+}
+
+/* Hands a link to the link thread. Its listener, if any, is not in use yet. */
+static int
+enlist(struct bus_link *link, struct bus_link **ret_link)
+{
+	struct bus__links *links = link->links;
+
+	if (!bus__links_enter(links))
+		return BUS_E_CLOSED;
+	if (atomic_fetch_add_explicit(&links->count, 1, memory_order_relaxed) >= MOST_LINKS) {
+		atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
+		bus__links_leave(links);
+		return BUS_E_LIMIT;
+	}
+	link->owned = ret_link != NULL;
+	if (link->owned) {
+		bus__ref(links->bus);
+		*ret_link = link;
+	}
+	bus__loop_post(&links->loop, &link->begin);
+	bus__links_leave(links);
+	return 0;
+}
+
+static int
+find_links(struct bus *bus, struct bus__links **ret_links)
+{
+	int err;
+
+	*ret_links = bus__links(bus, &hooks, make_links);
+	if (*ret_links != NULL)
+		return 0;
+	err = bus__enter(bus);
+	return err < 0 ? err : BUS_E_NOMEM;
+}
+
+int
+bus_dial(
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+{
+	struct bus_link *link;
+	int err;
+
+	err = bus__enter(bus);
+	if (err < 0)
+		return err;
+	err = link_new(url, cfg, &link);
+	if (err < 0)
+		return err;
+	link->dials = true;
+	err = find_links(bus, &link->links);
+	if (err == 0)
+		err = enlist(link, ret_link);
+	if (err < 0)
+		bus__free(link);
+	return err;
+}
+
+/* A listener's url has the host as it was given and the port that the system chose. */
+static void
+note_port(struct bus_link *link, const char *url)
+{
+	struct bus__address addr;
+
+	bus__url_parse(url, &addr);
+	addr.port = link->addr.port;
+	bus__url_write(&addr, link->url);
+}
+
+int
+bus_listen(
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+{
+	struct bus_link *link;
+	int err;
+
+	err = bus__enter(bus);
+	if (err < 0)
+		return err;
+	err = link_new(url, cfg, &link);
+	if (err < 0)
+		return err;
+	err = find_links(bus, &link->links);
+	if (err < 0)
+		goto free_link;
+	err = link->transport->listen(&link->addr, &link->listener);
+	if (err < 0)
+		goto free_link;
+	note_port(link, url);
+	atomic_init(&link->state, BUS_LINK_UP);
+	err = enlist(link, ret_link);
+	if (err < 0)
+		goto close_listener;
+	return 0;
+
+close_listener:
+	link->listener->ops->free(link->listener);
+free_link:
+	bus__free(link);
+	return err;
+}
+
+void
+bus_link_close(struct bus_link *link)
+{
+	struct bus__links *links;
+
+	/* A child has no link thread, and the objects of NNG are its parent's. */
+	if (link == NULL || bus__enter(link->links->bus) == BUS_E_FORKED)
+		return;
+	links = link->links;
+	if (bus__links_enter(links)) {
+		bus__loop_call(&links->loop, bus__link_close, link);
+		bus__links_leave(links);
+	}
+	/* Otherwise bus_close() ends it, or has. */
+	await(&link->gone);
+	bus__free(link);
+	bus__unref(links->bus);
+}
+
+static uint64_t
+read_count(_Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+int
+bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
+{
+	struct bus_link_stats stats = {.size = sizeof stats};
+
+	if (link == NULL || ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
+		return BUS_E_INVAL;
+	if (bus__enter(link->links->bus) == BUS_E_FORKED)
+		return BUS_E_FORKED;
+	stats.state = atomic_load_explicit(&link->state, memory_order_relaxed);
+	stats.peers = atomic_load_explicit(&link->peers, memory_order_relaxed);
+	stats.last_error = atomic_load_explicit(&link->last_error, memory_order_relaxed);
+	stats.sent = read_count(&link->sent);
+	stats.received = read_count(&link->received);
+	stats.lost = read_count(&link->lost);
+	stats.lost_by_peers = read_count(&link->lost_by_peers);
+	stats.refused = read_count(&link->refused);
+	for (int i = 0; i < BUS_LINK_END_COUNT; i++)
+		stats.ended[i] = read_count(&link->ended[i]);
+	*ret_stats = stats;
+	return 0;
+}
+
+int
+bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
+{
+	size_t len;
+
+	if (link == NULL || ret_text == NULL)
+		return BUS_E_INVAL;
+	if (bus__enter(link->links->bus) == BUS_E_FORKED)
+		return BUS_E_FORKED;
+	len = strlen(link->url);
+	if (cap <= len)
+		return BUS_E_LIMIT;
+	memcpy(ret_text, link->url, len + 1);
+	return (int)len;
+}

@@ -1,0 +1,270 @@
+/* The outgoing direction: gather what the mailbox has, send it as one, gather again when it is gone. */
+#include "link/session.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "link/flush.h"
+
+enum {
+	GATHER = 64 * 1024, /* bytes of one send, all but a large payload */
+	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
+	TAKE = 64,          /* messages between two bus__peer_release() */
+	WORST = 2 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
+		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
+};
+
+int
+bus__bytes_reserve(struct bus__bytes *bytes, size_t n)
+{
+	size_t cap = bytes->cap * 2;
+	uint8_t *data;
+
+	if (bytes->cap - bytes->len >= n)
+		return 0;
+	if (cap < bytes->len + n)
+		cap = bytes->len + n;
+	data = bus__realloc(bytes->data, cap);
+	if (data == NULL)
+		return BUS_E_NOMEM;
+	bytes->data = data;
+	bytes->cap = cap;
+	return 0;
+}
+
+void
+bus__bytes_free(struct bus__bytes *bytes)
+{
+	bus__free(bytes->data);
+	*bytes = (struct bus__bytes){.data = NULL};
+}
+
+static uint8_t *
+end_of(const struct bus__bytes *bytes)
+{
+	return bytes->data + bytes->len;
+}
+
+int
+bus__session_say(struct bus__session *session, enum bus__frame_kind kind, uint16_t number,
+    const void *body, size_t len)
+{
+	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + len);
+
+	if (err < 0)
+		return err;
+	session->queue.len += bus__frame_write(end_of(&session->queue), kind, number, body, len);
+	return 0;
+}
+
+int
+bus__session_greet(struct bus__session *session)
+{
+	struct bus *bus = session->link->links->bus;
+	struct bus__hello hello = {
+	    .max_payload = bus__max_payload(bus), .heartbeat_ms = session->link->heartbeat_ms};
+	int err = bus__bytes_reserve(&session->queue, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
+
+	if (err < 0)
+		return err;
+	memcpy(hello.id, bus__id(bus), sizeof hello.id);
+	session->queue.len += bus__preamble_write(end_of(&session->queue));
+	session->queue.len += bus__hello_write(end_of(&session->queue), &hello);
+	return 0;
+}
+
+/* --- filters ---------------------------------------------------------------------------------------- */
+
+/* A bus that wants more filters than a peer takes asks for everything: the messages are sorted here
+ * anyway. Filters that begin with $ are about this bus and concern no peer. */
+static int
+tell_filter(struct bus__session *session, const char *filter)
+{
+	if (filter[0] == '$' || session->told_all)
+		return 0;
+	if (session->told_filters == BUS__LIMIT_FILTERS - 1) {
+		session->told_all = true;
+		filter = "#";
+	}
+	session->told_filters++;
+	return bus__session_say(session, BUS__FRAME_SUB, 0, filter, strlen(filter));
+}
+
+/* Runs under the bus lock, so no change is being numbered. */
+static void
+tell_wanted(void *arg, const char *filter)
+{
+	struct bus__session *session = arg;
+
+	session->changes_seen = session->link->links->change_count;
+	if (session->tell_error == 0)
+		session->tell_error = tell_filter(session, filter);
+}
+
+int
+bus__session_tell_filters(struct bus__session *session)
+{
+	session->telling = true;
+	bus__wanted_filters(session->link->links->bus, tell_wanted, session);
+	return session->tell_error;
+}
+
+int
+bus__session_tell_change(
+    struct bus__session *session, uint64_t number, const char *filter, bool wanted)
+{
+	if (!session->telling || number <= session->changes_seen || filter[0] == '$')
+		return 0;
+	if (wanted)
+		return tell_filter(session, filter);
+	if (session->told_all)
+		return 0;
+	if (session->told_filters > 0)
+		session->told_filters--;
+	return bus__session_say(session, BUS__FRAME_UNSUB, 0, filter, strlen(filter));
+}
+
+/* --- messages --------------------------------------------------------------------------------------- */
+
+static void
+put_lost(struct bus__session *session, uint64_t count)
+{
+	session->queue.len += bus__lost_write(end_of(&session->queue), count);
+	bus__count(&session->link->lost, count);
+}
+
+/* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
+ * search, and two topics meet in one number only after 10,000 others came between. */
+static void
+put_message(struct bus__session *session, const struct bus__out *out)
+{
+	const struct bus_msg *msg = out->msg;
+	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
+
+	if (msg->lost > 0)
+		put_lost(session, msg->lost);
+	if (msg->len > session->peer.max_payload) {
+		put_lost(session, 1);
+		return;
+	}
+	if (session->told_topics[number] != out->topic_serial + 1) {
+		session->told_topics[number] = out->topic_serial + 1;
+		session->queue.len += bus__frame_write(end_of(&session->queue), BUS__FRAME_TOPIC,
+		    number, msg->topic, strlen(msg->topic));
+	}
+	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg);
+	session->flying_msgs++;
+	if (msg->len > SMALL) {
+		session->big = msg->data;
+		session->big_len = msg->len;
+	} else if (msg->len > 0) {
+		memcpy(end_of(&session->queue), msg->data, msg->len);
+		session->queue.len += msg->len;
+	}
+}
+
+/* Fills `next` from the mailbox, up to one large payload, which stays borrowed. */
+static int
+gather(struct bus__session *session)
+{
+	struct bus__out out;
+	unsigned taken = 0;
+	int err;
+
+	if (session->queue.len + WORST > GATHER)
+		return 0;
+	err = bus__bytes_reserve(&session->queue, GATHER - session->queue.len);
+	if (err < 0)
+		return err;
+	while (session->queue.len + WORST <= GATHER && bus__peer_take(session->mbox, &out)) {
+		taken++;
+		put_message(session, &out);
+		if (session->big != NULL)
+			return 0;
+		if (taken == TAKE) {
+			bus__peer_release(session->mbox);
+			taken = 0;
+		}
+	}
+	if (taken > 0)
+		bus__peer_release(session->mbox);
+	return 0;
+}
+
+/* --- the wire --------------------------------------------------------------------------------------- */
+
+static void
+fly(struct bus__session *session)
+{
+	struct iovec iov[2];
+	size_t flown = session->flown;
+	unsigned n = 0;
+
+	if (flown < session->flying.len) {
+		iov[n++] =
+		    (struct iovec){session->flying.data + flown, session->flying.len - flown};
+		flown = 0;
+	} else {
+		flown -= session->flying.len;
+	}
+	if (session->big != NULL)
+		iov[n++] = (struct iovec){
+		    (uint8_t *)(uintptr_t)session->big + flown, session->big_len - flown};
+	session->sending = true;
+	session->stream->ops->send(session->stream, iov, n, &session->send_io);
+}
+
+int
+bus__session_send(struct bus__session *session)
+{
+	struct bus__bytes empty = session->flying;
+	int err;
+
+	if (session->sending)
+		return 0;
+	for (;;) {
+		err = session->draining ? gather(session) : 0;
+		if (err < 0)
+			return err;
+		if (session->queue.len > 0)
+			break;
+		if (!session->draining || bus__peer_sleep(session->mbox)) {
+			session->draining = false;
+			bus__flush_progress(session->link->links, session);
+			return 0;
+		}
+	}
+	session->flying = session->queue;
+	session->queue = empty;
+	session->flown = 0;
+	session->said_ns = bus__now_ns();
+	fly(session);
+	return 0;
+}
+
+int
+bus__session_sent(struct bus__session *session)
+{
+	session->sending = false;
+	if (session->send_io.err < 0)
+		return BUS_E_GONE;
+	session->flown += session->send_io.count;
+	if (session->flown < session->flying.len + session->big_len) {
+		fly(session);
+		return 0;
+	}
+	bus__count(&session->link->sent, session->flying_msgs);
+	session->flying_msgs = 0;
+	session->flying.len = 0;
+	/* Many filters told at once leave a large buffer behind. */
+	if (session->flying.cap > 2 * GATHER)
+		bus__bytes_free(&session->flying);
+	if (session->big != NULL) {
+		session->big = NULL;
+		session->big_len = 0;
+		bus__peer_release(session->mbox);
+	}
+	bus__flush_progress(session->link->links, session);
+	return bus__session_send(session);
+}

@@ -1,0 +1,357 @@
+#include "link/session.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum {
+	HANDSHAKE_MS = 5000,
+	LINGER_MS = 200, /* for BYE to arrive; a peer that reads it closes at once */
+	SILENT_HEARTBEATS = 3
+};
+
+/* What ends a connection, how it is counted and what the peer is told. */
+static const struct verdict {
+	int err;
+	enum bus_link_end end;
+	bool polite; /* the peer would understand BYE */
+	enum bus__bye bye;
+} verdicts[] = {
+    {BUS_E_GONE, BUS_LINK_END_GONE, false, 0},
+    {BUS_E_NOT_LIBBUS, BUS_LINK_END_NOT_LIBBUS, false, 0},
+    {BUS_E_TIMEDOUT, BUS_LINK_END_SILENT, true, BUS__BYE_SILENT},
+    {BUS_E_VERSION, BUS_LINK_END_VERSION, true, 0},
+    {BUS_E_PROTOCOL, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL},
+    {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
+    {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
+    {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
+    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
+};
+
+static const struct verdict *
+judge(int err)
+{
+	const struct verdict *verdict = verdicts;
+
+	while (verdict->err != 0 && verdict->err != err)
+		verdict++;
+	return verdict;
+}
+
+static void
+receive(struct bus__session *session)
+{
+	struct bus__bytes *in = &session->in;
+
+	session->receiving = true;
+	session->stream->ops->recv(
+	    session->stream, in->data + in->len, in->cap - in->len, &session->recv_io);
+}
+
+/* --- the end ---------------------------------------------------------------------------------------- */
+
+static void
+close_mailbox(struct bus__session *session)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+
+	if (session->mbox == NULL)
+		return;
+	bus_mailbox_stats(session->mbox, &stats);
+	bus__count(&session->link->lost, stats.pending);
+	bus__peer_close(session->mbox);
+	bus__loop_cancel(&session->link->links->loop, &session->wake_task);
+	bus__filters_clear(&session->filters);
+	session->mbox = NULL;
+	session->draining = false;
+}
+
+static void
+free_session(struct bus__session *session)
+{
+	struct bus_link *link = session->link;
+	struct bus__loop *loop = &link->links->loop;
+
+	session->stream->ops->free(session->stream);
+	bus__loop_cancel(loop, &session->recv_io.task);
+	bus__loop_cancel(loop, &session->send_io.task);
+	bus__timer_stop(loop, &session->timer);
+	/* What was handed to the wire and did not get through is lost too, as far as anybody knows. */
+	bus__count(&link->lost, session->flying_msgs);
+	if (session->big != NULL)
+		bus__peer_release(session->mbox);
+	close_mailbox(session);
+	bus__session_forget_topics(session);
+	bus__bytes_free(&session->in);
+	bus__bytes_free(&session->queue);
+	bus__bytes_free(&session->flying);
+	bus__free(session->told_topics);
+	bus__link_freed(link, session);
+	bus__free(session);
+}
+
+/* A listening side that has not said its preamble says it now, for BYE means nothing without it; alone it
+ * tells another version who is here. */
+static int
+say_bye(struct bus__session *session, const struct verdict *verdict)
+{
+	bool version = verdict->end == BUS_LINK_END_VERSION;
+	int err = 0;
+
+	if (!session->dialled && (session->stage == BUS__STAGE_HELLO ||
+				     (session->stage == BUS__STAGE_GREETING && version)))
+		err = bus__session_greet(session);
+	if (err == 0 && session->stage != BUS__STAGE_GREETING && !version)
+		err = bus__session_say(session, BUS__FRAME_BYE, (uint16_t)verdict->bye, NULL, 0);
+	return err == 0 ? bus__session_send(session) : err;
+}
+
+void
+bus__session_end(struct bus__session *session, int err)
+{
+	const struct verdict *verdict = judge(err);
+	bool polite = verdict->polite && !session->heard_bye && !session->sending;
+
+	if (session->stage == BUS__STAGE_ENDING)
+		return;
+	bus__link_ended(session->link, session->joined,
+	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
+	session->joined = false;
+	if (polite) {
+		close_mailbox(session);
+		polite = say_bye(session, verdict) == 0 && session->sending;
+	}
+	session->stage = BUS__STAGE_ENDING;
+	if (!polite) {
+		free_session(session);
+		return;
+	}
+	bus__timer_set(
+	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
+	session->in.len = 0;
+	if (!session->receiving)
+		receive(session);
+}
+
+/* --- what happens ------------------------------------------------------------------------------------ */
+
+/* The last thing of every task: err ends the connection. */
+static void
+go_on(struct bus__session *session, int err)
+{
+	if (err == 0)
+		err = bus__session_send(session);
+	if (err < 0)
+		bus__session_end(session, err);
+}
+
+static void
+received(void *arg)
+{
+	struct bus__session *session = arg;
+	int err;
+
+	session->receiving = false;
+	if (session->recv_io.err < 0) {
+		if (session->stage == BUS__STAGE_ENDING)
+			free_session(session);
+		else
+			bus__session_end(session, BUS_E_GONE);
+		return;
+	}
+	session->heard_ns = bus__now_ns();
+	if (session->stage == BUS__STAGE_ENDING) {
+		receive(session);
+		return;
+	}
+	session->in.len += session->recv_io.count;
+	err = bus__session_parse(session);
+	if (err == 0)
+		receive(session);
+	go_on(session, err);
+}
+
+static void
+sent(void *arg)
+{
+	struct bus__session *session = arg;
+	int err = bus__session_sent(session);
+
+	if (err == 0)
+		return;
+	if (session->stage == BUS__STAGE_ENDING)
+		free_session(session);
+	else
+		bus__session_end(session, err);
+}
+
+static void
+woken(void *arg)
+{
+	struct bus__session *session = arg;
+
+	session->draining = true;
+	go_on(session, 0);
+}
+
+/* On a publisher's thread. */
+static void
+wake(void *arg)
+{
+	struct bus__session *session = arg;
+
+	bus__loop_post(&session->link->links->loop, &session->wake_task);
+}
+
+static void
+tick(void *arg)
+{
+	struct bus__session *session = arg;
+	int64_t now = bus__now_ns(), silent, ping;
+	int err = 0;
+
+	if (session->stage == BUS__STAGE_ENDING) {
+		free_session(session);
+		return;
+	}
+	if (session->stage != BUS__STAGE_LIVE) {
+		bus__session_end(session, BUS_E_TIMEDOUT);
+		return;
+	}
+	silent = session->heard_ns + SILENT_HEARTBEATS * (session->link->heartbeat_ms * NS_PER_MS);
+	if (now >= silent) {
+		bus__session_end(session, BUS_E_TIMEDOUT);
+		return;
+	}
+	/* The peer hears from us once in each of its heartbeats; a send under way is as good. */
+	ping = session->said_ns + session->peer.heartbeat_ms * NS_PER_MS;
+	if (now >= ping) {
+		ping = now + session->peer.heartbeat_ms * NS_PER_MS;
+		if (!session->sending)
+			err = bus__session_say(session, BUS__FRAME_PING, 0, NULL, 0);
+	}
+	bus__timer_set(&session->link->links->loop, &session->timer, ping < silent ? ping : silent);
+	go_on(session, err);
+}
+
+/* --- the handshake ----------------------------------------------------------------------------------- */
+
+int
+bus__session_greeted(struct bus__session *session)
+{
+	session->stage = BUS__STAGE_HELLO;
+	return 0;
+}
+
+static int
+go_live(struct bus__session *session)
+{
+	struct bus_link *link = session->link;
+	int err;
+
+	session->told_topics = bus__calloc(BUS__LIMIT_TOPICS, sizeof *session->told_topics);
+	if (session->told_topics == NULL)
+		return BUS_E_NOMEM;
+	err = bus__peer_open(link->links->bus, link->bytes, wake, session, &session->mbox);
+	if (err < 0)
+		return err;
+	session->stage = BUS__STAGE_LIVE;
+	bus__timer_set(&link->links->loop, &session->timer, bus__now_ns());
+	return 0;
+}
+
+/* Two buses keep one connection. The dialling side knows best what it has, so it refuses a second one
+ * here, before it says JOIN. */
+int
+bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__links *links = session->link->links;
+	int err;
+
+	err = bus__hello_read(frame, &session->peer);
+	if (err < 0)
+		return err;
+	if (memcmp(session->peer.id, bus__id(links->bus), BUS__BUS_ID) == 0)
+		return BUS_E_EXIST;
+	if (!session->dialled) {
+		session->stage = BUS__STAGE_JOIN;
+		return bus__session_greet(session);
+	}
+	if (bus__links_find_peer(links, session->peer.id, session) != NULL)
+		return BUS_E_EXIST;
+	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+	if (err == 0)
+		err = go_live(session);
+	if (err == 0)
+		err = bus__session_tell_filters(session);
+	return err == 0 ? bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0) : err;
+}
+
+/* The listening side believes JOIN: what it still has from that peer is dead and goes. Only when both
+ * dialled each other at the same moment must they agree which stays: the smaller id's. */
+int
+bus__session_join(struct bus__session *session)
+{
+	struct bus__links *links = session->link->links;
+	struct bus__session *other = bus__links_find_peer(links, session->peer.id, session);
+
+	if (other != NULL) {
+		if (other->dialled &&
+		    memcmp(bus__id(links->bus), session->peer.id, BUS__BUS_ID) < 0)
+			return BUS_E_EXIST;
+		bus__session_end(other, BUS_E_EXIST);
+	}
+	return go_live(session);
+}
+
+/* When the dialling side hears READY, each has acted on all filters of the other. */
+int
+bus__session_ready(struct bus__session *session)
+{
+	int err = 0;
+
+	if (session->joined)
+		return BUS_E_PROTOCOL;
+	if (!session->dialled) {
+		err = bus__session_tell_filters(session);
+		if (err == 0)
+			err = bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0);
+	}
+	if (err < 0)
+		return err;
+	session->joined = true;
+	bus__link_joined(session->link);
+	return 0;
+}
+
+void
+bus__session_start(struct bus_link *link, struct bus__stream *stream, bool dialled)
+{
+	struct bus__session *session = bus__calloc(1, sizeof *session);
+	struct bus__loop *loop = &link->links->loop;
+
+	if (session == NULL || bus__bytes_reserve(&session->in, BUS__LIMIT_STRANGER) < 0) {
+		bus__free(session);
+		stream->ops->free(stream);
+		bus__link_ended(link, false, BUS_LINK_END_CLOSED, BUS_E_NOMEM);
+		return;
+	}
+	session->link = link;
+	session->stream = stream;
+	session->dialled = dialled;
+	session->recv_io =
+	    (struct bus__io){.task = {.run = received, .arg = session}, .loop = loop};
+	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
+	session->wake_task = (struct bus__task){.run = woken, .arg = session};
+	session->timer = (struct bus__timer){.fire = tick, .arg = session};
+	session->heard_ns = session->said_ns = bus__now_ns();
+	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);
+	session->next = link->sessions;
+	link->sessions = session;
+	link->session_count++;
+	receive(session);
+	go_on(session, dialled ? bus__session_greet(session) : 0);
+}

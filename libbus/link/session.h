@@ -1,0 +1,97 @@
+/* link/session.h: one connection to one peer. session.c: its life; receive.c and send.c: its two
+ * directions. Everything runs on the link thread; a function that answers BUS_E_* has not ended the
+ * connection itself: its task does, as the last thing, by bus__session_end(). */
+#ifndef BUS_LINK_SESSION_H
+#define BUS_LINK_SESSION_H
+
+#include "link/filters.h"
+#include "link/frame.h"
+#include "link/link.h"
+
+enum bus__stage {
+	BUS__STAGE_GREETING, /* the peer's preamble is awaited */
+	BUS__STAGE_HELLO,    /* its HELLO */
+	BUS__STAGE_JOIN,     /* listening: its JOIN */
+	BUS__STAGE_LIVE,     /* there is a mailbox */
+	BUS__STAGE_ENDING    /* BYE is on its way; what comes in is not looked at */
+};
+
+struct bus__bytes {
+	uint8_t *data;
+	size_t len, cap;
+};
+
+struct bus__session {
+	struct bus__session *next; /* of its link */
+	struct bus_link *link;
+	struct bus__stream *stream;
+	bool dialled;
+	enum bus__stage stage;
+	bool joined; /* both READY are said */
+	bool heard_bye;
+	struct bus__hello peer;
+	struct bus__timer timer;
+	int64_t heard_ns, said_ns;
+
+	/* In. */
+	struct bus__io recv_io;
+	bool receiving;
+	struct bus__bytes in;
+	struct bus__heard_topic {
+		struct bus_pub *pub; /* NULL: there was no room for it here */
+		bool announced;
+	} * heard_topics; /* by number */
+	size_t heard_topic_count;
+	struct bus__filters filters;
+
+	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
+	struct bus__io send_io;
+	bool sending;
+	struct bus__bytes queue, flying;
+	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
+	size_t big_len, flown;
+	uint32_t flying_msgs;
+	struct bus_mailbox *mbox; /* LIVE only */
+	struct bus__task wake_task;
+	bool draining;         /* the drainer role of mbox is ours */
+	uint64_t *told_topics; /* by number: the serial that it stands for */
+	uint32_t told_filters;
+	bool told_all, telling;
+	int tell_error;
+	uint64_t changes_seen; /* changes up to this one were in the filters told first */
+};
+
+/* Begins a connection over stream, which is the session's from now on, whatever happens. */
+void bus__session_start(struct bus_link *link, struct bus__stream *stream, bool dialled);
+
+/* Ends it for the reason err; says BYE if the peer may want to know and the wire is free. The session may
+ * be freed when this returns. */
+void bus__session_end(struct bus__session *session, int err);
+
+/* In receive.c: takes what came in. 0 or BUS_E_*. */
+int bus__session_parse(struct bus__session *session);
+void bus__session_forget_topics(struct bus__session *session);
+
+/* In session.c: the answers to handshake frames. */
+int bus__session_greeted(struct bus__session *session);
+int bus__session_hello(struct bus__session *session, const struct bus__frame *frame);
+int bus__session_join(struct bus__session *session);
+int bus__session_ready(struct bus__session *session);
+
+/* In send.c. Queues a frame; it leaves with the next bus__session_send(). */
+int bus__session_say(struct bus__session *session, enum bus__frame_kind kind, uint16_t number,
+    const void *body, size_t len);
+int bus__session_greet(struct bus__session *session);
+int bus__session_tell_filters(struct bus__session *session);
+int bus__session_tell_change(
+    struct bus__session *session, uint64_t number, const char *filter, bool wanted);
+
+/* Sends what is queued and what the mailbox has, unless a send is under way. */
+int bus__session_send(struct bus__session *session);
+int bus__session_sent(struct bus__session *session);
+
+/* Makes room for n more bytes. */
+int bus__bytes_reserve(struct bus__bytes *bytes, size_t n);
+void bus__bytes_free(struct bus__bytes *bytes);
+
+#endif

@@ -1,0 +1,83 @@
+/* link/transport.h: what links ask of a transport: byte streams whose operations end later.
+ *
+ * An operation is one bus__io. Whoever begins it posts nothing: when it has ended, from whatever thread,
+ * the transport fills the io and its task runs on the link thread of the beginner. All functions here are
+ * called by that one thread, except check and listen (the caller's of bus_listen). None waits for a peer. */
+#ifndef BUS_LINK_TRANSPORT_H
+#define BUS_LINK_TRANSPORT_H
+
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "link/loop.h"
+#include "link/url.h"
+
+struct bus__io {
+	struct bus__task task;
+	struct bus__loop *loop;
+	int err;      /* 0 or BUS_E_* */
+	int sys;      /* BUS_E_SYS: the errno */
+	size_t count; /* send, recv: bytes moved, more than 0; fewer than asked is usual */
+	struct bus__stream *stream; /* accept, dial: yours */
+};
+
+/* Ends an operation. Nothing may touch the io afterwards. */
+static inline void
+bus__io_done(struct bus__io *io, int err, size_t count)
+{
+	io->err = err;
+	io->count = count;
+	bus__loop_post(io->loop, &io->task);
+}
+
+struct bus__stream {
+	const struct bus__stream_ops *ops;
+};
+
+struct bus__stream_ops {
+	/* One send and one recv may be under way at a time. iov and buf are borrowed until the end. */
+	void (*send)(
+	    struct bus__stream *stream, const struct iovec *iov, unsigned n, struct bus__io *io);
+	void (*recv)(struct bus__stream *stream, void *buf, size_t len, struct bus__io *io);
+	/* 0, or BUS_E_DENIED: the process at the other end is another user's. */
+	int (*admit)(struct bus__stream *stream);
+	/* Closes and frees. Operations under way end; when it returns, no io is touched any more. */
+	void (*free)(struct bus__stream *stream);
+};
+
+struct bus__listener {
+	const struct bus__listener_ops *ops;
+};
+
+struct bus__listener_ops {
+	/* Waits for one peer; one at a time. */
+	void (*accept)(struct bus__listener *listener, struct bus__io *io);
+	void (*free)(
+	    struct bus__listener *listener); /* as for streams; a stream not taken is yours */
+};
+
+/* One attempt to connect. */
+struct bus__dialer {
+	const struct bus__dialer_ops *ops;
+};
+
+struct bus__dialer_ops {
+	void (*free)(
+	    struct bus__dialer *dialer); /* gives up, if it has not ended; as for streams */
+};
+
+struct bus__transport {
+	const char *scheme;
+	/* Whether this machine may use the address; a host becomes a numeric one in *numeric.
+	 * Blocks: for a name look-up. */
+	int (*check)(const struct bus__address *addr, struct bus__address *numeric);
+	/* Opens a numeric address; port 0 becomes the real one. Peers can connect when it returns 0. */
+	int (*listen)(struct bus__address *addr, struct bus__listener **ret_listener);
+	int (*dial)(
+	    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
+};
+
+/* Ends with NULL. */
+extern const struct bus__transport *const bus__transports[];
+
+#endif

@@ -1,0 +1,79 @@
+/* tcp://host:port, on this machine only: nothing here protects what crosses a network. */
+#define _GNU_SOURCE
+#include "transport/table.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <libbus/error.h>
+
+#include "transport/nng_wire.h"
+
+static bool
+is_loopback(const struct sockaddr *addr)
+{
+	if (addr->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)addr;
+
+		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	}
+	return addr->sa_family == AF_INET6 &&
+	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
+}
+
+static int
+translate(int gai)
+{
+	switch (gai) {
+	case 0:
+		return 0;
+	case EAI_MEMORY:
+		return BUS_E_NOMEM;
+	case EAI_SYSTEM:
+		return BUS_E_SYS;
+	default:
+		return BUS_E_ADDRESS; /* no such host */
+	}
+}
+
+/* NNG gets the number that was checked, and never looks the name up again. Of several addresses IPv4 is
+ * taken, so that both sides of tcp://localhost meet. */
+static int
+check(const struct bus__address *addr, struct bus__address *numeric)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *chosen;
+	int err;
+
+	*numeric = *addr;
+	if (strcmp(addr->name, "*") == 0)
+		return BUS_E_NOT_LOOPBACK;
+	err = translate(getaddrinfo(addr->name, NULL, &hints, &list));
+	if (err < 0)
+		return err;
+	chosen = list;
+	for (struct addrinfo *at = list; at != NULL; at = at->ai_next) {
+		if (!is_loopback(at->ai_addr)) {
+			err = BUS_E_NOT_LOOPBACK;
+			goto free_list;
+		}
+		if (at->ai_family == AF_INET && chosen->ai_family != AF_INET)
+			chosen = at;
+	}
+	err = translate(getnameinfo(chosen->ai_addr, chosen->ai_addrlen, numeric->name,
+	    sizeof numeric->name, NULL, 0, NI_NUMERICHOST));
+
+free_list:
+	freeaddrinfo(list);
+	return err;
+}
+
+const struct bus__transport bus__transport_tcp = {
+    .scheme = "tcp",
+    .check = check,
+    .listen = bus__nng_listen,
+    .dial = bus__nng_dial,
+};

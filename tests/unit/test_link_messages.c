@@ -1,0 +1,323 @@
+/* What crosses a link, and what does not. Each test runs over inproc, ipc and tcp. */
+#include "link_test.h"
+
+#include <stdlib.h>
+
+static void
+publish(struct bus *bus, const char *topic, const char *text)
+{
+	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
+}
+
+START_TEST(only_wanted_messages_cross)
+{
+	struct heard heard = {.count = 0};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	ck_bus(bus_subscribe(p.b, "plant/+/temp", hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	publish(p.a, "plant/1/pressure", "no");
+	publish(p.a, "plant/1/temp", "21");
+	publish(p.a, "plant/1/2/temp", "no");
+	publish(p.a, "plant", "no");
+	ck_bus(bus_flush(p.a, 5000), 0);
+	ck_eventually(heard.count == 1);
+	ck_assert_str_eq(heard.topic, "plant/1/temp");
+	ck_assert_mem_eq(heard.data, "21", 2);
+	ck_eventually(stats_of(p.lb).received == 1);
+	ck_assert_uint_eq(stats_of(p.la).sent, 1);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_filter_of_later_counts_too_and_ends_with_its_subscription)
+{
+	struct heard heard = {.count = 0}, other = {.count = 0};
+	struct bus_sub *sub;
+	struct pair p;
+	unsigned before;
+
+	pair_open(&p, _i);
+	ck_bus(bus_subscribe(p.a, "late/#", hear, &heard, &sub), 0);
+	/* The filter is on its way: say it until it is heard. */
+	ck_eventually((publish(p.b, "late/one", "1"), heard.count > 0));
+	bus_unsubscribe(sub, NULL);
+	ck_bus(bus_subscribe(p.a, "mark", hear, &other, NULL), 0);
+	ck_eventually(
+	    (publish(p.b, "mark", "1"), other.count > 0)); /* told after the other ended */
+	ck_bus(bus_flush(p.b, 5000), 0);
+	before = (unsigned)stats_of(p.lb).sent;
+	publish(p.b, "late/one", "2");
+	ck_bus(bus_flush(p.b, 5000), 0);
+	ck_assert_uint_eq(stats_of(p.lb).sent, before);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(ten_thousand_messages_arrive_in_order)
+{
+	struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = 4 << 20};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(p.b, &cfg, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "n", NULL, NULL, NULL), 0);
+	pair_link(&p, _i,
+	    &(struct bus_link_config){.size = sizeof(struct bus_link_config), .bytes = 4 << 20});
+	for (uint32_t i = 0; i < 10000; i++)
+		ck_bus(bus_publish(p.a, "n", &i, sizeof i), 0);
+	for (uint32_t i = 0; i < 10000; i++) {
+		uint32_t got;
+
+		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_uint_eq(msg->len, sizeof got);
+		memcpy(&got, msg->data, sizeof got);
+		ck_assert_uint_eq(got, i);
+		ck_assert_uint_eq(msg->lost, 0);
+	}
+	ck_assert_uint_eq(stats_of(p.la).lost, 0);
+	bus_mailbox_close(mbox);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_message_that_has_no_room_here_is_counted_as_refused)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 1};
+	const struct bus_msg kept = {
+	    .size = sizeof kept, .topic = "kept", .data = "1", .len = 1, .flags = BUS_MSG_RETAIN};
+	struct heard heard = {.count = 0};
+	struct pair p = {.a = open_bus()};
+
+	ck_bus(bus_open(NULL, &cfg, &p.b), 0);
+	ck_bus(bus_publish_msg(p.b, &kept), 0); /* the one topic there may be, and it does not go */
+	ck_bus(bus_subscribe(p.b, "new", hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	publish(p.a, "new", "1");
+	ck_eventually(stats_of(p.lb).refused == 1);
+	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_LIMIT);
+	ck_assert(is_up(p.lb));
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_message_never_returns_to_where_it_came_from)
+{
+	struct heard at_a = {.count = 0}, at_b = {.count = 0};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	ck_bus(bus_subscribe(p.a, "#", hear, &at_a, NULL), 0);
+	ck_bus(bus_subscribe(p.b, "#", hear, &at_b, NULL), 0);
+	pair_link(&p, _i, NULL);
+	publish(p.a, "x", "1");
+	publish(p.b, "y", "1");
+	ck_eventually(at_a.count == 2 && at_b.count == 2);
+	ck_bus(bus_flush(p.a, 5000), 0);
+	ck_bus(bus_flush(p.b, 5000), 0);
+	ck_assert_uint_eq(stats_of(p.la).sent, 1);
+	ck_assert_uint_eq(stats_of(p.lb).sent, 1);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_retained_value_is_there_for_who_connects_later)
+{
+	struct heard heard = {.count = 0}, again = {.count = 0};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	const struct bus_msg msg = {.size = sizeof msg,
+	    .topic = "state",
+	    .data = "\"on\"",
+	    .len = 4,
+	    .type = BUS_TYPE_JSON,
+	    .flags = BUS_MSG_RETAIN};
+
+	ck_bus(bus_publish_msg(p.a, &msg), 0);
+	ck_bus(bus_subscribe(p.b, "state", hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	ck_eventually(heard.count == 1);
+	ck_assert_uint_eq(heard.kept, 1);
+	ck_assert_int_eq(heard.msg.type, BUS_TYPE_JSON);
+	ck_assert_int_gt(heard.msg.time_ns, 0);
+	ck_assert_mem_eq(heard.data, "\"on\"", 4);
+	/* It is kept here as well now. */
+	ck_bus(bus_subscribe(p.b, "state", hear, &again, NULL), 0);
+	ck_eventually(again.kept >= 1);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_payload_of_the_largest_size_crosses_unharmed)
+{
+	enum { LEN = 1 << 20 };
+	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 4 * LEN};
+	struct bus_mailbox_config box = {.size = sizeof box, .bytes = 4 * LEN};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+	uint8_t *data = malloc(LEN);
+
+	for (size_t i = 0; i < LEN; i++)
+		data[i] = (uint8_t)(i * 2654435761u >> 13);
+	ck_bus(bus_mailbox_open(p.b, &box, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "#", NULL, NULL, NULL), 0);
+	pair_link(&p, _i, &cfg);
+	for (int round = 0; round < 4; round++) {
+		publish(p.a, "small", "s");
+		ck_bus(bus_publish(p.a, "large", data, LEN), 0);
+		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_str_eq(msg->topic, "small");
+		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_uint_eq(msg->len, LEN);
+		ck_assert(memcmp(msg->data, data, LEN) == 0);
+	}
+	free(data);
+	bus_mailbox_close(mbox);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides)
+{
+	struct bus_config small = {.size = sizeof small, .max_payload = 1000};
+	struct heard heard = {.count = 0};
+	struct pair p = {.a = open_bus()};
+	char data[1001] = "";
+
+	ck_bus(bus_open(NULL, &small, &p.b), 0);
+	ck_bus(bus_subscribe(p.b, "#", hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	ck_bus(bus_publish(p.a, "x", data, 1001), 0);
+	ck_bus(bus_publish(p.a, "x", data, 1000), 0);
+	ck_eventually(heard.count == 1);
+	ck_assert_uint_eq(heard.msg.len, 1000);
+	ck_assert_uint_eq(stats_of(p.la).lost, 1);
+	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 1);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
+{
+	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 4096};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	struct heard heard = {.count = 0};
+	uint64_t published = 0;
+	char data[100] = "";
+
+	ck_bus(bus_subscribe(p.b, "x", hear, &heard, NULL), 0);
+	pair_link(&p, _i, &cfg);
+	while (stats_of(p.la).lost == 0)
+		for (int i = 0; i < 1000; i++, published++)
+			ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
+	/* A loss is told by the next message that gets through. */
+	do {
+		ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
+		published++;
+		ck_bus(bus_flush(p.a, 5000), 0);
+	} while (stats_of(p.la).sent + stats_of(p.la).lost != published);
+	ck_eventually(stats_of(p.lb).received == stats_of(p.la).sent);
+	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, stats_of(p.la).lost);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(more_topics_than_numbers_still_arrive_under_their_names)
+{
+	enum { TOPICS = 10500 };
+	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 8 << 20};
+	struct bus_mailbox_config box = {.size = sizeof box, .bytes = 8 << 20};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+	char topic[32];
+
+	ck_bus(bus_mailbox_open(p.b, &box, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t/#", NULL, NULL, NULL), 0);
+	pair_link(&p, _i, &cfg);
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(topic, sizeof topic, "t/%d", i);
+		publish(p.a, topic, topic);
+	}
+	for (int i = 0; i < TOPICS; i++) {
+		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_uint_eq(msg->len, strlen(msg->topic));
+		ck_assert_mem_eq(msg->topic, msg->data, msg->len);
+	}
+	ck_assert_uint_eq(stats_of(p.la).lost, 0);
+	bus_mailbox_close(mbox);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(more_filters_than_a_peer_takes_become_one_for_everything)
+{
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+	char filter[32];
+
+	ck_bus(bus_mailbox_open(p.b, NULL, &mbox), 0);
+	for (int i = 0; i < 10050; i++) {
+		snprintf(filter, sizeof filter, "f/%d", i);
+		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	}
+	pair_link(&p, _i, NULL);
+	publish(p.a, "f/0", "first");
+	publish(p.a, "f/10049", "last");
+	ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+	ck_assert_str_eq(msg->topic, "f/0");
+	ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+	ck_assert_str_eq(msg->topic, "f/10049");
+	ck_assert_uint_eq(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL], 0);
+	bus_mailbox_close(mbox);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then)
+{
+	struct heard heard = {.count = 0};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	ck_bus(bus_subscribe(p.b, "x", hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	for (int i = 0; i < 1000; i++)
+		publish(p.a, "x", "1");
+	ck_bus(bus_flush(p.a, 5000), 0);
+	ck_assert_uint_eq(stats_of(p.la).sent, 1000);
+	publish(p.a, "x", "2");
+	ck_bus(bus_close(p.a, 5000), 0); /* flushes too */
+	ck_eventually(heard.count == 1001);
+	ck_assert_uint_eq(stats_of(p.la).sent, 1001);
+	ck_assert_uint_eq(stats_of(p.la).lost, 0);
+	bus_link_close(p.la);
+	bus_link_close(p.lb);
+	ck_bus(bus_close(p.b, 5000), 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	static const TTest *const *const tests[] = {&only_wanted_messages_cross,
+	    &a_filter_of_later_counts_too_and_ends_with_its_subscription,
+	    &ten_thousand_messages_arrive_in_order,
+	    &a_message_that_has_no_room_here_is_counted_as_refused,
+	    &a_message_never_returns_to_where_it_came_from,
+	    &a_retained_value_is_there_for_who_connects_later,
+	    &a_payload_of_the_largest_size_crosses_unharmed,
+	    &what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides,
+	    &what_overflows_on_the_way_out_is_counted_to_the_message,
+	    &more_topics_than_numbers_still_arrive_under_their_names,
+	    &more_filters_than_a_peer_takes_become_one_for_everything,
+	    &flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then};
+	Suite *suite = suite_create("link messages");
+	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+
+	tcase_set_timeout(tcase, 60);
+	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
+		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
