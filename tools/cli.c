@@ -1,0 +1,181 @@
+#define _POSIX_C_SOURCE 200809L
+#include "cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void
+complain(const char *format, ...)
+{
+	va_list args;
+
+	fputs("libbus: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+void
+complain_of(const char *what, int err)
+{
+	if (err == BUS_E_SYS)
+		complain("%s: %s", what, strerror(errno));
+	else
+		complain("%s: %s", what, bus_strerror(err));
+}
+
+int64_t
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+bool
+cli_seconds(const char *option, const char *text, int64_t *ret_ms)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(seconds > 0 && seconds <= 1e6)) {
+		complain("--%s %s: give seconds, like 5 or 0.5", option, text);
+		return false;
+	}
+	*ret_ms = (int64_t)(seconds * 1000) + 1;
+	return true;
+}
+
+/* A value like -5 is no option. */
+static bool
+is_negative_number(const char *word)
+{
+	char *end;
+
+	if (word[0] != '-' || word[1] == '\0')
+		return false;
+	strtod(word, &end);
+	return *end == '\0';
+}
+
+bool
+cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, const char *help,
+    bool (*own)(void *arg, int option, const char *value), void *arg, enum status *ret_status)
+{
+	*ret_status = STATUS_FAILED;
+	cli->links = calloc((size_t)argc, sizeof *cli->links);
+	cli->words = calloc((size_t)argc, sizeof *cli->words);
+	if (cli->links == NULL || cli->words == NULL) {
+		complain("out of memory");
+		return false;
+	}
+	*ret_status = STATUS_USAGE;
+	while (optind < argc) {
+		int c;
+
+		if (is_negative_number(argv[optind])) {
+			cli->words[cli->word_count++] = argv[optind++];
+			continue;
+		}
+		c = getopt_long(argc, argv, "-h", options, NULL);
+		if (c == -1)
+			break;
+		switch (c) {
+		case 1:
+			cli->words[cli->word_count++] = optarg;
+			break;
+		case 'l':
+		case 'd':
+			cli->links[cli->link_count++] =
+			    (struct cli_link){.url = optarg, .listen = c == 'l'};
+			break;
+		case 't':
+			if (!cli_seconds("connect-timeout", optarg, &cli->connect_ms))
+				return false;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			*ret_status = STATUS_OK;
+			return false;
+		case '?':
+			complain("%s --help lists the options", argv[0]);
+			return false;
+		default:
+			if (!own(arg, c, optarg))
+				return false;
+		}
+	}
+	while (optind < argc)
+		cli->words[cli->word_count++] = argv[optind++];
+	if (cli->link_count == 0) {
+		complain("no address: give --dial URL of a program that listens, or --listen URL. "
+			 "(A bus found by its name alone comes in a later version.)");
+		return false;
+	}
+	return true;
+}
+
+void
+cli_free(struct cli *cli)
+{
+	for (size_t i = 0; i < cli->link_count; i++)
+		bus_link_close(cli->links[i].link);
+	free(cli->links);
+	free(cli->words);
+}
+
+static void
+tell_port(const struct cli_link *link)
+{
+	char url[512];
+
+	if (bus_link_url(link->link, url, sizeof url) > 0 && strcmp(url, link->url) != 0)
+		complain("listening on %s", url);
+}
+
+bool
+cli_open_links(struct cli *cli, struct bus *bus)
+{
+	for (size_t i = 0; i < cli->link_count; i++) {
+		struct cli_link *link = &cli->links[i];
+		int err = link->listen ? bus_listen(bus, link->url, NULL, &link->link)
+				       : bus_dial(bus, link->url, NULL, &link->link);
+
+		if (err < 0) {
+			complain_of(link->url, err);
+			return false;
+		}
+		if (link->listen)
+			tell_port(link);
+	}
+	return true;
+}
+
+const struct cli_link *
+cli_unconnected(const struct cli *cli, int *ret_reason)
+{
+	for (size_t i = 0; i < cli->link_count; i++) {
+		struct bus_link_stats stats = {.size = sizeof stats};
+
+		if (bus_link_stats(cli->links[i].link, &stats) < 0 || stats.state != BUS_LINK_UP ||
+		    stats.peers == 0) {
+			*ret_reason = stats.last_error;
+			return &cli->links[i];
+		}
+	}
+	return NULL;
+}
+
+void
+complain_unconnected(const struct cli_link *link, int reason, const char *so)
+{
+	const char *why = link->listen ? "nobody has connected yet" : "no answer yet";
+
+	complain("%s: %s; %s", link->url, reason < 0 ? bus_strerror(reason) : why, so);
+}

@@ -1,0 +1,69 @@
+/* cli.h: what the commands of `libbus` share: their options, their links, their way to complain. */
+#ifndef LIBBUS_CLI_H
+#define LIBBUS_CLI_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/libbus.h>
+
+enum status { STATUS_OK, STATUS_FAILED, STATUS_USAGE, STATUS_TIMED_OUT };
+
+enum status pub_main(int argc, char **argv);
+enum status sub_main(int argc, char **argv);
+
+/* Prints one line on stderr, "libbus: …". */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same for an answer of the library about a topic, a filter or an address. */
+void complain_of(const char *what, int err);
+
+struct cli_link {
+	const char *url;
+	bool listen;
+	struct bus_link *link;
+};
+
+struct cli {
+	struct cli_link *links;
+	size_t link_count;
+	int64_t connect_ms; /* 0: not given */
+	const char **words; /* what is not an option, in order */
+	size_t word_count;
+};
+
+/* What every command understands, for its own table of options. */
+/* clang-format off */
+#define CLI_OPTIONS                                                                                \
+	{"listen", required_argument, NULL, 'l'},                                                  \
+	{"dial", required_argument, NULL, 'd'},                                                    \
+	{"connect-timeout", required_argument, NULL, 't'},                                         \
+	{"help", no_argument, NULL, 'h'}
+/* clang-format on */
+
+#define CLI_OPTIONS_HELP                                                                           \
+	"  --dial URL              connect there; may be given several times\n"                    \
+	"  --listen URL            let others connect here; may be given several times\n"
+
+/* Reads a command line; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
+ * bus_close(), also when it answers false: then *ret_status is how to end (OK after --help). */
+bool cli_parse(struct cli *cli, int argc, char **argv, const struct option *options,
+    const char *help, bool (*own)(void *arg, int option, const char *value), void *arg,
+    enum status *ret_status);
+void cli_free(struct cli *cli);
+
+/* Seconds as people write them, in milliseconds. */
+bool cli_seconds(const char *option, const char *text, int64_t *ret_ms);
+
+/* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
+bool cli_open_links(struct cli *cli, struct bus *bus);
+
+/* The first link that has no peer yet, with the reason; NULL: all have. */
+const struct cli_link *cli_unconnected(const struct cli *cli, int *ret_reason);
+void complain_unconnected(const struct cli_link *link, int reason, const char *so);
+
+int64_t now_ms(void);
+
+#endif

@@ -1,0 +1,297 @@
+/* libbus pub: publishes a value, or what stdin says. */
+#define _POSIX_C_SOURCE 200809L
+#include "cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: libbus pub TOPIC [VALUE] --dial URL|--listen URL [OPTION]...\n"
+    "\n"
+    "Publishes VALUE on TOPIC as soon as the other side is there. Without VALUE, or with -,\n"
+    "the value is what stdin holds. Readers take 21.5, true or {\"a\": 1} for what they are in\n"
+    "JSON, and anything else for text.\n"
+    "\n" CLI_OPTIONS_HELP
+    "  --retain                keep it as the topic's last value for those who come later;\n"
+    "                          an empty VALUE ('') makes them forget it\n"
+    "  --lines                 every line of stdin is a message\n"
+    "  --type TYPE             say what the value is, so that nobody guesses:\n"
+    "                          json, text, bytes, msgpack or untagged (the default)\n"
+    "  --connect-timeout SECONDS\n"
+    "                          how long to wait for the other side (5)\n"
+    "  --help                  this text\n"
+    "\n"
+    "Examples:\n"
+    "  libbus pub --dial ipc:///tmp/hello.sock room/kitchen/temperature 21.5\n"
+    "  libbus pub --dial tcp://127.0.0.1:5555 --type text room/kitchen/name 007\n"
+    "  tail -f log.txt | libbus pub --listen ipc:///tmp/log.sock --lines log\n"
+    "\n"
+    "Status: 0 sent, also when nobody there wanted the topic (stderr says so then);\n"
+    "1 a failure; 2 a wrong command line.\n";
+
+enum {
+	CONNECT_MS = 5000,
+	FLUSH_MS = 5000,
+	UNFLUSHED_MAX = 128 * 1024, /* a link holds 1 MiB before it drops the oldest */
+	FRAME_MAX = 128,            /* more than what a message costs beside its topic and value */
+	PAYLOAD_MAX = 16 * 1024 * 1024, /* the bus refuses far less; this only bounds our memory */
+};
+
+struct pub {
+	struct cli cli;
+	struct bus *bus;
+	struct bus_msg msg;
+	bool lines;
+	size_t unflushed;
+};
+
+static bool
+set_type(const char *name, int *ret_type)
+{
+	static const struct {
+		const char *name;
+		int type;
+	} types[] = {
+	    {"untagged", BUS_TYPE_UNTAGGED},
+	    {"json", BUS_TYPE_JSON},
+	    {"text", BUS_TYPE_TEXT},
+	    {"bytes", BUS_TYPE_BYTES},
+	    {"msgpack", BUS_TYPE_MSGPACK},
+	};
+
+	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+		if (strcmp(types[i].name, name) == 0) {
+			*ret_type = types[i].type;
+			return true;
+		}
+	}
+	complain("--type %s: choose json, text, bytes, msgpack or untagged", name);
+	return false;
+}
+
+static bool
+take_option(void *arg, int option, const char *value)
+{
+	struct pub *pub = arg;
+
+	switch (option) {
+	case 'r':
+		pub->msg.flags = BUS_MSG_RETAIN;
+		return true;
+	case 'L':
+		pub->lines = true;
+		return true;
+	default:
+		return set_type(value, &pub->msg.type);
+	}
+}
+
+/* The value as a reader will see it, so that a mistake shows here and not there. */
+static bool
+is_of_type(const struct pub *pub, const void *data, size_t len)
+{
+	const struct bus_value *value;
+	int err;
+
+	if (len == 0 && pub->msg.flags & BUS_MSG_RETAIN)
+		return true; /* forgets the topic */
+	err = bus_value_read(pub->msg.type, data, len, &value);
+	if (err < 0) {
+		complain("the value of %s is not of the --type given", pub->msg.topic);
+		return false;
+	}
+	bus_value_free(value);
+	return true;
+}
+
+static bool
+flush(struct pub *pub)
+{
+	int err = bus_flush(pub->bus, FLUSH_MS);
+
+	pub->unflushed = 0;
+	if (err < 0)
+		complain_of(pub->msg.topic, err);
+	return err == 0;
+}
+
+static bool
+publish(struct pub *pub, const void *data, size_t len)
+{
+	int err;
+
+	if (!is_of_type(pub, data, len))
+		return false;
+	pub->msg.data = data;
+	pub->msg.len = len;
+	err = bus_publish_msg(pub->bus, &pub->msg);
+	if (err < 0) {
+		complain_of(pub->msg.topic, err);
+		return false;
+	}
+	pub->unflushed += len + strlen(pub->msg.topic) + FRAME_MAX;
+	return pub->unflushed < UNFLUSHED_MAX || flush(pub);
+}
+
+static bool
+publish_lines(struct pub *pub)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	ssize_t len;
+	bool ok = true;
+
+	while (ok && (len = getline(&line, &cap, stdin)) >= 0) {
+		if (len > 0 && line[len - 1] == '\n')
+			len--;
+		ok = publish(pub, line, (size_t)len);
+	}
+	free(line);
+	if (ferror(stdin))
+		complain("stdin: %s", strerror(errno));
+	return ok && !ferror(stdin);
+}
+
+static bool
+publish_stdin(struct pub *pub)
+{
+	char *data = NULL, *grown;
+	size_t len = 0, cap = 0;
+	bool ok = false;
+
+	do {
+		cap = cap ? 2 * cap : 64 * 1024;
+		if (cap > PAYLOAD_MAX) {
+			complain_of(pub->msg.topic, BUS_E_TOO_BIG);
+			goto out;
+		}
+		grown = realloc(data, cap);
+		if (grown == NULL) {
+			complain_of(pub->msg.topic, BUS_E_NOMEM);
+			goto out;
+		}
+		data = grown;
+		len += fread(data + len, 1, cap - len, stdin);
+	} while (len == cap);
+	if (ferror(stdin))
+		complain("stdin: %s", strerror(errno));
+	else
+		ok = publish(pub, data, len);
+out:
+	free(data);
+	return ok;
+}
+
+static bool
+connect_links(struct pub *pub)
+{
+	int64_t deadline = now_ms() + (pub->cli.connect_ms ? pub->cli.connect_ms : CONNECT_MS);
+	const struct cli_link *missing;
+	int reason;
+
+	if (!cli_open_links(&pub->cli, pub->bus))
+		return false;
+	while ((missing = cli_unconnected(&pub->cli, &reason))) {
+		if (now_ms() >= deadline) {
+			complain_unconnected(missing, reason, "gave up (--connect-timeout)");
+			return false;
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+	}
+	return true;
+}
+
+/* What became of it, as far as this side can know. */
+static bool
+report(struct pub *pub)
+{
+	uint64_t sent = 0, lost = 0;
+
+	for (size_t i = 0; i < pub->cli.link_count; i++) {
+		struct bus_link_stats stats = {.size = sizeof stats};
+
+		bus_link_stats(pub->cli.links[i].link, &stats);
+		sent += stats.sent;
+		lost += stats.lost;
+	}
+	if (lost > 0)
+		complain("lost %llu messages on the way out", (unsigned long long)lost);
+	else if (sent == 0)
+		complain("nobody there wants %s: published to no one", pub->msg.topic);
+	return lost == 0;
+}
+
+static bool
+run(struct pub *pub, const char *value)
+{
+	struct bus_pub *probe;
+	bool ok;
+	int err = bus_pub_open(pub->bus, pub->msg.topic, NULL, &probe);
+
+	/* A bad topic is not the fault of whoever does not listen yet. */
+	if (err < 0) {
+		complain("%s: %s", pub->msg.topic, bus_strerror(err));
+		return false;
+	}
+	bus_pub_close(probe);
+	if (!connect_links(pub))
+		return false;
+	if (value == NULL && isatty(STDIN_FILENO))
+		complain("reading from the terminal; Ctrl-D ends it");
+	if (value)
+		ok = publish(pub, value, strlen(value));
+	else if (pub->lines)
+		ok = publish_lines(pub);
+	else
+		ok = publish_stdin(pub);
+	return flush(pub) && ok && report(pub);
+}
+
+enum status
+pub_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+	    CLI_OPTIONS,
+	    {"retain", no_argument, NULL, 'r'},
+	    {"lines", no_argument, NULL, 'L'},
+	    {"type", required_argument, NULL, 'T'},
+	    {0},
+	};
+	struct pub pub = {.msg = {.size = sizeof pub.msg}};
+	const char *value = NULL;
+	enum status status;
+	int err;
+
+	if (!cli_parse(&pub.cli, argc, argv, options, help, take_option, &pub, &status))
+		goto out;
+	status = STATUS_USAGE;
+	if (pub.cli.word_count < 1 || pub.cli.word_count > 2) {
+		complain("give one topic and at most one value: libbus pub TOPIC [VALUE]; "
+			 "quote a value that has spaces");
+		goto out;
+	}
+	pub.msg.topic = pub.cli.words[0];
+	if (pub.cli.word_count == 2 && strcmp(pub.cli.words[1], "-") != 0)
+		value = pub.cli.words[1];
+	if (value && pub.lines) {
+		complain("--lines reads stdin: leave out the value");
+		goto out;
+	}
+
+	status = STATUS_FAILED;
+	err = bus_open(NULL, NULL, &pub.bus);
+	if (err < 0) {
+		complain_of("bus", err);
+		goto out;
+	}
+	if (run(&pub, value))
+		status = STATUS_OK;
+	bus_close(pub.bus, 1000);
+out:
+	cli_free(&pub.cli);
+	return status;
+}

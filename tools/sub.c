@@ -1,0 +1,297 @@
+/* libbus sub: prints what arrives. */
+#define _POSIX_C_SOURCE 200809L
+#include "cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: libbus sub FILTER... --dial URL|--listen URL [OPTION]...\n"
+    "\n"
+    "Prints each message of the topics that match a FILTER as one line: topic, space, value\n"
+    "as JSON (text without quotes). In a filter + is any one level and # all that follow:\n"
+    "quote them. Kept values come first. Lost messages are reported on stderr.\n"
+    "\n" CLI_OPTIONS_HELP
+    "  --json                  one JSON object per line: topic, value, kept, lost\n"
+    "  --count N               end after N messages\n"
+    "  --timeout SECONDS       end after this time, with status 3\n"
+    "  --connect-timeout SECONDS\n"
+    "                          give up if the other side is not there by then (never)\n"
+    "  --help                  this text\n"
+    "\n"
+    "Examples:\n"
+    "  libbus sub --dial ipc:///tmp/host.sock 'host/+/temperature/#'\n"
+    "  libbus sub --dial tcp://127.0.0.1:5555 --count 1 --timeout 5 room/kitchen/temperature\n"
+    "  libbus sub --listen ipc:///tmp/all.sock --json '#' > all.jsonl\n"
+    "\n"
+    "Status: 0 --count was reached, Ctrl-C, or nobody reads the output any more;\n"
+    "1 a failure; 2 a wrong command line; 3 the time was up.\n";
+
+enum {
+	NOTE_MS = 2000,     /* silence this long without a connection deserves a word */
+	LOOK_MS = 50,       /* how often to look whether the links are up, until they are */
+	BETWEEN_POLLS = 64, /* messages, while there are more of them */
+	MAILBOX_BYTES = 4 * 1024 * 1024, /* a terminal is slow, and bursts are not */
+};
+
+struct sub {
+	struct cli cli;
+	struct bus_mailbox *mbox;
+	bool json;
+	long count;
+	int64_t timeout_ms;
+};
+
+static bool
+take_option(void *arg, int option, const char *value)
+{
+	struct sub *sub = arg;
+	char *end;
+
+	switch (option) {
+	case 'j':
+		sub->json = true;
+		return true;
+	case 'T':
+		return cli_seconds("timeout", value, &sub->timeout_ms);
+	default:
+		errno = 0;
+		sub->count = strtol(value, &end, 10);
+		if (errno || end == value || *end != '\0' || sub->count < 1) {
+			complain("--count %s: give a whole number from 1 up", value);
+			return false;
+		}
+		return true;
+	}
+}
+
+/* --- printing ---------------------------------------------------------------------------------------- */
+
+static int
+print_json(const struct bus_value *value)
+{
+	char *text;
+	size_t len;
+	int err = bus_value_json(value, &text, &len);
+
+	if (err < 0)
+		return err;
+	fwrite(text, 1, len, stdout);
+	free(text);
+	return 0;
+}
+
+/* Text is printed bare, unless it would break the line or play tricks on a terminal. */
+static int
+print_plain(const struct bus_value *value)
+{
+	if (value->kind != BUS_KIND_TEXT)
+		return print_json(value);
+	for (uint32_t i = 0; i < value->count; i++)
+		if ((unsigned char)value->as.bytes[i] < ' ' || value->as.bytes[i] == 0x7f)
+			return print_json(value);
+	fwrite(value->as.bytes, 1, value->count, stdout);
+	return 0;
+}
+
+static int
+print_message(const struct sub *sub, const struct bus_msg *msg)
+{
+	const struct bus_value topic = {
+	    .kind = BUS_KIND_TEXT,
+	    .count = (uint32_t)strlen(msg->topic),
+	    .as.bytes = msg->topic,
+	};
+	const struct bus_value *value;
+	int err = bus_value_read(msg->type, msg->data, msg->len, &value);
+
+	if (err == BUS_E_DECODE) {
+		complain_of(msg->topic, err);
+		err = bus_value_read(BUS_TYPE_BYTES, msg->data, msg->len, &value);
+	}
+	if (err < 0)
+		return err;
+	if (sub->json) {
+		fputs("{\"topic\":", stdout);
+		err = print_json(&topic);
+		fputs(",\"value\":", stdout);
+		if (err == 0)
+			err = print_json(value);
+		printf(",\"kept\":%s,\"lost\":%" PRIu64 "}\n",
+		    msg->flags & BUS_MSG_KEPT ? "true" : "false", msg->lost);
+	} else {
+		if (msg->lost > 0)
+			complain("lost %" PRIu64 " messages before this one", msg->lost);
+		err = print_plain(&topic);
+		putchar(' ');
+		if (err == 0)
+			err = print_plain(value);
+		putchar('\n');
+	}
+	bus_value_free(value);
+	return err;
+}
+
+/* --- receiving --------------------------------------------------------------------------------------- */
+
+/* Looks after the links until they are up: one word when it takes long, the end when it takes too long. */
+struct watch {
+	int64_t note_ms, give_up_ms;
+	bool up;
+};
+
+static bool
+watch_links(const struct sub *sub, struct watch *watch)
+{
+	const struct cli_link *missing;
+	int64_t now = now_ms();
+	int reason;
+
+	if (watch->up)
+		return true;
+	missing = cli_unconnected(&sub->cli, &reason);
+	watch->up = missing == NULL;
+	if (missing && now >= watch->give_up_ms) {
+		complain_unconnected(missing, reason, "gave up (--connect-timeout)");
+		return false;
+	}
+	if (missing && now >= watch->note_ms) {
+		complain_unconnected(missing, reason, "still trying");
+		watch->note_ms = INT64_MAX;
+	}
+	return true;
+}
+
+/* The output takes no more: no failure if its reader had enough. */
+static enum status
+output_ended(void)
+{
+	if (errno == EPIPE)
+		return STATUS_OK;
+	complain("stdout: %s", strerror(errno));
+	return STATUS_FAILED;
+}
+
+static enum status
+receive(struct sub *sub, int signals)
+{
+	enum { MAILBOX, SIGNALS, OUTPUT };
+	struct pollfd fds[] = {
+	    [MAILBOX] = {.fd = bus_mailbox_fd(sub->mbox), .events = POLLIN},
+	    [SIGNALS] = {.fd = signals, .events = POLLIN},
+	    [OUTPUT] = {.fd = STDOUT_FILENO}, /* an error: nobody reads it any more */
+	};
+	int64_t start = now_ms(), deadline = sub->timeout_ms ? start + sub->timeout_ms : INT64_MAX;
+	struct watch watch = {
+	    .note_ms = start + NOTE_MS,
+	    .give_up_ms = sub->cli.connect_ms ? start + sub->cli.connect_ms : INT64_MAX,
+	};
+
+	if (fds[MAILBOX].fd < 0) {
+		complain_of("mailbox", fds[MAILBOX].fd);
+		return STATUS_FAILED;
+	}
+	for (long seen = 0; sub->count == 0 || seen < sub->count;) {
+		int64_t left = deadline == INT64_MAX ? -1 : deadline - now_ms();
+		const struct bus_msg *msg;
+		int got, err;
+
+		if (deadline != INT64_MAX && left <= 0)
+			return STATUS_TIMED_OUT;
+		if (!watch_links(sub, &watch))
+			return STATUS_FAILED;
+		if (!watch.up && (left < 0 || left > LOOK_MS))
+			left = LOOK_MS;
+
+		got = bus_recv(sub->mbox, 0, &msg);
+		err = got > 0 ? print_message(sub, msg) : got;
+		if (err < 0) {
+			complain_of("receiving", err);
+			return STATUS_FAILED;
+		}
+		/* Lines wait for one another only while more messages are there. */
+		if (got == 0)
+			fflush(stdout);
+		if (ferror(stdout))
+			return output_ended();
+		if (got > 0 && ++seen % BETWEEN_POLLS != 0)
+			continue;
+		if (poll(fds, 3, got > 0 ? 0 : (int)left) < 0 && errno != EINTR) {
+			complain("poll: %s", strerror(errno));
+			return STATUS_FAILED;
+		}
+		if (fds[SIGNALS].revents || fds[OUTPUT].revents)
+			return STATUS_OK;
+	}
+	return fflush(stdout) == 0 ? STATUS_OK : output_ended();
+}
+
+static bool
+subscribe(struct sub *sub)
+{
+	for (size_t i = 0; i < sub->cli.word_count; i++) {
+		int err = bus_mailbox_subscribe(sub->mbox, sub->cli.words[i], NULL, NULL, NULL);
+
+		if (err < 0) {
+			complain_of(sub->cli.words[i], err);
+			return false;
+		}
+	}
+	return true;
+}
+
+enum status
+sub_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+	    CLI_OPTIONS,
+	    {"json", no_argument, NULL, 'j'},
+	    {"count", required_argument, NULL, 'c'},
+	    {"timeout", required_argument, NULL, 'T'},
+	    {0},
+	};
+	const struct bus_mailbox_config mailbox = {.size = sizeof mailbox, .bytes = MAILBOX_BYTES};
+	struct sub sub = {0};
+	struct bus *bus = NULL;
+	enum status status;
+	int signals = -1, err;
+	sigset_t ends;
+
+	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status))
+		goto free_cli;
+	if (sub.cli.word_count == 0) {
+		complain("no filter: name topics, or quote a # for all: libbus sub '#'");
+		status = STATUS_USAGE;
+		goto free_cli;
+	}
+
+	status = STATUS_FAILED;
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
+	signals = signalfd(-1, &ends, SFD_CLOEXEC);
+
+	err = bus_open(NULL, NULL, &bus);
+	if (err == 0)
+		err = bus_mailbox_open(bus, &mailbox, &sub.mbox);
+	if (err < 0)
+		complain_of("bus", err);
+	else if (subscribe(&sub) && cli_open_links(&sub.cli, bus))
+		status = receive(&sub, signals);
+
+	bus_mailbox_close(sub.mbox);
+	bus_close(bus, 0);
+	if (signals >= 0)
+		close(signals);
+free_cli:
+	cli_free(&sub.cli);
+	return status;
+}
