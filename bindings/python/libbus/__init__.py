@@ -1,0 +1,65 @@
+"""libbus: publish and subscribe, inside a process and between processes. No server to run.
+
+    import libbus
+
+    with libbus.Bus() as bus:
+        bus.listen("ipc:///tmp/room.sock")                    # others may dial it
+        with bus.subscribe("room/#") as rooms:
+            bus.publish("room/kitchen/temperature", 21.5)
+            for msg in rooms.iter(timeout=1):
+                print(msg.topic, msg.value)
+
+What goes wrong is a BusError that says what to do next.
+"""
+
+from libbus._bus import Bus
+from libbus._callbacks import Callback
+from libbus._core import (
+    VERSION as __version__,
+)
+from libbus._core import (
+    AddressError,
+    ArgumentError,
+    BusError,
+    Closed,
+    DecodeError,
+    Ext,
+    FilterError,
+    ForkError,
+    Full,
+    LimitError,
+    Link,
+    Message,
+    NotSupported,
+    StateError,
+    Timeout,
+    TooBig,
+    TopicError,
+    TransportError,
+)
+from libbus._subscription import Subscription
+
+__all__ = [
+    "AddressError",
+    "ArgumentError",
+    "Bus",
+    "BusError",
+    "Callback",
+    "Closed",
+    "DecodeError",
+    "Ext",
+    "FilterError",
+    "ForkError",
+    "Full",
+    "LimitError",
+    "Link",
+    "Message",
+    "NotSupported",
+    "StateError",
+    "Subscription",
+    "Timeout",
+    "TooBig",
+    "TopicError",
+    "TransportError",
+    "__version__",
+]

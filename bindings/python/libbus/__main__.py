@@ -1,0 +1,27 @@
+"""python -m libbus: which libbus this is, and what it can do."""
+
+import pathlib
+import platform
+import sys
+import sysconfig
+
+import libbus
+from libbus import _core
+from libbus._command import PROGRAM
+
+
+def main() -> None:
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    facts = {
+        "libbus": libbus.__version__,
+        "python": f"{platform.python_version()} ({'with' if gil else 'without'} GIL), {sysconfig.get_platform()}",
+        "installed": pathlib.Path(_core.__file__).parent,
+        "links": "inproc, ipc, tcp (loopback)",
+        "command": PROGRAM if PROGRAM.exists() else "missing",
+    }
+    for name, fact in facts.items():
+        print(f"{name:10} {fact}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Bus: the C bus, with the parts that read better in Python."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from libbus import _core
+from libbus._callbacks import Callback, Callbacks
+from libbus._subscription import Subscription
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    Function = Callable[[_core.Message], Any]
+    F = TypeVar("F", bound=Function)
+
+
+class Bus(_core.Bus):
+    """Topics and whoever listens to them, private to this process until it listens or dials.
+
+    After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
+    """
+
+    def __init__(
+        self, name: str | None = None, *, max_topics: int = 0, max_payload: int = 0
+    ) -> None:
+        self._callbacks = Callbacks()
+        self._links: list[_core.Link] = []
+        _open.add(self)
+
+    # --- listen to topics -------------------------------------------------------------------------------
+
+    @overload
+    def subscribe(self, *filters: str, full: str = ..., bytes: int = ...) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self, *filters: str, callback: Function, full: str = ..., bytes: int = ...
+    ) -> Callback: ...
+
+    def subscribe(
+        self,
+        *filters: str,
+        callback: Function | None = None,
+        full: str = "drop_oldest",
+        bytes: int = 0,
+    ) -> Subscription | Callback:
+        """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
+
+        full: drop_oldest or drop_newest, when messages come faster than they are taken.
+        bytes: room for messages that wait; 0 is 256 KiB.
+        """
+        if callback is None:
+            return Subscription(self, filters, full, bytes)
+        return self._callbacks.add(self, filters, callback, full, bytes)
+
+    @overload
+    def on(self, filter: str, function: F, /, *, full: str = ..., bytes: int = ...) -> F: ...
+
+    @overload
+    def on(self, *filters: str, full: str = ..., bytes: int = ...) -> Callable[[F], F]: ...
+
+    def on(self, *filters: Any, full: str = "drop_oldest", bytes: int = 0) -> Any:
+        """Calls the function below for each message; or bus.on("a/#", function).
+
+        All callbacks of a bus run on one thread, one after the other. What one raises is logged
+        under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
+        """
+
+        if not filters:
+            raise TypeError("name at least one filter, like 'sensors/#'")
+        *names, last = filters
+        if callable(last):
+            self._callbacks.add(self, tuple(names), last, full, bytes)
+            return last
+
+        def register(function: F) -> F:
+            self._callbacks.add(self, filters, function, full, bytes)
+            return function
+
+        return register
+
+    # --- links: the bus keeps them, whether or not the caller does ----------------------------------------
+
+    def listen(
+        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+    ) -> _core.Link:
+        link = super().listen(url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes)
+        return self._keep(link)
+
+    def dial(
+        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+    ) -> _core.Link:
+        link = super().dial(url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes)
+        return self._keep(link)
+
+    listen.__doc__ = _core.Bus.listen.__doc__
+    dial.__doc__ = _core.Bus.dial.__doc__
+
+    def _keep(self, link: _core.Link) -> _core.Link:
+        self._links = [kept for kept in self._links if not kept.closed] + [link]
+        return link
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until what was published before is handled by callbacks and handed to the wire of links
+        that are up. Timeout: it was not."""
+        if self._callbacks.here():
+            raise _core.error(STATE)
+        deadline = _deadline(timeout)
+        super().flush(timeout)
+        if not self._callbacks.flush(deadline):
+            raise _core.error(TIMEDOUT)
+
+    def close(self, timeout: float | None = 1.0) -> int:
+        """Lets callbacks and links finish for so many seconds, then ends. Returns how many messages stayed
+        undelivered; 0 the second time, and in a forked child, which has nothing to end."""
+        if self.closed:
+            return 0
+        deadline = _deadline(timeout)
+        # Closed: another thread closes it as well.
+        with contextlib.suppress(_core.Closed):
+            if not self._callbacks.here():
+                self._callbacks.flush(deadline)
+        undelivered = super().close(_left(deadline))
+        for link in self._links:
+            link.close()
+        self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
+        return undelivered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<libbus.Bus {'closed' if self.closed else 'open'}>"
+
+
+STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
+TIMEDOUT = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_TIMEDOUT")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+_open: weakref.WeakSet[Bus] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends what is still open while Python can still run callbacks; one second for all of them."""
+    deadline = _deadline(1.0)
+    for bus in list(_open):
+        bus.close(_left(deadline))

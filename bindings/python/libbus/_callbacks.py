@@ -1,0 +1,203 @@
+"""Callbacks: one thread of Python's own that pulls batches and calls functions.
+
+The thread holds no function, nor the bus, while it waits: a bus that only its own callbacks know is
+garbage and ends like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from libbus import _core
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from libbus._bus import Bus
+
+    Function = Callable[[_core.Message], Any]
+
+log = logging.getLogger("libbus")
+
+# How long Ctrl-C may wait in a flush.
+SLICE_S = 0.05
+
+
+class Callback:
+    """A function that is called for each message, until close()."""
+
+    def __init__(
+        self, bus: Bus, filters: tuple[str, ...], mailbox: _core.Mailbox, key: int
+    ) -> None:
+        self._bus = bus
+        self.filters = filters
+        self._mailbox = mailbox
+        self._key = key
+
+    def close(self) -> None:
+        """Ends the calls. In another thread than the callbacks', one may still be running."""
+        self._bus._callbacks.remove(self._mailbox, self._key)
+
+    def stats(self) -> _core.Stats:
+        """Counters of the mailbox, which callbacks with the same full and bytes share."""
+        return self._mailbox.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<libbus.Callback {' '.join(self.filters)}>"
+
+
+class Callbacks:
+    """All callbacks of one bus."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handled = threading.Condition()
+        self._functions: dict[int, Function] = {}
+        self._last_key = 0
+        self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
+        self._mailboxes: dict[int, _core.Mailbox] = {}  # by descriptor; shared with the thread
+        self._delivered: dict[_core.Mailbox, int] = {}  # messages whose calls have returned
+        self._epoll: select.epoll | None = None
+        self._thread: threading.Thread | None = None
+
+    def add(
+        self, bus: Bus, filters: tuple[str, ...], function: Function, full: str, bytes: int
+    ) -> Callback:
+        if not filters:
+            raise TypeError("name at least one filter, like 'sensors/#'")
+        if not callable(function):
+            raise TypeError(f"a callback is a function, not {type(function).__name__}")
+        with self._lock:
+            mailbox = self._mailbox(bus, full, bytes)
+            self._last_key += 1
+            key = self._last_key
+            self._functions[key] = function  # first: kept values come at once
+        try:
+            for asked in filters:
+                mailbox._attach(asked, key)
+        except BaseException:
+            self.remove(mailbox, key)
+            raise
+        return Callback(bus, filters, mailbox, key)
+
+    def remove(self, mailbox: _core.Mailbox, key: int) -> None:
+        self._functions.pop(key, None)
+        with contextlib.suppress(_core.Closed):
+            mailbox._detach(key)
+
+    def _mailbox(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
+        mailbox = self._by_policy.get((full, bytes))
+        if mailbox is not None:
+            return mailbox
+        mailbox = _core.Mailbox(bus, full, bytes)
+        if self._epoll is None or self._thread is None:
+            self._epoll = select.epoll()
+            self._thread = threading.Thread(
+                target=_run,
+                args=(self._epoll, self._mailboxes, weakref.ref(self)),
+                name="libbus-callbacks",
+                daemon=True,
+            )
+            self._thread.start()
+        self._by_policy[full, bytes] = self._mailboxes[mailbox.fileno()] = mailbox
+        self._delivered[mailbox] = 0
+        self._epoll.register(mailbox.fileno(), select.EPOLLIN)
+        return mailbox
+
+    # --- the thread's part ------------------------------------------------------------------------------
+
+    def call(self, batch: list[tuple[int, _core.Message]]) -> None:
+        for key, msg in batch:
+            function = self._functions.get(key)
+            if function is None:
+                continue
+            try:
+                function(msg)
+            except BaseException:
+                # Also SystemExit: the other callbacks still want their messages.
+                log.exception("callback %r failed on %s", function, msg.topic)
+
+    def count(self, mailbox: _core.Mailbox) -> None:
+        # Only this thread takes messages out, so all that is delivered by now has been handled.
+        delivered = mailbox.stats()["delivered"]
+        with self._handled:
+            self._delivered[mailbox] = delivered
+            self._handled.notify_all()
+
+    # --- flush and close --------------------------------------------------------------------------------
+
+    def here(self) -> bool:
+        """Whether this is the thread of the callbacks."""
+        return self._thread is threading.current_thread()
+
+    def flush(self, deadline: float | None) -> bool:
+        """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
+        # In a forked child the thread is not there, and its locks may be held for ever.
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        with self._lock:
+            waiting = {mailbox: _due(mailbox) for mailbox in self._by_policy.values()}
+        with self._handled:
+            while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
+                left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+                if left <= 0:
+                    return False
+                self._handled.wait(left)
+        return True
+
+    def _is_handled(self, mailbox: _core.Mailbox, due: int) -> bool:
+        handled = self._delivered[mailbox]
+        if handled >= due:
+            return True
+        stats = mailbox.stats()  # what was due may have been pushed out since
+        return stats["pending"] == 0 and stats["delivered"] == handled
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None and not self.here():
+            self._thread.join(timeout)
+
+
+def _due(mailbox: _core.Mailbox) -> int:
+    stats = mailbox.stats()
+    return stats["delivered"] + stats["pending"]
+
+
+def _run(
+    epoll: select.epoll, mailboxes: dict[int, _core.Mailbox], find: weakref.ref[Callbacks]
+) -> None:
+    with epoll:
+        while True:
+            for fd, _ in epoll.poll():
+                try:
+                    batch = mailboxes[fd]._take()
+                    callbacks = find()
+                    if callbacks is None:
+                        return
+                    callbacks.call(batch)
+                    callbacks.count(mailboxes[fd])
+                except _core.Closed:
+                    return
+                except Exception:
+                    log.exception("messages to callbacks were lost")
+                finally:
+                    batch, callbacks = [], None

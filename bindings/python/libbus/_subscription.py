@@ -1,0 +1,97 @@
+"""Subscription: a mailbox that you drain: a loop, recv(), a selector or async for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from libbus import _core
+
+if TYPE_CHECKING:
+    import asyncio
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from libbus._bus import Bus
+
+# Messages that async for may take in one go: a busy topic must not starve the loop.
+BURST = 64
+
+
+class Subscription(_core.Mailbox):
+    """Messages of some filters, in a bounded mailbox of their own.
+
+    Keeps its bus open. Several threads may share one: each message goes to one of them.
+    """
+
+    def __new__(cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int) -> Self:
+        return super().__new__(cls, bus, full, bytes)
+
+    def __init__(self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int) -> None:
+        if not filters:
+            raise TypeError("subscribe to at least one filter, like 'sensors/#'")
+        self.bus = bus
+        self.filters = filters
+        self._burst = 0
+        self._ring: asyncio.Future[None] | None = None
+        for asked in filters:
+            self.subscribe(asked)
+
+    def iter(self, timeout: float | None = None) -> Iterator[_core.Message]:
+        """Messages until none came for timeout seconds, or the end."""
+        while True:
+            try:
+                yield self.recv(timeout)
+            except (_core.Timeout, _core.Closed):
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<libbus.Subscription {' '.join(self.filters)}{' closed' if self.closed else ''}>"
+
+    # --- asyncio: in one event loop at a time ---------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _core.Message:
+        """Cancelled, it has taken nothing."""
+        import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
+
+        try:
+            self._burst = (self._burst + 1) % BURST
+            if self._burst == 0:
+                await asyncio.sleep(0)
+            while (msg := self.poll()) is None:
+                self._burst = 0
+                await self._readable()
+            return msg
+        except _core.Closed:
+            raise StopAsyncIteration from None
+
+    async def _readable(self) -> None:
+        import asyncio
+
+        # One watch on the descriptor, however many tasks wait; shield: one of them may be cancelled.
+        if self._ring is None:
+            loop = asyncio.get_running_loop()
+            self._ring = loop.create_future()
+            loop.add_reader(self.fileno(), self._rung, loop, self.fileno())
+        await asyncio.shield(self._ring)
+
+    def _rung(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        loop.remove_reader(fd)
+        ring, self._ring = self._ring, None
+        if ring is not None and not ring.done():
+            ring.set_result(None)

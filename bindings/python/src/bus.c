@@ -1,0 +1,396 @@
+/* bus.c: libbus._core.Bus: open, publish, flush, close. */
+#include "core.h"
+
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "gate.h"
+
+struct bus_object {
+	PyObject_HEAD struct core *core;
+	struct gate gate;
+	struct bus *bus;
+	_Atomic(struct bus_packer *) packer; /* one to spare; whoever takes it has it alone */
+};
+
+/* How long Ctrl-C may wait in a flush. */
+#define SLICE_MS 50
+
+static PyObject *
+bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"name", "max_topics", "max_payload", NULL};
+	struct core *core = core_of_type(type);
+	PyObject *name = Py_None;
+	Py_ssize_t max_topics = 0, max_payload = 0;
+	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
+	const char *text = NULL;
+	struct bus_object *self;
+	int err;
+
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(
+				args, kwargs, "|O$nn:Bus", names, &name, &max_topics, &max_payload))
+		return NULL;
+	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
+	    size_between(max_payload, UINT32_MAX, "max_payload") < 0)
+		return NULL;
+	if (name != Py_None) {
+		text = text_of(core, name, ABOUT_NAME);
+		if (text == NULL)
+			return NULL;
+	}
+	cfg.max_topics = (uint32_t)max_topics;
+	cfg.max_payload = (uint32_t)max_payload;
+
+	self = (struct bus_object *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->core = core;
+	gate_open(&self->gate);
+	atomic_init(&self->packer, NULL);
+	err = bus_open(text, &cfg, &self->bus);
+	if (err < 0) {
+		error_raise(core, err, ABOUT_NAME, text != NULL ? name : NULL);
+		Py_DECREF(self);
+		return NULL;
+	}
+	return (PyObject *)self;
+}
+
+int
+bus_object_mailbox(
+    PyObject *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+{
+	struct bus_object *self = (struct bus_object *)bus;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_mailbox_open(self->bus, cfg, ret_mbox);
+	gate_leave(&self->gate);
+	return err;
+}
+
+/* --- publish ------------------------------------------------------------------------------------------------ */
+
+static PyObject *
+send(struct bus_object *self, PyObject *topic, const struct bus_msg *msg)
+{
+	int err = gate_enter(&self->gate);
+
+	if (err == 0) {
+		err = bus_publish_msg(self->bus, msg);
+		gate_leave(&self->gate);
+	}
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_TOPIC, topic);
+	Py_RETURN_NONE;
+}
+
+static struct bus_packer *
+packer_take(struct bus_object *self)
+{
+	struct bus_packer *packer = atomic_exchange(&self->packer, NULL);
+
+	if (packer != NULL)
+		bus_packer_reset(packer);
+	else if (bus_packer_new(&packer) < 0)
+		PyErr_NoMemory();
+	return packer;
+}
+
+static void
+packer_give(struct bus_object *self, struct bus_packer *packer)
+{
+	bus_packer_free(atomic_exchange(&self->packer, packer));
+}
+
+PyDoc_STRVAR(bus_publish_doc,
+    "publish($self, topic, value, *, retain=False)\n--\n\n"
+    "Publishes a value to everyone who wants the topic. Never waits; nobody listening is fine.\n\n"
+    "value: None, bool, int of 64 bits, float, str, bytes, or lists and dicts of them.\n"
+    "retain: keep it as the topic's last value, for whoever subscribes later.");
+
+static PyObject *
+bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"topic", "value", "retain", NULL};
+	PyObject *topic, *value, *answer = NULL;
+	int retain = 0;
+	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
+	struct bus_packer *packer;
+
+	if (!PyArg_ParseTupleAndKeywords(
+		args, kwargs, "OO|$p:publish", names, &topic, &value, &retain))
+		return NULL;
+	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
+	packer = msg.topic == NULL ? NULL : packer_take(self);
+	if (packer == NULL)
+		return NULL;
+	msg.flags = retain ? BUS_MSG_RETAIN : 0;
+	if (value_pack(self->core, packer, value, topic) == 0 &&
+	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
+		answer = send(self, topic, &msg);
+	packer_give(self, packer);
+	return answer;
+}
+
+PyDoc_STRVAR(bus_publish_raw_doc,
+    "publish_raw($self, topic, data, *, type='untagged', retain=False)\n--\n\n"
+    "Publishes bytes as they are (a str as UTF-8), and says what they are.\n\n"
+    "type: untagged, msgpack, bytes, json or text.\n"
+    "retain: keep it as the topic's last value; with empty data: forget that value.");
+
+static PyObject *
+bus_publish_raw(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"topic", "data", "type", "retain", NULL};
+	PyObject *topic, *type = NULL, *answer = NULL;
+	int retain = 0;
+	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_UNTAGGED};
+	Py_buffer data;
+
+	if (!PyArg_ParseTupleAndKeywords(
+		args, kwargs, "Os*|$Up:publish_raw", names, &topic, &data, &type, &retain))
+		return NULL;
+	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
+	if (msg.topic != NULL && type != NULL)
+		msg.type = choice(type, type_names, "type");
+	if (msg.topic == NULL || msg.type < 0)
+		goto release;
+	msg.data = data.buf;
+	msg.len = (size_t)data.len;
+	msg.flags = retain ? BUS_MSG_RETAIN : 0;
+	answer = send(self, topic, &msg);
+release:
+	PyBuffer_Release(&data);
+	return answer;
+}
+
+/* --- links -------------------------------------------------------------------------------------------------- */
+
+typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link);
+
+static PyObject *
+open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"url", "heartbeat", "max_peers", "bytes", NULL};
+	PyObject *url, *heartbeat = Py_None;
+	Py_ssize_t max_peers = 0, bytes = 0;
+	struct bus_link_config cfg = {.size = sizeof cfg};
+	struct bus_link *link = NULL;
+	const char *text;
+	int heartbeat_ms, err;
+
+	if (!PyArg_ParseTupleAndKeywords(
+		args, kwargs, "O|$Onn", names, &url, &heartbeat, &max_peers, &bytes))
+		return NULL;
+	text = text_of(self->core, url, ABOUT_ADDRESS);
+	if (text == NULL || timeout_ms(heartbeat, &heartbeat_ms) < 0 ||
+	    size_between(max_peers, UINT32_MAX, "max_peers") < 0 ||
+	    size_between(bytes, SIZE_MAX, "bytes") < 0)
+		return NULL;
+	/* None is the default, and so is 0 in C; asking for 0 seconds is a mistake that C shall name. */
+	cfg.heartbeat_ms = heartbeat == Py_None ? 0
+			   : heartbeat_ms == 0  ? 1
+						: (uint32_t)heartbeat_ms;
+	cfg.max_peers = (uint32_t)max_peers;
+	cfg.bytes = (size_t)bytes;
+
+	err = gate_enter(&self->gate);
+	if (err == 0) {
+		Py_BEGIN_ALLOW_THREADS err = open(self->bus, text, &cfg, &link);
+		Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	}
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_ADDRESS, url);
+	return link_new(self->core, link);
+}
+
+PyDoc_STRVAR(bus_listen_doc,
+    "listen($self, url, *, heartbeat=None, max_peers=0, bytes=0)\n--\n\n"
+    "Opens an address for other buses: inproc://name, ipc:///absolute/path, tcp://127.0.0.1:port.\n\n"
+    "heartbeat: seconds, at least 0.1; a peer silent for three of them is gone. None: 5.\n"
+    "max_peers: connections at once. bytes: room towards each peer.");
+
+static PyObject *
+bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return open_link(self, bus_listen, args, kwargs);
+}
+
+PyDoc_STRVAR(bus_dial_doc,
+    "dial($self, url, *, heartbeat=None, max_peers=0, bytes=0)\n--\n\n"
+    "Keeps a connection to an address, also to one where nobody listens yet.");
+
+static PyObject *
+bus_dial_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return open_link(self, bus_dial, args, kwargs);
+}
+
+/* --- flush, close, stats -------------------------------------------------------------------------------------- */
+
+static int
+flush_slice(struct bus_object *self, int timeout)
+{
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	Py_BEGIN_ALLOW_THREADS err = bus_flush(self->bus, timeout);
+	Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	return err;
+}
+
+PyDoc_STRVAR(bus_flush_doc,
+    "flush($self, timeout=None)\n--\n\n"
+    "Waits until what was published before is handed to the wire of links that\n"
+    "are up. Timeout: it was not.");
+
+static PyObject *
+bus_flush_all(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"timeout", NULL};
+	PyObject *timeout = Py_None;
+	int64_t deadline;
+	int ms, err;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:flush", names, &timeout) ||
+	    timeout_ms(timeout, &ms) < 0)
+		return NULL;
+	deadline = bus__deadline_ns(ms);
+	do {
+		int left = bus__left_ms(deadline);
+
+		err = flush_slice(self, left < 0 || left > SLICE_MS ? SLICE_MS : left);
+		if (err == BUS_E_TIMEDOUT && PyErr_CheckSignals() < 0)
+			return NULL;
+	} while (err == BUS_E_TIMEDOUT && bus__left_ms(deadline) != 0);
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_NAME, NULL);
+	Py_RETURN_NONE;
+}
+
+/* The caller alone has shut the gate. */
+static int
+end(struct bus_object *self, int timeout)
+{
+	int undelivered;
+
+	Py_BEGIN_ALLOW_THREADS gate_wait(&self->gate);
+	undelivered = bus_close(self->bus, timeout);
+	Py_END_ALLOW_THREADS self->bus = NULL;
+	return undelivered;
+}
+
+PyDoc_STRVAR(bus_close_doc,
+    "close($self, timeout=1.0)\n--\n\n"
+    "Ends the bus; how many messages stayed undelivered. Once: then it is 0.");
+
+static PyObject *
+bus_close_once(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"timeout", NULL};
+	PyObject *timeout = NULL;
+	int ms = 1000, undelivered;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:close", names, &timeout) ||
+	    (timeout != NULL && timeout_ms(timeout, &ms) < 0))
+		return NULL;
+	if (!gate_shut(&self->gate))
+		return PyLong_FromLong(0);
+	undelivered = end(self, ms);
+	if (undelivered < 0)
+		return error_raise(self->core, undelivered, ABOUT_NAME, NULL);
+	return PyLong_FromLong(undelivered);
+}
+
+static PyObject *
+bus_closed(struct bus_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(gate_is_shut(&self->gate));
+}
+
+PyDoc_STRVAR(bus_stats_doc,
+    "stats($self, /)\n--\n\n"
+    "Counters of all mailboxes the bus has had: offered is delivered + lost +\n"
+    "pending, exactly; lost_by says why.");
+
+static PyObject *
+bus_counters(struct bus_object *self, PyObject *unused)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	int err = gate_enter(&self->gate);
+
+	(void)unused;
+	if (err == 0) {
+		err = bus_stats(self->bus, &stats);
+		gate_leave(&self->gate);
+	}
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_NAME, NULL);
+	return stats_dict(&stats);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+static int
+bus_traverse(struct bus_object *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	return 0;
+}
+
+/* A forked child leaves everything where it is: it belongs to the parent's threads. */
+static void
+bus_dealloc(struct bus_object *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	if (self->bus != NULL && gate_shut(&self->gate))
+		end(self, 0);
+	bus_packer_free(atomic_load(&self->packer));
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyGetSetDef bus_getset[] = {
+    {"closed", (getter)bus_closed, NULL, "True after close(), and in a forked child.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define WITH_KEYWORDS (METH_VARARGS | METH_KEYWORDS)
+
+static PyMethodDef bus_methods[] = {
+    {"publish", (PyCFunction)(void (*)(void))bus_publish_value, WITH_KEYWORDS, bus_publish_doc},
+    {"publish_raw", (PyCFunction)(void (*)(void))bus_publish_raw, WITH_KEYWORDS,
+	bus_publish_raw_doc},
+    {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},
+    {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},
+    {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},
+    {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
+    {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot bus_slots[] = {
+    {Py_tp_doc, "What libbus.Bus is made of."},
+    {Py_tp_new, bus_new},
+    {Py_tp_dealloc, bus_dealloc},
+    {Py_tp_traverse, bus_traverse},
+    {Py_tp_getset, bus_getset},
+    {Py_tp_methods, bus_methods},
+    {0, NULL},
+};
+
+PyType_Spec bus_spec = {
+    .name = "libbus._core.Bus",
+    .basicsize = sizeof(struct bus_object),
+    .flags =
+	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = bus_slots,
+};

@@ -1,0 +1,129 @@
+/* core.h: what the files of libbus._core share.
+ *
+ * Threads. No thread of libbus ever runs Python: Python pulls. A lock of ours is never held while
+ * Python runs or the interpreter is waited for, so it cannot meet the GIL from the other side; and
+ * each object guards itself, so nothing here leans on the GIL. */
+#ifndef LIBBUS_PY_CORE_H
+#define LIBBUS_PY_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+
+#include <libbus/libbus.h>
+
+#if PY_VERSION_HEX < 0x030b0000
+#define PyType_GetModuleByDef _PyType_GetModuleByDef
+#endif
+#if PY_VERSION_HEX < 0x030d0000
+#define Py_BEGIN_CRITICAL_SECTION(op) {
+#define Py_END_CRITICAL_SECTION()     }
+#endif
+
+/* The exceptions, each with the parents it has beside BusError, and its first line of help. */
+#define CORE_EXCEPTIONS(X)                                                                         \
+	X(CLOSED, "Closed", NULL, "The bus, subscription or link has ended.")                      \
+	X(FULL, "Full", NULL, "A mailbox that may not lose has no room.")                          \
+	X(TIMEOUT, "Timeout", PyExc_TimeoutError, "It did not happen in the time given.")          \
+	X(STATE, "StateError", PyExc_RuntimeError, "Not possible from here or now.")               \
+	X(FORK, "ForkError", PyExc_RuntimeError, "The bus belongs to the parent process.")         \
+	X(LIMIT, "LimitError", NULL, "A configured limit is reached.")                             \
+	X(NOT_SUPPORTED, "NotSupported", NULL, "This kind of bus or version cannot do it.")        \
+	X(ARGUMENT, "ArgumentError", PyExc_ValueError, "A value is out of its range.")             \
+	X(TOPIC, "TopicError", PyExc_ValueError, "No name to publish on.")                         \
+	X(FILTER, "FilterError", PyExc_ValueError, "No filter to subscribe to.")                   \
+	X(TOO_BIG, "TooBig", PyExc_ValueError, "The payload is above the limit of the bus.")       \
+	X(ADDRESS, "AddressError", PyExc_ValueError, "No address, or one that is not allowed.")    \
+	X(TRANSPORT, "TransportError", PyExc_OSError, "The system or the peer refused.")           \
+	X(DECODE, "DecodeError", PyExc_ValueError, "The payload is not what its type says.")
+
+#define EXCEPTION_ENUM(id, name, parent, doc) EXCEPTION_##id,
+enum exception {
+	CORE_EXCEPTIONS(EXCEPTION_ENUM) EXCEPTION_COUNT,
+	EXCEPTION_MEMORY /* Python's own MemoryError */
+};
+#undef EXCEPTION_ENUM
+
+/* Module state. Objects keep a pointer to it: their type keeps the module alive. */
+struct core {
+	PyTypeObject *bus;
+	PyTypeObject *mailbox;
+	PyTypeObject *message;
+	PyTypeObject *link;
+	PyTypeObject *ext; /* a msgpack extension: (code, data) */
+	PyObject *base;    /* BusError */
+	PyObject *exceptions[EXCEPTION_COUNT];
+};
+
+extern struct PyModuleDef core_module;
+
+/* The module state behind a type of ours or a subclass of it. NULL with an exception. */
+struct core *core_of_type(PyTypeObject *type);
+
+/* --- errors.c ------------------------------------------------------------------------------------- */
+
+/* What an error is about; decides which attribute of the exception names it. */
+enum about { ABOUT_NAME, ABOUT_TOPIC, ABOUT_FILTER, ABOUT_ADDRESS };
+
+/* Makes the exception of a BUS_E_* code: "<subject>: <text>". subject: str or NULL. */
+PyObject *error_new(struct core *core, int err, enum about about, PyObject *subject);
+
+/* The same, raised. Always NULL. For BUS_E_SYS call it while errno still says why. */
+PyObject *error_raise(struct core *core, int err, enum about about, PyObject *subject);
+
+/* Adds the exceptions and the table ERRORS to the module. 0 or -1. */
+int errors_init(PyObject *module, struct core *core);
+
+/* Borrows the UTF-8 of a topic, filter or address; NULL with the exception that fits. */
+const char *text_of(struct core *core, PyObject *text, enum about about);
+
+/* --- arguments, in module.c -------------------------------------------------------------------------- */
+
+/* Seconds (int, float or None: no limit) as whole milliseconds, rounded up. 0 or -1. */
+int timeout_ms(PyObject *seconds, int *ret_ms);
+
+/* A size from Python, between 0 and max. 0 or -1; name is the argument's. */
+int size_between(Py_ssize_t size, uint64_t max, const char *name);
+
+/* The index of text in names, or -1 with a ValueError that lists them. */
+int choice(PyObject *text, const char *const *names, const char *argument);
+
+/* {name: number, …} */
+PyObject *counters(const char *const *names, const uint64_t *numbers, size_t count);
+
+/* What stats() answers for a mailbox or a bus. */
+PyObject *stats_dict(const struct bus_stats *stats);
+
+/* --- value.c ----------------------------------------------------------------------------------------- */
+
+/* Appends a Python value to a payload. 0, or -1 with an exception that names the topic. */
+int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic);
+
+/* Makes Python objects of a decoded payload. NULL with an exception, about topic. */
+PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);
+
+/* --- message.c --------------------------------------------------------------------------------------- */
+
+extern const char *const type_names[]; /* by enum bus_type, NULL at the end */
+
+/* A message's own copy, made and freed without Python. */
+struct letter;
+struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
+void letter_free(struct letter *letter);
+
+/* Makes a libbus.Message of a letter, which is taken over, also on failure. */
+PyObject *message_new(struct core *core, struct letter *letter);
+
+/* --- the types ---------------------------------------------------------------------------------------- */
+
+extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec;
+
+/* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
+int bus_object_mailbox(
+    PyObject *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+
+/* Makes a libbus.Link of a link, which is taken over, also on failure. */
+PyObject *link_new(struct core *core, struct bus_link *link);
+
+#endif

@@ -1,0 +1,629 @@
+/* mailbox.c: libbus._core.Mailbox, drained by whoever calls: recv() for subscriptions, take() for the
+ * thread that runs callbacks. */
+#include "core.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "gate.h"
+
+/* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
+#define BATCH 64
+
+/* A callback's subscription. Python keeps the callback under its key; C never sees it. */
+struct binding {
+	struct binding *next;
+	struct mailbox_object *mailbox;
+	struct bus_sub *sub;
+	unsigned long long key;
+};
+
+/* What take() has out of the ring: one letter may be for several keys, which follow each other. */
+struct batch {
+	size_t count, cap;
+	struct {
+		struct letter *letter;
+		unsigned long long key;
+	} * items;
+	struct letter *letter; /* of the message being dispatched */
+	bool out_of_memory;
+};
+
+struct mailbox_object {
+	PyObject_HEAD struct core *core;
+	struct gate gate;
+	struct bus_mailbox *mbox;
+	pthread_mutex_t drain; /* one drainer at a time; guards all below */
+	struct binding *bindings;
+	struct batch batch;
+	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
+	int ended; /* eventfd, readable for ever once this mailbox is closed */
+};
+
+static PyObject *
+raise_of(struct mailbox_object *self, int err)
+{
+	return error_raise(self->core, err, ABOUT_NAME, NULL);
+}
+
+static PyObject *
+mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static const char *const policies[] = {
+	    [BUS_FULL_DROP_OLDEST] = "drop_oldest",
+	    [BUS_FULL_DROP_NEWEST] = "drop_newest",
+	    NULL,
+	};
+	static char *names[] = {"bus", "full", "bytes", NULL};
+	struct core *core = core_of_type(type);
+	PyObject *bus, *full = NULL;
+	Py_ssize_t bytes = 0;
+	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
+	struct mailbox_object *self;
+	int err;
+
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|On:Mailbox", names,
+				core->bus, &bus, &full, &bytes))
+		return NULL;
+	if (size_between(bytes, SIZE_MAX, "bytes") < 0)
+		return NULL;
+	cfg.bytes = (size_t)bytes;
+	cfg.full = full == NULL ? BUS_FULL_DROP_OLDEST : choice(full, policies, "full");
+	if (cfg.full < 0)
+		return NULL;
+
+	self = (struct mailbox_object *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->core = core;
+	gate_open(&self->gate);
+	self->drain = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	self->bell = self->ended = -1;
+	err = bus_object_mailbox(bus, &cfg, &self->mbox);
+	if (err < 0) {
+		raise_of(self, err);
+		Py_DECREF(self);
+		return NULL;
+	}
+	return (PyObject *)self;
+}
+
+/* In through the gate, and as the only drainer. */
+static int
+drain_begin(struct mailbox_object *self)
+{
+	int err = gate_enter(&self->gate);
+
+	if (err == 0)
+		pthread_mutex_lock(&self->drain);
+	return err;
+}
+
+static void
+drain_end(struct mailbox_object *self)
+{
+	pthread_mutex_unlock(&self->drain);
+	gate_leave(&self->gate);
+}
+
+/* --- filters ---------------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(mailbox_subscribe_doc, "subscribe($self, filter, /)\n--\n\nMessages for recv().");
+
+static PyObject *
+mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
+{
+	const char *text = text_of(self->core, filter, ABOUT_FILTER);
+	int err;
+
+	if (text == NULL)
+		return NULL;
+	err = gate_enter(&self->gate);
+	if (err == 0) {
+		err = bus_mailbox_subscribe(self->mbox, text, NULL, NULL, NULL);
+		gate_leave(&self->gate);
+	}
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_FILTER, filter);
+	Py_RETURN_NONE;
+}
+
+static void collect(void *arg, const struct bus_msg *msg);
+
+static int
+attach(struct mailbox_object *self, const char *filter, unsigned long long key)
+{
+	struct binding *binding = PyMem_RawCalloc(1, sizeof *binding);
+	int err = BUS_E_NOMEM;
+
+	if (binding == NULL)
+		return err;
+	binding->mailbox = self;
+	binding->key = key;
+	err = drain_begin(self);
+	if (err < 0)
+		goto free_binding;
+	err = bus_mailbox_subscribe(self->mbox, filter, collect, binding, &binding->sub);
+	if (err == 0) {
+		binding->next = self->bindings;
+		self->bindings = binding;
+	}
+	drain_end(self);
+	if (err == 0)
+		return 0;
+free_binding:
+	PyMem_RawFree(binding);
+	return err;
+}
+
+PyDoc_STRVAR(mailbox_attach_doc,
+    "_attach($self, filter, key, /)\n--\n\nMessages for take(), under the key.");
+
+static PyObject *
+mailbox_attach(struct mailbox_object *self, PyObject *args)
+{
+	unsigned long long key;
+	PyObject *filter;
+	const char *text;
+	int err;
+
+	if (!PyArg_ParseTuple(args, "OK:_attach", &filter, &key))
+		return NULL;
+	text = text_of(self->core, filter, ABOUT_FILTER);
+	if (text == NULL)
+		return NULL;
+	err = attach(self, text, key);
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_FILTER, filter);
+	Py_RETURN_NONE;
+}
+
+/* Drainer only: collect() is not running, so this does not wait for it. */
+static void
+drop_bindings(struct mailbox_object *self, bool all, unsigned long long key)
+{
+	struct binding **at = &self->bindings;
+
+	while (*at != NULL) {
+		struct binding *binding = *at;
+
+		if (!all && binding->key != key) {
+			at = &binding->next;
+			continue;
+		}
+		*at = binding->next;
+		bus_unsubscribe(binding->sub, NULL);
+		PyMem_RawFree(binding);
+	}
+}
+
+PyDoc_STRVAR(mailbox_detach_doc, "_detach($self, key, /)\n--\n\nEnds the filters of a key.");
+
+static PyObject *
+mailbox_detach(struct mailbox_object *self, PyObject *arg)
+{
+	unsigned long long key = PyLong_AsUnsignedLongLong(arg);
+	int err;
+
+	if (PyErr_Occurred())
+		return NULL;
+	err = drain_begin(self);
+	if (err < 0)
+		return raise_of(self, err);
+	drop_bindings(self, false, key);
+	drain_end(self);
+	Py_RETURN_NONE;
+}
+
+/* --- waiting ---------------------------------------------------------------------------------------------- */
+
+static int
+watch(int bell, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(bell, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Drainer only. The mailbox's own fd goes with it; the bell stays, so that close() can ring it for
+ * whoever waits, also in an event loop. */
+static int
+bell(struct mailbox_object *self)
+{
+	int fd, bell = -1, ended = -1;
+
+	if (self->bell >= 0)
+		return self->bell;
+	fd = bus_mailbox_fd(self->mbox);
+	if (fd < 0)
+		return fd;
+	bell = epoll_create1(EPOLL_CLOEXEC);
+	ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (bell < 0 || ended < 0 || watch(bell, fd) < 0 || watch(bell, ended) < 0)
+		goto close_both;
+	self->bell = bell;
+	self->ended = ended;
+	return bell;
+
+close_both:
+	if (ended >= 0)
+		close(ended);
+	if (bell >= 0)
+		close(bell);
+	return BUS_E_SYS;
+}
+
+PyDoc_STRVAR(mailbox_fileno_doc,
+    "fileno($self, /)\n--\n\n"
+    "A descriptor for select, poll and event loops: readable while there is a\n"
+    "message, and after the end. Only wait on it.");
+
+static PyObject *
+mailbox_fileno(struct mailbox_object *self, PyObject *unused)
+{
+	int fd = drain_begin(self);
+
+	(void)unused;
+	if (fd == 0) {
+		fd = bell(self);
+		drain_end(self);
+	}
+	return fd < 0 ? raise_of(self, fd) : PyLong_FromLong(fd);
+}
+
+/* Waits for the bell, or a signal. 0 or BUS_E_*. Without the GIL, inside the gate: so close() waits
+ * until nobody looks at the descriptors any more. */
+static int
+wait_for_bell(struct mailbox_object *self, int timeout)
+{
+	struct pollfd polled = {.events = POLLIN};
+	int err = drain_begin(self);
+
+	if (err < 0)
+		return err;
+	polled.fd = bell(self);
+	pthread_mutex_unlock(&self->drain);
+	/* close() shuts first and rings under the lock then: either it rings our bell, or we see it. */
+	if (polled.fd < 0)
+		err = polled.fd;
+	else if (gate_is_shut(&self->gate))
+		err = BUS_E_CLOSED;
+	else if (poll(&polled, 1, timeout) < 0 && errno != EINTR)
+		err = BUS_E_SYS;
+	gate_leave(&self->gate);
+	return err;
+}
+
+/* --- recv: one message -------------------------------------------------------------------------------------- */
+
+/* Takes a message if there is one. 1, 0 or BUS_E_*. */
+static int
+next_letter(struct mailbox_object *self, struct letter **ret_letter)
+{
+	const struct bus_msg *msg;
+	int got = drain_begin(self);
+
+	if (got < 0)
+		return got;
+	got = bus_recv(self->mbox, 0, &msg);
+	if (got == 1) {
+		*ret_letter = letter_copy(msg);
+		if (*ret_letter == NULL)
+			got = BUS_E_NOMEM;
+	}
+	drain_end(self);
+	return got;
+}
+
+/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: a signal handler raised. */
+static int
+wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
+{
+	int64_t deadline = bus__deadline_ns(ms);
+	int got;
+
+	for (;;) {
+		int left;
+
+		got = next_letter(self, ret_letter);
+		left = bus__left_ms(deadline);
+		if (got != 0 || left == 0)
+			return got;
+		Py_BEGIN_ALLOW_THREADS got = wait_for_bell(self, left);
+		Py_END_ALLOW_THREADS if (got < 0) return got;
+		*ret_raised = PyErr_CheckSignals() < 0;
+		if (*ret_raised)
+			return -1;
+	}
+}
+
+PyDoc_STRVAR(mailbox_recv_doc,
+    "recv($self, timeout=None)\n--\n\n"
+    "Waits for the next message. Timeout: none came in so many seconds;\n"
+    "Closed: the subscription or its bus has ended.");
+
+static PyObject *
+mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"timeout", NULL};
+	PyObject *timeout = Py_None;
+	struct letter *letter = NULL;
+	bool raised = false;
+	int ms, got;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv", names, &timeout) ||
+	    timeout_ms(timeout, &ms) < 0)
+		return NULL;
+	got = wait_for_letter(self, ms, &letter, &raised);
+	if (got == 1)
+		return message_new(self->core, letter);
+	if (raised)
+		return NULL;
+	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
+}
+
+PyDoc_STRVAR(mailbox_poll_doc,
+    "poll($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
+
+static PyObject *
+mailbox_poll(struct mailbox_object *self, PyObject *unused)
+{
+	struct letter *letter = NULL;
+	int got = next_letter(self, &letter);
+
+	(void)unused;
+	if (got < 0)
+		return raise_of(self, got);
+	if (got == 0)
+		Py_RETURN_NONE;
+	return message_new(self->core, letter);
+}
+
+/* for msg in …: until the end. */
+static PyObject *
+mailbox_next(struct mailbox_object *self)
+{
+	struct letter *letter = NULL;
+	bool raised = false;
+	int got = wait_for_letter(self, -1, &letter, &raised);
+
+	if (got == 1)
+		return message_new(self->core, letter);
+	if (raised || got == BUS_E_CLOSED)
+		return NULL;
+	return raise_of(self, got);
+}
+
+/* --- take: messages with the keys of their callbacks ------------------------------------------------------------- */
+
+static bool
+room_for_one(struct batch *batch)
+{
+	size_t cap = batch->cap == 0 ? BATCH : 2 * batch->cap;
+	void *items;
+
+	if (batch->count < batch->cap)
+		return true;
+	items = PyMem_RawRealloc(batch->items, cap * sizeof *batch->items);
+	if (items == NULL)
+		return false;
+	batch->items = items;
+	batch->cap = cap;
+	return true;
+}
+
+/* Runs inside bus_dispatch(), once per filter that matches, and never touches Python. */
+static void
+collect(void *arg, const struct bus_msg *msg)
+{
+	struct binding *binding = arg;
+	struct batch *batch = &binding->mailbox->batch;
+
+	/* Two filters of one callback may match: it is called once. */
+	for (size_t i = batch->count; i > 0 && batch->items[i - 1].letter == batch->letter; i--)
+		if (batch->items[i - 1].key == binding->key)
+			return;
+	if (room_for_one(batch) && batch->letter == NULL)
+		batch->letter = letter_copy(msg);
+	if (batch->letter == NULL || batch->count == batch->cap) {
+		batch->out_of_memory = true;
+		return;
+	}
+	batch->items[batch->count].letter = batch->letter;
+	batch->items[batch->count].key = binding->key;
+	batch->count++;
+}
+
+/* Fills *ret_batch, which is the caller's then. How many messages, or BUS_E_*. */
+static int
+take_batch(struct mailbox_object *self, struct batch *ret_batch)
+{
+	int got = drain_begin(self);
+
+	if (got < 0)
+		return got;
+	for (int i = 0; i < BATCH; i++) {
+		self->batch.letter = NULL;
+		got = bus_dispatch(self->mbox, 0, 1);
+		if (got <= 0)
+			break;
+	}
+	*ret_batch = self->batch;
+	self->batch = (struct batch){0};
+	drain_end(self);
+	/* What was taken is delivered, also when the bus ended in between. */
+	return ret_batch->count > 0 ? 0 : got;
+}
+
+/* [(key, Message), …]; every letter is a message now or freed. */
+static PyObject *
+batch_list(struct core *core, struct batch *batch)
+{
+	PyObject *list = PyList_New((Py_ssize_t)batch->count), *msg = NULL;
+	struct letter *last = NULL;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		struct letter *letter = batch->items[i].letter;
+		PyObject *pair;
+
+		if (letter != last) {
+			last = letter;
+			Py_XSETREF(msg, message_new(core, letter));
+		}
+		pair = list == NULL || msg == NULL
+			   ? NULL
+			   : Py_BuildValue("(KO)", batch->items[i].key, msg);
+		if (pair == NULL)
+			Py_CLEAR(list);
+		else
+			PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
+	}
+	Py_XDECREF(msg);
+	return list;
+}
+
+PyDoc_STRVAR(mailbox_take_doc,
+    "_take($self, /)\n--\n\n"
+    "What is there of attached filters, at most 64 messages, as [(key, message)].\n"
+    "Never waits.");
+
+static PyObject *
+mailbox_take(struct mailbox_object *self, PyObject *unused)
+{
+	struct batch batch = {0};
+	int err = take_batch(self, &batch);
+	PyObject *list;
+
+	(void)unused;
+	if (err < 0)
+		return raise_of(self, err);
+	list = batch_list(self->core, &batch);
+	if (batch.out_of_memory && list != NULL) {
+		PyErr_NoMemory();
+		PyErr_WriteUnraisable((PyObject *)self);
+	}
+	PyMem_RawFree(batch.items);
+	return list;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(mailbox_stats_doc,
+    "stats($self, /)\n--\n\n"
+    "Counters: offered is delivered + lost + pending, exactly; lost_by says why.");
+
+static PyObject *
+mailbox_stats(struct mailbox_object *self, PyObject *unused)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	int err = gate_enter(&self->gate);
+
+	(void)unused;
+	if (err == 0) {
+		err = bus_mailbox_stats(self->mbox, &stats);
+		gate_leave(&self->gate);
+	}
+	return err < 0 ? raise_of(self, err) : stats_dict(&stats);
+}
+
+static void
+end(struct mailbox_object *self)
+{
+	if (!gate_shut(&self->gate))
+		return;
+	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->drain);
+	if (self->ended >= 0)
+		eventfd_write(self->ended, 1); /* the counter is at 0: there is room */
+	pthread_mutex_unlock(&self->drain);
+	gate_wait(&self->gate);
+	drop_bindings(self, true, 0);
+	bus_mailbox_close(self->mbox);
+	Py_END_ALLOW_THREADS self->mbox = NULL;
+}
+
+PyDoc_STRVAR(mailbox_close_doc,
+    "close($self, /)\n--\n\n"
+    "Ends it; what it still held is counted as lost. Whoever waits in recv() gets\n"
+    "Closed, and loops over it end.");
+
+static PyObject *
+mailbox_close(struct mailbox_object *self, PyObject *unused)
+{
+	(void)unused;
+	end(self);
+	Py_RETURN_NONE;
+}
+
+static PyObject *
+mailbox_closed(struct mailbox_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(gate_is_shut(&self->gate));
+}
+
+static int
+mailbox_traverse(struct mailbox_object *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	return 0;
+}
+
+static void
+mailbox_dealloc(struct mailbox_object *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	if (self->mbox != NULL)
+		end(self);
+	if (self->ended >= 0)
+		close(self->ended);
+	if (self->bell >= 0)
+		close(self->bell);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyGetSetDef mailbox_getset[] = {
+    {"closed", (getter)mailbox_closed, NULL, "True after close(), and in a forked child.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef mailbox_methods[] = {
+    {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
+    {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
+    {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
+    {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
+	mailbox_recv_doc},
+    {"poll", (PyCFunction)mailbox_poll, METH_NOARGS, mailbox_poll_doc},
+    {"_take", (PyCFunction)mailbox_take, METH_NOARGS, mailbox_take_doc},
+    {"fileno", (PyCFunction)mailbox_fileno, METH_NOARGS, mailbox_fileno_doc},
+    {"stats", (PyCFunction)mailbox_stats, METH_NOARGS, mailbox_stats_doc},
+    {"close", (PyCFunction)mailbox_close, METH_NOARGS, mailbox_close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot mailbox_slots[] = {
+    {Py_tp_doc, "A bounded queue of one bus, with one policy and one bound."},
+    {Py_tp_new, mailbox_new},
+    {Py_tp_dealloc, mailbox_dealloc},
+    {Py_tp_traverse, mailbox_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, mailbox_next},
+    {Py_tp_getset, mailbox_getset},
+    {Py_tp_methods, mailbox_methods},
+    {0, NULL},
+};
+
+PyType_Spec mailbox_spec = {
+    .name = "libbus._core.Mailbox",
+    .basicsize = sizeof(struct mailbox_object),
+    .flags =
+	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = mailbox_slots,
+};

@@ -1,0 +1,302 @@
+/* message.c: libbus.Message, a message's own copy with lazy faces. */
+#include "core.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const type_names[] = {
+    [BUS_TYPE_UNTAGGED] = "untagged",
+    [BUS_TYPE_MSGPACK] = "msgpack",
+    [BUS_TYPE_BYTES] = "bytes",
+    [BUS_TYPE_JSON] = "json",
+    [BUS_TYPE_TEXT] = "text",
+    NULL,
+};
+
+struct letter {
+	struct bus_msg msg; /* topic and data point into bytes */
+	size_t topic_len;
+	char bytes[];
+};
+
+struct message_object {
+	PyObject_HEAD struct core *core;
+	struct letter *letter;
+	PyObject *topic, *data, *value; /* NULL until asked for */
+};
+
+struct letter *
+letter_copy(const struct bus_msg *msg)
+{
+	size_t topic_len = strlen(msg->topic);
+	struct letter *letter =
+	    PyMem_RawMalloc(offsetof(struct letter, bytes) + topic_len + 1 + msg->len);
+
+	if (letter == NULL)
+		return NULL;
+	letter->msg = *msg;
+	letter->topic_len = topic_len;
+	memcpy(letter->bytes, msg->topic, topic_len + 1);
+	letter->msg.topic = letter->bytes;
+	letter->msg.data = letter->bytes + topic_len + 1;
+	if (msg->len > 0)
+		memcpy(letter->bytes + topic_len + 1, msg->data, msg->len);
+	return letter;
+}
+
+void
+letter_free(struct letter *letter)
+{
+	PyMem_RawFree(letter);
+}
+
+/* Not tracked by the collector before it holds a value: only that can lead back to the message. */
+PyObject *
+message_new(struct core *core, struct letter *letter)
+{
+	struct message_object *self = PyObject_GC_New(struct message_object, core->message);
+
+	if (self == NULL) {
+		letter_free(letter);
+		return NULL;
+	}
+	self->core = core;
+	self->letter = letter;
+	self->topic = self->data = self->value = NULL;
+	return (PyObject *)self;
+}
+
+/* --- lazy faces ------------------------------------------------------------------------------------------- */
+
+static PyObject *
+make_topic(struct message_object *self)
+{
+	return PyUnicode_DecodeUTF8(
+	    self->letter->bytes, (Py_ssize_t)self->letter->topic_len, "replace");
+}
+
+static PyObject *
+make_data(struct message_object *self)
+{
+	return PyBytes_FromStringAndSize(self->letter->msg.data, (Py_ssize_t)self->letter->msg.len);
+}
+
+/* Asks make() once and keeps the answer. A collection inside make() may have asked before us. */
+static PyObject *
+once(struct message_object *self, PyObject **slot, PyObject *(*make)(struct message_object *self))
+{
+	PyObject *answer;
+
+	Py_BEGIN_CRITICAL_SECTION(self);
+	answer = Py_XNewRef(*slot);
+	if (answer == NULL) {
+		answer = make(self);
+		if (*slot == NULL)
+			*slot = Py_XNewRef(answer);
+		else
+			Py_XSETREF(answer, Py_NewRef(*slot));
+	}
+	Py_END_CRITICAL_SECTION();
+	return answer;
+}
+
+static PyObject *
+message_topic(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return once(self, &self->topic, make_topic);
+}
+
+static PyObject *
+message_data(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return once(self, &self->data, make_data);
+}
+
+static int
+read_tree(struct message_object *self, PyObject *topic, const struct bus_value **ret_tree)
+{
+	const struct bus_msg *msg = &self->letter->msg;
+	int err = bus_value_read(msg->type, msg->data, msg->len, ret_tree);
+
+	if (err < 0)
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
+	return err;
+}
+
+static PyObject *
+make_value(struct message_object *self)
+{
+	PyObject *topic = message_topic(self, NULL), *value = NULL;
+	const struct bus_value *tree = NULL;
+
+	if (topic != NULL && read_tree(self, topic, &tree) == 0)
+		value = value_unpack(self->core, tree, topic);
+	bus_value_free(tree);
+	Py_XDECREF(topic);
+	if (value != NULL && PyObject_IS_GC(value) && !PyObject_GC_IsTracked((PyObject *)self))
+		PyObject_GC_Track(self);
+	return value;
+}
+
+static PyObject *
+message_value(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return once(self, &self->value, make_value);
+}
+
+PyDoc_STRVAR(message_json_doc, "json($self, /)\n--\n\n"
+			       "The value as JSON text on one line, for pages. bytes become\n"
+			       "{\"$bytes\": base64}, numbers that JSON lacks null.");
+
+static PyObject *
+message_json(struct message_object *self, PyObject *unused)
+{
+	PyObject *topic = message_topic(self, NULL), *text = NULL;
+	const struct bus_value *tree = NULL;
+	char *json = NULL;
+	size_t len = 0;
+	int err;
+
+	(void)unused;
+	if (topic == NULL || read_tree(self, topic, &tree) < 0)
+		goto out;
+	err = bus_value_json(tree, &json, &len);
+	if (err < 0)
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
+	else
+		text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)len, NULL);
+	free(json);
+out:
+	bus_value_free(tree);
+	Py_XDECREF(topic);
+	return text;
+}
+
+/* --- plain facts ------------------------------------------------------------------------------------------- */
+
+static PyObject *
+message_type(struct message_object *self, void *unused)
+{
+	int type = self->letter->msg.type;
+
+	(void)unused;
+	if (type >= 0 && type <= BUS_TYPE_TEXT)
+		return PyUnicode_FromString(type_names[type]);
+	return PyUnicode_FromFormat("%d", type); /* of a newer libbus */
+}
+
+static PyObject *
+message_lost(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromUnsignedLongLong(self->letter->msg.lost);
+}
+
+static PyObject *
+message_kept(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong((self->letter->msg.flags & BUS_MSG_KEPT) != 0);
+}
+
+static PyObject *
+message_time(struct message_object *self, void *unused)
+{
+	(void)unused;
+	if (self->letter->msg.time_ns == 0)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble((double)self->letter->msg.time_ns / 1e9);
+}
+
+static PyObject *
+message_repr(struct message_object *self)
+{
+	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
+	PyObject *type = message_type(self, NULL), *head = NULL, *repr = NULL;
+
+	/* As much as fits a line: a payload may be a mebibyte. */
+	if (topic != NULL && data != NULL && type != NULL)
+		head = PySequence_GetSlice(data, 0, 32);
+	if (head != NULL)
+		repr = PyUnicode_FromFormat("<libbus.Message %R %U %R%s>", topic, type, head,
+		    PyBytes_GET_SIZE(data) > 32 ? "…" : "");
+	Py_XDECREF(head);
+	Py_XDECREF(type);
+	Py_XDECREF(data);
+	Py_XDECREF(topic);
+	return repr;
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------- */
+
+static int
+message_traverse(struct message_object *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->value);
+	return 0;
+}
+
+static int
+message_clear(struct message_object *self)
+{
+	Py_CLEAR(self->value);
+	return 0;
+}
+
+static void
+message_dealloc(struct message_object *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	Py_XDECREF(self->value);
+	Py_XDECREF(self->data);
+	Py_XDECREF(self->topic);
+	letter_free(self->letter);
+	PyObject_GC_Del(self);
+	Py_DECREF(type);
+}
+
+static PyGetSetDef message_getset[] = {
+    {"topic", (getter)message_topic, NULL, "The topic it was published on.", NULL},
+    {"data", (getter)message_data, NULL, "The payload as it travelled.", NULL},
+    {"value", (getter)message_value, NULL,
+	"The payload read by its type, decoded at the first use.\n"
+	"Untagged bytes: JSON, else text, else bytes. DecodeError: not what its type says.",
+	NULL},
+    {"type", (getter)message_type, NULL, "untagged, msgpack, bytes, json or text.", NULL},
+    {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
+    {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
+    {"time", (getter)message_time, NULL,
+	"When a retained value was published, in seconds since 1970; None: unknown.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef message_methods[] = {
+    {"json", (PyCFunction)message_json, METH_NOARGS, message_json_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot message_slots[] = {
+    {Py_tp_doc, "A message that arrived."},
+    {Py_tp_dealloc, message_dealloc},
+    {Py_tp_traverse, message_traverse},
+    {Py_tp_clear, message_clear},
+    {Py_tp_repr, message_repr},
+    {Py_tp_getset, message_getset},
+    {Py_tp_methods, message_methods},
+    {0, NULL},
+};
+
+PyType_Spec message_spec = {
+    .name = "libbus.Message",
+    .basicsize = sizeof(struct message_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+	     Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = message_slots,
+};

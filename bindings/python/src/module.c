@@ -1,0 +1,253 @@
+/* module.c: libbus._core comes and goes, and the small helpers for arguments. */
+#include "core.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/fork.h"
+
+struct core *
+core_of_type(PyTypeObject *type)
+{
+	PyObject *module = PyType_GetModuleByDef(type, &core_module);
+
+	return module == NULL ? NULL : PyModule_GetState(module);
+}
+
+int
+timeout_ms(PyObject *seconds, int *ret_ms)
+{
+	double ms;
+
+	if (seconds == Py_None) {
+		*ret_ms = -1;
+		return 0;
+	}
+	ms = ceil(PyFloat_AsDouble(seconds) * 1000);
+	if (PyErr_Occurred())
+		return -1;
+	if (!(ms >= 0)) {
+		PyErr_Format(PyExc_ValueError,
+		    "timeout %R: seconds, at least 0, or None to wait for ever", seconds);
+		return -1;
+	}
+	*ret_ms = ms < INT_MAX ? (int)ms : INT_MAX;
+	return 0;
+}
+
+int
+size_between(Py_ssize_t size, uint64_t max, const char *name)
+{
+	if (size >= 0 && (uint64_t)size <= max)
+		return 0;
+	PyErr_Format(PyExc_ValueError, "%s=%zd: give a number from 0 (the default) to %llu", name,
+	    size, (unsigned long long)max);
+	return -1;
+}
+
+int
+choice(PyObject *text, const char *const *names, const char *argument)
+{
+	PyObject *known = NULL;
+	int i;
+
+	for (i = 0; names[i] != NULL; i++)
+		if (PyUnicode_Check(text) && PyUnicode_CompareWithASCIIString(text, names[i]) == 0)
+			return i;
+	known = PyUnicode_FromString(names[0]);
+	for (i = 1; names[i] != NULL && known != NULL; i++)
+		Py_SETREF(known, PyUnicode_FromFormat("%U, %s", known, names[i]));
+	if (known == NULL)
+		return -1;
+	PyErr_Format(PyExc_ValueError, "%s=%R: choose one of %U", argument, text, known);
+	Py_DECREF(known);
+	return -1;
+}
+
+PyObject *
+counters(const char *const *names, const uint64_t *numbers, size_t count)
+{
+	PyObject *dict = PyDict_New();
+
+	if (dict == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
+		int done = number == NULL ? -1 : PyDict_SetItemString(dict, names[i], number);
+
+		Py_XDECREF(number);
+		if (done < 0) {
+			Py_DECREF(dict);
+			return NULL;
+		}
+	}
+	return dict;
+}
+
+PyObject *
+stats_dict(const struct bus_stats *stats)
+{
+	static const char *const causes[BUS_LOSS_COUNT] = {
+	    [BUS_LOSS_FULL] = "full",
+	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
+	    [BUS_LOSS_CLOSED] = "closed",
+	};
+	PyObject *lost_by = counters(causes, stats->lost, BUS_LOSS_COUNT);
+	uint64_t lost = 0;
+
+	if (lost_by == NULL)
+		return NULL;
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		lost += stats->lost[i];
+	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:N}", "offered",
+	    (unsigned long long)stats->offered, "delivered", (unsigned long long)stats->delivered,
+	    "pending", (unsigned long long)stats->pending, "lost", (unsigned long long)lost,
+	    "lost_by", lost_by);
+}
+
+/* --- functions ---------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(error_doc, "error($module, code, subject=None, /)\n--\n\n"
+			"The exception of a BUS_E_* code, to raise.");
+
+static PyObject *
+core_error(PyObject *module, PyObject *args)
+{
+	PyObject *subject = NULL;
+	int err;
+
+	if (!PyArg_ParseTuple(args, "i|U:error", &err, &subject))
+		return NULL;
+	return error_new(PyModule_GetState(module), err, ABOUT_NAME, subject);
+}
+
+static PyMethodDef functions[] = {
+    {"error", core_error, METH_VARARGS, error_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* --- life of the module --------------------------------------------------------------------------------- */
+
+static int
+add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
+{
+	PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+
+	*ret_type = (PyTypeObject *)type;
+	return type == NULL ? -1 : PyModule_AddType(module, *ret_type);
+}
+
+static int
+set_string(PyObject *object, const char *name, const char *text)
+{
+	PyObject *string = PyUnicode_FromString(text);
+	int done = string == NULL ? -1 : PyObject_SetAttrString(object, name, string);
+
+	Py_XDECREF(string);
+	return done;
+}
+
+/* A named tuple, as Python would make it. */
+static int
+add_ext(PyObject *module, struct core *core)
+{
+	PyObject *collections = PyImport_ImportModule("collections"), *ext = NULL;
+
+	if (collections == NULL)
+		return -1;
+	ext = PyObject_CallMethod(collections, "namedtuple", "s(ss)", "Ext", "code", "data");
+	Py_DECREF(collections);
+	if (ext == NULL)
+		return -1;
+	core->ext = (PyTypeObject *)ext;
+	if (set_string(ext, "__module__", "libbus") < 0 ||
+	    set_string(ext, "__doc__", "A msgpack extension: its number and its bytes.") < 0)
+		return -1;
+	return PyModule_AddObjectRef(module, "Ext", ext);
+}
+
+static int
+core_exec(PyObject *module)
+{
+	struct core *core = PyModule_GetState(module);
+
+	if (bus__fork_watch() < 0) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	if (errors_init(module, core) < 0 || add_ext(module, core) < 0)
+		return -1;
+	if (add_type(module, &bus_spec, &core->bus) < 0 ||
+	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
+	    add_type(module, &message_spec, &core->message) < 0 ||
+	    add_type(module, &link_spec, &core->link) < 0)
+		return -1;
+	return PyModule_AddStringConstant(module, "VERSION", bus_version());
+}
+
+static int
+core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+	struct core *core = PyModule_GetState(module);
+
+	Py_VISIT(core->bus);
+	Py_VISIT(core->mailbox);
+	Py_VISIT(core->message);
+	Py_VISIT(core->link);
+	Py_VISIT(core->ext);
+	Py_VISIT(core->base);
+	for (int i = 0; i < EXCEPTION_COUNT; i++)
+		Py_VISIT(core->exceptions[i]);
+	return 0;
+}
+
+static int
+core_clear(PyObject *module)
+{
+	struct core *core = PyModule_GetState(module);
+
+	Py_CLEAR(core->bus);
+	Py_CLEAR(core->mailbox);
+	Py_CLEAR(core->message);
+	Py_CLEAR(core->link);
+	Py_CLEAR(core->ext);
+	Py_CLEAR(core->base);
+	for (int i = 0; i < EXCEPTION_COUNT; i++)
+		Py_CLEAR(core->exceptions[i]);
+	return 0;
+}
+
+static void
+core_free(void *module)
+{
+	core_clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, core_exec},
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "libbus._core",
+    .m_doc = "The C side of libbus. Use the names of the package libbus.",
+    .m_size = sizeof(struct core),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+	return PyModuleDef_Init(&core_module);
+}

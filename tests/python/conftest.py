@@ -1,0 +1,68 @@
+"""The package under test is the installed one: the folder libbus/ at the root would shadow it."""
+
+import gc
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import libbus
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+WATCHDOG = 30  # seconds; a limit for a hang, not a speed
+
+assert libbus.__file__ is not None, "install libbus first: this is the folder of its C sources"
+assert not pathlib.Path(libbus.__file__).resolve().is_relative_to(REPO / "bindings")
+
+
+@pytest.fixture
+def bus():
+    with libbus.Bus() as bus:
+        yield bus
+
+
+@pytest.fixture
+def eventually():
+    """Waits until a condition is true, and returns what it gave."""
+
+    def wait(condition):
+        deadline = time.monotonic() + WATCHDOG
+        while not (answer := condition()):
+            assert time.monotonic() < deadline, "never became true"
+            time.sleep(0.001)
+        return answer
+
+    return wait
+
+
+@pytest.fixture
+def python():
+    """Runs a program in an interpreter of its own, and returns what it printed."""
+
+    def run(program, status=0):
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-W", "error", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=WATCHDOG,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (status, "")
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays(request):
+    """A closed bus has ended its threads; so has one that was only dropped."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + WATCHDOG
+    while left := set(threading.enumerate()) - before:
+        gc.collect()
+        assert time.monotonic() < deadline, left
+        time.sleep(0.001)

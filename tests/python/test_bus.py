@@ -1,0 +1,317 @@
+"""The bus: publish, callbacks, links, and the end."""
+
+import gc
+import logging
+import threading
+import time
+import weakref
+
+import pytest
+
+import libbus
+from libbus import _core
+
+
+def test_a_published_value_arrives(bus):
+    with bus.subscribe("room/#") as rooms:
+        bus.publish("room/kitchen", 21.5)
+        msg = rooms.recv(timeout=5)
+    assert (msg.topic, msg.value, msg.lost, msg.kept) == ("room/kitchen", 21.5, 0, False)
+
+
+def test_publishing_where_nobody_listens_is_fine(bus):
+    bus.publish("nobody/here", 1)
+    assert bus.stats()["offered"] == 0
+
+
+def test_a_retained_value_waits_for_whoever_subscribes_later(bus):
+    before = time.time()
+    bus.publish("room/kitchen", 20, retain=True)
+    bus.publish("room/kitchen", 21, retain=True)
+    msg = bus.subscribe("room/+").recv(timeout=5)
+    assert (msg.value, msg.kept) == (21, True)
+    assert before - 1 < msg.time < time.time() + 1
+
+
+def test_a_retained_value_is_forgotten_by_empty_data(bus):
+    bus.publish("room/kitchen", 20, retain=True)
+    bus.publish_raw("room/kitchen", b"", retain=True)
+    assert bus.subscribe("room/+").poll() is None
+
+
+def test_raw_data_keeps_its_bytes_and_its_type(bus):
+    with bus.subscribe("#") as all_of_it:
+        for kind, data in [
+            ("untagged", b"21.5"),
+            ("json", '{"a": 1}'),
+            ("bytes", memoryview(b"\0\1")),
+        ]:
+            bus.publish_raw("t", data, type=kind)
+        got = [all_of_it.recv(timeout=5) for _ in range(3)]
+    assert [msg.type for msg in got] == ["untagged", "json", "bytes"]
+    assert [msg.value for msg in got] == [21.5, {"a": 1}, b"\0\1"]
+    assert got[1].data == b'{"a": 1}'
+
+
+# --- callbacks ----------------------------------------------------------------------------------------
+
+
+def test_callbacks_run_in_order_on_one_thread_of_their_own(bus):
+    seen = []
+
+    @bus.on("a/#")
+    def first(msg):
+        seen.append(("first", msg.value, threading.get_ident()))
+
+    bus.on("a/+", lambda msg: seen.append(("second", msg.value, threading.get_ident())))
+    for n in range(100):
+        bus.publish("a/b", n)
+    bus.flush(timeout=5)
+    assert [n for who, n, _ in seen if who == "first"] == list(range(100))
+    assert [n for who, n, _ in seen if who == "second"] == list(range(100))
+    (thread,) = {thread for _, _, thread in seen}
+    assert thread != threading.get_ident()
+
+
+def test_a_callback_with_filters_that_overlap_is_called_once(bus):
+    seen = []
+    bus.on("a/#", "a/b", "+/b")(seen.append)
+    bus.publish("a/b", 1)
+    bus.flush(timeout=5)
+    assert len(seen) == 1
+
+
+def test_callbacks_of_one_message_share_it(bus):
+    seen = []
+    bus.on("a", seen.append)
+    bus.on("a", lambda msg: seen.append(msg))
+    bus.publish("a", [1])
+    bus.flush(timeout=5)
+    assert seen[0] is seen[1]
+
+
+def test_an_exception_in_a_callback_is_logged_and_stops_nothing(bus, caplog):
+    seen = []
+
+    @bus.on("a")
+    def fails(msg):
+        seen.append(msg.value)
+        raise SystemExit if msg.value == 1 else ValueError("no good")
+
+    with caplog.at_level(logging.ERROR, "libbus"):
+        for n in range(3):
+            bus.publish("a", n)
+        bus.flush(timeout=5)
+    assert seen == [0, 1, 2]
+    assert len(caplog.records) == 3
+    assert "fails" in caplog.text and "on a" in caplog.text and "no good" in caplog.text
+
+
+def test_a_kept_value_comes_only_to_the_callback_that_is_new(bus):
+    old, new = [], []
+    bus.on("a", old.append)
+    bus.publish("a", 1, retain=True)
+    bus.flush(timeout=5)
+    bus.on("a", new.append)
+    bus.flush(timeout=5)
+    assert [msg.kept for msg in old] == [False]
+    assert [msg.kept for msg in new] == [True]
+
+
+def test_a_callback_may_publish_subscribe_and_close(bus, eventually):
+    heard = bus.subscribe("answer")
+
+    @bus.on("question")
+    def answer(msg):
+        bus.publish("answer", msg.value + 1)
+        bus.subscribe("later", callback=print).close()
+        with pytest.raises(libbus.StateError, match="not from here"):
+            bus.flush()
+        bus.close()
+
+    bus.publish("question", 41)
+    assert eventually(lambda: bus.closed)
+    with pytest.raises(libbus.Closed):
+        heard.recv(timeout=5)
+
+
+def test_a_closed_callback_is_not_called_again(bus):
+    seen = []
+    with bus.subscribe("a", callback=seen.append, full="drop_newest", bytes=4096) as handle:
+        bus.publish("a", 1)
+        bus.flush(timeout=5)
+        assert handle.stats()["delivered"] == 1
+    bus.publish("a", 2)
+    bus.flush(timeout=5)
+    handle.close()
+    assert [msg.value for msg in seen] == [1]
+
+
+def test_a_callback_with_one_bad_filter_gets_nothing(bus):
+    seen = []
+    with pytest.raises(libbus.FilterError):
+        bus.on("a", "b/#/c")(seen.append)
+    bus.publish("a", 1)
+    bus.flush(timeout=5)
+    assert seen == []
+
+
+def test_flush_waits_for_slow_callbacks_or_says_that_it_did_not(bus):
+    let_go = threading.Event()
+    bus.on("a", lambda msg: let_go.wait())
+    bus.publish("a", 1)
+    with pytest.raises(libbus.Timeout, match="timed out"):
+        bus.flush(timeout=0.01)
+    let_go.set()
+    bus.flush(timeout=5)
+
+
+# --- links --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["inproc", "ipc", "tcp"])
+def url(request, tmp_path_factory):
+    return {
+        "inproc": "inproc://test-bus",
+        "ipc": f"ipc://{tmp_path_factory.mktemp('s')}/bus.sock",
+        "tcp": "tcp://127.0.0.1:0",
+    }[request.param]
+
+
+def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
+    with bus.listen(url) as link, libbus.Bus() as other:
+        assert link.state == "up"
+        dialled = other.dial(link.url, heartbeat=1)
+        here, there = bus.subscribe("to/here"), other.subscribe("to/+")
+        bus.publish("to/there", {"n": 1}, retain=True)
+        assert there.recv(timeout=5).value == {"n": 1}
+        eventually(lambda: link.stats()["peers"] == 1 and dialled.state == "up")
+
+        def answered():
+            other.publish("to/here", 2)
+            return here.poll()
+
+        assert eventually(answered).value == 2
+        assert dialled.stats()["received"] >= 1
+
+
+def test_a_link_that_nobody_holds_stays(bus, tmp_path, eventually):
+    url = bus.listen(f"ipc://{tmp_path}/s").url
+    gc.collect()
+    with libbus.Bus() as other:
+        link = other.dial(url)
+        eventually(lambda: link.state == "up")
+
+
+def test_a_closed_link_says_so(bus):
+    link = bus.listen("tcp://127.0.0.1:0")
+    assert "tcp://127.0.0.1:" in repr(link)
+    link.close()
+    link.close()
+    assert (link.closed, link.state, repr(link)) == (True, "down", "<libbus.Link closed>")
+    with pytest.raises(libbus.Closed):
+        link.stats()
+
+
+# --- the end ------------------------------------------------------------------------------------------
+
+
+def test_close_lets_callbacks_finish_and_may_be_called_again():
+    seen = []
+    bus = libbus.Bus()
+    bus.on("a", lambda msg: (time.sleep(0.01), seen.append(msg.value)))
+    for n in range(5):
+        bus.publish("a", n)
+    assert bus.close(timeout=30) == 0
+    assert seen == [0, 1, 2, 3, 4]
+    assert bus.close() == 0
+    assert bus.closed and repr(bus) == "<libbus.Bus closed>"
+
+
+def test_close_counts_what_stayed_undelivered():
+    bus = libbus.Bus()
+    keeps = bus.subscribe("a")
+    for n in range(3):
+        bus.publish("a", n)
+    assert bus.close(timeout=0) == 3
+    assert keeps.closed is False
+
+
+def test_every_call_on_a_closed_bus_says_closed():
+    bus = libbus.Bus()
+    sub, link = bus.subscribe("a"), bus.listen("tcp://127.0.0.1:0")
+    bus.close()
+    for call in [
+        lambda: bus.publish("a", 1),
+        lambda: bus.publish_raw("a", b""),
+        lambda: bus.subscribe("a"),
+        lambda: bus.on("a", print),
+        lambda: bus.listen("tcp://127.0.0.1:0"),
+        lambda: bus.dial("tcp://127.0.0.1:1"),
+        bus.flush,
+        bus.stats,
+        sub.recv,
+        sub.poll,
+        link.stats,
+    ]:
+        with pytest.raises(libbus.Closed, match="closed"):
+            call()
+
+
+def test_a_bus_that_only_its_callbacks_know_is_collected():
+    bus = libbus.Bus()
+    bus.on("a", lambda msg, bus=bus: bus.publish("b", msg.value))
+    bus.publish("a", 1)
+    bus.flush(timeout=5)
+    gone = weakref.ref(bus)
+    del bus
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_message_that_holds_itself_is_collected(bus):
+    class Witness:
+        pass
+
+    sub = bus.subscribe("a")
+    bus.publish("a", {})
+    msg, witness = sub.recv(timeout=5), Witness()
+    msg.value.update(msg=msg, witness=witness)
+    gone = weakref.ref(witness)
+    del msg, witness
+    gc.collect()
+    assert gone() is None
+
+
+def test_threads_that_publish_while_the_bus_closes_see_closed():
+    for _ in range(20):
+        bus = libbus.Bus()
+        sub, started = bus.subscribe("a/#"), threading.Barrier(4)
+
+        def publish(bus=bus, started=started):
+            started.wait()
+            try:
+                while True:
+                    bus.publish("a/b", 1)
+            except libbus.Closed:
+                pass
+
+        threads = [threading.Thread(target=publish) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        sub.recv(timeout=5)
+        bus.close()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_a_name_is_not_supported_yet():
+    with pytest.raises(libbus.NotSupported, match=r"^plant: not in this version") as caught:
+        libbus.Bus("plant")
+    assert caught.value.name == "BUS_E_NOTSUP"
+
+
+def test_what_python_calls_version_is_what_c_says():
+    assert libbus.__version__ == _core.VERSION == "0.1.0"

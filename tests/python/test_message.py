@@ -1,0 +1,189 @@
+"""Values through payloads, and the faces of a message."""
+
+import enum
+import math
+import threading
+
+import pytest
+
+import libbus
+
+
+@pytest.fixture
+def through(bus):
+    """Publishes a value, and returns the message that arrives."""
+    sub = bus.subscribe("t")
+
+    def through(value):
+        bus.publish("t", value)
+        return sub.recv(timeout=5)
+
+    return through
+
+
+@pytest.fixture
+def raw(bus):
+    sub = bus.subscribe("t")
+
+    def raw(data, type="untagged"):
+        bus.publish_raw("t", data, type=type)
+        return sub.recv(timeout=5)
+
+    return raw
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        (None, None),
+        (True, True),
+        (0, 0),
+        (-(2**63), -(2**63)),
+        (2**64 - 1, 2**64 - 1),
+        (1.5, 1.5),
+        (math.inf, math.inf),
+        ("naïve 🌡", "naïve 🌡"),
+        ("a\0b", "a\0b"),
+        ("", ""),
+        (b"\xff\0", b"\xff\0"),
+        (bytearray(b"x"), b"x"),
+        (memoryview(b"abc")[1:], b"bc"),
+        ([1, [2, []]], [1, [2, []]]),
+        ((1, "a"), [1, "a"]),
+        ({"a": {1: b"", b"k": None}}, {"a": {1: b"", b"k": None}}),
+        (Colour.RED, 1),
+        (libbus.Ext(-1, b"\1\2"), libbus.Ext(-1, b"\1\2")),
+    ],
+)
+def test_a_value_arrives_as_itself(through, value, arrives):
+    got = through(value).value
+    assert got == arrives and type(got) is type(arrives)
+
+
+def test_a_value_as_deep_as_allowed_arrives_and_a_deeper_one_is_refused(bus, through):
+    deep = []
+    for _ in range(31):
+        deep = [deep]
+    assert through(deep).value == deep
+    with pytest.raises(ValueError, match=r"^t: a value may nest 32 deep"):
+        bus.publish("t", [deep])
+    deep = {}
+    deep["itself"] = deep
+    with pytest.raises(ValueError, match=r"^t: a value may nest 32 deep"):
+        bus.publish("t", deep)
+
+
+def test_a_value_of_too_many_parts_is_refused(bus, through):
+    assert len(through([0] * 65535).value) == 65535
+    for value in ([0] * 65536, [[0] * 40000, [0] * 40000]):
+        with pytest.raises(ValueError, match=r"^t: .* 65536 values in all"):
+            bus.publish("t", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (2**64, ValueError, "^t: the int does not fit 64 bits"),
+        (-(2**63) - 1, ValueError, "^t: the int does not fit 64 bits"),
+        ({"a": {1, 2}}, TypeError, "^t: cannot publish set"),
+        (object(), TypeError, "^t: cannot publish object"),
+        ("a\ud800", ValueError, "^t: the str has half a surrogate pair"),
+        (libbus.Ext(200, b""), ValueError, "^t: an Ext is a code from -128 to 127"),
+        (memoryview(b"abcd")[::2], BufferError, "contiguous"),
+    ],
+)
+def test_what_cannot_travel_is_refused_with_a_reason(bus, through, value, kind, text):
+    with pytest.raises(kind, match=text):
+        bus.publish("t", value)
+    assert through("the next one").value == "the next one"
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"21.5", 21.5),
+        (b'"a"', "a"),
+        (b"{not json", "{not json"),
+        (b"\xff\xfe", b"\xff\xfe"),
+        (b"", ""),
+    ],
+)
+def test_untagged_bytes_are_read_as_json_else_text_else_bytes(raw, data, value):
+    assert raw(data).value == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("json", b"{"),
+        ("text", b"\xff"),
+        ("msgpack", b"\x92\x01"),
+        ("msgpack", b"\x01\x01"),
+        ("msgpack", b"\xdd\xff\xff\xff\xff"),
+        ("msgpack", b"\x91" * 33 + b"\x01"),
+        ("msgpack", b"\x81\x90\x01"),  # a list as a key
+    ],
+)
+def test_a_payload_that_is_not_what_it_says_is_a_decode_error(raw, kind, data):
+    msg = raw(data, kind)
+    for _ in range(2):
+        with pytest.raises(libbus.DecodeError, match=r"^t: not valid") as caught:
+            _ = msg.value
+        assert caught.value.topic == "t"
+    assert msg.data == data
+
+
+def test_a_value_is_decoded_once(through):
+    msg = through([1])
+    assert msg.value is msg.value
+    assert msg.data is msg.data
+    assert msg.topic is msg.topic
+
+
+def test_threads_that_ask_for_the_value_at_once_get_the_same(through):
+    for _ in range(50):
+        msg, got, start = through(list(range(1000))), [], threading.Barrier(4)
+
+        def ask(msg=msg, got=got, start=start):
+            start.wait()
+            got.append(msg.value)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(value is got[0] for value in got)
+
+
+def test_json_is_for_pages(through):
+    assert (
+        through({"a": [1.5, None, True], "b": b"x"}).json()
+        == '{"a":[1.5,null,true],"b":{"$bytes":"eA=="}}'
+    )
+    assert through("line\nline").json() == '"line\\nline"'
+
+
+def test_a_message_outlives_everything_it_came_from():
+    with libbus.Bus() as bus, bus.subscribe("t") as sub:
+        bus.publish("t", "x" * 5000)
+        first = sub.recv(timeout=5)
+        bus.publish("t", "y" * 5000)
+        sub.recv(timeout=5)
+    assert first.value == "x" * 5000 and first.topic == "t"
+
+
+def test_a_message_cannot_be_changed(through):
+    msg = through(1)
+    for name in ("topic", "data", "value", "lost"):
+        with pytest.raises(AttributeError):
+            setattr(msg, name, None)
+
+
+def test_repr_shows_the_topic_and_the_head_of_the_data(through):
+    assert repr(through("abc")) == "<libbus.Message 't' msgpack b'\\xa3abc'>"
+    assert len(repr(through("x" * 100000))) < 200

@@ -1,0 +1,263 @@
+"""Subscriptions: loops, timeouts, loss, threads, selectors, asyncio."""
+
+import asyncio
+import os
+import select
+import threading
+import time
+
+import pytest
+
+import libbus
+
+
+def test_a_loop_ends_when_the_subscription_is_closed(bus):
+    sub, seen = bus.subscribe("a"), []
+
+    def listen():
+        seen.extend(msg.value for msg in sub)
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    for n in range(3):
+        bus.publish("a", n)
+    while sub.stats()["delivered"] < 3:
+        time.sleep(0.001)
+    sub.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert seen == [0, 1, 2]
+
+
+def test_a_loop_ends_when_the_bus_is_closed(bus):
+    sub = bus.subscribe("a")
+    threading.Timer(0.05, bus.close).start()
+    assert list(sub) == []
+
+
+def test_iter_ends_when_nothing_comes_in_time(bus):
+    sub = bus.subscribe("a")
+    for n in range(3):
+        bus.publish("a", n)
+    assert [msg.value for msg in sub.iter(timeout=0)] == [0, 1, 2]
+    sub.close()
+    assert list(sub.iter()) == []
+
+
+def test_recv_says_timeout_after_the_time_given_and_not_before(bus):
+    sub = bus.subscribe("a")
+    for timeout in (0, 0.05):
+        start = time.monotonic()
+        with pytest.raises(libbus.Timeout) as caught:
+            sub.recv(timeout=timeout)
+        assert time.monotonic() - start >= timeout
+        assert caught.value.name == "BUS_E_TIMEDOUT"
+
+
+def test_a_message_that_matches_two_filters_comes_once(bus):
+    sub = bus.subscribe("a/#", "+/b")
+    bus.publish("a/b", 1)
+    assert [msg.value for msg in sub.iter(timeout=0)] == [1]
+    assert sub.filters == ("a/#", "+/b")
+
+
+def test_a_filter_may_be_added_later(bus):
+    sub = bus.subscribe("a")
+    sub.subscribe("b")
+    bus.publish("b", 1)
+    assert sub.recv(timeout=5).topic == "b"
+
+
+@pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
+def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full):
+    sent = 1000
+    with bus.subscribe("a", full=full, bytes=4096) as sub:
+        for n in range(sent):
+            bus.publish("a", n)
+        if full == "drop_newest":  # the gap is told by the next message that finds room
+            first = [sub.recv(timeout=5)]
+            bus.publish("a", sent)
+            sent += 1
+        else:
+            first = []
+        got = first + list(sub.iter(timeout=0))
+        stats = sub.stats()
+    assert got[-1].value == sent - 1
+    assert 0 < len(got) < sent
+    assert sum(msg.lost for msg in got) == sent - len(got)
+    assert [msg.value for msg in got] == sorted(msg.value for msg in got)
+    assert stats == {
+        "offered": sent,
+        "delivered": len(got),
+        "pending": 0,
+        "lost": sent - len(got),
+        "lost_by": {"full": sent - len(got), "unsubscribed": 0, "closed": 0},
+    }
+
+
+def test_a_closed_subscription_says_closed(bus):
+    with bus.subscribe("a") as sub:
+        assert repr(sub) == "<libbus.Subscription a>"
+    sub.close()
+    assert sub.closed and repr(sub) == "<libbus.Subscription a closed>"
+    for call in (sub.recv, sub.poll, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
+        with pytest.raises(libbus.Closed, match="closed"):
+            call()
+
+
+def test_a_subscription_keeps_its_bus_open():
+    def listen():
+        bus = libbus.Bus()
+        bus.publish("a", 1, retain=True)
+        return bus.subscribe("a")
+
+    sub = listen()
+    assert sub.recv(timeout=5).value == 1
+    sub.bus.close()
+
+
+def test_threads_that_share_a_subscription_share_the_messages(bus):
+    sent, sub, got = 2000, bus.subscribe("a", bytes=1 << 20), []
+
+    def listen():
+        got.extend([msg.value for msg in sub])
+
+    threads = [threading.Thread(target=listen) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(sent):
+        bus.publish("a", n)
+    while sub.stats()["delivered"] < sent:
+        time.sleep(0.001)
+    sub.close()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(got) == list(range(sent))
+
+
+# --- descriptors --------------------------------------------------------------------------------------
+
+
+def is_readable(fd):
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def test_the_descriptor_is_readable_while_there_are_messages_and_after_the_end(bus):
+    sub = bus.subscribe("a")
+    fd = sub.fileno()
+    assert sub.fileno() == fd and not os.get_inheritable(fd)
+    assert sub.poll() is None
+    assert not is_readable(fd)
+    bus.publish("a", 1)
+    bus.publish("a", 2)
+    assert is_readable(fd) and is_readable(fd)
+    sub.recv()
+    assert is_readable(fd)
+    sub.recv()
+    assert sub.poll() is None
+    assert not is_readable(fd)
+    sub.close()
+    assert is_readable(fd)
+
+
+def test_the_descriptor_is_readable_after_the_bus_has_ended(bus):
+    sub = bus.subscribe("a")
+    fd = sub.fileno()
+    bus.close()
+    assert is_readable(fd)
+
+
+def test_closed_subscriptions_leave_no_descriptors(bus):
+    def once():
+        with bus.subscribe("a") as sub:
+            sub.fileno()
+
+    once()
+    before = os.listdir("/proc/self/fd")
+    for _ in range(50):
+        once()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+# --- asyncio ------------------------------------------------------------------------------------------
+
+
+def run(main):
+    return asyncio.run(asyncio.wait_for(main, 30))
+
+
+def test_async_for_waits_takes_and_ends(bus):
+    async def main():
+        sub, seen = bus.subscribe("a", bytes=1 << 20), []
+
+        async def listen():
+            async for msg in sub:
+                seen.append(msg.value)
+
+        task = asyncio.create_task(listen())
+        for n in range(500):
+            bus.publish("a", n)
+            if n % 100 == 0:
+                await asyncio.sleep(0.001)
+        while len(seen) < 500:
+            await asyncio.sleep(0.001)
+        sub.close()
+        await task
+        return seen
+
+    assert run(main()) == list(range(500))
+
+
+def test_async_for_ends_when_another_thread_closes_the_bus(bus):
+    async def main():
+        sub = bus.subscribe("a")
+        threading.Timer(0.05, bus.close).start()
+        return [msg async for msg in sub]
+
+    assert run(main()) == []
+
+
+def test_a_cancelled_wait_loses_nothing(bus):
+    async def main():
+        sub = bus.subscribe("a")
+        for n in range(20):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(sub), 0.001)
+            bus.publish("a", n)
+            assert (await anext(sub)).value == n
+
+    run(main())
+
+
+def test_tasks_that_share_a_subscription_share_the_messages(bus):
+    async def main():
+        sub = bus.subscribe("a")
+        tasks = [asyncio.create_task(anext(sub)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        for n in range(4):
+            bus.publish("a", n)
+        got = await asyncio.gather(*tasks[1:])
+        return sorted(msg.value for msg in got)
+
+    assert run(main()) == [0, 1, 2, 3]
+
+
+def test_a_busy_topic_does_not_starve_the_loop(bus):
+    async def main():
+        sub, turns = bus.subscribe("a"), 0
+
+        async def others():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        for n in range(1000):
+            bus.publish("a", n)
+            await anext(sub)
+        task.cancel()
+        return turns
+
+    assert run(main()) >= 1000 // 64

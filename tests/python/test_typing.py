@@ -1,0 +1,112 @@
+"""The stubs say what the extension has, no more and no less; the package and its users type-check."""
+
+import ast
+import inspect
+import pathlib
+import subprocess
+import sys
+
+from conftest import REPO
+
+import libbus
+from libbus import _core
+
+PACKAGE = pathlib.Path(libbus.__file__).parent
+
+USER = """
+import libbus
+from typing_extensions import assert_type
+
+bus = libbus.Bus()
+with bus.subscribe("a", "b", bytes=4096) as sub:
+    bus.publish("a", {"n": [1, 2.5, None]}, retain=True)
+    for msg in sub:
+        assert_type(msg, libbus.Message)
+        assert_type(msg.topic, str)
+    assert_type(sub.stats()["lost_by"]["full"], int)
+
+@bus.on("a", "b")
+def heard(msg: libbus.Message) -> int:
+    return msg.lost
+
+assert_type(heard(sub.recv()), int)
+handle = bus.subscribe("a", callback=heard)
+assert_type(handle, libbus.Callback)
+assert_type(bus.listen("inproc://a").state == "up", bool)
+
+async def listen() -> None:
+    async for msg in sub:
+        assert_type(msg.lost, int)
+"""
+
+
+def mypy(*args, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_package_and_a_program_pass_mypy_strict(tmp_path):
+    (tmp_path / "user.py").write_text(USER)
+    mypy("--strict", "--cache-dir", tmp_path, "-p", "libbus", cwd=tmp_path)
+    mypy("--strict", "--cache-dir", tmp_path, "user.py", cwd=tmp_path)
+
+
+def test_the_stub_names_exactly_what_the_extension_has():
+    stub = ast.parse((PACKAGE / "_core.pyi").read_text())
+    classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+    for name, node in classes.items():
+        actual = getattr(_core, name, None)
+        if actual is None:
+            assert any(isinstance(base, ast.Name) and base.id == "TypedDict" for base in node.bases)
+            continue
+        if issubclass(actual, (Exception, tuple)):
+            continue
+        promised = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+        given = {
+            name
+            for name, member in vars(actual).items()
+            if inspect.isroutine(member) or inspect.isdatadescriptor(member)
+        }
+        hidden = {"__repr__", "__new__"}
+        assert promised - hidden == given - hidden, name
+    public = {name for name in vars(_core) if not name.startswith("_")}
+    named = set(classes) | {"VERSION", "ERRORS", "error"}
+    assert public <= named
+
+
+def test_python_m_libbus_says_what_it_is(python):
+    out = python("import runpy; runpy.run_module('libbus', run_name='__main__')")
+    assert f"libbus     {libbus.__version__}\n" in out
+    assert "inproc, ipc, tcp" in out
+    assert str(PACKAGE) in out
+
+
+def test_the_wheel_carries_the_command():
+    program = pathlib.Path(sys.executable).with_name("libbus")
+    done = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert libbus.__version__ in done.stdout
+
+
+def test_a_missing_command_is_explained(monkeypatch, tmp_path):
+    from libbus import _command
+
+    monkeypatch.setattr(_command, "PROGRAM", tmp_path / "libbus")
+    try:
+        _command.main()
+    except SystemExit as end:
+        assert "is missing" in str(end)
+    else:
+        raise AssertionError("it started something")
+
+
+def test_what_is_tested_is_installed():
+    assert not PACKAGE.is_relative_to(REPO / "bindings")
