@@ -1,0 +1,447 @@
+"""libbus for Flask: publish from a view, see it on the page.
+
+    from flask import Flask
+    from libbus.flask import Bus
+
+    app = Flask(__name__)
+    bus = Bus(app, allow=["sensors/#"])     # what pages may listen to; nothing unless you say so
+
+In a template {{ bus.script() }}, then in the page
+
+    const bus = libbus();
+    bus.on("sensors/+/temp", (value, msg) => console.log(msg.topic, value));
+
+An open page holds one thread of the server for as long as it is open. So that it never takes them all,
+pages have a limit, max_pages; unless you set it: three quarters of gunicorn's threads (none in a worker
+without: sync, and gevent, whose one thread a waiting page would stop), 64 under Flask's own server, which
+starts a thread for each request, 3 under a server we know nothing of. The page over the limit gets 503 and tries again by itself.
+
+Every worker process has a bus of its own, opened at its first use. To join them, and other programs,
+let each dial one program that listens; of several workers only one could listen on an address.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    has_app_context,
+    jsonify,
+    request,
+    url_for,
+)
+from markupsafe import Markup
+
+import libbus
+
+__all__ = ["Bus", "covers"]
+
+LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
+BATCH = 64  # messages in one write: few system calls under load, and no page hogs its thread
+RETRY_S = 2
+CHEAP_PAGES = 64
+UNKNOWN_PAGES = 3  # waitress, for one, has four threads
+
+Handler = Callable[[libbus.Message], Any]
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx holds events back otherwise
+}
+
+
+class Bus:
+    """A bus for a Flask app; the app factory's init_app() fits too. Opens nothing until it is used."""
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        self._apps: list[_State] = []
+        self._handlers: list[tuple[str, Handler]] = []
+        if app is not None:
+            self.init_app(app, **options)
+        elif options:
+            raise TypeError("give the options to init_app(app, ...), where the app is")
+
+    def init_app(
+        self,
+        app: Flask,
+        *,
+        allow: str | Iterable[str] = (),
+        listen: str | Iterable[str] = (),
+        dial: str | Iterable[str] = (),
+        max_pages: int | None = None,
+        heartbeat: float = 15.0,
+        url_prefix: str = "/bus",
+    ) -> None:
+        """allow: filters that pages may listen to. listen, dial: addresses of links."""
+        if "libbus" in app.extensions:
+            raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
+        allow, listen, dial = (_strings(given) for given in (allow, listen, dial))
+        for asked in allow:
+            if fault := _fault(asked):
+                raise ValueError(f"allow: {asked!r} is no filter: {fault}")
+        if heartbeat <= 0:
+            raise ValueError("heartbeat: seconds, more than 0")
+
+        state = _State(self, allow, listen, dial, max_pages, heartbeat)
+        app.extensions["libbus"] = state
+        self._apps.append(state)
+
+        blueprint = Blueprint("libbus", __name__, url_prefix=url_prefix, static_folder="static")
+        blueprint.add_url_rule("/events", "events", self._events)
+        app.register_blueprint(blueprint)
+        app.context_processor(lambda: {"bus": self})
+        app.before_request(self._open_for_handlers)
+
+    @property
+    def bus(self) -> libbus.Bus:
+        """The libbus.Bus of this process, opened at the first use."""
+        return self._state().open()
+
+    def publish(self, topic: str, value: Any, retain: bool = False) -> None:
+        self.bus.publish(topic, value, retain=retain)
+
+    def publish_raw(self, topic: str, data: str | bytes, **options: Any) -> None:
+        self.bus.publish_raw(topic, data, **options)
+
+    def subscribe(
+        self, *filters: str, full: str = "drop_oldest", bytes: int = 0
+    ) -> libbus.Subscription:
+        return self.bus.subscribe(*filters, full=full, bytes=bytes)
+
+    def on(self, asked: str) -> Callable[[Handler], Handler]:
+        """Decorator: calls the function in every process that serves the app, from its first request on."""
+
+        def register(fn: Handler) -> Handler:
+            self._handlers.append((asked, fn))
+            for state in self._apps:
+                state.register(asked, fn)
+            return fn
+
+        return register
+
+    def close(self) -> None:
+        """Ends the bus of this process; open pages end, and reconnect elsewhere or here."""
+        for state in self._apps:
+            state.close()
+
+    def script(self, nonce: str | None = None) -> Markup:
+        """The <script> element of the page's client; nonce for a Content-Security-Policy."""
+        src = url_for("libbus.static", filename="libbus.js")
+        return Markup(
+            '<script src="{}" nonce="{}"></script>' if nonce else '<script src="{}"></script>'
+        ).format(src, nonce)
+
+    def sse(self, *filters: str) -> Response:
+        """The answer of a view: everything that matches, for as long as the page is open.
+
+        Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint.
+        """
+        state = self._state()
+        places = state.places(request.environ)
+        if request.method == "HEAD":  # the client asks whether it is worth coming back
+            return Response(headers=HEADERS) if state.pages < places else _too_many(places)
+        if not state.enter(places):
+            return _too_many(places)
+        try:
+            page = _Page(state, state.open().subscribe(*filters), _descriptor(request.environ))
+        except BaseException:
+            state.leave()
+            raise
+        # direct_passthrough: nobody may join or measure a body that has no end
+        return Response(page, headers=HEADERS, direct_passthrough=True)
+
+    def _events(self) -> Response:
+        state = self._state()
+        filters = request.args.getlist("filter")
+        if not filters:
+            return _error(400, "NO_FILTER", "name at least one filter: events?filter=sensors/%23")
+        for asked in filters:
+            if fault := _fault(asked):
+                return _error(400, "FILTER", f"{asked!r} is no filter: {fault}", filter=asked)
+        for asked in filters:
+            if not any(covers(allowed, asked) for allowed in state.allow):
+                return _error(
+                    403,
+                    "NOT_ALLOWED",
+                    f"pages may not listen to {asked!r}: add it to init_app(allow=[...])",
+                    filter=asked,
+                )
+        return self.sse(*filters)
+
+    def _open_for_handlers(self) -> None:
+        if self._handlers:
+            self._state().open()
+
+    def _state(self) -> _State:
+        if has_app_context():
+            state: _State | None = current_app.extensions.get("libbus")
+            if state is not None and state.ext is self:
+                return state
+            raise RuntimeError("this app does not know this bus: call bus.init_app(app)")
+        if len(self._apps) == 1:
+            return self._apps[0]
+        if not self._apps:
+            raise RuntimeError("the bus has no app yet: call bus.init_app(app)")
+        raise RuntimeError("the bus serves several apps: say which one with app.app_context()")
+
+
+class _State:
+    """What one app has of the bus, in this process."""
+
+    def __init__(
+        self,
+        ext: Bus,
+        allow: tuple[str, ...],
+        listen: tuple[str, ...],
+        dial: tuple[str, ...],
+        max_pages: int | None,
+        heartbeat: float,
+    ) -> None:
+        self.ext, self.allow, self.listen, self.dial = ext, allow, listen, dial
+        self.max_pages, self.heartbeat = max_pages, heartbeat
+        self.forget()
+        _states.add(self)
+
+    def forget(self) -> None:
+        """A forked child starts afresh: the parent's bus does not work here, and its lock may be held."""
+        self.lock = threading.RLock()
+        self.bus: libbus.Bus | None = None
+        self.pages = 0
+
+    def open(self) -> libbus.Bus:
+        with self.lock:
+            if self.bus is None:
+                bus = libbus.Bus()
+                try:
+                    for asked, fn in self.ext._handlers:
+                        bus.on(asked)(fn)
+                    for url in self.listen:
+                        bus.listen(url)
+                    for url in self.dial:
+                        bus.dial(url)
+                except BaseException:
+                    bus.close()
+                    raise
+                self.bus = bus
+            return self.bus
+
+    def register(self, asked: str, fn: Handler) -> None:
+        with self.lock:
+            if self.bus is not None:
+                self.bus.on(asked)(fn)
+
+    def close(self) -> None:
+        with self.lock:
+            bus, self.bus = self.bus, None
+        if bus is not None:
+            bus.close()
+
+    def places(self, environ: dict[str, Any]) -> int:
+        """How many pages may be open at once, so that the site keeps threads for everything else."""
+        if self.max_pages is not None:
+            return self.max_pages
+        # Flask's test client is no server and names none.
+        server = environ.get("SERVER_SOFTWARE", "test client")
+        if server != "test client" and not environ["wsgi.multithread"]:
+            return 0
+        worker = _gunicorn_worker()
+        if worker is None:
+            return CHEAP_PAGES if server.startswith(("Werkzeug", "test client")) else UNKNOWN_PAGES
+        if worker.cfg.worker_class_str != "gthread":
+            return 0
+        return int(worker.cfg.threads) * 3 // 4
+
+    def enter(self, places: int) -> bool:
+        with self.lock:
+            if self.pages >= places:
+                return False
+            self.pages += 1
+            return True
+
+    def leave(self) -> None:
+        with self.lock:
+            self.pages -= 1
+
+
+_states: weakref.WeakSet[_State] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for state in _states:
+        state.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class _Page:
+    """The body of one event stream. An object, not a generator: close() counts even before the first next()."""
+
+    def __init__(
+        self, state: _State, subscription: libbus.Subscription, descriptor: int | None
+    ) -> None:
+        self.state, self.subscription, self.descriptor = state, subscription, descriptor
+        self.pid = os.getpid()
+        self.closing = threading.Lock()
+        self.beat_due = 0.0
+        # The client learns the heartbeat from its data, and so how much silence is too much.
+        self.beat = f"event: hb\ndata: {state.heartbeat:g}\n\n"
+        self.first: str | None = f"retry: {RETRY_S * 1000}\n{self.beat}"
+        if descriptor is not None:
+            _give_up_after(descriptor, 2 * state.heartbeat)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if first := self.first:
+            self.first = None
+            return self._beating(first)
+        while not self._over():
+            try:
+                text = _event(self.subscription.recv(timeout=min(LOOK_S, self.state.heartbeat)))
+            except libbus.Timeout:
+                if time.monotonic() >= self.beat_due:
+                    return self._beating(self.beat)
+                continue
+            except libbus.Closed:
+                break
+            return self._beating(text + self._more())
+        self.close()
+        raise StopIteration
+
+    def _more(self) -> str:
+        texts: list[str] = []
+        try:
+            while len(texts) < BATCH - 1:
+                texts.append(_event(self.subscription.recv(timeout=0)))
+        except (libbus.Timeout, libbus.Closed):
+            pass
+        return "".join(texts)
+
+    def _beating(self, text: str) -> bytes:
+        self.beat_due = time.monotonic() + self.state.heartbeat
+        return text.encode()
+
+    def _over(self) -> bool:
+        worker = _gunicorn_worker()
+        return (worker is not None and not worker.alive) or _hung_up(self.descriptor)
+
+    def close(self) -> None:
+        # Once, and never for a parent's page in a forked child.
+        if self.closing.acquire(blocking=False) and self.pid == os.getpid():
+            self.subscription.close()
+            self.state.leave()
+
+    __del__ = close
+
+
+def covers(allowed: str, asked: str) -> bool:
+    """True when every topic that asked matches is one that allowed matches; both are well-formed filters."""
+    mine, theirs = allowed.split("/"), asked.split("/")
+    if theirs[0].startswith("$") and mine[0] in ("+", "#"):
+        return False  # $SYS and its like are for those who name them
+    if mine[:2] == ["+", "#"]:
+        mine = ["#"]  # every topic has a first level
+    for i, level in enumerate(mine):
+        if level == "#":
+            return True  # also the parent: a/# matches a
+        if i == len(theirs) or theirs[i] == "#":
+            return False
+        if level not in ("+", theirs[i]):
+            return False
+    return len(mine) == len(theirs)
+
+
+def _fault(asked: str) -> str | None:
+    """Why this is no filter, or None. Kept beside covers(), which trusts it."""
+    levels = asked.split("/") if isinstance(asked, str) else []
+    if not asked or not levels:
+        return "write a topic like sensors/pi/temp, with + or # for what may vary"
+    if "\0" in asked or len(asked.encode(errors="replace")) > 1024 or len(levels) > 32:
+        return "at most 1024 bytes and 32 levels, without NUL"
+    if "#" in levels[:-1] or any(
+        len(level) > 1 and ("+" in level or "#" in level) for level in levels
+    ):
+        return "+ stands alone in a level, # alone in the last one"
+    return None
+
+
+def _strings(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _event(msg: libbus.Message) -> str:
+    topic, value, kept = json.dumps(msg.topic), _value(msg), json.dumps(msg.kept)
+    return f'data: {{"topic":{topic},"value":{value},"kept":{kept},"lost":{msg.lost}}}\n\n'
+
+
+def _value(msg: libbus.Message) -> str:
+    # C's JSON as it stands: decoding and encoding it again here would cost more than all the rest.
+    try:
+        return msg.json()
+    except libbus.DecodeError:  # not what its type says: a page gets the bytes, and goes on
+        return json.dumps({"$bytes": base64.b64encode(msg.data).decode()})
+
+
+def _error(status: int, code: str, message: str, **more: str) -> Response:
+    response = jsonify(error={"code": code, "message": message, **more})
+    response.status_code = status
+    return response
+
+
+def _too_many(places: int) -> Response:
+    response = _error(
+        503,
+        "TOO_MANY_PAGES",
+        f"this server has threads for {places} live pages at once: give it more "
+        "(gunicorn --worker-class gthread --threads N), or raise init_app(max_pages=N)",
+    )
+    response.headers["Retry-After"] = str(RETRY_S)
+    return response
+
+
+def _gunicorn_worker() -> Any:
+    # Its SIGTERM handler is a method of the worker: the one door to its thread count, and to the news
+    # that it is ending, that all worker classes share and an app can reach without a gunicorn hook.
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") and hasattr(worker, "cfg") else None
+
+
+def _descriptor(environ: dict[str, Any]) -> int | None:
+    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return sock.fileno() if sock is not None else None
+
+
+def _give_up_after(descriptor: int, seconds: float) -> None:
+    # A browser that left without a word (a closed lid, a lost network), or never reads, would hold its
+    # thread for a quarter of an hour otherwise.
+    try:
+        with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    except OSError:
+        pass  # behind a proxy on a Unix socket: there the proxy watches
+
+
+def _hung_up(descriptor: int | None) -> bool:
+    # Ask the socket: writing to find out would only succeed, the first time.
+    if descriptor is None:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -1,0 +1,390 @@
+import contextlib
+import itertools
+import json
+import threading
+import time
+from textwrap import dedent
+
+import flask
+import pytest
+from webserver import WATCHDOG, Server, events, messages
+
+import libbus
+from libbus.flask import Bus, covers
+
+
+def site(**options):
+    app = flask.Flask(__name__)
+    bus = Bus(app, **{"heartbeat": 0.2, **options})
+
+    @app.get("/script")
+    def script():
+        return flask.render_template_string("{{ bus.script() }}{{ bus.script(nonce='n-1') }}")
+
+    @app.get("/mine")
+    def mine():
+        return bus.sse("mine/#")
+
+    return app, bus
+
+
+@contextlib.contextmanager
+def opened(app, path):
+    answer = app.test_client().get(path)
+    try:
+        yield answer
+    finally:
+        answer.close()
+
+
+def lines(answer):
+    return (line + b"\n" for chunk in answer.response for line in chunk.split(b"\n")[:-1])
+
+
+def until(condition):
+    deadline = time.monotonic() + WATCHDOG
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+# --- what a page may ask for ------------------------------------------------------------------------
+
+
+def matches(asked, topic):
+    asked, topic = asked.split("/"), topic.split("/")
+    if topic[0].startswith("$") and asked[0] in "+#":
+        return False
+    if asked[-1] == "#":
+        asked.pop()
+        if len(topic) < len(asked):
+            return False
+        topic = topic[: len(asked)]
+    return len(asked) == len(topic) and all(
+        want in ("+", have) for want, have in zip(asked, topic, strict=True)
+    )
+
+
+def test_covers_says_yes_exactly_when_no_topic_matches_only_what_was_asked():
+    def names(levels, longest):
+        return [
+            "/".join(name)
+            for n in range(1, longest + 1)
+            for name in itertools.product(levels, repeat=n)
+        ]
+
+    topics = names(["a", "b", "$s"], 5)
+    filters = [name for name in names(["a", "$s", "+", "#"], 3) if "#" not in name[:-1]]
+    matched = {name: {topic for topic in topics if matches(name, topic)} for name in filters}
+    for allowed, asked in itertools.product(filters, repeat=2):
+        assert covers(allowed, asked) == (matched[asked] <= matched[allowed]), (allowed, asked)
+
+
+@pytest.mark.parametrize("asked", ["a", "a/b", "#", "$SYS/x"])
+def test_a_page_may_listen_to_nothing_unless_the_app_says_so(asked):
+    app, _ = site()
+    answer = app.test_client().get("/bus/events", query_string={"filter": asked})
+    assert answer.status_code == 403
+    error = answer.json["error"]
+    assert error["code"] == "NOT_ALLOWED"
+    assert repr(asked) in error["message"]
+    assert "init_app(allow=[" in error["message"]
+
+
+def test_one_filter_that_is_not_allowed_spoils_the_request():
+    app, _ = site(allow=["a/#"])
+    answer = app.test_client().get("/bus/events?filter=a/b&filter=secret/b")
+    assert (answer.status_code, answer.json["error"]["filter"]) == (403, "secret/b")
+
+
+@pytest.mark.parametrize("asked", ["", "a/#/b", "a+", "#a", "/".join("a" * 33), "é" * 600, "a\0b"])
+def test_a_malformed_filter_is_the_page_s_mistake(asked):
+    app, _ = site(allow=["#"])
+    answer = app.test_client().get("/bus/events", query_string={"filter": asked})
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "FILTER")
+
+
+def test_a_request_without_a_filter_is_told_how_to_ask():
+    app, _ = site(allow=["#"])
+    answer = app.test_client().get("/bus/events")
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "NO_FILTER")
+
+
+def test_a_malformed_allow_is_found_at_the_start():
+    with pytest.raises(ValueError, match="'a/#/b' is no filter"):
+        site(allow=["a/#/b"])
+
+
+# --- a stream ---------------------------------------------------------------------------------------
+
+
+def test_a_page_gets_the_kept_value_and_then_live_ones():
+    app, bus = site(allow=["a/#"])
+    bus.publish("a/b", {"x": "</script>"}, retain=True)
+    with opened(app, "/bus/events?filter=a/b&filter=a/c") as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        found = messages(lines(answer))
+        assert next(found) == {"topic": "a/b", "value": {"x": "</script>"}, "kept": True, "lost": 0}
+        bus.publish_raw("a/c", b"21.5")
+        assert next(found) == {"topic": "a/c", "value": 21.5, "kept": False, "lost": 0}
+    bus.close()
+
+
+def test_a_stream_begins_with_the_heartbeat_and_beats_in_silence():
+    app, bus = site(allow=["#"])
+    with opened(app, "/bus/events?filter=a") as answer:
+        found = events(lines(answer))
+        assert [next(found) for _ in range(3)] == [("hb", "0.2")] * 3
+    bus.close()
+
+
+def test_a_view_of_your_own_may_show_what_allow_does_not():
+    app, bus = site()
+    bus.publish("mine/1", 1, retain=True)
+    with opened(app, "/mine") as answer:
+        assert next(messages(lines(answer)))["value"] == 1
+    bus.close()
+
+
+def test_a_page_is_told_how_many_messages_it_lost():
+    app, bus = site(allow=["#"])
+    with opened(app, "/bus/events?filter=a") as answer:
+        found = messages(lines(answer))
+        for number in range(100):
+            bus.publish("a", [number, "x" * 10_000])
+        first = next(found)
+        assert first["lost"] > 0
+        assert first["lost"] == first["value"][0]
+    bus.close()
+
+
+def test_a_payload_that_is_not_what_it_says_reaches_the_page_as_bytes():
+    app, bus = site(allow=["#"])
+    with opened(app, "/bus/events?filter=a") as answer:
+        found = messages(lines(answer))
+        bus.publish_raw("a", b"\xc1", type="msgpack")
+        bus.publish("a", 2)
+        assert next(found)["value"] == {"$bytes": "wQ=="}
+        assert next(found)["value"] == 2
+    bus.close()
+
+
+def test_the_page_over_the_limit_gets_503_and_a_later_one_its_place():
+    app, bus = site(allow=["#"], max_pages=2)
+    url = "/bus/events?filter=a"
+    with opened(app, url) as one, opened(app, url) as two:
+        assert (one.status_code, two.status_code) == (200, 200)
+        three = app.test_client().get(url)
+        assert three.status_code == 503
+        assert int(three.headers["Retry-After"]) > 0
+        assert three.json["error"]["code"] == "TOO_MANY_PAGES"
+        assert "max_pages" in three.json["error"]["message"]
+        assert app.test_client().head(url).status_code == 503
+    assert app.test_client().head(url).status_code == 200
+    with opened(app, url) as four:
+        assert four.status_code == 200
+    bus.close()
+
+
+def test_a_page_that_leaves_before_its_first_event_frees_its_place():
+    app, bus = site(allow=["#"], max_pages=1)
+    for _ in range(3):
+        with app.test_request_context("/bus/events?filter=a"):
+            answer = bus.sse("a")
+            assert answer.status_code == 200
+            answer.close()
+    bus.close()
+
+
+def test_closing_the_bus_ends_open_pages_and_the_next_use_opens_it_again():
+    app, bus = site(allow=["#"])
+    with opened(app, "/bus/events?filter=a") as answer:
+        stream = events(lines(answer))
+        next(stream)
+        bus.close()
+        assert [name for name, _ in stream if name != "hb"] == []
+    with bus.subscribe("a") as mailbox:
+        bus.publish("a", 1)
+        assert mailbox.recv(timeout=WATCHDOG).value == 1
+    bus.close()
+
+
+# --- the extension ----------------------------------------------------------------------------------
+
+
+def test_nothing_opens_until_the_bus_is_used():
+    _, bus = site(allow=["#"], listen=["unheard-of://address"])
+    with pytest.raises(libbus.BusError):
+        bus.publish("a", 1)
+
+
+def test_a_handler_hears_publishes_from_anywhere():
+    app, bus = site()
+    heard = []
+    done = threading.Event()
+
+    @bus.on("a/+")
+    def handler(msg):
+        heard.append((msg.topic, msg.value))
+        if len(heard) == 2:
+            done.set()
+
+    app.test_client().get("/script")
+    bus.publish("a/1", "outside a request")
+    with app.test_request_context():
+        bus.publish("a/2", "inside")
+    assert done.wait(WATCHDOG)
+    assert heard == [("a/1", "outside a request"), ("a/2", "inside")]
+    bus.close()
+
+
+def test_the_script_is_served_from_here_and_carries_the_nonce():
+    app, _ = site(url_prefix="/live")
+    page = app.test_client().get("/script").text
+    assert page == (
+        '<script src="/live/static/libbus.js"></script><script src="/live/static/libbus.js" nonce="n-1"></script>'
+    )
+    script = app.test_client().get("/live/static/libbus.js")
+    assert script.mimetype in ("text/javascript", "application/javascript")
+    assert "EventSource" in script.text
+
+
+def test_two_apps_of_one_bus_are_kept_apart():
+    bus = Bus()
+    apps = [flask.Flask(name) for name in ("one", "two")]
+    for app in apps:
+        bus.init_app(app)
+    with pytest.raises(RuntimeError, match="several apps"):
+        bus.publish("a", 1)
+    with apps[0].app_context(), bus.subscribe("a") as one, apps[1].app_context():
+        bus.publish("a", 1)
+        with pytest.raises(libbus.Timeout):
+            one.recv(timeout=0.05)
+    for app in apps:
+        with app.app_context():
+            bus.close()
+
+
+def test_a_bus_without_an_app_says_what_is_missing():
+    with pytest.raises(RuntimeError, match="init_app"):
+        Bus().publish("a", 1)
+
+
+def test_an_app_takes_one_bus():
+    app, _ = site()
+    with pytest.raises(RuntimeError, match="already"):
+        Bus(app)
+
+
+# --- under gunicorn ---------------------------------------------------------------------------------
+
+APP = """
+    import os
+    from flask import Flask
+    from libbus.flask import Bus
+
+    app = Flask(__name__)
+    bus = Bus(app, allow=["a/#"], heartbeat=HEARTBEAT, max_pages=LIMIT)
+
+    @app.get("/publish/<int:number>")
+    def publish(number):
+        bus.publish("a/number", number)
+        return {"pid": os.getpid()}
+
+    @app.get("/fill")
+    def fill():
+        bus.publish("a/fill", "x" * 100_000)
+        return {}
+
+    if PRELOADED:
+        bus.publish("a/number", 0)  # the parent's bus is open when the workers are forked
+"""
+URL = "/bus/events?filter=a/%23"
+THREADS = ("--worker-class", "gthread", "--threads")
+
+
+@pytest.fixture
+def gunicorn(tmp_path):
+    with contextlib.ExitStack() as stack:
+
+        def start(*options, limit=None, heartbeat=0.5, preloaded=False):
+            source = dedent(APP).replace("LIMIT", repr(limit)).replace("HEARTBEAT", repr(heartbeat))
+            source = source.replace("PRELOADED", repr(preloaded))
+            (tmp_path / "app.py").write_text(source)
+            return stack.enter_context(Server(tmp_path, *options))
+
+        yield start
+
+
+def status(server, path=URL):
+    with server.page(path) as answer:
+        return answer.status
+
+
+def test_a_publish_in_one_request_reaches_the_page_of_another(gunicorn):
+    server = gunicorn(*THREADS, "4")
+    with server.page(URL) as page:
+        found = messages(page)
+        assert status(server, "/publish/7") == 200
+        assert next(found) == {"topic": "a/number", "value": 7, "kept": False, "lost": 0}
+
+
+def test_pages_leave_the_site_a_quarter_of_its_threads(gunicorn):
+    server = gunicorn(*THREADS, "4")
+    with server.page(URL) as one, server.page(URL) as two, server.page(URL) as three:
+        assert {one.status, two.status, three.status} == {200}
+        with server.page(URL) as four:
+            assert four.status == 503
+            assert "--threads" in json.load(four)["error"]["message"]
+        assert status(server, "/publish/1") == 200
+
+
+def test_a_worker_with_one_thread_takes_no_page_and_stays_alive(gunicorn):
+    server = gunicorn("--worker-class", "sync")
+    assert status(server) == 503
+    assert status(server, "/publish/1") == 200
+
+
+def test_a_page_that_hangs_up_frees_its_place_long_before_the_next_heartbeat(gunicorn):
+    server = gunicorn(*THREADS, "4", limit=1, heartbeat=10 * WATCHDOG)
+    with server.page(URL) as page:
+        assert page.status == 200
+        assert status(server) == 503
+    until(lambda: status(server) == 200)
+
+
+def test_a_page_that_never_reads_loses_its_place(gunicorn):
+    server = gunicorn(*THREADS, "4", limit=1)
+    with server.page(URL) as page:
+        assert page.status == 200
+
+        def free():
+            status(server, "/fill")
+            return status(server) == 200
+
+        until(free)
+
+
+def test_gunicorn_ends_with_pages_open(gunicorn):
+    server = gunicorn(*THREADS, "4", "--graceful-timeout", str(4 * WATCHDOG))
+    with server.page(URL) as page:
+        assert next(events(page))[0] == "hb"
+        server.process.terminate()
+        assert server.process.wait(WATCHDOG) == 0
+        assert [name for name, _ in events(page) if name != "hb"] == []
+
+
+def test_workers_forked_from_a_parent_with_an_open_bus_open_their_own(gunicorn):
+    server = gunicorn(*THREADS, "4", "--preload", "--workers", "2", preloaded=True)
+    pids = set()
+
+    def both_answer():
+        with server.page("/publish/1") as answer:
+            pids.add(json.load(answer)["pid"])
+        return len(pids) == 2
+
+    until(both_answer)
+    with server.page(URL) as page:
+        assert page.status == 200
