@@ -1,0 +1,77 @@
+"""A live page of this machine: host_sensors publishes, a browser shows.
+
+host_sensors --listen ipc:///tmp/sensors.sock
+DASHBOARD_SENSORS=ipc:///tmp/sensors.sock flask --app app run
+
+More settings, all from the environment: DASHBOARD_UPLOT, the directory with uPlot's two files (without it
+the page has tiles and no plots); DASHBOARD_TOKENS and DASHBOARD_SECRET_KEY, see Gate.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from flask import Flask, abort, redirect, render_template, request, send_from_directory, session
+
+from libbus.flask import Bus
+
+bus = Bus()
+
+
+def create_app(**config):
+    app = Flask(__name__)
+    app.config.from_mapping(SENSORS=None, UPLOT=None, TOKENS=None, SECRET_KEY=secrets.token_hex())
+    app.config.from_prefixed_env("DASHBOARD", loads=str)
+    app.config.from_mapping(config)
+
+    sensors = app.config["SENSORS"]
+    bus.init_app(app, allow=["host/#"], dial=[sensors] if sensors else [], heartbeat=5)
+    if app.config["TOKENS"]:
+        Gate(app, Path(app.config["TOKENS"]))
+
+    @app.get("/")
+    def dashboard():
+        return render_template("dashboard.html", plots=app.config["UPLOT"] is not None)
+
+    @app.get("/uplot/<any('uPlot.iife.min.js', 'uPlot.min.css'):name>")
+    def uplot(name):
+        if app.config["UPLOT"] is None:
+            abort(404)
+        return send_from_directory(os.path.abspath(app.config["UPLOT"]), name, max_age=3600)
+
+    @app.after_request
+    def offline(response):
+        # Nothing on this page comes from anywhere else, and the browser holds us to it.
+        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    return app
+
+
+class Gate:
+    """Lets in who opens a link with a token, once; from then on the session's cookie does.
+
+    TOKENS is a directory that holds an empty file for each unused token, named by its SHA-256.
+    """
+
+    def __init__(self, app, tokens):
+        self.tokens = tokens
+        app.config.update(SESSION_COOKIE_SAMESITE="Lax")
+        app.before_request(self.check)
+
+    def check(self):
+        if session.get("in") or request.endpoint == "static":
+            return None
+        if self.redeem(request.args.get("token", "")):
+            session["in"] = True
+            return redirect(request.path)  # the address bar forgets the token
+        return render_template("locked.html"), 403
+
+    def redeem(self, token):
+        try:
+            (self.tokens / hashlib.sha256(token.encode()).hexdigest()).unlink()
+        except FileNotFoundError:
+            return False
+        return True  # of two that hold the same link, one removed the file
