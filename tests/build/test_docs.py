@@ -1,0 +1,98 @@
+"""Every code block of the documentation runs as it stands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(
+        kind, text, id=f"{page.relative_to(ROOT)}:{page_text[: m.start()].count(chr(10)) + 1}"
+    )
+    for page in PAGES
+    for page_text in [page.read_text(encoding="utf-8")]
+    for m in BLOCK.finditer(page_text)
+    for kind, text in [m.groups()]
+]
+# Set-up commands that other tests and this very run execute; here only their names are checked.
+SETUP = ("./dev", "pip install", "meson", "ninja", "build/bench/")
+
+
+def run(command, tmp_path, **env):
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=os.environ | env,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run_python(text, tmp_path):
+    (tmp_path / "block.py").write_text(text)
+    run([sys.executable, "block.py"], tmp_path)
+
+
+def run_c(text, tmp_path):
+    (tmp_path / "block.c").write_text(text)
+    include = [f"-I{ROOT / 'include'}", f"-I{BUILD / 'include'}"]
+    lib = BUILD / "libbus"
+    run(
+        [
+            "cc",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "block.c",
+            *include,
+            f"-L{lib}",
+            "-lbus",
+            "-o",
+            "block",
+        ],
+        tmp_path,
+    )
+    run(["./block"], tmp_path, LD_LIBRARY_PATH=str(lib))
+
+
+def run_sh(text, tmp_path):
+    rest = []
+    for line in text.splitlines():
+        if not line.startswith(SETUP):
+            rest.append(line)
+        elif line.startswith("./dev "):
+            usage = subprocess.run(
+                [ROOT / "dev"], check=False, capture_output=True, text=True, timeout=20
+            ).stdout
+            assert f"\n  {line.split()[1]} " in usage, line
+    path = f"{BUILD / 'tools'}:{os.environ['PATH']}"
+    run(["bash", "-euc", "\n".join(rest)], tmp_path, PATH=path)
+
+
+RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh}
+
+
+@pytest.mark.parametrize(("kind", "text"), BLOCKS)
+def test_code_block_runs(kind, text, tmp_path):
+    assert kind in RUNNERS, (
+        f"a block of kind {kind}: teach this test to run it, or make it plain text"
+    )
+    assert kind != "c" or shutil.which("cc")
+    RUNNERS[kind](text, tmp_path)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,96 @@
+"""What the C library shows, what it includes, and what is installed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
+HEADERS = [*sorted(p.name for p in (ROOT / "include/libbus").glob("*.h")), "version.h"]
+
+
+def run(*command, **options):
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120, **options
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_exported_symbols_are_the_reviewed_ones():
+    lines = run("nm", "-D", "--defined-only", BUILD / "libbus/libbus.so").splitlines()
+    shown = sorted(line.split()[-1] for line in lines)
+    listed = (ROOT / "tests/build/exports.txt").read_text().split()
+    assert shown == listed, "a symbol came or went: review it and change tests/build/exports.txt"
+
+
+def test_every_exported_function_is_declared_with_its_contract():
+    text = "".join(
+        (ROOT / "include/libbus" / name).read_text() for name in os.listdir(ROOT / "include/libbus")
+    )
+    for name in (ROOT / "tests/build/exports.txt").read_text().split():
+        assert re.search(rf"BUS_API [^;]*\b{name}\(", text), (
+            f"{name} is exported and in no public header"
+        )
+
+
+def test_includes_go_down_the_floors_only():
+    run(sys.executable, ROOT / "tools/check_floors.py", ROOT)
+
+
+def test_floor_check_finds_an_offence(tmp_path):
+    (tmp_path / "libbus/base").mkdir(parents=True)
+    (tmp_path / "libbus/base/x.c").write_text('#include "core/topic.h"\n#include <nng/nng.h>\n')
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/check_floors.py", tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "home"), [("nng_", "nng_wire"), ("msgpack_", "core_pack"), ("json_", "core_json")]
+)
+def test_third_party_names_stop_at_one_object(prefix, home):
+    objects = sorted((BUILD / "libbus").glob("libbus_core.a.p/*.o"))
+    users = [o for o in objects if any(w.startswith(prefix) for w in run("nm", "-u", o).split())]
+    assert len(users) == 1, [o.name for o in users]
+    assert home in users[0].name
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("compiler", [["gcc", "-std=c11", "-xc"], ["g++", "-std=c++17", "-xc++"]])
+def test_each_header_compiles_alone_and_beside_those_that_use_the_same_prefix(header, compiler):
+    source = f"#include <libbus/{header}>\n#include <signal.h>\n#include <linux/input.h>\n"
+    flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
+    include = [f"-I{ROOT / 'include'}", f"-I{BUILD / 'include'}"]
+    run(*compiler, *flags, *include, "-", input=source)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The library as `meson install` leaves it, under a root of its own."""
+    root = tmp_path_factory.mktemp("root")
+    run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", root)
+    (pc,) = root.rglob("libbus.pc")
+    (lib,) = {p.parent for p in root.rglob("libbus.so")}
+    env = os.environ | {
+        "PKG_CONFIG_PATH": str(pc.parent),
+        "PKG_CONFIG_SYSROOT_DIR": str(root),
+        "LD_LIBRARY_PATH": str(lib),
+    }
+    return root, env
+
+
+def test_headers_and_command_are_installed(installed):
+    root, env = installed
+    assert {p.name for p in root.rglob("include/libbus/*.h")} == set(HEADERS)
+    (command,) = [p for p in root.rglob("bin/libbus") if p.is_file()]
+    assert "0.1.0" in run(command, "--version", env=env)
