@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <libbus/error.h>
 
@@ -38,6 +39,10 @@ void bus_test_nap(void); /* one millisecond */
 
 /* A fresh directory (0700) of this test; removed with its files when the test's process ends. */
 const char *bus_test_dir(void);
+
+/* fork(), at once. Under AddressSanitizer it first waits until every other thread sleeps: that of gcc 12 does
+ * not hold the locks of its allocator over fork(), and a thread that was just starting leaves one locked. */
+pid_t bus_test_fork(void);
 
 /* One TCase around a list of test functions. */
 void bus_test_add(

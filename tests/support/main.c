@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "bus_test.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,53 @@ bus_test_dir(void)
 	dir_owner = getpid();
 	atexit(remove_dir);
 	return dir;
+}
+
+#ifdef __SANITIZE_ADDRESS__
+/* Whether no thread of the process but this one runs or could: /proc/self/task/N/stat, "N (name) S ...". */
+static bool
+others_sleep(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	bool asleep = true;
+	struct dirent *task;
+
+	ck_assert_ptr_nonnull(tasks);
+	while (asleep && (task = readdir(tasks)) != NULL) {
+		char path[300], name[64], state = 'S';
+		FILE *stat;
+
+		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
+		stat = fopen(path, "r");
+		if (stat == NULL)
+			continue; /* it has ended */
+		asleep = fscanf(stat, "%*d (%63[^)]) %c", name, &state) == 2 && state == 'S';
+		fclose(stat);
+	}
+	closedir(tasks);
+	return asleep;
+}
+
+static void
+settle(void)
+{
+	for (int quiet = 0; quiet < 10; quiet = others_sleep() ? quiet + 1 : 0)
+		bus_test_nap();
+}
+#else
+static void
+settle(void)
+{
+}
+#endif
+
+pid_t
+bus_test_fork(void)
+{
+	settle();
+	return fork();
 }
 
 void

@@ -1066,7 +1066,7 @@ START_TEST(forked_child_is_told_and_may_open_its_own)
 
 	ck_bus(bus_subscribe(bus, "t", count, &calls, NULL), 0);
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
-	pid = fork();
+	pid = bus_test_fork();
 	if (pid == 0) {
 		bool ok = bus_publish(bus, "t", "x", 1) == BUS_E_FORKED &&
 			  bus_pub_send(pub, "x", 1) == BUS_E_FORKED &&

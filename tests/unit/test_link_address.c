@@ -178,7 +178,7 @@ start_listener(const char *url)
 	pid_t pid;
 
 	ck_assert_int_eq(pipe(ready), 0);
-	pid = fork();
+	pid = bus_test_fork();
 	if (pid == 0) {
 		struct bus *bus;
 

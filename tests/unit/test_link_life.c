@@ -232,7 +232,7 @@ static void
 check_in_child(bool (*fn)(struct pair *p), struct pair *p)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid = bus_test_fork();
 
 	if (pid == 0)
 		_exit(fn(p) ? 0 : 1);
