@@ -1,19 +1,17 @@
 #include "base/fork.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include <libbus/error.h>
 
-/* Relaxed throughout: the child has one thread when the number changes, and fork() itself orders it. */
-static _Atomic uint32_t generation;
+_Atomic uint32_t bus__forks;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int watch_error;
 
 static void
 count_child(void)
 {
-	atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&bus__forks, 1, memory_order_relaxed);
 }
 
 static void
@@ -28,10 +26,4 @@ bus__fork_watch(void)
 {
 	pthread_once(&once, watch);
 	return watch_error;
-}
-
-uint32_t
-bus__fork_generation(void)
-{
-	return atomic_load_explicit(&generation, memory_order_relaxed);
 }

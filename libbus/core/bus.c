@@ -163,6 +163,7 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	if (bus == NULL)
 		return BUS_E_NOMEM;
 	bus->fork_generation = bus__fork_generation();
+	atomic_init(&bus->open_in, bus->fork_generation);
 	bus->max_topics = cfg != NULL && cfg->max_topics != 0 ? cfg->max_topics : DEFAULT_TOPICS;
 	bus->max_payload =
 	    cfg != NULL && cfg->max_payload != 0 ? cfg->max_payload : DEFAULT_PAYLOAD;
@@ -219,7 +220,7 @@ bus__enter(const struct bus *bus)
 		return BUS_E_INVAL;
 	if (bus->fork_generation != bus__fork_generation())
 		return BUS_E_FORKED;
-	return atomic_load_explicit(&bus->closing, memory_order_acquire) ? BUS_E_CLOSED : 0;
+	return bus__is_open(bus) ? 0 : BUS_E_CLOSED;
 }
 
 uint32_t
@@ -359,7 +360,7 @@ bus_close(struct bus *bus, int timeout_ms)
 		timeout_ms = MOST_CLOSE_MS;
 	deadline_ns = bus__deadline_ns(timeout_ms);
 	bus__lock(bus);
-	if (atomic_exchange_explicit(&bus->closing, true, memory_order_acq_rel)) {
+	if (atomic_exchange_explicit(&bus->open_in, NEVER, memory_order_acq_rel) == NEVER) {
 		bus__unlock(bus);
 		return BUS_E_CLOSED;
 	}

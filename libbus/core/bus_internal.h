@@ -7,12 +7,14 @@
 
 #include <libbus/bus.h>
 
+#include "base/fork.h"
 #include "core/peer.h"
 #include "core/topic.h"
 #include "core/trie.h"
 
 #define STRIPES    16 /* publishers by name at once without looking for a free one */
 #define KEEP_LOCKS 16
+#define NEVER      UINT32_MAX /* no process has forked that often */
 
 struct stripe {
 	_Alignas(RING_LINE) _Atomic uint32_t busy;
@@ -21,7 +23,7 @@ struct stripe {
 struct bus {
 	/* Read by every publish, written never or once. */
 	uint32_t fork_generation;
-	_Atomic bool closing;
+	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
 	uint32_t max_topics, max_payload;
 	uint64_t key[2];
 	uint8_t id[16];
@@ -43,6 +45,13 @@ struct bus {
 	void *links;
 	const struct bus__link_hooks *hooks;
 };
+
+/* bus__enter(bus) == 0, for a bus that is not NULL. */
+static inline bool
+bus__is_open(const struct bus *bus)
+{
+	return atomic_load_explicit(&bus->open_in, memory_order_acquire) == bus__fork_generation();
+}
 
 /* Locks and unlocks the bus. Unlocking waits for readers of what became garbage meanwhile, frees it, and
  * runs what mailboxes were told to do later. */

@@ -14,6 +14,7 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
+#include "core/call.h"
 
 #define DEFAULT_BYTES   (256u << 10)
 #define EVICT_TRIES     8    /* rounds of making room before a publisher drops its own */
@@ -116,19 +117,20 @@ signal_fd(int fd)
 		return;
 }
 
-static void
-wake(struct bus_mailbox *m)
+int
+bus__mailbox_wake(struct bus_mailbox *m)
 {
 	if (m->is_peer) {
 		m->peer_wake(m->peer_arg);
 		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
 		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
-		return;
+		return 0;
 	}
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
 	bus__unpark(&m->wakes);
 	/* Acquire of the claim's CAS on tail: an fd stored before the drainer slept is seen. */
 	signal_fd(atomic_load_explicit(&m->fd, memory_order_relaxed));
+	return 0;
 }
 
 void
@@ -144,7 +146,7 @@ bus__mailbox_put(struct bus_mailbox *m, const struct ring_item *item)
 		    !bus__ring_evict(&m->ring, item))
 			break;
 	if (answer == RING_WAKE)
-		wake(m);
+		bus__mailbox_wake(m);
 	if (answer == RING_OK || answer == RING_WAKE)
 		return;
 	bus__block_unref(item->block);
@@ -162,8 +164,9 @@ begin_batch(struct bus_mailbox *m, unsigned phase)
 	uint32_t count;
 
 	bus__ring_lock(&m->ring);
-	count = bus__ring_take(&m->ring, &m->batch);
+	count = bus__ring_take(&m->ring, &m->batch, RING_TAKE_FRAMES);
 	m->at = m->handled = 0;
+	m->carried += m->batch.lost;
 	if (count > 0) /* nobody else writes it while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
 	bus__ring_unlock(&m->ring);
@@ -287,6 +290,17 @@ ask_for_sign(struct bus_mailbox *m, unsigned while_phase, uint32_t *ret_seen)
 	return phase & while_phase;
 }
 
+/* What is inside is not delivered any more, from the next message on. */
+static void
+end_delivery(struct bus_mailbox *m)
+{
+	uint32_t seen;
+
+	atomic_store_explicit(&m->ended, true, memory_order_release);
+	/* A batch in progress looks at `ended` when it is asked for a sign, one to come when it begins. */
+	ask_for_sign(m, PHASE_CALLING, &seen);
+}
+
 void
 bus__mailbox_await_callback(struct bus_mailbox *m)
 {
@@ -363,34 +377,81 @@ skip(struct bus_mailbox *m)
 	count_one(&m->unsubscribed);
 }
 
+/* Calls the subscriptions of the next message, whatever its frame holds. */
+static __attribute__((noinline)) bool
+call_any(struct bus_mailbox *m)
+{
+	struct ring_view view;
+	bool called;
+
+	next_message(m, &view);
+	called = bus__call_subs(view.route, view.position, view.target, &m->msg);
+	if (!called)
+		m->carried = m->msg.lost;
+	/* As call_plain() wants to find it. */
+	m->msg.flags = 0;
+	m->msg.lost = 0;
+	m->msg.time_ns = 0;
+	return called;
+}
+
+/* The same for a frame without extensions: what it does not say is 0 in m->msg already. */
+static inline bool
+call_plain(struct bus_mailbox *m, const uint8_t *frame, uint64_t word)
+{
+	uint64_t position = m->batch.begin + m->at, route_word;
+	const struct route *route;
+
+	memcpy(&route_word, frame + 8, 8);
+	route = (const struct route *)(uintptr_t)route_word;
+	m->at += bus__ring_small_bytes((uint32_t)word);
+	m->handled++;
+	m->msg.topic = route->topic->name;
+	m->msg.data = frame + RING_FRAME_HEAD;
+	m->msg.len = (uint32_t)word;
+	m->msg.type = (uint8_t)(word >> 48);
+	return bus__call_subs(route, position, NULL, &m->msg);
+}
+
+/* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
+static __attribute__((noinline)) void
+heed_sign(struct bus_mailbox *m, uint32_t end)
+{
+	atomic_fetch_and_explicit(&m->phase, ~(uint32_t)PHASE_WAITED, memory_order_acq_rel);
+	notify_waiters(m);
+	if (atomic_load_explicit(&m->ended, memory_order_relaxed)) {
+		atomic_fetch_add_explicit(&m->lost_closed, end - m->handled, memory_order_relaxed);
+		m->handled = end;
+	}
+}
+
 /* Runs the callbacks of one batch of at most `max` messages; those above it stay in the batch. */
 static unsigned
 call_batch(struct bus_mailbox *m, unsigned max)
 {
-	unsigned handled = 0;
+	uint32_t begun = m->handled, left = m->batch.count - begun;
+	uint32_t end = begun + (left < max ? left : max);
 
 	callback_depth++;
-	while (m->handled < m->batch.count && handled < max) {
-		uint64_t position = m->batch.position[m->handled];
-		struct ring_view view;
+	/* Ended before this batch was taken, when nobody could see it. */
+	if (atomic_load_explicit(&m->ended, memory_order_acquire))
+		heed_sign(m, end);
+	while (m->handled < end) {
+		const uint8_t *frame = m->batch.bytes + m->at;
+		uint64_t word;
+		bool called;
 
-		next_message(m, &view);
-		handled++;
-		if (atomic_load_explicit(&m->ended, memory_order_relaxed))
-			atomic_fetch_add_explicit(&m->lost_closed, 1, memory_order_relaxed);
-		else if (bus__sub_call(m, &view, position))
-			count_one(&m->delivered);
+		memcpy(&word, frame, 8);
+		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0)
+			called = call_plain(m, frame, word);
 		else
-			skip(m);
-		/* Somebody waits for the end of a callback: tell him between two messages. */
-		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED) {
-			atomic_fetch_and_explicit(
-			    &m->phase, ~(uint32_t)PHASE_WAITED, memory_order_acq_rel);
-			notify_waiters(m);
-		}
+			called = call_any(m);
+		count_one(called ? &m->delivered : &m->unsubscribed);
+		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
+			heed_sign(m, end);
 	}
 	callback_depth--;
-	return handled;
+	return m->handled - begun;
 }
 
 /* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
@@ -600,7 +661,7 @@ bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
 			break;
 	/* Left behind in a callback, it ends by itself when that returns, and delivers no more. */
 	if (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0) {
-		atomic_store_explicit(&m->ended, true, memory_order_release);
+		end_delivery(m);
 		if (!(atomic_fetch_or_explicit(&m->left, THREAD_ABANDONED, memory_order_acq_rel) &
 			THREAD_OUT)) {
 			pthread_detach(m->thread);
@@ -623,7 +684,7 @@ bus__mailbox_next(struct bus_mailbox *m)
 			return NULL;
 		while (m->handled < m->batch.count) {
 			next_message(m, &view);
-			if (bus__sub_wanted(&view, m->batch.position[m->handled - 1])) {
+			if (bus__is_wanted(&view)) {
 				count_one(&m->delivered);
 				m->lent = true;
 				return &m->msg;
@@ -791,7 +852,7 @@ receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_m
 			return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED
 										      : 0;
 		next_message(m, &view);
-		if (bus__sub_wanted(&view, m->batch.position[m->handled - 1]))
+		if (bus__is_wanted(&view))
 			break;
 		skip(m);
 	}
@@ -876,7 +937,7 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 	struct bus *bus = bus__ref(m->bus);
 
 	wait = wait && !bus__in_callback();
-	atomic_store_explicit(&m->ended, true, memory_order_release);
+	end_delivery(m);
 	bus__mailbox_shut(m);
 	bus__lock(bus);
 	while (m->subs != NULL)

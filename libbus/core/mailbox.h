@@ -37,6 +37,12 @@ enum phase {
 	PHASE_DEFERRED = 1u << 3 /* `laters` has what became due meanwhile */
 };
 
+/* Why a subscription is not called. */
+enum mute {
+	MUTE_DEAD = 1u << 0, /* it has ended */
+	MUTE_RECV = 1u << 1  /* it has no fn: its messages are for bus_recv() */
+};
+
 struct bus_sub {
 	struct later later, done_later;
 	struct bus_mailbox *mbox; /* counted */
@@ -45,8 +51,8 @@ struct bus_sub {
 	bus_msg_fn fn;
 	void *arg;
 	void (*done)(void *arg);
-	_Atomic bool dead; /* no new call of fn */
-	bool owned;        /* the user has it, until bus_unsubscribe() */
+	_Atomic uint8_t mute; /* enum mute; 0: call fn */
+	bool owned;           /* the user has it, until bus_unsubscribe() */
 };
 
 struct bus_mailbox {
@@ -114,6 +120,9 @@ void bus__mailbox_unref(struct bus_mailbox *mbox);
  * a reference more if it is in. */
 void bus__mailbox_put(struct bus_mailbox *mbox, const struct ring_item *item);
 
+/* Wakes the drainer: what a claim owes that found the mailbox asleep. Returns 0. */
+__attribute__((cold)) int bus__mailbox_wake(struct bus_mailbox *mbox);
+
 /* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
 void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);
 
@@ -156,11 +165,6 @@ bool bus__in_callback(void);
 
 /* The subscription side, in sub.c: takes sub out of the bus. Bus lock. */
 void bus__sub_remove(struct bus *bus, struct bus_sub *sub);
-
-/* Calls the subscriptions behind one message that stood at `position`, or only asks whether there are any.
- * false: nobody wants it. In sub.c. */
-bool bus__sub_call(struct bus_mailbox *mbox, const struct ring_view *view, uint64_t position);
-bool bus__sub_wanted(const struct ring_view *view, uint64_t position);
 
 /* Takes a mailbox that is through off its bus's list, which remembers its counters. In bus.c. */
 void bus__mailbox_unlist(struct bus_mailbox *mbox);

@@ -9,8 +9,27 @@ struct bus_pub {
 	struct bus *bus;
 	struct topic *topic;     /* counted */
 	struct snapshot *routes; /* counted; compared with the topic's on every send */
+	size_t small;            /* payloads up to here take the short way */
+	uint64_t word;           /* of such a frame, but for its length */
 	int type;
 };
+
+/* Puts a message into the mailboxes of a snapshot. item->route is set here; item->block, if any, stays the
+ * caller's. The caller keeps the snapshot alive. */
+static void
+deliver(const struct snapshot *snapshot, struct ring_item *item, bool skip_peers)
+{
+	if (snapshot == NULL)
+		return;
+	for (uint32_t i = 0; i < snapshot->count; i++) {
+		struct route *route = snapshot->routes[i];
+
+		if (skip_peers && route->mbox->is_peer)
+			continue;
+		item->route = route;
+		bus__mailbox_put(route->mbox, item);
+	}
+}
 
 /* Makes a block for a payload that does not go into rings by value. */
 static int
@@ -63,7 +82,7 @@ publish_retained(struct bus *bus, struct topic *topic, struct ring_item *item,
 	gone = topic->gone;
 	/* A live message that is older than what is kept is news all the same; a kept one is not. */
 	if (!gone && (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT)))
-		bus__deliver(
+		deliver(
 		    atomic_load_explicit(&topic->routes, memory_order_acquire), item, from_peer);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	bus__block_unref(old);
@@ -95,7 +114,7 @@ publish(struct bus *bus, struct topic *topic, const struct snapshot *routes, str
 		if (!publish_retained(bus, topic, item, block, from_peer))
 			err = SWEPT;
 	} else {
-		bus__deliver(routes, item, from_peer);
+		deliver(routes, item, from_peer);
 	}
 	bus__block_unref(block);
 	return err;
@@ -201,6 +220,8 @@ bus_pub_open(
 	if (pub == NULL)
 		return BUS_E_NOMEM;
 	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
+	pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
+	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
@@ -221,7 +242,21 @@ bus_pub_open(
 	return 0;
 }
 
-/* The routes changed since the last send: count the new ones, let go of the old. */
+static int
+enter_pub(const struct bus_pub *pub)
+{
+	return pub == NULL ? BUS_E_INVAL : bus__enter(pub->bus);
+}
+
+/* Acquire: pairs with the release that shows a snapshot. Ours cannot be freed and come back at the same address
+ * while we hold it, so equal pointers mean nothing has changed. */
+static inline bool
+has_current_routes(const struct bus_pub *pub)
+{
+	return atomic_load_explicit(&pub->topic->routes, memory_order_acquire) == pub->routes;
+}
+
+/* Counts the topic's routes of now and lets go of the old ones. */
 static void
 refresh(struct bus_pub *pub)
 {
@@ -230,12 +265,6 @@ refresh(struct bus_pub *pub)
 	pub->routes =
 	    bus__snapshot_ref(atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
 	bus__unlock(pub->bus);
-}
-
-static int
-enter_pub(const struct bus_pub *pub)
-{
-	return pub == NULL ? BUS_E_INVAL : bus__enter(pub->bus);
 }
 
 static int
@@ -252,24 +281,69 @@ send(struct bus_pub *pub, struct ring_item *item, bool from_peer)
 		bus__read_end(stripe);
 		return err;
 	}
-	/* Acquire: pairs with the release that shows a snapshot. Ours cannot be freed and come back at the same
-	 * address while we hold it, so equal pointers mean nothing has changed. */
-	if (atomic_load_explicit(&pub->topic->routes, memory_order_acquire) != pub->routes)
+	if (!has_current_routes(pub))
 		refresh(pub);
 	return publish(pub->bus, pub->topic, pub->routes, item, from_peer);
 }
 
-int
-bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
+/* --- the short way: a small payload into mailboxes that have room ---------------------------------------- */
+
+/* For a mailbox that has no room at once. */
+static __attribute__((cold, noinline)) int
+put_otherwise(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len)
+{
+	bus__mailbox_put(
+	    route->mbox, &(struct ring_item){
+			     .route = route, .data = data, .len = len, .type = (uint8_t)pub->type});
+	return 0;
+}
+
+static inline __attribute__((always_inline)) int
+put_small(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len)
+{
+	struct bus_mailbox *m = route->mbox;
+	uint64_t tail;
+	uint8_t *at = bus__ring_claim_here(&m->ring, bus__ring_small_bytes(len), &tail);
+
+	if (at == NULL)
+		return put_otherwise(pub, route, data, len);
+	bus__ring_fill(at, route, pub->word | len, data);
+	return tail & RING_ASLEEP ? bus__mailbox_wake(m) : 0;
+}
+
+static __attribute__((noinline)) int
+put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
+{
+	for (uint32_t i = 0; i < pub->routes->count; i++)
+		put_small(pub, pub->routes->routes[i], data, len);
+	return 0;
+}
+
+/* A large payload, none, or a bus that has ended. */
+static __attribute__((cold, noinline)) int
+send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
 	struct ring_item item;
 	int err = enter_pub(pub);
 
-	if (err < 0)
-		return err;
-	err = make_item(
-	    pub->bus, &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
+	if (err == 0)
+		err = make_item(pub->bus,
+		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
 	return err < 0 ? err : send(pub, &item, false);
+}
+
+/* The calls in it end it, so that nothing must be kept over them. */
+int
+bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
+{
+	if (pub == NULL || !bus__is_open(pub->bus) || len > pub->small || data == NULL ||
+	    !has_current_routes(pub))
+		return send_otherwise(pub, data, len);
+	if (pub->routes == NULL)
+		return 0;
+	if (pub->routes->count > 1)
+		return put_small_in_all(pub, data, (uint32_t)len);
+	return put_small(pub, pub->routes->routes[0], data, (uint32_t)len);
 }
 
 int

@@ -4,53 +4,6 @@
 #include "core/bus_internal.h"
 #include "core/name.h"
 
-/* --- calls, on the drainer ------------------------------------------------------------------------------- */
-
-/* Whether the slot's subscription is to see a message that stood at `position`. */
-static bool
-is_for(const struct slot *slot, const struct bus_sub *sub, const struct ring_view *view,
-    uint64_t position)
-{
-	if (sub == NULL || atomic_load_explicit(&sub->dead, memory_order_relaxed))
-		return false;
-	return view->target != NULL ? sub == view->target : position >= slot->from;
-}
-
-bool
-bus__sub_call(struct bus_mailbox *mbox, const struct ring_view *view, uint64_t position)
-{
-	const struct route *route = view->route;
-	/* A callback may replace this list; it stays readable until the batch ends. */
-	const struct slots *slots = atomic_load_explicit(&route->slots, memory_order_acquire);
-	bool called = false;
-
-	for (uint32_t i = 0; i < slots->count; i++) {
-		struct bus_sub *sub = atomic_load_explicit(&slots->at[i].sub, memory_order_relaxed);
-
-		if (!is_for(&slots->at[i], sub, view, position) || sub->fn == NULL)
-			continue;
-		sub->fn(sub->arg, &mbox->msg);
-		called = true;
-	}
-	return called;
-}
-
-bool
-bus__sub_wanted(const struct ring_view *view, uint64_t position)
-{
-	const struct route *route = view->route;
-	const struct slots *slots = atomic_load_explicit(&route->slots, memory_order_acquire);
-
-	for (uint32_t i = 0; i < slots->count; i++)
-		if (is_for(&slots->at[i],
-			atomic_load_explicit(&slots->at[i].sub, memory_order_relaxed), view,
-			position))
-			return true;
-	return false;
-}
-
-/* --- life ---------------------------------------------------------------------------------------------------- */
-
 static void
 free_sub(struct later *later)
 {
@@ -165,7 +118,7 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	struct joining j = {bus, sub, 0};
 	struct node *node = sub->node;
 
-	atomic_store_explicit(&sub->dead, true, memory_order_relaxed);
+	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
 	bus__trie_name(node, filter);
 	bus__trie_match_filter(&bus->trie, filter, leave, &j);
 	unlink_sub(sub);
@@ -195,6 +148,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	sub->mbox = bus__mailbox_ref(mbox);
 	sub->fn = fn;
 	sub->arg = arg;
+	atomic_init(&sub->mute, fn != NULL ? 0 : MUTE_RECV);
 	link_sub(sub, node);
 	if (!mbox->is_peer && node->wanted++ == 0)
 		tell_links(bus, node, true);

@@ -440,21 +440,6 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 }
 
 void
-bus__deliver(const struct snapshot *snapshot, struct ring_item *item, bool skip_peers)
-{
-	if (snapshot == NULL)
-		return;
-	for (uint32_t i = 0; i < snapshot->count; i++) {
-		struct route *route = snapshot->routes[i];
-
-		if (skip_peers && route->mbox->is_peer)
-			continue;
-		item->route = route;
-		bus__mailbox_put(route->mbox, item);
-	}
-}
-
-void
 bus__topics_unroute(struct bus *bus)
 {
 	struct topic_slots *slots = slots_of(bus);

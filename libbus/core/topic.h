@@ -108,8 +108,4 @@ void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);
 void bus__snapshot_unref(struct snapshot *snapshot);
 
-/* Puts a message into the mailboxes of a snapshot. item->route is set here; item->block, if any, stays the
- * caller's. The caller keeps the snapshot alive. */
-void bus__deliver(const struct snapshot *snapshot, struct ring_item *item, bool skip_peers);
-
 #endif

@@ -8,34 +8,24 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
-#define FRAME_HEAD     16 /* word and route */
 #define LOCK_SPINS     200
+#define CLEAR_BYTES    1024 /* above, libc clears by a slower start */
 #define WORD_LEN(w)    ((uint32_t)(w))
 #define WORD_FLAGS(w)  ((uint16_t)((w) >> 32))
-#define WORD_TYPE(w)   ((uint8_t)((w) >> 48))
 #define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME)
 
-static inline uint64_t
-make_word(uint32_t len, unsigned flags, uint8_t type)
+static inline uint32_t
+extension_bytes(unsigned flags)
 {
-	return len | (uint64_t)(flags | RING_COMMITTED) << 32 | (uint64_t)type << 48;
+	return 8 * (uint32_t)__builtin_popcount(flags & EXTENSION_MASK);
 }
 
-static inline uint32_t
-frame_bytes(unsigned flags, uint32_t len)
+uint32_t
+bus__ring_frame_bytes(unsigned flags, uint32_t len)
 {
 	uint32_t payload = flags & RING_BLOCK ? (uint32_t)sizeof(uint64_t) : len;
-	uint32_t extensions = 0;
 
-	if (flags & EXTENSION_MASK)
-		extensions = 8 * (uint32_t)__builtin_popcount(flags & EXTENSION_MASK);
-	return (FRAME_HEAD + extensions + payload + 7) & ~7u;
-}
-
-static inline _Atomic uint64_t *
-word_at(const struct ring *r, uint64_t position)
-{
-	return (_Atomic uint64_t *)(void *)(r->bytes + (position & (r->size - 1)));
+	return (RING_FRAME_HEAD + extension_bytes(flags) + payload + 7) & ~7u;
 }
 
 int
@@ -52,9 +42,10 @@ bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
 	if (r->bytes == NULL)
 		return BUS_E_NOMEM;
 	r->size = size;
+	r->mask = size - 1;
 	atomic_init(&r->tail, start);
 	atomic_init(&r->head, start);
-	atomic_init(&r->limit, start + size);
+	atomic_init(&r->limit, (start | r->mask) + 1);
 	return 0;
 }
 
@@ -67,21 +58,34 @@ read_limit(const struct ring *r, uint64_t head)
 	return head + (blocks < r->size ? r->size - blocks : 0);
 }
 
+/* Shows a limit, but none beyond the end of the buffer as it lies before `position`, where tail was seen: tail only
+ * grows, so whoever trusts the limit cannot claim across that end. */
+static void
+show_limit(struct ring *r, uint64_t limit, uint64_t position)
+{
+	uint64_t end = (position | r->mask) + 1;
+
+	if ((int64_t)(end - limit) < 0)
+		limit = end;
+	/* Release: pairs with the acquire of whoever trusts it; the taker's zeroing goes with it. */
+	atomic_store_explicit(&r->limit, limit, memory_order_release);
+}
+
 /* Counts a block into the bound. An empty ring takes one of any size. */
 static bool
 reserve_block(struct ring *r, uint32_t len)
 {
 	uint64_t before = atomic_fetch_add_explicit(&r->block_bytes, len, memory_order_relaxed);
 	uint64_t head = bus__ring_head(r);
-	uint64_t used =
-	    (atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS) - head;
+	uint64_t position = atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS;
+	uint64_t used = position - head;
 
 	if (used + before + len > r->size && used + before > 0) {
 		atomic_fetch_sub_explicit(&r->block_bytes, len, memory_order_relaxed);
 		return false;
 	}
 	/* Producers that trust the old limit may still overshoot the bound by what they are putting. */
-	atomic_store_explicit(&r->limit, read_limit(r, head), memory_order_release);
+	show_limit(r, read_limit(r, head), position);
 	return true;
 }
 
@@ -93,18 +97,17 @@ unreserve_block(struct ring *r, const struct ring_item *item)
 }
 
 enum ring_answer
-bus__ring_put(struct ring *r, const struct ring_item *item)
+bus__ring_claim(struct ring *r, const struct ring_item *item, struct ring_claim *ret_claim)
 {
 	unsigned flags = item->flags | (item->block != NULL ? RING_BLOCK : 0);
-	uint64_t tail, position, end, word, limit;
+	uint64_t tail, position, end, limit;
 	uint32_t bytes, pad;
-	uint8_t *at;
 
 	if (item->block != NULL && !reserve_block(r, item->len))
 		return RING_FULL;
 	if (atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed) != 0)
 		flags |= RING_LOST;
-	bytes = frame_bytes(flags, item->len);
+	bytes = bus__ring_frame_bytes(flags, item->len);
 	tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 	do {
 		if (tail & RING_CLOSED) {
@@ -112,7 +115,7 @@ bus__ring_put(struct ring *r, const struct ring_item *item)
 			return RING_SHUT;
 		}
 		position = tail & ~RING_FLAG_BITS;
-		pad = (uint32_t)(r->size - (position & (r->size - 1)));
+		pad = (uint32_t)(r->size - (position & r->mask));
 		if (pad >= bytes)
 			pad = 0; /* it fits before the end of the buffer */
 		end = position + pad + bytes;
@@ -127,45 +130,72 @@ bus__ring_put(struct ring *r, const struct ring_item *item)
 				return RING_FULL;
 			}
 			if (item->block == NULL)
-				atomic_store_explicit(&r->limit, limit, memory_order_release);
+				show_limit(r, limit, position);
 		}
 		/* Acquire: the drainer role may come with the sleep bit. Relaxed would do for the claim. */
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &r->tail, &tail, end, memory_order_acquire, memory_order_relaxed));
 
-	if (pad != 0) {
-		atomic_store_explicit(
-		    word_at(r, position), make_word(pad, RING_PAD, 0), memory_order_release);
-		position += pad;
-	}
-	at = r->bytes + (position & (r->size - 1));
-	memcpy(at + 8, &item->route, sizeof item->route);
-	word = make_word(item->len, flags, item->type);
-	at += FRAME_HEAD;
-	if (flags & EXTENSION_MASK) {
-		if (flags & RING_LOST) {
-			uint64_t lost =
-			    atomic_exchange_explicit(&r->lost_at_tail, 0, memory_order_relaxed);
+	if (pad != 0)
+		atomic_store_explicit(bus__ring_word_at(r, position),
+		    bus__ring_word(pad, RING_PAD, 0), memory_order_release);
+	ret_claim->position = position + pad;
+	ret_claim->bytes = bytes;
+	ret_claim->flags = flags;
+	return tail & RING_ASLEEP ? RING_WAKE : RING_OK;
+}
 
-			memcpy(at, &lost, 8);
-			at += 8;
-		}
-		if (flags & RING_TARGET) {
-			memcpy(at, &item->target, sizeof item->target);
-			at += 8;
-		}
-		if (flags & RING_TIME) {
-			memcpy(at, &item->time_ns, 8);
-			at += 8;
-		}
+static uint8_t *
+write_word(uint8_t *at, const void *word)
+{
+	memcpy(at, word, 8);
+	return at + 8;
+}
+
+void
+bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ring_item *item)
+{
+	uint8_t *at = r->bytes + (claim->position & r->mask) + 8;
+	/* Pointers take a word of 8 bytes on every machine. */
+	uint64_t route = (uintptr_t)item->route, target = (uintptr_t)item->target,
+		 block = (uintptr_t)item->block;
+
+	at = write_word(at, &route);
+	if (claim->flags & RING_LOST) {
+		uint64_t lost = atomic_exchange_explicit(&r->lost_at_tail, 0, memory_order_relaxed);
+
+		at = write_word(at, &lost);
 	}
+	if (claim->flags & RING_TARGET)
+		at = write_word(at, &target);
+	if (claim->flags & RING_TIME)
+		at = write_word(at, &item->time_ns);
 	if (item->block != NULL)
-		memcpy(at, &item->block, sizeof item->block);
+		write_word(at, &block);
 	else if (item->len > 0)
 		memcpy(at, item->data, item->len);
 	/* Show the frame only now: pairs with the acquire in take and evict. */
-	atomic_store_explicit(word_at(r, position), word, memory_order_release);
-	return tail & RING_ASLEEP ? RING_WAKE : RING_OK;
+	atomic_store_explicit(bus__ring_word_at(r, claim->position),
+	    bus__ring_word(item->len, claim->flags, item->type), memory_order_release);
+}
+
+void
+bus__ring_cancel(struct ring *r, const struct ring_claim *claim, const struct ring_item *item)
+{
+	unreserve_block(r, item);
+	atomic_store_explicit(bus__ring_word_at(r, claim->position),
+	    bus__ring_word(claim->bytes, RING_PAD, 0), memory_order_release);
+}
+
+enum ring_answer
+bus__ring_put(struct ring *r, const struct ring_item *item)
+{
+	struct ring_claim claim;
+	enum ring_answer answer = bus__ring_claim(r, item, &claim);
+
+	if (answer == RING_OK || answer == RING_WAKE)
+		bus__ring_commit(r, &claim, item);
+	return answer;
 }
 
 void
@@ -208,7 +238,7 @@ bus__ring_ready(struct ring *r)
 	if (!bus__ring_try_lock(r))
 		return true; /* somebody takes out, so there was something: look again in earnest */
 	head = atomic_load_explicit(&r->head, memory_order_relaxed);
-	ready = atomic_load_explicit(word_at(r, head), memory_order_relaxed) != 0;
+	ready = atomic_load_explicit(bus__ring_word_at(r, head), memory_order_relaxed) != 0;
 	bus__ring_unlock(r);
 	return ready;
 }
@@ -216,74 +246,96 @@ bus__ring_ready(struct ring *r)
 static struct bus__block *
 frame_block(const uint8_t *frame, unsigned flags)
 {
-	struct bus__block *block;
+	uint64_t block;
 
-	memcpy(&block, frame + FRAME_HEAD + 8 * __builtin_popcount(flags & EXTENSION_MASK),
-	    sizeof block);
-	return block;
+	memcpy(&block, frame + RING_FRAME_HEAD + extension_bytes(flags), sizeof block);
+	return (struct bus__block *)(uintptr_t)block;
 }
 
 /* What the committed frame at `position` occupies; 0: not committed. */
-static uint32_t
+static inline uint32_t
 committed_bytes(const struct ring *r, uint64_t position, uint64_t *ret_word)
 {
-	uint64_t word = atomic_load_explicit(word_at(r, position), memory_order_acquire);
+	uint64_t word = atomic_load_explicit(bus__ring_word_at(r, position), memory_order_acquire);
+	unsigned flags = WORD_FLAGS(word);
 
 	*ret_word = word;
 	if (word == 0)
 		return 0;
-	return WORD_FLAGS(word) & RING_PAD ? WORD_LEN(word)
-					   : frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
+	if (!(flags & (RING_PAD | RING_MORE)))
+		return bus__ring_small_bytes(WORD_LEN(word));
+	return flags & RING_PAD ? WORD_LEN(word) : bus__ring_frame_bytes(flags, WORD_LEN(word));
 }
 
-/* Makes bytes zero again, so that the next lap finds "not committed" at every possible frame start. Of a
- * pad only its word was ever written. */
+/* Makes bytes zero again, so that the next lap finds "not committed" at every possible frame start. Of a gap only
+ * its word was ever written. */
 static void
-clear(struct ring *r, uint64_t position, uint32_t bytes, bool pad)
+clear(struct ring *r, uint64_t position, uint32_t bytes)
 {
-	memset(r->bytes + (position & (r->size - 1)), 0, pad ? 8 : bytes);
+	uint8_t *at = r->bytes + (position & r->mask);
+
+	for (uint32_t piece; bytes > 0; bytes -= piece, at += piece) {
+		piece = bytes < CLEAR_BYTES ? bytes : CLEAR_BYTES;
+		memset(at, 0, piece);
+	}
 }
 
 uint32_t
-bus__ring_take(struct ring *r, struct ring_batch *batch)
+bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 {
 	uint64_t head = atomic_load_explicit(&r->head, memory_order_relaxed), word;
 	uint64_t block_bytes = 0;
-	uint32_t bytes;
+	const uint8_t *at, *begin, *stop;
+	uint32_t used, count = 0;
 
-	batch->count = batch->used = 0;
-	batch->blocks = false;
-	while (batch->count < RING_TAKE_FRAMES && batch->used < RING_TAKE_BYTES &&
-	       (bytes = committed_bytes(r, head, &word)) != 0) {
-		bool pad = WORD_FLAGS(word) & RING_PAD;
-
-		if (!pad) {
-			memcpy(
-			    batch->bytes + batch->used, r->bytes + (head & (r->size - 1)), bytes);
-			if (WORD_FLAGS(word) & RING_BLOCK) {
-				block_bytes += WORD_LEN(word);
-				batch->blocks = true;
-			}
-			batch->position[batch->count++] = head;
-			batch->used += bytes;
-		}
-		clear(r, head, bytes, pad);
-		head += bytes;
+	for (;;) {
+		word = atomic_load_explicit(bus__ring_word_at(r, head), memory_order_acquire);
+		if (!(WORD_FLAGS(word) & RING_PAD))
+			break;
+		clear(r, head, 8);
+		head += WORD_LEN(word);
 	}
-	batch->end = head;
+	/* A run of frames without a gap: found word by word, then copied and cleared in one piece. */
+	begin = at = r->bytes + (head & r->mask);
+	stop = at + RING_TAKE_BYTES;
+	if (stop > r->bytes + r->size)
+		stop = r->bytes + r->size;
+	while (word != 0) {
+		if (WORD_FLAGS(word) == RING_COMMITTED) {
+			at += bus__ring_small_bytes(WORD_LEN(word));
+		} else if (WORD_FLAGS(word) & RING_PAD) {
+			break;
+		} else {
+			if (WORD_FLAGS(word) & RING_BLOCK)
+				block_bytes += WORD_LEN(word);
+			at += bus__ring_frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
+		}
+		if (++count == most || at >= stop)
+			break;
+		word = atomic_load_explicit(
+		    (const _Atomic uint64_t *)(const void *)at, memory_order_acquire);
+	}
+	used = (uint32_t)(at - begin);
 	batch->lost = 0;
-	if (batch->count > 0) {
+	if (count > 0) {
+		memcpy(batch->bytes, begin, used);
+		clear(r, head, used);
 		batch->lost = r->lost_at_head;
 		r->lost_at_head = 0;
 		atomic_store_explicit(&r->taken,
-		    atomic_load_explicit(&r->taken, memory_order_relaxed) + batch->count,
+		    atomic_load_explicit(&r->taken, memory_order_relaxed) + count,
 		    memory_order_relaxed);
 	}
+	batch->count = count;
+	batch->used = used;
+	batch->blocks = block_bytes != 0;
+	batch->begin = head;
+	batch->end = head + used;
 	if (block_bytes != 0)
 		atomic_fetch_sub_explicit(&r->block_bytes, block_bytes, memory_order_relaxed);
 	/* The bytes are free and zero: pairs with the acquire of head in put. */
-	atomic_store_explicit(&r->head, head, memory_order_release);
-	return batch->count;
+	atomic_store_explicit(&r->head, batch->end, memory_order_release);
+	return count;
 }
 
 /* Whether a claim for this item would succeed with head where it is. */
@@ -292,8 +344,8 @@ fits(const struct ring *r, const struct ring_item *item, uint64_t head)
 {
 	uint64_t position = atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS;
 	unsigned flags = item->flags | RING_LOST | (item->block != NULL ? RING_BLOCK : 0);
-	uint32_t bytes = frame_bytes(flags, item->len);
-	uint64_t pad = r->size - (position & (r->size - 1));
+	uint32_t bytes = bus__ring_frame_bytes(flags, item->len);
+	uint64_t pad = r->size - (position & r->mask);
 	uint64_t blocks = atomic_load_explicit(&r->block_bytes, memory_order_relaxed);
 	uint64_t used;
 
@@ -326,13 +378,13 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 		unsigned flags = WORD_FLAGS(word);
 
 		if (!(flags & RING_PAD)) {
-			const uint8_t *frame = r->bytes + (head & (r->size - 1));
+			const uint8_t *frame = r->bytes + (head & r->mask);
 
 			/* What an evicted message knew of earlier losses goes on with its own. */
 			if (flags & RING_LOST) {
 				uint64_t before;
 
-				memcpy(&before, frame + FRAME_HEAD, 8);
+				memcpy(&before, frame + RING_FRAME_HEAD, 8);
 				r->lost_at_head += before;
 			}
 			if (flags & RING_BLOCK) {
@@ -342,7 +394,7 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 			}
 			evicted++;
 		}
-		clear(r, head, bytes, flags & RING_PAD);
+		clear(r, head, flags & RING_PAD ? 8 : bytes);
 		head += bytes;
 		frames++;
 	}
@@ -351,35 +403,39 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 	    atomic_load_explicit(&r->evicted, memory_order_relaxed) + evicted,
 	    memory_order_relaxed);
 	atomic_store_explicit(&r->head, head, memory_order_release);
-	atomic_store_explicit(&r->limit, read_limit(r, head), memory_order_release);
+	show_limit(r, read_limit(r, head),
+	    atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS);
 	bus__ring_unlock(r);
 	return room || frames > 0;
 }
 
-void
-bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view)
+bool
+bus__ring_starve(struct ring *r, const struct ring_item *item)
 {
-	const uint8_t *frame = batch->bytes + *offset, *at = frame + FRAME_HEAD;
-	struct ring_view *v = ret_view;
-	uint64_t word;
+	bool room;
 
-	memcpy(&word, frame, 8);
-	memcpy(&v->route, frame + 8, sizeof v->route);
-	v->len = WORD_LEN(word);
-	v->flags = WORD_FLAGS(word);
-	v->type = WORD_TYPE(word);
-	v->lost = *offset == 0 ? batch->lost : 0;
-	v->target = NULL;
-	v->time_ns = 0;
+	bus__ring_lock(r);
+	room = fits(r, item, atomic_load_explicit(&r->head, memory_order_relaxed)) ||
+	       (bus__ring_tail(r) & RING_CLOSED);
+	r->starved |= !room;
+	bus__ring_unlock(r);
+	return room;
+}
+
+void
+bus__ring_read_more(const uint8_t *frame, struct ring_view *v)
+{
+	const uint8_t *at = frame + RING_FRAME_HEAD;
+	uint64_t lost, target;
+
 	if (v->flags & RING_LOST) {
-		uint64_t lost;
-
 		memcpy(&lost, at, 8);
 		v->lost += lost;
 		at += 8;
 	}
 	if (v->flags & RING_TARGET) {
-		memcpy(&v->target, at, sizeof v->target);
+		memcpy(&target, at, 8);
+		v->target = (void *)(uintptr_t)target;
 		at += 8;
 	}
 	if (v->flags & RING_TIME) {
@@ -387,7 +443,6 @@ bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_vie
 		at += 8;
 	}
 	v->data = v->flags & RING_BLOCK ? frame_block(frame, v->flags)->data : at;
-	*offset += frame_bytes(v->flags, v->len);
 }
 
 void
@@ -402,7 +457,7 @@ bus__ring_release(struct ring_batch *batch)
 		memcpy(&word, frame, 8);
 		if (WORD_FLAGS(word) & RING_BLOCK)
 			bus__block_unref(frame_block(frame, WORD_FLAGS(word)));
-		offset += frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
+		offset += bus__ring_frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
 	}
 	batch->blocks = false;
 }
@@ -451,7 +506,7 @@ bus__ring_fini(struct ring *r)
 	while (position != end && (bytes = committed_bytes(r, position, &word)) != 0) {
 		if (WORD_FLAGS(word) & RING_BLOCK)
 			bus__block_unref(
-			    frame_block(r->bytes + (position & (r->size - 1)), WORD_FLAGS(word)));
+			    frame_block(r->bytes + (position & r->mask), WORD_FLAGS(word)));
 		position += bytes;
 	}
 	bus__free(r->bytes);

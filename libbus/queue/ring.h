@@ -39,12 +39,16 @@
 
 #define RING_LINE        64   /* bytes that travel between CPUs together */
 #define RING_INLINE_MAX  1024 /* longer payloads go by block */
+#define RING_SMALL_MAX   256  /* longer ones are copied by memcpy() */
 #define RING_MIN_BYTES   4096 /* room for the largest frame at any offset */
+#define RING_FRAME_HEAD  16   /* word and route */
 #define RING_ASLEEP      UINT64_C(1)
 #define RING_CLOSED      UINT64_C(2)
 #define RING_FLAG_BITS   UINT64_C(7)
 #define RING_TAKE_FRAMES 64
 #define RING_TAKE_BYTES  8192
+#define RING_MANY_FRAMES 64 /* most in one claim, and most bytes: what a take copies out at once */
+#define RING_MANY_BYTES  8192
 
 enum ring_flag {
 	RING_COMMITTED = 1u << 0,
@@ -64,7 +68,8 @@ struct ring {
 	/* What producers write. */
 	_Alignas(
 	    RING_LINE) _Atomic uint64_t tail; /* position of the next claim, with its flag bits */
-	_Atomic uint64_t limit;               /* claims may end here without looking at head */
+	_Atomic uint64_t
+	    limit; /* claims may end here without looking at head or at the buffer's end */
 	_Atomic uint64_t lost_at_tail; /* dropped by their own producers since the last claim */
 	_Atomic uint64_t dropped;      /* the same since the beginning */
 	_Atomic uint64_t block_bytes;  /* in blocks that frames own */
@@ -72,11 +77,12 @@ struct ring {
 	_Alignas(RING_LINE) _Atomic uint64_t head; /* first position not taken out */
 	_Atomic uint32_t head_lock;
 	uint64_t lost_at_head;    /* evicted since the last take; under the head lock */
+	bool starved;             /* a producer waits for room; under the head lock */
 	_Atomic uint64_t evicted; /* the same since the beginning */
 	_Atomic uint64_t taken;
 	/* What nobody writes. */
 	_Alignas(RING_LINE) uint8_t *bytes;
-	uint64_t size; /* a power of two */
+	uint64_t size, mask; /* a power of two, and one less */
 };
 
 /* What goes into a frame. Words that the flags do not announce are ignored. */
@@ -92,13 +98,12 @@ struct ring_item {
 	int64_t time_ns;
 };
 
-/* Frames copied out, one behind the other. */
+/* Frames copied out, one behind the other as they stood in the ring. */
 struct ring_batch {
 	uint32_t count, used;
-	uint64_t lost;                       /* right before the first frame */
-	uint64_t end;                        /* the position behind the last frame */
-	uint64_t position[RING_TAKE_FRAMES]; /* where each frame stood */
-	bool blocks;                         /* at least one frame owns a block */
+	uint64_t lost;       /* right before the first frame, besides what that says itself */
+	uint64_t begin, end; /* the positions of the first frame and behind the last one */
+	bool blocks;         /* at least one frame owns a block */
 	_Alignas(8) uint8_t bytes[RING_TAKE_BYTES + RING_INLINE_MAX + 64];
 };
 
@@ -106,6 +111,7 @@ struct ring_batch {
 struct ring_view {
 	void *route, *target;
 	const void *data;
+	uint64_t position; /* where it stood */
 	uint32_t len;
 	uint16_t flags;
 	uint8_t type;
@@ -126,12 +132,30 @@ void bus__ring_fini(struct ring *r);
  * not in, and a block is still the caller's. Lock-free. */
 enum ring_answer bus__ring_put(struct ring *r, const struct ring_item *item);
 
+/* The same in two steps, to do something between them. A claim that is not RING_OK or RING_WAKE is none.
+ * Whoever has one commits or cancels at once, whatever happens: the taker waits for it. */
+struct ring_claim {
+	uint64_t position;
+	uint32_t bytes;
+	unsigned flags; /* of the item, and RING_LOST if the frame has room for it */
+};
+enum ring_answer bus__ring_claim(
+    struct ring *r, const struct ring_item *item, struct ring_claim *ret_claim);
+void bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
+
+/* Turns the claim into a gap that takers pass over. A block is the caller's again. */
+void bus__ring_cancel(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
+
 /* Drops the oldest messages until `item` should fit. false: they could not be had (a taker is at
  * work, or the oldest is not committed yet). Never waits longer than a bounded spin. */
 bool bus__ring_evict(struct ring *r, const struct ring_item *item);
 
 /* Counts a message that its producer gave up; the next one that gets in carries it as lost. */
 void bus__ring_drop(struct ring *r);
+
+/* Asks takers for a sign when they made room: they read and clear `starved`. true: `item` may fit already,
+ * try again instead. */
+bool bus__ring_starve(struct ring *r, const struct ring_item *item);
 
 /* --- the drainer ---------------------------------------------------------------------------------------- */
 
@@ -146,11 +170,9 @@ void bus__ring_unlock(struct ring *r);
  * frame and another one reuse its bytes. Any thread; does not wait. */
 bool bus__ring_ready(struct ring *r);
 
-/* Copies out at most RING_TAKE_FRAMES frames or RING_TAKE_BYTES. Returns batch->count. Head lock held. */
-uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch);
-
-/* Reads the frame at *offset of a batch and moves *offset to the next one. */
-void bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view);
+/* Copies out at most `most` frames (up to RING_TAKE_FRAMES) or RING_TAKE_BYTES. Returns batch->count. Head
+ * lock held. */
+uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most);
 
 /* Lets go of the blocks in a batch. */
 void bus__ring_release(struct ring_batch *batch);
@@ -181,6 +203,121 @@ static inline bool
 bus__ring_empty(const struct ring *r)
 {
 	return (bus__ring_tail(r) & ~RING_FLAG_BITS) == bus__ring_head(r);
+}
+
+/* --- the short way: what every publish and every delivery does -------------------------------------- */
+
+static inline uint64_t
+bus__ring_word(uint32_t len, unsigned flags, uint8_t type)
+{
+	return len | (uint64_t)(flags | RING_COMMITTED) << 32 | (uint64_t)type << 48;
+}
+
+static inline _Atomic uint64_t *
+bus__ring_word_at(const struct ring *r, uint64_t position)
+{
+	return (_Atomic uint64_t *)(void *)(r->bytes + (position & r->mask));
+}
+
+static inline uint32_t
+bus__ring_small_bytes(uint32_t len)
+{
+	return (RING_FRAME_HEAD + len + 7) & ~7u;
+}
+
+/* Claims `bytes` (a multiple of 8) below the limit as last seen, which ends where the buffer does, unless another
+ * producer comes between. NULL: ask bus__ring_claim(), which knows the rest. Otherwise the claimed place, and
+ * *ret_tail: where it begins, with the flag bits as they were. */
+static inline uint8_t *
+bus__ring_claim_here(struct ring *r, uint32_t bytes, uint64_t *ret_tail)
+{
+	uint64_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+	uint64_t end = (tail & ~RING_FLAG_BITS) + bytes;
+
+	/* Acquire: pairs with the release of limit; the taker's zeroing came before. */
+	if ((tail & RING_CLOSED) ||
+	    atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed) != 0 ||
+	    (int64_t)(atomic_load_explicit(&r->limit, memory_order_acquire) - end) < 0)
+		return NULL;
+	*ret_tail = tail;
+	/* Acquire: the drainer role may come with the sleep bit. Relaxed would do for the claim. */
+	if (!atomic_compare_exchange_strong_explicit(
+		&r->tail, &tail, end, memory_order_acquire, memory_order_relaxed))
+		return NULL;
+	return r->bytes + (tail & r->mask & ~RING_FLAG_BITS);
+}
+
+/* Copies in pieces of a fixed size, the last one over the end of the one before: a call of memcpy() would cost
+ * as much as all the rest of a publish. */
+static inline void
+bus__ring_copy_in(uint8_t *to, const void *data, uint32_t len)
+{
+	const uint8_t *from = data, *end = from + len;
+
+	if (len > 64) {
+		for (; end - from > 32; from += 32, to += 32)
+			memcpy(to, from, 32);
+		memcpy(to - 32 + (end - from), end - 32, 32);
+	} else if (len >= 32) {
+		memcpy(to, from, 32);
+		memcpy(to + len - 32, end - 32, 32);
+	} else if (len >= 16) {
+		memcpy(to, from, 16);
+		memcpy(to + len - 16, end - 16, 16);
+	} else if (len >= 8) {
+		memcpy(to, from, 8);
+		memcpy(to + len - 8, end - 8, 8);
+	} else {
+		while (from < end)
+			*to++ = *from++;
+	}
+}
+
+/* Writes a frame without extensions into a claimed place and shows it. */
+static inline void
+bus__ring_fill(uint8_t *at, const void *route, uint64_t word, const void *data)
+{
+	uint64_t route_word = (uintptr_t)route; /* 8 bytes on every machine */
+
+	memcpy(at + 8, &route_word, 8);
+	bus__ring_copy_in(at + RING_FRAME_HEAD, data, (uint32_t)word);
+	/* Show the frame only now: pairs with the acquire in take and evict. */
+	atomic_store_explicit((_Atomic uint64_t *)(void *)at, word, memory_order_release);
+}
+
+/* Reads what the flags of a frame say it has besides word, route and payload; and its block. */
+void bus__ring_read_more(const uint8_t *frame, struct ring_view *view);
+
+/* Bytes of the extensions that these flags announce, and of the whole frame. */
+uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
+
+#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_BLOCK)
+
+/* Reads the frame at *offset of a batch and moves *offset to the next one. */
+static inline void
+bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view)
+{
+	const uint8_t *frame = batch->bytes + *offset;
+	struct ring_view *v = ret_view;
+	uint64_t word, route;
+
+	memcpy(&word, frame, 8);
+	memcpy(&route, frame + 8, 8);
+	v->route = (void *)(uintptr_t)route;
+	v->len = (uint32_t)word;
+	v->flags = (uint16_t)(word >> 32);
+	v->type = (uint8_t)(word >> 48);
+	v->position = batch->begin + *offset;
+	v->lost = 0;
+	v->target = NULL;
+	v->time_ns = 0;
+	v->data = frame + RING_FRAME_HEAD;
+	if (v->flags & RING_MORE) {
+		bus__ring_read_more(frame, v);
+		*offset += bus__ring_frame_bytes(v->flags, v->len);
+	} else {
+		*offset += bus__ring_small_bytes(v->len);
+	}
 }
 
 #endif

@@ -1,0 +1,60 @@
+/* core/call.h: the subscriptions behind one message, as its drainer sees them. Inline: it runs for every message. */
+#ifndef BUS_CORE_CALL_H
+#define BUS_CORE_CALL_H
+
+#include "core/topic.h"
+
+/* The slots of a route. A callback may replace them; they stay readable until the batch ends. */
+static inline const struct slots *
+bus__slots(const struct route *route)
+{
+	return atomic_load_explicit(&route->slots, memory_order_acquire);
+}
+
+/* The slot's subscription, if it is to see a message that stood at `position`, or was meant for `target` alone, and is
+ * not muted for one of these reasons; otherwise NULL. */
+static inline struct bus_sub *
+bus__slot_sub(const struct slot *slot, uint64_t position, const void *target, unsigned mute)
+{
+	struct bus_sub *sub = atomic_load_explicit(&slot->sub, memory_order_relaxed);
+
+	if (sub == NULL || (atomic_load_explicit(&sub->mute, memory_order_relaxed) & mute))
+		return NULL;
+	if (target != NULL ? sub != target : position < slot->from)
+		return NULL;
+	return sub;
+}
+
+/* Calls the subscriptions. false: nobody wants it. */
+static inline bool
+bus__call_subs(
+    const struct route *route, uint64_t position, const void *target, const struct bus_msg *msg)
+{
+	const struct slots *slots = bus__slots(route);
+	const struct slot *slot = slots->at, *end = slot + slots->count;
+	bool called = false;
+
+	do {
+		struct bus_sub *sub = bus__slot_sub(slot, position, target, MUTE_DEAD | MUTE_RECV);
+
+		if (sub == NULL)
+			continue;
+		sub->fn(sub->arg, msg);
+		called = true;
+	} while (++slot < end); /* a list is never empty */
+	return called;
+}
+
+/* Whether any of them is to see the message. */
+static inline bool
+bus__is_wanted(const struct ring_view *view)
+{
+	const struct slots *slots = bus__slots(view->route);
+
+	for (uint32_t i = 0; i < slots->count; i++)
+		if (bus__slot_sub(&slots->at[i], view->position, view->target, MUTE_DEAD) != NULL)
+			return true;
+	return false;
+}
+
+#endif
