@@ -110,6 +110,17 @@ BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pu
  * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_pub_send(struct bus_pub *pub, const void *data, size_t len);
 
+struct bus_slice {
+	const void *data;
+	size_t      len;
+};
+
+/* Publishes count messages on the handle's topic, in order, as so many bus_pub_send() would do it and
+ * for less: small ones are put into a mailbox up to 32 at a time. Returns how many were accepted, or the
+ * error of the first; those behind one that is not accepted are not tried.
+ * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
+
 /* Frees the handle; NULL is fine.
  * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
 BUS_API void bus_pub_close(struct bus_pub *pub);

@@ -1,4 +1,6 @@
 /* core/publish.c: by name from any thread, by handle, and from a peer. */
+#include <limits.h>
+
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
@@ -344,6 +346,68 @@ bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
 	if (pub->routes->count > 1)
 		return put_small_in_all(pub, data, (uint32_t)len);
 	return put_small(pub, pub->routes->routes[0], data, (uint32_t)len);
+}
+
+/* How many of the items go into a ring by one claim, and the bytes that they need there. */
+static size_t
+measure_run(
+    const struct bus_pub *pub, const struct bus_slice *items, size_t count, uint32_t *ret_bytes)
+{
+	const struct bus_slice *item = items;
+	const struct bus_slice *end = items + (count < RING_MANY ? count : RING_MANY);
+	uint32_t bytes = 0;
+
+	for (; item < end && item->len <= pub->small && item->data != NULL; item++)
+		bytes += bus__ring_small_bytes((uint32_t)item->len);
+	*ret_bytes = bytes;
+	return (size_t)(item - items);
+}
+
+static void
+put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *items, size_t run,
+    uint32_t bytes)
+{
+	struct bus_mailbox *m = route->mbox;
+	uint64_t tail, word = pub->word;
+	uint8_t *at = bus__ring_claim_here(&m->ring, bytes, &tail);
+
+	if (at == NULL) {
+		for (size_t i = 0; i < run; i++)
+			put_small(pub, route, items[i].data, (uint32_t)items[i].len);
+		return;
+	}
+	for (size_t i = 0; i < run; i++) {
+		bus__ring_fill(at, route, word | items[i].len, items[i].data);
+		at += bus__ring_small_bytes((uint32_t)items[i].len);
+	}
+	if (tail & RING_ASLEEP)
+		bus__mailbox_wake(m);
+}
+
+int
+bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count)
+{
+	size_t sent = 0;
+
+	if (pub == NULL || (items == NULL && count > 0) || count > INT_MAX)
+		return BUS_E_INVAL;
+	while (sent < count) {
+		uint32_t bytes;
+		size_t run = measure_run(pub, items + sent, count - sent, &bytes);
+
+		if (run < 2 || !bus__is_open(pub->bus) || !has_current_routes(pub)) {
+			int err = bus_pub_send(pub, items[sent].data, items[sent].len);
+
+			if (err < 0)
+				return sent > 0 ? (int)sent : err;
+			run = 1;
+		} else if (pub->routes != NULL) {
+			for (uint32_t i = 0; i < pub->routes->count; i++)
+				put_run(pub, pub->routes->routes[i], items + sent, run, bytes);
+		}
+		sent += run;
+	}
+	return (int)sent;
 }
 
 int

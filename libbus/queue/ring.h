@@ -47,8 +47,7 @@
 #define RING_FLAG_BITS   UINT64_C(7)
 #define RING_TAKE_FRAMES 64
 #define RING_TAKE_BYTES  8192
-#define RING_MANY_FRAMES 64 /* most in one claim, and most bytes: what a take copies out at once */
-#define RING_MANY_BYTES  8192
+#define RING_MANY        32 /* most frames in one claim: a few KiB, as a take copies out at once */
 
 enum ring_flag {
 	RING_COMMITTED = 1u << 0,

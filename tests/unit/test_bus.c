@@ -186,6 +186,85 @@ START_TEST(payloads_of_all_sizes_arrive_whole)
 }
 END_TEST
 
+START_TEST(many_at_once_arrive_as_one_by_one)
+{
+	enum { ITEMS = 200, ROUNDS = 20 };
+	static char payload[2000];
+	struct bus *bus = open_bus();
+	struct bus_mailbox *one = open_mailbox(bus, 0, 64 << 10, "t");
+	struct bus_mailbox *other = open_mailbox(bus, 0, 64 << 10, "#");
+	struct bus_mailbox *both[] = {one, other};
+	struct bus_slice items[ITEMS];
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	memset(payload, 'x', sizeof payload);
+	/* Small ones, and every 50th too large for a frame; 64 KiB are passed several times. */
+	for (size_t i = 0; i < ITEMS; i++)
+		items[i] = (struct bus_slice){
+		    payload + i % 7, i % 50 == 49 ? sizeof payload - 7 : i % 100};
+	for (int round = 0; round < ROUNDS; round++) {
+		ck_bus(bus_pub_send_many(pub, items, ITEMS), ITEMS);
+		for (size_t m = 0; m < 2; m++)
+			for (size_t i = 0; i < ITEMS; i++) {
+				ck_bus(bus_recv(both[m], 1000, &msg), 1);
+				ck_assert_uint_eq(msg->len, items[i].len);
+				ck_assert_uint_eq(msg->lost, 0);
+				ck_assert(memcmp(msg->data, items[i].data, msg->len) == 0);
+			}
+	}
+	ck_bus(bus_pub_send_many(pub, items, 0), 0);
+	ck_bus(bus_pub_send_many(pub, NULL, 1), BUS_E_INVAL);
+	items[3] = (struct bus_slice){NULL, 1};
+	ck_bus(bus_pub_send_many(pub, items, ITEMS), 3);
+	ck_bus(bus_pub_send_many(pub, items + 3, ITEMS - 3), BUS_E_INVAL);
+	bus_pub_close(pub);
+	bus_mailbox_close(one);
+	bus_mailbox_close(other);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+START_TEST(many_at_once_overrun_a_mailbox_by_its_policy)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *oldest = open_mailbox(bus, BUS_FULL_DROP_OLDEST, 4096, "t");
+	struct bus_mailbox *newest = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 4096, "t");
+	struct bus_mailbox *both[] = {oldest, newest};
+	struct bus_slice items[100];
+	uint64_t got[2] = {0}, lost[2] = {0};
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+	uint32_t number[100];
+
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		number[i] = i;
+		items[i] = (struct bus_slice){&number[i], sizeof number[i]};
+	}
+	for (int round = 0; round < 3; round++)
+		ck_bus(bus_pub_send_many(pub, items, 100), 100);
+	for (size_t m = 0; m < 2; m++) {
+		while (bus_recv(both[m], 0, &msg) == 1) {
+			uint32_t at;
+
+			memcpy(&at, msg->data, sizeof at);
+			ck_assert_uint_eq(at, (got[m] + msg->lost + lost[m]) % 100);
+			lost[m] += msg->lost;
+			got[m]++;
+		}
+		ck_assert_uint_gt(got[m], 100);
+		ck_assert_uint_eq(stats_of(both[m]).lost[BUS_LOSS_FULL], 300 - got[m]);
+	}
+	ck_assert_uint_eq(got[0] + lost[0], 300); /* the newest were kept: all losses were told */
+	bus_pub_close(pub);
+	bus_mailbox_close(oldest);
+	bus_mailbox_close(newest);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
 START_TEST(type_travels_with_the_message)
 {
 	struct bus *bus = open_bus();
@@ -1097,7 +1176,8 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "publish", 30, message_reaches_who_asked_for_it_and_nobody_else,
 	    mailbox_with_overlapping_filters_gets_a_message_once,
 	    callbacks_run_on_the_bus_thread_in_order, handle_follows_subscriptions_that_come_and_go,
-	    payloads_of_all_sizes_arrive_whole, type_travels_with_the_message);
+	    payloads_of_all_sizes_arrive_whole, many_at_once_arrive_as_one_by_one,
+	    many_at_once_overrun_a_mailbox_by_its_policy, type_travels_with_the_message);
 	BUS_TEST_CASE(suite, "full", 60, drop_oldest_keeps_the_newest_and_says_how_many_went,
 	    losses_before_an_unwanted_message_are_told_by_the_next,
 	    topics_that_come_and_go_lose_no_message,
