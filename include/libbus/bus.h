@@ -87,18 +87,20 @@ BUS_API int bus_close(struct bus *bus, int timeout_ms);
 /* --- publish: never waits, from any thread, also inside callbacks --------------------------------- */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.
- * 0: accepted, also when nobody listens. What a full mailbox drops is counted there.
- * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+ * 0: accepted, also when nobody listens; BUS_E_FULL: a mailbox that refuses is full, and no mailbox got
+ * it. What other full mailboxes drop is counted there.
+ * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER, before it returns. */
 BUS_API int bus_publish(struct bus *bus, const char *topic, const void *data, size_t len);
 
 /* The same with type and flags; lost and BUS_MSG_KEPT are ignored. time_ns counts with BUS_MSG_RETAIN
  * only: 0 is now; a value older than what is kept is delivered and not kept.
- * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+ * Threads: any.  Blocks: never.  Callbacks: as bus_publish(). */
 BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);
 
 struct bus_pub_config {
 	size_t size;
-	int    type; /* enum bus_type of everything sent */
+	int    type;    /* enum bus_type of everything sent */
+	int    wait_ms; /* how long a send may wait for room in a mailbox that refuses; 0 inside callbacks */
 };
 
 /* Resolves a topic once, for many messages. Ends with bus_pub_close().
@@ -107,7 +109,7 @@ BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pu
     struct bus_pub **ret_pub);
 
 /* Publishes len bytes on the handle's topic, as bus_publish() does.
- * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send(struct bus_pub *pub, const void *data, size_t len);
 
 struct bus_slice {
@@ -118,7 +120,7 @@ struct bus_slice {
 /* Publishes count messages on the handle's topic, in order, as so many bus_pub_send() would do it and
  * for less: small ones are put into a mailbox up to 32 at a time. Returns how many were accepted, or the
  * error of the first; those behind one that is not accepted are not tried.
- * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+ * Threads: one at a time per pub.  Blocks: up to wait_ms for each.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
 
 /* Frees the handle; NULL is fine.
@@ -129,12 +131,18 @@ BUS_API void bus_pub_close(struct bus_pub *pub);
 
 enum bus_full {
 	BUS_FULL_DROP_OLDEST, /* default: fresh news first */
-	BUS_FULL_DROP_NEWEST
+	BUS_FULL_DROP_NEWEST,
+	BUS_FULL_LATEST,      /* one message per topic waits, a newer one replaces it; a kept value comes to
+	                       * all subscriptions of the topic. More topics than fit: drops the oldest */
+	BUS_FULL_REFUSE       /* loses nothing: the publisher gets BUS_E_FULL, or waits wait_ms */
 };
 
 enum bus_drain {
-	BUS_DRAIN_CALLER, /* bus_recv() or bus_dispatch(), with bus_mailbox_fd() if you poll */
-	BUS_DRAIN_THREAD  /* a thread of its own, made with the mailbox */
+	BUS_DRAIN_CALLER,   /* bus_recv() or bus_dispatch(), with bus_mailbox_fd() if you poll */
+	BUS_DRAIN_THREAD,   /* a thread of its own, made with the mailbox */
+	BUS_DRAIN_PUBLISHER /* inside the publish that finds it idle, on that thread, for what others publish
+	                     * meanwhile too (messages from links: on the link's thread). A publish inside
+	                     * such a callback is delivered after it. */
 };
 
 struct bus_mailbox_config {
@@ -198,6 +206,7 @@ BUS_API void bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg));
 
 enum bus_loss {
 	BUS_LOSS_FULL,         /* no room: dropped by the mailbox's policy */
+	BUS_LOSS_REPLACED,     /* a newer message of its topic came (BUS_FULL_LATEST) */
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
 	BUS_LOSS_COUNT
@@ -205,9 +214,10 @@ enum bus_loss {
 
 struct bus_stats {
 	size_t   size;
-	uint64_t offered;   /* delivered + lost + pending, exactly */
+	uint64_t offered;   /* delivered + lost + refused + pending, exactly */
 	uint64_t delivered; /* handed to bus_recv() or to callbacks (a message counts once) */
 	uint64_t pending;
+	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
 	uint64_t lost[BUS_LOSS_COUNT];
 };
 

@@ -97,18 +97,22 @@ bus__unlock(struct bus *bus)
 {
 	free_garbage(bus);
 	for (;;) {
-		struct bus_mailbox *m = bus->unsettled;
+		struct bus_mailbox *m = bus->unsettled, *owed = bus->owed;
 
 		if (m != NULL) {
 			bus->unsettled = m->next_unsettled == m ? NULL : m->next_unsettled;
 			m->next_unsettled = NULL;
 		}
+		bus->owed = NULL;
 		pthread_mutex_unlock(&bus->lock);
-		if (m == NULL)
+		if (m == NULL && owed == NULL)
 			return;
-		/* What was due later may call the user's done(), hence no lock. */
-		bus__mailbox_settle(m);
-		bus__mailbox_unref(m);
+		/* What was due later may call the user's done(), and a mailbox its callbacks, hence no lock. */
+		if (m != NULL) {
+			bus__mailbox_settle(m);
+			bus__mailbox_unref(m);
+		}
+		bus__mailbox_drain_owed(owed);
 		pthread_mutex_lock(&bus->lock);
 	}
 }

@@ -42,6 +42,7 @@ struct bus {
 	struct topic *garbage_topics;
 	struct topic_slots *garbage_slots;
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
+	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
 	void *links;
 	const struct bus__link_hooks *hooks;
 };

@@ -21,6 +21,7 @@
 #define SPIN_FLOOR_NS   1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_MOST_NS    50000
 #define SPIN_STEP       16 /* pauses between looks at the clock */
+#define ROOM_SPIN_NS    5000
 #define NAP_NS          100000
 #define LOOKS_PER_YIELD 64
 
@@ -71,6 +72,8 @@ bus__mailbox_new(
 	if (m->next != NULL)
 		m->next->prev = m;
 	bus->mailboxes = m;
+	if (m->drain == BUS_DRAIN_PUBLISHER)
+		bus__ring_sleep(&m->ring); /* empty and unknown to anybody: it cannot fail */
 	*ret_mbox = m;
 	return 0;
 
@@ -117,43 +120,129 @@ signal_fd(int fd)
 		return;
 }
 
-int
-bus__mailbox_wake(struct bus_mailbox *m)
+void
+bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
 	if (m->is_peer) {
 		m->peer_wake(m->peer_arg);
 		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
 		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
-		return 0;
+		return;
+	}
+	if (m->drain == BUS_DRAIN_PUBLISHER) {
+		/* Until it sleeps again nobody else comes here with it: the link is ours. */
+		m->next_owed = *owed;
+		*owed = bus__mailbox_ref(m);
+		return;
 	}
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
 	bus__unpark(&m->wakes);
 	/* Acquire of the claim's CAS on tail: an fd stored before the drainer slept is seen. */
 	signal_fd(atomic_load_explicit(&m->fd, memory_order_relaxed));
+}
+
+int
+bus__mailbox_wake_now(struct bus_mailbox *m)
+{
+	struct bus_mailbox *owed = NULL;
+
+	bus__mailbox_wake(m, &owed);
+	bus__mailbox_drain_owed(owed);
 	return 0;
 }
 
-void
-bus__mailbox_put(struct bus_mailbox *m, const struct ring_item *item)
+/* A message that did not get in. */
+static void
+give_up(struct bus_mailbox *m, enum ring_answer answer)
 {
-	enum ring_answer answer;
-	unsigned tries = 0;
-
-	if (item->block != NULL)
-		bus__block_ref(item->block);
-	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL)
-		if (m->full != BUS_FULL_DROP_OLDEST || ++tries > EVICT_TRIES ||
-		    !bus__ring_evict(&m->ring, item))
-			break;
-	if (answer == RING_WAKE)
-		bus__mailbox_wake(m);
-	if (answer == RING_OK || answer == RING_WAKE)
-		return;
-	bus__block_unref(item->block);
 	if (answer == RING_FULL)
 		bus__ring_drop(&m->ring);
 	else /* RING_SHUT: it closed while this publisher was on its way */
 		atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
+}
+
+/* Puts a frame in, dropping the oldest for it if the policy says so. false: it is not in, and that is counted. */
+static bool
+put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
+{
+	enum ring_answer answer;
+	unsigned tries = 0;
+
+	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL)
+		if (m->full == BUS_FULL_DROP_NEWEST || ++tries > EVICT_TRIES ||
+		    !bus__ring_evict(&m->ring, item))
+			break;
+	if (answer == RING_WAKE)
+		bus__mailbox_wake(m, owed);
+	if (answer == RING_OK || answer == RING_WAKE)
+		return true;
+	give_up(m, answer);
+	return false;
+}
+
+/* Stores the newest message of a topic; a frame says so unless one is under way. */
+static void
+put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
+{
+	struct route *route = item->route;
+	const struct ring_item frame = {.route = route, .cell = &route->cell, .len = item->len};
+	struct cell_value *value = bus__cell_value_new(item);
+	uint64_t replaced = 0;
+
+	if (value == NULL) {
+		bus__ring_drop(&m->ring);
+		return;
+	}
+	if (item->flags & RING_KEPT) {
+		/* A value that waits is this one or newer news. */
+		if (!bus__cell_put_first(&route->cell, value)) {
+			bus__cell_value_free(value);
+			return;
+		}
+	} else if (bus__cell_put(&route->cell, value) == CELL_REPLACED) {
+		atomic_fetch_add_explicit(&m->replaced, 1, memory_order_relaxed);
+		return;
+	}
+	if (!put_frame(m, &frame, owed))
+		bus__cell_value_free(bus__cell_take(&route->cell, &replaced));
+}
+
+void
+bus__mailbox_put(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
+{
+	if (m->full == BUS_FULL_LATEST) {
+		put_latest(m, item, owed);
+		return;
+	}
+	if (item->block != NULL)
+		bus__block_ref(item->block);
+	if (!put_frame(m, item, owed))
+		bus__block_unref(item->block);
+}
+
+bool
+bus__mailbox_await_room(struct bus_mailbox *m, const struct ring_item *item, int64_t deadline_ns)
+{
+	uint32_t seen = atomic_load_explicit(&m->room, memory_order_acquire);
+	int64_t now = bus__now_ns(), spin_until = now + ROOM_SPIN_NS;
+	uint64_t head = bus__ring_head(&m->ring);
+
+	for (; bus__many_cpus() && now < spin_until && now < deadline_ns; now = bus__now_ns())
+		for (unsigned i = 0; i < SPIN_STEP; i++) {
+			if (bus__ring_head(&m->ring) != head)
+				return true;
+			bus__cpu_relax();
+		}
+	if (bus__ring_starve(&m->ring, item))
+		return true;
+	return bus__park(&m->room, seen, deadline_ns) != BUS_E_TIMEDOUT;
+}
+
+static void
+announce_room(struct bus_mailbox *m)
+{
+	atomic_fetch_add_explicit(&m->room, 1, memory_order_release);
+	bus__unpark(&m->room);
 }
 
 /* --- batches --------------------------------------------------------------------------------------------- */
@@ -162,6 +251,7 @@ static uint32_t
 begin_batch(struct bus_mailbox *m, unsigned phase)
 {
 	uint32_t count;
+	bool starved;
 
 	bus__ring_lock(&m->ring);
 	count = bus__ring_take(&m->ring, &m->batch, RING_TAKE_FRAMES);
@@ -169,7 +259,11 @@ begin_batch(struct bus_mailbox *m, unsigned phase)
 	m->carried += m->batch.lost;
 	if (count > 0) /* nobody else writes it while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
+	starved = m->ring.starved && count > 0;
+	m->ring.starved &= !starved;
 	bus__ring_unlock(&m->ring);
+	if (starved)
+		announce_room(m);
 	return count;
 }
 
@@ -572,6 +666,53 @@ finish(struct bus_mailbox *m)
 	bus__mailbox_unlist(m);
 }
 
+/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. */
+static void
+end_call(struct bus_mailbox *m)
+{
+	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	if (atomic_load_explicit(&m->ended, memory_order_acquire) &&
+	    !atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
+		finish(m);
+		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	}
+	bus__mailbox_unref(m);
+}
+
+/* Drains here until it sleeps, and what others publish meanwhile. */
+static void
+drain_here(struct bus_mailbox *m)
+{
+	unsigned stalls = 0;
+
+	if (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
+		bus__mailbox_unref(m); /* its end has begun, and discards what is inside */
+		return;
+	}
+	do {
+		while (begin_batch(m, PHASE_HELD | PHASE_CALLING) > 0) {
+			call_batch(m, UINT32_MAX);
+			end_batch(m);
+		}
+		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
+			sched_yield();
+	} while (
+	    !bus__ring_sleep(&m->ring) && !atomic_load_explicit(&m->closed, memory_order_acquire));
+	end_call(m);
+}
+
+void
+bus__mailbox_drain_owed(struct bus_mailbox *owed)
+{
+	while (owed != NULL) {
+		struct bus_mailbox *m = owed;
+
+		owed = m->next_owed;
+		drain_here(m);
+	}
+}
+
 static void *
 thread_main(void *arg)
 {
@@ -619,6 +760,7 @@ bus__mailbox_shut(struct bus_mailbox *m)
 {
 	bus__ring_close(&m->ring);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
+	announce_room(m); /* there will be none: whoever waits for it is told so */
 	if (m->is_peer)
 		return;
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
@@ -734,22 +876,26 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
 	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
 	uint64_t unsubscribed = atomic_load_explicit(&m->unsubscribed, memory_order_relaxed);
+	uint64_t replaced = atomic_load_explicit(&m->replaced, memory_order_relaxed);
+	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
 	uint64_t closed = atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 	/* Read last: what was taken is delivered, unwanted, discarded, or still in the batch. */
 	uint64_t pending = count_in(m) - delivered - unsubscribed - closed;
 
 	closed += atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
-	    m->drain == BUS_DRAIN_CALLER) {
+	    m->drain != BUS_DRAIN_THREAD) {
 		closed += pending; /* its bus has ended: nobody can take these out any more */
 		pending = 0;
 	}
 	stats->delivered += delivered;
 	stats->pending += pending;
+	stats->refused += refused;
 	stats->lost[BUS_LOSS_FULL] += full;
+	stats->lost[BUS_LOSS_REPLACED] += replaced;
 	stats->lost[BUS_LOSS_UNSUBSCRIBED] += unsubscribed;
 	stats->lost[BUS_LOSS_CLOSED] += closed;
-	stats->offered += delivered + pending + full + unsubscribed + closed;
+	stats->offered += delivered + pending + refused + full + replaced + unsubscribed + closed;
 }
 
 /* --- public ---------------------------------------------------------------------------------------------- */
@@ -777,8 +923,8 @@ bus_mailbox_open(
 		return BUS_E_INVAL;
 	if (cfg != NULL)
 		all = *cfg;
-	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_DROP_NEWEST ||
-	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_THREAD ||
+	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_REFUSE ||
+	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_PUBLISHER ||
 	    all.bytes > BUS__MAILBOX_MOST)
 		return BUS_E_INVAL;
 	bus__lock(bus);
@@ -827,19 +973,6 @@ begin_call(struct bus_mailbox *m)
 		return BUS_E_STATE;
 	bus__mailbox_ref(m); /* whoever ends it meanwhile does not wait inside a callback */
 	return 0;
-}
-
-/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. */
-static void
-end_call(struct bus_mailbox *m)
-{
-	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
-	if (atomic_load_explicit(&m->ended, memory_order_acquire) &&
-	    !atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
-		finish(m);
-		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
-	}
-	bus__mailbox_unref(m);
 }
 
 static int

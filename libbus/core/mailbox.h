@@ -62,6 +62,7 @@ struct bus_mailbox {
 	_Atomic uint32_t refs;
 	int full, drain;
 	bool is_peer;
+	struct bus_mailbox *next_owed; /* of whoever ended its sleep */
 
 	/* Waking the drainer. */
 	_Atomic uint32_t wakes; /* futex */
@@ -81,6 +82,8 @@ struct bus_mailbox {
 	_Atomic uint64_t drained; /* everything before this position is handled */
 	_Atomic uint64_t delivered, unsubscribed, lost_closed;
 	_Atomic uint64_t lost_shut; /* came when claims were refused already */
+	_Atomic uint64_t replaced, refused;
+	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
 	const struct topic *msg_topic;
 	bool lent;        /* a peer has messages of the batch */
@@ -116,12 +119,24 @@ int bus__mailbox_start(struct bus_mailbox *mbox);
 struct bus_mailbox *bus__mailbox_ref(struct bus_mailbox *mbox);
 void bus__mailbox_unref(struct bus_mailbox *mbox);
 
-/* Puts a message in, as the mailbox's policy says, and wakes the drainer. Never waits. A block in item gets
- * a reference more if it is in. */
-void bus__mailbox_put(struct bus_mailbox *mbox, const struct ring_item *item);
+/* Puts a message in, as the mailbox's policy says, and wakes the drainer: one that is the publisher is put on the
+ * list *owed, for bus__mailbox_drain_owed(). Never waits. A block in item gets a reference more if it is in.
+ * Not for mailboxes that refuse. */
+void bus__mailbox_put(
+    struct bus_mailbox *mbox, const struct ring_item *item, struct bus_mailbox **owed);
 
-/* Wakes the drainer: what a claim owes that found the mailbox asleep. Returns 0. */
-__attribute__((cold)) int bus__mailbox_wake(struct bus_mailbox *mbox);
+/* Wakes the drainer: what a claim owes that found the mailbox asleep. A list as above. */
+__attribute__((cold)) void bus__mailbox_wake(struct bus_mailbox *mbox, struct bus_mailbox **owed);
+
+/* The same for a caller who holds nothing that callbacks may need: no stripe, no lock. Returns 0. */
+__attribute__((cold)) int bus__mailbox_wake_now(struct bus_mailbox *mbox);
+
+/* Drains the mailboxes of a list on this thread; as above, nothing is held. */
+void bus__mailbox_drain_owed(struct bus_mailbox *owed);
+
+/* Waits until `item` may fit. false: the deadline has passed. */
+bool bus__mailbox_await_room(
+    struct bus_mailbox *mbox, const struct ring_item *item, int64_t deadline_ns);
 
 /* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
 void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);

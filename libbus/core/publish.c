@@ -13,23 +13,98 @@ struct bus_pub {
 	struct snapshot *routes; /* counted; compared with the topic's on every send */
 	size_t small;            /* payloads up to here take the short way */
 	uint64_t word;           /* of such a frame, but for its length */
-	int type;
+	int type, wait_ms;
 };
 
-/* Puts a message into the mailboxes of a snapshot. item->route is set here; item->block, if any, stays the
- * caller's. The caller keeps the snapshot alive. */
+/* What a publish has claimed in mailboxes that refuse: all of them take the message, or none gets it. */
+enum { CLAIMS_HERE = 8 };
+
+struct claimed {
+	struct ring_claim at;
+	enum ring_answer answer;
+};
+
+struct claims {
+	struct claimed here[CLAIMS_HERE], *all; /* more than fit here are allocated */
+	struct bus_mailbox *full;               /* the one that refused */
+};
+
 static void
-deliver(const struct snapshot *snapshot, struct ring_item *item, bool skip_peers)
+finish_claims(struct claims *claims)
+{
+	if (claims->all != claims->here)
+		bus__free(claims->all);
+}
+
+/* Ends claims of the first `count` refusing mailboxes: they get the item, or (NULL) nothing. */
+static void
+end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claims,
+    struct ring_item *item, bool commit, struct bus_mailbox **owed)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct bus_mailbox *m = snapshot->routes[i]->mbox;
+		struct claimed *c = &claims->all[i];
+
+		if (c->answer == RING_SHUT) {
+			if (commit)
+				atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
+			continue;
+		}
+		item->route = snapshot->routes[i];
+		if (commit && item->block != NULL)
+			bus__block_ref(item->block);
+		if (commit)
+			bus__ring_commit(&m->ring, &c->at, item);
+		else
+			bus__ring_cancel(&m->ring, &c->at, item);
+		if (c->answer == RING_WAKE)
+			bus__mailbox_wake(m, owed);
+	}
+	finish_claims(claims);
+}
+
+/* Claims a place in every mailbox that refuses. 0, BUS_E_FULL with claims->full, BUS_E_NOMEM: nothing is claimed. */
+static int
+claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_item *item,
+    struct bus_mailbox **owed)
+{
+	uint32_t count = snapshot != NULL ? snapshot->refusing : 0;
+
+	claims->all = claims->here;
+	if (count > CLAIMS_HERE)
+		claims->all = bus__calloc(count, sizeof *claims->all);
+	if (claims->all == NULL)
+		return BUS_E_NOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		struct bus_mailbox *m = snapshot->routes[i]->mbox;
+		struct claimed *c = &claims->all[i];
+
+		c->answer = bus__ring_claim(&m->ring, item, &c->at);
+		if (c->answer == RING_FULL) {
+			claims->full = m;
+			end_claims(snapshot, i, claims, item, false, owed);
+			return BUS_E_FULL;
+		}
+	}
+	return 0;
+}
+
+/* Puts a message into the mailboxes of a snapshot: into those that refuse by what was claimed, then into the others.
+ * item->route is set here; item->block, if any, stays the caller's. The caller keeps the snapshot alive. */
+static void
+deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item *item,
+    bool skip_peers, struct bus_mailbox **owed)
 {
 	if (snapshot == NULL)
 		return;
-	for (uint32_t i = 0; i < snapshot->count; i++) {
+	end_claims(snapshot, snapshot->refusing, claims, item, true, owed);
+	for (uint32_t i = snapshot->refusing; i < snapshot->count; i++) {
 		struct route *route = snapshot->routes[i];
 
 		if (skip_peers && route->mbox->is_peer)
 			continue;
 		item->route = route;
-		bus__mailbox_put(route->mbox, item);
+		bus__mailbox_put(route->mbox, item, owed);
 	}
 }
 
@@ -70,32 +145,62 @@ store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value
 	return true;
 }
 
+/* What a publish leaves to whoever began it. */
+struct outcome {
+	struct bus_mailbox *full; /* because of which it was refused; not counted */
+	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
+};
+
 /* Publishes a retained message: its value is stored and put into all mailboxes under the keep lock, so that
- * a subscription that begins meanwhile sees it exactly once. Takes over a reference to `value`. false: the
- * topic was swept meanwhile. */
-static bool
-publish_retained(struct bus *bus, struct topic *topic, struct ring_item *item,
-    struct bus__block *value, bool from_peer)
-{
-	struct bus__block *old = value;
-	bool gone;
-
-	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	gone = topic->gone;
-	/* A live message that is older than what is kept is news all the same; a kept one is not. */
-	if (!gone && (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT)))
-		deliver(
-		    atomic_load_explicit(&topic->routes, memory_order_acquire), item, from_peer);
-	pthread_mutex_unlock(bus__keep_lock(bus, topic));
-	bus__block_unref(old);
-	return !gone;
-}
-
-/* The common part of all publishes, with a topic whose memory stays and its routes. 0, SWEPT, BUS_E_NOMEM. */
+ * a subscription that begins meanwhile sees it exactly once. Takes over a reference to `value`. 0, SWEPT: the
+ * topic was swept meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
 #define SWEPT 1
 static int
+publish_retained(struct bus *bus, struct topic *topic, struct ring_item *item,
+    struct bus__block *value, bool from_peer, struct outcome *out)
+{
+	struct bus__block *old = value;
+	const struct snapshot *routes;
+	struct claims claims;
+	int err = SWEPT;
+
+	pthread_mutex_lock(bus__keep_lock(bus, topic));
+	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
+	if (!topic->gone)
+		err = claim_all(routes, &claims, item, &out->owed);
+	if (err == 0) {
+		/* A live message that is older than what is kept is news all the same; a kept one is not. */
+		if (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT))
+			deliver(routes, &claims, item, from_peer, &out->owed);
+		else if (routes != NULL)
+			end_claims(routes, routes->refusing, &claims, item, false, &out->owed);
+	}
+	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+	bus__block_unref(old);
+	if (err == BUS_E_FULL)
+		out->full = claims.full;
+	return err;
+}
+
+static int
+publish_once(
+    const struct snapshot *routes, struct ring_item *item, bool from_peer, struct outcome *out)
+{
+	struct claims claims;
+	int err = claim_all(routes, &claims, item, &out->owed);
+
+	if (err == 0)
+		deliver(routes, &claims, item, from_peer, &out->owed);
+	else if (err == BUS_E_FULL)
+		out->full = claims.full;
+	return err;
+}
+
+/* The common part of all publishes, with a topic whose memory stays and its routes. 0, SWEPT, BUS_E_NOMEM,
+ * BUS_E_FULL. */
+static int
 publish(struct bus *bus, struct topic *topic, const struct snapshot *routes, struct ring_item *item,
-    bool from_peer)
+    bool from_peer, struct outcome *out)
 {
 	bool retain = item->flags & RING_RETAIN;
 	struct bus__block *block;
@@ -113,13 +218,18 @@ publish(struct bus *bus, struct topic *topic, const struct snapshot *routes, str
 			item->block = NULL; /* into rings it goes by value all the same */
 		if (block != NULL)
 			bus__block_ref(block);
-		if (!publish_retained(bus, topic, item, block, from_peer))
-			err = SWEPT;
+		err = publish_retained(bus, topic, item, block, from_peer, out);
 	} else {
-		deliver(routes, item, from_peer);
+		err = publish_once(routes, item, from_peer, out);
 	}
 	bus__block_unref(block);
 	return err;
+}
+
+static void
+count_refused(struct bus_mailbox *full)
+{
+	atomic_fetch_add_explicit(&full->refused, 1, memory_order_relaxed);
 }
 
 /* Checks a message and makes the item that rings take. */
@@ -145,38 +255,46 @@ make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *re
 
 /* --- by name ------------------------------------------------------------------------------------------------ */
 
+/* Publishes on a topic that exists. false: it does not. */
+static bool
+publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item *item,
+    struct outcome *out, int *ret_err)
+{
+	struct stripe *stripe = bus__read_begin(bus);
+	struct topic *topic = bus__topic_find(bus, name, len);
+
+	if (topic != NULL) {
+		if (!atomic_load_explicit(&topic->used, memory_order_relaxed))
+			atomic_store_explicit(&topic->used, true, memory_order_relaxed);
+		*ret_err = publish(bus, topic,
+		    atomic_load_explicit(&topic->routes, memory_order_acquire), item, false, out);
+		if (*ret_err == BUS_E_FULL)
+			count_refused(out->full);
+	}
+	bus__read_end(stripe);
+	return topic != NULL;
+}
+
 static int
 publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
 {
+	struct outcome out = {.full = NULL};
 	struct topic *topic;
 	size_t len;
 	int err = bus__topic_check(name, &len);
 
 	if (err < 0)
 		return err;
-	for (;;) {
-		struct stripe *stripe = bus__read_begin(bus);
-
-		topic = bus__topic_find(bus, name, len);
-		if (topic != NULL) {
-			if (!atomic_load_explicit(&topic->used, memory_order_relaxed))
-				atomic_store_explicit(&topic->used, true, memory_order_relaxed);
-			err = publish(bus, topic,
-			    atomic_load_explicit(&topic->routes, memory_order_acquire), item,
-			    false);
-			bus__read_end(stripe);
-			if (err == SWEPT)
-				continue; /* it leaves the table now, and comes back as a new one */
-			return err;
-		}
-		bus__read_end(stripe);
-		/* New: make it, and look it up again, since it may be swept before we get there. */
+	/* New: make it, and look it up again, since it may be swept before we get there. */
+	while (!publish_on_found(bus, name, len, item, &out, &err) || err == SWEPT) {
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
 		if (err < 0)
 			return err;
 	}
+	bus__mailbox_drain_owed(out.owed);
+	return err;
 }
 
 int
@@ -222,6 +340,7 @@ bus_pub_open(
 	if (pub == NULL)
 		return BUS_E_NOMEM;
 	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
+	pub->wait_ms = cfg != NULL ? cfg->wait_ms : 0;
 	pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
 	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
 	bus__lock(bus);
@@ -270,7 +389,7 @@ refresh(struct bus_pub *pub)
 }
 
 static int
-send(struct bus_pub *pub, struct ring_item *item, bool from_peer)
+send(struct bus_pub *pub, struct ring_item *item, bool from_peer, struct outcome *out)
 {
 	struct stripe *stripe;
 	int err;
@@ -279,49 +398,91 @@ send(struct bus_pub *pub, struct ring_item *item, bool from_peer)
 		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
 		 * read as a publish by name reads them. */
 		stripe = bus__read_begin(pub->bus);
-		err = publish(pub->bus, pub->topic, NULL, item, from_peer);
+		err = publish(pub->bus, pub->topic, NULL, item, from_peer, out);
+		if (err == BUS_E_FULL)
+			count_refused(out->full);
 		bus__read_end(stripe);
 		return err;
 	}
 	if (!has_current_routes(pub))
 		refresh(pub);
-	return publish(pub->bus, pub->topic, pub->routes, item, from_peer);
+	return publish(pub->bus, pub->topic, pub->routes, item, from_peer, out);
+}
+
+/* Sends, and waits for room as the handle says. */
+static int
+send_patiently(struct bus_pub *pub, struct ring_item *item)
+{
+	const struct ring_item fresh = *item; /* a try changes it */
+	int wait_ms = bus__in_callback() ? 0 : pub->wait_ms;
+	int64_t deadline_ns = wait_ms != 0 ? bus__deadline_ns(wait_ms) : 0;
+	bool again;
+	int err;
+
+	do {
+		struct outcome out = {.full = NULL};
+
+		err = send(pub, item, false, &out);
+		again = err == BUS_E_FULL && wait_ms != 0;
+		if (err == BUS_E_FULL)
+			bus__mailbox_ref(out.full);
+		bus__mailbox_drain_owed(out.owed);
+		if (again)
+			again = bus__mailbox_await_room(out.full, item, deadline_ns) &&
+				bus__is_open(pub->bus);
+		if (err == BUS_E_FULL && !again)
+			count_refused(out.full);
+		if (err == BUS_E_FULL)
+			bus__mailbox_unref(out.full);
+		*item = fresh;
+	} while (again);
+	return err;
 }
 
 /* --- the short way: a small payload into mailboxes that have room ---------------------------------------- */
 
 /* For a mailbox that has no room at once. */
-static __attribute__((cold, noinline)) int
-put_otherwise(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len)
+static __attribute__((cold, noinline)) void
+put_otherwise(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len,
+    struct bus_mailbox **owed)
 {
-	bus__mailbox_put(
-	    route->mbox, &(struct ring_item){
-			     .route = route, .data = data, .len = len, .type = (uint8_t)pub->type});
-	return 0;
+	bus__mailbox_put(route->mbox,
+	    &(struct ring_item){
+		.route = route, .data = data, .len = len, .type = (uint8_t)pub->type},
+	    owed);
 }
 
-static inline __attribute__((always_inline)) int
-put_small(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len)
+/* Puts a small message into one of several mailboxes. */
+static inline void
+put_small(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len,
+    struct bus_mailbox **owed)
 {
 	struct bus_mailbox *m = route->mbox;
 	uint64_t tail;
 	uint8_t *at = bus__ring_claim_here(&m->ring, bus__ring_small_bytes(len), &tail);
 
-	if (at == NULL)
-		return put_otherwise(pub, route, data, len);
+	if (at == NULL) {
+		put_otherwise(pub, route, data, len, owed);
+		return;
+	}
 	bus__ring_fill(at, route, pub->word | len, data);
-	return tail & RING_ASLEEP ? bus__mailbox_wake(m) : 0;
+	if (tail & RING_ASLEEP)
+		bus__mailbox_wake(m, owed);
 }
 
+/* Several mailboxes, or one that has no room at once. */
 static __attribute__((noinline)) int
 put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 {
+	struct bus_mailbox *owed = NULL;
+
 	for (uint32_t i = 0; i < pub->routes->count; i++)
-		put_small(pub, pub->routes->routes[i], data, len);
+		put_small(pub, pub->routes->routes[i], data, len, &owed);
+	bus__mailbox_drain_owed(owed);
 	return 0;
 }
 
-/* A large payload, none, or a bus that has ended. */
+/* A large payload, none, mailboxes that do more than drop, or a bus that has ended. */
 static __attribute__((cold, noinline)) int
 send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
@@ -331,21 +492,37 @@ send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 	if (err == 0)
 		err = make_item(pub->bus,
 		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
-	return err < 0 ? err : send(pub, &item, false);
+	return err < 0 ? err : send_patiently(pub, &item);
+}
+
+/* Whether the short way is open: rings that drop, and nothing about them has changed. */
+static inline bool
+is_quick(const struct bus_pub *pub)
+{
+	return bus__is_open(pub->bus) && has_current_routes(pub) && pub->routes != NULL &&
+	       pub->routes->plain;
 }
 
 /* The calls in it end it, so that nothing must be kept over them. */
 int
 bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
 {
-	if (pub == NULL || !bus__is_open(pub->bus) || len > pub->small || data == NULL ||
-	    !has_current_routes(pub))
+	struct bus_mailbox *m;
+	struct route *route;
+	uint64_t tail;
+	uint8_t *at;
+
+	if (pub == NULL || len > pub->small || data == NULL || !is_quick(pub))
 		return send_otherwise(pub, data, len);
-	if (pub->routes == NULL)
-		return 0;
 	if (pub->routes->count > 1)
 		return put_small_in_all(pub, data, (uint32_t)len);
-	return put_small(pub, pub->routes->routes[0], data, (uint32_t)len);
+	route = pub->routes->routes[0];
+	m = route->mbox;
+	at = bus__ring_claim_here(&m->ring, bus__ring_small_bytes((uint32_t)len), &tail);
+	if (at == NULL)
+		return put_small_in_all(pub, data, (uint32_t)len);
+	bus__ring_fill(at, route, pub->word | len, data);
+	return tail & RING_ASLEEP ? bus__mailbox_wake_now(m) : 0;
 }
 
 /* How many of the items go into a ring by one claim, and the bytes that they need there. */
@@ -365,7 +542,7 @@ measure_run(
 
 static void
 put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *items, size_t run,
-    uint32_t bytes)
+    uint32_t bytes, struct bus_mailbox **owed)
 {
 	struct bus_mailbox *m = route->mbox;
 	uint64_t tail, word = pub->word;
@@ -373,7 +550,7 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 
 	if (at == NULL) {
 		for (size_t i = 0; i < run; i++)
-			put_small(pub, route, items[i].data, (uint32_t)items[i].len);
+			put_small(pub, route, items[i].data, (uint32_t)items[i].len, owed);
 		return;
 	}
 	for (size_t i = 0; i < run; i++) {
@@ -381,30 +558,40 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 		at += bus__ring_small_bytes((uint32_t)items[i].len);
 	}
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m);
+		bus__mailbox_wake(m, owed);
+}
+
+/* Returns how many went, together: at least one. */
+static size_t
+send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
+{
+	struct bus_mailbox *owed = NULL;
+	uint32_t bytes;
+	size_t run = measure_run(pub, items, count, &bytes);
+
+	if (run < 2 || !is_quick(pub)) {
+		*ret_err = bus_pub_send(pub, items->data, items->len);
+		return 1;
+	}
+	for (uint32_t i = 0; i < pub->routes->count; i++)
+		put_run(pub, pub->routes->routes[i], items, run, bytes, &owed);
+	bus__mailbox_drain_owed(owed);
+	return run;
 }
 
 int
 bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count)
 {
 	size_t sent = 0;
+	int err = 0;
 
 	if (pub == NULL || (items == NULL && count > 0) || count > INT_MAX)
 		return BUS_E_INVAL;
 	while (sent < count) {
-		uint32_t bytes;
-		size_t run = measure_run(pub, items + sent, count - sent, &bytes);
+		size_t run = send_run(pub, items + sent, count - sent, &err);
 
-		if (run < 2 || !bus__is_open(pub->bus) || !has_current_routes(pub)) {
-			int err = bus_pub_send(pub, items[sent].data, items[sent].len);
-
-			if (err < 0)
-				return sent > 0 ? (int)sent : err;
-			run = 1;
-		} else if (pub->routes != NULL) {
-			for (uint32_t i = 0; i < pub->routes->count; i++)
-				put_run(pub, pub->routes->routes[i], items + sent, run, bytes);
-		}
+		if (err < 0)
+			return sent > 0 ? (int)sent : err;
 		sent += run;
 	}
 	return (int)sent;
@@ -413,6 +600,7 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 {
+	struct outcome out = {.full = NULL};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -425,7 +613,11 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
 	}
-	return send(pub, &item, true);
+	err = send(pub, &item, true, &out);
+	if (err == BUS_E_FULL && !(item.flags & RING_RETAIN))
+		count_refused(out.full);
+	bus__mailbox_drain_owed(out.owed);
+	return err;
 }
 
 void

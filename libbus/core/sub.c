@@ -227,7 +227,7 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
 		return err;
-	if (fn == NULL && mbox->drain == BUS_DRAIN_THREAD)
+	if (fn == NULL && mbox->drain != BUS_DRAIN_CALLER)
 		return BUS_E_INVAL;
 	bus__lock(mbox->bus);
 	err = atomic_load_explicit(&mbox->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;

@@ -309,6 +309,22 @@ find_route(const struct snapshot *snapshot, const struct bus_mailbox *mbox)
 	return NULL;
 }
 
+static void
+list_route(struct snapshot *snapshot, struct route *route)
+{
+	int full = route->mbox->full;
+	uint32_t at = snapshot->count++;
+
+	if (full == BUS_FULL_REFUSE) {
+		/* The first of the others makes room. */
+		snapshot->routes[at] = snapshot->routes[snapshot->refusing];
+		at = snapshot->refusing++;
+	}
+	snapshot->routes[at] = route;
+	snapshot->plain &= full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST;
+	route->refs++;
+}
+
 /* A copy of old with one route more (added) or less (removed). */
 static struct snapshot *
 snapshot_change(const struct snapshot *old, struct route *added, const struct route *removed)
@@ -320,13 +336,12 @@ snapshot_change(const struct snapshot *old, struct route *added, const struct ro
 	if (snapshot == NULL)
 		return NULL;
 	atomic_init(&snapshot->refs, 1);
+	snapshot->plain = true;
 	for (uint32_t i = 0; i < had; i++)
 		if (old->routes[i] != removed)
-			snapshot->routes[snapshot->count++] = old->routes[i];
+			list_route(snapshot, old->routes[i]);
 	if (added != NULL)
-		snapshot->routes[snapshot->count++] = added;
-	for (uint32_t i = 0; i < snapshot->count; i++)
-		snapshot->routes[i]->refs++;
+		list_route(snapshot, added);
 	return snapshot;
 }
 
@@ -340,7 +355,7 @@ show_snapshot(struct bus *bus, struct topic *topic, struct snapshot *snapshot)
 
 /* Puts the kept value in for one subscription alone. Keep lock held. */
 static void
-put_kept(const struct topic *topic, struct route *route, struct bus_sub *sub)
+put_kept(struct bus *bus, const struct topic *topic, struct route *route, struct bus_sub *sub)
 {
 	struct ring_item item = {
 	    .route = route,
@@ -353,7 +368,7 @@ put_kept(const struct topic *topic, struct route *route, struct bus_sub *sub)
 	    .block = topic->kept->len > RING_INLINE_MAX ? topic->kept : NULL,
 	};
 
-	bus__mailbox_put(sub->mbox, &item);
+	bus__mailbox_put(sub->mbox, &item, &bus->owed);
 }
 
 int
@@ -392,7 +407,7 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	slots->at[count].from = bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS;
 	replace_slots(route, slots);
 	if (topic->kept != NULL)
-		put_kept(topic, route, sub);
+		put_kept(bus, topic, route, sub);
 	if (new_route)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));

@@ -19,6 +19,7 @@
 
 #include "core/mailbox.h"
 #include "queue/block.h"
+#include "queue/latest.h"
 
 struct bus;
 struct node;
@@ -40,12 +41,15 @@ struct route {
 	struct topic *topic;      /* counted */
 	struct bus_mailbox *mbox; /* counted */
 	struct slots *_Atomic slots;
-	uint32_t refs; /* snapshots that list it; under the bus lock */
+	struct cell cell; /* for BUS_FULL_LATEST */
+	uint32_t refs;    /* snapshots that list it; under the bus lock */
 };
 
 struct snapshot {
 	_Atomic uint32_t refs;
 	uint32_t count;
+	uint32_t refusing; /* how many refuse; they come first */
+	bool plain;        /* all are rings that drop */
 	struct snapshot *next_garbage;
 	struct route *routes[];
 };

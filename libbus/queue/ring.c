@@ -23,7 +23,7 @@ extension_bytes(unsigned flags)
 uint32_t
 bus__ring_frame_bytes(unsigned flags, uint32_t len)
 {
-	uint32_t payload = flags & RING_BLOCK ? (uint32_t)sizeof(uint64_t) : len;
+	uint32_t payload = flags & (RING_BLOCK | RING_CELL) ? (uint32_t)sizeof(uint64_t) : len;
 
 	return (RING_FRAME_HEAD + extension_bytes(flags) + payload + 7) & ~7u;
 }
@@ -71,6 +71,20 @@ show_limit(struct ring *r, uint64_t limit, uint64_t position)
 	atomic_store_explicit(&r->limit, limit, memory_order_release);
 }
 
+/* Whether the payload is elsewhere, and counts into the bound all the same. */
+static bool
+is_elsewhere(const struct ring_item *item)
+{
+	return item->block != NULL || item->cell != NULL;
+}
+
+static unsigned
+flags_of(const struct ring_item *item)
+{
+	return item->flags | (item->block != NULL ? RING_BLOCK : 0u) |
+	       (item->cell != NULL ? RING_CELL : 0u);
+}
+
 /* Counts a block into the bound. An empty ring takes one of any size. */
 static bool
 reserve_block(struct ring *r, uint32_t len)
@@ -92,18 +106,18 @@ reserve_block(struct ring *r, uint32_t len)
 static void
 unreserve_block(struct ring *r, const struct ring_item *item)
 {
-	if (item->block != NULL)
+	if (is_elsewhere(item))
 		atomic_fetch_sub_explicit(&r->block_bytes, item->len, memory_order_relaxed);
 }
 
 enum ring_answer
 bus__ring_claim(struct ring *r, const struct ring_item *item, struct ring_claim *ret_claim)
 {
-	unsigned flags = item->flags | (item->block != NULL ? RING_BLOCK : 0);
+	unsigned flags = flags_of(item);
 	uint64_t tail, position, end, limit;
 	uint32_t bytes, pad;
 
-	if (item->block != NULL && !reserve_block(r, item->len))
+	if (is_elsewhere(item) && !reserve_block(r, item->len))
 		return RING_FULL;
 	if (atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed) != 0)
 		flags |= RING_LOST;
@@ -124,12 +138,12 @@ bus__ring_claim(struct ring *r, const struct ring_item *item, struct ring_claim 
 			uint64_t head = bus__ring_head(r);
 
 			/* The bytes of a block were weighed in reserve_block(); its frame needs only room. */
-			limit = item->block != NULL ? head + r->size : read_limit(r, head);
+			limit = is_elsewhere(item) ? head + r->size : read_limit(r, head);
 			if ((int64_t)(limit - end) < 0) {
 				unreserve_block(r, item);
 				return RING_FULL;
 			}
-			if (item->block == NULL)
+			if (!is_elsewhere(item))
 				show_limit(r, limit, position);
 		}
 		/* Acquire: the drainer role may come with the sleep bit. Relaxed would do for the claim. */
@@ -158,7 +172,7 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 	uint8_t *at = r->bytes + (claim->position & r->mask) + 8;
 	/* Pointers take a word of 8 bytes on every machine. */
 	uint64_t route = (uintptr_t)item->route, target = (uintptr_t)item->target,
-		 block = (uintptr_t)item->block;
+		 elsewhere = item->cell != NULL ? (uintptr_t)item->cell : (uintptr_t)item->block;
 
 	at = write_word(at, &route);
 	if (claim->flags & RING_LOST) {
@@ -170,8 +184,8 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 		at = write_word(at, &target);
 	if (claim->flags & RING_TIME)
 		at = write_word(at, &item->time_ns);
-	if (item->block != NULL)
-		write_word(at, &block);
+	if (is_elsewhere(item))
+		write_word(at, &elsewhere);
 	else if (item->len > 0)
 		memcpy(at, item->data, item->len);
 	/* Show the frame only now: pairs with the acquire in take and evict. */
@@ -243,13 +257,14 @@ bus__ring_ready(struct ring *r)
 	return ready;
 }
 
-static struct bus__block *
-frame_block(const uint8_t *frame, unsigned flags)
+/* The pointer in the place of the payload. */
+static void *
+frame_pointer(const uint8_t *frame, unsigned flags)
 {
-	uint64_t block;
+	uint64_t pointer;
 
-	memcpy(&block, frame + RING_FRAME_HEAD + extension_bytes(flags), sizeof block);
-	return (struct bus__block *)(uintptr_t)block;
+	memcpy(&pointer, frame + RING_FRAME_HEAD + extension_bytes(flags), sizeof pointer);
+	return (void *)(uintptr_t)pointer;
 }
 
 /* What the committed frame at `position` occupies; 0: not committed. */
@@ -287,6 +302,7 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 	uint64_t block_bytes = 0;
 	const uint8_t *at, *begin, *stop;
 	uint32_t used, count = 0;
+	bool owns = false;
 
 	for (;;) {
 		word = atomic_load_explicit(bus__ring_word_at(r, head), memory_order_acquire);
@@ -306,8 +322,10 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 		} else if (WORD_FLAGS(word) & RING_PAD) {
 			break;
 		} else {
-			if (WORD_FLAGS(word) & RING_BLOCK)
+			if (WORD_FLAGS(word) & (RING_BLOCK | RING_CELL)) {
 				block_bytes += WORD_LEN(word);
+				owns = true;
+			}
 			at += bus__ring_frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
 		}
 		if (++count == most || at >= stop)
@@ -328,7 +346,7 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 	}
 	batch->count = count;
 	batch->used = used;
-	batch->blocks = block_bytes != 0;
+	batch->owns = owns;
 	batch->begin = head;
 	batch->end = head + used;
 	if (block_bytes != 0)
@@ -343,7 +361,7 @@ static bool
 fits(const struct ring *r, const struct ring_item *item, uint64_t head)
 {
 	uint64_t position = atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS;
-	unsigned flags = item->flags | RING_LOST | (item->block != NULL ? RING_BLOCK : 0);
+	unsigned flags = flags_of(item) | RING_LOST;
 	uint32_t bytes = bus__ring_frame_bytes(flags, item->len);
 	uint64_t pad = r->size - (position & r->mask);
 	uint64_t blocks = atomic_load_explicit(&r->block_bytes, memory_order_relaxed);
@@ -354,9 +372,28 @@ fits(const struct ring *r, const struct ring_item *item, uint64_t head)
 	used = position + pad + bytes - head;
 	if (used > r->size)
 		return false;
-	if (item->block != NULL)
+	if (is_elsewhere(item))
 		return position == head || position - head + blocks + item->len <= r->size;
 	return used + blocks <= r->size;
+}
+
+/* Lets go of what a frame owns. Returns what it knew of earlier losses, which go on with its own. */
+static uint64_t
+evict_frame(struct ring *r, uint64_t position, uint64_t word)
+{
+	const uint8_t *frame = r->bytes + (position & r->mask);
+	unsigned flags = WORD_FLAGS(word);
+	uint64_t before = 0;
+
+	if (flags & RING_LOST)
+		memcpy(&before, frame + RING_FRAME_HEAD, 8);
+	if (flags & (RING_BLOCK | RING_CELL))
+		atomic_fetch_sub_explicit(&r->block_bytes, WORD_LEN(word), memory_order_relaxed);
+	if (flags & RING_BLOCK)
+		bus__block_unref(frame_pointer(frame, flags));
+	if (flags & RING_CELL)
+		bus__cell_value_free(bus__cell_take(frame_pointer(frame, flags), &before));
+	return before;
 }
 
 bool
@@ -378,20 +415,7 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 		unsigned flags = WORD_FLAGS(word);
 
 		if (!(flags & RING_PAD)) {
-			const uint8_t *frame = r->bytes + (head & r->mask);
-
-			/* What an evicted message knew of earlier losses goes on with its own. */
-			if (flags & RING_LOST) {
-				uint64_t before;
-
-				memcpy(&before, frame + RING_FRAME_HEAD, 8);
-				r->lost_at_head += before;
-			}
-			if (flags & RING_BLOCK) {
-				atomic_fetch_sub_explicit(
-				    &r->block_bytes, WORD_LEN(word), memory_order_relaxed);
-				bus__block_unref(frame_block(frame, flags));
-			}
+			r->lost_at_head += evict_frame(r, head, word);
 			evicted++;
 		}
 		clear(r, head, flags & RING_PAD ? 8 : bytes);
@@ -423,43 +447,73 @@ bus__ring_starve(struct ring *r, const struct ring_item *item)
 }
 
 void
-bus__ring_read_more(const uint8_t *frame, struct ring_view *v)
+bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 {
-	const uint8_t *at = frame + RING_FRAME_HEAD;
-	uint64_t lost, target;
+	uint8_t *at = frame + RING_FRAME_HEAD;
+	unsigned flags = v->flags;
+	uint64_t lost, target, word, pointer;
+	struct cell_value *value;
 
-	if (v->flags & RING_LOST) {
+	if (flags & RING_LOST) {
 		memcpy(&lost, at, 8);
 		v->lost += lost;
 		at += 8;
 	}
-	if (v->flags & RING_TARGET) {
+	if (flags & RING_TARGET) {
 		memcpy(&target, at, 8);
 		v->target = (void *)(uintptr_t)target;
 		at += 8;
 	}
-	if (v->flags & RING_TIME) {
+	if (flags & RING_TIME) {
 		memcpy(&v->time_ns, at, 8);
 		at += 8;
 	}
-	v->data = v->flags & RING_BLOCK ? frame_block(frame, v->flags)->data : at;
+	v->data = at;
+	if (flags & RING_BLOCK)
+		v->data = ((struct bus__block *)frame_pointer(frame, flags))->data;
+	if (!(flags & RING_CELL))
+		return;
+	/* The newest value, however long the frame was under way; from here on the frame owns it. */
+	value = bus__cell_take(frame_pointer(frame, flags), &v->lost);
+	pointer = (uintptr_t)value;
+	memcpy(at, &pointer, 8);
+	word = bus__ring_word(v->len, flags | RING_OUT, v->type);
+	memcpy(frame, &word, 8);
+	v->data = value->block != NULL ? value->block->data : value->data;
+	v->len = value->len;
+	v->flags = value->flags | RING_CELL;
+	v->type = value->type;
+	v->time_ns = value->time_ns;
+	v->position =
+	    UINT64_MAX; /* newer than its frame: for subscriptions that came meanwhile too */
+}
+
+static void
+release_frame(const uint8_t *frame, unsigned flags)
+{
+	uint64_t lost = 0; /* told nobody: whoever discards unread frames counts them as a whole */
+
+	if (flags & RING_BLOCK)
+		bus__block_unref(frame_pointer(frame, flags));
+	if (flags & RING_OUT)
+		bus__cell_value_free(frame_pointer(frame, flags));
+	else if (flags & RING_CELL)
+		bus__cell_value_free(bus__cell_take(frame_pointer(frame, flags), &lost));
 }
 
 void
 bus__ring_release(struct ring_batch *batch)
 {
-	if (!batch->blocks)
+	if (!batch->owns)
 		return;
 	for (uint32_t offset = 0; offset < batch->used;) {
-		const uint8_t *frame = batch->bytes + offset;
 		uint64_t word;
 
-		memcpy(&word, frame, 8);
-		if (WORD_FLAGS(word) & RING_BLOCK)
-			bus__block_unref(frame_block(frame, WORD_FLAGS(word)));
+		memcpy(&word, batch->bytes + offset, 8);
+		release_frame(batch->bytes + offset, WORD_FLAGS(word));
 		offset += bus__ring_frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
 	}
-	batch->blocks = false;
+	batch->owns = false;
 }
 
 bool
@@ -504,9 +558,7 @@ bus__ring_fini(struct ring *r)
 	uint32_t bytes;
 
 	while (position != end && (bytes = committed_bytes(r, position, &word)) != 0) {
-		if (WORD_FLAGS(word) & RING_BLOCK)
-			bus__block_unref(
-			    frame_block(r->bytes + (position & r->mask), WORD_FLAGS(word)));
+		release_frame(r->bytes + (position & r->mask), WORD_FLAGS(word));
 		position += bytes;
 	}
 	bus__free(r->bytes);

@@ -36,6 +36,7 @@
 #include <string.h>
 
 #include "queue/block.h"
+#include "queue/latest.h"
 
 #define RING_LINE        64   /* bytes that travel between CPUs together */
 #define RING_INLINE_MAX  1024 /* longer payloads go by block */
@@ -58,7 +59,10 @@ enum ring_flag {
 	RING_TARGET = 1u << 4, /* a word names the one subscription that gets it */
 	RING_TIME = 1u << 5,   /* a word has the time it was published */
 	RING_RETAIN = 1u << 6,
-	RING_KEPT = 1u << 7
+	RING_KEPT = 1u << 7,
+	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
+	RING_OUT =
+	    1u << 9 /* in a batch: the value was read out of the cell and stands in its place */
 };
 
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
@@ -89,7 +93,8 @@ struct ring_item {
 	void *route;
 	const void *data;
 	struct bus__block
-	    *block; /* not NULL: instead of data; the frame takes over one reference */
+	    *block;        /* not NULL: instead of data; the frame takes over one reference */
+	struct cell *cell; /* not NULL: instead of both; len counts into the bound */
 	uint32_t len;
 	uint16_t flags; /* RING_TARGET, RING_TIME, RING_RETAIN, RING_KEPT */
 	uint8_t type;
@@ -102,7 +107,7 @@ struct ring_batch {
 	uint32_t count, used;
 	uint64_t lost;       /* right before the first frame, besides what that says itself */
 	uint64_t begin, end; /* the positions of the first frame and behind the last one */
-	bool blocks;         /* at least one frame owns a block */
+	bool owns;           /* at least one frame owns a block or a cell's value */
 	_Alignas(8) uint8_t bytes[RING_TAKE_BYTES + RING_INLINE_MAX + 64];
 };
 
@@ -142,7 +147,7 @@ enum ring_answer bus__ring_claim(
     struct ring *r, const struct ring_item *item, struct ring_claim *ret_claim);
 void bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
 
-/* Turns the claim into a gap that takers pass over. A block is the caller's again. */
+/* Turns the claim into a gap that takers pass over. A block stays the caller's. */
 void bus__ring_cancel(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
 
 /* Drops the oldest messages until `item` should fit. false: they could not be had (a taker is at
@@ -173,7 +178,7 @@ bool bus__ring_ready(struct ring *r);
  * lock held. */
 uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most);
 
-/* Lets go of the blocks in a batch. */
+/* Lets go of the blocks and values in a batch. */
 void bus__ring_release(struct ring_batch *batch);
 
 /* Goes to sleep: true unless something was claimed or the ring is closed. Drainer only; no lock held. */
@@ -284,19 +289,19 @@ bus__ring_fill(uint8_t *at, const void *route, uint64_t word, const void *data)
 	atomic_store_explicit((_Atomic uint64_t *)(void *)at, word, memory_order_release);
 }
 
-/* Reads what the flags of a frame say it has besides word, route and payload; and its block. */
-void bus__ring_read_more(const uint8_t *frame, struct ring_view *view);
+/* Reads what the flags of a frame say it has besides word, route and payload; its block; its cell's value. */
+void bus__ring_read_more(uint8_t *frame, struct ring_view *view);
 
 /* Bytes of the extensions that these flags announce, and of the whole frame. */
 uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
 
-#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_BLOCK)
+#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_BLOCK | RING_CELL)
 
 /* Reads the frame at *offset of a batch and moves *offset to the next one. */
 static inline void
-bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view)
+bus__ring_read(struct ring_batch *batch, uint32_t *offset, struct ring_view *ret_view)
 {
-	const uint8_t *frame = batch->bytes + *offset;
+	uint8_t *frame = batch->bytes + *offset;
 	struct ring_view *v = ret_view;
 	uint64_t word, route;
 
@@ -312,8 +317,8 @@ bus__ring_read(const struct ring_batch *batch, uint32_t *offset, struct ring_vie
 	v->time_ns = 0;
 	v->data = frame + RING_FRAME_HEAD;
 	if (v->flags & RING_MORE) {
-		bus__ring_read_more(frame, v);
 		*offset += bus__ring_frame_bytes(v->flags, v->len);
+		bus__ring_read_more(frame, v);
 	} else {
 		*offset += bus__ring_small_bytes(v->len);
 	}

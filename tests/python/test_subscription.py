@@ -90,9 +90,33 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
         "offered": sent,
         "delivered": len(got),
         "pending": 0,
+        "refused": 0,
         "lost": sent - len(got),
-        "lost_by": {"full": sent - len(got), "unsubscribed": 0, "closed": 0},
+        "lost_by": {"full": sent - len(got), "replaced": 0, "unsubscribed": 0, "closed": 0},
     }
+
+
+def test_latest_keeps_the_newest_of_each_topic(bus):
+    with bus.subscribe("room/+", full="latest") as rooms:
+        for n in range(100):
+            bus.publish("room/kitchen", n)
+        bus.publish("room/hall", "bright")
+        kitchen, hall = rooms.iter(timeout=0)
+        assert (kitchen.value, kitchen.lost) == (99, 99)
+        assert (hall.value, hall.lost) == ("bright", 0)
+        assert rooms.stats()["lost_by"]["replaced"] == 99
+
+
+def test_refuse_raises_full_at_the_publisher_and_loses_nothing(bus):
+    with bus.subscribe("a", full="refuse", bytes=4096) as sub:
+        sent = 0
+        with pytest.raises(libbus.Full, match=r"^a: .*drain it or raise its bytes"):
+            while True:
+                bus.publish("a", sent)
+                sent += 1
+        assert [msg.value for msg in sub.iter(timeout=0)] == list(range(sent))
+        assert sub.stats()["refused"] == 1
+        bus.publish("a", "there is room again")
 
 
 def test_a_closed_subscription_says_closed(bus):

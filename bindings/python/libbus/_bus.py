@@ -54,7 +54,8 @@ class Bus(_core.Bus):
     ) -> Subscription | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
-        full: drop_oldest or drop_newest, when messages come faster than they are taken.
+        full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
+            latest (the newest of each topic waits) or refuse (publish raises libbus.Full).
         bytes: room for messages that wait; 0 is 256 KiB.
         """
         if callback is None:

@@ -32,6 +32,7 @@ class DecodeError(BusError, ValueError): ...
 
 class LostBy(TypedDict):
     full: int
+    replaced: int
     unsubscribed: int
     closed: int
 
@@ -39,6 +40,7 @@ class Stats(TypedDict):
     offered: int
     delivered: int
     pending: int
+    refused: int
     lost: int
     lost_by: LostBy
 

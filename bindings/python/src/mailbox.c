@@ -57,6 +57,8 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	static const char *const policies[] = {
 	    [BUS_FULL_DROP_OLDEST] = "drop_oldest",
 	    [BUS_FULL_DROP_NEWEST] = "drop_newest",
+	    [BUS_FULL_LATEST] = "latest",
+	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
 	static char *names[] = {"bus", "full", "bytes", NULL};

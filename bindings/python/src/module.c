@@ -90,6 +90,7 @@ stats_dict(const struct bus_stats *stats)
 {
 	static const char *const causes[BUS_LOSS_COUNT] = {
 	    [BUS_LOSS_FULL] = "full",
+	    [BUS_LOSS_REPLACED] = "replaced",
 	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
 	    [BUS_LOSS_CLOSED] = "closed",
 	};
@@ -100,9 +101,10 @@ stats_dict(const struct bus_stats *stats)
 		return NULL;
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)
 		lost += stats->lost[i];
-	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:N}", "offered",
+	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:K, s:N}", "offered",
 	    (unsigned long long)stats->offered, "delivered", (unsigned long long)stats->delivered,
-	    "pending", (unsigned long long)stats->pending, "lost", (unsigned long long)lost,
+	    "pending", (unsigned long long)stats->pending, "refused",
+	    (unsigned long long)stats->refused, "lost", (unsigned long long)lost,
 	    "lost_by", lost_by);
 }
 
