@@ -123,7 +123,21 @@ struct bus_slice {
  * Threads: one at a time per pub.  Blocks: up to wait_ms for each.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
 
-/* Frees the handle; NULL is fine.
+/* Lends len bytes of the bus, to be filled in place and sent without a copy. Worth it above 1 KiB.
+ * *ret_data is aligned for any type and the caller's until commit, abort or the close of the handle.
+ * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_pub_loan(struct bus_pub *pub, size_t len, void **ret_data);
+
+/* Sends the first len bytes of a loan as bus_pub_send() would. On 0 the loan is over; otherwise it is
+ * still the caller's. BUS_E_INVAL: not a loan of this handle, or shorter than len.
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
+BUS_API int bus_pub_commit(struct bus_pub *pub, void *data, size_t len);
+
+/* Gives a loan back; anything else is ignored.
+ * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
+BUS_API void bus_pub_abort(struct bus_pub *pub, void *data);
+
+/* Frees the handle; NULL is fine. Loans end with it.
  * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */
 BUS_API void bus_pub_close(struct bus_pub *pub);
 

@@ -211,6 +211,8 @@ bus__unref(struct bus *bus)
 		bus->hooks->free(bus->links);
 	bus__topics_fini(bus);
 	bus__trie_fini(&bus->trie);
+	for (unsigned i = 0; i < STRIPES; i++)
+		bus__pool_close(bus->stripes[i].pool);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)
 		pthread_mutex_destroy(&bus->keep_locks[i]);
 	pthread_mutex_destroy(&bus->lock);

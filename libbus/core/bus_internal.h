@@ -18,6 +18,7 @@
 
 struct stripe {
 	_Alignas(RING_LINE) _Atomic uint32_t busy;
+	struct bus__pool *pool; /* for large payloads of whoever holds it; NULL: not needed yet */
 };
 
 struct bus {

@@ -9,10 +9,12 @@
 
 struct bus_pub {
 	struct bus *bus;
-	struct topic *topic;     /* counted */
-	struct snapshot *routes; /* counted; compared with the topic's on every send */
-	size_t small;            /* payloads up to here take the short way */
-	uint64_t word;           /* of such a frame, but for its length */
+	struct topic *topic;      /* counted */
+	struct snapshot *routes;  /* counted; compared with the topic's on every send */
+	struct bus__pool *pool;   /* made when it is first needed */
+	struct bus__block *loans; /* not committed and not aborted */
+	size_t small;             /* payloads up to here take the short way */
+	uint64_t word;            /* of such a frame, but for its length */
 	int type, wait_ms;
 };
 
@@ -108,15 +110,26 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 	}
 }
 
-/* Makes a block for a payload that does not go into rings by value. */
-static int
-prepare(struct ring_item *item, bool always)
+/* A publish, besides its message: what its caller has and what it leaves to him. */
+struct attempt {
+	bool from_peer;
+	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
+	struct bus_mailbox *full; /* because of which it was refused; not counted */
+	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
+};
+
+/* Makes a block of a payload, or (data NULL) for one. NULL: out of memory. */
+static struct bus__block *
+make_block(struct bus__pool **pool, const void *data, size_t len)
 {
-	item->block = NULL;
-	if (item->len <= RING_INLINE_MAX && !always)
-		return 0;
-	item->block = bus__block_new(item->data, item->len);
-	return item->block != NULL ? 0 : BUS_E_NOMEM;
+	struct bus__block *block;
+
+	if (pool != NULL && *pool == NULL)
+		*pool = bus__pool_new();
+	block = bus__block_new(pool != NULL ? *pool : NULL, len);
+	if (block != NULL && data != NULL)
+		memcpy(block->data, data, len);
+	return block;
 }
 
 /* Stores a value as the topic's kept one if it is newer, and sets its time if it has none. Keep lock held.
@@ -145,84 +158,68 @@ store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value
 	return true;
 }
 
-/* What a publish leaves to whoever began it. */
-struct outcome {
-	struct bus_mailbox *full; /* because of which it was refused; not counted */
-	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
-};
-
 /* Publishes a retained message: its value is stored and put into all mailboxes under the keep lock, so that
- * a subscription that begins meanwhile sees it exactly once. Takes over a reference to `value`. 0, SWEPT: the
- * topic was swept meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
+ * a subscription that begins meanwhile sees it exactly once. 0, SWEPT: the topic was swept meanwhile, BUS_E_FULL,
+ * BUS_E_NOMEM. */
 #define SWEPT 1
 static int
-publish_retained(struct bus *bus, struct topic *topic, struct ring_item *item,
-    struct bus__block *value, bool from_peer, struct outcome *out)
+publish_retained(
+    struct bus *bus, struct topic *topic, struct ring_item *item, struct attempt *attempt)
 {
-	struct bus__block *old = value;
+	/* It stays for long: no pool is to wait for it. */
+	struct bus__block *value = make_block(NULL, item->data, item->len), *old = value;
 	const struct snapshot *routes;
 	struct claims claims;
 	int err = SWEPT;
 
+	if (value == NULL)
+		return BUS_E_NOMEM;
+	item->flags |= RING_TIME;
+	item->block = NULL;
+	if (item->len > RING_INLINE_MAX)
+		item->block = bus__block_ref(value);
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
 	if (!topic->gone)
-		err = claim_all(routes, &claims, item, &out->owed);
+		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
 		if (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT))
-			deliver(routes, &claims, item, from_peer, &out->owed);
+			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
 		else if (routes != NULL)
-			end_claims(routes, routes->refusing, &claims, item, false, &out->owed);
+			end_claims(routes, routes->refusing, &claims, item, false, &attempt->owed);
 	}
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	bus__block_unref(old);
+	bus__block_unref(item->block);
 	if (err == BUS_E_FULL)
-		out->full = claims.full;
+		attempt->full = claims.full;
 	return err;
 }
 
+/* The common part of all other publishes, with routes that stay meanwhile. A block that the item comes with stays the
+ * caller's. 0, BUS_E_NOMEM, BUS_E_FULL. */
 static int
-publish_once(
-    const struct snapshot *routes, struct ring_item *item, bool from_peer, struct outcome *out)
+publish_plain(const struct snapshot *routes, struct ring_item *item, struct attempt *attempt)
 {
+	struct bus__block *made = NULL;
 	struct claims claims;
-	int err = claim_all(routes, &claims, item, &out->owed);
-
-	if (err == 0)
-		deliver(routes, &claims, item, from_peer, &out->owed);
-	else if (err == BUS_E_FULL)
-		out->full = claims.full;
-	return err;
-}
-
-/* The common part of all publishes, with a topic whose memory stays and its routes. 0, SWEPT, BUS_E_NOMEM,
- * BUS_E_FULL. */
-static int
-publish(struct bus *bus, struct topic *topic, const struct snapshot *routes, struct ring_item *item,
-    bool from_peer, struct outcome *out)
-{
-	bool retain = item->flags & RING_RETAIN;
-	struct bus__block *block;
 	int err;
 
-	if (routes == NULL && !retain)
+	if (routes == NULL)
 		return 0;
-	err = prepare(item, retain);
-	if (err < 0)
-		return err;
-	block = item->block;
-	if (retain) {
-		item->flags |= RING_TIME;
-		if (item->len <= RING_INLINE_MAX)
-			item->block = NULL; /* into rings it goes by value all the same */
-		if (block != NULL)
-			bus__block_ref(block);
-		err = publish_retained(bus, topic, item, block, from_peer, out);
-	} else {
-		err = publish_once(routes, item, from_peer, out);
+	if (item->block == NULL && item->len > RING_INLINE_MAX) {
+		made = make_block(attempt->pool, item->data, item->len);
+		if (made == NULL)
+			return BUS_E_NOMEM;
+		item->block = made;
 	}
-	bus__block_unref(block);
+	err = claim_all(routes, &claims, item, &attempt->owed);
+	if (err == 0)
+		deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
+	else if (err == BUS_E_FULL)
+		attempt->full = claims.full;
+	bus__block_unref(made);
 	return err;
 }
 
@@ -258,7 +255,7 @@ make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *re
 /* Publishes on a topic that exists. false: it does not. */
 static bool
 publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item *item,
-    struct outcome *out, int *ret_err)
+    struct attempt *attempt, int *ret_err)
 {
 	struct stripe *stripe = bus__read_begin(bus);
 	struct topic *topic = bus__topic_find(bus, name, len);
@@ -266,10 +263,14 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 	if (topic != NULL) {
 		if (!atomic_load_explicit(&topic->used, memory_order_relaxed))
 			atomic_store_explicit(&topic->used, true, memory_order_relaxed);
-		*ret_err = publish(bus, topic,
-		    atomic_load_explicit(&topic->routes, memory_order_acquire), item, false, out);
+		attempt->pool = &stripe->pool;
+		*ret_err =
+		    item->flags & RING_RETAIN
+			? publish_retained(bus, topic, item, attempt)
+			: publish_plain(atomic_load_explicit(&topic->routes, memory_order_acquire),
+			      item, attempt);
 		if (*ret_err == BUS_E_FULL)
-			count_refused(out->full);
+			count_refused(attempt->full);
 	}
 	bus__read_end(stripe);
 	return topic != NULL;
@@ -278,7 +279,7 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 static int
 publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
 {
-	struct outcome out = {.full = NULL};
+	struct attempt attempt = {.from_peer = false};
 	struct topic *topic;
 	size_t len;
 	int err = bus__topic_check(name, &len);
@@ -286,14 +287,14 @@ publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
 	if (err < 0)
 		return err;
 	/* New: make it, and look it up again, since it may be swept before we get there. */
-	while (!publish_on_found(bus, name, len, item, &out, &err) || err == SWEPT) {
+	while (!publish_on_found(bus, name, len, item, &attempt, &err) || err == SWEPT) {
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
 		if (err < 0)
 			return err;
 	}
-	bus__mailbox_drain_owed(out.owed);
+	bus__mailbox_drain_owed(attempt.owed);
 	return err;
 }
 
@@ -389,24 +390,25 @@ refresh(struct bus_pub *pub)
 }
 
 static int
-send(struct bus_pub *pub, struct ring_item *item, bool from_peer, struct outcome *out)
+send_retained(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 {
-	struct stripe *stripe;
-	int err;
+	/* It goes to the routes that are current under the keep lock, which ours may not be: they are read as a
+	 * publish by name reads them. */
+	struct stripe *stripe = bus__read_begin(pub->bus);
+	int err = publish_retained(pub->bus, pub->topic, item, attempt);
 
-	if (item->flags & RING_RETAIN) {
-		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
-		 * read as a publish by name reads them. */
-		stripe = bus__read_begin(pub->bus);
-		err = publish(pub->bus, pub->topic, NULL, item, from_peer, out);
-		if (err == BUS_E_FULL)
-			count_refused(out->full);
-		bus__read_end(stripe);
-		return err;
-	}
+	if (err == BUS_E_FULL)
+		count_refused(attempt->full);
+	bus__read_end(stripe);
+	return err;
+}
+
+static int
+send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
+{
 	if (!has_current_routes(pub))
 		refresh(pub);
-	return publish(pub->bus, pub->topic, pub->routes, item, from_peer, out);
+	return publish_plain(pub->routes, item, attempt);
 }
 
 /* Sends, and waits for room as the handle says. */
@@ -420,20 +422,20 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	int err;
 
 	do {
-		struct outcome out = {.full = NULL};
+		struct attempt attempt = {.pool = &pub->pool};
 
-		err = send(pub, item, false, &out);
+		err = send(pub, item, &attempt);
 		again = err == BUS_E_FULL && wait_ms != 0;
 		if (err == BUS_E_FULL)
-			bus__mailbox_ref(out.full);
-		bus__mailbox_drain_owed(out.owed);
+			bus__mailbox_ref(attempt.full);
+		bus__mailbox_drain_owed(attempt.owed);
 		if (again)
-			again = bus__mailbox_await_room(out.full, item, deadline_ns) &&
+			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
 				bus__is_open(pub->bus);
 		if (err == BUS_E_FULL && !again)
-			count_refused(out.full);
+			count_refused(attempt.full);
 		if (err == BUS_E_FULL)
-			bus__mailbox_unref(out.full);
+			bus__mailbox_unref(attempt.full);
 		*item = fresh;
 	} while (again);
 	return err;
@@ -600,7 +602,7 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 {
-	struct outcome out = {.full = NULL};
+	struct attempt attempt = {.from_peer = true};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -613,12 +615,93 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
 	}
-	err = send(pub, &item, true, &out);
-	if (err == BUS_E_FULL && !(item.flags & RING_RETAIN))
-		count_refused(out.full);
-	bus__mailbox_drain_owed(out.owed);
+	if (item.flags & RING_RETAIN) {
+		err = send_retained(pub, &item, &attempt);
+	} else {
+		err = send(pub, &item, &attempt);
+		if (err == BUS_E_FULL)
+			count_refused(attempt.full);
+	}
+	bus__mailbox_drain_owed(attempt.owed);
 	return err;
 }
+
+/* --- loans ---------------------------------------------------------------------------------------------------- */
+
+int
+bus_pub_loan(struct bus_pub *pub, size_t len, void **ret_data)
+{
+	struct bus__block *block;
+	int err = enter_pub(pub);
+
+	if (err < 0)
+		return err;
+	if (ret_data == NULL)
+		return BUS_E_INVAL;
+	if (len > pub->bus->max_payload)
+		return BUS_E_TOO_BIG;
+	block = make_block(&pub->pool, NULL, len);
+	if (block == NULL)
+		return BUS_E_NOMEM;
+	block->next = pub->loans;
+	pub->loans = block;
+	*ret_data = block->data;
+	return 0;
+}
+
+/* Where the list of loans names the one with this data; NULL: it is none of ours. */
+static struct bus__block **
+find_loan(struct bus_pub *pub, const void *data)
+{
+	struct bus__block **at = &pub->loans;
+
+	while (*at != NULL && (*at)->data != data)
+		at = &(*at)->next;
+	return *at != NULL ? at : NULL;
+}
+
+/* A callback inside the commit may have changed the list: look again. */
+static void
+end_loan(struct bus_pub *pub, const void *data)
+{
+	struct bus__block **at = find_loan(pub, data), *block;
+
+	if (at == NULL)
+		return;
+	block = *at;
+	*at = block->next;
+	bus__block_unref(block);
+}
+
+int
+bus_pub_commit(struct bus_pub *pub, void *data, size_t len)
+{
+	struct bus__block **loan;
+	struct ring_item item;
+	int err = enter_pub(pub);
+
+	if (err < 0)
+		return err;
+	loan = find_loan(pub, data);
+	if (loan == NULL || len > (*loan)->len)
+		return BUS_E_INVAL;
+	item = (struct ring_item){.block = *loan, .len = (uint32_t)len, .type = (uint8_t)pub->type};
+	bus__block_ref(item.block); /* a callback inside may abort the loan */
+	err = send_patiently(pub, &item);
+	bus__block_unref(item.block);
+	if (err == 0)
+		end_loan(pub, data);
+	return err;
+}
+
+void
+bus_pub_abort(struct bus_pub *pub, void *data)
+{
+	if (pub != NULL && pub->bus->fork_generation == bus__fork_generation())
+		end_loan(pub, data);
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------- */
 
 void
 bus_pub_close(struct bus_pub *pub)
@@ -628,6 +711,9 @@ bus_pub_close(struct bus_pub *pub)
 	if (pub == NULL || pub->bus->fork_generation != bus__fork_generation())
 		return;
 	bus = pub->bus;
+	while (pub->loans != NULL)
+		end_loan(pub, pub->loans->data);
+	bus__pool_close(pub->pool);
 	bus__lock(bus);
 	pub->topic->handles--;
 	bus__snapshot_unref(pub->routes);

@@ -489,12 +489,12 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 }
 
 static void
-release_frame(const uint8_t *frame, unsigned flags)
+release_frame(const uint8_t *frame, unsigned flags, struct bus__chain *chain)
 {
 	uint64_t lost = 0; /* told nobody: whoever discards unread frames counts them as a whole */
 
 	if (flags & RING_BLOCK)
-		bus__block_unref(frame_pointer(frame, flags));
+		bus__block_unref_to(frame_pointer(frame, flags), chain);
 	if (flags & RING_OUT)
 		bus__cell_value_free(frame_pointer(frame, flags));
 	else if (flags & RING_CELL)
@@ -504,15 +504,18 @@ release_frame(const uint8_t *frame, unsigned flags)
 void
 bus__ring_release(struct ring_batch *batch)
 {
+	struct bus__chain chain = {NULL, NULL};
+
 	if (!batch->owns)
 		return;
 	for (uint32_t offset = 0; offset < batch->used;) {
 		uint64_t word;
 
 		memcpy(&word, batch->bytes + offset, 8);
-		release_frame(batch->bytes + offset, WORD_FLAGS(word));
+		release_frame(batch->bytes + offset, WORD_FLAGS(word), &chain);
 		offset += bus__ring_frame_bytes(WORD_FLAGS(word), WORD_LEN(word));
 	}
+	bus__chain_end(&chain);
 	batch->owns = false;
 }
 
@@ -555,11 +558,13 @@ bus__ring_fini(struct ring *r)
 {
 	uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed), word;
 	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS;
+	struct bus__chain chain = {NULL, NULL};
 	uint32_t bytes;
 
 	while (position != end && (bytes = committed_bytes(r, position, &word)) != 0) {
-		release_frame(r->bytes + (position & r->mask), WORD_FLAGS(word));
+		release_frame(r->bytes + (position & r->mask), WORD_FLAGS(word), &chain);
 		position += bytes;
 	}
+	bus__chain_end(&chain);
 	bus__free(r->bytes);
 }
