@@ -1,0 +1,156 @@
+#include "machine.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static cpu_set_t allowed; /* as the process began */
+static pthread_once_t read_once = PTHREAD_ONCE_INIT;
+
+void
+bench_die(const char *what)
+{
+	fprintf(stderr, "bench: %s failed\n", what);
+	exit(1);
+}
+
+int64_t
+bench_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void
+read_allowed(void)
+{
+	if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+		bench_die("sched_getaffinity");
+}
+
+unsigned
+bench_cpus(void)
+{
+	pthread_once(&read_once, read_allowed);
+	return (unsigned)CPU_COUNT(&allowed);
+}
+
+static int
+nth_cpu(unsigned nth)
+{
+	unsigned seen = 0, wanted = nth % bench_cpus();
+
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed) && seen++ == wanted)
+			return cpu;
+	bench_die("finding a CPU");
+}
+
+static void
+run_on(const cpu_set_t *cpus)
+{
+	if (pthread_setaffinity_np(pthread_self(), sizeof *cpus, cpus) != 0)
+		bench_die("pthread_setaffinity_np");
+}
+
+void
+bench_pin(unsigned nth)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(nth_cpu(nth), &one);
+	run_on(&one);
+}
+
+void
+bench_unpin(void)
+{
+	pthread_once(&read_once, read_allowed);
+	run_on(&allowed);
+}
+
+void
+bench_avoid(unsigned nth)
+{
+	cpu_set_t others;
+	int cpu = nth_cpu(nth);
+
+	others = allowed;
+	if (bench_cpus() > 1)
+		CPU_CLR(cpu, &others);
+	run_on(&others);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double
+bench_median(double *values, unsigned count)
+{
+	qsort(values, count, sizeof *values, compare);
+	return values[count / 2];
+}
+
+static _Alignas(128) _Atomic uint32_t line;
+
+static void
+await_line(uint32_t wanted)
+{
+	for (unsigned spins = 1; atomic_load_explicit(&line, memory_order_acquire) != wanted;
+	     spins++)
+		if (spins % (1u << 20) == 0)
+			sched_yield(); /* both on one CPU */
+}
+
+static void *
+return_line(void *arg)
+{
+	uint32_t trips = *(uint32_t *)arg;
+
+	bench_pin(1);
+	for (uint32_t i = 0; i < trips; i++) {
+		await_line(2 * i + 1);
+		atomic_store_explicit(&line, 2 * i + 2, memory_order_release);
+	}
+	return NULL;
+}
+
+double
+bench_line_rtt_ns(unsigned runs)
+{
+	double *values = calloc(runs, sizeof *values), median;
+	uint32_t trips = runs * BENCH_TRIPS, i = 0;
+	pthread_t thread;
+
+	if (values == NULL)
+		bench_die("calloc");
+	atomic_store(&line, 0);
+	if (pthread_create(&thread, NULL, return_line, &trips) != 0)
+		bench_die("pthread_create");
+	bench_pin(0);
+	for (unsigned run = 0; run < runs; run++) {
+		int64_t begun = bench_now_ns();
+
+		for (unsigned trip = 0; trip < BENCH_TRIPS; trip++, i++) {
+			atomic_store_explicit(&line, 2 * i + 1, memory_order_release);
+			await_line(2 * i + 2);
+		}
+		values[run] = (double)(bench_now_ns() - begun) / BENCH_TRIPS;
+	}
+	pthread_join(thread, NULL);
+	bench_unpin();
+	median = bench_median(values, runs);
+	free(values);
+	return median;
+}
