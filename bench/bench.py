@@ -1,0 +1,169 @@
+"""Measures libbus beside its peers, keeps one JSON line for each figure, prints the table.
+
+Run by `./dev bench`. Timed groups come from bench_time; instructions and system calls are counted
+here, as the difference of two runs of bench_count that differ in nothing but how many messages they pass.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from table import lines_of, rows, text_table
+
+TIMED = ("stream", "publishers", "callbacks", "large", "rtt", "wake", "names", "match")
+PAYLOAD = 64
+FEW, MANY = 6400, 19200  # messages of the two runs that are compared
+
+
+def run(command):
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+class Counter:
+    """Counts what bench_count does; a call answers for one message."""
+
+    def __init__(self, program, folder, profiles):
+        self.program, self.folder, self.profiles = str(program), folder, profiles
+
+    def each(self, count_run, *args):
+        few, many = (count_run(messages, *args) for messages in (FEW, MANY))
+        return (many - few) / (MANY - FEW)
+
+    def instructions(self, function, callbacks=1):
+        return self.each(self._instructions, function, callbacks)
+
+    def system_calls(self):
+        return self.each(self._system_calls)
+
+    def _instructions(self, messages, function, callbacks):
+        out = os.path.join(self.folder, "callgrind")
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        only = f"--toggle-collect={function}"
+        run([*valgrind, only, self.program, str(messages), str(callbacks)])
+        if messages == MANY and callbacks == 1:
+            profile = subprocess.run(
+                ["callgrind_annotate", "--auto=no", out], capture_output=True, text=True, check=True
+            ).stdout
+            (self.profiles / f"profile-{function}.txt").write_text(profile)
+        with open(out) as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("summary:"))
+
+    def _system_calls(self, messages):
+        out = os.path.join(self.folder, "strace")
+        run(["strace", "-f", "-qq", "-o", out, self.program, str(messages), "1"])
+        with open(out) as lines:
+            return sum(1 for _ in lines)
+
+
+def count_instructions(counter):
+    single = counter.instructions("publish_burst")
+    single_64 = counter.instructions("publish_burst", 64)
+    yield "instructions per publish", single, "instructions", 80
+    yield "instructions per delivery", counter.instructions("deliver_burst"), "instructions", 60
+    yield (
+        "instructions per callback, 64 in one mailbox",
+        counter.instructions("deliver_burst", 64) / 64,
+        "instructions",
+        None,
+    )
+    yield (
+        "growth of a publish from 1 to 64 subscribers",
+        100 * (single_64 / single - 1),
+        "%",
+        10,
+    )
+
+
+def count_system_calls(counter):
+    yield "system calls per message, drainer awake", counter.system_calls(), "calls", 0
+
+
+COUNTED = {"instructions": count_instructions, "syscalls": count_system_calls}
+
+
+def counted_line(group, case, value, unit, bar):
+    return {
+        "group": group,
+        "case": case,
+        "payload": PAYLOAD,
+        "ours": value,
+        "peer": None,
+        "peer_name": None,
+        "ratio": value,
+        "bar": bar,
+        "aim": None,
+        "sense": "at most",
+        "unit": unit,
+        "rounds": 1,  # a count, not a speed: it does not vary
+        "line_rtt_ns": None,
+    }
+
+
+def count(groups, programs, results):
+    with tempfile.TemporaryDirectory() as folder:
+        counter = Counter(programs / "bench_count", folder, results.parent)
+        for group in groups:
+            print(f"{group}: counting", flush=True)
+            for case, value, unit, bar in COUNTED[group](counter):
+                print(f"  {case}: {value:.4g} {unit}", flush=True)
+                yield counted_line(group, case, value, unit, bar)
+
+
+def time(groups, programs, options):
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "results")
+        effort = ["-n", "3", "-t", "30"] if options.quick else []
+        subprocess.run([programs / "bench_time", *effort, out, *groups], check=True)
+        yield from lines_of(out)
+
+
+def machine(build):
+    """What was measured on, in a few words."""
+    compiler = json.loads((build / "meson-info" / "intro-compilers.json").read_text())["host"]["c"]
+    with open("/proc/cpuinfo") as lines:
+        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.machine()
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    cpus = len(os.sched_getaffinity(0))
+    kernel = ".".join(platform.release().split(".")[:2])
+    return f"{model}, {cpus} CPUs, {system}, Linux {kernel}, {compiler['id']} {compiler['version']} -O2"
+
+
+def keep(results, fresh, groups):
+    """Fresh lines take the place of those of the same groups."""
+    old = [line for line in lines_of(results) if line["group"] not in groups]
+    results.write_text("".join(json.dumps(line) + "\n" for line in old + fresh))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="short runs: to see that it works")
+    parser.add_argument("case", nargs="*", help=f"of {', '.join((*TIMED, *COUNTED))}; none: all")
+    options = parser.parse_args()
+    groups = options.case or [*TIMED, *COUNTED]
+    for group in groups:
+        if group not in TIMED and group not in COUNTED:
+            parser.error(f"there is no case '{group}'")
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    programs = options.build / "bench"
+    timed = [group for group in groups if group in TIMED]
+    counted = [group for group in groups if group in COUNTED]
+    fresh = list(time(timed, programs, options)) if timed else []
+    fresh += count(counted, programs, options.results)
+    for line in fresh:
+        line |= {"command": f"./dev bench {line['group']}", "machine": machine(options.build)}
+    keep(options.results, fresh, groups)
+    print("\n" + text_table(rows(fresh)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The table of bars: figures as people read them, and whether each bar is reached."""
+
+import json
+from pathlib import Path
+
+HEADS = ("case", "bytes", "libbus", "peer", "ratio (least to most)", "bar", "reached")
+
+
+def lines_of(path):
+    path = Path(path)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def number(value):
+    """Three digits that matter."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def quantity(value, unit):
+    if unit.endswith("/s"):
+        for size, prefix in ((1e6, " M"), (1e3, " k")):
+            if value >= size:
+                return f"{number(value / size)}{prefix}/s"
+        return f"{number(value)} /s"
+    if unit == "ns":
+        return f"{number(value / 1000)} µs" if value >= 10_000 else f"{number(value)} ns"
+    return f"{number(value)} {'' if unit in ('calls', 'instructions') else unit}".rstrip()
+
+
+def reached(line):
+    if line["bar"] is None:
+        return None
+    if line["sense"] == "at least":
+        return line["ratio"] >= line["bar"]
+    return line["ratio"] <= line["bar"]
+
+
+def bar(line):
+    if line["bar"] is None:
+        return ""
+    sign = "≥" if line["sense"] == "at least" else "≤"
+    aim = f", aim {line['aim']:g}" if line.get("aim") else ""
+    return f"{sign} {line['bar']:g}{aim}"
+
+
+def ratio(line):
+    if line["peer"] is None:
+        return ""
+    return f"{number(line['ratio'])} ({number(line['ratio_min'])} to {number(line['ratio_max'])})"
+
+
+def row(line):
+    ours = quantity(line["ours"], line["unit"])
+    if line.get("lost_share"):
+        ours += f", {number(100 * line['lost_share'])} % lost"
+    peer = ""
+    if line["peer"] is not None:
+        peer = f"{line['peer_name']}: {quantity(line['peer'], line['unit'])}"
+    answer = {True: "yes", False: "NO", None: ""}[reached(line)]
+    return (line["case"], str(line["payload"] or ""), ours, peer, ratio(line), bar(line), answer)
+
+
+def rows(lines):
+    return [row(line) for line in lines]
+
+
+def text_table(body):
+    widths = [max(len(cells[i]) for cells in [HEADS, *body]) for i in range(len(HEADS))]
+    rule = tuple("─" * width for width in widths)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in [HEADS, rule, *body]
+    )
