@@ -15,7 +15,7 @@ from pathlib import Path
 
 from table import lines_of, rows, text_table
 
-TIMED = ("stream", "publishers", "callbacks", "large", "rtt", "wake", "names", "match")
+TIMED = ("stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match")
 PAYLOAD = 64
 FEW, MANY = 6400, 19200  # messages of the two runs that are compared
 
@@ -27,58 +27,49 @@ def run(command):
 
 
 class Counter:
-    """Counts what bench_count does; a call answers for one message."""
+    """Counts what bench_count does; a method answers for one message."""
 
-    def __init__(self, program, folder, profiles):
-        self.program, self.folder, self.profiles = str(program), folder, profiles
+    def __init__(self, program, profiles):
+        self.program, self.profiles = str(program), profiles
 
-    def each(self, count_run, *args):
-        few, many = (count_run(messages, *args) for messages in (FEW, MANY))
+    def instructions(self, inside, callbacks=1, batch=1):
+        """Inside the calls of one function of the library."""
+        few, many = (self._callgrind(inside, n, callbacks, batch) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
-    def instructions(self, function, callbacks=1):
-        return self.each(self._instructions, function, callbacks)
-
     def system_calls(self):
-        return self.each(self._system_calls)
+        few, many = (self._strace(n) for n in (FEW, MANY))
+        return (many - few) / (MANY - FEW)
 
-    def _instructions(self, messages, function, callbacks):
-        out = os.path.join(self.folder, "callgrind")
+    def _callgrind(self, inside, messages, callbacks, batch):
+        out = self.profiles / f"callgrind-{inside}-{callbacks}"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
-        only = f"--toggle-collect={function}"
-        run([*valgrind, only, self.program, str(messages), str(callbacks)])
-        if messages == MANY and callbacks == 1:
-            profile = subprocess.run(
-                ["callgrind_annotate", "--auto=no", out], capture_output=True, text=True, check=True
-            ).stdout
-            (self.profiles / f"profile-{function}.txt").write_text(profile)
-        with open(out) as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("summary:"))
+        only = f"--toggle-collect={inside}"
+        run([*valgrind, only, self.program, str(messages), str(callbacks), str(batch)])
+        return next(
+            int(line.split()[1])
+            for line in out.read_text().splitlines()
+            if line.startswith("summary:")
+        )
 
-    def _system_calls(self, messages):
-        out = os.path.join(self.folder, "strace")
-        run(["strace", "-f", "-qq", "-o", out, self.program, str(messages), "1"])
-        with open(out) as lines:
-            return sum(1 for _ in lines)
+    def _strace(self, messages):
+        out = self.profiles / "strace"
+        run(["strace", "-f", "-qq", "-o", str(out), self.program, str(messages), "1", "1"])
+        return len(out.read_text().splitlines())
 
 
 def count_instructions(counter):
-    single = counter.instructions("publish_burst")
-    single_64 = counter.instructions("publish_burst", 64)
+    single = counter.instructions("bus_pub_send")
+    single_64 = counter.instructions("bus_pub_send", callbacks=64)
+    batch = counter.instructions("bus_pub_send_many", batch=16)
+    delivery = counter.instructions("bus_dispatch")
+    delivery_64 = counter.instructions("bus_dispatch", callbacks=64)
     yield "instructions per publish", single, "instructions", 80
-    yield "instructions per delivery", counter.instructions("deliver_burst"), "instructions", 60
-    yield (
-        "instructions per callback, 64 in one mailbox",
-        counter.instructions("deliver_burst", 64) / 64,
-        "instructions",
-        None,
-    )
-    yield (
-        "growth of a publish from 1 to 64 subscribers",
-        100 * (single_64 / single - 1),
-        "%",
-        10,
-    )
+    yield "instructions per message of a batch of 16", batch, "instructions", 30
+    yield "instructions per delivery", delivery, "instructions", 60
+    yield "instructions per callback, 64 in one mailbox", delivery_64 / 64, "instructions", None
+    growth = 100 * (single_64 / single - 1)
+    yield "growth of a publish from 1 to 64 subscribers", growth, "%", 10
 
 
 def count_system_calls(counter):
@@ -107,13 +98,12 @@ def counted_line(group, case, value, unit, bar):
 
 
 def count(groups, programs, results):
-    with tempfile.TemporaryDirectory() as folder:
-        counter = Counter(programs / "bench_count", folder, results.parent)
-        for group in groups:
-            print(f"{group}: counting", flush=True)
-            for case, value, unit, bar in COUNTED[group](counter):
-                print(f"  {case}: {value:.4g} {unit}", flush=True)
-                yield counted_line(group, case, value, unit, bar)
+    counter = Counter(programs / "bench_count", results.parent)
+    for group in groups:
+        print(f"{group}: counting", flush=True)
+        for case, value, unit, bar in COUNTED[group](counter):
+            print(f"  {case}: {value:.4g} {unit}", flush=True)
+            yield counted_line(group, case, value, unit, bar)
 
 
 def time(groups, programs, options):

@@ -1,10 +1,10 @@
 /* bench/count.c: work that is counted and not timed: instructions by valgrind, system calls by strace.
  *
- *   bench_count MESSAGES CALLBACKS
+ *   bench_count MESSAGES CALLBACKS BATCH
  *
  * One thread publishes BURST messages, then drains as many, so that the drainer never finds the mailbox empty and
- * never sleeps. bench/bench.py counts what happens inside the functions below, for two numbers of messages: the
- * difference is what the messages cost, without opening and closing. */
+ * never sleeps. bench/bench.py counts what happens inside the calls of the library, for two numbers of messages:
+ * the difference is what the messages cost, without opening and closing. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +14,6 @@
 #define PAYLOAD 64
 #define BURST   64
 #define WAIT_MS 1000
-
-/* Not inlined, cloned or looked into: the tools find them by name. */
-#define COUNTED __attribute__((noipa)) static
 
 static uint64_t seen;
 
@@ -36,35 +33,38 @@ check(int err, const char *what)
 	exit(1);
 }
 
-COUNTED void
-publish_burst(struct bus_pub *pub, uint64_t *payload)
+/* One call for each message, or for each batch of them. */
+static void
+publish_burst(struct bus_pub *pub, const uint64_t *payload, size_t batch)
 {
-	for (unsigned i = 0; i < BURST; i++) {
-		payload[0] = 1;
-		check(bus_pub_send(pub, payload, PAYLOAD), "bus_pub_send");
-	}
-}
+	struct bus_slice items[BURST];
 
-COUNTED void
-deliver_burst(struct bus_mailbox *mailbox)
-{
-	check(bus_dispatch(mailbox, 0, BURST), "bus_dispatch");
+	for (size_t i = 0; i < BURST; i++)
+		items[i] = (struct bus_slice){payload, PAYLOAD};
+	for (size_t i = 0; i < BURST; i += batch)
+		check(batch == 1 ? bus_pub_send(pub, payload, PAYLOAD)
+				 : bus_pub_send_many(pub, &items[i], batch),
+		    "publishing");
 }
 
 int
 main(int argc, char **argv)
 {
-	uint64_t payload[PAYLOAD / sizeof(uint64_t)] = {0}, bursts, callbacks;
+	const uint64_t payload[PAYLOAD / sizeof(uint64_t)] = {1};
+	uint64_t bursts, callbacks;
+	size_t batch;
 	struct bus *bus;
 	struct bus_mailbox *mailbox;
 	struct bus_pub *pub;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: bench_count MESSAGES CALLBACKS\n");
+	if (argc != 4) {
+		fprintf(stderr, "usage: bench_count MESSAGES CALLBACKS BATCH\n");
 		return 2;
 	}
 	bursts = strtoul(argv[1], NULL, 10) / BURST;
 	callbacks = strtoul(argv[2], NULL, 10);
+	batch = strtoul(argv[3], NULL, 10);
+	check(batch == 0 || BURST % batch != 0 ? BUS_E_INVAL : 0, "BATCH");
 	check(bus_open(NULL, NULL, &bus), "bus_open");
 	check(bus_mailbox_open(bus, NULL, &mailbox), "bus_mailbox_open");
 	for (uint64_t i = 0; i < callbacks; i++)
@@ -72,8 +72,8 @@ main(int argc, char **argv)
 		    "bus_mailbox_subscribe");
 	check(bus_pub_open(bus, "bench", NULL, &pub), "bus_pub_open");
 	for (uint64_t i = 0; i < bursts; i++) {
-		publish_burst(pub, payload);
-		deliver_burst(mailbox);
+		publish_burst(pub, payload, batch);
+		check(bus_dispatch(mailbox, 0, BURST), "bus_dispatch");
 	}
 	bus_pub_close(pub);
 	bus_mailbox_close(mailbox);

@@ -247,6 +247,11 @@ static const struct entry one_to_one_entries[] = {
     PEER("GLib async queue", glib),
 };
 
+static const struct entry batch_entries[] = {
+    {"libbus", run_stream, &stream_libbus_batch, 0, 0},
+    BAR("raw SPSC index ring", spsc_batch, 0.6, 0.9),
+};
+
 static const struct entry flat_out_entries[] = {LIBBUS};
 
 static const struct entry two_to_one_entries[] = {
@@ -273,6 +278,7 @@ static const struct entry large_four_entries[] = {LIBBUS, BAR("ZeroMQ inproc", z
 
 const struct contest stream_contests[] = {
     STREAM("stream", "1 to 1", STREAM_SMALL, one_to_one, one_to_one_entries),
+    STREAM("batch", "1 to 1, batches of 16", STREAM_SMALL, one_to_one, batch_entries),
     STREAM("stream", "1 to 1, flat out", STREAM_SMALL, flat_out, flat_out_entries),
     STREAM("publishers", "2 publishers to 1 mailbox", STREAM_SMALL, two_to_one, two_to_one_entries),
     STREAM("callbacks", "1 to 16 callbacks in one mailbox", STREAM_SMALL, one_to_16,

@@ -78,6 +78,23 @@ publish(struct stream *s, void *self, unsigned publisher)
 	stream_publish(s, self, publisher, send_one);
 }
 
+STREAM_INLINE void
+send_batch(struct stream *s, void *self, unsigned publisher, const void *items, size_t count)
+{
+	struct peer *p = self;
+	struct bus_slice slices[STREAM_BATCH];
+
+	for (size_t i = 0; i < count; i++)
+		slices[i] = (struct bus_slice){(const char *)items + i * s->payload, s->payload};
+	check(bus_pub_send_many(p->pubs[publisher], slices, count), "bus_pub_send_many");
+}
+
+static void
+publish_batches(struct stream *s, void *self, unsigned publisher)
+{
+	stream_publish_batches(s, self, publisher, send_batch);
+}
+
 static double
 settle(void *self)
 {
@@ -104,3 +121,6 @@ close_libbus(void *self)
 
 const struct stream_peer stream_libbus = {
     .open = open_libbus, .publish = publish, .settle = settle, .close = close_libbus};
+
+const struct stream_peer stream_libbus_batch = {
+    .open = open_libbus, .publish = publish_batches, .settle = settle, .close = close_libbus};
