@@ -102,26 +102,29 @@ bench_median(double *values, unsigned count)
 	return values[count / 2];
 }
 
-static _Alignas(128) _Atomic uint32_t line;
+static struct {
+	_Alignas(128) _Atomic uint32_t there;
+	_Alignas(128) _Atomic uint32_t back;
+} lines;
 
 static void
-await_line(uint32_t wanted)
+await_word(_Atomic uint32_t *word, uint32_t wanted)
 {
-	for (unsigned spins = 1; atomic_load_explicit(&line, memory_order_acquire) != wanted;
+	for (unsigned spins = 1; atomic_load_explicit(word, memory_order_acquire) != wanted;
 	     spins++)
 		if (spins % (1u << 20) == 0)
 			sched_yield(); /* both on one CPU */
 }
 
 static void *
-return_line(void *arg)
+answer_words(void *arg)
 {
 	uint32_t trips = *(uint32_t *)arg;
 
 	bench_pin(1);
-	for (uint32_t i = 0; i < trips; i++) {
-		await_line(2 * i + 1);
-		atomic_store_explicit(&line, 2 * i + 2, memory_order_release);
+	for (uint32_t i = 1; i <= trips; i++) {
+		await_word(&lines.there, i);
+		atomic_store_explicit(&lines.back, i, memory_order_release);
 	}
 	return NULL;
 }
@@ -130,21 +133,22 @@ double
 bench_line_rtt_ns(unsigned runs)
 {
 	double *values = calloc(runs, sizeof *values), median;
-	uint32_t trips = runs * BENCH_TRIPS, i = 0;
+	uint32_t trips = runs * BENCH_TRIPS, i = 1;
 	pthread_t thread;
 
 	if (values == NULL)
 		bench_die("calloc");
-	atomic_store(&line, 0);
-	if (pthread_create(&thread, NULL, return_line, &trips) != 0)
+	atomic_store(&lines.there, 0);
+	atomic_store(&lines.back, 0);
+	if (pthread_create(&thread, NULL, answer_words, &trips) != 0)
 		bench_die("pthread_create");
 	bench_pin(0);
 	for (unsigned run = 0; run < runs; run++) {
 		int64_t begun = bench_now_ns();
 
 		for (unsigned trip = 0; trip < BENCH_TRIPS; trip++, i++) {
-			atomic_store_explicit(&line, 2 * i + 1, memory_order_release);
-			await_line(2 * i + 2);
+			atomic_store_explicit(&lines.there, i, memory_order_release);
+			await_word(&lines.back, i);
 		}
 		values[run] = (double)(bench_now_ns() - begun) / BENCH_TRIPS;
 	}

@@ -24,8 +24,8 @@ void bench_pin(unsigned nth);
 void bench_unpin(void);
 void bench_avoid(unsigned nth);
 
-/* One word that two CPUs write in turns: nanoseconds there and back, the median of many short runs.
- * The figure under each of them is the mean over BENCH_TRIPS, since a clock costs as much as a trip. */
+/* A word each way between two CPUs, each on a line of its own as messages are: nanoseconds there and back, the
+ * median of many short runs. (One word for both ways is a third faster, and carries nothing.) The figure under each of them is the mean over BENCH_TRIPS, since a clock costs as much as a trip. */
 #define BENCH_TRIPS 16
 double bench_line_rtt_ns(unsigned runs);
 

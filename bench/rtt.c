@@ -1,5 +1,5 @@
-/* bench/rtt.c: a question and its answer through two mailboxes whose drainers are awake, beside one cache line
- * that goes there and back. */
+/* bench/rtt.c: a question and its answer through two mailboxes whose drainers are awake, beside a bare word
+ * there and one back. */
 #include <stdlib.h>
 
 #include <libbus/bus.h>
@@ -48,7 +48,7 @@ ask(struct bus_pub *questions, struct bus_mailbox *answers, uint64_t *answered, 
 
 	check(bus_pub_send(questions, data, payload), "bus_pub_send");
 	while (*answered != expected)
-		check(bus_dispatch(answers, WAIT_MS, 1), "bus_dispatch");
+		check(bus_dispatch(answers, -1, 1), "bus_dispatch");
 }
 
 static struct sample

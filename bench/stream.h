@@ -21,7 +21,7 @@ extern "C" {
 #define STREAM_BATCH      16
 #define STREAM_PUBLISHERS 2
 #define STREAM_RECEIVERS  4
-#define STREAM_SLOTS      4096 /* room in peers of fixed size: more than twice any window */
+#define STREAM_SLOTS      4096 /* messages that peers of fixed size hold: as libbus, a power of two */
 
 #define STREAM_INLINE static inline __attribute__((always_inline))
 

@@ -8,8 +8,6 @@
 
 #include <ck_ring.h>
 
-#define EACH_SLOTS 512 /* rings of many subscribers stay in the cache */
-
 struct queue {
 	_Alignas(128) ck_ring_t ring;
 	ck_ring_buffer_t *slots;
@@ -118,7 +116,7 @@ const struct stream_peer stream_ck = {
 static void *
 open_each(struct stream *s)
 {
-	return open_rings(s->shape.callbacks, EACH_SLOTS);
+	return open_rings(s->shape.callbacks, STREAM_SLOTS);
 }
 
 STREAM_INLINE void

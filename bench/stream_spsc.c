@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EACH_SLOTS 256 /* rings of many subscribers stay in the cache */
-#define DRAIN_MOST 64  /* slots until the publisher may have them back */
+#define DRAIN_MOST 64 /* slots until the publisher may have them back */
 
 struct ring {
 	_Alignas(128) _Atomic uint64_t tail;
@@ -151,7 +150,7 @@ const struct stream_peer stream_spsc_batch = {
 static void *
 open_each(struct stream *s)
 {
-	return open_rings(s, s->shape.callbacks, EACH_SLOTS);
+	return open_rings(s, s->shape.callbacks, STREAM_SLOTS);
 }
 
 STREAM_INLINE void
