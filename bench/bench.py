@@ -128,8 +128,10 @@ def machine(build):
 
 def keep(results, fresh, groups):
     """Fresh lines take the place of those of the same groups."""
-    old = [line for line in lines_of(results) if line["group"] not in groups]
-    results.write_text("".join(json.dumps(line) + "\n" for line in old + fresh))
+    order = (*TIMED, *COUNTED)
+    lines = [line for line in lines_of(results) if line["group"] not in groups] + fresh
+    lines.sort(key=lambda line: order.index(line["group"]))
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def main():
