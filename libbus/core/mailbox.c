@@ -16,14 +16,17 @@
 #include "core/bus_internal.h"
 #include "core/call.h"
 
-#define DEFAULT_BYTES   (256u << 10)
-#define EVICT_TRIES     8    /* rounds of making room before a publisher drops its own */
-#define SPIN_FLOOR_NS   1000 /* costs less than the wake-up it saves, at any rate */
-#define SPIN_MOST_NS    50000
-#define SPIN_STEP       16 /* pauses between looks at the clock */
-#define ROOM_SPIN_NS    5000
-#define NAP_NS          100000
-#define LOOKS_PER_YIELD 64
+#define DEFAULT_BYTES    (256u << 10)
+#define EVICT_TRIES      8    /* rounds of making room before a publisher drops its own */
+#define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
+#define SPIN_MOST_NS     50000
+#define SPIN_STEP        8  /* looks between two pauses */
+#define SPIN_PAUSES      16 /* pauses between two looks at the clock */
+#define FIRST_LOOKS      256
+#define ROOM_SPIN_NS     5000
+#define NAP_NS           100000
+#define LOOKS_PER_YIELD  64
+#define STALLS_PER_YIELD 4
 
 /* The callbacks under way on this thread; not a flag, since dispatch may be called inside one. */
 static _Thread_local unsigned callback_depth;
@@ -169,8 +172,9 @@ put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbo
 	unsigned tries = 0;
 
 	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL)
-		if (m->full == BUS_FULL_DROP_NEWEST || ++tries > EVICT_TRIES ||
-		    !bus__ring_evict(&m->ring, item))
+		if (++tries > EVICT_TRIES ||
+		    !(m->full == BUS_FULL_DROP_NEWEST ? bus__ring_reclaim(&m->ring)
+						      : bus__ring_evict(&m->ring, item)))
 			break;
 	if (answer == RING_WAKE)
 		bus__mailbox_wake(m, owed);
@@ -225,11 +229,11 @@ bus__mailbox_await_room(struct bus_mailbox *m, const struct ring_item *item, int
 {
 	uint32_t seen = atomic_load_explicit(&m->room, memory_order_acquire);
 	int64_t now = bus__now_ns(), spin_until = now + ROOM_SPIN_NS;
-	uint64_t head = bus__ring_head(&m->ring);
+	uint64_t out = bus__ring_out(&m->ring);
 
 	for (; bus__many_cpus() && now < spin_until && now < deadline_ns; now = bus__now_ns())
 		for (unsigned i = 0; i < SPIN_STEP; i++) {
-			if (bus__ring_head(&m->ring) != head)
+			if (bus__ring_out(&m->ring) != out)
 				return true;
 			bus__cpu_relax();
 		}
@@ -247,13 +251,15 @@ announce_room(struct bus_mailbox *m)
 
 /* --- batches --------------------------------------------------------------------------------------------- */
 
+/* Takes a batch out, after up to `looks` looks whether there is one. */
 static uint32_t
-begin_batch(struct bus_mailbox *m, unsigned phase)
+begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 {
 	uint32_t count;
 	bool starved;
 
 	bus__ring_lock(&m->ring);
+	bus__ring_ready(&m->ring, looks);
 	count = bus__ring_take(&m->ring, &m->batch, RING_TAKE_FRAMES);
 	m->at = m->handled = 0;
 	m->carried += m->batch.lost;
@@ -361,7 +367,7 @@ bus__mailbox_settle(struct bus_mailbox *m)
 		;
 	/* No batch, and none can begin under the head lock: whatever was taken out is handled. */
 	if (phase == 0)
-		due = take_due(m, bus__ring_head(&m->ring));
+		due = take_due(m, bus__ring_out(&m->ring));
 	bus__ring_unlock(&m->ring);
 	pthread_mutex_unlock(&m->lock);
 	run_laters(due);
@@ -422,7 +428,7 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 		if (atomic_load_explicit(&m->drained, memory_order_acquire) >= target)
 			return 0;
 		busy = ask_for_sign(m, PHASE_HELD, &seen);
-		if (!busy && bus__ring_head(&m->ring) >= target)
+		if (!busy && bus__ring_out(&m->ring) >= target)
 			return 0; /* the rest was evicted */
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
@@ -557,6 +563,18 @@ learn_gap(struct bus_mailbox *m, int64_t gap_ns)
 	m->gap_ns += (gap_ns - m->gap_ns) / 8;
 }
 
+/* Looks a few times, without a pause or a clock; the head lock is free between two such steps. */
+static bool
+look(struct bus_mailbox *m)
+{
+	bool ready;
+
+	bus__ring_lock(&m->ring);
+	ready = bus__ring_ready(&m->ring, SPIN_STEP);
+	bus__ring_unlock(&m->ring);
+	return ready;
+}
+
 /* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
 static bool
 spin(struct bus_mailbox *m, int64_t deadline_ns)
@@ -564,15 +582,15 @@ spin(struct bus_mailbox *m, int64_t deadline_ns)
 	int64_t budget = SPIN_FLOOR_NS, begun, now;
 
 	if (!bus__many_cpus() || deadline_ns == 0)
-		return bus__ring_ready(&m->ring);
+		return false;
 	if (m->gap_ns < SPIN_MOST_NS)
 		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
 	if (budget < SPIN_FLOOR_NS)
 		budget = SPIN_FLOOR_NS;
 	begun = bus__now_ns();
 	do {
-		for (int i = 0; i < SPIN_STEP; i++) {
-			if (bus__ring_ready(&m->ring)) {
+		for (int i = 0; i < SPIN_PAUSES; i++) {
+			if (look(m)) {
 				learn_gap(m, bus__now_ns() - begun);
 				return true;
 			}
@@ -632,19 +650,22 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 static uint32_t
 await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
-	unsigned stalls = 0;
+	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs. */
+	unsigned looks = bus__many_cpus() && deadline_ns != 0 ? FIRST_LOOKS : 1, stalls = 0;
 	bool last = false;
 
 	for (;;) {
-		uint32_t count = begin_batch(m, phase);
+		uint32_t count = begin_batch(m, phase, looks);
 
 		if (count > 0 || last)
 			return count;
-		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
-		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
-			sched_yield();
-		if (!spin(m, deadline_ns) && !rest(m, deadline_ns))
-			return 0;
+		if (!spin(m, deadline_ns)) {
+			if (!rest(m, deadline_ns))
+				return 0;
+			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+			if (!bus__ring_empty(&m->ring) && ++stalls % STALLS_PER_YIELD == 0)
+				sched_yield();
+		}
 		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
 		    (m->drain == BUS_DRAIN_CALLER ||
@@ -690,7 +711,7 @@ drain_here(struct bus_mailbox *m)
 		return;
 	}
 	do {
-		while (begin_batch(m, PHASE_HELD | PHASE_CALLING) > 0) {
+		while (begin_batch(m, PHASE_HELD | PHASE_CALLING, 1) > 0) {
 			call_batch(m, UINT32_MAX);
 			end_batch(m);
 		}
@@ -779,7 +800,7 @@ bus__mailbox_discard(struct bus_mailbox *m)
 	}
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
-		uint32_t count = begin_batch(m, PHASE_HELD);
+		uint32_t count = begin_batch(m, PHASE_HELD, 1);
 
 		atomic_fetch_add_explicit(&m->lost_closed, count, memory_order_relaxed);
 		if (count > 0)
@@ -822,7 +843,7 @@ bus__mailbox_next(struct bus_mailbox *m)
 
 	for (;;) {
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0 &&
-		    begin_batch(m, PHASE_HELD) == 0)
+		    begin_batch(m, PHASE_HELD, 1) == 0)
 			return NULL;
 		while (m->handled < m->batch.count) {
 			next_message(m, &view);

@@ -1,5 +1,7 @@
 /* core/publish.c: by name from any thread, by handle, and from a peer. */
+#define _POSIX_C_SOURCE 200809L
 #include <limits.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/fork.h"
@@ -82,6 +84,8 @@ claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_it
 		struct claimed *c = &claims->all[i];
 
 		c->answer = bus__ring_claim(&m->ring, item, &c->at);
+		if (c->answer == RING_FULL && bus__ring_reclaim(&m->ring))
+			c->answer = bus__ring_claim(&m->ring, item, &c->at);
 		if (c->answer == RING_FULL) {
 			claims->full = m;
 			end_claims(snapshot, i, claims, item, false, owed);
@@ -229,14 +233,22 @@ count_refused(struct bus_mailbox *full)
 	atomic_fetch_add_explicit(&full->refused, 1, memory_order_relaxed);
 }
 
+static int
+payload_check(const struct bus *bus, const void *data, size_t len)
+{
+	if (data == NULL && len > 0)
+		return BUS_E_INVAL;
+	return len > bus->max_payload ? BUS_E_TOO_BIG : 0;
+}
+
 /* Checks a message and makes the item that rings take. */
 static int
 make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item)
 {
-	if (msg->data == NULL && msg->len > 0)
-		return BUS_E_INVAL;
-	if (msg->len > bus->max_payload)
-		return BUS_E_TOO_BIG;
+	int err = payload_check(bus, msg->data, msg->len);
+
+	if (err < 0)
+		return err;
 	if (msg->type < 0 || msg->type > UINT8_MAX || msg->time_ns < 0 ||
 	    (msg->flags & ~(uint32_t)(BUS_MSG_RETAIN | BUS_MSG_KEPT)))
 		return BUS_E_INVAL;
@@ -281,20 +293,28 @@ publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
 {
 	struct attempt attempt = {.from_peer = false};
 	struct topic *topic;
-	size_t len;
-	int err = bus__topic_check(name, &len);
+	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
+	bool checked = false;
+	int err;
 
-	if (err < 0)
-		return err;
-	/* New: make it, and look it up again, since it may be swept before we get there. */
-	while (!publish_on_found(bus, name, len, item, &attempt, &err) || err == SWEPT) {
+	/* A name that is in the table has been checked; but $... is there for the bus itself. */
+	while (len == 0 || name[0] == '$' ||
+	       !publish_on_found(bus, name, len, item, &attempt, &err) || err == SWEPT) {
+		if (!checked) {
+			err = bus__topic_check(name, &len);
+			if (err < 0)
+				return err;
+			checked = true;
+		}
+		/* New: make it, and look it up again, since it may be swept before we get there. */
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
 		if (err < 0)
 			return err;
 	}
-	bus__mailbox_drain_owed(attempt.owed);
+	if (attempt.owed != NULL)
+		bus__mailbox_drain_owed(attempt.owed);
 	return err;
 }
 
@@ -315,9 +335,13 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 int
 bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
 {
-	const struct bus_msg msg = {.size = sizeof msg, .topic = topic, .data = data, .len = len};
+	struct ring_item item = {.data = data, .len = (uint32_t)len};
+	int err;
 
-	return bus_publish_msg(bus, &msg);
+	if (bus == NULL || !bus__is_open(bus))
+		return bus__enter(bus);
+	err = payload_check(bus, data, len);
+	return err < 0 ? err : publish_by_name(bus, topic, &item);
 }
 
 /* --- by handle ---------------------------------------------------------------------------------------------- */

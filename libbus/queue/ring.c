@@ -45,6 +45,8 @@ bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
 	r->mask = size - 1;
 	atomic_init(&r->tail, start);
 	atomic_init(&r->head, start);
+	atomic_init(&r->out, start);
+	r->run = start;
 	atomic_init(&r->limit, (start | r->mask) + 1);
 	return 0;
 }
@@ -244,17 +246,15 @@ bus__ring_unlock(struct ring *r)
 }
 
 bool
-bus__ring_ready(struct ring *r)
+bus__ring_ready(struct ring *r, unsigned looks)
 {
-	uint64_t head;
-	bool ready;
+	const _Atomic uint64_t *word =
+	    bus__ring_word_at(r, atomic_load_explicit(&r->out, memory_order_relaxed));
 
-	if (!bus__ring_try_lock(r))
-		return true; /* somebody takes out, so there was something: look again in earnest */
-	head = atomic_load_explicit(&r->head, memory_order_relaxed);
-	ready = atomic_load_explicit(bus__ring_word_at(r, head), memory_order_relaxed) != 0;
-	bus__ring_unlock(r);
-	return ready;
+	while (atomic_load_explicit(word, memory_order_relaxed) == 0)
+		if (looks-- <= 1)
+			return false;
+	return true;
 }
 
 /* The pointer in the place of the payload. */
@@ -295,24 +295,52 @@ clear(struct ring *r, uint64_t position, uint32_t bytes)
 	}
 }
 
+/* Frees what was copied out. Head lock held. */
+static void
+reclaim(struct ring *r)
+{
+	uint64_t out = atomic_load_explicit(&r->out, memory_order_relaxed);
+
+	if (atomic_load_explicit(&r->head, memory_order_relaxed) == out)
+		return;
+	clear(r, r->run, (uint32_t)(out - r->run));
+	r->run = out;
+	/* The bytes are free and zero: pairs with the acquire of head in put. */
+	atomic_store_explicit(&r->head, out, memory_order_release);
+}
+
+bool
+bus__ring_reclaim(struct ring *r)
+{
+	bool had;
+
+	if (bus__ring_out(r) == bus__ring_head(r) || !bus__ring_try_lock(r))
+		return false;
+	had = bus__ring_out(r) != bus__ring_head(r);
+	reclaim(r);
+	bus__ring_unlock(r);
+	return had;
+}
+
 uint32_t
 bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 {
-	uint64_t head = atomic_load_explicit(&r->head, memory_order_relaxed), word;
-	uint64_t block_bytes = 0;
+	uint64_t position, block_bytes = 0, word;
 	const uint8_t *at, *begin, *stop;
 	uint32_t used, count = 0;
 	bool owns = false;
 
+	reclaim(r);
+	position = atomic_load_explicit(&r->out, memory_order_relaxed);
 	for (;;) {
-		word = atomic_load_explicit(bus__ring_word_at(r, head), memory_order_acquire);
+		word = atomic_load_explicit(bus__ring_word_at(r, position), memory_order_acquire);
 		if (!(WORD_FLAGS(word) & RING_PAD))
 			break;
-		clear(r, head, 8);
-		head += WORD_LEN(word);
+		clear(r, position, 8);
+		position += WORD_LEN(word);
 	}
 	/* A run of frames without a gap: found word by word, then copied and cleared in one piece. */
-	begin = at = r->bytes + (head & r->mask);
+	begin = at = r->bytes + (position & r->mask);
 	stop = at + RING_TAKE_BYTES;
 	if (stop > r->bytes + r->size)
 		stop = r->bytes + r->size;
@@ -337,7 +365,6 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 	batch->lost = 0;
 	if (count > 0) {
 		memcpy(batch->bytes, begin, used);
-		clear(r, head, used);
 		batch->lost = r->lost_at_head;
 		r->lost_at_head = 0;
 		atomic_store_explicit(&r->taken,
@@ -347,12 +374,12 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 	batch->count = count;
 	batch->used = used;
 	batch->owns = owns;
-	batch->begin = head;
-	batch->end = head + used;
+	batch->begin = position;
+	batch->end = position + used;
 	if (block_bytes != 0)
 		atomic_fetch_sub_explicit(&r->block_bytes, block_bytes, memory_order_relaxed);
-	/* The bytes are free and zero: pairs with the acquire of head in put. */
-	atomic_store_explicit(&r->head, batch->end, memory_order_release);
+	r->run = position;
+	atomic_store_explicit(&r->out, batch->end, memory_order_release);
 	return count;
 }
 
@@ -409,6 +436,7 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 			return false;
 		bus__cpu_relax();
 	}
+	reclaim(r);
 	head = atomic_load_explicit(&r->head, memory_order_relaxed);
 	while (!(room = fits(r, item, head)) && frames < RING_TAKE_FRAMES &&
 	       (bytes = committed_bytes(r, head, &word)) != 0) {
@@ -426,6 +454,8 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 	atomic_store_explicit(&r->evicted,
 	    atomic_load_explicit(&r->evicted, memory_order_relaxed) + evicted,
 	    memory_order_relaxed);
+	r->run = head;
+	atomic_store_explicit(&r->out, head, memory_order_release);
 	atomic_store_explicit(&r->head, head, memory_order_release);
 	show_limit(r, read_limit(r, head),
 	    atomic_load_explicit(&r->tail, memory_order_relaxed) & ~RING_FLAG_BITS);
@@ -439,6 +469,7 @@ bus__ring_starve(struct ring *r, const struct ring_item *item)
 	bool room;
 
 	bus__ring_lock(r);
+	reclaim(r);
 	room = fits(r, item, atomic_load_explicit(&r->head, memory_order_relaxed)) ||
 	       (bus__ring_tail(r) & RING_CLOSED);
 	r->starved |= !room;
@@ -522,12 +553,15 @@ bus__ring_release(struct ring_batch *batch)
 bool
 bus__ring_sleep(struct ring *r)
 {
-	uint64_t head = bus__ring_head(r);
-	uint64_t expected = head;
+	uint64_t head, expected;
 
 	/* A plain look first: the CAS takes the line away from the producers. */
-	if (atomic_load_explicit(&r->tail, memory_order_relaxed) != head)
+	if (!bus__ring_empty(r))
 		return false;
+	bus__ring_lock(r);
+	reclaim(r);
+	head = expected = bus__ring_head(r);
+	bus__ring_unlock(r);
 	return atomic_compare_exchange_strong_explicit(
 	    &r->tail, &expected, head | RING_ASLEEP, memory_order_acq_rel, memory_order_relaxed);
 }
@@ -541,7 +575,7 @@ bus__ring_close(struct ring *r)
 uint64_t
 bus__ring_count(const struct ring *r)
 {
-	uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed);
+	uint64_t position = atomic_load_explicit(&r->out, memory_order_relaxed);
 	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS, count = 0, word;
 	uint32_t bytes;
 
@@ -556,7 +590,7 @@ bus__ring_count(const struct ring *r)
 void
 bus__ring_fini(struct ring *r)
 {
-	uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed), word;
+	uint64_t position = atomic_load_explicit(&r->out, memory_order_relaxed), word;
 	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS;
 	struct bus__chain chain = {NULL, NULL};
 	uint32_t bytes;

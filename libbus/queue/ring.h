@@ -21,6 +21,7 @@
  * Memory order, who writes -> who reads:
  *   word       release by its producer           -> acquire by the taker: route and payload
  *   head       release by the taker              -> acquire by producers: the taker's zeroing and reads
+ *   out        release by the taker              -> acquire by who asks what is inside: nothing hangs on it
  *   limit      release by whoever read head      -> acquire by other producers: the same, handed on
  *   tail       acq_rel CAS of the sleeper        -> acquire CAS of the claimer: the drainer role may pass
  *              to the claimer (links), with all that the drainer wrote before it slept
@@ -77,7 +78,9 @@ struct ring {
 	_Atomic uint64_t dropped;      /* the same since the beginning */
 	_Atomic uint64_t block_bytes;  /* in blocks that frames own */
 	/* What takers write. */
-	_Alignas(RING_LINE) _Atomic uint64_t head; /* first position not taken out */
+	_Alignas(RING_LINE) _Atomic uint64_t head; /* everything before it is free again */
+	_Atomic uint64_t out;                      /* everything before it was taken out */
+	uint64_t run; /* from here to `out` it is copied and to be cleared; under the head lock */
 	_Atomic uint32_t head_lock;
 	uint64_t lost_at_head;    /* evicted since the last take; under the head lock */
 	bool starved;             /* a producer waits for room; under the head lock */
@@ -147,6 +150,9 @@ enum ring_answer bus__ring_claim(
     struct ring *r, const struct ring_item *item, struct ring_claim *ret_claim);
 void bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
 
+/* Clears what was copied out, if no taker is at work, so that it has room again. true: it does, try again. */
+bool bus__ring_reclaim(struct ring *r);
+
 /* Turns the claim into a gap that takers pass over. A block stays the caller's. */
 void bus__ring_cancel(struct ring *r, const struct ring_claim *claim, const struct ring_item *item);
 
@@ -169,13 +175,15 @@ void bus__ring_lock(
     struct ring *r); /* spins, then yields: the holder is inside a copy of some KiB */
 void bus__ring_unlock(struct ring *r);
 
-/* Whether a taker would find something. Looks at the frame itself and not at tail: that line belongs to the
- * producers, who write it with every claim. Under the head lock, since an evicting producer may clear the
- * frame and another one reuse its bytes. Any thread; does not wait. */
-bool bus__ring_ready(struct ring *r);
+/* Looks up to `looks` times whether a taker would find something. Looks at the frame itself and not at tail: that
+ * line belongs to the producers, who write it with every claim. Head lock held, since an evicting producer may clear
+ * the frame and another one reuse its bytes. */
+bool bus__ring_ready(struct ring *r, unsigned looks);
 
 /* Copies out at most `most` frames (up to RING_TAKE_FRAMES) or RING_TAKE_BYTES. Returns batch->count. Head
- * lock held. */
+ * lock held. What was copied is cleared by the next take, by going to sleep, or by a producer who needs the room: not
+ * at once, since those writes, of lines that the producer has just written, would have to end before the next atomic
+ * operation of a callback begins. */
 uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most);
 
 /* Lets go of the blocks and values in a batch. */
@@ -202,11 +210,17 @@ bus__ring_head(const struct ring *r)
 	return atomic_load_explicit(&r->head, memory_order_acquire);
 }
 
+static inline uint64_t
+bus__ring_out(const struct ring *r)
+{
+	return atomic_load_explicit(&r->out, memory_order_acquire);
+}
+
 /* Whether nothing is inside and nobody is about to put something there. */
 static inline bool
 bus__ring_empty(const struct ring *r)
 {
-	return (bus__ring_tail(r) & ~RING_FLAG_BITS) == bus__ring_head(r);
+	return (bus__ring_tail(r) & ~RING_FLAG_BITS) == bus__ring_out(r);
 }
 
 /* --- the short way: what every publish and every delivery does -------------------------------------- */

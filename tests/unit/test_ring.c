@@ -164,6 +164,9 @@ START_TEST(full_ring_refuses_then_takes_again_after_a_take)
 			in++;
 		ck_assert_int_eq(put(r, "", 0), RING_FULL);
 		out += take(r, &batch);
+		ck_assert_int_eq(put(r, "x", 1), RING_FULL); /* copied, not cleared yet */
+		ck_assert(bus__ring_reclaim(r));
+		ck_assert(!bus__ring_reclaim(r));
 		ck_assert_int_eq(put(r, "x", 1), RING_OK);
 		in++;
 	}
