@@ -47,7 +47,8 @@ struct bus_sub {
 	struct later later, done_later;
 	struct bus_mailbox *mbox; /* counted */
 	struct node *node; /* where its filter ends; NULL: taken out. Bus lock, as are the lists */
-	struct bus_sub *next_at_node, *prev_at_node, *next_in_mbox, *prev_in_mbox;
+	struct bus_sub *next_at_node, *prev_at_node; /* before the first at a node stands the last */
+	struct bus_sub *next_in_mbox, *prev_in_mbox;
 	bus_msg_fn fn;
 	void *arg;
 	void (*done)(void *arg);

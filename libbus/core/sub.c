@@ -42,14 +42,17 @@ link_sub(struct bus_sub *sub, struct node *node)
 {
 	struct bus_mailbox *mbox = sub->mbox;
 
+	struct bus_sub *first = node->subs;
+
 	sub->node = node;
-	/* At the end: callbacks of one filter run in the order of their subscriptions. */
-	sub->prev_at_node = node->last_sub;
-	if (node->last_sub != NULL)
-		node->last_sub->next_at_node = sub;
-	else
-		node->subs = sub;
-	node->last_sub = sub;
+	/* At the end, which stands before the first. */
+	if (first != NULL) {
+		sub->prev_at_node = first->prev_at_node;
+		first->prev_at_node->next_at_node = sub;
+		first->prev_at_node = sub;
+	} else {
+		sub->prev_at_node = node->subs = sub;
+	}
 	sub->next_in_mbox = mbox->subs;
 	if (mbox->subs != NULL)
 		mbox->subs->prev_in_mbox = sub;
@@ -59,14 +62,16 @@ link_sub(struct bus_sub *sub, struct node *node)
 static void
 unlink_sub(struct bus_sub *sub)
 {
-	if (sub->prev_at_node != NULL)
-		sub->prev_at_node->next_at_node = sub->next_at_node;
-	else
-		sub->node->subs = sub->next_at_node;
+	struct bus_sub *first = sub->node->subs;
+
 	if (sub->next_at_node != NULL)
 		sub->next_at_node->prev_at_node = sub->prev_at_node;
 	else
-		sub->node->last_sub = sub->prev_at_node;
+		first->prev_at_node = sub->prev_at_node;
+	if (sub == first)
+		sub->node->subs = sub->next_at_node;
+	else
+		sub->prev_at_node->next_at_node = sub->next_at_node;
 	if (sub->prev_in_mbox != NULL)
 		sub->prev_in_mbox->next_in_mbox = sub->next_in_mbox;
 	else

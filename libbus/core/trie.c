@@ -10,12 +10,45 @@
 
 #define FIRST_SLOTS 64
 
+/* One level of a name; hashed once, however many nodes it is looked for at. */
+struct level {
+	const char *text;
+	size_t len;
+	uint64_t hash;
+};
+
+/* Cuts the level that begins at name; returns where the next one begins, NULL: it was the last. */
+static const char *
+cut(const struct trie *trie, const char *name, struct level *ret_level)
+{
+	size_t len = bus__level_len(name);
+
+	*ret_level = (struct level){name, len, bus__siphash(trie->key, name, len)};
+	return name[len] == '\0' ? NULL : name + len + 1;
+}
+
+/* Cuts a whole name; returns how many levels it has. */
+static size_t
+cut_all(const struct trie *trie, const char *name, struct level levels[BUS_LIMIT_TOPIC_LEVELS])
+{
+	size_t count = 0;
+
+	while (name != NULL)
+		name = cut(trie, name, &levels[count++]);
+	return count;
+}
+
+static bool
+is_wild(const struct level *level, char wildcard)
+{
+	return level->len == 1 && level->text[0] == wildcard;
+}
+
 static uint64_t
-edge_hash(const struct trie *trie, const struct node *parent, const char *level, size_t len)
+edge_hash(const struct node *parent, uint64_t level_hash)
 {
 	/* The parent's own hash stands for its whole path. */
-	uint64_t h =
-	    bus__siphash(trie->key, level, len) + parent->hash * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t h = level_hash + parent->hash * UINT64_C(0x9e3779b97f4a7c15);
 
 	return h ^ h >> 29;
 }
@@ -34,6 +67,8 @@ bus__trie_init(struct trie *trie, const uint64_t key[2])
 		return BUS_E_NOMEM;
 	}
 	trie->root->hash = bus__siphash(key, "", 0);
+	trie->plus = bus__siphash(key, "+", 1);
+	trie->many = bus__siphash(key, "#", 1);
 	return 0;
 }
 
@@ -50,28 +85,37 @@ bus__trie_fini(struct trie *trie)
 }
 
 static struct node *
-find_child(const struct trie *trie, const struct node *parent, const char *level, size_t len)
+find_child(const struct trie *trie, const struct node *parent, const struct level *level)
 {
-	uint64_t hash = edge_hash(trie, parent, level, len);
+	uint64_t hash = edge_hash(parent, level->hash);
 	struct node *node = trie->edges[hash & (trie->edge_slots - 1)];
 
 	for (; node != NULL; node = node->hash_next)
-		if (node->hash == hash && node->parent == parent && node->len == len &&
-		    memcmp(node->level, level, len) == 0)
+		if (node->hash == hash && node->parent == parent && node->len == level->len &&
+		    memcmp(node->level, level->text, level->len) == 0)
 			return node;
 	return NULL;
 }
 
-/* Doubles the table when it is full; without memory it only gets slower. */
-static void
-grow_edges(struct trie *trie)
+/* The child `+` or `#`, if there is one. */
+static struct node *
+find_plus(const struct trie *trie, const struct node *parent)
 {
-	size_t slots = trie->edge_slots * 2;
-	struct node **edges;
+	return parent->plus ? find_child(trie, parent, &(struct level){"+", 1, trie->plus}) : NULL;
+}
 
-	if (trie->edge_count < trie->edge_slots)
-		return;
-	edges = bus__calloc(slots, sizeof *edges);
+static struct node *
+find_many(const struct trie *trie, const struct node *parent)
+{
+	return parent->many ? find_child(trie, parent, &(struct level){"#", 1, trie->many}) : NULL;
+}
+
+/* Makes the table of edges as large as told; without memory it stays as it is, and only gets slower. */
+static void
+resize_edges(struct trie *trie, size_t slots)
+{
+	struct node **edges = bus__calloc(slots, sizeof *edges);
+
 	if (edges == NULL)
 		return;
 	for (size_t i = 0; i < trie->edge_slots; i++)
@@ -88,26 +132,26 @@ grow_edges(struct trie *trie)
 }
 
 static struct node *
-make_child(struct trie *trie, struct node *parent, const char *level, size_t len)
+make_child(struct trie *trie, struct node *parent, const struct level *level)
 {
-	struct node *node = bus__calloc(1, sizeof *node + len + 1);
+	struct node *node = bus__calloc(1, sizeof *node + level->len + 1);
 	struct node **slot;
 
 	if (node == NULL)
 		return NULL;
-	memcpy(node->level, level, len);
-	node->len = (uint16_t)len;
-	node->hash = edge_hash(trie, parent, level, len);
-	grow_edges(trie);
+	memcpy(node->level, level->text, level->len);
+	node->len = (uint16_t)level->len;
+	node->hash = edge_hash(parent, level->hash);
+	if (trie->edge_count >= trie->edge_slots)
+		resize_edges(trie, trie->edge_slots * 2);
 	slot = &trie->edges[node->hash & (trie->edge_slots - 1)];
 	node->hash_next = *slot;
 	*slot = node;
 	trie->edge_count++;
 	node->parent = parent;
-	node->next = parent->first_child;
-	if (node->next != NULL)
-		node->next->prev = node;
-	parent->first_child = node;
+	parent->children++;
+	parent->plus |= is_wild(level, '+');
+	parent->many |= is_wild(level, '#');
 	return node;
 }
 
@@ -115,185 +159,205 @@ struct node *
 bus__trie_find(struct trie *trie, const char *name)
 {
 	struct node *node = trie->root;
+	struct level level;
 
-	for (;;) {
-		size_t len = bus__level_len(name);
-
-		node = find_child(trie, node, name, len);
-		if (node == NULL || name[len] == '\0')
-			return node;
-		name += len + 1;
+	while (node != NULL && name != NULL) {
+		name = cut(trie, name, &level);
+		node = find_child(trie, node, &level);
 	}
+	return node;
 }
 
 struct node *
 bus__trie_make(struct trie *trie, const char *name)
 {
 	struct node *node = trie->root;
+	struct level level;
 
-	for (;;) {
-		size_t len = bus__level_len(name);
-		struct node *child = find_child(trie, node, name, len);
+	while (name != NULL) {
+		struct node *child;
 
+		name = cut(trie, name, &level);
+		child = find_child(trie, node, &level);
 		if (child == NULL)
-			child = make_child(trie, node, name, len);
+			child = make_child(trie, node, &level);
 		if (child == NULL) {
 			bus__trie_prune(trie, node);
 			return NULL;
 		}
 		node = child;
-		if (name[len] == '\0')
-			return node;
-		name += len + 1;
 	}
+	return node;
+}
+
+static void
+link_sibling(struct node *node)
+{
+	node->next = node->parent->first_child;
+	if (node->next != NULL)
+		node->next->prev = node;
+	node->parent->first_child = node;
+}
+
+static void
+unlink_sibling(struct node *node)
+{
+	if (node->prev != NULL)
+		node->prev->next = node->next;
+	else
+		node->parent->first_child = node->next;
+	if (node->next != NULL)
+		node->next->prev = node->prev;
+	node->next = node->prev = NULL;
 }
 
 void
 bus__trie_set_topic(struct node *node, struct topic *topic)
 {
-	uint32_t change = topic != NULL ? 1 : UINT32_MAX; /* + 1 or - 1 */
-
 	node->topic = topic;
-	for (; node != NULL; node = node->parent)
-		node->topics_below += change;
+	for (; node->parent != NULL; node = node->parent)
+		if (topic != NULL) {
+			if (node->topics_below++ == 0)
+				link_sibling(node);
+		} else if (--node->topics_below == 0) {
+			unlink_sibling(node);
+		}
+}
+
+/* Frees a node that has neither children nor topics. */
+static void
+free_leaf(struct trie *trie, struct node *node)
+{
+	struct node **slot = &trie->edges[node->hash & (trie->edge_slots - 1)];
+	const struct level level = {node->level, node->len, 0};
+
+	while (*slot != node)
+		slot = &(*slot)->hash_next;
+	*slot = node->hash_next;
+	trie->edge_count--;
+	node->parent->children--;
+	node->parent->plus &= !is_wild(&level, '+');
+	node->parent->many &= !is_wild(&level, '#');
+	bus__free(node);
 }
 
 void
 bus__trie_prune(struct trie *trie, struct node *node)
 {
-	while (node != trie->root && node->first_child == NULL && node->topic == NULL &&
+	while (node != trie->root && node->children == 0 && node->topic == NULL &&
 	       node->subs == NULL) {
 		struct node *parent = node->parent;
-		struct node **slot = &trie->edges[node->hash & (trie->edge_slots - 1)];
 
-		while (*slot != node)
-			slot = &(*slot)->hash_next;
-		*slot = node->hash_next;
-		trie->edge_count--;
-		if (node->prev != NULL)
-			node->prev->next = node->next;
-		else
-			parent->first_child = node->next;
-		if (node->next != NULL)
-			node->next->prev = node->prev;
-		bus__free(node);
+		free_leaf(trie, node);
 		node = parent;
 	}
+	if (trie->edge_slots > FIRST_SLOTS && trie->edge_count < trie->edge_slots / 8)
+		resize_edges(trie, trie->edge_slots / 2);
 }
 
-/* A place of a walk: the node reached, and what is left of the name; NULL: nothing is left. */
+/* A place of a walk: the node reached by so many levels of the name. */
 struct place {
 	struct node *node;
-	const char *rest;
+	size_t depth;
 };
 
 void
 bus__trie_match_topic(
     struct trie *trie, const char *topic, void (*fn)(void *arg, struct node *filter), void *arg)
 {
+	struct level levels[BUS_LIMIT_TOPIC_LEVELS];
+	size_t count = cut_all(trie, topic, levels);
 	/* Each level replaces one place by at most two. */
-	struct place stack[BUS_LIMIT_TOPIC_LEVELS + 2];
+	struct place stack[BUS_LIMIT_TOPIC_LEVELS + 1];
 	size_t used = 0;
-	bool reserved = topic[0] == '$';
 
-	stack[used++] = (struct place){trie->root, topic};
+	stack[used++] = (struct place){trie->root, 0};
 	while (used > 0) {
 		struct place at = stack[--used];
-		bool wild =
-		    !(reserved && at.node == trie->root); /* no wildcard matches a leading $ */
-		struct node *many = wild ? find_child(trie, at.node, "#", 1) : NULL;
-		const char *rest;
+		/* No wildcard matches a leading $. */
+		bool wild = at.depth > 0 || topic[0] != '$';
+		struct node *many = wild ? find_many(trie, at.node) : NULL;
 		struct node *child;
-		size_t len;
 
 		/* # stands for whatever follows, also for nothing: a/# matches a. */
 		if (many != NULL && many->subs != NULL)
 			fn(arg, many);
-		if (at.rest == NULL) {
+		if (at.depth == count) {
 			if (at.node->subs != NULL)
 				fn(arg, at.node);
 			continue;
 		}
-		len = bus__level_len(at.rest);
-		rest = at.rest[len] == '\0' ? NULL : at.rest + len + 1;
-		child = find_child(trie, at.node, at.rest, len);
+		child = find_child(trie, at.node, &levels[at.depth]);
 		if (child != NULL)
-			stack[used++] = (struct place){child, rest};
-		child = wild ? find_child(trie, at.node, "+", 1) : NULL;
+			stack[used++] = (struct place){child, at.depth + 1};
+		child = wild ? find_plus(trie, at.node) : NULL;
 		if (child != NULL)
-			stack[used++] = (struct place){child, rest};
+			stack[used++] = (struct place){child, at.depth + 1};
 	}
 }
 
-/* The next node of the subtree under top in depth-first order; NULL: that was the last. Nodes without
- * topics below are skipped. */
-static struct node *
-next_below(const struct node *top, struct node *node)
+/* Whether a wildcard at the root passes over node. */
+static bool
+is_reserved(const struct node *node)
 {
-	struct node *next = node->first_child;
+	return node->parent->parent == NULL && node->level[0] == '$';
+}
 
-	for (;;) {
-		while (next != NULL && next->topics_below == 0)
-			next = next->next;
-		if (next != NULL)
-			return next;
-		if (node == top)
-			return NULL;
-		next = node->next;
+/* The next node of the subtree under top in depth-first order; NULL: that was the last. */
+static struct node *
+next_below(const struct node *top, struct node *node, bool into)
+{
+	if (into && node->first_child != NULL)
+		return node->first_child;
+	while (node != top) {
+		if (node->next != NULL)
+			return node->next;
 		node = node->parent;
 	}
+	return NULL;
 }
 
+/* Calls fn for all topics under top; under the root, but for the reserved ones. */
 static void
-visit_subtree(
-    struct node *top, bool reserved_too, void (*fn)(void *arg, struct topic *topic), void *arg)
+visit_subtree(struct node *top, void (*fn)(void *arg, struct topic *topic), void *arg)
 {
 	struct node *node = top;
+	bool into = true;
 
-	while (node != NULL) {
-		if (node->topic != NULL &&
-		    (reserved_too || node->parent != top || node->level[0] != '$'))
+	do {
+		if (node->topic != NULL && into)
 			fn(arg, node->topic);
-		/* Below a reserved first level nothing counts either: go on behind it. */
-		if (!reserved_too && node->parent == top && node->level[0] == '$') {
-			struct node *sibling = node->next;
-
-			while (sibling != NULL && sibling->topics_below == 0)
-				sibling = sibling->next;
-			node = sibling;
-			continue;
-		}
-		node = next_below(top, node);
-	}
+		node = next_below(top, node, into);
+		into = node != NULL && !(top->parent == NULL && is_reserved(node));
+	} while (node != NULL);
 }
 
 void
 bus__trie_match_filter(
     struct trie *trie, const char *filter, void (*fn)(void *arg, struct topic *topic), void *arg)
 {
-	/* The path walked so far: for each + level the child that stands for it now. */
-	struct place stack[BUS_LIMIT_TOPIC_LEVELS + 1];
+	struct level levels[BUS_LIMIT_TOPIC_LEVELS];
+	size_t count = cut_all(trie, filter, levels);
+	/* The path walked so far: for each + level the child that stands for it next. */
+	struct place stack[BUS_LIMIT_TOPIC_LEVELS];
 	size_t used = 0;
-	struct node *node = trie->root;
-	const char *rest = filter;
+	struct place at = {trie->root, 0};
 
 	for (;;) {
-		size_t len = rest == NULL ? 0 : bus__level_len(rest);
 		struct node *child = NULL;
 
-		if (rest == NULL) {
-			if (node->topic != NULL)
-				fn(arg, node->topic);
-		} else if (len == 1 && rest[0] == '#') {
-			visit_subtree(node, node != trie->root, fn, arg);
-		} else if (len == 1 && rest[0] == '+') {
-			stack[used++] = (struct place){node->first_child, rest};
+		if (at.depth == count) {
+			if (at.node->topic != NULL)
+				fn(arg, at.node->topic);
+		} else if (is_wild(&levels[at.depth], '#')) {
+			visit_subtree(at.node, fn, arg);
+		} else if (is_wild(&levels[at.depth], '+')) {
+			stack[used++] = (struct place){at.node->first_child, at.depth + 1};
 		} else {
-			child = find_child(trie, node, rest, len);
+			child = find_child(trie, at.node, &levels[at.depth]);
 		}
 		if (child != NULL && child->topics_below > 0) {
-			node = child;
-			rest = rest[len] == '\0' ? NULL : rest + len + 1;
+			at = (struct place){child, at.depth + 1};
 			continue;
 		}
 		/* Nothing more this way: the next child of the deepest + that has one. */
@@ -303,18 +367,15 @@ bus__trie_match_filter(
 			if (used == 0)
 				return;
 			plus = &stack[used - 1];
-			while (plus->node != NULL && (plus->node->topics_below == 0 ||
-							 (plus->node->parent == trie->root &&
-							     plus->node->level[0] == '$')))
+			if (plus->node != NULL && is_reserved(plus->node))
 				plus->node = plus->node->next;
-			if (plus->node != NULL) {
-				node = plus->node;
-				plus->node = node->next;
-				rest = plus->rest[1] == '\0' ? NULL : plus->rest + 2;
+			else if (plus->node != NULL)
 				break;
-			}
-			used--;
+			else
+				used--;
 		}
+		at = stack[used - 1];
+		stack[used - 1].node = at.node->next;
 	}
 }
 

@@ -3,7 +3,8 @@
  * A node is a level under its parent; `+` and `#` are nodes like others. A topic hangs at the node where
  * its name ends, a filter's subscriptions where the filter ends. Edges are looked up in one keyed hash
  * over (parent, level), so a node with a million children costs no more than one with two. Walks keep
- * their own stack, bounded by the 32 levels of a name.
+ * their own stack, bounded by the 32 levels of a name, and come to a node at most once: each is reached by
+ * one path of levels only. So no set of filters makes a walk longer than that set has levels in all.
  * Everything here happens under the bus lock. */
 #ifndef BUS_CORE_TRIE_H
 #define BUS_CORE_TRIE_H
@@ -16,20 +17,24 @@ struct bus_sub;
 struct topic;
 
 struct node {
-	struct node *parent, *first_child, *next, *prev; /* next, prev: siblings */
+	struct node *parent;
+	/* Children and siblings with topics, there or deeper: the others would only be in the way. */
+	struct node *first_child, *next, *prev;
 	struct node *hash_next;
 	uint64_t hash;
-	struct topic *topic;  /* the topic whose name ends here */
-	struct bus_sub *subs; /* the subscriptions whose filter ends here, oldest first */
-	struct bus_sub *last_sub;
-	uint32_t topics_below; /* here and deeper: walks skip what has none */
+	struct topic *topic;   /* the topic whose name ends here */
+	struct bus_sub *subs;  /* the subscriptions whose filter ends here, oldest first */
+	uint32_t topics_below; /* here and deeper */
 	uint32_t wanted;       /* how many of subs are not those of peers */
+	uint32_t children;     /* all of them */
 	uint16_t len;
+	bool plus, many; /* there are children `+` and `#` */
 	char level[];
 };
 
 struct trie {
 	uint64_t key[2];
+	uint64_t plus, many; /* the hashes of these levels */
 	struct node *root;
 	struct node **edges; /* hash table */
 	size_t edge_slots, edge_count;
