@@ -36,7 +36,7 @@ struct bus {
 	_Atomic uint32_t refs;
 	pthread_mutex_t lock; /* everything below */
 	struct trie trie;
-	uint64_t next_serial;
+	uint64_t next_serial, next_order; /* of topics; of subscriptions */
 	struct bus_mailbox *mailboxes, *default_mbox;
 	struct bus_stats ended; /* counters of mailboxes that are gone */
 	struct snapshot *garbage_snapshots;

@@ -4,7 +4,8 @@
 
 #include "core/topic.h"
 
-/* The slots of a route. A callback may replace them; they stay readable until the batch ends. */
+/* The slots of a route. A callback may replace them; they stay readable until the batch ends. It may also append to
+ * them: who reads the count once sees a complete list, only not the newest. */
 static inline const struct slots *
 bus__slots(const struct route *route)
 {
@@ -31,7 +32,8 @@ bus__call_subs(
     const struct route *route, uint64_t position, const void *target, const struct bus_msg *msg)
 {
 	const struct slots *slots = bus__slots(route);
-	const struct slot *slot = slots->at, *end = slot + slots->count;
+	const struct slot *slot = slots->at;
+	const struct slot *end = slot + atomic_load_explicit(&slots->count, memory_order_acquire);
 	bool called = false;
 
 	do {
@@ -50,8 +52,9 @@ static inline bool
 bus__is_wanted(const struct ring_view *view)
 {
 	const struct slots *slots = bus__slots(view->route);
+	uint32_t count = atomic_load_explicit(&slots->count, memory_order_acquire);
 
-	for (uint32_t i = 0; i < slots->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		if (bus__slot_sub(&slots->at[i], view->position, view->target, MUTE_DEAD) != NULL)
 			return true;
 	return false;

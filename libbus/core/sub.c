@@ -151,6 +151,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		return BUS_E_NOMEM;
 	}
 	sub->mbox = bus__mailbox_ref(mbox);
+	sub->order = ++bus->next_order;
 	sub->fn = fn;
 	sub->arg = arg;
 	atomic_init(&sub->mute, fn != NULL ? 0 : MUTE_RECV);

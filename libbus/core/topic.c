@@ -1,5 +1,6 @@
 #include "core/topic.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -8,6 +9,9 @@
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
+
+#define FEW_SLOTS     8  /* shorter lists are not worth a denser copy */
+#define FIRST_MATCHES 16 /* subscriptions of a new topic without memory for their list */
 
 /* Marks a place from which a topic was removed, so that searches go on behind it. */
 static struct topic tomb;
@@ -141,72 +145,6 @@ sweep(struct bus *bus)
 	return found;
 }
 
-struct matching {
-	struct bus *bus;
-	struct topic *topic;
-	int err;
-};
-
-static void
-join_filter(void *arg, struct node *filter)
-{
-	struct matching *m = arg;
-
-	for (struct bus_sub *sub = filter->subs; sub != NULL && m->err == 0;
-	     sub = sub->next_at_node)
-		m->err = bus__topic_join(m->bus, m->topic, sub);
-}
-
-int
-bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic)
-{
-	struct topic *topic = bus__topic_find(bus, name, len);
-	struct matching m = {bus, NULL, 0};
-
-	if (topic != NULL) {
-		*ret_topic = topic;
-		return 0;
-	}
-	if (bus->topics.count >= bus->max_topics && !sweep(bus)) {
-		/* All there were in use; the same ones again, of which a few may not be any more. */
-		bus->topics.hand -= SWEEP_MOST;
-		if (!sweep(bus))
-			return BUS_E_LIMIT;
-	}
-	if (make_room(bus) < 0)
-		return BUS_E_NOMEM;
-	topic = bus__calloc(1, sizeof *topic + len + 1);
-	if (topic == NULL)
-		return BUS_E_NOMEM;
-	memcpy(topic->name, name, len);
-	topic->len = (uint16_t)len;
-	topic->hash = bus__siphash(bus->key, name, len);
-	topic->serial = ++bus->next_serial;
-	atomic_init(&topic->refs, 1);
-	atomic_init(&topic->used, true);
-	topic->node = bus__trie_make(&bus->trie, name);
-	if (topic->node == NULL) {
-		bus__free(topic);
-		return BUS_E_NOMEM;
-	}
-	bus__trie_set_topic(topic->node, topic);
-	m.topic = topic;
-	bus__trie_match_topic(&bus->trie, name, join_filter, &m);
-	if (m.err < 0) {
-		/* Not shown to anybody yet, but its routes may be known to mailboxes: end it like others. */
-		throw_away(
-		    bus, atomic_exchange_explicit(&topic->routes, NULL, memory_order_relaxed));
-		bus__trie_set_topic(topic->node, NULL);
-		bus__trie_prune(&bus->trie, topic->node);
-		bus__topic_unref(topic);
-		return m.err;
-	}
-	insert(slots_of(bus), topic);
-	bus->topics.count++;
-	*ret_topic = topic;
-	return 0;
-}
-
 void
 bus__topic_unref(struct topic *topic)
 {
@@ -267,37 +205,93 @@ bus__snapshot_unref(struct snapshot *snapshot)
 }
 
 static struct slots *
-slots_new(uint32_t most)
+slots_new(uint32_t cap)
 {
-	return bus__calloc(1, sizeof(struct slots) + most * sizeof(struct slot));
+	struct slots *slots = bus__calloc(1, sizeof *slots + cap * sizeof slots->at[0]);
+
+	if (slots != NULL)
+		slots->cap = cap;
+	return slots;
 }
 
-/* Copies the subscriptions that are still there. Returns how many. */
-static uint32_t
-copy_slots(struct slots *slots, const struct slots *from)
+/* Counts a slot more, for which there is room. */
+static void
+append(struct slots *slots, struct bus_sub *sub, uint64_t order, uint64_t from)
 {
-	for (uint32_t i = 0; from != NULL && i < from->count; i++) {
-		struct bus_sub *sub = atomic_load_explicit(&from->at[i].sub, memory_order_relaxed);
+	uint32_t count = atomic_load_explicit(&slots->count, memory_order_relaxed);
+	struct slot *slot = &slots->at[count];
 
-		if (sub == NULL)
-			continue;
-		atomic_init(&slots->at[slots->count].sub, sub);
-		slots->at[slots->count++].from = from->at[i].from;
+	atomic_store_explicit(&slot->sub, sub, memory_order_relaxed);
+	slot->from = from;
+	slot->order = order;
+	atomic_store_explicit(&slots->count, count + 1, memory_order_release);
+}
+
+/* Makes a list for cap subscriptions of those that are still there. */
+static struct slots *
+slots_copy(const struct slots *old, uint32_t cap)
+{
+	uint32_t count = atomic_load_explicit(&old->count, memory_order_relaxed);
+	struct slots *slots = slots_new(cap);
+
+	for (uint32_t i = 0; slots != NULL && i < count; i++) {
+		const struct slot *slot = &old->at[i];
+		struct bus_sub *sub = atomic_load_explicit(&slot->sub, memory_order_relaxed);
+
+		if (sub != NULL)
+			append(slots, sub, slot->order, slot->from);
 	}
-	return slots->count;
+	return slots;
 }
 
-/* Shows new slots to drainers and lets the old ones go behind the batch in progress. */
+/* Finds a subscription in a list; NULL: it is not there. */
+static struct slot *
+find_slot(struct slots *slots, const struct bus_sub *sub)
+{
+	uint32_t count = atomic_load_explicit(&slots->count, memory_order_relaxed);
+	uint32_t low = 0, high = count;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (slots->at[mid].order < sub->order)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < count && slots->at[low].order == sub->order ? &slots->at[low] : NULL;
+}
+
+/* Shows another list to drainers and lets the old one go behind the batch in progress. */
 static void
 replace_slots(struct route *route, struct slots *slots)
 {
 	struct slots *old = atomic_exchange_explicit(&route->slots, slots, memory_order_acq_rel);
 
-	if (old == NULL)
+	if (old == slots)
 		return;
 	old->later.run = free_slots;
 	old->later.position = 0;
 	bus__mailbox_later(route->mbox, &old->later);
+}
+
+/* Makes a route with room for cap subscriptions that nothing lists yet. */
+static struct route *
+route_make(struct topic *topic, struct bus_mailbox *mbox, uint32_t cap)
+{
+	struct route *route = bus__calloc(1, sizeof *route);
+	struct slots *slots = slots_new(cap);
+
+	if (route == NULL || slots == NULL) {
+		bus__free(route);
+		bus__free(slots);
+		return NULL;
+	}
+	atomic_init(&route->slots, slots);
+	atomic_fetch_add_explicit(&topic->refs, 1, memory_order_relaxed);
+	route->topic = topic;
+	route->mbox = bus__mailbox_ref(mbox);
+	return route;
 }
 
 static struct route *
@@ -307,6 +301,19 @@ find_route(const struct snapshot *snapshot, const struct bus_mailbox *mbox)
 		if (snapshot->routes[i]->mbox == mbox)
 			return snapshot->routes[i];
 	return NULL;
+}
+
+static struct snapshot *
+snapshot_new(uint32_t most)
+{
+	struct snapshot *snapshot =
+	    bus__calloc(1, sizeof *snapshot + most * sizeof snapshot->routes[0]);
+
+	if (snapshot == NULL)
+		return NULL;
+	atomic_init(&snapshot->refs, 1);
+	snapshot->plain = true;
+	return snapshot;
 }
 
 static void
@@ -330,13 +337,10 @@ static struct snapshot *
 snapshot_change(const struct snapshot *old, struct route *added, const struct route *removed)
 {
 	uint32_t had = old != NULL ? old->count : 0;
-	struct snapshot *snapshot =
-	    bus__calloc(1, sizeof *snapshot + (had + 1) * sizeof snapshot->routes[0]);
+	struct snapshot *snapshot = snapshot_new(had + (added != NULL) - (removed != NULL));
 
 	if (snapshot == NULL)
 		return NULL;
-	atomic_init(&snapshot->refs, 1);
-	snapshot->plain = true;
 	for (uint32_t i = 0; i < had; i++)
 		if (old->routes[i] != removed)
 			list_route(snapshot, old->routes[i]);
@@ -376,48 +380,39 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 {
 	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed);
 	struct route *route = find_route(old, sub->mbox);
-	struct slots *had =
-	    route != NULL ? atomic_load_explicit(&route->slots, memory_order_relaxed) : NULL;
-	uint32_t count = had != NULL ? had->count : 0;
-	struct slots *slots = slots_new(count + 1);
 	struct snapshot *snapshot = NULL;
 	bool new_route = route == NULL;
+	struct slots *slots;
 
-	if (slots == NULL)
-		return BUS_E_NOMEM;
 	if (new_route) {
-		route = bus__calloc(1, sizeof *route);
+		route = route_make(topic, sub->mbox, 1);
 		if (route == NULL)
-			goto free_slots;
-		route->topic = topic;
-		route->mbox = sub->mbox;
+			return BUS_E_NOMEM;
 		snapshot = snapshot_change(old, route, NULL);
-		if (snapshot == NULL)
-			goto free_route;
-		atomic_fetch_add_explicit(&topic->refs, 1, memory_order_relaxed);
-		bus__mailbox_ref(sub->mbox);
+		if (snapshot == NULL) {
+			free_route(&route->later); /* nothing else knows it */
+			return BUS_E_NOMEM;
+		}
 	}
-	count = copy_slots(slots, had);
-	slots->at[count].sub = sub;
-	slots->count = count + 1;
+	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
+	if (atomic_load_explicit(&slots->count, memory_order_relaxed) == slots->cap) {
+		slots = slots_copy(slots, route->live > 0 ? 2 * route->live : 1);
+		if (slots == NULL)
+			return BUS_E_NOMEM;
+	}
 
 	/* A retained publish stores and claims under this lock: either its value is kept by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	slots->at[count].from = bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS;
+	append(slots, sub, sub->order, bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS);
 	replace_slots(route, slots);
+	route->live++;
 	if (topic->kept != NULL)
 		put_kept(bus, topic, route, sub);
 	if (new_route)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	return 0;
-
-free_route:
-	bus__free(route);
-free_slots:
-	bus__free(slots);
-	return BUS_E_NOMEM;
 }
 
 void
@@ -426,32 +421,189 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed),
 			*snapshot;
 	struct route *route = find_route(old, sub->mbox);
-	struct slots *had, *slots;
-	uint32_t live = 0;
+	struct slots *slots;
+	struct slot *slot;
+	uint32_t count;
 
 	if (route == NULL)
 		return;
-	had = atomic_load_explicit(&route->slots, memory_order_relaxed);
+	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
+	slot = find_slot(slots, sub);
+	if (slot == NULL)
+		return;
 	/* Whatever memory there is: nobody may meet the pointer after the next batch. */
-	for (uint32_t i = 0; i < had->count; i++) {
-		struct bus_sub *other = atomic_load_explicit(&had->at[i].sub, memory_order_relaxed);
-
-		if (other == sub)
-			atomic_store_explicit(&had->at[i].sub, NULL, memory_order_relaxed);
-		else
-			live += other != NULL;
-	}
-	if (live > 0) {
-		slots = slots_new(live);
-		if (slots == NULL)
+	atomic_store_explicit(&slot->sub, NULL, memory_order_relaxed);
+	if (--route->live > 0) {
+		count = atomic_load_explicit(&slots->count, memory_order_relaxed);
+		if (count < FEW_SLOTS || route->live > count / 2)
 			return;
-		copy_slots(slots, had);
-		replace_slots(route, slots);
+		slots = slots_copy(slots, route->live);
+		if (slots != NULL)
+			replace_slots(route, slots);
 		return;
 	}
 	snapshot = old->count > 1 ? snapshot_change(old, NULL, route) : NULL;
 	if (snapshot != NULL || old->count == 1)
 		show_snapshot(bus, topic, snapshot);
+}
+
+/* --- new topics --------------------------------------------------------------------------------------------- */
+
+/* The subscriptions that a new topic matches. */
+struct matches {
+	struct bus_sub **subs;
+	size_t count, cap;
+	int err;
+	struct bus_sub *first[FIRST_MATCHES];
+};
+
+static int
+make_room_for_match(struct matches *m)
+{
+	size_t cap = m->cap * 2;
+	struct bus_sub **subs;
+
+	if (m->count < m->cap)
+		return 0;
+	subs = bus__realloc(m->subs != m->first ? m->subs : NULL, cap * sizeof *subs);
+	if (subs == NULL)
+		return BUS_E_NOMEM;
+	if (m->subs == m->first)
+		memcpy(subs, m->first, sizeof m->first);
+	m->subs = subs;
+	m->cap = cap;
+	return 0;
+}
+
+static void
+gather(void *arg, struct node *filter)
+{
+	struct matches *m = arg;
+
+	for (struct bus_sub *sub = filter->subs; sub != NULL && m->err == 0;
+	     sub = sub->next_at_node) {
+		m->err = make_room_for_match(m);
+		if (m->err == 0)
+			m->subs[m->count++] = sub;
+	}
+}
+
+/* By mailbox, and within one by the order of subscription. */
+static int
+compare_matches(const void *left, const void *right)
+{
+	const struct bus_sub *l = *(struct bus_sub *const *)left;
+	const struct bus_sub *r = *(struct bus_sub *const *)right;
+
+	if (l->mbox != r->mbox)
+		return (uintptr_t)l->mbox < (uintptr_t)r->mbox ? -1 : 1;
+	return l->order < r->order ? -1 : l->order > r->order;
+}
+
+/* Makes one route for the subscriptions of one mailbox. */
+static int
+route_group(
+    struct topic *topic, struct snapshot *snapshot, struct bus_sub *const subs[], uint32_t count)
+{
+	struct route *route = route_make(topic, subs[0]->mbox, count);
+
+	if (route == NULL)
+		return BUS_E_NOMEM;
+	/* No frame of this topic is older than the topic. */
+	for (uint32_t i = 0; i < count; i++)
+		append(route->slots, subs[i], subs[i]->order, 0);
+	route->live = count;
+	list_route(snapshot, route);
+	return 0;
+}
+
+/* Makes the routes of a topic that nobody knows yet, from subscriptions sorted by mailbox: all at once, since a
+ * snapshot for each would cost the square of their number. */
+static int
+route_matches(struct topic *topic, struct bus_sub *const subs[], size_t count)
+{
+	struct snapshot *snapshot;
+	uint32_t mailboxes = 0;
+	size_t end = 0;
+	int err = 0;
+
+	for (size_t i = 0; i < count; i++)
+		mailboxes += i == 0 || subs[i]->mbox != subs[i - 1]->mbox;
+	snapshot = snapshot_new(mailboxes);
+	if (snapshot == NULL)
+		return BUS_E_NOMEM;
+	for (size_t i = 0; i < count && err == 0; i = end) {
+		while (end < count && subs[end]->mbox == subs[i]->mbox)
+			end++;
+		err = route_group(topic, snapshot, subs + i, (uint32_t)(end - i));
+	}
+	if (err < 0)
+		bus__snapshot_unref(snapshot); /* its routes end like others */
+	else
+		atomic_store_explicit(&topic->routes, snapshot, memory_order_relaxed);
+	return err;
+}
+
+static int
+route_new(struct bus *bus, struct topic *topic)
+{
+	struct matches m = {.subs = m.first, .cap = FIRST_MATCHES};
+	int err;
+
+	bus__trie_match_topic(&bus->trie, topic->name, gather, &m);
+	err = m.err;
+	if (err == 0 && m.count > 0) {
+		qsort(m.subs, m.count, sizeof *m.subs, compare_matches);
+		err = route_matches(topic, m.subs, m.count);
+	}
+	if (m.subs != m.first)
+		bus__free(m.subs);
+	return err;
+}
+
+int
+bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic)
+{
+	struct topic *topic = bus__topic_find(bus, name, len);
+	int err;
+
+	if (topic != NULL) {
+		*ret_topic = topic;
+		return 0;
+	}
+	if (bus->topics.count >= bus->max_topics && !sweep(bus)) {
+		/* All there were in use; the same ones again, of which a few may not be any more. */
+		bus->topics.hand -= SWEEP_MOST;
+		if (!sweep(bus))
+			return BUS_E_LIMIT;
+	}
+	if (make_room(bus) < 0)
+		return BUS_E_NOMEM;
+	topic = bus__calloc(1, offsetof(struct topic, name) + len + 1);
+	if (topic == NULL)
+		return BUS_E_NOMEM;
+	memcpy(topic->name, name, len);
+	topic->len = (uint16_t)len;
+	topic->hash = bus__siphash(bus->key, name, len);
+	topic->serial = ++bus->next_serial;
+	atomic_init(&topic->refs, 1);
+	atomic_init(&topic->used, true);
+	topic->node = bus__trie_make(&bus->trie, name);
+	if (topic->node == NULL) {
+		bus__free(topic);
+		return BUS_E_NOMEM;
+	}
+	err = route_new(bus, topic);
+	if (err < 0) {
+		bus__trie_prune(&bus->trie, topic->node);
+		bus__topic_unref(topic);
+		return err;
+	}
+	bus__trie_set_topic(topic->node, topic);
+	insert(slots_of(bus), topic);
+	bus->topics.count++;
+	*ret_topic = topic;
+	return 0;
 }
 
 void

@@ -1,7 +1,7 @@
 /* core/topic.h: topics, and the routes from each to its mailboxes.
  *
  *     topic ──► snapshot (immutable) ──► route ──► mailbox
- *                                          └────► slots (immutable): the subscriptions behind it
+ *                                          └────► slots (appended to): the subscriptions behind it
  *
  * Publishers read topic->routes without a lock. What they may still read is not freed before its grace:
  *   by name      one of 16 stripes is held meanwhile; grace() in bus.c has seen each of them free once
@@ -26,13 +26,18 @@ struct node;
 
 /* A subscription behind a route, with the position in the mailbox from which on it is meant. */
 struct slot {
-	struct bus_sub *_Atomic sub; /* NULL: it left, and there was no memory for a shorter list */
+	struct bus_sub *_Atomic sub; /* NULL: it left */
 	uint64_t from;
+	uint64_t order; /* the subscription's, also when that is gone */
 };
 
+/* The subscriptions behind a route, in the order in which they began. One more is written behind the last
+ * and then counted, while there is room; one that leaves only empties its slot. A longer or a denser list
+ * replaces this one when it is full or half of it is empty, so a change costs O(1) in the mean. */
 struct slots {
 	struct later later;
-	uint32_t count;
+	_Atomic uint32_t count; /* release, acquire by drainers: what is counted is complete */
+	uint32_t cap;
 	struct slot at[];
 };
 
@@ -42,7 +47,8 @@ struct route {
 	struct bus_mailbox *mbox; /* counted */
 	struct slots *_Atomic slots;
 	struct cell cell; /* for BUS_FULL_LATEST */
-	uint32_t refs;    /* snapshots that list it; under the bus lock */
+	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
+	uint32_t live;    /* slots that are not empty */
 };
 
 struct snapshot {
