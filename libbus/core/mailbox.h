@@ -44,10 +44,11 @@ enum mute {
 };
 
 struct bus_sub {
-	struct later later, done_later;
+	struct later later;       /* for done(), and then for its memory */
 	struct bus_mailbox *mbox; /* counted */
 	struct node *node; /* where its filter ends; NULL: taken out. Bus lock, as are the lists */
-	struct bus_sub *next_at_node, *prev_at_node; /* before the first at a node stands the last */
+	struct bus_sub *next_at_node,
+	    *prev_at_node; /* before the first at a node stands the last */
 	struct bus_sub *next_in_mbox, *prev_in_mbox;
 	uint64_t order; /* of its beginning: callbacks of one mailbox run in this order */
 	bus_msg_fn fn;

@@ -25,8 +25,7 @@ free_later(struct bus_sub *sub)
 static void
 call_done(struct later *later)
 {
-	struct bus_sub *sub =
-	    (struct bus_sub *)(void *)((char *)later - offsetof(struct bus_sub, done_later));
+	struct bus_sub *sub = (struct bus_sub *)later;
 	struct bus *bus = bus__ref(sub->mbox->bus);
 
 	bus__run_as_callback(sub->done, sub->arg);
@@ -258,9 +257,9 @@ bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg))
 		bus__sub_remove(bus, sub);
 	sub->done = done;
 	if (done != NULL) {
-		sub->done_later.run = call_done;
-		sub->done_later.position = 0;
-		bus__mailbox_later(mbox, &sub->done_later);
+		sub->later.run = call_done;
+		sub->later.position = 0;
+		bus__mailbox_later(mbox, &sub->later);
 	} else {
 		free_later(sub);
 	}

@@ -115,7 +115,6 @@ forget(struct bus *bus, struct topic_slots *slots, size_t i)
 	/* Its routes stay until the grace is over: whoever found it before still publishes on them. */
 	bus__trie_set_topic(topic->node, NULL);
 	bus__trie_prune(&bus->trie, topic->node);
-	topic->node = NULL;
 	topic->next_garbage = bus->garbage_topics;
 	bus->garbage_topics = topic;
 }

@@ -66,8 +66,10 @@ struct topic {
 	_Atomic uint32_t refs;           /* of the memory: the table, routes, handles */
 	uint32_t handles;                /* under the bus lock */
 	uint64_t hash, serial;
-	struct node *node;
-	struct topic *next_garbage;
+	union {
+		struct node *node;          /* in the table */
+		struct topic *next_garbage; /* forgotten */
+	};
 	/* The retained value, under the keep lock of the topic. The time outlives the value, so that an
 	 * older one that a peer still has does not come back. */
 	struct bus__block *kept;
