@@ -322,6 +322,12 @@ bus_flush(struct bus *bus, int timeout_ms)
 static void
 end_mailboxes(struct bus *bus, int64_t deadline_ns)
 {
+	/* Those without a thread in one go, for below each is looked for from the start. */
+	bus__lock(bus);
+	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
+		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed))
+			bus__mailbox_shut(m);
+	bus__unlock(bus);
 	for (;;) {
 		struct bus_mailbox *m;
 
