@@ -113,6 +113,15 @@ random_name(char *name, const char *const levels[], unsigned kinds, unsigned *se
 		strcpy(name, "a");
 }
 
+/* A failure only: Check writes a line for each assertion, which here would be most of the time. */
+static void
+expect(unsigned times, bool want, const char *filter, const char *topic, unsigned seed)
+{
+	if (times != want)
+		ck_abort_msg(
+		    "%s and %s met %u times, not %d (seed %u)", filter, topic, times, want, seed);
+}
+
 struct found {
 	const void *want;
 	bool found;
@@ -161,15 +170,13 @@ START_TEST(trie_agrees_with_the_text_of_the_standard_in_both_directions)
 		bus__trie_name(filter_node, back);
 		ck_assert_str_eq(back, filter);
 		bus__trie_match_topic(&trie, topic, see_node, &f);
-		ck_assert_msg(
-		    f.found == want, "%s %s %s", filter, want ? "misses" : "matches", topic);
+		expect(f.found, want, filter, topic, seed);
 
 		topic_node = bus__trie_make(&trie, topic);
 		bus__trie_set_topic(topic_node, (struct topic *)(void *)&object);
 		f = (struct found){&object, false};
 		bus__trie_match_filter(&trie, filter, see_topic, &f);
-		ck_assert_msg(
-		    f.found == want, "%s %s %s", filter, want ? "misses" : "finds", topic);
+		expect(f.found, want, filter, topic, seed);
 
 		bus__trie_set_topic(topic_node, NULL);
 		bus__trie_prune(&trie, topic_node);
@@ -184,6 +191,149 @@ START_TEST(trie_agrees_with_the_text_of_the_standard_in_both_directions)
 }
 END_TEST
 
+/* Many filters and many topics in one tree, so that walks have ways to go wrong in. */
+enum {
+	FILTERS = 50,
+	TOPICS = 40,
+	ROUNDS = 500 /* of FILTERS * TOPICS pairs each: 10^6 */
+};
+
+struct forest {
+	struct trie trie;
+	char filters[FILTERS][64], topics[TOPICS][64];
+	struct node *filter_nodes[FILTERS], *topic_nodes[TOPICS];
+	unsigned seen[FILTERS > TOPICS ? FILTERS : TOPICS];
+};
+
+/* Filters and topics are told from each other by where they stand in these. */
+static char filter_objects[FILTERS], topic_objects[TOPICS];
+
+static void
+grow(struct forest *f, unsigned *seed)
+{
+	static const char *const topic_levels[] = {"a", "b", "", "$s", "aa", "$"};
+	static const char *const filter_levels[] = {"a", "b", "+", "#", "", "$s", "aa", "+", "$"};
+
+	for (unsigned i = 0; i < FILTERS; i++) {
+		random_name(f->filters[i], filter_levels, 9, seed);
+		f->filter_nodes[i] = bus__trie_make(&f->trie, f->filters[i]);
+		if (f->filter_nodes[i]->subs == NULL)
+			f->filter_nodes[i]->subs = (struct bus_sub *)(void *)&filter_objects[i];
+	}
+	for (unsigned i = 0; i < TOPICS; i++) {
+		random_name(f->topics[i], topic_levels, 6, seed);
+		f->topic_nodes[i] = bus__trie_make(&f->trie, f->topics[i]);
+		if (f->topic_nodes[i]->topic == NULL)
+			bus__trie_set_topic(
+			    f->topic_nodes[i], (struct topic *)(void *)&topic_objects[i]);
+	}
+}
+
+/* The first of the names that are equal to the i-th, which stands for all of them. */
+static unsigned
+first_of(char list[][64], unsigned i)
+{
+	unsigned first = 0;
+
+	while (strcmp(list[first], list[i]) != 0)
+		first++;
+	return first;
+}
+
+static void
+count_filter(void *arg, struct node *filter)
+{
+	struct forest *f = arg;
+
+	f->seen[(char *)(void *)filter->subs - filter_objects]++;
+}
+
+static void
+count_topic(void *arg, struct topic *topic)
+{
+	struct forest *f = arg;
+
+	f->seen[(char *)(void *)topic - topic_objects]++;
+}
+
+/* Every topic comes to the filters that match it, from the first-th on, once each. Returns how many do. */
+static unsigned
+walk_from_topics(struct forest *f, unsigned first, unsigned seed)
+{
+	unsigned matched = 0;
+
+	for (unsigned t = 0; t < TOPICS; t++) {
+		memset(f->seen, 0, sizeof f->seen);
+		bus__trie_match_topic(&f->trie, f->topics[t], count_filter, f);
+		for (unsigned i = 0; i < FILTERS; i++) {
+			bool want =
+			    first_of(f->filters, i) >= first && naive(f->filters[i], f->topics[t]);
+
+			matched += want;
+			expect(f->seen[first_of(f->filters, i)], want, f->filters[i], f->topics[t],
+			    seed);
+		}
+	}
+	return matched;
+}
+
+/* The same the other way round. */
+static void
+walk_from_filters(struct forest *f, unsigned first, unsigned seed)
+{
+	for (unsigned i = 0; i < FILTERS; i++) {
+		memset(f->seen, 0, sizeof f->seen);
+		bus__trie_match_filter(&f->trie, f->filters[i], count_topic, f);
+		for (unsigned t = 0; t < TOPICS; t++)
+			expect(f->seen[first_of(f->topics, t)],
+			    first_of(f->topics, t) >= first && naive(f->filters[i], f->topics[t]),
+			    f->filters[i], f->topics[t], seed);
+	}
+}
+
+/* Takes out those from the first-th to the one before the end-th. */
+static void
+fell(struct forest *f, unsigned first, unsigned end)
+{
+	for (unsigned i = first; i < end && i < FILTERS; i++) {
+		if (first_of(f->filters, i) != i)
+			continue;
+		f->filter_nodes[i]->subs = NULL;
+		bus__trie_prune(&f->trie, f->filter_nodes[i]);
+	}
+	for (unsigned i = first; i < end && i < TOPICS; i++) {
+		if (first_of(f->topics, i) != i)
+			continue;
+		bus__trie_set_topic(f->topic_nodes[i], NULL);
+		bus__trie_prune(&f->trie, f->topic_nodes[i]);
+	}
+}
+
+START_TEST(a_million_random_pairs_match_as_the_standard_says)
+{
+	const uint64_t key[2] = {3, 4};
+	static struct forest f;
+	unsigned seed = 20240607, matched = 0;
+
+	ck_bus(bus__trie_init(&f.trie, key), 0);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		unsigned begun = seed;
+
+		grow(&f, &seed);
+		matched += walk_from_topics(&f, 0, begun);
+		walk_from_filters(&f, 0, begun);
+		/* What stands is found as before when others have gone. */
+		fell(&f, 0, 25);
+		walk_from_topics(&f, 25, begun);
+		walk_from_filters(&f, 25, begun);
+		fell(&f, 25, FILTERS);
+		ck_assert_uint_eq(f.trie.edge_count, 0); /* nothing stays behind */
+	}
+	ck_assert_uint_gt(matched, ROUNDS * FILTERS * TOPICS / 100);
+	bus__trie_fini(&f.trie);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -191,7 +341,8 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "names", 10, every_kind_of_bad_name_has_its_own_error,
 	    length_and_depth_have_exact_limits);
-	BUS_TEST_CASE(
-	    suite, "matching", 60, trie_agrees_with_the_text_of_the_standard_in_both_directions);
+	BUS_TEST_CASE(suite, "matching", 60,
+	    trie_agrees_with_the_text_of_the_standard_in_both_directions,
+	    a_million_random_pairs_match_as_the_standard_says);
 	return suite;
 }
