@@ -34,6 +34,8 @@ struct bus {
 	pthread_mutex_t keep_locks[KEEP_LOCKS];
 
 	_Atomic uint32_t refs;
+	/* Routes that nothing lists any more, behind the frames that name them. */
+	_Atomic uint32_t routes_waiting;
 	pthread_mutex_t lock; /* everything below */
 	struct trie trie;
 	uint64_t next_serial, next_order; /* of topics; of subscriptions */

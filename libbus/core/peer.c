@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/name.h"
 
 void *
 bus__links(struct bus *bus, const struct bus__link_hooks *hooks, void *(*make)(struct bus *bus))
@@ -128,4 +129,70 @@ bus__peer_close(struct bus_mailbox *m)
 	bus__mailbox_unlist(m);
 	bus__mailbox_unref(m);
 	bus__unref(bus);
+}
+
+/* --- topics of peers ------------------------------------------------------------------------------------- */
+
+struct bus__account *
+bus__account_open(void)
+{
+	return bus__calloc(1, sizeof(struct bus__account));
+}
+
+void
+bus__account_close(struct bus *bus, struct bus__account *account)
+{
+	bool empty;
+
+	if (account == NULL)
+		return;
+	bus__lock(bus);
+	account->left = true;
+	empty = account->topics == 0; /* otherwise the last topic takes it along */
+	bus__unlock(bus);
+	if (empty)
+		bus__free(account);
+}
+
+int
+bus__peer_name(
+    struct bus *bus, struct bus__account *account, const char *topic, struct bus__named *ret_named)
+{
+	struct bus__named named = {NULL, NULL};
+	size_t len;
+	int err = bus__topic_check(topic, &len);
+
+	if (err < 0)
+		return err;
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = bus__topic_make_for(bus, account, topic, len, &named.topic);
+	if (err == 0) {
+		/* Held as by a handle, until the peer is through with it. */
+		named.topic->handles++;
+		atomic_fetch_add_explicit(&named.topic->refs, 1, memory_order_relaxed);
+	}
+	bus__unlock(bus);
+	if (err == 0)
+		err = bus_pub_open(bus, topic, NULL, &named.pub);
+	if (err < 0)
+		bus__peer_unname(bus, &named);
+	else
+		*ret_named = named;
+	return err;
+}
+
+void
+bus__peer_unname(struct bus *bus, struct bus__named *named)
+{
+	bus_pub_close(named->pub);
+	if (named->topic != NULL) {
+		bus__lock(bus);
+		named->topic->handles--;
+		bus__topic_let_go(bus, named->topic);
+		bus__unlock(bus);
+		bus__topic_unref(named->topic);
+	}
+	*named = (struct bus__named){NULL, NULL};
 }

@@ -83,6 +83,30 @@ void bus__peer_close(struct bus_mailbox *mbox);
 
 /* --- incoming ---------------------------------------------------------------------------------------- */
 
+/* The most topics that exist because one peer named them. */
+#define BUS__PEER_TOPICS 10000
+
+/* What one peer has made: it bounds what names invented without end cost here. A topic is forgotten when the peer
+ * needs it no more, unless someone here uses it or it has kept a value; such ones stay on the account, also when
+ * the peer has left. NULL: out of memory. */
+struct bus__account *bus__account_open(void);
+void bus__account_close(
+    struct bus *bus, struct bus__account *account); /* NULL is fine; [bus lock] */
+
+/* A topic that a peer named, and the handle to publish on it. */
+struct bus__named {
+	struct bus_pub *pub;
+	struct topic *topic;
+};
+
+/* Names a topic on the account of a peer: 0, what bus_pub_open() answers, or BUS_E_LIMIT when the peer has made
+ * as many as it may. [bus lock] */
+int bus__peer_name(
+    struct bus *bus, struct bus__account *account, const char *topic, struct bus__named *ret_named);
+
+/* The peer needs it no more. Zeroes it, and does nothing on one that is. [bus lock] */
+void bus__peer_unname(struct bus *bus, struct bus__named *named);
+
 /* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
  * BUS_MSG_KEPT carries time_ns and is stored if it is newer than what is kept here; a BUS_MSG_KEPT one
  * that is not newer is not delivered again. pub->topic is used, msg->topic ignored.

@@ -10,8 +10,9 @@
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
 
-#define FEW_SLOTS     8  /* shorter lists are not worth a denser copy */
-#define FIRST_MATCHES 16 /* subscriptions of a new topic without memory for their list */
+#define FEW_WAITING   65536 /* routes: more than there are frames in a mailbox of 256 KiB */
+#define FEW_SLOTS     8     /* shorter lists are not worth a denser copy */
+#define FIRST_MATCHES 16    /* subscriptions of a new topic without memory for their list */
 
 /* Marks a place from which a topic was removed, so that searches go on behind it. */
 static struct topic tomb;
@@ -103,13 +104,28 @@ throw_away(struct bus *bus, struct snapshot *snapshot)
 	bus->garbage_snapshots = snapshot;
 }
 
-/* Removes the topic in slot i. Its memory goes when the last frame and handle let go of it. */
+/* Takes a topic off the account that it is on; the last one takes along that of a peer that has left. */
 static void
-forget(struct bus *bus, struct topic_slots *slots, size_t i)
+leave_account(struct topic *topic)
 {
-	struct topic *topic = atomic_load_explicit(&slots->at[i], memory_order_relaxed);
+	struct bus__account *account = topic->account;
 
-	atomic_store_explicit(&slots->at[i], &tomb, memory_order_release);
+	if (account != NULL && --account->topics == 0 && account->left)
+		bus__free(account);
+	topic->account = NULL;
+}
+
+/* Removes a topic from the table. Its memory goes when the last frame and handle let go of it. */
+static void
+forget(struct bus *bus, struct topic *topic)
+{
+	struct topic_slots *slots = slots_of(bus);
+	size_t i = topic->hash;
+
+	while (atomic_load_explicit(&slots->at[i & slots->mask], memory_order_relaxed) != topic)
+		i++;
+	atomic_store_explicit(&slots->at[i & slots->mask], &tomb, memory_order_release);
+	leave_account(topic);
 	bus->topics.count--;
 	bus->topics.tombs++;
 	/* Its routes stay until the grace is over: whoever found it before still publishes on them. */
@@ -139,9 +155,47 @@ sweep(struct bus *bus)
 		found = topic->gone = topic->kept == NULL;
 		pthread_mutex_unlock(bus__keep_lock(bus, topic));
 		if (found)
-			forget(bus, slots, at);
+			forget(bus, topic);
 	}
 	return found;
+}
+
+/* Whether topics may be forgotten. Frames that are not taken out hold routes, and these their topics: behind a
+ * mailbox that nobody drains they would pile up without end. */
+static bool
+may_forget(struct bus *bus)
+{
+	uint32_t waiting = atomic_load_explicit(&bus->routes_waiting, memory_order_relaxed);
+
+	return waiting < bus->max_topics || waiting < FEW_WAITING;
+}
+
+static int
+make_room_for_topic(struct bus *bus)
+{
+	if (bus->topics.count < bus->max_topics)
+		return 0;
+	if (!may_forget(bus))
+		return BUS_E_LIMIT;
+	if (sweep(bus))
+		return 0;
+	/* All there were in use; the same ones again, of which a few may not be any more. */
+	bus->topics.hand -= SWEEP_MOST;
+	return sweep(bus) ? 0 : BUS_E_LIMIT;
+}
+
+void
+bus__topic_let_go(struct bus *bus, struct topic *topic)
+{
+	if (topic->account == NULL || topic->handles > 0 || !may_forget(bus) ||
+	    atomic_load_explicit(&topic->used, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(bus__keep_lock(bus, topic));
+	/* The time of a value outlives it here, to keep older ones away. */
+	topic->gone = topic->kept_ns == 0;
+	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+	if (topic->gone)
+		forget(bus, topic);
 }
 
 void
@@ -166,14 +220,21 @@ free_slots(struct later *later)
 }
 
 static void
-free_route(struct later *later)
+free_route(struct route *route)
 {
-	struct route *route = (struct route *)later;
-
 	bus__free(atomic_load_explicit(&route->slots, memory_order_relaxed));
 	bus__topic_unref(route->topic);
 	bus__mailbox_unref(route->mbox);
 	bus__free(route);
+}
+
+static void
+end_route(struct later *later)
+{
+	struct route *route = (struct route *)later;
+
+	atomic_fetch_sub_explicit(&route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
+	free_route(route);
 }
 
 struct snapshot *
@@ -196,7 +257,9 @@ bus__snapshot_unref(struct snapshot *snapshot)
 		if (--route->refs > 0)
 			continue;
 		/* Frames put in so far may point to it. */
-		route->later.run = free_route;
+		atomic_fetch_add_explicit(
+		    &route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
+		route->later.run = end_route;
 		route->later.position = bus__ring_tail(&route->mbox->ring) & ~RING_FLAG_BITS;
 		bus__mailbox_later(route->mbox, &route->later);
 	}
@@ -389,7 +452,7 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 			return BUS_E_NOMEM;
 		snapshot = snapshot_change(old, route, NULL);
 		if (snapshot == NULL) {
-			free_route(&route->later); /* nothing else knows it */
+			free_route(route); /* nothing else knows it */
 			return BUS_E_NOMEM;
 		}
 	}
@@ -570,14 +633,11 @@ bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **re
 		*ret_topic = topic;
 		return 0;
 	}
-	if (bus->topics.count >= bus->max_topics && !sweep(bus)) {
-		/* All there were in use; the same ones again, of which a few may not be any more. */
-		bus->topics.hand -= SWEEP_MOST;
-		if (!sweep(bus))
-			return BUS_E_LIMIT;
-	}
-	if (make_room(bus) < 0)
-		return BUS_E_NOMEM;
+	err = make_room_for_topic(bus);
+	if (err == 0)
+		err = make_room(bus);
+	if (err < 0)
+		return err;
 	topic = bus__calloc(1, offsetof(struct topic, name) + len + 1);
 	if (topic == NULL)
 		return BUS_E_NOMEM;
@@ -601,6 +661,28 @@ bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **re
 	bus__trie_set_topic(topic->node, topic);
 	insert(slots_of(bus), topic);
 	bus->topics.count++;
+	*ret_topic = topic;
+	return 0;
+}
+
+int
+bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *name, size_t len,
+    struct topic **ret_topic)
+{
+	struct topic *topic = bus__topic_find(bus, name, len);
+	int err;
+
+	if (topic == NULL) {
+		if (account->topics >= BUS__PEER_TOPICS)
+			return BUS_E_LIMIT;
+		err = bus__topic_make(bus, name, len, &topic);
+		if (err < 0)
+			return err;
+		topic->account = account;
+		account->topics++;
+		/* Nobody here did. */
+		atomic_store_explicit(&topic->used, false, memory_order_relaxed);
+	}
 	*ret_topic = topic;
 	return 0;
 }
@@ -629,6 +711,7 @@ bus__topics_fini(struct bus *bus)
 		if (topic == NULL || topic == &tomb)
 			continue;
 		bus__block_unref(topic->kept);
+		leave_account(topic);
 		bus__topic_unref(topic);
 	}
 	bus__free(slots);

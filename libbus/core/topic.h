@@ -24,6 +24,12 @@
 struct bus;
 struct node;
 
+/* The topics that one peer made and that are still there: how many, and whether the peer is. Bus lock. */
+struct bus__account {
+	uint32_t topics;
+	bool left;
+};
+
 /* A subscription behind a route, with the position in the mailbox from which on it is meant. */
 struct slot {
 	struct bus_sub *_Atomic sub; /* NULL: it left */
@@ -73,6 +79,7 @@ struct topic {
 	/* The retained value, under the keep lock of the topic. The time outlives the value, so that an
 	 * older one that a peer still has does not come back. */
 	struct bus__block *kept;
+	struct bus__account *account; /* of the peer that made it, if one did; bus lock */
 	int64_t kept_ns;
 	uint8_t kept_type;
 	bool gone; /* swept: a value stored now would be lost with it */
@@ -104,6 +111,14 @@ struct topic *bus__topic_find(struct bus *bus, const char *name, size_t len);
 /* The same, making it if it is missing. Bus lock. 0, BUS_E_NOMEM, or BUS_E_LIMIT when all topics there may
  * be are in use. */
 int bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic);
+
+/* The same on the account of a peer: BUS_E_LIMIT also when it has made as many as it may. Bus lock. */
+int bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *name, size_t len,
+    struct topic **ret_topic);
+
+/* Forgets a topic that a peer made if nobody has a handle on it, published it by name or kept a value of it.
+ * Bus lock. */
+void bus__topic_let_go(struct bus *bus, struct topic *topic);
 
 void bus__topic_unref(struct topic *topic);
 

@@ -13,7 +13,7 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__heard_topic *topic;
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct bus_pub *pub = NULL;
+	struct bus *bus = session->link->links->bus;
 	int err;
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
@@ -29,7 +29,11 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 		session->heard_topics = topic;
 		session->heard_topic_count = count;
 	}
-	err = bus_pub_open(session->link->links->bus, text, NULL, &pub);
+	topic = &session->heard_topics[frame->number];
+	topic->announced = true;
+	/* The old one first: a peer that uses all its numbers has no topic to spare. */
+	bus__peer_unname(bus, &topic->named);
+	err = bus__peer_name(bus, session->account, text, &topic->named);
 	switch (err) {
 	case 0:
 		break;
@@ -41,9 +45,6 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	default:
 		return BUS_E_PROTOCOL;
 	}
-	topic = &session->heard_topics[frame->number];
-	bus_pub_close(topic->pub);
-	*topic = (struct bus__heard_topic){.pub = pub, .announced = true};
 	return 0;
 }
 
@@ -51,6 +52,7 @@ static int
 hear_msg(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__heard_topic *topic;
+	struct bus_pub *pub;
 	struct bus_msg msg;
 	int err;
 
@@ -60,12 +62,12 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	topic = &session->heard_topics[frame->number];
 	if (!topic->announced)
 		return BUS_E_PROTOCOL;
-	err = topic->pub != NULL ? bus__publish_from_peer(topic->pub, &msg) : 0;
+	pub = topic->named.pub;
+	err = pub != NULL ? bus__publish_from_peer(pub, &msg) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
 	/* Without a handle there was no room for the topic; hear_topic() has told why. */
-	bus__count(
-	    err < 0 || topic->pub == NULL ? &session->link->refused : &session->link->received, 1);
+	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
 	return 0;
 }
 
@@ -203,6 +205,7 @@ void
 bus__session_forget_topics(struct bus__session *session)
 {
 	for (size_t i = 0; i < session->heard_topic_count; i++)
-		bus_pub_close(session->heard_topics[i].pub);
+		bus__peer_unname(session->link->links->bus, &session->heard_topics[i].named);
 	bus__free(session->heard_topics);
+	bus__account_close(session->link->links->bus, session->account);
 }

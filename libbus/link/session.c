@@ -253,7 +253,8 @@ go_live(struct bus__session *session)
 	int err;
 
 	session->told_topics = bus__calloc(BUS__LIMIT_TOPICS, sizeof *session->told_topics);
-	if (session->told_topics == NULL)
+	session->account = bus__account_open();
+	if (session->told_topics == NULL || session->account == NULL)
 		return BUS_E_NOMEM;
 	err = bus__peer_open(link->links->bus, link->bytes, wake, session, &session->mbox);
 	if (err < 0)

@@ -38,10 +38,11 @@ struct bus__session {
 	bool receiving;
 	struct bus__bytes in;
 	struct bus__heard_topic {
-		struct bus_pub *pub; /* NULL: there was no room for it here */
+		struct bus__named named; /* zero: there was no room for it here */
 		bool announced;
 	} * heard_topics; /* by number */
 	size_t heard_topic_count;
+	struct bus__account *account; /* from LIVE on */
 	struct bus__filters filters;
 
 	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
