@@ -448,7 +448,6 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	struct bus_msg *msg = &m->msg;
 
 	bus__ring_read(&m->batch, &m->at, view);
-	m->handled++;
 	m->msg_topic = ((struct route *)view->route)->topic;
 	msg->topic = m->msg_topic->name;
 	msg->data = view->data;
@@ -505,7 +504,6 @@ call_plain(struct bus_mailbox *m, const uint8_t *frame, uint64_t word)
 	memcpy(&route_word, frame + 8, 8);
 	route = (const struct route *)(uintptr_t)route_word;
 	m->at += bus__ring_small_bytes((uint32_t)word);
-	m->handled++;
 	m->msg.topic = route->topic->name;
 	m->msg.data = frame + RING_FRAME_HEAD;
 	m->msg.len = (uint32_t)word;
@@ -531,6 +529,8 @@ call_batch(struct bus_mailbox *m, unsigned max)
 {
 	uint32_t begun = m->handled, left = m->batch.count - begun;
 	uint32_t end = begun + (left < max ? left : max);
+	/* Only the drainer writes it. */
+	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
 
 	callback_depth++;
 	/* Ended before this batch was taken, when nobody could see it. */
@@ -539,14 +539,15 @@ call_batch(struct bus_mailbox *m, unsigned max)
 	while (m->handled < end) {
 		const uint8_t *frame = m->batch.bytes + m->at;
 		uint64_t word;
-		bool called;
 
+		m->handled++;
 		memcpy(&word, frame, 8);
-		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0)
-			called = call_plain(m, frame, word);
+		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0
+			? call_plain(m, frame, word)
+			: call_any(m))
+			atomic_store_explicit(&m->delivered, ++delivered, memory_order_relaxed);
 		else
-			called = call_any(m);
-		count_one(called ? &m->delivered : &m->unsubscribed);
+			count_one(&m->unsubscribed);
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
 			heed_sign(m, end);
 	}
@@ -847,6 +848,7 @@ bus__mailbox_next(struct bus_mailbox *m)
 			return NULL;
 		while (m->handled < m->batch.count) {
 			next_message(m, &view);
+			m->handled++;
 			if (bus__is_wanted(&view)) {
 				count_one(&m->delivered);
 				m->lent = true;
@@ -1006,6 +1008,7 @@ receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_m
 			return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED
 										      : 0;
 		next_message(m, &view);
+		m->handled++;
 		if (bus__is_wanted(&view))
 			break;
 		skip(m);
