@@ -54,6 +54,8 @@ struct bus_msg {
 	uint32_t    flags;   /* enum bus_msg_flag */
 	uint64_t    lost;    /* messages this mailbox lost right before this one */
 	int64_t     time_ns; /* wall clock when a retained value was published; 0: unknown */
+	uint32_t    ttl_ms;  /* publishing: nobody gets it later than this, from a kept value either; 0: no limit.
+	                      * Receiving: what is left of that, at least 1 */
 };
 
 /* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
@@ -92,8 +94,8 @@ BUS_API int bus_close(struct bus *bus, int timeout_ms);
  * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER, before it returns. */
 BUS_API int bus_publish(struct bus *bus, const char *topic, const void *data, size_t len);
 
-/* The same with type and flags; lost and BUS_MSG_KEPT are ignored. time_ns counts with BUS_MSG_RETAIN
- * only: 0 is now; a value older than what is kept is delivered and not kept.
+/* The same with type, flags and ttl_ms; lost and BUS_MSG_KEPT are ignored. time_ns counts with
+ * BUS_MSG_RETAIN only: 0 is now; a value older than what is kept is delivered and not kept.
  * Threads: any.  Blocks: never.  Callbacks: as bus_publish(). */
 BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);
 
@@ -221,6 +223,7 @@ BUS_API void bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg));
 enum bus_loss {
 	BUS_LOSS_FULL,         /* no room: dropped by the mailbox's policy */
 	BUS_LOSS_REPLACED,     /* a newer message of its topic came (BUS_FULL_LATEST) */
+	BUS_LOSS_EXPIRED,      /* its ttl_ms had passed when it was taken out */
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
 	BUS_LOSS_COUNT

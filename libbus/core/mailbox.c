@@ -27,6 +27,7 @@
 #define NAP_NS           100000
 #define LOOKS_PER_YIELD  64
 #define STALLS_PER_YIELD 4
+#define NS_PER_MS        INT64_C(1000000)
 
 /* The callbacks under way on this thread; not a flag, since dispatch may be called inside one. */
 static _Thread_local unsigned callback_depth;
@@ -456,6 +457,7 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	msg->lost = view->lost + m->carried;
 	m->carried = 0;
 	msg->time_ns = view->time_ns;
+	msg->ttl_ms = 0;
 	msg->flags = (view->flags & RING_KEPT ? BUS_MSG_KEPT : 0u) |
 		     (view->flags & RING_RETAIN ? BUS_MSG_RETAIN : 0u);
 }
@@ -468,30 +470,68 @@ count_one(_Atomic uint64_t *counter)
 	    counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
-/* Passes over a message that nobody wants. What was lost before it is told by the next. */
+/* Whether the message that was just read comes too late; its last chance is counted. Otherwise says what is left. */
+static bool
+is_late(struct bus_mailbox *m, const struct ring_view *view)
+{
+	int64_t left_ns;
+
+	if (!(view->flags & RING_TTL))
+		return false;
+	left_ns = view->expires_ns - bus__now_ns();
+	if (left_ns > 0) {
+		m->msg.ttl_ms = (uint32_t)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
+		return false;
+	}
+	m->carried = m->msg.lost + 1;
+	count_one(&m->expired);
+	return true;
+}
+
+/* A message that nobody wants. What was lost before it is told by the next. */
 static void
-skip(struct bus_mailbox *m)
+pass_over(struct bus_mailbox *m)
 {
 	m->carried = m->msg.lost;
 	count_one(&m->unsubscribed);
 }
 
-/* Calls the subscriptions of the next message, whatever its frame holds. */
-static __attribute__((noinline)) bool
-call_any(struct bus_mailbox *m)
+/* Whether the message that was just read is to be handed out; otherwise it is counted. */
+static bool
+is_due(struct bus_mailbox *m, const struct ring_view *view)
 {
-	struct ring_view view;
-	bool called;
+	if (is_late(m, view))
+		return false;
+	if (bus__is_wanted(view))
+		return true;
+	pass_over(m);
+	return false;
+}
 
-	next_message(m, &view);
-	called = bus__call_subs(view.route, view.position, view.target, &m->msg);
-	if (!called)
-		m->carried = m->msg.lost;
-	/* As call_plain() wants to find it. */
+/* Makes m->msg what call_plain() wants to find. */
+static void
+clear_message(struct bus_mailbox *m)
+{
 	m->msg.flags = 0;
 	m->msg.lost = 0;
 	m->msg.time_ns = 0;
-	return called;
+	m->msg.ttl_ms = 0;
+}
+
+/* Calls the subscriptions of the next message, whatever its frame holds, and counts it. */
+static __attribute__((noinline)) void
+call_any(struct bus_mailbox *m)
+{
+	struct ring_view view;
+
+	next_message(m, &view);
+	if (!is_late(m, &view)) {
+		if (bus__call_subs(view.route, view.position, view.target, &m->msg))
+			count_one(&m->delivered);
+		else
+			pass_over(m);
+	}
+	clear_message(m);
 }
 
 /* The same for a frame without extensions: what it does not say is 0 in m->msg already. */
@@ -542,12 +582,16 @@ call_batch(struct bus_mailbox *m, unsigned max)
 
 		m->handled++;
 		memcpy(&word, frame, 8);
-		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0
-			? call_plain(m, frame, word)
-			: call_any(m))
-			atomic_store_explicit(&m->delivered, ++delivered, memory_order_relaxed);
-		else
-			count_one(&m->unsubscribed);
+		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0) {
+			if (call_plain(m, frame, word))
+				atomic_store_explicit(
+				    &m->delivered, ++delivered, memory_order_relaxed);
+			else
+				count_one(&m->unsubscribed);
+		} else {
+			call_any(m);
+			delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
+		}
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
 			heed_sign(m, end);
 	}
@@ -849,12 +893,11 @@ bus__mailbox_next(struct bus_mailbox *m)
 		while (m->handled < m->batch.count) {
 			next_message(m, &view);
 			m->handled++;
-			if (bus__is_wanted(&view)) {
+			if (is_due(m, &view)) {
 				count_one(&m->delivered);
 				m->lent = true;
 				return &m->msg;
 			}
-			skip(m);
 		}
 		if (m->lent)
 			return NULL;
@@ -900,10 +943,11 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
 	uint64_t unsubscribed = atomic_load_explicit(&m->unsubscribed, memory_order_relaxed);
 	uint64_t replaced = atomic_load_explicit(&m->replaced, memory_order_relaxed);
+	uint64_t expired = atomic_load_explicit(&m->expired, memory_order_relaxed);
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
 	uint64_t closed = atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
-	/* Read last: what was taken is delivered, unwanted, discarded, or still in the batch. */
-	uint64_t pending = count_in(m) - delivered - unsubscribed - closed;
+	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in the batch. */
+	uint64_t pending = count_in(m) - delivered - expired - unsubscribed - closed;
 
 	closed += atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
@@ -916,9 +960,11 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	stats->refused += refused;
 	stats->lost[BUS_LOSS_FULL] += full;
 	stats->lost[BUS_LOSS_REPLACED] += replaced;
+	stats->lost[BUS_LOSS_EXPIRED] += expired;
 	stats->lost[BUS_LOSS_UNSUBSCRIBED] += unsubscribed;
 	stats->lost[BUS_LOSS_CLOSED] += closed;
-	stats->offered += delivered + pending + refused + full + replaced + unsubscribed + closed;
+	stats->offered +=
+	    delivered + pending + refused + full + replaced + expired + unsubscribed + closed;
 }
 
 /* --- public ---------------------------------------------------------------------------------------------- */
@@ -1009,9 +1055,8 @@ receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_m
 										      : 0;
 		next_message(m, &view);
 		m->handled++;
-		if (bus__is_wanted(&view))
+		if (is_due(m, &view))
 			break;
-		skip(m);
 	}
 	count_one(&m->delivered);
 	*ret_msg = &m->msg;
@@ -1044,6 +1089,7 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	if (max == 0)
 		max = INT32_MAX;
 	deadline_ns = timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms);
+	clear_message(m); /* of what bus_recv() gave last */
 	while (handled < max) {
 		if (!has_batch(m, PHASE_CALLING) &&
 		    await_batch(m, PHASE_HELD | PHASE_CALLING, handled > 0 ? 0 : deadline_ns) == 0)

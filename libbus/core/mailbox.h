@@ -83,7 +83,7 @@ struct bus_mailbox {
 	_Atomic uint32_t phase, phase_wakes;
 	uint32_t at, handled;     /* offset and number in the batch */
 	_Atomic uint64_t drained; /* everything before this position is handled */
-	_Atomic uint64_t delivered, unsubscribed, lost_closed;
+	_Atomic uint64_t delivered, expired, unsubscribed, lost_closed;
 	_Atomic uint64_t lost_shut; /* came when claims were refused already */
 	_Atomic uint64_t replaced, refused;
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */

@@ -9,6 +9,8 @@
 #include "core/bus_internal.h"
 #include "core/name.h"
 
+#define NS_PER_MS INT64_C(1000000)
+
 struct bus_pub {
 	struct bus *bus;
 	struct topic *topic;      /* counted */
@@ -158,6 +160,7 @@ store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value
 	}
 	topic->kept = value;
 	topic->kept_ns = item->time_ns;
+	topic->kept_expires_ns = item->flags & RING_TTL ? item->expires_ns : 0;
 	topic->kept_type = item->type;
 	return true;
 }
@@ -259,6 +262,10 @@ make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *re
 	    .flags = msg->flags & BUS_MSG_RETAIN ? RING_RETAIN : 0,
 	    .time_ns = msg->flags & BUS_MSG_RETAIN ? msg->time_ns : 0,
 	};
+	if (msg->ttl_ms != 0) {
+		ret_item->flags |= RING_TTL;
+		ret_item->expires_ns = bus__now_ns() + msg->ttl_ms * NS_PER_MS;
+	}
 	return 0;
 }
 

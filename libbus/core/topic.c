@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
@@ -152,7 +153,7 @@ sweep(struct bus *bus)
 		if (atomic_exchange_explicit(&topic->used, false, memory_order_relaxed))
 			continue;
 		pthread_mutex_lock(bus__keep_lock(bus, topic));
-		found = topic->gone = topic->kept == NULL;
+		found = topic->gone = bus__topic_kept(topic) == NULL;
 		pthread_mutex_unlock(bus__keep_lock(bus, topic));
 		if (found)
 			forget(bus, topic);
@@ -209,6 +210,17 @@ pthread_mutex_t *
 bus__keep_lock(struct bus *bus, const struct topic *topic)
 {
 	return &bus->keep_locks[topic->serial % KEEP_LOCKS];
+}
+
+struct bus__block *
+bus__topic_kept(struct topic *topic)
+{
+	if (topic->kept_expires_ns != 0 && topic->kept_expires_ns <= bus__now_ns()) {
+		bus__block_unref(topic->kept);
+		topic->kept = NULL;
+		topic->kept_expires_ns = 0;
+	}
+	return topic->kept;
 }
 
 /* --- routes ------------------------------------------------------------------------------------------- */
@@ -431,9 +443,12 @@ put_kept(struct bus *bus, const struct topic *topic, struct route *route, struct
 	    .flags = RING_KEPT | RING_RETAIN | RING_TARGET | RING_TIME,
 	    .target = sub,
 	    .time_ns = topic->kept_ns,
+	    .expires_ns = topic->kept_expires_ns,
 	    .block = topic->kept->len > RING_INLINE_MAX ? topic->kept : NULL,
 	};
 
+	if (item.expires_ns != 0)
+		item.flags |= RING_TTL;
 	bus__mailbox_put(sub->mbox, &item, &bus->owed);
 }
 
@@ -469,7 +484,7 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	append(slots, sub, sub->order, bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS);
 	replace_slots(route, slots);
 	route->live++;
-	if (topic->kept != NULL)
+	if (bus__topic_kept(topic) != NULL)
 		put_kept(bus, topic, route, sub);
 	if (new_route)
 		show_snapshot(bus, topic, snapshot);

@@ -81,6 +81,7 @@ struct topic {
 	struct bus__block *kept;
 	struct bus__account *account; /* of the peer that made it, if one did; bus lock */
 	int64_t kept_ns;
+	int64_t kept_expires_ns; /* monotonic; 0: never */
 	uint8_t kept_type;
 	bool gone; /* swept: a value stored now would be lost with it */
 	uint16_t len;
@@ -124,6 +125,9 @@ void bus__topic_unref(struct topic *topic);
 
 /* The lock that a publish of a retained value holds over "store, claim". */
 pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
+
+/* The value kept, which goes when its time has passed; NULL: none. Keep lock held. */
+struct bus__block *bus__topic_kept(struct topic *topic);
 
 /* Joins sub to a topic: its kept value first, then everything claimed later. Bus lock. 0 or BUS_E_NOMEM. */
 int bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub);

@@ -11,7 +11,8 @@ enum msg_flag {
 	MSG_RETAIN = 1u << 0, /* the same bits as enum bus_msg_flag */
 	MSG_KEPT = 1u << 1,
 	MSG_TYPED = 1u << 2,              /* four bytes of type come first */
-	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow */
+	MSG_TTL = 1u << 3,                /* four bytes of milliseconds follow the time */
+	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow the type */
 };
 
 static void
@@ -48,7 +49,8 @@ bus__preamble_read(const uint8_t *at, size_t n)
 static uint32_t
 msg_extra(uint8_t flags)
 {
-	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u);
+	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u) +
+	       ((flags & MSG_TTL) != 0 ? 4u : 0u);
 }
 
 /* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
@@ -92,7 +94,7 @@ bus__frame_read(
 	min = shapes[frame.kind].min;
 	max = shapes[frame.kind].max;
 	if (frame.kind == BUS__FRAME_MSG) {
-		if ((frame.flags & ~(MSG_TYPED | MSG_TIMED)) != 0)
+		if ((frame.flags & ~(MSG_TYPED | MSG_TIMED | MSG_TTL)) != 0)
 			return BUS_E_PROTOCOL;
 		min = msg_extra(frame.flags);
 		max = min + max_payload;
@@ -132,6 +134,12 @@ bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
 	if ((frame->flags & MSG_TIMED) != 0) {
 		ret_msg->time_ns = (int64_t)get(at, 8);
 		at += 8;
+	}
+	if ((frame->flags & MSG_TTL) != 0) {
+		ret_msg->ttl_ms = (uint32_t)get(at, 4);
+		at += 4;
+		if (ret_msg->ttl_ms == 0) /* that would be one without a limit */
+			return BUS_E_PROTOCOL;
 	}
 	ret_msg->data = at;
 	ret_msg->len = frame->len - extra;
@@ -207,7 +215,8 @@ bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count)
 size_t
 bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
 {
-	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u));
+	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u) |
+				  (msg->ttl_ms != 0 ? MSG_TTL : 0u));
 	size_t n = BUS__FRAME_HEAD;
 
 	put_head(at, msg_extra(flags) + (uint64_t)msg->len, BUS__FRAME_MSG, flags, number);
@@ -218,6 +227,10 @@ bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct
 	if ((flags & MSG_TIMED) != 0) {
 		put(at + n, (uint64_t)msg->time_ns, 8);
 		n += 8;
+	}
+	if ((flags & MSG_TTL) != 0) {
+		put(at + n, msg->ttl_ms, 4);
+		n += 4;
 	}
 	return n;
 }

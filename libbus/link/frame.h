@@ -13,7 +13,7 @@ enum bus__frame_size {
 	BUS__PREAMBLE = 8,
 	BUS__FRAME_HEAD = 8,
 	BUS__HELLO = 28,
-	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8, /* head, type, time */
+	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 4, /* head, type, time, ttl */
 	BUS__BUS_ID = 16
 };
 

@@ -15,6 +15,7 @@ bus__cell_value_new(const struct ring_item *item)
 		return NULL;
 	value->block = item->block != NULL ? bus__block_ref(item->block) : NULL;
 	value->time_ns = item->time_ns;
+	value->expires_ns = item->expires_ns;
 	value->len = item->len;
 	value->flags = item->flags;
 	value->type = item->type;

@@ -11,7 +11,7 @@
 #define LOCK_SPINS     200
 #define WORD_LEN(w)    ((uint32_t)(w))
 #define WORD_FLAGS(w)  ((uint16_t)((w) >> 32))
-#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME)
+#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME | RING_TTL)
 
 static inline uint32_t
 extension_bytes(unsigned flags)
@@ -185,6 +185,8 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 		at = write_word(at, &target);
 	if (claim->flags & RING_TIME)
 		at = write_word(at, &item->time_ns);
+	if (claim->flags & RING_TTL)
+		at = write_word(at, &item->expires_ns);
 	if (is_elsewhere(item))
 		write_word(at, &elsewhere);
 	else if (item->len > 0)
@@ -499,6 +501,10 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 		memcpy(&v->time_ns, at, 8);
 		at += 8;
 	}
+	if (flags & RING_TTL) {
+		memcpy(&v->expires_ns, at, 8);
+		at += 8;
+	}
 	v->data = at;
 	if (flags & RING_BLOCK)
 		v->data = ((struct bus__block *)frame_pointer(frame, flags))->data;
@@ -515,6 +521,7 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 	v->flags = value->flags | RING_CELL;
 	v->type = value->type;
 	v->time_ns = value->time_ns;
+	v->expires_ns = value->expires_ns;
 	v->position =
 	    UINT64_MAX; /* newer than its frame: for subscriptions that came meanwhile too */
 }

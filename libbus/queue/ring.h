@@ -4,7 +4,7 @@
  *
  *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
  *     route   where it goes; the ring does not look at it
- *     [lost]  [target]  [time]                              8 bytes each, as the flags say
+ *     [lost]  [target]  [time]  [expiry]                    8 bytes each, as the flags say
  *     payload                                               or a pointer to a block (RING_BLOCK)
  *
  * Producers claim space by one CAS on `tail`, copy, and release-store the word. Positions are bytes
@@ -63,7 +63,8 @@ enum ring_flag {
 	RING_KEPT = 1u << 7,
 	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
 	RING_OUT =
-	    1u << 9 /* in a batch: the value was read out of the cell and stands in its place */
+	    1u << 9, /* in a batch: the value was read out of the cell and stands in its place */
+	RING_TTL = 1u << 10 /* a word has the time from which on nobody wants it any more */
 };
 
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
@@ -99,10 +100,11 @@ struct ring_item {
 	    *block;        /* not NULL: instead of data; the frame takes over one reference */
 	struct cell *cell; /* not NULL: instead of both; len counts into the bound */
 	uint32_t len;
-	uint16_t flags; /* RING_TARGET, RING_TIME, RING_RETAIN, RING_KEPT */
+	uint16_t flags; /* RING_TARGET, RING_TIME, RING_TTL, RING_RETAIN, RING_KEPT */
 	uint8_t type;
 	void *target;
 	int64_t time_ns;
+	int64_t expires_ns; /* monotonic */
 };
 
 /* Frames copied out, one behind the other as they stood in the ring. */
@@ -124,6 +126,7 @@ struct ring_view {
 	uint8_t type;
 	uint64_t lost;
 	int64_t time_ns;
+	int64_t expires_ns; /* with RING_TTL only */
 };
 
 /* Makes a ring of `bytes` rounded up to a power of two, at least RING_MIN_BYTES, whose positions begin at
@@ -309,7 +312,7 @@ void bus__ring_read_more(uint8_t *frame, struct ring_view *view);
 /* Bytes of the extensions that these flags announce, and of the whole frame. */
 uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
 
-#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_BLOCK | RING_CELL)
+#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_BLOCK | RING_CELL)
 
 /* Reads the frame at *offset of a batch and moves *offset to the next one. */
 static inline void

@@ -3,6 +3,7 @@
 import enum
 import math
 import threading
+import time
 
 import pytest
 
@@ -187,3 +188,31 @@ def test_a_message_cannot_be_changed(through):
 def test_repr_shows_the_topic_and_the_head_of_the_data(through):
     assert repr(through("abc")) == "<libbus.Message 't' msgpack b'\\xa3abc'>"
     assert len(repr(through("x" * 100000))) < 200
+
+
+def test_what_is_left_of_a_life_is_told(through, bus):
+    assert through(1).ttl is None
+    with bus.subscribe("t") as sub:
+        bus.publish("t", 1, ttl=600)
+        bus.publish_raw("t", b"1", ttl=0.5e3)
+        assert 0 < sub.recv(timeout=5).ttl <= 600
+        assert 0 < sub.recv(timeout=5).ttl <= 500
+
+
+def test_nobody_gets_a_message_whose_life_is_over(bus):
+    with bus.subscribe("t") as sub:
+        bus.publish("t", "short", ttl=0.001, retain=True)
+        time.sleep(0.01)
+        bus.publish("t", "x")
+        msg = sub.recv(timeout=5)
+        assert (msg.value, msg.lost) == ("x", 1)
+        assert sub.stats()["lost_by"]["expired"] == 1
+    with bus.subscribe("t") as late:
+        assert late.poll() is None
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), 5e6])
+def test_a_life_of_nothing_is_refused(bus, ttl):
+    for publish in (bus.publish, bus.publish_raw):
+        with pytest.raises(ValueError, match=r"^ttl=.*: seconds, above 0"):
+            publish("t", b"1", ttl=ttl)

@@ -92,7 +92,13 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
         "pending": 0,
         "refused": 0,
         "lost": sent - len(got),
-        "lost_by": {"full": sent - len(got), "replaced": 0, "unsubscribed": 0, "closed": 0},
+        "lost_by": {
+            "full": sent - len(got),
+            "replaced": 0,
+            "expired": 0,
+            "unsubscribed": 0,
+            "closed": 0,
+        },
     }
 
 

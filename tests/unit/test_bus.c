@@ -79,7 +79,8 @@ stats_of(struct bus_mailbox *mbox)
 
 	ck_bus(bus_mailbox_stats(mbox, &s), 0);
 	ck_assert_uint_eq(s.offered, s.delivered + s.pending + s.lost[BUS_LOSS_FULL] +
-					 s.lost[BUS_LOSS_UNSUBSCRIBED] + s.lost[BUS_LOSS_CLOSED]);
+					 s.lost[BUS_LOSS_EXPIRED] + s.lost[BUS_LOSS_UNSUBSCRIBED] +
+					 s.lost[BUS_LOSS_CLOSED]);
 	return s;
 }
 

@@ -31,12 +31,14 @@ START_TEST(the_bytes_are_those_of_the_document)
 	static const uint8_t topic[] = {3, 0, 0, 0, 6, 0, 0x0f, 0x27, 'a', '/', 'b'};
 	static const uint8_t retained[] = {
 	    16, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
+	static const uint8_t mortal[] = {6, 0, 0, 0, 7, 8, 0, 0, 0x60, 0xea, 0, 0};
 	static const uint8_t lost[] = {8, 0, 0, 0, 8, 0, 0, 0, 0xff, 1, 0, 0, 0, 0, 0, 0};
 	const struct bus_msg msg = {.type = BUS_TYPE_JSON,
 	    .flags = BUS_MSG_RETAIN,
 	    .time_ns = 0x0102030405060708,
 	    .data = "null",
 	    .len = 4};
+	const struct bus_msg short_lived = {.ttl_ms = 60000, .data = "hi", .len = 2};
 	uint8_t at[64];
 
 	ck_assert_uint_eq(bus__preamble_write(at), sizeof preamble);
@@ -45,6 +47,8 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, topic, sizeof topic);
 	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg), sizeof retained);
 	ck_assert_mem_eq(at, retained, sizeof retained);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived), sizeof mortal);
+	ck_assert_mem_eq(at, mortal, sizeof mortal);
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
 }
@@ -95,6 +99,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				msg = (struct bus_msg){.type = types[i],
 				    .flags = flags[j],
 				    .time_ns = flags[j] != 0 ? INT64_MAX : 0,
+				    .ttl_ms = (i + j) % 2 != 0 ? UINT32_MAX : 0,
 				    .len = len};
 				n = bus__msg_head_write(at, 17, &msg);
 				memset(at + n, 'p', len);
@@ -106,6 +111,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				ck_assert_int_eq(back.type, msg.type);
 				ck_assert_uint_eq(back.flags, msg.flags);
 				ck_assert_int_eq(back.time_ns, msg.time_ns);
+				ck_assert_uint_eq(back.ttl_ms, msg.ttl_ms);
 				ck_assert_uint_eq(back.len, len);
 				ck_assert_ptr_eq(back.data, at + n);
 			}
@@ -153,6 +159,9 @@ START_TEST(lengths_are_held_to_the_byte)
 	ck_assert_int_eq(head_of(MAX + 12, BUS__FRAME_MSG, 7, 0, false), 0);
 	ck_bus(head_of(MAX + 13, BUS__FRAME_MSG, 7, 0, false), BUS_E_TOO_BIG);
 	ck_bus(head_of(11, BUS__FRAME_MSG, 7, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(3, BUS__FRAME_MSG, 8, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(head_of(MAX + 16, BUS__FRAME_MSG, 15, 0, false), 0);
+	ck_bus(head_of(MAX + 17, BUS__FRAME_MSG, 15, 0, false), BUS_E_TOO_BIG);
 	ck_bus(head_of(0, BUS__FRAME_SUB, 0, 0, false), BUS_E_PROTOCOL);
 	ck_assert_int_eq(head_of(BUS_LIMIT_TOPIC_BYTES, BUS__FRAME_SUB, 0, 0, false), 0);
 	ck_bus(head_of(BUS_LIMIT_TOPIC_BYTES + 1, BUS__FRAME_SUB, 0, 0, false), BUS_E_TOO_BIG);
@@ -175,12 +184,23 @@ START_TEST(what_has_no_meaning_yet_is_refused)
 {
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_BYE + 1, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_MSG, 8, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_MSG, 16, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_MSG, 0, BUS__LIMIT_TOPICS, false), BUS_E_PROTOCOL);
 	ck_assert_int_eq(head_of(0, BUS__FRAME_MSG, 0, BUS__LIMIT_TOPICS - 1, false), 0);
 	ck_assert_int_eq(head_of(0, BUS__FRAME_BYE, 0, UINT16_MAX, false), 0);
+}
+END_TEST
+
+START_TEST(a_life_of_nothing_is_refused)
+{
+	static const uint8_t at[] = {4, 0, 0, 0, BUS__FRAME_MSG, 8, 0, 0, 0, 0, 0, 0};
+	struct bus__frame frame;
+	struct bus_msg msg;
+
+	ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
+	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
 }
 END_TEST
 
@@ -211,6 +231,6 @@ bus_test_suite(void)
 	    a_head_is_judged_when_it_is_complete_and_before_its_body, lengths_are_held_to_the_byte,
 	    a_strangers_large_frame_is_too_big_whatever_it_calls_itself,
 	    a_hello_without_a_real_heartbeat_is_refused, what_has_no_meaning_yet_is_refused,
-	    names_with_a_nul_or_broken_text_are_none);
+	    a_life_of_nothing_is_refused, names_with_a_nul_or_broken_text_are_none);
 	return suite;
 }

@@ -33,6 +33,7 @@ class DecodeError(BusError, ValueError): ...
 class LostBy(TypedDict):
     full: int
     replaced: int
+    expired: int
     unsubscribed: int
     closed: int
 
@@ -101,6 +102,8 @@ class Message:
     def kept(self) -> bool: ...
     @property
     def time(self) -> float | None: ...
+    @property
+    def ttl(self) -> float | None: ...
     def json(self) -> str: ...
 
 @final
@@ -144,7 +147,9 @@ class Bus:
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...
-    def publish(self, topic: str, value: Value, *, retain: bool = False) -> None: ...
+    def publish(
+        self, topic: str, value: Value, *, retain: bool = False, ttl: float | None = None
+    ) -> None: ...
     def publish_raw(
         self,
         topic: str,
@@ -152,6 +157,7 @@ class Bus:
         *,
         type: Literal["untagged", "msgpack", "bytes", "json", "text"] = "untagged",
         retain: bool = False,
+        ttl: float | None = None,
     ) -> None: ...
     def listen(
         self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0

@@ -1,6 +1,7 @@
 /* bus.c: libbus._core.Bus: open, publish, flush, close. */
 #include "core.h"
 
+#include <math.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
@@ -105,23 +106,45 @@ packer_give(struct bus_object *self, struct bus_packer *packer)
 	bus_packer_free(atomic_exchange(&self->packer, packer));
 }
 
+/* Seconds a message may live, or None: as long as it likes. 0 or -1. */
+static int
+life_of(PyObject *seconds, struct bus_msg *msg)
+{
+	double ms;
+
+	if (seconds == Py_None)
+		return 0;
+	ms = ceil(PyFloat_AsDouble(seconds) * 1000);
+	if (PyErr_Occurred())
+		return -1;
+	if (!(ms >= 1 && ms <= UINT32_MAX)) {
+		PyErr_Format(PyExc_ValueError,
+		    "ttl=%R: seconds, above 0 and below 50 days, or None for no limit", seconds);
+		return -1;
+	}
+	msg->ttl_ms = (uint32_t)ms;
+	return 0;
+}
+
 PyDoc_STRVAR(bus_publish_doc,
-    "publish($self, topic, value, *, retain=False)\n--\n\n"
+    "publish($self, topic, value, *, retain=False, ttl=None)\n--\n\n"
     "Publishes a value to everyone who wants the topic. Never waits; nobody listening is fine.\n\n"
     "value: None, bool, int of 64 bits, float, str, bytes, or lists and dicts of them.\n"
-    "retain: keep it as the topic's last value, for whoever subscribes later.");
+    "retain: keep it as the topic's last value, for whoever subscribes later.\n"
+    "ttl: seconds after which nobody gets it any more, as a kept value either.");
 
 static PyObject *
 bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"topic", "value", "retain", NULL};
-	PyObject *topic, *value, *answer = NULL;
+	static char *names[] = {"topic", "value", "retain", "ttl", NULL};
+	PyObject *topic, *value, *ttl = Py_None, *answer = NULL;
 	int retain = 0;
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
 	struct bus_packer *packer;
 
 	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "OO|$p:publish", names, &topic, &value, &retain))
+		args, kwargs, "OO|$pO:publish", names, &topic, &value, &retain, &ttl) ||
+	    life_of(ttl, &msg) < 0)
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
 	packer = msg.topic == NULL ? NULL : packer_take(self);
@@ -136,27 +159,28 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(bus_publish_raw_doc,
-    "publish_raw($self, topic, data, *, type='untagged', retain=False)\n--\n\n"
+    "publish_raw($self, topic, data, *, type='untagged', retain=False, ttl=None)\n--\n\n"
     "Publishes bytes as they are (a str as UTF-8), and says what they are.\n\n"
     "type: untagged, msgpack, bytes, json or text.\n"
-    "retain: keep it as the topic's last value; with empty data: forget that value.");
+    "retain: keep it as the topic's last value; with empty data: forget that value.\n"
+    "ttl: seconds after which nobody gets it any more, as a kept value either.");
 
 static PyObject *
 bus_publish_raw(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"topic", "data", "type", "retain", NULL};
-	PyObject *topic, *type = NULL, *answer = NULL;
+	static char *names[] = {"topic", "data", "type", "retain", "ttl", NULL};
+	PyObject *topic, *type = NULL, *ttl = Py_None, *answer = NULL;
 	int retain = 0;
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_UNTAGGED};
 	Py_buffer data;
 
 	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "Os*|$Up:publish_raw", names, &topic, &data, &type, &retain))
+		args, kwargs, "Os*|$UpO:publish_raw", names, &topic, &data, &type, &retain, &ttl))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
 	if (msg.topic != NULL && type != NULL)
 		msg.type = choice(type, type_names, "type");
-	if (msg.topic == NULL || msg.type < 0)
+	if (msg.topic == NULL || msg.type < 0 || life_of(ttl, &msg) < 0)
 		goto release;
 	msg.data = data.buf;
 	msg.len = (size_t)data.len;

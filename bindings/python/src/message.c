@@ -213,6 +213,15 @@ message_time(struct message_object *self, void *unused)
 }
 
 static PyObject *
+message_ttl(struct message_object *self, void *unused)
+{
+	(void)unused;
+	if (self->letter->msg.ttl_ms == 0)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble(self->letter->msg.ttl_ms / 1e3);
+}
+
+static PyObject *
 message_repr(struct message_object *self)
 {
 	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
@@ -274,6 +283,8 @@ static PyGetSetDef message_getset[] = {
     {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
     {"time", (getter)message_time, NULL,
 	"When a retained value was published, in seconds since 1970; None: unknown.", NULL},
+    {"ttl", (getter)message_ttl, NULL,
+	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -91,6 +91,7 @@ stats_dict(const struct bus_stats *stats)
 	static const char *const causes[BUS_LOSS_COUNT] = {
 	    [BUS_LOSS_FULL] = "full",
 	    [BUS_LOSS_REPLACED] = "replaced",
+	    [BUS_LOSS_EXPIRED] = "expired",
 	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
 	    [BUS_LOSS_CLOSED] = "closed",
 	};
@@ -104,8 +105,8 @@ stats_dict(const struct bus_stats *stats)
 	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:K, s:N}", "offered",
 	    (unsigned long long)stats->offered, "delivered", (unsigned long long)stats->delivered,
 	    "pending", (unsigned long long)stats->pending, "refused",
-	    (unsigned long long)stats->refused, "lost", (unsigned long long)lost,
-	    "lost_by", lost_by);
+	    (unsigned long long)stats->refused, "lost", (unsigned long long)lost, "lost_by",
+	    lost_by);
 }
 
 /* --- functions ---------------------------------------------------------------------------------------- */
