@@ -56,6 +56,8 @@ struct bus_msg {
 	int64_t     time_ns; /* wall clock when a retained value was published; 0: unknown */
 	uint32_t    ttl_ms;  /* publishing: nobody gets it later than this, from a kept value either; 0: no limit.
 	                      * Receiving: what is left of that, at least 1 */
+	const void *headers; /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
+	size_t      headers_len; /* counts into max_payload, together with len */
 };
 
 /* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
@@ -94,7 +96,7 @@ BUS_API int bus_close(struct bus *bus, int timeout_ms);
  * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER, before it returns. */
 BUS_API int bus_publish(struct bus *bus, const char *topic, const void *data, size_t len);
 
-/* The same with type, flags and ttl_ms; lost and BUS_MSG_KEPT are ignored. time_ns counts with
+/* The same with type, flags, ttl_ms and headers; lost and BUS_MSG_KEPT are ignored. time_ns counts with
  * BUS_MSG_RETAIN only: 0 is now; a value older than what is kept is delivered and not kept.
  * Threads: any.  Blocks: never.  Callbacks: as bus_publish(). */
 BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);

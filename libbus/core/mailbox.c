@@ -458,6 +458,8 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	m->carried = 0;
 	msg->time_ns = view->time_ns;
 	msg->ttl_ms = 0;
+	msg->headers_len = view->flags & RING_HEADERS ? view->headers_len : 0;
+	msg->headers = msg->headers_len > 0 ? (const uint8_t *)view->data + view->len : NULL;
 	msg->flags = (view->flags & RING_KEPT ? BUS_MSG_KEPT : 0u) |
 		     (view->flags & RING_RETAIN ? BUS_MSG_RETAIN : 0u);
 }
@@ -516,6 +518,8 @@ clear_message(struct bus_mailbox *m)
 	m->msg.lost = 0;
 	m->msg.time_ns = 0;
 	m->msg.ttl_ms = 0;
+	m->msg.headers = NULL;
+	m->msg.headers_len = 0;
 }
 
 /* Calls the subscriptions of the next message, whatever its frame holds, and counts it. */

@@ -63,7 +63,8 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
 int bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg,
     struct bus_mailbox **ret_mbox);
 
-/* One message as the wire wants it: *msg until the next take, what it points to until the release. */
+/* One message as the wire wants it: *msg until the next take, what it points to until the release. Its headers
+ * stand right behind its payload. */
 struct bus__out {
 	const struct bus_msg *msg;
 	uint64_t topic_serial; /* never used twice in this bus's life */

@@ -124,17 +124,23 @@ struct attempt {
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
 };
 
-/* Makes a block of a payload, or (data NULL) for one. NULL: out of memory. */
+/* Makes an empty block. NULL: out of memory. */
 static struct bus__block *
-make_block(struct bus__pool **pool, const void *data, size_t len)
+make_block(struct bus__pool **pool, size_t len)
 {
-	struct bus__block *block;
-
 	if (pool != NULL && *pool == NULL)
 		*pool = bus__pool_new();
-	block = bus__block_new(pool != NULL ? *pool : NULL, len);
-	if (block != NULL && data != NULL)
-		memcpy(block->data, data, len);
+	return bus__block_new(pool != NULL ? *pool : NULL, len);
+}
+
+/* Makes one of an item's payload and headers. */
+static struct bus__block *
+make_copy(struct bus__pool **pool, const struct ring_item *item)
+{
+	struct bus__block *block = make_block(pool, item->len);
+
+	if (block != NULL)
+		bus__ring_item_copy(block->data, item);
 	return block;
 }
 
@@ -154,13 +160,14 @@ store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value
 		return false;
 	}
 	*ret_old = topic->kept;
-	if (value->len == 0) { /* an empty value forgets */
+	if (item->len == item->headers_len) { /* an empty value forgets */
 		bus__block_unref(value);
 		value = NULL;
 	}
 	topic->kept = value;
 	topic->kept_ns = item->time_ns;
 	topic->kept_expires_ns = item->flags & RING_TTL ? item->expires_ns : 0;
+	topic->kept_headers_len = item->headers_len;
 	topic->kept_type = item->type;
 	return true;
 }
@@ -174,7 +181,7 @@ publish_retained(
     struct bus *bus, struct topic *topic, struct ring_item *item, struct attempt *attempt)
 {
 	/* It stays for long: no pool is to wait for it. */
-	struct bus__block *value = make_block(NULL, item->data, item->len), *old = value;
+	struct bus__block *value = make_copy(NULL, item), *old = value;
 	const struct snapshot *routes;
 	struct claims claims;
 	int err = SWEPT;
@@ -216,7 +223,7 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 	if (routes == NULL)
 		return 0;
 	if (item->block == NULL && item->len > RING_INLINE_MAX) {
-		made = make_block(attempt->pool, item->data, item->len);
+		made = make_copy(attempt->pool, item);
 		if (made == NULL)
 			return BUS_E_NOMEM;
 		item->block = made;
@@ -252,16 +259,24 @@ make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *re
 
 	if (err < 0)
 		return err;
+	if (msg->headers == NULL && msg->headers_len > 0)
+		return BUS_E_INVAL;
+	if (msg->headers_len > bus->max_payload - msg->len)
+		return BUS_E_TOO_BIG;
 	if (msg->type < 0 || msg->type > UINT8_MAX || msg->time_ns < 0 ||
 	    (msg->flags & ~(uint32_t)(BUS_MSG_RETAIN | BUS_MSG_KEPT)))
 		return BUS_E_INVAL;
 	*ret_item = (struct ring_item){
 	    .data = msg->data,
-	    .len = (uint32_t)msg->len,
+	    .headers = msg->headers,
+	    .len = (uint32_t)(msg->len + msg->headers_len),
+	    .headers_len = (uint32_t)msg->headers_len,
 	    .type = (uint8_t)msg->type,
 	    .flags = msg->flags & BUS_MSG_RETAIN ? RING_RETAIN : 0,
 	    .time_ns = msg->flags & BUS_MSG_RETAIN ? msg->time_ns : 0,
 	};
+	if (msg->headers_len > 0)
+		ret_item->flags |= RING_HEADERS;
 	if (msg->ttl_ms != 0) {
 		ret_item->flags |= RING_TTL;
 		ret_item->expires_ns = bus__now_ns() + msg->ttl_ms * NS_PER_MS;
@@ -671,7 +686,7 @@ bus_pub_loan(struct bus_pub *pub, size_t len, void **ret_data)
 		return BUS_E_INVAL;
 	if (len > pub->bus->max_payload)
 		return BUS_E_TOO_BIG;
-	block = make_block(&pub->pool, NULL, len);
+	block = make_block(&pub->pool, len);
 	if (block == NULL)
 		return BUS_E_NOMEM;
 	block->next = pub->loans;

@@ -449,6 +449,11 @@ put_kept(struct bus *bus, const struct topic *topic, struct route *route, struct
 
 	if (item.expires_ns != 0)
 		item.flags |= RING_TTL;
+	if (topic->kept_headers_len > 0) {
+		item.flags |= RING_HEADERS;
+		item.headers_len = topic->kept_headers_len;
+		item.headers = topic->kept->data + item.len - item.headers_len;
+	}
 	bus__mailbox_put(sub->mbox, &item, &bus->owed);
 }
 

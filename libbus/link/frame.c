@@ -12,6 +12,7 @@ enum msg_flag {
 	MSG_KEPT = 1u << 1,
 	MSG_TYPED = 1u << 2,              /* four bytes of type come first */
 	MSG_TTL = 1u << 3,                /* four bytes of milliseconds follow the time */
+	MSG_HEADERS = 1u << 4,            /* four bytes of their length come before the payload */
 	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow the type */
 };
 
@@ -46,11 +47,13 @@ bus__preamble_read(const uint8_t *at, size_t n)
 	return at[sizeof magic] == BUS__WIRE_VERSION ? BUS__PREAMBLE : BUS_E_VERSION;
 }
 
+#define MSG_FLAGS (MSG_TYPED | MSG_TIMED | MSG_TTL | MSG_HEADERS)
+
 static uint32_t
 msg_extra(uint8_t flags)
 {
 	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u) +
-	       ((flags & MSG_TTL) != 0 ? 4u : 0u);
+	       ((flags & MSG_TTL) != 0 ? 4u : 0u) + ((flags & MSG_HEADERS) != 0 ? 4u : 0u);
 }
 
 /* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
@@ -94,7 +97,7 @@ bus__frame_read(
 	min = shapes[frame.kind].min;
 	max = shapes[frame.kind].max;
 	if (frame.kind == BUS__FRAME_MSG) {
-		if ((frame.flags & ~(MSG_TYPED | MSG_TIMED | MSG_TTL)) != 0)
+		if ((frame.flags & ~MSG_FLAGS) != 0)
 			return BUS_E_PROTOCOL;
 		min = msg_extra(frame.flags);
 		max = min + max_payload;
@@ -141,8 +144,15 @@ bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
 		if (ret_msg->ttl_ms == 0) /* that would be one without a limit */
 			return BUS_E_PROTOCOL;
 	}
+	if ((frame->flags & MSG_HEADERS) != 0) {
+		ret_msg->headers_len = get(at, 4);
+		at += 4;
+		if (ret_msg->headers_len == 0 || ret_msg->headers_len > frame->len - extra)
+			return BUS_E_PROTOCOL;
+		ret_msg->headers = frame->body + frame->len - ret_msg->headers_len;
+	}
 	ret_msg->data = at;
-	ret_msg->len = frame->len - extra;
+	ret_msg->len = frame->len - extra - ret_msg->headers_len;
 	return ret_msg->time_ns < 0 ? BUS_E_PROTOCOL : 0;
 }
 
@@ -216,10 +226,12 @@ size_t
 bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
 {
 	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u) |
-				  (msg->ttl_ms != 0 ? MSG_TTL : 0u));
+				  (msg->ttl_ms != 0 ? MSG_TTL : 0u) |
+				  (msg->headers_len != 0 ? MSG_HEADERS : 0u));
 	size_t n = BUS__FRAME_HEAD;
 
-	put_head(at, msg_extra(flags) + (uint64_t)msg->len, BUS__FRAME_MSG, flags, number);
+	put_head(at, msg_extra(flags) + (uint64_t)msg->len + msg->headers_len, BUS__FRAME_MSG,
+	    flags, number);
 	if ((flags & MSG_TYPED) != 0) {
 		put(at + n, (uint32_t)msg->type, 4);
 		n += 4;
@@ -230,6 +242,10 @@ bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct
 	}
 	if ((flags & MSG_TTL) != 0) {
 		put(at + n, msg->ttl_ms, 4);
+		n += 4;
+	}
+	if ((flags & MSG_HEADERS) != 0) {
+		put(at + n, msg->headers_len, 4);
 		n += 4;
 	}
 	return n;

@@ -13,7 +13,8 @@ enum bus__frame_size {
 	BUS__PREAMBLE = 8,
 	BUS__FRAME_HEAD = 8,
 	BUS__HELLO = 28,
-	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 4, /* head, type, time, ttl */
+	BUS__MSG_HEAD_MAX =
+	    BUS__FRAME_HEAD + 4 + 8 + 4 + 4, /* head, type, time, ttl, headers' length */
 	BUS__BUS_ID = 16
 };
 
@@ -93,7 +94,7 @@ size_t bus__frame_write(
     uint8_t *at, enum bus__frame_kind kind, uint16_t number, const void *body, size_t len);
 size_t bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count);
 
-/* Writes all of a message but its payload, which follows. */
+/* Writes all of a message but its payload and its headers, which follow. */
 size_t bus__msg_head_write(
     uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg);
 

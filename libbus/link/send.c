@@ -140,11 +140,12 @@ static void
 put_message(struct bus__session *session, const struct bus__out *out)
 {
 	const struct bus_msg *msg = out->msg;
+	size_t len = msg->len + msg->headers_len;
 	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
 
 	if (msg->lost > 0)
 		put_lost(session, msg->lost);
-	if (msg->len > session->peer.max_payload) {
+	if (len > session->peer.max_payload) {
 		put_lost(session, 1);
 		return;
 	}
@@ -155,12 +156,12 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	}
 	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg);
 	session->flying_msgs++;
-	if (msg->len > SMALL) {
+	if (len > SMALL) {
 		session->big = msg->data;
-		session->big_len = msg->len;
-	} else if (msg->len > 0) {
-		memcpy(end_of(&session->queue), msg->data, msg->len);
-		session->queue.len += msg->len;
+		session->big_len = len;
+	} else if (len > 0) {
+		memcpy(end_of(&session->queue), msg->data, len);
+		session->queue.len += len;
 	}
 }
 

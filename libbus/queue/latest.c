@@ -1,7 +1,5 @@
 #include "queue/latest.h"
 
-#include <string.h>
-
 #include "base/mem.h"
 #include "queue/ring.h"
 
@@ -17,10 +15,11 @@ bus__cell_value_new(const struct ring_item *item)
 	value->time_ns = item->time_ns;
 	value->expires_ns = item->expires_ns;
 	value->len = item->len;
+	value->headers_len = item->headers_len;
 	value->flags = item->flags;
 	value->type = item->type;
 	if (here > 0)
-		memcpy(value->data, item->data, here);
+		bus__ring_item_copy(value->data, item);
 	return value;
 }
 

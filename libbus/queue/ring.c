@@ -11,7 +11,7 @@
 #define LOCK_SPINS     200
 #define WORD_LEN(w)    ((uint32_t)(w))
 #define WORD_FLAGS(w)  ((uint16_t)((w) >> 32))
-#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME | RING_TTL)
+#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS)
 
 static inline uint32_t
 extension_bytes(unsigned flags)
@@ -168,11 +168,23 @@ write_word(uint8_t *at, const void *word)
 }
 
 void
+bus__ring_item_copy(uint8_t *to, const struct ring_item *item)
+{
+	uint32_t len = item->len - item->headers_len;
+
+	if (len > 0)
+		memcpy(to, item->data, len);
+	if (item->headers_len > 0)
+		memcpy(to + len, item->headers, item->headers_len);
+}
+
+void
 bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ring_item *item)
 {
 	uint8_t *at = r->bytes + (claim->position & r->mask) + 8;
 	/* Pointers take a word of 8 bytes on every machine. */
 	uint64_t route = (uintptr_t)item->route, target = (uintptr_t)item->target,
+		 headers = item->headers_len,
 		 elsewhere = item->cell != NULL ? (uintptr_t)item->cell : (uintptr_t)item->block;
 
 	at = write_word(at, &route);
@@ -187,10 +199,12 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 		at = write_word(at, &item->time_ns);
 	if (claim->flags & RING_TTL)
 		at = write_word(at, &item->expires_ns);
+	if (claim->flags & RING_HEADERS)
+		at = write_word(at, &headers);
 	if (is_elsewhere(item))
 		write_word(at, &elsewhere);
-	else if (item->len > 0)
-		memcpy(at, item->data, item->len);
+	else
+		bus__ring_item_copy(at, item);
 	/* Show the frame only now: pairs with the acquire in take and evict. */
 	atomic_store_explicit(bus__ring_word_at(r, claim->position),
 	    bus__ring_word(item->len, claim->flags, item->type), memory_order_release);
@@ -479,13 +493,33 @@ bus__ring_starve(struct ring *r, const struct ring_item *item)
 	return room;
 }
 
+/* The newest value of a cell, however long its frame was under way; from here on the frame owns it. */
+static void
+read_cell(uint8_t *frame, uint8_t *at, struct ring_view *v)
+{
+	struct cell_value *value = bus__cell_take(frame_pointer(frame, v->flags), &v->lost);
+	uint64_t word = bus__ring_word(v->len, v->flags | RING_OUT, v->type);
+	uint64_t pointer = (uintptr_t)value;
+
+	memcpy(at, &pointer, 8);
+	memcpy(frame, &word, 8);
+	v->data = value->block != NULL ? value->block->data : value->data;
+	v->len = value->len;
+	v->flags = value->flags | RING_CELL;
+	v->type = value->type;
+	v->time_ns = value->time_ns;
+	v->expires_ns = value->expires_ns;
+	v->headers_len = value->headers_len;
+	v->position =
+	    UINT64_MAX; /* newer than its frame: for subscriptions that came meanwhile too */
+}
+
 void
 bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 {
 	uint8_t *at = frame + RING_FRAME_HEAD;
 	unsigned flags = v->flags;
-	uint64_t lost, target, word, pointer;
-	struct cell_value *value;
+	uint64_t lost, target, headers;
 
 	if (flags & RING_LOST) {
 		memcpy(&lost, at, 8);
@@ -505,25 +539,18 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 		memcpy(&v->expires_ns, at, 8);
 		at += 8;
 	}
+	if (flags & RING_HEADERS) {
+		memcpy(&headers, at, 8);
+		v->headers_len = (uint32_t)headers;
+		at += 8;
+	}
 	v->data = at;
 	if (flags & RING_BLOCK)
 		v->data = ((struct bus__block *)frame_pointer(frame, flags))->data;
-	if (!(flags & RING_CELL))
-		return;
-	/* The newest value, however long the frame was under way; from here on the frame owns it. */
-	value = bus__cell_take(frame_pointer(frame, flags), &v->lost);
-	pointer = (uintptr_t)value;
-	memcpy(at, &pointer, 8);
-	word = bus__ring_word(v->len, flags | RING_OUT, v->type);
-	memcpy(frame, &word, 8);
-	v->data = value->block != NULL ? value->block->data : value->data;
-	v->len = value->len;
-	v->flags = value->flags | RING_CELL;
-	v->type = value->type;
-	v->time_ns = value->time_ns;
-	v->expires_ns = value->expires_ns;
-	v->position =
-	    UINT64_MAX; /* newer than its frame: for subscriptions that came meanwhile too */
+	if (flags & RING_CELL)
+		read_cell(frame, at, v);
+	if (v->flags & RING_HEADERS)
+		v->len -= v->headers_len;
 }
 
 static void

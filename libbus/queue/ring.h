@@ -4,8 +4,8 @@
  *
  *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
  *     route   where it goes; the ring does not look at it
- *     [lost]  [target]  [time]  [expiry]                    8 bytes each, as the flags say
- *     payload                                               or a pointer to a block (RING_BLOCK)
+ *     [lost]  [target]  [time]  [expiry]  [headers]         8 bytes each, as the flags say
+ *     payload, then as many bytes of headers                or a pointer to a block with both (RING_BLOCK)
  *
  * Producers claim space by one CAS on `tail`, copy, and release-store the word. Positions are bytes
  * since the ring began, so they never wrap in a machine's life; the low bits of `tail` are free:
@@ -64,7 +64,8 @@ enum ring_flag {
 	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
 	RING_OUT =
 	    1u << 9, /* in a batch: the value was read out of the cell and stands in its place */
-	RING_TTL = 1u << 10 /* a word has the time from which on nobody wants it any more */
+	RING_TTL = 1u << 10,    /* a word has the time from which on nobody wants it any more */
+	RING_HEADERS = 1u << 11 /* a word says how many bytes of the length are headers */
 };
 
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
@@ -95,12 +96,13 @@ struct ring {
 /* What goes into a frame. Words that the flags do not announce are ignored. */
 struct ring_item {
 	void *route;
-	const void *data;
-	struct bus__block
-	    *block;        /* not NULL: instead of data; the frame takes over one reference */
-	struct cell *cell; /* not NULL: instead of both; len counts into the bound */
-	uint32_t len;
-	uint16_t flags; /* RING_TARGET, RING_TIME, RING_TTL, RING_RETAIN, RING_KEPT */
+	const void *data, *headers;
+	struct bus__block *
+	    block; /* not NULL: instead of data, headers behind it; the frame takes over one reference */
+	struct cell *cell;    /* not NULL: instead of both; len counts into the bound */
+	uint32_t len;         /* of data and headers together */
+	uint32_t headers_len; /* with RING_HEADERS, else 0 */
+	uint16_t flags; /* RING_TARGET, RING_TIME, RING_TTL, RING_HEADERS, RING_RETAIN, RING_KEPT */
 	uint8_t type;
 	void *target;
 	int64_t time_ns;
@@ -126,7 +128,8 @@ struct ring_view {
 	uint8_t type;
 	uint64_t lost;
 	int64_t time_ns;
-	int64_t expires_ns; /* with RING_TTL only */
+	int64_t expires_ns;   /* with RING_TTL only */
+	uint32_t headers_len; /* behind data, not in len; with RING_HEADERS only */
 };
 
 /* Makes a ring of `bytes` rounded up to a power of two, at least RING_MIN_BYTES, whose positions begin at
@@ -137,6 +140,9 @@ int bus__ring_init(struct ring *r, size_t bytes, uint64_t start);
 void bus__ring_fini(struct ring *r);
 
 /* --- producers: any thread -------------------------------------------------------------------------- */
+
+/* Copies payload and headers of an item that has no block: len bytes. */
+void bus__ring_item_copy(uint8_t *to, const struct ring_item *item);
 
 /* Puts one message in. RING_WAKE: it is in, and the caller owes the wake-up. RING_FULL, RING_SHUT: it is
  * not in, and a block is still the caller's. Lock-free. */
@@ -312,7 +318,8 @@ void bus__ring_read_more(uint8_t *frame, struct ring_view *view);
 /* Bytes of the extensions that these flags announce, and of the whole frame. */
 uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
 
-#define RING_MORE (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_BLOCK | RING_CELL)
+#define RING_MORE                                                                                  \
+	(RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS | RING_BLOCK | RING_CELL)
 
 /* Reads the frame at *offset of a batch and moves *offset to the next one. */
 static inline void

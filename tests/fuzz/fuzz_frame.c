@@ -18,7 +18,9 @@ check_msg(const struct bus__frame *frame)
 
 	if (bus__msg_read(frame, &msg) < 0)
 		return;
-	if ((const uint8_t *)msg.data + msg.len != frame->body + frame->len)
+	if ((const uint8_t *)msg.data + msg.len + msg.headers_len != frame->body + frame->len)
+		abort();
+	if (msg.headers_len > 0 && msg.headers != (const uint8_t *)msg.data + msg.len)
 		abort();
 	n = bus__msg_head_write(head, frame->number, &msg);
 	/* A type of 0 may be said in four bytes, but we do not. */

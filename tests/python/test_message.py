@@ -2,6 +2,7 @@
 
 import enum
 import math
+import gc
 import threading
 import time
 
@@ -216,3 +217,48 @@ def test_a_life_of_nothing_is_refused(bus, ttl):
     for publish in (bus.publish, bus.publish_raw):
         with pytest.raises(ValueError, match=r"^ttl=.*: seconds, above 0"):
             publish("t", b"1", ttl=ttl)
+
+
+def test_headers_go_with_a_value(through, bus):
+    assert through(1).headers == {}
+    given = {"trace": b"\x01", "hops": [1, 2], 3: None}
+    with bus.subscribe("t") as sub:
+        bus.publish("t", "v", headers=given, retain=True)
+        bus.publish_raw("t", b"x" * 5000, headers=given)
+        bus.publish("t", "v", headers={})
+        for value in ("v", "x" * 5000):
+            msg = sub.recv(timeout=5)
+            assert msg.value == value and msg.headers == given
+            assert msg.headers is msg.headers
+        assert sub.recv(timeout=5).headers == {}
+    with bus.subscribe("t") as late:
+        assert late.recv(timeout=5).headers == given
+
+
+def test_a_message_in_its_own_headers_is_garbage_like_others(bus):
+    with bus.subscribe("t") as sub:
+        bus.publish("t", 1, headers={"a": 1})
+        msg = sub.recv(timeout=5)
+    gone = []
+    msg.headers["me"] = msg, Gone(gone)
+    del msg
+    gc.collect()
+    assert gone == [True]
+
+
+class Gone:
+    def __init__(self, gone):
+        self.gone = gone
+
+    def __del__(self):
+        self.gone.append(True)
+
+
+def test_what_cannot_be_a_header_is_refused_with_a_reason(bus, through):
+    with pytest.raises(TypeError, match="^t: headers are a dict, not list"):
+        bus.publish("t", 1, headers=[])
+    with pytest.raises(TypeError, match="^t: cannot publish object"):
+        bus.publish("t", 1, headers={"a": object()})
+    with pytest.raises(libbus.TooBig):
+        bus.publish("t", b"x" * (1 << 19), headers={"a": b"x" * (1 << 19)})
+    assert through("the next one").value == "the next one"

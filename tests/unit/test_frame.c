@@ -32,6 +32,7 @@ START_TEST(the_bytes_are_those_of_the_document)
 	static const uint8_t retained[] = {
 	    16, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
 	static const uint8_t mortal[] = {6, 0, 0, 0, 7, 8, 0, 0, 0x60, 0xea, 0, 0};
+	static const uint8_t headed[] = {7, 0, 0, 0, 7, 16, 0, 0, 1, 0, 0, 0};
 	static const uint8_t lost[] = {8, 0, 0, 0, 8, 0, 0, 0, 0xff, 1, 0, 0, 0, 0, 0, 0};
 	const struct bus_msg msg = {.type = BUS_TYPE_JSON,
 	    .flags = BUS_MSG_RETAIN,
@@ -39,6 +40,8 @@ START_TEST(the_bytes_are_those_of_the_document)
 	    .data = "null",
 	    .len = 4};
 	const struct bus_msg short_lived = {.ttl_ms = 60000, .data = "hi", .len = 2};
+	const struct bus_msg with_headers = {
+	    .data = "hi", .len = 2, .headers = "\x80", .headers_len = 1};
 	uint8_t at[64];
 
 	ck_assert_uint_eq(bus__preamble_write(at), sizeof preamble);
@@ -49,6 +52,8 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, retained, sizeof retained);
 	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived), sizeof mortal);
 	ck_assert_mem_eq(at, mortal, sizeof mortal);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers), sizeof headed);
+	ck_assert_mem_eq(at, headed, sizeof headed);
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
 }
@@ -100,7 +105,8 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				    .flags = flags[j],
 				    .time_ns = flags[j] != 0 ? INT64_MAX : 0,
 				    .ttl_ms = (i + j) % 2 != 0 ? UINT32_MAX : 0,
-				    .len = len};
+				    .headers_len = (size_t)j * len / 6,
+				    .len = len - (size_t)j * len / 6};
 				n = bus__msg_head_write(at, 17, &msg);
 				memset(at + n, 'p', len);
 				ck_assert_int_eq(
@@ -112,8 +118,11 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				ck_assert_uint_eq(back.flags, msg.flags);
 				ck_assert_int_eq(back.time_ns, msg.time_ns);
 				ck_assert_uint_eq(back.ttl_ms, msg.ttl_ms);
-				ck_assert_uint_eq(back.len, len);
+				ck_assert_uint_eq(back.len, msg.len);
 				ck_assert_ptr_eq(back.data, at + n);
+				ck_assert_uint_eq(back.headers_len, msg.headers_len);
+				if (msg.headers_len > 0)
+					ck_assert_ptr_eq(back.headers, at + n + msg.len);
 			}
 }
 END_TEST
@@ -184,7 +193,7 @@ START_TEST(what_has_no_meaning_yet_is_refused)
 {
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_BYE + 1, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_MSG, 16, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_MSG, 32, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_MSG, 0, BUS__LIMIT_TOPICS, false), BUS_E_PROTOCOL);
@@ -201,6 +210,19 @@ START_TEST(a_life_of_nothing_is_refused)
 
 	ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
 	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(headers_of_nothing_or_beyond_their_frame_are_refused)
+{
+	for (uint8_t len = 0; len < 5; len++) {
+		const uint8_t at[] = {7, 0, 0, 0, BUS__FRAME_MSG, 16, 0, 0, len, 0, 0, 0, 1, 2, 3};
+		struct bus__frame frame;
+		struct bus_msg msg;
+
+		ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
+		ck_bus(bus__msg_read(&frame, &msg), len >= 1 && len <= 3 ? 0 : BUS_E_PROTOCOL);
+	}
 }
 END_TEST
 
@@ -231,6 +253,7 @@ bus_test_suite(void)
 	    a_head_is_judged_when_it_is_complete_and_before_its_body, lengths_are_held_to_the_byte,
 	    a_strangers_large_frame_is_too_big_whatever_it_calls_itself,
 	    a_hello_without_a_real_heartbeat_is_refused, what_has_no_meaning_yet_is_refused,
-	    a_life_of_nothing_is_refused, names_with_a_nul_or_broken_text_are_none);
+	    a_life_of_nothing_is_refused, headers_of_nothing_or_beyond_their_frame_are_refused,
+	    names_with_a_nul_or_broken_text_are_none);
 	return suite;
 }

@@ -95,6 +95,8 @@ class Message:
     @property
     def value(self) -> Any: ...
     @property
+    def headers(self) -> dict[Any, Any]: ...
+    @property
     def type(self) -> str: ...
     @property
     def lost(self) -> int: ...
@@ -148,7 +150,13 @@ class Bus:
     @property
     def closed(self) -> bool: ...
     def publish(
-        self, topic: str, value: Value, *, retain: bool = False, ttl: float | None = None
+        self,
+        topic: str,
+        value: Value,
+        *,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
     ) -> None: ...
     def publish_raw(
         self,
@@ -158,6 +166,7 @@ class Bus:
         type: Literal["untagged", "msgpack", "bytes", "json", "text"] = "untagged",
         retain: bool = False,
         ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
     ) -> None: ...
     def listen(
         self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0

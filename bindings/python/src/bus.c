@@ -127,65 +127,105 @@ life_of(PyObject *seconds, struct bus_msg *msg)
 }
 
 PyDoc_STRVAR(bus_publish_doc,
-    "publish($self, topic, value, *, retain=False, ttl=None)\n--\n\n"
+    "publish($self, topic, value, *, retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes a value to everyone who wants the topic. Never waits; nobody listening is fine.\n\n"
     "value: None, bool, int of 64 bits, float, str, bytes, or lists and dicts of them.\n"
     "retain: keep it as the topic's last value, for whoever subscribes later.\n"
-    "ttl: seconds after which nobody gets it any more, as a kept value either.");
+    "ttl: seconds after which nobody gets it any more, as a kept value either.\n"
+    "headers: a dict that goes with it.");
+
+/* What a message may have besides its content; both faces of publish take it. */
+struct extras {
+	PyObject *ttl, *headers;
+	int retain;
+	struct bus_packer *packer; /* of the headers; NULL: there are none */
+};
+
+static int
+extras_begin(struct bus_object *self, struct extras *extras, PyObject *topic, struct bus_msg *msg)
+{
+	msg->flags = extras->retain ? BUS_MSG_RETAIN : 0;
+	if (life_of(extras->ttl, msg) < 0)
+		return -1;
+	if (extras->headers == Py_None)
+		return 0;
+	if (!PyDict_Check(extras->headers)) {
+		PyErr_Format(PyExc_TypeError, "%U: headers are a dict, not %s", topic,
+		    Py_TYPE(extras->headers)->tp_name);
+		return -1;
+	}
+	if (PyDict_GET_SIZE(extras->headers) == 0)
+		return 0;
+	if (bus_packer_new(&extras->packer) < 0) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	if (value_pack(self->core, extras->packer, extras->headers, topic) < 0)
+		return -1;
+	return bus_packer_data(extras->packer, &msg->headers, &msg->headers_len);
+}
+
+static void
+extras_end(struct extras *extras)
+{
+	bus_packer_free(extras->packer);
+}
 
 static PyObject *
 bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"topic", "value", "retain", "ttl", NULL};
-	PyObject *topic, *value, *ttl = Py_None, *answer = NULL;
-	int retain = 0;
+	static char *names[] = {"topic", "value", "retain", "ttl", "headers", NULL};
+	PyObject *topic, *value, *answer = NULL;
+	struct extras extras = {.ttl = Py_None, .headers = Py_None};
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
 	struct bus_packer *packer;
 
-	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "OO|$pO:publish", names, &topic, &value, &retain, &ttl) ||
-	    life_of(ttl, &msg) < 0)
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$pOO:publish", names, &topic, &value,
+		&extras.retain, &extras.ttl, &extras.headers))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
 	packer = msg.topic == NULL ? NULL : packer_take(self);
 	if (packer == NULL)
 		return NULL;
-	msg.flags = retain ? BUS_MSG_RETAIN : 0;
-	if (value_pack(self->core, packer, value, topic) == 0 &&
+	if (extras_begin(self, &extras, topic, &msg) == 0 &&
+	    value_pack(self->core, packer, value, topic) == 0 &&
 	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
 		answer = send(self, topic, &msg);
+	extras_end(&extras);
 	packer_give(self, packer);
 	return answer;
 }
 
 PyDoc_STRVAR(bus_publish_raw_doc,
-    "publish_raw($self, topic, data, *, type='untagged', retain=False, ttl=None)\n--\n\n"
+    "publish_raw($self, topic, data, *, type='untagged', retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes bytes as they are (a str as UTF-8), and says what they are.\n\n"
     "type: untagged, msgpack, bytes, json or text.\n"
     "retain: keep it as the topic's last value; with empty data: forget that value.\n"
-    "ttl: seconds after which nobody gets it any more, as a kept value either.");
+    "ttl: seconds after which nobody gets it any more, as a kept value either.\n"
+    "headers: a dict that goes with it.");
 
 static PyObject *
 bus_publish_raw(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"topic", "data", "type", "retain", "ttl", NULL};
-	PyObject *topic, *type = NULL, *ttl = Py_None, *answer = NULL;
-	int retain = 0;
+	static char *names[] = {"topic", "data", "type", "retain", "ttl", "headers", NULL};
+	PyObject *topic, *type = NULL, *answer = NULL;
+	struct extras extras = {.ttl = Py_None, .headers = Py_None};
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_UNTAGGED};
 	Py_buffer data;
 
-	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "Os*|$UpO:publish_raw", names, &topic, &data, &type, &retain, &ttl))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os*|$UpOO:publish_raw", names, &topic,
+		&data, &type, &extras.retain, &extras.ttl, &extras.headers))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
 	if (msg.topic != NULL && type != NULL)
 		msg.type = choice(type, type_names, "type");
-	if (msg.topic == NULL || msg.type < 0 || life_of(ttl, &msg) < 0)
+	if (msg.topic == NULL || msg.type < 0)
 		goto release;
 	msg.data = data.buf;
 	msg.len = (size_t)data.len;
-	msg.flags = retain ? BUS_MSG_RETAIN : 0;
-	answer = send(self, topic, &msg);
+	if (extras_begin(self, &extras, topic, &msg) == 0)
+		answer = send(self, topic, &msg);
+	extras_end(&extras);
 release:
 	PyBuffer_Release(&data);
 	return answer;

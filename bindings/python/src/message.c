@@ -15,7 +15,7 @@ const char *const type_names[] = {
 };
 
 struct letter {
-	struct bus_msg msg; /* topic and data point into bytes */
+	struct bus_msg msg; /* topic, data and headers point into bytes */
 	size_t topic_len;
 	char bytes[];
 };
@@ -23,15 +23,16 @@ struct letter {
 struct message_object {
 	PyObject_HEAD struct core *core;
 	struct letter *letter;
-	PyObject *topic, *data, *value; /* NULL until asked for */
+	PyObject *topic, *data, *value, *headers; /* NULL until asked for */
 };
 
 struct letter *
 letter_copy(const struct bus_msg *msg)
 {
 	size_t topic_len = strlen(msg->topic);
-	struct letter *letter =
-	    PyMem_RawMalloc(offsetof(struct letter, bytes) + topic_len + 1 + msg->len);
+	struct letter *letter = PyMem_RawMalloc(
+	    offsetof(struct letter, bytes) + topic_len + 1 + msg->len + msg->headers_len);
+	char *data, *headers;
 
 	if (letter == NULL)
 		return NULL;
@@ -39,9 +40,12 @@ letter_copy(const struct bus_msg *msg)
 	letter->topic_len = topic_len;
 	memcpy(letter->bytes, msg->topic, topic_len + 1);
 	letter->msg.topic = letter->bytes;
-	letter->msg.data = letter->bytes + topic_len + 1;
+	letter->msg.data = data = letter->bytes + topic_len + 1;
 	if (msg->len > 0)
-		memcpy(letter->bytes + topic_len + 1, msg->data, msg->len);
+		memcpy(data, msg->data, msg->len);
+	letter->msg.headers = headers = data + msg->len;
+	if (msg->headers_len > 0)
+		memcpy(headers, msg->headers, msg->headers_len);
 	return letter;
 }
 
@@ -63,7 +67,7 @@ message_new(struct core *core, struct letter *letter)
 	}
 	self->core = core;
 	self->letter = letter;
-	self->topic = self->data = self->value = NULL;
+	self->topic = self->data = self->value = self->headers = NULL;
 	return (PyObject *)self;
 }
 
@@ -126,6 +130,15 @@ read_tree(struct message_object *self, PyObject *topic, const struct bus_value *
 	return err;
 }
 
+/* What holds others may lead back to the message. */
+static PyObject *
+watched(struct message_object *self, PyObject *value)
+{
+	if (value != NULL && PyObject_IS_GC(value) && !PyObject_GC_IsTracked((PyObject *)self))
+		PyObject_GC_Track(self);
+	return value;
+}
+
 static PyObject *
 make_value(struct message_object *self)
 {
@@ -136,9 +149,32 @@ make_value(struct message_object *self)
 		value = value_unpack(self->core, tree, topic);
 	bus_value_free(tree);
 	Py_XDECREF(topic);
-	if (value != NULL && PyObject_IS_GC(value) && !PyObject_GC_IsTracked((PyObject *)self))
-		PyObject_GC_Track(self);
-	return value;
+	return watched(self, value);
+}
+
+static PyObject *
+make_headers(struct message_object *self)
+{
+	const struct bus_msg *msg = &self->letter->msg;
+	PyObject *topic, *headers = NULL;
+	const struct bus_value *tree = NULL;
+	int err;
+
+	if (msg->headers_len == 0)
+		return watched(self, PyDict_New());
+	topic = message_topic(self, NULL);
+	if (topic == NULL)
+		return NULL;
+	err = bus_value_read(BUS_TYPE_MSGPACK, msg->headers, msg->headers_len, &tree);
+	if (err == 0 && tree->kind != BUS_KIND_MAP)
+		err = BUS_E_DECODE;
+	if (err == 0)
+		headers = value_unpack(self->core, tree, topic);
+	else
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
+	bus_value_free(tree);
+	Py_DECREF(topic);
+	return watched(self, headers);
 }
 
 static PyObject *
@@ -146,6 +182,13 @@ message_value(struct message_object *self, void *unused)
 {
 	(void)unused;
 	return once(self, &self->value, make_value);
+}
+
+static PyObject *
+message_headers(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return once(self, &self->headers, make_headers);
 }
 
 PyDoc_STRVAR(message_json_doc, "json($self, /)\n--\n\n"
@@ -247,6 +290,7 @@ message_traverse(struct message_object *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(self->value);
+	Py_VISIT(self->headers);
 	return 0;
 }
 
@@ -254,6 +298,7 @@ static int
 message_clear(struct message_object *self)
 {
 	Py_CLEAR(self->value);
+	Py_CLEAR(self->headers);
 	return 0;
 }
 
@@ -263,6 +308,7 @@ message_dealloc(struct message_object *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
+	Py_XDECREF(self->headers);
 	Py_XDECREF(self->value);
 	Py_XDECREF(self->data);
 	Py_XDECREF(self->topic);
@@ -278,6 +324,8 @@ static PyGetSetDef message_getset[] = {
 	"The payload read by its type, decoded at the first use.\n"
 	"Untagged bytes: JSON, else text, else bytes. DecodeError: not what its type says.",
 	NULL},
+    {"headers", (getter)message_headers, NULL,
+	"The dict that its publisher gave with it; empty: none. DecodeError: it was none.", NULL},
     {"type", (getter)message_type, NULL, "untagged, msgpack, bytes, json or text.", NULL},
     {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
     {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
