@@ -155,10 +155,9 @@ START_TEST(a_subscription_costs_as_much_behind_a_million_others)
 {
 	size_t before = heap_used();
 
-	for (int order = 0; order < 3; order++) {
+	for (int order = 0; order < 3; order++)
 		come_and_go(MANY / 10, order);
-		come_and_go(MANY, order);
-	}
+	come_and_go(MANY, 2);
 	ck_assert_uint_le(heap_used(), before + SLACK);
 }
 END_TEST
@@ -603,11 +602,11 @@ START_TEST(filters_do_not_stand_in_the_way_of_filters)
 	unsigned calls = 0;
 	char filter[32];
 
-	for (unsigned i = 0; i < MANY / 2; i++) {
+	for (unsigned i = 0; i < MANY / 5; i++) {
 		snprintf(filter, sizeof filter, "a%u", i);
 		must(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
 	}
-	for (unsigned i = 0; i < MANY / 2; i++) {
+	for (unsigned i = 0; i < MANY / 5; i++) {
 		snprintf(filter, sizeof filter, "+/b%u", i);
 		must(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
 	}
