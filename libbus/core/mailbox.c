@@ -70,6 +70,7 @@ bus__mailbox_new(
 	atomic_init(&m->fd, -1);
 	m->gap_ns = 2 * SPIN_MOST_NS;
 	m->laters_end = &m->laters;
+	m->laters_now_end = &m->laters_now;
 	m->msg.size = sizeof m->msg;
 	m->bus = bus__ref(bus);
 	m->next = bus->mailboxes;
@@ -285,26 +286,25 @@ run_laters(struct later *due)
 	}
 }
 
-/* Takes out what may run when everything before `position` is handled. m->lock held. */
+/* Takes out what may run when everything before `position` is handled: what waits for no message, and of the
+ * others, whose positions only rise, those in front. m->lock held. */
 static struct later *
 take_due(struct bus_mailbox *m, uint64_t position)
 {
-	struct later *due = NULL, **end = &due, **at = &m->laters;
+	struct later *due = m->laters_now;
+	struct later **end = due != NULL ? m->laters_now_end : &due;
 
-	while (*at != NULL) {
-		struct later *later = *at;
-
-		if (later->position > position) {
-			at = &later->next;
-			continue;
-		}
-		*at = later->next;
-		later->next = NULL;
-		*end = later;
-		end = &later->next;
-		atomic_fetch_sub_explicit(&m->later_count, 1, memory_order_relaxed);
+	m->laters_now = NULL;
+	m->laters_now_end = &m->laters_now;
+	while (m->laters != NULL && m->laters->position <= position) {
+		*end = m->laters;
+		end = &m->laters->next;
+		m->laters = m->laters->next;
 	}
-	m->laters_end = at;
+	if (m->laters == NULL)
+		m->laters_end = &m->laters;
+	*end = NULL;
+	atomic_store_explicit(&m->later_count, m->laters != NULL, memory_order_relaxed);
 	return due;
 }
 
@@ -340,12 +340,14 @@ void
 bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 {
 	struct bus *bus = m->bus;
+	struct later ***end;
 
 	pthread_mutex_lock(&m->lock);
+	end = later->position == 0 ? &m->laters_now_end : &m->laters_end;
 	later->next = NULL; /* at the end: what comes first runs first */
-	*m->laters_end = later;
-	m->laters_end = &later->next;
-	atomic_fetch_add_explicit(&m->later_count, 1, memory_order_relaxed);
+	**end = later;
+	*end = &later->next;
+	atomic_store_explicit(&m->later_count, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&m->lock);
 	if (m->next_unsettled == NULL) {
 		m->next_unsettled = bus->unsettled != NULL ? bus->unsettled : m;

@@ -96,8 +96,9 @@ struct bus_mailbox {
 
 	/* What waits for the batch to end. */
 	pthread_mutex_t lock;
-	struct later *laters, **laters_end;
-	_Atomic uint32_t later_count;
+	struct later *laters, **laters_end;         /* for their positions, which only rise */
+	struct later *laters_now, **laters_now_end; /* for the batch alone */
+	_Atomic uint32_t later_count;               /* 0: there are none */
 
 	/* Under the bus lock. */
 	struct bus_sub *subs;

@@ -81,7 +81,7 @@ struct topic {
 	struct bus__block *kept;
 	struct bus__account *account; /* of the peer that made it, if one did; bus lock */
 	int64_t kept_ns;
-	int64_t kept_expires_ns; /* monotonic; 0: never */
+	int64_t kept_expires_ns;   /* monotonic; 0: never */
 	uint32_t kept_headers_len; /* at the end of the block */
 	uint8_t kept_type;
 	bool gone; /* swept: a value stored now would be lost with it */

@@ -162,6 +162,28 @@ START_TEST(a_subscription_costs_as_much_behind_a_million_others)
 }
 END_TEST
 
+START_TEST(subscriptions_end_in_linear_work_while_a_message_waits)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_sub **subs = calloc(MANY / 2, sizeof(struct bus_sub *));
+	unsigned calls = 0;
+
+	/* Their memory waits behind it, and is not looked through at each end. */
+	must(bus_mailbox_subscribe(mbox, "a", count_call, &calls, NULL));
+	publish(bus, "a");
+	for (unsigned i = 0; i < MANY / 2; i++)
+		must(bus_mailbox_subscribe(mbox, "a/b", count_call, &calls, &subs[i]));
+	for (unsigned i = 0; i < MANY / 2; i++)
+		bus_unsubscribe(subs[i], NULL);
+	ck_assert_int_eq(bus_dispatch(mbox, 0, 0), 1);
+	ck_assert_uint_eq(calls, 1);
+	bus_mailbox_close(mbox);
+	ck_assert_int_eq(bus_close(bus, 0), 0);
+	free(subs);
+}
+END_TEST
+
 /* A subscription that remembers when it was called. */
 struct caller {
 	struct calls *calls;
@@ -787,6 +809,7 @@ bus_test_suite(void)
 	    a_subscription_costs_as_much_behind_a_million_others,
 	    callbacks_run_in_the_order_of_subscription_however_they_come_and_go,
 	    a_topic_younger_than_its_subscriptions_calls_them_in_their_order,
+	    subscriptions_end_in_linear_work_while_a_message_waits,
 	    what_a_callback_changes_in_its_own_list_counts_from_the_next_message,
 	    lists_change_under_the_eyes_of_their_drainer);
 	BUS_TEST_CASE(suite, "topics", 120, a_million_filters_meet_a_million_topics,
