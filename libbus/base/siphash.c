@@ -23,6 +23,30 @@ sip_round(uint64_t v[4])
 	v[2] = rotate(v[2], 32);
 }
 
+/* The last `len` of the 8 bytes of a word as they stand in memory, 1 to 7. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LAST_BYTES(word, len) ((word) >> 8 * (8 - (len)))
+#else
+#define LAST_BYTES(word, len) ((word)&UINT64_MAX >> 8 * (8 - (len)))
+#endif
+
+/* The last len bytes, below 8, of `whole`. */
+static inline uint64_t
+read_rest(const uint8_t *p, size_t len, size_t whole)
+{
+	uint64_t word = 0;
+
+	if (len == 0)
+		return 0;
+	if (whole < 8) {
+		memcpy(&word, p, len);
+		return word;
+	}
+	/* One load over bytes that were read before: single bytes would have to meet in memory. */
+	memcpy(&word, p + len - 8, 8);
+	return LAST_BYTES(word, len);
+}
+
 uint64_t
 bus__siphash(const uint64_t key[2], const void *data, size_t len)
 {
@@ -30,6 +54,7 @@ bus__siphash(const uint64_t key[2], const void *data, size_t len)
 	uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
 	    key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
 	uint64_t word, last = (uint64_t)len << 56;
+	size_t whole = len;
 
 	for (; len >= 8; len -= 8, p += 8) {
 		memcpy(&word, p, 8); /* byte order does not matter: nobody else sees the hash */
@@ -37,9 +62,7 @@ bus__siphash(const uint64_t key[2], const void *data, size_t len)
 		sip_round(v);
 		v[0] ^= word;
 	}
-	word = 0;
-	memcpy(&word, p, len);
-	last ^= word;
+	last ^= read_rest(p, len, whole);
 	v[3] ^= last;
 	sip_round(v);
 	v[0] ^= last;

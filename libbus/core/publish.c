@@ -293,16 +293,17 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 {
 	struct stripe *stripe = bus__read_begin(bus);
 	struct topic *topic = bus__topic_find(bus, name, len);
+	const struct snapshot *routes;
 
 	if (topic != NULL) {
 		if (!atomic_load_explicit(&topic->used, memory_order_relaxed))
 			atomic_store_explicit(&topic->used, true, memory_order_relaxed);
 		attempt->pool = &stripe->pool;
-		*ret_err =
-		    item->flags & RING_RETAIN
-			? publish_retained(bus, topic, item, attempt)
-			: publish_plain(atomic_load_explicit(&topic->routes, memory_order_acquire),
-			      item, attempt);
+		routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
+		if (item->flags & RING_RETAIN)
+			*ret_err = publish_retained(bus, topic, item, attempt);
+		else
+			*ret_err = routes != NULL ? publish_plain(routes, item, attempt) : 0;
 		if (*ret_err == BUS_E_FULL)
 			count_refused(attempt->full);
 	}
