@@ -209,6 +209,7 @@ BUS_API int bus_subscribe(struct bus *bus, const char *filter, bus_msg_fn fn, vo
     struct bus_sub **ret_sub);
 
 /* The same on a mailbox of your own; fn NULL: for bus_recv(). ret_sub NULL: it ends with mbox.
+ * BUS_E_INVAL: fn NULL, or a filter that begins with $bus/, where a mailbox cannot have it.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
     struct bus_sub **ret_sub);
@@ -247,6 +248,26 @@ BUS_API int bus_mailbox_stats(struct bus_mailbox *mbox, struct bus_stats *ret_st
 /* The same summed over all mailboxes that bus has had, its default one and those of links included.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
+
+/* Writes who gets a message on topic, who does not and why, for people: one fact a line, in words that may
+ * change. Mailboxes and peers with matching filters (policy, bound, drainer, counters), filters that nearly
+ * match, how often nobody got it, what is kept; topic may begin with $. Returns the length of the whole
+ * text without its NUL, like snprintf(): cap or more means that it was cut, and no more than cap bytes are
+ * written, the NUL included. cap 0 (ret_text may be NULL) only asks for the length.
+ * Threads: any.  Blocks: never, but looks at every filter under a lock that subscribing takes too.
+ * Callbacks: none run inside. */
+BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
+
+/* --- what the bus tells by itself ------------------------------------------------------------------------
+ * Messages on topics that only it publishes, and never to other buses; type BUS_TYPE_MSGPACK, a map. They
+ * come to filters that begin with $bus/ ("$bus/#": all of them); without such a subscription they do not
+ * exist. No timer brings them: a call that takes a slow way looks, at most once a second. Slow ways are
+ * publishing by name, publishing by handle when a mailbox has no room or nobody listens, a drainer that
+ * has nothing left, subscribing, and bus_explain(). Not for mailboxes with BUS_DRAIN_PUBLISHER.
+ *
+ *   $bus/warnings  once for each topic and filter:
+ *                  {"warning": "unheard", "topic": name, "publishes": 1000, "text": sentence}
+ *                  {"warning": "unmatched", "filter": filter, "seconds": 60, "text": sentence} */
 
 #ifdef __cplusplus
 }

@@ -26,6 +26,7 @@ struct bus {
 	uint32_t fork_generation;
 	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
 	uint32_t max_topics, max_payload;
+	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one nothing is announced */
 	uint64_t key[2];
 	uint8_t id[16];
 	struct topic_table topics;
@@ -36,9 +37,13 @@ struct bus {
 	_Atomic uint32_t refs;
 	/* Routes that nothing lists any more, behind the frames that name them. */
 	_Atomic uint32_t routes_waiting;
+	_Atomic bool in_round; /* notice.c: somebody makes one */
+	_Atomic int64_t next_round_ns;
 	pthread_mutex_t lock; /* everything below */
 	struct trie trie;
 	uint64_t next_serial, next_order; /* of topics; of subscriptions */
+	size_t look_hand;                 /* where the next round goes on */
+	uint32_t last_mailbox;
 	struct bus_mailbox *mailboxes, *default_mbox;
 	struct bus_stats ended; /* counters of mailboxes that are gone */
 	struct snapshot *garbage_snapshots;

@@ -15,6 +15,7 @@
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/call.h"
+#include "core/notice.h"
 
 #define DEFAULT_BYTES    (256u << 10)
 #define EVICT_TRIES      8    /* rounds of making room before a publisher drops its own */
@@ -64,6 +65,7 @@ bus__mailbox_new(
 		err = BUS_E_NOMEM;
 		goto fini_ring;
 	}
+	m->number = ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
 	atomic_init(&m->refs, 1);
@@ -710,6 +712,7 @@ await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 
 		if (count > 0 || last)
 			return count;
+		bus__heed(m->bus);
 		if (!spin(m, deadline_ns)) {
 			if (!rest(m, deadline_ns))
 				return 0;

@@ -56,6 +56,9 @@ struct bus_sub {
 	void (*done)(void *arg);
 	_Atomic uint8_t mute; /* enum mute; 0: call fn */
 	bool owned;           /* the user has it, until bus_unsubscribe() */
+	bool matched;         /* a topic; bus lock, as the next two */
+	bool warned;          /* that it did not */
+	uint32_t since_s;     /* monotonic */
 };
 
 struct bus_mailbox {
@@ -64,6 +67,7 @@ struct bus_mailbox {
 	struct bus *bus; /* counted */
 	_Atomic uint32_t refs;
 	int full, drain;
+	uint32_t number; /* by which people know it */
 	bool is_peer;
 	struct bus_mailbox *next_owed; /* of whoever ended its sleep */
 

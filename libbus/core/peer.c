@@ -38,6 +38,8 @@ tell_wanted(void *arg, struct node *node)
 	if (node->wanted == 0)
 		return;
 	bus__trie_name(node, filter);
+	if (filter[0] == '$') /* of this bus alone */
+		return;
 	w->fn(w->arg, filter);
 }
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/name.h"
+#include "core/notice.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -118,10 +119,11 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
-	bool from_peer;
+	bool from_peer;           /* or the bus's own: not for peers */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused; not counted */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
+	bool unheard;             /* so often that it is time for a warning */
 };
 
 /* Makes an empty block. NULL: out of memory. */
@@ -220,8 +222,6 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 	struct claims claims;
 	int err;
 
-	if (routes == NULL)
-		return 0;
 	if (item->block == NULL && item->len > RING_INLINE_MAX) {
 		made = make_copy(attempt->pool, item);
 		if (made == NULL)
@@ -235,6 +235,26 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 		attempt->full = claims.full;
 	bus__block_unref(made);
 	return err;
+}
+
+/* Nobody is there to get it, which is no error. */
+static inline int
+publish_unheard(struct bus *bus, struct topic *topic, struct attempt *attempt)
+{
+	if (!attempt->from_peer)
+		attempt->unheard = bus__count_unheard(bus, topic);
+	return 0;
+}
+
+/* What a publish does last, when nothing is held any more. */
+static void
+finish(struct bus *bus, const char *topic, const struct attempt *attempt)
+{
+	if (attempt->owed != NULL)
+		bus__mailbox_drain_owed(attempt->owed);
+	if (attempt->unheard)
+		bus__warn_unheard(bus, topic);
+	bus__heed(bus);
 }
 
 static void
@@ -302,8 +322,10 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 		routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
 		if (item->flags & RING_RETAIN)
 			*ret_err = publish_retained(bus, topic, item, attempt);
+		else if (routes != NULL)
+			*ret_err = publish_plain(routes, item, attempt);
 		else
-			*ret_err = routes != NULL ? publish_plain(routes, item, attempt) : 0;
+			*ret_err = publish_unheard(bus, topic, attempt);
 		if (*ret_err == BUS_E_FULL)
 			count_refused(attempt->full);
 	}
@@ -311,17 +333,18 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 	return topic != NULL;
 }
 
+/* own: on a topic of the bus's own, which peers do not get. */
 static int
-publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
+publish_by_name(struct bus *bus, const char *name, struct ring_item *item, bool own)
 {
-	struct attempt attempt = {.from_peer = false};
+	struct attempt attempt = {.from_peer = own};
 	struct topic *topic;
 	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
-	bool checked = false;
+	bool checked = own;
 	int err;
 
 	/* A name that is in the table has been checked; but $... is there for the bus itself. */
-	while (len == 0 || name[0] == '$' ||
+	while (len == 0 || (name[0] == '$' && !own) ||
 	       !publish_on_found(bus, name, len, item, &attempt, &err) || err == SWEPT) {
 		if (!checked) {
 			err = bus__topic_check(name, &len);
@@ -336,9 +359,17 @@ publish_by_name(struct bus *bus, const char *name, struct ring_item *item)
 		if (err < 0)
 			return err;
 	}
-	if (attempt.owed != NULL)
-		bus__mailbox_drain_owed(attempt.owed);
+	finish(bus, name, &attempt);
 	return err;
+}
+
+int
+bus__publish_notice(struct bus *bus, const char *topic, const void *data, size_t len)
+{
+	struct ring_item item = {
+	    .data = data, .len = (uint32_t)len, .type = (uint8_t)BUS_TYPE_MSGPACK};
+
+	return publish_by_name(bus, topic, &item, true);
 }
 
 int
@@ -352,7 +383,7 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 	if (msg == NULL || msg->size != sizeof *msg)
 		return BUS_E_INVAL;
 	err = make_item(bus, msg, &item);
-	return err < 0 ? err : publish_by_name(bus, msg->topic, &item);
+	return err < 0 ? err : publish_by_name(bus, msg->topic, &item, false);
 }
 
 int
@@ -364,7 +395,7 @@ bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
 	if (bus == NULL || !bus__is_open(bus))
 		return bus__enter(bus);
 	err = payload_check(bus, data, len);
-	return err < 0 ? err : publish_by_name(bus, topic, &item);
+	return err < 0 ? err : publish_by_name(bus, topic, &item, false);
 }
 
 /* --- by handle ---------------------------------------------------------------------------------------------- */
@@ -455,7 +486,8 @@ send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 {
 	if (!has_current_routes(pub))
 		refresh(pub);
-	return publish_plain(pub->routes, item, attempt);
+	return pub->routes != NULL ? publish_plain(pub->routes, item, attempt)
+				   : publish_unheard(pub->bus, pub->topic, attempt);
 }
 
 /* Sends, and waits for room as the handle says. */
@@ -475,7 +507,7 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		again = err == BUS_E_FULL && wait_ms != 0;
 		if (err == BUS_E_FULL)
 			bus__mailbox_ref(attempt.full);
-		bus__mailbox_drain_owed(attempt.owed);
+		finish(pub->bus, pub->topic->name, &attempt);
 		if (again)
 			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
 				bus__is_open(pub->bus);
@@ -499,6 +531,7 @@ put_otherwise(const struct bus_pub *pub, struct route *route, const void *data, 
 	    &(struct ring_item){
 		.route = route, .data = data, .len = len, .type = (uint8_t)pub->type},
 	    owed);
+	bus__heed(pub->bus);
 }
 
 /* Puts a small message into one of several mailboxes. */
@@ -669,7 +702,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 		if (err == BUS_E_FULL)
 			count_refused(attempt.full);
 	}
-	bus__mailbox_drain_owed(attempt.owed);
+	finish(pub->bus, pub->topic->name, &attempt);
 	return err;
 }
 

@@ -1,8 +1,10 @@
 /* core/sub.c: a filter bound to a mailbox. */
+#include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/name.h"
+#include "core/notice.h"
 
 static void
 free_sub(struct later *later)
@@ -89,6 +91,8 @@ tell_links(struct bus *bus, const struct node *node, bool wanted)
 	if (bus->hooks == NULL)
 		return;
 	bus__trie_name(node, filter);
+	if (filter[0] == '$') /* of this bus alone */
+		return;
 	bus->hooks->filter_changed(bus->links, filter, wanted);
 }
 
@@ -126,6 +130,8 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	bus__trie_name(node, filter);
 	bus__trie_match_filter(&bus->trie, filter, leave, &j);
 	unlink_sub(sub);
+	if (bus__is_notice_filter(filter))
+		atomic_fetch_sub_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!sub->mbox->is_peer && --node->wanted == 0)
 		tell_links(bus, node, false);
 	bus__trie_prune(&bus->trie, node);
@@ -154,7 +160,10 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	sub->fn = fn;
 	sub->arg = arg;
 	atomic_init(&sub->mute, fn != NULL ? 0 : MUTE_RECV);
+	sub->since_s = (uint32_t)(bus__now_ns() / 1000000000);
 	link_sub(sub, node);
+	if (bus__is_notice_filter(filter))
+		atomic_fetch_add_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!mbox->is_peer && node->wanted++ == 0)
 		tell_links(bus, node, true);
 	bus__trie_match_filter(&bus->trie, filter, join, &j);
@@ -215,6 +224,7 @@ bus_subscribe(
 	if (err == 0)
 		err = subscribe(bus, mbox, filter, fn, arg, ret_sub);
 	bus__unlock(bus);
+	bus__heed(bus);
 	return err;
 }
 
@@ -234,11 +244,15 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 		return err;
 	if (fn == NULL && mbox->drain != BUS_DRAIN_CALLER)
 		return BUS_E_INVAL;
+	/* Notices are published where no callback may run. */
+	if (mbox->drain == BUS_DRAIN_PUBLISHER && bus__is_notice_filter(filter))
+		return BUS_E_INVAL;
 	bus__lock(mbox->bus);
 	err = atomic_load_explicit(&mbox->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
 	if (err == 0)
 		err = subscribe(mbox->bus, mbox, filter, fn, arg, ret_sub);
 	bus__unlock(mbox->bus);
+	bus__heed(mbox->bus);
 	return err;
 }
 

@@ -487,6 +487,7 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	append(slots, sub, sub->order, bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS);
+	sub->matched = true;
 	replace_slots(route, slots);
 	route->live++;
 	if (bus__topic_kept(topic) != NULL)
@@ -592,8 +593,10 @@ route_group(
 	if (route == NULL)
 		return BUS_E_NOMEM;
 	/* No frame of this topic is older than the topic. */
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		append(route->slots, subs[i], subs[i]->order, 0);
+		subs[i]->matched = true;
+	}
 	route->live = count;
 	list_route(snapshot, route);
 	return 0;

@@ -71,6 +71,8 @@ struct topic {
 	_Atomic bool used;               /* published by name since the last sweep */
 	_Atomic uint32_t refs;           /* of the memory: the table, routes, handles */
 	uint32_t handles;                /* under the bus lock */
+	_Atomic uint32_t unheard;        /* publishes that nobody got */
+	_Atomic bool warned;             /* of that */
 	uint64_t hash, serial;
 	union {
 		struct node *node;          /* in the table */

@@ -380,11 +380,19 @@ bus__trie_match_filter(
 }
 
 void
+bus__trie_look(struct trie *trie, size_t place, void (*fn)(void *arg, struct node *node), void *arg)
+{
+	struct node *node = trie->edges[place & (trie->edge_slots - 1)];
+
+	for (; node != NULL; node = node->hash_next)
+		fn(arg, node);
+}
+
+void
 bus__trie_walk(struct trie *trie, void (*fn)(void *arg, struct node *node), void *arg)
 {
 	for (size_t i = 0; i < trie->edge_slots; i++)
-		for (struct node *node = trie->edges[i]; node != NULL; node = node->hash_next)
-			fn(arg, node);
+		bus__trie_look(trie, i, fn, arg);
 }
 
 void

@@ -64,6 +64,10 @@ void bus__trie_match_topic(
 void bus__trie_match_filter(
     struct trie *trie, const char *filter, void (*fn)(void *arg, struct topic *topic), void *arg);
 
+/* Calls fn for every node in one place of the table of edges, counted on beyond its end. */
+void bus__trie_look(
+    struct trie *trie, size_t place, void (*fn)(void *arg, struct node *node), void *arg);
+
 /* Calls fn for every node. */
 void bus__trie_walk(struct trie *trie, void (*fn)(void *arg, struct node *node), void *arg);
 

@@ -399,6 +399,55 @@ bus_counters(struct bus_object *self, PyObject *unused)
 	return stats_dict(&stats);
 }
 
+PyDoc_STRVAR(bus_explain_doc,
+    "explain($self, topic, /)\n--\n\n"
+    "Who gets a message on topic, who does not and why: one fact a line, for people.\n\n"
+    "The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
+
+/* The whole text, to be freed by PyMem_RawFree(); NULL with a length: out of memory. */
+static int
+explain(struct bus *bus, const char *topic, char **ret_text)
+{
+	char *text = NULL;
+	int cap = 0, len;
+
+	/* It may grow from one call to the next. */
+	while ((len = bus_explain(bus, topic, text, (size_t)cap)) >= cap) {
+		PyMem_RawFree(text);
+		cap = len + 256;
+		text = PyMem_RawMalloc((size_t)cap);
+		if (text == NULL)
+			break;
+	}
+	*ret_text = text;
+	return len;
+}
+
+static PyObject *
+bus_explain_topic(struct bus_object *self, PyObject *topic)
+{
+	const char *name = text_of(self->core, topic, ABOUT_TOPIC);
+	char *text = NULL;
+	PyObject *answer;
+	int len;
+
+	if (name == NULL)
+		return NULL;
+	len = gate_enter(&self->gate);
+	if (len < 0)
+		return error_raise(self->core, len, ABOUT_NAME, NULL);
+	Py_BEGIN_ALLOW_THREADS len = explain(self->bus, name, &text);
+	Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	if (len < 0)
+		answer = error_raise(self->core, len, ABOUT_TOPIC, topic);
+	else if (text == NULL)
+		answer = PyErr_NoMemory();
+	else
+		answer = PyUnicode_DecodeUTF8(text, len, NULL);
+	PyMem_RawFree(text);
+	return answer;
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
 static int
@@ -438,6 +487,7 @@ static PyMethodDef bus_methods[] = {
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},
     {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
+    {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},
     {NULL, NULL, 0, NULL},
 };
 

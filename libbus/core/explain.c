@@ -1,0 +1,344 @@
+#include "core/explain.h"
+
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "core/bus_internal.h"
+#include "core/name.h"
+#include "core/notice.h"
+
+#define NEAR_LINES 8 /* of a kind; the others are counted */
+/* Two names and some words. */
+#define LINE_BYTES (2 * BUS_LIMIT_TOPIC_BYTES + 256)
+
+/* --- nearness --------------------------------------------------------------------------------------------- */
+
+/* What comes out of laying a filter and a topic side by side, level by level, to the end of the shorter one. */
+struct fit {
+	unsigned levels;                /* compared */
+	unsigned wrong, wrong_case;     /* of these differ; differ in case only */
+	const char *filter_left, *left; /* of filter and topic; NULL: nothing */
+};
+
+static bool
+is_wild(const char *level, size_t len, char wildcard)
+{
+	return len == 1 && level[0] == wildcard;
+}
+
+static const char *
+next_level(const char *level, size_t len)
+{
+	return level[len] == '\0' ? NULL : level + len + 1;
+}
+
+static struct fit
+lay(const char *filter, const char *topic)
+{
+	struct fit fit = {0, 0, 0, filter, topic};
+
+	while (fit.filter_left != NULL) {
+		size_t len = bus__level_len(fit.filter_left), topic_len;
+
+		if (is_wild(fit.filter_left, len, '#')) /* whatever follows, also nothing */
+			fit.filter_left = fit.left = NULL;
+		if (fit.filter_left == NULL || fit.left == NULL)
+			break;
+		topic_len = bus__level_len(fit.left);
+		fit.levels++;
+		if (!is_wild(fit.filter_left, len, '+') &&
+		    (len != topic_len || memcmp(fit.filter_left, fit.left, len) != 0)) {
+			fit.wrong++;
+			fit.wrong_case +=
+			    len == topic_len && strncasecmp(fit.filter_left, fit.left, len) == 0;
+		}
+		fit.filter_left = next_level(fit.filter_left, len);
+		fit.left = next_level(fit.left, topic_len);
+	}
+	return fit;
+}
+
+static bool
+fits(const char *filter, const char *topic)
+{
+	struct fit fit = lay(filter, topic);
+
+	return fit.wrong == 0 && fit.filter_left == NULL && fit.left == NULL;
+}
+
+static bool
+differs_in_slash(const char *filter, const char *topic, const struct fit *fit)
+{
+	if (filter[0] == '/' && topic[0] != '/' && filter[1] != '\0')
+		return fits(filter + 1, topic);
+	if (topic[0] == '/' && filter[0] != '/' && topic[1] != '\0')
+		return fits(filter, topic + 1);
+	/* The last level of one of them is empty, and the other one lacks it. */
+	return fit->wrong == 0 && ((fit->filter_left != NULL && fit->filter_left[0] == '\0') ||
+				      (fit->left != NULL && fit->left[0] == '\0'));
+}
+
+enum near
+bus__near(const char *filter, const char *topic)
+{
+	struct fit fit = lay(filter, topic);
+	bool whole = fit.filter_left == NULL && fit.left == NULL;
+	bool wild = filter[0] == '+' || filter[0] == '#';
+
+	if (topic[0] == '$' && wild)
+		return whole && fit.wrong == 0 ? NEAR_RESERVED : NEAR_NOT;
+	if (whole && fit.wrong == 0)
+		return NEAR_MATCH;
+	if (whole && fit.wrong == fit.wrong_case)
+		return NEAR_CASE;
+	if (differs_in_slash(filter, topic, &fit))
+		return NEAR_SLASH;
+	if (fit.filter_left == NULL && fit.wrong == 0)
+		return NEAR_SHORT;
+	if (whole && fit.wrong == 1 && fit.levels > 1)
+		return NEAR_LEVEL;
+	return NEAR_NOT;
+}
+
+/* --- the page --------------------------------------------------------------------------------------------- */
+
+/* As much of the text as fits, and how long all of it is. */
+struct page {
+	char *text;
+	size_t cap, len;
+};
+
+static __attribute__((format(printf, 2, 3))) void
+line(struct page *page, const char *format, ...)
+{
+	char text[LINE_BYTES];
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(text, sizeof text - 1, format, args);
+	va_end(args);
+	if (len < 0)
+		return;
+	if ((size_t)len > sizeof text - 2)
+		len = (int)sizeof text - 2;
+	/* A name may hold any character, and must not make a line of its own. */
+	for (int i = 0; i < len; i++)
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+			text[i] = '?';
+	text[len++] = '\n';
+	for (int i = 0; i < len; i++, page->len++)
+		if (page->len + 1 < page->cap)
+			page->text[page->len] = text[i];
+}
+
+static void
+end_page(struct page *page)
+{
+	if (page->cap > 0)
+		page->text[page->len < page->cap ? page->len : page->cap - 1] = '\0';
+}
+
+/* --- the facts, under the bus lock -------------------------------------------------------------------------- */
+
+struct explaining {
+	struct page *page;
+	const char *topic;
+	uint32_t now_s;
+	unsigned near[NEAR_COUNT]; /* how many filters of each kind */
+};
+
+static const char *
+kind_of(const struct bus_mailbox *m)
+{
+	return m->is_peer ? "peer" : "mailbox";
+}
+
+static void
+say_counters(struct page *page, struct bus_mailbox *m)
+{
+	static const char *const causes[BUS_LOSS_COUNT] = {
+	    [BUS_LOSS_FULL] = "full",
+	    [BUS_LOSS_REPLACED] = "replaced",
+	    [BUS_LOSS_EXPIRED] = "expired",
+	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
+	    [BUS_LOSS_CLOSED] = "closed",
+	};
+	struct bus_stats stats = {.size = sizeof stats};
+
+	bus__mailbox_add_stats(m, &stats);
+	line(page, "%s %u: %llu delivered, %llu waiting", kind_of(m), m->number,
+	    (unsigned long long)stats.delivered, (unsigned long long)stats.pending);
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		if (stats.lost[i] > 0)
+			line(page, "%s %u: %llu lost, %s", kind_of(m), m->number,
+			    (unsigned long long)stats.lost[i], causes[i]);
+	if (stats.refused > 0)
+		line(page, "%s %u: %llu refused", kind_of(m), m->number,
+		    (unsigned long long)stats.refused);
+}
+
+static void
+say_mailbox(struct page *page, struct bus_mailbox *m)
+{
+	static const char *const policies[] = {
+	    [BUS_FULL_DROP_OLDEST] = "drop_oldest",
+	    [BUS_FULL_DROP_NEWEST] = "drop_newest",
+	    [BUS_FULL_LATEST] = "latest",
+	    [BUS_FULL_REFUSE] = "refuse",
+	};
+	static const char *const drainers[] = {
+	    [BUS_DRAIN_CALLER] = "drained by its caller",
+	    [BUS_DRAIN_THREAD] = "drained by its own thread",
+	    [BUS_DRAIN_PUBLISHER] = "drained by publishers",
+	};
+
+	line(page, "%s %u: %s, %llu bytes, %s%s", kind_of(m), m->number, policies[m->full],
+	    (unsigned long long)m->ring.size,
+	    m->is_peer ? "drained by its link" : drainers[m->drain],
+	    m == m->bus->default_mbox ? ", the default one of bus_subscribe()" : "");
+	say_counters(page, m);
+}
+
+static void
+say_near(struct explaining *e, const struct bus_sub *sub, enum near near, const char *filter)
+{
+	static const char *const reasons[NEAR_COUNT] = {
+	    [NEAR_CASE] = "upper and lower case differ",
+	    [NEAR_SLASH] = "one of them has a slash more at an end",
+	    [NEAR_SHORT] = "it is too short and does not end in /#",
+	    [NEAR_RESERVED] = "no wildcard stands for a name that begins with $",
+	    [NEAR_LEVEL] = "one level differs",
+	};
+	const struct bus_mailbox *m = sub->mbox;
+
+	if (e->near[near]++ >= NEAR_LINES)
+		return;
+	line(e->page, "%s %u does not get it by %s: %s", kind_of(m), m->number, filter,
+	    reasons[near]);
+	if (!m->is_peer && !sub->matched && e->now_s - sub->since_s >= UNMATCHED_LONG)
+		line(e->page, "warning: %s: subscribed %u s, nothing ever matched", filter,
+		    e->now_s - sub->since_s);
+}
+
+/* Tells about a filter of a mailbox, which may be there several times. true: it matches. */
+static bool
+say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
+{
+	const struct bus_mailbox *m = sub->mbox;
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+	enum near near;
+
+	bus__trie_name(sub->node, filter);
+	near = bus__near(filter, e->topic);
+	if (near == NEAR_NOT)
+		return false;
+	if (near != NEAR_MATCH) {
+		say_near(e, sub, near, filter);
+		return false;
+	}
+	e->near[NEAR_MATCH]++;
+	if (times > 1)
+		line(e->page, "%s %u gets it by %s, for %u subscriptions", kind_of(m), m->number,
+		    filter, times);
+	else
+		line(e->page, "%s %u gets it by %s", kind_of(m), m->number, filter);
+	return true;
+}
+
+static void
+explain_mailbox(struct explaining *e, struct bus_mailbox *m)
+{
+	struct bus_sub *sub = m->subs;
+	unsigned times = 0;
+	bool gets = false;
+
+	while (sub != NULL && sub->next_in_mbox != NULL)
+		sub = sub->next_in_mbox; /* the oldest */
+	for (; sub != NULL; sub = sub->prev_in_mbox) {
+		times++;
+		if (sub->prev_in_mbox != NULL && sub->prev_in_mbox->node == sub->node)
+			continue;
+		gets |= say_filter(e, sub, times);
+		times = 0;
+	}
+	if (gets)
+		say_mailbox(e->page, m);
+}
+
+static void
+say_more(struct explaining *e)
+{
+	static const char *const words[NEAR_COUNT] = {
+	    [NEAR_CASE] = "differ in upper and lower case",
+	    [NEAR_SLASH] = "differ by a slash at an end",
+	    [NEAR_SHORT] = "are too short",
+	    [NEAR_RESERVED] = "begin with a wildcard",
+	    [NEAR_LEVEL] = "differ in one level",
+	};
+
+	for (int near = NEAR_CASE; near < NEAR_NOT; near++)
+		if (e->near[near] > NEAR_LINES)
+			line(
+			    e->page, "%u more filters %s", e->near[near] - NEAR_LINES, words[near]);
+}
+
+static void
+explain_topic(struct explaining *e, struct bus *bus, size_t len)
+{
+	struct topic *topic = bus__topic_find(bus, e->topic, len);
+	bool heard = e->near[NEAR_MATCH] > 0;
+	unsigned unheard;
+
+	if (!heard)
+		line(e->page, "nobody gets it: no filter matches %s", e->topic);
+	if (topic == NULL) {
+		line(e->page, "unknown topic: nobody published it or opened a handle for it");
+		return;
+	}
+	unheard = atomic_load_explicit(&topic->unheard, memory_order_relaxed);
+	if (unheard >= UNHEARD_MANY && !heard)
+		line(e->page, "warning: published %u times, matched nobody", unheard);
+	else if (unheard > 0)
+		line(e->page, "published %u times while nobody got it", unheard);
+	pthread_mutex_lock(bus__keep_lock(bus, topic));
+	if (topic->kept != NULL)
+		line(e->page, "keeps a value of %u bytes for new subscriptions", topic->kept->len);
+	else
+		line(e->page, "keeps no value for new subscriptions");
+	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+}
+
+int
+bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
+{
+	struct page page = {ret_text, cap, 0};
+	struct explaining e = {.page = &page, .topic = topic};
+	struct bus_mailbox *m;
+	size_t len;
+	int err = bus__enter(bus);
+
+	if (err == 0)
+		err = bus__topic_check(topic, &len);
+	if (err < 0 && err != BUS_E_TOPIC_RESERVED) /* those can be asked about */
+		return err;
+	if (ret_text == NULL && cap > 0)
+		return BUS_E_INVAL;
+	bus__heed(bus);
+	e.now_s = (uint32_t)(bus__now_ns() / 1000000000);
+	bus__lock(bus);
+	m = bus->mailboxes;
+	while (m != NULL && m->next != NULL)
+		m = m->next; /* the oldest */
+	for (; m != NULL; m = m->prev)
+		explain_mailbox(&e, m);
+	say_more(&e);
+	explain_topic(&e, bus, len);
+	bus__unlock(bus);
+	end_page(&page);
+	return page.len > INT_MAX ? INT_MAX : (int)page.len;
+}

@@ -1,0 +1,19 @@
+/* core/explain.h: how near a filter comes to a topic. */
+#ifndef BUS_CORE_EXPLAIN_H
+#define BUS_CORE_EXPLAIN_H
+
+enum near {
+	NEAR_MATCH,
+	NEAR_CASE,     /* but for upper and lower case (of ASCII) */
+	NEAR_SLASH,    /* but for a slash at the beginning or at the end */
+	NEAR_SHORT,    /* it ends before the topic does, and lacks a # */
+	NEAR_RESERVED, /* but no wildcard stands for a first level that begins with $ */
+	NEAR_LEVEL,    /* but for one level, of two at least */
+	NEAR_NOT,
+	NEAR_COUNT
+};
+
+/* Judges a valid filter by a valid topic. */
+enum near bus__near(const char *filter, const char *topic);
+
+#endif

@@ -1,0 +1,42 @@
+"""What a bus says about itself: explain() and the topics $bus/…"""
+
+import pytest
+
+import libbus
+
+
+def test_explain_names_who_gets_a_topic_and_who_nearly_does(bus):
+    with bus.subscribe("room/+"), bus.subscribe("Room/#"):
+        lines = bus.explain("room/kitchen").splitlines()
+    assert "mailbox 1 gets it by room/+" in lines
+    assert "mailbox 2 does not get it by Room/#: upper and lower case differ" in lines
+
+
+def test_explain_takes_any_length_of_text_and_any_letters(bus):
+    with bus.subscribe(*(f"küche/{n}/é" for n in range(50))):
+        text = bus.explain("küche/7/é")
+    assert "gets it by küche/7/é\n" in text
+    assert "41 more filters differ in one level\n" in text
+
+
+def test_explain_refuses_what_is_no_topic(bus):
+    with pytest.raises(libbus.TopicError) as raised:
+        bus.explain("room/+")
+    assert raised.value.topic == "room/+"
+    bus.close()
+    with pytest.raises(libbus.Closed):
+        bus.explain("room")
+
+
+def test_a_topic_that_nobody_hears_is_warned_of_on_a_topic_of_the_bus(bus):
+    with bus.subscribe("$bus/warnings") as warnings:
+        for n in range(1000):
+            bus.publish("room/kitchen", n)
+        msg = warnings.recv(timeout=5)
+    assert msg.value == {
+        "warning": "unheard",
+        "topic": "room/kitchen",
+        "publishes": 1000,
+        "text": "published 1,000 times, matched nobody",
+    }
+    assert "warning: published 1000 times, matched nobody\n" in bus.explain("room/kitchen")

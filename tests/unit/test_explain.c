@@ -1,0 +1,313 @@
+#include "bus_test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <libbus/transport.h>
+
+#include "core/bus_internal.h"
+#include "core/explain.h"
+#include "core/notice.h"
+
+static struct bus *
+open_bus(void)
+{
+	struct bus *bus;
+
+	ck_bus(bus_open(NULL, NULL, &bus), 0);
+	return bus;
+}
+
+static struct bus_mailbox *
+open_mailbox(struct bus *bus, int full, int drain, const char *filter)
+{
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 4096};
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
+	if (filter != NULL)
+		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	return mbox;
+}
+
+static void
+say(struct bus *bus, const char *topic, const char *text)
+{
+	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
+}
+
+static const char *
+explain(struct bus *bus, const char *topic)
+{
+	static char text[65536];
+	int len = bus_explain(bus, topic, text, sizeof text);
+
+	ck_assert_int_gt(len, 0);
+	ck_assert_uint_eq((size_t)len, strlen(text));
+	return text;
+}
+
+/* Whether one of the lines is exactly this. */
+static bool
+has_line(const char *text, const char *line)
+{
+	size_t len = strlen(line);
+
+	for (const char *at = text; (at = strstr(at, line)) != NULL; at += len)
+		if ((at == text || at[-1] == '\n') && at[len] == '\n')
+			return true;
+	return false;
+}
+
+#define ck_line(text, line) ck_assert_msg(has_line(text, line), "no line \"%s\" in\n%s", line, text)
+
+static void
+ignore(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	(void)msg;
+}
+
+/* --- nearness ------------------------------------------------------------------------------------------ */
+
+START_TEST(filters_come_near_a_topic_in_five_ways)
+{
+	static const struct {
+		const char *filter, *topic;
+		enum near near;
+	} cases[] = {
+	    {"room/kitchen/temp", "room/kitchen/temp", NEAR_MATCH},
+	    {"room/+/temp", "room/kitchen/temp", NEAR_MATCH},
+	    {"room/#", "room", NEAR_MATCH},
+	    {"#", "room/kitchen", NEAR_MATCH},
+	    {"$bus/#", "$bus/drops", NEAR_MATCH},
+	    {"Room/+/temp", "room/kitchen/temp", NEAR_CASE},
+	    {"ROOM/Kitchen", "room/kitchen", NEAR_CASE},
+	    {"Room/#", "room/kitchen/temp", NEAR_CASE},
+	    {"/room/kitchen", "room/kitchen", NEAR_SLASH},
+	    {"room/+", "/room/kitchen", NEAR_SLASH},
+	    {"room/kitchen/", "room/kitchen", NEAR_SLASH},
+	    {"room/kitchen", "room/kitchen/", NEAR_SLASH},
+	    {"room", "room/kitchen/temp", NEAR_SHORT},
+	    {"room/+", "room/kitchen/temp", NEAR_SHORT},
+	    {"#", "$bus/drops", NEAR_RESERVED},
+	    {"+/drops", "$bus/drops", NEAR_RESERVED},
+	    {"+/other", "$bus/drops", NEAR_NOT},
+	    {"room/kichen/temp", "room/kitchen/temp", NEAR_LEVEL},
+	    {"hall/+/temp", "room/kitchen/temp", NEAR_LEVEL},
+	    {"hall", "room", NEAR_NOT}, /* every name would be near every other one */
+	    {"hall/bath", "room/kitchen", NEAR_NOT},
+	    {"room/kitchen/temp", "room/kitchen", NEAR_NOT},
+	    {"/", "a", NEAR_NOT},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		ck_assert_msg(bus__near(cases[i].filter, cases[i].topic) == cases[i].near,
+		    "%s comes to %s by %d", cases[i].filter, cases[i].topic,
+		    bus__near(cases[i].filter, cases[i].topic));
+}
+END_TEST
+
+/* --- the text ------------------------------------------------------------------------------------------ */
+
+START_TEST(text_names_who_gets_it_and_what_became_of_earlier_messages)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, "room/#");
+	char big[1000] = "";
+	const char *text;
+
+	ck_bus(bus_mailbox_subscribe(mbox, "room/+/temp", NULL, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore, NULL, NULL), 0);
+	for (int i = 0; i < 6; i++)
+		ck_bus(bus_publish(bus, "room/kitchen/temp", big, sizeof big), 0);
+	ck_bus(bus_flush(bus, 5000), 0);
+	text = explain(bus, "room/kitchen/temp");
+	ck_line(text, "mailbox 1 gets it by room/#");
+	ck_line(text, "mailbox 1 gets it by room/+/temp");
+	ck_line(text, "mailbox 1: drop_newest, 4096 bytes, drained by its caller");
+	ck_line(text, "mailbox 1: 0 delivered, 4 waiting");
+	ck_line(text, "mailbox 1: 2 lost, full");
+	ck_line(text, "mailbox 2 gets it by room/kitchen/temp, for 2 subscriptions");
+	ck_line(text, "mailbox 2: drop_oldest, 262144 bytes, drained by its own thread, the "
+		      "default one of bus_subscribe()");
+	ck_line(text, "mailbox 2: 6 delivered, 0 waiting");
+	ck_line(text, "keeps no value for new subscriptions");
+	ck_assert_ptr_null(strstr(text, "nobody"));
+	bus_mailbox_close(mbox);
+	bus_close(bus, 1000);
+}
+END_TEST
+
+START_TEST(text_names_filters_that_nearly_match)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "Room/kitchen");
+	const char *text;
+
+	ck_bus(bus_mailbox_subscribe(mbox, "/room/kitchen", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "room", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "room/kichen", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "something/else/entirely", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "+/drops", NULL, NULL, NULL), 0);
+	text = explain(bus, "room/kitchen");
+	ck_line(text, "mailbox 1 does not get it by Room/kitchen: upper and lower case differ");
+	ck_line(text,
+	    "mailbox 1 does not get it by /room/kitchen: one of them has a slash more at an end");
+	ck_line(text, "mailbox 1 does not get it by room: it is too short and does not end in /#");
+	ck_line(text, "mailbox 1 does not get it by room/kichen: one level differs");
+	ck_line(text, "nobody gets it: no filter matches room/kitchen");
+	ck_line(text, "unknown topic: nobody published it or opened a handle for it");
+	ck_assert_ptr_null(strstr(text, "entirely"));
+	ck_line(explain(bus, "$bus/drops"), "mailbox 1 does not get it by +/drops: no wildcard "
+					    "stands for a name that begins with $");
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(many_near_filters_are_counted_instead_of_listed)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, NULL);
+	char filter[32];
+	const char *text;
+
+	for (int i = 0; i < 100; i++) {
+		snprintf(filter, sizeof filter, "sensor/%d/temp", i);
+		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	}
+	text = explain(bus, "sensor/7/temp");
+	ck_line(text, "mailbox 1 gets it by sensor/7/temp");
+	ck_line(text, "91 more filters differ in one level");
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
+{
+	struct bus *bus = open_bus();
+	const struct bus_msg kept = {
+	    .size = sizeof kept, .topic = "state", .data = "on", .len = 2, .flags = BUS_MSG_RETAIN};
+	struct bus_pub *pub;
+
+	ck_bus(bus_publish_msg(bus, &kept), 0);
+	ck_line(explain(bus, "state"), "keeps a value of 2 bytes for new subscriptions");
+	say(bus, "t", "x");
+	say(bus, "t", "x");
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	ck_bus(bus_pub_send(pub, "x", 1), 0);
+	ck_line(explain(bus, "t"), "published 3 times while nobody got it");
+	bus_pub_close(pub);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(text_tells_of_peers)
+{
+	struct bus *a = open_bus(), *b = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(b, 0, 0, "from/#");
+	struct bus_link *la, *lb;
+
+	ck_bus(bus_listen(a, "inproc://explain", NULL, &la), 0);
+	ck_bus(bus_dial(b, "inproc://explain", NULL, &lb), 0);
+	ck_eventually(has_line(explain(a, "from/a"), "peer 1 gets it by from/#"));
+	ck_assert_ptr_nonnull(strstr(explain(a, "from/a"), "bytes, drained by its link\n"));
+	bus_link_close(lb);
+	bus_link_close(la);
+	bus_mailbox_close(mbox);
+	bus_close(b, 1000);
+	bus_close(a, 1000);
+}
+END_TEST
+
+START_TEST(a_name_with_line_breaks_stays_on_its_line)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "a\nmailbox 9 gets it");
+
+	ck_line(explain(bus, "a\nmailbox 9 gets it"), "mailbox 1 gets it by a?mailbox 9 gets it");
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "#");
+	char whole[4096], part[4096];
+	int len = bus_explain(bus, "a/b", NULL, 0);
+
+	ck_assert_int_gt(len, 20);
+	ck_bus(bus_explain(bus, "a/b", whole, sizeof whole), len);
+	ck_assert_uint_eq(strlen(whole), (size_t)len);
+	for (size_t cap = 1; cap <= (size_t)len + 1; cap++) {
+		memset(part, 'X', sizeof part);
+		ck_bus(bus_explain(bus, "a/b", part, cap), len);
+		ck_assert_uint_eq(strlen(part), cap - 1);
+		ck_assert(memcmp(part, whole, cap - 1) == 0);
+		ck_assert_int_eq(part[cap], 'X'); /* nothing is written behind it */
+	}
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(explain_refuses_what_is_no_topic)
+{
+	struct bus *bus = open_bus();
+	char text[8];
+
+	ck_bus(bus_explain(NULL, "a", text, sizeof text), BUS_E_INVAL);
+	ck_bus(bus_explain(bus, NULL, text, sizeof text), BUS_E_INVAL);
+	ck_bus(bus_explain(bus, "a", NULL, 1), BUS_E_INVAL);
+	ck_bus(bus_explain(bus, "", text, sizeof text), BUS_E_TOPIC_EMPTY);
+	ck_bus(bus_explain(bus, "a/+", text, sizeof text), BUS_E_TOPIC_WILDCARD);
+	ck_bus(bus_explain(bus, "$bus/#", text, sizeof text), BUS_E_TOPIC_WILDCARD);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(both_warnings_are_in_the_text)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "room/kichen");
+	const char *text;
+	char want[128];
+
+	for (int i = 0; i < UNHEARD_MANY; i++)
+		say(bus, "room/kitchen", "x");
+	mbox->subs->since_s -= UNMATCHED_LONG; /* as if it were a minute ago */
+	text = explain(bus, "room/kitchen");
+	ck_line(text, "warning: published 1000 times, matched nobody");
+	snprintf(want, sizeof want, "warning: room/kichen: subscribed %d s, nothing ever matched",
+	    UNMATCHED_LONG);
+	if (!has_line(text, want)) { /* a second may just have passed */
+		snprintf(want, sizeof want,
+		    "warning: room/kichen: subscribed %d s, nothing ever matched",
+		    UNMATCHED_LONG + 1);
+		ck_line(text, want);
+	}
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("explain");
+
+	BUS_TEST_CASE(suite, "near", 10, filters_come_near_a_topic_in_five_ways);
+	BUS_TEST_CASE(suite, "text", 50, text_names_who_gets_it_and_what_became_of_earlier_messages,
+	    text_names_filters_that_nearly_match, many_near_filters_are_counted_instead_of_listed,
+	    text_tells_of_a_kept_value_and_of_publishes_that_nobody_got, text_tells_of_peers,
+	    a_name_with_line_breaks_stays_on_its_line,
+	    text_that_does_not_fit_is_cut_and_its_length_is_told, explain_refuses_what_is_no_topic,
+	    both_warnings_are_in_the_text);
+	return suite;
+}

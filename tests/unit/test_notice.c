@@ -1,0 +1,324 @@
+#include "bus_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libbus/pack.h>
+#include <libbus/transport.h>
+
+#include "base/clock.h"
+#include "core/bus_internal.h"
+#include "core/notice.h"
+
+static struct bus *
+open_bus(void)
+{
+	struct bus *bus;
+
+	ck_bus(bus_open(NULL, NULL, &bus), 0);
+	return bus;
+}
+
+static struct bus_mailbox *
+open_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *filter)
+{
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = bytes};
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
+	if (filter != NULL)
+		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	return mbox;
+}
+
+/* The mailbox that listens to what the bus tells. */
+static struct bus_mailbox *
+watch(struct bus *bus, const char *filter)
+{
+	return open_mailbox(bus, 0, 0, 0, filter);
+}
+
+static void
+say_many(struct bus *bus, const char *topic, int times)
+{
+	for (int i = 0; i < times; i++)
+		ck_bus(bus_publish(bus, topic, "x", 1), 0);
+}
+
+/* The next notice, on this topic, as JSON. */
+static const char *
+told(struct bus_mailbox *mbox, const char *topic)
+{
+	static char json[1024];
+	const struct bus_value *value;
+	const struct bus_msg *msg;
+	size_t len;
+	char *text;
+
+	ck_bus(bus_recv(mbox, 2000, &msg), 1);
+	ck_assert_str_eq(msg->topic, topic);
+	ck_assert_int_eq(msg->type, BUS_TYPE_MSGPACK);
+	ck_bus(bus_value_read(msg->type, msg->data, msg->len, &value), 0);
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	snprintf(json, sizeof json, "%s", text);
+	free(text);
+	bus_value_free(value);
+	return json;
+}
+
+static void
+expect_nothing(struct bus_mailbox *mbox)
+{
+	const struct bus_msg *msg;
+
+	ck_bus(bus_recv(mbox, 0, &msg), 0);
+}
+
+static void
+ignore(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	(void)msg;
+}
+
+/* The moment so many seconds from now. */
+static int64_t
+seconds(int64_t count)
+{
+	return bus__now_ns() + count * 1000000000;
+}
+
+/* --- warnings ------------------------------------------------------------------------------------------ */
+
+#define UNHEARD                                                                                    \
+	"{\"warning\":\"unheard\",\"topic\":\"t\",\"publishes\":1000,"                             \
+	"\"text\":\"published 1,000 times, matched nobody\"}"
+#define UNMATCHED(filter)                                                                          \
+	"{\"warning\":\"unmatched\",\"filter\":\"" filter "\",\"seconds\":60,"                     \
+	"\"text\":\"subscribed 60 s, nothing ever matched\"}"
+
+START_TEST(thousandth_publish_that_nobody_gets_is_warned_of_once)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
+
+	say_many(bus, "t", UNHEARD_MANY - 1);
+	expect_nothing(watcher);
+	say_many(bus, "t", 1);
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNHEARD);
+	say_many(bus, "t", 2 * UNHEARD_MANY);
+	expect_nothing(watcher);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(handle_that_nobody_listens_to_is_warned_of_too)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/#");
+	const struct bus_slice items[2] = {{"a", 1}, {"b", 1}};
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	for (int i = 0; i < UNHEARD_MANY / 2; i++)
+		ck_bus(bus_pub_send_many(pub, items, 2), 2);
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNHEARD);
+	bus_pub_close(pub);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(watcher_that_comes_late_is_warned_by_the_next_publish)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher;
+
+	say_many(bus, "t", 3 * UNHEARD_MANY);
+	watcher = watch(bus, "$bus/warnings");
+	expect_nothing(watcher);
+	say_many(bus, "t", 1);
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNHEARD);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(publish_that_somebody_gets_or_that_is_kept_is_not_counted)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, "heard");
+	const struct bus_msg kept = {
+	    .size = sizeof kept, .topic = "kept", .data = "x", .len = 1, .flags = BUS_MSG_RETAIN};
+
+	say_many(bus, "heard", UNHEARD_MANY);
+	for (int i = 0; i < UNHEARD_MANY; i++)
+		ck_bus(bus_publish_msg(bus, &kept), 0);
+	expect_nothing(watcher);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(filter_that_nothing_matches_for_a_minute_is_warned_of_once)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, "room/kichen");
+
+	ck_bus(bus_mailbox_subscribe(mbox, "room/kitchen", NULL, NULL, NULL), 0);
+	say_many(bus, "room/kitchen", 1);
+	bus__round(bus, seconds(UNMATCHED_LONG - 5));
+	expect_nothing(watcher);
+	bus__round(bus, seconds(UNMATCHED_LONG + 5));
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNMATCHED("room/kichen"));
+	bus__round(bus, seconds(3 * UNMATCHED_LONG));
+	expect_nothing(watcher);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(every_one_of_many_unmatched_filters_is_warned_of)
+{
+	enum { FILTERS = 3000 };
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = open_mailbox(bus, 0, 0, 4u << 20, "$bus/warnings");
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, NULL);
+	const struct bus_msg *msg;
+	unsigned warned = 0;
+	char filter[32];
+
+	for (int i = 0; i < FILTERS; i++) {
+		snprintf(filter, sizeof filter, "f/%d", i);
+		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	}
+	/* A round looks at a part of them. */
+	for (int i = 0; i < 16; i++)
+		bus__round(bus, seconds(UNMATCHED_LONG + 5 + 2 * i));
+	while (bus_recv(watcher, 0, &msg) == 1)
+		warned++;
+	ck_assert_uint_eq(warned, FILTERS);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(rounds_keep_a_second_between_them)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, NULL);
+	int64_t later = seconds(2 * UNMATCHED_LONG);
+
+	bus__round(bus, later);
+	ck_bus(bus_mailbox_subscribe(mbox, "a", NULL, NULL, NULL), 0);
+	bus__round(bus, later + NOTICE_PAUSE_NS - 1);
+	expect_nothing(watcher);
+	bus__round(bus, later + NOTICE_PAUSE_NS);
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNMATCHED("a"));
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+/* --- the topics ---------------------------------------------------------------------------------------- */
+
+START_TEST(wildcards_do_not_stand_for_the_topics_of_the_bus)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *all = open_mailbox(bus, 0, 0, 1u << 20, "#");
+	struct bus_mailbox *plus = open_mailbox(bus, 0, 0, 1u << 20, "+/warnings");
+	struct bus_mailbox *watcher = watch(bus, "$bus/+");
+
+	bus_mailbox_close(all);
+	say_many(bus, "t", UNHEARD_MANY);
+	ck_assert_str_eq(told(watcher, "$bus/warnings"), UNHEARD);
+	expect_nothing(plus);
+	ck_bus(bus_publish(bus, "$bus/warnings", "x", 1), BUS_E_TOPIC_RESERVED);
+	bus_mailbox_close(plus);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(without_a_watcher_no_topic_of_the_bus_is_made)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/#");
+
+	bus_mailbox_close(watcher);
+	ck_assert_uint_eq(bus->watched, 0);
+	say_many(bus, "t", 2 * UNHEARD_MANY);
+	ck_assert_uint_eq(bus->topics.count, 1);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(mailbox_that_publishers_drain_cannot_watch)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0, NULL);
+
+	/* Its callbacks would run where nobody expects any, inside bus_recv() for one. */
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", ignore, NULL, NULL), BUS_E_INVAL);
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(notices_and_filters_for_them_stay_on_their_bus)
+{
+	struct bus *a = open_bus(), *b = open_bus();
+	struct bus_mailbox *watcher = watch(b, "$bus/#");
+	struct bus_link_stats stats = {.size = sizeof stats};
+	struct bus_mailbox *mbox;
+	struct bus_link *la, *lb;
+	const struct bus_msg *msg;
+
+	ck_bus(bus_listen(a, "inproc://notice", NULL, &la), 0);
+	ck_bus(bus_dial(b, "inproc://notice", NULL, &lb), 0);
+	mbox = open_mailbox(b, 0, 0, 0, "from/a");
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/warnings", NULL, NULL, NULL), 0);
+	do /* until the link is up and has brought the filter over */
+		say_many(a, "from/a", 1);
+	while (bus_recv(mbox, 1, &msg) == 0);
+	say_many(a, "t", UNHEARD_MANY);
+	/* A peer that asked for a reserved name would have been thrown out. */
+	ck_bus(bus_link_stats(lb, &stats), 0);
+	ck_assert_int_eq(stats.state, BUS_LINK_UP);
+	expect_nothing(watcher);
+	bus_link_close(lb);
+	bus_link_close(la);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(b, 1000);
+	bus_close(a, 1000);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("notice");
+
+	BUS_TEST_CASE(suite, "warnings", 30, thousandth_publish_that_nobody_gets_is_warned_of_once,
+	    handle_that_nobody_listens_to_is_warned_of_too,
+	    watcher_that_comes_late_is_warned_by_the_next_publish,
+	    publish_that_somebody_gets_or_that_is_kept_is_not_counted,
+	    filter_that_nothing_matches_for_a_minute_is_warned_of_once,
+	    every_one_of_many_unmatched_filters_is_warned_of, rounds_keep_a_second_between_them);
+	BUS_TEST_CASE(suite, "topics", 30, wildcards_do_not_stand_for_the_topics_of_the_bus,
+	    without_a_watcher_no_topic_of_the_bus_is_made,
+	    mailbox_that_publishers_drain_cannot_watch,
+	    notices_and_filters_for_them_stay_on_their_bus);
+	return suite;
+}
