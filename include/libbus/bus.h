@@ -267,7 +267,12 @@ BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size
  *
  *   $bus/warnings  once for each topic and filter:
  *                  {"warning": "unheard", "topic": name, "publishes": 1000, "text": sentence}
- *                  {"warning": "unmatched", "filter": filter, "seconds": 60, "text": sentence} */
+ *                  {"warning": "unmatched", "filter": filter, "seconds": 60, "text": sentence}
+ *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:
+ *                  {"mailbox": number, "kind": "mailbox" or "peer", "filter": one of its filters,
+ *                   "policy": "drop_oldest" …, "full": n, "replaced": n, "expired": n, "unsubscribed": n,
+ *                   "closed": n: lost since the last one, "total": lost so far}
+ *                  What is lost because of these messages is counted, and does not bring another one. */
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,21 @@
 /* Two names and some words. */
 #define LINE_BYTES (2 * BUS_LIMIT_TOPIC_BYTES + 256)
 
+const char *const bus__policy_words[] = {
+    [BUS_FULL_DROP_OLDEST] = "drop_oldest",
+    [BUS_FULL_DROP_NEWEST] = "drop_newest",
+    [BUS_FULL_LATEST] = "latest",
+    [BUS_FULL_REFUSE] = "refuse",
+};
+
+const char *const bus__loss_words[BUS_LOSS_COUNT] = {
+    [BUS_LOSS_FULL] = "full",
+    [BUS_LOSS_REPLACED] = "replaced",
+    [BUS_LOSS_EXPIRED] = "expired",
+    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
+    [BUS_LOSS_CLOSED] = "closed",
+};
+
 /* --- nearness --------------------------------------------------------------------------------------------- */
 
 /* What comes out of laying a filter and a topic side by side, level by level, to the end of the shorter one. */
@@ -161,13 +176,6 @@ kind_of(const struct bus_mailbox *m)
 static void
 say_counters(struct page *page, struct bus_mailbox *m)
 {
-	static const char *const causes[BUS_LOSS_COUNT] = {
-	    [BUS_LOSS_FULL] = "full",
-	    [BUS_LOSS_REPLACED] = "replaced",
-	    [BUS_LOSS_EXPIRED] = "expired",
-	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
-	    [BUS_LOSS_CLOSED] = "closed",
-	};
 	struct bus_stats stats = {.size = sizeof stats};
 
 	bus__mailbox_add_stats(m, &stats);
@@ -176,7 +184,7 @@ say_counters(struct page *page, struct bus_mailbox *m)
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)
 		if (stats.lost[i] > 0)
 			line(page, "%s %u: %llu lost, %s", kind_of(m), m->number,
-			    (unsigned long long)stats.lost[i], causes[i]);
+			    (unsigned long long)stats.lost[i], bus__loss_words[i]);
 	if (stats.refused > 0)
 		line(page, "%s %u: %llu refused", kind_of(m), m->number,
 		    (unsigned long long)stats.refused);
@@ -185,19 +193,13 @@ say_counters(struct page *page, struct bus_mailbox *m)
 static void
 say_mailbox(struct page *page, struct bus_mailbox *m)
 {
-	static const char *const policies[] = {
-	    [BUS_FULL_DROP_OLDEST] = "drop_oldest",
-	    [BUS_FULL_DROP_NEWEST] = "drop_newest",
-	    [BUS_FULL_LATEST] = "latest",
-	    [BUS_FULL_REFUSE] = "refuse",
-	};
 	static const char *const drainers[] = {
 	    [BUS_DRAIN_CALLER] = "drained by its caller",
 	    [BUS_DRAIN_THREAD] = "drained by its own thread",
 	    [BUS_DRAIN_PUBLISHER] = "drained by publishers",
 	};
 
-	line(page, "%s %u: %s, %llu bytes, %s%s", kind_of(m), m->number, policies[m->full],
+	line(page, "%s %u: %s, %llu bytes, %s%s", kind_of(m), m->number, bus__policy_words[m->full],
 	    (unsigned long long)m->ring.size,
 	    m->is_peer ? "drained by its link" : drainers[m->drain],
 	    m == m->bus->default_mbox ? ", the default one of bus_subscribe()" : "");

@@ -1,6 +1,10 @@
-/* core/explain.h: how near a filter comes to a topic. */
+/* core/explain.h: what people are told, and how near a filter comes to a topic. */
 #ifndef BUS_CORE_EXPLAIN_H
 #define BUS_CORE_EXPLAIN_H
+
+/* enum bus_full and enum bus_loss in words; those of a loss are keys of $bus/drops too. */
+extern const char *const bus__policy_words[];
+extern const char *const bus__loss_words[];
 
 enum near {
 	NEAR_MATCH,

@@ -158,14 +158,26 @@ bus__mailbox_wake_now(struct bus_mailbox *m)
 	return 0;
 }
 
+/* The policy lost a message: to be announced, but not when an announcement was the reason. */
+static void
+note_loss(struct bus_mailbox *m, const struct ring_item *item)
+{
+	const struct route *route = item->route;
+
+	if (!atomic_load_explicit(&m->lossy, memory_order_relaxed) && route->topic->name[0] != '$')
+		atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
+}
+
 /* A message that did not get in. */
 static void
-give_up(struct bus_mailbox *m, enum ring_answer answer)
+give_up(struct bus_mailbox *m, const struct ring_item *item, enum ring_answer answer)
 {
-	if (answer == RING_FULL)
+	if (answer == RING_FULL) {
 		bus__ring_drop(&m->ring);
-	else /* RING_SHUT: it closed while this publisher was on its way */
+		note_loss(m, item);
+	} else { /* RING_SHUT: it closed while this publisher was on its way */
 		atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
+	}
 }
 
 /* Puts a frame in, dropping the oldest for it if the policy says so. false: it is not in, and that is counted. */
@@ -175,16 +187,19 @@ put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbo
 	enum ring_answer answer;
 	unsigned tries = 0;
 
-	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL)
+	while ((answer = bus__ring_put(&m->ring, item)) == RING_FULL) {
 		if (++tries > EVICT_TRIES ||
 		    !(m->full == BUS_FULL_DROP_NEWEST ? bus__ring_reclaim(&m->ring)
 						      : bus__ring_evict(&m->ring, item)))
 			break;
+		if (m->full != BUS_FULL_DROP_NEWEST)
+			note_loss(m, item);
+	}
 	if (answer == RING_WAKE)
 		bus__mailbox_wake(m, owed);
 	if (answer == RING_OK || answer == RING_WAKE)
 		return true;
-	give_up(m, answer);
+	give_up(m, item, answer);
 	return false;
 }
 
@@ -198,7 +213,7 @@ put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailb
 	uint64_t replaced = 0;
 
 	if (value == NULL) {
-		bus__ring_drop(&m->ring);
+		give_up(m, item, RING_FULL);
 		return;
 	}
 	if (item->flags & RING_KEPT) {
@@ -209,6 +224,7 @@ put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailb
 		}
 	} else if (bus__cell_put(&route->cell, value) == CELL_REPLACED) {
 		atomic_fetch_add_explicit(&m->replaced, 1, memory_order_relaxed);
+		note_loss(m, item);
 		return;
 	}
 	if (!put_frame(m, &frame, owed))

@@ -109,6 +109,11 @@ struct bus_mailbox {
 	struct bus_mailbox *next, *prev;
 	struct bus_mailbox *next_unsettled; /* in bus->unsettled; itself when it is the last */
 
+	/* What $bus/drops tells. */
+	_Atomic bool lossy;             /* its policy lost something since */
+	struct bus_mailbox *next_lossy; /* of whoever makes the round, as is told */
+	uint64_t told[BUS_LOSS_COUNT];
+
 	/* The own thread. */
 	pthread_t thread;
 	_Atomic bool has_thread; /* and nobody has begun to end it */

@@ -5,6 +5,7 @@
 #include <libbus/pack.h>
 
 #include "base/clock.h"
+#include "core/explain.h"
 
 #define LOOK_MOST                                                                                  \
 	1024 /* places of the trie in one round: a fraction of a millisecond under the bus lock */
@@ -142,6 +143,84 @@ warn_unmatched(struct bus *bus, uint32_t now_s)
 			    "subscribed 60 s, nothing ever matched");
 }
 
+/* --- losses ----------------------------------------------------------------------------------------------- */
+
+/* A filter of the mailbox, by which people know it; "" when it has none any more. */
+static void
+name_mailbox(struct bus *bus, const struct bus_mailbox *m, char *ret_filter)
+{
+	ret_filter[0] = '\0';
+	pthread_mutex_lock(&bus->lock);
+	if (m->subs != NULL)
+		bus__trie_name(m->subs->node, ret_filter);
+	pthread_mutex_unlock(&bus->lock);
+}
+
+static int
+publish_losses(struct bus *bus, const struct bus_mailbox *m, const struct bus_stats *stats)
+{
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct bus_packer *packer;
+	uint64_t total = 0;
+	int err = bus_packer_new(&packer);
+
+	if (err < 0)
+		return err;
+	name_mailbox(bus, m, filter);
+	bus_pack_map(packer, 5 + BUS_LOSS_COUNT);
+	pack_number(packer, "mailbox", m->number);
+	pack_name(packer, "kind", m->is_peer ? "peer" : "mailbox");
+	pack_name(packer, "filter", filter);
+	pack_name(packer, "policy", bus__policy_words[m->full]);
+	for (int i = 0; i < BUS_LOSS_COUNT; i++) {
+		pack_number(packer, bus__loss_words[i], stats->lost[i] - m->told[i]);
+		total += stats->lost[i];
+	}
+	pack_number(packer, "total", total);
+	err = publish_packed(bus, "$bus/drops", packer);
+	bus_packer_free(packer);
+	return err;
+}
+
+static void
+tell_losses_of(struct bus *bus, struct bus_mailbox *m)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+
+	bus__mailbox_add_stats(m, &stats);
+	/* Room may have been made without dropping anything. */
+	if (memcmp(m->told, stats.lost, sizeof m->told) == 0)
+		return;
+	if (publish_losses(bus, m, &stats) == 0)
+		memcpy(m->told, stats.lost, sizeof m->told);
+	else /* the next one tells this too */
+		atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
+}
+
+static void
+tell_losses(struct bus *bus)
+{
+	struct bus_mailbox *lossy = NULL;
+
+	pthread_mutex_lock(&bus->lock);
+	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next) {
+		/* Cleared before the counters are read: what is lost from now on says so again. */
+		if (!atomic_load_explicit(&m->lossy, memory_order_relaxed) ||
+		    !atomic_exchange_explicit(&m->lossy, false, memory_order_relaxed))
+			continue;
+		m->next_lossy = lossy;
+		lossy = bus__mailbox_ref(m);
+	}
+	pthread_mutex_unlock(&bus->lock);
+	while (lossy != NULL) {
+		struct bus_mailbox *m = lossy;
+
+		lossy = m->next_lossy;
+		tell_losses_of(bus, m);
+		bus__mailbox_unref(m);
+	}
+}
+
 /* --- rounds ------------------------------------------------------------------------------------------------- */
 
 void
@@ -155,6 +234,7 @@ bus__round(struct bus *bus, int64_t now_ns)
 	if (now_ns >= atomic_load_explicit(&bus->next_round_ns, memory_order_relaxed)) {
 		atomic_store_explicit(
 		    &bus->next_round_ns, now_ns + NOTICE_PAUSE_NS, memory_order_relaxed);
+		tell_losses(bus);
 		warn_unmatched(bus, (uint32_t)(now_ns / 1000000000));
 	}
 	atomic_store_explicit(&bus->in_round, false, memory_order_release);

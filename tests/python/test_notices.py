@@ -40,3 +40,16 @@ def test_a_topic_that_nobody_hears_is_warned_of_on_a_topic_of_the_bus(bus):
         "text": "published 1,000 times, matched nobody",
     }
     assert "warning: published 1000 times, matched nobody\n" in bus.explain("room/kitchen")
+
+
+def test_what_a_mailbox_drops_is_announced(bus, eventually):
+    with bus.subscribe("room/#", full="drop_newest", bytes=4096), bus.subscribe("$bus/#") as told:
+
+        def drop_more():
+            bus.publish("room/kitchen", "x" * 1000)
+            return told.poll()
+
+        loss = eventually(drop_more).value
+    assert (loss["mailbox"], loss["kind"]) == (1, "mailbox")
+    assert (loss["filter"], loss["policy"]) == ("room/#", "drop_newest")
+    assert loss["full"] == loss["total"] > 0

@@ -1,5 +1,7 @@
 #include "bus_test.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,13 @@ open_bus(void)
 	return bus;
 }
 
+/* The moment so many seconds from now. */
+static int64_t
+seconds(int64_t count)
+{
+	return bus__now_ns() + count * 1000000000;
+}
+
 static struct bus_mailbox *
 open_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *filter)
 {
@@ -30,6 +39,8 @@ open_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *fil
 	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
 	if (filter != NULL)
 		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
+	/* Rounds are made by the test, not by whoever comes by when the machine was busy for a second. */
+	bus->next_round_ns = seconds(50);
 	return mbox;
 }
 
@@ -83,11 +94,13 @@ ignore(void *arg, const struct bus_msg *msg)
 	(void)msg;
 }
 
-/* The moment so many seconds from now. */
-static int64_t
-seconds(int64_t count)
+static struct bus_stats
+stats_of(struct bus_mailbox *mbox)
 {
-	return bus__now_ns() + count * 1000000000;
+	struct bus_stats stats = {.size = sizeof stats};
+
+	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
+	return stats;
 }
 
 /* --- warnings ------------------------------------------------------------------------------------------ */
@@ -230,6 +243,256 @@ START_TEST(rounds_keep_a_second_between_them)
 }
 END_TEST
 
+/* --- losses -------------------------------------------------------------------------------------------- */
+
+#define DROPS(mailbox, policy, full, replaced, total)                                              \
+	"{\"mailbox\":" #mailbox ",\"kind\":\"mailbox\",\"filter\":\"t\",\"policy\":\"" policy     \
+	"\",\"full\":" #full ",\"replaced\":" #replaced                                            \
+	",\"expired\":0,\"unsubscribed\":0,\"closed\":0,\"total\":" #total "}"
+
+/* Publishes kilobytes on t: four fit a mailbox of 4 KiB, less their heads three. */
+static void
+flood(struct bus *bus, int times)
+{
+	static const char kilobyte[1000];
+
+	for (int i = 0; i < times; i++)
+		ck_bus(bus_publish(bus, "t", kilobyte, sizeof kilobyte), 0);
+}
+
+START_TEST(losses_are_announced_with_their_causes_once_a_second)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	int64_t later = seconds(55);
+
+	flood(bus, 4);
+	bus__round(bus, later);
+	expect_nothing(watcher); /* they all fit */
+	flood(bus, 3);
+	bus__round(bus, later + NOTICE_PAUSE_NS - 1);
+	expect_nothing(watcher);
+	bus__round(bus, later + NOTICE_PAUSE_NS);
+	ck_assert_str_eq(told(watcher, "$bus/drops"), DROPS(2, "drop_newest", 3, 0, 3));
+	flood(bus, 2);
+	bus__round(bus, later + 2 * NOTICE_PAUSE_NS);
+	ck_assert_str_eq(told(watcher, "$bus/drops"), DROPS(2, "drop_newest", 2, 0, 5));
+	bus__round(bus, later + 3 * NOTICE_PAUSE_NS);
+	expect_nothing(watcher);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(oldest_that_make_room_and_latest_that_are_replaced_are_announced)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
+	struct bus_mailbox *oldest = open_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "t");
+	struct bus_mailbox *latest = open_mailbox(bus, BUS_FULL_LATEST, 0, 0, "t");
+
+	flood(bus, 6);
+	ck_assert_uint_eq(oldest->lossy, true);
+	bus__round(bus, seconds(55));
+	ck_assert_str_eq(told(watcher, "$bus/drops"), DROPS(2, "drop_oldest", 2, 0, 2));
+	ck_assert_str_eq(told(watcher, "$bus/drops"), DROPS(3, "latest", 0, 5, 5));
+	bus_mailbox_close(latest);
+	bus_mailbox_close(oldest);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(what_a_publisher_is_refused_is_no_loss)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "t");
+	static const char kilobyte[1000];
+
+	flood(bus, 4);
+	ck_bus(bus_publish(bus, "t", kilobyte, sizeof kilobyte), BUS_E_FULL);
+	bus__round(bus, seconds(55));
+	expect_nothing(watcher);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	/* It is to be the one that finds the second over. */
+	do {
+		ck_bus(bus_pub_send(pub, "x", 1), 0);
+		bus->next_round_ns = 0;
+	} while (stats_of(mbox).lost[BUS_LOSS_FULL] < 2);
+	ck_bus(bus_recv(watcher, 0, &msg), 1);
+	bus_pub_close(pub);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(drainer_that_finds_nothing_announces_what_was_dropped)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	const struct bus_msg *msg;
+
+	bus__round(bus, seconds(60)); /* publishers find that the second is not over */
+	flood(bus, 10);
+	expect_nothing(watcher);
+	while (bus_recv(mbox, 0, &msg) == 1)
+		bus->next_round_ns = seconds(60);
+	bus->next_round_ns = 0;
+	ck_bus(bus_recv(mbox, 0, &msg), 0);
+	ck_assert_str_eq(told(watcher, "$bus/drops"), DROPS(2, "drop_newest", 6, 0, 6));
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(losses_by_announcements_bring_no_announcement)
+{
+	enum { ROUNDS = 200 };
+	struct bus *bus = open_bus();
+	struct bus_mailbox *full = open_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "$bus/#");
+	struct bus_mailbox *watcher = open_mailbox(bus, 0, 0, 1u << 20, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	unsigned announced = 0;
+	const struct bus_msg *msg;
+
+	flood(bus, 4);
+	for (int i = 0; i < ROUNDS; i++) {
+		flood(bus, 1);
+		bus__round(bus, seconds(55 + 2 * i));
+	}
+	ck_assert_uint_gt(stats_of(full).lost[BUS_LOSS_FULL], 0);
+	bus__round(bus, seconds(55 + 2 * ROUNDS));
+	while (bus_recv(watcher, 0, &msg) == 1)
+		announced++;
+	ck_assert_uint_eq(announced, ROUNDS); /* of mbox, and none of full */
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_mailbox_close(full);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(announcement_that_is_refused_is_made_up_for_by_the_next)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *watcher = open_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "$bus/drops");
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	unsigned refused;
+	const struct bus_msg *msg;
+	int64_t later = 55;
+
+	flood(bus, 4);
+	while ((refused = (unsigned)stats_of(watcher).refused) < 3) {
+		flood(bus, 1);
+		bus__round(bus, seconds(later += 2));
+	}
+	while (bus_recv(watcher, 0, &msg) == 1)
+		;
+	bus__round(bus, seconds(later + 2));
+	ck_assert_ptr_nonnull(strstr(told(watcher, "$bus/drops"), "\"full\":3,"));
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	bus_close(bus, 0);
+}
+END_TEST
+
+struct storm {
+	struct bus *bus;
+	_Atomic bool over;
+};
+
+static void *
+publish_on_and_on(void *arg)
+{
+	struct storm *storm = arg;
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(storm->bus, "t", NULL, &pub), 0);
+	for (int i = 0; i < 20000; i++)
+		ck_bus(i % 2 ? bus_pub_send(pub, "small", 5)
+			     : bus_publish(storm->bus, "t", "by name", 7),
+		    0);
+	bus_pub_close(pub);
+	return NULL;
+}
+
+static void *
+make_rounds(void *arg)
+{
+	struct storm *storm = arg;
+
+	for (int64_t later = 55; !storm->over; later += 2)
+		bus__round(storm->bus, seconds(later));
+	return NULL;
+}
+
+/* What the waiting announcements tell of losses by a full mailbox. */
+static uint64_t
+sum_announced(struct bus_mailbox *watcher)
+{
+	const struct bus_msg *msg;
+	uint64_t sum = 0;
+
+	while (bus_recv(watcher, 0, &msg) == 1) {
+		const struct bus_value *value;
+
+		ck_bus(bus_value_read(msg->type, msg->data, msg->len, &value), 0);
+		ck_assert_uint_eq(value->count, 10);
+		sum += (uint64_t)value->as.items[9].as.i; /* the value of the fifth pair */
+		bus_value_free(value);
+	}
+	return sum;
+}
+
+START_TEST(announced_losses_add_up_to_all_losses)
+{
+	struct storm storm = {.bus = open_bus()};
+	struct bus_mailbox *watcher = open_mailbox(storm.bus, 0, 0, 64u << 20, "$bus/drops");
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .bytes = 4096, .drain = BUS_DRAIN_THREAD};
+	pthread_t threads[4];
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(storm.bus, &cfg, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t", ignore, NULL, NULL), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, i < 2 ? publish_on_and_on : make_rounds, &storm);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	storm.over = true;
+	for (int i = 2; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	ck_bus(bus_flush(storm.bus, 20000), 0);
+	storm.bus->next_round_ns = 0;
+	bus__round(storm.bus, seconds(0));
+	ck_assert_uint_eq(sum_announced(watcher), stats_of(mbox).lost[BUS_LOSS_FULL]);
+	ck_assert_uint_eq(stats_of(watcher).lost[BUS_LOSS_FULL], 0);
+	bus_mailbox_close(mbox);
+	bus_mailbox_close(watcher);
+	ck_bus(bus_close(storm.bus, 1000), 0);
+}
+END_TEST
+
 /* --- the topics ---------------------------------------------------------------------------------------- */
 
 START_TEST(wildcards_do_not_stand_for_the_topics_of_the_bus)
@@ -316,6 +579,14 @@ bus_test_suite(void)
 	    publish_that_somebody_gets_or_that_is_kept_is_not_counted,
 	    filter_that_nothing_matches_for_a_minute_is_warned_of_once,
 	    every_one_of_many_unmatched_filters_is_warned_of, rounds_keep_a_second_between_them);
+	BUS_TEST_CASE(suite, "losses", 60, losses_are_announced_with_their_causes_once_a_second,
+	    oldest_that_make_room_and_latest_that_are_replaced_are_announced,
+	    what_a_publisher_is_refused_is_no_loss,
+	    publisher_by_the_short_way_announces_what_it_dropped,
+	    drainer_that_finds_nothing_announces_what_was_dropped,
+	    losses_by_announcements_bring_no_announcement,
+	    announcement_that_is_refused_is_made_up_for_by_the_next,
+	    announced_losses_add_up_to_all_losses);
 	BUS_TEST_CASE(suite, "topics", 30, wildcards_do_not_stand_for_the_topics_of_the_bus,
 	    without_a_watcher_no_topic_of_the_bus_is_made,
 	    mailbox_that_publishers_drain_cannot_watch,
