@@ -53,7 +53,7 @@ struct bus_msg {
 	int         type;    /* enum bus_type */
 	uint32_t    flags;   /* enum bus_msg_flag */
 	uint64_t    lost;    /* messages this mailbox lost right before this one */
-	int64_t     time_ns; /* wall clock when a retained value was published; 0: unknown */
+	int64_t     time_ns; /* wall clock when a retained or kept message was published; 0: unknown */
 	uint32_t    ttl_ms;  /* publishing: nobody gets it later than this, from a kept value either; 0: no limit.
 	                      * Receiving: what is left of that, at least 1 */
 	const void *headers; /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
@@ -202,14 +202,15 @@ BUS_API void bus_mailbox_close(struct bus_mailbox *mbox);
 /* --- subscriptions -------------------------------------------------------------------------------- */
 
 /* Binds filter to the bus's default mailbox (drop_oldest, 256 KiB, one thread made on first use).
- * A kept value of a matching topic is delivered first, flagged BUS_MSG_KEPT. ret_sub may be NULL:
+ * Kept messages of a matching topic are delivered first, flagged BUS_MSG_KEPT. ret_sub may be NULL:
  * the subscription then lasts as long as the bus.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_subscribe(struct bus *bus, const char *filter, bus_msg_fn fn, void *arg,
     struct bus_sub **ret_sub);
 
 /* The same on a mailbox of your own; fn NULL: for bus_recv(). ret_sub NULL: it ends with mbox.
- * BUS_E_INVAL: fn NULL, or a filter that begins with $bus/, where a mailbox cannot have it.
+ * BUS_E_INVAL: fn NULL, or a filter that begins with $bus/, where a mailbox cannot have it; BUS_E_FULL:
+ * it refuses, and has no room for what is kept.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
     struct bus_sub **ret_sub);
@@ -220,6 +221,25 @@ BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, 
  * NULL is fine.
  * Threads: any, once.  Blocks: until a running callback returns.  Callbacks: done may run inside. */
 BUS_API void bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg));
+
+/* --- memory ------------------------------------------------------------------------------------------ */
+
+struct bus_keep_config {
+	size_t   size;
+	uint32_t last;      /* messages of each topic; 0: 1; at most 10,000 */
+	uint64_t max_bytes; /* their payloads, of each topic; 0: 1 MiB; at most 1 GiB. The oldest make room;
+	                     * the newest stays, whatever its size. */
+};
+
+/* Lets every topic that filter matches, now and later, keep its last messages, retained or not. New
+ * subscriptions get them first, in order and flagged BUS_MSG_KEPT, then what is published after; none
+ * comes twice or not at all. An empty retained message deletes them. Of several filters that match a
+ * topic the largest last and max_bytes count. It lasts as long as the bus. Peers are sent only those that
+ * were published retained. Publishing on such a topic takes a lock and allocates, whether or not anybody
+ * listens. BUS_E_LIMIT: last or max_bytes is above its bound, or 256 filters keep already.
+ * BUS_E_NOMEM: some topics may not keep yet; call it again.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg);
 
 /* --- what happened ---------------------------------------------------------------------------------- */
 

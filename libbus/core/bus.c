@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
+#include "core/keep.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
@@ -211,6 +212,7 @@ bus__unref(struct bus *bus)
 	if (bus->links != NULL)
 		bus->hooks->free(bus->links);
 	bus__topics_fini(bus);
+	bus__keep_filters_free(bus);
 	bus__trie_fini(&bus->trie);
 	for (unsigned i = 0; i < STRIPES; i++)
 		bus__pool_close(bus->stripes[i].pool);

@@ -46,6 +46,7 @@ struct bus {
 	uint32_t last_mailbox;
 	struct bus_mailbox *mailboxes, *default_mbox;
 	struct bus_stats ended; /* counters of mailboxes that are gone */
+	struct keep_filter *keep_filters;
 	struct snapshot *garbage_snapshots;
 	struct topic *garbage_topics;
 	struct topic_slots *garbage_slots;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "core/bus_internal.h"
+#include "core/keep.h"
 #include "core/name.h"
 #include "core/notice.h"
 
@@ -290,6 +291,25 @@ say_more(struct explaining *e)
 }
 
 static void
+say_kept(struct page *page, struct bus *bus, struct topic *topic)
+{
+	const struct history *h;
+	bool empty;
+
+	pthread_mutex_lock(bus__keep_lock(bus, topic));
+	empty = bus__history_empty(topic);
+	h = topic->history;
+	if (bus__keeps(topic))
+		line(page, "keeps %u of the last %u messages, %llu bytes, for new subscriptions",
+		    h->count, h->most, (unsigned long long)h->bytes);
+	else if (!empty)
+		line(page, "keeps a value of %u bytes for new subscriptions", h->last->block->len);
+	else
+		line(page, "keeps no value for new subscriptions");
+	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+}
+
+static void
 explain_topic(struct explaining *e, struct bus *bus, size_t len)
 {
 	struct topic *topic = bus__topic_find(bus, e->topic, len);
@@ -307,12 +327,7 @@ explain_topic(struct explaining *e, struct bus *bus, size_t len)
 		line(e->page, "warning: published %u times, matched nobody", unheard);
 	else if (unheard > 0)
 		line(e->page, "published %u times while nobody got it", unheard);
-	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	if (topic->kept != NULL)
-		line(e->page, "keeps a value of %u bytes for new subscriptions", topic->kept->len);
-	else
-		line(e->page, "keeps no value for new subscriptions");
-	pthread_mutex_unlock(bus__keep_lock(bus, topic));
+	say_kept(e->page, bus, topic);
 }
 
 int

@@ -17,7 +17,7 @@ enum near {
 	NEAR_COUNT
 };
 
-/* Judges a valid filter by a valid topic. */
+/* Judges a valid filter by a valid topic: NEAR_MATCH is what the trie finds. */
 enum near bus__near(const char *filter, const char *topic);
 
 #endif

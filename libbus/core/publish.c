@@ -7,6 +7,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/keep.h"
 #include "core/name.h"
 #include "core/notice.h"
 
@@ -121,7 +122,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 struct attempt {
 	bool from_peer;           /* or the bus's own: not for peers */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
-	struct bus_mailbox *full; /* because of which it was refused; not counted */
+	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
 	bool unheard;             /* so often that it is time for a warning */
 };
@@ -146,71 +147,50 @@ make_copy(struct bus__pool **pool, const struct ring_item *item)
 	return block;
 }
 
-/* Stores a value as the topic's kept one if it is newer, and sets its time if it has none. Keep lock held.
- * Takes over `value`; what was there before goes to *ret_old. false: it is older than what is kept. */
-static bool
-store_kept(struct topic *topic, struct ring_item *item, struct bus__block *value,
-    struct bus__block **ret_old)
-{
-	*ret_old = value;
-	if (item->time_ns == 0) {
-		item->time_ns = bus__wall_ns();
-		/* The clock may step back; the order of publishes does not. */
-		if (item->time_ns <= topic->kept_ns)
-			item->time_ns = topic->kept_ns + (topic->kept_ns < INT64_MAX);
-	} else if (item->time_ns <= topic->kept_ns) {
-		return false;
-	}
-	*ret_old = topic->kept;
-	if (item->len == item->headers_len) { /* an empty value forgets */
-		bus__block_unref(value);
-		value = NULL;
-	}
-	topic->kept = value;
-	topic->kept_ns = item->time_ns;
-	topic->kept_expires_ns = item->flags & RING_TTL ? item->expires_ns : 0;
-	topic->kept_headers_len = item->headers_len;
-	topic->kept_type = item->type;
-	return true;
-}
-
-/* Publishes a retained message: its value is stored and put into all mailboxes under the keep lock, so that
- * a subscription that begins meanwhile sees it exactly once. 0, SWEPT: the topic was swept meanwhile, BUS_E_FULL,
- * BUS_E_NOMEM. */
+/* Publishes a message that is kept: it is stored and put into all mailboxes under the keep lock, so that a
+ * subscription that begins meanwhile sees it exactly once. The caller holds a stripe. 0, SWEPT: the topic was swept
+ * meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
 #define SWEPT 1
 static int
-publish_retained(
-    struct bus *bus, struct topic *topic, struct ring_item *item, struct attempt *attempt)
+publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struct attempt *attempt)
 {
-	/* It stays for long: no pool is to wait for it. */
-	struct bus__block *value = make_copy(NULL, item), *old = value;
+	struct bus__block *loan = item->block;
+	struct kept *kept = bus__kept_new(item), *old = kept;
 	const struct snapshot *routes;
 	struct claims claims;
-	int err = SWEPT;
+	int err;
 
-	if (value == NULL)
+	if (kept == NULL)
 		return BUS_E_NOMEM;
-	item->flags |= RING_TIME;
-	item->block = NULL;
-	if (item->len > RING_INLINE_MAX)
-		item->block = bus__block_ref(value);
+	if (item->flags & RING_RETAIN)
+		item->flags |= RING_TIME;
+	if (loan != NULL || item->len > RING_INLINE_MAX)
+		item->block = kept->block; /* which stays as long as the lock is held */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
-	if (!topic->gone)
+	err = topic->gone ? SWEPT : bus__history_make(topic);
+	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
-		if (store_kept(topic, item, value, &old) || !(item->flags & RING_KEPT))
+		if (bus__history_store(topic, item, kept, &old) || !(item->flags & RING_KEPT))
 			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
 		else if (routes != NULL)
 			end_claims(routes, routes->refusing, &claims, item, false, &attempt->owed);
 	}
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
-	bus__block_unref(old);
-	bus__block_unref(item->block);
+	bus__kept_free(old);
+	item->block = loan;
 	if (err == BUS_E_FULL)
 		attempt->full = claims.full;
 	return err;
+}
+
+/* Whether the message is to be kept. The answer may change meanwhile, so it is asked for once. */
+static bool
+is_kept(const struct topic *topic, const struct ring_item *item)
+{
+	return (item->flags & RING_RETAIN) || bus__keeps(topic);
 }
 
 /* The common part of all other publishes, with routes that stay meanwhile. A block that the item comes with stays the
@@ -320,8 +300,8 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 			atomic_store_explicit(&topic->used, true, memory_order_relaxed);
 		attempt->pool = &stripe->pool;
 		routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
-		if (item->flags & RING_RETAIN)
-			*ret_err = publish_retained(bus, topic, item, attempt);
+		if (is_kept(topic, item))
+			*ret_err = publish_kept(bus, topic, item, attempt);
 		else if (routes != NULL)
 			*ret_err = publish_plain(routes, item, attempt);
 		else
@@ -467,27 +447,29 @@ refresh(struct bus_pub *pub)
 	bus__unlock(pub->bus);
 }
 
-static int
-send_retained(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
-{
-	/* It goes to the routes that are current under the keep lock, which ours may not be: they are read as a
-	 * publish by name reads them. */
-	struct stripe *stripe = bus__read_begin(pub->bus);
-	int err = publish_retained(pub->bus, pub->topic, item, attempt);
-
-	if (err == BUS_E_FULL)
-		count_refused(attempt->full);
-	bus__read_end(stripe);
-	return err;
-}
-
+/* With BUS_E_FULL attempt->full is a reference, to be let go of. */
 static int
 send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 {
-	if (!has_current_routes(pub))
-		refresh(pub);
-	return pub->routes != NULL ? publish_plain(pub->routes, item, attempt)
-				   : publish_unheard(pub->bus, pub->topic, attempt);
+	struct stripe *stripe = NULL;
+	int err;
+
+	if (is_kept(pub->topic, item)) {
+		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
+		 * read as a publish by name reads them. */
+		stripe = bus__read_begin(pub->bus);
+		err = publish_kept(pub->bus, pub->topic, item, attempt);
+	} else {
+		if (!has_current_routes(pub))
+			refresh(pub);
+		err = pub->routes != NULL ? publish_plain(pub->routes, item, attempt)
+					  : publish_unheard(pub->bus, pub->topic, attempt);
+	}
+	if (err == BUS_E_FULL)
+		bus__mailbox_ref(attempt->full);
+	if (stripe != NULL)
+		bus__read_end(stripe);
+	return err;
 }
 
 /* Sends, and waits for room as the handle says. */
@@ -505,8 +487,6 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 
 		err = send(pub, item, &attempt);
 		again = err == BUS_E_FULL && wait_ms != 0;
-		if (err == BUS_E_FULL)
-			bus__mailbox_ref(attempt.full);
 		finish(pub->bus, pub->topic->name, &attempt);
 		if (again)
 			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
@@ -695,12 +675,10 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
 	}
-	if (item.flags & RING_RETAIN) {
-		err = send_retained(pub, &item, &attempt);
-	} else {
-		err = send(pub, &item, &attempt);
-		if (err == BUS_E_FULL)
-			count_refused(attempt.full);
+	err = send(pub, &item, &attempt);
+	if (err == BUS_E_FULL) {
+		count_refused(attempt.full);
+		bus__mailbox_unref(attempt.full);
 	}
 	finish(pub->bus, pub->topic->name, &attempt);
 	return err;

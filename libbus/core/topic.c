@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
+#include "core/keep.h"
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
@@ -153,7 +154,7 @@ sweep(struct bus *bus)
 		if (atomic_exchange_explicit(&topic->used, false, memory_order_relaxed))
 			continue;
 		pthread_mutex_lock(bus__keep_lock(bus, topic));
-		found = topic->gone = bus__topic_kept(topic) == NULL;
+		found = topic->gone = bus__history_empty(topic);
 		pthread_mutex_unlock(bus__keep_lock(bus, topic));
 		if (found)
 			forget(bus, topic);
@@ -193,7 +194,7 @@ bus__topic_let_go(struct bus *bus, struct topic *topic)
 		return;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	/* The time of a value outlives it here, to keep older ones away. */
-	topic->gone = topic->kept_ns == 0;
+	topic->gone = bus__history_blank(topic);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	if (topic->gone)
 		forget(bus, topic);
@@ -202,25 +203,16 @@ bus__topic_let_go(struct bus *bus, struct topic *topic)
 void
 bus__topic_unref(struct topic *topic)
 {
-	if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) == 1)
-		bus__free(topic);
+	if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	bus__history_free(topic);
+	bus__free(topic);
 }
 
 pthread_mutex_t *
 bus__keep_lock(struct bus *bus, const struct topic *topic)
 {
 	return &bus->keep_locks[topic->serial % KEEP_LOCKS];
-}
-
-struct bus__block *
-bus__topic_kept(struct topic *topic)
-{
-	if (topic->kept_expires_ns != 0 && topic->kept_expires_ns <= bus__now_ns()) {
-		bus__block_unref(topic->kept);
-		topic->kept = NULL;
-		topic->kept_expires_ns = 0;
-	}
-	return topic->kept;
 }
 
 /* --- routes ------------------------------------------------------------------------------------------- */
@@ -426,35 +418,30 @@ snapshot_change(const struct snapshot *old, struct route *added, const struct ro
 static void
 show_snapshot(struct bus *bus, struct topic *topic, struct snapshot *snapshot)
 {
+	if (snapshot != NULL && bus__keeps(topic))
+		snapshot->plain = false;
 	/* Release: pairs with the acquire of publishers. Handles notice by comparing the pointer; it cannot
 	 * come back while they hold the old one. */
 	throw_away(bus, atomic_exchange_explicit(&topic->routes, snapshot, memory_order_acq_rel));
 }
 
-/* Puts the kept value in for one subscription alone. Keep lock held. */
-static void
-put_kept(struct bus *bus, const struct topic *topic, struct route *route, struct bus_sub *sub)
+int
+bus__topic_keep_all(struct bus *bus, struct topic *topic)
 {
-	struct ring_item item = {
-	    .route = route,
-	    .data = topic->kept->data,
-	    .len = topic->kept->len,
-	    .type = topic->kept_type,
-	    .flags = RING_KEPT | RING_RETAIN | RING_TARGET | RING_TIME,
-	    .target = sub,
-	    .time_ns = topic->kept_ns,
-	    .expires_ns = topic->kept_expires_ns,
-	    .block = topic->kept->len > RING_INLINE_MAX ? topic->kept : NULL,
-	};
+	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed);
+	struct snapshot *snapshot = NULL;
 
-	if (item.expires_ns != 0)
-		item.flags |= RING_TTL;
-	if (topic->kept_headers_len > 0) {
-		item.flags |= RING_HEADERS;
-		item.headers_len = topic->kept_headers_len;
-		item.headers = topic->kept->data + item.len - item.headers_len;
+	if (bus__keeps(topic))
+		return 0;
+	if (old != NULL) {
+		snapshot = snapshot_change(old, NULL, NULL);
+		if (snapshot == NULL)
+			return BUS_E_NOMEM;
 	}
-	bus__mailbox_put(sub->mbox, &item, &bus->owed);
+	atomic_store_explicit(&topic->keeps, true, memory_order_relaxed);
+	if (old != NULL)
+		show_snapshot(bus, topic, snapshot);
+	return 0;
 }
 
 int
@@ -465,6 +452,7 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	struct snapshot *snapshot = NULL;
 	bool new_route = route == NULL;
 	struct slots *slots;
+	int err;
 
 	if (new_route) {
 		route = route_make(topic, sub->mbox, 1);
@@ -483,19 +471,18 @@ bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 			return BUS_E_NOMEM;
 	}
 
-	/* A retained publish stores and claims under this lock: either its value is kept by now, or its claim
+	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	append(slots, sub, sub->order, bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS);
 	sub->matched = true;
 	replace_slots(route, slots);
 	route->live++;
-	if (bus__topic_kept(topic) != NULL)
-		put_kept(bus, topic, route, sub);
+	err = bus__history_put(bus, topic, route, sub);
 	if (new_route)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
-	return 0;
+	return err;
 }
 
 void
@@ -617,6 +604,7 @@ route_matches(struct topic *topic, struct bus_sub *const subs[], size_t count)
 	snapshot = snapshot_new(mailboxes);
 	if (snapshot == NULL)
 		return BUS_E_NOMEM;
+	snapshot->plain = !bus__keeps(topic);
 	for (size_t i = 0; i < count && err == 0; i = end) {
 		while (end < count && subs[end]->mbox == subs[i]->mbox)
 			end++;
@@ -675,7 +663,9 @@ bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **re
 		bus__free(topic);
 		return BUS_E_NOMEM;
 	}
-	err = route_new(bus, topic);
+	err = bus__keep_new_topic(bus, topic);
+	if (err == 0)
+		err = route_new(bus, topic);
 	if (err < 0) {
 		bus__trie_prune(&bus->trie, topic->node);
 		bus__topic_unref(topic);
@@ -733,7 +723,6 @@ bus__topics_fini(struct bus *bus)
 
 		if (topic == NULL || topic == &tomb)
 			continue;
-		bus__block_unref(topic->kept);
 		leave_account(topic);
 		bus__topic_unref(topic);
 	}

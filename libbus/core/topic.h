@@ -22,6 +22,7 @@
 #include "queue/latest.h"
 
 struct bus;
+struct history;
 struct node;
 
 /* The topics that one peer made and that are still there: how many, and whether the peer is. Bus lock. */
@@ -61,7 +62,7 @@ struct snapshot {
 	_Atomic uint32_t refs;
 	uint32_t count;
 	uint32_t refusing; /* how many refuse; they come first */
-	bool plain;        /* all are rings that drop */
+	bool plain;        /* all are rings that drop, and nothing is to be kept */
 	struct snapshot *next_garbage;
 	struct route *routes[];
 };
@@ -78,15 +79,10 @@ struct topic {
 		struct node *node;          /* in the table */
 		struct topic *next_garbage; /* forgotten */
 	};
-	/* The retained value, under the keep lock of the topic. The time outlives the value, so that an
-	 * older one that a peer still has does not come back. */
-	struct bus__block *kept;
 	struct bus__account *account; /* of the peer that made it, if one did; bus lock */
-	int64_t kept_ns;
-	int64_t kept_expires_ns;   /* monotonic; 0: never */
-	uint32_t kept_headers_len; /* at the end of the block */
-	uint8_t kept_type;
-	bool gone; /* swept: a value stored now would be lost with it */
+	struct history *history; /* what it keeps, under its keep lock; NULL: never kept anything */
+	_Atomic bool keeps;      /* all messages, and not only retained ones */
+	bool gone;               /* swept: a value stored now would be lost with it; keep lock */
 	uint16_t len;
 	char name[];
 };
@@ -126,17 +122,19 @@ void bus__topic_let_go(struct bus *bus, struct topic *topic);
 
 void bus__topic_unref(struct topic *topic);
 
-/* The lock that a publish of a retained value holds over "store, claim". */
+/* The lock that a publish that is kept holds over "store, claim". */
 pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
 
-/* The value kept, which goes when its time has passed; NULL: none. Keep lock held. */
-struct bus__block *bus__topic_kept(struct topic *topic);
-
-/* Joins sub to a topic: its kept value first, then everything claimed later. Bus lock. 0 or BUS_E_NOMEM. */
+/* Joins sub to a topic: what it keeps first, then everything claimed later. Bus lock. 0, BUS_E_NOMEM, or BUS_E_FULL
+ * when a mailbox that refuses has no room for what is kept; then sub is to leave. */
 int bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub);
 
 /* Takes sub out of a topic. Bus lock. Cannot fail: without memory the route stays, leading nowhere. */
 void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub);
+
+/* From now on the topic keeps all messages: its routes lead publishers off the short way. Bus lock and keep lock. 0 or
+ * BUS_E_NOMEM. */
+int bus__topic_keep_all(struct bus *bus, struct topic *topic);
 
 /* Counts and lets go of snapshots. unref: bus lock. */
 struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);

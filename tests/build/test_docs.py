@@ -96,3 +96,14 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_statements_about_delivery_name_tests_that_exist():
+    named = re.findall(
+        r"`(py )?(\w+):\s+(\w+)`", (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
+    )
+    assert len(named) > 40
+    for python, file, test in named:
+        if file != "file":  # the example of how they are named
+            path = f"tests/python/test_{file}.py" if python else f"tests/unit/test_{file}.c"
+            assert test in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"

@@ -109,6 +109,32 @@ START_TEST(filters_come_near_a_topic_in_five_ways)
 }
 END_TEST
 
+START_TEST(filter_matches_in_words_exactly_when_it_does_in_fact)
+{
+	static const char *const filters[] = {"#", "+", "a", "a/#", "+/#", "a/+", "+/b", "a/b",
+	    "/#", "/+", "+/+", "a//b", "a/+/b", "a/", "/", "$x/#", "$x/+", "+/y", "$x/y"};
+	static const char *const topics[] = {
+	    "a", "a/b", "a/", "/a", "/", "a//b", "a/b/b", "b/b", "ab"};
+	enum { FILTERS = sizeof filters / sizeof filters[0] };
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mboxes[FILTERS];
+	const struct bus_msg *msg;
+
+	for (size_t f = 0; f < FILTERS; f++)
+		mboxes[f] = open_mailbox(bus, 0, 0, filters[f]);
+	for (size_t t = 0; t < sizeof topics / sizeof topics[0]; t++) {
+		say(bus, topics[t], "x");
+		for (size_t f = 0; f < FILTERS; f++)
+			ck_assert_msg((bus__near(filters[f], topics[t]) == NEAR_MATCH) ==
+					  (bus_recv(mboxes[f], 0, &msg) == 1),
+			    "%s and %s", filters[f], topics[t]);
+	}
+	for (size_t f = 0; f < FILTERS; f++)
+		bus_mailbox_close(mboxes[f]);
+	bus_close(bus, 0);
+}
+END_TEST
+
 /* --- the text ------------------------------------------------------------------------------------------ */
 
 START_TEST(text_names_who_gets_it_and_what_became_of_earlier_messages)
@@ -196,6 +222,13 @@ START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
 
 	ck_bus(bus_publish_msg(bus, &kept), 0);
 	ck_line(explain(bus, "state"), "keeps a value of 2 bytes for new subscriptions");
+	ck_bus(bus_keep(bus, "last",
+		   &(struct bus_keep_config){.size = sizeof(struct bus_keep_config), .last = 3}),
+	    0);
+	say(bus, "last", "x");
+	say(bus, "last", "xyz");
+	ck_line(
+	    explain(bus, "last"), "keeps 2 of the last 3 messages, 4 bytes, for new subscriptions");
 	say(bus, "t", "x");
 	say(bus, "t", "x");
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
@@ -302,7 +335,8 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("explain");
 
-	BUS_TEST_CASE(suite, "near", 10, filters_come_near_a_topic_in_five_ways);
+	BUS_TEST_CASE(suite, "near", 10, filters_come_near_a_topic_in_five_ways,
+	    filter_matches_in_words_exactly_when_it_does_in_fact);
 	BUS_TEST_CASE(suite, "text", 50, text_names_who_gets_it_and_what_became_of_earlier_messages,
 	    text_names_filters_that_nearly_match, many_near_filters_are_counted_instead_of_listed,
 	    text_tells_of_a_kept_value_and_of_publishes_that_nobody_got, text_tells_of_peers,

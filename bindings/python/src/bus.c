@@ -231,6 +231,42 @@ release:
 	return answer;
 }
 
+PyDoc_STRVAR(bus_keep_doc,
+    "keep($self, filter, last=1, *, max_bytes=0)\n--\n\n"
+    "Every topic that filter matches, now and later, keeps its last messages: who subscribes\n"
+    "gets them first, with msg.kept True.\n\n"
+    "last: how many, at most 10,000. max_bytes: of their payloads, of each topic; 0 is 1 MiB.\n"
+    "Of several filters the largest numbers count. Lasts as long as the bus.");
+
+static PyObject *
+bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"filter", "last", "max_bytes", NULL};
+	struct bus_keep_config cfg = {.size = sizeof cfg};
+	PyObject *filter;
+	Py_ssize_t last = 1, max_bytes = 0;
+	const char *text;
+	int err;
+
+	if (!PyArg_ParseTupleAndKeywords(
+		args, kwargs, "O|n$n:keep", names, &filter, &last, &max_bytes))
+		return NULL;
+	text = text_of(self->core, filter, ABOUT_FILTER);
+	if (text == NULL || size_between(last, UINT32_MAX, "last") < 0 ||
+	    size_between(max_bytes, SIZE_MAX, "max_bytes") < 0)
+		return NULL;
+	cfg.last = (uint32_t)last;
+	cfg.max_bytes = (uint64_t)max_bytes;
+	err = gate_enter(&self->gate);
+	if (err == 0) {
+		err = bus_keep(self->bus, text, &cfg);
+		gate_leave(&self->gate);
+	}
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_FILTER, filter);
+	Py_RETURN_NONE;
+}
+
 /* --- links -------------------------------------------------------------------------------------------------- */
 
 typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link_config *cfg,
@@ -482,6 +518,7 @@ static PyMethodDef bus_methods[] = {
     {"publish", (PyCFunction)(void (*)(void))bus_publish_value, WITH_KEYWORDS, bus_publish_doc},
     {"publish_raw", (PyCFunction)(void (*)(void))bus_publish_raw, WITH_KEYWORDS,
 	bus_publish_raw_doc},
+    {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},
     {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},

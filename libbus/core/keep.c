@@ -1,0 +1,384 @@
+#include "core/keep.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/explain.h"
+#include "core/name.h"
+
+#define MOST_KEPT     10000
+#define MOST_BYTES    (UINT64_C(1) << 30)
+#define DEFAULT_BYTES (UINT64_C(1) << 20)
+#define MOST_FILTERS  256 /* each new topic is compared with all of them */
+
+/* --- what one topic keeps ----------------------------------------------------------------------------------- */
+
+struct kept *
+bus__kept_new(const struct ring_item *item)
+{
+	struct kept *kept = bus__calloc(1, sizeof *kept);
+
+	if (kept == NULL)
+		return NULL;
+	/* It stays for long: no pool is to wait for it. */
+	kept->block = bus__block_new(NULL, item->len);
+	if (kept->block == NULL) {
+		bus__free(kept);
+		return NULL;
+	}
+	if (item->block != NULL)
+		memcpy(kept->block->data, item->block->data, item->len);
+	else
+		bus__ring_item_copy(kept->block->data, item);
+	kept->expires_ns = item->flags & RING_TTL ? item->expires_ns : 0;
+	kept->headers_len = item->headers_len;
+	kept->type = item->type;
+	kept->retained = item->flags & RING_RETAIN;
+	return kept;
+}
+
+void
+bus__kept_free(struct kept *list)
+{
+	while (list != NULL) {
+		struct kept *kept = list;
+
+		list = kept->next;
+		bus__block_unref(kept->block);
+		bus__free(kept);
+	}
+}
+
+int
+bus__history_make(struct topic *topic)
+{
+	if (topic->history != NULL)
+		return 0;
+	topic->history = bus__calloc(1, sizeof *topic->history);
+	if (topic->history == NULL)
+		return BUS_E_NOMEM;
+	topic->history->most = 1;
+	topic->history->most_bytes = UINT64_MAX;
+	return 0;
+}
+
+void
+bus__history_free(struct topic *topic)
+{
+	if (topic->history == NULL)
+		return;
+	bus__kept_free(topic->history->first);
+	bus__free(topic->history);
+}
+
+/* The clock may step back; the order of publishes does not. */
+static int64_t
+time_after(int64_t before)
+{
+	int64_t now = bus__wall_ns();
+
+	return now > before ? now : before + (before < INT64_MAX);
+}
+
+/* Takes the oldest out, into a list. */
+static void
+drop_oldest(struct history *h, struct kept **list)
+{
+	struct kept *kept = h->first;
+
+	h->first = kept->next;
+	if (h->first == NULL)
+		h->last = NULL;
+	h->count--;
+	h->mortal -= kept->expires_ns != 0;
+	h->bytes -= kept->block->len;
+	kept->next = *list;
+	*list = kept;
+}
+
+/* Takes out what is too much; the newest stays, whatever its size. */
+static void
+trim(struct history *h, struct kept **list)
+{
+	while (h->count > h->most || (h->bytes > h->most_bytes && h->count > 1))
+		drop_oldest(h, list);
+}
+
+static void
+append(struct history *h, struct kept *kept)
+{
+	if (h->last != NULL)
+		h->last->next = kept;
+	else
+		h->first = kept;
+	h->last = kept;
+	h->count++;
+	h->mortal += kept->expires_ns != 0;
+	h->bytes += kept->block->len;
+}
+
+/* Takes out what has expired, wherever it stands. */
+static void
+expire(struct history *h)
+{
+	int64_t now = h->mortal > 0 ? bus__now_ns() : 0;
+	struct kept *list = h->first, *gone = NULL;
+
+	if (now == 0)
+		return;
+	h->first = h->last = NULL;
+	h->count = h->mortal = 0;
+	h->bytes = 0;
+	while (list != NULL) {
+		struct kept *kept = list;
+
+		list = kept->next;
+		kept->next = NULL;
+		if (kept->expires_ns == 0 || kept->expires_ns > now) {
+			append(h, kept);
+		} else {
+			kept->next = gone;
+			gone = kept;
+		}
+	}
+	bus__kept_free(gone);
+}
+
+bool
+bus__history_empty(struct topic *topic)
+{
+	if (topic->history != NULL)
+		expire(topic->history);
+	return topic->history == NULL || topic->history->first == NULL;
+}
+
+bool
+bus__history_blank(struct topic *topic)
+{
+	return bus__history_empty(topic) &&
+	       (topic->history == NULL || topic->history->retained_ns == 0);
+}
+
+bool
+bus__history_store(
+    struct topic *topic, struct ring_item *item, struct kept *kept, struct kept **ret_old)
+{
+	struct history *h = topic->history;
+
+	*ret_old = kept;
+	if (kept->retained) {
+		if (item->time_ns == 0)
+			item->time_ns = time_after(h->retained_ns);
+		else if (item->time_ns <= h->retained_ns)
+			return false;
+		h->retained_ns = kept->time_ns = item->time_ns;
+	} else {
+		kept->time_ns = time_after(h->last != NULL ? h->last->time_ns : 0);
+	}
+	if (kept->retained && item->len == item->headers_len) { /* an empty value forgets */
+		while (h->first != NULL)
+			drop_oldest(h, ret_old);
+		return true;
+	}
+	*ret_old = NULL;
+	append(h, kept);
+	trim(h, ret_old);
+	return true;
+}
+
+static int
+put(struct bus *bus, struct bus_mailbox *m, const struct ring_item *item)
+{
+	enum ring_answer answer;
+
+	if (m->full != BUS_FULL_REFUSE) {
+		bus__mailbox_put(m, item, &bus->owed);
+		return 0;
+	}
+	if (item->block != NULL)
+		bus__block_ref(item->block);
+	answer = bus__ring_put(&m->ring, item);
+	if (answer == RING_WAKE)
+		bus__mailbox_wake(m, &bus->owed);
+	if (answer == RING_OK || answer == RING_WAKE)
+		return 0;
+	bus__block_unref(item->block);
+	return answer == RING_FULL ? BUS_E_FULL : BUS_E_CLOSED;
+}
+
+/* The item that puts a kept message in for one subscription alone. */
+static struct ring_item
+make_item(const struct kept *kept, struct route *route, struct bus_sub *sub)
+{
+	struct ring_item item = {
+	    .route = route,
+	    .data = kept->block->data,
+	    .len = kept->block->len,
+	    .type = kept->type,
+	    .flags = RING_KEPT | RING_TARGET | RING_TIME,
+	    .target = sub,
+	    .time_ns = kept->time_ns,
+	    .expires_ns = kept->expires_ns,
+	    .block = kept->block->len > RING_INLINE_MAX ? kept->block : NULL,
+	};
+
+	if (kept->retained)
+		item.flags |= RING_RETAIN;
+	if (kept->expires_ns != 0)
+		item.flags |= RING_TTL;
+	if (kept->headers_len > 0) {
+		item.flags |= RING_HEADERS;
+		item.headers_len = kept->headers_len;
+		item.headers = kept->block->data + item.len - item.headers_len;
+	}
+	return item;
+}
+
+int
+bus__history_put(struct bus *bus, struct topic *topic, struct route *route, struct bus_sub *sub)
+{
+	struct bus_mailbox *m = sub->mbox;
+	int err = 0;
+
+	if (bus__history_empty(topic))
+		return 0;
+	/* A mailbox with one place for each topic takes the newest. */
+	for (const struct kept *kept = m->full == BUS_FULL_LATEST ? topic->history->last
+								  : topic->history->first;
+	     kept != NULL && err == 0; kept = kept->next) {
+		const struct ring_item item = make_item(kept, route, sub);
+
+		/* A peer would take the others for retained ones. */
+		if (kept->retained || !m->is_peer)
+			err = put(bus, m, &item);
+	}
+	return err;
+}
+
+/* --- filters that say how much ------------------------------------------------------------------------------ */
+
+struct applying {
+	struct bus *bus;
+	const struct keep_filter *filter;
+	int err;
+};
+
+static void
+raise_bounds(struct history *h, const struct keep_filter *f, bool first)
+{
+	if (first)
+		h->most_bytes = 0; /* so far it had no bound, for a single value */
+	if (h->most < f->most)
+		h->most = f->most;
+	if (h->most_bytes < f->most_bytes)
+		h->most_bytes = f->most_bytes;
+}
+
+/* Lets a topic keep as much as a filter says, if that is more. */
+static void
+apply(void *arg, struct topic *topic)
+{
+	struct applying *a = arg;
+	bool kept_all;
+	int err;
+
+	pthread_mutex_lock(bus__keep_lock(a->bus, topic));
+	kept_all = bus__keeps(topic);
+	err = bus__history_make(topic);
+	if (err == 0)
+		err = bus__topic_keep_all(a->bus, topic);
+	if (err == 0)
+		raise_bounds(topic->history, a->filter, !kept_all);
+	else
+		a->err = err;
+	pthread_mutex_unlock(bus__keep_lock(a->bus, topic));
+}
+
+int
+bus__keep_new_topic(struct bus *bus, struct topic *topic)
+{
+	struct applying a = {bus, bus->keep_filters, 0};
+
+	for (; a.filter != NULL && a.err == 0; a.filter = a.filter->next)
+		if (bus__near(a.filter->filter, topic->name) == NEAR_MATCH)
+			apply(&a, topic);
+	return a.err;
+}
+
+void
+bus__keep_filters_free(struct bus *bus)
+{
+	while (bus->keep_filters != NULL) {
+		struct keep_filter *filter = bus->keep_filters;
+
+		bus->keep_filters = filter->next;
+		bus__free(filter);
+	}
+}
+
+/* Finds the filter, or lists it. Bus lock. */
+static int
+make_filter(struct bus *bus, const char *text, size_t len, struct keep_filter **ret_filter)
+{
+	struct keep_filter **end = &bus->keep_filters;
+	unsigned count = 0;
+
+	for (; *end != NULL; end = &(*end)->next, count++)
+		if (strcmp((*end)->filter, text) == 0)
+			break;
+	if (*end == NULL && count == MOST_FILTERS)
+		return BUS_E_LIMIT;
+	if (*end == NULL) {
+		*end = bus__calloc(1, sizeof **end + len + 1);
+		if (*end == NULL)
+			return BUS_E_NOMEM;
+		memcpy((*end)->filter, text, len);
+	}
+	*ret_filter = *end;
+	return 0;
+}
+
+/* Bus lock. */
+static int
+keep(struct bus *bus, const char *text, size_t len, uint32_t most, uint64_t most_bytes)
+{
+	struct applying a = {.bus = bus};
+	struct keep_filter *filter;
+	int err = make_filter(bus, text, len, &filter);
+
+	if (err < 0)
+		return err;
+	if (filter->most < most)
+		filter->most = most;
+	if (filter->most_bytes < most_bytes)
+		filter->most_bytes = most_bytes;
+	a.filter = filter;
+	bus__trie_match_filter(&bus->trie, text, apply, &a);
+	return a.err;
+}
+
+int
+bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
+{
+	uint32_t most = cfg != NULL && cfg->last != 0 ? cfg->last : 1;
+	uint64_t most_bytes = cfg != NULL && cfg->max_bytes != 0 ? cfg->max_bytes : DEFAULT_BYTES;
+	size_t len;
+	int err = bus__enter(bus);
+
+	if (err == 0)
+		err = bus__filter_check(filter, &len);
+	if (err < 0)
+		return err;
+	if (cfg != NULL && cfg->size != sizeof *cfg)
+		return BUS_E_INVAL;
+	if (most > MOST_KEPT || most_bytes > MOST_BYTES)
+		return BUS_E_LIMIT;
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0)
+		err = keep(bus, filter, len, most, most_bytes);
+	bus__unlock(bus);
+	return err;
+}
