@@ -759,7 +759,7 @@ finish(struct bus_mailbox *m)
 
 /* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. */
 static void
-end_call(struct bus_mailbox *m)
+leave(struct bus_mailbox *m)
 {
 	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
 	if (atomic_load_explicit(&m->ended, memory_order_acquire) &&
@@ -767,30 +767,37 @@ end_call(struct bus_mailbox *m)
 		finish(m);
 		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
 	}
+}
+
+static void
+end_call(struct bus_mailbox *m)
+{
+	leave(m);
 	bus__mailbox_unref(m);
 }
 
-/* Drains here until it sleeps, and what others publish meanwhile. */
+/* Drains here until it sleeps, and what others publish meanwhile. It is left before it may sleep: whoever ends that
+ * sleep is the next drainer, and must find nobody inside. */
 static void
 drain_here(struct bus_mailbox *m)
 {
 	unsigned stalls = 0;
 
-	if (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
-		bus__mailbox_unref(m); /* its end has begun, and discards what is inside */
-		return;
-	}
-	do {
+	/* Busy: its end has begun, and discards what is inside. */
+	while (!atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
 		while (begin_batch(m, PHASE_HELD | PHASE_CALLING, 1) > 0) {
 			call_batch(m, UINT32_MAX);
 			end_batch(m);
 		}
+		leave(m);
+		if (bus__ring_sleep(&m->ring) ||
+		    atomic_load_explicit(&m->closed, memory_order_acquire))
+			break;
 		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
 		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
 			sched_yield();
-	} while (
-	    !bus__ring_sleep(&m->ring) && !atomic_load_explicit(&m->closed, memory_order_acquire));
-	end_call(m);
+	}
+	bus__mailbox_unref(m);
 }
 
 void
