@@ -1,8 +1,8 @@
 """Values through payloads, and the faces of a message."""
 
 import enum
-import math
 import gc
+import math
 import threading
 import time
 
@@ -255,9 +255,9 @@ class Gone:
 
 
 def test_what_cannot_be_a_header_is_refused_with_a_reason(bus, through):
-    with pytest.raises(TypeError, match="^t: headers are a dict, not list"):
+    with pytest.raises(TypeError, match=r"^t: headers are a dict, not list"):
         bus.publish("t", 1, headers=[])
-    with pytest.raises(TypeError, match="^t: cannot publish object"):
+    with pytest.raises(TypeError, match=r"^t: cannot publish object"):
         bus.publish("t", 1, headers={"a": object()})
     with pytest.raises(libbus.TooBig):
         bus.publish("t", b"x" * (1 << 19), headers={"a": b"x" * (1 << 19)})
