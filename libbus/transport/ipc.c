@@ -2,7 +2,7 @@
  *
  * Who owns a path is decided by a record lock on <path>.lock, which ends with its holder however that
  * ends. (flock() and OFD locks would live on in a forked child; probing by connecting disturbs the owner,
- * and NNG on its own would replace any file there.) The process's own listeners are told apart by name,
+ * and NNG on its own would replace any file there.) A socket without such a file was never ours. The process's own listeners are told apart by name,
  * since a record lock never conflicts with its own process. */
 #define _GNU_SOURCE
 #include "transport/table.h"
@@ -49,15 +49,33 @@ check_directory(const char *path)
 	return (st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0 ? BUS_E_DENIED : 0;
 }
 
+/* Opens the lock file. *ret_new: it was not there. */
 static int
-open_lock(const char *path, int *ret_fd)
+open_file(const char *path, bool *ret_new)
+{
+	int fd;
+
+	for (;;) {
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		*ret_new = fd >= 0;
+		if (fd >= 0 || errno != EEXIST)
+			return fd;
+		fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		if (fd >= 0 || errno != ENOENT)
+			return fd;
+		/* Its owner left between the two: once more. */
+	}
+}
+
+static int
+open_lock(const char *path, int *ret_fd, bool *ret_new)
 {
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	struct stat opened, there;
 	int fd, err;
 
 	for (;;) {
-		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = open_file(path, ret_new);
 		if (fd < 0)
 			return errno == EACCES || errno == ELOOP ? BUS_E_DENIED : BUS_E_SYS;
 		if (fcntl(fd, F_SETLK, &whole) != 0) {
@@ -76,15 +94,15 @@ open_lock(const char *path, int *ret_fd)
 	return err;
 }
 
-/* Under the lock, so a socket found here is a dead one's. */
+/* Under the lock, so a socket found here is a dead one's, unless no lock file stood beside it. */
 static int
-remove_stale(const char *path)
+remove_stale(const char *path, bool lock_is_new)
 {
 	struct stat st;
 
 	if (lstat(path, &st) != 0)
 		return errno == ENOENT ? 0 : BUS_E_SYS;
-	if (!S_ISSOCK(st.st_mode))
+	if (!S_ISSOCK(st.st_mode) || lock_is_new)
 		return BUS_E_NOT_A_SOCKET;
 	if (st.st_uid != geteuid())
 		return BUS_E_DENIED;
@@ -136,13 +154,14 @@ static int
 check(const struct bus__address *addr, struct bus__address *numeric)
 {
 	*numeric = *addr;
-	return 0;
+	return bus__nng_check();
 }
 
 static int
 listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 {
 	struct ipc_listener *ipc;
+	bool lock_is_new;
 	int err;
 
 	err = check_directory(addr->name);
@@ -158,10 +177,10 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	err = add_name(&ipc->name);
 	if (err < 0)
 		goto free_ipc;
-	err = open_lock(ipc->lock_path, &ipc->lock_fd);
+	err = open_lock(ipc->lock_path, &ipc->lock_fd, &lock_is_new);
 	if (err < 0)
 		goto remove_name;
-	err = remove_stale(addr->name);
+	err = remove_stale(addr->name, lock_is_new);
 	if (err < 0)
 		goto close_lock;
 	err = bus__nng_listen(addr, &ipc->wire);

@@ -131,6 +131,26 @@ START_TEST(a_file_in_the_way_stays_as_it_is)
 }
 END_TEST
 
+START_TEST(a_socket_of_another_program_is_left_to_it)
+{
+	const char *url = listen_url(1);
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), other = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct bus *bus = open_bus();
+
+	memcpy(addr.sun_path, path_of(url), strlen(path_of(url)) + 1);
+	ck_assert_int_eq(bind(fd, (const struct sockaddr *)&addr, sizeof addr), 0);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	for (int i = 0; i < 2;
+	     i++) /* the first refusal leaves nothing that the second would believe */
+		ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_NOT_A_SOCKET);
+	ck_assert_int_eq(connect(other, (const struct sockaddr *)&addr, sizeof addr), 0);
+	close(other);
+	close(fd);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(only_our_user_gets_at_the_socket_and_nothing_stays_behind)
 {
 	const char *url = listen_url(1);
@@ -254,6 +274,7 @@ bus_test_suite(void)
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,
 	    localhost_gets_a_port_and_keeps_its_name);
 	BUS_TEST_CASE(suite, "path", 30, a_file_in_the_way_stays_as_it_is,
+	    a_socket_of_another_program_is_left_to_it,
 	    only_our_user_gets_at_the_socket_and_nothing_stays_behind,
 	    a_directory_that_is_missing_or_open_to_all_is_refused,
 	    a_path_belongs_to_its_process_until_that_dies,
