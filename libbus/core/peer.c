@@ -109,7 +109,7 @@ bus__peer_sleep(struct bus_mailbox *m)
 }
 
 void
-bus__peer_close(struct bus_mailbox *m)
+bus__peer_close(struct bus_mailbox *m, struct bus_stats *ret_stats)
 {
 	struct bus *bus = bus__ref(m->bus);
 	uint64_t tail;
@@ -128,6 +128,8 @@ bus__peer_close(struct bus_mailbox *m)
 	       atomic_load_explicit(&m->peer_sleeps, memory_order_relaxed))
 		sched_yield();
 	bus__mailbox_discard(m);
+	*ret_stats = (struct bus_stats){.size = sizeof *ret_stats};
+	bus__mailbox_add_stats(m, ret_stats);
 	bus__mailbox_unlist(m);
 	bus__mailbox_unref(m);
 	bus__unref(bus);

@@ -79,8 +79,9 @@ void bus__peer_release(struct bus_mailbox *mbox);
 bool bus__peer_sleep(struct bus_mailbox *mbox);
 
 /* Ends the mailbox with its subscriptions; what it held is counted as lost. The drainer must hold
- * nothing taken. Waits for publishers that are inside wake(). [bus lock] */
-void bus__peer_close(struct bus_mailbox *mbox);
+ * nothing taken. Waits for publishers that are inside wake(). *ret_stats: its counters as they are then.
+ * [bus lock] */
+void bus__peer_close(struct bus_mailbox *mbox, struct bus_stats *ret_stats);
 
 /* --- incoming ---------------------------------------------------------------------------------------- */
 

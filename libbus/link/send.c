@@ -143,8 +143,10 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	size_t len = msg->len + msg->headers_len;
 	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
 
-	if (msg->lost > 0)
+	if (msg->lost > 0) {
 		put_lost(session, msg->lost);
+		session->told_lost += msg->lost;
+	}
 	if (len > session->peer.max_payload) {
 		put_lost(session, 1);
 		return;

@@ -56,13 +56,17 @@ receive(struct bus__session *session)
 static void
 close_mailbox(struct bus__session *session)
 {
-	struct bus_stats stats = {.size = sizeof stats};
+	struct bus_stats stats;
+	uint64_t lost = 0;
 
 	if (session->mbox == NULL)
 		return;
-	bus_mailbox_stats(session->mbox, &stats);
-	bus__count(&session->link->lost, stats.pending);
-	bus__peer_close(session->mbox);
+	bus__peer_close(session->mbox, &stats);
+	/* What no later message told, and what was inside. */
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		if (i != BUS_LOSS_UNSUBSCRIBED)
+			lost += stats.lost[i];
+	bus__count(&session->link->lost, lost - session->told_lost);
 	bus__loop_cancel(&session->link->links->loop, &session->wake_task);
 	bus__filters_clear(&session->filters);
 	session->mbox = NULL;

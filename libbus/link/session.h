@@ -52,6 +52,7 @@ struct bus__session {
 	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
 	size_t big_len, flown;
 	uint32_t flying_msgs;
+	uint64_t told_lost;       /* of what our mailbox lost */
 	struct bus_mailbox *mbox; /* LIVE only */
 	struct bus__task wake_task;
 	bool draining;         /* the drainer role of mbox is ours */

@@ -15,6 +15,8 @@ from programs import (
     started,
 )
 
+import libbus
+
 
 def sub_json(sub, count):
     return [json.loads(sub.stdout.readline()) for _ in range(count)]
@@ -92,6 +94,39 @@ def test_text_is_printed_bare_unless_it_would_break_the_line(ipc):
         pub("--dial", ipc, "t", "two\nlines\x1b[31m")
         line = sub.stdout.readline()
         assert line.startswith('t "') and json.loads(line[2:]) == "two\nlines\x1b[31m"
+
+
+def test_what_would_steer_a_terminal_is_escaped(ipc):
+    with started(LIBBUS, "sub", "--listen", ipc, "#") as sub:
+        for text in ("\x9b31mred", "\u202egnp.exe", "\u2066x", "rub\x7fout"):
+            pub("--dial", ipc, "t", text)
+            line = sub.stdout.readline()
+            assert line.isascii() and json.loads(line[2:]) == text
+        pub("--dial", ipc, "t", 'plain <b> "quoted" \\ größer')
+        assert sub.stdout.readline() == 't plain <b> "quoted" \\ größer\n'
+
+
+def test_lines_that_the_other_side_did_not_wait_for_are_told(ipc):
+    with started(LIBBUS, "sub", "--listen", ipc, "--count", "1", "#"):
+        many = b"".join(b"%d\n" % i for i in range(200_000))
+        done = run(LIBBUS, "pub", "--dial", ipc, "--lines", "n", stdin=many)
+    assert done.returncode == 1
+    assert b"messages" in done.stderr
+
+
+def test_what_a_link_lost_is_counted_when_the_other_side_dies(ipc, eventually):
+    sent = 20_000
+    with started(LIBBUS, "sub", "--listen", ipc, "n") as sub, libbus.Bus() as bus:
+        link = bus.dial(ipc)
+        assert eventually(lambda: link.state == "up")
+        sub.send_signal(signal.SIGSTOP)
+        for _ in range(sent):
+            bus.publish("n", b"x" * 1000)
+        sub.kill()
+        assert eventually(lambda: link.stats()["state"] != "up")
+        stats = link.stats()
+        assert stats["sent"] + stats["lost"] == sent
+        assert stats["lost"] > 0
 
 
 def test_every_line_of_stdin_is_a_message_in_its_order(listener):
