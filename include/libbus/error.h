@@ -18,7 +18,7 @@ extern "C" {
 	X(FULL, -4, "full: a mailbox that may not lose has no room; wait, drain it or raise its bytes")   \
 	X(TIMEDOUT, -5, "timed out: not done in the time given; give it more, or look why it is slow")    \
 	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
-	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child")      \
+	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")      \
 	X(LIMIT, -8, "limit reached: the call's description names it; raise it or end something first")   \
 	X(NOTSUP, -9, "not in this version: open the bus without a name and join programs with listen and dial") \
 	X(SYS, -10, "the system refused: errno says why")                                                 \

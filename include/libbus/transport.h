@@ -27,12 +27,13 @@ struct bus_link_config {
 };
 
 /* Opens an address for peers. When the call returns 0, they can connect. A bus has at most 1,024 links.
- * BUS_E_SCHEME, _ADDRESS, _ADDRESS_TAKEN, _NOT_A_SOCKET, _NOT_LOOPBACK, _DENIED, _LIMIT, _SYS.
+ * BUS_E_SCHEME, _ADDRESS, _ADDRESS_TAKEN, _NOT_A_SOCKET, _NOT_LOOPBACK, _DENIED, _LIMIT, _SYS;
+ * BUS_E_FORKED: ipc or tcp after a fork() whose parent had used them.
  * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
 BUS_API int bus_listen(struct bus *bus, const char *url, const struct bus_link_config *cfg,
     struct bus_link **ret_link);
 
-/* Keeps a connection to an address, also to one where nobody listens yet. ret_link may be NULL here and
+/* Keeps a connection to an address, also to one where nobody listens yet. Errors as above. ret_link may be NULL here and
  * in bus_listen(): the link then ends with the bus.
  * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
 BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,

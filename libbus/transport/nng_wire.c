@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 static pthread_once_t started = PTHREAD_ONCE_INIT;
 static int start_error;
 static uint32_t start_generation;
+static _Atomic bool begun; /* start_generation is set */
 
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION >= 10
 /* Our callbacks only post a task, so a few threads are enough for any number of cores. */
@@ -44,6 +46,7 @@ start(void)
 	nng_aio *aio;
 
 	start_generation = bus__fork_generation();
+	atomic_store_explicit(&begun, true, memory_order_release);
 	/* NNG's threads are made here and inherit the mask: signals belong to the program's threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
@@ -60,6 +63,16 @@ enter(void)
 {
 	pthread_once(&started, start);
 	return bus__fork_generation() == start_generation ? start_error : BUS_E_FORKED;
+}
+
+int
+bus__nng_check(void)
+{
+	/* Acquire: pairs with the release behind the generation. */
+	return atomic_load_explicit(&begun, memory_order_acquire) &&
+		       bus__fork_generation() != start_generation
+		   ? BUS_E_FORKED
+		   : 0;
 }
 
 static const struct {

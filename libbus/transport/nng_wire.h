@@ -7,6 +7,9 @@
 
 #include "link/transport.h"
 
+/* 0, or BUS_E_FORKED: NNG was begun in a parent process and does not work in this one. Begins nothing. */
+int bus__nng_check(void);
+
 /* Listens at an address of NNG. Its scheme decides the options: tcp sends at once and keeps alive, ipc
  * makes the socket 0600 and admits only peers of our user and root. */
 int bus__nng_listen(struct bus__address *addr, struct bus__listener **ret_listener);

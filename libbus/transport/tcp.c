@@ -49,6 +49,9 @@ check(const struct bus__address *addr, struct bus__address *numeric)
 	int err;
 
 	*numeric = *addr;
+	err = bus__nng_check();
+	if (err < 0)
+		return err;
 	if (strcmp(addr->name, "*") == 0)
 		return BUS_E_NOT_LOOPBACK;
 	err = translate(getaddrinfo(addr->name, NULL, &hints, &list));

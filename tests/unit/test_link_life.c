@@ -281,6 +281,8 @@ use_own(struct pair *p)
 	return bus_open(NULL, NULL, &own) == 0 &&
 	       bus_listen(own, "inproc://test", NULL, NULL) == 0 &&
 	       bus_listen(own, "tcp://127.0.0.1:0", NULL, NULL) == BUS_E_FORKED &&
+	       bus_dial(own, "tcp://127.0.0.1:1", NULL, NULL) == BUS_E_FORKED &&
+	       bus_dial(own, "ipc:///tmp/libbus-nobody", NULL, NULL) == BUS_E_FORKED &&
 	       bus_close(own, 0) == 0;
 }
 
