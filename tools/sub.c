@@ -74,6 +74,16 @@ take_option(void *arg, int option, const char *value)
 
 /* --- printing ---------------------------------------------------------------------------------------- */
 
+/* Whether its JSON escapes nothing that a terminal would act on. */
+static bool
+is_bare(const char *json)
+{
+	for (; (json = strchr(json, '\\')) != NULL; json += 2)
+		if (json[1] != '"' && json[1] != '\\' && strncmp(json, "\\u003c", 6) != 0)
+			return false;
+	return true;
+}
+
 static int
 print_json(const struct bus_value *value)
 {
@@ -88,16 +98,21 @@ print_json(const struct bus_value *value)
 	return 0;
 }
 
-/* Text is printed bare, unless it would break the line or play tricks on a terminal. */
+/* Text is printed bare, unless it would break the line or play tricks on a terminal: then JSON says it otherwise. */
 static int
 print_plain(const struct bus_value *value)
 {
-	if (value->kind != BUS_KIND_TEXT)
-		return print_json(value);
-	for (uint32_t i = 0; i < value->count; i++)
-		if ((unsigned char)value->as.bytes[i] < ' ' || value->as.bytes[i] == 0x7f)
-			return print_json(value);
-	fwrite(value->as.bytes, 1, value->count, stdout);
+	char *json;
+	size_t len;
+	int err = bus_value_json(value, &json, &len);
+
+	if (err < 0)
+		return err;
+	if (value->kind == BUS_KIND_TEXT && is_bare(json))
+		fwrite(value->as.bytes, 1, value->count, stdout);
+	else
+		fwrite(json, 1, len, stdout);
+	free(json);
 	return 0;
 }
 

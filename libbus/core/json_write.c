@@ -51,13 +51,34 @@ put_words(struct out *out, const char *words)
 	put(out, words, strlen(words));
 }
 
+/* The code point at text if it is one of those that move the cursor, the colours or the direction of what
+ * follows, or end a line in a script: U+0080 to U+009F, U+2028, U+2029, U+202A to U+202E, U+2066 to U+2069.
+ * Otherwise 0. *ret_bytes: how long it is. */
+static unsigned
+unruly(const char *text, size_t left, size_t *ret_bytes)
+{
+	const unsigned char *t = (const unsigned char *)text;
+	unsigned code;
+
+	*ret_bytes = 2;
+	if (left >= 2 && t[0] == 0xC2 && t[1] < 0xA0)
+		return t[1];
+	*ret_bytes = 3;
+	if (left < 3 || t[0] != 0xE2)
+		return 0;
+	code = 0x2000u | (t[1] & 0x3fu) << 6 | (t[2] & 0x3fu);
+	return (code >= 0x2028 && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069) ? code : 0;
+}
+
 /* The escape that must stand for what begins at text, and how many bytes it replaces; 0: none must.
- * More than JSON asks for, so that the line can stand inside a script of a page: no end tag begins, and
- * no line ends, at U+2028 and U+2029 either. */
+ * More than JSON asks for, so that the line can stand inside a script of a page, where no end tag may
+ * begin, and on a terminal, where it must stay a line. */
 static size_t
 escape_of(const char *text, size_t left, char escape[8])
 {
 	unsigned char first = (unsigned char)text[0];
+	size_t bytes;
+	unsigned code;
 
 	if (first == '"' || first == '\\') {
 		snprintf(escape, 8, "\\%c", first);
@@ -67,16 +88,14 @@ escape_of(const char *text, size_t left, char escape[8])
 		snprintf(escape, 8, "\\%c", first == '\n' ? 'n' : 't');
 		return 1;
 	}
-	if (first < 0x20 || first == '<') {
+	if (first < 0x20 || first == '<' || first == 0x7f) {
 		snprintf(escape, 8, "\\u%04x", first);
 		return 1;
 	}
-	if (left >= 3 &&
-	    (memcmp(text, "\xE2\x80\xA8", 3) == 0 || memcmp(text, "\xE2\x80\xA9", 3) == 0)) {
-		snprintf(escape, 8, "\\u%04x", text[2] == '\xA8' ? 0x2028u : 0x2029u);
-		return 3;
-	}
-	return 0;
+	code = unruly(text, left, &bytes);
+	if (code != 0)
+		snprintf(escape, 8, "\\u%04x", code);
+	return code != 0 ? bytes : 0;
 }
 
 static void
