@@ -47,6 +47,7 @@ struct pub {
 	struct bus_msg msg;
 	bool lines;
 	size_t unflushed;
+	uint64_t published;
 };
 
 static bool
@@ -133,6 +134,7 @@ publish(struct pub *pub, const void *data, size_t len)
 		complain_of(pub->msg.topic, err);
 		return false;
 	}
+	pub->published++;
 	pub->unflushed += len + strlen(pub->msg.topic) + FRAME_MAX;
 	return pub->unflushed < UNFLUSHED_MAX || flush(pub);
 }
@@ -209,7 +211,9 @@ connect_links(struct pub *pub)
 static bool
 report(struct pub *pub)
 {
-	uint64_t sent = 0, lost = 0;
+	uint64_t sent = 0, lost = 0, most = 0;
+	const struct cli_link *gone;
+	int reason;
 
 	for (size_t i = 0; i < pub->cli.link_count; i++) {
 		struct bus_link_stats stats = {.size = sizeof stats};
@@ -217,6 +221,15 @@ report(struct pub *pub)
 		bus_link_stats(pub->cli.links[i].link, &stats);
 		sent += stats.sent;
 		lost += stats.lost;
+		if (stats.sent + stats.lost > most)
+			most = stats.sent + stats.lost;
+	}
+	gone = cli_unconnected(&pub->cli, &reason);
+	if (gone != NULL && most < pub->published) {
+		complain("%s: the other side went away: %llu of %llu messages went nowhere",
+		    gone->url, (unsigned long long)(pub->published - most),
+		    (unsigned long long)pub->published);
+		return false;
 	}
 	if (lost > 0)
 		complain("lost %llu messages on the way out", (unsigned long long)lost);
