@@ -5,6 +5,7 @@ host_sensors publishes, gunicorn serves examples/python/live_dashboard; whicheve
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import http.cookiejar
 import json
@@ -37,6 +38,8 @@ class Child:
     """A process that is started again when it dies."""
 
     QUICK_S, QUICK_DEATHS = 3, 5
+    # Also a SIGKILL of this script ends its children (util-linux has it; elsewhere they would stay).
+    LEASH = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
     def __init__(self, name, command, **options):
         self.name, self.command, self.options = name, command, options
@@ -46,7 +49,8 @@ class Child:
     def start(self):
         self.began = time.monotonic()
         # A session of its own: Ctrl-C is for this script, which ends its children in order.
-        self.process = subprocess.Popen(self.command, start_new_session=True, **self.options)
+        command = [*self.LEASH, *self.command]
+        self.process = subprocess.Popen(command, start_new_session=True, **self.options)
 
     def look(self):
         status = self.process.poll()
@@ -80,7 +84,8 @@ class Demo:
         )  # 0700, and so is who may reach the socket
         self.children = []
         self.opener = urllib.request.build_opener(
-            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+            urllib.request.ProxyHandler({}),  # this machine's own page, whatever http_proxy says
+            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
         )
 
     def start(self):
@@ -208,8 +213,11 @@ def listen(host, port):
             f"port {port}: {error.strerror}; ports below 1024 are root's, choose another"
         ) from None
     except OSError as error:
-        if port is not None:
-            raise Failure(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        if port is not None or error.errno != errno.EADDRINUSE:
+            raise Failure(
+                f"cannot listen on {host}, port {port or 8000}: {error.strerror}; --host takes an"
+                " IPv4 address of this machine, 0.0.0.0 for all"
+            ) from None
         listener = bind(0)
         print(f"port 8000 is taken: using {listener.getsockname()[1]}", flush=True)
         return listener
@@ -327,6 +335,13 @@ CHROMIUM_FLAGS = [
 ]
 
 
+def port_number(text):
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return number
+
+
 def parse():
     parser = argparse.ArgumentParser(
         prog="dev demo", description="This machine's sensors on a live page."
@@ -337,7 +352,9 @@ def parse():
         help="address to serve on; 0.0.0.0 for the whole network, with a token",
     )
     parser.add_argument(
-        "--port", type=int, help="8000 unless given, and another if that is taken; 0: any free one"
+        "--port",
+        type=port_number,
+        help="8000 unless given, and another if that is taken; 0: any free one",
     )
     parser.add_argument(
         "--check",
