@@ -23,7 +23,7 @@ bus__read_begin(struct bus *bus)
 {
 	/* Stacks differ between threads: a first guess, by the upper bits of a product (Fibonacci hashing). */
 	uint64_t stack = (uintptr_t)__builtin_frame_address(0) >> 16;
-	size_t i = stack * UINT64_C(0x9E3779B97F4A7C15) >> 60;
+	size_t i = (size_t)(stack * UINT64_C(0x9E3779B97F4A7C15) >> 60);
 
 	for (;; i++) {
 		struct stripe *stripe = &bus->stripes[i % STRIPES];

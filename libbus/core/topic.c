@@ -45,7 +45,7 @@ bus__topic_find(struct bus *bus, const char *name, size_t len)
 	uint64_t hash = bus__siphash(bus->key, name, len);
 	struct topic_slots *slots = slots_of(bus);
 
-	for (size_t i = hash;; i++) {
+	for (size_t i = (size_t)hash;; i++) {
 		/* Acquire: pairs with the release in insert(). */
 		struct topic *topic =
 		    atomic_load_explicit(&slots->at[i & slots->mask], memory_order_acquire);
@@ -61,7 +61,7 @@ bus__topic_find(struct bus *bus, const char *name, size_t len)
 static void
 insert(struct topic_slots *slots, struct topic *topic)
 {
-	size_t i = topic->hash;
+	size_t i = (size_t)topic->hash;
 
 	while (atomic_load_explicit(&slots->at[i & slots->mask], memory_order_relaxed) != NULL)
 		i++;
@@ -122,7 +122,7 @@ static void
 forget(struct bus *bus, struct topic *topic)
 {
 	struct topic_slots *slots = slots_of(bus);
-	size_t i = topic->hash;
+	size_t i = (size_t)topic->hash;
 
 	while (atomic_load_explicit(&slots->at[i & slots->mask], memory_order_relaxed) != topic)
 		i++;

@@ -145,7 +145,7 @@ bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
 			return BUS_E_PROTOCOL;
 	}
 	if ((frame->flags & MSG_HEADERS) != 0) {
-		ret_msg->headers_len = get(at, 4);
+		ret_msg->headers_len = (size_t)get(at, 4);
 		at += 4;
 		if (ret_msg->headers_len == 0 || ret_msg->headers_len > frame->len - extra)
 			return BUS_E_PROTOCOL;

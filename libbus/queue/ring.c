@@ -37,7 +37,7 @@ bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
 		size *= 2;
 	memset(r, 0, sizeof *r);
 	/* calloc hands out untouched pages: a ring costs memory as it fills. */
-	r->bytes = bus__calloc(1, size);
+	r->bytes = bus__calloc(1, (size_t)size);
 	if (r->bytes == NULL)
 		return BUS_E_NOMEM;
 	r->size = size;
