@@ -65,6 +65,12 @@ def test_third_party_names_stop_at_one_object(prefix, home):
     assert home in users[0].name
 
 
+def test_library_fits_a_small_machine(tmp_path):
+    stripped = tmp_path / "libbus.so"
+    run("strip", "-o", stripped, BUILD / "libbus/libbus.so")
+    assert stripped.stat().st_size <= 1 << 20
+
+
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("compiler", [["gcc", "-std=c11", "-xc"], ["g++", "-std=c++17", "-xc++"]])
 def test_each_header_compiles_alone_and_beside_those_that_use_the_same_prefix(header, compiler):
