@@ -24,6 +24,7 @@ struct bus;         /* topics and whoever listens to them, private to this proce
 struct bus_mailbox; /* bounded queue with one drainer at a time */
 struct bus_sub;     /* one filter bound to one mailbox */
 struct bus_pub;     /* one topic, resolved; used by one thread at a time */
+struct bus_request; /* a question under way */
 
 enum bus_limit {
 	BUS_LIMIT_TOPIC_BYTES  = 1024,
@@ -51,14 +52,15 @@ struct bus_msg {
 	const char *topic;
 	const void *data;
 	size_t      len;
-	int         type;    /* enum bus_type */
-	uint32_t    flags;   /* enum bus_msg_flag */
-	uint64_t    lost;    /* messages this mailbox lost right before this one */
-	int64_t     time_ns; /* wall clock when a retained or kept message was published; 0: unknown */
-	uint32_t    ttl_ms;  /* publishing: nobody gets it later than this, from a kept value either; 0: no limit.
-	                      * Receiving: what is left of that, at least 1 */
-	const void *headers; /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
+	int         type;        /* enum bus_type */
+	uint32_t    flags;       /* enum bus_msg_flag */
+	uint64_t    lost;        /* messages this mailbox lost right before this one */
+	int64_t     time_ns;     /* wall clock when a retained or kept message was published; 0: unknown */
+	uint32_t    ttl_ms;      /* publishing: nobody gets it later than this, from a kept value either; 0: no
+	                          * limit. Receiving: what is left of that, at least 1 */
+	const void *headers;     /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
 	size_t      headers_len; /* counts into max_payload, together with len */
+	uint64_t    reply_to;    /* receiving: not 0: a question, for bus_reply(). Publishing: ignored */
 };
 
 /* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
@@ -178,19 +180,21 @@ struct bus_mailbox_config {
 BUS_API int bus_mailbox_open(struct bus *bus, const struct bus_mailbox_config *cfg,
     struct bus_mailbox **ret_mbox);
 
-/* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time.
+/* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time, or a
+ * request's fn was called.
  * Callbacks of its subscriptions do not run: the caller gets the message instead. BUS_E_INVAL on a
  * mailbox with its own thread.
- * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: none run inside. */
+ * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: those of its requests. */
 BUS_API int bus_recv(struct bus_mailbox *mbox, int timeout_ms, const struct bus_msg **ret_msg);
 
 /* Waits for messages and runs the callbacks of at most max (0: all that is there). Returns how many
- * messages were handled; 0: none came in time. BUS_E_STATE inside one of its callbacks.
+ * messages were handled; 0: none came in time, or a request ended. BUS_E_STATE inside one of its
+ * callbacks.
  * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: run inside, on this thread. */
 BUS_API int bus_dispatch(struct bus_mailbox *mbox, int timeout_ms, unsigned max);
 
-/* Returns a descriptor for poll(): readable while bus_recv() or bus_dispatch() has something to give,
- * and after the bus is closed. Made on the first call, owned by the mailbox; only wait on it.
+/* Returns a descriptor for poll(): readable while bus_recv() or bus_dispatch() has something to give or
+ * to end, and after the bus is closed. Made on the first call, owned by the mailbox; only wait on it.
  * Threads: one at a time per mbox.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_mailbox_fd(struct bus_mailbox *mbox);
 
@@ -242,6 +246,58 @@ struct bus_keep_config {
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg);
 
+/* Makes a message of your own of a borrowed one: *ret_msg stays as it is until bus_msg_free().
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg);
+
+/* Frees what bus_msg_keep() or bus_request() gave; NULL is fine.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API void bus_msg_free(const struct bus_msg *kept);
+
+/* --- request and reply: a question is a message, and its replies come to the asker alone ------------ */
+
+/* Asks on topic and waits for the first reply; *ret_reply is yours, to end with bus_msg_free(), and has
+ * the question's topic. Nobody gets the question after timeout_ms. BUS_E_NOBODY: no mailbox of this bus or
+ * of those linked to it wants the topic, said at once; BUS_E_TIMEDOUT; BUS_E_CLOSED: the bus closed;
+ * BUS_E_STATE in a callback, which takes bus_request_start(); and what bus_publish() answers.
+ * Threads: any.  Blocks: up to timeout_ms.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER. */
+BUS_API int bus_request(struct bus *bus, const char *topic, const void *data, size_t len, int timeout_ms,
+    const struct bus_msg **ret_reply);
+
+/* The same with type, headers and a shorter ttl_ms; no BUS_MSG_RETAIN (BUS_E_INVAL). */
+BUS_API int bus_request_msg(struct bus *bus, const struct bus_msg *question, int timeout_ms,
+    const struct bus_msg **ret_reply);
+
+/* Asks on topic without waiting. Every reply until timeout_ms or bus_request_cancel() calls fn(arg, reply)
+ * on mbox's drainer, in mbox's order and bound, inside bus_recv() too. At the end, whatever ends it (also
+ * that nobody is left who could reply), fn(arg, NULL) runs once, on the drainer or inside
+ * bus_request_cancel() or bus_mailbox_close(). Not with an error, when fn does not run at all:
+ * BUS_E_NOBODY as above, BUS_E_INVAL also on a mailbox with BUS_DRAIN_PUBLISHER, which nobody wakes.
+ * ret_req not NULL: yours until bus_request_cancel(), also beyond its end.
+ * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER. */
+BUS_API int bus_request_start(struct bus_mailbox *mbox, const char *topic, const void *data, size_t len,
+    int timeout_ms, bus_msg_fn fn, void *arg, struct bus_request **ret_req);
+
+/* The same with type, headers and a shorter ttl_ms; no BUS_MSG_RETAIN (BUS_E_INVAL). */
+BUS_API int bus_request_start_msg(struct bus_mailbox *mbox, const struct bus_msg *question, int timeout_ms,
+    bus_msg_fn fn, void *arg, struct bus_request **ret_req);
+
+/* Ends a request, if it has not ended, and frees req. Outside callbacks: returns when fn is not running
+ * and will not be called with a reply again; fn(arg, NULL) has run then, unless the drainer holds messages
+ * that it has taken out: then it runs behind them. NULL is fine.
+ * Threads: any, once.  Blocks: until a running callback returns.  Callbacks: fn(arg, NULL). */
+BUS_API void bus_request_cancel(struct bus_request *req);
+
+/* Replies to a question, borrowed or kept, as often as you like. 0: on its way to who asked and nobody
+ * else, or the question is over, which is counted (bus_stats.late_replies). BUS_E_INVAL: not a question; BUS_E_FULL: the
+ * asker's mailbox may not lose and is full.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_reply(struct bus *bus, const struct bus_msg *question, const void *data, size_t len);
+
+/* The same with type, ttl_ms and headers; topic is not looked at, and no BUS_MSG_RETAIN. */
+BUS_API int bus_reply_msg(
+    struct bus *bus, const struct bus_msg *question, const struct bus_msg *reply);
+
 /* --- what happened ---------------------------------------------------------------------------------- */
 
 enum bus_loss {
@@ -260,6 +316,7 @@ struct bus_stats {
 	uint64_t pending;
 	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
 	uint64_t lost[BUS_LOSS_COUNT];
+	uint64_t late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
 };
 
 /* Reads the counters; set ret_stats->size first.

@@ -41,7 +41,8 @@ extern "C" {
 	X(PROTOCOL, -27, "the peer broke the libbus protocol: the connection was closed")                 \
 	X(GONE, -28, "the peer went away: a dialling link tries again by itself")                         \
 	X(DECODE, -29, "not valid: truncated, too deep, too large, or not what its content type says")    \
-	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")
+	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")           \
+	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,

@@ -176,6 +176,8 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	atomic_init(&bus->refs, 1);
 	err = init_locks(bus);
 	if (err == 0)
+		err = bus__inbox_init(&bus->inbox);
+	if (err == 0)
 		err = random_bytes(bus->key, sizeof bus->key);
 	if (err == 0)
 		err = random_bytes(bus->id, sizeof bus->id);
@@ -216,6 +218,7 @@ bus__unref(struct bus *bus)
 	bus__trie_fini(&bus->trie);
 	for (unsigned i = 0; i < STRIPES; i++)
 		bus__pool_close(bus->stripes[i].pool);
+	bus__inbox_fini(&bus->inbox);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)
 		pthread_mutex_destroy(&bus->keep_locks[i]);
 	pthread_mutex_destroy(&bus->lock);
@@ -354,6 +357,7 @@ sum_stats(const struct bus *bus, struct bus_stats *ret_stats)
 {
 	*ret_stats = bus->ended;
 	ret_stats->size = sizeof *ret_stats;
+	ret_stats->late_replies = atomic_load_explicit(&bus->inbox.late, memory_order_relaxed);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
 		bus__mailbox_add_stats(m, ret_stats);
 }
@@ -386,6 +390,7 @@ bus_close(struct bus *bus, int timeout_ms)
 		bus->hooks->close(bus->links);
 	}
 	end_mailboxes(bus, deadline_ns);
+	bus__inbox_close(bus);
 	bus__lock(bus);
 	sum_stats(bus, &after);
 	bus__unlock(bus);

@@ -9,6 +9,7 @@
 
 #include "base/fork.h"
 #include "core/peer.h"
+#include "core/request.h"
 #include "core/topic.h"
 #include "core/trie.h"
 
@@ -33,6 +34,8 @@ struct bus {
 
 	struct stripe stripes[STRIPES];
 	pthread_mutex_t keep_locks[KEEP_LOCKS];
+
+	struct inbox inbox;
 
 	_Atomic uint32_t refs;
 	/* Routes that nothing lists any more, behind the frames that name them. */

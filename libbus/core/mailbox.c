@@ -16,6 +16,7 @@
 #include "core/bus_internal.h"
 #include "core/call.h"
 #include "core/notice.h"
+#include "core/request.h"
 
 #define DEFAULT_BYTES    (256u << 10)
 #define EVICT_TRIES      8    /* rounds of making room before a publisher drops its own */
@@ -70,6 +71,7 @@ bus__mailbox_new(
 	m->drain = cfg->drain;
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->fd, -1);
+	bus__deadlines_init(&m->deadlines);
 	m->gap_ns = 2 * SPIN_MOST_NS;
 	m->laters_end = &m->laters;
 	m->laters_now_end = &m->laters_now;
@@ -109,6 +111,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 	fd = atomic_load_explicit(&mbox->fd, memory_order_relaxed);
 	if (fd >= 0)
 		close(fd);
+	bus__deadlines_fini(&mbox->deadlines);
 	pthread_mutex_destroy(&mbox->lock);
 	bus__ring_fini(&mbox->ring);
 	bus__free(mbox);
@@ -478,6 +481,8 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	m->carried = 0;
 	msg->time_ns = view->time_ns;
 	msg->ttl_ms = 0;
+	m->msg_frame = view->flags;
+	msg->reply_to = view->flags & RING_REPLY ? view->reply : 0;
 	msg->headers_len = view->flags & RING_HEADERS ? view->headers_len : 0;
 	msg->headers = msg->headers_len > 0 ? (const uint8_t *)view->data + view->len : NULL;
 	msg->flags = (view->flags & RING_KEPT ? BUS_MSG_KEPT : 0u) |
@@ -540,6 +545,7 @@ clear_message(struct bus_mailbox *m)
 	m->msg.ttl_ms = 0;
 	m->msg.headers = NULL;
 	m->msg.headers_len = 0;
+	m->msg.reply_to = 0;
 }
 
 /* Calls the subscriptions of the next message, whatever its frame holds, and counts it. */
@@ -670,6 +676,14 @@ spin(struct bus_mailbox *m, int64_t deadline_ns)
 	return false;
 }
 
+/* Whether there is nothing to wait for any more. */
+static bool
+has_to_leave(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	       atomic_load_explicit(&m->stop, memory_order_acquire);
+}
+
 /* Sleeps until there may be something. false: the deadline has passed. */
 static bool
 rest(struct bus_mailbox *m, int64_t deadline_ns)
@@ -699,13 +713,13 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 			return true;
 		}
 	}
-	if (deadline_ns == 0 || atomic_load_explicit(&m->closed, memory_order_acquire) ||
-	    atomic_load_explicit(&m->stop, memory_order_acquire))
+	if (deadline_ns == 0 || has_to_leave(m))
 		return false;
 	begun = bus__now_ns();
 	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
-		if (atomic_load_explicit(&m->closed, memory_order_acquire) ||
-		    atomic_load_explicit(&m->stop, memory_order_acquire))
+		if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
+			return true; /* it came meanwhile */
+		if (has_to_leave(m))
 			return false;
 		if (bus__park(&m->wakes, seen, deadline_ns) == BUS_E_TIMEDOUT)
 			return false;
@@ -715,7 +729,17 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	return true;
 }
 
-/* Gets a batch. 0: none came before the deadline (0: do not wait), or the mailbox is shut. */
+/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. */
+static bool
+heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns)
+{
+	int64_t due_ns = atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed);
+
+	*ret_until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
+	return due_ns != INT64_MAX && bus__requests_heed(m);
+}
+
+/* Gets a batch. 0: none came before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
 static uint32_t
 await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
@@ -724,13 +748,18 @@ await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 	bool last = false;
 
 	for (;;) {
-		uint32_t count = begin_batch(m, phase, looks);
+		int64_t until_ns;
+		uint32_t count;
 
+		/* The program may have waited for just that. */
+		if (heed_deadlines(m, deadline_ns, &until_ns))
+			return 0;
+		count = begin_batch(m, phase, looks);
 		if (count > 0 || last)
 			return count;
 		bus__heed(m->bus);
-		if (!spin(m, deadline_ns)) {
-			if (!rest(m, deadline_ns))
+		if (!spin(m, until_ns)) {
+			if (!rest(m, until_ns) && (until_ns == deadline_ns || has_to_leave(m)))
 				return 0;
 			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
 			if (!bus__ring_empty(&m->ring) && ++stalls % STALLS_PER_YIELD == 0)
@@ -754,6 +783,7 @@ finish(struct bus_mailbox *m)
 	    atomic_exchange_explicit(&m->finished, true, memory_order_acq_rel))
 		return;
 	bus__mailbox_discard(m);
+	bus__requests_tell(m);
 	bus__mailbox_unlist(m);
 }
 
@@ -1076,6 +1106,21 @@ begin_call(struct bus_mailbox *m)
 	return 0;
 }
 
+/* Hands a reply to whoever asked, where messages go to the caller of bus_recv(). */
+static void
+call_one(struct bus_mailbox *m, const struct ring_view *view)
+{
+	atomic_fetch_or_explicit(&m->phase, PHASE_CALLING, memory_order_acq_rel);
+	callback_depth++;
+	bus__call_subs(view->route, view->position, view->target, &m->msg);
+	callback_depth--;
+	count_one(&m->delivered);
+	if (atomic_fetch_and_explicit(
+		&m->phase, ~(uint32_t)(PHASE_CALLING | PHASE_WAITED), memory_order_acq_rel) &
+	    PHASE_WAITED)
+		notify_waiters(m);
+}
+
 static int
 receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_msg)
 {
@@ -1087,8 +1132,12 @@ receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_m
 										      : 0;
 		next_message(m, &view);
 		m->handled++;
-		if (is_due(m, &view))
+		if (!is_due(m, &view))
+			continue;
+		if (!(view.flags & RING_ANSWER))
 			break;
+		call_one(m, &view);
+		return 0; /* the program may have waited for just that */
 	}
 	count_one(&m->delivered);
 	*ret_msg = &m->msg;
@@ -1150,12 +1199,18 @@ bus_mailbox_fd(struct bus_mailbox *m)
 		return err;
 	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
 		return BUS_E_INVAL;
-	fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
-	if (fd >= 0)
-		return fd;
+	if (m->deadlines.epoll >= 0)
+		return m->deadlines.epoll;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
+	bus__lock(m->bus);
+	err = bus__deadlines_watch(m, fd);
+	bus__unlock(m->bus);
+	if (err < 0) {
+		close(fd);
+		return err;
+	}
 	atomic_store_explicit(&m->fd, fd, memory_order_release);
 	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
 	 * sees the fd: both change tail. */
@@ -1163,7 +1218,7 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	    (!bus__ring_sleep(&m->ring) &&
 		!(atomic_fetch_or_explicit(&m->ring.tail, 0, memory_order_acq_rel) & RING_ASLEEP)))
 		signal_fd(fd);
-	return fd;
+	return m->deadlines.epoll;
 }
 
 void
@@ -1177,6 +1232,7 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 	bus__lock(bus);
 	while (m->subs != NULL)
 		bus__sub_remove(bus, m->subs);
+	bus__requests_end(m);
 	bus__unlock(bus);
 	if (m->drain == BUS_DRAIN_THREAD) {
 		bus__mailbox_stop(m, wait ? INT64_MAX : 0);

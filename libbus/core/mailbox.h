@@ -14,6 +14,7 @@
 
 #include <libbus/bus.h>
 
+#include "core/deadline.h"
 #include "core/peer.h"
 #include "queue/ring.h"
 
@@ -73,7 +74,7 @@ struct bus_mailbox {
 
 	/* Waking the drainer. */
 	_Atomic uint32_t wakes; /* futex */
-	_Atomic int fd;         /* eventfd, -1: nobody asked for one */
+	_Atomic int fd; /* eventfd, behind the epoll of deadlines; -1: nobody asked for one */
 	/* Beside other atomics: gcc reads neighbouring plain fields in one piece, these too if they were there. */
 	_Atomic bool closed;   /* by its own close or by that of the bus: no calls, no claims */
 	_Atomic bool ended;    /* what is inside is not delivered any more */
@@ -92,6 +93,7 @@ struct bus_mailbox {
 	_Atomic uint64_t replaced, refused;
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
+	uint16_t msg_frame; /* its flags in the ring */
 	const struct topic *msg_topic;
 	bool lent;        /* a peer has messages of the batch */
 	uint64_t carried; /* lost before messages that nobody wanted: told by the next one */
@@ -104,7 +106,12 @@ struct bus_mailbox {
 	struct later *laters_now, **laters_now_end; /* for the batch alone */
 	_Atomic uint32_t later_count;               /* 0: there are none */
 
+	struct deadlines deadlines;
+	struct desk *desk; /* of a peer */
+
 	/* Under the bus lock. */
+	struct bus_request *requests;
+	struct bus_request *over; /* ended, and whoever asked has not heard of it */
 	struct bus_sub *subs;
 	struct bus_mailbox *next, *prev;
 	struct bus_mailbox *next_unsettled; /* in bus->unsettled; itself when it is the last */

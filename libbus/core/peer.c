@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/request.h"
 #include "core/name.h"
 
 void *
@@ -69,6 +70,14 @@ bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg
 	if (err == 0)
 		err = bus__mailbox_new(bus, &cfg, &m);
 	if (err == 0) {
+		m->desk = bus__desk_open(m);
+		if (m->desk == NULL) {
+			bus__mailbox_unlist_locked(m);
+			bus__mailbox_unref(m);
+			err = BUS_E_NOMEM;
+		}
+	}
+	if (err == 0) {
 		m->is_peer = true;
 		m->peer_wake = wake;
 		m->peer_arg = arg;
@@ -88,6 +97,8 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 		return false;
 	ret_out->msg = msg;
 	ret_out->topic_serial = bus__mailbox_topic(m)->serial;
+	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
+	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
 	return true;
 }
 
@@ -117,6 +128,7 @@ bus__peer_close(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	atomic_store_explicit(&m->ended, true, memory_order_release);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	tail = bus__ring_close(&m->ring);
+	bus__desk_close(m->desk);
 	bus__lock(bus);
 	while (m->subs != NULL)
 		bus__sub_remove(bus, m->subs);
@@ -130,6 +142,7 @@ bus__peer_close(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	bus__mailbox_discard(m);
 	*ret_stats = (struct bus_stats){.size = sizeof *ret_stats};
 	bus__mailbox_add_stats(m, ret_stats);
+	bus__desk_free(m->desk);
 	bus__mailbox_unlist(m);
 	bus__mailbox_unref(m);
 	bus__unref(bus);

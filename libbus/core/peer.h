@@ -68,6 +68,8 @@ int bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void 
 struct bus__out {
 	const struct bus_msg *msg;
 	uint64_t topic_serial; /* never used twice in this bus's life */
+	bool is_reply;         /* to the peer's question of the number msg->reply_to */
+	bool nobody;           /* and says that there will be none */
 };
 
 /* Takes the next message. false: release first, if any were taken; otherwise it is empty now. Drainer only.
@@ -112,7 +114,13 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
 /* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
  * BUS_MSG_KEPT carries time_ns and is stored if it is newer than what is kept here; a BUS_MSG_KEPT one
  * that is not newer is not delivered again. pub->topic is used, msg->topic ignored.
+ * With reply_to it is a question, and replies go to asker, the mailbox of that peer.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
-int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg);
+int bus__publish_from_peer(
+    struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker);
+
+/* A reply of a peer to the question of that number, which is over if it is not known. nobody: the peer has nobody
+ * who would. 0, BUS_E_NOMEM, BUS_E_FULL. [bus lock] */
+int bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool nobody);
 
 #endif

@@ -10,6 +10,8 @@
 #include "core/keep.h"
 #include "core/name.h"
 #include "core/notice.h"
+#include "core/publish.h"
+#include "core/request.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -125,6 +127,7 @@ struct attempt {
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
 	bool unheard;             /* so often that it is time for a warning */
+	uint32_t takers;          /* mailboxes that were to get a question */
 };
 
 /* Makes an empty block. NULL: out of memory. */
@@ -186,11 +189,21 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	return err;
 }
 
-/* Whether the message is to be kept. The answer may change meanwhile, so it is asked for once. */
+/* Whether the message is to be kept; a question is not, since it is over soon. The answer may change meanwhile, so it is asked for once. */
 static bool
 is_kept(const struct topic *topic, const struct ring_item *item)
 {
-	return (item->flags & RING_RETAIN) || bus__keeps(topic);
+	return (item->flags & RING_RETAIN) || (bus__keeps(topic) && !(item->flags & RING_REPLY));
+}
+
+static __attribute__((noinline)) uint32_t
+count_takers(const struct snapshot *routes, bool from_peer)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < routes->count; i++)
+		count += !(from_peer && routes->routes[i]->mbox->is_peer);
+	return count;
 }
 
 /* The common part of all other publishes, with routes that stay meanwhile. A block that the item comes with stays the
@@ -209,10 +222,13 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 		item->block = made;
 	}
 	err = claim_all(routes, &claims, item, &attempt->owed);
-	if (err == 0)
+	if (err == 0) {
+		if (item->flags & RING_REPLY)
+			attempt->takers = count_takers(routes, attempt->from_peer);
 		deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
-	else if (err == BUS_E_FULL)
+	} else if (err == BUS_E_FULL) {
 		attempt->full = claims.full;
+	}
 	bus__block_unref(made);
 	return err;
 }
@@ -252,8 +268,8 @@ payload_check(const struct bus *bus, const void *data, size_t len)
 }
 
 /* Checks a message and makes the item that rings take. */
-static int
-make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item)
+int
+bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item)
 {
 	int err = payload_check(bus, msg->data, msg->len);
 
@@ -287,7 +303,7 @@ make_item(const struct bus *bus, const struct bus_msg *msg, struct ring_item *re
 /* --- by name ------------------------------------------------------------------------------------------------ */
 
 /* Publishes on a topic that exists. false: it does not. */
-static bool
+static inline __attribute__((always_inline)) bool
 publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item *item,
     struct attempt *attempt, int *ret_err)
 {
@@ -313,11 +329,12 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 	return topic != NULL;
 }
 
-/* own: on a topic of the bus's own, which peers do not get. */
-static int
-publish_by_name(struct bus *bus, const char *name, struct ring_item *item, bool own)
+/* Inline: a plain publish is to pay nothing for questions, which come here too. own: on a topic of the bus's own, which
+ * peers do not get. */
+static inline __attribute__((always_inline)) int
+publish_named(
+    struct bus *bus, const char *name, struct ring_item *item, struct attempt *attempt, bool own)
 {
-	struct attempt attempt = {.from_peer = own};
 	struct topic *topic;
 	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
 	bool checked = own;
@@ -325,7 +342,7 @@ publish_by_name(struct bus *bus, const char *name, struct ring_item *item, bool 
 
 	/* A name that is in the table has been checked; but $... is there for the bus itself. */
 	while (len == 0 || (name[0] == '$' && !own) ||
-	       !publish_on_found(bus, name, len, item, &attempt, &err) || err == SWEPT) {
+	       !publish_on_found(bus, name, len, item, attempt, &err) || err == SWEPT) {
 		if (!checked) {
 			err = bus__topic_check(name, &len);
 			if (err < 0)
@@ -339,8 +356,16 @@ publish_by_name(struct bus *bus, const char *name, struct ring_item *item, bool 
 		if (err < 0)
 			return err;
 	}
-	finish(bus, name, &attempt);
+	finish(bus, name, attempt);
 	return err;
+}
+
+static int
+publish_by_name(struct bus *bus, const char *name, struct ring_item *item, bool own)
+{
+	struct attempt attempt = {.from_peer = own};
+
+	return publish_named(bus, name, item, &attempt, own);
 }
 
 int
@@ -362,8 +387,25 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 		return err;
 	if (msg == NULL || msg->size != sizeof *msg)
 		return BUS_E_INVAL;
-	err = make_item(bus, msg, &item);
+	err = bus__item_make(bus, msg, &item);
 	return err < 0 ? err : publish_by_name(bus, msg->topic, &item, false);
+}
+
+int
+bus__publish_question(
+    struct bus *bus, const struct bus_msg *msg, uint64_t number, uint32_t *ret_takers)
+{
+	struct attempt attempt = {.from_peer = false};
+	struct ring_item item;
+	int err = bus__item_make(bus, msg, &item);
+
+	if (err < 0)
+		return err;
+	item.flags |= RING_REPLY;
+	item.reply = number;
+	err = publish_named(bus, msg->topic, &item, &attempt, false);
+	*ret_takers = attempt.takers;
+	return err;
 }
 
 int
@@ -552,7 +594,7 @@ send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 	int err = enter_pub(pub);
 
 	if (err == 0)
-		err = make_item(pub->bus,
+		err = bus__item_make(pub->bus,
 		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
 	return err < 0 ? err : send_patiently(pub, &item);
 }
@@ -660,7 +702,7 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 }
 
 int
-bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
+bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker)
 {
 	struct attempt attempt = {.from_peer = true};
 	struct ring_item item;
@@ -668,18 +710,26 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg)
 
 	if (err < 0)
 		return err;
-	err = make_item(pub->bus, msg, &item);
+	err = bus__item_make(pub->bus, msg, &item);
 	if (err < 0)
 		return err;
 	if (msg->flags & BUS_MSG_KEPT) {
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
 	}
+	if (msg->reply_to != 0) {
+		item.flags |= RING_REPLY;
+		item.reply = bus__desk_accept(asker->desk, msg->reply_to, msg->ttl_ms);
+		if (item.reply == 0)
+			return BUS_E_NOMEM;
+	}
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);
 		bus__mailbox_unref(attempt.full);
 	}
+	if (err == 0 && msg->reply_to != 0 && attempt.takers == 0)
+		bus__desk_decline(asker->desk, msg->reply_to);
 	finish(pub->bus, pub->topic->name, &attempt);
 	return err;
 }

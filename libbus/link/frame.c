@@ -13,6 +13,8 @@ enum msg_flag {
 	MSG_TYPED = 1u << 2,              /* four bytes of type come first */
 	MSG_TTL = 1u << 3,                /* four bytes of milliseconds follow the time */
 	MSG_HEADERS = 1u << 4,            /* four bytes of their length come before the payload */
+	MSG_REPLY_TO = 1u << 5,           /* eight bytes of number follow the ttl */
+	REPLY_NOBODY = 1u << 6,           /* REPLY only: there will be none */
 	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow the type */
 };
 
@@ -47,13 +49,15 @@ bus__preamble_read(const uint8_t *at, size_t n)
 	return at[sizeof magic] == BUS__WIRE_VERSION ? BUS__PREAMBLE : BUS_E_VERSION;
 }
 
-#define MSG_FLAGS (MSG_TYPED | MSG_TIMED | MSG_TTL | MSG_HEADERS)
+#define MSG_FLAGS   (MSG_TYPED | MSG_TIMED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO)
+#define REPLY_FLAGS (MSG_TYPED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | REPLY_NOBODY)
 
 static uint32_t
 msg_extra(uint8_t flags)
 {
 	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u) +
-	       ((flags & MSG_TTL) != 0 ? 4u : 0u) + ((flags & MSG_HEADERS) != 0 ? 4u : 0u);
+	       ((flags & MSG_TTL) != 0 ? 4u : 0u) + ((flags & MSG_HEADERS) != 0 ? 4u : 0u) +
+	       ((flags & MSG_REPLY_TO) != 0 ? 8u : 0u);
 }
 
 /* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
@@ -72,7 +76,26 @@ static const struct shape {
     [BUS__FRAME_LOST] = {8, 8, 0},
     [BUS__FRAME_PING] = {0, 0, 0},
     [BUS__FRAME_BYE] = {0, 0, UINT16_MAX},
+    [BUS__FRAME_REPLY] = {0, 0, 0},
 };
+
+/* Flags that a frame of its kind may have, all of them together where one calls for another. */
+static bool
+are_flags_right(uint8_t kind, uint8_t flags)
+{
+	switch (kind) {
+	case BUS__FRAME_MSG:
+		/* Nobody is asked by a value that is kept. */
+		return (flags & ~MSG_FLAGS) == 0 &&
+		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_TIMED) != 0);
+	case BUS__FRAME_REPLY:
+		if ((flags & REPLY_NOBODY) != 0)
+			return flags == (REPLY_NOBODY | MSG_REPLY_TO);
+		return (flags & ~REPLY_FLAGS) == 0 && (flags & MSG_REPLY_TO) != 0;
+	default:
+		return flags == 0;
+	}
+}
 
 int
 bus__frame_read(
@@ -96,13 +119,11 @@ bus__frame_read(
 		return BUS_E_PROTOCOL;
 	min = shapes[frame.kind].min;
 	max = shapes[frame.kind].max;
-	if (frame.kind == BUS__FRAME_MSG) {
-		if ((frame.flags & ~MSG_FLAGS) != 0)
-			return BUS_E_PROTOCOL;
-		min = msg_extra(frame.flags);
-		max = min + max_payload;
-	} else if (frame.flags != 0) {
+	if (!are_flags_right(frame.kind, frame.flags))
 		return BUS_E_PROTOCOL;
+	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY) {
+		min = msg_extra(frame.flags);
+		max = (frame.flags & REPLY_NOBODY) != 0 ? min : min + max_payload;
 	}
 	if (frame.len > max)
 		return BUS_E_TOO_BIG;
@@ -144,6 +165,12 @@ bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
 		if (ret_msg->ttl_ms == 0) /* that would be one without a limit */
 			return BUS_E_PROTOCOL;
 	}
+	if ((frame->flags & MSG_REPLY_TO) != 0) {
+		ret_msg->reply_to = get(at, 8);
+		at += 8;
+		if (ret_msg->reply_to == 0)
+			return BUS_E_PROTOCOL;
+	}
 	if ((frame->flags & MSG_HEADERS) != 0) {
 		ret_msg->headers_len = (size_t)get(at, 4);
 		at += 4;
@@ -154,6 +181,12 @@ bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
 	ret_msg->data = at;
 	ret_msg->len = frame->len - extra - ret_msg->headers_len;
 	return ret_msg->time_ns < 0 ? BUS_E_PROTOCOL : 0;
+}
+
+bool
+bus__reply_is_nobody(const struct bus__frame *frame)
+{
+	return (frame->flags & REPLY_NOBODY) != 0;
 }
 
 uint64_t
@@ -222,16 +255,17 @@ bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count)
 	return BUS__FRAME_HEAD + 8;
 }
 
-size_t
-bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
+static size_t
+put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t number,
+    const struct bus_msg *msg)
 {
 	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u) |
 				  (msg->ttl_ms != 0 ? MSG_TTL : 0u) |
-				  (msg->headers_len != 0 ? MSG_HEADERS : 0u));
+				  (msg->headers_len != 0 ? MSG_HEADERS : 0u) |
+				  (msg->reply_to != 0 ? MSG_REPLY_TO : 0u) | more);
 	size_t n = BUS__FRAME_HEAD;
 
-	put_head(at, msg_extra(flags) + (uint64_t)msg->len + msg->headers_len, BUS__FRAME_MSG,
-	    flags, number);
+	put_head(at, msg_extra(flags) + (uint64_t)msg->len + msg->headers_len, kind, flags, number);
 	if ((flags & MSG_TYPED) != 0) {
 		put(at + n, (uint32_t)msg->type, 4);
 		n += 4;
@@ -244,9 +278,25 @@ bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct
 		put(at + n, msg->ttl_ms, 4);
 		n += 4;
 	}
+	if ((flags & MSG_REPLY_TO) != 0) {
+		put(at + n, msg->reply_to, 8);
+		n += 8;
+	}
 	if ((flags & MSG_HEADERS) != 0) {
 		put(at + n, msg->headers_len, 4);
 		n += 4;
 	}
 	return n;
+}
+
+size_t
+bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
+{
+	return put_msg_head(at, BUS__FRAME_MSG, 0, number, msg);
+}
+
+size_t
+bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody)
+{
+	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg);
 }

@@ -13,8 +13,8 @@ enum bus__frame_size {
 	BUS__PREAMBLE = 8,
 	BUS__FRAME_HEAD = 8,
 	BUS__HELLO = 28,
-	BUS__MSG_HEAD_MAX =
-	    BUS__FRAME_HEAD + 4 + 8 + 4 + 4, /* head, type, time, ttl, headers' length */
+	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 4 + 8 +
+			    4, /* head, type, time, ttl, number, headers' length */
 	BUS__BUS_ID = 16
 };
 
@@ -38,7 +38,8 @@ enum bus__frame_kind {
 	BUS__FRAME_MSG,
 	BUS__FRAME_LOST,
 	BUS__FRAME_PING,
-	BUS__FRAME_BYE
+	BUS__FRAME_BYE,
+	BUS__FRAME_REPLY
 };
 
 /* Why a side says BYE, in the number field. */
@@ -53,7 +54,7 @@ enum bus__bye {
 
 struct bus__frame {
 	uint8_t kind;        /* enum bus__frame_kind */
-	uint8_t flags;       /* MSG only */
+	uint8_t flags;       /* MSG and REPLY only */
 	uint16_t number;     /* TOPIC and MSG: below BUS__LIMIT_TOPICS; BYE: enum bus__bye */
 	uint32_t len;        /* bytes of body */
 	const uint8_t *body; /* points into the buffer */
@@ -80,7 +81,9 @@ int bus__frame_read(
 
 /* Each reads a complete frame of its kind. 0 or BUS_E_PROTOCOL. */
 int bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello);
-int bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg); /* data is borrowed */
+int bus__msg_read(
+    const struct bus__frame *frame, struct bus_msg *ret_msg); /* MSG, REPLY; data is borrowed */
+bool bus__reply_is_nobody(const struct bus__frame *frame);
 uint64_t bus__lost_read(const struct bus__frame *frame);
 
 /* Copies the body of SUB, UNSUB or TOPIC as text. false: it is none. */
@@ -97,5 +100,8 @@ size_t bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count);
 /* Writes all of a message but its payload and its headers, which follow. */
 size_t bus__msg_head_write(
     uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg);
+
+/* The same of a reply to the question of number msg->reply_to; nobody: there will be none. */
+size_t bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody);
 
 #endif

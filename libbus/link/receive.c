@@ -63,11 +63,28 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	if (!topic->announced)
 		return BUS_E_PROTOCOL;
 	pub = topic->named.pub;
-	err = pub != NULL ? bus__publish_from_peer(pub, &msg) : 0;
+	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
 	/* Without a handle there was no room for the topic; hear_topic() has told why. */
 	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
+	return 0;
+}
+
+static int
+hear_reply(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus_link *link = session->link;
+	struct bus_msg msg;
+	int err;
+
+	if (bus__msg_read(frame, &msg) < 0)
+		return BUS_E_PROTOCOL;
+	err =
+	    bus__reply_from_peer(link->links->bus, msg.reply_to, &msg, bus__reply_is_nobody(frame));
+	if (err < 0)
+		bus__link_error(link, err);
+	bus__count(err < 0 ? &link->refused : &link->received, 1);
 	return 0;
 }
 
@@ -117,6 +134,8 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 		return hear_topic(session, frame);
 	case BUS__FRAME_MSG:
 		return hear_msg(session, frame);
+	case BUS__FRAME_REPLY:
+		return hear_reply(session, frame);
 	case BUS__FRAME_LOST:
 		bus__count(&session->link->lost_by_peers, bus__lost_read(frame));
 		return 0;

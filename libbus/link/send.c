@@ -134,6 +134,19 @@ put_lost(struct bus__session *session, uint64_t count)
 	bus__count(&session->link->lost, count);
 }
 
+static void
+put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
+{
+	session->flying_msgs++;
+	if (len > SMALL) {
+		session->big = msg->data;
+		session->big_len = len;
+	} else if (len > 0) {
+		memcpy(end_of(&session->queue), msg->data, len);
+		session->queue.len += len;
+	}
+}
+
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
  * search, and two topics meet in one number only after 10,000 others came between. */
 static void
@@ -151,20 +164,19 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		put_lost(session, 1);
 		return;
 	}
+	if (out->is_reply) {
+		session->queue.len +=
+		    bus__reply_head_write(end_of(&session->queue), msg, out->nobody);
+		put_content(session, msg, len);
+		return;
+	}
 	if (session->told_topics[number] != out->topic_serial + 1) {
 		session->told_topics[number] = out->topic_serial + 1;
 		session->queue.len += bus__frame_write(end_of(&session->queue), BUS__FRAME_TOPIC,
 		    number, msg->topic, strlen(msg->topic));
 	}
 	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg);
-	session->flying_msgs++;
-	if (len > SMALL) {
-		session->big = msg->data;
-		session->big_len = len;
-	} else if (len > 0) {
-		memcpy(end_of(&session->queue), msg->data, len);
-		session->queue.len += len;
-	}
+	put_content(session, msg, len);
 }
 
 /* Fills `next` from the mailbox, up to one large payload, which stays borrowed. */

@@ -16,6 +16,7 @@ bus__cell_value_new(const struct ring_item *item)
 	value->expires_ns = item->expires_ns;
 	value->len = item->len;
 	value->headers_len = item->headers_len;
+	value->reply = item->reply;
 	value->flags = item->flags;
 	value->type = item->type;
 	if (here > 0)

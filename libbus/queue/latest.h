@@ -21,6 +21,7 @@ struct ring_item;
 struct cell_value {
 	struct bus__block *block; /* a reference; NULL: the payload is in data */
 	int64_t time_ns, expires_ns;
+	uint64_t reply;
 	uint32_t len, headers_len;
 	uint16_t flags;
 	uint8_t type;

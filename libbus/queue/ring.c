@@ -8,15 +8,14 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
-#define LOCK_SPINS     200
-#define WORD_LEN(w)    ((uint32_t)(w))
-#define WORD_FLAGS(w)  ((uint16_t)((w) >> 32))
-#define EXTENSION_MASK (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS)
+#define LOCK_SPINS    200
+#define WORD_LEN(w)   ((uint32_t)(w))
+#define WORD_FLAGS(w) ((uint16_t)((w) >> 32))
 
 static inline uint32_t
 extension_bytes(unsigned flags)
 {
-	return 8 * (uint32_t)__builtin_popcount(flags & EXTENSION_MASK);
+	return 8 * (uint32_t)__builtin_popcount(flags & RING_EXTENSIONS);
 }
 
 uint32_t
@@ -201,6 +200,8 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 		at = write_word(at, &item->expires_ns);
 	if (claim->flags & RING_HEADERS)
 		at = write_word(at, &headers);
+	if (claim->flags & RING_REPLY)
+		at = write_word(at, &item->reply);
 	if (is_elsewhere(item))
 		write_word(at, &elsewhere);
 	else
@@ -510,6 +511,7 @@ read_cell(uint8_t *frame, uint8_t *at, struct ring_view *v)
 	v->time_ns = value->time_ns;
 	v->expires_ns = value->expires_ns;
 	v->headers_len = value->headers_len;
+	v->reply = value->reply;
 	v->position =
 	    UINT64_MAX; /* newer than its frame: for subscriptions that came meanwhile too */
 }
@@ -542,6 +544,10 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 	if (flags & RING_HEADERS) {
 		memcpy(&headers, at, 8);
 		v->headers_len = (uint32_t)headers;
+		at += 8;
+	}
+	if (flags & RING_REPLY) {
+		memcpy(&v->reply, at, 8);
 		at += 8;
 	}
 	v->data = at;

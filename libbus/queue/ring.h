@@ -4,7 +4,7 @@
  *
  *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
  *     route   where it goes; the ring does not look at it
- *     [lost]  [target]  [time]  [expiry]  [headers]         8 bytes each, as the flags say
+ *     [lost]  [target]  [time]  [expiry]  [headers]  [reply]        8 bytes each, as the flags say
  *     payload, then as many bytes of headers                or a pointer to a block with both (RING_BLOCK)
  *
  * Producers claim space by one CAS on `tail`, copy, and release-store the word. Positions are bytes
@@ -64,8 +64,11 @@ enum ring_flag {
 	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
 	RING_OUT =
 	    1u << 9, /* in a batch: the value was read out of the cell and stands in its place */
-	RING_TTL = 1u << 10,    /* a word has the time from which on nobody wants it any more */
-	RING_HEADERS = 1u << 11 /* a word says how many bytes of the length are headers */
+	RING_TTL = 1u << 10,     /* a word has the time from which on nobody wants it any more */
+	RING_HEADERS = 1u << 11, /* a word says how many bytes of the length are headers */
+	RING_REPLY = 1u << 12, /* a word has the number under which a reply is expected, or given */
+	RING_ANSWER = 1u << 13, /* it is a reply */
+	RING_NOBODY = 1u << 14  /* and there will be none */
 };
 
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
@@ -102,11 +105,12 @@ struct ring_item {
 	struct cell *cell;    /* not NULL: instead of both; len counts into the bound */
 	uint32_t len;         /* of data and headers together */
 	uint32_t headers_len; /* with RING_HEADERS, else 0 */
-	uint16_t flags; /* RING_TARGET, RING_TIME, RING_TTL, RING_HEADERS, RING_RETAIN, RING_KEPT */
+	uint16_t flags;       /* none of RING_COMMITTED, PAD, BLOCK, LOST, CELL, OUT */
 	uint8_t type;
 	void *target;
 	int64_t time_ns;
 	int64_t expires_ns; /* monotonic */
+	uint64_t reply;
 };
 
 /* Frames copied out, one behind the other as they stood in the ring. */
@@ -130,6 +134,7 @@ struct ring_view {
 	int64_t time_ns;
 	int64_t expires_ns;   /* with RING_TTL only */
 	uint32_t headers_len; /* behind data, not in len; with RING_HEADERS only */
+	uint64_t reply;       /* with RING_REPLY only */
 };
 
 /* Makes a ring of `bytes` rounded up to a power of two, at least RING_MIN_BYTES, whose positions begin at
@@ -318,8 +323,8 @@ void bus__ring_read_more(uint8_t *frame, struct ring_view *view);
 /* Bytes of the extensions that these flags announce, and of the whole frame. */
 uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
 
-#define RING_MORE                                                                                  \
-	(RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS | RING_BLOCK | RING_CELL)
+#define RING_EXTENSIONS (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS | RING_REPLY)
+#define RING_MORE       (RING_EXTENSIONS | RING_BLOCK | RING_CELL)
 
 /* Reads the frame at *offset of a batch and moves *offset to the next one. */
 static inline void

@@ -22,7 +22,9 @@ check_msg(const struct bus__frame *frame)
 		abort();
 	if (msg.headers_len > 0 && msg.headers != (const uint8_t *)msg.data + msg.len)
 		abort();
-	n = bus__msg_head_write(head, frame->number, &msg);
+	n = frame->kind == BUS__FRAME_REPLY
+		? bus__reply_head_write(head, &msg, bus__reply_is_nobody(frame))
+		: bus__msg_head_write(head, frame->number, &msg);
 	/* A type of 0 may be said in four bytes, but we do not. */
 	if ((frame->flags & 4) == 0 || msg.type != 0)
 		if (memcmp(head, frame->body - BUS__FRAME_HEAD, n) != 0)
@@ -46,6 +48,7 @@ check_frame(const struct bus__frame *frame)
 			abort();
 		break;
 	case BUS__FRAME_MSG:
+	case BUS__FRAME_REPLY:
 		check_msg(frame);
 		break;
 	case BUS__FRAME_LOST:

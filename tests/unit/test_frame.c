@@ -33,6 +33,10 @@ START_TEST(the_bytes_are_those_of_the_document)
 	    16, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
 	static const uint8_t mortal[] = {6, 0, 0, 0, 7, 8, 0, 0, 0x60, 0xea, 0, 0};
 	static const uint8_t headed[] = {7, 0, 0, 0, 7, 16, 0, 0, 1, 0, 0, 0};
+	static const uint8_t question[] = {10, 0, 0, 0, 7, 32, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
+	static const uint8_t answer[] = {
+	    14, 0, 0, 0, 11, 36, 0, 0, 4, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
+	static const uint8_t nobody[] = {8, 0, 0, 0, 11, 96, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
 	static const uint8_t lost[] = {8, 0, 0, 0, 8, 0, 0, 0, 0xff, 1, 0, 0, 0, 0, 0, 0};
 	const struct bus_msg msg = {.type = BUS_TYPE_JSON,
 	    .flags = BUS_MSG_RETAIN,
@@ -42,6 +46,7 @@ START_TEST(the_bytes_are_those_of_the_document)
 	const struct bus_msg short_lived = {.ttl_ms = 60000, .data = "hi", .len = 2};
 	const struct bus_msg with_headers = {
 	    .data = "hi", .len = 2, .headers = "\x80", .headers_len = 1};
+	struct bus_msg asking = {.reply_to = 0x0102030405060708, .data = "hi", .len = 2};
 	uint8_t at[64];
 
 	ck_assert_uint_eq(bus__preamble_write(at), sizeof preamble);
@@ -54,6 +59,14 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, mortal, sizeof mortal);
 	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers), sizeof headed);
 	ck_assert_mem_eq(at, headed, sizeof headed);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking), sizeof question);
+	ck_assert_mem_eq(at, question, sizeof question);
+	asking.type = BUS_TYPE_TEXT;
+	ck_assert_uint_eq(bus__reply_head_write(at, &asking, false), sizeof answer);
+	ck_assert_mem_eq(at, answer, sizeof answer);
+	asking = (struct bus_msg){.reply_to = asking.reply_to};
+	ck_assert_uint_eq(bus__reply_head_write(at, &asking, true), sizeof nobody);
+	ck_assert_mem_eq(at, nobody, sizeof nobody);
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
 }
@@ -104,6 +117,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				msg = (struct bus_msg){.type = types[i],
 				    .flags = flags[j],
 				    .time_ns = flags[j] != 0 ? INT64_MAX : 0,
+				    .reply_to = j == 0 && i > 0 ? UINT64_MAX : 0,
 				    .ttl_ms = (i + j) % 2 != 0 ? UINT32_MAX : 0,
 				    .headers_len = (size_t)j * len / 6,
 				    .len = len - (size_t)j * len / 6};
@@ -118,6 +132,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				ck_assert_uint_eq(back.flags, msg.flags);
 				ck_assert_int_eq(back.time_ns, msg.time_ns);
 				ck_assert_uint_eq(back.ttl_ms, msg.ttl_ms);
+				ck_assert_uint_eq(back.reply_to, msg.reply_to);
 				ck_assert_uint_eq(back.len, msg.len);
 				ck_assert_ptr_eq(back.data, at + n);
 				ck_assert_uint_eq(back.headers_len, msg.headers_len);
@@ -192,8 +207,9 @@ END_TEST
 START_TEST(what_has_no_meaning_yet_is_refused)
 {
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_BYE + 1, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_MSG, 32, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_REPLY + 1, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(8, BUS__FRAME_MSG, 64, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(8, BUS__FRAME_REPLY, 128 + 32, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_MSG, 0, BUS__LIMIT_TOPICS, false), BUS_E_PROTOCOL);
@@ -209,6 +225,30 @@ START_TEST(a_life_of_nothing_is_refused)
 	struct bus_msg msg;
 
 	ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
+	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(questions_and_replies_have_a_number_and_nothing_that_contradicts_it)
+{
+	static const uint8_t zero[] = {
+	    8, 0, 0, 0, BUS__FRAME_REPLY, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	struct bus__frame frame;
+	struct bus_msg msg;
+
+	ck_assert_int_eq(head_of(8, BUS__FRAME_MSG, 32, 0, false), 0);
+	ck_bus(head_of(16, BUS__FRAME_MSG, 33, 0, false), BUS_E_PROTOCOL); /* retained */
+	ck_bus(head_of(16, BUS__FRAME_MSG, 34, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(head_of(8 + MAX, BUS__FRAME_REPLY, 32, 0, false), 0);
+	ck_bus(head_of(9 + MAX, BUS__FRAME_REPLY, 32, 0, false), BUS_E_TOO_BIG);
+	ck_bus(head_of(7, BUS__FRAME_REPLY, 32, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(8, BUS__FRAME_REPLY, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(8, BUS__FRAME_REPLY, 32, 1, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(16, BUS__FRAME_REPLY, 33, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(head_of(8, BUS__FRAME_REPLY, 96, 0, false), 0);
+	ck_bus(head_of(9, BUS__FRAME_REPLY, 96, 0, false), BUS_E_TOO_BIG);
+	ck_bus(head_of(12, BUS__FRAME_REPLY, 96 + 4, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(bus__frame_read(zero, sizeof zero, false, MAX, &frame), 0);
 	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
 }
 END_TEST
@@ -254,6 +294,7 @@ bus_test_suite(void)
 	    a_strangers_large_frame_is_too_big_whatever_it_calls_itself,
 	    a_hello_without_a_real_heartbeat_is_refused, what_has_no_meaning_yet_is_refused,
 	    a_life_of_nothing_is_refused, headers_of_nothing_or_beyond_their_frame_are_refused,
+	    questions_and_replies_have_a_number_and_nothing_that_contradicts_it,
 	    names_with_a_nul_or_broken_text_are_none);
 	return suite;
 }

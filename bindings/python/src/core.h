@@ -36,6 +36,7 @@
 	X(TOO_BIG, "TooBig", PyExc_ValueError, "The payload is above the limit of the bus.")       \
 	X(ADDRESS, "AddressError", PyExc_ValueError, "No address, or one that is not allowed.")    \
 	X(TRANSPORT, "TransportError", PyExc_OSError, "The system or the peer refused.")           \
+	X(NOBODY, "Nobody", NULL, "Nobody listens to the topic of the question.")                  \
 	X(DECODE, "DecodeError", PyExc_ValueError, "The payload is not what its type says.")
 
 #define EXCEPTION_ENUM(id, name, parent, doc) EXCEPTION_##id,

@@ -1,0 +1,41 @@
+/* core/kept_msg.c: a message that outlives its mailbox. */
+#include <stddef.h>
+#include <string.h>
+
+#include <libbus/bus.h>
+
+#include "base/mem.h"
+
+struct kept_msg {
+	struct bus_msg msg;                 /* points into bytes */
+	_Alignas(max_align_t) char bytes[]; /* payload, headers, topic */
+};
+
+int
+bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg)
+{
+	struct kept_msg *kept;
+	size_t topic;
+
+	if (msg == NULL || msg->size != sizeof *msg || msg->topic == NULL || ret_msg == NULL)
+		return BUS_E_INVAL;
+	topic = strlen(msg->topic) + 1;
+	kept = bus__malloc(sizeof *kept + msg->len + msg->headers_len + topic);
+	if (kept == NULL)
+		return BUS_E_NOMEM;
+	kept->msg = *msg;
+	kept->msg.data = kept->bytes;
+	kept->msg.topic = memcpy(kept->bytes + msg->len + msg->headers_len, msg->topic, topic);
+	if (msg->len > 0)
+		memcpy(kept->bytes, msg->data, msg->len);
+	if (msg->headers_len > 0)
+		kept->msg.headers = memcpy(kept->bytes + msg->len, msg->headers, msg->headers_len);
+	*ret_msg = &kept->msg;
+	return 0;
+}
+
+void
+bus_msg_free(const struct bus_msg *kept)
+{
+	bus__free((void *)(uintptr_t)kept); /* struct kept_msg begins with it */
+}

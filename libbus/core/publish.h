@@ -1,0 +1,16 @@
+/* core/publish.h: publishing, as the rest of the core needs it. */
+#ifndef BUS_CORE_PUBLISH_H
+#define BUS_CORE_PUBLISH_H
+
+#include <libbus/bus.h>
+
+#include "queue/ring.h"
+
+/* Checks a message and makes the item that rings take. */
+int bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item);
+
+/* Publishes a question under its number; *ret_takers: how many mailboxes were to get it. */
+int bus__publish_question(
+    struct bus *bus, const struct bus_msg *msg, uint64_t number, uint32_t *ret_takers);
+
+#endif

@@ -1,0 +1,63 @@
+/* core/request.h: questions and their replies.
+ *
+ * Each question has a number that nobody can guess. The bus's inbox knows what a number stands for: a question
+ * asked here, whose reply goes to a waiting thread or into the mailbox it was asked from; or one that a peer
+ * asked, whose reply goes into that peer's mailbox and no other. A reply travels as any message does, in a frame,
+ * on a route that no topic leads to (struct way).
+ *
+ * Lock order: the bus lock, then the inbox's. Under the latter messages are put into rings, nothing else. */
+#ifndef BUS_CORE_REQUEST_H
+#define BUS_CORE_REQUEST_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+struct bus_mailbox;
+struct desk;
+struct question;
+
+struct inbox {
+	pthread_mutex_t lock;
+	struct question **buckets; /* by number; NULL: there has been no question */
+	size_t mask, count;
+	uint64_t last; /* counts questions; its keyed hash is a number */
+	bool closed;
+	_Atomic uint64_t late;
+};
+
+int bus__inbox_init(struct inbox *inbox);
+void bus__inbox_fini(struct inbox *inbox);
+
+/* Lets everybody who waits for a reply go. */
+void bus__inbox_close(struct bus *bus);
+
+/* Ends the requests of a mailbox. Bus lock. */
+void bus__requests_end(struct bus_mailbox *mbox);
+
+/* Ends those whose time has passed, and tells. The drainer, outside a batch. */
+bool bus__requests_heed(struct bus_mailbox *mbox);
+
+/* Tells of what has ended. true: there was something. */
+bool bus__requests_tell(struct bus_mailbox *mbox);
+
+/* --- peers ------------------------------------------------------------------------------------------------- */
+
+/* Where questions of a peer are remembered. NULL: out of memory. */
+struct desk *bus__desk_open(struct bus_mailbox *mbox);
+
+/* Forgets its questions; and its memory, when nothing in the mailbox refers to it any more. */
+void bus__desk_close(struct desk *desk);
+void bus__desk_free(struct desk *desk);
+
+/* Remembers a peer's question of that number until it expires (ttl_ms 0: never) or too many newer ones came.
+ * Returns the number under which it is known here; 0: out of memory. */
+uint64_t bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms);
+
+/* Nobody here listens to it. */
+void bus__desk_decline(struct desk *desk, uint64_t theirs);
+
+#endif
