@@ -92,6 +92,7 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
         "pending": 0,
         "refused": 0,
         "lost": sent - len(got),
+        "late_replies": 0,
         "lost_by": {
             "full": sent - len(got),
             "replaced": 0,

@@ -30,6 +30,7 @@ from libbus._core import (
     LimitError,
     Link,
     Message,
+    Nobody,
     NotSupported,
     StateError,
     Timeout,
@@ -37,6 +38,7 @@ from libbus._core import (
     TopicError,
     TransportError,
 )
+from libbus._request import ReplyError
 from libbus._subscription import Subscription
 
 __all__ = [
@@ -54,7 +56,9 @@ __all__ = [
     "LimitError",
     "Link",
     "Message",
+    "Nobody",
     "NotSupported",
+    "ReplyError",
     "StateError",
     "Subscription",
     "Timeout",

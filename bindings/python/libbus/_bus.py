@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import time
 import weakref
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks
+from libbus._request import answer, checked
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -84,6 +86,42 @@ class Bus(_core.Bus):
 
         def register(function: F) -> F:
             self._callbacks.add(self, filters, function, full, bytes)
+            return function
+
+        return register
+
+    # --- questions ----------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        topic: str,
+        value: _core.Value,
+        *,
+        timeout: float | None = 5.0,
+        headers: dict[Any, Any] | None = None,
+    ) -> _core.Message:
+        """Asks on a topic and waits for the first reply.
+
+        Nobody: nobody listens to the topic; Timeout: no reply in so many seconds; ReplyError: the
+        answering side raised. StateError in a callback, which must not wait.
+        """
+        if self._callbacks.here():
+            raise _core.error(STATE, topic)
+        return checked(super().request(topic, value, timeout=timeout, headers=headers))
+
+    def serve(self, *filters: str, full: str = "drop_oldest", bytes: int = 0) -> Callable[[F], F]:
+        """Calls the function below for each question; what it returns is the reply.
+
+        What it raises is logged, and raised as ReplyError where the question came from. It runs as
+        callbacks do: on their thread, one after the other.
+        """
+        if not filters:
+            raise TypeError("name at least one topic or filter to serve")
+
+        def register(function: F) -> F:
+            self._callbacks.add(
+                self, filters, functools.partial(answer, self, function), full, bytes
+            )
             return function
 
         return register

@@ -267,6 +267,88 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	Py_RETURN_NONE;
 }
 
+/* --- request and reply ---------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(bus_request_doc,
+    "request($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
+    "Asks on a topic and waits for the first reply, a Message. Nobody: nobody\n"
+    "listens to it; Timeout: no reply in so many seconds.");
+
+static PyObject *
+bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"topic", "value", "timeout", "headers", NULL};
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = 1};
+	PyObject *topic, *value, *timeout = Py_None, *answer = NULL;
+	struct extras extras = {.ttl = Py_None, .headers = Py_None};
+	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
+	struct bus_mailbox *mbox;
+	struct bus_packer *packer;
+	int ms, err;
+
+	if (!PyArg_ParseTupleAndKeywords(
+		args, kwargs, "OO|$OO:request", names, &topic, &value, &timeout, &extras.headers) ||
+	    timeout_ms(timeout, &ms) < 0)
+		return NULL;
+	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
+	packer = msg.topic == NULL ? NULL : packer_take(self);
+	if (packer == NULL)
+		return NULL;
+	if (extras_begin(self, &extras, topic, &msg) < 0 ||
+	    value_pack(self->core, packer, value, topic) < 0 ||
+	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
+		goto give_packer;
+	err = bus_object_mailbox((PyObject *)self, &cfg, &mbox);
+	if (err < 0)
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
+	else
+		answer = request_wait(self->core, mbox, &msg, ms, topic);
+give_packer:
+	extras_end(&extras);
+	packer_give(self, packer);
+	return answer;
+}
+
+PyDoc_STRVAR(bus_reply_doc,
+    "reply($self, question, value, *, headers=None)\n--\n\n"
+    "Replies to a Message whose question is True, as often as you like. One that\n"
+    "comes when the asker has given up is counted in stats(): late_replies.");
+
+static PyObject *
+bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"question", "value", "headers", NULL};
+	PyObject *question, *value, *topic, *answer = NULL;
+	struct extras extras = {.ttl = Py_None, .headers = Py_None};
+	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
+	struct bus_packer *packer;
+	int err;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$O:reply", names, self->core->message,
+		&question, &value, &extras.headers))
+		return NULL;
+	topic = PyUnicode_FromString(message_msg(question)->topic);
+	packer = topic == NULL ? NULL : packer_take(self);
+	if (packer == NULL)
+		goto drop_topic;
+	if (extras_begin(self, &extras, topic, &msg) < 0 ||
+	    value_pack(self->core, packer, value, topic) < 0 ||
+	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
+		goto give_packer;
+	err = gate_enter(&self->gate);
+	if (err == 0) {
+		err = bus_reply_msg(self->bus, message_msg(question), &msg);
+		gate_leave(&self->gate);
+	}
+	answer = err < 0 ? error_raise(self->core, err, ABOUT_TOPIC, topic) : Py_NewRef(Py_None);
+give_packer:
+	extras_end(&extras);
+	packer_give(self, packer);
+drop_topic:
+	Py_XDECREF(topic);
+	return answer;
+}
+
 /* --- links -------------------------------------------------------------------------------------------------- */
 
 typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link_config *cfg,
@@ -519,6 +601,8 @@ static PyMethodDef bus_methods[] = {
     {"publish_raw", (PyCFunction)(void (*)(void))bus_publish_raw, WITH_KEYWORDS,
 	bus_publish_raw_doc},
     {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
+    {"request", (PyCFunction)(void (*)(void))bus_request_value, WITH_KEYWORDS, bus_request_doc},
+    {"reply", (PyCFunction)(void (*)(void))bus_reply_value, WITH_KEYWORDS, bus_reply_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},
     {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},

@@ -116,6 +116,16 @@ void letter_free(struct letter *letter);
 /* Makes a libbus.Message of a letter, which is taken over, also on failure. */
 PyObject *message_new(struct core *core, struct letter *letter);
 
+/* The message itself, borrowed from a libbus.Message. */
+const struct bus_msg *message_msg(PyObject *message);
+
+/* --- request.c --------------------------------------------------------------------------------------- */
+
+/* Asks and waits for the first reply, with signals looked at meanwhile. A libbus.Message, or NULL with an exception
+ * about topic. The mailbox, made for it, is taken over. */
+PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
+    int timeout_ms, PyObject *topic);
+
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec;

@@ -55,6 +55,12 @@ letter_free(struct letter *letter)
 	PyMem_RawFree(letter);
 }
 
+const struct bus_msg *
+message_msg(PyObject *message)
+{
+	return &((struct message_object *)message)->letter->msg;
+}
+
 /* Not tracked by the collector before it holds a value: only that can lead back to the message. */
 PyObject *
 message_new(struct core *core, struct letter *letter)
@@ -265,6 +271,13 @@ message_ttl(struct message_object *self, void *unused)
 }
 
 static PyObject *
+message_question(struct message_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(self->letter->msg.reply_to != 0);
+}
+
+static PyObject *
 message_repr(struct message_object *self)
 {
 	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
@@ -333,6 +346,8 @@ static PyGetSetDef message_getset[] = {
 	"When a retained value was published, in seconds since 1970; None: unknown.", NULL},
     {"ttl", (getter)message_ttl, NULL,
 	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
+    {"question", (getter)message_question, NULL, "True: a reply is expected, by bus.reply().",
+	NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -102,11 +102,11 @@ stats_dict(const struct bus_stats *stats)
 		return NULL;
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)
 		lost += stats->lost[i];
-	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:K, s:N}", "offered",
+	return Py_BuildValue("{s:K, s:K, s:K, s:K, s:K, s:K, s:N}", "offered",
 	    (unsigned long long)stats->offered, "delivered", (unsigned long long)stats->delivered,
 	    "pending", (unsigned long long)stats->pending, "refused",
-	    (unsigned long long)stats->refused, "lost", (unsigned long long)lost, "lost_by",
-	    lost_by);
+	    (unsigned long long)stats->refused, "lost", (unsigned long long)lost, "late_replies",
+	    (unsigned long long)stats->late_replies, "lost_by", lost_by);
 }
 
 /* --- functions ---------------------------------------------------------------------------------------- */
