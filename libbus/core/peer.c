@@ -108,6 +108,12 @@ bus__peer_release(struct bus_mailbox *m)
 	bus__mailbox_release(m);
 }
 
+void
+bus__decline_peer(struct bus_mailbox *asker, uint64_t number)
+{
+	bus__desk_decline(asker->desk, number);
+}
+
 bool
 bus__peer_sleep(struct bus_mailbox *m)
 {

@@ -119,6 +119,9 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
 int bus__publish_from_peer(
     struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker);
 
+/* Tells a peer that nobody here hears its question of that number. [bus lock] */
+void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);
+
 /* A reply of a peer to the question of that number, which is over if it is not known. nobody: the peer has nobody
  * who would. 0, BUS_E_NOMEM, BUS_E_FULL. [bus lock] */
 int bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool nobody);

@@ -66,6 +66,8 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
+	if (pub == NULL && msg.reply_to != 0)
+		bus__decline_peer(session->mbox, msg.reply_to);
 	/* Without a handle there was no room for the topic; hear_topic() has told why. */
 	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
 	return 0;

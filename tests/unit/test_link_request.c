@@ -189,6 +189,24 @@ START_TEST(peer_that_has_nobody_says_so_at_once)
 }
 END_TEST
 
+START_TEST(peer_without_room_for_the_topic_is_nobody)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 1};
+	const struct bus_msg kept = {
+	    .size = sizeof kept, .topic = "kept", .data = "1", .len = 1, .flags = BUS_MSG_RETAIN};
+	struct pair p = {.b = open_bus()};
+	struct answerer a = {.times = 1};
+	const struct bus_msg *reply;
+
+	ck_bus(bus_open(NULL, &cfg, &p.a), 0);
+	ck_bus(bus_publish_msg(p.a, &kept), 0);
+	ck_bus(bus_subscribe(p.a, "q", answer, &a, NULL), 0);
+	pair_link(&p, _i, NULL);
+	ck_bus(bus_request(p.b, "q", "hi", 2, -1, &reply), BUS_E_NOBODY);
+	pair_close(&p);
+}
+END_TEST
+
 START_TEST(reply_after_the_deadline_or_the_link_is_counted)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -258,6 +276,7 @@ bus_test_suite(void)
 	    &listening_side_may_ask_too_and_from_a_mailbox,
 	    &reply_goes_to_the_peer_that_asked_and_to_no_other,
 	    &nobody_is_left_when_the_last_listener_has_gone, &peer_that_has_nobody_says_so_at_once,
+	    &peer_without_room_for_the_topic_is_nobody,
 	    &reply_after_the_deadline_or_the_link_is_counted,
 	    &more_open_questions_than_a_peer_remembers_lose_the_oldest};
 	Suite *suite = suite_create("link request");
