@@ -1,0 +1,791 @@
+#define _GNU_SOURCE
+/* Each promise of promises.def, once, over every door in C. A case is called promise/door. */
+#include "door.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_PAYLOAD = 1 << 20, SMALL = 4096, MANY = 1000 };
+
+#define FILTERS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void
+open_all(struct rig *rig, struct inbox *inbox, const struct door *door, const char *filter)
+{
+	rig_open(rig, door);
+	inbox_open(inbox, rig, BUS_FULL_DROP_OLDEST, 0, FILTERS(filter));
+}
+
+static void
+close_all(struct rig *rig, struct inbox *inbox)
+{
+	inbox_close(inbox);
+	rig_close(rig);
+}
+
+static void
+expect_text(struct inbox *inbox, const char *topic, const char *text, bool kept)
+{
+	const struct item *item = inbox_take(inbox);
+
+	ck_assert_str_eq(item->topic, topic);
+	ck_assert_uint_eq(item->msg.len, strlen(text));
+	ck_assert_mem_eq(item->data, text, item->msg.len);
+	ck_assert_int_eq((item->msg.flags & BUS_MSG_KEPT) != 0, kept);
+	ck_assert_uint_eq(item->msg.lost, 0);
+}
+
+/* --- who publishes meanwhile ------------------------------------------------------------------------------- */
+
+struct sender {
+	struct rig *rig;
+	const char *topic;
+	unsigned count; /* 0: until stop */
+	uint32_t flags;
+	_Atomic unsigned sent, refused;
+	_Atomic bool stop;
+	pthread_t thread;
+};
+
+static void *
+send_numbers(void *arg)
+{
+	struct sender *s = arg;
+	struct bus_msg msg = {.size = sizeof msg, .topic = s->topic, .flags = s->flags};
+
+	for (unsigned i = 0; s->count > 0 ? i < s->count : !s->stop; i++) {
+		int err;
+
+		msg.data = &i;
+		msg.len = sizeof i;
+		err = bus_publish_msg(s->rig->from, &msg);
+		if (err != BUS_E_FULL)
+			ck_bus(err, 0);
+		s->refused += err == BUS_E_FULL;
+		s->sent++;
+		if (s->count == 0 && i % 50 == 49)
+			bus_test_nap(); /* nobody may fall behind by more than its room */
+	}
+	return NULL;
+}
+
+static void
+sender_start(struct sender *s)
+{
+	ck_assert_int_eq(pthread_create(&s->thread, NULL, send_numbers, s), 0);
+}
+
+static void
+sender_more(struct sender *s, unsigned count)
+{
+	unsigned sent = s->sent;
+
+	ck_eventually(s->sent - sent >= count);
+}
+
+static void
+sender_stop(struct sender *s)
+{
+	s->stop = true;
+	pthread_join(s->thread, NULL);
+}
+
+/* --- what arrives ------------------------------------------------------------------------------------------ */
+
+static void
+promise_order(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	struct sender senders[] = {{.rig = &rig, .topic = "n/0", .count = MANY},
+	    {.rig = &rig, .topic = "n/1", .count = MANY}};
+	unsigned next[2] = {0};
+
+	open_all(&rig, &inbox, door, "n/+");
+	for (int i = 0; i < 2; i++)
+		sender_start(&senders[i]);
+	for (int i = 0; i < 2 * MANY; i++) {
+		const struct item *item = inbox_take(&inbox);
+		int who = item->topic[2] - '0';
+
+		ck_assert_uint_eq(number_of(item), next[who]++);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	for (int i = 0; i < 2; i++)
+		sender_stop(&senders[i]);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_asked(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	uint64_t crossed = 0;
+
+	open_all(&rig, &inbox, door, "plant/+/temp");
+	if (has_link(&rig))
+		crossed = stats_of(rig.listener).sent;
+	publish(&rig, "plant/1/pressure", "no", 2);
+	publish(&rig, "plant", "no", 2);
+	publish(&rig, "plant/1/temp", "21", 2);
+	publish(&rig, "plant/1/2/temp", "no", 2);
+	retain(&rig, "other", "no");
+	expect_text(&inbox, "plant/1/temp", "21", false);
+	ck_bus(bus_flush(rig.from, 5000), 0);
+	if (has_link(&rig))
+		ck_assert_uint_eq(stats_of(rig.listener).sent - crossed, 1);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+match(struct rig *rig, const char *filter, const char *topic, bool yes)
+{
+	struct inbox inbox;
+
+	inbox_open(&inbox, rig, 0, 0, FILTERS(filter));
+	publish(rig, topic, topic, strlen(topic));
+	if (yes)
+		expect_text(&inbox, topic, topic, false);
+	inbox_ends(&inbox);
+	inbox_close(&inbox);
+}
+
+static void
+promise_matching(const struct door *door)
+{
+	static const struct {
+		const char *filter, *topic;
+		bool yes;
+	} rows[] = {
+#define MATCH(filter, topic, yes) {filter, topic, yes},
+#include "promises.def"
+	};
+	const struct bus_msg *msg;
+	struct bus_mailbox *watcher;
+	struct inbox inbox;
+	struct rig rig;
+
+	rig_open(&rig, door);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		match(&rig, rows[i].filter, rows[i].topic, rows[i].yes);
+	/* Topics that begin with $ are the bus's own: let it have something to say. */
+	ck_bus(bus_publish(rig.from, "$mine", "", 0), BUS_E_TOPIC_RESERVED);
+	inbox_open(&inbox, &rig, 0, 0, FILTERS("+/warnings", "+/drops"));
+	ck_bus(bus_mailbox_open(rig.from, NULL, &watcher), 0);
+	ck_bus(bus_mailbox_subscribe(watcher, "$bus/warnings", NULL, NULL, NULL), 0);
+	ck_eventually((publish(&rig, "unheard", "", 0), bus_recv(watcher, 0, &msg) == 1));
+	ck_assert_str_eq(msg->topic, "$bus/warnings");
+	inbox_ends(&inbox);
+	bus_mailbox_close(watcher);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_once(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	struct bus_stats stats;
+
+	rig_open(&rig, door);
+	inbox_open(&inbox, &rig, 0, 0, FILTERS("a/b", "a/+", "a/#"));
+	publish(&rig, "a/b", "1", 1);
+	/* Each subscription has a callback, and it gets its call; the message is the same one. */
+	for (int i = 0; i < (door->drain == BUS_DRAIN_CALLER ? 1 : 3); i++)
+		expect_text(&inbox, "a/b", "1", false);
+	inbox_ends(&inbox);
+	stats = inbox_stats(&inbox);
+	ck_assert_uint_eq(stats.offered, 2); /* with the mark */
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_kept(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	struct sender sender = {.rig = &rig, .topic = "kept", .flags = BUS_MSG_RETAIN};
+	const struct item *item;
+	unsigned next;
+
+	rig_open(&rig, door);
+	sender_start(&sender);
+	sender_more(&sender, 100);
+	inbox_open(&inbox, &rig, 0, 0, FILTERS("kept"));
+	sender_more(&sender, 200);
+	sender_stop(&sender);
+	item = inbox_take(&inbox);
+	ck_assert(item->msg.flags & BUS_MSG_KEPT);
+	for (next = number_of(item) + 1; next < sender.sent; next++) {
+		item = inbox_take(&inbox);
+		ck_assert(!(item->msg.flags & BUS_MSG_KEPT));
+		ck_assert_uint_eq(number_of(item), next);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_forget(const struct door *door)
+{
+	struct rig rig;
+	struct inbox early, late;
+
+	open_all(&rig, &early, door, "kept");
+	retain(&rig, "kept", "1");
+	expect_text(&early, "kept", "1", false);
+	retain(&rig, "kept", "");
+	expect_text(&early, "kept", "", false);
+	inbox_open(&late, &rig, 0, 0, FILTERS("kept"));
+	inbox_ends(&late);
+	inbox_close(&late);
+	close_all(&rig, &early);
+}
+
+/* --- what does not fit ------------------------------------------------------------------------------------- */
+
+/* Publishes MANY numbers into a stalled inbox with room for a few. */
+static void
+overrun(struct rig *rig, struct inbox *inbox, const struct door *door, int full)
+{
+	rig_open(rig, door);
+	inbox_open(inbox, rig, full, SMALL, FILTERS("n"));
+	inbox_stall(inbox);
+	for (unsigned i = 0; i < MANY; i++)
+		publish_number(rig, "n", i);
+	ck_eventually(inbox_stats(inbox).offered == MANY + inbox->stalls);
+}
+
+static void
+promise_oldest(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	uint64_t lost;
+
+	overrun(&rig, &inbox, door, BUS_FULL_DROP_OLDEST);
+	lost = inbox_stats(&inbox).lost[BUS_LOSS_FULL];
+	ck_assert(lost > MANY / 2 && lost < MANY);
+	inbox_resume(&inbox);
+	for (uint64_t i = lost; i < MANY; i++) {
+		const struct item *item = inbox_take(&inbox);
+
+		ck_assert_uint_eq(number_of(item), i);
+		ck_assert_uint_eq(item->msg.lost, i == lost ? lost : 0);
+	}
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_newest(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	uint64_t lost;
+
+	overrun(&rig, &inbox, door, BUS_FULL_DROP_NEWEST);
+	lost = inbox_stats(&inbox).lost[BUS_LOSS_FULL];
+	ck_assert(lost > MANY / 2 && lost < MANY);
+	inbox_resume(&inbox);
+	for (uint64_t i = 0; i < MANY - lost; i++) {
+		const struct item *item = inbox_take(&inbox);
+
+		ck_assert_uint_eq(number_of(item), i);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	publish_number(&rig, "n", MANY);
+	ck_assert_uint_eq(inbox_take(&inbox)->msg.lost, lost);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_latest(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	const struct item *item;
+
+	overrun(&rig, &inbox, door, BUS_FULL_LATEST);
+	inbox_resume(&inbox);
+	item = inbox_take(&inbox);
+	ck_assert_uint_eq(number_of(item), MANY - 1);
+	ck_assert_uint_eq(item->msg.lost, MANY - 1);
+	ck_assert_uint_eq(inbox_stats(&inbox).lost[BUS_LOSS_REPLACED], MANY - 1);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_refuse(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	unsigned count = 0;
+	int err;
+
+	rig_open(&rig, door);
+	inbox_open(&inbox, &rig, BUS_FULL_REFUSE, SMALL, FILTERS("n"));
+	inbox_stall(&inbox);
+	while ((err = bus_publish(rig.from, "n", &count, sizeof count)) == 0)
+		ck_assert_uint_lt(++count, MANY);
+	ck_bus(err, BUS_E_FULL);
+	ck_assert_uint_gt(count, 0);
+	ck_assert_uint_eq(inbox_stats(&inbox).refused, 1);
+	inbox_resume(&inbox);
+	for (unsigned i = 0; i < count; i++) {
+		const struct item *item = inbox_take(&inbox);
+
+		ck_assert_uint_eq(number_of(item), i);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+static uint64_t
+accounted(const struct bus_stats *stats)
+{
+	uint64_t sum = stats->delivered + stats->refused + stats->pending;
+
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		sum += stats->lost[i];
+	return sum;
+}
+
+static void
+accounts_of_bus(struct bus *bus)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+
+	ck_bus(bus_stats(bus, &stats), 0);
+	ck_assert_uint_eq(stats.offered, accounted(&stats));
+}
+
+/* Two publishers and a mailbox with room for a few, taken from meanwhile. */
+static void
+account(const struct door *door, int full)
+{
+	struct rig rig;
+	struct inbox inbox;
+	struct sender senders[] = {{.rig = &rig, .topic = "n", .count = 10 * MANY},
+	    {.rig = &rig, .topic = "n", .count = 10 * MANY}};
+	struct bus_stats stats;
+	uint64_t came = 20 * MANY;
+
+	rig_open(&rig, door);
+	inbox_open(&inbox, &rig, full, SMALL, FILTERS("n"));
+	if (has_link(&rig))
+		came -= stats_of(rig.listener).sent; /* rig_ready()'s: they do not count */
+	for (int i = 0; i < 2; i++)
+		sender_start(&senders[i]);
+	while (senders[0].sent < 5 * MANY || senders[1].sent < 5 * MANY)
+		inbox_pump(&inbox);
+	for (int i = 0; i < 2; i++)
+		sender_stop(&senders[i]);
+	if (has_link(&rig)) {
+		ck_bus(bus_flush(rig.from, 20000), 0);
+		came = 20 * MANY - stats_of(rig.listener).lost;
+	}
+	ck_eventually(inbox_stats(&inbox).offered == came);
+	ck_eventually(door->drain == BUS_DRAIN_CALLER || inbox_stats(&inbox).pending == 0);
+	stats = inbox_stats(&inbox);
+	ck_assert_uint_eq(stats.offered, accounted(&stats));
+	if (!has_link(&rig))
+		ck_assert_uint_eq(stats.refused, senders[0].refused + senders[1].refused);
+	ck_assert_uint_gt(stats.delivered, 0);
+	accounts_of_bus(rig.from);
+	accounts_of_bus(rig.to);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_accounts(const struct door *door)
+{
+	account(door, BUS_FULL_DROP_OLDEST);
+	account(door, BUS_FULL_DROP_NEWEST);
+	account(door, BUS_FULL_LATEST);
+	account(door, BUS_FULL_REFUSE);
+}
+
+/* --- endings ----------------------------------------------------------------------------------------------- */
+
+static void
+promise_unsubscribe(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	struct sender sender = {.rig = &rig, .topic = "n"};
+	size_t handed_over;
+
+	open_all(&rig, &inbox, door, "n");
+	sender_start(&sender);
+	for (int i = 0; i < 100; i++)
+		inbox_take(&inbox);
+	sender_more(&sender, 100); /* where a caller drains, they wait */
+	bus_unsubscribe(inbox.sub, NULL);
+	pthread_mutex_lock(&inbox.lock);
+	handed_over = inbox.count;
+	pthread_mutex_unlock(&inbox.lock);
+	inbox.sub = NULL;
+	sender_more(&sender, 100);
+	sender_stop(&sender);
+	publish(&rig, "mark/it/here", "", 0);
+	while (strcmp(inbox_take(&inbox)->topic, "n") == 0)
+		ck_assert_uint_le(inbox.taken, handed_over);
+	ck_assert_uint_eq(inbox.taken, handed_over + 1);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_close(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	int64_t begun;
+
+	open_all(&rig, &inbox, door, "n");
+	inbox_stall(&inbox);
+	for (unsigned i = 0; i < 3; i++)
+		publish_number(&rig, "n", i);
+	ck_eventually(inbox_stats(&inbox).offered == 3 + inbox.stalls);
+	begun = bus_test_now_ms();
+	/* One in a callback that has not returned stayed, too. */
+	ck_assert_int_eq(bus_close(rig.to, 200), 3 + (int)inbox.stalls);
+	ck_assert_int_lt(bus_test_now_ms() - begun, 20000); /* a hang, not a speed */
+	inbox_resume(&inbox);
+	if (has_link(&rig))
+		ck_bus(bus_close(rig.from, 5000), 0);
+	bus_link_close(rig.dialled);
+	bus_link_close(rig.listener);
+	inbox_close(&inbox);
+}
+
+static void
+promise_flush(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	uint64_t before = 0;
+
+	open_all(&rig, &inbox, door, "n");
+	if (has_link(&rig))
+		before = stats_of(rig.listener).sent;
+	for (unsigned i = 0; i < MANY; i++)
+		publish_number(&rig, "n", i);
+	ck_bus(bus_flush(rig.from, 20000), 0);
+	if (has_link(&rig)) {
+		ck_assert_uint_eq(stats_of(rig.listener).sent - before, MANY);
+	} else {
+		pthread_mutex_lock(&inbox.lock);
+		ck_assert_uint_eq(inbox.count, MANY);
+		pthread_mutex_unlock(&inbox.lock);
+	}
+	for (unsigned i = 0; i < MANY; i++)
+		ck_assert_uint_eq(number_of(inbox_take(&inbox)), i);
+	close_all(&rig, &inbox);
+}
+
+/* --- content ----------------------------------------------------------------------------------------------- */
+
+static void
+send_and_compare(struct rig *rig, struct inbox *inbox, const uint8_t *data, size_t len, int type)
+{
+	static const uint8_t map[] = {0x81, 0xa1, 'k', 0x01};
+	size_t headers_len = len < MAX_PAYLOAD ? sizeof map : 0;
+	const struct bus_msg msg = {.size = sizeof msg,
+	    .topic = "bytes",
+	    .data = data,
+	    .len = len,
+	    .type = type,
+	    .headers = headers_len > 0 ? map : NULL,
+	    .headers_len = headers_len};
+	const struct item *item;
+
+	ck_bus(bus_publish_msg(rig->from, &msg), 0);
+	item = inbox_take(inbox);
+	ck_assert_uint_eq(item->msg.len, len);
+	ck_assert(memcmp(item->data, data, len) == 0);
+	ck_assert_int_eq(item->msg.type, type);
+	ck_assert_uint_eq(item->msg.headers_len, headers_len);
+	ck_assert(memcmp(item->headers, map, headers_len) == 0);
+}
+
+static void
+promise_bytes(const struct door *door)
+{
+	static const size_t lens[] = {0, 1, 1023, 1024, 1025, 65536, MAX_PAYLOAD - 5, MAX_PAYLOAD};
+	static const int types[] = {
+	    BUS_TYPE_UNTAGGED, BUS_TYPE_MSGPACK, BUS_TYPE_BYTES, BUS_TYPE_JSON, BUS_TYPE_TEXT, 200};
+	enum { TYPES = sizeof types / sizeof types[0] };
+	uint8_t *data = malloc(MAX_PAYLOAD);
+	struct rig rig;
+	struct inbox inbox;
+
+	ck_assert_ptr_nonnull(data);
+	for (size_t i = 0; i < MAX_PAYLOAD; i++)
+		data[i] = (uint8_t)(i * 2654435761u >> 13);
+	open_all(&rig, &inbox, door, "bytes");
+	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
+		for (size_t t = 0; t < (lens[i] < MAX_PAYLOAD / 2 ? TYPES : 1); t++)
+			send_and_compare(&rig, &inbox, data, lens[i], types[t]);
+	inbox_ends(&inbox);
+	free(data);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_too_big(const struct door *door)
+{
+	uint8_t *data = calloc(1, MAX_PAYLOAD + 1);
+	const struct bus_slice slice = {data, MAX_PAYLOAD + 1};
+	const struct bus_msg msg = {.size = sizeof msg,
+	    .topic = "big",
+	    .data = data,
+	    .len = MAX_PAYLOAD + 1,
+	    .flags = BUS_MSG_RETAIN};
+	struct bus_pub *pub;
+	struct rig rig;
+	struct inbox inbox;
+	void *loan;
+
+	ck_assert_ptr_nonnull(data);
+	open_all(&rig, &inbox, door, "big");
+	ck_bus(bus_pub_open(rig.from, "big", NULL, &pub), 0);
+	ck_bus(bus_publish(rig.from, "big", data, MAX_PAYLOAD + 1), BUS_E_TOO_BIG);
+	ck_bus(bus_publish_msg(rig.from, &msg), BUS_E_TOO_BIG);
+	ck_bus(bus_pub_send(pub, data, MAX_PAYLOAD + 1), BUS_E_TOO_BIG);
+	ck_bus(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
+	ck_bus(bus_pub_loan(pub, MAX_PAYLOAD + 1, &loan), BUS_E_TOO_BIG);
+	inbox_ends(&inbox);
+	bus_pub_close(pub);
+	free(data);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_batch(const struct door *door)
+{
+	enum { BATCH = 100 };
+	static uint8_t data[3000];
+	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_BYTES};
+	struct bus_slice slices[BATCH];
+	struct bus_pub *pub;
+	struct rig rig;
+	struct inbox inbox;
+
+	for (size_t i = 0; i < sizeof data; i++)
+		data[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (size_t i = 0; i < BATCH; i++)
+		slices[i] = (struct bus_slice){data + i, i % 10 == 9 ? 10 * i : i};
+	open_all(&rig, &inbox, door, "batch");
+	ck_bus(bus_pub_open(rig.from, "batch", &cfg, &pub), 0);
+	ck_bus(bus_pub_send_many(pub, slices, BATCH), BATCH);
+	for (size_t i = 0; i < BATCH; i++) {
+		const struct item *item = inbox_take(&inbox);
+
+		ck_assert_uint_eq(item->msg.len, slices[i].len);
+		ck_assert(memcmp(item->data, slices[i].data, slices[i].len) == 0);
+		ck_assert_int_eq(item->msg.type, BUS_TYPE_BYTES);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	inbox_ends(&inbox);
+	bus_pub_close(pub);
+	close_all(&rig, &inbox);
+}
+
+/* Whether the message reached the inbox, alive, before its time was over. */
+static bool
+arrives(struct rig *rig, struct inbox *inbox, uint32_t ttl_ms)
+{
+	const struct bus_msg msg = {.size = sizeof msg, .topic = "news", .ttl_ms = ttl_ms};
+	uint64_t offered = inbox_stats(inbox).offered;
+	uint64_t lost = has_link(rig) ? stats_of(rig->listener).lost : 0;
+
+	ck_bus(bus_publish_msg(rig->from, &msg), 0);
+	ck_eventually(inbox_stats(inbox).offered > offered ||
+		      (has_link(rig) && stats_of(rig->listener).lost > lost));
+	return inbox_stats(inbox).offered > offered;
+}
+
+static void
+promise_ttl(const struct door *door)
+{
+	uint32_t ttl_ms = 20;
+	struct rig rig;
+	struct inbox inbox;
+	const struct item *item;
+	int64_t begun;
+
+	open_all(&rig, &inbox, door, "news");
+	inbox_stall(&inbox);
+	while (!arrives(&rig, &inbox, ttl_ms)) /* it may expire on a link that is slow today */
+		ck_assert_uint_lt(ttl_ms *= 2, 20000);
+	begun = bus_test_now_ms();
+	publish(&rig, "news", "later", 5);
+	ck_eventually(bus_test_now_ms() > begun + ttl_ms + 1);
+	ck_eventually(inbox_stats(&inbox).offered == 2 + inbox.stalls);
+	inbox_resume(&inbox);
+	item = inbox_take(&inbox);
+	ck_assert_uint_eq(item->msg.len, 5);
+	ck_assert_uint_eq(item->msg.lost, 1);
+	ck_assert_uint_eq(inbox_stats(&inbox).lost[BUS_LOSS_EXPIRED], 1);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
+/* --- links that break -------------------------------------------------------------------------------------- */
+
+static void
+promise_back(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+
+	rig_open(&rig, door);
+	retain(&rig, "kept/state", "before");
+	inbox_open(&inbox, &rig, 0, 0, FILTERS("kept/#", "live"));
+	expect_text(&inbox, "kept/state", "before", true);
+	for (int round = 0; round < 2; round++) {
+		rig_cut(&rig);
+		retain(&rig, "kept/state", round == 0 ? "first" : "second");
+		rig_mend(&rig);
+		expect_text(&inbox, "kept/state", round == 0 ? "first" : "second", true);
+		publish(&rig, "live", "1", 1);
+		expect_text(&inbox, "live", "1", false);
+		inbox_ends(&inbox);
+	}
+	close_all(&rig, &inbox);
+}
+
+/* The peer that will be killed: wants everything from the address that it reads, and takes nothing. */
+static void
+be_the_peer(int address)
+{
+	char url[256] = "";
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox;
+
+	alarm(60);
+	if (read(address, url, sizeof url - 1) <= 0)
+		_exit(1);
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "#", NULL, NULL, NULL), 0);
+	ck_bus(bus_dial(bus, url, NULL, NULL), 0);
+	for (;;)
+		pause();
+}
+
+static void
+promise_killed(const struct door *door)
+{
+	struct rig rig;
+	struct inbox inbox;
+	int address[2];
+	pid_t peer;
+
+	ck_assert_int_eq(pipe(address), 0);
+	peer = bus_test_fork(); /* before there is a bus */
+	ck_assert_int_ge(peer, 0);
+	if (peer == 0)
+		be_the_peer(address[0]);
+	open_all(&rig, &inbox, door, "n");
+	ck_assert_int_eq(write(address[1], rig.url, strlen(rig.url)), (ssize_t)strlen(rig.url));
+	ck_eventually(stats_of(rig.listener).peers == 2);
+	for (unsigned i = 0; i < MANY; i++) {
+		if (i == MANY / 2)
+			ck_assert_int_eq(kill(peer, SIGKILL), 0);
+		publish_number(&rig, "n", i);
+	}
+	ck_assert_int_eq(waitpid(peer, NULL, 0), peer);
+	ck_eventually(stats_of(rig.listener).peers == 1);
+	for (unsigned i = 0; i < MANY; i++) {
+		const struct item *item = inbox_take(&inbox);
+
+		ck_assert_uint_eq(number_of(item), i);
+		ck_assert_uint_eq(item->msg.lost, 0);
+	}
+	inbox_ends(&inbox);
+	ck_assert_uint_eq(stats_of(rig.listener).ended[BUS_LINK_END_GONE], 1);
+	ck_assert(is_up(rig.dialled));
+	close_all(&rig, &inbox);
+}
+
+/* --- the table --------------------------------------------------------------------------------------------- */
+
+static const struct door doors[] = {
+    {"polled", BUS_DRAIN_CALLER, NO_LINK},
+    {"thread", BUS_DRAIN_THREAD, NO_LINK},
+    {"publisher", BUS_DRAIN_PUBLISHER, NO_LINK},
+    {"inproc", BUS_DRAIN_CALLER, 0},
+    {"ipc", BUS_DRAIN_CALLER, 1},
+    {"tcp", BUS_DRAIN_CALLER, 2},
+};
+
+static const struct {
+	const char *name;
+	void (*test)(const struct door *door);
+} promises[] = {
+#define PROMISE(name, sentence) {#name, promise_##name},
+#include "promises.def"
+};
+
+static const struct {
+	const char *promise, *doors;
+} exceptions[] = {
+#define EXCEPT(promise, doors, reason) {#promise, " " #doors " "},
+#include "promises.def"
+};
+
+enum {
+	DOORS = sizeof doors / sizeof doors[0],
+	PROMISES = sizeof promises / sizeof promises[0],
+	EXCEPTIONS = sizeof exceptions / sizeof exceptions[0]
+};
+
+static bool
+is_excepted(const char *promise, const char *door)
+{
+	char word[32];
+
+	snprintf(word, sizeof word, " %s ", door);
+	for (size_t i = 0; i < EXCEPTIONS; i++)
+		if (strcmp(exceptions[i].promise, promise) == 0 &&
+		    strstr(exceptions[i].doors, word) != NULL)
+			return true;
+	return false;
+}
+
+START_TEST(promise_is_kept_at_the_door)
+{
+	promises[_i / DOORS].test(&doors[_i % DOORS]);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("contract");
+	static char names[PROMISES * DOORS][40];
+
+	for (int i = 0; i < PROMISES * DOORS; i++) {
+		const char *promise = promises[i / DOORS].name, *door = doors[i % DOORS].name;
+		TCase *tcase;
+
+		if (is_excepted(promise, door))
+			continue;
+		snprintf(names[i], sizeof names[i], "%s/%s", promise, door);
+		tcase = tcase_create(names[i]);
+		tcase_set_timeout(tcase, 60);
+		tcase_add_loop_test(tcase, promise_is_kept_at_the_door, i, i + 1);
+		suite_add_tcase(suite, tcase);
+	}
+	return suite;
+}

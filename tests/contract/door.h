@@ -1,0 +1,82 @@
+/* contract/door.h: a way from a publisher to a subscriber, whatever lies between.
+ *
+ * A rig is one door set up: what is published at `from` may arrive at `to`, which is the same bus where there is no
+ * link. An inbox is a mailbox at `to` that remembers what was handed over. Topics that begin with "mark/", "stall/"
+ * and "ready/" are the rig's own. */
+#ifndef CONTRACT_DOOR_H
+#define CONTRACT_DOOR_H
+
+#include "link_test.h"
+
+#include <pthread.h>
+
+enum { NO_LINK = -1, ROOM = 4 << 20 };
+
+struct door {
+	const char *name;
+	int drain;  /* enum bus_drain of its inboxes */
+	int scheme; /* of listen_url(), or NO_LINK */
+};
+
+struct rig {
+	const struct door *door;
+	struct bus *from, *to;
+	struct bus_link *listener, *dialled;
+	char url[256];
+	unsigned ready;
+};
+
+struct item {
+	char topic[64];
+	uint8_t *data, *headers;
+	struct bus_msg msg;
+};
+
+struct inbox {
+	struct rig *rig;
+	struct bus_mailbox *mbox;
+	struct bus_sub *sub;  /* of its first filter */
+	pthread_mutex_t lock; /* of items: the callback's thread appends, the test takes */
+	struct item *items;
+	size_t count, cap, taken;
+	unsigned stalls; /* messages that only stalled it; its counters have them too */
+	pthread_t staller;
+	_Atomic bool stalled, inside;
+};
+
+void rig_open(struct rig *rig, const struct door *door);
+void rig_close(struct rig *rig);
+bool has_link(const struct rig *rig);
+
+/* Returns when `from` knows what `to` subscribed. */
+void rig_ready(struct rig *rig);
+
+/* Ends the connection from outside; the dialling side has to come back. */
+void rig_cut(struct rig *rig);
+void rig_mend(struct rig *rig);
+
+/* Opens an inbox of the filters, a list that ends with NULL; bytes 0: room for everything. */
+void inbox_open(
+    struct inbox *inbox, struct rig *rig, int full, size_t bytes, const char *const *filters);
+void inbox_close(struct inbox *inbox);
+struct bus_stats inbox_stats(struct inbox *inbox);
+
+/* Nothing is taken out of the mailbox from here to inbox_resume(). */
+void inbox_stall(struct inbox *inbox);
+void inbox_resume(struct inbox *inbox);
+
+/* Moves what waits into items, where that takes a caller. */
+void inbox_pump(struct inbox *inbox);
+
+/* The next message; waits for it. Borrowed until the next take; its bytes until the inbox is closed. */
+const struct item *inbox_take(struct inbox *inbox);
+
+/* All that was published before has been taken. */
+void inbox_ends(struct inbox *inbox);
+
+void publish(struct rig *rig, const char *topic, const void *data, size_t len);
+void publish_number(struct rig *rig, const char *topic, unsigned number);
+void retain(struct rig *rig, const char *topic, const char *text);
+unsigned number_of(const struct item *item);
+
+#endif
