@@ -6,24 +6,34 @@
 #include <string.h>
 
 static _Atomic long allocations;
-static _Atomic long fail_at = -1;
+static _Atomic long fail_first, fail_count; /* 0: none */
 
 /* Counting costs an atomic add next to a malloc; nothing on the publish path of small messages
  * allocates. Relaxed: the counter orders nothing. */
 static int
 may_allocate(void)
 {
-	return atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed) !=
-	       atomic_load_explicit(&fail_at, memory_order_relaxed);
+	long made = atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+	long first = atomic_load_explicit(&fail_first, memory_order_relaxed);
+
+	return made < first ||
+	       made - first >= atomic_load_explicit(&fail_count, memory_order_relaxed);
+}
+
+long
+bus__mem_fail_many(long n, long count)
+{
+	long made = atomic_exchange_explicit(&allocations, 0, memory_order_relaxed);
+
+	atomic_store_explicit(&fail_first, n, memory_order_relaxed);
+	atomic_store_explicit(&fail_count, count, memory_order_relaxed);
+	return made;
 }
 
 long
 bus__mem_fail_after(long n)
 {
-	long made = atomic_exchange_explicit(&allocations, 0, memory_order_relaxed);
-
-	atomic_store_explicit(&fail_at, n, memory_order_relaxed);
-	return made;
+	return bus__mem_fail_many(n, n >= 0);
 }
 
 void *

@@ -16,4 +16,7 @@ void bus__free(void *block);
  * default). Returns how many were made since the last call. */
 long bus__mem_fail_after(long n);
 
+/* Tests: the same, but fails the `count` allocations that follow. */
+long bus__mem_fail_many(long n, long count);
+
 #endif

@@ -99,8 +99,18 @@ tell_links(struct bus *bus, const struct node *node, bool wanted)
 struct joining {
 	struct bus *bus;
 	struct bus_sub *sub;
+	struct prepared prepared;
 	int err;
 };
+
+static void
+prepare(void *arg, struct topic *topic)
+{
+	struct joining *j = arg;
+
+	if (j->err == 0)
+		j->err = bus__topic_prepare(topic, j->sub->mbox, &j->prepared);
+}
 
 static void
 join(void *arg, struct topic *topic)
@@ -108,7 +118,7 @@ join(void *arg, struct topic *topic)
 	struct joining *j = arg;
 
 	if (j->err == 0)
-		j->err = bus__topic_join(j->bus, topic, j->sub);
+		j->err = bus__topic_join(j->bus, topic, j->sub, &j->prepared);
 }
 
 static void
@@ -123,7 +133,7 @@ void
 bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 {
 	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct joining j = {bus, sub, 0};
+	struct joining j = {.bus = bus, .sub = sub};
 	struct node *node = sub->node;
 
 	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
@@ -145,7 +155,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
     struct bus_sub **ret_sub)
 {
 	struct bus_sub *sub = bus__calloc(1, sizeof *sub);
-	struct joining j = {bus, sub, 0};
+	struct joining j = {.bus = bus, .sub = sub};
 	struct node *node;
 
 	if (sub == NULL)
@@ -166,7 +176,10 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		atomic_fetch_add_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!mbox->is_peer && node->wanted++ == 0)
 		tell_links(bus, node, true);
-	bus__trie_match_filter(&bus->trie, filter, join, &j);
+	bus__trie_match_filter(&bus->trie, filter, prepare, &j);
+	if (j.err == 0)
+		bus__trie_match_filter(&bus->trie, filter, join, &j);
+	bus__topic_unprepare(&j.prepared);
 	if (j.err < 0) {
 		bus__sub_remove(bus, sub);
 		return j.err;
@@ -252,6 +265,9 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 	if (err == 0)
 		err = subscribe(mbox->bus, mbox, filter, fn, arg, ret_sub);
 	bus__unlock(mbox->bus);
+	/* Of what is kept, some had room, and is being told to fn. */
+	if (err == BUS_E_FULL)
+		bus__mailbox_await_callback(mbox);
 	bus__heed(mbox->bus);
 	return err;
 }

@@ -445,41 +445,79 @@ bus__topic_keep_all(struct bus *bus, struct topic *topic)
 }
 
 int
-bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub)
+bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepared *prepared)
 {
-	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed);
-	struct route *route = find_route(old, sub->mbox);
-	struct snapshot *snapshot = NULL;
-	bool new_route = route == NULL;
+	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed),
+			*snapshot;
+	struct route *route = find_route(old, mbox);
 	struct slots *slots;
-	int err;
 
-	if (new_route) {
-		route = route_make(topic, sub->mbox, 1);
-		if (route == NULL)
-			return BUS_E_NOMEM;
-		snapshot = snapshot_change(old, route, NULL);
-		if (snapshot == NULL) {
-			free_route(route); /* nothing else knows it */
-			return BUS_E_NOMEM;
-		}
-	}
-	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
-	if (atomic_load_explicit(&slots->count, memory_order_relaxed) == slots->cap) {
+	if (route != NULL) {
+		slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
+		if (atomic_load_explicit(&slots->count, memory_order_relaxed) < slots->cap)
+			return 0;
 		slots = slots_copy(slots, route->live > 0 ? 2 * route->live : 1);
 		if (slots == NULL)
 			return BUS_E_NOMEM;
+		replace_slots(route, slots); /* a longer list, of the same ones */
+		return 0;
 	}
+	route = route_make(topic, mbox, 1);
+	if (route == NULL)
+		return BUS_E_NOMEM;
+	snapshot = snapshot_change(old, route, NULL);
+	if (snapshot == NULL) {
+		free_route(route); /* nothing else knows it */
+		return BUS_E_NOMEM;
+	}
+	*(prepared->first != NULL ? &prepared->last->next_garbage : &prepared->first) = snapshot;
+	prepared->last = snapshot;
+	return 0;
+}
+
+static struct snapshot *
+take_prepared(struct prepared *prepared)
+{
+	struct snapshot *snapshot = prepared->first;
+
+	if (snapshot != NULL)
+		prepared->first = snapshot->next_garbage;
+	return snapshot;
+}
+
+void
+bus__topic_unprepare(struct prepared *prepared)
+{
+	struct snapshot *snapshot;
+
+	while ((snapshot = take_prepared(prepared)) != NULL)
+		bus__snapshot_unref(snapshot);
+}
+
+int
+bus__topic_join(
+    struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared)
+{
+	struct route *route =
+	    find_route(atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->mbox);
+	struct snapshot *snapshot = NULL;
+	struct slots *slots;
+	int err;
+
+	if (route == NULL) {
+		snapshot = take_prepared(prepared); /* in the order of the topics */
+		route = find_route(snapshot, sub->mbox);
+	}
+	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
 
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	append(slots, sub, sub->order, bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS);
 	sub->matched = true;
-	replace_slots(route, slots);
 	route->live++;
 	err = bus__history_put(bus, topic, route, sub);
-	if (new_route)
+	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	return err;

@@ -125,9 +125,22 @@ void bus__topic_unref(struct topic *topic);
 /* The lock that a publish that is kept holds over "store, claim". */
 pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
 
-/* Joins sub to a topic: what it keeps first, then everything claimed later. Bus lock. 0, BUS_E_NOMEM, or BUS_E_FULL
- * when a mailbox that refuses has no room for what is kept; then sub is to leave. */
-int bus__topic_join(struct bus *bus, struct topic *topic, struct bus_sub *sub);
+/* What topics will show when a subscription joins them, in the order in which they will. Begins zeroed. */
+struct prepared {
+	struct snapshot *first, *last;
+};
+
+/* Allocates what a subscription of mbox needs to join a topic, which nobody sees before it joins: a subscription
+ * that fails for want of memory has given its callback nothing. Bus lock. 0 or BUS_E_NOMEM. */
+int bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepared *prepared);
+
+/* Frees what was not used. Bus lock. */
+void bus__topic_unprepare(struct prepared *prepared);
+
+/* Joins sub to a topic, the next that was prepared: what it keeps first, then everything claimed later. Bus lock. 0, or
+ * BUS_E_FULL when a mailbox that refuses has no room for what is kept; then sub is to leave. */
+int bus__topic_join(
+    struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared);
 
 /* Takes sub out of a topic. Bus lock. Cannot fail: without memory the route stays, leading nowhere. */
 void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub);
