@@ -398,17 +398,27 @@ list_route(struct snapshot *snapshot, struct route *route)
 	route->refs++;
 }
 
-/* A copy of old with one route more (added) or less (removed). */
-static struct snapshot *
-snapshot_change(const struct snapshot *old, struct route *added, const struct route *removed)
+/* How many of its routes lead to a subscription: without memory others could not be left out in time. */
+static uint32_t
+count_live(const struct snapshot *snapshot)
 {
-	uint32_t had = old != NULL ? old->count : 0;
-	struct snapshot *snapshot = snapshot_new(had + (added != NULL) - (removed != NULL));
+	uint32_t live = 0;
+
+	for (uint32_t i = 0; snapshot != NULL && i < snapshot->count; i++)
+		live += snapshot->routes[i]->live > 0;
+	return live;
+}
+
+/* A copy of old without the routes that lead nowhere, and with one more (added). */
+static struct snapshot *
+snapshot_change(const struct snapshot *old, struct route *added)
+{
+	struct snapshot *snapshot = snapshot_new(count_live(old) + (added != NULL));
 
 	if (snapshot == NULL)
 		return NULL;
-	for (uint32_t i = 0; i < had; i++)
-		if (old->routes[i] != removed)
+	for (uint32_t i = 0; old != NULL && i < old->count; i++)
+		if (old->routes[i]->live > 0)
 			list_route(snapshot, old->routes[i]);
 	if (added != NULL)
 		list_route(snapshot, added);
@@ -433,8 +443,8 @@ bus__topic_keep_all(struct bus *bus, struct topic *topic)
 
 	if (bus__keeps(topic))
 		return 0;
-	if (old != NULL) {
-		snapshot = snapshot_change(old, NULL, NULL);
+	if (count_live(old) > 0) {
+		snapshot = snapshot_change(old, NULL);
 		if (snapshot == NULL)
 			return BUS_E_NOMEM;
 	}
@@ -465,7 +475,7 @@ bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepare
 	route = route_make(topic, mbox, 1);
 	if (route == NULL)
 		return BUS_E_NOMEM;
-	snapshot = snapshot_change(old, route, NULL);
+	snapshot = snapshot_change(old, route);
 	if (snapshot == NULL) {
 		free_route(route); /* nothing else knows it */
 		return BUS_E_NOMEM;
@@ -550,8 +560,9 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 			replace_slots(route, slots);
 		return;
 	}
-	snapshot = old->count > 1 ? snapshot_change(old, NULL, route) : NULL;
-	if (snapshot != NULL || old->count == 1)
+	if (count_live(old) == 0)
+		show_snapshot(bus, topic, NULL);
+	else if ((snapshot = snapshot_change(old, NULL)) != NULL)
 		show_snapshot(bus, topic, snapshot);
 }
 

@@ -19,8 +19,8 @@ static char large[40000];
 struct run {
 	long first, count;
 	int full, drain, scheme;
-	int got; /* the last answer */
-	bool recovered;
+	int got;          /* the last answer */
+	long made;        /* allocations until there was memory again; 0: none of them failed yet */
 	unsigned refused; /* calls that answered BUS_E_NOMEM */
 	struct bus *bus;
 	struct bus_mailbox *mbox;
@@ -40,6 +40,16 @@ offered(struct bus *bus)
 	return s.offered;
 }
 
+/* From now on there is memory. */
+static void
+recover(struct run *r)
+{
+	long made = bus__mem_fail_after(-1);
+
+	if (r->made == 0)
+		r->made = made;
+}
+
 /* A call was refused. From the second time in a row on there is memory again. */
 static void
 refuse(struct run *r, const char *call, unsigned times)
@@ -47,10 +57,8 @@ refuse(struct run *r, const char *call, unsigned times)
 	ck_assert_msg(times < (r->count == 1 ? 1 : 2), "%s is still refused, allocation %ld of %ld",
 	    call, r->first, r->count);
 	r->refused++;
-	if (times == 1) {
-		bus__mem_fail_after(-1);
-		r->recovered = true;
-	}
+	if (times == 1)
+		recover(r);
 }
 
 /* Makes a call until there is memory for it; a call that is refused has offered nothing to anybody. */
@@ -67,20 +75,19 @@ refuse(struct run *r, const char *call, unsigned times)
 	} while (0)
 #define TRY(r, call) WITHOUT_MEMORY(r, (r)->bus, call)
 
-/* Runs a scenario for each allocation that it makes; it cannot pass without any. */
+/* Runs a scenario for each step-th allocation that it makes; it cannot pass without any. */
 static void
-fail_each(void (*scenario)(struct run *r), struct run like, long count, long at_least)
+fail_each(void (*scenario)(struct run *r), struct run like, long count, long step, long at_least)
 {
-	for (long first = 0;; first++) {
+	for (long first = 0;; first += step) {
 		struct run r = like;
-		long made;
 
 		r.first = first;
 		r.count = count;
 		bus__mem_fail_many(first, count);
 		scenario(&r);
-		made = bus__mem_fail_after(-1);
-		if (!r.recovered && made <= first) {
+		recover(&r);
+		if (r.made <= first) {
 			ck_assert_int_ge(first, at_least);
 			ck_assert_uint_eq(r.refused, 0);
 			return;
@@ -272,8 +279,140 @@ START_TEST(any_allocation_of_a_bus_may_fail)
 {
 	const struct run like = {.full = _i % 4, .drain = _i / 4};
 
-	fail_each(live, like, 1, 30);
-	fail_each(live, like, LONG_MAX, 30);
+	fail_each(live, like, 1, 1, 30);
+	fail_each(live, like, LONG_MAX, 1, 30);
+}
+END_TEST
+
+/* --- mailboxes that refuse, and keeping ------------------------------------------------------------------ */
+
+enum { REFUSING = 10 }; /* more than a publish has places for on its stack */
+
+/* A publish takes place in all of them or in none. */
+static void
+refuse_together(struct run *r)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = BUS_FULL_REFUSE};
+	struct bus_mailbox *all[REFUSING];
+	const struct bus_msg *msg;
+
+	TRY(r, bus_open(NULL, NULL, &r->bus));
+	for (int i = 0; i < REFUSING; i++) {
+		TRY(r, bus_mailbox_open(r->bus, &cfg, &all[i]));
+		TRY(r, bus_mailbox_subscribe(all[i], "t", NULL, NULL, NULL));
+	}
+	TRY(r, bus_publish(r->bus, "t", large, 10));
+	TRY(r, bus_publish(r->bus, "t", large, LARGE));
+	TRY(r, bus_publish_msg(r->bus, &(struct bus_msg){.size = sizeof *msg,
+					   .topic = "t",
+					   .data = large,
+					   .len = LARGE,
+					   .flags = BUS_MSG_RETAIN}));
+	for (int i = 0; i < REFUSING; i++) {
+		for (int n = 0; n < 3; n++) {
+			TRY(r, bus_recv(all[i], 0, &msg));
+			ck_assert_int_eq(r->got, 1);
+			ck_assert_uint_eq(msg->len, n == 0 ? 10 : LARGE);
+		}
+		TRY(r, bus_recv(all[i], 0, &msg));
+		ck_assert_int_eq(r->got, 0);
+		bus_mailbox_close(all[i]);
+	}
+	ck_bus(bus_close(r->bus, 0), 0);
+}
+
+START_TEST(any_allocation_may_fail_among_mailboxes_that_refuse)
+{
+	fail_each(refuse_together, (struct run){.bus = NULL}, 1, 1, 30);
+	fail_each(refuse_together, (struct run){.bus = NULL}, LONG_MAX, 1, 30);
+}
+END_TEST
+
+static void
+keep_last(struct run *r)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = r->full};
+	const struct bus_msg *msg;
+	char text[512];
+
+	TRY(r, bus_open(NULL, NULL, &r->bus));
+	TRY(r, bus_publish(r->bus, "k/0", large, 10)); /* before it keeps anything */
+	TRY(r, bus_keep(r->bus, "k/#",
+		   &(struct bus_keep_config){.size = sizeof(struct bus_keep_config), .last = 2}));
+	for (int i = 1; i <= 3; i++)
+		for (int topic = 0; topic < 2; topic++)
+			TRY(r, bus_publish(r->bus, topic == 0 ? "k/0" : "k/1", large,
+				   i == 2 ? LARGE : (size_t)i));
+	TRY(r, bus_mailbox_open(r->bus, &cfg, &r->mbox));
+	TRY(r, bus_mailbox_subscribe(r->mbox, "k/+", NULL, NULL, NULL));
+	TRY(r, bus_pub_open(r->bus, "k/0", NULL, &r->pub));
+	TRY(r, bus_pub_send(r->pub, large, 4));
+	for (int i = 0; i < 5; i++) {
+		TRY(r, bus_recv(r->mbox, 0, &msg));
+		ck_assert_int_eq(r->got, 1);
+		ck_assert_uint_eq(msg->len, i == 4 ? 4 : i % 2 == 0 ? LARGE : 3);
+		ck_assert_uint_eq(msg->flags, i == 4 ? 0 : BUS_MSG_KEPT);
+	}
+	TRY(r, bus_recv(r->mbox, 0, &msg));
+	ck_assert_int_eq(r->got, 0);
+	TRY(r, bus_explain(r->bus, "k/0", text, sizeof text));
+	bus_pub_close(r->pub);
+	bus_mailbox_close(r->mbox);
+	ck_bus(bus_close(r->bus, 0), 0);
+}
+
+START_TEST(any_allocation_may_fail_while_messages_are_kept)
+{
+	const struct run like = {.full = _i == 0 ? BUS_FULL_DROP_OLDEST : BUS_FULL_REFUSE};
+
+	fail_each(keep_last, like, 1, 1, 30);
+	fail_each(keep_last, like, LONG_MAX, 1, 30);
+}
+END_TEST
+
+static struct bus_mailbox *
+listener_at(struct bus *bus, const char *filter, struct bus_sub **ret_sub)
+{
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, ret_sub), 0);
+	return mbox;
+}
+
+static uint64_t
+unwanted(struct bus_mailbox *mbox)
+{
+	struct bus_stats s = {.size = sizeof s};
+	const struct bus_msg *msg;
+
+	ck_bus(bus_recv(mbox, 0, &msg), 0);
+	ck_bus(bus_mailbox_stats(mbox, &s), 0);
+	return s.lost[BUS_LOSS_UNSUBSCRIBED];
+}
+
+START_TEST(
+    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change)
+{
+	struct bus_sub *sub;
+	struct bus *bus = open_bus();
+	struct bus_mailbox *leaves = listener_at(bus, "t", &sub);
+	struct bus_mailbox *stays = listener_at(bus, "t", NULL), *comes;
+
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	bus__mem_fail_many(0, LONG_MAX);
+	bus_unsubscribe(sub, NULL);
+	bus__mem_fail_after(-1);
+	ck_assert_uint_eq(unwanted(leaves), 1);
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	ck_assert_uint_eq(unwanted(leaves), 2);
+	comes = listener_at(bus, "t", NULL);
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	ck_assert_uint_eq(unwanted(leaves), 2);
+	bus_mailbox_close(leaves);
+	bus_mailbox_close(stays);
+	bus_mailbox_close(comes);
+	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST
 
@@ -285,6 +424,10 @@ bus_test_suite(void)
 
 	tcase_set_timeout(bus, 60);
 	tcase_add_loop_test(bus, any_allocation_of_a_bus_may_fail, 0, 12);
+	tcase_add_test(bus, any_allocation_may_fail_among_mailboxes_that_refuse);
+	tcase_add_loop_test(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
+	tcase_add_test(bus,
+	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
 	return suite;
 }
