@@ -37,7 +37,8 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	switch (err) {
 	case 0:
 		break;
-	case BUS_E_NOMEM:
+	case BUS_E_NOMEM: /* the connection ends and comes back; going by, it would be deaf to the topic for good */
+		return err;
 	case BUS_E_LIMIT:
 	case BUS_E_CLOSED: /* not the peer's fault: its messages go by, the rest is heard */
 		bus__link_error(session->link, err);

@@ -416,11 +416,77 @@ START_TEST(
 }
 END_TEST
 
+/* --- links -------------------------------------------------------------------------------------------------- */
+
+/* What one bus heard: kept values by their topic, and what came on x and y/1. */
+struct ears {
+	_Atomic unsigned kept, x, y;
+};
+
+static void
+hear_link(void *arg, const struct bus_msg *msg)
+{
+	struct ears *ears = arg;
+
+	if (memcmp(msg->data, large, msg->len) != 0)
+		ck_abort_msg("not what was sent");
+	if (msg->topic[0] == 'k')
+		ears->kept |= 1u << (msg->topic[1] - '0');
+	else if (msg->topic[0] == 'x')
+		ears->x++;
+	else
+		ears->y++;
+}
+
+/* With no memory a connection ends, and comes back by itself with everything that it is for. */
+static void
+link_up(struct run *r)
+{
+	struct pair p;
+	struct ears ears = {.kept = 0};
+	struct bus_msg msg = {.size = sizeof msg, .data = large, .flags = BUS_MSG_RETAIN};
+	unsigned before;
+
+	memset(large, 'x', sizeof large);
+	WITHOUT_MEMORY(r, NULL, bus_open(NULL, NULL, &p.a));
+	WITHOUT_MEMORY(r, NULL, bus_open(NULL, NULL, &p.b));
+	for (int i = 0; i < 3; i++) {
+		msg.topic = i == 0 ? "k0" : i == 1 ? "k1" : "k2";
+		msg.len = i == 2 ? sizeof large : 10;
+		WITHOUT_MEMORY(r, p.a, bus_publish_msg(p.a, &msg));
+	}
+	WITHOUT_MEMORY(r, p.b, bus_subscribe(p.b, "+", hear_link, &ears, NULL));
+	WITHOUT_MEMORY(r, p.a, bus_listen(p.a, listen_url(r->scheme), NULL, &p.la));
+	ck_assert_int_gt(bus_link_url(p.la, p.url, sizeof p.url), 0);
+	WITHOUT_MEMORY(r, p.b, bus_dial(p.b, p.url, NULL, &p.lb));
+	ck_eventually(ears.kept == 7 || stats_of(p.lb).refused > 0);
+	WITHOUT_MEMORY(r, NULL, bus_subscribe(p.b, "y/1", hear_link, &ears, NULL));
+	WITHOUT_MEMORY(r, NULL, bus_publish(p.a, "x", large, sizeof large));
+	WITHOUT_MEMORY(r, NULL, bus_flush(p.a, 20000));
+	ck_eventually(bus_publish(p.a, "y/1", large, 10) == 0 && ears.y > 0);
+	/* What failed so far is over on both sides: nothing ends this connection any more. */
+	recover(r);
+	before = ears.x;
+	for (int i = 0; i < 10; i++)
+		ck_bus(bus_publish(p.a, "x", large, i % 2 == 0 ? 10 : sizeof large), 0);
+	ck_bus(bus_flush(p.a, 20000), 0);
+	ck_eventually(ears.x >= before + 10);
+	pair_close(&p);
+}
+
+START_TEST(any_allocation_may_fail_while_two_buses_are_linked)
+{
+	if (_i == 0)
+		fail_each(link_up, (struct run){.scheme = _i}, 1, 1, 40);
+	fail_each(link_up, (struct run){.scheme = _i}, 3, 3, 40);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("memory");
-	TCase *bus = tcase_create("bus");
+	TCase *bus = tcase_create("bus"), *links = tcase_create("links");
 
 	tcase_set_timeout(bus, 60);
 	tcase_add_loop_test(bus, any_allocation_of_a_bus_may_fail, 0, 12);
@@ -429,5 +495,8 @@ bus_test_suite(void)
 	tcase_add_test(bus,
 	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
+	tcase_set_timeout(links, 120);
+	tcase_add_loop_test(links, any_allocation_may_fail_while_two_buses_are_linked, 0, 2);
+	suite_add_tcase(suite, links);
 	return suite;
 }
