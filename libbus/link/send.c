@@ -227,6 +227,8 @@ fly(struct bus__session *session)
 		iov[n++] = (struct iovec){
 		    (uint8_t *)(uintptr_t)session->big + flown, session->big_len - flown};
 	session->sending = true;
+	session->send_io.err = BUS_E_GONE; /* until it has been done */
+	session->send_io.count = 0;
 	session->stream->ops->send(session->stream, iov, n, &session->send_io);
 }
 

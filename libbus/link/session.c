@@ -78,13 +78,17 @@ free_session(struct bus__session *session)
 {
 	struct bus_link *link = session->link;
 	struct bus__loop *loop = &link->links->loop;
+	bool through;
 
 	session->stream->ops->free(session->stream);
 	bus__loop_cancel(loop, &session->recv_io.task);
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
-	/* What was handed to the wire and did not get through is lost too, as far as anybody knows. */
-	bus__count(&link->lost, session->flying_msgs);
+	/* A send may be through and not heard of yet: the peer read it and went. Otherwise what was handed to the wire
+	 * is lost too, as far as anybody knows. */
+	through = session->send_io.err == 0 &&
+		  session->flown + session->send_io.count == session->flying.len + session->big_len;
+	bus__count(through ? &link->sent : &link->lost, session->flying_msgs);
 	if (session->big != NULL)
 		bus__peer_release(session->mbox);
 	close_mailbox(session);
