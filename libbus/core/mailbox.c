@@ -1046,6 +1046,7 @@ bus_mailbox_open(
     struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
 {
 	struct bus_mailbox_config all = {.size = sizeof all};
+	struct bus_mailbox *m;
 	int err = bus__enter(bus);
 
 	if (err < 0)
@@ -1061,17 +1062,22 @@ bus_mailbox_open(
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
-		err = bus__mailbox_new(bus, &all, ret_mbox);
+		err = bus__mailbox_new(bus, &all, &m);
 	bus__unlock(bus);
-	if (err == 0 && all.drain == BUS_DRAIN_THREAD) {
-		err = bus__mailbox_start(*ret_mbox);
+	if (err < 0)
+		return err;
+	if (all.drain == BUS_DRAIN_THREAD) {
+		err = bus__mailbox_start(m);
 		if (err == 0)
 			err = bus__enter(
 			    bus); /* it may have begun to close, and not seen the thread */
-		if (err < 0)
-			bus_mailbox_close(*ret_mbox);
 	}
-	return err;
+	if (err < 0) {
+		bus_mailbox_close(m);
+		return err;
+	}
+	*ret_mbox = m;
+	return 0;
 }
 
 /* Whether the caller still has messages of an earlier batch; ends one that he is through with. */
