@@ -3,6 +3,7 @@
  * A call answers 0 (or a count), or a negative BUS_E_* (error.h).
  * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
  * timeout_ms: 0 does not wait, negative has no limit.
+ * BUS_E_LIMIT says also that the system has no more threads or descriptors.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
  * ipc and tcp links need that the parent used none before it forked; otherwise they answer the same.
  * Objects outlive their bus: after bus_close() their calls answer BUS_E_CLOSED until their own close;

@@ -7,22 +7,23 @@
 #include "core/request.h"
 #include "core/name.h"
 
-void *
-bus__links(struct bus *bus, const struct bus__link_hooks *hooks, void *(*make)(struct bus *bus))
+int
+bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
+    int (*make)(struct bus *bus, void **ret_links), void **ret_links)
 {
-	void *links = NULL;
+	int err;
 
 	bus__lock(bus);
-	if (bus__enter(bus) == 0) {
-		if (bus->links == NULL) {
-			bus->links = make(bus);
-			if (bus->links != NULL)
-				bus->hooks = hooks;
-		}
-		links = bus->links;
+	err = bus__enter(bus);
+	if (err == 0 && bus->links == NULL) {
+		err = make(bus, &bus->links);
+		if (err == 0)
+			bus->hooks = hooks;
 	}
+	if (err == 0)
+		*ret_links = bus->links;
 	bus__unlock(bus);
-	return links;
+	return err;
 }
 
 struct wanted {

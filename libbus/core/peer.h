@@ -41,10 +41,10 @@ struct bus__link_hooks {
 	void (*free)(void *links);
 };
 
-/* Returns the bus's link state, made by make() if there is none yet (under the bus lock, once); NULL:
- * out of memory or closing. */
-void *bus__links(
-    struct bus *bus, const struct bus__link_hooks *hooks, void *(*make)(struct bus *bus));
+/* Gives the bus's link state, made by make() if there is none yet (under the bus lock). 0, BUS_E_CLOSED, BUS_E_FORKED or
+ * what make() answers. */
+int bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
+    int (*make)(struct bus *bus, void **ret_links), void **ret_links);
 
 /* Calls fn for every filter that local subscriptions want now. [bus lock] */
 void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), void *arg);

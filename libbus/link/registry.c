@@ -89,25 +89,28 @@ static const struct bus__link_hooks hooks = {
     .free = hook_free,
 };
 
-static void *
-make_links(struct bus *bus)
+static int
+make_links(struct bus *bus, void **ret_links)
 {
 	struct bus__links *links = bus__calloc(1, sizeof *links);
+	int err;
 
 	if (links == NULL)
-		return NULL;
+		return BUS_E_NOMEM;
 	links->bus = bus;
 	memcpy(&links->random, bus__id(bus), sizeof links->random);
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
-	if (bus__loop_start(&links->loop) < 0)
+	err = bus__loop_start(&links->loop);
+	if (err < 0)
 		goto free_links;
-	return links;
+	*ret_links = links;
+	return 0;
 
 free_links:
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
-	return NULL;
+	return err;
 }
 
 /* --- the public calls -------------------------------------------------------------------------------- */
@@ -185,13 +188,12 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 static int
 find_links(struct bus *bus, struct bus__links **ret_links)
 {
-	int err;
+	void *links;
+	int err = bus__links(bus, &hooks, make_links, &links);
 
-	*ret_links = bus__links(bus, &hooks, make_links);
-	if (*ret_links != NULL)
-		return 0;
-	err = bus__enter(bus);
-	return err < 0 ? err : BUS_E_NOMEM;
+	if (err == 0)
+		*ret_links = links;
+	return err;
 }
 
 int
