@@ -49,6 +49,22 @@ check_directory(const char *path)
 	return (st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0 ? BUS_E_DENIED : 0;
 }
 
+/* What an open() that failed is answered with. */
+static int
+open_error(void)
+{
+	switch (errno) {
+	case EACCES:
+	case ELOOP:
+		return BUS_E_DENIED;
+	case EMFILE:
+	case ENFILE:
+		return BUS_E_LIMIT;
+	default:
+		return BUS_E_SYS;
+	}
+}
+
 /* Opens the lock file. *ret_new: it was not there. */
 static int
 open_file(const char *path, bool *ret_new)
@@ -77,7 +93,7 @@ open_lock(const char *path, int *ret_fd, bool *ret_new)
 	for (;;) {
 		fd = open_file(path, ret_new);
 		if (fd < 0)
-			return errno == EACCES || errno == ELOOP ? BUS_E_DENIED : BUS_E_SYS;
+			return open_error();
 		if (fcntl(fd, F_SETLK, &whole) != 0) {
 			err = errno == EACCES || errno == EAGAIN ? BUS_E_ADDRESS_TAKEN : BUS_E_SYS;
 			break;

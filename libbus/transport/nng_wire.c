@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,13 +15,14 @@
 
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 /* --- starting NNG ---------------------------------------------------------------------------------- */
 
-static pthread_once_t started = PTHREAD_ONCE_INIT;
-static int start_error;
-static uint32_t start_generation;
-static _Atomic bool begun; /* start_generation is set */
+static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool started;
+static _Atomic uint32_t
+    begun_in; /* the fork generation in which NNG was first called, and one; 0: it was not */
 
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION >= 10
 /* Our callbacks only post a task, so a few threads are enough for any number of cores. */
@@ -39,42 +41,6 @@ limit_threads(void)
 }
 #endif
 
-static void
-start(void)
-{
-	sigset_t all, before;
-	nng_aio *aio;
-
-	start_generation = bus__fork_generation();
-	atomic_store_explicit(&begun, true, memory_order_release);
-	/* NNG's threads are made here and inherit the mask: signals belong to the program's threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &before);
-	limit_threads();
-	start_error = nng_aio_alloc(&aio, NULL, NULL) != 0 ? BUS_E_NOMEM : 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (start_error == 0)
-		nng_aio_free(aio);
-}
-
-/* NNG aborts a forked child that calls it after its parent did. */
-static int
-enter(void)
-{
-	pthread_once(&started, start);
-	return bus__fork_generation() == start_generation ? start_error : BUS_E_FORKED;
-}
-
-int
-bus__nng_check(void)
-{
-	/* Acquire: pairs with the release behind the generation. */
-	return atomic_load_explicit(&begun, memory_order_acquire) &&
-		       bus__fork_generation() != start_generation
-		   ? BUS_E_FORKED
-		   : 0;
-}
-
 static const struct {
 	int nng, bus, sys;
 } errors[] = {
@@ -85,7 +51,7 @@ static const struct {
     {NNG_EADDRINVAL, BUS_E_ADDRESS, 0},
     {NNG_EPERM, BUS_E_DENIED, 0},
     {NNG_ETIMEDOUT, BUS_E_TIMEDOUT, 0},
-    {NNG_ENOFILES, BUS_E_SYS, EMFILE},
+    {NNG_ENOFILES, BUS_E_LIMIT, 0},
     {NNG_ENOSPC, BUS_E_SYS, ENOSPC},
 };
 
@@ -105,6 +71,72 @@ translate(int nng, int *ret_sys)
 			return errors[i].bus;
 		}
 	return BUS_E_GONE; /* closed, shut, reset, aborted: whoever did it, the stream is over */
+}
+
+static void *
+end_at_once(void *arg)
+{
+	return arg;
+}
+
+/* NNG says of missing threads what it says of missing memory. */
+static int
+judge_start(int nng)
+{
+	pthread_t thread;
+	int sys, err = translate(nng, &sys);
+
+	if (err != BUS_E_NOMEM)
+		return err;
+	err = bus__thread_start(&thread, "bus-probe", end_at_once, NULL);
+	if (err == 0)
+		pthread_join(thread, NULL);
+	return err == BUS_E_LIMIT ? BUS_E_LIMIT : BUS_E_NOMEM;
+}
+
+/* Starts NNG's threads. What failed may be tried again. */
+static int
+start(void)
+{
+	sigset_t all, before;
+	nng_aio *aio;
+	int err;
+
+	/* They are made here and inherit the mask: signals belong to the program's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	limit_threads();
+	err = nng_aio_alloc(&aio, NULL, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err == 0)
+		nng_aio_free(aio);
+	return judge_start(err);
+}
+
+int
+bus__nng_check(void)
+{
+	uint32_t begun = atomic_load(&begun_in);
+
+	return begun != 0 && begun != bus__fork_generation() + 1 ? BUS_E_FORKED : 0;
+}
+
+/* NNG aborts a forked child that calls it after its parent did. The mark is set before the lock is taken, so that no
+ * child comes to a lock whose holder is not there. */
+static int
+enter(void)
+{
+	uint32_t now = bus__fork_generation() + 1, none = 0;
+	int err = 0;
+
+	if (!atomic_compare_exchange_strong(&begun_in, &none, now) && none != now)
+		return BUS_E_FORKED;
+	pthread_mutex_lock(&start_lock);
+	if (!started)
+		err = start();
+	started = err == 0;
+	pthread_mutex_unlock(&start_lock);
+	return err;
 }
 
 static void

@@ -3,6 +3,7 @@
 #include "transport/table.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -34,7 +35,7 @@ translate(int gai)
 	case EAI_MEMORY:
 		return BUS_E_NOMEM;
 	case EAI_SYSTEM:
-		return BUS_E_SYS;
+		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
 	default:
 		return BUS_E_ADDRESS; /* no such host */
 	}
