@@ -521,6 +521,9 @@ pass_over(struct bus_mailbox *m)
 {
 	m->carried = m->msg.lost;
 	count_one(&m->unsubscribed);
+	/* A question that was on its way when the last who would have replied went. */
+	if (m->msg.reply_to != 0 && !(m->msg_frame & RING_ANSWER))
+		bus__question_decline(m->bus, m->msg.reply_to);
 }
 
 /* Whether the message that was just read is to be handed out; otherwise it is counted. */

@@ -492,9 +492,8 @@ reply(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_pee
 	return err;
 }
 
-/* A peer has nobody who would reply. */
-static void
-decline(struct bus *bus, uint64_t number)
+void
+bus__question_decline(struct bus *bus, uint64_t number)
 {
 	struct inbox *inbox = &bus->inbox;
 	struct bus_request *hopeless = NULL;
@@ -527,7 +526,7 @@ bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg
 {
 	if (!nobody)
 		return reply(bus, number, msg, true);
-	decline(bus, number);
+	bus__question_decline(bus, number);
 	return 0;
 }
 

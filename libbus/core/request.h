@@ -41,6 +41,10 @@ void bus__requests_end(struct bus_mailbox *mbox);
 /* Ends those whose time has passed, and tells. The drainer, outside a batch. */
 bool bus__requests_heed(struct bus_mailbox *mbox);
 
+/* One of those who were given a question asked here has nobody who would reply: a peer, or a mailbox that passed
+ * it over. No lock held. */
+void bus__question_decline(struct bus *bus, uint64_t number);
+
 /* Tells of what has ended. true: there was something. */
 bool bus__requests_tell(struct bus_mailbox *mbox);
 
