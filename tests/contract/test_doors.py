@@ -62,12 +62,15 @@ class PythonDoor:
 
     def subscribe(self, *filters, full="drop_oldest", bytes=4 << 20):
         inbox = PythonInbox(self.to.subscribe(MARK, *filters, full=full, bytes=bytes))
-        # Filters are told in order: when this one is known, so are those before it.
+        self.catch_up()
+        self.from_.flush()
+        return inbox
+
+    def catch_up(self):
+        """Until filters are known there and messages are here: both come in order."""
         topic = f"ready/{next(self.ready)}"
         with self.to.subscribe(topic) as ready:
             eventually(lambda: self.from_.publish(topic, 1) or ready.poll())
-        self.from_.flush()
-        return inbox
 
     def cut(self):
         self.from_.kill()
@@ -275,10 +278,15 @@ def forget(door):
 
 
 def overrun(door, full):
-    """Publishes MANY numbers to somebody who takes none, and has room for a few."""
+    """Publishes MANY numbers to somebody who takes none, and has room for a few.
+
+    Nobody looks at the inbox meanwhile: a look at its counters holds what is inside for a moment, and a
+    publisher that cannot evict the oldest then drops its own.
+    """
     inbox = door.subscribe("n", full=full, bytes=SMALL)
     door.from_.numbers(["n"], 0, MANY)
-    eventually(lambda: inbox.stats()["offered"] == MANY)
+    door.catch_up()
+    assert inbox.stats()["offered"] == MANY
     return inbox, lost_of(inbox.stats())
 
 
