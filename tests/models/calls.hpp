@@ -1,0 +1,307 @@
+/* calls.hpp: the calls that the library makes when it is compiled for the models: those that the compiler puts
+ * before each access, those that shim.h names, and the floor below, of which models have their own. */
+#ifndef MODELS_CALLS_HPP
+#define MODELS_CALLS_HPP
+
+#include "memory.hpp"
+
+/* --- what the compiler calls --------------------------------------------------------------------------------- */
+
+#define PC __builtin_return_address(0)
+
+extern "C" {
+
+void
+__tsan_init(void)
+{
+}
+
+void
+__tsan_func_entry(void *)
+{
+}
+
+void
+__tsan_func_exit(void)
+{
+}
+
+void
+__tsan_read_range(void *at, unsigned long size)
+{
+	memory::plain(at, size, memory::PLAIN_LOAD, PC);
+}
+
+void
+__tsan_write_range(void *at, unsigned long size)
+{
+	memory::plain(at, size, memory::PLAIN_STORE, PC);
+}
+
+#define ACCESS(SIZE)                                                                               \
+	void __tsan_read##SIZE(void *at)                                                           \
+	{                                                                                          \
+		memory::plain(at, SIZE, memory::PLAIN_LOAD, PC);                                   \
+	}                                                                                          \
+	void __tsan_write##SIZE(void *at)                                                          \
+	{                                                                                          \
+		memory::plain(at, SIZE, memory::PLAIN_STORE, PC);                                  \
+	}
+ACCESS(1)
+ACCESS(2)
+ACCESS(4)
+ACCESS(8)
+ACCESS(16)
+
+#define RMW(BITS, NAME, EXPRESSION)                                                                \
+	uint##BITS##_t __tsan_atomic##BITS##_##NAME(                                               \
+	    volatile void *at, uint##BITS##_t v, int order)                                        \
+	{                                                                                          \
+		typedef uint##BITS##_t T;                                                          \
+		return memory::rmw((volatile T *)at, #NAME,                                        \
+		    [v](T old) -> T {                                                              \
+			    (void)old;                                                             \
+			    return (T)(EXPRESSION);                                                \
+		    },                                                                             \
+		    order, PC);                                                                    \
+	}
+#define ATOMIC(BITS)                                                                               \
+	uint##BITS##_t __tsan_atomic##BITS##_load(const volatile void *at, int order)              \
+	{                                                                                          \
+		return memory::load((const volatile uint##BITS##_t *)at, order, PC);               \
+	}                                                                                          \
+	void __tsan_atomic##BITS##_store(volatile void *at, uint##BITS##_t v, int order)           \
+	{                                                                                          \
+		memory::store((volatile uint##BITS##_t *)at, v, order, PC);                        \
+	}                                                                                          \
+	RMW(BITS, exchange, v)                                                                     \
+	RMW(BITS, fetch_add, old + v)                                                              \
+	RMW(BITS, fetch_sub, old - v)                                                              \
+	RMW(BITS, fetch_and, old &v)                                                               \
+	RMW(BITS, fetch_or, old | v)                                                               \
+	RMW(BITS, fetch_xor, old ^ v)                                                              \
+	int __tsan_atomic##BITS##_compare_exchange_strong(                                         \
+	    volatile void *at, void *expected, uint##BITS##_t v, int order, int failure)           \
+	{                                                                                          \
+		typedef uint##BITS##_t T;                                                          \
+		return memory::compare_exchange(                                                   \
+		    (volatile T *)at, (T *)expected, v, order, failure, false, PC);                \
+	}                                                                                          \
+	int __tsan_atomic##BITS##_compare_exchange_weak(                                           \
+	    volatile void *at, void *expected, uint##BITS##_t v, int order, int failure)           \
+	{                                                                                          \
+		typedef uint##BITS##_t T;                                                          \
+		return memory::compare_exchange(                                                   \
+		    (volatile T *)at, (T *)expected, v, order, failure, true, PC);                 \
+	}
+ATOMIC(8)
+ATOMIC(16)
+ATOMIC(32)
+ATOMIC(64)
+
+/* --- what shim.h and the floor below name ------------------------------------------------------------------------ */
+
+void *
+model_memcpy(void *to, const void *from, size_t size)
+{
+	memory::plain(from, size, memory::PLAIN_LOAD, PC);
+	memory::plain(to, size, memory::PLAIN_STORE, PC);
+	return memcpy(to, from, size);
+}
+
+void *
+model_memset(void *to, int byte, size_t size)
+{
+	if (memory::checking && byte == 0) {
+		if (memory::is_spoiled(OP_CLEAR, SKIPPED, (uintptr_t)to, PC))
+			return to;
+		if (memory::is_spoiled(OP_CLEAR, LATE, (uintptr_t)to, PC)) {
+			memory::postponed &p = memory::late_clears[rl::ctx().threadx_->index_];
+
+			p.at = p.size == 0 ? to : p.at;
+			p.size += size; /* a run is cleared piece by piece */
+			return to;
+		}
+	}
+	memory::plain(to, size, memory::PLAIN_STORE, PC);
+	return memset(to, byte, size);
+}
+
+int
+model_yield(void)
+{
+	if (memory::checking) {
+		memory::switching here;
+
+		rl::ctx().yield(1, memory::place(PC));
+	}
+	return 0;
+}
+
+int
+model_lock(void *mutex)
+{
+	volatile uint32_t *word = (volatile uint32_t *)mutex;
+
+	while (memory::rmw(
+		   word, "lock", [](uint32_t) -> uint32_t { return 1; }, rl::mo_acquire, PC) != 0)
+		model_yield();
+	return 0;
+}
+
+int
+model_unlock(void *mutex)
+{
+	memory::store((volatile uint32_t *)mutex, (uint32_t)0, rl::mo_release, PC);
+	return 0;
+}
+
+/* No time passes. */
+int64_t
+bus__now_ns(void)
+{
+	return 0;
+}
+
+int64_t
+bus__wall_ns(void)
+{
+	return 0;
+}
+
+int64_t
+bus__deadline_ns(int timeout_ms)
+{
+	return timeout_ms < 0 ? INT64_MAX : timeout_ms;
+}
+
+/* The kernel compares the newest value and goes to sleep in one step, and orders nothing for the program. */
+int
+bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	memory::region *r = memory::step(word);
+
+	if (r == NULL)
+		return 0;
+	model_pause(40); /* the way into the kernel is long */
+	/* Whoever has seen the newest value does not see an older one after. */
+	rl::ctx().threadx_->atomic_load_relaxed_rmw(
+	    memory::atom_at(*r, (uintptr_t)word, *word).data);
+	if (*word != seen)
+		return 0;
+	/* No time passes: a deadline to come never does, or it would end a sleep that was not. */
+	if (deadline_ns <= bus__now_ns())
+		return BUS_E_TIMEDOUT;
+	memory::switching here;
+
+	memory::futex_at(word).sleepers.park_current(
+	    rl::ctx(), false, false, false, memory::place(PC));
+	return 0;
+}
+
+void
+bus__unpark(uint32_t *word)
+{
+	if (!memory::checking)
+		return;
+	memory::step(word);
+	memory::note(PC, "<%s> wake-up", memory::name_of((uintptr_t)word));
+	memory::futex_at(word).sleepers.unpark_all(rl::ctx(), memory::place(PC));
+}
+
+void *
+bus__malloc(size_t size)
+{
+	return memory::allocate(size, 16, PC);
+}
+
+void *
+bus__calloc(size_t count, size_t size)
+{
+	return memset(memory::allocate(count * size, 16, PC), 0, count * size);
+}
+
+void *
+bus__aligned(size_t alignment, size_t size)
+{
+	return memset(memory::allocate(size, alignment, PC), 0, size);
+}
+
+void
+bus__free(void *block)
+{
+	memory::release(block, PC);
+}
+
+void *
+bus__realloc(void *old, size_t size)
+{
+	memory::region *r = old != NULL ? memory::region_of((uintptr_t)old) : NULL;
+	void *moved = memory::allocate(size, 16, PC);
+	size_t had = r != NULL ? r->end - r->begin : 0;
+
+	memcpy(moved, old, had < size ? had : size);
+	memory::release(old, PC);
+	return moved;
+}
+
+char *
+bus__strdup(const char *text)
+{
+	return (char *)memcpy(memory::allocate(strlen(text) + 1, 16, PC), text, strlen(text) + 1);
+}
+
+void *
+model_frame(void)
+{
+	return (void *)(memory::checking ? (uintptr_t)(rl::ctx().current_thread() + 1) << 16 : 0);
+}
+
+/* The same in every schedule. */
+ssize_t
+model_random(void *out, size_t size, unsigned)
+{
+	memset(out, 42, size);
+	return (ssize_t)size;
+}
+
+/* There is one CPU, so nobody spins. Models bring their own threads. */
+bool
+bus__many_cpus(void)
+{
+	return false;
+}
+
+int
+bus__thread_start(void *, const char *, void *(*)(void *), void *)
+{
+	return BUS_E_LIMIT;
+}
+
+void
+model_share(const char *name, const void *begin, size_t size)
+{
+	memory::add_region(name, begin, size, NULL);
+}
+
+void
+model_pause(unsigned most)
+{
+	if (!rl::ctx().is_random_sched())
+		return;
+	for (unsigned left = rl::ctx().rand(most + 1, rl::sched_type_user); left > 0; left--) {
+		memory::switching here;
+
+		rl::ctx().sched();
+	}
+}
+
+void
+model_fail(const char *condition, const char *file, int line)
+{
+	rl::ctx().fail_test(condition, rl::test_result_user_assert_failed,
+	    rl::debug_info("", file, (unsigned)line));
+}
+}
+
+#endif
