@@ -4,6 +4,8 @@
  * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
  * timeout_ms: 0 does not wait, negative has no limit.
  * BUS_E_LIMIT says also that the system has no more threads or descriptors.
+ * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
+ * cancellation is not supported. Callbacks run with cancellation off.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
  * ipc and tcp links need that the parent used none before it forked; otherwise they answer the same.
  * Objects outlive their bus: after bus_close() their calls answer BUS_E_CLOSED until their own close;

@@ -24,6 +24,15 @@ bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *ar
 	return 0;
 }
 
+void
+bus__thread_join(pthread_t thread)
+{
+	int cancel = bus__cancel_off();
+
+	pthread_join(thread, NULL);
+	bus__cancel_back(cancel);
+}
+
 bool
 bus__many_cpus(void)
 {

@@ -8,6 +8,26 @@
 /* Starts a named thread (at most 15 bytes are shown). 0, BUS_E_NOMEM or BUS_E_LIMIT (no more threads). */
 int bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg);
 
+/* Waits for the end of a thread. */
+void bus__thread_join(pthread_t thread);
+
+/* Between these two no pthread_cancel() takes effect on this thread: around system calls that are cancellation points,
+ * and around the program's functions, so that no call of ours is left half done (docs/design/0003-cancellation.md). */
+static inline int
+bus__cancel_off(void)
+{
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+static inline void
+bus__cancel_back(int before)
+{
+	pthread_setcancelstate(before, &before);
+}
+
 /* Tells the CPU that this is a spin loop. */
 static inline void
 bus__cpu_relax(void)

@@ -127,8 +127,10 @@ random_bytes(void *out, size_t len)
 	uint8_t *p = out;
 
 	while (len > 0) {
+		int cancel = bus__cancel_off();
 		ssize_t got = getrandom(p, len, 0);
 
+		bus__cancel_back(cancel);
 		if (got < 0 && errno != EINTR)
 			return BUS_E_SYS;
 		if (got > 0) {

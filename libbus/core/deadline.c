@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "base/park.h"
 #include "core/mailbox.h"
@@ -22,9 +22,9 @@ void
 bus__deadlines_fini(struct deadlines *ds)
 {
 	if (ds->timer >= 0)
-		close(ds->timer);
+		bus__fd_close(ds->timer);
 	if (ds->epoll >= 0)
-		close(ds->epoll);
+		bus__fd_close(ds->epoll);
 	bus__free(ds->heap);
 }
 
@@ -56,7 +56,7 @@ make_timer(struct deadlines *ds)
 		return system_error();
 	err = watch(ds->epoll, timer);
 	if (err < 0) {
-		close(timer);
+		bus__fd_close(timer);
 		return err;
 	}
 	ds->timer = timer;
@@ -92,7 +92,7 @@ bus__deadlines_watch(struct bus_mailbox *m, int fd)
 	if (err == 0 && (ds->count > 0 || ds->now))
 		err = make_timer(ds);
 	if (err < 0) {
-		close(ds->epoll);
+		bus__fd_close(ds->epoll);
 		ds->epoll = -1;
 		return err;
 	}

@@ -6,9 +6,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
@@ -40,12 +40,28 @@ bus__in_callback(void)
 	return callback_depth > 0;
 }
 
+/* The program's function may come to a cancellation point, and nobody would end the batch. */
+static int
+enter_callback(void)
+{
+	callback_depth++;
+	return bus__cancel_off();
+}
+
+static void
+leave_callback(int cancel)
+{
+	callback_depth--;
+	bus__cancel_back(cancel);
+}
+
 void
 bus__run_as_callback(void (*fn)(void *arg), void *arg)
 {
-	callback_depth++;
+	int cancel = enter_callback();
+
 	fn(arg);
-	callback_depth--;
+	leave_callback(cancel);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------ */
@@ -110,7 +126,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		return;
 	fd = atomic_load_explicit(&mbox->fd, memory_order_relaxed);
 	if (fd >= 0)
-		close(fd);
+		bus__fd_close(fd);
 	bus__deadlines_fini(&mbox->deadlines);
 	pthread_mutex_destroy(&mbox->lock);
 	bus__ring_fini(&mbox->ring);
@@ -126,7 +142,7 @@ signal_fd(int fd)
 	uint64_t one = 1;
 
 	/* It can only fail by being full, and then it is readable already. */
-	if (fd >= 0 && write(fd, &one, sizeof one) < 0)
+	if (fd >= 0 && bus__fd_write(fd, &one, sizeof one) < 0)
 		return;
 }
 
@@ -604,8 +620,8 @@ call_batch(struct bus_mailbox *m, unsigned max)
 	uint32_t end = begun + (left < max ? left : max);
 	/* Only the drainer writes it. */
 	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
+	int cancel = enter_callback();
 
-	callback_depth++;
 	/* Ended before this batch was taken, when nobody could see it. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
@@ -628,7 +644,7 @@ call_batch(struct bus_mailbox *m, unsigned max)
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
 			heed_sign(m, end);
 	}
-	callback_depth--;
+	leave_callback(cancel);
 	return m->handled - begun;
 }
 
@@ -699,7 +715,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 
 	if (asleep && fd >= 0) {
 		/* A waker that was late made it readable for what has long been taken out. */
-		if (read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+		if (bus__fd_read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
 			return true;
 		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
 		    atomic_load_explicit(&m->closed, memory_order_acquire)) {
@@ -709,7 +725,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	}
 	if (!asleep) {
 		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
-		if (fd >= 0 && read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+		if (fd >= 0 && bus__fd_read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
 			return true;
 		if (!bus__ring_sleep(&m->ring)) {
 			signal_fd(fd);
@@ -941,7 +957,7 @@ bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
 			return;
 		}
 	}
-	pthread_join(m->thread, NULL);
+	bus__thread_join(m->thread);
 }
 
 /* --- peers ------------------------------------------------------------------------------------------------- */
@@ -1119,10 +1135,12 @@ begin_call(struct bus_mailbox *m)
 static void
 call_one(struct bus_mailbox *m, const struct ring_view *view)
 {
+	int cancel;
+
 	atomic_fetch_or_explicit(&m->phase, PHASE_CALLING, memory_order_acq_rel);
-	callback_depth++;
+	cancel = enter_callback();
 	bus__call_subs(view->route, view->position, view->target, &m->msg);
-	callback_depth--;
+	leave_callback(cancel);
 	count_one(&m->delivered);
 	if (atomic_fetch_and_explicit(
 		&m->phase, ~(uint32_t)(PHASE_CALLING | PHASE_WAITED), memory_order_acq_rel) &
@@ -1217,7 +1235,7 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	err = bus__deadlines_watch(m, fd);
 	bus__unlock(m->bus);
 	if (err < 0) {
-		close(fd);
+		bus__fd_close(fd);
 		return err;
 	}
 	atomic_store_explicit(&m->fd, fd, memory_order_release);

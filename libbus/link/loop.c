@@ -96,7 +96,7 @@ bus__loop_stop(struct bus__loop *loop)
 	loop->stop = true;
 	ring(loop);
 	pthread_mutex_unlock(&loop->lock);
-	pthread_join(loop->thread, NULL);
+	bus__thread_join(loop->thread);
 }
 
 void

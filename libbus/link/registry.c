@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/park.h"
+#include "base/thread.h"
 #include "link/changes.h"
 #include "link/flush.h"
 #include "link/frame.h"
@@ -196,8 +197,8 @@ find_links(struct bus *bus, struct bus__links **ret_links)
 	return err;
 }
 
-int
-bus_dial(
+static int
+dial(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
 {
 	struct bus_link *link;
@@ -218,6 +219,17 @@ bus_dial(
 	return err;
 }
 
+int
+bus_dial(
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+{
+	int cancel = bus__cancel_off(); /* name look-ups */
+	int err = dial(bus, url, cfg, ret_link);
+
+	bus__cancel_back(cancel);
+	return err;
+}
+
 /* A listener's url has the host as it was given and the port that the system chose. */
 static void
 note_port(struct bus_link *link, const char *url)
@@ -229,8 +241,8 @@ note_port(struct bus_link *link, const char *url)
 	bus__url_write(&addr, link->url);
 }
 
-int
-bus_listen(
+static int
+listen_at(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
 {
 	struct bus_link *link;
@@ -259,6 +271,17 @@ close_listener:
 	link->listener->ops->free(link->listener);
 free_link:
 	bus__free(link);
+	return err;
+}
+
+int
+bus_listen(
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+{
+	int cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
+	int err = listen_at(bus, url, cfg, ret_link);
+
+	bus__cancel_back(cancel);
 	return err;
 }
 

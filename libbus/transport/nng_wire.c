@@ -90,7 +90,7 @@ judge_start(int nng)
 		return err;
 	err = bus__thread_start(&thread, "bus-probe", end_at_once, NULL);
 	if (err == 0)
-		pthread_join(thread, NULL);
+		bus__thread_join(thread);
 	return err == BUS_E_LIMIT ? BUS_E_LIMIT : BUS_E_NOMEM;
 }
 
