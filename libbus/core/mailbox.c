@@ -33,25 +33,31 @@
 
 /* The callbacks under way on this thread; not a flag, since dispatch may be called inside one. */
 static _Thread_local unsigned callback_depth;
+static _Thread_local uint32_t
+    callback_fork; /* the generation in which they began: a forked child is in none */
 
 bool
 bus__in_callback(void)
 {
-	return callback_depth > 0;
+	return callback_depth > 0 && callback_fork == bus__fork_generation();
 }
 
 /* The program's function may come to a cancellation point, and nobody would end the batch. */
 static int
 enter_callback(void)
 {
+	if (!bus__in_callback())
+		callback_depth = 0;
 	callback_depth++;
+	callback_fork = bus__fork_generation();
 	return bus__cancel_off();
 }
 
 static void
 leave_callback(int cancel)
 {
-	callback_depth--;
+	if (callback_depth > 0) /* a child that returns from it may have begun to count anew */
+		callback_depth--;
 	bus__cancel_back(cancel);
 }
 
