@@ -172,6 +172,8 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
 	err = topic->gone ? SWEPT : bus__history_make(topic);
+	if (err == 0 && routes == NULL)
+		err = bus__enter(bus); /* its end takes all routes away */
 	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
@@ -233,13 +235,13 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 	return err;
 }
 
-/* Nobody is there to get it, which is no error. */
+/* Nobody is there to get it, which is no error, unless all routes were taken away by the end of the bus. */
 static inline int
 publish_unheard(struct bus *bus, struct topic *topic, struct attempt *attempt)
 {
 	if (!attempt->from_peer)
 		attempt->unheard = bus__count_unheard(bus, topic);
-	return 0;
+	return bus__enter(bus);
 }
 
 /* What a publish does last, when nothing is held any more. */
