@@ -436,9 +436,8 @@ ask_for_sign(struct bus_mailbox *m, unsigned while_phase, uint32_t *ret_seen)
 	return phase & while_phase;
 }
 
-/* What is inside is not delivered any more, from the next message on. */
-static void
-end_delivery(struct bus_mailbox *m)
+void
+bus__mailbox_end_delivery(struct bus_mailbox *m)
 {
 	uint32_t seen;
 
@@ -956,7 +955,7 @@ bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
 			break;
 	/* Left behind in a callback, it ends by itself when that returns, and delivers no more. */
 	if (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0) {
-		end_delivery(m);
+		bus__mailbox_end_delivery(m);
 		if (!(atomic_fetch_or_explicit(&m->left, THREAD_ABANDONED, memory_order_acq_rel) &
 			THREAD_OUT)) {
 			pthread_detach(m->thread);
@@ -1260,7 +1259,7 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 	struct bus *bus = bus__ref(m->bus);
 
 	wait = wait && !bus__in_callback();
-	end_delivery(m);
+	bus__mailbox_end_delivery(m);
 	bus__mailbox_shut(m);
 	bus__lock(bus);
 	while (m->subs != NULL)

@@ -1,0 +1,911 @@
+/* How things end when they end badly: a thread that is cancelled, a callback that does not return, a fork at the worst
+ * moment; and unsubscribe, flush and close under traffic and from inside callbacks. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <libbus/bus.h>
+#include <libbus/transport.h>
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { ROUNDS = 40, FORKS = 2, FORK_TRAFFIC = false };
+#else
+enum { ROUNDS = 200, FORKS = 100, FORK_TRAFFIC = true };
+#endif
+
+static struct bus_mailbox *
+open_mailbox(struct bus *bus, int full, int drain)
+{
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 16384};
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
+	return mbox;
+}
+
+static struct bus_pub *
+open_pub(struct bus *bus, const char *topic, int wait_ms)
+{
+	const struct bus_pub_config cfg = {.size = sizeof cfg, .wait_ms = wait_ms};
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(bus, topic, &cfg, &pub), 0);
+	return pub;
+}
+
+static int
+retain(struct bus *bus, const char *topic)
+{
+	return bus_publish_msg(bus, &(struct bus_msg){.size = sizeof(struct bus_msg),
+					.topic = topic,
+					.data = "x",
+					.len = 1,
+					.flags = BUS_MSG_RETAIN});
+}
+
+static void
+count(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	(*(_Atomic unsigned *)arg)++;
+}
+
+/* --- cancelled threads ---------------------------------------------------------------------------------------- */
+
+/* A thread with a cancellation that waits for the next cancellation point makes one call. */
+struct doomed {
+	const char *what;
+	int (*call)(struct doomed *d); /* 0: as it should be */
+	struct bus *bus;
+	struct bus_mailbox *mbox;
+	struct bus_sub *sub;
+	struct bus_link *link;
+	int answer;
+	bool survived;
+	_Atomic unsigned calls;
+};
+
+static void
+cancellation_point(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	pthread_testcancel();
+	((struct doomed *)arg)->calls++;
+}
+
+static void
+cancellation_point_done(void *arg)
+{
+	pthread_testcancel();
+	((struct doomed *)arg)->calls++;
+}
+
+static int
+open_and_close(struct doomed *d)
+{
+	struct bus *bus;
+	int err = bus_open(NULL, NULL, &bus);
+
+	(void)d;
+	return err == 0 ? bus_close(bus, 0) : err;
+}
+
+/* Makes the descriptor of a mailbox readable. */
+static int
+wake_a_poller(struct doomed *d)
+{
+	return bus_publish(d->bus, "polled", "x", 1);
+}
+
+static int
+make_a_descriptor(struct doomed *d)
+{
+	return bus_mailbox_fd(d->mbox) >= 0 ? 0 : -1;
+}
+
+/* Clears the descriptor. */
+static int
+find_nothing(struct doomed *d)
+{
+	const struct bus_msg *msg;
+
+	return bus_recv(d->mbox, 0, &msg) == 1 && bus_recv(d->mbox, 1, &msg) == 0 ? 0 : -1;
+}
+
+static int
+be_the_drainer(struct doomed *d)
+{
+	unsigned before = d->calls;
+	int err = bus_publish(d->bus, "drained", "x", 1);
+
+	return err != 0 ? err : d->calls == before + 1 ? 0 : -1;
+}
+
+static int
+dispatch(struct doomed *d)
+{
+	struct bus_mailbox *mbox;
+	int err = bus_mailbox_open(d->bus, NULL, &mbox);
+
+	if (err == 0)
+		err = bus_mailbox_subscribe(mbox, "called", cancellation_point, d, NULL);
+	if (err == 0)
+		err = bus_publish(d->bus, "called", "x", 1);
+	if (err == 0)
+		err = bus_dispatch(mbox, 0, 0) == 1 ? 0 : -1;
+	bus_mailbox_close(mbox);
+	return err;
+}
+
+static int
+unsubscribe(struct doomed *d)
+{
+	unsigned before = d->calls;
+
+	bus_unsubscribe(d->sub, cancellation_point_done);
+	return d->calls == before + 1 ? 0 : -1;
+}
+
+static int
+close_a_mailbox_with_a_thread(struct doomed *d)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	struct bus_mailbox *mbox;
+	int err = bus_mailbox_open(d->bus, &cfg, &mbox);
+
+	if (err == 0)
+		bus_mailbox_close(mbox);
+	return err;
+}
+
+static int
+close_a_mailbox_with_a_descriptor(struct doomed *d)
+{
+	bus_mailbox_close(d->mbox);
+	return 0;
+}
+
+static int
+flush(struct doomed *d)
+{
+	return bus_flush(d->bus, 20000);
+}
+
+static int
+listen_and_dial(struct doomed *d)
+{
+	for (int i = 0; i < LINK_TEST_SCHEMES; i++) {
+		char url[256];
+		struct bus_link *la;
+		int err = bus_listen(d->bus, listen_url(i), NULL, &la);
+
+		if (err < 0 || bus_link_url(la, url, sizeof url) < 0)
+			return -1;
+		bus_link_close(la);
+		if (bus_dial(d->bus, url, NULL, &la) < 0)
+			return -1;
+		bus_link_close(la);
+	}
+	return bus_dial(d->bus, "tcp://localhost:1", NULL, NULL);
+}
+
+static int
+close_all(struct doomed *d)
+{
+	return bus_close(d->bus, 20000) >= 0 ? 0 : -1;
+}
+
+static void *
+make_doomed_call(void *arg)
+{
+	struct doomed *d = arg;
+
+	pthread_cancel(pthread_self());
+	d->answer = d->call(d);
+	d->survived = true;
+	pthread_testcancel();
+	return NULL;
+}
+
+static void
+doom(struct doomed *d, const char *what, int (*call)(struct doomed *d))
+{
+	pthread_t thread;
+	void *end;
+
+	d->survived = false;
+	d->call = call;
+	ck_assert_int_eq(pthread_create(&thread, NULL, make_doomed_call, d), 0);
+	ck_assert_int_eq(pthread_join(thread, &end), 0);
+	ck_assert_msg(d->survived, "%s was left half done", what);
+	ck_assert_msg(d->answer == 0, "%s answered %d", what, d->answer);
+	ck_assert_ptr_eq(end, PTHREAD_CANCELED);
+}
+#define DOOM(d, call) doom((d), #call, (call))
+
+START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
+{
+	struct doomed d = {.bus = open_bus()};
+	struct bus_mailbox *drained = open_mailbox(d.bus, 0, BUS_DRAIN_PUBLISHER);
+
+	ck_bus(bus_mailbox_subscribe(drained, "drained", cancellation_point, &d, NULL), 0);
+	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
+	ck_bus(bus_mailbox_subscribe(d.mbox, "polled", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(d.mbox, "x", cancellation_point, &d, &d.sub), 0);
+	listen_url(1); /* its directory is made by calls that are */
+	DOOM(&d, open_and_close);
+	DOOM(&d, make_a_descriptor);
+	DOOM(&d, wake_a_poller);
+	DOOM(&d, find_nothing);
+	DOOM(&d, be_the_drainer);
+	DOOM(&d, dispatch);
+	DOOM(&d, unsubscribe);
+	DOOM(&d, close_a_mailbox_with_a_thread);
+	DOOM(&d, close_a_mailbox_with_a_descriptor);
+	DOOM(&d, listen_and_dial);
+	DOOM(&d, flush);
+	bus_mailbox_close(drained);
+	DOOM(&d, close_all);
+}
+END_TEST
+
+struct patient {
+	struct bus_pub *pub;
+	_Atomic unsigned sent;
+};
+
+static void *
+send_patiently(void *arg)
+{
+	struct patient *p = arg;
+
+	while (bus_pub_send(p->pub, "x", 1) == 0) {
+		p->sent++;
+		pthread_testcancel();
+	}
+	return NULL;
+}
+
+/* Takes a lock, waits for all publishers under way, and frees what they used. */
+static void
+go_on(struct bus *bus)
+{
+	struct bus_sub *sub;
+	_Atomic unsigned calls = 0;
+
+	ck_bus(bus_subscribe(bus, "other/+", count, &calls, &sub), 0);
+	ck_bus(retain(bus, "other/kept"), 0);
+	ck_bus(bus_publish(bus, "other/new", "x", 1), 0);
+	ck_bus(bus_flush(bus, 20000), 0);
+	bus_unsubscribe(sub, NULL);
+	ck_assert_uint_ge(calls, 2);
+}
+
+START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
+	struct patient p = {.pub = NULL};
+	const struct bus_msg *msg;
+	struct bus_stats s = {.size = sizeof s};
+	unsigned received = 0;
+	pthread_t thread;
+	void *end;
+
+	ck_bus(bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL), 0);
+	p.pub = open_pub(bus, "t", -1);
+	pthread_create(&thread, NULL, send_patiently, &p);
+	ck_eventually(bus_publish(bus, "t", "x", 1) == BUS_E_FULL);
+	pthread_cancel(thread);
+	go_on(bus);
+	ck_bus(bus_publish(bus, "t", "x", 1), BUS_E_FULL);
+	while (bus_recv(mbox, 50, &msg) == 1)
+		received++;
+	ck_assert_int_eq(pthread_join(thread, &end), 0);
+	ck_assert_ptr_eq(end, PTHREAD_CANCELED);
+	while (bus_recv(mbox, 0, &msg) == 1)
+		received++;
+	ck_bus(bus_mailbox_stats(mbox, &s), 0);
+	ck_assert_uint_ge(received, p.sent);
+	ck_assert_uint_eq(s.delivered, received);
+	ck_assert_uint_eq(s.offered, received + s.refused);
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	bus_pub_close(p.pub);
+	bus_mailbox_close(mbox);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+struct storm {
+	struct bus *bus;
+	struct bus_pub *pub;
+	_Atomic unsigned accepted, drained;
+	_Atomic bool stop;
+};
+
+static const char large[5000];
+
+static void
+publish_in_every_way(struct storm *s)
+{
+	s->accepted += bus_publish(s->bus, "t", "x", 1) == 0;
+	s->accepted += bus_publish(s->bus, "t", large, sizeof large) == 0;
+	s->accepted += retain(s->bus, "t") == 0;
+	s->accepted += bus_pub_send(s->pub, "x", 1) == 0;
+	s->accepted += bus_pub_send(s->pub, large, sizeof large) == 0;
+}
+
+static void *
+publish_until_cancelled(void *arg)
+{
+	for (;;) {
+		publish_in_every_way(arg);
+		pthread_testcancel();
+	}
+	return NULL;
+}
+
+START_TEST(publishers_cancelled_at_any_moment_leave_all_counters_exact)
+{
+	struct storm s = {.bus = open_bus()};
+	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *drained = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_PUBLISHER);
+	struct bus_stats stats = {.size = sizeof stats};
+	const struct bus_msg *msg;
+
+	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(drained, "t", count, &s.drained, NULL), 0);
+	ck_assert_int_ge(bus_mailbox_fd(polled), 0);
+	for (unsigned i = 0; i < ROUNDS / 10; i++) {
+		pthread_t thread;
+
+		s.pub = open_pub(s.bus, "t", 0);
+		pthread_create(&thread, NULL, publish_until_cancelled, &s);
+		for (unsigned n = 0; n < i % 5; n++)
+			while (bus_recv(polled, 1000, &msg) == 0)
+				;
+		pthread_cancel(thread);
+		go_on(s.bus);
+		pthread_join(thread, NULL);
+		bus_pub_close(s.pub);
+	}
+	while (bus_recv(polled, 0, &msg) == 1)
+		;
+	ck_bus(bus_mailbox_stats(polled, &stats), 0);
+	ck_assert_uint_eq(stats.offered, s.accepted);
+	ck_assert_uint_eq(stats.pending, 0);
+	ck_bus(bus_mailbox_stats(drained, &stats), 0);
+	ck_assert_uint_eq(stats.delivered, s.accepted);
+	ck_assert_uint_eq(stats.pending, 0);
+	ck_assert_uint_eq(s.drained, s.accepted);
+	bus_mailbox_close(polled);
+	bus_mailbox_close(drained);
+	ck_bus(bus_close(s.bus, 0), 0);
+}
+END_TEST
+
+/* --- callbacks that do not return ------------------------------------------------------------------------------- */
+
+struct stuck {
+	struct bus *bus;
+	struct bus_mailbox *mbox;
+	_Atomic bool inside, released, intact, out;
+};
+
+static void
+get_stuck(void *arg, const struct bus_msg *msg)
+{
+	struct stuck *s = arg;
+
+	if (s->inside) /* the second message is not for a callback */
+		ck_abort_msg("called after the end");
+	s->inside = true;
+	while (!s->released)
+		bus_test_nap();
+	s->intact = strcmp(msg->topic, "t") == 0 && msg->len == sizeof large &&
+		    memcmp(msg->data, large, sizeof large) == 0;
+	s->out = true;
+}
+
+static void *
+run_into_it(void *arg)
+{
+	struct stuck *s = arg;
+	struct bus_pub *pub = open_pub(s->bus, "t", 0);
+
+	bus_pub_send(pub, large, sizeof large);
+	bus_pub_send(pub, large, sizeof large);
+	bus_dispatch(s->mbox, 0, 0); /* where it is for the caller */
+	bus_pub_close(pub);
+	return NULL;
+}
+
+START_TEST(close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it)
+{
+	struct stuck s = {.bus = open_bus()};
+	struct bus *other = open_bus();
+	_Atomic unsigned calls = 0;
+	int64_t begun;
+	pthread_t thread;
+
+	s.mbox = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, _i);
+	ck_bus(bus_mailbox_subscribe(s.mbox, "t", get_stuck, &s, NULL), 0);
+	ck_bus(bus_subscribe(s.bus, "other", count, &calls, NULL), 0);
+	pthread_create(&thread, NULL, run_into_it, &s);
+	ck_eventually(s.inside);
+	go_on(other);
+	ck_bus(bus_publish(s.bus, "other", "x", 1), 0);
+	ck_eventually(calls == 1);
+	ck_bus(bus_flush(s.bus, 10), _i == BUS_DRAIN_THREAD ? BUS_E_TIMEDOUT : 0);
+	begun = bus_test_now_ms();
+	ck_assert_int_le(bus_close(s.bus, 100), 2);
+	ck_assert_int_lt(bus_test_now_ms() - begun, 20000);
+	go_on(other);
+	s.released = true;
+	ck_eventually(s.out);
+	ck_assert(s.intact);
+	pthread_join(thread, NULL);
+	bus_mailbox_close(s.mbox);
+	ck_bus(bus_close(other, 0), 0);
+}
+END_TEST
+
+/* --- unsubscribe ------------------------------------------------------------------------------------------------ */
+
+static void *
+publish_until_told(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!s->stop)
+		publish_in_every_way(s);
+	return NULL;
+}
+
+/* Reads and writes memory that is freed as soon as it may be. */
+static void
+touch(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	(*(_Atomic unsigned *)arg)++;
+}
+
+static _Atomic unsigned freed;
+
+static void
+free_and_count(void *arg)
+{
+	free(arg);
+	freed++;
+}
+
+/* _i: the drainer, and whether done() tells. */
+START_TEST(what_a_callback_uses_may_be_freed_when_unsubscribe_says_so)
+{
+	struct storm s = {.bus = open_bus()};
+	struct bus_mailbox *mbox = open_mailbox(
+	    s.bus, BUS_FULL_DROP_OLDEST, _i / 2 == 0 ? BUS_DRAIN_THREAD : BUS_DRAIN_PUBLISHER);
+	pthread_t thread;
+
+	freed = 0;
+	s.pub = open_pub(s.bus, "t", 0);
+	pthread_create(&thread, NULL, publish_until_told, &s);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		_Atomic unsigned *calls = calloc(1, sizeof *calls);
+		struct bus_sub *sub;
+
+		ck_bus(bus_mailbox_subscribe(mbox, "t", touch, calls, &sub), 0);
+		if (i % 4 != 0)
+			ck_eventually(*calls > 0);
+		bus_unsubscribe(sub, _i % 2 == 0 ? free_and_count : NULL);
+		if (_i % 2 != 0)
+			free_and_count(calls);
+	}
+	ck_eventually(freed == ROUNDS);
+	s.stop = true;
+	pthread_join(thread, NULL);
+	bus_pub_close(s.pub);
+	bus_mailbox_close(mbox);
+	ck_assert_int_ge(bus_close(s.bus, 20000), 0);
+	ck_assert_uint_eq(freed, ROUNDS);
+}
+END_TEST
+
+struct duel {
+	struct bus_sub *mine, *others;
+	_Atomic bool *both, done;
+	struct bus *bus;
+	_Atomic unsigned *ready;
+	int flush, close;
+};
+
+static void
+note_end(void *arg)
+{
+	struct duel *d = arg;
+
+	d->flush = bus_flush(d->bus, 0);
+	d->close = bus_close(d->bus, 0);
+	d->done = true;
+}
+
+static void
+end_the_other(void *arg, const struct bus_msg *msg)
+{
+	struct duel *d = arg;
+
+	(void)msg;
+	/* Both are inside, and each ends the other. */
+	(*d->ready)++;
+	while (*d->ready < 2)
+		bus_test_nap();
+	bus_unsubscribe(d->others, note_end);
+}
+
+START_TEST(callbacks_that_end_each_other_do_not_wait_for_each_other)
+{
+	struct bus *bus = open_bus();
+	_Atomic unsigned ready = 0;
+	struct bus_mailbox *mbox[2];
+	struct duel duel[2];
+
+	for (int i = 0; i < 2; i++) {
+		mbox[i] = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+		duel[i] = (struct duel){.bus = bus, .ready = &ready};
+		ck_bus(
+		    bus_mailbox_subscribe(mbox[i], "t", end_the_other, &duel[i], &duel[i].mine), 0);
+	}
+	duel[0].others = duel[1].mine;
+	duel[1].others = duel[0].mine;
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	ck_eventually(duel[0].done && duel[1].done);
+	for (int i = 0; i < 2; i++) {
+		ck_bus(duel[i].flush, BUS_E_STATE);
+		ck_bus(duel[i].close, BUS_E_STATE);
+	}
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	ck_bus(bus_flush(bus, 20000), 0);
+	ck_assert_uint_eq(ready, 2);
+	bus_mailbox_close(mbox[0]);
+	bus_mailbox_close(mbox[1]);
+	ck_bus(bus_close(bus, 20000), 0);
+}
+END_TEST
+
+/* --- flush and close -------------------------------------------------------------------------------------------- */
+
+static void
+hear_number(void *arg, const struct bus_msg *msg)
+{
+	unsigned number;
+
+	if (msg->len == sizeof number) {
+		memcpy(&number, msg->data, sizeof number);
+		*(_Atomic unsigned *)arg = number;
+	}
+}
+
+START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after)
+{
+	struct storm s = {.bus = open_bus()};
+	struct bus_mailbox *own = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
+	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_pub *pub = open_pub(s.bus, "t", -1);
+	_Atomic unsigned heard = 0;
+	pthread_t thread;
+
+	ck_bus(bus_mailbox_subscribe(own, "t", hear_number, &heard, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0); /* nobody waits for it */
+	s.pub = open_pub(s.bus, "t", 0);
+	pthread_create(&thread, NULL, publish_until_told, &s);
+	for (unsigned i = 1; i <= ROUNDS; i++) {
+		ck_bus(bus_pub_send(pub, &i, sizeof i), 0);
+		ck_bus(bus_flush(s.bus, 20000), 0);
+		ck_assert_uint_eq(heard, i);
+	}
+	s.stop = true;
+	pthread_join(thread, NULL);
+	bus_pub_close(s.pub);
+	bus_pub_close(pub);
+	bus_mailbox_close(own);
+	bus_mailbox_close(polled);
+	ck_assert_int_ge(bus_close(s.bus, 20000), 0);
+}
+END_TEST
+
+/* What one publisher was told. */
+struct teller {
+	struct bus_pub *pub;
+	unsigned accepted, refused;
+	int last;
+};
+
+static void *
+send_until_closed(void *arg)
+{
+	struct teller *t = arg;
+
+	for (;;) {
+		t->last = bus_pub_send(t->pub, large, t->accepted % 3 == 0 ? 2000 : 10);
+		if (t->last == 0)
+			t->accepted++;
+		else if (t->last == BUS_E_FULL)
+			t->refused++;
+		else
+			return NULL;
+	}
+}
+
+enum { TELLERS = 3 };
+
+START_TEST(close_under_traffic_accounts_for_every_message)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, _i, BUS_DRAIN_THREAD);
+	struct bus_stats s = {.size = sizeof s};
+	struct teller tellers[TELLERS];
+	uint64_t lost = 0, accepted = 0, refused = 0;
+	_Atomic unsigned calls = 0;
+	pthread_t threads[TELLERS];
+	int left;
+
+	ck_bus(bus_mailbox_subscribe(mbox, "t", count, &calls, NULL), 0);
+	for (int i = 0; i < TELLERS; i++) {
+		tellers[i] = (struct teller){.pub = open_pub(bus, "t", 0)};
+		pthread_create(&threads[i], NULL, send_until_closed, &tellers[i]);
+	}
+	ck_eventually(calls > 100);
+	left = bus_close(bus, 20000);
+	ck_assert_int_ge(left, 0);
+	for (int i = 0; i < TELLERS; i++) {
+		pthread_join(threads[i], NULL);
+		ck_bus(tellers[i].last, BUS_E_CLOSED);
+		accepted += tellers[i].accepted;
+		refused += tellers[i].refused;
+		bus_pub_close(tellers[i].pub);
+	}
+	ck_bus(bus_mailbox_stats(mbox, &s), 0);
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		lost += s.lost[i];
+	ck_assert_uint_eq(s.delivered, calls);
+	ck_assert_uint_eq(s.refused, refused);
+	ck_assert_uint_eq(s.pending, 0);
+	ck_assert_uint_eq(s.offered, accepted + refused);
+	ck_assert_uint_eq(s.offered, s.delivered + s.refused + lost);
+	ck_assert_uint_ge(s.lost[BUS_LOSS_CLOSED], (unsigned)left);
+	bus_mailbox_close(mbox);
+}
+END_TEST
+
+/* --- fork ------------------------------------------------------------------------------------------------------- */
+
+/* Everything that a child may have of its own; ThreadSanitizer knows no new threads there. */
+#ifdef __SANITIZE_THREAD__
+static bool
+own_links_work(struct bus *own)
+{
+	(void)own;
+	return true;
+}
+#else
+static bool
+own_links_work(struct bus *own)
+{
+	_Atomic unsigned calls = 0;
+	struct bus *peer;
+	bool ok = bus_open(NULL, NULL, &peer) == 0 &&
+		  bus_subscribe(peer, "t", count, &calls, NULL) == 0 &&
+		  bus_listen(peer, "inproc://storm", NULL, NULL) == 0 &&
+		  bus_dial(own, "inproc://storm", NULL, NULL) == 0;
+
+	while (ok && calls == 0) {
+		ok = bus_publish(own, "t", "x", 1) == 0;
+		bus_test_nap();
+	}
+	return ok && bus_flush(own, 20000) == 0 && bus_close(peer, 20000) >= 0;
+}
+#endif
+
+static bool
+own_bus_works(void)
+{
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+	struct bus *own;
+
+	return bus_open(NULL, NULL, &own) == 0 && bus_mailbox_open(own, NULL, &mbox) == 0 &&
+	       bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL) == 0 && retain(own, "t") == 0 &&
+	       bus_recv(mbox, 0, &msg) == 1 && own_links_work(own) && bus_flush(own, 20000) == 0 &&
+	       bus_close(own, 20000) >= 0;
+}
+
+/* What a child has inherited. */
+struct heirloom {
+	struct bus *bus;
+	struct bus_mailbox *mbox;
+	struct bus_pub *pub;
+	struct bus_sub *sub;
+	struct bus_link *link;
+};
+
+static bool
+everything_is_forked(struct heirloom *h)
+{
+	struct bus_link_stats link_stats = {.size = sizeof link_stats};
+	struct bus_stats stats = {.size = sizeof stats};
+	const struct bus_msg *msg;
+	struct bus_mailbox *mbox;
+	struct bus_pub *pub;
+	char text[64];
+	void *loan;
+	bool ok = bus_publish(h->bus, "t", "x", 1) == BUS_E_FORKED &&
+		  retain(h->bus, "t") == BUS_E_FORKED &&
+		  bus_pub_open(h->bus, "t", NULL, &pub) == BUS_E_FORKED &&
+		  bus_pub_send(h->pub, "x", 1) == BUS_E_FORKED &&
+		  bus_pub_loan(h->pub, 10, &loan) == BUS_E_FORKED &&
+		  bus_mailbox_open(h->bus, NULL, &mbox) == BUS_E_FORKED &&
+		  bus_mailbox_subscribe(h->mbox, "t", NULL, NULL, NULL) == BUS_E_FORKED &&
+		  bus_subscribe(h->bus, "t", count, NULL, NULL) == BUS_E_FORKED &&
+		  bus_recv(h->mbox, -1, &msg) == BUS_E_FORKED &&
+		  bus_dispatch(h->mbox, -1, 0) == BUS_E_FORKED &&
+		  bus_mailbox_fd(h->mbox) == BUS_E_FORKED &&
+		  bus_mailbox_stats(h->mbox, &stats) == BUS_E_FORKED &&
+		  bus_stats(h->bus, &stats) == BUS_E_FORKED &&
+		  bus_keep(h->bus, "t", NULL) == BUS_E_FORKED &&
+		  bus_explain(h->bus, "t", text, sizeof text) == BUS_E_FORKED &&
+		  bus_listen(h->bus, "inproc://x", NULL, NULL) == BUS_E_FORKED &&
+		  bus_dial(h->bus, "inproc://x", NULL, NULL) == BUS_E_FORKED &&
+		  bus_link_stats(h->link, &link_stats) == BUS_E_FORKED &&
+		  bus_flush(h->bus, -1) == BUS_E_FORKED;
+
+	bus_unsubscribe(h->sub, NULL);
+	bus_link_close(h->link);
+	bus_pub_close(h->pub);
+	bus_mailbox_close(h->mbox);
+	return ok && bus_close(h->bus, -1) == BUS_E_FORKED;
+}
+
+static pid_t
+fork_and_check(struct heirloom *h)
+{
+	pid_t pid = bus_test_fork();
+
+	if (pid == 0) {
+		alarm(60); /* a lock whose holder is not there */
+		_exit(everything_is_forked(h) && own_bus_works() ? 0 : 1);
+	}
+	return pid;
+}
+
+static void
+check_child(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(
+	    WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %x", status);
+}
+
+/* Holds the lock of the bus as often as it can. */
+static void *
+come_and_go(void *arg)
+{
+	struct storm *s = arg;
+	_Atomic unsigned calls = 0;
+	struct bus_sub *sub;
+
+	while (!s->stop && bus_subscribe(s->bus, "+", count, &calls, &sub) == 0)
+		bus_unsubscribe(sub, NULL);
+	return NULL;
+}
+
+/* That of the names of this process, and those of links. */
+static void *
+link_and_unlink(void *arg)
+{
+	struct storm *s = arg;
+	struct bus_link *link;
+
+	while (!s->stop && bus_listen(s->bus, "inproc://storm", NULL, &link) == 0)
+		bus_link_close(link);
+	return NULL;
+}
+
+START_TEST(child_forked_under_traffic_finds_no_lock_taken)
+{
+	void *(*const all[])(void *arg) = {publish_until_told, come_and_go, link_and_unlink};
+	enum { ALL = sizeof all / sizeof all[0] };
+	struct storm s = {.bus = open_bus()};
+	struct heirloom h = {.bus = s.bus, .mbox = open_mailbox(s.bus, 0, BUS_DRAIN_CALLER)};
+	pthread_t threads[ALL];
+
+	ck_bus(bus_mailbox_subscribe(h.mbox, "t", NULL, NULL, &h.sub), 0);
+	h.pub = open_pub(s.bus, "t", 0);
+	s.pub = open_pub(s.bus, "t", 0);
+	ck_bus(bus_listen(s.bus, "inproc://stays", NULL, &h.link), 0);
+	for (int i = 0; FORK_TRAFFIC && i < ALL; i++)
+		pthread_create(&threads[i], NULL, all[i], &s);
+	for (int i = 0; i < FORKS; i++)
+		check_child(fork_and_check(&h));
+	s.stop = true;
+	for (int i = 0; FORK_TRAFFIC && i < ALL; i++)
+		pthread_join(threads[i], NULL);
+	go_on(s.bus);
+	bus_unsubscribe(h.sub, NULL);
+	bus_pub_close(h.pub);
+	bus_pub_close(s.pub);
+	bus_link_close(h.link);
+	bus_mailbox_close(h.mbox);
+	ck_assert_int_ge(bus_close(s.bus, 20000), 0);
+}
+END_TEST
+
+struct forking {
+	struct heirloom h;
+	_Atomic pid_t child;
+};
+
+static void
+fork_inside(void *arg, const struct bus_msg *msg)
+{
+	struct forking *f = arg;
+
+	(void)msg;
+	f->child = fork_and_check(&f->h);
+}
+
+/* It has left the callback for good, and may close and flush what is its own. _i: the drainer. */
+START_TEST(child_forked_in_a_callback_is_in_none)
+{
+	struct bus *bus = open_bus();
+	struct forking f = {.h = {.bus = bus, .mbox = open_mailbox(bus, 0, _i)}};
+
+	ck_bus(bus_mailbox_subscribe(f.h.mbox, "t", fork_inside, &f, &f.h.sub), 0);
+	f.h.pub = open_pub(bus, "other", 0);
+	ck_bus(bus_listen(bus, "inproc://stays", NULL, &f.h.link), 0);
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	if (_i == BUS_DRAIN_CALLER)
+		ck_bus(bus_dispatch(f.h.mbox, 0, 0), 1);
+	ck_eventually(f.child > 0);
+	check_child(f.child);
+	bus_unsubscribe(f.h.sub, NULL);
+	bus_pub_close(f.h.pub);
+	bus_link_close(f.h.link);
+	bus_mailbox_close(f.h.mbox);
+	ck_bus(bus_close(bus, 20000), 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("ending");
+	TCase *stuck = tcase_create("stuck"), *ends = tcase_create("ends");
+	TCase *forks = tcase_create("fork");
+
+	BUS_TEST_CASE(suite, "cancelled", 60, no_call_is_a_cancellation_point_nor_is_what_it_calls,
+	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
+	    publishers_cancelled_at_any_moment_leave_all_counters_exact);
+	tcase_set_timeout(stuck, 60);
+	tcase_add_loop_test(
+	    stuck, close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it, 0, 3);
+	suite_add_tcase(suite, stuck);
+	tcase_set_timeout(ends, 60);
+	tcase_add_loop_test(ends, what_a_callback_uses_may_be_freed_when_unsubscribe_says_so, 0, 4);
+	tcase_add_test(ends, callbacks_that_end_each_other_do_not_wait_for_each_other);
+	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
+	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
+	suite_add_tcase(suite, ends);
+	tcase_set_timeout(forks, 120);
+	tcase_add_test(forks, child_forked_under_traffic_finds_no_lock_taken);
+	tcase_add_loop_test(forks, child_forked_in_a_callback_is_in_none, 0, 3);
+	suite_add_tcase(suite, forks);
+	return suite;
+}
