@@ -67,7 +67,7 @@ others_sleep(void)
 		char path[300], name[64], state = 'S';
 		FILE *stat;
 
-		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+		if (task->d_name[0] == '.' || atoi(task->d_name) == gettid())
 			continue;
 		snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
 		stat = fopen(path, "r");
