@@ -416,6 +416,80 @@ START_TEST(
 }
 END_TEST
 
+/* --- questions ---------------------------------------------------------------------------------------------- */
+
+/* Keeps the question too: both need memory, on the thread that answers. */
+static void
+answer(void *arg, const struct bus_msg *question)
+{
+	const struct bus_msg *kept = NULL;
+	struct run *r = arg;
+	unsigned times = 0;
+	int err;
+
+	while ((err = bus_msg_keep(question, &kept)) == BUS_E_NOMEM ||
+	       (err = bus_reply(r->bus, kept, large, LARGE)) == BUS_E_NOMEM) {
+		bus_msg_free(kept);
+		kept = NULL;
+		if (++times == 2)
+			recover(r);
+		ck_assert_uint_le(times, 2);
+	}
+	ck_bus(err, 0);
+	bus_msg_free(kept);
+}
+
+static void
+hear_answer(void *arg, const struct bus_msg *reply)
+{
+	struct run *r = arg;
+
+	if (reply == NULL) {
+		r->done++;
+	} else {
+		ck_assert_uint_eq(reply->len, LARGE);
+		r->calls++;
+	}
+}
+
+static void
+ask(struct run *r)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	const struct bus_msg *reply;
+	struct bus_mailbox *answers;
+	struct bus_request *req;
+	unsigned calls;
+
+	TRY(r, bus_open(NULL, NULL, &r->bus));
+	TRY(r, bus_mailbox_open(r->bus, NULL, &r->mbox));
+	TRY(r, bus_mailbox_open(r->bus, &cfg, &answers));
+	TRY(r, bus_mailbox_subscribe(answers, "ask", answer, r, NULL));
+	for (int i = 0; i < 2; i++) {
+		WITHOUT_MEMORY(r, NULL, bus_request(r->bus, "ask", large, 10, 20000, &reply));
+		ck_assert_uint_eq(reply->len, LARGE);
+		bus_msg_free(reply);
+		calls = r->calls;
+		WITHOUT_MEMORY(r, NULL,
+		    bus_request_start(r->mbox, "ask", large, LARGE, 3600000, hear_answer, r, &req));
+		while (r->calls == calls)
+			TRY(r, bus_dispatch(r->mbox, 20000, 1));
+		ck_assert_uint_eq(r->calls, calls + 1);
+		bus_request_cancel(req);
+		ck_assert_uint_eq(r->done, i + 1u);
+	}
+	bus_mailbox_close(answers);
+	bus_mailbox_close(r->mbox);
+	ck_bus(bus_close(r->bus, 20000), 0);
+}
+
+START_TEST(any_allocation_may_fail_between_question_and_answer)
+{
+	fail_each(ask, (struct run){.bus = NULL}, 1, 1, 20);
+	fail_each(ask, (struct run){.bus = NULL}, LONG_MAX, 1, 20);
+}
+END_TEST
+
 /* --- links -------------------------------------------------------------------------------------------------- */
 
 /* What one bus heard: kept values by their topic, and what came on x and y/1. */
@@ -492,6 +566,7 @@ bus_test_suite(void)
 	tcase_add_loop_test(bus, any_allocation_of_a_bus_may_fail, 0, 12);
 	tcase_add_test(bus, any_allocation_may_fail_among_mailboxes_that_refuse);
 	tcase_add_loop_test(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
+	tcase_add_test(bus, any_allocation_may_fail_between_question_and_answer);
 	tcase_add_test(bus,
 	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
