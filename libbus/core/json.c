@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "core/value.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -228,14 +229,16 @@ copy(struct copying *copying, struct bus_value *value, json_t *json)
 	}
 }
 
-/* jansson names its reason, except when memory ran out on the way. */
+/* jansson names its reason, but when memory ran out on the way it names none, or a syntax error where it stopped. */
 static int
-load_error(const json_error_t *error)
+load_error(const json_error_t *error, int system_error)
 {
 	enum json_error_code code = json_error_code(error);
 
-	return code == json_error_out_of_memory || code == json_error_unknown ? BUS_E_NOMEM
-									      : BUS_E_DECODE;
+	return system_error == ENOMEM || code == json_error_out_of_memory ||
+		       code == json_error_unknown
+		   ? BUS_E_NOMEM
+		   : BUS_E_DECODE;
 }
 
 /* jansson aborts on a number where the locale's decimal point has several bytes, as in Persian. */
@@ -244,14 +247,25 @@ load(const char *text, size_t len, json_t **ret_json)
 {
 	json_error_t error;
 	locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0), callers;
+	int system_error;
 
 	if (plain == (locale_t)0)
 		return BUS_E_NOMEM;
 	callers = uselocale(plain);
+	errno = 0;
 	*ret_json = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+	system_error = errno;
 	uselocale(callers);
 	freelocale(plain);
-	return *ret_json == NULL ? load_error(&error) : 0;
+	if (*ret_json == NULL)
+		return load_error(&error, system_error);
+	/* Where its buffer for a token above 15 bytes cannot grow, jansson goes on without a character. That of a
+	 * number it forgets again, so such a number may come out wrong. */
+	if (system_error == ENOMEM) {
+		json_decref(*ret_json);
+		return BUS_E_NOMEM;
+	}
+	return 0;
 }
 
 int
