@@ -36,8 +36,8 @@ translate(int gai)
 		return BUS_E_NOMEM;
 	case EAI_SYSTEM:
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	default:
-		return BUS_E_ADDRESS; /* no such host */
+	default: /* no such host, or no memory to look for it */
+		return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_ADDRESS;
 	}
 }
 
@@ -55,6 +55,7 @@ check(const struct bus__address *addr, struct bus__address *numeric)
 		return err;
 	if (strcmp(addr->name, "*") == 0)
 		return BUS_E_NOT_LOOPBACK;
+	errno = 0;
 	err = translate(getaddrinfo(addr->name, NULL, &hints, &list));
 	if (err < 0)
 		return err;

@@ -1,0 +1,194 @@
+/* malloc() itself fails, also in NNG, msgpack-c, jansson and the C library: this program has its own in front of
+ * glibc's. Under sanitizers, which have theirs, and with other C libraries nothing fails and the rest is tested. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <libbus/bus.h>
+#include <libbus/pack.h>
+#include <libbus/transport.h>
+
+/* Allocations while some are to fail, on one thread (mine) or on all, and the one that does. */
+static _Atomic bool all;
+static _Thread_local bool mine;
+static _Atomic long made, fail_at;
+static _Atomic long live; /* blocks that were not freed yet */
+
+#if defined __GLIBC__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+enum { CAN_FAIL = true };
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void __libc_free(void *block);
+
+static bool
+fails(void)
+{
+	if ((!all && !mine) || made++ != fail_at)
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+static void *
+counted(void *block)
+{
+	live += block != NULL;
+	return block;
+}
+
+void *
+malloc(size_t size)
+{
+	return fails() ? NULL : counted(__libc_malloc(size));
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return fails() ? NULL : counted(__libc_calloc(count, size));
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	void *block = fails() ? NULL : __libc_realloc(old, size);
+
+	live += old == NULL && block != NULL;
+	return block;
+}
+
+void
+free(void *block)
+{
+	live -= block != NULL;
+	__libc_free(block);
+}
+#else
+enum { CAN_FAIL = false };
+#endif
+
+static void
+begin(long n, bool everywhere)
+{
+	made = 0;
+	fail_at = n;
+	*(everywhere ? (volatile bool *)&all : (volatile bool *)&mine) = true;
+}
+
+/* false: there were fewer allocations. */
+static bool
+end(void)
+{
+	all = mine = false;
+	return made > fail_at;
+}
+
+/* --- values ----------------------------------------------------------------------------------------------------- */
+
+#define WHOLE(literal) (literal), sizeof(literal) - 1
+static const struct {
+	int type;
+	const char *data;
+	size_t len;
+} values[] = {
+    {BUS_TYPE_JSON,
+	WHOLE(
+	    "{\"a\":[1,2.5,\"x\",null,true,{\"b\":\"a text that is longer than what jansson begins with\"}]}")},
+    {BUS_TYPE_UNTAGGED, WHOLE("[1,2,{\"c\":\"d\"}]")},
+    {BUS_TYPE_MSGPACK, WHOLE("\x82\xA1\x61\x93\x01\xA1\x78\xC0\xA1\x62\x81\xA1\x63\xC4\x01\x00")},
+};
+
+START_TEST(any_allocation_in_a_parser_may_fail)
+{
+	bool failed = true;
+	char *whole = NULL; /* read with memory */
+
+	/* The first time may make what lasts. */
+	for (long n = -1; failed; n++) {
+		const struct bus_value *value = NULL;
+		char *text = NULL;
+		size_t len;
+		long before = live;
+		int err;
+
+		begin(n, false);
+		err = bus_value_read(values[_i].type, values[_i].data, values[_i].len, &value);
+		if (err == 0)
+			err = bus_value_json(value, &text, &len);
+		failed = end();
+		bus_value_free(value);
+		failed |= n < 0;
+		if (whole == NULL) {
+			ck_bus(err, 0);
+			whole = strdup(text);
+		} else if (err == 0) {
+			ck_assert_str_eq(text, whole); /* such as JSON taken for text */
+		}
+		free(text);
+		ck_assert_msg(err == 0 || (failed && err == BUS_E_NOMEM), "allocation %ld: %s", n,
+		    bus_errname(err));
+		if (n >= 0)
+			ck_assert_int_eq(live, before);
+		ck_assert(n >= 3 || failed || !CAN_FAIL);
+	}
+	free(whole);
+}
+END_TEST
+
+/* --- links ------------------------------------------------------------------------------------------------------- */
+
+/* No memory for a thread is a limit too. */
+static bool
+is_refusal(int err)
+{
+	return err == BUS_E_NOMEM || err == BUS_E_LIMIT;
+}
+
+/* The first time that an allocation of NNG's start does not fail, NNG is there for good. */
+START_TEST(any_allocation_of_a_listen_or_a_dial_may_fail)
+{
+	bool failed = true;
+
+	listen_url(_i); /* makes its directory */
+	for (long n = 0; failed; n++) {
+		struct bus *bus = open_bus();
+		struct bus_link *la = NULL, *lb = NULL;
+		int listened, dialled;
+
+		begin(n, false);
+		listened = bus_listen(bus, listen_url(_i), NULL, &la);
+		dialled =
+		    bus_dial(bus, _i == 2 ? "tcp://localhost:1" : "inproc://nobody", NULL, &lb);
+		failed = end();
+		ck_assert_msg(listened == 0 || (failed && is_refusal(listened)),
+		    "allocation %ld: %s", n, bus_errname(listened));
+		ck_assert_msg(dialled == 0 || (failed && is_refusal(dialled)), "allocation %ld: %s",
+		    n, bus_errname(dialled));
+		bus_link_close(la);
+		bus_link_close(lb);
+		ck_bus(bus_listen(bus, listen_url(_i), NULL, &la), 0);
+		bus_link_close(la);
+		ck_bus(bus_close(bus, 20000), 0);
+		ck_assert(n >= 3 || failed || !CAN_FAIL);
+	}
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("malloc");
+	TCase *tcase = tcase_create("malloc");
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_loop_test(
+	    tcase, any_allocation_in_a_parser_may_fail, 0, sizeof values / sizeof values[0]);
+	tcase_add_loop_test(
+	    tcase, any_allocation_of_a_listen_or_a_dial_may_fail, 0, LINK_TEST_SCHEMES);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
