@@ -279,6 +279,11 @@ bus__thread_start(void *, const char *, void *(*)(void *), void *)
 }
 
 void
+bus__thread_join(pthread_t)
+{
+}
+
+void
 model_share(const char *name, const void *begin, size_t size)
 {
 	memory::add_region(name, begin, size, NULL);
