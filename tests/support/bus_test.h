@@ -44,6 +44,9 @@ const char *bus_test_dir(void);
  * not hold the locks of its allocator over fork(), and a thread that was just starting leaves one locked. */
 pid_t bus_test_fork(void);
 
+/* Whether $BUS_TEST_SKIP, words with a space between, has the name: for machines that cannot run a test. */
+bool bus_test_is_skipped(const char *name);
+
 /* One TCase around a list of test functions. */
 void bus_test_add(
     Suite *suite, const char *name, int timeout_s, const TTest *const tests[], size_t count);

@@ -100,9 +100,8 @@ bus_test_fork(void)
 	return fork();
 }
 
-/* Whether $BUS_TEST_SKIP, words with a space between, has the name: for machines that cannot run a test. */
-static bool
-skipped(const char *name)
+bool
+bus_test_is_skipped(const char *name)
 {
 	const char *list = getenv("BUS_TEST_SKIP");
 	size_t len = strlen(name);
@@ -121,7 +120,7 @@ bus_test_add(
 
 	tcase_set_timeout(tcase, timeout_s);
 	for (size_t i = 0; i < count; i++)
-		if (skipped(tests[i]->name))
+		if (bus_test_is_skipped(tests[i]->name))
 			printf("skipped: %s\n", tests[i]->name);
 		else
 			tcase_add_test(tcase, tests[i]);
