@@ -176,9 +176,17 @@ struct bus_mailbox_config {
 	size_t bytes; /* bound on frames and payloads, rounded up to a power of two, from 4 KiB to 1 GiB;
 	               * 0: 256 KiB.
 	               * An empty mailbox takes one message of any allowed size. */
+	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
 };
 
 /* Opens a mailbox. Ends with bus_mailbox_close().
+ * With a group, mailboxes of the same name share one queue: each is a receiver with a drainer and
+ * subscriptions of its own, and a message comes to one of them, whichever takes it first. Give all the same
+ * filters: what a receiver takes and does not want is lost as unsubscribed; one without any takes nothing.
+ * Messages begin in order and are handled side by side. Kept messages are not delivered again, and no
+ * question starts here. A receiver that closes outside callbacks ends the message it handles; the others
+ * go on, and the queue ends with the last. The counters are those of the group.
+ * BUS_E_INVAL: the group has another full or bytes; BUS_DRAIN_PUBLISHER, which cannot share.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_mailbox_open(struct bus *bus, const struct bus_mailbox_config *cfg,
     struct bus_mailbox **ret_mbox);

@@ -12,4 +12,7 @@ int bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
 /* Wakes every thread that sleeps on word. Change *word first. */
 void bus__unpark(_Atomic uint32_t *word);
 
+/* Wakes one of them. */
+void bus__unpark_one(_Atomic uint32_t *word);
+
 #endif

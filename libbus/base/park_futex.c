@@ -38,8 +38,20 @@ bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 	return 0;
 }
 
+static void
+wake(_Atomic uint32_t *word, int most)
+{
+	syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, most, NULL, NULL, 0);
+}
+
 void
 bus__unpark(_Atomic uint32_t *word)
 {
-	syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	wake(word, INT_MAX);
+}
+
+void
+bus__unpark_one(_Atomic uint32_t *word)
+{
+	wake(word, 1);
 }

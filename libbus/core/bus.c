@@ -332,7 +332,7 @@ end_mailboxes(struct bus *bus, int64_t deadline_ns)
 	/* Those without a thread in one go, for below each is looked for from the start. */
 	bus__lock(bus);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
-		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed)) {
+		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed) && !m->is_group) {
 			bus__mailbox_end_delivery(m); /* what a call has taken out counts as lost */
 			bus__mailbox_shut(m);
 		}
@@ -343,7 +343,7 @@ end_mailboxes(struct bus *bus, int64_t deadline_ns)
 		bus__lock(bus);
 		for (m = bus->mailboxes; m != NULL; m = m->next)
 			if (!atomic_load_explicit(&m->closed, memory_order_relaxed))
-				break;
+				break; /* a group after its receivers, which are newer */
 		if (m != NULL)
 			bus__mailbox_ref(m);
 		bus__unlock(bus);

@@ -26,10 +26,10 @@ bus__slot_sub(const struct slot *slot, uint64_t position, const void *target, un
 	return sub;
 }
 
-/* Calls the subscriptions. false: nobody wants it. */
+/* Calls the subscriptions, if receiver is not NULL those of this one. false: nobody wants it. */
 static inline bool
-bus__call_subs(
-    const struct route *route, uint64_t position, const void *target, const struct bus_msg *msg)
+bus__call_subs(const struct route *route, uint64_t position, const void *target,
+    const struct bus_mailbox *receiver, const struct bus_msg *msg)
 {
 	const struct slots *slots = bus__slots(route);
 	const struct slot *slot = slots->at;
@@ -39,7 +39,7 @@ bus__call_subs(
 	do {
 		struct bus_sub *sub = bus__slot_sub(slot, position, target, MUTE_DEAD | MUTE_RECV);
 
-		if (sub == NULL)
+		if (sub == NULL || (receiver != NULL && sub->mbox != receiver))
 			continue;
 		sub->fn(sub->arg, msg);
 		called = true;
@@ -49,14 +49,18 @@ bus__call_subs(
 
 /* Whether any of them is to see the message. */
 static inline bool
-bus__is_wanted(const struct ring_view *view)
+bus__is_wanted(const struct ring_view *view, const struct bus_mailbox *receiver)
 {
 	const struct slots *slots = bus__slots(view->route);
 	uint32_t count = atomic_load_explicit(&slots->count, memory_order_acquire);
 
-	for (uint32_t i = 0; i < count; i++)
-		if (bus__slot_sub(&slots->at[i], view->position, view->target, MUTE_DEAD) != NULL)
+	for (uint32_t i = 0; i < count; i++) {
+		const struct bus_sub *sub =
+		    bus__slot_sub(&slots->at[i], view->position, view->target, MUTE_DEAD);
+
+		if (sub != NULL && (receiver == NULL || sub->mbox == receiver))
 			return true;
+	}
 	return false;
 }
 

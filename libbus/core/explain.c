@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "core/bus_internal.h"
+#include "core/group.h"
 #include "core/keep.h"
 #include "core/name.h"
 #include "core/notice.h"
@@ -171,6 +172,8 @@ struct explaining {
 static const char *
 kind_of(const struct bus_mailbox *m)
 {
+	if (bus__is_receiver(m))
+		return "receiver of mailbox";
 	return m->is_peer ? "peer" : "mailbox";
 }
 
@@ -200,10 +203,21 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 	    [BUS_DRAIN_PUBLISHER] = "drained by publishers",
 	};
 
+	const char *drainer = drainers[m->drain];
+	unsigned receivers = 0;
+
+	if (m->is_peer)
+		drainer = "drained by its link";
+	if (m->is_group)
+		drainer = "drained by its receivers";
 	line(page, "%s %u: %s, %llu bytes, %s%s", kind_of(m), m->number, bus__policy_words[m->full],
-	    (unsigned long long)m->ring.size,
-	    m->is_peer ? "drained by its link" : drainers[m->drain],
+	    (unsigned long long)m->ring.size, drainer,
 	    m == m->bus->default_mbox ? ", the default one of bus_subscribe()" : "");
+	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		receivers++;
+	if (m->is_group)
+		line(page, "%s %u: group %s, %u receivers, one of which gets it", kind_of(m),
+		    m->number, m->group, receivers);
 	say_counters(page, m);
 }
 
@@ -253,8 +267,9 @@ say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
 	return true;
 }
 
-static void
-explain_mailbox(struct explaining *e, struct bus_mailbox *m)
+/* Tells about the filters of a mailbox. true: one of them matches. */
+static bool
+say_filters(struct explaining *e, const struct bus_mailbox *m)
 {
 	struct bus_sub *sub = m->subs;
 	unsigned times = 0;
@@ -269,6 +284,19 @@ explain_mailbox(struct explaining *e, struct bus_mailbox *m)
 		gets |= say_filter(e, sub, times);
 		times = 0;
 	}
+	return gets;
+}
+
+static void
+explain_mailbox(struct explaining *e, struct bus_mailbox *m)
+{
+	bool gets;
+
+	if (bus__is_receiver(m))
+		return; /* with its group */
+	gets = say_filters(e, m);
+	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		gets |= say_filters(e, r);
 	if (gets)
 		say_mailbox(e->page, m);
 }

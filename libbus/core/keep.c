@@ -239,10 +239,11 @@ make_item(const struct kept *kept, struct route *route, struct bus_sub *sub)
 int
 bus__history_put(struct bus *bus, struct topic *topic, struct route *route, struct bus_sub *sub)
 {
-	struct bus_mailbox *m = sub->mbox;
+	struct bus_mailbox *m = sub->queue;
 	int err = 0;
 
-	if (bus__history_empty(topic))
+	/* A group is told what comes, each message once. */
+	if (bus__history_empty(topic) || m->is_group)
 		return 0;
 	/* A mailbox with one place for each topic takes the newest. */
 	for (const struct kept *kept = m->full == BUS_FULL_LATEST ? topic->history->last

@@ -15,6 +15,7 @@
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/call.h"
+#include "core/group.h"
 #include "core/notice.h"
 #include "core/request.h"
 
@@ -72,23 +73,34 @@ bus__run_as_callback(void (*fn)(void *arg), void *arg)
 
 /* --- life ------------------------------------------------------------------------------------------------ */
 
+size_t
+bus__mailbox_bytes(const struct bus_mailbox_config *cfg)
+{
+	return bus__ring_bytes(cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES);
+}
+
 int
-bus__mailbox_new(
-    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox *queue,
+    struct bus_mailbox **ret_mbox)
 {
 	struct bus_mailbox *m = bus__aligned(RING_LINE, sizeof *m);
-	int err;
+	int err = 0;
 
 	if (m == NULL)
 		return BUS_E_NOMEM;
-	err = bus__ring_init(&m->ring, cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES, 0);
+	m->queue = queue != NULL ? queue : m;
+	if (!bus__is_receiver(m))
+		err = bus__ring_init(&m->ring, bus__mailbox_bytes(cfg), 0);
 	if (err < 0)
 		goto free_mailbox;
 	if (pthread_mutex_init(&m->lock, NULL) != 0) {
 		err = BUS_E_NOMEM;
 		goto fini_ring;
 	}
-	m->number = ++bus->last_mailbox;
+	if (bus__is_receiver(m))
+		m->number = bus__mailbox_ref(queue)->number;
+	else
+		m->number = ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
 	atomic_init(&m->refs, 1);
@@ -109,7 +121,8 @@ bus__mailbox_new(
 	return 0;
 
 fini_ring:
-	bus__ring_fini(&m->ring);
+	if (!bus__is_receiver(m))
+		bus__ring_fini(&m->ring);
 free_mailbox:
 	bus__free(m);
 	return err;
@@ -125,6 +138,7 @@ bus__mailbox_ref(struct bus_mailbox *mbox)
 void
 bus__mailbox_unref(struct bus_mailbox *mbox)
 {
+	struct bus_mailbox *queue = mbox->queue;
 	struct bus *bus = mbox->bus;
 	int fd;
 
@@ -135,7 +149,11 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		bus__fd_close(fd);
 	bus__deadlines_fini(&mbox->deadlines);
 	pthread_mutex_destroy(&mbox->lock);
-	bus__ring_fini(&mbox->ring);
+	if (queue == mbox)
+		bus__ring_fini(&mbox->ring);
+	else
+		bus__mailbox_unref(queue);
+	bus__free(mbox->group);
 	bus__free(mbox);
 	bus__unref(bus);
 }
@@ -150,6 +168,39 @@ signal_fd(int fd)
 	/* It can only fail by being full, and then it is readable already. */
 	if (fd >= 0 && bus__fd_write(fd, &one, sizeof one) < 0)
 		return;
+}
+
+void
+bus__mailbox_signal_fd(struct bus_mailbox *m)
+{
+	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
+}
+
+bool
+bus__mailbox_clear_fd(struct bus_mailbox *m)
+{
+	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	uint64_t cleared;
+
+	return fd < 0 || bus__fd_read(fd, &cleared, sizeof cleared) > 0 || errno == EAGAIN;
+}
+
+/* Wakes whoever sleeps in it or polls it. */
+static void
+wake_all(struct bus_mailbox *m)
+{
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+	bus__mailbox_signal_fd(m);
+}
+
+/* The drainer is to look what became of its mailbox. */
+static void
+wake_drainer(struct bus_mailbox *m)
+{
+	wake_all(m);
+	if (bus__is_receiver(m))
+		wake_all(m->queue); /* it sleeps there */
 }
 
 void
@@ -168,7 +219,10 @@ bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
 		return;
 	}
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	bus__unpark(&m->wakes);
+	if (m->is_group)
+		bus__unpark_one(&m->wakes);
+	else
+		bus__unpark(&m->wakes);
 	/* Acquire of the claim's CAS on tail: an fd stored before the drainer slept is seen. */
 	signal_fd(atomic_load_explicit(&m->fd, memory_order_relaxed));
 }
@@ -300,21 +354,29 @@ announce_room(struct bus_mailbox *m)
 static uint32_t
 begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 {
-	uint32_t count;
+	/* A receiver takes one message, so that the next goes to another. */
+	uint32_t most = bus__is_receiver(m) ? 1 : RING_TAKE_FRAMES, count;
+	struct ring *ring = &m->queue->ring;
 	bool starved;
 
-	bus__ring_lock(&m->ring);
-	bus__ring_ready(&m->ring, looks);
-	count = bus__ring_take(&m->ring, &m->batch, RING_TAKE_FRAMES);
+	bus__ring_lock(ring);
+	if (bus__is_receiver(m) && !bus__group_takes(m)) {
+		bus__ring_unlock(ring);
+		return 0;
+	}
+	bus__ring_ready(ring, looks);
+	count = bus__ring_take(ring, &m->batch, most);
 	m->at = m->handled = 0;
 	m->carried += m->batch.lost;
 	if (count > 0) /* nobody else writes it while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
-	starved = m->ring.starved && count > 0;
-	m->ring.starved &= !starved;
-	bus__ring_unlock(&m->ring);
+	starved = ring->starved && count > 0;
+	ring->starved &= !starved;
+	bus__ring_unlock(ring);
 	if (starved)
-		announce_room(m);
+		announce_room(m->queue);
+	if (count > 0 && bus__is_receiver(m))
+		bus__group_pass_on(m->queue);
 	return count;
 }
 
@@ -329,26 +391,45 @@ run_laters(struct later *due)
 	}
 }
 
-/* Takes out what may run when everything before `position` is handled: what waits for no message, and of the
- * others, whose positions only rise, those in front. m->lock held. */
+/* Moves the laters in front whose position is not behind `position`; those of a list only rise. */
+static void
+move_due(struct later **list, struct later ***list_end, uint64_t position, struct later ***ret_end)
+{
+	while (*list != NULL && (*list)->position <= position) {
+		**ret_end = *list;
+		*ret_end = &(*list)->next;
+		*list = (*list)->next;
+	}
+	if (*list == NULL)
+		*list_end = list;
+}
+
+/* Takes out what may run when everything before `position` is handled. m->lock held. */
 static struct later *
 take_due(struct bus_mailbox *m, uint64_t position)
 {
-	struct later *due = m->laters_now;
-	struct later **end = due != NULL ? m->laters_now_end : &due;
+	struct later *due = NULL, **end = &due;
 
-	m->laters_now = NULL;
-	m->laters_now_end = &m->laters_now;
-	while (m->laters != NULL && m->laters->position <= position) {
-		*end = m->laters;
-		end = &m->laters->next;
-		m->laters = m->laters->next;
-	}
-	if (m->laters == NULL)
-		m->laters_end = &m->laters;
+	move_due(&m->laters_now, &m->laters_now_end, position, &end);
+	move_due(&m->laters, &m->laters_end, position, &end);
 	*end = NULL;
-	atomic_store_explicit(&m->later_count, m->laters != NULL, memory_order_relaxed);
+	atomic_store_explicit(
+	    &m->later_count, m->laters_now != NULL || m->laters != NULL, memory_order_relaxed);
 	return due;
+}
+
+/* The position before which everything is handled, now that a batch has ended. */
+static uint64_t
+handled_by(struct bus_mailbox *m)
+{
+	uint64_t position;
+
+	if (!bus__is_receiver(m))
+		return m->batch.end;
+	bus__ring_lock(&m->queue->ring);
+	position = bus__group_handled(m->queue);
+	bus__ring_unlock(&m->queue->ring);
+	return position;
 }
 
 static void
@@ -361,8 +442,9 @@ notify_waiters(struct bus_mailbox *m)
 static void
 end_batch(struct bus_mailbox *m)
 {
-	uint32_t phase;
+	struct bus_mailbox *queue = m->queue;
 	struct later *due = NULL;
+	uint32_t phase;
 
 	bus__ring_release(&m->batch);
 	atomic_store_explicit(&m->drained, m->batch.end, memory_order_release);
@@ -371,10 +453,10 @@ end_batch(struct bus_mailbox *m)
 	if (phase & PHASE_WAITED)
 		notify_waiters(m);
 	if ((phase & PHASE_DEFERRED) ||
-	    atomic_load_explicit(&m->later_count, memory_order_relaxed) > 0) {
-		pthread_mutex_lock(&m->lock);
-		due = take_due(m, m->batch.end);
-		pthread_mutex_unlock(&m->lock);
+	    atomic_load_explicit(&queue->later_count, memory_order_relaxed) > 0) {
+		pthread_mutex_lock(&queue->lock);
+		due = take_due(queue, handled_by(m));
+		pthread_mutex_unlock(&queue->lock);
 		run_laters(due);
 	}
 }
@@ -385,8 +467,15 @@ bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 	struct bus *bus = m->bus;
 	struct later ***end;
 
+	m = m->queue;
 	pthread_mutex_lock(&m->lock);
 	end = later->position == 0 ? &m->laters_now_end : &m->laters_end;
+	if (later->position == 0 && m->is_group) {
+		/* Batches may overlap for ever: it waits for those that have begun. */
+		bus__ring_lock(&m->ring);
+		later->position = bus__ring_out(&m->ring);
+		bus__ring_unlock(&m->ring);
+	}
 	later->next = NULL; /* at the end: what comes first runs first */
 	**end = later;
 	*end = &later->next;
@@ -398,21 +487,33 @@ bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 	}
 }
 
-void
-bus__mailbox_settle(struct bus_mailbox *m)
+/* Lets whoever ends the batch in progress look for laters. false: there is none, nor can one begin under the head lock,
+ * which is held. */
+static bool
+defer(struct bus_mailbox *m)
 {
-	struct later *due = NULL;
-	uint32_t phase;
+	uint32_t phase = atomic_load_explicit(&m->phase, memory_order_acquire);
 
-	pthread_mutex_lock(&m->lock);
-	bus__ring_lock(&m->ring);
-	phase = atomic_load_explicit(&m->phase, memory_order_acquire);
 	while (
 	    phase != 0 && !atomic_compare_exchange_weak_explicit(&m->phase, &phase,
 			      phase | PHASE_DEFERRED, memory_order_acq_rel, memory_order_acquire))
 		;
-	/* No batch, and none can begin under the head lock: whatever was taken out is handled. */
-	if (phase == 0)
+	return phase != 0;
+}
+
+void
+bus__mailbox_settle(struct bus_mailbox *m)
+{
+	struct later *due = NULL;
+
+	m = m->queue;
+	pthread_mutex_lock(&m->lock);
+	bus__ring_lock(&m->ring);
+	for (struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		defer(r);
+	if (m->is_group)
+		due = take_due(m, bus__group_handled(m));
+	else if (!defer(m)) /* whatever was taken out is handled */
 		due = take_due(m, bus__ring_out(&m->ring));
 	bus__ring_unlock(&m->ring);
 	pthread_mutex_unlock(&m->lock);
@@ -426,13 +527,13 @@ ask_for_sign(struct bus_mailbox *m, unsigned while_phase, uint32_t *ret_seen)
 	uint32_t phase;
 
 	*ret_seen = atomic_load_explicit(&m->phase_wakes, memory_order_acquire);
-	bus__ring_lock(&m->ring);
+	bus__ring_lock(&m->queue->ring);
 	phase = atomic_load_explicit(&m->phase, memory_order_acquire);
 	while ((phase & while_phase) &&
 	       !atomic_compare_exchange_weak_explicit(&m->phase, &phase, phase | PHASE_WAITED,
 		   memory_order_acq_rel, memory_order_acquire))
 		;
-	bus__ring_unlock(&m->ring);
+	bus__ring_unlock(&m->queue->ring);
 	return phase & while_phase;
 }
 
@@ -460,25 +561,36 @@ bus__mailbox_await_callback(struct bus_mailbox *m)
 			bus__park(&m->phase_wakes, seen, INT64_MAX);
 }
 
+/* Whether everything before `target` is handled by the other receivers of its group too. */
+static bool
+is_flushed(struct bus_mailbox *m, uint64_t target)
+{
+	if (bus__is_receiver(m))
+		return handled_by(m) >= target;
+	return atomic_load_explicit(&m->drained, memory_order_acquire) >= target;
+}
+
 int
 bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 {
-	uint64_t target = bus__ring_tail(&m->ring) & ~RING_FLAG_BITS;
+	struct ring *ring = &m->queue->ring;
+	uint64_t target = bus__ring_tail(ring) & ~RING_FLAG_BITS;
 
 	for (;;) {
 		int64_t now = bus__now_ns(), until = deadline_ns;
 		uint32_t seen;
 		bool busy;
 
-		if (atomic_load_explicit(&m->drained, memory_order_acquire) >= target)
+		if (is_flushed(m, target))
 			return 0;
 		busy = ask_for_sign(m, PHASE_HELD, &seen);
-		if (!busy && bus__ring_out(&m->ring) >= target)
+		if (!busy && bus__ring_out(ring) >= target && !bus__is_receiver(m))
 			return 0; /* the rest was evicted */
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
-		/* Not in a batch: it was just woken, or a publisher stands between claim and commit. */
-		if (!busy && until > now + NAP_NS)
+		/* Not in a batch: it was just woken, a publisher stands between claim and commit, or another receiver
+		 * is at work. */
+		if ((!busy || bus__is_receiver(m)) && until > now + NAP_NS)
 			until = now + NAP_NS;
 		bus__park(&m->phase_wakes, seen, until);
 	}
@@ -547,13 +659,20 @@ pass_over(struct bus_mailbox *m)
 		bus__question_decline(m->bus, m->msg.reply_to);
 }
 
+/* Whose subscriptions alone are meant; NULL: all of the mailbox. */
+static const struct bus_mailbox *
+receiver_of(const struct bus_mailbox *m)
+{
+	return bus__is_receiver(m) ? m : NULL;
+}
+
 /* Whether the message that was just read is to be handed out; otherwise it is counted. */
 static bool
 is_due(struct bus_mailbox *m, const struct ring_view *view)
 {
 	if (is_late(m, view))
 		return false;
-	if (bus__is_wanted(view))
+	if (bus__is_wanted(view, receiver_of(m)))
 		return true;
 	pass_over(m);
 	return false;
@@ -580,7 +699,7 @@ call_any(struct bus_mailbox *m)
 
 	next_message(m, &view);
 	if (!is_late(m, &view)) {
-		if (bus__call_subs(view.route, view.position, view.target, &m->msg))
+		if (bus__call_subs(view.route, view.position, view.target, receiver_of(m), &m->msg))
 			count_one(&m->delivered);
 		else
 			pass_over(m);
@@ -602,7 +721,7 @@ call_plain(struct bus_mailbox *m, const uint8_t *frame, uint64_t word)
 	m->msg.data = frame + RING_FRAME_HEAD;
 	m->msg.len = (uint32_t)word;
 	m->msg.type = (uint8_t)(word >> 48);
-	return bus__call_subs(route, position, NULL, &m->msg);
+	return bus__call_subs(route, position, NULL, NULL, &m->msg);
 }
 
 /* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
@@ -630,6 +749,10 @@ call_batch(struct bus_mailbox *m, unsigned max)
 	/* Ended before this batch was taken, when nobody could see it. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
+	if (bus__is_receiver(m) && m->handled < end) { /* it has taken one */
+		m->handled++;
+		call_any(m);
+	}
 	while (m->handled < end) {
 		const uint8_t *frame = m->batch.bytes + m->at;
 		uint64_t word;
@@ -666,11 +789,12 @@ learn_gap(struct bus_mailbox *m, int64_t gap_ns)
 static bool
 look(struct bus_mailbox *m)
 {
+	struct ring *ring = &m->queue->ring;
 	bool ready;
 
-	bus__ring_lock(&m->ring);
-	ready = bus__ring_ready(&m->ring, SPIN_STEP);
-	bus__ring_unlock(&m->ring);
+	bus__ring_lock(ring);
+	ready = bus__ring_ready(ring, SPIN_STEP);
+	bus__ring_unlock(ring);
 	return ready;
 }
 
@@ -680,7 +804,7 @@ spin(struct bus_mailbox *m, int64_t deadline_ns)
 {
 	int64_t budget = SPIN_FLOOR_NS, begun, now;
 
-	if (!bus__many_cpus() || deadline_ns == 0)
+	if (!bus__many_cpus() || deadline_ns == 0 || (bus__is_receiver(m) && !bus__group_takes(m)))
 		return false;
 	if (m->gap_ns < SPIN_MOST_NS)
 		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
@@ -700,9 +824,8 @@ spin(struct bus_mailbox *m, int64_t deadline_ns)
 	return false;
 }
 
-/* Whether there is nothing to wait for any more. */
-static bool
-has_to_leave(const struct bus_mailbox *m)
+bool
+bus__mailbox_has_to_leave(const struct bus_mailbox *m)
 {
 	return atomic_load_explicit(&m->closed, memory_order_acquire) ||
 	       atomic_load_explicit(&m->stop, memory_order_acquire);
@@ -715,12 +838,11 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
 	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
 	int64_t begun;
-	uint64_t cleared;
 	bool asleep = bus__ring_tail(&m->ring) & RING_ASLEEP;
 
 	if (asleep && fd >= 0) {
 		/* A waker that was late made it readable for what has long been taken out. */
-		if (bus__fd_read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+		if (!bus__mailbox_clear_fd(m))
 			return true;
 		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
 		    atomic_load_explicit(&m->closed, memory_order_acquire)) {
@@ -730,20 +852,20 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	}
 	if (!asleep) {
 		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
-		if (fd >= 0 && bus__fd_read(fd, &cleared, sizeof cleared) < 0 && errno != EAGAIN)
+		if (!bus__mailbox_clear_fd(m))
 			return true;
 		if (!bus__ring_sleep(&m->ring)) {
 			signal_fd(fd);
 			return true;
 		}
 	}
-	if (deadline_ns == 0 || has_to_leave(m))
+	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
 		return false;
 	begun = bus__now_ns();
 	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
 		if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
 			return true; /* it came meanwhile */
-		if (has_to_leave(m))
+		if (bus__mailbox_has_to_leave(m))
 			return false;
 		if (bus__park(&m->wakes, seen, deadline_ns) == BUS_E_TIMEDOUT)
 			return false;
@@ -763,12 +885,23 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 	return due_ns != INT64_MAX && bus__requests_heed(m);
 }
 
+/* Whether nothing is inside that it may still take. */
+static bool
+has_nothing_left(const struct bus_mailbox *m)
+{
+	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
+}
+
 /* Gets a batch. 0: none came before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
 static uint32_t
 await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
-	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs. */
-	unsigned looks = bus__many_cpus() && deadline_ns != 0 ? FIRST_LOOKS : 1, stalls = 0;
+	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs; but not
+	 * where others wait for the head lock meanwhile. */
+	unsigned looks =
+		     bus__many_cpus() && deadline_ns != 0 && !bus__is_receiver(m) ? FIRST_LOOKS : 1,
+		 stalls = 0;
+	const struct ring *ring = &m->queue->ring;
 	bool last = false;
 
 	for (;;) {
@@ -783,19 +916,50 @@ await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 			return count;
 		bus__heed(m->bus);
 		if (!spin(m, until_ns)) {
-			if (!rest(m, until_ns) && (until_ns == deadline_ns || has_to_leave(m)))
+			if (!(bus__is_receiver(m) ? bus__group_rest : rest)(m, until_ns) &&
+			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))
 				return 0;
 			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
-			if (!bus__ring_empty(&m->ring) && ++stalls % STALLS_PER_YIELD == 0)
+			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)
 				sched_yield();
 		}
 		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
 		    (m->drain == BUS_DRAIN_CALLER ||
 			(atomic_load_explicit(&m->stop, memory_order_acquire) &&
-			    bus__ring_empty(&m->ring))))
+			    has_nothing_left(m))))
 			return 0;
 		last = deadline_ns != INT64_MAX && bus__now_ns() >= deadline_ns;
+	}
+}
+
+/* What was taken out and nobody handled: the borrowed messages of a caller. */
+static void
+drop_batch(struct bus_mailbox *m)
+{
+	if (atomic_load_explicit(&m->phase, memory_order_acquire) == 0)
+		return;
+	atomic_fetch_add_explicit(
+	    &m->lost_closed, m->batch.count - m->handled, memory_order_relaxed);
+	end_batch(m);
+}
+
+/* The end of a receiver, and of its group if it is the last one. */
+static void
+leave_group(struct bus_mailbox *m)
+{
+	struct bus_mailbox *group = m->queue;
+	bool last;
+
+	drop_batch(m);
+	bus__lock(m->bus);
+	last = bus__group_leave(m);
+	bus__unlock(m->bus);
+	if (last) {
+		bus__mailbox_shut(group);
+		bus__mailbox_discard(group);
+		bus__mailbox_unlist(group);
+		bus__mailbox_unref(group);
 	}
 }
 
@@ -806,6 +970,10 @@ finish(struct bus_mailbox *m)
 	if (!atomic_load_explicit(&m->ended, memory_order_acquire) ||
 	    atomic_exchange_explicit(&m->finished, true, memory_order_acq_rel))
 		return;
+	if (bus__is_receiver(m)) {
+		leave_group(m);
+		return;
+	}
 	bus__mailbox_discard(m);
 	bus__requests_tell(m);
 	bus__mailbox_unlist(m);
@@ -878,7 +1046,7 @@ thread_main(void *arg)
 		if (count > 0) {
 			call_batch(m, UINT32_MAX);
 			end_batch(m);
-		} else if (stop && bus__ring_empty(&m->ring)) {
+		} else if (stop && has_nothing_left(m)) {
 			break;
 		}
 	}
@@ -910,25 +1078,18 @@ bus__mailbox_start(struct bus_mailbox *m)
 void
 bus__mailbox_shut(struct bus_mailbox *m)
 {
-	bus__ring_close(&m->ring);
+	if (!bus__is_receiver(m))
+		bus__ring_close(&m->ring);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	announce_room(m); /* there will be none: whoever waits for it is told so */
-	if (m->is_peer)
-		return;
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	bus__unpark(&m->wakes);
-	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
+	if (!m->is_peer)
+		wake_drainer(m);
 }
 
 void
 bus__mailbox_discard(struct bus_mailbox *m)
 {
-	if (atomic_load_explicit(&m->phase, memory_order_acquire) != 0) {
-		/* The borrowed messages of a caller. */
-		atomic_fetch_add_explicit(
-		    &m->lost_closed, m->batch.count - m->handled, memory_order_relaxed);
-		end_batch(m);
-	}
+	drop_batch(m);
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = begin_batch(m, PHASE_HELD, 1);
@@ -948,8 +1109,7 @@ bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
 	if (!atomic_exchange_explicit(&m->has_thread, false, memory_order_acq_rel))
 		return;
 	atomic_store_explicit(&m->stop, true, memory_order_release);
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	bus__unpark(&m->wakes);
+	wake_drainer(m);
 	while (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0)
 		if (bus__park(&m->thread_done, 0, deadline_ns) == BUS_E_TIMEDOUT)
 			break;
@@ -1009,16 +1169,18 @@ bus__mailbox_release(struct bus_mailbox *m)
 
 /* --- counters -------------------------------------------------------------------------------------------- */
 
-/* All messages that ever got in: those that were taken out and those inside. */
-static uint64_t
-count_in(struct bus_mailbox *m)
-{
-	uint64_t in;
+/* What became of messages that were taken out. */
+struct handled {
+	uint64_t delivered, expired, unsubscribed, closed;
+};
 
-	bus__ring_lock(&m->ring);
-	in = bus__ring_count(&m->ring) + atomic_load_explicit(&m->ring.taken, memory_order_relaxed);
-	bus__ring_unlock(&m->ring);
-	return in;
+static void
+add_handled(struct handled *sum, const struct bus_mailbox *m)
+{
+	sum->delivered += atomic_load_explicit(&m->delivered, memory_order_relaxed);
+	sum->expired += atomic_load_explicit(&m->expired, memory_order_relaxed);
+	sum->unsubscribed += atomic_load_explicit(&m->unsubscribed, memory_order_relaxed);
+	sum->closed += atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 }
 
 void
@@ -1026,31 +1188,39 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 {
 	uint64_t full = atomic_load_explicit(&m->ring.evicted, memory_order_relaxed) +
 			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
-	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
-	uint64_t unsubscribed = atomic_load_explicit(&m->unsubscribed, memory_order_relaxed);
 	uint64_t replaced = atomic_load_explicit(&m->replaced, memory_order_relaxed);
-	uint64_t expired = atomic_load_explicit(&m->expired, memory_order_relaxed);
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
-	uint64_t closed = atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
-	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in the batch. */
-	uint64_t pending = count_in(m) - delivered - expired - unsubscribed - closed;
+	struct handled sum = {.delivered = 0};
+	uint64_t pending, closed;
 
-	closed += atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
+	if (bus__is_receiver(m))
+		return; /* it is its group that has them */
+	bus__ring_lock(&m->ring);
+	add_handled(&sum, m);
+	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		add_handled(&sum, r);
+	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
+	pending = bus__ring_count(&m->ring) +
+		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) - sum.delivered -
+		  sum.expired - sum.unsubscribed - sum.closed;
+	bus__ring_unlock(&m->ring);
+
+	closed = sum.closed + atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
 	    m->drain != BUS_DRAIN_THREAD) {
 		closed += pending; /* its bus has ended: nobody can take these out any more */
 		pending = 0;
 	}
-	stats->delivered += delivered;
+	stats->delivered += sum.delivered;
 	stats->pending += pending;
 	stats->refused += refused;
 	stats->lost[BUS_LOSS_FULL] += full;
 	stats->lost[BUS_LOSS_REPLACED] += replaced;
-	stats->lost[BUS_LOSS_EXPIRED] += expired;
-	stats->lost[BUS_LOSS_UNSUBSCRIBED] += unsubscribed;
+	stats->lost[BUS_LOSS_EXPIRED] += sum.expired;
+	stats->lost[BUS_LOSS_UNSUBSCRIBED] += sum.unsubscribed;
 	stats->lost[BUS_LOSS_CLOSED] += closed;
-	stats->offered +=
-	    delivered + pending + refused + full + replaced + expired + unsubscribed + closed;
+	stats->offered += sum.delivered + pending + refused + full + replaced + sum.expired +
+			  sum.unsubscribed + closed;
 }
 
 /* --- public ---------------------------------------------------------------------------------------------- */
@@ -1081,12 +1251,15 @@ bus_mailbox_open(
 		all = *cfg;
 	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_REFUSE ||
 	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_PUBLISHER ||
-	    all.bytes > BUS__MAILBOX_MOST)
+	    all.bytes > BUS__MAILBOX_MOST ||
+	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
 	bus__lock(bus);
 	err = bus__enter(bus);
-	if (err == 0)
-		err = bus__mailbox_new(bus, &all, &m);
+	if (err == 0 && all.group != NULL)
+		err = bus__group_join(bus, &all, &m);
+	else if (err == 0)
+		err = bus__mailbox_new(bus, &all, NULL, &m);
 	bus__unlock(bus);
 	if (err < 0)
 		return err;
@@ -1144,7 +1317,7 @@ call_one(struct bus_mailbox *m, const struct ring_view *view)
 
 	atomic_fetch_or_explicit(&m->phase, PHASE_CALLING, memory_order_acq_rel);
 	cancel = enter_callback();
-	bus__call_subs(view->route, view->position, view->target, &m->msg);
+	bus__call_subs(view->route, view->position, view->target, NULL, &m->msg);
 	leave_callback(cancel);
 	count_one(&m->delivered);
 	if (atomic_fetch_and_explicit(
@@ -1222,23 +1395,15 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	return err;
 }
 
-int
-bus_mailbox_fd(struct bus_mailbox *m)
+/* Bus lock. */
+static int
+make_fd(struct bus_mailbox *m, bool has_more)
 {
-	int fd, err = enter(m);
+	int err, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-	if (err < 0)
-		return err;
-	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
-		return BUS_E_INVAL;
-	if (m->deadlines.epoll >= 0)
-		return m->deadlines.epoll;
-	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	bus__lock(m->bus);
 	err = bus__deadlines_watch(m, fd);
-	bus__unlock(m->bus);
 	if (err < 0) {
 		bus__fd_close(fd);
 		return err;
@@ -1246,11 +1411,26 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	atomic_store_explicit(&m->fd, fd, memory_order_release);
 	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
 	 * sees the fd: both change tail. */
-	if (m->handled < m->batch.count || atomic_load_explicit(&m->closed, memory_order_acquire) ||
-	    (!bus__ring_sleep(&m->ring) &&
-		!(atomic_fetch_or_explicit(&m->ring.tail, 0, memory_order_acq_rel) & RING_ASLEEP)))
+	if (has_more || atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	    !bus__ring_fall_asleep(&m->ring))
 		signal_fd(fd);
-	return m->deadlines.epoll;
+	return 0;
+}
+
+int
+bus_mailbox_fd(struct bus_mailbox *m)
+{
+	int err = enter(m);
+
+	if (err < 0)
+		return err;
+	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
+		return BUS_E_INVAL;
+	bus__lock(m->bus);
+	if (m->queue->deadlines.epoll < 0)
+		err = make_fd(m->queue, m->handled < m->batch.count);
+	bus__unlock(m->bus);
+	return err < 0 ? err : m->queue->deadlines.epoll;
 }
 
 void
@@ -1259,6 +1439,12 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 	struct bus *bus = bus__ref(m->bus);
 
 	wait = wait && !bus__in_callback();
+	if (bus__is_receiver(m)) {
+		/* What it has begun it ends, where that can be waited for; the rest is for the others. */
+		bus__group_retire(m);
+		if (wait)
+			bus__mailbox_await_callback(m);
+	}
 	bus__mailbox_end_delivery(m);
 	bus__mailbox_shut(m);
 	bus__lock(bus);
@@ -1306,7 +1492,7 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 		return BUS_E_INVAL;
 	if (m->bus->fork_generation != bus__fork_generation())
 		return BUS_E_FORKED;
-	bus__mailbox_add_stats(m, &stats);
+	bus__mailbox_add_stats(m->queue, &stats);
 	*ret_stats = stats;
 	return 0;
 }

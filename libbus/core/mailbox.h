@@ -45,8 +45,9 @@ enum mute {
 };
 
 struct bus_sub {
-	struct later later;       /* for done(), and then for its memory */
-	struct bus_mailbox *mbox; /* counted */
+	struct later later;        /* for done(), and then for its memory */
+	struct bus_mailbox *mbox;  /* counted; where it is called */
+	struct bus_mailbox *queue; /* where its messages wait: mbox->queue */
 	struct node *node; /* where its filter ends; NULL: taken out. Bus lock, as are the lists */
 	struct bus_sub *next_at_node,
 	    *prev_at_node; /* before the first at a node stands the last */
@@ -57,7 +58,8 @@ struct bus_sub {
 	void (*done)(void *arg);
 	_Atomic uint8_t mute; /* enum mute; 0: call fn */
 	bool owned;           /* the user has it, until bus_unsubscribe() */
-	bool matched;         /* a topic; bus lock, as the next two */
+	bool counted;         /* in subs_count; bus lock, as the next three */
+	bool matched;         /* a topic */
 	bool warned;          /* that it did not */
 	uint32_t since_s;     /* monotonic */
 };
@@ -65,6 +67,8 @@ struct bus_sub {
 struct bus_mailbox {
 	struct ring ring;
 
+	struct bus_mailbox
+	    *queue;      /* whose ring, policy and laters these are: its own, or its group's */
 	struct bus *bus; /* counted */
 	_Atomic uint32_t refs;
 	int full, drain;
@@ -109,6 +113,15 @@ struct bus_mailbox {
 	struct deadlines deadlines;
 	struct desk *desk; /* of a peer */
 
+	/* A group is a mailbox without a drainer; each receiver is one without a ring (group.h). */
+	bool is_group;
+	char *group;                       /* its name; bus lock */
+	struct bus_mailbox *receivers;     /* bus lock and head lock: one of them to read */
+	struct bus_mailbox *next_receiver; /* the same */
+	_Atomic uint32_t parked;           /* receivers that sleep or are about to */
+	_Atomic uint32_t subs_count;       /* of a receiver: with none it takes nothing */
+	_Atomic bool retired;              /* it takes nothing any more */
+
 	/* Under the bus lock. */
 	struct bus_request *requests;
 	struct bus_request *over; /* ended, and whoever asked has not heard of it */
@@ -129,9 +142,13 @@ struct bus_mailbox {
 	_Atomic uint32_t thread_done; /* futex */
 };
 
-/* Makes a mailbox with one reference, listed in its bus, without a thread. Bus lock. */
-int bus__mailbox_new(
-    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+/* Makes a mailbox with one reference, listed in its bus, without a thread. queue NULL: with a ring of its own. Bus
+ * lock. */
+int bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg,
+    struct bus_mailbox *queue, struct bus_mailbox **ret_mbox);
+
+/* The bound that a configuration leads to. */
+size_t bus__mailbox_bytes(const struct bus_mailbox_config *cfg);
 
 /* Starts its own thread. */
 int bus__mailbox_start(struct bus_mailbox *mbox);
@@ -151,6 +168,13 @@ __attribute__((cold)) void bus__mailbox_wake(struct bus_mailbox *mbox, struct bu
 /* The same for a caller who holds nothing that callbacks may need: no stripe, no lock. Returns 0. */
 __attribute__((cold)) int bus__mailbox_wake_now(struct bus_mailbox *mbox);
 
+/* Makes the descriptor readable, if there is one; and not any more: false, the system refused. */
+void bus__mailbox_signal_fd(struct bus_mailbox *mbox);
+bool bus__mailbox_clear_fd(struct bus_mailbox *mbox);
+
+/* Whether its drainer has nothing to wait for any more. */
+bool bus__mailbox_has_to_leave(const struct bus_mailbox *mbox);
+
 /* Drains the mailboxes of a list on this thread; as above, nothing is held. */
 void bus__mailbox_drain_owed(struct bus_mailbox *owed);
 
@@ -161,7 +185,7 @@ bool bus__mailbox_await_room(
 /* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
 void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);
 
-/* Runs what is due, if no batch is in progress. No lock held. */
+/* Runs what is due, if no batch is in progress that it waits for. No lock held. */
 void bus__mailbox_settle(struct bus_mailbox *mbox);
 
 /* Returns when no callback is running that began before; at once inside a callback. No lock held. */
@@ -189,7 +213,7 @@ const struct bus_msg *bus__mailbox_next(struct bus_mailbox *mbox);
 const struct topic *bus__mailbox_topic(const struct bus_mailbox *mbox);
 void bus__mailbox_release(struct bus_mailbox *mbox);
 
-/* Adds the mailbox's counters. */
+/* Adds the mailbox's counters; those of a receiver are its group's. */
 void bus__mailbox_add_stats(struct bus_mailbox *mbox, struct bus_stats *stats);
 
 /* Calls fn so that bus__in_callback() is true inside. */

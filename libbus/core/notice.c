@@ -151,6 +151,8 @@ name_mailbox(struct bus *bus, const struct bus_mailbox *m, char *ret_filter)
 {
 	ret_filter[0] = '\0';
 	pthread_mutex_lock(&bus->lock);
+	if (m->receivers != NULL)
+		m = m->receivers;
 	if (m->subs != NULL)
 		bus__trie_name(m->subs->node, ret_filter);
 	pthread_mutex_unlock(&bus->lock);

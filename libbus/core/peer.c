@@ -69,7 +69,7 @@ bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
-		err = bus__mailbox_new(bus, &cfg, &m);
+		err = bus__mailbox_new(bus, &cfg, NULL, &m);
 	if (err == 0) {
 		m->desk = bus__desk_open(m);
 		if (m->desk == NULL) {

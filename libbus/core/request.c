@@ -6,6 +6,7 @@
 #include "base/park.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
+#include "core/group.h"
 #include "core/name.h"
 #include "core/publish.h"
 
@@ -736,7 +737,8 @@ bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int time
 	uint64_t number = 0;
 	int err;
 
-	if (m == NULL || fn == NULL || m->is_peer || m->drain == BUS_DRAIN_PUBLISHER)
+	if (m == NULL || fn == NULL || m->is_peer || m->drain == BUS_DRAIN_PUBLISHER ||
+	    bus__is_receiver(m))
 		return BUS_E_INVAL;
 	err = bus__enter(m->bus);
 	if (err == 0)

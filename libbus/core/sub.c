@@ -3,6 +3,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/group.h"
 #include "core/name.h"
 #include "core/notice.h"
 
@@ -20,8 +21,8 @@ static void
 free_later(struct bus_sub *sub)
 {
 	sub->later.run = free_sub;
-	sub->later.position = bus__ring_tail(&sub->mbox->ring) & ~RING_FLAG_BITS;
-	bus__mailbox_later(sub->mbox, &sub->later);
+	sub->later.position = bus__ring_tail(&sub->queue->ring) & ~RING_FLAG_BITS;
+	bus__mailbox_later(sub->queue, &sub->later);
 }
 
 static void
@@ -109,7 +110,7 @@ prepare(void *arg, struct topic *topic)
 	struct joining *j = arg;
 
 	if (j->err == 0)
-		j->err = bus__topic_prepare(topic, j->sub->mbox, &j->prepared);
+		j->err = bus__topic_prepare(topic, j->sub->queue, &j->prepared);
 }
 
 static void
@@ -136,6 +137,7 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	struct joining j = {.bus = bus, .sub = sub};
 	struct node *node = sub->node;
 
+	bus__group_count(sub, false);
 	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
 	bus__trie_name(node, filter);
 	bus__trie_match_filter(&bus->trie, filter, leave, &j);
@@ -166,6 +168,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		return BUS_E_NOMEM;
 	}
 	sub->mbox = bus__mailbox_ref(mbox);
+	sub->queue = mbox->queue;
 	sub->order = ++bus->next_order;
 	sub->fn = fn;
 	sub->arg = arg;
@@ -184,6 +187,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		bus__sub_remove(bus, sub);
 		return j.err;
 	}
+	bus__group_count(sub, true);
 	if (ret_sub != NULL) {
 		sub->owned = true;
 		*ret_sub = sub;
@@ -201,7 +205,7 @@ default_mailbox(struct bus *bus, struct bus_mailbox **ret_mbox)
 	if (bus->default_mbox == NULL) {
 		struct bus_mailbox *mbox;
 
-		err = bus__mailbox_new(bus, &cfg, &mbox);
+		err = bus__mailbox_new(bus, &cfg, NULL, &mbox);
 		if (err < 0)
 			return err;
 		err = bus__mailbox_start(mbox);

@@ -26,14 +26,22 @@ bus__ring_frame_bytes(unsigned flags, uint32_t len)
 	return (RING_FRAME_HEAD + extension_bytes(flags) + payload + 7) & ~7u;
 }
 
-int
-bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
+uint64_t
+bus__ring_bytes(size_t bytes)
 {
 	uint64_t size = RING_MIN_BYTES;
 
-	assert(start % 8 == 0 && bytes <= SIZE_MAX / 2);
 	while (size < bytes)
 		size *= 2;
+	return size;
+}
+
+int
+bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
+{
+	uint64_t size = bus__ring_bytes(bytes);
+
+	assert(start % 8 == 0 && bytes <= SIZE_MAX / 2);
 	memset(r, 0, sizeof *r);
 	/* calloc hands out untouched pages: a ring costs memory as it fills. */
 	r->bytes = bus__calloc(1, (size_t)size);
@@ -604,6 +612,14 @@ bus__ring_sleep(struct ring *r)
 	bus__ring_unlock(r);
 	return atomic_compare_exchange_strong_explicit(
 	    &r->tail, &expected, head | RING_ASLEEP, memory_order_acq_rel, memory_order_relaxed);
+}
+
+bool
+bus__ring_fall_asleep(struct ring *r)
+{
+	/* A read-modify-write even to see it. */
+	return bus__ring_sleep(r) ||
+	       (atomic_fetch_or_explicit(&r->tail, 0, memory_order_acq_rel) & RING_ASLEEP);
 }
 
 uint64_t

@@ -137,6 +137,9 @@ struct ring_view {
 	uint64_t reply;       /* with RING_REPLY only */
 };
 
+/* The size of a ring of `bytes`. */
+uint64_t bus__ring_bytes(size_t bytes);
+
 /* Makes a ring of `bytes` rounded up to a power of two, at least RING_MIN_BYTES, whose positions begin at
  * `start` (a multiple of 8; 0 outside tests). It starts awake. 0 or BUS_E_NOMEM. */
 int bus__ring_init(struct ring *r, size_t bytes, uint64_t start);
@@ -203,8 +206,13 @@ uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 /* Lets go of the blocks and values in a batch. */
 void bus__ring_release(struct ring_batch *batch);
 
-/* Goes to sleep: true unless something was claimed or the ring is closed. Drainer only; no lock held. */
+/* Goes to sleep: true unless something was claimed, it sleeps already or the ring is closed. Drainers only; no lock
+ * held. */
 bool bus__ring_sleep(struct ring *r);
+
+/* The same where others may have gone to sleep before: true if it sleeps. The claim that ends the sleep is behind what
+ * the caller wrote before. */
+bool bus__ring_fall_asleep(struct ring *r);
 
 /* Refuses further claims. Returns tail with its flags as they were before. */
 uint64_t bus__ring_close(struct ring *r);

@@ -209,6 +209,16 @@ bus__unpark(uint32_t *word)
 	memory::futex_at(word).sleepers.unpark_all(rl::ctx(), memory::place(PC));
 }
 
+void
+bus__unpark_one(uint32_t *word)
+{
+	if (!memory::checking)
+		return;
+	memory::step(word);
+	memory::note(PC, "<%s> one wake-up", memory::name_of((uintptr_t)word));
+	memory::futex_at(word).sleepers.unpark_one(rl::ctx(), memory::place(PC));
+}
+
 void *
 bus__malloc(size_t size)
 {

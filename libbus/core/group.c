@@ -1,0 +1,227 @@
+#include "core/group.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/park.h"
+#include "core/bus_internal.h"
+
+static bool
+is_name(const char *name)
+{
+	size_t len =
+	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	return name[len] == '\0' && len > 0 && len <= GROUP_NAME_MOST;
+}
+
+static struct bus_mailbox *
+find(const struct bus *bus, const char *name)
+{
+	struct bus_mailbox *m = bus->mailboxes;
+
+	while (m != NULL && (m->group == NULL || strcmp(m->group, name) != 0))
+		m = m->next;
+	return m;
+}
+
+static int
+make(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_group)
+{
+	/* It has no drainer of its own. */
+	const struct bus_mailbox_config shared = {.size = sizeof shared,
+	    .full = cfg->full,
+	    .drain = BUS_DRAIN_CALLER,
+	    .bytes = cfg->bytes};
+	size_t size = strlen(cfg->group) + 1;
+	struct bus_mailbox *group;
+	int err = bus__mailbox_new(bus, &shared, NULL, &group);
+
+	if (err < 0)
+		return err;
+	group->group = bus__malloc(size);
+	if (group->group == NULL) {
+		bus__mailbox_unlist_locked(group);
+		bus__mailbox_unref(group);
+		return BUS_E_NOMEM;
+	}
+	memcpy(group->group, cfg->group, size);
+	group->is_group = true;
+	*ret_group = group;
+	return 0;
+}
+
+/* Ends the name: whoever opens it from now on makes a new group. */
+static void
+forget_name(struct bus_mailbox *group)
+{
+	bus__free(group->group);
+	group->group = NULL;
+}
+
+int
+bus__group_join(
+    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_receiver)
+{
+	struct bus_mailbox *group, *receiver;
+	int err = 0;
+
+	if (!is_name(cfg->group))
+		return BUS_E_INVAL;
+	group = find(bus, cfg->group);
+	if (group == NULL)
+		err = make(bus, cfg, &group);
+	else if (group->full != cfg->full || group->ring.size != bus__mailbox_bytes(cfg))
+		err = BUS_E_INVAL;
+	if (err < 0)
+		return err;
+	err = bus__mailbox_new(bus, cfg, group, &receiver);
+	if (err < 0) {
+		if (group->receivers == NULL) {
+			forget_name(group);
+			bus__mailbox_unlist_locked(group);
+			bus__mailbox_unref(group);
+		}
+		return err;
+	}
+	bus__ring_lock(&group->ring);
+	receiver->next_receiver = group->receivers;
+	group->receivers = receiver;
+	bus__ring_unlock(&group->ring);
+	*ret_receiver = receiver;
+	return 0;
+}
+
+static void
+hand_over(_Atomic uint64_t *to, const _Atomic uint64_t *from)
+{
+	atomic_store_explicit(to,
+	    atomic_load_explicit(to, memory_order_relaxed) +
+		atomic_load_explicit(from, memory_order_relaxed),
+	    memory_order_relaxed);
+}
+
+bool
+bus__group_leave(struct bus_mailbox *receiver)
+{
+	struct bus_mailbox *group = receiver->queue, **at = &group->receivers;
+	bool last;
+
+	/* In one step for whoever adds them up, which takes the head lock. */
+	bus__ring_lock(&group->ring);
+	while (*at != receiver)
+		at = &(*at)->next_receiver;
+	*at = receiver->next_receiver;
+	hand_over(&group->delivered, &receiver->delivered);
+	hand_over(&group->expired, &receiver->expired);
+	hand_over(&group->unsubscribed, &receiver->unsubscribed);
+	hand_over(&group->lost_closed, &receiver->lost_closed);
+	last = group->receivers == NULL;
+	bus__ring_unlock(&group->ring);
+	bus__mailbox_unlist_locked(receiver);
+	if (last)
+		forget_name(group);
+	return last;
+}
+
+static void
+wake_all(struct bus_mailbox *m)
+{
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+}
+
+void
+bus__group_count(struct bus_sub *sub, bool begins)
+{
+	struct bus_mailbox *receiver = sub->mbox;
+
+	if (!bus__is_receiver(receiver) || sub->counted == begins)
+		return;
+	sub->counted = begins;
+	if (begins) {
+		if (atomic_fetch_add_explicit(&receiver->subs_count, 1, memory_order_relaxed) == 0)
+			wake_all(receiver);
+	} else if (atomic_fetch_sub_explicit(&receiver->subs_count, 1, memory_order_relaxed) == 1) {
+		wake_all(
+		    receiver->queue); /* it may have been woken for what it does not take now */
+	}
+}
+
+void
+bus__group_retire(struct bus_mailbox *receiver)
+{
+	struct ring *ring = &receiver->queue->ring;
+
+	/* Under the head lock: it has a batch by now, or none will come. */
+	bus__ring_lock(ring);
+	atomic_store_explicit(&receiver->retired, true, memory_order_relaxed);
+	bus__ring_unlock(ring);
+	wake_all(receiver->queue);
+}
+
+bool
+bus__group_takes(const struct bus_mailbox *receiver)
+{
+	return atomic_load_explicit(&receiver->subs_count, memory_order_relaxed) > 0 &&
+	       !atomic_load_explicit(&receiver->retired, memory_order_relaxed);
+}
+
+void
+bus__group_pass_on(struct bus_mailbox *group)
+{
+	if (atomic_load_explicit(&group->parked, memory_order_relaxed) == 0 &&
+	    atomic_load_explicit(&group->fd, memory_order_relaxed) < 0)
+		return;
+	/* The next claim wakes one of them, unless it has come already. */
+	if (!bus__ring_sleep(&group->ring))
+		bus__mailbox_wake(group, NULL);
+}
+
+/* Nothing wakes it but a subscription, its end, or the deadline. */
+static bool
+rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
+{
+	uint32_t seen = atomic_load_explicit(&receiver->wakes, memory_order_acquire);
+
+	if (bus__group_takes(receiver))
+		return true;
+	if (deadline_ns == 0 || bus__mailbox_has_to_leave(receiver))
+		return false;
+	return bus__park(&receiver->wakes, seen, deadline_ns) != BUS_E_TIMEDOUT;
+}
+
+bool
+bus__group_rest(struct bus_mailbox *receiver, int64_t deadline_ns)
+{
+	struct bus_mailbox *group = receiver->queue;
+	uint32_t seen = atomic_load_explicit(&group->wakes, memory_order_acquire);
+	bool woken = true;
+
+	if (!bus__group_takes(receiver))
+		return rest_aside(receiver, deadline_ns);
+	atomic_fetch_add_explicit(&group->parked, 1, memory_order_relaxed);
+	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+	bus__mailbox_clear_fd(group);
+	if (!bus__ring_fall_asleep(&group->ring))
+		bus__mailbox_signal_fd(group);
+	else if (deadline_ns == 0 || bus__mailbox_has_to_leave(receiver))
+		woken = false;
+	else
+		woken = bus__park(&group->wakes, seen, deadline_ns) != BUS_E_TIMEDOUT;
+	atomic_fetch_sub_explicit(&group->parked, 1, memory_order_relaxed);
+	return woken;
+}
+
+uint64_t
+bus__group_handled(const struct bus_mailbox *group)
+{
+	uint64_t position = bus__ring_out(&group->ring);
+
+	for (const struct bus_mailbox *m = group->receivers; m != NULL; m = m->next_receiver)
+		if (atomic_load_explicit(&m->phase, memory_order_acquire) != 0 &&
+		    m->batch.begin < position)
+			position = m->batch.begin;
+	return position;
+}
