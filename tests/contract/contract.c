@@ -582,6 +582,45 @@ promise_too_big(const struct door *door)
 	close_all(&rig, &inbox);
 }
 
+static const struct item *
+take_of(struct inbox *inboxes, int count)
+{
+	struct inbox *inbox = NULL;
+
+	for (int i = 0; i < count && inbox == NULL; i++)
+		if (inbox_has_next(&inboxes[i]))
+			inbox = &inboxes[i];
+	return inbox != NULL ? inbox_take(inbox) : NULL;
+}
+
+static void
+promise_shared(const struct door *door)
+{
+	unsigned came[MANY] = {0};
+	struct rig rig;
+	struct inbox inboxes[3];
+	struct bus_stats stats;
+
+	rig_open(&rig, door);
+	for (int i = 0; i < 3; i++)
+		inbox_share(&inboxes[i], &rig, FILTERS("n"));
+	for (unsigned i = 0; i < MANY; i++)
+		publish_number(&rig, "n", i);
+	for (unsigned i = 0; i < MANY; i++) {
+		const struct item *item;
+
+		ck_eventually((item = take_of(inboxes, 3)) != NULL);
+		ck_assert_uint_lt(number_of(item), MANY);
+		ck_assert_uint_eq(came[number_of(item)]++, 0);
+	}
+	stats = inbox_stats(&inboxes[0]);
+	ck_assert_uint_eq(stats.delivered, MANY);
+	ck_assert_uint_eq(stats.offered, MANY);
+	for (int i = 0; i < 3; i++)
+		inbox_close(&inboxes[i]);
+	rig_close(&rig);
+}
+
 static void
 promise_batch(const struct door *door)
 {

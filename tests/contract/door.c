@@ -137,14 +137,13 @@ subscribe(struct inbox *inbox, const char *filter, struct bus_sub **ret_sub)
 	    0);
 }
 
-void
-inbox_open(struct inbox *inbox, struct rig *rig, int full, size_t bytes, const char *const *filters)
+static void
+open_as(struct inbox *inbox, struct rig *rig, const struct bus_mailbox_config *how,
+    const char *const *filters)
 {
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg,
-	    .full = full,
-	    .drain = rig->door->drain,
-	    .bytes = bytes > 0 ? bytes : ROOM};
+	struct bus_mailbox_config cfg = *how;
 
+	cfg.drain = rig->door->drain;
 	*inbox = (struct inbox){.rig = rig, .lock = PTHREAD_MUTEX_INITIALIZER};
 	ck_bus(bus_mailbox_open(rig->to, &cfg, &inbox->mbox), 0);
 	subscribe(inbox, mark, NULL);
@@ -153,6 +152,23 @@ inbox_open(struct inbox *inbox, struct rig *rig, int full, size_t bytes, const c
 	for (size_t i = 0; filters[i] != NULL; i++)
 		subscribe(inbox, filters[i], i == 0 ? &inbox->sub : NULL);
 	rig_ready(rig);
+}
+
+void
+inbox_open(struct inbox *inbox, struct rig *rig, int full, size_t bytes, const char *const *filters)
+{
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = full, .bytes = bytes > 0 ? bytes : ROOM};
+
+	open_as(inbox, rig, &cfg, filters);
+}
+
+void
+inbox_share(struct inbox *inbox, struct rig *rig, const char *const *filters)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = ROOM, .group = "inbox"};
+
+	open_as(inbox, rig, &cfg, filters);
 }
 
 void
@@ -218,8 +234,8 @@ inbox_pump(struct inbox *inbox)
 		handed_over(inbox, msg);
 }
 
-static bool
-has_next(struct inbox *inbox)
+bool
+inbox_has_next(struct inbox *inbox)
 {
 	bool has;
 
@@ -235,7 +251,7 @@ inbox_take(struct inbox *inbox)
 {
 	static _Thread_local struct item item;
 
-	ck_eventually(has_next(inbox));
+	ck_eventually(inbox_has_next(inbox));
 	pthread_mutex_lock(&inbox->lock);
 	item = inbox->items[inbox->taken++]; /* a copy: the list may move */
 	pthread_mutex_unlock(&inbox->lock);

@@ -58,6 +58,10 @@ void rig_mend(struct rig *rig);
 /* Opens an inbox of the filters, a list that ends with NULL; bytes 0: room for everything. */
 void inbox_open(
     struct inbox *inbox, struct rig *rig, int full, size_t bytes, const char *const *filters);
+
+/* The same as one of several receivers, who share what comes; one policy, room for everything. */
+void inbox_share(struct inbox *inbox, struct rig *rig, const char *const *filters);
+
 void inbox_close(struct inbox *inbox);
 struct bus_stats inbox_stats(struct inbox *inbox);
 
@@ -67,6 +71,9 @@ void inbox_resume(struct inbox *inbox);
 
 /* Moves what waits into items, where that takes a caller. */
 void inbox_pump(struct inbox *inbox);
+
+/* Whether there is a message to take. */
+bool inbox_has_next(struct inbox *inbox);
 
 /* The next message; waits for it. Borrowed until the next take; its bytes until the inbox is closed. */
 const struct item *inbox_take(struct inbox *inbox);

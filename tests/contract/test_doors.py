@@ -337,6 +337,23 @@ def newest(door):
     ends(door, inbox)
 
 
+def shared(door):
+    inbox, taken = door.subscribe("n"), []
+
+    def take():
+        taken.extend(msg.value for msg in inbox.subscription)
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    door.from_.numbers(["n"], 0, MANY)
+    eventually(lambda: inbox.stats()["delivered"] == MANY)
+    inbox.close()
+    for thread in threads:
+        thread.join(WATCHDOG)
+    assert sorted(taken) == list(range(MANY))
+
+
 def latest(door):
     inbox, lost = overrun(door, "latest")
     assert lost == MANY - 1
