@@ -25,8 +25,8 @@ hear(void *arg, const struct bus_msg *msg)
 	listener->lost += msg->lost;
 }
 
-static void
-name_parts(struct bus_mailbox *m)
+void
+model_name_parts(struct bus_mailbox *m)
 {
 	struct ring *r = &m->ring;
 
@@ -56,7 +56,7 @@ model_bus_open(int full, int drain, int publishers, int wait_ms)
 	model_check(bus_mailbox_subscribe(model_mbox, "a", hear, &model_listener, &model_sub) == 0);
 	for (int i = 0; i < publishers; i++)
 		model_check(bus_pub_open(model_bus, "a", &pub, &model_pub[i]) == 0);
-	name_parts(model_mbox);
+	model_name_parts(model_mbox);
 }
 
 struct route *

@@ -21,6 +21,9 @@ extern struct model_listener {
 
 void model_bus_open(int full, int drain, int publishers, int wait_ms);
 
+/* Gives what is shared in a mailbox the names that controls use. */
+void model_name_parts(struct bus_mailbox *mbox);
+
 /* The route from "a" to the mailbox. */
 struct route *model_route(void);
 

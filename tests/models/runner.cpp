@@ -14,6 +14,7 @@
 	X(pool)                                                                                    \
 	X(receive)                                                                                 \
 	X(room)                                                                                    \
+	X(shared)                                                                                  \
 	X(latest)                                                                                  \
 	X(publisher)                                                                               \
 	X(unsubscribe)
