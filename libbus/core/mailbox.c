@@ -707,21 +707,37 @@ call_any(struct bus_mailbox *m)
 	clear_message(m);
 }
 
-/* The same for a frame without extensions: what it does not say is 0 in m->msg already. */
-static inline bool
-call_plain(struct bus_mailbox *m, const uint8_t *frame, uint64_t word)
+/* The same for the frames without extensions that come next: what they do not say is 0 in m->msg already. Ends early
+ * before another kind of frame, and when somebody waits for a sign. Alone in a function, it has registers enough. */
+static __attribute__((noinline)) void
+call_plain(struct bus_mailbox *m, uint32_t end)
 {
-	uint64_t position = m->batch.begin + m->at, route_word;
-	const struct route *route;
+	const uint8_t *frame = m->batch.bytes + m->at;
+	uint64_t word, route_word;
+	uint32_t left = end - m->handled, phase = 0;
 
-	memcpy(&route_word, frame + 8, 8);
-	route = (const struct route *)(uintptr_t)route_word;
-	m->at += bus__ring_small_bytes((uint32_t)word);
-	m->msg.topic = route->topic->name;
-	m->msg.data = frame + RING_FRAME_HEAD;
-	m->msg.len = (uint32_t)word;
-	m->msg.type = (uint8_t)(word >> 48);
-	return bus__call_subs(route, position, NULL, NULL, &m->msg);
+	for (; left > 0 && !(phase & PHASE_WAITED); left--) {
+		uint64_t position = m->batch.begin + (uint64_t)(frame - m->batch.bytes);
+		const struct route *route;
+
+		memcpy(&word, frame, 8);
+		if ((word >> 32 & 0xffff) != RING_COMMITTED)
+			break;
+		memcpy(&route_word, frame + 8, 8);
+		route = (const struct route *)(uintptr_t)route_word;
+		m->msg.topic = route->topic->name;
+		m->msg.data = frame + RING_FRAME_HEAD;
+		m->msg.len = (uint32_t)word;
+		m->msg.type = (uint8_t)(word >> 48);
+		frame += bus__ring_small_bytes((uint32_t)word);
+		if (bus__call_subs(route, position, NULL, NULL, &m->msg))
+			count_one(&m->delivered);
+		else
+			count_one(&m->unsubscribed);
+		phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
+	}
+	m->at = (uint32_t)(frame - m->batch.bytes);
+	m->handled = end - left;
 }
 
 /* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
@@ -742,32 +758,18 @@ call_batch(struct bus_mailbox *m, unsigned max)
 {
 	uint32_t begun = m->handled, left = m->batch.count - begun;
 	uint32_t end = begun + (left < max ? left : max);
-	/* Only the drainer writes it. */
-	uint64_t delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
 	int cancel = enter_callback();
 
 	/* Ended before this batch was taken, when nobody could see it. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
-	if (bus__is_receiver(m) && m->handled < end) { /* it has taken one */
-		m->handled++;
-		call_any(m);
-	}
 	while (m->handled < end) {
-		const uint8_t *frame = m->batch.bytes + m->at;
-		uint64_t word;
-
-		m->handled++;
-		memcpy(&word, frame, 8);
-		if ((word >> 32 & 0xffff) == RING_COMMITTED && m->carried == 0) {
-			if (call_plain(m, frame, word))
-				atomic_store_explicit(
-				    &m->delivered, ++delivered, memory_order_relaxed);
-			else
-				count_one(&m->unsubscribed);
-		} else {
+		if (m->carried == 0 && !bus__is_receiver(m))
+			call_plain(m, end);
+		if (m->handled < end &&
+		    !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)) {
+			m->handled++;
 			call_any(m);
-			delivered = atomic_load_explicit(&m->delivered, memory_order_relaxed);
 		}
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
 			heed_sign(m, end);
