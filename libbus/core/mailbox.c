@@ -763,8 +763,13 @@ call_batch(struct bus_mailbox *m, unsigned max)
 	/* Ended before this batch was taken, when nobody could see it. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
+	/* What a receiver has taken it handles before it gives a sign: who closes it waits for just that. */
+	if (bus__is_receiver(m) && m->handled < end) {
+		m->handled++;
+		call_any(m);
+	}
 	while (m->handled < end) {
-		if (m->carried == 0 && !bus__is_receiver(m))
+		if (m->carried == 0)
 			call_plain(m, end);
 		if (m->handled < end &&
 		    !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)) {
