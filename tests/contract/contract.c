@@ -582,6 +582,54 @@ promise_too_big(const struct door *door)
 	close_all(&rig, &inbox);
 }
 
+struct asked {
+	_Atomic unsigned replies, ends;
+};
+
+static void
+hear_reply(void *arg, const struct bus_msg *reply)
+{
+	struct asked *asked = arg;
+
+	if (reply == NULL)
+		asked->ends++;
+	else if (reply->len == 1 && *(const char *)reply->data == 'r')
+		asked->replies++;
+}
+
+static void
+promise_reply(const struct door *door)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	struct asked asked = {.replies = 0};
+	struct rig rig;
+	struct inbox inbox, others;
+	struct bus_mailbox *asker;
+	struct bus_request *req;
+	const struct bus_msg *msg;
+	const struct item *question;
+
+	open_all(&rig, &inbox, door, "ask");
+	ck_bus(bus_request(rig.from, "nobody", "q", 1, 20000, &msg), BUS_E_NOBODY);
+	inbox_open(&others, &rig, 0, 0, FILTERS("#"));
+	ck_bus(bus_mailbox_open(rig.from, &cfg, &asker), 0);
+	ck_bus(bus_request_start(asker, "ask", "q", 1, 20000, hear_reply, &asked, &req), 0);
+	question = inbox_take(&inbox);
+	ck_assert_uint_ne(question->msg.reply_to, 0);
+	for (unsigned i = 1; i <= 3; i++) { /* as many as the answering side has */
+		ck_bus(bus_reply(rig.to, &question->msg, "r", 1), 0);
+		ck_eventually(asked.replies == i);
+	}
+	bus_request_cancel(req);
+	ck_assert_uint_eq(asked.ends, 1);
+	expect_text(&others, "ask", "q", false); /* and no reply */
+	inbox_ends(&others);
+	inbox_ends(&inbox);
+	bus_mailbox_close(asker);
+	inbox_close(&others);
+	close_all(&rig, &inbox);
+}
+
 static const struct item *
 take_of(struct inbox *inboxes, int count)
 {

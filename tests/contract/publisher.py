@@ -67,6 +67,9 @@ class Publisher:
                     return msg.topic
         raise AssertionError("no warning came")
 
+    def request(self, topic, value):
+        return self.bus.request(topic, value, timeout=WATCHDOG).value
+
     def flush(self):
         self.bus.flush(WATCHDOG)
 

@@ -337,6 +337,25 @@ def newest(door):
     ends(door, inbox)
 
 
+def reply(door):
+    inbox = door.subscribe("ask")
+    with pytest.raises(publisher.Refused, match="NOBODY"):
+        door.from_.request("nobody", 1)
+    others = door.subscribe("+")  # no reply comes here
+
+    def answer():
+        question = inbox.take()
+        door.to.reply(question, question.value + 1)
+
+    replier = threading.Thread(target=answer)
+    replier.start()
+    assert door.from_.request("ask", 41) == 42
+    replier.join(WATCHDOG)
+    expect(others, "ask", 41)
+    ends(door, others)
+    ends(door, inbox)
+
+
 def shared(door):
     inbox, taken = door.subscribe("n"), []
 
