@@ -72,7 +72,8 @@ bus__group_join(
 	group = find(bus, cfg->group);
 	if (group == NULL)
 		err = make(bus, cfg, &group);
-	else if (group->full != cfg->full || group->ring.size != bus__mailbox_bytes(cfg))
+	else if (group->full != cfg->full ||
+		 group->ring.size != bus__ring_bytes(bus__mailbox_bytes(cfg)))
 		err = BUS_E_INVAL;
 	if (err < 0)
 		return err;

@@ -76,7 +76,7 @@ bus__run_as_callback(void (*fn)(void *arg), void *arg)
 size_t
 bus__mailbox_bytes(const struct bus_mailbox_config *cfg)
 {
-	return bus__ring_bytes(cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES);
+	return cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
 }
 
 int

@@ -147,7 +147,7 @@ struct bus_mailbox {
 int bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg,
     struct bus_mailbox *queue, struct bus_mailbox **ret_mbox);
 
-/* The bound that a configuration leads to. */
+/* The bound that a configuration asks for. */
 size_t bus__mailbox_bytes(const struct bus_mailbox_config *cfg);
 
 /* Starts its own thread. */
