@@ -33,15 +33,17 @@ bus__thread_join(pthread_t thread)
 	bus__cancel_back(cancel);
 }
 
-bool
-bus__many_cpus(void)
+int
+bus__cpus(void)
 {
 	static _Atomic int cpus; /* relaxed: every thread computes the same number */
 	int n = atomic_load_explicit(&cpus, memory_order_relaxed);
 
 	if (n == 0) {
 		n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+		if (n < 1)
+			n = 1;
 		atomic_store_explicit(&cpus, n, memory_order_relaxed);
 	}
-	return n > 1;
+	return n;
 }

@@ -39,7 +39,7 @@ bus__cpu_relax(void)
 #endif
 }
 
-/* Whether spinning can help: the machine has more than one CPU. */
-bool bus__many_cpus(void);
+/* The CPUs of the machine; with one, spinning cannot help. */
+int bus__cpus(void);
 
 #endif

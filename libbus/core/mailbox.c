@@ -25,7 +25,7 @@
 #define SPIN_MOST_NS     50000
 #define SPIN_STEP        8  /* looks between two pauses */
 #define SPIN_PAUSES      16 /* pauses between two looks at the clock */
-#define FIRST_LOOKS      256
+#define FIRST_LOOKS      512
 #define ROOM_SPIN_NS     5000
 #define NAP_NS           100000
 #define LOOKS_PER_YIELD  64
@@ -330,7 +330,7 @@ bus__mailbox_await_room(struct bus_mailbox *m, const struct ring_item *item, int
 	int64_t now = bus__now_ns(), spin_until = now + ROOM_SPIN_NS;
 	uint64_t out = bus__ring_out(&m->ring);
 
-	for (; bus__many_cpus() && now < spin_until && now < deadline_ns; now = bus__now_ns())
+	for (; bus__cpus() > 1 && now < spin_until && now < deadline_ns; now = bus__now_ns())
 		for (unsigned i = 0; i < SPIN_STEP; i++) {
 			if (bus__ring_out(&m->ring) != out)
 				return true;
@@ -805,20 +805,23 @@ look(struct bus_mailbox *m)
 	return ready;
 }
 
-/* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
+/* The drainers that spin, of all buses. */
+static _Atomic int spinners;
+
 static bool
-spin(struct bus_mailbox *m, int64_t deadline_ns)
+spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 {
 	int64_t budget = SPIN_FLOOR_NS, begun, now;
 
-	if (!bus__many_cpus() || deadline_ns == 0 || (bus__is_receiver(m) && !bus__group_takes(m)))
-		return false;
 	if (m->gap_ns < SPIN_MOST_NS)
 		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
 	if (budget < SPIN_FLOOR_NS)
 		budget = SPIN_FLOOR_NS;
 	begun = bus__now_ns();
 	do {
+		/* Where every CPU may have one who spins, somebody with work may have none: offer ours. */
+		if (atomic_load_explicit(&spinners, memory_order_relaxed) >= bus__cpus())
+			sched_yield();
 		for (int i = 0; i < SPIN_PAUSES; i++) {
 			if (look(m)) {
 				learn_gap(m, bus__now_ns() - begun);
@@ -829,6 +832,20 @@ spin(struct bus_mailbox *m, int64_t deadline_ns)
 		now = bus__now_ns();
 	} while (now - begun < budget && now < deadline_ns);
 	return false;
+}
+
+/* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
+static bool
+spin(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	bool came;
+
+	if (bus__cpus() == 1 || deadline_ns == 0 || (bus__is_receiver(m) && !bus__group_takes(m)))
+		return false;
+	atomic_fetch_add_explicit(&spinners, 1, memory_order_relaxed);
+	came = spin_until(m, deadline_ns);
+	atomic_fetch_sub_explicit(&spinners, 1, memory_order_relaxed);
+	return came;
 }
 
 bool
@@ -906,7 +923,7 @@ await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs; but not
 	 * where others wait for the head lock meanwhile. */
 	unsigned looks =
-		     bus__many_cpus() && deadline_ns != 0 && !bus__is_receiver(m) ? FIRST_LOOKS : 1,
+		     bus__cpus() > 1 && deadline_ns != 0 && !bus__is_receiver(m) ? FIRST_LOOKS : 1,
 		 stalls = 0;
 	const struct ring *ring = &m->queue->ring;
 	bool last = false;

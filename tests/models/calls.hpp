@@ -276,10 +276,10 @@ model_random(void *out, size_t size, unsigned)
 }
 
 /* There is one CPU, so nobody spins. Models bring their own threads. */
-bool
-bus__many_cpus(void)
+int
+bus__cpus(void)
 {
-	return false;
+	return 1;
 }
 
 int
