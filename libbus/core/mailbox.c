@@ -306,8 +306,11 @@ put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailb
 		note_loss(m, item);
 		return;
 	}
-	if (!put_frame(m, &frame, owed))
-		bus__cell_value_free(bus__cell_take(&route->cell, &replaced));
+	if (put_frame(m, &frame, owed))
+		return;
+	bus__cell_value_free(bus__cell_take(&route->cell, &replaced));
+	/* What others replaced there meanwhile was to be told by the message that did not get in. */
+	bus__ring_tell(&m->ring, replaced);
 }
 
 void
@@ -357,9 +360,11 @@ begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	/* A receiver takes one message, so that the next goes to another. */
 	uint32_t most = bus__is_receiver(m) ? 1 : RING_TAKE_FRAMES, count;
 	struct ring *ring = &m->queue->ring;
+	uint64_t before;
 	bool starved;
 
 	bus__ring_lock(ring);
+	before = bus__ring_out(ring);
 	if (bus__is_receiver(m) && !bus__group_takes(m)) {
 		bus__ring_unlock(ring);
 		return 0;
@@ -370,7 +375,8 @@ begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	m->carried += m->batch.lost;
 	if (count > 0) /* nobody else writes it while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
-	starved = ring->starved && count > 0;
+	/* Room may come from a claim that was given up, too. */
+	starved = ring->starved && bus__ring_out(ring) != before;
 	ring->starved &= !starved;
 	bus__ring_unlock(ring);
 	if (starved)

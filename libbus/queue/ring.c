@@ -239,9 +239,15 @@ bus__ring_put(struct ring *r, const struct ring_item *item)
 }
 
 void
+bus__ring_tell(struct ring *r, uint64_t lost)
+{
+	atomic_fetch_add_explicit(&r->lost_at_tail, lost, memory_order_relaxed);
+}
+
+void
 bus__ring_drop(struct ring *r)
 {
-	atomic_fetch_add_explicit(&r->lost_at_tail, 1, memory_order_relaxed);
+	bus__ring_tell(r, 1);
 	atomic_fetch_add_explicit(&r->dropped, 1, memory_order_relaxed);
 }
 

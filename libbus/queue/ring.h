@@ -180,6 +180,9 @@ bool bus__ring_evict(struct ring *r, const struct ring_item *item);
 /* Counts a message that its producer gave up; the next one that gets in carries it as lost. */
 void bus__ring_drop(struct ring *r);
 
+/* Lets the next one that gets in carry losses that are counted elsewhere. */
+void bus__ring_tell(struct ring *r, uint64_t lost);
+
 /* Asks takers for a sign when they made room: they read and clear `starved`. true: `item` may fit already,
  * try again instead. */
 bool bus__ring_starve(struct ring *r, const struct ring_item *item);

@@ -9,6 +9,8 @@
 
 #include <libbus/bus.h>
 
+#include "core/mailbox.h"
+
 static struct bus *
 open_bus(void)
 {
@@ -213,6 +215,52 @@ START_TEST(refused_retained_value_is_not_kept)
 	bus_mailbox_close(mbox);
 	bus_mailbox_close(late);
 	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+static void *
+send_large(void *arg)
+{
+	static const char data[1000];
+
+	ck_bus(bus_pub_send(arg, data, sizeof data), 0);
+	return NULL;
+}
+
+static bool
+somebody_waits(struct ring *r)
+{
+	bool starved;
+
+	bus__ring_lock(r);
+	starved = r->starved;
+	bus__ring_unlock(r);
+	return starved;
+}
+
+/* As those of a publish that another mailbox refuses. */
+START_TEST(room_that_claims_leave_behind_which_came_to_nothing_is_announced)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
+	struct bus_pub *pub = open_pub(bus, "t", -1);
+	const struct ring_item item = {.len = 1000};
+	struct ring_claim claims[8];
+	const struct bus_msg *msg;
+	pthread_t thread;
+	unsigned count = 0;
+
+	while (bus__ring_claim(&mbox->ring, &item, &claims[count]) != RING_FULL)
+		ck_assert_uint_lt(++count, 8);
+	pthread_create(&thread, NULL, send_large, pub);
+	ck_eventually(somebody_waits(&mbox->ring));
+	while (count > 0)
+		bus__ring_cancel(&mbox->ring, &claims[--count], &item);
+	ck_bus(bus_recv(mbox, 20000, &msg), 1);
+	pthread_join(thread, NULL);
+	bus_pub_close(pub);
+	bus_mailbox_close(mbox);
+	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST
 
@@ -637,6 +685,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "refuse", 60, refusing_mailbox_loses_nothing_and_tells_the_publisher,
 	    what_one_refuses_no_mailbox_gets, more_refusing_mailboxes_than_claims_fit_on_the_stack,
 	    large_payloads_are_refused_whole_too, refused_retained_value_is_not_kept,
+	    room_that_claims_leave_behind_which_came_to_nothing_is_announced,
 	    publisher_waits_no_longer_than_it_was_told,
 	    publishers_that_wait_lose_nothing_and_keep_their_order,
 	    waiting_publisher_learns_that_its_bus_closes, callback_does_not_wait_for_room);
