@@ -170,7 +170,7 @@ publisher_run(void *arg)
 		unsigned topic = dice_below(&p->dice, TOPICS), roll = dice_below(&p->dice, 16);
 
 		count = 1;
-		if (roll < 6) {
+		if (roll < 6 || (p->handles && roll < 12)) {
 			send_one(p, topic, false);
 		} else if (roll < 10) {
 			send_one(p, topic, true);
