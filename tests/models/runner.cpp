@@ -94,6 +94,7 @@ struct page : std::streambuf {
 outcome
 simulate(const struct model &m, const control *c, bool all)
 {
+	const char *times = getenv("MODELS_TIMES");
 	static std::ostream history_out(&history), progress_out(&progress);
 	rl::test_params params;
 
@@ -109,7 +110,9 @@ simulate(const struct model &m, const control *c, bool all)
 	params.output_stream = &history_out;
 	params.progress_stream = &progress_out;
 	/* A control may need more of them than there are for what holds. */
-	params.iteration_count = c == NULL ? m.schedules : 10 * m.schedules;
+	params.iteration_count = c != NULL       ? 10 * m.schedules
+				 : times != NULL ? strtoul(times, NULL, 10) * m.schedules
+						 : m.schedules;
 	params.execution_depth_limit = 5000;
 	params.search_type = all ? rl::sched_bound : rl::sched_random;
 	params.context_bound = m.switches;
