@@ -490,6 +490,38 @@ START_TEST(any_allocation_may_fail_between_question_and_answer)
 }
 END_TEST
 
+/* --- groups --------------------------------------------------------------------------------------------------- */
+
+static void
+share(struct run *r)
+{
+	struct bus_mailbox_config cfg = {.size = sizeof cfg, .group = "workers"};
+	struct bus_mailbox *receivers[2];
+	const struct bus_msg *msg;
+
+	TRY(r, bus_open(NULL, NULL, &r->bus));
+	for (int round = 0; round < 2; round++) { /* the second begins a new group */
+		for (int i = 0; i < 2; i++) {
+			cfg.drain = i == 0 ? BUS_DRAIN_CALLER : BUS_DRAIN_THREAD;
+			TRY(r, bus_mailbox_open(r->bus, &cfg, &receivers[i]));
+		}
+		TRY(r, bus_mailbox_subscribe(receivers[0], "x", NULL, NULL, NULL));
+		TRY(r, bus_publish(r->bus, "x", large, LARGE));
+		ck_bus(bus_recv(receivers[0], 20000, &msg), 1);
+		ck_assert_uint_eq(msg->len, LARGE);
+		for (int i = 0; i < 2; i++)
+			bus_mailbox_close(receivers[i]);
+	}
+	ck_bus(bus_close(r->bus, 20000), 0);
+}
+
+START_TEST(any_allocation_of_a_group_may_fail)
+{
+	fail_each(share, (struct run){.bus = NULL}, 1, 1, 10);
+	fail_each(share, (struct run){.bus = NULL}, LONG_MAX, 1, 10);
+}
+END_TEST
+
 /* --- links -------------------------------------------------------------------------------------------------- */
 
 /* What one bus heard: kept values by their topic, and what came on x and y/1. */
@@ -568,6 +600,7 @@ bus_test_suite(void)
 	tcase_add_test(bus, any_allocation_may_fail_among_mailboxes_that_refuse);
 	tcase_add_loop_test(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
 	tcase_add_test(bus, any_allocation_may_fail_between_question_and_answer);
+	tcase_add_test(bus, any_allocation_of_a_group_may_fail);
 	tcase_add_test(bus,
 	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
