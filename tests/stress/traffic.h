@@ -28,8 +28,8 @@ struct publisher {
 	uint64_t
 	    unsure; /* batches of which a part was accepted: what came behind was refused, or the bus closed */
 	bool handles; /* nothing but handles, since the bus may go */
-	bool large; /* payloads above 1 KiB too */
-	int last;   /* what the bus answered last */
+	bool large;   /* payloads above 1 KiB too */
+	int last;     /* what the bus answered last */
 };
 
 /* Opens handles; wait_ms as in bus_pub_config. */
