@@ -1009,23 +1009,31 @@ finish(struct bus_mailbox *m)
 	bus__mailbox_unlist(m);
 }
 
-/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. */
-static void
-leave(struct bus_mailbox *m)
+/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. false: it has, and what
+ * was taken out is gone, also (lent) the message that this call was to give. */
+static bool
+leave(struct bus_mailbox *m, bool lent)
 {
 	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
-	if (atomic_load_explicit(&m->ended, memory_order_acquire) &&
-	    !atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
-		finish(m);
-		atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	if (!atomic_load_explicit(&m->ended, memory_order_acquire) ||
+	    atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel))
+		return true;
+	if (lent) {
+		atomic_fetch_sub_explicit(&m->delivered, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&m->lost_closed, 1, memory_order_relaxed);
 	}
+	finish(m);
+	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	return false;
 }
 
-static void
-end_call(struct bus_mailbox *m)
+static bool
+end_call(struct bus_mailbox *m, bool lent)
 {
-	leave(m);
+	bool intact = leave(m, lent);
+
 	bus__mailbox_unref(m);
+	return intact;
 }
 
 /* Drains here until it sleeps, and what others publish meanwhile. It is left before it may sleep: whoever ends that
@@ -1041,7 +1049,7 @@ drain_here(struct bus_mailbox *m)
 			call_batch(m, UINT32_MAX);
 			end_batch(m);
 		}
-		leave(m);
+		leave(m, false);
 		if (bus__ring_sleep(&m->ring) ||
 		    atomic_load_explicit(&m->closed, memory_order_acquire))
 			break;
@@ -1357,7 +1365,7 @@ call_one(struct bus_mailbox *m, const struct ring_view *view)
 }
 
 static int
-receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_msg)
+receive(struct bus_mailbox *m, int64_t deadline_ns)
 {
 	struct ring_view view;
 
@@ -1375,7 +1383,6 @@ receive(struct bus_mailbox *m, int64_t deadline_ns, const struct bus_msg **ret_m
 		return 0; /* the program may have waited for just that */
 	}
 	count_one(&m->delivered);
-	*ret_msg = &m->msg;
 	return 1;
 }
 
@@ -1386,10 +1393,12 @@ bus_recv(struct bus_mailbox *m, int timeout_ms, const struct bus_msg **ret_msg)
 
 	if (err < 0)
 		return err;
-	err = ret_msg == NULL
-		  ? BUS_E_INVAL
-		  : receive(m, timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms), ret_msg);
-	end_call(m);
+	err = ret_msg == NULL ? BUS_E_INVAL
+			      : receive(m, timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms));
+	if (!end_call(m, err == 1) && err == 1)
+		return BUS_E_CLOSED;
+	if (err == 1)
+		*ret_msg = &m->msg;
 	return err;
 }
 
@@ -1421,7 +1430,7 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 			break;
 	}
 	err = handled > 0 ? (int)handled : enter(m);
-	end_call(m);
+	end_call(m, false);
 	return err;
 }
 

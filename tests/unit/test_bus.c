@@ -12,6 +12,8 @@
 
 #include <libbus/bus.h>
 
+#include "core/mailbox.h"
+
 static struct bus *
 open_bus(void)
 {
@@ -855,6 +857,27 @@ START_TEST(waiting_receiver_learns_of_the_close)
 }
 END_TEST
 
+/* The end comes while bus_recv() is inside and has taken it out. */
+START_TEST(no_message_is_given_that_went_with_the_mailbox)
+{
+	enum { ALL = 200 }; /* several batches: the last one would be read in place of the first */
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "t");
+	const struct bus_msg *msg;
+	struct bus_stats s;
+
+	for (int i = 0; i < ALL; i++)
+		say(bus, "t", "x");
+	bus__mailbox_end_delivery(mbox); /* as bus_close() begins */
+	ck_bus(bus_recv(mbox, 0, &msg), BUS_E_CLOSED);
+	s = stats_of(mbox);
+	ck_assert_uint_eq(s.delivered, 0);
+	ck_assert_uint_eq(s.lost[BUS_LOSS_CLOSED], ALL);
+	ck_bus(bus_close(bus, 1000), 0);
+	bus_mailbox_close(mbox);
+}
+END_TEST
+
 START_TEST(mailbox_may_close_itself_inside_its_callback)
 {
 	struct bus *bus = open_bus();
@@ -1197,6 +1220,7 @@ bus_test_suite(void)
 	    mailbox_closes_while_another_thread_waits_in_it,
 	    mailbox_is_not_drained_inside_its_own_callback,
 	    mailbox_may_close_in_the_done_of_its_own_thread, waiting_receiver_learns_of_the_close,
+	    no_message_is_given_that_went_with_the_mailbox,
 	    mailbox_may_close_itself_inside_its_callback,
 	    subscriptions_and_mailboxes_come_and_go_under_traffic);
 	BUS_TEST_CASE(suite, "bad input", 30, bad_arguments_are_refused_and_nothing_is_lost,
