@@ -9,6 +9,7 @@
 
 #include <libbus/bus.h>
 
+#include "core/bus_internal.h"
 #include "core/mailbox.h"
 
 static struct bus *
@@ -492,6 +493,47 @@ START_TEST(kept_value_comes_to_latest_unless_newer_news_wait)
 }
 END_TEST
 
+/* The route by which a topic comes to the only mailbox that wants it. */
+static struct route *
+route_of(struct bus *bus, const char *topic)
+{
+	struct stripe *stripe = bus__read_begin(bus);
+	struct topic *found = bus__topic_find(bus, topic, strlen(topic));
+	struct route *route = atomic_load(&found->routes)->routes[0];
+
+	bus__read_end(stripe);
+	return route;
+}
+
+START_TEST(value_that_finds_no_room_leaves_what_was_replaced_to_the_next_message)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_LATEST, 4096, "#");
+	struct bus_pub *pub = open_pub(bus, "x", 0);
+	const struct bus_msg *msg;
+	char topic[16];
+
+	bus__ring_lock(&mbox->ring); /* a taker is at work: nobody makes room */
+	for (unsigned i = 0; mbox->ring.dropped == 0; i++) {
+		snprintf(topic, sizeof topic, "t/%u", i);
+		ck_bus(publish_number(bus, topic, i), 0);
+	}
+	/* As if others had put newer values there while this one looked for room. */
+	route_of(bus, "x")->cell.replaced = 3;
+	ck_bus(bus_pub_send(pub, "x", 1), 0);
+	ck_assert_uint_eq(mbox->ring.dropped, 2);
+	bus__ring_unlock(&mbox->ring);
+	while (bus_recv(mbox, 0, &msg) == 1)
+		ck_assert_uint_eq(msg->lost, 0);
+	ck_bus(publish_number(bus, "y", 1), 0);
+	ck_bus(bus_recv(mbox, 0, &msg), 1);
+	ck_assert_uint_eq(msg->lost, 2 + 3);
+	bus_pub_close(pub);
+	bus_mailbox_close(mbox);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
 START_TEST(latest_under_threads_ends_with_the_last_value_and_exact_counts)
 {
 	enum { SENDERS = 3, EACH = 50000 };
@@ -694,6 +736,7 @@ bus_test_suite(void)
 	    latest_value_may_be_of_any_size_and_outlives_its_mailbox,
 	    more_topics_than_fit_drop_the_oldest_and_say_so,
 	    kept_value_comes_to_latest_unless_newer_news_wait,
+	    value_that_finds_no_room_leaves_what_was_replaced_to_the_next_message,
 	    latest_under_threads_ends_with_the_last_value_and_exact_counts);
 	BUS_TEST_CASE(suite, "publisher", 60, callback_runs_inside_the_publish,
 	    publish_inside_such_a_callback_is_delivered_after_it,
