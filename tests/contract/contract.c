@@ -621,7 +621,7 @@ promise_reply(const struct door *door)
 		ck_eventually(asked.replies == i);
 	}
 	bus_request_cancel(req);
-	ck_eventually(asked.ends == 1); /* behind what the asker's drainer has taken out */
+	ck_eventually(asked.ends == 1);          /* behind what the asker's drainer has taken out */
 	expect_text(&others, "ask", "q", false); /* and no reply */
 	inbox_ends(&others);
 	inbox_ends(&inbox);
