@@ -173,13 +173,14 @@ signal_fd(int fd)
 void
 bus__mailbox_signal_fd(struct bus_mailbox *m)
 {
+	/* Acquire: pairs with the release of whoever made it, perhaps just now. */
 	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
 }
 
 bool
 bus__mailbox_clear_fd(struct bus_mailbox *m)
 {
-	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	int fd = atomic_load_explicit(&m->fd, memory_order_acquire);
 	uint64_t cleared;
 
 	return fd < 0 || bus__fd_read(fd, &cleared, sizeof cleared) > 0 || errno == EAGAIN;
@@ -223,8 +224,8 @@ bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
 		bus__unpark_one(&m->wakes);
 	else
 		bus__unpark(&m->wakes);
-	/* Acquire of the claim's CAS on tail: an fd stored before the drainer slept is seen. */
-	signal_fd(atomic_load_explicit(&m->fd, memory_order_relaxed));
+	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
+	bus__mailbox_signal_fd(m);
 }
 
 int
