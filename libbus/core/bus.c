@@ -333,8 +333,8 @@ end_mailboxes(struct bus *bus, int64_t deadline_ns)
 	bus__lock(bus);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
 		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed) && !m->is_group) {
-			bus__mailbox_end_delivery(m); /* what a call has taken out counts as lost */
 			bus__mailbox_shut(m);
+			bus__mailbox_end_delivery(m); /* what a call has taken out counts as lost */
 		}
 	bus__unlock(bus);
 	for (;;) {

@@ -1485,8 +1485,8 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 		if (wait)
 			bus__mailbox_await_callback(m);
 	}
-	bus__mailbox_end_delivery(m);
 	bus__mailbox_shut(m);
+	bus__mailbox_end_delivery(m);
 	bus__lock(bus);
 	while (m->subs != NULL)
 		bus__sub_remove(bus, m->subs);

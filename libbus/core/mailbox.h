@@ -194,7 +194,8 @@ void bus__mailbox_await_callback(struct bus_mailbox *mbox);
 /* Waits until everything put in so far is handled by its own thread. 0 or BUS_E_TIMEDOUT. */
 int bus__mailbox_flush(struct bus_mailbox *mbox, int64_t deadline_ns);
 
-/* What is inside is not delivered any more, from the next message on. */
+/* What is inside is not delivered any more, from the next message on. After bus__mailbox_shut():
+ * a call that sees the end empties the mailbox for good. */
 void bus__mailbox_end_delivery(struct bus_mailbox *mbox);
 
 /* Refuses further messages and wakes whoever waits. */
