@@ -153,6 +153,20 @@ START_TEST(starving_producer_is_noted_until_somebody_looks)
 }
 END_TEST
 
+/* It counts the bytes of a block before it knows that it will fail, and gives no sign when it takes them back. */
+START_TEST(nobody_waits_in_front_of_an_empty_ring_for_a_claim_that_will_fail)
+{
+	struct ring *r = ring_at(NEAR_WRAP, RING_MIN_BYTES);
+	const struct ring_item item = {.len = 100};
+
+	r->block_bytes += RING_MIN_BYTES;
+	ck_assert(bus__ring_starve(r, &item));
+	ck_assert(!r->starved);
+	r->block_bytes -= RING_MIN_BYTES;
+	ring_free(r);
+}
+END_TEST
+
 START_TEST(full_ring_refuses_then_takes_again_after_a_take)
 {
 	struct ring *r = ring_at(NEAR_WRAP, RING_MIN_BYTES);
@@ -407,6 +421,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "frames", 20, frames_of_every_length_come_out_as_they_went_in,
 	    short_way_writes_the_same_frames, cancelled_claim_is_passed_over,
 	    starving_producer_is_noted_until_somebody_looks,
+	    nobody_waits_in_front_of_an_empty_ring_for_a_claim_that_will_fail,
 	    full_ring_refuses_then_takes_again_after_a_take,
 	    eviction_takes_the_oldest_and_no_more_than_needed,
 	    what_a_publisher_drops_is_told_by_the_next_message,
