@@ -239,7 +239,7 @@ make_item(const struct kept *kept, struct route *route, struct bus_sub *sub)
 int
 bus__history_put(struct bus *bus, struct topic *topic, struct route *route, struct bus_sub *sub)
 {
-	struct bus_mailbox *m = sub->queue;
+	struct bus_mailbox *m = sub->mbox->queue;
 	int err = 0;
 
 	/* A group is told what comes, each message once. */

@@ -45,9 +45,8 @@ enum mute {
 };
 
 struct bus_sub {
-	struct later later;        /* for done(), and then for its memory */
-	struct bus_mailbox *mbox;  /* counted; where it is called */
-	struct bus_mailbox *queue; /* where its messages wait: mbox->queue */
+	struct later later;       /* for done(), and then for its memory */
+	struct bus_mailbox *mbox; /* counted; its messages wait in mbox->queue */
 	struct node *node; /* where its filter ends; NULL: taken out. Bus lock, as are the lists */
 	struct bus_sub *next_at_node,
 	    *prev_at_node; /* before the first at a node stands the last */

@@ -21,8 +21,8 @@ static void
 free_later(struct bus_sub *sub)
 {
 	sub->later.run = free_sub;
-	sub->later.position = bus__ring_tail(&sub->queue->ring) & ~RING_FLAG_BITS;
-	bus__mailbox_later(sub->queue, &sub->later);
+	sub->later.position = bus__ring_tail(&sub->mbox->queue->ring) & ~RING_FLAG_BITS;
+	bus__mailbox_later(sub->mbox->queue, &sub->later);
 }
 
 static void
@@ -110,7 +110,7 @@ prepare(void *arg, struct topic *topic)
 	struct joining *j = arg;
 
 	if (j->err == 0)
-		j->err = bus__topic_prepare(topic, j->sub->queue, &j->prepared);
+		j->err = bus__topic_prepare(topic, j->sub->mbox->queue, &j->prepared);
 }
 
 static void
@@ -168,7 +168,6 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		return BUS_E_NOMEM;
 	}
 	sub->mbox = bus__mailbox_ref(mbox);
-	sub->queue = mbox->queue;
 	sub->order = ++bus->next_order;
 	sub->fn = fn;
 	sub->arg = arg;

@@ -516,22 +516,22 @@ int
 bus__topic_join(
     struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared)
 {
-	struct route *route =
-	    find_route(atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->queue);
+	struct route *route = find_route(
+	    atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->mbox->queue);
 	struct snapshot *snapshot = NULL;
 	struct slots *slots;
 	int err;
 
 	if (route == NULL) {
 		snapshot = take_prepared(prepared); /* in the order of the topics */
-		route = find_route(snapshot, sub->queue);
+		route = find_route(snapshot, sub->mbox->queue);
 	}
 	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
 
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	append(slots, sub, sub->order, meant_from(sub->queue));
+	append(slots, sub, sub->order, meant_from(sub->mbox->queue));
 	sub->matched = true;
 	route->live++;
 	err = bus__history_put(bus, topic, route, sub);
@@ -546,7 +546,7 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 {
 	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed),
 			*snapshot;
-	struct route *route = find_route(old, sub->queue);
+	struct route *route = find_route(old, sub->mbox->queue);
 	struct slots *slots;
 	struct slot *slot;
 	uint32_t count;
@@ -622,8 +622,8 @@ compare_matches(const void *left, const void *right)
 	const struct bus_sub *l = *(struct bus_sub *const *)left;
 	const struct bus_sub *r = *(struct bus_sub *const *)right;
 
-	if (l->queue != r->queue)
-		return (uintptr_t)l->queue < (uintptr_t)r->queue ? -1 : 1;
+	if (l->mbox->queue != r->mbox->queue)
+		return (uintptr_t)l->mbox->queue < (uintptr_t)r->mbox->queue ? -1 : 1;
 	return l->order < r->order ? -1 : l->order > r->order;
 }
 
@@ -632,7 +632,7 @@ static int
 route_group(
     struct topic *topic, struct snapshot *snapshot, struct bus_sub *const subs[], uint32_t count)
 {
-	struct route *route = route_make(topic, subs[0]->queue, count);
+	struct route *route = route_make(topic, subs[0]->mbox->queue, count);
 
 	if (route == NULL)
 		return BUS_E_NOMEM;
@@ -657,13 +657,13 @@ route_matches(struct topic *topic, struct bus_sub *const subs[], size_t count)
 	int err = 0;
 
 	for (size_t i = 0; i < count; i++)
-		mailboxes += i == 0 || subs[i]->queue != subs[i - 1]->queue;
+		mailboxes += i == 0 || subs[i]->mbox->queue != subs[i - 1]->mbox->queue;
 	snapshot = snapshot_new(mailboxes);
 	if (snapshot == NULL)
 		return BUS_E_NOMEM;
 	snapshot->plain = !bus__keeps(topic);
 	for (size_t i = 0; i < count && err == 0; i = end) {
-		while (end < count && subs[end]->queue == subs[i]->queue)
+		while (end < count && subs[end]->mbox->queue == subs[i]->mbox->queue)
 			end++;
 		err = route_group(topic, snapshot, subs + i, (uint32_t)(end - i));
 	}
