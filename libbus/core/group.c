@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "base/park.h"
 #include "core/bus_internal.h"
@@ -126,13 +125,6 @@ bus__group_leave(struct bus_mailbox *receiver)
 	return last;
 }
 
-static void
-wake_all(struct bus_mailbox *m)
-{
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	bus__unpark(&m->wakes);
-}
-
 void
 bus__group_count(struct bus_sub *sub, bool begins)
 {
@@ -143,9 +135,9 @@ bus__group_count(struct bus_sub *sub, bool begins)
 	sub->counted = begins;
 	if (begins) {
 		if (atomic_fetch_add_explicit(&receiver->subs_count, 1, memory_order_relaxed) == 0)
-			wake_all(receiver);
+			bus__mailbox_wake_all(receiver);
 	} else if (atomic_fetch_sub_explicit(&receiver->subs_count, 1, memory_order_relaxed) == 1) {
-		wake_all(
+		bus__mailbox_wake_all(
 		    receiver->queue); /* it may have been woken for what it does not take now */
 	}
 }
@@ -159,7 +151,7 @@ bus__group_retire(struct bus_mailbox *receiver)
 	bus__ring_lock(ring);
 	atomic_store_explicit(&receiver->retired, true, memory_order_relaxed);
 	bus__ring_unlock(ring);
-	wake_all(receiver->queue);
+	bus__mailbox_wake_all(receiver->queue);
 }
 
 bool

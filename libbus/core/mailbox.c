@@ -186,9 +186,8 @@ bus__mailbox_clear_fd(struct bus_mailbox *m)
 	return fd < 0 || bus__fd_read(fd, &cleared, sizeof cleared) > 0 || errno == EAGAIN;
 }
 
-/* Wakes whoever sleeps in it or polls it. */
-static void
-wake_all(struct bus_mailbox *m)
+void
+bus__mailbox_wake_all(struct bus_mailbox *m)
 {
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
 	bus__unpark(&m->wakes);
@@ -199,9 +198,9 @@ wake_all(struct bus_mailbox *m)
 static void
 wake_drainer(struct bus_mailbox *m)
 {
-	wake_all(m);
+	bus__mailbox_wake_all(m);
 	if (bus__is_receiver(m))
-		wake_all(m->queue); /* it sleeps there */
+		bus__mailbox_wake_all(m->queue); /* it sleeps there */
 }
 
 void

@@ -167,6 +167,9 @@ __attribute__((cold)) void bus__mailbox_wake(struct bus_mailbox *mbox, struct bu
 /* The same for a caller who holds nothing that callbacks may need: no stripe, no lock. Returns 0. */
 __attribute__((cold)) int bus__mailbox_wake_now(struct bus_mailbox *mbox);
 
+/* Wakes whoever sleeps in it or polls it. */
+void bus__mailbox_wake_all(struct bus_mailbox *mbox);
+
 /* Makes the descriptor readable, if there is one; and not any more: false, the system refused. */
 void bus__mailbox_signal_fd(struct bus_mailbox *mbox);
 bool bus__mailbox_clear_fd(struct bus_mailbox *mbox);

@@ -430,8 +430,8 @@ fits(const struct ring *r, const struct ring_item *item, uint64_t head)
 	used = position + pad + bytes - head;
 	if (used > r->size)
 		return false;
-	if (position ==
-	    head) /* nothing owns blocks: claims count them that will fail, and give no sign */
+	/* Nothing owns blocks: claims count them that will fail, and give no sign. */
+	if (position == head)
 		return true;
 	if (is_elsewhere(item))
 		return position - head + blocks + item->len <= r->size;
