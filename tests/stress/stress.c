@@ -20,7 +20,8 @@ enum {
 	TORMENT_US = 2000 /* between two signals, at most */
 };
 
-static const struct scenario *const tables[] = {ring_scenarios, policy_scenarios, ending_scenarios};
+static const struct scenario *const tables[] = {
+    ring_scenarios, policy_scenarios, account_scenarios, ending_scenarios};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 /* What is under way, for whoever tells of it. */
