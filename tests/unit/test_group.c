@@ -348,6 +348,33 @@ START_TEST(receiver_without_a_subscription_takes_nothing)
 }
 END_TEST
 
+/* Filters that differ: whoever takes a message may be one who did not ask for it. */
+START_TEST(message_that_its_receiver_does_not_want_is_counted)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *jobs = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *others = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_stats stats;
+	const struct bus_msg *msg;
+	unsigned number = 3;
+
+	ck_bus(bus_mailbox_subscribe(jobs, "job", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(others, "other", NULL, NULL, NULL), 0);
+	publish(bus, 1);
+	ck_bus(bus_publish(bus, "other", &number, sizeof number), 0);
+	ck_bus(bus_recv(others, 0, &msg), 1); /* took the first and passed it over */
+	ck_assert_str_eq(msg->topic, "other");
+	ck_bus(bus_recv(jobs, 0, &msg), 0);
+	stats = stats_of(jobs);
+	ck_assert_uint_eq(stats.offered, 2);
+	ck_assert_uint_eq(stats.delivered, 1);
+	ck_assert_uint_eq(stats.lost[BUS_LOSS_UNSUBSCRIBED], 1);
+	bus_mailbox_close(jobs);
+	bus_mailbox_close(others);
+	ck_bus(bus_close(bus, 20000), 0);
+}
+END_TEST
+
 START_TEST(queue_ends_with_its_last_receiver)
 {
 	struct bus *bus = open_bus();
@@ -607,7 +634,8 @@ bus_test_suite(void)
 	    no_message_waits_while_a_receiver_sleeps);
 	BUS_TEST_CASE(suite, "coming and going", 60, receivers_that_come_and_go_lose_nothing,
 	    done_runs_though_some_receiver_is_always_at_work,
-	    receiver_without_a_subscription_takes_nothing, queue_ends_with_its_last_receiver,
+	    receiver_without_a_subscription_takes_nothing,
+	    message_that_its_receiver_does_not_want_is_counted, queue_ends_with_its_last_receiver,
 	    closing_the_bus_lets_the_receivers_empty_the_queue);
 	BUS_TEST_CASE(suite, "policies", 60, group_has_one_policy_and_one_bound,
 	    no_question_starts_at_a_receiver_and_one_of_them_replies,
