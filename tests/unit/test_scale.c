@@ -757,7 +757,8 @@ START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
 	/* One that is used here too stays. */
 	must(bus_publish(p.b, name_of(7, ""), "y", 1));
 	invent(&p, INVENTED, 0);
-	ck_eventually(stats_of(p.lb).received >= INVENTED);
+	/* How often "hello" came is not known. */
+	ck_eventually(stats_of(p.lb).received > INVENTED);
 	ck_assert_uint_eq(stats_of(p.lb).refused, 0);
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
 
@@ -790,8 +791,7 @@ START_TEST(a_peer_that_leaves_takes_its_idle_topics_along)
 	must(bus_publish(p.b, name_of(7, ""), "y", 1));
 	ck_eventually(bus_publish(p.a, "hello", "x", 1) == 0 && heard.count > 1);
 	invent(&p, 1000, 0);
-	ck_eventually(stats_of(p.lb).received >= 1000);
-	ck_assert_uint_ge(topics_of(p.b), 1000);
+	ck_eventually(topics_of(p.b) >= 1000);
 	bus_link_close(p.la);
 	ck_eventually(topics_of(p.b) == 1); /* the one that is used here too */
 	bus_link_close(p.lb);
