@@ -70,7 +70,8 @@ START_TEST(what_is_kept_comes_once_and_not_with_every_reconnect)
 	ck_bus(bus_listen(p.a, p.url, NULL, &p.la), 0);
 	ck_eventually(is_up(p.lb));
 	ck_bus(bus_publish(p.a, "end", "", 0), 0);
-	ck_eventually(strcmp(heard.topic, "end") == 0);
+	ck_eventually(heard.count >= 2);
+	ck_assert_str_eq(heard.topic, "end");
 	ck_assert_uint_eq(heard.count, 2);
 	pair_close(&p);
 }
