@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-FLOOR = {"base": 0, "queue": 1, "core": 2, "link": 3, "transport": 4, "push": 4}
+FLOOR = {"base": 0, "queue": 1, "log": 1, "core": 2, "link": 3, "transport": 4, "push": 4}
 ONLY_IN = {  # header: the one file of libbus/ that may include it
     "nng/": "transport/nng_wire.c",
     "msgpack": "core/pack.c",

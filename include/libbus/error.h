@@ -42,7 +42,9 @@ extern "C" {
 	X(GONE, -28, "the peer went away: a dialling link tries again by itself")                         \
 	X(DECODE, -29, "not valid: truncated, too deep, too large, or not what its content type says")    \
 	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")           \
-	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first")
+	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first") \
+	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), or name another one or fewer bytes in the configuration") \
+	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,

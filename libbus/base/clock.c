@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "base/clock.h"
 
 #include <limits.h>
@@ -26,6 +26,12 @@ int64_t
 bus__wall_ns(void)
 {
 	return read_clock(CLOCK_REALTIME);
+}
+
+int64_t
+bus__wall_coarse_ns(void)
+{
+	return read_clock(CLOCK_REALTIME_COARSE);
 }
 
 int64_t

@@ -10,6 +10,9 @@ int64_t bus__now_ns(void);
 /* Nanoseconds since 1970, for data only: it may step. */
 int64_t bus__wall_ns(void);
 
+/* The same as the last tick of the kernel had it, some milliseconds ago, for half the cost. */
+int64_t bus__wall_coarse_ns(void);
+
 /* The moment timeout_ms from now; INT64_MAX when timeout_ms is negative. */
 int64_t bus__deadline_ns(int timeout_ms);
 

@@ -15,4 +15,8 @@ void bus__unpark(_Atomic uint32_t *word);
 /* Wakes one of them. */
 void bus__unpark_one(_Atomic uint32_t *word);
 
+/* The same for a word in memory that processes share; unpark wakes all. */
+int bus__park_shared(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
+void bus__unpark_shared(_Atomic uint32_t *word);
+
 #endif

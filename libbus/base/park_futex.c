@@ -20,8 +20,8 @@ struct kernel_time {
 	long seconds, ns;
 };
 
-int
-bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+static int
+park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, int private)
 {
 	struct kernel_time until, *limit = NULL;
 
@@ -31,7 +31,7 @@ bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 		limit = &until;
 	}
 	/* WAIT_BITSET takes an absolute monotonic time, so that early returns do not stretch the wait. */
-	if (syscall(SYS_futex, (void *)word, FUTEX_WAIT_BITSET_PRIVATE, seen, limit, NULL,
+	if (syscall(SYS_futex, (void *)word, FUTEX_WAIT_BITSET | private, seen, limit, NULL,
 		FUTEX_BITSET_MATCH_ANY) < 0 &&
 	    errno == ETIMEDOUT)
 		return BUS_E_TIMEDOUT;
@@ -39,19 +39,37 @@ bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 }
 
 static void
-wake(_Atomic uint32_t *word, int most)
+wake(_Atomic uint32_t *word, int most, int private)
 {
-	syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, most, NULL, NULL, 0);
+	syscall(SYS_futex, (void *)word, FUTEX_WAKE | private, most, NULL, NULL, 0);
+}
+
+int
+bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	return park(word, seen, deadline_ns, FUTEX_PRIVATE_FLAG);
+}
+
+int
+bus__park_shared(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	return park(word, seen, deadline_ns, 0);
 }
 
 void
 bus__unpark(_Atomic uint32_t *word)
 {
-	wake(word, INT_MAX);
+	wake(word, INT_MAX, FUTEX_PRIVATE_FLAG);
 }
 
 void
 bus__unpark_one(_Atomic uint32_t *word)
 {
-	wake(word, 1);
+	wake(word, 1, FUTEX_PRIVATE_FLAG);
+}
+
+void
+bus__unpark_shared(_Atomic uint32_t *word)
+{
+	wake(word, INT_MAX, 0);
 }

@@ -1,12 +1,11 @@
 /* core/bus.c: how a bus begins, is locked, and ends. */
-#include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
@@ -122,26 +121,6 @@ bus__unlock(struct bus *bus)
 /* --- life --------------------------------------------------------------------------------------------------- */
 
 static int
-random_bytes(void *out, size_t len)
-{
-	uint8_t *p = out;
-
-	while (len > 0) {
-		int cancel = bus__cancel_off();
-		ssize_t got = getrandom(p, len, 0);
-
-		bus__cancel_back(cancel);
-		if (got < 0 && errno != EINTR)
-			return BUS_E_SYS;
-		if (got > 0) {
-			p += got;
-			len -= (size_t)got;
-		}
-	}
-	return 0;
-}
-
-static int
 init_locks(struct bus *bus)
 {
 	if (pthread_mutex_init(&bus->lock, NULL) != 0)
@@ -180,9 +159,9 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	if (err == 0)
 		err = bus__inbox_init(&bus->inbox);
 	if (err == 0)
-		err = random_bytes(bus->key, sizeof bus->key);
+		err = bus__random(bus->key, sizeof bus->key);
 	if (err == 0)
-		err = random_bytes(bus->id, sizeof bus->id);
+		err = bus__random(bus->id, sizeof bus->id);
 	if (err < 0)
 		goto free_bus;
 	err = bus__trie_init(&bus->trie, bus->key);

@@ -1,0 +1,10 @@
+/* base/random.h: bytes that nobody can guess. */
+#ifndef BUS_BASE_RANDOM_H
+#define BUS_BASE_RANDOM_H
+
+#include <stddef.h>
+
+/* 0 or BUS_E_SYS. */
+int bus__random(void *ret_bytes, size_t len);
+
+#endif

@@ -1,0 +1,450 @@
+/* log/append.c: writing to the log.
+ *
+ * Whoever makes itself the tail's owner by CAS copies its records behind the tail, and shows them and gives the tail
+ * free by one CAS more. So a writer that dies in between has done nothing, and its successor has nothing to repair.
+ * One that was only stopped is not waited for either: its segment is sealed first, so that whatever it still writes
+ * lies where nobody reads; then the tail is taken, so that its publish fails. Whoever finds the tail in a sealed
+ * segment goes on in the next one, and a taker that dies in between leaves that to another. */
+#define _GNU_SOURCE
+#include "log/log.h"
+
+#include <string.h>
+
+#include <libbus/error.h>
+
+#include "base/clock.h"
+#include "base/park.h"
+#include "base/thread.h"
+#include "log/stall.h"
+
+#define TURN_SPINS   400
+#define TURN_WAIT_NS INT64_C(2000000)    /* then look whether the owner lives */
+#define GIVE_UP_NS   INT64_C(5000000000) /* nobody who follows the protocol has it so long */
+#define STOPPED_NS   INT64_C(100000000)  /* an owner that has not moved for so long is replaced */
+
+/* A transaction: the tail as it was when it became ours. */
+struct turn {
+	uint64_t word;  /* without its two low bits */
+	uint64_t at;    /* offset in the segment */
+	uint32_t count; /* records before it there */
+};
+
+/* --- one thread of this process at a time ------------------------------------------------------------------- */
+
+static void
+enter_member(struct log *log)
+{
+	uint32_t seen = 0;
+
+	if (atomic_compare_exchange_strong_explicit(
+		&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
+		return;
+	for (unsigned i = 0; i < TURN_SPINS; i++) {
+		bus__cpu_relax();
+		seen = 0;
+		if (atomic_compare_exchange_weak_explicit(
+			&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
+			return;
+	}
+	while (atomic_exchange_explicit(&log->busy, 2, memory_order_acquire) != 0)
+		bus__park(&log->busy, 2, INT64_MAX);
+}
+
+static void
+leave_member(struct log *log)
+{
+	if (atomic_exchange_explicit(&log->busy, 0, memory_order_release) == 2)
+		bus__unpark_one(&log->busy);
+}
+
+/* --- the tail --------------------------------------------------------------------------------------------------- */
+
+/* How long somebody has had the tail without moving it. */
+struct patience {
+	uint64_t word;
+	int64_t since_ns;
+};
+
+/* Seals the segment in which `word` has the tail. `writer` may still write there, or nobody. */
+static bool
+seal(struct log *log, uint64_t word, uint64_t writer)
+{
+	uint64_t number = tail_position(word) / log->segment_bytes, seen;
+	uint8_t *bytes;
+	struct log_segment *segment = bus__log_find(log, number, &bytes);
+
+	if (segment == NULL)
+		return false; /* the tail has gone on */
+	seen = atomic_load_explicit(&segment->seal, memory_order_seq_cst);
+	/* The first seal counts: whoever comes after it does not write there. */
+	while (seen >> 10 < number &&
+	       !atomic_compare_exchange_weak_explicit(&segment->seal, &seen,
+		   seal_word(number, writer), memory_order_seq_cst, memory_order_seq_cst))
+		;
+	return seen >> 10 <= number;
+}
+
+/* The writer that a seal was made for has moved the tail in time: it writes there no more. */
+static void
+unseal(struct log *log, uint64_t word)
+{
+	uint64_t number = tail_position(word) / log->segment_bytes;
+	uint64_t sealed = seal_word(number, tail_owner(word));
+	uint8_t *bytes;
+	struct log_segment *segment = bus__log_find(log, number, &bytes);
+
+	if (segment != NULL)
+		atomic_compare_exchange_strong_explicit(&segment->seal, &sealed,
+		    sealed | SEAL_NOBODY, memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* Takes the tail from an owner that is dead, or has been stopped. false: it has moved. */
+static bool
+take_over(struct log *log, uint64_t word, bool dead)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t held = word & ~TAIL_BITS, seen = word;
+
+	if (!seal(log, word, dead ? SEAL_NOBODY : tail_owner(word)))
+		return false;
+	bus__log_stall(LOG_STALL_SEALED);
+	do {
+		if ((seen & ~TAIL_BITS) != held) {
+			if (tail_owner(seen) != tail_owner(held))
+				unseal(log, word);
+			return false;
+		}
+	} while (!atomic_compare_exchange_weak_explicit(tail, &seen,
+	    (seen & ~TAIL_OWNER) | (uint64_t)(log->member + 1) << 2, memory_order_seq_cst,
+	    memory_order_seq_cst));
+	return true;
+}
+
+/* Waits until the tail may be free. true: it has become ours. */
+static __attribute__((noinline)) bool
+await_turn(struct log *log, struct patience *patience, uint64_t *word)
+{
+	struct log_shared *shared = log->shared;
+	uint64_t held = *word & ~TAIL_BITS, seen;
+	uint32_t turn;
+	int64_t now;
+
+	for (unsigned i = 0; bus__cpus() > 1 && i < TURN_SPINS; i++) {
+		bus__cpu_relax();
+		*word = atomic_load_explicit(&shared->tail, memory_order_relaxed);
+		if ((*word & ~TAIL_BITS) != held)
+			return false;
+	}
+	now = bus__now_ns();
+	if (patience->word != held) {
+		patience->word = held;
+		patience->since_ns = now;
+	}
+	/* Ours without a transaction under way: left by a dead one that had this slot. */
+	if (tail_owner(held) == log->member + 1)
+		return take_over(log, held, true);
+	/* Read before the bit is set: whoever clears it changes this after. */
+	turn = atomic_load_explicit(&shared->turns, memory_order_acquire);
+	seen = *word;
+	while (!(seen & TAIL_WAITERS))
+		if (atomic_compare_exchange_weak_explicit(&shared->tail, &seen, seen | TAIL_WAITERS,
+			memory_order_relaxed, memory_order_relaxed) ||
+		    (seen & ~TAIL_BITS) != held)
+			break;
+	if ((seen & ~TAIL_BITS) == held)
+		bus__park_shared(&shared->turns, turn, now + TURN_WAIT_NS);
+	*word = atomic_load_explicit(&shared->tail, memory_order_relaxed);
+	if ((*word & ~TAIL_BITS) != held || bus__now_ns() - now < TURN_WAIT_NS / 2)
+		return false;
+	if (!bus__log_is_alive(log, tail_owner(held) - 1))
+		return take_over(log, held, true);
+	return bus__now_ns() - patience->since_ns >= STOPPED_NS && take_over(log, held, false);
+}
+
+/* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
+static uint64_t
+lock_tail(struct log *log)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed);
+	uint64_t me = (uint64_t)(log->member + 1) << 2;
+	struct patience patience = {.word = 0};
+
+	for (;;) {
+		if ((word & TAIL_OWNER) == 0) {
+			/* Acquire: what the last owner wrote. Seq_cst: whoever sealed the segment did so before. */
+			if (atomic_compare_exchange_weak_explicit(
+				tail, &word, word | me, memory_order_seq_cst, memory_order_relaxed))
+				return (word | me) & ~TAIL_BITS;
+		} else if (await_turn(log, &patience, &word)) {
+			return atomic_load_explicit(tail, memory_order_seq_cst) & ~TAIL_BITS;
+		} else if (patience.word != 0 && bus__now_ns() - patience.since_ns > GIVE_UP_NS) {
+			return 0;
+		}
+	}
+}
+
+static __attribute__((noinline)) void
+wake(struct log *log, uint64_t bits)
+{
+	struct log_shared *shared = log->shared;
+
+	bus__log_stall(LOG_STALL_WAKE);
+	if (bits & TAIL_SLEEPERS) {
+		atomic_fetch_add_explicit(&shared->news, 1, memory_order_release);
+		bus__unpark_shared(&shared->news);
+	}
+	if (bits & TAIL_WAITERS) {
+		atomic_fetch_add_explicit(&shared->turns, 1, memory_order_release);
+		bus__unpark_shared(&shared->turns);
+	}
+}
+
+/* Moves the tail to `position`, and gives it free or keeps it. false: it was taken from us. */
+static inline bool
+move_tail(struct log *log, struct turn *turn, uint64_t position, bool keep)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t seen = turn->word, next = tail_word(position, keep ? log->member + 1 : 0);
+
+	/* Release: the records, for readers and for the next owner. */
+	while (!atomic_compare_exchange_weak_explicit(tail, &seen,
+	    keep ? next | (seen & TAIL_BITS) : next, memory_order_release, memory_order_relaxed))
+		if ((seen & ~TAIL_BITS) != turn->word)
+			return false;
+	turn->word = next;
+	if (!keep && (seen & TAIL_BITS))
+		wake(log, seen & TAIL_BITS);
+	return true;
+}
+
+/* --- the segment of the tail -------------------------------------------------------------------------------------- */
+
+static uint64_t
+begin_of(const struct log *log)
+{
+	return log->number * log->segment_bytes;
+}
+
+/* Makes the tail's segment the one that we know. */
+static __attribute__((noinline)) bool
+adopt(struct log *log, uint64_t number)
+{
+	uint8_t *bytes;
+	struct log_segment *segment = bus__log_find(log, number, &bytes);
+
+	if (segment == NULL)
+		return false;
+	log->number = number;
+	log->segment = segment;
+	log->bytes = bytes;
+	/* Release: pairs with is_written(): we are through with all segments before. */
+	atomic_store_explicit(
+	    &log->shared->members[log->member].appended, number, memory_order_release);
+	return true;
+}
+
+/* Finds where in its segment the tail is, and how many records lie there. false: the log is damaged. */
+static inline bool
+locate(struct log *log, struct turn *turn)
+{
+	uint64_t position = tail_position(turn->word), noted;
+	int64_t count;
+
+	turn->at = position - begin_of(log);
+	if (turn->at >= log->segment_bytes) {
+		if (!adopt(log, position / log->segment_bytes))
+			return false;
+		turn->at = position - begin_of(log);
+	}
+	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
+	turn->count = (uint32_t)noted;
+	if (noted >> 32 == (uint32_t)(position >> 3))
+		return true;
+	/* Its writer lost the tail behind this note, or nothing was appended here yet. */
+	count = bus__log_count(log->bytes, turn->at);
+	turn->count = (uint32_t)count;
+	return count >= 0;
+}
+
+static bool
+is_sealed(const struct log *log)
+{
+	return atomic_load_explicit(&log->segment->seal, memory_order_seq_cst) >> 10 == log->number;
+}
+
+/* If it is for us that the segment is kept, it need not be any longer. */
+static void
+acknowledge(struct log *log)
+{
+	uint64_t mine = seal_word(log->number, log->member + 1);
+
+	if (log->segment != NULL && /* it has found one */
+	    atomic_load_explicit(&log->segment->seal, memory_order_seq_cst) == mine)
+		atomic_compare_exchange_strong_explicit(&log->segment->seal, &mine,
+		    mine | SEAL_NOBODY, memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* Goes to the next segment. */
+static __attribute__((noinline)) int
+roll(struct log *log, struct turn *turn)
+{
+	uint64_t first, number = log->number;
+	int err = BUS_E_DAMAGED;
+
+	if (bus__log_first(log, number, &first))
+		err = bus__log_prepare_next(log, number, turn->at, first + turn->count);
+	if (err < 0)
+		return err;
+	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true))
+		return BUS_E_TIMEDOUT;
+	return locate(log, turn) ? 0 : BUS_E_DAMAGED;
+}
+
+/* --- records ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t
+item_bytes(const struct log_item *item)
+{
+	uint64_t words = (item->headers_len > 0) + ((item->flags & LOG_EXPIRES) != 0) +
+			 ((item->flags & LOG_REPLY) != 0);
+
+	return (sizeof(struct log_record) + 8 * words + item->len + item->headers_len + 7) &
+	       ~UINT64_C(7);
+}
+
+static inline uint8_t *
+put_word(uint8_t *at, uint64_t word)
+{
+	memcpy(at, &word, sizeof word);
+	return at + sizeof word;
+}
+
+static inline void
+write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t time_ns)
+{
+	struct log_record *record = (struct log_record *)to;
+	uint8_t *at = (uint8_t *)(record + 1);
+	unsigned flags = item->flags | (item->headers_len > 0 ? LOG_HEADERS : 0u);
+
+	if (flags & LOG_EXPIRES)
+		at = put_word(at, (uint64_t)item->expires_ns);
+	if (flags & LOG_HEADERS)
+		at = put_word(at, item->headers_len);
+	if (flags & LOG_REPLY)
+		at = put_word(at, item->reply);
+	if (item->len > 0)
+		memcpy(at, item->data, item->len);
+	at += item->len;
+	if (item->headers_len > 0)
+		memcpy(at, item->headers, item->headers_len);
+	at += item->headers_len;
+	/* Nobody reads it before the tail has moved; atomic, since a reader that was lapped looks at it. */
+	atomic_store_explicit(&record->word,
+	    record_word((uint32_t)bytes, flags, item->type, (unsigned)(to + bytes - at)),
+	    memory_order_relaxed);
+	record->topic = item->topic;
+	record->origin = item->origin;
+	record->time_ns = time_ns;
+}
+
+uint32_t
+bus__log_most(const struct log *log)
+{
+	/* With room for every word that a record can have, and one byte less than the segment. */
+	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 4 * 8);
+}
+
+/* Writes as many of the items as fit. Returns how many. */
+static size_t
+write_records(struct log *log, struct turn *turn, const struct log_item *items, size_t count)
+{
+	int64_t time_ns = bus__wall_coarse_ns();
+	uint64_t at = turn->at;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		uint64_t bytes = item_bytes(&items[i]);
+
+		/* The last place is never used, so that the tail at the end of a segment is in it. */
+		if (bytes >= log->segment_bytes - at)
+			break;
+		write_record(log->bytes + at, &items[i], bytes, time_ns);
+		at += bytes;
+		if (i == count / 2)
+			bus__log_stall(LOG_STALL_COPIED);
+	}
+	turn->at = at;
+	turn->count += (uint32_t)i;
+	return i;
+}
+
+/* One transaction: as many items as fit one segment, at least one. */
+static int
+append_some(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
+{
+	for (;;) {
+		struct turn turn = {.word = lock_tail(log)};
+		uint64_t first = 0, bytes;
+		size_t written;
+		int err = 0;
+
+		if (turn.word == 0)
+			return BUS_E_DAMAGED;
+		bus__log_stall(LOG_STALL_LOCKED);
+		if (!locate(log, &turn))
+			err = BUS_E_DAMAGED;
+		if (err == 0 &&
+		    (is_sealed(log) || item_bytes(items) >= log->segment_bytes - turn.at))
+			err = roll(log, &turn);
+		if (err < 0) {
+			/* Free for others, unless it was taken from us: then the error is of no account. */
+			if (!move_tail(log, &turn, tail_position(turn.word), false))
+				continue;
+			acknowledge(log);
+			return err;
+		}
+		bytes = turn.at;
+		bus__log_first(log, log->number, &first);
+		first += turn.count;
+		written = write_records(log, &turn, items, count);
+		bus__log_stall(LOG_STALL_PUBLISH);
+		bytes = tail_position(turn.word) + turn.at - bytes;
+		atomic_store_explicit(
+		    &log->segment->count, bytes >> 3 << 32 | turn.count, memory_order_relaxed);
+		if (move_tail(log, &turn, bytes, false)) {
+			acknowledge(log);
+			*ret_sequence = first & SEQUENCE_MASK;
+			return (int)written;
+		}
+		acknowledge(log);
+	}
+}
+
+int
+bus__log_append(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
+{
+	size_t done = 0;
+	int got = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if ((uint64_t)items[i].len + items[i].headers_len > bus__log_most(log))
+			return BUS_E_TOO_BIG;
+	enter_member(log);
+	while (done < count) {
+		uint64_t sequence;
+
+		got = append_some(log, items + done, count - done, &sequence);
+		if (got < 0)
+			break;
+		if (done == 0)
+			*ret_sequence = sequence;
+		done += (size_t)got;
+	}
+	leave_member(log);
+	return done > 0 || got >= 0 ? (int)done : got;
+}
+
+#ifdef BUS_LOG_STALLS
+void (*bus__log_stall_hook)(enum log_stall where);
+#endif

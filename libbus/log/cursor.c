@@ -1,0 +1,284 @@
+/* log/cursor.c: reading the log, in place. */
+#include "log/log.h"
+
+#include <string.h>
+
+#include <libbus/error.h>
+
+#include "base/clock.h"
+#include "base/park.h"
+
+#define AWAIT_MOST_NS INT64_C(250000000) /* a writer may die between its publish and the wake-up */
+#define MOST_TRIES    100
+
+static uint64_t
+begin_of(const struct log_cursor *c, uint64_t number)
+{
+	return number * c->log->segment_bytes;
+}
+
+/* Goes to the beginning of a segment and holds it. false: it is not there any more. */
+static bool
+enter(struct log_cursor *c, uint64_t number)
+{
+	const uint8_t *bytes;
+	struct log_segment *segment = bus__log_pin(c->log, c->slot, number, &bytes);
+	uint64_t first;
+
+	if (segment == NULL || !bus__log_first(c->log, number, &first))
+		return false;
+	c->lost += (first - c->sequence) & SEQUENCE_MASK;
+	c->number = number;
+	c->segment = segment;
+	c->bytes = bytes;
+	c->at = c->limit = 0;
+	c->sequence = first;
+	return true;
+}
+
+/* Goes to the oldest segment from `number` on that is there. false: none is, since somebody wrote into what is not
+ * his. */
+static bool
+enter_oldest(struct log_cursor *c, uint64_t number)
+{
+	/* While it looks, they may all go by: but not often. */
+	for (unsigned tries = 0; tries < MOST_TRIES; tries++) {
+		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
+		uint64_t last = tail_position(word) / c->log->segment_bytes;
+
+		if (last < number)
+			return false;
+		if (last - number >= LOG_MOST_SEGMENTS)
+			number = last - LOG_MOST_SEGMENTS + 1;
+		for (; number <= last; number++)
+			if (enter(c, number))
+				return true;
+	}
+	return false;
+}
+
+/* Finds more to read. */
+static bool
+refill(struct log_cursor *c)
+{
+	for (;;) {
+		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
+		uint64_t ahead = tail_position(word) - begin_of(c, c->number), end;
+		uint64_t life;
+
+		if (ahead < c->log->segment_bytes) {
+			if (ahead <= c->at)
+				return false;
+			c->limit = ahead;
+			return true;
+		}
+		/* The tail has left: the end was set before. */
+		life = atomic_load_explicit(&c->segment->life, memory_order_acquire);
+		if (life_number(life) == c->number && life_has_ended(life, &end) && end > c->at &&
+		    end < c->log->segment_bytes) {
+			c->limit = end;
+			return true;
+		}
+		if (!enter(c, c->number + 1) && !enter_oldest(c, c->number + 1))
+			return false;
+	}
+}
+
+const struct log_record *
+bus__log_next(struct log_cursor *c)
+{
+	for (;;) {
+		const struct log_record *record;
+		uint64_t bytes;
+
+		if (c->at >= c->limit && !refill(c))
+			return NULL;
+		record = (const struct log_record *)(c->bytes + c->at);
+		c->word = atomic_load_explicit(&record->word, memory_order_relaxed);
+		bytes = record_bytes(c->word);
+		if (bytes >= sizeof *record && bytes % 8 == 0 && bytes <= c->limit - c->at) {
+			c->at += bytes;
+			c->sequence++;
+			return record;
+		}
+		/* Not what a writer leaves: nothing behind it can be found. What is lost there the next one tells. */
+		c->at = c->limit;
+		if (!enter_oldest(c, c->number + 1))
+			return NULL;
+	}
+}
+
+uint64_t
+bus__log_lost(struct log_cursor *c)
+{
+	uint64_t lost = c->lost;
+
+	c->lost = 0;
+	return lost;
+}
+
+void
+bus__log_await(struct log_cursor *c, int64_t deadline_ns)
+{
+	struct log_shared *shared = c->log->shared;
+	/* Read before the tail: a wake-up that follows what we see there changes it. */
+	uint32_t seen = atomic_load_explicit(&shared->news, memory_order_acquire);
+	uint64_t word = atomic_load_explicit(&shared->tail, memory_order_acquire);
+	uint64_t position = begin_of(c, c->number) + c->at;
+	int64_t most_ns = bus__now_ns() + AWAIT_MOST_NS;
+
+	do {
+		if (tail_position(word) != position)
+			return;
+	} while (!(word & TAIL_SLEEPERS) &&
+		 !atomic_compare_exchange_weak_explicit(&shared->tail, &word, word | TAIL_SLEEPERS,
+		     memory_order_acq_rel, memory_order_acquire));
+	bus__park_shared(&shared->news, seen, deadline_ns < most_ns ? deadline_ns : most_ns);
+}
+
+/* --- beginning and end ----------------------------------------------------------------------------------------- */
+
+static int
+claim_slot(struct log *log, struct log_cursor_slot **ret_slot)
+{
+	for (int pass = 0; pass < 2; pass++)
+		for (uint32_t i = 0; i < LOG_CURSORS; i++) {
+			struct log_cursor_slot *slot = &log->shared->cursors[i];
+			uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
+
+			/* The second time also those of the dead. */
+			if (owner != 0 && (pass == 0 || bus__log_is_alive(log, owner - 1)))
+				continue;
+			/* Acquire: pairs with the release of whoever had it. */
+			if (atomic_compare_exchange_strong_explicit(&slot->owner, &owner,
+				log->member + 1, memory_order_acquire, memory_order_relaxed)) {
+				*ret_slot = slot;
+				return 0;
+			}
+		}
+	return BUS_E_LIMIT;
+}
+
+static void
+release_slot(struct log_cursor_slot *slot)
+{
+	/* Release: what was read there was read before a writer finds it free. */
+	atomic_store_explicit(&slot->pin, 0, memory_order_release);
+	atomic_store_explicit(&slot->owner, 0, memory_order_release);
+}
+
+/* Goes to the tail. */
+static bool
+enter_tail(struct log_cursor *c)
+{
+	for (unsigned tries = 0; tries < MOST_TRIES; tries++) {
+		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
+		uint64_t number = tail_position(word) / c->log->segment_bytes;
+		uint64_t at = tail_position(word) - number * c->log->segment_bytes;
+		int64_t count;
+
+		if (!enter_oldest(c, number))
+			return false;
+		if (c->number != number)
+			continue; /* it has gone by already */
+		count = bus__log_count(c->bytes, at);
+		if (count < 0)
+			return false;
+		c->at = c->limit = at;
+		c->sequence += (uint64_t)count;
+		return true;
+	}
+	return false;
+}
+
+/* Goes to the record with that sequence: into its segment, and from there one by one. */
+static bool
+enter_sequence(struct log_cursor *c, uint64_t sequence)
+{
+	uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
+	uint64_t last = tail_position(word) / c->log->segment_bytes;
+	uint64_t number = last < LOG_MOST_SEGMENTS ? 1 : last - LOG_MOST_SEGMENTS + 1;
+	uint64_t start = number, first;
+
+	for (; number <= last; number++)
+		if (bus__log_first(c->log, number, &first) && first <= sequence)
+			start = number;
+	c->sequence = sequence;
+	if (!enter_oldest(c, start))
+		return false;
+	if (c->sequence > sequence)
+		return true; /* it is gone, and enter() has counted what is missing */
+	c->lost = 0;
+	while (c->sequence < sequence && bus__log_next(c) != NULL)
+		;
+	return true;
+}
+
+int
+bus__log_cursor_open(
+    struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor)
+{
+	struct log_cursor c = {.log = log};
+	bool there;
+	int err = claim_slot(log, &c.slot);
+
+	if (err < 0)
+		return err;
+	if (from == LOG_FROM_SEQUENCE) {
+		there = enter_sequence(&c, sequence);
+	} else {
+		there = from == LOG_FROM_NOW ? enter_tail(&c) : enter_oldest(&c, 1);
+		c.lost = 0;
+	}
+	if (!there) {
+		release_slot(c.slot);
+		return BUS_E_DAMAGED;
+	}
+	*ret_cursor = c;
+	return 0;
+}
+
+void
+bus__log_cursor_close(struct log_cursor *c)
+{
+	release_slot(c->slot);
+}
+
+/* --- records ---------------------------------------------------------------------------------------------------- */
+
+bool
+bus__log_read(
+    const struct log_cursor *c, const struct log_record *record, struct log_view *ret_view)
+{
+	static const uint16_t announced[] = {LOG_EXPIRES, LOG_HEADERS, LOG_REPLY};
+	const uint8_t *at = (const uint8_t *)(record + 1);
+	uint64_t left = record_bytes(c->word) - sizeof *record, padding = c->word >> 56;
+	uint16_t flags = (uint16_t)(c->word >> 32);
+	uint64_t words[3] = {0};
+
+	for (int i = 0; i < 3; i++)
+		if (flags & announced[i]) {
+			if (left < sizeof words[i])
+				return false;
+			memcpy(&words[i], at, sizeof words[i]);
+			at += sizeof words[i];
+			left -= sizeof words[i];
+		}
+	if (padding > 7 || padding > left || words[1] > left - padding)
+		return false;
+	*ret_view = (struct log_view){
+	    .data = at,
+	    .len = (uint32_t)(left - padding - words[1]),
+	    .headers_len = (uint32_t)words[1],
+	    .topic = record->topic,
+	    .origin = record->origin,
+	    .flags = flags,
+	    .type = (uint8_t)(c->word >> 48),
+	    .time_ns = record->time_ns,
+	    .expires_ns = (int64_t)words[0],
+	    .reply = words[2],
+	};
+	if (words[1] > 0)
+		ret_view->headers = at + ret_view->len;
+	return true;
+}

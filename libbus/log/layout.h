@@ -1,0 +1,196 @@
+/* log/layout.h: the file of a named bus as it lies in shared memory. docs/log-format.md says the same byte by byte.
+ *
+ * Segments are numbered without end from 1 on, the same memory being used again and again: segment n holds the
+ * positions from n * segment_bytes on. Every word here that outlives a transaction contains the number of the
+ * segment it speaks of, and changes by CAS on what was read, so that a writer that was stopped and comes back late
+ * cannot undo what its successor did.
+ *
+ * Memory order, who writes -> who reads:
+ *   tail       release of the publish            -> acquire of the next owner, and of readers: all bytes before it
+ *   life       seq_cst claim, then look at pins  |  seq_cst pin, then look at life: one of the two sees the other
+ *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
+ *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
+ *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
+ *   count      relaxed: it is checked against the tail that it names
+ *   news, turns  futex words: release, acquire */
+#ifndef BUS_LOG_LAYOUT_H
+#define BUS_LOG_LAYOUT_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOG_VERSION       1u
+#define LOG_LINE          64   /* bytes that travel between CPUs together */
+#define LOG_MEMBERS       1022 /* processes at a time */
+#define LOG_CURSORS       512
+#define LOG_MOST_SEGMENTS 64
+#define LOG_DIRECTORY     256   /* entries, for the numbers that were used last; a power of two */
+#define LOG_BUCKETS       16384 /* of topic names; a power of two */
+#define LOG_PAGE          4096
+
+extern const uint8_t bus__log_magic[8];
+
+/* Written once, before the file has its name. */
+struct log_head {
+	uint8_t magic[8];
+	uint32_t version;
+	uint32_t segment_count;
+	uint64_t epoch; /* random; never 0 */
+	uint64_t file_bytes;
+	uint64_t segment_bytes; /* a multiple of LOG_PAGE */
+	uint64_t segments_begin;
+	uint64_t topics_begin, topics_bytes;
+	uint64_t key[2]; /* of the hash of topic names */
+	int64_t created_ns;
+};
+
+struct log_member {
+	_Atomic uint64_t appended; /* the segment of its last transaction */
+	_Atomic uint32_t pid;      /* for people; 0: nobody */
+	uint32_t unused;
+};
+
+struct log_segment {
+	alignas(LOG_LINE) _Atomic uint64_t life; /* whose memory this is: see below */
+	_Atomic uint64_t seal; /* number << 10 | SEAL_..: nobody appends to that segment any more */
+	_Atomic uint64_t count; /* low half of a tail / 8, and how many records lie before it */
+};
+
+struct log_cursor_slot {
+	alignas(LOG_LINE) _Atomic uint32_t owner; /* its member + 1; 0: free */
+	_Atomic uint32_t
+	    pin; /* the place + 1 that it reads in, which is not used again meanwhile; 0: none */
+};
+
+struct log_shared {
+	struct log_head head;
+	alignas(LOG_LINE) _Atomic uint64_t tail;       /* see below */
+	alignas(LOG_LINE) _Atomic uint32_t news;       /* changes for readers that sleep */
+	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
+	alignas(LOG_LINE) _Atomic uint64_t topics_end; /* offset behind the last topic */
+	alignas(LOG_LINE) struct log_member members[LOG_MEMBERS];
+	struct log_segment segments[LOG_MOST_SEGMENTS];
+	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */
+	_Atomic uint64_t
+	    firsts[LOG_DIRECTORY]; /* low 16 bits of number << 48 | its first sequence */
+	struct log_cursor_slot cursors[LOG_CURSORS];
+	_Atomic uint32_t buckets[LOG_BUCKETS]; /* the youngest topic of each; 0: none */
+};
+
+/* --- tail: position / 8 << 12 | owner << 2 | two bits ------------------------------------------------------ */
+
+#define TAIL_SLEEPERS UINT64_C(1) /* readers wait for news */
+#define TAIL_WAITERS  UINT64_C(2) /* writers wait for their turn */
+#define TAIL_BITS     UINT64_C(3)
+#define TAIL_OWNER    (UINT64_C(1023) << 2) /* member + 1; 0: nobody */
+
+static inline uint64_t
+tail_position(uint64_t word)
+{
+	return word >> 12 << 3;
+}
+
+static inline uint32_t
+tail_owner(uint64_t word)
+{
+	return (uint32_t)(word >> 2) & 1023;
+}
+
+static inline uint64_t
+tail_word(uint64_t position, uint32_t owner)
+{
+	return position << 9 | (uint64_t)owner << 2;
+}
+
+/* --- life: number << 28 | end / 8, or one of these in its place --------------------------------------------- */
+
+#define LIFE_MASK  UINT64_C(0xfffffff)
+#define LIFE_OPEN  UINT64_C(0xfffffff) /* the tail is in it, or will be */
+#define LIFE_CLAIM UINT64_C(0xffff800) /* + member: it prepares this memory for that number */
+
+static inline uint64_t
+life_word(uint64_t number, uint64_t state)
+{
+	return number << 28 | state;
+}
+
+static inline uint64_t
+life_number(uint64_t life)
+{
+	return life >> 28;
+}
+
+static inline bool
+life_is_claimed(uint64_t life)
+{
+	return (life & LIFE_MASK) >= LIFE_CLAIM && (life & LIFE_MASK) != LIFE_OPEN;
+}
+
+/* Offset behind the last record; only when it has ended. */
+static inline bool
+life_has_ended(uint64_t life, uint64_t *ret_end)
+{
+	*ret_end = (life & LIFE_MASK) << 3;
+	return (life & LIFE_MASK) < LIFE_CLAIM;
+}
+
+/* --- seal: number << 10 | who may still write there --------------------------------------------------------- */
+
+#define SEAL_NOBODY UINT64_C(1023)
+
+static inline uint64_t
+seal_word(uint64_t number, uint64_t writer)
+{
+	return number << 10 | writer;
+}
+
+/* --- sequences ------------------------------------------------------------------------------------------------- */
+
+#define SEQUENCE_MASK ((UINT64_C(1) << 48) - 1)
+
+static inline uint64_t
+first_word(uint64_t number, uint64_t sequence)
+{
+	return number << 48 | (sequence & SEQUENCE_MASK);
+}
+
+/* --- records ---------------------------------------------------------------------------------------------------- */
+
+enum log_flag {
+	LOG_RETAIN = 1u << 0,
+	LOG_EXPIRES = 1u << 1, /* a word has the monotonic time from which on nobody wants it */
+	LOG_HEADERS = 1u << 2, /* a word has how many bytes of headers stand behind the payload */
+	LOG_REPLY = 1u << 3,   /* a word has the number under which a reply is expected, or given */
+	LOG_ANSWER = 1u << 4,  /* it is a reply, for `origin` alone */
+	LOG_NOBODY = 1u << 5,  /* and there will be none */
+	LOG_RELAYED = 1u << 6  /* a link brought it */
+};
+
+/* Then the words that the flags announce, in their order; the payload; the headers; up to 7 bytes of padding. */
+struct log_record {
+	_Atomic uint64_t
+	    word; /* bytes of all that, a multiple of 8: 0..31 | flags 32..47 | type 48..55 | padding */
+	uint32_t topic;
+	uint32_t origin; /* the member that wrote it, or for which it is */
+	int64_t time_ns; /* wall clock, within some milliseconds */
+};
+
+static inline uint64_t
+record_word(uint32_t bytes, unsigned flags, uint8_t type, unsigned padding)
+{
+	return bytes | (uint64_t)flags << 32 | (uint64_t)type << 48 | (uint64_t)padding << 56;
+}
+
+static inline uint32_t
+record_bytes(uint64_t word)
+{
+	return (uint32_t)word;
+}
+
+_Static_assert(sizeof(struct log_record) == 24, "a record has no holes");
+_Static_assert(sizeof(struct log_head) <= 2 * LOG_LINE, "the head has its place");
+
+#endif

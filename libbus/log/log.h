@@ -1,0 +1,160 @@
+/* log/log.h: the log of a named bus, which every process that opens the name maps.
+ *
+ * It knows members, records and topic numbers; what a filter is, or a subscription, it does not know. A record is
+ * there for everybody from the moment its writer moves the tail, and for nobody before: a writer that dies or is
+ * stopped half way leaves nothing. */
+#ifndef BUS_LOG_LOG_H
+#define BUS_LOG_LOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "log/layout.h"
+
+#define LOG_NAME_MOST     64
+#define LOG_BYTES_LEAST   (UINT64_C(4) << 20)
+#define LOG_BYTES_DEFAULT (UINT64_C(16) << 20)
+#define LOG_BYTES_MOST    (UINT64_C(16) << 30)
+
+/* A process's membership; one for each log, however often it is opened. */
+struct log {
+	struct log_shared *shared;
+	/* What its head said when it was checked: anybody can write there. */
+	uint8_t *segments, *topics;
+	uint64_t segment_bytes, topics_bytes, map_bytes;
+	uint64_t epoch, key[2];
+	uint32_t segment_count;
+	uint32_t member; /* its slot */
+	int lock_fd;     /* whose record lock says that the member lives */
+	uint32_t fork_generation;
+
+	/* One thread at a time appends: so a member has at most one transaction under way. */
+	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 and somebody waits */
+	uint64_t number;       /* segment of the last transaction */
+	struct log_segment *segment;
+	uint8_t *bytes; /* of that segment */
+
+	/* The registry of this process. */
+	char *path;
+	unsigned refs;
+	struct log *next;
+};
+
+/* --- membership (member.c) ------------------------------------------------------------------------------------ */
+
+/* Joins the log `name` in `dir` (NULL: the user's own place under /dev/shm), and makes it if nobody is in it:
+ * `bytes` long (0: 16 MiB, less where little is free). Whoever joins takes what is there. 0, BUS_E_INVAL (a name is
+ * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, BUS_E_LIMIT (members,
+ * descriptors), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM,
+ * BUS_E_SYS. */
+int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
+
+/* Leaves it; the last one removes the file. */
+void bus__log_close(struct log *log);
+
+/* Whether the process in this slot lives; its own does. A system call. */
+bool bus__log_is_alive(const struct log *log, uint32_t member);
+
+/* --- writing (append.c) ----------------------------------------------------------------------------------------- */
+
+struct log_item {
+	const void *data, *headers;
+	uint32_t len, headers_len;
+	uint32_t topic;
+	uint16_t flags; /* enum log_flag; LOG_HEADERS follows from headers_len */
+	uint8_t type;
+	uint32_t origin;
+	int64_t expires_ns; /* with LOG_EXPIRES */
+	uint64_t reply;     /* with LOG_REPLY */
+};
+
+/* The most that payload and headers of a record may have together. */
+uint32_t bus__log_most(const struct log *log);
+
+/* Appends the items, one behind the other with nothing between them as long as they fit one segment. *ret_sequence is
+ * that of the first. 0 or a count: that many are in it, all or those that went before a failure; BUS_E_FULL: every
+ * segment is held by a reader; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within
+ * about 0.1 s even if another writer dies or is stopped. */
+int bus__log_append(
+    struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence);
+
+/* --- segments (segment.c) -------------------------------------------------------------------------------------- */
+
+/* The memory of a segment, if it is still there; its first sequence. */
+struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes);
+bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
+
+/* The same for a reader: the memory stays what it is until the slot pins other memory. NULL: it is gone, and the slot
+ * pins nothing. */
+struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *slot,
+    uint64_t number, const uint8_t **ret_bytes);
+
+/* How many records lie before `end`, or BUS_E_DAMAGED. */
+int64_t bus__log_count(const uint8_t *bytes, uint64_t end);
+
+/* Prepares the segment behind `number`, which ends at `end` after `sequence - 1` records since the beginning. Only as
+ * the tail's owner, or as one that takes itself for it. BUS_E_FULL: nothing is free. */
+int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t sequence);
+
+/* Undoes what a dead process had begun under this slot. */
+void bus__log_recover(struct log *log, uint32_t member);
+
+/* --- reading (cursor.c) ---------------------------------------------------------------------------------------- */
+
+struct log_cursor {
+	struct log *log;
+	struct log_cursor_slot *slot;
+	uint64_t number; /* its segment */
+	struct log_segment *segment;
+	const uint8_t *bytes;
+	uint64_t at, limit; /* offsets in it: what lies between is there for us */
+	uint64_t sequence;  /* of the record at `at` */
+	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
+	uint64_t word; /* of the record that was given last, read once: others can write there */
+};
+
+/* Where a cursor begins: at the next record, at the oldest one, or at this sequence (the next if that one is not
+ * there yet, the oldest after it if it is gone: then the difference is lost). */
+enum log_from { LOG_FROM_NOW, LOG_FROM_OLDEST, LOG_FROM_SEQUENCE };
+
+/* Opens a cursor. One thread at a time may use it. BUS_E_LIMIT: LOG_CURSORS are open on this log. */
+int bus__log_cursor_open(
+    struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
+void bus__log_cursor_close(struct log_cursor *cursor);
+
+/* The next record, NULL if there is none yet. It stays where it is until the next call. Its length has been checked
+ * against the segment, nothing else. */
+const struct log_record *bus__log_next(struct log_cursor *cursor);
+
+/* How many records went by unseen before the one that bus__log_next() gave last, since the last call of this. */
+uint64_t bus__log_lost(struct log_cursor *cursor);
+
+/* Sleeps until there may be news, at most until the deadline (monotonic ns). */
+void bus__log_await(struct log_cursor *cursor, int64_t deadline_ns);
+
+/* What is in a record. data and headers point into it. */
+struct log_view {
+	const uint8_t *data, *headers;
+	uint32_t len, headers_len;
+	uint32_t topic, origin;
+	uint16_t flags;
+	uint8_t type;
+	int64_t time_ns, expires_ns;
+	uint64_t reply;
+};
+
+/* What is in `record`, which bus__log_next() has just given. false: its parts do not fit into it. */
+bool bus__log_read(
+    const struct log_cursor *cursor, const struct log_record *record, struct log_view *ret_view);
+
+/* --- topics (topics.c) ------------------------------------------------------------------------------------------ */
+
+/* The number of a topic, made if it has none yet. BUS_E_LIMIT: there is no room for more names. */
+int bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic);
+
+/* The name of a topic, NUL-terminated in the log; NULL: no topic has that number. */
+const char *bus__log_topic_name(const struct log *log, uint32_t topic, size_t *ret_len);
+
+#endif

@@ -1,0 +1,503 @@
+/* log/member.c: how a process joins a log, and leaves it.
+ *
+ * Beside the log lies a lock file. A byte of it is the gate, which whoever joins or leaves holds meanwhile; one byte
+ * for each member is locked for as long as that process lives. The kernel drops a record lock with the last thread of
+ * its process, does not hand it to a forked child, and asks for no pid. It also drops all of them when the process
+ * closes any descriptor of that file; hence one membership for each file and process, in a list. */
+#define _GNU_SOURCE
+#include "log/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libbus/error.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/thread.h"
+
+#define GATE_BYTE    0
+#define MEMBER_BYTE  16 /* + slot */
+#define GATE_WAIT_MS 5000
+#define NAP_NS       1000000
+#define PATH_MOST    4096
+
+const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
+
+/* --- the list of this process -------------------------------------------------------------------------------- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct log *logs;
+
+static void
+lock_list(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void
+unlock_list(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* The parent's memberships are not the child's. Its descriptors stay open there: closing one would drop the locks
+ * that the child has taken itself by then. */
+static void
+forget_list(void)
+{
+	logs = NULL;
+	unlock_list();
+}
+
+static void
+watch_fork(void)
+{
+	pthread_atfork(lock_list, unlock_list, forget_list);
+}
+
+/* --- record locks ------------------------------------------------------------------------------------------------ */
+
+static bool
+set_lock(int fd, short type, off_t begin, off_t count)
+{
+	struct flock range = {
+	    .l_type = type, .l_whence = SEEK_SET, .l_start = begin, .l_len = count};
+
+	return fcntl(fd, F_SETLK, &range) == 0;
+}
+
+/* Whether another process has locked some of these bytes. */
+static bool
+is_locked(int fd, off_t begin, off_t count)
+{
+	struct flock range = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = begin, .l_len = count};
+
+	return fcntl(fd, F_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
+static int
+enter_gate(int fd)
+{
+	int64_t deadline_ns = bus__deadline_ns(GATE_WAIT_MS);
+
+	while (!set_lock(fd, F_WRLCK, GATE_BYTE, 1)) {
+		const struct timespec nap = {.tv_nsec = NAP_NS};
+
+		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+			return errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+		if (bus__now_ns() > deadline_ns)
+			return BUS_E_TIMEDOUT;
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
+bool
+bus__log_is_alive(const struct log *log, uint32_t member)
+{
+	return member == log->member || is_locked(log->lock_fd, MEMBER_BYTE + (off_t)member, 1);
+}
+
+/* --- the directory and its files ---------------------------------------------------------------------------------- */
+
+static int
+error_of_errno(void)
+{
+	switch (errno) {
+	case EACCES:
+	case EPERM:
+	case ELOOP:
+		return BUS_E_DENIED;
+	case EMFILE:
+	case ENFILE:
+		return BUS_E_LIMIT;
+	case ENOSPC:
+	case EDQUOT:
+		return BUS_E_NOSPACE;
+	case ENOMEM:
+		return BUS_E_NOMEM;
+	default:
+		return BUS_E_SYS;
+	}
+}
+
+static bool
+is_name(const char *name)
+{
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	return name[len] == '\0' && len > 0 && len <= LOG_NAME_MOST;
+}
+
+/* The directory, made if it is not there; ours, and nobody else may write in it. */
+static int
+make_place(const char *dir, char *ret_dir, size_t cap)
+{
+	struct stat st;
+	int written;
+
+	if (dir != NULL)
+		written = snprintf(ret_dir, cap, "%s", dir);
+	else
+		written = snprintf(ret_dir, cap, "/dev/shm/libbus-%u", (unsigned)geteuid());
+	if (written < 0 || (size_t)written >= cap)
+		return BUS_E_INVAL;
+	if (mkdir(ret_dir, 0700) < 0 && errno != EEXIST)
+		return error_of_errno();
+	if (stat(ret_dir, &st) < 0)
+		return error_of_errno();
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		return BUS_E_DENIED;
+	return 0;
+}
+
+/* Opens a file that is ours alone. */
+static int
+open_own(const char *path, int flags, int *ret_fd)
+{
+	struct stat st;
+	int fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return error_of_errno();
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+		bus__fd_close(fd);
+		return BUS_E_DENIED;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static bool
+is_same_file(int fd, const char *path)
+{
+	struct stat here, there;
+
+	return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
+	       here.st_ino == there.st_ino;
+}
+
+/* --- a new log ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t
+whole_pages(uint64_t bytes)
+{
+	return (bytes + LOG_PAGE - 1) & ~(uint64_t)(LOG_PAGE - 1);
+}
+
+/* Divides the file. A segment takes the largest message of a private bus where there are 16 MiB. */
+static void
+divide(struct log_head *head, uint64_t bytes)
+{
+	head->file_bytes = bytes;
+	head->topics_begin = whole_pages(sizeof(struct log_shared));
+	head->topics_bytes = whole_pages(bytes / 16);
+	head->segments_begin = head->topics_begin + head->topics_bytes;
+	head->segment_bytes = whole_pages(bytes / 16) + LOG_PAGE;
+	head->segment_count = (uint32_t)((bytes - head->segments_begin) / head->segment_bytes);
+}
+
+static void
+initialize(struct log_shared *shared)
+{
+	atomic_store_explicit(
+	    &shared->tail, tail_word(shared->head.segment_bytes, 0), memory_order_relaxed);
+	atomic_store_explicit(
+	    &shared->segments[0].life, life_word(1, LIFE_OPEN), memory_order_relaxed);
+	atomic_store_explicit(&shared->directory[1], 1u << 8, memory_order_relaxed);
+	atomic_store_explicit(&shared->firsts[1], first_word(1, 1), memory_order_relaxed);
+	atomic_store_explicit(&shared->topics_end, 8, memory_order_relaxed);
+}
+
+/* How large a log is that nobody has asked a size for. */
+static uint64_t
+default_bytes(int fd)
+{
+	struct statvfs fs;
+	uint64_t quarter;
+
+	if (fstatvfs(fd, &fs) < 0)
+		return LOG_BYTES_DEFAULT;
+	quarter = (uint64_t)fs.f_bavail * fs.f_frsize / 4 & ~(uint64_t)(LOG_PAGE - 1);
+	if (quarter >= LOG_BYTES_DEFAULT)
+		return LOG_BYTES_DEFAULT;
+	return quarter > LOG_BYTES_LEAST ? quarter : LOG_BYTES_LEAST;
+}
+
+/* Makes the file under a name of its own, and gives it its name when all is there. At the gate. */
+static int
+make_log(const char *path, uint64_t bytes)
+{
+	struct log_head head = {.version = LOG_VERSION, .created_ns = bus__wall_ns()};
+	char draft[PATH_MOST + 8];
+	struct log_shared *shared;
+	int fd, err;
+
+	snprintf(draft, sizeof draft, "%s.new", path);
+	unlink(draft); /* of one that died here */
+	err = open_own(draft, O_CREAT | O_EXCL, &fd);
+	if (err < 0)
+		return err;
+	divide(&head, bytes != 0 ? whole_pages(bytes) : default_bytes(fd));
+	memcpy(head.magic, bus__log_magic, sizeof head.magic);
+	err = bus__random(head.key, sizeof head.key);
+	if (err == 0)
+		err = bus__random(&head.epoch, sizeof head.epoch);
+	head.epoch |= head.epoch == 0;
+	/* All of it now: what is missing later is a SIGBUS in whoever touches it. */
+	errno = err == 0 ? posix_fallocate(fd, 0, (off_t)head.file_bytes) : 0;
+	if (errno != 0)
+		err = error_of_errno();
+	if (err == 0) {
+		shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (shared == MAP_FAILED)
+			err = error_of_errno();
+	}
+	if (err == 0) {
+		shared->head = head;
+		initialize(shared);
+		munmap(shared, sizeof *shared);
+		if (rename(draft, path) < 0)
+			err = error_of_errno();
+	}
+	bus__fd_close(fd);
+	if (err < 0)
+		unlink(draft);
+	return err;
+}
+
+/* --- joining ---------------------------------------------------------------------------------------------------------- */
+
+static bool
+is_sound(const struct log_head *head, uint64_t file_bytes)
+{
+	struct log_head expected = *head;
+
+	divide(&expected, head->file_bytes);
+	return head->file_bytes == file_bytes && memcmp(&expected, head, sizeof expected) == 0 &&
+	       head->segment_count >= 4 && head->segment_count <= LOG_MOST_SEGMENTS;
+}
+
+static int
+map_log(struct log *log, const char *path)
+{
+	struct log_head head;
+	struct stat st;
+	void *map = NULL;
+	int fd, err = open_own(path, 0, &fd);
+
+	if (err < 0)
+		return errno == ENOENT ? BUS_E_GONE : err;
+	if (fstat(fd, &st) < 0 || bus__fd_read(fd, &head, sizeof head) != (ssize_t)sizeof head ||
+	    memcmp(head.magic, bus__log_magic, sizeof head.magic) != 0)
+		err = BUS_E_NOT_LIBBUS;
+	else if (head.version != LOG_VERSION)
+		err = BUS_E_VERSION;
+	else if (!is_sound(&head, (uint64_t)st.st_size))
+		err = BUS_E_NOT_LIBBUS;
+	if (err == 0) {
+		map = mmap(NULL, head.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (map == MAP_FAILED)
+			err = error_of_errno();
+	}
+	bus__fd_close(fd);
+	if (err < 0)
+		return err;
+	log->shared = map;
+	log->topics = (uint8_t *)map + head.topics_begin;
+	log->topics_bytes = head.topics_bytes;
+	log->segments = (uint8_t *)map + head.segments_begin;
+	memcpy(log->key, head.key, sizeof log->key);
+	log->map_bytes = head.file_bytes;
+	log->segment_bytes = head.segment_bytes;
+	log->segment_count = head.segment_count;
+	log->epoch = head.epoch;
+	return 0;
+}
+
+static int
+claim_member(struct log *log)
+{
+	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
+		if (set_lock(log->lock_fd, F_WRLCK, MEMBER_BYTE + (off_t)i, 1)) {
+			struct log_member *member = &log->shared->members[i];
+
+			log->member = i;
+			bus__log_recover(log, i);
+			atomic_store_explicit(&member->appended, 0, memory_order_release);
+			atomic_store_explicit(
+			    &member->pid, (uint32_t)getpid(), memory_order_relaxed);
+			return 0;
+		}
+	return errno == EAGAIN || errno == EACCES || errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+}
+
+/* Opens the lock file and passes the gate. */
+static int
+open_lock(const char *path, int *ret_fd)
+{
+	for (;;) {
+		int fd, err = open_own(path, O_CREAT, &fd);
+
+		if (err < 0)
+			return err;
+		err = enter_gate(fd);
+		if (err == 0 && is_same_file(fd, path)) {
+			*ret_fd = fd;
+			return 0;
+		}
+		bus__fd_close(fd); /* whoever left last has removed it meanwhile */
+		if (err < 0)
+			return err;
+	}
+}
+
+static int
+join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
+{
+	int err = open_lock(lock_path, &log->lock_fd);
+
+	if (err < 0)
+		return err;
+	if (!is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS))
+		err = make_log(path, bytes); /* in the place of one whose members have all died */
+	if (err == 0)
+		err = map_log(log, path);
+	if (err == 0)
+		err = claim_member(log);
+	if (err < 0) {
+		if (log->shared != NULL)
+			munmap(log->shared, log->map_bytes);
+		bus__fd_close(log->lock_fd);
+		return err;
+	}
+	set_lock(log->lock_fd, F_UNLCK, GATE_BYTE, 1);
+	return 0;
+}
+
+/* By the file, whatever path leads to it. */
+static struct log *
+find(const char *lock_path)
+{
+	struct log *log = logs;
+
+	while (log != NULL && !is_same_file(log->lock_fd, lock_path))
+		log = log->next;
+	return log;
+}
+
+static int
+open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
+{
+	char place[PATH_MOST - 80], whole[PATH_MOST], path[PATH_MOST], lock_path[PATH_MOST];
+	struct log *log;
+	int err = make_place(dir, place, sizeof place);
+
+	if (err < 0)
+		return err;
+	if (realpath(place, whole) == NULL)
+		return error_of_errno();
+	if (snprintf(path, sizeof path, "%s/%s.log", whole, name) >= (int)sizeof path ||
+	    snprintf(lock_path, sizeof lock_path, "%s/%s.lock", whole, name) >=
+		(int)sizeof lock_path)
+		return BUS_E_INVAL;
+	log = find(lock_path);
+	if (log != NULL) {
+		log->refs++;
+		*ret_log = log;
+		return 0;
+	}
+	log = bus__calloc(1, sizeof *log);
+	if (log == NULL)
+		return BUS_E_NOMEM;
+	log->refs = 1;
+	log->fork_generation = bus__fork_generation();
+	log->path = bus__strdup(path);
+	err = log->path != NULL ? join(log, lock_path, path, bytes) : BUS_E_NOMEM;
+	if (err < 0) {
+		bus__free(log->path);
+		bus__free(log);
+		return err;
+	}
+	/* Forces adopt() at the first transaction: no segment has that number. */
+	log->number = UINT64_MAX / log->segment_bytes;
+	log->next = logs;
+	logs = log;
+	*ret_log = log;
+	return 0;
+}
+
+int
+bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
+{
+	int err, cancel;
+
+	if (!is_name(name) || (bytes != 0 && (bytes < LOG_BYTES_LEAST || bytes > LOG_BYTES_MOST)))
+		return BUS_E_INVAL;
+	err = bus__fork_watch();
+	if (err < 0)
+		return err;
+	pthread_once(&once, watch_fork);
+	cancel = bus__cancel_off();
+	lock_list();
+	err = open_here(dir, name, bytes, ret_log);
+	unlock_list();
+	bus__cancel_back(cancel);
+	return err;
+}
+
+/* --- leaving ---------------------------------------------------------------------------------------------------------- */
+
+static void
+leave(struct log *log)
+{
+	char lock_path[PATH_MOST];
+	size_t stem = strlen(log->path) - strlen(".log");
+
+	snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, log->path);
+	atomic_store_explicit(&log->shared->members[log->member].pid, 0, memory_order_relaxed);
+	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. */
+	if (enter_gate(log->lock_fd) == 0 && !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
+		unlink(log->path);
+		unlink(lock_path);
+	}
+	munmap(log->shared, log->map_bytes);
+	bus__fd_close(log->lock_fd); /* and all its locks */
+}
+
+void
+bus__log_close(struct log *log)
+{
+	int cancel = bus__cancel_off();
+
+	lock_list();
+	if (--log->refs == 0) {
+		struct log **at = &logs;
+
+		while (*at != log)
+			at = &(*at)->next;
+		*at = log->next;
+		leave(log);
+		bus__free(log->path);
+		bus__free(log);
+	}
+	unlock_list();
+	bus__cancel_back(cancel);
+}

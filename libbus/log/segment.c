@@ -1,0 +1,301 @@
+/* log/segment.c: which memory a segment has, and how the next one gets some. */
+#include "log/log.h"
+
+#include <libbus/error.h>
+
+#include "log/stall.h"
+
+static uint8_t *
+bytes_of(const struct log *log, uint32_t place)
+{
+	return log->segments + place * log->segment_bytes;
+}
+
+static _Atomic uint64_t *
+entry_of(const struct log *log, uint64_t number)
+{
+	return &log->shared->directory[number % LOG_DIRECTORY];
+}
+
+/* The place that the directory has for a segment; LOG_MOST_SEGMENTS: none. */
+static uint32_t
+place_of(const struct log *log, uint64_t number)
+{
+	/* Acquire: pairs with the release in place_next(): `firsts` has its first sequence. */
+	uint64_t entry = atomic_load_explicit(entry_of(log, number), memory_order_acquire);
+
+	return entry >> 8 == number && (entry & 255) < log->segment_count ? (uint32_t)(entry & 255)
+									  : LOG_MOST_SEGMENTS;
+}
+
+struct log_segment *
+bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes)
+{
+	uint32_t place = place_of(log, number);
+	struct log_segment *segment;
+	uint64_t life;
+
+	if (place == LOG_MOST_SEGMENTS)
+		return NULL;
+	segment = &log->shared->segments[place];
+	life = atomic_load_explicit(&segment->life, memory_order_acquire);
+	if (life_number(life) != number || life_is_claimed(life))
+		return NULL;
+	*ret_bytes = bytes_of(log, place);
+	return segment;
+}
+
+struct log_segment *
+bus__log_pin(
+    const struct log *log, struct log_cursor_slot *slot, uint64_t number, const uint8_t **ret_bytes)
+{
+	uint32_t place = place_of(log, number);
+	struct log_segment *segment;
+	uint64_t life;
+
+	if (place == LOG_MOST_SEGMENTS)
+		return NULL;
+	segment = &log->shared->segments[place];
+	/* Pin first, then look; a writer claims first, and then looks at the pins. One of the two sees the other. */
+	atomic_store_explicit(&slot->pin, place + 1, memory_order_seq_cst);
+	bus__log_stall(LOG_STALL_PIN);
+	life = atomic_load_explicit(&segment->life, memory_order_seq_cst);
+	if (life_number(life) != number || life_is_claimed(life)) {
+		atomic_store_explicit(&slot->pin, 0, memory_order_release);
+		return NULL;
+	}
+	*ret_bytes = bytes_of(log, place);
+	return segment;
+}
+
+bool
+bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence)
+{
+	uint64_t word = atomic_load_explicit(
+	    &log->shared->firsts[number % LOG_DIRECTORY], memory_order_acquire);
+
+	*ret_sequence = word & SEQUENCE_MASK;
+	return word >> 48 == (number & 0xffff);
+}
+
+int64_t
+bus__log_count(const uint8_t *bytes, uint64_t end)
+{
+	int64_t count = 0;
+	uint64_t at = 0;
+
+	while (at < end) {
+		const struct log_record *record = (const struct log_record *)(bytes + at);
+		uint64_t size =
+		    record_bytes(atomic_load_explicit(&record->word, memory_order_relaxed));
+
+		if (size < sizeof *record || size % 8 != 0 || size > end - at)
+			return BUS_E_DAMAGED;
+		at += size;
+		count++;
+	}
+	return count;
+}
+
+/* --- memory for the next one ----------------------------------------------------------------------------------- */
+
+/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). */
+static bool
+is_pinned(struct log *log, uint32_t place)
+{
+	for (uint32_t i = 0; i < LOG_CURSORS; i++) {
+		struct log_cursor_slot *slot = &log->shared->cursors[i];
+		uint32_t pin = atomic_load_explicit(&slot->pin, memory_order_seq_cst), owner;
+
+		if (pin != place + 1)
+			continue;
+		owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
+		if (owner == 0 || bus__log_is_alive(log, owner - 1))
+			return true;
+		/* Nobody claims the slot of a dead one while it is not free: his pin cannot be another's. */
+		atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
+		atomic_compare_exchange_strong_explicit(
+		    &slot->owner, &owner, 0, memory_order_release, memory_order_relaxed);
+	}
+	return false;
+}
+
+/* Whether a writer that lost the tail there may still write into it. */
+static bool
+is_written(const struct log *log, const struct log_segment *segment, uint64_t number)
+{
+	uint64_t seal = atomic_load_explicit(&segment->seal, memory_order_seq_cst);
+	uint64_t writer = seal & SEAL_NOBODY;
+
+	if (seal >> 10 != number || writer == 0 || writer == SEAL_NOBODY ||
+	    writer == log->member + 1)
+		return false;
+	/* Acquire: pairs with the release of its next transaction, elsewhere: what it wrote here is through. */
+	return atomic_load_explicit(
+		   &log->shared->members[writer - 1].appended, memory_order_acquire) <= number &&
+	       bus__log_is_alive(log, (uint32_t)writer - 1);
+}
+
+/* Whether the memory may be claimed as far as its own word says. */
+static bool
+is_over(const struct log *log, uint64_t life, uint64_t current)
+{
+	uint64_t end;
+
+	if (life_is_claimed(life)) {
+		uint64_t member = (life & LIFE_MASK) - LIFE_CLAIM;
+
+		return member == log->member ||
+		       (member < LOG_MEMBERS && !bus__log_is_alive(log, (uint32_t)member));
+	}
+	return life_has_ended(life, &end) && life_number(life) < current;
+}
+
+static void
+give_back(struct log *log, uint32_t place, uint64_t claim, uint64_t before)
+{
+	/* What a claim of a dead one had there is not known any more: then the memory has no number, and whoever
+	 * reads in it is told later than usual that it has gone. */
+	atomic_compare_exchange_strong_explicit(&log->shared->segments[place].life, &claim,
+	    life_is_claimed(before) ? 0 : before, memory_order_release, memory_order_relaxed);
+}
+
+/* Claims the oldest memory that nobody uses, for segment `next`. LOG_MOST_SEGMENTS: there is none. */
+static uint32_t
+claim_oldest(struct log *log, uint64_t next, uint64_t *ret_before)
+{
+	uint64_t refused = 0; /* places that were tried */
+
+	for (;;) {
+		uint32_t place = LOG_MOST_SEGMENTS;
+		uint64_t oldest = UINT64_MAX, claim = life_word(next, LIFE_CLAIM + log->member);
+		struct log_segment *segment;
+
+		for (uint32_t i = 0; i < log->segment_count; i++) {
+			uint64_t life = atomic_load_explicit(
+			    &log->shared->segments[i].life, memory_order_acquire);
+
+			/* A claim that came to nothing has nothing to lose: it goes first. */
+			if (!(refused >> i & 1) && is_over(log, life, next - 1) &&
+			    (life_is_claimed(life) ? 0 : life) < oldest) {
+				oldest = life_is_claimed(life) ? 0 : life;
+				*ret_before = life;
+				place = i;
+			}
+		}
+		if (place == LOG_MOST_SEGMENTS)
+			return place;
+		refused |= UINT64_C(1) << place;
+		segment = &log->shared->segments[place];
+		if (is_written(log, segment, life_number(*ret_before)) ||
+		    !atomic_compare_exchange_strong_explicit(&segment->life, ret_before, claim,
+			memory_order_seq_cst, memory_order_relaxed))
+			continue;
+		if (!is_pinned(log, place))
+			return place;
+		give_back(log, place, claim, *ret_before);
+	}
+}
+
+/* Opens what the directory names, whoever claimed it. */
+static void
+open_next(struct log *log, uint64_t next)
+{
+	uint32_t place = place_of(log, next);
+	struct log_segment *segment;
+	uint64_t life;
+
+	if (place == LOG_MOST_SEGMENTS)
+		return;
+	segment = &log->shared->segments[place];
+	life = atomic_load_explicit(&segment->life, memory_order_acquire);
+	if (life_number(life) == next && life_is_claimed(life))
+		atomic_compare_exchange_strong_explicit(&segment->life, &life,
+		    life_word(next, LIFE_OPEN), memory_order_release, memory_order_relaxed);
+}
+
+static bool
+end_segment(struct log *log, uint64_t number, uint64_t end)
+{
+	uint8_t *bytes;
+	struct log_segment *segment = bus__log_find(log, number, &bytes);
+	uint64_t open = life_word(number, LIFE_OPEN), ended = life_word(number, end / 8);
+
+	/* Release: a reader that finds the end here finds the records before it. It has one for good. */
+	return segment != NULL && (atomic_compare_exchange_strong_explicit(&segment->life, &open,
+				       ended, memory_order_release, memory_order_relaxed) ||
+				      open == ended);
+}
+
+static void
+note_first(struct log *log, uint64_t number, uint64_t sequence)
+{
+	_Atomic uint64_t *first = &log->shared->firsts[number % LOG_DIRECTORY];
+	uint64_t seen = atomic_load_explicit(first, memory_order_acquire);
+
+	/* Unless it stands there already, or we come so late that a newer one does. */
+	if ((uint16_t)(number - (seen >> 48)) - 1u < 0x7fff)
+		atomic_compare_exchange_strong_explicit(first, &seen, first_word(number, sequence),
+		    memory_order_release, memory_order_relaxed);
+}
+
+int
+bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t sequence)
+{
+	uint64_t next = number + 1, claim = life_word(next, LIFE_CLAIM + log->member), before;
+	_Atomic uint64_t *entry = entry_of(log, next);
+	uint64_t seen = atomic_load_explicit(entry, memory_order_acquire);
+	uint32_t place = LOG_MOST_SEGMENTS;
+
+	/* First what may fail: as long as a segment has no end, its tail may go on in it. */
+	if (seen >> 8 < next) {
+		place = claim_oldest(log, next, &before);
+		if (place == LOG_MOST_SEGMENTS)
+			return BUS_E_FULL;
+		bus__log_stall(LOG_STALL_CLAIMED);
+	}
+	if (!end_segment(log, number, end)) {
+		if (place != LOG_MOST_SEGMENTS)
+			give_back(log, place, claim, before);
+		return BUS_E_DAMAGED;
+	}
+	bus__log_stall(LOG_STALL_ENDED);
+	note_first(log, next, sequence);
+	/* Release: whoever finds the segment here finds its first sequence. */
+	if (place != LOG_MOST_SEGMENTS &&
+	    !atomic_compare_exchange_strong_explicit(
+		entry, &seen, next << 8 | place, memory_order_release, memory_order_relaxed))
+		/* Another has chosen for us: we took ourselves for the owner too long. */
+		give_back(log, place, claim, before);
+	bus__log_stall(LOG_STALL_DIRECTORY);
+	open_next(log, next);
+	bus__log_stall(LOG_STALL_ROLL);
+	return 0;
+}
+
+void
+bus__log_recover(struct log *log, uint32_t member)
+{
+	/* Its claims anybody takes over; its seals must not wait for a member that has his slot now. */
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		struct log_segment *segment = &log->shared->segments[i];
+		uint64_t seal = atomic_load_explicit(&segment->seal, memory_order_acquire);
+		uint64_t life = atomic_load_explicit(&segment->life, memory_order_acquire);
+
+		if ((seal & SEAL_NOBODY) == member + 1)
+			atomic_compare_exchange_strong_explicit(&segment->seal, &seal,
+			    seal | SEAL_NOBODY, memory_order_seq_cst, memory_order_relaxed);
+		if (life_is_claimed(life) && (life & LIFE_MASK) - LIFE_CLAIM == member &&
+		    place_of(log, life_number(life)) != i)
+			atomic_compare_exchange_strong_explicit(
+			    &segment->life, &life, 0, memory_order_release, memory_order_relaxed);
+	}
+	for (uint32_t i = 0; i < LOG_CURSORS; i++) {
+		struct log_cursor_slot *slot = &log->shared->cursors[i];
+
+		if (atomic_load_explicit(&slot->owner, memory_order_relaxed) == member + 1) {
+			atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
+			atomic_store_explicit(&slot->owner, 0, memory_order_release);
+		}
+	}
+}

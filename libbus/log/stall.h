@@ -1,0 +1,29 @@
+/* log/stall.h: the places where tests stop a writer or a reader, to kill it there. Nothing in a real build. */
+#ifndef BUS_LOG_STALL_H
+#define BUS_LOG_STALL_H
+
+enum log_stall {
+	LOG_STALL_LOCKED,    /* the tail is ours, nothing was written */
+	LOG_STALL_COPIED,    /* half of the records are behind the tail */
+	LOG_STALL_PUBLISH,   /* all of them */
+	LOG_STALL_WAKE,      /* published, nobody woken */
+	LOG_STALL_SEALED,    /* about to take the tail from another */
+	LOG_STALL_ENDED,     /* a segment has its end, the next is not chosen */
+	LOG_STALL_CLAIMED,   /* memory for the next one is ours, nobody knows */
+	LOG_STALL_DIRECTORY, /* the directory names it, it is not open */
+	LOG_STALL_ROLL,      /* it is open, the tail is not there yet */
+	LOG_STALL_PIN        /* a reader holds a segment that it has not looked at */
+};
+
+#ifdef BUS_LOG_STALLS
+extern void (*bus__log_stall_hook)(enum log_stall where);
+#define bus__log_stall(where)                                                                      \
+	do {                                                                                       \
+		if (bus__log_stall_hook != NULL)                                                   \
+			bus__log_stall_hook(where);                                                \
+	} while (0)
+#else
+#define bus__log_stall(where) ((void)0)
+#endif
+
+#endif

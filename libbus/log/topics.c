@@ -1,0 +1,121 @@
+/* log/topics.c: the names of topics, once for all members.
+ *
+ * They lie one behind the other and stay for the log's life; the number of a topic is where it lies, in units of
+ * 8 bytes. Space is taken by CAS, the name is written, and the topic shown by CAS at the head of its bucket's chain:
+ * one that dies in between has wasted its space, and one that comes back late shows what only it has written. */
+#include "log/log.h"
+
+#include <string.h>
+
+#include <libbus/bus.h>
+#include <libbus/error.h>
+
+#include "base/siphash.h"
+
+struct topic {
+	_Atomic uint32_t next; /* the one before it in its bucket; 0: none */
+	uint32_t len;
+	char name[]; /* and a NUL */
+};
+
+/* The topic at `number`, as far as it lies where one can: its length says nothing yet. */
+static struct topic *
+at(const struct log *log, uint32_t number)
+{
+	if (number == 0 || (uint64_t)number * 8 + sizeof(struct topic) > log->topics_bytes)
+		return NULL;
+	return (struct topic *)(log->topics + (uint64_t)number * 8);
+}
+
+/* Whether a whole name lies there; its length, read once. */
+static bool
+is_whole(const struct log *log, uint32_t number, const struct topic *topic, uint32_t *ret_len)
+{
+	uint64_t left = log->topics_bytes - (uint64_t)number * 8 - sizeof *topic;
+
+	*ret_len = topic->len;
+	return *ret_len > 0 && *ret_len <= BUS_LIMIT_TOPIC_BYTES && *ret_len < left &&
+	       topic->name[*ret_len] == '\0';
+}
+
+const char *
+bus__log_topic_name(const struct log *log, uint32_t number, size_t *ret_len)
+{
+	const struct topic *topic = at(log, number);
+	uint32_t len;
+
+	if (topic == NULL || !is_whole(log, number, topic, &len))
+		return NULL;
+	*ret_len = len;
+	return topic->name;
+}
+
+/* Looks for a name from topic `number` on, as far as `end`, where another search began. 0: it is not there. */
+static uint32_t
+find(const struct log *log, uint32_t number, uint32_t end, const char *name, size_t len)
+{
+	/* No chain is longer, unless somebody has damaged it. */
+	uint64_t steps = log->topics_bytes / (sizeof(struct topic) + 8);
+
+	while (number != end && steps-- > 0) {
+		const struct topic *topic = at(log, number);
+		uint32_t its;
+
+		if (topic == NULL)
+			return 0;
+		if (is_whole(log, number, topic, &its) && its == len &&
+		    memcmp(topic->name, name, len) == 0)
+			return number;
+		number = atomic_load_explicit(&topic->next, memory_order_relaxed);
+	}
+	return 0;
+}
+
+/* Takes space. 0: there is none. */
+static uint32_t
+claim(struct log *log, size_t len)
+{
+	_Atomic uint64_t *end = &log->shared->topics_end;
+	uint64_t size = (sizeof(struct topic) + len + 1 + 7) & ~(size_t)7;
+	uint64_t begin = atomic_load_explicit(end, memory_order_relaxed);
+
+	do {
+		if (begin % 8 != 0 || begin > log->topics_bytes || size > log->topics_bytes - begin)
+			return 0;
+	} while (!atomic_compare_exchange_weak_explicit(
+	    end, &begin, begin + size, memory_order_relaxed, memory_order_relaxed));
+	return (uint32_t)(begin / 8);
+}
+
+int
+bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic)
+{
+	uint64_t hash = bus__siphash(log->key, name, len);
+	_Atomic uint32_t *bucket = &log->shared->buckets[hash % LOG_BUCKETS];
+	/* Acquire: pairs with the release that shows a topic; what it leads to was shown before. */
+	uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
+	uint32_t number = find(log, head, 0, name, len), searched = head, mine;
+	struct topic *topic;
+
+	if (number == 0) {
+		mine = claim(log, len);
+		if (mine == 0)
+			return BUS_E_LIMIT;
+		topic = at(log, mine);
+		topic->len = (uint32_t)len;
+		memcpy(topic->name, name, len);
+		topic->name[len] = '\0';
+		do {
+			atomic_store_explicit(&topic->next, head, memory_order_relaxed);
+			number = mine;
+			if (atomic_compare_exchange_strong_explicit(
+				bucket, &head, mine, memory_order_acq_rel, memory_order_acquire))
+				break;
+			/* Others have shown theirs meanwhile: it may be among them. */
+			number = find(log, head, searched, name, len);
+			searched = head;
+		} while (number == 0);
+	}
+	*ret_topic = number;
+	return 0;
+}

@@ -1,0 +1,430 @@
+/* crash/log_crash.c: writers and readers of one log are killed and stopped, most of them at the worst moment.
+ *
+ * After each strike the others have to go on. Readers check every byte that they get, that no number of a writer
+ * comes twice or out of order, that what is missing is what they are told, and that all of them see the same record
+ * under the same sequence. A writer that was only stopped is continued, in the middle of what it did. */
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libbus/error.h>
+
+#include "base/clock.h"
+#include "log/log.h"
+#include "log/stall.h"
+
+enum {
+	WRITERS = 3,
+	READERS = 3,
+	WORKERS = WRITERS + READERS,
+	LIVES = 1 << 16,   /* of writers, all in all */
+	SEEN = 1 << 20,    /* sequences that readers compare */
+	ADVANCE = 20,      /* steps that the others must make after a strike */
+	PROMISE_MS = 1000, /* within this time */
+	WATCHDOG = 5,      /* times that, on a machine that does other things as well */
+	STALL_MS = 6
+};
+
+struct worker {
+	_Atomic uint64_t steps;
+	_Atomic int stall_at; /* enum log_stall + 1; 0: none */
+	_Atomic bool stalled;
+};
+
+/* What all processes share beside the log. */
+static struct shared {
+	struct worker workers[WORKERS];
+	_Atomic uint32_t lives;
+	_Atomic uint64_t full; /* appends refused since no segment was free */
+	_Atomic uint64_t lost, read, written;
+	_Atomic uint64_t
+	    seen[SEEN]; /* sequence << 24 | a hash of the record, as some reader saw it */
+} * shared;
+
+static char dir[] = "/dev/shm/libbus-crash-XXXXXX";
+static struct worker *self;
+static pid_t pids[WORKERS];
+
+static void
+fail(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	fprintf(stderr, "log_crash: ");
+	vfprintf(stderr, format, arguments);
+	fprintf(stderr, "\n");
+	va_end(arguments);
+	_exit(1);
+}
+
+static void
+nap(long us)
+{
+	const struct timespec time = {.tv_nsec = us * 1000};
+
+	nanosleep(&time, NULL);
+}
+
+static void
+stall(enum log_stall where)
+{
+	if (self->stall_at != (int)where + 1)
+		return;
+	self->stall_at = 0;
+	self->stalled = true;
+	nap(STALL_MS * 1000);
+	self->stalled = false;
+}
+
+static struct log *
+join_log(void)
+{
+	struct log *log;
+	int err = bus__log_open(dir, "crash", LOG_BYTES_LEAST, &log);
+
+	if (err < 0)
+		fail("cannot join: %s", bus_strerror(err));
+	return log;
+}
+
+/* --- records ---------------------------------------------------------------------------------------------------- */
+
+struct content {
+	uint32_t life, len; /* which writer's; of all of it */
+	uint64_t number;
+	uint8_t filler[400];
+};
+
+static uint64_t
+mix(uint64_t a, uint64_t b)
+{
+	uint64_t x = (a * UINT64_C(0x9e3779b97f4a7c15)) ^ (b + UINT64_C(0x7f4a7c15));
+
+	x ^= x >> 29;
+	return x * UINT64_C(0xbf58476d1ce4e5b9);
+}
+
+static uint32_t
+make(struct content *content, uint32_t life, uint64_t number)
+{
+	uint64_t x = mix(life, number);
+
+	content->life = life;
+	content->number = number;
+	content->len = 16 + (uint32_t)(x >> 32) % sizeof content->filler;
+	for (uint32_t i = 0; i < content->len - 16; i++)
+		content->filler[i] = (uint8_t)(x >> (i % 8 * 8));
+	return content->len;
+}
+
+/* --- writers ------------------------------------------------------------------------------------------------------ */
+
+static void
+write_for_ever(void)
+{
+	struct log *log = join_log();
+	uint32_t life = atomic_fetch_add(&shared->lives, 1);
+	struct content contents[4];
+	struct log_item items[4];
+
+	for (uint64_t number = 0;;) {
+		size_t run = 1 + number % 4;
+		uint64_t sequence;
+		int got;
+
+		for (size_t i = 0; i < run; i++)
+			items[i] = (struct log_item){.data = &contents[i],
+			    .len = make(&contents[i], life, number + i),
+			    .topic = 1};
+		got = bus__log_append(log, items, run, &sequence);
+		if (got == BUS_E_FULL) {
+			shared->full++;
+			nap(1000);
+			continue;
+		}
+		if (got < 0)
+			fail("append: %s", bus_strerror(got));
+		number += (uint64_t)got;
+		shared->written += (uint64_t)got;
+		self->steps++;
+		if (number % 64 < 4)
+			nap(100);
+	}
+}
+
+/* --- readers ------------------------------------------------------------------------------------------------------ */
+
+/* All readers see the same under the same sequence. */
+static void
+compare(uint64_t sequence, const struct content *content)
+{
+	uint64_t hash = mix(mix(content->life, content->number), content->len) >> 40;
+	_Atomic uint64_t *place = &shared->seen[sequence % SEEN];
+	uint64_t there = *place;
+
+	while (there >> 24 < sequence)
+		if (atomic_compare_exchange_weak(place, &there, sequence << 24 | hash))
+			return;
+	if (there >> 24 == sequence && (there & 0xffffff) != hash)
+		fail("record %llu is not the same for two readers", (unsigned long long)sequence);
+}
+
+static void
+check(const struct log_cursor *cursor, const struct log_record *record, uint64_t *next)
+{
+	struct content expected;
+	struct log_view view;
+	const struct content *content;
+
+	if (!bus__log_read(cursor, record, &view) || view.len < 16)
+		fail("record %llu is damaged", (unsigned long long)cursor->sequence - 1);
+	content = (const struct content *)view.data;
+	if (content->life >= LIVES || view.len != make(&expected, content->life, content->number) ||
+	    memcmp(content, &expected, view.len) != 0)
+		fail("record %llu is not what anybody wrote",
+		    (unsigned long long)cursor->sequence - 1);
+	if (content->number < next[content->life])
+		fail("writer %u: number %llu after %llu", content->life,
+		    (unsigned long long)content->number,
+		    (unsigned long long)next[content->life] - 1);
+	next[content->life] = content->number + 1;
+	compare(cursor->sequence - 1, content);
+}
+
+static void
+read_for_ever(unsigned number)
+{
+	struct log *log = join_log();
+	uint64_t *next = calloc(LIVES, sizeof *next), expected;
+	struct log_cursor cursor;
+	const struct log_record *record;
+	unsigned since = 0;
+
+	if (next == NULL || bus__log_cursor_open(log, LOG_FROM_NOW, 0, &cursor) < 0)
+		fail("cannot read");
+	expected = cursor.sequence;
+	for (;;) {
+		uint64_t lost;
+
+		record = bus__log_next(&cursor);
+		if (record == NULL) {
+			bus__log_await(&cursor, INT64_MAX);
+			continue;
+		}
+		lost = bus__log_lost(&cursor);
+		if (cursor.sequence - 1 != expected + lost)
+			fail("record %llu after %llu, %llu lost",
+			    (unsigned long long)cursor.sequence - 1,
+			    (unsigned long long)expected - 1, (unsigned long long)lost);
+		expected = cursor.sequence;
+		/* The second and the third are slow in places, with the record before them. */
+		if (number > 0 && ++since % (5000 * number) == 0)
+			nap(number * 20000L);
+		check(&cursor, record, next);
+		shared->lost += lost;
+		shared->read++;
+		self->steps++;
+	}
+}
+
+/* --- strikes ------------------------------------------------------------------------------------------------------ */
+
+static void
+spawn(unsigned number)
+{
+	struct worker *worker = &shared->workers[number];
+
+	worker->stall_at = 0;
+	worker->stalled = false;
+	pids[number] = fork();
+	if (pids[number] < 0)
+		fail("fork");
+	if (pids[number] > 0)
+		return;
+	self = worker;
+	bus__log_stall_hook = stall;
+	srand((unsigned)getpid());
+	if (number < WRITERS)
+		write_for_ever();
+	else
+		read_for_ever(number - WRITERS);
+}
+
+/* Whoever ended by itself has said why. */
+static void
+all_live(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+			fail("a worker ended with %#x", (unsigned)status);
+}
+
+/* Waits until each that is not in `struck` has made steps. Milliseconds. */
+static int64_t
+others_go_on(uint32_t struck)
+{
+	int64_t begin = bus__now_ns();
+	uint64_t steps[WORKERS];
+
+	for (unsigned i = 0; i < WORKERS; i++)
+		steps[i] = shared->workers[i].steps;
+	for (;;) {
+		int64_t ms = (bus__now_ns() - begin) / 1000000;
+		unsigned waiting = WORKERS;
+
+		for (unsigned i = 0; i < WORKERS; i++)
+			if (!(struck >> i & 1) && shared->workers[i].steps < steps[i] + ADVANCE)
+				waiting = i;
+		if (waiting == WORKERS)
+			return ms;
+		all_live();
+		if (ms > PROMISE_MS * WATCHDOG)
+			fail("%s %u does not go on", waiting < WRITERS ? "writer" : "reader",
+			    waiting);
+		nap(500);
+	}
+}
+
+/* Lets a worker come to a place, and waits a while for that. */
+static bool
+await_stall(unsigned number, enum log_stall where)
+{
+	struct worker *worker = &shared->workers[number];
+
+	worker->stall_at = (int)where + 1;
+	for (int i = 0; i < 200 && !worker->stalled; i++)
+		nap(200);
+	worker->stall_at = 0;
+	return worker->stalled;
+}
+
+struct tally {
+	unsigned strikes, kills, stops, inside, doubles, late;
+	int64_t worst_ms;
+};
+
+/* Returns the bit of the worker if it is dead now. */
+static uint32_t
+strike(unsigned number, struct tally *tally)
+{
+	bool kills = rand() % 2 == 0;
+
+	tally->strikes++;
+	*(kills ? &tally->kills : &tally->stops) += 1;
+	kill(pids[number], kills ? SIGKILL : SIGSTOP);
+	return (uint32_t)kills << number;
+}
+
+static void
+one_round(struct tally *tally)
+{
+	static const enum log_stall places[] = {LOG_STALL_LOCKED, LOG_STALL_COPIED,
+	    LOG_STALL_PUBLISH, LOG_STALL_WAKE, LOG_STALL_CLAIMED, LOG_STALL_ENDED,
+	    LOG_STALL_DIRECTORY, LOG_STALL_ROLL};
+	unsigned victim = (unsigned)rand() % WORKERS, second = WORKERS;
+	bool blind = rand() % 10 == 0;
+	enum log_stall where = victim < WRITERS ? places[(unsigned)rand() % 8] : LOG_STALL_PIN;
+	uint32_t struck = 1u << victim, killed;
+	int64_t ms;
+
+	tally->inside += !blind && await_stall(victim, where);
+	killed = strike(victim, tally);
+	/* Sometimes whoever takes its place is struck too, in the middle of that. */
+	if (victim < WRITERS && rand() % 3 == 0) {
+		second = (victim + 1 + (unsigned)rand() % (WRITERS - 1)) % WRITERS;
+		if (await_stall(second, rand() % 2 == 0 ? LOG_STALL_SEALED : LOG_STALL_CLAIMED)) {
+			tally->inside++;
+			tally->doubles++;
+			killed |= strike(second, tally);
+			struck |= 1u << second;
+		}
+	}
+	ms = others_go_on(struck);
+	tally->late += ms > PROMISE_MS;
+	if (ms > tally->worst_ms)
+		tally->worst_ms = ms;
+	for (unsigned i = 0; i < WORKERS; i++)
+		if (killed >> i & 1) {
+			waitpid(pids[i], NULL, 0);
+			spawn(i);
+		} else if (struck >> i & 1) {
+			kill(pids[i], SIGCONT);
+		}
+	others_go_on(0); /* those that were stopped, too */
+}
+
+static void
+usage(FILE *out)
+{
+	fputs(
+	    "usage: log_crash [--strikes N] [--seed N]\n\n"
+	    "Kills and stops writers and readers of one log, most of them in the middle of something, and\n"
+	    "checks that the others go on and that no record is missing, damaged, twice or out of order.\n",
+	    out);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {{"strikes", required_argument, NULL, 'n'},
+	    {"seed", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+	unsigned strikes = 30, seed = 1;
+	struct tally tally = {0};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 'n')
+			strikes = (unsigned)strtoul(optarg, NULL, 10);
+		else if (c == 's')
+			seed = (unsigned)strtoul(optarg, NULL, 10);
+		else
+			return usage(c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
+	}
+	srand(seed);
+	if (mkdtemp(dir) == NULL)
+		fail("no directory in /dev/shm");
+	shared =
+	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		fail("no memory");
+	for (unsigned i = 0; i < WORKERS; i++)
+		spawn(i);
+	others_go_on(0);
+	while (tally.strikes < strikes) {
+		one_round(&tally);
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "\r%u of %u ", tally.strikes, strikes);
+	}
+	for (unsigned i = 0; i < WORKERS; i++)
+		kill(pids[i], SIGKILL);
+	for (unsigned i = 0; i < WORKERS; i++)
+		waitpid(pids[i], NULL, 0);
+	printf(
+	    "seed %u: %u strikes (%u killed, %u stopped; %u inside, %u of them in a take-over or roll after "
+	    "another), others went on after %lld ms at worst, %u times later than %d ms\n"
+	    "%llu written, %llu read, %llu lost and told, %llu times full; none damaged, twice or out of order\n",
+	    seed, tally.strikes, tally.kills, tally.stops, tally.inside, tally.doubles,
+	    (long long)tally.worst_ms, tally.late, PROMISE_MS, (unsigned long long)shared->written,
+	    (unsigned long long)shared->read, (unsigned long long)shared->lost,
+	    (unsigned long long)shared->full);
+	if (chdir(dir) == 0) {
+		unlink("crash.log");
+		unlink("crash.lock");
+		rmdir(dir);
+	}
+	return 0;
+}

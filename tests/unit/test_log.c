@@ -1,0 +1,945 @@
+/* The log of a named bus: what is appended is read, in one order, by whoever reads; members come and go. */
+#define _GNU_SOURCE
+#include "bus_test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "log/log.h"
+
+#define SMALL LOG_BYTES_LEAST
+
+/* Check writes down where each of its assertions was passed; this one only where it was not. */
+#define must(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			ck_abort_msg("not so: %s", #condition);                                    \
+	} while (0)
+
+/* Of the process that began the test, also in its children. */
+static const char *
+place(void)
+{
+	static const char *dir;
+
+	if (dir == NULL)
+		dir = bus_test_dir();
+	return dir;
+}
+
+static struct log *
+open_log(void)
+{
+	struct log *log;
+
+	ck_bus(bus__log_open(place(), "test", SMALL, &log), 0);
+	return log;
+}
+
+static struct log_cursor
+open_cursor(struct log *log, enum log_from from, uint64_t sequence)
+{
+	struct log_cursor cursor;
+
+	ck_bus(bus__log_cursor_open(log, from, sequence, &cursor), 0);
+	return cursor;
+}
+
+/* Appends a record of `len` bytes that begins with a number; all other bytes follow from it. */
+static uint64_t
+append(struct log *log, uint64_t number, uint32_t len)
+{
+	static uint8_t bytes[1 << 20];
+	struct log_item item = {.data = bytes, .len = len, .topic = 1};
+	uint64_t sequence;
+
+	memset(bytes, (uint8_t)number, len);
+	memcpy(bytes, &number, sizeof number);
+	must(bus__log_append(log, &item, 1, &sequence) == 1);
+	return sequence;
+}
+
+/* The number in a record, all of whose bytes are checked. */
+static uint64_t
+number_of(const struct log_cursor *cursor, const struct log_record *record)
+{
+	struct log_view view;
+	uint64_t number;
+
+	must(bus__log_read(cursor, record, &view));
+	must(view.len >= sizeof number);
+	memcpy(&number, view.data, sizeof number);
+	for (uint32_t i = sizeof number; i < view.len; i++)
+		must(view.data[i] == (uint8_t)number);
+	return number;
+}
+
+static void
+expect(struct log_cursor *cursor, uint64_t number)
+{
+	const struct log_record *record = bus__log_next(cursor);
+
+	if (record == NULL || number_of(cursor, record) != number)
+		ck_abort_msg("not record %llu", (unsigned long long)number);
+}
+
+static void
+expect_nothing(struct log_cursor *cursor)
+{
+	ck_assert_ptr_null(bus__log_next(cursor));
+}
+
+/* --- records ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(record_comes_back_with_all_its_parts)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	const struct log_item items[] = {
+	    {.data = "payload", .len = 7, .topic = 5, .type = 3, .origin = 9},
+	    {.topic = 6, .flags = LOG_RETAIN},
+	    {.data = "x",
+		.len = 1,
+		.headers = "headers!!",
+		.headers_len = 9,
+		.topic = 7,
+		.flags = LOG_EXPIRES | LOG_REPLY,
+		.expires_ns = 1234567890123,
+		.reply = 77},
+	};
+	struct log_view view;
+	uint64_t sequence = 0;
+
+	ck_bus(bus__log_append(log, items, 3, &sequence), 3);
+	ck_assert_uint_eq(sequence, 1);
+	for (int i = 0; i < 3; i++) {
+		const struct log_record *record = bus__log_next(&cursor);
+
+		ck_assert_ptr_nonnull(record);
+		ck_assert(bus__log_read(&cursor, record, &view));
+		ck_assert_uint_eq(view.topic, items[i].topic);
+		ck_assert_uint_eq(view.type, items[i].type);
+		ck_assert_uint_eq(view.origin, items[i].origin);
+		ck_assert_uint_eq(view.len, items[i].len);
+		ck_assert_uint_eq(view.headers_len, items[i].headers_len);
+		ck_assert_uint_eq(view.flags & ~LOG_HEADERS, items[i].flags);
+		ck_assert_int_eq(view.expires_ns, items[i].expires_ns);
+		ck_assert_uint_eq(view.reply, items[i].reply);
+		if (view.len > 0)
+			ck_assert_mem_eq(view.data, items[i].data, view.len);
+		if (view.headers_len > 0)
+			ck_assert_mem_eq(view.headers, items[i].headers, view.headers_len);
+		ck_assert_int_lt(llabs(view.time_ns - bus__wall_ns()), 60 * INT64_C(1000000000));
+	}
+	expect_nothing(&cursor);
+	ck_assert_uint_eq(cursor.sequence, 4);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(record_of_every_size_fits_or_is_refused)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	uint32_t most = bus__log_most(log);
+	struct log_item item = {.data = "", .len = most + 1, .topic = 1};
+	uint64_t sequence;
+
+	ck_assert_uint_gt(most, 256 << 10);
+	for (uint32_t len = 8; len < 600; len++) {
+		append(log, len, len);
+		expect(&cursor, len);
+	}
+	for (uint32_t i = 0; i < 40; i++) {
+		append(log, i, most - i);
+		expect(&cursor, i);
+	}
+	ck_bus(bus__log_append(log, &item, 1, &sequence), BUS_E_TOO_BIG);
+	expect_nothing(&cursor);
+	ck_assert_uint_eq(bus__log_lost(&cursor), 0);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(run_that_is_longer_than_a_segment_is_in_it_whole_and_in_order)
+{
+	enum { MANY = 20000 };
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	static uint64_t numbers[MANY];
+	static struct log_item items[MANY];
+	uint64_t sequence;
+
+	for (uint64_t i = 0; i < MANY; i++) {
+		numbers[i] = i;
+		items[i] = (struct log_item){.data = &numbers[i], .len = 8, .topic = 1};
+	}
+	ck_bus(bus__log_append(log, items, MANY, &sequence), MANY);
+	ck_assert_uint_eq(sequence, 1);
+	for (uint64_t i = 0; i < MANY; i++)
+		expect(&cursor, i);
+	expect_nothing(&cursor);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- cursors ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(cursor_begins_where_it_was_told)
+{
+	struct log *log = open_log();
+	struct log_cursor oldest, now, at, later, past;
+
+	for (uint64_t i = 1; i <= 20000; i++)
+		must(append(log, i, 100) == i);
+	oldest = open_cursor(log, LOG_FROM_OLDEST, 0);
+	now = open_cursor(log, LOG_FROM_NOW, 0);
+	at = open_cursor(log, LOG_FROM_SEQUENCE, 12345);
+	later = open_cursor(log, LOG_FROM_SEQUENCE, 1000000);
+	expect(&oldest, 1);
+	expect(&at, 12345);
+	expect_nothing(&now);
+	expect_nothing(&later);
+	ck_assert_uint_eq(now.sequence, 20001);
+	for (uint64_t i = 20001; i <= 60000; i++)
+		append(log, i, 100);
+	/* It holds what it reads, and no more. */
+	expect(&oldest, 2);
+	expect(&now, 20001);
+	expect(&later, 20001);
+	past = open_cursor(log, LOG_FROM_SEQUENCE, 1);
+	ck_assert_ptr_nonnull(bus__log_next(&past));
+	bus__log_cursor_close(&past);
+	bus__log_cursor_close(&oldest);
+	bus__log_cursor_close(&now);
+	bus__log_cursor_close(&at);
+	bus__log_cursor_close(&later);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(memory_is_used_again_and_a_reader_that_keeps_up_misses_nothing)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+
+	for (uint64_t i = 0; i < 200000; i++) {
+		must(append(log, i, (uint32_t)(16 + i % 700)) == i + 1);
+		if (i % 100 == 99)
+			for (uint64_t k = i - 99; k <= i; k++)
+				expect(&cursor, k);
+	}
+	ck_assert_uint_gt(cursor.number, 200);
+	ck_assert_uint_eq(bus__log_lost(&cursor), 0);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(reader_that_is_lapped_is_told_how_many_went_by)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	const struct log_record *record;
+	uint64_t next = 0, seen = 0, lost = 0;
+
+	srand(7);
+	for (int round = 0; round < 50; round++) {
+		uint64_t end = next + (uint64_t)(rand() % 20000);
+
+		for (; next < end; next++)
+			append(log, next, 300);
+		for (int i = rand() % 9000; i > 0; i--) {
+			record = bus__log_next(&cursor);
+			if (record == NULL)
+				break;
+			lost += bus__log_lost(&cursor);
+			must(number_of(&cursor, record) == seen + lost);
+			must(cursor.sequence == seen + lost + 2);
+			seen++;
+		}
+	}
+	ck_assert_uint_gt(lost, 10000);
+	while ((record = bus__log_next(&cursor)) != NULL) {
+		lost += bus__log_lost(&cursor);
+		seen++;
+	}
+	ck_assert_uint_eq(seen + lost, next);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(what_a_reader_holds_is_not_written_over)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	const struct log_record *record;
+
+	for (uint64_t i = 0; i < 100; i++)
+		append(log, i, 1000);
+	record = bus__log_next(&cursor);
+	/* Also not when the directory has long forgotten the segment. */
+	for (uint64_t i = 100; i < 90000; i++)
+		append(log, i, 1000);
+	ck_assert_uint_gt(log->number, LOG_DIRECTORY + 10);
+	ck_assert_uint_eq(number_of(&cursor, record), 0);
+	for (uint64_t i = 1; i < 100; i++)
+		expect(&cursor, i);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(readers_that_hold_every_segment_are_told_of_to_the_writer)
+{
+	struct log *log = open_log();
+	struct log_cursor *cursors = calloc(LOG_MOST_SEGMENTS, sizeof *cursors);
+	struct log_item item = {.data = "", .topic = 1};
+	uint64_t sequence, number = 0;
+	uint32_t count = 0;
+	int err;
+
+	/* Each stays at the beginning of another one. */
+	for (;;) {
+		static uint8_t bytes[1 << 17];
+
+		memset(bytes, (uint8_t)number, sizeof bytes);
+		memcpy(bytes, &number, sizeof number);
+		item.data = bytes;
+		item.len = sizeof bytes;
+		err = bus__log_append(log, &item, 1, &sequence);
+		if (err < 0)
+			break;
+		cursors[count] = open_cursor(log, LOG_FROM_SEQUENCE, sequence);
+		expect(&cursors[count], number++);
+		if (count > 0 && cursors[count].number == cursors[count - 1].number)
+			bus__log_cursor_close(&cursors[count]);
+		else
+			count++;
+	}
+	ck_bus(err, BUS_E_FULL);
+	ck_assert_uint_eq(count, log->segment_count);
+	/* What still fits is taken. */
+	append(log, 1, 64);
+	/* One that lets go is enough. */
+	bus__log_cursor_close(&cursors[3]);
+	append(log, number, 1 << 17);
+	for (uint32_t i = 0; i < count; i++)
+		if (i != 3)
+			bus__log_cursor_close(&cursors[i]);
+	free(cursors);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(cursors_have_a_limit)
+{
+	struct log *log = open_log();
+	static struct log_cursor cursors[LOG_CURSORS];
+	struct log_cursor more;
+
+	for (int i = 0; i < LOG_CURSORS; i++)
+		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
+	ck_bus(bus__log_cursor_open(log, LOG_FROM_NOW, 0, &more), BUS_E_LIMIT);
+	bus__log_cursor_close(&cursors[17]);
+	ck_bus(bus__log_cursor_open(log, LOG_FROM_NOW, 0, &more), 0);
+	bus__log_cursor_close(&more);
+	for (int i = 0; i < LOG_CURSORS; i++)
+		if (i != 17)
+			bus__log_cursor_close(&cursors[i]);
+	bus__log_close(log);
+}
+END_TEST
+
+static void *
+append_soon(void *arg)
+{
+	for (int i = 0; i < 20; i++)
+		bus_test_nap();
+	append(arg, 42, 64);
+	return NULL;
+}
+
+START_TEST(reader_that_sleeps_is_woken)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+
+	for (int i = 0; i < 20; i++) {
+		int64_t begin = bus_test_now_ms();
+		pthread_t thread;
+
+		pthread_create(&thread, NULL, append_soon, log);
+		while (bus__log_next(&cursor) == NULL)
+			bus__log_await(&cursor, INT64_MAX);
+		/* Far less than the cap of its sleep, at least once; it is woken, and does not just look again. */
+		if (bus_test_now_ms() - begin < 150)
+			i = 20;
+		pthread_join(thread, NULL);
+		ck_assert(i >= 20 || i < 19);
+	}
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(reader_that_waits_in_vain_comes_back_at_its_deadline)
+{
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	int64_t begin = bus_test_now_ms();
+
+	bus__log_await(&cursor, bus__deadline_ns(30));
+	ck_assert_int_ge(bus_test_now_ms() - begin, 20);
+	expect_nothing(&cursor);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- many writers ----------------------------------------------------------------------------------------------- */
+
+enum { WRITERS = 4, EACH = 30000 };
+
+struct writer {
+	struct log *log;
+	uint64_t id;
+	pthread_t thread;
+};
+
+static void *
+write_all(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t numbers[7];
+	struct log_item items[7];
+
+	for (uint64_t i = 0; i < EACH;) {
+		size_t run = 1 + i % 7, k;
+		uint64_t sequence;
+
+		for (k = 0; k < run && i < EACH; k++, i++) {
+			numbers[k] = w->id << 32 | i;
+			items[k] = (struct log_item){
+			    .data = &numbers[k], .len = 8, .topic = (uint32_t)w->id + 1};
+		}
+		must(bus__log_append(w->log, items, k, &sequence) == (int)k);
+	}
+	return NULL;
+}
+
+static void *
+read_all(void *arg)
+{
+	struct log_cursor *cursor = arg;
+	uint64_t next[WRITERS] = {0};
+	unsigned left = WRITERS * EACH;
+	uint64_t sum = 0;
+
+	while (left > 0) {
+		const struct log_record *record = bus__log_next(cursor);
+		struct log_view view;
+		uint64_t number;
+
+		if (record == NULL) {
+			bus__log_await(cursor, INT64_MAX);
+			continue;
+		}
+		must(bus__log_read(cursor, record, &view));
+		memcpy(&number, view.data, sizeof number);
+		must(number >> 32 < WRITERS);
+		must(view.topic == (number >> 32) + 1);
+		must((number & UINT32_MAX) == next[number >> 32]);
+		next[number >> 32]++;
+		sum = sum * 31 + number;
+		left--;
+	}
+	return (void *)(uintptr_t)sum;
+}
+
+/* Threads of this process, and (_i) as many processes: all readers see the same order. */
+START_TEST(writers_keep_their_order_and_readers_see_one)
+{
+	struct log *log;
+	struct log_cursor cursors[2];
+	struct writer writers[WRITERS];
+	pthread_t readers[2];
+	pid_t children[WRITERS] = {0};
+	void *sums[2];
+
+	ck_bus(bus__log_open(place(), "test", 16 << 20, &log), 0);
+	for (int i = 0; i < 2; i++)
+		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
+	for (int i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){.log = log, .id = (uint64_t)i};
+		if (_i == 0 || i == 0)
+			continue;
+		children[i] = bus_test_fork();
+		if (children[i] == 0) {
+			ck_bus(bus__log_open(place(), "test", 0, &writers[i].log), 0);
+			write_all(&writers[i]);
+			bus__log_close(writers[i].log);
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_create(&readers[i], NULL, read_all, &cursors[i]);
+	for (int i = 0; i < WRITERS; i++)
+		if (children[i] == 0)
+			pthread_create(&writers[i].thread, NULL, write_all, &writers[i]);
+	for (int i = 0; i < WRITERS; i++) {
+		int status = 0;
+
+		if (children[i] == 0)
+			pthread_join(writers[i].thread, NULL);
+		else
+			ck_assert_int_eq(waitpid(children[i], &status, 0), children[i]);
+		ck_assert_int_eq(status, 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(readers[i], &sums[i]);
+		ck_assert_uint_eq(bus__log_lost(&cursors[i]), 0);
+		bus__log_cursor_close(&cursors[i]);
+	}
+	ck_assert_ptr_eq(sums[0], sums[1]);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- topics ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(topic_has_one_number_and_one_name)
+{
+	struct log *log = open_log();
+	char name[32];
+	uint32_t first[1000], again;
+	size_t len;
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof name, "sensors/%d/temp", i);
+		ck_bus(bus__log_topic(log, name, strlen(name), &first[i]), 0);
+		for (int k = 0; k < i; k++)
+			must(first[k] != first[i]);
+	}
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof name, "sensors/%d/temp", i);
+		ck_bus(bus__log_topic(log, name, strlen(name), &again), 0);
+		ck_assert_uint_eq(again, first[i]);
+		ck_assert_str_eq(bus__log_topic_name(log, again, &len), name);
+		ck_assert_uint_eq(len, strlen(name));
+	}
+	ck_assert_ptr_null(bus__log_topic_name(log, 0, &len));
+	ck_assert_ptr_null(bus__log_topic_name(log, UINT32_MAX, &len));
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(topics_have_room_of_their_own_and_no_more)
+{
+	struct log *log = open_log();
+	char name[32];
+	uint32_t number, first;
+	int i = 0, err;
+
+	ck_bus(bus__log_topic(log, "first", 5, &first), 0);
+	do {
+		snprintf(name, sizeof name, "invented/%d", i++);
+		err = bus__log_topic(log, name, strlen(name), &number);
+	} while (err == 0);
+	ck_bus(err, BUS_E_LIMIT);
+	ck_assert_int_gt(i, 5000);
+	ck_bus(bus__log_topic(log, "first", 5, &number), 0);
+	ck_assert_uint_eq(number, first);
+	append(log, 1, 64);
+	bus__log_close(log);
+}
+END_TEST
+
+struct namer {
+	struct log *log;
+	uint32_t numbers[2000];
+	pthread_t thread;
+};
+
+static void *
+name_all(void *arg)
+{
+	struct namer *n = arg;
+	char name[32];
+
+	for (int i = 0; i < 2000; i++) {
+		snprintf(name, sizeof name, "%d", i);
+		ck_bus(bus__log_topic(n->log, name, strlen(name), &n->numbers[i]), 0);
+	}
+	return NULL;
+}
+
+START_TEST(topics_that_many_make_at_once_are_one)
+{
+	struct log *log = open_log();
+	static struct namer namers[4];
+
+	for (int i = 0; i < 4; i++) {
+		namers[i].log = log;
+		pthread_create(&namers[i].thread, NULL, name_all, &namers[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(namers[i].thread, NULL);
+	for (int i = 1; i < 4; i++)
+		ck_assert_mem_eq(namers[i].numbers, namers[0].numbers, sizeof namers[0].numbers);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- members ---------------------------------------------------------------------------------------------------- */
+
+static bool
+is_there(const char *suffix)
+{
+	char path[512];
+
+	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	return access(path, F_OK) == 0;
+}
+
+START_TEST(last_member_out_leaves_nothing)
+{
+	struct log *log = open_log(), *again = open_log();
+
+	ck_assert_ptr_eq(log, again);
+	bus__log_close(again);
+	ck_assert(is_there(".log") && is_there(".lock"));
+	bus__log_close(log);
+	ck_assert(!is_there(".log") && !is_there(".lock") && !is_there(".log.new"));
+	/* A name begins anew. */
+	log = open_log();
+	ck_assert_uint_eq(append(log, 1, 8), 1);
+	bus__log_close(log);
+}
+END_TEST
+
+/* Runs in a child: joins, says so, and waits to be killed, or (leave) for the word to go. */
+static pid_t
+spawn_member(int pipes[2], bool leave)
+{
+	pid_t child;
+
+	place();
+	ck_assert_int_eq(pipe(pipes), 0);
+	child = bus_test_fork();
+	if (child == 0) {
+		struct log *log = open_log();
+		char byte = 'x';
+
+		append(log, 7, 64);
+		if (write(pipes[1], &byte, 1) != 1)
+			_exit(1);
+		while (!leave)
+			pause();
+		for (int i = 0; i < 50; i++)
+			bus_test_nap();
+		bus__log_close(log);
+		_exit(0);
+	}
+	return child;
+}
+
+static void
+await_member(int pipes[2])
+{
+	char byte;
+
+	ck_assert_int_eq(read(pipes[0], &byte, 1), 1);
+}
+
+START_TEST(members_of_other_processes_keep_the_log)
+{
+	int pipes[2], status;
+	pid_t child = spawn_member(pipes, true);
+	struct log *log;
+	struct log_cursor cursor;
+
+	await_member(pipes);
+	log = open_log();
+	cursor = open_cursor(log, LOG_FROM_OLDEST, 0);
+	expect(&cursor, 7);
+	waitpid(child, &status, 0);
+	ck_assert_int_eq(status, 0);
+	ck_assert(is_there(".log"));
+	append(log, 8, 64);
+	expect(&cursor, 8);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+	ck_assert(!is_there(".log") && !is_there(".lock"));
+}
+END_TEST
+
+START_TEST(generation_whose_members_have_all_died_makes_room_for_the_next)
+{
+	int pipes[2];
+	pid_t child = spawn_member(pipes, false);
+	struct log *log;
+	uint64_t epoch;
+
+	await_member(pipes);
+	log = open_log();
+	epoch = log->epoch;
+	bus__log_close(log);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_assert(is_there(".log"));
+	log = open_log();
+	ck_assert_uint_ne(log->epoch, epoch);
+	ck_assert_uint_eq(append(log, 1, 8), 1);
+	bus__log_close(log);
+	ck_assert(!is_there(".log"));
+}
+END_TEST
+
+START_TEST(slots_of_the_dead_are_used_again)
+{
+	struct log *log = open_log();
+	uint32_t slot = 0;
+
+	for (int i = 0; i < 5; i++) {
+		int pipes[2];
+		pid_t child = spawn_member(pipes, false);
+
+		await_member(pipes);
+		for (slot = 1; slot < LOG_MEMBERS; slot++)
+			if (log->shared->members[slot].pid == (uint32_t)child)
+				break;
+		ck_assert_uint_eq(slot, 1);
+		ck_assert(bus__log_is_alive(log, slot));
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		ck_assert(!bus__log_is_alive(log, slot));
+		close(pipes[0]);
+		close(pipes[1]);
+	}
+	bus__log_close(log);
+}
+END_TEST
+
+static void
+damage(const char *suffix, off_t at, uint8_t byte)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	fd = open(path, O_WRONLY);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+START_TEST(file_that_is_not_one_of_ours_is_refused)
+{
+	int pipes[2];
+	pid_t child = spawn_member(pipes, false);
+	struct log *log;
+
+	await_member(pipes);
+	damage(".log", offsetof(struct log_head, version), 99);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_VERSION);
+	damage(".log", offsetof(struct log_head, version), LOG_VERSION);
+	damage(".log", offsetof(struct log_head, segment_count), 200);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_NOT_LIBBUS);
+	damage(".log", 0, 'x');
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_NOT_LIBBUS);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	log = open_log();
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(name_and_place_are_checked)
+{
+	static const char *const names[] = {"", "A", "a/b", "a b", "..//",
+	    "12345678901234567890123456789012345678901234567890123456789012345"};
+	char path[512];
+	struct log *log;
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		ck_bus(bus__log_open(place(), names[i], 0, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(place(), "test", LOG_BYTES_LEAST - 1, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(place(), "test", LOG_BYTES_MOST + 1, &log), BUS_E_INVAL);
+	chmod(place(), 0777);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
+	chmod(place(), 0700);
+	/* No link to somewhere else, no file that others may read. */
+	snprintf(path, sizeof path, "%s/test.lock", place());
+	ck_assert_int_eq(symlink("/dev/null", path), 0);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
+	unlink(path);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	chmod(path, 0644);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
+	unlink(path);
+	log = open_log();
+	bus__log_close(log);
+}
+END_TEST
+
+#ifndef __SANITIZE_THREAD__ /* which finds the races that damage makes */
+/* --- damage ------------------------------------------------------------------------------------------------------ */
+
+struct worker {
+	struct log *log;
+	_Atomic bool stop;
+};
+
+static uint64_t
+draw(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* A member that writes where it should not: much of it into the words by which the others find their way. */
+static void
+scribble(uint64_t seed)
+{
+	struct log *log = open_log();
+	_Atomic uint64_t *words = (_Atomic uint64_t *)log->shared;
+	uint64_t control = sizeof *log->shared / 8, all = log->map_bytes / 8;
+	int64_t end = bus_test_now_ms() + 400;
+
+	while (bus_test_now_ms() < end)
+		for (int i = 0; i < 50; i++) {
+			uint64_t word = draw(&seed),
+				 at = draw(&seed) % (i % 4 == 0 ? all : control);
+
+			if (at < sizeof log->shared->head / 8)
+				continue; /* who joins would notice */
+
+			/* Small numbers and what is near to what stands there are the more dangerous ones. */
+			if (i % 3 == 0)
+				word %= 100000;
+			else if (i % 3 == 1)
+				word = words[at] + word % 64 - 32;
+			words[at] = word;
+		}
+	_exit(0);
+}
+
+static void *
+read_whatever(void *arg)
+{
+	struct log *log = ((struct worker *)arg)->log;
+
+	while (!((struct worker *)arg)->stop) {
+		struct log_cursor cursor;
+		const struct log_record *record;
+		volatile uint8_t sum = 0;
+
+		if (bus__log_cursor_open(log, (enum log_from)(sum % 3), 5, &cursor) < 0) {
+			bus_test_nap();
+			continue;
+		}
+		for (int i = 0; i < 10000 && (record = bus__log_next(&cursor)) != NULL; i++) {
+			struct log_view view;
+			size_t len;
+
+			if (!bus__log_read(&cursor, record, &view))
+				continue;
+			for (uint32_t k = 0; k < view.len; k++)
+				sum = (uint8_t)(sum + view.data[k]);
+			for (uint32_t k = 0; k < view.headers_len; k++)
+				sum = (uint8_t)(sum + view.headers[k]);
+			bus__log_topic_name(log, view.topic, &len);
+		}
+		bus__log_cursor_close(&cursor);
+	}
+	return NULL;
+}
+
+static void *
+append_whatever(void *arg)
+{
+	struct log *log = ((struct worker *)arg)->log;
+	char name[20];
+	uint32_t topic;
+
+	for (unsigned i = 0; !((struct worker *)arg)->stop; i++) {
+		struct log_item item = {.data = "0123456789", .len = i % 11, .topic = i};
+		uint64_t sequence;
+
+		bus__log_append(log, &item, 1, &sequence);
+		snprintf(name, sizeof name, "%u", i);
+		bus__log_topic(log, name, strlen(name), &topic);
+	}
+	return NULL;
+}
+
+/* Whoever maps a log can destroy it, and nobody's program with it: others get errors, or nonsense, and go on. */
+START_TEST(damage_crashes_nobody_and_nobody_hangs)
+{
+	struct worker worker = {.log = open_log()};
+	pid_t child = bus_test_fork();
+	pthread_t reader, writer;
+	int status;
+
+	if (child == 0)
+		scribble((uint64_t)_i + 1);
+	pthread_create(&reader, NULL, read_whatever, &worker);
+	pthread_create(&writer, NULL, append_whatever, &worker);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	worker.stop = true;
+	pthread_join(reader, NULL);
+	pthread_join(writer, NULL);
+	bus__log_close(worker.log);
+}
+END_TEST
+#endif
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("log");
+	TCase *writers = tcase_create("writers");
+
+	BUS_TEST_CASE(suite, "records", 60, record_comes_back_with_all_its_parts,
+	    record_of_every_size_fits_or_is_refused,
+	    run_that_is_longer_than_a_segment_is_in_it_whole_and_in_order);
+	BUS_TEST_CASE(suite, "cursors", 60, cursor_begins_where_it_was_told,
+	    memory_is_used_again_and_a_reader_that_keeps_up_misses_nothing,
+	    reader_that_is_lapped_is_told_how_many_went_by, what_a_reader_holds_is_not_written_over,
+	    readers_that_hold_every_segment_are_told_of_to_the_writer, cursors_have_a_limit,
+	    reader_that_sleeps_is_woken, reader_that_waits_in_vain_comes_back_at_its_deadline);
+	tcase_set_timeout(writers, 60);
+	tcase_add_loop_test(writers, writers_keep_their_order_and_readers_see_one, 0, 2);
+	suite_add_tcase(suite, writers);
+#ifndef __SANITIZE_THREAD__
+	TCase *damaged = tcase_create("damage");
+
+	tcase_set_timeout(damaged, 60);
+	tcase_add_loop_test(damaged, damage_crashes_nobody_and_nobody_hangs, 0, 4);
+	suite_add_tcase(suite, damaged);
+#endif
+	BUS_TEST_CASE(suite, "topics", 60, topic_has_one_number_and_one_name,
+	    topics_have_room_of_their_own_and_no_more, topics_that_many_make_at_once_are_one);
+	BUS_TEST_CASE(suite, "members", 60, last_member_out_leaves_nothing,
+	    members_of_other_processes_keep_the_log,
+	    generation_whose_members_have_all_died_makes_room_for_the_next,
+	    slots_of_the_dead_are_used_again, file_that_is_not_one_of_ours_is_refused,
+	    name_and_place_are_checked);
+	return suite;
+}
