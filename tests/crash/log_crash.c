@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -252,6 +253,7 @@ spawn(unsigned number)
 		fail("fork");
 	if (pids[number] > 0)
 		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever ends us ends them */
 	self = worker;
 	bus__log_stall_hook = stall;
 	srand((unsigned)getpid());

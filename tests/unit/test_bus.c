@@ -972,19 +972,13 @@ START_TEST(mailbox_may_close_in_the_done_of_its_own_thread)
 }
 END_TEST
 
-struct waiter {
-	struct bus_mailbox *mbox;
-	_Atomic bool inside;
-};
-
 static void *
 wait_for_the_close(void *arg)
 {
-	struct waiter *w = arg;
+	struct bus_mailbox *mbox = arg;
 	const struct bus_msg *msg;
 
-	w->inside = true;
-	ck_bus(bus_recv(w->mbox, -1, &msg), BUS_E_CLOSED);
+	ck_bus(bus_recv(mbox, -1, &msg), BUS_E_CLOSED);
 	return NULL;
 }
 
@@ -993,14 +987,14 @@ START_TEST(mailbox_closes_while_another_thread_waits_in_it)
 	struct bus *bus = open_bus();
 
 	for (int i = 0; i < 5; i++) {
-		struct waiter w = {.mbox = open_mailbox(bus, 0, 0, "t")};
+		struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "t");
 		pthread_t thread;
 
-		pthread_create(&thread, NULL, wait_for_the_close, &w);
-		ck_eventually(w.inside);
+		pthread_create(&thread, NULL, wait_for_the_close, mbox);
+		ck_eventually(mbox->busy); /* before that it must not be closed */
 		for (int k = 0; k < 20; k++)
 			bus_test_nap(); /* until it sleeps, most likely; any moment is right */
-		bus_mailbox_close(w.mbox);
+		bus_mailbox_close(mbox);
 		pthread_join(thread, NULL);
 	}
 	bus_close(bus, 0);

@@ -8,6 +8,8 @@
 
 #include <libbus/bus.h>
 
+#include "core/mailbox.h"
+
 enum { MANY = 20000, MOST_RECEIVERS = 8 };
 
 static _Atomic uint8_t came[MANY]; /* how often each number did */
@@ -455,6 +457,7 @@ START_TEST(closing_ends_a_receiver_that_waits_and_no_other)
 			ck_bus(bus_mailbox_subscribe(waiting[i].mbox, "job", NULL, NULL, NULL), 0);
 		pthread_create(&threads[i], NULL, wait_for_ever, &waiting[i]);
 	}
+	ck_eventually(waiting[0].mbox->busy); /* before that it must not be closed */
 	for (int i = 0; i < 20; i++)
 		bus_test_nap();
 	bus_mailbox_close(waiting[0].mbox);

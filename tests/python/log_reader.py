@@ -1,0 +1,117 @@
+"""Reads the log of a named bus, as docs/log-format.md describes it; it knows nothing of the library.
+
+Run: python3 log_reader.py FILE. Prints every record: sequence, topic, payload.
+"""
+
+import mmap
+import struct
+import sys
+
+HEAD = struct.Struct("=8sII8Qq")
+RECORD = struct.Struct("=IHBBIIq")
+OPEN, CLAIMED = 0xFFFFFFF, 0xFFFF800
+
+
+class LogReader:
+    """A reader without a cursor: it copies a segment, and looks whether it is still the same."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.bytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        head = HEAD.unpack_from(self.bytes)
+        (
+            magic,
+            version,
+            self.segment_count,
+            self.epoch,
+            file_bytes,
+            self.segment_bytes,
+            self.segments_begin,
+        ) = head[:7]
+        self.topics_begin, self.topics_bytes = head[7:9]
+        if magic != b"libbuslg" or version != 1 or file_bytes != len(self.bytes):
+            raise ValueError(f"{path} is no log of version 1")
+
+    def word(self, offset):
+        return struct.unpack_from("=Q", self.bytes, offset)[0]
+
+    def tail(self):
+        return self.word(128) >> 12 << 3
+
+    def place(self, number):
+        entry = self.word(20864 + number % 256 * 8)
+        return entry & 255 if entry >> 8 == number else None
+
+    def life(self, place):
+        word = self.word(16768 + place * 64)
+        return word >> 28, word & OPEN
+
+    def first(self, number):
+        word = self.word(22912 + number % 256 * 8)
+        return word & (1 << 48) - 1 if word >> 48 == number & 0xFFFF else None
+
+    def segment(self, number):
+        """The records of a segment as bytes; None: it is gone."""
+        place = self.place(number)
+        if place is None or self.life(place)[0] != number:
+            return None
+        tail, state = self.tail(), self.life(place)[1]
+        if tail // self.segment_bytes == number:
+            end = tail % self.segment_bytes
+        elif state < CLAIMED:
+            end = state * 8
+        else:
+            return None
+        begin = self.segments_begin + place * self.segment_bytes
+        copy = bytes(self.bytes[begin : begin + end])
+        return copy if self.life(place)[0] == number else None
+
+    def topic(self, number):
+        at = self.topics_begin + number * 8
+        length = struct.unpack_from("=I", self.bytes, at + 4)[0]
+        if not 0 < length < self.topics_bytes - number * 8 - 8:
+            raise ValueError(f"no topic {number}")
+        return self.bytes[at + 8 : at + 8 + length].decode()
+
+    def records(self):
+        """Yields (sequence, record) for all that are there now."""
+        newest = self.tail() // self.segment_bytes
+        for number in range(max(1, newest - 63), newest + 1):
+            first, copy = self.first(number), self.segment(number)
+            if copy is None or first is None:
+                continue
+            for index, record in enumerate(split(copy)):
+                yield first + index, record
+
+
+def split(copy):
+    at = 0
+    while at < len(copy):
+        size, flags, content, padding, topic, origin, time_ns = RECORD.unpack_from(copy, at)
+        if size < 24 or size % 8 or size > len(copy) - at:
+            raise ValueError(f"no record at {at}")
+        body, words = at + 24, {}
+        for flag in (2, 4, 8):
+            if flags & flag:
+                words[flag] = struct.unpack_from("=Q", copy, body)[0]
+                body += 8
+        end = at + size - padding
+        headers = words.get(4, 0)
+        yield {
+            "topic": topic,
+            "origin": origin,
+            "type": content,
+            "flags": flags,
+            "time_ns": time_ns,
+            "expires_ns": words.get(2),
+            "reply": words.get(8),
+            "payload": copy[body : end - headers],
+            "headers": copy[end - headers : end],
+        }
+        at += size
+
+
+if __name__ == "__main__":
+    log = LogReader(sys.argv[1])
+    for sequence, record in log.records():
+        print(sequence, log.topic(record["topic"]), record["payload"])

@@ -1,0 +1,42 @@
+"""docs/log-format.md is enough to read a log: this reader was made from that page."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from log_reader import LogReader
+
+WRITER = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "log_writer"
+
+
+def expected(index):
+    return {
+        "payload": str(index).encode() + b"x" * (index % 300),
+        "headers": b"\x81\xa1k\xa1v" if index % 5 == 0 else b"",
+        "type": index % 5,
+        "origin": 0,
+        "expires_ns": index if index % 3 == 0 else None,
+        "reply": index if index % 4 == 0 else None,
+    }
+
+
+@pytest.mark.parametrize("count", [10, 3000, 50000])
+def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
+    tmp_path.chmod(0o700)
+    writer = subprocess.Popen(
+        [WRITER, tmp_path, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    last = int(writer.stdout.readline())
+    log = LogReader(tmp_path / "test.log")
+    records = list(log.records())
+    # With more than the file holds, the newest are there, without a gap.
+    assert last == count
+    assert [sequence for sequence, _ in records] == list(range(records[0][0], count + 1))
+    assert (len(records) == count) == (count < 10000)
+    for sequence, record in records:
+        assert {key: record[key] for key in expected(sequence)} == expected(sequence)
+        assert log.topic(record["topic"]) == f"t/{sequence % 7}"
+    assert writer.communicate("")[0] == ""
+    assert writer.returncode == 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,71 @@
+/* support/log_writer.c: a member that fills a log, for a reader that knows nothing of the library.
+ *
+ * usage: log_writer DIRECTORY RECORDS. Appends so many, prints the sequence of the last one, and stays until its input
+ * ends. Record i, from 1 on: topic "t/<i mod 7>", payload "<i>" with i mod 300 times "x" behind it; each fifth one has
+ * headers, each third one a time to live, each fourth one a number for replies. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libbus/error.h>
+
+#include "log/log.h"
+
+static int
+fill(struct log *log, uint64_t records)
+{
+	char payload[400], topic[20];
+	uint64_t sequence = 0;
+
+	for (uint64_t i = 1; i <= records; i++) {
+		int len = snprintf(payload, sizeof payload, "%llu", (unsigned long long)i);
+		struct log_item item = {
+		    .data = payload, .type = (uint8_t)(i % 5), .origin = log->member};
+		int err;
+
+		memset(payload + len, 'x', (size_t)(i % 300));
+		item.len = (uint32_t)len + (uint32_t)(i % 300);
+		snprintf(topic, sizeof topic, "t/%u", (unsigned)(i % 7));
+		err = bus__log_topic(log, topic, strlen(topic), &item.topic);
+		if (err < 0)
+			return err;
+		if (i % 5 == 0) {
+			item.headers = "\x81\xa1k\xa1v";
+			item.headers_len = 5;
+		}
+		if (i % 3 == 0) {
+			item.flags |= LOG_EXPIRES;
+			item.expires_ns = (int64_t)i;
+		}
+		if (i % 4 == 0) {
+			item.flags |= LOG_REPLY;
+			item.reply = i;
+		}
+		err = bus__log_append(log, &item, 1, &sequence);
+		if (err < 0)
+			return err;
+	}
+	printf("%llu\n", (unsigned long long)sequence);
+	return fflush(stdout);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct log *log;
+	int err;
+
+	if (argc != 3)
+		return 2;
+	err = bus__log_open(argv[1], "test", LOG_BYTES_LEAST, &log);
+	if (err == 0)
+		err = fill(log, strtoull(argv[2], NULL, 10));
+	if (err < 0) {
+		fprintf(stderr, "log_writer: %s\n", bus_strerror(err));
+		return 1;
+	}
+	while (getchar() != EOF)
+		;
+	bus__log_close(log);
+	return 0;
+}
