@@ -31,7 +31,7 @@ struct turn {
 
 /* --- one thread of this process at a time ------------------------------------------------------------------- */
 
-static void
+static inline void
 enter_member(struct log *log)
 {
 	uint32_t seen = 0;
@@ -50,7 +50,7 @@ enter_member(struct log *log)
 		bus__park(&log->busy, 2, INT64_MAX);
 }
 
-static void
+static inline void
 leave_member(struct log *log)
 {
 	if (atomic_exchange_explicit(&log->busy, 0, memory_order_release) == 2)
@@ -162,7 +162,7 @@ await_turn(struct log *log, struct patience *patience, uint64_t *word)
 }
 
 /* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
-static uint64_t
+static inline uint64_t
 lock_tail(struct log *log)
 {
 	_Atomic uint64_t *tail = &log->shared->tail;
@@ -220,12 +220,6 @@ move_tail(struct log *log, struct turn *turn, uint64_t position, bool keep)
 
 /* --- the segment of the tail -------------------------------------------------------------------------------------- */
 
-static uint64_t
-begin_of(const struct log *log)
-{
-	return log->number * log->segment_bytes;
-}
-
 /* Makes the tail's segment the one that we know. */
 static __attribute__((noinline)) bool
 adopt(struct log *log, uint64_t number)
@@ -233,9 +227,10 @@ adopt(struct log *log, uint64_t number)
 	uint8_t *bytes;
 	struct log_segment *segment = bus__log_find(log, number, &bytes);
 
-	if (segment == NULL)
+	if (segment == NULL || !bus__log_first(log, number, &log->first))
 		return false;
 	log->number = number;
+	log->begin = number * log->segment_bytes;
 	log->segment = segment;
 	log->bytes = bytes;
 	/* Release: pairs with is_written(): we are through with all segments before. */
@@ -251,11 +246,11 @@ locate(struct log *log, struct turn *turn)
 	uint64_t position = tail_position(turn->word), noted;
 	int64_t count;
 
-	turn->at = position - begin_of(log);
+	turn->at = position - log->begin;
 	if (turn->at >= log->segment_bytes) {
 		if (!adopt(log, position / log->segment_bytes))
 			return false;
-		turn->at = position - begin_of(log);
+		turn->at = position - log->begin;
 	}
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
 	turn->count = (uint32_t)noted;
@@ -267,14 +262,14 @@ locate(struct log *log, struct turn *turn)
 	return count >= 0;
 }
 
-static bool
+static inline bool
 is_sealed(const struct log *log)
 {
 	return atomic_load_explicit(&log->segment->seal, memory_order_seq_cst) >> 10 == log->number;
 }
 
 /* If it is for us that the segment is kept, it need not be any longer. */
-static void
+static inline void
 acknowledge(struct log *log)
 {
 	uint64_t mine = seal_word(log->number, log->member + 1);
@@ -289,11 +284,9 @@ acknowledge(struct log *log)
 static __attribute__((noinline)) int
 roll(struct log *log, struct turn *turn)
 {
-	uint64_t first, number = log->number;
-	int err = BUS_E_DAMAGED;
+	uint64_t number = log->number;
+	int err = bus__log_prepare_next(log, number, turn->at, log->first + turn->count);
 
-	if (bus__log_first(log, number, &first))
-		err = bus__log_prepare_next(log, number, turn->at, first + turn->count);
 	if (err < 0)
 		return err;
 	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true))
@@ -303,21 +296,29 @@ roll(struct log *log, struct turn *turn)
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t
+/* Of the whole record. */
+static inline uint64_t
 item_bytes(const struct log_item *item)
 {
-	uint64_t words = (item->headers_len > 0) + ((item->flags & LOG_EXPIRES) != 0) +
-			 ((item->flags & LOG_REPLY) != 0);
+	uint64_t bytes = sizeof(struct log_record) + (uint64_t)item->len + item->headers_len;
 
-	return (sizeof(struct log_record) + 8 * words + item->len + item->headers_len + 7) &
-	       ~UINT64_C(7);
+	if (item->flags & LOG_WORDS)
+		bytes += 8 * (uint64_t)__builtin_popcount(item->flags & LOG_WORDS);
+	return (bytes + 7) & ~UINT64_C(7);
 }
 
-static inline uint8_t *
-put_word(uint8_t *at, uint64_t word)
+static __attribute__((noinline)) uint8_t *
+write_words(uint8_t *at, const struct log_item *item)
 {
-	memcpy(at, &word, sizeof word);
-	return at + sizeof word;
+	const uint64_t words[] = {(uint64_t)item->expires_ns, item->headers_len, item->reply};
+	static const uint16_t announced[] = {LOG_EXPIRES, LOG_HEADERS, LOG_REPLY};
+
+	for (int i = 0; i < 3; i++)
+		if (item->flags & announced[i]) {
+			memcpy(at, &words[i], sizeof words[i]);
+			at += sizeof words[i];
+		}
+	return at;
 }
 
 static inline void
@@ -325,14 +326,9 @@ write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t t
 {
 	struct log_record *record = (struct log_record *)to;
 	uint8_t *at = (uint8_t *)(record + 1);
-	unsigned flags = item->flags | (item->headers_len > 0 ? LOG_HEADERS : 0u);
 
-	if (flags & LOG_EXPIRES)
-		at = put_word(at, (uint64_t)item->expires_ns);
-	if (flags & LOG_HEADERS)
-		at = put_word(at, item->headers_len);
-	if (flags & LOG_REPLY)
-		at = put_word(at, item->reply);
+	if (item->flags & LOG_WORDS)
+		at = write_words(at, item);
 	if (item->len > 0)
 		memcpy(at, item->data, item->len);
 	at += item->len;
@@ -341,7 +337,7 @@ write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t t
 	at += item->headers_len;
 	/* Nobody reads it before the tail has moved; atomic, since a reader that was lapped looks at it. */
 	atomic_store_explicit(&record->word,
-	    record_word((uint32_t)bytes, flags, item->type, (unsigned)(to + bytes - at)),
+	    record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at)),
 	    memory_order_relaxed);
 	record->topic = item->topic;
 	record->origin = item->origin;
@@ -351,42 +347,51 @@ write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t t
 uint32_t
 bus__log_most(const struct log *log)
 {
-	/* With room for every word that a record can have, and one byte less than the segment. */
+	/* With every word that a record can have. The last 8 bytes of a segment are never used, so that the tail at
+	 * its end is still in it. */
 	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 4 * 8);
 }
 
-/* Writes as many of the items as fit. Returns how many. */
-static size_t
-write_records(struct log *log, struct turn *turn, const struct log_item *items, size_t count)
+static inline bool
+is_too_big(const struct log *log, const struct log_item *item)
+{
+	return (uint64_t)item->len + item->headers_len > bus__log_most(log);
+}
+
+/* Writes as many of the items as fit, the first of which does. Returns how many. */
+static inline size_t
+write_records(
+    struct log *log, struct turn *turn, const struct log_item *items, size_t count, uint64_t bytes)
 {
 	int64_t time_ns = bus__wall_coarse_ns();
-	uint64_t at = turn->at;
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; i < count; i++) {
-		uint64_t bytes = item_bytes(&items[i]);
-
-		/* The last place is never used, so that the tail at the end of a segment is in it. */
-		if (bytes >= log->segment_bytes - at)
-			break;
-		write_record(log->bytes + at, &items[i], bytes, time_ns);
-		at += bytes;
+	for (;;) {
+		write_record(log->bytes + turn->at, &items[i], bytes, time_ns);
+		turn->at += bytes;
 		if (i == count / 2)
 			bus__log_stall(LOG_STALL_COPIED);
+		if (++i == count)
+			break;
+		bytes = item_bytes(&items[i]);
+		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, &items[i]))
+			break;
 	}
-	turn->at = at;
 	turn->count += (uint32_t)i;
 	return i;
 }
 
 /* One transaction: as many items as fit one segment, at least one. */
-static int
+static inline int
 append_some(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
 {
+	uint64_t bytes = item_bytes(items), end;
+	size_t written;
+
+	if (is_too_big(log, items))
+		return BUS_E_TOO_BIG;
 	for (;;) {
 		struct turn turn = {.word = lock_tail(log)};
-		uint64_t first = 0, bytes;
-		size_t written;
 		int err = 0;
 
 		if (turn.word == 0)
@@ -394,8 +399,7 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
-		if (err == 0 &&
-		    (is_sealed(log) || item_bytes(items) >= log->segment_bytes - turn.at))
+		else if (is_sealed(log) || bytes >= log->segment_bytes - turn.at)
 			err = roll(log, &turn);
 		if (err < 0) {
 			/* Free for others, unless it was taken from us: then the error is of no account. */
@@ -404,17 +408,14 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 			acknowledge(log);
 			return err;
 		}
-		bytes = turn.at;
-		bus__log_first(log, log->number, &first);
-		first += turn.count;
-		written = write_records(log, &turn, items, count);
+		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
+		written = write_records(log, &turn, items, count, bytes);
 		bus__log_stall(LOG_STALL_PUBLISH);
-		bytes = tail_position(turn.word) + turn.at - bytes;
+		end = log->begin + turn.at;
 		atomic_store_explicit(
-		    &log->segment->count, bytes >> 3 << 32 | turn.count, memory_order_relaxed);
-		if (move_tail(log, &turn, bytes, false)) {
+		    &log->segment->count, end >> 3 << 32 | turn.count, memory_order_relaxed);
+		if (move_tail(log, &turn, end, false)) {
 			acknowledge(log);
-			*ret_sequence = first & SEQUENCE_MASK;
 			return (int)written;
 		}
 		acknowledge(log);
@@ -424,22 +425,16 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 int
 bus__log_append(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
 {
+	uint64_t sequence;
 	size_t done = 0;
 	int got = 0;
 
-	for (size_t i = 0; i < count; i++)
-		if ((uint64_t)items[i].len + items[i].headers_len > bus__log_most(log))
-			return BUS_E_TOO_BIG;
 	enter_member(log);
-	while (done < count) {
-		uint64_t sequence;
-
-		got = append_some(log, items + done, count - done, &sequence);
+	for (; done < count; done += (size_t)got) {
+		got = append_some(
+		    log, items + done, count - done, done == 0 ? ret_sequence : &sequence);
 		if (got < 0)
 			break;
-		if (done == 0)
-			*ret_sequence = sequence;
-		done += (size_t)got;
 	}
 	leave_member(log);
 	return done > 0 || got >= 0 ? (int)done : got;

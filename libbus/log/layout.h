@@ -169,6 +169,8 @@ enum log_flag {
 	LOG_RELAYED = 1u << 6  /* a link brought it */
 };
 
+#define LOG_WORDS ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
+
 /* Then the words that the flags announce, in their order; the payload; the headers; up to 7 bytes of padding. */
 struct log_record {
 	_Atomic uint64_t

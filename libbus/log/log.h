@@ -32,9 +32,10 @@ struct log {
 
 	/* One thread at a time appends: so a member has at most one transaction under way. */
 	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 and somebody waits */
-	uint64_t number;       /* segment of the last transaction */
+	/* The segment of the last transaction; the position where it begins, and its first sequence. */
+	uint64_t number, begin, first;
 	struct log_segment *segment;
-	uint8_t *bytes; /* of that segment */
+	uint8_t *bytes;
 
 	/* The registry of this process. */
 	char *path;
@@ -63,7 +64,7 @@ struct log_item {
 	const void *data, *headers;
 	uint32_t len, headers_len;
 	uint32_t topic;
-	uint16_t flags; /* enum log_flag; LOG_HEADERS follows from headers_len */
+	uint16_t flags; /* enum log_flag; LOG_HEADERS if there are some */
 	uint8_t type;
 	uint32_t origin;
 	int64_t expires_ns; /* with LOG_EXPIRES */

@@ -436,8 +436,8 @@ open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_lo
 		bus__free(log);
 		return err;
 	}
-	/* Forces adopt() at the first transaction: no segment has that number. */
-	log->number = UINT64_MAX / log->segment_bytes;
+	log->begin =
+	    UINT64_MAX; /* no tail is behind it: the first transaction looks where the segment is */
 	log->next = logs;
 	logs = log;
 	*ret_log = log;

@@ -32,6 +32,7 @@ fill(struct log *log, uint64_t records)
 		if (i % 5 == 0) {
 			item.headers = "\x81\xa1k\xa1v";
 			item.headers_len = 5;
+			item.flags |= LOG_HEADERS;
 		}
 		if (i % 3 == 0) {
 			item.flags |= LOG_EXPIRES;
