@@ -138,17 +138,15 @@ is_written(const struct log *log, const struct log_segment *segment, uint64_t nu
 
 /* Whether the memory may be claimed as far as its own word says. */
 static bool
-is_over(const struct log *log, uint64_t life, uint64_t current)
+is_over(const struct log *log, uint32_t place, uint64_t life, uint64_t current)
 {
-	uint64_t end;
+	uint64_t end, member = (life & LIFE_MASK) - LIFE_CLAIM;
 
-	if (life_is_claimed(life)) {
-		uint64_t member = (life & LIFE_MASK) - LIFE_CLAIM;
-
-		return member == log->member ||
-		       (member < LOG_MEMBERS && !bus__log_is_alive(log, (uint32_t)member));
-	}
-	return life_has_ended(life, &end) && life_number(life) < current;
+	if (!life_is_claimed(life))
+		return life_has_ended(life, &end) && life_number(life) < current;
+	/* In this order: it may have given the place to the directory as the last thing that it did. */
+	return member < LOG_MEMBERS && !bus__log_is_alive(log, (uint32_t)member) &&
+	       place_of(log, life_number(life)) != place;
 }
 
 static void
@@ -176,7 +174,7 @@ claim_oldest(struct log *log, uint64_t next, uint64_t *ret_before)
 			    &log->shared->segments[i].life, memory_order_acquire);
 
 			/* A claim that came to nothing has nothing to lose: it goes first. */
-			if (!(refused >> i & 1) && is_over(log, life, next - 1) &&
+			if (!(refused >> i & 1) && is_over(log, i, life, next - 1) &&
 			    (life_is_claimed(life) ? 0 : life) < oldest) {
 				oldest = life_is_claimed(life) ? 0 : life;
 				*ret_before = life;
@@ -250,7 +248,8 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	/* First what may fail: as long as a segment has no end, its tail may go on in it. */
 	if (seen >> 8 < next) {
 		place = claim_oldest(log, next, &before);
-		if (place == LOG_MOST_SEGMENTS)
+		/* Unless another has given it a place since, and died. */
+		if (place == LOG_MOST_SEGMENTS && place_of(log, next) == LOG_MOST_SEGMENTS)
 			return BUS_E_FULL;
 		bus__log_stall(LOG_STALL_CLAIMED);
 	}

@@ -156,9 +156,17 @@ model_unlock(void *mutex)
 	return 0;
 }
 
-/* No time passes. */
+/* No time passes, but for who waits for his turn at a log. */
+static int64_t clock_ns;
+
 int64_t
 bus__now_ns(void)
+{
+	return clock_ns;
+}
+
+int64_t
+bus__wall_coarse_ns(void)
 {
 	return 0;
 }
@@ -197,6 +205,26 @@ bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
 	memory::futex_at(word).sleepers.park_current(
 	    rl::ctx(), false, false, false, memory::place(PC));
 	return 0;
+}
+
+/* In a log: whoever waits for his turn is always out of patience when he comes back; whoever waits for news has nothing
+ * but the wake-up, for the cap of its sleep would hide one that was lost. */
+int
+bus__park_shared(uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	if (deadline_ns - clock_ns > 100000000)
+		return bus__park(word, seen, INT64_MAX);
+	clock_ns += 100000000;
+	model_yield();
+	return BUS_E_TIMEDOUT;
+}
+
+void bus__unpark(uint32_t *word);
+
+void
+bus__unpark_shared(uint32_t *word)
+{
+	bus__unpark(word);
 }
 
 void
@@ -309,6 +337,18 @@ model_pause(unsigned most)
 
 		rl::ctx().sched();
 	}
+}
+
+int
+model_self(void)
+{
+	return (int)rl::ctx().current_thread();
+}
+
+unsigned
+model_choose(unsigned n)
+{
+	return rl::ctx().is_random_sched() ? rl::ctx().rand(n, rl::sched_type_user) : 0;
 }
 
 void

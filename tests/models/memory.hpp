@@ -549,6 +549,8 @@ compare_exchange(
 	if (order != rl::mo_relaxed && is_spoiled(OP_CAS, RELAXED, at, pc))
 		order = rl::mo_relaxed;
 	me = rl::ctx().threadx_;
+	if (equal && is_spoiled(OP_CAS, SKIPPED, at, pc))
+		return true;
 	if (!equal && is_spoiled(OP_CAS, BLIND, at, pc)) {
 		desired = (T)(before ^ *expected ^ desired);
 		equal = true;

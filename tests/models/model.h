@@ -54,6 +54,12 @@ void model_share(const char *name, const void *begin, size_t size);
  * would seldom meet otherwise. */
 void model_pause(unsigned most);
 
+/* The thread that this is. */
+int model_self(void);
+
+/* A number below n, where schedules are chosen at random; otherwise 0. */
+unsigned model_choose(unsigned n);
+
 /* Fails the model unless it holds. */
 #define model_check(condition)                                                                     \
 	do {                                                                                       \

@@ -17,7 +17,10 @@
 	X(shared)                                                                                  \
 	X(latest)                                                                                  \
 	X(publisher)                                                                               \
-	X(unsubscribe)
+	X(unsubscribe)                                                                             \
+	X(log_stopped)                                                                             \
+	X(log_dead)                                                                                \
+	X(log_lapped)
 
 extern "C" {
 #define DECLARE(name) extern const struct model model_##name;

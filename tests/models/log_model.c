@@ -1,0 +1,134 @@
+#include "log_model.h"
+
+#include <setjmp.h>
+#include <string.h>
+
+#include <libbus/error.h>
+
+#include "base/mem.h"
+
+struct log model_log[LOG_MODEL_MEMBERS];
+bool model_dies[LOG_MODEL_MEMBERS];
+
+static struct log_shared *shared;
+static uint8_t *bytes;
+static _Atomic bool dead[LOG_MODEL_MEMBERS];
+static jmp_buf graves[LOG_MODEL_MEMBERS];
+
+/* The kernel drops its lock behind its last instruction, and whoever asks sees all that it did. */
+bool
+bus__log_is_alive(const struct log *log, uint32_t member)
+{
+	(void)log;
+	return !atomic_load_explicit(&dead[member], memory_order_acquire);
+}
+
+static void
+may_die(enum log_stall where)
+{
+	int member = model_self();
+
+	/* One that dies between its publish and the wake-up it owes is what the cap of a reader's sleep is for. */
+	if (where == LOG_STALL_PIN || where == LOG_STALL_WAKE || !model_dies[member] ||
+	    model_choose(8) != 0)
+		return;
+	model_dies[member] = false;
+	longjmp(graves[member], 1);
+}
+
+void
+model_log_open(uint32_t segments)
+{
+	shared = bus__aligned(64, sizeof *shared);
+	bytes = bus__aligned(64, segments * LOG_MODEL_SEGMENT);
+	model_share("tail", &shared->tail, sizeof shared->tail);
+	model_share("news", &shared->news, sizeof shared->news);
+	model_share("directory", shared->directory, sizeof shared->directory);
+	model_share("firsts", shared->firsts, sizeof shared->firsts);
+	model_share("cursors", shared->cursors, sizeof shared->cursors);
+	model_share("members", shared->members, sizeof shared->members);
+	for (uint32_t i = 0; i < segments; i++) {
+		model_share("life", &shared->segments[i].life, 8);
+		model_share("seal", &shared->segments[i].seal, 8);
+		model_share("count", &shared->segments[i].count, 8);
+	}
+	shared->tail = tail_word(LOG_MODEL_SEGMENT, 0);
+	shared->segments[0].life = life_word(1, LIFE_OPEN);
+	shared->directory[1] = 1u << 8;
+	shared->firsts[1] = first_word(1, 1);
+	for (uint32_t i = 0; i < LOG_MODEL_MEMBERS; i++) {
+		model_log[i] = (struct log){.shared = shared,
+		    .segments = bytes,
+		    .segment_bytes = LOG_MODEL_SEGMENT,
+		    .segment_count = segments,
+		    .member = i,
+		    .begin = UINT64_MAX};
+		dead[i] = model_dies[i] = false;
+	}
+	model_share("dead", dead, sizeof dead);
+	bus__log_stall_hook = may_die;
+}
+
+void
+model_log_close(void)
+{
+	bus__free(bytes);
+	bus__free(shared);
+}
+
+bool
+model_append(int member, uint64_t i)
+{
+	uint64_t payload = (uint64_t)member << 32 | i, sequence;
+	struct log_item item = {.data = &payload, .len = 8, .topic = 1};
+	int got;
+
+	if (setjmp(graves[member]) != 0) {
+		atomic_store_explicit(&dead[member], true, memory_order_release);
+		return false;
+	}
+	do
+		got = bus__log_append(&model_log[member], &item, 1, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1);
+	return true;
+}
+
+void
+model_read_begin(struct model_reader *reader, int member)
+{
+	memset(reader, 0, sizeof *reader);
+	model_check(
+	    bus__log_cursor_open(&model_log[member], LOG_FROM_OLDEST, 0, &reader->cursor) == 0);
+	reader->sequence = 1;
+}
+
+void
+model_read(struct model_reader *reader)
+{
+	const struct log_record *record;
+
+	while ((record = bus__log_next(&reader->cursor)) != NULL) {
+		uint64_t lost = bus__log_lost(&reader->cursor), payload;
+		struct log_view view;
+
+		model_check(bus__log_read(&reader->cursor, record, &view));
+		model_check(view.len == 8 && view.topic == 1);
+		memcpy(&payload, view.data, sizeof payload);
+		reader->sequence += lost;
+		model_check(reader->cursor.sequence == reader->sequence + 1);
+		reader->sequence++;
+		model_check(payload >> 32 < LOG_MODEL_MEMBERS);
+		model_check((payload & UINT32_MAX) >= reader->next[payload >> 32]);
+		model_check((payload & UINT32_MAX) <= reader->next[payload >> 32] + lost);
+		reader->next[payload >> 32] = (payload & UINT32_MAX) + 1;
+		reader->seen++;
+		reader->lost += lost;
+	}
+}
+
+bool
+model_is_dead(int member)
+{
+	return dead[member];
+}

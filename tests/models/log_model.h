@@ -1,0 +1,35 @@
+/* log_model.h: a log of a few hundred bytes, for models: members, a reader, and what becomes of them. */
+#ifndef MODELS_LOG_MODEL_H
+#define MODELS_LOG_MODEL_H
+
+#include "log/log.h"
+#include "log/stall.h"
+#include "model.h"
+
+enum { LOG_MODEL_MEMBERS = 3, LOG_MODEL_SEGMENT = 72 /* two records of 8 bytes */ };
+
+extern struct log model_log[LOG_MODEL_MEMBERS]; /* of each thread */
+extern bool model_dies[LOG_MODEL_MEMBERS];      /* it may, at any step of an append */
+
+/* Makes the log, of so many segments. */
+void model_log_open(uint32_t segments);
+void model_log_close(void);
+
+/* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
+bool model_append(int member, uint64_t i);
+bool model_is_dead(int member);
+
+/* What a reader has seen. */
+struct model_reader {
+	struct log_cursor cursor;
+	uint64_t sequence; /* that comes next */
+	uint64_t next[LOG_MODEL_MEMBERS];
+	uint64_t seen, lost;
+};
+
+void model_read_begin(struct model_reader *reader, int member);
+
+/* Takes what is there and checks it: order, sequence, what was lost. */
+void model_read(struct model_reader *reader);
+
+#endif
