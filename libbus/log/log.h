@@ -23,7 +23,8 @@ struct log {
 	struct log_shared *shared;
 	/* What its head said when it was checked: anybody can write there. */
 	uint8_t *segments, *topics;
-	uint64_t segment_bytes, topics_bytes, map_bytes;
+	uint64_t segment_bytes, topics_bytes;
+	size_t map_bytes;
 	uint64_t epoch, key[2];
 	uint32_t segment_count;
 	uint32_t member; /* its slot */

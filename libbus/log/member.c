@@ -312,8 +312,11 @@ map_log(struct log *log, const char *path)
 		err = BUS_E_VERSION;
 	else if (!is_sound(&head, (uint64_t)st.st_size))
 		err = BUS_E_NOT_LIBBUS;
+	else if (head.file_bytes > SIZE_MAX / 2)
+		err = BUS_E_NOMEM; /* more than there are addresses for */
 	if (err == 0) {
-		map = mmap(NULL, head.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		map =
+		    mmap(NULL, (size_t)head.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		if (map == MAP_FAILED)
 			err = error_of_errno();
 	}
@@ -325,7 +328,7 @@ map_log(struct log *log, const char *path)
 	log->topics_bytes = head.topics_bytes;
 	log->segments = (uint8_t *)map + head.segments_begin;
 	memcpy(log->key, head.key, sizeof log->key);
-	log->map_bytes = head.file_bytes;
+	log->map_bytes = (size_t)head.file_bytes;
 	log->segment_bytes = head.segment_bytes;
 	log->segment_count = head.segment_count;
 	log->epoch = head.epoch;
