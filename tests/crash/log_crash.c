@@ -140,7 +140,7 @@ write_for_ever(void)
 	struct log_item items[4];
 
 	for (uint64_t number = 0;;) {
-		size_t run = 1 + number % 4;
+		size_t run = (size_t)(1 + number % 4);
 		uint64_t sequence;
 		int got;
 

@@ -427,7 +427,7 @@ write_all(void *arg)
 	struct log_item items[7];
 
 	for (uint64_t i = 0; i < EACH;) {
-		size_t run = 1 + i % 7, k;
+		size_t run = (size_t)(1 + i % 7), k;
 		uint64_t sequence;
 
 		for (k = 0; k < run && i < EACH; k++, i++) {
