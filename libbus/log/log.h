@@ -38,10 +38,11 @@ struct log {
 	struct log_segment *segment;
 	uint8_t *bytes;
 
-	/* The registry of this process. */
+	/* Under the lock of the list of this process. */
 	char *path;
 	unsigned refs;
 	struct log *next;
+	struct log_role *roles; /* that it has */
 };
 
 /* --- membership (member.c) ------------------------------------------------------------------------------------ */
@@ -58,6 +59,20 @@ void bus__log_close(struct log *log);
 
 /* Whether the process in this slot lives; its own does. A system call. */
 bool bus__log_is_alive(const struct log *log, uint32_t member);
+
+/* Lock one byte of the lock file for this process: 1, or 0 if another has it. With the list's lock held. */
+int bus__log_lock_byte(struct log *log, int64_t byte);
+void bus__log_unlock_byte(struct log *log, int64_t byte);
+void bus__log_lock_list(void);
+void bus__log_unlock_list(void);
+
+/* --- roles (role.c) ---------------------------------------------------------------------------------------------- */
+
+/* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
+ * again from time to time: it is free when its holder ends it or dies. One holder in this process counts as
+ * any other. BUS_E_LIMIT: no room for the name, or the system has no more locks; BUS_E_NOMEM, BUS_E_SYS. */
+int bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role);
+void bus__log_role_end(struct log *log, uint32_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 

@@ -42,14 +42,14 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct log *logs;
 
-static void
-lock_list(void)
+void
+bus__log_lock_list(void)
 {
 	pthread_mutex_lock(&lock);
 }
 
-static void
-unlock_list(void)
+void
+bus__log_unlock_list(void)
 {
 	pthread_mutex_unlock(&lock);
 }
@@ -60,13 +60,13 @@ static void
 forget_list(void)
 {
 	logs = NULL;
-	unlock_list();
+	bus__log_unlock_list();
 }
 
 static void
 watch_fork(void)
 {
-	pthread_atfork(lock_list, unlock_list, forget_list);
+	pthread_atfork(bus__log_lock_list, bus__log_unlock_list, forget_list);
 }
 
 /* --- record locks ------------------------------------------------------------------------------------------------ */
@@ -105,6 +105,22 @@ enter_gate(int fd)
 		nanosleep(&nap, NULL);
 	}
 	return 0;
+}
+
+int
+bus__log_lock_byte(struct log *log, int64_t byte)
+{
+	if (set_lock(log->lock_fd, F_WRLCK, (off_t)byte, 1))
+		return 1;
+	if (errno == EAGAIN || errno == EACCES)
+		return 0;
+	return errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+}
+
+void
+bus__log_unlock_byte(struct log *log, int64_t byte)
+{
+	set_lock(log->lock_fd, F_UNLCK, (off_t)byte, 1);
 }
 
 bool
@@ -459,9 +475,9 @@ bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **re
 		return err;
 	pthread_once(&once, watch_fork);
 	cancel = bus__cancel_off();
-	lock_list();
+	bus__log_lock_list();
 	err = open_here(dir, name, bytes, ret_log);
-	unlock_list();
+	bus__log_unlock_list();
 	bus__cancel_back(cancel);
 	return err;
 }
@@ -490,7 +506,7 @@ bus__log_close(struct log *log)
 {
 	int cancel = bus__cancel_off();
 
-	lock_list();
+	bus__log_lock_list();
 	if (--log->refs == 0) {
 		struct log **at = &logs;
 
@@ -501,6 +517,6 @@ bus__log_close(struct log *log)
 		bus__free(log->path);
 		bus__free(log);
 	}
-	unlock_list();
+	bus__log_unlock_list();
 	bus__cancel_back(cancel);
 }

@@ -733,6 +733,58 @@ START_TEST(slots_of_the_dead_are_used_again)
 }
 END_TEST
 
+START_TEST(role_has_one_holder_until_it_ends_it)
+{
+	struct log *log = open_log();
+	uint32_t role, other;
+
+	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:1", &role), 1);
+	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:1", &other), 0);
+	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:2", &other), 1);
+	bus__log_role_end(log, role);
+	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:1", &role), 1);
+	bus__log_role_end(log, role);
+	bus__log_role_end(log, other);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(role_of_a_dead_holder_moves_though_a_child_of_his_lives)
+{
+	int pipes[2], ends[2];
+	uint32_t role;
+	struct log *log = open_log();
+	pid_t child;
+
+	ck_assert_int_eq(pipe(pipes), 0);
+	ck_assert_int_eq(pipe(ends), 0);
+	child = bus_test_fork();
+	if (child == 0) {
+		struct log *its = open_log();
+		char byte = 'x';
+
+		ck_bus(bus__log_role_take(its, "recorder", &role), 1);
+		if (fork() ==
+		    0) { /* it holds every descriptor of the holder, until the test ends */
+			close(ends[1]);
+			_exit(read(ends[0], &byte, 1) < 0);
+		}
+		if (write(pipes[1], &byte, 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	await_member(pipes);
+	ck_bus(bus__log_role_take(log, "recorder", &role), 0);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_bus(bus__log_role_take(log, "recorder", &role), 1);
+	bus__log_role_end(log, role);
+	bus__log_close(log);
+	close(ends[1]);
+}
+END_TEST
+
 static void
 damage(const char *suffix, off_t at, uint8_t byte)
 {
@@ -939,7 +991,8 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "members", 60, last_member_out_leaves_nothing,
 	    members_of_other_processes_keep_the_log,
 	    generation_whose_members_have_all_died_makes_room_for_the_next,
-	    slots_of_the_dead_are_used_again, file_that_is_not_one_of_ours_is_refused,
-	    name_and_place_are_checked);
+	    slots_of_the_dead_are_used_again, role_has_one_holder_until_it_ends_it,
+	    role_of_a_dead_holder_moves_though_a_child_of_his_lives,
+	    file_that_is_not_one_of_ours_is_refused, name_and_place_are_checked);
 	return suite;
 }

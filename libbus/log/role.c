@@ -1,0 +1,80 @@
+/* log/role.c: what one member at a time does for all of them, such as listening at an address.
+ *
+ * A role is a record lock on one byte of the lock file: the kernel takes it from a holder that dies, also when a
+ * child that it forked lives on. Its name is one of the log's topics, so no two roles share a byte. Locks are those of
+ * a process; which of its own roles a process has is in a list beside. */
+#include "log/log.h"
+
+#include <string.h>
+
+#include <libbus/error.h>
+
+#include "base/mem.h"
+
+#define ROLE_BYTE 4096 /* + the number of its name */
+
+struct log_role {
+	struct log_role *next;
+	uint32_t number;
+};
+
+static struct log_role **
+find(struct log *log, uint32_t number)
+{
+	struct log_role **at = &log->roles;
+
+	while (*at != NULL && (*at)->number != number)
+		at = &(*at)->next;
+	return at;
+}
+
+static int
+take(struct log *log, uint32_t number)
+{
+	struct log_role *role;
+	int err;
+
+	if (*find(log, number) != NULL)
+		return 0;
+	role = bus__malloc(sizeof *role);
+	if (role == NULL)
+		return BUS_E_NOMEM;
+	err = bus__log_lock_byte(log, ROLE_BYTE + (int64_t)number);
+	if (err <= 0) {
+		bus__free(role);
+		return err;
+	}
+	*role = (struct log_role){.next = log->roles, .number = number};
+	log->roles = role;
+	return 1;
+}
+
+int
+bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role)
+{
+	uint32_t number;
+	int err = bus__log_topic(log, name, strlen(name), &number);
+
+	if (err < 0)
+		return err;
+	bus__log_lock_list();
+	err = take(log, number);
+	bus__log_unlock_list();
+	if (err == 1)
+		*ret_role = number;
+	return err;
+}
+
+void
+bus__log_role_end(struct log *log, uint32_t number)
+{
+	struct log_role **at, *role;
+
+	bus__log_lock_list();
+	at = find(log, number);
+	role = *at;
+	*at = role->next;
+	bus__log_unlock_byte(log, ROLE_BYTE + (int64_t)number);
+	bus__log_unlock_list();
+	bus__free(role);
+}
