@@ -280,6 +280,32 @@ acknowledge(struct log *log)
 		    mine | SEAL_NOBODY, memory_order_seq_cst, memory_order_relaxed);
 }
 
+static void
+note_count(struct log *log, const struct turn *turn)
+{
+	uint64_t tail = log->begin + turn->at;
+
+	atomic_store_explicit(
+	    &log->segment->count, tail >> 3 << 32 | turn->count, memory_order_relaxed);
+}
+
+/* Copies to the new segment the values whose memory is used next. */
+static int
+carry(struct log *log, struct turn *turn)
+{
+	uint64_t copied[LOG_AHEAD], end = bus__log_carry(log, turn->at, copied);
+
+	if (end != turn->at) {
+		turn->at = end;
+		note_count(log, turn);
+		bus__log_stall(LOG_STALL_CARRIED);
+		if (!move_tail(log, turn, log->begin + end, true))
+			return BUS_E_TIMEDOUT;
+	}
+	bus__log_carried(log, copied);
+	return 0;
+}
+
 /* Goes to the next segment. */
 static __attribute__((noinline)) int
 roll(struct log *log, struct turn *turn)
@@ -291,7 +317,24 @@ roll(struct log *log, struct turn *turn)
 		return err;
 	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true))
 		return BUS_E_TIMEDOUT;
-	return locate(log, turn) ? 0 : BUS_E_DAMAGED;
+	return locate(log, turn) ? carry(log, turn) : BUS_E_DAMAGED;
+}
+
+/* Goes to a segment where so many bytes may be written. */
+static inline int
+make_room(struct log *log, struct turn *turn, uint64_t bytes)
+{
+	/* Values that are carried along may fill a new one at once, but not all of them. */
+	for (unsigned rolls = 0; rolls < 2 * LOG_MOST_SEGMENTS; rolls++) {
+		int err;
+
+		if (!is_sealed(log) && bytes < log->segment_bytes - turn->at)
+			return 0;
+		err = roll(log, turn);
+		if (err < 0)
+			return err;
+	}
+	return BUS_E_FULL;
 }
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
@@ -321,11 +364,12 @@ write_words(uint8_t *at, const struct log_item *item)
 	return at;
 }
 
-static inline void
+static inline uint64_t
 write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t time_ns)
 {
 	struct log_record *record = (struct log_record *)to;
 	uint8_t *at = (uint8_t *)(record + 1);
+	uint64_t word;
 
 	if (item->flags & LOG_WORDS)
 		at = write_words(at, item);
@@ -336,12 +380,12 @@ write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t t
 		memcpy(at, item->headers, item->headers_len);
 	at += item->headers_len;
 	/* Nobody reads it before the tail has moved; atomic, since a reader that was lapped looks at it. */
-	atomic_store_explicit(&record->word,
-	    record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at)),
-	    memory_order_relaxed);
+	word = record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at));
+	atomic_store_explicit(&record->word, word, memory_order_relaxed);
 	record->topic = item->topic;
 	record->origin = item->origin;
 	record->time_ns = time_ns;
+	return word;
 }
 
 uint32_t
@@ -367,14 +411,20 @@ write_records(
 	size_t i = 0;
 
 	for (;;) {
-		write_record(log->bytes + turn->at, &items[i], bytes, time_ns);
+		uint64_t word = write_record(log->bytes + turn->at, &items[i], bytes, time_ns);
+
+		if (word >> 32 & LOG_RETAIN)
+			bus__log_note_kept(log, items[i].topic, log->begin + turn->at, word,
+			    tail_position(turn->word));
 		turn->at += bytes;
 		if (i == count / 2)
 			bus__log_stall(LOG_STALL_COPIED);
 		if (++i == count)
 			break;
 		bytes = item_bytes(&items[i]);
-		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, &items[i]))
+		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, &items[i]) ||
+		    (items[i].flags & LOG_RETAIN &&
+			!bus__log_may_keep(log, bytes, tail_position(turn->word))))
 			break;
 	}
 	turn->count += (uint32_t)i;
@@ -385,7 +435,7 @@ write_records(
 static inline int
 append_some(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
 {
-	uint64_t bytes = item_bytes(items), end;
+	uint64_t bytes = item_bytes(items);
 	size_t written;
 
 	if (is_too_big(log, items))
@@ -399,8 +449,11 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
-		else if (is_sealed(log) || bytes >= log->segment_bytes - turn.at)
-			err = roll(log, &turn);
+		else
+			err = make_room(log, &turn, bytes);
+		if (err == 0 && items->flags & LOG_RETAIN &&
+		    !bus__log_may_keep(log, bytes, tail_position(turn.word)))
+			err = BUS_E_LIMIT;
 		if (err < 0) {
 			/* Free for others, unless it was taken from us: then the error is of no account. */
 			if (!move_tail(log, &turn, tail_position(turn.word), false))
@@ -411,10 +464,8 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
 		written = write_records(log, &turn, items, count, bytes);
 		bus__log_stall(LOG_STALL_PUBLISH);
-		end = log->begin + turn.at;
-		atomic_store_explicit(
-		    &log->segment->count, end >> 3 << 32 | turn.count, memory_order_relaxed);
-		if (move_tail(log, &turn, end, false)) {
+		note_count(log, &turn);
+		if (move_tail(log, &turn, log->begin + turn.at, false)) {
 			acknowledge(log);
 			return (int)written;
 		}

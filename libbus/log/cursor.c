@@ -98,6 +98,8 @@ bus__log_next(struct log_cursor *c)
 		bytes = record_bytes(c->word);
 		if (bytes >= sizeof *record && bytes % 8 == 0 && bytes <= c->limit - c->at) {
 			c->at += bytes;
+			if (record_is_carried(c->word))
+				continue;
 			c->sequence++;
 			return record;
 		}

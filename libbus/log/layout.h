@@ -12,6 +12,7 @@
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
+ *   kept, retained  release, before the publish that makes them true -> acquire
  *   news, turns  futex words: release, acquire */
 #ifndef BUS_LOG_LAYOUT_H
 #define BUS_LOG_LAYOUT_H
@@ -59,6 +60,8 @@ struct log_segment {
 	alignas(LOG_LINE) _Atomic uint64_t life; /* whose memory this is: see below */
 	_Atomic uint64_t seal; /* number << 10 | SEAL_..: nobody appends to that segment any more */
 	_Atomic uint64_t count; /* low half of a tail / 8, and how many records lie before it */
+	_Atomic uint64_t
+	    retained; /* its number, while it may have values that others have not been copied from */
 };
 
 struct log_cursor_slot {
@@ -73,6 +76,7 @@ struct log_shared {
 	alignas(LOG_LINE) _Atomic uint32_t news;       /* changes for readers that sleep */
 	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
 	alignas(LOG_LINE) _Atomic uint64_t topics_end; /* offset behind the last topic */
+	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
 	alignas(LOG_LINE) struct log_member members[LOG_MEMBERS];
 	struct log_segment segments[LOG_MOST_SEGMENTS];
 	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */
@@ -159,6 +163,16 @@ first_word(uint64_t number, uint64_t sequence)
 	return number << 48 | (sequence & SEQUENCE_MASK);
 }
 
+/* --- topics ----------------------------------------------------------------------------------------------------- */
+
+struct log_topic {
+	_Atomic uint32_t next; /* the one before it in its bucket; 0: none */
+	uint32_t len;          /* of the name */
+	_Atomic uint64_t
+	    kept[2]; /* positions of its newest retained record and of the one before; 0: none */
+	char name[]; /* and a NUL, and padding to 8 bytes */
+};
+
 /* --- records ---------------------------------------------------------------------------------------------------- */
 
 enum log_flag {
@@ -168,7 +182,10 @@ enum log_flag {
 	LOG_REPLY = 1u << 3,   /* a word has the number under which a reply is expected, or given */
 	LOG_ANSWER = 1u << 4,  /* it is a reply, for `origin` alone */
 	LOG_NOBODY = 1u << 5,  /* and there will be none */
-	LOG_RELAYED = 1u << 6  /* a link brought it */
+	LOG_RELAYED = 1u << 6, /* a link brought it */
+	LOG_CARRIED =
+	    1u
+	    << 7 /* a value again, in place of a record whose memory goes: no news, and no sequence */
 };
 
 #define LOG_WORDS ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
@@ -192,6 +209,12 @@ static inline uint32_t
 record_bytes(uint64_t word)
 {
 	return (uint32_t)word;
+}
+
+static inline bool
+record_is_carried(uint64_t word)
+{
+	return (word >> 32 & LOG_CARRIED) != 0;
 }
 
 _Static_assert(sizeof(struct log_record) == 24, "a record has no holes");

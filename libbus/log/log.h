@@ -37,6 +37,8 @@ struct log {
 	uint64_t number, begin, first;
 	struct log_segment *segment;
 	uint8_t *bytes;
+	uint64_t
+	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
 	/* Under the lock of the list of this process. */
 	char *path;
@@ -92,7 +94,7 @@ uint32_t bus__log_most(const struct log *log);
 
 /* Appends the items, one behind the other with nothing between them as long as they fit one segment. *ret_sequence is
  * that of the first. 0 or a count: that many are in it, all or those that went before a failure; BUS_E_FULL: every
- * segment is held by a reader; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within
+ * segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within
  * about 0.1 s even if another writer dies or is stopped. */
 int bus__log_append(
     struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence);
@@ -110,6 +112,9 @@ struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *
 
 /* How many records lie before `end`, or BUS_E_DAMAGED. */
 int64_t bus__log_count(const uint8_t *bytes, uint64_t end);
+
+/* Whether a reader, or a writer that lost the tail there, keeps the memory of an ended segment from being used again. */
+bool bus__log_is_held(struct log *log, uint32_t place, uint64_t number);
 
 /* Prepares the segment behind `number`, which ends at `end` after `sequence - 1` records since the beginning. Only as
  * the tail's owner, or as one that takes itself for it. BUS_E_FULL: nothing is free. */
@@ -166,10 +171,32 @@ struct log_view {
 bool bus__log_read(
     const struct log_cursor *cursor, const struct log_record *record, struct log_view *ret_view);
 
+/* --- values (kept.c) -------------------------------------------------------------------------------------------- */
+
+/* The last retained record of a topic that was published when the tail was at position `tail`, for
+ * bus__log_read(); NULL: it has none, or one only behind that. It may be an empty one: that is the end of a value.
+ * The reader is a cursor for this alone; the record stays until its next call. */
+const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic, uint64_t tail);
+
+#define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
+
+/* For the tail's owner. Whether there is room for a value more, all of which may take a quarter of the records' room; to
+ * note one that stands at `position`, before it is published; to copy the values of the oldest segments behind
+ * `at`, which returns where they end; and to say that these are published. */
+bool bus__log_may_keep(struct log *log, uint64_t bytes, uint64_t tail);
+void bus__log_note_kept(
+    struct log *log, uint32_t topic, uint64_t position, uint64_t word, uint64_t tail);
+uint64_t bus__log_carry(struct log *log, uint64_t at, uint64_t ret_copied[LOG_AHEAD]);
+void bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD]);
+
 /* --- topics (topics.c) ------------------------------------------------------------------------------------------ */
 
 /* The number of a topic, made if it has none yet. BUS_E_LIMIT: there is no room for more names. */
 int bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic);
+
+/* Where the topic lies, as far as one can lie there; NULL: none can. What its entry takes. */
+struct log_topic *bus__log_topic_at(const struct log *log, uint32_t topic);
+uint64_t bus__log_topic_bytes(size_t len);
 
 /* The name of a topic, NUL-terminated in the log; NULL: no topic has that number. */
 const char *bus__log_topic_name(const struct log *log, uint32_t topic, size_t *ret_len);

@@ -86,13 +86,13 @@ bus__log_count(const uint8_t *bytes, uint64_t end)
 
 	while (at < end) {
 		const struct log_record *record = (const struct log_record *)(bytes + at);
-		uint64_t size =
-		    record_bytes(atomic_load_explicit(&record->word, memory_order_relaxed));
+		uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+		uint64_t size = record_bytes(word);
 
 		if (size < sizeof *record || size % 8 != 0 || size > end - at)
 			return BUS_E_DAMAGED;
 		at += size;
-		count++;
+		count += !record_is_carried(word);
 	}
 	return count;
 }
@@ -136,6 +136,21 @@ is_written(const struct log *log, const struct log_segment *segment, uint64_t nu
 	       bus__log_is_alive(log, (uint32_t)writer - 1);
 }
 
+bool
+bus__log_is_held(struct log *log, uint32_t place, uint64_t number)
+{
+	return is_written(log, &log->shared->segments[place], number) || is_pinned(log, place);
+}
+
+/* Whether there may be values that nobody has copied. */
+static bool
+has_values(const struct log_segment *segment, uint64_t life)
+{
+	uint64_t number = atomic_load_explicit(&segment->retained, memory_order_acquire);
+
+	return number != 0 && number == life_number(life) && !life_is_claimed(life);
+}
+
 /* Whether the memory may be claimed as far as its own word says. */
 static bool
 is_over(const struct log *log, uint32_t place, uint64_t life, uint64_t current)
@@ -158,9 +173,10 @@ give_back(struct log *log, uint32_t place, uint64_t claim, uint64_t before)
 	    life_is_claimed(before) ? 0 : before, memory_order_release, memory_order_relaxed);
 }
 
-/* Claims the oldest memory that nobody uses, for segment `next`. LOG_MOST_SEGMENTS: there is none. */
+/* Claims the oldest memory that nobody uses, for segment `next`; with values only if that is said. LOG_MOST_SEGMENTS:
+ * there is none. */
 static uint32_t
-claim_oldest(struct log *log, uint64_t next, uint64_t *ret_before)
+claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_before)
 {
 	uint64_t refused = 0; /* places that were tried */
 
@@ -185,7 +201,8 @@ claim_oldest(struct log *log, uint64_t next, uint64_t *ret_before)
 			return place;
 		refused |= UINT64_C(1) << place;
 		segment = &log->shared->segments[place];
-		if (is_written(log, segment, life_number(*ret_before)) ||
+		if ((!values_too && has_values(segment, *ret_before)) ||
+		    is_written(log, segment, life_number(*ret_before)) ||
 		    !atomic_compare_exchange_strong_explicit(&segment->life, ret_before, claim,
 			memory_order_seq_cst, memory_order_relaxed))
 			continue;
@@ -245,9 +262,14 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	uint64_t seen = atomic_load_explicit(entry, memory_order_acquire);
 	uint32_t place = LOG_MOST_SEGMENTS;
 
+	log->rescue = 0;
 	/* First what may fail: as long as a segment has no end, its tail may go on in it. */
 	if (seen >> 8 < next) {
-		place = claim_oldest(log, next, &before);
+		place = claim_oldest(log, next, false, &before);
+		if (place == LOG_MOST_SEGMENTS) {
+			place = claim_oldest(log, next, true, &before);
+			log->rescue = place != LOG_MOST_SEGMENTS ? before : 0;
+		}
 		/* Unless another has given it a place since, and died. */
 		if (place == LOG_MOST_SEGMENTS && place_of(log, next) == LOG_MOST_SEGMENTS)
 			return BUS_E_FULL;
@@ -263,9 +285,11 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	/* Release: whoever finds the segment here finds its first sequence. */
 	if (place != LOG_MOST_SEGMENTS &&
 	    !atomic_compare_exchange_strong_explicit(
-		entry, &seen, next << 8 | place, memory_order_release, memory_order_relaxed))
+		entry, &seen, next << 8 | place, memory_order_release, memory_order_relaxed)) {
 		/* Another has chosen for us: we took ourselves for the owner too long. */
 		give_back(log, place, claim, before);
+		log->rescue = 0;
+	}
 	bus__log_stall(LOG_STALL_DIRECTORY);
 	open_next(log, next);
 	bus__log_stall(LOG_STALL_ROLL);

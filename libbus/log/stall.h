@@ -12,6 +12,7 @@ enum log_stall {
 	LOG_STALL_CLAIMED,   /* memory for the next one is ours, nobody knows */
 	LOG_STALL_DIRECTORY, /* the directory names it, it is not open */
 	LOG_STALL_ROLL,      /* it is open, the tail is not there yet */
+	LOG_STALL_CARRIED,   /* values were copied behind the tail */
 	LOG_STALL_PIN        /* a reader holds a segment that it has not looked at */
 };
 

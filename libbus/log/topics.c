@@ -12,24 +12,23 @@
 
 #include "base/siphash.h"
 
-struct topic {
-	_Atomic uint32_t next; /* the one before it in its bucket; 0: none */
-	uint32_t len;
-	char name[]; /* and a NUL */
-};
-
-/* The topic at `number`, as far as it lies where one can: its length says nothing yet. */
-static struct topic *
-at(const struct log *log, uint32_t number)
+struct log_topic *
+bus__log_topic_at(const struct log *log, uint32_t number)
 {
-	if (number == 0 || (uint64_t)number * 8 + sizeof(struct topic) > log->topics_bytes)
+	if (number == 0 || (uint64_t)number * 8 + sizeof(struct log_topic) > log->topics_bytes)
 		return NULL;
-	return (struct topic *)(log->topics + (uint64_t)number * 8);
+	return (struct log_topic *)(log->topics + (uint64_t)number * 8);
+}
+
+uint64_t
+bus__log_topic_bytes(size_t len)
+{
+	return (sizeof(struct log_topic) + len + 1 + 7) & ~(uint64_t)7;
 }
 
 /* Whether a whole name lies there; its length, read once. */
 static bool
-is_whole(const struct log *log, uint32_t number, const struct topic *topic, uint32_t *ret_len)
+is_whole(const struct log *log, uint32_t number, const struct log_topic *topic, uint32_t *ret_len)
 {
 	uint64_t left = log->topics_bytes - (uint64_t)number * 8 - sizeof *topic;
 
@@ -41,7 +40,7 @@ is_whole(const struct log *log, uint32_t number, const struct topic *topic, uint
 const char *
 bus__log_topic_name(const struct log *log, uint32_t number, size_t *ret_len)
 {
-	const struct topic *topic = at(log, number);
+	const struct log_topic *topic = bus__log_topic_at(log, number);
 	uint32_t len;
 
 	if (topic == NULL || !is_whole(log, number, topic, &len))
@@ -55,10 +54,10 @@ static uint32_t
 find(const struct log *log, uint32_t number, uint32_t end, const char *name, size_t len)
 {
 	/* No chain is longer, unless somebody has damaged it. */
-	uint64_t steps = log->topics_bytes / (sizeof(struct topic) + 8);
+	uint64_t steps = log->topics_bytes / (sizeof(struct log_topic) + 8);
 
 	while (number != end && steps-- > 0) {
-		const struct topic *topic = at(log, number);
+		const struct log_topic *topic = bus__log_topic_at(log, number);
 		uint32_t its;
 
 		if (topic == NULL)
@@ -76,7 +75,7 @@ static uint32_t
 claim(struct log *log, size_t len)
 {
 	_Atomic uint64_t *end = &log->shared->topics_end;
-	uint64_t size = (sizeof(struct topic) + len + 1 + 7) & ~(size_t)7;
+	uint64_t size = bus__log_topic_bytes(len);
 	uint64_t begin = atomic_load_explicit(end, memory_order_relaxed);
 
 	do {
@@ -95,13 +94,13 @@ bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topi
 	/* Acquire: pairs with the release that shows a topic; what it leads to was shown before. */
 	uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
 	uint32_t number = find(log, head, 0, name, len), searched = head, mine;
-	struct topic *topic;
+	struct log_topic *topic;
 
 	if (number == 0) {
 		mine = claim(log, len);
 		if (mine == 0)
 			return BUS_E_LIMIT;
-		topic = at(log, mine);
+		topic = bus__log_topic_at(log, mine);
 		topic->len = (uint32_t)len;
 		memcpy(topic->name, name, len);
 		topic->name[len] = '\0';

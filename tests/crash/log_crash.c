@@ -1,8 +1,8 @@
 /* crash/log_crash.c: writers and readers of one log are killed and stopped, most of them at the worst moment.
  *
  * After each strike the others have to go on. Readers check every byte that they get, that no number of a writer
- * comes twice or out of order, that what is missing is what they are told, and that all of them see the same record
- * under the same sequence. A writer that was only stopped is continued, in the middle of what it did. */
+ * comes twice or out of order, that what is missing is what they are told, that all of them see the same record under
+ * the same sequence, and that the value which a writer keeps is never older than one it knows to be there. A writer that was only stopped is continued, in the middle of what it did. */
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <signal.h>
@@ -47,7 +47,8 @@ static struct shared {
 	struct worker workers[WORKERS];
 	_Atomic uint32_t lives;
 	_Atomic uint64_t full; /* appends refused since no segment was free */
-	_Atomic uint64_t lost, read, written;
+	_Atomic uint64_t lost, read, written, kept;
+	_Atomic uint64_t values[WRITERS]; /* life << 40 | number, that is known to be kept */
 	_Atomic uint64_t
 	    seen[SEEN]; /* sequence << 24 | a hash of the record, as some reader saw it */
 } * shared;
@@ -131,10 +132,23 @@ make(struct content *content, uint32_t life, uint64_t number)
 
 /* --- writers ------------------------------------------------------------------------------------------------------ */
 
+static uint32_t
+topic_of(struct log *log, unsigned writer)
+{
+	char name[] = "value/0";
+	uint32_t topic;
+
+	name[6] = (char)('0' + writer);
+	if (bus__log_topic(log, name, strlen(name), &topic) < 0)
+		fail("no room for a topic");
+	return topic;
+}
+
 static void
-write_for_ever(void)
+write_for_ever(unsigned writer)
 {
 	struct log *log = join_log();
+	uint32_t value = topic_of(log, writer);
 	uint32_t life = atomic_fetch_add(&shared->lives, 1);
 	struct content contents[4];
 	struct log_item items[4];
@@ -147,7 +161,9 @@ write_for_ever(void)
 		for (size_t i = 0; i < run; i++)
 			items[i] = (struct log_item){.data = &contents[i],
 			    .len = make(&contents[i], life, number + i),
-			    .topic = 1};
+			    .topic = value};
+		if (number % 50 < 4)
+			items[0].flags = LOG_RETAIN;
 		got = bus__log_append(log, items, run, &sequence);
 		if (got == BUS_E_FULL) {
 			shared->full++;
@@ -156,6 +172,8 @@ write_for_ever(void)
 		}
 		if (got < 0)
 			fail("append: %s", bus_strerror(got));
+		if (items[0].flags & LOG_RETAIN)
+			shared->values[writer] = (uint64_t)life << 40 | number;
 		number += (uint64_t)got;
 		shared->written += (uint64_t)got;
 		self->steps++;
@@ -203,16 +221,45 @@ check(const struct log_cursor *cursor, const struct log_record *record, uint64_t
 	compare(cursor->sequence - 1, content);
 }
 
+/* Each writer's value is at least as new as what it has said. */
+static void
+check_values(struct log_cursor *reader)
+{
+	for (unsigned i = 0; i < WRITERS; i++) {
+		uint64_t known = shared->values[i], number;
+		const struct content *content;
+		const struct log_record *record;
+		struct log_view view;
+
+		/* NULL also if it was kept twice since the tail was read: news for who reads on from there. */
+		record = NULL;
+		for (int tries = 0; record == NULL && tries < 1000; tries++)
+			record = bus__log_kept(reader, topic_of(reader->log, i),
+			    tail_position(reader->log->shared->tail));
+		if (record == NULL && known == 0)
+			continue;
+		if (record == NULL || !bus__log_read(reader, record, &view) || view.len < 16)
+			fail("writer %u keeps nothing", i);
+		content = (const struct content *)view.data;
+		number = (uint64_t)content->life << 40 | content->number;
+		if (number < known)
+			fail("writer %u keeps %llx, and not %llx", i, (unsigned long long)number,
+			    (unsigned long long)known);
+		shared->kept++;
+	}
+}
+
 static void
 read_for_ever(unsigned number)
 {
 	struct log *log = join_log();
 	uint64_t *next = calloc(LIVES, sizeof *next), expected;
-	struct log_cursor cursor;
+	struct log_cursor cursor, values;
 	const struct log_record *record;
 	unsigned since = 0;
 
-	if (next == NULL || bus__log_cursor_open(log, LOG_FROM_NOW, 0, &cursor) < 0)
+	if (next == NULL || bus__log_cursor_open(log, LOG_FROM_NOW, 0, &cursor) < 0 ||
+	    bus__log_cursor_open(log, LOG_FROM_NOW, 0, &values) < 0)
 		fail("cannot read");
 	expected = cursor.sequence;
 	for (;;) {
@@ -230,8 +277,10 @@ read_for_ever(unsigned number)
 			    (unsigned long long)expected - 1, (unsigned long long)lost);
 		expected = cursor.sequence;
 		/* The second and the third are slow in places, with the record before them. */
-		if (number > 0 && ++since % (5000 * number) == 0)
+		if (++since % 5000 == 0)
 			nap(number * 20000L);
+		if (since % 500 == 0)
+			check_values(&values);
 		check(&cursor, record, next);
 		shared->lost += lost;
 		shared->read++;
@@ -258,7 +307,7 @@ spawn(unsigned number)
 	bus__log_stall_hook = stall;
 	srand((unsigned)getpid());
 	if (number < WRITERS)
-		write_for_ever();
+		write_for_ever(number);
 	else
 		read_for_ever(number - WRITERS);
 }
@@ -336,10 +385,10 @@ one_round(struct tally *tally)
 {
 	static const enum log_stall places[] = {LOG_STALL_LOCKED, LOG_STALL_COPIED,
 	    LOG_STALL_PUBLISH, LOG_STALL_WAKE, LOG_STALL_CLAIMED, LOG_STALL_ENDED,
-	    LOG_STALL_DIRECTORY, LOG_STALL_ROLL};
+	    LOG_STALL_DIRECTORY, LOG_STALL_ROLL, LOG_STALL_CARRIED};
 	unsigned victim = (unsigned)rand() % WORKERS, second = WORKERS;
 	bool blind = rand() % 10 == 0;
-	enum log_stall where = victim < WRITERS ? places[(unsigned)rand() % 8] : LOG_STALL_PIN;
+	enum log_stall where = victim < WRITERS ? places[(unsigned)rand() % 9] : LOG_STALL_PIN;
 	uint32_t struck = 1u << victim, killed;
 	int64_t ms;
 
@@ -418,11 +467,11 @@ main(int argc, char **argv)
 	printf(
 	    "seed %u: %u strikes (%u killed, %u stopped; %u inside, %u of them in a take-over or roll after "
 	    "another), others went on after %lld ms at worst, %u times later than %d ms\n"
-	    "%llu written, %llu read, %llu lost and told, %llu times full; none damaged, twice or out of order\n",
+	    "%llu written, %llu read, %llu lost and told, %llu times full, %llu values looked at; none damaged, twice, out of order or old\n",
 	    seed, tally.strikes, tally.kills, tally.stops, tally.inside, tally.doubles,
 	    (long long)tally.worst_ms, tally.late, PROMISE_MS, (unsigned long long)shared->written,
 	    (unsigned long long)shared->read, (unsigned long long)shared->lost,
-	    (unsigned long long)shared->full);
+	    (unsigned long long)shared->full, (unsigned long long)shared->kept);
 	if (chdir(dir) == 0) {
 		unlink("crash.log");
 		unlink("crash.lock");

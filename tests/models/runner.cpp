@@ -43,6 +43,7 @@ template <int N> struct suite : rl::test_suite<suite<N>, N> {
 	{
 		memory::begin_history = memory::begin_history_of<N>;
 		memory::begin_schedule();
+		clock_ns = 0;
 		running->before();
 		memory::checking = true;
 	}

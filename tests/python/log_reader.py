@@ -69,9 +69,31 @@ class LogReader:
     def topic(self, number):
         at = self.topics_begin + number * 8
         length = struct.unpack_from("=I", self.bytes, at + 4)[0]
-        if not 0 < length < self.topics_bytes - number * 8 - 8:
+        if not 0 < length < self.topics_bytes - number * 8 - 24:
             raise ValueError(f"no topic {number}")
-        return self.bytes[at + 8 : at + 8 + length].decode()
+        return self.bytes[at + 24 : at + 24 + length].decode()
+
+    def number(self, name):
+        """The number of a topic, found by going through all names."""
+        at, end = 8, self.word(320)
+        while at < end:
+            length = struct.unpack_from("=I", self.bytes, self.topics_begin + at + 4)[0]
+            if self.topic(at // 8) == name:
+                return at // 8
+            at += (24 + length + 1 + 7) // 8 * 8
+        raise KeyError(name)
+
+    def value(self, topic):
+        """The payload that a topic keeps; None: nothing. Only while nobody appends, since nothing is held."""
+        at = self.topics_begin + topic * 8
+        tail = self.tail()
+        for offset in (8, 16):
+            position = self.word(at + offset)
+            number, where = divmod(position, self.segment_bytes)
+            copy = self.segment(number) if 0 < position < tail else None
+            if copy is not None and where < len(copy):
+                return next(split(copy[where:]))["payload"] or None
+        return None
 
     def records(self):
         """Yields (sequence, record) for all that are there now."""
@@ -80,7 +102,8 @@ class LogReader:
             first, copy = self.first(number), self.segment(number)
             if copy is None or first is None:
                 continue
-            for index, record in enumerate(split(copy)):
+            news = (record for record in split(copy) if not record["flags"] & 128)
+            for index, record in enumerate(news):
                 yield first + index, record
 
 

@@ -31,12 +31,19 @@ def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
     log = LogReader(tmp_path / "test.log")
     records = list(log.records())
     # With more than the file holds, the newest are there, without a gap.
-    assert last == count
-    assert [sequence for sequence, _ in records] == list(range(records[0][0], count + 1))
-    assert (len(records) == count) == (count < 10000)
+    assert last == count + 2
+    assert [sequence for sequence, _ in records] == list(range(records[0][0], last + 1))
+    assert (len(records) == last) == (count < 10000)
     for sequence, record in records:
-        assert {key: record[key] for key in expected(sequence)} == expected(sequence)
-        assert log.topic(record["topic"]) == f"t/{sequence % 7}"
+        if sequence in (1, last):
+            continue
+        index = sequence - 1
+        assert {key: record[key] for key in expected(index)} == expected(index)
+        assert log.topic(record["topic"]) == f"t/{index % 7}"
+    # A value stays, though its first record has gone.
+    assert log.value(log.number("kept/first")) == b"one"
+    assert log.value(log.number("kept/last")) == b"end"
+    assert log.value(log.number("t/1")) is None
     assert writer.communicate("")[0] == ""
     assert writer.returncode == 0
     assert list(tmp_path.iterdir()) == []

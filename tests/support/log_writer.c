@@ -2,7 +2,8 @@
  *
  * usage: log_writer DIRECTORY RECORDS. Appends so many, prints the sequence of the last one, and stays until its input
  * ends. Record i, from 1 on: topic "t/<i mod 7>", payload "<i>" with i mod 300 times "x" behind it; each fifth one has
- * headers, each third one a time to live, each fourth one a number for replies. */
+ * headers, each third one a time to live, each fourth one a number for replies. "kept/first" keeps "one" from the
+ * beginning on, "kept/last" keeps "end"; they are the first record and the one behind the last. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +13,23 @@
 #include "log/log.h"
 
 static int
+keep(struct log *log, const char *topic, const char *value, uint64_t *ret_sequence)
+{
+	struct log_item item = {.data = value, .len = (uint32_t)strlen(value), .flags = LOG_RETAIN};
+	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
+
+	return err < 0 ? err : bus__log_append(log, &item, 1, ret_sequence);
+}
+
+static int
 fill(struct log *log, uint64_t records)
 {
 	char payload[400], topic[20];
 	uint64_t sequence = 0;
+	int kept = keep(log, "kept/first", "one", &sequence);
 
+	if (kept < 0)
+		return kept;
 	for (uint64_t i = 1; i <= records; i++) {
 		int len = snprintf(payload, sizeof payload, "%llu", (unsigned long long)i);
 		struct log_item item = {
@@ -46,6 +59,9 @@ fill(struct log *log, uint64_t records)
 		if (err < 0)
 			return err;
 	}
+	kept = keep(log, "kept/last", "end", &sequence);
+	if (kept < 0)
+		return kept;
 	printf("%llu\n", (unsigned long long)sequence);
 	return fflush(stdout);
 }

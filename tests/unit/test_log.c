@@ -409,6 +409,203 @@ START_TEST(reader_that_waits_in_vain_comes_back_at_its_deadline)
 }
 END_TEST
 
+/* --- values ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t
+topic_of(struct log *log, unsigned number)
+{
+	char name[20];
+	uint32_t topic;
+
+	snprintf(name, sizeof name, "value/%u", number);
+	must(bus__log_topic(log, name, strlen(name), &topic) == 0);
+	return topic;
+}
+
+/* Keeps `number` in a topic, with `len` bytes; 0 ends the value. */
+static int
+keep(struct log *log, unsigned topic, uint64_t number, uint32_t len)
+{
+	static uint8_t bytes[1 << 18];
+	struct log_item item = {
+	    .data = bytes, .len = len, .topic = topic_of(log, topic), .flags = LOG_RETAIN};
+	uint64_t sequence;
+
+	memset(bytes, (uint8_t)number, len);
+	if (len >= sizeof number)
+		memcpy(bytes, &number, sizeof number);
+	return bus__log_append(log, &item, 1, &sequence);
+}
+
+static uint64_t
+tail_of(const struct log *log)
+{
+	return tail_position(log->shared->tail);
+}
+
+/* What a topic keeps now; 0: nothing. */
+static uint64_t
+kept(struct log_cursor *reader, unsigned topic)
+{
+	const struct log_record *record =
+	    bus__log_kept(reader, topic_of(reader->log, topic), tail_of(reader->log));
+	struct log_view view;
+
+	if (record == NULL)
+		return 0;
+	must(bus__log_read(reader, record, &view));
+	return view.len == 0 ? 0 : number_of(reader, record);
+}
+
+START_TEST(value_stays_when_its_memory_is_used_again)
+{
+	struct log *log = open_log();
+	struct log_cursor live = open_cursor(log, LOG_FROM_NOW, 0), reader;
+
+	for (unsigned i = 0; i < 50; i++)
+		must(keep(log, i, 1000 + i, 64 + i * 10) == 1);
+	must(keep(log, 3, 0, 0) == 1); /* ends it */
+	for (uint64_t i = 0; i < 100000; i++) {
+		append(log, i, 300);
+		if (i % 1000 == 999)
+			must(keep(log, 7, 2000 + i, 100) == 1);
+		while (bus__log_next(&live) != NULL)
+			;
+	}
+	reader = open_cursor(log, LOG_FROM_NOW, 0); /* it would hold the memory */
+	ck_assert_uint_gt(log->number, 100);
+	for (unsigned i = 0; i < 50; i++)
+		if (i != 3 && i != 7)
+			ck_assert_uint_eq(kept(&reader, i), 1000 + i);
+	ck_assert_uint_eq(kept(&reader, 3), 0);
+	ck_assert_uint_eq(kept(&reader, 7), 2000 + 99999);
+	ck_assert_uint_eq(kept(&reader, 51), 0);
+	/* What is carried along is no news: it has no sequence, and nobody misses it. */
+	ck_assert_uint_eq(bus__log_lost(&live), 0);
+	ck_assert_uint_eq(live.sequence, 1 + 50 + 1 + 100000 + 100);
+	bus__log_cursor_close(&live);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(value_as_of_a_position_is_the_one_before_it)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	uint32_t topic = topic_of(log, 1);
+	uint64_t before, between;
+
+	before = tail_of(log);
+	must(keep(log, 1, 11, 64) == 1);
+	between = tail_of(log);
+	must(keep(log, 1, 12, 64) == 1);
+	ck_assert_ptr_null(bus__log_kept(&reader, topic, before));
+	ck_assert_uint_eq(number_of(&reader, bus__log_kept(&reader, topic, between)), 11);
+	ck_assert_uint_eq(kept(&reader, 1), 12);
+	/* Then it comes anyway, behind that position. */
+	must(keep(log, 1, 13, 64) == 1);
+	ck_assert_ptr_null(bus__log_kept(&reader, topic, between));
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(values_have_a_part_of_the_room_and_no_more)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	unsigned count = 0;
+	int err;
+
+	while ((err = keep(log, count, 5000 + count, 20000)) == 1)
+		count++;
+	ck_bus(err, BUS_E_LIMIT);
+	ck_assert_uint_gt(count, 30);
+	/* All else goes on for ever, and they stay. */
+	for (uint64_t i = 0; i < 100000; i++)
+		append(log, i, 300);
+	for (unsigned i = 0; i < count; i++)
+		ck_assert_uint_eq(kept(&reader, i), 5000 + i);
+	/* One that ends makes room. */
+	ck_bus(keep(log, count, 1, 20000), BUS_E_LIMIT);
+	ck_bus(keep(log, 5, 0, 0), 1);
+	ck_bus(keep(log, count, 1, 20000), 1);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(values_stay_while_readers_hold_the_oldest_memory)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0), holders[5];
+
+	for (unsigned i = 0; i < 5; i++) {
+		must(keep(log, i, 100 + i, 1000) == 1);
+		holders[i] = open_cursor(log, LOG_FROM_NOW, 0);
+		append(log, i, 1 << 17);
+		expect(&holders[i], i);
+		append(log, i, 1 << 17);
+	}
+	for (uint64_t i = 0; i < 30000; i++) {
+		append(log, i, 1000);
+		must(keep(log, (unsigned)(10 + i % 3), i + 1, 100) == 1);
+	}
+	for (unsigned i = 0; i < 5; i++) {
+		ck_assert_uint_eq(kept(&reader, i), 100 + i);
+		bus__log_cursor_close(&holders[i]);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_uint_eq(kept(&reader, 10 + (29997 + i) % 3), 29998 + i);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* As writers would leave it that all died before they had published a copy. */
+static void
+undo_copies(struct log *log, unsigned topics)
+{
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		struct log_segment *segment = &log->shared->segments[i];
+		uint64_t end;
+
+		if (life_has_ended(segment->life, &end))
+			segment->retained = life_number(segment->life);
+	}
+	for (unsigned i = 0; i < topics; i++) {
+		struct log_topic *topic = bus__log_topic_at(log, topic_of(log, i));
+		uint8_t *bytes;
+
+		if (topic->kept[1] != 0 &&
+		    bus__log_find(log, topic->kept[1] / log->segment_bytes, &bytes) != NULL)
+			topic->kept[0] = topic->kept[1];
+	}
+}
+
+START_TEST(values_move_within_their_memory_when_no_other_is_free)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+
+	for (unsigned i = 0; i < 20; i++) {
+		must(keep(log, i, 100 + i, 1000 + i) == 1);
+		append(log, i, 1 << 16);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		undo_copies(log, 20);
+		append(log, i, 1 << 17);
+		bus__log_cursor_close(&reader); /* it would hold what it read last */
+		reader = open_cursor(log, LOG_FROM_NOW, 0);
+		for (unsigned k = 0; k < 20; k++)
+			ck_assert_uint_eq(kept(&reader, k), 100 + k);
+	}
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
 /* --- many writers ----------------------------------------------------------------------------------------------- */
 
 enum { WRITERS = 4, EACH = 30000 };
@@ -986,6 +1183,10 @@ bus_test_suite(void)
 	tcase_add_loop_test(damaged, damage_crashes_nobody_and_nobody_hangs, 0, 4);
 	suite_add_tcase(suite, damaged);
 #endif
+	BUS_TEST_CASE(suite, "values", 60, value_stays_when_its_memory_is_used_again,
+	    value_as_of_a_position_is_the_one_before_it, values_have_a_part_of_the_room_and_no_more,
+	    values_stay_while_readers_hold_the_oldest_memory,
+	    values_move_within_their_memory_when_no_other_is_free);
 	BUS_TEST_CASE(suite, "topics", 60, topic_has_one_number_and_one_name,
 	    topics_have_room_of_their_own_and_no_more, topics_that_many_make_at_once_are_one);
 	BUS_TEST_CASE(suite, "members", 60, last_member_out_leaves_nothing,

@@ -1,0 +1,300 @@
+/* log/kept.c: the last retained record of each topic, which stays when its memory is used again.
+ *
+ * A topic has the positions of its last two retained records. The newer one is noted before it is published: so whoever
+ * sees the tail behind it sees the note. One that was never published, since its writer died or was replaced,
+ * lies behind the end of its segment for good; then the older one counts.
+ *
+ * Before memory is used again, what is still current in it is copied to the tail. That happens two segments ahead, so
+ * that a writer that dies half way through a copy has lost nothing; and memory that was not gone through is used only when
+ * there is no other, and then moves what it has to its own beginning. */
+#include "log/log.h"
+
+#include <string.h>
+
+#include <libbus/error.h>
+
+#define KEPT_SHARE 4 /* values may take this part of the records' room */
+
+/* Whether a retained record is a value, and not the end of one. */
+static bool
+is_value(uint64_t word)
+{
+	unsigned flags = (unsigned)(word >> 32) & 0xffff;
+	uint64_t words = 8 * (uint64_t)__builtin_popcount(flags & LOG_WORDS);
+
+	return flags & LOG_RETAIN &&
+	       record_bytes(word) - (word >> 56) > sizeof(struct log_record) + words;
+}
+
+/* --- what a topic notes ---------------------------------------------------------------------------------------- */
+
+/* Whether a record at `position` was published when the tail was at `tail`. The memory must be held. */
+static bool
+is_published(const struct log *log, uint64_t position, uint64_t tail)
+{
+	uint64_t number = position / log->segment_bytes, end;
+	uint8_t *bytes;
+	const struct log_segment *segment = bus__log_find(log, number, &bytes);
+
+	if (segment == NULL || position >= tail)
+		return false;
+	if (!life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end))
+		return true;
+	return position - number * log->segment_bytes < end;
+}
+
+/* What the value at a position counts, 0 if there is none. Owner. */
+static uint64_t
+counted_bytes(const struct log *log, uint64_t position, uint64_t tail)
+{
+	uint64_t number = position / log->segment_bytes, word;
+	uint64_t at = position - number * log->segment_bytes;
+	uint8_t *bytes;
+
+	if (position == 0 || at % 8 != 0 || at + sizeof(struct log_record) > log->segment_bytes ||
+	    !is_published(log, position, tail) || bus__log_find(log, number, &bytes) == NULL)
+		return 0;
+	word = atomic_load_explicit(
+	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed);
+	return is_value(word) ? record_bytes(word) : 0;
+}
+
+/* Notes the record of `word` at `position` as the topic's newest. */
+static void
+note(struct log *log, uint32_t number, uint64_t position, uint64_t word, uint64_t tail)
+{
+	struct log_topic *topic = bus__log_topic_at(log, number);
+	uint64_t now, before, old;
+
+	if (topic == NULL)
+		return;
+	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	/* Another changes it at most once: one that was revoked, and does not know it. */
+	do {
+		before = atomic_load_explicit(&topic->kept[1], memory_order_relaxed);
+		if (now > before && is_published(log, now, tail))
+			atomic_compare_exchange_strong_explicit(&topic->kept[1], &before, now,
+			    memory_order_release, memory_order_relaxed);
+		old = counted_bytes(log, now, tail);
+	} while (!atomic_compare_exchange_strong_explicit(
+	    &topic->kept[0], &now, position, memory_order_release, memory_order_acquire));
+	atomic_fetch_add_explicit(&log->shared->kept_bytes,
+	    (is_value(word) ? record_bytes(word) : 0) - old, memory_order_relaxed);
+}
+
+/* The segment of the tail has values. Before they are published, so that its memory is not used again unseen. */
+static void
+mark(struct log *log)
+{
+	struct log_segment *segment = log->segment;
+	uint64_t seen = atomic_load_explicit(&segment->retained, memory_order_relaxed);
+
+	while (
+	    seen < log->number && !atomic_compare_exchange_weak_explicit(&segment->retained, &seen,
+				      log->number, memory_order_release, memory_order_relaxed))
+		;
+}
+
+void
+bus__log_note_kept(struct log *log, uint32_t topic, uint64_t position, uint64_t word, uint64_t tail)
+{
+	mark(log);
+	note(log, topic, position, word, tail);
+}
+
+/* Adds them up anew: a writer that died may have counted what it never published. */
+static uint64_t
+recount(struct log *log, uint64_t tail)
+{
+	uint64_t sum = 0, begin = 8;
+	const struct log_topic *topic;
+
+	for (; (topic = bus__log_topic_at(log, (uint32_t)(begin / 8))) != NULL && topic->len > 0;
+	     begin += bus__log_topic_bytes(topic->len)) {
+		uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+
+		if (!is_published(log, now, tail))
+			now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
+		sum += counted_bytes(log, now, tail);
+	}
+	atomic_store_explicit(&log->shared->kept_bytes, sum, memory_order_relaxed);
+	return sum;
+}
+
+bool
+bus__log_may_keep(struct log *log, uint64_t bytes, uint64_t tail)
+{
+	uint64_t most = log->segment_bytes * log->segment_count / KEPT_SHARE;
+
+	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed) + bytes <=
+		   most ||
+	       recount(log, tail) + bytes <= most;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+/* The retained record of a topic at `position`, held by the reader. NULL: there is none. */
+static const struct log_record *
+hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail)
+{
+	struct log *log = reader->log;
+	uint64_t number = position / log->segment_bytes;
+	uint64_t at = position - number * log->segment_bytes, bytes;
+	const struct log_record *record;
+	const uint8_t *memory;
+
+	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
+	    bus__log_pin(log, reader->slot, number, &memory) == NULL ||
+	    !is_published(log, position, tail))
+		return NULL;
+	record = (const struct log_record *)(memory + at);
+	reader->word = atomic_load_explicit(&record->word, memory_order_relaxed);
+	bytes = record_bytes(reader->word);
+	if (bytes < sizeof *record || bytes > log->segment_bytes - at || record->topic != topic ||
+	    !(reader->word >> 32 & LOG_RETAIN))
+		return NULL;
+	return record;
+}
+
+const struct log_record *
+bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
+{
+	const struct log_topic *topic = bus__log_topic_at(reader->log, number);
+	const struct log_record *record = NULL;
+	uint64_t now, seen;
+
+	if (topic == NULL)
+		return NULL;
+	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	do {
+		seen = now;
+		record = hold(reader, number, seen, tail);
+		if (record == NULL)
+			record = hold(reader, number,
+			    atomic_load_explicit(&topic->kept[1], memory_order_acquire), tail);
+		/* It may have been copied while we looked for it: then the note has changed. */
+		now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	} while (record == NULL && now != seen && now < tail);
+	return record;
+}
+
+/* --- copying ------------------------------------------------------------------------------------------------------ */
+
+/* The place of the segment with the lowest number above `above` that has ended. */
+static bool
+next_ended(const struct log *log, uint64_t above, uint64_t *ret_number, uint32_t *ret_place)
+{
+	uint64_t lowest = UINT64_MAX, end;
+
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		uint64_t life =
+		    atomic_load_explicit(&log->shared->segments[i].life, memory_order_acquire);
+
+		if (life_number(life) > above && life_number(life) < lowest &&
+		    life_has_ended(life, &end)) {
+			lowest = life_number(life);
+			*ret_place = i;
+		}
+	}
+	*ret_number = lowest;
+	return lowest != UINT64_MAX;
+}
+
+/* Whether it is the value that its topic has now. */
+static bool
+is_current(struct log *log, const struct log_record *record, uint64_t word, uint64_t position,
+    uint64_t tail)
+{
+	const struct log_topic *topic = bus__log_topic_at(log, record->topic);
+	uint64_t now;
+
+	if (topic == NULL || !is_value(word))
+		return false;
+	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	return now == position ||
+	       (atomic_load_explicit(&topic->kept[1], memory_order_acquire) == position &&
+		   !is_published(log, now, tail) && now < log->begin);
+}
+
+/* Copies what is current of a segment's records to the tail's, behind *at. false: there was no room for all of it. */
+static bool
+copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end, uint64_t *at,
+    uint64_t tail)
+{
+	for (uint64_t from = 0; from < end;) {
+		const struct log_record *record = (const struct log_record *)(bytes + from);
+		uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+		uint64_t size = record_bytes(word);
+		struct log_record *copy = (struct log_record *)(log->bytes + *at);
+
+		if (size < sizeof *record || size % 8 != 0 || size > end - from)
+			return true; /* damaged: there is nothing to be found behind it */
+		if (is_current(log, record, word, number * log->segment_bytes + from, tail)) {
+			if (size >= log->segment_bytes - *at)
+				return false;
+			word |= (uint64_t)LOG_CARRIED << 32;
+			memmove(copy, record, size);
+			atomic_store_explicit(&copy->word, word, memory_order_relaxed);
+			note(log, copy->topic, log->begin + *at, word, tail);
+			*at += size;
+		}
+		from += size;
+	}
+	return true;
+}
+
+/* The same of a segment that is still there. */
+static bool
+copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
+{
+	uint64_t end;
+	uint8_t *bytes;
+	const struct log_segment *segment = bus__log_find(log, number, &bytes);
+
+	return segment == NULL ||
+	       !life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end) ||
+	       end >= log->segment_bytes || copy_values(log, number, bytes, end, at, tail);
+}
+
+uint64_t
+bus__log_carry(struct log *log, uint64_t at, uint64_t copied[LOG_AHEAD])
+{
+	uint64_t tail = log->begin + at, number = 0, end;
+	uint32_t place, ahead = 0, done = 0;
+
+	memset(copied, 0, LOG_AHEAD * sizeof *copied);
+	/* Nothing else was free, after several have died half way: what is there moves to its beginning. */
+	if (life_has_ended(log->rescue, &end) && end < log->segment_bytes)
+		copy_values(log, life_number(log->rescue), log->bytes, end, &at, tail);
+	log->rescue = 0;
+	/* What somebody holds is not used soon, and so does not count. */
+	while (ahead < LOG_AHEAD && done < LOG_AHEAD && next_ended(log, number, &number, &place) &&
+	       number < log->number) {
+		struct log_segment *segment = &log->shared->segments[place];
+
+		ahead += !bus__log_is_held(log, place, number);
+		if (atomic_load_explicit(&segment->retained, memory_order_acquire) != number)
+			continue;
+		if (!copy_segment(log, number, &at, tail))
+			break;
+		copied[done++] = number;
+	}
+	if (at > tail - log->begin)
+		mark(log);
+	return at;
+}
+
+void
+bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD])
+{
+	for (unsigned i = 0; i < LOG_AHEAD; i++) {
+		uint64_t number = copied[i];
+		uint8_t *bytes;
+		struct log_segment *segment =
+		    number != 0 ? bus__log_find(log, number, &bytes) : NULL;
+
+		if (segment != NULL)
+			atomic_compare_exchange_strong_explicit(&segment->retained, &number, 0,
+			    memory_order_release, memory_order_relaxed);
+	}
+}
