@@ -764,8 +764,8 @@ START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
 
 	/* Those that keep a value count, and what is too many is refused and counted. */
 	invent(&p, INVENTED, BUS_MSG_RETAIN);
-	ck_eventually(stats_of(p.lb).received + stats_of(p.lb).refused >= 2 * INVENTED);
-	ck_assert_uint_ge(stats_of(p.lb).refused, INVENTED - BUS__PEER_TOPICS);
+	ck_eventually(stats_of(p.lb).refused >= INVENTED - BUS__PEER_TOPICS);
+	ck_eventually(stats_of(p.lb).received + stats_of(p.lb).refused > 2 * INVENTED);
 	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_LIMIT);
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
 	/* Nobody else is kept from naming topics. */
