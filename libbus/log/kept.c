@@ -233,7 +233,7 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 			if (size >= log->segment_bytes - *at)
 				return false;
 			word |= (uint64_t)LOG_CARRIED << 32;
-			memmove(copy, record, size);
+			memmove(copy, record, (size_t)size);
 			atomic_store_explicit(&copy->word, word, memory_order_relaxed);
 			note(log, copy->topic, log->begin + *at, word, tail);
 			*at += size;
