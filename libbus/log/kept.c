@@ -102,20 +102,26 @@ bus__log_note_kept(struct log *log, uint32_t topic, uint64_t position, uint64_t 
 	note(log, topic, position, word, tail);
 }
 
-/* Adds them up anew: a writer that died may have counted what it never published. */
+/* Adds them up anew: a writer that died may have counted what it never published. By the chains, since one that died
+ * while it named a topic has left a hole among the names. */
 static uint64_t
 recount(struct log *log, uint64_t tail)
 {
-	uint64_t sum = 0, begin = 8;
-	const struct log_topic *topic;
+	uint64_t sum = 0, steps = log->topics_bytes / sizeof(struct log_topic);
 
-	for (; (topic = bus__log_topic_at(log, (uint32_t)(begin / 8))) != NULL && topic->len > 0;
-	     begin += bus__log_topic_bytes(topic->len)) {
-		uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	for (uint32_t i = 0; i < LOG_BUCKETS; i++) {
+		uint32_t number =
+		    atomic_load_explicit(&log->shared->buckets[i], memory_order_acquire);
+		const struct log_topic *topic;
 
-		if (!is_published(log, now, tail))
-			now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
-		sum += counted_bytes(log, now, tail);
+		for (; (topic = bus__log_topic_at(log, number)) != NULL && steps > 0; steps--) {
+			uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+
+			if (!is_published(log, now, tail))
+				now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
+			sum += counted_bytes(log, now, tail);
+			number = atomic_load_explicit(&topic->next, memory_order_relaxed);
+		}
 	}
 	atomic_store_explicit(&log->shared->kept_bytes, sum, memory_order_relaxed);
 	return sum;
