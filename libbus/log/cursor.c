@@ -57,10 +57,26 @@ enter_oldest(struct log_cursor *c, uint64_t number)
 	return false;
 }
 
+/* Holds again the segment that was let go; if it has gone meanwhile, the oldest one. */
+static bool
+hold_again(struct log_cursor *c)
+{
+	const uint8_t *bytes;
+	struct log_segment *segment = bus__log_pin(c->log, c->slot, c->number, &bytes);
+
+	if (segment == NULL)
+		return enter_oldest(c, c->number + 1);
+	c->segment = segment;
+	c->bytes = bytes;
+	return true;
+}
+
 /* Finds more to read. */
 static bool
 refill(struct log_cursor *c)
 {
+	if (c->segment == NULL && !hold_again(c))
+		return false;
 	for (;;) {
 		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
 		uint64_t ahead = tail_position(word) - begin_of(c, c->number), end;
@@ -120,22 +136,69 @@ bus__log_lost(struct log_cursor *c)
 }
 
 void
-bus__log_await(struct log_cursor *c, int64_t deadline_ns)
+bus__log_unread(struct log_cursor *c)
 {
-	struct log_shared *shared = c->log->shared;
-	/* Read before the tail: a wake-up that follows what we see there changes it. */
-	uint32_t seen = atomic_load_explicit(&shared->news, memory_order_acquire);
+	c->at -= record_bytes(c->word);
+	c->sequence--;
+}
+
+void
+bus__log_let_go(struct log_cursor *c)
+{
+	/* Release: what was read there was read before a writer finds it free. */
+	atomic_store_explicit(&c->slot->pin, 0, memory_order_release);
+	c->segment = NULL;
+	c->limit = c->at;
+}
+
+uint64_t
+bus__log_position(const struct log_cursor *c)
+{
+	return begin_of(c, c->number) + c->at;
+}
+
+/* --- sleeping -------------------------------------------------------------------------------------------------- */
+
+bool
+bus__log_ask(struct log *log, uint64_t position)
+{
+	struct log_shared *shared = log->shared;
 	uint64_t word = atomic_load_explicit(&shared->tail, memory_order_acquire);
-	uint64_t position = begin_of(c, c->number) + c->at;
-	int64_t most_ns = bus__now_ns() + AWAIT_MOST_NS;
 
 	do {
 		if (tail_position(word) != position)
-			return;
+			return false;
 	} while (!(word & TAIL_SLEEPERS) &&
 		 !atomic_compare_exchange_weak_explicit(&shared->tail, &word, word | TAIL_SLEEPERS,
 		     memory_order_acq_rel, memory_order_acquire));
-	bus__park_shared(&shared->news, seen, deadline_ns < most_ns ? deadline_ns : most_ns);
+	return true;
+}
+
+int
+bus__log_sleep(struct log *log, uint32_t seen, int64_t deadline_ns)
+{
+	int64_t most_ns = bus__now_ns() + AWAIT_MOST_NS;
+
+	if (deadline_ns <= most_ns)
+		return bus__park_shared(&log->shared->news, seen, deadline_ns);
+	bus__park_shared(&log->shared->news, seen, most_ns);
+	return 0;
+}
+
+void
+bus__log_await(struct log_cursor *c, int64_t deadline_ns)
+{
+	uint32_t seen = bus__log_news(c->log);
+
+	if (bus__log_ask(c->log, bus__log_position(c)))
+		bus__log_sleep(c->log, seen, deadline_ns);
+}
+
+void
+bus__log_call(struct log *log)
+{
+	atomic_fetch_add_explicit(&log->shared->news, 1, memory_order_release);
+	bus__unpark_shared(&log->shared->news);
 }
 
 /* --- beginning and end ----------------------------------------------------------------------------------------- */
@@ -176,14 +239,18 @@ enter_tail(struct log_cursor *c)
 	for (unsigned tries = 0; tries < MOST_TRIES; tries++) {
 		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
 		uint64_t number = tail_position(word) / c->log->segment_bytes;
-		uint64_t at = tail_position(word) - number * c->log->segment_bytes;
+		uint64_t at = tail_position(word) - number * c->log->segment_bytes, noted;
 		int64_t count;
 
 		if (!enter_oldest(c, number))
 			return false;
 		if (c->number != number)
 			continue; /* it has gone by already */
-		count = bus__log_count(c->bytes, at);
+		noted = atomic_load_explicit(&c->segment->count, memory_order_relaxed);
+		/* Another one's note: then by ourselves. */
+		count = noted >> 32 == (uint32_t)(tail_position(word) >> 3)
+			    ? (int64_t)(uint32_t)noted
+			    : bus__log_count(c->bytes, at);
 		if (count < 0)
 			return false;
 		c->at = c->limit = at;
@@ -217,27 +284,32 @@ enter_sequence(struct log_cursor *c, uint64_t sequence)
 }
 
 int
+bus__log_seek(struct log_cursor *c, enum log_from from, uint64_t sequence)
+{
+	bool there;
+
+	if (from == LOG_FROM_SEQUENCE)
+		return enter_sequence(c, sequence) ? 0 : BUS_E_DAMAGED;
+	there = from == LOG_FROM_NOW ? enter_tail(c) : enter_oldest(c, 1);
+	c->lost = 0;
+	return there ? 0 : BUS_E_DAMAGED;
+}
+
+int
 bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor)
 {
 	struct log_cursor c = {.log = log};
-	bool there;
 	int err = claim_slot(log, &c.slot);
 
 	if (err < 0)
 		return err;
-	if (from == LOG_FROM_SEQUENCE) {
-		there = enter_sequence(&c, sequence);
-	} else {
-		there = from == LOG_FROM_NOW ? enter_tail(&c) : enter_oldest(&c, 1);
-		c.lost = 0;
-	}
-	if (!there) {
+	err = bus__log_seek(&c, from, sequence);
+	if (err < 0)
 		release_slot(c.slot);
-		return BUS_E_DAMAGED;
-	}
-	*ret_cursor = c;
-	return 0;
+	else
+		*ret_cursor = c;
+	return err;
 }
 
 void
@@ -249,13 +321,12 @@ bus__log_cursor_close(struct log_cursor *c)
 /* --- records ---------------------------------------------------------------------------------------------------- */
 
 bool
-bus__log_read(
-    const struct log_cursor *c, const struct log_record *record, struct log_view *ret_view)
+bus__log_read(uint64_t word, const struct log_record *record, struct log_view *ret_view)
 {
 	static const uint16_t announced[] = {LOG_EXPIRES, LOG_HEADERS, LOG_REPLY};
 	const uint8_t *at = (const uint8_t *)(record + 1);
-	uint64_t left = record_bytes(c->word) - sizeof *record, padding = c->word >> 56;
-	uint16_t flags = (uint16_t)(c->word >> 32);
+	uint64_t left = record_bytes(word) - sizeof *record, padding = word >> 56;
+	uint16_t flags = (uint16_t)(word >> 32);
 	uint64_t words[3] = {0};
 
 	for (int i = 0; i < 3; i++)
@@ -275,7 +346,7 @@ bus__log_read(
 	    .topic = record->topic,
 	    .origin = record->origin,
 	    .flags = flags,
-	    .type = (uint8_t)(c->word >> 48),
+	    .type = (uint8_t)(word >> 48),
 	    .time_ns = record->time_ns,
 	    .expires_ns = (int64_t)words[0],
 	    .reply = words[2],

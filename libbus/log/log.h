@@ -146,6 +146,9 @@ int bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
 void bus__log_cursor_close(struct log_cursor *cursor);
 
+/* Goes elsewhere. BUS_E_DAMAGED: there is nothing to go to. */
+int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequence);
+
 /* The next record, NULL if there is none yet. It stays where it is until the next call. Its length has been checked
  * against the segment, nothing else. */
 const struct log_record *bus__log_next(struct log_cursor *cursor);
@@ -153,8 +156,48 @@ const struct log_record *bus__log_next(struct log_cursor *cursor);
 /* How many records went by unseen before the one that bus__log_next() gave last, since the last call of this. */
 uint64_t bus__log_lost(struct log_cursor *cursor);
 
+/* Takes back the record that was given last, which comes again. */
+void bus__log_unread(struct log_cursor *cursor);
+
+/* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
+ * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
+void bus__log_let_go(struct log_cursor *cursor);
+
+/* Whether the next record lies in the segment that is held, as far as is known. */
+static inline bool
+bus__log_stays(const struct log_cursor *cursor)
+{
+	return cursor->at < cursor->limit;
+}
+
+/* Where the cursor stands, and where the tail does. */
+uint64_t bus__log_position(const struct log_cursor *cursor);
+
+static inline uint64_t
+bus__log_tail(const struct log *log)
+{
+	/* Acquire: pairs with the release of the publish, though whoever reads looks again. */
+	return tail_position(atomic_load_explicit(&log->shared->tail, memory_order_acquire));
+}
+
 /* Sleeps until there may be news, at most until the deadline (monotonic ns). */
 void bus__log_await(struct log_cursor *cursor, int64_t deadline_ns);
+
+/* The same in parts. First what news changes is read; then a wake-up is asked for, unless (false) the tail is not at
+ * `position` any more; then one sleeps, which ends after 250 ms anyway, as if there were news. 0, or
+ * BUS_E_TIMEDOUT: the deadline has passed. */
+static inline uint32_t
+bus__log_news(const struct log *log)
+{
+	/* Acquire, and before a look at what else may be new: a wake-up for that changes it after. */
+	return atomic_load_explicit(&log->shared->news, memory_order_acquire);
+}
+
+bool bus__log_ask(struct log *log, uint64_t position);
+int bus__log_sleep(struct log *log, uint32_t seen, int64_t deadline_ns);
+
+/* Ends everybody's sleep, for news that are not in the log. */
+void bus__log_call(struct log *log);
 
 /* What is in a record. data and headers point into it. */
 struct log_view {
@@ -167,9 +210,8 @@ struct log_view {
 	uint64_t reply;
 };
 
-/* What is in `record`, which bus__log_next() has just given. false: its parts do not fit into it. */
-bool bus__log_read(
-    const struct log_cursor *cursor, const struct log_record *record, struct log_view *ret_view);
+/* What is in a record, of which the cursor said `word`. false: its parts do not fit into it. */
+bool bus__log_read(uint64_t word, const struct log_record *record, struct log_view *ret_view);
 
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 
@@ -193,6 +235,13 @@ void bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD]);
 
 /* The number of a topic, made if it has none yet. BUS_E_LIMIT: there is no room for more names. */
 int bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic);
+
+/* The same if it has one; 0: it has not. */
+uint32_t bus__log_topic_find(const struct log *log, const char *name, size_t len);
+
+/* Calls fn for every topic with a value, or that had one. */
+void bus__log_topics_kept(const struct log *log,
+    void (*fn)(void *arg, uint32_t topic, const char *name, size_t len), void *arg);
 
 /* Where the topic lies, as far as one can lie there; NULL: none can. What its entry takes. */
 struct log_topic *bus__log_topic_at(const struct log *log, uint32_t topic);

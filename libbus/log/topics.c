@@ -86,12 +86,25 @@ claim(struct log *log, size_t len)
 	return (uint32_t)(begin / 8);
 }
 
+static _Atomic uint32_t *
+bucket_of(const struct log *log, const char *name, size_t len)
+{
+	return &log->shared->buckets[bus__siphash(log->key, name, len) % LOG_BUCKETS];
+}
+
+uint32_t
+bus__log_topic_find(const struct log *log, const char *name, size_t len)
+{
+	/* Acquire: pairs with the release that shows a topic; what it leads to was shown before. */
+	return find(log, atomic_load_explicit(bucket_of(log, name, len), memory_order_acquire), 0,
+	    name, len);
+}
+
 int
 bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic)
 {
-	uint64_t hash = bus__siphash(log->key, name, len);
-	_Atomic uint32_t *bucket = &log->shared->buckets[hash % LOG_BUCKETS];
-	/* Acquire: pairs with the release that shows a topic; what it leads to was shown before. */
+	_Atomic uint32_t *bucket = bucket_of(log, name, len);
+	/* Acquire: as above. */
 	uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
 	uint32_t number = find(log, head, 0, name, len), searched = head, mine;
 	struct log_topic *topic;
@@ -117,4 +130,26 @@ bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topi
 	}
 	*ret_topic = number;
 	return 0;
+}
+
+void
+bus__log_topics_kept(const struct log *log,
+    void (*fn)(void *arg, uint32_t topic, const char *name, size_t len), void *arg)
+{
+	uint64_t steps = log->topics_bytes / sizeof(struct log_topic);
+
+	for (uint32_t i = 0; i < LOG_BUCKETS; i++) {
+		uint32_t number =
+		    atomic_load_explicit(&log->shared->buckets[i], memory_order_acquire);
+		const struct log_topic *topic;
+
+		for (; (topic = bus__log_topic_at(log, number)) != NULL && steps > 0; steps--) {
+			uint32_t len;
+
+			if (atomic_load_explicit(&topic->kept[0], memory_order_acquire) != 0 &&
+			    is_whole(log, number, topic, &len))
+				fn(arg, number, topic->name, len);
+			number = atomic_load_explicit(&topic->next, memory_order_relaxed);
+		}
+	}
 }

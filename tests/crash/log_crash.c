@@ -206,7 +206,7 @@ check(const struct log_cursor *cursor, const struct log_record *record, uint64_t
 	struct log_view view;
 	const struct content *content;
 
-	if (!bus__log_read(cursor, record, &view) || view.len < 16)
+	if (!bus__log_read(cursor->word, record, &view) || view.len < 16)
 		fail("record %llu is damaged", (unsigned long long)cursor->sequence - 1);
 	content = (const struct content *)view.data;
 	if (content->life >= LIVES || view.len != make(&expected, content->life, content->number) ||
@@ -238,7 +238,7 @@ check_values(struct log_cursor *reader)
 			    tail_position(reader->log->shared->tail));
 		if (record == NULL && known == 0)
 			continue;
-		if (record == NULL || !bus__log_read(reader, record, &view) || view.len < 16)
+		if (record == NULL || !bus__log_read(reader->word, record, &view) || view.len < 16)
 			fail("writer %u keeps nothing", i);
 		content = (const struct content *)view.data;
 		number = (uint64_t)content->life << 40 | content->number;

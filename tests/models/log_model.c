@@ -112,7 +112,7 @@ model_read(struct model_reader *reader)
 		uint64_t lost = bus__log_lost(&reader->cursor), payload;
 		struct log_view view;
 
-		model_check(bus__log_read(&reader->cursor, record, &view));
+		model_check(bus__log_read(reader->cursor.word, record, &view));
 		model_check(view.len == 8 && view.topic == 1);
 		memcpy(&payload, view.data, sizeof payload);
 		reader->sequence += lost;

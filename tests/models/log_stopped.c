@@ -45,7 +45,7 @@ static const struct control controls[] = {
 	BLIND, ""},
     {"the segment is not sealed before it is taken", "seal", "seal", OP_CAS, SKIPPED, ""},
     {"a segment gets no end", "end_segment", "life", OP_CAS, SKIPPED, ""},
-    {"the reader sleeps without looking", "bus__log_await", "tail", OP_CAS, BLIND, ""},
+    {"the reader sleeps without looking", "bus__log_ask", "tail", OP_CAS, BLIND, ""},
     {"the futex word does not change", "wake", "news", OP_RMW, SKIPPED, "DEADLOCK"},
     {NULL},
 };

@@ -74,7 +74,7 @@ number_of(const struct log_cursor *cursor, const struct log_record *record)
 	struct log_view view;
 	uint64_t number;
 
-	must(bus__log_read(cursor, record, &view));
+	must(bus__log_read(cursor->word, record, &view));
 	must(view.len >= sizeof number);
 	memcpy(&number, view.data, sizeof number);
 	for (uint32_t i = sizeof number; i < view.len; i++)
@@ -124,7 +124,7 @@ START_TEST(record_comes_back_with_all_its_parts)
 		const struct log_record *record = bus__log_next(&cursor);
 
 		ck_assert_ptr_nonnull(record);
-		ck_assert(bus__log_read(&cursor, record, &view));
+		ck_assert(bus__log_read(cursor.word, record, &view));
 		ck_assert_uint_eq(view.topic, items[i].topic);
 		ck_assert_uint_eq(view.type, items[i].type);
 		ck_assert_uint_eq(view.origin, items[i].origin);
@@ -453,7 +453,7 @@ kept(struct log_cursor *reader, unsigned topic)
 
 	if (record == NULL)
 		return 0;
-	must(bus__log_read(reader, record, &view));
+	must(bus__log_read(reader->word, record, &view));
 	return view.len == 0 ? 0 : number_of(reader, record);
 }
 
@@ -654,7 +654,7 @@ read_all(void *arg)
 			bus__log_await(cursor, INT64_MAX);
 			continue;
 		}
-		must(bus__log_read(cursor, record, &view));
+		must(bus__log_read(cursor->word, record, &view));
 		memcpy(&number, view.data, sizeof number);
 		must(number >> 32 < WRITERS);
 		must(view.topic == (number >> 32) + 1);
@@ -1106,7 +1106,7 @@ read_whatever(void *arg)
 			struct log_view view;
 			size_t len;
 
-			if (!bus__log_read(&cursor, record, &view))
+			if (!bus__log_read(cursor.word, record, &view))
 				continue;
 			for (uint32_t k = 0; k < view.len; k++)
 				sum = (uint8_t)(sum + view.data[k]);
