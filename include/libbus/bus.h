@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-struct bus;         /* topics and whoever listens to them, private to this process */
+struct bus;         /* topics and whoever listens to them: in this process, or under a name on this host */
 struct bus_mailbox; /* bounded queue with one drainer at a time */
 struct bus_sub;     /* one filter bound to one mailbox */
 struct bus_pub;     /* one topic, resolved; used by one thread at a time */
@@ -64,6 +64,7 @@ struct bus_msg {
 	const void *headers;     /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
 	size_t      headers_len; /* counts into max_payload, together with len */
 	uint64_t    reply_to;    /* receiving: not 0: a question, for bus_reply(). Publishing: ignored */
+	uint64_t    position;    /* receiving: its number in a named bus's log, from 1 on; 0: it has none */
 };
 
 /* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
@@ -76,12 +77,27 @@ struct bus_config {
 	size_t   size;
 	uint32_t max_topics;  /* 0: 1,000,000; idle topics make room for new ones */
 	uint32_t max_payload; /* bytes; 0: 1 MiB; at most 256 MiB */
+	/* Of a named bus. Who opens the name first decides how large its log is. */
+	const char *dir;       /* where its log lies; NULL: /dev/shm/libbus-UID, for this user alone */
+	uint64_t    log_bytes; /* 4 MiB to 16 GiB; 0: 16 MiB, or less where little is free. A message has at
+	                        * most 1/16 of it */
 };
 
-/* Opens a bus. name NULL: private to this process. A name answers BUS_E_NOTSUP for now.
- * Starts no thread and opens no descriptor.
- * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+/* Opens a bus. name NULL: private to this process. Otherwise 1 to 64 of a-z 0-9 . _ -: every process of
+ * this user on this host that opens the name is on it, for as long as one of them is. What is published
+ * lies in one log in shared memory, in the order in which all get it; no server is needed, and no process
+ * that dies or stops holds up the others.
+ * A private bus starts no thread and opens no descriptor; a named one holds one descriptor, and the first
+ * bus_mailbox_fd() starts a thread.
+ * BUS_E_NOSPACE, BUS_E_LIMIT (1,022 processes), BUS_E_DENIED, BUS_E_VERSION, BUS_E_DAMAGED.
+ * Threads: any.  Blocks: never; with a name at most 5 s, while another process joins or leaves.
+ * Callbacks: none run inside. */
 BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus);
+
+/* What a position belongs to: a random number of this life of a named bus, which ends with the last process
+ * on it; 0 on a private bus.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API uint64_t bus_epoch(struct bus *bus);
 
 /* Waits until everything accepted before the call is handled by mailboxes with their own thread and
  * handed to the wire of links that are up. BUS_E_TIMEDOUT when it is not, BUS_E_STATE in a callback.
@@ -169,6 +185,16 @@ enum bus_drain {
 	                     * such a callback is delivered after it. */
 };
 
+/* Where a mailbox of a named bus begins to read. All but BUS_FROM_NOW find messages that were published before, in
+ * order, and then go on with what comes; what is kept does not come besides. */
+enum bus_from {
+	BUS_FROM_NOW,      /* kept values, then what is published after the subscription */
+	BUS_FROM_OLDEST,   /* all that is still in the log */
+	BUS_FROM_LAST,     /* so many that its subscriptions want, at most 10,000 */
+	BUS_FROM_POSITION, /* behind the message with that position */
+	BUS_FROM_TIME      /* what was published at that time (ns since 1970) or later, within some milliseconds */
+};
+
 struct bus_mailbox_config {
 	size_t size;
 	int    full;  /* enum bus_full */
@@ -177,9 +203,16 @@ struct bus_mailbox_config {
 	               * 0: 256 KiB.
 	               * An empty mailbox takes one message of any allowed size. */
 	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
+	int      from;       /* enum bus_from. It begins with its first subscription, for those after it too */
+	uint64_t from_value; /* the count, position or time */
+	uint64_t from_epoch; /* with BUS_FROM_POSITION: bus_epoch() when it was noted; 0: of this life */
 };
 
 /* Opens a mailbox. Ends with bus_mailbox_close().
+ * On a named bus a mailbox is a place in the log: it has no bound but the log's, and one that is overtaken
+ * there loses what it has not read (BUS_LOSS_LAPPED). BUS_E_NOTSUP there: BUS_FULL_DROP_NEWEST and
+ * BUS_FULL_REFUSE, since no reader may stop a host; BUS_DRAIN_PUBLISHER; a group. BUS_E_RESET: the position
+ * is from an earlier life of the bus.
  * With a group, mailboxes of the same name share one queue: each is a receiver with a drainer and
  * subscriptions of its own, and a message comes to one of them, whichever takes it first. Give all the same
  * filters: what a receiver takes and does not want is lost as unsubscribed; one without any takes nothing.
@@ -317,6 +350,7 @@ enum bus_loss {
 	BUS_LOSS_EXPIRED,      /* its ttl_ms had passed when it was taken out */
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
+	BUS_LOSS_LAPPED,       /* a named bus's log was used again before it was read: messages of any topic */
 	BUS_LOSS_COUNT
 };
 
@@ -324,7 +358,7 @@ struct bus_stats {
 	size_t   size;
 	uint64_t offered;   /* delivered + lost + refused + pending, exactly */
 	uint64_t delivered; /* handed to bus_recv() or to callbacks (a message counts once) */
-	uint64_t pending;
+	uint64_t pending;   /* without what lies unread in the log of a named bus */
 	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
 	uint64_t lost[BUS_LOSS_COUNT];
 	uint64_t late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
@@ -360,7 +394,7 @@ BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size
  *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:
  *                  {"mailbox": number, "kind": "mailbox" or "peer", "filter": one of its filters,
  *                   "policy": "drop_oldest" …, "full": n, "replaced": n, "expired": n, "unsubscribed": n,
- *                   "closed": n: lost since the last one, "total": lost so far}
+ *                   "closed": n, "lapped": n: lost since the last one, "total": lost so far}
  *                  What is lost because of these messages is counted, and does not bring another one. */
 
 #ifdef __cplusplus

@@ -20,7 +20,7 @@ extern "C" {
 	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
 	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")      \
 	X(LIMIT, -8, "limit reached: the call's description names it; raise it or end something first")   \
-	X(NOTSUP, -9, "not in this version: open the bus without a name and join programs with listen and dial") \
+	X(NOTSUP, -9, "not on this kind of bus, or not in this version: the call's description says where it is possible") \
 	X(SYS, -10, "the system refused: errno says why")                                                 \
 	X(TOPIC_EMPTY, -11, "empty: a topic or filter has at least one character, like sensors/pi/temp")  \
 	X(TOPIC_LONG, -12, "too long: a topic or filter has at most 1024 bytes and 32 levels")            \
@@ -44,7 +44,8 @@ extern "C" {
 	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")           \
 	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first") \
 	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), or name another one or fewer bytes in the configuration") \
-	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew")
+	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew") \
+	X(RESET, -34, "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,

@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
+#include "core/named.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
@@ -139,8 +140,6 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 
 	if (ret_bus == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
 		return BUS_E_INVAL;
-	if (name != NULL)
-		return BUS_E_NOTSUP;
 	if (cfg != NULL && cfg->max_payload > MOST_PAYLOAD)
 		return BUS_E_INVAL;
 	err = bus__fork_watch();
@@ -159,6 +158,8 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	if (err == 0)
 		err = bus__inbox_init(&bus->inbox);
 	if (err == 0)
+		err = bus__relay_init(&bus->relay);
+	if (err == 0)
 		err = bus__random(bus->key, sizeof bus->key);
 	if (err == 0)
 		err = bus__random(bus->id, sizeof bus->id);
@@ -170,9 +171,15 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	err = bus__topics_init(&bus->topics);
 	if (err < 0)
 		goto fini_trie;
+	if (name != NULL)
+		err = bus__named_open(bus, name, cfg);
+	if (err < 0)
+		goto fini_topics;
 	*ret_bus = bus;
 	return 0;
 
+fini_topics:
+	bus__topics_fini(bus);
 fini_trie:
 	bus__trie_fini(&bus->trie);
 free_bus:
@@ -200,6 +207,9 @@ bus__unref(struct bus *bus)
 	for (unsigned i = 0; i < STRIPES; i++)
 		bus__pool_close(bus->stripes[i].pool);
 	bus__inbox_fini(&bus->inbox);
+	bus__relay_fini(&bus->relay);
+	if (bus->log != NULL)
+		bus__log_close(bus->log);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)
 		pthread_mutex_destroy(&bus->keep_locks[i]);
 	pthread_mutex_destroy(&bus->lock);
@@ -373,6 +383,7 @@ bus_close(struct bus *bus, int timeout_ms)
 		bus->hooks->close(bus->links);
 	}
 	end_mailboxes(bus, deadline_ns);
+	bus__relay_stop(bus);
 	bus__inbox_close(bus);
 	bus__lock(bus);
 	sum_stats(bus, &after);

@@ -9,9 +9,11 @@
 
 #include "base/fork.h"
 #include "core/peer.h"
+#include "core/relay.h"
 #include "core/request.h"
 #include "core/topic.h"
 #include "core/trie.h"
+#include "log/log.h"
 
 #define STRIPES    16 /* publishers by name at once without looking for a free one */
 #define KEEP_LOCKS 16
@@ -28,6 +30,7 @@ struct bus {
 	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
 	uint32_t max_topics, max_payload;
 	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one nothing is announced */
+	struct log *log;          /* of a named bus, else NULL */
 	uint64_t key[2];
 	uint8_t id[16];
 	struct topic_table topics;
@@ -55,6 +58,10 @@ struct bus {
 	struct topic_slots *garbage_slots;
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
 	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
+	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
+	struct log_cursor now;
+	uint64_t now_tail;
+	struct relay relay;
 	void *links;
 	const struct bus__link_hooks *hooks;
 };

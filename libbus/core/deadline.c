@@ -150,9 +150,7 @@ show(struct bus_mailbox *m)
 	arm(ds, next);
 	if (next > was)
 		return;
-	/* Release: a drainer that sees this wake sees next_ns. */
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	bus__unpark(&m->wakes);
+	bus__mailbox_stir(m);
 }
 
 static int

@@ -374,6 +374,8 @@ bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
 		return err;
 	if (cfg != NULL && cfg->size != sizeof *cfg)
 		return BUS_E_INVAL;
+	if (bus->log != NULL)
+		return BUS_E_NOTSUP;
 	if (most > MOST_KEPT || most_bytes > MOST_BYTES)
 		return BUS_E_LIMIT;
 	bus__lock(bus);

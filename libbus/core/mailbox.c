@@ -17,6 +17,8 @@
 #include "core/call.h"
 #include "core/group.h"
 #include "core/notice.h"
+#include "core/reader.h"
+#include "core/relay.h"
 #include "core/request.h"
 
 #define DEFAULT_BYTES    (256u << 10)
@@ -93,9 +95,13 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		err = bus__ring_init(&m->ring, bus__mailbox_bytes(cfg), 0);
 	if (err < 0)
 		goto free_mailbox;
+	if (bus->log != NULL)
+		err = bus__reader_new(bus->log, cfg, &m->reader);
+	if (err < 0)
+		goto fini_ring;
 	if (pthread_mutex_init(&m->lock, NULL) != 0) {
 		err = BUS_E_NOMEM;
-		goto fini_ring;
+		goto free_reader;
 	}
 	if (bus__is_receiver(m))
 		m->number = bus__mailbox_ref(queue)->number;
@@ -120,6 +126,8 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 	*ret_mbox = m;
 	return 0;
 
+free_reader:
+	bus__reader_free(m->reader);
 fini_ring:
 	if (!bus__is_receiver(m))
 		bus__ring_fini(&m->ring);
@@ -149,6 +157,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		bus__fd_close(fd);
 	bus__deadlines_fini(&mbox->deadlines);
 	pthread_mutex_destroy(&mbox->lock);
+	bus__reader_free(mbox->reader);
 	if (queue == mbox)
 		bus__ring_fini(&mbox->ring);
 	else
@@ -187,10 +196,19 @@ bus__mailbox_clear_fd(struct bus_mailbox *m)
 }
 
 void
-bus__mailbox_wake_all(struct bus_mailbox *m)
+bus__mailbox_stir(struct bus_mailbox *m)
 {
+	/* Release: a drainer that sees this sees what it is woken for. */
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
 	bus__unpark(&m->wakes);
+	if (m->reader != NULL)
+		bus__log_call(m->reader->log); /* it sleeps there */
+}
+
+void
+bus__mailbox_wake_all(struct bus_mailbox *m)
+{
+	bus__mailbox_stir(m);
 	bus__mailbox_signal_fd(m);
 }
 
@@ -218,11 +236,12 @@ bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
 		*owed = bus__mailbox_ref(m);
 		return;
 	}
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-	if (m->is_group)
+	if (m->is_group) {
+		atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
 		bus__unpark_one(&m->wakes);
-	else
-		bus__unpark(&m->wakes);
+	} else {
+		bus__mailbox_stir(m);
+	}
 	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
 	bus__mailbox_signal_fd(m);
 }
@@ -353,6 +372,79 @@ announce_room(struct bus_mailbox *m)
 
 /* --- batches --------------------------------------------------------------------------------------------- */
 
+static void end_batch(struct bus_mailbox *m);
+
+static uint32_t
+take_from_ring(struct bus_mailbox *m)
+{
+	struct ring *ring = &m->ring;
+	uint32_t count;
+
+	bus__ring_lock(ring);
+	count = bus__ring_take(ring, &m->batch, RING_TAKE_FRAMES);
+	bus__ring_unlock(ring);
+	m->carried += m->batch.lost;
+	return count;
+}
+
+static void
+count_lapped(struct bus_mailbox *m, uint64_t lost)
+{
+	if (lost == 0)
+		return;
+	m->carried += lost;
+	atomic_fetch_add_explicit(&m->lapped, lost, memory_order_relaxed);
+	atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
+}
+
+static uint32_t
+take_from_log(struct bus_mailbox *m)
+{
+	uint64_t lost = 0;
+	uint32_t count = bus__reader_take(m, &lost);
+
+	count_lapped(m, lost);
+	m->logged = count > 0;
+	m->batch.count = count;
+	m->batch.begin = m->batch.end = bus__ring_out(&m->ring);
+	atomic_fetch_add_explicit(&m->read, count, memory_order_relaxed);
+	return count;
+}
+
+/* Whether there may be something, after up to `looks` looks. */
+static bool
+has_more(const struct bus_mailbox *m, unsigned looks)
+{
+	do {
+		if (!bus__ring_empty(&m->ring) || bus__reader_has_news(m->reader))
+			return true;
+	} while (--looks > 0);
+	return false;
+}
+
+/* The same where it may come from the log, and what comes from here goes first. It says that it holds a batch before
+ * it looks for one, since routes are found by that. */
+static __attribute__((noinline)) uint32_t
+begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
+{
+	uint32_t count;
+
+	if (!has_more(m, looks))
+		return 0;
+	bus__ring_lock(&m->ring);
+	atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
+	bus__ring_unlock(&m->ring);
+	if (m->full == BUS_FULL_LATEST)
+		count_lapped(m, bus__reader_pump(m));
+	m->at = m->handled = 0;
+	count = take_from_ring(m);
+	if (count == 0 && m->full != BUS_FULL_LATEST)
+		count = take_from_log(m);
+	if (count == 0)
+		end_batch(m);
+	return count;
+}
+
 /* Takes a batch out, after up to `looks` looks whether there is one. */
 static uint32_t
 begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
@@ -363,6 +455,8 @@ begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	uint64_t before;
 	bool starved;
 
+	if (m->reader != NULL)
+		return begin_logged(m, phase, looks);
 	bus__ring_lock(ring);
 	before = bus__ring_out(ring);
 	if (bus__is_receiver(m) && !bus__group_takes(m)) {
@@ -453,6 +547,9 @@ end_batch(struct bus_mailbox *m)
 	uint32_t phase;
 
 	bus__ring_release(&m->batch);
+	if (m->reader != NULL)
+		bus__reader_passed(m->reader);
+	m->logged = false;
 	atomic_store_explicit(&m->drained, m->batch.end, memory_order_release);
 	/* Release: my reads of routes and slots are over. Acquire: what others deferred is complete. */
 	phase = atomic_exchange_explicit(&m->phase, 0, memory_order_acq_rel);
@@ -569,8 +666,10 @@ bus__mailbox_await_callback(struct bus_mailbox *m)
 
 /* Whether everything before `target` is handled by the other receivers of its group too. */
 static bool
-is_flushed(struct bus_mailbox *m, uint64_t target)
+is_flushed(struct bus_mailbox *m, uint64_t target, uint64_t log_target)
 {
+	if (m->reader != NULL && !bus__reader_has_passed(m->reader, log_target))
+		return false;
 	if (bus__is_receiver(m))
 		return handled_by(m) >= target;
 	return atomic_load_explicit(&m->drained, memory_order_acquire) >= target;
@@ -581,16 +680,18 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 {
 	struct ring *ring = &m->queue->ring;
 	uint64_t target = bus__ring_tail(ring) & ~RING_FLAG_BITS;
+	uint64_t log_target = m->reader != NULL ? bus__log_tail(m->reader->log) : 0;
 
 	for (;;) {
 		int64_t now = bus__now_ns(), until = deadline_ns;
 		uint32_t seen;
 		bool busy;
 
-		if (is_flushed(m, target))
+		if (is_flushed(m, target, log_target))
 			return 0;
 		busy = ask_for_sign(m, PHASE_HELD, &seen);
-		if (!busy && bus__ring_out(ring) >= target && !bus__is_receiver(m))
+		if (!busy && bus__ring_out(ring) >= target && !bus__is_receiver(m) &&
+		    (m->reader == NULL || bus__reader_has_passed(m->reader, log_target)))
 			return 0; /* the rest was evicted */
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
@@ -604,13 +705,32 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 
 /* --- draining -------------------------------------------------------------------------------------------- */
 
+/* Reads the next one where it may come from the log. What comes from the ring is for all who are there: it has no
+ * place in the log's order. */
+static void
+next_here(struct bus_mailbox *m, struct ring_view *view)
+{
+	if (!m->logged) {
+		bus__ring_read(&m->batch, &m->at, view);
+		view->position = UINT64_MAX;
+		m->msg.position = 0;
+		return;
+	}
+	if (!bus__reader_view(&m->reader->batch[m->at++], view))
+		view->flags |= RING_TTL; /* somebody wrote there: it is late, whatever it was */
+	m->msg.position = view->position;
+}
+
 /* Reads the next message of the batch into m->msg. */
 static void
 next_message(struct bus_mailbox *m, struct ring_view *view)
 {
 	struct bus_msg *msg = &m->msg;
 
-	bus__ring_read(&m->batch, &m->at, view);
+	if (m->reader != NULL)
+		next_here(m, view);
+	else
+		bus__ring_read(&m->batch, &m->at, view);
 	m->msg_topic = ((struct route *)view->route)->topic;
 	msg->topic = m->msg_topic->name;
 	msg->data = view->data;
@@ -775,7 +895,7 @@ call_batch(struct bus_mailbox *m, unsigned max)
 		call_any(m);
 	}
 	while (m->handled < end) {
-		if (m->carried == 0)
+		if (m->carried == 0 && m->reader == NULL)
 			call_plain(m, end);
 		if (m->handled < end &&
 		    !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)) {
@@ -805,6 +925,8 @@ look(struct bus_mailbox *m)
 	struct ring *ring = &m->queue->ring;
 	bool ready;
 
+	if (m->reader != NULL)
+		return has_more(m, SPIN_STEP);
 	bus__ring_lock(ring);
 	ready = bus__ring_ready(ring, SPIN_STEP);
 	bus__ring_unlock(ring);
@@ -905,6 +1027,47 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	return true;
 }
 
+/* The same where news come from the log: there one sleeps. */
+static bool
+rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	struct reader *r = m->reader;
+	/* Before a look at anything: whoever has news changes it after. */
+	uint32_t seen = bus__log_news(r->log);
+	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	int64_t begun = bus__now_ns();
+
+	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+	if (!bus__mailbox_clear_fd(m))
+		return true;
+	if (!bus__ring_fall_asleep(&m->ring)) {
+		signal_fd(fd);
+		return true;
+	}
+	bus__reader_rest(r);
+	if (fd >= 0 && !bus__relay_ask(m)) {
+		signal_fd(fd);
+		return true;
+	}
+	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
+		return false;
+	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns ||
+	    (!bus__reader_ask(r)))
+		return true;
+	if (bus__log_sleep(r->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+		return false;
+	learn_gap(m, bus__now_ns() - begun);
+	return true;
+}
+
+static bool
+rest_somewhere(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	if (m->reader != NULL)
+		return rest_logged(m, deadline_ns);
+	return bus__is_receiver(m) ? bus__group_rest(m, deadline_ns) : rest(m, deadline_ns);
+}
+
 /* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. */
 static bool
 heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns)
@@ -919,6 +1082,8 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 static bool
 has_nothing_left(const struct bus_mailbox *m)
 {
+	if (m->reader != NULL && !bus__reader_is_through(m->reader))
+		return false;
 	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
 }
 
@@ -946,7 +1111,7 @@ await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 			return count;
 		bus__heed(m->bus);
 		if (!spin(m, until_ns)) {
-			if (!(bus__is_receiver(m) ? bus__group_rest : rest)(m, until_ns) &&
+			if (!rest_somewhere(m, until_ns) &&
 			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))
 				return 0;
 			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
@@ -1006,6 +1171,8 @@ finish(struct bus_mailbox *m)
 	}
 	bus__mailbox_discard(m);
 	bus__requests_tell(m);
+	if (m->reader != NULL)
+		bus__relay_remove(m);
 	bus__mailbox_unlist(m);
 }
 
@@ -1116,6 +1283,8 @@ bus__mailbox_start(struct bus_mailbox *m)
 void
 bus__mailbox_shut(struct bus_mailbox *m)
 {
+	if (m->reader != NULL)
+		bus__reader_set_end(m->reader);
 	if (!bus__is_receiver(m))
 		bus__ring_close(&m->ring);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
@@ -1128,6 +1297,8 @@ void
 bus__mailbox_discard(struct bus_mailbox *m)
 {
 	drop_batch(m);
+	if (m->reader != NULL)
+		bus__reader_stop(m);
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = begin_batch(m, PHASE_HELD, 1);
@@ -1228,6 +1399,7 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
 	uint64_t replaced = atomic_load_explicit(&m->replaced, memory_order_relaxed);
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
+	uint64_t lapped = atomic_load_explicit(&m->lapped, memory_order_relaxed);
 	struct handled sum = {.delivered = 0};
 	uint64_t pending, closed;
 
@@ -1239,7 +1411,8 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 		add_handled(&sum, r);
 	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
 	pending = bus__ring_count(&m->ring) +
-		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) - sum.delivered -
+		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
+		  atomic_load_explicit(&m->read, memory_order_relaxed) - sum.delivered -
 		  sum.expired - sum.unsubscribed - sum.closed;
 	bus__ring_unlock(&m->ring);
 
@@ -1257,8 +1430,9 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	stats->lost[BUS_LOSS_EXPIRED] += sum.expired;
 	stats->lost[BUS_LOSS_UNSUBSCRIBED] += sum.unsubscribed;
 	stats->lost[BUS_LOSS_CLOSED] += closed;
+	stats->lost[BUS_LOSS_LAPPED] += lapped;
 	stats->offered += sum.delivered + pending + refused + full + replaced + sum.expired +
-			  sum.unsubscribed + closed;
+			  sum.unsubscribed + closed + lapped;
 }
 
 /* --- public ---------------------------------------------------------------------------------------------- */
@@ -1271,6 +1445,18 @@ enter(const struct bus_mailbox *m)
 	if (m->bus->fork_generation != bus__fork_generation())
 		return BUS_E_FORKED;
 	return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
+}
+
+/* What only one kind of bus can have. */
+static int
+check_kind(const struct bus *bus, const struct bus_mailbox_config *cfg)
+{
+	if (bus->log == NULL)
+		return cfg->from != BUS_FROM_NOW ? BUS_E_NOTSUP : 0;
+	return cfg->full == BUS_FULL_DROP_NEWEST || cfg->full == BUS_FULL_REFUSE ||
+		       cfg->drain == BUS_DRAIN_PUBLISHER || cfg->group != NULL
+		   ? BUS_E_NOTSUP
+		   : 0;
 }
 
 int
@@ -1289,9 +1475,12 @@ bus_mailbox_open(
 		all = *cfg;
 	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_REFUSE ||
 	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_PUBLISHER ||
-	    all.bytes > BUS__MAILBOX_MOST ||
+	    all.from < BUS_FROM_NOW || all.from > BUS_FROM_TIME || all.bytes > BUS__MAILBOX_MOST ||
 	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
+	err = check_kind(bus, &all);
+	if (err < 0)
+		return err;
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0 && all.group != NULL)
@@ -1436,22 +1625,26 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 
 /* Bus lock. */
 static int
-make_fd(struct bus_mailbox *m, bool has_more)
+make_fd(struct bus_mailbox *m, bool holds_some)
 {
 	int err, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	err = bus__deadlines_watch(m, fd);
+	err = m->reader != NULL ? bus__relay_add(m) : 0;
+	if (err == 0)
+		err = bus__deadlines_watch(m, fd);
 	if (err < 0) {
+		if (m->reader != NULL)
+			bus__relay_remove(m);
 		bus__fd_close(fd);
 		return err;
 	}
 	atomic_store_explicit(&m->fd, fd, memory_order_release);
 	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
 	 * sees the fd: both change tail. */
-	if (has_more || atomic_load_explicit(&m->closed, memory_order_acquire) ||
-	    !bus__ring_fall_asleep(&m->ring))
+	if (holds_some || atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	    !bus__ring_fall_asleep(&m->ring) || (m->reader != NULL && !bus__relay_ask(m)))
 		signal_fd(fd);
 	return 0;
 }

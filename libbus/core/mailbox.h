@@ -20,6 +20,7 @@
 
 struct bus;
 struct node;
+struct reader;
 struct topic;
 
 /* Something to do once no batch is in progress and everything before `position` is taken out. */
@@ -52,6 +53,7 @@ struct bus_sub {
 	    *prev_at_node; /* before the first at a node stands the last */
 	struct bus_sub *next_in_mbox, *prev_in_mbox;
 	uint64_t order; /* of its beginning: callbacks of one mailbox run in this order */
+	uint64_t begin; /* the first message of a named bus's log that is meant for it */
 	bus_msg_fn fn;
 	void *arg;
 	void (*done)(void *arg);
@@ -69,6 +71,7 @@ struct bus_mailbox {
 	struct bus_mailbox
 	    *queue;      /* whose ring, policy and laters these are: its own, or its group's */
 	struct bus *bus; /* counted */
+	struct reader *reader; /* on a named bus, else NULL */
 	_Atomic uint32_t refs;
 	int full, drain;
 	uint32_t number; /* by which people know it */
@@ -94,10 +97,12 @@ struct bus_mailbox {
 	_Atomic uint64_t delivered, expired, unsubscribed, lost_closed;
 	_Atomic uint64_t lost_shut; /* came when claims were refused already */
 	_Atomic uint64_t replaced, refused;
+	_Atomic uint64_t read, lapped; /* taken out of the log; gone there before that */
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
 	uint16_t msg_frame; /* its flags in the ring */
 	const struct topic *msg_topic;
+	bool logged;      /* the batch is the reader's */
 	bool lent;        /* a peer has messages of the batch */
 	uint64_t carried; /* lost before messages that nobody wanted: told by the next one */
 	struct ring_batch batch;
@@ -142,7 +147,7 @@ struct bus_mailbox {
 };
 
 /* Makes a mailbox with one reference, listed in its bus, without a thread. queue NULL: with a ring of its own. Bus
- * lock. */
+ * lock. On a named bus also what bus__reader_new() answers. */
 int bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg,
     struct bus_mailbox *queue, struct bus_mailbox **ret_mbox);
 
@@ -167,7 +172,8 @@ __attribute__((cold)) void bus__mailbox_wake(struct bus_mailbox *mbox, struct bu
 /* The same for a caller who holds nothing that callbacks may need: no stripe, no lock. Returns 0. */
 __attribute__((cold)) int bus__mailbox_wake_now(struct bus_mailbox *mbox);
 
-/* Wakes whoever sleeps in it or polls it. */
+/* Wakes whoever sleeps in it; and whoever polls it. */
+void bus__mailbox_stir(struct bus_mailbox *mbox);
 void bus__mailbox_wake_all(struct bus_mailbox *mbox);
 
 /* Makes the descriptor readable, if there is one; and not any more: false, the system refused. */

@@ -15,6 +15,8 @@ bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
 
 	bus__lock(bus);
 	err = bus__enter(bus);
+	if (err == 0 && bus->log != NULL)
+		err = BUS_E_NOTSUP;
 	if (err == 0 && bus->links == NULL) {
 		err = make(bus, &bus->links);
 		if (err == 0)

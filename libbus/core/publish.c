@@ -9,6 +9,7 @@
 #include "core/bus_internal.h"
 #include "core/keep.h"
 #include "core/name.h"
+#include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
 #include "core/request.h"
@@ -23,6 +24,7 @@ struct bus_pub {
 	struct bus__block *loans; /* not committed and not aborted */
 	size_t small;             /* payloads up to here take the short way */
 	uint64_t word;            /* of such a frame, but for its length */
+	uint32_t number; /* of the topic in the log of a named bus; 0: the bus is private */
 	int type, wait_ms;
 };
 
@@ -342,6 +344,8 @@ publish_named(
 	bool checked = own;
 	int err;
 
+	if (bus->log != NULL && !own)
+		return bus__named_publish(bus, name, item);
 	/* A name that is in the table has been checked; but $... is there for the bus itself. */
 	while (len == 0 || (name[0] == '$' && !own) ||
 	       !publish_on_found(bus, name, len, item, attempt, &err) || err == SWEPT) {
@@ -446,6 +450,12 @@ bus_pub_open(
 	pub->wait_ms = cfg != NULL ? cfg->wait_ms : 0;
 	pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
 	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
+	if (bus->log != NULL)
+		err = bus__named_number(bus, topic, &pub->number);
+	if (err < 0) {
+		bus__free(pub);
+		return err;
+	}
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
@@ -498,6 +508,8 @@ send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 	struct stripe *stripe = NULL;
 	int err;
 
+	if (pub->number != 0)
+		return bus__named_send(pub->bus, pub->number, item);
 	if (is_kept(pub->topic, item)) {
 		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
 		 * read as a publish by name reads them. */
@@ -598,6 +610,8 @@ send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 	if (err == 0)
 		err = bus__item_make(pub->bus,
 		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
+	if (err == 0 && pub->number != 0)
+		return bus__named_send(pub->bus, pub->number, &item);
 	return err < 0 ? err : send_patiently(pub, &item);
 }
 
@@ -669,7 +683,7 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 
 /* Returns how many went, together: at least one. */
 static size_t
-send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
+send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
 {
 	struct bus_mailbox *owed = NULL;
 	uint32_t bytes;
@@ -683,6 +697,19 @@ send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *
 		put_run(pub, pub->routes->routes[i], items, run, bytes, &owed);
 	bus__mailbox_drain_owed(owed);
 	return run;
+}
+
+static size_t
+send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
+{
+	if (pub->number != 0) {
+		*ret_err = enter_pub(pub);
+		if (*ret_err == 0)
+			*ret_err =
+			    bus__named_send_many(pub->bus, pub->number, pub->type, items, count);
+		return *ret_err > 0 ? (size_t)*ret_err : 0;
+	}
+	return send_run_here(pub, items, count, ret_err);
 }
 
 int

@@ -8,7 +8,9 @@
 #include "core/bus_internal.h"
 #include "core/group.h"
 #include "core/name.h"
+#include "core/named.h"
 #include "core/publish.h"
+#include "core/reader.h"
 
 #define FIRST_BUCKETS 64
 #define DESK_MOST     1024 /* questions of one peer that may be open here */
@@ -136,6 +138,9 @@ enter(struct bus *bus, struct question *q)
 	do {
 		inbox->last++;
 		q->number = bus__siphash(bus->key, &inbox->last, sizeof inbox->last);
+		if (bus->log != NULL)
+			q->number = q->number >> (64 - NAMED_ASKER_SHIFT) |
+				    (uint64_t)bus->log->member << NAMED_ASKER_SHIFT;
 		at = find(inbox, q->number);
 	} while (q->number == 0 || *at != NULL);
 	*at = q;
@@ -493,6 +498,27 @@ reply(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_pee
 	return err;
 }
 
+struct route *
+bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence)
+{
+	struct inbox *inbox = &m->bus->inbox;
+	struct route *route = NULL;
+	struct question **at;
+
+	pthread_mutex_lock(&inbox->lock);
+	at = find(inbox, number);
+	if (at != NULL && *at != NULL && !(*at)->waits &&
+	    ((struct bus_request *)*at)->way.route.mbox == m)
+		route = &((struct bus_request *)*at)->way.route;
+	if (sequence > inbox->answers_seen) {
+		inbox->answers_seen = sequence;
+		if (at == NULL || *at == NULL)
+			atomic_fetch_add_explicit(&inbox->late, 1, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&inbox->lock);
+	return route;
+}
+
 void
 bus__question_decline(struct bus *bus, uint64_t number)
 {
@@ -541,6 +567,12 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 	if (question == NULL || question->size != sizeof *question || question->reply_to == 0 ||
 	    msg == NULL || msg->size != sizeof *msg || (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
+	if (bus->log != NULL) {
+		struct ring_item item;
+
+		err = bus__item_make(bus, msg, &item);
+		return err < 0 ? err : bus__named_reply(bus, question, &item);
+	}
 	return reply(bus, question->reply_to, msg, false);
 }
 
@@ -575,7 +607,8 @@ ask(struct bus *bus, const struct bus_msg *question, uint64_t number, struct tak
 	uint32_t count = 0;
 	int err = bus__publish_question(bus, question, number, &count);
 
-	if (err < 0)
+	/* Who listens in other processes is not known. */
+	if (err < 0 || bus->log != NULL)
 		return err;
 	pthread_mutex_lock(&bus->inbox.lock);
 	takers->count = count;
@@ -592,6 +625,19 @@ await_reply(struct waiter *w, int64_t deadline_ns)
 		if (bus__park(&w->done, 0, deadline_ns) == BUS_E_TIMEDOUT)
 			return BUS_E_TIMEDOUT;
 	return 0;
+}
+
+/* The question is over; other mailboxes come to the reply later, and are not to take it for a late one. */
+static void
+leave_answered(struct bus *bus, struct waiter *w)
+{
+	struct inbox *inbox = &bus->inbox;
+
+	pthread_mutex_lock(&inbox->lock);
+	leave(inbox, &w->q);
+	if (w->reply != NULL && w->reply->position > inbox->answers_seen)
+		inbox->answers_seen = w->reply->position;
+	pthread_mutex_unlock(&inbox->lock);
 }
 
 int
@@ -612,11 +658,15 @@ bus_request_msg(
 	w.topic = question.topic;
 	bus__ref(bus);
 	err = enter_locked(bus, &w.q);
-	if (err == 0)
-		err = ask(bus, &question, w.q.number, &w.takers);
-	if (err == 0)
-		err = await_reply(&w, deadline_ns);
-	leave_locked(bus, &w.q);
+	if (err == 0 && bus->log != NULL) {
+		err = bus__named_ask(bus, &question, w.q.number, deadline_ns, &w.done, &w.reply);
+	} else {
+		if (err == 0)
+			err = ask(bus, &question, w.q.number, &w.takers);
+		if (err == 0)
+			err = await_reply(&w, deadline_ns);
+	}
+	leave_answered(bus, &w);
 	/* A reply counts, however short the time was. */
 	if (w.reply != NULL)
 		*ret_reply = w.reply;
@@ -647,6 +697,8 @@ bus__inbox_close(struct bus *bus)
 			if (q->waits)
 				release_waiter((struct waiter *)q, BUS_E_CLOSED);
 	pthread_mutex_unlock(&inbox->lock);
+	if (bus->log != NULL)
+		bus__log_call(bus->log); /* they sleep there */
 }
 
 /* Lists a request whose memory is there. Bus lock. */
@@ -685,7 +737,9 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 		goto free_request;
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
-	err = bus__topic_make(m->bus, topic, len, &found);
+	err = m->reader != NULL ? bus__reader_start(m) : 0;
+	if (err == 0)
+		err = bus__topic_make(m->bus, topic, len, &found);
 	if (err == 0)
 		err = way_init(&req->way, m, found, fn, arg);
 	if (err < 0)

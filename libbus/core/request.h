@@ -19,6 +19,7 @@
 struct bus_mailbox;
 struct desk;
 struct question;
+struct route;
 
 struct inbox {
 	pthread_mutex_t lock;
@@ -27,6 +28,8 @@ struct inbox {
 	uint64_t last; /* counts questions; its keyed hash is a number */
 	bool closed;
 	_Atomic uint64_t late;
+	uint64_t
+	    answers_seen; /* of a named bus: the last sequence of a reply that somebody here has come to */
 };
 
 int bus__inbox_init(struct inbox *inbox);
@@ -44,6 +47,10 @@ bool bus__requests_heed(struct bus_mailbox *mbox);
 /* One of those who were given a question asked here has nobody who would reply: a peer, or a mailbox that passed
  * it over. No lock held. */
 void bus__question_decline(struct bus *bus, uint64_t number);
+
+/* The route by which a reply out of a named bus's log is given to the mailbox, NULL: its question was not asked from there.
+ * One whose question is over is counted, by the first who comes to its sequence. */
+struct route *bus__answer_route(struct bus_mailbox *mbox, uint64_t number, uint64_t sequence);
 
 /* Tells of what has ended. true: there was something. */
 bool bus__requests_tell(struct bus_mailbox *mbox);

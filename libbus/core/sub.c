@@ -6,6 +6,7 @@
 #include "core/group.h"
 #include "core/name.h"
 #include "core/notice.h"
+#include "core/reader.h"
 
 static void
 free_sub(struct later *later)
@@ -158,14 +159,21 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 {
 	struct bus_sub *sub = bus__calloc(1, sizeof *sub);
 	struct joining j = {.bus = bus, .sub = sub};
-	struct node *node;
+	struct node *node = NULL;
+	int err;
 
 	if (sub == NULL)
 		return BUS_E_NOMEM;
-	node = bus__trie_make(&bus->trie, filter);
+	/* Before anybody can find it: topics that are made now are joined below, as all others. */
+	err = mbox->reader != NULL ? bus__reader_begin(mbox, sub, filter) : 0;
+	if (err == 0) {
+		node = bus__trie_make(&bus->trie, filter);
+		if (node == NULL && mbox->reader != NULL)
+			bus__reader_joined(mbox);
+	}
 	if (node == NULL) {
 		bus__free(sub);
-		return BUS_E_NOMEM;
+		return err < 0 ? err : BUS_E_NOMEM;
 	}
 	sub->mbox = bus__mailbox_ref(mbox);
 	sub->order = ++bus->next_order;
@@ -182,6 +190,8 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	if (j.err == 0)
 		bus__trie_match_filter(&bus->trie, filter, join, &j);
 	bus__topic_unprepare(&j.prepared);
+	if (mbox->reader != NULL)
+		bus__reader_joined(mbox);
 	if (j.err < 0) {
 		bus__sub_remove(bus, sub);
 		return j.err;

@@ -8,6 +8,7 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
+#include "core/reader.h"
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
@@ -260,6 +261,8 @@ bus__snapshot_unref(struct snapshot *snapshot)
 
 		if (--route->refs > 0)
 			continue;
+		if (route->mbox->reader != NULL)
+			bus__reader_changed(route->mbox->reader);
 		/* Frames put in so far may point to it. */
 		atomic_fetch_add_explicit(
 		    &route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
@@ -394,7 +397,8 @@ list_route(struct snapshot *snapshot, struct route *route)
 		at = snapshot->refusing++;
 	}
 	snapshot->routes[at] = route;
-	snapshot->plain &= full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST;
+	snapshot->plain &= (full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST) &&
+			   route->mbox->reader == NULL;
 	route->refs++;
 }
 
@@ -507,8 +511,12 @@ bus__topic_unprepare(struct prepared *prepared)
 /* The position from which on messages are meant for a subscription that joins now: what a group has accepted is for
  * whoever comes to its help, too. */
 static uint64_t
-meant_from(const struct bus_mailbox *queue)
+meant_from(const struct bus_sub *sub)
 {
+	const struct bus_mailbox *queue = sub->mbox->queue;
+
+	if (queue->reader != NULL)
+		return sub->begin;
 	return queue->is_group ? 0 : bus__ring_tail(&queue->ring) & ~RING_FLAG_BITS;
 }
 
@@ -520,7 +528,7 @@ bus__topic_join(
 	    atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->mbox->queue);
 	struct snapshot *snapshot = NULL;
 	struct slots *slots;
-	int err;
+	int err = 0;
 
 	if (route == NULL) {
 		snapshot = take_prepared(prepared); /* in the order of the topics */
@@ -531,10 +539,13 @@ bus__topic_join(
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	append(slots, sub, sub->order, meant_from(sub->mbox->queue));
+	append(slots, sub, sub->order, meant_from(sub));
 	sub->matched = true;
 	route->live++;
-	err = bus__history_put(bus, topic, route, sub);
+	if (sub->mbox->reader != NULL)
+		bus__reader_put_kept(sub->mbox, topic, route, sub);
+	else
+		err = bus__history_put(bus, topic, route, sub);
 	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
@@ -636,9 +647,9 @@ route_group(
 
 	if (route == NULL)
 		return BUS_E_NOMEM;
-	/* No frame of this topic is older than the topic. */
+	/* No frame of this topic is older than the topic; records of a log may be. */
 	for (uint32_t i = 0; i < count; i++) {
-		append(route->slots, subs[i], subs[i]->order, 0);
+		append(route->slots, subs[i], subs[i]->order, subs[i]->begin);
 		subs[i]->matched = true;
 	}
 	route->live = count;

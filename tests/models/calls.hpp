@@ -322,6 +322,18 @@ bus__thread_join(pthread_t)
 {
 }
 
+/* Models of buses have private ones; those of the log make their own. */
+int
+bus__log_open(const char *, const char *, uint64_t, struct log **)
+{
+	return BUS_E_NOTSUP;
+}
+
+void
+bus__log_close(struct log *)
+{
+}
+
 void
 model_share(const char *name, const void *begin, size_t size)
 {

@@ -99,6 +99,7 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
             "expired": 0,
             "unsubscribed": 0,
             "closed": 0,
+            "lapped": 0,
         },
     }
 

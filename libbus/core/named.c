@@ -1,0 +1,197 @@
+#define _POSIX_C_SOURCE 200809L
+#include "core/named.h"
+
+#include <string.h>
+
+#include "core/bus_internal.h"
+#include "core/name.h"
+#include "core/publish.h"
+#include "log/log.h"
+
+#define MANY 32 /* payloads that one append takes */
+
+int
+bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
+{
+	int err = bus__log_open(
+	    cfg != NULL ? cfg->dir : NULL, name, cfg != NULL ? cfg->log_bytes : 0, &bus->log);
+
+	if (err < 0)
+		return err;
+	if (bus->max_payload > bus__log_most(bus->log))
+		bus->max_payload = bus__log_most(bus->log);
+	return 0;
+}
+
+uint64_t
+bus_epoch(struct bus *bus)
+{
+	return bus != NULL && bus->log != NULL ? bus->log->epoch : 0;
+}
+
+/* --- publishing --------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	uint16_t in_ring, in_log;
+} same_flags[] = {
+    {RING_RETAIN, LOG_RETAIN},
+    {RING_TTL, LOG_EXPIRES},
+    {RING_HEADERS, LOG_HEADERS},
+    {RING_REPLY, LOG_REPLY},
+    {RING_ANSWER, LOG_ANSWER},
+};
+
+static int
+append(struct bus *bus, uint32_t number, uint32_t origin, const struct ring_item *item)
+{
+	struct log_item entry = {
+	    .data = item->block != NULL ? item->block->data : item->data,
+	    .headers = item->headers,
+	    .len = item->len - item->headers_len,
+	    .headers_len = item->headers_len,
+	    .topic = number,
+	    .type = item->type,
+	    .origin = origin,
+	    .expires_ns = item->expires_ns,
+	    .reply = item->reply,
+	};
+	uint64_t sequence;
+	int err;
+
+	for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
+		if (item->flags & same_flags[i].in_ring)
+			entry.flags |= same_flags[i].in_log;
+	err = bus__log_append(bus->log, &entry, 1, &sequence);
+	return err < 0 ? err : 0;
+}
+
+int
+bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
+{
+	size_t len = topic != NULL ? strnlen(topic, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
+	int err;
+
+	/* A name that is there has been checked by whoever published on it first; $... is the bus's own. */
+	if (len > 0 && len <= BUS_LIMIT_TOPIC_BYTES && topic[0] != '$') {
+		*ret_number = bus__log_topic_find(bus->log, topic, len);
+		if (*ret_number != 0)
+			return 0;
+	}
+	err = bus__topic_check(topic, &len);
+	return err < 0 ? err : bus__log_topic(bus->log, topic, len, ret_number);
+}
+
+int
+bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *item)
+{
+	uint32_t number;
+	int err = bus__named_number(bus, topic, &number);
+
+	return err < 0 ? err : bus__named_send(bus, number, item);
+}
+
+int
+bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
+{
+	return append(bus, number, bus->log->member, item);
+}
+
+int
+bus__named_send_many(
+    struct bus *bus, uint32_t number, int type, const struct bus_slice *items, size_t count)
+{
+	struct log_item entries[MANY];
+	uint64_t sequence;
+	size_t n = 0;
+
+	for (; n < count && n < MANY; n++) {
+		if ((items[n].data == NULL && items[n].len > 0) || items[n].len > bus->max_payload)
+			break;
+		entries[n] = (struct log_item){
+		    .data = items[n].data,
+		    .len = (uint32_t)items[n].len,
+		    .topic = number,
+		    .type = (uint8_t)type,
+		    .origin = bus->log->member,
+		};
+	}
+	if (n == 0)
+		return items->len > bus->max_payload ? BUS_E_TOO_BIG : BUS_E_INVAL;
+	return bus__log_append(bus->log, entries, n, &sequence);
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------------ */
+
+int
+bus__named_reply(struct bus *bus, const struct bus_msg *question, const struct ring_item *item)
+{
+	struct ring_item reply = *item;
+	uint32_t number;
+	int err = bus__named_number(bus, question->topic, &number);
+
+	if (err < 0)
+		return err;
+	reply.flags |= RING_REPLY | RING_ANSWER;
+	reply.reply = question->reply_to;
+	return append(bus, number, (uint32_t)(question->reply_to >> NAMED_ASKER_SHIFT), &reply);
+}
+
+/* Makes a message to keep of a reply. */
+static int
+keep_reply(const struct log_view *v, const char *topic, uint64_t sequence,
+    const struct bus_msg **ret_reply)
+{
+	const struct bus_msg msg = {
+	    .size = sizeof msg,
+	    .topic = topic,
+	    .data = v->data,
+	    .len = v->len,
+	    .type = v->type,
+	    .time_ns = v->time_ns,
+	    .headers = v->headers,
+	    .headers_len = v->headers_len,
+	    .position = sequence,
+	};
+
+	return bus_msg_keep(&msg, ret_reply);
+}
+
+static int
+await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t deadline_ns,
+    _Atomic uint32_t *done, const struct bus_msg **ret_reply)
+{
+	for (;;) {
+		/* Before a look at what it may tell of. */
+		uint32_t seen = bus__log_news(c->log);
+		const struct log_record *record;
+		struct log_view v;
+
+		while ((record = bus__log_next(c)) != NULL)
+			if ((c->word >> 32 & LOG_ANSWER) && record->origin == c->log->member &&
+			    bus__log_read(c->word, record, &v) && v.reply == number)
+				return keep_reply(&v, topic, c->sequence - 1, ret_reply);
+		if (atomic_load_explicit(done, memory_order_acquire) != 0)
+			return 0;
+		bus__log_let_go(c);
+		if (bus__log_ask(c->log, bus__log_position(c)) &&
+		    bus__log_sleep(c->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+			return BUS_E_TIMEDOUT;
+	}
+}
+
+int
+bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
+    int64_t deadline_ns, _Atomic uint32_t *done, const struct bus_msg **ret_reply)
+{
+	struct log_cursor c;
+	uint32_t takers;
+	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
+
+	if (err < 0)
+		return err;
+	err = bus__publish_question(bus, question, number, &takers);
+	if (err == 0)
+		err = await_reply(&c, question->topic, number, deadline_ns, done, ret_reply);
+	bus__log_cursor_close(&c);
+	return err;
+}

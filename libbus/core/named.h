@@ -1,0 +1,41 @@
+/* core/named.h: what a named bus does otherwise than a private one: it publishes into its log, and asks and replies
+ * there. Reading is in reader.h. */
+#ifndef BUS_CORE_NAMED_H
+#define BUS_CORE_NAMED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+#include "queue/ring.h"
+
+struct log;
+
+/* Joins the log of that name. What bus_open() answers. The configuration may be NULL. */
+int bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg);
+
+/* Publishes a message by the name of its topic, which is checked. As bus_publish(). */
+int bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *item);
+
+/* The same by the topic's number. */
+int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item);
+
+/* Several payloads of one type: how many are in, at least one, or the error of the first. */
+int bus__named_send_many(
+    struct bus *bus, uint32_t number, int type, const struct bus_slice *items, size_t count);
+
+/* The number of a topic. BUS_E_LIMIT: there is no room for more names. */
+int bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number);
+
+/* The numbers of questions begin with the member that asks. */
+#define NAMED_ASKER_SHIFT 54
+
+/* Replies to a question of whatever process. */
+int bus__named_reply(struct bus *bus, const struct bus_msg *question, const struct ring_item *item);
+
+/* Publishes a question and waits for the first reply; `done` is set when the bus closes. */
+int bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
+    int64_t deadline_ns, _Atomic uint32_t *done, const struct bus_msg **ret_reply);
+
+#endif

@@ -1,0 +1,631 @@
+#include "core/reader.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/explain.h"
+#include "core/name.h"
+#include "core/relay.h"
+#include "core/request.h"
+#include "core/topic.h"
+
+#define MOST_LAST   10000
+#define SKIP_MOST   65536 /* records in one go: between two of them the drainer looks up */
+#define FIRST_KNOWN 64
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+int
+bus__reader_new(struct log *log, const struct bus_mailbox_config *cfg, struct reader **ret_reader)
+{
+	struct reader *r;
+
+	if (cfg->from == BUS_FROM_LAST && cfg->from_value > MOST_LAST)
+		return BUS_E_LIMIT;
+	if (cfg->from == BUS_FROM_POSITION && cfg->from_epoch != 0 && cfg->from_epoch != log->epoch)
+		return BUS_E_RESET;
+	r = bus__calloc(1, sizeof *r);
+	if (r == NULL)
+		return BUS_E_NOMEM;
+	if (pthread_mutex_init(&r->lock, NULL) != 0) {
+		bus__free(r);
+		return BUS_E_NOMEM;
+	}
+	if (cfg->from == BUS_FROM_LAST)
+		r->last = bus__calloc(cfg->from_value + 1, sizeof *r->last);
+	if (cfg->from == BUS_FROM_LAST && r->last == NULL) {
+		bus__reader_free(r);
+		return BUS_E_NOMEM;
+	}
+	r->log = log;
+	r->from = cfg->from;
+	r->value = cfg->from_value;
+	r->since_ns = cfg->from == BUS_FROM_TIME ? (int64_t)cfg->from_value : INT64_MIN;
+	atomic_init(&r->end, UINT64_MAX);
+	*ret_reader = r;
+	return 0;
+}
+
+void
+bus__reader_free(struct reader *r)
+{
+	if (r == NULL)
+		return;
+	bus__free(r->last);
+	bus__free(r->known);
+	pthread_mutex_destroy(&r->lock);
+	bus__free(r);
+}
+
+void
+bus__reader_stop(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+
+	pthread_mutex_lock(&r->lock);
+	if (atomic_exchange_explicit(&r->begun, false, memory_order_acq_rel))
+		bus__log_cursor_close(&r->cursor);
+	atomic_store_explicit(&r->end, 0, memory_order_release); /* nor does it begin again */
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Opens the cursor, where the mailbox is to begin, if it is not open. Reader lock. */
+static int
+open_cursor(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+	enum log_from from = LOG_FROM_OLDEST;
+	int err;
+
+	if (atomic_load_explicit(&r->begun, memory_order_relaxed))
+		return 0;
+	if (atomic_load_explicit(&r->end, memory_order_relaxed) != UINT64_MAX)
+		return BUS_E_CLOSED;
+	if (r->from == BUS_FROM_NOW)
+		from = LOG_FROM_NOW;
+	else if (r->from == BUS_FROM_POSITION)
+		from = LOG_FROM_SEQUENCE;
+	err = bus__log_cursor_open(r->log, from, r->value + 1, &r->cursor);
+	if (err < 0)
+		return err;
+	atomic_store_explicit(&r->passed, bus__log_position(&r->cursor), memory_order_relaxed);
+	/* Release: the drainer looks at the cursor without the lock. */
+	atomic_store_explicit(&r->begun, true, memory_order_release);
+	/* It may sleep already, and has asked nobody. */
+	bus__mailbox_stir(m);
+	if (atomic_load_explicit(&m->fd, memory_order_acquire) >= 0 && !bus__relay_ask(m))
+		bus__mailbox_signal_fd(m);
+	return 0;
+}
+
+/* --- what numbers stand for ------------------------------------------------------------------------------------- */
+
+static struct known *
+find_known(struct known *known, uint32_t cap, uint32_t number)
+{
+	/* A number is where a name lies: its low bits are spread well enough (Fibonacci hashing). */
+	uint32_t i = (uint32_t)(number * UINT32_C(0x9E3779B1)) >> 7;
+
+	for (;; i++) {
+		struct known *k = &known[i & (cap - 1)];
+
+		if (k->number == number || k->number == 0)
+			return k;
+	}
+}
+
+static void
+forget_all(struct reader *r)
+{
+	if (r->known != NULL)
+		memset(r->known, 0, r->known_cap * sizeof *r->known);
+	r->known_count = 0;
+}
+
+static int
+make_room(struct reader *r)
+{
+	uint32_t cap = r->known_cap != 0 ? 2 * r->known_cap : FIRST_KNOWN;
+	struct known *known;
+
+	if (2 * (r->known_count + 1) <= r->known_cap)
+		return 0;
+	known = bus__calloc(cap, sizeof *known);
+	if (known == NULL)
+		return BUS_E_NOMEM;
+	for (uint32_t i = 0; i < r->known_cap; i++)
+		if (r->known[i].number != 0)
+			*find_known(known, cap, r->known[i].number) = r->known[i];
+	bus__free(r->known);
+	r->known = known;
+	r->known_cap = cap;
+	return 0;
+}
+
+/* false: it is not known. */
+static inline bool
+look_up(const struct reader *r, uint32_t number, struct route **ret_route)
+{
+	const struct known *k;
+
+	*ret_route = NULL;
+	if (number == 0)
+		return true; /* no topic has it */
+	if (r->known == NULL)
+		return false;
+	k = find_known(r->known, r->known_cap, number);
+	*ret_route = k->route;
+	return k->number == number;
+}
+
+struct wanting {
+	const struct bus_mailbox *mbox;
+	bool found;
+};
+
+static void
+look_whether_wanted(void *arg, struct node *filter)
+{
+	struct wanting *w = arg;
+
+	for (const struct bus_sub *sub = filter->subs; sub != NULL && !w->found;
+	     sub = sub->next_at_node)
+		w->found = sub->mbox == w->mbox;
+}
+
+static struct route *
+route_to(const struct topic *topic, const struct bus_mailbox *m)
+{
+	const struct snapshot *routes = atomic_load_explicit(&topic->routes, memory_order_relaxed);
+
+	for (uint32_t i = 0; routes != NULL && i < routes->count; i++)
+		if (routes->routes[i]->mbox == m)
+			return routes->routes[i];
+	return NULL;
+}
+
+/* Finds the topic of a number, and makes it if somebody here wants it. Bus lock. */
+static int
+find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
+{
+	struct wanting wanting = {.mbox = m};
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct topic *topic;
+	size_t len;
+	const char *shared = bus__log_topic_name(m->reader->log, number, &len);
+	int err;
+
+	*ret_route = NULL;
+	if (shared == NULL)
+		return 0;
+	memcpy(name, shared, len); /* from here on nobody else can write there */
+	name[len] = '\0';
+	if (bus__topic_check(name, &len) < 0)
+		return 0; /* nobody here would have made that */
+	bus__trie_match_topic(&m->bus->trie, name, look_whether_wanted, &wanting);
+	if (!wanting.found)
+		return 0;
+	err = bus__topic_make(m->bus, name, len, &topic);
+	if (err == 0) {
+		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
+		*ret_route = route_to(topic, m);
+	}
+	return err;
+}
+
+/* Learns what a number stands for. Without memory for that, its next message is lost. */
+static void
+learn(struct bus_mailbox *m, uint32_t number)
+{
+	struct reader *r = m->reader;
+	struct route *route;
+	int err;
+
+	bus__lock(m->bus);
+	err = find_route(m, number, &route);
+	pthread_mutex_lock(&r->lock);
+	if (err == 0)
+		err = make_room(r);
+	if (err == 0) {
+		struct known *k = find_known(r->known, r->known_cap, number);
+
+		r->known_count += k->number == 0;
+		*k = (struct known){.number = number, .route = route};
+	} else if (bus__log_next(&r->cursor) != NULL) {
+		r->cursor.lost++;
+	}
+	pthread_mutex_unlock(&r->lock);
+	bus__unlock(m->bus);
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------ */
+
+/* The next record that somebody here wants, or NULL: there is none, or (*unknown) one of a topic that is to be learned.
+ * Reader lock. */
+static const struct log_record *
+next_wanted(struct bus_mailbox *m, unsigned *left, struct route **ret_route, uint32_t *unknown)
+{
+	struct reader *r = m->reader;
+	struct log_cursor *c = &r->cursor;
+	uint64_t end = atomic_load_explicit(&r->end, memory_order_relaxed);
+
+	for (; *left > 0; --*left) {
+		const struct log_record *record;
+		uint32_t number;
+
+		if (bus__log_position(c) >= end)
+			return NULL;
+		record = bus__log_next(c);
+		if (record == NULL)
+			return NULL;
+		number = record->topic;
+		if (c->word >> 32 & LOG_ANSWER) {
+			struct log_view view;
+
+			*ret_route = record->origin == r->log->member &&
+					     bus__log_read(c->word, record, &view)
+					 ? bus__answer_route(m, view.reply, c->sequence - 1)
+					 : NULL;
+		} else if (!look_up(r, number, ret_route)) {
+			bus__log_unread(c);
+			*unknown = number;
+			return NULL;
+		}
+		if (*ret_route != NULL && record->time_ns >= r->since_ns)
+			return record;
+	}
+	return NULL;
+}
+
+static void
+heed_changes(struct reader *r)
+{
+	/* Acquire: pairs with the release of whoever changed something, so that we learn what is new. */
+	uint32_t changes = atomic_load_explicit(&r->changes, memory_order_acquire);
+
+	if (changes == r->learned)
+		return;
+	forget_all(r);
+	r->learned = changes;
+}
+
+/* Reader lock. */
+static uint32_t
+choose(struct bus_mailbox *m, uint32_t *unknown)
+{
+	struct reader *r = m->reader;
+	unsigned left = SKIP_MOST;
+	uint32_t count = 0;
+
+	heed_changes(r);
+	/* All of it lies in one segment, the one that is held. */
+	while (count < READER_BATCH && (count == 0 || bus__log_stays(&r->cursor))) {
+		struct taken *t = &r->batch[count];
+
+		t->record = next_wanted(m, &left, &t->route, unknown);
+		if (t->record == NULL)
+			break;
+		t->word = r->cursor.word;
+		t->sequence = r->cursor.sequence - 1;
+		count++;
+	}
+	return count;
+}
+
+/* Goes through the log once, to find where the last messages begin that its subscriptions want. */
+static void
+find_last(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+	uint64_t found = 0;
+	uint32_t unknown, count;
+
+	do {
+		unknown = 0;
+		pthread_mutex_lock(&r->lock);
+		count = choose(m, &unknown);
+		for (uint32_t i = 0; i < count && r->value > 0; i++)
+			r->last[found++ % r->value] = r->batch[i].sequence;
+		if (count == 0 && unknown == 0) {
+			uint64_t start = r->cursor.sequence;
+
+			if (found > 0)
+				start = r->last[found < r->value ? 0 : found % r->value];
+			bus__log_seek(&r->cursor, LOG_FROM_SEQUENCE, start);
+		}
+		pthread_mutex_unlock(&r->lock);
+		if (count == 0 && unknown != 0)
+			learn(m, unknown);
+	} while (count > 0 || unknown != 0);
+	bus__free(r->last);
+	r->last = NULL;
+}
+
+uint32_t
+bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
+{
+	struct reader *r = m->reader;
+	uint32_t count, unknown;
+
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
+		return 0;
+	if (r->last != NULL)
+		find_last(m);
+	do {
+		unknown = 0;
+		pthread_mutex_lock(&r->lock);
+		count = choose(m, &unknown);
+		*lost += bus__log_lost(&r->cursor);
+		pthread_mutex_unlock(&r->lock);
+		if (count == 0 && unknown != 0)
+			learn(m, unknown);
+	} while (count == 0 && unknown != 0);
+	if (count == 0)
+		bus__reader_passed(r);
+	return count;
+}
+
+static const struct {
+	uint16_t in_log, in_ring;
+} same_flags[] = {
+    {LOG_RETAIN, RING_RETAIN},
+    {LOG_EXPIRES, RING_TTL},
+    {LOG_HEADERS, RING_HEADERS},
+    {LOG_REPLY, RING_REPLY},
+    {LOG_ANSWER, RING_ANSWER},
+};
+
+static void
+make_view(const struct log_view *v, struct ring_view *ret_view)
+{
+	*ret_view = (struct ring_view){
+	    .data = v->data,
+	    .len = v->len,
+	    .flags = RING_TIME,
+	    .type = v->type,
+	    .time_ns = v->time_ns,
+	    .expires_ns = v->expires_ns,
+	    .headers_len = v->headers_len,
+	    .reply = v->reply,
+	};
+	for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
+		if (v->flags & same_flags[i].in_log)
+			ret_view->flags |= same_flags[i].in_ring;
+	if (v->flags & LOG_ANSWER)
+		ret_view->flags &= (uint16_t)~RING_REPLY; /* its number has done its work */
+}
+
+bool
+bus__reader_view(const struct taken *t, struct ring_view *ret_view)
+{
+	struct log_view view;
+	bool whole = bus__log_read(t->word, t->record, &view);
+
+	if (whole)
+		make_view(&view, ret_view);
+	else
+		*ret_view = (struct ring_view){.data = t->record};
+	ret_view->route = t->route;
+	ret_view->position = t->sequence;
+	return whole;
+}
+
+static void
+put_item(struct bus_mailbox *m, const struct ring_view *v, struct route *route,
+    struct bus_sub *target, unsigned flags, struct bus_mailbox **owed)
+{
+	struct ring_item item = {
+	    .route = route,
+	    .data = v->data,
+	    .headers = (const uint8_t *)v->data + v->len,
+	    .len = v->len + v->headers_len,
+	    .headers_len = v->headers_len,
+	    .flags = (uint16_t)(v->flags | flags),
+	    .type = v->type,
+	    .target = target,
+	    .time_ns = v->time_ns,
+	    .expires_ns = v->expires_ns,
+	    .reply = v->reply,
+	};
+	struct bus__block *block = NULL;
+
+	if (item.len > RING_INLINE_MAX && m->full != BUS_FULL_LATEST) {
+		block = bus__block_new(NULL, item.len);
+		if (block == NULL) {
+			bus__ring_drop(&m->ring); /* which counts it */
+			return;
+		}
+		bus__ring_item_copy(block->data, &item);
+		item.block = block;
+	}
+	bus__mailbox_put(m, &item, owed);
+	bus__block_unref(block);
+}
+
+uint64_t
+bus__reader_pump(struct bus_mailbox *m)
+{
+	uint64_t lost = 0;
+	uint32_t count;
+
+	while ((count = bus__reader_take(m, &lost)) > 0)
+		for (uint32_t i = 0; i < count; i++) {
+			struct bus_mailbox *owed = NULL; /* it is awake: nothing is */
+			struct ring_view v;
+
+			if (bus__reader_view(&m->reader->batch[i], &v))
+				put_item(m, &v, v.route, NULL, 0, &owed);
+			else
+				lost++;
+		}
+	return lost;
+}
+
+void
+bus__reader_passed(struct reader *r)
+{
+	/* Release: pairs with bus_flush(): the callbacks before have run. */
+	if (atomic_load_explicit(&r->begun, memory_order_relaxed))
+		atomic_store_explicit(
+		    &r->passed, bus__log_position(&r->cursor), memory_order_release);
+}
+
+void
+bus__reader_rest(struct reader *r)
+{
+	pthread_mutex_lock(&r->lock);
+	if (atomic_load_explicit(&r->begun, memory_order_relaxed))
+		bus__log_let_go(&r->cursor);
+	pthread_mutex_unlock(&r->lock);
+}
+
+bool
+bus__reader_ask(struct reader *r)
+{
+	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
+	       bus__log_position(&r->cursor) >=
+		   atomic_load_explicit(&r->end, memory_order_relaxed) ||
+	       bus__log_ask(r->log, bus__log_position(&r->cursor));
+}
+
+bool
+bus__reader_has_passed(const struct reader *r, uint64_t position)
+{
+	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
+	       atomic_load_explicit(&r->passed, memory_order_acquire) >= position;
+}
+
+void
+bus__reader_set_end(struct reader *r)
+{
+	uint64_t open = UINT64_MAX;
+
+	atomic_compare_exchange_strong_explicit(
+	    &r->end, &open, bus__log_tail(r->log), memory_order_acq_rel, memory_order_relaxed);
+}
+
+bool
+bus__reader_is_through(const struct reader *r)
+{
+	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
+	       atomic_load_explicit(&r->passed, memory_order_acquire) >=
+		   atomic_load_explicit(&r->end, memory_order_acquire);
+}
+
+/* --- subscriptions ------------------------------------------------------------------------------------------------ */
+
+int
+bus__reader_start(struct bus_mailbox *m)
+{
+	int err;
+
+	pthread_mutex_lock(&m->reader->lock);
+	err = open_cursor(m);
+	pthread_mutex_unlock(&m->reader->lock);
+	return err;
+}
+
+struct making {
+	struct bus *bus;
+	const char *filter;
+	int err;
+};
+
+/* Makes a topic that has a value and that the filter matches. */
+static void
+make_topic(void *arg, uint32_t number, const char *shared, size_t len)
+{
+	struct making *making = arg;
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct topic *topic;
+
+	memcpy(name, shared, len);
+	name[len] = '\0';
+	if (making->err < 0 || bus__topic_check(name, &len) < 0 ||
+	    bus__near(making->filter, name) != NEAR_MATCH)
+		return;
+	making->err = bus__topic_make(making->bus, name, len, &topic);
+	if (making->err == 0)
+		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
+}
+
+static int
+make_topics_kept(struct bus *bus, const char *filter)
+{
+	struct making making = {.bus = bus, .filter = filter};
+	uint32_t number;
+
+	if (strpbrk(filter, "+#") != NULL) {
+		bus__log_topics_kept(bus->log, make_topic, &making);
+	} else if (bus__is_logged(filter)) {
+		number = bus__log_topic_find(bus->log, filter, strlen(filter));
+		if (number != 0)
+			make_topic(&making, number, filter, strlen(filter));
+	}
+	return making.err;
+}
+
+/* The first subscription opens the cursor, and each one has a cursor for the time being: it says what is now, and reads the
+ * values. */
+static int
+begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter)
+{
+	struct reader *r = m->reader;
+	struct log_cursor *now = &m->bus->now;
+	int err = open_cursor(m);
+
+	if (err < 0 || r->from != BUS_FROM_NOW)
+		return err;
+	err = bus__log_cursor_open(r->log, LOG_FROM_NOW, 0, now);
+	if (err < 0)
+		return err;
+	sub->begin = now->sequence;
+	m->bus->now_tail = bus__log_position(now);
+	err = make_topics_kept(m->bus, filter);
+	if (err < 0)
+		bus__log_cursor_close(now);
+	return err;
+}
+
+int
+bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter)
+{
+	int err;
+
+	pthread_mutex_lock(&m->reader->lock);
+	err = begin(m, sub, filter);
+	if (err < 0)
+		pthread_mutex_unlock(&m->reader->lock);
+	return err;
+}
+
+void
+bus__reader_put_kept(
+    struct bus_mailbox *m, struct topic *topic, struct route *route, struct bus_sub *sub)
+{
+	struct log *log = m->reader->log;
+	const struct log_record *record;
+	struct ring_view v;
+	uint32_t number = atomic_load_explicit(&topic->number, memory_order_relaxed);
+
+	if (m->reader->from != BUS_FROM_NOW || !bus__is_logged(topic->name))
+		return;
+	if (number == 0)
+		number = bus__log_topic_find(log, topic->name, topic->len);
+	record = bus__log_kept(&m->bus->now, number, m->bus->now_tail);
+	if (record == NULL ||
+	    !bus__reader_view(&(struct taken){.record = record, .word = m->bus->now.word}, &v) ||
+	    v.len == 0)
+		return;
+	put_item(m, &v, route, sub, RING_KEPT | RING_TARGET, &m->bus->owed);
+}
+
+void
+bus__reader_joined(struct bus_mailbox *m)
+{
+	bus__reader_changed(m->reader);
+	pthread_mutex_unlock(&m->reader->lock);
+	if (m->reader->from == BUS_FROM_NOW)
+		bus__log_cursor_close(&m->bus->now);
+}

@@ -1,0 +1,145 @@
+/* core/reader.h: a mailbox of a named bus is a place in its log.
+ *
+ * Its drainer takes batches straight out of the log, where the messages stay until the batch ends. Of each record it
+ * looks at the topic's number first, and a table says which route that is, or that nobody here wants it. The table is
+ * the drainer's memory of what the bus knows: each change of routes or subscriptions of the mailbox makes it forget
+ * all, before what it names may be freed (behind a batch, as everything else: mailbox.h).
+ *
+ * The ring of such a mailbox is there for what comes from this process alone: kept values for one subscription, and
+ * what the bus tells. It goes first. With BUS_FULL_LATEST everything goes through it.
+ *
+ * Lock order: the bus lock, `lock`, the inbox's. Under `lock` the drainer chooses records, and a subscription begins:
+ * so none is passed over that comes behind the beginning of a subscription. */
+#ifndef BUS_CORE_READER_H
+#define BUS_CORE_READER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+#include "log/log.h"
+#include "queue/ring.h"
+
+struct bus_mailbox;
+struct bus_sub;
+struct route;
+struct topic;
+
+#define READER_BATCH 64
+
+/* A message of a batch, with what was checked of its record: others can write there. */
+struct taken {
+	const struct log_record *record;
+	uint64_t word, sequence;
+	struct route *route;
+};
+
+/* What a topic's number stands for here. */
+struct known {
+	uint32_t number;     /* 0: nothing */
+	struct route *route; /* NULL: nobody here wants it */
+};
+
+struct reader {
+	struct log *log;
+	pthread_mutex_t lock; /* all but the atomics and the batch */
+	struct log_cursor cursor;
+	_Atomic bool begun; /* it has a cursor. Release, acquire: that is complete */
+	int from;           /* enum bus_from; and its value */
+	uint64_t value;
+	int64_t since_ns; /* records before it are not meant */
+	uint64_t
+	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
+	struct known *known;                      /* open-addressed, by number */
+	uint32_t known_cap, known_count, learned; /* learned: up to which of `changes` */
+	_Atomic uint32_t changes;                 /* of routes and subscriptions; bus lock */
+	_Atomic uint64_t
+	    passed; /* everything before this position of the log is handled, or not for us */
+	_Atomic uint64_t end;   /* nothing from here on is; UINT64_MAX: it is open */
+	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
+	struct bus_mailbox *next_relayed; /* relay lock */
+	struct taken batch[READER_BATCH]; /* the drainer's own */
+};
+
+/* Makes the reader of a mailbox that is new. 0, BUS_E_NOMEM, BUS_E_INVAL, BUS_E_RESET. */
+int bus__reader_new(
+    struct log *log, const struct bus_mailbox_config *cfg, struct reader **ret_reader);
+void bus__reader_free(struct reader *reader);
+
+/* Closes its cursor; it reads nothing any more. The drainer, outside a batch. */
+void bus__reader_stop(struct bus_mailbox *mbox);
+
+/* --- the drainer ------------------------------------------------------------------------------------------------ */
+
+/* Chooses the next messages, up to READER_BATCH, while the mailbox says that it holds a batch. What was lost right before
+ * them is added to *lost. */
+uint32_t bus__reader_take(struct bus_mailbox *mbox, uint64_t *lost);
+
+/* Reads one of them. false: its parts do not fit together. */
+bool bus__reader_view(const struct taken *taken, struct ring_view *ret_view);
+
+/* Puts all that is there into the ring, where a newer message replaces an older one. Returns what was lost before. */
+uint64_t bus__reader_pump(struct bus_mailbox *mbox);
+
+/* They are handled. */
+void bus__reader_passed(struct reader *reader);
+
+/* Whether the log goes on behind what was taken. */
+static inline bool
+bus__reader_has_news(const struct reader *reader)
+{
+	uint64_t at;
+
+	if (!atomic_load_explicit(&reader->begun, memory_order_acquire))
+		return false;
+	at = bus__log_position(&reader->cursor);
+	return at < atomic_load_explicit(&reader->end, memory_order_relaxed) &&
+	       at != bus__log_tail(reader->log);
+}
+
+/* Lets go of the memory that it reads in, before it rests. */
+void bus__reader_rest(struct reader *reader);
+
+/* Asks for a wake-up when the log goes on. false: it has. */
+bool bus__reader_ask(struct reader *reader);
+
+/* Whether everything before this position of the log is handled. */
+bool bus__reader_has_passed(const struct reader *reader, uint64_t position);
+
+/* Whether everything is handled that it is to handle before it ends. */
+bool bus__reader_is_through(const struct reader *reader);
+
+/* It ends with what is in the log now. */
+void bus__reader_set_end(struct reader *reader);
+
+/* --- subscriptions: bus lock -------------------------------------------------------------------------------------- */
+
+/* A subscription begins: begin() locks the reader, says from which sequence on the subscription is meant, and makes
+ * the topics that have a value; put_kept() puts one in for it; joined() unlocks. begin() may fail, and
+ * then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (512 readers of this log), BUS_E_DAMAGED. */
+int bus__reader_begin(struct bus_mailbox *mbox, struct bus_sub *sub, const char *filter);
+void bus__reader_put_kept(
+    struct bus_mailbox *mbox, struct topic *topic, struct route *route, struct bus_sub *sub);
+void bus__reader_joined(struct bus_mailbox *mbox);
+
+/* Routes of the mailbox come or go: before what it knows is freed. */
+static inline void
+bus__reader_changed(struct reader *reader)
+{
+	atomic_fetch_add_explicit(&reader->changes, 1, memory_order_release);
+}
+
+/* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
+int bus__reader_start(struct bus_mailbox *mbox);
+
+/* Whether messages on the topic come through the log; what a bus tells of itself does not. */
+static inline bool
+bus__is_logged(const char *topic)
+{
+	return topic[0] != '$';
+}
+
+#endif

@@ -1,0 +1,1000 @@
+/* A bus with a name: processes on one log, behind the same calls. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define MUST(call) must((call) >= 0)
+
+/* ck_assert without a write to Check's pipe for each. */
+static void
+must(bool holds)
+{
+	if (!holds)
+		ck_abort_msg("a condition in a loop does not hold");
+}
+
+static struct bus *
+join(const char *dir)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
+	struct bus *bus;
+
+	ck_bus(bus_open("test", &cfg, &bus), 0);
+	return bus;
+}
+
+static struct bus_mailbox *
+open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, const char *filter)
+{
+	struct bus_mailbox_config all = *cfg;
+	struct bus_mailbox *m;
+
+	all.size = sizeof all;
+	ck_bus(bus_mailbox_open(bus, &all, &m), 0);
+	ck_bus(bus_mailbox_subscribe(m, filter, NULL, NULL, NULL), 0);
+	return m;
+}
+
+static struct bus_mailbox *
+listen_to(struct bus *bus, const char *filter)
+{
+	return open_mailbox(bus, &(struct bus_mailbox_config){.drain = BUS_DRAIN_CALLER}, filter);
+}
+
+static void
+expect(struct bus_mailbox *m, const char *topic, const char *text)
+{
+	const struct bus_msg *msg;
+
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_str_eq(msg->topic, topic);
+	ck_assert_uint_eq(msg->len, strlen(text));
+	ck_assert_mem_eq(msg->data, text, msg->len);
+}
+
+static void
+expect_nothing(struct bus_mailbox *m)
+{
+	const struct bus_msg *msg;
+
+	ck_bus(bus_recv(m, 30, &msg), 0);
+}
+
+static void
+say(struct bus *bus, const char *topic, const char *text)
+{
+	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
+}
+
+static void
+say_retained(struct bus *bus, const char *topic, const char *text)
+{
+	ck_bus(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof(struct bus_msg),
+					.topic = topic,
+					.data = text,
+					.len = strlen(text),
+					.flags = BUS_MSG_RETAIN}),
+	    0);
+}
+
+/* Another process: runs fn and ends. Make it before this process has a bus. */
+static pid_t
+start(void (*fn)(const char *dir, int number), const char *dir, int number)
+{
+	pid_t child = bus_test_fork();
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		fn(dir, number);
+		_exit(0);
+	}
+	return child;
+}
+
+static void
+finish(pid_t child)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the other process failed");
+}
+
+static unsigned
+files_in(const char *dir)
+{
+	DIR *d = opendir(dir);
+	unsigned count = 0;
+
+	ck_assert_ptr_nonnull(d);
+	for (const struct dirent *entry; (entry = readdir(d)) != NULL;)
+		count += entry->d_name[0] != '.';
+	closedir(d);
+	return count;
+}
+
+static uint64_t
+lost(struct bus_mailbox *m, int cause)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	uint64_t sum;
+
+	ck_bus(bus_mailbox_stats(m, &stats), 0);
+	sum = stats.delivered + stats.pending + stats.refused;
+	for (int i = 0; i < BUS_LOSS_COUNT; i++)
+		sum += stats.lost[i];
+	ck_assert_uint_eq(stats.offered, sum);
+	return stats.lost[cause];
+}
+
+/* --- delivery ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(message_comes_to_every_mailbox_of_every_bus_of_the_name)
+{
+	struct bus *one = join(bus_test_dir()), *two = join(bus_test_dir());
+	struct bus_mailbox *a = listen_to(one, "a/#"), *b = listen_to(two, "a/+"),
+			   *c = listen_to(two, "b");
+
+	say(one, "a/1", "hello");
+	say(two, "b", "there");
+	expect(a, "a/1", "hello");
+	expect(b, "a/1", "hello");
+	expect(c, "b", "there");
+	expect_nothing(a);
+	expect_nothing(b);
+	bus_mailbox_close(a);
+	bus_mailbox_close(b);
+	bus_mailbox_close(c);
+	ck_bus(bus_close(one, 0), 0);
+	ck_bus(bus_close(two, 0), 0);
+	ck_assert_uint_eq(files_in(bus_test_dir()), 0);
+}
+END_TEST
+
+static void
+echo(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *m = listen_to(bus, "to");
+	char text[16];
+
+	snprintf(text, sizeof text, "%d", number);
+	say_retained(bus, "ready", text);
+	expect(m, "to", "hello");
+	say(bus, "from", text);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+
+START_TEST(message_goes_to_another_process_and_back)
+{
+	const char *dir = bus_test_dir();
+	pid_t child = start(echo, dir, 7);
+	struct bus *bus = join(dir);
+	struct bus_mailbox *ready = listen_to(bus, "ready"), *from = listen_to(bus, "from");
+
+	expect(ready, "ready", "7");
+	say(bus, "to", "hello");
+	expect(from, "from", "7");
+	finish(child);
+	bus_mailbox_close(ready);
+	bus_mailbox_close(from);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_assert_uint_eq(files_in(dir), 0);
+}
+END_TEST
+
+static void
+count(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	atomic_fetch_add((_Atomic unsigned *)arg, 1);
+}
+
+START_TEST(callbacks_run_on_the_mailboxs_thread_and_flush_waits_for_them)
+{
+	struct bus *bus = join(bus_test_dir());
+	_Atomic unsigned calls = 0, more = 0;
+	struct bus_sub *sub;
+
+	ck_bus(bus_subscribe(bus, "t/#", count, (void *)&calls, &sub), 0);
+	ck_bus(bus_subscribe(bus, "t/1", count, (void *)&more, NULL), 0);
+	for (int i = 0; i < 1000; i++)
+		MUST(bus_publish(bus, i % 2 ? "t/1" : "t/2", "x", 1));
+	ck_bus(bus_flush(bus, 10000), 0);
+	ck_assert_uint_eq(calls, 1000);
+	ck_assert_uint_eq(more, 500);
+	bus_unsubscribe(sub, NULL);
+	say(bus, "t/1", "x");
+	ck_bus(bus_flush(bus, 10000), 0);
+	ck_assert_uint_eq(calls, 1000);
+	ck_assert_uint_eq(more, 501);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+START_TEST(close_lets_own_threads_finish_what_was_published)
+{
+	struct bus *bus = join(bus_test_dir());
+	_Atomic unsigned calls = 0;
+
+	ck_bus(bus_subscribe(bus, "#", count, (void *)&calls, NULL), 0);
+	for (int i = 0; i < 20000; i++)
+		MUST(bus_publish(bus, "t", "x", 1));
+	ck_bus(bus_close(bus, 10000), 0);
+	ck_assert_uint_eq(calls, 20000);
+}
+END_TEST
+
+START_TEST(everything_that_a_message_has_arrives)
+{
+	static char large[200000];
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "#");
+	const struct bus_msg out = {.size = sizeof out,
+	    .topic = "t",
+	    .data = large,
+	    .len = sizeof large,
+	    .type = BUS_TYPE_BYTES,
+	    .ttl_ms = 60000,
+	    .headers = "\x80",
+	    .headers_len = 1};
+	const struct bus_msg *msg;
+	int64_t now = bus__wall_ns();
+
+	memset(large, 'x', sizeof large);
+	ck_bus(bus_publish_msg(bus, &out), 0);
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->len, sizeof large);
+	ck_assert_mem_eq(msg->data, large, sizeof large);
+	ck_assert_int_eq(msg->type, BUS_TYPE_BYTES);
+	ck_assert_uint_eq(msg->headers_len, 1);
+	ck_assert_mem_eq(msg->headers, "\x80", 1);
+	ck_assert(msg->ttl_ms > 0 && msg->ttl_ms <= 60000);
+	ck_assert_uint_eq(msg->lost, 0);
+	ck_assert_uint_gt(msg->position, 0);
+	ck_assert_int_ge(msg->time_ns, now - 1000000000);
+	ck_assert_uint_eq(msg->flags, 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(handles_send_one_many_and_loans)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "t");
+	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_TEXT};
+	struct bus_slice items[100];
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+	char texts[100][8];
+	void *loan;
+
+	ck_bus(bus_pub_open(bus, "t", &cfg, &pub), 0);
+	ck_bus(bus_pub_send(pub, "one", 3), 0);
+	ck_bus(bus_pub_send(pub, "", 0), 0);
+	ck_bus(bus_pub_send(pub, NULL, 1), BUS_E_INVAL);
+	for (int i = 0; i < 100; i++) {
+		snprintf(texts[i], sizeof texts[i], "%d", i);
+		items[i] = (struct bus_slice){texts[i], strlen(texts[i])};
+	}
+	ck_bus(bus_pub_send_many(pub, items, 100), 100);
+	items[1].data = NULL;
+	ck_bus(bus_pub_send_many(pub, items, 3), 1);
+	ck_bus(bus_pub_loan(pub, 5000, &loan), 0);
+	memcpy(loan, "lent", 4);
+	ck_bus(bus_pub_commit(pub, loan, 4), 0);
+	expect(m, "t", "one");
+	expect(m, "t", "");
+	for (int i = 0; i < 100; i++)
+		expect(m, "t", texts[i]);
+	expect(m, "t", "0");
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_mem_eq(msg->data, "lent", 4);
+	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
+	bus_pub_close(pub);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(late_message_is_counted_and_not_delivered)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "t");
+	const struct bus_msg *msg;
+
+	ck_bus(bus_publish_msg(bus,
+		   &(struct bus_msg){
+		       .size = sizeof *msg, .topic = "t", .data = "x", .len = 1, .ttl_ms = 1}),
+	    0);
+	usleep(5000);
+	say(bus, "t", "in time");
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->lost, 1);
+	ck_assert_mem_eq(msg->data, "in time", 7);
+	ck_assert_uint_eq(lost(m, BUS_LOSS_EXPIRED), 1);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* --- order ---------------------------------------------------------------------------------------------------------- */
+
+#define WRITERS 3
+#define EACH    20000
+
+static void
+write_many(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *go = listen_to(bus, "go");
+	struct bus_pub *pub;
+	char topic[16];
+
+	snprintf(topic, sizeof topic, "w/%d", number);
+	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
+	say_retained(bus, topic, "ready");
+	expect(go, "go", "!");
+	for (uint32_t i = 0; i < EACH; i++) {
+		MUST(bus_pub_send(pub, &i, sizeof i));
+		if (i % 500 == 0)
+			usleep(1000); /* nobody is to be lapped here */
+	}
+	bus_pub_close(pub);
+	bus_mailbox_close(go);
+	ck_bus(bus_close(bus, 0), 0);
+}
+
+/* Sums what comes, in its order. */
+static void *
+hash_all(void *arg)
+{
+	struct bus_mailbox *m = arg;
+	const struct bus_msg *msg;
+	uint64_t *hash = calloc(1, sizeof *hash);
+	uint32_t next[WRITERS] = {0}, number;
+
+	for (int i = 0; i < WRITERS * EACH; i++) {
+		must(bus_recv(m, 20000, &msg) == 1);
+		if (msg->len != sizeof number) {
+			i--; /* "ready" */
+			continue;
+		}
+		memcpy(&number, msg->data, sizeof number);
+		must(msg->lost == 0 && number == next[msg->topic[2] - '0']++);
+		*hash = *hash * 31 + number * 4 + (unsigned)(msg->topic[2] - '0');
+	}
+	return hash;
+}
+
+START_TEST(all_readers_get_the_messages_of_all_writers_in_one_order)
+{
+	const char *dir = bus_test_dir();
+	pid_t writers[WRITERS];
+	struct bus_mailbox *readers[2];
+	pthread_t threads[2];
+	void *hashes[2];
+	struct bus *bus;
+
+	for (int i = 0; i < WRITERS; i++)
+		writers[i] = start(write_many, dir, i);
+	bus = join(dir);
+	for (int i = 0; i < 2; i++) {
+		readers[i] = listen_to(bus, "w/+");
+		pthread_create(&threads[i], NULL, hash_all, readers[i]);
+	}
+	/* They have joined when each has said so. */
+	for (int i = 0; i < WRITERS; i++) {
+		struct bus_mailbox *m;
+		char topic[16];
+
+		snprintf(topic, sizeof topic, "w/%d", i);
+		m = listen_to(bus, topic);
+		expect(m, topic, "ready");
+		bus_mailbox_close(m);
+	}
+	say(bus, "go", "!");
+	for (int i = 0; i < WRITERS; i++)
+		finish(writers[i]);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], &hashes[i]);
+		bus_mailbox_close(readers[i]);
+	}
+	ck_assert_uint_eq(*(uint64_t *)hashes[0], *(uint64_t *)hashes[1]);
+	free(hashes[0]);
+	free(hashes[1]);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* --- beginnings ------------------------------------------------------------------------------------------------------ */
+
+START_TEST(kept_value_comes_first_and_flagged)
+{
+	struct bus *bus = join(bus_test_dir()), *other = join(bus_test_dir());
+	struct bus_mailbox *m;
+	const struct bus_msg *msg;
+
+	say_retained(bus, "v/1", "old");
+	say_retained(bus, "v/1", "new");
+	say_retained(bus, "v/2", "gone");
+	say_retained(bus, "v/2", "");
+	say(bus, "v/3", "not kept");
+	m = listen_to(other, "v/#");
+	say(bus, "v/1", "live");
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->flags, BUS_MSG_KEPT | BUS_MSG_RETAIN);
+	ck_assert_str_eq(msg->topic, "v/1");
+	ck_assert_mem_eq(msg->data, "new", 3);
+	ck_assert_int_gt(msg->time_ns, 0);
+	expect(m, "v/1", "live");
+	expect_nothing(m);
+	/* A second subscription of the mailbox has it for itself. */
+	ck_bus(bus_mailbox_subscribe(m, "v/1", NULL, NULL, NULL), 0);
+	expect(m, "v/1", "new");
+	expect_nothing(m);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_bus(bus_close(other, 0), 0);
+}
+END_TEST
+
+static void
+write_steps(struct bus *bus, int first, int end)
+{
+	for (int i = first; i < end; i++) {
+		char text[16];
+
+		snprintf(text, sizeof text, "%d", i);
+		MUST(bus_publish(bus, i % 2 ? "odd" : "even", text, strlen(text)));
+	}
+}
+
+static struct bus_mailbox *
+open_from(struct bus *bus, const char *filter, int from, uint64_t value)
+{
+	return open_mailbox(
+	    bus, &(struct bus_mailbox_config){.from = from, .from_value = value}, filter);
+}
+
+START_TEST(mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *oldest, *last, *none, *behind, *since, *now;
+	const struct bus_msg *msg;
+	uint64_t fifth = 0;
+	int64_t time_ns;
+
+	write_steps(bus, 0, 10);
+	usleep(50000);
+	time_ns = bus__wall_ns() - 20000000;
+	write_steps(bus, 10, 12);
+	oldest = open_from(bus, "odd", BUS_FROM_OLDEST, 0);
+	last = open_from(bus, "odd", BUS_FROM_LAST, 2);
+	none = open_from(bus, "odd", BUS_FROM_LAST, 0);
+	since = open_from(bus, "#", BUS_FROM_TIME, (uint64_t)time_ns);
+	now = open_from(bus, "#", BUS_FROM_NOW, 0);
+	for (int i = 1; i < 12; i += 2) {
+		char text[16];
+
+		snprintf(text, sizeof text, "%d", i);
+		ck_bus(bus_recv(oldest, 10000, &msg), 1);
+		ck_assert_mem_eq(msg->data, text, strlen(text));
+		ck_assert_uint_eq(msg->lost, 0);
+		if (i == 5)
+			fifth = msg->position;
+	}
+	expect(last, "odd", "9");
+	expect(last, "odd", "11");
+	expect_nothing(last);
+	expect_nothing(none);
+	expect(since, "even", "10");
+	expect(since, "odd", "11");
+	behind = open_from(bus, "#", BUS_FROM_POSITION, fifth);
+	expect(behind, "even", "6");
+	write_steps(bus, 12, 14);
+	for (int i = 7; i < 14; i++) {
+		char text[16];
+
+		snprintf(text, sizeof text, "%d", i);
+		expect(behind, i % 2 ? "odd" : "even", text);
+	}
+	expect(oldest, "odd", "13");
+	expect(last, "odd", "13");
+	expect(none, "odd", "13");
+	expect(now, "even", "12");
+	expect(since, "even", "12");
+	bus_mailbox_close(oldest);
+	bus_mailbox_close(last);
+	bus_mailbox_close(none);
+	bus_mailbox_close(behind);
+	bus_mailbox_close(since);
+	bus_mailbox_close(now);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(position_of_another_life_is_told_apart)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox_config cfg = {.size = sizeof cfg, .from = BUS_FROM_POSITION};
+	struct bus_mailbox *m;
+
+	ck_assert_uint_ne(bus_epoch(bus), 0);
+	ck_assert_uint_eq(bus_epoch(NULL), 0);
+	cfg.from_epoch = bus_epoch(bus);
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), 0);
+	bus_mailbox_close(m);
+	cfg.from_epoch ^= 1;
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), BUS_E_RESET);
+	cfg.from = BUS_FROM_LAST;
+	cfg.from_value = 10001;
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), BUS_E_LIMIT);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+static void
+write_until_told(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *end = listen_to(bus, "end");
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+
+	(void)number;
+	ck_bus(bus_pub_open(bus, "n", NULL, &pub), 0);
+	for (uint64_t i = 1; i % 64 != 0 || bus_recv(end, 0, &msg) == 0; i++) {
+		MUST(bus_pub_send(pub, &i, sizeof i));
+		if (i % 64 == 0)
+			usleep(500);
+	}
+	bus_pub_close(pub);
+	bus_mailbox_close(end);
+	ck_bus(bus_close(bus, 0), 0);
+}
+
+/* Whatever has come is one behind the other. */
+struct chain {
+	uint64_t next;
+	unsigned calls, breaks;
+	bool kept;
+};
+
+static void
+follow(void *arg, const struct bus_msg *msg)
+{
+	struct chain *chain = arg;
+	uint64_t number;
+
+	memcpy(&number, msg->data, sizeof number);
+	chain->breaks += chain->next != 0 && number != chain->next;
+	chain->next = number + 1;
+	chain->calls++;
+}
+
+START_TEST(subscriptions_begin_and_end_under_traffic_without_a_gap)
+{
+	const char *dir = bus_test_dir();
+	pid_t writer = start(write_until_told, dir, 0);
+	struct bus *bus = join(dir);
+	unsigned all = 0;
+
+	for (int round = 0; round < 60; round++) {
+		struct chain chains[3] = {{.calls = 0}};
+		struct bus_sub *subs[3];
+
+		for (int i = 0; i < 3; i++) {
+			MUST(bus_subscribe(bus, i == 1 ? "#" : "n", follow, &chains[i], &subs[i]));
+			usleep(1000);
+		}
+		for (int i = 0; i < 3; i++)
+			bus_unsubscribe(subs[i], NULL);
+		for (int i = 0; i < 3; i++) {
+			must(chains[i].breaks == 0);
+			all += chains[i].calls;
+		}
+	}
+	ck_assert_uint_gt(all, 0);
+	say(bus, "end", "!");
+	finish(writer);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+/* --- losses ----------------------------------------------------------------------------------------------------------- */
+
+START_TEST(mailbox_that_is_lapped_loses_exactly_what_it_says)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "#");
+	static char payload[1000];
+	const struct bus_msg *msg;
+	uint64_t next = 0, told = 0, last = 0;
+	int got;
+
+	for (uint64_t i = 0; i < 20000; i++) { /* 20 MB in 4 */
+		memcpy(payload, &i, sizeof i);
+		MUST(bus_publish(bus, i % 3 ? "a" : "b", payload, sizeof payload));
+	}
+	while ((got = bus_recv(m, 100, &msg)) == 1) {
+		uint64_t i;
+
+		memcpy(&i, msg->data, sizeof i);
+		must(i == next + msg->lost);
+		told += msg->lost;
+		next = i + 1;
+		last = i;
+	}
+	ck_assert_int_eq(got, 0);
+	ck_assert_uint_eq(last, 19999);
+	ck_assert_uint_gt(told, 10000);
+	ck_assert_uint_eq(lost(m, BUS_LOSS_LAPPED), told);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(nobody_who_waits_holds_up_the_others)
+{
+	/* More idle mailboxes than the log has segments, each with a message taken from another one. */
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *idle[40];
+	static char payload[10000];
+
+	for (int i = 0; i < 40; i++) {
+		const struct bus_msg *msg;
+
+		idle[i] = listen_to(bus, "#");
+		for (int n = 0; n < 40; n++)
+			MUST(bus_publish(bus, "t", payload, sizeof payload));
+		must(bus_recv(idle[i], 0, &msg) == 1);
+		/* All is taken: it has none in its hands. */
+		while (bus_recv(idle[i], 0, &msg) == 1)
+			;
+	}
+	for (int i = 0; i < 1000; i++)
+		MUST(bus_publish(bus, "t", payload, sizeof payload));
+	for (int i = 0; i < 40; i++)
+		bus_mailbox_close(idle[i]);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(latest_keeps_the_newest_of_each_topic)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m =
+	    open_mailbox(bus, &(struct bus_mailbox_config){.full = BUS_FULL_LATEST}, "#");
+	const struct bus_msg *msg;
+
+	write_steps(bus, 0, 1000);
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_mem_eq(msg->data, "998", 3);
+	ck_assert_uint_eq(msg->lost, 499);
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_mem_eq(msg->data, "999", 3);
+	ck_assert_uint_eq(lost(m, BUS_LOSS_REPLACED), 998);
+	expect_nothing(m);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* --- questions ---------------------------------------------------------------------------------------------------------- */
+
+static void
+answer(void *arg, const struct bus_msg *msg)
+{
+	char text[64];
+	int len = snprintf(text, sizeof text, "[%.*s]", (int)msg->len, (const char *)msg->data);
+
+	MUST(bus_reply(arg, msg, text, (size_t)len));
+	MUST(bus_reply(arg, msg, "again", 5));
+}
+
+static void
+serve(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *end = listen_to(bus, "end");
+
+	(void)number;
+	ck_bus(bus_subscribe(bus, "q", answer, bus, NULL), 0);
+	say_retained(bus, "ready", "!");
+	expect(end, "end", "!");
+	bus_mailbox_close(end);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+
+struct asker {
+	_Atomic unsigned replies, ends;
+	char last[64];
+};
+
+static void
+hear_reply(void *arg, const struct bus_msg *msg)
+{
+	struct asker *a = arg;
+
+	if (msg == NULL) {
+		a->ends++;
+		return;
+	}
+	must(strcmp(msg->topic, "q") == 0 && msg->reply_to == 0);
+	snprintf(a->last, sizeof a->last, "%.*s", (int)msg->len, (const char *)msg->data);
+	a->replies++;
+}
+
+START_TEST(question_is_answered_by_another_process)
+{
+	const char *dir = bus_test_dir();
+	pid_t server = start(serve, dir, 0);
+	struct bus *bus = join(dir);
+	struct bus_mailbox *ready = listen_to(bus, "ready"), *m;
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	struct bus_stats stats = {.size = sizeof stats};
+	struct asker asker = {.replies = 0};
+	struct bus_request *req;
+	const struct bus_msg *reply;
+
+	expect(ready, "ready", "!");
+	for (int i = 0; i < 50; i++) {
+		ck_bus(bus_request(bus, "q", "how", 3, 10000, &reply), 0);
+		ck_assert_uint_eq(reply->len, 5);
+		ck_assert_mem_eq(reply->data, "[how]", 5);
+		ck_assert_str_eq(reply->topic, "q");
+		bus_msg_free(reply);
+	}
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), 0);
+	ck_bus(bus_request_start(m, "q", "why", 3, 10000, hear_reply, &asker, &req), 0);
+	ck_eventually(asker.replies == 2);
+	bus_request_cancel(req);
+	ck_assert_uint_eq(asker.ends, 1);
+	ck_assert_str_eq(asker.last, "again");
+	/* Both are in the log of everybody, and nobody else has got them. */
+	expect_nothing(ready);
+	ck_bus(bus_request(bus, "nobody", "?", 1, 50, &reply), BUS_E_TIMEDOUT);
+	ck_bus(bus_stats(bus, &stats), 0);
+	say(bus, "end", "!");
+	finish(server);
+	bus_mailbox_close(m);
+	bus_mailbox_close(ready);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+static void *
+close_soon(void *arg)
+{
+	usleep(50000);
+	bus_close(arg, 0);
+	return NULL;
+}
+
+START_TEST(close_ends_the_wait_for_a_reply)
+{
+	struct bus *bus = join(bus_test_dir());
+	const struct bus_msg *reply;
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, close_soon, bus);
+	ck_bus(bus_request(bus, "q", "?", 1, -1, &reply), BUS_E_CLOSED);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+/* --- descriptors --------------------------------------------------------------------------------------------------------- */
+
+static bool
+is_readable(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, timeout_ms) == 1;
+}
+
+static void
+write_slowly(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *go = listen_to(bus, "go");
+
+	say_retained(bus, "ready", "!");
+	expect(go, "go", "!");
+	for (int i = 0; i < number; i++) {
+		MUST(bus_publish(bus, "t", "x", 1));
+		usleep(i % 10 == 0 ? 20000 : 0);
+	}
+	bus_mailbox_close(go);
+	ck_bus(bus_close(bus, 0), 0);
+}
+
+START_TEST(descriptor_is_readable_while_there_is_something)
+{
+	const char *dir = bus_test_dir();
+	pid_t writer = start(write_slowly, dir, 200);
+	struct bus *bus = join(dir);
+	struct bus_mailbox *ready = listen_to(bus, "ready"), *m;
+	_Atomic unsigned calls = 0;
+	int fd;
+
+	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
+	fd = bus_mailbox_fd(m);
+	ck_assert_int_ge(fd, 0);
+	ck_assert(!is_readable(fd, 50));
+	ck_bus(bus_mailbox_subscribe(m, "t", count, (void *)&calls, NULL), 0);
+	expect(ready, "ready", "!");
+	while (bus_dispatch(m, 0, 0) > 0)
+		;
+	ck_assert(!is_readable(fd, 50));
+	say(bus, "go", "!");
+	while (calls < 200) {
+		must(is_readable(fd, 10000));
+		MUST(bus_dispatch(m, 0, 3));
+	}
+	while (bus_dispatch(m, 0, 0) > 0)
+		;
+	finish(writer);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_assert(is_readable(fd, 1000));
+	bus_mailbox_close(m);
+	bus_mailbox_close(ready);
+}
+END_TEST
+
+/* --- ends ------------------------------------------------------------------------------------------------------------------ */
+
+static void
+write_for_ever(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+
+	for (uint64_t i = 0;; i++)
+		MUST(bus_publish(bus, number ? "one" : "other", &i, sizeof i));
+}
+
+START_TEST(killed_member_leaves_the_others_working)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus;
+	struct bus_mailbox *m;
+
+	for (int round = 0; round < 5; round++) {
+		pid_t one = start(write_for_ever, dir, 1), other = start(write_for_ever, dir, 0);
+
+		bus = join(dir);
+		m = listen_to(bus, "here");
+		usleep(30000);
+		kill(one, SIGKILL);
+		waitpid(one, NULL, 0);
+		kill(other, SIGKILL);
+		waitpid(other, NULL, 0);
+		say(bus, "here", "still");
+		expect(m, "here", "still");
+		bus_mailbox_close(m);
+		ck_bus(bus_close(bus, 1000), 0);
+	}
+	ck_assert_uint_eq(files_in(dir), 0);
+}
+END_TEST
+
+START_TEST(forked_child_opens_a_bus_of_its_own)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "t");
+	const char *dir = bus_test_dir();
+	pid_t child = bus_test_fork();
+
+	if (child == 0) {
+		struct bus *own;
+		const struct bus_msg *msg;
+
+		must(bus_publish(bus, "t", "x", 1) == BUS_E_FORKED);
+		must(bus_recv(m, 0, &msg) == BUS_E_FORKED);
+		must(bus_close(bus, 0) == BUS_E_FORKED);
+		own = join(dir);
+		must(bus_publish(own, "t", "child", 5) == 0);
+		must(bus_close(own, 0) == 0);
+		_exit(0);
+	}
+	finish(child);
+	expect(m, "t", "child");
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(mailbox_outlives_its_bus)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "t");
+	const struct bus_msg *msg;
+
+	say(bus, "t", "x");
+	ck_bus(bus_recv(m, 1000, &msg), 1);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_bus(bus_recv(m, 1000, &msg), BUS_E_CLOSED);
+	ck_bus(bus_mailbox_subscribe(m, "u", NULL, NULL, NULL), BUS_E_CLOSED);
+	bus_mailbox_close(m);
+	ck_assert_uint_eq(files_in(bus_test_dir()), 0);
+}
+END_TEST
+
+START_TEST(what_a_named_bus_cannot_have_is_refused)
+{
+	struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
+	struct bus_mailbox_config mail = {.size = sizeof mail};
+	struct bus_mailbox *m;
+	struct bus *bus, *private;
+
+	ck_bus(bus_open("", &cfg, &bus), BUS_E_INVAL);
+	ck_bus(bus_open("Upper", &cfg, &bus), BUS_E_INVAL);
+	ck_bus(bus_open("../x", &cfg, &bus), BUS_E_INVAL);
+	cfg.log_bytes = 1;
+	ck_bus(bus_open("x", &cfg, &bus), BUS_E_INVAL);
+	bus = join(bus_test_dir());
+	mail.full = BUS_FULL_REFUSE;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_NOTSUP);
+	mail.full = BUS_FULL_DROP_NEWEST;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_NOTSUP);
+	mail.full = BUS_FULL_DROP_OLDEST;
+	mail.drain = BUS_DRAIN_PUBLISHER;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_NOTSUP);
+	mail.drain = BUS_DRAIN_CALLER;
+	mail.group = "g";
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_NOTSUP);
+	mail.group = NULL;
+	mail.from = BUS_FROM_TIME + 1;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	ck_bus(bus_keep(bus, "#", NULL), BUS_E_NOTSUP);
+	ck_bus(bus_publish(bus, "$bus/x", "x", 1), BUS_E_TOPIC_RESERVED);
+	ck_bus(bus_publish(bus, "a/#", "x", 1), BUS_E_TOPIC_WILDCARD);
+	ck_bus(bus_publish(bus, "", "x", 1), BUS_E_TOPIC_EMPTY);
+	ck_bus(bus_publish(bus, NULL, "x", 1), BUS_E_INVAL);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_bus(bus_open(NULL, NULL, &private), 0);
+	mail.from = BUS_FROM_OLDEST;
+	ck_bus(bus_mailbox_open(private, &mail, &m), BUS_E_NOTSUP);
+	ck_bus(bus_close(private, 0), 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("named");
+
+	BUS_TEST_CASE(suite, "delivery", 60,
+	    message_comes_to_every_mailbox_of_every_bus_of_the_name,
+	    message_goes_to_another_process_and_back,
+	    callbacks_run_on_the_mailboxs_thread_and_flush_waits_for_them,
+	    close_lets_own_threads_finish_what_was_published, everything_that_a_message_has_arrives,
+	    handles_send_one_many_and_loans, late_message_is_counted_and_not_delivered,
+	    all_readers_get_the_messages_of_all_writers_in_one_order);
+	BUS_TEST_CASE(suite, "beginnings", 60, kept_value_comes_first_and_flagged,
+	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
+	    position_of_another_life_is_told_apart,
+	    subscriptions_begin_and_end_under_traffic_without_a_gap);
+	BUS_TEST_CASE(suite, "losses", 60, mailbox_that_is_lapped_loses_exactly_what_it_says,
+	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
+	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
+	    close_ends_the_wait_for_a_reply);
+	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
+	BUS_TEST_CASE(suite, "ends", 60, killed_member_leaves_the_others_working,
+	    forked_child_opens_a_bus_of_its_own, mailbox_outlives_its_bus,
+	    what_a_named_bus_cannot_have_is_refused);
+	return suite;
+}
