@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "log/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -388,6 +389,56 @@ open_lock(const char *path, int *ret_fd)
 	}
 }
 
+/* By the file, whatever path leads to it. */
+static struct log *
+find(const char *lock_path)
+{
+	struct log *log = logs;
+
+	while (log != NULL && !is_same_file(log->lock_fd, lock_path))
+		log = log->next;
+	return log;
+}
+
+/* Removes a log in whose lock file nobody has a lock. One that this process is in is not opened here: closing it would
+ * drop our own. */
+static void
+bury(const char *place, const char *lock_name)
+{
+	char lock_path[PATH_MOST], path[PATH_MOST];
+	int stem = (int)(strlen(lock_name) - strlen(".lock")), fd;
+
+	if (snprintf(lock_path, sizeof lock_path, "%s/%s", place, lock_name) >=
+		(int)sizeof lock_path ||
+	    snprintf(path, sizeof path, "%s/%.*s.log", place, stem, lock_name) >=
+		(int)sizeof path ||
+	    find(lock_path) != NULL || open_own(lock_path, 0, &fd) < 0)
+		return;
+	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) &&
+	    !is_locked(fd, MEMBER_BYTE, LOG_MEMBERS)) {
+		unlink(path);
+		unlink(lock_path);
+	}
+	bus__fd_close(fd);
+}
+
+/* A bus whose last member was killed leaves its memory behind. Whoever is about to take some gives it back. */
+static void
+bury_all(const char *place)
+{
+	DIR *dir = opendir(place);
+
+	if (dir == NULL)
+		return;
+	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+		const char *end = strrchr(entry->d_name, '.');
+
+		if (end != NULL && strcmp(end, ".lock") == 0)
+			bury(place, entry->d_name);
+	}
+	closedir(dir);
+}
+
 static int
 join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 {
@@ -411,17 +462,6 @@ join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 	return 0;
 }
 
-/* By the file, whatever path leads to it. */
-static struct log *
-find(const char *lock_path)
-{
-	struct log *log = logs;
-
-	while (log != NULL && !is_same_file(log->lock_fd, lock_path))
-		log = log->next;
-	return log;
-}
-
 static int
 open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
 {
@@ -443,6 +483,7 @@ open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_lo
 		*ret_log = log;
 		return 0;
 	}
+	bury_all(whole);
 	log = bus__calloc(1, sizeof *log);
 	if (log == NULL)
 		return BUS_E_NOMEM;

@@ -891,6 +891,38 @@ START_TEST(killed_member_leaves_the_others_working)
 }
 END_TEST
 
+static void
+wait_for_ever(const char *dir, int number)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
+	struct bus *bus;
+
+	ck_bus(bus_open(number ? "dead" : "alive", &cfg, &bus), 0);
+	say(bus, "t", "x");
+	pause();
+}
+
+START_TEST(memory_of_a_bus_whose_members_were_killed_is_given_back)
+{
+	const char *dir = bus_test_dir();
+	pid_t dead = start(wait_for_ever, dir, 1), alive = start(wait_for_ever, dir, 0);
+	struct bus *bus;
+
+	ck_eventually(files_in(dir) == 4);
+	bus = join(dir);
+	ck_assert_uint_eq(files_in(dir), 6);
+	ck_bus(bus_close(bus, 0), 0);
+	kill(dead, SIGKILL);
+	waitpid(dead, NULL, 0);
+	ck_assert_uint_eq(files_in(dir), 4);
+	bus = join(dir);
+	ck_assert_uint_eq(files_in(dir), 4); /* ours and that of the living */
+	kill(alive, SIGKILL);
+	waitpid(alive, NULL, 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(forked_child_opens_a_bus_of_its_own)
 {
 	struct bus *bus = join(bus_test_dir());
@@ -994,6 +1026,7 @@ bus_test_suite(void)
 	    close_ends_the_wait_for_a_reply);
 	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
 	BUS_TEST_CASE(suite, "ends", 60, killed_member_leaves_the_others_working,
+	    memory_of_a_bus_whose_members_were_killed_is_given_back,
 	    forked_child_opens_a_bus_of_its_own, mailbox_outlives_its_bus,
 	    what_a_named_bus_cannot_have_is_refused);
 	return suite;
