@@ -64,6 +64,14 @@ is_negative_number(const char *word)
 	return *end == '\0';
 }
 
+static bool
+is_name(const char *word)
+{
+	size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	return word[len] == '\0' && len > 0 && len <= 64;
+}
+
 bool
 cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, const char *help,
     bool (*own)(void *arg, int option, const char *value), void *arg, enum status *ret_status)
@@ -99,6 +107,9 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 			if (!cli_seconds("connect-timeout", optarg, &cli->connect_ms))
 				return false;
 			break;
+		case 'D':
+			cli->dir = optarg;
+			break;
 		case 'h':
 			fputs(help, stdout);
 			*ret_status = STATUS_OK;
@@ -113,12 +124,36 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 	}
 	while (optind < argc)
 		cli->words[cli->word_count++] = argv[optind++];
-	if (cli->link_count == 0) {
-		complain("no address: give --dial URL of a program that listens, or --listen URL. "
-			 "(A bus found by its name alone comes in a later version.)");
+	if (cli->link_count > 0)
+		return true;
+	if (cli->word_count == 0) {
+		complain("which bus? Give its name, or --dial URL of a program that listens, or "
+			 "--listen URL");
 		return false;
 	}
+	if (!is_name(cli->words[0])) {
+		complain("%s is not the name of a bus, which comes first: 1 to 64 of a-z 0-9 . _ - "
+			 "(or else give --dial URL, or --listen URL)",
+		    cli->words[0]);
+		return false;
+	}
+	cli->bus = cli->words[0];
+	cli->word_count--;
+	memmove(cli->words, cli->words + 1, cli->word_count * sizeof *cli->words);
 	return true;
+}
+
+struct bus *
+cli_open_bus(const struct cli *cli)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = cli->dir};
+	struct bus *bus;
+	int err = bus_open(cli->bus, &cfg, &bus);
+
+	if (err == 0)
+		return bus;
+	complain_of(cli->bus != NULL ? cli->bus : "bus", err);
+	return NULL;
 }
 
 void

@@ -1,4 +1,4 @@
-/* cli.h: what the commands of `libbus` share: their options, their links, their way to complain. */
+/* cli.h: what the commands of `libbus` share: their options, their bus and its links, their way to complain. */
 #ifndef LIBBUS_CLI_H
 #define LIBBUS_CLI_H
 
@@ -30,7 +30,10 @@ struct cli {
 	struct cli_link *links;
 	size_t link_count;
 	int64_t connect_ms; /* 0: not given */
-	const char **words; /* what is not an option, in order */
+	const char *
+	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
+	const char *dir;    /* where its log lies; NULL: where it does by default */
+	const char **words; /* what is not an option, in order, without that name */
 	size_t word_count;
 };
 
@@ -40,10 +43,14 @@ struct cli {
 	{"listen", required_argument, NULL, 'l'},                                                  \
 	{"dial", required_argument, NULL, 'd'},                                                    \
 	{"connect-timeout", required_argument, NULL, 't'},                                         \
+	{"dir", required_argument, NULL, 'D'},                                                     \
 	{"help", no_argument, NULL, 'h'}
 /* clang-format on */
 
 #define CLI_OPTIONS_HELP                                                                           \
+	"  BUS                     its name: all programs of this user that open it are on it\n"   \
+	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"                     \
+	"Or, instead of a name, addresses of programs that have private buses:\n"                  \
 	"  --dial URL              connect there; may be given several times\n"                    \
 	"  --listen URL            let others connect here; may be given several times\n"
 
@@ -56,6 +63,9 @@ void cli_free(struct cli *cli);
 
 /* Seconds as people write them, in milliseconds. */
 bool cli_seconds(const char *option, const char *text, int64_t *ret_ms);
+
+/* Opens the bus, named or private. Complains if it cannot, and answers NULL. */
+struct bus *cli_open_bus(const struct cli *cli);
 
 /* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
 bool cli_open_links(struct cli *cli, struct bus *bus);

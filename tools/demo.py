@@ -1,6 +1,6 @@
 """This machine's sensors on a live page; ./dev demo runs it with everything in place.
 
-host_sensors publishes, gunicorn serves examples/python/live_dashboard; whichever dies is started again.
+host_sensors publishes, two workers of gunicorn serve examples/python/live_dashboard; whichever dies is started again.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "examples/python/live_dashboard"
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
-THREADS = 32  # three quarters of them for open pages
+WORKERS = 2  # on one bus with the sensors: whichever gets a page shows the same
+THREADS = 16  # each; three quarters of them for open pages
 FIRST_READING_S = 30
 
 
@@ -89,10 +90,10 @@ class Demo:
         )
 
     def start(self):
-        address = f"ipc://{self.directory}/sensors.sock"
+        name = f"libbus-demo-{self.port}"
         environ = {
             **os.environ,
-            "DASHBOARD_SENSORS": address,
+            "DASHBOARD_BUS": name,
             "DASHBOARD_SECRET_KEY": secrets.token_hex(),  # the same after a restart: cookies stay good
         }
         if self.uplot:
@@ -102,10 +103,12 @@ class Demo:
             environ["DASHBOARD_TOKENS"] = str(self.directory / "tokens")
 
         self.children.append(
-            Child("host_sensors", [self.sensors, "--listen", address], stdout=subprocess.DEVNULL)
+            Child("host_sensors", [self.sensors, "--bus", name], stdout=subprocess.DEVNULL)
         )
         gunicorn = [sys.executable, "-m", "gunicorn", "app:create_app()", "--chdir", DASHBOARD]
         gunicorn += [
+            "--workers",
+            str(WORKERS),
             "--worker-class",
             "gthread",
             "--threads",
@@ -150,7 +153,7 @@ class Demo:
             self.watch()
         if not found or found[0] is None:
             raise Failure(
-                f"no reading within {FIRST_READING_S} s: does {self.sensors} --listen ADDRESS publish?"
+                f"no reading within {FIRST_READING_S} s: does {self.sensors} --bus NAME publish?"
             )
         return found[0]
 

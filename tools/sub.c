@@ -4,22 +4,30 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: libbus sub FILTER... --dial URL|--listen URL [OPTION]...\n"
+    "Usage: libbus sub BUS FILTER... [OPTION]...\n"
+    "       libbus sub FILTER... --dial URL|--listen URL [OPTION]...\n"
     "\n"
     "Prints each message of the topics that match a FILTER as one line: topic, space, value\n"
     "as JSON (text without quotes). In a filter + is any one level and # all that follow:\n"
     "quote them. Kept values come first. Lost messages are reported on stderr.\n"
     "\n" CLI_OPTIONS_HELP
-    "  --json                  one JSON object per line: topic, value, kept, lost\n"
+    "  --oldest                begin with the oldest message that is still in the bus's log\n"
+    "  --last N                begin with the last N messages of these topics\n"
+    "  --since SECONDS         begin with what was published so many seconds ago\n"
+    "  --after POSITION        begin behind that position\n"
+    "  --json                  one JSON object per line: topic, value, kept, lost, and of a bus\n"
+    "                          with a name position and time\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --connect-timeout SECONDS\n"
@@ -27,6 +35,8 @@ static const char help[] =
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
+    "  libbus sub home 'room/#'\n"
+    "  libbus sub home --last 10 --count 10 room/kitchen/temperature\n"
     "  libbus sub --dial ipc:///tmp/host.sock 'host/+/temperature/#'\n"
     "  libbus sub --dial tcp://127.0.0.1:5555 --count 1 --timeout 5 room/kitchen/temperature\n"
     "  libbus sub --listen ipc:///tmp/all.sock --json '#' > all.jsonl\n"
@@ -47,27 +57,75 @@ struct sub {
 	bool json;
 	long count;
 	int64_t timeout_ms;
+	struct bus_mailbox_config mailbox;
 };
+
+static bool
+whole_number(const char *option, const char *value, unsigned long long least, uint64_t *ret_number)
+{
+	unsigned long long number;
+	char *end;
+
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	if (errno || end == value || *end != '\0' || value[0] == '-' || number < least) {
+		complain("--%s %s: give a whole number from %llu up", option, value, least);
+		return false;
+	}
+	*ret_number = number;
+	return true;
+}
+
+/* Where to begin; the last of these options counts. */
+static bool
+take_beginning(struct sub *sub, int option, const char *value)
+{
+	struct bus_mailbox_config *mailbox = &sub->mailbox;
+	struct timespec now;
+	int64_t ago_ms;
+
+	switch (option) {
+	case 'o':
+		mailbox->from = BUS_FROM_OLDEST;
+		return true;
+	case 'n':
+		mailbox->from = BUS_FROM_LAST;
+		return whole_number("last", value, 0, &mailbox->from_value);
+	case 'a':
+		mailbox->from = BUS_FROM_POSITION;
+		return whole_number("after", value, 0, &mailbox->from_value);
+	default:
+		mailbox->from = BUS_FROM_TIME;
+		if (!cli_seconds("since", value, &ago_ms))
+			return false;
+		clock_gettime(CLOCK_REALTIME, &now);
+		mailbox->from_value = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec -
+				      (uint64_t)ago_ms * 1000000;
+		return true;
+	}
+}
 
 static bool
 take_option(void *arg, int option, const char *value)
 {
 	struct sub *sub = arg;
-	char *end;
+	uint64_t count;
 
 	switch (option) {
+	case 'o':
+	case 'n':
+	case 'a':
+	case 's':
+		return take_beginning(sub, option, value);
 	case 'j':
 		sub->json = true;
 		return true;
 	case 'T':
 		return cli_seconds("timeout", value, &sub->timeout_ms);
 	default:
-		errno = 0;
-		sub->count = strtol(value, &end, 10);
-		if (errno || end == value || *end != '\0' || sub->count < 1) {
-			complain("--count %s: give a whole number from 1 up", value);
+		if (!whole_number("count", value, 1, &count))
 			return false;
-		}
+		sub->count = count < LONG_MAX ? (long)count : LONG_MAX;
 		return true;
 	}
 }
@@ -139,8 +197,12 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 		fputs(",\"value\":", stdout);
 		if (err == 0)
 			err = print_json(value);
-		printf(",\"kept\":%s,\"lost\":%" PRIu64 "}\n",
+		printf(",\"kept\":%s,\"lost\":%" PRIu64,
 		    msg->flags & BUS_MSG_KEPT ? "true" : "false", msg->lost);
+		if (msg->position != 0)
+			printf(",\"position\":%" PRIu64 ",\"time\":%.3f", msg->position,
+			    (double)msg->time_ns / 1e9);
+		puts("}");
 	} else {
 		if (msg->lost > 0)
 			complain("lost %" PRIu64 " messages before this one", msg->lost);
@@ -269,11 +331,14 @@ sub_main(int argc, char **argv)
 	    CLI_OPTIONS,
 	    {"json", no_argument, NULL, 'j'},
 	    {"count", required_argument, NULL, 'c'},
+	    {"oldest", no_argument, NULL, 'o'},
+	    {"last", required_argument, NULL, 'n'},
+	    {"since", required_argument, NULL, 's'},
+	    {"after", required_argument, NULL, 'a'},
 	    {"timeout", required_argument, NULL, 'T'},
 	    {0},
 	};
-	const struct bus_mailbox_config mailbox = {.size = sizeof mailbox, .bytes = MAILBOX_BYTES};
-	struct sub sub = {0};
+	struct sub sub = {.mailbox = {.size = sizeof sub.mailbox, .bytes = MAILBOX_BYTES}};
 	struct bus *bus = NULL;
 	enum status status;
 	int signals = -1, err;
@@ -282,7 +347,8 @@ sub_main(int argc, char **argv)
 	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status))
 		goto free_cli;
 	if (sub.cli.word_count == 0) {
-		complain("no filter: name topics, or quote a # for all: libbus sub '#'");
+		complain("no filter: name topics, or quote a # for all: libbus sub %s'#'",
+		    sub.cli.bus != NULL ? "BUS " : "");
 		status = STATUS_USAGE;
 		goto free_cli;
 	}
@@ -294,10 +360,14 @@ sub_main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 	signals = signalfd(-1, &ends, SFD_CLOEXEC);
 
-	err = bus_open(NULL, NULL, &bus);
-	if (err == 0)
-		err = bus_mailbox_open(bus, &mailbox, &sub.mbox);
-	if (err < 0)
+	bus = cli_open_bus(&sub.cli);
+	err = bus != NULL ? bus_mailbox_open(bus, &sub.mailbox, &sub.mbox) : 0;
+	if (bus == NULL)
+		;
+	else if (err == BUS_E_NOTSUP)
+		complain("--oldest, --last, --since and --after need a bus with a name: a private "
+			 "one has no log");
+	else if (err < 0)
 		complain_of("bus", err);
 	else if (subscribe(&sub) && cli_open_links(&sub.cli, bus))
 		status = receive(&sub, signals);

@@ -221,8 +221,13 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         ((), 2, "Usage: libbus COMMAND"),
         (("subscribe",), 2, "did you mean libbus sub?"),
         (("x",), 2, "libbus --help lists them"),
-        (("pub", "t", "1"), 2, "no address: give --dial URL"),
-        (("sub", "#"), 2, "no address: give --dial URL"),
+        (("pub",), 2, "which bus? Give its name, or --dial URL"),
+        (("pub", "room/1", "1"), 2, "room/1 is not the name of a bus, which comes first"),
+        (("sub", "#"), 2, "or else give --dial URL"),
+        (("sub", "home"), 2, "libbus sub BUS '#'"),
+        (("sub", "home", "a/#/b"), 1, "a/#/b: malformed filter"),
+        (("sub", "t", "--last", "5", "--dial", "{ipc}"), 1, "need a bus with a name"),
+        (("sub", "t", "--last", "-5", "--dial", "{ipc}"), 2, "--last -5: give a whole number"),
         (("pub", "--dial", "{ipc}"), 2, "libbus pub TOPIC [VALUE]"),
         (("pub", "t", "1", "2", "--dial", "{ipc}"), 2, "quote a value that has spaces"),
         (("pub", "t", "1", "--lines", "--dial", "{ipc}"), 2, "leave out the value"),
@@ -282,7 +287,7 @@ def test_help_teaches_with_examples(args):
     done = run(LIBBUS, *args)
     assert done.returncode == 0
     assert done.stdout.startswith(b"Usage: libbus ")
-    assert b"--dial ipc:///" in done.stdout
+    assert b"room/kitchen/temperature" in done.stdout
 
 
 def test_version_is_that_of_the_library():
