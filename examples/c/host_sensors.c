@@ -13,12 +13,14 @@
 #include "host_read.h"
 
 static const char help[] =
-    "Usage: host_sensors [--listen URL]... [--dial URL]... [--print] [OPTION]...\n"
+    "Usage: host_sensors [--bus NAME] [--listen URL]... [--dial URL]... [--print] [OPTION]...\n"
     "\n"
     "Publishes CPU load, memory, disk and network rates and temperatures of this machine\n"
     "on topics like host/NAME/cpu/0, each as one number, retained. What the machine does\n"
     "not have is not published; rates begin with the second round.\n"
     "\n"
+    "  --bus NAME      publish on the bus of that name: all programs of this user that open it\n"
+    "                  are on it\n"
     "  --listen URL    let other programs connect here: ipc:///tmp/host.sock, tcp://127.0.0.1:5555\n"
     "  --dial URL      connect there, and again whenever the connection is lost\n"
     "  --print         print each topic and value too\n"
@@ -29,8 +31,8 @@ static const char help[] =
     "  --help          this text\n"
     "\n"
     "Example, in two terminals:\n"
-    "  host_sensors --listen ipc:///tmp/host.sock\n"
-    "  libbus sub --dial ipc:///tmp/host.sock 'host/+/temperature/#'\n"
+    "  host_sensors --bus sensors\n"
+    "  libbus sub sensors 'host/+/temperature/#'\n"
     "\n"
     "Status: 0 ended by --count, Ctrl-C or SIGTERM; 1 a failure; 2 a wrong option.\n";
 
@@ -44,7 +46,7 @@ struct address {
 struct options {
 	struct address *addresses;
 	int address_count;
-	const char *root, *host;
+	const char *root, *host, *bus; /* bus NULL: a private one, for its links */
 	long interval_ms, count;
 	bool print, help;
 };
@@ -177,6 +179,7 @@ static bool
 parse(int argc, char **argv, struct options *options)
 {
 	static const struct option names[] = {
+	    {"bus", required_argument, NULL, 'b'},
 	    {"listen", required_argument, NULL, 'l'},
 	    {"dial", required_argument, NULL, 'd'},
 	    {"print", no_argument, NULL, 'p'},
@@ -195,6 +198,9 @@ parse(int argc, char **argv, struct options *options)
 		case 'd':
 			options->addresses[options->address_count++] =
 			    (struct address){.listen = c == 'l', .url = optarg};
+			break;
+		case 'b':
+			options->bus = optarg;
 			break;
 		case 'p':
 			options->print = true;
@@ -226,9 +232,10 @@ parse(int argc, char **argv, struct options *options)
 		    stderr, "host_sensors: %s: not an option; --help lists them\n", argv[optind]);
 		return false;
 	}
-	if (options->address_count == 0 && !options->print) {
-		fprintf(stderr, "host_sensors: nobody would hear it: give --listen URL, --dial URL "
-				"or --print\n");
+	if (options->address_count == 0 && options->bus == NULL && !options->print) {
+		fprintf(stderr,
+		    "host_sensors: nobody would hear it: give --bus NAME, --listen URL, "
+		    "--dial URL or --print\n");
 		return false;
 	}
 	return true;
@@ -266,13 +273,14 @@ main(int argc, char **argv)
 	publisher.host = name;
 	publisher.print = options.print;
 	host = host_new(options.root);
-	err = host ? bus_open(NULL, NULL, &publisher.bus) : BUS_E_NOMEM;
+	err = host ? bus_open(options.bus, NULL, &publisher.bus) : BUS_E_NOMEM;
 	if (err == 0)
 		err = bus_packer_new(&publisher.packer);
 	if (err == 0)
 		status = run(&options, &publisher, host);
 	else
-		fprintf(stderr, "host_sensors: %s\n", bus_strerror(err));
+		fprintf(stderr, "host_sensors: %s: %s\n", options.bus != NULL ? options.bus : "bus",
+		    bus_strerror(err));
 
 	bus_close(publisher.bus, 1000); /* up to a second for what is on its way */
 	bus_packer_free(publisher.packer);

@@ -308,11 +308,5 @@ def test_threads_that_publish_while_the_bus_closes_see_closed():
             assert not thread.is_alive()
 
 
-def test_a_name_is_not_supported_yet():
-    with pytest.raises(libbus.NotSupported, match=r"^plant: not in this version") as caught:
-        libbus.Bus("plant")
-    assert caught.value.name == "BUS_E_NOTSUP"
-
-
 def test_what_python_calls_version_is_what_c_says():
     assert libbus.__version__ == _core.VERSION == "0.1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import os
 import time
 import weakref
 from collections.abc import Callable
@@ -25,14 +26,28 @@ if TYPE_CHECKING:
 
 
 class Bus(_core.Bus):
-    """Topics and whoever listens to them, private to this process until it listens or dials.
+    """Topics and whoever listens to them, in this process or on this host.
+
+    Without a name it is private to this process until it listens or dials. With one (1 to 64 of
+    a-z 0-9 . _ -) every process of this user that opens the name is on it, as long as one of them is;
+    what is published lies in one log in shared memory.
+
+    dir, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
+        process on it (16 MiB).
 
     After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
     """
 
     def __init__(
-        self, name: str | None = None, *, max_topics: int = 0, max_payload: int = 0
+        self,
+        name: str | None = None,
+        *,
+        max_topics: int = 0,
+        max_payload: int = 0,
+        dir: str | os.PathLike[str] | None = None,
+        log_bytes: int = 0,
     ) -> None:
+        self.name = name
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
         _open.add(self)
@@ -40,7 +55,16 @@ class Bus(_core.Bus):
     # --- listen to topics -------------------------------------------------------------------------------
 
     @overload
-    def subscribe(self, *filters: str, full: str = ..., bytes: int = ...) -> Subscription: ...
+    def subscribe(
+        self,
+        *filters: str,
+        full: str = ...,
+        bytes: int = ...,
+        last: int | None = ...,
+        since: float | None = ...,
+        after: int | None = ...,
+        epoch: int | None = ...,
+    ) -> Subscription: ...
 
     @overload
     def subscribe(
@@ -53,15 +77,27 @@ class Bus(_core.Bus):
         callback: Function | None = None,
         full: str = "drop_oldest",
         bytes: int = 0,
+        last: int | None = None,
+        since: float | None = None,
+        after: int | None = None,
+        epoch: int | None = None,
     ) -> Subscription | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
             latest (the newest of each topic waits) or refuse (publish raises libbus.Full).
-        bytes: room for messages that wait; 0 is 256 KiB.
+        bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
+        last, since, after: on a named bus, begin with the last so many messages, with what was published
+            at that time (time.time(); 0: with the oldest that is there), or behind that msg.position. With
+            epoch, the bus.epoch of that position, StateError tells that the bus has begun a new life
+            since. Kept values do not come besides.
         """
         if callback is None:
-            return Subscription(self, filters, full, bytes)
+            return Subscription(
+                self, filters, full, bytes, last=last, since=since, after=after, epoch=epoch
+            )
+        if last is not None or since is not None or after is not None:
+            raise TypeError("last, since and after are for subscriptions without a callback")
         return self._callbacks.add(self, filters, callback, full, bytes)
 
     @overload
@@ -187,7 +223,8 @@ class Bus(_core.Bus):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<libbus.Bus {'closed' if self.closed else 'open'}>"
+        name = f"{self.name} " if self.name else ""
+        return f"<libbus.Bus {name}{'closed' if self.closed else 'open'}>"
 
 
 STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")

@@ -76,7 +76,7 @@ class Callbacks:
         self._last_key = 0
         self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
         self._mailboxes: dict[int, _core.Mailbox] = {}  # by descriptor; shared with the thread
-        self._delivered: dict[_core.Mailbox, int] = {}  # messages whose calls have returned
+        self._done: dict[_core.Mailbox, int] = {}  # how far the calls that have returned go
         self._epoll: select.epoll | None = None
         self._thread: threading.Thread | None = None
 
@@ -120,7 +120,7 @@ class Callbacks:
             )
             self._thread.start()
         self._by_policy[full, bytes] = self._mailboxes[mailbox.fileno()] = mailbox
-        self._delivered[mailbox] = 0
+        self._done[mailbox] = 0
         self._epoll.register(mailbox.fileno(), select.EPOLLIN)
         return mailbox
 
@@ -138,10 +138,10 @@ class Callbacks:
                 log.exception("callback %r failed on %s", function, msg.topic)
 
     def count(self, mailbox: _core.Mailbox) -> None:
-        # Only this thread takes messages out, so all that is delivered by now has been handled.
-        delivered = mailbox.stats()["delivered"]
+        # Only this thread takes messages out, so all that was taken by now has been handled.
+        done = mailbox._done()
         with self._handled:
-            self._delivered[mailbox] = delivered
+            self._done[mailbox] = done
             self._handled.notify_all()
 
     # --- flush and close --------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Callbacks:
         if self._thread is None or not self._thread.is_alive():
             return True
         with self._lock:
-            waiting = {mailbox: _due(mailbox) for mailbox in self._by_policy.values()}
+            waiting = {mailbox: mailbox._due() for mailbox in self._by_policy.values()}
         with self._handled:
             while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
                 left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
@@ -166,20 +166,15 @@ class Callbacks:
         return True
 
     def _is_handled(self, mailbox: _core.Mailbox, due: int) -> bool:
-        handled = self._delivered[mailbox]
-        if handled >= due:
+        done = self._done[mailbox]
+        if done >= due:
             return True
-        stats = mailbox.stats()  # what was due may have been pushed out since
-        return stats["pending"] == 0 and stats["delivered"] == handled
+        # What was due may have been pushed out since.
+        return mailbox._due() == mailbox._done() == done
 
     def join(self, timeout: float) -> None:
         if self._thread is not None and not self.here():
             self._thread.join(timeout)
-
-
-def _due(mailbox: _core.Mailbox) -> int:
-    stats = mailbox.stats()
-    return stats["delivered"] + stats["pending"]
 
 
 def _run(

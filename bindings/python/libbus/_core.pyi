@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, final
 
@@ -107,6 +108,8 @@ class Message:
     @property
     def time(self) -> float | None: ...
     @property
+    def position(self) -> int | None: ...
+    @property
     def ttl(self) -> float | None: ...
     @property
     def question(self) -> bool: ...
@@ -132,7 +135,17 @@ class Link:
     ) -> None: ...
 
 class Mailbox:
-    def __new__(cls, bus: Bus, full: str = ..., bytes: int = ...) -> Self: ...
+    def __new__(
+        cls,
+        bus: Bus,
+        full: str = ...,
+        bytes: int = ...,
+        *,
+        last: int | None = None,
+        since: float | None = None,
+        after: int | None = None,
+        epoch: int | None = None,
+    ) -> Self: ...
     @property
     def closed(self) -> bool: ...
     def subscribe(self, filter: str, /) -> None: ...
@@ -145,14 +158,24 @@ class Mailbox:
     def __next__(self) -> Message: ...
     def _attach(self, filter: str, key: int, /) -> None: ...
     def _detach(self, key: int, /) -> None: ...
+    def _due(self) -> int: ...
+    def _done(self) -> int: ...
     def _take(self) -> list[tuple[int, Message]]: ...
 
 class Bus:
     def __new__(
-        cls, name: str | None = None, *, max_topics: int = 0, max_payload: int = 0
+        cls,
+        name: str | None = None,
+        *,
+        max_topics: int = 0,
+        max_payload: int = 0,
+        dir: str | PathLike[str] | None = None,
+        log_bytes: int = 0,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def epoch(self) -> int: ...
     def publish(
         self,
         topic: str,

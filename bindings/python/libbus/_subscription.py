@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 
@@ -25,10 +25,14 @@ class Subscription(_core.Mailbox):
     Keeps its bus open. Several threads may share one: each message goes to one of them.
     """
 
-    def __new__(cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int) -> Self:
-        return super().__new__(cls, bus, full, bytes)
+    def __new__(
+        cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+    ) -> Self:
+        return super().__new__(cls, bus, full, bytes, **begin)
 
-    def __init__(self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int) -> None:
+    def __init__(
+        self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+    ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
         self.bus = bus

@@ -4,7 +4,7 @@
     from libbus.flask import Bus
 
     app = Flask(__name__)
-    bus = Bus(app, allow=["sensors/#"])     # what pages may listen to; nothing unless you say so
+    bus = Bus(app, name="home", allow=["sensors/#"])    # what pages may listen to; nothing unless you say so
 
 In a template {{ bus.script() }}, then in the page
 
@@ -16,8 +16,9 @@ pages have a limit, max_pages; unless you set it: three quarters of gunicorn's t
 without: sync, and gevent, whose one thread a waiting page would stop), 64 under Flask's own server, which
 starts a thread for each request, 3 under a server we know nothing of. The page over the limit gets 503 and tries again by itself.
 
-Every worker process has a bus of its own, opened at its first use. To join them, and other programs,
-let each dial one program that listens; of several workers only one could listen on an address.
+With a name all worker processes are on one bus, and so is every other program of this user that opens the
+name: libbus.Bus("home"), bus_open("home"), libbus sub home. Without one every worker has a bus of its own;
+to join those, let each dial one program that listens. Either is opened at its first use.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Bus:
         self,
         app: Flask,
         *,
+        name: str | None = None,
         allow: str | Iterable[str] = (),
         listen: str | Iterable[str] = (),
         dial: str | Iterable[str] = (),
@@ -87,7 +89,8 @@ class Bus:
         heartbeat: float = 15.0,
         url_prefix: str = "/bus",
     ) -> None:
-        """allow: filters that pages may listen to. listen, dial: addresses of links."""
+        """name: of the bus, which all processes that open it share. allow: filters that pages may listen to.
+        listen, dial: addresses of links, of a bus without a name."""
         if "libbus" in app.extensions:
             raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
         allow, listen, dial = (_strings(given) for given in (allow, listen, dial))
@@ -97,7 +100,7 @@ class Bus:
         if heartbeat <= 0:
             raise ValueError("heartbeat: seconds, more than 0")
 
-        state = _State(self, allow, listen, dial, max_pages, heartbeat)
+        state = _State(self, name, allow, listen, dial, max_pages, heartbeat)
         app.extensions["libbus"] = state
         self._apps.append(state)
 
@@ -206,13 +209,14 @@ class _State:
     def __init__(
         self,
         ext: Bus,
+        name: str | None,
         allow: tuple[str, ...],
         listen: tuple[str, ...],
         dial: tuple[str, ...],
         max_pages: int | None,
         heartbeat: float,
     ) -> None:
-        self.ext, self.allow, self.listen, self.dial = ext, allow, listen, dial
+        self.ext, self.name, self.allow, self.listen, self.dial = ext, name, allow, listen, dial
         self.max_pages, self.heartbeat = max_pages, heartbeat
         self.forget()
         _states.add(self)
@@ -226,7 +230,7 @@ class _State:
     def open(self) -> libbus.Bus:
         with self.lock:
             if self.bus is None:
-                bus = libbus.Bus()
+                bus = libbus.Bus(self.name)
                 try:
                     for asked, fn in self.ext._handlers:
                         bus.on(asked)(fn)

@@ -17,45 +17,63 @@ struct bus_object {
 /* How long Ctrl-C may wait in a flush. */
 #define SLICE_MS 50
 
+/* A converter: a path as bytes, a new reference, or NULL for None. */
+static int
+path_or_none(PyObject *path, void *ret_bytes)
+{
+	if (path == Py_None || path == NULL)
+		return 1;
+	return PyUnicode_FSConverter(path, ret_bytes);
+}
+
 static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"name", "max_topics", "max_payload", NULL};
+	static char *names[] = {"name", "max_topics", "max_payload", "dir", "log_bytes", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *name = Py_None;
-	Py_ssize_t max_topics = 0, max_payload = 0;
+	PyObject *name = Py_None, *dir = NULL;
+	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
 	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
 	const char *text = NULL;
 	struct bus_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(
-				args, kwargs, "|O$nn:Bus", names, &name, &max_topics, &max_payload))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&n:Bus", names, &name,
+				&max_topics, &max_payload, path_or_none, &dir, &log_bytes))
 		return NULL;
 	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
-	    size_between(max_payload, UINT32_MAX, "max_payload") < 0)
-		return NULL;
+	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
+	    size_between(log_bytes, PY_SSIZE_T_MAX, "log_bytes") < 0)
+		goto release_dir;
 	if (name != Py_None) {
 		text = text_of(core, name, ABOUT_NAME);
 		if (text == NULL)
-			return NULL;
+			goto release_dir;
 	}
 	cfg.max_topics = (uint32_t)max_topics;
 	cfg.max_payload = (uint32_t)max_payload;
+	cfg.dir = dir != NULL ? PyBytes_AS_STRING(dir) : NULL;
+	cfg.log_bytes = (uint64_t)log_bytes;
 
 	self = (struct bus_object *)type->tp_alloc(type, 0);
 	if (self == NULL)
-		return NULL;
+		goto release_dir;
 	self->core = core;
 	gate_open(&self->gate);
 	atomic_init(&self->packer, NULL);
-	err = bus_open(text, &cfg, &self->bus);
+	Py_BEGIN_ALLOW_THREADS err = bus_open(text, &cfg, &self->bus);
+	Py_END_ALLOW_THREADS;
+	Py_XDECREF(dir);
 	if (err < 0) {
 		error_raise(core, err, ABOUT_NAME, text != NULL ? name : NULL);
 		Py_DECREF(self);
 		return NULL;
 	}
 	return (PyObject *)self;
+
+release_dir:
+	Py_XDECREF(dir);
+	return NULL;
 }
 
 int
@@ -589,8 +607,24 @@ bus_dealloc(struct bus_object *self)
 	Py_DECREF(type);
 }
 
+static PyObject *
+bus_get_epoch(struct bus_object *self, void *unused)
+{
+	uint64_t epoch;
+	int err = gate_enter(&self->gate);
+
+	(void)unused;
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_NAME, NULL);
+	epoch = bus_epoch(self->bus);
+	gate_leave(&self->gate);
+	return PyLong_FromUnsignedLongLong(epoch);
+}
+
 static PyGetSetDef bus_getset[] = {
     {"closed", (getter)bus_closed, NULL, "True after close(), and in a forked child.", NULL},
+    {"epoch", (getter)bus_get_epoch, NULL,
+	"What positions belong to: this life of a named bus; 0 on a private one.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "core/mailbox.h"
 #include "gate.h"
 
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
@@ -51,6 +52,53 @@ raise_of(struct mailbox_object *self, int err)
 	return error_raise(self->core, err, ABOUT_NAME, NULL);
 }
 
+/* Where on a named bus it begins to read: None, or one of these. */
+struct beginning {
+	PyObject *last, *since, *after, *epoch; /* epoch NULL: not given */
+};
+
+/* 0, or -1 with an exception. */
+static int
+whole(PyObject *number, uint64_t *ret_value)
+{
+	*ret_value = PyLong_AsUnsignedLongLong(number);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+choose_beginning(const struct beginning *b, struct bus_mailbox_config *cfg)
+{
+	double since;
+
+	if ((b->last != Py_None) + (b->since != Py_None) + (b->after != Py_None) > 1) {
+		PyErr_SetString(PyExc_TypeError, "give one of last, since and after");
+		return -1;
+	}
+	if (b->last != Py_None) {
+		cfg->from = BUS_FROM_LAST;
+		return whole(b->last, &cfg->from_value);
+	}
+	if (b->after != Py_None) {
+		cfg->from = BUS_FROM_POSITION;
+		if (b->epoch != NULL && b->epoch != Py_None &&
+		    whole(b->epoch, &cfg->from_epoch) < 0)
+			return -1;
+		return whole(b->after, &cfg->from_value);
+	}
+	if (b->since == Py_None)
+		return 0;
+	since = PyFloat_AsDouble(b->since);
+	if (since == -1.0 && PyErr_Occurred())
+		return -1;
+	if (!(since >= 0 && since < 9e9)) {
+		PyErr_SetString(PyExc_ValueError, "since: seconds since 1970, like time.time()");
+		return -1;
+	}
+	cfg->from = since == 0 ? BUS_FROM_OLDEST : BUS_FROM_TIME;
+	cfg->from_value = (uint64_t)(since * 1e9);
+	return 0;
+}
+
 static PyObject *
 mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -61,16 +109,20 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "bytes", NULL};
+	static char *names[] = {"bus", "full", "bytes", "last", "since", "after", "epoch", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *bus, *full = NULL;
 	Py_ssize_t bytes = 0;
+	struct beginning begin = {.last = Py_None, .since = Py_None, .after = Py_None};
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|On:Mailbox", names,
-				core->bus, &bus, &full, &bytes))
+	if (core == NULL ||
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|On$OOOO:Mailbox", names, core->bus, &bus,
+		&full, &bytes, &begin.last, &begin.since, &begin.after, &begin.epoch))
+		return NULL;
+	if (choose_beginning(&begin, &cfg) < 0)
 		return NULL;
 	if (size_between(bytes, SIZE_MAX, "bytes") < 0)
 		return NULL;
@@ -596,7 +648,37 @@ static PyGetSetDef mailbox_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+/* How far something goes, for a flush of callbacks. */
+static PyObject *
+how_far(struct mailbox_object *self, uint64_t (*ask)(struct bus_mailbox *mbox))
+{
+	uint64_t far;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return raise_of(self, err);
+	far = ask(self->mbox);
+	gate_leave(&self->gate);
+	return PyLong_FromUnsignedLongLong(far);
+}
+
+static PyObject *
+mailbox_due(struct mailbox_object *self, PyObject *unused)
+{
+	(void)unused;
+	return how_far(self, bus__mailbox_due);
+}
+
+static PyObject *
+mailbox_done(struct mailbox_object *self, PyObject *unused)
+{
+	(void)unused;
+	return how_far(self, bus__mailbox_done);
+}
+
 static PyMethodDef mailbox_methods[] = {
+    {"_due", (PyCFunction)mailbox_due, METH_NOARGS, NULL},
+    {"_done", (PyCFunction)mailbox_done, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},

@@ -262,6 +262,15 @@ message_time(struct message_object *self, void *unused)
 }
 
 static PyObject *
+message_position(struct message_object *self, void *unused)
+{
+	(void)unused;
+	if (self->letter->msg.position == 0)
+		Py_RETURN_NONE;
+	return PyLong_FromUnsignedLongLong(self->letter->msg.position);
+}
+
+static PyObject *
 message_ttl(struct message_object *self, void *unused)
 {
 	(void)unused;
@@ -343,7 +352,11 @@ static PyGetSetDef message_getset[] = {
     {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
     {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
     {"time", (getter)message_time, NULL,
-	"When a retained value was published, in seconds since 1970; None: unknown.", NULL},
+	"When it was published, in seconds since 1970: on a named bus, and of a retained value.\n"
+	"None: unknown.",
+	NULL},
+    {"position", (getter)message_position, NULL,
+	"Its number in the log of a named bus, for subscribe(after=...); None: it has none.", NULL},
     {"ttl", (getter)message_ttl, NULL,
 	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
     {"question", (getter)message_question, NULL, "True: a reply is expected, by bus.reply().",

@@ -1,9 +1,9 @@
 """A live page of this machine: host_sensors publishes, a browser shows.
 
-host_sensors --listen ipc:///tmp/sensors.sock
-DASHBOARD_SENSORS=ipc:///tmp/sensors.sock flask --app app run
+host_sensors --bus sensors
+flask --app app run
 
-More settings, all from the environment: DASHBOARD_UPLOT, the directory with uPlot's two files (without it
+Settings, all from the environment: DASHBOARD_BUS, the name of the bus (sensors); DASHBOARD_UPLOT, the directory with uPlot's two files (without it
 the page has tiles and no plots); DASHBOARD_TOKENS and DASHBOARD_SECRET_KEY, see Gate.
 """
 
@@ -21,12 +21,11 @@ bus = Bus()
 
 def create_app(**config):
     app = Flask(__name__)
-    app.config.from_mapping(SENSORS=None, UPLOT=None, TOKENS=None, SECRET_KEY=secrets.token_hex())
+    app.config.from_mapping(BUS="sensors", UPLOT=None, TOKENS=None, SECRET_KEY=secrets.token_hex())
     app.config.from_prefixed_env("DASHBOARD", loads=str)
     app.config.from_mapping(config)
 
-    sensors = app.config["SENSORS"]
-    bus.init_app(app, allow=["host/#"], dial=[sensors] if sensors else [], heartbeat=5)
+    bus.init_app(app, name=app.config["BUS"], allow=["host/#"], heartbeat=5)
     if app.config["TOKENS"]:
         Gate(app, Path(app.config["TOKENS"]))
 
