@@ -1,0 +1,335 @@
+"""A bus with a name: interpreters, programs in C, a shell and Flask's workers on one log."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from programs import BUILD, LIBBUS, REPO, WATCHDOG, run, started
+from webserver import Server, events, messages
+
+import libbus
+
+PAGE = (REPO / "docs/named-bus.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def name():
+    return f"test-{os.getpid()}-{time.monotonic_ns():x}"
+
+
+@pytest.fixture
+def named(tmp_path):
+    with libbus.Bus("test", dir=tmp_path, log_bytes=4 << 20) as bus:
+        yield bus
+
+
+def block(kind, number=0):
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[number]
+
+
+def test_another_process_is_on_the_same_bus(named, tmp_path, python):
+    with named.subscribe("from/#") as got:
+        python(
+            f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus: bus.publish('from/child', [1, 2])"
+        )
+        msg = got.recv(timeout=WATCHDOG)
+    assert (msg.topic, msg.value, msg.lost, msg.kept) == ("from/child", [1, 2], 0, False)
+    assert msg.position == 1
+    assert msg.time == pytest.approx(time.time(), abs=60)
+    assert named.epoch != 0
+    assert repr(named) == "<libbus.Bus test open>"
+
+
+def test_a_private_bus_has_no_past(bus):
+    assert bus.epoch == 0
+    with bus.subscribe("t") as got:
+        bus.publish("t", 1)
+        assert got.recv(timeout=WATCHDOG).position is None
+    with pytest.raises(libbus.NotSupported):
+        bus.subscribe("t", last=1)
+
+
+def test_a_subscription_begins_where_it_is_told_to(named):
+    for n in range(10):
+        named.publish("n", n)
+    middle = time.time() + 0.05
+    time.sleep(0.1)
+    named.publish("n", 10)
+
+    def values(**begin):
+        with named.subscribe("n", **begin) as got:
+            return [msg.value for msg in got.iter(timeout=0)]
+
+    assert values() == []
+    assert values(last=3) == [8, 9, 10]
+    assert values(last=0) == []
+    assert values(since=0) == list(range(11))
+    assert values(since=middle) == [10]
+    assert values(after=8) == [8, 9, 10]
+    assert values(after=8, epoch=named.epoch) == [8, 9, 10]
+    with pytest.raises(libbus.StateError, match="earlier life"):
+        values(after=8, epoch=named.epoch ^ 1)
+    with pytest.raises(TypeError, match="one of last, since and after"):
+        values(after=8, last=1)
+    with pytest.raises(libbus.LimitError):
+        values(last=10**6)
+    with pytest.raises(ValueError, match="seconds since 1970"):
+        values(since=-1)
+    with pytest.raises(TypeError, match="without a callback"):
+        named.subscribe("n", last=1, callback=print)
+
+
+def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):
+    named.publish("v", "kept", retain=True)
+    got = []
+    named.on("v", lambda msg: got.append((msg.value, msg.kept)))
+    for n in range(500):
+        named.publish("v", n)
+    named.flush(timeout=WATCHDOG)
+    assert got == [("kept", True), *((n, False) for n in range(500))]
+
+
+def test_async_for_reads_it(named, tmp_path, python):
+    import asyncio
+
+    async def read():
+        found = []
+        with named.subscribe("n") as got:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus:\n"
+                "    for n in range(300): bus.publish('n', n)",
+            )
+            async for msg in got:
+                found.append(msg.value)
+                if len(found) == 300:
+                    break
+            await child.wait()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(read(), WATCHDOG)) == list(range(300))
+
+
+def test_a_question_is_answered_by_another_process(named, tmp_path):
+    program = (
+        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\n"
+        "@bus.serve('add')\ndef add(msg): return sum(msg.value)\n"
+        "bus.publish('ready', 1, retain=True)\nbus.subscribe('end').recv()\nbus.close()"
+    )
+    with named.subscribe("ready") as ready, started(sys.executable, "-c", program) as server:
+        ready.recv(timeout=WATCHDOG)
+        assert named.request("add", [1, 2, 3], timeout=WATCHDOG).value == 6
+        with pytest.raises(libbus.Timeout):
+            named.request("nobody", 1, timeout=0.05)
+        named.publish("end", 1)
+        assert server.wait(WATCHDOG) == 0
+
+
+def test_what_it_cannot_have_says_so(named):
+    with pytest.raises(libbus.NotSupported):
+        named.subscribe("t", full="refuse")
+    with pytest.raises(libbus.NotSupported):
+        named.keep("t", 5)
+    with pytest.raises(libbus.ArgumentError, match=r"^no/name: "):
+        libbus.Bus("no/name")
+
+
+def test_an_interpreter_that_ends_without_close_leaves_nothing(tmp_path, python):
+    python(
+        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\ngot = bus.subscribe('#')\nbus.publish('t', 1)"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shell_finds_the_past_and_tells_positions(named, tmp_path):
+    for n in range(5):
+        named.publish("n", n)
+    sub = [LIBBUS, "sub", "test", "n", "--dir", tmp_path, "--json", "--count"]
+    done = run(*sub, "2", "--last", "2")
+    assert [json.loads(line)["value"] for line in done.stdout.splitlines()] == [3, 4]
+    done = run(*sub, "5", "--oldest")
+    assert [json.loads(line)["position"] for line in done.stdout.splitlines()] == [1, 2, 3, 4, 5]
+    done = run(*sub, "1", "--after", "3")
+    assert json.loads(done.stdout)["value"] == 3
+    done = run(*sub, "5", "--since", "60")
+    assert len(done.stdout.splitlines()) == 5
+
+
+# --- room ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system in memory of that size; CI runs as root."""
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_where_there_is_no_room_it_says_so_and_begins_when_there_is(tmp_path):
+    with small_disk(tmp_path, "6m") as folder:
+        (folder / "other").write_bytes(bytes(3 << 20))
+        with pytest.raises(
+            libbus.TransportError, match=r"^home: no room for the bus's log: free some"
+        ):
+            libbus.Bus("home", dir=folder)
+        assert [file.name for file in folder.iterdir() if file.suffix != ".lock"] == ["other"]
+        done = run(LIBBUS, "pub", "home", "t", "1", "--dir", folder)
+        assert done.returncode == 1
+        assert b"libbus: home: no room for the bus's log" in done.stderr
+        (folder / "other").unlink()
+        with libbus.Bus("home", dir=folder) as bus, bus.subscribe("t") as got:
+            # All of it is there: filling up the rest of the disk takes nothing away.
+            with contextlib.suppress(OSError), open(folder / "filler", "wb") as filler:
+                while True:
+                    filler.write(bytes(1 << 16))
+                    filler.flush()
+            for _ in range(200):
+                bus.publish_raw("t", bytes(100_000))
+                assert len(got.recv(timeout=WATCHDOG).data) == 100_000
+
+
+# --- four kinds -----------------------------------------------------------------------------------------
+
+
+def compiled(text, folder):
+    (folder / "sensor.c").write_text(text)
+    command = [
+        "cc",
+        "sensor.c",
+        f"-I{REPO}/include",
+        f"-I{BUILD}/include",
+        f"-L{BUILD}/libbus",
+        "-lbus",
+    ]
+    subprocess.run([*command, "-o", "sensor"], cwd=folder, check=True)
+    return folder / "sensor"
+
+
+def published(answers, wanted):
+    """Reads messages until all are there; in whatever order they were published."""
+    found = {}
+    for message in answers:
+        found[message["topic"]] = message["value"]
+        if found.items() >= wanted.items():
+            return found
+    raise AssertionError(f"only {found}")
+
+
+def test_four_processes_of_four_kinds_are_on_one_bus(tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(BUILD / "libbus"))
+    (tmp_path / "app.py").write_text(block("python", 1))
+    sensor = compiled(block("c"), tmp_path)
+    script = block("python", 0)
+    command = re.search(r"^libbus sub home 'room/#'", block("sh"), re.MULTILINE)
+    assert command is not None
+    wanted = {"room/temperature": 21.5, "room/humidity": 40, "room/lamp": "on"}
+    with (
+        Server(tmp_path, "--worker-class", "gthread", "--threads", "4") as server,
+        started(LIBBUS, "sub", "home", "room/#", "--json") as shell,
+        server.page("/bus/events?filter=room/%23") as page,
+        libbus.Bus("home") as bus,
+    ):
+        # The shell is on it when it has got something.
+        deadline = time.monotonic() + WATCHDOG
+        os.set_blocking(shell.stdout.fileno(), False)
+        while not shell.stdout.readline():
+            assert time.monotonic() < deadline
+            bus.publish("room/ready", 1)
+            time.sleep(0.02)
+        os.set_blocking(shell.stdout.fileno(), True)
+        subprocess.run([sensor], check=True, timeout=WATCHDOG)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=WATCHDOG)
+        post(server, "/lamp/on")
+        published((json.loads(line) for line in shell.stdout), wanted)
+        published(messages(page), wanted)
+        with bus.subscribe("room/#", since=0) as past:
+            assert {m.topic: m.value for m in past.iter(timeout=0)}.items() >= wanted.items()
+
+
+def post(server, path):
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WATCHDOG)
+    connection.request("POST", path)
+    assert connection.getresponse().status == 204
+    connection.close()
+
+
+# --- workers ---------------------------------------------------------------------------------------------
+
+APP = """
+import os
+from flask import Flask
+from libbus.flask import Bus
+
+app = Flask(__name__)
+bus = Bus(app, name=NAME, allow=["#"], heartbeat=1)
+
+@app.after_request
+def sign(answer):
+    answer.headers["X-Worker"] = str(os.getpid())
+    return answer
+
+@app.get("/say/<text>")
+def say(text):
+    bus.publish("said", f"{os.getpid()} {text}")
+    return str(os.getpid())
+"""
+
+
+def spoken(server, text):
+    answer = server.get(f"/say/{text}")
+    try:
+        return int(answer.read())
+    finally:
+        answer.connection.close()
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_events_of_any_of_four_workers_reach_the_pages_of_all(tmp_path, name, preload):
+    (tmp_path / "app.py").write_text(APP.replace("NAME", repr(name)))
+    options = ("--workers", "4", "--worker-class", "gthread", "--threads", "8", *preload)
+    with Server(tmp_path, *options) as server, contextlib.ExitStack() as pages:
+        # Until every worker has a page; each says by its first heartbeat that it listens.
+        heard = {}
+        deadline = time.monotonic() + WATCHDOG
+        while len(heard) < 4:
+            assert time.monotonic() < deadline, heard
+            page = pages.enter_context(server.page("/bus/events?filter=said"))
+            if page.status == 503:  # that one has all that it takes: another will answer soon
+                time.sleep(0.02)
+                continue
+            next(events(page))
+            heard[int(page.headers["X-Worker"])] = messages(page)
+        speakers = {}
+        while len(speakers) < 4:
+            assert time.monotonic() < deadline, speakers
+            text = f"hello-{len(speakers)}-{time.monotonic_ns()}"
+            speakers.setdefault(spoken(server, text), text)
+        for page in heard.values():
+            missing = {f"{pid} {text}" for pid, text in speakers.items()}
+            while missing:
+                missing.discard(next(page)["value"])
+
+        # One is killed: pages of the others go on.
+        victim = next(iter(speakers))
+        os.kill(victim, signal.SIGKILL)
+        speaker = victim
+        while speaker == victim:
+            with contextlib.suppress(ConnectionError, ValueError):
+                speaker = spoken(server, "after")
+        for pid, page in heard.items():
+            while pid != victim and next(page)["value"] != f"{speaker} after":
+                pass
