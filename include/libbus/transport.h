@@ -27,6 +27,9 @@ struct bus_link_config {
 };
 
 /* Opens an address for peers. When the call returns 0, they can connect. A bus has at most 1,024 links.
+ * Of a named bus one process at a time has an address, to listen or to dial; another that asks for it gets a link
+ * that is down and stands by, until the first one ends the link or dies. It brings all that the peer has, wanted by
+ * now or not, since whoever comes later may ask for it; and takes away what peers want, of whichever process.
  * BUS_E_SCHEME, _ADDRESS, _ADDRESS_TAKEN, _NOT_A_SOCKET, _NOT_LOOPBACK, _DENIED, _LIMIT, _SYS;
  * BUS_E_FORKED: ipc or tcp after a fork() whose parent had used them.
  * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
@@ -46,7 +49,7 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
 BUS_API void bus_link_close(struct bus_link *link);
 
 enum bus_link_state {
-	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed */
+	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed. Or standing by */
 	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */
 };
 

@@ -260,9 +260,22 @@ bus__mailbox_unlist(struct bus_mailbox *m)
 	bus__unlock(m->bus);
 }
 
-/* Waits for every mailbox with its own thread, without the lock meanwhile. */
+static bool
+has_thread(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->has_thread, memory_order_relaxed);
+}
+
+/* Out of a log it takes the link thread its time until it has everything. */
+static bool
+is_logged_peer(const struct bus_mailbox *m)
+{
+	return m->is_peer && m->reader != NULL;
+}
+
+/* Waits for mailboxes of that kind, without the lock meanwhile. */
 static int
-flush_mailboxes(struct bus *bus, int64_t deadline_ns)
+flush_mailboxes(struct bus *bus, bool (*is_meant)(const struct bus_mailbox *m), int64_t deadline_ns)
 {
 	struct bus_mailbox **all;
 	size_t count = 0, used = 0;
@@ -270,10 +283,10 @@ flush_mailboxes(struct bus *bus, int64_t deadline_ns)
 
 	bus__lock(bus);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
-		count += atomic_load_explicit(&m->has_thread, memory_order_relaxed);
+		count += is_meant(m);
 	all = bus__calloc(count + 1, sizeof *all);
 	for (struct bus_mailbox *m = bus->mailboxes; all != NULL && m != NULL; m = m->next)
-		if (atomic_load_explicit(&m->has_thread, memory_order_relaxed) && used < count)
+		if (is_meant(m) && used < count)
 			all[used++] = bus__mailbox_ref(m);
 	bus__unlock(bus);
 	if (all == NULL)
@@ -299,6 +312,17 @@ links_of(struct bus *bus)
 	return links;
 }
 
+static int
+flush_links(struct bus *bus, int64_t deadline_ns)
+{
+	int err;
+
+	if (links_of(bus) == NULL)
+		return 0;
+	err = flush_mailboxes(bus, is_logged_peer, deadline_ns);
+	return err < 0 ? err : bus->hooks->flush(bus->links, deadline_ns);
+}
+
 int
 bus_flush(struct bus *bus, int timeout_ms)
 {
@@ -308,10 +332,8 @@ bus_flush(struct bus *bus, int timeout_ms)
 	if (err == 0 && bus__in_callback())
 		err = BUS_E_STATE;
 	if (err == 0)
-		err = flush_mailboxes(bus, deadline_ns);
-	if (err == 0 && links_of(bus) != NULL)
-		err = bus->hooks->flush(bus->links, deadline_ns);
-	return err;
+		err = flush_mailboxes(bus, has_thread, deadline_ns);
+	return err < 0 ? err : flush_links(bus, deadline_ns);
 }
 
 /* Shuts all mailboxes and lets those with a thread finish. The objects live on until their own close. */
@@ -378,10 +400,9 @@ bus_close(struct bus *bus, int timeout_ms)
 	}
 	sum_stats(bus, &before);
 	bus__unlock(bus);
-	if (links_of(bus) != NULL) {
-		bus->hooks->flush(bus->links, deadline_ns);
+	flush_links(bus, deadline_ns);
+	if (links_of(bus) != NULL)
 		bus->hooks->close(bus->links);
-	}
 	end_mailboxes(bus, deadline_ns);
 	bus__relay_stop(bus);
 	bus__inbox_close(bus);

@@ -18,6 +18,9 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 
 	if (err < 0)
 		return err;
+	/* Of all its processes, by which a peer knows that it has one connection already. */
+	memcpy(bus->id, &bus->log->epoch, sizeof bus->log->epoch);
+	memcpy(bus->id + sizeof bus->log->epoch, bus->log->key, sizeof bus->log->key[0]);
 	if (bus->max_payload > bus__log_most(bus->log))
 		bus->max_payload = bus__log_most(bus->log);
 	return 0;
@@ -39,10 +42,12 @@ static const struct {
     {RING_HEADERS, LOG_HEADERS},
     {RING_REPLY, LOG_REPLY},
     {RING_ANSWER, LOG_ANSWER},
+    {RING_KEPT, LOG_KEPT},
 };
 
 static int
-append(struct bus *bus, uint32_t number, uint32_t origin, const struct ring_item *item)
+append(
+    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	struct log_item entry = {
 	    .data = item->block != NULL ? item->block->data : item->data,
@@ -50,8 +55,10 @@ append(struct bus *bus, uint32_t number, uint32_t origin, const struct ring_item
 	    .len = item->len - item->headers_len,
 	    .headers_len = item->headers_len,
 	    .topic = number,
+	    .flags = (uint16_t)flags,
 	    .type = item->type,
 	    .origin = origin,
+	    .time_ns = item->time_ns,
 	    .expires_ns = item->expires_ns,
 	    .reply = item->reply,
 	};
@@ -93,7 +100,36 @@ bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *i
 int
 bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 {
-	return append(bus, number, bus->log->member, item);
+	return append(bus, number, bus->log->member, 0, item);
+}
+
+static int
+is_newer(struct bus *bus, uint32_t number, int64_t time_ns)
+{
+	const struct log_record *record;
+	struct log_cursor c;
+	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
+
+	if (err < 0)
+		return err;
+	record = bus__log_kept(&c, number, bus__log_position(&c));
+	err = record == NULL || record->time_ns < time_ns;
+	bus__log_cursor_close(&c);
+	return err;
+}
+
+int
+bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item)
+{
+	int newer = 1;
+
+	if (item->flags & RING_RETAIN)
+		newer = is_newer(bus, number, item->time_ns);
+	if (newer < 0 || (newer == 0 && (item->flags & RING_KEPT)))
+		return newer;
+	if (newer == 0)
+		item->flags &= (uint16_t)~RING_RETAIN;
+	return append(bus, number, bus->log->member, LOG_RELAYED, item);
 }
 
 int
@@ -123,17 +159,13 @@ bus__named_send_many(
 /* --- questions ------------------------------------------------------------------------------------------------------ */
 
 int
-bus__named_reply(struct bus *bus, const struct bus_msg *question, const struct ring_item *item)
+bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item)
 {
 	struct ring_item reply = *item;
-	uint32_t number;
-	int err = bus__named_number(bus, question->topic, &number);
 
-	if (err < 0)
-		return err;
 	reply.flags |= RING_REPLY | RING_ANSWER;
-	reply.reply = question->reply_to;
-	return append(bus, number, (uint32_t)(question->reply_to >> NAMED_ASKER_SHIFT), &reply);
+	reply.reply = number;
+	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply);
 }
 
 /* Makes a message to keep of a reply. */

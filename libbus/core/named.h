@@ -21,6 +21,10 @@ int bus__named_publish(struct bus *bus, const char *topic, const struct ring_ite
 /* The same by the topic's number. */
 int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item);
 
+/* The same for what a link brought, and so links do not take away. A retained one is stored if it is newer than what is kept; one
+ * that was kept there and is not newer is no news. */
+int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);
+
 /* Several payloads of one type: how many are in, at least one, or the error of the first. */
 int bus__named_send_many(
     struct bus *bus, uint32_t number, int type, const struct bus_slice *items, size_t count);
@@ -31,8 +35,8 @@ int bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number);
 /* The numbers of questions begin with the member that asks. */
 #define NAMED_ASKER_SHIFT 54
 
-/* Replies to a question of whatever process. */
-int bus__named_reply(struct bus *bus, const struct bus_msg *question, const struct ring_item *item);
+/* Replies to the question of that number, of whatever process. */
+int bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item);
 
 /* Publishes a question and waits for the first reply; `done` is set when the bus closes. */
 int bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,

@@ -1,11 +1,14 @@
 #include "core/peer.h"
 
 #include <sched.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
-#include "core/request.h"
 #include "core/name.h"
+#include "core/reader.h"
+#include "core/relay.h"
+#include "core/request.h"
 
 int
 bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
@@ -15,8 +18,6 @@ bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
 
 	bus__lock(bus);
 	err = bus__enter(bus);
-	if (err == 0 && bus->log != NULL)
-		err = BUS_E_NOTSUP;
 	if (err == 0 && bus->links == NULL) {
 		err = make(bus, &bus->links);
 		if (err == 0)
@@ -53,8 +54,30 @@ bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), 
 	struct wanted w = {fn, arg};
 
 	bus__lock(bus);
-	bus__trie_walk(&bus->trie, tell_wanted, &w);
+	if (bus->log != NULL)
+		fn(arg, "#");
+	else
+		bus__trie_walk(&bus->trie, tell_wanted, &w);
 	bus__unlock(bus);
+}
+
+int
+bus__peer_role(struct bus *bus, const char *url, uint32_t *ret_role)
+{
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	*ret_role = 0;
+	if (bus->log == NULL)
+		return 1;
+	snprintf(name, sizeof name, "$bus/links/%s", url);
+	return bus__log_role_take(bus->log, name, ret_role);
+}
+
+void
+bus__peer_role_end(struct bus *bus, uint32_t role)
+{
+	if (bus->log != NULL)
+		bus__log_role_end(bus->log, role);
 }
 
 int
@@ -84,6 +107,14 @@ bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg
 		m->is_peer = true;
 		m->peer_wake = wake;
 		m->peer_arg = arg;
+		err = m->reader != NULL ? bus__relay_add(m) : 0;
+		if (err < 0) {
+			bus__desk_free(m->desk);
+			bus__mailbox_unlist_locked(m);
+			bus__mailbox_unref(m);
+		}
+	}
+	if (err == 0) {
 		bus__peer_sleep(m); /* empty and unknown to anybody: it cannot fail */
 		*ret_mbox = m;
 	}
@@ -122,7 +153,7 @@ bus__peer_sleep(struct bus_mailbox *m)
 {
 	/* Counted before anybody can wake us. */
 	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
-	if (bus__ring_sleep(&m->ring))
+	if (bus__ring_sleep(&m->ring) && (m->reader == NULL || bus__relay_rest(m)))
 		return true;
 	atomic_fetch_sub_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
 	return false;
@@ -134,6 +165,8 @@ bus__peer_close(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	struct bus *bus = bus__ref(m->bus);
 	uint64_t tail;
 
+	if (m->reader != NULL)
+		bus__relay_remove(m);
 	atomic_store_explicit(&m->ended, true, memory_order_release);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	tail = bus__ring_close(&m->ring);

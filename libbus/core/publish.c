@@ -752,6 +752,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		if (item.reply == 0)
 			return BUS_E_NOMEM;
 	}
+	if (pub->number != 0)
+		return bus__named_relay(pub->bus, pub->number, &item);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

@@ -94,8 +94,8 @@ open_cursor(struct bus_mailbox *m)
 	atomic_store_explicit(&r->begun, true, memory_order_release);
 	/* It may sleep already, and has asked nobody. */
 	bus__mailbox_stir(m);
-	if (atomic_load_explicit(&m->fd, memory_order_acquire) >= 0 && !bus__relay_ask(m))
-		bus__mailbox_signal_fd(m);
+	if (m->is_peer || atomic_load_explicit(&m->fd, memory_order_acquire) >= 0)
+		bus__relay_begin(m);
 	return 0;
 }
 
@@ -241,10 +241,22 @@ learn(struct bus_mailbox *m, uint32_t number)
 
 /* --- taking ------------------------------------------------------------------------------------------------------ */
 
-/* The next record that somebody here wants, or NULL: there is none, or (*unknown) one of a topic that is to be learned.
+/* Where a reply goes that is for this process; NULL: not into this mailbox. */
+static struct route *
+answer_route(struct bus_mailbox *m, struct taken *t, const struct log_record *record)
+{
+	struct log_cursor *c = &m->reader->cursor;
+	struct log_view view;
+
+	if (record->origin != c->log->member || !bus__log_read(c->word, record, &view))
+		return NULL;
+	return bus__answer_route(m, view.reply, c->sequence - 1, &t->reply);
+}
+
+/* Finds the next record that somebody here wants. false: there is none, or (*unknown) one of a topic that is to be learned.
  * Reader lock. */
-static const struct log_record *
-next_wanted(struct bus_mailbox *m, unsigned *left, struct route **ret_route, uint32_t *unknown)
+static bool
+next_wanted(struct bus_mailbox *m, unsigned *left, struct taken *t, uint32_t *unknown)
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
@@ -255,27 +267,29 @@ next_wanted(struct bus_mailbox *m, unsigned *left, struct route **ret_route, uin
 		uint32_t number;
 
 		if (bus__log_position(c) >= end)
-			return NULL;
+			return false;
 		record = bus__log_next(c);
 		if (record == NULL)
-			return NULL;
+			return false;
 		number = record->topic;
+		t->reply = 0;
 		if (c->word >> 32 & LOG_ANSWER) {
-			struct log_view view;
-
-			*ret_route = record->origin == r->log->member &&
-					     bus__log_read(c->word, record, &view)
-					 ? bus__answer_route(m, view.reply, c->sequence - 1)
-					 : NULL;
-		} else if (!look_up(r, number, ret_route)) {
+			t->route = answer_route(m, t, record);
+		} else if (m->is_peer && (c->word >> 32 & LOG_RELAYED)) {
+			t->route = NULL; /* a link brought it: no link takes it away */
+		} else if (!look_up(r, number, &t->route)) {
 			bus__log_unread(c);
 			*unknown = number;
-			return NULL;
+			return false;
 		}
-		if (*ret_route != NULL && record->time_ns >= r->since_ns)
-			return record;
+		if (t->route == NULL || record->time_ns < r->since_ns)
+			continue;
+		t->record = record;
+		t->word = c->word;
+		t->sequence = c->sequence - 1;
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 static void
@@ -300,16 +314,9 @@ choose(struct bus_mailbox *m, uint32_t *unknown)
 
 	heed_changes(r);
 	/* All of it lies in one segment, the one that is held. */
-	while (count < READER_BATCH && (count == 0 || bus__log_stays(&r->cursor))) {
-		struct taken *t = &r->batch[count];
-
-		t->record = next_wanted(m, &left, &t->route, unknown);
-		if (t->record == NULL)
-			break;
-		t->word = r->cursor.word;
-		t->sequence = r->cursor.sequence - 1;
+	while (count < READER_BATCH && (count == 0 || bus__log_stays(&r->cursor)) &&
+	       next_wanted(m, &left, &r->batch[count], unknown))
 		count++;
-	}
 	return count;
 }
 
@@ -374,6 +381,7 @@ static const struct {
     {LOG_HEADERS, RING_HEADERS},
     {LOG_REPLY, RING_REPLY},
     {LOG_ANSWER, RING_ANSWER},
+    {LOG_KEPT, RING_KEPT},
 };
 
 static void
@@ -406,6 +414,10 @@ bus__reader_view(const struct taken *t, struct ring_view *ret_view)
 		make_view(&view, ret_view);
 	else
 		*ret_view = (struct ring_view){.data = t->record};
+	if (t->reply != 0) {
+		ret_view->flags |= RING_REPLY;
+		ret_view->reply = t->reply;
+	}
 	ret_view->route = t->route;
 	ret_view->position = t->sequence;
 	return whole;

@@ -34,6 +34,7 @@ struct topic;
 struct taken {
 	const struct log_record *record;
 	uint64_t word, sequence;
+	uint64_t reply; /* what the peer calls the question that it answers; 0: no peer's */
 	struct route *route;
 };
 

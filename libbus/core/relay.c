@@ -16,7 +16,18 @@ bus__relay_fini(struct relay *relay)
 	pthread_mutex_destroy(&relay->lock);
 }
 
-/* Signals the mailbox if it has asked, and the log has gone on since. */
+static void
+tell(struct bus_mailbox *m)
+{
+	struct bus_mailbox *owed = NULL; /* a peer owes nothing */
+
+	if (!m->is_peer)
+		bus__mailbox_signal_fd(m);
+	else if (bus__ring_rouse(&m->ring))
+		bus__mailbox_wake(m, &owed);
+}
+
+/* Tells the mailbox if it has asked, and the log has gone on since. */
 static void
 relay_to(struct bus_mailbox *m)
 {
@@ -27,7 +38,7 @@ relay_to(struct bus_mailbox *m)
 		return;
 	if (atomic_compare_exchange_strong_explicit(
 		&m->reader->asked, &asked, 0, memory_order_acq_rel, memory_order_relaxed))
-		bus__mailbox_signal_fd(m);
+		tell(m);
 }
 
 static void *
@@ -97,6 +108,21 @@ bus__relay_ask(struct bus_mailbox *m)
 		return true;
 	/* Whoever takes it back gives the signal. */
 	return atomic_exchange_explicit(&r->asked, 0, memory_order_acq_rel) == 0;
+}
+
+void
+bus__relay_begin(struct bus_mailbox *m)
+{
+	if (!bus__relay_ask(m))
+		tell(m);
+}
+
+bool
+bus__relay_rest(struct bus_mailbox *m)
+{
+	bus__reader_rest(m->reader);
+	/* If another has ended the sleep meanwhile, it is that one who wakes. */
+	return bus__relay_ask(m) || !bus__ring_rouse(&m->ring);
 }
 
 void

@@ -498,8 +498,20 @@ reply(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_pee
 	return err;
 }
 
+static struct route *
+route_into(struct question *q, const struct bus_mailbox *m, uint64_t *ret_theirs)
+{
+	struct bus_request *req = (struct bus_request *)q;
+
+	if (q->desk != NULL && q->desk->way.route.mbox == m && is_open(q, false)) {
+		*ret_theirs = ((struct peer_question *)q)->theirs;
+		return &q->desk->way.route;
+	}
+	return q->desk == NULL && !q->waits && req->way.route.mbox == m ? &req->way.route : NULL;
+}
+
 struct route *
-bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence)
+bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence, uint64_t *ret_theirs)
 {
 	struct inbox *inbox = &m->bus->inbox;
 	struct route *route = NULL;
@@ -507,9 +519,9 @@ bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence)
 
 	pthread_mutex_lock(&inbox->lock);
 	at = find(inbox, number);
-	if (at != NULL && *at != NULL && !(*at)->waits &&
-	    ((struct bus_request *)*at)->way.route.mbox == m)
-		route = &((struct bus_request *)*at)->way.route;
+	*ret_theirs = 0;
+	if (at != NULL && *at != NULL)
+		route = route_into(*at, m, ret_theirs);
 	if (sequence > inbox->answers_seen) {
 		inbox->answers_seen = sequence;
 		if (at == NULL || *at == NULL)
@@ -548,11 +560,23 @@ bus__question_decline(struct bus *bus, uint64_t number)
 		end_soon(hopeless);
 }
 
+static int
+reply_to(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer)
+{
+	struct ring_item item;
+	int err;
+
+	if (bus->log == NULL)
+		return reply(bus, number, msg, from_peer);
+	err = bus__item_make(bus, msg, &item);
+	return err < 0 ? err : bus__named_reply(bus, number, &item);
+}
+
 int
 bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool nobody)
 {
 	if (!nobody)
-		return reply(bus, number, msg, true);
+		return reply_to(bus, number, msg, true);
 	bus__question_decline(bus, number);
 	return 0;
 }
@@ -567,13 +591,7 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 	if (question == NULL || question->size != sizeof *question || question->reply_to == 0 ||
 	    msg == NULL || msg->size != sizeof *msg || (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
-	if (bus->log != NULL) {
-		struct ring_item item;
-
-		err = bus__item_make(bus, msg, &item);
-		return err < 0 ? err : bus__named_reply(bus, question, &item);
-	}
-	return reply(bus, question->reply_to, msg, false);
+	return reply_to(bus, question->reply_to, msg, false);
 }
 
 int

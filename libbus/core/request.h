@@ -49,8 +49,10 @@ bool bus__requests_heed(struct bus_mailbox *mbox);
 void bus__question_decline(struct bus *bus, uint64_t number);
 
 /* The route by which a reply out of a named bus's log is given to the mailbox, NULL: its question was not asked from there.
+ * To a peer's mailbox with the number that the peer gave it (else 0).
  * One whose question is over is counted, by the first who comes to its sequence. */
-struct route *bus__answer_route(struct bus_mailbox *mbox, uint64_t number, uint64_t sequence);
+struct route *bus__answer_route(
+    struct bus_mailbox *mbox, uint64_t number, uint64_t sequence, uint64_t *ret_theirs);
 
 /* Tells of what has ended. true: there was something. */
 bool bus__requests_tell(struct bus_mailbox *mbox);

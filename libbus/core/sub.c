@@ -90,7 +90,7 @@ tell_links(struct bus *bus, const struct node *node, bool wanted)
 {
 	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
 
-	if (bus->hooks == NULL)
+	if (bus->hooks == NULL || bus->log != NULL) /* which wants everything */
 		return;
 	bus__trie_name(node, filter);
 	if (filter[0] == '$') /* of this bus alone */

@@ -15,7 +15,8 @@ enum {
 	DIAL_MS = 5000,          /* one attempt */
 	ACCEPT_AGAIN_MS = 100,   /* after a failure, such as no descriptor left */
 	BACK_OFF_FIRST_MS = 100, /* doubles with every attempt */
-	BACK_OFF_MOST_MS = 30000
+	BACK_OFF_MOST_MS = 30000,
+	STAND_BY_MS = 250 /* between two looks whether who has the address is gone */
 };
 
 /* splitmix64: spreads attempts in time, keeps no secret. */
@@ -183,6 +184,57 @@ accepted(void *arg)
 	    &link->links->loop, &link->timer, bus__now_ns() + ACCEPT_AGAIN_MS * NS_PER_MS);
 }
 
+int
+bus__link_listen(struct bus_link *link)
+{
+	int err = link->transport->listen(&link->addr, &link->listener);
+
+	if (err < 0)
+		return err;
+	atomic_store_explicit(&link->port, link->addr.port, memory_order_relaxed);
+	set_state(link, BUS_LINK_UP);
+	return 0;
+}
+
+/* --- one process of several ------------------------------------------------------------------------------ */
+
+static void
+begin(struct bus_link *link)
+{
+	link->timer.fire = link->dials ? dial_time : accept_next;
+	if (link->dials)
+		dial(link);
+	else
+		accept_next(link);
+}
+
+static void
+end_role(struct bus_link *link)
+{
+	if (link->has_role)
+		bus__peer_role_end(link->links->bus, link->role);
+	link->has_role = false;
+}
+
+static void
+stand_by(void *arg)
+{
+	struct bus_link *link = arg;
+	int err = bus__peer_role(link->links->bus, link->url, &link->role);
+
+	link->has_role = err == 1;
+	if (err == 1 && !link->dials)
+		err = bus__link_listen(link);
+	if (err >= 0 && link->has_role) {
+		begin(link);
+		return;
+	}
+	if (err < 0)
+		bus__link_error(link, err);
+	end_role(link);
+	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + STAND_BY_MS * NS_PER_MS);
+}
+
 /* --- connections come and go ------------------------------------------------------------------------- */
 
 void
@@ -215,6 +267,7 @@ leave(struct bus_link *link)
 	while (*at != link)
 		at = &(*at)->next;
 	*at = link->next;
+	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
 	if (link->owned) {
 		/* From the store on the memory is the closing thread's. */
@@ -270,12 +323,11 @@ bus__link_begin(void *arg)
 
 	link->io = (struct bus__io){.task = {.run = link->dials ? dialled : accepted, .arg = link},
 	    .loop = &link->links->loop};
-	link->timer =
-	    (struct bus__timer){.fire = link->dials ? dial_time : accept_next, .arg = link};
+	link->timer = (struct bus__timer){.fire = stand_by, .arg = link};
 	link->next = link->links->first;
 	link->links->first = link;
-	if (link->dials)
-		dial(link);
+	if (link->has_role)
+		begin(link);
 	else
-		accept_next(link);
+		stand_by(link);
 }

@@ -46,9 +46,13 @@ struct bus_link {
 	const struct bus__transport *transport;
 	struct bus__address addr; /* numeric */
 	char url[BUS__URL_TEXT];
+	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;
 	uint32_t heartbeat_ms, max_peers;
 	bool dials;
+	bool
+	    has_role; /* without it, another process of the bus's name has this address, and it stands by */
+	uint32_t role;
 	bool owned; /* the user has it, until bus_link_close() */
 
 	/* Written by the link thread, read by any. */
@@ -91,6 +95,9 @@ void bus__link_freed(struct bus_link *link, struct bus__session *session);
 /* The connection to the bus `id` that is in use, on any link, other than `except`. NULL: none. */
 struct bus__session *bus__links_find_peer(
     struct bus__links *links, const uint8_t *id, const struct bus__session *except);
+
+/* Opens the address. Threads: any, before the link is in use; then the link thread. */
+int bus__link_listen(struct bus_link *link);
 
 /* Tasks: a link starts; a link ends, which it says in `gone` when its connections have. */
 void bus__link_begin(void *link);

@@ -230,17 +230,6 @@ bus_dial(
 	return err;
 }
 
-/* A listener's url has the host as it was given and the port that the system chose. */
-static void
-note_port(struct bus_link *link, const char *url)
-{
-	struct bus__address addr;
-
-	bus__url_parse(url, &addr);
-	addr.port = link->addr.port;
-	bus__url_write(&addr, link->url);
-}
-
 static int
 listen_at(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
@@ -257,18 +246,18 @@ listen_at(
 	err = find_links(bus, &link->links);
 	if (err < 0)
 		goto free_link;
-	err = link->transport->listen(&link->addr, &link->listener);
-	if (err < 0)
-		goto free_link;
-	note_port(link, url);
-	atomic_init(&link->state, BUS_LINK_UP);
-	err = enlist(link, ret_link);
-	if (err < 0)
-		goto close_listener;
-	return 0;
-
-close_listener:
-	link->listener->ops->free(link->listener);
+	err = bus__peer_role(bus, link->url, &link->role);
+	link->has_role = err == 1;
+	if (err == 1)
+		err = bus__link_listen(link);
+	if (err == 0)
+		err = enlist(link, ret_link);
+	if (err == 0)
+		return 0;
+	if (link->listener != NULL)
+		link->listener->ops->free(link->listener);
+	if (link->has_role)
+		bus__peer_role_end(bus, link->role);
 free_link:
 	bus__free(link);
 	return err;
@@ -336,15 +325,22 @@ bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 int
 bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 {
+	struct bus__address addr;
+	char url[BUS__URL_TEXT];
 	size_t len;
 
 	if (link == NULL || ret_text == NULL)
 		return BUS_E_INVAL;
 	if (bus__enter(link->links->bus) == BUS_E_FORKED)
 		return BUS_E_FORKED;
-	len = strlen(link->url);
+	/* The host as it was given, and the port that the system chose. */
+	bus__url_parse(link->url, &addr);
+	addr.port =
+	    link->dials ? addr.port : atomic_load_explicit(&link->port, memory_order_relaxed);
+	bus__url_write(&addr, url);
+	len = strlen(url);
 	if (cap <= len)
 		return BUS_E_LIMIT;
-	memcpy(ret_text, link->url, len + 1);
+	memcpy(ret_text, url, len + 1);
 	return (int)len;
 }

@@ -411,7 +411,8 @@ write_records(
 	size_t i = 0;
 
 	for (;;) {
-		uint64_t word = write_record(log->bytes + turn->at, &items[i], bytes, time_ns);
+		uint64_t word = write_record(log->bytes + turn->at, &items[i], bytes,
+		    items[i].time_ns != 0 ? items[i].time_ns : time_ns);
 
 		if (word >> 32 & LOG_RETAIN)
 			bus__log_note_kept(log, items[i].topic, log->begin + turn->at, word,

@@ -185,7 +185,8 @@ enum log_flag {
 	LOG_RELAYED = 1u << 6, /* a link brought it */
 	LOG_CARRIED =
 	    1u
-	    << 7 /* a value again, in place of a record whose memory goes: no news, and no sequence */
+	    << 7, /* a value again, in place of a record whose memory goes: no news, and no sequence */
+	LOG_KEPT = 1u << 8 /* it was no news where a link brought it from */
 };
 
 #define LOG_WORDS ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)

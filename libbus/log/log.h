@@ -85,6 +85,7 @@ struct log_item {
 	uint16_t flags; /* enum log_flag; LOG_HEADERS if there are some */
 	uint8_t type;
 	uint32_t origin;
+	int64_t time_ns;    /* when it was published; 0: now */
 	int64_t expires_ns; /* with LOG_EXPIRES */
 	uint64_t reply;     /* with LOG_REPLY */
 };

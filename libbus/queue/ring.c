@@ -631,6 +631,18 @@ bus__ring_fall_asleep(struct ring *r)
 	       (atomic_fetch_or_explicit(&r->tail, 0, memory_order_acq_rel) & RING_ASLEEP);
 }
 
+bool
+bus__ring_rouse(struct ring *r)
+{
+	uint64_t tail = bus__ring_tail(r);
+
+	while (tail & RING_ASLEEP)
+		if (atomic_compare_exchange_weak_explicit(&r->tail, &tail, tail & ~RING_ASLEEP,
+			memory_order_acq_rel, memory_order_acquire))
+			return true;
+	return false;
+}
+
 uint64_t
 bus__ring_close(struct ring *r)
 {

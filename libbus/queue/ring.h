@@ -217,6 +217,9 @@ bool bus__ring_sleep(struct ring *r);
  * the caller wrote before. */
 bool bus__ring_fall_asleep(struct ring *r);
 
+/* Ends a sleep without a claim: true if it slept, and then the caller owes what a claim would. */
+bool bus__ring_rouse(struct ring *r);
+
 /* Refuses further claims. Returns tail with its flags as they were before. */
 uint64_t bus__ring_close(struct ring *r);
 

@@ -52,15 +52,18 @@ listen_to(struct bus *bus, const char *filter)
 }
 
 static void
-expect(struct bus_mailbox *m, const char *topic, const char *text)
+expect_at(int line, struct bus_mailbox *m, const char *topic, const char *text)
 {
 	const struct bus_msg *msg;
+	int got = bus_recv(m, 10000, &msg);
 
-	ck_bus(bus_recv(m, 10000, &msg), 1);
-	ck_assert_str_eq(msg->topic, topic);
-	ck_assert_uint_eq(msg->len, strlen(text));
-	ck_assert_mem_eq(msg->data, text, msg->len);
+	ck_assert_msg(got == 1, "line %d: %s did not come: %s", line, text, bus_errname(got));
+	ck_assert_msg(strcmp(msg->topic, topic) == 0 && msg->len == strlen(text) &&
+			  memcmp(msg->data, text, msg->len) == 0,
+	    "line %d: %s came on %s, not %s on %s", line, (const char *)msg->data, msg->topic, text,
+	    topic);
 }
+#define expect(mbox, topic, text) expect_at(__LINE__, mbox, topic, text)
 
 static void
 expect_nothing(struct bus_mailbox *m)
@@ -796,6 +799,164 @@ START_TEST(close_ends_the_wait_for_a_reply)
 }
 END_TEST
 
+/* --- links ---------------------------------------------------------------------------------------------------------------- */
+
+static void
+address_in(const char *dir, char text[200])
+{
+	snprintf(text, 200, "ipc://%s/link.sock", dir);
+}
+
+static uint32_t
+peers_of(struct bus_link *link)
+{
+	struct bus_link_stats stats = {.size = sizeof stats};
+
+	ck_bus(bus_link_stats(link, &stats), 0);
+	return stats.peers;
+}
+
+/* Dials, says so, and lives until it is told to end or killed. */
+static void
+dial_and_wait(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *end = listen_to(bus, "end");
+	struct bus_link *link;
+	char address[200];
+
+	(void)number;
+	address_in(dir, address);
+	ck_bus(bus_dial(bus, address, NULL, &link), 0);
+	ck_eventually(peers_of(link) == 1);
+	ck_bus(bus_subscribe(bus, "q", answer, bus, NULL), 0);
+	say_retained(bus, "dialled", "!");
+	expect(end, "end", "!");
+	bus_link_close(link);
+	bus_mailbox_close(end);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+
+START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
+{
+	const char *dir = bus_test_dir();
+	struct bus *private, *bus;
+	struct bus_mailbox *there, *here, *dialled;
+	struct bus_link *listener, *link;
+	const struct bus_msg *reply;
+	char address[200];
+	pid_t holder;
+
+	address_in(dir, address);
+	holder = start(dial_and_wait, dir, 0);
+	ck_bus(bus_open(NULL, NULL, &private), 0);
+	ck_bus(bus_listen(private, address, NULL, &listener), 0);
+	say_retained(private, "kept", "before");
+	there = listen_to(private, "up/#");
+	bus = join(dir);
+	dialled = listen_to(bus, "dialled");
+	expect(dialled, "dialled", "!");
+	here = listen_to(bus, "kept");
+	expect(here, "kept", "before");
+	ck_bus(bus_mailbox_subscribe(here, "#", NULL, NULL, NULL), 0);
+	ck_bus(bus_recv(here, 1000, &reply), 1); /* both again, for this one */
+	ck_bus(bus_recv(here, 1000, &reply), 1);
+	/* It stands by: the peer has one connection. */
+	ck_bus(bus_dial(bus, address, NULL, &link), 0);
+	usleep(600000);
+	ck_assert_uint_eq(peers_of(listener), 1);
+	ck_assert_uint_eq(peers_of(link), 0);
+
+	say(private, "down", "1");
+	expect(here, "down", "1");
+	say_retained(private, "kept", "after");
+	expect(here, "kept", "after");
+	say(bus, "up/1", "2");
+	expect(here, "up/1", "2");
+	expect(there, "up/1", "2");
+	expect_nothing(there); /* once, and nothing that came from there goes back */
+	ck_bus(bus_flush(bus, 10000), 0);
+	/* A process without the link is asked from beyond it. */
+	ck_bus(bus_request(private, "q", "how", 3, 10000, &reply), 0);
+	ck_assert_mem_eq(reply->data, "[how]", 5);
+	bus_msg_free(reply);
+
+	kill(holder, SIGKILL);
+	waitpid(holder, NULL, 0);
+	ck_eventually(peers_of(link) == 1);
+	ck_eventually(peers_of(listener) == 1);
+	while (bus_recv(here, 0, &reply) == 1)
+		;
+	say(private, "down", "3");
+	expect(here, "down", "3");
+	say(bus, "up/2", "4");
+	expect(there, "up/2", "4");
+	bus_link_close(link);
+	bus_mailbox_close(here);
+	bus_mailbox_close(dialled);
+	ck_bus(bus_close(bus, 1000), 0);
+	bus_mailbox_close(there);
+	bus_link_close(listener);
+	ck_bus(bus_close(private, 1000), 0);
+}
+END_TEST
+
+static void
+listen_and_wait(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *end = listen_to(bus, "end");
+	char address[200];
+
+	(void)number;
+	address_in(dir, address);
+	ck_bus(bus_listen(bus, address, NULL, NULL), 0);
+	say_retained(bus, "listens", "!");
+	expect(end, "end", "!");
+	bus_mailbox_close(end);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+
+START_TEST(address_that_one_process_listens_on_goes_to_another_that_asked_for_it)
+{
+	const char *dir = bus_test_dir();
+	pid_t holder = start(listen_and_wait, dir, 0);
+	struct bus *bus = join(dir), *private;
+	struct bus_mailbox *listens = listen_to(bus, "listens"), *there;
+	struct bus_link_stats stats = {.size = sizeof stats};
+	struct bus_link *link, *dial;
+	char address[200], text[200];
+
+	expect(listens, "listens", "!");
+	address_in(dir, address);
+	ck_bus(bus_listen(bus, address, NULL, &link), 0);
+	ck_bus(bus_link_stats(link, &stats), 0);
+	ck_assert_int_eq(stats.state, BUS_LINK_DOWN);
+	ck_bus(bus_open(NULL, NULL, &private), 0);
+	there = listen_to(private, "#");
+	ck_bus(bus_dial(private, address, NULL, &dial), 0);
+	ck_eventually(peers_of(dial) == 1);
+	expect(there, "listens", "!");
+	say(bus, "t", "by the other");
+	expect(there, "t", "by the other");
+	say(bus, "end", "!");
+	finish(holder);
+	ck_eventually(peers_of(link) == 1);
+	ck_assert_int_gt(bus_link_url(link, text, sizeof text), 0);
+	ck_assert_str_eq(text, address);
+	expect(there, "end", "!");
+	ck_eventually(peers_of(dial) == 1);
+	say(bus, "t", "by us"); /* and the kept value is the same: no news */
+	expect(there, "t", "by us");
+	bus_mailbox_close(there);
+	bus_link_close(dial);
+	ck_bus(bus_close(private, 1000), 0);
+	bus_link_close(link);
+	bus_mailbox_close(listens);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+END_TEST
+
 /* --- descriptors --------------------------------------------------------------------------------------------------------- */
 
 static bool
@@ -1024,6 +1185,8 @@ bus_test_suite(void)
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
 	    close_ends_the_wait_for_a_reply);
+	BUS_TEST_CASE(suite, "links", 60, one_process_has_the_link_and_all_have_what_it_brings,
+	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
 	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
 	BUS_TEST_CASE(suite, "ends", 60, killed_member_leaves_the_others_working,
 	    memory_of_a_bus_whose_members_were_killed_is_given_back,
