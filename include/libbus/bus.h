@@ -362,6 +362,9 @@ struct bus_stats {
 	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
 	uint64_t lost[BUS_LOSS_COUNT];
 	uint64_t late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
+	/* Of a mailbox, for whoever waits until what was put in by now is taken out: until `reached` is what
+	 * `goal` was. Of a named bus positions of bytes in its log. */
+	uint64_t reached, goal;
 };
 
 /* Reads the counters; set ret_stats->size first.

@@ -1435,28 +1435,6 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 			  sum.unsubscribed + closed + lapped;
 }
 
-uint64_t
-bus__mailbox_done(struct bus_mailbox *m)
-{
-	struct bus_stats stats = {.size = sizeof stats};
-
-	if (m->reader != NULL)
-		return atomic_load_explicit(&m->reader->passed, memory_order_acquire);
-	bus__mailbox_add_stats(m->queue, &stats);
-	return stats.delivered;
-}
-
-uint64_t
-bus__mailbox_due(struct bus_mailbox *m)
-{
-	struct bus_stats stats = {.size = sizeof stats};
-
-	if (m->reader != NULL)
-		return bus__log_tail(m->reader->log);
-	bus__mailbox_add_stats(m->queue, &stats);
-	return stats.delivered + stats.pending;
-}
-
 /* --- public ---------------------------------------------------------------------------------------------- */
 
 static int
@@ -1747,6 +1725,12 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	if (m->bus->fork_generation != bus__fork_generation())
 		return BUS_E_FORKED;
 	bus__mailbox_add_stats(m->queue, &stats);
+	stats.reached = stats.delivered;
+	stats.goal = stats.delivered + stats.pending;
+	if (m->reader != NULL) {
+		stats.reached = atomic_load_explicit(&m->reader->passed, memory_order_acquire);
+		stats.goal = bus__log_tail(m->reader->log);
+	}
 	*ret_stats = stats;
 	return 0;
 }

@@ -202,11 +202,6 @@ void bus__mailbox_await_callback(struct bus_mailbox *mbox);
 /* Waits until everything put in so far is handled by its own thread. 0 or BUS_E_TIMEDOUT. */
 int bus__mailbox_flush(struct bus_mailbox *mbox, int64_t deadline_ns);
 
-/* For whoever drains it and lets others wait for that: how far everything goes that was put in so far, and how far
- * what was taken out of it. Of a private bus a count, of a named one positions of its log. */
-uint64_t bus__mailbox_due(struct bus_mailbox *mbox);
-uint64_t bus__mailbox_done(struct bus_mailbox *mbox);
-
 /* What is inside is not delivered any more, from the next message on. After bus__mailbox_shut():
  * a call that sees the end empties the mailbox for good. */
 void bus__mailbox_end_delivery(struct bus_mailbox *mbox);

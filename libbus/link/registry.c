@@ -327,6 +327,7 @@ bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 {
 	struct bus__address addr;
 	char url[BUS__URL_TEXT];
+	uint16_t port;
 	size_t len;
 
 	if (link == NULL || ret_text == NULL)
@@ -335,8 +336,9 @@ bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 		return BUS_E_FORKED;
 	/* The host as it was given, and the port that the system chose. */
 	bus__url_parse(link->url, &addr);
-	addr.port =
-	    link->dials ? addr.port : atomic_load_explicit(&link->port, memory_order_relaxed);
+	port = atomic_load_explicit(&link->port, memory_order_relaxed);
+	if (port != 0)
+		addr.port = port;
 	bus__url_write(&addr, url);
 	len = strlen(url);
 	if (cap <= len)

@@ -139,7 +139,7 @@ class Callbacks:
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
-        done = mailbox._done()
+        done, _ = mailbox._progress()
         with self._handled:
             self._done[mailbox] = done
             self._handled.notify_all()
@@ -156,7 +156,7 @@ class Callbacks:
         if self._thread is None or not self._thread.is_alive():
             return True
         with self._lock:
-            waiting = {mailbox: mailbox._due() for mailbox in self._by_policy.values()}
+            waiting = {mailbox: mailbox._progress()[1] for mailbox in self._by_policy.values()}
         with self._handled:
             while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
                 left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
@@ -170,7 +170,7 @@ class Callbacks:
         if done >= due:
             return True
         # What was due may have been pushed out since.
-        return mailbox._due() == mailbox._done() == done
+        return mailbox._progress() == (done, done)
 
     def join(self, timeout: float) -> None:
         if self._thread is not None and not self.here():

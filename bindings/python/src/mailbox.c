@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "core/mailbox.h"
 #include "gate.h"
 
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
@@ -648,37 +647,26 @@ static PyGetSetDef mailbox_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* How far something goes, for a flush of callbacks. */
+/* (reached, goal): for a flush of callbacks. */
 static PyObject *
-how_far(struct mailbox_object *self, uint64_t (*ask)(struct bus_mailbox *mbox))
+mailbox_progress(struct mailbox_object *self, PyObject *unused)
 {
-	uint64_t far;
+	struct bus_stats stats = {.size = sizeof stats};
 	int err = gate_enter(&self->gate);
 
+	(void)unused;
+	if (err == 0) {
+		err = bus_mailbox_stats(self->mbox, &stats);
+		gate_leave(&self->gate);
+	}
 	if (err < 0)
 		return raise_of(self, err);
-	far = ask(self->mbox);
-	gate_leave(&self->gate);
-	return PyLong_FromUnsignedLongLong(far);
-}
-
-static PyObject *
-mailbox_due(struct mailbox_object *self, PyObject *unused)
-{
-	(void)unused;
-	return how_far(self, bus__mailbox_due);
-}
-
-static PyObject *
-mailbox_done(struct mailbox_object *self, PyObject *unused)
-{
-	(void)unused;
-	return how_far(self, bus__mailbox_done);
+	return Py_BuildValue(
+	    "KK", (unsigned long long)stats.reached, (unsigned long long)stats.goal);
 }
 
 static PyMethodDef mailbox_methods[] = {
-    {"_due", (PyCFunction)mailbox_due, METH_NOARGS, NULL},
-    {"_done", (PyCFunction)mailbox_done, METH_NOARGS, NULL},
+    {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
