@@ -13,6 +13,8 @@ enum status { STATUS_OK, STATUS_FAILED, STATUS_USAGE, STATUS_TIMED_OUT };
 
 enum status pub_main(int argc, char **argv);
 enum status sub_main(int argc, char **argv);
+enum status top_main(int argc, char **argv);
+enum status log_main(int argc, char **argv);
 
 /* Prints one line on stderr, "libbus: …". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -13,6 +13,9 @@ static const char help[] =
     "\n"
     "  libbus pub BUS TOPIC [VALUE]   publish a value\n"
     "  libbus sub BUS FILTER...       print what is published\n"
+    "  libbus top BUS                 show which topics are busy\n"
+    "  libbus log tail BUS            print the newest messages of its log, with positions\n"
+    "  libbus log stat BUS            say how full its log is, and who is on it\n"
     "  libbus COMMAND --help          options and examples\n"
     "  libbus --version               the version of the library\n"
     "\n"
@@ -31,8 +34,10 @@ static const struct command {
 	char *title; /* as argv[0], which getopt puts before its complaints */
 	enum status (*run)(int argc, char **argv);
 } commands[] = {
+    {"log", (char[]){"libbus log"}, log_main},
     {"pub", (char[]){"libbus pub"}, pub_main},
     {"sub", (char[]){"libbus sub"}, sub_main},
+    {"top", (char[]){"libbus top"}, top_main},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -26,6 +26,7 @@ static const char help[] =
     "  --last N                begin with the last N messages of these topics\n"
     "  --since SECONDS         begin with what was published so many seconds ago\n"
     "  --after POSITION        begin behind that position\n"
+    "  --positions             put position and time before each line, of a bus with a name\n"
     "  --json                  one JSON object per line: topic, value, kept, lost, and of a bus\n"
     "                          with a name position and time\n"
     "  --count N               end after N messages\n"
@@ -54,7 +55,7 @@ enum {
 struct sub {
 	struct cli cli;
 	struct bus_mailbox *mbox;
-	bool json;
+	bool json, positions;
 	long count;
 	int64_t timeout_ms;
 	struct bus_mailbox_config mailbox;
@@ -117,6 +118,9 @@ take_option(void *arg, int option, const char *value)
 	case 'a':
 	case 's':
 		return take_beginning(sub, option, value);
+	case 'p':
+		sub->positions = true;
+		return true;
 	case 'j':
 		sub->json = true;
 		return true;
@@ -174,6 +178,18 @@ print_plain(const struct bus_value *value)
 	return 0;
 }
 
+static void
+print_position(const struct bus_msg *msg)
+{
+	time_t seconds = (time_t)(msg->time_ns / 1000000000);
+	struct tm local;
+	char text[32] = "";
+
+	if (localtime_r(&seconds, &local) != NULL)
+		strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
+	printf("%10" PRIu64 " %s.%03d ", msg->position, text, (int)(msg->time_ns / 1000000 % 1000));
+}
+
 static int
 print_message(const struct sub *sub, const struct bus_msg *msg)
 {
@@ -206,6 +222,8 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 	} else {
 		if (msg->lost > 0)
 			complain("lost %" PRIu64 " messages before this one", msg->lost);
+		if (sub->positions)
+			print_position(msg);
 		err = print_plain(&topic);
 		putchar(' ');
 		if (err == 0)
@@ -330,6 +348,7 @@ sub_main(int argc, char **argv)
 	static const struct option options[] = {
 	    CLI_OPTIONS,
 	    {"json", no_argument, NULL, 'j'},
+	    {"positions", no_argument, NULL, 'p'},
 	    {"count", required_argument, NULL, 'c'},
 	    {"oldest", no_argument, NULL, 'o'},
 	    {"last", required_argument, NULL, 'n'},

@@ -384,6 +384,11 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
  * Callbacks: none run inside. */
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
+/* Writes what a named bus is, for people, in words that may change: its log, how full that is, and the
+ * processes on it. As bus_explain(); BUS_E_NOTSUP on a private bus.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
+
 /* --- what the bus tells by itself ------------------------------------------------------------------------
  * Messages on topics that only it publishes, and never to other buses; type BUS_TYPE_MSGPACK, a map. They
  * come to filters that begin with $bus/ ("$bus/#": all of them); without such a subscription they do not

@@ -359,6 +359,75 @@ explain_topic(struct explaining *e, struct bus *bus, size_t len)
 	say_kept(e->page, bus, topic);
 }
 
+/* On a named bus others may listen, and what is kept is in the log. */
+static void
+explain_logged(struct explaining *e, struct bus *bus, size_t len)
+{
+	uint32_t number = bus__log_topic_find(bus->log, e->topic, len);
+	const struct log_record *record = NULL;
+	struct log_cursor c;
+	struct log_view v;
+
+	line(e->page,
+	    "other processes of this bus have mailboxes of their own, which are not known here");
+	if (number == 0) {
+		line(e->page, "unknown topic: nobody has published it on this bus");
+		return;
+	}
+	if (bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
+		return;
+	record = bus__log_kept(&c, number, bus__log_position(&c));
+	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
+		line(e->page, "keeps a value of %u bytes for new subscriptions", v.len);
+	else
+		line(e->page, "keeps no value for new subscriptions");
+	bus__log_cursor_close(&c);
+}
+
+static void
+describe_log(struct page *page, struct log *log, const struct log_summary *s)
+{
+	line(page, "log %s, %llu KiB in %u segments, epoch %llu", log->path,
+	    (unsigned long long)s->bytes / 1024, s->segments, (unsigned long long)log->epoch);
+	line(page, "messages: %llu so far; %llu are still there, from position %llu on",
+	    (unsigned long long)(s->next - 1), (unsigned long long)(s->next - s->oldest),
+	    (unsigned long long)s->oldest);
+	line(page, "values: %llu of at most %llu KiB; names of topics: %llu of at most %llu KiB",
+	    (unsigned long long)s->kept_bytes / 1024, (unsigned long long)s->kept_most / 1024,
+	    (unsigned long long)s->names_bytes / 1024, (unsigned long long)s->names_most / 1024);
+	line(page, "processes: %u of at most %d, with %u readers of at most %d", s->members,
+	    LOG_MEMBERS, s->readers, LOG_CURSORS);
+	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
+		uint32_t pid = bus__log_pid(log, i);
+
+		if (pid != 0)
+			line(page, "  member %u: pid %u%s%s", i, pid,
+			    i == log->member ? ", this one" : "",
+			    bus__log_is_alive(log, i) ? "" : ", dead");
+	}
+}
+
+int
+bus_describe(struct bus *bus, char *ret_text, size_t cap)
+{
+	struct page page = {ret_text, cap, 0};
+	struct log_summary summary;
+	int err = bus__enter(bus);
+
+	if (err < 0)
+		return err;
+	if (ret_text == NULL && cap > 0)
+		return BUS_E_INVAL;
+	if (bus->log == NULL)
+		return BUS_E_NOTSUP;
+	err = bus__log_summary(bus->log, &summary);
+	if (err < 0)
+		return err;
+	describe_log(&page, bus->log, &summary);
+	end_page(&page);
+	return page.len > INT_MAX ? INT_MAX : (int)page.len;
+}
+
 int
 bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 {
@@ -383,7 +452,10 @@ bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 	for (; m != NULL; m = m->prev)
 		explain_mailbox(&e, m);
 	say_more(&e);
-	explain_topic(&e, bus, len);
+	if (bus->log != NULL)
+		explain_logged(&e, bus, len);
+	else
+		explain_topic(&e, bus, len);
 	bus__unlock(bus);
 	end_page(&page);
 	return page.len > INT_MAX ? INT_MAX : (int)page.len;

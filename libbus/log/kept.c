@@ -127,10 +127,16 @@ recount(struct log *log, uint64_t tail)
 	return sum;
 }
 
+uint64_t
+bus__log_kept_most(const struct log *log)
+{
+	return log->segment_bytes * log->segment_count / KEPT_SHARE;
+}
+
 bool
 bus__log_may_keep(struct log *log, uint64_t bytes, uint64_t tail)
 {
-	uint64_t most = log->segment_bytes * log->segment_count / KEPT_SHARE;
+	uint64_t most = bus__log_kept_most(log);
 
 	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed) + bytes <=
 		   most ||

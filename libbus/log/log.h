@@ -232,6 +232,24 @@ void bus__log_note_kept(
 uint64_t bus__log_carry(struct log *log, uint64_t at, uint64_t ret_copied[LOG_AHEAD]);
 void bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD]);
 
+/* The bytes that all values together may take. */
+uint64_t bus__log_kept_most(const struct log *log);
+
+/* --- for people (summary.c) -------------------------------------------------------------------------------------- */
+
+struct log_summary {
+	uint64_t bytes, oldest,
+	    next; /* of the file; the sequences of the oldest record, and of the next one */
+	uint64_t names_bytes, names_most, kept_bytes, kept_most;
+	uint32_t segments, members, readers;
+};
+
+/* 0, or what bus__log_cursor_open() answers. */
+int bus__log_summary(struct log *log, struct log_summary *ret_summary);
+
+/* The process in that slot, as it said; 0: nobody. */
+uint32_t bus__log_pid(const struct log *log, uint32_t member);
+
 /* --- topics (topics.c) ------------------------------------------------------------------------------------------ */
 
 /* The number of a topic, made if it has none yet. BUS_E_LIMIT: there is no room for more names. */

@@ -282,12 +282,15 @@ def test_a_file_in_the_way_is_left_untouched(tmp_path):
     assert path.read_text() == "keep me"
 
 
-@pytest.mark.parametrize("args", [("--help",), ("pub", "--help"), ("sub", "--help")])
+@pytest.mark.parametrize(
+    "args",
+    [("--help",), ("pub", "--help"), ("sub", "--help"), ("top", "--help"), ("log", "--help")],
+)
 def test_help_teaches_with_examples(args):
     done = run(LIBBUS, *args)
     assert done.returncode == 0
     assert done.stdout.startswith(b"Usage: libbus ")
-    assert b"room/kitchen/temperature" in done.stdout
+    assert b"\n  libbus " in done.stdout
 
 
 def test_version_is_that_of_the_library():

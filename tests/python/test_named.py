@@ -162,6 +162,30 @@ def test_the_shell_finds_the_past_and_tells_positions(named, tmp_path):
     assert len(done.stdout.splitlines()) == 5
 
 
+def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
+    for n in range(15):
+        named.publish("many", n)
+    named.publish("one", "x")
+    done = run(LIBBUS, "log", "tail", "test", "--dir", tmp_path, "--count", "10")
+    lines = done.stdout.decode().splitlines()
+    assert re.fullmatch(r" +7 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} many 6", lines[0])
+    assert lines[-1].endswith(" one x")
+    done = run(LIBBUS, "log", "tail", "test", "--dir", tmp_path, "--oldest", "--count", "16")
+    assert len(done.stdout.splitlines()) == 16
+    done = run(LIBBUS, "log", "stat", "test", "--dir", tmp_path)
+    assert f"pid {os.getpid()}\n" in done.stdout.decode()
+    assert "messages: 16 so far; 16 are still there" in done.stdout.decode()
+    assert run(LIBBUS, "log", "stat", "a/b").returncode == 2
+    assert run(LIBBUS, "log").returncode == 2
+    command = (LIBBUS, "top", "test", "--dir", tmp_path, "--interval", "0.2")
+    with started(*command) as top:
+        table = ""
+        while "busy" not in table:
+            named.publish("busy", 1)
+            table += top.stdout.readline()
+        assert re.search(r"\d+\.\d +\d+ +\d+ +1  busy$", table, re.MULTILINE)
+
+
 # --- room ---------------------------------------------------------------------------------------------
 
 

@@ -1161,7 +1161,32 @@ START_TEST(what_a_named_bus_cannot_have_is_refused)
 	ck_bus(bus_open(NULL, NULL, &private), 0);
 	mail.from = BUS_FROM_OLDEST;
 	ck_bus(bus_mailbox_open(private, &mail, &m), BUS_E_NOTSUP);
+	ck_bus(bus_describe(private, NULL, 0), BUS_E_NOTSUP);
 	ck_bus(bus_close(private, 0), 0);
+}
+END_TEST
+
+START_TEST(it_says_what_it_is_and_who_gets_a_topic)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "t");
+	char text[4096], whole[64];
+	int len;
+
+	say_retained(bus, "t", "value");
+	len = bus_describe(bus, text, sizeof text);
+	ck_assert_int_eq(len, (int)strlen(text));
+	snprintf(whole, sizeof whole, "pid %d, this one", (int)getpid());
+	ck_assert_ptr_nonnull(strstr(text, whole));
+	ck_assert_ptr_nonnull(strstr(text, "messages: "));
+	ck_assert_ptr_nonnull(strstr(text, "/test.log, 4096 KiB in "));
+	ck_assert_int_gt(bus_explain(bus, "t", text, sizeof text), 0);
+	ck_assert_ptr_nonnull(strstr(text, "keeps a value of 5 bytes"));
+	ck_assert_ptr_nonnull(strstr(text, "other processes of this bus"));
+	ck_assert_int_gt(bus_explain(bus, "u", text, sizeof text), 0);
+	ck_assert_ptr_nonnull(strstr(text, "nobody has published it on this bus"));
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST
 
@@ -1191,6 +1216,6 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "ends", 60, killed_member_leaves_the_others_working,
 	    memory_of_a_bus_whose_members_were_killed_is_given_back,
 	    forked_child_opens_a_bus_of_its_own, mailbox_outlives_its_bus,
-	    what_a_named_bus_cannot_have_is_refused);
+	    what_a_named_bus_cannot_have_is_refused, it_says_what_it_is_and_who_gets_a_topic);
 	return suite;
 }

@@ -1,0 +1,47 @@
+/* log/summary.c: what people want to know of a log. */
+#include "log/log.h"
+
+#include <libbus/error.h>
+
+static int
+sequence_at(struct log *log, enum log_from from, uint64_t *ret_sequence)
+{
+	struct log_cursor cursor;
+	int err = bus__log_cursor_open(log, from, 0, &cursor);
+
+	if (err < 0)
+		return err;
+	*ret_sequence = cursor.sequence;
+	bus__log_cursor_close(&cursor);
+	return 0;
+}
+
+int
+bus__log_summary(struct log *log, struct log_summary *ret_summary)
+{
+	struct log_summary s = {.bytes = log->map_bytes, .segments = log->segment_count};
+	int err = sequence_at(log, LOG_FROM_OLDEST, &s.oldest);
+
+	if (err == 0)
+		err = sequence_at(log, LOG_FROM_NOW, &s.next);
+	if (err < 0)
+		return err;
+	for (uint32_t i = 0; i < LOG_CURSORS; i++)
+		s.readers +=
+		    atomic_load_explicit(&log->shared->cursors[i].owner, memory_order_relaxed) != 0;
+	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
+		s.members +=
+		    atomic_load_explicit(&log->shared->members[i].pid, memory_order_relaxed) != 0;
+	s.names_bytes = atomic_load_explicit(&log->shared->topics_end, memory_order_relaxed);
+	s.names_most = log->topics_bytes;
+	s.kept_bytes = atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed);
+	s.kept_most = bus__log_kept_most(log);
+	*ret_summary = s;
+	return 0;
+}
+
+uint32_t
+bus__log_pid(const struct log *log, uint32_t member)
+{
+	return atomic_load_explicit(&log->shared->members[member].pid, memory_order_relaxed);
+}
