@@ -600,9 +600,19 @@ put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 	return 0;
 }
 
-/* A large payload, none, mailboxes that do more than drop, or a bus that has ended. */
-static __attribute__((cold, noinline)) int
-send_otherwise(struct bus_pub *pub, const void *data, size_t len)
+static int
+send_to_log(const struct bus_pub *pub, const void *data, size_t len)
+{
+	const struct bus_slice item = {data, len};
+	int err = bus__is_open(pub->bus) ? 1 : bus__enter(pub->bus);
+
+	if (err > 0)
+		err = bus__named_send_many(pub->bus, pub->number, pub->type, &item, 1);
+	return err < 0 ? err : 0;
+}
+
+static __attribute__((noinline)) int
+send_item(struct bus_pub *pub, const void *data, size_t len)
 {
 	struct ring_item item;
 	int err = enter_pub(pub);
@@ -610,9 +620,15 @@ send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 	if (err == 0)
 		err = bus__item_make(pub->bus,
 		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
-	if (err == 0 && pub->number != 0)
-		return bus__named_send(pub->bus, pub->number, &item);
 	return err < 0 ? err : send_patiently(pub, &item);
+}
+
+/* A large payload, none, mailboxes that do more than drop, or a bus that has ended or a name. */
+static __attribute__((cold, noinline)) int
+send_otherwise(struct bus_pub *pub, const void *data, size_t len)
+{
+	return pub != NULL && pub->number != 0 ? send_to_log(pub, data, len)
+					       : send_item(pub, data, len);
 }
 
 /* Whether the short way is open: rings that drop, and nothing about them has changed. */
