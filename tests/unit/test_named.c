@@ -617,6 +617,53 @@ START_TEST(subscriptions_begin_and_end_under_traffic_without_a_gap)
 }
 END_TEST
 
+#define MILLION 1000000
+
+static void *
+write_million(void *arg)
+{
+	struct bus_pub *pub;
+
+	must(bus_pub_open(arg, "n", NULL, &pub) == 0);
+	for (uint64_t i = 0; i < MILLION; i++)
+		MUST(bus_pub_send(pub, &i, sizeof i));
+	bus_pub_close(pub);
+	return NULL;
+}
+
+START_TEST(replay_goes_over_into_what_comes_without_a_gap_or_a_double)
+{
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = bus_test_dir(), .log_bytes = 64 << 20};
+	struct bus *bus;
+	struct bus_mailbox *first, *m;
+	const struct bus_msg *msg;
+	pthread_t writer;
+	uint64_t number;
+
+	ck_bus(bus_open("test", &cfg, &bus), 0);
+	first = listen_to(bus, "n");
+	pthread_create(&writer, NULL, write_million, bus);
+	/* It begins behind a message of the middle, while the writer goes on. */
+	for (uint64_t i = 0; i < MILLION / 4; i++) {
+		must(bus_recv(first, 20000, &msg) == 1);
+		memcpy(&number, msg->data, sizeof number);
+		must(number == i && msg->lost == 0 && msg->position == i + 1);
+	}
+	m = open_from(bus, "n", BUS_FROM_OLDEST, 0);
+	for (uint64_t i = 0; i < MILLION; i++) {
+		must(bus_recv(m, 20000, &msg) == 1);
+		memcpy(&number, msg->data, sizeof number);
+		must(number == i && msg->lost == 0 && msg->position == i + 1);
+	}
+	expect_nothing(m);
+	pthread_join(writer, NULL);
+	bus_mailbox_close(first);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 /* --- losses ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(mailbox_that_is_lapped_loses_exactly_what_it_says)
@@ -1205,7 +1252,8 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "beginnings", 60, kept_value_comes_first_and_flagged,
 	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
 	    position_of_another_life_is_told_apart,
-	    subscriptions_begin_and_end_under_traffic_without_a_gap);
+	    subscriptions_begin_and_end_under_traffic_without_a_gap,
+	    replay_goes_over_into_what_comes_without_a_gap_or_a_double);
 	BUS_TEST_CASE(suite, "losses", 60, mailbox_that_is_lapped_loses_exactly_what_it_says,
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
