@@ -33,7 +33,7 @@ bus__reader_new(struct log *log, const struct bus_mailbox_config *cfg, struct re
 		return BUS_E_NOMEM;
 	}
 	if (cfg->from == BUS_FROM_LAST)
-		r->last = bus__calloc(cfg->from_value + 1, sizeof *r->last);
+		r->last = bus__calloc((size_t)cfg->from_value + 1, sizeof *r->last);
 	if (cfg->from == BUS_FROM_LAST && r->last == NULL) {
 		bus__reader_free(r);
 		return BUS_E_NOMEM;
