@@ -3,10 +3,12 @@
 #include "link_test.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -1131,6 +1133,86 @@ START_TEST(memory_of_a_bus_whose_members_were_killed_is_given_back)
 }
 END_TEST
 
+#ifndef __SANITIZE_THREAD__
+/* Writes nonsense all over the file, most of it where it hurts. */
+static void
+scribble(const char *dir, int number)
+{
+	uint64_t word = (uint64_t)number * UINT64_C(0x9e3779b97f4a7c15) + 1, *words;
+	int64_t until = bus_test_now_ms() + 1500;
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/test.log", dir);
+	fd = open(path, O_RDWR);
+	must(fd >= 0);
+	words = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(words != MAP_FAILED);
+	while (bus_test_now_ms() < until)
+		for (int i = 0; i < 100; i++) {
+			size_t at;
+
+			word ^= word << 13;
+			word ^= word >> 7;
+			word ^= word << 17;
+			at = (word >> 20) % (i % 2 ? (4u << 20) / 8 : 60000);
+			words[at] = i % 3 == 0 ? words[at] + word % 64 - 32 : word;
+		}
+}
+
+static void
+read_all(void *arg, const struct bus_msg *msg)
+{
+	_Atomic unsigned *sum = arg;
+
+	for (size_t i = 0; i < msg->len; i++)
+		atomic_fetch_add_explicit(
+		    sum, ((const uint8_t *)msg->data)[i], memory_order_relaxed);
+	for (size_t i = 0; i < msg->headers_len; i++)
+		atomic_fetch_add_explicit(
+		    sum, ((const uint8_t *)msg->headers)[i], memory_order_relaxed);
+}
+
+/* Whoever maps the log can destroy it, and no program with it. */
+START_TEST(damage_of_the_log_crashes_nobody_and_nobody_hangs)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir);
+	_Atomic unsigned sum = 0;
+	pid_t child;
+	int64_t until;
+
+	MUST(bus_subscribe(bus, "#", read_all, (void *)&sum, NULL));
+	say_retained(bus, "v", "value");
+	child = start(scribble, dir, _i);
+	until = bus_test_now_ms() + 2000;
+	for (unsigned i = 0; bus_test_now_ms() < until; i++) {
+		struct bus_mailbox_config cfg = {
+		    .size = sizeof cfg, .from = (int)(i % 5), .from_value = 9};
+		const struct bus_msg *msg;
+		struct bus_mailbox *m;
+		char topic[20];
+
+		snprintf(topic, sizeof topic, "t/%u", i % 50);
+		bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
+					 .topic = topic,
+					 .data = "0123456789",
+					 .len = i % 11,
+					 .flags = i % 2 ? BUS_MSG_RETAIN : 0});
+		if (i % 16 != 0 || bus_mailbox_open(bus, &cfg, &m) < 0)
+			continue;
+		bus_mailbox_subscribe(m, i % 3 ? "#" : topic, NULL, NULL, NULL);
+		for (int n = 0; n < 100 && bus_recv(m, 0, &msg) == 1; n++)
+			read_all((void *)&sum, msg);
+		bus_request(bus, topic, "?", 1, 1, &msg);
+		bus_mailbox_close(m);
+	}
+	finish(child);
+	bus_close(bus, 0);
+}
+END_TEST
+#endif
+
 START_TEST(forked_child_opens_a_bus_of_its_own)
 {
 	struct bus *bus = join(bus_test_dir());
@@ -1261,6 +1343,13 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "links", 60, one_process_has_the_link_and_all_have_what_it_brings,
 	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
 	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
+#ifndef __SANITIZE_THREAD__
+	TCase *damaged = tcase_create("damage");
+
+	tcase_set_timeout(damaged, 60);
+	tcase_add_loop_test(damaged, damage_of_the_log_crashes_nobody_and_nobody_hangs, 0, 4);
+	suite_add_tcase(suite, damaged);
+#endif
 	BUS_TEST_CASE(suite, "ends", 60, killed_member_leaves_the_others_working,
 	    memory_of_a_bus_whose_members_were_killed_is_given_back,
 	    forked_child_opens_a_bus_of_its_own, mailbox_outlives_its_bus,
