@@ -90,6 +90,7 @@ open_cursor(struct bus_mailbox *m)
 	if (err < 0)
 		return err;
 	atomic_store_explicit(&r->passed, bus__log_position(&r->cursor), memory_order_relaxed);
+	bus__log_let_go(&r->cursor); /* it may be long until somebody reads */
 	/* Release: the drainer looks at the cursor without the lock. */
 	atomic_store_explicit(&r->begun, true, memory_order_release);
 	/* It may sleep already, and has asked nobody. */

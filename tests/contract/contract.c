@@ -185,12 +185,14 @@ promise_matching(const struct door *door)
 	/* Topics that begin with $ are the bus's own: let it have something to say. */
 	ck_bus(bus_publish(rig.from, "$mine", "", 0), BUS_E_TOPIC_RESERVED);
 	inbox_open(&inbox, &rig, 0, 0, FILTERS("+/warnings", "+/drops"));
-	ck_bus(bus_mailbox_open(rig.from, NULL, &watcher), 0);
-	ck_bus(bus_mailbox_subscribe(watcher, "$bus/warnings", NULL, NULL, NULL), 0);
-	ck_eventually((publish(&rig, "unheard", "", 0), bus_recv(watcher, 0, &msg) == 1));
-	ck_assert_str_eq(msg->topic, "$bus/warnings");
+	if (!is_named(door)) { /* where nobody knows who listens, nobody is warned */
+		ck_bus(bus_mailbox_open(rig.from, NULL, &watcher), 0);
+		ck_bus(bus_mailbox_subscribe(watcher, "$bus/warnings", NULL, NULL, NULL), 0);
+		ck_eventually((publish(&rig, "unheard", "", 0), bus_recv(watcher, 0, &msg) == 1));
+		ck_assert_str_eq(msg->topic, "$bus/warnings");
+		bus_mailbox_close(watcher);
+	}
 	inbox_ends(&inbox);
-	bus_mailbox_close(watcher);
 	close_all(&rig, &inbox);
 }
 
@@ -269,8 +271,40 @@ overrun(struct rig *rig, struct inbox *inbox, const struct door *door, int full)
 	inbox_stall(inbox);
 	for (unsigned i = 0; i < MANY; i++)
 		publish_number(rig, "n", i);
-	rig_ready(rig); /* what was published before is there too */
-	ck_assert_uint_eq(inbox_stats(inbox).offered, MANY + inbox->stalls);
+	rig_ready(rig);      /* what was published before is there too */
+	if (!is_named(door)) /* whose mailboxes are offered what they take out of the log */
+		ck_assert_uint_eq(inbox_stats(inbox).offered, MANY + inbox->stalls);
+}
+
+/* What is too small on a named bus is the log. */
+static void
+lap(const struct door *door)
+{
+	enum { COUNT = 64, LARGE = 500000 };
+	uint8_t *data = calloc(1, LARGE);
+	struct rig rig;
+	struct inbox inbox;
+	uint64_t lost;
+
+	ck_assert_ptr_nonnull(data);
+	open_all(&rig, &inbox, door, "n");
+	for (uint32_t i = 0; i < COUNT; i++) {
+		memcpy(data, &i, sizeof i);
+		publish(&rig, "n", data, LARGE);
+	}
+	lost = inbox_has_next(&inbox) ? inbox_stats(&inbox).lost[BUS_LOSS_LAPPED] : 0;
+	ck_assert(lost > COUNT / 4 && lost < COUNT);
+	for (uint64_t i = lost; i < COUNT; i++) {
+		const struct item *item = inbox_take(&inbox);
+		uint32_t number;
+
+		memcpy(&number, item->data, sizeof number);
+		ck_assert_uint_eq(number, i);
+		ck_assert_uint_eq(item->msg.lost, i == lost ? lost : 0);
+	}
+	inbox_ends(&inbox);
+	free(data);
+	close_all(&rig, &inbox);
 }
 
 static void
@@ -280,6 +314,10 @@ promise_oldest(const struct door *door)
 	struct inbox inbox;
 	uint64_t lost;
 
+	if (is_named(door)) {
+		lap(door);
+		return;
+	}
 	overrun(&rig, &inbox, door, BUS_FULL_DROP_OLDEST);
 	lost = inbox_stats(&inbox).lost[BUS_LOSS_FULL];
 	ck_assert(lost > MANY / 2 && lost < MANY);
@@ -403,6 +441,8 @@ account(const struct door *door, int full)
 		ck_bus(bus_flush(rig.from, 20000), 0);
 		came = 20 * MANY - stats_of(rig.listener).lost;
 	}
+	if (is_named(door)) /* it is offered what it takes */
+		inbox_pump(&inbox);
 	ck_eventually(inbox_stats(&inbox).offered == came);
 	ck_eventually(door->drain == BUS_DRAIN_CALLER || inbox_stats(&inbox).pending == 0);
 	stats = inbox_stats(&inbox);
@@ -423,8 +463,10 @@ static void
 promise_accounts(const struct door *door)
 {
 	account(door, BUS_FULL_DROP_OLDEST);
-	account(door, BUS_FULL_DROP_NEWEST);
 	account(door, BUS_FULL_LATEST);
+	if (is_named(door)) /* the others it does not offer */
+		return;
+	account(door, BUS_FULL_DROP_NEWEST);
 	account(door, BUS_FULL_REFUSE);
 }
 
@@ -606,11 +648,9 @@ promise_reply(const struct door *door)
 	struct inbox inbox, others;
 	struct bus_mailbox *asker;
 	struct bus_request *req;
-	const struct bus_msg *msg;
 	const struct item *question;
 
 	open_all(&rig, &inbox, door, "ask");
-	ck_bus(bus_request(rig.from, "nobody", "q", 1, 20000, &msg), BUS_E_NOBODY);
 	inbox_open(&others, &rig, 0, 0, FILTERS("#"));
 	ck_bus(bus_mailbox_open(rig.from, &cfg, &asker), 0);
 	ck_bus(bus_request_start(asker, "ask", "q", 1, 20000, hear_reply, &asked, &req), 0);
@@ -627,6 +667,19 @@ promise_reply(const struct door *door)
 	inbox_ends(&inbox);
 	bus_mailbox_close(asker);
 	inbox_close(&others);
+	close_all(&rig, &inbox);
+}
+
+static void
+promise_nobody(const struct door *door)
+{
+	const struct bus_msg *msg;
+	struct rig rig;
+	struct inbox inbox;
+
+	open_all(&rig, &inbox, door, "ask");
+	ck_bus(bus_request(rig.from, "nobody", "q", 1, 20000, &msg), BUS_E_NOBODY);
+	inbox_ends(&inbox);
 	close_all(&rig, &inbox);
 }
 
@@ -709,6 +762,8 @@ arrives(struct rig *rig, struct inbox *inbox, uint32_t ttl_ms)
 	uint64_t lost = has_link(rig) ? stats_of(rig->listener).lost : 0;
 
 	ck_bus(bus_publish_msg(rig->from, &msg), 0);
+	if (is_named(rig->door)) /* it is in the log */
+		return true;
 	ck_eventually(inbox_stats(inbox).offered > offered ||
 		      (has_link(rig) && stats_of(rig->listener).lost > lost));
 	return inbox_stats(inbox).offered > offered;
@@ -730,7 +785,7 @@ promise_ttl(const struct door *door)
 	begun = bus_test_now_ms();
 	publish(&rig, "news", "later", 5);
 	ck_eventually(bus_test_now_ms() > begun + ttl_ms + 1);
-	ck_eventually(inbox_stats(&inbox).offered == 2 + inbox.stalls);
+	ck_eventually(is_named(door) || inbox_stats(&inbox).offered == 2 + inbox.stalls);
 	inbox_resume(&inbox);
 	item = inbox_take(&inbox);
 	ck_assert_uint_eq(item->msg.len, 5);
@@ -782,6 +837,47 @@ be_the_peer(int address)
 		pause();
 }
 
+/* The member that will be killed: publishes all the time, so that it dies inside as likely as not. */
+static void
+be_a_member(const char *dir)
+{
+	struct bus *bus = open_named(dir);
+
+	alarm(60);
+	for (unsigned i = 0;; i++) {
+		ck_bus(bus_publish(bus, "noise", "!", 1), 0);
+		if (i % 50 == 49)
+			bus_test_nap(); /* whoever reads it comes to an end of it */
+	}
+}
+
+static void
+kill_member(const struct door *door)
+{
+	const char *dir = bus_test_dir();
+	struct inbox inbox, noise;
+	struct rig rig;
+	pid_t member = bus_test_fork(); /* before there is a bus */
+
+	ck_assert_int_ge(member, 0);
+	if (member == 0)
+		be_a_member(dir);
+	rig_open(&rig, door);
+	inbox_open(&noise, &rig, 0, 0, FILTERS("noise"));
+	inbox_take(&noise);
+	inbox_close(&noise);
+	inbox_open(&inbox, &rig, 0, 0, FILTERS("n"));
+	for (unsigned i = 0; i < MANY; i++) {
+		if (i == MANY / 2)
+			ck_assert_int_eq(kill(member, SIGKILL), 0);
+		publish_number(&rig, "n", i);
+		ck_assert_uint_eq(number_of(inbox_take(&inbox)), i);
+	}
+	ck_assert_int_eq(waitpid(member, NULL, 0), member);
+	inbox_ends(&inbox);
+	close_all(&rig, &inbox);
+}
+
 static void
 promise_killed(const struct door *door)
 {
@@ -790,6 +886,10 @@ promise_killed(const struct door *door)
 	int address[2];
 	pid_t peer;
 
+	if (is_named(door)) {
+		kill_member(door);
+		return;
+	}
 	ck_assert_int_eq(pipe(address), 0);
 	peer = bus_test_fork(); /* before there is a bus */
 	ck_assert_int_ge(peer, 0);
@@ -823,6 +923,7 @@ static const struct door doors[] = {
     {"polled", BUS_DRAIN_CALLER, NO_LINK},
     {"thread", BUS_DRAIN_THREAD, NO_LINK},
     {"publisher", BUS_DRAIN_PUBLISHER, NO_LINK},
+    {"named", BUS_DRAIN_CALLER, NAMED},
     {"inproc", BUS_DRAIN_CALLER, 0},
     {"ipc", BUS_DRAIN_CALLER, 1},
     {"tcp", BUS_DRAIN_CALLER, 2},

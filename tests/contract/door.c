@@ -9,7 +9,23 @@ static const char mark[] = "mark/it/here", stall[] = "stall/it/here";
 bool
 has_link(const struct rig *rig)
 {
-	return rig->door->scheme != NO_LINK;
+	return rig->door->scheme >= 0;
+}
+
+bool
+is_named(const struct door *door)
+{
+	return door->scheme == NAMED;
+}
+
+struct bus *
+open_named(const char *dir)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 16 << 20};
+	struct bus *bus;
+
+	ck_bus(bus_open("contract", &cfg, &bus), 0);
+	return bus;
 }
 
 static void
@@ -23,8 +39,9 @@ listen_at(struct rig *rig, const char *url)
 void
 rig_open(struct rig *rig, const struct door *door)
 {
-	*rig = (struct rig){.door = door, .from = open_bus()};
-	rig->to = rig->from;
+	*rig = (struct rig){.door = door};
+	rig->from = is_named(door) ? open_named(bus_test_dir()) : open_bus();
+	rig->to = is_named(door) ? open_named(bus_test_dir()) : rig->from;
 	if (!has_link(rig))
 		return;
 	rig->to = open_bus();

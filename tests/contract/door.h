@@ -10,12 +10,12 @@
 
 #include <pthread.h>
 
-enum { NO_LINK = -1, ROOM = 4 << 20 };
+enum { NAMED = -2, NO_LINK = -1, ROOM = 4 << 20 };
 
 struct door {
 	const char *name;
 	int drain;  /* enum bus_drain of its inboxes */
-	int scheme; /* of listen_url(), or NO_LINK */
+	int scheme; /* of listen_url(), or NO_LINK, or NAMED: two buses of one name */
 };
 
 struct rig {
@@ -47,6 +47,10 @@ struct inbox {
 void rig_open(struct rig *rig, const struct door *door);
 void rig_close(struct rig *rig);
 bool has_link(const struct rig *rig);
+bool is_named(const struct door *door);
+
+/* A bus of the name that the ends of such a door have. */
+struct bus *open_named(const char *dir);
 
 /* Returns when `from` knows what `to` subscribed. */
 void rig_ready(struct rig *rig);

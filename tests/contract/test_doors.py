@@ -339,8 +339,6 @@ def newest(door):
 
 def reply(door):
     inbox = door.subscribe("ask")
-    with pytest.raises(publisher.Refused, match="NOBODY"):
-        door.from_.request("nobody", 1)
     others = door.subscribe("+")  # no reply comes here
 
     def answer():
@@ -353,6 +351,13 @@ def reply(door):
     replier.join(WATCHDOG)
     expect(others, "ask", 41)
     ends(door, others)
+    ends(door, inbox)
+
+
+def nobody(door):
+    inbox = door.subscribe("ask")
+    with pytest.raises(publisher.Refused, match="NOBODY"):
+        door.from_.request("nobody", 1)
     ends(door, inbox)
 
 

@@ -712,6 +712,8 @@ START_TEST(nobody_who_waits_holds_up_the_others)
 		idle[i] = listen_to(bus, "#");
 		for (int n = 0; n < 40; n++)
 			MUST(bus_publish(bus, "t", payload, sizeof payload));
+		if (i % 2)
+			continue; /* it has not even begun to read */
 		must(bus_recv(idle[i], 0, &msg) == 1);
 		/* All is taken: it has none in its hands. */
 		while (bus_recv(idle[i], 0, &msg) == 1)
