@@ -15,7 +15,9 @@ from pathlib import Path
 
 from table import lines_of, rows, text_table
 
-TIMED = ("stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match")
+TIMED = (
+    "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named",
+)  # fmt: skip
 PAYLOAD = 64
 FEW, MANY = 6400, 19200  # messages of the two runs that are compared
 
@@ -32,29 +34,34 @@ class Counter:
     def __init__(self, program, profiles):
         self.program, self.profiles = str(program), profiles
 
-    def instructions(self, inside, callbacks=1, batch=1):
+    def instructions(self, inside, callbacks=1, batch=1, *, named=False):
         """Inside the calls of one function of the library."""
-        few, many = (self._callgrind(inside, n, callbacks, batch) for n in (FEW, MANY))
+        few, many = (self._callgrind(inside, n, callbacks, batch, named) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
-    def system_calls(self):
-        few, many = (self._strace(n) for n in (FEW, MANY))
+    def system_calls(self, *, named=False):
+        few, many = (self._strace(n, named) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
-    def _callgrind(self, inside, messages, callbacks, batch):
+    def _where(self, named):
+        return [str(self.profiles / "log")] if named else []
+
+    def _callgrind(self, inside, messages, callbacks, batch, named):
         out = self.profiles / f"callgrind-{inside}-{callbacks}"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
         only = f"--toggle-collect={inside}"
-        run([*valgrind, only, self.program, str(messages), str(callbacks), str(batch)])
+        counts = [str(messages), str(callbacks), str(batch)]
+        run([*valgrind, only, self.program, *counts, *self._where(named)])
         return next(
             int(line.split()[1])
             for line in out.read_text().splitlines()
             if line.startswith("summary:")
         )
 
-    def _strace(self, messages):
+    def _strace(self, messages, named):
         out = self.profiles / "strace"
-        run(["strace", "-f", "-qq", "-o", str(out), self.program, str(messages), "1", "1"])
+        counts = [str(messages), "1", "1"]
+        run(["strace", "-f", "-qq", "-o", str(out), self.program, *counts, *self._where(named)])
         return len(out.read_text().splitlines())
 
 
@@ -76,7 +83,22 @@ def count_system_calls(counter):
     yield "system calls per message, drainer awake", counter.system_calls(), "calls", 0
 
 
-COUNTED = {"instructions": count_instructions, "syscalls": count_system_calls}
+def count_named(counter):
+    single = counter.instructions("bus_pub_send", named=True)
+    batch = counter.instructions("bus_pub_send_many", batch=16, named=True)
+    delivery = counter.instructions("bus_dispatch", named=True)
+    yield "instructions per publish, named bus", single, "instructions", 180
+    yield "instructions per message of a batch of 16, named bus", batch, "instructions", 70
+    yield "instructions per delivery, named bus", delivery, "instructions", None
+    calls = counter.system_calls(named=True)
+    yield "system calls per message, named bus, reader awake", calls, "calls", 0
+
+
+COUNTED = {
+    "instructions": count_instructions,
+    "syscalls": count_system_calls,
+    "named-counts": count_named,
+}
 
 
 def counted_line(group, case, value, unit, bar, payload=PAYLOAD):

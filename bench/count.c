@@ -1,6 +1,8 @@
 /* bench/count.c: work that is counted and not timed: instructions by valgrind, system calls by strace.
  *
- *   bench_count MESSAGES CALLBACKS BATCH
+ *   bench_count MESSAGES CALLBACKS BATCH [DIR]
+ *
+ * on a private bus, or on a named one whose log is in DIR.
  *
  * One thread publishes BURST messages, then drains as many, so that the drainer never finds the mailbox empty and
  * never sleeps. bench/bench.py counts what happens inside the calls of the library, for two numbers of messages:
@@ -51,21 +53,23 @@ int
 main(int argc, char **argv)
 {
 	const uint64_t payload[PAYLOAD / sizeof(uint64_t)] = {1};
+	struct bus_config cfg = {.size = sizeof cfg};
 	uint64_t bursts, callbacks;
 	size_t batch;
 	struct bus *bus;
 	struct bus_mailbox *mailbox;
 	struct bus_pub *pub;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: bench_count MESSAGES CALLBACKS BATCH\n");
+	if (argc != 4 && argc != 5) {
+		fprintf(stderr, "usage: bench_count MESSAGES CALLBACKS BATCH [DIR]\n");
 		return 2;
 	}
 	bursts = strtoul(argv[1], NULL, 10) / BURST;
 	callbacks = strtoul(argv[2], NULL, 10);
 	batch = strtoul(argv[3], NULL, 10);
 	check(batch == 0 || BURST % batch != 0 ? BUS_E_INVAL : 0, "BATCH");
-	check(bus_open(NULL, NULL, &bus), "bus_open");
+	cfg.dir = argc == 5 ? argv[4] : NULL;
+	check(bus_open(argc == 5 ? "bench" : NULL, &cfg, &bus), "bus_open");
 	check(bus_mailbox_open(bus, NULL, &mailbox), "bus_mailbox_open");
 	for (uint64_t i = 0; i < callbacks; i++)
 		check(bus_mailbox_subscribe(mailbox, "bench", on_message, NULL, NULL),

@@ -16,6 +16,7 @@ static const struct {
     {wake_contests, &wake_contest_count},
     {name_contests, &name_contest_count},
     {match_contests, &match_contest_count},
+    {named_contests, &named_contest_count},
 };
 
 static bool

@@ -110,7 +110,10 @@ BUS_API int bus_flush(struct bus *bus, int timeout_ms);
  * Threads: any, once.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
 BUS_API int bus_close(struct bus *bus, int timeout_ms);
 
-/* --- publish: never waits, from any thread, also inside callbacks --------------------------------- */
+/* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
+ * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process was stopped in
+ * the middle of that. BUS_E_FULL there: readers that are in the middle of a message hold all of the log.
+ * BUS_E_LIMIT: there is no room for another topic, or (retained) for another value. */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.
  * 0: accepted, also when nobody listens; BUS_E_FULL: a mailbox that refuses is full, and no mailbox got
