@@ -153,8 +153,11 @@ bus__peer_sleep(struct bus_mailbox *m)
 {
 	/* Counted before anybody can wake us. */
 	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
-	if (bus__ring_sleep(&m->ring) && (m->reader == NULL || bus__relay_rest(m)))
+	if (bus__ring_sleep(&m->ring)) {
+		if (m->reader != NULL)
+			bus__relay_rest(m);
 		return true;
+	}
 	atomic_fetch_sub_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
 	return false;
 }

@@ -305,20 +305,35 @@ heed_changes(struct reader *r)
 	r->learned = changes;
 }
 
+/* Why a choice ended with nothing. */
+struct pause {
+	uint32_t unknown; /* a topic that is to be learned; 0: none */
+	bool tired;       /* it has passed over many, and there may be more */
+};
+
 /* Reader lock. */
 static uint32_t
-choose(struct bus_mailbox *m, uint32_t *unknown)
+choose(struct bus_mailbox *m, struct pause *pause)
 {
 	struct reader *r = m->reader;
 	unsigned left = SKIP_MOST;
 	uint32_t count = 0;
 
+	*pause = (struct pause){.unknown = 0};
 	heed_changes(r);
 	/* All of it lies in one segment, the one that is held. */
 	while (count < READER_BATCH && (count == 0 || bus__log_stays(&r->cursor)) &&
-	       next_wanted(m, &left, &r->batch[count], unknown))
+	       next_wanted(m, &left, &r->batch[count], &pause->unknown))
 		count++;
+	pause->tired = left == 0;
 	return count;
+}
+
+/* Whether it has come to the tail. */
+static bool
+is_over(uint32_t count, const struct pause *pause)
+{
+	return count == 0 && pause->unknown == 0 && !pause->tired;
 }
 
 /* Goes through the log once, to find where the last messages begin that its subscriptions want. */
@@ -326,16 +341,16 @@ static void
 find_last(struct bus_mailbox *m)
 {
 	struct reader *r = m->reader;
+	struct pause pause;
 	uint64_t found = 0;
-	uint32_t unknown, count;
+	uint32_t count;
 
 	do {
-		unknown = 0;
 		pthread_mutex_lock(&r->lock);
-		count = choose(m, &unknown);
+		count = choose(m, &pause);
 		for (uint32_t i = 0; i < count && r->value > 0; i++)
 			r->last[found++ % r->value] = r->batch[i].sequence;
-		if (count == 0 && unknown == 0) {
+		if (is_over(count, &pause)) {
 			uint64_t start = r->cursor.sequence;
 
 			if (found > 0)
@@ -343,9 +358,9 @@ find_last(struct bus_mailbox *m)
 			bus__log_seek(&r->cursor, LOG_FROM_SEQUENCE, start);
 		}
 		pthread_mutex_unlock(&r->lock);
-		if (count == 0 && unknown != 0)
-			learn(m, unknown);
-	} while (count > 0 || unknown != 0);
+		if (count == 0 && pause.unknown != 0)
+			learn(m, pause.unknown);
+	} while (!is_over(count, &pause));
 	bus__free(r->last);
 	r->last = NULL;
 }
@@ -354,21 +369,27 @@ uint32_t
 bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 {
 	struct reader *r = m->reader;
-	uint32_t count, unknown;
+	struct pause pause;
+	uint32_t count;
+	bool on;
 
 	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
 		return 0;
 	if (r->last != NULL)
 		find_last(m);
 	do {
-		unknown = 0;
 		pthread_mutex_lock(&r->lock);
-		count = choose(m, &unknown);
+		count = choose(m, &pause);
 		*lost += bus__log_lost(&r->cursor);
 		pthread_mutex_unlock(&r->lock);
-		if (count == 0 && unknown != 0)
-			learn(m, unknown);
-	} while (count == 0 && unknown != 0);
+		if (count == 0 && pause.unknown != 0)
+			learn(m, pause.unknown);
+		/* What comes behind those that nobody wants comes in the same call, unless somebody waits for us. */
+		on = count == 0 &&
+		     (pause.unknown != 0 ||
+			 (pause.tired && !(atomic_load_explicit(&m->phase, memory_order_relaxed) &
+					     PHASE_WAITED)));
+	} while (on);
 	if (count == 0)
 		bus__reader_passed(r);
 	return count;

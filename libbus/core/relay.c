@@ -117,12 +117,16 @@ bus__relay_begin(struct bus_mailbox *m)
 		tell(m);
 }
 
-bool
+void
 bus__relay_rest(struct bus_mailbox *m)
 {
 	bus__reader_rest(m->reader);
-	/* If another has ended the sleep meanwhile, it is that one who wakes. */
-	return bus__relay_ask(m) || !bus__ring_rouse(&m->ring);
+	if (bus__relay_ask(m))
+		return;
+	/* It has gone on: the relay is to wake it, so that the link thread does other things before. The tail is never
+	 * at 0. */
+	atomic_store_explicit(&m->reader->asked, 1, memory_order_release);
+	bus__log_call(m->reader->log);
 }
 
 void

@@ -34,8 +34,8 @@ bool bus__relay_ask(struct bus_mailbox *mbox);
 /* The same for a mailbox whose reader has just begun, which may wait already: tells at once if the log has gone on. */
 void bus__relay_begin(struct bus_mailbox *mbox);
 
-/* For a peer whose ring has gone to sleep. false: the log has gone on, and it is awake again. */
-bool bus__relay_rest(struct bus_mailbox *mbox);
+/* For a peer whose ring has gone to sleep: it is woken when the log goes on, or has. */
+void bus__relay_rest(struct bus_mailbox *mbox);
 
 /* Ends the thread. No lock held. */
 void bus__relay_stop(struct bus *bus);

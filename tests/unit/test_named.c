@@ -619,6 +619,35 @@ START_TEST(subscriptions_begin_and_end_under_traffic_without_a_gap)
 }
 END_TEST
 
+START_TEST(last_messages_are_found_behind_many_that_nobody_wants)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m;
+	struct bus_pub *pub;
+
+	say(bus, "t", "1");
+	ck_bus(bus_pub_open(bus, "other", NULL, &pub), 0);
+	for (int i = 0; i < 80000; i++) /* more than are passed over in one go; 2.5 of 4 MB */
+		MUST(bus_pub_send(pub, "", 0));
+	say(bus, "t", "2");
+	say(bus, "t", "3");
+	m = open_from(bus, "t", BUS_FROM_LAST, 2);
+	expect(m, "t", "2");
+	expect(m, "t", "3");
+	bus_mailbox_close(m);
+	m = open_from(bus, "t", BUS_FROM_OLDEST, 0);
+	for (int i = 1; i <= 3; i++) {
+		const struct bus_msg *msg;
+
+		ck_bus(bus_recv(m, 0, &msg), 1);
+		ck_assert_int_eq(*(const char *)msg->data, '0' + i);
+	}
+	bus_mailbox_close(m);
+	bus_pub_close(pub);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 #define MILLION 1000000
 
 static void *
@@ -1337,7 +1366,8 @@ bus_test_suite(void)
 	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
 	    position_of_another_life_is_told_apart,
 	    subscriptions_begin_and_end_under_traffic_without_a_gap,
-	    replay_goes_over_into_what_comes_without_a_gap_or_a_double);
+	    replay_goes_over_into_what_comes_without_a_gap_or_a_double,
+	    last_messages_are_found_behind_many_that_nobody_wants);
 	BUS_TEST_CASE(suite, "losses", 60, mailbox_that_is_lapped_loses_exactly_what_it_says,
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
