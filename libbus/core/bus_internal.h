@@ -61,6 +61,7 @@ struct bus {
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
 	struct log_cursor now;
 	uint64_t now_tail;
+	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */
 	struct relay relay;
 	void *links;
 	const struct bus__link_hooks *hooks;

@@ -866,6 +866,31 @@ call_plain(struct bus_mailbox *m, uint32_t end)
 	m->handled = end - left;
 }
 
+/* The same for records without extensions, out of the log. */
+static __attribute__((noinline)) void
+call_logged(struct bus_mailbox *m, uint32_t end)
+{
+	const struct taken *t = &m->reader->batch[m->at], *first = t;
+	uint32_t left = end - m->handled, phase = 0;
+
+	for (; left > 0 && bus__is_plain(t) && !(phase & PHASE_WAITED); left--, t++) {
+		m->msg.topic = t->route->topic->name;
+		m->msg.data = t->record + 1;
+		m->msg.len = bus__plain_len(t);
+		m->msg.type = (uint8_t)(t->word >> 48);
+		m->msg.time_ns = t->record->time_ns;
+		m->msg.position = t->sequence;
+		if (bus__call_subs(t->route, t->sequence, NULL, NULL, &m->msg))
+			count_one(&m->delivered);
+		else
+			count_one(&m->unsubscribed);
+		phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
+	}
+	m->at += (uint32_t)(t - first);
+	m->handled = end - left;
+	m->msg.time_ns = 0;
+}
+
 /* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
 static __attribute__((noinline)) void
 heed_sign(struct bus_mailbox *m, uint32_t end)
@@ -897,6 +922,8 @@ call_batch(struct bus_mailbox *m, unsigned max)
 	while (m->handled < end) {
 		if (m->carried == 0 && m->reader == NULL)
 			call_plain(m, end);
+		else if (m->carried == 0 && m->logged)
+			call_logged(m, end);
 		if (m->handled < end &&
 		    !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)) {
 			m->handled++;

@@ -13,6 +13,7 @@
 #define MOST_LAST   10000
 #define SKIP_MOST   65536 /* records in one go: between two of them the drainer looks up */
 #define FIRST_KNOWN 64
+#define KEPT_TRIES  100
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
@@ -634,25 +635,41 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 	return err;
 }
 
-void
-bus__reader_put_kept(
-    struct bus_mailbox *m, struct topic *topic, struct route *route, struct bus_sub *sub)
+/* While others publish, the newest two may both be behind the place that was looked at: then a later one is. */
+uint64_t
+bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub *sub)
 {
+	struct bus *bus = m->bus;
 	struct log *log = m->reader->log;
-	const struct log_record *record;
-	struct ring_view v;
+	uint64_t from = sub->begin, tail = bus->now_tail;
 	uint32_t number = atomic_load_explicit(&topic->number, memory_order_relaxed);
 
+	bus->now_kept = NULL;
 	if (m->reader->from != BUS_FROM_NOW || !bus__is_logged(topic->name))
-		return;
+		return from;
 	if (number == 0)
 		number = bus__log_topic_find(log, topic->name, topic->len);
-	record = bus__log_kept(&m->bus->now, number, m->bus->now_tail);
-	if (record == NULL ||
-	    !bus__reader_view(&(struct taken){.record = record, .word = m->bus->now.word}, &v) ||
-	    v.len == 0)
-		return;
-	put_item(m, &v, route, sub, RING_KEPT | RING_TARGET, &m->bus->owed);
+	for (unsigned tries = 0; tries < KEPT_TRIES; tries++) {
+		bus->now_kept = bus__log_kept(&bus->now, number, tail);
+		if (bus->now_kept != NULL || !bus__log_is_kept_behind(log, number, tail) ||
+		    bus__log_seek(&bus->now, LOG_FROM_NOW, 0) < 0)
+			break;
+		from = bus->now.sequence;
+		tail = bus__log_position(&bus->now);
+	}
+	return from;
+}
+
+void
+bus__reader_put_kept(struct bus_mailbox *m, struct route *route, struct bus_sub *sub)
+{
+	struct bus *bus = m->bus;
+	struct ring_view v;
+
+	if (bus->now_kept != NULL &&
+	    bus__reader_view(&(struct taken){.record = bus->now_kept, .word = bus->now.word}, &v) &&
+	    v.len > 0)
+		put_item(m, &v, route, sub, RING_KEPT | RING_TARGET, &bus->owed);
 }
 
 void

@@ -82,6 +82,21 @@ uint32_t bus__reader_take(struct bus_mailbox *mbox, uint64_t *lost);
 /* Reads one of them. false: its parts do not fit together. */
 bool bus__reader_view(const struct taken *taken, struct ring_view *ret_view);
 
+/* Whether it has nothing but a payload: its length then. The cursor has checked that the record fits its segment. */
+static inline bool
+bus__is_plain(const struct taken *taken)
+{
+	return (taken->word >> 32 & 0xffff) == 0 &&
+	       record_bytes(taken->word) >= sizeof(struct log_record) + (taken->word >> 56);
+}
+
+static inline uint32_t
+bus__plain_len(const struct taken *taken)
+{
+	return record_bytes(taken->word) - (uint32_t)sizeof(struct log_record) -
+	       (uint32_t)(taken->word >> 56);
+}
+
 /* Puts all that is there into the ring, where a newer message replaces an older one. Returns what was lost before. */
 uint64_t bus__reader_pump(struct bus_mailbox *mbox);
 
@@ -119,11 +134,12 @@ void bus__reader_set_end(struct reader *reader);
 /* --- subscriptions: bus lock -------------------------------------------------------------------------------------- */
 
 /* A subscription begins: begin() locks the reader, says from which sequence on the subscription is meant, and makes
- * the topics that have a value; put_kept() puts one in for it; joined() unlocks. begin() may fail, and
- * then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (512 readers of this log), BUS_E_DAMAGED. */
+ * the topics that have a value. For each topic, find_kept() finds its value, and says from which sequence on it goes on
+ * behind that; put_kept() puts the value in for the subscription, which must be there by then. joined() unlocks. begin() may
+ * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (512 readers of this log), BUS_E_DAMAGED. */
 int bus__reader_begin(struct bus_mailbox *mbox, struct bus_sub *sub, const char *filter);
-void bus__reader_put_kept(
-    struct bus_mailbox *mbox, struct topic *topic, struct route *route, struct bus_sub *sub);
+uint64_t bus__reader_find_kept(struct bus_mailbox *mbox, struct topic *topic, struct bus_sub *sub);
+void bus__reader_put_kept(struct bus_mailbox *mbox, struct route *route, struct bus_sub *sub);
 void bus__reader_joined(struct bus_mailbox *mbox);
 
 /* Routes of the mailbox come or go: before what it knows is freed. */

@@ -508,15 +508,15 @@ bus__topic_unprepare(struct prepared *prepared)
 		bus__snapshot_unref(snapshot);
 }
 
-/* The position from which on messages are meant for a subscription that joins now: what a group has accepted is for
+/* The position from which on messages are meant for a subscription that joins the topic now: what a group has accepted is for
  * whoever comes to its help, too. */
 static uint64_t
-meant_from(const struct bus_sub *sub)
+meant_from(struct topic *topic, struct bus_sub *sub)
 {
 	const struct bus_mailbox *queue = sub->mbox->queue;
 
 	if (queue->reader != NULL)
-		return sub->begin;
+		return bus__reader_find_kept(sub->mbox, topic, sub);
 	return queue->is_group ? 0 : bus__ring_tail(&queue->ring) & ~RING_FLAG_BITS;
 }
 
@@ -539,11 +539,11 @@ bus__topic_join(
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	append(slots, sub, sub->order, meant_from(sub));
+	append(slots, sub, sub->order, meant_from(topic, sub));
 	sub->matched = true;
 	route->live++;
 	if (sub->mbox->reader != NULL)
-		bus__reader_put_kept(sub->mbox, topic, route, sub);
+		bus__reader_put_kept(sub->mbox, route, sub);
 	else
 		err = bus__history_put(bus, topic, route, sub);
 	if (snapshot != NULL)

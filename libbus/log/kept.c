@@ -190,6 +190,14 @@ bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
 	return record;
 }
 
+bool
+bus__log_is_kept_behind(const struct log *log, uint32_t number, uint64_t tail)
+{
+	const struct log_topic *topic = bus__log_topic_at(log, number);
+
+	return topic != NULL && atomic_load_explicit(&topic->kept[0], memory_order_acquire) >= tail;
+}
+
 /* --- copying ------------------------------------------------------------------------------------------------------ */
 
 /* The place of the segment with the lowest number above `above` that has ended. */

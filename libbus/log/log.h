@@ -221,6 +221,9 @@ bool bus__log_read(uint64_t word, const struct log_record *record, struct log_vi
  * The reader is a cursor for this alone; the record stays until its next call. */
 const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic, uint64_t tail);
 
+/* Whether that is so, or there is just none: its newest retained record lies behind `tail`. */
+bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tail);
+
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
 /* For the tail's owner. Whether there is room for a value more, all of which may take a quarter of the records' room; to

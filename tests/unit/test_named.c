@@ -1186,7 +1186,7 @@ scribble(const char *dir, int number)
 			word ^= word << 13;
 			word ^= word >> 7;
 			word ^= word << 17;
-			at = (word >> 20) % (i % 2 ? (4u << 20) / 8 : 60000);
+			at = (size_t)(word >> 20) % (i % 2 ? (4u << 20) / 8 : 60000);
 			words[at] = i % 3 == 0 ? words[at] + word % 64 - 32 : word;
 		}
 }
