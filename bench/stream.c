@@ -253,6 +253,11 @@ static const struct entry batch_entries[] = {
     BAR("raw SPSC index ring", spsc_batch, 0.6, 0.9),
 };
 
+static const struct entry named_entries[] = {
+    {"libbus, a bus with a name", run_stream, &stream_libbus_named, 0, 0},
+    BAR("libbus, a private bus", libbus, 0.4, 0),
+};
+
 static const struct entry flat_out_entries[] = {LIBBUS};
 
 static const struct entry two_to_one_entries[] = {
@@ -288,5 +293,6 @@ const struct contest stream_contests[] = {
 	callbacks_entries),
     STREAM("large", "1 to 1", STREAM_LARGE, large_one, large_one_entries),
     STREAM("large", "1 to 4 mailboxes", STREAM_LARGE, large_four, large_four_entries),
+    STREAM("named", "1 to 1, one process", STREAM_SMALL, one_to_one, named_entries),
 };
 const unsigned stream_contest_count = COUNT_OF(stream_contests);

@@ -38,14 +38,14 @@ on_message(void *arg, const struct bus_msg *msg)
 }
 
 static void *
-open_libbus(struct stream *s)
+open_as(struct stream *s, const char *name)
 {
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
 	struct peer *p = calloc(1, sizeof *p);
 
 	if (p == NULL)
 		bench_die("calloc");
-	check(bus_open(NULL, NULL, &p->bus), "bus_open");
+	check(bus_open(name, NULL, &p->bus), "bus_open");
 	for (; p->mailbox_count < s->shape.receivers; p->mailbox_count++) {
 		struct bus_mailbox **mailbox = &p->mailboxes[p->mailbox_count];
 		struct stream_receiver *receiver = &s->receivers[p->mailbox_count];
@@ -62,6 +62,18 @@ open_libbus(struct stream *s)
 	for (; p->pub_count < s->shape.publishers; p->pub_count++)
 		check(bus_pub_open(p->bus, "bench", NULL, &p->pubs[p->pub_count]), "bus_pub_open");
 	return p;
+}
+
+static void *
+open_libbus(struct stream *s)
+{
+	return open_as(s, NULL);
+}
+
+static void *
+open_named(struct stream *s)
+{
+	return open_as(s, "libbus-bench-one-process");
 }
 
 STREAM_INLINE void
@@ -124,3 +136,6 @@ const struct stream_peer stream_libbus = {
 
 const struct stream_peer stream_libbus_batch = {
     .open = open_libbus, .publish = publish_batches, .settle = settle, .close = close_libbus};
+
+const struct stream_peer stream_libbus_named = {
+    .open = open_named, .publish = publish, .settle = settle, .close = close_libbus};
