@@ -81,6 +81,9 @@ struct bus_config {
 	const char *dir;       /* where its log lies; NULL: /dev/shm/libbus-UID, for this user alone */
 	uint64_t    log_bytes; /* 4 MiB to 16 GiB; 0: 16 MiB, or less where little is free. A message has at
 	                        * most 1/16 of it */
+	const struct bus_msg *will; /* NULL, or what another process of the bus publishes if this one ends without
+	                             * bus_close(): killed, crashed. topic, data, len, type, headers and
+	                             * BUS_MSG_RETAIN count; copied */
 };
 
 /* Opens a bus. name NULL: private to this process. Otherwise 1 to 64 of a-z 0-9 . _ -: every process of
@@ -109,6 +112,20 @@ BUS_API int bus_flush(struct bus *bus, int timeout_ms);
  * callback still runs; BUS_E_STATE in a callback, and bus_close(NULL) is 0.
  * Threads: any, once.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
 BUS_API int bus_close(struct bus *bus, int timeout_ms);
+
+/* --- once on a host ------------------------------------------------------------------------------------- */
+
+struct bus_role; /* what one process of a named bus does at a time */
+
+/* Takes the role of that name (as of a topic), and waits as stand-by while another bus has it, of this process or of another.
+ * It is free again with bus_role_end(), bus_close() or the death of its process. BUS_E_TIMEDOUT, BUS_E_CLOSED;
+ * BUS_E_STATE: it would wait inside a callback; BUS_E_NOTSUP on a private bus.
+ * Threads: any.  Blocks: up to timeout_ms.  Callbacks: none run inside. */
+BUS_API int bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
+
+/* Gives it back, and frees role; NULL is fine.
+ * Threads: any, once.  Blocks: never.  Callbacks: none run inside. */
+BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
  * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process was stopped in
@@ -402,6 +419,8 @@ BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
  *   $bus/warnings  once for each topic and filter:
  *                  {"warning": "unheard", "topic": name, "publishes": 1000, "text": sentence}
  *                  {"warning": "unmatched", "filter": filter, "seconds": 60, "text": sentence}
+ *   $bus/members/N of a named bus, and this through its log: each of its processes is a retained value
+ *                  {"pid": number, "program": name}; one without payload says that it has left or died
  *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:
  *                  {"mailbox": number, "kind": "mailbox" or "peer", "filter": one of its filters,
  *                   "policy": "drop_oldest" …, "full": n, "replaced": n, "expired": n, "unsubscribed": n,

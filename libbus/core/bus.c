@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
+#include "core/members.h"
 #include "core/named.h"
 
 #define DEFAULT_TOPICS  1000000
@@ -173,6 +174,8 @@ bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 		goto fini_trie;
 	if (name != NULL)
 		err = bus__named_open(bus, name, cfg);
+	else if (cfg != NULL && cfg->will != NULL)
+		err = BUS_E_NOTSUP;
 	if (err < 0)
 		goto fini_topics;
 	*ret_bus = bus;
@@ -404,6 +407,10 @@ bus_close(struct bus *bus, int timeout_ms)
 	if (links_of(bus) != NULL)
 		bus->hooks->close(bus->links);
 	end_mailboxes(bus, deadline_ns);
+	if (bus->log != NULL) {
+		bus__roles_end(bus);
+		bus__members_leave(bus);
+	}
 	bus__relay_stop(bus);
 	bus__inbox_close(bus);
 	bus__lock(bus);

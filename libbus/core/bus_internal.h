@@ -61,6 +61,8 @@ struct bus {
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
 	struct log_cursor now;
 	uint64_t now_tail;
+	struct bus_role *roles;            /* that it has, on a named bus */
+	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
 	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */
 	struct relay relay;
 	void *links;
@@ -78,6 +80,9 @@ bus__is_open(const struct bus *bus)
  * runs what mailboxes were told to do later. */
 void bus__lock(struct bus *bus);
 void bus__unlock(struct bus *bus);
+
+/* Gives all its roles back. */
+void bus__roles_end(struct bus *bus);
 
 /* Takes and gives back a stripe, around reading topics and snapshots without a lock. */
 struct stripe *bus__read_begin(struct bus *bus);

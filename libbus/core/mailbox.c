@@ -16,6 +16,7 @@
 #include "core/bus_internal.h"
 #include "core/call.h"
 #include "core/group.h"
+#include "core/members.h"
 #include "core/notice.h"
 #include "core/reader.h"
 #include "core/relay.h"
@@ -1071,6 +1072,7 @@ rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
 		signal_fd(fd);
 		return true;
 	}
+	bus__members_heed(m->bus);
 	bus__reader_rest(r);
 	if (fd >= 0 && !bus__relay_ask(m)) {
 		signal_fd(fd);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/bus_internal.h"
+#include "core/members.h"
 #include "core/name.h"
 #include "core/publish.h"
 #include "log/log.h"
@@ -23,7 +24,12 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	memcpy(bus->id + sizeof bus->log->epoch, bus->log->key, sizeof bus->log->key[0]);
 	if (bus->max_payload > bus__log_most(bus->log))
 		bus->max_payload = bus__log_most(bus->log);
-	return 0;
+	err = bus__members_join(bus, cfg != NULL ? cfg->will : NULL);
+	if (err < 0) {
+		bus__members_leave(bus);
+		bus__log_close(bus->log);
+	}
+	return err;
 }
 
 uint64_t

@@ -187,6 +187,16 @@ route_to(const struct topic *topic, const struct bus_mailbox *m)
 	return NULL;
 }
 
+/* Whether that is the name of a topic whose messages come through the log. */
+static bool
+is_name(const char *name)
+{
+	size_t len;
+	int err = bus__topic_check(name, &len);
+
+	return err == 0 || (err == BUS_E_TOPIC_RESERVED && bus__is_logged(name));
+}
+
 /* Finds the topic of a number, and makes it if somebody here wants it. Bus lock. */
 static int
 find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
@@ -203,7 +213,7 @@ find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
 		return 0;
 	memcpy(name, shared, len); /* from here on nobody else can write there */
 	name[len] = '\0';
-	if (bus__topic_check(name, &len) < 0)
+	if (!is_name(name))
 		return 0; /* nobody here would have made that */
 	bus__trie_match_topic(&m->bus->trie, name, look_whether_wanted, &wanting);
 	if (!wanting.found)
@@ -577,8 +587,7 @@ make_topic(void *arg, uint32_t number, const char *shared, size_t len)
 
 	memcpy(name, shared, len);
 	name[len] = '\0';
-	if (making->err < 0 || bus__topic_check(name, &len) < 0 ||
-	    bus__near(making->filter, name) != NEAR_MATCH)
+	if (making->err < 0 || !is_name(name) || bus__near(making->filter, name) != NEAR_MATCH)
 		return;
 	making->err = bus__topic_make(making->bus, name, len, &topic);
 	if (making->err == 0)

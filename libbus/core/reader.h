@@ -17,9 +17,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <libbus/bus.h>
 
+#include "core/members.h"
 #include "log/log.h"
 #include "queue/ring.h"
 
@@ -152,11 +154,11 @@ bus__reader_changed(struct reader *reader)
 /* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
 int bus__reader_start(struct bus_mailbox *mbox);
 
-/* Whether messages on the topic come through the log; what a bus tells of itself does not. */
+/* Whether messages on the topic come through the log: all but what a bus tells of itself, unless it is of its members. */
 static inline bool
 bus__is_logged(const char *topic)
 {
-	return topic[0] != '$';
+	return topic[0] != '$' || strncmp(topic, MEMBERS_PREFIX, sizeof MEMBERS_PREFIX - 1) == 0;
 }
 
 #endif

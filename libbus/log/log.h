@@ -28,7 +28,9 @@ struct log {
 	uint64_t epoch, key[2];
 	uint32_t segment_count;
 	uint32_t member; /* its slot */
-	int lock_fd;     /* whose record lock says that the member lives */
+	bool
+	    took_over; /* from one who died in it; under the list's lock at first, then its opener's */
+	int lock_fd; /* whose record lock says that the member lives */
 	uint32_t fork_generation;
 
 	/* One thread at a time appends: so a member has at most one transaction under way. */
@@ -55,6 +57,17 @@ struct log {
  * descriptors), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM,
  * BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
+
+/* Whether this is the last of this process's openings. */
+bool bus__log_is_last(struct log *log);
+
+/* What a member says that its pid is: its own again, or that of a dead one no more. */
+void bus__log_note_pid(struct log *log);
+void bus__log_forget_pid(struct log *log, uint32_t member);
+
+/* Holds the slot of a dead member, so that nobody takes it meanwhile, nor buries him. false: somebody has it. */
+bool bus__log_hold_slot(struct log *log, uint32_t member);
+void bus__log_let_slot_go(struct log *log, uint32_t member);
 
 /* Leaves it; the last one removes the file. */
 void bus__log_close(struct log *log);

@@ -360,6 +360,8 @@ claim_member(struct log *log)
 			struct log_member *member = &log->shared->members[i];
 
 			log->member = i;
+			log->took_over =
+			    atomic_load_explicit(&member->pid, memory_order_relaxed) != 0;
 			bus__log_recover(log, i);
 			atomic_store_explicit(&member->appended, 0, memory_order_release);
 			atomic_store_explicit(
@@ -521,6 +523,42 @@ bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **re
 	bus__log_unlock_list();
 	bus__cancel_back(cancel);
 	return err;
+}
+
+bool
+bus__log_is_last(struct log *log)
+{
+	bool last;
+
+	bus__log_lock_list();
+	last = log->refs == 1;
+	bus__log_unlock_list();
+	return last;
+}
+
+void
+bus__log_note_pid(struct log *log)
+{
+	atomic_store_explicit(
+	    &log->shared->members[log->member].pid, (uint32_t)getpid(), memory_order_relaxed);
+}
+
+void
+bus__log_forget_pid(struct log *log, uint32_t member)
+{
+	atomic_store_explicit(&log->shared->members[member].pid, 0, memory_order_relaxed);
+}
+
+bool
+bus__log_hold_slot(struct log *log, uint32_t member)
+{
+	return member != log->member && bus__log_lock_byte(log, MEMBER_BYTE + member) == 1;
+}
+
+void
+bus__log_let_slot_go(struct log *log, uint32_t member)
+{
+	bus__log_unlock_byte(log, MEMBER_BYTE + member);
 }
 
 /* --- leaving ---------------------------------------------------------------------------------------------------------- */

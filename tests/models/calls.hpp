@@ -334,6 +334,50 @@ bus__log_close(struct log *)
 {
 }
 
+bool
+bus__log_is_last(struct log *)
+{
+	return false;
+}
+
+void
+bus__log_note_pid(struct log *)
+{
+}
+
+void
+bus__log_forget_pid(struct log *, uint32_t)
+{
+}
+
+bool
+bus__log_hold_slot(struct log *, uint32_t)
+{
+	return false;
+}
+
+void
+bus__log_let_slot_go(struct log *, uint32_t)
+{
+}
+
+int
+bus__log_role_take(struct log *, const char *, uint32_t *)
+{
+	return BUS_E_NOTSUP;
+}
+
+void
+bus__log_role_end(struct log *, uint32_t)
+{
+}
+
+uint32_t
+bus__log_pid(const struct log *, uint32_t)
+{
+	return 0;
+}
+
 void
 model_share(const char *name, const void *begin, size_t size)
 {

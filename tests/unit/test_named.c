@@ -670,7 +670,7 @@ START_TEST(replay_goes_over_into_what_comes_without_a_gap_or_a_double)
 	struct bus_mailbox *first, *m;
 	const struct bus_msg *msg;
 	pthread_t writer;
-	uint64_t number;
+	uint64_t number, base = 0;
 
 	ck_bus(bus_open("test", &cfg, &bus), 0);
 	first = listen_to(bus, "n");
@@ -679,13 +679,14 @@ START_TEST(replay_goes_over_into_what_comes_without_a_gap_or_a_double)
 	for (uint64_t i = 0; i < MILLION / 4; i++) {
 		must(bus_recv(first, 20000, &msg) == 1);
 		memcpy(&number, msg->data, sizeof number);
-		must(number == i && msg->lost == 0 && msg->position == i + 1);
+		base = i == 0 ? msg->position : base;
+		must(number == i && msg->lost == 0 && msg->position == base + i);
 	}
 	m = open_from(bus, "n", BUS_FROM_OLDEST, 0);
 	for (uint64_t i = 0; i < MILLION; i++) {
 		must(bus_recv(m, 20000, &msg) == 1);
 		memcpy(&number, msg->data, sizeof number);
-		must(number == i && msg->lost == 0 && msg->position == i + 1);
+		must(number == i && msg->lost == 0 && msg->position == base + i);
 	}
 	expect_nothing(m);
 	pthread_join(writer, NULL);
@@ -1096,6 +1097,173 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 }
 END_TEST
 
+/* --- members ---------------------------------------------------------------------------------------------------------------- */
+
+/* Waits for a message of `topic` that begins like this, whatever else comes. */
+static void
+await_message(struct bus_mailbox *m, const char *topic, const void *data, size_t len)
+{
+	const struct bus_msg *msg;
+
+	do {
+		must(bus_recv(m, 20000, &msg) == 1);
+	} while (strcmp(msg->topic, topic) != 0 || (len == 0 && msg->len != 0) || msg->len < len ||
+		 memcmp(msg->data, data, len) != 0);
+}
+
+static void
+be_there(const char *dir, int number)
+{
+	const struct bus_msg will = {.size = sizeof will,
+	    .topic = "died",
+	    .data = "adieu",
+	    .len = 5,
+	    .flags = BUS_MSG_RETAIN,
+	    .headers = "\x80",
+	    .headers_len = 1};
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20, .will = &will};
+	struct bus_mailbox *end;
+	struct bus *bus;
+
+	(void)number;
+	ck_bus(bus_open("test", &cfg, &bus), 0);
+	end = listen_to(bus, "end");
+	say_retained(bus, "there", "!");
+	expect(end, "end", "!");
+	bus_mailbox_close(end);
+	ck_bus(bus_close(bus, 1000), 0);
+}
+
+START_TEST(who_is_there_is_told_and_who_leaves_or_dies)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus;
+	struct bus_mailbox *members, *died, *there, *all;
+	const struct bus_msg *msg;
+	pid_t child = start(be_there, dir, 0);
+	char topic[64];
+
+	bus = join(dir);
+	there = listen_to(bus, "there");
+	expect(there, "there", "!");
+	all = listen_to(bus, "#");
+	members = listen_to(bus, "$bus/members/#");
+	died = listen_to(bus, "died");
+	/* Both, in whatever order, kept. */
+	for (int i = 0; i < 2; i++) {
+		ck_bus(bus_recv(members, 10000, &msg), 1);
+		ck_assert(msg->flags & BUS_MSG_KEPT);
+		ck_assert_int_eq(msg->type, BUS_TYPE_MSGPACK);
+	}
+	/* One that leaves in order says so, and its will is nothing. */
+	say(bus, "end", "!");
+	finish(child);
+	ck_bus(bus_recv(members, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->len, 0);
+	snprintf(topic, sizeof topic, "%s", msg->topic);
+	expect_nothing(died);
+	/* One that is killed does not; another does it, once. */
+	child = start(be_there, dir, 0);
+	ck_bus(bus_recv(members, 10000, &msg), 1);
+	ck_assert_str_eq(msg->topic, topic); /* the slot is used again */
+	ck_assert_uint_gt(msg->len, 0);
+	expect(there, "there", "!");
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	await_message(died, "died", "adieu", 5);
+	await_message(members, topic, "", 0);
+	expect_nothing(died);
+	expect_nothing(members);
+	/* What is at the first level $ no wildcard stands for. */
+	while (bus_recv(all, 0, &msg) == 1)
+		ck_assert_int_ne(msg->topic[0], '$');
+	bus_mailbox_close(all);
+	bus_mailbox_close(members);
+	bus_mailbox_close(died);
+	bus_mailbox_close(there);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(who_gets_the_slot_of_a_dead_one_buries_him)
+{
+	const char *dir = bus_test_dir();
+	pid_t child = start(be_there, dir, 0);
+	const struct bus_msg *msg;
+	struct bus_mailbox *m;
+	struct bus *bus = join(dir);
+
+	/* This process never rests until the child is dead and another has its slot. */
+	m = listen_to(bus, "there");
+	expect(m, "there", "!");
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	child = start(be_there, dir, 0);
+	bus_mailbox_close(m);
+	m = listen_to(bus, "died");
+	ck_bus(bus_recv(m, 20000, &msg), 1);
+	ck_assert_mem_eq(msg->data, "adieu", 5);
+	ck_assert_uint_eq(msg->headers_len, 1);
+	expect_nothing(m);
+	say(bus, "end", "!");
+	finish(child);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+static void
+hold_role(const char *dir, int forks)
+{
+	struct bus *bus = join(dir);
+	struct bus_role *role;
+
+	ck_bus(bus_role_take(bus, "leader", 0, &role), 0);
+	if (forks && fork() == 0) { /* a child that outlives its parent holds nothing */
+		alarm(30);
+		for (;;)
+			pause();
+	}
+	say_retained(bus, "holds", "!");
+	pause();
+}
+
+START_TEST(role_has_one_holder_and_moves_when_he_ends_it_or_dies)
+{
+	const char *dir = bus_test_dir();
+	pid_t holder = start(hold_role, dir, _i);
+	struct bus *bus = join(dir), *private;
+	struct bus_mailbox *m = listen_to(bus, "holds");
+	struct bus_role *role, *second;
+
+	expect(m, "holds", "!");
+	ck_bus(bus_role_take(bus, "leader", 0, &role), BUS_E_TIMEDOUT);
+	ck_bus(bus_role_take(bus, "leader", 150, &role), BUS_E_TIMEDOUT);
+	ck_bus(bus_role_take(bus, "other", 0, &second), 0);
+	bus_role_end(second);
+	kill(holder, SIGKILL);
+	waitpid(holder, NULL, 0);
+	ck_bus(bus_role_take(bus, "leader", 10000, &role), 0);
+	ck_bus(bus_role_take(bus, "leader", 0, &second), BUS_E_TIMEDOUT);
+	bus_role_end(role);
+	ck_bus(bus_role_take(bus, "leader", 0, &role), 0);
+	ck_bus(bus_role_take(bus, "a/#", 0, &second), BUS_E_TOPIC_WILDCARD);
+	ck_bus(bus_role_take(bus, "leader", 0, NULL), BUS_E_INVAL);
+	ck_bus(bus_open(NULL, NULL, &private), 0);
+	ck_bus(bus_role_take(private, "leader", 0, &second), BUS_E_NOTSUP);
+	ck_bus(bus_close(private, 0), 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+	bus = join(dir);
+	ck_bus(bus_role_take(bus, "leader", 0, &second), 0); /* the end of the bus gave it back */
+	bus_role_end(role);
+	bus_role_end(second);
+	bus_role_end(NULL);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 /* --- ends ------------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -1354,6 +1522,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("named");
+	TCase *roles = tcase_create("roles");
 
 	BUS_TEST_CASE(suite, "delivery", 60,
 	    message_comes_to_every_mailbox_of_every_bus_of_the_name,
@@ -1374,6 +1543,11 @@ bus_test_suite(void)
 	    close_ends_the_wait_for_a_reply);
 	BUS_TEST_CASE(suite, "links", 60, one_process_has_the_link_and_all_have_what_it_brings,
 	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
+	BUS_TEST_CASE(suite, "members", 60, who_is_there_is_told_and_who_leaves_or_dies,
+	    who_gets_the_slot_of_a_dead_one_buries_him);
+	tcase_set_timeout(roles, 60);
+	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
+	suite_add_tcase(suite, roles);
 	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
 #ifndef __SANITIZE_THREAD__
 	TCase *damaged = tcase_create("damage");

@@ -1,0 +1,219 @@
+#define _GNU_SOURCE
+#include "core/members.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <libbus/pack.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/name.h"
+#include "core/named.h"
+#include "core/publish.h"
+#include "log/log.h"
+
+#define WILLS_PREFIX "$bus/wills/"
+#define PAUSE_NS     INT64_C(1000000000)
+#define NAME_BYTES   32
+
+/* A will as it is kept: this, then the topic, the payload and the headers. */
+struct will {
+	uint32_t flags, topic_len, len, headers_len;
+	uint64_t type;
+};
+
+/* Publishes a retained message on a topic of the bus's own. */
+static int
+keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len)
+{
+	const struct ring_item item = {
+	    .data = data, .len = (uint32_t)len, .flags = RING_RETAIN, .type = (uint8_t)type};
+	char name[NAME_BYTES];
+	uint32_t number;
+	int err;
+
+	snprintf(name, sizeof name, "%s%u", prefix, slot);
+	err = bus__log_topic(bus->log, name, strlen(name), &number);
+	return err < 0 ? err : bus__named_send(bus, number, &item);
+}
+
+static int
+announce(struct bus *bus)
+{
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+	int err = bus_packer_new(&packer);
+
+	if (err < 0)
+		return err;
+	bus_pack_map(packer, 2);
+	bus_pack_text(packer, "pid", 3);
+	bus_pack_uint(packer, (uint64_t)getpid());
+	bus_pack_text(packer, "program", 7);
+	bus_pack_text(packer, program_invocation_short_name, strlen(program_invocation_short_name));
+	err = bus_packer_data(packer, &data, &len);
+	if (err == 0)
+		err = keep(bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len);
+	bus_packer_free(packer);
+	return err;
+}
+
+/* --- wills ----------------------------------------------------------------------------------------------------- */
+
+static int
+note_will(struct bus *bus, const struct bus_msg *msg)
+{
+	struct will will = {.flags = msg->flags, .type = (uint64_t)msg->type};
+	struct ring_item item;
+	size_t topic_len;
+	uint8_t *bytes;
+	int err = msg->size == sizeof *msg ? bus__topic_check(msg->topic, &topic_len) : BUS_E_INVAL;
+
+	if (err == 0)
+		err = bus__item_make(bus, msg, &item);
+	if (err < 0)
+		return err;
+	will.topic_len = (uint32_t)topic_len;
+	will.len = (uint32_t)msg->len;
+	will.headers_len = (uint32_t)msg->headers_len;
+	if (sizeof will + topic_len + item.len > bus->max_payload)
+		return BUS_E_TOO_BIG;
+	bytes = bus__malloc(sizeof will + topic_len + item.len);
+	if (bytes == NULL)
+		return BUS_E_NOMEM;
+	memcpy(bytes, &will, sizeof will);
+	memcpy(bytes + sizeof will, msg->topic, topic_len);
+	bus__ring_item_copy(bytes + sizeof will + topic_len, &item);
+	err = keep(bus, WILLS_PREFIX, bus->log->member, BUS_TYPE_BYTES, bytes,
+	    sizeof will + topic_len + item.len);
+	bus__free(bytes);
+	return err;
+}
+
+/* Publishes what is in these bytes, if that is a will: others can write where they were kept. */
+static void
+say_will(struct bus *bus, const uint8_t *bytes, size_t len)
+{
+	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct bus_msg msg = {.size = sizeof msg, .topic = topic};
+	struct will will;
+
+	if (len < sizeof will)
+		return;
+	memcpy(&will, bytes, sizeof will);
+	len -= sizeof will;
+	if (will.topic_len > BUS_LIMIT_TOPIC_BYTES || will.topic_len > len ||
+	    will.len > len - will.topic_len ||
+	    will.headers_len != len - will.topic_len - will.len || will.type > UINT8_MAX)
+		return;
+	memcpy(topic, bytes + sizeof will, will.topic_len);
+	topic[will.topic_len] = '\0';
+	msg.data = bytes + sizeof will + will.topic_len;
+	msg.len = will.len;
+	msg.type = (int)will.type;
+	msg.flags = will.flags & BUS_MSG_RETAIN;
+	if (will.headers_len > 0) {
+		msg.headers = (const uint8_t *)msg.data + will.len;
+		msg.headers_len = will.headers_len;
+	}
+	bus_publish_msg(bus, &msg);
+}
+
+/* The will in that slot, copied. NULL: there is none. */
+static uint8_t *
+read_will(struct bus *bus, uint32_t slot, size_t *ret_len)
+{
+	const struct log_record *record;
+	char name[NAME_BYTES];
+	uint8_t *bytes = NULL;
+	struct log_cursor c;
+	struct log_view v;
+	uint32_t number;
+
+	snprintf(name, sizeof name, WILLS_PREFIX "%u", slot);
+	number = bus__log_topic_find(bus->log, name, strlen(name));
+	if (number == 0 || bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
+		return NULL;
+	record = bus__log_kept(&c, number, bus__log_position(&c));
+	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
+		bytes = bus__malloc(v.len);
+	if (bytes != NULL) {
+		memcpy(bytes, v.data, v.len);
+		*ret_len = v.len;
+	}
+	bus__log_cursor_close(&c);
+	return bytes;
+}
+
+/* --- the dead ---------------------------------------------------------------------------------------------------- */
+
+/* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never. */
+static void
+bury(struct bus *bus, uint32_t slot)
+{
+	size_t len;
+	uint8_t *will = read_will(bus, slot, &len);
+
+	if (will != NULL) {
+		say_will(bus, will, len);
+		keep(bus, WILLS_PREFIX, slot, 0, "", 0);
+		bus__free(will);
+	}
+	keep(bus, MEMBERS_PREFIX, slot, 0, "", 0);
+	bus__log_forget_pid(bus->log, slot);
+}
+
+void
+bus__members_heed(struct bus *bus)
+{
+	int64_t now = bus__now_ns();
+	int64_t next = atomic_load_explicit(&bus->next_look_ns, memory_order_relaxed);
+
+	if (now < next || !atomic_compare_exchange_strong_explicit(&bus->next_look_ns, &next,
+			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
+		return;
+	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
+		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||
+		    !bus__log_hold_slot(bus->log, i))
+			continue;
+		if (bus__log_pid(bus->log, i) != 0) /* or another has done it meanwhile */
+			bury(bus, i);
+		bus__log_let_slot_go(bus->log, i);
+	}
+}
+
+int
+bus__members_join(struct bus *bus, const struct bus_msg *will)
+{
+	int err;
+
+	if (bus->log->took_over) {
+		bus->log->took_over = false;
+		bury(bus, bus->log->member);
+		bus__log_note_pid(bus->log);
+	}
+	err = announce(bus);
+	if (err == 0 && will != NULL)
+		err = note_will(bus, will);
+	return err;
+}
+
+void
+bus__members_leave(struct bus *bus)
+{
+	size_t len;
+	uint8_t *will;
+
+	if (!bus__log_is_last(bus->log))
+		return;
+	will = read_will(bus, bus->log->member, &len);
+	if (will != NULL)
+		keep(bus, WILLS_PREFIX, bus->log->member, 0, "", 0);
+	bus__free(will);
+	keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
+}

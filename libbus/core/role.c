@@ -1,0 +1,138 @@
+/* core/role.c: what one process of a host does at a time. */
+#include "base/clock.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/mailbox.h"
+#include "core/name.h"
+#include "log/log.h"
+
+#include <stdio.h>
+
+#define LOOK_NS INT64_C(100000000) /* how soon the death of a holder is noticed */
+
+struct bus_role {
+	struct bus *bus;       /* counted */
+	struct bus_role *next; /* of its bus; bus lock, as the next */
+	uint32_t number;
+	bool held;
+};
+
+/* Waits until the role is ours. 1, BUS_E_TIMEDOUT, BUS_E_CLOSED, or what bus__log_role_take() answers. */
+static int
+await(struct bus *bus, const char *name, int64_t deadline_ns, uint32_t *ret_number)
+{
+	for (;;) {
+		/* Before the look: the end of the bus changes it. */
+		uint32_t seen = bus__log_news(bus->log);
+		int err = bus__enter(bus);
+		int64_t now;
+
+		if (err == 0)
+			err = bus__log_role_take(bus->log, name, ret_number);
+		if (err != 0)
+			return err;
+		now = bus__now_ns();
+		if (now >= deadline_ns)
+			return BUS_E_TIMEDOUT;
+		bus__log_sleep(
+		    bus->log, seen, deadline_ns - now > LOOK_NS ? now + LOOK_NS : deadline_ns);
+	}
+}
+
+/* Lists a role that was taken, or gives it back if the bus has closed meanwhile. */
+static int
+list(struct bus *bus, struct bus_role *role)
+{
+	int err;
+
+	bus__lock(bus);
+	err = bus__enter(bus);
+	if (err == 0) {
+		role->held = true;
+		role->next = bus->roles;
+		bus->roles = role;
+	}
+	bus__unlock(bus);
+	if (err < 0)
+		bus__log_role_end(bus->log, role->number);
+	return err;
+}
+
+int
+bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role)
+{
+	int64_t deadline_ns = timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms);
+	char whole[BUS_LIMIT_TOPIC_BYTES + 16];
+	struct bus_role *role;
+	size_t len;
+	int err = bus__enter(bus);
+
+	if (err == 0)
+		err = bus__topic_check(name, &len);
+	if (err < 0)
+		return err;
+	if (ret_role == NULL)
+		return BUS_E_INVAL;
+	if (bus->log == NULL)
+		return BUS_E_NOTSUP;
+	if (timeout_ms != 0 && bus__in_callback())
+		return BUS_E_STATE;
+	role = bus__calloc(1, sizeof *role);
+	if (role == NULL)
+		return BUS_E_NOMEM;
+	if (snprintf(whole, sizeof whole, "$bus/roles/%s", name) > BUS_LIMIT_TOPIC_BYTES)
+		err = BUS_E_TOPIC_LONG;
+	bus__ref(bus);
+	if (err == 0)
+		err = await(bus, whole, deadline_ns, &role->number);
+	if (err == 1)
+		err = list(bus, role);
+	if (err < 0) {
+		bus__free(role);
+		bus__unref(bus);
+		return err;
+	}
+	role->bus = bus;
+	*ret_role = role;
+	return 0;
+}
+
+/* Bus lock. */
+static void
+end(struct bus_role *role)
+{
+	if (role->held)
+		bus__log_role_end(role->bus->log, role->number);
+	role->held = false;
+}
+
+void
+bus__roles_end(struct bus *bus)
+{
+	bus__lock(bus);
+	for (struct bus_role *role = bus->roles; role != NULL; role = role->next)
+		end(role);
+	bus->roles = NULL;
+	bus__unlock(bus);
+}
+
+void
+bus_role_end(struct bus_role *role)
+{
+	struct bus_role **at;
+	struct bus *bus;
+
+	if (role == NULL || role->bus->fork_generation != bus__fork_generation())
+		return;
+	bus = role->bus;
+	bus__lock(bus);
+	end(role);
+	for (at = &bus->roles; *at != NULL && *at != role;)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = role->next;
+	bus__unlock(bus);
+	bus__free(role);
+	bus__unref(bus);
+}
