@@ -227,7 +227,7 @@ bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
 
 	if (err < 0)
 		return err;
-	err = bus__publish_question(bus, question, number, &takers);
+	err = bus__publish_question(bus, question, number, deadline_ns, &takers);
 	if (err == 0)
 		err = await_reply(&c, question->topic, number, deadline_ns, done, ret_reply);
 	bus__log_cursor_close(&c);

@@ -398,8 +398,8 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 }
 
 int
-bus__publish_question(
-    struct bus *bus, const struct bus_msg *msg, uint64_t number, uint32_t *ret_takers)
+bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t number,
+    int64_t deadline_ns, uint32_t *ret_takers)
 {
 	struct attempt attempt = {.from_peer = false};
 	struct ring_item item;
@@ -407,6 +407,8 @@ bus__publish_question(
 
 	if (err < 0)
 		return err;
+	if ((item.flags & RING_TTL) && item.expires_ns > deadline_ns)
+		item.expires_ns = deadline_ns; /* it has taken its time to get here */
 	item.flags |= RING_REPLY;
 	item.reply = number;
 	err = publish_named(bus, msg->topic, &item, &attempt, false);

@@ -9,8 +9,9 @@
 /* Checks a message and makes the item that rings take. */
 int bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item);
 
-/* Publishes a question under its number; *ret_takers: how many mailboxes were to get it. */
-int bus__publish_question(
-    struct bus *bus, const struct bus_msg *msg, uint64_t number, uint32_t *ret_takers);
+/* Publishes a question under its number, which nobody gets after the deadline; *ret_takers: how many mailboxes were to get
+ * it. */
+int bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t number,
+    int64_t deadline_ns, uint32_t *ret_takers);
 
 #endif

@@ -265,10 +265,10 @@ answer_route(struct bus_mailbox *m, struct taken *t, const struct log_record *re
 	return bus__answer_route(m, view.reply, c->sequence - 1, &t->reply);
 }
 
-/* Finds the next record that somebody here wants. false: there is none, or (*unknown) one of a topic that is to be learned.
- * Reader lock. */
+/* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
+ * (*unknown) one of a topic that is to be learned. Reader lock. */
 static bool
-next_wanted(struct bus_mailbox *m, unsigned *left, struct taken *t, uint32_t *unknown)
+next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, uint32_t *unknown)
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
@@ -278,7 +278,7 @@ next_wanted(struct bus_mailbox *m, unsigned *left, struct taken *t, uint32_t *un
 		const struct log_record *record;
 		uint32_t number;
 
-		if (bus__log_position(c) >= end)
+		if (bus__log_position(c) >= end || (here && !bus__log_stays(c)))
 			return false;
 		record = bus__log_next(c);
 		if (record == NULL)
@@ -332,9 +332,9 @@ choose(struct bus_mailbox *m, struct pause *pause)
 
 	*pause = (struct pause){.unknown = 0};
 	heed_changes(r);
-	/* All of it lies in one segment, the one that is held. */
-	while (count < READER_BATCH && (count == 0 || bus__log_stays(&r->cursor)) &&
-	       next_wanted(m, &left, &r->batch[count], &pause->unknown))
+	/* All of it lies in one segment: no other is held, and what was lost is lost before the first. */
+	while (count < READER_BATCH &&
+	       next_wanted(m, count > 0, &left, &r->batch[count], &pause->unknown))
 		count++;
 	pause->tired = left == 0;
 	return count;

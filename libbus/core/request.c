@@ -620,10 +620,11 @@ make_question(const struct bus_msg *msg, int timeout_ms, struct bus_msg *ret_que
 
 /* Publishes a question. Says afterwards whom it went to, which who declines in between cannot know. */
 static int
-ask(struct bus *bus, const struct bus_msg *question, uint64_t number, struct takers *takers)
+ask(struct bus *bus, const struct bus_msg *question, uint64_t number, int64_t deadline_ns,
+    struct takers *takers)
 {
 	uint32_t count = 0;
-	int err = bus__publish_question(bus, question, number, &count);
+	int err = bus__publish_question(bus, question, number, deadline_ns, &count);
 
 	/* Who listens in other processes is not known. */
 	if (err < 0 || bus->log != NULL)
@@ -680,7 +681,7 @@ bus_request_msg(
 		err = bus__named_ask(bus, &question, w.q.number, deadline_ns, &w.done, &w.reply);
 	} else {
 		if (err == 0)
-			err = ask(bus, &question, w.q.number, &w.takers);
+			err = ask(bus, &question, w.q.number, deadline_ns, &w.takers);
 		if (err == 0)
 			err = await_reply(&w, deadline_ns);
 	}
@@ -820,7 +821,7 @@ bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int time
 	if (err < 0)
 		return err;
 	bus = bus__ref(m->bus);
-	err = ask(bus, &question, number, &req->takers);
+	err = ask(bus, &question, number, deadline_ns, &req->takers);
 	if (err < 0 && !withdraw(bus, req))
 		err = 0;
 	if (err == 0 && ret_req != NULL)

@@ -729,6 +729,35 @@ START_TEST(mailbox_that_is_lapped_loses_exactly_what_it_says)
 }
 END_TEST
 
+START_TEST(what_is_in_hand_stays_and_what_lies_behind_it_is_lost_and_counted)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m = listen_to(bus, "wanted");
+	static char payload[10000];
+	const struct bus_msg *msg;
+	uint64_t before = 1; /* records behind the first one */
+
+	say(bus, "other", "is known by now");
+	expect_nothing(m);
+	say(bus, "wanted", "first");
+	for (int i = 0; i < 50; i++, before++) /* more than a segment */
+		MUST(bus_publish(bus, "other", payload, sizeof payload));
+	say(bus, "wanted", "second");
+	ck_bus(bus_recv(m, 1000, &msg), 1);
+	for (int i = 0; i < 1000; i++, before++) /* all of the log, twice */
+		MUST(bus_publish(bus, "other", payload, sizeof payload));
+	ck_assert_mem_eq(msg->data, "first", 5);
+	say(bus, "wanted", "third");
+	ck_bus(bus_recv(m, 1000, &msg), 1);
+	ck_assert_uint_eq(msg->len, 5);
+	ck_assert_mem_eq(msg->data, "third", 5);
+	ck_assert(msg->lost > 500 && msg->lost < before);
+	ck_assert_uint_eq(lost(m, BUS_LOSS_LAPPED), msg->lost);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(nobody_who_waits_holds_up_the_others)
 {
 	/* More idle mailboxes than the log has segments, each with a message taken from another one. */
@@ -1538,6 +1567,7 @@ bus_test_suite(void)
 	    replay_goes_over_into_what_comes_without_a_gap_or_a_double,
 	    last_messages_are_found_behind_many_that_nobody_wants);
 	BUS_TEST_CASE(suite, "losses", 60, mailbox_that_is_lapped_loses_exactly_what_it_says,
+	    what_is_in_hand_stays_and_what_lies_behind_it_is_lost_and_counted,
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
 	    close_ends_the_wait_for_a_reply);
