@@ -407,7 +407,7 @@ find(const char *lock_path)
 static void
 bury(const char *place, const char *lock_name)
 {
-	char lock_path[PATH_MOST], path[PATH_MOST];
+	char lock_path[PATH_MOST], path[PATH_MOST], draft[PATH_MOST + 8];
 	int stem = (int)(strlen(lock_name) - strlen(".lock")), fd;
 
 	if (snprintf(lock_path, sizeof lock_path, "%s/%s", place, lock_name) >=
@@ -418,6 +418,8 @@ bury(const char *place, const char *lock_name)
 		return;
 	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) &&
 	    !is_locked(fd, MEMBER_BYTE, LOG_MEMBERS)) {
+		snprintf(draft, sizeof draft, "%s.new", path);
+		unlink(draft); /* of one that died while it made it */
 		unlink(path);
 		unlink(lock_path);
 	}
