@@ -56,9 +56,7 @@ append(
     struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	struct log_item entry = {
-	    .data = item->block != NULL ? item->block->data : item->data,
 	    .headers = item->headers,
-	    .len = item->len - item->headers_len,
 	    .headers_len = item->headers_len,
 	    .topic = number,
 	    .flags = (uint16_t)flags,
@@ -68,13 +66,17 @@ append(
 	    .expires_ns = item->expires_ns,
 	    .reply = item->reply,
 	};
+	struct bus_slice payload = {
+	    .data = item->block != NULL ? item->block->data : item->data,
+	    .len = item->len - item->headers_len,
+	};
 	uint64_t sequence;
 	int err;
 
 	for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
 		if (item->flags & same_flags[i].in_ring)
 			entry.flags |= same_flags[i].in_log;
-	err = bus__log_append(bus->log, &entry, 1, &sequence);
+	err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 	return err < 0 ? err : 0;
 }
 
@@ -139,27 +141,25 @@ bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item)
 }
 
 int
-bus__named_send_many(
-    struct bus *bus, uint32_t number, int type, const struct bus_slice *items, size_t count)
+bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record)
 {
-	struct log_item entries[MANY];
+	*ret_record = (struct log_item){.type = (uint8_t)type, .origin = bus->log->member};
+	return bus__named_number(bus, topic, &ret_record->topic);
+}
+
+int
+bus__named_send_many(
+    struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count)
+{
 	uint64_t sequence;
 	size_t n = 0;
 
-	for (; n < count && n < MANY; n++) {
-		if ((items[n].data == NULL && items[n].len > 0) || items[n].len > bus->max_payload)
-			break;
-		entries[n] = (struct log_item){
-		    .data = items[n].data,
-		    .len = (uint32_t)items[n].len,
-		    .topic = number,
-		    .type = (uint8_t)type,
-		    .origin = bus->log->member,
-		};
-	}
+	while (n < count && n < MANY && items[n].len <= bus->max_payload &&
+	       (items[n].data != NULL || items[n].len == 0))
+		n++;
 	if (n == 0)
 		return items->len > bus->max_payload ? BUS_E_TOO_BIG : BUS_E_INVAL;
-	return bus__log_append(bus->log, entries, n, &sequence);
+	return bus__log_append(bus->log, record, items, n, &sequence);
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@
 #include "queue/ring.h"
 
 struct log;
+struct log_item;
 
 /* Joins the log of that name. What bus_open() answers. The configuration may be NULL. */
 int bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg);
@@ -25,9 +26,12 @@ int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *it
  * that was kept there and is not newer is no news. */
 int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);
 
-/* Several payloads of one type: how many are in, at least one, or the error of the first. */
+/* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
+int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);
+
+/* Several payloads: how many are in, at least one, or the error of the first. */
 int bus__named_send_many(
-    struct bus *bus, uint32_t number, int type, const struct bus_slice *items, size_t count);
+    struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count);
 
 /* The number of a topic. BUS_E_LIMIT: there is no room for more names. */
 int bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number);

@@ -13,6 +13,7 @@
 #include "core/notice.h"
 #include "core/publish.h"
 #include "core/request.h"
+#include "log/log.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -22,9 +23,10 @@ struct bus_pub {
 	struct snapshot *routes;  /* counted; compared with the topic's on every send */
 	struct bus__pool *pool;   /* made when it is first needed */
 	struct bus__block *loans; /* not committed and not aborted */
-	size_t small;             /* payloads up to here take the short way */
+	size_t small;             /* payloads up to here take the short way; 0: none */
 	uint64_t word;            /* of such a frame, but for its length */
-	uint32_t number; /* of the topic in the log of a named bus; 0: the bus is private */
+	struct log_item
+	    record; /* on a named bus, of which `topic` is the number; 0: it is private */
 	int type, wait_ms;
 };
 
@@ -450,10 +452,11 @@ bus_pub_open(
 		return BUS_E_NOMEM;
 	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
 	pub->wait_ms = cfg != NULL ? cfg->wait_ms : 0;
-	pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
 	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
 	if (bus->log != NULL)
-		err = bus__named_number(bus, topic, &pub->number);
+		err = bus__named_record(bus, topic, pub->type, &pub->record);
+	else
+		pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
 	if (err < 0) {
 		bus__free(pub);
 		return err;
@@ -510,8 +513,8 @@ send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 	struct stripe *stripe = NULL;
 	int err;
 
-	if (pub->number != 0)
-		return bus__named_send(pub->bus, pub->number, item);
+	if (pub->record.topic != 0)
+		return bus__named_send(pub->bus, pub->record.topic, item);
 	if (is_kept(pub->topic, item)) {
 		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
 		 * read as a publish by name reads them. */
@@ -602,15 +605,12 @@ put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 	return 0;
 }
 
-static int
-send_to_log(const struct bus_pub *pub, const void *data, size_t len)
+static inline int
+send_to_log(const struct bus_pub *pub, const struct bus_slice *items, size_t count)
 {
-	const struct bus_slice item = {data, len};
-	int err = bus__is_open(pub->bus) ? 1 : bus__enter(pub->bus);
+	int err = bus__is_open(pub->bus) ? 0 : bus__enter(pub->bus);
 
-	if (err > 0)
-		err = bus__named_send_many(pub->bus, pub->number, pub->type, &item, 1);
-	return err < 0 ? err : 0;
+	return err < 0 ? err : bus__named_send_many(pub->bus, &pub->record, items, count);
 }
 
 static __attribute__((noinline)) int
@@ -625,12 +625,16 @@ send_item(struct bus_pub *pub, const void *data, size_t len)
 	return err < 0 ? err : send_patiently(pub, &item);
 }
 
-/* A large payload, none, mailboxes that do more than drop, or a bus that has ended or a name. */
-static __attribute__((cold, noinline)) int
+/* A log, a large payload or none, mailboxes that do more than drop, or a bus that has ended. */
+static __attribute__((noinline)) int
 send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
-	return pub != NULL && pub->number != 0 ? send_to_log(pub, data, len)
-					       : send_item(pub, data, len);
+	int sent;
+
+	if (pub == NULL || pub->record.topic == 0)
+		return send_item(pub, data, len);
+	sent = send_to_log(pub, &(struct bus_slice){data, len}, 1);
+	return sent < 0 ? sent : 0;
 }
 
 /* Whether the short way is open: rings that drop, and nothing about them has changed. */
@@ -720,11 +724,8 @@ send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, 
 static size_t
 send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
 {
-	if (pub->number != 0) {
-		*ret_err = enter_pub(pub);
-		if (*ret_err == 0)
-			*ret_err =
-			    bus__named_send_many(pub->bus, pub->number, pub->type, items, count);
+	if (pub->record.topic != 0) {
+		*ret_err = send_to_log(pub, items, count);
 		return *ret_err > 0 ? (size_t)*ret_err : 0;
 	}
 	return send_run_here(pub, items, count, ret_err);
@@ -770,8 +771,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		if (item.reply == 0)
 			return BUS_E_NOMEM;
 	}
-	if (pub->number != 0)
-		return bus__named_relay(pub->bus, pub->number, &item);
+	if (pub->record.topic != 0)
+		return bus__named_relay(pub->bus, pub->record.topic, &item);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

@@ -161,18 +161,16 @@ await_turn(struct log *log, struct patience *patience, uint64_t *word)
 	return bus__now_ns() - patience->since_ns >= STOPPED_NS && take_over(log, held, false);
 }
 
-/* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
-static inline uint64_t
-lock_tail(struct log *log)
+/* The same when somebody had it, or got it before us: `word` is what was seen. */
+static __attribute__((noinline)) uint64_t
+wait_for_tail(struct log *log, uint64_t word)
 {
 	_Atomic uint64_t *tail = &log->shared->tail;
-	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed);
 	uint64_t me = (uint64_t)(log->member + 1) << 2;
 	struct patience patience = {.word = 0};
 
 	for (;;) {
 		if ((word & TAIL_OWNER) == 0) {
-			/* Acquire: what the last owner wrote. Seq_cst: whoever sealed the segment did so before. */
 			if (atomic_compare_exchange_weak_explicit(
 				tail, &word, word | me, memory_order_seq_cst, memory_order_relaxed))
 				return (word | me) & ~TAIL_BITS;
@@ -182,6 +180,21 @@ lock_tail(struct log *log)
 			return 0;
 		}
 	}
+}
+
+/* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
+static inline uint64_t
+lock_tail(struct log *log)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed);
+	uint64_t me = (uint64_t)(log->member + 1) << 2;
+
+	/* Acquire: what the last owner wrote. Seq_cst: whoever sealed the segment did so before. */
+	if ((word & TAIL_OWNER) == 0 && atomic_compare_exchange_strong_explicit(tail, &word,
+					    word | me, memory_order_seq_cst, memory_order_relaxed))
+		return (word | me) & ~TAIL_BITS;
+	return wait_for_tail(log, word);
 }
 
 static __attribute__((noinline)) void
@@ -341,16 +354,16 @@ make_room(struct log *log, struct turn *turn, uint64_t bytes)
 
 /* Of the whole record. */
 static inline uint64_t
-item_bytes(const struct log_item *item)
+record_size(const struct log_item *item, const struct bus_slice *payload)
 {
-	uint64_t bytes = sizeof(struct log_record) + (uint64_t)item->len + item->headers_len;
+	uint64_t bytes = sizeof(struct log_record) + payload->len + item->headers_len;
 
 	if (item->flags & LOG_WORDS)
 		bytes += 8 * (uint64_t)__builtin_popcount(item->flags & LOG_WORDS);
 	return (bytes + 7) & ~UINT64_C(7);
 }
 
-static __attribute__((noinline)) uint8_t *
+static uint8_t *
 write_words(uint8_t *at, const struct log_item *item)
 {
 	const uint64_t words[] = {(uint64_t)item->expires_ns, item->headers_len, item->reply};
@@ -364,27 +377,37 @@ write_words(uint8_t *at, const struct log_item *item)
 	return at;
 }
 
-static inline uint64_t
-write_record(uint8_t *to, const struct log_item *item, uint64_t bytes, int64_t time_ns)
+/* Shows that there is a record, when the rest of it is there. */
+static inline void
+write_head(uint8_t *to, const struct log_item *item, uint64_t word, int64_t time_ns)
 {
 	struct log_record *record = (struct log_record *)to;
-	uint8_t *at = (uint8_t *)(record + 1);
-	uint64_t word;
 
-	if (item->flags & LOG_WORDS)
-		at = write_words(at, item);
-	if (item->len > 0)
-		memcpy(at, item->data, item->len);
-	at += item->len;
-	if (item->headers_len > 0)
-		memcpy(at, item->headers, item->headers_len);
-	at += item->headers_len;
 	/* Nobody reads it before the tail has moved; atomic, since a reader that was lapped looks at it. */
-	word = record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at));
 	atomic_store_explicit(&record->word, word, memory_order_relaxed);
 	record->topic = item->topic;
 	record->origin = item->origin;
 	record->time_ns = time_ns;
+}
+
+/* Returns its first word. */
+static uint64_t
+write_record(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
+    uint64_t bytes, int64_t time_ns)
+{
+	uint8_t *at = to + sizeof(struct log_record);
+	uint64_t word;
+
+	if (item->flags & LOG_WORDS)
+		at = write_words(at, item);
+	if (payload->len > 0)
+		memcpy(at, payload->data, payload->len);
+	at += payload->len;
+	if (item->headers_len > 0)
+		memcpy(at, item->headers, item->headers_len);
+	at += item->headers_len;
+	word = record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at));
+	write_head(to, item, word, time_ns);
 	return word;
 }
 
@@ -396,50 +419,58 @@ bus__log_most(const struct log *log)
 	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 4 * 8);
 }
 
-static inline bool
-is_too_big(const struct log *log, const struct log_item *item)
+static bool
+is_too_big(const struct log *log, const struct log_item *item, const struct bus_slice *payload)
 {
-	return (uint64_t)item->len + item->headers_len > bus__log_most(log);
+	return payload->len + item->headers_len > bus__log_most(log);
 }
 
-/* Writes as many of the items as fit, the first of which does. Returns how many. */
-static inline size_t
-write_records(
-    struct log *log, struct turn *turn, const struct log_item *items, size_t count, uint64_t bytes)
+/* Whether there is room for it as a value, if it is one. */
+static bool
+may_keep(struct log *log, const struct turn *turn, const struct log_item *item, uint64_t bytes)
 {
-	int64_t time_ns = bus__wall_coarse_ns();
+	return !(item->flags & LOG_RETAIN) ||
+	       bus__log_may_keep(log, bytes, tail_position(turn->word));
+}
+
+/* Writes as many as fit, the first of which does. Returns how many. */
+static size_t
+write_records(struct log *log, struct turn *turn, const struct log_item *item,
+    const struct bus_slice *payloads, size_t count, uint64_t bytes)
+{
+	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 	size_t i = 0;
 
 	for (;;) {
-		uint64_t word = write_record(log->bytes + turn->at, &items[i], bytes,
-		    items[i].time_ns != 0 ? items[i].time_ns : time_ns);
+		uint64_t word =
+		    write_record(log->bytes + turn->at, item, &payloads[i], bytes, time_ns);
 
 		if (word >> 32 & LOG_RETAIN)
-			bus__log_note_kept(log, items[i].topic, log->begin + turn->at, word,
+			bus__log_note_kept(log, item->topic, log->begin + turn->at, word,
 			    tail_position(turn->word));
 		turn->at += bytes;
 		if (i == count / 2)
 			bus__log_stall(LOG_STALL_COPIED);
 		if (++i == count)
 			break;
-		bytes = item_bytes(&items[i]);
-		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, &items[i]) ||
-		    (items[i].flags & LOG_RETAIN &&
-			!bus__log_may_keep(log, bytes, tail_position(turn->word))))
+		bytes = record_size(item, &payloads[i]);
+		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, item, &payloads[i]) ||
+		    !may_keep(log, turn, item, bytes))
 			break;
 	}
 	turn->count += (uint32_t)i;
 	return i;
 }
 
-/* One transaction: as many items as fit one segment, at least one. */
-static inline int
-append_some(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
+/* One transaction: as many as fit one segment, at least one. */
+static int
+append_some(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, uint64_t *ret_sequence)
 {
-	uint64_t bytes = item_bytes(items);
+	uint64_t bytes = record_size(item, payloads);
 	size_t written;
 
-	if (is_too_big(log, items))
+	if (is_too_big(log, item, payloads))
 		return BUS_E_TOO_BIG;
 	for (;;) {
 		struct turn turn = {.word = lock_tail(log)};
@@ -452,8 +483,7 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 			err = BUS_E_DAMAGED;
 		else
 			err = make_room(log, &turn, bytes);
-		if (err == 0 && items->flags & LOG_RETAIN &&
-		    !bus__log_may_keep(log, bytes, tail_position(turn.word)))
+		if (err == 0 && !may_keep(log, &turn, item, bytes))
 			err = BUS_E_LIMIT;
 		if (err < 0) {
 			/* Free for others, unless it was taken from us: then the error is of no account. */
@@ -463,7 +493,7 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 			return err;
 		}
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-		written = write_records(log, &turn, items, count, bytes);
+		written = write_records(log, &turn, item, payloads, count, bytes);
 		bus__log_stall(LOG_STALL_PUBLISH);
 		note_count(log, &turn);
 		if (move_tail(log, &turn, log->begin + turn.at, false)) {
@@ -474,22 +504,111 @@ append_some(struct log *log, const struct log_item *items, size_t count, uint64_
 	}
 }
 
-int
-bus__log_append(struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence)
+/* --- the short way ---------------------------------------------------------------------------------------------- */
+
+static inline uint64_t
+plain_size(const struct bus_slice *payload)
+{
+	return (sizeof(struct log_record) + payload->len + 7) & ~UINT64_C(7);
+}
+
+static inline uint64_t
+plain_sizes(const struct bus_slice *payload, const struct bus_slice *end)
+{
+	uint64_t bytes = 0;
+
+	do
+		bytes += plain_size(payload);
+	while (++payload != end);
+	return bytes;
+}
+
+static inline void
+write_plain(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
+    const struct bus_slice *end)
+{
+	int64_t time_ns = bus__wall_coarse_ns();
+
+	do {
+		uint64_t bytes = plain_size(payload);
+		uint64_t padding = bytes - sizeof(struct log_record) - payload->len;
+
+		write_head(to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)padding),
+		    time_ns);
+		if (payload->len > 0)
+			memcpy(to + sizeof(struct log_record), payload->data, payload->len);
+		to += bytes;
+	} while (++payload != end);
+}
+
+/* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
+ * that has room for them. What is looked at before the tail is ours is as it was then, since the tail has not moved
+ * meanwhile; but for the seal. false: nothing has been done. */
+static inline bool
+append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, uint64_t *ret_sequence)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed), noted;
+	uint64_t ours = word | (uint64_t)(log->member + 1) << 2;
+	uint64_t bytes = plain_sizes(payloads, payloads + count);
+	struct turn turn = {ours & ~TAIL_BITS, tail_position(word) - log->begin, 0};
+	uint64_t position = tail_position(word);
+
+	if (word & TAIL_OWNER || turn.at >= log->segment_bytes ||
+	    bytes >= log->segment_bytes - turn.at)
+		return false;
+	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
+	if (noted >> 32 != (uint32_t)(position >> 3) ||
+	    !atomic_compare_exchange_strong_explicit(
+		tail, &word, ours, memory_order_seq_cst, memory_order_relaxed))
+		return false;
+	bus__log_stall(LOG_STALL_LOCKED);
+	if (is_sealed(log)) {
+		bytes = 0;
+	} else {
+		turn.count = (uint32_t)noted;
+		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
+		write_plain(log->bytes + turn.at, item, payloads, payloads + count);
+		bus__log_stall(LOG_STALL_COPIED);
+		turn.at += bytes;
+		turn.count += (uint32_t)count;
+		note_count(log, &turn);
+	}
+	bus__log_stall(LOG_STALL_PUBLISH);
+	if (!move_tail(log, &turn, position + bytes, false))
+		bytes = 0;
+	acknowledge(log);
+	return bytes > 0;
+}
+
+static __attribute__((noinline)) int
+append_all(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, uint64_t *ret_sequence)
 {
 	uint64_t sequence;
-	size_t done = 0;
-	int got = 0;
+	int got = append_some(log, item, payloads, count, ret_sequence);
+	size_t done = got > 0 ? (size_t)got : 0;
+
+	while (got > 0 && done < count) {
+		got = append_some(log, item, payloads + done, count - done, &sequence);
+		done += got > 0 ? (size_t)got : 0;
+	}
+	return done > 0 ? (int)done : got;
+}
+
+int
+bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, uint64_t *ret_sequence)
+{
+	int done = (int)count;
 
 	enter_member(log);
-	for (; done < count; done += (size_t)got) {
-		got = append_some(
-		    log, items + done, count - done, done == 0 ? ret_sequence : &sequence);
-		if (got < 0)
-			break;
-	}
+	if (item->flags != 0 || item->headers_len > 0 || item->time_ns != 0 ||
+	    !append_at_once(log, item, payloads, count, ret_sequence))
+		done = append_all(log, item, payloads, count, ret_sequence);
 	leave_member(log);
-	return done > 0 || got >= 0 ? (int)done : got;
+	return done;
 }
 
 #ifdef BUS_LOG_STALLS

@@ -220,15 +220,30 @@ next_ended(const struct log *log, uint64_t above, uint64_t *ret_number, uint32_t
 	return lowest != UINT64_MAX;
 }
 
+/* Memory that never was a segment, which is used first. */
+static uint32_t
+count_unused(const struct log *log)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		count +=
+		    atomic_load_explicit(&log->shared->segments[i].life, memory_order_relaxed) == 0;
+	return count;
+}
+
 /* Whether it is the value that its topic has now. */
 static bool
 is_current(struct log *log, const struct log_record *record, uint64_t word, uint64_t position,
     uint64_t tail)
 {
-	const struct log_topic *topic = bus__log_topic_at(log, record->topic);
+	const struct log_topic *topic;
 	uint64_t now;
 
-	if (topic == NULL || !is_value(word))
+	if (!is_value(word))
+		return false; /* most are none */
+	topic = bus__log_topic_at(log, record->topic);
+	if (topic == NULL)
 		return false;
 	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	return now == position ||
@@ -280,7 +295,7 @@ uint64_t
 bus__log_carry(struct log *log, uint64_t at, uint64_t copied[LOG_AHEAD])
 {
 	uint64_t tail = log->begin + at, number = 0, end;
-	uint32_t place, ahead = 0, done = 0;
+	uint32_t place, ahead = count_unused(log), done = 0;
 
 	memset(copied, 0, LOG_AHEAD * sizeof *copied);
 	/* Nothing else was free, after several have died half way: what is there moves to its beginning. */

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <libbus/bus.h>
+
 #include "log/layout.h"
 
 #define LOG_NAME_MOST     64
@@ -91,9 +93,10 @@ void bus__log_role_end(struct log *log, uint32_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 
+/* A record without its payload. */
 struct log_item {
-	const void *data, *headers;
-	uint32_t len, headers_len;
+	const void *headers;
+	uint32_t headers_len;
 	uint32_t topic;
 	uint16_t flags; /* enum log_flag; LOG_HEADERS if there are some */
 	uint8_t type;
@@ -106,12 +109,13 @@ struct log_item {
 /* The most that payload and headers of a record may have together. */
 uint32_t bus__log_most(const struct log *log);
 
-/* Appends the items, one behind the other with nothing between them as long as they fit one segment. *ret_sequence is
- * that of the first. 0 or a count: that many are in it, all or those that went before a failure; BUS_E_FULL: every
- * segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within
- * about 0.1 s even if another writer dies or is stopped. */
-int bus__log_append(
-    struct log *log, const struct log_item *items, size_t count, uint64_t *ret_sequence);
+/* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
+ * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
+ * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room
+ * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within about 0.1 s even if another
+ * writer dies or is stopped. */
+int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, uint64_t *ret_sequence);
 
 /* --- segments (segment.c) -------------------------------------------------------------------------------------- */
 

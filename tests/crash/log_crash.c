@@ -151,20 +151,20 @@ write_for_ever(unsigned writer)
 	uint32_t value = topic_of(log, writer);
 	uint32_t life = atomic_fetch_add(&shared->lives, 1);
 	struct content contents[4];
-	struct log_item items[4];
+	struct bus_slice payloads[4];
 
 	for (uint64_t number = 0;;) {
-		size_t run = (size_t)(1 + number % 4);
+		/* Also values, one at a time. */
+		bool keeps = number % 50 < 4;
+		size_t run = keeps ? 1 : (size_t)(1 + number % 4);
+		struct log_item item = {.topic = value, .flags = keeps ? LOG_RETAIN : 0};
 		uint64_t sequence;
 		int got;
 
 		for (size_t i = 0; i < run; i++)
-			items[i] = (struct log_item){.data = &contents[i],
-			    .len = make(&contents[i], life, number + i),
-			    .topic = value};
-		if (number % 50 < 4)
-			items[0].flags = LOG_RETAIN;
-		got = bus__log_append(log, items, run, &sequence);
+			payloads[i] =
+			    (struct bus_slice){&contents[i], make(&contents[i], life, number + i)};
+		got = bus__log_append(log, &item, payloads, run, &sequence);
 		if (got == BUS_E_FULL) {
 			shared->full++;
 			nap(1000);
@@ -172,7 +172,7 @@ write_for_ever(unsigned writer)
 		}
 		if (got < 0)
 			fail("append: %s", bus_strerror(got));
-		if (items[0].flags & LOG_RETAIN)
+		if (keeps)
 			shared->values[writer] = (uint64_t)life << 40 | number;
 		number += (uint64_t)got;
 		shared->written += (uint64_t)got;

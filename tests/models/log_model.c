@@ -80,7 +80,8 @@ bool
 model_append(int member, uint64_t i)
 {
 	uint64_t payload = (uint64_t)member << 32 | i, sequence;
-	struct log_item item = {.data = &payload, .len = 8, .topic = 1};
+	const struct bus_slice slice = {&payload, sizeof payload};
+	const struct log_item item = {.topic = 1};
 	int got;
 
 	if (setjmp(graves[member]) != 0) {
@@ -88,7 +89,7 @@ model_append(int member, uint64_t i)
 		return false;
 	}
 	do
-		got = bus__log_append(&model_log[member], &item, 1, &sequence);
+		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
 	while (got == BUS_E_FULL);
 	model_check(got == 1);
 	return true;

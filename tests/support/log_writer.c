@@ -15,10 +15,11 @@
 static int
 keep(struct log *log, const char *topic, const char *value, uint64_t *ret_sequence)
 {
-	struct log_item item = {.data = value, .len = (uint32_t)strlen(value), .flags = LOG_RETAIN};
+	struct bus_slice payload = {value, strlen(value)};
+	struct log_item item = {.flags = LOG_RETAIN};
 	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
 
-	return err < 0 ? err : bus__log_append(log, &item, 1, ret_sequence);
+	return err < 0 ? err : bus__log_append(log, &item, &payload, 1, ret_sequence);
 }
 
 static int
@@ -32,12 +33,11 @@ fill(struct log *log, uint64_t records)
 		return kept;
 	for (uint64_t i = 1; i <= records; i++) {
 		int len = snprintf(payload, sizeof payload, "%llu", (unsigned long long)i);
-		struct log_item item = {
-		    .data = payload, .type = (uint8_t)(i % 5), .origin = log->member};
+		struct log_item item = {.type = (uint8_t)(i % 5), .origin = log->member};
+		size_t more = i % 300;
 		int err;
 
-		memset(payload + len, 'x', (size_t)(i % 300));
-		item.len = (uint32_t)len + (uint32_t)(i % 300);
+		memset(payload + len, 'x', more);
 		snprintf(topic, sizeof topic, "t/%u", (unsigned)(i % 7));
 		err = bus__log_topic(log, topic, strlen(topic), &item.topic);
 		if (err < 0)
@@ -55,7 +55,8 @@ fill(struct log *log, uint64_t records)
 			item.flags |= LOG_REPLY;
 			item.reply = i;
 		}
-		err = bus__log_append(log, &item, 1, &sequence);
+		err = bus__log_append(
+		    log, &item, &(struct bus_slice){payload, (size_t)len + more}, 1, &sequence);
 		if (err < 0)
 			return err;
 	}

@@ -58,12 +58,12 @@ static uint64_t
 append(struct log *log, uint64_t number, uint32_t len)
 {
 	static uint8_t bytes[1 << 20];
-	struct log_item item = {.data = bytes, .len = len, .topic = 1};
+	struct log_item item = {.topic = 1};
 	uint64_t sequence;
 
 	memset(bytes, (uint8_t)number, len);
 	memcpy(bytes, &number, sizeof number);
-	must(bus__log_append(log, &item, 1, &sequence) == 1);
+	must(bus__log_append(log, &item, &(struct bus_slice){bytes, len}, 1, &sequence) == 1);
 	return sequence;
 }
 
@@ -104,22 +104,23 @@ START_TEST(record_comes_back_with_all_its_parts)
 	struct log *log = open_log();
 	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
 	const struct log_item items[] = {
-	    {.data = "payload", .len = 7, .topic = 5, .type = 3, .origin = 9},
+	    {.topic = 5, .type = 3, .origin = 9},
 	    {.topic = 6, .flags = LOG_RETAIN},
-	    {.data = "x",
-		.len = 1,
-		.headers = "headers!!",
+	    {.headers = "headers!!",
 		.headers_len = 9,
 		.topic = 7,
 		.flags = LOG_EXPIRES | LOG_HEADERS | LOG_REPLY,
 		.expires_ns = 1234567890123,
 		.reply = 77},
 	};
+	const struct bus_slice payloads[] = {{"payload", 7}, {NULL, 0}, {"x", 1}};
 	struct log_view view;
 	uint64_t sequence = 0;
 
-	ck_bus(bus__log_append(log, items, 3, &sequence), 3);
-	ck_assert_uint_eq(sequence, 1);
+	for (uint64_t i = 0; i < 3; i++) {
+		ck_bus(bus__log_append(log, &items[i], &payloads[i], 1, &sequence), 1);
+		ck_assert_uint_eq(sequence, i + 1);
+	}
 	for (int i = 0; i < 3; i++) {
 		const struct log_record *record = bus__log_next(&cursor);
 
@@ -128,13 +129,13 @@ START_TEST(record_comes_back_with_all_its_parts)
 		ck_assert_uint_eq(view.topic, items[i].topic);
 		ck_assert_uint_eq(view.type, items[i].type);
 		ck_assert_uint_eq(view.origin, items[i].origin);
-		ck_assert_uint_eq(view.len, items[i].len);
+		ck_assert_uint_eq(view.len, payloads[i].len);
 		ck_assert_uint_eq(view.headers_len, items[i].headers_len);
 		ck_assert_uint_eq(view.flags, items[i].flags);
 		ck_assert_int_eq(view.expires_ns, items[i].expires_ns);
 		ck_assert_uint_eq(view.reply, items[i].reply);
 		if (view.len > 0)
-			ck_assert_mem_eq(view.data, items[i].data, view.len);
+			ck_assert_mem_eq(view.data, payloads[i].data, view.len);
 		if (view.headers_len > 0)
 			ck_assert_mem_eq(view.headers, items[i].headers, view.headers_len);
 		ck_assert_int_lt(llabs(view.time_ns - bus__wall_ns()), 60 * INT64_C(1000000000));
@@ -151,7 +152,8 @@ START_TEST(record_of_every_size_fits_or_is_refused)
 	struct log *log = open_log();
 	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
 	uint32_t most = bus__log_most(log);
-	struct log_item item = {.data = "", .len = most + 1, .topic = 1};
+	struct log_item item = {.topic = 1};
+	struct bus_slice payload = {"", most + 1};
 	uint64_t sequence;
 
 	ck_assert_uint_gt(most, 256 << 10);
@@ -163,7 +165,7 @@ START_TEST(record_of_every_size_fits_or_is_refused)
 		append(log, i, most - i);
 		expect(&cursor, i);
 	}
-	ck_bus(bus__log_append(log, &item, 1, &sequence), BUS_E_TOO_BIG);
+	ck_bus(bus__log_append(log, &item, &payload, 1, &sequence), BUS_E_TOO_BIG);
 	expect_nothing(&cursor);
 	ck_assert_uint_eq(bus__log_lost(&cursor), 0);
 	bus__log_cursor_close(&cursor);
@@ -177,14 +179,15 @@ START_TEST(run_that_is_longer_than_a_segment_is_in_it_whole_and_in_order)
 	struct log *log = open_log();
 	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
 	static uint64_t numbers[MANY];
-	static struct log_item items[MANY];
+	static struct bus_slice payloads[MANY];
 	uint64_t sequence;
 
 	for (uint64_t i = 0; i < MANY; i++) {
 		numbers[i] = i;
-		items[i] = (struct log_item){.data = &numbers[i], .len = 8, .topic = 1};
+		payloads[i] = (struct bus_slice){&numbers[i], 8};
 	}
-	ck_bus(bus__log_append(log, items, MANY, &sequence), MANY);
+	ck_bus(
+	    bus__log_append(log, &(struct log_item){.topic = 1}, payloads, MANY, &sequence), MANY);
 	ck_assert_uint_eq(sequence, 1);
 	for (uint64_t i = 0; i < MANY; i++)
 		expect(&cursor, i);
@@ -306,7 +309,7 @@ START_TEST(readers_that_hold_every_segment_are_told_of_to_the_writer)
 {
 	struct log *log = open_log();
 	struct log_cursor *cursors = calloc(LOG_MOST_SEGMENTS, sizeof *cursors);
-	struct log_item item = {.data = "", .topic = 1};
+	struct log_item item = {.topic = 1};
 	uint64_t sequence, number = 0;
 	uint32_t count = 0;
 	int err;
@@ -317,9 +320,8 @@ START_TEST(readers_that_hold_every_segment_are_told_of_to_the_writer)
 
 		memset(bytes, (uint8_t)number, sizeof bytes);
 		memcpy(bytes, &number, sizeof number);
-		item.data = bytes;
-		item.len = sizeof bytes;
-		err = bus__log_append(log, &item, 1, &sequence);
+		err = bus__log_append(
+		    log, &item, &(struct bus_slice){bytes, sizeof bytes}, 1, &sequence);
 		if (err < 0)
 			break;
 		cursors[count] = open_cursor(log, LOG_FROM_SEQUENCE, sequence);
@@ -427,14 +429,13 @@ static int
 keep(struct log *log, unsigned topic, uint64_t number, uint32_t len)
 {
 	static uint8_t bytes[1 << 18];
-	struct log_item item = {
-	    .data = bytes, .len = len, .topic = topic_of(log, topic), .flags = LOG_RETAIN};
+	struct log_item item = {.topic = topic_of(log, topic), .flags = LOG_RETAIN};
 	uint64_t sequence;
 
 	memset(bytes, (uint8_t)number, len);
 	if (len >= sizeof number)
 		memcpy(bytes, &number, sizeof number);
-	return bus__log_append(log, &item, 1, &sequence);
+	return bus__log_append(log, &item, &(struct bus_slice){bytes, len}, 1, &sequence);
 }
 
 static uint64_t
@@ -621,7 +622,8 @@ write_all(void *arg)
 {
 	struct writer *w = arg;
 	uint64_t numbers[7];
-	struct log_item items[7];
+	const struct log_item item = {.topic = (uint32_t)w->id + 1};
+	struct bus_slice payloads[7];
 
 	for (uint64_t i = 0; i < EACH;) {
 		size_t run = (size_t)(1 + i % 7), k;
@@ -629,10 +631,9 @@ write_all(void *arg)
 
 		for (k = 0; k < run && i < EACH; k++, i++) {
 			numbers[k] = w->id << 32 | i;
-			items[k] = (struct log_item){
-			    .data = &numbers[k], .len = 8, .topic = (uint32_t)w->id + 1};
+			payloads[k] = (struct bus_slice){&numbers[k], 8};
 		}
-		must(bus__log_append(w->log, items, k, &sequence) == (int)k);
+		must(bus__log_append(w->log, &item, payloads, k, &sequence) == (int)k);
 	}
 	return NULL;
 }
@@ -1127,10 +1128,11 @@ append_whatever(void *arg)
 	uint32_t topic;
 
 	for (unsigned i = 0; !((struct worker *)arg)->stop; i++) {
-		struct log_item item = {.data = "0123456789", .len = i % 11, .topic = i};
+		struct log_item item = {.topic = i};
 		uint64_t sequence;
 
-		bus__log_append(log, &item, 1, &sequence);
+		bus__log_append(
+		    log, &item, &(struct bus_slice){"0123456789", i % 11}, 1, &sequence);
 		snprintf(name, sizeof name, "%u", i);
 		bus__log_topic(log, name, strlen(name), &topic);
 	}
