@@ -226,8 +226,8 @@ find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
 	return err;
 }
 
-/* Learns what a number stands for. Without memory for that, its next message is lost. */
-static void
+/* Learns what a number stands for. false: there is no memory for that, and its next message is lost. */
+static bool
 learn(struct bus_mailbox *m, uint32_t number)
 {
 	struct reader *r = m->reader;
@@ -249,6 +249,7 @@ learn(struct bus_mailbox *m, uint32_t number)
 	}
 	pthread_mutex_unlock(&r->lock);
 	bus__unlock(m->bus);
+	return err == 0;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------ */
@@ -369,8 +370,9 @@ find_last(struct bus_mailbox *m)
 			bus__log_seek(&r->cursor, LOG_FROM_SEQUENCE, start);
 		}
 		pthread_mutex_unlock(&r->lock);
-		if (count == 0 && pause.unknown != 0)
-			learn(m, pause.unknown);
+		/* What it cannot learn now counts as wanted: it is lost then, or comes. */
+		if (count == 0 && pause.unknown != 0 && !learn(m, pause.unknown) && r->value > 0)
+			r->last[found++ % r->value] = r->cursor.sequence - 1;
 	} while (!is_over(count, &pause));
 	bus__free(r->last);
 	r->last = NULL;
