@@ -21,7 +21,7 @@ enum {
 };
 
 static const struct scenario *const tables[] = {
-    ring_scenarios, policy_scenarios, account_scenarios, ending_scenarios};
+    ring_scenarios, policy_scenarios, account_scenarios, ending_scenarios, named_scenarios};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 /* What is under way, for whoever tells of it. */

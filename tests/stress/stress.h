@@ -25,7 +25,7 @@ struct scenario {
 
 /* Each file's scenarios; the list ends with one that has no name. */
 extern const struct scenario ring_scenarios[], policy_scenarios[], account_scenarios[],
-    ending_scenarios[];
+    ending_scenarios[], named_scenarios[];
 
 /* Ends the program, with the line that repeats this round, unless it holds. */
 #define must(condition)                                                                            \

@@ -294,17 +294,30 @@ is_over(const struct audience *a, unsigned stream)
 	return over;
 }
 
+static void
+say_last(struct publisher *p, unsigned topic)
+{
+	struct label label = label_of(p, topic, 0);
+
+	label.flags = LAST;
+	note(p, topic, 1, bus_pub_send(p->pubs[topic], &label, sizeof label));
+}
+
+void
+publisher_say_last(struct publisher *p)
+{
+	for (unsigned t = 0; t < TOPICS; t++)
+		do
+			say_last(p, t);
+		while (p->last == BUS_E_FULL);
+}
+
 /* Until all have it: an empty mailbox may drop it all the same, if its drainer is just at work. */
 static void
 end_stream(struct publisher *p, unsigned topic, const struct audience *a)
 {
-	struct label label = label_of(p, topic, 0);
-
-	while (!is_over(a, label.stream)) {
-		label = label_of(p, topic, 0);
-		label.flags = LAST;
-		note(p, topic, 1, bus_pub_send(p->pubs[topic], &label, sizeof label));
-	}
+	while (!is_over(a, label_of(p, topic, 0).stream))
+		say_last(p, topic);
 }
 
 static void

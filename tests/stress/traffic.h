@@ -40,6 +40,9 @@ void publisher_close(struct publisher *p);
 /* Publishes p->operations messages, each way that there is, or until the bus says that it is closed. */
 void *publisher_run(void *publisher);
 
+/* Sends a last message in each stream, which says so. */
+void publisher_say_last(struct publisher *p);
+
 /* Reads the messages of one mailbox, one at a time. */
 struct reader {
 	bool in_order; /* those of a publisher come in order over all topics */
