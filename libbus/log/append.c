@@ -175,7 +175,8 @@ wait_for_tail(struct log *log, uint64_t word)
 				tail, &word, word | me, memory_order_seq_cst, memory_order_relaxed))
 				return (word | me) & ~TAIL_BITS;
 		} else if (await_turn(log, &patience, &word)) {
-			return atomic_load_explicit(tail, memory_order_seq_cst) & ~TAIL_BITS;
+			/* Not what the tail is by now: it may have been taken from us again. */
+			return (word & ~(TAIL_BITS | TAIL_OWNER)) | me;
 		} else if (patience.word != 0 && bus__now_ns() - patience.since_ns > GIVE_UP_NS) {
 			return 0;
 		}
@@ -260,7 +261,7 @@ locate(struct log *log, struct turn *turn)
 	int64_t count;
 
 	turn->at = position - log->begin;
-	if (turn->at >= log->segment_bytes) {
+	if (turn->at >= log->segment_bytes || log->segment == NULL) {
 		if (!adopt(log, position / log->segment_bytes))
 			return false;
 		turn->at = position - log->begin;
@@ -302,11 +303,12 @@ note_count(struct log *log, const struct turn *turn)
 	    &log->segment->count, tail >> 3 << 32 | turn->count, memory_order_relaxed);
 }
 
-/* Copies to the new segment the values whose memory is used next. */
+/* Copies to the new segment the values whose memory is used next; more of them if what is to be written here, so
+ * many bytes, does not fit behind those. */
 static int
-carry(struct log *log, struct turn *turn)
+carry(struct log *log, struct turn *turn, uint64_t bytes)
 {
-	uint64_t copied[LOG_AHEAD], end = bus__log_carry(log, turn->at, copied);
+	uint64_t copied[LOG_MOST_SEGMENTS], end = bus__log_carry(log, turn->at, bytes, copied);
 
 	if (end != turn->at) {
 		turn->at = end;
@@ -321,7 +323,7 @@ carry(struct log *log, struct turn *turn)
 
 /* Goes to the next segment. */
 static __attribute__((noinline)) int
-roll(struct log *log, struct turn *turn)
+roll(struct log *log, struct turn *turn, uint64_t bytes)
 {
 	uint64_t number = log->number;
 	int err = bus__log_prepare_next(log, number, turn->at, log->first + turn->count);
@@ -330,20 +332,20 @@ roll(struct log *log, struct turn *turn)
 		return err;
 	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true))
 		return BUS_E_TIMEDOUT;
-	return locate(log, turn) ? carry(log, turn) : BUS_E_DAMAGED;
+	return locate(log, turn) ? carry(log, turn, bytes) : BUS_E_DAMAGED;
 }
 
 /* Goes to a segment where so many bytes may be written. */
 static inline int
 make_room(struct log *log, struct turn *turn, uint64_t bytes)
 {
-	/* Values that are carried along may fill a new one at once, but not all of them. */
-	for (unsigned rolls = 0; rolls < 2 * LOG_MOST_SEGMENTS; rolls++) {
+	/* Values that are carried along may fill a new one at once, but not half of all. */
+	for (uint32_t rolls = 0; rolls < log->segment_count / 2 + 1; rolls++) {
 		int err;
 
 		if (!is_sealed(log) && bytes < log->segment_bytes - turn->at)
 			return 0;
-		err = roll(log, turn);
+		err = roll(log, turn, bytes);
 		if (err < 0)
 			return err;
 	}
@@ -427,10 +429,11 @@ is_too_big(const struct log *log, const struct log_item *item, const struct bus_
 
 /* Whether there is room for it as a value, if it is one. */
 static bool
-may_keep(struct log *log, const struct turn *turn, const struct log_item *item, uint64_t bytes)
+may_keep(struct log *log, const struct turn *turn, const struct log_item *item,
+    const struct bus_slice *payload, uint64_t bytes)
 {
-	return !(item->flags & LOG_RETAIN) ||
-	       bus__log_may_keep(log, bytes, tail_position(turn->word));
+	return !(item->flags & LOG_RETAIN) || payload->len + item->headers_len == 0 ||
+	       bus__log_may_keep(log, item->topic, bytes, tail_position(turn->word));
 }
 
 /* Writes as many as fit, the first of which does. Returns how many. */
@@ -455,7 +458,7 @@ write_records(struct log *log, struct turn *turn, const struct log_item *item,
 			break;
 		bytes = record_size(item, &payloads[i]);
 		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, item, &payloads[i]) ||
-		    !may_keep(log, turn, item, bytes))
+		    !may_keep(log, turn, item, &payloads[i], bytes))
 			break;
 	}
 	turn->count += (uint32_t)i;
@@ -483,7 +486,7 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 			err = BUS_E_DAMAGED;
 		else
 			err = make_room(log, &turn, bytes);
-		if (err == 0 && !may_keep(log, &turn, item, bytes))
+		if (err == 0 && !may_keep(log, &turn, item, payloads, bytes))
 			err = BUS_E_LIMIT;
 		if (err < 0) {
 			/* Free for others, unless it was taken from us: then the error is of no account. */
@@ -555,7 +558,7 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	struct turn turn = {ours & ~TAIL_BITS, tail_position(word) - log->begin, 0};
 	uint64_t position = tail_position(word);
 
-	if (word & TAIL_OWNER || turn.at >= log->segment_bytes ||
+	if (word & TAIL_OWNER || log->segment == NULL || turn.at >= log->segment_bytes ||
 	    bytes >= log->segment_bytes - turn.at)
 		return false;
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);

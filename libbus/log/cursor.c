@@ -212,7 +212,7 @@ claim_slot(struct log *log, struct log_cursor_slot **ret_slot)
 			uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
 
 			/* The second time also those of the dead. */
-			if (owner != 0 && (pass == 0 || bus__log_is_alive(log, owner - 1)))
+			if (owner != 0 && (pass == 0 || bus__log_reads(log, owner)))
 				continue;
 			/* Acquire: pairs with the release of whoever had it. */
 			if (atomic_compare_exchange_strong_explicit(&slot->owner, &owner,

@@ -71,6 +71,9 @@ note(struct log *log, uint32_t number, uint64_t position, uint64_t word, uint64_
 	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	/* Another changes it at most once: one that was revoked, and does not know it. */
 	do {
+		/* Or it is us who were, and others have gone on: then what stands there counts, if it can be true. */
+		if (now > position && now < bus__log_tail(log) + log->segment_bytes)
+			return;
 		before = atomic_load_explicit(&topic->kept[1], memory_order_relaxed);
 		if (now > before && is_published(log, now, tail))
 			atomic_compare_exchange_strong_explicit(&topic->kept[1], &before, now,
@@ -102,6 +105,17 @@ bus__log_note_kept(struct log *log, uint32_t topic, uint64_t position, uint64_t 
 	note(log, topic, position, word, tail);
 }
 
+/* What the topic's published value counts. Owner. */
+static uint64_t
+value_bytes(const struct log *log, const struct log_topic *topic, uint64_t tail)
+{
+	uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+
+	if (!is_published(log, now, tail))
+		now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
+	return counted_bytes(log, now, tail);
+}
+
 /* Adds them up anew: a writer that died may have counted what it never published. By the chains, since one that died
  * while it named a topic has left a hole among the names. */
 static uint64_t
@@ -115,11 +129,7 @@ recount(struct log *log, uint64_t tail)
 		const struct log_topic *topic;
 
 		for (; (topic = bus__log_topic_at(log, number)) != NULL && steps > 0; steps--) {
-			uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-
-			if (!is_published(log, now, tail))
-				now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
-			sum += counted_bytes(log, now, tail);
+			sum += value_bytes(log, topic, tail);
 			number = atomic_load_explicit(&topic->next, memory_order_relaxed);
 		}
 	}
@@ -134,13 +144,20 @@ bus__log_kept_most(const struct log *log)
 }
 
 bool
-bus__log_may_keep(struct log *log, uint64_t bytes, uint64_t tail)
+bus__log_may_keep(struct log *log, uint32_t number, uint64_t bytes, uint64_t tail)
 {
+	const struct log_topic *topic = bus__log_topic_at(log, number);
 	uint64_t most = bus__log_kept_most(log);
 
-	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed) + bytes <=
-		   most ||
-	       recount(log, tail) + bytes <= most;
+	if (topic == NULL)
+		return true; /* it will not be found as one */
+	if (topic->name[0] == '$')
+		most += log->segment_bytes;
+	if (atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed) + bytes <= most)
+		return true;
+	/* What it replaces makes room. */
+	most += value_bytes(log, topic, tail);
+	return recount(log, tail) + bytes <= most;
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
@@ -292,21 +309,24 @@ copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
 }
 
 uint64_t
-bus__log_carry(struct log *log, uint64_t at, uint64_t copied[LOG_AHEAD])
+bus__log_carry(struct log *log, uint64_t at, uint64_t bytes, uint64_t copied[LOG_MOST_SEGMENTS])
 {
 	uint64_t tail = log->begin + at, number = 0, end;
 	uint32_t place, ahead = count_unused(log), done = 0;
 
-	memset(copied, 0, LOG_AHEAD * sizeof *copied);
+	memset(copied, 0, LOG_MOST_SEGMENTS * sizeof *copied);
 	/* Nothing else was free, after several have died half way: what is there moves to its beginning. */
 	if (life_has_ended(log->rescue, &end) && end < log->segment_bytes)
 		copy_values(log, life_number(log->rescue), log->bytes, end, &at, tail);
 	log->rescue = 0;
 	/* What somebody holds is not used soon, and so does not count. */
-	while (ahead < LOG_AHEAD && done < LOG_AHEAD && next_ended(log, number, &number, &place) &&
+	while (done < LOG_MOST_SEGMENTS && next_ended(log, number, &number, &place) &&
 	       number < log->number) {
 		struct log_segment *segment = &log->shared->segments[place];
 
+		/* Where what is to be written does not fit any more, there is room for values, and less to do next time. */
+		if ((ahead >= LOG_AHEAD || done >= LOG_AHEAD) && bytes < log->segment_bytes - at)
+			break;
 		ahead += !bus__log_is_held(log, place, number);
 		if (atomic_load_explicit(&segment->retained, memory_order_acquire) != number)
 			continue;
@@ -320,9 +340,9 @@ bus__log_carry(struct log *log, uint64_t at, uint64_t copied[LOG_AHEAD])
 }
 
 void
-bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD])
+bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS])
 {
-	for (unsigned i = 0; i < LOG_AHEAD; i++) {
+	for (unsigned i = 0; i < LOG_MOST_SEGMENTS; i++) {
 		uint64_t number = copied[i];
 		uint8_t *bytes;
 		struct log_segment *segment =

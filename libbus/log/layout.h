@@ -65,7 +65,8 @@ struct log_segment {
 };
 
 struct log_cursor_slot {
-	alignas(LOG_LINE) _Atomic uint32_t owner; /* its member + 1; 0: free */
+	alignas(LOG_LINE) _Atomic uint32_t
+	    owner; /* its member + 1, or CURSOR_CLEARS and who clears it up; 0: free */
 	_Atomic uint32_t
 	    pin; /* the place + 1 that it reads in, which is not used again meanwhile; 0: none */
 };
@@ -85,6 +86,9 @@ struct log_shared {
 	struct log_cursor_slot cursors[LOG_CURSORS];
 	_Atomic uint32_t buckets[LOG_BUCKETS]; /* the youngest topic of each; 0: none */
 };
+
+/* Who reads there is dead: so says the member that is about to free it. */
+#define CURSOR_CLEARS (UINT32_C(1) << 31)
 
 /* --- tail: position / 8 << 12 | owner << 2 | two bits ------------------------------------------------------ */
 

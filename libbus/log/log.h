@@ -138,6 +138,11 @@ bool bus__log_is_held(struct log *log, uint32_t place, uint64_t number);
  * the tail's owner, or as one that takes itself for it. BUS_E_FULL: nothing is free. */
 int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t sequence);
 
+/* Whether the reader of a slot lives, whose owner was read; frees the slot of a dead one, unless somebody has taken it
+ * since (false). */
+bool bus__log_reads(const struct log *log, uint32_t owner);
+bool bus__log_clear_cursor(struct log *log, struct log_cursor_slot *slot, uint32_t owner);
+
 /* Undoes what a dead process had begun under this slot. */
 void bus__log_recover(struct log *log, uint32_t member);
 
@@ -243,14 +248,16 @@ bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tai
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
-/* For the tail's owner. Whether there is room for a value more, all of which may take a quarter of the records' room; to
- * note one that stands at `position`, before it is published; to copy the values of the oldest segments behind
- * `at`, which returns where they end; and to say that these are published. */
-bool bus__log_may_keep(struct log *log, uint64_t bytes, uint64_t tail);
+/* For the tail's owner. Whether there is room for a topic's new value, all of which may take a quarter of the records'
+ * room ($... has a segment more, so that members can still come and go); to note one that stands at `position`, before
+ * it is published; to copy the values of the oldest segments behind `at`, which returns where they end: of LOG_AHEAD,
+ * or of as many as there is room for, if `bytes` do not fit behind them; and to say that these are published. */
+bool bus__log_may_keep(struct log *log, uint32_t topic, uint64_t bytes, uint64_t tail);
 void bus__log_note_kept(
     struct log *log, uint32_t topic, uint64_t position, uint64_t word, uint64_t tail);
-uint64_t bus__log_carry(struct log *log, uint64_t at, uint64_t ret_copied[LOG_AHEAD]);
-void bus__log_carried(struct log *log, const uint64_t copied[LOG_AHEAD]);
+uint64_t bus__log_carry(
+    struct log *log, uint64_t at, uint64_t bytes, uint64_t ret_copied[LOG_MOST_SEGMENTS]);
+void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS]);
 
 /* The bytes that all values together may take. */
 uint64_t bus__log_kept_most(const struct log *log);
@@ -258,8 +265,9 @@ uint64_t bus__log_kept_most(const struct log *log);
 /* --- for people (summary.c) -------------------------------------------------------------------------------------- */
 
 struct log_summary {
-	uint64_t bytes, oldest,
-	    next; /* of the file; the sequences of the oldest record, and of the next one */
+	uint64_t bytes;               /* of the file */
+	uint64_t oldest, next, there; /* the sequences of the oldest record and of the next one, and
+					 how many there are between */
 	uint64_t names_bytes, names_most, kept_bytes, kept_most;
 	uint32_t segments, members, readers;
 };

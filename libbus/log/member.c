@@ -29,11 +29,12 @@
 #include "base/random.h"
 #include "base/thread.h"
 
-#define GATE_BYTE    0
-#define MEMBER_BYTE  16 /* + slot */
-#define GATE_WAIT_MS 5000
-#define NAP_NS       1000000
-#define PATH_MOST    4096
+#define GATE_BYTE     0
+#define MEMBER_BYTE   16 /* + slot */
+#define GATE_WAIT_MS  5000
+#define NAP_NS        1000000
+#define PATH_MOST     4096
+#define ALLOCATE_STEP (UINT64_C(1) << 20)
 
 const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
 
@@ -176,7 +177,8 @@ make_place(const char *dir, char *ret_dir, size_t cap)
 		return BUS_E_INVAL;
 	if (mkdir(ret_dir, 0700) < 0 && errno != EEXIST)
 		return error_of_errno();
-	if (stat(ret_dir, &st) < 0)
+	/* In /dev/shm anybody can have put a link there that leads elsewhere. */
+	if ((dir != NULL ? stat(ret_dir, &st) : lstat(ret_dir, &st)) < 0)
 		return error_of_errno();
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
@@ -243,6 +245,20 @@ initialize(struct log_shared *shared)
 	atomic_store_explicit(&shared->topics_end, 8, memory_order_relaxed);
 }
 
+/* Takes memory for all of a file; a signal may interrupt some kernels in that, but a step is over before the next one. */
+static int
+allocate(int fd, uint64_t bytes)
+{
+	int error = 0;
+
+	for (uint64_t at = 0; at < bytes && error == 0; at += ALLOCATE_STEP)
+		do
+			error = posix_fallocate(fd, (off_t)at,
+			    (off_t)(bytes - at < ALLOCATE_STEP ? bytes - at : ALLOCATE_STEP));
+		while (error == EINTR);
+	return error;
+}
+
 /* How large a log is that nobody has asked a size for. */
 static uint64_t
 default_bytes(int fd)
@@ -279,7 +295,9 @@ make_log(const char *path, uint64_t bytes)
 		err = bus__random(&head.epoch, sizeof head.epoch);
 	head.epoch |= head.epoch == 0;
 	/* All of it now: what is missing later is a SIGBUS in whoever touches it. */
-	errno = err == 0 ? posix_fallocate(fd, 0, (off_t)head.file_bytes) : 0;
+	if (err == 0 && head.file_bytes > SIZE_MAX / 2)
+		err = BUS_E_NOMEM; /* more than there are addresses for */
+	errno = err == 0 ? allocate(fd, head.file_bytes) : 0;
 	if (errno != 0)
 		err = error_of_errno();
 	if (err == 0) {
@@ -402,25 +420,53 @@ find(const char *lock_path)
 	return log;
 }
 
+/* Whether that is a log, or (draft) what becomes one: other programs have files of such names, too. */
+static bool
+is_log(const char *path, bool draft)
+{
+	static const uint8_t nothing[sizeof bus__log_magic];
+	uint8_t begin[sizeof bus__log_magic];
+	bool is = false;
+	int fd;
+
+	if (open_own(path, 0, &fd) < 0)
+		return false;
+	if (bus__fd_read(fd, begin, sizeof begin) == (ssize_t)sizeof begin)
+		is = memcmp(begin, bus__log_magic, sizeof begin) == 0 ||
+		     (draft && memcmp(begin, nothing, sizeof begin) == 0);
+	bus__fd_close(fd);
+	return is;
+}
+
+static bool
+is_empty(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_size == 0;
+}
+
 /* Removes a log in whose lock file nobody has a lock. One that this process is in is not opened here: closing it would
  * drop our own. */
 static void
-bury(const char *place, const char *lock_name)
+bury(const char *place, const char *name)
 {
-	char lock_path[PATH_MOST], path[PATH_MOST], draft[PATH_MOST + 8];
-	int stem = (int)(strlen(lock_name) - strlen(".lock")), fd;
+	char lock_path[PATH_MOST], path[PATH_MOST], draft[PATH_MOST];
+	int fd;
 
-	if (snprintf(lock_path, sizeof lock_path, "%s/%s", place, lock_name) >=
+	if (snprintf(lock_path, sizeof lock_path, "%s/%s.lock", place, name) >=
 		(int)sizeof lock_path ||
-	    snprintf(path, sizeof path, "%s/%.*s.log", place, stem, lock_name) >=
-		(int)sizeof path ||
-	    find(lock_path) != NULL || open_own(lock_path, 0, &fd) < 0)
+	    snprintf(path, sizeof path, "%s/%s.log", place, name) >= (int)sizeof path ||
+	    snprintf(draft, sizeof draft, "%s/%s.log.new", place, name) >= (int)sizeof draft ||
+	    find(lock_path) != NULL || (!is_log(path, false) && !is_log(draft, true)) ||
+	    open_own(lock_path, 0, &fd) < 0)
 		return;
-	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) &&
+	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) && is_empty(fd) &&
 	    !is_locked(fd, MEMBER_BYTE, LOG_MEMBERS)) {
-		snprintf(draft, sizeof draft, "%s.new", path);
-		unlink(draft); /* of one that died while it made it */
-		unlink(path);
+		if (is_log(draft, true))
+			unlink(draft); /* of one that died while it made it */
+		if (is_log(path, false))
+			unlink(path);
 		unlink(lock_path);
 	}
 	bus__fd_close(fd);
@@ -436,9 +482,13 @@ bury_all(const char *place)
 		return;
 	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
 		const char *end = strrchr(entry->d_name, '.');
+		char name[LOG_NAME_MOST + 1];
 
-		if (end != NULL && strcmp(end, ".lock") == 0)
-			bury(place, entry->d_name);
+		if (end == NULL || strcmp(end, ".lock") != 0 || end - entry->d_name > LOG_NAME_MOST)
+			continue;
+		snprintf(name, sizeof name, "%.*s", (int)(end - entry->d_name), entry->d_name);
+		if (is_name(name))
+			bury(place, name);
 	}
 	closedir(dir);
 }
@@ -447,11 +497,14 @@ static int
 join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 {
 	int err = open_lock(lock_path, &log->lock_fd);
+	bool made = false;
 
 	if (err < 0)
 		return err;
-	if (!is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS))
+	if (!is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
 		err = make_log(path, bytes); /* in the place of one whose members have all died */
+		made = err == 0;
+	}
 	if (err == 0)
 		err = map_log(log, path);
 	if (err == 0)
@@ -459,6 +512,8 @@ join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 	if (err < 0) {
 		if (log->shared != NULL)
 			munmap(log->shared, log->map_bytes);
+		if (made)
+			unlink(path); /* nobody else is in it, at the gate */
 		bus__fd_close(log->lock_fd);
 		return err;
 	}
@@ -573,8 +628,10 @@ leave(struct log *log)
 
 	snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, log->path);
 	atomic_store_explicit(&log->shared->members[log->member].pid, 0, memory_order_relaxed);
-	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. */
-	if (enter_gate(log->lock_fd) == 0 && !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
+	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. What has the name now
+	 * may be others': ours has been removed by hand then. */
+	if (enter_gate(log->lock_fd) == 0 && is_same_file(log->lock_fd, lock_path) &&
+	    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
 		unlink(log->path);
 		unlink(lock_path);
 	}

@@ -99,6 +99,24 @@ bus__log_count(const uint8_t *bytes, uint64_t end)
 
 /* --- memory for the next one ----------------------------------------------------------------------------------- */
 
+bool
+bus__log_reads(const struct log *log, uint32_t owner)
+{
+	return bus__log_is_alive(log, (owner & ~CURSOR_CLEARS) - 1);
+}
+
+bool
+bus__log_clear_cursor(struct log *log, struct log_cursor_slot *slot, uint32_t owner)
+{
+	/* First it is ours, so that nobody pins with it what we then let go. */
+	if (!atomic_compare_exchange_strong_explicit(&slot->owner, &owner,
+		CURSOR_CLEARS | (log->member + 1), memory_order_acquire, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->owner, 0, memory_order_release);
+	return true;
+}
+
 /* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). */
 static bool
 is_pinned(struct log *log, uint32_t place)
@@ -110,12 +128,9 @@ is_pinned(struct log *log, uint32_t place)
 		if (pin != place + 1)
 			continue;
 		owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
-		if (owner == 0 || bus__log_is_alive(log, owner - 1))
+		if (owner == 0 || bus__log_reads(log, owner) ||
+		    !bus__log_clear_cursor(log, slot, owner))
 			return true;
-		/* Nobody claims the slot of a dead one while it is not free: his pin cannot be another's. */
-		atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
-		atomic_compare_exchange_strong_explicit(
-		    &slot->owner, &owner, 0, memory_order_release, memory_order_relaxed);
 	}
 	return false;
 }
@@ -315,10 +330,9 @@ bus__log_recover(struct log *log, uint32_t member)
 	}
 	for (uint32_t i = 0; i < LOG_CURSORS; i++) {
 		struct log_cursor_slot *slot = &log->shared->cursors[i];
+		uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
 
-		if (atomic_load_explicit(&slot->owner, memory_order_relaxed) == member + 1) {
-			atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
-			atomic_store_explicit(&slot->owner, 0, memory_order_release);
-		}
+		if ((owner & ~CURSOR_CLEARS) == member + 1)
+			bus__log_clear_cursor(log, slot, owner);
 	}
 }

@@ -16,6 +16,25 @@ sequence_at(struct log *log, enum log_from from, uint64_t *ret_sequence)
 	return 0;
 }
 
+/* How many records are there: between those that somebody holds and the rest, some may be gone. */
+static uint64_t
+count_there(struct log *log, uint64_t next)
+{
+	uint64_t last = bus__log_tail(log) / log->segment_bytes, there = 0, first, end;
+	uint64_t number = last < LOG_MOST_SEGMENTS ? 1 : last - LOG_MOST_SEGMENTS + 1;
+	uint8_t *bytes;
+
+	for (; number <= last; number++) {
+		if (bus__log_find(log, number, &bytes) == NULL ||
+		    !bus__log_first(log, number, &first))
+			continue;
+		if (number == last || !bus__log_first(log, number + 1, &end))
+			end = next;
+		there += end > first ? end - first : 0;
+	}
+	return there;
+}
+
 int
 bus__log_summary(struct log *log, struct log_summary *ret_summary)
 {
@@ -26,6 +45,7 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 		err = sequence_at(log, LOG_FROM_NOW, &s.next);
 	if (err < 0)
 		return err;
+	s.there = count_there(log, s.next);
 	for (uint32_t i = 0; i < LOG_CURSORS; i++)
 		s.readers +=
 		    atomic_load_explicit(&log->shared->cursors[i].owner, memory_order_relaxed) != 0;

@@ -70,16 +70,17 @@ find(const struct log *log, uint32_t number, uint32_t end, const char *name, siz
 	return 0;
 }
 
-/* Takes space. 0: there is none. */
+/* Takes space; of the last sixteenth only for $..., so that members can always name themselves. 0: there is none. */
 static uint32_t
-claim(struct log *log, size_t len)
+claim(struct log *log, const char *name, size_t len)
 {
 	_Atomic uint64_t *end = &log->shared->topics_end;
+	uint64_t most = name[0] == '$' ? log->topics_bytes : log->topics_bytes / 16 * 15;
 	uint64_t size = bus__log_topic_bytes(len);
 	uint64_t begin = atomic_load_explicit(end, memory_order_relaxed);
 
 	do {
-		if (begin % 8 != 0 || begin > log->topics_bytes || size > log->topics_bytes - begin)
+		if (begin % 8 != 0 || begin > most || size > most - begin)
 			return 0;
 	} while (!atomic_compare_exchange_weak_explicit(
 	    end, &begin, begin + size, memory_order_relaxed, memory_order_relaxed));
@@ -110,7 +111,7 @@ bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topi
 	struct log_topic *topic;
 
 	if (number == 0) {
-		mine = claim(log, len);
+		mine = claim(log, name, len);
 		if (mine == 0)
 			return BUS_E_LIMIT;
 		topic = bus__log_topic_at(log, mine);

@@ -537,6 +537,78 @@ START_TEST(values_have_a_part_of_the_room_and_no_more)
 }
 END_TEST
 
+START_TEST(what_replaces_a_value_or_ends_it_needs_no_room)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	uint32_t own;
+	unsigned count = 0;
+
+	while (keep(log, count, 1000 + count, 4000) == 1)
+		count++;
+	ck_assert_int_gt(count, 100);
+	ck_bus(keep(log, count, 1, 4000), BUS_E_LIMIT);
+	ck_bus(keep(log, 0, 2000, 4000), 1);
+	ck_assert_uint_eq(kept(&reader, 0), 2000);
+	ck_bus(keep(log, 0, 3000, 8000), BUS_E_LIMIT);
+	ck_assert_uint_eq(kept(&reader, 0), 2000);
+	/* What the bus says of its members still has room. */
+	ck_bus(bus__log_topic(log, "$bus/members/1", 14, &own), 0);
+	ck_bus(bus__log_append(log, &(struct log_item){.topic = own, .flags = LOG_RETAIN},
+		   &(struct bus_slice){"12345678", 8}, 1, &(uint64_t){0}),
+	    1);
+	for (unsigned i = 0; i < count; i++)
+		ck_bus(keep(log, i, 0, 0), 1);
+	ck_bus(keep(log, count, 1, 4000), 1);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* Where every segment has some values, those that are carried along leave too little room behind them. */
+START_TEST(largest_message_goes_in_and_costs_two_or_three_segments)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	uint32_t most = bus__log_most(log);
+
+	for (unsigned i = 0; i < 64; i++) {
+		must(keep(log, i, 1000 + i, 2000) == 1);
+		append(log, i, 60000);
+	}
+	for (unsigned round = 0; round < 200; round++) {
+		uint64_t number = log->number;
+
+		append(log, round, most - round % 16);
+		ck_assert_uint_le(log->number, number + 3);
+		append(log, round, 30000);
+	}
+	for (unsigned i = 0; i < 64; i++)
+		ck_assert_uint_eq(kept(&reader, i), 1000 + i);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* As one finds out who was stopped between the choice of a value to carry and its note. */
+START_TEST(note_that_comes_late_undoes_no_newer_one)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	uint64_t early, word;
+
+	ck_bus(keep(log, 0, 1, 100), 1);
+	early = log->shared->tail;
+	append(log, 7, 100);
+	ck_bus(keep(log, 0, 2, 100), 1);
+	word = record_word(128, LOG_RETAIN | LOG_CARRIED, 0, 4);
+	bus__log_note_kept(log, topic_of(log, 0), tail_position(early), word, tail_position(early));
+	ck_assert_uint_eq(kept(&reader, 0), 2);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
 START_TEST(values_stay_while_readers_hold_the_oldest_memory)
 {
 	struct log *log = open_log();
@@ -784,6 +856,25 @@ name_all(void *arg)
 	return NULL;
 }
 
+START_TEST(members_can_be_named_when_there_is_no_room_for_other_names)
+{
+	struct log *log = open_log();
+	char name[100];
+	uint32_t number;
+
+	for (int i = 0, err = 0; err == 0; i++) {
+		snprintf(name, sizeof name, "%090d", i);
+		err = bus__log_topic(log, name, strlen(name), &number);
+		ck_assert(err == 0 || err == BUS_E_LIMIT);
+	}
+	for (int i = 0; i < 100; i++) {
+		snprintf(name, sizeof name, "$bus/members/%d", i);
+		ck_bus(bus__log_topic(log, name, strlen(name), &number), 0);
+	}
+	bus__log_close(log);
+}
+END_TEST
+
 START_TEST(topics_that_many_make_at_once_are_one)
 {
 	struct log *log = open_log();
@@ -861,6 +952,65 @@ await_member(int pipes[2])
 
 	ck_assert_int_eq(read(pipes[0], &byte, 1), 1);
 }
+
+static void
+put_file(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_ge(fputs(text, file), 0);
+	fclose(file);
+	ck_assert_int_eq(chmod(path, 0600), 0);
+}
+
+START_TEST(files_of_others_stay)
+{
+	static const char *const names[] = {
+	    "uv.lock", "uv.log", "uv.log.new", "a b.lock", "x.lock"};
+	char path[200];
+	struct log *log;
+
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		put_file(path, i == 0 ? "" : "something");
+	}
+	log = open_log();
+	bus__log_close(log);
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		ck_assert_msg(access(path, F_OK) == 0, "%s is gone", names[i]);
+		unlink(path);
+	}
+}
+END_TEST
+
+/* As a cleaner of /dev/shm does it: then the name is another log's. */
+START_TEST(member_whose_files_were_removed_removes_no_others)
+{
+	char log_path[200], lock_path[200];
+	struct log *first = open_log();
+	pid_t child;
+	int status;
+
+	snprintf(log_path, sizeof log_path, "%s/test.log", place());
+	snprintf(lock_path, sizeof lock_path, "%s/test.lock", place());
+	ck_assert_int_eq(unlink(log_path) | unlink(lock_path), 0);
+	child = bus_test_fork();
+	if (child == 0) {
+		struct log *log;
+		bool stays =
+		    bus__log_open(place(), "test", SMALL, &log) == 0 && raise(SIGSTOP) == 0;
+
+		_exit(stays && access(log_path, F_OK) == 0 && access(lock_path, F_OK) == 0 ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(child, NULL, WUNTRACED), child);
+	bus__log_close(first);
+	kill(child, SIGCONT);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
 
 START_TEST(members_of_other_processes_keep_the_log)
 {
@@ -1140,6 +1290,21 @@ append_whatever(void *arg)
 }
 
 /* Whoever maps a log can destroy it, and nobody's program with it: others get errors, or nonsense, and go on. */
+START_TEST(tail_that_names_no_segment_is_damage)
+{
+	for (uint64_t position = 0; position < 3 * 8; position += 8) {
+		struct log *log = open_log();
+		uint64_t sequence;
+
+		log->shared->tail = tail_word(position, 0);
+		ck_bus(bus__log_append(log, &(struct log_item){.topic = 1},
+			   &(struct bus_slice){"x", 1}, 1, &sequence),
+		    BUS_E_DAMAGED);
+		bus__log_close(log);
+	}
+}
+END_TEST
+
 START_TEST(damage_crashes_nobody_and_nobody_hangs)
 {
 	struct worker worker = {.log = open_log()};
@@ -1182,16 +1347,23 @@ bus_test_suite(void)
 	TCase *damaged = tcase_create("damage");
 
 	tcase_set_timeout(damaged, 60);
+	tcase_add_test(damaged, tail_that_names_no_segment_is_damage);
 	tcase_add_loop_test(damaged, damage_crashes_nobody_and_nobody_hangs, 0, 4);
 	suite_add_tcase(suite, damaged);
 #endif
 	BUS_TEST_CASE(suite, "values", 60, value_stays_when_its_memory_is_used_again,
 	    value_as_of_a_position_is_the_one_before_it, values_have_a_part_of_the_room_and_no_more,
+	    what_replaces_a_value_or_ends_it_needs_no_room,
+	    largest_message_goes_in_and_costs_two_or_three_segments,
+	    note_that_comes_late_undoes_no_newer_one,
 	    values_stay_while_readers_hold_the_oldest_memory,
 	    values_move_within_their_memory_when_no_other_is_free);
 	BUS_TEST_CASE(suite, "topics", 60, topic_has_one_number_and_one_name,
-	    topics_have_room_of_their_own_and_no_more, topics_that_many_make_at_once_are_one);
-	BUS_TEST_CASE(suite, "members", 60, last_member_out_leaves_nothing,
+	    topics_have_room_of_their_own_and_no_more,
+	    members_can_be_named_when_there_is_no_room_for_other_names,
+	    topics_that_many_make_at_once_are_one);
+	BUS_TEST_CASE(suite, "members", 60, last_member_out_leaves_nothing, files_of_others_stay,
+	    member_whose_files_were_removed_removes_no_others,
 	    members_of_other_processes_keep_the_log,
 	    generation_whose_members_have_all_died_makes_room_for_the_next,
 	    slots_of_the_dead_are_used_again, role_has_one_holder_until_it_ends_it,
