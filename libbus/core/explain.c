@@ -392,7 +392,8 @@ describe_log(struct page *page, struct log *log, const struct log_summary *s)
 	line(page, "messages: %llu so far; %llu are still there, from position %llu on",
 	    (unsigned long long)(s->next - 1), (unsigned long long)s->there,
 	    (unsigned long long)s->oldest);
-	line(page, "values: %llu KiB of at most %llu KiB; names of topics: %llu KiB of at most %llu KiB",
+	line(page,
+	    "values: %llu KiB of at most %llu KiB; names of topics: %llu KiB of at most %llu KiB",
 	    (unsigned long long)s->kept_bytes / 1024, (unsigned long long)s->kept_most / 1024,
 	    (unsigned long long)s->names_bytes / 1024, (unsigned long long)s->names_most / 1024);
 	line(page, "processes: %u of at most %d, with %u readers of at most %d", s->members,

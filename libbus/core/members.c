@@ -95,77 +95,115 @@ note_will(struct bus *bus, const struct bus_msg *msg)
 	return err;
 }
 
-/* Publishes what is in these bytes, if that is a will: others can write where they were kept. */
-static void
-say_will(struct bus *bus, const uint8_t *bytes, size_t len)
+/* Reads what is in these bytes. false: no will, since others can write where they were kept. */
+static bool
+read_will(const uint8_t *bytes, size_t len, char topic[BUS_LIMIT_TOPIC_BYTES + 1],
+    struct ring_item *ret_item)
 {
-	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct bus_msg msg = {.size = sizeof msg, .topic = topic};
 	struct will will;
 
 	if (len < sizeof will)
-		return;
+		return false;
 	memcpy(&will, bytes, sizeof will);
 	len -= sizeof will;
 	if (will.topic_len > BUS_LIMIT_TOPIC_BYTES || will.topic_len > len ||
 	    will.len > len - will.topic_len ||
 	    will.headers_len != len - will.topic_len - will.len || will.type > UINT8_MAX)
-		return;
+		return false;
 	memcpy(topic, bytes + sizeof will, will.topic_len);
 	topic[will.topic_len] = '\0';
-	msg.data = bytes + sizeof will + will.topic_len;
-	msg.len = will.len;
-	msg.type = (int)will.type;
-	msg.flags = will.flags & BUS_MSG_RETAIN;
+	*ret_item = (struct ring_item){
+	    .data = bytes + sizeof will + will.topic_len,
+	    .len = will.len + will.headers_len,
+	    .headers_len = will.headers_len,
+	    .type = (uint8_t)will.type,
+	};
 	if (will.headers_len > 0) {
-		msg.headers = (const uint8_t *)msg.data + will.len;
-		msg.headers_len = will.headers_len;
+		ret_item->headers = (const uint8_t *)ret_item->data + will.len;
+		ret_item->flags |= RING_HEADERS;
 	}
-	bus_publish_msg(bus, &msg);
+	if (will.flags & BUS_MSG_RETAIN)
+		ret_item->flags |= RING_RETAIN;
+	return true;
 }
 
-/* The will in that slot, copied. NULL: there is none. */
-static uint8_t *
-read_will(struct bus *bus, uint32_t slot, size_t *ret_len)
+/* Publishes a will. What this process may publish, and whether its bus is closing, is of no account; where there is no
+ * room for a value more, it is said all the same. */
+static int
+say_will(struct bus *bus, const uint8_t *bytes, size_t len)
+{
+	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct ring_item item;
+	int err;
+
+	if (!read_will(bytes, len, topic, &item))
+		return 0;
+	err = bus__named_publish(bus, topic, &item);
+	if (err == BUS_E_LIMIT && item.flags & RING_RETAIN) {
+		item.flags &= (uint16_t)~RING_RETAIN;
+		err = bus__named_publish(bus, topic, &item);
+	}
+	/* With the names of topics full, or one that is none, it never will be. */
+	return err == BUS_E_FULL || err == BUS_E_DAMAGED ? err : 0;
+}
+
+/* The will in that slot, copied; NULL: there is none. 0, or why that is not known. */
+static int
+find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 {
 	const struct log_record *record;
 	char name[NAME_BYTES];
-	uint8_t *bytes = NULL;
 	struct log_cursor c;
 	struct log_view v;
 	uint32_t number;
+	int err;
 
+	*ret_bytes = NULL;
 	snprintf(name, sizeof name, WILLS_PREFIX "%u", slot);
 	number = bus__log_topic_find(bus->log, name, strlen(name));
-	if (number == 0 || bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
-		return NULL;
+	if (number == 0)
+		return 0;
+	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
+	if (err < 0)
+		return err;
 	record = bus__log_kept(&c, number, bus__log_position(&c));
-	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
-		bytes = bus__malloc(v.len);
-	if (bytes != NULL) {
-		memcpy(bytes, v.data, v.len);
+	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0) {
+		*ret_bytes = bus__malloc(v.len);
 		*ret_len = v.len;
+		if (*ret_bytes != NULL)
+			memcpy(*ret_bytes, v.data, v.len);
+		else
+			err = BUS_E_NOMEM;
 	}
 	bus__log_cursor_close(&c);
-	return bytes;
+	return err;
+}
+
+/* Forgets the will in a slot, and says it before if the slot's member is dead. */
+static int
+end_will(struct bus *bus, uint32_t slot, bool dead)
+{
+	uint8_t *will;
+	size_t len;
+	int err = find_will(bus, slot, &will, &len);
+
+	if (err == 0 && will != NULL && dead)
+		err = say_will(bus, will, len);
+	if (err == 0 && will != NULL)
+		err = keep(bus, WILLS_PREFIX, slot, 0, "", 0);
+	bus__free(will);
+	return err;
 }
 
 /* --- the dead ---------------------------------------------------------------------------------------------------- */
 
-/* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never. */
+/* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never; and one
+ * who cannot leaves it to the next look. */
 static void
 bury(struct bus *bus, uint32_t slot)
 {
-	size_t len;
-	uint8_t *will = read_will(bus, slot, &len);
-
-	if (will != NULL) {
-		say_will(bus, will, len);
-		keep(bus, WILLS_PREFIX, slot, 0, "", 0);
-		bus__free(will);
-	}
-	keep(bus, MEMBERS_PREFIX, slot, 0, "", 0);
-	bus__log_forget_pid(bus->log, slot);
+	if (end_will(bus, slot, true) == 0 && keep(bus, MEMBERS_PREFIX, slot, 0, "", 0) == 0)
+		bus__log_forget_pid(bus->log, slot);
 }
 
 void
@@ -177,6 +215,8 @@ bus__members_heed(struct bus *bus)
 	if (now < next || !atomic_compare_exchange_strong_explicit(&bus->next_look_ns, &next,
 			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
 		return;
+	if (atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
+		return;
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
 		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||
 		    !bus__log_hold_slot(bus->log, i))
@@ -185,35 +225,46 @@ bus__members_heed(struct bus *bus)
 			bury(bus, i);
 		bus__log_let_slot_go(bus->log, i);
 	}
+	atomic_store_explicit(&bus->log->burying, false, memory_order_release);
 }
 
-int
-bus__members_join(struct bus *bus, const struct bus_msg *will)
-{
-	int err;
+/* --- coming and going ----------------------------------------------------------------------------------------------- */
 
+/* The first bus of this name in the process. What whoever had the slot has left there is not ours. */
+static int
+enter(struct bus *bus)
+{
 	if (bus->log->took_over) {
 		bus->log->took_over = false;
 		bury(bus, bus->log->member);
 		bus__log_note_pid(bus->log);
 	}
-	err = announce(bus);
+	end_will(bus, bus->log->member, false);
+	return announce(bus);
+}
+
+int
+bus__members_join(struct bus *bus, const struct bus_msg *will)
+{
+	int err = 0;
+
+	/* So that of two that come and go at once one says it. */
+	bus__log_lock_list();
+	if (bus->log->buses++ == 0)
+		err = enter(bus);
 	if (err == 0 && will != NULL)
 		err = note_will(bus, will);
+	bus__log_unlock_list();
 	return err;
 }
 
 void
 bus__members_leave(struct bus *bus)
 {
-	size_t len;
-	uint8_t *will;
-
-	if (!bus__log_is_last(bus->log))
-		return;
-	will = read_will(bus, bus->log->member, &len);
-	if (will != NULL)
-		keep(bus, WILLS_PREFIX, bus->log->member, 0, "", 0);
-	bus__free(will);
-	keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
+	bus__log_lock_list();
+	if (--bus->log->buses == 0) {
+		end_will(bus, bus->log->member, false);
+		keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
+	}
+	bus__log_unlock_list();
 }

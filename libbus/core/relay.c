@@ -2,6 +2,7 @@
 
 #include "base/thread.h"
 #include "core/bus_internal.h"
+#include "core/members.h"
 #include "core/reader.h"
 
 int
@@ -54,6 +55,8 @@ relay_main(void *arg)
 		for (struct bus_mailbox *m = relay->first; m != NULL; m = m->reader->next_relayed)
 			relay_to(m);
 		pthread_mutex_unlock(&relay->lock);
+		/* Where nobody else does: they wait for their descriptors. */
+		bus__members_heed(bus);
 		/* Those who asked have asked the log, too. */
 		if (!atomic_load_explicit(&relay->stop, memory_order_acquire))
 			bus__log_sleep(bus->log, seen, INT64_MAX);

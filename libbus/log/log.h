@@ -48,7 +48,11 @@ struct log {
 	char *path;
 	unsigned refs;
 	struct log *next;
+	unsigned buses;         /* that say that they are members (core/members.c) */
 	struct log_role *roles; /* that it has */
+
+	_Atomic bool
+	    burying; /* one thread looks after the dead: record locks are the whole process's */
 };
 
 /* --- membership (member.c) ------------------------------------------------------------------------------------ */
@@ -59,9 +63,6 @@ struct log {
  * descriptors), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM,
  * BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
-
-/* Whether this is the last of this process's openings. */
-bool bus__log_is_last(struct log *log);
 
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
 void bus__log_note_pid(struct log *log);

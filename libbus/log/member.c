@@ -582,17 +582,6 @@ bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **re
 	return err;
 }
 
-bool
-bus__log_is_last(struct log *log)
-{
-	bool last;
-
-	bus__log_lock_list();
-	last = log->refs == 1;
-	bus__log_unlock_list();
-	return last;
-}
-
 void
 bus__log_note_pid(struct log *log)
 {

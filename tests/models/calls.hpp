@@ -334,10 +334,14 @@ bus__log_close(struct log *)
 {
 }
 
-bool
-bus__log_is_last(struct log *)
+void
+bus__log_lock_list(void)
 {
-	return false;
+}
+
+void
+bus__log_unlock_list(void)
+{
 }
 
 void

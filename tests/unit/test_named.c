@@ -1242,6 +1242,99 @@ START_TEST(who_gets_the_slot_of_a_dead_one_buries_him)
 }
 END_TEST
 
+static void write_for_ever(const char *dir, int number);
+
+/* Who waits for a descriptor alone, or may publish less than the will is long, or is on the bus several times: it is said
+ * all the same, and once. */
+START_TEST(will_is_said_once_by_whoever_is_there)
+{
+	enum { TIMES = 8 };
+	const char *dir = bus_test_dir();
+	const struct bus_config small = {
+	    .size = sizeof small, .dir = dir, .log_bytes = 4 << 20, .max_payload = 3};
+	const struct bus_mailbox_config own = {.size = sizeof own, .drain = BUS_DRAIN_THREAD};
+	struct bus *buses[TIMES];
+	struct bus_mailbox *all[TIMES], *m;
+	_Atomic unsigned calls = 0;
+	const struct bus_msg *msg;
+	pid_t child = start(be_there, dir, 0);
+	int fd;
+
+	for (int i = 0; i < TIMES; i++) {
+		ck_bus(bus_open("test", &small, &buses[i]), 0);
+		ck_bus(bus_mailbox_open(buses[i], &own, &all[i]), 0);
+		ck_bus(bus_mailbox_subscribe(all[i], "x", count, (void *)&calls, NULL), 0);
+	}
+	m = listen_to(buses[0], "there");
+	expect(m, "there", "!");
+	bus_mailbox_close(m);
+	m = listen_to(buses[0], "died");
+	fd = bus_mailbox_fd(m);
+	while (bus_dispatch(m, 0, 0) > 0)
+		;
+	for (int i = 0; i < TIMES && _i == 0; i++) /* only the descriptor is left */
+		bus_mailbox_close(all[i]);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_assert(is_readable(fd, 20000));
+	ck_bus(bus_recv(m, 0, &msg), 1);
+	ck_assert_mem_eq(msg->data, "adieu", 5);
+	ck_bus(bus_recv(m, 1500, &msg), 0);
+	bus_mailbox_close(m);
+	for (int i = 0; i < TIMES; i++) {
+		if (_i != 0)
+			bus_mailbox_close(all[i]);
+		ck_bus(bus_close(buses[i], 0), 0);
+	}
+}
+END_TEST
+
+static void
+leave_an_object(const char *dir, int number)
+{
+	const struct bus_msg will = {
+	    .size = sizeof will, .topic = "died", .data = "adieu", .len = 5};
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20, .will = &will};
+	struct bus *first, *second;
+	struct bus_mailbox *m;
+
+	(void)number;
+	ck_bus(bus_open("test", &cfg, &first), 0);
+	ck_bus(bus_open("test", &cfg, &second), 0);
+	m = listen_to(first, "x");
+	say_retained(first, "there", "!");
+	ck_bus(bus_close(first, 0), 0);
+	ck_bus(bus_close(second, 0), 0);
+	bus_mailbox_close(m);
+}
+
+START_TEST(who_leaves_with_several_buses_leaves_no_will)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus;
+	struct bus_mailbox *members, *died;
+	pid_t child;
+
+	child = start(leave_an_object, dir, 0);
+	bus = join(dir);
+	members = listen_to(bus, "$bus/members/#");
+	died = listen_to(bus, "died");
+	finish(child);
+	while (bus_dispatch(members, 50, 0) > 0)
+		;
+	child = start(write_for_ever, dir, 0); /* has none */
+	await_message(members, "$bus/members/1", "\x82", 1);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	await_message(members, "$bus/members/1", "", 0);
+	expect_nothing(died);
+	bus_mailbox_close(members);
+	bus_mailbox_close(died);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 static void
 hold_role(const char *dir, int forks)
 {
@@ -1551,7 +1644,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("named");
-	TCase *roles = tcase_create("roles");
+	TCase *wills = tcase_create("wills"), *roles = tcase_create("roles");
 
 	BUS_TEST_CASE(suite, "delivery", 60,
 	    message_comes_to_every_mailbox_of_every_bus_of_the_name,
@@ -1574,7 +1667,11 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "links", 60, one_process_has_the_link_and_all_have_what_it_brings,
 	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
 	BUS_TEST_CASE(suite, "members", 60, who_is_there_is_told_and_who_leaves_or_dies,
-	    who_gets_the_slot_of_a_dead_one_buries_him);
+	    who_gets_the_slot_of_a_dead_one_buries_him,
+	    who_leaves_with_several_buses_leaves_no_will);
+	tcase_set_timeout(wills, 60);
+	tcase_add_loop_test(wills, will_is_said_once_by_whoever_is_there, 0, 2);
+	suite_add_tcase(suite, wills);
 	tcase_set_timeout(roles, 60);
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
 	suite_add_tcase(suite, roles);
