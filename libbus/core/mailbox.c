@@ -548,7 +548,8 @@ end_batch(struct bus_mailbox *m)
 	uint32_t phase;
 
 	bus__ring_release(&m->batch);
-	if (m->reader != NULL)
+	/* What went through the ring is handled when that is empty. */
+	if (m->reader != NULL && (m->full != BUS_FULL_LATEST || bus__ring_empty(&m->ring)))
 		bus__reader_passed(m->reader);
 	m->logged = false;
 	atomic_store_explicit(&m->drained, m->batch.end, memory_order_release);
@@ -563,6 +564,20 @@ end_batch(struct bus_mailbox *m)
 		pthread_mutex_unlock(&queue->lock);
 		run_laters(due);
 	}
+}
+
+uint64_t
+bus__mailbox_behind(struct bus_mailbox *m)
+{
+	uint64_t tail;
+
+	/* A drainer holds it from the choice of a message to its place in the ring. */
+	if (m->reader != NULL)
+		pthread_mutex_lock(&m->reader->lock);
+	tail = bus__ring_tail(&m->ring) & ~RING_FLAG_BITS;
+	if (m->reader != NULL)
+		pthread_mutex_unlock(&m->reader->lock);
+	return tail;
 }
 
 void
@@ -1097,21 +1112,25 @@ rest_somewhere(struct bus_mailbox *m, int64_t deadline_ns)
 	return bus__is_receiver(m) ? bus__group_rest(m, deadline_ns) : rest(m, deadline_ns);
 }
 
-/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. */
+/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. What was replied in time lies in the
+ * log, also for one who comes late: it is read first. */
 static bool
 heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns)
 {
 	int64_t due_ns = atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed);
 
 	*ret_until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
-	return due_ns != INT64_MAX && bus__requests_heed(m);
+	return due_ns != INT64_MAX &&
+	       (m->reader == NULL || bus__reader_has_read_for(m->reader, due_ns)) &&
+	       bus__requests_heed(m);
 }
 
 /* Whether nothing is inside that it may still take. */
 static bool
 has_nothing_left(const struct bus_mailbox *m)
 {
-	if (m->reader != NULL && !bus__reader_is_through(m->reader))
+	if (m->reader != NULL && !bus__reader_is_through(m->reader) &&
+	    !atomic_load_explicit(&m->ended, memory_order_relaxed))
 		return false;
 	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
 }
@@ -1688,7 +1707,8 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
 		return BUS_E_INVAL;
 	bus__lock(m->bus);
-	if (m->queue->deadlines.epoll < 0)
+	err = enter(m); /* a bus that has closed makes no relay any more */
+	if (err == 0 && m->queue->deadlines.epoll < 0)
 		err = make_fd(m->queue, m->handled < m->batch.count);
 	bus__unlock(m->bus);
 	return err < 0 ? err : m->queue->deadlines.epoll;

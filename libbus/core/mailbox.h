@@ -190,6 +190,10 @@ void bus__mailbox_drain_owed(struct bus_mailbox *owed);
 bool bus__mailbox_await_room(
     struct bus_mailbox *mbox, const struct ring_item *item, int64_t deadline_ns);
 
+/* Where what is in its ring ends, also what a drainer is about to move there out of a log: the position for a later
+ * that frees what messages may lead to. Bus lock. */
+uint64_t bus__mailbox_behind(struct bus_mailbox *mbox);
+
 /* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
 void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);
 

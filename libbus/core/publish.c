@@ -12,6 +12,7 @@
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
+#include "core/reader.h"
 #include "core/request.h"
 #include "log/log.h"
 
@@ -468,8 +469,10 @@ bus_pub_open(
 	if (err == 0) {
 		pub->topic->handles++;
 		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);
-		pub->routes = bus__snapshot_ref(
-		    atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
+		/* A log needs none of them. */
+		if (bus->log == NULL)
+			pub->routes = bus__snapshot_ref(
+			    atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
 		pub->bus = bus__ref(bus);
 	}
 	bus__unlock(bus);
@@ -513,8 +516,6 @@ send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 	struct stripe *stripe = NULL;
 	int err;
 
-	if (pub->record.topic != 0)
-		return bus__named_send(pub->bus, pub->record.topic, item);
 	if (is_kept(pub->topic, item)) {
 		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
 		 * read as a publish by name reads them. */
@@ -543,6 +544,8 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	bool again;
 	int err;
 
+	if (pub->record.topic != 0)
+		return bus__named_send(pub->bus, pub->record.topic, item);
 	do {
 		struct attempt attempt = {.pool = &pub->pool};
 
@@ -764,6 +767,14 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 	if (msg->flags & BUS_MSG_KEPT) {
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
+	}
+	if (msg->reply_to != 0 && asker->reader != NULL) {
+		/* The reply comes by the log, also to one that has subscribed to nothing. */
+		bus__lock(pub->bus);
+		err = bus__reader_start(asker);
+		bus__unlock(pub->bus);
+		if (err < 0)
+			return err;
 	}
 	if (msg->reply_to != 0) {
 		item.flags |= RING_REPLY;

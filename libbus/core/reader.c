@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/call.h"
 #include "core/explain.h"
 #include "core/name.h"
 #include "core/relay.h"
@@ -282,6 +284,9 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 		if (bus__log_position(c) >= end || (here && !bus__log_stays(c)))
 			return false;
 		record = bus__log_next(c);
+		/* What comes from now on, or behind the first that is not too old, is meant, whatever its time. */
+		if (record == NULL || record->time_ns >= r->since_ns)
+			r->since_ns = INT64_MIN;
 		if (record == NULL)
 			return false;
 		number = record->topic;
@@ -392,6 +397,11 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 		find_last(m);
 	do {
 		pthread_mutex_lock(&r->lock);
+		/* A subscription that has just begun has put in what is kept, which goes first. */
+		if (!bus__ring_empty(&m->ring)) {
+			pthread_mutex_unlock(&r->lock);
+			return 0;
+		}
 		count = choose(m, &pause);
 		*lost += bus__log_lost(&r->cursor);
 		pthread_mutex_unlock(&r->lock);
@@ -403,8 +413,6 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 			 (pause.tired && !(atomic_load_explicit(&m->phase, memory_order_relaxed) &
 					     PHASE_WAITED)));
 	} while (on);
-	if (count == 0)
-		bus__reader_passed(r);
 	return count;
 }
 
@@ -490,23 +498,61 @@ put_item(struct bus_mailbox *m, const struct ring_view *v, struct route *route,
 	bus__block_unref(block);
 }
 
+/* Chooses the next ones and puts them in, without letting go of the lock in between: bus__mailbox_behind(). */
+static uint32_t
+pump_some(struct bus_mailbox *m, struct pause *pause, uint64_t *lost)
+{
+	struct reader *r = m->reader;
+	uint32_t count;
+
+	pthread_mutex_lock(&r->lock);
+	count = choose(m, pause);
+	*lost += bus__log_lost(&r->cursor);
+	for (uint32_t i = 0; i < count; i++) {
+		struct bus_mailbox *owed = NULL; /* it is awake: nothing is */
+		struct ring_view v;
+
+		if (!bus__reader_view(&r->batch[i], &v))
+			++*lost;
+		/* One from before a subscription is no news for it, and may be older than a kept value that waits. */
+		else if (v.flags & RING_ANSWER || bus__is_wanted(&v, NULL))
+			put_item(m, &v, v.route, NULL, 0, &owed);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return count;
+}
+
 uint64_t
 bus__reader_pump(struct bus_mailbox *m)
 {
-	uint64_t lost = 0;
+	struct reader *r = m->reader;
+	uint64_t tail = bus__log_tail(r->log), lost = 0;
+	struct pause pause = {.unknown = 0};
 	uint32_t count;
 
-	while ((count = bus__reader_take(m, &lost)) > 0)
-		for (uint32_t i = 0; i < count; i++) {
-			struct bus_mailbox *owed = NULL; /* it is awake: nothing is */
-			struct ring_view v;
-
-			if (bus__reader_view(&m->reader->batch[i], &v))
-				put_item(m, &v, v.route, NULL, 0, &owed);
-			else
-				lost++;
-		}
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
+		return 0;
+	if (r->last != NULL)
+		find_last(m);
+	do {
+		count = pump_some(m, &pause, &lost);
+		if (count == 0 && pause.unknown != 0)
+			learn(m, pause.unknown);
+	} while (!is_over(count, &pause) && bus__log_position(&r->cursor) < tail &&
+		 !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED));
 	return lost;
+}
+
+bool
+bus__reader_has_read_for(struct reader *r, int64_t due_ns)
+{
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__now_ns() < due_ns)
+		return true;
+	if (r->due_ns != due_ns) {
+		r->due_ns = due_ns;
+		r->due_tail = bus__log_tail(r->log);
+	}
+	return bus__log_position(&r->cursor) >= r->due_tail || !bus__reader_has_news(r);
 }
 
 void
@@ -539,8 +585,12 @@ bus__reader_ask(struct reader *r)
 bool
 bus__reader_has_passed(const struct reader *r, uint64_t position)
 {
+	uint64_t end = atomic_load_explicit(&r->end, memory_order_acquire);
+
+	/* Nothing from its end on is handled any more. */
 	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
-	       atomic_load_explicit(&r->passed, memory_order_acquire) >= position;
+	       atomic_load_explicit(&r->passed, memory_order_acquire) >=
+		   (position < end ? position : end);
 }
 
 void
@@ -576,6 +626,7 @@ bus__reader_start(struct bus_mailbox *m)
 struct making {
 	struct bus *bus;
 	const char *filter;
+	size_t count;
 	int err;
 };
 
@@ -591,7 +642,10 @@ make_topic(void *arg, uint32_t number, const char *shared, size_t len)
 	name[len] = '\0';
 	if (making->err < 0 || !is_name(name) || bus__near(making->filter, name) != NEAR_MATCH)
 		return;
-	making->err = bus__topic_make(making->bus, name, len, &topic);
+	/* Until the subscription is there nothing keeps them: more would take the place of the first. */
+	making->err = ++making->count > making->bus->max_topics
+			  ? BUS_E_LIMIT
+			  : bus__topic_make(making->bus, name, len, &topic);
 	if (making->err == 0)
 		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
 }
@@ -679,7 +733,7 @@ bus__reader_put_kept(struct bus_mailbox *m, struct route *route, struct bus_sub 
 
 	if (bus->now_kept != NULL &&
 	    bus__reader_view(&(struct taken){.record = bus->now_kept, .word = bus->now.word}, &v) &&
-	    v.len > 0)
+	    v.len > 0 && !(v.flags & RING_TTL && v.expires_ns <= bus__now_ns()))
 		put_item(m, &v, route, sub, RING_KEPT | RING_TARGET, &bus->owed);
 }
 

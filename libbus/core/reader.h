@@ -61,7 +61,10 @@ struct reader {
 	_Atomic uint32_t changes;                 /* of routes and subscriptions; bus lock */
 	_Atomic uint64_t
 	    passed; /* everything before this position of the log is handled, or not for us */
-	_Atomic uint64_t end;   /* nothing from here on is; UINT64_MAX: it is open */
+	_Atomic uint64_t end; /* nothing from here on is; UINT64_MAX: it is open */
+	int64_t
+	    due_ns; /* a deadline of a request, and where the tail was when that was seen to have passed */
+	uint64_t due_tail;
 	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
 	struct bus_mailbox *next_relayed; /* relay lock */
 	struct taken batch[READER_BATCH]; /* the drainer's own */
@@ -99,8 +102,12 @@ bus__plain_len(const struct taken *taken)
 	       (uint32_t)(taken->word >> 56);
 }
 
-/* Puts all that is there into the ring, where a newer message replaces an older one. Returns what was lost before. */
+/* Puts what is there now into the ring, where a newer message replaces an older one, unless somebody waits for us. Returns
+ * what was lost before. */
 uint64_t bus__reader_pump(struct bus_mailbox *mbox);
+
+/* Whether it has read what came before a request's deadline was seen to have passed. The drainer. */
+bool bus__reader_has_read_for(struct reader *reader, int64_t due_ns);
 
 /* They are handled. */
 void bus__reader_passed(struct reader *reader);

@@ -368,7 +368,7 @@ end(struct bus_request *req)
 	if (req->next != NULL)
 		req->next->prev = req->prev;
 	req->later.run = run_end;
-	req->later.position = bus__ring_tail(&m->ring) & ~RING_FLAG_BITS;
+	req->later.position = bus__mailbox_behind(m);
 	bus__mailbox_later(m, &req->later);
 }
 

@@ -189,9 +189,9 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	bus__trie_match_filter(&bus->trie, filter, prepare, &j);
 	if (j.err == 0)
 		bus__trie_match_filter(&bus->trie, filter, join, &j);
-	bus__topic_unprepare(&j.prepared);
 	if (mbox->reader != NULL)
 		bus__reader_joined(mbox);
+	bus__topic_unprepare(&j.prepared);
 	if (j.err < 0) {
 		bus__sub_remove(bus, sub);
 		return j.err;

@@ -267,7 +267,7 @@ bus__snapshot_unref(struct snapshot *snapshot)
 		atomic_fetch_add_explicit(
 		    &route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
 		route->later.run = end_route;
-		route->later.position = bus__ring_tail(&route->mbox->ring) & ~RING_FLAG_BITS;
+		route->later.position = bus__mailbox_behind(route->mbox);
 		bus__mailbox_later(route->mbox, &route->later);
 	}
 	bus__free(snapshot);

@@ -806,6 +806,246 @@ START_TEST(latest_keeps_the_newest_of_each_topic)
 }
 END_TEST
 
+START_TEST(latest_begins_with_its_subscription)
+{
+	struct bus *bus = join(bus_test_dir());
+	const struct bus_msg *msg;
+	struct bus_mailbox *m = open_mailbox(bus,
+	    &(struct bus_mailbox_config){.drain = BUS_DRAIN_CALLER, .full = BUS_FULL_LATEST}, "a");
+	struct bus_stats s = {.size = sizeof s};
+
+	/* It reads everything, and "b" was nothing to it then. */
+	say(bus, "b", "before");
+	ck_bus(bus_mailbox_subscribe(m, "b", NULL, NULL, NULL), 0);
+	expect_nothing(m);
+	say(bus, "b", "after");
+	expect(m, "b", "after");
+	say_retained(bus, "c", "kept");
+	ck_bus(bus_mailbox_subscribe(m, "c", NULL, NULL, NULL), 0);
+	ck_bus(bus_recv(m, 1000, &msg), 1);
+	ck_assert_str_eq(msg->topic, "c");
+	ck_assert(msg->flags & BUS_MSG_KEPT);
+	ck_assert_uint_eq(msg->lost, 0);
+	ck_bus(bus_mailbox_stats(m, &s), 0);
+	ck_assert_uint_eq(s.lost[BUS_LOSS_REPLACED], 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+static void
+count_slowly(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	usleep(100000);
+	++*(_Atomic unsigned *)arg;
+}
+
+START_TEST(flush_waits_for_the_latest_too)
+{
+	struct bus *bus = join(bus_test_dir());
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = BUS_FULL_LATEST, .drain = BUS_DRAIN_THREAD};
+	_Atomic unsigned calls = 0;
+	struct bus_mailbox *m;
+
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), 0);
+	ck_bus(bus_mailbox_subscribe(m, "#", count_slowly, (void *)&calls, NULL), 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		say(bus, "t", "x");
+		ck_bus(bus_flush(bus, 20000), 0);
+		ck_assert_uint_eq(calls, i);
+	}
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+struct flood {
+	struct bus *bus;
+	_Atomic bool over;
+};
+
+static void *
+flood(void *arg)
+{
+	struct flood *f = arg;
+	struct bus_slice items[32];
+	struct bus_pub *pub;
+
+	for (int i = 0; i < 32; i++)
+		items[i] = (struct bus_slice){"12345678", 8};
+	MUST(bus_pub_open(f->bus, "t", NULL, &pub));
+	while (!f->over)
+		MUST(bus_pub_send_many(pub, items, 32));
+	bus_pub_close(pub);
+	return NULL;
+}
+
+/* A drainer that only ever caught up would never get to a callback, nor to its end. */
+START_TEST(flood_does_not_keep_the_latest_from_its_callbacks)
+{
+	struct flood f = {.bus = join(bus_test_dir())};
+	const struct bus_mailbox_config cfg = {
+	    .size = sizeof cfg, .full = BUS_FULL_LATEST, .drain = BUS_DRAIN_THREAD};
+	_Atomic unsigned calls = 0;
+	struct bus_mailbox *m;
+	struct bus_sub *sub;
+	pthread_t threads[2];
+
+	ck_bus(bus_mailbox_open(f.bus, &cfg, &m), 0);
+	ck_bus(bus_mailbox_subscribe(m, "#", count, (void *)&calls, &sub), 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, flood, &f), 0);
+	ck_eventually(calls > 100);
+	bus_unsubscribe(sub, NULL);
+	f.over = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(f.bus, 0), 0);
+}
+END_TEST
+
+/* Each of them has a message in hand, in memory of its own. */
+START_TEST(publish_is_refused_where_readers_hold_all_memory)
+{
+	enum { MOST = 40 };
+	struct bus *bus = join(bus_test_dir());
+	static char large[100000];
+	struct bus_mailbox *all[MOST];
+	const struct bus_msg *msg;
+	struct bus_pub *pub;
+	unsigned count = 0;
+	void *loan;
+	int err = 0;
+
+	ck_bus(bus_pub_open(bus, "a", NULL, &pub), 0);
+	while (err == 0) {
+		must(count < MOST);
+		all[count] = listen_to(bus, "a");
+		for (int i = 0; i < 3 && err == 0; i++)
+			err = bus_pub_send(pub, large, sizeof large);
+		if (bus_recv(all[count++], 0, &msg) < 0)
+			err = BUS_E_CLOSED;
+	}
+	ck_bus(err, BUS_E_FULL);
+	ck_bus(bus_pub_loan(pub, sizeof large, &loan), 0);
+	memset(loan, 0, sizeof large);
+	ck_bus(bus_pub_commit(pub, loan, sizeof large), BUS_E_FULL);
+	while (count > 0)
+		bus_mailbox_close(all[--count]);
+	ck_bus(bus_pub_commit(pub, loan, sizeof large), 0);
+	bus_pub_close(pub);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(handle_keeps_no_route_of_others)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_stats s = {.size = sizeof s};
+	const struct bus_msg *msg;
+	struct bus_mailbox *m = listen_to(bus, "z");
+	struct bus_pub *pub;
+	struct bus_sub *sub;
+
+	ck_bus(bus_mailbox_subscribe(m, "a", NULL, NULL, &sub), 0);
+	say(bus, "a", "x");
+	expect(m, "a", "x");
+	ck_bus(bus_recv(m, 0, &msg), 0);
+	ck_bus(bus_pub_open(bus, "a", NULL, &pub), 0);
+	bus_unsubscribe(sub, NULL);
+	for (int i = 0; i < 100; i++)
+		ck_bus(bus_pub_send(pub, "x", 1), 0);
+	expect_nothing(m);
+	ck_bus(bus_mailbox_stats(m, &s), 0);
+	ck_assert_uint_eq(s.lost[BUS_LOSS_UNSUBSCRIBED], 0);
+	bus_pub_close(pub);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(value_that_has_expired_is_no_loss)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_stats s = {.size = sizeof s};
+	const struct bus_msg *msg;
+	struct bus_mailbox *m;
+
+	ck_bus(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
+					.topic = "a",
+					.data = "old",
+					.len = 3,
+					.flags = BUS_MSG_RETAIN,
+					.ttl_ms = 1}),
+	    0);
+	usleep(20000);
+	m = listen_to(bus, "a");
+	say(bus, "a", "new");
+	ck_bus(bus_recv(m, 1000, &msg), 1);
+	ck_assert_uint_eq(msg->lost, 0);
+	ck_bus(bus_mailbox_stats(m, &s), 0);
+	ck_assert_uint_eq(s.lost[BUS_LOSS_EXPIRED], 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* Somebody publishes all the time; each subscription sees the value first that was kept, or none. */
+START_TEST(kept_value_comes_before_what_is_newer)
+{
+	struct flood f = {.bus = join(bus_test_dir())};
+	struct bus_mailbox *m = listen_to(f.bus, "x");
+	const struct bus_msg *msg;
+	pthread_t thread;
+
+	say_retained(f.bus, "t", "kept");
+	ck_assert_int_eq(pthread_create(&thread, NULL, flood, &f), 0);
+	for (int round = 0; round < 2000; round++) {
+		bool live = false;
+		struct bus_sub *sub;
+
+		MUST(bus_mailbox_subscribe(m, "t", NULL, NULL, &sub));
+		for (int i = 0; i < 20; i++) {
+			must(bus_recv(m, 10000, &msg) == 1);
+			must(!live || !(msg->flags & BUS_MSG_KEPT));
+			live = live || !(msg->flags & BUS_MSG_KEPT);
+		}
+		bus_unsubscribe(sub, NULL);
+	}
+	f.over = true;
+	pthread_join(thread, NULL);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(f.bus, 0), 0);
+}
+END_TEST
+
+START_TEST(more_kept_topics_than_a_bus_may_have_are_told)
+{
+	const char *dir = bus_test_dir();
+	const struct bus_config few = {
+	    .size = sizeof few, .dir = dir, .log_bytes = 4 << 20, .max_topics = 4};
+	struct bus *bus = join(dir), *small;
+	struct bus_mailbox *m;
+	char topic[20];
+
+	for (int i = 0; i < 10; i++) {
+		snprintf(topic, sizeof topic, "t/%d", i);
+		say_retained(bus, topic, "x");
+	}
+	ck_bus(bus_open("test", &few, &small), 0);
+	ck_bus(bus_mailbox_open(small, NULL, &m), 0);
+	ck_bus(bus_mailbox_subscribe(m, "t/#", NULL, NULL, NULL), BUS_E_LIMIT);
+	ck_bus(bus_mailbox_subscribe(m, "t/1", NULL, NULL, NULL), 0);
+	expect(m, "t/1", "x");
+	bus_mailbox_close(m);
+	ck_bus(bus_close(small, 0), 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 /* --- questions ---------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -896,6 +1136,35 @@ close_soon(void *arg)
 	bus_close(arg, 0);
 	return NULL;
 }
+
+static void
+count_replies(void *arg, const struct bus_msg *reply)
+{
+	if (reply != NULL)
+		++*(_Atomic unsigned *)arg;
+}
+
+START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *asks = listen_to(bus, "x"), *answers = listen_to(bus, "q");
+	const struct bus_msg *msg;
+	_Atomic unsigned replies = 0;
+	struct bus_request *req;
+
+	ck_bus(bus_request_start(asks, "q", "?", 1, 100, count_replies, (void *)&replies, &req), 0);
+	ck_bus(bus_recv(answers, 10000, &msg), 1);
+	ck_bus(bus_reply(bus, msg, "!", 1), 0);
+	usleep(200000);
+	for (int i = 0; i < 4; i++)
+		MUST(bus_dispatch(asks, 0, 0));
+	ck_assert_uint_eq(replies, 1);
+	bus_mailbox_close(asks);
+	bus_mailbox_close(answers);
+	bus_request_cancel(req);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
 
 START_TEST(close_ends_the_wait_for_a_reply)
 {
@@ -1008,6 +1277,35 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	bus_mailbox_close(there);
 	bus_link_close(listener);
 	ck_bus(bus_close(private, 1000), 0);
+}
+END_TEST
+
+static void
+reply_at_once(void *arg, const struct bus_msg *msg)
+{
+	ck_bus(bus_reply(arg, msg, "!", 1), 0);
+}
+
+START_TEST(peer_that_has_subscribed_to_nothing_gets_its_replies)
+{
+	struct bus *bus = join(bus_test_dir()), *peer;
+	const struct bus_msg *reply;
+	struct bus_link *listens, *dials;
+	char url[256];
+
+	ck_bus(bus_subscribe(bus, "q", reply_at_once, bus, NULL), 0);
+	ck_bus(bus_listen(bus, listen_url(0), NULL, &listens), 0);
+	ck_assert_int_gt(bus_link_url(listens, url, sizeof url), 0);
+	ck_bus(bus_open(NULL, NULL, &peer), 0);
+	ck_bus(bus_dial(peer, url, NULL, &dials), 0);
+	ck_eventually(is_up(dials));
+	ck_eventually(bus_request(peer, "q", "?", 1, 5000, &reply) == 0);
+	ck_assert_mem_eq(reply->data, "!", 1);
+	bus_msg_free(reply);
+	bus_link_close(dials);
+	ck_bus(bus_close(peer, 0), 0);
+	bus_link_close(listens);
+	ck_bus(bus_close(bus, 1000), 0);
 }
 END_TEST
 
@@ -1654,6 +1952,7 @@ bus_test_suite(void)
 	    handles_send_one_many_and_loans, late_message_is_counted_and_not_delivered,
 	    all_readers_get_the_messages_of_all_writers_in_one_order);
 	BUS_TEST_CASE(suite, "beginnings", 60, kept_value_comes_first_and_flagged,
+	    kept_value_comes_before_what_is_newer, more_kept_topics_than_a_bus_may_have_are_told,
 	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
 	    position_of_another_life_is_told_apart,
 	    subscriptions_begin_and_end_under_traffic_without_a_gap,
@@ -1661,10 +1960,15 @@ bus_test_suite(void)
 	    last_messages_are_found_behind_many_that_nobody_wants);
 	BUS_TEST_CASE(suite, "losses", 60, mailbox_that_is_lapped_loses_exactly_what_it_says,
 	    what_is_in_hand_stays_and_what_lies_behind_it_is_lost_and_counted,
-	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic);
+	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic,
+	    latest_begins_with_its_subscription, flush_waits_for_the_latest_too,
+	    flood_does_not_keep_the_latest_from_its_callbacks,
+	    publish_is_refused_where_readers_hold_all_memory, handle_keeps_no_route_of_others,
+	    value_that_has_expired_is_no_loss);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
-	    close_ends_the_wait_for_a_reply);
+	    reply_that_came_in_time_is_read_by_who_comes_late, close_ends_the_wait_for_a_reply);
 	BUS_TEST_CASE(suite, "links", 60, one_process_has_the_link_and_all_have_what_it_brings,
+	    peer_that_has_subscribed_to_nothing_gets_its_replies,
 	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
 	BUS_TEST_CASE(suite, "members", 60, who_is_there_is_told_and_who_leaves_or_dies,
 	    who_gets_the_slot_of_a_dead_one_buries_him,
