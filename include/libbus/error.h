@@ -15,7 +15,7 @@ extern "C" {
 	X(NOMEM, -1, "out of memory: nothing was changed, free some and call again")                      \
 	X(INVAL, -2, "bad argument: a pointer is NULL, a size field unset or a value out of its range")   \
 	X(CLOSED, -3, "closed: this object or its bus has ended; open a new one")                         \
-	X(FULL, -4, "full: a mailbox that may not lose has no room; wait, drain it or raise its bytes")   \
+	X(FULL, -4, "full: a mailbox that may not lose has no room, or callbacks hold all of a bus's log; wait, drain it or raise its bytes") \
 	X(TIMEDOUT, -5, "timed out: not done in the time given; give it more, or look why it is slow")    \
 	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
 	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")      \
@@ -28,13 +28,13 @@ extern "C" {
 	X(TOPIC_WILDCARD, -14, "topic has + or #: wildcards are for filters, a publish names one topic")  \
 	X(TOPIC_RESERVED, -15, "topic begins with $: those belong to the bus itself, choose another name") \
 	X(FILTER, -16, "malformed filter: + stands alone in a level, # alone in the last one")            \
-	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default)")  \
+	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default), or log_bytes of one with a name (16 times as much)") \
 	X(SCHEME, -18, "unknown scheme: use inproc://name, ipc:///path or tcp://host:port")               \
 	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
 	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
 	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
 	X(NOT_LOOPBACK, -22, "address beyond this machine: refused, since nothing protects it; use 127.0.0.1") \
-	X(DENIED, -23, "not allowed: another user owns the other end or the directory of the socket")     \
+	X(DENIED, -23, "not allowed: the other end is another user's, or the directory of the socket or the log is, or others may write there (it has mode 0700)") \
 	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")               \
 	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \
 	X(VERSION, -26, "the peer speaks another version of the libbus protocol: update the older side")  \

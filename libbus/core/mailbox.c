@@ -1610,6 +1610,8 @@ receive(struct bus_mailbox *m, int64_t deadline_ns)
 		if (!has_batch(m, 0) && await_batch(m, PHASE_HELD, deadline_ns) == 0)
 			return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED
 										      : 0;
+		if (m->logged)
+			bus__reader_own(m->reader, m->at, m->batch.count);
 		next_message(m, &view);
 		m->handled++;
 		if (!is_due(m, &view))
@@ -1666,6 +1668,8 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 		if (atomic_load_explicit(&m->closed, memory_order_acquire))
 			break;
 	}
+	if (m->logged)
+		bus__reader_own(m->reader, m->at, m->batch.count);
 	err = handled > 0 ? (int)handled : enter(m);
 	end_call(m, false);
 	return err;

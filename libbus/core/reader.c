@@ -16,18 +16,40 @@
 #define SKIP_MOST   65536 /* records in one go: between two of them the drainer looks up */
 #define FIRST_KNOWN 64
 #define KEPT_TRIES  100
+#define OWN_MOST    65536 /* bytes of a caller's batch, if it is not one message alone */
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
+
+/* A position that is not there yet is one of another life, whatever its epoch was said to be. */
+static int
+check_position(struct log *log, const struct bus_mailbox_config *cfg)
+{
+	struct log_cursor now;
+	uint64_t next;
+	int err;
+
+	if (cfg->from_epoch != 0 && cfg->from_epoch != log->epoch)
+		return BUS_E_RESET;
+	err = bus__log_cursor_open(log, LOG_FROM_NOW, 0, &now);
+	if (err < 0)
+		return err;
+	next = now.sequence;
+	bus__log_cursor_close(&now);
+	return cfg->from_value < next ? 0 : BUS_E_RESET;
+}
 
 int
 bus__reader_new(struct log *log, const struct bus_mailbox_config *cfg, struct reader **ret_reader)
 {
 	struct reader *r;
+	int err = 0;
 
 	if (cfg->from == BUS_FROM_LAST && cfg->from_value > MOST_LAST)
-		return BUS_E_LIMIT;
-	if (cfg->from == BUS_FROM_POSITION && cfg->from_epoch != 0 && cfg->from_epoch != log->epoch)
-		return BUS_E_RESET;
+		err = BUS_E_LIMIT;
+	else if (cfg->from == BUS_FROM_POSITION)
+		err = check_position(log, cfg);
+	if (err < 0)
+		return err;
 	r = bus__calloc(1, sizeof *r);
 	if (r == NULL)
 		return BUS_E_NOMEM;
@@ -57,6 +79,7 @@ bus__reader_free(struct reader *r)
 		return;
 	bus__free(r->last);
 	bus__free(r->known);
+	bus__free(r->own);
 	pthread_mutex_destroy(&r->lock);
 	bus__free(r);
 }
@@ -333,15 +356,23 @@ static uint32_t
 choose(struct bus_mailbox *m, struct pause *pause)
 {
 	struct reader *r = m->reader;
+	uint64_t most = m->drain == BUS_DRAIN_CALLER && !m->is_peer ? OWN_MOST : UINT64_MAX;
 	unsigned left = SKIP_MOST;
+	uint64_t bytes = 0;
 	uint32_t count = 0;
 
 	*pause = (struct pause){.unknown = 0};
 	heed_changes(r);
 	/* All of it lies in one segment: no other is held, and what was lost is lost before the first. */
 	while (count < READER_BATCH &&
-	       next_wanted(m, count > 0, &left, &r->batch[count], &pause->unknown))
+	       next_wanted(m, count > 0, &left, &r->batch[count], &pause->unknown)) {
+		bytes += record_bytes(r->batch[count].word);
+		if (bytes > most && count > 0) {
+			bus__log_unread(&r->cursor);
+			break;
+		}
 		count++;
+	}
 	pause->tired = left == 0;
 	return count;
 }
@@ -395,6 +426,7 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 		return 0;
 	if (r->last != NULL)
 		find_last(m);
+	r->owned = false;
 	do {
 		pthread_mutex_lock(&r->lock);
 		/* A subscription that has just begun has put in what is kept, which goes first. */
@@ -414,6 +446,40 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 					     PHASE_WAITED)));
 	} while (on);
 	return count;
+}
+
+/* 0, or BUS_E_NOMEM. What was needed for a large one is not kept. */
+static int
+make_own(struct reader *r, size_t bytes)
+{
+	size_t cap = bytes > OWN_MOST ? bytes : OWN_MOST;
+
+	if (r->own_cap == cap)
+		return 0;
+	bus__free(r->own);
+	r->own = bus__malloc(cap);
+	r->own_cap = r->own != NULL ? cap : 0;
+	return r->own != NULL ? 0 : BUS_E_NOMEM;
+}
+
+void
+bus__reader_own(struct reader *r, uint32_t at, uint32_t count)
+{
+	size_t bytes = 0;
+	uint8_t *to;
+
+	for (uint32_t i = at; i < count; i++)
+		bytes += record_bytes(r->batch[i].word);
+	if (r->owned || at == count || make_own(r, bytes) < 0)
+		return;
+	to = r->own;
+	for (uint32_t i = at; i < count; i++) {
+		memcpy(to, r->batch[i].record, record_bytes(r->batch[i].word));
+		r->batch[i].record = (const struct log_record *)to;
+		to += record_bytes(r->batch[i].word);
+	}
+	r->owned = true;
+	bus__reader_rest(r);
 }
 
 static const struct {

@@ -68,6 +68,9 @@ struct reader {
 	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
 	struct bus_mailbox *next_relayed; /* relay lock */
 	struct taken batch[READER_BATCH]; /* the drainer's own */
+	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
+	size_t own_cap;
+	bool owned;
 };
 
 /* Makes the reader of a mailbox that is new. 0, BUS_E_NOMEM, BUS_E_INVAL, BUS_E_RESET. */
@@ -108,6 +111,10 @@ uint64_t bus__reader_pump(struct bus_mailbox *mbox);
 
 /* Whether it has read what came before a request's deadline was seen to have passed. The drainer. */
 bool bus__reader_has_read_for(struct reader *reader, int64_t due_ns);
+
+/* Copies what is left of a batch, from `at` on, and lets go of the memory: a caller that does not come back with it, or
+ * not soon, holds up no writer. Without memory for that it stays where it is. */
+void bus__reader_own(struct reader *reader, uint32_t at, uint32_t count);
 
 /* They are handled. */
 void bus__reader_passed(struct reader *reader);

@@ -544,6 +544,9 @@ START_TEST(position_of_another_life_is_told_apart)
 	bus_mailbox_close(m);
 	cfg.from_epoch ^= 1;
 	ck_bus(bus_mailbox_open(bus, &cfg, &m), BUS_E_RESET);
+	cfg.from_epoch = 0; /* it was not noted; but nothing has that position yet */
+	cfg.from_value = 1000;
+	ck_bus(bus_mailbox_open(bus, &cfg, &m), BUS_E_RESET);
 	cfg.from = BUS_FROM_LAST;
 	cfg.from_value = 10001;
 	ck_bus(bus_mailbox_open(bus, &cfg, &m), BUS_E_LIMIT);
@@ -907,14 +910,31 @@ START_TEST(flood_does_not_keep_the_latest_from_its_callbacks)
 }
 END_TEST
 
-/* Each of them has a message in hand, in memory of its own. */
-START_TEST(publish_is_refused_where_readers_hold_all_memory)
+struct holding {
+	_Atomic unsigned held;
+	_Atomic bool go_on;
+};
+
+static void
+hold_memory(void *arg, const struct bus_msg *msg)
+{
+	struct holding *h = arg;
+
+	(void)msg;
+	h->held++;
+	while (!h->go_on)
+		bus_test_nap();
+}
+
+/* Callbacks that do not return, each with a message in memory of its own. */
+START_TEST(publish_is_refused_where_callbacks_hold_all_memory)
 {
 	enum { MOST = 40 };
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
 	struct bus *bus = join(bus_test_dir());
+	struct holding h = {.held = 0};
 	static char large[100000];
 	struct bus_mailbox *all[MOST];
-	const struct bus_msg *msg;
 	struct bus_pub *pub;
 	unsigned count = 0;
 	void *loan;
@@ -923,20 +943,59 @@ START_TEST(publish_is_refused_where_readers_hold_all_memory)
 	ck_bus(bus_pub_open(bus, "a", NULL, &pub), 0);
 	while (err == 0) {
 		must(count < MOST);
-		all[count] = listen_to(bus, "a");
+		MUST(bus_mailbox_open(bus, &cfg, &all[count]));
+		MUST(bus_mailbox_subscribe(all[count], "a", hold_memory, &h, NULL));
+		count++;
 		for (int i = 0; i < 3 && err == 0; i++)
 			err = bus_pub_send(pub, large, sizeof large);
-		if (bus_recv(all[count++], 0, &msg) < 0)
-			err = BUS_E_CLOSED;
+		while (err == 0 && h.held < count)
+			bus_test_nap();
 	}
 	ck_bus(err, BUS_E_FULL);
 	ck_bus(bus_pub_loan(pub, sizeof large, &loan), 0);
 	memset(loan, 0, sizeof large);
 	ck_bus(bus_pub_commit(pub, loan, sizeof large), BUS_E_FULL);
+	h.go_on = true;
+	ck_bus(bus_flush(bus, 20000), 0);
+	ck_bus(bus_pub_commit(pub, loan, sizeof large), 0);
 	while (count > 0)
 		bus_mailbox_close(all[--count]);
-	ck_bus(bus_pub_commit(pub, loan, sizeof large), 0);
 	bus_pub_close(pub);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* Programs that have taken out one message and do something else. */
+START_TEST(who_does_not_come_back_for_the_rest_holds_up_nobody)
+{
+	enum { MANY = 40 };
+	struct bus *bus = join(bus_test_dir());
+	static char large[100000];
+	struct bus_mailbox *all[MANY];
+	const struct bus_msg *msgs[MANY];
+
+	for (uint64_t i = 0; i < MANY; i++) {
+		all[i] = listen_to(bus, "a");
+		memcpy(large, &i, sizeof i);
+		for (int k = 0; k < 3; k++)
+			MUST(bus_publish(bus, "a", large, 100));
+		if (i % 2 == 0)
+			must(bus_recv(all[i], 0, &msgs[i]) == 1);
+		else
+			must(bus_dispatch(all[i], 0, 1) == 1);
+		for (int k = 0; k < 3; k++) /* more than a segment */
+			MUST(bus_publish(bus, "b", large, sizeof large));
+	}
+	for (uint64_t i = 0; i < MANY; i++) {
+		if (i % 2 == 0)
+			must(memcmp(msgs[i]->data, &i, sizeof i) == 0 && msgs[i]->len == 100);
+		/* What was taken out with it is still there. */
+		for (int k = 0; k < 2; k++) {
+			must(bus_recv(all[i], 0, &msgs[i]) == 1);
+			must(memcmp(msgs[i]->data, &i, sizeof i) == 0 && msgs[i]->lost == 0);
+		}
+		bus_mailbox_close(all[i]);
+	}
 	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST
@@ -1963,7 +2022,8 @@ bus_test_suite(void)
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic,
 	    latest_begins_with_its_subscription, flush_waits_for_the_latest_too,
 	    flood_does_not_keep_the_latest_from_its_callbacks,
-	    publish_is_refused_where_readers_hold_all_memory, handle_keeps_no_route_of_others,
+	    publish_is_refused_where_callbacks_hold_all_memory,
+	    who_does_not_come_back_for_the_rest_holds_up_nobody, handle_keeps_no_route_of_others,
 	    value_that_has_expired_is_no_loss);
 	BUS_TEST_CASE(suite, "questions", 60, question_is_answered_by_another_process,
 	    reply_that_came_in_time_is_read_by_who_comes_late, close_ends_the_wait_for_a_reply);
