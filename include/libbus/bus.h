@@ -220,7 +220,7 @@ struct bus_mailbox_config {
 	int    full;  /* enum bus_full */
 	int    drain; /* enum bus_drain */
 	size_t bytes; /* bound on frames and payloads, rounded up to a power of two, from 4 KiB to 1 GiB;
-	               * 0: 256 KiB.
+	               * 0: 256 KiB, or on a named bus twice what all its values take now, if that is more.
 	               * An empty mailbox takes one message of any allowed size. */
 	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
 	int      from;       /* enum bus_from. It begins with its first subscription (or question), for those after it too */

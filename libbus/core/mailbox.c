@@ -23,6 +23,7 @@
 #include "core/request.h"
 
 #define DEFAULT_BYTES    (256u << 10)
+#define KEPT_MOST        (64u << 20)
 #define EVICT_TRIES      8    /* rounds of making room before a publisher drops its own */
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_MOST_NS     50000
@@ -82,6 +83,21 @@ bus__mailbox_bytes(const struct bus_mailbox_config *cfg)
 	return cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
 }
 
+/* On a named bus the values that are kept come through the ring, of which only what is used takes memory. */
+static size_t
+ring_bytes(const struct bus *bus, const struct bus_mailbox_config *cfg)
+{
+	size_t bytes = bus__mailbox_bytes(cfg);
+	uint64_t kept;
+
+	if (bus->log == NULL || cfg->bytes != 0)
+		return bytes;
+	kept = 2 * bus__log_kept_bytes(bus->log);
+	if (kept > KEPT_MOST)
+		kept = KEPT_MOST;
+	return kept > bytes ? (size_t)kept : bytes;
+}
+
 int
 bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox *queue,
     struct bus_mailbox **ret_mbox)
@@ -93,7 +109,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		return BUS_E_NOMEM;
 	m->queue = queue != NULL ? queue : m;
 	if (!bus__is_receiver(m))
-		err = bus__ring_init(&m->ring, bus__mailbox_bytes(cfg), 0);
+		err = bus__ring_init(&m->ring, ring_bytes(bus, cfg), 0);
 	if (err < 0)
 		goto free_mailbox;
 	if (bus->log != NULL)

@@ -260,8 +260,14 @@ uint64_t bus__log_carry(
     struct log *log, uint64_t at, uint64_t bytes, uint64_t ret_copied[LOG_MOST_SEGMENTS]);
 void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS]);
 
-/* The bytes that all values together may take. */
+/* The bytes that all values together may take; and what they take. */
 uint64_t bus__log_kept_most(const struct log *log);
+
+static inline uint64_t
+bus__log_kept_bytes(const struct log *log)
+{
+	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed);
+}
 
 /* --- for people (summary.c) -------------------------------------------------------------------------------------- */
 

@@ -54,7 +54,7 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 		    atomic_load_explicit(&log->shared->members[i].pid, memory_order_relaxed) != 0;
 	s.names_bytes = atomic_load_explicit(&log->shared->topics_end, memory_order_relaxed);
 	s.names_most = log->topics_bytes;
-	s.kept_bytes = atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed);
+	s.kept_bytes = bus__log_kept_bytes(log);
 	s.kept_most = bus__log_kept_most(log);
 	*ret_summary = s;
 	return 0;

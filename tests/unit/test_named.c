@@ -1081,6 +1081,35 @@ START_TEST(kept_value_comes_before_what_is_newer)
 }
 END_TEST
 
+START_TEST(mailbox_has_room_for_all_that_is_kept)
+{
+	enum { MANY = 6000 };
+	struct bus *bus = join(bus_test_dir());
+	struct bus_stats s = {.size = sizeof s};
+	const struct bus_msg *msg;
+	struct bus_mailbox *m;
+	char topic[20], value[100] = "";
+	int came = 0;
+
+	for (int i = 0; i < MANY; i++) {
+		snprintf(topic, sizeof topic, "t/%d", i);
+		MUST(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
+					      .topic = topic,
+					      .data = value,
+					      .len = sizeof value,
+					      .flags = BUS_MSG_RETAIN}));
+	}
+	m = listen_to(bus, "#");
+	while (bus_recv(m, 0, &msg) == 1)
+		came++;
+	ck_assert_int_eq(came, MANY);
+	ck_bus(bus_mailbox_stats(m, &s), 0);
+	ck_assert_uint_eq(s.lost[BUS_LOSS_FULL], 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(more_kept_topics_than_a_bus_may_have_are_told)
 {
 	const char *dir = bus_test_dir();
@@ -2011,7 +2040,8 @@ bus_test_suite(void)
 	    handles_send_one_many_and_loans, late_message_is_counted_and_not_delivered,
 	    all_readers_get_the_messages_of_all_writers_in_one_order);
 	BUS_TEST_CASE(suite, "beginnings", 60, kept_value_comes_first_and_flagged,
-	    kept_value_comes_before_what_is_newer, more_kept_topics_than_a_bus_may_have_are_told,
+	    kept_value_comes_before_what_is_newer, mailbox_has_room_for_all_that_is_kept,
+	    more_kept_topics_than_a_bus_may_have_are_told,
 	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
 	    position_of_another_life_is_told_apart,
 	    subscriptions_begin_and_end_under_traffic_without_a_gap,
