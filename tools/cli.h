@@ -76,6 +76,10 @@ bool cli_open_links(struct cli *cli, struct bus *bus);
 const struct cli_link *cli_unconnected(const struct cli *cli, int *ret_reason);
 void complain_unconnected(const struct cli_link *link, int reason, const char *so);
 
+/* A descriptor for poll() that is readable when the user wants this to end: Ctrl-C, SIGTERM, and SIGHUP unless
+ * whoever started it ignores that (nohup). Complains if there is none, and answers -1. */
+int cli_signals(void);
+
 int64_t now_ms(void);
 
 #endif

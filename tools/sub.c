@@ -6,11 +6,9 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -360,8 +358,7 @@ sub_main(int argc, char **argv)
 	struct sub sub = {.mailbox = {.size = sizeof sub.mailbox, .bytes = MAILBOX_BYTES}};
 	struct bus *bus = NULL;
 	enum status status;
-	int signals = -1, err;
-	sigset_t ends;
+	int signals, err;
 
 	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status))
 		goto free_cli;
@@ -373,12 +370,9 @@ sub_main(int argc, char **argv)
 	}
 
 	status = STATUS_FAILED;
-	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	sigprocmask(SIG_BLOCK, &ends, NULL);
-	signals = signalfd(-1, &ends, SFD_CLOEXEC);
-
+	signals = cli_signals();
+	if (signals < 0)
+		goto free_cli;
 	bus = cli_open_bus(&sub.cli);
 	err = bus != NULL ? bus_mailbox_open(bus, &sub.mailbox, &sub.mbox) : 0;
 	if (bus == NULL)
@@ -393,8 +387,7 @@ sub_main(int argc, char **argv)
 
 	bus_mailbox_close(sub.mbox);
 	bus_close(bus, 0);
-	if (signals >= 0)
-		close(signals);
+	close(signals);
 free_cli:
 	cli_free(&sub.cli);
 	return status;

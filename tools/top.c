@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +25,13 @@ static const char help[] =
     "  libbus top home\n"
     "  libbus top home 'room/#' --interval 5 --count 1\n"
     "\n"
-    "Status: 0 --count was reached, or nobody reads the output any more; 1 a failure; 2 a wrong command line.\n";
+    "Status: 0 --count was reached, Ctrl-C, or nobody reads the output any more; 1 a failure; 2 a wrong command line.\n";
 
-enum { SCREEN_LINES = 20, TOPICS_MOST = 100000 };
+enum {
+	SCREEN_LINES = 20,
+	TOPICS_MOST = 100000,
+	BETWEEN_POLLS = 64, /* messages, while there are more of them */
+};
 
 struct row {
 	uint64_t messages, bytes; /* in this interval */
@@ -157,14 +162,25 @@ show(struct top *top, double seconds)
 }
 
 static enum status
-watch(struct top *top, struct bus_mailbox *mbox)
+watch(struct top *top, struct bus_mailbox *mbox, int signals)
 {
+	enum { MAILBOX, SIGNALS };
+	struct pollfd fds[] = {
+	    [MAILBOX] = {.fd = bus_mailbox_fd(mbox), .events = POLLIN},
+	    [SIGNALS] = {.fd = signals, .events = POLLIN},
+	};
+	unsigned seen = 0;
+
+	if (fds[MAILBOX].fd < 0) {
+		complain_of("mailbox", fds[MAILBOX].fd);
+		return STATUS_FAILED;
+	}
 	for (long shown = 0; top->count == 0 || shown < top->count; shown++) {
 		int64_t begun = now_ms(), left = top->interval_ms;
 
 		for (; left > 0; left = begun + top->interval_ms - now_ms()) {
 			const struct bus_msg *msg;
-			int got = bus_recv(mbox, (int)left, &msg);
+			int got = bus_recv(mbox, 0, &msg);
 
 			if (got < 0) {
 				complain_of("receiving", got);
@@ -172,6 +188,14 @@ watch(struct top *top, struct bus_mailbox *mbox)
 			}
 			if (got > 0)
 				take(top, msg);
+			if (got > 0 && ++seen % BETWEEN_POLLS != 0)
+				continue;
+			if (poll(fds, 2, got > 0 ? 0 : (int)left) < 0 && errno != EINTR) {
+				complain("poll: %s", strerror(errno));
+				return STATUS_FAILED;
+			}
+			if (fds[SIGNALS].revents)
+				return STATUS_OK;
 		}
 		show(top, (double)(now_ms() - begun) / 1000);
 		if (ferror(stdout))
@@ -205,23 +229,28 @@ top_main(int argc, char **argv)
 	struct bus_mailbox *mbox = NULL;
 	struct bus *bus = NULL;
 	enum status status;
-	int err;
+	int signals, err;
 
 	if (!cli_parse(&top.cli, argc, argv, options, help, take_option, &top, &status))
 		goto free_cli;
 	status = STATUS_FAILED;
+	signals = cli_signals();
+	if (signals < 0)
+		goto free_cli;
 	bus = cli_open_bus(&top.cli);
 	if (bus == NULL)
-		goto free_cli;
+		goto close_signals;
 	err = bus_mailbox_open(bus, NULL, &mbox);
 	if (err == 0)
 		err = subscribe(&top, mbox);
 	if (err < 0)
 		complain_of("top", err);
 	else if (cli_open_links(&top.cli, bus))
-		status = watch(&top, mbox);
+		status = watch(&top, mbox, signals);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
+close_signals:
+	close(signals);
 free_cli:
 	for (size_t i = 0; i < top.row_count; i++) {
 		tdelete(top.rows[i], &top.tree, by_topic);

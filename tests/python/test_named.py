@@ -200,6 +200,30 @@ def test_who_is_on_it_is_told(named, tmp_path, python):
         assert (gone.topic, gone.data) == (came.topic, b"")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", [("sub", "test", "#"), ("top", "test")])
+def test_a_signal_ends_what_looks_on_and_it_leaves_the_bus(named, tmp_path, command, number):
+    with (
+        named.subscribe("$bus/members/+") as members,
+        started(LIBBUS, *command, "--dir", tmp_path) as process,
+    ):
+        came = [members.recv(timeout=WATCHDOG) for _ in range(2)][-1]
+        process.send_signal(number)
+        assert (process.wait(WATCHDOG), process.stderr.read()) == (0, "")
+        gone = next(msg for msg in members.iter(timeout=0) if not msg.data)
+    assert gone.topic == came.topic
+
+
+def test_what_began_with_nohup_outlives_its_terminal(named, tmp_path):
+    command = ("env", "--ignore-signal=HUP", LIBBUS, "sub", "test", "n", "--dir", tmp_path)
+    with started(*command) as sub, named.subscribe("$bus/members/+") as members:
+        while members.recv(timeout=WATCHDOG).value["program"] != "libbus":
+            pass
+        sub.send_signal(signal.SIGHUP)
+        named.publish("n", 1, retain=True)
+        assert sub.stdout.readline() == "n 1\n"
+
+
 # --- room ---------------------------------------------------------------------------------------------
 
 
