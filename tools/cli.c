@@ -149,14 +149,15 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 	if (cli->link_count > 0)
 		return true;
 	if (cli->word_count == 0) {
-		complain("which bus? Give its name, or --dial URL of a program that listens, or "
-			 "--listen URL");
+		complain("which bus? Give its name%s",
+		    cli->named ? ", like home"
+			       : ", or --dial URL of a program that listens, or --listen URL");
 		return false;
 	}
 	if (!is_name(cli->words[0])) {
-		complain("%s is not the name of a bus, which comes first: 1 to 64 of a-z 0-9 . _ - "
-			 "(or else give --dial URL, or --listen URL)",
-		    cli->words[0]);
+		complain(
+		    "%s is not the name of a bus, which comes first: 1 to 64 of a-z 0-9 . _ -%s",
+		    cli->words[0], cli->named ? "" : " (or else give --dial URL, or --listen URL)");
 		return false;
 	}
 	cli->bus = cli->words[0];
@@ -176,6 +177,23 @@ cli_open_bus(const struct cli *cli)
 		return bus;
 	complain_of(cli->bus != NULL ? cli->bus : "bus", err);
 	return NULL;
+}
+
+bool
+cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox)
+{
+	size_t i = 0;
+
+	do {
+		const char *filter = cli->word_count > 0 ? cli->words[i] : "#";
+		int err = bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL);
+
+		if (err < 0) {
+			complain_of(filter, err);
+			return false;
+		}
+	} while (++i < cli->word_count);
+	return true;
 }
 
 void

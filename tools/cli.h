@@ -15,6 +15,7 @@ enum status pub_main(int argc, char **argv);
 enum status sub_main(int argc, char **argv);
 enum status top_main(int argc, char **argv);
 enum status log_main(int argc, char **argv);
+enum status tail_main(int argc, char **argv); /* of libbus log; sub with other defaults */
 
 /* Prints one line on stderr, "libbus: …". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -34,29 +35,35 @@ struct cli {
 	int64_t connect_ms; /* 0: not given */
 	const char *
 	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
+	bool named;         /* it is for buses with a name: addresses are no help */
 	const char *dir;    /* where its log lies; NULL: where it does by default */
 	const char **words; /* what is not an option, in order, without that name */
 	size_t word_count;
 };
 
-/* What every command understands, for its own table of options. */
+/* What every command understands, for its own table of options; NAMED: those for buses with a name alone. */
 /* clang-format off */
+#define CLI_NAMED_OPTIONS                                                                          \
+	{"dir", required_argument, NULL, 'D'},                                                     \
+	{"help", no_argument, NULL, 'h'}
 #define CLI_OPTIONS                                                                                \
 	{"listen", required_argument, NULL, 'l'},                                                  \
 	{"dial", required_argument, NULL, 'd'},                                                    \
 	{"connect-timeout", required_argument, NULL, 't'},                                         \
-	{"dir", required_argument, NULL, 'D'},                                                     \
-	{"help", no_argument, NULL, 'h'}
+	CLI_NAMED_OPTIONS
 /* clang-format on */
 
-#define CLI_OPTIONS_HELP                                                                           \
+#define CLI_NAMED_OPTIONS_HELP                                                                     \
 	"  BUS                     its name: all programs of this user that open it are on it\n"   \
-	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"                     \
+	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
+
+#define CLI_OPTIONS_HELP                                                                           \
+	CLI_NAMED_OPTIONS_HELP                                                                     \
 	"Or, instead of a name, addresses of programs that have private buses:\n"                  \
 	"  --dial URL              connect there; may be given several times\n"                    \
 	"  --listen URL            let others connect here; may be given several times\n"
 
-/* Reads a command line; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
+/* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
  * bus_close(), also when it answers false: then *ret_status is how to end (OK after --help). */
 bool cli_parse(struct cli *cli, int argc, char **argv, const struct option *options,
     const char *help, bool (*own)(void *arg, int option, const char *value), void *arg,
@@ -68,6 +75,9 @@ bool cli_seconds(const char *option, const char *text, int64_t *ret_ms);
 
 /* Opens the bus, named or private. Complains if it cannot, and answers NULL. */
 struct bus *cli_open_bus(const struct cli *cli);
+
+/* Subscribes to the filters that are given; to all topics where none is. Complains if it cannot. */
+bool cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
 
 /* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
 bool cli_open_links(struct cli *cli, struct bus *bus);

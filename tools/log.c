@@ -7,44 +7,19 @@
 #include <string.h>
 
 static const char help[] =
-    "Usage: libbus log tail BUS [OPTION]...\n"
+    "Usage: libbus log tail BUS [FILTER]... [OPTION]...\n"
     "       libbus log stat BUS [--dir DIR]\n"
     "\n"
     "tail prints the last ten messages in the log of the bus and then each that comes: its\n"
-    "position, when it was published, topic and value. It takes the options of libbus sub.\n"
+    "position, when it was published, topic and value. libbus log tail --help says more.\n"
     "stat says how large the log is, how full, and which processes are on the bus.\n"
     "\n"
     "Examples:\n"
     "  libbus log tail home\n"
-    "  libbus log tail home --oldest --timeout 1\n"
+    "  libbus log tail home 'room/#' --oldest --timeout 1\n"
     "  libbus log stat home\n"
     "\n"
     "Status: as libbus sub.\n";
-
-/* libbus sub BUS '#' --last 10 --positions, and what else was asked for. */
-static enum status
-tail(int argc, char **argv)
-{
-	char *before[] = {argv[0], "#", "--last", "10", "--positions"};
-	const int count = sizeof before / sizeof before[0];
-	char **all = calloc((size_t)(argc + count), sizeof *all);
-	enum status status;
-
-	if (all == NULL) {
-		complain("out of memory");
-		return STATUS_FAILED;
-	}
-	/* The name stays the first word. */
-	all[0] = before[0];
-	if (argc > 1)
-		all[1] = argv[1];
-	memcpy(all + (argc > 1 ? 2 : 1), before + 1, (size_t)(count - 1) * sizeof *all);
-	if (argc > 2)
-		memcpy(all + count + 1, argv + 2, (size_t)(argc - 2) * sizeof *all);
-	status = sub_main(argc + count - 1, all);
-	free(all);
-	return status;
-}
 
 static bool
 no_option(void *arg, int option, const char *value)
@@ -73,14 +48,14 @@ print_stat(struct bus *bus)
 static enum status
 stat_main(int argc, char **argv)
 {
-	static const struct option options[] = {CLI_OPTIONS, {0}};
-	struct cli cli = {0};
+	static const struct option options[] = {CLI_NAMED_OPTIONS, {0}};
+	struct cli cli = {.named = true};
 	enum status status;
 	struct bus *bus;
 
 	if (cli_parse(&cli, argc, argv, options, help, no_option, NULL, &status)) {
 		status = STATUS_USAGE;
-		if (cli.bus == NULL || cli.word_count > 0) {
+		if (cli.word_count > 0) {
 			complain("give the name of one bus: libbus log stat BUS");
 		} else {
 			bus = cli_open_bus(&cli);
@@ -99,7 +74,7 @@ log_main(int argc, char **argv)
 
 	if (strcmp(what, "tail") == 0) {
 		argv[1] = (char[]){"libbus log tail"};
-		return tail(argc - 1, argv + 1);
+		return tail_main(argc - 1, argv + 1);
 	}
 	if (strcmp(what, "stat") == 0) {
 		argv[1] = (char[]){"libbus log stat"};

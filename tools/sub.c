@@ -12,6 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BEGINNINGS_HELP                                                                            \
+	"  --oldest                begin with the oldest message that is still in the bus's log\n" \
+	"  --last N                begin with the last N messages of these topics\n"               \
+	"  --since SECONDS         begin with what was published so many seconds ago\n"            \
+	"  --after POSITION        begin behind that position\n"
+
 static const char help[] =
     "Usage: libbus sub BUS FILTER... [OPTION]...\n"
     "       libbus sub FILTER... --dial URL|--listen URL [OPTION]...\n"
@@ -19,11 +25,7 @@ static const char help[] =
     "Prints each message of the topics that match a FILTER as one line: topic, space, value\n"
     "as JSON (text without quotes). In a filter + is any one level and # all that follow:\n"
     "quote them. Kept values come first. Lost messages are reported on stderr.\n"
-    "\n" CLI_OPTIONS_HELP
-    "  --oldest                begin with the oldest message that is still in the bus's log\n"
-    "  --last N                begin with the last N messages of these topics\n"
-    "  --since SECONDS         begin with what was published so many seconds ago\n"
-    "  --after POSITION        begin behind that position\n"
+    "\n" CLI_OPTIONS_HELP BEGINNINGS_HELP
     "  --positions             put position and time before each line, of a bus with a name\n"
     "  --json                  one JSON object per line: topic, value, kept, lost, and of a bus\n"
     "                          with a name position and time\n"
@@ -43,7 +45,27 @@ static const char help[] =
     "Status: 0 --count was reached, Ctrl-C, or nobody reads the output any more;\n"
     "1 a failure; 2 a wrong command line; 3 the time was up.\n";
 
+static const char tail_help[] =
+    "Usage: libbus log tail BUS [FILTER]... [OPTION]...\n"
+    "\n"
+    "Prints the last ten messages in the log of the bus and then each that comes, one a line:\n"
+    "position, when it was published, topic, value. Without a FILTER all topics; in a filter + is\n"
+    "any one level and # all that follow: quote them. Lost messages are reported on stderr.\n"
+    "\n" CLI_NAMED_OPTIONS_HELP BEGINNINGS_HELP
+    "  --json                  one JSON object per line: topic, value, kept, lost, position, time\n"
+    "  --count N               end after N messages\n"
+    "  --timeout SECONDS       end after this time, with status 3\n"
+    "  --help                  this text\n"
+    "\n"
+    "Examples:\n"
+    "  libbus log tail home\n"
+    "  libbus log tail home 'room/#' --last 3 --count 3\n"
+    "  libbus log tail home --oldest --timeout 1\n"
+    "\n"
+    "Status: as libbus sub.\n";
+
 enum {
+	TAIL_LAST = 10,
 	NOTE_MS = 2000,     /* silence this long without a connection deserves a word */
 	LOOK_MS = 50,       /* how often to look whether the links are up, until they are */
 	BETWEEN_POLLS = 64, /* messages, while there are more of them */
@@ -326,55 +348,18 @@ receive(struct sub *sub, int signals)
 	return fflush(stdout) == 0 ? STATUS_OK : output_ended();
 }
 
-static bool
-subscribe(struct sub *sub)
+/* What the command line asked for. */
+static enum status
+run(struct sub *sub)
 {
-	for (size_t i = 0; i < sub->cli.word_count; i++) {
-		int err = bus_mailbox_subscribe(sub->mbox, sub->cli.words[i], NULL, NULL, NULL);
+	enum status status = STATUS_FAILED;
+	int signals = cli_signals(), err;
+	struct bus *bus;
 
-		if (err < 0) {
-			complain_of(sub->cli.words[i], err);
-			return false;
-		}
-	}
-	return true;
-}
-
-enum status
-sub_main(int argc, char **argv)
-{
-	static const struct option options[] = {
-	    CLI_OPTIONS,
-	    {"json", no_argument, NULL, 'j'},
-	    {"positions", no_argument, NULL, 'p'},
-	    {"count", required_argument, NULL, 'c'},
-	    {"oldest", no_argument, NULL, 'o'},
-	    {"last", required_argument, NULL, 'n'},
-	    {"since", required_argument, NULL, 's'},
-	    {"after", required_argument, NULL, 'a'},
-	    {"timeout", required_argument, NULL, 'T'},
-	    {0},
-	};
-	struct sub sub = {.mailbox = {.size = sizeof sub.mailbox, .bytes = MAILBOX_BYTES}};
-	struct bus *bus = NULL;
-	enum status status;
-	int signals, err;
-
-	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status))
-		goto free_cli;
-	if (sub.cli.word_count == 0) {
-		complain("no filter: name topics, or quote a # for all: libbus sub %s'#'",
-		    sub.cli.bus != NULL ? "BUS " : "");
-		status = STATUS_USAGE;
-		goto free_cli;
-	}
-
-	status = STATUS_FAILED;
-	signals = cli_signals();
 	if (signals < 0)
-		goto free_cli;
-	bus = cli_open_bus(&sub.cli);
-	err = bus != NULL ? bus_mailbox_open(bus, &sub.mailbox, &sub.mbox) : 0;
+		return STATUS_FAILED;
+	bus = cli_open_bus(&sub->cli);
+	err = bus != NULL ? bus_mailbox_open(bus, &sub->mailbox, &sub->mbox) : 0;
 	if (bus == NULL)
 		;
 	else if (err == BUS_E_NOTSUP)
@@ -382,13 +367,67 @@ sub_main(int argc, char **argv)
 			 "one has no log");
 	else if (err < 0)
 		complain_of("bus", err);
-	else if (subscribe(&sub) && cli_open_links(&sub.cli, bus))
-		status = receive(&sub, signals);
+	else if (cli_subscribe(&sub->cli, sub->mbox) && cli_open_links(&sub->cli, bus))
+		status = receive(sub, signals);
 
-	bus_mailbox_close(sub.mbox);
+	bus_mailbox_close(sub->mbox);
 	bus_close(bus, 0);
 	close(signals);
-free_cli:
+	return status;
+}
+
+/* clang-format off */
+#define OPTIONS                                                                                    \
+	{"json", no_argument, NULL, 'j'},                                                          \
+	{"count", required_argument, NULL, 'c'},                                                   \
+	{"oldest", no_argument, NULL, 'o'},                                                        \
+	{"last", required_argument, NULL, 'n'},                                                    \
+	{"since", required_argument, NULL, 's'},                                                   \
+	{"after", required_argument, NULL, 'a'},                                                   \
+	{"timeout", required_argument, NULL, 'T'}
+/* clang-format on */
+
+enum status
+sub_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+	    CLI_OPTIONS,
+	    OPTIONS,
+	    {"positions", no_argument, NULL, 'p'},
+	    {0},
+	};
+	struct sub sub = {.mailbox = {.size = sizeof sub.mailbox, .bytes = MAILBOX_BYTES}};
+	enum status status;
+
+	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status)) {
+		;
+	} else if (sub.cli.word_count == 0) {
+		complain("no filter: name topics, or quote a # for all: libbus sub %s'#'",
+		    sub.cli.bus != NULL ? "BUS " : "");
+		status = STATUS_USAGE;
+	} else {
+		status = run(&sub);
+	}
+	cli_free(&sub.cli);
+	return status;
+}
+
+enum status
+tail_main(int argc, char **argv)
+{
+	static const struct option options[] = {CLI_NAMED_OPTIONS, OPTIONS, {0}};
+	struct sub sub = {
+	    .cli = {.named = true},
+	    .positions = true,
+	    .mailbox = {.size = sizeof sub.mailbox,
+		.bytes = MAILBOX_BYTES,
+		.from = BUS_FROM_LAST,
+		.from_value = TAIL_LAST},
+	};
+	enum status status;
+
+	if (cli_parse(&sub.cli, argc, argv, options, tail_help, take_option, &sub, &status))
+		status = run(&sub);
 	cli_free(&sub.cli);
 	return status;
 }

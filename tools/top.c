@@ -204,18 +204,6 @@ watch(struct top *top, struct bus_mailbox *mbox, int signals)
 	return STATUS_OK;
 }
 
-static int
-subscribe(struct top *top, struct bus_mailbox *mbox)
-{
-	int err = 0;
-
-	if (top->cli.word_count == 0)
-		return bus_mailbox_subscribe(mbox, "#", NULL, NULL, NULL);
-	for (size_t i = 0; i < top->cli.word_count && err == 0; i++)
-		err = bus_mailbox_subscribe(mbox, top->cli.words[i], NULL, NULL, NULL);
-	return err;
-}
-
 enum status
 top_main(int argc, char **argv)
 {
@@ -241,11 +229,9 @@ top_main(int argc, char **argv)
 	if (bus == NULL)
 		goto close_signals;
 	err = bus_mailbox_open(bus, NULL, &mbox);
-	if (err == 0)
-		err = subscribe(&top, mbox);
 	if (err < 0)
 		complain_of("top", err);
-	else if (cli_open_links(&top.cli, bus))
+	else if (cli_subscribe(&top.cli, mbox) && cli_open_links(&top.cli, bus))
 		status = watch(&top, mbox, signals);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);

@@ -232,6 +232,10 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("pub", "t", "1", "2", "--dial", "{ipc}"), 2, "quote a value that has spaces"),
         (("pub", "t", "1", "--lines", "--dial", "{ipc}"), 2, "leave out the value"),
         (("pub", "t", "1", "--type", "xml", "--dial", "{ipc}"), 2, "choose json, text"),
+        (("log", "tail"), 2, "which bus? Give its name, like home\n"),
+        (("log", "stat"), 2, "which bus? Give its name, like home\n"),
+        (("log", "tail", "#"), 2, "# is not the name of a bus, which comes first: 1 to 64 of a-z"),
+        (("log", "tail", "--dial", "{ipc}"), 2, "libbus log tail --help lists the options"),
         (("pub", "--nope"), 2, "libbus pub --help lists the options"),
         (("sub", "--dial", "{ipc}"), 2, "no filter"),
         (("sub", "t", "--count", "0", "--dial", "{ipc}"), 2, "--count 0: give a whole number"),
@@ -291,6 +295,14 @@ def test_help_teaches_with_examples(args):
     assert done.returncode == 0
     assert done.stdout.startswith(b"Usage: libbus ")
     assert b"\n  libbus " in done.stdout
+
+
+def test_each_command_says_its_own_usage():
+    for args in (("pub",), ("sub",), ("top",), ("log", "tail")):
+        usage = f"Usage: libbus {' '.join(args)} BUS"
+        assert run(LIBBUS, *args, "--help").stdout.decode().startswith(usage)
+    tail = run(LIBBUS, "log", "tail", "--help").stdout.decode()
+    assert "last ten messages" in tail and "position" in tail and "--dial" not in tail
 
 
 def test_version_is_that_of_the_library():

@@ -189,6 +189,21 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
         assert re.search(r"\d+\.\d +\d+ +\d+ +1  busy$", table, re.MULTILINE)
 
 
+def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
+    for n in range(12):
+        named.publish("a/n", n)
+        named.publish("b/n", n)
+
+    def tail(*args, count):
+        done = run(LIBBUS, "log", "tail", "test", *args, "--dir", tmp_path, "--count", str(count))
+        assert (done.returncode, done.stderr) == (0, b"")
+        return [line.split()[-2:] for line in done.stdout.decode().splitlines()]
+
+    assert tail("a/#", count=10) == [["a/n", str(n)] for n in range(2, 12)]
+    assert tail("a/+", "b/n", "--last", "2", count=2) == [["a/n", "11"], ["b/n", "11"]]
+    assert tail(count=10) == [[topic, str(n)] for n in range(7, 12) for topic in ("a/n", "b/n")]
+
+
 def test_who_is_on_it_is_told(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))
