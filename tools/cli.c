@@ -86,8 +86,8 @@ is_negative_number(const char *word)
 	return *end == '\0';
 }
 
-static bool
-is_name(const char *word)
+bool
+cli_is_name(const char *word)
 {
 	size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789._-");
 
@@ -154,7 +154,7 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 			       : ", or --dial URL of a program that listens, or --listen URL");
 		return false;
 	}
-	if (!is_name(cli->words[0])) {
+	if (!cli_is_name(cli->words[0])) {
 		complain(
 		    "%s is not the name of a bus, which comes first: 1 to 64 of a-z 0-9 . _ -%s",
 		    cli->words[0], cli->named ? "" : " (or else give --dial URL, or --listen URL)");

@@ -73,6 +73,9 @@ void cli_free(struct cli *cli);
 /* Seconds as people write them, in milliseconds. */
 bool cli_seconds(const char *option, const char *text, int64_t *ret_ms);
 
+/* Whether a word may be the name of a bus. */
+bool cli_is_name(const char *word);
+
 /* Opens the bus, named or private. Complains if it cannot, and answers NULL. */
 struct bus *cli_open_bus(const struct cli *cli);
 
@@ -85,6 +88,19 @@ bool cli_open_links(struct cli *cli, struct bus *bus);
 /* The first link that has no peer yet, with the reason; NULL: all have. */
 const struct cli_link *cli_unconnected(const struct cli *cli, int *ret_reason);
 void complain_unconnected(const struct cli_link *link, int reason, const char *so);
+
+/* Whether somebody is on the bus of that name, before it is opened, which would begin it. Complains otherwise, and lists
+ * those that there are. */
+bool cli_bus_is_there(const struct cli *cli);
+
+/* A mailbox for cli_joined(); NULL if there cannot be one, or the bus is private. */
+struct bus_mailbox *cli_members(struct bus *bus);
+
+/* How many processes were on the bus, this one included, when that was opened, and have joined it since; each counts once. */
+unsigned cli_joined(struct bus_mailbox *members);
+
+/* Says so if no other process is on the bus. */
+void cli_note_alone(const struct cli *cli, struct bus *bus);
 
 /* A descriptor for poll() that is readable when the user wants this to end: Ctrl-C, SIGTERM, and SIGHUP unless
  * whoever started it ignores that (nohup). Complains if there is none, and answers -1. */

@@ -54,10 +54,11 @@ stat_main(int argc, char **argv)
 	struct bus *bus;
 
 	if (cli_parse(&cli, argc, argv, options, help, no_option, NULL, &status)) {
-		status = STATUS_USAGE;
+		status = STATUS_FAILED;
 		if (cli.word_count > 0) {
 			complain("give the name of one bus: libbus log stat BUS");
-		} else {
+			status = STATUS_USAGE;
+		} else if (cli_bus_is_there(&cli)) {
 			bus = cli_open_bus(&cli);
 			status = bus != NULL ? print_stat(bus) : STATUS_FAILED;
 			bus_close(bus, 0);

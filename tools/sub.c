@@ -367,8 +367,10 @@ run(struct sub *sub)
 			 "one has no log");
 	else if (err < 0)
 		complain_of("bus", err);
-	else if (cli_subscribe(&sub->cli, sub->mbox) && cli_open_links(&sub->cli, bus))
+	else if (cli_subscribe(&sub->cli, sub->mbox) && cli_open_links(&sub->cli, bus)) {
+		cli_note_alone(&sub->cli, bus);
 		status = receive(sub, signals);
+	}
 
 	bus_mailbox_close(sub->mbox);
 	bus_close(bus, 0);
@@ -427,7 +429,7 @@ tail_main(int argc, char **argv)
 	enum status status;
 
 	if (cli_parse(&sub.cli, argc, argv, options, tail_help, take_option, &sub, &status))
-		status = run(&sub);
+		status = cli_bus_is_there(&sub.cli) ? run(&sub) : STATUS_FAILED;
 	cli_free(&sub.cli);
 	return status;
 }

@@ -231,8 +231,10 @@ top_main(int argc, char **argv)
 	err = bus_mailbox_open(bus, NULL, &mbox);
 	if (err < 0)
 		complain_of("top", err);
-	else if (cli_subscribe(&top.cli, mbox) && cli_open_links(&top.cli, bus))
+	else if (cli_subscribe(&top.cli, mbox) && cli_open_links(&top.cli, bus)) {
+		cli_note_alone(&top.cli, bus);
 		status = watch(&top, mbox, signals);
+	}
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
 close_signals:

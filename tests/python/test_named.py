@@ -204,6 +204,49 @@ def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
     assert tail(count=10) == [[topic, str(n)] for n in range(7, 12) for topic in ("a/n", "b/n")]
 
 
+@pytest.mark.parametrize("look", ["tail", "stat"])
+def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_path, python, look):
+    python(
+        "import libbus, os\n"
+        f"bus = libbus.Bus('dead', dir={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
+    )
+    before = sorted(tmp_path.iterdir())
+    assert tmp_path / "dead.log" in before
+    for wrong in ("tset", "dead"):
+        done = run(LIBBUS, "log", look, wrong, "--dir", tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == (
+            f"libbus: no such bus: {wrong} in {tmp_path}\nlibbus: there are:\n  test\n"
+        )
+    assert sorted(tmp_path.iterdir()) == before
+    done = run(LIBBUS, "log", look, "test", "--dir", tmp_path / "none")
+    assert done.returncode == 1
+    assert f"no such bus: test in {tmp_path}/none\nlibbus: there is none" in done.stderr.decode()
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
+    with libbus.Bus(name):
+        assert run(LIBBUS, "log", "stat", name).returncode == 0
+    done = run(LIBBUS, "log", "stat", name)
+    assert f"no such bus: {name} in /dev/shm/libbus-{os.geteuid()}\n" in done.stderr.decode()
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["sub", "top"])
+def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
+    alone = "libbus: tset: nobody else is on this bus yet; waiting\n"
+    for name, said in (("tset", alone), ("test", "")):
+        with started(LIBBUS, command, name, "#", "--dir", tmp_path) as process:
+            if said:
+                assert process.stderr.readline() == said
+            with libbus.Bus(name, dir=tmp_path) as bus:
+                bus.publish("n", 1, retain=True)
+                assert any(" n" in f" {line}" for line in process.stdout)
+            process.send_signal(signal.SIGTERM)
+            assert (process.wait(WATCHDOG), process.stderr.read()) == (0, "")
+
+
 def test_who_is_on_it_is_told(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))

@@ -1,0 +1,125 @@
+/* Which buses there are, and who is on one. */
+#define _POSIX_C_SOURCE 200809L
+#include "cli.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
+	MEMBERS = 1022,
+	PATH_MOST = 4096,
+};
+
+/* --- buses, found without joining one: files and locks as docs/log-format.md has them ----------------- */
+
+static const char suffix[] = ".lock";
+
+/* Also true where it cannot be told: bus_open() will say why. Not for a process that is on a bus in dir: when a file
+ * is closed, the locks that its process has on it are gone. */
+static bool
+somebody_is_on(const char *dir, const char *name)
+{
+	struct flock range = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MEMBER_BYTE, .l_len = MEMBERS};
+	char path[PATH_MOST];
+	bool locked;
+	int fd;
+
+	if (snprintf(path, sizeof path, "%s/%s%s", dir, name, suffix) >= (int)sizeof path)
+		return true;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno != ENOENT && errno != ENOTDIR;
+	locked = fcntl(fd, F_GETLK, &range) < 0 || range.l_type != F_UNLCK;
+	close(fd);
+	return locked;
+}
+
+static int
+is_lock(const struct dirent *entry)
+{
+	const char *end = strrchr(entry->d_name, '.');
+
+	return end != NULL && strcmp(end, suffix) == 0;
+}
+
+/* Prints the names of the buses there, one a line; says so if there is none. */
+static void
+list_buses(const char *dir)
+{
+	struct dirent **entries;
+	int count = scandir(dir, &entries, is_lock, alphasort);
+	int listed = 0;
+
+	for (int i = 0; i < count; i++) {
+		char *name = entries[i]->d_name;
+
+		*strrchr(name, '.') = '\0';
+		if (cli_is_name(name) && somebody_is_on(dir, name)) {
+			if (listed++ == 0)
+				complain("there are:");
+			fprintf(stderr, "  %s\n", name);
+		}
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+	if (listed == 0)
+		complain("there is none");
+}
+
+bool
+cli_bus_is_there(const struct cli *cli)
+{
+	char own[64];
+	const char *dir = cli->dir != NULL ? cli->dir : own;
+
+	snprintf(own, sizeof own, "/dev/shm/libbus-%u", (unsigned)geteuid());
+	if (somebody_is_on(dir, cli->bus))
+		return true;
+	complain("no such bus: %s in %s", cli->bus, dir);
+	list_buses(dir);
+	return false;
+}
+
+/* --- processes ---------------------------------------------------------------------------------------- */
+
+struct bus_mailbox *
+cli_members(struct bus *bus)
+{
+	struct bus_mailbox *members;
+
+	if (bus_mailbox_open(bus, NULL, &members) < 0)
+		return NULL;
+	if (bus_mailbox_subscribe(members, "$bus/members/+", NULL, NULL, NULL) == 0)
+		return members;
+	bus_mailbox_close(members);
+	return NULL;
+}
+
+unsigned
+cli_joined(struct bus_mailbox *members)
+{
+	const struct bus_msg *msg;
+	unsigned joined = 0;
+
+	while (bus_recv(members, 0, &msg) > 0)
+		joined += msg->len > 0;
+	return joined;
+}
+
+void
+cli_note_alone(const struct cli *cli, struct bus *bus)
+{
+	struct bus_mailbox *members = cli->bus != NULL ? cli_members(bus) : NULL;
+
+	if (members != NULL && cli_joined(members) == 1)
+		complain("%s: nobody else is on this bus yet; waiting", cli->bus);
+	bus_mailbox_close(members);
+}
