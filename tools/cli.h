@@ -93,7 +93,7 @@ void complain_unconnected(const struct cli_link *link, int reason, const char *s
  * those that there are. */
 bool cli_bus_is_there(const struct cli *cli);
 
-/* A mailbox for cli_joined(); NULL if there cannot be one, or the bus is private. */
+/* A mailbox for cli_joined(), on a bus with a name; NULL if there cannot be one. */
 struct bus_mailbox *cli_members(struct bus *bus);
 
 /* How many processes were on the bus, this one included, when that was opened, and have joined it since; each counts once. */

@@ -32,8 +32,8 @@ static const char help[] =
     "  libbus pub --dial tcp://127.0.0.1:5555 --type text room/kitchen/name 007\n"
     "  tail -f log.txt | libbus pub --listen ipc:///tmp/log.sock --lines log\n"
     "\n"
-    "Status: 0 sent, also when nobody there wanted the topic (stderr says so then);\n"
-    "1 a failure; 2 a wrong command line.\n";
+    "Status: 0 sent, also when nobody there wanted the topic, or nobody else was on the bus of that\n"
+    "name (stderr says so then); 1 a failure; 2 a wrong command line.\n";
 
 enum {
 	CONNECT_MS = 5000,
@@ -46,6 +46,8 @@ enum {
 struct pub {
 	struct cli cli;
 	struct bus *bus;
+	struct bus_mailbox *members; /* of a bus with a name */
+	unsigned joined;             /* processes that were on it meanwhile, this one included */
 	struct bus_msg msg;
 	bool lines;
 	size_t unflushed;
@@ -117,6 +119,8 @@ flush(struct pub *pub)
 	int err = bus_flush(pub->bus, FLUSH_MS);
 
 	pub->unflushed = 0;
+	if (pub->members != NULL)
+		pub->joined += cli_joined(pub->members);
 	if (err < 0)
 		complain_of(pub->msg.topic, err);
 	return err == 0;
@@ -226,8 +230,13 @@ report(struct pub *pub)
 		if (stats.sent + stats.lost > most)
 			most = stats.sent + stats.lost;
 	}
+	if (pub->joined == 1 && pub->published > 0)
+		complain(
+		    "nobody else is on %s, so what was published is gone with this process: first "
+		    "start who wants it, like libbus sub %s %s",
+		    pub->cli.bus, pub->cli.bus, pub->msg.topic);
 	if (pub->cli.bus != NULL)
-		return true; /* it is in the log: who reads it is not this side's to know */
+		return true; /* it is in the log: who of the others reads it is not this side's to know */
 	gone = cli_unconnected(&pub->cli, &reason);
 	if (gone != NULL && most < pub->published) {
 		complain("%s: the other side went away: %llu of %llu messages went nowhere",
@@ -257,6 +266,8 @@ run(struct pub *pub, const char *value)
 	bus_pub_close(probe);
 	if (!connect_links(pub))
 		return false;
+	if (pub->cli.bus != NULL)
+		pub->members = cli_members(pub->bus);
 	if (value == NULL && isatty(STDIN_FILENO))
 		complain("reading from the terminal; Ctrl-D ends it");
 	if (value)
@@ -305,6 +316,7 @@ pub_main(int argc, char **argv)
 		goto out;
 	if (run(&pub, value))
 		status = STATUS_OK;
+	bus_mailbox_close(pub.members);
 	bus_close(pub.bus, 1000);
 out:
 	cli_free(&pub.cli);

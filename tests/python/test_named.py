@@ -247,6 +247,29 @@ def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
             assert (process.wait(WATCHDOG), process.stderr.read()) == (0, "")
 
 
+def test_a_value_that_is_gone_with_its_publisher_is_told(tmp_path):
+    done = run(LIBBUS, "pub", "test", "room/door", "open", "--retain", "--dir", tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.decode() == (
+        "libbus: nobody else is on test, so what was published is gone with this process: "
+        "first start who wants it, like libbus sub test room/door\n"
+    )
+    done = run(LIBBUS, "pub", "test", "n", "--lines", "--dir", tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_value_that_somebody_could_take_is_not_told(named, tmp_path):
+    pub = (LIBBUS, "pub", "test", "n", "--lines", "--dir", tmp_path)
+    with started(*pub) as publisher:
+        with named.subscribe("n") as numbers:
+            publisher.stdin.write("1\n")
+            publisher.stdin.flush()
+            assert numbers.recv(timeout=WATCHDOG).value == 1
+        named.close()  # it had enough, and leaves first
+        out, err = publisher.communicate("", timeout=WATCHDOG)
+    assert (publisher.returncode, out, err) == (0, "", "")
+
+
 def test_who_is_on_it_is_told(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))
