@@ -31,6 +31,23 @@ complain_of(const char *what, int err)
 		complain("%s: %s", what, bus_strerror(err));
 }
 
+enum status
+cli_refuse(const char *name, int err)
+{
+	complain_of(name[0] != '\0' ? name : "''", err);
+	switch (err) {
+	case BUS_E_TOPIC_EMPTY:
+	case BUS_E_TOPIC_LONG:
+	case BUS_E_TOPIC_BYTES:
+	case BUS_E_TOPIC_WILDCARD:
+	case BUS_E_TOPIC_RESERVED:
+	case BUS_E_FILTER:
+		return STATUS_USAGE;
+	default:
+		return STATUS_FAILED;
+	}
+}
+
 int64_t
 now_ms(void)
 {
@@ -179,7 +196,7 @@ cli_open_bus(const struct cli *cli)
 	return NULL;
 }
 
-bool
+enum status
 cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox)
 {
 	size_t i = 0;
@@ -188,12 +205,10 @@ cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox)
 		const char *filter = cli->word_count > 0 ? cli->words[i] : "#";
 		int err = bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL);
 
-		if (err < 0) {
-			complain_of(filter, err);
-			return false;
-		}
+		if (err < 0)
+			return cli_refuse(filter, err);
 	} while (++i < cli->word_count);
-	return true;
+	return STATUS_OK;
 }
 
 void

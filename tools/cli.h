@@ -23,6 +23,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for an answer of the library about a topic, a filter or an address. */
 void complain_of(const char *what, int err);
 
+/* Complains of a topic or a filter, and answers how to end: USAGE if it is not one. */
+enum status cli_refuse(const char *name, int err);
+
 struct cli_link {
 	const char *url;
 	bool listen;
@@ -80,7 +83,7 @@ bool cli_is_name(const char *word);
 struct bus *cli_open_bus(const struct cli *cli);
 
 /* Subscribes to the filters that are given; to all topics where none is. Complains if it cannot. */
-bool cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
+enum status cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
 
 /* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
 bool cli_open_links(struct cli *cli, struct bus *bus);

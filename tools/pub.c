@@ -251,7 +251,7 @@ report(struct pub *pub)
 	return lost == 0;
 }
 
-static bool
+static enum status
 run(struct pub *pub, const char *value)
 {
 	struct bus_pub *probe;
@@ -259,13 +259,11 @@ run(struct pub *pub, const char *value)
 	int err = bus_pub_open(pub->bus, pub->msg.topic, NULL, &probe);
 
 	/* A bad topic is not the fault of whoever does not listen yet. */
-	if (err < 0) {
-		complain("%s: %s", pub->msg.topic, bus_strerror(err));
-		return false;
-	}
+	if (err < 0)
+		return cli_refuse(pub->msg.topic, err);
 	bus_pub_close(probe);
 	if (!connect_links(pub))
-		return false;
+		return STATUS_FAILED;
 	if (pub->cli.bus != NULL)
 		pub->members = cli_members(pub->bus);
 	if (value == NULL && isatty(STDIN_FILENO))
@@ -276,7 +274,7 @@ run(struct pub *pub, const char *value)
 		ok = publish_lines(pub);
 	else
 		ok = publish_stdin(pub);
-	return flush(pub) && ok && report(pub);
+	return flush(pub) && ok && report(pub) ? STATUS_OK : STATUS_FAILED;
 }
 
 enum status
@@ -314,8 +312,7 @@ pub_main(int argc, char **argv)
 	pub.bus = cli_open_bus(&pub.cli);
 	if (pub.bus == NULL)
 		goto out;
-	if (run(&pub, value))
-		status = STATUS_OK;
+	status = run(&pub, value);
 	bus_mailbox_close(pub.members);
 	bus_close(pub.bus, 1000);
 out:

@@ -359,21 +359,28 @@ run(struct sub *sub)
 	if (signals < 0)
 		return STATUS_FAILED;
 	bus = cli_open_bus(&sub->cli);
-	err = bus != NULL ? bus_mailbox_open(bus, &sub->mailbox, &sub->mbox) : 0;
 	if (bus == NULL)
-		;
-	else if (err == BUS_E_NOTSUP)
-		complain("--oldest, --last, --since and --after need a bus with a name: a private "
-			 "one has no log");
-	else if (err < 0)
-		complain_of("bus", err);
-	else if (cli_subscribe(&sub->cli, sub->mbox) && cli_open_links(&sub->cli, bus)) {
+		goto close_signals;
+	err = bus_mailbox_open(bus, &sub->mailbox, &sub->mbox);
+	if (err < 0) {
+		if (err == BUS_E_NOTSUP)
+			complain("--oldest, --last, --since and --after need a bus with a name: a "
+				 "private one has no log");
+		else
+			complain_of("bus", err);
+		goto close_bus;
+	}
+	status = cli_subscribe(&sub->cli, sub->mbox);
+	if (status == STATUS_OK && !cli_open_links(&sub->cli, bus))
+		status = STATUS_FAILED;
+	if (status == STATUS_OK) {
 		cli_note_alone(&sub->cli, bus);
 		status = receive(sub, signals);
 	}
-
 	bus_mailbox_close(sub->mbox);
+close_bus:
 	bus_close(bus, 0);
+close_signals:
 	close(signals);
 	return status;
 }

@@ -214,8 +214,8 @@ top_main(int argc, char **argv)
 	    {0},
 	};
 	struct top top = {.interval_ms = 1000};
-	struct bus_mailbox *mbox = NULL;
-	struct bus *bus = NULL;
+	struct bus_mailbox *mbox;
+	struct bus *bus;
 	enum status status;
 	int signals, err;
 
@@ -229,13 +229,19 @@ top_main(int argc, char **argv)
 	if (bus == NULL)
 		goto close_signals;
 	err = bus_mailbox_open(bus, NULL, &mbox);
-	if (err < 0)
+	if (err < 0) {
 		complain_of("top", err);
-	else if (cli_subscribe(&top.cli, mbox) && cli_open_links(&top.cli, bus)) {
+		goto close_bus;
+	}
+	status = cli_subscribe(&top.cli, mbox);
+	if (status == STATUS_OK && !cli_open_links(&top.cli, bus))
+		status = STATUS_FAILED;
+	if (status == STATUS_OK) {
 		cli_note_alone(&top.cli, bus);
 		status = watch(&top, mbox, signals);
 	}
 	bus_mailbox_close(mbox);
+close_bus:
 	bus_close(bus, 0);
 close_signals:
 	close(signals);

@@ -225,7 +225,10 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("pub", "room/1", "1"), 2, "room/1 is not the name of a bus, which comes first"),
         (("sub", "#"), 2, "or else give --dial URL"),
         (("sub", "home"), 2, "libbus sub BUS '#'"),
-        (("sub", "home", "a/#/b"), 1, "a/#/b: malformed filter"),
+        (("sub", "home", "a/#/b"), 2, "a/#/b: malformed filter"),
+        (("sub", "home", ""), 2, "libbus: '': empty: a topic or filter"),
+        (("top", "home", "a+"), 2, "a+: malformed filter"),
+        (("pub", "home", "", "1"), 2, "libbus: '': empty: a topic or filter"),
         (("sub", "t", "--last", "5", "--dial", "{ipc}"), 1, "need a bus with a name"),
         (("sub", "t", "--last", "-5", "--dial", "{ipc}"), 2, "--last -5: give a whole number"),
         (("pub", "--dial", "{ipc}"), 2, "libbus pub TOPIC [VALUE]"),
@@ -240,7 +243,7 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("sub", "--dial", "{ipc}"), 2, "no filter"),
         (("sub", "t", "--count", "0", "--dial", "{ipc}"), 2, "--count 0: give a whole number"),
         (("sub", "t", "--timeout", "soon", "--dial", "{ipc}"), 2, "--timeout soon: give seconds"),
-        (("sub", "a/#/b", "--dial", "{ipc}"), 1, "a/#/b: malformed filter"),
+        (("sub", "a/#/b", "--dial", "{ipc}"), 2, "a/#/b: malformed filter"),
         (("sub", "t", "--dial", "smoke://hill"), 1, "smoke://hill: unknown scheme"),
         (("sub", "t", "--listen", "tcp://0.0.0.0:0"), 1, "tcp://0.0.0.0:0: address beyond"),
         (("sub", "t", "--listen", "ipc://relative"), 1, "ipc://relative: malformed address"),
@@ -254,20 +257,21 @@ def test_a_mistake_is_answered_with_the_next_step(ipc, args, status, text):
 
 
 @pytest.mark.parametrize(
-    ("args", "text"),
+    ("args", "status", "text"),
     [
-        (("a/+/b", "1"), "a/+/b: topic has + or #"),
-        (("", "1"), "empty: a topic or filter"),
-        (("$bus/x", "1"), "$bus/x: topic begins with $"),
-        (("--type", "json", "t", "{"), "the value of t is not of the --type given"),
-        (("--type", "text", "t"), "the value of t is not of the --type given"),
+        (("a/+/b", "1"), 2, "a/+/b: topic has + or #"),
+        (("", "1"), 2, "'': empty: a topic or filter"),
+        (("$bus/x", "1"), 2, "$bus/x: topic begins with $"),
+        (("x" * 1025, "1"), 2, "too long: a topic or filter has at most 1024 bytes"),
+        (("--type", "json", "t", "{"), 1, "the value of t is not of the --type given"),
+        (("--type", "text", "t"), 1, "the value of t is not of the --type given"),
     ],
 )
-def test_what_cannot_be_published_is_refused_with_status_1(listener, args, text):
+def test_what_cannot_be_published_is_refused(listener, args, status, text):
     _, url = listener
     done = run(LIBBUS, "pub", "--dial", url, *args, stdin=b"\xff")
     assert text in done.stderr.decode()
-    assert done.returncode == 1
+    assert done.returncode == status
 
 
 def test_a_value_above_the_limit_is_refused(listener):
