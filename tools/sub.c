@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BEGINNINGS_HELP                                                                            \
-	"  --oldest                begin with the oldest message that is still in the bus's log\n" \
-	"  --last N                begin with the last N messages of these topics\n"               \
-	"  --since SECONDS         begin with what was published so many seconds ago\n"            \
+#define BEGINNINGS_HELP                                                                                 \
+	"  --oldest                begin with the oldest message in the log; of these four, give one\n" \
+	"  --last N                begin with the last N messages of these topics, at most 10000\n"     \
+	"  --since AGO             begin with what was published so many seconds ago, or 5m, 2h, 1d\n"  \
 	"  --after POSITION        begin behind that position\n"
 
 static const char help[] =
@@ -66,6 +66,7 @@ static const char tail_help[] =
 
 enum {
 	TAIL_LAST = 10,
+	LAST_MOST = 10000,  /* of BUS_FROM_LAST */
 	NOTE_MS = 2000,     /* silence this long without a connection deserves a word */
 	LOOK_MS = 50,       /* how often to look whether the links are up, until they are */
 	BETWEEN_POLLS = 64, /* messages, while there are more of them */
@@ -76,6 +77,7 @@ struct sub {
 	struct cli cli;
 	struct bus_mailbox *mbox;
 	bool json, positions;
+	int beginning; /* the option that says where to begin; 0: none */
 	long count;
 	int64_t timeout_ms;
 	struct bus_mailbox_config mailbox;
@@ -97,32 +99,63 @@ whole_number(const char *option, const char *value, unsigned long long least, ui
 	return true;
 }
 
-/* Where to begin; the last of these options counts. */
+/* Makes a time, in ns since 1970, of how long ago it was. */
+static bool
+time_ago(const char *value, uint64_t *ret_ns)
+{
+	static const char units[] = "smhd";
+	static const int seconds[] = {1, 60, 60 * 60, 24 * 60 * 60};
+	const double most = 1e9; /* seconds: a log in memory is younger */
+	struct timespec now;
+	const char *unit;
+	double ago, since;
+	char *end;
+
+	ago = strtod(value, &end);
+	unit = end != value && *end != '\0' ? strchr(units, *end) : NULL;
+	if (unit != NULL) {
+		ago *= seconds[unit - units];
+		end++;
+	}
+	if (end == value || *end != '\0' || !(ago > 0 && ago <= most)) {
+		complain("--since %s: give seconds, or minutes, hours or days, like 5m, 2h or 1d",
+		    value);
+		return false;
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	since = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - ago;
+	*ret_ns = since > 0 ? (uint64_t)(since * 1e9) : 0;
+	return true;
+}
+
 static bool
 take_beginning(struct sub *sub, int option, const char *value)
 {
 	struct bus_mailbox_config *mailbox = &sub->mailbox;
-	struct timespec now;
-	int64_t ago_ms;
 
+	if (sub->beginning != 0 && sub->beginning != option) {
+		complain(
+		    "--oldest, --last, --since and --after exclude each other: give one of them");
+		return false;
+	}
+	sub->beginning = option;
 	switch (option) {
 	case 'o':
 		mailbox->from = BUS_FROM_OLDEST;
 		return true;
 	case 'n':
 		mailbox->from = BUS_FROM_LAST;
-		return whole_number("last", value, 0, &mailbox->from_value);
+		if (!whole_number("last", value, 0, &mailbox->from_value))
+			return false;
+		if (mailbox->from_value > LAST_MOST)
+			complain("--last %s: at most %d", value, LAST_MOST);
+		return mailbox->from_value <= LAST_MOST;
 	case 'a':
 		mailbox->from = BUS_FROM_POSITION;
 		return whole_number("after", value, 0, &mailbox->from_value);
 	default:
 		mailbox->from = BUS_FROM_TIME;
-		if (!cli_seconds("since", value, &ago_ms))
-			return false;
-		clock_gettime(CLOCK_REALTIME, &now);
-		mailbox->from_value = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec -
-				      (uint64_t)ago_ms * 1000000;
-		return true;
+		return time_ago(value, &mailbox->from_value);
 	}
 }
 

@@ -161,8 +161,9 @@ def test_the_shell_finds_the_past_and_tells_positions(named, tmp_path):
     assert positions == list(range(positions[0], positions[0] + 5))
     done = run(*sub, "1", "--after", str(positions[2]))
     assert json.loads(done.stdout)["value"] == 3
-    done = run(*sub, "5", "--since", "60")
-    assert len(done.stdout.splitlines()) == 5
+    for ago in ("60", "60s", "5m", "2h", "1.5d"):
+        assert len(run(*sub, "5", "--since", ago).stdout.splitlines()) == 5
+    assert len(run(*sub, "5", "--last", "10000").stdout.splitlines()) == 5
 
 
 def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
