@@ -26,14 +26,17 @@ static const char help[] =
     "as JSON (text without quotes). In a filter + is any one level and # all that follow:\n"
     "quote them. Kept values come first. Lost messages are reported on stderr.\n"
     "\n" CLI_OPTIONS_HELP BEGINNINGS_HELP
-    "  --positions             put position and time before each line, of a bus with a name\n"
-    "  --json                  one JSON object per line: topic, value, kept, lost, and of a bus\n"
-    "                          with a name position and time\n"
+    "  --positions             put position and time before each line, or - where there is none\n"
+    "  --json                  one JSON object per line: topic, value, kept, lost, and what there\n"
+    "                          is of position and time\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --connect-timeout SECONDS\n"
     "                          give up if the other side is not there by then (never)\n"
     "  --help                  this text\n"
+    "\n"
+    "A kept value has the time when it was published, and no position. On a private bus nothing has\n"
+    "a position, and only what was published to be kept has a time.\n"
     "\n"
     "Examples:\n"
     "  libbus sub home 'room/#'\n"
@@ -231,16 +234,24 @@ print_plain(const struct bus_value *value)
 	return 0;
 }
 
+/* Position and time, - for what there is not. */
 static void
 print_position(const struct bus_msg *msg)
 {
 	time_t seconds = (time_t)(msg->time_ns / 1000000000);
 	struct tm local;
-	char text[32] = "";
+	char text[32];
 
-	if (localtime_r(&seconds, &local) != NULL)
+	if (msg->position != 0)
+		printf("%10" PRIu64 " ", msg->position);
+	else
+		printf("%10s ", "-");
+	if (msg->time_ns != 0 && localtime_r(&seconds, &local) != NULL) {
 		strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
-	printf("%10" PRIu64 " %s.%03d ", msg->position, text, (int)(msg->time_ns / 1000000 % 1000));
+		printf("%s.%03d ", text, (int)(msg->time_ns / 1000000 % 1000));
+	} else {
+		printf("%-23s ", "-");
+	}
 }
 
 static int
@@ -269,8 +280,9 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 		printf(",\"kept\":%s,\"lost\":%" PRIu64,
 		    msg->flags & BUS_MSG_KEPT ? "true" : "false", msg->lost);
 		if (msg->position != 0)
-			printf(",\"position\":%" PRIu64 ",\"time\":%.3f", msg->position,
-			    (double)msg->time_ns / 1e9);
+			printf(",\"position\":%" PRIu64, msg->position);
+		if (msg->time_ns != 0)
+			printf(",\"time\":%.3f", (double)msg->time_ns / 1e9);
 		puts("}");
 	} else {
 		if (msg->lost > 0)

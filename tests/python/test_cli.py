@@ -165,6 +165,12 @@ def test_hello_gives_the_number_21_5_also_to_who_comes_later(ipc):
         assert "room/kitchen/temperature is 21.5\n" in out
 
 
+def test_where_there_is_neither_position_nor_time_a_dash_stands(ipc):
+    with started(LIBBUS, "sub", "--positions", "--listen", ipc, "#") as sub:
+        pub("--dial", ipc, "t", "1")
+        assert sub.stdout.readline().split() == ["-", "-", "t", "1"]
+
+
 def test_hello_alone_hears_itself():
     assert run(HELLO).stdout == b"room/kitchen/temperature is 21.5\n"
 

@@ -29,6 +29,18 @@ def named(tmp_path):
         yield bus
 
 
+@pytest.fixture
+def by_shell(tmp_path):
+    """What the command prints about the bus that `named` is."""
+
+    def command(*args):
+        done = run(LIBBUS, *args, "--dir", tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode()
+
+    return command
+
+
 def block(kind, number=0):
     return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[number]
 
@@ -269,6 +281,17 @@ def test_a_value_that_somebody_could_take_is_not_told(named, tmp_path):
         named.close()  # it had enough, and leaves first
         out, err = publisher.communicate("", timeout=WATCHDOG)
     assert (publisher.returncode, out, err) == (0, "", "")
+
+
+def test_a_kept_value_comes_with_its_time_and_without_a_position(named, by_shell):
+    named.publish("n", 1, retain=True)
+    published = time.time()
+    line = by_shell("sub", "test", "n", "--json", "--count", "1")
+    message = json.loads(line)
+    assert message.pop("time") == pytest.approx(published, abs=60)
+    assert message == {"topic": "n", "value": 1, "kept": True, "lost": 0}
+    line = by_shell("sub", "test", "n", "--positions", "--count", "1")
+    assert re.fullmatch(r" +- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} n 1\n", line)
 
 
 def test_who_is_on_it_is_told(named, tmp_path, python):
