@@ -16,7 +16,8 @@
 	"  --oldest                begin with the oldest message in the log; of these four, give one\n" \
 	"  --last N                begin with the last N messages of these topics, at most 10000\n"     \
 	"  --since AGO             begin with what was published so many seconds ago, or 5m, 2h, 1d\n"  \
-	"  --after POSITION        begin behind that position\n"
+	"  --after POSITION        begin behind that position\n"                                        \
+	"  --epoch EPOCH           with --after: an error if the bus has begun another life since\n"
 
 static const char help[] =
     "Usage: libbus sub BUS FILTER... [OPTION]...\n"
@@ -27,13 +28,16 @@ static const char help[] =
     "quote them. Kept values come first. Lost messages are reported on stderr.\n"
     "\n" CLI_OPTIONS_HELP BEGINNINGS_HELP
     "  --positions             put position and time before each line, or - where there is none\n"
-    "  --json                  one JSON object per line: topic, value, kept, lost, and what there\n"
-    "                          is of position and time\n"
+    "  --json                  one JSON object per line: topic, value, kept, lost, what there is\n"
+    "                          of position and time, and epoch of a bus with a name\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --connect-timeout SECONDS\n"
     "                          give up if the other side is not there by then (never)\n"
     "  --help                  this text\n"
+    "\n"
+    "To go on later behind the last line, give what it has: --after POSITION --epoch EPOCH. If the bus\n"
+    "has ended since and this is another life of it, that is an error, and nothing is printed.\n"
     "\n"
     "A kept value has the time when it was published, and no position. On a private bus nothing has\n"
     "a position, and only what was published to be kept has a time.\n"
@@ -55,7 +59,8 @@ static const char tail_help[] =
     "position, when it was published, topic, value. Without a FILTER all topics; in a filter + is\n"
     "any one level and # all that follow: quote them. Lost messages are reported on stderr.\n"
     "\n" CLI_NAMED_OPTIONS_HELP BEGINNINGS_HELP
-    "  --json                  one JSON object per line: topic, value, kept, lost, position, time\n"
+    "  --json                  one JSON object per line: topic, value, kept, lost, position, time,\n"
+    "                          epoch\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --help                  this text\n"
@@ -79,6 +84,7 @@ enum {
 struct sub {
 	struct cli cli;
 	struct bus_mailbox *mbox;
+	uint64_t epoch; /* of the bus; 0 of a private one */
 	bool json, positions;
 	int beginning; /* the option that says where to begin; 0: none */
 	long count;
@@ -174,6 +180,8 @@ take_option(void *arg, int option, const char *value)
 	case 'a':
 	case 's':
 		return take_beginning(sub, option, value);
+	case 'e':
+		return whole_number("epoch", value, 1, &sub->mailbox.from_epoch);
 	case 'p':
 		sub->positions = true;
 		return true;
@@ -283,6 +291,9 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 			printf(",\"position\":%" PRIu64, msg->position);
 		if (msg->time_ns != 0)
 			printf(",\"time\":%.3f", (double)msg->time_ns / 1e9);
+		/* As text: it has 64 bits, and many that read JSON keep 53 of a number. */
+		if (sub->epoch != 0)
+			printf(",\"epoch\":\"%" PRIu64 "\"", sub->epoch);
 		puts("}");
 	} else {
 		if (msg->lost > 0)
@@ -398,21 +409,27 @@ static enum status
 run(struct sub *sub)
 {
 	enum status status = STATUS_FAILED;
-	int signals = cli_signals(), err;
+	int signals, err;
 	struct bus *bus;
 
+	if (sub->mailbox.from_epoch != 0 && sub->mailbox.from != BUS_FROM_POSITION) {
+		complain("--epoch goes with --after, whose position is of that epoch");
+		return STATUS_USAGE;
+	}
+	signals = cli_signals();
 	if (signals < 0)
 		return STATUS_FAILED;
 	bus = cli_open_bus(&sub->cli);
 	if (bus == NULL)
 		goto close_signals;
+	sub->epoch = bus_epoch(bus);
 	err = bus_mailbox_open(bus, &sub->mailbox, &sub->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
 			complain("--oldest, --last, --since and --after need a bus with a name: a "
 				 "private one has no log");
 		else
-			complain_of("bus", err);
+			complain_of(sub->cli.bus != NULL ? sub->cli.bus : "bus", err);
 		goto close_bus;
 	}
 	status = cli_subscribe(&sub->cli, sub->mbox);
@@ -438,6 +455,7 @@ close_signals:
 	{"last", required_argument, NULL, 'n'},                                                    \
 	{"since", required_argument, NULL, 's'},                                                   \
 	{"after", required_argument, NULL, 'a'},                                                   \
+	{"epoch", required_argument, NULL, 'e'},                                                   \
 	{"timeout", required_argument, NULL, 'T'}
 /* clang-format on */
 

@@ -240,6 +240,8 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("sub", "home", "t", "--last", "10001"), 2, "--last 10001: at most 10000\n"),
         (("sub", "home", "t", "--oldest", "--last", "1"), 2, "exclude each other: give one"),
         (("log", "tail", "home", "--since", "5m", "--after", "1"), 2, "exclude each other"),
+        (("sub", "home", "t", "--epoch", "1"), 2, "--epoch goes with --after"),
+        (("sub", "home", "t", "--epoch", "0", "--after", "1"), 2, "--epoch 0: give a whole"),
         (("sub", "home", "t", "--since", "5y"), 2, "--since 5y: give seconds, or minutes, hours"),
         (("sub", "home", "t", "--since", "m"), 2, "--since m: give seconds, or minutes, hours"),
         (("sub", "home", "t", "--since", "5mm"), 2, "--since 5mm: give seconds, or minutes"),

@@ -283,13 +283,31 @@ def test_a_value_that_somebody_could_take_is_not_told(named, tmp_path):
     assert (publisher.returncode, out, err) == (0, "", "")
 
 
+def test_the_shell_goes_on_behind_a_line_in_the_same_life_of_the_bus_alone(
+    named, by_shell, tmp_path
+):
+    named.publish("n", 1)
+    named.publish("n", 2)
+    line = json.loads(by_shell("log", "tail", "test", "--json", "--last", "2", "--count", "1"))
+    assert line["epoch"] == str(named.epoch)
+    behind = ("--after", str(line["position"]), "--epoch", line["epoch"])
+    assert by_shell("sub", "test", "n", *behind, "--count", "1") == "n 2\n"
+    named.close()
+    with libbus.Bus("test", dir=tmp_path) as another:
+        another.publish("n", 3)
+        done = run(LIBBUS, "sub", "test", "n", *behind, "--dir", tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"libbus: test: that position is from an earlier life of the bus")
+
+
 def test_a_kept_value_comes_with_its_time_and_without_a_position(named, by_shell):
     named.publish("n", 1, retain=True)
     published = time.time()
     line = by_shell("sub", "test", "n", "--json", "--count", "1")
     message = json.loads(line)
     assert message.pop("time") == pytest.approx(published, abs=60)
-    assert message == {"topic": "n", "value": 1, "kept": True, "lost": 0}
+    epoch = str(named.epoch)
+    assert message == {"topic": "n", "value": 1, "kept": True, "lost": 0, "epoch": epoch}
     line = by_shell("sub", "test", "n", "--positions", "--count", "1")
     assert re.fullmatch(r" +- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} n 1\n", line)
 
