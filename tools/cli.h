@@ -26,6 +26,11 @@ void complain_of(const char *what, int err);
 /* Complains of a topic or a filter, and answers how to end: USAGE if it is not one. */
 enum status cli_refuse(const char *name, int err);
 
+/* Print a value on one line of stdout: as JSON, or as people read it. Text is bare then, unless it would break the line
+ * or play tricks on a terminal: then JSON says it otherwise. */
+int print_json(const struct bus_value *value);
+int print_plain(const struct bus_value *value);
+
 struct cli_link {
 	const char *url;
 	bool listen;
@@ -95,6 +100,8 @@ void complain_unconnected(const struct cli_link *link, int reason, const char *s
 /* Whether somebody is on the bus of that name, before it is opened, which would begin it. Complains otherwise, and lists
  * those that there are. */
 bool cli_bus_is_there(const struct cli *cli);
+
+enum { CLI_MEMBERS = 1022 }; /* processes on a bus at a time, by number */
 
 /* A mailbox for cli_joined(), on a bus with a name; NULL if there cannot be one. */
 struct bus_mailbox *cli_members(struct bus *bus);

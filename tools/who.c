@@ -12,7 +12,6 @@
 
 enum {
 	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
-	MEMBERS = 1022,
 	PATH_MOST = 4096,
 };
 
@@ -26,7 +25,7 @@ static bool
 somebody_is_on(const char *dir, const char *name)
 {
 	struct flock range = {
-	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MEMBER_BYTE, .l_len = MEMBERS};
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MEMBER_BYTE, .l_len = CLI_MEMBERS};
 	char path[PATH_MOST];
 	bool locked;
 	int fd;

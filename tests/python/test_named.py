@@ -189,7 +189,9 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
     done = run(LIBBUS, "log", "tail", "test", "--dir", tmp_path, "--oldest", "--count", "16")
     assert len(done.stdout.splitlines()) == 16
     done = run(LIBBUS, "log", "stat", "test", "--dir", tmp_path)
-    assert f"pid {os.getpid()}\n" in done.stdout.decode()
+    assert re.search(rf"  member \d+: pid {os.getpid()}, py\S+\n", done.stdout.decode())
+    assert re.search(r"  member \d+: pid \d+, libbus, this one\n", done.stdout.decode())
+    assert re.search(r"kept values: \d+ KiB of at most \d+ KiB\n", done.stdout.decode())
     assert re.search(r"messages: (\d+) so far; \1 are still there", done.stdout.decode())
     assert run(LIBBUS, "log", "stat", "a/b").returncode == 2
     assert run(LIBBUS, "log").returncode == 2
@@ -200,6 +202,25 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
             named.publish("busy", 1)
             table += top.stdout.readline()
         assert re.search(r"\d+\.\d +\d+ +\d+ +1  busy$", table, re.MULTILINE)
+
+
+def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
+    named.publish("n", "x" * 100_000, retain=True)
+    by_shell("pub", "test", "n", "1")
+    stat = json.loads(by_shell("log", "stat", "test", "--json"))
+    me, command = stat.pop("processes")
+    assert (me["pid"], me["this"], command["this"]) == (os.getpid(), False, True)
+    assert (me["program"][:2], command["program"]) == ("py", "libbus")
+    assert not me["dead"] and not command["dead"]
+    assert (stat["bus"], stat["log"]) == ("test", str(tmp_path / "test.log"))
+    assert stat["epoch"] == str(named.epoch)
+    assert stat["log_kib"] * 1024 == (tmp_path / "test.log").stat().st_size
+    assert 97 <= stat["values_kib"] < stat["values_most_kib"] < stat["log_kib"]
+    assert stat["messages_left"] == stat["messages"] > stat["oldest"] == 1
+    assert {k: v for k, v in stat.items() if "most" in k and "kib" not in k} == {
+        "readers_most": 512,
+        "processes_most": 1022,
+    }
 
 
 def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
