@@ -66,8 +66,8 @@ read_description(struct log_stat *stat, const char *text)
 	};
 	sscanf(name + strlen(end),
 	    "%" SCNu64 " KiB in %u segments, epoch %*u messages: %" SCNu64 " so far; %" SCNu64
-	    " are still there, from position %" SCNu64 " on values: %" SCNu64 " of at most %" SCNu64
-	    " KiB; names of topics: %" SCNu64 " of at most %" SCNu64
+	    " are still there, from position %" SCNu64 " on values: %" SCNu64
+	    " KiB of at most %" SCNu64 " KiB; names of topics: %" SCNu64 " KiB of at most %" SCNu64
 	    " KiB processes: %u of at most %u, with %u readers of at most %u%n",
 	    &stat->kib, &stat->segments, &stat->messages, &stat->left, &stat->oldest,
 	    &stat->values_kib, &stat->values_most_kib, &stat->names_kib, &stat->names_most_kib,
