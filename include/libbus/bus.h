@@ -419,6 +419,7 @@ BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
  *   $bus/warnings  once for each topic and filter:
  *                  {"warning": "unheard", "topic": name, "publishes": 1000, "text": sentence}
  *                  {"warning": "unmatched", "filter": filter, "seconds": 60, "text": sentence}
+ *                  {"warning": "removed", "log": path, "epoch": number, "text": sentence}
  *   $bus/members/N of a named bus, and this through its log: each of its processes is a retained value
  *                  {"pid": number, "program": name}; one without payload says that it has left or died
  *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:

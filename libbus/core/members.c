@@ -13,6 +13,7 @@
 #include "core/bus_internal.h"
 #include "core/name.h"
 #include "core/named.h"
+#include "core/notice.h"
 #include "core/publish.h"
 #include "log/log.h"
 
@@ -215,6 +216,8 @@ bus__members_heed(struct bus *bus)
 	if (now < next || !atomic_compare_exchange_strong_explicit(&bus->next_look_ns, &next,
 			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
 		return;
+	if (bus__log_was_removed(bus->log))
+		bus__warn_removed(bus);
 	if (atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {

@@ -77,6 +77,16 @@ bus__warn_unheard(struct bus *bus, const char *topic)
 	    "published 1,000 times, matched nobody");
 }
 
+void
+bus__warn_removed(struct bus *bus)
+{
+	if (atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0 &&
+	    !atomic_exchange_explicit(&bus->told_removed, true, memory_order_relaxed))
+		warn(bus, "removed", "log", bus->log->path, "epoch", bus->log->epoch,
+		    "the files of this bus were removed: who opens its name now is on another "
+		    "one; end all that are on it");
+}
+
 /* The subscription by which a filter is judged: the oldest that is not a peer's, whose own bus judges it. */
 static struct bus_sub *
 oldest_here(const struct node *node)

@@ -36,6 +36,9 @@ bus__count_unheard(struct bus *bus, struct topic *topic)
 /* Warns of it. Nothing is held. */
 void bus__warn_unheard(struct bus *bus, const char *topic);
 
+/* Tells that the files of a named bus were removed, if somebody watches; once. Nothing is held. */
+void bus__warn_removed(struct bus *bus);
+
 /* Makes a round if the last one was a second before `now_ns`. Nothing is held. */
 void bus__round(struct bus *bus, int64_t now_ns);
 __attribute__((cold)) void bus__round_now(struct bus *bus);

@@ -64,6 +64,9 @@ struct log {
  * BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
 
+/* Whether its files have their names no more: somebody removed them, and whoever opens the name is elsewhere. */
+bool bus__log_was_removed(const struct log *log);
+
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
 void bus__log_note_pid(struct log *log);
 void bus__log_forget_pid(struct log *log, uint32_t member);

@@ -204,6 +204,14 @@ open_own(const char *path, int flags, int *ret_fd)
 	return 0;
 }
 
+static void
+lock_path_of(const struct log *log, char ret_path[PATH_MOST])
+{
+	size_t stem = strlen(log->path) - strlen(".log");
+
+	snprintf(ret_path, PATH_MOST, "%.*s.lock", (int)stem, log->path);
+}
+
 static bool
 is_same_file(int fd, const char *path)
 {
@@ -607,15 +615,23 @@ bus__log_let_slot_go(struct log *log, uint32_t member)
 	bus__log_unlock_byte(log, MEMBER_BYTE + member);
 }
 
+bool
+bus__log_was_removed(const struct log *log)
+{
+	char lock_path[PATH_MOST];
+
+	lock_path_of(log, lock_path);
+	return !is_same_file(log->lock_fd, lock_path);
+}
+
 /* --- leaving ---------------------------------------------------------------------------------------------------------- */
 
 static void
 leave(struct log *log)
 {
 	char lock_path[PATH_MOST];
-	size_t stem = strlen(log->path) - strlen(".log");
 
-	snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, log->path);
+	lock_path_of(log, lock_path);
 	atomic_store_explicit(&log->shared->members[log->member].pid, 0, memory_order_relaxed);
 	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. What has the name now
 	 * may be others': ours has been removed by hand then. */

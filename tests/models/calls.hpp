@@ -344,6 +344,12 @@ bus__log_unlock_list(void)
 {
 }
 
+bool
+bus__log_was_removed(const struct log *)
+{
+	return false;
+}
+
 void
 bus__log_note_pid(struct log *)
 {

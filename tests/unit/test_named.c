@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <libbus/pack.h>
+
 #include "base/clock.h"
 
 #define MUST(call) must((call) >= 0)
@@ -1840,6 +1842,31 @@ START_TEST(memory_of_a_bus_whose_members_were_killed_is_given_back)
 }
 END_TEST
 
+START_TEST(files_that_were_removed_are_warned_of)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir);
+	struct bus_mailbox *m = listen_to(bus, "$bus/warnings");
+	const struct bus_msg *msg;
+	const struct bus_value *value;
+	char path[200], *text;
+	size_t len;
+
+	snprintf(path, sizeof path, "%s/test.lock", dir);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_bus(bus_recv(m, 20000, &msg), 1);
+	ck_bus(bus_value_read(msg->type, msg->data, msg->len, &value), 0);
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	ck_assert_ptr_nonnull(strstr(text, "\"removed\""));
+	ck_assert_ptr_nonnull(strstr(text, "/test.log"));
+	free(text);
+	bus_value_free(value);
+	ck_bus(bus_recv(m, 1500, &msg), 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 #ifndef __SANITIZE_THREAD__
 /* Writes nonsense all over the file, most of it where it hurts. */
 static void
@@ -2061,7 +2088,7 @@ bus_test_suite(void)
 	    peer_that_has_subscribed_to_nothing_gets_its_replies,
 	    address_that_one_process_listens_on_goes_to_another_that_asked_for_it);
 	BUS_TEST_CASE(suite, "members", 60, who_is_there_is_told_and_who_leaves_or_dies,
-	    who_gets_the_slot_of_a_dead_one_buries_him,
+	    who_gets_the_slot_of_a_dead_one_buries_him, files_that_were_removed_are_warned_of,
 	    who_leaves_with_several_buses_leaves_no_will);
 	tcase_set_timeout(wills, 60);
 	tcase_add_loop_test(wills, will_is_said_once_by_whoever_is_there, 0, 2);
