@@ -229,6 +229,97 @@ def test_close_lets_callbacks_finish_and_may_be_called_again():
     assert bus.closed and repr(bus) == "<libbus.Bus closed>"
 
 
+@pytest.fixture(params=["private", "named"])
+def either(request, tmp_path):
+    with libbus.Bus() if request.param == "private" else libbus.Bus("test", dir=tmp_path) as bus:
+        yield bus
+
+
+class Held:
+    """Takes callbacks of the topic a; the one for 1 is held, and 2 to 20 are taken out behind it."""
+
+    def __init__(self, bus):
+        self.seen, self.begun, self.ready, self.go = [], *(threading.Event() for _ in range(3))
+        bus.on("a", self.call)
+        bus.publish("a", 0)
+        for n in range(1, 21):
+            bus.publish("a", n)
+        self.ready.set()
+        assert self.begun.wait(30)
+
+    def call(self, msg):
+        self.seen.append(msg.value)
+        if msg.value == 0:
+            self.ready.wait()
+        elif msg.value == 1:
+            self.begun.set()
+            self.go.wait()
+
+
+def callbacks_run():
+    return any(thread.name == "libbus-callbacks" for thread in threading.enumerate())
+
+
+def test_after_close_no_callback_begins_and_the_rest_is_counted(either, eventually):
+    held = Held(either)
+    assert either.close(timeout=0.05) == 19
+    held.go.set()
+    eventually(lambda: not callbacks_run())
+    assert held.seen == [0, 1]
+
+
+def test_a_message_counts_until_all_its_callbacks_are_called_and_for_those_that_are_open():
+    bus = libbus.Bus()
+    ended = bus.subscribe("b", callback=print)
+    ready, begun, go = (threading.Event() for _ in range(3))
+    bus.on("gate", lambda msg: ready.wait())
+    bus.on("a", lambda msg: (begun.set(), go.wait()))
+    bus.on("a", print)
+    for topic in ("gate", "a", "b", "b"):
+        bus.publish(topic, 1)
+    ready.set()
+    assert begun.wait(30)
+    ended.close()
+    assert bus.close(timeout=0) == 1
+    go.set()
+
+
+def test_a_flush_that_waits_when_the_bus_is_closed_says_closed(either, eventually):
+    held, errors = Held(either), []
+
+    def flush():
+        try:
+            either.flush()
+        except libbus.Closed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    time.sleep(0.05)
+    either.close(timeout=0)
+    thread.join(30)
+    held.go.set()
+    assert len(errors) == 1
+
+
+def test_a_callback_that_closes_its_bus_is_the_last_one(either, eventually):
+    seen, counted, ready = [], [], threading.Event()
+
+    @either.on("a")
+    def heard(msg):
+        seen.append(msg.value)
+        ready.wait()
+        if msg.value == 5:
+            counted.append(either.close())
+
+    either.publish("a", 0)
+    for n in range(1, 21):
+        either.publish("a", n)
+    ready.set()
+    eventually(lambda: not callbacks_run())
+    assert (seen, counted) == ([0, 1, 2, 3, 4, 5], [15])
+
+
 def test_close_counts_what_stayed_undelivered():
     bus = libbus.Bus()
     keeps = bus.subscribe("a")

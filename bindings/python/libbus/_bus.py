@@ -197,7 +197,11 @@ class Bus(_core.Bus):
 
     def close(self, timeout: float | None = 1.0) -> int:
         """Lets callbacks and links finish for so many seconds, then ends. Returns how many messages stayed
-        undelivered; 0 the second time, and in a forked child, which has nothing to end."""
+        undelivered; 0 the second time, and in a forked child, which has nothing to end.
+
+        From then on no callback begins; one that still runs is left to itself. What lies unread in the
+        log of a named bus is not counted. A callback may close its bus, and is its last one then.
+        """
         if self.closed:
             return 0
         deadline = _deadline(timeout)
@@ -205,7 +209,7 @@ class Bus(_core.Bus):
         with contextlib.suppress(_core.Closed):
             if not self._callbacks.here():
                 self._callbacks.flush(deadline)
-        undelivered = super().close(_left(deadline))
+        undelivered = self._callbacks.stop() + super().close(_left(deadline))
         for link in self._links:
             link.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)

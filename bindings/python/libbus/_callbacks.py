@@ -12,6 +12,7 @@ import select
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ log = logging.getLogger("libbus")
 
 # How long Ctrl-C may wait in a flush.
 SLICE_S = 0.05
+
+CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
 
 class Callback:
@@ -79,6 +82,10 @@ class Callbacks:
         self._done: dict[_core.Mailbox, int] = {}  # how far the calls that have returned go
         self._epoll: select.epoll | None = None
         self._thread: threading.Thread | None = None
+        # Guards the two below. Reentrant: a signal handler may close while its thread closes.
+        self._calling = threading.RLock()
+        self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
+        self._stopped = False
 
     def add(
         self, bus: Bus, filters: tuple[str, ...], function: Function, full: str, bytes: int
@@ -126,8 +133,14 @@ class Callbacks:
 
     # --- the thread's part ------------------------------------------------------------------------------
 
-    def call(self, batch: list[tuple[int, _core.Message]]) -> None:
-        for key, msg in batch:
+    def handle(self, mailbox: _core.Mailbox) -> None:
+        """Calls the functions for what is there. Closed: the bus has ended."""
+        with self._calling:
+            if self._stopped:
+                raise _core.error(CLOSED)
+            self._taken.extend(mailbox._take())
+        while (taken := self._next()) is not None:
+            key, msg = taken
             function = self._functions.get(key)
             if function is None:
                 continue
@@ -136,6 +149,11 @@ class Callbacks:
             except BaseException:
                 # Also SystemExit: the other callbacks still want their messages.
                 log.exception("callback %r failed on %s", function, msg.topic)
+        self.count(mailbox)
+
+    def _next(self) -> tuple[int, _core.Message] | None:
+        with self._calling:
+            return self._taken.popleft() if self._taken else None
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
@@ -159,6 +177,8 @@ class Callbacks:
             waiting = {mailbox: mailbox._progress()[1] for mailbox in self._by_policy.values()}
         with self._handled:
             while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
+                if self._stopped:
+                    raise _core.error(CLOSED)
                 left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
                 if left <= 0:
                     return False
@@ -172,6 +192,15 @@ class Callbacks:
         # What was due may have been pushed out since.
         return mailbox._progress() == (done, done)
 
+    def stop(self) -> int:
+        """From here on no call begins. How many messages were taken out and not given to every callback
+        that wants them."""
+        with self._calling:
+            self._stopped = True
+            left = {id(msg) for key, msg in self._taken if key in self._functions}
+            self._taken.clear()
+        return len(left)
+
     def join(self, timeout: float) -> None:
         if self._thread is not None and not self.here():
             self._thread.join(timeout)
@@ -184,15 +213,13 @@ def _run(
         while True:
             for fd, _ in epoll.poll():
                 try:
-                    batch = mailboxes[fd]._take()
                     callbacks = find()
                     if callbacks is None:
                         return
-                    callbacks.call(batch)
-                    callbacks.count(mailboxes[fd])
+                    callbacks.handle(mailboxes[fd])
                 except _core.Closed:
                     return
                 except Exception:
                     log.exception("messages to callbacks were lost")
                 finally:
-                    batch, callbacks = [], None
+                    callbacks = None
