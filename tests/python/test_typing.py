@@ -24,6 +24,7 @@ with bus.subscribe("a", "b", bytes=4096) as sub:
         assert_type(msg, libbus.Message)
         assert_type(msg.topic, str)
     assert_type(sub.stats()["lost_by"]["full"], int)
+    assert_type(sub.stats()["lost_by"]["lapped"], int)
 
 @bus.on("a", "b")
 def heard(msg: libbus.Message) -> int:

@@ -38,6 +38,7 @@ class LostBy(TypedDict):
     expired: int
     unsubscribed: int
     closed: int
+    lapped: int
 
 class Stats(TypedDict):
     offered: int
