@@ -99,6 +99,12 @@ def test_a_subscription_begins_where_it_is_told_to(named):
         named.subscribe("n", last=1, callback=print)
 
 
+def test_the_epoch_can_be_noted_after_the_end(tmp_path):
+    with libbus.Bus("test", dir=tmp_path) as bus:
+        epoch = bus.epoch
+    assert bus.epoch == epoch != 0
+
+
 def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):
     named.publish("v", "kept", retain=True)
     got = []

@@ -11,6 +11,7 @@ struct bus_object {
 	PyObject_HEAD struct core *core;
 	struct gate gate;
 	struct bus *bus;
+	uint64_t epoch; /* also for whoever noted a position and has closed the bus */
 	_Atomic(struct bus_packer *) packer; /* one to spare; whoever takes it has it alone */
 };
 
@@ -69,6 +70,7 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		Py_DECREF(self);
 		return NULL;
 	}
+	self->epoch = bus_epoch(self->bus);
 	return (PyObject *)self;
 
 release_dir:
@@ -610,15 +612,8 @@ bus_dealloc(struct bus_object *self)
 static PyObject *
 bus_get_epoch(struct bus_object *self, void *unused)
 {
-	uint64_t epoch;
-	int err = gate_enter(&self->gate);
-
 	(void)unused;
-	if (err < 0)
-		return error_raise(self->core, err, ABOUT_NAME, NULL);
-	epoch = bus_epoch(self->bus);
-	gate_leave(&self->gate);
-	return PyLong_FromUnsignedLongLong(epoch);
+	return PyLong_FromUnsignedLongLong(self->epoch);
 }
 
 static PyGetSetDef bus_getset[] = {
