@@ -157,8 +157,30 @@ def test_what_it_cannot_have_says_so(named):
         named.subscribe("t", full="refuse")
     with pytest.raises(libbus.NotSupported):
         named.keep("t", 5)
-    with pytest.raises(libbus.ArgumentError, match=r"^no/name: "):
-        libbus.Bus("no/name")
+
+
+@pytest.mark.parametrize("bad", ["Home", "no/name", "", "x" * 65, "höme", "a b", "home\n"])
+def test_a_bad_name_is_told_what_a_name_may_have(bad):
+    with pytest.raises(libbus.ArgumentError, match=r"has 1 to 64 of a-z 0-9 \. _ -$") as caught:
+        libbus.Bus(bad)
+    assert caught.value.name == "BUS_E_INVAL"
+    if bad.isprintable():
+        assert str(caught.value).startswith(bad[:64])
+
+
+def test_a_size_out_of_its_range_is_named(tmp_path):
+    with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: from 4 MiB to 16 GiB"):
+        libbus.Bus("test", dir=tmp_path, log_bytes=1)
+    with pytest.raises(libbus.ArgumentError, match=r"^max_payload: at most 256 MiB"):
+        libbus.Bus(max_payload=(256 << 20) + 1)
+    with pytest.raises(libbus.ArgumentError, match=r"^test: dir: too long a path"):
+        libbus.Bus("test", dir="/" + "x" * 5000, log_bytes=4 << 20)
+
+
+def test_where_a_log_lies_and_its_size_need_a_name(tmp_path):
+    for options in ({"dir": tmp_path}, {"log_bytes": 4 << 20}):
+        with pytest.raises(TypeError, match=r"^dir and log_bytes are for a bus with a name"):
+            libbus.Bus(**options)
 
 
 def test_an_interpreter_that_ends_without_close_leaves_nothing(tmp_path, python):

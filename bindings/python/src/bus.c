@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "gate.h"
@@ -27,6 +28,22 @@ path_or_none(PyObject *path, void *ret_bytes)
 	return PyUnicode_FSConverter(path, ret_bytes);
 }
 
+/* Which of its arguments bus_open() calls bad; NULL: none that we know. */
+static const char *
+bad_argument(const char *name, const struct bus_config *cfg)
+{
+	size_t len = name == NULL ? 0 : strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	if (name != NULL && (len == 0 || len > 64 || name[len] != '\0'))
+		return "the name of a bus has 1 to 64 of a-z 0-9 . _ -";
+	if (cfg->max_payload > 256u << 20)
+		return "max_payload: at most 256 MiB";
+	if (cfg->log_bytes != 0 &&
+	    (cfg->log_bytes < UINT64_C(4) << 20 || cfg->log_bytes > UINT64_C(16) << 30))
+		return "log_bytes: from 4 MiB to 16 GiB";
+	return cfg->dir != NULL ? "dir: too long a path" : NULL;
+}
+
 static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -46,6 +63,11 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
 	    size_between(log_bytes, PY_SSIZE_T_MAX, "log_bytes") < 0)
 		goto release_dir;
+	if (name == Py_None && (dir != NULL || log_bytes != 0)) {
+		PyErr_SetString(PyExc_TypeError,
+		    "dir and log_bytes are for a bus with a name: Bus('home', ...)");
+		goto release_dir;
+	}
 	if (name != Py_None) {
 		text = text_of(core, name, ABOUT_NAME);
 		if (text == NULL)
@@ -66,7 +88,8 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	Py_END_ALLOW_THREADS;
 	Py_XDECREF(dir);
 	if (err < 0) {
-		error_raise(core, err, ABOUT_NAME, text != NULL ? name : NULL);
+		error_raise_because(core, err, ABOUT_NAME, text != NULL ? name : NULL,
+		    err == BUS_E_INVAL ? bad_argument(text, &cfg) : NULL);
 		Py_DECREF(self);
 		return NULL;
 	}

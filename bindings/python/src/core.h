@@ -73,6 +73,10 @@ PyObject *error_new(struct core *core, int err, enum about about, PyObject *subj
 /* The same, raised. Always NULL. For BUS_E_SYS call it while errno still says why. */
 PyObject *error_raise(struct core *core, int err, enum about about, PyObject *subject);
 
+/* The same with words of the caller's, who knows which argument is meant; why NULL: those of the code. */
+PyObject *error_raise_because(
+    struct core *core, int err, enum about about, PyObject *subject, const char *why);
+
 /* Adds the exceptions and the table ERRORS to the module. 0 or -1. */
 int errors_init(PyObject *module, struct core *core);
 

@@ -73,11 +73,11 @@ exception_of(struct core *core, int err, enum about about)
 #define SUBJECT_SHOWN 80
 
 static PyObject *
-sentence(int err, int number, PyObject *subject)
+sentence(int err, int number, PyObject *subject, const char *why)
 {
 	PyObject *text = err == BUS_E_SYS && number != 0
 			     ? PyUnicode_FromFormat("the system refused: %s", strerror(number))
-			     : PyUnicode_FromString(bus_strerror(err));
+			     : PyUnicode_FromString(why != NULL ? why : bus_strerror(err));
 	PyObject *head, *printable, *whole;
 
 	if (text == NULL || subject == NULL || PyUnicode_GET_LENGTH(subject) == 0)
@@ -110,13 +110,13 @@ or_none(PyObject *subject, bool wanted)
 	return Py_NewRef(wanted && subject != NULL ? subject : Py_None);
 }
 
-PyObject *
-error_new(struct core *core, int err, enum about about, PyObject *subject)
+static PyObject *
+make(struct core *core, int err, enum about about, PyObject *subject, const char *why)
 {
 	int number = errno;
 	bool topic = about == ABOUT_TOPIC || about == ABOUT_FILTER;
 	PyObject *class = exception_of(core, err, about);
-	PyObject *text = sentence(err, number, subject), *error = NULL;
+	PyObject *text = sentence(err, number, subject, why), *error = NULL;
 
 	if (text == NULL)
 		return NULL;
@@ -139,9 +139,22 @@ drop:
 }
 
 PyObject *
+error_new(struct core *core, int err, enum about about, PyObject *subject)
+{
+	return make(core, err, about, subject, NULL);
+}
+
+PyObject *
 error_raise(struct core *core, int err, enum about about, PyObject *subject)
 {
-	PyObject *error = error_new(core, err, about, subject);
+	return error_raise_because(core, err, about, subject, NULL);
+}
+
+PyObject *
+error_raise_because(
+    struct core *core, int err, enum about about, PyObject *subject, const char *why)
+{
+	PyObject *error = make(core, err, about, subject, why);
 
 	if (error == NULL)
 		return NULL;
