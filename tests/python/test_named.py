@@ -63,8 +63,12 @@ def test_a_private_bus_has_no_past(bus):
     with bus.subscribe("t") as got:
         bus.publish("t", 1)
         assert got.recv(timeout=WATCHDOG).position is None
-    with pytest.raises(libbus.NotSupported):
-        bus.subscribe("t", last=1)
+    for begin in ({"last": 1}, {"since": 0}, {"after": 7}):
+        ((argument, value),) = begin.items()
+        with pytest.raises(
+            libbus.NotSupported, match=f"^{argument}={value}: a private bus has no past"
+        ):
+            bus.subscribe("t", **begin)
 
 
 def test_a_subscription_begins_where_it_is_told_to(named):
@@ -153,9 +157,12 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
 
 
 def test_what_it_cannot_have_says_so(named):
-    with pytest.raises(libbus.NotSupported):
-        named.subscribe("t", full="refuse")
-    with pytest.raises(libbus.NotSupported):
+    for full in ("refuse", "drop_newest"):
+        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+            named.subscribe("t", full=full)
+        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+            named.on("t", print, full=full)
+    with pytest.raises(libbus.NotSupported, match=r"^t: keep\(\) is for a private bus"):
         named.keep("t", 5)
 
 

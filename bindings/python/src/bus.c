@@ -12,6 +12,7 @@ struct bus_object {
 	PyObject_HEAD struct core *core;
 	struct gate gate;
 	struct bus *bus;
+	bool named;
 	uint64_t epoch; /* also for whoever noted a position and has closed the bus */
 	_Atomic(struct bus_packer *) packer; /* one to spare; whoever takes it has it alone */
 };
@@ -82,6 +83,7 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (self == NULL)
 		goto release_dir;
 	self->core = core;
+	self->named = text != NULL;
 	gate_open(&self->gate);
 	atomic_init(&self->packer, NULL);
 	Py_BEGIN_ALLOW_THREADS err = bus_open(text, &cfg, &self->bus);
@@ -99,6 +101,12 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 release_dir:
 	Py_XDECREF(dir);
 	return NULL;
+}
+
+bool
+bus_object_is_named(PyObject *bus)
+{
+	return ((struct bus_object *)bus)->named;
 }
 
 int
@@ -306,7 +314,11 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		gate_leave(&self->gate);
 	}
 	if (err < 0)
-		return error_raise(self->core, err, ABOUT_FILTER, filter);
+		return error_raise_because(self->core, err, ABOUT_FILTER, filter,
+		    err == BUS_E_NOTSUP
+			? "keep() is for a private bus: on one with a name publish with "
+			  "retain=True, or subscribe with last=1"
+			: NULL);
 	Py_RETURN_NONE;
 }
 

@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <libbus/libbus.h>
@@ -137,6 +138,8 @@ extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec;
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
     PyObject *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+
+bool bus_object_is_named(PyObject *bus);
 
 /* Makes a libbus.Link of a link, which is taken over, also on failure. */
 PyObject *link_new(struct core *core, struct bus_link *link);

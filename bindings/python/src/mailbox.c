@@ -98,6 +98,26 @@ choose_beginning(const struct beginning *b, struct bus_mailbox_config *cfg)
 	return 0;
 }
 
+/* Says which argument the kind of bus cannot have: where to begin on a private one, full on one with a name. */
+static void
+raise_not_supported(struct core *core, PyObject *bus, PyObject *full, const struct beginning *begin)
+{
+	bool named = bus_object_is_named(bus);
+	PyObject *subject = named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
+			    : begin->last != Py_None ? PyUnicode_FromFormat("last=%R", begin->last)
+			    : begin->after != Py_None
+				? PyUnicode_FromFormat("after=%R", begin->after)
+				: PyUnicode_FromFormat("since=%R", begin->since);
+
+	if (subject == NULL)
+		return;
+	error_raise_because(core, BUS_E_NOTSUP, ABOUT_NAME, subject,
+	    named
+		? "not on a bus with a name, where no reader may hold up others: drop_oldest or latest"
+		: "a private bus has no past: give the bus a name, or publish with retain=True");
+	Py_DECREF(subject);
+}
+
 static PyObject *
 mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -139,7 +159,10 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->bell = self->ended = -1;
 	err = bus_object_mailbox(bus, &cfg, &self->mbox);
 	if (err < 0) {
-		raise_of(self, err);
+		if (err == BUS_E_NOTSUP)
+			raise_not_supported(core, bus, full, &begin);
+		else
+			raise_of(self, err);
 		Py_DECREF(self);
 		return NULL;
 	}
