@@ -1,6 +1,7 @@
 """A bus with a name: interpreters, programs in C, a shell and Flask's workers on one log."""
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -87,6 +88,11 @@ def test_a_subscription_begins_where_it_is_told_to(named):
     assert values(last=0) == []
     assert values(since=0) == list(range(11))
     assert values(since=middle) == [10]
+    far = datetime.timezone(datetime.timedelta(hours=-11))
+    assert values(since=datetime.datetime.fromtimestamp(middle, far)) == [10]
+    assert values(since=datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) == list(
+        range(11)
+    )
     with named.subscribe("n", since=0) as all_of_them:
         seven = next(msg.position for msg in all_of_them if msg.value == 7)
     assert values(after=seven) == [8, 9, 10]
@@ -97,10 +103,30 @@ def test_a_subscription_begins_where_it_is_told_to(named):
         values(after=8, last=1)
     with pytest.raises(libbus.LimitError):
         values(last=10**6)
-    with pytest.raises(ValueError, match="seconds since 1970"):
-        values(since=-1)
     with pytest.raises(TypeError, match="without a callback"):
         named.subscribe("n", last=1, callback=print)
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind", "text"),
+    [
+        ({"since": -1}, ValueError, "^since=-1: a moment in seconds since 1970, like time.time"),
+        ({"since": 10}, ValueError, "^since=10: a moment"),
+        ({"since": 1.7e12}, ValueError, "^since=1700000000000.0: a moment"),
+        ({"since": float("nan")}, ValueError, "^since=nan: a moment"),
+        ({"since": float("inf")}, ValueError, "^since=inf: a moment"),
+        ({"since": datetime.datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),
+        ({"since": "now"}, TypeError, "str"),
+        ({"last": -1}, ValueError, "^last=-1: a number from 0"),
+        ({"after": -1}, ValueError, "^after=-1: a number from 0"),
+        ({"after": 1, "epoch": -1}, ValueError, "^epoch=-1: a number from 0"),
+        ({"after": 2**64}, ValueError, "^after=18446744073709551616: a number from 0"),
+        ({"last": 1.5}, TypeError, "^last is an int, not float"),
+    ],
+)
+def test_a_beginning_that_cannot_be_meant_is_refused(named, begin, kind, text):
+    with pytest.raises(kind, match=text):
+        named.subscribe("n", **begin)
 
 
 def test_the_epoch_can_be_noted_after_the_end(tmp_path):

@@ -17,6 +17,7 @@ from libbus._request import answer, checked
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
 
     from typing_extensions import Self
@@ -61,7 +62,7 @@ class Bus(_core.Bus):
         full: str = ...,
         bytes: int = ...,
         last: int | None = ...,
-        since: float | None = ...,
+        since: float | datetime | None = ...,
         after: int | None = ...,
         epoch: int | None = ...,
     ) -> Subscription: ...
@@ -78,7 +79,7 @@ class Bus(_core.Bus):
         full: str = "drop_oldest",
         bytes: int = 0,
         last: int | None = None,
-        since: float | None = None,
+        since: float | datetime | None = None,
         after: int | None = None,
         epoch: int | None = None,
     ) -> Subscription | Callback:
@@ -88,13 +89,20 @@ class Bus(_core.Bus):
             latest (the newest of each topic waits) or refuse (publish raises libbus.Full).
         bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
         last, since, after: on a named bus, begin with the last so many messages, with what was published
-            at that time (time.time(); 0: with the oldest that is there), or behind that msg.position. With
-            epoch, the bus.epoch of that position, StateError tells that the bus has begun a new life
-            since. Kept values do not come besides.
+            at that moment or later (seconds as of time.time(), or a datetime with a time zone; 0: with the
+            oldest that is there), or behind that msg.position. With epoch, the bus.epoch of that position,
+            StateError tells that the bus has begun a new life since. Kept values do not come besides.
         """
         if callback is None:
             return Subscription(
-                self, filters, full, bytes, last=last, since=since, after=after, epoch=epoch
+                self,
+                filters,
+                full,
+                bytes,
+                last=last,
+                since=_seconds(since),
+                after=after,
+                epoch=epoch,
             )
         if last is not None or since is not None or after is not None:
             raise TypeError("last, since and after are for subscriptions without a callback")
@@ -241,6 +249,17 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _seconds(since: Any) -> float | None:
+    """A datetime as the core takes it; anything else is for the core to judge."""
+    if not hasattr(since, "utcoffset"):
+        return since  # type: ignore[no-any-return]
+    if since.utcoffset() is None:
+        raise ValueError(
+            f"since={since!r}: a datetime with a time zone, like datetime.now(timezone.utc)"
+        )
+    return float(since.timestamp())
 
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()

@@ -56,12 +56,25 @@ struct beginning {
 	PyObject *last, *since, *after, *epoch; /* epoch NULL: not given */
 };
 
+/* The seconds since 1970 that can be a message's: from 2001 to 2255. What is less is some other number of seconds,
+ * what is more counts in smaller units. */
+#define FIRST_MOMENT 1e9
+#define LAST_MOMENT  9e9
+
 /* 0, or -1 with an exception. */
 static int
-whole(PyObject *number, uint64_t *ret_value)
+whole(PyObject *number, const char *name, uint64_t *ret_value)
 {
+	if (!PyLong_Check(number)) {
+		PyErr_Format(
+		    PyExc_TypeError, "%s is an int, not %s", name, Py_TYPE(number)->tp_name);
+		return -1;
+	}
 	*ret_value = PyLong_AsUnsignedLongLong(number);
-	return PyErr_Occurred() ? -1 : 0;
+	if (!PyErr_Occurred())
+		return 0;
+	PyErr_Format(PyExc_ValueError, "%s=%R: a number from 0 to 2**64 - 1", name, number);
+	return -1;
 }
 
 static int
@@ -75,22 +88,25 @@ choose_beginning(const struct beginning *b, struct bus_mailbox_config *cfg)
 	}
 	if (b->last != Py_None) {
 		cfg->from = BUS_FROM_LAST;
-		return whole(b->last, &cfg->from_value);
+		return whole(b->last, "last", &cfg->from_value);
 	}
 	if (b->after != Py_None) {
 		cfg->from = BUS_FROM_POSITION;
 		if (b->epoch != NULL && b->epoch != Py_None &&
-		    whole(b->epoch, &cfg->from_epoch) < 0)
+		    whole(b->epoch, "epoch", &cfg->from_epoch) < 0)
 			return -1;
-		return whole(b->after, &cfg->from_value);
+		return whole(b->after, "after", &cfg->from_value);
 	}
 	if (b->since == Py_None)
 		return 0;
 	since = PyFloat_AsDouble(b->since);
 	if (since == -1.0 && PyErr_Occurred())
 		return -1;
-	if (!(since >= 0 && since < 9e9)) {
-		PyErr_SetString(PyExc_ValueError, "since: seconds since 1970, like time.time()");
+	if (since != 0 && !(since >= FIRST_MOMENT && since < LAST_MOMENT)) {
+		PyErr_Format(PyExc_ValueError,
+		    "since=%R: a moment in seconds since 1970, like time.time() - 60, or 0: the oldest "
+		    "that is there",
+		    b->since);
 		return -1;
 	}
 	cfg->from = since == 0 ? BUS_FROM_OLDEST : BUS_FROM_TIME;
