@@ -79,12 +79,14 @@ class Callbacks:
         self._last_key = 0
         self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
         self._mailboxes: dict[int, _core.Mailbox] = {}  # by descriptor; shared with the thread
-        self._done: dict[_core.Mailbox, int] = {}  # how far the calls that have returned go
+        # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
+        self._done: dict[_core.Mailbox, int] = {}
         self._epoll: select.epoll | None = None
         self._thread: threading.Thread | None = None
-        # Guards the two below. Reentrant: a signal handler may close while its thread closes.
+        # Guards the three below. Reentrant: a signal handler may close while its thread closes.
         self._calling = threading.RLock()
         self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
+        self._busy_with: _core.Mailbox | None = None  # calls what was taken out of it, or has
         self._stopped = False
 
     def add(
@@ -105,6 +107,8 @@ class Callbacks:
         except BaseException:
             self.remove(mailbox, key)
             raise
+        with self._handled:
+            self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
 
     def remove(self, mailbox: _core.Mailbox, key: int) -> None:
@@ -127,7 +131,6 @@ class Callbacks:
             )
             self._thread.start()
         self._by_policy[full, bytes] = self._mailboxes[mailbox.fileno()] = mailbox
-        self._done[mailbox] = 0
         self._epoll.register(mailbox.fileno(), select.EPOLLIN)
         return mailbox
 
@@ -139,6 +142,7 @@ class Callbacks:
             if self._stopped:
                 raise _core.error(CLOSED)
             self._taken.extend(mailbox._take())
+            self._busy_with = mailbox
         while (taken := self._next()) is not None:
             key, msg = taken
             function = self._functions.get(key)
@@ -158,6 +162,8 @@ class Callbacks:
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
         done, _ = mailbox._progress()
+        with self._calling:
+            self._busy_with = None
         with self._handled:
             self._done[mailbox] = done
             self._handled.notify_all()
@@ -173,9 +179,8 @@ class Callbacks:
         # In a forked child the thread is not there, and its locks may be held for ever.
         if self._thread is None or not self._thread.is_alive():
             return True
-        with self._lock:
-            waiting = {mailbox: mailbox._progress()[1] for mailbox in self._by_policy.values()}
         with self._handled:
+            waiting = {mailbox: mailbox._progress()[1] for mailbox in self._done}
             while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
                 if self._stopped:
                     raise _core.error(CLOSED)
@@ -189,8 +194,10 @@ class Callbacks:
         done = self._done[mailbox]
         if done >= due:
             return True
-        # What was due may have been pushed out since.
-        return mailbox._progress() == (done, done)
+        with self._calling:
+            reached, goal = mailbox._progress()
+            # The second: what was due has been pushed out since.
+            return self._busy_with is not mailbox and (reached >= due or reached == goal)
 
     def stop(self) -> int:
         """From here on no call begins. How many messages were taken out and not given to every callback
