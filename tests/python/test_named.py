@@ -103,8 +103,6 @@ def test_a_subscription_begins_where_it_is_told_to(named):
         values(after=8, last=1)
     with pytest.raises(libbus.LimitError):
         values(last=10**6)
-    with pytest.raises(TypeError, match="without a callback"):
-        named.subscribe("n", last=1, callback=print)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +131,55 @@ def test_the_epoch_can_be_noted_after_the_end(tmp_path):
     with libbus.Bus("test", dir=tmp_path) as bus:
         epoch = bus.epoch
     assert bus.epoch == epoch != 0
+
+
+def test_callbacks_begin_where_they_are_told_to_and_go_on(named):
+    for n in range(10):
+        named.publish("n", n)
+        named.publish("m", -n)
+    seven = next(msg.position for msg in named.subscribe("n", since=0) if msg.value == 7)
+    live, behind, both, all_of_them = [], [], [], []
+    named.on("n", lambda msg: live.append(msg.value))
+
+    @named.on("n", after=seven, epoch=named.epoch)
+    def heard(msg):
+        behind.append(msg.value)
+
+    named.on("m", "n", lambda msg: both.append(msg.value), last=3)
+    named.subscribe("n", callback=lambda msg: all_of_them.append(msg.value), since=0)
+    named.flush(timeout=WATCHDOG)
+    named.publish("n", 10)
+    named.flush(timeout=WATCHDOG)
+    assert live == [10]
+    assert behind == [8, 9, 10]
+    assert both == [-8, 9, -9, 10]
+    assert all_of_them == list(range(11))
+
+
+def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    named.publish("n", 1)
+    named.on("n", print)
+    with pytest.raises(libbus.FilterError):
+        named.subscribe("n", "#/n", callback=print, last=1)
+    before, seen = descriptors(), []
+    for _ in range(5):
+        with named.subscribe("n", callback=seen.append, last=1) as handle:
+            named.flush(timeout=WATCHDOG)
+            assert handle.stats()["delivered"] == 1
+        handle.close()
+    del handle
+    named.publish("n", 2)
+    named.flush(timeout=WATCHDOG)
+    assert [msg.value for msg in seen] == [1] * 5
+    assert descriptors() == before
+
+
+def test_a_bus_whose_only_callback_began_in_the_past_and_ended_ends_too(tmp_path):
+    with libbus.Bus("test", dir=tmp_path) as bus:
+        bus.subscribe("n", callback=print, since=0).close()
 
 
 def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):

@@ -14,6 +14,8 @@ from libbus import _core
 PACKAGE = pathlib.Path(libbus.__file__).parent
 
 USER = """
+from datetime import datetime, timezone
+
 import libbus
 from typing_extensions import assert_type
 
@@ -33,6 +35,11 @@ def heard(msg: libbus.Message) -> int:
 assert_type(heard(sub.recv()), int)
 handle = bus.subscribe("a", callback=heard)
 assert_type(handle, libbus.Callback)
+assert_type(bus.subscribe("a", callback=heard, last=2), libbus.Callback)
+
+@bus.on("a", since=datetime.now(timezone.utc))
+def heard_since(msg: libbus.Message) -> None: ...
+
 assert_type(bus.listen("inproc://a").state == "up", bool)
 
 async def listen() -> None:

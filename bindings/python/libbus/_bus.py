@@ -69,7 +69,15 @@ class Bus(_core.Bus):
 
     @overload
     def subscribe(
-        self, *filters: str, callback: Function, full: str = ..., bytes: int = ...
+        self,
+        *filters: str,
+        callback: Function,
+        full: str = ...,
+        bytes: int = ...,
+        last: int | None = ...,
+        since: float | datetime | None = ...,
+        after: int | None = ...,
+        epoch: int | None = ...,
     ) -> Callback: ...
 
     def subscribe(
@@ -93,43 +101,65 @@ class Bus(_core.Bus):
             oldest that is there), or behind that msg.position. With epoch, the bus.epoch of that position,
             StateError tells that the bus has begun a new life since. Kept values do not come besides.
         """
+        begin = _beginning(last, since, after, epoch)
         if callback is None:
-            return Subscription(
-                self,
-                filters,
-                full,
-                bytes,
-                last=last,
-                since=_seconds(since),
-                after=after,
-                epoch=epoch,
-            )
-        if last is not None or since is not None or after is not None:
-            raise TypeError("last, since and after are for subscriptions without a callback")
-        return self._callbacks.add(self, filters, callback, full, bytes)
+            return Subscription(self, filters, full, bytes, **begin)
+        return self._callbacks.add(self, filters, callback, full, bytes, begin)
 
     @overload
-    def on(self, filter: str, function: F, /, *, full: str = ..., bytes: int = ...) -> F: ...
+    def on(
+        self,
+        filter: str,
+        function: F,
+        /,
+        *,
+        full: str = ...,
+        bytes: int = ...,
+        last: int | None = ...,
+        since: float | datetime | None = ...,
+        after: int | None = ...,
+        epoch: int | None = ...,
+    ) -> F: ...
 
     @overload
-    def on(self, *filters: str, full: str = ..., bytes: int = ...) -> Callable[[F], F]: ...
+    def on(
+        self,
+        *filters: str,
+        full: str = ...,
+        bytes: int = ...,
+        last: int | None = ...,
+        since: float | datetime | None = ...,
+        after: int | None = ...,
+        epoch: int | None = ...,
+    ) -> Callable[[F], F]: ...
 
-    def on(self, *filters: Any, full: str = "drop_oldest", bytes: int = 0) -> Any:
+    def on(
+        self,
+        *filters: Any,
+        full: str = "drop_oldest",
+        bytes: int = 0,
+        last: int | None = None,
+        since: float | datetime | None = None,
+        after: int | None = None,
+        epoch: int | None = None,
+    ) -> Any:
         """Calls the function below for each message; or bus.on("a/#", function).
 
         All callbacks of a bus run on one thread, one after the other. What one raises is logged
         under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
+        The other arguments are those of subscribe().
         """
 
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
-        *names, last = filters
-        if callable(last):
-            self._callbacks.add(self, tuple(names), last, full, bytes)
-            return last
+        begin = _beginning(last, since, after, epoch)
+        *names, function = filters
+        if callable(function):
+            self._callbacks.add(self, tuple(names), function, full, bytes, begin)
+            return function
 
         def register(function: F) -> F:
-            self._callbacks.add(self, filters, function, full, bytes)
+            self._callbacks.add(self, filters, function, full, bytes, begin)
             return function
 
         return register
@@ -164,7 +194,7 @@ class Bus(_core.Bus):
 
         def register(function: F) -> F:
             self._callbacks.add(
-                self, filters, functools.partial(answer, self, function), full, bytes
+                self, filters, functools.partial(answer, self, function), full, bytes, {}
             )
             return function
 
@@ -249,6 +279,14 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _beginning(
+    last: int | None, since: float | datetime | None, after: int | None, epoch: int | None
+) -> dict[str, Any]:
+    """What of these is given, as the core takes it."""
+    given = {"last": last, "since": _seconds(since), "after": after, "epoch": epoch}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _seconds(since: Any) -> float | None:

@@ -49,9 +49,11 @@ class Callback:
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running."""
         self._bus._callbacks.remove(self._mailbox, self._key)
+        self._bus._callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
-        """Counters of the mailbox, which callbacks with the same full and bytes share."""
+        """Counters of the mailbox, which callbacks with the same full and bytes share unless they begin
+        in the past."""
         return self._mailbox.stats()
 
     def __enter__(self) -> Self:
@@ -78,7 +80,8 @@ class Callbacks:
         self._functions: dict[int, Function] = {}
         self._last_key = 0
         self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
-        self._mailboxes: dict[int, _core.Mailbox] = {}  # by descriptor; shared with the thread
+        # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
+        self._mailboxes: dict[int, _core.Mailbox] = {}
         # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
         self._done: dict[_core.Mailbox, int] = {}
         self._epoll: select.epoll | None = None
@@ -90,20 +93,34 @@ class Callbacks:
         self._stopped = False
 
     def add(
-        self, bus: Bus, filters: tuple[str, ...], function: Function, full: str, bytes: int
+        self,
+        bus: Bus,
+        filters: tuple[str, ...],
+        function: Function,
+        full: str,
+        bytes: int,
+        begin: dict[str, Any],
     ) -> Callback:
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
         with self._lock:
-            mailbox = self._mailbox(bus, full, bytes)
+            # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
+            # the bus ends.
+            mailbox = self._shared(bus, full, bytes)
+            if begin:
+                mailbox = _core.Mailbox(bus, full, bytes, **begin)
             self._last_key += 1
             key = self._last_key
             self._functions[key] = function  # first: kept values come at once
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
+            if begin:
+                # Only now: what was taken out before is gone for a filter that comes later.
+                with self._lock:
+                    self._watch(mailbox)
         except BaseException:
             self.remove(mailbox, key)
             raise
@@ -116,11 +133,27 @@ class Callbacks:
         with contextlib.suppress(_core.Closed):
             mailbox._detach(key)
 
-    def _mailbox(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
+    def forget(self, mailbox: _core.Mailbox) -> None:
+        """Leaves a mailbox to its Callback, unless others share it."""
+        with self._lock:
+            known = self._mailboxes.values()
+            if self._epoll is None or mailbox in self._by_policy.values() or mailbox not in known:
+                return
+            del self._mailboxes[mailbox.fileno()]
+            with contextlib.suppress(ValueError):  # the thread has ended and closed it
+                self._epoll.unregister(mailbox.fileno())
+        with self._handled:
+            self._done.pop(mailbox, None)
+
+    def _shared(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
         mailbox = self._by_policy.get((full, bytes))
-        if mailbox is not None:
-            return mailbox
-        mailbox = _core.Mailbox(bus, full, bytes)
+        if mailbox is None:
+            mailbox = _core.Mailbox(bus, full, bytes)
+            self._watch(mailbox)
+            self._by_policy[full, bytes] = mailbox
+        return mailbox
+
+    def _watch(self, mailbox: _core.Mailbox) -> None:
         if self._epoll is None or self._thread is None:
             self._epoll = select.epoll()
             self._thread = threading.Thread(
@@ -130,9 +163,8 @@ class Callbacks:
                 daemon=True,
             )
             self._thread.start()
-        self._by_policy[full, bytes] = self._mailboxes[mailbox.fileno()] = mailbox
+        self._mailboxes[mailbox.fileno()] = mailbox
         self._epoll.register(mailbox.fileno(), select.EPOLLIN)
-        return mailbox
 
     # --- the thread's part ------------------------------------------------------------------------------
 
@@ -165,7 +197,8 @@ class Callbacks:
         with self._calling:
             self._busy_with = None
         with self._handled:
-            self._done[mailbox] = done
+            if mailbox in self._mailboxes.values():
+                self._done[mailbox] = done
             self._handled.notify_all()
 
     # --- flush and close --------------------------------------------------------------------------------
@@ -191,8 +224,8 @@ class Callbacks:
         return True
 
     def _is_handled(self, mailbox: _core.Mailbox, due: int) -> bool:
-        done = self._done[mailbox]
-        if done >= due:
+        done = self._done.get(mailbox)
+        if done is None or done >= due:
             return True
         with self._calling:
             reached, goal = mailbox._progress()
@@ -219,14 +252,17 @@ def _run(
     with epoll:
         while True:
             for fd, _ in epoll.poll():
+                mailbox = mailboxes.get(fd)
+                if mailbox is None:  # forgotten meanwhile
+                    continue
                 try:
                     callbacks = find()
                     if callbacks is None:
                         return
-                    callbacks.handle(mailboxes[fd])
+                    callbacks.handle(mailbox)
                 except _core.Closed:
                     return
                 except Exception:
                     log.exception("messages to callbacks were lost")
                 finally:
-                    callbacks = None
+                    callbacks = mailbox = None
