@@ -476,6 +476,20 @@ def test_what_began_with_nohup_outlives_its_terminal(named, tmp_path):
         assert sub.stdout.readline() == "n 1\n"
 
 
+def test_it_describes_itself(named, tmp_path):
+    named.publish("n", 1)
+    text = named.describe()
+    assert str(tmp_path) in text
+    assert f"pid {os.getpid()}" in text
+    with libbus.Bus("test", dir=os.fsencode(tmp_path) + b"/\xff") as odd:
+        assert "\N{REPLACEMENT CHARACTER}" in odd.describe()
+    with libbus.Bus() as private, pytest.raises(libbus.NotSupported, match=r"^describe\(\) is for"):
+        private.describe()
+    named.close()
+    with pytest.raises(libbus.Closed):
+        named.describe()
+
+
 # --- room ---------------------------------------------------------------------------------------------
 
 

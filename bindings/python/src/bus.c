@@ -577,15 +577,23 @@ PyDoc_STRVAR(bus_explain_doc,
     "Who gets a message on topic, who does not and why: one fact a line, for people.\n\n"
     "The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
 
+/* What the bus writes of a topic, or without one of itself. */
+static int
+write_text(struct bus *bus, const char *topic, char *ret_text, size_t cap)
+{
+	return topic != NULL ? bus_explain(bus, topic, ret_text, cap)
+			     : bus_describe(bus, ret_text, cap);
+}
+
 /* The whole text, to be freed by PyMem_RawFree(); NULL with a length: out of memory. */
 static int
-explain(struct bus *bus, const char *topic, char **ret_text)
+whole_text(struct bus *bus, const char *topic, char **ret_text)
 {
 	char *text = NULL;
 	int cap = 0, len;
 
 	/* It may grow from one call to the next. */
-	while ((len = bus_explain(bus, topic, text, (size_t)cap)) >= cap) {
+	while ((len = write_text(bus, topic, text, (size_t)cap)) >= cap) {
 		PyMem_RawFree(text);
 		cap = len + 256;
 		text = PyMem_RawMalloc((size_t)cap);
@@ -596,29 +604,49 @@ explain(struct bus *bus, const char *topic, char **ret_text)
 	return len;
 }
 
+/* topic NULL: of the bus itself; name is its text. */
+static PyObject *
+text_about(struct bus_object *self, PyObject *topic, const char *name)
+{
+	char *text = NULL;
+	PyObject *answer;
+	int len = gate_enter(&self->gate);
+
+	if (len < 0)
+		return error_raise(self->core, len, ABOUT_NAME, NULL);
+	Py_BEGIN_ALLOW_THREADS len = whole_text(self->bus, name, &text);
+	Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	if (len < 0)
+		answer = error_raise_because(self->core, len, ABOUT_TOPIC, topic,
+		    len == BUS_E_NOTSUP
+			? "describe() is for a bus with a name: a private one has no log"
+			: NULL);
+	else if (text == NULL)
+		answer = PyErr_NoMemory();
+	else
+		answer = PyUnicode_DecodeUTF8(text, len, "replace"); /* a path may have any bytes */
+	PyMem_RawFree(text);
+	return answer;
+}
+
 static PyObject *
 bus_explain_topic(struct bus_object *self, PyObject *topic)
 {
 	const char *name = text_of(self->core, topic, ABOUT_TOPIC);
-	char *text = NULL;
-	PyObject *answer;
-	int len;
 
-	if (name == NULL)
-		return NULL;
-	len = gate_enter(&self->gate);
-	if (len < 0)
-		return error_raise(self->core, len, ABOUT_NAME, NULL);
-	Py_BEGIN_ALLOW_THREADS len = explain(self->bus, name, &text);
-	Py_END_ALLOW_THREADS gate_leave(&self->gate);
-	if (len < 0)
-		answer = error_raise(self->core, len, ABOUT_TOPIC, topic);
-	else if (text == NULL)
-		answer = PyErr_NoMemory();
-	else
-		answer = PyUnicode_DecodeUTF8(text, len, NULL);
-	PyMem_RawFree(text);
-	return answer;
+	return name == NULL ? NULL : text_about(self, topic, name);
+}
+
+PyDoc_STRVAR(bus_describe_doc,
+    "describe($self, /)\n--\n\n"
+    "What a bus with a name is, for people: its log, how full that is, and the processes\n"
+    "on it. The words may change.");
+
+static PyObject *
+bus_describe_self(struct bus_object *self, PyObject *unused)
+{
+	(void)unused;
+	return text_about(self, NULL, NULL);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
@@ -673,6 +701,7 @@ static PyMethodDef bus_methods[] = {
     {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
     {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},
+    {"describe", (PyCFunction)bus_describe_self, METH_NOARGS, bus_describe_doc},
     {NULL, NULL, 0, NULL},
 };
 
