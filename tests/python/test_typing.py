@@ -41,6 +41,8 @@ assert_type(bus.subscribe("a", callback=heard, last=2), libbus.Callback)
 def heard_since(msg: libbus.Message) -> None: ...
 
 assert_type(bus.listen("inproc://a").state == "up", bool)
+with bus.role("a", timeout=1) as role:
+    assert_type(role, libbus.Role)
 
 async def listen() -> None:
     async for msg in sub:

@@ -39,6 +39,7 @@ from libbus._core import (
     TransportError,
 )
 from libbus._request import ReplyError
+from libbus._role import Role
 from libbus._subscription import Subscription
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Nobody",
     "NotSupported",
     "ReplyError",
+    "Role",
     "StateError",
     "Subscription",
     "Timeout",

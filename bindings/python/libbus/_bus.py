@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks
 from libbus._request import answer, checked
+from libbus._role import Role
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Bus(_core.Bus):
         self.name = name
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
+        self._roles: list[_core.Role] = []
         _open.add(self)
 
     # --- listen to topics -------------------------------------------------------------------------------
@@ -221,6 +223,21 @@ class Bus(_core.Bus):
         self._links = [kept for kept in self._links if not kept.closed] + [link]
         return link
 
+    # --- roles: kept as links are ---------------------------------------------------------------------------
+
+    def role(self, name: str, timeout: float | None = None) -> Role:
+        """Takes a role, on a named bus: what one process of several is to do.
+
+        Waits while another has it, of this process or another; Timeout: for so many seconds. It is free
+        again with close(), the end of a with block, the close of the bus or the death of the process.
+        StateError in a callback, which must not wait: give it timeout=0.
+        """
+        if timeout != 0 and self._callbacks.here():
+            raise _core.error(STATE, name)
+        role = _core.Role(self, name, timeout)
+        self._roles = [kept for kept in self._roles if not kept.closed] + [role]
+        return Role(self, name, role)
+
     # --- the end ------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> None:
@@ -250,6 +267,8 @@ class Bus(_core.Bus):
         undelivered = self._callbacks.stop() + super().close(_left(deadline))
         for link in self._links:
             link.close()
+        for role in self._roles:
+            role.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
 

@@ -123,6 +123,19 @@ bus_object_mailbox(
 	return err;
 }
 
+int
+bus_object_role(PyObject *bus, const char *name, int timeout, struct bus_role **ret_role)
+{
+	struct bus_object *self = (struct bus_object *)bus;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_role_take(self->bus, name, timeout, ret_role);
+	gate_leave(&self->gate);
+	return err;
+}
+
 /* --- publish ------------------------------------------------------------------------------------------------ */
 
 static PyObject *

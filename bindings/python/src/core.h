@@ -53,6 +53,7 @@ struct core {
 	PyTypeObject *mailbox;
 	PyTypeObject *message;
 	PyTypeObject *link;
+	PyTypeObject *role;
 	PyTypeObject *ext; /* a msgpack extension: (code, data) */
 	PyObject *base;    /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
@@ -133,11 +134,14 @@ PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec;
+extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
     PyObject *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+
+/* Takes a role on one. 0 or BUS_E_*; waits, so without the GIL. */
+int bus_object_role(PyObject *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
 
 bool bus_object_is_named(PyObject *bus);
 

@@ -185,7 +185,8 @@ core_exec(PyObject *module)
 	if (add_type(module, &bus_spec, &core->bus) < 0 ||
 	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
 	    add_type(module, &message_spec, &core->message) < 0 ||
-	    add_type(module, &link_spec, &core->link) < 0)
+	    add_type(module, &link_spec, &core->link) < 0 ||
+	    add_type(module, &role_spec, &core->role) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -199,6 +200,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->mailbox);
 	Py_VISIT(core->message);
 	Py_VISIT(core->link);
+	Py_VISIT(core->role);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
@@ -215,6 +217,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->mailbox);
 	Py_CLEAR(core->message);
 	Py_CLEAR(core->link);
+	Py_CLEAR(core->role);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)

@@ -1,0 +1,166 @@
+"""Roles: what one process of a named bus is to do."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import WATCHDOG
+from programs import started
+
+import libbus
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path
+
+
+@pytest.fixture
+def named(place):
+    with libbus.Bus("test", dir=place, log_bytes=4 << 20) as bus:
+        yield bus
+
+
+def holder(place):
+    """A process that has the role, and says so; it ends when its input does."""
+    program = (
+        f"import libbus, sys\nwith libbus.Bus('test', dir={str(place)!r}) as bus:\n"
+        "    with bus.role('heater') as role:\n"
+        "        print('has it', flush=True)\n        sys.stdin.read()\n"
+    )
+    return started(sys.executable, "-c", program)
+
+
+def test_one_process_has_it_and_the_next_gets_it_when_that_one_ends(named, place):
+    with holder(place) as other:
+        assert other.stdout.readline() == "has it\n"
+        with pytest.raises(libbus.Timeout, match=r"^heater: timed out") as caught:
+            named.role("heater", timeout=0.1)
+        assert isinstance(caught.value, TimeoutError)
+        with pytest.raises(libbus.Timeout):
+            named.role("heater", timeout=0)
+        other.stdin.close()
+        with named.role("heater", timeout=WATCHDOG) as role:
+            assert (role.name, role.closed, role.bus) == ("heater", False, named)
+            assert repr(role) == "<libbus.Role heater>"
+        assert role.closed and repr(role) == "<libbus.Role heater closed>"
+        role.close()
+
+
+def test_the_next_gets_it_when_who_has_it_is_killed(named, place):
+    with holder(place) as other:
+        assert other.stdout.readline() == "has it\n"
+        other.kill()
+        named.role("heater", timeout=WATCHDOG)
+
+
+def test_a_bus_can_wait_for_another_of_the_same_process_while_python_runs(named, place):
+    with libbus.Bus("test", dir=place) as second:
+        first = named.role("heater")
+        got = []
+        thread = threading.Thread(target=lambda: got.append(second.role("heater")))
+        thread.start()
+        time.sleep(0.05)
+        assert got == []
+        first.close()
+        thread.join(WATCHDOG)
+        assert not got[0].closed
+
+
+def test_it_stays_without_anybody_who_holds_the_object_until_the_bus_closes(named, place):
+    named.role("heater")
+    gc.collect()
+    with libbus.Bus("test", dir=place) as second:
+        with pytest.raises(libbus.Timeout):
+            second.role("heater", timeout=0)
+        role = named.role("lamp")
+        named.close()
+        assert role.closed
+        second.role("heater", timeout=0)
+        second.role("lamp", timeout=0)
+
+
+def test_it_keeps_its_bus_open(place):
+    role = libbus.Bus("test", dir=place).role("heater")
+    gc.collect()
+    assert not role.closed
+    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+        second.role("heater", timeout=0)
+    role.bus.close()
+
+
+def test_whoever_waits_for_it_gets_closed_when_the_bus_closes(named, place):
+    with libbus.Bus("test", dir=place) as second:
+        second.role("heater")
+        threading.Timer(0.1, named.close).start()
+        with pytest.raises(libbus.Closed):
+            named.role("heater")
+
+
+def test_ctrl_c_ends_the_wait(named, place):
+    named.role("heater")
+    program = (
+        f"import libbus\nbus = libbus.Bus('test', dir={str(place)!r})\n"
+        "print('waiting', flush=True)\nbus.role('heater')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=WATCHDOG)
+    assert stderr.endswith("KeyboardInterrupt\n")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_callback_may_take_it_but_not_wait_for_it(named):
+    seen = []
+
+    @named.on("a")
+    def heard(msg):
+        with pytest.raises(libbus.StateError, match=r"^heater: not from here"):
+            named.role("heater")
+        seen.append(named.role("heater", timeout=0))
+
+    named.publish("a", 1)
+    named.flush(timeout=WATCHDOG)
+    assert not seen[0].closed
+
+
+def test_a_forked_child_does_not_have_it(named, place):
+    role = named.role("heater")
+    pid = os.fork()
+    if pid == 0:
+        role.close()
+        os._exit(0 if role.closed else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not role.closed
+    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+        second.role("heater", timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "timeout", "kind", "text"),
+    [
+        ("", None, libbus.TopicError, "^empty"),
+        ("a/#", None, libbus.TopicError, "^a/#: "),
+        ("a\0", None, libbus.TopicError, "not text"),
+        ("x" * 1025, None, libbus.TopicError, "too long"),
+        (7, None, TypeError, "a name is a str, not int"),
+        ("a", -1, ValueError, "timeout -1"),
+    ],
+)
+def test_a_bad_argument_is_named(named, name, timeout, kind, text):
+    with pytest.raises(kind, match=text):
+        named.role(name, timeout)
+
+
+def test_a_private_bus_has_no_roles(bus):
+    with pytest.raises(libbus.NotSupported, match=r"^heater: roles are for a bus with a name"):
+        bus.role("heater")
