@@ -20,89 +20,6 @@ struct bus_object {
 /* How long Ctrl-C may wait in a flush. */
 #define SLICE_MS 50
 
-/* A converter: a path as bytes, a new reference, or NULL for None. */
-static int
-path_or_none(PyObject *path, void *ret_bytes)
-{
-	if (path == Py_None || path == NULL)
-		return 1;
-	return PyUnicode_FSConverter(path, ret_bytes);
-}
-
-/* Which of its arguments bus_open() calls bad; NULL: none that we know. */
-static const char *
-bad_argument(const char *name, const struct bus_config *cfg)
-{
-	size_t len = name == NULL ? 0 : strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
-
-	if (name != NULL && (len == 0 || len > 64 || name[len] != '\0'))
-		return "the name of a bus has 1 to 64 of a-z 0-9 . _ -";
-	if (cfg->max_payload > 256u << 20)
-		return "max_payload: at most 256 MiB";
-	if (cfg->log_bytes != 0 &&
-	    (cfg->log_bytes < UINT64_C(4) << 20 || cfg->log_bytes > UINT64_C(16) << 30))
-		return "log_bytes: from 4 MiB to 16 GiB";
-	return cfg->dir != NULL ? "dir: too long a path" : NULL;
-}
-
-static PyObject *
-bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-	static char *names[] = {"name", "max_topics", "max_payload", "dir", "log_bytes", NULL};
-	struct core *core = core_of_type(type);
-	PyObject *name = Py_None, *dir = NULL;
-	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
-	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
-	const char *text = NULL;
-	struct bus_object *self;
-	int err;
-
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&n:Bus", names, &name,
-				&max_topics, &max_payload, path_or_none, &dir, &log_bytes))
-		return NULL;
-	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
-	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
-	    size_between(log_bytes, PY_SSIZE_T_MAX, "log_bytes") < 0)
-		goto release_dir;
-	if (name == Py_None && (dir != NULL || log_bytes != 0)) {
-		PyErr_SetString(PyExc_TypeError,
-		    "dir and log_bytes are for a bus with a name: Bus('home', ...)");
-		goto release_dir;
-	}
-	if (name != Py_None) {
-		text = text_of(core, name, ABOUT_NAME);
-		if (text == NULL)
-			goto release_dir;
-	}
-	cfg.max_topics = (uint32_t)max_topics;
-	cfg.max_payload = (uint32_t)max_payload;
-	cfg.dir = dir != NULL ? PyBytes_AS_STRING(dir) : NULL;
-	cfg.log_bytes = (uint64_t)log_bytes;
-
-	self = (struct bus_object *)type->tp_alloc(type, 0);
-	if (self == NULL)
-		goto release_dir;
-	self->core = core;
-	self->named = text != NULL;
-	gate_open(&self->gate);
-	atomic_init(&self->packer, NULL);
-	Py_BEGIN_ALLOW_THREADS err = bus_open(text, &cfg, &self->bus);
-	Py_END_ALLOW_THREADS;
-	Py_XDECREF(dir);
-	if (err < 0) {
-		error_raise_because(core, err, ABOUT_NAME, text != NULL ? name : NULL,
-		    err == BUS_E_INVAL ? bad_argument(text, &cfg) : NULL);
-		Py_DECREF(self);
-		return NULL;
-	}
-	self->epoch = bus_epoch(self->bus);
-	return (PyObject *)self;
-
-release_dir:
-	Py_XDECREF(dir);
-	return NULL;
-}
-
 bool
 bus_object_is_named(PyObject *bus)
 {
@@ -333,6 +250,91 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 			  "retain=True, or subscribe with last=1"
 			: NULL);
 	Py_RETURN_NONE;
+}
+
+/* --- open --------------------------------------------------------------------------------------------------- */
+
+/* A converter: a path as bytes, a new reference, or NULL for None. */
+static int
+path_or_none(PyObject *path, void *ret_bytes)
+{
+	if (path == Py_None || path == NULL)
+		return 1;
+	return PyUnicode_FSConverter(path, ret_bytes);
+}
+
+/* Which of its arguments bus_open() calls bad; NULL: none that we know. */
+static const char *
+bad_argument(const char *name, const struct bus_config *cfg)
+{
+	size_t len = name == NULL ? 0 : strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	if (name != NULL && (len == 0 || len > 64 || name[len] != '\0'))
+		return "the name of a bus has 1 to 64 of a-z 0-9 . _ -";
+	if (cfg->max_payload > 256u << 20)
+		return "max_payload: at most 256 MiB";
+	if (cfg->log_bytes != 0 &&
+	    (cfg->log_bytes < UINT64_C(4) << 20 || cfg->log_bytes > UINT64_C(16) << 30))
+		return "log_bytes: from 4 MiB to 16 GiB";
+	return cfg->dir != NULL ? "dir: too long a path" : NULL;
+}
+
+static PyObject *
+bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"name", "max_topics", "max_payload", "dir", "log_bytes", NULL};
+	struct core *core = core_of_type(type);
+	PyObject *name = Py_None, *dir = NULL;
+	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
+	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
+	const char *text = NULL;
+	struct bus_object *self;
+	int err;
+
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&n:Bus", names, &name,
+				&max_topics, &max_payload, path_or_none, &dir, &log_bytes))
+		return NULL;
+	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
+	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
+	    size_between(log_bytes, PY_SSIZE_T_MAX, "log_bytes") < 0)
+		goto release_dir;
+	if (name == Py_None && (dir != NULL || log_bytes != 0)) {
+		PyErr_SetString(PyExc_TypeError,
+		    "dir and log_bytes are for a bus with a name: Bus('home', ...)");
+		goto release_dir;
+	}
+	if (name != Py_None) {
+		text = text_of(core, name, ABOUT_NAME);
+		if (text == NULL)
+			goto release_dir;
+	}
+	cfg.max_topics = (uint32_t)max_topics;
+	cfg.max_payload = (uint32_t)max_payload;
+	cfg.dir = dir != NULL ? PyBytes_AS_STRING(dir) : NULL;
+	cfg.log_bytes = (uint64_t)log_bytes;
+
+	self = (struct bus_object *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		goto release_dir;
+	self->core = core;
+	self->named = text != NULL;
+	gate_open(&self->gate);
+	atomic_init(&self->packer, NULL);
+	Py_BEGIN_ALLOW_THREADS err = bus_open(text, &cfg, &self->bus);
+	Py_END_ALLOW_THREADS;
+	Py_XDECREF(dir);
+	if (err < 0) {
+		error_raise_because(core, err, ABOUT_NAME, text != NULL ? name : NULL,
+		    err == BUS_E_INVAL ? bad_argument(text, &cfg) : NULL);
+		Py_DECREF(self);
+		return NULL;
+	}
+	self->epoch = bus_epoch(self->bus);
+	return (PyObject *)self;
+
+release_dir:
+	Py_XDECREF(dir);
+	return NULL;
 }
 
 /* --- request and reply ---------------------------------------------------------------------------------------- */
