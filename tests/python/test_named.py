@@ -257,9 +257,9 @@ def test_a_size_out_of_its_range_is_named(tmp_path):
         libbus.Bus("test", dir="/" + "x" * 5000, log_bytes=4 << 20)
 
 
-def test_where_a_log_lies_and_its_size_need_a_name(tmp_path):
-    for options in ({"dir": tmp_path}, {"log_bytes": 4 << 20}):
-        with pytest.raises(TypeError, match=r"^dir and log_bytes are for a bus with a name"):
+def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
+    for options in ({"dir": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
+        with pytest.raises(TypeError, match=r"^dir, log_bytes and will are for a bus with a name"):
             libbus.Bus(**options)
 
 

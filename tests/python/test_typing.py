@@ -40,6 +40,7 @@ assert_type(bus.subscribe("a", callback=heard, last=2), libbus.Callback)
 @bus.on("a", since=datetime.now(timezone.utc))
 def heard_since(msg: libbus.Message) -> None: ...
 
+libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
 with bus.role("a", timeout=1) as role:
     assert_type(role, libbus.Role)

@@ -12,7 +12,7 @@
 What goes wrong is a BusError that says what to do next.
 """
 
-from libbus._bus import Bus
+from libbus._bus import Bus, Will
 from libbus._callbacks import Callback
 from libbus._core import (
     VERSION as __version__,
@@ -67,5 +67,6 @@ __all__ = [
     "TooBig",
     "TopicError",
     "TransportError",
+    "Will",
     "__version__",
 ]

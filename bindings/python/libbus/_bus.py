@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Function)
 
 
+class Will(NamedTuple):
+    """What another process publishes if this one ends without close(): it was killed, or crashed.
+
+    The arguments are those of publish().
+    """
+
+    topic: str
+    value: _core.Value
+    retain: bool = False
+    headers: dict[Any, Any] | None = None
+
+
 class Bus(_core.Bus):
     """Topics and whoever listens to them, in this process or on this host.
 
@@ -36,6 +48,7 @@ class Bus(_core.Bus):
 
     dir, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
         process on it (16 MiB).
+    will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
 
     After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
     """
@@ -48,6 +61,7 @@ class Bus(_core.Bus):
         max_payload: int = 0,
         dir: str | os.PathLike[str] | None = None,
         log_bytes: int = 0,
+        will: Will | None = None,
     ) -> None:
         self.name = name
         self._callbacks = Callbacks()

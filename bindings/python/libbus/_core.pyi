@@ -177,6 +177,7 @@ class Bus:
         max_payload: int = 0,
         dir: str | PathLike[str] | None = None,
         log_bytes: int = 0,
+        will: tuple[Any, ...] | None = None,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...

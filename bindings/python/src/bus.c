@@ -279,28 +279,79 @@ bad_argument(const char *name, const struct bus_config *cfg)
 	return cfg->dir != NULL ? "dir: too long a path" : NULL;
 }
 
+/* What another process publishes if this one dies. It stays until bus_open() has copied it. */
+struct will {
+	PyObject *topic;
+	struct bus_msg msg;
+	struct extras extras;
+	struct bus_packer *packer;
+};
+
+static int
+will_begin(struct bus_object *self, PyObject *given, struct will *will)
+{
+	PyObject *value;
+
+	if (!PyTuple_Check(given)) {
+		PyErr_Format(
+		    PyExc_TypeError, "will is a libbus.Will, not %s", Py_TYPE(given)->tp_name);
+		return -1;
+	}
+	if (!PyArg_ParseTuple(given, "OO|pO:Will", &will->topic, &value, &will->extras.retain,
+		&will->extras.headers))
+		return -1;
+	will->msg.topic = text_of(self->core, will->topic, ABOUT_TOPIC);
+	will->packer = will->msg.topic == NULL ? NULL : packer_take(self);
+	if (will->packer == NULL ||
+	    extras_begin(self, &will->extras, will->topic, &will->msg) < 0 ||
+	    value_pack(self->core, will->packer, value, will->topic) < 0)
+		return -1;
+	return bus_packer_data(will->packer, &will->msg.data, &will->msg.len);
+}
+
+static void
+will_end(struct bus_object *self, struct will *will)
+{
+	extras_end(&will->extras);
+	if (will->packer != NULL)
+		packer_give(self, will->packer);
+}
+
+/* What bus_open() has against a topic or a payload is about the will: nothing else has them. */
+static bool
+is_about_will(int err)
+{
+	return err == BUS_E_TOO_BIG || (err <= BUS_E_TOPIC_EMPTY && err >= BUS_E_TOPIC_RESERVED);
+}
+
 static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"name", "max_topics", "max_payload", "dir", "log_bytes", NULL};
+	static char *names[] = {
+	    "name", "max_topics", "max_payload", "dir", "log_bytes", "will", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *name = Py_None, *dir = NULL;
+	PyObject *name = Py_None, *dir = NULL, *given = Py_None, *bus = NULL;
 	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
 	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
+	struct will will = {
+	    .msg = {.size = sizeof will.msg, .type = BUS_TYPE_MSGPACK},
+	    .extras = {.ttl = Py_None, .headers = Py_None},
+	};
 	const char *text = NULL;
 	struct bus_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&n:Bus", names, &name,
-				&max_topics, &max_payload, path_or_none, &dir, &log_bytes))
+	if (core == NULL ||
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&nO:Bus", names, &name, &max_topics,
+		&max_payload, path_or_none, &dir, &log_bytes, &given))
 		return NULL;
 	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
 	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
 	    size_between(log_bytes, PY_SSIZE_T_MAX, "log_bytes") < 0)
 		goto release_dir;
-	if (name == Py_None && (dir != NULL || log_bytes != 0)) {
+	if (name == Py_None && (dir != NULL || log_bytes != 0 || given != Py_None)) {
 		PyErr_SetString(PyExc_TypeError,
-		    "dir and log_bytes are for a bus with a name: Bus('home', ...)");
+		    "dir, log_bytes and will are for a bus with a name: Bus('home', ...)");
 		goto release_dir;
 	}
 	if (name != Py_None) {
@@ -320,21 +371,29 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->named = text != NULL;
 	gate_open(&self->gate);
 	atomic_init(&self->packer, NULL);
+	if (given != Py_None) {
+		if (will_begin(self, given, &will) < 0)
+			goto end_will;
+		cfg.will = &will.msg;
+	}
 	Py_BEGIN_ALLOW_THREADS err = bus_open(text, &cfg, &self->bus);
 	Py_END_ALLOW_THREADS;
-	Py_XDECREF(dir);
 	if (err < 0) {
-		error_raise_because(core, err, ABOUT_NAME, text != NULL ? name : NULL,
-		    err == BUS_E_INVAL ? bad_argument(text, &cfg) : NULL);
-		Py_DECREF(self);
-		return NULL;
+		if (is_about_will(err))
+			error_raise(core, err, ABOUT_TOPIC, will.topic);
+		else
+			error_raise_because(core, err, ABOUT_NAME, text != NULL ? name : NULL,
+			    err == BUS_E_INVAL ? bad_argument(text, &cfg) : NULL);
+		goto end_will;
 	}
 	self->epoch = bus_epoch(self->bus);
-	return (PyObject *)self;
-
+	bus = Py_NewRef((PyObject *)self);
+end_will:
+	will_end(self, &will);
+	Py_DECREF(self);
 release_dir:
 	Py_XDECREF(dir);
-	return NULL;
+	return bus;
 }
 
 /* --- request and reply ---------------------------------------------------------------------------------------- */
