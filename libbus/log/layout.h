@@ -24,10 +24,10 @@
 #include <stdint.h>
 
 #define LOG_VERSION 1u
-#define LOG_LINE    64    /* bytes that travel between CPUs together */
-#define LOG_MEMBERS 1022  /* processes at a time */
-#define LOG_BUCKETS 16384 /* of topic names; a power of two */
-#ifndef LOG_CURSORS       /* a model has so few of these that it comes to an end */
+#define LOG_LINE    64          /* bytes that travel between CPUs together */
+#define LOG_MEMBERS 1022        /* processes at a time */
+#ifndef LOG_CURSORS             /* a model has so few of these that it comes to an end */
+#define LOG_BUCKETS       16384 /* of topic names; a power of two */
 #define LOG_CURSORS       512
 #define LOG_MOST_SEGMENTS 64
 #define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */

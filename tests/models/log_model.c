@@ -10,8 +10,10 @@
 struct log model_log[LOG_MODEL_MEMBERS];
 bool model_dies[LOG_MODEL_MEMBERS];
 
+enum { TOPICS_BYTES = 64 };
+
 static struct log_shared *shared;
-static uint8_t *bytes;
+static uint8_t *bytes, *topics;
 static _Atomic bool dead[LOG_MODEL_MEMBERS];
 static jmp_buf graves[LOG_MODEL_MEMBERS];
 
@@ -36,11 +38,26 @@ may_die(enum log_stall where)
 	longjmp(graves[member], 1);
 }
 
+/* Topic 1. */
+static void
+make_topic(void)
+{
+	struct log_topic *topic = (struct log_topic *)(topics + 8);
+
+	topic->len = 1;
+	topic->name[0] = 't';
+	topic->name[1] = '\0';
+	model_share("kept", &topic->kept[0], 8);
+	model_share("before", &topic->kept[1], 8);
+}
+
 void
 model_log_open(uint32_t segments)
 {
 	shared = bus__aligned(64, sizeof *shared);
 	bytes = bus__aligned(64, segments * LOG_MODEL_SEGMENT);
+	topics = bus__aligned(64, TOPICS_BYTES);
+	make_topic();
 	model_share("tail", &shared->tail, sizeof shared->tail);
 	model_share("news", &shared->news, sizeof shared->news);
 	model_share("directory", shared->directory, sizeof shared->directory);
@@ -51,6 +68,7 @@ model_log_open(uint32_t segments)
 		model_share("life", &shared->segments[i].life, 8);
 		model_share("seal", &shared->segments[i].seal, 8);
 		model_share("count", &shared->segments[i].count, 8);
+		model_share("retained", &shared->segments[i].retained, 8);
 	}
 	shared->tail = tail_word(LOG_MODEL_SEGMENT, 0);
 	shared->segments[0].life = life_word(1, LIFE_OPEN);
@@ -59,6 +77,8 @@ model_log_open(uint32_t segments)
 	for (uint32_t i = 0; i < LOG_MODEL_MEMBERS; i++) {
 		model_log[i] = (struct log){.shared = shared,
 		    .segments = bytes,
+		    .topics = topics,
+		    .topics_bytes = TOPICS_BYTES,
 		    .segment_bytes = LOG_MODEL_SEGMENT,
 		    .segment_count = segments,
 		    .member = i,
@@ -72,27 +92,41 @@ model_log_open(uint32_t segments)
 void
 model_log_close(void)
 {
+	bus__free(topics);
 	bus__free(bytes);
 	bus__free(shared);
+}
+
+static uint64_t
+append(int member, uint64_t i, uint16_t flags)
+{
+	uint64_t payload = (uint64_t)member << 32 | i, sequence;
+	const struct bus_slice slice = {&payload, sizeof payload};
+	const struct log_item item = {.topic = 1, .flags = flags};
+	int got;
+
+	do
+		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1);
+	return sequence;
 }
 
 bool
 model_append(int member, uint64_t i)
 {
-	uint64_t payload = (uint64_t)member << 32 | i, sequence;
-	const struct bus_slice slice = {&payload, sizeof payload};
-	const struct log_item item = {.topic = 1};
-	int got;
-
 	if (setjmp(graves[member]) != 0) {
 		atomic_store_explicit(&dead[member], true, memory_order_release);
 		return false;
 	}
-	do
-		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
-	while (got == BUS_E_FULL);
-	model_check(got == 1);
+	append(member, i, 0);
 	return true;
+}
+
+uint64_t
+model_keep(int member, uint64_t i)
+{
+	return append(member, i, LOG_RETAIN);
 }
 
 void

@@ -19,6 +19,9 @@ void model_log_close(void);
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);
 
+/* The same as a value of the topic that all records have. Returns its sequence. */
+uint64_t model_keep(int member, uint64_t i);
+
 /* What a reader has seen. */
 struct model_reader {
 	struct log_cursor cursor;

@@ -20,7 +20,8 @@
 	X(unsubscribe)                                                                             \
 	X(log_stopped)                                                                             \
 	X(log_dead)                                                                                \
-	X(log_lapped)
+	X(log_lapped)                                                                              \
+	X(log_kept)
 
 extern "C" {
 #define DECLARE(name) extern const struct model model_##name;
