@@ -28,6 +28,9 @@
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_MOST_NS     50000
 #define SPIN_STEP        8  /* looks between two pauses */
+#define PACE_FEW         32 /* records of a batch: fewer, and a reader keeps pace with its writer */
+#define PACE_STEP        4  /* pauses that it makes more each time before it looks again, */
+#define PACE_MOST        32 /* up to half a microsecond or so */
 #define SPIN_PAUSES      16 /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
 #define ROOM_SPIN_NS     5000
@@ -444,9 +447,16 @@ has_more(const struct bus_mailbox *m, unsigned looks)
 static __attribute__((noinline)) uint32_t
 begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 {
+	struct reader *r = m->reader;
+	bool at_once;
 	uint32_t count;
 
-	if (!has_more(m, looks))
+	for (unsigned i = 0; i < r->pace; i++)
+		bus__cpu_relax();
+	at_once = has_more(m, 1);
+	if (!at_once)
+		r->pace = 0;
+	if (!at_once && (looks == 1 || !has_more(m, looks - 1)))
 		return 0;
 	bus__ring_lock(&m->ring);
 	atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
@@ -459,6 +469,11 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 		count = take_from_log(m);
 	if (count == 0)
 		end_batch(m);
+	/* One that keeps pace with its writer takes the tail from it again and again: let some more come. */
+	if (count >= PACE_FEW)
+		r->pace = 0;
+	else if (at_once && count > 0 && r->pace < PACE_MOST)
+		r->pace += PACE_STEP;
 	return count;
 }
 

@@ -148,6 +148,8 @@ forget_all(struct reader *r)
 	if (r->known != NULL)
 		memset(r->known, 0, r->known_cap * sizeof *r->known);
 	r->known_count = 0;
+	r->last_number = 0;
+	r->last_route = NULL;
 }
 
 static int
@@ -304,11 +306,14 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 		const struct log_record *record;
 		uint32_t number;
 
-		if (bus__log_position(c) >= end || (here && !bus__log_stays(c)))
+		if (end != UINT64_MAX && bus__log_position(c) >= end)
 			return false;
-		record = bus__log_next(c);
+		record = bus__log_next_here(c);
+		if (record == NULL && !here)
+			record = bus__log_next(c);
 		/* What comes from now on, or behind the first that is not too old, is meant, whatever its time. */
-		if (record == NULL || record->time_ns >= r->since_ns)
+		if (r->since_ns != INT64_MIN &&
+		    (record == NULL ? !here : record->time_ns >= r->since_ns))
 			r->since_ns = INT64_MIN;
 		if (record == NULL)
 			return false;
@@ -318,12 +323,17 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 			t->route = answer_route(m, t, record);
 		} else if (m->is_peer && (c->word >> 32 & LOG_RELAYED)) {
 			t->route = NULL; /* a link brought it: no link takes it away */
+		} else if (number == r->last_number) {
+			t->route = r->last_route; /* most come in runs */
 		} else if (!look_up(r, number, &t->route)) {
 			bus__log_unread(c);
 			*unknown = number;
 			return false;
+		} else {
+			r->last_number = number;
+			r->last_route = t->route;
 		}
-		if (t->route == NULL || record->time_ns < r->since_ns)
+		if (t->route == NULL || r->since_ns != INT64_MIN)
 			continue;
 		t->record = record;
 		t->word = c->word;

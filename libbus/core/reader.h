@@ -58,7 +58,9 @@ struct reader {
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
 	struct known *known;                      /* open-addressed, by number */
 	uint32_t known_cap, known_count, learned; /* learned: up to which of `changes` */
-	_Atomic uint32_t changes;                 /* of routes and subscriptions; bus lock */
+	uint32_t last_number; /* what was looked up last; 0, which no topic has: NULL */
+	struct route *last_route;
+	_Atomic uint32_t changes; /* of routes and subscriptions; bus lock */
 	_Atomic uint64_t
 	    passed; /* everything before this position of the log is handled, or not for us */
 	_Atomic uint64_t end; /* nothing from here on is; UINT64_MAX: it is open */
@@ -71,6 +73,7 @@ struct reader {
 	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
 	size_t own_cap;
 	bool owned;
+	unsigned pace; /* pauses before it looks whether there is more */
 };
 
 /* Makes the reader of a mailbox that is new. 0, BUS_E_NOMEM, BUS_E_INVAL, BUS_E_RESET. */

@@ -180,6 +180,25 @@ int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequen
  * against the segment, nothing else. */
 const struct log_record *bus__log_next(struct log_cursor *cursor);
 
+/* The same where it lies in the segment that is held, as far as is known; NULL: then bus__log_next() finds out. */
+static inline const struct log_record *
+bus__log_next_here(struct log_cursor *c)
+{
+	const struct log_record *record = (const struct log_record *)(c->bytes + c->at);
+	uint64_t bytes;
+
+	if (c->at >= c->limit)
+		return NULL;
+	c->word = atomic_load_explicit(&record->word, memory_order_relaxed);
+	bytes = record_bytes(c->word);
+	if (bytes < sizeof *record || bytes % 8 != 0 || bytes > c->limit - c->at ||
+	    record_is_carried(c->word))
+		return NULL;
+	c->at += bytes;
+	c->sequence++;
+	return record;
+}
+
 /* How many records went by unseen before the one that bus__log_next() gave last, since the last call of this. */
 uint64_t bus__log_lost(struct log_cursor *cursor);
 
@@ -189,13 +208,6 @@ void bus__log_unread(struct log_cursor *cursor);
 /* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
  * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
 void bus__log_let_go(struct log_cursor *cursor);
-
-/* Whether the next record lies in the segment that is held, as far as is known. */
-static inline bool
-bus__log_stays(const struct log_cursor *cursor)
-{
-	return cursor->at < cursor->limit;
-}
 
 /* Where the cursor stands, and where the tail does. */
 uint64_t bus__log_position(const struct log_cursor *cursor);
