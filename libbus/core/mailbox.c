@@ -469,10 +469,11 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 		count = take_from_log(m);
 	if (count == 0)
 		end_batch(m);
-	/* One that keeps pace with its writer takes the tail from it again and again: let some more come. */
-	if (count >= PACE_FEW)
+	/* One that keeps pace with its writer takes the tail from it again and again: let some more come. Single ones may be
+	 * answers, whose questions wait for us. */
+	if (count < 2 || count >= PACE_FEW)
 		r->pace = 0;
-	else if (at_once && count > 0 && r->pace < PACE_MOST)
+	else if (at_once && r->pace < PACE_MOST)
 		r->pace += PACE_STEP;
 	return count;
 }
