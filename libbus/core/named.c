@@ -19,6 +19,8 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 
 	if (err < 0)
 		return err;
+	bus->inbox.tag = atomic_fetch_add_explicit(&bus->log->openings, 1, memory_order_relaxed) &
+			 NAMED_BUS_MASK;
 	/* Of all its processes, by which a peer knows that it has one connection already. */
 	memcpy(bus->id, &bus->log->epoch, sizeof bus->log->epoch);
 	memcpy(bus->id + sizeof bus->log->epoch, bus->log->key, sizeof bus->log->key[0]);

@@ -36,8 +36,10 @@ int bus__named_send_many(
 /* The number of a topic. BUS_E_LIMIT: there is no room for more names. */
 int bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number);
 
-/* The numbers of questions begin with the member that asks. */
+/* The numbers of questions begin with the member that asks, and which of the process's buses of that name it is. */
 #define NAMED_ASKER_SHIFT 54
+#define NAMED_BUS_SHIFT   48
+#define NAMED_BUS_MASK    63u
 
 /* Replies to the question of that number, of whatever process. */
 int bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item);

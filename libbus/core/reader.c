@@ -12,11 +12,12 @@
 #include "core/request.h"
 #include "core/topic.h"
 
-#define MOST_LAST   10000
-#define SKIP_MOST   65536 /* records in one go: between two of them the drainer looks up */
-#define FIRST_KNOWN 64
-#define KEPT_TRIES  100
-#define OWN_MOST    65536 /* bytes of a caller's batch, if it is not one message alone */
+#define MOST_LAST    10000
+#define SKIP_MOST    65536 /* records in one go: between two of them the drainer looks up */
+#define FIRST_KNOWN  64
+#define KEPT_TRIES   100
+#define LATE_MOST_NS INT64_C(1000000000) /* that a request waits for what it has not read */
+#define OWN_MOST     65536 /* bytes of a caller's batch, if it is not one message alone */
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
@@ -622,7 +623,11 @@ bus__reader_pump(struct bus_mailbox *m)
 bool
 bus__reader_has_read_for(struct reader *r, int64_t due_ns)
 {
-	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__now_ns() < due_ns)
+	int64_t now = bus__now_ns();
+
+	/* Nor does it try for ever: the log may be damaged. */
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || now < due_ns ||
+	    now - due_ns > LATE_MOST_NS)
 		return true;
 	if (r->due_ns != due_ns) {
 		r->due_ns = due_ns;

@@ -139,7 +139,8 @@ enter(struct bus *bus, struct question *q)
 		inbox->last++;
 		q->number = bus__siphash(bus->key, &inbox->last, sizeof inbox->last);
 		if (bus->log != NULL)
-			q->number = q->number >> (64 - NAMED_ASKER_SHIFT) |
+			q->number = q->number >> (64 - NAMED_BUS_SHIFT) |
+				    (uint64_t)inbox->tag << NAMED_BUS_SHIFT |
 				    (uint64_t)bus->log->member << NAMED_ASKER_SHIFT;
 		at = find(inbox, q->number);
 	} while (q->number == 0 || *at != NULL);
@@ -524,7 +525,8 @@ bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence, uin
 		route = route_into(*at, m, ret_theirs);
 	if (sequence > inbox->answers_seen) {
 		inbox->answers_seen = sequence;
-		if (at == NULL || *at == NULL)
+		if ((at == NULL || *at == NULL) &&
+		    (number >> NAMED_BUS_SHIFT & NAMED_BUS_MASK) == inbox->tag)
 			atomic_fetch_add_explicit(&inbox->late, 1, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&inbox->lock);

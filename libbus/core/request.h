@@ -28,6 +28,7 @@ struct inbox {
 	uint64_t last; /* counts questions; its keyed hash is a number */
 	bool closed;
 	_Atomic uint64_t late;
+	uint32_t tag; /* of a named bus: NAMED_BUS_SHIFT */
 	uint64_t
 	    answers_seen; /* of a named bus: the last sequence of a reply that somebody here has come to */
 };

@@ -51,6 +51,7 @@ struct log {
 	unsigned buses;         /* that say that they are members (core/members.c) */
 	struct log_role *roles; /* that it has */
 
+	_Atomic uint32_t openings; /* so many times it was opened */
 	_Atomic bool
 	    burying; /* one thread looks after the dead: record locks are the whole process's */
 };

@@ -1236,8 +1236,11 @@ count_replies(void *arg, const struct bus_msg *reply)
 
 START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 {
-	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *asks = listen_to(bus, "x"), *answers = listen_to(bus, "q");
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir), *second = join(dir);
+	struct bus_stats s = {.size = sizeof s};
+	struct bus_mailbox *asks = listen_to(bus, "x"), *answers = listen_to(bus, "q"),
+			   *beside = listen_to(second, "x");
 	const struct bus_msg *msg;
 	_Atomic unsigned replies = 0;
 	struct bus_request *req;
@@ -1249,6 +1252,12 @@ START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 	for (int i = 0; i < 4; i++)
 		MUST(bus_dispatch(asks, 0, 0));
 	ck_assert_uint_eq(replies, 1);
+	/* It was not for the other bus of the process, and so is not late there. */
+	MUST(bus_dispatch(beside, 0, 0));
+	ck_bus(bus_stats(second, &s), 0);
+	ck_assert_uint_eq(s.late_replies, 0);
+	bus_mailbox_close(beside);
+	ck_bus(bus_close(second, 0), 0);
 	bus_mailbox_close(asks);
 	bus_mailbox_close(answers);
 	bus_request_cancel(req);
