@@ -34,7 +34,7 @@ fill(struct log *log, uint64_t records)
 	for (uint64_t i = 1; i <= records; i++) {
 		int len = snprintf(payload, sizeof payload, "%llu", (unsigned long long)i);
 		struct log_item item = {.type = (uint8_t)(i % 5), .origin = log->member};
-		size_t more = i % 300;
+		size_t more = (size_t)(i % 300);
 		int err;
 
 		memset(payload + len, 'x', more);
