@@ -61,9 +61,9 @@ struct bus {
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
 	struct log_cursor now;
 	uint64_t now_tail;
-	struct bus_role *roles;       /* that it has, on a named bus */
-	_Atomic int64_t next_look_ns; /* members.c: for the dead */
-	_Atomic bool told_removed;
+	struct bus_role *roles;            /* that it has, on a named bus */
+	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
+	_Atomic bool told_removed;         /* that the log's files are gone; once */
 	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */
 	struct relay relay;
 	void *links;

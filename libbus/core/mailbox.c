@@ -23,9 +23,9 @@
 #include "core/request.h"
 
 #define DEFAULT_BYTES    (256u << 10)
-#define KEPT_MOST        (64u << 20)
-#define EVICT_TRIES      8    /* rounds of making room before a publisher drops its own */
-#define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
+#define KEPT_MOST        (64u << 20) /* of a ring that is made for the values that a log keeps */
+#define EVICT_TRIES      8           /* rounds of making room before a publisher drops its own */
+#define SPIN_FLOOR_NS    1000        /* costs less than the wake-up it saves, at any rate */
 #define SPIN_MOST_NS     50000
 #define SPIN_STEP        8  /* looks between two pauses */
 #define PACE_FEW         32 /* records of a batch: fewer, and a reader keeps pace with its writer */

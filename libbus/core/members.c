@@ -200,11 +200,16 @@ end_will(struct bus *bus, uint32_t slot, bool dead)
 
 /* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never; and one
  * who cannot leaves it to the next look. */
-static void
+static int
 bury(struct bus *bus, uint32_t slot)
 {
-	if (end_will(bus, slot, true) == 0 && keep(bus, MEMBERS_PREFIX, slot, 0, "", 0) == 0)
+	int err = end_will(bus, slot, true);
+
+	if (err == 0)
+		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0);
+	if (err == 0)
 		bus__log_forget_pid(bus->log, slot);
+	return err;
 }
 
 void
@@ -237,13 +242,17 @@ bus__members_heed(struct bus *bus)
 static int
 enter(struct bus *bus)
 {
-	if (bus->log->took_over) {
-		bus->log->took_over = false;
-		bury(bus, bus->log->member);
+	int err = 0;
+
+	if (bus->log->took_over)
+		err = bury(bus, bus->log->member);
+	if (err < 0)
+		return err; /* he is still to be buried, by whoever finds him next */
+	if (bus->log->took_over)
 		bus__log_note_pid(bus->log);
-	}
-	end_will(bus, bus->log->member, false);
-	return announce(bus);
+	bus->log->took_over = false;
+	err = end_will(bus, bus->log->member, false);
+	return err < 0 ? err : announce(bus);
 }
 
 int
@@ -265,7 +274,8 @@ void
 bus__members_leave(struct bus *bus)
 {
 	bus__log_lock_list();
-	if (--bus->log->buses == 0) {
+	/* Unless it never came: what is in the slot is another's. */
+	if (--bus->log->buses == 0 && !bus->log->took_over) {
 		end_will(bus, bus->log->member, false);
 		keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
 	}

@@ -479,9 +479,11 @@ bus__reader_own(struct reader *r, uint32_t at, uint32_t count)
 	size_t bytes = 0;
 	uint8_t *to;
 
+	if (r->owned || at == count)
+		return;
 	for (uint32_t i = at; i < count; i++)
 		bytes += record_bytes(r->batch[i].word);
-	if (r->owned || at == count || make_own(r, bytes) < 0)
+	if (make_own(r, bytes) < 0)
 		return;
 	to = r->own;
 	for (uint32_t i = at; i < count; i++) {

@@ -632,7 +632,10 @@ leave(struct log *log)
 	char lock_path[PATH_MOST];
 
 	lock_path_of(log, lock_path);
-	atomic_store_explicit(&log->shared->members[log->member].pid, 0, memory_order_relaxed);
+	/* One who had the slot and was not buried stays to be found. */
+	if (!log->took_over)
+		atomic_store_explicit(
+		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
 	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. What has the name now
 	 * may be others': ours has been removed by hand then. */
 	if (enter_gate(log->lock_fd) == 0 && is_same_file(log->lock_fd, lock_path) &&
