@@ -276,26 +276,30 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 		int err;
 	} strangers[] = {
 	    {"220 mail.example ESMTP\r\n", BUS_E_NOT_LIBBUS}, {"\xb5libbus\x07", BUS_E_VERSION}};
-	socklen_t len = sizeof addr;
 	struct bus *bus = open_bus();
 	struct bus_link *link;
 	char url[64];
-	int fd = socket(AF_INET, SOCK_STREAM, 0), peer;
+	int fd, peer;
 
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, len), 0);
-	ck_assert_int_eq(listen(fd, 4), 0);
-	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-	snprintf(url, sizeof url, "tcp://127.0.0.1:%u", ntohs(addr.sin_port));
+	/* An address for each: a link that ended has dialled again by then, and is first in its queue. */
 	for (int i = 0; i < 2; i++) {
+		socklen_t len = sizeof addr;
+
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		addr.sin_port = 0;
+		ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, len), 0);
+		ck_assert_int_eq(listen(fd, 4), 0);
+		ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+		snprintf(url, sizeof url, "tcp://127.0.0.1:%u", ntohs(addr.sin_port));
 		ck_bus(bus_dial(bus, url, NULL, &link), 0);
 		peer = accept(fd, NULL, NULL);
 		say(peer, strangers[i].says, strlen(strangers[i].says));
 		ck_eventually(stats_of(link).last_error == strangers[i].err);
-		ck_assert_int_eq(stats_of(link).state, BUS_LINK_DOWN);
+		ck_eventually(stats_of(link).state == BUS_LINK_DOWN);
+		close(fd);
 		close(peer);
 		bus_link_close(link);
 	}
-	close(fd);
 	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST

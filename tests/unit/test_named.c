@@ -1205,7 +1205,8 @@ START_TEST(question_is_answered_by_another_process)
 	ck_bus(bus_request_start(m, "q", "why", 3, 10000, hear_reply, &asker, &req), 0);
 	ck_eventually(asker.replies == 2);
 	bus_request_cancel(req);
-	ck_assert_uint_eq(asker.ends, 1);
+	/* Behind what the drainer has in hand. */
+	ck_eventually(asker.ends == 1);
 	ck_assert_str_eq(asker.last, "again");
 	/* Both are in the log of everybody, and nobody else has got them. */
 	expect_nothing(ready);
