@@ -150,6 +150,21 @@ bus__named_record(struct bus *bus, const char *topic, int type, struct log_item 
 }
 
 int
+bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+{
+	const struct bus_slice item = {data, len};
+	uint64_t sequence;
+	int err;
+
+	if (len > bus->max_payload)
+		return BUS_E_TOO_BIG;
+	if (data == NULL && len > 0)
+		return BUS_E_INVAL;
+	err = bus__log_append(bus->log, record, &item, 1, &sequence);
+	return err < 0 ? err : 0;
+}
+
+int
 bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count)
 {

@@ -29,6 +29,10 @@ int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);
 /* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
 int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);
 
+/* A payload of such a record. */
+int bus__named_send_one(
+    struct bus *bus, const struct log_item *record, const void *data, size_t len);
+
 /* Several payloads: how many are in, at least one, or the error of the first. */
 int bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count);

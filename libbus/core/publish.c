@@ -608,14 +608,6 @@ put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 	return 0;
 }
 
-static inline int
-send_to_log(const struct bus_pub *pub, const struct bus_slice *items, size_t count)
-{
-	int err = bus__is_open(pub->bus) ? 0 : bus__enter(pub->bus);
-
-	return err < 0 ? err : bus__named_send_many(pub->bus, &pub->record, items, count);
-}
-
 static __attribute__((noinline)) int
 send_item(struct bus_pub *pub, const void *data, size_t len)
 {
@@ -632,12 +624,9 @@ send_item(struct bus_pub *pub, const void *data, size_t len)
 static __attribute__((noinline)) int
 send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
-	int sent;
-
-	if (pub == NULL || pub->record.topic == 0)
+	if (pub == NULL || pub->record.topic == 0 || !bus__is_open(pub->bus))
 		return send_item(pub, data, len);
-	sent = send_to_log(pub, &(struct bus_slice){data, len}, 1);
-	return sent < 0 ? sent : 0;
+	return bus__named_send_one(pub->bus, &pub->record, data, len);
 }
 
 /* Whether the short way is open: rings that drop, and nothing about them has changed. */
@@ -727,11 +716,12 @@ send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, 
 static size_t
 send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
 {
-	if (pub->record.topic != 0) {
-		*ret_err = send_to_log(pub, items, count);
-		return *ret_err > 0 ? (size_t)*ret_err : 0;
-	}
-	return send_run_here(pub, items, count, ret_err);
+	if (pub->record.topic == 0)
+		return send_run_here(pub, items, count, ret_err);
+	*ret_err = bus__is_open(pub->bus) ? 0 : bus__enter(pub->bus);
+	if (*ret_err == 0)
+		*ret_err = bus__named_send_many(pub->bus, &pub->record, items, count);
+	return *ret_err > 0 ? (size_t)*ret_err : 0;
 }
 
 int

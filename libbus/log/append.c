@@ -283,7 +283,7 @@ is_sealed(const struct log *log)
 }
 
 /* If it is for us that the segment is kept, it need not be any longer. */
-static inline void
+static __attribute__((noinline)) void
 acknowledge(struct log *log)
 {
 	uint64_t mine = seal_word(log->number, log->member + 1);
@@ -510,108 +510,118 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 /* --- the short way ---------------------------------------------------------------------------------------------- */
 
 static inline uint64_t
-plain_size(const struct bus_slice *payload)
+plain_size(size_t len)
 {
-	return (sizeof(struct log_record) + payload->len + 7) & ~UINT64_C(7);
+	return (sizeof(struct log_record) + len + 7) & ~UINT64_C(7);
 }
 
-static inline uint64_t
-plain_sizes(const struct bus_slice *payload, const struct bus_slice *end)
+/* Writes as many as fit, the first of which does. Returns how many. */
+static inline size_t
+write_plain(struct log *log, struct turn *turn, const struct log_item *item,
+    const struct bus_slice *payloads, size_t count, int64_t time_ns)
 {
-	uint64_t bytes = 0;
+	/* Of its own, which nothing that is written here can change. */
+	const struct log_item same = {
+	    .topic = item->topic, .origin = item->origin, .type = item->type};
+	uint8_t *to = log->bytes + turn->at;
+	const uint8_t *end = log->bytes + log->segment_bytes;
+	size_t i = 0, len = payloads->len;
+	uint64_t bytes = plain_size(len);
 
-	do
-		bytes += plain_size(payload);
-	while (++payload != end);
-	return bytes;
-}
-
-static inline void
-write_plain(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
-    const struct bus_slice *end)
-{
-	int64_t time_ns = bus__wall_coarse_ns();
-
-	do {
-		uint64_t bytes = plain_size(payload);
-		uint64_t padding = bytes - sizeof(struct log_record) - payload->len;
-
-		write_head(to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)padding),
-		    time_ns);
-		if (payload->len > 0)
-			memcpy(to + sizeof(struct log_record), payload->data, payload->len);
+	for (;;) {
+		write_head(to, &same,
+		    record_word((uint32_t)bytes, 0, same.type, (unsigned)-len & 7), time_ns);
+		if (len > 0)
+			memcpy(to + sizeof(struct log_record), payloads[i].data, len);
 		to += bytes;
-	} while (++payload != end);
+		if (++i == count)
+			break;
+		len = payloads[i].len;
+		bytes = plain_size(len);
+		if (bytes >= (uint64_t)(end - to))
+			break;
+	}
+	turn->at = (uint64_t)(to - log->bytes);
+	turn->count += (uint32_t)i;
+	return i;
 }
 
 /* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
- * that has room for them. What is looked at before the tail is ours is as it was then, since the tail has not moved
- * meanwhile; but for the seal. false: nothing has been done. */
-static inline bool
+ * that has room. What is looked at before the tail is ours is as it was then, since the tail has not moved meanwhile; but
+ * for the seal. Returns how many are in; 0: it takes the long way. */
+static inline __attribute__((always_inline)) size_t
 append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
+	int64_t time_ns = bus__wall_coarse_ns(); /* before, so that others wait the shorter */
 	_Atomic uint64_t *tail = &log->shared->tail;
 	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed), noted;
-	uint64_t ours = word | (uint64_t)(log->member + 1) << 2;
-	uint64_t bytes = plain_sizes(payloads, payloads + count);
-	struct turn turn = {ours & ~TAIL_BITS, tail_position(word) - log->begin, 0};
-	uint64_t position = tail_position(word);
+	struct turn turn = {.at = tail_position(word) - log->begin};
+	size_t written;
 
-	if (word & TAIL_OWNER || log->segment == NULL || turn.at >= log->segment_bytes ||
-	    bytes >= log->segment_bytes - turn.at)
-		return false;
+	if ((word & TAIL_OWNER) || log->segment == NULL || turn.at >= log->segment_bytes ||
+	    plain_size(payloads->len) >= log->segment_bytes - turn.at)
+		return 0;
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
-	if (noted >> 32 != (uint32_t)(position >> 3) ||
-	    !atomic_compare_exchange_strong_explicit(
-		tail, &word, ours, memory_order_seq_cst, memory_order_relaxed))
-		return false;
+	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
+	if (noted >> 32 != (uint32_t)(tail_position(word) >> 3) ||
+	    !atomic_compare_exchange_strong_explicit(tail, &word, turn.word | (word & TAIL_BITS),
+		memory_order_seq_cst, memory_order_relaxed))
+		return 0;
 	bus__log_stall(LOG_STALL_LOCKED);
 	if (is_sealed(log)) {
-		bytes = 0;
-	} else {
-		turn.count = (uint32_t)noted;
-		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-		write_plain(log->bytes + turn.at, item, payloads, payloads + count);
-		bus__log_stall(LOG_STALL_COPIED);
-		turn.at += bytes;
-		turn.count += (uint32_t)count;
-		note_count(log, &turn);
+		move_tail(log, &turn, tail_position(turn.word), false);
+		acknowledge(log);
+		return 0;
 	}
+	turn.count = (uint32_t)noted;
+	*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
+	written = write_plain(log, &turn, item, payloads, count, time_ns);
+	bus__log_stall(LOG_STALL_COPIED);
+	note_count(log, &turn);
 	bus__log_stall(LOG_STALL_PUBLISH);
-	if (!move_tail(log, &turn, position + bytes, false))
-		bytes = 0;
-	acknowledge(log);
-	return bytes > 0;
+	if (!move_tail(log, &turn, log->begin + turn.at, false))
+		written = 0;
+	if (is_sealed(log))
+		acknowledge(log);
+	return written;
 }
 
+/* All but the first `done`, in as many transactions as it takes. */
 static __attribute__((noinline)) int
-append_all(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
-    size_t count, uint64_t *ret_sequence)
+append_rest(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
+    size_t count, size_t done, uint64_t *ret_sequence)
 {
-	uint64_t sequence;
-	int got = append_some(log, item, payloads, count, ret_sequence);
-	size_t done = got > 0 ? (size_t)got : 0;
+	while (done < count) {
+		uint64_t sequence;
+		int got = append_some(log, item, payloads + done, count - done, &sequence);
 
-	while (got > 0 && done < count) {
-		got = append_some(log, item, payloads + done, count - done, &sequence);
-		done += got > 0 ? (size_t)got : 0;
+		if (got < 0)
+			return done > 0 ? (int)done : got;
+		if (done == 0)
+			*ret_sequence = sequence;
+		done += (size_t)got;
 	}
-	return done > 0 ? (int)done : got;
+	return (int)done;
 }
 
 int
 bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
-	int done = (int)count;
+	bool plain = item->flags == 0 && item->headers_len == 0 && item->time_ns == 0;
+	size_t done = 0;
+	int got;
 
 	enter_member(log);
-	if (item->flags != 0 || item->headers_len > 0 || item->time_ns != 0 ||
-	    !append_at_once(log, item, payloads, count, ret_sequence))
-		done = append_all(log, item, payloads, count, ret_sequence);
+	if (plain) /* one by itself: most are, and need no loop */
+		done = count == 1 ? append_at_once(log, item, payloads, 1, ret_sequence)
+				  : append_at_once(log, item, payloads, count, ret_sequence);
+	got = (int)done;
+	if (done < count)
+		got = append_rest(log, item, payloads, count, done, ret_sequence);
 	leave_member(log);
-	return done;
+	return got;
 }
 
 #ifdef BUS_LOG_STALLS
