@@ -45,8 +45,9 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"a batch does not show in the phase", "begin_batch", "phase", OP_STORE, SKIPPED, ""},
-    {"a batch ends relaxed", "end_batch", "phase", OP_RMW, RELAXED, "DATA RACE"},
+    {"a batch does not show in the phase", "bus__mailbox_begin_batch", "phase", OP_STORE, SKIPPED,
+	""},
+    {"a batch ends relaxed", "bus__mailbox_end_batch", "phase", OP_RMW, RELAXED, "DATA RACE"},
     {"no stripe is awaited", "grace", "stripes", OP_RMW, BLIND, ""},
     {"a stripe is given back relaxed", "bus__read_end", "stripes", OP_STORE, RELAXED, "DATA RACE"},
     {NULL},

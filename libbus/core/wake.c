@@ -1,0 +1,380 @@
+/* core/wake.c: how a drainer waits for a batch, and what ends its sleep. */
+#include "core/mailbox_parts.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/park.h"
+#include "base/thread.h"
+#include "core/bus_internal.h"
+#include "core/group.h"
+#include "core/members.h"
+#include "core/notice.h"
+#include "core/reader.h"
+#include "core/relay.h"
+#include "core/request.h"
+
+#define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
+#define SPIN_PAUSES      16   /* pauses between two looks at the clock */
+#define FIRST_LOOKS      512
+#define STALLS_PER_YIELD 4
+
+/* --- waking ---------------------------------------------------------------------------------------------- */
+
+static void
+signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	/* It can only fail by being full, and then it is readable already. */
+	if (fd >= 0 && bus__fd_write(fd, &one, sizeof one) < 0)
+		return;
+}
+
+void
+bus__mailbox_signal_fd(struct bus_mailbox *m)
+{
+	/* Acquire: pairs with the release of whoever made it, perhaps just now. */
+	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
+}
+
+bool
+bus__mailbox_clear_fd(struct bus_mailbox *m)
+{
+	int fd = atomic_load_explicit(&m->fd, memory_order_acquire);
+	uint64_t cleared;
+
+	return fd < 0 || bus__fd_read(fd, &cleared, sizeof cleared) > 0 || errno == EAGAIN;
+}
+
+void
+bus__mailbox_stir(struct bus_mailbox *m)
+{
+	/* Release: a drainer that sees this sees what it is woken for. */
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark(&m->wakes);
+	if (m->reader != NULL)
+		bus__log_call(m->reader->log); /* it sleeps there */
+}
+
+void
+bus__mailbox_wake_all(struct bus_mailbox *m)
+{
+	bus__mailbox_stir(m);
+	bus__mailbox_signal_fd(m);
+}
+
+void
+bus__mailbox_wake_drainer(struct bus_mailbox *m)
+{
+	bus__mailbox_wake_all(m);
+	if (bus__is_receiver(m))
+		bus__mailbox_wake_all(m->queue); /* it sleeps there */
+}
+
+void
+bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	if (m->is_peer) {
+		m->peer_wake(m->peer_arg);
+		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
+		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
+		return;
+	}
+	if (m->drain == BUS_DRAIN_PUBLISHER) {
+		/* Until it sleeps again nobody else comes here with it: the link is ours. */
+		m->next_owed = *owed;
+		*owed = bus__mailbox_ref(m);
+		return;
+	}
+	if (m->is_group) {
+		atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+		bus__unpark_one(&m->wakes);
+	} else {
+		bus__mailbox_stir(m);
+	}
+	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
+	bus__mailbox_signal_fd(m);
+}
+
+int
+bus__mailbox_wake_now(struct bus_mailbox *m)
+{
+	struct bus_mailbox *owed = NULL;
+
+	bus__mailbox_wake(m, &owed);
+	bus__mailbox_drain_owed(owed);
+	return 0;
+}
+
+/* --- waiting --------------------------------------------------------------------------------------------- */
+
+/* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
+static void
+learn_gap(struct bus_mailbox *m, int64_t gap_ns)
+{
+	if (gap_ns > 4 * SPIN_MOST_NS)
+		gap_ns = 4 * SPIN_MOST_NS;
+	m->gap_ns += (gap_ns - m->gap_ns) / 8;
+}
+
+/* Looks a few times, without a pause or a clock; the head lock is free between two such steps. */
+static bool
+look(struct bus_mailbox *m)
+{
+	struct ring *ring = &m->queue->ring;
+	bool ready;
+
+	if (m->reader != NULL)
+		return bus__mailbox_has_more(m, SPIN_STEP);
+	bus__ring_lock(ring);
+	ready = bus__ring_ready(ring, SPIN_STEP);
+	bus__ring_unlock(ring);
+	return ready;
+}
+
+/* The drainers that spin, of all buses. */
+static _Atomic int spinners;
+
+static bool
+spin_until(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	int64_t budget = SPIN_FLOOR_NS, begun, now;
+
+	if (m->gap_ns < SPIN_MOST_NS)
+		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
+	if (budget < SPIN_FLOOR_NS)
+		budget = SPIN_FLOOR_NS;
+	begun = bus__now_ns();
+	do {
+		/* Where every CPU may have one who spins, somebody with work may have none: offer ours. */
+		if (atomic_load_explicit(&spinners, memory_order_relaxed) >= bus__cpus())
+			sched_yield();
+		for (int i = 0; i < SPIN_PAUSES; i++) {
+			if (look(m)) {
+				learn_gap(m, bus__now_ns() - begun);
+				return true;
+			}
+			bus__cpu_relax();
+		}
+		now = bus__now_ns();
+	} while (now - begun < budget && now < deadline_ns);
+	return false;
+}
+
+/* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
+static bool
+spin(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	bool came;
+
+	if (bus__cpus() == 1 || deadline_ns == 0 || (bus__is_receiver(m) && !bus__group_takes(m)))
+		return false;
+	atomic_fetch_add_explicit(&spinners, 1, memory_order_relaxed);
+	came = spin_until(m, deadline_ns);
+	atomic_fetch_sub_explicit(&spinners, 1, memory_order_relaxed);
+	return came;
+}
+
+bool
+bus__mailbox_has_to_leave(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	       atomic_load_explicit(&m->stop, memory_order_acquire);
+}
+
+/* Sleeps until there may be something. false: the deadline has passed. */
+static bool
+rest(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
+	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	int64_t begun;
+	bool asleep = bus__ring_tail(&m->ring) & RING_ASLEEP;
+
+	if (asleep && fd >= 0) {
+		/* A waker that was late made it readable for what has long been taken out. */
+		if (!bus__mailbox_clear_fd(m))
+			return true;
+		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
+		    atomic_load_explicit(&m->closed, memory_order_acquire)) {
+			signal_fd(fd);
+			return true;
+		}
+	}
+	if (!asleep) {
+		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+		if (!bus__mailbox_clear_fd(m))
+			return true;
+		if (!bus__ring_sleep(&m->ring)) {
+			signal_fd(fd);
+			return true;
+		}
+	}
+	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
+		return false;
+	begun = bus__now_ns();
+	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
+		if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
+			return true; /* it came meanwhile */
+		if (bus__mailbox_has_to_leave(m))
+			return false;
+		if (bus__park(&m->wakes, seen, deadline_ns) == BUS_E_TIMEDOUT)
+			return false;
+		seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
+	}
+	learn_gap(m, bus__now_ns() - begun);
+	return true;
+}
+
+/* The same where news come from the log: there one sleeps. */
+static bool
+rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	struct reader *r = m->reader;
+	/* Before a look at anything: whoever has news changes it after. */
+	uint32_t seen = bus__log_news(r->log);
+	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
+	int64_t begun = bus__now_ns();
+
+	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+	if (!bus__mailbox_clear_fd(m))
+		return true;
+	if (!bus__ring_fall_asleep(&m->ring)) {
+		signal_fd(fd);
+		return true;
+	}
+	bus__members_heed(m->bus);
+	bus__reader_rest(r);
+	if (fd >= 0 && !bus__relay_ask(m)) {
+		signal_fd(fd);
+		return true;
+	}
+	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
+		return false;
+	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns ||
+	    (!bus__reader_ask(r)))
+		return true;
+	if (bus__log_sleep(r->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+		return false;
+	learn_gap(m, bus__now_ns() - begun);
+	return true;
+}
+
+static bool
+rest_somewhere(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	if (m->reader != NULL)
+		return rest_logged(m, deadline_ns);
+	return bus__is_receiver(m) ? bus__group_rest(m, deadline_ns) : rest(m, deadline_ns);
+}
+
+/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. What was replied in time lies in the
+ * log, also for one who comes late: it is read first. */
+static bool
+heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns)
+{
+	int64_t due_ns = atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed);
+
+	*ret_until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
+	return due_ns != INT64_MAX &&
+	       (m->reader == NULL || bus__reader_has_read_for(m->reader, due_ns)) &&
+	       bus__requests_heed(m);
+}
+
+bool
+bus__mailbox_has_nothing_left(const struct bus_mailbox *m)
+{
+	if (m->reader != NULL && !bus__reader_is_through(m->reader) &&
+	    !atomic_load_explicit(&m->ended, memory_order_relaxed))
+		return false;
+	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
+}
+
+uint32_t
+bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
+{
+	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs; but not
+	 * where others wait for the head lock meanwhile. */
+	unsigned looks =
+		     bus__cpus() > 1 && deadline_ns != 0 && !bus__is_receiver(m) ? FIRST_LOOKS : 1,
+		 stalls = 0;
+	const struct ring *ring = &m->queue->ring;
+	bool last = false;
+
+	for (;;) {
+		int64_t until_ns;
+		uint32_t count;
+
+		/* The program may have waited for just that. */
+		if (heed_deadlines(m, deadline_ns, &until_ns))
+			return 0;
+		count = bus__mailbox_begin_batch(m, phase, looks);
+		if (count > 0 || last)
+			return count;
+		bus__heed(m->bus);
+		if (!spin(m, until_ns)) {
+			if (!rest_somewhere(m, until_ns) &&
+			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))
+				return 0;
+			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)
+				sched_yield();
+		}
+		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
+		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
+		    (m->drain == BUS_DRAIN_CALLER ||
+			(atomic_load_explicit(&m->stop, memory_order_acquire) &&
+			    bus__mailbox_has_nothing_left(m))))
+			return 0;
+		last = deadline_ns != INT64_MAX && bus__now_ns() >= deadline_ns;
+	}
+}
+
+/* --- the descriptor -------------------------------------------------------------------------------------- */
+
+/* Bus lock. */
+static int
+make_fd(struct bus_mailbox *m, bool holds_some)
+{
+	int err, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
+	err = m->reader != NULL ? bus__relay_add(m) : 0;
+	if (err == 0)
+		err = bus__deadlines_watch(m, fd);
+	if (err < 0) {
+		if (m->reader != NULL)
+			bus__relay_remove(m);
+		bus__fd_close(fd);
+		return err;
+	}
+	atomic_store_explicit(&m->fd, fd, memory_order_release);
+	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
+	 * sees the fd: both change tail. */
+	if (holds_some || atomic_load_explicit(&m->closed, memory_order_acquire) ||
+	    !bus__ring_fall_asleep(&m->ring) || (m->reader != NULL && !bus__relay_ask(m)))
+		signal_fd(fd);
+	return 0;
+}
+
+int
+bus_mailbox_fd(struct bus_mailbox *m)
+{
+	int err = bus__mailbox_enter(m);
+
+	if (err < 0)
+		return err;
+	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
+		return BUS_E_INVAL;
+	bus__lock(m->bus);
+	err = bus__mailbox_enter(m); /* a bus that has closed makes no relay any more */
+	if (err == 0 && m->queue->deadlines.epoll < 0)
+		err = make_fd(m->queue, m->handled < m->batch.count);
+	bus__unlock(m->bus);
+	return err < 0 ? err : m->queue->deadlines.epoll;
+}
