@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ TIMED = (
 )  # fmt: skip
 PAYLOAD = 64
 FEW, MANY = 6400, 19200  # messages of the two runs that are compared
+RECORD = 88  # bytes that such a payload takes in a log
 
 
 def run(command):
@@ -31,8 +33,8 @@ def run(command):
 class Counter:
     """Counts what bench_count does; a method answers for one message."""
 
-    def __init__(self, program, profiles):
-        self.program, self.profiles = str(program), profiles
+    def __init__(self, program, profiles, log):
+        self.program, self.profiles, self.log = str(program), profiles, log
 
     def instructions(self, inside, callbacks=1, batch=1, *, named=False):
         """Inside the calls of one function of the library."""
@@ -43,8 +45,13 @@ class Counter:
         few, many = (self._strace(n, named) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
+    def page_faults(self):
+        """For each MiB of a log that the process writes, and reads, for the first time."""
+        few, many = (self._page_faults(n) for n in (FEW, MANY))
+        return (many - few) / ((MANY - FEW) * RECORD / (1 << 20))
+
     def _where(self, named):
-        return [str(self.profiles / "log")] if named else []
+        return [self.log] if named else []
 
     def _callgrind(self, inside, messages, callbacks, batch, named):
         out = self.profiles / f"callgrind-{inside}-{callbacks}"
@@ -57,6 +64,11 @@ class Counter:
             for line in out.read_text().splitlines()
             if line.startswith("summary:")
         )
+
+    def _page_faults(self, messages):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        run([self.program, str(messages), "1", "1", *self._where(named=True)])
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
 
     def _strace(self, messages, named):
         out = self.profiles / "strace"
@@ -92,6 +104,7 @@ def count_named(counter):
     yield "instructions per delivery, named bus", delivery, "instructions", None
     calls = counter.system_calls(named=True)
     yield "system calls per message, named bus, reader awake", calls, "calls", 0
+    yield "page faults per MiB that is new to a process", counter.page_faults(), "faults", None
 
 
 COUNTED = {
@@ -120,12 +133,14 @@ def counted_line(group, case, value, unit, bar, payload=PAYLOAD):
 
 
 def count(groups, programs, results):
-    counter = Counter(programs / "bench_count", results.parent)
-    for group in groups:
-        print(f"{group}: counting", flush=True)
-        for case, value, unit, bar in COUNTED[group](counter):
-            print(f"  {case}: {value:.4g} {unit}", flush=True)
-            yield counted_line(group, case, value, unit, bar)
+    # Where logs are by themselves: on a disk every page of one costs more.
+    with tempfile.TemporaryDirectory(prefix="libbus-bench-", dir="/dev/shm") as log:
+        counter = Counter(programs / "bench_count", results.parent, log)
+        for group in groups:
+            print(f"{group}: counting", flush=True)
+            for case, value, unit, bar in COUNTED[group](counter):
+                print(f"  {case}: {value:.4g} {unit}", flush=True)
+                yield counted_line(group, case, value, unit, bar)
 
 
 def time(groups, programs, options):

@@ -247,6 +247,7 @@ adopt(struct log *log, uint64_t number)
 	log->begin = number * log->segment_bytes;
 	log->segment = segment;
 	log->bytes = bytes;
+	log->mapped = log->mapped_of[segment - log->shared->segments];
 	/* Release: pairs with is_written(): we are through with all segments before. */
 	atomic_store_explicit(
 	    &log->shared->members[log->member].appended, number, memory_order_release);
@@ -486,6 +487,8 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 			err = BUS_E_DAMAGED;
 		else
 			err = make_room(log, &turn, bytes);
+		if (err == 0 && turn.at + bytes > log->mapped)
+			bus__log_map(log, turn.at, turn.at + bytes);
 		if (err == 0 && !may_keep(log, &turn, item, payloads, bytes))
 			err = BUS_E_LIMIT;
 		if (err < 0) {
@@ -524,7 +527,7 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 	const struct log_item same = {
 	    .topic = item->topic, .origin = item->origin, .type = item->type};
 	uint8_t *to = log->bytes + turn->at;
-	const uint8_t *end = log->bytes + log->segment_bytes;
+	const uint8_t *end = log->bytes + log->mapped;
 	size_t i = 0, len = payloads->len;
 	uint64_t bytes = plain_size(len);
 
@@ -559,8 +562,8 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	struct turn turn = {.at = tail_position(word) - log->begin};
 	size_t written;
 
-	if ((word & TAIL_OWNER) || log->segment == NULL || turn.at >= log->segment_bytes ||
-	    plain_size(payloads->len) >= log->segment_bytes - turn.at)
+	if ((word & TAIL_OWNER) || log->segment == NULL || turn.at >= log->mapped ||
+	    plain_size(payloads->len) >= log->mapped - turn.at)
 		return 0;
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;

@@ -41,6 +41,8 @@ struct log {
 	uint64_t number, begin, first;
 	struct log_segment *segment;
 	uint8_t *bytes;
+	uint64_t mapped; /* of its bytes: up to here the process has had its pages */
+	uint64_t mapped_of[LOG_MOST_SEGMENTS]; /* the same for each place */
 	uint64_t
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
@@ -142,6 +144,10 @@ bool bus__log_is_held(struct log *log, uint32_t place, uint64_t number);
 /* Prepares the segment behind `number`, which ends at `end` after `sequence - 1` records since the beginning. Only as
  * the tail's owner, or as one that takes itself for it. BUS_E_FULL: nothing is free. */
 int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t sequence);
+
+/* Has the kernel map the pages of the tail's segment from `at` to behind `end`: many at a time by a look at one of them,
+ * while each that is written to first takes as long as a hundred small messages. Only as the tail's owner. */
+void bus__log_map(struct log *log, uint64_t at, uint64_t end);
 
 /* Whether the reader of a slot lives, whose owner was read; frees the slot of a dead one, unless somebody has taken it
  * since (false). */

@@ -29,12 +29,11 @@
 #include "base/random.h"
 #include "base/thread.h"
 
-#define GATE_BYTE     0
-#define MEMBER_BYTE   16 /* + slot */
-#define GATE_WAIT_MS  5000
-#define NAP_NS        1000000
-#define PATH_MOST     4096
-#define ALLOCATE_STEP (UINT64_C(1) << 20)
+#define GATE_BYTE    0
+#define MEMBER_BYTE  16 /* + slot */
+#define GATE_WAIT_MS 5000
+#define NAP_NS       1000000
+#define PATH_MOST    4096
 
 const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
 
@@ -253,18 +252,25 @@ initialize(struct log_shared *shared)
 	atomic_store_explicit(&shared->topics_end, 8, memory_order_relaxed);
 }
 
-/* Takes memory for all of a file; a signal may interrupt some kernels in that, but a step is over before the next one. */
+/* Takes memory for all of a file. By writing: pages that posix_fallocate() has taken the kernel still clears and shows
+ * one by one, when each is touched first. Returns an errno. */
 static int
 allocate(int fd, uint64_t bytes)
 {
-	int error = 0;
+	const uint8_t zeros[4 * LOG_PAGE] = {0};
+	uint64_t at = 0;
 
-	for (uint64_t at = 0; at < bytes && error == 0; at += ALLOCATE_STEP)
-		do
-			error = posix_fallocate(fd, (off_t)at,
-			    (off_t)(bytes - at < ALLOCATE_STEP ? bytes - at : ALLOCATE_STEP));
-		while (error == EINTR);
-	return error;
+	while (at < bytes) {
+		uint64_t left = bytes - at;
+		ssize_t written =
+		    pwrite(fd, zeros, left < sizeof zeros ? (size_t)left : sizeof zeros, (off_t)at);
+
+		if (written > 0)
+			at += (uint64_t)written;
+		else if (written == 0 || errno != EINTR)
+			return written == 0 ? ENOSPC : errno;
+	}
+	return 0;
 }
 
 /* How large a log is that nobody has asked a size for. */

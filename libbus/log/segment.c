@@ -5,6 +5,9 @@
 
 #include "log/stall.h"
 
+/* So much Linux maps for a read that finds a page missing (fault_around_bytes). */
+#define MAP_STEP ((uintptr_t)65536)
+
 static uint8_t *
 bytes_of(const struct log *log, uint32_t place)
 {
@@ -95,6 +98,21 @@ bus__log_count(const uint8_t *bytes, uint64_t end)
 		count += !record_is_carried(word);
 	}
 	return count;
+}
+
+void
+bus__log_map(struct log *log, uint64_t at, uint64_t end)
+{
+	uintptr_t begin = (uintptr_t)log->bytes, step;
+	uint64_t from = at > log->mapped ? at : log->mapped;
+
+	do {
+		step = ((begin + (uintptr_t)from) | (MAP_STEP - 1)) + 1;
+		(void)*(volatile uint8_t *)(log->bytes + from);
+		from = step - begin;
+	} while (from <= end && from < log->segment_bytes);
+	log->mapped = from < log->segment_bytes ? from : log->segment_bytes;
+	log->mapped_of[log->segment - log->shared->segments] = log->mapped;
 }
 
 /* --- memory for the next one ----------------------------------------------------------------------------------- */
