@@ -168,15 +168,15 @@ int
 bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count)
 {
+	const struct bus_slice *item = items, *end = items + (count < MANY ? count : MANY);
 	uint64_t sequence;
-	size_t n = 0;
 
-	while (n < count && n < MANY && items[n].len <= bus->max_payload &&
-	       (items[n].data != NULL || items[n].len == 0))
-		n++;
-	if (n == 0)
+	while (
+	    item < end && item->len <= bus->max_payload && (item->data != NULL || item->len == 0))
+		item++;
+	if (item == items)
 		return items->len > bus->max_payload ? BUS_E_TOO_BIG : BUS_E_INVAL;
-	return bus__log_append(bus->log, record, items, n, &sequence);
+	return bus__log_append(bus->log, record, items, (size_t)(item - items), &sequence);
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------------ */

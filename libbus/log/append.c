@@ -526,27 +526,26 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 	/* Of its own, which nothing that is written here can change. */
 	const struct log_item same = {
 	    .topic = item->topic, .origin = item->origin, .type = item->type};
+	const struct bus_slice *payload = payloads, *end = payloads + count;
 	uint8_t *to = log->bytes + turn->at;
-	const uint8_t *end = log->bytes + log->mapped;
-	size_t i = 0, len = payloads->len;
-	uint64_t bytes = plain_size(len);
+	uint64_t room = log->mapped - turn->at, bytes = plain_size(payload->len);
 
-	for (;;) {
+	do {
+		size_t len = payload->len;
+
 		write_head(to, &same,
 		    record_word((uint32_t)bytes, 0, same.type, (unsigned)-len & 7), time_ns);
 		if (len > 0)
-			memcpy(to + sizeof(struct log_record), payloads[i].data, len);
+			memcpy(to + sizeof(struct log_record), payload->data, len);
 		to += bytes;
-		if (++i == count)
+		room -= bytes;
+		if (++payload == end)
 			break;
-		len = payloads[i].len;
-		bytes = plain_size(len);
-		if (bytes >= (uint64_t)(end - to))
-			break;
-	}
+		bytes = plain_size(payload->len);
+	} while (bytes < room);
 	turn->at = (uint64_t)(to - log->bytes);
-	turn->count += (uint32_t)i;
-	return i;
+	turn->count += (uint32_t)(payload - payloads);
+	return (size_t)(payload - payloads);
 }
 
 /* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
