@@ -13,6 +13,7 @@
 #ifndef LIBBUS_BUS_H
 #define LIBBUS_BUS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,7 +32,8 @@ struct bus_request; /* a question under way */
 
 enum bus_limit {
 	BUS_LIMIT_TOPIC_BYTES  = 1024,
-	BUS_LIMIT_TOPIC_LEVELS = 32
+	BUS_LIMIT_TOPIC_LEVELS = 32,
+	BUS_LIMIT_MEMBERS      = 1022 /* processes on a named bus at a time */
 };
 
 /* Content of a payload. An open set from 0 to 255: pass on what you do not know. */
@@ -405,9 +407,44 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
 /* Writes what a named bus is, for people, in words that may change: its log, how full that is, and the
- * processes on it. As bus_explain(); BUS_E_NOTSUP on a private bus.
+ * processes on it. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
+
+/* The log of a named bus, and how full it is. While others publish, come and go, each number is of a moment of
+ * its own. What the bus says itself ($bus/...) counts too. */
+struct bus_log_stats {
+	size_t   size;
+	uint64_t log_bytes;                 /* of its file */
+	uint64_t messages;                  /* so far: the position of the last one */
+	uint64_t messages_left;             /* of these are still there */
+	uint64_t oldest;                    /* the position of the oldest that is; messages + 1: none is */
+	uint64_t values_bytes, values_most; /* of retained messages; the bus's own may go beyond the most. One that died
+	                                     * in the middle of a publish may have counted more, until room is short */
+	uint64_t names_bytes, names_most;   /* of names of topics; the last 1/16 is for the bus's own */
+	uint32_t segments;                  /* its parts: the oldest makes room as a whole */
+	uint32_t readers, readers_most;     /* mailboxes with a subscription, and questions that are waited for, in all
+	                                     * processes */
+	uint32_t processes, processes_most; /* those that bus_member() finds */
+};
+
+/* Reads what the log of a named bus is, and how full; set ret_stats->size first. It reads as a mailbox does, for a
+ * moment: BUS_E_LIMIT: there are readers_most of them; BUS_E_DAMAGED. BUS_E_NOTSUP on a private bus.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats);
+
+struct bus_member {
+	size_t   size;
+	uint32_t pid;      /* as the process said; never 0 */
+	bool     is_this;  /* it is the caller's process */
+	bool     is_alive; /* false: it died, and no other process has noticed yet */
+};
+
+/* Finds the process with that number, the one of "$bus/members/NUMBER", from 0 to BUS_LIMIT_MEMBERS - 1; set
+ * ret_member->size first. 1: *ret_member is filled; 0: nobody has the number, and it is as it was. BUS_E_INVAL also
+ * beyond the last one, BUS_E_NOTSUP on a private bus.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member);
 
 /* --- what the bus tells by itself ------------------------------------------------------------------------
  * Messages on topics that only it publishes, and never to other buses; type BUS_TYPE_MSGPACK, a map. They

@@ -385,46 +385,43 @@ explain_logged(struct explaining *e, struct bus *bus, size_t len)
 }
 
 static void
-describe_log(struct page *page, struct log *log, const struct log_summary *s)
+describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 {
-	line(page, "log %s, %llu KiB in %u segments, epoch %llu", log->path,
-	    (unsigned long long)s->bytes / 1024, s->segments, (unsigned long long)log->epoch);
+	struct bus_member member = {.size = sizeof member};
+
+	line(page, "log %s, %llu KiB in %u segments, epoch %llu", bus->log->path,
+	    (unsigned long long)s->log_bytes / 1024, s->segments,
+	    (unsigned long long)bus->log->epoch);
 	line(page, "messages: %llu so far; %llu are still there, from position %llu on",
-	    (unsigned long long)(s->next - 1), (unsigned long long)s->there,
+	    (unsigned long long)s->messages, (unsigned long long)s->messages_left,
 	    (unsigned long long)s->oldest);
 	line(page,
 	    "values: %llu KiB of at most %llu KiB; names of topics: %llu KiB of at most %llu KiB",
-	    (unsigned long long)s->kept_bytes / 1024, (unsigned long long)s->kept_most / 1024,
+	    (unsigned long long)s->values_bytes / 1024, (unsigned long long)s->values_most / 1024,
 	    (unsigned long long)s->names_bytes / 1024, (unsigned long long)s->names_most / 1024);
-	line(page, "processes: %u of at most %d, with %u readers of at most %d", s->members,
-	    LOG_MEMBERS, s->readers, LOG_CURSORS);
-	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
-		uint32_t pid = bus__log_pid(log, i);
-
-		if (pid != 0)
-			line(page, "  member %u: pid %u%s%s", i, pid,
-			    i == log->member ? ", this one" : "",
-			    bus__log_is_alive(log, i) ? "" : ", dead");
-	}
+	line(page, "processes: %u of at most %u, with %u readers of at most %u", s->processes,
+	    s->processes_most, s->readers, s->readers_most);
+	for (uint32_t i = 0; i < s->processes_most; i++)
+		if (bus_member(bus, i, &member) > 0)
+			line(page, "  member %u: pid %u%s%s", i, member.pid,
+			    member.is_this ? ", this one" : "", member.is_alive ? "" : ", dead");
 }
 
 int
 bus_describe(struct bus *bus, char *ret_text, size_t cap)
 {
 	struct page page = {ret_text, cap, 0};
-	struct log_summary summary;
+	struct bus_log_stats stats = {.size = sizeof stats};
 	int err = bus__enter(bus);
 
 	if (err < 0)
 		return err;
 	if (ret_text == NULL && cap > 0)
 		return BUS_E_INVAL;
-	if (bus->log == NULL)
-		return BUS_E_NOTSUP;
-	err = bus__log_summary(bus->log, &summary);
+	err = bus_log_stats(bus, &stats);
 	if (err < 0)
 		return err;
-	describe_log(&page, bus->log, &summary);
+	describe_log(&page, bus, &stats);
 	end_page(&page);
 	return page.len > INT_MAX ? INT_MAX : (int)page.len;
 }

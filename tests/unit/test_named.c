@@ -1938,10 +1938,15 @@ START_TEST(damage_of_the_log_crashes_nobody_and_nobody_hangs)
 	for (unsigned i = 0; bus_test_now_ms() < until; i++) {
 		struct bus_mailbox_config cfg = {
 		    .size = sizeof cfg, .from = (int)(i % 5), .from_value = 9};
+		struct bus_log_stats stats = {.size = sizeof stats};
+		struct bus_member member = {.size = sizeof member};
 		const struct bus_msg *msg;
 		struct bus_mailbox *m;
 		char topic[20];
 
+		bus_member(bus, i % BUS_LIMIT_MEMBERS, &member);
+		if (i % 16 == 1)
+			bus_log_stats(bus, &stats);
 		snprintf(topic, sizeof topic, "t/%u", i % 50);
 		bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
 					 .topic = topic,
@@ -2068,6 +2073,214 @@ START_TEST(it_says_what_it_is_and_who_gets_a_topic)
 }
 END_TEST
 
+/* --- its numbers ------------------------------------------------------------------------------------------------ */
+
+static struct bus_log_stats
+log_stats(struct bus *bus)
+{
+	struct bus_log_stats stats = {.size = sizeof stats};
+
+	ck_bus(bus_log_stats(bus, &stats), 0);
+	return stats;
+}
+
+START_TEST(its_numbers_are_those_of_what_was_published)
+{
+	struct bus *bus = join(bus_test_dir());
+	const struct bus_log_stats before = log_stats(bus);
+	struct bus_mailbox *m = listen_to(bus, "t/#");
+	const struct bus_msg *msg;
+	struct bus_log_stats stats;
+	char value[1001];
+
+	/* That this process is there is a message, and a value. */
+	ck_assert_uint_eq(before.log_bytes, 4 << 20);
+	ck_assert_uint_gt(before.segments, 1);
+	ck_assert_uint_eq(before.messages, 1);
+	ck_assert_uint_eq(before.messages_left, 1);
+	ck_assert_uint_eq(before.oldest, 1);
+	ck_assert_uint_gt(before.values_bytes, 0);
+	ck_assert_uint_gt(before.names_bytes, 0);
+	ck_assert_uint_eq(before.readers, 0);
+	ck_assert_uint_eq(before.processes, 1);
+	ck_assert_uint_eq(before.processes_most, BUS_LIMIT_MEMBERS);
+	for (int i = 0; i < 10; i++)
+		say(bus, "t/plain", "x");
+	stats = log_stats(bus);
+	ck_assert_uint_eq(stats.messages, 11);
+	ck_assert_uint_eq(stats.messages_left, 11);
+	ck_assert_uint_eq(stats.values_bytes, before.values_bytes);
+	ck_assert_uint_ge(stats.names_bytes, before.names_bytes + strlen("t/plain"));
+	ck_assert_uint_lt(stats.names_bytes, stats.names_most);
+	ck_assert_uint_eq(stats.readers, 1);
+	ck_assert_uint_lt(stats.readers, stats.readers_most);
+	for (int i = 0; i < 10; i++)
+		ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->position, stats.messages);
+	/* A value takes room once, however often it is replaced, and none when it is forgotten. */
+	memset(value, 'v', sizeof value - 1);
+	value[sizeof value - 1] = '\0';
+	for (int i = 0; i < 10; i++)
+		say_retained(bus, "t/kept", value);
+	stats = log_stats(bus);
+	ck_assert_uint_ge(stats.values_bytes, before.values_bytes + strlen(value));
+	ck_assert_uint_lt(stats.values_bytes, before.values_bytes + 2 * strlen(value));
+	ck_assert_uint_lt(stats.values_bytes, stats.values_most);
+	say_retained(bus, "t/kept", "");
+	ck_assert_uint_eq(log_stats(bus).values_bytes, before.values_bytes);
+	bus_mailbox_close(m);
+	ck_assert_uint_eq(log_stats(bus).readers, 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(what_the_log_has_no_more_is_not_among_what_is_left)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m;
+	const struct bus_msg *msg;
+	struct bus_log_stats stats;
+	uint64_t published = 0;
+
+	do {
+		for (int i = 0; i < 1000; i++, published++)
+			MUST(bus_publish(bus, "t", "x", 1));
+		stats = log_stats(bus);
+		ck_assert_uint_eq(stats.messages, published + 1);
+	} while (stats.oldest == 1 || stats.messages < 2 * stats.messages_left);
+	ck_assert_uint_eq(stats.messages - stats.oldest + 1, stats.messages_left);
+	m = open_mailbox(bus, &(struct bus_mailbox_config){.from = BUS_FROM_OLDEST}, "t");
+	ck_bus(bus_recv(m, 10000, &msg), 1);
+	ck_assert_uint_eq(msg->position, stats.oldest);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* The number of the only other process; BUS_LIMIT_MEMBERS: there is none. */
+static uint32_t
+find_other(struct bus *bus, struct bus_member *ret_member)
+{
+	uint32_t found = BUS_LIMIT_MEMBERS;
+
+	for (uint32_t i = 0; i < BUS_LIMIT_MEMBERS; i++) {
+		struct bus_member member = {.size = sizeof member};
+		int there = bus_member(bus, i, &member);
+
+		must(there >= 0);
+		must(there == 1 || member.pid == 0);
+		if (there == 0 || member.is_this)
+			continue;
+		ck_assert_uint_eq(found, BUS_LIMIT_MEMBERS);
+		*ret_member = member;
+		found = i;
+	}
+	return found;
+}
+
+START_TEST(member_is_found_while_it_lives_and_when_it_was_killed)
+{
+	const char *dir = bus_test_dir();
+	pid_t child = start(be_there, dir, 0);
+	struct bus *bus = join(dir);
+	struct bus_mailbox *there = listen_to(bus, "there"), *members;
+	struct bus_member member, own = {.size = sizeof own};
+	char topic[64];
+	uint32_t number;
+
+	expect(there, "there", "!");
+	bus_mailbox_close(there);
+	ck_assert_uint_eq(log_stats(bus).processes, 2);
+	number = find_other(bus, &member);
+	ck_assert_uint_eq(member.pid, (uint32_t)child);
+	ck_assert(member.is_alive);
+	for (uint32_t i = 0; !own.is_this; i++)
+		ck_assert_int_ge(bus_member(bus, i, &own), 0);
+	ck_assert_uint_eq(own.pid, (uint32_t)getpid());
+	ck_assert(own.is_alive);
+	/* Its number is that of its topic. */
+	snprintf(topic, sizeof topic, "$bus/members/%u", number);
+	members = listen_to(bus, topic);
+	await_message(members, topic, "\x82", 1);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	/* Dead, or buried already. */
+	if (find_other(bus, &member) != BUS_LIMIT_MEMBERS)
+		ck_assert(!member.is_alive);
+	await_message(members, topic, "", 0);
+	ck_eventually(find_other(bus, &member) == BUS_LIMIT_MEMBERS);
+	ck_assert_uint_eq(log_stats(bus).processes, 1);
+	bus_mailbox_close(members);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(numbers_of_what_has_none_are_refused)
+{
+	struct bus *bus = join(bus_test_dir()), *private;
+	struct bus_log_stats stats = {.size = sizeof stats, .log_bytes = 7};
+	struct bus_member member = {.size = sizeof member, .pid = 7};
+	pid_t child;
+
+	ck_bus(bus_open(NULL, NULL, &private), 0);
+	ck_bus(bus_log_stats(private, &stats), BUS_E_NOTSUP);
+	ck_bus(bus_member(private, 0, &member), BUS_E_NOTSUP);
+	ck_bus(bus_close(private, 0), 0);
+	ck_bus(bus_log_stats(NULL, &stats), BUS_E_INVAL);
+	ck_bus(bus_log_stats(bus, NULL), BUS_E_INVAL);
+	ck_bus(bus_member(NULL, 0, &member), BUS_E_INVAL);
+	ck_bus(bus_member(bus, 0, NULL), BUS_E_INVAL);
+	ck_bus(bus_member(bus, BUS_LIMIT_MEMBERS, &member), BUS_E_INVAL);
+	ck_bus(bus_member(bus, UINT32_MAX, &member), BUS_E_INVAL);
+	ck_bus(bus_member(bus, BUS_LIMIT_MEMBERS - 1, &member), 0);
+	stats.size--;
+	member.size--;
+	ck_bus(bus_log_stats(bus, &stats), BUS_E_INVAL);
+	ck_bus(bus_member(bus, 0, &member), BUS_E_INVAL);
+	ck_assert_uint_eq(stats.log_bytes, 7);
+	ck_assert_uint_eq(member.pid, 7);
+	child = bus_test_fork();
+	if (child == 0) {
+		must(bus_log_stats(bus, &stats) == BUS_E_FORKED);
+		must(bus_member(bus, 0, &member) == BUS_E_FORKED);
+		_exit(0);
+	}
+	finish(child);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+struct closing {
+	struct bus *bus;
+	int stats, member; /* the answers */
+};
+
+static void
+ask_until_closed(void *arg, const struct bus_msg *msg)
+{
+	struct closing *closing = arg;
+	struct bus_log_stats stats = {.size = sizeof stats};
+	struct bus_member member = {.size = sizeof member};
+
+	(void)msg;
+	do {
+		closing->stats = bus_log_stats(closing->bus, &stats);
+	} while (closing->stats == 0);
+	closing->member = bus_member(closing->bus, 0, &member);
+}
+
+START_TEST(bus_that_is_closing_has_no_numbers)
+{
+	struct closing closing = {.bus = join(bus_test_dir())};
+
+	ck_bus(bus_subscribe(closing.bus, "t", ask_until_closed, &closing, NULL), 0);
+	say(closing.bus, "t", "x");
+	ck_bus(bus_close(closing.bus, 20000), 0);
+	ck_bus(closing.stats, BUS_E_CLOSED);
+	ck_bus(closing.member, BUS_E_CLOSED);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -2111,6 +2324,10 @@ bus_test_suite(void)
 	tcase_set_timeout(roles, 60);
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
 	suite_add_tcase(suite, roles);
+	BUS_TEST_CASE(suite, "numbers", 60, its_numbers_are_those_of_what_was_published,
+	    what_the_log_has_no_more_is_not_among_what_is_left,
+	    member_is_found_while_it_lives_and_when_it_was_killed,
+	    numbers_of_what_has_none_are_refused, bus_that_is_closing_has_no_numbers);
 	BUS_TEST_CASE(suite, "descriptors", 60, descriptor_is_readable_while_there_is_something);
 #ifndef __SANITIZE_THREAD__
 	TCase *damaged = tcase_create("damage");

@@ -1,0 +1,71 @@
+/* core/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
+#include "core/bus_internal.h"
+
+#include "log/log.h"
+
+_Static_assert(
+    BUS_LIMIT_MEMBERS == LOG_MEMBERS, "each slot of the log is a number of bus_member()");
+
+int
+bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
+{
+	struct log_summary s;
+	int err = bus__enter(bus);
+
+	if (err < 0)
+		return err;
+	if (ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
+		return BUS_E_INVAL;
+	if (bus->log == NULL)
+		return BUS_E_NOTSUP;
+	err = bus__log_summary(bus->log, &s);
+	if (err < 0)
+		return err;
+	*ret_stats = (struct bus_log_stats){
+	    .size = sizeof *ret_stats,
+	    .log_bytes = s.bytes,
+	    .messages = s.next - 1,
+	    .messages_left = s.there,
+	    .oldest = s.oldest,
+	    .values_bytes = s.kept_bytes,
+	    .values_most = s.kept_most,
+	    .names_bytes = s.names_bytes,
+	    .names_most = s.names_most,
+	    .segments = s.segments,
+	    .readers = s.readers,
+	    .readers_most = LOG_CURSORS,
+	    .processes = s.members,
+	    .processes_most = LOG_MEMBERS,
+	};
+	return 0;
+}
+
+int
+bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
+{
+	int err = bus__enter(bus);
+	uint32_t pid;
+	bool alive;
+
+	if (err < 0)
+		return err;
+	if (ret_member == NULL || ret_member->size != sizeof *ret_member ||
+	    number >= BUS_LIMIT_MEMBERS)
+		return BUS_E_INVAL;
+	if (bus->log == NULL)
+		return BUS_E_NOTSUP;
+	/* Who leaves takes its pid away before its lock: one whose pid is still there without a lock is dead. */
+	do {
+		pid = bus__log_pid(bus->log, number);
+		if (pid == 0)
+			return 0;
+		alive = bus__log_is_alive(bus->log, number);
+	} while (bus__log_pid(bus->log, number) != pid);
+	*ret_member = (struct bus_member){
+	    .size = sizeof *ret_member,
+	    .pid = pid,
+	    .is_this = number == bus->log->member,
+	    .is_alive = alive,
+	};
+	return 1;
+}
