@@ -3,6 +3,7 @@
 #define LIBBUS_CLI_H
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -101,7 +102,9 @@ void complain_unconnected(const struct cli_link *link, int reason, const char *s
  * those that there are. */
 bool cli_bus_is_there(const struct cli *cli);
 
-enum { CLI_MEMBERS = 1022 }; /* processes on a bus at a time, by number */
+/* Where the log of an open bus lies, without symbolic links. false, with errno: its directory is not to be found. */
+enum { CLI_PATH_MOST = PATH_MAX + 80 };
+bool cli_log_path(const struct cli *cli, char ret_path[CLI_PATH_MOST]);
 
 /* A mailbox for cli_joined(), on a bus with a name; NULL if there cannot be one. */
 struct bus_mailbox *cli_members(struct bus *bus);

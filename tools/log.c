@@ -25,16 +25,17 @@ static const char help[] =
 
 /* --- stat ----------------------------------------------------------------------------------------------- */
 
+struct member {
+	struct bus_member process;         /* pid 0: nobody has the number */
+	const struct bus_value *announced; /* what it says of itself; NULL: nothing */
+};
+
 struct log_stat {
 	struct cli cli;
 	bool json;
-	struct bus_value path;
-	uint64_t kib, messages, left, oldest;
-	uint64_t values_kib, values_most_kib, names_kib, names_most_kib;
-	unsigned segments, readers, readers_most, processes, processes_most;
-	const char *members; /* the lines about them */
-	const struct bus_value
-	    *announced[CLI_MEMBERS]; /* what each says of itself; NULL: nothing */
+	char path[CLI_PATH_MOST];
+	struct bus_log_stats log;
+	struct member members[BUS_LIMIT_MEMBERS];
 };
 
 static bool
@@ -47,33 +48,13 @@ take_option(void *arg, int option, const char *value)
 	return true;
 }
 
-/* Reads what bus_describe() wrote, which stays borrowed. false: it uses other words. */
-static bool
-read_description(struct log_stat *stat, const char *text)
+static void
+read_members(struct log_stat *stat, struct bus *bus)
 {
-	char end[80];
-	const char *name;
-	int members = 0;
-
-	snprintf(end, sizeof end, "/%s.log, ", stat->cli.bus);
-	name = strstr(text, end);
-	if (name == NULL || strncmp(text, "log ", 4) != 0)
-		return false;
-	stat->path = (struct bus_value){
-	    .kind = BUS_KIND_TEXT,
-	    .count = (uint32_t)(name + strlen(end) - strlen(", ") - (text + 4)),
-	    .as.bytes = text + 4,
-	};
-	sscanf(name + strlen(end),
-	    "%" SCNu64 " KiB in %u segments, epoch %*u messages: %" SCNu64 " so far; %" SCNu64
-	    " are still there, from position %" SCNu64 " on values: %" SCNu64
-	    " KiB of at most %" SCNu64 " KiB; names of topics: %" SCNu64 " KiB of at most %" SCNu64
-	    " KiB processes: %u of at most %u, with %u readers of at most %u%n",
-	    &stat->kib, &stat->segments, &stat->messages, &stat->left, &stat->oldest,
-	    &stat->values_kib, &stat->values_most_kib, &stat->names_kib, &stat->names_most_kib,
-	    &stat->processes, &stat->processes_most, &stat->readers, &stat->readers_most, &members);
-	stat->members = name + strlen(end) + members;
-	return members > 0;
+	for (uint32_t i = 0; i < BUS_LIMIT_MEMBERS; i++) {
+		stat->members[i].process.size = sizeof stat->members[i].process;
+		bus_member(bus, i, &stat->members[i].process);
+	}
 }
 
 static void
@@ -83,24 +64,26 @@ read_announcements(struct log_stat *stat, struct bus *bus)
 	const struct bus_msg *msg;
 
 	while (mbox != NULL && bus_recv(mbox, 0, &msg) > 0) {
-		unsigned long member = strtoul(strrchr(msg->topic, '/') + 1, NULL, 10);
+		unsigned long number = strtoul(strrchr(msg->topic, '/') + 1, NULL, 10);
+		struct member *member;
 
-		if (member >= CLI_MEMBERS)
+		if (number >= BUS_LIMIT_MEMBERS)
 			continue;
-		bus_value_free(stat->announced[member]);
-		stat->announced[member] = NULL;
+		member = &stat->members[number];
+		bus_value_free(member->announced);
+		member->announced = NULL;
 		if (msg->len > 0)
-			bus_value_read(msg->type, msg->data, msg->len, &stat->announced[member]);
+			bus_value_read(msg->type, msg->data, msg->len, &member->announced);
 	}
 	bus_mailbox_close(mbox);
 }
 
 /* Nil: it is not known. */
 static const struct bus_value *
-program_of(const struct log_stat *stat, unsigned member)
+program_of(const struct member *member)
 {
 	static const struct bus_value nil = {.kind = BUS_KIND_NIL};
-	const struct bus_value *map = member < CLI_MEMBERS ? stat->announced[member] : NULL;
+	const struct bus_value *map = member->announced;
 
 	if (map == NULL || map->kind != BUS_KIND_MAP)
 		return &nil;
@@ -115,77 +98,94 @@ program_of(const struct log_stat *stat, unsigned member)
 }
 
 static void
-print_member(const struct log_stat *stat, unsigned member, unsigned pid, bool is_this, bool is_dead)
+print_member(const struct log_stat *stat, unsigned number)
 {
-	const struct bus_value *program = program_of(stat, member);
+	const struct bus_member *process = &stat->members[number].process;
+	const struct bus_value *program = program_of(&stat->members[number]);
 
 	if (stat->json) {
-		printf("{\"member\":%u,\"pid\":%u,\"program\":", member, pid);
+		printf("{\"member\":%u,\"pid\":%u,\"program\":", number, process->pid);
 		print_json(program);
-		printf(",\"this\":%s,\"dead\":%s}", is_this ? "true" : "false",
-		    is_dead ? "true" : "false");
+		printf(",\"this\":%s,\"dead\":%s}", process->is_this ? "true" : "false",
+		    process->is_alive ? "false" : "true");
 	} else {
-		printf("  member %u: pid %u", member, pid);
+		printf("  member %u: pid %u", number, process->pid);
 		if (program->kind == BUS_KIND_TEXT) {
 			fputs(", ", stdout);
 			print_plain(program);
 		}
-		puts(is_this ? ", this one" : is_dead ? ", dead" : "");
+		puts(process->is_this ? ", this one" : process->is_alive ? "" : ", dead");
 	}
 }
 
 static void
 print_members(const struct log_stat *stat)
 {
-	const char *line = stat->members;
-	unsigned member, pid;
-	int len;
+	bool first = true;
 
-	while (sscanf(line, " member %u: pid %u%n", &member, &pid, &len) == 2) {
-		if (stat->json && line != stat->members)
+	for (unsigned i = 0; i < BUS_LIMIT_MEMBERS; i++) {
+		if (stat->members[i].process.pid == 0)
+			continue;
+		if (stat->json && !first)
 			putchar(',');
-		line += len;
-		print_member(stat, member, pid, strncmp(line, ", this", 6) == 0,
-		    strncmp(line, ", dead", 6) == 0);
-		line += strcspn(line, "\n");
+		first = false;
+		print_member(stat, i);
 	}
+}
+
+static struct bus_value
+path_of(const struct log_stat *stat)
+{
+	return (struct bus_value){
+	    .kind = BUS_KIND_TEXT,
+	    .count = (uint32_t)strlen(stat->path),
+	    .as.bytes = stat->path,
+	};
 }
 
 static void
 print_text(const struct log_stat *stat, uint64_t epoch)
 {
+	const struct bus_log_stats *log = &stat->log;
+	const struct bus_value path = path_of(stat);
+
 	fputs("log ", stdout);
-	print_plain(&stat->path);
-	printf(", %" PRIu64 " KiB in %u segments, epoch %" PRIu64 "\n", stat->kib, stat->segments,
-	    epoch);
+	print_plain(&path);
+	printf(", %" PRIu64 " KiB in %" PRIu32 " segments, epoch %" PRIu64 "\n",
+	    log->log_bytes / 1024, log->segments, epoch);
 	printf("messages: %" PRIu64 " so far; %" PRIu64 " are still there, from position %" PRIu64
 	       " on\n",
-	    stat->messages, stat->left, stat->oldest);
-	printf("kept values: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n", stat->values_kib,
-	    stat->values_most_kib);
-	printf("names of topics: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n", stat->names_kib,
-	    stat->names_most_kib);
-	printf("readers: %u of at most %u\n", stat->readers, stat->readers_most);
-	printf("processes: %u of at most %u\n", stat->processes, stat->processes_most);
+	    log->messages, log->messages_left, log->oldest);
+	printf("kept values: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n",
+	    log->values_bytes / 1024, log->values_most / 1024);
+	printf("names of topics: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n",
+	    log->names_bytes / 1024, log->names_most / 1024);
+	printf("readers: %" PRIu32 " of at most %" PRIu32 "\n", log->readers, log->readers_most);
+	printf(
+	    "processes: %" PRIu32 " of at most %" PRIu32 "\n", log->processes, log->processes_most);
 	print_members(stat);
 }
 
 static void
 print_object(const struct log_stat *stat, uint64_t epoch)
 {
+	const struct bus_log_stats *log = &stat->log;
+	const struct bus_value path = path_of(stat);
+
 	printf("{\"bus\":\"%s\",\"log\":", stat->cli.bus);
-	print_json(&stat->path);
+	print_json(&path);
 	/* The epoch as text, as in the lines of libbus sub. */
-	printf(",\"log_kib\":%" PRIu64 ",\"segments\":%u,\"epoch\":\"%" PRIu64 "\"", stat->kib,
-	    stat->segments, epoch);
+	printf(",\"log_kib\":%" PRIu64 ",\"segments\":%" PRIu32 ",\"epoch\":\"%" PRIu64 "\"",
+	    log->log_bytes / 1024, log->segments, epoch);
 	printf(",\"messages\":%" PRIu64 ",\"messages_left\":%" PRIu64 ",\"oldest\":%" PRIu64,
-	    stat->messages, stat->left, stat->oldest);
-	printf(",\"values_kib\":%" PRIu64 ",\"values_most_kib\":%" PRIu64, stat->values_kib,
-	    stat->values_most_kib);
-	printf(",\"names_kib\":%" PRIu64 ",\"names_most_kib\":%" PRIu64, stat->names_kib,
-	    stat->names_most_kib);
-	printf(",\"readers\":%u,\"readers_most\":%u,\"processes_most\":%u,\"processes\":[",
-	    stat->readers, stat->readers_most, stat->processes_most);
+	    log->messages, log->messages_left, log->oldest);
+	printf(",\"values_kib\":%" PRIu64 ",\"values_most_kib\":%" PRIu64, log->values_bytes / 1024,
+	    log->values_most / 1024);
+	printf(",\"names_kib\":%" PRIu64 ",\"names_most_kib\":%" PRIu64, log->names_bytes / 1024,
+	    log->names_most / 1024);
+	printf(",\"readers\":%" PRIu32 ",\"readers_most\":%" PRIu32 ",\"processes_most\":%" PRIu32
+	       ",\"processes\":[",
+	    log->readers, log->readers_most, log->processes_most);
 	print_members(stat);
 	puts("]}");
 }
@@ -193,28 +193,22 @@ print_object(const struct log_stat *stat, uint64_t epoch)
 static enum status
 print_stat(struct log_stat *stat, struct bus *bus)
 {
-	int len = bus_describe(bus, NULL, 0);
-	char *text = len >= 0 ? malloc((size_t)len + 1) : NULL;
-	enum status status = STATUS_FAILED;
+	int err = BUS_E_SYS;
 
-	if (text == NULL) {
-		complain_of(stat->cli.bus, len < 0 ? len : BUS_E_NOMEM);
+	stat->log.size = sizeof stat->log;
+	if (cli_log_path(&stat->cli, stat->path))
+		err = bus_log_stats(bus, &stat->log);
+	if (err < 0) {
+		complain_of(stat->cli.bus, err);
 		return STATUS_FAILED;
 	}
-	/* What has come meanwhile is cut off. */
-	bus_describe(bus, text, (size_t)len + 1);
-	if (!read_description(stat, text)) {
-		complain(
-		    "the library is of another version than this command: update the older one");
-	} else {
-		read_announcements(stat, bus);
-		(stat->json ? print_object : print_text)(stat, bus_epoch(bus));
-		status = STATUS_OK;
-	}
-	for (unsigned i = 0; i < CLI_MEMBERS; i++)
-		bus_value_free(stat->announced[i]);
-	free(text);
-	return status;
+	/* Before there is a mailbox, which is a reader and may find that one is dead. */
+	read_members(stat, bus);
+	read_announcements(stat, bus);
+	(stat->json ? print_object : print_text)(stat, bus_epoch(bus));
+	for (unsigned i = 0; i < BUS_LIMIT_MEMBERS; i++)
+		bus_value_free(stat->members[i].announced);
+	return STATUS_OK;
 }
 
 static enum status

@@ -1,5 +1,5 @@
 /* Which buses there are, and who is on one. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #include "cli.h"
 
 #include <dirent.h>
@@ -13,6 +13,7 @@
 enum {
 	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
 	PATH_MOST = 4096,
+	OWN_DIR_MOST = 64,
 };
 
 /* --- buses, found without joining one: files and locks as docs/log-format.md has them ----------------- */
@@ -24,8 +25,10 @@ static const char suffix[] = ".lock";
 static bool
 somebody_is_on(const char *dir, const char *name)
 {
-	struct flock range = {
-	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MEMBER_BYTE, .l_len = CLI_MEMBERS};
+	struct flock range = {.l_type = F_WRLCK,
+	    .l_whence = SEEK_SET,
+	    .l_start = MEMBER_BYTE,
+	    .l_len = BUS_LIMIT_MEMBERS};
 	char path[PATH_MOST];
 	bool locked;
 	int fd;
@@ -73,18 +76,36 @@ list_buses(const char *dir)
 		complain("there is none");
 }
 
+/* Where the log lies: --dir, or the user's own place, written into own. */
+static const char *
+dir_of(const struct cli *cli, char own[OWN_DIR_MOST])
+{
+	snprintf(own, OWN_DIR_MOST, "/dev/shm/libbus-%u", (unsigned)geteuid());
+	return cli->dir != NULL ? cli->dir : own;
+}
+
 bool
 cli_bus_is_there(const struct cli *cli)
 {
-	char own[64];
-	const char *dir = cli->dir != NULL ? cli->dir : own;
+	char own[OWN_DIR_MOST];
+	const char *dir = dir_of(cli, own);
 
-	snprintf(own, sizeof own, "/dev/shm/libbus-%u", (unsigned)geteuid());
 	if (somebody_is_on(dir, cli->bus))
 		return true;
 	complain("no such bus: %s in %s", cli->bus, dir);
 	list_buses(dir);
 	return false;
+}
+
+bool
+cli_log_path(const struct cli *cli, char ret_path[CLI_PATH_MOST])
+{
+	char own[OWN_DIR_MOST], dir[PATH_MAX];
+
+	if (realpath(dir_of(cli, own), dir) == NULL)
+		return false;
+	snprintf(ret_path, CLI_PATH_MOST, "%s/%s.log", dir, cli->bus);
+	return true;
 }
 
 /* --- processes ---------------------------------------------------------------------------------------- */

@@ -331,6 +331,14 @@ def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
     }
 
 
+def test_the_path_of_a_log_is_whole_however_its_directory_is_named(named, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    for way in (tmp_path, link, os.path.relpath(tmp_path), f"{link}/./"):
+        done = run(LIBBUS, "log", "stat", "test", "--json", "--dir", way)
+        assert json.loads(done.stdout)["log"] == str(tmp_path.resolve() / "test.log")
+
+
 def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
     for n in range(12):
         named.publish("a/n", n)
@@ -369,7 +377,9 @@ def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_
 
 def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
     with libbus.Bus(name):
-        assert run(LIBBUS, "log", "stat", name).returncode == 0
+        done = run(LIBBUS, "log", "stat", name)
+        assert done.returncode == 0
+        assert done.stdout.decode().startswith(f"log /dev/shm/libbus-{os.geteuid()}/{name}.log, ")
     done = run(LIBBUS, "log", "stat", name)
     assert f"no such bus: {name} in /dev/shm/libbus-{os.geteuid()}\n" in done.stderr.decode()
     assert done.returncode == 1
