@@ -500,6 +500,55 @@ def test_it_describes_itself(named, tmp_path):
         named.describe()
 
 
+def test_its_numbers_are_those_of_what_was_published(named, tmp_path):
+    before = named.log_stats()
+    with named.subscribe("n") as numbers:
+        for n in range(10):
+            named.publish("n", n, retain=True)
+        stats = named.log_stats()
+        *_, last = numbers.iter(timeout=0)
+    assert stats["log_bytes"] == (tmp_path / "test.log").stat().st_size
+    assert stats["segments"] > 1
+    assert stats["messages"] == stats["messages_left"] == before["messages"] + 10 == last.position
+    assert stats["oldest"] == 1
+    assert before["values_bytes"] < stats["values_bytes"] < stats["values_most"]
+    assert before["names_bytes"] < stats["names_bytes"] < stats["names_most"]
+    assert stats["readers"] == before["readers"] + 1 < stats["readers_most"]
+    assert (stats["processes"], stats["processes_most"]) == (1, 1022)
+    (me,) = stats["members"]
+    assert me == {"number": me["number"], "pid": os.getpid(), "this": True, "alive": True}
+
+
+def test_its_numbers_name_each_process_until_it_has_left_or_was_found_dead(
+    named, tmp_path, eventually
+):
+    def others():
+        return [member for member in named.log_stats()["members"] if not member["this"]]
+
+    with (
+        named.subscribe("$bus/members/+") as members,
+        started(LIBBUS, "sub", "test", "n", "--dir", tmp_path) as sub,
+    ):
+        came = next(m for m in members.iter(timeout=WATCHDOG) if m.value["pid"] == sub.pid)
+        number = int(came.topic.rpartition("/")[2])
+        alive = {"number": number, "pid": sub.pid, "this": False, "alive": True}
+        assert others() == [alive]
+        sub.kill()
+        sub.wait()
+        assert others() in ([], [alive | {"alive": False}])
+        while members.recv(timeout=WATCHDOG).topic != came.topic:
+            pass
+        eventually(lambda: others() == [])
+
+
+def test_who_has_no_log_has_no_numbers_of_it(bus, named):
+    with pytest.raises(libbus.NotSupported, match=r"^log_stats\(\) is for a bus with a name"):
+        bus.log_stats()
+    named.close()
+    with pytest.raises(libbus.Closed):
+        named.log_stats()
+
+
 # --- room ---------------------------------------------------------------------------------------------
 
 

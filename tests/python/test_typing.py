@@ -42,6 +42,8 @@ def heard_since(msg: libbus.Message) -> None: ...
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
+assert_type(bus.log_stats()["messages_left"], int)
+assert_type(bus.log_stats()["members"][0]["alive"], bool)
 with bus.role("a", timeout=1) as role:
     assert_type(role, libbus.Role)
 

@@ -49,6 +49,28 @@ class Stats(TypedDict):
     late_replies: int
     lost_by: LostBy
 
+class Member(TypedDict):
+    number: int
+    pid: int
+    this: bool
+    alive: bool
+
+class LogStats(TypedDict):
+    log_bytes: int
+    segments: int
+    messages: int
+    messages_left: int
+    oldest: int
+    values_bytes: int
+    values_most: int
+    names_bytes: int
+    names_most: int
+    readers: int
+    readers_most: int
+    processes: int
+    processes_most: int
+    members: list[Member]
+
 class LinkEnds(TypedDict):
     closed: int
     gone: int
@@ -223,5 +245,6 @@ class Bus:
     def flush(self, timeout: float | None = None) -> None: ...
     def close(self, timeout: float | None = 1.0) -> int: ...
     def stats(self) -> Stats: ...
+    def log_stats(self) -> LogStats: ...
     def explain(self, topic: str, /) -> str: ...
     def describe(self) -> str: ...

@@ -646,6 +646,102 @@ bus_counters(struct bus_object *self, PyObject *unused)
 	return stats_dict(&stats);
 }
 
+/* What the bus says of its log. All of it is read first: whatever makes Python objects may run Python. */
+struct log_numbers {
+	struct bus_log_stats log;
+	struct bus_member members[BUS_LIMIT_MEMBERS]; /* pid 0: nobody has the number */
+};
+
+static int
+read_log(struct bus *bus, struct log_numbers *numbers)
+{
+	int err;
+
+	numbers->log.size = sizeof numbers->log;
+	err = bus_log_stats(bus, &numbers->log);
+	for (uint32_t i = 0; err == 0 && i < BUS_LIMIT_MEMBERS; i++) {
+		numbers->members[i] = (struct bus_member){.size = sizeof numbers->members[i]};
+		bus_member(bus, i, &numbers->members[i]);
+	}
+	return err;
+}
+
+static PyObject *
+members_list(const struct bus_member members[BUS_LIMIT_MEMBERS])
+{
+	PyObject *list = PyList_New(0);
+
+	for (unsigned i = 0; list != NULL && i < BUS_LIMIT_MEMBERS; i++) {
+		const struct bus_member *m = &members[i];
+		PyObject *member;
+
+		if (m->pid == 0)
+			continue;
+		member = Py_BuildValue("{s:I, s:I, s:O, s:O}", "number", i, "pid", (unsigned)m->pid,
+		    "this", m->is_this ? Py_True : Py_False, "alive",
+		    m->is_alive ? Py_True : Py_False);
+		if (member == NULL || PyList_Append(list, member) < 0)
+			Py_CLEAR(list);
+		Py_XDECREF(member);
+	}
+	return list;
+}
+
+static PyObject *
+log_dict(const struct log_numbers *numbers)
+{
+	const struct bus_log_stats *log = &numbers->log;
+	PyObject *members = members_list(numbers->members);
+
+	if (members == NULL)
+		return NULL;
+	return Py_BuildValue(
+	    "{s:K, s:I, s:K, s:K, s:K, s:K, s:K, s:K, s:K, s:I, s:I, s:I, s:I, s:N}", "log_bytes",
+	    (unsigned long long)log->log_bytes, "segments", (unsigned)log->segments, "messages",
+	    (unsigned long long)log->messages, "messages_left",
+	    (unsigned long long)log->messages_left, "oldest", (unsigned long long)log->oldest,
+	    "values_bytes", (unsigned long long)log->values_bytes, "values_most",
+	    (unsigned long long)log->values_most, "names_bytes",
+	    (unsigned long long)log->names_bytes, "names_most", (unsigned long long)log->names_most,
+	    "readers", (unsigned)log->readers, "readers_most", (unsigned)log->readers_most,
+	    "processes", (unsigned)log->processes, "processes_most", (unsigned)log->processes_most,
+	    "members", members);
+}
+
+PyDoc_STRVAR(bus_log_stats_doc,
+    "log_stats($self, /)\n--\n\n"
+    "The log of a bus with a name, how full it is, and the processes on it.\n\n"
+    "messages is the position of the last one, messages_left are still there, the oldest\n"
+    "at that position. readers, of all processes: mailboxes with a subscription. members:\n"
+    "each process by its number in $bus/members/NUMBER; one that is not alive has died, and\n"
+    "no other has noticed yet.");
+
+static PyObject *
+bus_log_numbers(struct bus_object *self, PyObject *unused)
+{
+	struct log_numbers *numbers = PyMem_RawMalloc(sizeof *numbers);
+	PyObject *answer;
+	int err;
+
+	(void)unused;
+	if (numbers == NULL)
+		return PyErr_NoMemory();
+	err = gate_enter(&self->gate);
+	if (err == 0) {
+		Py_BEGIN_ALLOW_THREADS err = read_log(self->bus, numbers);
+		Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	}
+	if (err < 0)
+		answer = error_raise_because(self->core, err, ABOUT_NAME, NULL,
+		    err == BUS_E_NOTSUP
+			? "log_stats() is for a bus with a name: a private one has no log"
+			: NULL);
+	else
+		answer = log_dict(numbers);
+	PyMem_RawFree(numbers);
+	return answer;
+}
+
 PyDoc_STRVAR(bus_explain_doc,
     "explain($self, topic, /)\n--\n\n"
     "Who gets a message on topic, who does not and why: one fact a line, for people.\n\n"
@@ -774,6 +870,7 @@ static PyMethodDef bus_methods[] = {
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},
     {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
+    {"log_stats", (PyCFunction)bus_log_numbers, METH_NOARGS, bus_log_stats_doc},
     {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},
     {"describe", (PyCFunction)bus_describe_self, METH_NOARGS, bus_describe_doc},
     {NULL, NULL, 0, NULL},
