@@ -3,13 +3,15 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "core/bus_internal.h"
 #include "core/members.h"
 #include "core/name.h"
 #include "core/publish.h"
 #include "log/log.h"
 
-#define MANY 32 /* payloads that one append takes */
+#define MANY   32 /* payloads that one append takes */
+#define NAP_NS 1000000
 
 int
 bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
@@ -215,7 +217,9 @@ static int
 await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t deadline_ns,
     _Atomic uint32_t *done, const struct bus_msg **ret_reply)
 {
-	for (;;) {
+	uint64_t before = UINT64_MAX, position;
+
+	for (;; before = position) {
 		/* Before a look at what it may tell of. */
 		uint32_t seen = bus__log_news(c->log);
 		const struct log_record *record;
@@ -228,9 +232,16 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 		if (atomic_load_explicit(done, memory_order_acquire) != 0)
 			return 0;
 		bus__log_let_go(c);
-		if (bus__log_ask(c->log, bus__log_position(c)) &&
-		    bus__log_sleep(c->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+		position = bus__log_position(c);
+		if (bus__log_ask(c->log, position)) {
+			if (bus__log_sleep(c->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+				return BUS_E_TIMEDOUT;
+		} else if (bus__now_ns() >= deadline_ns) {
 			return BUS_E_TIMEDOUT;
+		} else if (position == before) {
+			/* What is there cannot be read, since the log is damaged; what comes behind may be. */
+			bus__log_sleep(c->log, seen, bus__now_ns() + NAP_NS);
+		}
 	}
 }
 

@@ -74,6 +74,8 @@ struct reader {
 	size_t own_cap;
 	bool owned;
 	unsigned pace; /* pauses before it looks whether there is more */
+	uint64_t
+	    stuck_at; /* the position of the last time that nothing could be read where something was */
 };
 
 /* Makes the reader of a mailbox that is new. 0, BUS_E_NOMEM, BUS_E_INVAL, BUS_E_RESET. */
