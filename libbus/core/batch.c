@@ -8,10 +8,9 @@
 #include "core/group.h"
 #include "core/reader.h"
 
-#define PACE_FEW     32 /* records of a batch: fewer, and a reader keeps pace with its writer */
-#define PACE_STEP    4  /* pauses that it makes more each time before it looks again, */
-#define PACE_MOST    32 /* up to half a microsecond or so */
-#define STUCK_NAP_NS 1000000
+#define PACE_FEW  32 /* records of a batch: fewer, and a reader keeps pace with its writer */
+#define PACE_STEP 4  /* pauses that it makes more each time before it looks again, */
+#define PACE_MOST 32 /* up to half a microsecond or so */
 
 /* --- the beginning --------------------------------------------------------------------------------------- */
 
@@ -62,20 +61,6 @@ bus__mailbox_has_more(const struct bus_mailbox *m, unsigned looks)
 	return false;
 }
 
-/* Whether there is something in the log that could not be read, this time and the last time: it is damaged, and what
- * comes behind may not be. */
-static bool
-is_stuck(struct bus_mailbox *m)
-{
-	struct reader *r = m->reader;
-	uint64_t before = r->stuck_at;
-
-	if (!bus__ring_empty(&m->ring) || !bus__reader_has_news(r))
-		return false;
-	r->stuck_at = bus__log_position(&r->cursor);
-	return r->stuck_at == before;
-}
-
 /* bus__mailbox_begin_batch() where it may come from the log, and what comes from here goes first. It says that it holds a
  * batch before it looks for one, since routes are found by that. */
 static __attribute__((noinline)) uint32_t
@@ -103,8 +88,6 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 		count = take_from_log(m);
 	if (count == 0)
 		bus__mailbox_end_batch(m);
-	if (count == 0 && looks > 1 && is_stuck(m))
-		bus__log_sleep(r->log, bus__log_news(r->log), bus__now_ns() + STUCK_NAP_NS);
 	/* One that keeps pace with its writer takes the tail from it again and again: let some more come. Single ones may be
 	 * answers, whose questions wait for us. */
 	if (count < 2 || count >= PACE_FEW)
@@ -112,6 +95,19 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	else if (at_once && r->pace < PACE_MOST)
 		r->pace += PACE_STEP;
 	return count;
+}
+
+bool
+bus__mailbox_is_stuck(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+	uint64_t before;
+
+	if (r == NULL || !bus__ring_empty(&m->ring) || !bus__reader_has_news(r))
+		return false;
+	before = r->stuck_at;
+	r->stuck_at = bus__log_position(&r->cursor);
+	return r->stuck_at == before;
 }
 
 uint32_t

@@ -40,6 +40,10 @@ bool bus__mailbox_has_more(const struct bus_mailbox *mbox, unsigned looks);
  * messages it has. */
 uint32_t bus__mailbox_begin_batch(struct bus_mailbox *mbox, unsigned phase, unsigned looks);
 
+/* Asked when a batch was empty: whether something is in the log that could not be read, then and the last time. So it is
+ * damaged, and nothing is gained by trying again at once. */
+bool bus__mailbox_is_stuck(struct bus_mailbox *mbox);
+
 /* Lets it go, wakes whoever waits for that, and runs the laters that are due. */
 void bus__mailbox_end_batch(struct bus_mailbox *mbox);
 

@@ -217,9 +217,10 @@ static int
 await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t deadline_ns,
     _Atomic uint32_t *done, const struct bus_msg **ret_reply)
 {
-	uint64_t before = UINT64_MAX, position;
+	uint64_t before = UINT64_MAX;
+	bool late = false;
 
-	for (;; before = position) {
+	for (;;) {
 		/* Before a look at what it may tell of. */
 		uint32_t seen = bus__log_news(c->log);
 		const struct log_record *record;
@@ -231,17 +232,19 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 				return keep_reply(&v, topic, c->sequence - 1, ret_reply);
 		if (atomic_load_explicit(done, memory_order_acquire) != 0)
 			return 0;
+		if (late)
+			return BUS_E_TIMEDOUT;
 		bus__log_let_go(c);
-		position = bus__log_position(c);
-		if (bus__log_ask(c->log, position)) {
+		if (bus__log_ask(c->log, bus__log_position(c))) {
 			if (bus__log_sleep(c->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
 				return BUS_E_TIMEDOUT;
-		} else if (bus__now_ns() >= deadline_ns) {
-			return BUS_E_TIMEDOUT;
-		} else if (position == before) {
-			/* What is there cannot be read, since the log is damaged; what comes behind may be. */
-			bus__log_sleep(c->log, seen, bus__now_ns() + NAP_NS);
+			continue;
 		}
+		/* Something has come. If that is found here twice it cannot be read, since the log is damaged. */
+		late = bus__now_ns() >= deadline_ns;
+		if (!late && before == bus__log_position(c))
+			bus__log_sleep(c->log, seen, bus__now_ns() + NAP_NS);
+		before = bus__log_position(c);
 	}
 }
 

@@ -20,6 +20,7 @@
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
+#define STUCK_NAP_NS     1000000
 #define STALLS_PER_YIELD 4
 
 /* --- waking ---------------------------------------------------------------------------------------------- */
@@ -316,6 +317,9 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		if (count > 0 || last)
 			return count;
 		bus__heed(m->bus);
+		if ((deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD) && bus__mailbox_is_stuck(m))
+			bus__log_sleep(m->reader->log, bus__log_news(m->reader->log),
+			    bus__now_ns() + STUCK_NAP_NS);
 		if (!spin(m, until_ns)) {
 			if (!rest_somewhere(m, until_ns) &&
 			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))

@@ -518,6 +518,17 @@ plain_size(size_t len)
 	return (sizeof(struct log_record) + len + 7) & ~UINT64_C(7);
 }
 
+/* Whether so many bytes fit into the segment behind `at`, though not into what of it is mapped. */
+static __attribute__((noinline)) bool
+map_more(struct log *log, uint64_t at, uint64_t bytes, uint64_t *ret_room)
+{
+	if (bytes >= log->segment_bytes - at)
+		return false;
+	bus__log_map(log, at, at + bytes);
+	*ret_room = log->mapped - at;
+	return true;
+}
+
 /* Writes as many as fit, the first of which does. Returns how many. */
 static inline size_t
 write_plain(struct log *log, struct turn *turn, const struct log_item *item,
@@ -542,7 +553,7 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 		if (++payload == end)
 			break;
 		bytes = plain_size(payload->len);
-	} while (bytes < room);
+	} while (bytes < room || map_more(log, (uint64_t)(to - log->bytes), bytes, &room));
 	turn->at = (uint64_t)(to - log->bytes);
 	turn->count += (uint32_t)(payload - payloads);
 	return (size_t)(payload - payloads);
@@ -555,9 +566,10 @@ static inline __attribute__((always_inline)) size_t
 append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
-	int64_t time_ns = bus__wall_coarse_ns(); /* before, so that others wait the shorter */
 	_Atomic uint64_t *tail = &log->shared->tail;
 	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed), noted;
+	/* Before the tail is ours, so that others wait the shorter; not before it was read, so that nothing comes between. */
+	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
 	size_t written;
 

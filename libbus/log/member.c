@@ -29,11 +29,13 @@
 #include "base/random.h"
 #include "base/thread.h"
 
-#define GATE_BYTE    0
-#define MEMBER_BYTE  16 /* + slot */
-#define GATE_WAIT_MS 5000
-#define NAP_NS       1000000
-#define PATH_MOST    4096
+#define GATE_BYTE     0
+#define MEMBER_BYTE   16 /* + slot */
+#define GATE_WAIT_MS  5000
+#define NAP_NS        1000000
+#define PATH_MOST     4096
+#define ALLOCATE_STEP (UINT64_C(1) << 20)
+#define CLEAR_MOST    (UINT64_C(64) << 20)
 
 const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
 
@@ -252,16 +254,31 @@ initialize(struct log_shared *shared)
 	atomic_store_explicit(&shared->topics_end, 8, memory_order_relaxed);
 }
 
-/* Takes memory for all of a file. By writing: pages that posix_fallocate() has taken the kernel still clears and shows
- * one by one, when each is touched first. Returns an errno. */
+/* Takes memory for all of a file; a signal may interrupt some kernels in that, but a step is over before the next one.
+ * Returns an errno. */
 static int
 allocate(int fd, uint64_t bytes)
 {
-	const uint8_t zeros[4 * LOG_PAGE] = {0};
-	uint64_t at = 0;
+	int error = 0;
 
-	while (at < bytes) {
-		uint64_t left = bytes - at;
+	for (uint64_t at = 0; at < bytes && error == 0; at += ALLOCATE_STEP)
+		do
+			error = posix_fallocate(fd, (off_t)at,
+			    (off_t)(bytes - at < ALLOCATE_STEP ? bytes - at : ALLOCATE_STEP));
+		while (error == EINTR);
+	return error;
+}
+
+/* Pages that were only taken the kernel clears and shows one by one, when each is touched first; what was written is
+ * ready. Not all of a large file: others wait at the gate. Returns an errno. */
+static int
+clear(int fd, uint64_t bytes)
+{
+	const uint8_t zeros[4 * LOG_PAGE] = {0};
+	uint64_t at = 0, end = bytes < CLEAR_MOST ? bytes : CLEAR_MOST;
+
+	while (at < end) {
+		uint64_t left = end - at;
 		ssize_t written =
 		    pwrite(fd, zeros, left < sizeof zeros ? (size_t)left : sizeof zeros, (off_t)at);
 
@@ -312,6 +329,8 @@ make_log(const char *path, uint64_t bytes)
 	if (err == 0 && head.file_bytes > SIZE_MAX / 2)
 		err = BUS_E_NOMEM; /* more than there are addresses for */
 	errno = err == 0 ? allocate(fd, head.file_bytes) : 0;
+	if (err == 0 && errno == 0)
+		errno = clear(fd, head.file_bytes);
 	if (errno != 0)
 		err = error_of_errno();
 	if (err == 0) {
