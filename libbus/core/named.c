@@ -10,8 +10,8 @@
 #include "core/publish.h"
 #include "log/log.h"
 
-#define MANY   32 /* payloads that one append takes */
-#define NAP_NS 1000000
+#define MANY   32      /* payloads that one append takes */
+#define NAP_NS 1000000 /* before it looks again into a log that is damaged where it is */
 
 int
 bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)

@@ -20,7 +20,7 @@
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
-#define STUCK_NAP_NS     1000000
+#define STUCK_NAP_NS     1000000 /* before it looks again into a log that is damaged where it is */
 #define STALLS_PER_YIELD 4
 
 /* --- waking ---------------------------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ struct log {
 	uint64_t number, begin, first;
 	struct log_segment *segment;
 	uint8_t *bytes;
-	uint64_t mapped; /* of its bytes: whoever writes beyond asks for the pages first */
+	uint64_t mapped; /* of its bytes: so far the short way writes and asks for no pages */
 	uint64_t mapped_of[LOG_MOST_SEGMENTS]; /* the same for each place */
 	uint64_t
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */

@@ -103,13 +103,13 @@ bus__log_count(const uint8_t *bytes, uint64_t end)
 void
 bus__log_map(struct log *log, uint64_t at, uint64_t end)
 {
-	uintptr_t begin = (uintptr_t)log->bytes, step;
+	uintptr_t begin = (uintptr_t)log->bytes, border;
 	uint64_t from = at > log->mapped ? at : log->mapped;
 
 	do {
-		step = ((begin + (uintptr_t)from) | (MAP_STEP - 1)) + 1;
+		border = ((begin + (uintptr_t)from) | (MAP_STEP - 1)) + 1;
 		(void)*(volatile uint8_t *)(log->bytes + from);
-		from = step - begin;
+		from = border - begin;
 	} while (from <= end && from < log->segment_bytes);
 	log->mapped = from < log->segment_bytes ? from : log->segment_bytes;
 	log->mapped_of[log->segment - log->shared->segments] = log->mapped;
