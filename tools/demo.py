@@ -76,7 +76,6 @@ class Child:
 class Demo:
     def __init__(self, options):
         self.sensors = find_sensors(options.sensors)
-        self.uplot = find_uplot(options.uplot)
         self.listener = listen(options.host, options.port)
         self.host, self.port = self.listener.getsockname()[:2]
         self.local = self.host.startswith("127.")
@@ -96,8 +95,6 @@ class Demo:
             "DASHBOARD_BUS": name,
             "DASHBOARD_SECRET_KEY": secrets.token_hex(),  # the same after a restart: cookies stay good
         }
-        if self.uplot:
-            environ["DASHBOARD_UPLOT"] = str(self.uplot)
         if not self.local:
             (self.directory / "tokens").mkdir()
             environ["DASHBOARD_TOKENS"] = str(self.directory / "tokens")
@@ -193,16 +190,6 @@ def find_sensors(given):
             f"no host_sensors {'at ' + given if given else 'below ' + str(BUILD)}: build first, or say --sensors PATH"
         )
     return str(found[0].resolve())
-
-
-def find_uplot(given):
-    directory = Path(given) if given else BUILD / "uplot/node_modules/uplot/dist"
-    if (directory / "uPlot.iife.min.js").exists():
-        return directory.resolve()
-    if given:
-        raise Failure(f"no uPlot.iife.min.js in {directory}")
-    print("tiles only, no plots: ./dev demo fetches uPlot", flush=True)
-    return None
 
 
 def listen(host, port):
@@ -365,9 +352,6 @@ def parse():
         help="look at the page with a headless browser, save build/demo.png, end",
     )
     parser.add_argument("--sensors", metavar="PATH", help="the built host_sensors program")
-    parser.add_argument(
-        "--uplot", metavar="DIR", help="where uPlot.iife.min.js is; below build/ unless given"
-    )
     parser.add_argument(
         "--started",
         type=float,

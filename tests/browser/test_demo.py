@@ -16,7 +16,6 @@ from programs import HOST_SENSORS, REPO, WATCHDOG
 
 class Demo:
     def __init__(self, folder, *options):
-        (folder / "uPlot.iife.min.js").touch()
         command = [
             sys.executable,
             REPO / "tools" / "demo.py",
@@ -24,8 +23,6 @@ class Demo:
             "0",
             "--sensors",
             HOST_SENSORS,
-            "--uplot",
-            folder,
             *options,
         ]
         self.process = subprocess.Popen(
@@ -121,12 +118,11 @@ def test_beyond_this_machine_the_link_opens_one_browser_once(demo):
     assert answer(another, link)[0] == 403
 
 
-def test_a_port_that_is_taken_is_named(tmp_path):
+def test_a_port_that_is_taken_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        (tmp_path / "uPlot.iife.min.js").touch()
         done = subprocess.run(
-            [sys.executable, REPO / "tools" / "demo.py", "--port", port, "--sensors", HOST_SENSORS, "--uplot", tmp_path],
+            [sys.executable, REPO / "tools" / "demo.py", "--port", port, "--sensors", HOST_SENSORS],
             capture_output=True, text=True, timeout=WATCHDOG, check=False,
         )  # fmt: skip
     assert done.returncode == 1

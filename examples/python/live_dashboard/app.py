@@ -3,16 +3,14 @@
 host_sensors --bus sensors
 flask --app app run
 
-Settings, all from the environment: DASHBOARD_BUS, the name of the bus (sensors); DASHBOARD_UPLOT, the directory with uPlot's two files (without it
-the page has tiles and no plots); DASHBOARD_TOKENS and DASHBOARD_SECRET_KEY, see Gate.
+Settings, all from the environment: DASHBOARD_BUS, the name of the bus (sensors); DASHBOARD_TOKENS and DASHBOARD_SECRET_KEY, see Gate.
 """
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 
-from flask import Flask, abort, redirect, render_template, request, send_from_directory, session
+from flask import Flask, redirect, render_template, request, session
 
 from libbus.flask import Bus
 
@@ -21,7 +19,7 @@ bus = Bus()
 
 def create_app(**config):
     app = Flask(__name__)
-    app.config.from_mapping(BUS="sensors", UPLOT=None, TOKENS=None, SECRET_KEY=secrets.token_hex())
+    app.config.from_mapping(BUS="sensors", TOKENS=None, SECRET_KEY=secrets.token_hex())
     app.config.from_prefixed_env("DASHBOARD", loads=str)
     app.config.from_mapping(config)
 
@@ -31,13 +29,7 @@ def create_app(**config):
 
     @app.get("/")
     def dashboard():
-        return render_template("dashboard.html", plots=app.config["UPLOT"] is not None)
-
-    @app.get("/uplot/<any('uPlot.iife.min.js', 'uPlot.min.css'):name>")
-    def uplot(name):
-        if app.config["UPLOT"] is None:
-            abort(404)
-        return send_from_directory(os.path.abspath(app.config["UPLOT"]), name, max_age=3600)
+        return render_template("dashboard.html")
 
     @app.after_request
     def offline(response):

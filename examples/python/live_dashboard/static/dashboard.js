@@ -2,7 +2,7 @@
 "use strict";
 
 const WINDOW_S = [30, 120]; // a young plot shows less, so that it is never mostly empty
-const GATHER_MS = 60; // readings of one second come together: one row of a plot for all of them
+const GATHER_MS = 60; // readings of one second come together: one point in time for all of them
 const GAP_S = 3; // a longer pause breaks the line
 
 /* --- how numbers look ------------------------------------------------------------------------ */
@@ -122,19 +122,6 @@ function made(template, into, order = 0) {
 	return element;
 }
 
-let colours = {};
-function colour(name) {
-	// A canvas knows no CSS variables.
-	if (!colours[name]) {
-		const probe = document.body.appendChild(document.createElement("i"));
-		probe.style.color = `var(--${name})`;
-		colours[name] = getComputedStyle(probe).color;
-		probe.remove();
-	}
-	return colours[name];
-}
-const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.12)");
-
 /* --- tile ---------------------------------------------------------------------------------------- */
 
 class Tile {
@@ -165,107 +152,58 @@ class Tile {
 class Plot {
 	constructor(host, group, order) {
 		this.group = group;
-		this.lines = []; // {key, name, numbers, item}
-		this.times = [];
+		this.lines = []; // {key, name, item, colour, points}
 		this.element = made("plot", $(".plots", host.element), order);
 		$("h3", this.element).textContent = group.title;
-		this.canvas = $(".canvas", this.element);
-		new ResizeObserver(() => this.chart && this.chart.setSize(this.room())).observe(this.canvas);
+		const { show, range, around, floor = 0 } = group;
+		this.plot = livePlot($(".canvas", this.element), {
+			label: (y) => text(tidy(show), y),
+			range: range ?? ((low, high) => (around
+				? [Math.floor(low - 2), Math.ceil(high + 2)]
+				: [0, Math.max(floor, high * 1.15)])),
+			fill: true,
+		});
 	}
 
-	/* One row: the newest number of each line. fresh: the keys that came since the last row.
+	/* The newest number of each line. fresh: the keys that came since the last call.
 	 * In a quiet group a device has no line until it does something: most disks of a machine never do. */
 	add(time, values, fresh) {
+		this.began ??= time;
 		for (const [key, number] of values) {
 			const name = this.group.line(key);
 			if (name !== null && (number !== 0 || !this.group.quiet) && !this.lines.some((line) => line.key === key))
 				this.begin(key, name);
 		}
-		if (time - this.times.at(-1) > GAP_S)
-			this.push(this.times.at(-1) + 0.5, () => null);
-		this.push(time, (line) => (fresh.has(line.key) ? values.get(line.key) : null));
-		while (this.times.length > 2 && this.times[1] < time - WINDOW_S[1]) {
-			this.times.shift();
-			this.lines.forEach((line) => line.numbers.shift());
-		}
-		for (const { key, item } of this.lines) {
+		for (const { key, item, points } of this.lines) {
 			$("b", item).textContent = text(this.group.show, values.get(key));
 			$("b", item).dataset.value = values.get(key);
+			if (!fresh.has(key))
+				continue;
+			if (time - points.at(-1)?.[0] > GAP_S)
+				points.push([time, null]);
+			points.push([time, values.get(key)]);
+			while (points[1]?.[0] < time - WINDOW_S[1])
+				points.shift();
 		}
-	}
-
-	push(time, number) {
-		this.times.push(time);
-		this.lines.forEach((line) => line.numbers.push(number(line)));
 	}
 
 	begin(key, name) {
 		const item = document.createElement("li");
 		item.append(name, " ", document.createElement("b"));
 		$("b", item).dataset.topic = `${this.group.topic}/${key}`;
-		this.lines.push({ key, name, item, numbers: this.times.map(() => null) });
+		this.lines.push({ key, name, item, points: [] });
 		this.lines.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
-		this.lines.forEach((line, i) => line.item.style.setProperty("--dot", `var(--c${i % 8})`));
+		this.lines.forEach((line, i) => {
+			line.colour = `--c${i % 8}`;
+			line.item.style.setProperty("--dot", `var(${line.colour})`);
+		});
 		$(".legend", this.element).replaceChildren(...this.lines.map((line) => line.item));
-		if (this.chart)
-			this.chart.destroy();
-		this.chart = null;
 	}
 
 	draw(now) {
-		if (typeof uPlot === "undefined" || this.lines.length === 0)
-			return;
-		if (!this.chart)
-			this.chart = this.build();
-		this.now = now;
-		this.chart.setData([this.times, ...this.lines.map((line) => line.numbers)]);
-	}
-
-	window() {
-		return Math.min(Math.max(this.now - this.times[0], WINDOW_S[0]), WINDOW_S[1]);
-	}
-
-	marks() {
-		return (this.window() < 60 ? [0, 10, 20, 30, 40, 50] : [0, 30, 60, 90, 120]).filter((ago) => ago <= this.window());
-	}
-
-	room() {
-		return { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
-	}
-
-	build() {
-		const { show, range, around, floor = 0 } = this.group;
-		const alone = this.lines.length === 1;
-		const axis = { stroke: () => colour("soft"), font: "11px system-ui, sans-serif", ticks: { show: false } };
-		const grid = { stroke: () => colour("line"), width: 1 };
-		const headroom = (u, low, high) => (around
-			? [Math.floor(low - 2), Math.ceil(high + 2)]
-			: [0, Math.max(floor, high * 1.15)]);
-		return new uPlot({
-			...this.room(),
-			legend: { show: false },
-			cursor: { show: false },
-			padding: [8, 16, 0, 0],
-			scales: {
-				x: { time: false, range: () => [this.now - this.window(), this.now] },
-				y: { range: range || headroom },
-			},
-			axes: [
-				{
-					...axis, size: 24, gap: 8, grid: { show: false },
-					splits: () => this.marks().map((ago) => this.now - ago),
-					values: () => this.marks().map((ago) => (ago ? `${ago} s` : "now")),
-				},
-				{ ...axis, size: 62, grid, space: 34, values: (u, splits) => splits.map((x) => text(tidy(show), x)) },
-			],
-			series: [{}, ...this.lines.map((line, i) => ({
-				stroke: () => colour(`c${i % 8}`),
-				fill: alone ? () => faint(`c${i % 8}`) : undefined,
-				width: 2,
-				points: { show: false },
-				spanGaps: false,
-			}))],
-		}, [this.times, ...this.lines.map((line) => line.numbers)], this.canvas);
+		const span = Math.min(Math.max(now - this.began, WINDOW_S[0]), WINDOW_S[1]);
+		const marks = span < 60 ? [0, 10, 20, 30, 40, 50] : [0, 30, 60, 90, 120];
+		this.plot.draw({ now, span, marks, lines: this.lines });
 	}
 }
 
@@ -310,9 +248,8 @@ class Host {
 		// A kept value may be old: good enough for a tile, but no point in time.
 		if (g.fresh.size === 0 || ![...g.values.keys()].some((key) => g.line(key) !== null))
 			return;
-		if (typeof uPlot !== "undefined")
-			g.plotView ??= new Plot(this, g, g.order);
-		g.plotView?.add(performance.now() / 1000, g.values, g.fresh);
+		g.plotView ??= new Plot(this, g, g.order);
+		g.plotView.add(performance.now() / 1000, g.values, g.fresh);
 		g.fresh.clear();
 	}
 
@@ -363,6 +300,4 @@ const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: da
 $("#theme").onclick = () => {
 	root.dataset.theme = dark() ? "light" : "dark";
 	localStorage.setItem("theme", root.dataset.theme);
-	colours = {};
 };
-matchMedia("(prefers-color-scheme: dark)").onchange = () => { colours = {}; };
