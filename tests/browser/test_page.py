@@ -10,6 +10,8 @@ from demo import DASHBOARD, chromium
 from programs import HELLO, HOST_SENSORS, ipc_address, started  # noqa: F401 (a fixture)
 from webserver import WATCHDOG, Server
 
+import libbus
+
 GUNICORN = ("--worker-class", "gthread", "--threads", "8")
 
 APP = """
@@ -190,3 +192,159 @@ def test_the_dashboard_reconnects_to_a_restarted_server_by_itself(browser, name)
         server.start()
         until(browser, STATE, "live")
         until(browser, "unreloaded && last > restarted", True)
+
+
+# Time on the page is what a test says: a gap of twenty seconds takes none.
+PLOT_TOOLS = """
+    window.clock = 100;
+    performance.now = () => clock * 1000;
+
+    window.rgb = (variable) => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.color = `var(${variable})`;
+        const found = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+        probe.remove();
+        return found;
+    };
+
+    window.image = () => {
+        const canvas = document.querySelector(".plot canvas");
+        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    };
+
+    /* Where the canvas has this colour: [first, last] of each run of columns, and the middle row of it. */
+    window.painted = ([red, green, blue], { data, width } = image()) => {
+        const columns = new Set(), rows = [];
+        for (let i = 0; i < data.length; i += 4)
+            if (data[i] === red && data[i + 1] === green && data[i + 2] === blue && data[i + 3] === 255) {
+                columns.add((i / 4) % width);
+                rows.push(Math.floor(i / 4 / width));
+            }
+        const runs = [];
+        for (const column of [...columns].sort((a, b) => a - b))
+            if (runs.length > 0 && runs.at(-1)[1] === column - 1)
+                runs.at(-1)[1] = column;
+            else
+                runs.push([column, column]);
+        return { runs, row: rows[rows.length >> 1] };
+    };
+
+    window.opacity = (column, row, { data, width } = image()) => data[(row * width + column) * 4 + 3];
+
+    /* The colours of the screen down one column, [colour, rows] for each run of rows. */
+    window.column = async (png, x, from, until) => {
+        const bytes = Uint8Array.from(atob(png), (character) => character.charCodeAt(0));
+        const picture = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+        const ctx = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+        ctx.drawImage(picture, 0, 0);
+        const runs = [];
+        for (let y = from; y < until; y++) {
+            const colour = ctx.getImageData(x, y, 1, 1).data.join();
+            if (runs.length > 0 && runs.at(-1)[0] === colour)
+                runs.at(-1)[1]++;
+            else
+                runs.push([colour, 1]);
+        }
+        return runs;
+    };
+"""
+
+
+@pytest.fixture
+def plotted(browser, name):
+    """The dashboard with one line: 50 % for four seconds, twenty of silence, 50 % for two, until now."""
+    with dashboard(name) as server, libbus.Bus(name) as bus:
+        browser.get(server.url)
+        browser.execute_script(PLOT_TOOLS)
+        until(browser, STATE, "live")
+        for time_s, percent in [(100, 50), (102, 50.01), (104, 50), (124, 50.01), (126, 50)]:
+            browser.execute_script("clock = arguments[0]", time_s)
+            bus.publish("host/here/memory/used_percent", percent)
+            until(browser, "Number(document.querySelector('[data-topic]')?.dataset.value)", percent)
+        until(browser, "painted(rgb('--c0')).runs.length", 2)
+        yield browser
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_plot_of_the_dashboard_has_its_line_and_nothing_in_the_gap(plotted):
+    [before, after], row = plotted.execute_script(
+        "const { runs, row } = painted(rgb('--c0')); return [runs, row]"
+    )
+    whole, gap = after[1] - before[0], after[0] - before[1]
+    assert gap / whole == pytest.approx(20 / 26, abs=0.02)
+
+    def tint(column):
+        return plotted.execute_script("return opacity(...arguments)", column, row + 6)
+
+    assert 0 < tint(sum(before) // 2) < 128
+    assert 0 < tint(sum(after) // 2) < 128
+    assert tint((before[1] + after[0]) // 2) == 0
+
+
+def test_a_plot_of_the_dashboard_takes_the_colours_of_another_theme(plotted):
+    def switch(change):
+        plotted.execute_script("window.old = ['--c0', '--soft', '--line'].map(rgb)")
+        change()
+        until(plotted, "old.filter((colour) => painted(colour).runs.length > 0).length", 0)
+        new = "['--c0', '--soft', '--line'].filter((name) => painted(rgb(name)).runs.length > 0).length"
+        until(plotted, new, 3)
+
+    def prefer(theme):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        plotted.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    prefer("light")
+    until(plotted, "rgb('--c0').join()", "37,99,235")
+    switch(lambda: prefer("dark"))
+    switch(lambda: plotted.execute_script("document.getElementById('theme').click()"))
+
+
+def test_a_plot_that_is_destroyed_leaves_nothing_and_is_not_drawn_again(plotted):
+    label = "label: () => { window.labelled++; return ''; }"
+    plotted.execute_script(f"""
+        window.labelled = 0;
+        window.box = document.querySelector(".canvas").cloneNode(false);
+        document.querySelector(".plot").append(box);
+        window.plot = livePlot(box, {{ range: [0, 1], {label} }});
+        plot.draw({{ now: 0, span: 1, marks: [0], lines: [] }});""")
+    assert plotted.execute_script("return labelled") > 0
+    redrawn = """
+        const done = arguments[0], before = labelled;
+        document.documentElement.dataset.theme = "dark";
+        box.style.width = `${box.clientWidth - 10}px`;
+        dispatchEvent(new Event("resize"));
+        requestAnimationFrame(() => requestAnimationFrame(() => done(labelled > before)))"""
+    assert plotted.execute_async_script(redrawn)
+    plotted.execute_script("plot.destroy()")
+    assert plotted.execute_script("return box.childElementCount") == 0
+    assert not plotted.execute_async_script(redrawn.replace('"dark"', '"light"'))
+
+
+@pytest.mark.parametrize("ratio", [1, 1.5, 2])
+def test_a_plot_of_the_dashboard_is_sharp_after_a_resize(plotted, ratio):
+    wide = plotted.execute_script("return document.querySelector('.plot canvas').clientWidth")
+    size = {"width": 700, "height": 1000, "deviceScaleFactor": ratio, "mobile": False}
+    plotted.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    until(plotted, f"document.querySelector('.plot canvas').clientWidth < {wide}", True)
+
+    def rows_of_the_screen():
+        """Down the middle of the gap, where there is only grid, but for the labels below it."""
+        x, top, bottom = plotted.execute_script("""
+            const [before, after] = painted(rgb("--c0")).runs;
+            const box = document.querySelector(".plot canvas").getBoundingClientRect();
+            return [box.left * devicePixelRatio + (before[1] + after[0]) / 2,
+                    box.top * devicePixelRatio, (box.bottom - 24) * devicePixelRatio].map(Math.round)""")
+        png = plotted.get_screenshot_as_base64()
+        return plotted.execute_script("return column(...arguments)", png, x, top, bottom + 3)
+
+    deadline = time.monotonic() + WATCHDOG
+    while True:
+        runs = rows_of_the_screen()
+        (card, _), *grid = runs[::2]
+        lines = runs[1::2]
+        if {colour for colour, _ in grid} == {card} and len({colour for colour, _ in lines}) == 1:
+            break
+        assert time.monotonic() < deadline, f"neither card nor grid: {runs}"
+    assert len(lines) >= 3
+    assert {rows for _, rows in lines} == {round(ratio)}
