@@ -2,17 +2,17 @@
  *
  *     const plot = livePlot(element, { range: [0, 100], label: (y) => `${y} %`, fill: true });
  *     plot.draw({
- *         now: 60, span: 30, marks: [0, 10, 20, 30],                             // marks: seconds ago
+ *         now: 60, span: 30, marks: [0, 10, 20, 30],                             // marks: seconds ago, ascending
  *         lines: [{ colour: "--c0", points: [[40, 21], [44, null], [45, 23]] }], // [seconds, number]
  *     });
  *     plot.destroy();
  *
  * The canvas fills the element, which needs a size from CSS. Points ascend in time; null breaks a line. draw() keeps
  * its argument, and draws it again when the size, the theme or the pixel ratio changes. Options, with their defaults:
- *   range (10 % more than the numbers in sight)   [low, high], or a function of the lowest and the highest in sight
- *   label (String)    returns the text of a tick of the y axis
- *   fill (false)      true: a line without others has a tint below it
- *   text ("--soft"), grid ("--line")   like each line's colour, CSS variables as the element sees them */
+ *   range   [low, high], or a function of the lowest and the highest number in sight (adds a tenth at both ends)
+ *   label   returns the text of a tick of the y axis (String)
+ *   fill    true: a line without others has a tint below it (false)
+ *   text, grid   CSS variables of the element, as a line's colour is ("--soft", "--line") */
 (function (root) {
 	"use strict";
 
