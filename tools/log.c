@@ -14,7 +14,7 @@ static const char help[] =
     "tail prints the last ten messages in the log of the bus and then each that comes: its\n"
     "position, when it was published, topic and value. libbus log tail --help says more.\n"
     "stat says how large the log is, how full, and which processes are on the bus; with --json as\n"
-    "one object, sizes in KiB.\n"
+    "one object, sizes in bytes.\n"
     "\n"
     "Examples:\n"
     "  libbus log tail home\n"
@@ -143,6 +143,26 @@ path_of(const struct log_stat *stat)
 	};
 }
 
+/* Exact where KiB would hide most of it: values of some bytes are not 0 KiB. */
+static void
+print_size(uint64_t bytes)
+{
+	if (bytes < 10 * 1024)
+		printf("%" PRIu64 " bytes", bytes);
+	else
+		printf("%" PRIu64 " KiB", bytes / 1024);
+}
+
+static void
+print_fill(const char *what, uint64_t bytes, uint64_t most)
+{
+	printf("%s: ", what);
+	print_size(bytes);
+	fputs(" of at most ", stdout);
+	print_size(most);
+	putchar('\n');
+}
+
 static void
 print_text(const struct log_stat *stat, uint64_t epoch)
 {
@@ -151,15 +171,14 @@ print_text(const struct log_stat *stat, uint64_t epoch)
 
 	fputs("log ", stdout);
 	print_plain(&path);
-	printf(", %" PRIu64 " KiB in %" PRIu32 " segments, epoch %" PRIu64 "\n",
-	    log->log_bytes / 1024, log->segments, epoch);
+	fputs(", ", stdout);
+	print_size(log->log_bytes);
+	printf(" in %" PRIu32 " segments, epoch %" PRIu64 "\n", log->segments, epoch);
 	printf("messages: %" PRIu64 " so far; %" PRIu64 " are still there, from position %" PRIu64
 	       " on\n",
 	    log->messages, log->messages_left, log->oldest);
-	printf("kept values: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n",
-	    log->values_bytes / 1024, log->values_most / 1024);
-	printf("names of topics: %" PRIu64 " KiB of at most %" PRIu64 " KiB\n",
-	    log->names_bytes / 1024, log->names_most / 1024);
+	print_fill("kept values", log->values_bytes, log->values_most);
+	print_fill("names of topics", log->names_bytes, log->names_most);
 	printf("readers: %" PRIu32 " of at most %" PRIu32 "\n", log->readers, log->readers_most);
 	printf(
 	    "processes: %" PRIu32 " of at most %" PRIu32 "\n", log->processes, log->processes_most);
@@ -175,14 +194,14 @@ print_object(const struct log_stat *stat, uint64_t epoch)
 	printf("{\"bus\":\"%s\",\"log\":", stat->cli.bus);
 	print_json(&path);
 	/* The epoch as text, as in the lines of libbus sub. */
-	printf(",\"log_kib\":%" PRIu64 ",\"segments\":%" PRIu32 ",\"epoch\":\"%" PRIu64 "\"",
-	    log->log_bytes / 1024, log->segments, epoch);
+	printf(",\"log_bytes\":%" PRIu64 ",\"segments\":%" PRIu32 ",\"epoch\":\"%" PRIu64 "\"",
+	    log->log_bytes, log->segments, epoch);
 	printf(",\"messages\":%" PRIu64 ",\"messages_left\":%" PRIu64 ",\"oldest\":%" PRIu64,
 	    log->messages, log->messages_left, log->oldest);
-	printf(",\"values_kib\":%" PRIu64 ",\"values_most_kib\":%" PRIu64, log->values_bytes / 1024,
-	    log->values_most / 1024);
-	printf(",\"names_kib\":%" PRIu64 ",\"names_most_kib\":%" PRIu64, log->names_bytes / 1024,
-	    log->names_most / 1024);
+	printf(",\"values_bytes\":%" PRIu64 ",\"values_most\":%" PRIu64, log->values_bytes,
+	    log->values_most);
+	printf(",\"names_bytes\":%" PRIu64 ",\"names_most\":%" PRIu64, log->names_bytes,
+	    log->names_most);
 	printf(",\"readers\":%" PRIu32 ",\"readers_most\":%" PRIu32 ",\"processes_most\":%" PRIu32
 	       ",\"processes\":[",
 	    log->readers, log->readers_most, log->processes_most);

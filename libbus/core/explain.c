@@ -384,21 +384,34 @@ explain_logged(struct explaining *e, struct bus *bus, size_t len)
 	bus__log_cursor_close(&c);
 }
 
+enum { SIZE_TEXT = 32 };
+
+/* Exact where KiB would hide most of it: values of some bytes are not 0 KiB. */
+static const char *
+size_text(uint64_t bytes, char text[SIZE_TEXT])
+{
+	bool small = bytes < 10 * 1024;
+
+	snprintf(text, SIZE_TEXT, "%llu %s", (unsigned long long)(small ? bytes : bytes / 1024),
+	    small ? "bytes" : "KiB");
+	return text;
+}
+
 static void
 describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 {
 	struct bus_member member = {.size = sizeof member};
+	char values[SIZE_TEXT], values_most[SIZE_TEXT], names[SIZE_TEXT], names_most[SIZE_TEXT];
+	char size[SIZE_TEXT];
 
-	line(page, "log %s, %llu KiB in %u segments, epoch %llu", bus->log->path,
-	    (unsigned long long)s->log_bytes / 1024, s->segments,
-	    (unsigned long long)bus->log->epoch);
+	line(page, "log %s, %s in %u segments, epoch %llu", bus->log->path,
+	    size_text(s->log_bytes, size), s->segments, (unsigned long long)bus->log->epoch);
 	line(page, "messages: %llu so far; %llu are still there, from position %llu on",
 	    (unsigned long long)s->messages, (unsigned long long)s->messages_left,
 	    (unsigned long long)s->oldest);
-	line(page,
-	    "values: %llu KiB of at most %llu KiB; names of topics: %llu KiB of at most %llu KiB",
-	    (unsigned long long)s->values_bytes / 1024, (unsigned long long)s->values_most / 1024,
-	    (unsigned long long)s->names_bytes / 1024, (unsigned long long)s->names_most / 1024);
+	line(page, "values: %s of at most %s; names of topics: %s of at most %s",
+	    size_text(s->values_bytes, values), size_text(s->values_most, values_most),
+	    size_text(s->names_bytes, names), size_text(s->names_most, names_most));
 	line(page, "processes: %u of at most %u, with %u readers of at most %u", s->processes,
 	    s->processes_most, s->readers, s->readers_most);
 	for (uint32_t i = 0; i < s->processes_most; i++)

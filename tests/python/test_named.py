@@ -299,7 +299,6 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
     done = run(LIBBUS, "log", "stat", "test", "--dir", tmp_path)
     assert re.search(rf"  member \d+: pid {os.getpid()}, py\S+\n", done.stdout.decode())
     assert re.search(r"  member \d+: pid \d+, libbus, this one\n", done.stdout.decode())
-    assert re.search(r"kept values: \d+ KiB of at most \d+ KiB\n", done.stdout.decode())
     assert re.search(r"messages: (\d+) so far; \1 are still there", done.stdout.decode())
     assert run(LIBBUS, "log", "stat", "a/b").returncode == 2
     assert run(LIBBUS, "log").returncode == 2
@@ -322,13 +321,22 @@ def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
     assert not me["dead"] and not command["dead"]
     assert (stat["bus"], stat["log"]) == ("test", str(tmp_path / "test.log"))
     assert stat["epoch"] == str(named.epoch)
-    assert stat["log_kib"] * 1024 == (tmp_path / "test.log").stat().st_size
-    assert 97 <= stat["values_kib"] < stat["values_most_kib"] < stat["log_kib"]
+    assert stat["log_bytes"] == (tmp_path / "test.log").stat().st_size
+    assert 100_000 <= stat["values_bytes"] < stat["values_most"] < stat["log_bytes"]
     assert stat["messages_left"] == stat["messages"] > stat["oldest"] == 1
-    assert {k: v for k, v in stat.items() if "most" in k and "kib" not in k} == {
-        "readers_most": 512,
-        "processes_most": 1022,
-    }
+    assert (stat["readers_most"], stat["processes_most"]) == (512, 1022)
+
+
+def test_what_fills_a_log_a_little_is_told_in_bytes(named, by_shell):
+    some = r"[1-9]\d{1,3} bytes of at most \d{3,} KiB"
+    named.publish("n", "x", retain=True)
+    text = by_shell("log", "stat", "test")
+    assert re.search(rf"^kept values: {some}\nnames of topics: {some}$", text, re.MULTILINE)
+    assert re.search(rf"values: {some}; names of topics: {some}\n", named.describe())
+    log = json.loads(by_shell("log", "stat", "test", "--json"))
+    assert 0 < log["values_bytes"] < 10_000 and 0 < log["names_bytes"] < 10_000
+    named.publish("n", "x" * 100_000, retain=True)
+    assert re.search(r"^kept values: 9\d KiB of ", by_shell("log", "stat", "test"), re.MULTILINE)
 
 
 def test_the_path_of_a_log_is_whole_however_its_directory_is_named(named, tmp_path):
