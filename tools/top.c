@@ -143,7 +143,7 @@ show(struct top *top, double seconds)
 	qsort(top->rows, top->row_count, sizeof(struct row *), by_rate);
 	if (isatty(STDOUT_FILENO))
 		fputs("\033[H\033[2J", stdout);
-	printf("%zu topics, %.0f messages/s, %.0f bytes/s", top->row_count,
+	printf("%zu topics, %.1f messages/s, %.0f bytes/s", top->row_count,
 	    (double)messages / seconds, (double)bytes / seconds);
 	if (top->lost > 0)
 		printf(", %" PRIu64 " not seen", top->lost);

@@ -309,6 +309,7 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
             named.publish("busy", 1)
             table += top.stdout.readline()
         assert re.search(r"\d+\.\d +\d+ +\d+ +1  busy$", table, re.MULTILINE)
+        assert re.search(r"^\d+ topics, \d+\.\d messages/s, ", table, re.MULTILINE)
 
 
 def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
