@@ -1,10 +1,12 @@
 """Measures libbus beside its peers, keeps one JSON line for each figure, prints the table.
 
 Run by `./dev bench`. Timed groups come from bench_time; instructions and system calls are counted
-here, as the difference of two runs of bench_count that differ in nothing but how many messages they pass.
+here, as the difference of two runs of bench_count that differ in nothing but how many messages they pass. Bytes of heap
+come from bench_memory.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -14,11 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from table import lines_of, rows, text_table
+from table import ORDER, TIMED, lines_of, quantity, rows, text_table
 
-TIMED = (
-    "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named",
-)  # fmt: skip
 PAYLOAD = 64
 FEW, MANY = 6400, 19200  # messages of the two runs that are compared
 RECORD = 88  # bytes that such a payload takes in a log
@@ -28,6 +27,7 @@ def run(command):
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 class Counter:
@@ -49,6 +49,12 @@ class Counter:
         """For each MiB of a log that the process writes, and reads, for the first time."""
         few, many = (self._page_faults(n) for n in (FEW, MANY))
         return (many - few) / ((MANY - FEW) * RECORD / (1 << 20))
+
+    def memory(self):
+        """What one more of each thing takes: its name and the bytes of heap."""
+        for line in run([str(Path(self.program).with_name("bench_memory"))]).splitlines():
+            name, taken = line.split("\t")
+            yield name, int(taken)
 
     def _where(self, named):
         return [self.log] if named else []
@@ -107,10 +113,16 @@ def count_named(counter):
     yield "page faults per MiB that is new to a process", counter.page_faults(), "faults", None
 
 
+def count_memory(counter):
+    for name, taken in counter.memory():
+        yield name, taken, "bytes", None
+
+
 COUNTED = {
     "instructions": count_instructions,
     "syscalls": count_system_calls,
     "named-counts": count_named,
+    "memory": count_memory,
 }
 
 
@@ -129,6 +141,7 @@ def counted_line(group, case, value, unit, bar, payload=PAYLOAD):
         "unit": unit,
         "rounds": 1,  # a count, not a speed: it does not vary
         "line_rtt_ns": None,
+        "quick": False,
     }
 
 
@@ -139,8 +152,9 @@ def count(groups, programs, results):
         for group in groups:
             print(f"{group}: counting", flush=True)
             for case, value, unit, bar in COUNTED[group](counter):
-                print(f"  {case}: {value:.4g} {unit}", flush=True)
-                yield counted_line(group, case, value, unit, bar)
+                print(f"  {case}: {quantity(value, unit)}", flush=True)
+                payload = 0 if group == "memory" else PAYLOAD
+                yield counted_line(group, case, value, unit, bar, payload)
 
 
 def time(groups, programs, options):
@@ -148,7 +162,8 @@ def time(groups, programs, options):
         out = os.path.join(folder, "results")
         effort = ["-n", "3", "-t", "30"] if options.quick else []
         subprocess.run([programs / "bench_time", *effort, out, *groups], check=True)
-        yield from lines_of(out)
+        for line in lines_of(out):
+            yield line | {"quick": options.quick}
 
 
 def machine(build):
@@ -163,11 +178,14 @@ def machine(build):
     return f"{model}, {cpus} CPUs, {system}, Linux {kernel}, {compiler['id']} {compiler['version']} -O2"
 
 
+def today():
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
 def keep(results, fresh, groups):
     """Fresh lines take the place of those of the same groups."""
-    order = (*TIMED, *COUNTED, "small")  # small: ./dev bench-small
     lines = [line for line in lines_of(results) if line["group"] not in groups] + fresh
-    lines.sort(key=lambda line: order.index(line["group"]))
+    lines.sort(key=lambda line: ORDER.index(line["group"]))
     results.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -189,7 +207,7 @@ def main():
     fresh = list(time(timed, programs, options)) if timed else []
     fresh += count(counted, programs, options.results)
     for line in fresh:
-        line |= {"command": f"./dev bench {line['group']}", "machine": machine(options.build)}
+        line |= {"machine": machine(options.build), "date": today()}
     keep(options.results, fresh, groups)
     print("\n" + text_table(rows(fresh)))
 

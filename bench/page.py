@@ -1,43 +1,18 @@
-"""Puts the figures of a results file into docs/performance.md, as a table and a plot: no number there is typed.
+"""Merges the latest results into docs/figures.json, and renders every page and the plot from it: no figure is typed.
 
-Run by `./dev bench-page`. Only what stands between the two marks of the page is replaced.
+Run by `./dev bench-page`. Without results it only renders again, as after a page was edited.
 """
 
 import argparse
-import re
 from pathlib import Path
 
+import figures
 from matplotlib import pyplot, ticker
-from table import HEADS, bar, lines_of, number, reached, rows
+from table import beyond, label, lines_of, number, plotted, ratio_end, reached
 
-MARKS = re.compile(r"(<!-- figures: .*? -->\n).*(<!-- end of figures -->)", re.DOTALL)
 # The same figures make the same file, with text that can be searched.
 STYLE = {"svg.hashsalt": "libbus", "svg.fonttype": "none"}
 REACHED, MISSED, INK = "#1f6f8b", "#c8553d", "#333333"
-
-
-def markdown_table(lines):
-    heads = (*HEADS, "reproduce")
-    body = [
-        (*cells, f"`{line['command']}`") for cells, line in zip(rows(lines), lines, strict=True)
-    ]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, ("---",) * len(heads), *body))
-
-
-def beyond(line, ratio):
-    """How many times better than its bar."""
-    return ratio / line["bar"] if line["sense"] == "at least" else line["bar"] / ratio
-
-
-def plotted(lines):
-    """A bar of 0, or a figure of 0, has no place on a scale of ratios."""
-    return [line for line in lines if line["bar"] and line["ratio"] > 0]
-
-
-def label(line):
-    size = f", {line['payload']} B" if line["payload"] > 64 else ""
-    peer = f" vs {line['peer_name']}" if line["peer_name"] else ""
-    return f"{line['case']}{size}{peer} ({bar(line)})"
 
 
 def plot(lines, path):
@@ -47,7 +22,7 @@ def plot(lines, path):
     figure, axes = pyplot.subplots(figsize=(11, 0.34 * len(lines) + 1.1))
     for y, line in enumerate(lines):
         colour = REACHED if reached(line) else MISSED
-        ends = [beyond(line, line.get(f"ratio_{end}", line["ratio"])) for end in ("min", "max")]
+        ends = [beyond(line, ratio_end(line, end)) for end in ("min", "max")]
         axes.plot(ends, (y, y), color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot(beyond(line, line["ratio"]), y, "o", color=colour)
         axes.annotate(
@@ -77,45 +52,38 @@ def plot(lines, path):
     figure.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Date": None})
 
 
-def summary(lines):
-    barred = [line for line in lines if line["bar"] is not None]
-    met = sum(map(reached, barred))
-    machines = sorted({line["machine"] for line in lines})
-    rounds = sorted({line["rounds"] for line in lines if line["line_rtt_ns"]})
-    rtts = [
-        line[f"line_rtt_ns{end}"]
-        for line in lines
-        if line["line_rtt_ns"]
-        for end in ("_min", "_max")
-    ]
-    text = f"{met} of {len(barred)} bars are reached. Measured on {'; '.join(machines)}"
-    if rounds:
-        text += (
-            f"; medians of {' or '.join(map(str, rounds))} rounds, during which a cache line went there and"
-            f" back between two CPUs in {number(min(rtts))} to {number(max(rtts))} ns"
-        )
-    return text + ".\n"
+def merged(results, path):
+    """The figures of the file, with the groups that were measured since in place of theirs."""
+    kept = figures.read(path)
+    fresh = figures.newer(results, kept)
+    older = sorted({line["group"] for line in results} - {line["group"] for line in fresh})
+    if older:
+        print(f"left out, since {path} has later figures: {', '.join(older)}")
+    if any(line["quick"] for line in fresh):
+        print("figures of quick runs: not for a commit")
+    print(f"{path}: {len(fresh)} figures are new")
+    return figures.merge(kept, fresh)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench-page", description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("docs", type=Path)
+    parser.add_argument("root", type=Path, help="of the repository")
     options = parser.parse_args()
-    lines = lines_of(options.results)
-    if not lines:
-        parser.error(f"{options.results} has no figures: run ./dev bench first")
-    page = options.docs / "performance.md"
-    image = "![How far each figure is from its bar](performance.svg)\n"
-    figures = "\n".join((summary(lines), image, markdown_table(lines)))
-    text, found = MARKS.subn(
-        lambda marks: f"{marks[1]}\n{figures}\n{marks[2]}", page.read_text(encoding="utf-8")
-    )
-    if found != 1:
-        parser.error(f"{page} lacks its two marks")
-    page.write_text(text, encoding="utf-8")
-    plot(lines, options.docs / "performance.svg")
-    print(f"{page}: {len(lines)} figures")
+    path = options.root / "docs/figures.json"
+    lines = merged(lines_of(options.results), path)
+    rendered = {}
+    for page in figures.pages(options.root):
+        try:
+            rendered[page] = figures.render(page.read_text(encoding="utf-8"), lines)
+        except figures.FigureError as error:
+            parser.error(f"{page}: {error}")
+    path.write_text(figures.dump(lines), encoding="utf-8")
+    for page, text in rendered.items():
+        if text != page.read_text(encoding="utf-8"):
+            page.write_text(text, encoding="utf-8")
+            print(f"{page}: written")
+    plot(figures.in_performance(lines), options.root / "docs/performance.svg")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import counted_line, keep, machine
+from bench import counted_line, keep, machine, today
 from table import reached
 
 MIB = 1 << 20
@@ -143,7 +143,7 @@ def main():
     lines = []
     for case, value, unit, bar in measure(build):
         line = counted_line("small", case, value, unit, bar, payload=0)
-        line |= {"command": "./dev bench-small", "machine": machine(build)}
+        line |= {"machine": machine(build), "date": today()}
         answer = "reached" if reached(line) else "NOT reached"
         print(f"{case}: {value:.2f} {unit}, at most {bar}: {answer}", flush=True)
         lines.append(line)

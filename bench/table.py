@@ -3,12 +3,22 @@
 import json
 from pathlib import Path
 
+# Groups of cases, in the order of tables. The timed ones come from bench_time.
+TIMED = (
+    "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named",
+)  # fmt: skip
+ORDER = (*TIMED, "instructions", "syscalls", "named-counts", "memory", "small")
 HEADS = ("case", "bytes", "libbus", "peer", "ratio (least to most)", "bar", "reached")
 
 
 def lines_of(path):
     path = Path(path)
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def command(line):
+    """What measures it again."""
+    return "./dev bench-small" if line["group"] == "small" else f"./dev bench {line['group']}"
 
 
 def number(value):
@@ -28,6 +38,8 @@ def quantity(value, unit):
         return f"{number(value)} /s"
     if unit == "ns":
         return f"{number(value / 1000)} µs" if value >= 10_000 else f"{number(value)} ns"
+    if unit in ("bytes", "threads"):
+        return f"{value:,.0f} {unit}"
     return f"{number(value)} {'' if unit in ('calls', 'instructions') else unit}".rstrip()
 
 
@@ -47,10 +59,16 @@ def bar(line):
     return f"{sign} {line['bar']:g}{aim}"
 
 
+def ratio_end(line, end):
+    """The least (min) or the most (max) of the rounds; a count is the same in all."""
+    value = line.get(f"ratio_{end}")
+    return line["ratio"] if value is None else value
+
+
 def ratio(line):
     if line["peer"] is None:
         return ""
-    return f"{number(line['ratio'])} ({number(line['ratio_min'])} to {number(line['ratio_max'])})"
+    return f"{number(line['ratio'])} ({number(ratio_end(line, 'min'))} to {number(ratio_end(line, 'max'))})"
 
 
 def row(line):
@@ -62,6 +80,22 @@ def row(line):
         peer = f"{line['peer_name']}: {quantity(line['peer'], line['unit'])}"
     answer = {True: "yes", False: "NO", None: ""}[reached(line)]
     return (line["case"], str(line["payload"] or ""), ours, peer, ratio(line), bar(line), answer)
+
+
+def beyond(line, ratio):
+    """How many times better than its bar."""
+    return ratio / line["bar"] if line["sense"] == "at least" else line["bar"] / ratio
+
+
+def plotted(lines):
+    """A bar of 0, or a figure of 0, has no place on a scale of ratios."""
+    return [line for line in lines if line["bar"] and line["ratio"] > 0]
+
+
+def label(line):
+    size = f", {line['payload']} B" if line["payload"] > 64 else ""
+    peer = f" vs {line['peer_name']}" if line["peer_name"] else ""
+    return f"{line['case']}{size}{peer} ({bar(line)})"
 
 
 def rows(lines):
