@@ -128,8 +128,12 @@ def markdown_table(heads, body):
 
 
 def measured_on(lines):
-    runs = sorted({(line["date"], line["machine"]) for line in lines})
-    return "; ".join(f"{date} on {machine}" for date, machine in runs)
+    dates = {}
+    for line in lines:
+        dates.setdefault(line["machine"], set()).add(line["date"])
+    return "; ".join(
+        f"{' and '.join(sorted(days))} on {machine}" for machine, days in dates.items()
+    )
 
 
 def summary(lines):

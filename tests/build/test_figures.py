@@ -256,6 +256,12 @@ def test_page_changes_with_its_figures(figures, tmp_path):
     assert "-->12.5<!--" in changed
 
 
+def test_days_of_one_machine_are_told_together(figures):
+    days = [LINE, LINE | {"date": "2026-02-03"}, COUNT | {"machine": "another"}]
+    told = "2026-01-02 and 2026-02-03 on a machine; 2026-01-02 on another"
+    assert figures.measured_on(days) == told
+
+
 @pytest.mark.parametrize(
     ("part", "shown"),
     [
