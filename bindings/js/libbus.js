@@ -6,7 +6,13 @@
  *
  * States: connecting → live; stale: connected, but no message for options.staleAfter milliseconds (0: never
  * stale); reconnecting: the connection is lost, the next attempt is on its way; closed: by close(), or since
- * the server says no for good (reason tells why).
+ * the server says no for good.
+ *
+ * The reason is one sentence on why the page is not live: the server's own where it gave one, such as "this worker
+ * has one thread and cannot hold a live page: start gunicorn with --threads 8"; otherwise what went wrong on the way,
+ * such as "no answer from http://host". It is empty while live, and until the first refused connection is explained.
+ * onstate runs again when only the reason changes. bus.state and bus.reason hold both; the console shows each reason
+ * once, also for a page without onstate.
  *
  * All filters of a page share one connection, for a browser opens only six to a server. When they change it
  * is opened anew: kept values come again (msg.kept), others published in that moment are missed. */
@@ -16,6 +22,7 @@
 	const FIRST_RETRY_MS = 500;
 	const LAST_RETRY_MS = 10000;
 	const PATIENCE_MS = 5000;
+	const OPENING_MS = 10000; // without a limit, a stream that the server or the browser queues would be connecting for ever
 	const SILENT_BEATS = 2.5; // so many heartbeats without a sign of life mean that nobody is there
 
 	/* MQTT's rule: + is one level, # the parent and all below, and neither is for topics that begin with $. */
@@ -34,10 +41,13 @@
 
 	class Bus {
 		constructor(prefix, options) {
-			this.url = prefix + "/events";
+			this.url = new URL(prefix + "/events", root.document ? document.baseURI : location.href).href;
+			this.server = new URL(this.url).origin;
 			this.staleAfter = options.staleAfter || 0;
 			this.state = "connecting";
+			this.reason = "";
 			this.onstate = null;
+			this.warned = new Set(); // reasons that the console shows
 			this.listeners = new Map(); // filter → Set of functions
 			this.source = null;
 			this.retries = 0;
@@ -74,16 +84,20 @@
 				this.after("open", 0, () => this.connect());
 		}
 
-		connect() {
+		connect(unexplained = "") {
 			this.drop();
 			if (this.listeners.size === 0)
 				return;
 			const source = this.source = new EventSource(this.address());
 			const alive = () => {
 				if (this.silenceMs)
-					this.after("silence", this.silenceMs, () => this.lose());
+					this.after("silence", this.silenceMs, () => this.lose(
+						`no sign of life from ${this.server} for ${this.silenceMs / 1000} s: the server hangs, or the network is down`));
 			};
+			this.after("silence", OPENING_MS, () => this.lose(late(this.server, OPENING_MS)));
 			source.onopen = () => {
+				clearTimeout(this.timers.silence);
+				unexplained = "";
 				this.retries = 0;
 				this.fresh();
 			};
@@ -98,12 +112,12 @@
 			};
 			// EventSource gives up for good at the first HTTP error, and all pages of a restarted server
 			// come back at the same moment: so this client does the waiting itself.
-			source.onerror = () => this.lose();
+			source.onerror = () => this.lose(unexplained);
 		}
 
-		lose() {
+		lose(reason) {
 			this.drop();
-			this.enter("reconnecting");
+			this.enter("reconnecting", reason || (this.state === "reconnecting" ? this.reason : ""));
 			this.retry();
 		}
 
@@ -115,20 +129,16 @@
 		/* EventSource hides what the server said; ask, then try again, wait longer, or give up. */
 		async ask() {
 			const address = this.address();
-			try {
-				const answer = await request(address, "HEAD");
-				if (this.state !== "reconnecting")
-					return;
-				if (answer.ok)
-					this.connect();
-				else if (answer.status >= 400 && answer.status < 500 && answer.status !== 429)
-					this.close(await why(address));
-				else
-					this.retry((answer.headers.get("Retry-After") || 0) * 1000);
-			} catch {
-				if (this.state === "reconnecting")
-					this.retry();
-			}
+			const [answer, reason] = await request(address + "&ask", this.server);
+			if (this.state !== "reconnecting" || address !== this.address())
+				return; // closed, or connecting anew for other filters
+			const status = answer ? answer.status : 0;
+			if (!reason)
+				return this.connect(this.reason || `${this.server} has a place, but its event stream does not open`);
+			if (status >= 400 && status < 500 && status !== 429)
+				return this.close(reason);
+			this.enter("reconnecting", reason);
+			this.retry(status ? (answer.headers.get("Retry-After") || 0) * 1000 : 0);
 		}
 
 		drop() {
@@ -157,13 +167,18 @@
 		fresh() {
 			this.enter("live");
 			if (this.staleAfter)
-				this.after("stale", this.staleAfter, () => this.enter("stale"));
+				this.after("stale", this.staleAfter, () => this.enter("stale", `connected, but no message for ${this.staleAfter / 1000} s`));
 		}
 
 		enter(state, reason = "") {
-			if (state === this.state)
+			if (state === this.state && reason === this.reason)
 				return;
 			this.state = state;
+			this.reason = reason;
+			if (reason && !this.warned.has(reason)) {
+				this.warned.add(reason);
+				console.warn("libbus: " + reason);
+			}
 			guarded(() => this.onstate && this.onstate(state, reason));
 		}
 
@@ -173,14 +188,36 @@
 		}
 	}
 
-	function request(address, method) {
-		return fetch(address, { method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+	/* The answer, and why no events come from there: empty if they do. */
+	async function request(address, server) {
+		try {
+			const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+			const type = answer.headers.get("Content-Type") || "nothing";
+			const events = answer.ok && type.startsWith("text/event-stream");
+			if (events)
+				answer.body?.cancel().catch(() => {});
+			return [answer, events ? "" : await why(answer, type)];
+		} catch (error) {
+			return [null, error.name === "TimeoutError" ? late(server, PATIENCE_MS)
+				: `no answer from ${server}: the server is down, or the network`];
+		}
 	}
 
-	async function why(address) {
-		const answer = await request(address, "GET");
-		const body = await answer.json().catch(() => ({}));
-		return body.error ? body.error.message : answer.status + " " + answer.statusText;
+	function late(server, ms) {
+		return `no answer from ${server} within ${ms / 1000} s: its threads are busy, or this browser has six other pages open there`;
+	}
+
+	async function why(answer, type) {
+		const body = await answer.json().catch(() => null);
+		if (body && body.error && body.error.message)
+			return body.error.message;
+		const { status, statusText } = answer, place = answer.url.replace(/\?.*/, "");
+		if (answer.ok)
+			return `${place} answers with ${type.replace(/;.*/, "")} instead of events: log in again, or look what is between this page and its server`;
+		const said = `${place} answers ${status} ${statusText}`.trim();
+		if (status === 404)
+			return said + ": give libbus() the url_prefix of the server's Bus, /bus unless the app chose another";
+		return status === 401 || status === 403 ? said + ": log in again, then reload this page" : said;
 	}
 
 	/* A page's mistake is the page's: it shows in the console, and the next listener still runs. */
@@ -192,9 +229,9 @@
 		}
 	}
 
-	/* Where this script came from is where its events are. */
+	/* Where this script came from is where its events are; a copy of it elsewhere takes the default. */
 	const script = root.document && root.document.currentScript;
-	const home = script ? script.src.replace(/\/static\/libbus\.js.*$/, "") : "/bus";
+	const [, home] = (script && script.src.match(/^(.*)\/static\/libbus\.js/)) || [null, "/bus"];
 
 	const libbus = (prefix = home, options = {}) => new Bus(prefix.replace(/\/$/, ""), options);
 

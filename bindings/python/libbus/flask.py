@@ -16,6 +16,9 @@ pages have a limit, max_pages; unless you set it: three quarters of gunicorn's t
 without: sync, and gevent, whose one thread a waiting page would stop), 64 under Flask's own server, which
 starts a thread for each request, 3 under a server we know nothing of. The page over the limit gets 503 and tries again by itself.
 
+A refused page gets the reason as JSON, {"error": {"code": ..., "message": ...}}, and the client shows it in the page's
+state and in the browser's console. The app's logger has the same sentence as a warning, once in each process.
+
 With a name all worker processes are on one bus, and so is every other program of this user that opens the
 name: libbus.Bus("home"), bus_open("home"), libbus sub home. Without one every worker has a bus of its own;
 to join those, let each dial one program that listens. Either is opened at its first use.
@@ -52,12 +55,15 @@ import libbus
 __all__ = ["Bus", "covers"]
 
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
+SAID = 8  # reasons of one kind in a process's log: invented filters cannot fill it
 BATCH = 64  # messages in one write: few system calls under load, and no page hogs its thread
 RETRY_S = 2
 CHEAP_PAGES = 64
 UNKNOWN_PAGES = 3  # waitress, for one, has four threads
 
 Handler = Callable[[libbus.Message], Any]
+
+BUS_FAILURES = (libbus.BusError, MemoryError)
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -100,7 +106,7 @@ class Bus:
         if heartbeat <= 0:
             raise ValueError("heartbeat: seconds, more than 0")
 
-        state = _State(self, name, allow, listen, dial, max_pages, heartbeat)
+        state = _State(self, app, name, allow, listen, dial, max_pages, heartbeat)
         app.extensions["libbus"] = state
         self._apps.append(state)
 
@@ -155,16 +161,23 @@ class Bus:
         Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint.
         """
         state = self._state()
-        places = state.places(request.environ)
-        if request.method == "HEAD":  # the client asks whether it is worth coming back
-            return Response(headers=HEADERS) if state.pages < places else _too_many(places)
-        if not state.enter(places):
-            return _too_many(places)
+        places, taken = state.places(request.environ)
+        if state.pages >= places:
+            return state.refuse(503, "TOO_MANY_PAGES", taken)
         try:
-            page = _Page(state, state.open().subscribe(*filters), _descriptor(request.environ))
-        except BaseException:
-            state.leave()
-            raise
+            subscription = state.open().subscribe(*filters)
+        except libbus.FilterError:
+            raise  # the view's mistake
+        except BUS_FAILURES as error:
+            return state.refuse(503, "NO_BUS", _no_bus(error))
+        # A browser hides the refusal of an EventSource. libbus.js asks for it first, and takes no place.
+        if request.method == "HEAD" or "ask" in request.args:
+            subscription.close()
+            return Response(headers=HEADERS)
+        if not state.enter(places):  # another page took the last place since
+            subscription.close()
+            return state.refuse(503, "TOO_MANY_PAGES", taken)
+        page = _Page(state, subscription, _descriptor(request.environ))
         # direct_passthrough: nobody may join or measure a body that has no end
         return Response(page, headers=HEADERS, direct_passthrough=True)
 
@@ -172,13 +185,15 @@ class Bus:
         state = self._state()
         filters = request.args.getlist("filter")
         if not filters:
-            return _error(400, "NO_FILTER", "name at least one filter: events?filter=sensors/%23")
+            return state.refuse(
+                400, "NO_FILTER", "name at least one filter: events?filter=sensors/%23"
+            )
         for asked in filters:
             if fault := _fault(asked):
-                return _error(400, "FILTER", f"{asked!r} is no filter: {fault}", filter=asked)
+                return state.refuse(400, "FILTER", f"{asked!r} is no filter: {fault}", filter=asked)
         for asked in filters:
             if not any(covers(allowed, asked) for allowed in state.allow):
-                return _error(
+                return state.refuse(
                     403,
                     "NOT_ALLOWED",
                     f"pages may not listen to {asked!r}: add it to init_app(allow=[...])",
@@ -187,8 +202,13 @@ class Bus:
         return self.sse(*filters)
 
     def _open_for_handlers(self) -> None:
-        if self._handlers:
+        if not self._handlers:
+            return
+        try:
             self._state().open()
+        except BUS_FAILURES:
+            if request.blueprint != "libbus":  # a page gets the reason from sse()
+                raise
 
     def _state(self) -> _State:
         if has_app_context():
@@ -209,6 +229,7 @@ class _State:
     def __init__(
         self,
         ext: Bus,
+        app: Flask,
         name: str | None,
         allow: tuple[str, ...],
         listen: tuple[str, ...],
@@ -216,7 +237,8 @@ class _State:
         max_pages: int | None,
         heartbeat: float,
     ) -> None:
-        self.ext, self.name, self.allow, self.listen, self.dial = ext, name, allow, listen, dial
+        self.ext, self.app = ext, app
+        self.name, self.allow, self.listen, self.dial = name, allow, listen, dial
         self.max_pages, self.heartbeat = max_pages, heartbeat
         self.forget()
         _states.add(self)
@@ -226,6 +248,7 @@ class _State:
         self.lock = threading.RLock()
         self.bus: libbus.Bus | None = None
         self.pages = 0
+        self.said: dict[str, set[str]] = {}
 
     def open(self) -> libbus.Bus:
         with self.lock:
@@ -255,20 +278,30 @@ class _State:
         if bus is not None:
             bus.close()
 
-    def places(self, environ: dict[str, Any]) -> int:
-        """How many pages may be open at once, so that the site keeps threads for everything else."""
+    def places(self, environ: dict[str, Any]) -> tuple[int, str]:
+        """How many pages may be open at once, so that the site keeps threads for everything else, and the
+        sentence for the page beyond."""
         if self.max_pages is not None:
-            return self.max_pages
+            limit = f"max_pages={self.max_pages}"
+            if self.max_pages <= 0:
+                return 0, f"{limit} allows no live page: raise it, or leave it out"
+            return self.max_pages, _taken(limit, "raise max_pages")
+        worker = _gunicorn_worker()
+        if worker is not None:
+            return _gunicorn_places(worker)
         # Flask's test client is no server and names none.
         server = environ.get("SERVER_SOFTWARE", "test client")
         if server != "test client" and not environ["wsgi.multithread"]:
-            return 0
-        worker = _gunicorn_worker()
-        if worker is None:
-            return CHEAP_PAGES if server.startswith(("Werkzeug", "test client")) else UNKNOWN_PAGES
-        if worker.cfg.worker_class_str != "gthread":
-            return 0
-        return int(worker.cfg.threads) * 3 // 4
+            return 0, (
+                f"this server ({server}) handles one request at a time and cannot hold a live page: "
+                "start it with threads, like gunicorn --threads 8"
+            )
+        if server.startswith(("Werkzeug", "test client")):
+            return CHEAP_PAGES, _taken(f"{CHEAP_PAGES} under Flask's own server", "set max_pages")
+        return UNKNOWN_PAGES, _taken(
+            f"{UNKNOWN_PAGES} under {server}, whose number of threads is unknown",
+            "set max_pages, to less than these threads",
+        )
 
     def enter(self, places: int) -> bool:
         with self.lock:
@@ -280,6 +313,24 @@ class _State:
     def leave(self) -> None:
         with self.lock:
             self.pages -= 1
+
+    def refuse(self, status: int, code: str, message: str, **more: str) -> Response:
+        self.say(code, message)
+        response = jsonify(error={"code": code, "message": message, **more})
+        response.status_code = status
+        if status == 503:
+            response.headers["Retry-After"] = str(RETRY_S)
+        return response
+
+    def say(self, code: str, message: str) -> None:
+        """Logs why pages are not live: each reason once in a process, and SAID of a kind at most."""
+        with self.lock:
+            said = self.said.setdefault(code, set())
+            if message in said or len(said) == SAID:
+                return
+            said.add(message)
+            last = " (the log takes no further reason of this kind)" if len(said) == SAID else ""
+        self.app.logger.warning("libbus: %s%s", message, last)
 
 
 _states: weakref.WeakSet[_State] = weakref.WeakSet()
@@ -325,6 +376,9 @@ class _Page:
                 continue
             except libbus.Closed:
                 break
+            except BUS_FAILURES as error:
+                self.state.say("NO_BUS", _no_bus(error))
+                break
             return self._beating(text + self._more())
         self.close()
         raise StopIteration
@@ -334,8 +388,8 @@ class _Page:
         try:
             while len(texts) < BATCH - 1:
                 texts.append(_event(self.subscription.recv(timeout=0)))
-        except (libbus.Timeout, libbus.Closed):
-            pass
+        except BUS_FAILURES:
+            pass  # no more for now; what is worse than that, the next call meets again
         return "".join(texts)
 
     def _beating(self, text: str) -> bytes:
@@ -403,21 +457,33 @@ def _value(msg: libbus.Message) -> str:
         return json.dumps({"$bytes": base64.b64encode(msg.data).decode()})
 
 
-def _error(status: int, code: str, message: str, **more: str) -> Response:
-    response = jsonify(error={"code": code, "message": message, **more})
-    response.status_code = status
-    return response
+def _no_bus(error: Exception) -> str:
+    return f"no bus for this page: {str(error) or 'out of memory'}"
 
 
-def _too_many(places: int) -> Response:
-    response = _error(
-        503,
-        "TOO_MANY_PAGES",
-        f"this server has threads for {places} live pages at once: give it more "
-        "(gunicorn --worker-class gthread --threads N), or raise init_app(max_pages=N)",
+def _taken(limit: str, remedy: str) -> str:
+    return (
+        f"every place for a live page in this process is taken ({limit}): close a page, or {remedy}"
     )
-    response.headers["Retry-After"] = str(RETRY_S)
-    return response
+
+
+def _gunicorn_places(worker: Any) -> tuple[int, str]:
+    kind, threads = worker.cfg.worker_class_str, int(worker.cfg.threads)
+    if kind.rpartition(".")[2] in ("gthread", "ThreadWorker"):
+        if threads > 1:
+            return threads * 3 // 4, _taken(
+                f"{threads * 3 // 4}, with gunicorn's --threads {threads}",
+                "start gunicorn with more --threads, of which three in four hold pages",
+            )
+    elif kind.rpartition(".")[2] not in ("sync", "SyncWorker"):
+        return 0, (
+            f'this worker (gunicorn\'s "{kind}") serves all on one thread, which a live page would stop: '
+            "start gunicorn with --worker-class gthread --threads 8, of which 6 hold pages"
+        )
+    return 0, (
+        f'this worker (gunicorn\'s "{kind}") has one thread and cannot hold a live page: '
+        "start gunicorn with --threads 8, of which 6 hold pages"
+    )
 
 
 def _gunicorn_worker() -> Any:
