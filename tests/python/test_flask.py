@@ -1,8 +1,10 @@
+import collections
 import contextlib
 import itertools
 import json
 import threading
 import time
+import types
 from textwrap import dedent
 
 import flask
@@ -43,9 +45,10 @@ def lines(answer):
 
 def until(condition):
     deadline = time.monotonic() + WATCHDOG
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 # --- what a page may ask for ------------------------------------------------------------------------
@@ -211,6 +214,130 @@ def test_closing_the_bus_ends_open_pages_and_the_next_use_opens_it_again():
     bus.close()
 
 
+# --- why a page is not live ---------------------------------------------------------------------------
+
+
+def logged(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def gunicorn_worker(kind, threads):
+    return types.SimpleNamespace(
+        alive=True, cfg=types.SimpleNamespace(worker_class_str=kind, threads=threads)
+    )
+
+
+ONE_AT_A_TIME = {"SERVER_SOFTWARE": "single/1.0", "wsgi.multithread": False}
+SEVERAL = {"SERVER_SOFTWARE": "waitress", "wsgi.multithread": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "worker", "places", "said"),
+    [
+        ({"max_pages": 0}, {}, None, 0, ["max_pages=0 allows no live page", "leave it out"]),
+        ({"max_pages": 1}, {}, None, 1, ["(max_pages=1)", "raise max_pages"]),
+        ({}, {}, None, 64, ["64 under Flask's own server", "set max_pages"]),
+        ({}, ONE_AT_A_TIME, None, 0, ["(single/1.0)", "one request at a time", "--threads 8"]),
+        ({}, SEVERAL, None, 3, ["3 under waitress", "set max_pages"]),
+        ({}, {}, ("sync", 1), 0, ['"sync"', "one thread", "--threads 8, of which 6"]),
+        ({}, {}, ("gthread", 1), 0, ['"gthread"', "one thread", "--threads 8, of which 6"]),
+        ({}, {}, ("gthread", 2), 1, ["(1, with gunicorn's --threads 2)", "more --threads"]),
+        ({}, {}, ("gunicorn.workers.gthread.ThreadWorker", 4), 3, ["gunicorn's --threads 4"]),
+        ({}, {}, ("gevent", 1), 0, ['"gevent"', "--worker-class gthread --threads 8"]),
+        ({"max_pages": 2}, {}, ("gevent", 1), 2, ["(max_pages=2)", "raise max_pages"]),
+    ],
+)
+def test_the_page_without_a_place_and_the_log_get_the_cause_and_the_next_step(
+    caplog, monkeypatch, options, environ, worker, places, said
+):
+    if worker:
+        monkeypatch.setattr("libbus.flask._gunicorn_worker", lambda: gunicorn_worker(*worker))
+    app, bus = site(allow=["#"], **options)
+    url = "/bus/events?filter=a"
+    with contextlib.ExitStack() as stack:
+        for _ in range(places):
+            page = app.test_client().get(url, environ_overrides=environ)
+            stack.callback(page.close)
+            assert page.status_code == 200
+        refused = [app.test_client().get(url, environ_overrides=environ) for _ in range(3)]
+    assert {answer.status_code for answer in refused} == {503}
+    (message,) = {answer.json["error"]["message"] for answer in refused}
+    assert all(part in message for part in said), message
+    assert logged(caplog) == [f"libbus: {message}"]
+    bus.close()
+
+
+def test_asking_gets_the_same_refusal_and_takes_no_place():
+    app, bus = site(allow=["#"], max_pages=1)
+    url = "/bus/events?filter=a"
+    for _ in range(2):
+        asked = app.test_client().get(url + "&ask")
+        assert (asked.status_code, asked.data) == (200, b"")
+        assert asked.headers["Content-Type"] == "text/event-stream"
+    with opened(app, url) as page:
+        assert page.status_code == 200
+        asked = app.test_client().get(url + "&ask")
+        assert (asked.status_code, asked.json["error"]["code"]) == (503, "TOO_MANY_PAGES")
+    bus.close()
+
+
+def test_a_filter_that_is_not_allowed_is_logged_once(caplog):
+    app, _ = site(allow=["a/#"])
+    for _ in range(3):
+        app.test_client().get("/bus/events?filter=a/1&filter=secret/%23")
+    (line,) = logged(caplog)
+    assert "'secret/#'" in line
+    assert "init_app(allow=[" in line
+
+
+def test_invented_filters_neither_fill_the_log_nor_hide_other_reasons(caplog):
+    app, _ = site(allow=["a/#"], max_pages=0)
+    for number in range(100):
+        app.test_client().get(f"/bus/events?filter=invented/{number}%0Aforged")
+    lines = logged(caplog)
+    assert len(lines) == 8
+    assert not any("\n" in line for line in lines)
+    assert ["no further reason" in line for line in lines] == [False] * 7 + [True]
+    assert app.test_client().get("/bus/events?filter=a/1").status_code == 503
+    assert "max_pages=0" in logged(caplog)[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "no/name"}, "no/name"),
+        ({"listen": "unheard-of://address"}, "unheard-of://address"),
+        ({"dial": "tcp://203.0.113.1:1"}, "tcp://203.0.113.1:1"),
+    ],
+)
+def test_a_bus_that_does_not_open_is_a_reason_and_no_traceback(caplog, options, said):
+    app, bus = site(allow=["#"], **options)
+    bus.on("a")(print)  # opens the bus before a request, too
+    for query in ("filter=a", "filter=a&ask", "filter=a"):
+        answer = app.test_client().get(f"/bus/events?{query}")
+        assert (answer.status_code, answer.json["error"]["code"]) == (503, "NO_BUS")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert said in answer.json["error"]["message"]
+    assert logged(caplog) == [f"libbus: {answer.json['error']['message']}"]
+    assert not any(record.exc_info for record in caplog.records)
+    assert app.test_client().get("/bus/static/libbus.js").status_code == 200
+
+
+def test_a_bus_that_fails_under_an_open_page_ends_it_with_a_reason(caplog, monkeypatch):
+    app, bus = site(allow=["#"])
+    with opened(app, "/bus/events?filter=a") as answer:
+        stream = events(lines(answer))
+        next(stream)
+
+        def fail(*_, **__):
+            raise libbus.TransportError("home: the log is damaged")
+
+        monkeypatch.setattr(libbus.Subscription, "recv", fail)
+        assert list(stream) == []
+    assert logged(caplog) == ["libbus: no bus for this page: home: the log is damaged"]
+    bus.close()
+
+
 # --- the extension ----------------------------------------------------------------------------------
 
 
@@ -293,6 +420,11 @@ APP = """
         bus.publish("a/number", number)
         return {"pid": os.getpid()}
 
+    @app.after_request
+    def sign(answer):
+        answer.headers["Pid"] = str(os.getpid())
+        return answer
+
     @app.get("/fill")
     def fill():
         bus.publish("a/fill", "x" * 100_000)
@@ -309,11 +441,11 @@ THREADS = ("--worker-class", "gthread", "--threads")
 def gunicorn(tmp_path):
     with contextlib.ExitStack() as stack:
 
-        def start(*options, limit=None, heartbeat=0.5, preloaded=False):
+        def start(*options, limit=None, heartbeat=0.5, preloaded=False, stderr=None):
             source = dedent(APP).replace("LIMIT", repr(limit)).replace("HEARTBEAT", repr(heartbeat))
             source = source.replace("PRELOADED", repr(preloaded))
             (tmp_path / "app.py").write_text(source)
-            return stack.enter_context(Server(tmp_path, *options))
+            return stack.enter_context(Server(tmp_path, *options, stderr=stderr))
 
         yield start
 
@@ -345,6 +477,25 @@ def test_a_worker_with_one_thread_takes_no_page_and_stays_alive(gunicorn):
     server = gunicorn("--worker-class", "sync")
     assert status(server) == 503
     assert status(server, "/publish/1") == 200
+
+
+def test_each_worker_logs_once_why_it_takes_no_page(gunicorn, tmp_path):
+    with open(tmp_path / "stderr", "w") as stderr:
+        server = gunicorn("--workers", "2", stderr=stderr)
+    refused = collections.Counter()
+
+    def both_refused_three_times():
+        with server.page(URL) as answer:
+            assert answer.status == 503
+            refused[answer.headers["Pid"]] += 1
+            message = json.load(answer)["error"]["message"]
+        return sorted(refused.values())[-2:-1] >= [3] and message
+
+    message = until(both_refused_three_times)
+    assert 'gunicorn\'s "sync"' in message
+    log = (tmp_path / "stderr").read_text()
+    assert log.count(f"WARNING in flask: libbus: {message}\n") == len(refused) == 2
+    assert log.count("libbus") == 2
 
 
 def test_a_page_that_hangs_up_frees_its_place_long_before_the_next_heartbeat(gunicorn):

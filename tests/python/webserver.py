@@ -15,7 +15,8 @@ WATCHDOG = 30  # seconds; a limit for a hang, not a speed
 class Server:
     """gunicorn on a socket that stays ours, so that a restarted one is found at the same address."""
 
-    def __init__(self, folder, *options, app="app:app", **environ):
+    def __init__(self, folder, *options, app="app:app", stderr=None, **environ):
+        self.stderr = stderr
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -36,6 +37,7 @@ class Server:
         self.process = subprocess.Popen(
             self.command,
             env=self.environ,
+            stderr=self.stderr,
             pass_fds=[self.listener.fileno()],
             start_new_session=True,
         )
