@@ -1,7 +1,10 @@
 """Real pages in a real browser, fed by real programs."""
 
+import collections
+import json
 import os
 import signal
+import socket
 import time
 from textwrap import dedent
 
@@ -15,7 +18,8 @@ import libbus
 GUNICORN = ("--worker-class", "gthread", "--threads", "8")
 
 APP = """
-    from flask import Flask, render_template_string
+    import os
+    from flask import Flask, redirect, render_template_string
     from libbus.flask import Bus
 
     app = Flask(__name__)
@@ -25,10 +29,42 @@ APP = """
     def page():
         return render_template_string("<!doctype html><title>page</title>{{ bus.script() }}")
 
+    @app.get("/copied")
+    def copied():
+        return render_template_string("<!doctype html><script src=/copies/libbus.js></script>")
+
+    @app.get("/copies/libbus.js")
+    def copy():
+        return app.view_functions["libbus.static"](filename="libbus.js")
+
     @app.get("/publish/<path:topic>")
     def publish(topic):
         bus.publish(topic, topic)
         return {}
+
+    @app.after_request
+    def sign(answer):
+        answer.headers["Pid"] = str(os.getpid())
+        return answer
+
+    guests = set()
+
+    @app.get("/login")
+    def login():
+        return "<!doctype html>Your name?"
+
+    @app.get("/login/<name>")
+    def let_in(name):
+        guests.add(name)
+        return {}
+
+    @app.get("/guests/events")
+    def events_of_guests():
+        return bus.sse("room/#") if guests else redirect("/login")
+
+    @app.get("/<int:status>/events")
+    def refuse(status):
+        return "no", status
 """
 
 
@@ -43,7 +79,7 @@ def browser():
 def served(tmp_path):
     servers = []
 
-    def serve(dial=(), heartbeat=5, limit=None):
+    def serve(dial=(), heartbeat=5, limit=None, options=GUNICORN, stderr=None):
         source = (
             dedent(APP)
             .replace("DIAL", repr(dial))
@@ -51,7 +87,7 @@ def served(tmp_path):
             .replace("LIMIT", repr(limit))
         )
         (tmp_path / "app.py").write_text(source)
-        servers.append(Server(tmp_path, *GUNICORN))
+        servers.append(Server(tmp_path, *options, stderr=stderr))
         servers[0].start()
         return servers[0]
 
@@ -78,10 +114,28 @@ STATE = "document.getElementById('badge').dataset.state"
 BEGIN = """
     window.heard = [];
     window.states = [];
-    window.bus = libbus();
+    window.bus = libbus(...arguments);
     bus.onstate = (state, reason) => states.push([state, reason]);
     window.hear = (filter) => bus.on(filter, (value, msg) => heard.push([filter, value, msg.kept]));
 """
+
+
+def visit(browser, url):
+    """Opens the page with an empty console: the page before it may warn until the very end."""
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get(url)
+
+
+def warnings(browser):
+    """What libbus.js wrote into the console since the last look, without the browser's own lines."""
+    return [line["message"] for line in browser.get_log("browser") if "libbus: " in line["message"]]
+
+
+def reason(browser, part):
+    """Waits until the reason has that part; returns the state and the reason."""
+    until(browser, f"bus.reason.includes({json.dumps(part)})", True)
+    return browser.execute_script("return [bus.state, bus.reason]")
 
 
 def test_the_21_5_that_hello_publishes_untagged_is_a_number_on_a_page(browser, served, ipc):
@@ -114,9 +168,9 @@ def test_a_filter_that_is_not_allowed_closes_with_the_reason(browser, served):
     browser.get(server.url)
     browser.execute_script(BEGIN + "hear('secret/#')")
     until(browser, "bus.state", "closed")
-    reason = browser.execute_script("return states.at(-1)[1]")
-    assert "'secret/#'" in reason
-    assert "init_app(allow=[...])" in reason
+    said = browser.execute_script("return states.at(-1)[1]")
+    assert "'secret/#'" in said
+    assert "init_app(allow=[...])" in said
 
 
 def test_a_page_without_a_place_waits_for_one(browser, served):
@@ -128,15 +182,138 @@ def test_a_page_without_a_place_waits_for_one(browser, served):
     until(browser, "bus.state", "live")
 
 
+def test_the_reason_for_waiting_vanishes_when_a_place_frees_up(browser, served):
+    server = served(heartbeat=0.5, options=("--worker-class", "gthread", "--threads", "3"))
+    browser.get(server.url)
+    with server.page("/bus/events?filter=a") as refused:
+        assert refused.status == 403
+    with server.page("/bus/events?filter=room/1"), server.page("/bus/events?filter=room/2"):
+        browser.execute_script(BEGIN + "hear('room/#')")
+        state, said = reason(browser, "(2, with gunicorn's --threads 3)")
+        assert state == "reconnecting"
+    until(browser, "bus.state", "live")
+    assert browser.execute_script("return bus.reason") == ""
+    states = browser.execute_script("return states")
+    assert [states[0], states[-1]] == [["reconnecting", ""], ["live", ""]]
+    assert ["reconnecting", said] in states
+
+
+def test_sync_workers_say_in_state_console_and_log_that_they_hold_no_page(
+    browser, served, tmp_path
+):
+    with open(tmp_path / "stderr", "w") as stderr:
+        server = served(options=("-w", "2"), stderr=stderr)
+    knocks = collections.Counter()
+    visit(browser, server.url)
+    browser.execute_script(BEGIN + "hear('room/#')")
+    _, said = reason(browser, 'gunicorn\'s "sync"')
+    assert "start gunicorn with --threads 8" in said
+    deadline = time.monotonic() + WATCHDOG
+    while sorted(knocks.values())[-2:-1] < [3]:  # each of two workers refuses three pages more
+        assert time.monotonic() < deadline, knocks
+        with server.page("/bus/events?filter=room/%23") as refused:
+            assert refused.status == 503
+            assert json.load(refused)["error"]["message"] == said
+            knocks[refused.headers["Pid"]] += 1
+    until(browser, "bus.retries > 2", True)
+    assert browser.execute_script("return states") == [["reconnecting", ""], ["reconnecting", said]]
+    (warning,) = warnings(browser)
+    assert json.dumps("libbus: " + said) in warning
+    assert (tmp_path / "stderr").read_text().count(said) == len(knocks) == 2
+
+
+def test_a_page_without_onstate_still_warns_in_the_console(browser, served):
+    server = served(limit=0)
+    visit(browser, server.url)
+    browser.execute_script("window.bus = libbus('/bus'); bus.on('room/x', () => 0)")
+    _, said = reason(browser, "max_pages=0")
+    (warning,) = warnings(browser)
+    assert said in warning
+
+
+def test_a_login_page_in_place_of_events_is_named_until_it_lets_the_page_in(browser, served):
+    server = served()
+    browser.get(server.url)
+    browser.execute_script(BEGIN + "hear('room/#')", "/guests")
+    state, said = reason(browser, "log in again")
+    assert state == "reconnecting"
+    assert f"{server.url}/login answers with text/html instead of events" in said
+    with server.page("/login/me") as let_in:
+        assert let_in.status == 200
+    until(browser, "bus.state", "live")
+    assert browser.execute_script("return bus.reason") == ""
+
+
+@pytest.mark.parametrize(
+    ("prefix", "state", "said"),
+    [
+        ("/elsewhere", "closed", "answers 404 NOT FOUND: give libbus() the url_prefix"),
+        ("/401", "closed", "answers 401 UNAUTHORIZED: log in again"),
+        ("/403", "closed", "answers 403 FORBIDDEN: log in again"),
+        ("/502", "reconnecting", "answers 502 BAD GATEWAY"),
+        ("/204", "reconnecting", "instead of events"),
+    ],
+)
+def test_an_answer_that_is_not_libbus_s_is_named(browser, served, prefix, state, said):
+    server = served()
+    visit(browser, server.url)
+    browser.execute_script(BEGIN + "hear('room/#')", prefix)
+    found, whole = reason(browser, said)
+    assert found == state
+    assert whole.startswith(f"{server.url}{prefix}/events ")
+    assert len(warnings(browser)) == 1
+
+
+def test_a_copy_of_the_script_elsewhere_takes_the_default_prefix(browser, served):
+    server = served()
+    browser.get(f"{server.url}/copied")
+    browser.execute_script(BEGIN + "hear('room/#')")
+    until(browser, "bus.state", "live")
+
+
+def test_a_server_that_is_gone_is_the_reason(browser, served):
+    server = served()
+    browser.get(server.url)
+    browser.execute_script(BEGIN + "hear('room/#')")
+    until(browser, "bus.state", "live")
+    server.kill()
+    server.listener.close()
+    state, said = reason(browser, f"no answer from {server.url}")
+    assert (state, said.count("the server is down")) == ("reconnecting", 1)
+
+
+def test_a_server_that_never_answers_is_the_reason(browser, served):
+    server = served()
+    browser.get(server.url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        browser.execute_script(BEGIN + "hear('room/#')", address)
+        state, _ = reason(browser, f"no answer from {address} within 10 s")
+        assert state == "reconnecting"
+        reason(browser, f"no answer from {address} within 5 s")
+        browser.execute_script("bus.close()")
+    assert browser.execute_script("return [bus.state, bus.reason]") == ["closed", ""]
+
+
+def test_a_stale_page_says_for_how_long_it_heard_nothing(browser, served):
+    server = served()
+    browser.get(server.url)
+    browser.execute_script(BEGIN + "hear('room/#')", "/bus", {"staleAfter": 200})
+    state, _ = reason(browser, "no message for 0.2 s")
+    assert state == "stale"
+
+
 def test_a_server_that_falls_silent_is_noticed(browser, served):
     server = served(heartbeat=0.5)
     browser.get(server.url)
     browser.execute_script(BEGIN + "hear('room/#')")
     until(browser, "bus.state", "live")
     os.killpg(server.process.pid, signal.SIGSTOP)  # the connection stays, and says nothing
-    until(browser, "bus.state", "reconnecting")
+    state, _ = reason(browser, f"no sign of life from {server.url} for 1.25 s")
+    assert state == "reconnecting"
     os.killpg(server.process.pid, signal.SIGCONT)
     until(browser, "bus.state", "live")
+    assert browser.execute_script("return bus.reason") == ""
 
 
 class Sensors:
