@@ -10,7 +10,7 @@
  *
  * The reason is one sentence on why the page is not live: the server's own where it gave one, such as "this worker
  * has one thread and cannot hold a live page: start gunicorn with --threads 8"; otherwise what went wrong on the way,
- * such as "no answer from http://host". It is empty while live, and until the first refused connection is explained.
+ * such as "no answer from http://host". It is empty while live, and after a loss until the server is asked.
  * onstate runs again when only the reason changes. bus.state and bus.reason hold both; the console shows each reason
  * once, also for a page without onstate.
  *
@@ -22,7 +22,7 @@
 	const FIRST_RETRY_MS = 500;
 	const LAST_RETRY_MS = 10000;
 	const PATIENCE_MS = 5000;
-	const OPENING_MS = 10000; // without a limit, a stream that the server or the browser queues would be connecting for ever
+	const OPENING_MS = 10000; // a stream that waits in the server's or the browser's queue gets no error
 	const SILENT_BEATS = 2.5; // so many heartbeats without a sign of life mean that nobody is there
 
 	/* MQTT's rule: + is one level, # the parent and all below, and neither is for topics that begin with $. */
@@ -84,20 +84,21 @@
 				this.after("open", 0, () => this.connect());
 		}
 
-		connect(unexplained = "") {
+		/* guess: the reason if events do not arrive and no other is known. */
+		connect(guess = "") {
 			this.drop();
 			if (this.listeners.size === 0)
 				return;
 			const source = this.source = new EventSource(this.address());
 			const alive = () => {
 				if (this.silenceMs)
-					this.after("silence", this.silenceMs, () => this.lose(
-						`no sign of life from ${this.server} for ${this.silenceMs / 1000} s: the server hangs, or the network is down`));
+					this.after("silence", this.silenceMs, () => this.lose(`no sign of life from ${this.server} for ` +
+						`${this.silenceMs / 1000} s: the server hangs, or the network is down`));
 			};
-			this.after("silence", OPENING_MS, () => this.lose(late(this.server, OPENING_MS)));
+			this.after("silence", OPENING_MS, () => this.lose(guess || late(this.server, OPENING_MS)));
 			source.onopen = () => {
 				clearTimeout(this.timers.silence);
-				unexplained = "";
+				guess = "";
 				this.retries = 0;
 				this.fresh();
 			};
@@ -112,12 +113,12 @@
 			};
 			// EventSource gives up for good at the first HTTP error, and all pages of a restarted server
 			// come back at the same moment: so this client does the waiting itself.
-			source.onerror = () => this.lose(unexplained);
+			source.onerror = () => this.lose("", guess);
 		}
 
-		lose(reason) {
+		lose(reason, guess = "") {
 			this.drop();
-			this.enter("reconnecting", reason || (this.state === "reconnecting" ? this.reason : ""));
+			this.enter("reconnecting", reason || (this.state === "reconnecting" && this.reason) || guess);
 			this.retry();
 		}
 
@@ -134,7 +135,7 @@
 				return; // closed, or connecting anew for other filters
 			const status = answer ? answer.status : 0;
 			if (!reason)
-				return this.connect(this.reason || `${this.server} has a place, but its event stream does not open`);
+				return this.connect(`${this.server} has a place, but no events arrive: a proxy may hold them back`);
 			if (status >= 400 && status < 500 && status !== 429)
 				return this.close(reason);
 			this.enter("reconnecting", reason);
@@ -167,7 +168,8 @@
 		fresh() {
 			this.enter("live");
 			if (this.staleAfter)
-				this.after("stale", this.staleAfter, () => this.enter("stale", `connected, but no message for ${this.staleAfter / 1000} s`));
+				this.after("stale", this.staleAfter, () =>
+					this.enter("stale", `connected, but no message for ${this.staleAfter / 1000} s`));
 		}
 
 		enter(state, reason = "") {
@@ -204,7 +206,8 @@
 	}
 
 	function late(server, ms) {
-		return `no answer from ${server} within ${ms / 1000} s: its threads are busy, or this browser has six other pages open there`;
+		return `no answer from ${server} within ${ms / 1000} s: its threads are busy, ` +
+			"or this browser has six other pages open there";
 	}
 
 	async function why(answer, type) {
@@ -213,7 +216,8 @@
 			return body.error.message;
 		const { status, statusText } = answer, place = answer.url.replace(/\?.*/, "");
 		if (answer.ok)
-			return `${place} answers with ${type.replace(/;.*/, "")} instead of events: log in again, or look what is between this page and its server`;
+			return `${place} answers with ${type.replace(/;.*/, "")} instead of events: log in again, ` +
+				"or check the proxy before the server";
 		const said = `${place} answers ${status} ${statusText}`.trim();
 		if (status === 404)
 			return said + ": give libbus() the url_prefix of the server's Bus, /bus unless the app chose another";

@@ -271,9 +271,10 @@ def test_asking_gets_the_same_refusal_and_takes_no_place():
     app, bus = site(allow=["#"], max_pages=1)
     url = "/bus/events?filter=a"
     for _ in range(2):
-        asked = app.test_client().get(url + "&ask")
-        assert (asked.status_code, asked.data) == (200, b"")
-        assert asked.headers["Content-Type"] == "text/event-stream"
+        with opened(app, url + "&ask") as asked:
+            assert asked.status_code == 200
+            assert asked.headers["Content-Type"] == "text/event-stream"
+            assert asked.headers.get("Content-Length") == "0"
     with opened(app, url) as page:
         assert page.status_code == 200
         asked = app.test_client().get(url + "&ask")

@@ -55,7 +55,7 @@ import libbus
 __all__ = ["Bus", "covers"]
 
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
-SAID = 8  # reasons of one kind in a process's log: invented filters cannot fill it
+LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
 BATCH = 64  # messages in one write: few system calls under load, and no page hogs its thread
 RETRY_S = 2
 CHEAP_PAGES = 64
@@ -323,13 +323,13 @@ class _State:
         return response
 
     def say(self, code: str, message: str) -> None:
-        """Logs why pages are not live: each reason once in a process, and SAID of a kind at most."""
+        """Logs why pages are not live: each reason once in a process, and LOGGED of a kind at most."""
         with self.lock:
             said = self.said.setdefault(code, set())
-            if message in said or len(said) == SAID:
+            if message in said or len(said) == LOGGED:
                 return
             said.add(message)
-            last = " (the log takes no further reason of this kind)" if len(said) == SAID else ""
+            last = " (the log takes no further reason of this kind)" if len(said) == LOGGED else ""
         self.app.logger.warning("libbus: %s%s", message, last)
 
 
