@@ -23,6 +23,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import browser
+
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "examples/python/live_dashboard"
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
@@ -232,7 +234,7 @@ def check(demo):
     seen = {}  # topic: the numbers it showed, one after the other
 
     def four_changed():
-        for topic, number in browser.execute_script(READINGS).items():
+        for topic, number in page.execute_script(READINGS).items():
             numbers = seen.setdefault(topic, [])
             if number not in numbers[-1:]:
                 numbers.append(number)
@@ -240,33 +242,33 @@ def check(demo):
         return changed if len(changed) >= 4 else None
 
     def memory_agrees():
-        shown = browser.execute_script(READINGS).get(
+        shown = page.execute_script(READINGS).get(
             f"host/{socket.gethostname()}/memory/used_percent"
         )
         real = memory_used_percent()
         return (shown, real) if shown is not None and abs(shown - real) < 2 else None
 
-    with chromium() as browser:
-        browser.get(demo.link("127.0.0.1" if demo.host == "0.0.0.0" else demo.host))
+    with browser.chromium() as page:
+        page.get(demo.link("127.0.0.1" if demo.host == "0.0.0.0" else demo.host))
         for topic, numbers in wait(demo, "four readings that change", four_changed).items():
             print(f"  {topic}: {' → '.join(f'{number:g}' for number in numbers)}")
         shown, real = wait(
             demo, "the memory on the page to be the one in /proc/meminfo", memory_agrees
         )
         print(f"  memory used: {shown:.2f} % on the page, {real:.2f} % in /proc/meminfo")
-        state = browser.execute_script("return document.documentElement.dataset.state")
+        state = page.execute_script("return document.documentElement.dataset.state")
         if state != "live":
             raise Failure(f"the badge says {state!r}, not 'live'")
         take_picture_at = time.monotonic() + 10  # with something on the plots
         while time.monotonic() < take_picture_at:
             demo.watch()
-        browser.set_window_size(
+        page.set_window_size(
             1280,
-            browser.execute_script("return document.body.scrollHeight + outerHeight - innerHeight"),
+            page.execute_script("return document.body.scrollHeight + outerHeight - innerHeight"),
         )
         time.sleep(1)  # until the plots are drawn anew
         BUILD.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(BUILD / "demo.png"))
+        page.save_screenshot(str(BUILD / "demo.png"))
         print(f"  the page is live; its picture: {BUILD / 'demo.png'}", flush=True)
 
 
@@ -283,46 +285,6 @@ def memory_used_percent():
     lines = Path("/proc/meminfo").read_text().splitlines()
     kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
     return 100 * (1 - kib["MemAvailable"] / kib["MemTotal"])
-
-
-@contextlib.contextmanager
-def chromium():
-    try:
-        from selenium import webdriver
-    except ImportError:
-        raise Failure(
-            "--check drives a browser: pip install selenium, apt-get install chromium chromium-driver"
-        ) from None
-    programs = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if None in programs:
-        raise Failure("--check drives a browser: apt-get install chromium chromium-driver")
-    with tempfile.TemporaryDirectory(
-        prefix="libbus-chromium-", ignore_cleanup_errors=True
-    ) as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = programs[0]
-        for flag in CHROMIUM_FLAGS:
-            options.add_argument(flag)
-        options.add_argument(f"--user-data-dir={profile}")
-        browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-        try:
-            yield browser
-        finally:
-            browser.quit()
-
-
-CHROMIUM_FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1280,1100",
-]
 
 
 def port_number(text):
@@ -368,6 +330,8 @@ def main():
         signal.signal(number, signal.default_int_handler)
     demo = None
     try:
+        if options.check:
+            browser.find()  # before anything is started
         demo = Demo(options)
         demo.start()
         topic = demo.first_reading()["topic"]
@@ -380,7 +344,7 @@ def main():
             demo.watch()
     except KeyboardInterrupt:
         return 0
-    except Failure as failure:
+    except (Failure, browser.NoBrowserError) as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 1
     finally:

@@ -9,7 +9,8 @@ import time
 from textwrap import dedent
 
 import pytest
-from demo import DASHBOARD, chromium
+from browser import chromium
+from demo import DASHBOARD
 from programs import HELLO, HOST_SENSORS, ipc_address, started  # noqa: F401 (a fixture)
 from webserver import WATCHDOG, Server
 

@@ -1,0 +1,90 @@
+"""A browser without a screen, for ./dev demo --check and the tests of pages: whichever can be started here."""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+# Each browser speaks with the driver of its own version; Google's comes without one in the archive of Debian.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DRIVERS = ("chromedriver",)
+START_LIMIT_S = 60
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1280,1100",
+]
+
+
+class NoBrowserError(Exception):
+    """No browser can be started here; the text says what to do."""
+
+
+def startable(names):
+    """The first of these programs that starts. On Ubuntu chromium is a script that only asks for snapd."""
+    for name in names:
+        path = shutil.which(name)
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if (
+                path
+                and not subprocess.run(
+                    [path, "--version"], capture_output=True, timeout=START_LIMIT_S, check=False
+                ).returncode
+            ):
+                return path
+    return None
+
+
+def archive_has_one():
+    """Whether apt-get can install a browser that starts: on Debian, not on Ubuntu and its kin."""
+    with contextlib.suppress(OSError):
+        lines = Path("/etc/os-release").read_text().splitlines()
+        return not any(line.startswith("ID") and "ubuntu" in line for line in lines)
+    return True
+
+
+def find():
+    """Paths of a browser and its driver."""
+    browser, driver = startable(BROWSERS), startable(DRIVERS)
+    if browser and driver:
+        return browser, driver
+    missing = (
+        f"none of {', '.join(BROWSERS)} starts" if not browser else "chromedriver does not start"
+    )
+    if archive_has_one():
+        raise NoBrowserError(f"{missing}: apt-get install chromium chromium-driver")
+    raise NoBrowserError(
+        f"{missing}, and the archive of this system has no browser: install one with its driver from elsewhere, "
+        "so that chromium --version and chromedriver --version answer"
+    )
+
+
+@contextlib.contextmanager
+def chromium():
+    """A running browser, as selenium's driver object."""
+    browser, driver = find()
+    try:
+        from selenium import webdriver
+    except ImportError:
+        raise NoBrowserError("driving a browser takes selenium: pip install selenium") from None
+    with tempfile.TemporaryDirectory(
+        prefix="libbus-chromium-", ignore_cleanup_errors=True
+    ) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = browser
+        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+            options.add_argument(flag)
+        started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+        try:
+            yield started
+        finally:
+            started.quit()
