@@ -1,0 +1,95 @@
+"""What ./dev and the build say on a machine that lacks things."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 300
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Runs ./dev as a user without root, sudo and Python, on a Debian on which no package is installed."""
+    for name in ("sh", "dirname", "date", "sed", "cat", "mkdir", "grep", "awk"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, script in {"dpkg-query": "exit 1", "id": "echo 1000", "apt-get": "exit 1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def dev(*arguments):
+        return subprocess.run(
+            ["/bin/sh", ROOT / "dev", *arguments],
+            env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    return dev
+
+
+@pytest.mark.parametrize(
+    ("command", "some"),
+    [
+        ("demo", ["gcc", "python3-venv", "python3-dev", "libnng-dev"]),
+        ("test", ["gcc", "python3-dev", "check", "nodejs", "libmsgpack-dev"]),
+        ("check", ["check", "clang-format-14", "relacy-dev", "qemu-user", "iproute2"]),
+        ("install", ["gcc", "ninja-build", "python3-venv"]),
+        ("bench", ["gcc", "valgrind", "libzmq3-dev"]),
+    ],
+)
+def test_a_user_without_root_gets_one_line_with_all_packages(bare, command, some):
+    done = bare(command)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if "apt-get install" in line]
+    assert set(some) <= set(line.split())
+    assert "npm" not in line.split()
+
+
+def test_installing_the_c_library_asks_for_no_headers_of_python(bare):
+    assert "python3-dev" not in bare("install").stderr
+
+
+def test_help_needs_no_python(bare):
+    for command in ("demo", "test", "install"):
+        done = bare(command, "--help")
+        assert done.returncode == 0, done.stderr
+        assert f"  {command} " in done.stdout
+        assert "not found" not in done.stderr
+
+
+def test_readme_names_the_packages_that_dev_installs():
+    (line,) = [
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("apt update && apt install -y ")
+    ]
+    (for_c,) = [
+        line for line in (ROOT / "dev").read_text().splitlines() if line.startswith("for_c=")
+    ]
+    named = set(line.split(" -y ")[1].split())
+    assert named == {*for_c.split('"')[1].split(), "python3-dev", "python3-venv"}
+
+
+def test_a_build_names_all_missing_packages_at_once(tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("cc", "gcc", "as", "ld", "ar", "ninja"):  # no pkg-config, no cmake
+        (tools / name).symlink_to(shutil.which(name))
+    meson = Path(sys.executable).parent / "meson"
+    done = subprocess.run(
+        [meson, "setup", tmp_path / "build", ROOT, "-Dpython=disabled", "-Dtests=false"],
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "not found: pkg-config, msgpack-c, jansson" in done.stdout
+    assert "apt install pkg-config libmsgpack-dev libjansson-dev" in done.stdout
