@@ -783,7 +783,7 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 	return err;
 }
 
-/* While others publish, the newest two may both be behind the place that was looked at: then a later one is. */
+/* While others publish, the newest two may both be behind the place that was looked at, or move: then a later look finds one. */
 uint64_t
 bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub *sub)
 {
@@ -799,7 +799,8 @@ bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub
 		number = bus__log_topic_find(log, topic->name, topic->len);
 	for (unsigned tries = 0; tries < KEPT_TRIES; tries++) {
 		bus->now_kept = bus__log_kept(&bus->now, number, tail);
-		if (bus->now_kept != NULL || !bus__log_is_kept_behind(log, number, tail) ||
+		if (bus->now_kept != NULL ||
+		    (!bus->now.moving && !bus__log_is_kept_behind(log, number, tail)) ||
 		    bus__log_seek(&bus->now, LOG_FROM_NOW, 0) < 0)
 			break;
 		from = bus->now.sequence;

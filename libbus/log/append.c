@@ -309,15 +309,21 @@ note_count(struct log *log, const struct turn *turn)
 static int
 carry(struct log *log, struct turn *turn, uint64_t bytes)
 {
+	bool moves = log->rescue != 0;
 	uint64_t copied[LOG_MOST_SEGMENTS], end = bus__log_carry(log, turn->at, bytes, copied);
 
 	if (end != turn->at) {
 		turn->at = end;
 		note_count(log, turn);
 		bus__log_stall(LOG_STALL_CARRIED);
-		if (!move_tail(log, turn, log->begin + end, true))
+		if (!move_tail(log, turn, log->begin + end, true)) {
+			if (moves)
+				bus__log_stall(LOG_STALL_UNMOVED);
 			return BUS_E_TIMEDOUT;
+		}
 	}
+	if (moves)
+		bus__log_stall(LOG_STALL_MOVED);
 	bus__log_carried(log, copied);
 	return 0;
 }
@@ -331,8 +337,12 @@ roll(struct log *log, struct turn *turn, uint64_t bytes)
 
 	if (err < 0)
 		return err;
-	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true))
+	if (!move_tail(log, turn, (number + 1) * log->segment_bytes, true)) {
+		if (log->rescue != 0)
+			bus__log_stall(LOG_STALL_UNMOVED);
+		log->rescue = 0;
 		return BUS_E_TIMEDOUT;
+	}
 	return locate(log, turn) ? carry(log, turn, bytes) : BUS_E_DAMAGED;
 }
 

@@ -43,6 +43,17 @@ is_published(const struct log *log, uint64_t position, uint64_t tail)
 	return position - number * log->segment_bytes < end;
 }
 
+/* The same for the owner. Memory that it claimed with values has a new number; its old end is in log->rescue. */
+static bool
+was_published(const struct log *log, uint64_t position, uint64_t tail)
+{
+	uint64_t number = position / log->segment_bytes, end;
+
+	if (log->rescue == 0 || number != life_number(log->rescue))
+		return is_published(log, position, tail);
+	return life_has_ended(log->rescue, &end) && position - number * log->segment_bytes < end;
+}
+
 /* What the value at a position counts, 0 if there is none. Owner. */
 static uint64_t
 counted_bytes(const struct log *log, uint64_t position, uint64_t tail)
@@ -75,7 +86,7 @@ note(struct log *log, uint32_t number, uint64_t position, uint64_t word, uint64_
 		if (now > position && now < bus__log_tail(log) + log->segment_bytes)
 			return;
 		before = atomic_load_explicit(&topic->kept[1], memory_order_relaxed);
-		if (now > before && is_published(log, now, tail))
+		if (now > before && was_published(log, now, tail))
 			atomic_compare_exchange_strong_explicit(&topic->kept[1], &before, now,
 			    memory_order_release, memory_order_relaxed);
 		old = counted_bytes(log, now, tail);
@@ -162,9 +173,10 @@ bus__log_may_keep(struct log *log, uint32_t number, uint64_t bytes, uint64_t tai
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-/* The retained record of a topic at `position`, held by the reader. NULL: there is none. */
+/* The retained record of a topic at `position`, held by the reader. NULL: there is none, or its memory is claimed. */
 static const struct log_record *
-hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail)
+hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail,
+    enum log_fate *ret_fate)
 {
 	struct log *log = reader->log;
 	uint64_t number = position / log->segment_bytes;
@@ -172,9 +184,14 @@ hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail
 	const struct log_record *record;
 	const uint8_t *memory;
 
-	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
-	    bus__log_pin(log, reader->slot, number, &memory) == NULL ||
-	    !is_published(log, position, tail))
+	*ret_fate = LOG_GONE;
+	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
+		return NULL;
+	if (bus__log_pin(log, reader->slot, number, &memory) == NULL) {
+		*ret_fate = bus__log_fate(log, number);
+		return NULL;
+	}
+	if (!is_published(log, position, tail))
 		return NULL;
 	record = (const struct log_record *)(memory + at);
 	reader->word = atomic_load_explicit(&record->word, memory_order_relaxed);
@@ -190,20 +207,25 @@ bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
 {
 	const struct log_topic *topic = bus__log_topic_at(reader->log, number);
 	const struct log_record *record = NULL;
+	enum log_fate fate;
 	uint64_t now, seen;
 
+	reader->moving = false;
 	if (topic == NULL)
 		return NULL;
 	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	do {
 		seen = now;
-		record = hold(reader, number, seen, tail);
-		if (record == NULL)
+		record = hold(reader, number, seen, tail, &fate);
+		/* While the newest one moves, the one before it is too old. */
+		if (record == NULL && fate == LOG_GONE)
 			record = hold(reader, number,
-			    atomic_load_explicit(&topic->kept[1], memory_order_acquire), tail);
+			    atomic_load_explicit(&topic->kept[1], memory_order_acquire), tail,
+			    &fate);
 		/* It may have been copied while we looked for it: then the note has changed. */
 		now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-	} while (record == NULL && now != seen && now < tail);
+	} while (record == NULL && (fate == LOG_BACK || (now != seen && now < tail)));
+	reader->moving = fate == LOG_MOVING;
 	return record;
 }
 
@@ -265,7 +287,7 @@ is_current(struct log *log, const struct log_record *record, uint64_t word, uint
 	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	return now == position ||
 	       (atomic_load_explicit(&topic->kept[1], memory_order_acquire) == position &&
-		   !is_published(log, now, tail) && now < log->begin);
+		   !was_published(log, now, tail) && now < log->begin);
 }
 
 /* Copies what is current of a segment's records to the tail's, behind *at. false: there was no room for all of it. */

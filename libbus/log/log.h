@@ -135,6 +135,11 @@ bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequen
 struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *slot,
     uint64_t number, const uint8_t **ret_bytes);
 
+/* What became of a segment that bus__log_pin() did not find: its memory belongs to another segment or to no one's; a claim
+ * on it was given back, so pin again; or a claim is under way, which ends with its values in another segment. */
+enum log_fate { LOG_GONE, LOG_BACK, LOG_MOVING };
+enum log_fate bus__log_fate(const struct log *log, uint64_t number);
+
 /* How many records lie before `end`, or BUS_E_DAMAGED. */
 int64_t bus__log_count(const uint8_t *bytes, uint64_t end);
 
@@ -169,6 +174,7 @@ struct log_cursor {
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
 	uint64_t word; /* of the record that was given last, read once: others can write there */
+	bool moving;   /* bus__log_kept() found none because a writer is moving it: look again */
 };
 
 /* Where a cursor begins: at the next record, at the oldest one, or at this sequence (the next if that one is not
@@ -262,8 +268,8 @@ bool bus__log_read(uint64_t word, const struct log_record *record, struct log_vi
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 
 /* The last retained record of a topic that was published when the tail was at position `tail`, for
- * bus__log_read(); NULL: it has none, or one only behind that. It may be an empty one: that is the end of a value.
- * The reader is a cursor for this alone; the record stays until its next call. */
+ * bus__log_read(); NULL: it has none, or one only behind that, or a writer is moving it (reader->moving). It may be an
+ * empty one: that is the end of a value. The reader is a cursor for this alone; the record stays until its next call. */
 const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic, uint64_t tail);
 
 /* Whether that is so, or there is just none: its newest retained record lies behind `tail`. */

@@ -115,6 +115,25 @@ bus__log_map(struct log *log, uint64_t at, uint64_t end)
 	log->mapped_of[log->segment - log->shared->segments] = log->mapped;
 }
 
+enum log_fate
+bus__log_fate(const struct log *log, uint64_t number)
+{
+	uint32_t place = place_of(log, number);
+	uint64_t life;
+
+	if (place == LOG_MOST_SEGMENTS)
+		return LOG_GONE;
+	life = atomic_load_explicit(&log->shared->segments[place].life, memory_order_acquire);
+	if (life_number(life) == number && !life_is_claimed(life))
+		return LOG_BACK;
+	/* The first publish in the new segment is that of the values that moved there. */
+	return life_number(life) > number &&
+		       (life_is_claimed(life) ||
+			   bus__log_tail(log) <= life_number(life) * log->segment_bytes)
+		   ? LOG_MOVING
+		   : LOG_GONE;
+}
+
 /* --- memory for the next one ----------------------------------------------------------------------------------- */
 
 bool
@@ -217,6 +236,7 @@ claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_befo
 		uint32_t place = LOG_MOST_SEGMENTS;
 		uint64_t oldest = UINT64_MAX, claim = life_word(next, LIFE_CLAIM + log->member);
 		struct log_segment *segment;
+		bool moves;
 
 		for (uint32_t i = 0; i < log->segment_count; i++) {
 			uint64_t life = atomic_load_explicit(
@@ -234,14 +254,21 @@ claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_befo
 			return place;
 		refused |= UINT64_C(1) << place;
 		segment = &log->shared->segments[place];
-		if ((!values_too && has_values(segment, *ret_before)) ||
-		    is_written(log, segment, life_number(*ret_before)) ||
-		    !atomic_compare_exchange_strong_explicit(&segment->life, ret_before, claim,
-			memory_order_seq_cst, memory_order_relaxed))
+		moves = has_values(segment, *ret_before);
+		/* A claim hides values from readers: claim none that a pin is known to keep. */
+		if ((moves && (!values_too || is_pinned(log, place))) ||
+		    is_written(log, segment, life_number(*ret_before)))
 			continue;
-		if (!is_pinned(log, place))
-			return place;
-		give_back(log, place, claim, *ret_before);
+		if (moves)
+			bus__log_stall(LOG_STALL_MOVES);
+		if (atomic_compare_exchange_strong_explicit(&segment->life, ret_before, claim,
+			memory_order_seq_cst, memory_order_relaxed)) {
+			if (!is_pinned(log, place))
+				return place;
+			give_back(log, place, claim, *ret_before);
+		}
+		if (moves)
+			bus__log_stall(LOG_STALL_UNMOVED);
 	}
 }
 
@@ -260,6 +287,16 @@ open_next(struct log *log, uint64_t next)
 	if (life_number(life) == next && life_is_claimed(life))
 		atomic_compare_exchange_strong_explicit(&segment->life, &life,
 		    life_word(next, LIFE_OPEN), memory_order_release, memory_order_relaxed);
+}
+
+/* Gives a claim back that came to nothing. */
+static void
+drop_claim(struct log *log, uint32_t place, uint64_t claim, uint64_t before)
+{
+	give_back(log, place, claim, before);
+	if (log->rescue != 0)
+		bus__log_stall(LOG_STALL_UNMOVED);
+	log->rescue = 0;
 }
 
 static bool
@@ -310,7 +347,7 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	}
 	if (!end_segment(log, number, end)) {
 		if (place != LOG_MOST_SEGMENTS)
-			give_back(log, place, claim, before);
+			drop_claim(log, place, claim, before);
 		return BUS_E_DAMAGED;
 	}
 	bus__log_stall(LOG_STALL_ENDED);
@@ -320,8 +357,7 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	    !atomic_compare_exchange_strong_explicit(
 		entry, &seen, next << 8 | place, memory_order_release, memory_order_relaxed)) {
 		/* Another has chosen for us: we took ourselves for the owner too long. */
-		give_back(log, place, claim, before);
-		log->rescue = 0;
+		drop_claim(log, place, claim, before);
 	}
 	bus__log_stall(LOG_STALL_DIRECTORY);
 	open_next(log, next);

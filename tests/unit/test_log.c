@@ -636,6 +636,42 @@ START_TEST(values_stay_while_readers_hold_the_oldest_memory)
 }
 END_TEST
 
+/* Readers hold the memory whose values were carried, so the next segment takes memory that still has some, the last two of a
+ * topic among them. */
+START_TEST(newest_value_stays_when_memory_with_values_is_used)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0), holders[2];
+	uint64_t number = log->number, newest[64] = {0};
+	unsigned topic, held = 0;
+
+	for (unsigned i = 0; i < 4000; i++) {
+		topic = i / 4 % 64;
+		newest[topic] = i + 1;
+		must(keep(log, topic, i + 1, 100) == 1);
+		if (i % 4 == 3)
+			append(log, i, 60000);
+		for (unsigned k = 0; k < 64; k++)
+			ck_assert_uint_eq(kept(&reader, k), newest[k]);
+		bus__log_let_go(&reader);
+		if (log->number == number)
+			continue;
+		number = log->number;
+		for (; held > 0; held--)
+			bus__log_cursor_close(&holders[held - 1]);
+		for (; held < 2 && number % 6 == 0; held++)
+			holders[held] = open_cursor(log, LOG_FROM_OLDEST, 0);
+		while (held > 0 && holders[1].number == holders[0].number &&
+		       bus__log_next(&holders[1]) != NULL)
+			;
+	}
+	for (; held > 0; held--)
+		bus__log_cursor_close(&holders[held - 1]);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
 /* As writers would leave it that all died before they had published a copy. */
 static void
 undo_copies(struct log *log, unsigned topics)
@@ -1357,6 +1393,7 @@ bus_test_suite(void)
 	    largest_message_goes_in_and_costs_two_or_three_segments,
 	    note_that_comes_late_undoes_no_newer_one,
 	    values_stay_while_readers_hold_the_oldest_memory,
+	    newest_value_stays_when_memory_with_values_is_used,
 	    values_move_within_their_memory_when_no_other_is_free);
 	BUS_TEST_CASE(suite, "topics", 60, topic_has_one_number_and_one_name,
 	    topics_have_room_of_their_own_and_no_more,
