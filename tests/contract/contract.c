@@ -43,7 +43,7 @@ crossed_so_far(struct rig *rig)
 {
 	if (!has_link(rig))
 		return 0;
-	ck_bus(bus_flush(rig->from, 20000), 0);
+	ck_bus(bus_flush(rig->from, patience_ms()), 0);
 	return stats_of(rig->listener).sent;
 }
 
@@ -144,7 +144,7 @@ promise_asked(const struct door *door)
 	publish(&rig, "plant/1/2/temp", "no", 2);
 	retain(&rig, "other", "no");
 	expect_text(&inbox, "plant/1/temp", "21", false);
-	ck_bus(bus_flush(rig.from, 5000), 0);
+	ck_bus(bus_flush(rig.from, patience_ms()), 0);
 	if (has_link(&rig))
 		ck_assert_uint_eq(stats_of(rig.listener).sent - crossed, 1);
 	inbox_ends(&inbox);
@@ -438,7 +438,7 @@ account(const struct door *door, int full)
 	for (int i = 0; i < 2; i++)
 		sender_stop(&senders[i]);
 	if (has_link(&rig)) {
-		ck_bus(bus_flush(rig.from, 20000), 0);
+		ck_bus(bus_flush(rig.from, patience_ms()), 0);
 		came = 20 * MANY - stats_of(rig.listener).lost;
 	}
 	if (is_named(door)) /* it is offered what it takes */
@@ -514,10 +514,10 @@ promise_close(const struct door *door)
 	begun = bus_test_now_ms();
 	/* One in a callback that has not returned stayed, too. */
 	ck_assert_int_eq(bus_close(rig.to, 200), 3 + (int)inbox.stalls);
-	ck_assert_int_lt(bus_test_now_ms() - begun, 20000); /* a hang, not a speed */
+	ck_assert_int_lt(bus_test_now_ms() - begun, patience_ms());
 	inbox_resume(&inbox);
 	if (has_link(&rig))
-		ck_bus(bus_close(rig.from, 5000), 0);
+		ck_bus(bus_close(rig.from, patience_ms()), 0);
 	bus_link_close(rig.dialled);
 	bus_link_close(rig.listener);
 	inbox_close(&inbox);
@@ -534,7 +534,7 @@ promise_flush(const struct door *door)
 	before = crossed_so_far(&rig);
 	for (unsigned i = 0; i < MANY; i++)
 		publish_number(&rig, "n", i);
-	ck_bus(bus_flush(rig.from, 20000), 0);
+	ck_bus(bus_flush(rig.from, patience_ms()), 0);
 	if (has_link(&rig)) {
 		ck_assert_uint_eq(stats_of(rig.listener).sent - before, MANY);
 	} else {
@@ -653,7 +653,7 @@ promise_reply(const struct door *door)
 	open_all(&rig, &inbox, door, "ask");
 	inbox_open(&others, &rig, 0, 0, FILTERS("#"));
 	ck_bus(bus_mailbox_open(rig.from, &cfg, &asker), 0);
-	ck_bus(bus_request_start(asker, "ask", "q", 1, 20000, hear_reply, &asked, &req), 0);
+	ck_bus(bus_request_start(asker, "ask", "q", 1, patience_ms(), hear_reply, &asked, &req), 0);
 	question = inbox_take(&inbox);
 	ck_assert_uint_ne(question->msg.reply_to, 0);
 	for (unsigned i = 1; i <= 3; i++) { /* as many as the answering side has */
@@ -678,7 +678,7 @@ promise_nobody(const struct door *door)
 	struct inbox inbox;
 
 	open_all(&rig, &inbox, door, "ask");
-	ck_bus(bus_request(rig.from, "nobody", "q", 1, 20000, &msg), BUS_E_NOBODY);
+	ck_bus(bus_request(rig.from, "nobody", "q", 1, patience_ms(), &msg), BUS_E_NOBODY);
 	inbox_ends(&inbox);
 	close_all(&rig, &inbox);
 }
@@ -781,7 +781,7 @@ promise_ttl(const struct door *door)
 	open_all(&rig, &inbox, door, "news");
 	inbox_stall(&inbox);
 	while (!arrives(&rig, &inbox, ttl_ms)) /* it may expire on a link that is slow today */
-		ck_assert_uint_lt(ttl_ms *= 2, 20000);
+		ck_assert_uint_lt(ttl_ms *= 2, (uint32_t)patience_ms());
 	begun = bus_test_now_ms();
 	publish(&rig, "news", "later", 5);
 	ck_eventually(bus_test_now_ms() > begun + ttl_ms + 1);
@@ -827,7 +827,7 @@ be_the_peer(int address)
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox;
 
-	alarm(60);
+	alarm((unsigned)bus_test_patience());
 	if (read(address, url, sizeof url - 1) <= 0)
 		_exit(1);
 	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
@@ -843,7 +843,7 @@ be_a_member(const char *dir)
 {
 	struct bus *bus = open_named(dir);
 
-	alarm(60);
+	alarm((unsigned)bus_test_patience());
 	for (unsigned i = 0;; i++) {
 		ck_bus(bus_publish(bus, "noise", "!", 1), 0);
 		if (i % 50 == 49)
@@ -983,7 +983,7 @@ bus_test_suite(void)
 			continue;
 		snprintf(names[i], sizeof names[i], "%s/%s", promise, door);
 		tcase = tcase_create(names[i]);
-		tcase_set_timeout(tcase, 60);
+		tcase_set_timeout(tcase, bus_test_limit());
 		tcase_add_loop_test(tcase, promise_is_kept_at_the_door, i, i + 1);
 		suite_add_tcase(suite, tcase);
 	}

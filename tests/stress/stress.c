@@ -13,8 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "patience.h"
+
 enum {
-	HANG_S = 120,     /* without a single operation */
 	PROGRESS_S = 10,  /* between two lines about a scenario that is under way */
 	SLICE_US = 4000,  /* about what another program takes from a thread when it gets its CPU */
 	TORMENT_US = 2000 /* between two signals, at most */
@@ -70,8 +71,8 @@ watch(void *arg)
 		sleep(1);
 		still = now == seen ? still + 1 : 0;
 		seen = now;
-		if (still == HANG_S) {
-			fprintf(stderr, "hangs: no operation for %d seconds\n", HANG_S);
+		if (still == bus_test_patience()) {
+			fprintf(stderr, "hangs: no operation for %d seconds\n", still);
 			print_repeat();
 			abort();
 		}

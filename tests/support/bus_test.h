@@ -13,6 +13,8 @@
 
 #include <libbus/error.h>
 
+#include "patience.h"
+
 Suite *bus_test_suite(void);
 
 /* The call answers exactly `want`; failure prints both names. */
@@ -23,16 +25,30 @@ Suite *bus_test_suite(void);
 		    bus_errname(got_), want_, bus_errname(want_));                                 \
 	} while (0)
 
-/* Waits until `condition` is true; fails after the watchdog (20 s: a limit for a hang, not a speed). */
+/* Waits until `condition` is true; fails when the patience of tests has run out. */
 #define ck_eventually(condition)                                                                   \
 	do {                                                                                       \
-		int64_t deadline_ = bus_test_now_ms() + 20000;                                     \
+		int64_t deadline_ = bus_test_now_ms() + patience_ms();                             \
 		while (!(condition)) {                                                             \
 			ck_assert_msg(                                                             \
 			    bus_test_now_ms() < deadline_, "never became true: %s", #condition);   \
 			bus_test_nap();                                                            \
 		}                                                                                  \
 	} while (0)
+
+/* For calls that are to succeed: their time limit is a watchdog, too. */
+static inline int
+patience_ms(void)
+{
+	return bus_test_patience() * 1000;
+}
+
+/* Check's limit for one test, in seconds: longer than what a test waits for, which can say what that was. */
+static inline int
+bus_test_limit(void)
+{
+	return bus_test_patience() * 2;
+}
 
 int64_t bus_test_now_ms(void);
 void bus_test_nap(void); /* one millisecond */
@@ -48,12 +64,11 @@ pid_t bus_test_fork(void);
 bool bus_test_is_skipped(const char *name);
 
 /* One TCase around a list of test functions. */
-void bus_test_add(
-    Suite *suite, const char *name, int timeout_s, const TTest *const tests[], size_t count);
-#define BUS_TEST_CASE(suite, name, timeout_s, ...)                                                 \
+void bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count);
+#define BUS_TEST_CASE(suite, name, ...)                                                            \
 	do {                                                                                       \
 		const TTest *const tests_[] = {__VA_ARGS__};                                       \
-		bus_test_add(suite, name, timeout_s, tests_, sizeof tests_ / sizeof tests_[0]);    \
+		bus_test_add(suite, name, tests_, sizeof tests_ / sizeof tests_[0]);               \
 	} while (0)
 
 #endif

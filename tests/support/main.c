@@ -113,12 +113,11 @@ bus_test_is_skipped(const char *name)
 }
 
 void
-bus_test_add(
-    Suite *suite, const char *name, int timeout_s, const TTest *const tests[], size_t count)
+bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count)
 {
 	TCase *tcase = tcase_create(name);
 
-	tcase_set_timeout(tcase, timeout_s);
+	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < count; i++)
 		if (bus_test_is_skipped(tests[i]->name))
 			printf("skipped: %s\n", tests[i]->name);

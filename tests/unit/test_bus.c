@@ -59,7 +59,7 @@ expect(struct bus_mailbox *mbox, const char *topic, const char *text, uint32_t f
 {
 	const struct bus_msg *msg;
 
-	ck_bus(bus_recv(mbox, 2000, &msg), 1);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, topic);
 	ck_assert_uint_eq(msg->len, strlen(text));
 	ck_assert(memcmp(msg->data, text, msg->len) == 0);
@@ -107,7 +107,7 @@ START_TEST(message_reaches_who_asked_for_it_and_nobody_else)
 	expect_nothing(no);
 	bus_mailbox_close(yes);
 	bus_mailbox_close(no);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -133,9 +133,9 @@ START_TEST(callbacks_run_on_the_bus_thread_in_order)
 	ck_bus(bus_subscribe(bus, "n", count, &calls, NULL), 0);
 	for (int i = 0; i < 1000; i++)
 		say(bus, "n", "x");
-	ck_bus(bus_flush(bus, 10000), 0);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_assert_uint_eq(calls, 1000);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -211,7 +211,7 @@ START_TEST(many_at_once_arrive_as_one_by_one)
 		ck_bus(bus_pub_send_many(pub, items, ITEMS), ITEMS);
 		for (size_t m = 0; m < 2; m++)
 			for (size_t i = 0; i < ITEMS; i++) {
-				ck_bus(bus_recv(both[m], 1000, &msg), 1);
+				ck_bus(bus_recv(both[m], patience_ms(), &msg), 1);
 				ck_assert_uint_eq(msg->len, items[i].len);
 				ck_assert_uint_eq(msg->lost, 0);
 				ck_assert(memcmp(msg->data, items[i].data, msg->len) == 0);
@@ -225,7 +225,7 @@ START_TEST(many_at_once_arrive_as_one_by_one)
 	bus_pub_close(pub);
 	bus_mailbox_close(one);
 	bus_mailbox_close(other);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -264,7 +264,7 @@ START_TEST(many_at_once_overrun_a_mailbox_by_its_policy)
 	bus_pub_close(pub);
 	bus_mailbox_close(oldest);
 	bus_mailbox_close(newest);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -433,12 +433,12 @@ START_TEST(counters_are_exact_under_threads)
 	ck_assert_uint_eq(stats_of(oldest).delivered, got);
 	ck_assert_uint_le(told, stats_of(oldest).lost[BUS_LOSS_FULL]);
 	ck_assert_uint_eq(stats_of(newest).offered, 60000);
-	ck_bus(bus_flush(bus, 10000), 0);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_bus(bus_stats(bus, &all), 0);
 	ck_assert_uint_eq(all.offered, 180000);
 	bus_mailbox_close(oldest);
 	bus_mailbox_close(newest);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -623,7 +623,7 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 	fd = bus_mailbox_fd(empty);
 	ck_assert(!readable(fd, 0));
 	say(bus, "empty", "x");
-	ck_assert(readable(fd, 1000));
+	ck_assert(readable(fd, patience_ms()));
 	bus_mailbox_close(empty);
 	say(bus, "t", "0");
 	fd = bus_mailbox_fd(mbox);
@@ -635,7 +635,7 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 	for (int i = 0; i < 3; i++) {
 		say(bus, "t", "1");
 		say(bus, "t", "2");
-		ck_assert(readable(fd, 1000));
+		ck_assert(readable(fd, patience_ms()));
 		expect(mbox, "t", "1", 0);
 		ck_assert(readable(fd, 0)); /* level-triggered: one is left */
 		expect(mbox, "t", "2", 0);
@@ -720,7 +720,7 @@ START_TEST(unsubscribe_returns_when_the_callback_has_returned)
 	ck_eventually(s.freed);
 	ck_assert_uint_eq(s.calls, 1); /* the four behind it were not wanted any more */
 	pthread_join(thread, NULL);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -764,11 +764,11 @@ START_TEST(callback_may_end_itself_and_its_neighbour)
 	ck_bus(bus_subscribe(self.bus, "t", end_both, &self, &self.mine), 0);
 	ck_bus(bus_subscribe(self.bus, "t", count_other, &self, &self.other), 0);
 	say(self.bus, "t", "x");
-	ck_bus(bus_flush(self.bus, 10000), 0);
+	ck_bus(bus_flush(self.bus, patience_ms()), 0);
 	ck_assert_uint_eq(self.calls, 1);
 	ck_assert_uint_eq(self.other_calls, 0);
 	ck_eventually(self.done == 2);
-	ck_bus(bus_close(self.bus, 1000), 0);
+	ck_bus(bus_close(self.bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -799,7 +799,7 @@ START_TEST(close_returns_in_time_though_a_callback_does_not)
 		say(bus, "t", "x");
 	ck_eventually(s.inside);
 	ck_assert_int_ge(bus_close(bus, 100), 4);
-	ck_assert_int_lt(bus_test_now_ms() - begun, 10000);
+	ck_assert_int_lt(bus_test_now_ms() - begun, patience_ms());
 	s.go = true;
 	ck_eventually(s.calls == 1);
 	for (int i = 0; i < 20; i++)
@@ -820,7 +820,7 @@ START_TEST(what_outlives_its_bus_answers_closed)
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "u", NULL, NULL, &sub), 0);
 	ck_bus(bus_subscribe(bus, "u", count, &s, &other), 0);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_bus(bus_pub_send(pub, "x", 1), BUS_E_CLOSED);
 	ck_bus(bus_recv(mbox, -1, &msg), BUS_E_CLOSED);
 	ck_bus(bus_dispatch(mbox, -1, 0), BUS_E_CLOSED);
@@ -873,7 +873,7 @@ START_TEST(no_message_is_given_that_went_with_the_mailbox)
 	s = stats_of(mbox);
 	ck_assert_uint_eq(s.delivered, 0);
 	ck_assert_uint_eq(s.lost[BUS_LOSS_CLOSED], ALL);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 	bus_mailbox_close(mbox);
 }
 END_TEST
@@ -889,7 +889,7 @@ START_TEST(mailbox_may_close_itself_inside_its_callback)
 	for (int i = 0; i < 5; i++)
 		say(bus, "t", "x");
 	ck_assert_int_ge(bus_dispatch(mbox, 0, 0), 1);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -908,7 +908,7 @@ START_TEST(mailbox_with_a_thread_closes_while_it_is_busy)
 			say(bus, "t", "x");
 		bus_mailbox_close(mbox);
 	}
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -968,7 +968,7 @@ START_TEST(mailbox_may_close_in_the_done_of_its_own_thread)
 	ck_bus(bus_mailbox_subscribe(d.mbox, "t", end_with_done, &d, &d.sub), 0);
 	say(bus, "t", "x");
 	ck_eventually(d.closed);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -1145,8 +1145,8 @@ own_bus_works(struct bus *own)
 		  bus_publish(own, "t", "x", 1) == 0;
 
 	if (CHILD_DRAIN == BUS_DRAIN_CALLER)
-		ok = ok && bus_dispatch(mbox, 5000, 0) == 1;
-	ok = ok && bus_flush(own, 5000) == 0 && calls == 1;
+		ok = ok && bus_dispatch(mbox, patience_ms(), 0) == 1;
+	ok = ok && bus_flush(own, patience_ms()) == 0 && calls == 1;
 	bus_mailbox_close(mbox);
 	return ok;
 }
@@ -1170,7 +1170,7 @@ START_TEST(forked_child_is_told_and_may_open_its_own)
 			  bus_recv(mbox, -1, &msg) == BUS_E_FORKED &&
 			  bus_flush(bus, -1) == BUS_E_FORKED &&
 			  bus_close(bus, -1) == BUS_E_FORKED && bus_open(NULL, NULL, &own) == 0 &&
-			  own_bus_works(own) && bus_close(own, 1000) == 0;
+			  own_bus_works(own) && bus_close(own, patience_ms()) == 0;
 
 		bus_pub_close(pub);
 		bus_mailbox_close(mbox);
@@ -1191,23 +1191,23 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("bus");
 
-	BUS_TEST_CASE(suite, "publish", 30, message_reaches_who_asked_for_it_and_nobody_else,
+	BUS_TEST_CASE(suite, "publish", message_reaches_who_asked_for_it_and_nobody_else,
 	    mailbox_with_overlapping_filters_gets_a_message_once,
 	    callbacks_run_on_the_bus_thread_in_order, handle_follows_subscriptions_that_come_and_go,
 	    payloads_of_all_sizes_arrive_whole, many_at_once_arrive_as_one_by_one,
 	    many_at_once_overrun_a_mailbox_by_its_policy, type_travels_with_the_message);
-	BUS_TEST_CASE(suite, "full", 60, drop_oldest_keeps_the_newest_and_says_how_many_went,
+	BUS_TEST_CASE(suite, "full", drop_oldest_keeps_the_newest_and_says_how_many_went,
 	    losses_before_an_unwanted_message_are_told_by_the_next,
 	    topics_that_come_and_go_lose_no_message,
 	    drop_newest_keeps_the_oldest_and_says_how_many_went, counters_are_exact_under_threads);
-	BUS_TEST_CASE(suite, "retained", 60, late_subscriber_gets_the_last_retained_value_first,
+	BUS_TEST_CASE(suite, "retained", late_subscriber_gets_the_last_retained_value_first,
 	    empty_retained_value_forgets, large_retained_value_is_kept_whole,
 	    times_at_their_limits_neither_overflow_nor_pass,
 	    no_retained_update_is_missed_or_overtaken_while_subscribing);
-	BUS_TEST_CASE(suite, "waiting", 30, recv_waits_no_longer_than_it_was_told,
+	BUS_TEST_CASE(suite, "waiting", recv_waits_no_longer_than_it_was_told,
 	    sleeping_receiver_is_woken, descriptor_is_readable_while_there_is_something,
 	    dispatch_runs_callbacks_here_and_no_more_than_asked);
-	BUS_TEST_CASE(suite, "ending", 60, unsubscribe_returns_when_the_callback_has_returned,
+	BUS_TEST_CASE(suite, "ending", unsubscribe_returns_when_the_callback_has_returned,
 	    callback_may_end_itself_and_its_neighbour, close_drains_and_counts_what_stayed,
 	    close_returns_in_time_though_a_callback_does_not, what_outlives_its_bus_answers_closed,
 	    mailbox_with_a_thread_closes_while_it_is_busy,
@@ -1217,7 +1217,7 @@ bus_test_suite(void)
 	    no_message_is_given_that_went_with_the_mailbox,
 	    mailbox_may_close_itself_inside_its_callback,
 	    subscriptions_and_mailboxes_come_and_go_under_traffic);
-	BUS_TEST_CASE(suite, "bad input", 30, bad_arguments_are_refused_and_nothing_is_lost,
+	BUS_TEST_CASE(suite, "bad input", bad_arguments_are_refused_and_nothing_is_lost,
 	    topics_are_bounded_and_idle_ones_make_room, forked_child_is_told_and_may_open_its_own);
 	return suite;
 }

@@ -174,7 +174,7 @@ close_a_mailbox_with_a_descriptor(struct doomed *d)
 static int
 flush(struct doomed *d)
 {
-	return bus_flush(d->bus, 20000);
+	return bus_flush(d->bus, patience_ms());
 }
 
 static int
@@ -282,7 +282,7 @@ go_on(struct bus *bus)
 	ck_bus(bus_subscribe(bus, "other/+", count, &calls, &sub), 0);
 	ck_bus(retain(bus, "other/kept"), 0);
 	ck_bus(bus_publish(bus, "other/new", "x", 1), 0);
-	ck_bus(bus_flush(bus, 20000), 0);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
 	bus_unsubscribe(sub, NULL);
 	ck_assert_uint_ge(calls, 2);
 }
@@ -442,10 +442,13 @@ START_TEST(close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_unde
 	go_on(other);
 	ck_bus(bus_publish(s.bus, "other", "x", 1), 0);
 	ck_eventually(calls == 1);
-	ck_bus(bus_flush(s.bus, 10), _i == BUS_DRAIN_THREAD ? BUS_E_TIMEDOUT : 0);
+	if (_i == BUS_DRAIN_THREAD)
+		ck_bus(bus_flush(s.bus, 10), BUS_E_TIMEDOUT);
+	else
+		ck_bus(bus_flush(s.bus, patience_ms()), 0);
 	begun = bus_test_now_ms();
 	ck_assert_int_le(bus_close(s.bus, 100), 2);
-	ck_assert_int_lt(bus_test_now_ms() - begun, 20000);
+	ck_assert_int_lt(bus_test_now_ms() - begun, patience_ms());
 	go_on(other);
 	s.released = true;
 	ck_eventually(s.out);
@@ -570,11 +573,11 @@ START_TEST(callbacks_that_end_each_other_do_not_wait_for_each_other)
 		ck_bus(duel[i].close, BUS_E_STATE);
 	}
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
-	ck_bus(bus_flush(bus, 20000), 0);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_assert_uint_eq(ready, 2);
 	bus_mailbox_close(mbox[0]);
 	bus_mailbox_close(mbox[1]);
-	ck_bus(bus_close(bus, 20000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -606,7 +609,7 @@ START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after
 	pthread_create(&thread, NULL, publish_until_told, &s);
 	for (unsigned i = 1; i <= ROUNDS; i++) {
 		ck_bus(bus_pub_send(pub, &i, sizeof i), 0);
-		ck_bus(bus_flush(s.bus, 20000), 0);
+		ck_bus(bus_flush(s.bus, patience_ms()), 0);
 		ck_assert_uint_eq(heard, i);
 	}
 	s.stop = true;
@@ -708,7 +711,7 @@ own_links_work(struct bus *own)
 		ok = bus_publish(own, "t", "x", 1) == 0;
 		bus_test_nap();
 	}
-	return ok && bus_flush(own, 20000) == 0 && bus_close(peer, 20000) >= 0;
+	return ok && bus_flush(own, patience_ms()) == 0 && bus_close(peer, 20000) >= 0;
 }
 #endif
 
@@ -721,8 +724,8 @@ own_bus_works(void)
 
 	return bus_open(NULL, NULL, &own) == 0 && bus_mailbox_open(own, NULL, &mbox) == 0 &&
 	       bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL) == 0 && retain(own, "t") == 0 &&
-	       bus_recv(mbox, 0, &msg) == 1 && own_links_work(own) && bus_flush(own, 20000) == 0 &&
-	       bus_close(own, 20000) >= 0;
+	       bus_recv(mbox, 0, &msg) == 1 && own_links_work(own) &&
+	       bus_flush(own, patience_ms()) == 0 && bus_close(own, 20000) >= 0;
 }
 
 /* What a child has inherited. */
@@ -777,7 +780,7 @@ fork_and_check(struct heirloom *h)
 	pid_t pid = bus_test_fork();
 
 	if (pid == 0) {
-		alarm(60); /* a lock whose holder is not there */
+		alarm((unsigned)bus_test_patience()); /* a lock whose holder is not there */
 		_exit(everything_is_forked(h) && own_bus_works() ? 0 : 1);
 	}
 	return pid;
@@ -879,7 +882,7 @@ START_TEST(child_forked_in_a_callback_is_in_none)
 	bus_pub_close(f.h.pub);
 	bus_link_close(f.h.link);
 	bus_mailbox_close(f.h.mbox);
-	ck_bus(bus_close(bus, 20000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -890,21 +893,21 @@ bus_test_suite(void)
 	TCase *stuck = tcase_create("stuck"), *ends = tcase_create("ends");
 	TCase *forks = tcase_create("fork in a callback");
 
-	BUS_TEST_CASE(suite, "cancelled", 60, no_call_is_a_cancellation_point_nor_is_what_it_calls,
+	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_is_what_it_calls,
 	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
 	    publishers_cancelled_at_any_moment_leave_all_counters_exact);
-	tcase_set_timeout(stuck, 60);
+	tcase_set_timeout(stuck, bus_test_limit());
 	tcase_add_loop_test(
 	    stuck, close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it, 0, 3);
 	suite_add_tcase(suite, stuck);
-	tcase_set_timeout(ends, 60);
+	tcase_set_timeout(ends, bus_test_limit());
 	tcase_add_loop_test(ends, what_a_callback_uses_may_be_freed_when_unsubscribe_says_so, 0, 4);
 	tcase_add_test(ends, callbacks_that_end_each_other_do_not_wait_for_each_other);
 	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
 	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
 	suite_add_tcase(suite, ends);
-	BUS_TEST_CASE(suite, "fork", 120, child_forked_under_traffic_finds_no_lock_taken);
-	tcase_set_timeout(forks, 120);
+	BUS_TEST_CASE(suite, "fork", child_forked_under_traffic_finds_no_lock_taken);
+	tcase_set_timeout(forks, bus_test_limit());
 	if (!bus_test_is_skipped("child_forked_in_a_callback_is_in_none"))
 		tcase_add_loop_test(forks, child_forked_in_a_callback_is_in_none, 0, 3);
 	suite_add_tcase(suite, forks);

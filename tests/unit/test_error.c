@@ -42,7 +42,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("error");
 
-	BUS_TEST_CASE(suite, "list", 4, no_number_is_used_twice,
+	BUS_TEST_CASE(suite, "list", no_number_is_used_twice,
 	    every_error_has_a_name_and_a_text_of_its_own,
 	    counts_and_strange_numbers_are_answered_too);
 	return suite;

@@ -286,9 +286,9 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("frame");
 
-	BUS_TEST_CASE(suite, "write and read", 4, the_bytes_are_those_of_the_document,
+	BUS_TEST_CASE(suite, "write and read", the_bytes_are_those_of_the_document,
 	    a_hello_comes_back_as_it_was, every_kind_of_message_comes_back_as_it_was);
-	BUS_TEST_CASE(suite, "refuse", 4, an_http_request_is_recognised_from_its_first_byte,
+	BUS_TEST_CASE(suite, "refuse", an_http_request_is_recognised_from_its_first_byte,
 	    a_preamble_is_right_until_its_first_wrong_byte,
 	    a_head_is_judged_when_it_is_complete_and_before_its_body, lengths_are_held_to_the_byte,
 	    a_strangers_large_frame_is_too_big_whatever_it_calls_itself,

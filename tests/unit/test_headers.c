@@ -44,7 +44,7 @@ expect(struct bus_mailbox *mbox, size_t len, size_t headers_len)
 {
 	const struct bus_msg *msg;
 
-	ck_bus(bus_recv(mbox, 20000, &msg), 1);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->len, len);
 	ck_assert(len == 0 || memcmp(msg->data, bytes(), len) == 0);
 	ck_assert_uint_eq(msg->headers_len, headers_len);
@@ -75,7 +75,7 @@ START_TEST(payload_and_headers_arrive_beside_each_other_under_every_policy)
 		for (int j = 0; policies[i] != BUS_FULL_LATEST && j < SIZES; j++)
 			expect(mbox, sizes[j][0], sizes[j][1]);
 		bus_mailbox_close(mbox);
-		ck_bus(bus_close(bus, 1000), 0);
+		ck_bus(bus_close(bus, patience_ms()), 0);
 	}
 }
 END_TEST
@@ -96,7 +96,7 @@ START_TEST(callbacks_see_headers_of_their_own_message_only)
 	ck_assert_uint_eq(heard.msg.headers_len, 0);
 	ck_assert_ptr_null(heard.msg.headers);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -115,7 +115,7 @@ START_TEST(kept_value_keeps_its_headers)
 			ck_bus(bus_recv(mbox, 0, &(const struct bus_msg *){NULL}), 0);
 		bus_mailbox_close(mbox);
 	}
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -133,7 +133,7 @@ START_TEST(payload_and_headers_share_one_limit)
 	ck_bus(publish(bus, LARGE - 500, 500, 0), 0);
 	expect(mbox, LARGE - 500, 500);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -179,11 +179,11 @@ bus_test_suite(void)
 	Suite *suite = suite_create("headers");
 	TCase *tcase = tcase_create("over inproc, ipc, tcp");
 
-	BUS_TEST_CASE(suite, "in a bus", 60,
+	BUS_TEST_CASE(suite, "in a bus",
 	    payload_and_headers_arrive_beside_each_other_under_every_policy,
 	    callbacks_see_headers_of_their_own_message_only, kept_value_keeps_its_headers,
 	    payload_and_headers_share_one_limit);
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
 	tcase_add_loop_test(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

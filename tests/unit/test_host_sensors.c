@@ -286,14 +286,14 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("host_sensors");
 
-	BUS_TEST_CASE(suite, "recorded Raspberry Pi", 10, the_first_round_has_levels_but_no_rates,
+	BUS_TEST_CASE(suite, "recorded Raspberry Pi", the_first_round_has_levels_but_no_rates,
 	    the_second_round_gives_exact_shares_of_each_core,
 	    rates_divide_by_the_time_that_really_passed,
 	    networks_and_whole_disks_have_rates_and_nothing_else_has,
 	    sensors_read_in_the_units_that_people_use, a_wrong_checksum_gives_no_temperature,
 	    counters_that_went_back_give_no_rate_for_one_round,
 	    what_was_away_for_a_round_starts_anew, cores_that_counted_nothing_have_no_share);
-	BUS_TEST_CASE(suite, "odd machines", 10, a_shorted_wire_and_a_power_cut_give_no_temperature,
+	BUS_TEST_CASE(suite, "odd machines", a_shorted_wire_and_a_power_cut_give_no_temperature,
 	    an_empty_tree_gives_nothing_and_a_missing_one_says_so,
 	    a_raw_number_without_scale_is_not_a_reading, what_is_not_a_number_is_not_a_reading,
 	    names_from_drivers_become_one_level_each);

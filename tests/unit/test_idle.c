@@ -45,7 +45,6 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("idle");
 
-	BUS_TEST_CASE(
-	    suite, "idle", 30, a_bus_with_a_polled_mailbox_has_no_thread_and_no_descriptor);
+	BUS_TEST_CASE(suite, "idle", a_bus_with_a_polled_mailbox_has_no_thread_and_no_descriptor);
 	return suite;
 }

@@ -51,7 +51,7 @@ expect(struct bus_mailbox *mbox, const char *text, uint32_t flags)
 {
 	const struct bus_msg *msg;
 
-	ck_bus(bus_recv(mbox, 2000, &msg), 1);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->len, strlen(text));
 	ck_assert(memcmp(msg->data, text, msg->len) == 0);
 	ck_assert_uint_eq(msg->flags, flags);
@@ -582,7 +582,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("keep");
 
-	BUS_TEST_CASE(suite, "kept", 30, last_messages_come_first_in_order_and_flagged,
+	BUS_TEST_CASE(suite, "kept", last_messages_come_first_in_order_and_flagged,
 	    filter_applies_to_topics_that_exist_and_to_new_ones,
 	    handle_on_the_short_way_keeps_from_then_on, largest_of_several_filters_counts,
 	    empty_retained_message_deletes_all, retained_message_is_one_of_the_last,
@@ -590,11 +590,11 @@ bus_test_suite(void)
 	    message_that_expires_goes_from_wherever_it_stands,
 	    headers_type_and_loans_are_kept_whole, bounds_of_keeping_are_exact,
 	    topic_that_keeps_something_is_not_forgotten);
-	BUS_TEST_CASE(suite, "mailboxes", 30, mailbox_of_the_latest_gets_the_newest,
+	BUS_TEST_CASE(suite, "mailboxes", mailbox_of_the_latest_gets_the_newest,
 	    mailbox_that_refuses_takes_all_of_it_or_the_subscription_fails,
 	    refused_message_is_not_kept_and_is_counted_once,
 	    peer_gets_what_was_retained_and_keeps_what_it_says_itself);
-	BUS_TEST_CASE(suite, "traffic", 60, subscription_under_traffic_misses_and_repeats_nothing,
+	BUS_TEST_CASE(suite, "traffic", subscription_under_traffic_misses_and_repeats_nothing,
 	    keeping_may_begin_under_traffic, keeping_without_memory_fails_whole_and_goes_on_later);
 	return suite;
 }

@@ -103,11 +103,11 @@ START_TEST(no_more_threads_is_told_and_nothing_is_left)
 	for (int scheme = 0; scheme < LINK_TEST_SCHEMES; scheme++)
 		ck_bus(bus_listen(bus, listen_url(scheme), NULL, NULL), 0);
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
-	ck_bus(bus_flush(bus, 20000), 0);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_assert_uint_eq(calls, 2);
 	bus_unsubscribe(sub, NULL);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 20000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -124,7 +124,7 @@ START_TEST(links_that_need_threads_work_when_there_are_some_again)
 	allow_threads();
 	ck_bus(bus_listen(bus, listen_url(_i), NULL, &link), 0);
 	bus_link_close(link);
-	ck_bus(bus_close(bus, 20000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -196,7 +196,7 @@ START_TEST(no_descriptor_for_a_mailbox_is_told)
 	give_descriptors_back();
 	ready = (struct pollfd){.fd = bus_mailbox_fd(mbox), .events = POLLIN};
 	ck_assert_int_ge(ready.fd, 0);
-	ck_assert_int_eq(poll(&ready, 1, 20000), 1);
+	ck_assert_int_eq(poll(&ready, 1, patience_ms()), 1);
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	bus_mailbox_close(mbox);
 	ck_bus(bus_close(bus, 0), 0);
@@ -234,7 +234,7 @@ START_TEST(no_descriptor_to_listen_is_told_and_leaves_nothing)
 		ck_eventually(count_descriptors() == before);
 	ck_bus(bus_listen(bus, listen_url(scheme), NULL, &link), 0);
 	bus_link_close(link);
-	ck_bus(bus_close(bus, 20000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -333,12 +333,12 @@ bus_test_suite(void)
 	Suite *suite = suite_create("limits");
 	TCase *threads = tcase_create("threads"), *descriptors = tcase_create("descriptors");
 
-	tcase_set_timeout(threads, 60);
+	tcase_set_timeout(threads, bus_test_limit());
 	tcase_add_test(threads, no_more_threads_is_told_and_nothing_is_left);
 	tcase_add_loop_test(
 	    threads, links_that_need_threads_work_when_there_are_some_again, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, threads);
-	tcase_set_timeout(descriptors, 60);
+	tcase_set_timeout(descriptors, bus_test_limit());
 	tcase_add_test(descriptors, no_descriptor_for_a_mailbox_is_told);
 	tcase_add_loop_test(descriptors, no_descriptor_to_listen_is_told_and_leaves_nothing, 0, 4);
 	tcase_add_test(descriptors, buses_of_one_process_are_linked_without_a_descriptor);
@@ -346,8 +346,7 @@ bus_test_suite(void)
 	    descriptors, connection_without_a_descriptor_comes_up_when_there_is_one, 0, 4);
 	suite_add_tcase(suite, descriptors);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	BUS_TEST_CASE(
-	    suite, "memory", 60, no_more_memory_is_told_and_what_is_freed_can_be_used_again);
+	BUS_TEST_CASE(suite, "memory", no_more_memory_is_told_and_what_is_freed_can_be_used_again);
 #endif
 	return suite;
 }

@@ -270,10 +270,10 @@ bus_test_suite(void)
 	Suite *suite = suite_create("link address");
 	TCase *tcase = tcase_create("taken");
 
-	BUS_TEST_CASE(suite, "address", 30, an_address_that_is_none_is_refused_by_name,
+	BUS_TEST_CASE(suite, "address", an_address_that_is_none_is_refused_by_name,
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,
 	    localhost_gets_a_port_and_keeps_its_name);
-	BUS_TEST_CASE(suite, "path", 30, a_file_in_the_way_stays_as_it_is,
+	BUS_TEST_CASE(suite, "path", a_file_in_the_way_stays_as_it_is,
 	    a_socket_of_another_program_is_left_to_it,
 	    only_our_user_gets_at_the_socket_and_nothing_stays_behind,
 	    a_directory_that_is_missing_or_open_to_all_is_refused,

@@ -20,7 +20,7 @@ START_TEST(only_wanted_messages_cross)
 	publish(p.a, "plant/1/temp", "21");
 	publish(p.a, "plant/1/2/temp", "no");
 	publish(p.a, "plant", "no");
-	ck_bus(bus_flush(p.a, 5000), 0);
+	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_eventually(heard.count == 1);
 	ck_assert_str_eq(heard.topic, "plant/1/temp");
 	ck_assert_mem_eq(heard.data, "21", 2);
@@ -45,10 +45,10 @@ START_TEST(a_filter_of_later_counts_too_and_ends_with_its_subscription)
 	ck_bus(bus_subscribe(p.a, "mark", hear, &other, NULL), 0);
 	ck_eventually(
 	    (publish(p.b, "mark", "1"), other.count > 0)); /* told after the other ended */
-	ck_bus(bus_flush(p.b, 5000), 0);
+	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	before = (unsigned)stats_of(p.lb).sent;
 	publish(p.b, "late/one", "2");
-	ck_bus(bus_flush(p.b, 5000), 0);
+	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	ck_assert_uint_eq(stats_of(p.lb).sent, before);
 	pair_close(&p);
 }
@@ -70,7 +70,7 @@ START_TEST(ten_thousand_messages_arrive_in_order)
 	for (uint32_t i = 0; i < 10000; i++) {
 		uint32_t got;
 
-		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_uint_eq(msg->len, sizeof got);
 		memcpy(&got, msg->data, sizeof got);
 		ck_assert_uint_eq(got, i);
@@ -113,8 +113,8 @@ START_TEST(a_message_never_returns_to_where_it_came_from)
 	publish(p.a, "x", "1");
 	publish(p.b, "y", "1");
 	ck_eventually(at_a.count == 2 && at_b.count == 2);
-	ck_bus(bus_flush(p.a, 5000), 0);
-	ck_bus(bus_flush(p.b, 5000), 0);
+	ck_bus(bus_flush(p.a, patience_ms()), 0);
+	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	ck_eventually(stats_of(p.la).sent == 1);
 	ck_eventually(stats_of(p.lb).sent == 1);
 	pair_close(&p);
@@ -165,9 +165,9 @@ START_TEST(a_payload_of_the_largest_size_crosses_unharmed)
 	for (int round = 0; round < 4; round++) {
 		publish(p.a, "small", "s");
 		ck_bus(bus_publish(p.a, "large", data, LEN), 0);
-		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_str_eq(msg->topic, "small");
-		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_uint_eq(msg->len, LEN);
 		ck_assert(memcmp(msg->data, data, LEN) == 0);
 	}
@@ -214,7 +214,7 @@ START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
 	do {
 		ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
 		published++;
-		ck_bus(bus_flush(p.a, 5000), 0);
+		ck_bus(bus_flush(p.a, patience_ms()), 0);
 	} while (stats_of(p.la).sent + stats_of(p.la).lost != published);
 	ck_eventually(stats_of(p.lb).received == stats_of(p.la).sent);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, stats_of(p.la).lost);
@@ -240,7 +240,7 @@ START_TEST(more_topics_than_numbers_still_arrive_under_their_names)
 		publish(p.a, topic, topic);
 	}
 	for (int i = 0; i < TOPICS; i++) {
-		ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_uint_eq(msg->len, strlen(msg->topic));
 		ck_assert_mem_eq(msg->topic, msg->data, msg->len);
 	}
@@ -265,9 +265,9 @@ START_TEST(more_filters_than_a_peer_takes_become_one_for_everything)
 	pair_link(&p, _i, NULL);
 	publish(p.a, "f/0", "first");
 	publish(p.a, "f/10049", "last");
-	ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+	ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, "f/0");
-	ck_assert_int_eq(bus_recv(mbox, 20000, &msg), 1);
+	ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, "f/10049");
 	ck_assert_uint_eq(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL], 0);
 	bus_mailbox_close(mbox);
@@ -284,16 +284,16 @@ START_TEST(flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then)
 	pair_link(&p, _i, NULL);
 	for (int i = 0; i < 1000; i++)
 		publish(p.a, "x", "1");
-	ck_bus(bus_flush(p.a, 5000), 0);
+	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_eventually(stats_of(p.la).sent == 1000);
 	publish(p.a, "x", "2");
-	ck_bus(bus_close(p.a, 5000), 0); /* flushes too */
+	ck_bus(bus_close(p.a, patience_ms()), 0); /* flushes too */
 	ck_eventually(heard.count == 1001);
 	ck_eventually(stats_of(p.la).sent == 1001);
 	ck_assert_uint_eq(stats_of(p.la).lost, 0);
 	bus_link_close(p.la);
 	bus_link_close(p.lb);
-	ck_bus(bus_close(p.b, 5000), 0);
+	ck_bus(bus_close(p.b, patience_ms()), 0);
 }
 END_TEST
 
@@ -315,7 +315,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("link messages");
 	TCase *tcase = tcase_create("over inproc, ipc, tcp");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

@@ -70,7 +70,7 @@ START_TEST(question_is_answered_across_a_link)
 	ck_bus(bus_subscribe(p.a, "q", answer, &a, NULL), 0);
 	pair_link(&p, _i, NULL);
 	for (int i = 0; i < 50; i++) {
-		ck_bus(bus_request_msg(p.b, &question, 20000, &reply), 0);
+		ck_bus(bus_request_msg(p.b, &question, patience_ms(), &reply), 0);
 		ck_assert_str_eq(reply->topic, "q");
 		ck_assert_uint_eq(reply->len, question.len);
 		ck_assert_int_eq(memcmp(reply->data, question.data, reply->len), 0);
@@ -99,9 +99,9 @@ START_TEST(listening_side_may_ask_too_and_from_a_mailbox)
 	ck_bus(bus_subscribe(p.b, "q", answer, &b, NULL), 0);
 	ck_bus(bus_mailbox_open(p.a, NULL, &mbox), 0);
 	pair_link(&p, _i, NULL);
-	ck_bus(bus_request_start(mbox, "q", "hi", 2, 60000, count, &asker, &req), 0);
+	ck_bus(bus_request_start(mbox, "q", "hi", 2, patience_ms(), count, &asker, &req), 0);
 	while (asker.replies < 3)
-		ck_assert_int_ge(bus_dispatch(mbox, 20000, 0), 1);
+		ck_assert_int_ge(bus_dispatch(mbox, patience_ms(), 0), 1);
 	bus_request_cancel(req);
 	ck_assert_uint_eq(asker.ends, 1);
 	bus_mailbox_close(mbox);
@@ -124,7 +124,7 @@ START_TEST(reply_goes_to_the_peer_that_asked_and_to_no_other)
 	pair_link(&p, _i, NULL);
 	ck_bus(bus_dial(c, p.url, NULL, &lc), 0);
 	ck_eventually(is_up(lc));
-	ck_bus(bus_request(p.b, "q", "hi", 2, 20000, &reply), 0);
+	ck_bus(bus_request(p.b, "q", "hi", 2, patience_ms(), &reply), 0);
 	bus_msg_free(reply);
 	ck_bus(bus_publish(p.a, "mark", "1", 1), 0);
 	ck_eventually(at_c.count > 0);
@@ -146,7 +146,7 @@ START_TEST(nobody_is_left_when_the_last_listener_has_gone)
 
 	ck_bus(bus_subscribe(p.a, "q", answer, &a, &sub), 0);
 	pair_link(&p, _i, NULL);
-	ck_bus(bus_request(p.b, "q", "hi", 2, 20000, &reply), 0);
+	ck_bus(bus_request(p.b, "q", "hi", 2, patience_ms(), &reply), 0);
 	bus_msg_free(reply);
 	bus_unsubscribe(sub, NULL);
 	/* Said by the peer, or known here, if that was quicker. */
@@ -251,7 +251,7 @@ START_TEST(more_open_questions_than_a_peer_remembers_lose_the_oldest)
 	for (int i = 0; i < MANY; i++)
 		ck_bus(bus_request_start(mbox, "q", "hi", 2, -1, count, &askers[i], NULL), 0);
 	for (int i = 0; i < MANY; i++) {
-		ck_bus(bus_recv(there, 20000, &msg), 1);
+		ck_bus(bus_recv(there, patience_ms(), &msg), 1);
 		ck_bus(bus_msg_keep(msg, &questions[i]), 0);
 	}
 	for (int i = 0; i < MANY; i++) {
@@ -260,7 +260,7 @@ START_TEST(more_open_questions_than_a_peer_remembers_lose_the_oldest)
 	}
 	ck_assert_uint_eq(late_replies(p.a), MANY - 1024);
 	while (replies < 1024)
-		replies += (unsigned)bus_dispatch(mbox, 20000, 0);
+		replies += (unsigned)bus_dispatch(mbox, patience_ms(), 0);
 	ck_assert_uint_eq(askers[0].replies, 0);
 	ck_assert_uint_eq(askers[MANY - 1].replies, 1);
 	bus_mailbox_close(mbox);
@@ -283,7 +283,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("link request");
 	TCase *tcase = tcase_create("over inproc, ipc, tcp");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

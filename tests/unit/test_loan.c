@@ -78,7 +78,7 @@ START_TEST(loan_arrives_where_it_was_filled)
 	bus_pub_close(pub);
 	for (size_t m = 0; m < 3; m++)
 		bus_mailbox_close(all[m]);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -100,7 +100,7 @@ START_TEST(refused_loan_is_still_the_callers)
 	ck_assert_ptr_eq(msg->data, second);
 	bus_pub_close(pub);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -125,7 +125,7 @@ START_TEST(loans_end_by_abort_and_with_their_handle)
 	loan(pub, 100000);
 	bus_pub_close(pub);
 	bus_pub_close(other);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -145,7 +145,7 @@ START_TEST(message_outlives_the_handle_that_sent_it)
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	ck_assert_uint_eq(msg->len, sizeof large);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -155,7 +155,7 @@ START_TEST(closed_bus_ends_loans)
 	struct bus_pub *pub = open_pub(bus);
 	void *data = loan(pub, 2000), *more;
 
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_bus(bus_pub_commit(pub, data, 2000), BUS_E_CLOSED);
 	ck_bus(bus_pub_loan(pub, 1, &more), BUS_E_CLOSED);
 	bus_pub_abort(pub, data);
@@ -240,10 +240,10 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("loan");
 
-	BUS_TEST_CASE(suite, "loans", 30, loan_arrives_where_it_was_filled,
+	BUS_TEST_CASE(suite, "loans", loan_arrives_where_it_was_filled,
 	    refused_loan_is_still_the_callers, loans_end_by_abort_and_with_their_handle,
 	    message_outlives_the_handle_that_sent_it, closed_bus_ends_loans);
-	BUS_TEST_CASE(suite, "pools", 60, blocks_that_came_back_are_used_again,
+	BUS_TEST_CASE(suite, "pools", blocks_that_came_back_are_used_again,
 	    pools_end_while_others_still_drop_their_blocks);
 	return suite;
 }

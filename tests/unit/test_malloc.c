@@ -175,7 +175,7 @@ START_TEST(any_allocation_of_a_listen_or_a_dial_may_fail)
 		bus_link_close(lb);
 		ck_bus(bus_listen(bus, listen_url(_i), NULL, &la), 0);
 		bus_link_close(la);
-		ck_bus(bus_close(bus, 20000), 0);
+		ck_bus(bus_close(bus, patience_ms()), 0);
 		ck_assert(n >= 3 || failed || !CAN_FAIL);
 	}
 }
@@ -224,7 +224,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("malloc");
 	TCase *tcase = tcase_create("malloc");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(
 	    tcase, any_allocation_in_a_parser_may_fail, 0, sizeof values / sizeof values[0]);
 	tcase_add_loop_test(

@@ -134,7 +134,7 @@ drain(struct run *r)
 		do
 			TRY(r, bus_dispatch(r->mbox, 0, 0));
 		while (r->got > 0);
-	TRY(r, bus_flush(r->bus, 20000));
+	TRY(r, bus_flush(r->bus, patience_ms()));
 }
 
 static void
@@ -250,7 +250,7 @@ end_all(struct run *r)
 		bus_unsubscribe(r->subs[i], count_done);
 	if (r->first % 2 != 0) {
 		TRY(r, bus_publish(r->bus, "b/c/d", large, 10));
-		TRY(r, bus_flush(r->bus, 20000));
+		TRY(r, bus_flush(r->bus, patience_ms()));
 		ck_assert_uint_eq(r->calls, calls);
 	}
 	bus_mailbox_close(r->mbox);
@@ -466,21 +466,22 @@ ask(struct run *r)
 	TRY(r, bus_mailbox_open(r->bus, &cfg, &answers));
 	TRY(r, bus_mailbox_subscribe(answers, "ask", answer, r, NULL));
 	for (int i = 0; i < 2; i++) {
-		WITHOUT_MEMORY(r, NULL, bus_request(r->bus, "ask", large, 10, 20000, &reply));
+		WITHOUT_MEMORY(
+		    r, NULL, bus_request(r->bus, "ask", large, 10, patience_ms(), &reply));
 		ck_assert_uint_eq(reply->len, LARGE);
 		bus_msg_free(reply);
 		calls = r->calls;
 		WITHOUT_MEMORY(r, NULL,
 		    bus_request_start(r->mbox, "ask", large, LARGE, 3600000, hear_answer, r, &req));
 		while (r->calls == calls)
-			TRY(r, bus_dispatch(r->mbox, 20000, 1));
+			TRY(r, bus_dispatch(r->mbox, patience_ms(), 1));
 		ck_assert_uint_eq(r->calls, calls + 1);
 		bus_request_cancel(req);
 		ck_assert_uint_eq(r->done, i + 1u);
 	}
 	bus_mailbox_close(answers);
 	bus_mailbox_close(r->mbox);
-	ck_bus(bus_close(r->bus, 20000), 0);
+	ck_bus(bus_close(r->bus, patience_ms()), 0);
 }
 
 START_TEST(any_allocation_may_fail_between_question_and_answer)
@@ -539,7 +540,7 @@ ask_there(struct run *r)
 	TRY(r, bus_mailbox_open(r->bus, &cfg, &answers));
 	TRY(r, bus_mailbox_subscribe(answers, "ask", answer, r, NULL));
 	recover(r); /* it must learn the topic, or the question is lost */
-	WITHOUT_MEMORY(r, NULL, bus_request(r->bus, "ask", large, 10, 20000, &reply));
+	WITHOUT_MEMORY(r, NULL, bus_request(r->bus, "ask", large, 10, patience_ms(), &reply));
 	ck_assert_uint_eq(reply->len, LARGE);
 	bus_msg_free(reply);
 	bus_mailbox_close(answers);
@@ -584,7 +585,7 @@ live_with_a_name(struct run *r)
 	for (int i = 0; i < 2; i++)
 		bus_unsubscribe(r->subs[i], NULL);
 	bus_mailbox_close(r->mbox);
-	ck_bus(bus_close(r->bus, 20000), 0);
+	ck_bus(bus_close(r->bus, patience_ms()), 0);
 }
 
 START_TEST(any_allocation_of_a_bus_with_a_name_may_fail)
@@ -613,12 +614,12 @@ share(struct run *r)
 		}
 		TRY(r, bus_mailbox_subscribe(receivers[0], "x", NULL, NULL, NULL));
 		TRY(r, bus_publish(r->bus, "x", large, LARGE));
-		ck_bus(bus_recv(receivers[0], 20000, &msg), 1);
+		ck_bus(bus_recv(receivers[0], patience_ms(), &msg), 1);
 		ck_assert_uint_eq(msg->len, LARGE);
 		for (int i = 0; i < 2; i++)
 			bus_mailbox_close(receivers[i]);
 	}
-	ck_bus(bus_close(r->bus, 20000), 0);
+	ck_bus(bus_close(r->bus, patience_ms()), 0);
 }
 
 START_TEST(any_allocation_of_a_group_may_fail)
@@ -674,14 +675,14 @@ link_up(struct run *r)
 	ck_eventually(ears.kept == 7 || stats_of(p.lb).refused > 0);
 	WITHOUT_MEMORY(r, NULL, bus_subscribe(p.b, "y/1", hear_link, &ears, NULL));
 	WITHOUT_MEMORY(r, NULL, bus_publish(p.a, "x", large, sizeof large));
-	WITHOUT_MEMORY(r, NULL, bus_flush(p.a, 20000));
+	WITHOUT_MEMORY(r, NULL, bus_flush(p.a, patience_ms()));
 	ck_eventually(bus_publish(p.a, "y/1", large, 10) == 0 && ears.y > 0);
 	/* What failed so far is over on both sides: nothing ends this connection any more. */
 	recover(r);
 	before = ears.x;
 	for (int i = 0; i < 10; i++)
 		ck_bus(bus_publish(p.a, "x", large, i % 2 == 0 ? 10 : sizeof large), 0);
-	ck_bus(bus_flush(p.a, 20000), 0);
+	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_eventually(ears.x >= before + 10);
 	pair_close(&p);
 }
@@ -701,7 +702,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("memory");
 	TCase *bus = tcase_create("bus"), *links = tcase_create("links");
 
-	tcase_set_timeout(bus, 60);
+	tcase_set_timeout(bus, bus_test_limit());
 	tcase_add_loop_test(bus, any_allocation_of_a_bus_may_fail, 0, 12);
 	tcase_add_test(bus, any_allocation_may_fail_among_mailboxes_that_refuse);
 	tcase_add_loop_test(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
@@ -711,7 +712,7 @@ bus_test_suite(void)
 	tcase_add_test(bus,
 	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
-	tcase_set_timeout(links, 120);
+	tcase_set_timeout(links, bus_test_limit());
 	tcase_add_loop_test(links, any_allocation_may_fail_while_two_buses_are_linked, 0, 2);
 	suite_add_tcase(suite, links);
 	return suite;

@@ -68,7 +68,7 @@ told(struct bus_mailbox *mbox, const char *topic)
 	size_t len;
 	char *text;
 
-	ck_bus(bus_recv(mbox, 2000, &msg), 1);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, topic);
 	ck_assert_int_eq(msg->type, BUS_TYPE_MSGPACK);
 	ck_bus(bus_value_read(msg->type, msg->data, msg->len, &value), 0);
@@ -482,14 +482,14 @@ START_TEST(announced_losses_add_up_to_all_losses)
 	storm.over = true;
 	for (int i = 2; i < 4; i++)
 		pthread_join(threads[i], NULL);
-	ck_bus(bus_flush(storm.bus, 20000), 0);
+	ck_bus(bus_flush(storm.bus, patience_ms()), 0);
 	storm.bus->next_round_ns = 0;
 	bus__round(storm.bus, seconds(0));
 	ck_assert_uint_eq(sum_announced(watcher), stats_of(mbox).lost[BUS_LOSS_FULL]);
 	ck_assert_uint_eq(stats_of(watcher).lost[BUS_LOSS_FULL], 0);
 	bus_mailbox_close(mbox);
 	bus_mailbox_close(watcher);
-	ck_bus(bus_close(storm.bus, 1000), 0);
+	ck_bus(bus_close(storm.bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -573,13 +573,13 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("notice");
 
-	BUS_TEST_CASE(suite, "warnings", 30, thousandth_publish_that_nobody_gets_is_warned_of_once,
+	BUS_TEST_CASE(suite, "warnings", thousandth_publish_that_nobody_gets_is_warned_of_once,
 	    handle_that_nobody_listens_to_is_warned_of_too,
 	    watcher_that_comes_late_is_warned_by_the_next_publish,
 	    publish_that_somebody_gets_or_that_is_kept_is_not_counted,
 	    filter_that_nothing_matches_for_a_minute_is_warned_of_once,
 	    every_one_of_many_unmatched_filters_is_warned_of, rounds_keep_a_second_between_them);
-	BUS_TEST_CASE(suite, "losses", 60, losses_are_announced_with_their_causes_once_a_second,
+	BUS_TEST_CASE(suite, "losses", losses_are_announced_with_their_causes_once_a_second,
 	    oldest_that_make_room_and_latest_that_are_replaced_are_announced,
 	    what_a_publisher_is_refused_is_no_loss,
 	    publisher_by_the_short_way_announces_what_it_dropped,
@@ -587,7 +587,7 @@ bus_test_suite(void)
 	    losses_by_announcements_bring_no_announcement,
 	    announcement_that_is_refused_is_made_up_for_by_the_next,
 	    announced_losses_add_up_to_all_losses);
-	BUS_TEST_CASE(suite, "topics", 30, wildcards_do_not_stand_for_the_topics_of_the_bus,
+	BUS_TEST_CASE(suite, "topics", wildcards_do_not_stand_for_the_topics_of_the_bus,
 	    without_a_watcher_no_topic_of_the_bus_is_made,
 	    mailbox_that_publishers_drain_cannot_watch,
 	    notices_and_filters_for_them_stay_on_their_bus);

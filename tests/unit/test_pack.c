@@ -752,23 +752,23 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("pack");
 
-	BUS_TEST_CASE(suite, "rule", 4, a_payload_reads_as_what_its_type_says,
+	BUS_TEST_CASE(suite, "rule", a_payload_reads_as_what_its_type_says,
 	    untagged_is_json_else_text_else_bytes, unknown_types_are_bytes,
 	    what_is_not_what_its_type_says_is_refused, missing_arguments_are_named);
-	BUS_TEST_CASE(suite, "values", 10, integers_keep_their_value_at_every_boundary,
+	BUS_TEST_CASE(suite, "values", integers_keep_their_value_at_every_boundary,
 	    a_wide_integer_changes_nothing_beside_it, doubles_come_back_bit_by_bit_both_ways,
 	    short_numbers_print_short_and_strange_ones_as_null, the_last_of_equal_json_keys_wins,
 	    texts_may_hold_nul_and_are_escaped_for_pages, base64_pads_as_rfc_4648_shows,
 	    keys_that_are_no_text_become_their_json_text, keys_in_keys_in_keys_do_not_explode);
-	BUS_TEST_CASE(suite, "hostile", 10, every_truncation_is_refused,
+	BUS_TEST_CASE(suite, "hostile", every_truncation_is_refused,
 	    every_changed_byte_is_refused_or_read_whole, claims_beyond_the_payload_are_refused,
 	    nested_array_headers_reserve_nothing, the_33rd_level_is_refused_even_when_empty,
 	    element_65537_is_refused, untagged_json_over_a_limit_is_text);
-	BUS_TEST_CASE(suite, "packer", 10, the_packer_writes_every_kind,
+	BUS_TEST_CASE(suite, "packer", the_packer_writes_every_kind,
 	    integers_of_every_width_come_back, texts_of_every_header_size_come_back,
 	    the_packer_wants_exactly_one_whole_value, the_first_packing_error_sticks_until_reset,
 	    what_is_packed_can_be_read_back_up_to_the_limits);
-	BUS_TEST_CASE(suite, "memory", 10, any_allocation_may_fail_while_reading_and_writing,
+	BUS_TEST_CASE(suite, "memory", any_allocation_may_fail_while_reading_and_writing,
 	    any_allocation_may_fail_while_packing);
 	return suite;
 }

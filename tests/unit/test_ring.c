@@ -418,7 +418,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("ring");
 
-	BUS_TEST_CASE(suite, "frames", 20, frames_of_every_length_come_out_as_they_went_in,
+	BUS_TEST_CASE(suite, "frames", frames_of_every_length_come_out_as_they_went_in,
 	    short_way_writes_the_same_frames, cancelled_claim_is_passed_over,
 	    starving_producer_is_noted_until_somebody_looks,
 	    nobody_waits_in_front_of_an_empty_ring_for_a_claim_that_will_fail,
@@ -429,7 +429,7 @@ bus_test_suite(void)
 	    sleep_fails_while_something_is_inside_and_ends_with_one_wake_up,
 	    closed_ring_takes_nothing_more_and_keeps_what_it_has,
 	    blocks_count_into_the_bound_and_an_empty_ring_takes_any);
-	BUS_TEST_CASE(suite, "threads", 120, many_producers_lose_nothing_when_they_wait,
+	BUS_TEST_CASE(suite, "threads", many_producers_lose_nothing_when_they_wait,
 	    many_producers_that_evict_account_for_every_message);
 	return suite;
 }

@@ -108,7 +108,7 @@ START_TEST(message_whose_time_has_passed_is_counted_and_told_by_the_next)
 		ck_assert_uint_eq(counts(mbox).lost[BUS_LOSS_EXPIRED], 2);
 		ck_assert_uint_eq(counts(mbox).delivered, 4);
 		bus_mailbox_close(mbox);
-		ck_bus(bus_close(bus, 1000), 0);
+		ck_bus(bus_close(bus, patience_ms()), 0);
 	}
 }
 END_TEST
@@ -125,7 +125,7 @@ START_TEST(late_message_at_the_end_is_told_by_one_that_comes_much_later)
 	publish(bus, "t", "x", 0, 0);
 	expect(mbox, "x", 1, false);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -143,7 +143,7 @@ START_TEST(latest_value_expires_too)
 	ck_assert_uint_eq(counts(mbox).lost[BUS_LOSS_EXPIRED], 1);
 	ck_assert_uint_eq(counts(mbox).lost[BUS_LOSS_REPLACED], 1);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -168,7 +168,7 @@ START_TEST(callbacks_see_what_is_left_and_nothing_that_is_late)
 	ck_bus(bus_dispatch(mbox, 0, 0), 1);
 	ck_assert_uint_eq(heard.msg.ttl_ms, 0);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -190,7 +190,7 @@ START_TEST(plain_message_has_nothing_of_the_one_received_before_it)
 	ck_assert_uint_eq(heard.msg.flags, 0);
 	ck_assert_int_eq(heard.msg.time_ns, 0);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -212,7 +212,7 @@ START_TEST(retained_value_goes_when_its_time_has_passed)
 	expect_nothing(mbox);
 	ck_assert_uint_eq(counts(mbox).offered, 2);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -236,7 +236,7 @@ START_TEST(kept_value_that_expires_in_the_mailbox_is_late_there)
 	expect_nothing(mbox);
 	ck_assert_uint_eq(counts(mbox).lost[BUS_LOSS_EXPIRED], 1);
 	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -252,7 +252,7 @@ START_TEST(topic_of_an_expired_value_makes_room_for_another)
 	publish(bus, "t", "1", 1, BUS_MSG_RETAIN);
 	outlive();
 	ck_bus(bus_publish_msg(bus, &other), 0);
-	ck_bus(bus_close(bus, 1000), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
 
@@ -269,7 +269,7 @@ START_TEST(what_is_left_of_a_life_crosses_links)
 	publish(p.a, "live", "2", LONG_MS, 0);
 	publish(p.a, "for ever", "3", 0, 0);
 	for (int i = 0; i < 3; i++) {
-		ck_bus(bus_recv(mbox, 20000, &msg), 1);
+		ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_str_eq(msg->topic, i == 0 ? "kept" : i == 1 ? "live" : "for ever");
 		ck_assert((msg->ttl_ms > 0) == (i < 2));
 		ck_assert_uint_le(msg->ttl_ms, LONG_MS);
@@ -285,15 +285,15 @@ bus_test_suite(void)
 	Suite *suite = suite_create("ttl");
 	TCase *tcase = tcase_create("over inproc, ipc, tcp");
 
-	BUS_TEST_CASE(suite, "delivery", 60,
+	BUS_TEST_CASE(suite, "delivery",
 	    message_whose_time_has_passed_is_counted_and_told_by_the_next,
 	    late_message_at_the_end_is_told_by_one_that_comes_much_later, latest_value_expires_too,
 	    callbacks_see_what_is_left_and_nothing_that_is_late,
 	    plain_message_has_nothing_of_the_one_received_before_it);
-	BUS_TEST_CASE(suite, "kept", 60, retained_value_goes_when_its_time_has_passed,
+	BUS_TEST_CASE(suite, "kept", retained_value_goes_when_its_time_has_passed,
 	    kept_value_that_expires_in_the_mailbox_is_late_there,
 	    topic_of_an_expired_value_makes_room_for_another);
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, what_is_left_of_a_life_crosses_links, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;

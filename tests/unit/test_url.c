@@ -80,7 +80,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("url");
 
-	BUS_TEST_CASE(suite, "parse", 4, every_scheme_is_read_and_written_back,
+	BUS_TEST_CASE(suite, "parse", every_scheme_is_read_and_written_back,
 	    a_foreign_scheme_is_named_as_such, a_malformed_address_is_refused_and_changes_nothing,
 	    a_path_fits_a_unix_socket_or_is_refused, an_endless_name_is_refused);
 	return suite;
