@@ -1,7 +1,8 @@
 import shutil
 import subprocess
 
-from programs import REPO, WATCHDOG
+from patience import WATCHDOG
+from programs import REPO
 
 
 def test_the_client_s_own_tests_pass_under_node():

@@ -11,7 +11,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from programs import HOST_SENSORS, REPO, WATCHDOG
+from patience import WATCHDOG
+from programs import HOST_SENSORS, REPO
 
 
 class Demo:

@@ -11,8 +11,9 @@ from textwrap import dedent
 import pytest
 from browser import chromium
 from demo import DASHBOARD
+from patience import WATCHDOG
 from programs import HELLO, HOST_SENSORS, ipc_address, started  # noqa: F401 (a fixture)
-from webserver import WATCHDOG, Server
+from webserver import Server
 
 import libbus
 
@@ -85,7 +86,7 @@ def browser():
 def served(tmp_path):
     servers = []
 
-    def serve(dial=(), heartbeat=5, limit=None, options=GUNICORN, stderr=None):
+    def serve(dial=(), heartbeat=WATCHDOG, limit=None, options=GUNICORN, stderr=None):
         source = (
             dedent(APP)
             .replace("DIAL", repr(dial))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import WATCHDOG
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
@@ -34,7 +35,7 @@ def run(command, tmp_path, **env):
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * WATCHDOG,
         cwd=tmp_path,
         env=os.environ | env,
     )
@@ -75,7 +76,7 @@ def run_sh(text, tmp_path):
             rest.append(line)
         elif line.startswith("./dev "):
             usage = subprocess.run(
-                [ROOT / "dev"], check=False, capture_output=True, text=True, timeout=20
+                [ROOT / "dev"], check=False, capture_output=True, text=True, timeout=WATCHDOG
             ).stdout
             assert f"\n  {line.split()[1]} " in usage, line
     path = f"{BUILD / 'tools'}:{os.environ['PATH']}"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import WATCHDOG
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
@@ -15,7 +16,7 @@ HEADERS = [*sorted(p.name for p in (ROOT / "include/libbus").glob("*.h")), "vers
 
 def run(*command, **options):
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, **options
+        command, check=False, capture_output=True, text=True, timeout=2 * WATCHDOG, **options
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done.stdout

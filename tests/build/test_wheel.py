@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from patience import WATCHDOG
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
@@ -36,7 +37,7 @@ USE = textwrap.dedent(
         there.dial(address)
         with there.subscribe("room/#") as room:
             here.publish("room/kitchen", {"celsius": 21.5}, retain=True)
-            message = room.recv(timeout=20)
+            message = room.recv()
     assert message.value == {"celsius": 21.5}, message
     print("received", message.value)
     """
@@ -45,7 +46,7 @@ USE = textwrap.dedent(
 
 def run(*command, **options):
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=300, **options
+        command, check=False, capture_output=True, text=True, timeout=3 * WATCHDOG, **options
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done.stdout

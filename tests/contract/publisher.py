@@ -3,9 +3,9 @@
 import multiprocessing
 import threading
 
-import libbus
+from patience import WATCHDOG
 
-WATCHDOG = 30  # seconds; a limit for a hang, not a speed
+import libbus
 
 
 class Publisher:

@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-WATCHDOG = 30  # seconds; a limit for a hang, not a speed
 
 assert libbus.__file__ is not None, "install libbus first: this is the folder of its C sources"
 assert not pathlib.Path(libbus.__file__).resolve().is_relative_to(REPO / "bindings")

@@ -8,14 +8,13 @@ import tempfile
 import threading
 
 import pytest
+from patience import WATCHDOG
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("LIBBUS_BUILD", REPO / "build"))
 LIBBUS = BUILD / "tools" / "libbus"
 HELLO = BUILD / "examples" / "hello"
 HOST_SENSORS = BUILD / "examples" / "host_sensors"
-
-WATCHDOG = 30  # seconds; a limit for a hang, not a speed
 
 
 def run(program, *args, stdin=b""):

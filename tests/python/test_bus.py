@@ -7,6 +7,7 @@ import time
 import weakref
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 from libbus import _core
@@ -15,7 +16,7 @@ from libbus import _core
 def test_a_published_value_arrives(bus):
     with bus.subscribe("room/#") as rooms:
         bus.publish("room/kitchen", 21.5)
-        msg = rooms.recv(timeout=5)
+        msg = rooms.recv(timeout=WATCHDOG)
     assert (msg.topic, msg.value, msg.lost, msg.kept) == ("room/kitchen", 21.5, 0, False)
 
 
@@ -28,7 +29,7 @@ def test_a_retained_value_waits_for_whoever_subscribes_later(bus):
     before = time.time()
     bus.publish("room/kitchen", 20, retain=True)
     bus.publish("room/kitchen", 21, retain=True)
-    msg = bus.subscribe("room/+").recv(timeout=5)
+    msg = bus.subscribe("room/+").recv(timeout=WATCHDOG)
     assert (msg.value, msg.kept) == (21, True)
     assert before - 1 < msg.time < time.time() + 1
 
@@ -47,7 +48,7 @@ def test_raw_data_keeps_its_bytes_and_its_type(bus):
             ("bytes", memoryview(b"\0\1")),
         ]:
             bus.publish_raw("t", data, type=kind)
-        got = [all_of_it.recv(timeout=5) for _ in range(3)]
+        got = [all_of_it.recv(timeout=WATCHDOG) for _ in range(3)]
     assert [msg.type for msg in got] == ["untagged", "json", "bytes"]
     assert [msg.value for msg in got] == [21.5, {"a": 1}, b"\0\1"]
     assert got[1].data == b'{"a": 1}'
@@ -66,7 +67,7 @@ def test_callbacks_run_in_order_on_one_thread_of_their_own(bus):
     bus.on("a/+", lambda msg: seen.append(("second", msg.value, threading.get_ident())))
     for n in range(100):
         bus.publish("a/b", n)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     assert [n for who, n, _ in seen if who == "first"] == list(range(100))
     assert [n for who, n, _ in seen if who == "second"] == list(range(100))
     (thread,) = {thread for _, _, thread in seen}
@@ -77,7 +78,7 @@ def test_a_callback_with_filters_that_overlap_is_called_once(bus):
     seen = []
     bus.on("a/#", "a/b", "+/b")(seen.append)
     bus.publish("a/b", 1)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     assert len(seen) == 1
 
 
@@ -86,7 +87,7 @@ def test_callbacks_of_one_message_share_it(bus):
     bus.on("a", seen.append)
     bus.on("a", lambda msg: seen.append(msg))
     bus.publish("a", [1])
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     assert seen[0] is seen[1]
 
 
@@ -101,7 +102,7 @@ def test_an_exception_in_a_callback_is_logged_and_stops_nothing(bus, caplog):
     with caplog.at_level(logging.ERROR, "libbus"):
         for n in range(3):
             bus.publish("a", n)
-        bus.flush(timeout=5)
+        bus.flush(timeout=WATCHDOG)
     assert seen == [0, 1, 2]
     assert len(caplog.records) == 3
     assert "fails" in caplog.text and "on a" in caplog.text and "no good" in caplog.text
@@ -111,9 +112,9 @@ def test_a_kept_value_comes_only_to_the_callback_that_is_new(bus):
     old, new = [], []
     bus.on("a", old.append)
     bus.publish("a", 1, retain=True)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     bus.on("a", new.append)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     assert [msg.kept for msg in old] == [False]
     assert [msg.kept for msg in new] == [True]
 
@@ -133,17 +134,17 @@ def test_a_callback_may_publish_subscribe_and_close(bus, eventually):
     assert eventually(lambda: bus.closed)
     with pytest.raises(libbus.Closed):
         while True:  # the answer may be there until the close is through
-            assert heard.recv(timeout=5).value == 42
+            assert heard.recv(timeout=WATCHDOG).value == 42
 
 
 def test_a_closed_callback_is_not_called_again(bus):
     seen = []
     with bus.subscribe("a", callback=seen.append, full="drop_newest", bytes=4096) as handle:
         bus.publish("a", 1)
-        bus.flush(timeout=5)
+        bus.flush(timeout=WATCHDOG)
         assert handle.stats()["delivered"] == 1
     bus.publish("a", 2)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     handle.close()
     assert [msg.value for msg in seen] == [1]
 
@@ -158,7 +159,7 @@ def test_a_flush_does_not_wait_for_a_first_message(either):
     either.publish("a", 1)
     seen = []
     either.on("a", seen.append)
-    either.flush(timeout=30)
+    either.flush(timeout=WATCHDOG)
     assert seen == []
 
 
@@ -168,7 +169,7 @@ def test_a_callback_with_one_bad_filter_gets_nothing_and_holds_up_no_flush(eithe
     with pytest.raises(libbus.FilterError):
         either.on(*filters)(seen.append)
     either.publish("a", 1)
-    either.flush(timeout=30)
+    either.flush(timeout=WATCHDOG)
     assert seen == []
 
 
@@ -179,7 +180,7 @@ def test_flush_waits_for_slow_callbacks_or_says_that_it_did_not(bus):
     with pytest.raises(libbus.Timeout, match="timed out"):
         bus.flush(timeout=0.01)
     let_go.set()
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
 
 
 # --- links --------------------------------------------------------------------------------------------
@@ -197,10 +198,10 @@ def url(request, tmp_path_factory):
 def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
     with bus.listen(url) as link, libbus.Bus() as other:
         assert link.state == "up"
-        dialled = other.dial(link.url, heartbeat=1)
+        dialled = other.dial(link.url, heartbeat=WATCHDOG)
         here, there = bus.subscribe("to/here"), other.subscribe("to/+")
         bus.publish("to/there", {"n": 1}, retain=True)
-        assert there.recv(timeout=5).value == {"n": 1}
+        assert there.recv(timeout=WATCHDOG).value == {"n": 1}
         eventually(lambda: link.stats()["peers"] == 1 and dialled.state == "up")
 
         def answered():
@@ -238,7 +239,7 @@ def test_close_lets_callbacks_finish_and_may_be_called_again():
     bus.on("a", lambda msg: (time.sleep(0.01), seen.append(msg.value)))
     for n in range(5):
         bus.publish("a", n)
-    assert bus.close(timeout=30) == 0
+    assert bus.close(timeout=WATCHDOG) == 0
     assert seen == [0, 1, 2, 3, 4]
     assert bus.close() == 0
     assert bus.closed and repr(bus) == "<libbus.Bus closed>"
@@ -254,7 +255,7 @@ class Held:
         for n in range(1, 21):
             bus.publish("a", n)
         self.ready.set()
-        assert self.begun.wait(30)
+        assert self.begun.wait(WATCHDOG)
 
     def call(self, msg):
         self.seen.append(msg.value)
@@ -287,7 +288,7 @@ def test_a_message_counts_until_all_its_callbacks_are_called_and_for_those_that_
     for topic in ("gate", "a", "b", "b"):
         bus.publish(topic, 1)
     ready.set()
-    assert begun.wait(30)
+    assert begun.wait(WATCHDOG)
     ended.close()
     assert bus.close(timeout=0) == 1
     go.set()
@@ -306,7 +307,7 @@ def test_a_flush_that_waits_when_the_bus_is_closed_says_closed(either, eventuall
     thread.start()
     time.sleep(0.05)
     either.close(timeout=0)
-    thread.join(30)
+    thread.join(WATCHDOG)
     held.go.set()
     assert len(errors) == 1
 
@@ -363,7 +364,7 @@ def test_a_bus_that_only_its_callbacks_know_is_collected():
     bus = libbus.Bus()
     bus.on("a", lambda msg, bus=bus: bus.publish("b", msg.value))
     bus.publish("a", 1)
-    bus.flush(timeout=5)
+    bus.flush(timeout=WATCHDOG)
     gone = weakref.ref(bus)
     del bus
     gc.collect()
@@ -376,7 +377,7 @@ def test_a_message_that_holds_itself_is_collected(bus):
 
     sub = bus.subscribe("a")
     bus.publish("a", {})
-    msg, witness = sub.recv(timeout=5), Witness()
+    msg, witness = sub.recv(timeout=WATCHDOG), Witness()
     msg.value.update(msg=msg, witness=witness)
     gone = weakref.ref(witness)
     del msg, witness
@@ -401,10 +402,10 @@ def test_threads_that_publish_while_the_bus_closes_see_closed():
         for thread in threads:
             thread.start()
         started.wait()
-        sub.recv(timeout=5)
+        sub.recv(timeout=WATCHDOG)
         bus.close()
         for thread in threads:
-            thread.join(30)
+            thread.join(WATCHDOG)
             assert not thread.is_alive()
 
 

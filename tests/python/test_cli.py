@@ -6,10 +6,10 @@ import re
 import signal
 
 import pytest
+from patience import WATCHDOG
 from programs import (
     HELLO,
     LIBBUS,
-    WATCHDOG,
     ipc_address,  # noqa: F401 (a fixture)
     run,
     started,
@@ -23,7 +23,7 @@ def sub_json(sub, count):
 
 
 def pub(*args, stdin=b""):
-    done = run(LIBBUS, "pub", *args, stdin=stdin)
+    done = run(LIBBUS, "pub", "--connect-timeout", str(WATCHDOG), *args, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     return done
 
@@ -70,7 +70,7 @@ def test_values_cross_ipc_and_tcp(listener):
 
 def test_the_publisher_may_be_the_one_that_listens(ipc):
     with started(LIBBUS, "sub", "--dial", ipc, "--count", "1", "room/+") as sub:
-        pub("--listen", ipc, "--connect-timeout", str(WATCHDOG), "room/hall", "19.25")
+        pub("--listen", ipc, "room/hall", "19.25")
         assert sub.stdout.readline() == "room/hall 19.25\n"
         assert sub.wait(WATCHDOG) == 0
 

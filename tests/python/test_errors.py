@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from conftest import REPO
+from patience import WATCHDOG
 
 import libbus
 from libbus import _core
@@ -99,7 +100,7 @@ def test_a_payload_above_the_limit_is_too_big():
         bus.publish_raw("a", bytes(1000))
         with pytest.raises(libbus.TooBig, match=r"^a: payload too big"):
             bus.publish_raw("a", bytes(1001))
-        assert len(everything.recv(timeout=5).data) == 1000
+        assert len(everything.recv(timeout=WATCHDOG).data) == 1000
         assert everything.poll() is None
 
 

@@ -9,7 +9,8 @@ from textwrap import dedent
 
 import flask
 import pytest
-from webserver import WATCHDOG, Server, events, messages
+from patience import WATCHDOG
+from webserver import Server, events, messages
 
 import libbus
 from libbus.flask import Bus, covers

@@ -4,7 +4,8 @@ import os
 import subprocess
 
 import pytest
-from programs import BUILD, REPO, WATCHDOG
+from patience import WATCHDOG
+from programs import BUILD, REPO
 
 import libbus
 

@@ -5,11 +5,11 @@ import os
 import signal
 
 import pytest
+from patience import WATCHDOG
 from programs import (
     HOST_SENSORS,
     LIBBUS,
     REPO,
-    WATCHDOG,
     ipc_address,  # noqa: F401 (a fixture)
     run,
     started,

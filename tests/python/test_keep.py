@@ -1,6 +1,7 @@
 """Topics that keep their last messages for whoever subscribes later."""
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 
@@ -11,7 +12,7 @@ def test_the_last_messages_come_first_and_are_flagged(bus):
         bus.publish("room/kitchen", n)
     with bus.subscribe("room/+") as rooms:
         bus.publish("room/kitchen", "live")
-        got = [rooms.recv(timeout=5) for _ in range(4)]
+        got = [rooms.recv(timeout=WATCHDOG) for _ in range(4)]
     assert [(msg.value, msg.kept) for msg in got] == [
         (2, True),
         (3, True),
@@ -25,7 +26,7 @@ def test_one_is_kept_if_nobody_says_how_many(bus):
     bus.keep("t")
     bus.publish("t", 1)
     bus.publish("t", 2)
-    assert bus.subscribe("t").recv(timeout=5).value == 2
+    assert bus.subscribe("t").recv(timeout=WATCHDOG).value == 2
     assert "keeps 1 of the last 1 messages, 1 bytes, for new subscriptions\n" in bus.explain("t")
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 
@@ -18,7 +19,7 @@ def through(bus):
 
     def through(value):
         bus.publish("t", value)
-        return sub.recv(timeout=5)
+        return sub.recv(timeout=WATCHDOG)
 
     return through
 
@@ -29,7 +30,7 @@ def raw(bus):
 
     def raw(data, type="untagged"):
         bus.publish_raw("t", data, type=type)
-        return sub.recv(timeout=5)
+        return sub.recv(timeout=WATCHDOG)
 
     return raw
 
@@ -173,9 +174,9 @@ def test_json_is_for_pages(through):
 def test_a_message_outlives_everything_it_came_from():
     with libbus.Bus() as bus, bus.subscribe("t") as sub:
         bus.publish("t", "x" * 5000)
-        first = sub.recv(timeout=5)
+        first = sub.recv(timeout=WATCHDOG)
         bus.publish("t", "y" * 5000)
-        sub.recv(timeout=5)
+        sub.recv(timeout=WATCHDOG)
     assert first.value == "x" * 5000 and first.topic == "t"
 
 
@@ -196,8 +197,8 @@ def test_what_is_left_of_a_life_is_told(through, bus):
     with bus.subscribe("t") as sub:
         bus.publish("t", 1, ttl=600)
         bus.publish_raw("t", b"1", ttl=0.5e3)
-        assert 0 < sub.recv(timeout=5).ttl <= 600
-        assert 0 < sub.recv(timeout=5).ttl <= 500
+        assert 0 < sub.recv(timeout=WATCHDOG).ttl <= 600
+        assert 0 < sub.recv(timeout=WATCHDOG).ttl <= 500
 
 
 def test_nobody_gets_a_message_whose_life_is_over(bus):
@@ -205,7 +206,7 @@ def test_nobody_gets_a_message_whose_life_is_over(bus):
         bus.publish("t", "short", ttl=0.001, retain=True)
         time.sleep(0.01)
         bus.publish("t", "x")
-        msg = sub.recv(timeout=5)
+        msg = sub.recv(timeout=WATCHDOG)
         assert (msg.value, msg.lost) == ("x", 1)
         assert sub.stats()["lost_by"]["expired"] == 1
     with bus.subscribe("t") as late:
@@ -227,18 +228,18 @@ def test_headers_go_with_a_value(through, bus):
         bus.publish_raw("t", b"x" * 5000, headers=given)
         bus.publish("t", "v", headers={})
         for value in ("v", "x" * 5000):
-            msg = sub.recv(timeout=5)
+            msg = sub.recv(timeout=WATCHDOG)
             assert msg.value == value and msg.headers == given
             assert msg.headers is msg.headers
-        assert sub.recv(timeout=5).headers == {}
+        assert sub.recv(timeout=WATCHDOG).headers == {}
     with bus.subscribe("t") as late:
-        assert late.recv(timeout=5).headers == given
+        assert late.recv(timeout=WATCHDOG).headers == given
 
 
 def test_a_message_in_its_own_headers_is_garbage_like_others(bus):
     with bus.subscribe("t") as sub:
         bus.publish("t", 1, headers={"a": 1})
-        msg = sub.recv(timeout=5)
+        msg = sub.recv(timeout=WATCHDOG)
     gone = []
     msg.headers["me"] = msg, Gone(gone)
     del msg

@@ -11,7 +11,8 @@ import sys
 import time
 
 import pytest
-from programs import BUILD, LIBBUS, REPO, WATCHDOG, run, started
+from patience import WATCHDOG
+from programs import BUILD, LIBBUS, REPO, run, started
 from webserver import Server, events, messages
 
 import libbus

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 
@@ -30,9 +31,9 @@ def test_a_question_across_a_link_is_answered(served):
         there = other.dial(link.url)
         while there.state != "up":
             pass
-        assert other.request("double", 21, timeout=20).value == 42
+        assert other.request("double", 21, timeout=WATCHDOG).value == 42
         with pytest.raises(libbus.Nobody):
-            other.request("half", 21, timeout=20)
+            other.request("half", 21, timeout=WATCHDOG)
 
 
 def test_what_a_function_raises_is_raised_where_it_was_asked(bus, caplog):
@@ -67,10 +68,10 @@ def test_nobody_answers_in_time_and_a_late_reply_is_counted(bus):
                 bus.request("f", 1, timeout=timeout)
         assert questions.poll() is None  # late is late
 
-        asked = threading.Thread(target=lambda: bus.request("f", 1, timeout=20))
+        asked = threading.Thread(target=lambda: bus.request("f", 1, timeout=WATCHDOG))
         asked.start()
-        question = questions.recv(timeout=20)
-        assert question.question and 0 < question.ttl <= 20
+        question = questions.recv(timeout=WATCHDOG)
+        assert question.question and 0 < question.ttl <= WATCHDOG
         bus.reply(question, 1)
         asked.join()
         bus.reply(question, 2)
@@ -81,12 +82,12 @@ def test_headers_go_both_ways(bus):
     with bus.subscribe("f") as questions:
 
         def answer():
-            question = questions.recv(timeout=20)
+            question = questions.recv(timeout=WATCHDOG)
             bus.reply(question, None, headers={"back": question.headers["there"]})
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert bus.request("f", None, timeout=20, headers={"there": 7}).headers == {"back": 7}
+        assert bus.request("f", None, timeout=WATCHDOG, headers={"there": 7}).headers == {"back": 7}
         thread.join()
 
 
@@ -94,7 +95,7 @@ def test_served_functions_are_not_called_for_what_asks_nothing(bus):
     called = []
     bus.serve("f")(called.append)
     bus.publish("f", "no question")
-    bus.request("f", "question", timeout=20)
+    bus.request("f", "question", timeout=WATCHDOG)
     assert [msg.value for msg in called] == ["question"]
 
 
@@ -110,7 +111,7 @@ def test_a_callback_may_not_wait_for_a_reply(served):
 def test_only_questions_are_replied_to(bus, served):
     with bus.subscribe("t") as sub:
         bus.publish("t", 1)
-        msg = sub.recv(timeout=5)
+        msg = sub.recv(timeout=WATCHDOG)
     with pytest.raises(libbus.ArgumentError):
         bus.reply(msg, 1)
     with pytest.raises(TypeError):
@@ -136,7 +137,7 @@ def test_close_ends_a_wait(bus):
 
         thread = threading.Thread(target=ask)
         thread.start()
-        questions.recv(timeout=20)
+        questions.recv(timeout=WATCHDOG)
         bus.close()
         thread.join()
     assert len(raised) == 1
@@ -150,7 +151,7 @@ import os, signal, threading
 import libbus
 with libbus.Bus() as bus, bus.subscribe("f") as questions:
     def interrupt():
-        questions.recv(timeout=20)
+        questions.recv()
         os.kill(os.getpid(), signal.SIGINT)
     thread = threading.Thread(target=interrupt)
     thread.start()

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import WATCHDOG
+from patience import WATCHDOG
 from programs import started
 
 import libbus

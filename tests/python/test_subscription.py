@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from patience import WATCHDOG
 
 import libbus
 
@@ -24,7 +25,7 @@ def test_a_loop_ends_when_the_subscription_is_closed(bus):
     while sub.stats()["delivered"] < 3:
         time.sleep(0.001)
     sub.close()
-    thread.join(30)
+    thread.join(WATCHDOG)
     assert not thread.is_alive()
     assert seen == [0, 1, 2]
 
@@ -65,7 +66,7 @@ def test_a_filter_may_be_added_later(bus):
     sub = bus.subscribe("a")
     sub.subscribe("b")
     bus.publish("b", 1)
-    assert sub.recv(timeout=5).topic == "b"
+    assert sub.recv(timeout=WATCHDOG).topic == "b"
 
 
 @pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
@@ -75,7 +76,7 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
         for n in range(sent):
             bus.publish("a", n)
         if full == "drop_newest":  # the gap is told by the next message that finds room
-            first = [sub.recv(timeout=5)]
+            first = [sub.recv(timeout=WATCHDOG)]
             bus.publish("a", sent)
             sent += 1
         else:
@@ -144,7 +145,7 @@ def test_a_subscription_keeps_its_bus_open():
         return bus.subscribe("a")
 
     sub = listen()
-    assert sub.recv(timeout=5).value == 1
+    assert sub.recv(timeout=WATCHDOG).value == 1
     sub.bus.close()
 
 
@@ -163,7 +164,7 @@ def test_threads_that_share_a_subscription_share_the_messages(bus):
         time.sleep(0.001)
     sub.close()
     for thread in threads:
-        thread.join(30)
+        thread.join(WATCHDOG)
     assert sorted(got) == list(range(sent))
 
 

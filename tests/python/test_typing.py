@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from conftest import REPO
+from patience import WATCHDOG
 
 import libbus
 from libbus import _core
@@ -59,7 +60,7 @@ def mypy(*args, cwd):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * WATCHDOG,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -104,7 +105,7 @@ def test_python_m_libbus_says_what_it_is(python):
 def test_the_wheel_carries_the_command():
     program = pathlib.Path(sys.executable).with_name("libbus")
     done = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, timeout=30, check=True
+        [program, "--version"], capture_output=True, text=True, timeout=WATCHDOG, check=True
     )
     assert libbus.__version__ in done.stdout
 

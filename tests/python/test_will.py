@@ -4,7 +4,7 @@ import sys
 import time
 
 import pytest
-from conftest import WATCHDOG
+from patience import WATCHDOG
 from programs import started
 
 import libbus

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 
-WATCHDOG = 30  # seconds; a limit for a hang, not a speed
+from patience import WATCHDOG
 
 
 class Server:
