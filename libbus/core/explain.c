@@ -376,7 +376,7 @@ explain_logged(struct explaining *e, struct bus *bus, size_t len)
 	}
 	if (bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
 		return;
-	record = bus__log_kept(&c, number, bus__log_position(&c));
+	record = bus__log_kept_now(&c, number);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
 		line(e->page, "keeps a value of %u bytes for new subscriptions", v.len);
 	else

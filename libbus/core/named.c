@@ -124,7 +124,7 @@ is_newer(struct bus *bus, uint32_t number, int64_t time_ns)
 
 	if (err < 0)
 		return err;
-	record = bus__log_kept(&c, number, bus__log_position(&c));
+	record = bus__log_kept_now(&c, number);
 	err = record == NULL || record->time_ns < time_ns;
 	bus__log_cursor_close(&c);
 	return err;

@@ -13,6 +13,7 @@
 
 #include <libbus/error.h>
 
+#define KEPT_TRIES 100
 #define KEPT_SHARE 4 /* values may take this part of the records' room */
 
 /* Whether a retained record is a value, and not the end of one. */
@@ -226,6 +227,21 @@ bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
 		now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	} while (record == NULL && (fate == LOG_BACK || (now != seen && now < tail)));
 	reader->moving = fate == LOG_MOVING;
+	return record;
+}
+
+const struct log_record *
+bus__log_kept_now(struct log_cursor *reader, uint32_t number)
+{
+	const struct log_record *record;
+	unsigned tries = 0;
+	uint64_t tail;
+
+	do {
+		tail = bus__log_tail(reader->log);
+		record = bus__log_kept(reader, number, tail);
+	} while (record == NULL && ++tries < KEPT_TRIES &&
+		 (reader->moving || bus__log_is_kept_behind(reader->log, number, tail)));
 	return record;
 }
 

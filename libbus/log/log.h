@@ -275,6 +275,9 @@ const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic
 /* Whether that is so, or there is just none: its newest retained record lies behind `tail`. */
 bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tail);
 
+/* The same for who has no position to look from: the value of just now, looked for again while there is a reason to. */
+const struct log_record *bus__log_kept_now(struct log_cursor *reader, uint32_t topic);
+
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
 /* For the tail's owner. Whether there is room for a topic's new value, all of which may take a quarter of the records'
