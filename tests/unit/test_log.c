@@ -672,6 +672,35 @@ START_TEST(newest_value_stays_when_memory_with_values_is_used)
 }
 END_TEST
 
+/* As a writer leaves it that is about to move the values of a segment. */
+START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	struct log_segment *segment;
+	uint64_t number, life;
+	uint8_t *bytes;
+
+	must(keep(log, 1, 11, 64) == 1);
+	for (number = log->number; log->number == number;)
+		append(log, 0, 60000);
+	must(keep(log, 1, 12, 64) == 1);
+	for (number = log->number; log->number == number;)
+		append(log, 0, 60000);
+	segment = bus__log_find(log, number, &bytes);
+	ck_assert_ptr_nonnull(segment);
+	life = segment->life;
+	segment->life = life_word(log->number + 1, LIFE_CLAIM + log->member);
+	ck_assert_ptr_null(bus__log_kept(&reader, topic_of(log, 1), tail_of(log)));
+	ck_assert(reader.moving);
+	segment->life = life; /* the claim came to nothing */
+	ck_assert_uint_eq(kept(&reader, 1), 12);
+	ck_assert(!reader.moving);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
 /* As writers would leave it that all died before they had published a copy. */
 static void
 undo_copies(struct log *log, unsigned topics)
@@ -1394,6 +1423,7 @@ bus_test_suite(void)
 	    note_that_comes_late_undoes_no_newer_one,
 	    values_stay_while_readers_hold_the_oldest_memory,
 	    newest_value_stays_when_memory_with_values_is_used,
+	    value_whose_memory_is_claimed_is_not_the_one_before_it,
 	    values_move_within_their_memory_when_no_other_is_free);
 	BUS_TEST_CASE(suite, "topics", topic_has_one_number_and_one_name,
 	    topics_have_room_of_their_own_and_no_more,
