@@ -79,7 +79,7 @@ waiting_round(const struct scenario *scenario, struct round *round)
 		round->refused += stats.refused;
 	}
 	must_eq(round->refused, refused);
-	must(bus_close(bus, 20000) == 0);
+	must(bus_close(bus, stress_patience_ms()) == 0);
 	pthread_join(caller, NULL);
 	for (unsigned i = 0; i < PUBLISHERS; i++)
 		publisher_close(&publishers[i]);
@@ -268,7 +268,7 @@ mailboxes_round(const struct scenario *scenario, struct round *round)
 	must_eq(traffic_lost(&stats), reader->told);
 	round->delivered = stats.delivered;
 	round->lost = traffic_lost(&stats);
-	must(bus_close(s.bus, 20000) == 0);
+	must(bus_close(s.bus, stress_patience_ms()) == 0);
 	for (unsigned i = 0; i < PUBLISHERS; i++)
 		publisher_close(&publishers[i]);
 	bus_mailbox_close(stays);

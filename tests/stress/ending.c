@@ -8,8 +8,7 @@
 enum {
 	CHANGERS = 2,
 	AT_ONCE = 4, /* short-lived threads */
-	LIVES = 1000,
-	CLOSE_MS = 20000
+	LIVES = 1000
 };
 
 /* A bus, a mailbox that is there all the time, and what happened to its messages. */
@@ -48,7 +47,7 @@ place_close(struct place *place, uint64_t accepted, struct round *round)
 {
 	struct bus_stats stats;
 
-	must(bus_close(place->bus, CLOSE_MS) >= 0);
+	must(bus_close(place->bus, stress_patience_ms()) >= 0);
 	stats = traffic_stats(place->mbox);
 	must_eq(stats.offered, accepted);
 	must_eq(stats.delivered, place->heard);
@@ -196,7 +195,7 @@ storm_round(const struct scenario *scenario, struct round *round)
 		struct dice dice = dice_of(round->seed, 200);
 
 		stress_nap(dice_below(&dice, 20000));
-		must(bus_close(place.bus, CLOSE_MS) >= 0);
+		must(bus_close(place.bus, stress_patience_ms()) >= 0);
 		place.bus = NULL; /* closing it again does nothing */
 	}
 	crew_join(&crew);

@@ -303,7 +303,7 @@ take_part(struct member *m)
 		publisher_close(&publishers[i]);
 	bus_mailbox_close(answers);
 	bus_mailbox_close(m->stays);
-	must(bus_close(m->bus, 20000) == 0);
+	must(bus_close(m->bus, stress_patience_ms()) == 0);
 }
 
 /* --- a round ------------------------------------------------------------------------------------------------------- */

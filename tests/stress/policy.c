@@ -158,7 +158,7 @@ policy_round(const struct scenario *scenario, struct round *round)
 	traffic_end(publishers, count, &(struct audience){&s->mbox, &s->reader, 1});
 	check_accounts(s, publishers, count, round);
 
-	must(bus_close(s->bus, 20000) == 0);
+	must(bus_close(s->bus, stress_patience_ms()) == 0);
 	if (cfg.drain == BUS_DRAIN_CALLER)
 		pthread_join(caller, NULL);
 	for (unsigned i = 0; i < count; i++)

@@ -118,6 +118,12 @@ stress_noise(uint64_t number)
 	return noise + number % 256;
 }
 
+int
+stress_patience_ms(void)
+{
+	return bus_test_patience() * 1000;
+}
+
 void
 stress_nap(uint32_t us)
 {

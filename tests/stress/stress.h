@@ -62,6 +62,9 @@ const uint8_t *stress_noise(uint64_t number);
 
 void stress_nap(uint32_t us);
 
+/* For calls that are to succeed: no limit but the watchdog's. */
+int stress_patience_ms(void);
+
 /* Seldom, and then for up to 100 µs or a whole time slice: what a preemption between two steps looks like. */
 void stress_stall(struct dice *dice);
 
