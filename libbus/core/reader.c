@@ -783,7 +783,7 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 	return err;
 }
 
-/* While others publish, the newest two may both be behind the place that was looked at, or move: then a later look finds one. */
+/* While others publish, both noted values may lie behind the tail of the first look, or be moving. A later look finds one. */
 uint64_t
 bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub *sub)
 {

@@ -44,7 +44,7 @@ is_published(const struct log *log, uint64_t position, uint64_t tail)
 	return position - number * log->segment_bytes < end;
 }
 
-/* The same for the owner. Memory that it claimed with values has a new number; its old end is in log->rescue. */
+/* The same for the tail's owner. Memory that it claimed with values has a new number; log->rescue has the old end. */
 static bool
 was_published(const struct log *log, uint64_t position, uint64_t tail)
 {
@@ -218,7 +218,7 @@ bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
 	do {
 		seen = now;
 		record = hold(reader, number, seen, tail, &fate);
-		/* While the newest one moves, the one before it is too old. */
+		/* While the newest value moves, the one before it is stale. */
 		if (record == NULL && fate == LOG_GONE)
 			record = hold(reader, number,
 			    atomic_load_explicit(&topic->kept[1], memory_order_acquire), tail,

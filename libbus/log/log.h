@@ -135,8 +135,8 @@ bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequen
 struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *slot,
     uint64_t number, const uint8_t **ret_bytes);
 
-/* What became of a segment that bus__log_pin() did not find: its memory belongs to another segment or to no one's; a claim
- * on it was given back, so pin again; or a claim is under way, which ends with its values in another segment. */
+/* What became of a segment that bus__log_pin() did not find. LOG_GONE: its memory belongs to another segment. LOG_BACK: a
+ * writer gave back its claim, pin again. LOG_MOVING: a writer holds a claim, and moves the values to another segment. */
 enum log_fate { LOG_GONE, LOG_BACK, LOG_MOVING };
 enum log_fate bus__log_fate(const struct log *log, uint64_t number);
 
@@ -174,7 +174,7 @@ struct log_cursor {
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
 	uint64_t word; /* of the record that was given last, read once: others can write there */
-	bool moving;   /* bus__log_kept() found none because a writer is moving it: look again */
+	bool moving;   /* bus__log_kept() found none because a writer is moving it */
 };
 
 /* Where a cursor begins: at the next record, at the oldest one, or at this sequence (the next if that one is not
@@ -275,7 +275,7 @@ const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic
 /* Whether that is so, or there is just none: its newest retained record lies behind `tail`. */
 bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tail);
 
-/* The same for who has no position to look from: the value of just now, looked for again while there is a reason to. */
+/* The value as of now. Retries, a bounded number of times, while a writer moves the value or publishes the next one. */
 const struct log_record *bus__log_kept_now(struct log_cursor *reader, uint32_t topic);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */

@@ -126,7 +126,7 @@ bus__log_fate(const struct log *log, uint64_t number)
 	life = atomic_load_explicit(&log->shared->segments[place].life, memory_order_acquire);
 	if (life_number(life) == number && !life_is_claimed(life))
 		return LOG_BACK;
-	/* The first publish in the new segment is that of the values that moved there. */
+	/* The new segment's first publish shows the moved values. */
 	return life_number(life) > number &&
 		       (life_is_claimed(life) ||
 			   bus__log_tail(log) <= life_number(life) * log->segment_bytes)
@@ -255,7 +255,7 @@ claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_befo
 		refused |= UINT64_C(1) << place;
 		segment = &log->shared->segments[place];
 		moves = has_values(segment, *ret_before);
-		/* A claim hides values from readers: claim none that a pin is known to keep. */
+		/* A claim hides values from readers: skip memory that a reader holds anyway. */
 		if ((moves && (!values_too || is_pinned(log, place))) ||
 		    is_written(log, segment, life_number(*ret_before)))
 			continue;
@@ -289,7 +289,7 @@ open_next(struct log *log, uint64_t next)
 		    life_word(next, LIFE_OPEN), memory_order_release, memory_order_relaxed);
 }
 
-/* Gives a claim back that came to nothing. */
+/* Gives back a claim that this writer does not use. */
 static void
 drop_claim(struct log *log, uint32_t place, uint64_t claim, uint64_t before)
 {

@@ -14,9 +14,9 @@ enum log_stall {
 	LOG_STALL_ROLL,      /* it is open, the tail is not there yet */
 	LOG_STALL_CARRIED,   /* values were copied behind the tail */
 	LOG_STALL_PIN,       /* a reader holds a segment that it has not looked at */
-	LOG_STALL_MOVES, /* memory with values is about to be claimed; one of the next two follows */
+	LOG_STALL_MOVES, /* this writer is about to claim memory with values; one of the next two follows */
 	LOG_STALL_MOVED,  /* these values are published in the new segment */
-	LOG_STALL_UNMOVED /* the claim came to nothing, or another writer took the tail meanwhile */
+	LOG_STALL_UNMOVED /* this writer gave the claim back, or lost the tail */
 };
 
 #ifdef BUS_LOG_STALLS

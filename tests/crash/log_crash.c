@@ -2,8 +2,8 @@
  *
  * After each strike the others have to go on. Readers check every byte that they get, that no number of a writer
  * comes twice or out of order, that what is missing is what they are told, that all of them see the same record under
- * the same sequence, and that the value which a writer keeps is never older than one it knows to be there, unless a
- * strike met a writer that moved values within their memory. A writer that was only stopped is continued, in the middle of what it did. */
+ * the same sequence, and that the value which a writer keeps is never older than one it knows to be there. A strike may
+ * spoil values only while the struck writer moves them within their memory. A writer that was only stopped is continued, in the middle of what it did. */
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <signal.h>
@@ -42,10 +42,9 @@ struct worker {
 	_Atomic uint64_t steps;
 	_Atomic int stall_at; /* enum log_stall + 1; 0: none */
 	_Atomic bool stalled;
-	/* It is moving values within their memory. If it is struck there, those of before may be lost: docs/design/0005-log.md. */
+	/* This writer moves values within their memory. A strike there may lose values of before: docs/design/0005-log.md. */
 	_Atomic bool moves;
-	_Atomic uint64_t at_risk
-	    [WRITERS]; /* the newest value that each writer had begun to append when the move began */
+	_Atomic uint64_t at_risk[WRITERS]; /* the newest value of each writer when the move began */
 };
 
 /* What all processes share beside the log. */
@@ -55,9 +54,9 @@ static struct shared {
 	_Atomic uint64_t full; /* appends refused since no segment was free */
 	_Atomic uint64_t lost, read, written, kept, spoiled;
 	_Atomic uint64_t
-	    begun[WRITERS]; /* the value that is being appended, in the form of `values` */
+	    begun[WRITERS]; /* the value of the append under way, in the form of `values` */
 	_Atomic uint64_t
-	    risked[WRITERS]; /* none newer can have been lost when a writer was struck */
+	    risked[WRITERS]; /* a strike in a move may have spoiled values up to this one */
 	_Atomic uint64_t moves_ended;
 	_Atomic uint64_t values[WRITERS]; /* life << 40 | number, that is known to be kept */
 	_Atomic uint64_t
@@ -89,7 +88,7 @@ nap(long us)
 	nanosleep(&time, NULL);
 }
 
-/* A move came to nothing, or may have. */
+/* A move ended early: it may have spoiled values that existed when it began. */
 static void
 spoil(struct worker *worker)
 {
@@ -271,7 +270,7 @@ check(const struct log_cursor *cursor, const struct log_record *record, uint64_t
 	compare(cursor->sequence - 1, content);
 }
 
-/* The value that a topic keeps, as one reads it who looks again for as long as there is a reason to. NULL: it keeps none. */
+/* The value that a topic keeps. Retries while its writer publishes. NULL: the topic keeps none, or the value moves. */
 static const struct log_record *
 look_up(struct log_cursor *reader, uint32_t topic, uint64_t *ret_tail)
 {
@@ -286,7 +285,7 @@ look_up(struct log_cursor *reader, uint32_t topic, uint64_t *ret_tail)
 	}
 }
 
-/* Whether a writer's value may be gone since a writer was struck while it moved values, or hidden while one does. */
+/* Whether a move hides the value `known`, or a strike in a move may have spoiled it. */
 static bool
 is_excused(unsigned writer, uint64_t known)
 {
@@ -298,7 +297,7 @@ is_excused(unsigned writer, uint64_t known)
 	return false;
 }
 
-/* A writer's value is at least as new as `known`. Returns whether it is; what is wrong with it if it is none at all. */
+/* Whether the topic of a writer keeps `known` or a newer value. *wrong says what it keeps. */
 static bool
 value_is_there(struct log_cursor *reader, unsigned writer, uint64_t known, char *wrong, size_t size)
 {
@@ -331,8 +330,6 @@ check_value(struct log_cursor *reader, unsigned writer)
 	uint64_t known = shared->values[writer];
 	char wrong[80];
 
-	if (known == 0)
-		return;
 	for (uint64_t looks = 1;; looks++) {
 		uint64_t ended = shared->moves_ended;
 
@@ -340,11 +337,13 @@ check_value(struct log_cursor *reader, unsigned writer)
 			shared->kept++;
 			return;
 		}
+		if (known == 0)
+			return;
 		if (is_excused(writer, known)) {
 			shared->spoiled++;
 			return;
 		}
-		/* What a move hid then, a look after its end finds. */
+		/* A look after the end of a move finds what the move hid. */
 		if (!reader->moving && shared->moves_ended == ended)
 			fail("writer %u keeps %s, and not %llx, after %llu looks", writer, wrong,
 			    (unsigned long long)known, (unsigned long long)looks);

@@ -25,7 +25,7 @@ Suite *bus_test_suite(void);
 		    bus_errname(got_), want_, bus_errname(want_));                                 \
 	} while (0)
 
-/* Waits until `condition` is true; fails when the patience of tests has run out. */
+/* Waits until `condition` is true; fails after bus_test_patience(). */
 #define ck_eventually(condition)                                                                   \
 	do {                                                                                       \
 		int64_t deadline_ = bus_test_now_ms() + patience_ms();                             \
@@ -36,14 +36,14 @@ Suite *bus_test_suite(void);
 		}                                                                                  \
 	} while (0)
 
-/* For calls that are to succeed: their time limit is a watchdog, too. */
+/* The time limit of a call that must succeed: a watchdog, too. */
 static inline int
 patience_ms(void)
 {
 	return bus_test_patience() * 1000;
 }
 
-/* Check's limit for one test, in seconds: longer than what a test waits for, which can say what that was. */
+/* Check's limit for one test, in seconds: longer than its waits, which name the condition that stayed false. */
 static inline int
 bus_test_limit(void)
 {

@@ -63,7 +63,7 @@ open_bus(void)
 static inline void
 pair_link(struct pair *p, int i, const struct bus_link_config *cfg)
 {
-	/* A link that had no CPU for three heartbeats would end. */
+	/* A link ends that gets no CPU for three heartbeats. */
 	const struct bus_link_config patient = {.size = sizeof patient, .heartbeat_ms = 3600000};
 
 	cfg = cfg != NULL ? cfg : &patient;

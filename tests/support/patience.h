@@ -1,4 +1,4 @@
-/* support/patience.h: how long a test waits for what must happen, before it calls that a hang. */
+/* support/patience.h: how long a test waits before it reports a hang. */
 #ifndef PATIENCE_H
 #define PATIENCE_H
 
@@ -10,8 +10,8 @@
 #define PATIENCE_SLOWER 1
 #endif
 
-/* In seconds. The slowest test takes some ten of these on a machine that does nothing else; a test that passes
- * waits for none of it, so the limit is far beyond what load can add. An emulator multiplies it by $BUS_TEST_PATIENCE. */
+/* Seconds. The slowest test takes some ten of them on an idle machine, and a passing test never waits for this limit: so it
+ * lies far beyond what load adds. $BUS_TEST_PATIENCE multiplies it, for emulators. */
 static inline int
 bus_test_patience(void)
 {

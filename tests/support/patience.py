@@ -1,6 +1,6 @@
-"""How long a test waits for what must happen, before it calls that a hang: the same as in patience.h."""
+"""How long a test waits before it reports a hang: the same limit as in patience.h."""
 
 import os
 
-# Seconds. Far beyond what a machine under load takes; a test that passes waits for none of it.
+# Seconds. A passing test never waits for it, so it lies far beyond what load adds.
 WATCHDOG = 120 * int(os.environ.get("BUS_TEST_PATIENCE", "1"))

@@ -524,7 +524,7 @@ START_TEST(no_question_starts_at_a_receiver_and_one_of_them_replies)
 	}
 	ck_bus(bus_request_start(receivers[0], "job", &number, sizeof number, 100, stay, &s, NULL),
 	    BUS_E_INVAL);
-	/* One is asked, and says nothing. A question that reaches nobody in time expires: then the next one has longer. */
+	/* One receiver is asked, and does not reply. A question that expires before that is repeated with a longer deadline. */
 	for (int timeout_ms = 50; s.inside == 0; timeout_ms *= 2) {
 		ck_assert_int_lt(timeout_ms, patience_ms());
 		ck_bus(bus_request(bus, "job", &number, sizeof number, timeout_ms, &reply),

@@ -169,7 +169,7 @@ START_TEST(one_peer_more_than_allowed_is_denied)
 }
 END_TEST
 
-/* For ten heartbeats; three without a sign of the peer end a link. */
+/* Watches a link for ten heartbeats; three without a sign of the peer end it. */
 static bool
 stays_up(int i, uint32_t heartbeat_ms)
 {
@@ -187,7 +187,7 @@ stays_up(int i, uint32_t heartbeat_ms)
 
 START_TEST(an_idle_link_stays_up_by_its_heartbeats)
 {
-	/* A machine that is too busy for quick heartbeats has time for slower ones. */
+	/* A machine too busy for quick heartbeats has time for slower ones. */
 	for (uint32_t ms = 100; !stays_up(_i, ms); ms *= 2)
 		ck_assert_int_lt((int)ms * 10, patience_ms());
 }

@@ -380,7 +380,7 @@ START_TEST(reader_that_sleeps_is_woken)
 
 	int64_t deadline = bus_test_now_ms() + patience_ms(), took = INT64_MAX;
 
-	/* A reader that is not woken looks again only at the cap of its sleep, every time. */
+	/* A reader that is not woken sleeps for the full cap, every time. */
 	while (took >= 150) {
 		int64_t begin = bus_test_now_ms();
 		pthread_t thread;
@@ -636,8 +636,8 @@ START_TEST(values_stay_while_readers_hold_the_oldest_memory)
 }
 END_TEST
 
-/* Readers hold the memory whose values were carried, so the next segment takes memory that still has some, the last two of a
- * topic among them. */
+/* Readers hold the memory whose values were carried. So the next segment takes memory with values, the last two of one topic
+ * among them. */
 START_TEST(newest_value_stays_when_memory_with_values_is_used)
 {
 	struct log *log = open_log();
@@ -672,7 +672,7 @@ START_TEST(newest_value_stays_when_memory_with_values_is_used)
 }
 END_TEST
 
-/* As a writer leaves it that is about to move the values of a segment. */
+/* The state in which a writer stops that is about to move the values of a segment. */
 START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
 {
 	struct log *log = open_log();
@@ -693,7 +693,7 @@ START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
 	segment->life = life_word(log->number + 1, LIFE_CLAIM + log->member);
 	ck_assert_ptr_null(bus__log_kept(&reader, topic_of(log, 1), tail_of(log)));
 	ck_assert(reader.moving);
-	segment->life = life; /* the claim came to nothing */
+	segment->life = life; /* the writer gives its claim back */
 	ck_assert_uint_eq(kept(&reader, 1), 12);
 	ck_assert(!reader.moving);
 	bus__log_cursor_close(&reader);

@@ -590,7 +590,7 @@ follow(void *arg, const struct bus_msg *msg)
 	uint64_t number;
 
 	memcpy(&number, msg->data, sizeof number);
-	/* A reader that had no CPU for long is lapped, and told so. */
+	/* A reader that gets no CPU for long is lapped: that gap is counted. */
 	chain->breaks +=
 	    chain->next != 0 && number != chain->next && (number < chain->next || msg->lost == 0);
 	chain->next = number + 1;
@@ -1249,7 +1249,7 @@ START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 	struct bus_request *req;
 	bool in_time = false;
 
-	/* On a machine too busy to reply before the deadline, once more with a later one. */
+	/* A machine too busy to reply before the deadline gets a later one. */
 	for (int timeout_ms = 100; !in_time; timeout_ms *= 2) {
 		int64_t begun = bus_test_now_ms();
 

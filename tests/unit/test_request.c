@@ -354,7 +354,7 @@ END_TEST
 
 /* --- from a mailbox ------------------------------------------------------------------------------------------ */
 
-/* Whether the replies come before the deadline, as they do where the machine has time for them. */
+/* Whether all replies come before the deadline, as they do unless the machine is too busy. */
 static bool
 three_come_in(int policy, int timeout_ms)
 {
@@ -533,7 +533,7 @@ START_TEST(recv_calls_who_asked_and_returns_other_messages)
 
 	ck_bus(bus_subscribe(bus, "q", answer, &a, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "other", NULL, NULL, NULL), 0);
-	/* The deadline must pass in this test, and both replies must come before it. */
+	/* This test needs a deadline that passes, and two replies before it: a busy machine gets a later one. */
 	for (int timeout_ms = 250;; timeout_ms *= 2) {
 		int64_t begun = bus_test_now_ms();
 
