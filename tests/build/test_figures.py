@@ -36,6 +36,7 @@ NO_CLAIM = re.compile(
 )
 # Versions, limits, timeouts, settings of a measurement, and what other systems typically take.
 NOT_MEASURED = {
+    "README.md": ["Ubuntu 24.04"],
     "delivery.md": ["was published 1,000 times"],
     "log-format.md": ["before 1.0"],
     "named-bus.md": ["after 0.25 s", "after 0.1 s"],
@@ -119,7 +120,8 @@ def test_record_with_figures_names_their_command_or_date(page):
 
 def test_exceptions_are_still_needed():
     for name, phrases in NOT_MEASURED.items():
-        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        (page,) = (page for page in PAGES if page.name == name)
+        text = page.read_text(encoding="utf-8")
         for i, phrase in enumerate(phrases):
             others = phrases[:i] + phrases[i + 1 :]
             assert len(measured(text, others)) > len(measured(text, phrases)), phrase
