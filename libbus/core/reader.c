@@ -15,7 +15,6 @@
 #define MOST_LAST    10000
 #define SKIP_MOST    65536 /* records in one go: between two of them the drainer looks up */
 #define FIRST_KNOWN  64
-#define KEPT_TRIES   100
 #define LATE_MOST_NS INT64_C(1000000000) /* that a request waits for what it has not read */
 #define OWN_MOST     65536 /* bytes of a caller's batch, if it is not one message alone */
 
@@ -797,16 +796,15 @@ bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub
 		return from;
 	if (number == 0)
 		number = bus__log_topic_find(log, topic->name, topic->len);
-	for (unsigned tries = 0; tries < KEPT_TRIES; tries++) {
+	for (struct log_looks looks = {0};;) {
 		bus->now_kept = bus__log_kept(&bus->now, number, tail);
 		if (bus->now_kept != NULL ||
-		    (!bus->now.moving && !bus__log_is_kept_behind(log, number, tail)) ||
+		    !bus__log_may_look_again(&looks, &bus->now, number, tail) ||
 		    bus__log_seek(&bus->now, LOG_FROM_NOW, 0) < 0)
-			break;
+			return from;
 		from = bus->now.sequence;
 		tail = bus__log_position(&bus->now);
 	}
-	return from;
 }
 
 void

@@ -322,8 +322,11 @@ carry(struct log *log, struct turn *turn, uint64_t bytes)
 			return BUS_E_TIMEDOUT;
 		}
 	}
-	if (moves)
+	if (moves) {
 		bus__log_stall(LOG_STALL_MOVED);
+		bus__log_recount_kept(
+		    log); /* a note did not see what it replaced in claimed memory */
+	}
 	bus__log_carried(log, copied);
 	return 0;
 }

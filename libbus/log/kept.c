@@ -10,11 +10,18 @@
 #include "log/log.h"
 
 #include <string.h>
+#include <time.h>
 
 #include <libbus/error.h>
 
-#define KEPT_TRIES 100
-#define KEPT_SHARE 4 /* values may take this part of the records' room */
+#include "base/clock.h"
+
+#define LOOKS                                                                                      \
+	100 /* for a value behind the tail; for one that moves, before looks are a nap apart */
+#define LOOK_NAP_NS 1000000
+#define MOVE_MOST_NS                                                                               \
+	INT64_C(250000000) /* longer than it takes until a writer that stands still is replaced */
+#define KEPT_SHARE 4       /* values may take this part of the records' room */
 
 /* Whether a retained record is a value, and not the end of one. */
 static bool
@@ -155,6 +162,12 @@ bus__log_kept_most(const struct log *log)
 	return log->segment_bytes * log->segment_count / KEPT_SHARE;
 }
 
+void
+bus__log_recount_kept(struct log *log)
+{
+	recount(log, bus__log_tail(log));
+}
+
 bool
 bus__log_may_keep(struct log *log, uint32_t number, uint64_t bytes, uint64_t tail)
 {
@@ -234,14 +247,13 @@ const struct log_record *
 bus__log_kept_now(struct log_cursor *reader, uint32_t number)
 {
 	const struct log_record *record;
-	unsigned tries = 0;
+	struct log_looks looks = {0};
 	uint64_t tail;
 
 	do {
 		tail = bus__log_tail(reader->log);
 		record = bus__log_kept(reader, number, tail);
-	} while (record == NULL && ++tries < KEPT_TRIES &&
-		 (reader->moving || bus__log_is_kept_behind(reader->log, number, tail)));
+	} while (record == NULL && bus__log_may_look_again(&looks, reader, number, tail));
 	return record;
 }
 
@@ -251,6 +263,25 @@ bus__log_is_kept_behind(const struct log *log, uint32_t number, uint64_t tail)
 	const struct log_topic *topic = bus__log_topic_at(log, number);
 
 	return topic != NULL && atomic_load_explicit(&topic->kept[0], memory_order_acquire) >= tail;
+}
+
+bool
+bus__log_may_look_again(
+    struct log_looks *looks, const struct log_cursor *reader, uint32_t number, uint64_t tail)
+{
+	int64_t now;
+
+	looks->count++;
+	if (!reader->moving)
+		return looks->count < LOOKS && bus__log_is_kept_behind(reader->log, number, tail);
+	now = bus__now_ns();
+	if (looks->moving_since_ns == 0)
+		looks->moving_since_ns = now;
+	if (now - looks->moving_since_ns >= MOVE_MOST_NS)
+		return false;
+	if (looks->count >= LOOKS)
+		nanosleep(&(struct timespec){.tv_nsec = LOOK_NAP_NS}, NULL);
+	return true;
 }
 
 /* --- copying ------------------------------------------------------------------------------------------------------ */

@@ -272,10 +272,21 @@ bool bus__log_read(uint64_t word, const struct log_record *record, struct log_vi
  * empty one: that is the end of a value. The reader is a cursor for this alone; the record stays until its next call. */
 const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic, uint64_t tail);
 
-/* Whether that is so, or there is just none: its newest retained record lies behind `tail`. */
+/* Whether the topic's newest retained record lies behind `tail`. */
 bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tail);
 
-/* The value as of now. Retries, a bounded number of times, while a writer moves the value or publishes the next one. */
+/* Looks of one search for a value; begins as {0}. */
+struct log_looks {
+	uint32_t count;
+	int64_t moving_since_ns; /* 0: no look found it moving */
+};
+
+/* After bus__log_kept() answered NULL: whether another look may find the value, because a writer moves it or its newest
+ * retained record lies behind `tail`. Naps between later looks at a moving value, for a quarter of a second in all. */
+bool bus__log_may_look_again(
+    struct log_looks *looks, const struct log_cursor *reader, uint32_t topic, uint64_t tail);
+
+/* The value as of now: looks again for as long as bus__log_may_look_again() allows. */
 const struct log_record *bus__log_kept_now(struct log_cursor *reader, uint32_t topic);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
@@ -290,6 +301,7 @@ void bus__log_note_kept(
 uint64_t bus__log_carry(
     struct log *log, uint64_t at, uint64_t bytes, uint64_t ret_copied[LOG_MOST_SEGMENTS]);
 void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS]);
+void bus__log_recount_kept(struct log *log); /* adds up the bytes of all values */
 
 /* The bytes that all values together may take; and what they take. */
 uint64_t bus__log_kept_most(const struct log *log);

@@ -368,8 +368,13 @@ END_TEST
 static void *
 append_soon(void *arg)
 {
-	bus_test_nap(); /* the reader sleeps by then, most likely */
-	append(arg, 42, 64);
+	struct log *log = arg;
+
+	/* It announces its sleep, and sleeps some instructions later. */
+	ck_eventually(log->shared->tail & TAIL_SLEEPERS);
+	for (int i = 0; i < 5; i++)
+		bus_test_nap();
+	append(log, 42, 64);
 	return NULL;
 }
 
@@ -672,6 +677,22 @@ START_TEST(newest_value_stays_when_memory_with_values_is_used)
 }
 END_TEST
 
+struct claim {
+	struct log_segment *segment;
+	uint64_t life; /* before the claim */
+};
+
+static void *
+give_back_later(void *arg)
+{
+	struct claim *claim = arg;
+
+	for (int i = 0; i < 20; i++)
+		bus_test_nap();
+	claim->segment->life = claim->life;
+	return NULL;
+}
+
 /* The state in which a writer stops that is about to move the values of a segment. */
 START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
 {
@@ -679,6 +700,7 @@ START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
 	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
 	struct log_segment *segment;
 	uint64_t number, life;
+	pthread_t thread;
 	uint8_t *bytes;
 
 	must(keep(log, 1, 11, 64) == 1);
@@ -693,9 +715,16 @@ START_TEST(value_whose_memory_is_claimed_is_not_the_one_before_it)
 	segment->life = life_word(log->number + 1, LIFE_CLAIM + log->member);
 	ck_assert_ptr_null(bus__log_kept(&reader, topic_of(log, 1), tail_of(log)));
 	ck_assert(reader.moving);
-	segment->life = life; /* the writer gives its claim back */
+	/* The writer gives its claim back: to a reader that looks again meanwhile, the value was never away. */
+	pthread_create(&thread, NULL, give_back_later, &(struct claim){segment, life});
+	ck_assert_ptr_nonnull(bus__log_kept_now(&reader, topic_of(log, 1)));
+	pthread_join(thread, NULL);
 	ck_assert_uint_eq(kept(&reader, 1), 12);
 	ck_assert(!reader.moving);
+	/* A claim that stays is waited for, but not for ever. */
+	segment->life = life_word(log->number + 1, LIFE_CLAIM + log->member);
+	ck_assert_ptr_null(bus__log_kept_now(&reader, topic_of(log, 1)));
+	segment->life = life;
 	bus__log_cursor_close(&reader);
 	bus__log_close(log);
 }
