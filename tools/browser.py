@@ -6,9 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# Each browser speaks with the driver of its own version; Google's comes without one in the archive of Debian.
+# The names that Debian, Ubuntu's snap and Google give them.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-DRIVERS = ("chromedriver",)
+DRIVERS = ("chromedriver", "chromium.chromedriver")
 START_LIMIT_S = 60
 
 FLAGS = [

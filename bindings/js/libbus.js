@@ -130,7 +130,7 @@
 		/* EventSource hides what the server said; ask, then try again, wait longer, or give up. */
 		async ask() {
 			const address = this.address();
-			const [answer, reason] = await request(address + "&ask", this.server);
+			const [answer, reason] = await request(address + "&libbus-ask", this.server);
 			if (this.state !== "reconnecting" || address !== this.address())
 				return; // closed, or connecting anew for other filters
 			const status = answer ? answer.status : 0;
@@ -139,7 +139,7 @@
 			if (status >= 400 && status < 500 && status !== 429)
 				return this.close(reason);
 			this.enter("reconnecting", reason);
-			this.retry(status ? (answer.headers.get("Retry-After") || 0) * 1000 : 0);
+			this.retry(status ? (Number(answer.headers.get("Retry-After")) || 0) * 1000 : 0);
 		}
 
 		drop() {

@@ -1,4 +1,4 @@
-"""Tests that drive a browser need one that starts. Where the archive has one, its lack is a failure; where it has none,
+"""Tests that drive a browser need one that starts. Without one they fail where the archive has a browser. Where it has none
 they are skipped, and the closing line of ./dev test counts them."""
 
 import os

@@ -28,7 +28,7 @@ class Demo:
         ]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env=os.environ | {"TMPDIR": str(folder)},
+            env=os.environ | {"TMPDIR": str(folder), "DEMO_PATIENCE_S": str(WATCHDOG)},
         )  # fmt: skip
         self.output = ""
         self.says("Ctrl-C ends it")

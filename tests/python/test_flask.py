@@ -272,13 +272,13 @@ def test_asking_gets_the_same_refusal_and_takes_no_place():
     app, bus = site(allow=["#"], max_pages=1)
     url = "/bus/events?filter=a"
     for _ in range(2):
-        with opened(app, url + "&ask") as asked:
+        with opened(app, url + "&libbus-ask") as asked:
             assert asked.status_code == 200
             assert asked.headers["Content-Type"] == "text/event-stream"
             assert asked.headers.get("Content-Length") == "0"
     with opened(app, url) as page:
         assert page.status_code == 200
-        asked = app.test_client().get(url + "&ask")
+        asked = app.test_client().get(url + "&libbus-ask")
         assert (asked.status_code, asked.json["error"]["code"]) == (503, "TOO_MANY_PAGES")
     bus.close()
 
@@ -315,7 +315,7 @@ def test_invented_filters_neither_fill_the_log_nor_hide_other_reasons(caplog):
 def test_a_bus_that_does_not_open_is_a_reason_and_no_traceback(caplog, options, said):
     app, bus = site(allow=["#"], **options)
     bus.on("a")(print)  # opens the bus before a request, too
-    for query in ("filter=a", "filter=a&ask", "filter=a"):
+    for query in ("filter=a", "filter=a&libbus-ask", "filter=a"):
         answer = app.test_client().get(f"/bus/events?{query}")
         assert (answer.status_code, answer.json["error"]["code"]) == (503, "NO_BUS")
         assert int(answer.headers["Retry-After"]) > 0

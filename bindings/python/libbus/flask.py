@@ -171,7 +171,7 @@ class Bus:
         except BUS_FAILURES as error:
             return state.refuse(503, "NO_BUS", _no_bus(error))
         # A browser hides the refusal of an EventSource. libbus.js asks for it first, and takes no place.
-        if request.method == "HEAD" or "ask" in request.args:
+        if request.method == "HEAD" or "libbus-ask" in request.args:
             subscription.close()
             return Response(headers=HEADERS)
         if not state.enter(places):  # another page took the last place since
