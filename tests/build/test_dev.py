@@ -38,17 +38,32 @@ def bare(tmp_path):
     [
         ("demo", ["gcc", "python3-venv", "python3-dev", "libnng-dev"]),
         ("test", ["gcc", "python3-dev", "check", "nodejs", "libmsgpack-dev"]),
-        ("check", ["check", "clang-format-14", "relacy-dev", "qemu-user", "iproute2"]),
         ("install", ["gcc", "ninja-build", "python3-venv"]),
         ("bench", ["gcc", "valgrind", "libzmq3-dev"]),
+        ("fuzz", ["gcc", "clang-14", "python3-venv"]),
+        ("small", ["qemu-user", "ninja-build"]),
+        ("bench-page", ["python3-venv"]),
     ],
 )
 def test_a_user_without_root_gets_one_line_with_all_packages(bare, command, some):
     done = bare(command)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if "apt-get install" in line]
-    assert set(some) <= set(line.split())
+    packages = line.split("apt-get install")[1].split()
+    assert set(some) <= set(packages)
+    assert len(packages) == len(set(packages))
     assert "npm" not in line.split()
+
+
+def test_check_says_at_once_that_it_needs_root(bare):
+    assert "./dev check needs root or sudo" in bare("check").stderr
+
+
+def test_an_unknown_command_is_named(bare):
+    for arguments in (["foo"], ["foo", "--help"]):
+        done = bare(*arguments)
+        assert done.returncode != 0
+        assert "'foo'" in done.stderr
 
 
 def test_installing_the_c_library_asks_for_no_headers_of_python(bare):
@@ -83,7 +98,7 @@ def test_a_build_names_all_missing_packages_at_once(tmp_path):
         (tools / name).symlink_to(shutil.which(name))
     meson = Path(sys.executable).parent / "meson"
     done = subprocess.run(
-        [meson, "setup", tmp_path / "build", ROOT, "-Dpython=disabled", "-Dtests=false"],
+        [meson, "setup", tmp_path / "build", ROOT, "-Dpython=disabled"],
         env={"PATH": str(tools), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -91,5 +106,5 @@ def test_a_build_names_all_missing_packages_at_once(tmp_path):
         check=False,
     )
     assert done.returncode != 0
-    assert "not found: pkg-config, msgpack-c, jansson" in done.stdout
-    assert "apt install pkg-config libmsgpack-dev libjansson-dev" in done.stdout
+    assert "not found: pkg-config, msgpack-c, jansson, Check" in done.stdout
+    assert "apt install pkg-config libmsgpack-dev libjansson-dev check" in done.stdout
