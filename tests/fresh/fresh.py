@@ -7,7 +7,9 @@ to LOGS/SYSTEM-USER.log. Needs root.
 
 import argparse
 import contextlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,15 +22,26 @@ from terminal import Failure
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HIDDEN = "hidden"
-# debootstrap's arguments; Ubuntu's script serves all of its releases.
+# debootstrap's arguments. Debian has no package with Ubuntu's keys.
 RELEASES = {
     "bookworm": [],
     "trixie": [],
     "noble": ["--components=main,universe", "--no-check-gpg"],
 }
-SCRIPTS = Path("/usr/share/debootstrap/scripts")
-PACKAGES = r"\n  apt-get update && apt-get install([^\r\n]*)"
+DEBOOTSTRAP = Path("/usr/share/debootstrap")
+PACKAGES = r"\n  apt-get update && apt-get install([^\r\n]*)\r?\n"
 ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]|.*\r(?=.)")
+
+
+def with_script(release, folder):
+    """debootstrap's own folder, or one beside it where it does not know the release: all of Ubuntu's share a script."""
+    if (DEBOOTSTRAP / "scripts" / release).exists():
+        return DEBOOTSTRAP
+    ours = folder / "debootstrap"
+    shutil.rmtree(ours, ignore_errors=True)
+    shutil.copytree(DEBOOTSTRAP, ours, symlinks=True)
+    (ours / "scripts" / release).symlink_to("gutsy" if release == "noble" else "sid")
+    return ours
 
 
 def base(release, folder):
@@ -38,13 +51,10 @@ def base(release, folder):
         print(f"making a minimal {release}", flush=True)
         subprocess.run(["rm", "-rf", root], check=True)
         command = ["debootstrap", "--variant=minbase", *RELEASES[release], release, root]
-        if not (SCRIPTS / release).exists():
-            script = SCRIPTS / ("gutsy" if release == "noble" else "sid")
-            mirror = re.search(r"^default_mirror (\S+)", script.read_text(), re.MULTILINE)
-            command += [mirror[1], script]
+        environ = os.environ | {"DEBOOTSTRAP_DIR": str(with_script(release, folder))}
         log = folder / f"{release}.log"
         with log.open("w") as out:
-            if subprocess.run(command, stdout=out, stderr=out, check=False).returncode != 0:
+            if subprocess.run(command, stdout=out, stderr=out, env=environ, check=False).returncode:
                 raise SystemExit(f"fresh: debootstrap {release} failed: see {log}")
         (root / "complete").touch()
     return root
@@ -61,8 +71,8 @@ class Walk:
 
     def __init__(self, system, name, user, tests):
         self.system, self.name, self.user, self.tests = system, name, user, tests
-        self.readme = Readme(ROOT / "README.md")
         self.folder = system.clone(ROOT, user)
+        self.readme = Readme(system.read(f"{self.folder}/README.md"))
         self.shell = system.terminal(user, self.folder)
         self.steps = []
 
@@ -216,7 +226,7 @@ def parse():
 
 def named_packages():
     """Of README's line, for the system that hides the others."""
-    readme = Readme(ROOT / "README.md")
+    readme = Readme((ROOT / "README.md").read_text(encoding="utf-8"))
     readme.take("See it run")
     return readme.take("See it run").text.split("install -y", 1)[1].split()
 
@@ -238,6 +248,9 @@ def walk(name, user, options):
 
 def main():
     options = parse()
+    if os.geteuid() != 0:
+        print("fresh: it needs root, for namespaces in which another system is /", file=sys.stderr)
+        return 1
     begin = time.monotonic()
     try:
         for name in options.systems:

@@ -32,8 +32,8 @@ def blocks(page):
 class Readme:
     """Hands out each block once; what nobody took at the end is a block that no step covers."""
 
-    def __init__(self, path):
-        self.left = blocks(path.read_text(encoding="utf-8"))
+    def __init__(self, page):
+        self.left = blocks(page)
 
     def take(self, section, kind="sh"):
         """The next block of this kind below this heading."""

@@ -106,6 +106,10 @@ class System:
         self.holder.wait()
         self.folder.rmdir()
 
+    def read(self, path):
+        command = ["nsenter", "--target", self.first, "--mount", "cat", f"{self.root}{path}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     def outside(self, *command):
         """Runs a program of this machine that sees the bare system's files below self.root."""
         subprocess.run(["nsenter", "--target", self.first, "--mount", *command], check=True)
@@ -131,7 +135,11 @@ class System:
     def clone(self, repository, user):
         """A clone of what is committed, in the home of the user."""
         target = f"{self.root}{self.home(user)}/libbus"
-        self.outside("git", "clone", "--quiet", "--no-hardlinks", repository, target)
+        # The checkout may belong to a user other than root.
+        self.outside(
+            "env", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+            "git", "clone", "--quiet", "--no-hardlinks", repository, target,
+        )  # fmt: skip
         self.outside("chown", "-R", self.owner(user), target)
         return f"{self.home(user)}/libbus"
 

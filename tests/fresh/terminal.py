@@ -12,7 +12,7 @@ import time
 
 END = r"@@end (\d+)\r?\n"
 NEVER = r"(?!)"
-IDLE_LOOKS, IDLE_LOOK_S = 5, 0.1
+IDLE_S, IDLE_LOOK_S = 1.0, 0.1
 
 
 class Failure(Exception):
@@ -62,7 +62,11 @@ class Terminal:
         """Waits until the output behind what was expected before matches; fails if the shell is through without it."""
         match = self._wait(pattern, self._is_idle)
         if match is None:
-            raise self._failure(f"ended without {pattern!r}")
+            # What is typed now runs behind the command, if that only seemed to be through.
+            self._write("printf '\\n@@end %s\\n' $?\n")
+            match = self._wait(f"{pattern}|{END}", lambda: False)
+            if match[0].startswith("@@end"):
+                raise self._failure(f"ended without {pattern!r}")
         return match
 
     def finish(self):
@@ -76,7 +80,8 @@ class Terminal:
 
     def _is_idle(self):
         """Whether the shell itself has the terminal and has read all of it, for a while."""
-        for _ in range(IDLE_LOOKS):
+        quiet = time.monotonic() + IDLE_S
+        while time.monotonic() < quiet:
             unread = int.from_bytes(
                 fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)), sys.byteorder
             )
@@ -89,7 +94,9 @@ class Terminal:
         deadline = time.monotonic() + self.limit_s
         with self.news:
             while not (match := re.compile(pattern).search(self.output, self.seen)):
-                if self.process.poll() is not None or time.monotonic() > deadline:
+                if self.process.poll() is not None:
+                    raise self._failure(f"the shell ended before {pattern!r}")
+                if time.monotonic() > deadline:
                     raise self._failure(f"waited {self.limit_s:.0f} s for {pattern!r}")
                 if is_over():
                     match = re.compile(pattern).search(self.output, self.seen)

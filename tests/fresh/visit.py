@@ -47,6 +47,10 @@ def main(url, asked, wanted=None):
     except urllib.error.HTTPError as error:
         raise SystemExit(f"the page is not live: {error.code} {error.read().decode()}") from None
     for line in stream:
+        if time.monotonic() > deadline:  # a heartbeat brings every silent stream round
+            raise SystemExit(
+                f"the page is live, but no message {wanted or ''} came within {LIMIT_S} s"
+            )
         if line.startswith(b"event: hb"):
             print("live", flush=True)
         if line.startswith(b"data: {"):
