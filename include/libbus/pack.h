@@ -80,7 +80,7 @@ BUS_API void bus_packer_free(struct bus_packer *packer);
 BUS_API void bus_packer_reset(struct bus_packer *packer);
 
 /* Append one value each. An array is followed by count values, a map by count keys and values.
- * Text must be UTF-8. */
+ * Text must be UTF-8. On a packer that is NULL they do nothing. */
 BUS_API void bus_pack_nil(struct bus_packer *packer);
 BUS_API void bus_pack_bool(struct bus_packer *packer, bool value);
 BUS_API void bus_pack_int(struct bus_packer *packer, int64_t value);
@@ -94,7 +94,7 @@ BUS_API void bus_pack_ext(struct bus_packer *packer, int8_t ext, const void *dat
 
 /* Gives the finished payload, borrowed until the next call on packer. BUS_E_NOMEM; BUS_E_DECODE: text
  * that is not UTF-8; BUS_E_LIMIT: deeper or more elements than can be read back; BUS_E_INVAL: an array
- * or a map lacks elements, or there is not exactly one value. */
+ * or a map lacks elements, there is not exactly one value, or a pointer is NULL. */
 BUS_API int bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len);
 
 #ifdef __cplusplus

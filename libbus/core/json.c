@@ -279,7 +279,8 @@ bus__json_read(const char *text, size_t len, const struct bus_value **ret_value)
 	size_t text_len = len;
 	int err;
 
-	if (!survey(text, len, &found))
+	/* jansson loses a NUL that it reads to find the end of a number or a literal. JSON has none anywhere. */
+	if ((len > 0 && memchr(text, '\0', len) != NULL) || !survey(text, len, &found))
 		return BUS_E_DECODE;
 	copying = (struct copying){.wide = found.wide};
 	if (found.wide) {

@@ -273,6 +273,8 @@ append(void *arg, const char *bytes, size_t len)
 static bool
 admit(struct bus_packer *packer, bool container, uint64_t inside)
 {
+	if (packer == NULL)
+		return false;
 	if (packer->err == 0)
 		packer->err = add(&packer->shape, container, inside);
 	return packer->err == 0;
@@ -281,6 +283,8 @@ admit(struct bus_packer *packer, bool container, uint64_t inside)
 static bool
 admit_body(struct bus_packer *packer, const void *data, size_t len)
 {
+	if (packer == NULL)
+		return false;
 	if (packer->err == 0 && data == NULL && len > 0)
 		packer->err = BUS_E_INVAL;
 	if (packer->err == 0 && len > UINT32_MAX)
@@ -315,6 +319,8 @@ bus_packer_free(struct bus_packer *packer)
 void
 bus_packer_reset(struct bus_packer *packer)
 {
+	if (packer == NULL)
+		return;
 	packer->shape = (struct shape){0};
 	packer->len = 0;
 	packer->err = 0;
@@ -402,6 +408,8 @@ bus_pack_ext(struct bus_packer *packer, int8_t ext, const void *data, size_t len
 int
 bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len)
 {
+	if (packer == NULL || ret_data == NULL || ret_len == NULL)
+		return BUS_E_INVAL;
 	if (packer->err < 0)
 		return packer->err;
 	if (!is_whole(&packer->shape))

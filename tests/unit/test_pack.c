@@ -156,6 +156,31 @@ START_TEST(what_is_not_what_its_type_says_is_refused)
 }
 END_TEST
 
+/* As JSON.parse() does: it has no place in JSON, in no token and behind none. */
+START_TEST(json_with_a_nul_is_refused_wherever_the_nul_stands)
+{
+	static const char text[] =
+	    " {\"a\": [1, -2.5e3, true, null, \"b\", 18446744073709551615], \"c\": {}} ";
+	char with_nul[sizeof text];
+
+	ck_refused(BUS_TYPE_JSON, BYTES("21.5\0"));
+	ck_refused(BUS_TYPE_JSON, BYTES("[1\0,2]"));
+	ck_refused(BUS_TYPE_JSON, BYTES("true\0xyz"));
+	ck_refused(BUS_TYPE_JSON, BYTES("12\0\xff"
+					"34"));
+	ck_refused(BUS_TYPE_JSON, BYTES("18446744073709551615\0"));
+	ck_refused(BUS_TYPE_JSON, BYTES("\0"));
+	for (size_t at = 0; at < sizeof text; at++) {
+		memcpy(with_nul, text, at);
+		with_nul[at] = '\0';
+		memcpy(with_nul + at + 1, text + at, sizeof text - 1 - at);
+		ck_refused(BUS_TYPE_JSON, with_nul, sizeof with_nul);
+	}
+	ck_reads(BUS_TYPE_JSON, BYTES("\"\\u0000\""), BUS_KIND_TEXT, "\"\\u0000\"");
+	ck_reads(BUS_TYPE_UNTAGGED, BYTES("21.5\0"), BUS_KIND_TEXT, "\"21.5\\u0000\"");
+}
+END_TEST
+
 START_TEST(missing_arguments_are_named)
 {
 	const struct bus_value *value;
@@ -622,6 +647,42 @@ START_TEST(the_first_packing_error_sticks_until_reset)
 }
 END_TEST
 
+START_TEST(packing_without_a_packer_or_a_place_for_the_result_is_refused)
+{
+	struct bus_packer *packer;
+	const void *data = NULL;
+	size_t len = 99;
+
+	bus_pack_nil(NULL);
+	bus_pack_bool(NULL, true);
+	bus_pack_int(NULL, 1);
+	bus_pack_uint(NULL, 1);
+	bus_pack_float(NULL, 1.0);
+	bus_pack_text(NULL, "a", 1);
+	bus_pack_bytes(NULL, "a", 1);
+	bus_pack_array(NULL, 1);
+	bus_pack_map(NULL, 1);
+	bus_pack_ext(NULL, 1, "a", 1);
+	bus_packer_reset(NULL);
+	bus_packer_free(NULL);
+	ck_packed(NULL, BUS_E_INVAL);
+	ck_bus(bus_packer_new(NULL), BUS_E_INVAL);
+	ck_bus(bus_packer_new(&packer), 0);
+	bus_pack_text(packer, NULL, 0);
+	ck_bus(bus_packer_data(packer, NULL, &len), BUS_E_INVAL);
+	ck_bus(bus_packer_data(packer, &data, NULL), BUS_E_INVAL);
+	ck_bus(bus_packer_data(packer, &data, &len), 0);
+	ck_assert_uint_eq(len, 1);
+	bus_packer_reset(packer);
+	bus_pack_text(packer, NULL, 1);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_packer_reset(packer);
+	bus_pack_ext(packer, 1, NULL, 1);
+	ck_packed(packer, BUS_E_INVAL);
+	bus_packer_free(packer);
+}
+END_TEST
+
 START_TEST(what_is_packed_can_be_read_back_up_to_the_limits)
 {
 	struct bus_packer *packer;
@@ -754,7 +815,8 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "rule", a_payload_reads_as_what_its_type_says,
 	    untagged_is_json_else_text_else_bytes, unknown_types_are_bytes,
-	    what_is_not_what_its_type_says_is_refused, missing_arguments_are_named);
+	    what_is_not_what_its_type_says_is_refused,
+	    json_with_a_nul_is_refused_wherever_the_nul_stands, missing_arguments_are_named);
 	BUS_TEST_CASE(suite, "values", integers_keep_their_value_at_every_boundary,
 	    a_wide_integer_changes_nothing_beside_it, doubles_come_back_bit_by_bit_both_ways,
 	    short_numbers_print_short_and_strange_ones_as_null, the_last_of_equal_json_keys_wins,
@@ -767,6 +829,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "packer", the_packer_writes_every_kind,
 	    integers_of_every_width_come_back, texts_of_every_header_size_come_back,
 	    the_packer_wants_exactly_one_whole_value, the_first_packing_error_sticks_until_reset,
+	    packing_without_a_packer_or_a_place_for_the_result_is_refused,
 	    what_is_packed_can_be_read_back_up_to_the_limits);
 	BUS_TEST_CASE(suite, "memory", any_allocation_may_fail_while_reading_and_writing,
 	    any_allocation_may_fail_while_packing);
