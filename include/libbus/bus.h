@@ -312,7 +312,8 @@ struct bus_keep_config {
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg);
 
-/* Makes a message of your own of a borrowed one: *ret_msg stays as it is until bus_msg_free().
+/* Makes a message of your own of a borrowed one: *ret_msg stays as it is until bus_msg_free(). BUS_E_INVAL: data or
+ * headers are NULL and not empty, or longer than a bus carries (256 MiB together); BUS_E_NOMEM.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg);
 

@@ -6,6 +6,9 @@
 
 #include "base/mem.h"
 
+/* No bus carries more. */
+#define MOST_BYTES (256u << 20)
+
 struct kept_msg {
 	struct bus_msg msg;                 /* points into bytes */
 	_Alignas(max_align_t) char bytes[]; /* payload, headers, topic */
@@ -18,6 +21,9 @@ bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg)
 	size_t topic;
 
 	if (msg == NULL || msg->size != sizeof *msg || msg->topic == NULL || ret_msg == NULL)
+		return BUS_E_INVAL;
+	if (msg->len > MOST_BYTES || msg->headers_len > MOST_BYTES - msg->len ||
+	    (msg->data == NULL && msg->len > 0) || (msg->headers == NULL && msg->headers_len > 0))
 		return BUS_E_INVAL;
 	topic = strlen(msg->topic) + 1;
 	kept = bus__malloc(sizeof *kept + msg->len + msg->headers_len + topic);

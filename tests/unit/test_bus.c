@@ -1062,6 +1062,30 @@ END_TEST
 
 /* --- bad input ------------------------------------------------------------------------------------------------ */
 
+START_TEST(a_message_that_no_bus_carries_is_not_kept)
+{
+	const struct bus_msg sound = {.size = sizeof sound, .topic = "t", .data = "x", .len = 1};
+	const struct bus_msg *kept = NULL;
+	struct bus_msg wrong[] = {sound, sound, sound, sound, sound, sound};
+
+	wrong[0].data = NULL;
+	wrong[1].headers_len = 1;
+	wrong[2].len = SIZE_MAX;
+	wrong[3].len = (256u << 20) + 1;
+	wrong[4].headers = "x";
+	wrong[4].headers_len = SIZE_MAX;
+	wrong[5].headers = "x";
+	wrong[5].headers_len = SIZE_MAX - 64; /* with what is added to it, it would be small */
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+		ck_bus(bus_msg_keep(&wrong[i], &kept), BUS_E_INVAL);
+	ck_bus(bus_msg_keep(&sound, NULL), BUS_E_INVAL);
+	ck_bus(bus_msg_keep(NULL, &kept), BUS_E_INVAL);
+	ck_assert_ptr_null(kept);
+	ck_bus(bus_msg_keep(&sound, &kept), 0);
+	bus_msg_free(kept);
+}
+END_TEST
+
 START_TEST(bad_arguments_are_refused_and_nothing_is_lost)
 {
 	const struct bus_config small = {.size = sizeof small, .max_payload = 10};
@@ -1218,6 +1242,7 @@ bus_test_suite(void)
 	    mailbox_may_close_itself_inside_its_callback,
 	    subscriptions_and_mailboxes_come_and_go_under_traffic);
 	BUS_TEST_CASE(suite, "bad input", bad_arguments_are_refused_and_nothing_is_lost,
-	    topics_are_bounded_and_idle_ones_make_room, forked_child_is_told_and_may_open_its_own);
+	    a_message_that_no_bus_carries_is_not_kept, topics_are_bounded_and_idle_ones_make_room,
+	    forked_child_is_told_and_may_open_its_own);
 	return suite;
 }
