@@ -124,6 +124,15 @@ hear_bye(struct bus__session *session, const struct bus__frame *frame)
 									: BUS_E_GONE;
 }
 
+/* A peer may say any number. Only the link thread counts here. */
+static void
+count_up_to_most(_Atomic uint64_t *counter, uint64_t n)
+{
+	uint64_t had = atomic_load_explicit(counter, memory_order_relaxed);
+
+	bus__count(counter, n < UINT64_MAX - had ? n : UINT64_MAX - had);
+}
+
 static int
 hear_live(struct bus__session *session, const struct bus__frame *frame)
 {
@@ -140,7 +149,7 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 	case BUS__FRAME_REPLY:
 		return hear_reply(session, frame);
 	case BUS__FRAME_LOST:
-		bus__count(&session->link->lost_by_peers, bus__lost_read(frame));
+		count_up_to_most(&session->link->lost_by_peers, bus__lost_read(frame));
 		return 0;
 	case BUS__FRAME_PING:
 		return 0;

@@ -156,6 +156,31 @@ START_TEST(whoever_breaks_the_rules_is_ended_for_it_and_told)
 }
 END_TEST
 
+START_TEST(what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted)
+{
+	static const char nearly[] = GREET "\x08\0\0\0\x08\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff";
+	static const char two[] = "\x08\0\0\0\x08\0\0\0\x02\0\0\0\0\0\0\0";
+	static const char three[] = "\x08\0\0\0\x08\0\0\0\x03\0\0\0\0\0\0\0"
+				    "\0\0\0\0\x0a\0\0\0"; /* BYE */
+	struct pair p;
+	uint64_t gone;
+	int fd;
+
+	pair_open(&p, _i);
+	gone = stats_of(p.la).ended[BUS_LINK_END_GONE];
+	fd = connect_raw(p.url);
+	say(fd, nearly, sizeof nearly - 1);
+	ck_eventually(stats_of(p.la).lost_by_peers == UINT64_MAX - 1);
+	say(fd, two, sizeof two - 1);
+	ck_eventually(stats_of(p.la).lost_by_peers == UINT64_MAX);
+	say(fd, three, sizeof three - 1);
+	ck_eventually(stats_of(p.la).ended[BUS_LINK_END_GONE] == gone + 1);
+	ck_assert_uint_eq(stats_of(p.la).lost_by_peers, UINT64_MAX);
+	close(fd);
+	pair_close(&p);
+}
+END_TEST
+
 START_TEST(another_version_learns_ours)
 {
 	uint8_t said[8];
@@ -308,8 +333,9 @@ Suite *
 bus_test_suite(void)
 {
 	static const TTest *const *const tests[] = {
-	    &whoever_breaks_the_rules_is_ended_for_it_and_told, &another_version_learns_ours,
-	    &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
+	    &whoever_breaks_the_rules_is_ended_for_it_and_told,
+	    &what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted,
+	    &another_version_learns_ours, &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
 	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody};
 	Suite *suite = suite_create("link strangers");
 	TCase *tcase = tcase_create("over ipc and tcp"), *slow = tcase_create("over tcp");
