@@ -94,7 +94,7 @@ struct bus_config {
  * that dies or stops holds up the others.
  * A private bus starts no thread and opens no descriptor; a named one holds one descriptor, and the first
  * bus_mailbox_fd() starts a thread.
- * BUS_E_NOSPACE, BUS_E_LIMIT (1,022 processes), BUS_E_DENIED, BUS_E_VERSION, BUS_E_DAMAGED.
+ * BUS_E_NOSPACE (also: the log would be larger than RLIMIT_FSIZE allows), BUS_E_LIMIT (1,022 processes), BUS_E_DENIED, BUS_E_VERSION, BUS_E_DAMAGED.
  * Threads: any.  Blocks: never; with a name at most 5 s, while another process joins or leaves.
  * Callbacks: none run inside. */
 BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus);

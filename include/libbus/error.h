@@ -43,7 +43,7 @@ extern "C" {
 	X(DECODE, -29, "not valid: truncated, too deep, too large, or not what its content type says")    \
 	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")           \
 	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first") \
-	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), or name another one or fewer bytes in the configuration") \
+	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), raise the limit on file sizes (ulimit -f), or name another directory or fewer bytes in the configuration") \
 	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew") \
 	X(RESET, -34, "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now")
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -147,6 +148,7 @@ error_of_errno(void)
 		return BUS_E_LIMIT;
 	case ENOSPC:
 	case EDQUOT:
+	case EFBIG:
 		return BUS_E_NOSPACE;
 	case ENOMEM:
 		return BUS_E_NOMEM;
@@ -290,6 +292,16 @@ clear(int fd, uint64_t bytes)
 	return 0;
 }
 
+/* Beyond its limit (ulimit -f) the kernel does not only refuse a file to grow: it ends the process by SIGXFSZ. */
+static bool
+may_be_so_large(uint64_t bytes)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	       bytes <= limit.rlim_cur;
+}
+
 /* How large a log is that nobody has asked a size for. */
 static uint64_t
 default_bytes(int fd)
@@ -328,6 +340,8 @@ make_log(const char *path, uint64_t bytes)
 	/* All of it now: what is missing later is a SIGBUS in whoever touches it. */
 	if (err == 0 && head.file_bytes > SIZE_MAX / 2)
 		err = BUS_E_NOMEM; /* more than there are addresses for */
+	if (err == 0 && !may_be_so_large(head.file_bytes))
+		err = BUS_E_NOSPACE;
 	errno = err == 0 ? allocate(fd, head.file_bytes) : 0;
 	if (err == 0 && errno == 0)
 		errno = clear(fd, head.file_bytes);
@@ -547,6 +561,10 @@ join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 			munmap(log->shared, log->map_bytes);
 		if (made)
 			unlink(path); /* nobody else is in it, at the gate */
+		/* Beside the log of members that have died the lock file stays: by it that log is found. */
+		if (access(path, F_OK) < 0 && errno == ENOENT && is_empty(log->lock_fd) &&
+		    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS))
+			unlink(lock_path);
 		bus__fd_close(log->lock_fd);
 		return err;
 	}
