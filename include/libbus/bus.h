@@ -6,6 +6,8 @@
  * BUS_E_LIMIT says also that the system has no more threads or descriptors.
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
+ * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
+ * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
  * ipc and tcp links need that the parent used none before it forked; otherwise they answer the same.
  * Objects outlive their bus: after bus_close() their calls answer BUS_E_CLOSED until their own close;

@@ -1,6 +1,11 @@
+#define _GNU_SOURCE
 #include "base/fd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
+
+#include <libbus/error.h>
 
 #include "base/thread.h"
 
@@ -31,4 +36,43 @@ bus__fd_close(int fd)
 
 	close(fd);
 	bus__cancel_back(cancel);
+}
+
+int
+bus__fd_above_std(int fd)
+{
+	int above, error;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	error = errno;
+	bus__fd_close(fd);
+	errno = error;
+	return above;
+}
+
+/* The lowest number that is free: of two threads that are here at once, each fills one. */
+static int
+open_null(void)
+{
+	int cancel = bus__cancel_off();
+	int fd = open("/dev/null", O_RDWR);
+
+	/* A root without devices: reading and writing this fails, as if it were still closed. */
+	if (fd < 0 && errno != EMFILE && errno != ENFILE)
+		fd = open("/", O_PATH);
+	if (fd > STDERR_FILENO)
+		close(fd); /* another thread was faster */
+	bus__cancel_back(cancel);
+	return fd;
+}
+
+int
+bus__fd_fill_std(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open_null() < 0)
+			return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
+	return 0;
 }

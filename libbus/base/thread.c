@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <libbus/error.h>
 
 int
-bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg)
+bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
 {
 	sigset_t all, before;
 	int err;
@@ -20,8 +21,13 @@ bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *ar
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (err != 0)
 		return err == EAGAIN ? BUS_E_LIMIT : BUS_E_NOMEM;
-	pthread_setname_np(*ret_thread, name);
 	return 0;
+}
+
+void
+bus__thread_name(const char *name)
+{
+	prctl(PR_SET_NAME, name);
 }
 
 void

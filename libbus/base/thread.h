@@ -5,8 +5,12 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-/* Starts a named thread (at most 15 bytes are shown). 0, BUS_E_NOMEM or BUS_E_LIMIT (no more threads). */
-int bus__thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg);
+/* Starts a thread. 0, BUS_E_NOMEM or BUS_E_LIMIT (no more threads). */
+int bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg);
+
+/* Names the calling thread (at most 15 bytes are shown). From another one the C library would open a file for that, with
+ * the lowest free descriptor. */
+void bus__thread_name(const char *name);
 
 /* Waits for the end of a thread. */
 void bus__thread_join(pthread_t thread);

@@ -51,7 +51,7 @@ make_timer(struct deadlines *ds)
 
 	if (ds->epoll < 0 || ds->timer >= 0)
 		return 0;
-	timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	timer = bus__fd_above_std(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
 	if (timer < 0)
 		return system_error();
 	err = watch(ds->epoll, timer);
@@ -85,7 +85,7 @@ bus__deadlines_watch(struct bus_mailbox *m, int fd)
 	struct deadlines *ds = &m->deadlines;
 	int err;
 
-	ds->epoll = epoll_create1(EPOLL_CLOEXEC);
+	ds->epoll = bus__fd_above_std(epoll_create1(EPOLL_CLOEXEC));
 	if (ds->epoll < 0)
 		return system_error();
 	err = watch(ds->epoll, fd);

@@ -48,6 +48,7 @@ thread_main(void *arg)
 {
 	struct bus_mailbox *m = arg;
 
+	bus__thread_name("bus-mailbox");
 	for (;;) {
 		/* Read before the look inside: what was there when it was set is still handled. */
 		bool stop = atomic_load_explicit(&m->stop, memory_order_acquire);
@@ -76,7 +77,7 @@ bus__mailbox_start(struct bus_mailbox *m)
 	int err;
 
 	bus__mailbox_ref(m);
-	err = bus__thread_start(&m->thread, "bus-mailbox", thread_main, m);
+	err = bus__thread_start(&m->thread, thread_main, m);
 	if (err == 0) {
 		atomic_store_explicit(&m->has_thread, true, memory_order_release);
 		return 0;

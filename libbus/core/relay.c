@@ -48,6 +48,7 @@ relay_main(void *arg)
 	struct bus *bus = arg;
 	struct relay *relay = &bus->relay;
 
+	bus__thread_name("bus-relay");
 	while (!atomic_load_explicit(&relay->stop, memory_order_acquire)) {
 		uint32_t seen = bus__log_news(bus->log);
 
@@ -71,7 +72,7 @@ bus__relay_add(struct bus_mailbox *m)
 	int err;
 
 	if (!relay->runs) {
-		err = bus__thread_start(&relay->thread, "bus-relay", relay_main, m->bus);
+		err = bus__thread_start(&relay->thread, relay_main, m->bus);
 		if (err < 0)
 			return err;
 		relay->runs = true;

@@ -344,7 +344,7 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 static int
 make_fd(struct bus_mailbox *m, bool holds_some)
 {
-	int err, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int err, fd = bus__fd_above_std(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;

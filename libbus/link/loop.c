@@ -57,6 +57,7 @@ run(void *arg)
 	uint32_t bell;
 	bool stop;
 
+	bus__thread_name("bus-link");
 	for (;;) {
 		task = pop(loop, &stop, &bell);
 		if (stop)
@@ -76,7 +77,7 @@ bus__loop_start(struct bus__loop *loop)
 
 	*loop = (struct bus__loop){.last = &loop->first, .next_due_ns = INT64_MAX};
 	pthread_mutex_init(&loop->lock, NULL);
-	err = bus__thread_start(&loop->thread, "bus-link", run, loop);
+	err = bus__thread_start(&loop->thread, run, loop);
 	if (err < 0)
 		pthread_mutex_destroy(&loop->lock);
 	return err;

@@ -194,7 +194,7 @@ static int
 open_own(const char *path, int flags, int *ret_fd)
 {
 	struct stat st;
-	int fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = bus__fd_above_std(open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
 
 	if (fd < 0)
 		return error_of_errno();
@@ -523,10 +523,14 @@ bury(const char *place, const char *name)
 static void
 bury_all(const char *place)
 {
-	DIR *dir = opendir(place);
+	int fd = bus__fd_above_std(open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 
-	if (dir == NULL)
+	if (dir == NULL) {
+		if (fd >= 0)
+			bus__fd_close(fd);
 		return;
+	}
 	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
 		const char *end = strrchr(entry->d_name, '.');
 		char name[LOG_NAME_MOST + 1];

@@ -16,6 +16,7 @@
 
 #include <libbus/error.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "transport/names.h"
 #include "transport/nng_wire.h"
@@ -72,11 +73,12 @@ open_file(const char *path, bool *ret_new)
 	int fd;
 
 	for (;;) {
-		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = bus__fd_above_std(
+		    open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
 		*ret_new = fd >= 0;
 		if (fd >= 0 || errno != EEXIST)
 			return fd;
-		fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		fd = bus__fd_above_std(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
 		if (fd >= 0 || errno != ENOENT)
 			return fd;
 		/* Its owner left between the two: once more. */

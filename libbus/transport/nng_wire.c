@@ -13,6 +13,7 @@
 
 #include <libbus/error.h>
 
+#include "base/fd.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -88,7 +89,7 @@ judge_start(int nng)
 
 	if (err != BUS_E_NOMEM)
 		return err;
-	err = bus__thread_start(&thread, "bus-probe", end_at_once, NULL);
+	err = bus__thread_start(&thread, end_at_once, NULL);
 	if (err == 0)
 		bus__thread_join(thread);
 	return err == BUS_E_LIMIT ? BUS_E_LIMIT : BUS_E_NOMEM;
@@ -118,7 +119,10 @@ bus__nng_check(void)
 {
 	uint32_t begun = atomic_load(&begun_in);
 
-	return begun != 0 && begun != bus__fork_generation() + 1 ? BUS_E_FORKED : 0;
+	if (begun != 0 && begun != bus__fork_generation() + 1)
+		return BUS_E_FORKED;
+	/* NNG opens descriptors at any time from now on, in the lowest places that are free. */
+	return bus__fd_fill_std();
 }
 
 /* NNG aborts a forked child that calls it after its parent did. The mark is set before the lock is taken, so that no

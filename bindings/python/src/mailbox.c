@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "gate.h"
 
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
@@ -334,8 +335,8 @@ bell(struct mailbox_object *self)
 	fd = bus_mailbox_fd(self->mbox);
 	if (fd < 0)
 		return fd;
-	bell = epoll_create1(EPOLL_CLOEXEC);
-	ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bell = bus__fd_above_std(epoll_create1(EPOLL_CLOEXEC));
+	ended = bus__fd_above_std(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (bell < 0 || ended < 0 || watch(bell, fd) < 0 || watch(bell, ended) < 0)
 		goto close_both;
 	self->bell = bell;
