@@ -3,6 +3,10 @@
  * A call answers 0 (or a count), or a negative BUS_E_* (error.h).
  * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
  * timeout_ms: 0 does not wait, negative has no limit.
+ * A signal handler that runs on a thread while it waits ends the wait, with SA_RESTART or without: bus_recv() and
+ * bus_dispatch() return 0, so that `while (!stop)` around them ends; without a limit bus_flush(), bus_role_take() and
+ * bus_request() return BUS_E_TIMEDOUT, with one they go on. One that runs right before the wait begins does not end
+ * it: block the signal and use signalfd() beside bus_mailbox_fd() where that matters, or give the wait a limit.
  * BUS_E_LIMIT says also that the system has no more threads or descriptors.
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
@@ -248,15 +252,15 @@ struct bus_mailbox_config {
 BUS_API int bus_mailbox_open(struct bus *bus, const struct bus_mailbox_config *cfg,
     struct bus_mailbox **ret_mbox);
 
-/* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time, or a
- * request's fn was called.
+/* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time, a
+ * signal handler ran, or a request's fn was called.
  * Callbacks of its subscriptions do not run: the caller gets the message instead. BUS_E_INVAL on a
  * mailbox with its own thread.
  * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: those of its requests. */
 BUS_API int bus_recv(struct bus_mailbox *mbox, int timeout_ms, const struct bus_msg **ret_msg);
 
 /* Waits for messages and runs the callbacks of at most max (0: all that is there). Returns how many
- * messages were handled; 0: none came in time, or a request ended. BUS_E_STATE inside one of its
+ * messages were handled; 0: none came in time, a signal handler ran, or a request ended. BUS_E_STATE inside one of its
  * callbacks.
  * Threads: one at a time per mbox.  Blocks: up to timeout_ms.  Callbacks: run inside, on this thread. */
 BUS_API int bus_dispatch(struct bus_mailbox *mbox, int timeout_ms, unsigned max);

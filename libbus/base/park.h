@@ -5,8 +5,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+enum { BUS__INTERRUPTED = 1 };
+
 /* Sleeps while *word == seen, until bus__unpark() or the deadline (monotonic ns; INT64_MAX: none).
- * May return early; 0, or BUS_E_TIMEDOUT. */
+ * May return early; 0, BUS_E_TIMEDOUT, or BUS__INTERRUPTED: a signal handler ran on this thread. */
 int bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
 
 /* Wakes every thread that sleeps on word. Change *word first. */

@@ -23,19 +23,20 @@ struct kernel_time {
 static int
 park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, int private)
 {
-	struct kernel_time until, *limit = NULL;
+	/* Without a limit, the kernel would go on waiting after a handler that was installed with SA_RESTART. */
+	struct kernel_time until = {.seconds = INT32_MAX};
 
 	if (deadline_ns != INT64_MAX) {
 		until.seconds = (long)(deadline_ns / 1000000000);
 		until.ns = (long)(deadline_ns % 1000000000);
-		limit = &until;
 	}
 	/* WAIT_BITSET takes an absolute monotonic time, so that early returns do not stretch the wait. */
-	if (syscall(SYS_futex, (void *)word, FUTEX_WAIT_BITSET | private, seen, limit, NULL,
-		FUTEX_BITSET_MATCH_ANY) < 0 &&
-	    errno == ETIMEDOUT)
-		return BUS_E_TIMEDOUT;
-	return 0;
+	if (syscall(SYS_futex, (void *)word, FUTEX_WAIT_BITSET | private, seen, &until, NULL,
+		FUTEX_BITSET_MATCH_ANY) == 0)
+		return 0;
+	if (errno == EINTR)
+		return BUS__INTERRUPTED;
+	return errno == ETIMEDOUT && deadline_ns != INT64_MAX ? BUS_E_TIMEDOUT : 0;
 }
 
 static void

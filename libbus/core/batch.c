@@ -380,6 +380,8 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 		 * is at work. */
 		if ((!busy || bus__is_receiver(m)) && until > now + NAP_NS)
 			until = now + NAP_NS;
-		bus__park(&m->phase_wakes, seen, until);
+		if (bus__park(&m->phase_wakes, seen, until) == BUS__INTERRUPTED &&
+		    deadline_ns == INT64_MAX)
+			return BUS_E_TIMEDOUT;
 	}
 }

@@ -172,6 +172,16 @@ bus__group_pass_on(struct bus_mailbox *group)
 		bus__mailbox_wake(group, NULL);
 }
 
+/* false: the deadline has passed. */
+static bool
+sleep_on(struct bus_mailbox *receiver, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+	int woken = bus__park(word, seen, deadline_ns);
+
+	receiver->interrupted = woken == BUS__INTERRUPTED;
+	return woken != BUS_E_TIMEDOUT;
+}
+
 /* Nothing wakes it but a subscription, its end, or the deadline. */
 static bool
 rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
@@ -182,7 +192,7 @@ rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
 		return true;
 	if (deadline_ns == 0 || bus__mailbox_has_to_leave(receiver))
 		return false;
-	return bus__park(&receiver->wakes, seen, deadline_ns) != BUS_E_TIMEDOUT;
+	return sleep_on(receiver, &receiver->wakes, seen, deadline_ns);
 }
 
 bool
@@ -202,7 +212,7 @@ bus__group_rest(struct bus_mailbox *receiver, int64_t deadline_ns)
 	else if (deadline_ns == 0 || bus__mailbox_has_to_leave(receiver))
 		woken = false;
 	else
-		woken = bus__park(&group->wakes, seen, deadline_ns) != BUS_E_TIMEDOUT;
+		woken = sleep_on(receiver, &group->wakes, seen, deadline_ns);
 	atomic_fetch_sub_explicit(&group->parked, 1, memory_order_relaxed);
 	return woken;
 }

@@ -104,6 +104,7 @@ struct bus_mailbox {
 	const struct topic *msg_topic;
 	bool logged;      /* the batch is the reader's */
 	bool lent;        /* a peer has messages of the batch */
+	bool interrupted; /* a signal handler ran while the drainer slept */
 	uint64_t carried; /* lost before messages that nobody wanted: told by the next one */
 	struct ring_batch batch;
 	int64_t gap_ns; /* average pause between bursts, for the spin */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/park.h"
 #include "core/bus_internal.h"
 #include "core/members.h"
 #include "core/name.h"
@@ -236,7 +237,10 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 			return BUS_E_TIMEDOUT;
 		bus__log_let_go(c);
 		if (bus__log_ask(c->log, bus__log_position(c))) {
-			if (bus__log_sleep(c->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+			int woken = bus__log_sleep(c->log, seen, deadline_ns);
+
+			if (woken == BUS_E_TIMEDOUT ||
+			    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
 				return BUS_E_TIMEDOUT;
 			continue;
 		}

@@ -642,9 +642,13 @@ ask(struct bus *bus, const struct bus_msg *question, uint64_t number, int64_t de
 static int
 await_reply(struct waiter *w, int64_t deadline_ns)
 {
-	while (atomic_load_explicit(&w->done, memory_order_acquire) == 0)
-		if (bus__park(&w->done, 0, deadline_ns) == BUS_E_TIMEDOUT)
+	while (atomic_load_explicit(&w->done, memory_order_acquire) == 0) {
+		int woken = bus__park(&w->done, 0, deadline_ns);
+
+		if (woken == BUS_E_TIMEDOUT ||
+		    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
 			return BUS_E_TIMEDOUT;
+	}
 	return 0;
 }
 

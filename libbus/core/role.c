@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/park.h"
 #include "core/bus_internal.h"
 #include "core/mailbox.h"
 #include "core/name.h"
@@ -35,8 +36,11 @@ await(struct bus *bus, const char *name, int64_t deadline_ns, uint32_t *ret_numb
 		now = bus__now_ns();
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
-		bus__log_sleep(
-		    bus->log, seen, deadline_ns - now > LOOK_NS ? now + LOOK_NS : deadline_ns);
+		if (bus__log_sleep(bus->log, seen,
+			deadline_ns - now > LOOK_NS ? now + LOOK_NS : deadline_ns) ==
+			BUS__INTERRUPTED &&
+		    deadline_ns == INT64_MAX)
+			return BUS_E_TIMEDOUT;
 	}
 }
 

@@ -223,8 +223,13 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 			return true; /* it came meanwhile */
 		if (bus__mailbox_has_to_leave(m))
 			return false;
-		if (bus__park(&m->wakes, seen, deadline_ns) == BUS_E_TIMEDOUT)
+		switch (bus__park(&m->wakes, seen, deadline_ns)) {
+		case BUS_E_TIMEDOUT:
 			return false;
+		case BUS__INTERRUPTED:
+			m->interrupted = true;
+			return true;
+		}
 		seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
 	}
 	learn_gap(m, bus__now_ns() - begun);
@@ -259,8 +264,13 @@ rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
 	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns ||
 	    (!bus__reader_ask(r)))
 		return true;
-	if (bus__log_sleep(r->log, seen, deadline_ns) == BUS_E_TIMEDOUT)
+	switch (bus__log_sleep(r->log, seen, deadline_ns)) {
+	case BUS_E_TIMEDOUT:
 		return false;
+	case BUS__INTERRUPTED:
+		m->interrupted = true;
+		return true;
+	}
 	learn_gap(m, bus__now_ns() - begun);
 	return true;
 }
@@ -295,6 +305,16 @@ bus__mailbox_has_nothing_left(const struct bus_mailbox *m)
 	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
 }
 
+/* So that a program that waits for messages sees what its handler has set. Our own threads have no handlers. */
+static bool
+was_interrupted(struct bus_mailbox *m)
+{
+	bool was = m->interrupted && m->drain == BUS_DRAIN_CALLER;
+
+	m->interrupted = false;
+	return was;
+}
+
 uint32_t
 bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
@@ -323,6 +343,8 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		if (!spin(m, until_ns)) {
 			if (!rest_somewhere(m, until_ns) &&
 			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))
+				return 0;
+			if (was_interrupted(m))
 				return 0;
 			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
 			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)

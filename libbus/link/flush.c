@@ -115,14 +115,25 @@ call(struct bus__flush *flush, void (*fn)(void *arg))
 	return true;
 }
 
-static int
+/* false: not done in time, or (without a limit) before a signal handler ran. */
+static bool
 await(struct bus__flush *flush, int64_t deadline_ns)
 {
-	int err = 0;
+	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0) {
+		int woken = bus__park(&flush->done, 0, deadline_ns);
 
-	while (err == 0 && atomic_load_explicit(&flush->done, memory_order_acquire) == 0)
-		err = bus__park(&flush->done, 0, deadline_ns);
-	return err;
+		if (woken == BUS_E_TIMEDOUT ||
+		    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
+			return false;
+	}
+	return true;
+}
+
+static void
+await_end(struct bus__flush *flush)
+{
+	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0)
+		bus__park(&flush->done, 0, INT64_MAX);
 }
 
 int
@@ -133,8 +144,8 @@ bus__flush_links(void *arg, int64_t deadline_ns)
 	if (!call(&flush, begin))
 		return 0;
 	/* When the bus closes meanwhile its connections end, and that ends every flush. */
-	if (await(&flush, deadline_ns) < 0 && !call(&flush, give_up))
-		await(&flush, INT64_MAX);
+	if (!await(&flush, deadline_ns) && !call(&flush, give_up))
+		await_end(&flush);
 	bus__free(flush.marks);
 	return flush.err;
 }

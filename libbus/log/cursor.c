@@ -181,8 +181,9 @@ bus__log_sleep(struct log *log, uint32_t seen, int64_t deadline_ns)
 
 	if (deadline_ns <= most_ns)
 		return bus__park_shared(&log->shared->news, seen, deadline_ns);
-	bus__park_shared(&log->shared->news, seen, most_ns);
-	return 0;
+	return bus__park_shared(&log->shared->news, seen, most_ns) == BUS__INTERRUPTED
+		   ? BUS__INTERRUPTED
+		   : 0;
 }
 
 void
