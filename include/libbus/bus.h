@@ -10,6 +10,9 @@
  * BUS_E_LIMIT says also that the system has no more threads or descriptors.
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
+ * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may
+ * have interrupted a call that holds a lock, and publishing there can hang. It sets a flag or writes to a pipe; the
+ * program publishes.
  * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
  * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
