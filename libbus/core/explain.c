@@ -14,8 +14,6 @@
 #include "core/notice.h"
 
 #define NEAR_LINES 8 /* of a kind; the others are counted */
-/* Two names and some words. */
-#define LINE_BYTES (2 * BUS_LIMIT_TOPIC_BYTES + 256)
 
 const char *const bus__policy_words[] = {
     [BUS_FULL_DROP_OLDEST] = "drop_oldest",
@@ -133,25 +131,23 @@ struct page {
 static __attribute__((format(printf, 2, 3))) void
 line(struct page *page, const char *format, ...)
 {
-	char text[LINE_BYTES];
+	size_t room = page->len < page->cap ? page->cap - page->len : 0;
+	char *text = room > 0 ? page->text + page->len : NULL;
 	va_list args;
 	int len;
 
 	va_start(args, format);
-	len = vsnprintf(text, sizeof text - 1, format, args);
+	len = vsnprintf(text, room, format, args);
 	va_end(args);
 	if (len < 0)
 		return;
-	if ((size_t)len > sizeof text - 2)
-		len = (int)sizeof text - 2;
 	/* A name may hold any character, and must not make a line of its own. */
-	for (int i = 0; i < len; i++)
+	for (size_t i = 0; i < (size_t)len && i + 1 < room; i++)
 		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
 			text[i] = '?';
-	text[len++] = '\n';
-	for (int i = 0; i < len; i++, page->len++)
-		if (page->len + 1 < page->cap)
-			page->text[page->len] = text[i];
+	if ((size_t)len + 1 < room)
+		text[len] = '\n';
+	page->len += (size_t)len + 1;
 }
 
 static void

@@ -84,15 +84,12 @@ unlink_sub(struct bus_sub *sub)
 	sub->node = NULL;
 }
 
-/* Tells links that the set of wanted filters changed at this node. */
+/* Tells links that the set of wanted filters changed by this one. */
 static void
-tell_links(struct bus *bus, const struct node *node, bool wanted)
+tell_links(struct bus *bus, const char *filter, bool wanted)
 {
-	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
-
 	if (bus->hooks == NULL || bus->log != NULL) /* which wants everything */
 		return;
-	bus__trie_name(node, filter);
 	if (filter[0] == '$') /* of this bus alone */
 		return;
 	bus->hooks->filter_changed(bus->links, filter, wanted);
@@ -146,7 +143,7 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	if (bus__is_notice_filter(filter))
 		atomic_fetch_sub_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!sub->mbox->is_peer && --node->wanted == 0)
-		tell_links(bus, node, false);
+		tell_links(bus, filter, false);
 	bus__trie_prune(&bus->trie, node);
 	if (!sub->owned)
 		free_later(sub);
@@ -185,7 +182,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	if (bus__is_notice_filter(filter))
 		atomic_fetch_add_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!mbox->is_peer && node->wanted++ == 0)
-		tell_links(bus, node, true);
+		tell_links(bus, filter, true);
 	bus__trie_match_filter(&bus->trie, filter, prepare, &j);
 	if (j.err == 0)
 		bus__trie_match_filter(&bus->trie, filter, join, &j);

@@ -47,7 +47,7 @@ struct log {
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
 	/* Under the lock of the list of this process. */
-	char *path;
+	char *path, *lock_path;
 	unsigned refs;
 	struct log *next;
 	unsigned buses;         /* that say that they are members (core/members.c) */

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,8 +35,9 @@
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
 #define NAP_NS        1000000
-#define PATH_MOST     4096
+#define PATH_LONGEST  4000 /* of a directory; the names in it are at most 72 bytes long */
 #define ALLOCATE_STEP (UINT64_C(1) << 20)
+#define CLEAR_AT_ONCE 16 /* pages */
 #define CLEAR_MOST    (UINT64_C(64) << 20)
 
 const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
@@ -165,28 +167,40 @@ is_name(const char *name)
 	return name[len] == '\0' && len > 0 && len <= LOG_NAME_MOST;
 }
 
-/* The directory, made if it is not there; ours, and nobody else may write in it. */
-static int
-make_place(const char *dir, char *ret_dir, size_t cap)
+/* dir/name and a suffix, to be freed; NULL: no memory. In memory of its own, since stacks are small. */
+static char *
+path_of(const char *dir, const char *name, const char *suffix)
 {
-	struct stat st;
-	int written;
+	size_t size = strlen(dir) + strlen(name) + strlen(suffix) + 2;
+	char *path = bus__malloc(size);
 
-	if (dir != NULL)
-		written = snprintf(ret_dir, cap, "%s", dir);
-	else
-		written = snprintf(ret_dir, cap, "/dev/shm/libbus-%u", (unsigned)geteuid());
-	if (written < 0 || (size_t)written >= cap)
+	if (path != NULL)
+		snprintf(path, size, "%s/%s%s", dir, name, suffix);
+	return path;
+}
+
+/* The directory, made if it is not there; ours, and nobody else may write in it. *ret_whole, its path without links,
+ * ends with free(). */
+static int
+make_place(const char *dir, char **ret_whole)
+{
+	char own[sizeof "/dev/shm/libbus-" + 3 * sizeof(unsigned)];
+	const char *place = dir != NULL ? dir : own;
+	struct stat st;
+
+	snprintf(own, sizeof own, "/dev/shm/libbus-%u", (unsigned)geteuid());
+	if (strlen(place) > PATH_LONGEST)
 		return BUS_E_INVAL;
-	if (mkdir(ret_dir, 0700) < 0 && errno != EEXIST)
+	if (mkdir(place, 0700) < 0 && errno != EEXIST)
 		return error_of_errno();
 	/* In /dev/shm anybody can have put a link there that leads elsewhere. */
-	if ((dir != NULL ? stat(ret_dir, &st) : lstat(ret_dir, &st)) < 0)
+	if ((dir != NULL ? stat(place, &st) : lstat(place, &st)) < 0)
 		return error_of_errno();
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		return BUS_E_DENIED;
-	return 0;
+	*ret_whole = realpath(place, NULL);
+	return *ret_whole != NULL ? 0 : error_of_errno();
 }
 
 /* Opens a file that is ours alone. */
@@ -205,14 +219,6 @@ open_own(const char *path, int flags, int *ret_fd)
 	}
 	*ret_fd = fd;
 	return 0;
-}
-
-static void
-lock_path_of(const struct log *log, char ret_path[PATH_MOST])
-{
-	size_t stem = strlen(log->path) - strlen(".log");
-
-	snprintf(ret_path, PATH_MOST, "%.*s.lock", (int)stem, log->path);
 }
 
 static bool
@@ -276,13 +282,19 @@ allocate(int fd, uint64_t bytes)
 static int
 clear(int fd, uint64_t bytes)
 {
-	const uint8_t zeros[4 * LOG_PAGE] = {0};
+	static const uint8_t zeros[LOG_PAGE];
+	struct iovec pages[CLEAR_AT_ONCE];
 	uint64_t at = 0, end = bytes < CLEAR_MOST ? bytes : CLEAR_MOST;
 
 	while (at < end) {
 		uint64_t left = end - at;
-		ssize_t written =
-		    pwrite(fd, zeros, left < sizeof zeros ? (size_t)left : sizeof zeros, (off_t)at);
+		int count = 0;
+		ssize_t written;
+
+		for (; count < CLEAR_AT_ONCE && left > 0; left -= pages[count++].iov_len)
+			pages[count] = (struct iovec){.iov_base = (void *)(uintptr_t)zeros,
+			    .iov_len = left < sizeof zeros ? (size_t)left : sizeof zeros};
+		written = pwritev(fd, pages, count, (off_t)at);
 
 		if (written > 0)
 			at += (uint64_t)written;
@@ -319,14 +331,12 @@ default_bytes(int fd)
 
 /* Makes the file under a name of its own, and gives it its name when all is there. At the gate. */
 static int
-make_log(const char *path, uint64_t bytes)
+make_log(const char *path, const char *draft, uint64_t bytes)
 {
 	struct log_head head = {.version = LOG_VERSION, .created_ns = bus__wall_ns()};
-	char draft[PATH_MOST + 8];
 	struct log_shared *shared;
 	int fd, err;
 
-	snprintf(draft, sizeof draft, "%s.new", path);
 	unlink(draft); /* of one that died here */
 	err = open_own(draft, O_CREAT | O_EXCL, &fd);
 	if (err < 0)
@@ -493,19 +503,12 @@ is_empty(int fd)
 	return fstat(fd, &st) == 0 && st.st_size == 0;
 }
 
-/* Removes a log in whose lock file nobody has a lock. One that this process is in is not opened here: closing it would
- * drop our own. */
 static void
-bury(const char *place, const char *name)
+bury_at(const char *lock_path, const char *path, const char *draft)
 {
-	char lock_path[PATH_MOST], path[PATH_MOST], draft[PATH_MOST];
 	int fd;
 
-	if (snprintf(lock_path, sizeof lock_path, "%s/%s.lock", place, name) >=
-		(int)sizeof lock_path ||
-	    snprintf(path, sizeof path, "%s/%s.log", place, name) >= (int)sizeof path ||
-	    snprintf(draft, sizeof draft, "%s/%s.log.new", place, name) >= (int)sizeof draft ||
-	    find(lock_path) != NULL || (!is_log(path, false) && !is_log(draft, true)) ||
+	if (find(lock_path) != NULL || (!is_log(path, false) && !is_log(draft, true)) ||
 	    open_own(lock_path, 0, &fd) < 0)
 		return;
 	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) && is_empty(fd) &&
@@ -517,6 +520,21 @@ bury(const char *place, const char *name)
 		unlink(lock_path);
 	}
 	bus__fd_close(fd);
+}
+
+/* Removes a log in whose lock file nobody has a lock. One that this process is in is not opened here: closing it would
+ * drop our own. Without memory it stays for another time. */
+static void
+bury(const char *place, const char *name)
+{
+	char *lock_path = path_of(place, name, ".lock"), *path = path_of(place, name, ".log"),
+	     *draft = path_of(place, name, ".log.new");
+
+	if (lock_path != NULL && path != NULL && draft != NULL)
+		bury_at(lock_path, path, draft);
+	bus__free(draft);
+	bus__free(path);
+	bus__free(lock_path);
 }
 
 /* A bus whose last member was killed leaves its memory behind. Whoever is about to take some gives it back. */
@@ -545,15 +563,17 @@ bury_all(const char *place)
 }
 
 static int
-join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
+join(struct log *log, const char *draft, uint64_t bytes)
 {
+	const char *path = log->path, *lock_path = log->lock_path;
 	int err = open_lock(lock_path, &log->lock_fd);
 	bool made = false;
 
 	if (err < 0)
 		return err;
 	if (!is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
-		err = make_log(path, bytes); /* in the place of one whose members have all died */
+		err = make_log(
+		    path, draft, bytes); /* in the place of one whose members have all died */
 		made = err == 0;
 	}
 	if (err == 0)
@@ -576,38 +596,34 @@ join(struct log *log, const char *lock_path, const char *path, uint64_t bytes)
 	return 0;
 }
 
-static int
-open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
+static void
+free_log(struct log *log)
 {
-	char place[PATH_MOST - 80], whole[PATH_MOST], path[PATH_MOST], lock_path[PATH_MOST];
-	struct log *log;
-	int err = make_place(dir, place, sizeof place);
+	bus__free(log->lock_path);
+	bus__free(log->path);
+	bus__free(log);
+}
 
-	if (err < 0)
-		return err;
-	if (realpath(place, whole) == NULL)
-		return error_of_errno();
-	if (snprintf(path, sizeof path, "%s/%s.log", whole, name) >= (int)sizeof path ||
-	    snprintf(lock_path, sizeof lock_path, "%s/%s.lock", whole, name) >=
-		(int)sizeof lock_path)
-		return BUS_E_INVAL;
-	log = find(lock_path);
-	if (log != NULL) {
-		log->refs++;
-		*ret_log = log;
-		return 0;
-	}
-	bury_all(whole);
-	log = bus__calloc(1, sizeof *log);
+/* A membership of our own of the log with that name in the directory. */
+static int
+new_log(const char *whole, const char *name, uint64_t bytes, struct log **ret_log)
+{
+	struct log *log = bus__calloc(1, sizeof *log);
+	char *draft;
+	int err;
+
 	if (log == NULL)
 		return BUS_E_NOMEM;
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
-	log->path = bus__strdup(path);
-	err = log->path != NULL ? join(log, lock_path, path, bytes) : BUS_E_NOMEM;
+	log->path = path_of(whole, name, ".log");
+	log->lock_path = path_of(whole, name, ".lock");
+	draft = path_of(whole, name, ".log.new");
+	err = log->path != NULL && log->lock_path != NULL && draft != NULL ? join(log, draft, bytes)
+									   : BUS_E_NOMEM;
+	bus__free(draft);
 	if (err < 0) {
-		bus__free(log->path);
-		bus__free(log);
+		free_log(log);
 		return err;
 	}
 	log->begin =
@@ -616,6 +632,41 @@ open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_lo
 	logs = log;
 	*ret_log = log;
 	return 0;
+}
+
+static int
+open_in(const char *whole, const char *name, uint64_t bytes, struct log **ret_log)
+{
+	char *lock_path;
+	struct log *log;
+
+	if (strlen(whole) > PATH_LONGEST)
+		return BUS_E_INVAL;
+	lock_path = path_of(whole, name, ".lock");
+	if (lock_path == NULL)
+		return BUS_E_NOMEM;
+	log = find(lock_path);
+	bus__free(lock_path);
+	if (log != NULL) {
+		log->refs++;
+		*ret_log = log;
+		return 0;
+	}
+	bury_all(whole);
+	return new_log(whole, name, bytes, ret_log);
+}
+
+static int
+open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
+{
+	char *whole;
+	int err = make_place(dir, &whole);
+
+	if (err < 0)
+		return err;
+	err = open_in(whole, name, bytes, ret_log);
+	free(whole);
+	return err;
 }
 
 int
@@ -665,10 +716,7 @@ bus__log_let_slot_go(struct log *log, uint32_t member)
 bool
 bus__log_was_removed(const struct log *log)
 {
-	char lock_path[PATH_MOST];
-
-	lock_path_of(log, lock_path);
-	return !is_same_file(log->lock_fd, lock_path);
+	return !is_same_file(log->lock_fd, log->lock_path);
 }
 
 /* --- leaving ---------------------------------------------------------------------------------------------------------- */
@@ -676,19 +724,16 @@ bus__log_was_removed(const struct log *log)
 static void
 leave(struct log *log)
 {
-	char lock_path[PATH_MOST];
-
-	lock_path_of(log, lock_path);
 	/* One who had the slot and was not buried stays to be found. */
 	if (!log->took_over)
 		atomic_store_explicit(
 		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
 	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. What has the name now
 	 * may be others': ours has been removed by hand then. */
-	if (enter_gate(log->lock_fd) == 0 && is_same_file(log->lock_fd, lock_path) &&
+	if (enter_gate(log->lock_fd) == 0 && is_same_file(log->lock_fd, log->lock_path) &&
 	    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
 		unlink(log->path);
-		unlink(lock_path);
+		unlink(log->lock_path);
 	}
 	munmap(log->shared, log->map_bytes);
 	bus__fd_close(log->lock_fd); /* and all its locks */
@@ -707,8 +752,7 @@ bus__log_close(struct log *log)
 			at = &(*at)->next;
 		*at = log->next;
 		leave(log);
-		bus__free(log->path);
-		bus__free(log);
+		free_log(log);
 	}
 	bus__log_unlock_list();
 	bus__cancel_back(cancel);
