@@ -8,6 +8,7 @@
  * bus_request() return BUS_E_TIMEDOUT, with one they go on. One that runs right before the wait begins does not end
  * it: block the signal and use signalfd() beside bus_mailbox_fd() where that matters, or give the wait a limit.
  * BUS_E_LIMIT says also that the system has no more threads or descriptors.
+ * A thread that calls the library needs 32 KiB of stack, and what its callbacks and signal handlers take.
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
  * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may

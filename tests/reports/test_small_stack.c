@@ -1,0 +1,285 @@
+/* Threads of embedded systems have small stacks: every public call must do with 32 KiB (bus.h). Below the stack lies a
+ * guard page, and below that memory which a frame larger than a page would step into. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <libbus/libbus.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { TIMES = 16 }; /* their frames are larger */
+#else
+enum { TIMES = 1 };
+#endif
+
+enum { STACK = 32 << 10, BELOW = 64 << 10 };
+
+static void
+count(void *arg, const struct bus_msg *msg)
+{
+	(void)msg;
+	(*(_Atomic unsigned *)arg)++;
+}
+
+static void
+reply(void *arg, const struct bus_msg *question)
+{
+	struct bus *bus = arg;
+	const struct bus_msg answer = {.size = sizeof answer, .data = "!", .len = 1};
+
+	if (question->reply_to == 0)
+		return;
+	ck_bus(bus_reply(bus, question, "!", 1), 0);
+	ck_bus(bus_reply_msg(bus, question, &answer), 0);
+}
+
+/* As long as a topic may be, with as many levels. */
+static const char *
+longest_topic(void)
+{
+	static char topic[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	memset(topic, 'x', BUS_LIMIT_TOPIC_BYTES);
+	for (int i = 0; i < BUS_LIMIT_TOPIC_LEVELS - 1; i++)
+		topic[i * 8 + 4] = '/';
+	return topic;
+}
+
+static void
+publish_in_every_way(struct bus *bus, const char *topic)
+{
+	const struct bus_msg msg = {.size = sizeof msg,
+	    .topic = topic,
+	    .data = "1",
+	    .len = 1,
+	    .flags = BUS_MSG_RETAIN,
+	    .headers = "\x80",
+	    .headers_len = 1};
+	const struct bus_slice slices[] = {{"1", 1}, {"2", 1}};
+	struct bus_pub *pub;
+	void *loan;
+
+	ck_bus(bus_publish(bus, topic, "1", 1), 0);
+	ck_bus(bus_publish_msg(bus, &msg), 0);
+	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
+	ck_bus(bus_pub_send(pub, "1", 1), 0);
+	ck_bus(bus_pub_send_many(pub, slices, 2), 2);
+	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
+	ck_bus(bus_pub_commit(pub, loan, 4096), 0);
+	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
+	bus_pub_abort(pub, loan);
+	bus_pub_close(pub);
+}
+
+static void
+ask_in_every_way(struct bus *bus, struct bus_mailbox *mbox, _Atomic unsigned *replies)
+{
+	const struct bus_msg question = {
+	    .size = sizeof question, .topic = "ask", .data = "?", .len = 1};
+	const struct bus_msg *answer;
+	struct bus_request *first, *second;
+	struct bus_sub *responder;
+
+	ck_bus(bus_subscribe(bus, "ask", reply, bus, &responder), 0);
+	ck_bus(bus_request(bus, "ask", "?", 1, patience_ms(), &answer), 0);
+	bus_msg_free(answer);
+	ck_bus(bus_request_msg(bus, &question, patience_ms(), &answer), 0);
+	bus_msg_free(answer);
+	ck_bus(bus_request_start(mbox, "ask", "?", 1, patience_ms(), count, replies, &first), 0);
+	ck_bus(bus_request_start_msg(mbox, &question, patience_ms(), count, replies, &second), 0);
+	while (*replies < 2)
+		ck_assert_int_ge(bus_dispatch(mbox, patience_ms(), 0), 0);
+	bus_request_cancel(first);
+	bus_request_cancel(second);
+	bus_unsubscribe(responder, NULL);
+}
+
+static void
+look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic, bool named)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	struct bus_log_stats log = {.size = sizeof log};
+	struct bus_member member = {.size = sizeof member};
+	struct bus_role *role;
+	char text[64];
+
+	ck_assert_int_gt(bus_explain(bus, topic, text, sizeof text), 0);
+	ck_assert_int_ge(bus_describe(bus, text, sizeof text), named ? 0 : BUS_E_NOTSUP);
+	ck_bus(bus_stats(bus, &stats), 0);
+	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
+	ck_assert((bus_epoch(bus) != 0) == named);
+	ck_bus(bus_log_stats(bus, &log), named ? 0 : BUS_E_NOTSUP);
+	ck_bus(bus_member(bus, 0, &member), named ? 1 : BUS_E_NOTSUP);
+	ck_bus(bus_role_take(bus, "role", 0, &role), named ? 0 : BUS_E_NOTSUP);
+	if (named)
+		bus_role_end(role);
+	ck_assert_str_ne(bus_strerror(BUS_E_NOMEM), bus_errname(BUS_E_NOMEM));
+	ck_assert_ptr_nonnull(bus_version());
+}
+
+static void
+link_in_every_way(struct bus *bus, const char *topic)
+{
+	for (int i = 0; i < LINK_TEST_SCHEMES; i++) {
+		struct pair p = {.a = bus, .b = open_bus()};
+
+		pair_link(&p, i, NULL);
+		ck_bus(bus_publish(p.b, topic, "1", 1), 0);
+		ck_bus(bus_flush(p.b, patience_ms()), 0);
+		bus_link_close(p.lb);
+		bus_link_close(p.la);
+		ck_assert_int_ge(bus_close(p.b, patience_ms()), 0);
+	}
+}
+
+static void
+use_a_bus(const char *name)
+{
+	const struct bus_msg will = {.size = sizeof will, .topic = "will", .data = "x", .len = 1};
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = bus_test_dir(), .will = name != NULL ? &will : NULL};
+	const char *topic = longest_topic();
+	_Atomic unsigned heard = 0, replies = 0;
+	const struct bus_msg *msg, *kept;
+	struct bus_mailbox *mbox;
+	struct bus_sub *sub, *notices;
+	struct bus *bus;
+
+	ck_bus(bus_open(name, &cfg, &bus), 0);
+	ck_bus(bus_keep(bus, "#", NULL), name == NULL ? 0 : BUS_E_NOTSUP);
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", count, &heard, &notices), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "x/#", NULL, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, topic, count, &heard, NULL), 0);
+	ck_bus(bus_subscribe(bus, topic, count, &heard, &sub), 0);
+	publish_in_every_way(bus, topic);
+	ck_assert_int_ge(bus_mailbox_fd(mbox), 0);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
+	ck_bus(bus_msg_keep(msg, &kept), 0);
+	bus_msg_free(kept);
+	ck_assert_int_gt(bus_dispatch(mbox, patience_ms(), 0), 0);
+	ask_in_every_way(bus, mbox, &replies);
+	look_at_everything(bus, mbox, topic, name != NULL);
+	link_in_every_way(bus, topic);
+	ck_bus(bus_flush(bus, patience_ms()), 0);
+	bus_unsubscribe(sub, NULL);
+	bus_unsubscribe(notices, NULL);
+	bus_mailbox_close(mbox);
+	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
+}
+
+static void *
+use_private_bus(void *arg)
+{
+	use_a_bus(NULL);
+	return arg;
+}
+
+static void *
+use_named_bus(void *arg)
+{
+	use_a_bus("small");
+	return arg;
+}
+
+/* Values as deep as they may be, in JSON and in msgpack. */
+static void *
+use_values(void *arg)
+{
+	struct bus_packer *packer;
+	const struct bus_value *value;
+	const void *data;
+	char json[2 * BUS_PACK_DEPTH + 1] = "", *text;
+	size_t len;
+
+	memset(json, '[', BUS_PACK_DEPTH);
+	memset(json + BUS_PACK_DEPTH, ']', BUS_PACK_DEPTH);
+	ck_bus(bus_value_read(BUS_TYPE_JSON, json, strlen(json), &value), 0);
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	ck_assert_str_eq(text, json);
+	free(text);
+	bus_value_free(value);
+	ck_bus(bus_value_read(BUS_TYPE_JSON, "18446744073709551615", 20, &value), 0);
+	bus_value_free(value);
+	ck_bus(bus_value_read(BUS_TYPE_JSON, "0.1e-5", 6, &value), 0);
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	free(text);
+	bus_value_free(value);
+
+	ck_bus(bus_packer_new(&packer), 0);
+	for (int i = 0; i < BUS_PACK_DEPTH - 1; i++)
+		bus_pack_array(packer, 1);
+	bus_pack_map(packer, 4);
+	bus_pack_text(packer, "k", 1);
+	bus_pack_nil(packer);
+	bus_pack_int(packer, -1);
+	bus_pack_bool(packer, true);
+	bus_pack_uint(packer, UINT64_MAX);
+	bus_pack_float(packer, 0.1);
+	bus_pack_bytes(packer, "b", 1);
+	bus_pack_ext(packer, 1, "e", 1);
+	ck_bus(bus_packer_data(packer, &data, &len), 0);
+	ck_bus(bus_value_read(BUS_TYPE_MSGPACK, data, len, &value), 0);
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	free(text);
+	bus_value_free(value);
+	bus_packer_reset(packer);
+	bus_packer_free(packer);
+	return arg;
+}
+
+static void
+run_on_a_small_stack(void *(*run)(void *arg))
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), stack = (size_t)STACK * TIMES, changed = 0;
+	uint8_t *memory = mmap(
+	    NULL, BELOW + page + stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	ck_assert(memory != MAP_FAILED);
+	memset(memory, 0xaa, BELOW);
+	ck_assert_int_eq(mprotect(memory + BELOW, page, PROT_NONE), 0);
+	ck_assert_int_eq(pthread_attr_init(&attr), 0);
+	ck_assert_int_eq(pthread_attr_setstack(&attr, memory + BELOW + page, stack), 0);
+	ck_assert_int_eq(pthread_create(&thread, &attr, run, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+	for (size_t i = 0; i < BELOW; i++)
+		changed += memory[i] != 0xaa;
+	ck_assert_uint_eq(changed, 0);
+	munmap(memory, BELOW + page + stack);
+}
+
+START_TEST(every_call_on_a_private_bus_does_with_32_kib_of_stack)
+{
+	run_on_a_small_stack(use_private_bus);
+}
+END_TEST
+
+START_TEST(every_call_on_a_named_bus_does_with_32_kib_of_stack)
+{
+	run_on_a_small_stack(use_named_bus);
+}
+END_TEST
+
+START_TEST(every_call_on_values_does_with_32_kib_of_stack)
+{
+	run_on_a_small_stack(use_values);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("report: small stack");
+
+	BUS_TEST_CASE(suite, "small stack", every_call_on_a_private_bus_does_with_32_kib_of_stack,
+	    every_call_on_a_named_bus_does_with_32_kib_of_stack,
+	    every_call_on_values_does_with_32_kib_of_stack);
+	return suite;
+}
