@@ -7,7 +7,8 @@
  * bus_dispatch() return 0, so that `while (!stop)` around them ends; without a limit bus_flush(), bus_role_take() and
  * bus_request() return BUS_E_TIMEDOUT, with one they go on. One that runs right before the wait begins does not end
  * it: block the signal and use signalfd() beside bus_mailbox_fd() where that matters, or give the wait a limit.
- * BUS_E_LIMIT says also that the system has no more threads or descriptors.
+ * BUS_E_LIMIT says also that the system has no more threads or descriptors; BUS_E_LOCKED that, after mlockall(), a log or
+ * a thread's stack goes beyond RLIMIT_MEMLOCK.
  * A thread that calls the library needs 32 KiB of stack, and what its callbacks and signal handlers take.
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.

@@ -4,10 +4,31 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <libbus/error.h>
+
+/* What pthread_create() calls EAGAIN may be the number of threads, or after mlockall() the memory of a stack. */
+static bool
+may_lock_a_stack(void)
+{
+	pthread_attr_t attr;
+	size_t size = 0;
+	void *stack;
+
+	if (pthread_attr_init(&attr) != 0)
+		return true;
+	pthread_attr_getstacksize(&attr, &size);
+	pthread_attr_destroy(&attr);
+	stack = mmap(
+	    NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (stack == MAP_FAILED)
+		return errno != EAGAIN;
+	munmap(stack, size);
+	return true;
+}
 
 int
 bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
@@ -20,7 +41,9 @@ bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
 	err = pthread_create(ret_thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (err != 0)
-		return err == EAGAIN ? BUS_E_LIMIT : BUS_E_NOMEM;
+		return err != EAGAIN        ? BUS_E_NOMEM
+		       : may_lock_a_stack() ? BUS_E_LIMIT
+					    : BUS_E_LOCKED;
 	return 0;
 }
 

@@ -5,7 +5,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-/* Starts a thread. 0, BUS_E_NOMEM or BUS_E_LIMIT (no more threads). */
+/* Starts a thread. 0, BUS_E_NOMEM BUS_E_LIMIT (no more threads), or BUS_E_LOCKED (no stack
+ * after mlockall()). */
 int bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg);
 
 /* Names the calling thread (at most 15 bytes are shown). From another one the C library would open a file for that, with

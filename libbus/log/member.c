@@ -152,6 +152,8 @@ error_of_errno(void)
 	case EDQUOT:
 	case EFBIG:
 		return BUS_E_NOSPACE;
+	case EAGAIN: /* of mmap() after mlockall() */
+		return BUS_E_LOCKED;
 	case ENOMEM:
 		return BUS_E_NOMEM;
 	default:

@@ -92,7 +92,7 @@ judge_start(int nng)
 	err = bus__thread_start(&thread, end_at_once, NULL);
 	if (err == 0)
 		bus__thread_join(thread);
-	return err == BUS_E_LIMIT ? BUS_E_LIMIT : BUS_E_NOMEM;
+	return err == BUS_E_LIMIT || err == BUS_E_LOCKED ? err : BUS_E_NOMEM;
 }
 
 /* Starts NNG's threads. What failed may be tried again. */
