@@ -78,7 +78,8 @@ struct bus__out {
 	bool nobody;           /* and says that there will be none */
 };
 
-/* Takes the next message. false: release first, if any were taken; otherwise it is empty now. Drainer only.
+/* Takes the next message. false: the mailbox is empty if nothing is held; otherwise its batch has ended: release, and
+ * take again. Drainer only.
  * Up to 64 messages may be taken before bus__peer_release(), which lets go of those taken. */
 bool bus__peer_take(struct bus_mailbox *mbox, struct bus__out *ret_out);
 void bus__peer_release(struct bus_mailbox *mbox);

@@ -179,7 +179,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	put_content(session, msg, len);
 }
 
-/* Fills `next` from the mailbox, up to one large payload, which stays borrowed. */
+/* Fills `queue` from the mailbox, up to one large payload, which stays borrowed. */
 static int
 gather(struct bus__session *session)
 {
@@ -192,7 +192,15 @@ gather(struct bus__session *session)
 	err = bus__bytes_reserve(&session->queue, GATHER - session->queue.len);
 	if (err < 0)
 		return err;
-	while (session->queue.len + WORST <= GATHER && bus__peer_take(session->mbox, &out)) {
+	while (session->queue.len + WORST <= GATHER) {
+		if (!bus__peer_take(session->mbox, &out)) {
+			if (taken == 0)
+				return 0;
+			/* The end of a batch: the mailbox chooses the next one only after a release. */
+			bus__peer_release(session->mbox);
+			taken = 0;
+			continue;
+		}
 		taken++;
 		put_message(session, &out);
 		if (session->big != NULL)
