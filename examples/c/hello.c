@@ -38,6 +38,6 @@ main(int argc, char **argv)
 	bus_close(bus, 1000); /* waits up to a second for show() */
 
 	if (err < 0)
-		fprintf(stderr, "hello: %s\n", bus_strerror(err));
+		fprintf(stderr, "hello: %s\n", bus_error_text());
 	return err < 0;
 }

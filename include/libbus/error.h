@@ -58,6 +58,14 @@ enum bus_error {
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API const char *bus_strerror(int err);
 
+/* Returns a sentence on this thread's last failed call: which object, which limit, what to do next, as in
+ * "plant/temp: payload too big: 2000000 bytes, …". Where there is none, the text is bus_strerror()'s; before a
+ * first failure it is that of 0. A call that succeeds changes nothing; a bus_pub_send_many() that stops early
+ * has failed. One line of UTF-8, cut at 319 bytes, in words that may change: programs compare error numbers.
+ * Read it before the thread's next call; the thread owns the buffer, which nothing allocates or frees.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. Not for signal handlers. */
+BUS_API const char *bus_error_text(void);
+
 /* Returns the name, "BUS_E_FULL"; "BUS_OK" for 0 and counts, "BUS_E_?" for a number not in the list.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API const char *bus_errname(int err);

@@ -8,13 +8,13 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/keep.h"
 #include "core/members.h"
 #include "core/named.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
-#define MOST_PAYLOAD    (256u << 20)
 #define MOST_CLOSE_MS   60000
 
 /* --- stripes ---------------------------------------------------------------------------------------------- */
@@ -133,15 +133,15 @@ init_locks(struct bus *bus)
 	return 0;
 }
 
-int
-bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
+static int
+open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 {
 	struct bus *bus;
 	int err;
 
 	if (ret_bus == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
 		return BUS_E_INVAL;
-	if (cfg != NULL && cfg->max_payload > MOST_PAYLOAD)
+	if (cfg != NULL && cfg->max_payload > BUS__PAYLOAD_MOST)
 		return BUS_E_INVAL;
 	err = bus__fork_watch();
 	if (err < 0)
@@ -188,6 +188,14 @@ fini_trie:
 free_bus:
 	bus__free(bus);
 	return err;
+}
+
+int
+bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
+{
+	int err = open_bus(name, cfg, ret_bus);
+
+	return err < 0 ? bus__fail_open(err, name, cfg) : 0;
 }
 
 struct bus *

@@ -39,7 +39,7 @@ keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *d
 
 	snprintf(name, sizeof name, "%s%u", prefix, slot);
 	err = bus__log_topic(bus->log, name, strlen(name), &number);
-	return err < 0 ? err : bus__named_send(bus, number, &item);
+	return err < 0 ? err : bus__named_append(bus, number, &item);
 }
 
 static int
@@ -135,14 +135,19 @@ say_will(struct bus *bus, const uint8_t *bytes, size_t len)
 {
 	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct ring_item item;
+	uint32_t number = 0;
 	int err;
 
 	if (!read_will(bytes, len, topic, &item))
 		return 0;
-	err = bus__named_publish(bus, topic, &item);
-	if (err == BUS_E_LIMIT && item.flags & RING_RETAIN) {
+	err = bus__topic_check(topic, &len);
+	if (err == 0)
+		err = bus__log_topic(bus->log, topic, len, &number);
+	if (err == 0)
+		err = bus__named_append(bus, number, &item);
+	if (err == BUS_E_LIMIT && number != 0 && item.flags & RING_RETAIN) {
 		item.flags &= (uint16_t)~RING_RETAIN;
-		err = bus__named_publish(bus, topic, &item);
+		err = bus__named_append(bus, number, &item);
 	}
 	/* With the names of topics full, or one that is none, it never will be. */
 	return err == BUS_E_FULL || err == BUS_E_DAMAGED ? err : 0;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/park.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/members.h"
 #include "core/name.h"
 #include "core/publish.h"
@@ -85,11 +86,22 @@ append(
 	return err < 0 ? err : 0;
 }
 
+/* Apart, so that a publish that finds its topic saves no register for it. */
+static __attribute__((noinline)) int
+make_number(struct bus *bus, const char *topic, uint32_t *ret_number)
+{
+	size_t len;
+	int err = bus__topic_check(topic, &len);
+
+	if (err == 0)
+		err = bus__log_topic(bus->log, topic, len, ret_number);
+	return err < 0 ? bus__fail_publish(bus, err, topic, 0) : 0;
+}
+
 int
 bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
 {
 	size_t len = topic != NULL ? strnlen(topic, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
-	int err;
 
 	/* A name that is there has been checked by whoever published on it first; $... is the bus's own. */
 	if (len > 0 && len <= BUS_LIMIT_TOPIC_BYTES && topic[0] != '$') {
@@ -97,8 +109,33 @@ bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
 		if (*ret_number != 0)
 			return 0;
 	}
-	err = bus__topic_check(topic, &len);
-	return err < 0 ? err : bus__log_topic(bus->log, topic, len, ret_number);
+	return make_number(bus, topic, ret_number);
+}
+
+int
+bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item)
+{
+	return append(bus, number, bus->log->member, 0, item);
+}
+
+static __attribute__((cold, noinline)) int
+fail_send(struct bus *bus, int err, uint32_t number, size_t len)
+{
+	size_t name_len;
+	const char *name = bus__log_topic_name(bus->log, number, &name_len);
+
+	return bus__fail_publish(bus, err, name != NULL ? name : "a topic", len);
+}
+
+static inline __attribute__((always_inline)) int
+send_item(struct bus *bus, uint32_t number, const struct ring_item *item)
+{
+	/* In memory, so that a send that succeeds saves no register for one that fails. */
+	struct bus *volatile on = bus;
+	volatile uint32_t of = number;
+	int err = append(bus, number, bus->log->member, 0, item);
+
+	return err < 0 ? fail_send(on, err, of, 0) : 0;
 }
 
 int
@@ -107,13 +144,13 @@ bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *i
 	uint32_t number;
 	int err = bus__named_number(bus, topic, &number);
 
-	return err < 0 ? err : bus__named_send(bus, number, item);
+	return err < 0 ? err : send_item(bus, number, item);
 }
 
 int
 bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 {
-	return append(bus, number, bus->log->member, 0, item);
+	return send_item(bus, number, item);
 }
 
 static int
@@ -160,11 +197,11 @@ bus__named_send_one(struct bus *bus, const struct log_item *record, const void *
 	int err;
 
 	if (len > bus->max_payload)
-		return BUS_E_TOO_BIG;
+		return fail_send(bus, BUS_E_TOO_BIG, record->topic, len);
 	if (data == NULL && len > 0)
-		return BUS_E_INVAL;
+		return fail_send(bus, BUS_E_INVAL, record->topic, len);
 	err = bus__log_append(bus->log, record, &item, 1, &sequence);
-	return err < 0 ? err : 0;
+	return err < 0 ? bus__fail_append(err) : 0;
 }
 
 int

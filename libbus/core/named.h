@@ -22,6 +22,9 @@ int bus__named_publish(struct bus *bus, const char *topic, const struct ring_ite
 /* The same by the topic's number. */
 int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item);
 
+/* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
+int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
+
 /* The same for what a link brought, and so links do not take away. A retained one is stored if it is newer than what is kept; one
  * that was kept there and is not newer is no news. */
 int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);

@@ -7,6 +7,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/keep.h"
 #include "core/name.h"
 #include "core/named.h"
@@ -266,6 +267,20 @@ count_refused(struct bus_mailbox *full)
 	atomic_fetch_add_explicit(&full->refused, 1, memory_order_relaxed);
 }
 
+/* A publish by name that failed on a topic that exists. The bus's own fail unnoticed. */
+static __attribute__((cold, noinline)) void
+end_refused(struct bus *bus, const char *name, const struct attempt *attempt, int err)
+{
+	if (err == BUS_E_FULL)
+		count_refused(attempt->full);
+	if (attempt->from_peer)
+		return;
+	if (err == BUS_E_FULL)
+		bus__fail_full(attempt->full, name);
+	else
+		bus__fail_publish(bus, err, name, 0);
+}
+
 static int
 payload_check(const struct bus *bus, const void *data, size_t len)
 {
@@ -329,8 +344,8 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 			*ret_err = publish_plain(routes, item, attempt);
 		else
 			*ret_err = publish_unheard(bus, topic, attempt);
-		if (*ret_err == BUS_E_FULL)
-			count_refused(attempt->full);
+		if (*ret_err < 0)
+			end_refused(bus, name, attempt, *ret_err);
 	}
 	bus__read_end(stripe);
 	return topic != NULL;
@@ -355,7 +370,7 @@ publish_named(
 		if (!checked) {
 			err = bus__topic_check(name, &len);
 			if (err < 0)
-				return err;
+				return bus__fail_name(err, name);
 			checked = true;
 		}
 		/* New: make it, and look it up again, since it may be swept before we get there. */
@@ -363,7 +378,7 @@ publish_named(
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
 		if (err < 0)
-			return err;
+			return own ? err : bus__fail_publish(bus, err, name, 0);
 	}
 	finish(bus, name, attempt);
 	return err;
@@ -393,11 +408,15 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 	int err = bus__enter(bus);
 
 	if (err < 0)
-		return err;
-	if (msg == NULL || msg->size != sizeof *msg)
-		return BUS_E_INVAL;
+		return bus__fail_publish(bus, err, NULL, 0);
+	if (msg == NULL)
+		return bus__fail(BUS_E_INVAL, "the message is NULL");
+	if (msg->size != sizeof *msg)
+		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
 	err = bus__item_make(bus, msg, &item);
-	return err < 0 ? err : publish_by_name(bus, msg->topic, &item, false);
+	if (err < 0)
+		return bus__fail_publish(bus, err, msg->topic, msg->len + msg->headers_len);
+	return publish_by_name(bus, msg->topic, &item, false);
 }
 
 int
@@ -409,7 +428,7 @@ bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t numbe
 	int err = bus__item_make(bus, msg, &item);
 
 	if (err < 0)
-		return err;
+		return bus__fail_publish(bus, err, msg->topic, msg->len + msg->headers_len);
 	if ((item.flags & RING_TTL) && item.expires_ns > deadline_ns)
 		item.expires_ns = deadline_ns; /* it has taken its time to get here */
 	item.flags |= RING_REPLY;
@@ -419,6 +438,15 @@ bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t numbe
 	return err;
 }
 
+/* Apart, so that a publish that succeeds saves no register for it. */
+static __attribute__((cold, noinline)) int
+fail_closed(const struct bus *bus, const char *topic)
+{
+	int err = bus__enter(bus);
+
+	return err < 0 ? bus__fail_publish(bus, err, topic, 0) : 0;
+}
+
 int
 bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
 {
@@ -426,15 +454,17 @@ bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
 	int err;
 
 	if (bus == NULL || !bus__is_open(bus))
-		return bus__enter(bus);
+		return fail_closed(bus, topic);
 	err = payload_check(bus, data, len);
-	return err < 0 ? err : publish_by_name(bus, topic, &item, false);
+	if (err < 0)
+		return bus__fail_publish(bus, err, topic, len);
+	return publish_by_name(bus, topic, &item, false);
 }
 
 /* --- by handle ---------------------------------------------------------------------------------------------- */
 
-int
-bus_pub_open(
+static int
+open_pub(
     struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
 {
 	struct bus_pub *pub;
@@ -482,6 +512,34 @@ bus_pub_open(
 	}
 	*ret_pub = pub;
 	return 0;
+}
+
+int
+bus_pub_open(
+    struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
+{
+	int err = open_pub(bus, topic, cfg, ret_pub);
+
+	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
+		return bus__fail_size("bus_pub_config", cfg->size, sizeof *cfg);
+	if (err == BUS_E_INVAL && bus != NULL && topic != NULL)
+		return bus__fail(err,
+		    BUS__SHOWN ": bad argument: ret_pub is NULL, or type is not 0 to 255", topic);
+	return err < 0 ? bus__fail_publish(bus, err, topic, 0) : 0;
+}
+
+static const char *
+topic_of(const struct bus_pub *pub)
+{
+	return pub->topic->name;
+}
+
+static __attribute__((cold, noinline)) int
+fail_pub(const struct bus_pub *pub, int err, size_t len)
+{
+	if (pub == NULL)
+		return bus__fail(err, "the handle is NULL: open one with bus_pub_open()");
+	return bus__fail_publish(pub->bus, err, topic_of(pub), len);
 }
 
 static int
@@ -534,6 +592,18 @@ send(struct bus_pub *pub, struct ring_item *item, struct attempt *attempt)
 	return err;
 }
 
+/* Ends a send by handle that failed for good. */
+static __attribute__((cold, noinline)) void
+end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, size_t len)
+{
+	if (err != BUS_E_FULL) {
+		fail_pub(pub, err, len);
+		return;
+	}
+	count_refused(attempt->full);
+	bus__fail_full(attempt->full, topic_of(pub));
+}
+
 /* Sends, and waits for room as the handle says. */
 static int
 send_patiently(struct bus_pub *pub, struct ring_item *item)
@@ -555,8 +625,8 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		if (again)
 			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
 				bus__is_open(pub->bus);
-		if (err == BUS_E_FULL && !again)
-			count_refused(attempt.full);
+		if (err < 0 && !again)
+			end_failed(pub, &attempt, err, item->len);
 		if (err == BUS_E_FULL)
 			bus__mailbox_unref(attempt.full);
 		*item = fresh;
@@ -617,7 +687,9 @@ send_item(struct bus_pub *pub, const void *data, size_t len)
 	if (err == 0)
 		err = bus__item_make(pub->bus,
 		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
-	return err < 0 ? err : send_patiently(pub, &item);
+	if (err < 0)
+		return fail_pub(pub, err, len);
+	return send_patiently(pub, &item);
 }
 
 /* A log, a large payload or none, mailboxes that do more than drop, or a bus that has ended. */
@@ -731,12 +803,17 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 	int err = 0;
 
 	if (pub == NULL || (items == NULL && count > 0) || count > INT_MAX)
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    "bus_pub_send_many(): the handle or the items are NULL, or there are more than %d",
+		    INT_MAX);
 	while (sent < count) {
 		size_t run = send_run(pub, items + sent, count - sent, &err);
 
-		if (err < 0)
+		if (err < 0) {
+			if (pub->record.topic != 0)
+				fail_pub(pub, err, items[sent].len);
 			return sent > 0 ? (int)sent : err;
+		}
 		sent += run;
 	}
 	return (int)sent;
@@ -793,15 +870,15 @@ bus_pub_loan(struct bus_pub *pub, size_t len, void **ret_data)
 	struct bus__block *block;
 	int err = enter_pub(pub);
 
+	if (err == 0 && ret_data == NULL)
+		err = BUS_E_INVAL;
+	if (err == 0 && len > pub->bus->max_payload)
+		err = BUS_E_TOO_BIG;
 	if (err < 0)
-		return err;
-	if (ret_data == NULL)
-		return BUS_E_INVAL;
-	if (len > pub->bus->max_payload)
-		return BUS_E_TOO_BIG;
+		return fail_pub(pub, err, len);
 	block = make_block(&pub->pool, len);
 	if (block == NULL)
-		return BUS_E_NOMEM;
+		return bus__fail_publish(pub->bus, BUS_E_NOMEM, topic_of(pub), len);
 	block->next = pub->loans;
 	pub->loans = block;
 	*ret_data = block->data;
@@ -840,10 +917,13 @@ bus_pub_commit(struct bus_pub *pub, void *data, size_t len)
 	int err = enter_pub(pub);
 
 	if (err < 0)
-		return err;
+		return fail_pub(pub, err, len);
 	loan = find_loan(pub, data);
 	if (loan == NULL || len > (*loan)->len)
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN
+		    ": no loan of this handle with %zu bytes: commit what bus_pub_loan() gave",
+		    topic_of(pub), len);
 	item = (struct ring_item){.block = *loan, .len = (uint32_t)len, .type = (uint8_t)pub->type};
 	bus__block_ref(item.block); /* a callback inside may abort the loan */
 	err = send_patiently(pub, &item);

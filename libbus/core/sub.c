@@ -3,6 +3,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/name.h"
 #include "core/notice.h"
@@ -237,9 +238,11 @@ bus_subscribe(
 	if (err == 0)
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
-		return err;
+		return bus__fail_publish(bus, err, filter, 0);
 	if (fn == NULL)
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN ": fn is NULL: pass a callback, or use a mailbox of your own",
+		    filter);
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
@@ -248,7 +251,7 @@ bus_subscribe(
 		err = subscribe(bus, mbox, filter, fn, arg, ret_sub);
 	bus__unlock(bus);
 	bus__heed(bus);
-	return err;
+	return err < 0 ? bus__fail_name(err, filter) : 0;
 }
 
 int
@@ -259,17 +262,23 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 	int err;
 
 	if (mbox == NULL)
-		return BUS_E_INVAL;
+		return bus__fail(
+		    BUS_E_INVAL, "the mailbox is NULL: open one with bus_mailbox_open()");
 	err = bus__enter(mbox->bus);
 	if (err == 0)
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
-		return err;
+		return bus__fail_name(err, filter);
 	if (fn == NULL && mbox->drain != BUS_DRAIN_CALLER)
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN ": fn is NULL: pass a callback, or let the caller drain the mailbox",
+		    filter);
 	/* Notices are published where no callback may run. */
 	if (mbox->drain == BUS_DRAIN_PUBLISHER && bus__is_notice_filter(filter))
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN
+		    ": a mailbox drained by its publishers takes no $bus/ filter: drain it otherwise",
+		    filter);
 	bus__lock(mbox->bus);
 	err = atomic_load_explicit(&mbox->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
 	if (err == 0)
@@ -279,7 +288,9 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 	if (err == BUS_E_FULL)
 		bus__mailbox_await_callback(mbox);
 	bus__heed(mbox->bus);
-	return err;
+	if (err == BUS_E_FULL)
+		return bus__fail_full(mbox->queue, filter);
+	return err < 0 ? bus__fail_name(err, filter) : 0;
 }
 
 void

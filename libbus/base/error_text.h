@@ -1,0 +1,32 @@
+/* base/error_text.h: the sentence of a thread's last failed call, for bus_error_text().
+ *
+ * A public call sets it once, where it is certain to fail: a call that succeeds leaves the text of the last failure.
+ * A sentence begins with the object, "plant/temp: ", and ends with the next step. */
+#ifndef BUS_BASE_ERROR_TEXT_H
+#define BUS_BASE_ERROR_TEXT_H
+
+#include <stddef.h>
+
+#include <libbus/error.h>
+
+/* How much of a topic, name or address fits a sentence: for printf. */
+#define BUS__SHOWN "%.80s"
+
+/* Formats the sentence and returns err. Keeps errno. Longer texts are cut; bytes that are no printable text become '?'. */
+int bus__fail(int err, const char *format, ...)
+    __attribute__((cold, noinline, format(printf, 2, 3)));
+
+/* The same as "subject: " and bus_strerror(err), or the system's reason with BUS_E_SYS. NULL: no subject. */
+int bus__fail_about(int err, const char *subject) __attribute__((cold, noinline));
+
+/* Ends a public call: bus_strerror()'s text for an error without a sentence; 0 and counts pass through. */
+static inline int
+bus__answer(int err)
+{
+	return err < 0 ? bus__fail_about(err, NULL) : err;
+}
+
+/* BUS_E_INVAL for the size field of a public struct. */
+int bus__fail_size(const char *type, size_t given, size_t expected) __attribute__((cold, noinline));
+
+#endif

@@ -1,0 +1,257 @@
+/* core/fail.c: what went wrong, on which object, and the next step. */
+#define _POSIX_C_SOURCE 200809L
+#include "core/fail.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include <libbus/bus.h>
+
+#include "core/bus_internal.h"
+#include "log/log.h"
+
+#define KIB(bytes) (((uint64_t)(bytes) + 1023) / 1024)
+
+/* --- names ---------------------------------------------------------------------------------------------------- */
+
+/* The level of a filter that is malformed. */
+static int
+fail_filter(const char *filter)
+{
+	unsigned number = 1;
+
+	for (const char *level = filter;; number++) {
+		size_t len = strcspn(level, "/");
+
+		if (len > 1 && strcspn(level, "+#") < len)
+			return bus__fail(BUS_E_FILTER,
+			    BUS__SHOWN
+			    ": malformed filter: level %u is \"%.*s\", but + and # stand alone in a level",
+			    filter, number, len < 40 ? (int)len : 40, level);
+		if (level[0] == '#' && level[len] == '/')
+			return bus__fail(BUS_E_FILTER,
+			    BUS__SHOWN
+			    ": malformed filter: level %u is #, which stands in the last level alone",
+			    filter, number);
+		if (level[len] == '\0')
+			return bus__fail_about(BUS_E_FILTER, filter);
+		level += len + 1;
+	}
+}
+
+static int
+fail_long(const char *name)
+{
+	size_t len = strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1);
+	unsigned levels = 1;
+
+	if (len > BUS_LIMIT_TOPIC_BYTES)
+		return bus__fail(BUS_E_TOPIC_LONG,
+		    "%.40s...: too long: a topic or filter has at most %d bytes: shorten it", name,
+		    BUS_LIMIT_TOPIC_BYTES);
+	for (size_t i = 0; i < len; i++)
+		levels += name[i] == '/';
+	return bus__fail(BUS_E_TOPIC_LONG,
+	    "%.40s%s: too long: %u levels, and a topic or filter has at most %d: use fewer /", name,
+	    len > 40 ? "..." : "", levels, BUS_LIMIT_TOPIC_LEVELS);
+}
+
+int
+bus__fail_name(int err, const char *name)
+{
+	if (name == NULL)
+		return bus__fail(err,
+		    err == BUS_E_INVAL
+			? "the topic or filter is NULL: pass a string, like sensors/pi/temp"
+			: "%s",
+		    bus_strerror(err));
+	switch (err) {
+	case BUS_E_TOPIC_LONG:
+		return fail_long(name);
+	case BUS_E_FILTER:
+		return fail_filter(name);
+	case BUS_E_TOPIC_EMPTY:
+		return bus__fail(err, "%s", bus_strerror(err));
+	default:
+		return bus__fail_about(err, name);
+	}
+}
+
+/* --- publishing ------------------------------------------------------------------------------------------------- */
+
+int
+bus__fail_full(const struct bus_mailbox *m, const char *topic)
+{
+	return bus__fail(BUS_E_FULL,
+	    BUS__SHOWN ": mailbox %" PRIu32 " is full and refuses: %" PRIu64
+		       " messages wait in its %" PRIu64 " KiB: wait, drain it or raise its bytes",
+	    topic, m->number, bus__ring_count(&m->ring), KIB(m->ring.size));
+}
+
+static int
+fail_too_big(const struct bus *bus, const char *topic, size_t len)
+{
+	if (bus->log != NULL && bus->max_payload == bus__log_most(bus->log))
+		return bus__fail(BUS_E_TOO_BIG,
+		    BUS__SHOWN ": payload too big: %zu bytes, and a log of %" PRIu64
+			       " KiB takes %" PRIu32
+			       ": split it, or open the bus with a larger log_bytes",
+		    topic, len, KIB(bus->log->map_bytes), bus->max_payload);
+	return bus__fail(BUS_E_TOO_BIG,
+	    BUS__SHOWN ": payload too big: %zu bytes, and this bus takes %" PRIu32
+		       ": split it, or open the bus with a larger max_payload",
+	    topic, len, bus->max_payload);
+}
+
+/* The limit of names, or of retained values. */
+static int
+fail_limit(const struct bus *bus, const char *topic)
+{
+	uint64_t used, most;
+
+	if (bus->log == NULL)
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": no room for another topic: all %zu are in use, of %" PRIu32
+			       ": close publishers and subscriptions, or raise max_topics",
+		    topic, (size_t)bus->topics.count, bus->max_topics);
+	if (bus__log_topic_find(bus->log, topic, strnlen(topic, BUS_LIMIT_TOPIC_BYTES)) == 0) {
+		used = atomic_load_explicit(&bus->log->shared->topics_end, memory_order_relaxed);
+		most = bus->log->topics_bytes / 16 * 15;
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": topic names are full (%" PRIu64 " of %" PRIu64
+			       " KiB): use fewer names, or open the bus with a larger log_bytes",
+		    topic, used / 1024, most / 1024);
+	}
+	return bus__fail(BUS_E_LIMIT,
+	    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64
+		       " KiB): delete some, or open the bus with a larger log_bytes",
+	    topic, bus__log_kept_bytes(bus->log) / 1024, bus__log_kept_most(bus->log) / 1024);
+}
+
+int
+bus__fail_append(int err)
+{
+	if (err != BUS_E_FULL)
+		return bus__answer(err);
+	return bus__fail(err,
+	    "full: readers hold all of the bus's log: let callbacks return, or open the bus with a larger log_bytes");
+}
+
+int
+bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
+{
+	if (bus == NULL)
+		return bus__fail(err, "the bus is NULL: open one with bus_open()");
+	if (topic == NULL)
+		return bus__fail_name(err, NULL);
+	switch (err) {
+	case BUS_E_TOO_BIG:
+		return fail_too_big(bus, topic, len);
+	case BUS_E_LIMIT:
+		return fail_limit(bus, topic);
+	case BUS_E_FULL:
+		if (bus->log != NULL)
+			return bus__fail(err,
+			    BUS__SHOWN
+			    ": full: readers hold all of the bus's log of %" PRIu64
+			    " KiB: let callbacks return, or open the bus with a larger log_bytes",
+			    topic, KIB(bus->log->map_bytes));
+		return bus__fail_about(err, topic);
+	case BUS_E_INVAL:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": bad argument: data or headers are NULL with a length, or type, flags or time_ns is out of range",
+		    topic);
+	default:
+		return bus__fail_name(err, topic);
+	}
+}
+
+/* --- opening a bus ---------------------------------------------------------------------------------------------- */
+
+static int
+fail_open_argument(const char *name, const struct bus_config *cfg)
+{
+	if (cfg != NULL && cfg->size != sizeof *cfg)
+		return bus__fail_size("bus_config", cfg->size, sizeof *cfg);
+	if (cfg != NULL && cfg->max_payload > BUS__PAYLOAD_MOST)
+		return bus__fail(BUS_E_INVAL,
+		    "max_payload: %" PRIu32 " bytes: at most %u (256 MiB)", cfg->max_payload,
+		    BUS__PAYLOAD_MOST);
+	if (name == NULL)
+		return bus__fail(
+		    BUS_E_INVAL, "bus_open(): ret_bus is NULL: pass the address of a struct bus *");
+	if (strlen(name) > LOG_NAME_MOST || name[0] == '\0' ||
+	    name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-")] != '\0')
+		return bus__fail(BUS_E_INVAL,
+		    "\"" BUS__SHOWN "\": no name of a bus: 1 to %d of a-z 0-9 . _ -", name,
+		    LOG_NAME_MOST);
+	if (cfg != NULL && cfg->log_bytes != 0 &&
+	    (cfg->log_bytes < LOG_BYTES_LEAST || cfg->log_bytes > LOG_BYTES_MOST))
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN ": log_bytes: %" PRIu64 ": from 4 MiB to 16 GiB", name,
+		    cfg->log_bytes);
+	if (cfg != NULL && cfg->will != NULL)
+		return bus__fail(BUS_E_INVAL,
+		    BUS__SHOWN ": bad will: check its size, type, flags and data", name);
+	return bus__fail_about(BUS_E_INVAL, name);
+}
+
+int
+bus__fail_open(int err, const char *name, const struct bus_config *cfg)
+{
+	const char *dir = cfg != NULL && cfg->dir != NULL ? cfg->dir : "/dev/shm";
+	const struct bus_msg *will = cfg != NULL ? cfg->will : NULL;
+	char reason[128];
+
+	if (err == BUS_E_INVAL)
+		return fail_open_argument(name, cfg);
+	if (name == NULL && err == BUS_E_NOTSUP)
+		return bus__fail(
+		    err, "will: a private bus ends with its process: give the bus a name");
+	if (name == NULL)
+		return bus__fail_about(err, NULL);
+	switch (err) {
+	case BUS_E_NOSPACE:
+		return bus__fail(err,
+		    BUS__SHOWN ": no room for the bus's log: free some in " BUS__SHOWN
+			       " (df shows it), or set another dir or fewer log_bytes",
+		    name, dir);
+	case BUS_E_DENIED:
+		return bus__fail(err,
+		    BUS__SHOWN ": not allowed: the directory or file of its log in " BUS__SHOWN
+			       " is another user's, or others may write there (mode 0700)",
+		    name, dir);
+	case BUS_E_LIMIT:
+		if (errno == EMFILE || errno == ENFILE)
+			return bus__fail(err,
+			    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n",
+			    name);
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": %d processes have this bus open, which is all that fit: close one",
+		    name, LOG_MEMBERS);
+	case BUS_E_TIMEDOUT:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": timed out: another process stopped while it joined or left the bus: continue or end it",
+		    name);
+	case BUS_E_SYS:
+		if (strerror_r(errno, reason, sizeof reason) != 0)
+			return bus__fail_about(err, name);
+		return bus__fail(err,
+		    BUS__SHOWN ": the system refused its log in " BUS__SHOWN ": %s", name, dir,
+		    reason);
+	case BUS_E_VERSION:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": its log has another format than version %u of this library: update the older programs on the bus, or end them",
+		    name, LOG_VERSION);
+	default:
+		if (will != NULL && err <= BUS_E_TOPIC_EMPTY && err >= BUS_E_TOO_BIG)
+			return bus__fail(err, BUS__SHOWN ": will on " BUS__SHOWN ": %s", name,
+			    will->topic != NULL ? will->topic : "NULL", bus_strerror(err));
+		return bus__fail_about(err, name);
+	}
+}
