@@ -344,7 +344,13 @@ bus_flush(struct bus *bus, int timeout_ms)
 		err = BUS_E_STATE;
 	if (err == 0)
 		err = flush_mailboxes(bus, has_thread, deadline_ns);
-	return err < 0 ? err : flush_links(bus, deadline_ns);
+	if (err == 0)
+		err = flush_links(bus, deadline_ns);
+	if (err == BUS_E_TIMEDOUT)
+		return bus__fail(err,
+		    "bus_flush(): timed out: mailboxes or links hold messages after %d ms: give it more, or look which callback is slow",
+		    timeout_ms);
+	return bus__answer(err);
 }
 
 /* Shuts all mailboxes and lets those with a thread finish. The objects live on until their own close. */
@@ -398,16 +404,16 @@ bus_close(struct bus *bus, int timeout_ms)
 	if (bus == NULL)
 		return 0;
 	if (bus->fork_generation != bus__fork_generation())
-		return BUS_E_FORKED;
+		return bus__answer(BUS_E_FORKED);
 	if (bus__in_callback())
-		return BUS_E_STATE;
+		return bus__answer(BUS_E_STATE);
 	if (timeout_ms < 0 || timeout_ms > MOST_CLOSE_MS)
 		timeout_ms = MOST_CLOSE_MS;
 	deadline_ns = bus__deadline_ns(timeout_ms);
 	bus__lock(bus);
 	if (atomic_exchange_explicit(&bus->open_in, NEVER, memory_order_acq_rel) == NEVER) {
 		bus__unlock(bus);
-		return BUS_E_CLOSED;
+		return bus__answer(BUS_E_CLOSED);
 	}
 	sum_stats(bus, &before);
 	bus__unlock(bus);
@@ -441,10 +447,10 @@ bus_stats(struct bus *bus, struct bus_stats *ret_stats)
 	struct bus_stats stats;
 	int err = bus__enter(bus);
 
-	if (err < 0)
-		return err;
-	if (ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
-		return BUS_E_INVAL;
+	if (err < 0 || ret_stats == NULL)
+		return bus__answer(err < 0 ? err : BUS_E_INVAL);
+	if (ret_stats->size != sizeof *ret_stats)
+		return bus__fail_size("bus_stats", ret_stats->size, sizeof *ret_stats);
 	bus__lock(bus);
 	sum_stats(bus, &stats);
 	bus__unlock(bus);

@@ -8,6 +8,7 @@
 #include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/call.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/reader.h"
 #include "core/request.h"
@@ -296,11 +297,11 @@ begin_call(struct bus_mailbox *m)
 	int err = bus__mailbox_enter(m);
 
 	if (err < 0)
-		return err;
+		return bus__fail_mailbox(m, err);
 	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
-		return BUS_E_INVAL;
+		return bus__fail_mailbox(m, BUS_E_INVAL);
 	if (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel))
-		return BUS_E_STATE;
+		return bus__fail_mailbox(m, BUS_E_STATE);
 	bus__mailbox_ref(m); /* whoever ends it meanwhile does not wait inside a callback */
 	return 0;
 }
@@ -381,10 +382,12 @@ bus_recv(struct bus_mailbox *m, int timeout_ms, const struct bus_msg **ret_msg)
 	err = ret_msg == NULL ? BUS_E_INVAL
 			      : receive(m, timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms));
 	if (!end_call(m, err == 1) && err == 1)
-		return BUS_E_CLOSED;
-	if (err == 1)
+		return bus__answer(BUS_E_CLOSED);
+	if (err == 1) {
 		*ret_msg = &m->msg;
-	return err;
+		return 1;
+	}
+	return bus__answer(err);
 }
 
 int
@@ -417,7 +420,7 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	}
 	if (m->logged)
 		bus__reader_own(m->reader, m->at, m->batch.count);
-	err = handled > 0 ? (int)handled : bus__mailbox_enter(m);
+	err = handled > 0 ? (int)handled : bus__answer(bus__mailbox_enter(m));
 	end_call(m, false);
 	return err;
 }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/keep.h"
 #include "core/name.h"
@@ -424,9 +425,9 @@ bus_describe(struct bus *bus, char *ret_text, size_t cap)
 	int err = bus__enter(bus);
 
 	if (err < 0)
-		return err;
+		return bus__answer(err);
 	if (ret_text == NULL && cap > 0)
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	err = bus_log_stats(bus, &stats);
 	if (err < 0)
 		return err;
@@ -447,9 +448,10 @@ bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 	if (err == 0)
 		err = bus__topic_check(topic, &len);
 	if (err < 0 && err != BUS_E_TOPIC_RESERVED) /* those can be asked about */
-		return err;
+		return bus__fail_publish(bus, err, topic, 0);
 	if (ret_text == NULL && cap > 0)
-		return BUS_E_INVAL;
+		return bus__fail(
+		    BUS_E_INVAL, BUS__SHOWN ": ret_text is NULL, and cap is %zu", topic, cap);
 	bus__heed(bus);
 	e.now_s = (uint32_t)(bus__now_ns() / 1000000000);
 	bus__lock(bus);

@@ -130,6 +130,28 @@ fail_limit(const struct bus *bus, const char *topic)
 }
 
 int
+bus__fail_mailbox(const struct bus_mailbox *m, int err)
+{
+	if (m == NULL)
+		return bus__fail(err, "the mailbox is NULL: open one with bus_mailbox_open()");
+	switch (err) {
+	case BUS_E_INVAL:
+		if (m->drain == BUS_DRAIN_CALLER)
+			return bus__answer(err);
+		return bus__fail(err,
+		    "mailbox %" PRIu32 ": %s drains it: open one with BUS_DRAIN_CALLER", m->number,
+		    m->drain == BUS_DRAIN_THREAD ? "its thread" : "its publisher");
+	case BUS_E_STATE:
+		return bus__fail(err,
+		    "mailbox %" PRIu32
+		    ": another call drains it, on another thread or around this callback: return from that one first",
+		    m->number);
+	default:
+		return bus__fail(err, "mailbox %" PRIu32 ": %s", m->number, bus_strerror(err));
+	}
+}
+
+int
 bus__fail_append(int err)
 {
 	if (err != BUS_E_FULL)

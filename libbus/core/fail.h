@@ -17,6 +17,9 @@ int bus__fail_name(int err, const char *name) __attribute__((cold, noinline));
 int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
     __attribute__((cold, noinline));
 
+/* A call on a mailbox; m may be NULL. */
+int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold, noinline));
+
 /* A send on a named bus, where the topic is not at hand: saving it would cost each send that succeeds. */
 int bus__fail_append(int err) __attribute__((cold, noinline));
 

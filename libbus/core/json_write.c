@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error_text.h"
 #include "base/mem.h"
 #include <libbus/error.h>
 
@@ -258,12 +259,12 @@ bus_value_json(const struct bus_value *value, char **ret_text, size_t *ret_len)
 	struct out out = {0};
 
 	if (value == NULL || ret_text == NULL || ret_len == NULL)
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	put_value(&out, value);
 	put(&out, "", 1);
 	if (out.err < 0) {
 		bus__free(out.data);
-		return out.err;
+		return bus__answer(out.err);
 	}
 	*ret_text = out.data;
 	*ret_len = out.len - 1;

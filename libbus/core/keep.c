@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/explain.h"
 #include "core/name.h"
 
@@ -371,17 +372,30 @@ bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
 	if (err == 0)
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
-		return err;
+		return bus__fail_publish(bus, err, filter, 0);
 	if (cfg != NULL && cfg->size != sizeof *cfg)
-		return BUS_E_INVAL;
+		return bus__fail_size("bus_keep_config", cfg->size, sizeof *cfg);
 	if (bus->log != NULL)
-		return BUS_E_NOTSUP;
-	if (most > MOST_KEPT || most_bytes > MOST_BYTES)
-		return BUS_E_LIMIT;
+		return bus__fail(BUS_E_NOTSUP,
+		    BUS__SHOWN
+		    ": bus_keep() is for a private bus; the log of one with a name keeps its past: see from",
+		    filter);
+	if (most > MOST_KEPT)
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": last: %u: a topic keeps at most %u messages", filter,
+		    (unsigned)most, (unsigned)MOST_KEPT);
+	if (most_bytes > MOST_BYTES)
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": max_bytes: %llu: a topic keeps at most %llu bytes", filter,
+		    (unsigned long long)most_bytes, (unsigned long long)MOST_BYTES);
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
 		err = keep(bus, filter, len, most, most_bytes);
 	bus__unlock(bus);
-	return err;
+	if (err == BUS_E_LIMIT)
+		return bus__fail(err,
+		    BUS__SHOWN ": %u filters keep already, which is all that fit: use a wider one",
+		    filter, (unsigned)MOST_FILTERS);
+	return err < 0 ? bus__fail_name(err, filter) : 0;
 }

@@ -4,6 +4,7 @@
 
 #include <libbus/bus.h>
 
+#include "base/error_text.h"
 #include "base/mem.h"
 
 /* No bus carries more. */
@@ -20,15 +21,19 @@ bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg)
 	struct kept_msg *kept;
 	size_t topic;
 
-	if (msg == NULL || msg->size != sizeof *msg || msg->topic == NULL || ret_msg == NULL)
-		return BUS_E_INVAL;
+	if (msg == NULL || ret_msg == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (msg->size != sizeof *msg)
+		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
+	if (msg->topic == NULL)
+		return bus__answer(BUS_E_INVAL);
 	if (msg->len > MOST_BYTES || msg->headers_len > MOST_BYTES - msg->len ||
 	    (msg->data == NULL && msg->len > 0) || (msg->headers == NULL && msg->headers_len > 0))
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	topic = strlen(msg->topic) + 1;
 	kept = bus__malloc(sizeof *kept + msg->len + msg->headers_len + topic);
 	if (kept == NULL)
-		return BUS_E_NOMEM;
+		return bus__fail_about(BUS_E_NOMEM, msg->topic);
 	kept->msg = *msg;
 	kept->msg.data = kept->bytes;
 	kept->msg.topic = memcpy(kept->bytes + msg->len + msg->headers_len, msg->topic, topic);

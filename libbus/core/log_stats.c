@@ -1,5 +1,6 @@
 /* core/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
 #include "core/bus_internal.h"
+#include "core/fail.h"
 
 #include "log/log.h"
 
@@ -13,14 +14,17 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 	int err = bus__enter(bus);
 
 	if (err < 0)
-		return err;
-	if (ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
-		return BUS_E_INVAL;
+		return bus__answer(err);
+	if (ret_stats == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (ret_stats->size != sizeof *ret_stats)
+		return bus__fail_size("bus_log_stats", ret_stats->size, sizeof *ret_stats);
 	if (bus->log == NULL)
-		return BUS_E_NOTSUP;
+		return bus__fail(
+		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
 	err = bus__log_summary(bus->log, &s);
 	if (err < 0)
-		return err;
+		return bus__answer(err);
 	*ret_stats = (struct bus_log_stats){
 	    .size = sizeof *ret_stats,
 	    .log_bytes = s.bytes,
@@ -48,12 +52,17 @@ bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 	bool alive;
 
 	if (err < 0)
-		return err;
-	if (ret_member == NULL || ret_member->size != sizeof *ret_member ||
-	    number >= BUS_LIMIT_MEMBERS)
-		return BUS_E_INVAL;
+		return bus__answer(err);
+	if (ret_member == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (ret_member->size != sizeof *ret_member)
+		return bus__fail_size("bus_member", ret_member->size, sizeof *ret_member);
+	if (number >= BUS_LIMIT_MEMBERS)
+		return bus__fail(BUS_E_INVAL, "member %u: numbers are below %d", (unsigned)number,
+		    BUS_LIMIT_MEMBERS);
 	if (bus->log == NULL)
-		return BUS_E_NOTSUP;
+		return bus__fail(
+		    BUS_E_NOTSUP, "this bus is private: only one with a name has members");
 	/* Who leaves takes its pid away before its lock: one whose pid is still there without a lock is dead. */
 	do {
 		pid = bus__log_pid(bus->log, number);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/reader.h"
 #include "core/relay.h"
@@ -138,9 +139,8 @@ check_kind(const struct bus *bus, const struct bus_mailbox_config *cfg)
 		   : 0;
 }
 
-int
-bus_mailbox_open(
-    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+static int
+open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
 {
 	struct bus_mailbox_config all = {.size = sizeof all};
 	struct bus_mailbox *m;
@@ -181,6 +181,54 @@ bus_mailbox_open(
 	}
 	*ret_mbox = m;
 	return 0;
+}
+
+static int
+fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg)
+{
+	bool of_group = err == BUS_E_INVAL && cfg->group != NULL;
+
+	if (cfg->full < BUS_FULL_DROP_OLDEST || cfg->full > BUS_FULL_REFUSE)
+		return bus__fail(err, "full: %d is no enum bus_full", cfg->full);
+	if (cfg->drain < BUS_DRAIN_CALLER || cfg->drain > BUS_DRAIN_PUBLISHER)
+		return bus__fail(err, "drain: %d is no enum bus_drain", cfg->drain);
+	if (cfg->from < BUS_FROM_NOW || cfg->from > BUS_FROM_TIME)
+		return bus__fail(err, "from: %d is no enum bus_from", cfg->from);
+	if (cfg->bytes > BUS__MAILBOX_MOST)
+		return bus__fail(err, "bytes: %zu: a mailbox has at most 1 GiB", cfg->bytes);
+	if (of_group && cfg->drain == BUS_DRAIN_PUBLISHER)
+		return bus__fail(err,
+		    "group " BUS__SHOWN
+		    ": publishers cannot drain a group: use BUS_DRAIN_CALLER or BUS_DRAIN_THREAD",
+		    cfg->group);
+	if (of_group)
+		return bus__fail(err,
+		    "group " BUS__SHOWN
+		    ": its mailboxes have another full or bytes, or the name is not 1 to 64 of A-Z a-z 0-9 . _ -",
+		    cfg->group);
+	if (err == BUS_E_NOTSUP && bus->log == NULL)
+		return bus__fail(err, "from: a private bus has no past: open a bus with a name");
+	if (err == BUS_E_NOTSUP)
+		return bus__fail(err,
+		    "a bus with a name has no mailbox that drops the newest, refuses, is drained by publishers or in a group");
+	return bus__answer(err);
+}
+
+int
+bus_mailbox_open(
+    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
+{
+	int err = open_mailbox(bus, cfg, ret_mbox);
+
+	if (err >= 0)
+		return 0;
+	if (bus == NULL)
+		return bus__fail_publish(NULL, err, NULL, 0);
+	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
+		return bus__fail_size("bus_mailbox_config", cfg->size, sizeof *cfg);
+	return cfg != NULL && (err == BUS_E_INVAL || err == BUS_E_NOTSUP)
+		   ? fail_config(bus, err, cfg)
+		   : bus__answer(err);
 }
 
 /* --- the end --------------------------------------------------------------------------------------------- */

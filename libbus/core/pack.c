@@ -7,6 +7,7 @@
 
 #include <msgpack.h>
 
+#include "base/error_text.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "core/value.h"
@@ -298,10 +299,10 @@ bus_packer_new(struct bus_packer **ret_packer)
 	struct bus_packer *packer;
 
 	if (ret_packer == NULL)
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	packer = bus__calloc(1, sizeof *packer);
 	if (packer == NULL)
-		return BUS_E_NOMEM;
+		return bus__answer(BUS_E_NOMEM);
 	msgpack_packer_init(&packer->writer, packer, append);
 	*ret_packer = packer;
 	return 0;
@@ -405,15 +406,37 @@ bus_pack_ext(struct bus_packer *packer, int8_t ext, const void *data, size_t len
 		msgpack_pack_ext_with_body(&packer->writer, data, len, ext);
 }
 
+static int
+fail_packer(const struct bus_packer *packer)
+{
+	switch (packer->err) {
+	case BUS_E_LIMIT:
+		return bus__fail(packer->err,
+		    "packer: the value at byte %zu is over a limit: %d deep, %d values, 4 GiB",
+		    packer->len, BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
+	case BUS_E_INVAL:
+		return bus__fail(packer->err,
+		    "packer: the value at byte %zu stands behind a whole value, or its data is NULL",
+		    packer->len);
+	case BUS_E_DECODE:
+		return bus__fail(packer->err,
+		    "packer: the text at byte %zu is not UTF-8: pack it as bytes", packer->len);
+	default:
+		return bus__answer(packer->err);
+	}
+}
+
 int
 bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len)
 {
 	if (packer == NULL || ret_data == NULL || ret_len == NULL)
 		return BUS_E_INVAL;
 	if (packer->err < 0)
-		return packer->err;
+		return fail_packer(packer);
 	if (!is_whole(&packer->shape))
-		return BUS_E_INVAL;
+		return bus__fail(BUS_E_INVAL,
+		    "packer: %zu bytes are no whole value: a container waits for more, or nothing was packed",
+		    packer->len);
 	*ret_data = packer->data;
 	*ret_len = packer->len;
 	return 0;

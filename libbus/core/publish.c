@@ -796,6 +796,15 @@ send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *
 	return *ret_err > 0 ? (size_t)*ret_err : 0;
 }
 
+/* Ends a batch at an item that failed; bus_pub_send() has said why, and the log has not. */
+static __attribute__((cold, noinline)) int
+end_early(const struct bus_pub *pub, int err, const struct bus_slice *item, size_t sent)
+{
+	if (pub->record.topic != 0)
+		fail_pub(pub, err, item->len);
+	return sent > 0 ? (int)sent : err;
+}
+
 int
 bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count)
 {
@@ -809,11 +818,8 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 	while (sent < count) {
 		size_t run = send_run(pub, items + sent, count - sent, &err);
 
-		if (err < 0) {
-			if (pub->record.topic != 0)
-				fail_pub(pub, err, items[sent].len);
-			return sent > 0 ? (int)sent : err;
-		}
+		if (err < 0)
+			return end_early(pub, err, &items[sent], sent);
 		sent += run;
 	}
 	return (int)sent;

@@ -6,6 +6,7 @@
 #include "base/park.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/name.h"
 #include "core/named.h"
@@ -583,8 +584,8 @@ bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg
 	return 0;
 }
 
-int
-bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg *msg)
+static int
+reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg *msg)
 {
 	int err = bus__enter(bus);
 
@@ -594,6 +595,35 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 	    msg == NULL || msg->size != sizeof *msg || (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
 	return reply_to(bus, question->reply_to, msg, false);
+}
+
+int
+bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg *msg)
+{
+	int err = reply_msg(bus, question, msg);
+
+	if (err >= 0)
+		return 0;
+	if (bus == NULL || question == NULL)
+		return bus__fail_publish(bus, err, NULL, 0);
+	if (question->size != sizeof *question)
+		return bus__fail_size("bus_msg", question->size, sizeof *question);
+	if (question->topic == NULL)
+		return bus__answer(err);
+	if (msg == NULL)
+		return bus__fail(err, BUS__SHOWN ": the reply is NULL", question->topic);
+	if (msg->size != sizeof *msg)
+		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
+	if (err == BUS_E_INVAL && question->reply_to == 0)
+		return bus__fail(err,
+		    BUS__SHOWN ": this message is no question: reply to one with reply_to",
+		    question->topic);
+	if (err == BUS_E_FULL)
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": the asker's mailbox is full and refuses the reply: wait, or let it drain",
+		    question->topic);
+	return bus__fail_publish(bus, err, question->topic, msg->len + msg->headers_len);
 }
 
 int
@@ -665,8 +695,8 @@ leave_answered(struct bus *bus, struct waiter *w)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
-int
-bus_request_msg(
+static int
+request(
     struct bus *bus, const struct bus_msg *msg, int timeout_ms, const struct bus_msg **ret_reply)
 {
 	struct waiter w = {.q = {.waits = true}};
@@ -699,6 +729,57 @@ bus_request_msg(
 		err = w.err;
 	bus__unref(bus);
 	return w.reply != NULL ? 0 : err;
+}
+
+/* Where a publish refused the question, it has said so. */
+static int
+fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int timeout_ms)
+{
+	if (bus == NULL)
+		return bus__fail_publish(NULL, err, NULL, 0);
+	if (msg == NULL)
+		return bus__fail(err, "the question is NULL");
+	if (msg->size != sizeof *msg)
+		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
+	if (msg->topic == NULL)
+		return bus__fail_name(err, NULL);
+	switch (err) {
+	case BUS_E_TIMEDOUT:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": timed out: no reply within %d ms: give it more, or look why it is slow",
+		    msg->topic, timeout_ms);
+	case BUS_E_STATE:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": not from here: a callback may not wait for a reply; use bus_request_start()",
+		    msg->topic);
+	case BUS_E_NOBODY:
+	case BUS_E_CLOSED:
+	case BUS_E_FORKED:
+	case BUS_E_NOMEM:
+		return bus__fail_about(err, msg->topic);
+	case BUS_E_INVAL:
+		if (msg->flags & BUS_MSG_RETAIN)
+			return bus__fail(err,
+			    BUS__SHOWN ": a question is not retained: clear BUS_MSG_RETAIN",
+			    msg->topic);
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": bad question: ret_reply, fn or data is NULL, type or flags is out of range, or the mailbox is in a group or drained by publishers",
+		    msg->topic);
+	default:
+		return err;
+	}
+}
+
+int
+bus_request_msg(
+    struct bus *bus, const struct bus_msg *msg, int timeout_ms, const struct bus_msg **ret_reply)
+{
+	int err = request(bus, msg, timeout_ms, ret_reply);
+
+	return err < 0 ? fail_request(bus, err, msg, timeout_ms) : 0;
 }
 
 int
@@ -805,9 +886,9 @@ withdraw(struct bus *bus, struct bus_request *req)
 	return mine;
 }
 
-int
-bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int timeout_ms,
-    bus_msg_fn fn, void *arg, struct bus_request **ret_req)
+static int
+start(struct bus_mailbox *m, const struct bus_msg *msg, int timeout_ms, bus_msg_fn fn, void *arg,
+    struct bus_request **ret_req)
 {
 	int64_t deadline_ns = bus__deadline_ns(timeout_ms);
 	struct bus_msg question;
@@ -822,10 +903,11 @@ bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int time
 	err = bus__enter(m->bus);
 	if (err == 0)
 		err = make_question(msg, timeout_ms, &question);
-	if (err == 0)
-		err = request_new(m, question.topic, deadline_ns, fn, arg, &req, &number);
 	if (err < 0)
 		return err;
+	err = request_new(m, question.topic, deadline_ns, fn, arg, &req, &number);
+	if (err < 0)
+		return bus__fail_publish(m->bus, err, question.topic, question.len);
 	bus = bus__ref(m->bus);
 	err = ask(bus, &question, number, deadline_ns, &req->takers);
 	if (err < 0 && !withdraw(bus, req))
@@ -836,6 +918,17 @@ bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int time
 		request_unref(req);
 	bus__unref(bus);
 	return err;
+}
+
+int
+bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int timeout_ms,
+    bus_msg_fn fn, void *arg, struct bus_request **ret_req)
+{
+	int err = start(m, msg, timeout_ms, fn, arg, ret_req);
+
+	if (err < 0 && m == NULL)
+		return bus__fail_mailbox(NULL, err);
+	return err < 0 ? fail_request(m->bus, err, msg, timeout_ms) : 0;
 }
 
 int

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/mailbox.h"
 #include "core/name.h"
 #include "log/log.h"
@@ -63,8 +64,8 @@ list(struct bus *bus, struct bus_role *role)
 	return err;
 }
 
-int
-bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role)
+static int
+take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role)
 {
 	int64_t deadline_ns = timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms);
 	char whole[BUS_LIMIT_TOPIC_BYTES + 16];
@@ -100,6 +101,36 @@ bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role
 	role->bus = bus;
 	*ret_role = role;
 	return 0;
+}
+
+int
+bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role)
+{
+	int err = take(bus, name, timeout_ms, ret_role);
+
+	if (err >= 0)
+		return 0;
+	if (bus == NULL || name == NULL)
+		return bus__fail_publish(bus, err, NULL, 0);
+	switch (err) {
+	case BUS_E_TIMEDOUT:
+		return bus__fail(err,
+		    BUS__SHOWN ": timed out: another bus has this role for longer than %d ms", name,
+		    timeout_ms);
+	case BUS_E_STATE:
+		return bus__fail(err,
+		    BUS__SHOWN ": not from here: a callback may not wait for a role; give it 0 ms",
+		    name);
+	case BUS_E_NOTSUP:
+		return bus__fail(err, BUS__SHOWN ": roles are for a bus with a name", name);
+	case BUS_E_INVAL:
+		return bus__fail(err,
+		    BUS__SHOWN ": ret_role is NULL: pass the address of a struct bus_role *", name);
+	case BUS_E_LIMIT:
+		return bus__fail_publish(bus, err, name, 0);
+	default:
+		return bus__fail_name(err, name);
+	}
 }
 
 /* Bus lock. */

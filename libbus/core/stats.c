@@ -3,6 +3,7 @@
 
 #include "base/fork.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/reader.h"
 
@@ -68,10 +69,14 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 {
 	struct bus_stats stats = {.size = sizeof stats};
 
-	if (m == NULL || ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
-		return BUS_E_INVAL;
+	if (m == NULL)
+		return bus__fail_mailbox(NULL, BUS_E_INVAL);
+	if (ret_stats == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (ret_stats->size != sizeof *ret_stats)
+		return bus__fail_size("bus_stats", ret_stats->size, sizeof *ret_stats);
 	if (m->bus->fork_generation != bus__fork_generation())
-		return BUS_E_FORKED;
+		return bus__fail_mailbox(m, BUS_E_FORKED);
 	bus__mailbox_add_stats(m->queue, &stats);
 	stats.reached = stats.delivered;
 	stats.goal = stats.delivered + stats.pending;

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/error_text.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include <libbus/error.h>
@@ -72,8 +73,8 @@ read_untagged(const char *data, size_t len, const struct bus_value **ret_value)
 	    bus__utf8_valid(data, len) ? BUS_KIND_TEXT : BUS_KIND_BYTES, data, len, ret_value);
 }
 
-int
-bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
+static int
+read_value(int type, const void *data, size_t len, const struct bus_value **ret_value)
 {
 	if (ret_value == NULL || (data == NULL && len > 0))
 		return BUS_E_INVAL;
@@ -94,6 +95,45 @@ bus_value_read(int type, const void *data, size_t len, const struct bus_value **
 		return read_flat(BUS_KIND_TEXT, data, len, ret_value);
 	default:
 		return read_flat(BUS_KIND_BYTES, data, len, ret_value);
+	}
+}
+
+/* Where text ends to be UTF-8. */
+static size_t
+text_offset(const char *data, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len) {
+		size_t n = 1;
+
+		while (n < 4 && at + n < len && ((unsigned char)data[at + n] & 0xC0) == 0x80)
+			n++;
+		if (!bus__utf8_valid(data + at, n))
+			break;
+		at += n;
+	}
+	return at;
+}
+
+int
+bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
+{
+	int err = read_value(type, data, len, ret_value);
+
+	if (err >= 0)
+		return 0;
+	if (err != BUS_E_DECODE || len > UINT32_MAX)
+		return bus__answer(err);
+	switch (type) {
+	case BUS_TYPE_TEXT:
+		return bus__fail(err,
+		    "text of %zu bytes: byte %zu is not UTF-8: publish it as bytes", len,
+		    text_offset(data, len));
+	case BUS_TYPE_JSON:
+		return bus__fail(err, "JSON of %zu bytes: %s", len, bus_strerror(err));
+	default:
+		return bus__fail(err, "msgpack of %zu bytes: %s", len, bus_strerror(err));
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/group.h"
 #include "core/members.h"
 #include "core/notice.h"
@@ -394,13 +395,13 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	int err = bus__mailbox_enter(m);
 
 	if (err < 0)
-		return err;
+		return bus__fail_mailbox(m, err);
 	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
-		return BUS_E_INVAL;
+		return bus__fail_mailbox(m, BUS_E_INVAL);
 	bus__lock(m->bus);
 	err = bus__mailbox_enter(m); /* a bus that has closed makes no relay any more */
 	if (err == 0 && m->queue->deadlines.epoll < 0)
 		err = make_fd(m->queue, m->handled < m->batch.count);
 	bus__unlock(m->bus);
-	return err < 0 ? err : m->queue->deadlines.epoll;
+	return err < 0 ? bus__fail_mailbox(m, err) : m->queue->deadlines.epoll;
 }

@@ -1,6 +1,7 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
 #include <string.h>
 
+#include "base/error_text.h"
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/thread.h"
@@ -219,6 +220,28 @@ dial(
 	return err;
 }
 
+/* A call that failed with errno as the system left it. */
+static int
+fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
+{
+	if (bus == NULL || url == NULL)
+		return bus__fail(err, "the bus or the address is NULL");
+	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
+		return bus__fail_size("bus_link_config", cfg->size, sizeof *cfg);
+	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
+		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
+		    url, cfg->bytes);
+	if (err == BUS_E_INVAL && cfg != NULL)
+		return bus__fail(err, BUS__SHOWN ": heartbeat_ms: %u: from %d to %d", url,
+		    (unsigned)cfg->heartbeat_ms, BUS__HEARTBEAT_MIN, BUS__HEARTBEAT_MAX);
+	if (err == BUS_E_LIMIT)
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": the bus has %d links, or the process no more descriptors or threads: close some",
+		    url, MOST_LINKS);
+	return bus__fail_about(err, url);
+}
+
 int
 bus_dial(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
@@ -227,7 +250,7 @@ bus_dial(
 	int err = dial(bus, url, cfg, ret_link);
 
 	bus__cancel_back(cancel);
-	return err;
+	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
 
 static int
@@ -271,7 +294,7 @@ bus_listen(
 	int err = listen_at(bus, url, cfg, ret_link);
 
 	bus__cancel_back(cancel);
-	return err;
+	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
 
 void
@@ -304,10 +327,12 @@ bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 {
 	struct bus_link_stats stats = {.size = sizeof stats};
 
-	if (link == NULL || ret_stats == NULL || ret_stats->size != sizeof *ret_stats)
-		return BUS_E_INVAL;
+	if (link == NULL || ret_stats == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (ret_stats->size != sizeof *ret_stats)
+		return bus__fail_size("bus_link_stats", ret_stats->size, sizeof *ret_stats);
 	if (bus__enter(link->links->bus) == BUS_E_FORKED)
-		return BUS_E_FORKED;
+		return bus__fail_about(BUS_E_FORKED, link->url);
 	stats.state = atomic_load_explicit(&link->state, memory_order_relaxed);
 	stats.peers = atomic_load_explicit(&link->peers, memory_order_relaxed);
 	stats.last_error = atomic_load_explicit(&link->last_error, memory_order_relaxed);
@@ -331,9 +356,9 @@ bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 	size_t len;
 
 	if (link == NULL || ret_text == NULL)
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	if (bus__enter(link->links->bus) == BUS_E_FORKED)
-		return BUS_E_FORKED;
+		return bus__fail_about(BUS_E_FORKED, link->url);
 	/* The host as it was given, and the port that the system chose. */
 	bus__url_parse(link->url, &addr);
 	port = atomic_load_explicit(&link->port, memory_order_relaxed);
@@ -342,7 +367,8 @@ bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 	bus__url_write(&addr, url);
 	len = strlen(url);
 	if (cap <= len)
-		return BUS_E_LIMIT;
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": the text needs %zu bytes, and cap is %zu", url, len + 1, cap);
 	memcpy(ret_text, url, len + 1);
 	return (int)len;
 }

@@ -349,6 +349,218 @@ START_TEST(a_topic_that_is_none_is_named)
 }
 END_TEST
 
+/* --- mailboxes ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_mailbox_that_cannot_be_names_the_option)
+{
+	struct bus *bus = open_private(), *named = open_named("boxes", 0);
+	struct bus_mailbox_config cfg = {.size = 8};
+	struct bus_mailbox *mbox;
+
+	ck_says(bus_mailbox_open(NULL, NULL, &mbox), BUS_E_INVAL, "bus is NULL");
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "bus_mailbox_config", "8");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .full = 17};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "full: 17");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .drain = 18};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "drain: 18");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .from = 19};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "from: 19");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .bytes = 2000000000};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "bytes: 2000000000", "1 GiB");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .group = "no group"};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_INVAL, "no group", "1 to 64");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .from = BUS_FROM_OLDEST};
+	ck_says(bus_mailbox_open(bus, &cfg, &mbox), BUS_E_NOTSUP, "from", "name");
+	cfg = (struct bus_mailbox_config){.size = sizeof cfg, .full = BUS_FULL_REFUSE};
+	ck_says(bus_mailbox_open(named, &cfg, &mbox), BUS_E_NOTSUP, "name", "refuses");
+	bus_close(named, 0);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(a_call_on_a_mailbox_names_it)
+{
+	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	struct bus *bus = open_private();
+	struct bus_stats stats = {.size = 5};
+	struct bus_mailbox *driven, *polled;
+	const struct bus_msg *msg;
+
+	ck_bus(bus_mailbox_open(bus, &cfg, &driven), 0);
+	ck_bus(bus_mailbox_open(bus, NULL, &polled), 0);
+	ck_says(bus_recv(driven, 0, &msg), BUS_E_INVAL, "mailbox 1", "its thread");
+	ck_says(bus_dispatch(driven, 0, 0), BUS_E_INVAL, "mailbox 1", "its thread");
+	ck_says(bus_mailbox_fd(driven), BUS_E_INVAL, "mailbox 1", "its thread");
+	ck_says(bus_recv(NULL, 0, &msg), BUS_E_INVAL, "mailbox is NULL");
+	ck_says(bus_mailbox_stats(polled, &stats), BUS_E_INVAL, "bus_stats", "5");
+	ck_bus(bus_close(bus, patience_ms()), 0);
+	ck_says(bus_recv(polled, 0, &msg), BUS_E_CLOSED, "mailbox 2", "closed");
+	ck_says(bus_dispatch(polled, 0, 0), BUS_E_CLOSED, "mailbox 2", "closed");
+	bus_mailbox_close(driven);
+	bus_mailbox_close(polled);
+}
+END_TEST
+
+/* --- requests, roles, what is kept ------------------------------------------------------------------------------ */
+
+START_TEST(a_request_names_its_topic_and_its_patience)
+{
+	struct bus *bus = open_private();
+	struct bus_msg question = {
+	    .size = sizeof question, .topic = "ask/me", .flags = BUS_MSG_RETAIN};
+	const struct bus_msg plain = {.size = sizeof plain, .topic = "no/question"};
+	struct bus_mailbox *mbox;
+	const struct bus_msg *reply;
+
+	ck_says(bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_NOBODY, "ask/me: ", "nobody");
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "ask/#", NULL, NULL, NULL), 0);
+	ck_says(bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_TIMEDOUT, "ask/me: ", "1 ms");
+	ck_says(bus_request(bus, "ask/+", "", 0, 1, &reply), BUS_E_TOPIC_WILDCARD, "ask/+: ");
+	ck_says(bus_request(bus, "ask/me", NULL, 1, 1, &reply), BUS_E_INVAL, "ask/me: ");
+	ck_says(bus_request_msg(bus, &question, 1, &reply), BUS_E_INVAL, "ask/me: ", "RETAIN");
+	ck_says(bus_request_msg(bus, NULL, 1, &reply), BUS_E_INVAL, "question is NULL");
+	ck_says(bus_request_start(mbox, "ask/+", "", 0, 1, ignore, NULL, NULL),
+	    BUS_E_TOPIC_WILDCARD, "ask/+: ");
+	ck_says(
+	    bus_request_start(NULL, "ask", "", 0, 1, ignore, NULL, NULL), BUS_E_INVAL, "mailbox");
+	ck_says(bus_reply(bus, &plain, "", 0), BUS_E_INVAL, "no/question: ", "reply_to");
+	ck_says(bus_reply(bus, NULL, "", 0), BUS_E_INVAL, "NULL");
+	question.size = 9;
+	ck_says(bus_request_msg(bus, &question, 1, &reply), BUS_E_INVAL, "bus_msg", "9");
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(a_role_names_itself)
+{
+	struct bus *private = open_private(), *one = open_named("roles", 0),
+		   *two = open_named("roles", 0);
+	struct bus_role *role, *other;
+
+	ck_bus(bus_role_take(one, "heater", 0, &role), 0);
+	ck_says(bus_role_take(two, "heater", 1, &other), BUS_E_TIMEDOUT, "heater: ", "1 ms");
+	ck_says(bus_role_take(private, "heater", 0, &other), BUS_E_NOTSUP, "heater: ", "name");
+	ck_says(bus_role_take(one, "a/#", 0, &other), BUS_E_TOPIC_WILDCARD, "a/#: ");
+	ck_says(bus_role_take(one, "a", 0, NULL), BUS_E_INVAL, "a: ", "ret_role");
+	bus_role_end(role);
+	bus_close(two, 0);
+	bus_close(one, 0);
+	bus_close(private, 0);
+}
+END_TEST
+
+START_TEST(bus_keep_names_the_filter_and_the_bound)
+{
+	struct bus *bus = open_private(), *named = open_named("keeps", 0);
+	struct bus_keep_config cfg = {.size = sizeof cfg, .last = 10001};
+	char filter[32];
+
+	ck_says(bus_keep(bus, "a/#", &cfg), BUS_E_LIMIT, "a/#: ", "last: 10001", "10000");
+	cfg = (struct bus_keep_config){.size = sizeof cfg, .max_bytes = UINT64_C(5) << 30};
+	ck_says(bus_keep(bus, "a/#", &cfg), BUS_E_LIMIT, "a/#: ", "max_bytes: 5368709120");
+	cfg.size = 7;
+	ck_says(bus_keep(bus, "a/#", &cfg), BUS_E_INVAL, "bus_keep_config", "7");
+	ck_says(bus_keep(named, "a/#", NULL), BUS_E_NOTSUP, "a/#: ", "private");
+	ck_says(bus_keep(bus, "a/b#", NULL), BUS_E_FILTER, "a/b#: ", "level 2");
+	for (int i = 0; i < 256; i++) {
+		snprintf(filter, sizeof filter, "keep/%d", i);
+		ck_bus(bus_keep(bus, filter, NULL), 0);
+	}
+	ck_says(bus_keep(bus, "one/more", NULL), BUS_E_LIMIT, "one/more: ", "256 filters");
+	bus_close(named, 0);
+	bus_close(bus, 0);
+}
+END_TEST
+
+/* --- links ------------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_link_names_its_address_and_the_reason)
+{
+	struct bus_link_config cfg = {.size = sizeof cfg, .heartbeat_ms = 1};
+	struct bus_link_stats stats = {.size = 6};
+	struct bus *bus = open_private();
+	char url[600], text[2];
+	struct bus_link *link;
+
+	ck_says(bus_dial(bus, "mqtt://x", NULL, &link), BUS_E_SCHEME, "mqtt://x: ", "scheme");
+	ck_says(bus_dial(bus, "tcp://x", NULL, &link), BUS_E_ADDRESS, "tcp://x: ", "address");
+	ck_says(bus_listen(bus, "tcp://8.8.8.8:1", NULL, &link), BUS_E_NOT_LOOPBACK,
+	    "tcp://8.8.8.8:1: ", "127.0.0.1");
+	ck_says(bus_listen(bus, "inproc://a", &cfg, &link), BUS_E_INVAL,
+	    "inproc://a: ", "heartbeat_ms: 1");
+	cfg.size = 4;
+	ck_says(bus_listen(bus, "inproc://a", &cfg, &link), BUS_E_INVAL, "bus_link_config", "4");
+	ck_says(bus_listen(bus, NULL, NULL, &link), BUS_E_INVAL, "address is NULL");
+	snprintf(url, sizeof url, "ipc://%s/missing/socket", bus_test_dir());
+	ck_says(bus_listen(bus, url, NULL, &link), BUS_E_SYS, url, strerror(ENOENT));
+	ck_bus(bus_listen(bus, "inproc://taken", NULL, &link), 0);
+	ck_says(bus_listen(bus, "inproc://taken", NULL, NULL), BUS_E_ADDRESS_TAKEN,
+	    "inproc://taken: ", "in use");
+	ck_says(bus_link_url(link, text, sizeof text), BUS_E_LIMIT, "inproc://taken: ", "15 bytes");
+	ck_says(bus_link_stats(link, &stats), BUS_E_INVAL, "bus_link_stats", "6");
+	bus_link_close(link);
+	bus_close(bus, 0);
+}
+END_TEST
+
+/* --- values ------------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_value_that_cannot_be_read_or_packed_names_its_place)
+{
+	const struct bus_value *value;
+	struct bus_packer *packer;
+	const void *data;
+	size_t len;
+
+	ck_says(bus_value_read(BUS_TYPE_TEXT, "caf\xc3\xa9 \xff", 7, &value), BUS_E_DECODE,
+	    "text of 7", "byte 6");
+	ck_says(bus_value_read(BUS_TYPE_JSON, "[1,", 3, &value), BUS_E_DECODE, "JSON of 3 bytes");
+	ck_says(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01", 2, &value), BUS_E_DECODE,
+	    "msgpack of 2 bytes");
+	ck_bus(bus_packer_new(&packer), 0);
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "no whole value");
+	bus_pack_array(packer, 2);
+	bus_pack_text(packer, "\xff", 1);
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_DECODE, "byte 1", "UTF-8");
+	bus_packer_reset(packer);
+	bus_pack_array(packer, BUS_PACK_ELEMENTS);
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_LIMIT, "byte 0", "65536 values");
+	bus_packer_reset(packer);
+	bus_pack_nil(packer);
+	bus_pack_nil(packer);
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "byte 1", "whole value");
+	bus_packer_free(packer);
+}
+END_TEST
+
+/* --- counters ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_size_that_is_not_ours_is_named_with_its_struct)
+{
+	struct bus *bus = open_private(), *named = open_named("sizes", 0);
+	struct bus_log_stats log = {.size = 1};
+	struct bus_member member = {.size = 2};
+	struct bus_stats stats = {.size = 3};
+	struct bus_msg msg = {.size = 4, .topic = "a"};
+	const struct bus_msg *kept;
+
+	ck_says(bus_log_stats(named, &log), BUS_E_INVAL, "bus_log_stats", "1");
+	ck_says(bus_member(named, 0, &member), BUS_E_INVAL, "bus_member", "2");
+	ck_says(bus_stats(bus, &stats), BUS_E_INVAL, "bus_stats", "3");
+	ck_says(bus_msg_keep(&msg, &kept), BUS_E_INVAL, "bus_msg", "4");
+	log.size = sizeof log;
+	member.size = sizeof member;
+	ck_says(bus_log_stats(bus, &log), BUS_E_NOTSUP, "private");
+	ck_says(bus_member(bus, 0, &member), BUS_E_NOTSUP, "private");
+	ck_says(bus_member(named, BUS_LIMIT_MEMBERS, &member), BUS_E_INVAL, "member 1022");
+	ck_says(bus_explain(bus, "a/+", NULL, 0), BUS_E_TOPIC_WILDCARD, "a/+: ");
+	bus_close(named, 0);
+	bus_close(bus, 0);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -366,5 +578,12 @@ bus_test_suite(void)
 	    a_full_mailbox_is_named_with_the_topic, the_limit_of_topics_is_named_with_its_numbers,
 	    full_topic_names_of_a_named_bus_are_named_with_their_numbers,
 	    a_topic_that_is_none_is_named);
+	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
+	    a_call_on_a_mailbox_names_it);
+	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience,
+	    a_role_names_itself, bus_keep_names_the_filter_and_the_bound);
+	BUS_TEST_CASE(suite, "link", a_link_names_its_address_and_the_reason);
+	BUS_TEST_CASE(suite, "value", a_value_that_cannot_be_read_or_packed_names_its_place);
+	BUS_TEST_CASE(suite, "counters", a_size_that_is_not_ours_is_named_with_its_struct);
 	return suite;
 }
