@@ -22,13 +22,19 @@ complain(const char *format, ...)
 	fputc('\n', stderr);
 }
 
+#define SHOWN 40 /* bytes that a sentence has of any object */
+
 void
 complain_of(const char *what, int err)
 {
-	if (err == BUS_E_SYS)
-		complain("%s: %s", what, strerror(errno));
+	const char *text = err < 0 ? bus_error_text() : strerror(errno);
+	size_t shown = strnlen(what, SHOWN);
+
+	/* Most sentences begin with their object. */
+	if (strncmp(text, what, shown) == 0)
+		complain("%s", text);
 	else
-		complain("%s: %s", what, bus_strerror(err));
+		complain("%s: %s", what, text);
 }
 
 enum status

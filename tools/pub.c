@@ -174,12 +174,12 @@ publish_stdin(struct pub *pub)
 	do {
 		cap = cap ? 2 * cap : 64 * 1024;
 		if (cap > PAYLOAD_MAX) {
-			complain_of(pub->msg.topic, BUS_E_TOO_BIG);
+			complain("%s: %s", pub->msg.topic, bus_strerror(BUS_E_TOO_BIG));
 			goto out;
 		}
 		grown = realloc(data, cap);
 		if (grown == NULL) {
-			complain_of(pub->msg.topic, BUS_E_NOMEM);
+			complain("%s: %s", pub->msg.topic, bus_strerror(BUS_E_NOMEM));
 			goto out;
 		}
 		data = grown;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ enum { TEXT_BYTES = 320 };
  * thread that forked. */
 static _Thread_local struct {
 	int err;               /* 0: no call has failed */
+	bool fresh;            /* the sentence was not taken yet */
 	char text[TEXT_BYTES]; /* "": bus_strerror() says it */
 } last;
 
@@ -49,6 +51,7 @@ bus__fail(int err, const char *format, ...)
 	va_end(args);
 	make_printable(last.text);
 	last.err = err;
+	last.fresh = true;
 	errno = saved;
 	return err;
 }
@@ -82,6 +85,15 @@ bus__fail_size(const char *type, size_t given, size_t expected)
 	    "struct %s: its size is %zu and not %zu: set .size = sizeof (struct %s)%s", type, given,
 	    expected, type,
 	    given == 0 ? "" : ", and compile and run with the same version of libbus");
+}
+
+const char *
+bus__take_error_text(int err)
+{
+	bool fresh = last.err == err && last.fresh && last.text[0] != '\0';
+
+	last.fresh = false;
+	return fresh ? last.text : NULL;
 }
 
 const char *

@@ -26,6 +26,10 @@ bus__answer(int err)
 	return err < 0 ? bus__fail_about(err, NULL) : err;
 }
 
+/* The sentence of the last failure, once: for the extension, which raises some errors without a call. NULL: none, or of
+ * another error, or taken. */
+const char *bus__take_error_text(int err);
+
 /* BUS_E_INVAL for the size field of a public struct. */
 int bus__fail_size(const char *type, size_t given, size_t expected) __attribute__((cold, noinline));
 

@@ -232,6 +232,8 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("sub", "#"), 2, "or else give --dial URL"),
         (("sub", "home"), 2, "libbus sub BUS '#'"),
         (("sub", "home", "a/#/b"), 2, "a/#/b: malformed filter"),
+        (("sub", "home", "a/#/b"), 2, "libbus: a/#/b: malformed filter: level 2 is #"),
+        (("pub", "home", "t", "1", "--dir", "/nowhere/bus"), 1, "its log in /nowhere/bus: No such"),
         (("sub", "home", ""), 2, "libbus: '': empty: a topic or filter"),
         (("top", "home", "a+"), 2, "a+: malformed filter"),
         (("pub", "home", "", "1"), 2, "libbus: '': empty: a topic or filter"),

@@ -104,6 +104,28 @@ def test_a_payload_above_the_limit_is_too_big():
         assert everything.poll() is None
 
 
+def test_an_exception_says_which_limit_was_met_and_by_what(bus):
+    with (
+        libbus.Bus(max_payload=1000) as small,
+        pytest.raises(libbus.TooBig, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
+    ):
+        small.publish_raw("a", bytes(1001))
+    with pytest.raises(libbus.FilterError, match=r'^a/b\+/c: .* level 2 is "b\+"'):
+        bus.subscribe("a/b+/c")
+    with pytest.raises(libbus.LimitError, match=r"^a/#: last: 20000: .* at most 10000 messages$"):
+        bus.keep("a/#", last=20000)
+    with pytest.raises(libbus.TransportError, match=r"^home: .* log in /nowhere/bus: No such file"):
+        libbus.Bus("home", dir="/nowhere/bus")
+
+
+def test_an_exception_without_a_failed_call_takes_no_sentence_of_an_earlier_one(bus):
+    full = _core.error(CODES["BUS_E_FILTER"], "a/#/b")
+    with pytest.raises(libbus.FilterError, match="level 2"):
+        bus.subscribe("a/#/b")
+    assert str(_core.error(CODES["BUS_E_FILTER"], "a/#/b")) == str(full)
+    assert "level 2" not in str(full)
+
+
 @pytest.mark.parametrize(
     ("url", "kind", "name"),
     [

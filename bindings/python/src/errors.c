@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/error_text.h"
+
 /* Which exception a code becomes. A new code without a line here does not compile. */
 enum {
 	BECOMES_NOMEM = EXCEPTION_MEMORY,
@@ -73,14 +75,36 @@ exception_of(struct core *core, int err, enum about about)
 /* As much of the subject as fits a line; the attribute has all of it. */
 #define SUBJECT_SHOWN 80
 
+/* The library's own sentence, if it begins with the subject, as it does unless that is cut or escaped there. */
 static PyObject *
-sentence(int err, int number, PyObject *subject, const char *why)
+library_sentence(const char *text, PyObject *subject)
 {
-	PyObject *text = err == BUS_E_SYS && number != 0
-			     ? PyUnicode_FromFormat("the system refused: %s", strerror(number))
-			     : PyUnicode_FromString(why != NULL ? why : bus_strerror(err));
-	PyObject *head, *printable, *whole;
+	PyObject *whole, *head;
+	int begins;
 
+	if (text == NULL || subject == NULL)
+		return NULL;
+	whole = PyUnicode_FromString(text);
+	head = whole == NULL ? NULL : PyUnicode_FromFormat("%U: ", subject);
+	begins = head == NULL ? -1 : (int)PyUnicode_Tailmatch(whole, head, 0, PY_SSIZE_T_MAX, -1);
+	Py_XDECREF(head);
+	if (begins == 1)
+		return whole;
+	Py_XDECREF(whole);
+	return NULL; /* without an exception, or with that of no memory */
+}
+
+static PyObject *
+sentence(int err, int number, PyObject *subject, const char *why, const char *said)
+{
+	PyObject *text, *head, *printable, *whole;
+
+	whole = why == NULL ? library_sentence(said, subject) : NULL;
+	if (whole != NULL || PyErr_Occurred())
+		return whole;
+	text = err == BUS_E_SYS && number != 0
+		   ? PyUnicode_FromFormat("the system refused: %s", strerror(number))
+		   : PyUnicode_FromString(why != NULL ? why : bus_strerror(err));
 	if (text == NULL || subject == NULL || PyUnicode_GET_LENGTH(subject) == 0)
 		return text;
 	head = PyUnicode_Substring(subject, 0, SUBJECT_SHOWN);
@@ -115,9 +139,10 @@ static PyObject *
 make(struct core *core, int err, enum about about, PyObject *subject, const char *why)
 {
 	int number = errno;
+	const char *said = bus__take_error_text(err);
 	bool topic = about == ABOUT_TOPIC || about == ABOUT_FILTER;
 	PyObject *class = exception_of(core, err, about);
-	PyObject *text = sentence(err, number, subject, why), *error = NULL;
+	PyObject *text = sentence(err, number, subject, why, said), *error = NULL;
 
 	if (text == NULL)
 		return NULL;

@@ -56,9 +56,12 @@ role_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	} while (err == BUS_E_TIMEDOUT && bus__left_ms(deadline) != 0);
 	if (err == 0)
 		return (PyObject *)self;
+	/* The library names the time of the last slice. */
 	error_raise_because(core, err, ABOUT_NAME, name,
 	    err == BUS_E_NOTSUP ? "roles are for a bus with a name: nobody else is on a private one"
-				: NULL);
+	    : err == BUS_E_TIMEDOUT
+		? "timed out: another bus has this role; wait longer, or end that one"
+		: NULL);
 drop:
 	Py_DECREF(self);
 	return NULL;
