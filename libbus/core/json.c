@@ -243,9 +243,8 @@ load_error(const json_error_t *error, int system_error)
 
 /* jansson aborts on a number where the locale's decimal point has several bytes, as in Persian. */
 static int
-load(const char *text, size_t len, json_t **ret_json)
+load(const char *text, size_t len, json_t **ret_json, json_error_t *ret_error)
 {
-	json_error_t error;
 	locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0), callers;
 	int system_error;
 
@@ -253,12 +252,12 @@ load(const char *text, size_t len, json_t **ret_json)
 		return BUS_E_NOMEM;
 	callers = uselocale(plain);
 	errno = 0;
-	*ret_json = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+	*ret_json = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, ret_error);
 	system_error = errno;
 	uselocale(callers);
 	freelocale(plain);
 	if (*ret_json == NULL)
-		return load_error(&error, system_error);
+		return load_error(ret_error, system_error);
 	/* Where its buffer for a token above 15 bytes cannot grow, jansson goes on without a character. That of a
 	 * number it forgets again, so such a number may come out wrong. */
 	if (system_error == ENOMEM) {
@@ -268,12 +267,32 @@ load(const char *text, size_t len, json_t **ret_json)
 	return 0;
 }
 
+size_t
+bus__json_bad_byte(const char *text, size_t len)
+{
+	struct survey found;
+	json_error_t error = {.position = 0};
+	json_t *json;
+	int err;
+
+	/* Widened numbers would move the bytes. */
+	if (!survey(text, len, &found) || found.wide)
+		return len;
+	err = load(text, len, &json, &error);
+	if (err == 0)
+		json_decref(json);
+	if (err != BUS_E_DECODE)
+		return len;
+	return error.position > 0 && (size_t)error.position <= len ? (size_t)error.position - 1 : 0;
+}
+
 int
 bus__json_read(const char *text, size_t len, const struct bus_value **ret_value)
 {
 	struct survey found;
 	struct copying copying;
 	struct bus_value *root;
+	json_error_t error;
 	json_t *json;
 	char *widened = NULL;
 	size_t text_len = len;
@@ -290,7 +309,7 @@ bus__json_read(const char *text, size_t len, const struct bus_value **ret_value)
 		text_len = widen(text, len, widened);
 		text = widened;
 	}
-	err = load(text, text_len, &json);
+	err = load(text, text_len, &json, &error);
 	if (err < 0)
 		goto free_widened;
 	/* An escape is never shorter than the character it stands for: the texts fit into len bytes. */

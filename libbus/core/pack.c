@@ -114,9 +114,10 @@ take_head(const uint8_t **at, const uint8_t *end, uint64_t *ret_size)
 	return head;
 }
 
-/* Whether data is exactly one value within the limits, and how many elements it has. */
+/* Whether data is exactly one value within the limits, and how many elements it has. *ret_offset: where the value stands
+ * that was looked at last. */
 static int
-measure(const char *data, size_t len, size_t *ret_elements)
+measure(const char *data, size_t len, size_t *ret_elements, size_t *ret_offset)
 {
 	const uint8_t *at = (const uint8_t *)data, *end = at + len;
 	struct shape shape = {0};
@@ -125,6 +126,7 @@ measure(const char *data, size_t len, size_t *ret_elements)
 		struct head head;
 		uint64_t size, inside = 0, body = 0;
 
+		*ret_offset = (size_t)(at - (const uint8_t *)data);
 		if (at == end)
 			return BUS_E_DECODE;
 		head = take_head(&at, end, &size);
@@ -145,7 +147,17 @@ measure(const char *data, size_t len, size_t *ret_elements)
 			return BUS_E_DECODE;
 	}
 	*ret_elements = shape.elements;
+	*ret_offset = (size_t)(at - (const uint8_t *)data);
 	return at == end ? 0 : BUS_E_DECODE;
+}
+
+size_t
+bus__msgpack_bad_byte(const char *data, size_t len)
+{
+	size_t elements, offset = 0;
+
+	measure(data, len, &elements, &offset);
+	return offset;
 }
 
 /* Recursion is at most BUS_PACK_DEPTH deep. */
@@ -214,9 +226,10 @@ bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_val
 	size_t elements, offset = 0;
 	int err;
 
-	err = measure(data, len, &elements);
+	err = measure(data, len, &elements, &offset);
 	if (err < 0)
 		return err;
+	offset = 0;
 	msgpack_unpacked_init(&unpacked);
 	unpacking = msgpack_unpack_next(&unpacked, data, len, &offset);
 	if (unpacking != MSGPACK_UNPACK_SUCCESS) {

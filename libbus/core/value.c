@@ -120,20 +120,27 @@ int
 bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
 {
 	int err = read_value(type, data, len, ret_value);
+	size_t offset;
 
 	if (err >= 0)
 		return 0;
 	if (err != BUS_E_DECODE || len > UINT32_MAX)
 		return bus__answer(err);
+	if (data == NULL)
+		data = "";
 	switch (type) {
 	case BUS_TYPE_TEXT:
 		return bus__fail(err,
 		    "text of %zu bytes: byte %zu is not UTF-8: publish it as bytes", len,
 		    text_offset(data, len));
 	case BUS_TYPE_JSON:
-		return bus__fail(err, "JSON of %zu bytes: %s", len, bus_strerror(err));
+		offset = bus__json_bad_byte(data, len);
+		if (offset == len)
+			return bus__fail(err, "JSON of %zu bytes: %s", len, bus_strerror(err));
+		return bus__fail(err, "JSON of %zu bytes: not valid near byte %zu", len, offset);
 	default:
-		return bus__fail(err, "msgpack of %zu bytes: %s", len, bus_strerror(err));
+		return bus__fail(err, "msgpack of %zu bytes: %s (the value at byte %zu)", len,
+		    bus_strerror(err), bus__msgpack_bad_byte(data, len));
 	}
 }
 

@@ -29,4 +29,8 @@ void bus__value_uint(struct bus_value *value, uint64_t number);
 int bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value);
 int bus__json_read(const char *text, size_t len, const struct bus_value **ret_value);
 
+/* Where a payload that is not valid stops to be so, for bus_error_text(); JSON: about there, len: not known. */
+size_t bus__msgpack_bad_byte(const char *data, size_t len);
+size_t bus__json_bad_byte(const char *text, size_t len);
+
 #endif

@@ -517,8 +517,13 @@ START_TEST(a_value_that_cannot_be_read_or_packed_names_its_place)
 	ck_says(bus_value_read(BUS_TYPE_TEXT, "caf\xc3\xa9 \xff", 7, &value), BUS_E_DECODE,
 	    "text of 7", "byte 6");
 	ck_says(bus_value_read(BUS_TYPE_JSON, "[1,", 3, &value), BUS_E_DECODE, "JSON of 3 bytes");
+	ck_says(bus_value_read(BUS_TYPE_JSON, "[1,  oops]", 10, &value), BUS_E_DECODE,
+	    "JSON of 10 bytes", "byte 8");
+	ck_says(bus_value_read(BUS_TYPE_JSON, NULL, 0, &value), BUS_E_DECODE, "JSON of 0 bytes");
 	ck_says(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01", 2, &value), BUS_E_DECODE,
-	    "msgpack of 2 bytes");
+	    "msgpack of 2 bytes", "byte 2");
+	ck_says(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01\xa2\xff\xff", 5, &value), BUS_E_DECODE,
+	    "msgpack of 5 bytes", "byte 2");
 	ck_bus(bus_packer_new(&packer), 0);
 	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "no whole value");
 	bus_pack_array(packer, 2);
