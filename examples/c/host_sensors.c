@@ -119,10 +119,7 @@ open_addresses(struct bus *bus, const struct options *options)
 					  : bus_dial(bus, address->url, NULL, NULL);
 
 		if (err < 0) {
-			fprintf(stderr, "host_sensors: %s: %s", address->url, bus_strerror(err));
-			if (err == BUS_E_SYS)
-				fprintf(stderr, " (%s)", strerror(errno));
-			fputc('\n', stderr);
+			fprintf(stderr, "host_sensors: %s\n", bus_error_text());
 			return false;
 		}
 	}
