@@ -16,6 +16,8 @@ log = logging.getLogger("libbus")
 # The header of a reply that is none: what went wrong, for people.
 ERROR = "error"
 
+ERROR_CHARACTERS = 1000  # an exception may quote all of what it was given
+
 
 class ReplyError(_core.BusError):
     """The answering side raised; the text says what. reply is the Message that told."""
@@ -43,4 +45,13 @@ def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Messag
         raise
     except Exception as error:
         log.exception("%r failed on the question %s", function, msg.topic)
-        bus.reply(msg, None, headers={ERROR: f"{type(error).__name__}: {error}"})
+        bus.reply(msg, None, headers={ERROR: _sentence(error)})
+
+
+def _sentence(error: Exception) -> str:
+    """An error as a text that can be packed: str(error) may hold half a surrogate pair, or fail."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - of any kind
+        text = type(error).__name__
+    return text[:ERROR_CHARACTERS].encode(errors="backslashreplace").decode()

@@ -141,7 +141,7 @@ extras_begin(struct bus_object *self, struct extras *extras, PyObject *topic, st
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (value_pack(self->core, extras->packer, extras->headers, topic) < 0)
+	if (value_pack(self->core, extras->packer, extras->headers, topic, "headers") < 0)
 		return -1;
 	return bus_packer_data(extras->packer, &msg->headers, &msg->headers_len);
 }
@@ -169,7 +169,7 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (packer == NULL)
 		return NULL;
 	if (extras_begin(self, &extras, topic, &msg) == 0 &&
-	    value_pack(self->core, packer, value, topic) == 0 &&
+	    value_pack(self->core, packer, value, topic, "value") == 0 &&
 	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
 		answer = send(self, topic, &msg);
 	extras_end(&extras);
@@ -304,7 +304,7 @@ will_begin(struct bus_object *self, PyObject *given, struct will *will)
 	will->packer = will->msg.topic == NULL ? NULL : packer_take(self);
 	if (will->packer == NULL ||
 	    extras_begin(self, &will->extras, will->topic, &will->msg) < 0 ||
-	    value_pack(self->core, will->packer, value, will->topic) < 0)
+	    value_pack(self->core, will->packer, value, will->topic, "value") < 0)
 		return -1;
 	return bus_packer_data(will->packer, &will->msg.data, &will->msg.len);
 }
@@ -424,7 +424,7 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (packer == NULL)
 		return NULL;
 	if (extras_begin(self, &extras, topic, &msg) < 0 ||
-	    value_pack(self->core, packer, value, topic) < 0 ||
+	    value_pack(self->core, packer, value, topic, "value") < 0 ||
 	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
 		goto give_packer;
 	err = bus_object_mailbox((PyObject *)self, &cfg, &mbox);
@@ -461,7 +461,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (packer == NULL)
 		goto drop_topic;
 	if (extras_begin(self, &extras, topic, &msg) < 0 ||
-	    value_pack(self->core, packer, value, topic) < 0 ||
+	    value_pack(self->core, packer, value, topic, "value") < 0 ||
 	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
 		goto give_packer;
 	err = gate_enter(&self->gate);

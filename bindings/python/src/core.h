@@ -104,8 +104,10 @@ PyObject *stats_dict(const struct bus_stats *stats);
 
 /* --- value.c ----------------------------------------------------------------------------------------- */
 
-/* Appends a Python value to a payload. 0, or -1 with an exception that names the topic. */
-int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic);
+/* Appends a Python value to a payload that value_unpack() can read. name: "value" or "headers".
+ * 0, or -1 with an exception that names the topic and the path of the element that cannot be packed. */
+int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
+    const char *name);
 
 /* Makes Python objects of a decoded payload. NULL with an exception, about topic. */
 PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);

@@ -1,27 +1,120 @@
 /* value.c: Python values into payloads and back, over libbus/pack.h. */
 #include "core.h"
 
+#include <string.h>
+
 struct packing {
 	struct core *core;
 	struct bus_packer *packer;
 	PyObject *topic;
+	const char *name;  /* of the root: "value" or "headers" */
+	uint32_t elements; /* so far, as bus_pack_*() count them */
 };
 
-static int pack(const struct packing *p, PyObject *value, int depth);
+/* The position of an element, kept on the stack: only an error spells it out. */
+struct place {
+	const struct place *outer; /* NULL: the root */
+	PyObject *key;             /* borrowed; NULL: an element of a sequence */
+	Py_ssize_t index;
+	bool is_key; /* the key itself, not its value */
+	int depth;
+};
 
-/* --- into a payload ------------------------------------------------------------------------------------- */
+static int pack(struct packing *p, PyObject *value, const struct place *at);
 
-static int
-too_much(const struct packing *p)
+/* --- errors that name the element ------------------------------------------------------------------------- */
+
+/* The repr of a key, or its type: an int of 5,000 digits has no repr. */
+static PyObject *
+shown(PyObject *key)
 {
-	PyErr_Format(PyExc_ValueError,
-	    "%U: a value may nest %d deep and hold %d values in all; publish less at once, or bytes",
-	    p->topic, BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
+	PyObject *repr = PyObject_Repr(key);
+
+	if (repr != NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+		return repr;
+	PyErr_Clear();
+	return PyUnicode_FromFormat("<%s>", Py_TYPE(key)->tp_name);
+}
+
+/* value['rooms'][3], or: the key (1, 2) of value['grid'] */
+static PyObject *
+path_of(const struct packing *p, const struct place *at)
+{
+	PyObject *outer, *key = NULL, *path = NULL;
+
+	if (at->outer == NULL)
+		return PyUnicode_FromString(p->name);
+	outer = path_of(p, at->outer);
+	if (outer == NULL)
+		return NULL;
+	if (at->key != NULL)
+		key = shown(at->key);
+	if (at->key == NULL)
+		path = PyUnicode_FromFormat("%U[%zd]", outer, at->index);
+	else if (key != NULL && at->is_key)
+		path = PyUnicode_FromFormat("the key %.60U of %U", key, outer);
+	else if (key != NULL)
+		path = PyUnicode_FromFormat("%U[%.60U]", outer, key);
+	Py_XDECREF(key);
+	Py_DECREF(outer);
+	return path;
+}
+
+/* Raises "topic: what at path; advice". Always -1. */
+static int
+refuse(const struct packing *p, const struct place *at, PyObject *kind, const char *what,
+    const char *advice)
+{
+	PyObject *path = path_of(p, at);
+
+	if (path == NULL)
+		return -1;
+	if (at->outer == NULL && strcmp(p->name, "value") == 0)
+		PyErr_Format(kind, "%U: %s; %s", p->topic, what, advice);
+	else
+		PyErr_Format(kind, "%U: %s at %U; %s", p->topic, what, path, advice);
+	Py_DECREF(path);
 	return -1;
 }
 
 static int
-pack_int(const struct packing *p, PyObject *value)
+refuse_type(const struct packing *p, const struct place *at, PyObject *value)
+{
+	char what[160];
+
+	PyOS_snprintf(what, sizeof what, "cannot publish %.100s%s", Py_TYPE(value)->tp_name,
+	    at->is_key ? " as a key" : "");
+	return refuse(p, at, PyExc_TypeError, what,
+	    at->is_key ? "make it None, bool, int, float, str, bytes or Ext"
+		       : "make it None, bool, int, float, str, bytes, list or dict");
+}
+
+static int
+too_much(const struct packing *p, const struct place *at)
+{
+	char what[100];
+
+	PyOS_snprintf(what, sizeof what, "a value may nest %d deep and hold %d values in all",
+	    BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
+	return refuse(p, at, PyExc_ValueError,
+	    at->outer == NULL ? what : strcat(what, "; too much begins"),
+	    "publish less at once, or bytes");
+}
+
+/* --- into a payload --------------------------------------------------------------------------------------- */
+
+/* A body that msgpack has no size for; bus_publish() refuses far smaller ones. */
+static bool
+is_too_big(const struct packing *p, Py_ssize_t len)
+{
+	if ((uint64_t)len <= UINT32_MAX)
+		return false;
+	error_raise(p->core, BUS_E_TOO_BIG, ABOUT_TOPIC, p->topic);
+	return true;
+}
+
+static int
+pack_int(const struct packing *p, PyObject *value, const struct place *at)
 {
 	int overflow;
 	long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
@@ -37,17 +130,18 @@ pack_int(const struct packing *p, PyObject *value)
 		return 0;
 	}
 	PyErr_Clear();
-	PyErr_Format(PyExc_ValueError,
-	    "%U: the int does not fit 64 bits; publish it as a str or a float", p->topic);
-	return -1;
+	return refuse(p, at, PyExc_ValueError, "the int does not fit 64 bits",
+	    "publish it as a str or a float");
 }
 
 static int
-pack_text(const struct packing *p, PyObject *value)
+pack_text(const struct packing *p, PyObject *value, const struct place *at)
 {
 	Py_ssize_t len;
 	const char *utf8 = PyUnicode_AsUTF8AndSize(value, &len);
 
+	if (utf8 != NULL && is_too_big(p, len))
+		return -1;
 	if (utf8 != NULL) {
 		bus_pack_text(p->packer, utf8, (size_t)len);
 		return 0;
@@ -55,36 +149,52 @@ pack_text(const struct packing *p, PyObject *value)
 	if (!PyErr_ExceptionMatches(PyExc_UnicodeError))
 		return -1;
 	PyErr_Clear();
-	PyErr_Format(PyExc_ValueError, "%U: the str has half a surrogate pair; publish it as bytes",
-	    p->topic);
+	return refuse(
+	    p, at, PyExc_ValueError, "the str has half a surrogate pair", "publish it as bytes");
+}
+
+static int
+pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
+{
+	Py_buffer view;
+	bool fits;
+
+	if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) == 0) {
+		fits = !is_too_big(p, view.len);
+		if (fits)
+			bus_pack_bytes(p->packer, view.buf, (size_t)view.len);
+		PyBuffer_Release(&view);
+		return fits ? 0 : -1;
+	}
+	if (PyErr_ExceptionMatches(PyExc_BufferError)) {
+		PyErr_Clear();
+		return refuse(p, at, PyExc_BufferError, "the memoryview is not contiguous",
+		    "publish bytes() of it");
+	}
+	if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+		PyErr_Clear();
+		return refuse(p, at, PyExc_ValueError, "the memoryview is released",
+		    "publish before its release()");
+	}
 	return -1;
 }
 
 static int
-pack_buffer(const struct packing *p, PyObject *value)
+pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 {
-	Py_buffer view;
+	PyObject *number = PyTuple_GET_ITEM(value, 0), *data = PyTuple_GET_ITEM(value, 1);
+	long code = -1;
+	int overflow = 1;
 
-	if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0)
+	if (PyLong_Check(number))
+		code = PyLong_AsLongAndOverflow(number, &overflow);
+	if (overflow != 0 || code < INT8_MIN || code > INT8_MAX || !PyBytes_Check(data))
+		return refuse(p, at,
+		    PyLong_Check(number) && PyBytes_Check(data) ? PyExc_ValueError
+								: PyExc_TypeError,
+		    "an Ext is a code from -128 to 127 and bytes", "this one is not");
+	if (is_too_big(p, PyBytes_GET_SIZE(data)))
 		return -1;
-	bus_pack_bytes(p->packer, view.buf, (size_t)view.len);
-	PyBuffer_Release(&view);
-	return 0;
-}
-
-static int
-pack_ext(const struct packing *p, PyObject *value)
-{
-	PyObject *data = PyTuple_GET_ITEM(value, 1);
-	long code = PyLong_AsLong(PyTuple_GET_ITEM(value, 0));
-
-	if (code == -1 && PyErr_Occurred())
-		return -1;
-	if (code < INT8_MIN || code > INT8_MAX || !PyBytes_Check(data)) {
-		PyErr_Format(
-		    PyExc_ValueError, "%U: an Ext is a code from -128 to 127 and bytes", p->topic);
-		return -1;
-	}
 	bus_pack_ext(
 	    p->packer, (int8_t)code, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
 	return 0;
@@ -93,18 +203,17 @@ pack_ext(const struct packing *p, PyObject *value)
 /* Another thread may change a container meanwhile where there is no GIL; then the number of elements
  * is not the one announced, and bus_packer_data() says so. */
 static int
-pack_sequence(const struct packing *p, PyObject *sequence, int depth)
+pack_sequence(struct packing *p, PyObject *sequence, const struct place *at)
 {
+	struct place inner = {.outer = at, .depth = at->depth + 1};
 	int done = 0;
 
-	if (depth == BUS_PACK_DEPTH || PySequence_Fast_GET_SIZE(sequence) > BUS_PACK_ELEMENTS)
-		return too_much(p);
 	Py_BEGIN_CRITICAL_SECTION(sequence);
 	bus_pack_array(p->packer, (uint32_t)PySequence_Fast_GET_SIZE(sequence));
-	for (Py_ssize_t i = 0; done == 0 && i < PySequence_Fast_GET_SIZE(sequence); i++) {
-		PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, i));
+	for (; done == 0 && inner.index < PySequence_Fast_GET_SIZE(sequence); inner.index++) {
+		PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, inner.index));
 
-		done = pack(p, item, depth + 1);
+		done = pack(p, item, &inner);
 		Py_DECREF(item);
 	}
 	Py_END_CRITICAL_SECTION();
@@ -112,22 +221,24 @@ pack_sequence(const struct packing *p, PyObject *sequence, int depth)
 }
 
 static int
-pack_dict(const struct packing *p, PyObject *dict, int depth)
+pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 {
 	PyObject *key, *value;
-	Py_ssize_t at = 0;
+	Py_ssize_t next = 0;
 	int done = 0;
 
-	if (depth == BUS_PACK_DEPTH || PyDict_GET_SIZE(dict) > BUS_PACK_ELEMENTS)
-		return too_much(p);
 	Py_BEGIN_CRITICAL_SECTION(dict);
 	bus_pack_map(p->packer, (uint32_t)PyDict_GET_SIZE(dict));
-	while (done == 0 && PyDict_Next(dict, &at, &key, &value)) {
+	while (done == 0 && PyDict_Next(dict, &next, &key, &value)) {
+		struct place inner = {
+		    .outer = at, .key = key, .is_key = true, .depth = at->depth + 1};
+
 		Py_INCREF(key);
 		Py_INCREF(value);
-		done = pack(p, key, depth + 1);
+		done = pack(p, key, &inner);
+		inner.is_key = false;
 		if (done == 0)
-			done = pack(p, value, depth + 1);
+			done = pack(p, value, &inner);
 		Py_DECREF(value);
 		Py_DECREF(key);
 	}
@@ -135,49 +246,80 @@ pack_dict(const struct packing *p, PyObject *dict, int depth)
 	return done;
 }
 
-static int
-pack(const struct packing *p, PyObject *value, int depth)
+static bool
+is_container(PyObject *value)
 {
+	return PyList_Check(value) || PyTuple_Check(value) || PyDict_Check(value);
+}
+
+/* Counts value and checks the limits as bus_pack_*() do: these know no path. */
+static int
+admit(struct packing *p, PyObject *value, bool container, const struct place *at)
+{
+	Py_ssize_t inside = 0;
+
+	if (container && at->is_key)
+		return refuse_type(p, at, value); /* Python cannot look a list or a dict up. */
+	if (container && at->depth == BUS_PACK_DEPTH)
+		return too_much(p, at);
+	if (container)
+		inside =
+		    PyDict_Check(value) ? PyDict_GET_SIZE(value) : PySequence_Fast_GET_SIZE(value);
+	if (inside >= BUS_PACK_ELEMENTS)
+		return too_much(p, at);
+	if (container && PyDict_Check(value))
+		inside *= 2;
+	if ((uint32_t)inside >= BUS_PACK_ELEMENTS - p->elements)
+		return too_much(p, at);
+	p->elements++;
+	return 0;
+}
+
+static int
+pack(struct packing *p, PyObject *value, const struct place *at)
+{
+	bool ext = Py_IS_TYPE(value, p->core->ext);
+
+	if (admit(p, value, !ext && is_container(value), at) < 0)
+		return -1;
 	if (value == Py_None)
 		bus_pack_nil(p->packer);
 	else if (PyBool_Check(value))
 		bus_pack_bool(p->packer, value == Py_True);
 	else if (PyLong_Check(value))
-		return pack_int(p, value);
+		return pack_int(p, value, at);
 	else if (PyFloat_Check(value))
 		bus_pack_float(p->packer, PyFloat_AS_DOUBLE(value));
 	else if (PyUnicode_Check(value))
-		return pack_text(p, value);
+		return pack_text(p, value, at);
 	else if (PyBytes_Check(value) || PyByteArray_Check(value) || PyMemoryView_Check(value))
-		return pack_buffer(p, value);
-	else if (Py_IS_TYPE(value, p->core->ext))
-		return pack_ext(p, value);
+		return pack_buffer(p, value, at);
+	else if (ext)
+		return pack_ext(p, value, at);
 	else if (PyList_Check(value) || PyTuple_Check(value))
-		return pack_sequence(p, value, depth);
+		return pack_sequence(p, value, at);
 	else if (PyDict_Check(value))
-		return pack_dict(p, value, depth);
-	else {
-		PyErr_Format(PyExc_TypeError,
-		    "%U: cannot publish %s; make it None, bool, int, float, str, bytes, list or dict",
-		    p->topic, Py_TYPE(value)->tp_name);
-		return -1;
-	}
+		return pack_dict(p, value, at);
+	else
+		return refuse_type(p, at, value);
 	return 0;
 }
 
 int
-value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic)
+value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
+    const char *name)
 {
-	const struct packing p = {core, packer, topic};
+	struct packing p = {core, packer, topic, name, 0};
+	const struct place root = {.depth = 0};
 	const void *data;
 	size_t len;
 	int err;
 
-	if (pack(&p, value, 0) < 0)
+	if (pack(&p, value, &root) < 0)
 		return -1;
 	err = bus_packer_data(packer, &data, &len);
 	if (err == BUS_E_LIMIT)
-		return too_much(&p);
+		return too_much(&p, &root);
 	if (err == BUS_E_INVAL)
 		PyErr_Format(PyExc_ValueError,
 		    "%U: the value was changed by another thread meanwhile", topic);

@@ -1,0 +1,188 @@
+"""A value that can be packed can be read. Any other raises at the publisher, with the element's path."""
+
+import enum
+import math
+import random
+
+import pytest
+from patience import WATCHDOG
+
+import libbus
+
+HALF = "\udc80"
+LARGE = 2**64
+REFUSED = [
+    # value, exception, where in the value
+    ({(1, 2): "tree"}, TypeError, "cannot publish tuple as a key at the key (1, 2) of {};"),
+    ({frozenset(): 1}, TypeError, "frozenset as a key at the key frozenset() of {};"),
+    ({"grid": [0, {(): 1}]}, TypeError, "tuple as a key at the key () of {}['grid'][1];"),
+    ({"a": [1, {2}]}, TypeError, "cannot publish set at {}['a'][1];"),
+    ({1: {None: {True: object()}}}, TypeError, "object at {}[1][None][True];"),
+    ([{"a": ({b"k": complex(1)},)}], TypeError, "complex at {}[0]['a'][0][b'k'];"),
+    ([[LARGE]], ValueError, "the int does not fit 64 bits at {}[0][0];"),
+    ({LARGE: 1}, ValueError, f"does not fit 64 bits at the key {LARGE} of {{}};"),
+    ({"a": {10**5000: 1}}, ValueError, "at the key <int> of {}['a'];"),
+    ({HALF: 1}, ValueError, r"half a surrogate pair at the key '\udc80' of {};"),
+    ({"a": [HALF]}, ValueError, "half a surrogate pair at {}['a'][0];"),
+    ({"x" * 1000: HALF}, ValueError, "at {}['" + "x" * 59 + "];"),
+    ([libbus.Ext(128, b"")], ValueError, "at {}[0];"),
+    ([libbus.Ext(2**100, b"")], ValueError, "at {}[0];"),
+    ([libbus.Ext("1", b"")], TypeError, "at {}[0];"),
+    ({libbus.Ext(1, "text"): 1}, TypeError, "at the key Ext(code=1, data='text') of {};"),
+    ([memoryview(b"abcd")[::2]], BufferError, "not contiguous at {}[0];"),
+    ([0, [0] * 65536], ValueError, "65536 values in all; too much begins at {}[1];"),
+    ([0, [0] * 40000, {1: [0] * 30000}], ValueError, "too much begins at {}[2][1];"),
+]
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth - 1):
+        value = {"k": value}
+    return value
+
+
+REFUSED.append(([nested(32)], ValueError, "too much begins at {}[0]" + "['k']" * 30))
+
+
+@pytest.fixture
+def bus():
+    with libbus.Bus() as bus:
+        yield bus
+
+
+def doors(bus):
+    """Every call of a bus that packs, with the path at which it packs the value."""
+
+    def will(value, **more):
+        return libbus.Bus("reports", will=libbus.Will("t", value, **more))
+
+    yield "value", lambda value: bus.publish("t", value)
+    yield "value", lambda value: bus.publish("t", value, retain=True)
+    yield "value", lambda value: bus.request("t", value, timeout=WATCHDOG)
+    yield "value", lambda value: will(value)
+    yield "headers['h']", lambda value: bus.publish("t", 1, headers={"h": value})
+    yield "headers['h']", lambda value: bus.publish_raw("t", b"1", headers={"h": value})
+    yield "headers['h']", lambda value: bus.request("t", 1, headers={"h": value})
+    yield "headers['h']", lambda value: will(1, headers={"h": value})
+
+
+@pytest.mark.parametrize(("value", "kind", "place"), REFUSED)
+def test_a_value_that_no_reader_could_decode_raises_at_every_door_with_its_path(
+    bus, value, kind, place
+):
+    with bus.subscribe("t") as heard:
+        for root, door in doors(bus):
+            with pytest.raises(kind) as caught:
+                door(value)
+            assert str(caught.value).startswith("t: ")
+            assert place.format(root) in str(caught.value)
+        assert heard.poll() is None, "a refused value was published"
+
+
+def test_a_reply_that_no_reader_could_decode_raises_at_the_side_that_replies(bus):
+    raised = []
+
+    def answer(msg):
+        try:
+            bus.reply(msg, {"a": {(1, 2): 3}})
+        except TypeError as error:
+            raised.append(str(error))
+        try:
+            bus.reply(msg, 1, headers={(1, 2): 3})
+        except TypeError as error:
+            raised.append(str(error))
+        bus.reply(msg, "refused")
+
+    bus.on("f", answer)
+    assert bus.request("f", 0, timeout=WATCHDOG).value == "refused"
+    assert "f: cannot publish tuple as a key at the key (1, 2) of value['a'];" in raised[0]
+    assert "f: cannot publish tuple as a key at the key (1, 2) of headers;" in raised[1]
+
+
+class Wordless(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(f"no file {HALF}"), r"f: OSError: no file \udc80"),
+        (ValueError("x" * 2_000_000), "f: ValueError: x"),
+        (Wordless(), "f: Wordless"),
+    ],
+)
+def test_an_exception_whose_text_cannot_be_packed_is_raised_at_the_caller(bus, error, text):
+    @bus.serve("f")
+    def fail(msg):
+        raise error
+
+    with pytest.raises(libbus.ReplyError) as caught:
+        bus.request("f", 0, timeout=WATCHDOG)
+    assert str(caught.value).startswith(text)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+def arbitrary(rng, depth):
+    """A value of any kind that the documentation allows."""
+    plain = [
+        lambda: None,
+        lambda: rng.random() < 0.5,
+        lambda: rng.choice([0, -1, 127, 128, -32, -33, 2**63, 2**64 - 1, -(2**63), Colour.RED]),
+        lambda: rng.choice([0.0, -0.0, 1e308, 5e-324, math.inf, -math.inf]),
+        lambda: "".join(rng.choices("a\0\x7f\x80\uffff\ud7ff\U0010ffff", k=rng.choice([0, 3, 40]))),
+        lambda: rng.randbytes(rng.choice([0, 1, 31, 32, 255, 256, 65536])),
+        lambda: libbus.Ext(
+            rng.randint(-128, 127), rng.randbytes(rng.choice([0, 1, 2, 3, 4, 8, 16, 17, 256]))
+        ),
+    ]
+    if depth == 0 or rng.random() < 0.5:
+        return rng.choice(plain)()
+    inside = range(rng.choice([0, 1, 2, 15, 16]))
+    if rng.random() < 0.5:
+        return [arbitrary(rng, depth - 1) for _ in inside]
+    return {rng.choice(plain)(): arbitrary(rng, depth - 1) for _ in inside}
+
+
+def test_every_value_that_is_published_arrives_equal(bus):
+    rng = random.Random(17)
+    with bus.subscribe("t", bytes=1 << 24) as heard:
+        for _ in range(300):
+            value = arbitrary(rng, 4)
+            try:
+                bus.publish("t", value, headers={"h": value})
+            except libbus.TooBig:
+                continue
+            msg = heard.recv(WATCHDOG)
+            assert msg.value == value
+            assert msg.headers == {"h": value}
+            msg.json()
+
+
+def test_nan_arrives_as_nan_also_as_a_key(bus):
+    with bus.subscribe("t") as heard:
+        bus.publish("t", {math.nan: [math.nan]})
+        ((key, (value,)),) = heard.recv(WATCHDOG).value.items()
+    assert math.isnan(key) and math.isnan(value)
+
+
+def test_a_failing_repr_of_a_key_does_not_hide_the_reason(bus):
+    class Mute(str):
+        __slots__ = ()
+
+        def __repr__(self):
+            raise RuntimeError
+
+    with pytest.raises(TypeError, match=r"^t: cannot publish set at value\[<Mute>\];"):
+        bus.publish("t", {Mute("m"): set()})
+
+
+def test_a_list_that_holds_itself_is_refused(bus):
+    endless = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match=r"nest 32 deep .* begins at value(\[0\]){32};"):
+        bus.publish("t", endless)
