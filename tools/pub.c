@@ -19,7 +19,9 @@ static const char help[] =
     "\n" CLI_OPTIONS_HELP
     "  --retain                keep it as the topic's last value for those who come later;\n"
     "                          an empty VALUE ('') makes them forget it\n"
-    "  --lines                 every line of stdin is a message\n"
+    "  --lines                 every line of stdin, ended by LF or CRLF, is a message; blank lines are\n"
+    "                          skipped\n"
+    "  --blank-lines           with --lines: a blank line is an empty message\n"
     "  --type TYPE             say what the value is, so that nobody guesses:\n"
     "                          json, text, bytes, msgpack or untagged (the default)\n"
     "  --connect-timeout SECONDS\n"
@@ -49,7 +51,7 @@ struct pub {
 	struct bus_mailbox *members; /* of a bus with a name */
 	unsigned joined;             /* processes that were on it meanwhile, this one included */
 	struct bus_msg msg;
-	bool lines;
+	bool lines, blank_lines;
 	size_t unflushed;
 	uint64_t published;
 };
@@ -89,6 +91,9 @@ take_option(void *arg, int option, const char *value)
 		return true;
 	case 'L':
 		pub->lines = true;
+		return true;
+	case 'B':
+		pub->blank_lines = true;
 		return true;
 	default:
 		return set_type(value, &pub->msg.type);
@@ -154,9 +159,10 @@ publish_lines(struct pub *pub)
 	bool ok = true;
 
 	while (ok && (len = getline(&line, &cap, stdin)) >= 0) {
-		if (len > 0 && line[len - 1] == '\n')
+		if (len > 0 && line[len - 1] == '\n' && --len > 0 && line[len - 1] == '\r')
 			len--;
-		ok = publish(pub, line, (size_t)len);
+		if (len > 0 || pub->blank_lines)
+			ok = publish(pub, line, (size_t)len);
 	}
 	free(line);
 	if (ferror(stdin))
@@ -246,7 +252,7 @@ report(struct pub *pub)
 	}
 	if (lost > 0)
 		complain("lost %llu messages on the way out", (unsigned long long)lost);
-	else if (sent == 0)
+	else if (sent == 0 && pub->published > 0)
 		complain("nobody there wants %s: published to no one", pub->msg.topic);
 	return lost == 0;
 }
@@ -284,6 +290,7 @@ pub_main(int argc, char **argv)
 	    CLI_OPTIONS,
 	    {"retain", no_argument, NULL, 'r'},
 	    {"lines", no_argument, NULL, 'L'},
+	    {"blank-lines", no_argument, NULL, 'B'},
 	    {"type", required_argument, NULL, 'T'},
 	    {0},
 	};
@@ -305,6 +312,10 @@ pub_main(int argc, char **argv)
 		value = pub.cli.words[1];
 	if (value && pub.lines) {
 		complain("--lines reads stdin: leave out the value");
+		goto out;
+	}
+	if (pub.blank_lines && !pub.lines) {
+		complain("--blank-lines says what --lines does: give both");
 		goto out;
 	}
 
