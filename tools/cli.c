@@ -66,16 +66,18 @@ now_ms(void)
 int
 cli_signals(void)
 {
-	struct sigaction hangup;
+	static const int endings[] = {SIGINT, SIGTERM, SIGHUP};
 	sigset_t ends;
 	int fd;
 
 	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	/* Blocked, it would come also where it is ignored. */
-	if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-		sigaddset(&ends, SIGHUP);
+	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+		struct sigaction before;
+
+		/* A descriptor would read an ignored signal too: nohup, and & in a script, ignore some. */
+		if (sigaction(endings[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaddset(&ends, endings[i]);
+	}
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 	fd = signalfd(-1, &ends, SFD_CLOEXEC);
 	if (fd < 0)

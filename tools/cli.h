@@ -115,8 +115,8 @@ unsigned cli_joined(struct bus_mailbox *members);
 /* Says so if no other process is on the bus. */
 void cli_note_alone(const struct cli *cli, struct bus *bus);
 
-/* A descriptor for poll() that is readable when the user wants this to end: Ctrl-C, SIGTERM, and SIGHUP unless
- * whoever started it ignores that (nohup). Complains if there is none, and answers -1. */
+/* A descriptor for poll() that is readable after SIGINT, SIGTERM or SIGHUP, except those that were ignored when the
+ * command started. Complains if there is none, and answers -1. */
 int cli_signals(void);
 
 int64_t now_ms(void);

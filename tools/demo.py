@@ -327,7 +327,8 @@ def parse():
 def main():
     options = parse()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, signal.default_int_handler)
     demo = None
     try:
         if options.check:

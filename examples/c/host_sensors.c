@@ -129,13 +129,19 @@ open_addresses(struct bus *bus, const struct options *options)
 static enum status
 run(const struct options *options, struct publisher *publisher, struct host *host)
 {
+	static const int endings[] = {SIGINT, SIGTERM};
 	int64_t next = now_ns(), interval = options->interval_ms * INT64_C(1000000);
 	sigset_t ends;
 
-	/* Blocked and asked for between rounds: no handler, nothing to race with. */
+	/* Blocked and asked for between rounds: no handler, nothing to race with. Blocked, an ignored one would come
+	 * too: it stays as it is. */
 	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
+	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+		struct sigaction before;
+
+		if (sigaction(endings[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaddset(&ends, endings[i]);
+	}
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 
 	if (!open_addresses(publisher->bus, options))
