@@ -33,6 +33,9 @@
 
 #ifdef __cplusplus
 extern "C" {
+/* bus_stats() is beside struct bus_stats as stat() is beside struct stat; g++ -Wshadow warns of such pairs. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #endif
 
 struct bus;         /* topics and whoever listens to them: in this process, or under a name on this host */
@@ -478,6 +481,7 @@ BUS_API int bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_
  *                  What is lost because of these messages is counted, and does not bring another one. */
 
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 #endif

@@ -17,6 +17,8 @@
 
 #ifdef __cplusplus
 extern "C" {
+#pragma GCC diagnostic push /* as in bus.h */
+#pragma GCC diagnostic ignored "-Wshadow"
 #endif
 
 struct bus_link;
@@ -90,6 +92,7 @@ BUS_API int bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_sta
 BUS_API int bus_link_url(struct bus_link *link, char *ret_text, size_t cap);
 
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 #endif

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +73,74 @@ def test_library_fits_a_small_machine(tmp_path):
     assert stripped.stat().st_size <= 1 << 20
 
 
+CLANG = shutil.which("clang") or shutil.which("clang-14")
+COMPILERS = [
+    [compiler, f"-x{language}", f"-std={standard}"]
+    for compiler in ["gcc", *([CLANG] if CLANG else [])]
+    for language, standards in (("c", "c11 c17"), ("c++", "c++11 c++17 c++20"))
+    for standard in standards.split()
+]
+STRICT = [
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wundef",
+    "-Wcast-qual",
+    "-Wredundant-decls",
+    "-Werror",
+    "-fsyntax-only",
+]
+STRICT_OF = {
+    "gcc -xc": "-Wstrict-prototypes -Wc++-compat",
+    "gcc -xc++": "-Wold-style-cast -Wuseless-cast -Wzero-as-null-pointer-constant",
+    "clang -xc": "-Wstrict-prototypes -Wc++-compat",
+    "clang -xc++": "-Wold-style-cast -Wzero-as-null-pointer-constant",
+}
+# What a program does with the headers: initialisers and macros are expanded here, under its flags.
+PROGRAM = """
+int use(struct bus *bus);
+int use(struct bus *bus)
+{
+	struct bus_stats stats;
+	struct bus_member member;
+
+	stats.size = sizeof stats;
+	member.size = sizeof member;
+	return bus_stats(bus, &stats) + bus_member(bus, 0, &member) + BUS_E_INVAL;
+}
+"""
+
+
 @pytest.mark.parametrize("header", HEADERS)
-@pytest.mark.parametrize("compiler", [["gcc", "-std=c11", "-xc"], ["g++", "-std=c++17", "-xc++"]])
-def test_each_header_compiles_alone_and_beside_those_that_use_the_same_prefix(header, compiler):
+@pytest.mark.parametrize("compiler", COMPILERS, ids=" ".join)
+def test_each_header_compiles_under_strict_flags_alone_and_beside_those_of_the_same_prefix(
+    header, compiler
+):
     source = f"#include <libbus/{header}>\n#include <signal.h>\n#include <linux/input.h>\n"
-    flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
+    kind = "clang" if compiler[0] == CLANG else "gcc"
+    flags = [*STRICT, *STRICT_OF[f"{kind} {compiler[1]}"].split()]
     include = [f"-I{ROOT / 'include'}", f"-I{BUILD / 'include'}"]
     run(*compiler, *flags, *include, "-", input=source)
+    if header == "libbus.h":
+        run(*compiler, *flags, *include, "-", input=source + PROGRAM)
+
+
+def test_strict_flags_still_find_what_they_are_for():
+    """The pragmas of a header end with it: a user's own shadowing is reported behind it."""
+    source = "#include <libbus/libbus.h>\nint f(int a) { { int a = 1; (void)a; } return a; }\n"
+    include = [f"-I{ROOT / 'include'}", f"-I{BUILD / 'include'}"]
+    done = subprocess.run(
+        ["gcc", "-xc++", "-std=c++17", *STRICT, *include, "-"],
+        check=False,
+        capture_output=True,
+        text=True,
+        input=source,
+    )
+    assert done.returncode != 0
+    assert "-Werror=shadow" in done.stderr
 
 
 @pytest.fixture(scope="module")
