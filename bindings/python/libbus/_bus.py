@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
+    T = TypeVar("T", _core.Link, _core.Role)
 
 
 class Will(NamedTuple):
@@ -234,7 +235,7 @@ class Bus(_core.Bus):
     dial.__doc__ = _core.Bus.dial.__doc__
 
     def _keep(self, link: _core.Link) -> _core.Link:
-        self._links = [kept for kept in self._links if not kept.closed] + [link]
+        _hold(self._links, link)
         return link
 
     # --- roles: kept as links are ---------------------------------------------------------------------------
@@ -249,7 +250,7 @@ class Bus(_core.Bus):
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
         role = _core.Role(self, name, timeout)
-        self._roles = [kept for kept in self._roles if not kept.closed] + [role]
+        _hold(self._roles, role)
         return Role(self, name, role)
 
     # --- the end ------------------------------------------------------------------------------------------
@@ -279,9 +280,9 @@ class Bus(_core.Bus):
             if not self._callbacks.here():
                 self._callbacks.flush(deadline)
         undelivered = self._callbacks.stop() + super().close(_left(deadline))
-        for link in self._links:
+        for link in list(self._links):
             link.close()
-        for role in self._roles:
+        for role in list(self._roles):
             role.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
@@ -304,6 +305,14 @@ class Bus(_core.Bus):
 
 STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 TIMEDOUT = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_TIMEDOUT")
+
+
+def _hold(held: list[T], one: T) -> None:
+    """Appends, and lets go of what is closed. In place: a signal handler may hold another one meanwhile."""
+    held.append(one)
+    for other in [other for other in list(held) if other.closed]:
+        with contextlib.suppress(ValueError):
+            held.remove(other)
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -7,6 +7,7 @@ garbage and ends like any other.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import select
 import threading
@@ -47,7 +48,8 @@ class Callback:
         self._key = key
 
     def close(self) -> None:
-        """Ends the calls. In another thread than the callbacks', one may still be running."""
+        """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
+        so a signal handler or a finalizer may close."""
         self._bus._callbacks.remove(self._mailbox, self._key)
         self._bus._callbacks.forget(self._mailbox)
 
@@ -72,25 +74,30 @@ class Callback:
 
 
 class Callbacks:
-    """All callbacks of one bus."""
+    """All callbacks of one bus.
+
+    A signal handler or a finalizer may add and remove while its own thread does: neither takes a lock. Each step is
+    one operation of a dict, a set or the kernel, and steps that decide something twice use setdefault.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._handled = threading.Condition()
         self._functions: dict[int, Function] = {}
-        self._last_key = 0
+        self._keys = itertools.count(1)
         self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
         self._mailboxes: dict[int, _core.Mailbox] = {}
         # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
         self._done: dict[_core.Mailbox, int] = {}
-        self._epoll: select.epoll | None = None
-        self._thread: threading.Thread | None = None
-        # Guards the three below. Reentrant: a signal handler may close while its thread closes.
+        self._servers: dict[None, tuple[select.epoll, threading.Thread]] = {}  # one, or none yet
+        self._started = threading.Lock()  # stays locked: the thread starts once
+        self._handled = threading.Condition()  # reentrant
+        # Guards the two below, and what stop() counts. Reentrant: a finalizer may close the bus inside.
         self._calling = threading.RLock()
         self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
-        self._busy_with: _core.Mailbox | None = None  # calls what was taken out of it, or has
         self._stopped = False
+        # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
+        # second never miss a message between both.
+        self._busy_with: _core.Mailbox | None = None
 
     def add(
         self,
@@ -105,27 +112,24 @@ class Callbacks:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
-        with self._lock:
-            # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
-            # the bus ends.
-            mailbox = self._shared(bus, full, bytes)
-            if begin:
-                mailbox = _core.Mailbox(bus, full, bytes, **begin)
-            self._last_key += 1
-            key = self._last_key
-            self._functions[key] = function  # first: kept values come at once
+        # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
+        # the bus ends.
+        mailbox = self._shared(bus, full, bytes)
+        if begin:
+            mailbox = _core.Mailbox(bus, full, bytes, **begin)
+        key = next(self._keys)
+        self._functions[key] = function  # first: kept values come at once
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
             if begin:
                 # Only now: what was taken out before is gone for a filter that comes later.
-                with self._lock:
-                    self._watch(mailbox)
+                self._watch(mailbox)
         except BaseException:
             self.remove(mailbox, key)
+            self.forget(mailbox)
             raise
-        with self._handled:
-            self._done.setdefault(mailbox, 0)
+        self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
 
     def remove(self, mailbox: _core.Mailbox, key: int) -> None:
@@ -135,36 +139,57 @@ class Callbacks:
 
     def forget(self, mailbox: _core.Mailbox) -> None:
         """Leaves a mailbox to its Callback, unless others share it."""
-        with self._lock:
-            known = self._mailboxes.values()
-            if self._epoll is None or mailbox in self._by_policy.values() or mailbox not in known:
-                return
-            del self._mailboxes[mailbox.fileno()]
-            with contextlib.suppress(ValueError):  # the thread has ended and closed it
-                self._epoll.unregister(mailbox.fileno())
-        with self._handled:
-            self._done.pop(mailbox, None)
+        if mailbox in list(self._by_policy.values()):
+            return
+        for fd, known in list(self._mailboxes.items()):
+            if known is mailbox and self._mailboxes.pop(fd, None) is mailbox:
+                epoll, _ = self._servers[None]
+                with contextlib.suppress(OSError, ValueError):  # the thread has ended and closed it
+                    epoll.unregister(fd)
+        self._done.pop(mailbox, None)
 
     def _shared(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
         mailbox = self._by_policy.get((full, bytes))
         if mailbox is None:
-            mailbox = _core.Mailbox(bus, full, bytes)
-            self._watch(mailbox)
-            self._by_policy[full, bytes] = mailbox
+            mailbox = self._by_policy.setdefault((full, bytes), _core.Mailbox(bus, full, bytes))
+        self._watch(mailbox)
         return mailbox
 
     def _watch(self, mailbox: _core.Mailbox) -> None:
-        if self._epoll is None or self._thread is None:
-            self._epoll = select.epoll()
-            self._thread = threading.Thread(
+        epoll = self._serve()
+        fd = mailbox.fileno()
+        self._mailboxes[fd] = mailbox  # first: the thread looks it up
+        try:
+            epoll.register(fd, select.EPOLLIN)
+        except FileExistsError:
+            pass
+        except ValueError:  # the thread has ended and closed it
+            raise _core.error(CLOSED) from None
+
+    def _serve(self) -> select.epoll:
+        if None not in self._servers:
+            made = select.epoll()
+            thread = threading.Thread(
                 target=_run,
-                args=(self._epoll, self._mailboxes, weakref.ref(self)),
+                args=(made, self._mailboxes, weakref.ref(self)),
                 name="libbus-callbacks",
                 daemon=True,
             )
-            self._thread.start()
-        self._mailboxes[mailbox.fileno()] = mailbox
-        self._epoll.register(mailbox.fileno(), select.EPOLLIN)
+            if self._servers.setdefault(None, (made, thread))[0] is not made:
+                made.close()
+        epoll, thread = self._servers[None]
+        if self._started.acquire(blocking=False):
+            try:
+                thread.start()
+            except BaseException:
+                self._started.release()
+                raise
+        return epoll
+
+    @property
+    def _thread(self) -> threading.Thread | None:
+        server = self._servers.get(None)
+        return server[1] if server else None
 
     # --- the thread's part ------------------------------------------------------------------------------
 
@@ -173,8 +198,8 @@ class Callbacks:
         with self._calling:
             if self._stopped:
                 raise _core.error(CLOSED)
-            self._taken.extend(mailbox._take())
             self._busy_with = mailbox
+            self._taken.extend(mailbox._take())
         while (taken := self._next()) is not None:
             key, msg = taken
             function = self._functions.get(key)
@@ -189,16 +214,16 @@ class Callbacks:
 
     def _next(self) -> tuple[int, _core.Message] | None:
         with self._calling:
-            return self._taken.popleft() if self._taken else None
+            return self._taken.popleft() if self._taken and not self._stopped else None
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
         done, _ = mailbox._progress()
-        with self._calling:
-            self._busy_with = None
+        self._done[mailbox] = done
+        if mailbox not in list(self._mailboxes.values()):  # forgotten, perhaps just now
+            self._done.pop(mailbox, None)
+        self._busy_with = None
         with self._handled:
-            if mailbox in self._mailboxes.values():
-                self._done[mailbox] = done
             self._handled.notify_all()
 
     # --- flush and close --------------------------------------------------------------------------------
@@ -210,11 +235,12 @@ class Callbacks:
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
         # In a forked child the thread is not there, and its locks may be held for ever.
-        if self._thread is None or not self._thread.is_alive():
+        thread = self._thread
+        if thread is None or not thread.is_alive():
             return True
         with self._handled:
-            waiting = {mailbox: mailbox._progress()[1] for mailbox in self._done}
-            while any(not self._is_handled(mailbox, due) for mailbox, due in waiting.items()):
+            waiting = {mailbox: mailbox._progress()[1] for mailbox in list(self._done)}
+            while not self._are_handled(waiting):
                 if self._stopped:
                     raise _core.error(CLOSED)
                 left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
@@ -223,14 +249,21 @@ class Callbacks:
                 self._handled.wait(left)
         return True
 
+    def _are_handled(self, waiting: dict[_core.Mailbox, int]) -> bool:
+        watched = list(self._mailboxes.values())  # a copy in one step
+        served = set(watched)  # messages of the others stay where they are
+        return all(
+            mailbox not in served or self._is_handled(mailbox, due)
+            for mailbox, due in waiting.items()
+        )
+
     def _is_handled(self, mailbox: _core.Mailbox, due: int) -> bool:
         done = self._done.get(mailbox)
         if done is None or done >= due:
             return True
-        with self._calling:
-            reached, goal = mailbox._progress()
-            # The second: what was due has been pushed out since.
-            return self._busy_with is not mailbox and (reached >= due or reached == goal)
+        reached, goal = mailbox._progress()
+        # The second: what was due has been pushed out since.
+        return self._busy_with is not mailbox and (reached >= due or reached == goal)
 
     def stop(self) -> int:
         """From here on no call begins. How many messages were taken out and not given to every callback
@@ -242,8 +275,10 @@ class Callbacks:
         return len(left)
 
     def join(self, timeout: float) -> None:
-        if self._thread is not None and not self.here():
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None and not self.here():
+            with contextlib.suppress(RuntimeError):  # closed by a signal handler before it started
+                thread.join(timeout)
 
 
 def _run(
