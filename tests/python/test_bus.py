@@ -360,13 +360,14 @@ def test_every_call_on_a_closed_bus_says_closed():
             call()
 
 
-def test_a_bus_that_only_its_callbacks_know_is_collected():
+def test_a_bus_whose_callbacks_are_closed_is_collected():
     bus = libbus.Bus()
-    bus.on("a", lambda msg, bus=bus: bus.publish("b", msg.value))
+    callback = bus.subscribe("a", callback=lambda msg, bus=bus: bus.publish("b", msg.value))
     bus.publish("a", 1)
     bus.flush(timeout=WATCHDOG)
     gone = weakref.ref(bus)
-    del bus
+    callback.close()
+    del bus, callback
     gc.collect()
     assert gone() is None
 

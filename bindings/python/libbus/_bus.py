@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
-from libbus._callbacks import Callback, Callbacks
+from libbus._callbacks import Callback, Callbacks, with_callbacks
 from libbus._request import answer, checked
 from libbus._role import Role
 from libbus._subscription import Subscription
@@ -50,6 +50,8 @@ class Bus(_core.Bus):
     dir, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
         process on it (16 MiB).
     will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
+
+    A bus with callbacks lives until close(), or to the end of the interpreter, also without a reference to it.
 
     After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
     """
@@ -284,6 +286,7 @@ class Bus(_core.Bus):
             link.close()
         for role in list(self._roles):
             role.close()
+        with_callbacks.discard(self)
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
 

@@ -1,7 +1,7 @@
 """Callbacks: one thread of Python's own that pulls batches and calls functions.
 
-The thread holds no function, nor the bus, while it waits: a bus that only its own callbacks know is
-garbage and ends like any other.
+The thread holds no function, nor the bus, while it waits. A bus with callbacks lives until its close() or the end of
+the interpreter, whether or not the program refers to it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ SLICE_S = 0.05
 CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
 
+# Every bus that has callbacks: they are a reason to live, as a reference is.
+with_callbacks: set[Bus] = set()
+
+
 class Callback:
     """A function that is called for each message, until close()."""
 
@@ -50,7 +54,7 @@ class Callback:
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
-        self._bus._callbacks.remove(self._mailbox, self._key)
+        self._bus._callbacks.remove(self._bus, self._mailbox, self._key)
         self._bus._callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
@@ -119,6 +123,7 @@ class Callbacks:
             mailbox = _core.Mailbox(bus, full, bytes, **begin)
         key = next(self._keys)
         self._functions[key] = function  # first: kept values come at once
+        with_callbacks.add(bus)
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
@@ -126,14 +131,18 @@ class Callbacks:
                 # Only now: what was taken out before is gone for a filter that comes later.
                 self._watch(mailbox)
         except BaseException:
-            self.remove(mailbox, key)
+            self.remove(bus, mailbox, key)
             self.forget(mailbox)
             raise
         self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
 
-    def remove(self, mailbox: _core.Mailbox, key: int) -> None:
+    def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
+        if not self._functions:
+            with_callbacks.discard(bus)
+            if self._functions and not bus.closed:  # another thread added one since
+                with_callbacks.add(bus)
         with contextlib.suppress(_core.Closed):
             mailbox._detach(key)
 
