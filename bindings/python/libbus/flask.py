@@ -27,6 +27,8 @@ to join those, let each dial one program that listens. Either is opened at its f
 from __future__ import annotations
 
 import base64
+import gc
+import itertools
 import json
 import os
 import select
@@ -56,6 +58,9 @@ __all__ = ["Bus", "covers"]
 
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
 LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
+COLLECT_EVERY = (
+    16  # apps that opened a bus: an app is a cycle, which the collector may leave for long
+)
 BATCH = 64  # messages in one write: few system calls under load, and no page hogs its thread
 RETRY_S = 2
 CHEAP_PAGES = 64
@@ -76,7 +81,7 @@ class Bus:
     """A bus for a Flask app; the app factory's init_app() fits too. Opens nothing until it is used."""
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
-        self._apps: list[_State] = []
+        self._apps: list[weakref.ref[_State]] = []  # an app holds its state, and may go
         self._handlers: list[tuple[str, Handler]] = []
         if app is not None:
             self.init_app(app, **options)
@@ -108,7 +113,7 @@ class Bus:
 
         state = _State(self, app, name, allow, listen, dial, max_pages, heartbeat)
         app.extensions["libbus"] = state
-        self._apps.append(state)
+        self._apps = [known for known in self._apps if known() is not None] + [weakref.ref(state)]
 
         blueprint = Blueprint("libbus", __name__, url_prefix=url_prefix, static_folder="static")
         blueprint.add_url_rule("/events", "events", self._events)
@@ -137,15 +142,15 @@ class Bus:
 
         def register(fn: Handler) -> Handler:
             self._handlers.append((asked, fn))
-            for state in self._apps:
-                state.register(asked, fn)
+            for state in self._states():
+                state.register(len(self._handlers) - 1)
             return fn
 
         return register
 
     def close(self) -> None:
         """Ends the bus of this process; open pages end, and reconnect elsewhere or here."""
-        for state in self._apps:
+        for state in self._states():
             state.close()
 
     def script(self, nonce: str | None = None) -> Markup:
@@ -210,15 +215,19 @@ class Bus:
             if request.blueprint != "libbus":  # a page gets the reason from sse()
                 raise
 
+    def _states(self) -> list[_State]:
+        return [state for known in self._apps if (state := known()) is not None]
+
     def _state(self) -> _State:
         if has_app_context():
             state: _State | None = current_app.extensions.get("libbus")
             if state is not None and state.ext is self:
                 return state
             raise RuntimeError("this app does not know this bus: call bus.init_app(app)")
-        if len(self._apps) == 1:
-            return self._apps[0]
-        if not self._apps:
+        states = self._states()
+        if len(states) == 1:
+            return states[0]
+        if not states:
             raise RuntimeError("the bus has no app yet: call bus.init_app(app)")
         raise RuntimeError("the bus serves several apps: say which one with app.app_context()")
 
@@ -240,6 +249,9 @@ class _State:
         self.ext, self.app = ext, app
         self.name, self.allow, self.listen, self.dial = name, allow, listen, dial
         self.max_pages, self.heartbeat = max_pages, heartbeat
+        # Outlives the app, so that its end closes the bus: tests make and drop an app each.
+        self.opened: list[libbus.Bus] = []
+        weakref.finalize(self, _end, self.opened).atexit = False
         self.forget()
         _states.add(self)
 
@@ -247,16 +259,19 @@ class _State:
         """A forked child starts afresh: the parent's bus does not work here, and its lock may be held."""
         self.lock = threading.RLock()
         self.bus: libbus.Bus | None = None
+        self.opened.clear()
         self.pages = 0
         self.said: dict[str, set[str]] = {}
 
     def open(self) -> libbus.Bus:
         with self.lock:
             if self.bus is None:
+                if next(_opens) % COLLECT_EVERY == 0:
+                    gc.collect()
                 bus = libbus.Bus(self.name)
                 try:
-                    for asked, fn in self.ext._handlers:
-                        bus.on(asked)(fn)
+                    for index in range(len(self.ext._handlers)):
+                        bus.on(self.ext._handlers[index][0], _Call(self, index))
                     for url in self.listen:
                         bus.listen(url)
                     for url in self.dial:
@@ -265,16 +280,18 @@ class _State:
                     bus.close()
                     raise
                 self.bus = bus
+                self.opened.append(bus)
             return self.bus
 
-    def register(self, asked: str, fn: Handler) -> None:
+    def register(self, index: int) -> None:
         with self.lock:
             if self.bus is not None:
-                self.bus.on(asked)(fn)
+                self.bus.on(self.ext._handlers[index][0], _Call(self, index))
 
     def close(self) -> None:
         with self.lock:
             bus, self.bus = self.bus, None
+            self.opened.clear()
         if bus is not None:
             bus.close()
 
@@ -333,7 +350,33 @@ class _State:
         self.app.logger.warning("libbus: %s%s", message, last)
 
 
+class _Call:
+    """Calls a handler of an app while there is the app: a bus with callbacks lives until it is closed, and must not
+    keep an app that its handlers refer to."""
+
+    def __init__(self, state: _State, index: int) -> None:
+        self._find, self._index = weakref.ref(state), index
+
+    def __call__(self, msg: libbus.Message) -> None:
+        if (state := self._find()) is not None:
+            state.ext._handlers[self._index][1](msg)
+
+    def __repr__(self) -> str:
+        state = self._find()
+        return (
+            "a handler of an app that ended"
+            if state is None
+            else repr(state.ext._handlers[self._index][1])
+        )
+
+
+def _end(opened: list[libbus.Bus]) -> None:
+    for bus in opened:
+        bus.close(0)  # this may be any thread, in a collection: wait for nothing
+
+
 _states: weakref.WeakSet[_State] = weakref.WeakSet()
+_opens = itertools.count(1)
 
 
 def _forget_all() -> None:

@@ -1,0 +1,80 @@
+"""An app that a factory made ends with its last reference: its bus, its thread and its descriptors."""
+
+import pytest
+from interpreter import run
+from patience import WATCHDOG
+
+PROGRAM = """
+import gc, os, resource, threading, time
+import flask
+import libbus, libbus.flask
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+shared = libbus.flask.Bus()
+
+
+def create_app():
+    app = flask.Flask("app")
+    if OWN:
+        bus = libbus.flask.Bus(app, name=NAME)
+
+        @bus.on("a")
+        def heard(msg):
+            with app.app_context():
+                app.heard = msg.value
+    else:
+        bus = shared
+        bus.init_app(app, name=NAME)
+
+    @app.get("/")
+    def page():
+        bus.publish("a", 1)
+        return "fine"
+
+    return app
+
+
+if not OWN:
+    shared.on("a")(lambda msg: None)
+for n in range(ROUNDS):
+    app = create_app()
+    assert app.test_client().get("/").data == b"fine"
+del app
+deadline = time.monotonic() + LIMIT
+while threading.active_count() > 1 and time.monotonic() < deadline:
+    gc.collect()
+    time.sleep(0.001)
+print(threading.active_count(), "thread,", "fewer" if len(os.listdir("/proc/self/fd")) < 20 else "many")
+"""
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a bus for each app", "one bus for all apps"])
+@pytest.mark.parametrize("name", [None, "reports-factory"], ids=["private", "named"])
+def test_apps_that_a_test_drops_leave_no_thread_and_no_descriptor(own, name):
+    answer = run(PROGRAM, OWN=own, NAME=name, ROUNDS=100, LIMIT=WATCHDOG)
+    assert answer == "1 thread, fewer\n"
+
+
+ALIVE = """
+import gc
+import flask
+import libbus, libbus.flask
+
+app = flask.Flask("app")
+bus = libbus.flask.Bus(app)
+heard = []
+bus.on("a")(lambda msg: heard.append(msg.value))
+opened = bus.bus
+bus.on("b")(lambda msg: heard.append(msg.value))
+gc.collect()
+bus.publish("a", 1)
+bus.publish("b", 2)
+opened.flush(timeout=LIMIT)
+print(sorted(heard), opened.closed)
+bus.close()
+print(opened.closed)
+"""
+
+
+def test_handlers_of_an_app_that_lives_are_called_until_close():
+    assert run(ALIVE, LIMIT=WATCHDOG) == "[1, 2] False\nTrue\n"
