@@ -312,9 +312,39 @@ bus__cpus(void)
 }
 
 int
-bus__thread_start(void *, const char *, void *(*)(void *), void *)
+bus__thread_start(void *, void *(*)(void *), void *)
 {
 	return BUS_E_LIMIT;
+}
+
+void
+bus__thread_name(const char *)
+{
+}
+
+/* No model reads a sentence. */
+int
+bus__fail(int err, const char *, ...)
+{
+	return err;
+}
+
+int
+bus__fail_about(int err, const char *)
+{
+	return err;
+}
+
+const char *
+bus_strerror(int)
+{
+	return "";
+}
+
+int
+bus__fail_size(const char *, size_t, size_t)
+{
+	return BUS_E_INVAL;
 }
 
 void
