@@ -157,9 +157,11 @@ publish_lines(struct pub *pub)
 	size_t cap = 0;
 	ssize_t len;
 	bool ok = true;
+	/* In msgpack and bytes a last 13 belongs to the value. */
+	bool text = pub->msg.type != BUS_TYPE_MSGPACK && pub->msg.type != BUS_TYPE_BYTES;
 
 	while (ok && (len = getline(&line, &cap, stdin)) >= 0) {
-		if (len > 0 && line[len - 1] == '\n' && --len > 0 && line[len - 1] == '\r')
+		if (len > 0 && line[len - 1] == '\n' && --len > 0 && line[len - 1] == '\r' && text)
 			len--;
 		if (len > 0 || pub->blank_lines)
 			ok = publish(pub, line, (size_t)len);

@@ -3,10 +3,11 @@
  * A call answers 0 (or a count), or a negative BUS_E_* (error.h).
  * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
  * timeout_ms: 0 does not wait, negative has no limit.
- * A signal handler that runs on a thread while it waits ends the wait, with SA_RESTART or without: bus_recv() and
- * bus_dispatch() return 0, so that `while (!stop)` around them ends; without a limit bus_flush(), bus_role_take() and
- * bus_request() return BUS_E_TIMEDOUT, with one they go on. One that runs right before the wait begins does not end
- * it: block the signal and use signalfd() beside bus_mailbox_fd() where that matters, or give the wait a limit.
+ * A signal handler that runs on a thread while it sleeps inside a call ends the wait, with SA_RESTART or without:
+ * bus_recv() and bus_dispatch() return 0, so that `while (!stop)` around them ends; without a limit bus_flush(),
+ * bus_role_take() and bus_request() return BUS_E_TIMEDOUT (a repeated bus_request() asks again), with one they go on.
+ * Sends that wait and the closing calls go on. A handler that runs between two sleeps of a call does not end it: give
+ * the wait a limit, or block the signal and use signalfd() beside bus_mailbox_fd().
  * BUS_E_LIMIT says also that the system has no more threads or descriptors; BUS_E_LOCKED that, after mlockall(), a log or
  * a thread's stack goes beyond RLIMIT_MEMLOCK.
  * A thread that calls the library needs 32 KiB of stack, and what its callbacks and signal handlers take.

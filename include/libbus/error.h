@@ -62,7 +62,7 @@ BUS_API const char *bus_strerror(int err);
  * "plant/temp: payload too big: 2000000 bytes, …". Where there is none, the text is bus_strerror()'s; before a
  * first failure it is that of 0. A call that succeeds changes nothing; a bus_pub_send_many() that stops early
  * has failed. One line of UTF-8, cut at 319 bytes, in words that may change: programs compare error numbers.
- * Read it before the thread's next call; the thread owns the buffer, which nothing allocates or frees.
+ * Read it before the thread's next call; the thread owns the buffer.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. Not for signal handlers. */
 BUS_API const char *bus_error_text(void);
 

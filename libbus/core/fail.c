@@ -112,9 +112,10 @@ fail_limit(const struct bus *bus, const char *topic)
 
 	if (bus->log == NULL)
 		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN ": no room for another topic: all %zu are in use, of %" PRIu32
-			       ": close publishers and subscriptions, or raise max_topics",
-		    topic, (size_t)bus->topics.count, bus->max_topics);
+		    BUS__SHOWN
+		    ": no room for another topic: all %" PRIu32
+		    " are in use: close publishers and subscriptions, or raise max_topics",
+		    topic, bus->max_topics);
 	if (bus__log_topic_find(bus->log, topic, strnlen(topic, BUS_LIMIT_TOPIC_BYTES)) == 0) {
 		used = atomic_load_explicit(&bus->log->shared->topics_end, memory_order_relaxed);
 		most = bus->log->topics_bytes / 16 * 15;
@@ -237,8 +238,9 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 	switch (err) {
 	case BUS_E_NOSPACE:
 		return bus__fail(err,
-		    BUS__SHOWN ": no room for the bus's log: free some in " BUS__SHOWN
-			       " (df shows it), or set another dir or fewer log_bytes",
+		    BUS__SHOWN
+		    ": no room for the bus's log: free some in " BUS__SHOWN
+		    " (df shows it), raise ulimit -f if that is lower, or set another dir or fewer log_bytes",
 		    name, dir);
 	case BUS_E_DENIED:
 		return bus__fail(err,

@@ -443,7 +443,7 @@ int
 bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len)
 {
 	if (packer == NULL || ret_data == NULL || ret_len == NULL)
-		return BUS_E_INVAL;
+		return bus__answer(BUS_E_INVAL);
 	if (packer->err < 0)
 		return fail_packer(packer);
 	if (!is_whole(&packer->shape))

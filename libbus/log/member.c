@@ -583,6 +583,9 @@ join(struct log *log, const char *draft, uint64_t bytes)
 	if (err == 0)
 		err = claim_member(log);
 	if (err < 0) {
+		int saved =
+		    errno; /* the caller's sentence is about what failed, not about the clearing up */
+
 		if (log->shared != NULL)
 			munmap(log->shared, log->map_bytes);
 		if (made)
@@ -592,6 +595,7 @@ join(struct log *log, const char *draft, uint64_t bytes)
 		    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS))
 			unlink(lock_path);
 		bus__fd_close(log->lock_fd);
+		errno = saved;
 		return err;
 	}
 	set_lock(log->lock_fd, F_UNLCK, GATE_BYTE, 1);

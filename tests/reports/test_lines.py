@@ -78,3 +78,7 @@ def test_blank_lines_without_lines_is_a_wrong_command_line(pub):
     done = pub(b"1", "--blank-lines")
     assert done.returncode == 2
     assert b"give both" in done.stderr
+
+
+def test_a_carriage_return_belongs_to_bytes(named, pub):
+    assert published(named, pub, b"a\r\nb\n", "--type", "bytes") == [b"a\r", b"b"]

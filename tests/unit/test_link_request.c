@@ -219,8 +219,9 @@ START_TEST(reply_after_the_deadline_or_the_link_is_counted)
 	/* Doubled until the question survives the way there. */
 	for (int ms = 1; a.asked == 0; ms *= 2)
 		ck_bus(bus_request(p.b, "q", "hi", 2, ms, &reply), BUS_E_TIMEDOUT);
-	/* One that was sent before may still come, and would take the place of a.question. */
+	/* A question on the wire would take the place of a.question when it arrives. */
 	ck_bus(bus_flush(p.b, patience_ms()), 0);
+	ck_eventually(stats_of(p.la).received == stats_of(p.lb).sent);
 	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_bus(bus_reply(p.a, a.question, "late", 4), 0);
 	ck_eventually(late_replies(p.a) + late_replies(p.b) == 1);

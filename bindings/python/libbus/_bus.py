@@ -275,18 +275,23 @@ class Bus(_core.Bus):
         log of a named bus is not counted. A callback may close its bus, and is its last one then.
         """
         if self.closed:
+            with_callbacks.discard(
+                self
+            )  # in a forked child, or after a close() that was interrupted
             return 0
         deadline = _deadline(timeout)
         # Closed: another thread closes it as well.
         with contextlib.suppress(_core.Closed):
             if not self._callbacks.here():
                 self._callbacks.flush(deadline)
-        undelivered = self._callbacks.stop() + super().close(_left(deadline))
+        try:
+            undelivered = self._callbacks.stop() + super().close(_left(deadline))
+        finally:
+            with_callbacks.discard(self)
         for link in list(self._links):
             link.close()
         for role in list(self._roles):
             role.close()
-        with_callbacks.discard(self)
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
 

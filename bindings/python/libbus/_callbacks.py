@@ -139,7 +139,7 @@ class Callbacks:
 
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
-        if not self._functions:
+        if not self._functions or bus.closed:
             with_callbacks.discard(bus)
             if self._functions and not bus.closed:  # another thread added one since
                 with_callbacks.add(bus)
@@ -150,8 +150,9 @@ class Callbacks:
         """Leaves a mailbox to its Callback, unless others share it."""
         if mailbox in list(self._by_policy.values()):
             return
-        for fd, known in list(self._mailboxes.items()):
-            if known is mailbox and self._mailboxes.pop(fd, None) is mailbox:
+        # A list of the keys alone: a list of pairs allocates, and so may run finalizers that change the dict.
+        for fd in list(self._mailboxes):
+            if self._mailboxes.get(fd) is mailbox and self._mailboxes.pop(fd, None) is mailbox:
                 epoll, _ = self._servers[None]
                 with contextlib.suppress(OSError, ValueError):  # the thread has ended and closed it
                     epoll.unregister(fd)
@@ -208,7 +209,11 @@ class Callbacks:
             if self._stopped:
                 raise _core.error(CLOSED)
             self._busy_with = mailbox
-            self._taken.extend(mailbox._take())
+            try:
+                self._taken.extend(mailbox._take())
+            except BaseException:
+                self._busy_with = None  # flush() would wait for it
+                raise
         while (taken := self._next()) is not None:
             key, msg = taken
             function = self._functions.get(key)
@@ -279,7 +284,8 @@ class Callbacks:
         that wants them."""
         with self._calling:
             self._stopped = True
-            left = {id(msg) for key, msg in self._taken if key in self._functions}
+            taken = list(self._taken)  # a signal handler that closes the bus clears it
+            left = {id(msg) for key, msg in taken if key in self._functions}
             self._taken.clear()
         return len(left)
 
