@@ -84,9 +84,9 @@ int
 bus__fail_full(const struct bus_mailbox *m, const char *topic)
 {
 	return bus__fail(BUS_E_FULL,
-	    BUS__SHOWN ": mailbox %" PRIu32 " is full and refuses: %" PRIu64
-		       " messages wait in its %" PRIu64 " KiB: wait, drain it or raise its bytes",
-	    topic, m->number, bus__ring_count(&m->ring), KIB(m->ring.size));
+	    BUS__SHOWN ": mailbox %" PRIu32 " is full (%" PRIu64
+		       " KiB) and refuses: wait, drain it or raise its bytes",
+	    topic, m->number, KIB(m->ring.size));
 }
 
 static int

@@ -12,7 +12,7 @@
 
 enum { KINDS = 4 };
 
-static volatile sig_atomic_t stop;
+static _Atomic int stop; /* lock-free: a handler sets it, and other threads read it */
 
 static void
 set_stop(int sig)

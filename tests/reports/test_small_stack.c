@@ -11,7 +11,7 @@
 #include <libbus/libbus.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { TIMES = 16 }; /* their frames are larger */
+enum { TIMES = 64 }; /* their frames are larger */
 #else
 enum { TIMES = 1 };
 #endif
