@@ -22,7 +22,7 @@
 	const TINT = "12%";
 	const withRoom = (low, high) => [low - (high - low) / 10, high + (high - low) / 10];
 
-	/* The multiples of 1, 2 or 5 times a power of ten from low to high, in at most so many steps. */
+	/* Multiples of 1, 2 or 5 times a power of ten between low and high, at most steps + 1 of them. */
 	function ticks(low, high, steps) {
 		const least = (high - low) / Math.max(1, steps);
 		const power = 10 ** Math.floor(Math.log10(least));

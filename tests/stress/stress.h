@@ -42,7 +42,7 @@ extern const struct scenario ring_scenarios[], policy_scenarios[], account_scena
 _Noreturn void stress_fail(
     const char *file, int line, const char *claim, uint64_t left, uint64_t right);
 
-/* Tells the watchdog of so many operations: none for as long as tests have patience means that something hangs. */
+/* Reports progress to the watchdog. It ends the run when no operation completes within the patience of a test. */
 void stress_did(uint64_t operations);
 
 /* --- chance: the same seed gives the same numbers, whatever the schedule ------------------------------------ */
