@@ -62,7 +62,8 @@ enum bus_type {
 
 enum bus_msg_flag {
 	BUS_MSG_RETAIN = 1u << 0, /* publishing: keep as the topic's last value; empty payload: forget it */
-	BUS_MSG_KEPT   = 1u << 1  /* receiving: a kept value, not a new event */
+	BUS_MSG_KEPT   = 1u << 1, /* receiving: a kept value, not a new event */
+	BUS_MSG_LOST_AT_LEAST = 1u << 2 /* receiving: `lost` is a lower bound, since a link's other side has begun anew */
 };
 
 /* A message. Receiving: a borrowed view, valid until the callback returns or the next call on the mailbox.
@@ -74,7 +75,8 @@ struct bus_msg {
 	size_t      len;
 	int         type;        /* enum bus_type */
 	uint32_t    flags;       /* enum bus_msg_flag */
-	uint64_t    lost;        /* messages this mailbox lost right before this one */
+	uint64_t    lost;        /* messages this mailbox lost right before this one; those that a link or a log
+	                          * lost are of any topic */
 	int64_t     time_ns;     /* wall clock when a retained or kept message was published; 0: unknown */
 	uint32_t    ttl_ms;      /* publishing: nobody gets it later than this, from a kept value either; 0: no
 	                          * limit. Receiving: what is left of that, at least 1 */
@@ -389,6 +391,8 @@ enum bus_loss {
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
 	BUS_LOSS_LAPPED,       /* a named bus's log was used again before it was read: messages of any topic */
+	BUS_LOSS_LINK,         /* dropped on the way from another bus, or published there while the link was down:
+	                        * messages of any topic */
 	BUS_LOSS_COUNT
 };
 
@@ -478,7 +482,7 @@ BUS_API int bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_
  *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:
  *                  {"mailbox": number, "kind": "mailbox" or "peer", "filter": one of its filters,
  *                   "policy": "drop_oldest" …, "full": n, "replaced": n, "expired": n, "unsubscribed": n,
- *                   "closed": n, "lapped": n: lost since the last one, "total": lost so far}
+ *                   "closed": n, "lapped": n, "link": n: lost since the last one, "total": lost so far}
  *                  What is lost because of these messages is counted, and does not bring another one. */
 
 #ifdef __cplusplus

@@ -23,7 +23,7 @@ take_from_ring(struct bus_mailbox *m)
 	bus__ring_lock(ring);
 	count = bus__ring_take(ring, &m->batch, RING_TAKE_FRAMES);
 	bus__ring_unlock(ring);
-	m->carried += m->batch.lost;
+	m->carried = bus__lost_sum(m->carried, m->batch.lost);
 	return count;
 }
 
@@ -32,9 +32,22 @@ count_lapped(struct bus_mailbox *m, uint64_t lost)
 {
 	if (lost == 0)
 		return;
-	m->carried += lost;
+	m->carried = bus__lost_sum(m->carried, lost);
 	atomic_fetch_add_explicit(&m->lapped, lost, memory_order_relaxed);
 	atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
+}
+
+/* What a link lost on its way to this bus, as the log says between two messages. */
+static void
+count_gap(struct bus_mailbox *m)
+{
+	uint64_t gap = m->reader->gap;
+
+	if (gap == 0)
+		return;
+	m->reader->gap = 0;
+	m->carried = bus__lost_sum(m->carried, gap);
+	bus__mailbox_count_gap(m, gap);
 }
 
 static uint32_t
@@ -44,6 +57,7 @@ take_from_log(struct bus_mailbox *m)
 	uint32_t count = bus__reader_take(m, &lost);
 
 	count_lapped(m, lost);
+	count_gap(m);
 	m->logged = count > 0;
 	m->batch.count = count;
 	m->batch.begin = m->batch.end = bus__ring_out(&m->ring);
@@ -80,8 +94,10 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	bus__ring_lock(&m->ring);
 	atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
 	bus__ring_unlock(&m->ring);
-	if (m->full == BUS_FULL_LATEST)
+	if (m->full == BUS_FULL_LATEST) {
 		count_lapped(m, bus__reader_pump(m));
+		count_gap(m);
+	}
 	m->at = m->handled = 0;
 	count = take_from_ring(m);
 	if (count == 0 && m->full != BUS_FULL_LATEST)
@@ -130,7 +146,7 @@ bus__mailbox_begin_batch(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	bus__ring_ready(ring, looks);
 	count = bus__ring_take(ring, &m->batch, most);
 	m->at = m->handled = 0;
-	m->carried += m->batch.lost;
+	m->carried = bus__lost_sum(m->carried, m->batch.lost);
 	if (count > 0) /* nobody else writes it while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
 	/* Room may come from a claim that was given up, too. */

@@ -38,6 +38,7 @@ static void
 next_message(struct bus_mailbox *m, struct ring_view *view)
 {
 	struct bus_msg *msg = &m->msg;
+	uint64_t lost;
 
 	if (m->reader != NULL)
 		next_here(m, view);
@@ -48,7 +49,8 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	msg->data = view->data;
 	msg->len = view->len;
 	msg->type = view->type;
-	msg->lost = view->lost + m->carried;
+	lost = bus__lost_sum(view->lost, m->carried);
+	msg->lost = lost & ~RING_LOST_AT_LEAST;
 	m->carried = 0;
 	msg->time_ns = view->time_ns;
 	msg->ttl_ms = 0;
@@ -57,7 +59,15 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	msg->headers_len = view->flags & RING_HEADERS ? view->headers_len : 0;
 	msg->headers = msg->headers_len > 0 ? (const uint8_t *)view->data + view->len : NULL;
 	msg->flags = (view->flags & RING_KEPT ? BUS_MSG_KEPT : 0u) |
-		     (view->flags & RING_RETAIN ? BUS_MSG_RETAIN : 0u);
+		     (view->flags & RING_RETAIN ? BUS_MSG_RETAIN : 0u) |
+		     (lost & RING_LOST_AT_LEAST ? BUS_MSG_LOST_AT_LEAST : 0u);
+}
+
+/* What was lost before the message that was just read, and is to be told by the next one. */
+static uint64_t
+lost_before(const struct bus_mailbox *m)
+{
+	return m->msg.lost | (m->msg.flags & BUS_MSG_LOST_AT_LEAST ? RING_LOST_AT_LEAST : 0);
 }
 
 static void
@@ -81,7 +91,7 @@ is_late(struct bus_mailbox *m, const struct ring_view *view)
 		m->msg.ttl_ms = (uint32_t)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
 		return false;
 	}
-	m->carried = m->msg.lost + 1;
+	m->carried = bus__lost_sum(lost_before(m), 1);
 	count_one(&m->expired);
 	return true;
 }
@@ -90,7 +100,7 @@ is_late(struct bus_mailbox *m, const struct ring_view *view)
 static void
 pass_over(struct bus_mailbox *m)
 {
-	m->carried = m->msg.lost;
+	m->carried = lost_before(m);
 	count_one(&m->unsubscribed);
 	/* A question that was on its way when the last who would have replied went. */
 	if (m->msg.reply_to != 0 && !(m->msg_frame & RING_ANSWER))

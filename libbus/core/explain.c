@@ -30,6 +30,7 @@ const char *const bus__loss_words[BUS_LOSS_COUNT] = {
     [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
     [BUS_LOSS_CLOSED] = "closed",
     [BUS_LOSS_LAPPED] = "lapped",
+    [BUS_LOSS_LINK] = "link",
 };
 
 /* --- nearness --------------------------------------------------------------------------------------------- */

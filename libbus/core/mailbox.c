@@ -257,12 +257,9 @@ drop_batch(struct bus_mailbox *m)
 	bus__mailbox_end_batch(m);
 }
 
-void
-bus__mailbox_discard(struct bus_mailbox *m)
+static void
+empty_ring(struct bus_mailbox *m)
 {
-	drop_batch(m);
-	if (m->reader != NULL)
-		bus__reader_stop(m);
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = bus__mailbox_begin_batch(m, PHASE_HELD, 1);
@@ -274,6 +271,28 @@ bus__mailbox_discard(struct bus_mailbox *m)
 			sched_yield();
 	}
 	bus__mailbox_settle(m);
+}
+
+void
+bus__mailbox_discard(struct bus_mailbox *m)
+{
+	drop_batch(m);
+	if (m->reader != NULL)
+		bus__reader_stop(m);
+	empty_ring(m);
+}
+
+void
+bus__mailbox_empty(struct bus_mailbox *m)
+{
+	if (m->logged) {
+		/* They come again. */
+		atomic_fetch_sub_explicit(
+		    &m->read, m->batch.count - m->handled, memory_order_relaxed);
+		bus__mailbox_end_batch(m);
+	}
+	drop_batch(m);
+	empty_ring(m);
 }
 
 /* The end of a receiver, and of its group if it is the last one. */

@@ -98,6 +98,8 @@ struct bus_mailbox {
 	_Atomic uint64_t lost_shut; /* came when claims were refused already */
 	_Atomic uint64_t replaced, refused;
 	_Atomic uint64_t read, lapped; /* taken out of the log; gone there before that */
+	_Atomic uint64_t gaps;         /* lost by links on their way to this bus */
+	_Atomic uint32_t carried_subs; /* subscriptions to topics that links carry, of a group's receivers too */
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
 	uint16_t msg_frame; /* its flags in the ring */
@@ -191,6 +193,9 @@ void bus__mailbox_drain_owed(struct bus_mailbox *owed);
 bool bus__mailbox_await_room(
     struct bus_mailbox *mbox, const struct ring_item *item, int64_t deadline_ns);
 
+/* Counts messages of any topic that a link lost; count may have RING_LOST_AT_LEAST. */
+void bus__mailbox_count_gap(struct bus_mailbox *mbox, uint64_t count);
+
 /* Where what is in its ring ends, also what a drainer is about to move there out of a log: the position for a later
  * that frees what messages may lead to. Bus lock. */
 uint64_t bus__mailbox_behind(struct bus_mailbox *mbox);
@@ -216,6 +221,9 @@ void bus__mailbox_shut(struct bus_mailbox *mbox);
 
 /* Empties a mailbox that was shut; what is inside is lost. Only while nobody else drains it. */
 void bus__mailbox_discard(struct bus_mailbox *mbox);
+
+/* The same of a peer's mailbox that is parked: what it has of a log stays there. */
+void bus__mailbox_empty(struct bus_mailbox *mbox);
 
 /* Ends the own thread: lets it empty the mailbox until the deadline, then joins it, or leaves it behind if a
  * callback does not return. Does nothing when there is no thread or somebody else ends it. */

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
@@ -133,6 +134,10 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->topic_serial = bus__mailbox_topic(m)->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
+	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0) {
+		ret_out->version.changes = (uint64_t)msg->time_ns;
+		memcpy(ret_out->version.bus, m->bus->id, sizeof ret_out->version.bus);
+	}
 	return true;
 }
 
@@ -162,35 +167,108 @@ bus__peer_sleep(struct bus_mailbox *m)
 	return false;
 }
 
+/* Waits for wakes of a ring that was closed when its tail was this. Asleep, all wakes but the one for this sleep have
+ * returned; awake, all must have. A wake under way belongs to a publisher that claimed before the ring was closed.
+ * Acquire: what wake() did is done. */
+static void
+await_wakes(struct bus_mailbox *m, uint64_t tail)
+{
+	while (atomic_load_explicit(&m->peer_woken, memory_order_acquire) +
+		   ((tail & RING_ASLEEP) != 0) !=
+	       atomic_load_explicit(&m->peer_sleeps, memory_order_relaxed))
+		sched_yield();
+}
+
+uint64_t
+bus__peer_lost(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->ring.evicted, memory_order_relaxed) +
+	       atomic_load_explicit(&m->ring.dropped, memory_order_relaxed) +
+	       atomic_load_explicit(&m->expired, memory_order_relaxed) +
+	       atomic_load_explicit(&m->lost_closed, memory_order_relaxed) +
+	       atomic_load_explicit(&m->lapped, memory_order_relaxed);
+}
+
+uint64_t
+bus__peer_lost_parked(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
+}
+
 void
-bus__peer_close(struct bus_mailbox *m, struct bus_stats *ret_stats)
+bus__peer_park(struct bus_mailbox *m)
+{
+	uint64_t tail;
+
+	if (m->reader != NULL)
+		bus__relay_remove(m);
+	tail = bus__ring_close(&m->ring);
+	await_wakes(m, tail);
+	if (bus__ring_rouse(&m->ring)) /* the wake of that sleep, which nobody gets */
+		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_relaxed);
+	m->peer_wake = NULL;
+	bus__desk_close(m->desk);
+	if (m->reader != NULL)
+		bus__reader_park(m);
+	bus__mailbox_empty(m);
+	bus__desk_free(m->desk);
+	m->desk = NULL;
+}
+
+int
+bus__peer_resume(struct bus_mailbox *m, void (*wake)(void *arg), void *arg)
+{
+	int err;
+
+	m->desk = bus__desk_open(m);
+	if (m->desk == NULL)
+		return BUS_E_NOMEM;
+	m->peer_wake = wake;
+	m->peer_arg = arg;
+	bus__lock(m->bus);
+	err = m->reader != NULL ? bus__relay_add(m) : 0;
+	bus__unlock(m->bus);
+	if (err == 0 && m->reader != NULL && m->reader->parked != 0)
+		err = bus__reader_start(m);
+	if (err < 0) {
+		if (m->reader != NULL)
+			bus__relay_remove(m);
+		bus__desk_free(m->desk);
+		m->desk = NULL;
+		return err;
+	}
+	m->carried = 0;
+	bus__ring_forget_lost(&m->ring);
+	bus__ring_reopen(&m->ring);
+	return 0;
+}
+
+uint64_t
+bus__peer_close(struct bus_mailbox *m)
 {
 	struct bus *bus = bus__ref(m->bus);
-	uint64_t tail;
+	uint64_t tail, lost;
 
 	if (m->reader != NULL)
 		bus__relay_remove(m);
 	atomic_store_explicit(&m->ended, true, memory_order_release);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	tail = bus__ring_close(&m->ring);
-	bus__desk_close(m->desk);
+	if (m->desk != NULL)
+		bus__desk_close(m->desk);
 	bus__lock(bus);
 	while (m->subs != NULL)
 		bus__sub_remove(bus, m->subs);
 	bus__unlock(bus);
-	/* Asleep, all wakes but the one for this sleep have returned; awake, all must have. A wake under way
-	 * belongs to a publisher that claimed before the ring was shut. Acquire: what wake() did is done. */
-	while (atomic_load_explicit(&m->peer_woken, memory_order_acquire) +
-		   ((tail & RING_ASLEEP) != 0) !=
-	       atomic_load_explicit(&m->peer_sleeps, memory_order_relaxed))
-		sched_yield();
+	await_wakes(m, tail);
 	bus__mailbox_discard(m);
-	*ret_stats = (struct bus_stats){.size = sizeof *ret_stats};
-	bus__mailbox_add_stats(m, ret_stats);
-	bus__desk_free(m->desk);
+	lost = bus__peer_lost(m) + bus__peer_lost_parked(m);
+	if (m->desk != NULL)
+		bus__desk_free(m->desk);
 	bus__mailbox_unlist(m);
 	bus__mailbox_unref(m);
 	bus__unref(bus);
+	return lost;
 }
 
 /* --- topics of peers ------------------------------------------------------------------------------------- */

@@ -13,6 +13,8 @@
 
 #include <libbus/bus.h>
 
+#include "core/version.h"
+
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 
 /* 0, or BUS_E_INVAL (NULL), BUS_E_FORKED, BUS_E_CLOSED. First line of every public call on a bus. */
@@ -76,6 +78,7 @@ struct bus__out {
 	uint64_t topic_serial; /* never used twice in this bus's life */
 	bool is_reply;         /* to the peer's question of the number msg->reply_to */
 	bool nobody;           /* and says that there will be none */
+	struct bus__version version; /* of a value */
 };
 
 /* Takes the next message. false: the mailbox is empty if nothing is held; otherwise its batch has ended: release, and
@@ -87,10 +90,28 @@ void bus__peer_release(struct bus_mailbox *mbox);
 /* Gives the drainer role back. true: asleep, wake() will come; false: there are messages, go on. */
 bool bus__peer_sleep(struct bus_mailbox *mbox);
 
-/* Ends the mailbox with its subscriptions; what it held is counted as lost. The drainer must hold
- * nothing taken. Waits for publishers that are inside wake(). *ret_stats: its counters as they are then.
+/* The peer is out of reach: its subscriptions stay, and count what they would have brought it. On a private bus the
+ * mailbox is emptied, and nothing gets in; on a named one it goes on where it was, as long as the log has that. No wake
+ * starts once the call has returned, and none is under way; questions of the peer are over. The caller has the drainer
+ * role then and until bus__peer_resume(). The drainer must hold nothing taken. [bus lock] */
+void bus__peer_park(struct bus_mailbox *mbox);
+
+/* It is back: messages get in again; the caller still has the drainer role. What was lost meanwhile is not told by
+ * messages: see bus__peer_lost(). 0, or what bus__reader_start() answers, and BUS_E_NOMEM: it is still parked.
  * [bus lock] */
-void bus__peer_close(struct bus_mailbox *mbox, struct bus_stats *ret_stats);
+int bus__peer_resume(struct bus_mailbox *mbox, void (*wake)(void *arg), void *arg);
+
+/* How many messages the mailbox has lost so far, once inside or gone from the log; those that the peer had unsubscribed
+ * from do not count. */
+uint64_t bus__peer_lost(const struct bus_mailbox *mbox);
+
+/* How many did not get in because it was parked. A publish that was under way then may count after bus__peer_resume(). */
+uint64_t bus__peer_lost_parked(const struct bus_mailbox *mbox);
+
+/* Ends the mailbox with its subscriptions; what it held is counted as lost. The drainer must hold
+ * nothing taken. Waits for publishers that are inside wake(). Returns what the two calls above would answer then, together.
+ * [bus lock] */
+uint64_t bus__peer_close(struct bus_mailbox *mbox);
 
 /* --- incoming ---------------------------------------------------------------------------------------- */
 

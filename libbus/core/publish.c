@@ -302,7 +302,7 @@ bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_ite
 	if (msg->headers_len > bus->max_payload - msg->len)
 		return BUS_E_TOO_BIG;
 	if (msg->type < 0 || msg->type > UINT8_MAX || msg->time_ns < 0 ||
-	    (msg->flags & ~(uint32_t)(BUS_MSG_RETAIN | BUS_MSG_KEPT)))
+	    (msg->flags & ~(uint32_t)(BUS_MSG_RETAIN | BUS_MSG_KEPT | BUS_MSG_LOST_AT_LEAST)))
 		return BUS_E_INVAL;
 	*ret_item = (struct ring_item){
 	    .data = msg->data,

@@ -54,6 +54,13 @@ put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbo
 	return false;
 }
 
+void
+bus__mailbox_count_gap(struct bus_mailbox *m, uint64_t count)
+{
+	atomic_fetch_add_explicit(&m->gaps, count & ~RING_LOST_AT_LEAST, memory_order_relaxed);
+	atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
+}
+
 /* Stores the newest message of a topic; a frame says so unless one is under way. */
 static void
 put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)

@@ -7,6 +7,7 @@
 #include "core/bus_internal.h"
 #include "core/call.h"
 #include "core/explain.h"
+#include "core/gap.h"
 #include "core/name.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -108,13 +109,17 @@ open_cursor(struct bus_mailbox *m)
 		return 0;
 	if (atomic_load_explicit(&r->end, memory_order_relaxed) != UINT64_MAX)
 		return BUS_E_CLOSED;
-	if (r->from == BUS_FROM_NOW)
+	if (r->parked != 0)
+		from = LOG_FROM_SEQUENCE;
+	else if (r->from == BUS_FROM_NOW)
 		from = LOG_FROM_NOW;
 	else if (r->from == BUS_FROM_POSITION)
 		from = LOG_FROM_SEQUENCE;
-	err = bus__log_cursor_open(r->log, from, r->value + 1, &r->cursor);
+	err = bus__log_cursor_open(
+	    r->log, from, r->parked != 0 ? r->parked : r->value + 1, &r->cursor);
 	if (err < 0)
 		return err;
+	r->parked = 0;
 	atomic_store_explicit(&r->passed, bus__log_position(&r->cursor), memory_order_relaxed);
 	bus__log_let_go(&r->cursor); /* it may be long until somebody reads */
 	/* Release: the drainer looks at the cursor without the lock. */
@@ -124,6 +129,23 @@ open_cursor(struct bus_mailbox *m)
 	if (m->is_peer || atomic_load_explicit(&m->fd, memory_order_acquire) >= 0)
 		bus__relay_begin(m);
 	return 0;
+}
+
+void
+bus__reader_park(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+
+	pthread_mutex_lock(&r->lock);
+	if (atomic_load_explicit(&r->begun, memory_order_relaxed)) {
+		r->parked = r->cursor.sequence;
+		/* What it has taken and not handed on comes again. */
+		if (m->logged && m->at < m->batch.count)
+			r->parked = r->batch[m->at].sequence;
+		atomic_store_explicit(&r->begun, false, memory_order_release);
+		bus__log_cursor_close(&r->cursor);
+	}
+	pthread_mutex_unlock(&r->lock);
 }
 
 /* --- what numbers stand for ------------------------------------------------------------------------------------- */
@@ -288,9 +310,34 @@ answer_route(struct bus_mailbox *m, struct taken *t, const struct log_record *re
 	struct log_cursor *c = &m->reader->cursor;
 	struct log_view view;
 
-	if (record->origin != c->log->member || !bus__log_read(c->word, record, &view))
+	if (!(c->word >> 32 & LOG_ANSWER) || record->origin != c->log->member ||
+	    !bus__log_read(c->word, record, &view))
 		return NULL;
 	return bus__answer_route(m, view.reply, c->sequence - 1, &t->reply);
+}
+
+/* Counts what a link lost, if the next message is the first of a batch, which tells of it. false: the batch ends before it.
+ * Others may write to a log, so a number is not believed beyond what can be lost. */
+static bool
+take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
+{
+	struct reader *r = m->reader;
+	struct log_view view;
+	uint64_t count;
+
+	if (behind) {
+		bus__log_unread(&r->cursor);
+		return false;
+	}
+	if (m->is_peer || atomic_load_explicit(&m->carried_subs, memory_order_relaxed) == 0 ||
+	    r->since_ns != INT64_MIN || !bus__log_read(r->cursor.word, record, &view) ||
+	    view.len != LOG_GAP_BYTES)
+		return true;
+	memcpy(&count, view.data, sizeof count);
+	if (count > BUS__GAP_MOST)
+		count = BUS__GAP_MOST;
+	r->gap = bus__lost_sum(r->gap, count | (view.data[8] != 0 ? RING_LOST_AT_LEAST : 0));
+	return true;
 }
 
 /* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
@@ -319,7 +366,9 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 			return false;
 		number = record->topic;
 		t->reply = 0;
-		if (c->word >> 32 & LOG_ANSWER) {
+		if (c->word >> 32 & (LOG_ANSWER | LOG_GAP)) {
+			if (c->word >> 32 & LOG_GAP && !take_gap(m, here, record))
+				return false;
 			t->route = answer_route(m, t, record);
 		} else if (m->is_peer && (c->word >> 32 & LOG_RELAYED)) {
 			t->route = NULL; /* a link brought it: no link takes it away */
@@ -414,6 +463,7 @@ find_last(struct bus_mailbox *m)
 			if (found > 0)
 				start = r->last[found < r->value ? 0 : found % r->value];
 			bus__log_seek(&r->cursor, LOG_FROM_SEQUENCE, start);
+			r->gap = 0; /* of those in front; the others it finds again */
 		}
 		pthread_mutex_unlock(&r->lock);
 		/* What it cannot learn now counts as wanted: it is lost then, or comes. */

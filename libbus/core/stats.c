@@ -29,6 +29,7 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	uint64_t replaced = atomic_load_explicit(&m->replaced, memory_order_relaxed);
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
 	uint64_t lapped = atomic_load_explicit(&m->lapped, memory_order_relaxed);
+	uint64_t gaps = atomic_load_explicit(&m->gaps, memory_order_relaxed);
 	struct handled sum = {.delivered = 0};
 	uint64_t pending, closed;
 
@@ -60,8 +61,9 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	stats->lost[BUS_LOSS_UNSUBSCRIBED] += sum.unsubscribed;
 	stats->lost[BUS_LOSS_CLOSED] += closed;
 	stats->lost[BUS_LOSS_LAPPED] += lapped;
+	stats->lost[BUS_LOSS_LINK] += gaps;
 	stats->offered += sum.delivered + pending + refused + full + replaced + sum.expired +
-			  sum.unsubscribed + closed + lapped;
+			  sum.unsubscribed + closed + lapped + gaps;
 }
 
 int

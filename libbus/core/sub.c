@@ -96,6 +96,18 @@ tell_links(struct bus *bus, const char *filter, bool wanted)
 	bus->hooks->filter_changed(bus->links, filter, wanted);
 }
 
+/* Topics that begin with $ are of this bus alone; links carry the others. */
+static void
+count_carried(const struct bus_sub *sub, const struct node *node, int change)
+{
+	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	bus__trie_name(node, filter);
+	if (filter[0] != '$' && !sub->mbox->is_peer)
+		atomic_fetch_add_explicit(&sub->mbox->queue->carried_subs, (uint32_t)change,
+		    memory_order_relaxed);
+}
+
 struct joining {
 	struct bus *bus;
 	struct bus_sub *sub;
@@ -137,6 +149,7 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	struct node *node = sub->node;
 
 	bus__group_count(sub, false);
+	count_carried(sub, node, -1);
 	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
 	bus__trie_name(node, filter);
 	bus__trie_match_filter(&bus->trie, filter, leave, &j);
@@ -180,6 +193,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	atomic_init(&sub->mute, fn != NULL ? 0 : MUTE_RECV);
 	sub->since_s = (uint32_t)(bus__now_ns() / 1000000000);
 	link_sub(sub, node);
+	count_carried(sub, node, 1);
 	if (bus__is_notice_filter(filter))
 		atomic_fetch_add_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!mbox->is_peer && node->wanted++ == 0)

@@ -46,17 +46,36 @@ make_room(struct bus__filters *filters)
 	return 0;
 }
 
+/* The old one stays: what a named bus published meanwhile is meant for that. */
+static int
+renew(struct bus__filter *entry, struct bus_mailbox *mbox)
+{
+	struct bus_sub *sub;
+	int err;
+
+	if (!entry->is_due)
+		return 0;
+	err = bus_mailbox_subscribe(mbox, entry->text, NULL, NULL, &sub);
+	if (err < 0)
+		return err;
+	bus_unsubscribe(entry->old, NULL);
+	entry->old = entry->sub;
+	entry->sub = sub;
+	entry->is_due = false;
+	return 0;
+}
+
 int
 bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const char *filter)
 {
-	struct bus__filter entry;
+	struct bus__filter entry = {.old = NULL};
 	size_t at;
 	bool there;
 	int err;
 
 	at = position(filters, filter, &there);
 	if (there)
-		return 0;
+		return renew(&filters->list[at], mbox);
 	err = make_room(filters);
 	if (err < 0)
 		return err;
@@ -75,6 +94,14 @@ bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const c
 	return 0;
 }
 
+static void
+free_entry(struct bus__filter *entry)
+{
+	bus_unsubscribe(entry->old, NULL);
+	bus_unsubscribe(entry->sub, NULL);
+	bus__free(entry->text);
+}
+
 void
 bus__filters_remove(struct bus__filters *filters, const char *filter)
 {
@@ -89,17 +116,35 @@ bus__filters_remove(struct bus__filters *filters, const char *filter)
 	filters->count--;
 	memmove(filters->list + at, filters->list + at + 1,
 	    (filters->count - at) * sizeof *filters->list);
-	bus_unsubscribe(entry.sub, NULL);
-	bus__free(entry.text);
+	free_entry(&entry);
+}
+
+void
+bus__filters_begin_renewal(struct bus__filters *filters)
+{
+	for (size_t i = 0; i < filters->count; i++)
+		filters->list[i].is_due = true;
+}
+
+void
+bus__filters_end_renewal(struct bus__filters *filters)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < filters->count; i++) {
+		if (filters->list[i].is_due)
+			free_entry(&filters->list[i]);
+		else
+			filters->list[left++] = filters->list[i];
+	}
+	filters->count = left;
 }
 
 void
 bus__filters_clear(struct bus__filters *filters)
 {
-	for (size_t i = 0; i < filters->count; i++) {
-		bus_unsubscribe(filters->list[i].sub, NULL);
-		bus__free(filters->list[i].text);
-	}
+	for (size_t i = 0; i < filters->count; i++)
+		free_entry(&filters->list[i]);
 	bus__free(filters->list);
 	*filters = (struct bus__filters){.list = NULL};
 }

@@ -2,6 +2,7 @@
 #ifndef BUS_LINK_FILTERS_H
 #define BUS_LINK_FILTERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <libbus/bus.h>
@@ -11,7 +12,8 @@
 struct bus__filters {
 	struct bus__filter {
 		char *text;
-		struct bus_sub *sub;
+		struct bus_sub *sub, *old; /* old: of the connection before, or NULL */
+		bool is_due; /* the peer has a new connection, and has not asked for it again */
 	} * list;
 	size_t count, cap;
 };
@@ -19,6 +21,11 @@ struct bus__filters {
 /* Subscribes mbox to filter; 0 also when it is already. What bus_mailbox_subscribe() answers,
  * BUS_E_PROTOCOL when there are too many, BUS_E_NOMEM. */
 int bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const char *filter);
+
+/* The peer has a new connection: what it asks for again brings it the values that are kept, and what it does not ask for
+ * until the end of the renewal ends. */
+void bus__filters_begin_renewal(struct bus__filters *filters);
+void bus__filters_end_renewal(struct bus__filters *filters);
 
 /* Unsubscribes, if it is there. */
 void bus__filters_remove(struct bus__filters *filters, const char *filter);

@@ -15,8 +15,11 @@ enum msg_flag {
 	MSG_HEADERS = 1u << 4,            /* four bytes of their length come before the payload */
 	MSG_REPLY_TO = 1u << 5,           /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6,           /* REPLY only: there will be none */
-	MSG_TIMED = MSG_RETAIN | MSG_KEPT /* eight bytes of time follow the type */
+	MSG_ORIGIN = 1u << 6,             /* MSG only: the id of another bus follows the changes */
+	MSG_VALUE = MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
+
+enum { START_RESTARTED = 1u << 0 };
 
 static void
 put(uint8_t *at, uint64_t value, size_t bytes)
@@ -49,13 +52,21 @@ bus__preamble_read(const uint8_t *at, size_t n)
 	return at[sizeof magic] == BUS__WIRE_VERSION ? BUS__PREAMBLE : BUS_E_VERSION;
 }
 
-#define MSG_FLAGS   (MSG_TYPED | MSG_TIMED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO)
+#define MSG_FLAGS   (MSG_TYPED | MSG_VALUE | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | MSG_ORIGIN)
 #define REPLY_FLAGS (MSG_TYPED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | REPLY_NOBODY)
+
+/* The origin belongs to a value: in a REPLY its bit means something else. */
+static bool
+has_origin(uint8_t flags)
+{
+	return (flags & MSG_VALUE) != 0 && (flags & MSG_ORIGIN) != 0;
+}
 
 static uint32_t
 msg_extra(uint8_t flags)
 {
-	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_TIMED) != 0 ? 8u : 0u) +
+	return ((flags & MSG_TYPED) != 0 ? 4u : 0u) + ((flags & MSG_VALUE) != 0 ? 16u : 0u) +
+	       (has_origin(flags) ? (uint32_t)BUS__BUS_ID : 0u) +
 	       ((flags & MSG_TTL) != 0 ? 4u : 0u) + ((flags & MSG_HEADERS) != 0 ? 4u : 0u) +
 	       ((flags & MSG_REPLY_TO) != 0 ? 8u : 0u);
 }
@@ -77,6 +88,8 @@ static const struct shape {
     [BUS__FRAME_PING] = {0, 0, 0},
     [BUS__FRAME_BYE] = {0, 0, UINT16_MAX},
     [BUS__FRAME_REPLY] = {0, 0, 0},
+    [BUS__FRAME_RESUME] = {BUS__RESUME, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_START] = {BUS__START, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
 };
 
 /* Flags that a frame of its kind may have, all of them together where one calls for another. */
@@ -85,13 +98,16 @@ are_flags_right(uint8_t kind, uint8_t flags)
 {
 	switch (kind) {
 	case BUS__FRAME_MSG:
-		/* Nobody is asked by a value that is kept. */
+		/* A value asks nothing, and so far only a value has an origin. */
 		return (flags & ~MSG_FLAGS) == 0 &&
-		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_TIMED) != 0);
+		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_VALUE) != 0) &&
+		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0);
 	case BUS__FRAME_REPLY:
 		if ((flags & REPLY_NOBODY) != 0)
 			return flags == (REPLY_NOBODY | MSG_REPLY_TO);
 		return (flags & ~REPLY_FLAGS) == 0 && (flags & MSG_REPLY_TO) != 0;
+	case BUS__FRAME_START:
+		return (flags & ~START_RESTARTED) == 0;
 	default:
 		return flags == 0;
 	}
@@ -140,24 +156,64 @@ bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello)
 	memcpy(ret_hello->id, frame->body, BUS__BUS_ID);
 	ret_hello->max_payload = (uint32_t)get(frame->body + 16, 4);
 	ret_hello->heartbeat_ms = (uint32_t)get(frame->body + 20, 4);
-	ret_hello->features = (uint32_t)get(frame->body + 24, 4);
+	ret_hello->features = get(frame->body + 24, 8);
+	if ((ret_hello->features & BUS__FEATURES_NEEDED) != 0)
+		return BUS_E_VERSION;
 	return ret_hello->heartbeat_ms < BUS__HEARTBEAT_MIN ? BUS_E_PROTOCOL : 0;
 }
 
 int
-bus__msg_read(const struct bus__frame *frame, struct bus_msg *ret_msg)
+bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume)
+{
+	ret_resume->id = get(frame->body, 8);
+	ret_resume->next = get(frame->body + 8, 8);
+	ret_resume->lost = get(frame->body + 16, 8);
+	return ret_resume->lost <= ret_resume->next ? 0 : BUS_E_PROTOCOL;
+}
+
+int
+bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start)
+{
+	ret_start->id = get(frame->body, 8);
+	ret_start->next = get(frame->body + 8, 8);
+	ret_start->unsent = get(frame->body + 16, 8);
+	ret_start->is_restarted = (frame->flags & START_RESTARTED) != 0;
+	return ret_start->id != 0 && ret_start->unsent <= ret_start->next ? 0 : BUS_E_PROTOCOL;
+}
+
+/* Returns what is behind it. */
+static const uint8_t *
+read_version(const struct bus__frame *frame, const uint8_t *at,
+    const uint8_t sender[BUS__BUS_ID], struct bus__version *ret_version)
+{
+	ret_version->changes = get(at, 8);
+	at += 8;
+	if (!has_origin(frame->flags)) {
+		memcpy(ret_version->bus, sender, BUS__BUS_ID);
+		return at;
+	}
+	memcpy(ret_version->bus, at, BUS__BUS_ID);
+	return at + BUS__BUS_ID;
+}
+
+int
+bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
+    struct bus_msg *ret_msg, struct bus__version *ret_version)
 {
 	const uint8_t *at = frame->body;
 	uint32_t extra = msg_extra(frame->flags);
 
-	*ret_msg = (struct bus_msg){.size = sizeof *ret_msg, .flags = frame->flags & MSG_TIMED};
+	*ret_version = (struct bus__version){.changes = 0};
+	*ret_msg = (struct bus_msg){.size = sizeof *ret_msg, .flags = frame->flags & MSG_VALUE};
 	if ((frame->flags & MSG_TYPED) != 0) {
 		ret_msg->type = (int)(int32_t)(uint32_t)get(at, 4);
 		at += 4;
 	}
-	if ((frame->flags & MSG_TIMED) != 0) {
+	if ((frame->flags & MSG_VALUE) != 0) {
 		ret_msg->time_ns = (int64_t)get(at, 8);
-		at += 8;
+		at = read_version(frame, at + 8, sender, ret_version);
+		if (ret_version->changes == 0) /* that would be older than no value at all */
+			return BUS_E_PROTOCOL;
 	}
 	if ((frame->flags & MSG_TTL) != 0) {
 		ret_msg->ttl_ms = (uint32_t)get(at, 4);
@@ -233,7 +289,7 @@ bus__hello_write(uint8_t at[BUS__FRAME_HEAD + BUS__HELLO], const struct bus__hel
 	memcpy(body, hello->id, BUS__BUS_ID);
 	put(body + 16, hello->max_payload, 4);
 	put(body + 20, hello->heartbeat_ms, 4);
-	put(body + 24, hello->features, 4);
+	put(body + 24, hello->features, 8);
 	return BUS__FRAME_HEAD + BUS__HELLO;
 }
 
@@ -255,11 +311,37 @@ bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count)
 	return BUS__FRAME_HEAD + 8;
 }
 
+size_t
+bus__resume_write(uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__resume *resume)
+{
+	uint8_t *body = at + BUS__FRAME_HEAD;
+
+	put_head(at, BUS__RESUME, BUS__FRAME_RESUME, 0, 0);
+	put(body, resume->id, 8);
+	put(body + 8, resume->next, 8);
+	put(body + 16, resume->lost, 8);
+	return BUS__FRAME_HEAD + BUS__RESUME;
+}
+
+size_t
+bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start)
+{
+	uint8_t *body = at + BUS__FRAME_HEAD;
+
+	put_head(
+	    at, BUS__START, BUS__FRAME_START, start->is_restarted ? START_RESTARTED : 0, 0);
+	put(body, start->id, 8);
+	put(body + 8, start->next, 8);
+	put(body + 16, start->unsent, 8);
+	return BUS__FRAME_HEAD + BUS__START;
+}
+
+/* version: of a value, which a REPLY never is; otherwise ignored. */
 static size_t
 put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t number,
-    const struct bus_msg *msg)
+    const struct bus_msg *msg, const struct bus__version *version)
 {
-	uint8_t flags = (uint8_t)((msg->flags & MSG_TIMED) | (msg->type != 0 ? MSG_TYPED : 0u) |
+	uint8_t flags = (uint8_t)((msg->flags & MSG_VALUE) | (msg->type != 0 ? MSG_TYPED : 0u) |
 				  (msg->ttl_ms != 0 ? MSG_TTL : 0u) |
 				  (msg->headers_len != 0 ? MSG_HEADERS : 0u) |
 				  (msg->reply_to != 0 ? MSG_REPLY_TO : 0u) | more);
@@ -270,9 +352,14 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 		put(at + n, (uint32_t)msg->type, 4);
 		n += 4;
 	}
-	if ((flags & MSG_TIMED) != 0) {
+	if ((flags & MSG_VALUE) != 0) {
 		put(at + n, (uint64_t)msg->time_ns, 8);
-		n += 8;
+		put(at + n + 8, version->changes, 8);
+		n += 16;
+	}
+	if (has_origin(flags)) {
+		memcpy(at + n, version->bus, BUS__BUS_ID);
+		n += BUS__BUS_ID;
 	}
 	if ((flags & MSG_TTL) != 0) {
 		put(at + n, msg->ttl_ms, 4);
@@ -290,13 +377,18 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 }
 
 size_t
-bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg)
+bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID])
 {
-	return put_msg_head(at, BUS__FRAME_MSG, 0, number, msg);
+	bool is_foreign = (msg->flags & MSG_VALUE) != 0 &&
+			  memcmp(version->bus, sender, BUS__BUS_ID) != 0;
+
+	return put_msg_head(
+	    at, BUS__FRAME_MSG, is_foreign ? MSG_ORIGIN : 0, number, msg, version);
 }
 
 size_t
 bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody)
 {
-	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg);
+	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg, NULL);
 }

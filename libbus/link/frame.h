@@ -9,13 +9,16 @@
 
 #include <libbus/bus.h>
 
+#include "core/version.h"
+
 enum bus__frame_size {
 	BUS__PREAMBLE = 8,
 	BUS__FRAME_HEAD = 8,
-	BUS__HELLO = 28,
-	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 4 + 8 +
-			    4, /* head, type, time, ttl, number, headers' length */
-	BUS__BUS_ID = 16
+	BUS__HELLO = 32,
+	BUS__RESUME = 24,
+	BUS__START = 24,
+	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 8 + BUS__BUS_ID + 4 + 8 +
+			    4 /* head, type, time, changes, origin, ttl, question, headers' length */
 };
 
 enum bus__frame_limit {
@@ -26,7 +29,7 @@ enum bus__frame_limit {
 	BUS__HEARTBEAT_MAX = 3600000
 };
 
-enum { BUS__WIRE_VERSION = 1 };
+enum { BUS__WIRE_VERSION = 2 };
 
 enum bus__frame_kind {
 	BUS__FRAME_HELLO = 1,
@@ -39,8 +42,16 @@ enum bus__frame_kind {
 	BUS__FRAME_LOST,
 	BUS__FRAME_PING,
 	BUS__FRAME_BYE,
-	BUS__FRAME_REPLY
+	BUS__FRAME_REPLY,
+	BUS__FRAME_RESUME,
+	BUS__FRAME_START,
+	BUS__FRAME_AUTH, /* reserved, as is the next: no version of ours sends them */
+	BUS__FRAME_ACK
 };
+
+/* Features in HELLO. A bus ignores an unknown one of the low half and refuses a peer that sets an unknown one of the
+ * high half. */
+#define BUS__FEATURES_NEEDED (UINT64_C(0xffffffff) << 32)
 
 /* Why a side says BYE, in the number field. */
 enum bus__bye {
@@ -49,12 +60,13 @@ enum bus__bye {
 	BUS__BYE_SILENT,   /* not heard of for three heartbeats */
 	BUS__BYE_PROTOCOL, /* a frame that may not be sent */
 	BUS__BYE_TOO_BIG,
-	BUS__BYE_DENIED
+	BUS__BYE_DENIED,
+	BUS__BYE_VERSION /* the peer needs a feature that this bus does not know */
 };
 
 struct bus__frame {
 	uint8_t kind;        /* enum bus__frame_kind */
-	uint8_t flags;       /* MSG and REPLY only */
+	uint8_t flags;       /* MSG, REPLY and START only */
 	uint16_t number;     /* TOPIC and MSG: below BUS__LIMIT_TOPICS; BYE: enum bus__bye */
 	uint32_t len;        /* bytes of body */
 	const uint8_t *body; /* points into the buffer */
@@ -64,7 +76,22 @@ struct bus__hello {
 	uint8_t id[BUS__BUS_ID];
 	uint32_t max_payload;
 	uint32_t heartbeat_ms;
-	uint32_t features; /* none is defined yet */
+	uint64_t features; /* none is defined yet */
+};
+
+/* RESUME: what a side has handled of the other's sequence of messages. */
+struct bus__resume {
+	uint64_t id;   /* of the sequence; 0: it knows none */
+	uint64_t next; /* the number that it expects */
+	uint64_t lost; /* how many of the numbers before that one it did not receive */
+};
+
+/* START: where a side's own sequence goes on. */
+struct bus__start {
+	uint64_t id;      /* random, not 0 */
+	uint64_t next;    /* the number of the next message */
+	uint64_t unsent;  /* how many messages right before it the peer wanted and was never sent */
+	bool is_restarted; /* the peer's RESUME named a sequence that is not known, or none where there was one */
 };
 
 /* --- reading -------------------------------------------------------------------------------------- */
@@ -81,10 +108,15 @@ int bus__frame_read(
 
 /* Each reads a complete frame of its kind. 0 or BUS_E_PROTOCOL. */
 int bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello);
-int bus__msg_read(
-    const struct bus__frame *frame, struct bus_msg *ret_msg); /* MSG, REPLY; data is borrowed */
+
+/* MSG, REPLY; data is borrowed. *ret_version: of a value (RETAIN, KEPT), which the bus `sender` made unless the frame
+ * names another one. */
+int bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
+    struct bus_msg *ret_msg, struct bus__version *ret_version);
 bool bus__reply_is_nobody(const struct bus__frame *frame);
 uint64_t bus__lost_read(const struct bus__frame *frame);
+int bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume);
+int bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start);
 
 /* Copies the body of SUB, UNSUB or TOPIC as text. false: it is none. */
 bool bus__text_read(const struct bus__frame *frame, char ret_text[BUS_LIMIT_TOPIC_BYTES + 1]);
@@ -96,10 +128,15 @@ size_t bus__hello_write(uint8_t at[BUS__FRAME_HEAD + BUS__HELLO], const struct b
 size_t bus__frame_write(
     uint8_t *at, enum bus__frame_kind kind, uint16_t number, const void *body, size_t len);
 size_t bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count);
+size_t bus__resume_write(
+    uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__resume *resume);
+size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start);
 
-/* Writes all of a message but its payload and its headers, which follow. */
-size_t bus__msg_head_write(
-    uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg);
+/* Writes all of a message but its payload and its headers, which follow. version: of a value (RETAIN, KEPT), which
+ * names its bus unless that is `sender`; otherwise ignored. */
+size_t bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number,
+    const struct bus_msg *msg, const struct bus__version *version,
+    const uint8_t sender[BUS__BUS_ID]);
 
 /* The same of a reply to the question of number msg->reply_to; nobody: there will be none. */
 size_t bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody);

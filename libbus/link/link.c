@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "link/flush.h"
+#include "link/peers.h"
 #include "link/session.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -49,7 +50,7 @@ bus__links_find_peer(struct bus__links *links, const uint8_t *id, const struct b
 	for (struct bus_link *link = links->first; link != NULL; link = link->next)
 		for (struct bus__session *s = link->sessions; s != NULL; s = s->next)
 			if (s != except && s->stage == BUS__STAGE_LIVE &&
-			    memcmp(s->peer.id, id, BUS__BUS_ID) == 0)
+			    memcmp(s->hello.id, id, BUS__BUS_ID) == 0)
 				return s;
 	return NULL;
 }
@@ -267,6 +268,7 @@ leave(struct bus_link *link)
 	while (*at != link)
 		at = &(*at)->next;
 	*at = link->next;
+	bus__peers_forget_link(link);
 	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
 	if (link->owned) {

@@ -18,6 +18,7 @@
 struct bus__session;
 struct bus__change;
 struct bus__flush;
+struct bus__peer;
 
 /* The link state of one bus: made by its first link, freed with its last reference. */
 struct bus__links {
@@ -36,6 +37,8 @@ struct bus__links {
 	struct bus__task change_task;
 
 	struct bus_link *first;
+	struct bus__peer *peers;
+	struct bus__timer forget_timer; /* the next of them */
 	struct bus__flush *flushes;
 	uint64_t random;
 	bool closing;
@@ -70,6 +73,7 @@ struct bus_link {
 	struct bus__io io;       /* the accept or the dial under way */
 	struct bus__timer timer; /* when to accept or dial again, or to give up a dial */
 	unsigned attempts;       /* dials since the last success */
+	bool has_joined;         /* dialling: there was a connection */
 	bool closing;
 	_Atomic uint32_t gone; /* futex: 1 when closing and no connection is left */
 };

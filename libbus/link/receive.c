@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "core/gap.h"
 
 enum { READ = 64 * 1024 }; /* bytes of one read */
 
@@ -49,17 +50,37 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	return 0;
 }
 
+/* Lets the next message tell of those that did not arrive before it. Without room for that now it is tried again. */
+static void
+tell_gap(struct bus__session *session)
+{
+	int err;
+
+	if (session->gap == 0 && !session->gap_at_least)
+		return;
+	err = bus__tell_gap(session->link->links->bus, session->gap, session->gap_at_least);
+	if (err < 0) {
+		bus__link_error(session->link, err);
+		return;
+	}
+	session->gap = 0;
+	session->gap_at_least = false;
+}
+
 static int
 hear_msg(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__heard_topic *topic;
+	struct bus__version version;
 	struct bus_pub *pub;
 	struct bus_msg msg;
 	int err;
 
-	err = bus__msg_read(frame, &msg);
-	if (err < 0 || frame->number >= session->heard_topic_count)
+	err = bus__msg_read(frame, session->hello.id, &msg, &version);
+	if (err < 0 || !session->heard_start || frame->number >= session->heard_topic_count)
 		return BUS_E_PROTOCOL;
+	tell_gap(session);
+	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
 	topic = &session->heard_topics[frame->number];
 	if (!topic->announced)
 		return BUS_E_PROTOCOL;
@@ -78,11 +99,15 @@ static int
 hear_reply(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus_link *link = session->link;
+	struct bus__version version;
 	struct bus_msg msg;
 	int err;
 
-	if (bus__msg_read(frame, &msg) < 0)
+	if (!session->heard_start ||
+	    bus__msg_read(frame, session->hello.id, &msg, &version) < 0)
 		return BUS_E_PROTOCOL;
+	tell_gap(session);
+	session->peer->in.next++;
 	err =
 	    bus__reply_from_peer(link->links->bus, msg.reply_to, &msg, bus__reply_is_nobody(frame));
 	if (err < 0)
@@ -97,13 +122,13 @@ hear_filter(struct bus__session *session, const struct bus__frame *frame)
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
 	int err;
 
-	if (!bus__text_read(frame, text) || text[0] == '$')
+	if (session->mbox == NULL || !bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
 	if (frame->kind == BUS__FRAME_UNSUB) {
-		bus__filters_remove(&session->filters, text);
+		bus__filters_remove(&session->peer->filters, text);
 		return 0;
 	}
-	err = bus__filters_add(&session->filters, session->mbox, text);
+	err = bus__filters_add(&session->peer->filters, session->mbox, text);
 	return err == BUS_E_FILTER || err == BUS_E_TOPIC_LONG ? BUS_E_PROTOCOL : err;
 }
 
@@ -114,12 +139,14 @@ static const int bye_errors[] = {
     [BUS__BYE_PROTOCOL] = BUS_E_PROTOCOL,
     [BUS__BYE_TOO_BIG] = BUS_E_TOO_BIG,
     [BUS__BYE_DENIED] = BUS_E_DENIED,
+    [BUS__BYE_VERSION] = BUS_E_VERSION,
 };
 
 static int
 hear_bye(struct bus__session *session, const struct bus__frame *frame)
 {
 	session->heard_bye = true;
+	session->heard_end = frame->number == BUS__BYE_CLOSED;
 	return frame->number < sizeof bye_errors / sizeof bye_errors[0] ? bye_errors[frame->number]
 									: BUS_E_GONE;
 }
@@ -131,6 +158,32 @@ count_up_to_most(_Atomic uint64_t *counter, uint64_t n)
 	uint64_t had = atomic_load_explicit(counter, memory_order_relaxed);
 
 	bus__count(counter, n < UINT64_MAX - had ? n : UINT64_MAX - had);
+}
+
+static int
+hear_start(struct bus__session *session, const struct bus__frame *frame)
+{
+	int err = bus__session_started(session, frame);
+
+	if (err == 0)
+		count_up_to_most(&session->link->lost_by_peers, session->gap);
+	if (err == 0 && session->gap > BUS__GAP_MOST)
+		session->gap = BUS__GAP_MOST;
+	return err;
+}
+
+static int
+hear_lost(struct bus__session *session, const struct bus__frame *frame)
+{
+	uint64_t lost = bus__lost_read(frame);
+
+	if (!session->heard_start)
+		return BUS_E_PROTOCOL;
+	count_up_to_most(&session->link->lost_by_peers, lost);
+	session->peer->in.next += lost;
+	session->peer->in.lost += lost;
+	session->gap += lost < BUS__GAP_MOST ? lost : BUS__GAP_MOST;
+	return 0;
 }
 
 static int
@@ -148,9 +201,12 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 		return hear_msg(session, frame);
 	case BUS__FRAME_REPLY:
 		return hear_reply(session, frame);
+	case BUS__FRAME_RESUME:
+		return bus__session_resume(session, frame);
+	case BUS__FRAME_START:
+		return hear_start(session, frame);
 	case BUS__FRAME_LOST:
-		count_up_to_most(&session->link->lost_by_peers, bus__lost_read(frame));
-		return 0;
+		return hear_lost(session, frame);
 	case BUS__FRAME_PING:
 		return 0;
 	default:
@@ -227,6 +283,7 @@ bus__session_parse(struct bus__session *session)
 	}
 	if (err < 0)
 		return err;
+	tell_gap(session);
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
 	return make_room(session, wanted, largest);

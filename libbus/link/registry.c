@@ -9,6 +9,7 @@
 #include "link/flush.h"
 #include "link/frame.h"
 #include "link/link.h"
+#include "link/peers.h"
 
 enum { MOST_LINKS = 1024 };
 enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
@@ -55,6 +56,7 @@ close_all(void *arg)
 		next = link->next;
 		bus__link_close(link);
 	}
+	bus__peers_forget_all(links);
 }
 
 static void
@@ -103,6 +105,7 @@ make_links(struct bus *bus, void **ret_links)
 	memcpy(&links->random, bus__id(bus), sizeof links->random);
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
+	bus__peers_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;

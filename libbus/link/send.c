@@ -11,7 +11,7 @@ enum {
 	GATHER = 64 * 1024, /* bytes of one send, all but a large payload */
 	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
 	TAKE = 64,          /* messages between two bus__peer_release() */
-	WORST = 2 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
+	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
 
@@ -74,6 +74,28 @@ bus__session_greet(struct bus__session *session)
 	return 0;
 }
 
+int
+bus__session_say_resume(struct bus__session *session)
+{
+	const struct bus__sequence *in = &session->peer->in;
+	struct bus__resume resume = {.id = in->id, .next = in->next, .lost = in->lost};
+	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__RESUME);
+
+	if (err == 0)
+		session->queue.len += bus__resume_write(end_of(&session->queue), &resume);
+	return err;
+}
+
+int
+bus__session_say_start(struct bus__session *session, const struct bus__start *start)
+{
+	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__START);
+
+	if (err == 0)
+		session->queue.len += bus__start_write(end_of(&session->queue), start);
+	return err;
+}
+
 /* --- filters ---------------------------------------------------------------------------------------- */
 
 /* A bus that wants more filters than a peer takes asks for everything: the messages are sorted here
@@ -131,13 +153,31 @@ static void
 put_lost(struct bus__session *session, uint64_t count)
 {
 	session->queue.len += bus__lost_write(end_of(&session->queue), count);
+	session->peer->out.next += count;
+	session->peer->out.lost += count;
 	bus__count(&session->link->lost, count);
+}
+
+/* Those of publishes that were under way when the connection began: no message tells of them. */
+static void
+put_lost_parked(struct bus__session *session)
+{
+	struct bus__peer *peer = session->peer;
+	uint64_t lost = bus__peer_lost_parked(session->mbox) - peer->told_parked;
+
+	peer->told_parked += lost;
+	if (lost > 0)
+		put_lost(session, lost);
 }
 
 static void
 put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 {
 	session->flying_msgs++;
+	if ((msg->flags & BUS_MSG_KEPT) == 0) {
+		session->flying_numbered++;
+		session->peer->out.next++;
+	}
 	if (len > SMALL) {
 		session->big = msg->data;
 		session->big_len = len;
@@ -158,9 +198,9 @@ put_message(struct bus__session *session, const struct bus__out *out)
 
 	if (msg->lost > 0) {
 		put_lost(session, msg->lost);
-		session->told_lost += msg->lost;
+		session->peer->told_lost += msg->lost;
 	}
-	if (len > session->peer.max_payload) {
+	if (len > session->hello.max_payload) {
 		put_lost(session, 1);
 		return;
 	}
@@ -175,7 +215,8 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		session->queue.len += bus__frame_write(end_of(&session->queue), BUS__FRAME_TOPIC,
 		    number, msg->topic, strlen(msg->topic));
 	}
-	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg);
+	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg,
+	    &out->version, bus__id(session->link->links->bus));
 	put_content(session, msg, len);
 }
 
@@ -192,6 +233,7 @@ gather(struct bus__session *session)
 	err = bus__bytes_reserve(&session->queue, GATHER - session->queue.len);
 	if (err < 0)
 		return err;
+	put_lost_parked(session);
 	while (session->queue.len + WORST <= GATHER) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0)
@@ -280,7 +322,7 @@ bus__session_sent(struct bus__session *session)
 		return 0;
 	}
 	bus__count(&session->link->sent, session->flying_msgs);
-	session->flying_msgs = 0;
+	session->flying_msgs = session->flying_numbered = 0;
 	session->flying.len = 0;
 	/* Many filters told at once leave a large buffer behind. */
 	if (session->flying.cap > 2 * GATHER)

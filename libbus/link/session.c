@@ -23,7 +23,7 @@ static const struct verdict {
     {BUS_E_GONE, BUS_LINK_END_GONE, false, 0},
     {BUS_E_NOT_LIBBUS, BUS_LINK_END_NOT_LIBBUS, false, 0},
     {BUS_E_TIMEDOUT, BUS_LINK_END_SILENT, true, BUS__BYE_SILENT},
-    {BUS_E_VERSION, BUS_LINK_END_VERSION, true, 0},
+    {BUS_E_VERSION, BUS_LINK_END_VERSION, true, BUS__BYE_VERSION},
     {BUS_E_PROTOCOL, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL},
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
@@ -54,21 +54,12 @@ receive(struct bus__session *session)
 /* --- the end ---------------------------------------------------------------------------------------- */
 
 static void
-close_mailbox(struct bus__session *session)
+leave_mailbox(struct bus__session *session)
 {
-	struct bus_stats stats;
-	uint64_t lost = 0;
-
-	if (session->mbox == NULL)
+	if (session->peer == NULL)
 		return;
-	bus__peer_close(session->mbox, &stats);
-	/* What no later message told, and what was inside. */
-	for (int i = 0; i < BUS_LOSS_COUNT; i++)
-		if (i != BUS_LOSS_UNSUBSCRIBED)
-			lost += stats.lost[i];
-	bus__count(&session->link->lost, lost - session->told_lost);
+	bus__peers_leave(session, session->for_good);
 	bus__loop_cancel(&session->link->links->loop, &session->wake_task);
-	bus__filters_clear(&session->filters);
 	session->mbox = NULL;
 	session->draining = false;
 }
@@ -89,9 +80,11 @@ free_session(struct bus__session *session)
 	through = session->send_io.err == 0 &&
 		  session->flown + session->send_io.count == session->flying.len + session->big_len;
 	bus__count(through ? &link->sent : &link->lost, session->flying_msgs);
+	if (!through && session->peer != NULL)
+		session->peer->out.lost += session->flying_numbered;
 	if (session->big != NULL)
 		bus__peer_release(session->mbox);
-	close_mailbox(session);
+	leave_mailbox(session);
 	bus__session_forget_topics(session);
 	bus__bytes_free(&session->in);
 	bus__bytes_free(&session->queue);
@@ -106,11 +99,11 @@ free_session(struct bus__session *session)
 static int
 say_bye(struct bus__session *session, const struct verdict *verdict)
 {
-	bool version = verdict->end == BUS_LINK_END_VERSION;
+	bool version = verdict->end == BUS_LINK_END_VERSION &&
+		       session->stage == BUS__STAGE_GREETING;
 	int err = 0;
 
-	if (!session->dialled && (session->stage == BUS__STAGE_HELLO ||
-				     (session->stage == BUS__STAGE_GREETING && version)))
+	if (!session->dialled && (session->stage == BUS__STAGE_HELLO || version))
 		err = bus__session_greet(session);
 	if (err == 0 && session->stage != BUS__STAGE_GREETING && !version)
 		err = bus__session_say(session, BUS__FRAME_BYE, (uint16_t)verdict->bye, NULL, 0);
@@ -128,8 +121,9 @@ bus__session_end(struct bus__session *session, int err)
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
+	session->for_good = err == BUS_E_CLOSED || session->heard_end;
 	if (polite) {
-		close_mailbox(session);
+		leave_mailbox(session);
 		polite = say_bye(session, verdict) == 0 && session->sending;
 	}
 	session->stage = BUS__STAGE_ENDING;
@@ -235,9 +229,9 @@ tick(void *arg)
 		return;
 	}
 	/* The peer hears from us once in each of its heartbeats; a send under way is as good. */
-	ping = session->said_ns + session->peer.heartbeat_ms * NS_PER_MS;
+	ping = session->said_ns + session->hello.heartbeat_ms * NS_PER_MS;
 	if (now >= ping) {
-		ping = now + session->peer.heartbeat_ms * NS_PER_MS;
+		ping = now + session->hello.heartbeat_ms * NS_PER_MS;
 		if (!session->sending)
 			err = bus__session_say(session, BUS__FRAME_PING, 0, NULL, 0);
 	}
@@ -264,12 +258,36 @@ go_live(struct bus__session *session)
 	session->account = bus__account_open();
 	if (session->told_topics == NULL || session->account == NULL)
 		return BUS_E_NOMEM;
-	err = bus__peer_open(link->links->bus, link->bytes, wake, session, &session->mbox);
+	err = bus__peers_join(session);
 	if (err < 0)
 		return err;
 	session->stage = BUS__STAGE_LIVE;
 	bus__timer_set(&link->links->loop, &session->timer, bus__now_ns());
-	return 0;
+	return bus__session_say_resume(session);
+}
+
+int
+bus__session_resume(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__resume resume;
+	struct bus__start start;
+	int err = session->mbox == NULL ? bus__resume_read(frame, &resume) : BUS_E_PROTOCOL;
+
+	if (err == 0)
+		err = bus__peers_resume(session, &resume, wake, &start);
+	return err == 0 ? bus__session_say_start(session, &start) : err;
+}
+
+int
+bus__session_started(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__start start;
+	int err = session->heard_start ? BUS_E_PROTOCOL : bus__start_read(frame, &start);
+
+	if (err == 0)
+		err = bus__peers_start(session, &start, &session->gap, &session->gap_at_least);
+	session->heard_start = err == 0;
+	return err;
 }
 
 /* Two buses keep one connection. The dialling side knows best what it has, so it refuses a second one
@@ -280,16 +298,16 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 	struct bus__links *links = session->link->links;
 	int err;
 
-	err = bus__hello_read(frame, &session->peer);
+	err = bus__hello_read(frame, &session->hello);
 	if (err < 0)
 		return err;
-	if (memcmp(session->peer.id, bus__id(links->bus), BUS__BUS_ID) == 0)
+	if (memcmp(session->hello.id, bus__id(links->bus), BUS__BUS_ID) == 0)
 		return BUS_E_EXIST;
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
 		return bus__session_greet(session);
 	}
-	if (bus__links_find_peer(links, session->peer.id, session) != NULL)
+	if (bus__links_find_peer(links, session->hello.id, session) != NULL)
 		return BUS_E_EXIST;
 	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
 	if (err == 0)
@@ -305,11 +323,11 @@ int
 bus__session_join(struct bus__session *session)
 {
 	struct bus__links *links = session->link->links;
-	struct bus__session *other = bus__links_find_peer(links, session->peer.id, session);
+	struct bus__session *other = bus__links_find_peer(links, session->hello.id, session);
 
 	if (other != NULL) {
 		if (other->dialled &&
-		    memcmp(bus__id(links->bus), session->peer.id, BUS__BUS_ID) < 0)
+		    memcmp(bus__id(links->bus), session->hello.id, BUS__BUS_ID) < 0)
 			return BUS_E_EXIST;
 		bus__session_end(other, BUS_E_EXIST);
 	}
@@ -322,8 +340,9 @@ bus__session_ready(struct bus__session *session)
 {
 	int err = 0;
 
-	if (session->joined)
+	if (session->joined || session->mbox == NULL)
 		return BUS_E_PROTOCOL;
+	bus__filters_end_renewal(&session->peer->filters);
 	if (!session->dialled) {
 		err = bus__session_tell_filters(session);
 		if (err == 0)

@@ -4,9 +4,9 @@
 #ifndef BUS_LINK_SESSION_H
 #define BUS_LINK_SESSION_H
 
-#include "link/filters.h"
 #include "link/frame.h"
 #include "link/link.h"
+#include "link/peers.h"
 
 enum bus__stage {
 	BUS__STAGE_GREETING, /* the peer's preamble is awaited */
@@ -29,7 +29,13 @@ struct bus__session {
 	enum bus__stage stage;
 	bool joined; /* both READY are said */
 	bool heard_bye;
-	struct bus__hello peer;
+	bool heard_end;     /* and it was for good */
+	bool for_good;      /* it ends so */
+	bool heard_start;   /* what the peer sends has numbers from here on */
+	bool gap_at_least;  /* as `gap` */
+	struct bus__hello hello; /* the peer's */
+	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
+	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
 	int64_t heard_ns, said_ns;
 
@@ -43,7 +49,6 @@ struct bus__session {
 	} * heard_topics; /* by number */
 	size_t heard_topic_count;
 	struct bus__account *account; /* from LIVE on */
-	struct bus__filters filters;
 
 	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
 	struct bus__io send_io;
@@ -51,9 +56,8 @@ struct bus__session {
 	struct bus__bytes queue, flying;
 	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
 	size_t big_len, flown;
-	uint32_t flying_msgs;
-	uint64_t told_lost;       /* of what our mailbox lost */
-	struct bus_mailbox *mbox; /* LIVE only */
+	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
+	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
 	bool draining;         /* the drainer role of mbox is ours */
 	uint64_t *told_topics; /* by number: the serial that it stands for */
@@ -79,11 +83,15 @@ int bus__session_greeted(struct bus__session *session);
 int bus__session_hello(struct bus__session *session, const struct bus__frame *frame);
 int bus__session_join(struct bus__session *session);
 int bus__session_ready(struct bus__session *session);
+int bus__session_resume(struct bus__session *session, const struct bus__frame *frame);
+int bus__session_started(struct bus__session *session, const struct bus__frame *frame);
 
 /* In send.c. Queues a frame; it leaves with the next bus__session_send(). */
 int bus__session_say(struct bus__session *session, enum bus__frame_kind kind, uint16_t number,
     const void *body, size_t len);
 int bus__session_greet(struct bus__session *session);
+int bus__session_say_resume(struct bus__session *session);
+int bus__session_say_start(struct bus__session *session, const struct bus__start *start);
 int bus__session_tell_filters(struct bus__session *session);
 int bus__session_tell_change(
     struct bus__session *session, uint64_t number, const char *filter, bool wanted);

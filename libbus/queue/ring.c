@@ -241,7 +241,20 @@ bus__ring_put(struct ring *r, const struct ring_item *item)
 void
 bus__ring_tell(struct ring *r, uint64_t lost)
 {
-	atomic_fetch_add_explicit(&r->lost_at_tail, lost, memory_order_relaxed);
+	uint64_t before = atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed);
+
+	while (!atomic_compare_exchange_weak_explicit(&r->lost_at_tail, &before,
+	    bus__lost_sum(before, lost), memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+void
+bus__ring_forget_lost(struct ring *r)
+{
+	bus__ring_lock(r);
+	r->lost_at_head = 0;
+	bus__ring_unlock(r);
+	atomic_store_explicit(&r->lost_at_tail, 0, memory_order_relaxed);
 }
 
 void
@@ -477,7 +490,8 @@ bus__ring_evict(struct ring *r, const struct ring_item *item)
 		unsigned flags = WORD_FLAGS(word);
 
 		if (!(flags & RING_PAD)) {
-			r->lost_at_head += evict_frame(r, head, word);
+			r->lost_at_head =
+			    bus__lost_sum(r->lost_at_head, evict_frame(r, head, word));
 			evicted++;
 		}
 		clear(r, head, flags & RING_PAD ? 8 : bytes);
@@ -542,7 +556,7 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 
 	if (flags & RING_LOST) {
 		memcpy(&lost, at, 8);
-		v->lost += lost;
+		v->lost = bus__lost_sum(v->lost, lost);
 		at += 8;
 	}
 	if (flags & RING_TARGET) {
@@ -647,6 +661,13 @@ uint64_t
 bus__ring_close(struct ring *r)
 {
 	return atomic_fetch_or_explicit(&r->tail, RING_CLOSED, memory_order_acq_rel);
+}
+
+void
+bus__ring_reopen(struct ring *r)
+{
+	/* Release: whoever claims again sees what was done while it was closed. */
+	atomic_fetch_and_explicit(&r->tail, ~(uint64_t)RING_CLOSED, memory_order_release);
 }
 
 uint64_t

@@ -71,6 +71,16 @@ enum ring_flag {
 	RING_NOBODY = 1u << 14  /* and there will be none */
 };
 
+/* A count of lost messages with this bit is a lower bound: nobody knows how many there were. */
+#define RING_LOST_AT_LEAST (UINT64_C(1) << 63)
+
+static inline uint64_t
+bus__lost_sum(uint64_t left, uint64_t right)
+{
+	return ((left & ~RING_LOST_AT_LEAST) + (right & ~RING_LOST_AT_LEAST)) |
+	       ((left | right) & RING_LOST_AT_LEAST);
+}
+
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };
 
 struct ring {
@@ -180,8 +190,14 @@ bool bus__ring_evict(struct ring *r, const struct ring_item *item);
 /* Counts a message that its producer gave up; the next one that gets in carries it as lost. */
 void bus__ring_drop(struct ring *r);
 
-/* Lets the next one that gets in carry losses that are counted elsewhere. */
+/* Lets the next one that gets in carry losses that are counted elsewhere; lost may have RING_LOST_AT_LEAST. */
 void bus__ring_tell(struct ring *r, uint64_t lost);
+
+/* Nobody is told any more of losses that no message carries yet. The ring is empty. */
+void bus__ring_forget_lost(struct ring *r);
+
+/* Opens a closed ring again. */
+void bus__ring_reopen(struct ring *r);
 
 /* Asks takers for a sign when they made room: they read and clear `starved`. true: `item` may fit already,
  * try again instead. */

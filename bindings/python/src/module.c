@@ -95,6 +95,7 @@ stats_dict(const struct bus_stats *stats)
 	    [BUS_LOSS_UNSUBSCRIBED] = "unsubscribed",
 	    [BUS_LOSS_CLOSED] = "closed",
 	    [BUS_LOSS_LAPPED] = "lapped",
+	    [BUS_LOSS_LINK] = "link",
 	};
 	PyObject *lost_by = counters(causes, stats->lost, BUS_LOSS_COUNT);
 	uint64_t lost = 0;

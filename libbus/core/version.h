@@ -1,0 +1,26 @@
+/* core/version.h: which of two retained values of a topic is the later one. Clocks do not say: they may be wrong by
+ * hours. The value after more changes is; of two after equally many, which two buses made while no link was up, the
+ * one of the larger bus. So all buses decide alike. */
+#ifndef BUS_CORE_VERSION_H
+#define BUS_CORE_VERSION_H
+
+#include <stdint.h>
+#include <string.h>
+
+enum { BUS__BUS_ID = 16 };
+
+struct bus__version {
+	uint64_t changes; /* of the topic's value, up to this one; 0: none */
+	uint8_t bus[BUS__BUS_ID]; /* that made the last of them */
+};
+
+/* Below, at or above 0, as memcmp(). */
+static inline int
+bus__version_compare(const struct bus__version *left, const struct bus__version *right)
+{
+	if (left->changes != right->changes)
+		return left->changes < right->changes ? -1 : 1;
+	return memcmp(left->bus, right->bus, sizeof left->bus);
+}
+
+#endif

@@ -1,0 +1,237 @@
+#include "link/peers.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "link/session.h"
+
+enum { REMEMBERED = 1024 };
+#define REMEMBERED_NS (INT64_C(600) * 1000000000)
+
+static struct bus__peer *
+find(struct bus__links *links, const uint8_t *id)
+{
+	struct bus__peer *peer = links->peers;
+
+	while (peer != NULL && memcmp(peer->id, id, BUS__BUS_ID) != 0)
+		peer = peer->next;
+	return peer;
+}
+
+/* How many messages the peer lost that its sequence does not count yet, which it does then. */
+static uint64_t
+count_lost(struct bus__peer *peer)
+{
+	uint64_t lost = bus__peer_lost(peer->mbox), parked = bus__peer_lost_parked(peer->mbox);
+	uint64_t more = lost - peer->told_lost + parked - peer->told_parked;
+
+	peer->told_lost = lost;
+	peer->told_parked = parked;
+	peer->out.next += more;
+	peer->out.lost += more;
+	bus__count(&peer->link->lost, more);
+	return more;
+}
+
+static void
+forget(struct bus__links *links, struct bus__peer *peer)
+{
+	struct bus__peer **at = &links->peers;
+	uint64_t lost;
+
+	while (*at != peer)
+		at = &(*at)->next;
+	*at = peer->next;
+	if (peer->mbox != NULL) {
+		bus__filters_clear(&peer->filters);
+		lost = bus__peer_close(peer->mbox);
+		bus__count(&peer->link->lost, lost - peer->told_lost - peer->told_parked);
+	}
+	bus__free(peer);
+}
+
+/* Forgets those whose time has come, and the first to break of too many; sets the timer for the next. */
+static void
+forget_old(void *arg)
+{
+	struct bus__links *links = arg;
+	int64_t now = bus__now_ns();
+	struct bus__peer *oldest;
+	unsigned broken;
+
+	do {
+		broken = 0;
+		oldest = NULL;
+		for (struct bus__peer *peer = links->peers; peer != NULL; peer = peer->next) {
+			broken += peer->session == NULL;
+			if (peer->session == NULL &&
+			    (oldest == NULL || peer->forget_ns < oldest->forget_ns))
+				oldest = peer;
+		}
+		if (oldest == NULL || (broken <= REMEMBERED && oldest->forget_ns > now))
+			break;
+		forget(links, oldest);
+	} while (true);
+	if (oldest != NULL)
+		bus__timer_set(&links->loop, &links->forget_timer, oldest->forget_ns);
+	else
+		bus__timer_stop(&links->loop, &links->forget_timer);
+}
+
+void
+bus__peers_init(struct bus__links *links)
+{
+	links->forget_timer = (struct bus__timer){.fire = forget_old, .arg = links};
+}
+
+int
+bus__peers_join(struct bus__session *session)
+{
+	struct bus__links *links = session->link->links;
+	struct bus__peer *peer = find(links, session->hello.id);
+
+	if (peer == NULL) {
+		peer = bus__calloc(1, sizeof *peer);
+		if (peer == NULL)
+			return BUS_E_NOMEM;
+		memcpy(peer->id, session->hello.id, BUS__BUS_ID);
+		peer->next = links->peers;
+		links->peers = peer;
+	}
+	peer->session = session;
+	peer->link = session->link;
+	session->peer = peer;
+	return 0;
+}
+
+void
+bus__peers_leave(struct bus__session *session, bool for_good)
+{
+	struct bus__links *links = session->link->links;
+	struct bus__peer *peer = session->peer;
+
+	if (peer == NULL)
+		return;
+	session->peer = NULL;
+	peer->session = NULL;
+	if (for_good || peer->mbox == NULL) {
+		forget(links, peer);
+		return;
+	}
+	if (session->mbox != NULL)
+		bus__peer_park(peer->mbox);
+	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
+	forget_old(links);
+}
+
+/* The peer did not receive all that was counted as sent, or has received some that was counted as lost. */
+static int
+settle(struct bus__peer *peer, const struct bus__resume *resume)
+{
+	struct bus__sequence *out = &peer->out;
+	uint64_t sent = out->next - out->lost, received = resume->next - resume->lost;
+
+	if (resume->next > out->next)
+		return BUS_E_PROTOCOL;
+	/* Either way round; counters wrap as they should. */
+	bus__count(&peer->link->sent, received - sent);
+	bus__count(&peer->link->lost, sent - received);
+	out->lost += sent - received;
+	return 0;
+}
+
+/* Begins a sequence, in which what the peer certainly missed is counted. */
+static void
+begin_sequence(struct bus__peer *peer, uint64_t unsent)
+{
+	uint64_t id = 0;
+
+	while (id == 0)
+		bus__random(&id, sizeof id);
+	peer->out = (struct bus__sequence){.id = id, .next = unsent, .lost = unsent};
+}
+
+int
+bus__peers_resume(struct bus__session *session, const struct bus__resume *resume,
+    void (*wake)(void *arg), struct bus__start *ret_start)
+{
+	struct bus__peer *peer = session->peer;
+	struct bus_link *link = session->link;
+	bool was_here = peer->mbox != NULL, restarted;
+	uint64_t unsent = 0;
+	int err = 0;
+
+	/* One of us has forgotten the other, or the peer never knew what we begin now. */
+	restarted = peer->out.id != resume->id;
+	if (was_here)
+		unsent = count_lost(peer);
+	if (was_here && !restarted)
+		err = settle(peer, resume);
+	if (err == 0 && !was_here)
+		err = bus__peer_open(link->links->bus, link->bytes, wake, session, &peer->mbox);
+	else if (err == 0)
+		err = bus__peer_resume(peer->mbox, wake, session);
+	bus__filters_begin_renewal(&peer->filters);
+	if (err < 0)
+		return err;
+	if (restarted || peer->out.id == 0)
+		begin_sequence(peer, unsent);
+	session->mbox = peer->mbox;
+	session->draining = was_here;
+	*ret_start = (struct bus__start){.id = peer->out.id,
+	    .next = peer->out.next,
+	    .unsent = unsent,
+	    .is_restarted = restarted};
+	return 0;
+}
+
+int
+bus__peers_start(struct bus__session *session, const struct bus__start *start,
+    uint64_t *ret_gap, bool *ret_at_least)
+{
+	struct bus__sequence *in = &session->peer->in;
+	struct bus_link *link = session->link;
+
+	if (in->id == start->id) {
+		if (start->next < in->next)
+			return BUS_E_PROTOCOL;
+		*ret_gap = start->next - in->next;
+		*ret_at_least = false;
+		in->lost += *ret_gap;
+	} else {
+		*ret_gap = start->unsent;
+		/* Also where this link led to another bus before, or to this one until it said goodbye. */
+		*ret_at_least = start->is_restarted || in->id != 0 || link->has_joined;
+		*in = (struct bus__sequence){.id = start->id, .lost = start->next};
+	}
+	in->next = start->next;
+	link->has_joined = link->dials;
+	return 0;
+}
+
+void
+bus__peers_forget_link(struct bus_link *link)
+{
+	struct bus__peer *next;
+
+	for (struct bus__peer *peer = link->links->peers; peer != NULL; peer = next) {
+		next = peer->next;
+		if (peer->link == link && peer->session == NULL)
+			forget(link->links, peer);
+	}
+}
+
+void
+bus__peers_forget_all(struct bus__links *links)
+{
+	struct bus__peer *next;
+
+	for (struct bus__peer *peer = links->peers; peer != NULL; peer = next) {
+		next = peer->next;
+		if (peer->session == NULL)
+			forget(links, peer);
+	}
+	bus__timer_stop(&links->loop, &links->forget_timer);
+}
