@@ -245,6 +245,8 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 			err = print_json(value);
 		printf(",\"kept\":%s,\"lost\":%" PRIu64,
 		    msg->flags & BUS_MSG_KEPT ? "true" : "false", msg->lost);
+		if (msg->flags & BUS_MSG_LOST_AT_LEAST)
+			fputs(",\"lost_unknown\":true", stdout);
 		if (msg->position != 0)
 			printf(",\"position\":%" PRIu64, msg->position);
 		if (msg->time_ns != 0)
@@ -254,7 +256,11 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 			printf(",\"epoch\":\"%" PRIu64 "\"", sub->epoch);
 		puts("}");
 	} else {
-		if (msg->lost > 0)
+		if (msg->flags & BUS_MSG_LOST_AT_LEAST)
+			complain("lost at least %" PRIu64
+				 " messages before this one: the other side of a link has begun anew",
+			    msg->lost);
+		else if (msg->lost > 0)
 			complain("lost %" PRIu64 " messages before this one", msg->lost);
 		if (sub->positions)
 			print_position(msg);

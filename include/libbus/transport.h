@@ -75,9 +75,9 @@ struct bus_link_stats {
 	int      state;                    /* enum bus_link_state */
 	uint32_t peers;                    /* connections that finished their handshake */
 	int      last_error;               /* BUS_E_* of the last failed attempt or ended connection; 0: none */
-	uint64_t sent, received;           /* messages */
-	uint64_t lost;                     /* messages our side dropped on the way out */
-	uint64_t lost_by_peers;            /* messages peers say they dropped on their way to us */
+	uint64_t sent, received;           /* messages; those that turn out not to have arrived become lost */
+	uint64_t lost;                     /* messages for peers that our side dropped, or that did not arrive */
+	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
 	uint64_t refused;                  /* messages that came and could not be published here: last_error */
 	uint64_t ended[BUS_LINK_END_COUNT];
 };

@@ -666,8 +666,8 @@ bus__ring_close(struct ring *r)
 void
 bus__ring_reopen(struct ring *r)
 {
-	/* Release: whoever claims again sees what was done while it was closed. */
-	atomic_fetch_and_explicit(&r->tail, ~(uint64_t)RING_CLOSED, memory_order_release);
+	/* Relaxed: a producer looks at what was changed meanwhile only when it ends a sleep, and bus__ring_sleep() releases. */
+	atomic_fetch_and_explicit(&r->tail, ~(uint64_t)RING_CLOSED, memory_order_relaxed);
 }
 
 uint64_t

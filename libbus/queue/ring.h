@@ -77,8 +77,11 @@ enum ring_flag {
 static inline uint64_t
 bus__lost_sum(uint64_t left, uint64_t right)
 {
-	return ((left & ~RING_LOST_AT_LEAST) + (right & ~RING_LOST_AT_LEAST)) |
-	       ((left | right) & RING_LOST_AT_LEAST);
+	uint64_t sum = (left & ~RING_LOST_AT_LEAST) + (right & ~RING_LOST_AT_LEAST);
+
+	if (sum & RING_LOST_AT_LEAST) /* only a peer that lies can make it so many */
+		sum = ~RING_LOST_AT_LEAST;
+	return sum | ((left | right) & RING_LOST_AT_LEAST);
 }
 
 enum ring_answer { RING_OK, RING_WAKE, RING_FULL, RING_SHUT };

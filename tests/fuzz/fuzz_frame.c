@@ -12,11 +12,13 @@ enum { MAX_PAYLOAD = 4096 };
 static void
 check_msg(const struct bus__frame *frame)
 {
+	static const uint8_t sender[BUS__BUS_ID];
 	uint8_t head[BUS__MSG_HEAD_MAX];
+	struct bus__version version;
 	struct bus_msg msg;
 	size_t n;
 
-	if (bus__msg_read(frame, &msg) < 0)
+	if (bus__msg_read(frame, sender, &msg, &version) < 0)
 		return;
 	if ((const uint8_t *)msg.data + msg.len + msg.headers_len != frame->body + frame->len)
 		abort();
@@ -24,9 +26,11 @@ check_msg(const struct bus__frame *frame)
 		abort();
 	n = frame->kind == BUS__FRAME_REPLY
 		? bus__reply_head_write(head, &msg, bus__reply_is_nobody(frame))
-		: bus__msg_head_write(head, frame->number, &msg);
-	/* A type of 0 may be said in four bytes, but we do not. */
-	if ((frame->flags & 4) == 0 || msg.type != 0)
+		: bus__msg_head_write(head, frame->number, &msg, &version, sender);
+	/* A type of 0 may be said in four bytes, and the sender's id as an origin, but we do not. */
+	if (((frame->flags & 4) == 0 || msg.type != 0) &&
+	    (frame->kind == BUS__FRAME_REPLY || (frame->flags & 64) == 0 ||
+		memcmp(version.bus, sender, sizeof sender) != 0))
 		if (memcmp(head, frame->body - BUS__FRAME_HEAD, n) != 0)
 			abort();
 }
@@ -36,6 +40,8 @@ check_frame(const struct bus__frame *frame)
 {
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct bus__hello hello;
+	struct bus__resume resume;
+	struct bus__start start;
 
 	switch (frame->kind) {
 	case BUS__FRAME_HELLO:
@@ -53,6 +59,12 @@ check_frame(const struct bus__frame *frame)
 		break;
 	case BUS__FRAME_LOST:
 		bus__lost_read(frame);
+		break;
+	case BUS__FRAME_RESUME:
+		bus__resume_read(frame, &resume);
+		break;
+	case BUS__FRAME_START:
+		bus__start_read(frame, &start);
 		break;
 	default:
 		break;

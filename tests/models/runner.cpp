@@ -9,6 +9,7 @@
 	X(batch)                                                                                   \
 	X(eviction)                                                                                \
 	X(close_bit)                                                                               \
+	X(parked)                                                                                  \
 	X(hand_over)                                                                               \
 	X(block_refs)                                                                              \
 	X(pool)                                                                                    \

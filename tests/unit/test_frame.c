@@ -6,6 +6,10 @@
 
 enum { MAX = 1000 }; /* max_payload of the reader */
 
+#define LARGE_ID (UINT64_C(1) << 63 | 1)
+
+static const uint8_t own[BUS__BUS_ID] = "the sender's id.";
+
 static int
 read_head(const uint8_t *at, size_t n, bool stranger)
 {
@@ -27,10 +31,16 @@ head_of(uint32_t len, uint8_t kind, uint8_t flags, uint16_t number, bool strange
 
 START_TEST(the_bytes_are_those_of_the_document)
 {
-	static const uint8_t preamble[] = {0xb5, 'l', 'i', 'b', 'b', 'u', 's', 1};
+	static const uint8_t preamble[] = {0xb5, 'l', 'i', 'b', 'b', 'u', 's', 2};
 	static const uint8_t topic[] = {3, 0, 0, 0, 6, 0, 0x0f, 0x27, 'a', '/', 'b'};
 	static const uint8_t retained[] = {
-	    16, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
+	    24, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t foreign[] = {40, 0, 0, 0, 7, 69, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 9,
+	    0, 0, 0, 0, 0, 0, 0, 'a', 'n', 'o', 't', 'h', 'e', 'r', ' ', 'b', 'u', 's', '\'', 's', ' ', 'i', 'd'};
+	static const uint8_t resume[] = {24, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 2, 0, 0, 0, 0,
+	    0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t start[] = {24, 0, 0, 0, 13, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 3, 0, 0, 0, 0, 0,
+	    0, 0, 2, 0, 0, 0, 0, 0, 0, 0};
 	static const uint8_t mortal[] = {6, 0, 0, 0, 7, 8, 0, 0, 0x60, 0xea, 0, 0};
 	static const uint8_t headed[] = {7, 0, 0, 0, 7, 16, 0, 0, 1, 0, 0, 0};
 	static const uint8_t question[] = {10, 0, 0, 0, 7, 32, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
@@ -47,19 +57,24 @@ START_TEST(the_bytes_are_those_of_the_document)
 	const struct bus_msg with_headers = {
 	    .data = "hi", .len = 2, .headers = "\x80", .headers_len = 1};
 	struct bus_msg asking = {.reply_to = 0x0102030405060708, .data = "hi", .len = 2};
+	struct bus__version version = {.changes = 9};
 	uint8_t at[64];
 
+	memcpy(version.bus, own, sizeof own);
 	ck_assert_uint_eq(bus__preamble_write(at), sizeof preamble);
 	ck_assert_mem_eq(at, preamble, sizeof preamble);
 	ck_assert_uint_eq(bus__frame_write(at, BUS__FRAME_TOPIC, 9999, "a/b", 3), sizeof topic);
 	ck_assert_mem_eq(at, topic, sizeof topic);
-	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg), sizeof retained);
+	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own), sizeof retained);
 	ck_assert_mem_eq(at, retained, sizeof retained);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived), sizeof mortal);
+	memcpy(version.bus, "another bus's id", sizeof version.bus);
+	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own), sizeof foreign);
+	ck_assert_mem_eq(at, foreign, sizeof foreign);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived, NULL, own), sizeof mortal);
 	ck_assert_mem_eq(at, mortal, sizeof mortal);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers), sizeof headed);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers, NULL, own), sizeof headed);
 	ck_assert_mem_eq(at, headed, sizeof headed);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking), sizeof question);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking, NULL, own), sizeof question);
 	ck_assert_mem_eq(at, question, sizeof question);
 	asking.type = BUS_TYPE_TEXT;
 	ck_assert_uint_eq(bus__reply_head_write(at, &asking, false), sizeof answer);
@@ -69,6 +84,10 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, nobody, sizeof nobody);
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
+	ck_assert_uint_eq(bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1}), sizeof resume);
+	ck_assert_mem_eq(at, resume, sizeof resume);
+	ck_assert_uint_eq(bus__start_write(at, &(struct bus__start){LARGE_ID, 3, 2, true}), sizeof start);
+	ck_assert_mem_eq(at, start, sizeof start);
 }
 END_TEST
 
@@ -106,6 +125,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 	static const int types[] = {0, BUS_TYPE_TEXT, INT32_MAX, -1};
 	static const uint32_t flags[] = {
 	    0, BUS_MSG_RETAIN, BUS_MSG_KEPT, BUS_MSG_RETAIN | BUS_MSG_KEPT};
+	struct bus__version version, read;
 	struct bus__frame frame;
 	struct bus_msg msg, back;
 	uint8_t at[BUS__MSG_HEAD_MAX + MAX];
@@ -121,13 +141,20 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				    .ttl_ms = (i + j) % 2 != 0 ? UINT32_MAX : 0,
 				    .headers_len = (size_t)j * len / 6,
 				    .len = len - (size_t)j * len / 6};
-				n = bus__msg_head_write(at, 17, &msg);
+				version = (struct bus__version){.changes = 1 + (uint64_t)i};
+				memcpy(version.bus, i == 2 ? "another bus's id" : (const char *)own,
+				    sizeof version.bus);
+				n = bus__msg_head_write(at, 17, &msg, &version, own);
 				memset(at + n, 'p', len);
 				ck_assert_int_eq(
 				    bus__frame_read(at, n + len, false, MAX, &frame), 0);
 				ck_assert_uint_eq(BUS__FRAME_HEAD + frame.len, n + len);
 				ck_assert_uint_eq(frame.number, 17);
-				ck_bus(bus__msg_read(&frame, &back), 0);
+				ck_bus(bus__msg_read(&frame, own, &back, &read), 0);
+				if (flags[j] == 0)
+					ck_assert_uint_eq(read.changes, 0);
+				else
+					ck_assert_int_eq(bus__version_compare(&read, &version), 0);
 				ck_assert_int_eq(back.type, msg.type);
 				ck_assert_uint_eq(back.flags, msg.flags);
 				ck_assert_int_eq(back.time_ns, msg.time_ns);
@@ -180,12 +207,12 @@ START_TEST(lengths_are_held_to_the_byte)
 {
 	ck_assert_int_eq(head_of(MAX, BUS__FRAME_MSG, 0, 0, false), 0);
 	ck_bus(head_of(MAX + 1, BUS__FRAME_MSG, 0, 0, false), BUS_E_TOO_BIG);
-	ck_assert_int_eq(head_of(MAX + 12, BUS__FRAME_MSG, 7, 0, false), 0);
-	ck_bus(head_of(MAX + 13, BUS__FRAME_MSG, 7, 0, false), BUS_E_TOO_BIG);
-	ck_bus(head_of(11, BUS__FRAME_MSG, 7, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(head_of(MAX + 20, BUS__FRAME_MSG, 7, 0, false), 0);
+	ck_bus(head_of(MAX + 21, BUS__FRAME_MSG, 7, 0, false), BUS_E_TOO_BIG);
+	ck_bus(head_of(19, BUS__FRAME_MSG, 7, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(3, BUS__FRAME_MSG, 8, 0, false), BUS_E_PROTOCOL);
-	ck_assert_int_eq(head_of(MAX + 16, BUS__FRAME_MSG, 15, 0, false), 0);
-	ck_bus(head_of(MAX + 17, BUS__FRAME_MSG, 15, 0, false), BUS_E_TOO_BIG);
+	ck_assert_int_eq(head_of(MAX + 24, BUS__FRAME_MSG, 15, 0, false), 0);
+	ck_bus(head_of(MAX + 25, BUS__FRAME_MSG, 15, 0, false), BUS_E_TOO_BIG);
 	ck_bus(head_of(0, BUS__FRAME_SUB, 0, 0, false), BUS_E_PROTOCOL);
 	ck_assert_int_eq(head_of(BUS_LIMIT_TOPIC_BYTES, BUS__FRAME_SUB, 0, 0, false), 0);
 	ck_bus(head_of(BUS_LIMIT_TOPIC_BYTES + 1, BUS__FRAME_SUB, 0, 0, false), BUS_E_TOO_BIG);
@@ -207,8 +234,15 @@ END_TEST
 START_TEST(what_has_no_meaning_yet_is_refused)
 {
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_REPLY + 1, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(8, BUS__FRAME_MSG, 64, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_AUTH, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_ACK, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_ACK + 1, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(24, BUS__FRAME_MSG, 64, 0, false), BUS_E_PROTOCOL); /* no value */
+	ck_assert_int_eq(head_of(32, BUS__FRAME_MSG, 65, 0, false), 0);
+	ck_bus(head_of(31, BUS__FRAME_MSG, 65, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(24, BUS__FRAME_START, 2, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(23, BUS__FRAME_RESUME, 0, 0, false), BUS_E_PROTOCOL);
+	ck_assert_int_eq(head_of(25, BUS__FRAME_RESUME, 0, 0, false), 0); /* more, for later */
 	ck_bus(head_of(8, BUS__FRAME_REPLY, 128 + 32, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);
@@ -221,11 +255,12 @@ END_TEST
 START_TEST(a_life_of_nothing_is_refused)
 {
 	static const uint8_t at[] = {4, 0, 0, 0, BUS__FRAME_MSG, 8, 0, 0, 0, 0, 0, 0};
+	struct bus__version version;
 	struct bus__frame frame;
 	struct bus_msg msg;
 
 	ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
-	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
+	ck_bus(bus__msg_read(&frame, own, &msg, &version), BUS_E_PROTOCOL);
 }
 END_TEST
 
@@ -233,12 +268,13 @@ START_TEST(questions_and_replies_have_a_number_and_nothing_that_contradicts_it)
 {
 	static const uint8_t zero[] = {
 	    8, 0, 0, 0, BUS__FRAME_REPLY, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	struct bus__version version;
 	struct bus__frame frame;
 	struct bus_msg msg;
 
 	ck_assert_int_eq(head_of(8, BUS__FRAME_MSG, 32, 0, false), 0);
-	ck_bus(head_of(16, BUS__FRAME_MSG, 33, 0, false), BUS_E_PROTOCOL); /* retained */
-	ck_bus(head_of(16, BUS__FRAME_MSG, 34, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(24, BUS__FRAME_MSG, 33, 0, false), BUS_E_PROTOCOL); /* retained */
+	ck_bus(head_of(24, BUS__FRAME_MSG, 34, 0, false), BUS_E_PROTOCOL);
 	ck_assert_int_eq(head_of(8 + MAX, BUS__FRAME_REPLY, 32, 0, false), 0);
 	ck_bus(head_of(9 + MAX, BUS__FRAME_REPLY, 32, 0, false), BUS_E_TOO_BIG);
 	ck_bus(head_of(7, BUS__FRAME_REPLY, 32, 0, false), BUS_E_PROTOCOL);
@@ -249,7 +285,7 @@ START_TEST(questions_and_replies_have_a_number_and_nothing_that_contradicts_it)
 	ck_bus(head_of(9, BUS__FRAME_REPLY, 96, 0, false), BUS_E_TOO_BIG);
 	ck_bus(head_of(12, BUS__FRAME_REPLY, 96 + 4, 0, false), BUS_E_PROTOCOL);
 	ck_assert_int_eq(bus__frame_read(zero, sizeof zero, false, MAX, &frame), 0);
-	ck_bus(bus__msg_read(&frame, &msg), BUS_E_PROTOCOL);
+	ck_bus(bus__msg_read(&frame, own, &msg, &version), BUS_E_PROTOCOL);
 }
 END_TEST
 
@@ -261,7 +297,7 @@ START_TEST(headers_of_nothing_or_beyond_their_frame_are_refused)
 		struct bus_msg msg;
 
 		ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
-		ck_bus(bus__msg_read(&frame, &msg), len >= 1 && len <= 3 ? 0 : BUS_E_PROTOCOL);
+		ck_bus(bus__msg_read(&frame, own, &msg, &version), len >= 1 && len <= 3 ? 0 : BUS_E_PROTOCOL);
 	}
 }
 END_TEST

@@ -218,6 +218,7 @@ START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
 	} while (stats_of(p.la).sent + stats_of(p.la).lost != published);
 	ck_eventually(stats_of(p.lb).received == stats_of(p.la).sent);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, stats_of(p.la).lost);
+	ck_eventually(heard.lost == stats_of(p.la).lost);
 	pair_close(&p);
 }
 END_TEST

@@ -10,16 +10,22 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PREAMBLE "\xb5libbus\x01"
+#define PREAMBLE "\xb5libbus\x02"
 #define HELLO                                                                                      \
-	"\x1c\0\0\0\x01\0\0\0"                                                                     \
+	"\x20\0\0\0\x01\0\0\0"                                                                     \
 	"a stranger's id."                                                                         \
 	"\0\0\x10\0"                                                                               \
 	"\x88\x13\0\0"                                                                             \
-	"\0\0\0\0"
-#define JOIN  "\0\0\0\0\x02\0\0\0"
-#define READY "\0\0\0\0\x05\0\0\0"
-#define GREET PREAMBLE HELLO JOIN READY
+	"\0\0\0\0\0\0\0\0"
+#define ZERO   "\0\0\0\0\0\0\0\0"
+#define ONE    "\1\0\0\0\0\0\0\0"
+#define JOIN   "\0\0\0\0\x02\0\0\0"
+#define READY  "\0\0\0\0\x05\0\0\0"
+#define RESUME "\x18\0\0\0\x0c\0\0\0"
+#define START  "\x18\0\0\0\x0d\0\0\0"
+#define LOST   "\x08\0\0\0\x08\0\0\0"
+#define BEGIN  RESUME ZERO ZERO ZERO START "sequence" ZERO ZERO
+#define GREET  PREAMBLE HELLO JOIN BEGIN READY
 
 /* A client that knows no libbus; the address is ipc or tcp. */
 static int
@@ -97,7 +103,7 @@ static const struct {
     CASE("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", BUS_LINK_END_NOT_LIBBUS, -1),
     CASE("\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", BUS_LINK_END_NOT_LIBBUS, -1),
     CASE("\xb5libbuz", BUS_LINK_END_NOT_LIBBUS, -1),
-    CASE("\xb5libbus\x02 and more of another version", BUS_LINK_END_VERSION, -1),
+    CASE("\xb5libbus\x01 and more of another version", BUS_LINK_END_VERSION, -1),
     CASE(PREAMBLE "\0\0\0\x80\x01\0\0\0", BUS_LINK_END_TOO_BIG, 4),
     CASE(PREAMBLE "\xff\xff\xff\xff\x07\0\0\0", BUS_LINK_END_TOO_BIG, 4),
     CASE(PREAMBLE "\0\0\0\0\0\0\0\0", BUS_LINK_END_PROTOCOL, 3),
@@ -105,6 +111,17 @@ static const struct {
     CASE(PREAMBLE HELLO HELLO, BUS_LINK_END_PROTOCOL, 3),
     CASE(PREAMBLE HELLO READY, BUS_LINK_END_PROTOCOL, 3),
     CASE(GREET READY, BUS_LINK_END_PROTOCOL, 3), CASE(GREET JOIN, BUS_LINK_END_PROTOCOL, 3),
+    CASE(GREET BEGIN, BUS_LINK_END_PROTOCOL, 3),
+    CASE(PREAMBLE HELLO JOIN READY, BUS_LINK_END_PROTOCOL, 3),                     /* no RESUME */
+    CASE(PREAMBLE HELLO JOIN RESUME ZERO ZERO ONE, BUS_LINK_END_PROTOCOL, 3),      /* 1 of 0 lost */
+    CASE(PREAMBLE HELLO JOIN RESUME ZERO ZERO ZERO LOST ONE, BUS_LINK_END_PROTOCOL, 3), /* no START */
+    CASE(PREAMBLE HELLO JOIN RESUME ZERO ZERO ZERO START ZERO ZERO ZERO, /* sequence 0 */
+	BUS_LINK_END_PROTOCOL, 3),
+    CASE(GREET START "sequence" ZERO ZERO, BUS_LINK_END_PROTOCOL, 3),
+    CASE(PREAMBLE HELLO "\0\0\0\0\x0e\0\0\0", BUS_LINK_END_PROTOCOL, 3), /* AUTH */
+    CASE(GREET "\0\0\0\0\x0f\0\0\0", BUS_LINK_END_PROTOCOL, 3),          /* ACK */
+    CASE(PREAMBLE "\x20\0\0\0\x01\0\0\0a stranger's id.\0\0\x10\0\x88\x13\0\0\0\0\0\0\1\0\0\0",
+	BUS_LINK_END_VERSION, 6), /* it needs a feature */
     CASE(GREET "\0\0\0\0\x0b\0\0\0", BUS_LINK_END_PROTOCOL, 3),
     CASE(GREET "\x01\0\0\x01\x07\0\0\0", BUS_LINK_END_TOO_BIG, 4),    /* 16 MiB payload */
     CASE(GREET "\x01\x04\0\0\x06\0\0\0", BUS_LINK_END_TOO_BIG, 4),    /* topic of 1,025 */
@@ -114,7 +131,7 @@ static const struct {
     CASE(GREET "\x04\0\0\0\x06\0\0\0$bus", BUS_LINK_END_PROTOCOL, 3), /* ours */
     CASE(GREET "\x03\0\0\0\x03\0\0\0a+b", BUS_LINK_END_PROTOCOL, 3),  /* no filter */
     CASE(GREET "\x02\0\0\0\x03\0\0\0a\0", BUS_LINK_END_PROTOCOL, 3),  /* no text */
-    CASE(GREET "\x01\0\0\0\x06\0\0\0a\x08\0\0\0\x07\x01\0\0\0\0\0\0\0\0\0\x80", /* before 1970 */
+    CASE(GREET "\x01\0\0\0\x06\0\0\0a\x10\0\0\0\x07\x01\0\0\0\0\0\0\0\0\0\x80" ONE, /* before 1970 */
 	BUS_LINK_END_PROTOCOL, 3),
     CASE(PREAMBLE HELLO JOIN "\0\0\0\0\x0a\0\0\0", BUS_LINK_END_GONE, -1), /* BYE */
 };
@@ -273,7 +290,7 @@ START_TEST(a_peer_that_does_not_read_holds_up_nobody)
 	ck_bus(bus_subscribe(p.b, "honest", hear, &heard, NULL), 0);
 	pair_link(&p, _i, NULL);
 	fd = connect_raw(p.url);
-	say(fd, PREAMBLE HELLO JOIN "\x01\0\0\0\x03\0\0\0#" READY, sizeof GREET - 1 + 9);
+	say(fd, PREAMBLE HELLO JOIN BEGIN "\x01\0\0\0\x03\0\0\0#" READY, sizeof GREET - 1 + 9);
 	ck_eventually(stats_of(p.la).peers == 2);
 	/* The kernel takes some megabytes before it is full; how many is its own affair. */
 	for (int i = 0; i < 1000; i++)

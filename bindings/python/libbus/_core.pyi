@@ -39,6 +39,7 @@ class LostBy(TypedDict):
     unsubscribed: int
     closed: int
     lapped: int
+    link: int
 
 class Stats(TypedDict):
     offered: int
@@ -126,6 +127,8 @@ class Message:
     def type(self) -> str: ...
     @property
     def lost(self) -> int: ...
+    @property
+    def lost_unknown(self) -> bool: ...
     @property
     def kept(self) -> bool: ...
     @property

@@ -1,0 +1,360 @@
+/* A connection breaks: what did not arrive is counted on both sides, and the next message tells of it. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <stdlib.h>
+
+#include "cut.h"
+
+/* Bus a listens, b dials through a wire; each hears what the other says on n/#. */
+struct cut_pair {
+	struct bus *a, *b;
+	struct bus_link *la, *lb;
+	struct cut cut;
+	struct heard at_a, at_b;
+	_Atomic unsigned said_a, said_b;
+};
+
+static const struct bus_link_config patient = {
+    .size = sizeof patient, .heartbeat_ms = 3600000, .bytes = 4096};
+
+static void
+open_cut_pair(struct cut_pair *p, const struct bus_config *of_a, const char *name_of_a)
+{
+	char url[256];
+
+	ck_bus(bus_open(name_of_a, of_a, &p->a), 0);
+	p->b = open_bus();
+	ck_bus(bus_subscribe(p->a, "n/#", hear, &p->at_a, NULL), 0);
+	ck_bus(bus_subscribe(p->b, "n/#", hear, &p->at_b, NULL), 0);
+	ck_bus(bus_listen(p->a, "tcp://127.0.0.1:0", &patient, &p->la), 0);
+	ck_assert_int_gt(bus_link_url(p->la, url, sizeof url), 0);
+	cut_open(&p->cut, url);
+	ck_bus(bus_dial(p->b, p->cut.url, &patient, &p->lb), 0);
+	ck_eventually(is_up(p->lb) && stats_of(p->la).peers == 1);
+}
+
+static void
+close_cut_pair(struct cut_pair *p)
+{
+	bus_link_close(p->lb);
+	bus_link_close(p->la);
+	ck_assert_int_ge(bus_close(p->b, 5000), 0);
+	ck_assert_int_ge(bus_close(p->a, 5000), 0);
+	cut_close(&p->cut);
+}
+
+static void
+say_at(struct bus *bus, const char *topic, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		ck_bus(bus_publish(bus, topic, &i, sizeof i), 0);
+}
+
+static void
+break_wire(struct cut_pair *p)
+{
+	p->cut.is_cut = true;
+	ck_eventually(stats_of(p->la).peers == 0 && !is_up(p->lb));
+	p->cut.held = false;
+}
+
+static void
+mend_wire(struct cut_pair *p)
+{
+	p->cut.is_cut = false;
+	ck_eventually(is_up(p->lb) && stats_of(p->la).peers == 1);
+}
+
+START_TEST(messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells)
+{
+	struct cut_pair p = {.a = NULL};
+
+	open_cut_pair(&p, NULL, NULL);
+	say_at(p.a, "n/a", 3);
+	say_at(p.b, "n/b", 4);
+	ck_eventually(p.at_b.count == 3 + 4 && p.at_a.count == 3 + 4);
+	break_wire(&p);
+	say_at(p.a, "n/a", 100);
+	say_at(p.b, "n/b", 50);
+	say_at(p.a, "unwanted", 10);
+	mend_wire(&p);
+	say_at(p.a, "n/a", 1);
+	say_at(p.b, "n/b", 1);
+	ck_eventually(p.at_b.count == 3 + 4 + 50 + 1 + 1 && p.at_a.count == 4 + 3 + 100 + 1 + 1);
+	ck_assert_uint_eq(p.at_b.lost, 100);
+	ck_assert_uint_eq(p.at_a.lost, 50);
+	ck_assert_uint_eq(p.at_a.msg.flags | p.at_b.msg.flags, 0);
+	ck_eventually(stats_of(p.la).sent == 4 && stats_of(p.lb).sent == 5);
+	ck_assert_uint_eq(stats_of(p.la).lost, 100);
+	ck_assert_uint_eq(stats_of(p.lb).lost, 50);
+	ck_assert_uint_eq(stats_of(p.la).received, 5);
+	ck_assert_uint_eq(stats_of(p.lb).received, 4);
+	ck_assert_uint_eq(stats_of(p.la).lost_by_peers, 50);
+	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 100);
+	close_cut_pair(&p);
+}
+END_TEST
+
+START_TEST(what_was_on_its_way_is_taken_back_from_what_was_sent)
+{
+	struct cut_pair p = {.a = NULL};
+
+	open_cut_pair(&p, NULL, NULL);
+	p.cut.held = true;
+	say_at(p.a, "n/a", 20);
+	ck_eventually(stats_of(p.la).sent == 20);
+	break_wire(&p);
+	mend_wire(&p);
+	ck_eventually(stats_of(p.la).sent == 0);
+	ck_assert_uint_eq(stats_of(p.la).lost, 20);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 1);
+	ck_assert_uint_eq(p.at_b.lost, 20);
+	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 20);
+	close_cut_pair(&p);
+}
+END_TEST
+
+START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
+{
+	struct heard own = {.count = 0}, other = {.count = 0};
+	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
+	struct bus_mailbox *of_bus, *of_other;
+	struct bus_stats stats = {.size = sizeof stats};
+	struct cut_pair p = {.a = NULL};
+
+	open_cut_pair(&p, NULL, NULL);
+	ck_bus(bus_mailbox_open(p.b, &cfg, &of_bus), 0);
+	ck_bus(bus_mailbox_subscribe(of_bus, "$bus/#", hear, &own, NULL), 0);
+	ck_bus(bus_mailbox_open(p.b, &cfg, &of_other), 0);
+	ck_bus(bus_mailbox_subscribe(of_other, "other", hear, &other, NULL), 0);
+	break_wire(&p);
+	say_at(p.a, "n/a", 7);
+	mend_wire(&p);
+	ck_eventually(stats_of(p.lb).lost_by_peers == 7);
+	ck_bus(bus_publish(p.b, "other", "here", 4), 0);
+	ck_eventually(other.count == 1);
+	ck_assert_uint_eq(other.lost, 7);
+	ck_bus(bus_mailbox_stats(of_other, &stats), 0);
+	ck_assert_uint_eq(stats.lost[BUS_LOSS_LINK], 7);
+	ck_assert_uint_eq(stats.offered, 8);
+	ck_bus(bus_mailbox_stats(of_bus, &stats), 0);
+	ck_assert_uint_eq(stats.lost[BUS_LOSS_LINK], 0);
+	bus_mailbox_close(of_bus);
+	bus_mailbox_close(of_other);
+	close_cut_pair(&p);
+}
+END_TEST
+
+START_TEST(a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows)
+{
+	struct cut_pair p = {.a = NULL};
+	char url[256];
+
+	open_cut_pair(&p, NULL, NULL);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 1);
+	break_wire(&p);
+	say_at(p.a, "n/a", 5);
+	bus_link_close(p.la);
+	ck_assert_int_ge(bus_close(p.a, 5000), 0);
+	p.a = open_bus();
+	ck_bus(bus_listen(p.a, "tcp://127.0.0.1:0", &patient, &p.la), 0);
+	ck_assert_int_gt(bus_link_url(p.la, url, sizeof url), 0);
+	p.cut.target = (uint16_t)atoi(strrchr(url, ':') + 1);
+	mend_wire(&p);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 2);
+	ck_assert_uint_eq(p.at_b.lost, 0);
+	ck_assert_uint_eq(p.at_b.msg.flags, BUS_MSG_LOST_AT_LEAST);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 3);
+	ck_assert_uint_eq(p.at_b.msg.flags, 0);
+	close_cut_pair(&p);
+}
+END_TEST
+
+START_TEST(the_first_connection_and_one_after_a_goodbye_are_no_gap)
+{
+	struct heard heard = {.count = 0};
+	struct pair p;
+
+	pair_open(&p, _i);
+	ck_bus(bus_subscribe(p.b, "n/#", hear, &heard, NULL), 0);
+	ck_eventually((say_at(p.a, "n/a", 1), heard.count > 0));
+	bus_link_close(p.lb);
+	say_at(p.a, "n/a", 10);
+	ck_bus(bus_dial(p.b, p.url, NULL, &p.lb), 0);
+	ck_eventually(is_up(p.lb));
+	heard.count = 0;
+	say_at(p.a, "n/a", 1);
+	ck_eventually(heard.count == 1);
+	ck_assert_uint_eq(heard.lost, 0);
+	ck_assert_uint_eq(heard.msg.flags, 0);
+	pair_close(&p);
+}
+END_TEST
+
+START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
+{
+	struct cut_pair p = {.a = NULL};
+	struct bus_sub *sub;
+	struct heard heard = {.count = 0};
+	uint64_t sent;
+
+	open_cut_pair(&p, NULL, NULL);
+	ck_bus(bus_subscribe(p.b, "once", hear, &heard, &sub), 0);
+	ck_eventually((say_at(p.a, "once", 1), heard.count > 0));
+	break_wire(&p);
+	bus_unsubscribe(sub, NULL);
+	mend_wire(&p);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 1);
+	sent = stats_of(p.la).sent;
+	say_at(p.a, "once", 1);
+	say_at(p.a, "n/a", 1);
+	ck_eventually(p.at_b.count == 2);
+	ck_eventually(stats_of(p.la).sent == sent + 1);
+	close_cut_pair(&p);
+}
+END_TEST
+
+START_TEST(values_come_again_with_a_new_connection_and_have_no_numbers)
+{
+	const struct bus_msg value = {.size = sizeof value,
+	    .topic = "n/value",
+	    .data = "1",
+	    .len = 1,
+	    .flags = BUS_MSG_RETAIN};
+	struct cut_pair p = {.a = NULL};
+	struct bus_msg newer = value;
+
+	open_cut_pair(&p, NULL, NULL);
+	ck_bus(bus_publish_msg(p.a, &value), 0);
+	ck_eventually(p.at_b.count == 1);
+	break_wire(&p);
+	newer.data = "2";
+	ck_bus(bus_publish_msg(p.a, &newer), 0);
+	mend_wire(&p);
+	ck_eventually(p.at_b.count == 2);
+	ck_assert_mem_eq(p.at_b.data, "2", 1);
+	/* The publish of it was a message that did not arrive. */
+	ck_eventually(stats_of(p.lb).lost_by_peers == 1);
+	ck_assert_uint_eq(stats_of(p.la).lost, 1);
+	close_cut_pair(&p);
+}
+END_TEST
+
+/* --- a named bus ---------------------------------------------------------------------------------------------- */
+
+START_TEST(a_named_bus_tells_all_its_processes_and_sends_later_what_it_has)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
+	struct heard heard = {.count = 0};
+	struct cut_pair p = {.a = NULL};
+	struct bus *other;
+
+	open_cut_pair(&p, &cfg, "gap");
+	ck_bus(bus_open("gap", &cfg, &other), 0);
+	ck_bus(bus_subscribe(other, "n/#", hear, &heard, NULL), 0);
+	break_wire(&p);
+	say_at(p.b, "n/b", 30);
+	say_at(other, "n/a", 40);
+	mend_wire(&p);
+	say_at(p.b, "n/b", 1);
+	/* From b to the log: lost, as both who read it are told. */
+	ck_eventually(heard.count == 41 && p.at_a.count == 41);
+	ck_assert_uint_eq(heard.lost, 30);
+	ck_assert_uint_eq(p.at_a.lost, 30);
+	/* From the log to b: late. */
+	ck_eventually(p.at_b.count == 31 + 40);
+	ck_assert_uint_eq(p.at_b.lost, 0);
+	ck_assert_uint_eq(stats_of(p.la).lost, 0);
+	ck_assert_int_ge(bus_close(other, 5000), 0);
+	close_cut_pair(&p);
+}
+END_TEST
+
+/* --- at random ------------------------------------------------------------------------------------------------ */
+
+/* Whatever happens to the wire: what was published is what arrived and what was lost, on both sides. */
+static void
+check_account(struct bus_link *from, struct bus_link *to, const struct heard *heard, unsigned said,
+    unsigned said_there)
+{
+	ck_eventually(heard->count + heard->lost == said + said_there);
+	ck_eventually(stats_of(from).sent + stats_of(from).lost == said);
+	ck_assert_uint_eq(stats_of(to).received + stats_of(to).lost_by_peers, said);
+	ck_assert_uint_eq(stats_of(to).lost_by_peers, heard->lost);
+	ck_assert_uint_eq(stats_of(from).lost, heard->lost);
+}
+
+START_TEST(whatever_happens_to_the_wire_no_message_is_missing_from_the_account)
+{
+	struct cut_pair p = {.a = NULL};
+	unsigned said_a = 0, said_b = 0, n;
+
+	srand((unsigned)_i);
+	open_cut_pair(&p, NULL, NULL);
+	for (int step = 0; step < 60; step++) {
+		n = (unsigned)rand() % 200;
+		switch (rand() % 6) {
+		case 0:
+			break_wire(&p);
+			break;
+		case 1:
+			p.cut.held = rand() % 2;
+			break;
+		case 2:
+			p.cut.held = false;
+			mend_wire(&p);
+			break;
+		case 3:
+		case 4:
+			say_at(p.a, "n/a", n);
+			said_a += n;
+			break;
+		default:
+			say_at(p.b, "n/b", n);
+			said_b += n;
+			break;
+		}
+	}
+	p.cut.held = false;
+	mend_wire(&p);
+	say_at(p.a, "n/a", 1);
+	say_at(p.b, "n/b", 1);
+	check_account(p.la, p.lb, &p.at_b, said_a + 1, said_b + 1);
+	check_account(p.lb, p.la, &p.at_a, said_b + 1, said_a + 1);
+	close_cut_pair(&p);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("link gap");
+	TCase *tcase = tcase_create("broken connections"), *all = tcase_create("every transport");
+	TCase *random = tcase_create("at random");
+
+	tcase_set_timeout(tcase, bus_test_limit());
+	tcase_add_test(
+	    tcase, messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells);
+	tcase_add_test(tcase, what_was_on_its_way_is_taken_back_from_what_was_sent);
+	tcase_add_test(tcase, every_mailbox_that_a_link_could_fill_is_told_and_no_other);
+	tcase_add_test(tcase, a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows);
+	tcase_add_test(tcase, a_filter_that_ended_meanwhile_ends_on_the_other_side_too);
+	tcase_add_test(tcase, values_come_again_with_a_new_connection_and_have_no_numbers);
+	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
+	suite_add_tcase(suite, tcase);
+	tcase_set_timeout(all, bus_test_limit());
+	tcase_add_loop_test(all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0,
+	    LINK_TEST_SCHEMES);
+	suite_add_tcase(suite, all);
+	tcase_set_timeout(random, bus_test_limit());
+	tcase_add_loop_test(
+	    random, whatever_happens_to_the_wire_no_message_is_missing_from_the_account, 0, 4);
+	suite_add_tcase(suite, random);
+	return suite;
+}
