@@ -139,7 +139,7 @@ bus__frame_read(
 		return BUS_E_PROTOCOL;
 	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY) {
 		min = msg_extra(frame.flags);
-		max = (frame.flags & REPLY_NOBODY) != 0 ? min : min + max_payload;
+		max = bus__reply_is_nobody(&frame) ? min : min + max_payload;
 	}
 	if (frame.len > max)
 		return BUS_E_TOO_BIG;
@@ -242,7 +242,7 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 bool
 bus__reply_is_nobody(const struct bus__frame *frame)
 {
-	return (frame->flags & REPLY_NOBODY) != 0;
+	return frame->kind == BUS__FRAME_REPLY && (frame->flags & REPLY_NOBODY) != 0;
 }
 
 uint64_t

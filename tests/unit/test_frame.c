@@ -293,6 +293,7 @@ START_TEST(headers_of_nothing_or_beyond_their_frame_are_refused)
 {
 	for (uint8_t len = 0; len < 5; len++) {
 		const uint8_t at[] = {7, 0, 0, 0, BUS__FRAME_MSG, 16, 0, 0, len, 0, 0, 0, 1, 2, 3};
+		struct bus__version version;
 		struct bus__frame frame;
 		struct bus_msg msg;
 

@@ -15,6 +15,7 @@ struct rig {
 	struct bus__links links;
 	struct bus_link link;
 	struct bus__session session;
+	struct bus__peer peer;
 	_Atomic bool woken;
 	unsigned sends, short_sends; /* short: below FULL_SEND */
 	size_t bytes, last;
@@ -58,7 +59,8 @@ rig_open(struct rig *rig, const char *name, size_t mailbox_bytes)
 	rig->session.link = &rig->link;
 	rig->session.stream = &rig->stream;
 	rig->session.stage = BUS__STAGE_LIVE;
-	rig->session.peer.max_payload = 1 << 20;
+	rig->session.hello.max_payload = 1 << 20;
+	rig->session.peer = &rig->peer;
 	rig->session.told_topics = calloc(BUS__LIMIT_TOPICS, sizeof *rig->session.told_topics);
 	ck_assert_ptr_nonnull(rig->session.told_topics);
 	ck_bus(bus__peer_open(rig->bus, mailbox_bytes, wake, rig, &rig->session.mbox), 0);
@@ -68,9 +70,7 @@ rig_open(struct rig *rig, const char *name, size_t mailbox_bytes)
 static void
 rig_close(struct rig *rig)
 {
-	struct bus_stats stats = {.size = sizeof stats};
-
-	bus__peer_close(rig->session.mbox, &stats);
+	bus__peer_close(rig->session.mbox);
 	bus__bytes_free(&rig->session.queue);
 	bus__bytes_free(&rig->session.flying);
 	free(rig->session.told_topics);
