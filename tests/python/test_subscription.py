@@ -101,6 +101,7 @@ def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full
             "unsubscribed": 0,
             "closed": 0,
             "lapped": 0,
+            "link": 0,
         },
     }
 
