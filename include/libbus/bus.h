@@ -391,8 +391,8 @@ enum bus_loss {
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
 	BUS_LOSS_LAPPED,       /* a named bus's log was used again before it was read: messages of any topic */
-	BUS_LOSS_LINK,         /* dropped on the way from another bus, or published there while the link was down:
-	                        * messages of any topic */
+	BUS_LOSS_LINK,         /* a link was down, or lost them on the way: messages of any topic. In the mailbox of a
+	                        * peer: those that it wanted */
 	BUS_LOSS_COUNT
 };
 

@@ -206,7 +206,9 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 	unsigned receivers = 0;
 
 	if (m->is_peer)
-		drainer = "drained by its link";
+		drainer = atomic_load_explicit(&m->is_cut_off, memory_order_relaxed)
+			      ? "its link is down: it gets nothing, and what it misses is counted"
+			      : "drained by its link";
 	if (m->is_group)
 		drainer = "drained by its receivers";
 	line(page, "%s %u: %s, %llu bytes, %s%s", kind_of(m), m->number, bus__policy_words[m->full],

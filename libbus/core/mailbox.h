@@ -76,6 +76,7 @@ struct bus_mailbox {
 	int full, drain;
 	uint32_t number; /* by which people know it */
 	bool is_peer;
+	_Atomic bool is_cut_off; /* a peer's, whose link broke: it takes nothing, and counts */
 	struct bus_mailbox *next_owed; /* of whoever ended its sleep */
 
 	/* Waking the drainer. */

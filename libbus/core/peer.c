@@ -200,6 +200,7 @@ bus__peer_park(struct bus_mailbox *m)
 {
 	uint64_t tail;
 
+	atomic_store_explicit(&m->is_cut_off, true, memory_order_relaxed);
 	if (m->reader != NULL)
 		bus__relay_remove(m);
 	tail = bus__ring_close(&m->ring);
@@ -240,6 +241,7 @@ bus__peer_resume(struct bus_mailbox *m, void (*wake)(void *arg), void *arg)
 	m->carried = 0;
 	bus__ring_forget_lost(&m->ring);
 	bus__ring_reopen(&m->ring);
+	atomic_store_explicit(&m->is_cut_off, false, memory_order_relaxed);
 	return 0;
 }
 

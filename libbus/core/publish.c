@@ -209,8 +209,12 @@ count_takers(const struct snapshot *routes, bool from_peer)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < routes->count; i++)
-		count += !(from_peer && routes->routes[i]->mbox->is_peer);
+	for (uint32_t i = 0; i < routes->count; i++) {
+		const struct bus_mailbox *m = routes->routes[i]->mbox;
+
+		count += !(from_peer && m->is_peer) &&
+			 !atomic_load_explicit(&m->is_cut_off, memory_order_relaxed);
+	}
 	return count;
 }
 

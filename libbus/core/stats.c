@@ -31,6 +31,7 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	uint64_t lapped = atomic_load_explicit(&m->lapped, memory_order_relaxed);
 	uint64_t gaps = atomic_load_explicit(&m->gaps, memory_order_relaxed);
 	struct handled sum = {.delivered = 0};
+	uint64_t shut = atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	uint64_t pending, closed;
 
 	if (bus__is_receiver(m))
@@ -46,7 +47,9 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 		  sum.expired - sum.unsubscribed - sum.closed;
 	bus__ring_unlock(&m->ring);
 
-	closed = sum.closed + atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
+	/* A peer's ring is shut while its link is down. */
+	closed = sum.closed + (m->is_peer ? 0 : shut);
+	gaps += m->is_peer ? shut : 0;
 	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
 	    m->drain != BUS_DRAIN_THREAD) {
 		closed += pending; /* its bus has ended: nobody can take these out any more */

@@ -246,6 +246,26 @@ START_TEST(values_come_again_with_a_new_connection_and_have_no_numbers)
 }
 END_TEST
 
+START_TEST(a_peer_whose_link_is_down_is_nobody_who_could_reply)
+{
+	struct cut_pair p = {.a = NULL};
+	const struct bus_msg *reply;
+	char text[4096];
+
+	open_cut_pair(&p, NULL, NULL);
+	ck_bus(bus_subscribe(p.b, "question", hear, &p.at_b, NULL), 0);
+	ck_eventually((say_at(p.a, "question", 1), p.at_b.count > 0));
+	break_wire(&p);
+	ck_bus(bus_request(p.a, "question", "?", 1, patience_ms(), &reply), BUS_E_NOBODY);
+	ck_assert_int_gt(bus_explain(p.a, "question", text, sizeof text), 0);
+	ck_assert_ptr_nonnull(strstr(text, "its link is down"));
+	mend_wire(&p);
+	ck_assert_int_gt(bus_explain(p.a, "question", text, sizeof text), 0);
+	ck_assert_ptr_null(strstr(text, "its link is down"));
+	close_cut_pair(&p);
+}
+END_TEST
+
 /* --- a named bus ---------------------------------------------------------------------------------------------- */
 
 START_TEST(a_named_bus_tells_all_its_processes_and_sends_later_what_it_has)
@@ -346,6 +366,7 @@ bus_test_suite(void)
 	tcase_add_test(tcase, a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows);
 	tcase_add_test(tcase, a_filter_that_ended_meanwhile_ends_on_the_other_side_too);
 	tcase_add_test(tcase, values_come_again_with_a_new_connection_and_have_no_numbers);
+	tcase_add_test(tcase, a_peer_whose_link_is_down_is_nobody_who_could_reply);
 	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
 	suite_add_tcase(suite, tcase);
 	tcase_set_timeout(all, bus_test_limit());

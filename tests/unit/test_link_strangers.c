@@ -346,6 +346,46 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 }
 END_TEST
 
+/* Connects as the peer of that number, whose connection breaks at once. Returns whether the bus remembered it. */
+static bool
+is_remembered(struct bus_link *link, const char *url, unsigned number)
+{
+	uint64_t ended = stats_of(link).ended[BUS_LINK_END_GONE];
+	char greet[sizeof GREET];
+	uint8_t said[8 + 40 + 32];
+	int fd = connect_raw(url);
+
+	memcpy(greet, GREET, sizeof greet);
+	memcpy(greet + 16, &number, sizeof number);
+	say(fd, greet, sizeof greet - 1);
+	ck_assert_int_eq(recv(fd, said, sizeof said, MSG_WAITALL), (ssize_t)sizeof said);
+	ck_assert_mem_eq(said + 48, RESUME, 8);
+	ck_eventually(stats_of(link).peers == 1);
+	close(fd);
+	ck_eventually(stats_of(link).ended[BUS_LINK_END_GONE] == ended + 1);
+	return memcmp(said + 56, "sequence", 8) == 0;
+}
+
+START_TEST(of_too_many_peers_whose_links_broke_the_first_is_forgotten)
+{
+	enum { REMEMBERED = 1024 };
+	struct bus *bus = open_bus();
+	struct bus_link *link;
+	char url[256];
+
+	ck_bus(bus_listen(bus, listen_url(1), NULL, &link), 0);
+	ck_assert_int_gt(bus_link_url(link, url, sizeof url), 0);
+	for (unsigned i = 0; i < REMEMBERED + 1; i++)
+		ck_assert(!is_remembered(link, url, i));
+	ck_assert(is_remembered(link, url, 1));
+	ck_assert(!is_remembered(link, url, 0));
+	ck_assert(!is_remembered(link, url, 2)); /* which made room for 0 */
+	ck_assert(is_remembered(link, url, 1));
+	bus_link_close(link);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -365,6 +405,7 @@ bus_test_suite(void)
 	tcase_add_loop_test(
 	    slow, who_says_nothing_or_half_a_word_is_ended_after_five_seconds, 2, 3);
 	tcase_add_test(slow, a_dialled_stranger_is_recognised_too);
+	tcase_add_test(slow, of_too_many_peers_whose_links_broke_the_first_is_forgotten);
 	suite_add_tcase(suite, slow);
 	return suite;
 }
