@@ -257,8 +257,9 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 		puts("}");
 	} else {
 		if (msg->flags & BUS_MSG_LOST_AT_LEAST)
-			complain("lost at least %" PRIu64
-				 " messages before this one: the other side of a link has begun anew",
+			complain(
+			    "lost at least %" PRIu64
+			    " messages before this one: the other side of a link has begun anew",
 			    msg->lost);
 		else if (msg->lost > 0)
 			complain("lost %" PRIu64 " messages before this one", msg->lost);

@@ -9,8 +9,7 @@
 static int
 tell_log(struct bus *bus, uint64_t count, bool at_least)
 {
-	const struct log_item item = {
-	    .flags = LOG_GAP | LOG_RELAYED, .origin = bus->log->member};
+	const struct log_item item = {.flags = LOG_GAP | LOG_RELAYED, .origin = bus->log->member};
 	uint8_t payload[LOG_GAP_BYTES] = {[LOG_GAP_BYTES - 1] = at_least};
 	uint64_t sequence;
 

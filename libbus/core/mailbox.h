@@ -100,7 +100,8 @@ struct bus_mailbox {
 	_Atomic uint64_t replaced, refused;
 	_Atomic uint64_t read, lapped; /* taken out of the log; gone there before that */
 	_Atomic uint64_t gaps;         /* lost by links on their way to this bus */
-	_Atomic uint32_t carried_subs; /* subscriptions to topics that links carry, of a group's receivers too */
+	_Atomic uint32_t
+	    carried_subs; /* subscriptions to topics that links carry, of a group's receivers too */
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
 	uint16_t msg_frame; /* its flags in the ring */

@@ -147,6 +147,15 @@ bus__peer_release(struct bus_mailbox *m)
 	bus__mailbox_release(m);
 }
 
+uint64_t
+bus__peer_take_lost(struct bus_mailbox *m)
+{
+	uint64_t lost = m->carried;
+
+	m->carried = 0;
+	return lost;
+}
+
 void
 bus__decline_peer(struct bus_mailbox *asker, uint64_t number)
 {

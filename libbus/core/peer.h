@@ -75,9 +75,9 @@ int bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void 
  * stand right behind its payload. */
 struct bus__out {
 	const struct bus_msg *msg;
-	uint64_t topic_serial; /* never used twice in this bus's life */
-	bool is_reply;         /* to the peer's question of the number msg->reply_to */
-	bool nobody;           /* and says that there will be none */
+	uint64_t topic_serial;       /* never used twice in this bus's life */
+	bool is_reply;               /* to the peer's question of the number msg->reply_to */
+	bool nobody;                 /* and says that there will be none */
 	struct bus__version version; /* of a value */
 };
 
@@ -86,6 +86,10 @@ struct bus__out {
  * Up to 64 messages may be taken before bus__peer_release(), which lets go of those taken. */
 bool bus__peer_take(struct bus_mailbox *mbox, struct bus__out *ret_out);
 void bus__peer_release(struct bus_mailbox *mbox);
+
+/* Nothing is there to take: how many messages were lost since the last one that was taken, and whom no message tells of
+ * any more. Drainer only. */
+uint64_t bus__peer_take_lost(struct bus_mailbox *mbox);
 
 /* Gives the drainer role back. true: asleep, wake() will come; false: there are messages, go on. */
 bool bus__peer_sleep(struct bus_mailbox *mbox);

@@ -53,7 +53,7 @@ struct reader {
 	_Atomic bool begun; /* it has a cursor. Release, acquire: that is complete */
 	int from;           /* enum bus_from; and its value */
 	uint64_t value;
-	uint64_t parked; /* the sequence at which it goes on; 0: it is not parked */
+	uint64_t parked;  /* the sequence at which it goes on; 0: it is not parked */
 	int64_t since_ns; /* records before it are not meant */
 	uint64_t
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
@@ -68,7 +68,8 @@ struct reader {
 	int64_t
 	    due_ns; /* a deadline of a request, and where the tail was when that was seen to have passed */
 	uint64_t due_tail;
-	uint64_t gap; /* lost by links before the next message, as the drainer found; RING_LOST_AT_LEAST */
+	uint64_t
+	    gap; /* lost by links before the next message, as the drainer found; RING_LOST_AT_LEAST */
 	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
 	struct bus_mailbox *next_relayed; /* relay lock */
 	struct taken batch[READER_BATCH]; /* the drainer's own */

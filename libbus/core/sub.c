@@ -104,8 +104,8 @@ count_carried(const struct bus_sub *sub, const struct node *node, int change)
 
 	bus__trie_name(node, filter);
 	if (filter[0] != '$' && !sub->mbox->is_peer)
-		atomic_fetch_add_explicit(&sub->mbox->queue->carried_subs, (uint32_t)change,
-		    memory_order_relaxed);
+		atomic_fetch_add_explicit(
+		    &sub->mbox->queue->carried_subs, (uint32_t)change, memory_order_relaxed);
 }
 
 struct joining {

@@ -10,7 +10,7 @@
 enum { BUS__BUS_ID = 16 };
 
 struct bus__version {
-	uint64_t changes; /* of the topic's value, up to this one; 0: none */
+	uint64_t changes;         /* of the topic's value, up to this one; 0: none */
 	uint8_t bus[BUS__BUS_ID]; /* that made the last of them */
 };
 

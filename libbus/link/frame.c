@@ -10,13 +10,14 @@ static const uint8_t magic[BUS__PREAMBLE - 1] = {0xb5, 'l', 'i', 'b', 'b', 'u', 
 enum msg_flag {
 	MSG_RETAIN = 1u << 0, /* the same bits as enum bus_msg_flag */
 	MSG_KEPT = 1u << 1,
-	MSG_TYPED = 1u << 2,              /* four bytes of type come first */
-	MSG_TTL = 1u << 3,                /* four bytes of milliseconds follow the time */
-	MSG_HEADERS = 1u << 4,            /* four bytes of their length come before the payload */
-	MSG_REPLY_TO = 1u << 5,           /* eight bytes of number follow the ttl */
-	REPLY_NOBODY = 1u << 6,           /* REPLY only: there will be none */
-	MSG_ORIGIN = 1u << 6,             /* MSG only: the id of another bus follows the changes */
-	MSG_VALUE = MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
+	MSG_TYPED = 1u << 2,    /* four bytes of type come first */
+	MSG_TTL = 1u << 3,      /* four bytes of milliseconds follow the time */
+	MSG_HEADERS = 1u << 4,  /* four bytes of their length come before the payload */
+	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
+	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
+	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
+	MSG_VALUE =
+	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
 
 enum { START_RESTARTED = 1u << 0 };
@@ -183,8 +184,8 @@ bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start)
 
 /* Returns what is behind it. */
 static const uint8_t *
-read_version(const struct bus__frame *frame, const uint8_t *at,
-    const uint8_t sender[BUS__BUS_ID], struct bus__version *ret_version)
+read_version(const struct bus__frame *frame, const uint8_t *at, const uint8_t sender[BUS__BUS_ID],
+    struct bus__version *ret_version)
 {
 	ret_version->changes = get(at, 8);
 	at += 8;
@@ -328,8 +329,7 @@ bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__sta
 {
 	uint8_t *body = at + BUS__FRAME_HEAD;
 
-	put_head(
-	    at, BUS__START, BUS__FRAME_START, start->is_restarted ? START_RESTARTED : 0, 0);
+	put_head(at, BUS__START, BUS__FRAME_START, start->is_restarted ? START_RESTARTED : 0, 0);
 	put(body, start->id, 8);
 	put(body + 8, start->next, 8);
 	put(body + 16, start->unsent, 8);
@@ -380,11 +380,10 @@ size_t
 bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
     const struct bus__version *version, const uint8_t sender[BUS__BUS_ID])
 {
-	bool is_foreign = (msg->flags & MSG_VALUE) != 0 &&
-			  memcmp(version->bus, sender, BUS__BUS_ID) != 0;
+	bool is_foreign =
+	    (msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0;
 
-	return put_msg_head(
-	    at, BUS__FRAME_MSG, is_foreign ? MSG_ORIGIN : 0, number, msg, version);
+	return put_msg_head(at, BUS__FRAME_MSG, is_foreign ? MSG_ORIGIN : 0, number, msg, version);
 }
 
 size_t

@@ -17,8 +17,9 @@ enum bus__frame_size {
 	BUS__HELLO = 32,
 	BUS__RESUME = 24,
 	BUS__START = 24,
-	BUS__MSG_HEAD_MAX = BUS__FRAME_HEAD + 4 + 8 + 8 + BUS__BUS_ID + 4 + 8 +
-			    4 /* head, type, time, changes, origin, ttl, question, headers' length */
+	BUS__MSG_HEAD_MAX =
+	    BUS__FRAME_HEAD + 4 + 8 + 8 + BUS__BUS_ID + 4 + 8 +
+	    4 /* head, type, time, changes, origin, ttl, question, headers' length */
 };
 
 enum bus__frame_limit {
@@ -88,10 +89,11 @@ struct bus__resume {
 
 /* START: where a side's own sequence goes on. */
 struct bus__start {
-	uint64_t id;      /* random, not 0 */
-	uint64_t next;    /* the number of the next message */
-	uint64_t unsent;  /* how many messages right before it the peer wanted and was never sent */
-	bool is_restarted; /* the peer's RESUME named a sequence that is not known, or none where there was one */
+	uint64_t id;     /* random, not 0 */
+	uint64_t next;   /* the number of the next message */
+	uint64_t unsent; /* how many messages right before it the peer wanted and was never sent */
+	bool
+	    is_restarted; /* the peer's RESUME named a sequence that is not known, or none where there was one */
 };
 
 /* --- reading -------------------------------------------------------------------------------------- */

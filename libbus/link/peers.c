@@ -188,8 +188,8 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 }
 
 int
-bus__peers_start(struct bus__session *session, const struct bus__start *start,
-    uint64_t *ret_gap, bool *ret_at_least)
+bus__peers_start(struct bus__session *session, const struct bus__start *start, uint64_t *ret_gap,
+    bool *ret_at_least)
 {
 	struct bus__sequence *in = &session->peer->in;
 	struct bus_link *link = session->link;

@@ -35,7 +35,8 @@ struct bus__peer {
 	int64_t forget_ns;
 	struct bus__filters filters; /* what it wants, bound to: */
 	struct bus_mailbox *mbox;    /* NULL before its first RESUME; parked without a connection */
-	uint64_t told_lost, told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
+	uint64_t told_lost,
+	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
 	struct bus__sequence out, in;
 };
 

@@ -103,8 +103,7 @@ hear_reply(struct bus__session *session, const struct bus__frame *frame)
 	struct bus_msg msg;
 	int err;
 
-	if (!session->heard_start ||
-	    bus__msg_read(frame, session->hello.id, &msg, &version) < 0)
+	if (!session->heard_start || bus__msg_read(frame, session->hello.id, &msg, &version) < 0)
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next++;

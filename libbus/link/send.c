@@ -158,6 +158,15 @@ put_lost(struct bus__session *session, uint64_t count)
 	bus__count(&session->link->lost, count);
 }
 
+/* Those of which the mailbox tells. */
+static void
+put_lost_before(struct bus__session *session, uint64_t count)
+{
+	session->peer->told_lost += count;
+	if (count > 0)
+		put_lost(session, count);
+}
+
 /* Those of publishes that were under way when the connection began: no message tells of them. */
 static void
 put_lost_parked(struct bus__session *session)
@@ -196,10 +205,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	size_t len = msg->len + msg->headers_len;
 	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
 
-	if (msg->lost > 0) {
-		put_lost(session, msg->lost);
-		session->peer->told_lost += msg->lost;
-	}
+	put_lost_before(session, msg->lost);
 	if (len > session->hello.max_payload) {
 		put_lost(session, 1);
 		return;
@@ -236,8 +242,11 @@ gather(struct bus__session *session)
 	put_lost_parked(session);
 	while (session->queue.len + WORST <= GATHER) {
 		if (!bus__peer_take(session->mbox, &out)) {
-			if (taken == 0)
+			if (taken == 0) {
+				/* The last ones expired: no message may come for long that tells of them. */
+				put_lost_before(session, bus__peer_take_lost(session->mbox));
 				return 0;
+			}
 			/* The end of a batch: the mailbox chooses the next one only after a release. */
 			bus__peer_release(session->mbox);
 			taken = 0;

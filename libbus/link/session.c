@@ -99,8 +99,8 @@ free_session(struct bus__session *session)
 static int
 say_bye(struct bus__session *session, const struct verdict *verdict)
 {
-	bool version = verdict->end == BUS_LINK_END_VERSION &&
-		       session->stage == BUS__STAGE_GREETING;
+	bool version =
+	    verdict->end == BUS_LINK_END_VERSION && session->stage == BUS__STAGE_GREETING;
 	int err = 0;
 
 	if (!session->dialled && (session->stage == BUS__STAGE_HELLO || version))

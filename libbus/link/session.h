@@ -29,10 +29,10 @@ struct bus__session {
 	enum bus__stage stage;
 	bool joined; /* both READY are said */
 	bool heard_bye;
-	bool heard_end;     /* and it was for good */
-	bool for_good;      /* it ends so */
-	bool heard_start;   /* what the peer sends has numbers from here on */
-	bool gap_at_least;  /* as `gap` */
+	bool heard_end;          /* and it was for good */
+	bool for_good;           /* it ends so */
+	bool heard_start;        /* what the peer sends has numbers from here on */
+	bool gap_at_least;       /* as `gap` */
 	struct bus__hello hello; /* the peer's */
 	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 struct cut {
-	char url[64];           /* to dial */
+	char url[64];            /* to dial */
 	_Atomic uint16_t target; /* the port of whoever listens */
 	_Atomic bool held;       /* bytes are taken in and not given out */
 	_Atomic bool is_cut;     /* no connection stays, and new ones are closed */
@@ -95,8 +95,7 @@ cut_main(void *arg)
 static inline void
 cut_open(struct cut *cut, const char *url)
 {
-	struct sockaddr_in in = {
-	    .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof in;
 
 	cut->target = (uint16_t)atoi(strrchr(url, ':') + 1);

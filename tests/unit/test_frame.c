@@ -35,12 +35,13 @@ START_TEST(the_bytes_are_those_of_the_document)
 	static const uint8_t topic[] = {3, 0, 0, 0, 6, 0, 0x0f, 0x27, 'a', '/', 'b'};
 	static const uint8_t retained[] = {
 	    24, 0, 0, 0, 7, 5, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0};
-	static const uint8_t foreign[] = {40, 0, 0, 0, 7, 69, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 9,
-	    0, 0, 0, 0, 0, 0, 0, 'a', 'n', 'o', 't', 'h', 'e', 'r', ' ', 'b', 'u', 's', '\'', 's', ' ', 'i', 'd'};
-	static const uint8_t resume[] = {24, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 2, 0, 0, 0, 0,
-	    0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
-	static const uint8_t start[] = {24, 0, 0, 0, 13, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 3, 0, 0, 0, 0, 0,
-	    0, 0, 2, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t foreign[] = {40, 0, 0, 0, 7, 69, 2, 1, 3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2,
+	    1, 9, 0, 0, 0, 0, 0, 0, 0, 'a', 'n', 'o', 't', 'h', 'e', 'r', ' ', 'b', 'u', 's', '\'',
+	    's', ' ', 'i', 'd'};
+	static const uint8_t resume[] = {24, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 2, 0,
+	    0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t start[] = {24, 0, 0, 0, 13, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 3, 0,
+	    0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0};
 	static const uint8_t mortal[] = {6, 0, 0, 0, 7, 8, 0, 0, 0x60, 0xea, 0, 0};
 	static const uint8_t headed[] = {7, 0, 0, 0, 7, 16, 0, 0, 1, 0, 0, 0};
 	static const uint8_t question[] = {10, 0, 0, 0, 7, 32, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
@@ -84,9 +85,11 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, nobody, sizeof nobody);
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
-	ck_assert_uint_eq(bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1}), sizeof resume);
+	ck_assert_uint_eq(
+	    bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1}), sizeof resume);
 	ck_assert_mem_eq(at, resume, sizeof resume);
-	ck_assert_uint_eq(bus__start_write(at, &(struct bus__start){LARGE_ID, 3, 2, true}), sizeof start);
+	ck_assert_uint_eq(
+	    bus__start_write(at, &(struct bus__start){LARGE_ID, 3, 2, true}), sizeof start);
 	ck_assert_mem_eq(at, start, sizeof start);
 }
 END_TEST
@@ -298,7 +301,8 @@ START_TEST(headers_of_nothing_or_beyond_their_frame_are_refused)
 		struct bus_msg msg;
 
 		ck_assert_int_eq(bus__frame_read(at, sizeof at, false, MAX, &frame), 0);
-		ck_bus(bus__msg_read(&frame, own, &msg, &version), len >= 1 && len <= 3 ? 0 : BUS_E_PROTOCOL);
+		ck_bus(bus__msg_read(&frame, own, &msg, &version),
+		    len >= 1 && len <= 3 ? 0 : BUS_E_PROTOCOL);
 	}
 }
 END_TEST

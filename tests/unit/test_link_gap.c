@@ -370,8 +370,8 @@ bus_test_suite(void)
 	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
 	suite_add_tcase(suite, tcase);
 	tcase_set_timeout(all, bus_test_limit());
-	tcase_add_loop_test(all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0,
-	    LINK_TEST_SCHEMES);
+	tcase_add_loop_test(
+	    all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, all);
 	tcase_set_timeout(random, bus_test_limit());
 	tcase_add_loop_test(

@@ -156,6 +156,27 @@ START_TEST(every_message_is_either_sent_or_counted_as_lost)
 }
 END_TEST
 
+START_TEST(a_message_that_expires_is_counted_at_once_also_if_no_other_follows)
+{
+	const struct bus_msg msg = {.size = sizeof msg, .topic = "plant/temp", .ttl_ms = 1};
+	struct rig rig;
+	int64_t begun;
+
+	rig_open(&rig, NULL, 8 << 20);
+	ck_bus(bus_publish_msg(rig.bus, &msg), 0);
+	begun = bus_test_now_ms();
+	ck_eventually(bus_test_now_ms() > begun + 2);
+	drain(&rig);
+	ck_assert_uint_eq(rig.link.lost, 1);
+	ck_assert_uint_eq(rig.bytes, BUS__FRAME_HEAD + 8); /* LOST */
+	publish(&rig, 1, 1);
+	drain(&rig);
+	ck_assert_uint_eq(rig.link.lost, 1);
+	ck_assert_uint_eq(rig.link.sent, 1);
+	rig_close(&rig);
+}
+END_TEST
+
 START_TEST(a_message_larger_than_a_send_goes_out_between_its_neighbours)
 {
 	void *large = calloc(1, 200000);
@@ -186,6 +207,8 @@ bus_test_suite(void)
 	tcase_add_loop_test(loops, a_send_from_a_named_bus_is_full_too, 0, LENGTHS);
 	tcase_add_loop_test(loops, every_message_is_either_sent_or_counted_as_lost, 0, LENGTHS);
 	suite_add_tcase(suite, loops);
+	BUS_TEST_CASE(
+	    suite, "expired", a_message_that_expires_is_counted_at_once_also_if_no_other_follows);
 	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_goes_out_between_its_neighbours);
 	return suite;
 }

@@ -248,7 +248,8 @@ END_TEST
 #define DROPS(mailbox, policy, full, replaced, total)                                              \
 	"{\"mailbox\":" #mailbox ",\"kind\":\"mailbox\",\"filter\":\"t\",\"policy\":\"" policy     \
 	"\",\"full\":" #full ",\"replaced\":" #replaced                                            \
-	",\"expired\":0,\"unsubscribed\":0,\"closed\":0,\"lapped\":0,\"link\":0,\"total\":" #total "}"
+	",\"expired\":0,\"unsubscribed\":0,\"closed\":0,\"lapped\":0,\"link\":0,\"total\":" #total \
+	"}"
 
 /* Publishes kilobytes on t: four fit a mailbox of 4 KiB, less their heads three. */
 static void

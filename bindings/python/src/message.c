@@ -358,7 +358,8 @@ static PyGetSetDef message_getset[] = {
     {"type", (getter)message_type, NULL, "untagged, msgpack, bytes, json or text.", NULL},
     {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
     {"lost_unknown", (getter)message_lost_unknown, NULL,
-	"True: more may have been lost than `lost` says, since the other side of a link has begun anew.", NULL},
+	"True: more may have been lost than `lost` says, since the other side of a link has begun anew.",
+	NULL},
     {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
     {"time", (getter)message_time, NULL,
 	"When it was published, in seconds since 1970: on a named bus, and of a retained value.\n"
