@@ -121,7 +121,7 @@ hear_filter(struct bus__session *session, const struct bus__frame *frame)
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
 	int err;
 
-	if (session->mbox == NULL || !bus__text_read(frame, text) || text[0] == '$')
+	if (!bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
 	if (frame->kind == BUS__FRAME_UNSUB) {
 		bus__filters_remove(&session->peer->filters, text);
@@ -188,6 +188,9 @@ hear_lost(struct bus__session *session, const struct bus__frame *frame)
 static int
 hear_live(struct bus__session *session, const struct bus__frame *frame)
 {
+	/* RESUME comes first, and opens the mailbox. */
+	if (session->mbox == NULL && frame->kind != BUS__FRAME_RESUME)
+		return BUS_E_PROTOCOL;
 	switch (frame->kind) {
 	case BUS__FRAME_SUB:
 	case BUS__FRAME_UNSUB:

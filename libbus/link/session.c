@@ -340,7 +340,7 @@ bus__session_ready(struct bus__session *session)
 {
 	int err = 0;
 
-	if (session->joined || session->mbox == NULL)
+	if (session->joined)
 		return BUS_E_PROTOCOL;
 	bus__filters_end_renewal(&session->peer->filters);
 	if (!session->dialled) {
