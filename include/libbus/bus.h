@@ -1,7 +1,12 @@
 /* libbus/bus.h: topics, mailboxes, subscriptions.
  *
  * A call answers 0 (or a count), or a negative BUS_E_* (error.h).
- * Config structs: set .size = sizeof cfg; a zero field means the default; NULL means all defaults.
+ * A struct that begins with `size`: set .size to its sizeof, and fields that you do not use to 0. In a config 0 means the
+ * default, and NULL means all defaults. Structs grow only at their end, so a program also runs with an older or a newer
+ * libbus than it was compiled with. Fields that its header lacks count as 0. Fields that the library lacks must be 0
+ * (BUS_E_INVAL otherwise); in counters they come back as 0. A size below that of the struct's first version or above 4,096
+ * is BUS_E_INVAL. A message from the library has the library's size: a field is there if it ends within msg->size. A copy
+ * of such a message that you make by assignment holds what your header knows: set its .size to its sizeof.
  * timeout_ms: 0 does not wait, negative has no limit.
  * A signal handler that runs on a thread while it sleeps inside a call ends the wait, with SA_RESTART or without:
  * bus_recv() and bus_dispatch() return 0, so that `while (!stop)` around them ends; without a limit bus_flush(),
@@ -396,13 +401,15 @@ enum bus_loss {
 	BUS_LOSS_COUNT
 };
 
+enum { BUS_LOSS_ROOM = 16 /* newer versions may have that many kinds */ };
+
 struct bus_stats {
 	size_t   size;
 	uint64_t offered;   /* delivered + lost + refused + pending, exactly */
 	uint64_t delivered; /* handed to bus_recv() or to callbacks (a message counts once) */
 	uint64_t pending;   /* without what lies unread in the log of a named bus */
 	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
-	uint64_t lost[BUS_LOSS_COUNT];
+	uint64_t lost[BUS_LOSS_ROOM]; /* by enum bus_loss; sum all, since a newer library may know more kinds */
 	uint64_t late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
 	/* Of a mailbox, for whoever waits until what was put in by now is taken out: until `reached` is what
 	 * `goal` was. Of a named bus positions of bytes in its log. */

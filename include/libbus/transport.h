@@ -70,6 +70,8 @@ enum bus_link_end {
 	BUS_LINK_END_COUNT
 };
 
+enum { BUS_LINK_END_ROOM = 16 /* newer versions may have that many reasons */ };
+
 struct bus_link_stats {
 	size_t   size;
 	int      state;                    /* enum bus_link_state */
@@ -79,7 +81,7 @@ struct bus_link_stats {
 	uint64_t lost;                     /* messages for peers that our side dropped, or that did not arrive */
 	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
 	uint64_t refused;                  /* messages that came and could not be published here: last_error */
-	uint64_t ended[BUS_LINK_END_COUNT];
+	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

@@ -78,15 +78,6 @@ bus__fail_about(int err, const char *subject)
 	    err, BUS__SHOWN ": %s", subject[0] != '\0' ? subject : "''", bus_strerror(err));
 }
 
-int
-bus__fail_size(const char *type, size_t given, size_t expected)
-{
-	return bus__fail(BUS_E_INVAL,
-	    "struct %s: its size is %zu and not %zu: set .size = sizeof (struct %s)%s", type, given,
-	    expected, type,
-	    given == 0 ? "" : ", and compile and run with the same version of libbus");
-}
-
 const char *
 bus__take_error_text(int err)
 {

@@ -30,7 +30,4 @@ bus__answer(int err)
  * another error, or taken. */
 const char *bus__take_error_text(int err);
 
-/* BUS_E_INVAL for the size field of a public struct. */
-int bus__fail_size(const char *type, size_t given, size_t expected) __attribute__((cold, noinline));
-
 #endif

@@ -12,6 +12,7 @@
 #include "core/keep.h"
 #include "core/members.h"
 #include "core/named.h"
+#include "core/sized.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
@@ -139,9 +140,7 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	struct bus *bus;
 	int err;
 
-	if (ret_bus == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
-		return BUS_E_INVAL;
-	if (cfg != NULL && cfg->max_payload > BUS__PAYLOAD_MOST)
+	if (ret_bus == NULL || (cfg != NULL && cfg->max_payload > BUS__PAYLOAD_MOST))
 		return BUS_E_INVAL;
 	err = bus__fork_watch();
 	if (err < 0)
@@ -193,8 +192,18 @@ free_bus:
 int
 bus_open(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 {
-	int err = open_bus(name, cfg, ret_bus);
+	struct bus_config room;
+	struct bus_msg will_room;
+	int err = BUS__SIZED_IN(SIZED_CONFIG, cfg, &room);
 
+	if (err == 0 && cfg != NULL) {
+		room = *cfg;
+		cfg = &room;
+		err = BUS__SIZED_IN(SIZED_MSG, room.will, &will_room);
+	}
+	if (err < 0)
+		return err;
+	err = open_bus(name, cfg, ret_bus);
 	return err < 0 ? bus__fail_open(err, name, cfg) : 0;
 }
 
@@ -449,11 +458,12 @@ bus_stats(struct bus *bus, struct bus_stats *ret_stats)
 
 	if (err < 0 || ret_stats == NULL)
 		return bus__answer(err < 0 ? err : BUS_E_INVAL);
-	if (ret_stats->size != sizeof *ret_stats)
-		return bus__fail_size("bus_stats", ret_stats->size, sizeof *ret_stats);
+	err = bus__sized_check(&bus__sized[SIZED_STATS], ret_stats->size);
+	if (err < 0)
+		return err;
 	bus__lock(bus);
 	sum_stats(bus, &stats);
 	bus__unlock(bus);
-	*ret_stats = stats;
+	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
 }

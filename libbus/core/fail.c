@@ -196,8 +196,6 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 static int
 fail_open_argument(const char *name, const struct bus_config *cfg)
 {
-	if (cfg != NULL && cfg->size != sizeof *cfg)
-		return bus__fail_size("bus_config", cfg->size, sizeof *cfg);
 	if (cfg != NULL && cfg->max_payload > BUS__PAYLOAD_MOST)
 		return bus__fail(BUS_E_INVAL,
 		    "max_payload: %" PRIu32 " bytes: at most %u (256 MiB)", cfg->max_payload,
@@ -216,8 +214,8 @@ fail_open_argument(const char *name, const struct bus_config *cfg)
 		    BUS__SHOWN ": log_bytes: %" PRIu64 ": from 4 MiB to 16 GiB", name,
 		    cfg->log_bytes);
 	if (cfg != NULL && cfg->will != NULL)
-		return bus__fail(BUS_E_INVAL,
-		    BUS__SHOWN ": bad will: check its size, type, flags and data", name);
+		return bus__fail(
+		    BUS_E_INVAL, BUS__SHOWN ": bad will: check its type, flags and data", name);
 	return bus__fail_about(BUS_E_INVAL, name);
 }
 

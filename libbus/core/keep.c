@@ -8,6 +8,7 @@
 #include "core/fail.h"
 #include "core/explain.h"
 #include "core/name.h"
+#include "core/sized.h"
 
 #define MOST_KEPT     10000
 #define MOST_BYTES    (UINT64_C(1) << 30)
@@ -364,17 +365,21 @@ keep(struct bus *bus, const char *text, size_t len, uint32_t most, uint64_t most
 int
 bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
 {
-	uint32_t most = cfg != NULL && cfg->last != 0 ? cfg->last : 1;
-	uint64_t most_bytes = cfg != NULL && cfg->max_bytes != 0 ? cfg->max_bytes : DEFAULT_BYTES;
+	struct bus_keep_config room;
+	uint64_t most_bytes;
+	uint32_t most;
 	size_t len;
-	int err = bus__enter(bus);
+	int err = BUS__SIZED_IN(SIZED_KEEP_CONFIG, cfg, &room);
 
+	if (err < 0)
+		return err;
+	most = cfg != NULL && cfg->last != 0 ? cfg->last : 1;
+	most_bytes = cfg != NULL && cfg->max_bytes != 0 ? cfg->max_bytes : DEFAULT_BYTES;
+	err = bus__enter(bus);
 	if (err == 0)
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
 		return bus__fail_publish(bus, err, filter, 0);
-	if (cfg != NULL && cfg->size != sizeof *cfg)
-		return bus__fail_size("bus_keep_config", cfg->size, sizeof *cfg);
 	if (bus->log != NULL)
 		return bus__fail(BUS_E_NOTSUP,
 		    BUS__SHOWN

@@ -6,6 +6,7 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
+#include "core/sized.h"
 
 /* No bus carries more. */
 #define MOST_BYTES (256u << 20)
@@ -19,13 +20,13 @@ int
 bus_msg_keep(const struct bus_msg *msg, const struct bus_msg **ret_msg)
 {
 	struct kept_msg *kept;
+	struct bus_msg room;
 	size_t topic;
+	int err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
 
-	if (msg == NULL || ret_msg == NULL)
-		return bus__answer(BUS_E_INVAL);
-	if (msg->size != sizeof *msg)
-		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
-	if (msg->topic == NULL)
+	if (err < 0)
+		return err;
+	if (msg == NULL || ret_msg == NULL || msg->topic == NULL)
 		return bus__answer(BUS_E_INVAL);
 	if (msg->len > MOST_BYTES || msg->headers_len > MOST_BYTES - msg->len ||
 	    (msg->data == NULL && msg->len > 0) || (msg->headers == NULL && msg->headers_len > 0))

@@ -1,6 +1,7 @@
 /* core/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
 #include "core/bus_internal.h"
 #include "core/fail.h"
+#include "core/sized.h"
 
 #include "log/log.h"
 
@@ -10,6 +11,7 @@ _Static_assert(
 int
 bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 {
+	struct bus_log_stats stats;
 	struct log_summary s;
 	int err = bus__enter(bus);
 
@@ -17,16 +19,17 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 		return bus__answer(err);
 	if (ret_stats == NULL)
 		return bus__answer(BUS_E_INVAL);
-	if (ret_stats->size != sizeof *ret_stats)
-		return bus__fail_size("bus_log_stats", ret_stats->size, sizeof *ret_stats);
+	err = bus__sized_check(&bus__sized[SIZED_LOG_STATS], ret_stats->size);
+	if (err < 0)
+		return err;
 	if (bus->log == NULL)
 		return bus__fail(
 		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
 	err = bus__log_summary(bus->log, &s);
 	if (err < 0)
 		return bus__answer(err);
-	*ret_stats = (struct bus_log_stats){
-	    .size = sizeof *ret_stats,
+	stats = (struct bus_log_stats){
+	    .size = sizeof stats,
 	    .log_bytes = s.bytes,
 	    .messages = s.next - 1,
 	    .messages_left = s.there,
@@ -41,12 +44,14 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 	    .processes = s.members,
 	    .processes_most = LOG_MEMBERS,
 	};
+	bus__sized_write(&bus__sized[SIZED_LOG_STATS], &stats, ret_stats);
 	return 0;
 }
 
 int
 bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 {
+	struct bus_member member;
 	int err = bus__enter(bus);
 	uint32_t pid;
 	bool alive;
@@ -55,8 +60,9 @@ bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 		return bus__answer(err);
 	if (ret_member == NULL)
 		return bus__answer(BUS_E_INVAL);
-	if (ret_member->size != sizeof *ret_member)
-		return bus__fail_size("bus_member", ret_member->size, sizeof *ret_member);
+	err = bus__sized_check(&bus__sized[SIZED_MEMBER], ret_member->size);
+	if (err < 0)
+		return err;
 	if (number >= BUS_LIMIT_MEMBERS)
 		return bus__fail(BUS_E_INVAL, "member %u: numbers are below %d", (unsigned)number,
 		    BUS_LIMIT_MEMBERS);
@@ -70,11 +76,12 @@ bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 			return 0;
 		alive = bus__log_is_alive(bus->log, number);
 	} while (bus__log_pid(bus->log, number) != pid);
-	*ret_member = (struct bus_member){
-	    .size = sizeof *ret_member,
+	member = (struct bus_member){
+	    .size = sizeof member,
 	    .pid = pid,
 	    .is_this = number == bus->log->member,
 	    .is_alive = alive,
 	};
+	bus__sized_write(&bus__sized[SIZED_MEMBER], &member, ret_member);
 	return 1;
 }

@@ -14,6 +14,7 @@
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"
+#include "core/sized.h"
 
 #define DEFAULT_BYTES (256u << 10)
 #define KEPT_MOST     (64u << 20) /* of a ring that is made for the values that a log keeps */
@@ -148,7 +149,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 
 	if (err < 0)
 		return err;
-	if (ret_mbox == NULL || (cfg != NULL && cfg->size != sizeof *cfg))
+	if (ret_mbox == NULL)
 		return BUS_E_INVAL;
 	if (cfg != NULL)
 		all = *cfg;
@@ -218,14 +219,16 @@ int
 bus_mailbox_open(
     struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
 {
-	int err = open_mailbox(bus, cfg, ret_mbox);
+	struct bus_mailbox_config room;
+	int err = BUS__SIZED_IN(SIZED_MAILBOX_CONFIG, cfg, &room);
 
+	if (err < 0)
+		return err;
+	err = open_mailbox(bus, cfg, ret_mbox);
 	if (err >= 0)
 		return 0;
 	if (bus == NULL)
 		return bus__fail_publish(NULL, err, NULL, 0);
-	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
-		return bus__fail_size("bus_mailbox_config", cfg->size, sizeof *cfg);
 	return cfg != NULL && (err == BUS_E_INVAL || err == BUS_E_NOTSUP)
 		   ? fail_config(bus, err, cfg)
 		   : bus__answer(err);

@@ -73,7 +73,7 @@ note_will(struct bus *bus, const struct bus_msg *msg)
 	struct ring_item item;
 	size_t topic_len;
 	uint8_t *bytes;
-	int err = msg->size == sizeof *msg ? bus__topic_check(msg->topic, &topic_len) : BUS_E_INVAL;
+	int err = bus__topic_check(msg->topic, &topic_len);
 
 	if (err == 0)
 		err = bus__item_make(bus, msg, &item);

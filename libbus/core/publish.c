@@ -15,6 +15,7 @@
 #include "core/publish.h"
 #include "core/reader.h"
 #include "core/request.h"
+#include "core/sized.h"
 #include "log/log.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -408,6 +409,7 @@ bus__publish_notice(struct bus *bus, const char *topic, const void *data, size_t
 int
 bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 {
+	struct bus_msg room;
 	struct ring_item item;
 	int err = bus__enter(bus);
 
@@ -415,8 +417,9 @@ bus_publish_msg(struct bus *bus, const struct bus_msg *msg)
 		return bus__fail_publish(bus, err, NULL, 0);
 	if (msg == NULL)
 		return bus__fail(BUS_E_INVAL, "the message is NULL");
-	if (msg->size != sizeof *msg)
-		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
+	err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
+	if (err < 0)
+		return err;
 	err = bus__item_make(bus, msg, &item);
 	if (err < 0)
 		return bus__fail_publish(bus, err, msg->topic, msg->len + msg->headers_len);
@@ -479,8 +482,7 @@ open_pub(
 		err = bus__topic_check(topic, &len);
 	if (err < 0)
 		return err;
-	if (ret_pub == NULL ||
-	    (cfg != NULL && (cfg->size != sizeof *cfg || cfg->type < 0 || cfg->type > UINT8_MAX)))
+	if (ret_pub == NULL || (cfg != NULL && (cfg->type < 0 || cfg->type > UINT8_MAX)))
 		return BUS_E_INVAL;
 	pub = bus__calloc(1, sizeof *pub);
 	if (pub == NULL)
@@ -522,10 +524,12 @@ int
 bus_pub_open(
     struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
 {
-	int err = open_pub(bus, topic, cfg, ret_pub);
+	struct bus_pub_config room;
+	int err = BUS__SIZED_IN(SIZED_PUB_CONFIG, cfg, &room);
 
-	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
-		return bus__fail_size("bus_pub_config", cfg->size, sizeof *cfg);
+	if (err < 0)
+		return err;
+	err = open_pub(bus, topic, cfg, ret_pub);
 	if (err == BUS_E_INVAL && bus != NULL && topic != NULL)
 		return bus__fail(err,
 		    BUS__SHOWN ": bad argument: ret_pub is NULL, or type is not 0 to 255", topic);

@@ -12,6 +12,7 @@
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"
+#include "core/sized.h"
 
 #define FIRST_BUCKETS 64
 #define DESK_MOST     1024 /* questions of one peer that may be open here */
@@ -591,8 +592,8 @@ reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg 
 
 	if (err < 0)
 		return err;
-	if (question == NULL || question->size != sizeof *question || question->reply_to == 0 ||
-	    msg == NULL || msg->size != sizeof *msg || (msg->flags & BUS_MSG_RETAIN))
+	if (question == NULL || question->reply_to == 0 || msg == NULL ||
+	    (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
 	return reply_to(bus, question->reply_to, msg, false);
 }
@@ -600,20 +601,22 @@ reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg 
 int
 bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg *msg)
 {
-	int err = reply_msg(bus, question, msg);
+	struct bus_msg question_room, room;
+	int err = BUS__SIZED_IN(SIZED_MSG, question, &question_room);
 
+	if (err == 0)
+		err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
+	if (err < 0)
+		return err;
+	err = reply_msg(bus, question, msg);
 	if (err >= 0)
 		return 0;
 	if (bus == NULL || question == NULL)
 		return bus__fail_publish(bus, err, NULL, 0);
-	if (question->size != sizeof *question)
-		return bus__fail_size("bus_msg", question->size, sizeof *question);
 	if (question->topic == NULL)
 		return bus__answer(err);
 	if (msg == NULL)
 		return bus__fail(err, BUS__SHOWN ": the reply is NULL", question->topic);
-	if (msg->size != sizeof *msg)
-		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
 	if (err == BUS_E_INVAL && question->reply_to == 0)
 		return bus__fail(err,
 		    BUS__SHOWN ": this message is no question: reply to one with reply_to",
@@ -642,7 +645,7 @@ make_question(const struct bus_msg *msg, int timeout_ms, struct bus_msg *ret_que
 {
 	uint32_t life_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : timeout_ms == 0;
 
-	if (msg == NULL || msg->size != sizeof *msg || (msg->flags & BUS_MSG_RETAIN))
+	if (msg == NULL || (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
 	*ret_question = *msg;
 	if (life_ms != 0 && (msg->ttl_ms == 0 || msg->ttl_ms > life_ms))
@@ -739,8 +742,6 @@ fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int time
 		return bus__fail_publish(NULL, err, NULL, 0);
 	if (msg == NULL)
 		return bus__fail(err, "the question is NULL");
-	if (msg->size != sizeof *msg)
-		return bus__fail_size("bus_msg", msg->size, sizeof *msg);
 	if (msg->topic == NULL)
 		return bus__fail_name(err, NULL);
 	switch (err) {
@@ -777,8 +778,12 @@ int
 bus_request_msg(
     struct bus *bus, const struct bus_msg *msg, int timeout_ms, const struct bus_msg **ret_reply)
 {
-	int err = request(bus, msg, timeout_ms, ret_reply);
+	struct bus_msg room;
+	int err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
 
+	if (err < 0)
+		return err;
+	err = request(bus, msg, timeout_ms, ret_reply);
 	return err < 0 ? fail_request(bus, err, msg, timeout_ms) : 0;
 }
 
@@ -924,8 +929,12 @@ int
 bus_request_start_msg(struct bus_mailbox *m, const struct bus_msg *msg, int timeout_ms,
     bus_msg_fn fn, void *arg, struct bus_request **ret_req)
 {
-	int err = start(m, msg, timeout_ms, fn, arg, ret_req);
+	struct bus_msg room;
+	int err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
 
+	if (err < 0)
+		return err;
+	err = start(m, msg, timeout_ms, fn, arg, ret_req);
 	if (err < 0 && m == NULL)
 		return bus__fail_mailbox(NULL, err);
 	return err < 0 ? fail_request(m->bus, err, msg, timeout_ms) : 0;

@@ -6,6 +6,7 @@
 #include "core/fail.h"
 #include "core/group.h"
 #include "core/reader.h"
+#include "core/sized.h"
 
 /* What became of messages that were taken out. */
 struct handled {
@@ -73,13 +74,15 @@ int
 bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 {
 	struct bus_stats stats = {.size = sizeof stats};
+	int err;
 
 	if (m == NULL)
 		return bus__fail_mailbox(NULL, BUS_E_INVAL);
 	if (ret_stats == NULL)
 		return bus__answer(BUS_E_INVAL);
-	if (ret_stats->size != sizeof *ret_stats)
-		return bus__fail_size("bus_stats", ret_stats->size, sizeof *ret_stats);
+	err = bus__sized_check(&bus__sized[SIZED_STATS], ret_stats->size);
+	if (err < 0)
+		return err;
 	if (m->bus->fork_generation != bus__fork_generation())
 		return bus__fail_mailbox(m, BUS_E_FORKED);
 	bus__mailbox_add_stats(m->queue, &stats);
@@ -89,6 +92,6 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 		stats.reached = atomic_load_explicit(&m->reader->passed, memory_order_acquire);
 		stats.goal = bus__log_tail(m->reader->log);
 	}
-	*ret_stats = stats;
+	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/thread.h"
+#include "core/sized.h"
 #include "link/changes.h"
 #include "link/flush.h"
 #include "link/frame.h"
@@ -140,7 +141,7 @@ link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **r
 
 	if (cfg == NULL)
 		cfg = &defaults;
-	if (url == NULL || cfg->size != sizeof *cfg || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
+	if (url == NULL || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
 	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
 	    cfg->bytes > BUS__MAILBOX_MOST)
 		return BUS_E_INVAL;
@@ -229,8 +230,6 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 {
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
-	if (err == BUS_E_INVAL && cfg != NULL && cfg->size != sizeof *cfg)
-		return bus__fail_size("bus_link_config", cfg->size, sizeof *cfg);
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
 		    url, cfg->bytes);
@@ -249,9 +248,14 @@ int
 bus_dial(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
 {
-	int cancel = bus__cancel_off(); /* name look-ups */
-	int err = dial(bus, url, cfg, ret_link);
+	struct bus_link_config room;
+	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	int cancel;
 
+	if (err < 0)
+		return err;
+	cancel = bus__cancel_off(); /* name look-ups */
+	err = dial(bus, url, cfg, ret_link);
 	bus__cancel_back(cancel);
 	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
@@ -293,9 +297,14 @@ int
 bus_listen(
     struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
 {
-	int cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
-	int err = listen_at(bus, url, cfg, ret_link);
+	struct bus_link_config room;
+	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	int cancel;
 
+	if (err < 0)
+		return err;
+	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
+	err = listen_at(bus, url, cfg, ret_link);
 	bus__cancel_back(cancel);
 	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
@@ -329,11 +338,13 @@ int
 bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 {
 	struct bus_link_stats stats = {.size = sizeof stats};
+	int err;
 
 	if (link == NULL || ret_stats == NULL)
 		return bus__answer(BUS_E_INVAL);
-	if (ret_stats->size != sizeof *ret_stats)
-		return bus__fail_size("bus_link_stats", ret_stats->size, sizeof *ret_stats);
+	err = bus__sized_check(&bus__sized[SIZED_LINK_STATS], ret_stats->size);
+	if (err < 0)
+		return err;
 	if (bus__enter(link->links->bus) == BUS_E_FORKED)
 		return bus__fail_about(BUS_E_FORKED, link->url);
 	stats.state = atomic_load_explicit(&link->state, memory_order_relaxed);
@@ -346,7 +357,7 @@ bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 	stats.refused = read_count(&link->refused);
 	for (int i = 0; i < BUS_LINK_END_COUNT; i++)
 		stats.ended[i] = read_count(&link->ended[i]);
-	*ret_stats = stats;
+	bus__sized_write(&bus__sized[SIZED_LINK_STATS], &stats, ret_stats);
 	return 0;
 }
 

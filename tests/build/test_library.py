@@ -109,6 +109,8 @@ int use(struct bus *bus)
 
 	stats.size = sizeof stats;
 	member.size = sizeof member;
+	for (int i = 0; i < BUS_LOSS_ROOM; i++)
+		stats.offered -= stats.lost[i];
 	return bus_stats(bus, &stats) + bus_member(bus, 0, &member) + BUS_E_INVAL;
 }
 """

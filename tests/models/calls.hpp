@@ -341,12 +341,6 @@ bus_strerror(int)
 	return "";
 }
 
-int
-bus__fail_size(const char *, size_t, size_t)
-{
-	return BUS_E_INVAL;
-}
-
 void
 bus__thread_join(pthread_t)
 {
