@@ -869,12 +869,15 @@ free_request:
 	return err;
 }
 
-/* Takes back a request that could not be asked. false: it has ended meanwhile, and fn has heard of it. */
+/* Takes back a request that could not be asked; the publish has said why, and what runs here may fail too. false: it has
+ * ended meanwhile, and fn has heard of it. */
 static bool
 withdraw(struct bus *bus, struct bus_request *req)
 {
+	struct bus__said said;
 	bool mine;
 
+	bus__save_error_text(&said);
 	bus__lock(bus);
 	mine = !req->over;
 	if (mine) {
@@ -883,6 +886,7 @@ withdraw(struct bus *bus, struct bus_request *req)
 		end(req);
 	}
 	bus__unlock(bus);
+	bus__restore_error_text(&said);
 	return mine;
 }
 
