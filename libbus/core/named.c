@@ -276,9 +276,10 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 		if (bus__log_ask(c->log, bus__log_position(c))) {
 			int woken = bus__log_sleep(c->log, seen, deadline_ns);
 
-			if (woken == BUS_E_TIMEDOUT ||
-			    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
-				return BUS_E_TIMEDOUT;
+			if (woken == BUS_E_TIMEDOUT)
+				return woken;
+			if (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX)
+				return BUS__E_HANDLER;
 			continue;
 		}
 		/* Something has come. If that is found here twice it cannot be read, since the log is damaged. */

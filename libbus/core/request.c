@@ -675,9 +675,10 @@ await_reply(struct waiter *w, int64_t deadline_ns)
 	while (atomic_load_explicit(&w->done, memory_order_acquire) == 0) {
 		int woken = bus__park(&w->done, 0, deadline_ns);
 
-		if (woken == BUS_E_TIMEDOUT ||
-		    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
-			return BUS_E_TIMEDOUT;
+		if (woken == BUS_E_TIMEDOUT)
+			return woken;
+		if (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX)
+			return BUS__E_HANDLER;
 	}
 	return 0;
 }
@@ -744,6 +745,11 @@ fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int time
 	if (msg->topic == NULL)
 		return bus__fail_name(err, NULL);
 	switch (err) {
+	case BUS__E_HANDLER:
+		return bus__fail(BUS_E_TIMEDOUT,
+		    BUS__SHOWN
+		    ": a signal handler ran before a reply came: ask again, or give a limit, within which handlers do not end the wait",
+		    msg->topic);
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN
