@@ -505,6 +505,8 @@ open_pub(
 	err = bus__enter(bus);
 	if (err == 0)
 		err = bus__topic_make(bus, topic, len, &pub->topic);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_TOPIC;
 	if (err == 0) {
 		pub->topic->handles++;
 		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);

@@ -618,7 +618,7 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 		return bus__fail(err,
 		    BUS__SHOWN ": this message is no question: reply to one with reply_to",
 		    question->topic);
-	if (err == BUS_E_FULL)
+	if (err == BUS_E_FULL && bus->log == NULL)
 		return bus__fail(err,
 		    BUS__SHOWN
 		    ": the asker's mailbox is full and refuses the reply: wait, or let it drain",
@@ -732,7 +732,7 @@ request(
 	return w.reply != NULL ? 0 : err;
 }
 
-/* Where a publish refused the question, it has said so. */
+/* Where a publish refused the question, or the log another reader, they have said so. */
 static int
 fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int timeout_ms)
 {
@@ -850,14 +850,20 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
 	err = m->reader != NULL ? bus__reader_start(m) : 0;
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_READER;
 	if (err == 0)
 		err = bus__topic_make(m->bus, topic, len, &found);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_TOPIC;
 	if (err == 0)
 		err = way_init(&req->way, m, found, fn, arg);
 	if (err < 0)
 		goto unlock;
 	atomic_fetch_add_explicit(&found->refs, 1, memory_order_relaxed);
 	err = begin(m, req, deadline_ns);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_DESCRIPTOR;
 	if (err < 0) {
 		way_fini(&req->way);
 		goto unlock;
