@@ -15,7 +15,8 @@
  * the wait a limit, or block the signal and use signalfd() beside bus_mailbox_fd().
  * BUS_E_LIMIT says also that the system has no more threads or descriptors; BUS_E_LOCKED that, after mlockall(), a log or
  * a thread's stack goes beyond RLIMIT_MEMLOCK.
- * A thread that calls the library needs 32 KiB of stack, and what its callbacks and signal handlers take.
+ * A thread that calls the library needs 32 KiB of stack, and what its callbacks and signal handlers take. (Looking up a
+ * name in a tcp:// address may take more: that runs on a thread of its own.)
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
  * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may

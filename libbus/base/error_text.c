@@ -9,47 +9,54 @@
 
 #include "base/utf8.h"
 
-enum { TEXT_BYTES = 320 };
-
 /* Each copy of the library, as in the Python extension, has its own. No initial-exec model: a library that dlopen() loads
  * may find no static room for it. A thread touches it with its first failure, not before; a child inherits that of the
  * thread that forked. */
-static _Thread_local struct {
-	int err;               /* 0: no call has failed */
-	bool fresh;            /* the sentence was not taken yet */
-	char text[TEXT_BYTES]; /* "": bus_strerror() says it */
-} last;
+static _Thread_local struct bus__said last;
+
+/* Whether these last bytes begin a character that the end of the buffer cut. */
+static bool
+is_cut(const char *text, size_t len)
+{
+	size_t n = 1;
+
+	while (n < len && ((unsigned char)text[n] & 0xC0) == 0x80)
+		n++;
+	return n == len && n < 4 && (unsigned char)text[0] >= 0xC2;
+}
 
 /* Topics and addresses in the text are of any bytes; terminals and Python want text. */
 static void
-make_printable(char *text)
+make_printable(char *text, bool cut)
 {
 	size_t len = strlen(text), at = 0;
 
-	while (at < len) {
-		size_t n = 1;
+	for (;;) {
+		size_t end = at + bus__utf8_valid_bytes(text + at, len - at);
 
-		while (n < 4 && at + n < len && ((unsigned char)text[at + n] & 0xC0) == 0x80)
-			n++;
-		if ((unsigned char)text[at] < ' ' || text[at] == 0x7f ||
-		    !bus__utf8_valid(text + at, n)) {
-			text[at] = '?';
-			n = 1;
+		for (; at < end; at++)
+			if ((unsigned char)text[at] < ' ' || text[at] == 0x7f)
+				text[at] = '?';
+		if (at == len)
+			return;
+		if (cut && is_cut(text + at, len - at)) {
+			text[at] = '\0';
+			return;
 		}
-		at += n;
+		text[at++] = '?';
 	}
 }
 
 int
 bus__fail(int err, const char *format, ...)
 {
-	int saved = errno;
+	int saved = errno, len;
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(last.text, sizeof last.text, format, args);
+	len = vsnprintf(last.text, sizeof last.text, format, args);
 	va_end(args);
-	make_printable(last.text);
+	make_printable(last.text, len >= (int)sizeof last.text);
 	last.err = err;
 	last.fresh = true;
 	errno = saved;
@@ -76,6 +83,18 @@ bus__fail_about(int err, const char *subject)
 	}
 	return bus__fail(
 	    err, BUS__SHOWN ": %s", subject[0] != '\0' ? subject : "''", bus_strerror(err));
+}
+
+void
+bus__save_error_text(struct bus__said *ret_said)
+{
+	*ret_said = last;
+}
+
+void
+bus__restore_error_text(const struct bus__said *said)
+{
+	last = *said;
 }
 
 const char *

@@ -5,6 +5,7 @@
 #ifndef BUS_BASE_ERROR_TEXT_H
 #define BUS_BASE_ERROR_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <libbus/error.h>
@@ -29,5 +30,16 @@ bus__answer(int err)
 /* The sentence of the last failure, once: for the extension, which raises some errors without a call. NULL: none, or of
  * another error, or taken. */
 const char *bus__take_error_text(int err);
+
+/* What a thread's last failure left. */
+struct bus__said {
+	int err;        /* 0: no call has failed */
+	bool fresh;     /* the sentence was not taken yet */
+	char text[320]; /* "": bus_strerror() says it */
+};
+
+/* Around callbacks that run when a call has set its sentence and not yet returned: theirs must not replace it. */
+void bus__save_error_text(struct bus__said *ret_said);
+void bus__restore_error_text(const struct bus__said *said);
 
 #endif

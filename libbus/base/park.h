@@ -7,6 +7,10 @@
 
 enum { BUS__INTERRUPTED = 1 };
 
+/* Inside the library: what a call answers whose wait without a limit a handler ended. Public calls say so, and answer
+ * BUS_E_TIMEDOUT. */
+enum { BUS__E_HANDLER = -1000 };
+
 /* Sleeps while *word == seen, until bus__unpark() or the deadline (monotonic ns; INT64_MAX: none).
  * May return early; 0, BUS_E_TIMEDOUT, or BUS__INTERRUPTED: a signal handler ran on this thread. */
 int bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);

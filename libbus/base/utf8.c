@@ -3,12 +3,13 @@
 #include <stdint.h>
 #include <string.h>
 
-bool
-bus__utf8_valid(const void *text, size_t len)
+size_t
+bus__utf8_valid_bytes(const void *text, size_t len)
 {
 	const uint8_t *p = text, *end = p + len;
 
 	while (p < end) {
+		size_t begin = (size_t)(p - (const uint8_t *)text);
 		uint8_t first = *p++, low = 0x80, high = 0xBF;
 		int more;
 
@@ -28,9 +29,9 @@ bus__utf8_valid(const void *text, size_t len)
 		else if (first >= 0xF0 && first <= 0xF4)
 			more = 3;
 		else
-			return false;
+			return begin;
 		if (end - p < more)
-			return false;
+			return begin;
 		/* The second byte has a narrower range after these, which excludes overlong forms, surrogates
 		 * and what lies above U+10FFFF. */
 		if (first == 0xE0)
@@ -43,7 +44,13 @@ bus__utf8_valid(const void *text, size_t len)
 			high = 0x8F;
 		for (; more > 0; more--, p++, low = 0x80, high = 0xBF)
 			if (*p < low || *p > high)
-				return false;
+				return begin;
 	}
-	return true;
+	return len;
+}
+
+bool
+bus__utf8_valid(const void *text, size_t len)
+{
+	return bus__utf8_valid_bytes(text, len) == len;
 }

@@ -9,4 +9,7 @@
  * NUL bytes are well-formed. */
 bool bus__utf8_valid(const void *text, size_t len);
 
+/* How many bytes from the first on are: len, or where the first ill-formed sequence begins. */
+size_t bus__utf8_valid_bytes(const void *text, size_t len);
+
 #endif

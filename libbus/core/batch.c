@@ -398,6 +398,6 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 			until = now + NAP_NS;
 		if (bus__park(&m->phase_wakes, seen, until) == BUS__INTERRUPTED &&
 		    deadline_ns == INT64_MAX)
-			return BUS_E_TIMEDOUT;
+			return BUS__E_HANDLER;
 	}
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/park.h"
 #include "base/random.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
@@ -355,6 +356,9 @@ bus_flush(struct bus *bus, int timeout_ms)
 		err = flush_mailboxes(bus, has_thread, deadline_ns);
 	if (err == 0)
 		err = flush_links(bus, deadline_ns);
+	if (err == BUS__E_HANDLER)
+		return bus__fail(BUS_E_TIMEDOUT,
+		    "bus_flush(): a signal handler ran while mailboxes or links held messages: call again, or give a limit, within which handlers do not end the wait");
 	if (err == BUS_E_TIMEDOUT)
 		return bus__fail(err,
 		    "bus_flush(): timed out: mailboxes or links hold messages after %d ms: give it more, or look which callback is slow",

@@ -430,9 +430,9 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	}
 	if (m->logged)
 		bus__reader_own(m->reader, m->at, m->batch.count);
-	err = handled > 0 ? (int)handled : bus__answer(bus__mailbox_enter(m));
-	end_call(m, false);
-	return err;
+	err = handled > 0 ? (int)handled : bus__mailbox_enter(m);
+	end_call(m, false); /* may run callbacks of requests, which may fail */
+	return bus__answer(err);
 }
 
 /* --- peers ----------------------------------------------------------------------------------------------- */

@@ -104,6 +104,15 @@ fail_too_big(const struct bus *bus, const char *topic, size_t len)
 	    topic, len, bus->max_payload);
 }
 
+static int
+fail_topics(const struct bus *bus, const char *topic)
+{
+	return bus__fail(BUS_E_LIMIT,
+	    BUS__SHOWN ": no room for another topic: all %" PRIu32
+		       " are in use: close publishers and subscriptions, or raise max_topics",
+	    topic, bus->max_topics);
+}
+
 /* The limit of names, or of retained values. */
 static int
 fail_limit(const struct bus *bus, const char *topic)
@@ -111,11 +120,7 @@ fail_limit(const struct bus *bus, const char *topic)
 	uint64_t used, most;
 
 	if (bus->log == NULL)
-		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN
-		    ": no room for another topic: all %" PRIu32
-		    " are in use: close publishers and subscriptions, or raise max_topics",
-		    topic, bus->max_topics);
+		return fail_topics(bus, topic);
 	if (bus__log_topic_find(bus->log, topic, strnlen(topic, BUS_LIMIT_TOPIC_BYTES)) == 0) {
 		used = atomic_load_explicit(&bus->log->shared->topics_end, memory_order_relaxed);
 		most = bus->log->topics_bytes / 16 * 15;
@@ -153,6 +158,17 @@ bus__fail_mailbox(const struct bus_mailbox *m, int err)
 }
 
 int
+bus__fail_reader(int err, const char *subject)
+{
+	if (err != BUS_E_LIMIT)
+		return bus__fail_about(err, subject);
+	return bus__fail(err,
+	    BUS__SHOWN
+	    ": %d readers have this bus's log open, which is all that fit: close mailboxes, or ask less at once",
+	    subject, LOG_CURSORS);
+}
+
+int
 bus__fail_append(int err)
 {
 	if (err != BUS_E_FULL)
@@ -173,6 +189,13 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 		return fail_too_big(bus, topic, len);
 	case BUS_E_LIMIT:
 		return fail_limit(bus, topic);
+	case BUS__NO_TOPIC:
+		return fail_topics(bus, topic);
+	case BUS__NO_READER:
+		return bus__fail_reader(BUS_E_LIMIT, topic);
+	case BUS__NO_DESCRIPTOR:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", topic);
 	case BUS_E_FULL:
 		if (bus->log != NULL)
 			return bus__fail(err,
@@ -220,6 +243,42 @@ fail_open_argument(const char *name, const struct bus_config *cfg)
 }
 
 int
+bus__fail_join(const struct log *log, int err, const char *name)
+{
+	switch (err) {
+	case LOG_NO_DESCRIPTOR:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", name);
+	case LOG_NO_LOCK:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN
+		    ": the system has no more record locks: end programs that lock files",
+		    name);
+	case LOG_NO_SLOT:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN
+		    ": %d processes have this bus open, which is all that fit: close one",
+		    name, LOG_MEMBERS);
+	case BUS__NO_NAME:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN
+		    ": no room for this process: topic names are full (%" PRIu64
+		    " KiB): end all processes of the bus, and open it with a larger log_bytes",
+		    name, log->topics_bytes / 1024);
+	case BUS__NO_VALUE:
+		return bus__fail(BUS_E_LIMIT,
+		    BUS__SHOWN
+		    ": no room for this process or its will: retained values are full (%" PRIu64
+		    " KiB): delete some, or open the bus with a larger log_bytes",
+		    name, bus__log_kept_bytes(log) / 1024);
+	case BUS__NO_READER:
+		return bus__fail_reader(BUS_E_LIMIT, name);
+	default:
+		return err;
+	}
+}
+
+int
 bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 {
 	const char *dir = cfg != NULL && cfg->dir != NULL ? cfg->dir : "/dev/shm";
@@ -246,14 +305,7 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 			       " is another user's, or others may write there (mode 0700)",
 		    name, dir);
 	case BUS_E_LIMIT:
-		if (errno == EMFILE || errno == ENFILE)
-			return bus__fail(err,
-			    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n",
-			    name);
-		return bus__fail(err,
-		    BUS__SHOWN
-		    ": %d processes have this bus open, which is all that fit: close one",
-		    name, LOG_MEMBERS);
+		return err; /* bus__fail_join() has said which */
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN

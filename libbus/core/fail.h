@@ -9,6 +9,16 @@
 struct bus;
 struct bus_config;
 struct bus_mailbox;
+struct log;
+
+/* Which limit was met, from where it was found to the sentence, which makes BUS_E_LIMIT of it. Inside the library. */
+enum {
+	BUS__NO_TOPIC = -1100,      /* max_topics */
+	BUS__NO_READER = -1101,     /* of the log */
+	BUS__NO_NAME = -1102,       /* of a topic, in the log */
+	BUS__NO_VALUE = -1103,      /* that is retained, in the log */
+	BUS__NO_DESCRIPTOR = -1104, /* or the system has no more */
+};
 
 /* A topic or filter that is none. */
 int bus__fail_name(int err, const char *name) __attribute__((cold, noinline));
@@ -23,12 +33,19 @@ int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold,
 /* A send on a named bus, where the topic is not at hand: saving it would cost each send that succeeds. */
 int bus__fail_append(int err) __attribute__((cold, noinline));
 
+/* A call that reads the log; subject is what it is about. */
+int bus__fail_reader(int err, const char *subject) __attribute__((cold, noinline));
+
 /* BUS_E_FULL: m refuses. */
 int bus__fail_full(const struct bus_mailbox *m, const char *topic) __attribute__((cold, noinline));
 
 #define BUS__PAYLOAD_MOST (256u << 20)
 
-/* bus_open(). */
+/* bus_open() of a named bus that met a limit: the above, or enum log_limit. Other errors pass through. log may be NULL. */
+int bus__fail_join(const struct log *log, int err, const char *name)
+    __attribute__((cold, noinline));
+
+/* bus_open(). BUS_E_LIMIT has its sentence already. */
 int bus__fail_open(int err, const char *name, const struct bus_config *cfg)
     __attribute__((cold, noinline));
 

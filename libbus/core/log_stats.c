@@ -27,7 +27,7 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
 	err = bus__log_summary(bus->log, &s);
 	if (err < 0)
-		return bus__answer(err);
+		return bus__fail_reader(err, "bus_log_stats()");
 	stats = (struct bus_log_stats){
 	    .size = sizeof stats,
 	    .log_bytes = s.bytes,

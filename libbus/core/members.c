@@ -11,10 +11,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/fail.h"
 #include "core/name.h"
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
+#include "core/value.h"
 #include "log/log.h"
 
 #define WILLS_PREFIX "$bus/wills/"
@@ -27,7 +29,7 @@ struct will {
 	uint64_t type;
 };
 
-/* Publishes a retained message on a topic of the bus's own. */
+/* Publishes a retained message on a topic of the bus's own. BUS__NO_NAME, BUS__NO_VALUE: which limit it met. */
 static int
 keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len)
 {
@@ -39,25 +41,28 @@ keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *d
 
 	snprintf(name, sizeof name, "%s%u", prefix, slot);
 	err = bus__log_topic(bus->log, name, strlen(name), &number);
-	return err < 0 ? err : bus__named_append(bus, number, &item);
+	if (err < 0)
+		return err == BUS_E_LIMIT ? BUS__NO_NAME : err;
+	err = bus__named_append(bus, number, &item);
+	return err == BUS_E_LIMIT ? BUS__NO_VALUE : err;
 }
 
 static int
 announce(struct bus *bus)
 {
-	struct bus_packer *packer;
+	struct bus_packer *packer = bus__packer_new();
 	const void *data;
 	size_t len;
-	int err = bus_packer_new(&packer);
+	int err;
 
-	if (err < 0)
-		return err;
+	if (packer == NULL)
+		return BUS_E_NOMEM;
 	bus_pack_map(packer, 2);
 	bus_pack_text(packer, "pid", 3);
 	bus_pack_uint(packer, (uint64_t)getpid());
 	bus_pack_text(packer, "program", 7);
 	bus_pack_text(packer, program_invocation_short_name, strlen(program_invocation_short_name));
-	err = bus_packer_data(packer, &data, &len);
+	err = bus__packer_data(packer, &data, &len);
 	if (err == 0)
 		err = keep(bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len);
 	bus_packer_free(packer);
@@ -171,7 +176,7 @@ find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 		return 0;
 	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 	if (err < 0)
-		return err;
+		return err == BUS_E_LIMIT ? BUS__NO_READER : err;
 	record = bus__log_kept_now(&c, number);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0) {
 		*ret_bytes = bus__malloc(v.len);

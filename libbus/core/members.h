@@ -13,7 +13,7 @@ struct bus;
 #define MEMBERS_PREFIX "$bus/members/"
 
 /* Says that this process is there, and notes its will (NULL: none). Buries first whoever had its slot and died. What
- * bus_publish_msg() answers. */
+ * bus_publish_msg() answers, but BUS__NO_... (fail.h) for BUS_E_LIMIT. */
 int bus__members_join(struct bus *bus, const struct bus_msg *will);
 
 /* Says that it has left, if this is its last bus of that name. */

@@ -22,7 +22,7 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	    cfg != NULL ? cfg->dir : NULL, name, cfg != NULL ? cfg->log_bytes : 0, &bus->log);
 
 	if (err < 0)
-		return err;
+		return bus__fail_join(NULL, err, name);
 	bus->inbox.tag = atomic_fetch_add_explicit(&bus->log->openings, 1, memory_order_relaxed) &
 			 NAMED_BUS_MASK;
 	/* Of all its processes, by which a peer knows that it has one connection already. */
@@ -32,6 +32,7 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 		bus->max_payload = bus__log_most(bus->log);
 	err = bus__members_join(bus, cfg != NULL ? cfg->will : NULL);
 	if (err < 0) {
+		err = bus__fail_join(bus->log, err, name);
 		bus__members_leave(bus);
 		bus__log_close(bus->log);
 	}
@@ -276,9 +277,10 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 		if (bus__log_ask(c->log, bus__log_position(c))) {
 			int woken = bus__log_sleep(c->log, seen, deadline_ns);
 
-			if (woken == BUS_E_TIMEDOUT ||
-			    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
-				return BUS_E_TIMEDOUT;
+			if (woken == BUS_E_TIMEDOUT)
+				return woken;
+			if (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX)
+				return BUS__E_HANDLER;
 			continue;
 		}
 		/* Something has come. If that is found here twice it cannot be read, since the log is damaged. */
@@ -298,7 +300,7 @@ bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
 	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 
 	if (err < 0)
-		return err;
+		return bus__fail_reader(err, question->topic);
 	err = bus__publish_question(bus, question, number, deadline_ns, &takers);
 	if (err == 0)
 		err = await_reply(&c, question->topic, number, deadline_ns, done, ret_reply);

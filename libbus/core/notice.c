@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "core/explain.h"
+#include "core/value.h"
 
 #define LOOK_MOST                                                                                  \
 	1024 /* places of the trie in one round: a fraction of a millisecond under the bus lock */
@@ -30,13 +31,14 @@ pack_number(struct bus_packer *packer, const char *key, uint64_t number)
 	bus_pack_uint(packer, number);
 }
 
-/* Publishes what is packed. Without memory there is no notice; what it would have told is counted all the same. */
+/* Publishes what is packed. Without memory there is no notice; what it would have told is counted all the same. A notice
+ * that fails leaves bus_error_text() to the call that it runs in. */
 static int
 publish_packed(struct bus *bus, const char *topic, struct bus_packer *packer)
 {
 	const void *data;
 	size_t len;
-	int err = bus_packer_data(packer, &data, &len);
+	int err = bus__packer_data(packer, &data, &len);
 
 	if (err == 0)
 		err = bus__publish_notice(bus, topic, data, len);
@@ -50,9 +52,9 @@ static void
 warn(struct bus *bus, const char *kind, const char *about, const char *name, const char *unit,
     uint64_t number, const char *text)
 {
-	struct bus_packer *packer;
+	struct bus_packer *packer = bus__packer_new();
 
-	if (bus_packer_new(&packer) < 0)
+	if (packer == NULL)
 		return;
 	bus_pack_map(packer, 4);
 	pack_name(packer, "warning", kind);
@@ -172,12 +174,12 @@ static int
 publish_losses(struct bus *bus, const struct bus_mailbox *m, const struct bus_stats *stats)
 {
 	char filter[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct bus_packer *packer;
+	struct bus_packer *packer = bus__packer_new();
 	uint64_t total = 0;
-	int err = bus_packer_new(&packer);
+	int err;
 
-	if (err < 0)
-		return err;
+	if (packer == NULL)
+		return BUS_E_NOMEM;
 	name_mailbox(bus, m, filter);
 	bus_pack_map(packer, 5 + BUS_LOSS_COUNT);
 	pack_number(packer, "mailbox", m->number);

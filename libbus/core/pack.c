@@ -306,6 +306,16 @@ admit_body(struct bus_packer *packer, const void *data, size_t len)
 	return admit(packer, false, 0);
 }
 
+struct bus_packer *
+bus__packer_new(void)
+{
+	struct bus_packer *packer = bus__calloc(1, sizeof *packer);
+
+	if (packer != NULL)
+		msgpack_packer_init(&packer->writer, packer, append);
+	return packer;
+}
+
 int
 bus_packer_new(struct bus_packer **ret_packer)
 {
@@ -313,10 +323,9 @@ bus_packer_new(struct bus_packer **ret_packer)
 
 	if (ret_packer == NULL)
 		return bus__answer(BUS_E_INVAL);
-	packer = bus__calloc(1, sizeof *packer);
+	packer = bus__packer_new();
 	if (packer == NULL)
 		return bus__answer(BUS_E_NOMEM);
-	msgpack_packer_init(&packer->writer, packer, append);
 	*ret_packer = packer;
 	return 0;
 }
@@ -423,6 +432,10 @@ static int
 fail_packer(const struct bus_packer *packer)
 {
 	switch (packer->err) {
+	case 0:
+		return bus__fail(BUS_E_INVAL,
+		    "packer: %zu bytes are no whole value: a container waits for more, or nothing was packed",
+		    packer->len);
 	case BUS_E_LIMIT:
 		return bus__fail(packer->err,
 		    "packer: the value at byte %zu is over a limit: %d deep, %d values, 4 GiB",
@@ -440,17 +453,21 @@ fail_packer(const struct bus_packer *packer)
 }
 
 int
+bus__packer_data(const struct bus_packer *packer, const void **ret_data, size_t *ret_len)
+{
+	if (packer->err < 0)
+		return packer->err;
+	if (!is_whole(&packer->shape))
+		return BUS_E_INVAL;
+	*ret_data = packer->data;
+	*ret_len = packer->len;
+	return 0;
+}
+
+int
 bus_packer_data(struct bus_packer *packer, const void **ret_data, size_t *ret_len)
 {
 	if (packer == NULL || ret_data == NULL || ret_len == NULL)
 		return bus__answer(BUS_E_INVAL);
-	if (packer->err < 0)
-		return fail_packer(packer);
-	if (!is_whole(&packer->shape))
-		return bus__fail(BUS_E_INVAL,
-		    "packer: %zu bytes are no whole value: a container waits for more, or nothing was packed",
-		    packer->len);
-	*ret_data = packer->data;
-	*ret_len = packer->len;
-	return 0;
+	return bus__packer_data(packer, ret_data, ret_len) < 0 ? fail_packer(packer) : 0;
 }

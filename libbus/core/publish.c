@@ -272,18 +272,25 @@ count_refused(struct bus_mailbox *full)
 	atomic_fetch_add_explicit(&full->refused, 1, memory_order_relaxed);
 }
 
-/* A publish by name that failed on a topic that exists. The bus's own fail unnoticed. */
+/* Ends a publish by name that failed on a topic that exists. Gives the stripe back and drains first, since callbacks may
+ * fail too, and the text is to be that of this call. The bus's own fail unnoticed. */
 static __attribute__((cold, noinline)) void
-end_refused(struct bus *bus, const char *name, const struct attempt *attempt, int err)
+end_refused(
+    struct bus *bus, const char *name, struct stripe *stripe, struct attempt *attempt, int err)
 {
-	if (err == BUS_E_FULL)
+	if (err == BUS_E_FULL) {
 		count_refused(attempt->full);
-	if (attempt->from_peer)
-		return;
-	if (err == BUS_E_FULL)
+		bus__mailbox_ref(attempt->full);
+	}
+	bus__read_end(stripe);
+	bus__mailbox_drain_owed(attempt->owed);
+	attempt->owed = NULL;
+	if (err == BUS_E_FULL && !attempt->from_peer)
 		bus__fail_full(attempt->full, name);
-	else
+	else if (!attempt->from_peer)
 		bus__fail_publish(bus, err, name, 0);
+	if (err == BUS_E_FULL)
+		bus__mailbox_unref(attempt->full);
 }
 
 static int
@@ -349,8 +356,10 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 			*ret_err = publish_plain(routes, item, attempt);
 		else
 			*ret_err = publish_unheard(bus, topic, attempt);
-		if (*ret_err < 0)
-			end_refused(bus, name, attempt, *ret_err);
+		if (*ret_err < 0) {
+			end_refused(bus, name, stripe, attempt, *ret_err);
+			return true;
+		}
 	}
 	bus__read_end(stripe);
 	return topic != NULL;
@@ -502,6 +511,8 @@ open_pub(
 	err = bus__enter(bus);
 	if (err == 0)
 		err = bus__topic_make(bus, topic, len, &pub->topic);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_TOPIC;
 	if (err == 0) {
 		pub->topic->handles++;
 		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);

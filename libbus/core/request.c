@@ -621,7 +621,7 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 		return bus__fail(err,
 		    BUS__SHOWN ": this message is no question: reply to one with reply_to",
 		    question->topic);
-	if (err == BUS_E_FULL)
+	if (err == BUS_E_FULL && bus->log == NULL)
 		return bus__fail(err,
 		    BUS__SHOWN
 		    ": the asker's mailbox is full and refuses the reply: wait, or let it drain",
@@ -678,9 +678,10 @@ await_reply(struct waiter *w, int64_t deadline_ns)
 	while (atomic_load_explicit(&w->done, memory_order_acquire) == 0) {
 		int woken = bus__park(&w->done, 0, deadline_ns);
 
-		if (woken == BUS_E_TIMEDOUT ||
-		    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
-			return BUS_E_TIMEDOUT;
+		if (woken == BUS_E_TIMEDOUT)
+			return woken;
+		if (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX)
+			return BUS__E_HANDLER;
 	}
 	return 0;
 }
@@ -734,7 +735,7 @@ request(
 	return w.reply != NULL ? 0 : err;
 }
 
-/* Where a publish refused the question, it has said so. */
+/* Where a publish refused the question, or the log another reader, they have said so. */
 static int
 fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int timeout_ms)
 {
@@ -745,6 +746,11 @@ fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int time
 	if (msg->topic == NULL)
 		return bus__fail_name(err, NULL);
 	switch (err) {
+	case BUS__E_HANDLER:
+		return bus__fail(BUS_E_TIMEDOUT,
+		    BUS__SHOWN
+		    ": a signal handler ran before a reply came: ask again, or give a limit, within which handlers do not end the wait",
+		    msg->topic);
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN
@@ -849,14 +855,20 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
 	err = m->reader != NULL ? bus__reader_start(m) : 0;
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_READER;
 	if (err == 0)
 		err = bus__topic_make(m->bus, topic, len, &found);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_TOPIC;
 	if (err == 0)
 		err = way_init(&req->way, m, found, fn, arg);
 	if (err < 0)
 		goto unlock;
 	atomic_fetch_add_explicit(&found->refs, 1, memory_order_relaxed);
 	err = begin(m, req, deadline_ns);
+	if (err == BUS_E_LIMIT)
+		err = BUS__NO_DESCRIPTOR;
 	if (err < 0) {
 		way_fini(&req->way);
 		goto unlock;
@@ -874,12 +886,15 @@ free_request:
 	return err;
 }
 
-/* Takes back a request that could not be asked. false: it has ended meanwhile, and fn has heard of it. */
+/* Takes back a request that could not be asked; the publish has said why, and what runs here may fail too. false: it has
+ * ended meanwhile, and fn has heard of it. */
 static bool
 withdraw(struct bus *bus, struct bus_request *req)
 {
+	struct bus__said said;
 	bool mine;
 
+	bus__save_error_text(&said);
 	bus__lock(bus);
 	mine = !req->over;
 	if (mine) {
@@ -888,6 +903,7 @@ withdraw(struct bus *bus, struct bus_request *req)
 		end(req);
 	}
 	bus__unlock(bus);
+	bus__restore_error_text(&said);
 	return mine;
 }
 

@@ -20,7 +20,7 @@ struct bus_role {
 	bool held;
 };
 
-/* Waits until the role is ours. 1, BUS_E_TIMEDOUT, BUS_E_CLOSED, or what bus__log_role_take() answers. */
+/* Waits until the role is ours. 1, BUS_E_TIMEDOUT, BUS__E_HANDLER, BUS_E_CLOSED, or what bus__log_role_take() answers. */
 static int
 await(struct bus *bus, const char *name, int64_t deadline_ns, uint32_t *ret_number)
 {
@@ -41,7 +41,7 @@ await(struct bus *bus, const char *name, int64_t deadline_ns, uint32_t *ret_numb
 			deadline_ns - now > LOOK_NS ? now + LOOK_NS : deadline_ns) ==
 			BUS__INTERRUPTED &&
 		    deadline_ns == INT64_MAX)
-			return BUS_E_TIMEDOUT;
+			return BUS__E_HANDLER;
 	}
 }
 
@@ -113,6 +113,11 @@ bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role
 	if (bus == NULL || name == NULL)
 		return bus__fail_publish(bus, err, NULL, 0);
 	switch (err) {
+	case BUS__E_HANDLER:
+		return bus__fail(BUS_E_TIMEDOUT,
+		    BUS__SHOWN
+		    ": a signal handler ran while another bus had this role: call again, or give a limit, within which handlers do not end the wait",
+		    name);
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN ": timed out: another bus has this role for longer than %d ms", name,

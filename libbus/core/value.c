@@ -98,24 +98,6 @@ read_value(int type, const void *data, size_t len, const struct bus_value **ret_
 	}
 }
 
-/* Where text ends to be UTF-8. */
-static size_t
-text_offset(const char *data, size_t len)
-{
-	size_t at = 0;
-
-	while (at < len) {
-		size_t n = 1;
-
-		while (n < 4 && at + n < len && ((unsigned char)data[at + n] & 0xC0) == 0x80)
-			n++;
-		if (!bus__utf8_valid(data + at, n))
-			break;
-		at += n;
-	}
-	return at;
-}
-
 int
 bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
 {
@@ -132,7 +114,7 @@ bus_value_read(int type, const void *data, size_t len, const struct bus_value **
 	case BUS_TYPE_TEXT:
 		return bus__fail(err,
 		    "text of %zu bytes: byte %zu is not UTF-8: publish it as bytes", len,
-		    text_offset(data, len));
+		    bus__utf8_valid_bytes(data, len));
 	case BUS_TYPE_JSON:
 		offset = bus__json_bad_byte(data, len);
 		if (offset == len)

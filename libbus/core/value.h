@@ -29,6 +29,11 @@ void bus__value_uint(struct bus_value *value, uint64_t number);
 int bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value);
 int bus__json_read(const char *text, size_t len, const struct bus_value **ret_value);
 
+/* bus_packer_new(), NULL: out of memory, and bus_packer_data() for the bus's own messages: a failure leaves
+ * bus_error_text() alone. */
+struct bus_packer *bus__packer_new(void);
+int bus__packer_data(const struct bus_packer *packer, const void **ret_data, size_t *ret_len);
+
 /* Where a payload that is not valid stops to be so, for bus_error_text(); JSON: about there, len: not known. */
 size_t bus__msgpack_bad_byte(const char *data, size_t len);
 size_t bus__json_bad_byte(const char *text, size_t len);

@@ -15,7 +15,7 @@ struct bus__flush {
 		uint64_t target;
 	} * marks;
 	size_t count, left;
-	int err;
+	int err, given_up;     /* why, before give_up() */
 	_Atomic uint32_t done; /* futex */
 };
 
@@ -100,7 +100,7 @@ give_up(void *arg)
 	struct bus__flush *flush = arg;
 
 	if (atomic_load_explicit(&flush->done, memory_order_relaxed) == 0) {
-		flush->err = BUS_E_TIMEDOUT;
+		flush->err = flush->given_up;
 		finish(flush);
 	}
 }
@@ -115,18 +115,19 @@ call(struct bus__flush *flush, void (*fn)(void *arg))
 	return true;
 }
 
-/* false: not done in time, or (without a limit) before a signal handler ran. */
-static bool
+/* 0, BUS_E_TIMEDOUT, or (without a limit) BUS__E_HANDLER. */
+static int
 await(struct bus__flush *flush, int64_t deadline_ns)
 {
 	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0) {
 		int woken = bus__park(&flush->done, 0, deadline_ns);
 
-		if (woken == BUS_E_TIMEDOUT ||
-		    (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX))
-			return false;
+		if (woken == BUS_E_TIMEDOUT)
+			return woken;
+		if (woken == BUS__INTERRUPTED && deadline_ns == INT64_MAX)
+			return BUS__E_HANDLER;
 	}
-	return true;
+	return 0;
 }
 
 static void
@@ -143,8 +144,9 @@ bus__flush_links(void *arg, int64_t deadline_ns)
 
 	if (!call(&flush, begin))
 		return 0;
+	flush.given_up = await(&flush, deadline_ns);
 	/* When the bus closes meanwhile its connections end, and that ends every flush. */
-	if (!await(&flush, deadline_ns) && !call(&flush, give_up))
+	if (flush.given_up < 0 && !call(&flush, give_up))
 		await_end(&flush);
 	bus__free(flush.marks);
 	return flush.err;

@@ -60,11 +60,17 @@ struct log {
 
 /* --- membership (member.c) ------------------------------------------------------------------------------------ */
 
+/* Which limit bus__log_open() met: for the sentence of BUS_E_LIMIT. */
+enum log_limit {
+	LOG_NO_DESCRIPTOR = -1200,
+	LOG_NO_LOCK = -1201, /* the system has no more record locks */
+	LOG_NO_SLOT = -1202  /* all LOG_MEMBERS are taken */
+};
+
 /* Joins the log `name` in `dir` (NULL: the user's own place under /dev/shm), and makes it if nobody is in it:
  * `bytes` long (0: 16 MiB, less where little is free). Whoever joins takes what is there. 0, BUS_E_INVAL (a name is
- * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, BUS_E_LIMIT (members,
- * descriptors), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM,
- * BUS_E_SYS. */
+ * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, enum log_limit,
+ * BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM, BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
 
 /* Whether its files have their names no more: somebody removed them, and whoever opens the name is elsewhere. */

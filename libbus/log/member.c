@@ -105,7 +105,7 @@ enter_gate(int fd)
 		const struct timespec nap = {.tv_nsec = NAP_NS};
 
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			return errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+			return errno == ENOLCK ? LOG_NO_LOCK : BUS_E_SYS;
 		if (bus__now_ns() > deadline_ns)
 			return BUS_E_TIMEDOUT;
 		nanosleep(&nap, NULL);
@@ -147,7 +147,7 @@ error_of_errno(void)
 		return BUS_E_DENIED;
 	case EMFILE:
 	case ENFILE:
-		return BUS_E_LIMIT;
+		return LOG_NO_DESCRIPTOR;
 	case ENOSPC:
 	case EDQUOT:
 	case EFBIG:
@@ -445,7 +445,9 @@ claim_member(struct log *log)
 			    &member->pid, (uint32_t)getpid(), memory_order_relaxed);
 			return 0;
 		}
-	return errno == EAGAIN || errno == EACCES || errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+	if (errno == ENOLCK)
+		return LOG_NO_LOCK;
+	return errno == EAGAIN || errno == EACCES ? LOG_NO_SLOT : BUS_E_SYS;
 }
 
 /* Opens the lock file and passes the gate. */

@@ -12,6 +12,7 @@
 
 #include <libbus/error.h>
 
+#include "base/thread.h"
 #include "transport/nng_wire.h"
 
 static bool
@@ -42,19 +43,13 @@ translate(int gai)
 }
 
 /* NNG gets the number that was checked, and never looks the name up again. Of several addresses IPv4 is
- * taken, so that both sides of tcp://localhost meet. */
+ * taken, so that both sides of tcp://localhost meet. flags: AI_NUMERICHOST, or 0. */
 static int
-check(const struct bus__address *addr, struct bus__address *numeric)
+look_up(const struct bus__address *addr, int flags, struct bus__address *numeric)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *chosen;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list, *chosen;
 	int err;
 
-	*numeric = *addr;
-	err = bus__nng_check();
-	if (err < 0)
-		return err;
-	if (strcmp(addr->name, "*") == 0)
-		return BUS_E_NOT_LOOPBACK;
 	errno = 0;
 	err = translate(getaddrinfo(addr->name, NULL, &hints, &list));
 	if (err < 0)
@@ -74,6 +69,54 @@ check(const struct bus__address *addr, struct bus__address *numeric)
 free_list:
 	freeaddrinfo(list);
 	return err;
+}
+
+struct lookup {
+	const struct bus__address *addr;
+	struct bus__address *numeric;
+	int err, system; /* the second: errno */
+};
+
+static void *
+run_lookup(void *arg)
+{
+	struct lookup *lookup = arg;
+
+	bus__thread_name("bus-lookup");
+	lookup->err = look_up(lookup->addr, 0, lookup->numeric);
+	lookup->system = errno;
+	return NULL;
+}
+
+/* A name takes as much stack as the system's modules for names do: 12 KiB for those in glibc, any number for others. A
+ * caller may have 32 KiB. */
+static int
+look_up_elsewhere(const struct bus__address *addr, struct bus__address *numeric)
+{
+	struct lookup lookup = {.addr = addr, .numeric = numeric};
+	pthread_t thread;
+	int err = bus__thread_start(&thread, run_lookup, &lookup);
+
+	if (err < 0)
+		return err;
+	bus__thread_join(thread);
+	errno = lookup.system;
+	return lookup.err;
+}
+
+static int
+check(const struct bus__address *addr, struct bus__address *numeric)
+{
+	int err;
+
+	*numeric = *addr;
+	err = bus__nng_check();
+	if (err < 0)
+		return err;
+	if (strcmp(addr->name, "*") == 0)
+		return BUS_E_NOT_LOOPBACK;
+	err = look_up(addr, AI_NUMERICHOST, numeric);
+	return err == BUS_E_ADDRESS ? look_up_elsewhere(addr, numeric) : err;
 }
 
 const struct bus__transport bus__transport_tcp = {

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "link_test.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -17,6 +19,29 @@ enum { TIMES = 1 };
 #endif
 
 enum { STACK = 32 << 10, BELOW = 64 << 10 };
+
+static __attribute__((noinline)) void
+take_all_of_a_small_stack(void)
+{
+	char deep[(size_t)STACK * TIMES];
+
+	memset(deep, 0xbb, sizeof deep);
+	__asm__ volatile("" : : "r"(deep) : "memory");
+}
+
+/* In front of the C library's: a module for names (nsswitch.conf) that needs much stack. glibc's own, files and dns, take up
+ * to 12 KiB. */
+int
+getaddrinfo(
+    const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret_list)
+{
+	int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+	*(void **)&next = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (!(hints->ai_flags & AI_NUMERICHOST))
+		take_all_of_a_small_stack();
+	return next(name, service, hints, ret_list);
+}
 
 static void
 count(void *arg, const struct bus_msg *msg)
@@ -136,6 +161,129 @@ link_in_every_way(struct bus *bus, const char *topic)
 	}
 }
 
+/* A name, which the system's modules look up, instead of a number. */
+static void
+link_by_name(struct bus *bus)
+{
+	struct bus_link *listening, *dialling;
+	char url[64];
+
+	ck_bus(bus_listen(bus, "tcp://localhost:0", NULL, &listening), 0);
+	ck_assert_int_gt(bus_link_url(listening, url, sizeof url), 0);
+	ck_bus(bus_dial(bus, url, NULL, &dialling), 0);
+	bus_link_close(dialling);
+	bus_link_close(listening);
+}
+
+/* The call fails, and its sentence is made. */
+#define ck_fails(call, err)                                                                        \
+	do {                                                                                       \
+		ck_bus(call, err);                                                                 \
+		ck_assert_int_ne(bus_error_text()[0], '\0');                                       \
+	} while (0)
+
+static void
+publish_and_fail(struct bus *bus, const char *topic)
+{
+	static char large[4 << 20];
+	const struct bus_slice slice = {large, sizeof large};
+	const struct bus_msg msg = {
+	    .size = sizeof msg, .topic = topic, .data = large, .len = sizeof large};
+	struct bus_pub *pub;
+	void *loan;
+
+	ck_fails(bus_publish(bus, "$x", "", 0), BUS_E_TOPIC_RESERVED);
+	ck_fails(bus_publish(bus, topic, large, sizeof large), BUS_E_TOO_BIG);
+	ck_fails(bus_publish_msg(bus, &msg), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_open(bus, "+", NULL, &pub), BUS_E_TOPIC_WILDCARD);
+	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
+	ck_fails(bus_pub_send(pub, large, sizeof large), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_loan(pub, sizeof large, &loan), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_commit(pub, large, 1), BUS_E_INVAL);
+	bus_pub_close(pub);
+}
+
+static void
+ask_and_fail(struct bus *bus, struct bus_mailbox *mbox)
+{
+	const struct bus_msg plain = {.size = sizeof plain, .topic = "ask", .data = "", .len = 0};
+	const struct bus_msg *answer;
+	_Atomic unsigned replies = 0;
+
+	ck_bus(bus_mailbox_subscribe(mbox, "silent", NULL, NULL, NULL), 0);
+	ck_fails(bus_request(bus, "silent", "", 0, 1, &answer), BUS_E_TIMEDOUT);
+	ck_fails(bus_request_msg(bus, NULL, 1, &answer), BUS_E_INVAL);
+	ck_fails(
+	    bus_request_start(mbox, "#", "", 0, 1, count, &replies, NULL), BUS_E_TOPIC_WILDCARD);
+	ck_fails(bus_request_start_msg(mbox, NULL, 1, count, &replies, NULL), BUS_E_INVAL);
+	ck_fails(bus_reply(bus, &plain, "", 0), BUS_E_INVAL);
+	ck_fails(bus_reply_msg(bus, &plain, &plain), BUS_E_INVAL);
+}
+
+static void
+link_and_fail(struct bus *bus)
+{
+	struct bus_link_stats stats = {.size = 0};
+	struct bus_link *link;
+	char url[200];
+
+	ck_fails(bus_dial(bus, "mqtt://x", NULL, &link), BUS_E_SCHEME);
+	ck_fails(bus_dial(bus, "tcp://8.8.8.8:1", NULL, &link), BUS_E_NOT_LOOPBACK);
+	ck_fails(bus_dial(bus, "tcp://no host:1", NULL, &link), BUS_E_ADDRESS);
+	snprintf(url, sizeof url, "ipc://%s/missing/socket", bus_test_dir());
+	ck_fails(bus_listen(bus, url, NULL, &link), BUS_E_SYS);
+	ck_bus(bus_listen(bus, "inproc://small", NULL, &link), 0);
+	ck_fails(bus_link_url(link, url, 1), BUS_E_LIMIT);
+	ck_fails(bus_link_stats(link, &stats), BUS_E_INVAL);
+	bus_link_close(link);
+}
+
+static void
+fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, bool named)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = "/tmp"};
+	const struct bus_mailbox_config group = {.size = sizeof group, .group = "no group"};
+	struct bus_stats stats = {.size = 0};
+	struct bus_log_stats log = {.size = 0};
+	struct bus_member member = {.size = 0};
+	const struct bus_msg *msg;
+	struct bus_mailbox *other;
+	struct bus_role *role;
+	struct bus *none;
+
+	ck_fails(bus_open("No Bus", NULL, &none), BUS_E_INVAL);
+	ck_fails(bus_open("small", &cfg, &none), BUS_E_DENIED);
+	publish_and_fail(bus, topic);
+	ask_and_fail(bus, mbox);
+	link_and_fail(bus);
+	ck_fails(bus_subscribe(bus, "a/b+", count, NULL, NULL), BUS_E_FILTER);
+	ck_fails(bus_mailbox_subscribe(mbox, "#/a", NULL, NULL, NULL), BUS_E_FILTER);
+	ck_fails(bus_mailbox_open(bus, &group, &other), named ? BUS_E_NOTSUP : BUS_E_INVAL);
+	ck_fails(bus_mailbox_fd(NULL), BUS_E_INVAL);
+	ck_fails(bus_mailbox_stats(mbox, &stats), BUS_E_INVAL);
+	ck_fails(bus_recv(NULL, 0, &msg), BUS_E_INVAL);
+	ck_fails(bus_dispatch(NULL, 0, 0), BUS_E_INVAL);
+	ck_fails(bus_keep(bus, "a+", NULL), BUS_E_FILTER);
+	ck_fails(bus_msg_keep(NULL, &msg), BUS_E_INVAL);
+	ck_fails(bus_explain(bus, "a/+", NULL, 0), BUS_E_TOPIC_WILDCARD);
+	ck_fails(bus_describe(bus, NULL, 1), BUS_E_INVAL);
+	ck_fails(bus_stats(bus, &stats), BUS_E_INVAL);
+	ck_fails(bus_log_stats(bus, &log), BUS_E_INVAL);
+	ck_fails(bus_member(bus, 0, &member), BUS_E_INVAL);
+	ck_fails(bus_role_take(bus, "role/#", 0, &role), BUS_E_TOPIC_WILDCARD);
+}
+
+/* What remains when the bus has closed. */
+static void
+fail_on_a_closed_bus(struct bus_mailbox *mbox)
+{
+	const struct bus_msg *msg;
+
+	ck_fails(bus_recv(mbox, 0, &msg), BUS_E_CLOSED);
+	ck_fails(bus_dispatch(mbox, 0, 0), BUS_E_CLOSED);
+}
+
 static void
 use_a_bus(const char *name)
 {
@@ -165,11 +313,14 @@ use_a_bus(const char *name)
 	ask_in_every_way(bus, mbox, &replies);
 	look_at_everything(bus, mbox, topic, name != NULL);
 	link_in_every_way(bus, topic);
+	link_by_name(bus);
+	fail_in_every_way(bus, mbox, topic, name != NULL);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	bus_unsubscribe(sub, NULL);
 	bus_unsubscribe(notices, NULL);
-	bus_mailbox_close(mbox);
 	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
+	fail_on_a_closed_bus(mbox);
+	bus_mailbox_close(mbox);
 }
 
 static void *
@@ -228,7 +379,14 @@ use_values(void *arg)
 	free(text);
 	bus_value_free(value);
 	bus_packer_reset(packer);
+	bus_pack_text(packer, "\xff", 1);
+	ck_fails(bus_packer_data(packer, &data, &len), BUS_E_DECODE);
 	bus_packer_free(packer);
+	ck_fails(bus_packer_new(NULL), BUS_E_INVAL);
+	ck_fails(bus_value_read(BUS_TYPE_TEXT, "\x80", 1, &value), BUS_E_DECODE);
+	json[2 * BUS_PACK_DEPTH - 1] = '\0';
+	ck_fails(bus_value_read(BUS_TYPE_JSON, json, strlen(json), &value), BUS_E_DECODE);
+	ck_fails(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01", 2, &value), BUS_E_DECODE);
 	return arg;
 }
 

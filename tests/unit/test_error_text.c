@@ -4,12 +4,21 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <libbus/libbus.h>
+
+#include "base/error_text.h"
+#include "base/mem.h"
+#include "core/bus_internal.h"
+#include "core/mailbox.h"
+#include "core/notice.h"
+#include "log/log.h"
 
 /* The call fails with err, and the text has all these words. */
 #define ck_says(call, err, ...)                                                                    \
@@ -148,6 +157,49 @@ START_TEST(the_text_is_one_printable_line_whatever_the_topic_is)
 }
 END_TEST
 
+START_TEST(only_the_bytes_that_are_no_text_are_replaced)
+{
+	static const struct {
+		const char *topic, *shown;
+	} cases[] = {
+	    {"abc\x80", "abc?: "},
+	    {"\xc3\xa9\x80z", "\xc3\xa9?z: "},
+	    {"\xe2\x82z\xe2\x82\xac", "??z\xe2\x82\xac: "},
+	    {"\xff\xf0\x9f\x98\x80", "?\xf0\x9f\x98\x80: "},
+	};
+	struct bus *bus = open_private();
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		ck_bus(bus_publish(bus, cases[i].topic, "", 0), BUS_E_TOPIC_BYTES);
+		ck_assert_msg(
+		    strncmp(bus_error_text(), cases[i].shown, strlen(cases[i].shown)) == 0, "%s",
+		    bus_error_text());
+	}
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(a_text_is_cut_between_characters)
+{
+	static const char *const characters[] = {"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+	char text[600];
+
+	for (size_t i = 0; i < sizeof characters / sizeof characters[0]; i++)
+		for (size_t shift = 0; shift < 4; shift++) {
+			size_t bytes = strlen(characters[i]), len = shift;
+
+			memset(text, 'x', shift);
+			for (; len + bytes < sizeof text; len += bytes)
+				memcpy(text + len, characters[i], bytes);
+			text[len] = '\0';
+			bus__fail(BUS_E_INVAL, "%s", text);
+			len = strlen(bus_error_text());
+			ck_assert_uint_eq(len, shift + (319 - shift) / bytes * bytes);
+			ck_assert_int_eq(strncmp(bus_error_text(), text, len), 0);
+		}
+}
+END_TEST
+
 START_TEST(a_failure_keeps_errno)
 {
 	struct bus *bus = open_private();
@@ -155,6 +207,150 @@ START_TEST(a_failure_keeps_errno)
 	errno = 4711;
 	ck_bus(bus_publish(bus, "a/+", "", 0), BUS_E_TOPIC_WILDCARD);
 	ck_assert_int_eq(errno, 4711);
+	bus_close(bus, 0);
+}
+END_TEST
+
+/* --- calls inside calls ----------------------------------------------------------------------------------------- */
+
+struct crossing {
+	struct bus *bus;
+	pthread_t publisher;
+	_Atomic bool ran, stop;
+};
+
+static void
+fail_inside(void *arg, const struct bus_msg *msg)
+{
+	struct crossing *c = arg;
+
+	(void)msg;
+	if (pthread_equal(pthread_self(), c->publisher))
+		c->ran = bus_publish(c->bus, "inside/+", "", 0) == BUS_E_TOPIC_WILDCARD;
+}
+
+/* Not while the publisher drains, or it would never come to an end. Refused when it lost its CPU there. */
+static void *
+publish_beside(void *arg)
+{
+	struct crossing *c = arg;
+
+	while (!c->stop)
+		if (!c->ran)
+			bus_publish(c->bus, "beside", "", 0);
+	return NULL;
+}
+
+/* A publish that a full mailbox refuses owes the wake-up of those that it had claimed already, and finds there what others
+ * have published meanwhile. It drains the first of them last, hence their number. */
+START_TEST(a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_its_text)
+{
+	const struct bus_mailbox_config driven = {
+	    .size = sizeof driven, .full = BUS_FULL_REFUSE, .drain = BUS_DRAIN_PUBLISHER};
+	const struct bus_mailbox_config small = {
+	    .size = sizeof small, .full = BUS_FULL_REFUSE, .bytes = 4096};
+	struct crossing c = {.bus = open_private(), .publisher = pthread_self()};
+	struct bus_mailbox *first, *full, *others[100];
+	pthread_t beside;
+
+	ck_bus(bus_mailbox_open(c.bus, &driven, &first), 0);
+	ck_bus(bus_mailbox_open(c.bus, &small, &full), 0);
+	ck_bus(bus_mailbox_subscribe(first, "refused", fail_inside, &c, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(first, "beside", fail_inside, &c, NULL), 0);
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+		ck_bus(bus_mailbox_open(c.bus, &driven, &others[i]), 0);
+		ck_bus(bus_mailbox_subscribe(others[i], "refused", ignore, NULL, NULL), 0);
+	}
+	ck_bus(bus_mailbox_subscribe(full, "refused", NULL, NULL, NULL), 0);
+	while (bus_publish(c.bus, "refused", "0123456789", 10) == 0)
+		;
+	ck_assert_int_eq(pthread_create(&beside, NULL, publish_beside, &c), 0);
+	for (int times = 0; times < 10;) {
+		c.ran = false;
+		ck_says(bus_publish(c.bus, "refused", "0123456789", 10), BUS_E_FULL,
+		    "refused: ", "mailbox 2");
+		times += c.ran;
+	}
+	c.stop = true;
+	ck_assert_int_eq(pthread_join(beside, NULL), 0);
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		bus_mailbox_close(others[i]);
+	bus_mailbox_close(full);
+	bus_mailbox_close(first);
+	bus_close(c.bus, 0);
+}
+END_TEST
+
+static void
+fail_at_the_end(void *arg, const struct bus_msg *reply)
+{
+	struct crossing *c = arg;
+
+	ck_assert_ptr_null(reply);
+	ck_bus(bus_publish(c->bus, "inside/+", "", 0), BUS_E_TOPIC_WILDCARD);
+	c->ran = !pthread_equal(pthread_self(), c->publisher);
+}
+
+struct dispatching {
+	struct bus_mailbox *mbox;
+	int err;
+	char text[400];
+};
+
+static void *
+dispatch_until_closed(void *arg)
+{
+	struct dispatching *d = arg;
+
+	do
+		d->err = bus_dispatch(d->mbox, -1, 0);
+	while (d->err >= 0);
+	snprintf(d->text, sizeof d->text, "%s", bus_error_text());
+	return NULL;
+}
+
+/* Of the thread that closes the mailbox and the one that dispatches it, the last to leave ends its requests. */
+START_TEST(a_request_that_ends_inside_a_dispatch_that_fails_does_not_replace_its_text)
+{
+	struct crossing c = {.bus = open_private(), .publisher = pthread_self()};
+	struct bus_mailbox *silent;
+	pthread_t thread;
+
+	ck_bus(bus_mailbox_open(c.bus, NULL, &silent), 0);
+	ck_bus(bus_mailbox_subscribe(silent, "ask", NULL, NULL, NULL), 0);
+	for (int times = 0; times < 3; times += c.ran) {
+		struct dispatching d = {.err = 0};
+
+		c.ran = false;
+		ck_bus(bus_mailbox_open(c.bus, NULL, &d.mbox), 0);
+		ck_bus(bus_request_start(d.mbox, "ask", "", 0, -1, fail_at_the_end, &c, NULL), 0);
+		ck_assert_int_eq(pthread_create(&thread, NULL, dispatch_until_closed, &d), 0);
+		ck_eventually(atomic_load(&d.mbox->busy));
+		bus_mailbox_close(d.mbox);
+		ck_assert_int_eq(pthread_join(thread, NULL), 0);
+		ck_bus(d.err, BUS_E_CLOSED);
+		ck_assert_msg(strstr(d.text, "closed") != NULL, "%s", d.text);
+	}
+	bus_mailbox_close(silent);
+	bus_close(c.bus, 0);
+}
+END_TEST
+
+START_TEST(a_warning_without_memory_leaves_the_text)
+{
+	struct bus *bus = open_private();
+	struct bus_mailbox *mbox;
+
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", NULL, NULL, NULL), 0);
+	ck_bus(bus_publish(bus, "unheard", "", 0), 0);
+	ck_bus(bus_publish(bus, "before/+", "", 0), BUS_E_TOPIC_WILDCARD);
+	bus__mem_fail_many(0, 1000000);
+	for (int i = 0; i < 2 * UNHEARD_MANY; i++)
+		ck_bus(bus_publish(bus, "unheard", "", 0), 0);
+	bus__mem_fail_after(-1);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), "before/+"));
+	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
 }
 END_TEST
@@ -198,6 +394,98 @@ START_TEST(bus_open_names_the_directory_where_others_may_write)
 	struct bus *bus;
 
 	ck_says(bus_open("home", &cfg, &bus), BUS_E_DENIED, "home", "/tmp", "0700");
+}
+END_TEST
+
+static int
+retain(struct bus *bus, const char *topic, size_t len)
+{
+	static char value[4096];
+	const struct bus_msg msg = {
+	    .size = sizeof msg, .topic = topic, .data = value, .len = len, .flags = BUS_MSG_RETAIN};
+
+	return bus_publish_msg(bus, &msg);
+}
+
+/* Another process opens the bus, with a will or without one: 0, or 1 and what it says instead. */
+static void
+check_open_elsewhere(
+    const char *name, const struct bus_msg *will, const char *const words[], size_t count)
+{
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = bus_test_dir(), .log_bytes = 4 << 20, .will = will};
+	pid_t child = bus_test_fork();
+	struct bus *bus;
+	int status;
+
+	if (child == 0) {
+		int err = bus_open(name, &cfg, &bus);
+		bool all = err == BUS_E_LIMIT;
+
+		for (size_t i = 0; i < count; i++)
+			all = all && strstr(bus_error_text(), words[i]) != NULL;
+		if (!all)
+			fprintf(stderr, "%s: %s\n", bus_errname(err), bus_error_text());
+		_exit(all ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+
+START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
+{
+	static char legacy[200 * 1024];
+	const struct bus_msg will = {
+	    .size = sizeof will, .topic = "left", .data = legacy, .len = sizeof legacy};
+	const struct bus_config cfg = {
+	    .size = sizeof cfg, .dir = bus_test_dir(), .log_bytes = 4 << 20, .will = &will};
+	struct bus *bus = open_named("values", 4 << 20), *mortal;
+	char topic[32];
+
+	for (int i = 0;; i++) {
+		snprintf(topic, sizeof topic, "value/%d", i);
+		if (retain(bus, topic, 4096) != 0)
+			break;
+	}
+	ck_bus(bus_open("values", &cfg, &mortal), 0); /* where the bus's own have some more */
+	check_open_elsewhere(
+	    "values", &will, (const char *const[]){"values: ", "retained values are full"}, 2);
+	bus_close(mortal, 0);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(bus_open_says_that_topic_names_leave_no_room_for_its_own)
+{
+	struct bus *bus = open_named("names", 4 << 20);
+	char name[600];
+	uint32_t number;
+
+	for (int i = 0, len = 500; len > 1; i++) {
+		snprintf(name, sizeof name, "$%0*d", len, i);
+		if (bus__log_topic(bus->log, name, strlen(name), &number) == BUS_E_LIMIT)
+			len /= 2;
+	}
+	check_open_elsewhere(
+	    "names", NULL, (const char *const[]){"names: ", "topic names are full"}, 2);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(bus_open_says_that_there_are_no_more_descriptors)
+{
+	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
+	struct rlimit limit;
+	struct bus *bus;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_says(bus_open("home", &cfg, &bus), BUS_E_LIMIT, "home: ", "descriptors");
+	limit.rlim_cur = limit.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_bus(bus_open("home", &cfg, &bus), 0);
+	bus_close(bus, 0);
 }
 END_TEST
 
@@ -306,6 +594,24 @@ START_TEST(the_limit_of_topics_is_named_with_its_numbers)
 	ck_says(
 	    bus_pub_open(bus, "three", NULL, &pubs[2]), BUS_E_LIMIT, "three: ", "2", "max_topics");
 	ck_says(bus_publish(bus, "three", "", 0), BUS_E_LIMIT, "three: ", "2", "max_topics");
+	bus_pub_close(pubs[0]);
+	bus_pub_close(pubs[1]);
+	bus_close(bus, 0);
+}
+END_TEST
+
+START_TEST(the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log)
+{
+	const struct bus_config few = {
+	    .size = sizeof few, .dir = bus_test_dir(), .log_bytes = 4 << 20, .max_topics = 2};
+	struct bus_pub *pubs[3];
+	struct bus *bus;
+
+	ck_bus(bus_open("few", &few, &bus), 0);
+	ck_bus(bus_pub_open(bus, "one", NULL, &pubs[0]), 0);
+	ck_bus(bus_pub_open(bus, "two", NULL, &pubs[1]), 0);
+	ck_says(
+	    bus_pub_open(bus, "three", NULL, &pubs[2]), BUS_E_LIMIT, "three: ", "2", "max_topics");
 	bus_pub_close(pubs[0]);
 	bus_pub_close(pubs[1]);
 	bus_close(bus, 0);
@@ -433,6 +739,31 @@ START_TEST(a_request_names_its_topic_and_its_patience)
 }
 END_TEST
 
+START_TEST(a_question_that_may_not_read_the_log_says_so)
+{
+	static struct log_cursor cursors[LOG_CURSORS];
+	struct bus *bus = open_named("readers", 4 << 20);
+	struct bus_log_stats stats = {.size = sizeof stats};
+	struct bus_mailbox *mbox;
+	const struct bus_msg *reply;
+
+	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
+	for (int i = 0; i < LOG_CURSORS; i++)
+		ck_bus(bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &cursors[i]), 0);
+	ck_bus(bus_publish(bus, "before/+", "", 0), BUS_E_TOPIC_WILDCARD);
+	ck_says(
+	    bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_LIMIT, "ask/me: ", "512 readers");
+	ck_bus(bus_publish(bus, "before/+", "", 0), BUS_E_TOPIC_WILDCARD);
+	ck_says(bus_request_start(mbox, "ask/me", "", 0, 1, ignore, NULL, NULL), BUS_E_LIMIT,
+	    "ask/me: ", "512 readers");
+	ck_says(bus_log_stats(bus, &stats), BUS_E_LIMIT, "512 readers");
+	for (int i = 0; i < LOG_CURSORS; i++)
+		bus__log_cursor_close(&cursors[i]);
+	bus_mailbox_close(mbox);
+	bus_close(bus, 0);
+}
+END_TEST
+
 START_TEST(a_role_names_itself)
 {
 	struct bus *private = open_private(), *one = open_named("roles", 0),
@@ -516,6 +847,7 @@ START_TEST(a_value_that_cannot_be_read_or_packed_names_its_place)
 
 	ck_says(bus_value_read(BUS_TYPE_TEXT, "caf\xc3\xa9 \xff", 7, &value), BUS_E_DECODE,
 	    "text of 7", "byte 6");
+	ck_says(bus_value_read(BUS_TYPE_TEXT, "abc\x80", 4, &value), BUS_E_DECODE, "byte 3");
 	ck_says(bus_value_read(BUS_TYPE_JSON, "[1,", 3, &value), BUS_E_DECODE, "JSON of 3 bytes");
 	ck_says(bus_value_read(BUS_TYPE_JSON, "[1,  oops]", 10, &value), BUS_E_DECODE,
 	    "JSON of 10 bytes", "byte 8");
@@ -575,18 +907,29 @@ bus_test_suite(void)
 	    a_call_that_succeeds_leaves_the_text, the_next_failure_replaces_the_text,
 	    a_thread_does_not_see_the_failures_of_another,
 	    a_forked_child_has_the_text_and_gets_its_own,
-	    the_text_is_one_printable_line_whatever_the_topic_is, a_failure_keeps_errno);
+	    the_text_is_one_printable_line_whatever_the_topic_is,
+	    only_the_bytes_that_are_no_text_are_replaced, a_text_is_cut_between_characters,
+	    a_failure_keeps_errno);
+	BUS_TEST_CASE(suite, "inside",
+	    a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_its_text,
+	    a_request_that_ends_inside_a_dispatch_that_fails_does_not_replace_its_text,
+	    a_warning_without_memory_leaves_the_text);
 	BUS_TEST_CASE(suite, "open", bus_open_names_the_bus_the_option_and_the_limit,
-	    bus_open_names_the_directory_where_others_may_write);
+	    bus_open_names_the_directory_where_others_may_write,
+	    bus_open_says_that_retained_values_leave_no_room_for_its_will,
+	    bus_open_says_that_topic_names_leave_no_room_for_its_own,
+	    bus_open_says_that_there_are_no_more_descriptors);
 	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_what_is_wrong_with_it);
 	BUS_TEST_CASE(suite, "publish", a_payload_too_big_is_named_with_its_topic_size_and_limit,
 	    a_full_mailbox_is_named_with_the_topic, the_limit_of_topics_is_named_with_its_numbers,
+	    the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log,
 	    full_topic_names_of_a_named_bus_are_named_with_their_numbers,
 	    a_topic_that_is_none_is_named);
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);
 	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience,
-	    a_role_names_itself, bus_keep_names_the_filter_and_the_bound);
+	    a_question_that_may_not_read_the_log_says_so, a_role_names_itself,
+	    bus_keep_names_the_filter_and_the_bound);
 	BUS_TEST_CASE(suite, "link", a_link_names_its_address_and_the_reason);
 	BUS_TEST_CASE(suite, "value", a_value_that_cannot_be_read_or_packed_names_its_place);
 	BUS_TEST_CASE(suite, "counters", a_size_that_is_not_ours_is_named_with_its_struct);

@@ -938,6 +938,7 @@ START_TEST(publish_is_refused_where_callbacks_hold_all_memory)
 	struct bus *bus = join(bus_test_dir());
 	struct holding h = {.held = 0};
 	static char large[100000];
+	const struct bus_msg question = {.size = sizeof question, .topic = "q", .reply_to = 1};
 	struct bus_mailbox *all[MOST];
 	struct bus_pub *pub;
 	unsigned count = 0;
@@ -959,6 +960,10 @@ START_TEST(publish_is_refused_where_callbacks_hold_all_memory)
 	ck_bus(bus_pub_loan(pub, sizeof large, &loan), 0);
 	memset(loan, 0, sizeof large);
 	ck_bus(bus_pub_commit(pub, loan, sizeof large), BUS_E_FULL);
+	ck_bus(bus_reply(bus, &question, large, sizeof large), BUS_E_FULL);
+	ck_assert_msg(
+	    strstr(bus_error_text(), "q: full: readers hold all of the bus's log") != NULL, "%s",
+	    bus_error_text());
 	h.go_on = true;
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_bus(bus_pub_commit(pub, loan, sizeof large), 0);

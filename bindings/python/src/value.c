@@ -179,6 +179,32 @@ pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
 	return -1;
 }
 
+/* The code as far as it can be said. */
+static int
+refuse_ext(const struct packing *p, const struct place *at, PyObject *number, PyObject *data)
+{
+	bool is_int = PyLong_Check(number);
+	int overflow = 0;
+	long code = is_int ? PyLong_AsLongAndOverflow(number, &overflow) : 0;
+	char what[160];
+
+	if (!is_int)
+		PyOS_snprintf(what, sizeof what, "cannot publish Ext with a %.100s as its code",
+		    Py_TYPE(number)->tp_name);
+	else if (overflow != 0)
+		PyOS_snprintf(what, sizeof what, "cannot publish Ext with a code beyond 64 bits");
+	else if (code < INT8_MIN || code > INT8_MAX)
+		PyOS_snprintf(what, sizeof what, "cannot publish Ext with code %ld", code);
+	else
+		PyOS_snprintf(what, sizeof what,
+		    "cannot publish Ext with code %ld and %.100s as its data", code,
+		    Py_TYPE(data)->tp_name);
+	if (!is_int || overflow != 0 || code < INT8_MIN || code > INT8_MAX)
+		return refuse(p, at, is_int ? PyExc_ValueError : PyExc_TypeError, what,
+		    "use a code from -128 to 127");
+	return refuse(p, at, PyExc_TypeError, what, "make the data bytes");
+}
+
 static int
 pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 {
@@ -189,10 +215,7 @@ pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 	if (PyLong_Check(number))
 		code = PyLong_AsLongAndOverflow(number, &overflow);
 	if (overflow != 0 || code < INT8_MIN || code > INT8_MAX || !PyBytes_Check(data))
-		return refuse(p, at,
-		    PyLong_Check(number) && PyBytes_Check(data) ? PyExc_ValueError
-								: PyExc_TypeError,
-		    "an Ext is a code from -128 to 127 and bytes", "this one is not");
+		return refuse_ext(p, at, number, data);
 	if (is_too_big(p, PyBytes_GET_SIZE(data)))
 		return -1;
 	bus_pack_ext(
