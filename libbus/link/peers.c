@@ -120,8 +120,10 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		forget(links, peer);
 		return;
 	}
-	if (session->mbox != NULL)
+	if (session->mbox != NULL) {
 		bus__peer_park(peer->mbox);
+		count_lost(peer); /* what waited; the rest when the peer is back, or forgotten */
+	}
 	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
 	forget_old(links);
 }
