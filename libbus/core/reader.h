@@ -69,7 +69,7 @@ struct reader {
 	uint64_t due_tail;
 	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
 	struct bus_mailbox *next_relayed; /* relay lock */
-	struct taken *batch; /* READER_BATCH of them; the drainer's own */
+	struct taken *batch;              /* READER_BATCH of them; the drainer's own */
 	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
 	size_t own_cap;
 	bool owned;
