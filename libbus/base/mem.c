@@ -1,9 +1,10 @@
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "base/mem.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static _Atomic long allocations;
 static _Atomic long fail_first, fail_count; /* 0: none */
@@ -75,4 +76,62 @@ void
 bus__free(void *block)
 {
 	free(block);
+}
+
+/* --- pages ----------------------------------------------------------------------------------------------- */
+
+#ifdef __has_feature
+#define IS_CHECKED __has_feature(address_sanitizer)
+#elif defined __SANITIZE_ADDRESS__
+#define IS_CHECKED 1
+#else
+#define IS_CHECKED 0
+#endif
+
+#if IS_CHECKED
+/* AddressSanitizer guards the ends of what malloc gives, and looks for pointers there. */
+static void *
+map(size_t size)
+{
+	return calloc(1, size);
+}
+
+static void
+unmap(void *pages, size_t size)
+{
+	(void)size;
+	free(pages);
+}
+#else
+static void *
+map(size_t size)
+{
+	void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED)
+		return NULL;
+	/* The first byte of a huge page takes 2 MiB: a ring and its neighbours. A kernel without them refuses, which is
+	 * as good. */
+	(void)madvise(pages, size, MADV_NOHUGEPAGE);
+	return pages;
+}
+
+static void
+unmap(void *pages, size_t size)
+{
+	if (pages != NULL)
+		munmap(pages, size);
+}
+#endif
+
+void *
+bus__pages(size_t size)
+{
+	return may_allocate() ? map(size) : NULL;
+}
+
+void
+bus__pages_free(void *pages, size_t size)
+{
+	unmap(pages, size);
 }

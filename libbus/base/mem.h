@@ -12,6 +12,11 @@ char *bus__strdup(const char *text);
 void *bus__aligned(size_t alignment, size_t size); /* zeroed; ends with bus__free() */
 void bus__free(void *block);
 
+/* Zeroed memory in whole pages, apart from malloc's. A page takes memory once something is written there, whatever malloc
+ * has had and given back before. Ends with bus__pages_free() of the same size; NULL is fine. */
+void *bus__pages(size_t size);
+void bus__pages_free(void *pages, size_t size);
+
 /* Tests: lets n more allocations of the process succeed, then fails one; negative: never fails (the
  * default). Returns how many were made since the last call. */
 long bus__mem_fail_after(long n);

@@ -52,10 +52,14 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 	if (m == NULL)
 		return BUS_E_NOMEM;
 	m->queue = queue != NULL ? queue : m;
-	if (!bus__is_receiver(m))
+	/* Ring and batch are pages of their own: an idle mailbox costs what the struct has. */
+	m->batch.bytes = bus__pages(RING_BATCH_BYTES);
+	if (m->batch.bytes == NULL)
+		err = BUS_E_NOMEM;
+	else if (!bus__is_receiver(m))
 		err = bus__ring_init(&m->ring, ring_bytes(bus, cfg), 0);
 	if (err < 0)
-		goto free_mailbox;
+		goto free_batch;
 	if (bus->log != NULL)
 		err = bus__reader_new(bus->log, cfg, &m->reader);
 	if (err < 0)
@@ -92,7 +96,8 @@ free_reader:
 fini_ring:
 	if (!bus__is_receiver(m))
 		bus__ring_fini(&m->ring);
-free_mailbox:
+free_batch:
+	bus__pages_free(m->batch.bytes, RING_BATCH_BYTES);
 	bus__free(m);
 	return err;
 }
@@ -123,6 +128,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		bus__ring_fini(&mbox->ring);
 	else
 		bus__mailbox_unref(queue);
+	bus__pages_free(mbox->batch.bytes, RING_BATCH_BYTES);
 	bus__free(mbox->group);
 	bus__free(mbox);
 	bus__unref(bus);

@@ -58,9 +58,10 @@ bus__reader_new(struct log *log, const struct bus_mailbox_config *cfg, struct re
 		bus__free(r);
 		return BUS_E_NOMEM;
 	}
+	r->batch = bus__pages(READER_BATCH * sizeof *r->batch);
 	if (cfg->from == BUS_FROM_LAST)
 		r->last = bus__calloc((size_t)cfg->from_value + 1, sizeof *r->last);
-	if (cfg->from == BUS_FROM_LAST && r->last == NULL) {
+	if (r->batch == NULL || (cfg->from == BUS_FROM_LAST && r->last == NULL)) {
 		bus__reader_free(r);
 		return BUS_E_NOMEM;
 	}
@@ -81,6 +82,7 @@ bus__reader_free(struct reader *r)
 	bus__free(r->last);
 	bus__free(r->known);
 	bus__free(r->own);
+	bus__pages_free(r->batch, READER_BATCH * sizeof *r->batch);
 	pthread_mutex_destroy(&r->lock);
 	bus__free(r);
 }

@@ -72,7 +72,7 @@ struct reader {
 	    gap; /* lost by links before the next message, as the drainer found; RING_LOST_AT_LEAST */
 	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
 	struct bus_mailbox *next_relayed; /* relay lock */
-	struct taken batch[READER_BATCH]; /* the drainer's own */
+	struct taken *batch;              /* READER_BATCH of them; the drainer's own */
 	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
 	size_t own_cap;
 	bool owned;

@@ -21,7 +21,7 @@ find(struct bus__links *links, const uint8_t *id)
 }
 
 /* How many messages the peer lost that its sequence does not count yet, which it does then. */
-static uint64_t
+static void
 count_lost(struct bus__peer *peer)
 {
 	uint64_t lost = bus__peer_lost(peer->mbox), parked = bus__peer_lost_parked(peer->mbox);
@@ -31,8 +31,8 @@ count_lost(struct bus__peer *peer)
 	peer->told_parked = parked;
 	peer->out.next += more;
 	peer->out.lost += more;
+	peer->unsent += more;
 	bus__count(&peer->link->lost, more);
-	return more;
 }
 
 static void
@@ -162,13 +162,14 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	struct bus__peer *peer = session->peer;
 	struct bus_link *link = session->link;
 	bool was_here = peer->mbox != NULL, restarted;
-	uint64_t unsent = 0;
+	uint64_t unsent;
 	int err = 0;
 
 	/* One of us has forgotten the other, or the peer never knew what we begin now. */
 	restarted = peer->out.id != resume->id;
 	if (was_here)
-		unsent = count_lost(peer);
+		count_lost(peer);
+	unsent = peer->unsent;
 	if (was_here && !restarted)
 		err = settle(peer, resume);
 	if (err == 0 && !was_here)
@@ -180,6 +181,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 		return err;
 	if (restarted || peer->out.id == 0)
 		begin_sequence(peer, unsent);
+	peer->unsent = 0;
 	session->mbox = peer->mbox;
 	session->draining = was_here;
 	*ret_start = (struct bus__start){.id = peer->out.id,

@@ -43,8 +43,8 @@ bus__ring_init(struct ring *r, size_t bytes, uint64_t start)
 
 	assert(start % 8 == 0 && bytes <= SIZE_MAX / 2);
 	memset(r, 0, sizeof *r);
-	/* calloc hands out untouched pages: a ring costs memory as it fills. */
-	r->bytes = bus__calloc(1, (size_t)size);
+	/* A ring costs memory as it fills. calloc() clears what malloc has had before, and so touches all of it. */
+	r->bytes = bus__pages((size_t)size);
 	if (r->bytes == NULL)
 		return BUS_E_NOMEM;
 	r->size = size;
@@ -698,5 +698,5 @@ bus__ring_fini(struct ring *r)
 		position += bytes;
 	}
 	bus__chain_end(&chain);
-	bus__free(r->bytes);
+	bus__pages_free(r->bytes, (size_t)r->size);
 }

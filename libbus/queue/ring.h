@@ -49,6 +49,7 @@
 #define RING_FLAG_BITS   UINT64_C(7)
 #define RING_TAKE_FRAMES 64
 #define RING_TAKE_BYTES  8192
+#define RING_BATCH_BYTES (RING_TAKE_BYTES + RING_INLINE_MAX + 64) /* of the memory behind a batch */
 #define RING_MANY        32 /* most frames in one claim: a few KiB, as a take copies out at once */
 
 enum ring_flag {
@@ -132,7 +133,7 @@ struct ring_batch {
 	uint64_t lost;       /* right before the first frame, besides what that says itself */
 	uint64_t begin, end; /* the positions of the first frame and behind the last one */
 	bool owns;           /* at least one frame owns a block or a cell's value */
-	_Alignas(8) uint8_t bytes[RING_TAKE_BYTES + RING_INLINE_MAX + 64];
+	uint8_t *bytes;      /* RING_BATCH_BYTES, aligned to 8: the taker's memory */
 };
 
 /* A frame as a taker reads it. */

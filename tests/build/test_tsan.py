@@ -38,20 +38,25 @@ static int link_up(struct bus *bus, const char *url)
 	struct bus *other = NULL;
 	struct bus_mailbox *mbox = NULL;
 	const struct bus_msg *msg;
-	int err = bus_listen(bus, url, NULL, NULL);
+	struct bus_link *link = NULL;
+	char address[256];
+	int err = bus_listen(bus, url, NULL, &link);
 
 	if (err == 0)
+		err = bus_link_url(link, address, sizeof address); /* the port that the system chose */
+	if (err > 0)
 		err = bus_open(NULL, NULL, &other);
 	if (err == 0)
 		err = bus_mailbox_open(other, NULL, &mbox);
 	if (err == 0)
 		err = bus_mailbox_subscribe(mbox, "kept", NULL, NULL, NULL);
 	if (err == 0)
-		err = bus_dial(other, url, NULL, NULL);
+		err = bus_dial(other, address, NULL, NULL);
 	if (err == 0 && bus_recv(mbox, 60000, &msg) != 1)
 		err = BUS_E_TIMEDOUT;
 	bus_mailbox_close(mbox);
 	bus_close(other, 1000);
+	bus_link_close(link);
 	return err;
 }
 
@@ -86,6 +91,14 @@ int main(int argc, char **argv)
 """
 
 
+def without_random_addresses():
+    """What a command starts with where the kernel places memory at random by more bits than older ThreadSanitizers
+    know. Containers may forbid it, and there it may be needed or not."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    allowed = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    return prefix if allowed else []
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
@@ -109,11 +122,11 @@ def program(installed):
     )
     (suppressions,) = installed.rglob("share/libbus/tsan.supp")
 
-    def run(*args):
-        # Some kernels place memory where older ThreadSanitizers do not look for it.
+    def run(*args, suppressed=True):
+        options = f"suppressions={suppressions}" if suppressed else ""
         return subprocess.run(
-            ["setarch", platform.machine(), "-R", out, *args],
-            env=os.environ | {"TSAN_OPTIONS": f"suppressions={suppressions}"},
+            [*without_random_addresses(), out, *args],
+            env=os.environ | {"TSAN_OPTIONS": options},
             capture_output=True,
             text=True,
             check=False,
@@ -130,16 +143,20 @@ def program(installed):
         ("tsan", []),
         ("-", ["inproc://tsan"]),
         ("-", ["ipc://{}/tsan.sock"]),
-        ("-", ["tcp://127.0.0.1:{}"]),
+        ("-", ["tcp://127.0.0.1:0"]),
     ],
     ids=["private", "named", "inproc", "ipc", "tcp"],
 )
 def test_a_sanitized_program_gets_no_report_about_libbus(program, name, url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("t")
-    url = [each.format(folder if "ipc" in each else 20000 + os.getpid() % 9000) for each in url]
+    url = [each.format(folder) for each in url]
     done = program(name, folder, "quiet", *url)
     assert (done.returncode, done.stdout) == (0, "taken 700, success\n"), done.stderr
     assert "WARNING: ThreadSanitizer" not in done.stderr
+    # The control: this very program is one that gets reports without the suppressions.
+    done = program(name, folder, "quiet", *url, suppressed=False)
+    assert done.stdout == "taken 700, success\n", done.stderr
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr
 
 
 def test_a_race_of_the_program_itself_is_still_reported(program, tmp_path):

@@ -6,7 +6,7 @@
 enum { ALL = 5, RUN = 2 };
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 
 static void

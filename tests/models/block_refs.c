@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 static struct ring ring[2];
-static struct ring_batch batch[2];
+static struct ring_batch batch[2] = {MODEL_BATCH, MODEL_BATCH};
 static struct bus__block *block;
 
 static void

@@ -273,6 +273,18 @@ bus__free(void *block)
 }
 
 void *
+bus__pages(size_t size)
+{
+	return memset(memory::allocate(size, 64, PC), 0, size);
+}
+
+void
+bus__pages_free(void *pages, size_t)
+{
+	memory::release(pages, PC);
+}
+
+void *
 bus__realloc(void *old, size_t size)
 {
 	memory::region *r = old != NULL ? memory::region_of((uintptr_t)old) : NULL;

@@ -5,7 +5,7 @@
 enum { PRODUCERS = 2, EACH = 2 };
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 static uint64_t end; /* of the last claim that may succeed */
 static int in[PRODUCERS], refused[PRODUCERS];

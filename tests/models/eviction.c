@@ -5,7 +5,7 @@
 enum { PRODUCERS = 2, EACH = 3, TRIES = 2, ROUNDS = 3 };
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 
 static void

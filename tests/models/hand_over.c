@@ -10,6 +10,7 @@ static struct drainer {
 	struct ring_batch batch;
 	struct model_seen seen;
 	int inside;
+	_Alignas(8) uint8_t bytes[RING_BATCH_BYTES];
 } drainer;
 
 static void
@@ -18,6 +19,7 @@ before(void)
 	model_ring_init(&ring, 256, 0);
 	each = model_tries_all ? 1 : 2;
 	memset(&drainer, 0, sizeof drainer);
+	drainer.batch.bytes = drainer.bytes;
 	model_share("drainer", &drainer, sizeof drainer);
 	model_check(bus__ring_sleep(&ring));
 }

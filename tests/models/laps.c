@@ -10,7 +10,7 @@ enum { PRODUCERS = 2, ALL = 4 };
 static const int messages[PRODUCERS] = {3, 1};
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 
 static void

@@ -18,6 +18,15 @@ struct ring_item model_empty_item(const uint64_t *value);
 /* For a producer that found it full: clears what was taken out, or lets others go on. */
 void model_await_room(struct ring *r);
 
+/* The memory behind a batch, for a static initializer. */
+#define MODEL_BATCH                                                                                \
+	{                                                                                          \
+		.bytes = (uint8_t *)(uint64_t[RING_BATCH_BYTES / 8])                               \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+
 /* Takes out under the head lock. */
 uint32_t model_take(struct ring *r, struct ring_batch *batch);
 

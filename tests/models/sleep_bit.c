@@ -8,7 +8,7 @@
 enum { PRODUCERS = 2 };
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 static _Atomic uint32_t wakes;
 static int each; /* messages of each producer */

@@ -1,16 +1,19 @@
 import collections
 import contextlib
+import functools
 import itertools
 import json
 import threading
 import time
 import types
+from importlib.metadata import version
 from textwrap import dedent
 
 import flask
 import pytest
 from patience import WATCHDOG
 from webserver import Server, events, messages
+from werkzeug.test import create_environ
 
 import libbus
 from libbus.flask import Bus, covers
@@ -268,6 +271,34 @@ def test_the_page_without_a_place_and_the_log_get_the_cause_and_the_next_step(
     bus.close()
 
 
+@pytest.mark.parametrize(
+    ("several", "places", "said"),
+    [
+        (False, 0, "this server (one that does not say its name) handles one request at a time"),
+        (True, 3, "3 under one that does not say its name, whose number of threads is unknown"),
+    ],
+)
+def test_a_server_that_does_not_say_its_name_is_no_test_client(several, places, said):
+    app, bus = site(allow=["#"])
+    pages = []
+    for _ in range(places + 1):
+        environ = create_environ("/bus/events?filter=a", multithread=several)
+        # What the test client says of itself any browser could say.
+        environ["HTTP_USER_AGENT"] = f"Werkzeug/{version('werkzeug')}"
+        assert "SERVER_SOFTWARE" not in environ
+        statuses = []
+
+        def start(status, headers, exc_info=None, statuses=statuses):
+            statuses.append(status)
+
+        pages.append(app(environ, start))
+        assert statuses[0].startswith("503" if len(pages) > places else "200")
+    assert said in b"".join(pages.pop()).decode()
+    for page in pages:
+        page.close()
+    bus.close()
+
+
 def test_asking_gets_the_same_refusal_and_takes_no_place():
     app, bus = site(allow=["#"], max_pages=1)
     url = "/bus/events?filter=a"
@@ -367,6 +398,166 @@ def test_a_handler_hears_publishes_from_anywhere():
     assert done.wait(WATCHDOG)
     assert heard == [("a/1", "outside a request"), ("a/2", "inside")]
     bus.close()
+
+
+def test_views_without_the_bus_answer_while_it_cannot_be_opened(caplog, monkeypatch):
+    app, bus = site(name="no/name")
+    bus.on("a")(print)
+
+    @app.get("/publish")
+    def publish():
+        bus.publish("a", 1)
+        return "published"
+
+    for _ in range(3):
+        assert app.test_client().get("/script").status_code == 200
+    (message,) = logged(caplog)
+    assert message.startswith("libbus: no bus, so no handler is called: ")
+    assert "no/name" in message
+    assert app.test_client().get("/publish").status_code == 500
+    app.testing = True
+    with pytest.raises(libbus.BusError, match="no/name"):
+        app.test_client().get("/publish")
+
+
+def test_a_bus_that_can_be_opened_later_has_its_handlers_then(monkeypatch):
+    app, bus = site()
+    heard = threading.Event()
+    bus.on("a")(lambda msg: heard.set())
+
+    def fail(*_):
+        raise libbus.TransportError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(libbus, "Bus", fail)
+        assert app.test_client().get("/script").status_code == 200
+    monkeypatch.setattr("libbus.flask.RETRY_S", 0)
+    state = app.extensions["libbus"]
+    state.retry_at = 0  # that much later
+    assert app.test_client().get("/script").status_code == 200
+    assert state.bus is not None
+    bus.publish("a", 1)
+    assert heard.wait(WATCHDOG)
+    bus.close()
+
+
+@pytest.mark.parametrize("asked", ["", "a/#/b", "a+"])
+def test_a_handler_of_a_malformed_filter_is_refused_at_once(asked):
+    _, bus = site()
+    with pytest.raises(ValueError, match="is no filter"):
+        bus.on(asked)
+
+
+def factory(bus, heard):
+    app = flask.Flask("made")
+    bus.init_app(app)
+
+    @bus.on("a", app=app)
+    def given(msg):
+        heard.append(("given", app.config["NUMBER"], msg.value))
+
+    @bus.on("a")
+    def found(msg):
+        heard.append(("found", app.config["NUMBER"], msg.value))
+
+    return app
+
+
+def test_a_handler_of_one_app_hears_the_bus_of_that_app_alone():
+    bus, heard = Bus(), []
+    bus.on("a")(lambda msg: heard.append(("all", None, msg.value)))
+    apps = [factory(bus, heard) for _ in range(2)]
+    for number, app in enumerate(apps):
+        app.config["NUMBER"] = number
+        with app.app_context():
+            bus.publish("a", f"of {number}")
+            bus.bus.flush(timeout=WATCHDOG)
+            bus.close()
+    assert sorted(heard, key=str) == sorted(
+        [
+            (which, number if which != "all" else None, f"of {number}")
+            for number in range(2)
+            for which in ("given", "found", "all")
+        ],
+        key=str,
+    )
+
+
+def test_a_handler_may_name_its_app_before_the_app_has_the_bus():
+    bus, app, heard = Bus(), flask.Flask("late"), []
+    bus.on("a", app=app)(heard.append)
+    bus.init_app(app)
+    bus.publish("a", 1)
+    bus.bus.flush(timeout=WATCHDOG)
+    bus.close()
+    assert [msg.value for msg in heard] == [1]
+
+
+def test_a_factory_that_registers_for_all_apps_again_is_warned():
+    bus = Bus()
+
+    def create_app():
+        bus.on("a")(lambda msg: None)
+
+    create_app()
+    with pytest.warns(RuntimeWarning, match="app=app") as caught:
+        create_app()
+    assert caught[0].filename == __file__
+
+
+def test_handlers_registered_by_several_threads_are_each_called_once():
+    _, bus = site()
+    heard = collections.Counter()
+    opening = threading.Barrier(5)
+
+    def count(key, msg):
+        heard[key] += 1
+
+    def register(number):
+        opening.wait()
+        for n in range(20):
+            bus.on("a")(functools.partial(count, (number, n)))
+
+    def use():
+        opening.wait()
+        bus.publish("b", 0)
+
+    threads = [threading.Thread(target=register, args=(number,)) for number in range(4)]
+    threads.append(threading.Thread(target=use))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    bus.publish("a", 1)
+    bus.bus.flush(timeout=WATCHDOG)
+    bus.close()
+    assert heard == collections.Counter((number, n) for number in range(4) for n in range(20))
+
+
+@pytest.mark.parametrize("where", ["bus", "on", "listen"])
+def test_a_finalizer_that_uses_the_bus_while_it_is_opened_gets_the_same_one(where, monkeypatch):
+    """Here the call that a finalizer would interrupt uses it."""
+    app, bus = site(listen="inproc://reentrant")
+    heard, opened_before, target = [], [], libbus
+    bus.on("a")(heard.append)
+    name = "Bus" if where == "bus" else where
+    if where != "bus":
+        target = libbus.Bus
+    real = getattr(target, name)
+
+    def interrupted(*args, **options):
+        if not opened_before:
+            opened_before.append(None)
+            opened_before[0] = bus.bus
+        return real(*args, **options)
+
+    monkeypatch.setattr(target, name, interrupted)
+    assert bus.bus is opened_before[0]
+    assert app.extensions["libbus"].opened == [bus.bus]
+    bus.publish("a", 1)
+    bus.bus.flush(timeout=WATCHDOG)
+    bus.close()
+    assert [msg.value for msg in heard] == [1]
 
 
 def test_the_script_is_served_from_here_and_carries_the_nonce():

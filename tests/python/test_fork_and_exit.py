@@ -105,6 +105,29 @@ print(os.waitpid(pid, 0)[1])
     )
 
 
+def test_a_forked_child_lets_the_buses_of_its_parent_go_and_ends_none(python):
+    out = python("""
+import gc, libbus, os, weakref
+from libbus._callbacks import with_callbacks
+heard = []
+bus = libbus.Bus()
+bus.on("a", heard.append)
+find = weakref.ref(bus)
+pid = os.fork()
+if pid == 0:
+    left = len(with_callbacks)
+    del bus
+    gc.collect()
+    print(left, find(), flush=True)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+bus.publish("a", 1)
+bus.flush(5)
+print(len(with_callbacks), [msg.value for msg in heard])
+""")
+    assert out == "0 None\n1 [1]\n"
+
+
 LIVE = """
 import libbus, threading
 bus = libbus.Bus()

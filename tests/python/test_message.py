@@ -95,7 +95,7 @@ def test_a_value_of_too_many_parts_is_refused(bus, through):
         ({"a": {1, 2}}, TypeError, "^t: cannot publish set"),
         (object(), TypeError, "^t: cannot publish object"),
         ("a\ud800", ValueError, "^t: the str has half a surrogate pair"),
-        (libbus.Ext(200, b""), ValueError, "^t: cannot publish Ext with code 200; use a code"),
+        (libbus.Ext(200, b""), ValueError, "^t: the code of the Ext does not fit 8 bits"),
         (memoryview(b"abcd")[::2], BufferError, "contiguous"),
     ],
 )

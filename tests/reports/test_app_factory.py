@@ -11,20 +11,20 @@ import libbus, libbus.flask
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 shared = libbus.flask.Bus()
+calls = 0
 
 
 def create_app():
     app = flask.Flask("app")
-    if OWN:
-        bus = libbus.flask.Bus(app, name=NAME)
+    bus = libbus.flask.Bus() if KIND == "own" else shared
+    bus.init_app(app, name=NAME)
+    if KIND != "all":
 
         @bus.on("a")
         def heard(msg):
+            global calls
             with app.app_context():
-                app.heard = msg.value
-    else:
-        bus = shared
-        bus.init_app(app, name=NAME)
+                calls += app is flask.current_app._get_current_object()
 
     @app.get("/")
     def page():
@@ -34,11 +34,21 @@ def create_app():
     return app
 
 
-if not OWN:
+if KIND == "all":
     shared.on("a")(lambda msg: None)
 for n in range(ROUNDS):
     app = create_app()
     assert app.test_client().get("/").data == b"fine"
+    if n == ROUNDS - 1:
+        with app.app_context():
+            bus = app.extensions["libbus"].ext
+            bus.bus.flush(timeout=LIMIT)
+            before = calls
+            bus.publish("a", 2)
+            bus.bus.flush(timeout=LIMIT)
+            # With a name the apps before hear it as well, while they are there.
+            assert KIND == "all" or (calls > before if NAME else calls == before + 1), (before, calls)
+        del bus
 del app
 deadline = time.monotonic() + LIMIT
 while threading.active_count() > 1 and time.monotonic() < deadline:
@@ -48,10 +58,14 @@ print(threading.active_count(), "thread,", "fewer" if len(os.listdir("/proc/self
 """
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["a bus for each app", "one bus for all apps"])
+@pytest.mark.parametrize(
+    "kind",
+    ["own", "all", "each"],
+    ids=["a bus for each app", "one bus, one handler", "one bus, a handler of each app"],
+)
 @pytest.mark.parametrize("name", [None, "reports-factory"], ids=["private", "named"])
-def test_apps_that_a_test_drops_leave_no_thread_and_no_descriptor(own, name):
-    answer = run(PROGRAM, OWN=own, NAME=name, ROUNDS=100, LIMIT=WATCHDOG)
+def test_apps_that_a_test_drops_leave_no_thread_and_no_descriptor(kind, name):
+    answer = run(PROGRAM, KIND=kind, NAME=name, ROUNDS=200, LIMIT=WATCHDOG)
     assert answer == "1 thread, fewer\n"
 
 

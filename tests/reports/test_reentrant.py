@@ -7,10 +7,10 @@ from patience import WATCHDOG
 # Interrupts an operation before each of its lines within libbus, as a signal handler or a finalizer would, by a trace
 # function. A lock that the interrupted frame holds is met by one of the rounds, whatever the schedule.
 INTERRUPT = """
-import contextlib, faulthandler, sys, threading
+import contextlib, faulthandler, gc, os, sys, threading, time
 import libbus
+from libbus._callbacks import with_callbacks
 
-faulthandler.dump_traceback_later(LIMIT, exit=True)
 FILES = ("libbus/_callbacks.py", "libbus/_bus.py", "libbus/_subscription.py", "libbus/_role.py")
 
 
@@ -18,19 +18,44 @@ def ignore(msg):
     pass
 
 
+class Nothing:
+    def close(self):
+        pass
+
+
 class Fixture:
-    def __init__(self):
+    def __init__(self, bare):
         self.bus = libbus.Bus("test", dir=FOLDER)
-        self.other = self.bus.subscribe("other/#", callback=ignore, full="latest")
-        self.past = self.bus.subscribe("past/#", callback=ignore, last=1)
+        # On a bare bus the operation registers the first callback.
+        self.other = self.past = Nothing()
+        if not bare:
+            self.other = self.bus.subscribe("other/#", callback=ignore, full="latest")
+            self.past = self.bus.subscribe("past/#", callback=ignore, last=1)
         self.sub = self.bus.subscribe("sub")
         self.role = self.bus.role("role")
+
+
+def servers():
+    return [t.name for t in threading.enumerate()].count("libbus-callbacks")
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def becomes(condition):
+    deadline = time.monotonic() + LIMIT
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return condition()
 
 
 OPERATIONS = {
     "register": lambda f: f.bus.subscribe("room/#", callback=ignore).close(),
     "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, last=1).close(),
-    "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore, bytes=1 << 16),
+    "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, bytes=1 << 16),
+    "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore),
+    "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, last=1),
     "flush": lambda f: (f.bus.publish("other/a", 1), f.bus.flush(timeout=LIMIT)),
     "close the bus": lambda f: f.bus.close(LIMIT),
     "hold a role": lambda f: f.bus.role("another").close(),
@@ -49,7 +74,10 @@ ACTS = {
 
 def interrupted(operation, act, n):
     '''Runs the operation with act before its n-th line; whether there is such a line.'''
-    f = Fixture()
+    # Again for each case, so that a hang is one of this case and its traceback says where.
+    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    before = descriptors()
+    f = Fixture(OPERATION.startswith("first of a bus"))
     lines = 0
 
     def trace(frame, event, arg):
@@ -75,9 +103,15 @@ def interrupted(operation, act, n):
         f.bus.publish("after", n)
         f.bus.flush(timeout=LIMIT)
         assert [msg.value for msg in heard] == [n]
-        assert [t.name for t in threading.enumerate()].count("libbus-callbacks") == 1
-    f.bus.close()
+        assert servers() == 1, servers()
+        f.bus.close()
     f.role.close()
+    assert f.bus not in with_callbacks
+    del f
+    assert becomes(lambda: servers() == 0), f"{act} before line {n}: {servers()} threads are left"
+    if descriptors() != before:
+        gc.collect()
+    assert descriptors() == before, f"{act} before line {n}: {descriptors() - before} descriptors are left"
     return lines >= n
 
 
@@ -95,7 +129,9 @@ for name, act in ACTS.items():
     [
         "register",
         "register in the past",
+        "first of a policy",
         "first of a bus",
+        "first of a bus, in the past",
         "flush",
         "close the bus",
         "hold a role",
@@ -110,10 +146,8 @@ def test_an_operation_may_be_interrupted_before_each_of_its_lines(operation, tmp
 
 # The same, where the callbacks' thread is interrupted: only a finalizer runs there.
 IN_THE_THREAD = """
-import faulthandler, threading
+import contextlib, faulthandler, threading
 import libbus
-
-faulthandler.dump_traceback_later(LIMIT, exit=True)
 
 
 class Finalized:
@@ -121,10 +155,16 @@ class Finalized:
         self.act()
 
 
-def round(act, n):
+def round(name, act, n):
+    faulthandler.dump_traceback_later(LIMIT, exit=True)
     lines = 0
     bus = libbus.Bus()
+    own = None  # for those of the first lines, which run before there is one
     done = threading.Event()
+
+    def interrupt():
+        with contextlib.suppress(libbus.Closed):  # the last lines run when it has ended
+            act(late, own, bus, other)
 
     def trace(frame, event, arg):
         nonlocal lines
@@ -134,31 +174,49 @@ def round(act, n):
             lines += 1
             if lines == n:
                 garbage = Finalized()
-                garbage.act = lambda: act(bus, other)
+                garbage.act = interrupt
                 del garbage
         return trace
 
     other = bus.subscribe("other", callback=lambda msg: None)
     threading.settrace(trace)
     late = libbus.Bus()  # its thread is the one that is traced
-    late.on("a", lambda msg: done.set())
+    try:
+        late.on("a", lambda msg: done.set())
+        threading.settrace(None)
+        own = late.subscribe("own", callback=lambda msg: None)
+        late.publish("a", 1)
+        while not done.wait(0.01) and not late.closed:
+            pass
+        late.flush(timeout=LIMIT)
+    except libbus.Closed:
+        assert name == "close its bus"
     threading.settrace(None)
-    late.publish("a", 1)
-    assert done.wait(LIMIT)
-    late.flush(timeout=LIMIT)
     late.close()
     bus.close()
+    for thread in threading.enumerate():
+        if thread.name == "libbus-callbacks":
+            thread.join(LIMIT)
+    assert threading.active_count() == 1, f"{name} before line {n}: {threading.enumerate()}"
     return lines >= n
 
 
-for act in (
-    lambda bus, other: other.close(),
-    lambda bus, other: bus.close(),
-    lambda bus, other: bus.publish("other", 1),
-    lambda bus, other: bus.subscribe("more", callback=print),
-):
+# On the bus whose thread it is, and on another.
+ACTS = {
+    "close a callback of it": lambda late, own, bus, other: own and own.close(),
+    "close its bus": lambda late, own, bus, other: late.close(LIMIT),
+    "publish on it": lambda late, own, bus, other: late.publish("own", 1),
+    "register on it": lambda late, own, bus, other: late.subscribe("more", callback=print),
+    "register and close on it": lambda late, own, bus, other: late.subscribe("more", callback=print).close(),
+    "register in another mailbox of it": lambda late, own, bus, other: late.on("more", print, full="latest"),
+    "close a callback of another": lambda late, own, bus, other: other.close(),
+    "close another": lambda late, own, bus, other: bus.close(),
+    "publish on another": lambda late, own, bus, other: bus.publish("other", 1),
+    "register on another": lambda late, own, bus, other: bus.subscribe("more", callback=print),
+}
+for name, act in ACTS.items():
     n = 1
-    while round(act, n):
+    while round(name, act, n):
         n += 1
     assert n > 10
 print("fine")
@@ -197,3 +255,50 @@ print("fine")
 
 def test_a_signal_handler_may_register_and_close_a_callback():
     assert run(SIGNALS, LIMIT=WATCHDOG) == "fine\n"
+
+
+# A registration of one thread and the close of another between the lines of remove(), at each pair of them.
+TWICE = """
+import contextlib, faulthandler, sys
+import libbus
+from libbus._callbacks import with_callbacks
+
+
+def interrupted(first, second):
+    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    bus = libbus.Bus()
+    callback = bus.subscribe("a", callback=print)
+    lines = 0
+
+    def trace(frame, event, arg):
+        nonlocal lines
+        if event == "call" and frame.f_code.co_name not in ("remove", "_keep"):
+            return None
+        if event == "line":
+            lines += 1
+            with contextlib.suppress(libbus.Closed):
+                if lines == first:
+                    bus.on("b", print)
+                if lines == second:
+                    bus.close()
+        return trace
+
+    sys.settrace(trace)
+    callback.close()
+    sys.settrace(None)
+    if not bus.closed:  # a second close() would let it go
+        bus.close()
+    assert bus not in with_callbacks, f"registered before line {first}, closed before line {second}"
+    return lines
+
+
+lines = interrupted(0, 0)
+for first in range(1, lines + 2):
+    for second in range(first, lines + 2):
+        interrupted(first, second)
+print("fine" if lines > 2 else lines)
+"""
+
+
+def test_a_bus_that_closes_while_callbacks_come_and_go_is_let_go():
+    assert run(TWICE, LIMIT=WATCHDOG) == "fine\n"

@@ -240,12 +240,14 @@ drain(void *arg)
 {
 	struct rig *rig = arg;
 	struct ring_batch *batch = malloc(sizeof *batch);
+	uint8_t *bytes = malloc(RING_BATCH_BYTES);
 	struct dice dice = dice_of(rig->ring.size, 99);
 	uint64_t next[PRODUCERS] = {0};
 	uint32_t sleeps = 0;
 	unsigned ended = 0;
 
-	must(batch != NULL);
+	must(batch != NULL && bytes != NULL);
+	batch->bytes = bytes;
 	while (ended < PRODUCERS) {
 		uint32_t offset = 0;
 
@@ -264,6 +266,7 @@ drain(void *arg)
 		if (batch->count == 0)
 			sleep_or_go_on(rig, &sleeps);
 	}
+	free(bytes);
 	free(batch);
 	return NULL;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import select
 import threading
 import time
@@ -38,6 +39,16 @@ CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
 # Every bus that has callbacks: they are a reason to live, as a reference is.
 with_callbacks: set[Bus] = set()
+
+# A forked child has no thread that would call them, and ends nothing of its parent's.
+os.register_at_fork(after_in_child=with_callbacks.clear)
+
+
+def _keep(bus: Bus) -> None:
+    """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
+    with_callbacks.add(bus)
+    if bus.closed:
+        with_callbacks.discard(bus)
 
 
 class Callback:
@@ -123,7 +134,7 @@ class Callbacks:
             mailbox = _core.Mailbox(bus, full, bytes, **begin)
         key = next(self._keys)
         self._functions[key] = function  # first: kept values come at once
-        with_callbacks.add(bus)
+        _keep(bus)
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
@@ -139,10 +150,10 @@ class Callbacks:
 
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
-        if not self._functions or bus.closed:
+        if not self._functions:
             with_callbacks.discard(bus)
-            if self._functions and not bus.closed:  # another thread added one since
-                with_callbacks.add(bus)
+        if self._functions:  # they are left, or another thread has added one since
+            _keep(bus)
         with contextlib.suppress(_core.Closed):
             mailbox._detach(key)
 
@@ -166,8 +177,10 @@ class Callbacks:
         return mailbox
 
     def _watch(self, mailbox: _core.Mailbox) -> None:
-        epoll = self._serve()
-        fd = mailbox.fileno()
+        fd = (
+            mailbox.fileno()
+        )  # before all else: on a bus that has ended it raises, and nothing was made
+        epoll, thread = self._server()
         self._mailboxes[fd] = mailbox  # first: the thread looks it up
         try:
             epoll.register(fd, select.EPOLLIN)
@@ -175,8 +188,10 @@ class Callbacks:
             pass
         except ValueError:  # the thread has ended and closed it
             raise _core.error(CLOSED) from None
+        # Last: it ends when a mailbox that it watches does, so one that watches none would never end.
+        self._start(thread)
 
-    def _serve(self) -> select.epoll:
+    def _server(self) -> tuple[select.epoll, threading.Thread]:
         if None not in self._servers:
             made = select.epoll()
             thread = threading.Thread(
@@ -187,14 +202,15 @@ class Callbacks:
             )
             if self._servers.setdefault(None, (made, thread))[0] is not made:
                 made.close()
-        epoll, thread = self._servers[None]
+        return self._servers[None]
+
+    def _start(self, thread: threading.Thread) -> None:
         if self._started.acquire(blocking=False):
             try:
                 thread.start()
             except BaseException:
                 self._started.release()
                 raise
-        return epoll
 
     @property
     def _thread(self) -> threading.Thread | None:

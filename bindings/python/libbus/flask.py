@@ -22,6 +22,24 @@ state and in the browser's console. The app's logger has the same sentence as a 
 With a name all worker processes are on one bus, and so is every other program of this user that opens the
 name: libbus.Bus("home"), bus_open("home"), libbus sub home. Without one every worker has a bus of its own;
 to join those, let each dial one program that listens. Either is opened at its first use.
+
+What ends when: the bus of an app ends with close(), or when the app is collected, with its thread, its descriptors and the
+handlers that are the app's. In an app factory
+
+    bus = Bus()                                         # outside: one for all apps
+
+    def create_app():
+        app = Flask(__name__)
+        bus.init_app(app, name="home")
+
+        @bus.on("sensors/#", app=app)                   # this app's: it ends with the app
+        def heard(msg): ...
+
+Without app= a function that refers to one app of the bus by its closure is that app's as well. Any other is called in every
+app of the bus, and lives as long as the bus object does, with all that it refers to.
+
+A bus that cannot be opened leaves views that do not use it alone: the log has the reason once, handlers are not called, and a
+request tries again after two seconds. Views that use it raise the bus's exception.
 """
 
 from __future__ import annotations
@@ -34,8 +52,11 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
+import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -51,6 +72,7 @@ from flask import (
     url_for,
 )
 from markupsafe import Markup
+from werkzeug.test import run_wsgi_app
 
 import libbus
 
@@ -82,7 +104,7 @@ class Bus:
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._apps: list[weakref.ref[_State]] = []  # an app holds its state, and may go
-        self._handlers: list[tuple[str, Handler]] = []
+        self._handlers: list[_Handler] = []  # of all apps
         if app is not None:
             self.init_app(app, **options)
         elif options:
@@ -137,16 +159,44 @@ class Bus:
     ) -> libbus.Subscription:
         return self.bus.subscribe(*filters, full=full, bytes=bytes)
 
-    def on(self, asked: str) -> Callable[[Handler], Handler]:
-        """Decorator: calls the function in every process that serves the app, from its first request on."""
+    def on(self, asked: str, *, app: Flask | None = None) -> Callable[[Handler], Handler]:
+        """Decorator: calls the function in every process that serves the app, from its first request on.
+
+        app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
+        this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
+        lives as long as this object.
+        """
+        if fault := _fault(asked):
+            raise ValueError(f"on: {asked!r} is no filter: {fault}")
 
         def register(fn: Handler) -> Handler:
-            self._handlers.append((asked, fn))
-            for state in self._states():
-                state.register(len(self._handlers) - 1)
+            states = self._states()
+            handler = _Handler(self, asked, fn)
+            owner = app or _app_of(fn, [state.app for state in states])
+            if owner is None:
+                self._warn_of_another(handler)
+                self._handlers.append(handler)
+            else:
+                _handlers_of(owner).append(handler)
+                states = [state for state in states if state.app is owner]
+            for state in states:
+                state.register(handler)
             return fn
 
         return register
+
+    def _warn_of_another(self, handler: _Handler) -> None:
+        code = getattr(handler.fn, "__code__", None)
+        if code is not None and any(
+            known.asked == handler.asked and getattr(known.fn, "__code__", None) is code
+            for known in self._handlers
+        ):
+            warnings.warn(
+                f"on({handler.asked!r}): {handler.fn.__qualname__} is registered again, and each of them is called in all"
+                " apps of this bus: in an app factory write on(..., app=app)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def close(self) -> None:
         """Ends the bus of this process; open pages end, and reconnect elsewhere or here."""
@@ -207,13 +257,16 @@ class Bus:
         return self.sse(*filters)
 
     def _open_for_handlers(self) -> None:
-        if not self._handlers:
+        state = self._state()
+        if state.bus is not None or not state.handlers() or time.monotonic() < state.retry_at:
             return
         try:
-            self._state().open()
-        except BUS_FAILURES:
-            if request.blueprint != "libbus":  # a page gets the reason from sse()
-                raise
+            state.open()
+        except BUS_FAILURES as error:
+            # Most views do without the bus; those that use it, and pages, get the exception or the reason themselves.
+            state.retry_at = time.monotonic() + RETRY_S
+            if request.blueprint != "libbus":
+                state.say("NO_BUS", f"no bus, so no handler is called: {_reason(error)}")
 
     def _states(self) -> list[_State]:
         return [state for known in self._apps if (state := known()) is not None]
@@ -249,6 +302,7 @@ class _State:
         self.ext, self.app = ext, app
         self.name, self.allow, self.listen, self.dial = name, allow, listen, dial
         self.max_pages, self.heartbeat = max_pages, heartbeat
+        self.own = _handlers_of(app)
         # Outlives the app, so that its end closes the bus: tests make and drop an app each.
         self.opened: list[libbus.Bus] = []
         weakref.finalize(self, _end, self.opened).atexit = False
@@ -259,39 +313,61 @@ class _State:
         """A forked child starts afresh: the parent's bus does not work here, and its lock may be held."""
         self.lock = threading.RLock()
         self.bus: libbus.Bus | None = None
+        self.registered: set[_Handler] = set()  # on this bus
+        self.retry_at = 0.0
         self.opened.clear()
         self.pages = 0
         self.said: dict[str, set[str]] = {}
 
-    def open(self) -> libbus.Bus:
-        with self.lock:
-            if self.bus is None:
-                if next(_opens) % COLLECT_EVERY == 0:
-                    gc.collect()
-                bus = libbus.Bus(self.name)
-                try:
-                    for index in range(len(self.ext._handlers)):
-                        bus.on(self.ext._handlers[index][0], _Call(self, index))
-                    for url in self.listen:
-                        bus.listen(url)
-                    for url in self.dial:
-                        bus.dial(url)
-                except BaseException:
-                    bus.close()
-                    raise
-                self.bus = bus
-                self.opened.append(bus)
-            return self.bus
+    def handlers(self) -> list[_Handler]:
+        return self.ext._handlers + [each for each in self.own if each.ext is self.ext]
 
-    def register(self, index: int) -> None:
+    def open(self) -> libbus.Bus:
+        """The bus. A finalizer or a signal handler that runs inside gets it while handlers and links are still added."""
         with self.lock:
             if self.bus is not None:
-                self.bus.on(self.ext._handlers[index][0], _Call(self, index))
+                return self.bus
+            if next(_opens) % COLLECT_EVERY == 0:
+                gc.collect()
+            bus = libbus.Bus(self.name)
+            if self.bus is not None:  # such a one has opened it
+                bus.close(0)
+                return self.bus
+            self.bus = bus
+            self.opened.append(bus)
+            try:
+                for handler in self.handlers():
+                    self.register(handler)
+                for url in self.listen:
+                    bus.listen(url)
+                for url in self.dial:
+                    bus.dial(url)
+            except BaseException:
+                self.let_go()
+                bus.close(0)  # a handler may wait for our lock
+                raise
+            return bus
 
-    def close(self) -> None:
+    def register(self, handler: _Handler) -> None:
+        """Once for each bus, whether open() or on() finds the handler first."""
+        with self.lock:
+            if self.bus is not None and handler not in self.registered:
+                self.registered.add(handler)
+                try:
+                    self.bus.on(handler.asked, _Call(self, handler))
+                except BaseException:
+                    self.registered.discard(handler)
+                    raise
+
+    def let_go(self) -> libbus.Bus | None:
         with self.lock:
             bus, self.bus = self.bus, None
+            self.registered.clear()
             self.opened.clear()
+        return bus
+
+    def close(self) -> None:
+        bus = self.let_go()
         if bus is not None:
             bus.close()
 
@@ -306,14 +382,17 @@ class _State:
         worker = _gunicorn_worker()
         if worker is not None:
             return _gunicorn_places(worker)
-        # Flask's test client is no server and names none.
-        server = environ.get("SERVER_SOFTWARE", "test client")
-        if server != "test client" and not environ["wsgi.multithread"]:
+        # WSGI asks of no server that it says its name; uWSGI for one does not.
+        server = environ.get("SERVER_SOFTWARE")
+        if not server and _in_test_client():
+            return CHEAP_PAGES, _taken(f"{CHEAP_PAGES} under Flask's own server", "set max_pages")
+        server = server or "one that does not say its name"
+        if not environ["wsgi.multithread"]:
             return 0, (
                 f"this server ({server}) handles one request at a time and cannot hold a live page: "
                 "start it with threads, like gunicorn --threads 8"
             )
-        if server.startswith(("Werkzeug", "test client")):
+        if server.startswith("Werkzeug"):
             return CHEAP_PAGES, _taken(f"{CHEAP_PAGES} under Flask's own server", "set max_pages")
         return UNKNOWN_PAGES, _taken(
             f"{UNKNOWN_PAGES} under {server}, whose number of threads is unknown",
@@ -350,24 +429,52 @@ class _State:
         self.app.logger.warning("libbus: %s%s", message, last)
 
 
+class _Handler:
+    """A function of on(). The extension has those of all apps, an app has its own."""
+
+    def __init__(self, ext: Bus, asked: str, fn: Handler) -> None:
+        self.ext, self.asked, self.fn = ext, asked, fn
+
+
+def _handlers_of(app: Flask) -> list[_Handler]:
+    """Kept by the app itself, so that both go together; also before init_app()."""
+    own: list[_Handler] = app.extensions.setdefault("libbus.handlers", [])
+    return own
+
+
+def _app_of(fn: Handler, apps: list[Flask]) -> Flask | None:
+    """The one of these apps that a function refers to by its closure, also through functions that it wraps."""
+    found: list[Flask] = []
+    seen: list[object] = [fn]
+    for function in seen:
+        for cell in getattr(function, "__closure__", None) or ():
+            try:
+                inside = cell.cell_contents
+            except ValueError:  # not yet set
+                continue
+            if isinstance(inside, types.FunctionType):
+                if inside not in seen:
+                    seen.append(inside)
+            elif any(inside is app for app in apps):
+                found.append(inside)
+    return found[0] if found and all(app is found[0] for app in found) else None
+
+
 class _Call:
     """Calls a handler of an app while there is the app: a bus with callbacks lives until it is closed, and must not
     keep an app that its handlers refer to."""
 
-    def __init__(self, state: _State, index: int) -> None:
-        self._find, self._index = weakref.ref(state), index
+    def __init__(self, state: _State, handler: _Handler) -> None:
+        self._state, self._handler = weakref.ref(state), weakref.ref(handler)
 
     def __call__(self, msg: libbus.Message) -> None:
-        if (state := self._find()) is not None:
-            state.ext._handlers[self._index][1](msg)
+        state, handler = self._state(), self._handler()
+        if state is not None and handler is not None:
+            handler.fn(msg)
 
     def __repr__(self) -> str:
-        state = self._find()
-        return (
-            "a handler of an app that ended"
-            if state is None
-            else repr(state.ext._handlers[self._index][1])
-        )
+        handler = self._handler()
+        return "a handler of an app that ended" if handler is None else repr(handler.fn)
 
 
 def _end(opened: list[libbus.Bus]) -> None:
@@ -501,13 +608,26 @@ def _value(msg: libbus.Message) -> str:
 
 
 def _no_bus(error: Exception) -> str:
-    return f"no bus for this page: {str(error) or 'out of memory'}"
+    return f"no bus for this page: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or "out of memory"
 
 
 def _taken(limit: str, remedy: str) -> str:
     return (
         f"every place for a live page in this process is taken ({limit}): close a page, or {remedy}"
     )
+
+
+def _in_test_client() -> bool:
+    """Whether Flask's test client runs this request: it calls the app on this thread. What it sends any browser could send
+    through a server that does not say its name."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code is not run_wsgi_app.__code__:
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
 
 
 def _gunicorn_places(worker: Any) -> tuple[int, str]:

@@ -179,43 +179,36 @@ pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
 	return -1;
 }
 
-/* The code as far as it can be said. */
 static int
-refuse_ext(const struct packing *p, const struct place *at, PyObject *number, PyObject *data)
+refuse_ext(const struct packing *p, PyObject *part, const char *name, const struct place *at)
 {
-	bool is_int = PyLong_Check(number);
-	int overflow = 0;
-	long code = is_int ? PyLong_AsLongAndOverflow(number, &overflow) : 0;
 	char what[160];
 
-	if (!is_int)
-		PyOS_snprintf(what, sizeof what, "cannot publish Ext with a %.100s as its code",
-		    Py_TYPE(number)->tp_name);
-	else if (overflow != 0)
-		PyOS_snprintf(what, sizeof what, "cannot publish Ext with a code beyond 64 bits");
-	else if (code < INT8_MIN || code > INT8_MAX)
-		PyOS_snprintf(what, sizeof what, "cannot publish Ext with code %ld", code);
-	else
-		PyOS_snprintf(what, sizeof what,
-		    "cannot publish Ext with code %ld and %.100s as its data", code,
-		    Py_TYPE(data)->tp_name);
-	if (!is_int || overflow != 0 || code < INT8_MIN || code > INT8_MAX)
-		return refuse(p, at, is_int ? PyExc_ValueError : PyExc_TypeError, what,
-		    "use a code from -128 to 127");
-	return refuse(p, at, PyExc_TypeError, what, "make the data bytes");
+	PyOS_snprintf(
+	    what, sizeof what, "the %s of the Ext is %.100s", name, Py_TYPE(part)->tp_name);
+	return refuse(p, at, PyExc_TypeError, what, "make it Ext(code, data), an int and bytes");
 }
 
 static int
 pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 {
-	PyObject *number = PyTuple_GET_ITEM(value, 0), *data = PyTuple_GET_ITEM(value, 1);
-	long code = -1;
-	int overflow = 1;
+	PyObject *number, *data;
+	long code;
+	int overflow;
 
-	if (PyLong_Check(number))
-		code = PyLong_AsLongAndOverflow(number, &overflow);
-	if (overflow != 0 || code < INT8_MIN || code > INT8_MAX || !PyBytes_Check(data))
-		return refuse_ext(p, at, number, data);
+	if (PyTuple_GET_SIZE(value) != 2) /* tuple.__new__() may make one */
+		return refuse(p, at, PyExc_TypeError, "the Ext is not a code and data",
+		    "make it Ext(code, data), an int and bytes");
+	number = PyTuple_GET_ITEM(value, 0);
+	data = PyTuple_GET_ITEM(value, 1);
+	if (!PyLong_Check(number))
+		return refuse_ext(p, number, "code", at);
+	if (!PyBytes_Check(data))
+		return refuse_ext(p, data, "data", at);
+	code = PyLong_AsLongAndOverflow(number, &overflow);
+	if (overflow != 0 || code < INT8_MIN || code > INT8_MAX)
+		return refuse(p, at, PyExc_ValueError, "the code of the Ext does not fit 8 bits",
+		    "take one from -128 to 127");
 	if (is_too_big(p, PyBytes_GET_SIZE(data)))
 		return -1;
 	bus_pack_ext(
@@ -243,11 +236,81 @@ pack_sequence(struct packing *p, PyObject *sequence, const struct place *at)
 	return done;
 }
 
+/* A key of a type that decides itself what it equals: a dict may have several that a reader gets as one. */
+static bool
+is_odd(PyObject *key)
+{
+	return !PyUnicode_CheckExact(key) && !PyLong_CheckExact(key) && !PyBytes_CheckExact(key) &&
+	       !PyFloat_CheckExact(key) && !PyBool_Check(key) && key != Py_None;
+}
+
+/* The key as a reader gets it; NULL with an exception. */
+static PyObject *
+key_as_read(const struct packing *p, PyObject *key)
+{
+	if (PyBool_Check(key))
+		return Py_NewRef(key);
+	if (PyUnicode_Check(key))
+		return PyUnicode_FromObject(key);
+	if (PyLong_Check(key))
+		return PyNumber_Index(key);
+	if (PyFloat_Check(key))
+		return PyFloat_FromDouble(PyFloat_AS_DOUBLE(key));
+	if (PyBytes_Check(key))
+		return PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key));
+	if (PyMemoryView_Check(key))
+		return PyBytes_FromObject(key);
+	if (PyObject_TypeCheck(key, p->core->ext)) {
+		PyObject *code = key_as_read(p, PyTuple_GET_ITEM(key, 0));
+		PyObject *data = code != NULL ? key_as_read(p, PyTuple_GET_ITEM(key, 1)) : NULL;
+		PyObject *ext = data != NULL ? PyObject_CallFunctionObjArgs(
+						   (PyObject *)p->core->ext, code, data, NULL)
+					     : NULL;
+
+		Py_XDECREF(data);
+		Py_XDECREF(code);
+		return ext;
+	}
+	return Py_NewRef(key);
+}
+
+/* After the keys were packed, so each is of a kind that can be. */
+static int
+refuse_twins(const struct packing *p, PyObject *dict, const struct place *at)
+{
+	PyObject *seen = PySet_New(NULL), *key, *value;
+	Py_ssize_t next = 0;
+	int done = seen != NULL ? 0 : -1;
+
+	while (done == 0 && PyDict_Next(dict, &next, &key, &value)) {
+		const struct place inner = {
+		    .outer = at, .key = key, .is_key = true, .depth = at->depth + 1};
+		PyObject *read;
+		int had = -1;
+
+		Py_INCREF(key);
+		read = key_as_read(p, key);
+		if (read != NULL)
+			had = PySet_Contains(seen, read);
+		if (had == 1)
+			done = refuse(p, &inner, PyExc_ValueError,
+			    "another key of the dict is the same to readers",
+			    "publish one of them");
+		else
+			done = had < 0 ? -1 : PySet_Add(seen, read);
+		Py_XDECREF(read);
+		Py_DECREF(key);
+	}
+	Py_XDECREF(seen);
+	return done;
+}
+
 static int
 pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 {
 	PyObject *key, *value;
 	Py_ssize_t next = 0;
+	bool odd = false;
 	int done = 0;
 
 	Py_BEGIN_CRITICAL_SECTION(dict);
@@ -258,6 +321,7 @@ pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 
 		Py_INCREF(key);
 		Py_INCREF(value);
+		odd |= is_odd(key);
 		done = pack(p, key, &inner);
 		inner.is_key = false;
 		if (done == 0)
@@ -265,6 +329,8 @@ pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 		Py_DECREF(value);
 		Py_DECREF(key);
 	}
+	if (done == 0 && odd)
+		done = refuse_twins(p, dict, at);
 	Py_END_CRITICAL_SECTION();
 	return done;
 }
@@ -301,7 +367,7 @@ admit(struct packing *p, PyObject *value, bool container, const struct place *at
 static int
 pack(struct packing *p, PyObject *value, const struct place *at)
 {
-	bool ext = Py_IS_TYPE(value, p->core->ext);
+	bool ext = PyObject_TypeCheck(value, p->core->ext);
 
 	if (admit(p, value, !ext && is_container(value), at) < 0)
 		return -1;
