@@ -40,6 +40,14 @@ def test_every_exported_function_is_declared_with_its_contract():
         )
 
 
+def test_every_exported_function_is_called_on_a_small_stack():
+    text = (ROOT / "tests/reports/test_small_stack.c").read_text()
+    for name in (ROOT / "tests/build/exports.txt").read_text().split():
+        assert re.search(rf"\b{name}\(", text), (
+            f"{name} is not called in tests/reports/test_small_stack.c"
+        )
+
+
 def test_includes_go_down_the_floors_only():
     run(sys.executable, ROOT / "tools/check_floors.py", ROOT)
 
