@@ -20,7 +20,7 @@ class Recorded:
         self.events = []  # (side, bytes) in the order in which they were read
         self.read = collections.Counter()  # bytes of each side that were read
         self.delivered = collections.Counter()  # bytes of each side that the other was given
-        self.held = set()
+        self.held, self.stalled = {}, set()  # side: bytes; sides that are not read
         self.cut_at = {}  # side: after so many of its bytes
         self.cut = self.over = False
         self.parsers = {side: Parser() for side in OTHER}
@@ -47,9 +47,12 @@ class Recorded:
                 # What is wrong is for judge() to say.
                 with contextlib.suppress(WireError):
                     self.frames[side].extend(self.parsers[side].feed(data))
-                self.lock.wait_for(lambda: side not in self.held or self.cut)
+                self.lock.wait_for(lambda: side not in self.stalled or self.cut)
                 if self.cut:
                     continue  # to know all that was said
+                if side in self.held:
+                    self.held[side] += data
+                    continue
                 end = self.cut_at.get(side)
                 rest = len(data) if end is None else max(0, min(len(data), end - self.delivered[side]))
                 self.cut = end is not None and self.delivered[side] + rest >= end
@@ -79,13 +82,21 @@ class Recorded:
                 end.shutdown(socket.SHUT_WR)
 
     def hold(self, side):
-        """Gives nothing more of what this side says to the other."""
+        """Reads and records what this side says, and gives the other nothing of it."""
         with self.lock:
-            self.held.add(side)
+            self.held[side] = b""
+
+    def stall(self, side):
+        """Reads nothing more of what this side says, so that it waits in that side's bus."""
+        with self.lock:
+            self.stalled.add(side)
 
     def release(self, side):
         with self.lock:
-            self.held.discard(side)
+            data = self.held.pop(side, b"")
+            self.sockets[OTHER[side]].sendall(data)
+            self.delivered[side] += len(data)
+            self.stalled.discard(side)
             self.lock.notify_all()
 
     def said(self, side, *kinds):

@@ -69,7 +69,7 @@ KINDS = {
     7: Kind("MSG", 0, None, MSG_FLAGS, MOST_TOPICS - 1),
     8: Kind("LOST", 8, 8),
     9: Kind("PING"),
-    10: Kind("BYE", number=FEATURE),
+    10: Kind("BYE", number=0xFFFF),
     11: Kind("REPLY", 8, None, REPLY_FLAGS),
     12: Kind("RESUME", STAND.size, None),
     13: Kind("START", STAND.size, None, RESTARTED),
@@ -180,7 +180,8 @@ class Parser:
         most, least = kind.most, kind.least
         if found.kind in ("MSG", "REPLY"):
             fixed = sum(size for _, size, _ in fields_of(found))
-            least, most = fixed, fixed + self.max_payload
+            nobody = found.kind == "REPLY" and found.flags & NOBODY
+            least, most = fixed, fixed + (0 if nobody else self.max_payload)
         if most is not None and length > most:
             found.refuse("length", f"{length}, more than {most}", TOO_LONG)
         if not self.joined and HEAD.size + length > BEFORE_JOIN:
@@ -281,8 +282,6 @@ def read_message(found, max_payload):
         found.refuse("bytes of headers", f"{headers}, and only {len(rest)} are left")
     fields["payload"] = rest[: len(rest) - headers]
     fields["headers"] = rest[len(rest) - headers :]
-    if found.kind == "REPLY" and flags & NOBODY and rest:
-        found.refuse("body", f"NOBODY with {len(rest)} bytes more than its number")
     found.fields = fields
 
 
@@ -737,9 +736,15 @@ class WirePeer:
             theirs = self.until("RESUME")
             self.start(*(start or ()), flags=flags)
         self.unsent = 0
-        began = self.until("START")
-        self.until("READY")
-        return theirs, began
+        # READY and START come in either order.
+        last = {}
+        while last.keys() != {"READY", "START"}:
+            found = self.read()
+            if found is None:
+                raise WireError("the connection ended before READY and START")
+            if found.kind in ("READY", "START"):
+                last[found.kind] = found
+        return theirs, last["START"]
 
     # --- afterwards
 
