@@ -39,6 +39,7 @@ CLOSED, LINKED, SILENT, FORBIDDEN, TOO_LONG, NOT_ALLOWED, FEATURE = range(7)
 MOST_FILTERS = MOST_TOPICS = 10_000
 MOST_TEXT = 1024
 BEFORE_JOIN = 4096
+MOST_LONGER = BEFORE_JOIN - HEAD.size  # of frames that may be longer than what is known of them
 MAX_PAYLOAD = 1 << 20
 
 
@@ -54,25 +55,25 @@ class WireError(ValueError):
 class Kind:
     name: str
     least: int = 0
-    most: int | None = 0  # of the body; None: no limit of its own
+    most: int = 0  # of the body; of MSG and REPLY both depend on the flags
     flags: int = 0
     number: int = 0  # the greatest
 
 
 KINDS = {
-    1: Kind("HELLO", HELLO.size, None),
+    1: Kind("HELLO", HELLO.size, MOST_LONGER),
     2: Kind("JOIN"),
     3: Kind("SUB", 1, MOST_TEXT),
     4: Kind("UNSUB", 1, MOST_TEXT),
     5: Kind("READY"),
     6: Kind("TOPIC", 1, MOST_TEXT, number=MOST_TOPICS - 1),
-    7: Kind("MSG", 0, None, MSG_FLAGS, MOST_TOPICS - 1),
+    7: Kind("MSG", flags=MSG_FLAGS, number=MOST_TOPICS - 1),
     8: Kind("LOST", 8, 8),
     9: Kind("PING"),
     10: Kind("BYE", number=0xFFFF),
-    11: Kind("REPLY", 8, None, REPLY_FLAGS),
-    12: Kind("RESUME", STAND.size, None),
-    13: Kind("START", STAND.size, None, RESTARTED),
+    11: Kind("REPLY", flags=REPLY_FLAGS),
+    12: Kind("RESUME", STAND.size, MOST_LONGER),
+    13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
 }
 RESERVED = {14: "AUTH", 15: "ACK"}
 CODES = {kind.name: code for code, kind in KINDS.items()} | {"AUTH": 14, "ACK": 15}
@@ -173,26 +174,42 @@ class Parser:
 
     def judge(self, found, kind, length):
         """What the head alone shows."""
-        if found.flags & ~kind.flags:
-            found.refuse("flags", f"{found.flags:#x}, not within {kind.flags:#x}")
-        if found.number > kind.number:
-            found.refuse("number", f"{found.number}, more than {kind.number}")
-        most, least = kind.most, kind.least
-        if found.kind in ("MSG", "REPLY"):
-            fixed = sum(size for _, size, _ in fields_of(found))
-            nobody = found.kind == "REPLY" and found.flags & NOBODY
-            least, most = fixed, fixed + (0 if nobody else self.max_payload)
-        if most is not None and length > most:
-            found.refuse("length", f"{length}, more than {most}", TOO_LONG)
         if not self.joined and HEAD.size + length > BEFORE_JOIN:
             found.refuse("length", f"{length}, and JOIN was not said", TOO_LONG)
+        if found.flags & ~kind.flags:
+            found.refuse("flags", f"{found.flags:#x}, not within {kind.flags:#x}")
+        least, most = kind.least, kind.most
+        if found.kind in ("MSG", "REPLY"):
+            check_flags(found)
+            least = sum(size for _, size, _ in fields_of(found))
+            nobody = found.kind == "REPLY" and found.flags & NOBODY
+            most = least + (0 if nobody else self.max_payload)
+        if length > most:
+            found.refuse("length", f"{length}, more than {most}", TOO_LONG)
         if length < least:
             found.refuse("length", f"{length}, less than {least}")
+        if found.number > kind.number:
+            found.refuse("number", f"{found.number}, more than {kind.number}")
 
     def finish(self):
         """Bytes that are left at the end of the direction, of half a frame."""
         if not self.greeted or self.buffer:
             raise WireError(f"the direction ends inside the frame at byte {self.offset}")
+
+
+def check_flags(found):
+    """Flags that exclude or need each other."""
+    flags = found.flags
+    if found.kind == "REPLY":
+        if not flags & REPLY_TO:
+            found.refuse("flags", f"{flags:#x}: a reply without REPLY_TO")
+        if flags & NOBODY and flags != NOBODY | REPLY_TO:
+            found.refuse("flags", f"{flags:#x}: NOBODY goes with REPLY_TO only")
+    else:
+        if flags & REPLY_TO and flags & (RETAIN | KEPT):
+            found.refuse("flags", f"{flags:#x}: a question that is kept")
+        if flags & ORIGIN and not flags & (RETAIN | KEPT):
+            found.refuse("flags", f"{flags:#x}: ORIGIN of a message that is not kept")
 
 
 def fields_of(found):
@@ -259,17 +276,7 @@ def read_stand(found, max_payload):
 
 
 def read_message(found, max_payload):
-    flags, at, fields = found.flags, 0, {}
-    if found.kind == "REPLY":
-        if not flags & REPLY_TO:
-            found.refuse("flags", f"{flags:#x}: a reply without REPLY_TO")
-        if flags & NOBODY and flags != NOBODY | REPLY_TO:
-            found.refuse("flags", f"{flags:#x}: NOBODY goes with REPLY_TO only")
-    else:
-        if flags & REPLY_TO and flags & (RETAIN | KEPT):
-            found.refuse("flags", f"{flags:#x}: a question that is kept")
-        if flags & ORIGIN and not flags & (RETAIN | KEPT):
-            found.refuse("flags", f"{flags:#x}: ORIGIN of a message that is not kept")
+    at, fields = 0, {}
     for name, size, layout in fields_of(found):
         fields[name] = struct.unpack_from(layout, found.body, at)[0]
         least = 0 if name == "time_ns" else 1
