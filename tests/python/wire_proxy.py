@@ -54,7 +54,9 @@ class Recorded:
                     self.held[side] += data
                     continue
                 end = self.cut_at.get(side)
-                rest = len(data) if end is None else max(0, min(len(data), end - self.delivered[side]))
+                rest = (
+                    len(data) if end is None else max(0, min(len(data), end - self.delivered[side]))
+                )
                 self.cut = end is not None and self.delivered[side] + rest >= end
             with contextlib.suppress(OSError):
                 sink.sendall(data[:rest])
@@ -124,7 +126,7 @@ class Proxy:
         self.connections = []
         self.threads = []
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.url = "tcp://127.0.0.1:%d" % self.server.getsockname()[1]
+        self.url = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
         self.accepting = threading.Thread(target=self.accept)
         self.accepting.start()
 

@@ -16,7 +16,7 @@ PREAMBLE = b"\xb5libbus\x02"
 HEAD = struct.Struct("<IBBH")
 HELLO = struct.Struct("<16sIIQ")
 STAND = struct.Struct("<QQQ")  # RESUME and START: id, number, how many
-DEALT = 1 << 64  # numbers and counts lie below
+DEALT = 1 << 64  # numbers and counts are counted modulo this
 
 RESTARTED = 1
 RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN = (1 << bit for bit in range(7))
@@ -137,7 +137,9 @@ class Parser:
     def greet(self):
         for at, byte in enumerate(self.buffer[:7]):
             if byte != PREAMBLE[at]:
-                raise WireError(f"preamble at byte {at}: {byte:#04x}, not {PREAMBLE[at]:#04x}", None)
+                raise WireError(
+                    f"preamble at byte {at}: {byte:#04x}, not {PREAMBLE[at]:#04x}", None
+                )
         if len(self.buffer) < len(PREAMBLE):
             return
         if self.buffer[7] != PREAMBLE[7]:
@@ -498,11 +500,9 @@ class Connection:
         side.bye = found.number
 
     def count(self, found, side):
-        side.next += found.numbers
-        if side.next >= DEALT:
-            side.refuse(found, "the numbers are used up")
+        side.next = (side.next + found.numbers) % DEALT
         if found.kind == "LOST":
-            side.lost += found.numbers
+            side.lost = (side.lost + found.numbers) % DEALT
         side.stands.append((found.end, side.next, side.lost))
 
     def end(self, delivered=None):
@@ -533,7 +533,9 @@ class Known:
         self.id = None
         self.said = 0  # the next number of the sender, after all that the wire was seen to carry
         self.possible = {}  # next: lost of the receiver; one for each frame it may have been the last to handle
-        self.former = {0}  # the sequences that the receiver may name if it has not handled the last START
+        self.former = {
+            0
+        }  # the sequences that the receiver may name if it has not handled the last START
         self.filters = set()
 
     def keep(self, side, resume, delivered):
@@ -550,7 +552,9 @@ class Known:
                 side.refuse(found, f"the sequence {found['id']:#x}, of {self.former} and {self.id}")
             return
         if found["next"] not in self.possible:
-            side.refuse(found, f"{found['next']} is none of {sorted(self.possible)[-3:]} and before")
+            side.refuse(
+                found, f"{found['next']} is none of {sorted(self.possible)[-3:]} and before"
+            )
         if found["missing"] != self.possible[found["next"]]:
             side.refuse(
                 found,
@@ -571,12 +575,15 @@ class Known:
                 )
             return
         if found["id"] in (self.id, resume["id"]):
-            side.refuse(found, f"the sequence {found['id']:#x} goes on, and RESUME does not name it")
+            side.refuse(
+                found, f"the sequence {found['id']:#x} goes on, and RESUME does not name it"
+            )
         restarted = resume["id"] != 0 or self.id is not None
         unseen = self.id is None and self.met
         if bool(found.flags & RESTARTED) != restarted and not unseen:
             side.refuse(
-                found, f"flags {found.flags}, and it is {'not' if restarted else ''} the first sequence"
+                found,
+                f"flags {found.flags}, and it is {'not' if restarted else ''} the first sequence",
             )
 
 
@@ -626,7 +633,7 @@ class WirePeer:
             self.server.listen()
             return url
         self.server = socket.create_server(address(place))
-        return "tcp://127.0.0.1:%d" % self.server.getsockname()[1]
+        return f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
 
     def accept(self):
         self.server.settimeout(self.timeout)
@@ -642,7 +649,9 @@ class WirePeer:
         self.socket.settimeout(self.timeout)
         self.parser, self.waiting = Parser(), collections.deque()
         self.parser.max_payload = self.max_payload
-        self.parser.joined = True  # what comes before JOIN is judged by Connection, for who records it
+        self.parser.joined = (
+            True  # what comes before JOIN is judged by Connection, for who records it
+        )
         self.record = []
         self.topics.clear()
         self.names.clear()
@@ -699,11 +708,10 @@ class WirePeer:
 
     def ended(self):
         """The reason of the BYE with which the other side ends the connection; None: there was none."""
-        bye = None
         while (found := self.read()) is not None:
             if found.kind == "BYE":
-                bye = found.number
-        return bye
+                return found.number
+        return None
 
     # --- the handshake in its parts
 
@@ -716,7 +724,9 @@ class WirePeer:
         self.say("RESUME", STAND.pack(*(stand or self.heard)))
 
     def start(self, *stand, flags=0):
-        self.say("START", STAND.pack(*(stand or (self.own[0], self.own[1], self.unsent))), flags=flags)
+        self.say(
+            "START", STAND.pack(*(stand or (self.own[0], self.own[1], self.unsent))), flags=flags
+        )
 
     def join(self):
         """Up to JOIN, of the dialling side."""
