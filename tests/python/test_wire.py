@@ -867,6 +867,18 @@ def test_the_bus_and_the_reader_agree_on_frames_that_chance_has_changed(served):
     served.check(lost=MOST)
 
 
+def test_ten_thousand_filters_are_the_most(served):
+    with served.attacker() as attacker:
+        attacker.handshake()
+        most = b"".join(text("SUB", f"f/{number}") for number in range(9_999))
+        assert served.judges(attacker, most) == "alive"
+        same = text("SUB", "f/0") + text("UNSUB", "g") + text("UNSUB", "alive")
+        assert served.judges(attacker, same) == "alive"
+        assert served.judges(attacker, text("SUB", "one/more")) == FORBIDDEN
+        error = judged(attacker.record)
+    assert (error.bye, str(error).split(": ")[-1]) == (FORBIDDEN, "it is filter 10001")
+
+
 # --- a peer that breaks off, forgets, restarts --------------------------------------------------------------
 
 
@@ -1080,3 +1092,58 @@ def test_a_named_bus_goes_on_where_it_was_however_often_the_peer_breaks_off(tmp_
         while it.until("MSG")["payload"] != b"last":
             pass
         assert len(it.messages) + it.heard[2] == it.heard[1] == count + 1
+
+
+def test_what_was_unsubscribed_is_not_missed(served):
+    with served.attacker() as it:
+        _, began = it.handshake("to/it", "to/it/too")
+        it.unsubscribe("to/it")
+        assert served.judges(it, b"") == "alive"
+        publish(served, "to/it", 2)
+        publish(served, "to/it/too", 1)
+        assert it.until("MSG")["topic"] == "to/it/too"
+        again(served, it)
+        publish(served, "to/it", 3)
+        publish(served, "to/it/too", 4)
+        it.dial(served.url)
+        _, goes_on = it.handshake()
+        assert says(goes_on) == (began["id"], 5, 4, 0)
+        # It has asked for nothing in this connection, so from READY on nothing is missed.
+        again(served, it)
+        publish(served, "to/it/too", 4)
+        it.dial(served.url)
+        _, goes_on = it.handshake()
+        assert says(goes_on) == (began["id"], 5, 0, 0)
+
+
+def test_a_second_connection_of_a_bus_takes_the_place_of_the_first(served):
+    with served.attacker() as it, served.attacker() as twin:
+        _, began = it.handshake("to/it")
+        it.publish("from/it", b"1")
+        assert served.inbox.recv(WATCHDOG).data == b"1"
+        publish(served, "to/it", 2)
+        for _ in range(2):
+            it.until("MSG")
+        twin.id, twin.own, twin.heard = it.id, it.own, it.heard
+        theirs, goes_on = twin.handshake("to/it")
+        assert it.ended() in (LINKED, None)
+        assert says(theirs) == (it.own[0], 1, 0, 0)
+        assert says(goes_on) == (began["id"], 2, 0, 0)
+        publish(served, "to/it", 1)
+        assert twin.until("MSG")["payload"] == bytes([0])
+
+
+def test_a_message_whose_life_is_over_is_said_as_lost(tmp_path):
+    tmp_path.chmod(0o700)
+    url = f"ipc://{tmp_path}/bus.sock"
+    with libbus.Bus() as bus, bus.listen(url, heartbeat=CALM, bytes=ROOM), peer(1) as it:
+        it.dial(url).handshake("to/it")
+        # More than the kernel holds, so that what comes behind waits in the bus.
+        for _ in range(40):
+            bus.publish_raw("to/it", bytes(1 << 16))
+        bus.publish_raw("to/it", b"short", ttl=0.01)
+        time.sleep(0.02)
+        bus.publish_raw("to/it", b"last")
+        while (found := it.until("MSG"))["payload"] != b"last":
+            assert found["payload"] != b"short"
+        assert (len(it.messages), it.heard[1], it.heard[2]) == (41, 42, 1)
