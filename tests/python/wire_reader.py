@@ -350,13 +350,6 @@ class Side:
     def refuse(self, found, text):
         raise WireError(f"{self.name}: {found.kind} at byte {found.offset}: {text}")
 
-    def reach(self, delivered):
-        """next and lost of the receiver, if it has handled all frames in the first so many bytes."""
-        return next(
-            (stand[1:] for stand in reversed(self.stands) if stand[0] <= delivered),
-            None,
-        )
-
 
 class Connection:
     """Judges both directions of a connection, in the order in which a proxy read them.
@@ -391,7 +384,6 @@ class Connection:
         if not joined and kind not in ("HELLO", "JOIN", "BYE"):
             side.refuse(found, "it comes before JOIN")
         if joined and side.resume is None and kind not in ("RESUME", "BYE"):
-            # The listening side may have said something before it read JOIN: only HELLO and BYE are such.
             side.refuse(found, "RESUME is the first after JOIN")
         if kind in ("MSG", "REPLY", "LOST") and side.start is None:
             side.refuse(found, "it comes before START")
@@ -735,7 +727,7 @@ class WirePeer:
         self.say("JOIN")
 
     def handshake(self, *filters, resume=None, start=None, flags=0):
-        """Everything up to the last frame that is waited for; returns the other's RESUME and START."""
+        """The whole handshake, on either side; returns the other's RESUME and START."""
         if self.role == "dialling":
             self.join()
         else:
