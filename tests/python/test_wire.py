@@ -1146,7 +1146,6 @@ def test_a_message_whose_life_is_over_is_said_as_lost(tmp_path):
         assert (len(it.messages), it.heard[1], it.heard[2]) == (41, 42, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="what waited when the connection broke counts as sent")
 @pytest.mark.parametrize("forgets", [False, True])
 def test_what_waited_when_the_connection_broke_was_never_sent(tmp_path, forgets):
     tmp_path.chmod(0o700)
