@@ -39,6 +39,8 @@ struct bus__links {
 	struct bus_link *first;
 	struct bus__peer *peers;
 	struct bus__timer forget_timer; /* the next of them */
+	struct bus__left *left;         /* accounts of others, the latest first */
+	struct bus__task over_task;     /* an account may have come over its bound */
 	struct bus__flush *flushes;
 	uint64_t random;
 	bool closing;
@@ -51,6 +53,7 @@ struct bus_link {
 	char url[BUS__URL_TEXT];
 	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;
+	uint64_t peer_bytes;
 	uint32_t heartbeat_ms, max_peers;
 	bool dials;
 	bool

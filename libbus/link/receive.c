@@ -34,7 +34,7 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	topic->announced = true;
 	/* The old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
-	err = bus__peer_name(bus, session->account, text, &topic->named);
+	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
 		break;
@@ -88,7 +88,7 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
-	if (pub == NULL && msg.reply_to != 0)
+	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)
 		bus__decline_peer(session->mbox, msg.reply_to);
 	/* Without a handle there was no room for the topic; hear_topic() has told why. */
 	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
@@ -297,5 +297,4 @@ bus__session_forget_topics(struct bus__session *session)
 	for (size_t i = 0; i < session->heard_topic_count; i++)
 		bus__peer_unname(session->link->links->bus, &session->heard_topics[i].named);
 	bus__free(session->heard_topics);
-	bus__account_close(session->link->links->bus, session->account);
 }

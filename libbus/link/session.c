@@ -25,6 +25,7 @@ static const struct verdict {
     {BUS_E_TIMEDOUT, BUS_LINK_END_SILENT, true, BUS__BYE_SILENT},
     {BUS_E_VERSION, BUS_LINK_END_VERSION, true, BUS__BYE_VERSION},
     {BUS_E_PROTOCOL, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL},
+    {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
@@ -121,7 +122,8 @@ bus__session_end(struct bus__session *session, int err)
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
-	session->for_good = err == BUS_E_CLOSED || session->heard_end;
+	/* What made an account too large is not to come back with the peer. */
+	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
 		leave_mailbox(session);
 		polite = say_bye(session, verdict) == 0 && session->sending;
@@ -255,8 +257,7 @@ go_live(struct bus__session *session)
 	int err;
 
 	session->told_topics = bus__calloc(BUS__LIMIT_TOPICS, sizeof *session->told_topics);
-	session->account = bus__account_open();
-	if (session->told_topics == NULL || session->account == NULL)
+	if (session->told_topics == NULL)
 		return BUS_E_NOMEM;
 	err = bus__peers_join(session);
 	if (err < 0)
@@ -282,7 +283,8 @@ int
 bus__session_started(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__start start;
-	int err = session->heard_start ? BUS_E_PROTOCOL : bus__start_read(frame, &start);
+	int err = session->heard_start || session->mbox == NULL ? BUS_E_PROTOCOL
+								: bus__start_read(frame, &start);
 
 	if (err == 0)
 		err = bus__peers_start(session, &start, &session->gap, &session->gap_at_least);

@@ -48,7 +48,6 @@ struct bus__session {
 		bool announced;
 	} * heard_topics; /* by number */
 	size_t heard_topic_count;
-	struct bus__account *account; /* from LIVE on */
 
 	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
 	struct bus__io send_io;

@@ -63,7 +63,7 @@ rig_open(struct rig *rig, const char *name, size_t mailbox_bytes)
 	rig->session.peer = &rig->peer;
 	rig->session.told_topics = calloc(BUS__LIMIT_TOPICS, sizeof *rig->session.told_topics);
 	ck_assert_ptr_nonnull(rig->session.told_topics);
-	ck_bus(bus__peer_open(rig->bus, mailbox_bytes, wake, rig, &rig->session.mbox), 0);
+	ck_bus(bus__peer_open(rig->bus, NULL, mailbox_bytes, wake, rig, &rig->session.mbox), 0);
 	ck_bus(bus_mailbox_subscribe(rig->session.mbox, "#", NULL, NULL, NULL), 0);
 }
 
