@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "link/session.h"
 
-enum { REMEMBERED = 1024, LEFT_MOST = 1024 };
+enum { REMEMBERED = 1024, LEFT_MOST = 1024, FEW_FILTERS = 64 };
 #define REMEMBERED_NS (INT64_C(600) * 1000000000)
 
 static struct bus__peer *
@@ -128,22 +128,35 @@ count_lost(struct bus__peer *peer)
 	bus__count(&peer->link->lost, more);
 }
 
+static bool
+clear(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
+{
+	struct bus__peer *peer = (struct bus__peer *)debris;
+	uint64_t lost;
+
+	(void)links;
+	if (peer->mbox != NULL) {
+		if (!bus__filters_clear(&peer->filters, until_ns))
+			return false;
+		lost = bus__peer_close(peer->mbox);
+		bus__count(&peer->link->lost, lost - peer->told_lost - peer->told_parked);
+	}
+	bus__free(peer);
+	return true;
+}
+
 static void
 forget(struct bus__links *links, struct bus__peer *peer)
 {
 	struct bus__peer **at = &links->peers;
-	uint64_t lost;
 
 	while (*at != peer)
 		at = &(*at)->next;
 	*at = peer->next;
-	if (peer->mbox != NULL) {
-		bus__filters_clear(&peer->filters);
-		lost = bus__peer_close(peer->mbox);
-		bus__count(&peer->link->lost, lost - peer->told_lost - peer->told_parked);
-	}
 	leave_account(links, peer);
-	bus__free(peer);
+	peer->debris.link = peer->link;
+	peer->debris.clear = clear;
+	bus__debris_add(links, &peer->debris);
 }
 
 /* Ends the connections of those whose account is over, or forgets them. */
@@ -231,14 +244,15 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		return;
 	session->peer = NULL;
 	peer->session = NULL;
+	/* While many filters end, one by one, nothing gets in any more. */
+	if (session->mbox != NULL && (!for_good || peer->filters.count > FEW_FILTERS))
+		bus__peer_park(peer->mbox);
 	if (for_good || peer->mbox == NULL) {
 		forget(links, peer);
 		return;
 	}
-	if (session->mbox != NULL) {
-		bus__peer_park(peer->mbox);
+	if (session->mbox != NULL)
 		count_lost(peer); /* what waited; the rest when the peer is back, or forgotten */
-	}
 	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
 	forget_old(links);
 }
@@ -341,6 +355,7 @@ bus__peers_forget_link(struct bus_link *link)
 		if (peer->link == link && peer->session == NULL)
 			forget(link->links, peer);
 	}
+	bus__debris_finish(link->links, link);
 }
 
 void
@@ -353,5 +368,6 @@ bus__peers_forget_all(struct bus__links *links)
 		if (peer->session == NULL)
 			forget(links, peer);
 	}
+	bus__debris_finish(links, NULL);
 	bus__timer_stop(&links->loop, &links->forget_timer);
 }

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "link/debris.h"
 #include "link/filters.h"
 #include "link/frame.h"
 
@@ -31,6 +32,7 @@ struct bus__sequence {
 };
 
 struct bus__peer {
+	struct bus__debris debris; /* when it is forgotten */
 	struct bus__peer *next;
 	uint8_t id[BUS__BUS_ID];
 	struct bus__session *session; /* its connection; NULL: that broke */

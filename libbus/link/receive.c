@@ -4,10 +4,15 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/gap.h"
+#include "link/debris.h"
 
-enum { READ = 64 * 1024 }; /* bytes of one read */
+/* How long a connection has a large buffer after a read that needed it. */
+#define BUSY_NS INT64_C(1000000000)
+
+enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
 
 static int
 hear_topic(struct bus__session *session, const struct bus__frame *frame)
@@ -20,8 +25,12 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	if (!bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
 	if (session->heard_topic_count <= frame->number) {
-		size_t count = frame->number < 64 ? 64 : BUS__LIMIT_TOPICS;
+		size_t count = 64;
 
+		while (count <= frame->number)
+			count *= 2;
+		if (count > BUS__LIMIT_TOPICS)
+			count = BUS__LIMIT_TOPICS;
 		topic = bus__realloc(session->heard_topics, count * sizeof *topic);
 		if (topic == NULL)
 			return BUS_E_NOMEM;
@@ -243,30 +252,52 @@ parse_preamble(struct bus__session *session, size_t *ret_used)
 	return bus__session_greeted(session);
 }
 
+/* The room of the next read, of which `wanted` bytes are the rest of a frame: little while the peer is idle, or a stranger. */
+static size_t
+next_cap(const struct bus__session *session, size_t wanted)
+{
+	bool busy = session->heard_ns - session->busy_ns < BUSY_NS;
+
+	if (session->stage != BUS__STAGE_LIVE || (!busy && wanted <= BUS__FIRST_READ))
+		return wanted > BUS__FIRST_READ ? wanted : BUS__FIRST_READ;
+	return wanted > BUS__BUFFER ? wanted : BUS__BUFFER;
+}
+
 /* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
  * this read asked for one. Between two reads nobody else has the buffer. */
 static int
 make_room(struct bus__session *session, size_t wanted, size_t largest)
 {
+	struct bus__buffers *buffers = &session->link->links->buffers;
 	struct bus__bytes *in = &session->in;
+	size_t cap = next_cap(session, wanted);
 
-	if (session->stage != BUS__STAGE_LIVE)
-		return 0; /* a stranger's frame fits the first buffer */
-	if (in->cap > READ && largest <= READ && in->len == 0)
-		bus__bytes_free(in);
-	if (wanted < READ)
-		wanted = READ;
-	return wanted > in->cap ? bus__bytes_reserve(in, wanted - in->len) : 0;
+	if (in->cap > cap && in->len == 0 && largest <= cap)
+		bus__buffers_leave(buffers, in);
+	if (cap == BUS__BUFFER)
+		return bus__buffers_take(buffers, in);
+	return cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : 0;
+}
+
+/* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
+static bool
+is_round_over(enum bus__frame_kind kind, unsigned frames, int64_t until_ns)
+{
+	bool is_quick = kind == BUS__FRAME_MSG || kind == BUS__FRAME_REPLY;
+
+	return !(is_quick && frames % LOOK_EACH != 0) && bus__now_ns() >= until_ns;
 }
 
 int
-bus__session_parse(struct bus__session *session)
+bus__session_parse(struct bus__session *session, int64_t now)
 {
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
 	size_t at = 0, wanted = 0, largest = 0;
 	struct bus__frame frame;
+	unsigned frames = 0;
 	int err = 0;
 
+	session->behind = false;
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
 	while (err == 0 && session->stage != BUS__STAGE_GREETING) {
@@ -280,21 +311,64 @@ bus__session_parse(struct bus__session *session)
 		if (session->in.len - at < wanted)
 			break;
 		err = hear(session, &frame);
-		at += wanted;
+		if (err == 0)
+			at += wanted;
 		wanted = 0;
+		session->behind =
+		    err == BUS__AGAIN ||
+		    (at < session->in.len &&
+			is_round_over(frame.kind, ++frames, now + BUS__ROUND_NS));
+		if (session->behind)
+			break;
 	}
 	if (err < 0)
 		return err;
 	tell_gap(session);
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
-	return make_room(session, wanted, largest);
+	return session->behind ? 0 : make_room(session, wanted, largest);
+}
+
+/* The topics that a connection named, on their way out. */
+struct topics {
+	struct bus__debris debris;
+	struct bus__heard_topic *list;
+	size_t count;
+};
+
+static bool
+clear_topics(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
+{
+	struct topics *topics = (struct topics *)debris;
+
+	while (topics->count > 0) {
+		bus__peer_unname(links->bus, &topics->list[--topics->count].named);
+		if (topics->count % LOOK_EACH == 0 && topics->count > 0 &&
+		    bus__now_ns() >= until_ns)
+			return false;
+	}
+	bus__free(topics->list);
+	bus__free(topics);
+	return true;
 }
 
 void
 bus__session_forget_topics(struct bus__session *session)
 {
+	struct bus__links *links = session->link->links;
+	struct topics *topics;
+
+	if (session->heard_topics == NULL)
+		return;
+	topics = bus__calloc(1, sizeof *topics);
+	if (topics != NULL) {
+		*topics = (struct topics){.debris.clear = clear_topics,
+		    .list = session->heard_topics,
+		    .count = session->heard_topic_count};
+		bus__debris_add(links, &topics->debris);
+		return;
+	}
 	for (size_t i = 0; i < session->heard_topic_count; i++)
-		bus__peer_unname(session->link->links->bus, &session->heard_topics[i].named);
+		bus__peer_unname(links->bus, &session->heard_topics[i].named);
 	bus__free(session->heard_topics);
 }

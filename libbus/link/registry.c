@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "core/sized.h"
 #include "link/changes.h"
+#include "link/debris.h"
 #include "link/flush.h"
 #include "link/frame.h"
 #include "link/link.h"
@@ -84,6 +85,7 @@ hook_free(void *arg)
 
 	bus__changes_clear(links);
 	bus__peers_fini(links);
+	bus__buffers_free(&links->buffers);
 	pthread_mutex_destroy(&links->loop.lock);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
@@ -109,6 +111,7 @@ make_links(struct bus *bus, void **ret_links)
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
 	bus__peers_init(links);
+	bus__debris_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;

@@ -73,6 +73,7 @@ free_session(struct bus__session *session)
 	bool through;
 
 	session->stream->ops->free(session->stream);
+	bus__loop_cancel(loop, &session->parse_task);
 	bus__loop_cancel(loop, &session->recv_io.task);
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
@@ -87,10 +88,11 @@ free_session(struct bus__session *session)
 		bus__peer_release(session->mbox);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
-	bus__bytes_free(&session->in);
-	bus__bytes_free(&session->queue);
-	bus__bytes_free(&session->flying);
-	bus__free(session->told_topics);
+	bus__buffers_leave(&link->links->buffers, &session->in);
+	bus__buffers_leave(&link->links->buffers, &session->queue);
+	bus__buffers_leave(&link->links->buffers, &session->flying);
+	for (size_t i = 0; i < sizeof session->told_topics / sizeof session->told_topics[0]; i++)
+		bus__free(session->told_topics[i]);
 	bus__link_freed(link, session);
 	bus__free(session);
 }
@@ -136,7 +138,8 @@ bus__session_end(struct bus__session *session, int err)
 	bus__timer_set(
 	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
 	session->in.len = 0;
-	if (!session->receiving)
+	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
+	if (!session->receiving && session->in.cap > 0)
 		receive(session);
 }
 
@@ -152,11 +155,32 @@ go_on(struct bus__session *session, int err)
 		bus__session_end(session, err);
 }
 
+/* What came in, and what is left of it from the round before: the transport gets the buffer when all is heard. */
+static void
+hear(struct bus__session *session)
+{
+	int err = bus__session_parse(session, session->heard_ns);
+
+	if (err == 0 && session->behind)
+		bus__loop_post(&session->link->links->loop, &session->parse_task);
+	else if (err == 0)
+		receive(session);
+	go_on(session, err);
+}
+
+static void
+hear_more(void *arg)
+{
+	struct bus__session *session = arg;
+
+	session->heard_ns = bus__now_ns();
+	hear(session);
+}
+
 static void
 received(void *arg)
 {
 	struct bus__session *session = arg;
-	int err;
 
 	session->receiving = false;
 	if (session->recv_io.err < 0) {
@@ -172,10 +196,9 @@ received(void *arg)
 		return;
 	}
 	session->in.len += session->recv_io.count;
-	err = bus__session_parse(session);
-	if (err == 0)
-		receive(session);
-	go_on(session, err);
+	if (session->recv_io.count >= BUS__FIRST_READ)
+		session->busy_ns = session->heard_ns;
+	hear(session);
 }
 
 static void
@@ -256,9 +279,6 @@ go_live(struct bus__session *session)
 	struct bus_link *link = session->link;
 	int err;
 
-	session->told_topics = bus__calloc(BUS__LIMIT_TOPICS, sizeof *session->told_topics);
-	if (session->told_topics == NULL)
-		return BUS_E_NOMEM;
 	err = bus__peers_join(session);
 	if (err < 0)
 		return err;
@@ -344,7 +364,8 @@ bus__session_ready(struct bus__session *session)
 
 	if (session->joined)
 		return BUS_E_PROTOCOL;
-	bus__filters_end_renewal(&session->peer->filters);
+	if (!bus__filters_end_renewal(&session->peer->filters, bus__now_ns() + BUS__ROUND_NS))
+		return BUS__AGAIN;
 	if (!session->dialled) {
 		err = bus__session_tell_filters(session);
 		if (err == 0)
@@ -363,7 +384,7 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	struct bus__session *session = bus__calloc(1, sizeof *session);
 	struct bus__loop *loop = &link->links->loop;
 
-	if (session == NULL || bus__bytes_reserve(&session->in, BUS__LIMIT_STRANGER) < 0) {
+	if (session == NULL || bus__bytes_reserve(&session->in, BUS__FIRST_READ) < 0) {
 		bus__free(session);
 		stream->ops->free(stream);
 		bus__link_ended(link, false, BUS_LINK_END_CLOSED, BUS_E_NOMEM);
@@ -376,6 +397,7 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	    (struct bus__io){.task = {.run = received, .arg = session}, .loop = loop};
 	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
 	session->wake_task = (struct bus__task){.run = woken, .arg = session};
+	session->parse_task = (struct bus__task){.run = hear_more, .arg = session};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
 	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);
