@@ -68,7 +68,7 @@ bus__account_is_full(const struct bus__account *account, size_t bytes, size_t fr
 {
 	uint64_t used, most;
 
-	if (account == NULL)
+	if (account == NULL || (freed > 0 && bytes <= freed))
 		return false;
 	used = atomic_load_explicit(&account->used, memory_order_relaxed);
 	most = atomic_load_explicit(&account->most, memory_order_relaxed);

@@ -38,7 +38,7 @@ void bus__account_sub(struct bus__account *account, size_t bytes);
 /* Whether it is above its bound. NULL is fine: it has none. */
 bool bus__account_is_over(const struct bus__account *account);
 
-/* Whether there is no room for values and names of so many bytes, of which `freed` replace others: an eighth of the bound is left
+/* Whether there is no room for values and names of so many bytes, which replace `freed` bytes of others: an eighth of the bound is left
  * to filters, so that a peer which published all that it may can still join. */
 bool bus__account_is_full(const struct bus__account *account, size_t bytes, size_t freed);
 

@@ -52,8 +52,8 @@ struct bus_sub {
 	struct bus_sub *next_at_node,
 	    *prev_at_node; /* before the first at a node stands the last */
 	struct bus_sub *next_in_mbox, *prev_in_mbox;
-	uint64_t order; /* of its beginning: callbacks of one mailbox run in this order */
-	uint64_t begin; /* the first message of a named bus's log that is meant for it */
+	uint64_t order;  /* of its beginning: callbacks of one mailbox run in this order */
+	uint64_t begin;  /* the first message of a named bus's log that is meant for it */
 	uint32_t charge; /* on the account of its mailbox */
 	bus_msg_fn fn;
 	void *arg;

@@ -82,8 +82,8 @@ bus__peer_role_end(struct bus *bus, uint32_t role)
 }
 
 int
-bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes,
-    void (*wake)(void *arg), void *arg, struct bus_mailbox **ret_mbox)
+bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void (*wake)(void *arg),
+    void *arg, struct bus_mailbox **ret_mbox)
 {
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg,
 	    .full = BUS_FULL_DROP_OLDEST,

@@ -48,8 +48,9 @@ struct route {
 	struct topic *topic;      /* counted */
 	struct bus_mailbox *mbox; /* counted */
 	struct slots *_Atomic slots;
-	struct bus__account *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
-	struct cell cell;           /* for BUS_FULL_LATEST */
+	struct bus__account
+	    *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
+	struct cell cell; /* for BUS_FULL_LATEST */
 	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
 	uint32_t live;    /* slots that are not empty */
 };

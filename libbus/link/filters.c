@@ -32,7 +32,7 @@ position(const struct bus__filters *filters, const char *filter, bool *ret_there
 static int
 make_room(struct bus__filters *filters)
 {
-	size_t cap = filters->cap == 0 ? 16 : filters->cap * 2;
+	size_t cap = filters->cap == 0 ? 4 : filters->cap * 2;
 	struct bus__filter *list;
 
 	if (filters->count == BUS__LIMIT_FILTERS)
@@ -141,8 +141,10 @@ bus__filters_end_renewal(struct bus__filters *filters, int64_t until_ns)
 			filters->list[left++] = filters->list[i];
 		}
 	}
-	memmove(filters->list + left, filters->list + i,
-	    (filters->count - i) * sizeof *filters->list);
+	if (left == i)
+		return true;
+	memmove(
+	    filters->list + left, filters->list + i, (filters->count - i) * sizeof *filters->list);
 	filters->count -= i - left;
 	return !is_late;
 }

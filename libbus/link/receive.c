@@ -14,6 +14,33 @@
 
 enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
 
+/* Finds the topic of that number; NULL: none was announced near it. */
+static struct bus__heard_topic *
+find_topic(struct bus__session *session, uint16_t number)
+{
+	struct bus__heard_topic *part = session->heard_topics[number / BUS__TOPICS_PART];
+
+	return part != NULL ? &part[number % BUS__TOPICS_PART] : NULL;
+}
+
+#define PART_BYTES bus__held(BUS__TOPICS_PART * sizeof(struct bus__heard_topic))
+
+/* The same, making room for it, which is on the peer's account, too. NULL: out of memory. */
+static struct bus__heard_topic *
+make_topic(struct bus__session *session, uint16_t number)
+{
+	struct bus__heard_topic **part = &session->heard_topics[number / BUS__TOPICS_PART];
+
+	if (*part == NULL) {
+		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
+		if (*part == NULL)
+			return NULL;
+		session->topics_account = session->peer->account;
+		bus__account_add(session->topics_account, PART_BYTES);
+	}
+	return find_topic(session, number);
+}
+
 static int
 hear_topic(struct bus__session *session, const struct bus__frame *frame)
 {
@@ -24,22 +51,9 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
-	if (session->heard_topic_count <= frame->number) {
-		size_t count = 64;
-
-		while (count <= frame->number)
-			count *= 2;
-		if (count > BUS__LIMIT_TOPICS)
-			count = BUS__LIMIT_TOPICS;
-		topic = bus__realloc(session->heard_topics, count * sizeof *topic);
-		if (topic == NULL)
-			return BUS_E_NOMEM;
-		memset(topic + session->heard_topic_count, 0,
-		    (count - session->heard_topic_count) * sizeof *topic);
-		session->heard_topics = topic;
-		session->heard_topic_count = count;
-	}
-	topic = &session->heard_topics[frame->number];
+	topic = make_topic(session, frame->number);
+	if (topic == NULL)
+		return BUS_E_NOMEM;
 	topic->announced = true;
 	/* The old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
@@ -86,13 +100,11 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	int err;
 
 	err = bus__msg_read(frame, session->hello.id, &msg, &version);
-	if (err < 0 || !session->heard_start || frame->number >= session->heard_topic_count)
+	topic = find_topic(session, frame->number);
+	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
-	topic = &session->heard_topics[frame->number];
-	if (!topic->announced)
-		return BUS_E_PROTOCOL;
 	pub = topic->named.pub;
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
 	if (err < 0)
@@ -314,10 +326,9 @@ bus__session_parse(struct bus__session *session, int64_t now)
 		if (err == 0)
 			at += wanted;
 		wanted = 0;
-		session->behind =
-		    err == BUS__AGAIN ||
-		    (at < session->in.len &&
-			is_round_over(frame.kind, ++frames, now + BUS__ROUND_NS));
+		session->behind = err == BUS__AGAIN ||
+				  (at < session->in.len &&
+				      is_round_over(frame.kind, ++frames, now + BUS__ROUND_NS));
 		if (session->behind)
 			break;
 	}
@@ -332,23 +343,39 @@ bus__session_parse(struct bus__session *session, int64_t now)
 /* The topics that a connection named, on their way out. */
 struct topics {
 	struct bus__debris debris;
-	struct bus__heard_topic *list;
-	size_t count;
+	struct bus__heard_topic *parts[BUS__TOPICS_PARTS];
+	struct bus__account *account;
+	unsigned part, at;
 };
+
+/* false: not all by that time. */
+static bool
+clear_parts(struct bus__links *links, struct topics *topics, int64_t until_ns)
+{
+	for (; topics->part < BUS__TOPICS_PARTS; topics->part++, topics->at = 0) {
+		struct bus__heard_topic *part = topics->parts[topics->part];
+
+		if (part == NULL)
+			continue;
+		for (; topics->at < BUS__TOPICS_PART; topics->at++) {
+			if (topics->at % LOOK_EACH == LOOK_EACH - 1 && bus__now_ns() >= until_ns) {
+				bus__peer_unname(links->bus, &part[topics->at++].named);
+				return false;
+			}
+			bus__peer_unname(links->bus, &part[topics->at].named);
+		}
+		bus__account_sub(topics->account, PART_BYTES);
+		bus__free(part);
+	}
+	return true;
+}
 
 static bool
 clear_topics(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
 {
-	struct topics *topics = (struct topics *)debris;
-
-	while (topics->count > 0) {
-		bus__peer_unname(links->bus, &topics->list[--topics->count].named);
-		if (topics->count % LOOK_EACH == 0 && topics->count > 0 &&
-		    bus__now_ns() >= until_ns)
-			return false;
-	}
-	bus__free(topics->list);
-	bus__free(topics);
+	if (!clear_parts(links, (struct topics *)debris, until_ns))
+		return false;
+	bus__free(debris);
 	return true;
 }
 
@@ -356,19 +383,17 @@ void
 bus__session_forget_topics(struct bus__session *session)
 {
 	struct bus__links *links = session->link->links;
+	struct topics here = {.debris.clear = clear_topics, .account = session->topics_account};
 	struct topics *topics;
 
-	if (session->heard_topics == NULL)
+	if (session->topics_account == NULL)
 		return;
-	topics = bus__calloc(1, sizeof *topics);
-	if (topics != NULL) {
-		*topics = (struct topics){.debris.clear = clear_topics,
-		    .list = session->heard_topics,
-		    .count = session->heard_topic_count};
-		bus__debris_add(links, &topics->debris);
+	memcpy(here.parts, session->heard_topics, sizeof here.parts);
+	topics = bus__malloc(sizeof *topics);
+	if (topics == NULL) {
+		clear_parts(links, &here, INT64_MAX);
 		return;
 	}
-	for (size_t i = 0; i < session->heard_topic_count; i++)
-		bus__peer_unname(links->bus, &session->heard_topics[i].named);
-	bus__free(session->heard_topics);
+	*topics = here;
+	bus__debris_add(links, &topics->debris);
 }

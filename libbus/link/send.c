@@ -8,8 +8,8 @@
 #include "link/flush.h"
 
 enum {
-	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
-	TAKE = 64,          /* messages between two bus__peer_release() */
+	SMALL = 16 * 1024, /* payloads up to here are copied; above, sent from where they are */
+	TAKE = 64,         /* messages between two bus__peer_release() */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
@@ -174,13 +174,13 @@ put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 static bool
 tell_topic(struct bus__session *session, uint16_t number, uint64_t serial)
 {
-	uint64_t **part = &session->told_topics[number / BUS__TOLD_PART], *told;
+	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told;
 
 	if (*part == NULL)
-		*part = bus__calloc(BUS__TOLD_PART, sizeof **part);
+		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
 	if (*part == NULL)
 		return false;
-	told = &(*part)[number % BUS__TOLD_PART];
+	told = &(*part)[number % BUS__TOPICS_PART];
 	if (*told == serial + 1)
 		return true;
 	*told = serial + 1;

@@ -91,7 +91,7 @@ free_session(struct bus__session *session)
 	bus__buffers_leave(&link->links->buffers, &session->in);
 	bus__buffers_leave(&link->links->buffers, &session->queue);
 	bus__buffers_leave(&link->links->buffers, &session->flying);
-	for (size_t i = 0; i < sizeof session->told_topics / sizeof session->told_topics[0]; i++)
+	for (size_t i = 0; i < BUS__TOPICS_PARTS; i++)
 		bus__free(session->told_topics[i]);
 	bus__link_freed(link, session);
 	bus__free(session);

@@ -17,7 +17,8 @@ enum bus__stage {
 };
 
 enum { BUS__FIRST_READ = 512 /* what an idle connection lends to the transport */ };
-#define BUS__TOLD_PART 256 /* of the numbers of topics, that come into use together */
+#define BUS__TOPICS_PART  256 /* numbers of topics that come into use together */
+#define BUS__TOPICS_PARTS (BUS__LIMIT_TOPICS / BUS__TOPICS_PART + 1)
 
 struct bus__session {
 	struct bus__session *next; /* of its link */
@@ -47,8 +48,8 @@ struct bus__session {
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
 		bool announced;
-	} * heard_topics; /* by number */
-	size_t heard_topic_count;
+	} * heard_topics[BUS__TOPICS_PARTS]; /* by number, in parts */
+	struct bus__account *topics_account; /* that they are on; NULL: there is no part */
 
 	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
 	struct bus__io send_io;
@@ -59,9 +60,9 @@ struct bus__session {
 	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
 	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
-	bool draining;         /* the drainer role of mbox is ours */
+	bool draining; /* the drainer role of mbox is ours */
 	/* By number: the serial that it stands for, and one. */
-	uint64_t *told_topics[BUS__LIMIT_TOPICS / BUS__TOLD_PART + 1];
+	uint64_t *told_topics[BUS__TOPICS_PARTS];
 	uint32_t told_filters;
 	bool told_all, telling;
 	int tell_error;
