@@ -303,8 +303,7 @@ int
 bus__session_started(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__start start;
-	int err = session->heard_start || session->mbox == NULL ? BUS_E_PROTOCOL
-								: bus__start_read(frame, &start);
+	int err = session->heard_start ? BUS_E_PROTOCOL : bus__start_read(frame, &start);
 
 	if (err == 0)
 		err = bus__peers_start(session, &start, &session->gap, &session->gap_at_least);
