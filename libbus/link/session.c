@@ -161,9 +161,12 @@ hear(struct bus__session *session)
 {
 	int err = bus__session_parse(session, session->heard_ns);
 
-	if (err == 0 && session->behind)
+	/* Answers leave together: a BYE can follow them only when no send is under way. */
+	if (err == 0 && session->behind) {
 		bus__loop_post(&session->link->links->loop, &session->parse_task);
-	else if (err == 0)
+		return;
+	}
+	if (err == 0)
 		receive(session);
 	go_on(session, err);
 }
