@@ -33,7 +33,7 @@ raw_connect(const char *url)
 	int fd = socket(ipc ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
 
 	if (ipc)
-		strncpy(un.sun_path, url + 6, sizeof un.sun_path - 1);
+		memcpy(un.sun_path, url + 6, strnlen(url + 6, sizeof un.sun_path - 1));
 	else
 		in.sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
 	if (fd >= 0 && (ipc ? connect(fd, (struct sockaddr *)&un, sizeof un)
