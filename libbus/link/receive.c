@@ -293,11 +293,9 @@ make_room(struct bus__session *session, size_t wanted, size_t largest)
 
 /* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
 static bool
-is_round_over(enum bus__frame_kind kind, unsigned frames, int64_t until_ns)
+is_round_over(const struct bus__session *session, unsigned frames, int64_t until_ns)
 {
-	bool is_quick = kind == BUS__FRAME_MSG || kind == BUS__FRAME_REPLY;
-
-	return !(is_quick && frames % LOOK_EACH != 0) && bus__now_ns() >= until_ns;
+	return (session->was_heavy || frames % LOOK_EACH == 0) && bus__now_ns() >= until_ns;
 }
 
 int
@@ -309,7 +307,7 @@ bus__session_parse(struct bus__session *session, int64_t now)
 	unsigned frames = 0;
 	int err = 0;
 
-	session->behind = false;
+	session->behind = session->was_heavy = false;
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
 	while (err == 0 && session->stage != BUS__STAGE_GREETING) {
@@ -326,9 +324,10 @@ bus__session_parse(struct bus__session *session, int64_t now)
 		if (err == 0)
 			at += wanted;
 		wanted = 0;
-		session->behind = err == BUS__AGAIN ||
-				  (at < session->in.len &&
-				      is_round_over(frame.kind, ++frames, now + BUS__ROUND_NS));
+		session->was_heavy = frame.kind != BUS__FRAME_MSG && frame.kind != BUS__FRAME_REPLY;
+		session->behind =
+		    err == BUS__AGAIN ||
+		    (at < session->in.len && is_round_over(session, ++frames, now + BUS__ROUND_NS));
 		if (session->behind)
 			break;
 	}

@@ -5,7 +5,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_MS    INT64_C(1000000)
+#define REST_MOST_NS (100 * NS_PER_MS)
 
 enum {
 	HANDSHAKE_MS = 5000,
@@ -77,6 +78,7 @@ free_session(struct bus__session *session)
 	bus__loop_cancel(loop, &session->recv_io.task);
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
+	bus__timer_stop(loop, &session->rest_timer);
 	/* A send may be through and not heard of yet: the peer read it and went. Otherwise what was handed to the wire
 	 * is lost too, as far as anybody knows. */
 	through = session->send_io.err == 0 &&
@@ -139,6 +141,7 @@ bus__session_end(struct bus__session *session, int err)
 	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
 	session->in.len = 0;
 	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
+	bus__timer_stop(&session->link->links->loop, &session->rest_timer);
 	if (!session->receiving && session->in.cap > 0)
 		receive(session);
 }
@@ -160,15 +163,21 @@ static void
 hear(struct bus__session *session)
 {
 	int err = bus__session_parse(session, session->heard_ns);
+	struct bus__loop *loop = &session->link->links->loop;
+	int64_t now = bus__now_ns(), over = now - session->heard_ns - BUS__ROUND_NS;
+	bool rests = err == 0 && session->was_heavy && over > BUS__ROUND_NS;
 
-	/* Answers leave together: a BYE can follow them only when no send is under way. */
-	if (err == 0 && session->behind) {
-		bus__loop_post(&session->link->links->loop, &session->parse_task);
-		return;
-	}
-	if (err == 0)
+	/* A frame cannot be cut: after one that took longer, others have the thread for as long. */
+	if (rests)
+		bus__timer_set(
+		    loop, &session->rest_timer, now + (over < REST_MOST_NS ? over : REST_MOST_NS));
+	else if (err == 0 && session->behind)
+		bus__loop_post(loop, &session->parse_task);
+	else if (err == 0)
 		receive(session);
-	go_on(session, err);
+	/* Answers leave together: a BYE can follow them only when no send is under way. */
+	if (err < 0 || !session->behind)
+		go_on(session, err);
 }
 
 static void
@@ -400,6 +409,8 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
 	session->wake_task = (struct bus__task){.run = woken, .arg = session};
 	session->parse_task = (struct bus__task){.run = hear_more, .arg = session};
+	session->rest_timer =
+	    (struct bus__timer){.fire = hear_more, .arg = session, .due_ns = INT64_MAX};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
 	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);

@@ -41,8 +41,10 @@ struct bus__session {
 	/* In. */
 	struct bus__io recv_io;
 	bool receiving;
-	bool behind; /* parse_task goes on with what is in `in` */
+	bool behind;    /* parse_task goes on with what is in `in` */
+	bool was_heavy; /* the last frame that was heard may take long */
 	struct bus__task parse_task;
+	struct bus__timer rest_timer; /* the same, after a round that was too long */
 	struct bus__bytes in;
 	int64_t busy_ns; /* when a read last brought more than BUS__FIRST_READ */
 	struct bus__heard_topic {
