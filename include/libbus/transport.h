@@ -28,7 +28,16 @@ struct bus_link_config {
 	size_t   bytes;        /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
 	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
 	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
+	size_t   peer_bytes;   /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
 };
+
+/* peer_bytes counts the retained values that a peer published (on a bus with a name the log has them, within its own bounds), the
+ * topics it named, its filters, the routes that lead to them, and its open questions. A message beyond it is refused
+ * and counted: bus_link_stats.refused, last_error BUS_E_LIMIT. A filter beyond it ends the connection
+ * (BUS_LINK_END_PROTOCOL, the same error), and so does a new topic of others that its filters match: each topic costs
+ * a filter that matches it about 250 bytes, and each further filter of that peer 48. An eighth is for filters alone, so that
+ * a peer which published all that it may can still join. Values count while they are kept, also when their peer
+ * has left. */
 
 /* Opens an address for peers. When the call returns 0, they can connect. A bus has at most 1,024 links.
  * Of a named bus one process at a time has an address, to listen or to dial; another that asks for it gets a link

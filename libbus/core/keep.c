@@ -41,6 +41,31 @@ bus__kept_new(const struct ring_item *item)
 	return kept;
 }
 
+static size_t
+kept_bytes(const struct kept *kept)
+{
+	return bus__held(sizeof *kept) + bus__held(sizeof *kept->block + kept->block->len);
+}
+
+int
+bus__kept_charge(const struct topic *topic, struct kept *kept, struct bus__account *account)
+{
+	const struct history *h = topic->history;
+	const struct kept *oldest = h != NULL && h->count >= h->most ? h->first : NULL;
+	size_t bytes = kept_bytes(kept), freed = 0;
+	bool forgets = kept->retained && kept->block->len == kept->headers_len;
+
+	if (account == NULL)
+		return 0;
+	if (oldest != NULL && oldest->account == account)
+		freed = kept_bytes(oldest);
+	if (!forgets && bus__account_is_full(account, bytes, freed))
+		return BUS_E_LIMIT;
+	kept->account = account;
+	bus__account_add(account, bytes);
+	return 0;
+}
+
 void
 bus__kept_free(struct kept *list)
 {
@@ -48,6 +73,8 @@ bus__kept_free(struct kept *list)
 		struct kept *kept = list;
 
 		list = kept->next;
+		if (kept->account != NULL)
+			bus__account_sub(kept->account, kept_bytes(kept));
 		bus__block_unref(kept->block);
 		bus__free(kept);
 	}

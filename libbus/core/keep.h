@@ -31,6 +31,7 @@ struct kept {
 	uint32_t headers_len; /* at the end of the block */
 	uint8_t type;
 	bool retained;
+	struct bus__account *account; /* of the peer that it came from, counted; or NULL */
 };
 
 /* What a topic keeps, under its keep lock. It stays when it is empty, for its time: an older value that a peer still
@@ -52,6 +53,10 @@ bus__keeps(const struct topic *topic)
 
 /* Makes a message to be kept of an item, with a block of its own. NULL: out of memory. */
 struct kept *bus__kept_new(const struct ring_item *item);
+
+/* Puts a message on the account of the peer that it came from, NULL: of none, if there is room for it beside those that it will
+ * replace. Keep lock. 0 or BUS_E_LIMIT. */
+int bus__kept_charge(const struct topic *topic, struct kept *kept, struct bus__account *account);
 
 /* Frees a list; NULL is fine. No lock held: it may be long. */
 void bus__kept_free(struct kept *list);

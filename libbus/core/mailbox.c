@@ -8,6 +8,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
+#include "core/account.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
@@ -129,6 +130,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 	else
 		bus__mailbox_unref(queue);
 	bus__pages_free(mbox->batch.bytes, RING_BATCH_BYTES);
+	bus__account_unref(mbox->account);
 	bus__free(mbox->group);
 	bus__free(mbox);
 	bus__unref(bus);

@@ -52,8 +52,9 @@ struct bus_sub {
 	struct bus_sub *next_at_node,
 	    *prev_at_node; /* before the first at a node stands the last */
 	struct bus_sub *next_in_mbox, *prev_in_mbox;
-	uint64_t order; /* of its beginning: callbacks of one mailbox run in this order */
-	uint64_t begin; /* the first message of a named bus's log that is meant for it */
+	uint64_t order;  /* of its beginning: callbacks of one mailbox run in this order */
+	uint64_t begin;  /* the first message of a named bus's log that is meant for it */
+	uint32_t charge; /* on the account of its mailbox */
 	bus_msg_fn fn;
 	void *arg;
 	void (*done)(void *arg);
@@ -120,7 +121,8 @@ struct bus_mailbox {
 	_Atomic uint32_t later_count;               /* 0: there are none */
 
 	struct deadlines deadlines;
-	struct desk *desk; /* of a peer */
+	struct desk *desk;            /* of a peer */
+	struct bus__account *account; /* of a peer, counted; otherwise NULL */
 
 	/* A group is a mailbox without a drainer; each receiver is one without a ring (group.h). */
 	bool is_group;

@@ -82,8 +82,8 @@ bus__peer_role_end(struct bus *bus, uint32_t role)
 }
 
 int
-bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg,
-    struct bus_mailbox **ret_mbox)
+bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void (*wake)(void *arg),
+    void *arg, struct bus_mailbox **ret_mbox)
 {
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg,
 	    .full = BUS_FULL_DROP_OLDEST,
@@ -108,6 +108,7 @@ bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg
 		m->is_peer = true;
 		m->peer_wake = wake;
 		m->peer_arg = arg;
+		m->account = bus__account_ref(account);
 		err = m->reader != NULL ? bus__relay_add(m) : 0;
 		if (err < 0) {
 			bus__desk_free(m->desk);
@@ -284,32 +285,13 @@ bus__peer_close(struct bus_mailbox *m)
 
 /* --- topics of peers ------------------------------------------------------------------------------------- */
 
-struct bus__account *
-bus__account_open(void)
-{
-	return bus__calloc(1, sizeof(struct bus__account));
-}
-
-void
-bus__account_close(struct bus *bus, struct bus__account *account)
-{
-	bool empty;
-
-	if (account == NULL)
-		return;
-	bus__lock(bus);
-	account->left = true;
-	empty = account->topics == 0; /* otherwise the last topic takes it along */
-	bus__unlock(bus);
-	if (empty)
-		bus__free(account);
-}
+#define HANDLE_BYTES 256 /* of a struct bus_pub */
 
 int
 bus__peer_name(
     struct bus *bus, struct bus__account *account, const char *topic, struct bus__named *ret_named)
 {
-	struct bus__named named = {NULL, NULL};
+	struct bus__named named = {NULL, NULL, NULL};
 	size_t len;
 	int err = bus__topic_check(topic, &len);
 
@@ -325,8 +307,12 @@ bus__peer_name(
 		atomic_fetch_add_explicit(&named.topic->refs, 1, memory_order_relaxed);
 	}
 	bus__unlock(bus);
-	if (err == 0)
-		err = bus_pub_open(bus, topic, NULL, &named.pub);
+	if (err == 0) {
+		named.account = account;
+		bus__account_add(account, HANDLE_BYTES);
+		err = bus__account_is_over(account) ? BUS_E_LIMIT
+						    : bus_pub_open(bus, topic, NULL, &named.pub);
+	}
 	if (err < 0)
 		bus__peer_unname(bus, &named);
 	else
@@ -345,5 +331,6 @@ bus__peer_unname(struct bus *bus, struct bus__named *named)
 		bus__unlock(bus);
 		bus__topic_unref(named->topic);
 	}
-	*named = (struct bus__named){NULL, NULL};
+	bus__account_sub(named->account, HANDLE_BYTES);
+	*named = (struct bus__named){NULL, NULL, NULL};
 }

@@ -13,6 +13,7 @@
 
 #include <libbus/bus.h>
 
+#include "core/account.h"
 #include "core/version.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
@@ -67,9 +68,9 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
  * answers true. wake must not block, and may run inside bus_publish() of any thread, of callbacks, and
  * inside bus_mailbox_subscribe() (kept values). No wake starts once bus__peer_close() has returned.
  * bus_mailbox_subscribe() works on it; such subscriptions are not "wanted" ones, and their filters reach
- * kept values first. [bus lock] */
-int bus__peer_open(struct bus *bus, size_t bytes, void (*wake)(void *arg), void *arg,
-    struct bus_mailbox **ret_mbox);
+ * kept values first, and take room on the account: BUS_E_LIMIT when there is none. [bus lock] */
+int bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes,
+    void (*wake)(void *arg), void *arg, struct bus_mailbox **ret_mbox);
 
 /* One message as the wire wants it: *msg until the next take, what it points to until the release. Its headers
  * stand right behind its payload. */
@@ -119,20 +120,15 @@ uint64_t bus__peer_close(struct bus_mailbox *mbox);
 
 /* --- incoming ---------------------------------------------------------------------------------------- */
 
-/* The most topics that exist because one peer named them. */
+/* The most topics that exist because one peer named them. A topic is forgotten when the peer needs it no more, unless
+ * someone here uses it or it has kept a value; such ones stay on the account, also when the peer has left. */
 #define BUS__PEER_TOPICS 10000
-
-/* What one peer has made: it bounds what names invented without end cost here. A topic is forgotten when the peer
- * needs it no more, unless someone here uses it or it has kept a value; such ones stay on the account, also when
- * the peer has left. NULL: out of memory. */
-struct bus__account *bus__account_open(void);
-void bus__account_close(
-    struct bus *bus, struct bus__account *account); /* NULL is fine; [bus lock] */
 
 /* A topic that a peer named, and the handle to publish on it. */
 struct bus__named {
 	struct bus_pub *pub;
 	struct topic *topic;
+	struct bus__account *account;
 };
 
 /* Names a topic on the account of a peer: 0, what bus_pub_open() answers, or BUS_E_LIMIT when the peer has made
@@ -146,7 +142,8 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
 /* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
  * BUS_MSG_KEPT carries time_ns and is stored if it is newer than what is kept here; a BUS_MSG_KEPT one
  * that is not newer is not delivered again. pub->topic is used, msg->topic ignored.
- * With reply_to it is a question, and replies go to asker, the mailbox of that peer.
+ * With reply_to it is a question, and replies go to asker, the mailbox of that peer. BUS_E_LIMIT: its account has no room for
+ * what would be kept.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
 int bus__publish_from_peer(
     struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker);

@@ -135,6 +135,7 @@ struct attempt {
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
 	bool unheard;             /* so often that it is time for a warning */
 	uint32_t takers;          /* mailboxes that were to get a question */
+	struct bus__account *account; /* of the peer that it comes from */
 };
 
 /* Makes an empty block. NULL: out of memory. */
@@ -179,6 +180,8 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
 	err = topic->gone ? SWEPT : bus__history_make(topic);
+	if (err == 0)
+		err = bus__kept_charge(topic, kept, attempt->account);
 	if (err == 0 && routes == NULL)
 		err = bus__enter(bus); /* its end takes all routes away */
 	if (err == 0)
@@ -847,7 +850,7 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker)
 {
-	struct attempt attempt = {.from_peer = true};
+	struct attempt attempt = {.from_peer = true, .account = asker->account};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -870,9 +873,9 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 	}
 	if (msg->reply_to != 0) {
 		item.flags |= RING_REPLY;
-		item.reply = bus__desk_accept(asker->desk, msg->reply_to, msg->ttl_ms);
-		if (item.reply == 0)
-			return BUS_E_NOMEM;
+		err = bus__desk_accept(asker->desk, msg->reply_to, msg->ttl_ms, &item.reply);
+		if (err < 0)
+			return err;
 	}
 	if (pub->record.topic != 0)
 		return bus__named_relay(pub->bus, pub->record.topic, &item);

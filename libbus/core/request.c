@@ -1014,6 +1014,9 @@ free_both:
 	return NULL;
 }
 
+/* With its place in the inbox. */
+#define ASKED_BYTES (bus__held(sizeof(struct peer_question)) + 2 * sizeof(struct question *))
+
 /* Inbox lock. */
 static void
 forget_oldest(struct inbox *inbox, struct desk *desk)
@@ -1025,6 +1028,7 @@ forget_oldest(struct inbox *inbox, struct desk *desk)
 		desk->newest_end = &desk->oldest;
 	desk->count--;
 	leave(inbox, &oldest->q);
+	bus__account_sub(desk->way.route.mbox->account, ASKED_BYTES);
 	bus__free(oldest);
 }
 
@@ -1046,32 +1050,38 @@ bus__desk_free(struct desk *desk)
 	bus__free(desk);
 }
 
-uint64_t
-bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms)
+int
+bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms, uint64_t *ret_number)
 {
+	struct bus__account *account = desk->way.route.mbox->account;
 	struct bus *bus = desk->way.route.mbox->bus;
-	struct peer_question *asked = bus__calloc(1, sizeof *asked);
+	struct peer_question *asked;
 	int64_t now = bus__now_ns();
-	uint64_t number = 0;
+	int err;
 
+	if (bus__account_is_full(account, ASKED_BYTES, 0))
+		return BUS_E_LIMIT;
+	asked = bus__calloc(1, sizeof *asked);
 	if (asked == NULL)
-		return 0;
+		return BUS_E_NOMEM;
 	asked->q.desk = desk;
 	asked->theirs = theirs;
 	asked->expires_ns = ttl_ms != 0 ? now + ttl_ms * NS_PER_MS : INT64_MAX;
 	pthread_mutex_lock(&bus->inbox.lock);
 	while (desk->count == DESK_MOST || (desk->count > 0 && desk->oldest->expires_ns <= now))
 		forget_oldest(&bus->inbox, desk);
-	if (enter(bus, &asked->q) == 0) {
-		number = asked->q.number;
+	err = enter(bus, &asked->q);
+	if (err == 0) {
+		*ret_number = asked->q.number;
 		*desk->newest_end = asked;
 		desk->newest_end = &asked->newer;
 		desk->count++;
+		bus__account_add(account, ASKED_BYTES);
 	}
 	pthread_mutex_unlock(&bus->inbox.lock);
-	if (number == 0)
+	if (err < 0)
 		bus__free(asked);
-	return number;
+	return err;
 }
 
 void

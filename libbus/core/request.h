@@ -68,8 +68,8 @@ void bus__desk_close(struct desk *desk);
 void bus__desk_free(struct desk *desk);
 
 /* Remembers a peer's question of that number until it expires (ttl_ms 0: never) or too many newer ones came.
- * Returns the number under which it is known here; 0: out of memory. */
-uint64_t bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms);
+ * Gives the number under which it is known here. 0, BUS_E_NOMEM, or BUS_E_LIMIT: the peer's account has no room. */
+int bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms, uint64_t *ret_number);
 
 /* Nobody here listens to it. */
 void bus__desk_decline(struct desk *desk, uint64_t theirs);

@@ -1,4 +1,6 @@
 /* core/sub.c: a filter bound to a mailbox. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
@@ -14,6 +16,8 @@ free_sub(struct later *later)
 {
 	struct bus_sub *sub = (struct bus_sub *)later;
 
+	if (sub->charge != 0)
+		bus__account_sub(sub->mbox->account, sub->charge);
 	bus__mailbox_unref(sub->mbox);
 	bus__free(sub);
 }
@@ -108,6 +112,20 @@ count_carried(const struct bus_sub *sub, const struct node *node, int change)
 		    &sub->mbox->queue->carried_subs, (uint32_t)change, memory_order_relaxed);
 }
 
+/* A peer pays for its filters: the subscription, its levels, and what the link has of it. */
+static int
+pay(struct bus_sub *sub, const char *filter)
+{
+	struct bus__account *account = sub->mbox->account;
+
+	if (account == NULL)
+		return 0;
+	sub->charge = (uint32_t)(bus__held(sizeof *sub) + bus__trie_bytes(filter) +
+				 bus__held(strlen(filter) + 1) + 64);
+	bus__account_add(account, sub->charge);
+	return bus__account_is_over(account) ? BUS_E_LIMIT : 0;
+}
+
 struct joining {
 	struct bus *bus;
 	struct bus_sub *sub;
@@ -198,7 +216,9 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		atomic_fetch_add_explicit(&bus->watched, 1, memory_order_relaxed);
 	if (!mbox->is_peer && node->wanted++ == 0)
 		tell_links(bus, filter, true);
-	bus__trie_match_filter(&bus->trie, filter, prepare, &j);
+	j.err = pay(sub, filter);
+	if (j.err == 0)
+		bus__trie_match_filter(&bus->trie, filter, prepare, &j);
 	if (j.err == 0)
 		bus__trie_match_filter(&bus->trie, filter, join, &j);
 	if (mbox->reader != NULL)

@@ -107,15 +107,12 @@ throw_away(struct bus *bus, struct snapshot *snapshot)
 	bus->garbage_snapshots = snapshot;
 }
 
-/* Takes a topic off the account that it is on; the last one takes along that of a peer that has left. */
+/* Leaves room for another name of the peer; its bytes count until they are freed. */
 static void
 leave_account(struct topic *topic)
 {
-	struct bus__account *account = topic->account;
-
-	if (account != NULL && --account->topics == 0 && account->left)
-		bus__free(account);
-	topic->account = NULL;
+	if (topic->account != NULL)
+		topic->account->topics--;
 }
 
 /* Removes a topic from the table. Its memory goes when the last frame and handle let go of it. */
@@ -190,7 +187,7 @@ make_room_for_topic(struct bus *bus)
 void
 bus__topic_let_go(struct bus *bus, struct topic *topic)
 {
-	if (topic->account == NULL || topic->handles > 0 || !may_forget(bus) ||
+	if (topic->account == NULL || topic->gone || topic->handles > 0 || !may_forget(bus) ||
 	    atomic_load_explicit(&topic->used, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
@@ -207,6 +204,7 @@ bus__topic_unref(struct topic *topic)
 	if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	bus__history_free(topic);
+	bus__account_sub(topic->account, topic->charge);
 	bus__free(topic);
 }
 
@@ -224,10 +222,23 @@ free_slots(struct later *later)
 	bus__free(later); /* struct slots begins with it */
 }
 
+/* Of a route with its places in snapshots, and of a list of subscriptions. */
+#define ROUTE_BYTES (bus__held(sizeof(struct route)) + 64)
+
+static size_t
+slots_bytes(const struct slots *slots)
+{
+	return bus__held(sizeof *slots + slots->cap * sizeof slots->at[0]);
+}
+
 static void
 free_route(struct route *route)
 {
-	bus__free(atomic_load_explicit(&route->slots, memory_order_relaxed));
+	struct slots *slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
+
+	if (route->payer != NULL)
+		bus__account_sub(route->payer, ROUTE_BYTES + slots_bytes(slots));
+	bus__free(slots);
 	bus__topic_unref(route->topic);
 	bus__mailbox_unref(route->mbox);
 	bus__free(route);
@@ -339,6 +350,10 @@ replace_slots(struct route *route, struct slots *slots)
 
 	if (old == slots)
 		return;
+	if (route->payer != NULL) {
+		bus__account_add(route->payer, slots_bytes(slots));
+		bus__account_sub(route->payer, slots_bytes(old));
+	}
 	old->later.run = free_slots;
 	old->later.position = 0;
 	bus__mailbox_later(route->mbox, &old->later);
@@ -360,6 +375,9 @@ route_make(struct topic *topic, struct bus_mailbox *mbox, uint32_t cap)
 	atomic_fetch_add_explicit(&topic->refs, 1, memory_order_relaxed);
 	route->topic = topic;
 	route->mbox = bus__mailbox_ref(mbox);
+	route->payer = mbox->account != NULL ? mbox->account : topic->account;
+	if (route->payer != NULL)
+		bus__account_add(route->payer, ROUTE_BYTES + slots_bytes(slots));
 	return route;
 }
 
@@ -474,11 +492,15 @@ bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepare
 		if (slots == NULL)
 			return BUS_E_NOMEM;
 		replace_slots(route, slots); /* a longer list, of the same ones */
-		return 0;
+		return bus__account_is_over(mbox->account) ? BUS_E_LIMIT : 0;
 	}
 	route = route_make(topic, mbox, 1);
 	if (route == NULL)
 		return BUS_E_NOMEM;
+	if (bus__account_is_over(mbox->account)) {
+		free_route(route);
+		return BUS_E_LIMIT;
+	}
 	snapshot = snapshot_change(old, route);
 	if (snapshot == NULL) {
 		free_route(route); /* nothing else knows it */
@@ -702,16 +724,35 @@ route_new(struct bus *bus, struct topic *topic)
 	return err;
 }
 
-int
-bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic)
+/* With what stands for it in tables, and room for its history. */
+static size_t
+topic_bytes(const char *name, size_t len)
 {
-	struct topic *topic = bus__topic_find(bus, name, len);
+	return bus__held(offsetof(struct topic, name) + len + 1) +
+	       bus__held(sizeof(struct history)) + bus__trie_bytes(name) + 64;
+}
+
+/* Frees a topic that was not inserted, with its routes, which lead nobody. */
+static void
+unmake(struct bus *bus, struct topic *topic)
+{
+	struct snapshot *snapshot = atomic_load_explicit(&topic->routes, memory_order_relaxed);
+
+	for (uint32_t i = 0; snapshot != NULL && i < snapshot->count; i++)
+		free_route(snapshot->routes[i]);
+	bus__free(snapshot);
+	bus__trie_prune(&bus->trie, topic->node);
+	bus__topic_unref(topic);
+}
+
+/* Makes a topic that is missing, on the account of a peer, or NULL. */
+static int
+make(struct bus *bus, struct bus__account *account, const char *name, size_t len,
+    struct topic **ret_topic)
+{
+	struct topic *topic;
 	int err;
 
-	if (topic != NULL) {
-		*ret_topic = topic;
-		return 0;
-	}
 	err = make_room_for_topic(bus);
 	if (err == 0)
 		err = make_room(bus);
@@ -731,17 +772,34 @@ bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **re
 		bus__free(topic);
 		return BUS_E_NOMEM;
 	}
+	if (account != NULL) {
+		topic->account = account;
+		topic->charge = (uint32_t)topic_bytes(name, len);
+		bus__account_add(account, topic->charge);
+	}
 	err = bus__keep_new_topic(bus, topic);
 	if (err == 0)
 		err = route_new(bus, topic);
+	if (err == 0 && bus__account_is_over(account))
+		err = BUS_E_LIMIT;
 	if (err < 0) {
-		bus__trie_prune(&bus->trie, topic->node);
-		bus__topic_unref(topic);
+		unmake(bus, topic);
 		return err;
 	}
 	bus__trie_set_topic(topic->node, topic);
 	insert(slots_of(bus), topic);
 	bus->topics.count++;
+	*ret_topic = topic;
+	return 0;
+}
+
+int
+bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic)
+{
+	struct topic *topic = bus__topic_find(bus, name, len);
+
+	if (topic == NULL)
+		return make(bus, NULL, name, len, ret_topic);
 	*ret_topic = topic;
 	return 0;
 }
@@ -754,12 +812,12 @@ bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *n
 	int err;
 
 	if (topic == NULL) {
-		if (account->topics >= BUS__PEER_TOPICS)
+		if (account->topics >= BUS__PEER_TOPICS ||
+		    bus__account_is_full(account, topic_bytes(name, len), 0))
 			return BUS_E_LIMIT;
-		err = bus__topic_make(bus, name, len, &topic);
+		err = make(bus, account, name, len, &topic);
 		if (err < 0)
 			return err;
-		topic->account = account;
 		account->topics++;
 		/* Nobody here did. */
 		atomic_store_explicit(&topic->used, false, memory_order_relaxed);

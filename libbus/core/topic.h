@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/account.h"
 #include "core/mailbox.h"
 #include "queue/block.h"
 #include "queue/latest.h"
@@ -24,12 +25,6 @@
 struct bus;
 struct history;
 struct node;
-
-/* The topics that one peer made and that are still there: how many, and whether the peer is. Bus lock. */
-struct bus__account {
-	uint32_t topics;
-	bool left;
-};
 
 /* A subscription behind a route, with the position in the mailbox from which on it is meant. */
 struct slot {
@@ -53,6 +48,8 @@ struct route {
 	struct topic *topic;      /* counted */
 	struct bus_mailbox *mbox; /* counted */
 	struct slots *_Atomic slots;
+	struct bus__account
+	    *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
 	struct cell cell; /* for BUS_FULL_LATEST */
 	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
 	uint32_t live;    /* slots that are not empty */
@@ -80,11 +77,12 @@ struct topic {
 		struct node *node;          /* in the table */
 		struct topic *next_garbage; /* forgotten */
 	};
-	struct bus__account *account; /* of the peer that made it, if one did; bus lock */
+	struct bus__account *account; /* of the peer that made it, if one did; counted */
 	struct history *history; /* what it keeps, under its keep lock; NULL: never kept anything */
 	_Atomic bool keeps;      /* all messages, and not only retained ones */
 	bool gone;               /* swept: a value stored now would be lost with it; keep lock */
 	uint16_t len;
+	uint32_t charge; /* on the account */
 	char name[];
 };
 
@@ -113,7 +111,8 @@ struct topic *bus__topic_find(struct bus *bus, const char *name, size_t len);
  * be are in use. */
 int bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic);
 
-/* The same on the account of a peer: BUS_E_LIMIT also when it has made as many as it may. Bus lock. */
+/* The same on the account of a peer: BUS_E_LIMIT also when it has made as many as it may, or holds as many bytes. Bus
+ * lock. */
 int bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *name, size_t len,
     struct topic **ret_topic);
 
@@ -132,7 +131,8 @@ struct prepared {
 };
 
 /* Allocates what a subscription of mbox needs to join a topic, which nobody sees before it joins: a subscription
- * that fails for want of memory has given its callback nothing. Bus lock. 0 or BUS_E_NOMEM. */
+ * that fails for want of memory has given its callback nothing. Bus lock. 0, BUS_E_NOMEM, or BUS_E_LIMIT when the peer holds as
+ * many bytes as it may. */
 int bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepared *prepared);
 
 /* Frees what was not used. Bus lock. */

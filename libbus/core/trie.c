@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/siphash.h"
+#include "core/account.h"
 #include "core/name.h"
 
 #define FIRST_SLOTS 64
@@ -188,6 +189,22 @@ bus__trie_make(struct trie *trie, const char *name)
 		node = child;
 	}
 	return node;
+}
+
+size_t
+bus__trie_bytes(const char *name)
+{
+	size_t bytes = 0;
+
+	for (;;) {
+		size_t len = bus__level_len(name);
+
+		/* And its places in the table of edges, old and new. */
+		bytes += bus__held(sizeof(struct node) + len + 1) + 3 * sizeof(struct node *);
+		if (name[len] == '\0')
+			return bytes;
+		name += len + 1;
+	}
 }
 
 static void

@@ -50,6 +50,9 @@ struct node *bus__trie_find(struct trie *trie, const char *name);
 /* The same, making what is missing. NULL: out of memory, and nothing was changed. */
 struct node *bus__trie_make(struct trie *trie, const char *name);
 
+/* The bytes of the nodes that lead to name, as if it shared none. */
+size_t bus__trie_bytes(const char *name);
+
 /* Hangs a topic in, or (NULL) takes it out. */
 void bus__trie_set_topic(struct node *node, struct topic *topic);
 

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "link/frame.h"
 
@@ -31,7 +32,7 @@ position(const struct bus__filters *filters, const char *filter, bool *ret_there
 static int
 make_room(struct bus__filters *filters)
 {
-	size_t cap = filters->cap == 0 ? 16 : filters->cap * 2;
+	size_t cap = filters->cap == 0 ? 4 : filters->cap * 2;
 	struct bus__filter *list;
 
 	if (filters->count == BUS__LIMIT_FILTERS)
@@ -126,25 +127,37 @@ bus__filters_begin_renewal(struct bus__filters *filters)
 		filters->list[i].is_due = true;
 }
 
-void
-bus__filters_end_renewal(struct bus__filters *filters)
+bool
+bus__filters_end_renewal(struct bus__filters *filters, int64_t until_ns)
 {
-	size_t left = 0;
+	size_t left = 0, i = 0;
+	bool is_late = false;
 
-	for (size_t i = 0; i < filters->count; i++) {
-		if (filters->list[i].is_due)
+	for (; i < filters->count && !is_late; i++) {
+		if (filters->list[i].is_due) {
 			free_entry(&filters->list[i]);
-		else
+			is_late = bus__now_ns() >= until_ns;
+		} else {
 			filters->list[left++] = filters->list[i];
+		}
 	}
-	filters->count = left;
+	if (left == i)
+		return true;
+	memmove(
+	    filters->list + left, filters->list + i, (filters->count - i) * sizeof *filters->list);
+	filters->count -= i - left;
+	return !is_late;
 }
 
-void
-bus__filters_clear(struct bus__filters *filters)
+bool
+bus__filters_clear(struct bus__filters *filters, int64_t until_ns)
 {
-	for (size_t i = 0; i < filters->count; i++)
-		free_entry(&filters->list[i]);
+	while (filters->count > 0) {
+		free_entry(&filters->list[--filters->count]);
+		if (filters->count > 0 && bus__now_ns() >= until_ns)
+			return false;
+	}
 	bus__free(filters->list);
 	*filters = (struct bus__filters){.list = NULL};
+	return true;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <libbus/bus.h>
 
@@ -23,14 +24,14 @@ struct bus__filters {
 int bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const char *filter);
 
 /* The peer has a new connection: what it asks for again brings it the values that are kept, and what it does not ask for
- * until the end of the renewal ends. */
+ * until the end of the renewal ends. false: not all of it has by that time; call it again. */
 void bus__filters_begin_renewal(struct bus__filters *filters);
-void bus__filters_end_renewal(struct bus__filters *filters);
+bool bus__filters_end_renewal(struct bus__filters *filters, int64_t until_ns);
 
 /* Unsubscribes, if it is there. */
 void bus__filters_remove(struct bus__filters *filters, const char *filter);
 
-/* Unsubscribes all. */
-void bus__filters_clear(struct bus__filters *filters);
+/* Unsubscribes all. false: not by that time, as above. */
+bool bus__filters_clear(struct bus__filters *filters, int64_t until_ns);
 
 #endif

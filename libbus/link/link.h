@@ -11,6 +11,7 @@
 #include <libbus/transport.h>
 
 #include "core/peer.h"
+#include "link/buffers.h"
 #include "link/loop.h"
 #include "link/transport.h"
 #include "link/url.h"
@@ -19,6 +20,8 @@ struct bus__session;
 struct bus__change;
 struct bus__flush;
 struct bus__peer;
+struct bus__debris;
+struct bus__left;
 
 /* The link state of one bus: made by its first link, freed with its last reference. */
 struct bus__links {
@@ -39,7 +42,12 @@ struct bus__links {
 	struct bus_link *first;
 	struct bus__peer *peers;
 	struct bus__timer forget_timer; /* the next of them */
+	struct bus__left *left;         /* accounts of others, the latest first */
+	struct bus__task over_task;     /* an account may have come over its bound */
 	struct bus__flush *flushes;
+	struct bus__buffers buffers;
+	struct bus__debris *debris;
+	struct bus__task debris_task;
 	uint64_t random;
 	bool closing;
 };
@@ -51,6 +59,7 @@ struct bus_link {
 	char url[BUS__URL_TEXT];
 	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;
+	uint64_t peer_bytes;
 	uint32_t heartbeat_ms, max_peers;
 	bool dials;
 	bool

@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "link/session.h"
 
-enum { REMEMBERED = 1024 };
+enum { REMEMBERED = 1024, LEFT_MOST = 1024, FEW_FILTERS = 64 };
 #define REMEMBERED_NS (INT64_C(600) * 1000000000)
 
 static struct bus__peer *
@@ -19,6 +19,99 @@ find(struct bus__links *links, const uint8_t *id)
 		peer = peer->next;
 	return peer;
 }
+
+/* --- accounts ------------------------------------------------------------------------------------------- */
+
+/* An account has come over its bound, and the link thread is to look which. */
+static void
+call_over(void *arg)
+{
+	struct bus__links *links = arg;
+
+	bus__loop_post(&links->loop, &links->over_task);
+}
+
+static bool
+is_empty(const struct bus__account *account)
+{
+	return atomic_load_explicit(&account->refs, memory_order_acquire) == 1;
+}
+
+static void
+free_left(struct bus__left **at)
+{
+	struct bus__left *left = *at;
+
+	*at = left->next;
+	bus__account_unref(left->account);
+	bus__free(left);
+}
+
+/* Takes the account that the peer of that id left behind, NULL: none. Drops what is empty, and the first of too many. */
+static struct bus__account *
+take_left(struct bus__links *links, const uint8_t *id)
+{
+	struct bus__account *account = NULL;
+	struct bus__left **at = &links->left;
+	unsigned count = 0;
+
+	while (*at != NULL) {
+		struct bus__left *left = *at;
+
+		if (memcmp(left->id, id, BUS__BUS_ID) == 0) {
+			account = left->account;
+			*at = left->next;
+			bus__free(left);
+		} else if (is_empty(left->account) || ++count >= LEFT_MOST) {
+			free_left(at);
+		} else {
+			at = &left->next;
+		}
+	}
+	return account;
+}
+
+static int
+open_account(struct bus__peer *peer, struct bus_link *link)
+{
+	struct bus__links *links = link->links;
+
+	if (peer->account == NULL)
+		peer->account = take_left(links, peer->id);
+	if (peer->account == NULL)
+		peer->account = bus__account_open(link->peer_bytes, call_over, links);
+	if (peer->account == NULL)
+		return BUS_E_NOMEM;
+	atomic_store_explicit(&peer->account->most, link->peer_bytes, memory_order_relaxed);
+	return 0;
+}
+
+/* Without memory its account is not found again, and begins empty when the peer comes back. */
+static void
+leave_account(struct bus__links *links, struct bus__peer *peer)
+{
+	struct bus__left *left = NULL;
+
+	if (peer->account != NULL && !is_empty(peer->account))
+		left = bus__calloc(1, sizeof *left);
+	if (left == NULL) {
+		bus__account_unref(peer->account);
+		return;
+	}
+	memcpy(left->id, peer->id, sizeof left->id);
+	left->account = peer->account;
+	left->next = links->left;
+	links->left = left;
+}
+
+void
+bus__peers_fini(struct bus__links *links)
+{
+	while (links->left != NULL)
+		free_left(&links->left);
+}
+
+/* --- what is remembered ---------------------------------------------------------------------------------- */
 
 /* How many messages the peer lost that its sequence does not count yet, which it does then. */
 static void
@@ -35,21 +128,55 @@ count_lost(struct bus__peer *peer)
 	bus__count(&peer->link->lost, more);
 }
 
-static void
-forget(struct bus__links *links, struct bus__peer *peer)
+static bool
+clear(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
 {
-	struct bus__peer **at = &links->peers;
+	struct bus__peer *peer = (struct bus__peer *)debris;
 	uint64_t lost;
 
-	while (*at != peer)
-		at = &(*at)->next;
-	*at = peer->next;
+	(void)links;
 	if (peer->mbox != NULL) {
-		bus__filters_clear(&peer->filters);
+		if (!bus__filters_clear(&peer->filters, until_ns))
+			return false;
 		lost = bus__peer_close(peer->mbox);
 		bus__count(&peer->link->lost, lost - peer->told_lost - peer->told_parked);
 	}
 	bus__free(peer);
+	return true;
+}
+
+static void
+forget(struct bus__links *links, struct bus__peer *peer)
+{
+	struct bus__peer **at = &links->peers;
+
+	while (*at != peer)
+		at = &(*at)->next;
+	*at = peer->next;
+	leave_account(links, peer);
+	peer->debris.link = peer->link;
+	peer->debris.clear = clear;
+	bus__debris_add(links, &peer->debris);
+}
+
+/* Ends the connections of those whose account is over, or forgets them. */
+static void
+end_over(void *arg)
+{
+	struct bus__links *links = arg;
+	struct bus__peer *peer = links->peers;
+
+	while (peer != NULL) {
+		if (!bus__account_is_over(peer->account)) {
+			peer = peer->next;
+			continue;
+		}
+		if (peer->session != NULL)
+			bus__session_end(peer->session, BUS_E_LIMIT);
+		else
+			forget(links, peer);
+		peer = links->peers; /* others may be gone with it */
+	}
 }
 
 /* Forgets those whose time has come, and the first to break of too many; sets the timer for the next. */
@@ -84,6 +211,7 @@ void
 bus__peers_init(struct bus__links *links)
 {
 	links->forget_timer = (struct bus__timer){.fire = forget_old, .arg = links};
+	links->over_task = (struct bus__task){.run = end_over, .arg = links};
 }
 
 int
@@ -103,7 +231,7 @@ bus__peers_join(struct bus__session *session)
 	peer->session = session;
 	peer->link = session->link;
 	session->peer = peer;
-	return 0;
+	return open_account(peer, session->link);
 }
 
 void
@@ -116,14 +244,15 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		return;
 	session->peer = NULL;
 	peer->session = NULL;
+	/* While many filters end, one by one, nothing gets in any more. */
+	if (session->mbox != NULL && (!for_good || peer->filters.count > FEW_FILTERS))
+		bus__peer_park(peer->mbox);
 	if (for_good || peer->mbox == NULL) {
 		forget(links, peer);
 		return;
 	}
-	if (session->mbox != NULL) {
-		bus__peer_park(peer->mbox);
+	if (session->mbox != NULL)
 		count_lost(peer); /* what waited; the rest when the peer is back, or forgotten */
-	}
 	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
 	forget_old(links);
 }
@@ -173,7 +302,8 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (was_here && !restarted)
 		err = settle(peer, resume);
 	if (err == 0 && !was_here)
-		err = bus__peer_open(link->links->bus, link->bytes, wake, session, &peer->mbox);
+		err = bus__peer_open(
+		    link->links->bus, peer->account, link->bytes, wake, session, &peer->mbox);
 	else if (err == 0)
 		err = bus__peer_resume(peer->mbox, wake, session);
 	bus__filters_begin_renewal(&peer->filters);
@@ -225,6 +355,7 @@ bus__peers_forget_link(struct bus_link *link)
 		if (peer->link == link && peer->session == NULL)
 			forget(link->links, peer);
 	}
+	bus__debris_finish(link->links, link);
 }
 
 void
@@ -237,5 +368,6 @@ bus__peers_forget_all(struct bus__links *links)
 		if (peer->session == NULL)
 			forget(links, peer);
 	}
+	bus__debris_finish(links, NULL);
 	bus__timer_stop(&links->loop, &links->forget_timer);
 }

@@ -7,13 +7,17 @@
  * the peer's filters, which stay, would have brought it since. docs/wire.md has the frames.
  *
  * A peer whose connection broke is remembered for ten minutes, and 1,024 such peers are; of more, the one whose
- * connection broke first is forgotten. One that said goodbye, or was told so, is forgotten at once. Link thread. */
+ * connection broke first is forgotten. One that said goodbye, or was told so, is forgotten at once. Link thread.
+ *
+ * What a peer made this bus hold stays on its account as long as it is there. So an account with something on it is found again by
+ * the peer's id, also after the peer was forgotten; of 1,024 such, at least, the latest. */
 #ifndef BUS_LINK_PEERS_H
 #define BUS_LINK_PEERS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "link/debris.h"
 #include "link/filters.h"
 #include "link/frame.h"
 
@@ -28,6 +32,7 @@ struct bus__sequence {
 };
 
 struct bus__peer {
+	struct bus__debris debris; /* when it is forgotten */
 	struct bus__peer *next;
 	uint8_t id[BUS__BUS_ID];
 	struct bus__session *session; /* its connection; NULL: that broke */
@@ -35,10 +40,18 @@ struct bus__peer {
 	int64_t forget_ns;
 	struct bus__filters filters; /* what it wants, bound to: */
 	struct bus_mailbox *mbox;    /* NULL before its first RESUME; parked without a connection */
+	struct bus__account *account; /* what it makes this bus hold */
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
 	struct bus__sequence out, in;
 	uint64_t unsent; /* how many of `out` became lost since the last connection without being sent */
+};
+
+/* An account that a peer left behind. */
+struct bus__left {
+	struct bus__left *next;
+	uint8_t id[BUS__BUS_ID];
+	struct bus__account *account; /* counted */
 };
 
 void bus__peers_init(struct bus__links *links);
@@ -58,6 +71,9 @@ int bus__peers_resume(struct bus__session *session, const struct bus__resume *re
  * BUS_E_PROTOCOL: it went back. */
 int bus__peers_start(struct bus__session *session, const struct bus__start *start,
     uint64_t *ret_gap, bool *ret_at_least);
+
+/* Frees what is left of accounts. Threads: any, when the link thread has ended. */
+void bus__peers_fini(struct bus__links *links);
 
 /* Forgets the peers that were connected last by this link; and all. */
 void bus__peers_forget_link(struct bus_link *link);

@@ -4,10 +4,42 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/gap.h"
+#include "link/debris.h"
 
-enum { READ = 64 * 1024 }; /* bytes of one read */
+/* How long a connection has a large buffer after a read that needed it. */
+#define BUSY_NS INT64_C(1000000000)
+
+enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
+
+/* Finds the topic of that number; NULL: none was announced near it. */
+static struct bus__heard_topic *
+find_topic(struct bus__session *session, uint16_t number)
+{
+	struct bus__heard_topic *part = session->heard_topics[number / BUS__TOPICS_PART];
+
+	return part != NULL ? &part[number % BUS__TOPICS_PART] : NULL;
+}
+
+#define PART_BYTES bus__held(BUS__TOPICS_PART * sizeof(struct bus__heard_topic))
+
+/* The same, making room for it, which is on the peer's account, too. NULL: out of memory. */
+static struct bus__heard_topic *
+make_topic(struct bus__session *session, uint16_t number)
+{
+	struct bus__heard_topic **part = &session->heard_topics[number / BUS__TOPICS_PART];
+
+	if (*part == NULL) {
+		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
+		if (*part == NULL)
+			return NULL;
+		session->topics_account = session->peer->account;
+		bus__account_add(session->topics_account, PART_BYTES);
+	}
+	return find_topic(session, number);
+}
 
 static int
 hear_topic(struct bus__session *session, const struct bus__frame *frame)
@@ -19,22 +51,13 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
-	if (session->heard_topic_count <= frame->number) {
-		size_t count = frame->number < 64 ? 64 : BUS__LIMIT_TOPICS;
-
-		topic = bus__realloc(session->heard_topics, count * sizeof *topic);
-		if (topic == NULL)
-			return BUS_E_NOMEM;
-		memset(topic + session->heard_topic_count, 0,
-		    (count - session->heard_topic_count) * sizeof *topic);
-		session->heard_topics = topic;
-		session->heard_topic_count = count;
-	}
-	topic = &session->heard_topics[frame->number];
+	topic = make_topic(session, frame->number);
+	if (topic == NULL)
+		return BUS_E_NOMEM;
 	topic->announced = true;
 	/* The old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
-	err = bus__peer_name(bus, session->account, text, &topic->named);
+	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
 		break;
@@ -77,18 +100,16 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	int err;
 
 	err = bus__msg_read(frame, session->hello.id, &msg, &version);
-	if (err < 0 || !session->heard_start || frame->number >= session->heard_topic_count)
+	topic = find_topic(session, frame->number);
+	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
-	topic = &session->heard_topics[frame->number];
-	if (!topic->announced)
-		return BUS_E_PROTOCOL;
 	pub = topic->named.pub;
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
-	if (pub == NULL && msg.reply_to != 0)
+	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)
 		bus__decline_peer(session->mbox, msg.reply_to);
 	/* Without a handle there was no room for the topic; hear_topic() has told why. */
 	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
@@ -243,30 +264,50 @@ parse_preamble(struct bus__session *session, size_t *ret_used)
 	return bus__session_greeted(session);
 }
 
+/* The room of the next read, of which `wanted` bytes are the rest of a frame: little while the peer is idle, or a stranger. */
+static size_t
+next_cap(const struct bus__session *session, size_t wanted)
+{
+	bool busy = session->heard_ns - session->busy_ns < BUSY_NS;
+
+	if (session->stage != BUS__STAGE_LIVE || (!busy && wanted <= BUS__FIRST_READ))
+		return wanted > BUS__FIRST_READ ? wanted : BUS__FIRST_READ;
+	return wanted > BUS__BUFFER ? wanted : BUS__BUFFER;
+}
+
 /* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
  * this read asked for one. Between two reads nobody else has the buffer. */
 static int
 make_room(struct bus__session *session, size_t wanted, size_t largest)
 {
+	struct bus__buffers *buffers = &session->link->links->buffers;
 	struct bus__bytes *in = &session->in;
+	size_t cap = next_cap(session, wanted);
 
-	if (session->stage != BUS__STAGE_LIVE)
-		return 0; /* a stranger's frame fits the first buffer */
-	if (in->cap > READ && largest <= READ && in->len == 0)
-		bus__bytes_free(in);
-	if (wanted < READ)
-		wanted = READ;
-	return wanted > in->cap ? bus__bytes_reserve(in, wanted - in->len) : 0;
+	if (in->cap > cap && in->len == 0 && largest <= cap)
+		bus__buffers_leave(buffers, in);
+	if (cap == BUS__BUFFER)
+		return bus__buffers_take(buffers, in);
+	return cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : 0;
+}
+
+/* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
+static bool
+is_round_over(const struct bus__session *session, unsigned frames, int64_t until_ns)
+{
+	return (session->was_heavy || frames % LOOK_EACH == 0) && bus__now_ns() >= until_ns;
 }
 
 int
-bus__session_parse(struct bus__session *session)
+bus__session_parse(struct bus__session *session, int64_t now)
 {
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
 	size_t at = 0, wanted = 0, largest = 0;
 	struct bus__frame frame;
+	unsigned frames = 0;
 	int err = 0;
 
+	session->behind = session->was_heavy = false;
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
 	while (err == 0 && session->stage != BUS__STAGE_GREETING) {
@@ -280,22 +321,78 @@ bus__session_parse(struct bus__session *session)
 		if (session->in.len - at < wanted)
 			break;
 		err = hear(session, &frame);
-		at += wanted;
+		if (err == 0)
+			at += wanted;
 		wanted = 0;
+		session->was_heavy = frame.kind != BUS__FRAME_MSG && frame.kind != BUS__FRAME_REPLY;
+		session->behind =
+		    err == BUS__AGAIN ||
+		    (at < session->in.len && is_round_over(session, ++frames, now + BUS__ROUND_NS));
+		if (session->behind)
+			break;
 	}
 	if (err < 0)
 		return err;
 	tell_gap(session);
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
-	return make_room(session, wanted, largest);
+	return session->behind ? 0 : make_room(session, wanted, largest);
+}
+
+/* The topics that a connection named, on their way out. */
+struct topics {
+	struct bus__debris debris;
+	struct bus__heard_topic *parts[BUS__TOPICS_PARTS];
+	struct bus__account *account;
+	unsigned part, at;
+};
+
+/* false: not all by that time. */
+static bool
+clear_parts(struct bus__links *links, struct topics *topics, int64_t until_ns)
+{
+	for (; topics->part < BUS__TOPICS_PARTS; topics->part++, topics->at = 0) {
+		struct bus__heard_topic *part = topics->parts[topics->part];
+
+		if (part == NULL)
+			continue;
+		for (; topics->at < BUS__TOPICS_PART; topics->at++) {
+			if (topics->at % LOOK_EACH == LOOK_EACH - 1 && bus__now_ns() >= until_ns) {
+				bus__peer_unname(links->bus, &part[topics->at++].named);
+				return false;
+			}
+			bus__peer_unname(links->bus, &part[topics->at].named);
+		}
+		bus__account_sub(topics->account, PART_BYTES);
+		bus__free(part);
+	}
+	return true;
+}
+
+static bool
+clear_topics(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
+{
+	if (!clear_parts(links, (struct topics *)debris, until_ns))
+		return false;
+	bus__free(debris);
+	return true;
 }
 
 void
 bus__session_forget_topics(struct bus__session *session)
 {
-	for (size_t i = 0; i < session->heard_topic_count; i++)
-		bus__peer_unname(session->link->links->bus, &session->heard_topics[i].named);
-	bus__free(session->heard_topics);
-	bus__account_close(session->link->links->bus, session->account);
+	struct bus__links *links = session->link->links;
+	struct topics here = {.debris.clear = clear_topics, .account = session->topics_account};
+	struct topics *topics;
+
+	if (session->topics_account == NULL)
+		return;
+	memcpy(here.parts, session->heard_topics, sizeof here.parts);
+	topics = bus__malloc(sizeof *topics);
+	if (topics == NULL) {
+		clear_parts(links, &here, INT64_MAX);
+		return;
+	}
+	*topics = here;
+	bus__debris_add(links, &topics->debris);
 }

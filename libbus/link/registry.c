@@ -7,12 +7,14 @@
 #include "base/thread.h"
 #include "core/sized.h"
 #include "link/changes.h"
+#include "link/debris.h"
 #include "link/flush.h"
 #include "link/frame.h"
 #include "link/link.h"
 #include "link/peers.h"
 
 enum { MOST_LINKS = 1024 };
+enum { DEFAULT_PEER_BYTES = 32 * 1024 * 1024 };
 enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
 
 static void
@@ -82,6 +84,8 @@ hook_free(void *arg)
 	struct bus__links *links = arg;
 
 	bus__changes_clear(links);
+	bus__peers_fini(links);
+	bus__buffers_free(&links->buffers);
 	pthread_mutex_destroy(&links->loop.lock);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
@@ -107,6 +111,7 @@ make_links(struct bus *bus, void **ret_links)
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
 	bus__peers_init(links);
+	bus__debris_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;
@@ -153,6 +158,7 @@ link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **r
 		return BUS_E_NOMEM;
 	link->transport = find_transport(addr.scheme);
 	link->bytes = cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
+	link->peer_bytes = cfg->peer_bytes != 0 ? cfg->peer_bytes : DEFAULT_PEER_BYTES;
 	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
 	link->max_peers = cfg->max_peers != 0 ? cfg->max_peers : DEFAULT_PEERS;
 	link->begin = (struct bus__task){.run = bus__link_begin, .arg = link};

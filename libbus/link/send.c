@@ -8,37 +8,11 @@
 #include "link/flush.h"
 
 enum {
-	GATHER = 64 * 1024, /* bytes of one send, all but a large payload */
-	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
-	TAKE = 64,          /* messages between two bus__peer_release() */
+	SMALL = 16 * 1024, /* payloads up to here are copied; above, sent from where they are */
+	TAKE = 64,         /* messages between two bus__peer_release() */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
-
-int
-bus__bytes_reserve(struct bus__bytes *bytes, size_t n)
-{
-	size_t cap = bytes->cap * 2;
-	uint8_t *data;
-
-	if (bytes->cap - bytes->len >= n)
-		return 0;
-	if (cap < bytes->len + n)
-		cap = bytes->len + n;
-	data = bus__realloc(bytes->data, cap);
-	if (data == NULL)
-		return BUS_E_NOMEM;
-	bytes->data = data;
-	bytes->cap = cap;
-	return 0;
-}
-
-void
-bus__bytes_free(struct bus__bytes *bytes)
-{
-	bus__free(bytes->data);
-	*bytes = (struct bus__bytes){.data = NULL};
-}
 
 static uint8_t *
 end_of(const struct bus__bytes *bytes)
@@ -196,6 +170,23 @@ put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 	}
 }
 
+/* Whether the peer was told that the number stands for the topic. From now on it was, unless there is no memory to remember that. */
+static bool
+tell_topic(struct bus__session *session, uint16_t number, uint64_t serial)
+{
+	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told;
+
+	if (*part == NULL)
+		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
+	if (*part == NULL)
+		return false;
+	told = &(*part)[number % BUS__TOPICS_PART];
+	if (*told == serial + 1)
+		return true;
+	*told = serial + 1;
+	return false;
+}
+
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
  * search, and two topics meet in one number only after 10,000 others came between. */
 static void
@@ -216,8 +207,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		put_content(session, msg, len);
 		return;
 	}
-	if (session->told_topics[number] != out->topic_serial + 1) {
-		session->told_topics[number] = out->topic_serial + 1;
+	if (!tell_topic(session, number, out->topic_serial)) {
 		session->queue.len += bus__frame_write(end_of(&session->queue), BUS__FRAME_TOPIC,
 		    number, msg->topic, strlen(msg->topic));
 	}
@@ -234,13 +224,13 @@ gather(struct bus__session *session)
 	unsigned taken = 0;
 	int err;
 
-	if (session->queue.len + WORST > GATHER)
+	if (session->queue.len + WORST > BUS__BUFFER)
 		return 0;
-	err = bus__bytes_reserve(&session->queue, GATHER - session->queue.len);
+	err = bus__buffers_take(&session->link->links->buffers, &session->queue);
 	if (err < 0)
 		return err;
 	put_lost_parked(session);
-	while (session->queue.len + WORST <= GATHER) {
+	while (session->queue.len + WORST <= BUS__BUFFER) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
 				/* The last ones expired: no message may come for long that tells of them. */
@@ -307,6 +297,8 @@ bus__session_send(struct bus__session *session)
 			break;
 		if (!session->draining || bus__peer_sleep(session->mbox)) {
 			session->draining = false;
+			bus__buffers_leave(&session->link->links->buffers, &session->queue);
+			bus__buffers_leave(&session->link->links->buffers, &session->flying);
 			bus__flush_progress(session->link->links, session);
 			return 0;
 		}
@@ -334,7 +326,7 @@ bus__session_sent(struct bus__session *session)
 	session->flying_msgs = session->flying_numbered = 0;
 	session->flying.len = 0;
 	/* Many filters told at once leave a large buffer behind. */
-	if (session->flying.cap > 2 * GATHER)
+	if (session->flying.cap > 2 * BUS__BUFFER)
 		bus__bytes_free(&session->flying);
 	if (session->big != NULL) {
 		session->big = NULL;

@@ -5,7 +5,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_MS    INT64_C(1000000)
+#define REST_MOST_NS (100 * NS_PER_MS)
 
 enum {
 	HANDSHAKE_MS = 5000,
@@ -25,6 +26,7 @@ static const struct verdict {
     {BUS_E_TIMEDOUT, BUS_LINK_END_SILENT, true, BUS__BYE_SILENT},
     {BUS_E_VERSION, BUS_LINK_END_VERSION, true, BUS__BYE_VERSION},
     {BUS_E_PROTOCOL, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL},
+    {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
@@ -72,9 +74,11 @@ free_session(struct bus__session *session)
 	bool through;
 
 	session->stream->ops->free(session->stream);
+	bus__loop_cancel(loop, &session->parse_task);
 	bus__loop_cancel(loop, &session->recv_io.task);
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
+	bus__timer_stop(loop, &session->rest_timer);
 	/* A send may be through and not heard of yet: the peer read it and went. Otherwise what was handed to the wire
 	 * is lost too, as far as anybody knows. */
 	through = session->send_io.err == 0 &&
@@ -86,10 +90,11 @@ free_session(struct bus__session *session)
 		bus__peer_release(session->mbox);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
-	bus__bytes_free(&session->in);
-	bus__bytes_free(&session->queue);
-	bus__bytes_free(&session->flying);
-	bus__free(session->told_topics);
+	bus__buffers_leave(&link->links->buffers, &session->in);
+	bus__buffers_leave(&link->links->buffers, &session->queue);
+	bus__buffers_leave(&link->links->buffers, &session->flying);
+	for (size_t i = 0; i < BUS__TOPICS_PARTS; i++)
+		bus__free(session->told_topics[i]);
 	bus__link_freed(link, session);
 	bus__free(session);
 }
@@ -121,7 +126,8 @@ bus__session_end(struct bus__session *session, int err)
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
-	session->for_good = err == BUS_E_CLOSED || session->heard_end;
+	/* What made an account too large is not to come back with the peer. */
+	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
 		leave_mailbox(session);
 		polite = say_bye(session, verdict) == 0 && session->sending;
@@ -134,7 +140,9 @@ bus__session_end(struct bus__session *session, int err)
 	bus__timer_set(
 	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
 	session->in.len = 0;
-	if (!session->receiving)
+	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
+	bus__timer_stop(&session->link->links->loop, &session->rest_timer);
+	if (!session->receiving && session->in.cap > 0)
 		receive(session);
 }
 
@@ -150,11 +158,41 @@ go_on(struct bus__session *session, int err)
 		bus__session_end(session, err);
 }
 
+/* What came in, and what is left of it from the round before: the transport gets the buffer when all is heard. */
+static void
+hear(struct bus__session *session)
+{
+	int err = bus__session_parse(session, session->heard_ns);
+	struct bus__loop *loop = &session->link->links->loop;
+	int64_t now = bus__now_ns(), over = now - session->heard_ns - BUS__ROUND_NS;
+	bool rests = err == 0 && session->was_heavy && over > BUS__ROUND_NS;
+
+	/* A frame cannot be cut: after one that took longer, others have the thread for as long. */
+	if (rests)
+		bus__timer_set(
+		    loop, &session->rest_timer, now + (over < REST_MOST_NS ? over : REST_MOST_NS));
+	else if (err == 0 && session->behind)
+		bus__loop_post(loop, &session->parse_task);
+	else if (err == 0)
+		receive(session);
+	/* Answers leave together: a BYE can follow them only when no send is under way. */
+	if (err < 0 || !session->behind)
+		go_on(session, err);
+}
+
+static void
+hear_more(void *arg)
+{
+	struct bus__session *session = arg;
+
+	session->heard_ns = bus__now_ns();
+	hear(session);
+}
+
 static void
 received(void *arg)
 {
 	struct bus__session *session = arg;
-	int err;
 
 	session->receiving = false;
 	if (session->recv_io.err < 0) {
@@ -170,10 +208,9 @@ received(void *arg)
 		return;
 	}
 	session->in.len += session->recv_io.count;
-	err = bus__session_parse(session);
-	if (err == 0)
-		receive(session);
-	go_on(session, err);
+	if (session->recv_io.count >= BUS__FIRST_READ)
+		session->busy_ns = session->heard_ns;
+	hear(session);
 }
 
 static void
@@ -254,10 +291,6 @@ go_live(struct bus__session *session)
 	struct bus_link *link = session->link;
 	int err;
 
-	session->told_topics = bus__calloc(BUS__LIMIT_TOPICS, sizeof *session->told_topics);
-	session->account = bus__account_open();
-	if (session->told_topics == NULL || session->account == NULL)
-		return BUS_E_NOMEM;
 	err = bus__peers_join(session);
 	if (err < 0)
 		return err;
@@ -342,7 +375,8 @@ bus__session_ready(struct bus__session *session)
 
 	if (session->joined)
 		return BUS_E_PROTOCOL;
-	bus__filters_end_renewal(&session->peer->filters);
+	if (!bus__filters_end_renewal(&session->peer->filters, bus__now_ns() + BUS__ROUND_NS))
+		return BUS__AGAIN;
 	if (!session->dialled) {
 		err = bus__session_tell_filters(session);
 		if (err == 0)
@@ -361,7 +395,7 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	struct bus__session *session = bus__calloc(1, sizeof *session);
 	struct bus__loop *loop = &link->links->loop;
 
-	if (session == NULL || bus__bytes_reserve(&session->in, BUS__LIMIT_STRANGER) < 0) {
+	if (session == NULL || bus__bytes_reserve(&session->in, BUS__FIRST_READ) < 0) {
 		bus__free(session);
 		stream->ops->free(stream);
 		bus__link_ended(link, false, BUS_LINK_END_CLOSED, BUS_E_NOMEM);
@@ -374,6 +408,9 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	    (struct bus__io){.task = {.run = received, .arg = session}, .loop = loop};
 	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
 	session->wake_task = (struct bus__task){.run = woken, .arg = session};
+	session->parse_task = (struct bus__task){.run = hear_more, .arg = session};
+	session->rest_timer =
+	    (struct bus__timer){.fire = hear_more, .arg = session, .due_ns = INT64_MAX};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
 	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);

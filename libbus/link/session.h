@@ -16,10 +16,9 @@ enum bus__stage {
 	BUS__STAGE_ENDING    /* BYE is on its way; what comes in is not looked at */
 };
 
-struct bus__bytes {
-	uint8_t *data;
-	size_t len, cap;
-};
+enum { BUS__FIRST_READ = 512 /* what an idle connection lends to the transport */ };
+#define BUS__TOPICS_PART  256 /* numbers of topics that come into use together */
+#define BUS__TOPICS_PARTS (BUS__LIMIT_TOPICS / BUS__TOPICS_PART + 1)
 
 struct bus__session {
 	struct bus__session *next; /* of its link */
@@ -42,13 +41,17 @@ struct bus__session {
 	/* In. */
 	struct bus__io recv_io;
 	bool receiving;
+	bool behind;    /* parse_task goes on with what is in `in` */
+	bool was_heavy; /* the last frame that was heard may take long */
+	struct bus__task parse_task;
+	struct bus__timer rest_timer; /* the same, after a round that was too long */
 	struct bus__bytes in;
+	int64_t busy_ns; /* when a read last brought more than BUS__FIRST_READ */
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
 		bool announced;
-	} * heard_topics; /* by number */
-	size_t heard_topic_count;
-	struct bus__account *account; /* from LIVE on */
+	} * heard_topics[BUS__TOPICS_PARTS]; /* by number, in parts */
+	struct bus__account *topics_account; /* that they are on; NULL: there is no part */
 
 	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
 	struct bus__io send_io;
@@ -59,13 +62,17 @@ struct bus__session {
 	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
 	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
-	bool draining;         /* the drainer role of mbox is ours */
-	uint64_t *told_topics; /* by number: the serial that it stands for */
+	bool draining; /* the drainer role of mbox is ours */
+	/* By number: the serial that it stands for, and one. */
+	uint64_t *told_topics[BUS__TOPICS_PARTS];
 	uint32_t told_filters;
 	bool told_all, telling;
 	int tell_error;
 	uint64_t changes_seen; /* changes up to this one were in the filters told first */
 };
+
+/* A frame was not done with in this round, and is to be heard again in the next. */
+#define BUS__AGAIN 1
 
 /* Begins a connection over stream, which is the session's from now on, whatever happens. */
 void bus__session_start(struct bus_link *link, struct bus__stream *stream, bool dialled);
@@ -74,15 +81,15 @@ void bus__session_start(struct bus_link *link, struct bus__stream *stream, bool 
  * be freed when this returns. */
 void bus__session_end(struct bus__session *session, int err);
 
-/* In receive.c: takes what came in. 0 or BUS_E_*. */
-int bus__session_parse(struct bus__session *session);
+/* In receive.c: takes what came in, for one round. 0 or BUS_E_*; `behind`: there is more for another round. */
+int bus__session_parse(struct bus__session *session, int64_t now);
 void bus__session_forget_topics(struct bus__session *session);
 
 /* In session.c: the answers to handshake frames. */
 int bus__session_greeted(struct bus__session *session);
 int bus__session_hello(struct bus__session *session, const struct bus__frame *frame);
 int bus__session_join(struct bus__session *session);
-int bus__session_ready(struct bus__session *session);
+int bus__session_ready(struct bus__session *session); /* or BUS__AGAIN */
 int bus__session_resume(struct bus__session *session, const struct bus__frame *frame);
 int bus__session_started(struct bus__session *session, const struct bus__frame *frame);
 
@@ -99,9 +106,5 @@ int bus__session_tell_change(
 /* Sends what is queued and what the mailbox has, unless a send is under way. */
 int bus__session_send(struct bus__session *session);
 int bus__session_sent(struct bus__session *session);
-
-/* Makes room for n more bytes. */
-int bus__bytes_reserve(struct bus__bytes *bytes, size_t n);
-void bus__bytes_free(struct bus__bytes *bytes);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "core/peer.h"
 #include "link/session.h"
 
@@ -61,9 +62,7 @@ rig_open(struct rig *rig, const char *name, size_t mailbox_bytes)
 	rig->session.stage = BUS__STAGE_LIVE;
 	rig->session.hello.max_payload = 1 << 20;
 	rig->session.peer = &rig->peer;
-	rig->session.told_topics = calloc(BUS__LIMIT_TOPICS, sizeof *rig->session.told_topics);
-	ck_assert_ptr_nonnull(rig->session.told_topics);
-	ck_bus(bus__peer_open(rig->bus, mailbox_bytes, wake, rig, &rig->session.mbox), 0);
+	ck_bus(bus__peer_open(rig->bus, NULL, mailbox_bytes, wake, rig, &rig->session.mbox), 0);
 	ck_bus(bus_mailbox_subscribe(rig->session.mbox, "#", NULL, NULL, NULL), 0);
 }
 
@@ -73,7 +72,9 @@ rig_close(struct rig *rig)
 	bus__peer_close(rig->session.mbox);
 	bus__bytes_free(&rig->session.queue);
 	bus__bytes_free(&rig->session.flying);
-	free(rig->session.told_topics);
+	bus__buffers_free(&rig->links.buffers);
+	for (size_t i = 0; i < BUS__TOPICS_PARTS; i++)
+		bus__free(rig->session.told_topics[i]);
 	ck_bus(bus_close(rig->bus, patience_ms()), 0);
 }
 

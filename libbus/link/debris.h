@@ -1,0 +1,30 @@
+/* link/debris.h: what connections leave behind that takes long to take apart: 10,000 topics, as many filters. It goes in pieces of one
+ * round of the link thread, so that others are served between them. Link thread. */
+#ifndef BUS_LINK_DEBRIS_H
+#define BUS_LINK_DEBRIS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bus__links;
+struct bus_link;
+
+/* What one peer may take of the link thread before it is the turn of others; a single frame may take longer. */
+#define BUS__ROUND_NS INT64_C(1000000)
+
+struct bus__debris {
+	struct bus__debris *next;
+	const struct bus_link *link; /* that it needs; NULL: none */
+	/* Takes apart what it can until then. true: that was all, and it is freed. */
+	bool (*clear)(struct bus__links *links, struct bus__debris *debris, int64_t until_ns);
+};
+
+void bus__debris_init(struct bus__links *links);
+
+/* Begins at once. When the links are closing, it also ends. */
+void bus__debris_add(struct bus__links *links, struct bus__debris *debris);
+
+/* Takes apart all that needs the link; NULL: all. */
+void bus__debris_finish(struct bus__links *links, const struct bus_link *link);
+
+#endif
