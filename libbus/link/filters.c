@@ -47,7 +47,7 @@ make_room(struct bus__filters *filters)
 	return 0;
 }
 
-/* The old one stays: what a named bus published meanwhile is meant for that. */
+/* The oldest one stays: what a named bus published meanwhile is meant for that, however often the connection broke. */
 static int
 renew(struct bus__filter *entry, struct bus_mailbox *mbox)
 {
@@ -59,8 +59,10 @@ renew(struct bus__filter *entry, struct bus_mailbox *mbox)
 	err = bus_mailbox_subscribe(mbox, entry->text, NULL, NULL, &sub);
 	if (err < 0)
 		return err;
-	bus_unsubscribe(entry->old, NULL);
-	entry->old = entry->sub;
+	if (entry->old == NULL)
+		entry->old = entry->sub;
+	else
+		bus_unsubscribe(entry->sub, NULL);
 	entry->sub = sub;
 	entry->is_due = false;
 	return 0;

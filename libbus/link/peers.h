@@ -48,7 +48,8 @@ struct bus__peer {
 	bool
 	    is_restarted; /* `out` follows one that was lost, of which START tells until the peer has named it */
 	struct bus__sequence out, in;
-	uint64_t unsent; /* how many of `out` became lost since the last connection without being sent */
+	uint64_t
+	    unsent; /* how many of `out` became lost since the last connection without being sent */
 };
 
 /* An account that a peer left behind. */

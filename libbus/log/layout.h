@@ -191,7 +191,9 @@ enum log_flag {
 	    1u
 	    << 7, /* a value again, in place of a record whose memory goes: no news, and no sequence */
 	LOG_KEPT = 1u << 8, /* it was no news where a link brought it from */
-	LOG_GAP = 1u << 9   /* no message: a link lost some, of any topic; the payload is 8 bytes of how many and 1 byte, which is 1
+	LOG_GAP =
+	    1u
+	    << 9 /* no message: a link lost some, of any topic; the payload is 8 bytes of how many and 1 byte, which is 1
 			       if that is a lower bound */
 };
 
