@@ -130,6 +130,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		bus__mailbox_unref(queue);
 	bus__pages_free(mbox->batch.bytes, RING_BATCH_BYTES);
 	bus__free(mbox->group);
+	bus__free(mbox->walk);
 	bus__free(mbox);
 	bus__unref(bus);
 }

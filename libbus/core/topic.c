@@ -138,8 +138,8 @@ forget(struct bus *bus, struct topic *topic)
 	bus->garbage_topics = topic;
 }
 
-/* Forgets a topic that nobody published by name since the last time round, that keeps no value and has no
- * handle. It comes back by itself when it is published again. */
+/* Forgets a topic that nobody published by name since the last time round, that keeps no value, nor the mark of a deletion,
+ * and has no handle. It comes back by itself when it is published again. */
 static bool
 sweep(struct bus *bus)
 {
@@ -155,7 +155,7 @@ sweep(struct bus *bus)
 		if (atomic_exchange_explicit(&topic->used, false, memory_order_relaxed))
 			continue;
 		pthread_mutex_lock(bus__keep_lock(bus, topic));
-		found = topic->gone = bus__history_empty(topic);
+		found = topic->gone = bus__history_blank(bus, topic);
 		pthread_mutex_unlock(bus__keep_lock(bus, topic));
 		if (found)
 			forget(bus, topic);
@@ -194,11 +194,29 @@ bus__topic_let_go(struct bus *bus, struct topic *topic)
 	    atomic_load_explicit(&topic->used, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	/* The time of a value outlives it here, to keep older ones away. */
-	topic->gone = bus__history_blank(topic);
+	/* The mark of a deletion outlives the value, to keep older ones away. */
+	topic->gone = bus__history_blank(bus, topic);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	if (topic->gone)
 		forget(bus, topic);
+}
+
+struct topic *
+bus__topic_next(struct bus *bus, struct topic_place *place, unsigned *left)
+{
+	struct topic_slots *slots = slots_of(bus);
+
+	if (place->slots != slots)
+		*place = (struct topic_place){slots, 0};
+	while (*left > 0 && place->at <= slots->mask) {
+		struct topic *topic =
+		    atomic_load_explicit(&slots->at[place->at++], memory_order_relaxed);
+
+		--*left;
+		if (topic != NULL && topic != &tomb)
+			return topic;
+	}
+	return NULL;
 }
 
 void
@@ -458,6 +476,12 @@ bus__topic_keep_all(struct bus *bus, struct topic *topic)
 	return 0;
 }
 
+struct route *
+bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox)
+{
+	return find_route(atomic_load_explicit(&topic->routes, memory_order_relaxed), mbox);
+}
+
 int
 bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepared *prepared)
 {
@@ -542,9 +566,10 @@ bus__topic_join(
 	append(slots, sub, sub->order, meant_from(topic, sub));
 	sub->matched = true;
 	route->live++;
+	/* A peer is sent values by a walk. */
 	if (sub->mbox->reader != NULL)
 		bus__reader_put_kept(sub->mbox, route, sub);
-	else
+	else if (!sub->mbox->is_peer)
 		err = bus__history_put(bus, topic, route, sub);
 	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);

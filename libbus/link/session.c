@@ -60,6 +60,8 @@ leave_mailbox(struct bus__session *session)
 		return;
 	bus__peers_leave(session, session->for_good);
 	bus__loop_cancel(&session->link->links->loop, &session->wake_task);
+	bus__loop_cancel(&session->link->links->loop, &session->values_task);
+	bus__timer_stop(&session->link->links->loop, &session->values_timer);
 	session->mbox = NULL;
 	session->draining = false;
 }
@@ -82,8 +84,7 @@ free_session(struct bus__session *session)
 	bus__count(through ? &link->sent : &link->lost, session->flying_msgs);
 	if (!through && session->peer != NULL)
 		session->peer->out.lost += session->flying_numbered;
-	if (session->big != NULL)
-		bus__peer_release(session->mbox);
+	bus__session_release_big(session);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
 	bus__bytes_free(&session->in);
@@ -197,6 +198,13 @@ woken(void *arg)
 
 	session->draining = true;
 	go_on(session, 0);
+}
+
+/* It is the turn of the walk over the values. */
+static void
+go_on_telling(void *arg)
+{
+	go_on(arg, 0);
 }
 
 /* On a publisher's thread. */
@@ -343,6 +351,7 @@ bus__session_ready(struct bus__session *session)
 	if (session->joined)
 		return BUS_E_PROTOCOL;
 	bus__filters_end_renewal(&session->peer->filters);
+	bus__peer_tell_values(session->mbox);
 	if (!session->dialled) {
 		err = bus__session_tell_filters(session);
 		if (err == 0)
@@ -375,6 +384,8 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
 	session->wake_task = (struct bus__task){.run = woken, .arg = session};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
+	session->values_task = (struct bus__task){.run = go_on_telling, .arg = session};
+	session->values_timer = (struct bus__timer){.fire = go_on_telling, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
 	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);
 	session->next = link->sessions;

@@ -338,6 +338,14 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 			at += sizeof words[i];
 			left -= sizeof words[i];
 		}
+	if (flags & LOG_VALUE_WORDS) {
+		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_VALUE_WORDS);
+
+		if (left < more)
+			return false;
+		at += more;
+		left -= more;
+	}
 	if (padding > 7 || padding > left || words[1] > left - padding)
 		return false;
 	*ret_view = (struct log_view){
