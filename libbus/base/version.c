@@ -1,3 +1,3 @@
 #include "base/version.h"
 
-int64_t bus__mark_ns = INT64_C(600) * 1000000000;
+_Atomic int64_t bus__mark_ns = INT64_C(600) * 1000000000;

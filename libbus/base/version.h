@@ -4,6 +4,7 @@
 #ifndef BUS_BASE_VERSION_H
 #define BUS_BASE_VERSION_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ struct bus__version {
 };
 
 /* A deletion is a value, too: its mark keeps older values away, for this long, and for so many topics of a bus. */
-extern int64_t bus__mark_ns; /* tests shorten it */
+extern _Atomic int64_t bus__mark_ns; /* tests shorten it */
 #define BUS__MARKS 10000
 
 /* A topic that is unknown counts on from the most changes of those that a bus has forgotten; but not from here on, where no

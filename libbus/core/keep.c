@@ -143,7 +143,9 @@ mark_lives(struct bus *bus, struct history *h)
 	bool lives;
 
 	pthread_mutex_lock(&bus->marks.lock);
-	if (h->marked_ns != 0 && bus__now_ns() - h->marked_ns >= bus__mark_ns)
+	if (h->marked_ns != 0 &&
+	    bus__now_ns() - h->marked_ns >=
+		atomic_load_explicit(&bus__mark_ns, memory_order_relaxed))
 		unmark(&bus->marks, h);
 	lives = h->marked_ns != 0;
 	pthread_mutex_unlock(&bus->marks.lock);

@@ -4,10 +4,14 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/gap.h"
 
-enum { READ = 64 * 1024 }; /* bytes of one read */
+enum {
+	READ = 64 * 1024,  /* bytes of one read */
+	SLICE_NS = 2000000 /* of filters, each of which may match very many topics, before others have their turn */
+};
 
 static int
 hear_topic(struct bus__session *session, const struct bus__frame *frame)
@@ -267,7 +271,10 @@ bus__session_parse(struct bus__session *session)
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
 	size_t at = 0, wanted = 0, largest = 0;
 	struct bus__frame frame;
+	int64_t end_ns = 0;
 	int err = 0;
+
+	session->has_more = false;
 
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
@@ -281,16 +288,22 @@ bus__session_parse(struct bus__session *session)
 			largest = wanted;
 		if (session->in.len - at < wanted)
 			break;
+		if (frame.kind == BUS__FRAME_SUB && end_ns == 0)
+			end_ns = bus__now_ns() + SLICE_NS;
 		err = hear(session, &frame);
 		at += wanted;
 		wanted = 0;
+		session->has_more = frame.kind == BUS__FRAME_SUB && at < session->in.len &&
+				    bus__now_ns() >= end_ns;
+		if (session->has_more)
+			break;
 	}
 	if (err < 0)
 		return err;
 	tell_gap(session);
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
-	return make_room(session, wanted, largest);
+	return session->has_more ? 0 : make_room(session, wanted, largest);
 }
 
 void

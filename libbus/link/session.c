@@ -128,6 +128,7 @@ bus__session_end(struct bus__session *session, int err)
 		polite = say_bye(session, verdict) == 0 && session->sending;
 	}
 	session->stage = BUS__STAGE_ENDING;
+	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
 	if (!polite) {
 		free_session(session);
 		return;
@@ -151,11 +152,26 @@ go_on(struct bus__session *session, int err)
 		bus__session_end(session, err);
 }
 
+/* Parses what came in, and then reads on. */
+static void
+parse(void *arg)
+{
+	struct bus__session *session = arg;
+	int err = bus__session_parse(session);
+
+	if (err == 0 && session->has_more) {
+		session->heard_ns = bus__now_ns(); /* it is not silent */
+		bus__loop_post(&session->link->links->loop, &session->parse_task);
+	} else if (err == 0) {
+		receive(session);
+	}
+	go_on(session, err);
+}
+
 static void
 received(void *arg)
 {
 	struct bus__session *session = arg;
-	int err;
 
 	session->receiving = false;
 	if (session->recv_io.err < 0) {
@@ -171,10 +187,7 @@ received(void *arg)
 		return;
 	}
 	session->in.len += session->recv_io.count;
-	err = bus__session_parse(session);
-	if (err == 0)
-		receive(session);
-	go_on(session, err);
+	parse(session);
 }
 
 static void
@@ -384,6 +397,7 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	session->send_io = (struct bus__io){.task = {.run = sent, .arg = session}, .loop = loop};
 	session->wake_task = (struct bus__task){.run = woken, .arg = session};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
+	session->parse_task = (struct bus__task){.run = parse, .arg = session};
 	session->values_task = (struct bus__task){.run = go_on_telling, .arg = session};
 	session->values_timer = (struct bus__timer){.fire = go_on_telling, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();

@@ -43,6 +43,8 @@ struct bus__session {
 	struct bus__io recv_io;
 	bool receiving;
 	struct bus__bytes in;
+	bool has_more; /* of what came in, to be parsed when others have had their turn */
+	struct bus__task parse_task;
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
 		bool announced;

@@ -612,7 +612,7 @@ decide(struct log *log, uint64_t tail, const struct log_item *item,
 	if (payload->len > 0 || (topic != NULL && topic->name[0] == '$'))
 		return true;
 	ret_value->item.flags |= LOG_MARK;
-	ret_value->until_ns = bus__now_ns() + bus__mark_ns;
+	ret_value->until_ns = bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
 	/* The end of what was not there. Readers pass over a record that was carried. */
 	ret_value->is_news = !(item->flags & LOG_KEPT) || has == LOG_A_VALUE;
 	if (!ret_value->is_news)

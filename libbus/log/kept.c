@@ -163,7 +163,7 @@ enum log_value
 bus__log_value_of(const struct log *log, uint64_t word, const struct log_record *record,
     struct bus__version *ret_version)
 {
-	int64_t until_ns, now;
+	int64_t until_ns, now, lives_ns;
 	struct log_view v;
 
 	memset(ret_version, 0, sizeof *ret_version);
@@ -175,9 +175,9 @@ bus__log_value_of(const struct log *log, uint64_t word, const struct log_record 
 	now = bus__now_ns();
 	if (v.len > 0 && v.expires_ns > now)
 		return LOG_A_VALUE;
+	lives_ns = atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
 	if (v.len > 0)
-		until_ns = v.expires_ns < INT64_MAX - bus__mark_ns ? v.expires_ns + bus__mark_ns
-								   : INT64_MAX;
+		until_ns = v.expires_ns < INT64_MAX - lives_ns ? v.expires_ns + lives_ns : INT64_MAX;
 	return until_ns > now && until_ns > atomic_load_explicit(
 					   &log->shared->marks_over, memory_order_relaxed)
 		   ? LOG_A_MARK
