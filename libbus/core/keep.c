@@ -143,9 +143,8 @@ mark_lives(struct bus *bus, struct history *h)
 	bool lives;
 
 	pthread_mutex_lock(&bus->marks.lock);
-	if (h->marked_ns != 0 &&
-	    bus__now_ns() - h->marked_ns >=
-		atomic_load_explicit(&bus__mark_ns, memory_order_relaxed))
+	if (h->marked_ns != 0 && bus__now_ns() - h->marked_ns >=
+				     atomic_load_explicit(&bus__mark_ns, memory_order_relaxed))
 		unmark(&bus->marks, h);
 	lives = h->marked_ns != 0;
 	pthread_mutex_unlock(&bus->marks.lock);
@@ -160,8 +159,8 @@ forget_version(struct bus *bus, struct history *h)
 
 	end_mark(bus, h);
 	while (h->version.changes > floor && h->version.changes < BUS__FLOOR_MOST &&
-	       !atomic_compare_exchange_weak_explicit(&bus->marks.floor, &floor,
-		   h->version.changes, memory_order_relaxed, memory_order_relaxed))
+	       !atomic_compare_exchange_weak_explicit(&bus->marks.floor, &floor, h->version.changes,
+		   memory_order_relaxed, memory_order_relaxed))
 		;
 	memset(&h->version, 0, sizeof h->version);
 }
@@ -324,9 +323,8 @@ bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
 		end_mark(bus, h);
 		h->version = kept->version = version != NULL ? *version : next_version(bus, h);
 		kept->block->changes = h->version.changes;
-		h->change = atomic_fetch_add_explicit(
-				&bus->marks.changes, 1, memory_order_relaxed) +
-			    1;
+		h->change =
+		    atomic_fetch_add_explicit(&bus->marks.changes, 1, memory_order_relaxed) + 1;
 	}
 	if (kept->retained && item->len == item->headers_len) { /* an empty value forgets */
 		while (h->first != NULL)
@@ -358,8 +356,8 @@ bus__history_next(struct bus *bus, struct topic *topic, const struct bus__versio
 		return true;
 	}
 	kept = h->value != NULL ? h->first : NULL;
-	while (kept != NULL &&
-	       (!kept->retained || bus__version_compare(&kept->version, after) <= 0))
+	while (
+	    kept != NULL && (!kept->retained || bus__version_compare(&kept->version, after) <= 0))
 		kept = kept->next;
 	if (kept == NULL)
 		return false;

@@ -85,8 +85,7 @@ append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
 			if (item->flags & same_flags[i].in_ring)
 				entry.flags |= same_flags[i].in_log;
 		if (item->flags & RING_RETAIN) {
-			err = bus__log_append_value(
-			    bus->log, &entry, version, &payload, &sequence);
+			err = bus__log_append_value(bus->log, &entry, version, &payload, &sequence);
 			return err < 0 ? err : 0;
 		}
 	}
@@ -162,8 +161,8 @@ bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 }
 
 int
-bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item,
-    const struct bus__version *version)
+bus__named_relay(
+    struct bus *bus, uint32_t number, struct ring_item *item, const struct bus__version *version)
 {
 	int64_t now;
 

@@ -27,8 +27,8 @@ int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *it
 int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
 
 /* The same for what a link brought, and so links do not take away. A retained one has a version: see bus__log_append_value(). */
-int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item,
-    const struct bus__version *version);
+int bus__named_relay(
+    struct bus *bus, uint32_t number, struct ring_item *item, const struct bus__version *version);
 
 /* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
 int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);

@@ -170,9 +170,8 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
  * pub->topic is used, msg->topic ignored.
  * With reply_to it is a question, and replies go to asker, the mailbox of that peer.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
-int bus__publish_from_peer(
-    struct bus_pub *pub, const struct bus_msg *msg, const struct bus__version *version,
-    struct bus_mailbox *asker);
+int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
+    const struct bus__version *version, struct bus_mailbox *asker);
 
 /* Tells a peer that nobody here hears its question of that number. [bus lock] */
 void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);

@@ -25,10 +25,10 @@ struct bus__walk {
 	uint64_t lost;  /* what the mailbox had lost when it began */
 	/* Where the mailbox, and the bus's changes, were when it began. */
 	uint64_t behind, before;
-	struct topic_place place;   /* the next topic */
-	struct log_place names;     /* the same in a log */
-	struct bus__version after;  /* of the topic that it is at, this one was told */
-	struct bus__block *block;   /* of the message that was given, or NULL */
+	struct topic_place place;  /* the next topic */
+	struct log_place names;    /* the same in a log */
+	struct bus__version after; /* of the topic that it is at, this one was told */
+	struct bus__block *block;  /* of the message that was given, or NULL */
 	struct bus_msg msg;
 };
 

@@ -9,8 +9,9 @@
 #include "core/gap.h"
 
 enum {
-	READ = 64 * 1024,  /* bytes of one read */
-	SLICE_NS = 2000000 /* of filters, each of which may match very many topics, before others have their turn */
+	READ = 64 * 1024, /* bytes of one read */
+	SLICE_NS =
+	    2000000 /* of filters, each of which may match very many topics, before others have their turn */
 };
 
 static int
@@ -293,8 +294,8 @@ bus__session_parse(struct bus__session *session)
 		err = hear(session, &frame);
 		at += wanted;
 		wanted = 0;
-		session->has_more = frame.kind == BUS__FRAME_SUB && at < session->in.len &&
-				    bus__now_ns() >= end_ns;
+		session->has_more =
+		    frame.kind == BUS__FRAME_SUB && at < session->in.len && bus__now_ns() >= end_ns;
 		if (session->has_more)
 			break;
 	}

@@ -355,8 +355,7 @@ bus__session_send(struct bus__session *session)
 			session->draining = false;
 			/* Values that had to wait for what was in the mailbox. */
 			if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
-				bus__loop_post(
-				    &session->link->links->loop, &session->values_task);
+				bus__loop_post(&session->link->links->loop, &session->values_task);
 			bus__flush_progress(session->link->links, session);
 			return 0;
 		}

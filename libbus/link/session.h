@@ -58,12 +58,12 @@ struct bus__session {
 	struct bus__bytes queue, flying;
 	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
 	size_t big_len, flown;
-	bool big_is_value; /* then the walk over the values holds it */
+	bool big_is_value;                     /* then the walk over the values holds it */
 	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
 	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
 	bool draining;         /* the drainer role of mbox is ours */
-	struct bus__task values_task; /* the walk over the values goes on */
+	struct bus__task values_task;   /* the walk over the values goes on */
 	struct bus__timer values_timer; /* when it may begin again because of losses */
 	int64_t values_ns;              /* the same: not before */
 	uint64_t *told_topics; /* by number: the serial that it stands for */

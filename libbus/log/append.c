@@ -579,8 +579,7 @@ next_version(const struct log *log, const struct bus__version *now)
 	struct bus__version next = {.changes = now->changes};
 
 	if (next.changes == 0)
-		next.changes =
-		    atomic_load_explicit(&log->shared->floor, memory_order_relaxed);
+		next.changes = atomic_load_explicit(&log->shared->floor, memory_order_relaxed);
 	next.changes += next.changes < UINT64_MAX;
 	bus__log_id(log, next.bus);
 	return next;
@@ -612,7 +611,8 @@ decide(struct log *log, uint64_t tail, const struct log_item *item,
 	if (payload->len > 0 || (topic != NULL && topic->name[0] == '$'))
 		return true;
 	ret_value->item.flags |= LOG_MARK;
-	ret_value->until_ns = bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
+	ret_value->until_ns =
+	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
 	/* The end of what was not there. Readers pass over a record that was carried. */
 	ret_value->is_news = !(item->flags & LOG_KEPT) || has == LOG_A_VALUE;
 	if (!ret_value->is_news)
@@ -643,8 +643,8 @@ append_value(struct log *log, const struct log_item *item, const struct bus__ver
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
 		else
-			is_new = decide(
-			    log, tail_position(turn.word), item, version, payload, &value);
+			is_new =
+			    decide(log, tail_position(turn.word), item, version, payload, &value);
 		if (err == 0 && is_new) {
 			bytes = value_size(&value, payload);
 			err = make_room(log, &turn, bytes);
@@ -663,8 +663,8 @@ append_value(struct log *log, const struct log_item *item, const struct bus__ver
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
 		word = write_value(log->bytes + turn.at, &value, payload, bytes, time_ns);
 		if (word >> 32 & LOG_RETAIN)
-			bus__log_note_kept(log, item->topic, log->begin + turn.at, word,
-			    tail_position(turn.word));
+			bus__log_note_kept(
+			    log, item->topic, log->begin + turn.at, word, tail_position(turn.word));
 		turn.at += bytes;
 		turn.count += value.is_news;
 		bus__log_stall(LOG_STALL_COPIED);

@@ -141,8 +141,8 @@ static void
 read_words(const struct log *log, unsigned flags, const struct log_record *record,
     struct bus__version *ret_version, int64_t *ret_until_ns)
 {
-	const uint8_t *at = (const uint8_t *)(record + 1) +
-			    8 * (unsigned)__builtin_popcount(flags & LOG_WORDS);
+	const uint8_t *at =
+	    (const uint8_t *)(record + 1) + 8 * (unsigned)__builtin_popcount(flags & LOG_WORDS);
 
 	memset(ret_version, 0, sizeof *ret_version);
 	*ret_until_ns = 0;
@@ -177,9 +177,10 @@ bus__log_value_of(const struct log *log, uint64_t word, const struct log_record 
 		return LOG_A_VALUE;
 	lives_ns = atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
 	if (v.len > 0)
-		until_ns = v.expires_ns < INT64_MAX - lives_ns ? v.expires_ns + lives_ns : INT64_MAX;
+		until_ns =
+		    v.expires_ns < INT64_MAX - lives_ns ? v.expires_ns + lives_ns : INT64_MAX;
 	return until_ns > now && until_ns > atomic_load_explicit(
-					   &log->shared->marks_over, memory_order_relaxed)
+						&log->shared->marks_over, memory_order_relaxed)
 		   ? LOG_A_MARK
 		   : LOG_NO_VALUE;
 }
@@ -250,8 +251,8 @@ most_marks(const struct log *log)
 /* What a look at all marks finds. */
 struct marks {
 	uint32_t count;
-	int64_t first_ns, last_ns;  /* when they end */
-	int64_t step_ns;            /* 0: that is not known yet */
+	int64_t first_ns, last_ns;   /* when they end */
+	int64_t step_ns;             /* 0: that is not known yet */
 	uint32_t counts[MARK_STEPS]; /* of those that end in so many steps behind the first */
 };
 

@@ -24,7 +24,8 @@ struct bus__block {
 	struct bus__pool *pool;  /* NULL: freed at once */
 	union {
 		struct bus__block *next; /* in a list of free ones, or of loans */
-		uint64_t changes; /* of a value that a topic keeps, which is in none: its version's */
+		uint64_t
+		    changes; /* of a value that a topic keeps, which is in none: its version's */
 	};
 	uint32_t size_class;
 	_Alignas(max_align_t) uint8_t data[];

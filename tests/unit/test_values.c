@@ -44,8 +44,10 @@ value_of(struct bus *bus, const char *topic)
 	struct bus_mailbox *mbox;
 
 	text[0] = '\0';
-	ck_bus(bus_mailbox_open(
-		   bus, &(struct bus_mailbox_config){.size = sizeof(struct bus_mailbox_config), .bytes = 1 << 22}, &mbox),
+	ck_bus(bus_mailbox_open(bus,
+		   &(struct bus_mailbox_config){
+		       .size = sizeof(struct bus_mailbox_config), .bytes = 1 << 22},
+		   &mbox),
 	    0);
 	ck_bus(bus_mailbox_subscribe(mbox, "v/#", NULL, NULL, NULL), 0);
 	while (bus_recv(mbox, 0, &msg) == 1)
@@ -878,8 +880,7 @@ bus_test_suite(void)
 	tcase_add_test(one, a_version_beyond_what_can_be_counted_stays_the_largest);
 	suite_add_tcase(suite, one);
 	tcase_set_timeout(random, bus_test_limit() * (rounds > 6 ? 60 : 1));
-	tcase_add_loop_test(
-	    random, buses_have_the_values_of_the_model_whatever_happens, 0, rounds);
+	tcase_add_loop_test(random, buses_have_the_values_of_the_model_whatever_happens, 0, rounds);
 	tcase_add_loop_test(random,
 	    buses_agree_in_the_end_however_writers_links_and_full_mailboxes_meet, 0, rounds);
 	suite_add_tcase(suite, random);
