@@ -590,15 +590,19 @@ static bool
 decide(struct log *log, uint64_t tail, const struct log_item *item,
     const struct bus__version *version, const struct bus_slice *payload, struct value *ret_value)
 {
-	struct bus__version now;
-	enum log_value has = bus__log_newest(log, item->topic, tail, &now);
-	int order = version != NULL ? bus__version_compare(version, &now) : 1;
 	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
 	uint8_t own[BUS__BUS_ID];
+	struct bus__version now;
+	enum log_value has;
+	int order;
 
+	*ret_value = (struct value){.item = *item, .is_news = true};
+	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
+		return true;
+	has = bus__log_newest(log, item->topic, tail, &now);
+	order = version != NULL ? bus__version_compare(version, &now) : 1;
 	if (order == 0 || (order < 0 && item->flags & LOG_KEPT))
 		return false;
-	*ret_value = (struct value){.item = *item, .is_news = true};
 	if (order < 0) {
 		ret_value->item.flags &= (uint16_t)~LOG_RETAIN;
 		return true;
@@ -608,7 +612,7 @@ decide(struct log *log, uint64_t tail, const struct log_item *item,
 	bus__log_id(log, own);
 	if (memcmp(ret_value->version.bus, own, sizeof own) != 0)
 		ret_value->item.flags |= LOG_OTHER;
-	if (payload->len > 0 || (topic != NULL && topic->name[0] == '$'))
+	if (payload->len > 0)
 		return true;
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
