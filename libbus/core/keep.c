@@ -126,6 +126,19 @@ begin_mark(struct bus *bus, struct history *h, int64_t ended_ns)
 	pthread_mutex_unlock(&marks->lock);
 }
 
+bool
+bus__marks_end_oldest(struct marks *marks)
+{
+	bool found;
+
+	pthread_mutex_lock(&marks->lock);
+	found = marks->oldest != NULL;
+	if (found)
+		unmark(marks, marks->oldest);
+	pthread_mutex_unlock(&marks->lock);
+	return found;
+}
+
 static void
 end_mark(struct bus *bus, struct history *h)
 {

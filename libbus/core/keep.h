@@ -67,6 +67,9 @@ struct marks {
 int bus__marks_init(struct marks *marks, uint32_t max_topics);
 void bus__marks_fini(struct marks *marks);
 
+/* Ends the oldest mark, so that its topic may be forgotten. false: there is none. */
+bool bus__marks_end_oldest(struct marks *marks);
+
 /* Whether the topic keeps all messages, and not only retained ones. */
 static inline bool
 bus__keeps(const struct topic *topic)

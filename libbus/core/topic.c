@@ -173,6 +173,14 @@ may_forget(struct bus *bus)
 	return waiting < bus->max_topics || waiting < FEW_WAITING;
 }
 
+/* The topics that the last sweep found in use, of which a few may not be any more. */
+static bool
+sweep_again(struct bus *bus)
+{
+	bus->topics.hand -= SWEEP_MOST;
+	return sweep(bus);
+}
+
 static int
 make_room_for_topic(struct bus *bus)
 {
@@ -180,11 +188,10 @@ make_room_for_topic(struct bus *bus)
 		return 0;
 	if (!may_forget(bus))
 		return BUS_E_LIMIT;
-	if (sweep(bus))
+	if (sweep(bus) || sweep_again(bus))
 		return 0;
-	/* All there were in use; the same ones again, of which a few may not be any more. */
-	bus->topics.hand -= SWEEP_MOST;
-	return sweep(bus) ? 0 : BUS_E_LIMIT;
+	/* A topic that someone needs goes before the memory of one. */
+	return bus__marks_end_oldest(&bus->marks) && sweep_again(bus) ? 0 : BUS_E_LIMIT;
 }
 
 void
