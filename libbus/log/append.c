@@ -587,7 +587,7 @@ next_version(const struct log *log, const struct bus__version *now)
 
 /* Decides what becomes of a retained record. false: it is not appended. Owner. */
 static bool
-decide(struct log *log, uint64_t tail, const struct log_item *item,
+decide(struct log *log, struct log_cursor_slot *slot, uint64_t tail, const struct log_item *item,
     const struct bus__version *version, const struct bus_slice *payload, struct value *ret_value)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
@@ -599,7 +599,7 @@ decide(struct log *log, uint64_t tail, const struct log_item *item,
 	*ret_value = (struct value){.item = *item, .is_news = true};
 	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
 		return true;
-	has = bus__log_newest(log, item->topic, tail, &now);
+	has = bus__log_newest(log, slot, item->topic, tail, &now);
 	order = version != NULL ? bus__version_compare(version, &now) : 1;
 	if (order == 0 || (order < 0 && item->flags & LOG_KEPT))
 		return false;
@@ -621,14 +621,14 @@ decide(struct log *log, uint64_t tail, const struct log_item *item,
 	ret_value->is_news = !(item->flags & LOG_KEPT) || has == LOG_A_VALUE;
 	if (!ret_value->is_news)
 		ret_value->item.flags |= LOG_CARRIED;
-	bus__log_bound_marks(log, tail);
+	bus__log_bound_marks(log, slot, tail);
 	return true;
 }
 
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
 static int
-append_value(struct log *log, const struct log_item *item, const struct bus__version *version,
-    const struct bus_slice *payload, uint64_t *ret_sequence)
+append_value(struct log *log, struct log_cursor_slot *slot, const struct log_item *item,
+    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 
@@ -647,8 +647,11 @@ append_value(struct log *log, const struct log_item *item, const struct bus__ver
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
 		else
-			is_new =
-			    decide(log, tail_position(turn.word), item, version, payload, &value);
+			is_new = decide(log, slot, tail_position(turn.word), item, version, payload,
+			    &value);
+		/* Release: what was read was read before a writer finds the memory free. */
+		if (slot != NULL)
+			atomic_store_explicit(&slot->pin, 0, memory_order_release);
 		if (err == 0 && is_new) {
 			bytes = value_size(&value, payload);
 			err = make_room(log, &turn, bytes);
@@ -686,10 +689,13 @@ int
 bus__log_append_value(struct log *log, const struct log_item *item,
     const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
 {
+	struct log_cursor_slot *slot;
 	int got;
 
 	enter_member(log);
-	got = append_value(log, item, version, payload, ret_sequence);
+	slot = bus__log_slot_take(log);
+	got = append_value(log, slot, item, version, payload, ret_sequence);
+	bus__log_slot_give(slot);
 	leave_member(log);
 	return got;
 }

@@ -200,20 +200,29 @@ raise_floor(struct log *log, uint64_t changes)
 
 /* The topic's newest retained record that was published, and its word. NULL: there is none. Owner. */
 static const struct log_record *
-newest(const struct log *log, const struct log_topic *topic, uint64_t tail, uint64_t *ret_word)
+newest(const struct log *log, struct log_cursor_slot *slot, const struct log_topic *topic,
+    uint64_t tail, uint64_t *ret_word)
 {
 	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	uint64_t number, at, bytes;
 	const struct log_record *record;
-	uint8_t *memory;
+	const uint8_t *memory;
+	uint8_t *found;
 
 	if (!is_published(log, position, tail))
 		position = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
 	number = position / log->segment_bytes;
 	at = position - number * log->segment_bytes;
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
-	    !is_published(log, position, tail) || bus__log_find(log, number, &memory) == NULL)
+	    !is_published(log, position, tail))
 		return NULL;
+	if (slot != NULL && bus__log_pin(log, slot, number, &memory) == NULL)
+		return NULL;
+	if (slot == NULL) {
+		if (bus__log_find(log, number, &found) == NULL)
+			return NULL;
+		memory = found;
+	}
 	record = (const struct log_record *)(memory + at);
 	*ret_word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(*ret_word);
@@ -221,7 +230,8 @@ newest(const struct log *log, const struct log_topic *topic, uint64_t tail, uint
 }
 
 enum log_value
-bus__log_newest(struct log *log, uint32_t number, uint64_t tail, struct bus__version *ret_version)
+bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t number, uint64_t tail,
+    struct bus__version *ret_version)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, number);
 	enum log_value value = LOG_NO_VALUE;
@@ -229,7 +239,7 @@ bus__log_newest(struct log *log, uint32_t number, uint64_t tail, struct bus__ver
 	uint64_t word;
 
 	memset(ret_version, 0, sizeof *ret_version);
-	record = topic != NULL ? newest(log, topic, tail, &word) : NULL;
+	record = topic != NULL ? newest(log, slot, topic, tail, &word) : NULL;
 	if (record != NULL && record->topic == number)
 		value = bus__log_value_of(log, word, record, ret_version);
 	if (value == LOG_NO_VALUE) {
@@ -257,7 +267,8 @@ struct marks {
 };
 
 static void
-look_at_marks(const struct log *log, uint64_t tail, struct marks *marks)
+look_at_marks(const struct log *log, struct log_cursor_slot *slot, uint64_t tail,
+    struct marks *marks)
 {
 	struct log_place place = {0};
 	unsigned left = UINT32_MAX;
@@ -269,7 +280,7 @@ look_at_marks(const struct log *log, uint64_t tail, struct marks *marks)
 		int64_t until_ns;
 		uint64_t word;
 
-		record = newest(log, bus__log_topic_at(log, number), tail, &word);
+		record = newest(log, slot, bus__log_topic_at(log, number), tail, &word);
 		if (record == NULL || !(word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
 			continue;
@@ -290,7 +301,7 @@ look_at_marks(const struct log *log, uint64_t tail, struct marks *marks)
 }
 
 void
-bus__log_bound_marks(struct log *log, uint64_t tail)
+bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail)
 {
 	uint32_t most = most_marks(log), left, step;
 	struct marks marks = {0};
@@ -298,11 +309,11 @@ bus__log_bound_marks(struct log *log, uint64_t tail)
 	/* Not at each one: the look is at all names. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, tail, &marks);
+	look_at_marks(log, slot, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, tail, &marks);
+		look_at_marks(log, slot, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,

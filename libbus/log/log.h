@@ -204,6 +204,10 @@ int bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
 void bus__log_cursor_close(struct log_cursor *cursor);
 
+/* A slot for bus__log_pin(), NULL if none is free; and its end, NULL is fine. */
+struct log_cursor_slot *bus__log_slot_take(struct log *log);
+void bus__log_slot_give(struct log_cursor_slot *slot);
+
 /* Goes elsewhere. BUS_E_DAMAGED: there is nothing to go to. */
 int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequence);
 
@@ -313,12 +317,14 @@ enum log_value { LOG_NO_VALUE, LOG_A_VALUE, LOG_A_MARK };
 enum log_value bus__log_value_of(const struct log *log, uint64_t word,
     const struct log_record *record, struct bus__version *ret_version);
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has, and its version; LOG_NO_VALUE: {0}. */
-enum log_value bus__log_newest(
-    struct log *log, uint32_t topic, uint64_t tail, struct bus__version *ret_version);
+/* For the tail's owner, when the tail was at `tail`: what the topic has, and its version; LOG_NO_VALUE: {0}. The slot pins
+ * what is read, since an owner that was revoked does not know it. NULL: nothing does, and such a one reads anything, for a
+ * publish that fails. */
+enum log_value bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t topic,
+    uint64_t tail, struct bus__version *ret_version);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
-void bus__log_bound_marks(struct log *log, uint64_t tail);
+void bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 

@@ -86,7 +86,7 @@ class LogReader:
     def value(self, topic):
         """The payload that a topic keeps; None: nothing. Only while nobody appends, since nothing is held."""
         record = self.newest(topic)
-        return record and record["payload"] or None
+        return (record and record["payload"]) or None
 
     def newest(self, topic):
         """The topic's newest retained record, which may be the mark of a deletion; None: there is none."""

@@ -427,7 +427,7 @@ START_TEST(the_log_bounds_its_marks_and_keeps_the_newest)
 		char name[16];
 		int len = snprintf(name, sizeof name, "t/%u", i);
 		uint32_t topic = bus__log_topic_find(log, name, (size_t)len);
-		enum log_value has = bus__log_newest(log, topic, bus__log_tail(log), &now);
+		enum log_value has = bus__log_newest(log, NULL, topic, bus__log_tail(log), &now);
 
 		live += has == LOG_A_MARK;
 		if (i >= MANY - 1000)
@@ -453,7 +453,7 @@ START_TEST(a_version_beyond_what_can_be_counted_stays_the_largest)
 	ck_bus(bus__log_topic(log, "t", 1, &item.topic), 0);
 	ck_bus(bus__log_append_value(log, &item, &version, &text, &sequence), 1);
 	ck_bus(bus__log_append_value(log, &item, NULL, &text, &sequence), 1);
-	ck_assert_int_eq(bus__log_newest(log, item.topic, bus__log_tail(log), &now), LOG_A_VALUE);
+	ck_assert_int_eq(bus__log_newest(log, NULL, item.topic, bus__log_tail(log), &now), LOG_A_VALUE);
 	ck_assert_uint_eq(now.changes, UINT64_MAX);
 	bus__log_close(log);
 }
