@@ -647,8 +647,8 @@ append_value(struct log *log, struct log_cursor_slot *slot, const struct log_ite
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
 		else
-			is_new = decide(log, slot, tail_position(turn.word), item, version, payload,
-			    &value);
+			is_new = decide(
+			    log, slot, tail_position(turn.word), item, version, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
 		if (slot != NULL)
 			atomic_store_explicit(&slot->pin, 0, memory_order_release);

@@ -267,8 +267,8 @@ struct marks {
 };
 
 static void
-look_at_marks(const struct log *log, struct log_cursor_slot *slot, uint64_t tail,
-    struct marks *marks)
+look_at_marks(
+    const struct log *log, struct log_cursor_slot *slot, uint64_t tail, struct marks *marks)
 {
 	struct log_place place = {0};
 	unsigned left = UINT32_MAX;

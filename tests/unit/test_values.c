@@ -453,7 +453,8 @@ START_TEST(a_version_beyond_what_can_be_counted_stays_the_largest)
 	ck_bus(bus__log_topic(log, "t", 1, &item.topic), 0);
 	ck_bus(bus__log_append_value(log, &item, &version, &text, &sequence), 1);
 	ck_bus(bus__log_append_value(log, &item, NULL, &text, &sequence), 1);
-	ck_assert_int_eq(bus__log_newest(log, NULL, item.topic, bus__log_tail(log), &now), LOG_A_VALUE);
+	ck_assert_int_eq(
+	    bus__log_newest(log, NULL, item.topic, bus__log_tail(log), &now), LOG_A_VALUE);
 	ck_assert_uint_eq(now.changes, UINT64_MAX);
 	bus__log_close(log);
 }
