@@ -8,6 +8,7 @@
 
 #include <libbus/bus.h>
 
+#include "base/version.h"
 #include "queue/ring.h"
 
 struct log;
@@ -25,9 +26,9 @@ int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *it
 /* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
 int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
 
-/* The same for what a link brought, and so links do not take away. A retained one is stored if it is newer than what is kept; one
- * that was kept there and is not newer is no news. */
-int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);
+/* The same for what a link brought, and so links do not take away. A retained one has a version: see bus__log_append_value(). */
+int bus__named_relay(
+    struct bus *bus, uint32_t number, struct ring_item *item, const struct bus__version *version);
 
 /* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
 int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);

@@ -51,6 +51,7 @@ struct route {
 	struct bus__account
 	    *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
 	struct cell cell; /* for BUS_FULL_LATEST */
+	uint64_t told;    /* of a peer: which value it was sent last (walk.h); link thread */
 	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
 	uint32_t live;    /* slots that are not empty */
 };
@@ -121,6 +122,19 @@ int bus__topic_make_for(struct bus *bus, struct bus__account *account, const cha
 void bus__topic_let_go(struct bus *bus, struct topic *topic);
 
 void bus__topic_unref(struct topic *topic);
+
+/* A place in the table, from which one goes on; begins as {0}. */
+struct topic_place {
+	const struct topic_slots *slots;
+	size_t at;
+};
+
+/* The next topic, of at most *left places, from which those that were looked at are taken. NULL: there is none, or *left is 0. A
+ * topic that is there all the while comes at least once, others may. Bus lock. */
+struct topic *bus__topic_next(struct bus *bus, struct topic_place *place, unsigned *left);
+
+/* The route from a topic to a mailbox, NULL if there is none. Bus lock. */
+struct route *bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox);
 
 /* The lock that a publish that is kept holds over "store, claim". */
 pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
