@@ -448,19 +448,12 @@ def received(inbox, published):
     return count
 
 
-BEGINS_WITH_THE_LAST = "a named bus forgets what it has not read when a peer breaks off twice"
-
-
 @pytest.mark.parametrize(
     "names",
     [
         (None, None),
-        pytest.param(
-            ("a", None), marks=pytest.mark.xfail(strict=False, reason=BEGINS_WITH_THE_LAST)
-        ),
-        pytest.param(
-            (None, "b"), marks=pytest.mark.xfail(strict=False, reason=BEGINS_WITH_THE_LAST)
-        ),
+        ("a", None),
+        (None, "b"),
     ],
     ids=str,
 )
@@ -1066,7 +1059,6 @@ def test_where_the_bus_dials_a_peer_may_restart_too(tmp_path):
         assert it.ended() == 0
 
 
-@pytest.mark.xfail(strict=True, reason=BEGINS_WITH_THE_LAST)
 def test_a_named_bus_goes_on_where_it_was_however_often_the_peer_breaks_off(tmp_path):
     tmp_path.chmod(0o700)
     url = f"ipc://{tmp_path}/bus.sock"
