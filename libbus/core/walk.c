@@ -44,8 +44,8 @@ bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct
 		return route->owed;
 	number = atomic_load_explicit(&route->topic->number, memory_order_relaxed);
 	topic = bus__log_topic_at(log, number);
-	return (walk->on || !walk->begun) && route->told == 0 && version->changes > 1 && topic != NULL &&
-	       atomic_load_explicit(&topic->kept[1], memory_order_relaxed) != 0;
+	return (walk->on || !walk->begun) && route->told == 0 && version->changes > 1 &&
+	       topic != NULL && atomic_load_explicit(&topic->kept[1], memory_order_relaxed) != 0;
 }
 
 /* --- its life ------------------------------------------------------------------------------------------------- */
