@@ -146,6 +146,8 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 		ret_version->changes = block->changes;
 	}
 	ret_version->changes += ret_version->changes == 0; /* somebody wrote there */
+	if (bus__walk_owes(m->walk, m->bus->log, m->msg_route, ret_version))
+		m->msg.flags |= BUS_MSG_KEPT;
 	bus__walk_note(m->walk, m->msg_route, ret_version);
 }
 

@@ -600,6 +600,8 @@ bus__topic_join(
 		bus__reader_put_kept(sub->mbox, route, sub);
 	else if (!sub->mbox->is_peer)
 		err = bus__history_put(bus, topic, route, sub);
+	else if (route->live == 1)
+		route->owed = topic->history != NULL && topic->history->value != NULL;
 	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));

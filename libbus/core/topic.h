@@ -51,7 +51,10 @@ struct route {
 	struct bus__account
 	    *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
 	struct cell cell; /* for BUS_FULL_LATEST */
-	uint64_t told;    /* of a peer: which value it was sent last (walk.h); link thread */
+	uint64_t
+	    told; /* of a peer: which value it was sent last (walk.h); 0: none. Link thread, as `owed` */
+	bool
+	    owed; /* of a peer: the topic had a value when it subscribed, which it was not sent yet */
 	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
 	uint32_t live;    /* slots that are not empty */
 };

@@ -30,6 +30,22 @@ bus__walk_note(
     const struct bus__walk *walk, struct route *route, const struct bus__version *version)
 {
 	route->told = note_of(walk, version);
+	route->owed = false;
+}
+
+bool
+bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+    const struct bus__version *version)
+{
+	const struct log_topic *topic;
+	uint32_t number;
+
+	if (log == NULL)
+		return route->owed;
+	number = atomic_load_explicit(&route->topic->number, memory_order_relaxed);
+	topic = bus__log_topic_at(log, number);
+	return (walk->on || !walk->begun) && route->told == 0 && version->changes > 1 &&
+	       topic != NULL && atomic_load_explicit(&topic->kept[1], memory_order_relaxed) != 0;
 }
 
 /* --- its life ------------------------------------------------------------------------------------------------- */
@@ -47,7 +63,7 @@ begin(struct bus_mailbox *m)
 {
 	struct bus__walk *w = m->walk;
 
-	w->on = true;
+	w->on = w->begun = true;
 	w->again = w->marks = false;
 	w->lost = bus__peer_lost(m);
 	/* First the changes: one that is counted by then came before its message was put in, or that comes behind. */
@@ -70,7 +86,7 @@ bus__peer_tell_values(struct bus_mailbox *m)
 void
 bus__peer_renew_values(struct bus_mailbox *m)
 {
-	m->walk->on = false;
+	m->walk->on = m->walk->begun = false;
 	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
 		m->walk->key = (uint64_t)bus__now_ns();
 }
@@ -148,6 +164,8 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 		found = bus__history_next(m->bus, topic, &w->after, ret_value);
 	if (found && ret_value->newest)
 		bus__walk_note(w, route, &ret_value->version);
+	else if (h == NULL || (h->value == NULL && w->marks))
+		route->owed = false; /* it has gone */
 	pthread_mutex_unlock(bus__keep_lock(m->bus, topic));
 	return found;
 }
@@ -225,6 +243,8 @@ look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
 		return false;
 	}
 	kind = bus__log_value_of(m->bus->log, c->word, record, &version);
+	if (kind == LOG_NO_VALUE)
+		route->told += route->told == 0; /* that there is none */
 	if (kind == LOG_NO_VALUE || version.changes == 0 || (kind == LOG_A_MARK) != w->marks ||
 	    (c->kept_at >= w->behind && !record_is_carried(c->word)) ||
 	    route->told == note_of(w, &version) || !bus__log_read(c->word, record, &v))

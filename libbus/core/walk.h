@@ -19,6 +19,7 @@
 #include "log/log.h"
 
 struct bus__walk {
+	bool begun;     /* in this connection */
 	bool on, again; /* and once more when it is through */
 	bool marks;     /* it has come to those */
 	uint64_t key;   /* of this connection: routes note what was told in it */
@@ -31,6 +32,11 @@ struct bus__walk {
 	struct bus__block *block;  /* of the message that was given, or NULL */
 	struct bus_msg msg;
 };
+
+/* Whether a message is the first that the peer is sent of a value from before its subscription: the value changed before
+ * the walk came there. Then the message stands for it. */
+bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+    const struct bus__version *version);
 
 /* Notes that the peer was sent a version of the topic's value. */
 void bus__walk_note(
