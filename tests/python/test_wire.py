@@ -656,13 +656,13 @@ EARLY = {
 }
 
 
-# What would make each of these right.
+# What would make each of these right; values come when READY has been said.
 REST = {
     "": HANDSHAKE[8:],
     "HELLO": frame("JOIN") + frame("RESUME", stand(0, 0, 0)),
     "JOIN": frame("RESUME", stand(0, 0, 0)),
-    "JOIN+": b"",
-    "RESUME": b"",
+    "JOIN+": frame("READY"),
+    "RESUME": frame("READY"),
 }
 
 

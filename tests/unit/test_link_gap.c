@@ -303,7 +303,16 @@ static void
 check_account(struct bus_link *from, struct bus_link *to, const struct heard *heard, unsigned said,
     unsigned said_there)
 {
-	ck_eventually(heard->count + heard->lost == said + said_there);
+	int64_t limit = bus_test_now_ms() + patience_ms();
+
+	while (heard->count + heard->lost != said + said_there && bus_test_now_ms() < limit)
+		usleep(1000);
+	ck_assert_msg(heard->count + heard->lost == said + said_there,
+	    "%u heard and %u told as lost of %u and %u; %llu received, %llu lost by peers, %llu sent, %llu lost",
+	    heard->count, heard->lost, said, said_there,
+	    (unsigned long long)stats_of(to).received,
+	    (unsigned long long)stats_of(to).lost_by_peers,
+	    (unsigned long long)stats_of(from).sent, (unsigned long long)stats_of(from).lost);
 	ck_eventually(stats_of(from).sent + stats_of(from).lost == said);
 	ck_assert_uint_eq(stats_of(to).received + stats_of(to).lost_by_peers, said);
 	ck_assert_uint_eq(stats_of(to).lost_by_peers, heard->lost);
