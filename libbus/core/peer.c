@@ -176,7 +176,7 @@ bus__peer_release(struct bus_mailbox *m)
 uint64_t
 bus__peer_take_lost(struct bus_mailbox *m)
 {
-	uint64_t lost = m->carried;
+	uint64_t lost = bus__lost_sum(m->carried, bus__ring_take_lost(&m->ring));
 
 	m->carried = 0;
 	return lost;

@@ -244,7 +244,7 @@ bus__ring_tell(struct ring *r, uint64_t lost)
 	uint64_t before = atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed);
 
 	while (!atomic_compare_exchange_weak_explicit(&r->lost_at_tail, &before,
-	    bus__lost_sum(before, lost), memory_order_relaxed, memory_order_relaxed))
+	    bus__lost_sum(before, lost), memory_order_release, memory_order_relaxed))
 		;
 }
 
@@ -260,8 +260,17 @@ bus__ring_forget_lost(struct ring *r)
 void
 bus__ring_drop(struct ring *r)
 {
-	bus__ring_tell(r, 1);
 	atomic_fetch_add_explicit(&r->dropped, 1, memory_order_relaxed);
+	bus__ring_tell(r, 1);
+}
+
+uint64_t
+bus__ring_take_lost(struct ring *r)
+{
+	/* Acquire: pairs with the release of bus__ring_tell(), so that `dropped` has all of it. */
+	return atomic_load_explicit(&r->lost_at_tail, memory_order_relaxed) != 0
+		   ? atomic_exchange_explicit(&r->lost_at_tail, 0, memory_order_acquire)
+		   : 0;
 }
 
 bool

@@ -197,6 +197,9 @@ void bus__ring_drop(struct ring *r);
 /* Lets the next one that gets in carry losses that are counted elsewhere; lost may have RING_LOST_AT_LEAST. */
 void bus__ring_tell(struct ring *r, uint64_t lost);
 
+/* What the next one that gets in would carry, which it does not any more. */
+uint64_t bus__ring_take_lost(struct ring *r);
+
 /* Nobody is told any more of losses that no message carries yet. The ring is empty. */
 void bus__ring_forget_lost(struct ring *r);
 
