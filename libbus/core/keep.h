@@ -34,7 +34,7 @@ struct kept {
 	uint8_t type;
 	bool retained;
 	struct bus__account *account; /* of the peer that it came from, counted; or NULL */
-	struct bus__version version; /* if it is retained */
+	struct bus__version version;  /* if it is retained */
 };
 
 /* What a topic keeps, under its keep lock. The topic's value is the newest retained one, `version` the version of that,

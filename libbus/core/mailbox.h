@@ -123,7 +123,7 @@ struct bus_mailbox {
 	struct deadlines deadlines;
 	struct desk *desk;            /* of a peer */
 	struct bus__account *account; /* of a peer, counted; otherwise NULL */
-	struct bus__walk *walk; /* the same */
+	struct bus__walk *walk;       /* the same */
 
 	/* A group is a mailbox without a drainer; each receiver is one without a ring (group.h). */
 	bool is_group;

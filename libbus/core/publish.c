@@ -129,7 +129,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
-	bool from_peer;           /* or the bus's own: not for peers */
+	bool from_peer;                     /* or the bus's own: not for peers */
 	const struct bus__version *version; /* of a peer's value; NULL: it is none */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
@@ -864,8 +864,7 @@ int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
     const struct bus__version *version, struct bus_mailbox *asker)
 {
-	struct attempt attempt = {
-	    .from_peer = true, .account = asker->account, .version = version};
+	struct attempt attempt = {.from_peer = true, .account = asker->account, .version = version};
 	struct ring_item item;
 	int err = enter_pub(pub);
 

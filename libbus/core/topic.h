@@ -55,8 +55,8 @@ struct route {
 	    told; /* of a peer: which value it was sent last (walk.h); 0: none. Link thread, as `owed` */
 	bool
 	    owed; /* of a peer: the topic had a value when it subscribed, which it was not sent yet */
-	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
-	uint32_t live;    /* slots that are not empty */
+	uint32_t refs; /* snapshots that list it; under the bus lock, as is `live` */
+	uint32_t live; /* slots that are not empty */
 };
 
 struct snapshot {

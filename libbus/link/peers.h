@@ -44,7 +44,8 @@ struct bus__peer {
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
 	struct bus__sequence out, in;
-	uint64_t unsent; /* how many of `out` became lost since the last connection without being sent */
+	uint64_t
+	    unsent; /* how many of `out` became lost since the last connection without being sent */
 };
 
 /* An account that a peer left behind. */

@@ -63,7 +63,7 @@ struct bus__session {
 	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
 	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
-	bool draining; /* the drainer role of mbox is ours */
+	bool draining;                  /* the drainer role of mbox is ours */
 	struct bus__task values_task;   /* the walk over the values goes on */
 	struct bus__timer values_timer; /* when it may begin again because of losses */
 	int64_t values_ns;              /* the same: not before */

@@ -190,8 +190,8 @@ struct log_cursor {
 	uint64_t at, limit; /* offsets in it: what lies between is there for us */
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
-	uint64_t word; /* of the record that was given last, read once: others can write there */
-	bool moving;   /* bus__log_kept() found none because a writer is moving it */
+	uint64_t word;    /* of the record that was given last, read once: others can write there */
+	bool moving;      /* bus__log_kept() found none because a writer is moving it */
 	uint64_t kept_at; /* the position of what it found */
 };
 

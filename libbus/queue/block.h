@@ -21,7 +21,7 @@ struct bus__pool;
 struct bus__block {
 	_Atomic uint32_t refs;
 	uint32_t len;
-	struct bus__pool *pool;  /* NULL: freed at once */
+	struct bus__pool *pool; /* NULL: freed at once */
 	union {
 		struct bus__block *next; /* in a list of free ones, or of loans */
 		uint64_t
