@@ -20,7 +20,7 @@ enum msg_flag {
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
 
-enum { START_RESTARTED = 1u << 0 };
+enum { START_RESTARTED = 1u << 0, RESUME_WAITED = 1u << 0 };
 
 static void
 put(uint8_t *at, uint64_t value, size_t bytes)
@@ -109,6 +109,8 @@ are_flags_right(uint8_t kind, uint8_t flags)
 		return (flags & ~REPLY_FLAGS) == 0 && (flags & MSG_REPLY_TO) != 0;
 	case BUS__FRAME_START:
 		return (flags & ~START_RESTARTED) == 0;
+	case BUS__FRAME_RESUME:
+		return (flags & ~RESUME_WAITED) == 0;
 	default:
 		return flags == 0;
 	}
@@ -169,6 +171,9 @@ bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume)
 	ret_resume->id = get(frame->body, 8);
 	ret_resume->next = get(frame->body + 8, 8);
 	ret_resume->lost = get(frame->body + 16, 8);
+	ret_resume->has_waited = (frame->flags & RESUME_WAITED) != 0;
+	if (ret_resume->has_waited && (ret_resume->id != 0 || ret_resume->next != 0))
+		return BUS_E_PROTOCOL;
 	return ret_resume->lost <= ret_resume->next ? 0 : BUS_E_PROTOCOL;
 }
 
@@ -317,7 +322,7 @@ bus__resume_write(uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__r
 {
 	uint8_t *body = at + BUS__FRAME_HEAD;
 
-	put_head(at, BUS__RESUME, BUS__FRAME_RESUME, 0, 0);
+	put_head(at, BUS__RESUME, BUS__FRAME_RESUME, resume->has_waited ? RESUME_WAITED : 0, 0);
 	put(body, resume->id, 8);
 	put(body + 8, resume->next, 8);
 	put(body + 16, resume->lost, 8);

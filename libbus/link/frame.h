@@ -67,7 +67,7 @@ enum bus__bye {
 
 struct bus__frame {
 	uint8_t kind;        /* enum bus__frame_kind */
-	uint8_t flags;       /* MSG, REPLY and START only */
+	uint8_t flags;       /* MSG, REPLY, RESUME and START only */
 	uint16_t number;     /* TOPIC and MSG: below BUS__LIMIT_TOPICS; BYE: enum bus__bye */
 	uint32_t len;        /* bytes of body */
 	const uint8_t *body; /* points into the buffer */
@@ -82,9 +82,10 @@ struct bus__hello {
 
 /* RESUME: what a side has handled of the other's sequence of messages. */
 struct bus__resume {
-	uint64_t id;   /* of the sequence; 0: it knows none */
-	uint64_t next; /* the number that it expects */
-	uint64_t lost; /* how many of the numbers before that one it did not receive */
+	uint64_t id;     /* of the sequence; 0: it knows none */
+	uint64_t next;   /* the number that it expects */
+	uint64_t lost;   /* how many of the numbers before that one it did not receive */
+	bool has_waited; /* id 0: there was a connection, and it broke before START was heard */
 };
 
 /* START: where a side's own sequence goes on. */

@@ -253,6 +253,7 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 	}
 	if (session->mbox != NULL)
 		count_lost(peer); /* what waited; the rest when the peer is back, or forgotten */
+	peer->has_waited = true;
 	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
 	forget_old(links);
 }
@@ -273,6 +274,13 @@ settle(struct bus__peer *peer, const struct bus__resume *resume)
 	return 0;
 }
 
+/* Whether the peer expects a message of the present sequence: the next one, or the first if it has not heard of that. */
+static bool
+goes_on_with(const struct bus__peer *peer, const struct bus__resume *resume)
+{
+	return peer->out.id == resume->id || (resume->has_waited && !peer->is_known);
+}
+
 /* Begins a sequence, in which what the peer certainly missed is counted. */
 static void
 begin_sequence(struct bus__peer *peer, uint64_t unsent)
@@ -290,16 +298,14 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 {
 	struct bus__peer *peer = session->peer;
 	struct bus_link *link = session->link;
-	bool was_here = peer->mbox != NULL, restarted;
+	bool was_here = peer->mbox != NULL, goes_on = goes_on_with(peer, resume);
 	uint64_t unsent;
 	int err = 0;
 
-	/* One of us has forgotten the other, or the peer never knew what we begin now. */
-	restarted = peer->out.id != resume->id;
 	if (was_here)
 		count_lost(peer);
 	unsent = peer->unsent;
-	if (was_here && !restarted)
+	if (was_here && goes_on)
 		err = settle(peer, resume);
 	if (err == 0 && !was_here)
 		err = bus__peer_open(
@@ -309,7 +315,10 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	bus__filters_begin_renewal(&peer->filters);
 	if (err < 0)
 		return err;
-	if (restarted || peer->out.id == 0)
+	peer->is_known = goes_on && resume->id != 0;
+	/* What follows a sequence that one of us has forgotten is known as such when the peer names it. */
+	peer->is_restarted = !peer->is_known && (peer->is_restarted || !goes_on);
+	if (!goes_on || peer->out.id == 0)
 		begin_sequence(peer, unsent);
 	peer->unsent = 0;
 	bus__peer_renew_values(peer->mbox);
@@ -318,7 +327,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	*ret_start = (struct bus__start){.id = peer->out.id,
 	    .next = peer->out.next,
 	    .unsent = unsent,
-	    .is_restarted = restarted};
+	    .is_restarted = peer->is_restarted};
 	return 0;
 }
 
@@ -326,14 +335,17 @@ int
 bus__peers_start(struct bus__session *session, const struct bus__start *start, uint64_t *ret_gap,
     bool *ret_at_least)
 {
-	struct bus__sequence *in = &session->peer->in;
+	struct bus__peer *peer = session->peer;
+	struct bus__sequence *in = &peer->in;
 	struct bus_link *link = session->link;
 
+	if (in->id == 0 && peer->has_waited)
+		in->id = start->id; /* the one that was to begin in the connection before */
 	if (in->id == start->id) {
 		if (start->next < in->next)
 			return BUS_E_PROTOCOL;
 		*ret_gap = start->next - in->next;
-		*ret_at_least = false;
+		*ret_at_least = start->is_restarted && in->next == 0;
 		in->lost += *ret_gap;
 	} else {
 		*ret_gap = start->unsent;

@@ -43,6 +43,10 @@ struct bus__peer {
 	struct bus__account *account; /* what it makes this bus hold */
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
+	bool has_waited; /* there was a connection before this one */
+	bool is_known;   /* the peer has named `out`, so it knows it */
+	bool
+	    is_restarted; /* `out` follows one that was lost, of which START tells until the peer has named it */
 	struct bus__sequence out, in;
 	uint64_t
 	    unsent; /* how many of `out` became lost since the last connection without being sent */

@@ -53,7 +53,12 @@ int
 bus__session_say_resume(struct bus__session *session)
 {
 	const struct bus__sequence *in = &session->peer->in;
-	struct bus__resume resume = {.id = in->id, .next = in->next, .lost = in->lost};
+	struct bus__resume resume = {
+	    .id = in->id,
+	    .next = in->next,
+	    .lost = in->lost,
+	    .has_waited = in->id == 0 && session->peer->has_waited,
+	};
 	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__RESUME);
 
 	if (err == 0)

@@ -19,6 +19,7 @@ STAND = struct.Struct("<QQQ")  # RESUME and START: id, number, how many
 DEALT = 1 << 64  # numbers and counts are counted modulo this
 
 RESTARTED = 1
+WAITED = 1  # of RESUME
 RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN = (1 << bit for bit in range(7))
 NOBODY = 64
 MSG_FLAGS, REPLY_FLAGS = 127, TYPED | TTL | HEADERS | REPLY_TO | NOBODY
@@ -72,7 +73,7 @@ KINDS = {
     9: Kind("PING"),
     10: Kind("BYE", number=0xFFFF),
     11: Kind("REPLY", flags=REPLY_FLAGS),
-    12: Kind("RESUME", STAND.size, MOST_LONGER),
+    12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED),
     13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
 }
 RESERVED = {14: "AUTH", 15: "ACK"}
@@ -274,6 +275,8 @@ def read_stand(found, max_payload):
         found.refuse("id", "0 is no sequence")
     if missing > number:
         found.refuse("count at 16", f"{missing} of the {number} numbers below the next")
+    if found.kind == "RESUME" and found.flags & WAITED and (id_ != 0 or number != 0):
+        found.refuse("flags", f"WAITED for {id_:#x}, of which {number} is expected")
     found.fields = {"id": id_, "next": number, "missing": missing}
 
 
@@ -431,7 +434,9 @@ class Connection:
         known = self.known(side, other)
         if known is not None:
             known.check_start(found, side, other.resume)
-        if found["id"] == other.resume["id"]:
+        if other.resume.flags & WAITED:
+            side.lost = found["next"]
+        elif found["id"] == other.resume["id"]:
             if found.flags & RESTARTED:
                 side.refuse(found, "RESTARTED of a sequence that goes on")
             between = found["next"] - other.resume["next"]
@@ -565,6 +570,10 @@ class Known:
                     f"{found['missing']} before {found['next']} were never sent,"
                     f" and the wire carried {self.said}",
                 )
+            return
+        if resume.flags & WAITED:
+            if found["id"] == self.id and found["next"] - found["missing"] < self.said:
+                side.refuse(found, f"{found['next']}, and the wire carried {self.said}")
             return
         if found["id"] in (self.id, resume["id"]):
             side.refuse(

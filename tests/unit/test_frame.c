@@ -86,7 +86,7 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
 	ck_assert_uint_eq(
-	    bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1}), sizeof resume);
+	    bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1, false}), sizeof resume);
 	ck_assert_mem_eq(at, resume, sizeof resume);
 	ck_assert_uint_eq(
 	    bus__start_write(at, &(struct bus__start){LARGE_ID, 3, 2, true}), sizeof start);

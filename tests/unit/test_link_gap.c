@@ -326,8 +326,13 @@ await_account(const struct way *way)
 		++*way->said;
 		say_at(way->from, way->topic, 1);
 	}
-	ck_assert_msg(adds_up(way), "%u heard and %u told as lost of %u and %u", way->heard->count,
-	    way->heard->lost, *way->said, *way->said_there);
+	ck_assert_msg(adds_up(way),
+	    "%u heard and %u told as lost of %u and %u: %llu sent, %llu lost, %llu received, %llu lost by peers",
+	    way->heard->count, way->heard->lost, *way->said, *way->said_there,
+	    (unsigned long long)stats_of(way->out).sent,
+	    (unsigned long long)stats_of(way->out).lost,
+	    (unsigned long long)stats_of(way->in).received,
+	    (unsigned long long)stats_of(way->in).lost_by_peers);
 }
 
 /* Whatever happens to the wire: what was published is what arrived and what was lost, on both sides. */
