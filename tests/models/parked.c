@@ -6,7 +6,7 @@
 enum { PRODUCERS = 2, EACH = 2 };
 
 static struct ring ring;
-static struct ring_batch batch;
+static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 static _Atomic uint32_t sleeps, woken, shut;
 static int owner; /* who is woken: plain, as the argument of a peer's wake() */
