@@ -345,7 +345,8 @@ compare(const struct history *h, const struct ring_item *item, const struct bus_
 
 enum keep_answer
 bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
-    const struct bus__version *version, struct kept *kept, struct kept **ret_old)
+    const struct bus__version *version, bool is_change, struct kept *kept,
+    struct kept **ret_old)
 {
 	struct history *h = topic->history;
 	enum keep_answer answer = KEEP_STORED;
@@ -358,6 +359,10 @@ bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
 		item->time_ns = kept->time_ns = time_of(item, version != NULL);
 		if (version != NULL)
 			answer = compare(h, item, version);
+		if (answer == KEEP_OLDER && is_change) {
+			answer = KEEP_STORED;
+			version = NULL;
+		}
 		if (answer == KEEP_OLDER || answer == KEEP_REPEATED)
 			return answer;
 		end_mark(bus, h);

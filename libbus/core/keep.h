@@ -97,9 +97,10 @@ int bus__history_make(struct topic *topic);
 enum keep_answer { KEEP_STORED, KEEP_SILENT, KEEP_OLDER, KEEP_REPEATED };
 
 /* Stores a message, if it is not a retained one of a peer (version: that of its value, else NULL) that is not newer than
- * what is there, and gives a retained item its time. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
+ * what is there, and gives a retained item its time. is_change: one that is not newer counts as a change made here. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
 enum keep_answer bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
-    const struct bus__version *version, struct kept *kept, struct kept **ret_old);
+    const struct bus__version *version, bool is_change, struct kept *kept,
+    struct kept **ret_old);
 
 /* Whether nothing is kept that has not expired. Keep lock. */
 bool bus__history_empty(struct bus *bus, struct topic *topic);

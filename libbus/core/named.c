@@ -161,9 +161,10 @@ bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 }
 
 int
-bus__named_relay(
-    struct bus *bus, uint32_t number, struct ring_item *item, const struct bus__version *version)
+bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
+    struct ring_item *item, const struct bus__version *version, const struct bus_mailbox *asker)
 {
+	unsigned flags = LOG_RELAYED;
 	int64_t now;
 
 	/* A peer's clock may be wrong, but its message is not from the future. */
@@ -171,7 +172,14 @@ bus__named_relay(
 		now = bus__wall_ns();
 		item->time_ns = item->time_ns < now ? item->time_ns : now;
 	}
-	return append(bus, number, bus->log->member, LOG_RELAYED, item, version);
+	if ((item->flags & (RING_RETAIN | RING_KEPT)) == RING_RETAIN) {
+		bus__lock(bus);
+		if (!bus__routes_lead_to(
+			atomic_load_explicit(&topic->routes, memory_order_relaxed), asker))
+			flags |= LOG_IS_CHANGE;
+		bus__unlock(bus);
+	}
+	return append(bus, number, bus->log->member, flags, item, version);
 }
 
 int

@@ -131,6 +131,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 struct attempt {
 	bool from_peer;                     /* or the bus's own: not for peers */
 	const struct bus__version *version; /* of a peer's value; NULL: it is none */
+	const struct bus_mailbox *asker;    /* the peer's mailbox */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
@@ -168,6 +169,16 @@ has_peers(const struct snapshot *routes)
 	return false;
 }
 
+/* Whether a live value comes from a peer that does not hear what the topic has here, since it has not asked for it. Its
+ * count of changes says nothing then. */
+static bool
+is_unaware(const struct snapshot *routes, const struct attempt *attempt,
+    const struct ring_item *item)
+{
+	return attempt->asker != NULL && !(item->flags & RING_KEPT) &&
+	       !bus__routes_lead_to(routes, attempt->asker);
+}
+
 /* Publishes a message that is kept: it is stored and put into all mailboxes under the keep lock, so that a
  * subscription that begins meanwhile sees it exactly once. The caller holds a stripe. 0, SWEPT: the topic was swept
  * meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
@@ -199,7 +210,8 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
-		answer = bus__history_store(bus, topic, item, attempt->version, kept, &old);
+		answer = bus__history_store(bus, topic, item, attempt->version,
+		    is_unaware(routes, attempt, item), kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
 		if (answer == KEEP_STORED || (answer == KEEP_OLDER && !(item->flags & RING_KEPT)))
 			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
@@ -864,7 +876,8 @@ int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
     const struct bus__version *version, struct bus_mailbox *asker)
 {
-	struct attempt attempt = {.from_peer = true, .account = asker->account, .version = version};
+	struct attempt attempt = {
+	    .from_peer = true, .account = asker->account, .version = version, .asker = asker};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -892,7 +905,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 			return err;
 	}
 	if (pub->record.topic != 0)
-		return bus__named_relay(pub->bus, pub->record.topic, &item, version);
+		return bus__named_relay(
+		    pub->bus, pub->topic, pub->record.topic, &item, version, asker);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

@@ -415,6 +415,12 @@ find_route(const struct snapshot *snapshot, const struct bus_mailbox *mbox)
 	return NULL;
 }
 
+bool
+bus__routes_lead_to(const struct snapshot *routes, const struct bus_mailbox *mbox)
+{
+	return find_route(routes, mbox) != NULL;
+}
+
 static struct snapshot *
 snapshot_new(uint32_t most)
 {

@@ -597,10 +597,15 @@ decide(struct log *log, struct log_cursor_slot *slot, uint64_t tail, const struc
 	int order;
 
 	*ret_value = (struct value){.item = *item, .is_news = true};
+	ret_value->item.flags &= (uint16_t)~LOG_IS_CHANGE;
 	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
 		return true;
 	has = bus__log_newest(log, slot, item->topic, tail, &now);
 	order = version != NULL ? bus__version_compare(version, &now) : 1;
+	if (order < 0 && item->flags & LOG_IS_CHANGE) {
+		version = NULL;
+		order = 1;
+	}
 	if (order == 0 || (order < 0 && item->flags & LOG_KEPT))
 		return false;
 	if (order < 0) {

@@ -107,6 +107,9 @@ void bus__log_role_end(struct log *log, uint32_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 
+/* For bus__log_append_value() alone, and not in the log: a value that is not newer counts as a change made here. */
+#define LOG_IS_CHANGE (1u << 15)
+
 /* A record without its payload. */
 struct log_item {
 	const void *headers;
