@@ -417,6 +417,7 @@ static uint32_t
 choose(struct bus_mailbox *m, struct pause *pause)
 {
 	struct reader *r = m->reader;
+	struct taken *batch = r->batch;
 	uint64_t most = m->drain == BUS_DRAIN_CALLER && !m->is_peer ? OWN_MOST : UINT64_MAX;
 	unsigned left = SKIP_MOST;
 	uint64_t bytes = 0;
@@ -426,8 +427,8 @@ choose(struct bus_mailbox *m, struct pause *pause)
 	heed_changes(r);
 	/* All of it lies in one segment: no other is held, and what was lost is lost before the first. */
 	while (count < READER_BATCH &&
-	       next_wanted(m, count > 0, &left, &r->batch[count], &pause->unknown)) {
-		bytes += record_bytes(r->batch[count].word);
+	       next_wanted(m, count > 0, &left, &batch[count], &pause->unknown)) {
+		bytes += record_bytes(batch[count].word);
 		if (bytes > most && count > 0) {
 			bus__log_unread(&r->cursor);
 			break;
