@@ -12,7 +12,7 @@ struct bus;
 
 /* Lets the next message of every mailbox that wants what links carry tell of `count` lost messages, of any topic; of a
  * named bus in all its processes, by a record between the messages of its log. at_least: count is a lower bound.
- * 0, or what bus__log_append() answers: then nobody was told. [bus lock] */
+ * 0, or an error of bus__log_append(): no mailbox has the gap then. [bus lock] */
 int bus__tell_gap(struct bus *bus, uint64_t count, bool at_least);
 
 #endif
