@@ -67,7 +67,8 @@ enum bus_type {
 };
 
 enum bus_msg_flag {
-	BUS_MSG_RETAIN = 1u << 0, /* publishing: keep as the topic's last value; empty payload: forget it */
+	BUS_MSG_RETAIN = 1u << 0, /* publishing: keep as the topic's last value; empty payload: forget it. On linked
+	                           * buses the last change wins; after an outage the side with more changes */
 	BUS_MSG_KEPT   = 1u << 1, /* receiving: a kept value, not a new event */
 	BUS_MSG_LOST_AT_LEAST = 1u << 2 /* receiving: `lost` is a lower bound, since a link's other side has begun anew */
 };
@@ -83,7 +84,7 @@ struct bus_msg {
 	uint32_t    flags;       /* enum bus_msg_flag */
 	uint64_t    lost;        /* messages this mailbox lost right before this one; those that a link or a log
 	                          * lost are of any topic */
-	int64_t     time_ns;     /* wall clock when a retained or kept message was published; 0: unknown */
+	int64_t     time_ns;     /* wall clock when a retained or kept message was published, for people; 0: unknown */
 	uint32_t    ttl_ms;      /* publishing: nobody gets it later than this, from a kept value either; 0: no
 	                          * limit. Receiving: what is left of that, at least 1 */
 	const void *headers;     /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
@@ -163,8 +164,8 @@ BUS_API void bus_role_end(struct bus_role *role);
  * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER, before it returns. */
 BUS_API int bus_publish(struct bus *bus, const char *topic, const void *data, size_t len);
 
-/* The same with type, flags, ttl_ms and headers; lost and BUS_MSG_KEPT are ignored. time_ns counts with
- * BUS_MSG_RETAIN only: 0 is now; a value older than what is kept is delivered and not kept.
+/* The same with type, flags, ttl_ms and headers; lost and BUS_MSG_KEPT are ignored. time_ns goes along with
+ * BUS_MSG_RETAIN only: 0 is now. It decides nothing: what is published last is the value.
  * Threads: any.  Blocks: never.  Callbacks: as bus_publish(). */
 BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);
 

@@ -157,6 +157,8 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	atomic_init(&bus->refs, 1);
 	err = init_locks(bus);
 	if (err == 0)
+		err = bus__marks_init(&bus->marks, bus->max_topics);
+	if (err == 0)
 		err = bus__inbox_init(&bus->inbox);
 	if (err == 0)
 		err = bus__relay_init(&bus->relay);
@@ -233,6 +235,7 @@ bus__unref(struct bus *bus)
 		bus__log_close(bus->log);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)
 		pthread_mutex_destroy(&bus->keep_locks[i]);
+	bus__marks_fini(&bus->marks);
 	pthread_mutex_destroy(&bus->lock);
 	bus__free(bus);
 }

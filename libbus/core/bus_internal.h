@@ -8,6 +8,7 @@
 #include <libbus/bus.h>
 
 #include "base/fork.h"
+#include "core/keep.h"
 #include "core/peer.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -37,6 +38,7 @@ struct bus {
 
 	struct stripe stripes[STRIPES];
 	pthread_mutex_t keep_locks[KEEP_LOCKS];
+	struct marks marks;
 
 	struct inbox inbox;
 

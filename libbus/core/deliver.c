@@ -44,8 +44,8 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 		next_here(m, view);
 	else
 		bus__ring_read(&m->batch, &m->at, view);
-	m->msg_topic = ((struct route *)view->route)->topic;
-	msg->topic = m->msg_topic->name;
+	m->msg_route = view->route;
+	msg->topic = m->msg_route->topic->name;
 	msg->data = view->data;
 	msg->len = view->len;
 	msg->type = view->type;
@@ -459,12 +459,6 @@ bus__mailbox_next(struct bus_mailbox *m)
 			return NULL;
 		bus__mailbox_end_batch(m);
 	}
-}
-
-const struct topic *
-bus__mailbox_topic(const struct bus_mailbox *m)
-{
-	return m->msg_topic;
 }
 
 void

@@ -326,7 +326,7 @@ say_kept(struct page *page, struct bus *bus, struct topic *topic)
 	bool empty;
 
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	empty = bus__history_empty(topic);
+	empty = bus__history_empty(bus, topic);
 	h = topic->history;
 	if (bus__keeps(topic))
 		line(page, "keeps %u of the last %u messages, %llu bytes, for new subscriptions",

@@ -96,20 +96,116 @@ bus__history_make(struct topic *topic)
 void
 bus__history_free(struct topic *topic)
 {
+	/* A mark that lives keeps its topic, so it is among the marks no more, or the bus has ended. */
 	if (topic->history == NULL)
 		return;
 	bus__kept_free(topic->history->first);
 	bus__free(topic->history);
 }
 
-/* The clock may step back; the order of publishes does not. */
-static int64_t
-time_after(int64_t before)
-{
-	int64_t now = bus__wall_ns();
+/* --- marks of deletions ------------------------------------------------------------------------------------- */
 
-	return now > before ? now : before + (before < INT64_MAX);
+#define MARKS_SHARE 2 /* of the topics that a bus may have, marks keep no more than half */
+
+int
+bus__marks_init(struct marks *marks, uint32_t max_topics)
+{
+	marks->most = max_topics / MARKS_SHARE < BUS__MARKS ? max_topics / MARKS_SHARE : BUS__MARKS;
+	return pthread_mutex_init(&marks->lock, NULL) == 0 ? 0 : BUS_E_NOMEM;
 }
+
+void
+bus__marks_fini(struct marks *marks)
+{
+	pthread_mutex_destroy(&marks->lock);
+}
+
+/* Marks lock. */
+static void
+unmark(struct marks *marks, struct history *h)
+{
+	if (h->marked_ns == 0)
+		return;
+	*(h->older != NULL ? &h->older->newer : &marks->oldest) = h->newer;
+	*(h->newer != NULL ? &h->newer->older : &marks->newest) = h->older;
+	h->older = h->newer = NULL;
+	h->marked_ns = 0;
+	marks->count--;
+}
+
+/* The value ended at a time, now or before. */
+static void
+begin_mark(struct bus *bus, struct history *h, int64_t ended_ns)
+{
+	struct marks *marks = &bus->marks;
+
+	h->value = NULL;
+	h->deleted = true;
+	pthread_mutex_lock(&marks->lock);
+	unmark(marks, h);
+	h->marked_ns = ended_ns;
+	h->older = marks->newest;
+	*(marks->newest != NULL ? &marks->newest->newer : &marks->oldest) = h;
+	marks->newest = h;
+	/* Only its place in the list: the rest of a history is under the keep lock of its topic. */
+	if (++marks->count > marks->most)
+		unmark(marks, marks->oldest);
+	pthread_mutex_unlock(&marks->lock);
+}
+
+bool
+bus__marks_end_oldest(struct marks *marks)
+{
+	bool found;
+
+	pthread_mutex_lock(&marks->lock);
+	found = marks->oldest != NULL;
+	if (found)
+		unmark(marks, marks->oldest);
+	pthread_mutex_unlock(&marks->lock);
+	return found;
+}
+
+static void
+end_mark(struct bus *bus, struct history *h)
+{
+	if (!h->deleted)
+		return;
+	h->deleted = false;
+	pthread_mutex_lock(&bus->marks.lock);
+	unmark(&bus->marks, h);
+	pthread_mutex_unlock(&bus->marks.lock);
+}
+
+static bool
+mark_lives(struct bus *bus, struct history *h)
+{
+	bool lives;
+
+	pthread_mutex_lock(&bus->marks.lock);
+	if (h->marked_ns != 0 && bus__now_ns() - h->marked_ns >=
+				     atomic_load_explicit(&bus__mark_ns, memory_order_relaxed))
+		unmark(&bus->marks, h);
+	lives = h->marked_ns != 0;
+	pthread_mutex_unlock(&bus->marks.lock);
+	return lives;
+}
+
+/* The topic's next value is to be newer than those that are not remembered any more. */
+static void
+forget_version(struct bus *bus, struct history *h)
+{
+	uint64_t floor = atomic_load_explicit(&bus->marks.floor, memory_order_relaxed);
+
+	end_mark(bus, h);
+	while (h->version.changes > floor && h->version.changes < BUS__FLOOR_MOST &&
+	       !atomic_compare_exchange_weak_explicit(&bus->marks.floor, &floor, h->version.changes,
+		   memory_order_relaxed, memory_order_relaxed))
+		;
+	memset(&h->version, 0, sizeof h->version);
+}
+
+/* --- messages ------------------------------------------------------------------------------------------------- */
 
 /* Takes the oldest out, into a list. */
 static void
@@ -120,6 +216,8 @@ drop_oldest(struct history *h, struct kept **list)
 	h->first = kept->next;
 	if (h->first == NULL)
 		h->last = NULL;
+	if (h->value == kept)
+		h->value = NULL;
 	h->count--;
 	h->mortal -= kept->expires_ns != 0;
 	h->bytes -= kept->block->len;
@@ -150,7 +248,7 @@ append(struct history *h, struct kept *kept)
 
 /* Takes out what has expired, wherever it stands. */
 static void
-expire(struct history *h)
+expire(struct bus *bus, struct history *h)
 {
 	int64_t now = h->mortal > 0 ? bus__now_ns() : 0;
 	struct kept *list = h->first, *gone = NULL;
@@ -167,53 +265,156 @@ expire(struct history *h)
 		kept->next = NULL;
 		if (kept->expires_ns == 0 || kept->expires_ns > now) {
 			append(h, kept);
-		} else {
-			kept->next = gone;
-			gone = kept;
+			continue;
 		}
+		if (kept == h->value)
+			begin_mark(bus, h, kept->expires_ns);
+		kept->next = gone;
+		gone = kept;
 	}
 	bus__kept_free(gone);
 }
 
+/* Brings a history up to now. */
+static void
+refresh(struct bus *bus, struct history *h)
+{
+	expire(bus, h);
+	if (h->version.changes == 0 || h->value != NULL)
+		return;
+	/* A value that went for want of room beside others is remembered as long as those stay. */
+	if (h->deleted ? !mark_lives(bus, h) : h->first == NULL)
+		forget_version(bus, h);
+}
+
 bool
-bus__history_empty(struct topic *topic)
+bus__history_empty(struct bus *bus, struct topic *topic)
 {
 	if (topic->history != NULL)
-		expire(topic->history);
+		refresh(bus, topic->history);
 	return topic->history == NULL || topic->history->first == NULL;
 }
 
 bool
-bus__history_blank(struct topic *topic)
+bus__history_blank(struct bus *bus, struct topic *topic)
 {
-	return bus__history_empty(topic) &&
-	       (topic->history == NULL || topic->history->retained_ns == 0);
+	return bus__history_empty(bus, topic) &&
+	       (topic->history == NULL || topic->history->version.changes == 0);
 }
 
-bool
-bus__history_store(
-    struct topic *topic, struct ring_item *item, struct kept *kept, struct kept **ret_old)
+/* The version of a value that is published here now. */
+static struct bus__version
+next_version(const struct bus *bus, const struct history *h)
+{
+	struct bus__version next = {.changes = h->version.changes};
+
+	if (next.changes == 0)
+		next.changes = atomic_load_explicit(&bus->marks.floor, memory_order_relaxed);
+	next.changes += next.changes < UINT64_MAX;
+	memcpy(next.bus, bus->id, sizeof next.bus);
+	return next;
+}
+
+/* A peer's clock may be wrong, but its message is not from the future. */
+static int64_t
+time_of(const struct ring_item *item, bool from_peer)
+{
+	int64_t now;
+
+	if (item->time_ns != 0 && !from_peer)
+		return item->time_ns;
+	now = bus__wall_ns();
+	return item->time_ns != 0 && item->time_ns < now ? item->time_ns : now;
+}
+
+/* Whether a value of a peer is newer than the topic's. */
+static enum keep_answer
+compare(const struct history *h, const struct ring_item *item, const struct bus__version *version)
+{
+	int order = bus__version_compare(version, &h->version);
+
+	if (order == 0)
+		return KEEP_REPEATED;
+	if (order < 0)
+		return KEEP_OLDER;
+	/* The end of something that was not there. */
+	return item->len == item->headers_len && item->flags & RING_KEPT && h->first == NULL
+		   ? KEEP_SILENT
+		   : KEEP_STORED;
+}
+
+enum keep_answer
+bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
+    const struct bus__version *version, bool is_change, struct kept *kept,
+    struct kept **ret_old)
 {
 	struct history *h = topic->history;
+	enum keep_answer answer = KEEP_STORED;
 
 	*ret_old = kept;
-	if (kept->retained) {
-		if (item->time_ns == 0)
-			item->time_ns = time_after(h->retained_ns);
-		else if (item->time_ns <= h->retained_ns)
-			return false;
-		h->retained_ns = kept->time_ns = item->time_ns;
+	refresh(bus, h);
+	if (!kept->retained) {
+		kept->time_ns = bus__wall_ns();
 	} else {
-		kept->time_ns = time_after(h->last != NULL ? h->last->time_ns : 0);
+		item->time_ns = kept->time_ns = time_of(item, version != NULL);
+		if (version != NULL)
+			answer = compare(h, item, version);
+		if (answer == KEEP_OLDER && is_change) {
+			answer = KEEP_STORED;
+			version = NULL;
+		}
+		if (answer == KEEP_OLDER || answer == KEEP_REPEATED)
+			return answer;
+		end_mark(bus, h);
+		h->version = kept->version = version != NULL ? *version : next_version(bus, h);
+		kept->block->changes = h->version.changes;
+		h->change =
+		    atomic_fetch_add_explicit(&bus->marks.changes, 1, memory_order_relaxed) + 1;
 	}
 	if (kept->retained && item->len == item->headers_len) { /* an empty value forgets */
 		while (h->first != NULL)
 			drop_oldest(h, ret_old);
-		return true;
+		begin_mark(bus, h, bus__now_ns());
+		return answer;
 	}
 	*ret_old = NULL;
 	append(h, kept);
+	if (kept->retained)
+		h->value = kept;
 	trim(h, ret_old);
+	return answer;
+}
+
+bool
+bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after,
+    struct bus__value *ret_value)
+{
+	struct history *h = topic->history;
+	const struct kept *kept;
+
+	if (h == NULL)
+		return false;
+	refresh(bus, h);
+	if (h->deleted && bus__version_compare(&h->version, after) > 0) {
+		*ret_value = (struct bus__value){
+		    .time_ns = bus__wall_ns(), .newest = true, .version = h->version};
+		return true;
+	}
+	kept = h->value != NULL ? h->first : NULL;
+	while (
+	    kept != NULL && (!kept->retained || bus__version_compare(&kept->version, after) <= 0))
+		kept = kept->next;
+	if (kept == NULL)
+		return false;
+	*ret_value = (struct bus__value){
+	    .block = bus__block_ref(kept->block),
+	    .time_ns = kept->time_ns,
+	    .expires_ns = kept->expires_ns,
+	    .headers_len = kept->headers_len,
+	    .type = kept->type,
+	    .newest = kept == h->value,
+	    .version = kept->version,
+	};
 	return true;
 }
 
@@ -272,7 +473,7 @@ bus__history_put(struct bus *bus, struct topic *topic, struct route *route, stru
 	int err = 0;
 
 	/* A group is told what comes, each message once. */
-	if (bus__history_empty(topic) || m->is_group)
+	if (bus__history_empty(bus, topic) || m->is_group)
 		return 0;
 	/* A mailbox with one place for each topic takes the newest. */
 	for (const struct kept *kept = m->full == BUS_FULL_LATEST ? topic->history->last
@@ -280,9 +481,7 @@ bus__history_put(struct bus *bus, struct topic *topic, struct route *route, stru
 	     kept != NULL && err == 0; kept = kept->next) {
 		const struct ring_item item = make_item(kept, route, sub);
 
-		/* A peer would take the others for retained ones. */
-		if (kept->retained || !m->is_peer)
-			err = put(bus, m, &item);
+		err = put(bus, m, &item);
 	}
 	return err;
 }

@@ -8,10 +8,12 @@
 #ifndef BUS_CORE_KEEP_H
 #define BUS_CORE_KEEP_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/version.h"
 #include "core/topic.h"
 
 /* A filter of bus_keep(). */
@@ -26,23 +28,48 @@ struct keep_filter {
 struct kept {
 	struct kept *next; /* the one after it */
 	struct bus__block *block;
-	int64_t time_ns;
+	int64_t time_ns;      /* for people */
 	int64_t expires_ns;   /* monotonic; 0: never */
 	uint32_t headers_len; /* at the end of the block */
 	uint8_t type;
 	bool retained;
 	struct bus__account *account; /* of the peer that it came from, counted; or NULL */
+	struct bus__version version;  /* if it is retained */
 };
 
-/* What a topic keeps, under its keep lock. It stays when it is empty, for its time: an older value that a peer still
- * has does not come back. */
+/* What a topic keeps, under its keep lock. The topic's value is the newest retained one, `version` the version of that,
+ * or of its deletion: a value that was deleted here does not come back from a peer that has not heard of it, for as long
+ * as the mark of the deletion lives. A value that expired counts as deleted. */
 struct history {
 	struct kept *first, *last;
+	struct kept *value; /* in the list; NULL: there is none */
 	uint64_t bytes, most_bytes;
 	uint32_t count, most;
-	uint32_t mortal;     /* of count, those that expire */
-	int64_t retained_ns; /* time of the newest retained value */
+	uint32_t mortal; /* of count, those that expire */
+	bool deleted;    /* the last change of the value was its end */
+	struct bus__version version;
+	uint64_t change; /* the bus's number of that change; 0: there was none */
+	/* Its place among the marks of the bus; under the lock of those. */
+	struct history *older, *newer;
+	int64_t marked_ns; /* monotonic; 0: it has no mark */
 };
+
+/* The marks of deletions of a private bus, in their order. */
+struct marks {
+	pthread_mutex_t lock; /* inside keep locks */
+	struct history *oldest, *newest;
+	uint32_t count, most;
+	/* The most changes of a topic that was forgotten: one that is unknown counts on from there, so that its next value is
+	 * newer than any that the bus has forgotten. */
+	_Atomic uint64_t floor;
+	_Atomic uint64_t changes; /* of all values: numbers them */
+};
+
+int bus__marks_init(struct marks *marks, uint32_t max_topics);
+void bus__marks_fini(struct marks *marks);
+
+/* Ends the oldest mark, so that its topic may be forgotten. false: there is none. */
+bool bus__marks_end_oldest(struct marks *marks);
 
 /* Whether the topic keeps all messages, and not only retained ones. */
 static inline bool
@@ -64,21 +91,41 @@ void bus__kept_free(struct kept *list);
 /* Makes the topic's history if there is none. Keep lock. 0 or BUS_E_NOMEM. */
 int bus__history_make(struct topic *topic);
 
-/* Stores a message, unless it is retained and not newer than the last one, and gives a retained item its time if it
- * has none. Takes over `kept`; what is to be freed goes to *ret_old. false: it is not stored. Keep lock. */
-bool bus__history_store(
-    struct topic *topic, struct ring_item *item, struct kept *kept, struct kept **ret_old);
+/* What becomes of a message that may be kept. KEEP_STORED: it is kept, and news. KEEP_SILENT: it is kept, but no news: the
+ * end of a value that was not known here. KEEP_OLDER: it is not kept, since the topic has a newer value. KEEP_REPEATED: nor
+ * is it news, since that is the topic's value. */
+enum keep_answer { KEEP_STORED, KEEP_SILENT, KEEP_OLDER, KEEP_REPEATED };
+
+/* Stores a message, if it is not a retained one of a peer (version: that of its value, else NULL) that is not newer than
+ * what is there, and gives a retained item its time. is_change: one that is not newer counts as a change made here. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
+enum keep_answer bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
+    const struct bus__version *version, bool is_change, struct kept *kept,
+    struct kept **ret_old);
 
 /* Whether nothing is kept that has not expired. Keep lock. */
-bool bus__history_empty(struct topic *topic);
+bool bus__history_empty(struct bus *bus, struct topic *topic);
 
-/* The same, and there is no time of a retained value to remember. */
-bool bus__history_blank(struct topic *topic);
+/* The same, and there is no mark of a deletion that lives. What the topic's value was is forgotten then. */
+bool bus__history_blank(struct bus *bus, struct topic *topic);
 
-/* Puts what is kept in for one subscription alone, of a peer only what was retained. Keep lock and bus lock. 0, or
- * BUS_E_FULL when its mailbox refuses and has no room for all of it. */
+/* Puts what is kept in for one subscription alone. Keep lock and bus lock. 0, or BUS_E_FULL when its mailbox refuses and
+ * has no room for all of it. */
 int bus__history_put(
     struct bus *bus, struct topic *topic, struct route *route, struct bus_sub *sub);
+
+/* What a peer is sent of a topic. */
+struct bus__value {
+	struct bus__block *block; /* a reference; NULL: the mark of a deletion */
+	int64_t time_ns, expires_ns;
+	uint32_t headers_len;
+	uint8_t type;
+	bool newest; /* the topic has none behind it */
+	struct bus__version version;
+};
+
+/* Gives the first retained message that is newer than `after`, or the mark of a deletion. false: there is none. Keep lock. */
+bool bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after,
+    struct bus__value *ret_value);
 
 /* Frees the history of a topic that nobody uses any more. */
 void bus__history_free(struct topic *topic);

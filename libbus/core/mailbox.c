@@ -132,6 +132,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 	bus__pages_free(mbox->batch.bytes, RING_BATCH_BYTES);
 	bus__account_unref(mbox->account);
 	bus__free(mbox->group);
+	bus__free(mbox->walk);
 	bus__free(mbox);
 	bus__unref(bus);
 }

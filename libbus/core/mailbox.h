@@ -106,7 +106,7 @@ struct bus_mailbox {
 	_Atomic uint32_t room; /* futex: changes when room was made that a publisher waits for */
 	struct bus_msg msg;
 	uint16_t msg_frame; /* its flags in the ring */
-	const struct topic *msg_topic;
+	struct route *msg_route;
 	bool logged;      /* the batch is the reader's */
 	bool lent;        /* a peer has messages of the batch */
 	bool interrupted; /* a signal handler ran while the drainer slept */
@@ -123,6 +123,7 @@ struct bus_mailbox {
 	struct deadlines deadlines;
 	struct desk *desk;            /* of a peer */
 	struct bus__account *account; /* of a peer, counted; otherwise NULL */
+	struct bus__walk *walk;       /* the same */
 
 	/* A group is a mailbox without a drainer; each receiver is one without a ring (group.h). */
 	bool is_group;
@@ -234,9 +235,8 @@ void bus__mailbox_empty(struct bus_mailbox *mbox);
 void bus__mailbox_stop(struct bus_mailbox *mbox, int64_t deadline_ns);
 
 /* For peers: the next message of the batch in progress or of a new one, NULL when that is used up or there is
- * none; its topic; and the end of what was lent. */
+ * none; mbox->msg_route is how it came; and the end of what was lent. */
 const struct bus_msg *bus__mailbox_next(struct bus_mailbox *mbox);
-const struct topic *bus__mailbox_topic(const struct bus_mailbox *mbox);
 void bus__mailbox_release(struct bus_mailbox *mbox);
 
 /* Adds the mailbox's counters; those of a receiver are its group's. */

@@ -26,8 +26,7 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	bus->inbox.tag = atomic_fetch_add_explicit(&bus->log->openings, 1, memory_order_relaxed) &
 			 NAMED_BUS_MASK;
 	/* Of all its processes, by which a peer knows that it has one connection already. */
-	memcpy(bus->id, &bus->log->epoch, sizeof bus->log->epoch);
-	memcpy(bus->id + sizeof bus->log->epoch, bus->log->key, sizeof bus->log->key[0]);
+	bus__log_id(bus->log, bus->id);
 	if (bus->max_payload > bus__log_most(bus->log))
 		bus->max_payload = bus__log_most(bus->log);
 	err = bus__members_join(bus, cfg != NULL ? cfg->will : NULL);
@@ -58,9 +57,10 @@ static const struct {
     {RING_KEPT, LOG_KEPT},
 };
 
+/* version: of a value that a link brought. */
 static int
-append(
-    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
+    const struct ring_item *item, const struct bus__version *version)
 {
 	struct log_item entry = {
 	    .headers = item->headers,
@@ -80,9 +80,15 @@ append(
 	uint64_t sequence;
 	int err;
 
-	for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
-		if (item->flags & same_flags[i].in_ring)
-			entry.flags |= same_flags[i].in_log;
+	if (item->flags != 0) {
+		for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
+			if (item->flags & same_flags[i].in_ring)
+				entry.flags |= same_flags[i].in_log;
+		if (item->flags & RING_RETAIN) {
+			err = bus__log_append_value(bus->log, &entry, version, &payload, &sequence);
+			return err < 0 ? err : 0;
+		}
+	}
 	err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 	return err < 0 ? err : 0;
 }
@@ -116,7 +122,7 @@ bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
 int
 bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item)
 {
-	return append(bus, number, bus->log->member, 0, item);
+	return append(bus, number, bus->log->member, 0, item, NULL);
 }
 
 static __attribute__((cold, noinline)) int
@@ -134,7 +140,7 @@ send_item(struct bus *bus, uint32_t number, const struct ring_item *item)
 	/* In memory, so that a send that succeeds saves no register for one that fails. */
 	struct bus *volatile on = bus;
 	volatile uint32_t of = number;
-	int err = append(bus, number, bus->log->member, 0, item);
+	int err = append(bus, number, bus->log->member, 0, item, NULL);
 
 	return err < 0 ? fail_send(on, err, of, 0) : 0;
 }
@@ -154,33 +160,26 @@ bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 	return send_item(bus, number, item);
 }
 
-static int
-is_newer(struct bus *bus, uint32_t number, int64_t time_ns)
-{
-	const struct log_record *record;
-	struct log_cursor c;
-	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
-
-	if (err < 0)
-		return err;
-	record = bus__log_kept_now(&c, number);
-	err = record == NULL || record->time_ns < time_ns;
-	bus__log_cursor_close(&c);
-	return err;
-}
-
 int
-bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item)
+bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
+    struct ring_item *item, const struct bus__version *version, const struct bus_mailbox *asker)
 {
-	int newer = 1;
+	unsigned flags = LOG_RELAYED;
+	int64_t now;
 
-	if (item->flags & RING_RETAIN)
-		newer = is_newer(bus, number, item->time_ns);
-	if (newer < 0 || (newer == 0 && (item->flags & RING_KEPT)))
-		return newer;
-	if (newer == 0)
-		item->flags &= (uint16_t)~RING_RETAIN;
-	return append(bus, number, bus->log->member, LOG_RELAYED, item);
+	/* A peer's clock may be wrong, but its message is not from the future. */
+	if (item->time_ns != 0) {
+		now = bus__wall_ns();
+		item->time_ns = item->time_ns < now ? item->time_ns : now;
+	}
+	if ((item->flags & (RING_RETAIN | RING_KEPT)) == RING_RETAIN) {
+		bus__lock(bus);
+		if (!bus__routes_lead_to(
+			atomic_load_explicit(&topic->routes, memory_order_relaxed), asker))
+			flags |= LOG_IS_CHANGE;
+		bus__unlock(bus);
+	}
+	return append(bus, number, bus->log->member, flags, item, version);
 }
 
 int
@@ -229,7 +228,7 @@ bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item)
 
 	reply.flags |= RING_REPLY | RING_ANSWER;
 	reply.reply = number;
-	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply);
+	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply, NULL);
 }
 
 /* Makes a message to keep of a reply. */

@@ -8,10 +8,13 @@
 
 #include <libbus/bus.h>
 
+#include "base/version.h"
 #include "queue/ring.h"
 
+struct bus_mailbox;
 struct log;
 struct log_item;
+struct topic;
 
 /* Joins the log of that name. What bus_open() answers. The configuration may be NULL. */
 int bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg);
@@ -25,9 +28,11 @@ int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *it
 /* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
 int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
 
-/* The same for what a link brought, and so links do not take away. A retained one is stored if it is newer than what is kept; one
- * that was kept there and is not newer is no news. */
-int bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item);
+/* The same for what a link brought, and so links do not take away. A retained one has a version: see bus__log_append_value(); a
+ * live one that is not newer counts as a change made here if its peer (asker: its mailbox) has not asked for the topic, and so does not know
+ * what that has. */
+int bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
+    struct ring_item *item, const struct bus__version *version, const struct bus_mailbox *asker);
 
 /* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
 int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);

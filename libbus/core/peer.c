@@ -10,6 +10,7 @@
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"
+#include "core/walk.h"
 
 int
 bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
@@ -98,7 +99,10 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 		err = bus__mailbox_new(bus, &cfg, NULL, &m);
 	if (err == 0) {
 		m->desk = bus__desk_open(m);
-		if (m->desk == NULL) {
+		m->walk = bus__calloc(1, sizeof *m->walk);
+		if (m->desk == NULL || m->walk == NULL) {
+			if (m->desk != NULL)
+				bus__desk_free(m->desk);
 			bus__mailbox_unlist_locked(m);
 			bus__mailbox_unref(m);
 			err = BUS_E_NOMEM;
@@ -124,6 +128,29 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 	return err;
 }
 
+/* The version of the value that was taken. Others' values do not come through the mailbox, so it is ours. */
+static void
+read_version(struct bus_mailbox *m, struct bus__version *ret_version)
+{
+	const struct bus__block *block;
+	const struct taken *taken;
+
+	memcpy(ret_version->bus, m->bus->id, sizeof ret_version->bus);
+	ret_version->changes = 1;
+	if (m->logged) {
+		taken = &m->reader->batch[m->at - 1];
+		bus__log_value_of(m->bus->log, taken->word, taken->record, ret_version);
+	} else if (m->msg_frame & RING_BLOCK) {
+		block = (const struct bus__block *)((const uint8_t *)m->msg.data -
+						    offsetof(struct bus__block, data));
+		ret_version->changes = block->changes;
+	}
+	ret_version->changes += ret_version->changes == 0; /* somebody wrote there */
+	if (bus__walk_owes(m->walk, m->bus->log, m->msg_route, ret_version))
+		m->msg.flags |= BUS_MSG_KEPT;
+	bus__walk_note(m->walk, m->msg_route, ret_version);
+}
+
 bool
 bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 {
@@ -132,13 +159,11 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	if (msg == NULL)
 		return false;
 	ret_out->msg = msg;
-	ret_out->topic_serial = bus__mailbox_topic(m)->serial;
+	ret_out->topic_serial = m->msg_route->topic->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
-	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0) {
-		ret_out->version.changes = (uint64_t)msg->time_ns;
-		memcpy(ret_out->version.bus, m->bus->id, sizeof ret_out->version.bus);
-	}
+	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
+		read_version(m, &ret_out->version);
 	return true;
 }
 

@@ -13,8 +13,8 @@
 
 #include <libbus/bus.h>
 
+#include "base/version.h"
 #include "core/account.h"
-#include "core/version.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 
@@ -66,9 +66,9 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
 /* Opens the mailbox of a peer (drop_oldest). It starts asleep. wake(arg) runs on the publishing thread
  * that finds it asleep: from then on the caller of wake owns the drainer role, until bus__peer_sleep()
  * answers true. wake must not block, and may run inside bus_publish() of any thread, of callbacks, and
- * inside bus_mailbox_subscribe() (kept values). No wake starts once bus__peer_close() has returned.
- * bus_mailbox_subscribe() works on it; such subscriptions are not "wanted" ones, and their filters reach
- * kept values first, and take room on the account: BUS_E_LIMIT when there is none. [bus lock] */
+ * inside bus_mailbox_subscribe(). No wake starts once bus__peer_close() has returned.
+ * bus_mailbox_subscribe() works on it; such subscriptions are not "wanted" ones, take room on the account (BUS_E_LIMIT when
+ * there is none), and kept values do not come to them: see bus__peer_tell_values(). [bus lock] */
 int bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes,
     void (*wake)(void *arg), void *arg, struct bus_mailbox **ret_mbox);
 
@@ -118,6 +118,27 @@ uint64_t bus__peer_lost_parked(const struct bus_mailbox *mbox);
  * [bus lock] */
 uint64_t bus__peer_close(struct bus_mailbox *mbox);
 
+/* --- values: what topics keep, and marks of deletions. Link thread, with the drainer role or without it --------------------- */
+
+/* A new connection begins, in which the peer has been told nothing. */
+void bus__peer_renew_values(struct bus_mailbox *mbox);
+
+/* The peer is to be sent the values of all topics that it wants: what it was not sent in this connection. */
+void bus__peer_tell_values(struct bus_mailbox *mbox);
+
+/* Whether it has not been sent all of them yet. */
+bool bus__peer_tells_values(const struct bus_mailbox *mbox);
+
+/* Whether it has lost messages since that was said, of which some may have been values. */
+bool bus__peer_owes_values(const struct bus_mailbox *mbox);
+
+/* Takes the next value, flagged BUS_MSG_KEPT; *ret_out is good until the next take or bus__peer_release_value(). VALUES_NONE:
+ * there is none, or messages in the mailbox go first, and their drainer asks again. VALUES_LATER: it has looked at many
+ * topics, and there may be more: ask again when others have had their turn. [bus lock] */
+enum bus__values { BUS__VALUES_NONE, BUS__VALUES_ONE, BUS__VALUES_LATER };
+enum bus__values bus__peer_take_value(struct bus_mailbox *mbox, struct bus__out *ret_out);
+void bus__peer_release_value(struct bus_mailbox *mbox);
+
 /* --- incoming ---------------------------------------------------------------------------------------- */
 
 /* The most topics that exist because one peer named them. A topic is forgotten when the peer needs it no more, unless
@@ -140,13 +161,14 @@ int bus__peer_name(
 void bus__peer_unname(struct bus *bus, struct bus__named *named);
 
 /* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
- * BUS_MSG_KEPT carries time_ns and is stored if it is newer than what is kept here; a BUS_MSG_KEPT one
- * that is not newer is not delivered again. pub->topic is used, msg->topic ignored.
+ * BUS_MSG_KEPT has a version, and is stored if that is newer than the one of what is kept here; one with
+ * BUS_MSG_KEPT that is not newer is not delivered, nor is one whose version is kept here already.
+ * pub->topic is used, msg->topic ignored.
  * With reply_to it is a question, and replies go to asker, the mailbox of that peer. BUS_E_LIMIT: its account has no room for
  * what would be kept.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
-int bus__publish_from_peer(
-    struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker);
+int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
+    const struct bus__version *version, struct bus_mailbox *asker);
 
 /* Tells a peer that nobody here hears its question of that number. [bus lock] */
 void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);

@@ -129,7 +129,9 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
-	bool from_peer;           /* or the bus's own: not for peers */
+	bool from_peer;                     /* or the bus's own: not for peers */
+	const struct bus__version *version; /* of a peer's value; NULL: it is none */
+	const struct bus_mailbox *asker;    /* the peer's mailbox */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
@@ -158,6 +160,25 @@ make_copy(struct bus__pool **pool, const struct ring_item *item)
 	return block;
 }
 
+static bool
+has_peers(const struct snapshot *routes)
+{
+	for (uint32_t i = 0; routes != NULL && i < routes->count; i++)
+		if (routes->routes[i]->mbox->is_peer)
+			return true;
+	return false;
+}
+
+/* Whether a live value comes from a peer that does not hear what the topic has here, since it has not asked for it. Its
+ * count of changes says nothing then. */
+static bool
+is_unaware(const struct snapshot *routes, const struct attempt *attempt,
+    const struct ring_item *item)
+{
+	return attempt->asker != NULL && !(item->flags & RING_KEPT) &&
+	       !bus__routes_lead_to(routes, attempt->asker);
+}
+
 /* Publishes a message that is kept: it is stored and put into all mailboxes under the keep lock, so that a
  * subscription that begins meanwhile sees it exactly once. The caller holds a stripe. 0, SWEPT: the topic was swept
  * meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
@@ -168,6 +189,7 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	struct bus__block *loan = item->block;
 	struct kept *kept = bus__kept_new(item), *old = kept;
 	const struct snapshot *routes;
+	enum keep_answer answer;
 	struct claims claims;
 	int err;
 
@@ -175,10 +197,11 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 		return BUS_E_NOMEM;
 	if (item->flags & RING_RETAIN)
 		item->flags |= RING_TIME;
-	if (loan != NULL || item->len > RING_INLINE_MAX)
-		item->block = kept->block; /* which stays as long as the lock is held */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
+	/* Its block stays as long as the lock is held, and tells peers the version. */
+	if (loan != NULL || item->len > RING_INLINE_MAX || (kept->retained && has_peers(routes)))
+		item->block = kept->block;
 	err = topic->gone ? SWEPT : bus__history_make(topic);
 	if (err == 0)
 		err = bus__kept_charge(topic, kept, attempt->account);
@@ -187,8 +210,10 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
+		answer = bus__history_store(bus, topic, item, attempt->version,
+		    is_unaware(routes, attempt, item), kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
-		if (bus__history_store(topic, item, kept, &old) || !(item->flags & RING_KEPT))
+		if (answer == KEEP_STORED || (answer == KEEP_OLDER && !(item->flags & RING_KEPT)))
 			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
 		else if (routes != NULL)
 			end_claims(routes, routes->refusing, &claims, item, false, &attempt->owed);
@@ -848,9 +873,11 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 }
 
 int
-bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus_mailbox *asker)
+bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
+    const struct bus__version *version, struct bus_mailbox *asker)
 {
-	struct attempt attempt = {.from_peer = true, .account = asker->account};
+	struct attempt attempt = {
+	    .from_peer = true, .account = asker->account, .version = version, .asker = asker};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -878,7 +905,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 			return err;
 	}
 	if (pub->record.topic != 0)
-		return bus__named_relay(pub->bus, pub->record.topic, &item);
+		return bus__named_relay(
+		    pub->bus, pub->topic, pub->record.topic, &item, version, asker);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

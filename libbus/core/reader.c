@@ -227,17 +227,6 @@ look_whether_wanted(void *arg, struct node *filter)
 		w->found = sub->mbox == w->mbox;
 }
 
-static struct route *
-route_to(const struct topic *topic, const struct bus_mailbox *m)
-{
-	const struct snapshot *routes = atomic_load_explicit(&topic->routes, memory_order_relaxed);
-
-	for (uint32_t i = 0; routes != NULL && i < routes->count; i++)
-		if (routes->routes[i]->mbox == m)
-			return routes->routes[i];
-	return NULL;
-}
-
 /* Whether that is the name of a topic whose messages come through the log. */
 static bool
 is_name(const char *name)
@@ -248,9 +237,8 @@ is_name(const char *name)
 	return err == 0 || (err == BUS_E_TOPIC_RESERVED && bus__is_logged(name));
 }
 
-/* Finds the topic of a number, and makes it if somebody here wants it. Bus lock. */
-static int
-find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
+int
+bus__reader_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
 {
 	struct wanting wanting = {.mbox = m};
 	char name[BUS_LIMIT_TOPIC_BYTES + 1];
@@ -272,7 +260,7 @@ find_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
 	err = bus__topic_make(m->bus, name, len, &topic);
 	if (err == 0) {
 		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
-		*ret_route = route_to(topic, m);
+		*ret_route = bus__topic_route(topic, m);
 	}
 	return err;
 }
@@ -286,7 +274,7 @@ learn(struct bus_mailbox *m, uint32_t number)
 	int err;
 
 	bus__lock(m->bus);
-	err = find_route(m, number, &route);
+	err = bus__reader_route(m, number, &route);
 	pthread_mutex_lock(&r->lock);
 	if (err == 0)
 		err = make_room(r);
@@ -817,7 +805,8 @@ begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter)
 		return err;
 	sub->begin = now->sequence;
 	m->bus->now_tail = bus__log_position(now);
-	err = make_topics_kept(m->bus, filter);
+	if (!m->is_peer) /* whose walk makes them */
+		err = make_topics_kept(m->bus, filter);
 	if (err < 0)
 		bus__log_cursor_close(now);
 	return err;
@@ -845,7 +834,7 @@ bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub
 	uint32_t number = atomic_load_explicit(&topic->number, memory_order_relaxed);
 
 	bus->now_kept = NULL;
-	if (m->reader->from != BUS_FROM_NOW || !bus__is_logged(topic->name))
+	if (m->reader->from != BUS_FROM_NOW || m->is_peer || !bus__is_logged(topic->name))
 		return from;
 	if (number == 0)
 		number = bus__log_topic_find(log, topic->name, topic->len);

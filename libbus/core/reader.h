@@ -99,6 +99,10 @@ void bus__reader_park(struct bus_mailbox *mbox);
  * them is added to *lost. */
 uint32_t bus__reader_take(struct bus_mailbox *mbox, uint64_t *lost);
 
+/* Finds the route to the mailbox of the topic with that number, and makes the topic if somebody here wants it. NULL: nobody does.
+ * Bus lock. 0, or what bus__topic_make() answers. */
+int bus__reader_route(struct bus_mailbox *mbox, uint32_t number, struct route **ret_route);
+
 /* Reads one of them. false: its parts do not fit together. */
 bool bus__reader_view(const struct taken *taken, struct ring_view *ret_view);
 

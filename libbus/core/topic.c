@@ -135,8 +135,8 @@ forget(struct bus *bus, struct topic *topic)
 	bus->garbage_topics = topic;
 }
 
-/* Forgets a topic that nobody published by name since the last time round, that keeps no value and has no
- * handle. It comes back by itself when it is published again. */
+/* Forgets a topic that nobody published by name since the last time round, that keeps no value, nor the mark of a deletion,
+ * and has no handle. It comes back by itself when it is published again. */
 static bool
 sweep(struct bus *bus)
 {
@@ -152,7 +152,7 @@ sweep(struct bus *bus)
 		if (atomic_exchange_explicit(&topic->used, false, memory_order_relaxed))
 			continue;
 		pthread_mutex_lock(bus__keep_lock(bus, topic));
-		found = topic->gone = bus__history_empty(topic);
+		found = topic->gone = bus__history_blank(bus, topic);
 		pthread_mutex_unlock(bus__keep_lock(bus, topic));
 		if (found)
 			forget(bus, topic);
@@ -170,6 +170,14 @@ may_forget(struct bus *bus)
 	return waiting < bus->max_topics || waiting < FEW_WAITING;
 }
 
+/* The topics that the last sweep found in use, of which a few may not be any more. */
+static bool
+sweep_again(struct bus *bus)
+{
+	bus->topics.hand -= SWEEP_MOST;
+	return sweep(bus);
+}
+
 static int
 make_room_for_topic(struct bus *bus)
 {
@@ -177,11 +185,10 @@ make_room_for_topic(struct bus *bus)
 		return 0;
 	if (!may_forget(bus))
 		return BUS_E_LIMIT;
-	if (sweep(bus))
+	if (sweep(bus) || sweep_again(bus))
 		return 0;
-	/* All there were in use; the same ones again, of which a few may not be any more. */
-	bus->topics.hand -= SWEEP_MOST;
-	return sweep(bus) ? 0 : BUS_E_LIMIT;
+	/* A topic that someone needs goes before the memory of one. */
+	return bus__marks_end_oldest(&bus->marks) && sweep_again(bus) ? 0 : BUS_E_LIMIT;
 }
 
 void
@@ -191,11 +198,29 @@ bus__topic_let_go(struct bus *bus, struct topic *topic)
 	    atomic_load_explicit(&topic->used, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	/* The time of a value outlives it here, to keep older ones away. */
-	topic->gone = bus__history_blank(topic);
+	/* The mark of a deletion outlives the value, to keep older ones away. */
+	topic->gone = bus__history_blank(bus, topic);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	if (topic->gone)
 		forget(bus, topic);
+}
+
+struct topic *
+bus__topic_next(struct bus *bus, struct topic_place *place, unsigned *left)
+{
+	struct topic_slots *slots = slots_of(bus);
+
+	if (place->slots != slots)
+		*place = (struct topic_place){slots, 0};
+	while (*left > 0 && place->at <= slots->mask) {
+		struct topic *topic =
+		    atomic_load_explicit(&slots->at[place->at++], memory_order_relaxed);
+
+		--*left;
+		if (topic != NULL && topic != &tomb)
+			return topic;
+	}
+	return NULL;
 }
 
 void
@@ -390,6 +415,12 @@ find_route(const struct snapshot *snapshot, const struct bus_mailbox *mbox)
 	return NULL;
 }
 
+bool
+bus__routes_lead_to(const struct snapshot *routes, const struct bus_mailbox *mbox)
+{
+	return find_route(routes, mbox) != NULL;
+}
+
 static struct snapshot *
 snapshot_new(uint32_t most)
 {
@@ -474,6 +505,12 @@ bus__topic_keep_all(struct bus *bus, struct topic *topic)
 	if (old != NULL)
 		show_snapshot(bus, topic, snapshot);
 	return 0;
+}
+
+struct route *
+bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox)
+{
+	return find_route(atomic_load_explicit(&topic->routes, memory_order_relaxed), mbox);
 }
 
 int
@@ -564,10 +601,13 @@ bus__topic_join(
 	append(slots, sub, sub->order, meant_from(topic, sub));
 	sub->matched = true;
 	route->live++;
+	/* A peer is sent values by a walk. */
 	if (sub->mbox->reader != NULL)
 		bus__reader_put_kept(sub->mbox, route, sub);
-	else
+	else if (!sub->mbox->is_peer)
 		err = bus__history_put(bus, topic, route, sub);
+	else if (route->live == 1)
+		route->owed = topic->history != NULL && topic->history->value != NULL;
 	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));

@@ -51,8 +51,12 @@ struct route {
 	struct bus__account
 	    *payer; /* counted: of the peer whose mailbox it is, or that made the topic; or NULL */
 	struct cell cell; /* for BUS_FULL_LATEST */
-	uint32_t refs;    /* snapshots that list it; under the bus lock, as is `live` */
-	uint32_t live;    /* slots that are not empty */
+	uint64_t
+	    told; /* of a peer: which value it was sent last (walk.h); 0: none. Link thread, as `owed` */
+	bool
+	    owed; /* of a peer: the topic had a value when it subscribed, which it was not sent yet */
+	uint32_t refs; /* snapshots that list it; under the bus lock, as is `live` */
+	uint32_t live; /* slots that are not empty */
 };
 
 struct snapshot {
@@ -122,6 +126,19 @@ void bus__topic_let_go(struct bus *bus, struct topic *topic);
 
 void bus__topic_unref(struct topic *topic);
 
+/* A place in the table, from which one goes on; begins as {0}. */
+struct topic_place {
+	const struct topic_slots *slots;
+	size_t at;
+};
+
+/* The next topic, of at most *left places, from which those that were looked at are taken. NULL: there is none, or *left is 0. A
+ * topic that is there all the while comes at least once, others may. Bus lock. */
+struct topic *bus__topic_next(struct bus *bus, struct topic_place *place, unsigned *left);
+
+/* The route from a topic to a mailbox, NULL if there is none. Bus lock. */
+struct route *bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox);
+
 /* The lock that a publish that is kept holds over "store, claim". */
 pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
 
@@ -149,6 +166,9 @@ void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 /* From now on the topic keeps all messages: its routes lead publishers off the short way. Bus lock and keep lock. 0 or
  * BUS_E_NOMEM. */
 int bus__topic_keep_all(struct bus *bus, struct topic *topic);
+
+/* Whether these routes (NULL: none) have one to the mailbox. A stripe or the bus lock. */
+bool bus__routes_lead_to(const struct snapshot *routes, const struct bus_mailbox *mbox);
 
 /* Counts and lets go of snapshots. unref: bus lock. */
 struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);

@@ -47,38 +47,19 @@ make_room(struct bus__filters *filters)
 	return 0;
 }
 
-/* The oldest one stays: what a named bus published meanwhile is meant for that, however often the connection broke. */
-static int
-renew(struct bus__filter *entry, struct bus_mailbox *mbox)
-{
-	struct bus_sub *sub;
-	int err;
-
-	if (!entry->is_due)
-		return 0;
-	err = bus_mailbox_subscribe(mbox, entry->text, NULL, NULL, &sub);
-	if (err < 0)
-		return err;
-	if (entry->old == NULL)
-		entry->old = entry->sub;
-	else
-		bus_unsubscribe(entry->sub, NULL);
-	entry->sub = sub;
-	entry->is_due = false;
-	return 0;
-}
-
 int
 bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const char *filter)
 {
-	struct bus__filter entry = {.old = NULL};
+	struct bus__filter entry = {.is_due = false};
 	size_t at;
 	bool there;
 	int err;
 
 	at = position(filters, filter, &there);
-	if (there)
-		return renew(&filters->list[at], mbox);
+	if (there) {
+		filters->list[at].is_due = false;
+		return 0;
+	}
 	err = make_room(filters);
 	if (err < 0)
 		return err;
@@ -100,7 +81,6 @@ bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const c
 static void
 free_entry(struct bus__filter *entry)
 {
-	bus_unsubscribe(entry->old, NULL);
 	bus_unsubscribe(entry->sub, NULL);
 	bus__free(entry->text);
 }

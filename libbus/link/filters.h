@@ -13,7 +13,7 @@
 struct bus__filters {
 	struct bus__filter {
 		char *text;
-		struct bus_sub *sub, *old; /* old: of the connection before, or NULL */
+		struct bus_sub *sub;
 		bool is_due; /* the peer has a new connection, and has not asked for it again */
 	} * list;
 	size_t count, cap;
@@ -23,8 +23,8 @@ struct bus__filters {
  * BUS_E_PROTOCOL when there are too many, BUS_E_NOMEM. */
 int bus__filters_add(struct bus__filters *filters, struct bus_mailbox *mbox, const char *filter);
 
-/* The peer has a new connection: what it asks for again brings it the values that are kept, and what it does not ask for
- * until the end of the renewal ends. false: not all of it has by that time; call it again. */
+/* The peer has a new connection: what it does not ask for again until the end of the renewal ends. false: not all of it has
+ * by that time; call it again. */
 void bus__filters_begin_renewal(struct bus__filters *filters);
 bool bus__filters_end_renewal(struct bus__filters *filters, int64_t until_ns);
 

@@ -60,7 +60,8 @@ bus__flush_progress(struct bus__links *links, struct bus__session *session)
 {
 	struct bus_stats stats = {.size = sizeof stats};
 
-	if (links->flushes == NULL || session->mbox == NULL)
+	if (links->flushes == NULL || session->mbox == NULL ||
+	    bus__peer_tells_values(session->mbox))
 		return;
 	bus_mailbox_stats(session->mbox, &stats);
 	reach(links, session, stats.offered - stats.pending);
@@ -84,7 +85,7 @@ begin(void *arg)
 			if (flush->marks == NULL || s->mbox == NULL)
 				continue;
 			bus_mailbox_stats(s->mbox, &stats);
-			if (stats.pending > 0 || s->sending)
+			if (stats.pending > 0 || s->sending || bus__peer_tells_values(s->mbox))
 				flush->marks[flush->count++] = (struct mark){s, stats.offered};
 		}
 	flush->left = flush->count;

@@ -9,7 +9,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/version.h"
+#include "base/version.h"
 
 enum bus__frame_size {
 	BUS__PREAMBLE = 8,

@@ -321,6 +321,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (!goes_on || peer->out.id == 0)
 		begin_sequence(peer, unsent);
 	peer->unsent = 0;
+	bus__peer_renew_values(peer->mbox);
 	session->mbox = peer->mbox;
 	session->draining = was_here;
 	*ret_start = (struct bus__start){.id = peer->out.id,

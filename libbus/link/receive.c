@@ -106,7 +106,7 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
 	pub = topic->named.pub;
-	err = pub != NULL ? bus__publish_from_peer(pub, &msg, session->mbox) : 0;
+	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &version, session->mbox) : 0;
 	if (err < 0)
 		bus__link_error(session->link, err);
 	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)
@@ -149,6 +149,8 @@ hear_filter(struct bus__session *session, const struct bus__frame *frame)
 		return 0;
 	}
 	err = bus__filters_add(&session->peer->filters, session->mbox, text);
+	if (err == 0 && session->joined)
+		bus__peer_tell_values(session->mbox);
 	return err == BUS_E_FILTER || err == BUS_E_TOPIC_LONG ? BUS_E_PROTOCOL : err;
 }
 

@@ -10,6 +10,7 @@
 enum {
 	SMALL = 16 * 1024, /* payloads up to here are copied; above, sent from where they are */
 	TAKE = 64,         /* messages between two bus__peer_release() */
+	REPAIR_NS = 1000000000, /* between walks over the values because of losses */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
@@ -203,7 +204,8 @@ put_message(struct bus__session *session, const struct bus__out *out)
 
 	put_lost_before(session, msg->lost);
 	if (len > session->hello.max_payload) {
-		put_lost(session, 1);
+		if ((msg->flags & BUS_MSG_KEPT) == 0)
+			put_lost(session, 1);
 		return;
 	}
 	if (out->is_reply) {
@@ -219,6 +221,47 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg,
 	    &out->version, bus__id(session->link->links->bus));
 	put_content(session, msg, len);
+}
+
+/* After losses there may be values among those; but not all the time, while losses go on. */
+static void
+repair(struct bus__session *session)
+{
+	struct bus__loop *loop = &session->link->links->loop;
+	int64_t now;
+
+	if (!session->joined || !bus__peer_owes_values(session->mbox))
+		return;
+	now = bus__now_ns();
+	if (now < session->values_ns) {
+		bus__timer_set(loop, &session->values_timer, session->values_ns);
+		return;
+	}
+	session->values_ns = now + REPAIR_NS;
+	bus__peer_tell_values(session->mbox);
+}
+
+/* Fills `queue` with values, up to `most` bytes, or one large payload. Looks at so many topics as others can wait for. */
+static int
+gather_values(struct bus__session *session, size_t most)
+{
+	enum bus__values got = BUS__VALUES_ONE;
+	struct bus__out out;
+	int err = 0;
+
+	repair(session);
+	while (err == 0 && session->big == NULL && session->queue.len + WORST <= most) {
+		got = bus__peer_take_value(session->mbox, &out);
+		if (got != BUS__VALUES_ONE)
+			break;
+		err = bus__buffers_take(&session->link->links->buffers, &session->queue);
+		if (err == 0)
+			put_message(session, &out);
+		session->big_is_value = session->big != NULL;
+	}
+	if (got == BUS__VALUES_LATER)
+		bus__loop_post(&session->link->links->loop, &session->values_task);
+	return err;
 }
 
 /* Fills `queue` from the mailbox, up to one large payload, which stays borrowed. */
@@ -295,7 +338,10 @@ bus__session_send(struct bus__session *session)
 	if (session->sending)
 		return 0;
 	for (;;) {
-		err = session->draining ? gather(session) : 0;
+		/* Neither leaves all the room to the other. */
+		err = session->mbox != NULL ? gather_values(session, BUS__BUFFER / 2) : 0;
+		if (err == 0 && session->draining && session->big == NULL)
+			err = gather(session);
 		if (err < 0)
 			return err;
 		if (session->queue.len > 0)
@@ -304,6 +350,9 @@ bus__session_send(struct bus__session *session)
 			session->draining = false;
 			bus__buffers_leave(&session->link->links->buffers, &session->queue);
 			bus__buffers_leave(&session->link->links->buffers, &session->flying);
+			/* Values that had to wait for what was in the mailbox. */
+			if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
+				bus__loop_post(&session->link->links->loop, &session->values_task);
 			bus__flush_progress(session->link->links, session);
 			return 0;
 		}
@@ -314,6 +363,20 @@ bus__session_send(struct bus__session *session)
 	session->said_ns = bus__now_ns();
 	fly(session);
 	return 0;
+}
+
+void
+bus__session_release_big(struct bus__session *session)
+{
+	if (session->big == NULL)
+		return;
+	if (session->big_is_value)
+		bus__peer_release_value(session->mbox);
+	else
+		bus__peer_release(session->mbox);
+	session->big = NULL;
+	session->big_is_value = false;
+	session->big_len = 0;
 }
 
 int
@@ -333,11 +396,7 @@ bus__session_sent(struct bus__session *session)
 	/* Many filters told at once leave a large buffer behind. */
 	if (session->flying.cap > 2 * BUS__BUFFER)
 		bus__bytes_free(&session->flying);
-	if (session->big != NULL) {
-		session->big = NULL;
-		session->big_len = 0;
-		bus__peer_release(session->mbox);
-	}
+	bus__session_release_big(session);
 	bus__flush_progress(session->link->links, session);
 	return bus__session_send(session);
 }

@@ -62,6 +62,8 @@ leave_mailbox(struct bus__session *session)
 		return;
 	bus__peers_leave(session, session->for_good);
 	bus__loop_cancel(&session->link->links->loop, &session->wake_task);
+	bus__loop_cancel(&session->link->links->loop, &session->values_task);
+	bus__timer_stop(&session->link->links->loop, &session->values_timer);
 	session->mbox = NULL;
 	session->draining = false;
 }
@@ -86,8 +88,7 @@ free_session(struct bus__session *session)
 	bus__count(through ? &link->sent : &link->lost, session->flying_msgs);
 	if (!through && session->peer != NULL)
 		session->peer->out.lost += session->flying_numbered;
-	if (session->big != NULL)
-		bus__peer_release(session->mbox);
+	bus__session_release_big(session);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
 	bus__buffers_leave(&link->links->buffers, &session->in);
@@ -133,6 +134,7 @@ bus__session_end(struct bus__session *session, int err)
 		polite = say_bye(session, verdict) == 0 && session->sending;
 	}
 	session->stage = BUS__STAGE_ENDING;
+	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
 	if (!polite) {
 		free_session(session);
 		return;
@@ -234,6 +236,13 @@ woken(void *arg)
 
 	session->draining = true;
 	go_on(session, 0);
+}
+
+/* It is the turn of the walk over the values. */
+static void
+go_on_telling(void *arg)
+{
+	go_on(arg, 0);
 }
 
 /* On a publisher's thread. */
@@ -377,6 +386,7 @@ bus__session_ready(struct bus__session *session)
 		return BUS_E_PROTOCOL;
 	if (!bus__filters_end_renewal(&session->peer->filters, bus__now_ns() + BUS__ROUND_NS))
 		return BUS__AGAIN;
+	bus__peer_tell_values(session->mbox);
 	if (!session->dialled) {
 		err = bus__session_tell_filters(session);
 		if (err == 0)
@@ -412,6 +422,8 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	session->rest_timer =
 	    (struct bus__timer){.fire = hear_more, .arg = session, .due_ns = INT64_MAX};
 	session->timer = (struct bus__timer){.fire = tick, .arg = session};
+	session->values_task = (struct bus__task){.run = go_on_telling, .arg = session};
+	session->values_timer = (struct bus__timer){.fire = go_on_telling, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
 	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);
 	session->next = link->sessions;

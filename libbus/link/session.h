@@ -59,10 +59,14 @@ struct bus__session {
 	struct bus__bytes queue, flying;
 	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
 	size_t big_len, flown;
+	bool big_is_value;                     /* then the walk over the values holds it */
 	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
 	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
-	bool draining; /* the drainer role of mbox is ours */
+	bool draining;                  /* the drainer role of mbox is ours */
+	struct bus__task values_task;   /* the walk over the values goes on */
+	struct bus__timer values_timer; /* when it may begin again because of losses */
+	int64_t values_ns;              /* the same: not before */
 	/* By number: the serial that it stands for, and one. */
 	uint64_t *told_topics[BUS__TOPICS_PARTS];
 	uint32_t told_filters;
@@ -106,5 +110,6 @@ int bus__session_tell_change(
 /* Sends what is queued and what the mailbox has, unless a send is under way. */
 int bus__session_send(struct bus__session *session);
 int bus__session_sent(struct bus__session *session);
+void bus__session_release_big(struct bus__session *session);
 
 #endif

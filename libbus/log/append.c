@@ -406,16 +406,13 @@ write_head(uint8_t *to, const struct log_item *item, uint64_t word, int64_t time
 	record->time_ns = time_ns;
 }
 
-/* Returns its first word. */
-static uint64_t
-write_record(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
+/* Writes what comes behind the words, and then the head. Returns its first word. */
+static inline uint64_t
+write_rest(uint8_t *to, uint8_t *at, const struct log_item *item, const struct bus_slice *payload,
     uint64_t bytes, int64_t time_ns)
 {
-	uint8_t *at = to + sizeof(struct log_record);
 	uint64_t word;
 
-	if (item->flags & LOG_WORDS)
-		at = write_words(at, item);
 	if (payload->len > 0)
 		memcpy(at, payload->data, payload->len);
 	at += payload->len;
@@ -427,12 +424,23 @@ write_record(uint8_t *to, const struct log_item *item, const struct bus_slice *p
 	return word;
 }
 
+static uint64_t
+write_record(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
+    uint64_t bytes, int64_t time_ns)
+{
+	uint8_t *at = to + sizeof(struct log_record);
+
+	if (item->flags & LOG_WORDS)
+		at = write_words(at, item);
+	return write_rest(to, at, item, payload, bytes, time_ns);
+}
+
 uint32_t
 bus__log_most(const struct log *log)
 {
 	/* With every word that a record can have. The last 8 bytes of a segment are never used, so that the tail at
 	 * its end is still in it. */
-	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 4 * 8);
+	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 8 * 8);
 }
 
 static bool
@@ -521,6 +529,180 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 		}
 		acknowledge(log);
 	}
+}
+
+/* --- values ----------------------------------------------------------------------------------------------------- */
+
+/* A retained record, as it is decided that it is. */
+struct value {
+	struct log_item item;
+	struct bus__version version;
+	int64_t until_ns; /* with LOG_MARK */
+	bool is_news;     /* it has a sequence */
+};
+
+static uint64_t
+value_size(const struct value *value, const struct bus_slice *payload)
+{
+	return (sizeof(struct log_record) + 8 * (uint64_t)record_words(value->item.flags) +
+		   payload->len + value->item.headers_len + 7) &
+	       ~UINT64_C(7);
+}
+
+/* Returns its first word. */
+static uint64_t
+write_value(uint8_t *to, const struct value *value, const struct bus_slice *payload, uint64_t bytes,
+    int64_t time_ns)
+{
+	const struct log_item *item = &value->item;
+	uint8_t *at = write_words(to + sizeof(struct log_record), item);
+
+	if (item->flags & LOG_CHANGES) {
+		memcpy(at, &value->version.changes, sizeof value->version.changes);
+		at += sizeof value->version.changes;
+	}
+	if (item->flags & LOG_OTHER) {
+		memcpy(at, value->version.bus, sizeof value->version.bus);
+		at += sizeof value->version.bus;
+	}
+	if (item->flags & LOG_MARK) {
+		memcpy(at, &value->until_ns, sizeof value->until_ns);
+		at += sizeof value->until_ns;
+	}
+	return write_rest(to, at, item, payload, bytes, time_ns);
+}
+
+/* The topic's next version. */
+static struct bus__version
+next_version(const struct log *log, const struct bus__version *now)
+{
+	struct bus__version next = {.changes = now->changes};
+
+	if (next.changes == 0)
+		next.changes = atomic_load_explicit(&log->shared->floor, memory_order_relaxed);
+	next.changes += next.changes < UINT64_MAX;
+	bus__log_id(log, next.bus);
+	return next;
+}
+
+/* Decides what becomes of a retained record. false: it is not appended. Owner. */
+static bool
+decide(struct log *log, struct log_cursor_slot *slot, uint64_t tail, const struct log_item *item,
+    const struct bus__version *version, const struct bus_slice *payload, struct value *ret_value)
+{
+	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
+	uint8_t own[BUS__BUS_ID];
+	struct bus__version now;
+	enum log_value has;
+	int order;
+
+	*ret_value = (struct value){.item = *item, .is_news = true};
+	ret_value->item.flags &= (uint16_t)~LOG_IS_CHANGE;
+	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
+		return true;
+	has = bus__log_newest(log, slot, item->topic, tail, &now);
+	order = version != NULL ? bus__version_compare(version, &now) : 1;
+	if (order < 0 && item->flags & LOG_IS_CHANGE) {
+		version = NULL;
+		order = 1;
+	}
+	if (order == 0 || (order < 0 && item->flags & LOG_KEPT))
+		return false;
+	if (order < 0) {
+		ret_value->item.flags &= (uint16_t)~LOG_RETAIN;
+		return true;
+	}
+	ret_value->version = version != NULL ? *version : next_version(log, &now);
+	ret_value->item.flags |= LOG_CHANGES;
+	bus__log_id(log, own);
+	if (memcmp(ret_value->version.bus, own, sizeof own) != 0)
+		ret_value->item.flags |= LOG_OTHER;
+	if (payload->len > 0)
+		return true;
+	ret_value->item.flags |= LOG_MARK;
+	ret_value->until_ns =
+	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
+	/* The end of what was not there. Readers pass over a record that was carried. */
+	ret_value->is_news = !(item->flags & LOG_KEPT) || has == LOG_A_VALUE;
+	if (!ret_value->is_news)
+		ret_value->item.flags |= LOG_CARRIED;
+	bus__log_bound_marks(log, slot, tail);
+	return true;
+}
+
+/* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
+static int
+append_value(struct log *log, struct log_cursor_slot *slot, const struct log_item *item,
+    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
+{
+	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
+
+	if (is_too_big(log, item, payload))
+		return BUS_E_TOO_BIG;
+	for (;;) {
+		struct turn turn = {.word = lock_tail(log)};
+		bool is_new = true;
+		struct value value;
+		uint64_t bytes = 0, word;
+		int err = 0;
+
+		if (turn.word == 0)
+			return BUS_E_DAMAGED;
+		bus__log_stall(LOG_STALL_LOCKED);
+		if (!locate(log, &turn))
+			err = BUS_E_DAMAGED;
+		else
+			is_new = decide(
+			    log, slot, tail_position(turn.word), item, version, payload, &value);
+		/* Release: what was read was read before a writer finds the memory free. */
+		if (slot != NULL)
+			atomic_store_explicit(&slot->pin, 0, memory_order_release);
+		if (err == 0 && is_new) {
+			bytes = value_size(&value, payload);
+			err = make_room(log, &turn, bytes);
+		}
+		if (err == 0 && is_new && turn.at + bytes > log->mapped)
+			bus__log_map(log, turn.at, turn.at + bytes);
+		if (err == 0 && is_new && !may_keep(log, &turn, &value.item, payload, bytes))
+			err = BUS_E_LIMIT;
+		if (err < 0 || !is_new) {
+			/* As in append_some(). */
+			if (!move_tail(log, &turn, tail_position(turn.word), false))
+				continue;
+			acknowledge(log);
+			return err;
+		}
+		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
+		word = write_value(log->bytes + turn.at, &value, payload, bytes, time_ns);
+		if (word >> 32 & LOG_RETAIN)
+			bus__log_note_kept(
+			    log, item->topic, log->begin + turn.at, word, tail_position(turn.word));
+		turn.at += bytes;
+		turn.count += value.is_news;
+		bus__log_stall(LOG_STALL_COPIED);
+		bus__log_stall(LOG_STALL_PUBLISH);
+		note_count(log, &turn);
+		if (move_tail(log, &turn, log->begin + turn.at, false)) {
+			acknowledge(log);
+			return 1;
+		}
+		acknowledge(log);
+	}
+}
+
+int
+bus__log_append_value(struct log *log, const struct log_item *item,
+    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
+{
+	struct log_cursor_slot *slot;
+	int got;
+
+	enter_member(log);
+	slot = bus__log_slot_take(log);
+	got = append_value(log, slot, item, version, payload, ret_sequence);
+	bus__log_slot_give(slot);
+	leave_member(log);
+	return got;
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */

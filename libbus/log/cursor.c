@@ -204,15 +204,15 @@ bus__log_call(struct log *log)
 
 /* --- beginning and end ----------------------------------------------------------------------------------------- */
 
+/* In so many passes: the second looks also at those of the dead. */
 static int
-claim_slot(struct log *log, struct log_cursor_slot **ret_slot)
+claim_slot(struct log *log, int passes, struct log_cursor_slot **ret_slot)
 {
-	for (int pass = 0; pass < 2; pass++)
+	for (int pass = 0; pass < passes; pass++)
 		for (uint32_t i = 0; i < LOG_CURSORS; i++) {
 			struct log_cursor_slot *slot = &log->shared->cursors[i];
 			uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
 
-			/* The second time also those of the dead. */
 			if (owner != 0 && (pass == 0 || bus__log_reads(log, owner)))
 				continue;
 			/* Acquire: pairs with the release of whoever had it. */
@@ -231,6 +231,21 @@ release_slot(struct log_cursor_slot *slot)
 	/* Release: what was read there was read before a writer finds it free. */
 	atomic_store_explicit(&slot->pin, 0, memory_order_release);
 	atomic_store_explicit(&slot->owner, 0, memory_order_release);
+}
+
+struct log_cursor_slot *
+bus__log_slot_take(struct log *log)
+{
+	struct log_cursor_slot *slot = NULL;
+
+	return claim_slot(log, 1, &slot) == 0 ? slot : NULL;
+}
+
+void
+bus__log_slot_give(struct log_cursor_slot *slot)
+{
+	if (slot != NULL)
+		release_slot(slot);
 }
 
 /* Goes to the tail. */
@@ -301,7 +316,7 @@ bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor)
 {
 	struct log_cursor c = {.log = log};
-	int err = claim_slot(log, &c.slot);
+	int err = claim_slot(log, 2, &c.slot);
 
 	if (err < 0)
 		return err;
@@ -338,6 +353,14 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 			at += sizeof words[i];
 			left -= sizeof words[i];
 		}
+	if (flags & LOG_VALUE_WORDS) {
+		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_VALUE_WORDS);
+
+		if (left < more)
+			return false;
+		at += more;
+		left -= more;
+	}
 	if (padding > 7 || padding > left || words[1] > left - padding)
 		return false;
 	*ret_view = (struct log_view){

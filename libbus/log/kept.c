@@ -22,16 +22,17 @@
 #define MOVE_MOST_NS                                                                               \
 	INT64_C(250000000) /* longer than it takes until a writer that stands still is replaced */
 #define KEPT_SHARE 4       /* values may take this part of the records' room */
+#define MARK_BYTES 56      /* of a mark: head, changes, id, end */
+#define MARK_STEPS 256     /* by which the oldest are told from the others */
 
 /* Whether a retained record is a value, and not the end of one. */
 static bool
 is_value(uint64_t word)
 {
 	unsigned flags = (unsigned)(word >> 32) & 0xffff;
-	uint64_t words = 8 * (uint64_t)__builtin_popcount(flags & LOG_WORDS);
 
-	return flags & LOG_RETAIN &&
-	       record_bytes(word) - (word >> 56) > sizeof(struct log_record) + words;
+	return flags & LOG_RETAIN && record_bytes(word) - (word >> 56) >
+					 sizeof(struct log_record) + 8 * record_words(flags);
 }
 
 /* --- what a topic notes ---------------------------------------------------------------------------------------- */
@@ -122,6 +123,203 @@ bus__log_note_kept(struct log *log, uint32_t topic, uint64_t position, uint64_t 
 {
 	mark(log);
 	note(log, topic, position, word, tail);
+	if (word >> 32 & LOG_MARK)
+		atomic_fetch_add_explicit(&log->shared->marks, 1, memory_order_relaxed);
+}
+
+/* --- versions, and marks of deletions ---------------------------------------------------------------------------- */
+
+void
+bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID])
+{
+	memcpy(ret_id, &log->epoch, sizeof log->epoch);
+	memcpy(ret_id + sizeof log->epoch, log->key, sizeof log->key[0]);
+}
+
+/* The words of a retained record, which lies whole where it is. */
+static void
+read_words(const struct log *log, unsigned flags, const struct log_record *record,
+    struct bus__version *ret_version, int64_t *ret_until_ns)
+{
+	const uint8_t *at =
+	    (const uint8_t *)(record + 1) + 8 * (unsigned)__builtin_popcount(flags & LOG_WORDS);
+
+	memset(ret_version, 0, sizeof *ret_version);
+	*ret_until_ns = 0;
+	if (flags & LOG_CHANGES) {
+		memcpy(&ret_version->changes, at, sizeof ret_version->changes);
+		at += sizeof ret_version->changes;
+		bus__log_id(log, ret_version->bus);
+	}
+	if (flags & LOG_OTHER) {
+		memcpy(ret_version->bus, at, sizeof ret_version->bus);
+		at += sizeof ret_version->bus;
+	}
+	if (flags & LOG_MARK)
+		memcpy(ret_until_ns, at, sizeof *ret_until_ns);
+}
+
+enum log_value
+bus__log_value_of(const struct log *log, uint64_t word, const struct log_record *record,
+    struct bus__version *ret_version)
+{
+	int64_t until_ns, now, lives_ns;
+	struct log_view v;
+
+	memset(ret_version, 0, sizeof *ret_version);
+	if (!(word >> 32 & LOG_RETAIN) || !bus__log_read(word, record, &v))
+		return LOG_NO_VALUE;
+	read_words(log, v.flags, record, ret_version, &until_ns);
+	if (v.len > 0 && !(v.flags & LOG_EXPIRES))
+		return LOG_A_VALUE;
+	now = bus__now_ns();
+	if (v.len > 0 && v.expires_ns > now)
+		return LOG_A_VALUE;
+	lives_ns = atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
+	if (v.len > 0)
+		until_ns =
+		    v.expires_ns < INT64_MAX - lives_ns ? v.expires_ns + lives_ns : INT64_MAX;
+	return until_ns > now && until_ns > atomic_load_explicit(
+						&log->shared->marks_over, memory_order_relaxed)
+		   ? LOG_A_MARK
+		   : LOG_NO_VALUE;
+}
+
+/* The next value of a topic that is unknown is newer than all that were forgotten. */
+static void
+raise_floor(struct log *log, uint64_t changes)
+{
+	_Atomic uint64_t *floor = &log->shared->floor;
+	uint64_t seen = atomic_load_explicit(floor, memory_order_relaxed);
+
+	while (changes > seen && changes < BUS__FLOOR_MOST &&
+	       !atomic_compare_exchange_weak_explicit(
+		   floor, &seen, changes, memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+/* The topic's newest retained record that was published, and its word. NULL: there is none. Owner. */
+static const struct log_record *
+newest(const struct log *log, struct log_cursor_slot *slot, const struct log_topic *topic,
+    uint64_t tail, uint64_t *ret_word)
+{
+	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	uint64_t number, at, bytes;
+	const struct log_record *record;
+	const uint8_t *memory;
+	uint8_t *found;
+
+	if (!is_published(log, position, tail))
+		position = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
+	number = position / log->segment_bytes;
+	at = position - number * log->segment_bytes;
+	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
+	    !is_published(log, position, tail))
+		return NULL;
+	if (slot != NULL && bus__log_pin(log, slot, number, &memory) == NULL)
+		return NULL;
+	if (slot == NULL) {
+		if (bus__log_find(log, number, &found) == NULL)
+			return NULL;
+		memory = found;
+	}
+	record = (const struct log_record *)(memory + at);
+	*ret_word = atomic_load_explicit(&record->word, memory_order_relaxed);
+	bytes = record_bytes(*ret_word);
+	return bytes >= sizeof *record && bytes <= log->segment_bytes - at ? record : NULL;
+}
+
+enum log_value
+bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t number, uint64_t tail,
+    struct bus__version *ret_version)
+{
+	const struct log_topic *topic = bus__log_topic_at(log, number);
+	enum log_value value = LOG_NO_VALUE;
+	const struct log_record *record;
+	uint64_t word;
+
+	memset(ret_version, 0, sizeof *ret_version);
+	record = topic != NULL ? newest(log, slot, topic, tail, &word) : NULL;
+	if (record != NULL && record->topic == number)
+		value = bus__log_value_of(log, word, record, ret_version);
+	if (value == LOG_NO_VALUE) {
+		raise_floor(log, ret_version->changes);
+		memset(ret_version, 0, sizeof *ret_version);
+	}
+	return value;
+}
+
+/* Values take a part of the room, and marks the same part of that, if not as many fit there as a bus has. */
+static uint32_t
+most_marks(const struct log *log)
+{
+	uint64_t most = bus__log_kept_most(log) / KEPT_SHARE / MARK_BYTES;
+
+	return most < BUS__MARKS ? (uint32_t)most : BUS__MARKS;
+}
+
+/* What a look at all marks finds. */
+struct marks {
+	uint32_t count;
+	int64_t first_ns, last_ns;   /* when they end */
+	int64_t step_ns;             /* 0: that is not known yet */
+	uint32_t counts[MARK_STEPS]; /* of those that end in so many steps behind the first */
+};
+
+static void
+look_at_marks(
+    const struct log *log, struct log_cursor_slot *slot, uint64_t tail, struct marks *marks)
+{
+	struct log_place place = {0};
+	unsigned left = UINT32_MAX;
+	uint32_t number;
+
+	while ((number = bus__log_topic_next(log, &place, &left)) != 0) {
+		struct bus__version version;
+		const struct log_record *record;
+		int64_t until_ns;
+		uint64_t word;
+
+		record = newest(log, slot, bus__log_topic_at(log, number), tail, &word);
+		if (record == NULL || !(word >> 32 & LOG_MARK) ||
+		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
+			continue;
+		read_words(log, (unsigned)(word >> 32) & 0xffff, record, &version, &until_ns);
+		if (marks->step_ns != 0) {
+			int64_t step = (until_ns - marks->first_ns) / marks->step_ns;
+
+			if (step >= 0 && step < MARK_STEPS)
+				marks->counts[step]++;
+			continue;
+		}
+		if (marks->count == 0 || until_ns < marks->first_ns)
+			marks->first_ns = until_ns;
+		if (marks->count == 0 || until_ns > marks->last_ns)
+			marks->last_ns = until_ns;
+		marks->count++;
+	}
+}
+
+void
+bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail)
+{
+	uint32_t most = most_marks(log), left, step;
+	struct marks marks = {0};
+
+	/* Not at each one: the look is at all names. */
+	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
+		return;
+	look_at_marks(log, slot, tail, &marks);
+	left = marks.count;
+	if (left > most) {
+		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
+		look_at_marks(log, slot, tail, &marks);
+		for (step = 0; step < MARK_STEPS && left > most; step++)
+			left -= marks.counts[step];
+		atomic_store_explicit(&log->shared->marks_over,
+		    marks.first_ns + step * marks.step_ns - 1, memory_order_relaxed);
+	}
+	atomic_store_explicit(&log->shared->marks, left, memory_order_relaxed);
 }
 
 /* What the topic's published value counts. Owner. */
@@ -208,6 +406,7 @@ hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail
 	if (!is_published(log, position, tail))
 		return NULL;
 	record = (const struct log_record *)(memory + at);
+	reader->kept_at = position;
 	reader->word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(reader->word);
 	if (bytes < sizeof *record || bytes > log->segment_bytes - at || record->topic != topic ||
@@ -326,7 +525,7 @@ is_current(struct log *log, const struct log_record *record, uint64_t word, uint
 	const struct log_topic *topic;
 	uint64_t now;
 
-	if (!is_value(word))
+	if (!(word >> 32 & LOG_RETAIN))
 		return false; /* most are none */
 	topic = bus__log_topic_at(log, record->topic);
 	if (topic == NULL)
@@ -335,6 +534,20 @@ is_current(struct log *log, const struct log_record *record, uint64_t word, uint
 	return now == position ||
 	       (atomic_load_explicit(&topic->kept[1], memory_order_acquire) == position &&
 		   !was_published(log, now, tail) && now < log->begin);
+}
+
+/* Whether it stays: a value does, and the mark of a deletion until it ends. */
+static bool
+is_to_stay(struct log *log, const struct log_record *record, uint64_t word)
+{
+	struct bus__version version;
+
+	if (!(word >> 32 & LOG_CHANGES))
+		return is_value(word);
+	if (bus__log_value_of(log, word, record, &version) != LOG_NO_VALUE)
+		return true;
+	raise_floor(log, version.changes);
+	return false;
 }
 
 /* Copies what is current of a segment's records to the tail's, behind *at. false: there was no room for all of it. */
@@ -350,7 +563,8 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 
 		if (size < sizeof *record || size % 8 != 0 || size > end - from)
 			return true; /* damaged: there is nothing to be found behind it */
-		if (is_current(log, record, word, number * log->segment_bytes + from, tail)) {
+		if (is_current(log, record, word, number * log->segment_bytes + from, tail) &&
+		    is_to_stay(log, record, word)) {
 			if (size >= log->segment_bytes - *at)
 				return false;
 			word |= (uint64_t)LOG_CARRIED << 32;

@@ -13,6 +13,8 @@
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
  *   kept, retained  release, before the publish that makes them true -> acquire
+ *   floor        relaxed: it only rises, and a late look at it gives a value that is older than it might be
+ *   marks_over, marks  relaxed: of the owner
  *   news, turns  futex words: release, acquire */
 #ifndef BUS_LOG_LAYOUT_H
 #define BUS_LOG_LAYOUT_H
@@ -23,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOG_VERSION 1u
+#define LOG_VERSION 2u
 #define LOG_LINE    64          /* bytes that travel between CPUs together */
 #define LOG_MEMBERS 1022        /* processes at a time */
 #ifndef LOG_CURSORS             /* a model has so few of these that it comes to an end */
@@ -78,6 +80,9 @@ struct log_shared {
 	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
 	alignas(LOG_LINE) _Atomic uint64_t topics_end; /* offset behind the last topic */
 	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
+	_Atomic uint64_t floor;      /* the most changes of a topic's value that was forgotten */
+	_Atomic int64_t marks_over;  /* marks that end by this time have ended, for want of room */
+	_Atomic uint32_t marks;      /* of deletions, at most */
 	alignas(LOG_LINE) struct log_member members[LOG_MEMBERS];
 	struct log_segment segments[LOG_MOST_SEGMENTS];
 	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */
@@ -193,13 +198,28 @@ enum log_flag {
 	LOG_KEPT = 1u << 8, /* it was no news where a link brought it from */
 	LOG_GAP =
 	    1u
-	    << 9 /* no message: a link lost some, of any topic; the payload is 8 bytes of how many and 1 byte, which is 1
+	    << 9, /* no message: a link lost some, of any topic; the payload is 8 bytes of how many and 1 byte, which is 1
 			       if that is a lower bound */
+	LOG_CHANGES =
+	    1u << 10, /* a retained one; a word has how often the topic's value has been changed */
+	LOG_OTHER = 1u << 11, /* two words have the id of the bus that did so; without: this one */
+	LOG_MARK =
+	    1u
+	    << 12 /* an empty retained one; a word has the monotonic time until which it keeps older values away */
 };
 
 #define LOG_GAP_BYTES 9
 
-#define LOG_WORDS ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
+#define LOG_WORDS       ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
+#define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK)
+
+/* How many words follow the head. */
+static inline unsigned
+record_words(unsigned flags)
+{
+	return (unsigned)__builtin_popcount(flags & (LOG_WORDS | LOG_VALUE_WORDS)) +
+	       ((flags & LOG_OTHER) != 0);
+}
 
 /* Then the words that the flags announce, in their order; the payload; the headers; up to 7 bytes of padding. */
 struct log_record {

@@ -13,6 +13,7 @@
 
 #include <libbus/bus.h>
 
+#include "base/version.h"
 #include "log/layout.h"
 
 #define LOG_NAME_MOST     64
@@ -106,6 +107,9 @@ void bus__log_role_end(struct log *log, uint32_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 
+/* For bus__log_append_value() alone, and not in the log: a value that is not newer counts as a change made here. */
+#define LOG_IS_CHANGE (1u << 15)
+
 /* A record without its payload. */
 struct log_item {
 	const void *headers;
@@ -129,6 +133,16 @@ uint32_t bus__log_most(const struct log *log);
  * writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
+
+/* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
+ * Otherwise the record is the topic's value only if that version is newer than what the topic has; if not it is appended as
+ * one that is not retained, or, with LOG_KEPT or of the very version that the topic has, not at all. With LOG_KEPT the end of a value
+ * that is not there is noted, and is no news. The comparison and the append are one step. The same answers; 0 also: it was not appended. */
+int bus__log_append_value(struct log *log, const struct log_item *item,
+    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence);
+
+/* The id by which peers know the bus of a log. */
+void bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID]);
 
 /* --- segments (segment.c) -------------------------------------------------------------------------------------- */
 
@@ -179,8 +193,9 @@ struct log_cursor {
 	uint64_t at, limit; /* offsets in it: what lies between is there for us */
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
-	uint64_t word; /* of the record that was given last, read once: others can write there */
-	bool moving;   /* bus__log_kept() found none because a writer is moving it */
+	uint64_t word;    /* of the record that was given last, read once: others can write there */
+	bool moving;      /* bus__log_kept() found none because a writer is moving it */
+	uint64_t kept_at; /* the position of what it found */
 };
 
 /* Where a cursor begins: at the next record, at the oldest one, or at this sequence (the next if that one is not
@@ -191,6 +206,10 @@ enum log_from { LOG_FROM_NOW, LOG_FROM_OLDEST, LOG_FROM_SEQUENCE };
 int bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
 void bus__log_cursor_close(struct log_cursor *cursor);
+
+/* A slot for bus__log_pin(), NULL if none is free; and its end, NULL is fine. */
+struct log_cursor_slot *bus__log_slot_take(struct log *log);
+void bus__log_slot_give(struct log_cursor_slot *slot);
 
 /* Goes elsewhere. BUS_E_DAMAGED: there is nothing to go to. */
 int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequence);
@@ -295,6 +314,21 @@ bool bus__log_may_look_again(
 /* The value as of now: looks again for as long as bus__log_may_look_again() allows. */
 const struct log_record *bus__log_kept_now(struct log_cursor *reader, uint32_t topic);
 
+/* What a retained record, of which the reader or the tail's owner said `word`, is now, and its version: {0}, it has none.
+ * LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */
+enum log_value { LOG_NO_VALUE, LOG_A_VALUE, LOG_A_MARK };
+enum log_value bus__log_value_of(const struct log *log, uint64_t word,
+    const struct log_record *record, struct bus__version *ret_version);
+
+/* For the tail's owner, when the tail was at `tail`: what the topic has, and its version; LOG_NO_VALUE: {0}. The slot pins
+ * what is read, since an owner that was revoked does not know it. NULL: nothing does, and such a one reads anything, for a
+ * publish that fails. */
+enum log_value bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t topic,
+    uint64_t tail, struct bus__version *ret_version);
+
+/* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
+void bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail);
+
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
 /* For the tail's owner. Whether there is room for a topic's new value, all of which may take a quarter of the records'
@@ -341,6 +375,16 @@ int bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_
 
 /* The same if it has one; 0: it has not. */
 uint32_t bus__log_topic_find(const struct log *log, const char *name, size_t len);
+
+/* A place among the names, from which one goes on; begins as {0}. */
+struct log_place {
+	uint32_t bucket, number;
+	uint64_t steps; /* so far: a damaged chain has no end */
+};
+
+/* The next topic with a value, or that had one; looks at no more than *left, from which they are taken. 0: there is none, or
+ * *left is 0. */
+uint32_t bus__log_topic_next(const struct log *log, struct log_place *place, unsigned *left);
 
 /* Calls fn for every topic with a value, or that had one. */
 void bus__log_topics_kept(const struct log *log,

@@ -154,3 +154,29 @@ bus__log_topics_kept(const struct log *log,
 		}
 	}
 }
+
+uint32_t
+bus__log_topic_next(const struct log *log, struct log_place *place, unsigned *left)
+{
+	uint64_t most = LOG_BUCKETS + log->topics_bytes / sizeof(struct log_topic);
+
+	while (*left > 0 && place->bucket < LOG_BUCKETS && place->steps <= most) {
+		const _Atomic uint32_t *bucket = &log->shared->buckets[place->bucket];
+		uint32_t number = place->number, len;
+		const struct log_topic *topic;
+
+		--*left;
+		place->steps++;
+		if (number == 0)
+			number = atomic_load_explicit(bucket, memory_order_acquire);
+		topic = bus__log_topic_at(log, number);
+		place->number =
+		    topic != NULL ? atomic_load_explicit(&topic->next, memory_order_relaxed) : 0;
+		place->bucket += place->number == 0;
+		if (topic != NULL &&
+		    atomic_load_explicit(&topic->kept[0], memory_order_acquire) != 0 &&
+		    is_whole(log, number, topic, &len))
+			return number;
+	}
+	return 0;
+}

@@ -21,8 +21,12 @@ struct bus__pool;
 struct bus__block {
 	_Atomic uint32_t refs;
 	uint32_t len;
-	struct bus__pool *pool;  /* NULL: freed at once */
-	struct bus__block *next; /* in a list of free ones, or of loans */
+	struct bus__pool *pool; /* NULL: freed at once */
+	union {
+		struct bus__block *next; /* in a list of free ones, or of loans */
+		uint64_t
+		    changes; /* of a value that a topic keeps, which is in none: its version's */
+	};
 	uint32_t size_class;
 	_Alignas(max_align_t) uint8_t data[];
 };

@@ -52,10 +52,10 @@ make_topic(void)
 }
 
 void
-model_log_open(uint32_t segments)
+model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 {
 	shared = bus__aligned(64, sizeof *shared);
-	bytes = bus__aligned(64, segments * LOG_MODEL_SEGMENT);
+	bytes = bus__aligned(64, segments * segment_bytes);
 	topics = bus__aligned(64, TOPICS_BYTES);
 	make_topic();
 	model_share("tail", &shared->tail, sizeof shared->tail);
@@ -70,7 +70,7 @@ model_log_open(uint32_t segments)
 		model_share("count", &shared->segments[i].count, 8);
 		model_share("retained", &shared->segments[i].retained, 8);
 	}
-	shared->tail = tail_word(LOG_MODEL_SEGMENT, 0);
+	shared->tail = tail_word(segment_bytes, 0);
 	shared->segments[0].life = life_word(1, LIFE_OPEN);
 	shared->directory[1] = 1u << 8;
 	shared->firsts[1] = first_word(1, 1);
@@ -79,7 +79,7 @@ model_log_open(uint32_t segments)
 		    .segments = bytes,
 		    .topics = topics,
 		    .topics_bytes = TOPICS_BYTES,
-		    .segment_bytes = LOG_MODEL_SEGMENT,
+		    .segment_bytes = segment_bytes,
 		    .segment_count = segments,
 		    .member = i,
 		    .begin = UINT64_MAX};
@@ -87,6 +87,12 @@ model_log_open(uint32_t segments)
 	}
 	model_share("dead", dead, sizeof dead);
 	bus__log_stall_hook = may_die;
+}
+
+void
+model_log_open(uint32_t segments)
+{
+	model_log_open_with(segments, LOG_MODEL_SEGMENT);
 }
 
 void

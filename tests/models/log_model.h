@@ -13,6 +13,7 @@ extern bool model_dies[LOG_MODEL_MEMBERS];      /* it may, at any step of an app
 
 /* Makes the log, of so many segments. */
 void model_log_open(uint32_t segments);
+void model_log_open_with(uint32_t segments, uint64_t segment_bytes);
 void model_log_close(void);
 
 /* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */

@@ -22,7 +22,8 @@
 	X(log_stopped)                                                                             \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
-	X(log_kept)
+	X(log_kept)                                                                                \
+	X(log_values)
 
 extern "C" {
 #define DECLARE(name) extern const struct model model_##name;

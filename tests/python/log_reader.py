@@ -29,8 +29,8 @@ class LogReader:
             self.segments_begin,
         ) = head[:7]
         self.topics_begin, self.topics_bytes = head[7:9]
-        if magic != b"libbuslg" or version != 1 or file_bytes != len(self.bytes):
-            raise ValueError(f"{path} is no log of version 1")
+        if magic != b"libbuslg" or version != 2 or file_bytes != len(self.bytes):
+            raise ValueError(f"{path} is no log of version 2")
 
     def word(self, offset):
         return struct.unpack_from("=Q", self.bytes, offset)[0]
@@ -85,6 +85,11 @@ class LogReader:
 
     def value(self, topic):
         """The payload that a topic keeps; None: nothing. Only while nobody appends, since nothing is held."""
+        record = self.newest(topic)
+        return (record and record["payload"]) or None
+
+    def newest(self, topic):
+        """The topic's newest retained record, which may be the mark of a deletion; None: there is none."""
         at = self.topics_begin + topic * 8
         tail = self.tail()
         for offset in (8, 16):
@@ -92,7 +97,7 @@ class LogReader:
             number, where = divmod(position, self.segment_bytes)
             copy = self.segment(number) if 0 < position < tail else None
             if copy is not None and where < len(copy):
-                return next(split(copy[where:]))["payload"] or None
+                return next(split(copy[where:]))
         return None
 
     def records(self):
@@ -118,6 +123,14 @@ def split(copy):
             if flags & flag:
                 words[flag] = struct.unpack_from("=Q", copy, body)[0]
                 body += 8
+        bus = until_ns = None
+        if flags & 1024:
+            words[1024] = struct.unpack_from("=Q", copy, body)[0]
+            body += 8
+        if flags & 2048:
+            bus, body = copy[body : body + 16], body + 16
+        if flags & 4096:
+            until_ns, body = struct.unpack_from("=Q", copy, body)[0], body + 8
         end = at + size - padding
         headers = words.get(4, 0)
         yield {
@@ -128,6 +141,9 @@ def split(copy):
             "time_ns": time_ns,
             "expires_ns": words.get(2),
             "reply": words.get(8),
+            "changes": words.get(1024),
+            "bus": bus,
+            "until_ns": until_ns,
             "payload": copy[body : end - headers],
             "headers": copy[end - headers : end],
         }

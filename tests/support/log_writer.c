@@ -3,7 +3,8 @@
  * usage: log_writer DIRECTORY RECORDS. Appends so many, prints the sequence of the last one, and stays until its input
  * ends. Record i, from 1 on: topic "t/<i mod 7>", payload "<i>" with i mod 300 times "x" behind it; each fifth one has
  * headers, each third one a time to live, each fourth one a number for replies. "kept/first" keeps "one" from the
- * beginning on, "kept/last" keeps "end"; they are the first record and the one behind the last. */
+ * beginning on, "kept/last" keeps "end"; they are the first record and the one behind the last. Behind that "kept/own" is changed
+ * twice here, "one" and "two", and "kept/gone" is deleted by the seventh change, of a bus with the id 0, 1, … 15. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,30 @@ keep(struct log *log, const char *topic, const char *value, uint64_t *ret_sequen
 	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
 
 	return err < 0 ? err : bus__log_append(log, &item, &payload, 1, ret_sequence);
+}
+
+static int
+change(struct log *log, const char *topic, const char *value, const struct bus__version *version,
+    uint64_t *ret_sequence)
+{
+	struct bus_slice payload = {value, strlen(value)};
+	struct log_item item = {.flags = LOG_RETAIN};
+	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
+
+	return err < 0 ? err : bus__log_append_value(log, &item, version, &payload, ret_sequence);
+}
+
+static int
+fill_versions(struct log *log, uint64_t *ret_sequence)
+{
+	struct bus__version seventh = {.changes = 7};
+	int got = change(log, "kept/own", "one", NULL, ret_sequence);
+
+	for (uint8_t i = 0; i < BUS__BUS_ID; i++)
+		seventh.bus[i] = i;
+	if (got >= 0)
+		got = change(log, "kept/own", "two", NULL, ret_sequence);
+	return got >= 0 ? change(log, "kept/gone", "", &seventh, ret_sequence) : got;
 }
 
 static int
@@ -61,6 +86,8 @@ fill(struct log *log, uint64_t records)
 			return err;
 	}
 	kept = keep(log, "kept/last", "end", &sequence);
+	if (kept >= 0)
+		kept = fill_versions(log, &sequence);
 	if (kept < 0)
 		return kept;
 	printf("%llu\n", (unsigned long long)sequence);

@@ -1,0 +1,322 @@
+#include "core/walk.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "core/bus_internal.h"
+#include "core/keep.h"
+#include "core/reader.h"
+
+/* Topics that are looked at in one go, for about a tenth of a millisecond; those of a log cost more. */
+enum { LOOKS = 1024, LOOKS_IN_LOG = 256 };
+
+#define NS_PER_MS INT64_C(1000000)
+
+/* --- what was told ------------------------------------------------------------------------------------------ */
+
+/* What a route notes of a version: two are taken for the same once in 2^64. */
+static uint64_t
+note_of(const struct bus__walk *walk, const struct bus__version *version)
+{
+	uint64_t id[2];
+
+	memcpy(id, version->bus, sizeof id);
+	return (version->changes * UINT64_C(0x9E3779B97F4A7C15)) ^ id[0] ^ (id[1] << 1) ^ walk->key;
+}
+
+void
+bus__walk_note(
+    const struct bus__walk *walk, struct route *route, const struct bus__version *version)
+{
+	route->told = note_of(walk, version);
+	route->owed = false;
+}
+
+bool
+bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+    const struct bus__version *version)
+{
+	const struct log_topic *topic;
+	uint32_t number;
+
+	if (log == NULL)
+		return route->owed;
+	number = atomic_load_explicit(&route->topic->number, memory_order_relaxed);
+	topic = bus__log_topic_at(log, number);
+	return (walk->on || !walk->begun) && route->told == 0 && version->changes > 1 &&
+	       topic != NULL && atomic_load_explicit(&topic->kept[1], memory_order_relaxed) != 0;
+}
+
+/* --- its life ------------------------------------------------------------------------------------------------- */
+
+static void
+rewind_to_first(struct bus__walk *w)
+{
+	w->place = (struct topic_place){.at = 0};
+	w->names = (struct log_place){.bucket = 0};
+	memset(&w->after, 0, sizeof w->after);
+}
+
+static void
+begin(struct bus_mailbox *m)
+{
+	struct bus__walk *w = m->walk;
+
+	w->on = w->begun = true;
+	w->again = w->marks = false;
+	w->lost = bus__peer_lost(m);
+	/* First the changes: one that is counted by then came before its message was put in, or that comes behind. */
+	w->before = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
+	w->behind = m->reader != NULL ? bus__log_tail(m->bus->log)
+				      : atomic_load_explicit(&m->ring.tail, memory_order_acquire) &
+					    ~RING_FLAG_BITS;
+	rewind_to_first(w);
+}
+
+void
+bus__peer_tell_values(struct bus_mailbox *m)
+{
+	if (m->walk->on)
+		m->walk->again = true;
+	else
+		begin(m);
+}
+
+void
+bus__peer_renew_values(struct bus_mailbox *m)
+{
+	m->walk->on = m->walk->begun = false;
+	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
+		m->walk->key = (uint64_t)bus__now_ns();
+}
+
+bool
+bus__peer_tells_values(const struct bus_mailbox *m)
+{
+	return m->walk->on;
+}
+
+bool
+bus__peer_owes_values(const struct bus_mailbox *m)
+{
+	return !m->walk->on && m->walk->lost != bus__peer_lost(m);
+}
+
+void
+bus__peer_release_value(struct bus_mailbox *m)
+{
+	bus__block_unref(m->walk->block);
+	m->walk->block = NULL;
+}
+
+/* --- going on --------------------------------------------------------------------------------------------------- */
+
+/* Makes a message of a value. false: its life is over. */
+static bool
+give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *value,
+    struct bus__out *ret_out)
+{
+	struct bus__walk *w = m->walk;
+	int64_t now = value->expires_ns != 0 ? bus__now_ns() : 0;
+
+	w->block = value->block;
+	w->msg = (struct bus_msg){
+	    .size = sizeof w->msg,
+	    .topic = topic->name,
+	    .type = value->type,
+	    .flags = BUS_MSG_RETAIN | BUS_MSG_KEPT,
+	    .time_ns = value->time_ns,
+	    .headers_len = value->headers_len,
+	};
+	if (value->block != NULL) {
+		w->msg.data = value->block->data;
+		w->msg.len = value->block->len - value->headers_len;
+	}
+	if (value->headers_len > 0)
+		w->msg.headers = value->block->data + w->msg.len;
+	if (value->expires_ns != 0 && value->expires_ns <= now) {
+		bus__peer_release_value(m);
+		return false;
+	}
+	if (value->expires_ns != 0)
+		w->msg.ttl_ms = (uint32_t)((value->expires_ns - now + NS_PER_MS - 1) / NS_PER_MS);
+	*ret_out = (struct bus__out){
+	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version};
+	return true;
+}
+
+/* Whether there is something to be told of a topic. Bus lock. */
+static bool
+look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value)
+{
+	struct bus__walk *w = m->walk;
+	struct route *route = bus__topic_route(topic, m);
+	struct history *h;
+	bool found = false;
+
+	if (route == NULL || route->live == 0)
+		return false;
+	pthread_mutex_lock(bus__keep_lock(m->bus, topic));
+	h = topic->history;
+	if (h != NULL && h->change <= w->before && h->deleted == w->marks &&
+	    route->told != note_of(w, &h->version))
+		found = bus__history_next(m->bus, topic, &w->after, ret_value);
+	if (found && ret_value->newest)
+		bus__walk_note(w, route, &ret_value->version);
+	else if (h == NULL || (h->value == NULL && w->marks))
+		route->owed = false; /* it has gone */
+	pthread_mutex_unlock(bus__keep_lock(m->bus, topic));
+	return found;
+}
+
+/* The next value, of up to *left topics. false: it has come to the end of the topics, or *left is 0. Bus lock. */
+static bool
+look(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
+{
+	struct bus__walk *w = m->walk;
+	struct topic *topic;
+	struct bus__value value;
+
+	while (*left > 0) {
+		struct topic_place here = w->place;
+
+		topic = bus__topic_next(m->bus, &w->place, left);
+		if (topic == NULL)
+			return false;
+		if (look_at(m, topic, &value)) {
+			/* Where several are kept, those behind it come next. */
+			if (value.newest)
+				memset(&w->after, 0, sizeof w->after);
+			else
+				w->after = value.version;
+			if (!value.newest)
+				w->place = here;
+			if (give(m, topic, &value, ret_out))
+				return true;
+		} else {
+			memset(&w->after, 0, sizeof w->after);
+		}
+	}
+	return false;
+}
+
+/* --- the same in a log -------------------------------------------------------------------------------------------- */
+
+/* A copy of what a record has. false: out of memory. */
+static bool
+copy_value(const struct log_view *v, const struct bus__version *version, enum log_value kind,
+    struct bus__value *ret_value)
+{
+	*ret_value = (struct bus__value){.time_ns = v->time_ns, .version = *version};
+	if (kind == LOG_A_MARK)
+		return true;
+	ret_value->block = bus__block_new(NULL, v->len + v->headers_len);
+	if (ret_value->block == NULL)
+		return false;
+	memcpy(ret_value->block->data, v->data, v->len);
+	if (v->headers_len > 0)
+		memcpy(ret_value->block->data + v->len, v->headers, v->headers_len);
+	ret_value->headers_len = v->headers_len;
+	ret_value->type = v->type;
+	ret_value->expires_ns = v->flags & LOG_EXPIRES ? v->expires_ns : 0;
+	return true;
+}
+
+/* Whether there is something to be told of a topic of that number. */
+static bool
+look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
+    struct topic **ret_topic, struct bus__value *ret_value)
+{
+	struct bus__walk *w = m->walk;
+	const struct log_record *record;
+	struct bus__version version;
+	enum log_value kind;
+	struct route *route;
+	struct log_view v;
+
+	if (bus__reader_route(m, number, &route) < 0 || route == NULL)
+		return false;
+	record = bus__log_kept(c, number, bus__log_tail(m->bus->log));
+	if (record == NULL) {
+		w->again |= c->moving; /* a writer is carrying it */
+		return false;
+	}
+	kind = bus__log_value_of(m->bus->log, c->word, record, &version);
+	if (kind == LOG_NO_VALUE)
+		route->told += route->told == 0; /* that there is none */
+	if (kind == LOG_NO_VALUE || version.changes == 0 || (kind == LOG_A_MARK) != w->marks ||
+	    (c->kept_at >= w->behind && !record_is_carried(c->word)) ||
+	    route->told == note_of(w, &version) || !bus__log_read(c->word, record, &v))
+		return false;
+	if (!copy_value(&v, &version, kind, ret_value)) {
+		w->again = true;
+		return false;
+	}
+	bus__walk_note(w, route, &version);
+	*ret_topic = route->topic;
+	return true;
+}
+
+static bool
+look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
+{
+	struct log *log = m->bus->log;
+	struct bus__value value;
+	struct log_cursor c;
+	struct topic *topic;
+	uint32_t number;
+	bool found = false;
+
+	if (bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c) < 0) {
+		*left = 0; /* others use all that there are, for now */
+		return false;
+	}
+	while (!found && (number = bus__log_topic_next(log, &m->walk->names, left)) != 0)
+		found = look_at_logged(m, &c, number, &topic, &value) &&
+			give(m, topic, &value, ret_out);
+	bus__log_cursor_close(&c);
+	return found;
+}
+
+/* Whether the mailbox's drainer has come to where it was when the walk began. */
+static bool
+is_reached(const struct bus_mailbox *m)
+{
+	const struct bus__walk *w = m->walk;
+
+	return m->reader != NULL ? bus__log_position(&m->reader->cursor) >= w->behind
+				 : bus__ring_out(&m->ring) >= w->behind;
+}
+
+enum bus__values
+bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
+{
+	struct bus__walk *w = m->walk;
+	unsigned left = m->reader != NULL ? LOOKS_IN_LOG : LOOKS;
+	bool found;
+
+	bus__peer_release_value(m);
+	/* A peer without filters, which has no cursor either. */
+	if (m->reader != NULL && !atomic_load_explicit(&m->reader->begun, memory_order_acquire))
+		w->on = false;
+	/* What waits in the mailbox goes first: the drainer comes again. */
+	if (!w->on || !is_reached(m))
+		return BUS__VALUES_NONE;
+	bus__lock(m->bus);
+	found = m->reader != NULL ? look_in_log(m, &left, ret_out) : look(m, &left, ret_out);
+	bus__unlock(m->bus);
+	if (found)
+		return BUS__VALUES_ONE;
+	if (left == 0)
+		return BUS__VALUES_LATER;
+	if (!w->marks) {
+		w->marks = true;
+		rewind_to_first(w);
+		return BUS__VALUES_LATER;
+	}
+	w->on = false;
+	if (w->again)
+		begin(m);
+	return w->on ? BUS__VALUES_LATER : BUS__VALUES_NONE;
+}

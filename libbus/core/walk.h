@@ -1,0 +1,45 @@
+/* core/walk.h: sends a peer the values of the topics that it wants: all of them when its connection begins, those of a
+ * new filter, and again what it may have missed when its mailbox lost something.
+ *
+ * A walk looks at all topics, some at a time, and gives those whose value the peer has not been sent in this connection; then
+ * those with the mark of a deletion, of which there may be as many as a peer can name topics. It
+ * begins when what waited in the mailbox has been taken out, and leaves to the mailbox what changed since it was begun: so
+ * a value and the messages behind it come in their order, and what a peer was sent by a walk came by no message that it gets
+ * later. Link thread. */
+#ifndef BUS_CORE_WALK_H
+#define BUS_CORE_WALK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+#include "base/version.h"
+#include "core/topic.h"
+#include "log/log.h"
+
+struct bus__walk {
+	bool begun;     /* in this connection */
+	bool on, again; /* and once more when it is through */
+	bool marks;     /* it has come to those */
+	uint64_t key;   /* of this connection: routes note what was told in it */
+	uint64_t lost;  /* what the mailbox had lost when it began */
+	/* Where the mailbox, and the bus's changes, were when it began. */
+	uint64_t behind, before;
+	struct topic_place place;  /* the next topic */
+	struct log_place names;    /* the same in a log */
+	struct bus__version after; /* of the topic that it is at, this one was told */
+	struct bus__block *block;  /* of the message that was given, or NULL */
+	struct bus_msg msg;
+};
+
+/* Whether a message is the first that the peer is sent of a value from before its subscription: the value changed before
+ * the walk came there. Then the message stands for it. */
+bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+    const struct bus__version *version);
+
+/* Notes that the peer was sent a version of the topic's value. */
+void bus__walk_note(
+    const struct bus__walk *walk, struct route *route, const struct bus__version *version);
+
+#endif

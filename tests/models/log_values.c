@@ -1,0 +1,77 @@
+/* Two members change one topic's value, each by itself and as a peer's change that a link brought; either may be revoked at every
+ * step. */
+#include "log_model.h"
+
+#include <string.h>
+
+#include <libbus/error.h>
+
+enum { SEGMENTS = 4, SEGMENT = 144 /* two values with a version */, EACH = 3, PEERS_MOST = 4 };
+
+static void
+before(void)
+{
+	model_log_open_with(SEGMENTS, SEGMENT);
+}
+
+static void
+change(int member, const struct bus__version *version, uint64_t i)
+{
+	const struct bus_slice slice = {&i, sizeof i};
+	const struct log_item item = {.topic = 1, .flags = LOG_RETAIN};
+	uint64_t sequence;
+	int got;
+
+	do
+		got = bus__log_append_value(&model_log[member], &item, version, &slice, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1 || (version != NULL && got == 0));
+}
+
+static void
+thread(int index)
+{
+	struct bus__version version = {.bus = {1}};
+
+	model_pause(60);
+	for (uint64_t i = 0; i < EACH; i++) {
+		change(index, NULL, i);
+		version.changes = i + (uint64_t)index + 1;
+		if (version.changes <= PEERS_MOST)
+			change(index, &version, i);
+	}
+}
+
+static void
+after(void)
+{
+	const struct log_record *record;
+	struct bus__version version;
+	struct log_cursor cursor;
+
+	model_check(bus__log_cursor_open(&model_log[2], LOG_FROM_NOW, 0, &cursor) == 0);
+	record = bus__log_kept(&cursor, 1, bus__log_position(&cursor));
+	model_check(record != NULL);
+	model_check(bus__log_value_of(&model_log[2], cursor.word, record, &version) == LOG_A_VALUE);
+	/* Each change that was made here counted those before it. */
+	model_check(version.changes >= 2 * EACH);
+	bus__log_cursor_close(&cursor);
+	model_log_close();
+}
+
+static const struct control controls[] = {
+    {"a late note replaces a newer one", "note", "kept", OP_CAS, BLIND, ""},
+    {"an owner does not hold what it compares", "bus__log_pin", "cursors", OP_STORE, SKIPPED, ""},
+    {NULL},
+};
+
+const struct model model_log_values = {
+    .name = "log_values",
+    .shows = "a version is compared and given in one step with the append",
+    .threads = 2,
+    .before = before,
+    .thread = thread,
+    .after = after,
+    .schedules = 20000,
+    .controls = controls,
+};
