@@ -327,51 +327,94 @@ time_of(const struct ring_item *item, bool from_peer)
 	return item->time_ns != 0 && item->time_ns < now ? item->time_ns : now;
 }
 
-/* Whether a value of a peer is newer than the topic's. */
-static enum keep_answer
-compare(const struct history *h, const struct ring_item *item, const struct bus__version *version)
+static bool
+is_empty(const struct ring_item *item)
 {
-	int order = bus__version_compare(version, &h->version);
+	return item->len == item->headers_len;
+}
 
-	if (order == 0)
-		return KEEP_REPEATED;
-	if (order < 0)
+static bool
+is_equal(const struct history *h, const struct kept *kept, const struct ring_item *item)
+{
+	const struct kept *value = h->value;
+
+	if (value == NULL)
+		return h->deleted && is_empty(item);
+	return value->block->len == kept->block->len && value->type == kept->type &&
+	       value->headers_len == kept->headers_len &&
+	       memcmp(value->block->data, kept->block->data, kept->block->len) == 0;
+}
+
+/* The topic's value stays, under another number. */
+static void
+renumber(struct history *h, const struct bus__version *version)
+{
+	h->version = *version;
+	if (h->value == NULL)
+		return;
+	h->value->version = *version;
+	/* Also of messages on their way to peers: the link thread changes it, and reads it there. */
+	h->value->block->changes = version->changes;
+}
+
+/* What becomes of a peer's value, and its version here. */
+static enum keep_answer
+judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct kept *kept,
+    const struct ring_item *item, struct bus__version *ret_version, uint64_t *ret_theirs)
+{
+	struct bus__standing standing = {.version = h->version, .theirs = h->theirs};
+	enum bus__verdict verdict;
+
+	standing.is_recent = h->change > offer->since;
+	if (bus__offer_comes_back(offer, &standing, bus->id))
+		standing.is_equal = is_equal(h, kept, item);
+	verdict = bus__offer_judge(offer, &standing, bus->id);
+	*ret_version = bus__offer_version(verdict, offer, &standing, ret_theirs);
+	switch (verdict) {
+	case BUS__OFFER_OLDER:
 		return KEEP_OLDER;
-	/* The end of something that was not there. */
-	return item->len == item->headers_len && item->flags & RING_KEPT && h->first == NULL
-		   ? KEEP_SILENT
-		   : KEEP_STORED;
+	case BUS__OFFER_RAISES:
+	case BUS__OFFER_OURS:
+		renumber(h, ret_version);
+		return KEEP_REPEATED;
+	case BUS__OFFER_SAME:
+		return KEEP_REPEATED;
+	default:
+		/* The end of something that was not there. */
+		return is_empty(item) && item->flags & RING_KEPT && h->first == NULL ? KEEP_SILENT
+										      : KEEP_STORED;
+	}
 }
 
 enum keep_answer
 bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
-    const struct bus__version *version, bool is_change, struct kept *kept,
-    struct kept **ret_old)
+    struct bus__offer *offer, struct kept *kept, struct kept **ret_old)
 {
 	struct history *h = topic->history;
 	enum keep_answer answer = KEEP_STORED;
+	struct bus__version version;
+	uint64_t theirs = 0;
 
 	*ret_old = kept;
 	refresh(bus, h);
 	if (!kept->retained) {
 		kept->time_ns = bus__wall_ns();
 	} else {
-		item->time_ns = kept->time_ns = time_of(item, version != NULL);
-		if (version != NULL)
-			answer = compare(h, item, version);
-		if (answer == KEEP_OLDER && is_change) {
-			answer = KEEP_STORED;
-			version = NULL;
-		}
+		item->time_ns = kept->time_ns = time_of(item, offer != NULL);
+		if (offer != NULL)
+			answer = judge(bus, h, offer, kept, item, &version, &theirs);
+		else
+			version = next_version(bus, h);
 		if (answer == KEEP_OLDER || answer == KEEP_REPEATED)
 			return answer;
 		end_mark(bus, h);
-		h->version = kept->version = version != NULL ? *version : next_version(bus, h);
+		h->version = kept->version = version;
+		h->theirs = theirs;
 		kept->block->changes = h->version.changes;
 		h->change =
 		    atomic_fetch_add_explicit(&bus->marks.changes, 1, memory_order_relaxed) + 1;
 	}
-	if (kept->retained && item->len == item->headers_len) { /* an empty value forgets */
+	if (kept->retained && is_empty(item)) { /* an empty value forgets */
 		while (h->first != NULL)
 			drop_oldest(h, ret_old);
 		begin_mark(bus, h, bus__now_ns());

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/version.h"
+#include "base/offer.h"
 #include "core/topic.h"
 
 /* A filter of bus_keep(). */
@@ -48,6 +48,7 @@ struct history {
 	uint32_t mortal; /* of count, those that expire */
 	bool deleted;    /* the last change of the value was its end */
 	struct bus__version version;
+	uint64_t theirs; /* its number where it was made, if that was elsewhere; 0: unknown */
 	uint64_t change; /* the bus's number of that change; 0: there was none */
 	/* Its place among the marks of the bus; under the lock of those. */
 	struct history *older, *newer;
@@ -96,11 +97,10 @@ int bus__history_make(struct topic *topic);
  * is it news, since that is the topic's value. */
 enum keep_answer { KEEP_STORED, KEEP_SILENT, KEEP_OLDER, KEEP_REPEATED };
 
-/* Stores a message, if it is not a retained one of a peer (version: that of its value, else NULL) that is not newer than
- * what is there, and gives a retained item its time. is_change: one that is not newer counts as a change made here. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
+/* Stores a message, if it is not a retained one of a peer (offer, else NULL) that is not newer than what is there, and gives a
+ * retained item its time. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
 enum keep_answer bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
-    const struct bus__version *version, bool is_change, struct kept *kept,
-    struct kept **ret_old);
+    struct bus__offer *offer, struct kept *kept, struct kept **ret_old);
 
 /* Whether nothing is kept that has not expired. Keep lock. */
 bool bus__history_empty(struct bus *bus, struct topic *topic);

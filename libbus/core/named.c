@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/park.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/members.h"
 #include "core/name.h"
 #include "core/publish.h"
+#include "core/walk.h"
 #include "log/log.h"
 
 #define MANY   32      /* payloads that one append takes */
@@ -57,10 +59,8 @@ static const struct {
     {RING_KEPT, LOG_KEPT},
 };
 
-/* version: of a value that a link brought. */
-static int
-append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
-    const struct ring_item *item, const struct bus__version *version)
+static struct log_item
+entry_of(uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	struct log_item entry = {
 	    .headers = item->headers,
@@ -73,23 +73,34 @@ append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
 	    .expires_ns = item->expires_ns,
 	    .reply = item->reply,
 	};
-	struct bus_slice payload = {
+
+	for (size_t i = 0; item->flags != 0 && i < sizeof same_flags / sizeof same_flags[0]; i++)
+		if (item->flags & same_flags[i].in_ring)
+			entry.flags |= same_flags[i].in_log;
+	return entry;
+}
+
+static struct bus_slice
+payload_of(const struct ring_item *item)
+{
+	return (struct bus_slice){
 	    .data = item->block != NULL ? item->block->data : item->data,
 	    .len = item->len - item->headers_len,
 	};
+}
+
+static int
+append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+{
+	const struct log_item entry = entry_of(number, origin, flags, item);
+	const struct bus_slice payload = payload_of(item);
 	uint64_t sequence;
 	int err;
 
-	if (item->flags != 0) {
-		for (size_t i = 0; i < sizeof same_flags / sizeof same_flags[0]; i++)
-			if (item->flags & same_flags[i].in_ring)
-				entry.flags |= same_flags[i].in_log;
-		if (item->flags & RING_RETAIN) {
-			err = bus__log_append_value(bus->log, &entry, version, &payload, &sequence);
-			return err < 0 ? err : 0;
-		}
-	}
-	err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
+	if (item->flags & RING_RETAIN)
+		err = bus__log_append_value(bus->log, &entry, NULL, &payload, &sequence, NULL);
+	else
+		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 	return err < 0 ? err : 0;
 }
 
@@ -122,7 +133,7 @@ bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
 int
 bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item)
 {
-	return append(bus, number, bus->log->member, 0, item, NULL);
+	return append(bus, number, bus->log->member, 0, item);
 }
 
 static __attribute__((cold, noinline)) int
@@ -140,7 +151,7 @@ send_item(struct bus *bus, uint32_t number, const struct ring_item *item)
 	/* In memory, so that a send that succeeds saves no register for one that fails. */
 	struct bus *volatile on = bus;
 	volatile uint32_t of = number;
-	int err = append(bus, number, bus->log->member, 0, item, NULL);
+	int err = append(bus, number, bus->log->member, 0, item);
 
 	return err < 0 ? fail_send(on, err, of, 0) : 0;
 }
@@ -160,26 +171,81 @@ bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 	return send_item(bus, number, item);
 }
 
+/* Gives the topic's value, which was made here, the number of `version`, unless it has been changed meanwhile. What is read
+ * stays while it is appended again: by a cursor, as a carried value does. */
+static int
+renumber(struct bus *bus, uint32_t number, const struct bus__version *version, struct bus__offer *offer)
+{
+	struct bus__offer raise = {.version = *version, .is_kept = true};
+	const struct log_record *record;
+	struct bus_slice payload;
+	struct bus__version ours;
+	struct log_item entry;
+	struct log_cursor c;
+	struct log_view v;
+	uint64_t sequence;
+	void *copy = NULL;
+	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
+
+	if (err < 0)
+		return err;
+	record = bus__log_kept_now(&c, number);
+	if (record != NULL && bus__log_read(c.word, record, &v))
+		copy = bus__malloc((size_t)v.len + v.headers_len + 1);
+	if (copy != NULL) {
+		memcpy(copy, v.data, v.len);
+		if (v.headers_len > 0)
+			memcpy((uint8_t *)copy + v.len, v.headers, v.headers_len);
+		entry = (struct log_item){
+		    .headers = (uint8_t *)copy + v.len,
+		    .headers_len = v.headers_len,
+		    .topic = number,
+		    .flags = LOG_RETAIN | LOG_KEPT | (v.flags & (LOG_EXPIRES | LOG_HEADERS)),
+		    .type = v.type,
+		    .origin = v.origin,
+		    .time_ns = v.time_ns,
+		    .expires_ns = v.expires_ns,
+		};
+		payload = (struct bus_slice){copy, v.len};
+	}
+	bus__log_cursor_close(&c);
+	if (copy == NULL)
+		return 0;
+	err = bus__log_append_value(bus->log, &entry, &raise, &payload, &sequence, &ours);
+	offer->tell_all |= raise.tell_all;
+	bus__free(copy);
+	return err < 0 ? err : 0;
+}
+
 int
 bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
-    struct ring_item *item, const struct bus__version *version, const struct bus_mailbox *asker)
+    struct ring_item *item, struct bus__offer *offer, const struct bus_mailbox *asker)
 {
-	unsigned flags = LOG_RELAYED;
+	struct bus_slice payload = payload_of(item);
+	struct bus__version ours;
+	struct log_item entry;
+	uint64_t sequence;
 	int64_t now;
+	int err;
 
 	/* A peer's clock may be wrong, but its message is not from the future. */
 	if (item->time_ns != 0) {
 		now = bus__wall_ns();
 		item->time_ns = item->time_ns < now ? item->time_ns : now;
 	}
-	if ((item->flags & (RING_RETAIN | RING_KEPT)) == RING_RETAIN) {
-		bus__lock(bus);
-		if (!bus__routes_lead_to(
-			atomic_load_explicit(&topic->routes, memory_order_relaxed), asker))
-			flags |= LOG_IS_CHANGE;
-		bus__unlock(bus);
+	entry = entry_of(number, bus->log->member, LOG_RELAYED, item);
+	if (!(item->flags & RING_RETAIN)) {
+		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
+		return err < 0 ? err : 0;
 	}
-	return append(bus, number, bus->log->member, flags, item, version);
+	bus__lock(bus);
+	offer->told = bus__told_of(
+	    atomic_load_explicit(&topic->routes, memory_order_relaxed), asker);
+	bus__unlock(bus);
+	err = bus__log_append_value(bus->log, &entry, offer, &payload, &sequence, &ours);
+	if (err == LOG_OURS)
+		return renumber(bus, number, &ours, offer);
+	return err < 0 ? err : 0;
 }
 
 int
@@ -228,7 +294,7 @@ bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item)
 
 	reply.flags |= RING_REPLY | RING_ANSWER;
 	reply.reply = number;
-	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply, NULL);
+	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply);
 }
 
 /* Makes a message to keep of a reply. */

@@ -13,7 +13,7 @@
 
 #include <libbus/bus.h>
 
-#include "base/version.h"
+#include "base/offer.h"
 #include "core/account.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
@@ -79,6 +79,7 @@ struct bus__out {
 	uint64_t topic_serial;       /* never used twice in this bus's life */
 	bool is_reply;               /* to the peer's question of the number msg->reply_to */
 	bool nobody;                 /* and says that there will be none */
+	bool is_initial;             /* a value from before the connection */
 	struct bus__version version; /* of a value */
 };
 
@@ -160,15 +161,15 @@ int bus__peer_name(
 /* The peer needs it no more. Zeroes it, and does nothing on one that is. [bus lock] */
 void bus__peer_unname(struct bus *bus, struct bus__named *named);
 
-/* Publishes what a peer sent: to all mailboxes except those of peers. A message with BUS_MSG_RETAIN or
- * BUS_MSG_KEPT has a version, and is stored if that is newer than the one of what is kept here; one with
- * BUS_MSG_KEPT that is not newer is not delivered, nor is one whose version is kept here already.
+/* Publishes what a peer sent: to all mailboxes except those of peers. One with BUS_MSG_RETAIN or BUS_MSG_KEPT is
+ * a value, and bus__offer_judge() says what becomes of it and what the caller is to do then; one with
+ * BUS_MSG_KEPT that is not newer is not delivered, nor is one that is here already.
  * pub->topic is used, msg->topic ignored.
  * With reply_to it is a question, and replies go to asker, the mailbox of that peer. BUS_E_LIMIT: its account has no room for
  * what would be kept.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
 int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
-    const struct bus__version *version, struct bus_mailbox *asker);
+    struct bus__offer *offer, struct bus_mailbox *asker);
 
 /* Tells a peer that nobody here hears its question of that number. [bus lock] */
 void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);

@@ -16,6 +16,7 @@
 #include "core/reader.h"
 #include "core/request.h"
 #include "core/sized.h"
+#include "core/walk.h"
 #include "log/log.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -130,8 +131,8 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
 	bool from_peer;                     /* or the bus's own: not for peers */
-	const struct bus__version *version; /* of a peer's value; NULL: it is none */
-	const struct bus_mailbox *asker;    /* the peer's mailbox */
+	struct bus__offer *offer;        /* a peer's value; NULL: it is none */
+	const struct bus_mailbox *asker; /* the peer's mailbox */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
@@ -169,16 +170,6 @@ has_peers(const struct snapshot *routes)
 	return false;
 }
 
-/* Whether a live value comes from a peer that does not hear what the topic has here, since it has not asked for it. Its
- * count of changes says nothing then. */
-static bool
-is_unaware(const struct snapshot *routes, const struct attempt *attempt,
-    const struct ring_item *item)
-{
-	return attempt->asker != NULL && !(item->flags & RING_KEPT) &&
-	       !bus__routes_lead_to(routes, attempt->asker);
-}
-
 /* Publishes a message that is kept: it is stored and put into all mailboxes under the keep lock, so that a
  * subscription that begins meanwhile sees it exactly once. The caller holds a stripe. 0, SWEPT: the topic was swept
  * meanwhile, BUS_E_FULL, BUS_E_NOMEM. */
@@ -210,8 +201,9 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
-		answer = bus__history_store(bus, topic, item, attempt->version,
-		    is_unaware(routes, attempt, item), kept, &old);
+		if (attempt->offer != NULL)
+			attempt->offer->told = bus__told_of(routes, attempt->asker);
+		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
 		if (answer == KEEP_STORED || (answer == KEEP_OLDER && !(item->flags & RING_KEPT)))
 			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
@@ -874,10 +866,11 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 
 int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
-    const struct bus__version *version, struct bus_mailbox *asker)
+    struct bus__offer *offer, struct bus_mailbox *asker)
 {
+	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
 	struct attempt attempt = {
-	    .from_peer = true, .account = asker->account, .version = version, .asker = asker};
+	    .from_peer = true, .account = asker->account, .offer = is_value ? offer : NULL, .asker = asker};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -886,6 +879,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 	err = bus__item_make(pub->bus, msg, &item);
 	if (err < 0)
 		return err;
+	bus__walk_know(asker->walk, offer);
 	if (msg->flags & BUS_MSG_KEPT) {
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
@@ -906,7 +900,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 	}
 	if (pub->record.topic != 0)
 		return bus__named_relay(
-		    pub->bus, pub->topic, pub->record.topic, &item, version, asker);
+		    pub->bus, pub->topic, pub->record.topic, &item, offer, asker);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

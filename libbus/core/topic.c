@@ -406,19 +406,13 @@ route_make(struct topic *topic, struct bus_mailbox *mbox, uint32_t cap)
 	return route;
 }
 
-static struct route *
-find_route(const struct snapshot *snapshot, const struct bus_mailbox *mbox)
+struct route *
+bus__route_to(const struct snapshot *routes, const struct bus_mailbox *mbox)
 {
-	for (uint32_t i = 0; snapshot != NULL && i < snapshot->count; i++)
-		if (snapshot->routes[i]->mbox == mbox)
-			return snapshot->routes[i];
+	for (uint32_t i = 0; routes != NULL && i < routes->count; i++)
+		if (routes->routes[i]->mbox == mbox)
+			return routes->routes[i];
 	return NULL;
-}
-
-bool
-bus__routes_lead_to(const struct snapshot *routes, const struct bus_mailbox *mbox)
-{
-	return find_route(routes, mbox) != NULL;
 }
 
 static struct snapshot *
@@ -510,7 +504,7 @@ bus__topic_keep_all(struct bus *bus, struct topic *topic)
 struct route *
 bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox)
 {
-	return find_route(atomic_load_explicit(&topic->routes, memory_order_relaxed), mbox);
+	return bus__route_to(atomic_load_explicit(&topic->routes, memory_order_relaxed), mbox);
 }
 
 int
@@ -518,7 +512,7 @@ bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepare
 {
 	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed),
 			*snapshot;
-	struct route *route = find_route(old, mbox);
+	struct route *route = bus__route_to(old, mbox);
 	struct slots *slots;
 
 	if (route != NULL) {
@@ -583,7 +577,7 @@ int
 bus__topic_join(
     struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared)
 {
-	struct route *route = find_route(
+	struct route *route = bus__route_to(
 	    atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->mbox->queue);
 	struct snapshot *snapshot = NULL;
 	struct slots *slots;
@@ -591,7 +585,7 @@ bus__topic_join(
 
 	if (route == NULL) {
 		snapshot = take_prepared(prepared); /* in the order of the topics */
-		route = find_route(snapshot, sub->mbox->queue);
+		route = bus__route_to(snapshot, sub->mbox->queue);
 	}
 	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
 
@@ -619,7 +613,7 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 {
 	struct snapshot *old = atomic_load_explicit(&topic->routes, memory_order_relaxed),
 			*snapshot;
-	struct route *route = find_route(old, sub->mbox->queue);
+	struct route *route = bus__route_to(old, sub->mbox->queue);
 	struct slots *slots;
 	struct slot *slot;
 	uint32_t count;

@@ -167,8 +167,8 @@ void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
  * BUS_E_NOMEM. */
 int bus__topic_keep_all(struct bus *bus, struct topic *topic);
 
-/* Whether these routes (NULL: none) have one to the mailbox. A stripe or the bus lock. */
-bool bus__routes_lead_to(const struct snapshot *routes, const struct bus_mailbox *mbox);
+/* The one of these routes (NULL: none) that leads to the mailbox, or NULL. A stripe or the bus lock. */
+struct route *bus__route_to(const struct snapshot *routes, const struct bus_mailbox *mbox);
 
 /* Counts and lets go of snapshots. unref: bus lock. */
 struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);

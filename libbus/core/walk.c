@@ -15,14 +15,10 @@ enum { LOOKS = 1024, LOOKS_IN_LOG = 256 };
 
 /* --- what was told ------------------------------------------------------------------------------------------ */
 
-/* What a route notes of a version: two are taken for the same once in 2^64. */
 static uint64_t
 note_of(const struct bus__walk *walk, const struct bus__version *version)
 {
-	uint64_t id[2];
-
-	memcpy(id, version->bus, sizeof id);
-	return (version->changes * UINT64_C(0x9E3779B97F4A7C15)) ^ id[0] ^ (id[1] << 1) ^ walk->key;
+	return bus__version_note(version, walk->key);
 }
 
 void
@@ -31,6 +27,21 @@ bus__walk_note(
 {
 	route->told = note_of(walk, version);
 	route->owed = false;
+}
+
+void
+bus__walk_know(const struct bus__walk *walk, struct bus__offer *offer)
+{
+	offer->key = walk->key;
+	offer->since = walk->since;
+}
+
+uint64_t
+bus__told_of(const struct snapshot *routes, const struct bus_mailbox *mbox)
+{
+	const struct route *route = bus__route_to(routes, mbox);
+
+	return route != NULL ? route->told : 0;
 }
 
 bool
@@ -63,6 +74,7 @@ begin(struct bus_mailbox *m)
 {
 	struct bus__walk *w = m->walk;
 
+	w->initial = !w->begun;
 	w->on = w->begun = true;
 	w->again = w->marks = false;
 	w->lost = bus__peer_lost(m);
@@ -87,6 +99,8 @@ void
 bus__peer_renew_values(struct bus_mailbox *m)
 {
 	m->walk->on = m->walk->begun = false;
+	m->walk->since = m->reader != NULL ? bus__log_tail(m->bus->log)
+					   : atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
 	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
 		m->walk->key = (uint64_t)bus__now_ns();
 }
@@ -125,7 +139,7 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	    .size = sizeof w->msg,
 	    .topic = topic->name,
 	    .type = value->type,
-	    .flags = BUS_MSG_RETAIN | BUS_MSG_KEPT,
+	    .flags = BUS_MSG_KEPT,
 	    .time_ns = value->time_ns,
 	    .headers_len = value->headers_len,
 	};
@@ -142,7 +156,7 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	if (value->expires_ns != 0)
 		w->msg.ttl_ms = (uint32_t)((value->expires_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 	*ret_out = (struct bus__out){
-	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version};
+	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version, .is_initial = w->initial};
 	return true;
 }
 

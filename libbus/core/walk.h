@@ -14,7 +14,7 @@
 
 #include <libbus/bus.h>
 
-#include "base/version.h"
+#include "base/offer.h"
 #include "core/topic.h"
 #include "log/log.h"
 
@@ -22,6 +22,8 @@ struct bus__walk {
 	bool begun;     /* in this connection */
 	bool on, again; /* and once more when it is through */
 	bool marks;     /* it has come to those */
+	bool initial;   /* the one that the connection begins with */
+	uint64_t since; /* where the bus's changes, or its log's tail, were when that began */
 	uint64_t key;   /* of this connection: routes note what was told in it */
 	uint64_t lost;  /* what the mailbox had lost when it began */
 	/* Where the mailbox, and the bus's changes, were when it began. */
@@ -37,6 +39,12 @@ struct bus__walk {
  * the walk came there. Then the message stands for it. */
 bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
     const struct bus__version *version);
+
+/* Says of an offer of the peer what is known of its connection. */
+void bus__walk_know(const struct bus__walk *walk, struct bus__offer *offer);
+
+/* What the mailbox was told last by one of these routes, as bus__version_note(). A stripe or the bus lock. */
+uint64_t bus__told_of(const struct snapshot *routes, const struct bus_mailbox *mbox);
 
 /* Notes that the peer was sent a version of the topic's value. */
 void bus__walk_note(

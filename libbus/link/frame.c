@@ -16,11 +16,12 @@ enum msg_flag {
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
 	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
+	MSG_INITIAL = 1u << 7,  /* KEPT alone: the value is from before the connection */
 	MSG_VALUE =
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
 
-enum { START_RESTARTED = 1u << 0, RESUME_WAITED = 1u << 0 };
+enum { START_RESTARTED = 1u << 0, RESUME_WAITED = 1u << 0, RESUME_MET = 1u << 1 };
 
 static void
 put(uint8_t *at, uint64_t value, size_t bytes)
@@ -53,7 +54,8 @@ bus__preamble_read(const uint8_t *at, size_t n)
 	return at[sizeof magic] == BUS__WIRE_VERSION ? BUS__PREAMBLE : BUS_E_VERSION;
 }
 
-#define MSG_FLAGS   (MSG_TYPED | MSG_VALUE | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | MSG_ORIGIN)
+#define MSG_FLAGS                                                                                  \
+	(MSG_TYPED | MSG_VALUE | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | MSG_ORIGIN | MSG_INITIAL)
 #define REPLY_FLAGS (MSG_TYPED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | REPLY_NOBODY)
 
 /* The origin belongs to a value: in a REPLY its bit means something else. */
@@ -102,7 +104,8 @@ are_flags_right(uint8_t kind, uint8_t flags)
 		/* A value asks nothing, and so far only a value has an origin. */
 		return (flags & ~MSG_FLAGS) == 0 &&
 		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_VALUE) != 0) &&
-		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0);
+		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0) &&
+		       ((flags & MSG_INITIAL) == 0 || (flags & MSG_VALUE) == MSG_KEPT);
 	case BUS__FRAME_REPLY:
 		if ((flags & REPLY_NOBODY) != 0)
 			return flags == (REPLY_NOBODY | MSG_REPLY_TO);
@@ -110,7 +113,7 @@ are_flags_right(uint8_t kind, uint8_t flags)
 	case BUS__FRAME_START:
 		return (flags & ~START_RESTARTED) == 0;
 	case BUS__FRAME_RESUME:
-		return (flags & ~RESUME_WAITED) == 0;
+		return (flags & ~(RESUME_WAITED | RESUME_MET)) == 0;
 	default:
 		return flags == 0;
 	}
@@ -171,6 +174,7 @@ bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume)
 	ret_resume->id = get(frame->body, 8);
 	ret_resume->next = get(frame->body + 8, 8);
 	ret_resume->lost = get(frame->body + 16, 8);
+	ret_resume->has_met = (frame->flags & RESUME_MET) != 0;
 	ret_resume->has_waited = (frame->flags & RESUME_WAITED) != 0;
 	if (ret_resume->has_waited && (ret_resume->id != 0 || ret_resume->next != 0))
 		return BUS_E_PROTOCOL;
@@ -243,6 +247,12 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 	ret_msg->data = at;
 	ret_msg->len = frame->len - extra - ret_msg->headers_len;
 	return ret_msg->time_ns < 0 ? BUS_E_PROTOCOL : 0;
+}
+
+bool
+bus__msg_is_initial(const struct bus__frame *frame)
+{
+	return frame->kind == BUS__FRAME_MSG && (frame->flags & MSG_INITIAL) != 0;
 }
 
 bool
@@ -322,7 +332,8 @@ bus__resume_write(uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__r
 {
 	uint8_t *body = at + BUS__FRAME_HEAD;
 
-	put_head(at, BUS__RESUME, BUS__FRAME_RESUME, resume->has_waited ? RESUME_WAITED : 0, 0);
+	put_head(at, BUS__RESUME, BUS__FRAME_RESUME,
+	    (uint8_t)((resume->has_waited ? RESUME_WAITED : 0u) | (resume->has_met ? RESUME_MET : 0u)), 0);
 	put(body, resume->id, 8);
 	put(body + 8, resume->next, 8);
 	put(body + 16, resume->lost, 8);
@@ -383,12 +394,13 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 
 size_t
 bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
-    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID])
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool initial)
 {
-	bool is_foreign =
-	    (msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0;
+	uint8_t more = initial ? MSG_INITIAL : 0;
 
-	return put_msg_head(at, BUS__FRAME_MSG, is_foreign ? MSG_ORIGIN : 0, number, msg, version);
+	if ((msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0)
+		more |= MSG_ORIGIN;
+	return put_msg_head(at, BUS__FRAME_MSG, more, number, msg, version);
 }
 
 size_t

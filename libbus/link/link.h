@@ -43,6 +43,8 @@ struct bus__links {
 	struct bus__peer *peers;
 	struct bus__timer forget_timer; /* the next of them */
 	struct bus__left *left;         /* accounts of others, the latest first */
+	uint8_t (*met)[BUS__BUS_ID];    /* ids of buses that were met, around */
+	uint32_t met_count, met_cap;    /* how many were, in all, and how many there is room for */
 	struct bus__task over_task;     /* an account may have come over its bound */
 	struct bus__flush *flushes;
 	struct bus__buffers buffers;

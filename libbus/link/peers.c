@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "link/session.h"
 
-enum { REMEMBERED = 1024, LEFT_MOST = 1024, FEW_FILTERS = 64 };
+enum { REMEMBERED = 1024, LEFT_MOST = 1024, FEW_FILTERS = 64, MET_FIRST = 8, MET_MOST = 1024 };
 #define REMEMBERED_NS (INT64_C(600) * 1000000000)
 
 static struct bus__peer *
@@ -109,6 +109,46 @@ bus__peers_fini(struct bus__links *links)
 {
 	while (links->left != NULL)
 		free_left(&links->left);
+	bus__free(links->met);
+}
+
+/* --- who was met -------------------------------------------------------------------------------------------- */
+
+static bool
+has_met(const struct bus__links *links, const uint8_t *id)
+{
+	uint32_t count = links->met_count < links->met_cap ? links->met_count : links->met_cap;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (memcmp(links->met[i], id, BUS__BUS_ID) == 0)
+			return true;
+	return false;
+}
+
+void
+bus__peers_met(struct bus__session *session)
+{
+	struct bus__links *links = session->link->links;
+	struct bus__peer *peer = session->peer;
+	uint32_t cap = links->met_cap > 0 ? 2 * links->met_cap : MET_FIRST;
+	void *met;
+
+	if (peer->has_met)
+		return;
+	peer->has_met = true;
+	/* Without memory it takes the place of an older one, or is forgotten with the peer. */
+	if (links->met_count == links->met_cap && cap <= MET_MOST) {
+		met = bus__calloc(cap, sizeof *links->met);
+		if (met != NULL && links->met_cap > 0)
+			memcpy(met, links->met, links->met_cap * sizeof *links->met);
+		if (met != NULL) {
+			bus__free(links->met);
+			links->met = met;
+			links->met_cap = cap;
+		}
+	}
+	if (links->met_cap > 0)
+		memcpy(links->met[links->met_count++ % links->met_cap], peer->id, BUS__BUS_ID);
 }
 
 /* --- what is remembered ---------------------------------------------------------------------------------- */
@@ -225,6 +265,7 @@ bus__peers_join(struct bus__session *session)
 		if (peer == NULL)
 			return BUS_E_NOMEM;
 		memcpy(peer->id, session->hello.id, BUS__BUS_ID);
+		peer->has_met = has_met(links, peer->id);
 		peer->next = links->peers;
 		links->peers = peer;
 	}
@@ -321,6 +362,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (!goes_on || peer->out.id == 0)
 		begin_sequence(peer, unsent);
 	peer->unsent = 0;
+	session->is_first = !peer->has_met && !resume->has_met;
 	bus__peer_renew_values(peer->mbox);
 	session->mbox = peer->mbox;
 	session->draining = was_here;

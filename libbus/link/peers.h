@@ -9,6 +9,9 @@
  * A peer whose connection broke is remembered for ten minutes, and 1,024 such peers are; of more, the one whose
  * connection broke first is forgotten. One that said goodbye, or was told so, is forgotten at once. Link thread.
  *
+ * Whether two buses have met is remembered for longer, of the last 1,024 others: a bus that is new to this one has not heard of
+ * its values (base/offer.h).
+ *
  * What a peer made this bus hold stays on its account as long as it is there. So an account with something on it is found again by
  * the peer's id, also after the peer was forgotten; of 1,024 such, at least, the latest. */
 #ifndef BUS_LINK_PEERS_H
@@ -43,7 +46,8 @@ struct bus__peer {
 	struct bus__account *account; /* what it makes this bus hold */
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
-	bool has_waited; /* there was a connection before this one */
+	bool has_waited; /* there was a connection before this one, and it is remembered */
+	bool has_met;    /* there was one, in this bus's life */
 	bool is_known;   /* the peer has named `out`, so it knows it */
 	bool
 	    is_restarted; /* `out` follows one that was lost, of which START tells until the peer has named it */
@@ -77,7 +81,10 @@ int bus__peers_resume(struct bus__session *session, const struct bus__resume *re
 int bus__peers_start(struct bus__session *session, const struct bus__start *start,
     uint64_t *ret_gap, bool *ret_at_least);
 
-/* Frees what is left of accounts. Threads: any, when the link thread has ended. */
+/* The connection is complete: the two buses have met from now on. */
+void bus__peers_met(struct bus__session *session);
+
+/* Frees what is left of accounts, and of those who were met. Threads: any, when the link thread has ended. */
 void bus__peers_fini(struct bus__links *links);
 
 /* Forgets the peers that were connected last by this link; and all. */

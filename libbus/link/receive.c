@@ -90,23 +90,40 @@ tell_gap(struct bus__session *session)
 	session->gap_at_least = false;
 }
 
+/* Sends the numbers that values have got to those who have others. */
+static void
+tell_numbers(struct bus__session *session, const struct bus__offer *offer)
+{
+	if (offer->tell_peer)
+		bus__session_owe_values(session);
+	for (struct bus__peer *peer = session->link->links->peers; offer->tell_all && peer != NULL;
+	     peer = peer->next)
+		if (peer->session != NULL && peer->session->mbox != NULL)
+			bus__session_owe_values(peer->session);
+}
+
 static int
 hear_msg(struct bus__session *session, const struct bus__frame *frame)
 {
+	struct bus__offer offer = {.is_first = session->is_first};
 	struct bus__heard_topic *topic;
-	struct bus__version version;
 	struct bus_pub *pub;
 	struct bus_msg msg;
 	int err;
 
-	err = bus__msg_read(frame, session->hello.id, &msg, &version);
+	err = bus__msg_read(frame, session->hello.id, &msg, &offer.version);
 	topic = find_topic(session, frame->number);
 	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
 	pub = topic->named.pub;
-	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &version, session->mbox) : 0;
+	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
+	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
+	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
+	offer.is_initial = bus__msg_is_initial(frame);
+	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &offer, session->mbox) : 0;
+	tell_numbers(session, &offer);
 	if (err < 0)
 		bus__link_error(session->link, err);
 	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)

@@ -10,10 +10,11 @@
 enum {
 	SMALL = 16 * 1024, /* payloads up to here are copied; above, sent from where they are */
 	TAKE = 64,         /* messages between two bus__peer_release() */
-	REPAIR_NS = 1000000000, /* between walks over the values because of losses */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
+
+_Atomic int64_t bus__repair_ns = INT64_C(1000000000);
 
 static uint8_t *
 end_of(const struct bus__bytes *bytes)
@@ -57,6 +58,7 @@ bus__session_say_resume(struct bus__session *session)
 	    .id = in->id,
 	    .next = in->next,
 	    .lost = in->lost,
+	    .has_met = session->peer->has_met,
 	    .has_waited = in->id == 0 && session->peer->has_waited,
 	};
 	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__RESUME);
@@ -219,26 +221,37 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		    number, msg->topic, strlen(msg->topic));
 	}
 	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg,
-	    &out->version, bus__id(session->link->links->bus));
+	    &out->version, bus__id(session->link->links->bus), out->is_initial);
 	put_content(session, msg, len);
 }
 
-/* After losses there may be values among those; but not all the time, while losses go on. */
+/* After losses there may be values among those, and numbers of values change; but not all the time, while that goes on. */
 static void
 repair(struct bus__session *session)
 {
 	struct bus__loop *loop = &session->link->links->loop;
 	int64_t now;
 
-	if (!session->joined || !bus__peer_owes_values(session->mbox))
+	if (!session->joined ||
+	    !(session->owes_values || bus__peer_owes_values(session->mbox)))
 		return;
 	now = bus__now_ns();
 	if (now < session->values_ns) {
 		bus__timer_set(loop, &session->values_timer, session->values_ns);
 		return;
 	}
-	session->values_ns = now + REPAIR_NS;
+	session->values_ns =
+	    now + atomic_load_explicit(&bus__repair_ns, memory_order_relaxed);
+	session->owes_values = false;
 	bus__peer_tell_values(session->mbox);
+}
+
+void
+bus__session_owe_values(struct bus__session *session)
+{
+	session->owes_values = true;
+	if (session->joined)
+		bus__loop_post(&session->link->links->loop, &session->values_task);
 }
 
 /* Fills `queue` with values, up to `most` bytes, or one large payload. Looks at so many topics as others can wait for. */

@@ -395,6 +395,7 @@ bus__session_ready(struct bus__session *session)
 	if (err < 0)
 		return err;
 	session->joined = true;
+	bus__peers_met(session);
 	bus__link_joined(session->link);
 	return 0;
 }

@@ -30,6 +30,7 @@ struct bus__session {
 	bool heard_bye;
 	bool heard_end;          /* and it was for good */
 	bool for_good;           /* it ends so */
+	bool is_first;           /* between the two buses */
 	bool heard_start;        /* what the peer sends has numbers from here on */
 	bool gap_at_least;       /* as `gap` */
 	struct bus__hello hello; /* the peer's */
@@ -67,6 +68,7 @@ struct bus__session {
 	struct bus__task values_task;   /* the walk over the values goes on */
 	struct bus__timer values_timer; /* when it may begin again because of losses */
 	int64_t values_ns;              /* the same: not before */
+	bool owes_values;               /* it is to begin again: some have other numbers now */
 	/* By number: the serial that it stands for, and one. */
 	uint64_t *told_topics[BUS__TOPICS_PARTS];
 	uint32_t told_filters;
@@ -106,6 +108,12 @@ int bus__session_say_start(struct bus__session *session, const struct bus__start
 int bus__session_tell_filters(struct bus__session *session);
 int bus__session_tell_change(
     struct bus__session *session, uint64_t number, const char *filter, bool wanted);
+
+/* Between two walks over the values for one peer because some were lost, or have other numbers. */
+extern _Atomic int64_t bus__repair_ns; /* tests shorten it */
+
+/* The peer is to be sent the values that it was not sent in this connection, soon. */
+void bus__session_owe_values(struct bus__session *session);
 
 /* Sends what is queued and what the mailbox has, unless a send is under way. */
 int bus__session_send(struct bus__session *session);

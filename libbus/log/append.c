@@ -538,6 +538,7 @@ struct value {
 	struct log_item item;
 	struct bus__version version;
 	int64_t until_ns; /* with LOG_MARK */
+	uint64_t theirs;  /* with LOG_THEIRS */
 	bool is_news;     /* it has a sequence */
 };
 
@@ -569,6 +570,10 @@ write_value(uint8_t *to, const struct value *value, const struct bus_slice *payl
 		memcpy(at, &value->until_ns, sizeof value->until_ns);
 		at += sizeof value->until_ns;
 	}
+	if (item->flags & LOG_THEIRS) {
+		memcpy(at, &value->theirs, sizeof value->theirs);
+		at += sizeof value->theirs;
+	}
 	return write_rest(to, at, item, payload, bytes, time_ns);
 }
 
@@ -585,55 +590,100 @@ next_version(const struct log *log, const struct bus__version *now)
 	return next;
 }
 
-/* Decides what becomes of a retained record. false: it is not appended. Owner. */
+/* Whether a topic has the same bytes as what is to be appended. */
 static bool
+is_equal(const struct log_newest *now, const struct log_item *item, const struct bus_slice *payload)
+{
+	struct log_view v;
+
+	if (now->kind == LOG_A_MARK)
+		return payload->len == 0;
+	return bus__log_read(now->word, now->record, &v) && v.len == payload->len &&
+	       v.headers_len == item->headers_len && v.type == item->type &&
+	       memcmp(v.data, payload->data, v.len) == 0 &&
+	       (v.headers_len == 0 || memcmp(v.headers, item->headers, v.headers_len) == 0);
+}
+
+enum fate { FATE_IN, FATE_OUT, FATE_OURS };
+
+/* Decides what becomes of what another bus made, by what the topic has now. */
+static enum fate
+decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *offer,
+    const struct bus_slice *payload, struct value *value)
+{
+	struct bus__standing standing = {.version = now->version, .theirs = now->theirs};
+	enum bus__verdict verdict;
+	uint8_t own[BUS__BUS_ID];
+
+	bus__log_id(log, own);
+	standing.is_recent = now->position >= offer->since && !record_is_carried(now->word);
+	if (bus__offer_comes_back(offer, &standing, own))
+		standing.is_equal = is_equal(now, &value->item, payload);
+	verdict = bus__offer_judge(offer, &standing, own);
+	value->version = bus__offer_version(verdict, offer, &standing, &value->theirs);
+	switch (verdict) {
+	case BUS__OFFER_SAME:
+		return FATE_OUT;
+	case BUS__OFFER_OURS:
+		return FATE_OURS;
+	case BUS__OFFER_OLDER:
+		value->item.flags &= (uint16_t)~LOG_RETAIN;
+		return value->item.flags & LOG_KEPT ? FATE_OUT : FATE_IN;
+	case BUS__OFFER_RAISES:
+		value->is_news = false;
+		return FATE_IN;
+	default:
+		/* The end of what was not there. */
+		value->is_news = payload->len > 0 || !(value->item.flags & LOG_KEPT) ||
+				 now->kind == LOG_A_VALUE;
+		return FATE_IN;
+	}
+}
+
+/* Decides what becomes of a retained record. Owner. */
+static enum fate
 decide(struct log *log, struct log_cursor_slot *slot, uint64_t tail, const struct log_item *item,
-    const struct bus__version *version, const struct bus_slice *payload, struct value *ret_value)
+    struct bus__offer *offer, const struct bus_slice *payload, struct value *ret_value)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
+	struct log_newest now;
 	uint8_t own[BUS__BUS_ID];
-	struct bus__version now;
-	enum log_value has;
-	int order;
+	enum fate fate = FATE_IN;
 
 	*ret_value = (struct value){.item = *item, .is_news = true};
-	ret_value->item.flags &= (uint16_t)~LOG_IS_CHANGE;
 	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
-		return true;
-	has = bus__log_newest(log, slot, item->topic, tail, &now);
-	order = version != NULL ? bus__version_compare(version, &now) : 1;
-	if (order < 0 && item->flags & LOG_IS_CHANGE) {
-		version = NULL;
-		order = 1;
-	}
-	if (order == 0 || (order < 0 && item->flags & LOG_KEPT))
-		return false;
-	if (order < 0) {
-		ret_value->item.flags &= (uint16_t)~LOG_RETAIN;
-		return true;
-	}
-	ret_value->version = version != NULL ? *version : next_version(log, &now);
+		return FATE_IN;
+	bus__log_newest(log, slot, item->topic, tail, &now);
+	if (offer != NULL)
+		fate = decide_offer(log, &now, offer, payload, ret_value);
+	else
+		ret_value->version = next_version(log, &now.version);
+	if (fate != FATE_IN || !(ret_value->item.flags & LOG_RETAIN))
+		return fate;
 	ret_value->item.flags |= LOG_CHANGES;
 	bus__log_id(log, own);
-	if (memcmp(ret_value->version.bus, own, sizeof own) != 0)
+	if (memcmp(ret_value->version.bus, own, sizeof own) != 0) {
 		ret_value->item.flags |= LOG_OTHER;
+		if (ret_value->theirs != ret_value->version.changes)
+			ret_value->item.flags |= LOG_THEIRS;
+	}
+	/* Readers pass over a record that was carried. */
+	if (!ret_value->is_news)
+		ret_value->item.flags |= LOG_CARRIED;
 	if (payload->len > 0)
-		return true;
+		return FATE_IN;
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
 	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
-	/* The end of what was not there. Readers pass over a record that was carried. */
-	ret_value->is_news = !(item->flags & LOG_KEPT) || has == LOG_A_VALUE;
-	if (!ret_value->is_news)
-		ret_value->item.flags |= LOG_CARRIED;
 	bus__log_bound_marks(log, slot, tail);
-	return true;
+	return FATE_IN;
 }
 
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
 static int
 append_value(struct log *log, struct log_cursor_slot *slot, const struct log_item *item,
-    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
+    struct bus__offer *offer, const struct bus_slice *payload, uint64_t *ret_sequence,
+    struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 
@@ -641,7 +691,7 @@ append_value(struct log *log, struct log_cursor_slot *slot, const struct log_ite
 		return BUS_E_TOO_BIG;
 	for (;;) {
 		struct turn turn = {.word = lock_tail(log)};
-		bool is_new = true;
+		enum fate fate = FATE_IN;
 		struct value value;
 		uint64_t bytes = 0, word;
 		int err = 0;
@@ -652,24 +702,28 @@ append_value(struct log *log, struct log_cursor_slot *slot, const struct log_ite
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
 		else
-			is_new = decide(
-			    log, slot, tail_position(turn.word), item, version, payload, &value);
+			fate = decide(
+			    log, slot, tail_position(turn.word), item, offer, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
 		if (slot != NULL)
 			atomic_store_explicit(&slot->pin, 0, memory_order_release);
-		if (err == 0 && is_new) {
+		if (err == 0 && fate == FATE_IN) {
 			bytes = value_size(&value, payload);
 			err = make_room(log, &turn, bytes);
 		}
-		if (err == 0 && is_new && turn.at + bytes > log->mapped)
+		if (err == 0 && fate == FATE_IN && turn.at + bytes > log->mapped)
 			bus__log_map(log, turn.at, turn.at + bytes);
-		if (err == 0 && is_new && !may_keep(log, &turn, &value.item, payload, bytes))
+		if (err == 0 && fate == FATE_IN && !may_keep(log, &turn, &value.item, payload, bytes))
 			err = BUS_E_LIMIT;
-		if (err < 0 || !is_new) {
+		if (err < 0 || fate != FATE_IN) {
 			/* As in append_some(). */
 			if (!move_tail(log, &turn, tail_position(turn.word), false))
 				continue;
 			acknowledge(log);
+			if (err == 0 && fate == FATE_OURS) {
+				*ret_ours = value.version;
+				return LOG_OURS;
+			}
 			return err;
 		}
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
@@ -691,15 +745,15 @@ append_value(struct log *log, struct log_cursor_slot *slot, const struct log_ite
 }
 
 int
-bus__log_append_value(struct log *log, const struct log_item *item,
-    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence)
+bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
+    const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
 	struct log_cursor_slot *slot;
 	int got;
 
 	enter_member(log);
 	slot = bus__log_slot_take(log);
-	got = append_value(log, slot, item, version, payload, ret_sequence);
+	got = append_value(log, slot, item, offer, payload, ret_sequence, ret_ours);
 	bus__log_slot_give(slot);
 	leave_member(log);
 	return got;

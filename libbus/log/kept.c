@@ -139,7 +139,7 @@ bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID])
 /* The words of a retained record, which lies whole where it is. */
 static void
 read_words(const struct log *log, unsigned flags, const struct log_record *record,
-    struct bus__version *ret_version, int64_t *ret_until_ns)
+    struct bus__version *ret_version, int64_t *ret_until_ns, uint64_t *ret_theirs)
 {
 	const uint8_t *at =
 	    (const uint8_t *)(record + 1) + 8 * (unsigned)__builtin_popcount(flags & LOG_WORDS);
@@ -155,13 +155,18 @@ read_words(const struct log *log, unsigned flags, const struct log_record *recor
 		memcpy(ret_version->bus, at, sizeof ret_version->bus);
 		at += sizeof ret_version->bus;
 	}
-	if (flags & LOG_MARK)
+	if (flags & LOG_MARK) {
 		memcpy(ret_until_ns, at, sizeof *ret_until_ns);
+		at += sizeof *ret_until_ns;
+	}
+	*ret_theirs = ret_version->changes;
+	if (flags & LOG_THEIRS)
+		memcpy(ret_theirs, at, sizeof *ret_theirs);
 }
 
-enum log_value
-bus__log_value_of(const struct log *log, uint64_t word, const struct log_record *record,
-    struct bus__version *ret_version)
+static enum log_value
+value_of(const struct log *log, uint64_t word, const struct log_record *record,
+    struct bus__version *ret_version, uint64_t *ret_theirs)
 {
 	int64_t until_ns, now, lives_ns;
 	struct log_view v;
@@ -169,7 +174,7 @@ bus__log_value_of(const struct log *log, uint64_t word, const struct log_record 
 	memset(ret_version, 0, sizeof *ret_version);
 	if (!(word >> 32 & LOG_RETAIN) || !bus__log_read(word, record, &v))
 		return LOG_NO_VALUE;
-	read_words(log, v.flags, record, ret_version, &until_ns);
+	read_words(log, v.flags, record, ret_version, &until_ns, ret_theirs);
 	if (v.len > 0 && !(v.flags & LOG_EXPIRES))
 		return LOG_A_VALUE;
 	now = bus__now_ns();
@@ -185,6 +190,15 @@ bus__log_value_of(const struct log *log, uint64_t word, const struct log_record 
 		   : LOG_NO_VALUE;
 }
 
+enum log_value
+bus__log_value_of(const struct log *log, uint64_t word, const struct log_record *record,
+    struct bus__version *ret_version)
+{
+	uint64_t theirs;
+
+	return value_of(log, word, record, ret_version, &theirs);
+}
+
 /* The next value of a topic that is unknown is newer than all that were forgotten. */
 static void
 raise_floor(struct log *log, uint64_t changes)
@@ -198,10 +212,10 @@ raise_floor(struct log *log, uint64_t changes)
 		;
 }
 
-/* The topic's newest retained record that was published, and its word. NULL: there is none. Owner. */
+/* The topic's newest retained record that was published, where it is, and its word. NULL: there is none. Owner. */
 static const struct log_record *
 newest(const struct log *log, struct log_cursor_slot *slot, const struct log_topic *topic,
-    uint64_t tail, uint64_t *ret_word)
+    uint64_t tail, uint64_t *ret_position, uint64_t *ret_word)
 {
 	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	uint64_t number, at, bytes;
@@ -224,29 +238,29 @@ newest(const struct log *log, struct log_cursor_slot *slot, const struct log_top
 		memory = found;
 	}
 	record = (const struct log_record *)(memory + at);
+	*ret_position = position;
 	*ret_word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(*ret_word);
 	return bytes >= sizeof *record && bytes <= log->segment_bytes - at ? record : NULL;
 }
 
-enum log_value
+void
 bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t number, uint64_t tail,
-    struct bus__version *ret_version)
+    struct log_newest *ret_newest)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, number);
-	enum log_value value = LOG_NO_VALUE;
-	const struct log_record *record;
-	uint64_t word;
+	struct log_newest n = {.kind = LOG_NO_VALUE};
 
-	memset(ret_version, 0, sizeof *ret_version);
-	record = topic != NULL ? newest(log, slot, topic, tail, &word) : NULL;
-	if (record != NULL && record->topic == number)
-		value = bus__log_value_of(log, word, record, ret_version);
-	if (value == LOG_NO_VALUE) {
-		raise_floor(log, ret_version->changes);
-		memset(ret_version, 0, sizeof *ret_version);
+	if (topic != NULL)
+		n.record = newest(log, slot, topic, tail, &n.position, &n.word);
+	if (n.record != NULL && n.record->topic == number)
+		n.kind = value_of(log, n.word, n.record, &n.version, &n.theirs);
+	if (n.kind == LOG_NO_VALUE) {
+		raise_floor(log, n.version.changes);
+		memset(&n.version, 0, sizeof n.version);
+		n.theirs = 0;
 	}
-	return value;
+	*ret_newest = n;
 }
 
 /* Values take a part of the room, and marks the same part of that, if not as many fit there as a bus has. */
@@ -277,14 +291,15 @@ look_at_marks(
 	while ((number = bus__log_topic_next(log, &place, &left)) != 0) {
 		struct bus__version version;
 		const struct log_record *record;
+		uint64_t position, word, theirs;
 		int64_t until_ns;
-		uint64_t word;
 
-		record = newest(log, slot, bus__log_topic_at(log, number), tail, &word);
+		record = newest(log, slot, bus__log_topic_at(log, number), tail, &position, &word);
 		if (record == NULL || !(word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
 			continue;
-		read_words(log, (unsigned)(word >> 32) & 0xffff, record, &version, &until_ns);
+		read_words(
+		    log, (unsigned)(word >> 32) & 0xffff, record, &version, &until_ns, &theirs);
 		if (marks->step_ns != 0) {
 			int64_t step = (until_ns - marks->first_ns) / marks->step_ns;
 

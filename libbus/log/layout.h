@@ -205,13 +205,16 @@ enum log_flag {
 	LOG_OTHER = 1u << 11, /* two words have the id of the bus that did so; without: this one */
 	LOG_MARK =
 	    1u
-	    << 12 /* an empty retained one; a word has the monotonic time until which it keeps older values away */
+	    << 12, /* an empty retained one; a word has the monotonic time until which it keeps older values away */
+	LOG_THEIRS =
+	    1u
+	    << 13 /* of another bus; a word has its number of changes there, 0: unknown. Without: the same number */
 };
 
 #define LOG_GAP_BYTES 9
 
 #define LOG_WORDS       ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
-#define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK)
+#define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK | LOG_THEIRS)
 
 /* How many words follow the head. */
 static inline unsigned

@@ -13,7 +13,7 @@
 
 #include <libbus/bus.h>
 
-#include "base/version.h"
+#include "base/offer.h"
 #include "log/layout.h"
 
 #define LOG_NAME_MOST     64
@@ -107,9 +107,6 @@ void bus__log_role_end(struct log *log, uint32_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 
-/* For bus__log_append_value() alone, and not in the log: a value that is not newer counts as a change made here. */
-#define LOG_IS_CHANGE (1u << 15)
-
 /* A record without its payload. */
 struct log_item {
 	const void *headers;
@@ -135,11 +132,13 @@ int bus__log_append(struct log *log, const struct log_item *item, const struct b
     size_t count, uint64_t *ret_sequence);
 
 /* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
- * Otherwise the record is the topic's value only if that version is newer than what the topic has; if not it is appended as
- * one that is not retained, or, with LOG_KEPT or of the very version that the topic has, not at all. With LOG_KEPT the end of a value
- * that is not there is noted, and is no news. The comparison and the append are one step. The same answers; 0 also: it was not appended. */
-int bus__log_append_value(struct log *log, const struct log_item *item,
-    const struct bus__version *version, const struct bus_slice *payload, uint64_t *ret_sequence);
+ * Otherwise bus__offer_judge() says what becomes of it: an older one is appended as one that is not retained, or, with LOG_KEPT,
+ * not at all, and neither is one that is there already; one made here that has a larger number elsewhere is appended for that alone. With
+ * LOG_KEPT the end of a value that is not there is noted, and is no news. The comparison and the append are one step. The same
+ * answers; 0 also: it was not appended; LOG_OURS: nor is it, and *ret_ours is the version that the topic's value is to get. */
+#define LOG_OURS 2
+int bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
+    const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours);
 
 /* The id by which peers know the bus of a log. */
 void bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID]);
@@ -320,11 +319,19 @@ enum log_value { LOG_NO_VALUE, LOG_A_VALUE, LOG_A_MARK };
 enum log_value bus__log_value_of(const struct log *log, uint64_t word,
     const struct log_record *record, struct bus__version *ret_version);
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has, and its version; LOG_NO_VALUE: {0}. The slot pins
- * what is read, since an owner that was revoked does not know it. NULL: nothing does, and such a one reads anything, for a
- * publish that fails. */
-enum log_value bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t topic,
-    uint64_t tail, struct bus__version *ret_version);
+/* A topic's newest retained record. */
+struct log_newest {
+	enum log_value kind;
+	struct bus__version version; /* LOG_NO_VALUE: {0} */
+	uint64_t theirs;             /* its number where it was made */
+	uint64_t position, word;
+	const struct log_record *record; /* where it lies, for as long as it is pinned */
+};
+
+/* For the tail's owner, when the tail was at `tail`: what the topic has. The slot pins what is read, since an owner that was
+ * revoked does not know it. NULL: nothing does, and such a one reads anything, for a publish that fails. */
+void bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t topic, uint64_t tail,
+    struct log_newest *ret_newest);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
 void bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail);

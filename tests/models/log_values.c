@@ -15,30 +15,31 @@ before(void)
 }
 
 static void
-change(int member, const struct bus__version *version, uint64_t i)
+change(int member, struct bus__offer *offer, uint64_t i)
 {
 	const struct bus_slice slice = {&i, sizeof i};
 	const struct log_item item = {.topic = 1, .flags = LOG_RETAIN};
+	struct bus__version ours;
 	uint64_t sequence;
 	int got;
 
 	do
-		got = bus__log_append_value(&model_log[member], &item, version, &slice, &sequence);
+		got = bus__log_append_value(&model_log[member], &item, offer, &slice, &sequence, &ours);
 	while (got == BUS_E_FULL);
-	model_check(got == 1 || (version != NULL && got == 0));
+	model_check(got == 1 || (offer != NULL && got == 0));
 }
 
 static void
 thread(int index)
 {
-	struct bus__version version = {.bus = {1}};
+	struct bus__offer offer = {.version = {.bus = {1}}, .peer = {1}, .is_kept = true};
 
 	model_pause(60);
 	for (uint64_t i = 0; i < EACH; i++) {
 		change(index, NULL, i);
-		version.changes = i + (uint64_t)index + 1;
-		if (version.changes <= PEERS_MOST)
-			change(index, &version, i);
+		offer.version.changes = i + (uint64_t)index + 1;
+		if (offer.version.changes <= PEERS_MOST)
+			change(index, &offer, i);
 	}
 }
 

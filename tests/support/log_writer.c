@@ -4,7 +4,8 @@
  * ends. Record i, from 1 on: topic "t/<i mod 7>", payload "<i>" with i mod 300 times "x" behind it; each fifth one has
  * headers, each third one a time to live, each fourth one a number for replies. "kept/first" keeps "one" from the
  * beginning on, "kept/last" keeps "end"; they are the first record and the one behind the last. Behind that "kept/own" is changed
- * twice here, "one" and "two", and "kept/gone" is deleted by the seventh change, of a bus with the id 0, 1, … 15. */
+ * twice here, "one" and "two", "kept/gone" is deleted by the seventh change, of a bus with the id 0, 1, … 15, and "kept/other" is changed
+ * twice here and then by that bus, which takes it for the second change and has not heard of those. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,27 +25,38 @@ keep(struct log *log, const char *topic, const char *value, uint64_t *ret_sequen
 }
 
 static int
-change(struct log *log, const char *topic, const char *value, const struct bus__version *version,
+change(struct log *log, const char *topic, const char *value, struct bus__offer *offer,
     uint64_t *ret_sequence)
 {
 	struct bus_slice payload = {value, strlen(value)};
 	struct log_item item = {.flags = LOG_RETAIN};
+	struct bus__version ours;
 	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
 
-	return err < 0 ? err : bus__log_append_value(log, &item, version, &payload, ret_sequence);
+	return err < 0 ? err
+		       : bus__log_append_value(log, &item, offer, &payload, ret_sequence, &ours);
 }
 
 static int
 fill_versions(struct log *log, uint64_t *ret_sequence)
 {
-	struct bus__version seventh = {.changes = 7};
+	struct bus__offer seventh = {.version.changes = 7}, later;
 	int got = change(log, "kept/own", "one", NULL, ret_sequence);
 
 	for (uint8_t i = 0; i < BUS__BUS_ID; i++)
-		seventh.bus[i] = i;
+		seventh.peer[i] = seventh.version.bus[i] = i;
+	later = seventh;
+	later.version.changes = 2;
 	if (got >= 0)
 		got = change(log, "kept/own", "two", NULL, ret_sequence);
-	return got >= 0 ? change(log, "kept/gone", "", &seventh, ret_sequence) : got;
+	if (got >= 0)
+		got = change(log, "kept/gone", "", &seventh, ret_sequence);
+	/* The second change where it was made, the third here. */
+	if (got >= 0)
+		got = change(log, "kept/other", "one", NULL, ret_sequence);
+	if (got >= 0)
+		got = change(log, "kept/other", "two", NULL, ret_sequence);
+	return got >= 0 ? change(log, "kept/other", "three", &later, ret_sequence) : got;
 }
 
 static int

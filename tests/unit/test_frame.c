@@ -66,16 +66,16 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, preamble, sizeof preamble);
 	ck_assert_uint_eq(bus__frame_write(at, BUS__FRAME_TOPIC, 9999, "a/b", 3), sizeof topic);
 	ck_assert_mem_eq(at, topic, sizeof topic);
-	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own), sizeof retained);
+	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own, false), sizeof retained);
 	ck_assert_mem_eq(at, retained, sizeof retained);
 	memcpy(version.bus, "another bus's id", sizeof version.bus);
-	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own), sizeof foreign);
+	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own, false), sizeof foreign);
 	ck_assert_mem_eq(at, foreign, sizeof foreign);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived, NULL, own), sizeof mortal);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived, NULL, own, false), sizeof mortal);
 	ck_assert_mem_eq(at, mortal, sizeof mortal);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers, NULL, own), sizeof headed);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers, NULL, own, false), sizeof headed);
 	ck_assert_mem_eq(at, headed, sizeof headed);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking, NULL, own), sizeof question);
+	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking, NULL, own, false), sizeof question);
 	ck_assert_mem_eq(at, question, sizeof question);
 	asking.type = BUS_TYPE_TEXT;
 	ck_assert_uint_eq(bus__reply_head_write(at, &asking, false), sizeof answer);
@@ -86,7 +86,8 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_uint_eq(bus__lost_write(at, 0x1ff), sizeof lost);
 	ck_assert_mem_eq(at, lost, sizeof lost);
 	ck_assert_uint_eq(
-	    bus__resume_write(at, &(struct bus__resume){LARGE_ID, 2, 1, false}), sizeof resume);
+	    bus__resume_write(at, &(struct bus__resume){.id = LARGE_ID, .next = 2, .lost = 1}),
+	    sizeof resume);
 	ck_assert_mem_eq(at, resume, sizeof resume);
 	ck_assert_uint_eq(
 	    bus__start_write(at, &(struct bus__start){LARGE_ID, 3, 2, true}), sizeof start);
@@ -132,6 +133,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 	struct bus__frame frame;
 	struct bus_msg msg, back;
 	uint8_t at[BUS__MSG_HEAD_MAX + MAX];
+	bool initial;
 	size_t n;
 
 	for (int i = 0; i < 4; i++)
@@ -147,13 +149,15 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				version = (struct bus__version){.changes = 1 + (uint64_t)i};
 				memcpy(version.bus, i == 2 ? "another bus's id" : (const char *)own,
 				    sizeof version.bus);
-				n = bus__msg_head_write(at, 17, &msg, &version, own);
+				initial = flags[j] == BUS_MSG_KEPT && i % 2;
+				n = bus__msg_head_write(at, 17, &msg, &version, own, initial);
 				memset(at + n, 'p', len);
 				ck_assert_int_eq(
 				    bus__frame_read(at, n + len, false, MAX, &frame), 0);
 				ck_assert_uint_eq(BUS__FRAME_HEAD + frame.len, n + len);
 				ck_assert_uint_eq(frame.number, 17);
 				ck_bus(bus__msg_read(&frame, own, &back, &read), 0);
+				ck_assert_int_eq(bus__msg_is_initial(&frame), initial);
 				if (flags[j] == 0)
 					ck_assert_uint_eq(read.changes, 0);
 				else
