@@ -42,7 +42,8 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 	/* The same seen from the other side. */
 	if (by_maker && offer->is_initial && offer->is_first && !is_ours)
 		return BUS__OFFER_CHANGE;
-	if (by_maker && !offer->is_kept && offer->told != bus__version_note(has, offer->key))
+	if (by_maker && !offer->is_kept && !offer->is_initial &&
+	    offer->told != bus__version_note(has, offer->key))
 		return BUS__OFFER_CHANGE;
 	return BUS__OFFER_OLDER;
 }

@@ -17,7 +17,7 @@ struct bus__offer {
 	struct bus__version version;
 	uint8_t peer[BUS__BUS_ID]; /* that sent it */
 	bool is_kept;              /* and not a change of now */
-	bool is_initial;           /* kept, and among those that the connection begins with */
+	bool is_initial;           /* from before the connection */
 	bool is_first;             /* the two buses have had no connection before */
 	uint64_t told, key;        /* what the peer was sent of the topic, as bus__version_note() */
 	uint64_t since;            /* where the bus's changes, or its log, were when the connection began */

@@ -162,7 +162,7 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->topic_serial = m->msg_route->topic->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
-	ret_out->is_initial = false;
+	ret_out->is_initial = m->logged && bus__walk_is_before(m->walk, m->msg.position);
 	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
 		read_version(m, &ret_out->version);
 	return true;

@@ -95,12 +95,36 @@ bus__peer_tell_values(struct bus_mailbox *m)
 		begin(m);
 }
 
+/* Without a cursor, which others use, nothing is known to be older than the connection. */
+static void
+note_tail(struct bus_mailbox *m)
+{
+	struct log_cursor c;
+
+	m->walk->since = bus__log_tail(m->bus->log);
+	m->walk->since_sequence = 0;
+	if (bus__log_cursor_open(m->bus->log, LOG_FROM_NOW, 0, &c) < 0)
+		return;
+	m->walk->since = bus__log_position(&c);
+	m->walk->since_sequence = c.sequence;
+	bus__log_cursor_close(&c);
+}
+
+bool
+bus__walk_is_before(const struct bus__walk *walk, uint64_t sequence)
+{
+	return sequence < walk->since_sequence;
+}
+
 void
 bus__peer_renew_values(struct bus_mailbox *m)
 {
 	m->walk->on = m->walk->begun = false;
-	m->walk->since = m->reader != NULL ? bus__log_tail(m->bus->log)
-					   : atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
+	if (m->reader != NULL)
+		note_tail(m);
+	else
+		m->walk->since =
+		    atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
 	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
 		m->walk->key = (uint64_t)bus__now_ns();
 }

@@ -23,7 +23,8 @@ struct bus__walk {
 	bool on, again; /* and once more when it is through */
 	bool marks;     /* it has come to those */
 	bool initial;   /* the one that the connection begins with */
-	uint64_t since; /* where the bus's changes, or its log's tail, were when that began */
+	/* Where the bus's changes, or its log's tail, were when that began; and the sequence of the next record there. */
+	uint64_t since, since_sequence;
 	uint64_t key;   /* of this connection: routes note what was told in it */
 	uint64_t lost;  /* what the mailbox had lost when it began */
 	/* Where the mailbox, and the bus's changes, were when it began. */
@@ -39,6 +40,9 @@ struct bus__walk {
  * the walk came there. Then the message stands for it. */
 bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
     const struct bus__version *version);
+
+/* Whether the record of that sequence was published before the connection began. */
+bool bus__walk_is_before(const struct bus__walk *walk, uint64_t sequence);
 
 /* Says of an offer of the peer what is known of its connection. */
 void bus__walk_know(const struct bus__walk *walk, struct bus__offer *offer);

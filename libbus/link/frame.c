@@ -16,7 +16,7 @@ enum msg_flag {
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
 	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
-	MSG_INITIAL = 1u << 7,  /* KEPT alone: the value is from before the connection */
+	MSG_INITIAL = 1u << 7,  /* RETAIN, KEPT: from before the connection */
 	MSG_VALUE =
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
@@ -105,7 +105,7 @@ are_flags_right(uint8_t kind, uint8_t flags)
 		return (flags & ~MSG_FLAGS) == 0 &&
 		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_VALUE) != 0) &&
 		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0) &&
-		       ((flags & MSG_INITIAL) == 0 || (flags & MSG_VALUE) == MSG_KEPT);
+		       ((flags & MSG_INITIAL) == 0 || (flags & MSG_VALUE) != 0);
 	case BUS__FRAME_REPLY:
 		if ((flags & REPLY_NOBODY) != 0)
 			return flags == (REPLY_NOBODY | MSG_REPLY_TO);

@@ -138,7 +138,7 @@ size_t bus__resume_write(
 size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start);
 
 /* Writes all of a message but its payload and its headers, which follow. version: of a value (RETAIN, KEPT), which
- * names its bus unless that is `sender`; otherwise ignored. initial: a KEPT one from before the connection. */
+ * names its bus unless that is `sender`; otherwise ignored. initial: a value from before the connection. */
 size_t bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number,
     const struct bus_msg *msg, const struct bus__version *version,
     const uint8_t sender[BUS__BUS_ID], bool initial);

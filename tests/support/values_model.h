@@ -1,16 +1,16 @@
 /* support/values_model.h: which value each bus of a few should have of each topic, after each step: what docs/delivery.md says,
- * without clocks, logs, mailboxes or connections. */
+ * without clocks, logs, mailboxes or connections. A walk tells a bus what another has, if it was not told that. */
 #ifndef VALUES_MODEL_H
 #define VALUES_MODEL_H
-
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { MODEL_BUSES = 3, MODEL_TOPICS = 6, MODEL_TEXT = 24 };
+enum model_kind { MODEL_LIVE, MODEL_KEPT, MODEL_INITIAL, MODEL_FIRST /* initial, and they had not met */ };
 
 struct model_value {
-	uint64_t changes;
+	uint64_t changes, theirs;
 	uint8_t bus[16];
 	char text[MODEL_TEXT]; /* empty: deleted */
 };
@@ -18,49 +18,100 @@ struct model_value {
 struct values_model {
 	unsigned buses;
 	uint8_t id[MODEL_BUSES][16];
-	bool linked[MODEL_BUSES][MODEL_BUSES];
+	bool linked[MODEL_BUSES][MODEL_BUSES], met[MODEL_BUSES][MODEL_BUSES];
+	bool told[MODEL_BUSES][MODEL_BUSES][MODEL_TOPICS];
 	struct model_value at[MODEL_BUSES][MODEL_TOPICS];
 };
 
+static void model_hear(struct values_model *m, unsigned from, unsigned to, unsigned topic,
+    struct model_value value, enum model_kind kind);
+
 static inline bool
-model_is_newer(const struct model_value *value, const struct model_value *than)
+model_is_of(const struct values_model *m, const struct model_value *value, unsigned bus)
 {
-	if (value->changes != than->changes)
-		return value->changes > than->changes;
-	return memcmp(value->bus, than->bus, sizeof value->bus) > 0;
+	return value->changes > 0 && memcmp(value->bus, m->id[bus], sizeof value->bus) == 0;
 }
 
 static inline void
-model_hand_over(struct values_model *m, unsigned from, unsigned to, unsigned topic)
+model_walk(struct values_model *m, unsigned from, unsigned to)
 {
-	if (model_is_newer(&m->at[from][topic], &m->at[to][topic]))
-		m->at[to][topic] = m->at[from][topic];
+	for (unsigned topic = 0; topic < MODEL_TOPICS; topic++)
+		if (m->linked[from][to] && !m->told[from][to][topic]) {
+			m->told[from][to][topic] = true;
+			model_hear(m, from, to, topic, m->at[from][topic], MODEL_KEPT);
+		}
 }
 
-/* Publishes: every bus that is linked hears of it, and none hands it on. */
+/* What a bus has from now on; it tells all if that is a change of its own that has another number. */
+static inline void
+model_set(struct values_model *m, unsigned bus, unsigned topic, const struct model_value *value, bool tell)
+{
+	m->at[bus][topic] = *value;
+	for (unsigned to = 0; to < m->buses; to++)
+		m->told[bus][to][topic] = false;
+	for (unsigned to = 0; tell && to < m->buses; to++)
+		model_walk(m, bus, to);
+}
+
+static inline void
+model_hear(struct values_model *m, unsigned from, unsigned to, unsigned topic,
+    struct model_value value, enum model_kind kind)
+{
+	struct model_value has = m->at[to][topic];
+	bool by_maker = model_is_of(m, &value, from), is_back = model_is_of(m, &value, to);
+	bool is_ours = model_is_of(m, &has, to), is_theirs = model_is_of(m, &has, from);
+	int order = memcmp(value.bus, has.bus, sizeof has.bus);
+
+	if (value.changes != has.changes)
+		order = value.changes < has.changes ? -1 : 1;
+	value.theirs = by_maker ? value.changes : 0;
+	if (order > 0 && is_ours && (is_back || (kind == MODEL_FIRST && !by_maker))) {
+		has.changes = value.changes + (!is_back || strcmp(has.text, value.text) != 0);
+		model_set(m, to, topic, &has, true);
+	} else if (order > 0) {
+		model_set(m, to, topic, &value, is_back);
+	} else if (order < 0 && by_maker &&
+		   (is_theirs ? value.changes > has.theirs
+		    : kind == MODEL_LIVE ? !m->told[to][from][topic]
+					 : kind == MODEL_FIRST && !is_ours)) {
+		value.changes = has.changes + 1;
+		model_set(m, to, topic, &value, false);
+		model_walk(m, to, from);
+	}
+}
+
 static inline void
 model_publish(struct values_model *m, unsigned bus, unsigned topic, const char *text)
 {
-	struct model_value *value = &m->at[bus][topic];
+	struct model_value value = {.changes = m->at[bus][topic].changes + 1};
 
-	value->changes++;
-	memcpy(value->bus, m->id[bus], sizeof value->bus);
-	memset(value->text, 0, sizeof value->text);
-	memcpy(value->text, text, strlen(text));
+	memcpy(value.bus, m->id[bus], sizeof value.bus);
+	memcpy(value.text, text, strlen(text));
+	model_set(m, bus, topic, &value, false);
+	for (unsigned to = 0; to < m->buses; to++)
+		m->told[bus][to][topic] = m->linked[bus][to];
 	for (unsigned to = 0; to < m->buses; to++)
 		if (m->linked[bus][to])
-			model_hand_over(m, bus, to, topic);
+			model_hear(m, bus, to, topic, value, MODEL_LIVE);
 }
 
-/* Two buses meet: each gets what the other has. */
+/* Two buses meet (MODEL_INITIAL), or hear what was held between them (MODEL_KEPT), and each says what it has; or they part. */
 static inline void
-model_link(struct values_model *m, unsigned left, unsigned right, bool linked)
+model_link(struct values_model *m, unsigned left, unsigned right, bool linked, enum model_kind kind)
 {
+	if (linked && kind == MODEL_INITIAL && !m->met[left][right])
+		kind = MODEL_FIRST;
 	m->linked[left][right] = m->linked[right][left] = linked;
+	m->met[left][right] = m->met[right][left] |= linked;
 	for (unsigned topic = 0; linked && topic < MODEL_TOPICS; topic++) {
-		model_hand_over(m, left, right, topic);
-		model_hand_over(m, right, left, topic);
+		struct model_value value = m->at[left][topic];
+
+		m->told[left][right][topic] = m->told[right][left][topic] = true;
+		model_hear(m, right, left, topic, m->at[right][topic], kind);
+		model_hear(m, left, right, topic, value, kind);
 	}
+	model_walk(m, left, right);
+	model_walk(m, right, left);
 }
 
 /* A bus ends and begins anew, without links. */
@@ -70,26 +121,16 @@ model_restart(struct values_model *m, unsigned bus, const uint8_t id[16])
 	memcpy(m->id[bus], id, sizeof m->id[bus]);
 	memset(m->at[bus], 0, sizeof m->at[bus]);
 	for (unsigned to = 0; to < m->buses; to++)
-		model_link(m, bus, to, false);
+		m->linked[bus][to] = m->linked[to][bus] = m->met[bus][to] = m->met[to][bus] = false;
 }
 
-/* Whether all are linked; and whether they agree. */
+/* Whether all are linked, so that they are to agree. */
 static inline bool
 model_is_whole(const struct values_model *m)
 {
 	for (unsigned left = 0; left < m->buses; left++)
 		for (unsigned right = 0; right < left; right++)
 			if (!m->linked[left][right])
-				return false;
-	return true;
-}
-
-static inline bool
-model_agrees(const struct values_model *m)
-{
-	for (unsigned bus = 1; bus < m->buses; bus++)
-		for (unsigned topic = 0; topic < MODEL_TOPICS; topic++)
-			if (strcmp(m->at[bus][topic].text, m->at[0][topic].text) != 0)
 				return false;
 	return true;
 }
