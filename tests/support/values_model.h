@@ -103,10 +103,11 @@ model_link(struct values_model *m, unsigned left, unsigned right, bool linked, e
 		kind = MODEL_FIRST;
 	m->linked[left][right] = m->linked[right][left] = linked;
 	m->met[left][right] = m->met[right][left] |= linked;
+	memset(m->told[left][right], true, sizeof m->told[left][right]);
+	memset(m->told[right][left], true, sizeof m->told[right][left]);
 	for (unsigned topic = 0; linked && topic < MODEL_TOPICS; topic++) {
 		struct model_value value = m->at[left][topic];
 
-		m->told[left][right][topic] = m->told[right][left][topic] = true;
 		model_hear(m, right, left, topic, m->at[right][topic], kind);
 		model_hear(m, left, right, topic, value, kind);
 	}

@@ -826,8 +826,11 @@ all_agree(struct world *w)
 		snprintf(topic, sizeof topic, "v/%u", t);
 		snprintf(text, sizeof text, "%s", value_of(w->at[0].beside, topic));
 		for (unsigned i = 1; i < w->model.buses; i++)
-			if (!has(w->at[i].beside, topic, text))
+			if (!has(w->at[i].beside, topic, text)) {
+				trace(w, "%s: bus 0 \"%s\", bus %u \"%s\"", topic, text, i,
+				    value_of(w->at[i].beside, topic));
 				return false;
+			}
 	}
 	return true;
 }
