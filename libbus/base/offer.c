@@ -34,16 +34,15 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 		return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
 	}
 	/* A change made here before the peer's values came, and without knowing of them. */
-	if (order > 0 && is_ours && offer->is_initial &&
+	if (order > 0 && is_ours && offer->is_before &&
 	    (standing->is_recent || (offer->is_first && !by_maker)))
 		return BUS__OFFER_OURS;
 	if (order > 0)
 		return BUS__OFFER_NEWER;
 	/* The same seen from the other side. */
-	if (by_maker && offer->is_initial && offer->is_first && !is_ours)
+	if (by_maker && offer->is_before && offer->is_first && !is_ours)
 		return BUS__OFFER_CHANGE;
-	if (by_maker && !offer->is_kept && !offer->is_initial &&
-	    offer->told != bus__version_note(has, offer->key))
+	if (by_maker && !offer->is_kept && !offer->is_before)
 		return BUS__OFFER_CHANGE;
 	return BUS__OFFER_OLDER;
 }

@@ -1,9 +1,9 @@
 /* base/offer.h: what becomes of a retained value that a link brings, beside what the topic has here. Pure.
  *
- * The larger version wins (version.h). But a version says how often a topic was changed only as far as its maker knew. So where
- * the maker cannot have known, its change counts as one behind ours, under a number that is ours and its id that stays: a bus that
+ * The larger version wins (version.h). But a version says how often a topic was changed only as far as its maker knew: a bus that
  * begins anew counts from 1 again, one that has not asked for the topic does not hear of others' changes, and a bus does not pass on what
- * others changed. docs/design/0007-values.md has the reasons. */
+ * others changed. So a change that comes while the two are linked counts as one behind ours, under our number and its maker's
+ * id, and so does one from before their first connection. docs/design/0007-values.md has the reasons. */
 #ifndef BUS_BASE_OFFER_H
 #define BUS_BASE_OFFER_H
 
@@ -17,9 +17,8 @@ struct bus__offer {
 	struct bus__version version;
 	uint8_t peer[BUS__BUS_ID]; /* that sent it */
 	bool is_kept;              /* and not a change of now */
-	bool is_initial;           /* from before the connection */
+	bool is_before;           /* from before the connection */
 	bool is_first;             /* the two buses have had no connection before */
-	uint64_t told, key;        /* what the peer was sent of the topic, as bus__version_note() */
 	uint64_t since;            /* where the bus's changes, or its log, were when the connection began */
 	/* What is to follow from it: the peer is sent our version, which has another number than its own; or all peers are,
 	 * since a change made here has another number now. */

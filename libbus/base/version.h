@@ -32,14 +32,4 @@ bus__version_compare(const struct bus__version *left, const struct bus__version 
 	return memcmp(left->bus, right->bus, sizeof left->bus);
 }
 
-/* A version in 8 bytes, for one who has the key: two are taken for the same once in 2^64. */
-static inline uint64_t
-bus__version_note(const struct bus__version *version, uint64_t key)
-{
-	uint64_t id[2];
-
-	memcpy(id, version->bus, sizeof id);
-	return (version->changes * UINT64_C(0x9E3779B97F4A7C15)) ^ id[0] ^ (id[1] << 1) ^ key;
-}
-
 #endif

@@ -11,7 +11,6 @@
 #include "core/members.h"
 #include "core/name.h"
 #include "core/publish.h"
-#include "core/walk.h"
 #include "log/log.h"
 
 #define MANY   32      /* payloads that one append takes */
@@ -218,8 +217,8 @@ renumber(struct bus *bus, uint32_t number, const struct bus__version *version, s
 }
 
 int
-bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
-    struct ring_item *item, struct bus__offer *offer, const struct bus_mailbox *asker)
+bus__named_relay(
+    struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer)
 {
 	struct bus_slice payload = payload_of(item);
 	struct bus__version ours;
@@ -238,10 +237,6 @@ bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
 		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 		return err < 0 ? err : 0;
 	}
-	bus__lock(bus);
-	offer->told = bus__told_of(
-	    atomic_load_explicit(&topic->routes, memory_order_relaxed), asker);
-	bus__unlock(bus);
 	err = bus__log_append_value(bus->log, &entry, offer, &payload, &sequence, &ours);
 	if (err == LOG_OURS)
 		return renumber(bus, number, &ours, offer);

@@ -28,10 +28,10 @@ int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *it
 /* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
 int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
 
-/* The same for what the peer of a mailbox sent, and so links do not take away. Of a retained one bus__offer_judge() says what
+/* The same for what a peer sent, and so links do not take away. Of a retained one bus__offer_judge() says what
  * becomes of it. */
-int bus__named_relay(struct bus *bus, const struct topic *topic, uint32_t number,
-    struct ring_item *item, struct bus__offer *offer, const struct bus_mailbox *asker);
+int bus__named_relay(
+    struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer);
 
 /* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
 int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);

@@ -146,7 +146,10 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 		ret_version->changes = block->changes;
 	}
 	ret_version->changes += ret_version->changes == 0; /* somebody wrote there */
-	if (bus__walk_owes(m->walk, m->bus->log, m->msg_route, ret_version))
+	/* A walk that came between "stored" and "put in" has sent it: it is news no more, and may be older than what came since. */
+	if (bus__walk_has_told(m->walk, m->msg_route, ret_version))
+		m->msg.flags = (m->msg.flags & ~(uint32_t)BUS_MSG_RETAIN) | BUS_MSG_KEPT;
+	else if (bus__walk_owes(m->walk, m->bus->log, m->msg_route, ret_version))
 		m->msg.flags |= BUS_MSG_KEPT;
 	bus__walk_note(m->walk, m->msg_route, ret_version);
 }
@@ -162,7 +165,7 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->topic_serial = m->msg_route->topic->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
-	ret_out->is_initial = m->logged && bus__walk_is_before(m->walk, m->msg.position);
+	ret_out->is_before = m->logged && bus__walk_is_before(m->walk, m->msg.position);
 	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
 		read_version(m, &ret_out->version);
 	return true;

@@ -79,7 +79,7 @@ struct bus__out {
 	uint64_t topic_serial;       /* never used twice in this bus's life */
 	bool is_reply;               /* to the peer's question of the number msg->reply_to */
 	bool nobody;                 /* and says that there will be none */
-	bool is_initial;             /* a value that was published before the connection began */
+	bool is_before;             /* a value that was published before the connection began */
 	struct bus__version version; /* of a value */
 };
 

@@ -131,8 +131,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
 	bool from_peer;                     /* or the bus's own: not for peers */
-	struct bus__offer *offer;        /* a peer's value; NULL: it is none */
-	const struct bus_mailbox *asker; /* the peer's mailbox */
+	struct bus__offer *offer; /* a peer's value; NULL: it is none */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
@@ -201,8 +200,6 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	if (err == 0)
 		err = claim_all(routes, &claims, item, &attempt->owed);
 	if (err == 0) {
-		if (attempt->offer != NULL)
-			attempt->offer->told = bus__told_of(routes, attempt->asker);
 		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
 		if (answer == KEEP_STORED || (answer == KEEP_OLDER && !(item->flags & RING_KEPT)))
@@ -870,7 +867,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 {
 	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
 	struct attempt attempt = {
-	    .from_peer = true, .account = asker->account, .offer = is_value ? offer : NULL, .asker = asker};
+	    .from_peer = true, .account = asker->account, .offer = is_value ? offer : NULL};
 	struct ring_item item;
 	int err = enter_pub(pub);
 
@@ -879,7 +876,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 	err = bus__item_make(pub->bus, msg, &item);
 	if (err < 0)
 		return err;
-	bus__walk_know(asker->walk, offer);
+	offer->since = bus__walk_since(asker->walk);
 	if (msg->flags & BUS_MSG_KEPT) {
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
@@ -899,8 +896,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
 			return err;
 	}
 	if (pub->record.topic != 0)
-		return bus__named_relay(
-		    pub->bus, pub->topic, pub->record.topic, &item, offer, asker);
+		return bus__named_relay(pub->bus, pub->record.topic, &item, offer);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

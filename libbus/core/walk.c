@@ -15,10 +15,14 @@ enum { LOOKS = 1024, LOOKS_IN_LOG = 256 };
 
 /* --- what was told ------------------------------------------------------------------------------------------ */
 
+/* What a route notes of a version: two are taken for the same once in 2^64. */
 static uint64_t
 note_of(const struct bus__walk *walk, const struct bus__version *version)
 {
-	return bus__version_note(version, walk->key);
+	uint64_t id[2];
+
+	memcpy(id, version->bus, sizeof id);
+	return (version->changes * UINT64_C(0x9E3779B97F4A7C15)) ^ id[0] ^ (id[1] << 1) ^ walk->key;
 }
 
 void
@@ -29,19 +33,10 @@ bus__walk_note(
 	route->owed = false;
 }
 
-void
-bus__walk_know(const struct bus__walk *walk, struct bus__offer *offer)
+bool
+bus__walk_has_told(const struct bus__walk *walk, const struct route *route, const struct bus__version *version)
 {
-	offer->key = walk->key;
-	offer->since = walk->since;
-}
-
-uint64_t
-bus__told_of(const struct snapshot *routes, const struct bus_mailbox *mbox)
-{
-	const struct route *route = bus__route_to(routes, mbox);
-
-	return route != NULL ? route->told : 0;
+	return route->told == note_of(walk, version);
 }
 
 bool
@@ -180,7 +175,7 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	if (value->expires_ns != 0)
 		w->msg.ttl_ms = (uint32_t)((value->expires_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 	*ret_out = (struct bus__out){
-	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version, .is_initial = w->initial};
+	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version, .is_before = w->initial};
 	return true;
 }
 
@@ -198,7 +193,7 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 	pthread_mutex_lock(bus__keep_lock(m->bus, topic));
 	h = topic->history;
 	if (h != NULL && h->change <= w->before && h->deleted == w->marks &&
-	    route->told != note_of(w, &h->version))
+	    !bus__walk_has_told(w, route, &h->version))
 		found = bus__history_next(m->bus, topic, &w->after, ret_value);
 	if (found && ret_value->newest)
 		bus__walk_note(w, route, &ret_value->version);
@@ -285,7 +280,7 @@ look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
 		route->told += route->told == 0; /* that there is none */
 	if (kind == LOG_NO_VALUE || version.changes == 0 || (kind == LOG_A_MARK) != w->marks ||
 	    (c->kept_at >= w->behind && !record_is_carried(c->word)) ||
-	    route->told == note_of(w, &version) || !bus__log_read(c->word, record, &v))
+	    bus__walk_has_told(w, route, &version) || !bus__log_read(c->word, record, &v))
 		return false;
 	if (!copy_value(&v, &version, kind, ret_value)) {
 		w->again = true;

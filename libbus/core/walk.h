@@ -44,11 +44,15 @@ bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const s
 /* Whether the record of that sequence was published before the connection began. */
 bool bus__walk_is_before(const struct bus__walk *walk, uint64_t sequence);
 
-/* Says of an offer of the peer what is known of its connection. */
-void bus__walk_know(const struct bus__walk *walk, struct bus__offer *offer);
+/* Where the bus's changes, or its log's tail, were when the connection began. */
+static inline uint64_t
+bus__walk_since(const struct bus__walk *walk)
+{
+	return walk->since;
+}
 
-/* What the mailbox was told last by one of these routes, as bus__version_note(). A stripe or the bus lock. */
-uint64_t bus__told_of(const struct snapshot *routes, const struct bus_mailbox *mbox);
+/* Whether the peer was sent that version already. */
+bool bus__walk_has_told(const struct bus__walk *walk, const struct route *route, const struct bus__version *version);
 
 /* Notes that the peer was sent a version of the topic's value. */
 void bus__walk_note(

@@ -16,7 +16,7 @@ enum msg_flag {
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
 	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
-	MSG_INITIAL = 1u << 7,  /* RETAIN, KEPT: from before the connection */
+	MSG_BEFORE = 1u << 7,  /* RETAIN, KEPT: from before the connection */
 	MSG_VALUE =
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
@@ -55,7 +55,7 @@ bus__preamble_read(const uint8_t *at, size_t n)
 }
 
 #define MSG_FLAGS                                                                                  \
-	(MSG_TYPED | MSG_VALUE | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | MSG_ORIGIN | MSG_INITIAL)
+	(MSG_TYPED | MSG_VALUE | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | MSG_ORIGIN | MSG_BEFORE)
 #define REPLY_FLAGS (MSG_TYPED | MSG_TTL | MSG_HEADERS | MSG_REPLY_TO | REPLY_NOBODY)
 
 /* The origin belongs to a value: in a REPLY its bit means something else. */
@@ -105,7 +105,7 @@ are_flags_right(uint8_t kind, uint8_t flags)
 		return (flags & ~MSG_FLAGS) == 0 &&
 		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_VALUE) != 0) &&
 		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0) &&
-		       ((flags & MSG_INITIAL) == 0 || (flags & MSG_VALUE) != 0);
+		       ((flags & MSG_BEFORE) == 0 || (flags & MSG_VALUE) != 0);
 	case BUS__FRAME_REPLY:
 		if ((flags & REPLY_NOBODY) != 0)
 			return flags == (REPLY_NOBODY | MSG_REPLY_TO);
@@ -250,9 +250,9 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 }
 
 bool
-bus__msg_is_initial(const struct bus__frame *frame)
+bus__msg_is_before(const struct bus__frame *frame)
 {
-	return frame->kind == BUS__FRAME_MSG && (frame->flags & MSG_INITIAL) != 0;
+	return frame->kind == BUS__FRAME_MSG && (frame->flags & MSG_BEFORE) != 0;
 }
 
 bool
@@ -394,9 +394,9 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 
 size_t
 bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
-    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool initial)
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before)
 {
-	uint8_t more = initial ? MSG_INITIAL : 0;
+	uint8_t more = before ? MSG_BEFORE : 0;
 
 	if ((msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0)
 		more |= MSG_ORIGIN;

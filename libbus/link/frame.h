@@ -117,7 +117,7 @@ int bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello
  * names another one. */
 int bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
     struct bus_msg *ret_msg, struct bus__version *ret_version);
-bool bus__msg_is_initial(const struct bus__frame *frame);
+bool bus__msg_is_before(const struct bus__frame *frame);
 bool bus__reply_is_nobody(const struct bus__frame *frame);
 uint64_t bus__lost_read(const struct bus__frame *frame);
 int bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume);
@@ -138,10 +138,10 @@ size_t bus__resume_write(
 size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start);
 
 /* Writes all of a message but its payload and its headers, which follow. version: of a value (RETAIN, KEPT), which
- * names its bus unless that is `sender`; otherwise ignored. initial: a value from before the connection. */
+ * names its bus unless that is `sender`; otherwise ignored. before: a value from before the connection. */
 size_t bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number,
     const struct bus_msg *msg, const struct bus__version *version,
-    const uint8_t sender[BUS__BUS_ID], bool initial);
+    const uint8_t sender[BUS__BUS_ID], bool before);
 
 /* The same of a reply to the question of number msg->reply_to; nobody: there will be none. */
 size_t bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody);

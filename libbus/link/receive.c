@@ -121,7 +121,7 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
 	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
 	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
-	offer.is_initial = bus__msg_is_initial(frame);
+	offer.is_before = bus__msg_is_before(frame);
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &offer, session->mbox) : 0;
 	tell_numbers(session, &offer);
 	if (err < 0)

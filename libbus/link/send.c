@@ -222,7 +222,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	}
 	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg,
 	    &out->version, bus__id(session->link->links->bus),
-	    out->is_initial && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0);
+	    out->is_before && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0);
 	put_content(session, msg, len);
 }
 

@@ -123,7 +123,7 @@ def split(copy):
             if flags & flag:
                 words[flag] = struct.unpack_from("=Q", copy, body)[0]
                 body += 8
-        bus = until_ns = None
+        bus = until_ns = theirs = None
         if flags & 1024:
             words[1024] = struct.unpack_from("=Q", copy, body)[0]
             body += 8
@@ -131,6 +131,8 @@ def split(copy):
             bus, body = copy[body : body + 16], body + 16
         if flags & 4096:
             until_ns, body = struct.unpack_from("=Q", copy, body)[0], body + 8
+        if flags & 8192:
+            theirs, body = struct.unpack_from("=Q", copy, body)[0], body + 8
         end = at + size - padding
         headers = words.get(4, 0)
         yield {
@@ -144,6 +146,7 @@ def split(copy):
             "changes": words.get(1024),
             "bus": bus,
             "until_ns": until_ns,
+            "theirs": theirs,
             "payload": copy[body : end - headers],
             "headers": copy[end - headers : end],
         }

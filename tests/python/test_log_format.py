@@ -32,7 +32,7 @@ def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
     log = LogReader(tmp_path / "test.log")
     records = list(log.records())
     # With more than the file holds, the newest are there, without a gap.
-    assert last == count + 5
+    assert last == count + 8
     assert [sequence for sequence, _ in records] == list(range(records[0][0], last + 1))
     assert (len(records) == last) == (count < 10000)
     for sequence, record in records:
@@ -45,10 +45,13 @@ def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
     assert log.value(log.number("kept/first")) == b"one"
     assert log.value(log.number("kept/last")) == b"end"
     assert log.value(log.number("t/1")) is None
-    # The second change of this bus; and a deletion of another one.
+    # The second change of this bus; a deletion of another one; and one's second change, which is the third here.
     own, gone = log.newest(log.number("kept/own")), log.newest(log.number("kept/gone"))
     assert (own["payload"], own["changes"], own["bus"], own["until_ns"]) == (b"two", 2, None, None)
     assert (gone["payload"], gone["changes"], gone["bus"]) == (b"", 7, bytes(range(16)))
+    other = log.newest(log.number("kept/other"))
+    assert (other["payload"], other["changes"], other["theirs"]) == (b"three", 3, 2)
+    assert other["bus"] == bytes(range(16))
     assert 590 < gone["until_ns"] / 1e9 - time.monotonic() <= 600
     assert writer.communicate("")[0] == ""
     assert writer.returncode == 0

@@ -15,6 +15,7 @@ from wire_reader import (
     FORBIDDEN,
     HEADERS,
     HELLO,
+    BEFORE,
     KEPT,
     LINKED,
     NOBODY,
@@ -141,7 +142,7 @@ FORBIDDEN_BYTES = {
         TOO_LONG,
         "length",
     ),
-    "flag 128": (message(128), FORBIDDEN, "flags"),
+    "BEFORE alone": (message(BEFORE), FORBIDDEN, "BEFORE"),
     "ORIGIN alone": (message(ORIGIN, bytes(16)), FORBIDDEN, "ORIGIN"),
     "question that is kept": (
         message(REPLY_TO | KEPT, *KEPT_FIELDS, u64(1)),
@@ -345,7 +346,7 @@ def test_the_checker_accepts_every_byte_of_two_buses_and_counts_what_they_count(
         flags = 0
         for found in proxy.last.said("listening", "MSG"):
             flags |= found.flags
-        assert flags & ~ORIGIN == RETAIN | KEPT | TYPED | TTL | HEADERS | REPLY_TO
+        assert flags & ~(ORIGIN | BEFORE) == RETAIN | KEPT | TYPED | TTL | HEADERS | REPLY_TO
         dialled.close()
         eventually(lambda: proxy.last.over)
         sides = proxy.last.judge(History()).sides
@@ -618,6 +619,8 @@ EARLY = {
     "RESUME with flags": ("JOIN", [frame("RESUME", bytes(24), 0, 2)], FORBIDDEN),
     "RESUME WAITED of a sequence": ("JOIN", [frame("RESUME", stand(1, 0, 0), 0, 1)], FORBIDDEN),
     "RESUME WAITED": ("JOIN+", [frame("RESUME", bytes(24), 0, 1)], "alive"),
+    "RESUME MET": ("JOIN+", [frame("RESUME", bytes(24), 0, 2)], "alive"),
+    "RESUME with an unknown flag": ("JOIN", [frame("RESUME", bytes(24), 0, 4)], FORBIDDEN),
     "RESUME of 4,089 bytes": ("JOIN", [frame("RESUME", bytes(4089))], TOO_LONG),
     "RESUME lost > next": ("JOIN", [frame("RESUME", stand(5, 3, 4))], FORBIDDEN),
     "RESUME of an unknown sequence": ("JOIN+", [frame("RESUME", stand(5, 9, 4))], "alive"),
@@ -799,6 +802,7 @@ RIGHT = {
     "retain, origin": message(RETAIN | ORIGIN, *KEPT_FIELDS, bytes(16), rest=b"x"),
     "forget, origin": message(RETAIN | ORIGIN, *KEPT_FIELDS, bytes(16)),
     "kept": message(KEPT, *KEPT_FIELDS, rest=b"x"),
+    "kept, from before": message(KEPT | BEFORE, *KEPT_FIELDS, rest=b"x"),
     "kept, origin": message(KEPT | ORIGIN, *KEPT_FIELDS, bytes(16), rest=b"x"),
     "question": message(REPLY_TO | TTL, u32(1000), u64(9)),
     "largest": message(HEADERS, u32(1), rest=bytes(BIG)),

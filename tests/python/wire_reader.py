@@ -19,10 +19,10 @@ STAND = struct.Struct("<QQQ")  # RESUME and START: id, number, how many
 DEALT = 1 << 64  # numbers and counts are counted modulo this
 
 RESTARTED = 1
-WAITED = 1  # of RESUME
-RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN = (1 << bit for bit in range(7))
+WAITED, MET = 1, 2  # of RESUME
+RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN, BEFORE = (1 << bit for bit in range(8))
 NOBODY = 64
-MSG_FLAGS, REPLY_FLAGS = 127, TYPED | TTL | HEADERS | REPLY_TO | NOBODY
+MSG_FLAGS, REPLY_FLAGS = 255, TYPED | TTL | HEADERS | REPLY_TO | NOBODY
 
 # The fields of MSG and REPLY in their order: name, the flags it comes with, its format.
 FIELDS = (
@@ -73,7 +73,7 @@ KINDS = {
     9: Kind("PING"),
     10: Kind("BYE", number=0xFFFF),
     11: Kind("REPLY", flags=REPLY_FLAGS),
-    12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED),
+    12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED | MET),
     13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
 }
 RESERVED = {14: "AUTH", 15: "ACK"}
@@ -213,6 +213,8 @@ def check_flags(found):
             found.refuse("flags", f"{flags:#x}: a question that is kept")
         if flags & ORIGIN and not flags & (RETAIN | KEPT):
             found.refuse("flags", f"{flags:#x}: ORIGIN of a message that is not kept")
+        if flags & BEFORE and not flags & (RETAIN | KEPT):
+            found.refuse("flags", f"{flags:#x}: BEFORE of a message that is not kept")
 
 
 def fields_of(found):

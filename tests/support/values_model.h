@@ -72,8 +72,7 @@ model_hear(struct values_model *m, unsigned from, unsigned to, unsigned topic,
 		model_set(m, to, topic, &value, is_back);
 	} else if (order < 0 && by_maker &&
 		   (is_theirs ? value.changes > has.theirs
-		    : kind == MODEL_LIVE ? !m->told[to][from][topic]
-					 : kind == MODEL_FIRST && !is_ours)) {
+			      : kind == MODEL_LIVE || (kind == MODEL_FIRST && !is_ours))) {
 		value.changes = has.changes + 1;
 		model_set(m, to, topic, &value, false);
 		model_walk(m, to, from);

@@ -133,7 +133,7 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 	struct bus__frame frame;
 	struct bus_msg msg, back;
 	uint8_t at[BUS__MSG_HEAD_MAX + MAX];
-	bool initial;
+	bool before;
 	size_t n;
 
 	for (int i = 0; i < 4; i++)
@@ -149,15 +149,15 @@ START_TEST(every_kind_of_message_comes_back_as_it_was)
 				version = (struct bus__version){.changes = 1 + (uint64_t)i};
 				memcpy(version.bus, i == 2 ? "another bus's id" : (const char *)own,
 				    sizeof version.bus);
-				initial = flags[j] != 0 && i % 2;
-				n = bus__msg_head_write(at, 17, &msg, &version, own, initial);
+				before = flags[j] != 0 && i % 2;
+				n = bus__msg_head_write(at, 17, &msg, &version, own, before);
 				memset(at + n, 'p', len);
 				ck_assert_int_eq(
 				    bus__frame_read(at, n + len, false, MAX, &frame), 0);
 				ck_assert_uint_eq(BUS__FRAME_HEAD + frame.len, n + len);
 				ck_assert_uint_eq(frame.number, 17);
 				ck_bus(bus__msg_read(&frame, own, &back, &read), 0);
-				ck_assert_int_eq(bus__msg_is_initial(&frame), initial);
+				ck_assert_int_eq(bus__msg_is_before(&frame), before);
 				if (flags[j] == 0)
 					ck_assert_uint_eq(read.changes, 0);
 				else

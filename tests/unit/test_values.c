@@ -113,7 +113,8 @@ mend_duo(struct duo *d)
 static void
 close_duo(struct duo *d)
 {
-	bus_link_close(d->lb);
+	if (d->lb != NULL)
+		bus_link_close(d->lb);
 	bus_link_close(d->la);
 	ck_assert_int_ge(bus_close(d->b, 5000), 0);
 	ck_assert_int_ge(bus_close(d->a, 5000), 0);
@@ -218,6 +219,114 @@ START_TEST(the_end_of_a_value_that_was_not_known_is_noted_and_no_news)
 	ck_assert(has(d.a, "v/x", ""));
 	bus_link_close(link);
 	bus_close(c, 0);
+	close_duo(&d);
+}
+END_TEST
+
+START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up)
+{
+	struct duo d = {.a = NULL};
+	struct bus_link *link;
+	struct bus *anew;
+
+	open_duo(&d, _i, &patient);
+	link_duo(&d, &patient);
+	for (int i = 0; i < 9; i++)
+		keep(d.b, "v/x", i < 8 ? "often" : "of the old life");
+	keep(d.b, "v/y", "to be deleted");
+	keep(d.b, "v/z", "!");
+	ck_eventually(has(d.a, "v/z", "!"));
+	bus_link_close(d.lb);
+	ck_eventually(stats_of(d.la).peers == 0);
+	anew = open_bus();
+	ck_bus(bus_subscribe(anew, "v/#", hear, &d.at_b, NULL), 0);
+	keep(anew, "v/x", "of the new life");
+	keep(anew, "v/y", "");
+	ck_bus(bus_dial(anew, d.url, &patient, &link), 0);
+	ck_eventually(has(d.a, "v/x", "of the new life") && has(d.a, "v/y", ""));
+	ck_eventually(has(anew, "v/z", "!"));
+	ck_assert(has(anew, "v/x", "of the new life") && has(anew, "v/y", ""));
+	/* And it knows how often that was changed: one more change of the other side wins now. */
+	keep(d.a, "v/x", "last");
+	ck_eventually(has(anew, "v/x", "last"));
+	bus_link_close(link);
+	ck_assert_int_ge(bus_close(anew, 5000), 0);
+	d.lb = NULL;
+	close_duo(&d);
+}
+END_TEST
+
+START_TEST(of_two_buses_at_a_hub_the_one_that_changes_it_last_wins)
+{
+	struct duo d = {.a = NULL};
+	struct bus *c = open_bus();
+	struct heard at_c = {.count = 0};
+	struct bus_link *link;
+	char text[32];
+
+	open_duo(&d, _i, &patient);
+	link_duo(&d, &patient);
+	ck_bus(bus_subscribe(c, "v/#", hear, &at_c, NULL), 0);
+	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
+	ck_eventually(is_up(link) && stats_of(d.la).peers == 2);
+	for (int i = 0; i < 20; i++) {
+		snprintf(text, sizeof text, "change %d", i);
+		/* Neither hears of what the other changes. */
+		keep(i % 3 ? c : d.b, "v/x", text);
+		ck_eventually(has(d.a, "v/x", text));
+	}
+	bus_link_close(link);
+	ck_assert_int_ge(bus_close(c, 5000), 0);
+	close_duo(&d);
+}
+END_TEST
+
+START_TEST(a_program_changes_a_topic_that_it_has_not_asked_for)
+{
+	struct duo d = {.a = NULL};
+	struct bus *c = open_bus();
+	struct bus_link *link;
+
+	open_duo(&d, _i, &patient);
+	for (int i = 0; i < 9; i++)
+		keep(d.a, "v/x", "often");
+	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
+	ck_eventually(is_up(link));
+	keep(c, "v/x", "on");
+	ck_eventually(has(d.a, "v/x", "on"));
+	keep(c, "v/x", "off");
+	ck_eventually(has(d.a, "v/x", "off"));
+	keep(d.a, "v/x", "by hand");
+	keep(c, "v/x", "on");
+	ck_eventually(has(d.a, "v/x", "on"));
+	keep(c, "v/x", "");
+	ck_eventually(has(d.a, "v/x", ""));
+	bus_link_close(link);
+	ck_assert_int_ge(bus_close(c, 5000), 0);
+	d.lb = NULL;
+	close_duo(&d);
+}
+END_TEST
+
+START_TEST(a_change_right_behind_the_connection_wins_against_what_was_kept)
+{
+	struct duo d = {.a = NULL};
+	char text[32];
+
+	open_duo(&d, _i, &patient);
+	for (int round = 0; round < 10; round++) {
+		for (int i = 0; i < 9; i++)
+			keep(d.a, "v/x", i < 8 ? "often" : "old");
+		link_duo(&d, &patient);
+		snprintf(text, sizeof text, "change %d", round);
+		keep(d.b, "v/x", text);
+		keep(d.b, "v/last", text);
+		ck_eventually(has(d.a, "v/last", text) && has(d.a, "v/x", text));
+		ck_assert(has(d.b, "v/x", text));
+		bus_link_close(d.lb);
+		ck_eventually(stats_of(d.la).peers == 0);
+	}
+	d.lb = NULL;
 	close_duo(&d);
 }
 END_TEST
@@ -901,6 +1010,10 @@ bus_test_suite(void)
 	    while_linked_the_last_change_wins_though_its_clock_was_set_back,
 	    a_deletion_while_the_link_was_down_deletes_on_the_other_side,
 	    the_end_of_a_value_that_was_not_known_is_noted_and_no_news,
+	    a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up,
+	    of_two_buses_at_a_hub_the_one_that_changes_it_last_wins,
+	    a_program_changes_a_topic_that_it_has_not_asked_for,
+	    a_change_right_behind_the_connection_wins_against_what_was_kept,
 	    the_time_of_a_message_is_for_people_and_a_peers_is_not_in_the_future,
 	    a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember,
 	    a_value_that_expired_counts_as_deleted,
