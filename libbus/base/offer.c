@@ -6,11 +6,40 @@ is_of(const struct bus__version *version, const uint8_t id[BUS__BUS_ID])
 	return version->changes > 0 && memcmp(version->bus, id, BUS__BUS_ID) == 0;
 }
 
-bool
-bus__offer_comes_back(const struct bus__offer *offer, const struct bus__standing *standing,
+/* Ours, which the peer has under another number. */
+static bool
+comes_back(const struct bus__offer *offer, const struct bus__standing *standing,
     const uint8_t own[BUS__BUS_ID])
 {
 	return is_of(&offer->version, own) && is_of(&standing->version, own);
+}
+
+/* The peer's, as is what we have. */
+static bool
+goes_on(const struct bus__offer *offer, const struct bus__standing *standing)
+{
+	return is_of(&offer->version, offer->peer) && is_of(&standing->version, offer->peer);
+}
+
+bool
+bus__offer_asks(const struct bus__offer *offer, const struct bus__standing *standing,
+    const uint8_t own[BUS__BUS_ID])
+{
+	return comes_back(offer, standing, own) || goes_on(offer, standing);
+}
+
+/* One of several changes of the peer: those come in their order. */
+static enum bus__verdict
+judge_next(const struct bus__offer *offer, const struct bus__standing *standing, int order)
+{
+	uint64_t number = offer->version.changes;
+
+	if (number <= standing->theirs)
+		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
+	/* The same number is the one that it heard from us; or its next, before it did. */
+	if (order == 0 && offer->is_kept && standing->is_equal)
+		return BUS__OFFER_SAME;
+	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
 }
 
 static enum bus__verdict
@@ -20,29 +49,22 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 	const struct bus__version *has = &standing->version;
 	int order = bus__version_compare(&offer->version, has);
 	bool is_ours = is_of(has, own), by_maker = is_of(&offer->version, offer->peer);
-	uint64_t number = offer->version.changes;
 
+	if (goes_on(offer, standing))
+		return judge_next(offer, standing, order);
 	if (order == 0)
 		return BUS__OFFER_SAME;
 	/* What this bus has made last it knows best. */
-	if (bus__offer_comes_back(offer, standing, own) && order > 0)
+	if (comes_back(offer, standing, own) && order > 0)
 		return standing->is_equal ? BUS__OFFER_RAISES : BUS__OFFER_OURS;
-	/* And so does the peer; its changes come in their order. */
-	if (by_maker && is_of(has, offer->peer)) {
-		if (number <= standing->theirs)
-			return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
-		return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
-	}
 	/* A change made here before the peer's values came, and without knowing of them. */
 	if (order > 0 && is_ours && offer->is_before &&
 	    (standing->is_recent || (offer->is_first && !by_maker)))
 		return BUS__OFFER_OURS;
 	if (order > 0)
 		return BUS__OFFER_NEWER;
-	/* The same seen from the other side. */
-	if (by_maker && offer->is_before && offer->is_first && !is_ours)
-		return BUS__OFFER_CHANGE;
-	if (by_maker && !offer->is_kept && !offer->is_before)
+	/* The same seen from the other side; and a change of now. */
+	if (by_maker && (offer->is_before ? offer->is_first && !is_ours : !offer->is_kept))
 		return BUS__OFFER_CHANGE;
 	return BUS__OFFER_OLDER;
 }

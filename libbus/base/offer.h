@@ -43,7 +43,7 @@ enum bus__verdict {
 };
 
 /* Whether `is_equal` is asked for. own: the id of this bus. */
-bool bus__offer_comes_back(const struct bus__offer *offer, const struct bus__standing *standing,
+bool bus__offer_asks(const struct bus__offer *offer, const struct bus__standing *standing,
     const uint8_t own[BUS__BUS_ID]);
 
 /* Judges, and sets what is to follow. */

@@ -366,7 +366,7 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	enum bus__verdict verdict;
 
 	standing.is_recent = h->change > offer->since;
-	if (bus__offer_comes_back(offer, &standing, bus->id))
+	if (bus__offer_asks(offer, &standing, bus->id))
 		standing.is_equal = is_equal(h, kept, item);
 	verdict = bus__offer_judge(offer, &standing, bus->id);
 	*ret_version = bus__offer_version(verdict, offer, &standing, ret_theirs);

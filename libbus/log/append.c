@@ -617,7 +617,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 
 	bus__log_id(log, own);
 	standing.is_recent = now->position >= offer->since && !record_is_carried(now->word);
-	if (bus__offer_comes_back(offer, &standing, own))
+	if (bus__offer_asks(offer, &standing, own))
 		standing.is_equal = is_equal(now, &value->item, payload);
 	verdict = bus__offer_judge(offer, &standing, own);
 	value->version = bus__offer_version(verdict, offer, &standing, &value->theirs);

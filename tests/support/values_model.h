@@ -70,8 +70,10 @@ model_hear(struct values_model *m, unsigned from, unsigned to, unsigned topic,
 		model_set(m, to, topic, &has, true);
 	} else if (order > 0) {
 		model_set(m, to, topic, &value, is_back);
-	} else if (order < 0 && by_maker &&
-		   (is_theirs ? value.changes > has.theirs
+	} else if (by_maker &&
+		   (is_theirs ? value.changes > has.theirs &&
+				      (order < 0 || kind == MODEL_LIVE ||
+					  strcmp(value.text, has.text) != 0)
 			      : kind == MODEL_LIVE || (kind == MODEL_FIRST && !is_ours))) {
 		value.changes = has.changes + 1;
 		model_set(m, to, topic, &value, false);
