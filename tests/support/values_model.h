@@ -96,13 +96,13 @@ model_publish(struct values_model *m, unsigned bus, unsigned topic, const char *
 			model_hear(m, bus, to, topic, value, MODEL_LIVE);
 }
 
-/* Two buses meet (MODEL_INITIAL), or hear what was held between them (MODEL_KEPT), and each says what it has; or they part. */
+/* Two buses meet (MODEL_INITIAL), or hear what was held between them (MODEL_LIVE), and each says what it has; or they part. */
 static inline void
 model_link(struct values_model *m, unsigned left, unsigned right, bool linked, enum model_kind kind)
 {
 	if (linked && kind == MODEL_INITIAL && !m->met[left][right])
 		kind = MODEL_FIRST;
-	m->linked[left][right] = m->linked[right][left] = linked;
+	m->linked[left][right] = m->linked[right][left] = false;
 	m->met[left][right] = m->met[right][left] |= linked;
 	memset(m->told[left][right], true, sizeof m->told[left][right]);
 	memset(m->told[right][left], true, sizeof m->told[right][left]);
@@ -112,6 +112,7 @@ model_link(struct values_model *m, unsigned left, unsigned right, bool linked, e
 		model_hear(m, right, left, topic, m->at[right][topic], kind);
 		model_hear(m, left, right, topic, value, kind);
 	}
+	m->linked[left][right] = m->linked[right][left] = linked;
 	model_walk(m, left, right);
 	model_walk(m, right, left);
 }

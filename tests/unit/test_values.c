@@ -765,9 +765,8 @@ compare(struct world *w, uint64_t seed)
 }
 
 static void
-publish_at(struct world *w, unsigned bus)
+publish_on(struct world *w, unsigned bus, unsigned t)
 {
-	unsigned t = roll(w, MODEL_TOPICS);
 	char topic[16], text[MODEL_TEXT] = "";
 
 	if (roll(w, 4) != 0)
@@ -777,6 +776,12 @@ publish_at(struct world *w, unsigned bus)
 	trace(w, "bus %u publishes \"%s\" on %s", bus, text, topic);
 	keep(roll(w, 2) ? w->at[bus].bus : w->at[bus].beside, topic, text);
 	model_publish(&w->model, bus, t, text);
+}
+
+static void
+publish_at(struct world *w, unsigned bus)
+{
+	publish_on(w, bus, roll(w, MODEL_TOPICS));
 }
 
 static void
@@ -814,13 +819,14 @@ change_link(struct world *w)
 	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
 }
 
-/* Holds what two buses say to each other, while all publish. */
+/* Holds what two buses say to each other, while both publish, and none twice on a topic: what they say crosses. With a third one
+ * it would depend on time who hears what first; then they only agree, as the next test shows. */
 static void
 hold(struct world *w, uint64_t seed)
 {
 	struct pair_of *pair = &w->pairs[roll(w, w->pair_count)];
 
-	if (!model_is_whole(&w->model))
+	if (!model_is_whole(&w->model) || w->model.buses > 2)
 		return;
 	trace(w, "holds %u and %u", pair->listens, pair->dials);
 	pair->wire.held = true;
@@ -828,12 +834,17 @@ hold(struct world *w, uint64_t seed)
 	for (unsigned n = 0; n < 20; n++)
 		bus_test_nap();
 	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
-	for (unsigned n = roll(w, 5); n > 0; n--) {
-		publish(w);
+	for (unsigned t = 0; t < MODEL_TOPICS; t++) {
+		unsigned who = roll(w, 4);
+
+		if (who & 1)
+			publish_on(w, pair->listens, t);
+		if (who & 2)
+			publish_on(w, pair->dials, t);
 		compare(w, seed);
 	}
 	pair->wire.held = false;
-	model_link(&w->model, pair->listens, pair->dials, true, MODEL_KEPT);
+	model_link(&w->model, pair->listens, pair->dials, true, MODEL_LIVE);
 }
 
 /* The last bus, which dials all others, ends and begins anew. */
