@@ -104,13 +104,16 @@ model_link(struct values_model *m, unsigned left, unsigned right, bool linked, e
 		kind = MODEL_FIRST;
 	m->linked[left][right] = m->linked[right][left] = false;
 	m->met[left][right] = m->met[right][left] |= linked;
-	memset(m->told[left][right], true, sizeof m->told[left][right]);
-	memset(m->told[right][left], true, sizeof m->told[right][left]);
-	for (unsigned topic = 0; linked && topic < MODEL_TOPICS; topic++) {
+	for (unsigned topic = 0; topic < MODEL_TOPICS; topic++) {
 		struct model_value value = m->at[left][topic];
+		bool from_left = !m->told[left][right][topic] || kind != MODEL_LIVE;
+		bool from_right = !m->told[right][left][topic] || kind != MODEL_LIVE;
 
-		model_hear(m, right, left, topic, m->at[right][topic], kind);
-		model_hear(m, left, right, topic, value, kind);
+		m->told[left][right][topic] = m->told[right][left][topic] = true;
+		if (linked && from_right)
+			model_hear(m, right, left, topic, m->at[right][topic], kind);
+		if (linked && from_left)
+			model_hear(m, left, right, topic, value, kind);
 	}
 	m->linked[left][right] = m->linked[right][left] = linked;
 	model_walk(m, left, right);
