@@ -37,7 +37,7 @@ judge_next(const struct bus__offer *offer, const struct bus__standing *standing,
 	if (number <= standing->theirs)
 		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
 	/* The same number is the one that it heard from us; or its next, before it did. */
-	if (order == 0 && offer->is_kept && standing->is_equal)
+	if (order == 0 && (offer->is_kept || offer->is_before) && standing->is_equal)
 		return BUS__OFFER_SAME;
 	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
 }
