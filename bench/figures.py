@@ -1,6 +1,6 @@
 """The measured figures that the pages quote: one committed file, and how each page shows them.
 
-`./dev bench-page` merges the latest results into docs/figures.json and renders the pages again; tests/build/test_figures.py
+`./dev bench-page` merges the latest results into docs/figures.json and renders the pages again; tests/project/test_figures.py
 compares both. A page holds two kinds of markers, and what stands inside them is generated:
 
     <!-- figure: 1-to-1-64-zeromq-inproc -->14.7<!-- / -->      one number; ID.ours, ID.peer, ID.least, ID.most, ID.bar

@@ -1,6 +1,6 @@
 """What an idle Subscription of Python costs in resident memory: the growth of a process by 200 of them.
 
-    build/venv/bin/python bench/idle.py
+    ./dev bench idle
 
 Small blocks first use up what malloc has had before and is resident already; and one ring has come and gone, as in any
 program that has run for a while. Each row is a process of its own.

@@ -26,15 +26,15 @@ def run(*command, **options):
 def test_exported_symbols_are_the_reviewed_ones():
     lines = run("nm", "-D", "--defined-only", BUILD / "libbus/libbus.so").splitlines()
     shown = sorted(line.split()[-1] for line in lines)
-    listed = (ROOT / "tests/build/exports.txt").read_text().split()
-    assert shown == listed, "a symbol came or went: review it and change tests/build/exports.txt"
+    listed = (ROOT / "tests/project/exports.txt").read_text().split()
+    assert shown == listed, "a symbol came or went: review it and change tests/project/exports.txt"
 
 
 def test_every_exported_function_is_declared_with_its_contract():
     text = "".join(
         (ROOT / "include/libbus" / name).read_text() for name in os.listdir(ROOT / "include/libbus")
     )
-    for name in (ROOT / "tests/build/exports.txt").read_text().split():
+    for name in (ROOT / "tests/project/exports.txt").read_text().split():
         assert re.search(rf"BUS_API [^;]*\b{name}\(", text), (
             f"{name} is exported and in no public header"
         )
@@ -42,7 +42,7 @@ def test_every_exported_function_is_declared_with_its_contract():
 
 def test_every_exported_function_is_called_on_a_small_stack():
     text = (ROOT / "tests/reports/test_small_stack.c").read_text()
-    for name in (ROOT / "tests/build/exports.txt").read_text().split():
+    for name in (ROOT / "tests/project/exports.txt").read_text().split():
         assert re.search(rf"\b{name}\(", text), (
             f"{name} is not called in tests/reports/test_small_stack.c"
         )

@@ -108,3 +108,18 @@ def test_a_build_names_all_missing_packages_at_once(tmp_path):
     assert done.returncode != 0
     assert "not found: pkg-config, msgpack-c, jansson, Check" in done.stdout
     assert "apt install pkg-config libmsgpack-dev libjansson-dev check" in done.stdout
+
+
+def test_every_file_of_tests_is_run():
+    # pytest passes over folders of some names without a word; `./dev test` gives it tests/ alone.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")} == run
