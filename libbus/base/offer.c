@@ -70,8 +70,8 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 }
 
 enum bus__verdict
-bus__offer_judge(struct bus__offer *offer, const struct bus__standing *standing,
-    const uint8_t own[BUS__BUS_ID])
+bus__offer_judge(
+    struct bus__offer *offer, const struct bus__standing *standing, const uint8_t own[BUS__BUS_ID])
 {
 	enum bus__verdict verdict = judge(offer, standing, own);
 

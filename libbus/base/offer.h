@@ -17,9 +17,9 @@ struct bus__offer {
 	struct bus__version version;
 	uint8_t peer[BUS__BUS_ID]; /* that sent it */
 	bool is_kept;              /* and not a change of now */
-	bool is_before;           /* from before the connection */
+	bool is_before;            /* from before the connection */
 	bool is_first;             /* the two buses have had no connection before */
-	uint64_t since;            /* where the bus's changes, or its log, were when the connection began */
+	uint64_t since; /* where the bus's changes, or its log, were when the connection began */
 	/* What is to follow from it: the peer is sent our version, which has another number than its own; or all peers are,
 	 * since a change made here has another number now. */
 	bool tell_peer, tell_all;
@@ -47,8 +47,8 @@ bool bus__offer_asks(const struct bus__offer *offer, const struct bus__standing 
     const uint8_t own[BUS__BUS_ID]);
 
 /* Judges, and sets what is to follow. */
-enum bus__verdict bus__offer_judge(struct bus__offer *offer, const struct bus__standing *standing,
-    const uint8_t own[BUS__BUS_ID]);
+enum bus__verdict bus__offer_judge(
+    struct bus__offer *offer, const struct bus__standing *standing, const uint8_t own[BUS__BUS_ID]);
 
 /* The version by which the value stands here from now on, and its number where it was made. OFFER_NEWER, OFFER_CHANGE,
  * OFFER_RAISES and OFFER_OURS only. */

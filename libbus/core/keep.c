@@ -382,7 +382,7 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	default:
 		/* The end of something that was not there. */
 		return is_empty(item) && item->flags & RING_KEPT && h->first == NULL ? KEEP_SILENT
-										      : KEEP_STORED;
+										     : KEEP_STORED;
 	}
 }
 

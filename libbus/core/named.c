@@ -89,7 +89,8 @@ payload_of(const struct ring_item *item)
 }
 
 static int
-append(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+append(
+    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	const struct log_item entry = entry_of(number, origin, flags, item);
 	const struct bus_slice payload = payload_of(item);
@@ -173,7 +174,8 @@ bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
 /* Gives the topic's value, which was made here, the number of `version`, unless it has been changed meanwhile. What is read
  * stays while it is appended again: by a cursor, as a carried value does. */
 static int
-renumber(struct bus *bus, uint32_t number, const struct bus__version *version, struct bus__offer *offer)
+renumber(
+    struct bus *bus, uint32_t number, const struct bus__version *version, struct bus__offer *offer)
 {
 	struct bus__offer raise = {.version = *version, .is_kept = true};
 	const struct log_record *record;
@@ -217,8 +219,7 @@ renumber(struct bus *bus, uint32_t number, const struct bus__version *version, s
 }
 
 int
-bus__named_relay(
-    struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer)
+bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer)
 {
 	struct bus_slice payload = payload_of(item);
 	struct bus__version ours;

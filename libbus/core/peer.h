@@ -79,7 +79,7 @@ struct bus__out {
 	uint64_t topic_serial;       /* never used twice in this bus's life */
 	bool is_reply;               /* to the peer's question of the number msg->reply_to */
 	bool nobody;                 /* and says that there will be none */
-	bool is_before;             /* a value that was published before the connection began */
+	bool is_before;              /* a value that was published before the connection began */
 	struct bus__version version; /* of a value */
 };
 
@@ -168,8 +168,8 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
  * With reply_to it is a question, and replies go to asker, the mailbox of that peer. BUS_E_LIMIT: its account has no room for
  * what would be kept.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
-int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
-    struct bus__offer *offer, struct bus_mailbox *asker);
+int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus__offer *offer,
+    struct bus_mailbox *asker);
 
 /* Tells a peer that nobody here hears its question of that number. [bus lock] */
 void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);

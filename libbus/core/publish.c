@@ -130,7 +130,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
-	bool from_peer;                     /* or the bus's own: not for peers */
+	bool from_peer;           /* or the bus's own: not for peers */
 	struct bus__offer *offer; /* a peer's value; NULL: it is none */
 	struct bus__pool **pool;  /* for large payloads, made when it is first needed; NULL: none */
 	struct bus_mailbox *full; /* because of which it was refused */
@@ -862,8 +862,8 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 }
 
 int
-bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg,
-    struct bus__offer *offer, struct bus_mailbox *asker)
+bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus__offer *offer,
+    struct bus_mailbox *asker)
 {
 	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
 	struct attempt attempt = {

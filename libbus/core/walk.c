@@ -34,7 +34,8 @@ bus__walk_note(
 }
 
 bool
-bus__walk_has_told(const struct bus__walk *walk, const struct route *route, const struct bus__version *version)
+bus__walk_has_told(
+    const struct bus__walk *walk, const struct route *route, const struct bus__version *version)
 {
 	return route->told == note_of(walk, version);
 }
@@ -118,8 +119,7 @@ bus__peer_renew_values(struct bus_mailbox *m)
 	if (m->reader != NULL)
 		note_tail(m);
 	else
-		m->walk->since =
-		    atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
+		m->walk->since = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
 	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
 		m->walk->key = (uint64_t)bus__now_ns();
 }
@@ -174,8 +174,10 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	}
 	if (value->expires_ns != 0)
 		w->msg.ttl_ms = (uint32_t)((value->expires_ns - now + NS_PER_MS - 1) / NS_PER_MS);
-	*ret_out = (struct bus__out){
-	    .msg = &w->msg, .topic_serial = topic->serial, .version = value->version, .is_before = w->initial};
+	*ret_out = (struct bus__out){.msg = &w->msg,
+	    .topic_serial = topic->serial,
+	    .version = value->version,
+	    .is_before = w->initial};
 	return true;
 }
 

@@ -25,8 +25,8 @@ struct bus__walk {
 	bool initial;   /* the one that the connection begins with */
 	/* Where the bus's changes, or its log's tail, were when that began; and the sequence of the next record there. */
 	uint64_t since, since_sequence;
-	uint64_t key;   /* of this connection: routes note what was told in it */
-	uint64_t lost;  /* what the mailbox had lost when it began */
+	uint64_t key;  /* of this connection: routes note what was told in it */
+	uint64_t lost; /* what the mailbox had lost when it began */
 	/* Where the mailbox, and the bus's changes, were when it began. */
 	uint64_t behind, before;
 	struct topic_place place;  /* the next topic */
@@ -52,7 +52,8 @@ bus__walk_since(const struct bus__walk *walk)
 }
 
 /* Whether the peer was sent that version already. */
-bool bus__walk_has_told(const struct bus__walk *walk, const struct route *route, const struct bus__version *version);
+bool bus__walk_has_told(
+    const struct bus__walk *walk, const struct route *route, const struct bus__version *version);
 
 /* Notes that the peer was sent a version of the topic's value. */
 void bus__walk_note(

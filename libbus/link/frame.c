@@ -16,7 +16,7 @@ enum msg_flag {
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
 	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
-	MSG_BEFORE = 1u << 7,  /* RETAIN, KEPT: from before the connection */
+	MSG_BEFORE = 1u << 7,   /* RETAIN, KEPT: from before the connection */
 	MSG_VALUE =
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
@@ -333,7 +333,9 @@ bus__resume_write(uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__r
 	uint8_t *body = at + BUS__FRAME_HEAD;
 
 	put_head(at, BUS__RESUME, BUS__FRAME_RESUME,
-	    (uint8_t)((resume->has_waited ? RESUME_WAITED : 0u) | (resume->has_met ? RESUME_MET : 0u)), 0);
+	    (uint8_t)((resume->has_waited ? RESUME_WAITED : 0u) |
+		      (resume->has_met ? RESUME_MET : 0u)),
+	    0);
 	put(body, resume->id, 8);
 	put(body + 8, resume->next, 8);
 	put(body + 16, resume->lost, 8);

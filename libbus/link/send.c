@@ -233,16 +233,14 @@ repair(struct bus__session *session)
 	struct bus__loop *loop = &session->link->links->loop;
 	int64_t now;
 
-	if (!session->joined ||
-	    !(session->owes_values || bus__peer_owes_values(session->mbox)))
+	if (!session->joined || !(session->owes_values || bus__peer_owes_values(session->mbox)))
 		return;
 	now = bus__now_ns();
 	if (now < session->values_ns) {
 		bus__timer_set(loop, &session->values_timer, session->values_ns);
 		return;
 	}
-	session->values_ns =
-	    now + atomic_load_explicit(&bus__repair_ns, memory_order_relaxed);
+	session->values_ns = now + atomic_load_explicit(&bus__repair_ns, memory_order_relaxed);
 	session->owes_values = false;
 	bus__peer_tell_values(session->mbox);
 }

@@ -634,8 +634,8 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 		return FATE_IN;
 	default:
 		/* The end of what was not there. */
-		value->is_news = payload->len > 0 || !(value->item.flags & LOG_KEPT) ||
-				 now->kind == LOG_A_VALUE;
+		value->is_news =
+		    payload->len > 0 || !(value->item.flags & LOG_KEPT) || now->kind == LOG_A_VALUE;
 		return FATE_IN;
 	}
 }
@@ -713,7 +713,8 @@ append_value(struct log *log, struct log_cursor_slot *slot, const struct log_ite
 		}
 		if (err == 0 && fate == FATE_IN && turn.at + bytes > log->mapped)
 			bus__log_map(log, turn.at, turn.at + bytes);
-		if (err == 0 && fate == FATE_IN && !may_keep(log, &turn, &value.item, payload, bytes))
+		if (err == 0 && fate == FATE_IN &&
+		    !may_keep(log, &turn, &value.item, payload, bytes))
 			err = BUS_E_LIMIT;
 		if (err < 0 || fate != FATE_IN) {
 			/* As in append_some(). */

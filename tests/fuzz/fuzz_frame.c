@@ -26,8 +26,8 @@ check_msg(const struct bus__frame *frame)
 		abort();
 	n = frame->kind == BUS__FRAME_REPLY
 		? bus__reply_head_write(head, &msg, bus__reply_is_nobody(frame))
-		: bus__msg_head_write(head, frame->number, &msg, &version, sender,
-		      bus__msg_is_before(frame));
+		: bus__msg_head_write(
+		      head, frame->number, &msg, &version, sender, bus__msg_is_before(frame));
 	/* A type of 0 may be said in four bytes, and the sender's id as an origin, but we do not. */
 	if (((frame->flags & 4) == 0 || msg.type != 0) &&
 	    (frame->kind == BUS__FRAME_REPLY || (frame->flags & 64) == 0 ||

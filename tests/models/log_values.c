@@ -24,7 +24,8 @@ change(int member, struct bus__offer *offer, uint64_t i)
 	int got;
 
 	do
-		got = bus__log_append_value(&model_log[member], &item, offer, &slice, &sequence, &ours);
+		got = bus__log_append_value(
+		    &model_log[member], &item, offer, &slice, &sequence, &ours);
 	while (got == BUS_E_FULL);
 	model_check(got == 1 || (offer != NULL && got == 0));
 }

@@ -103,8 +103,8 @@ raw_message(struct raw_peer *p, unsigned number, unsigned flags, uint64_t reply_
 
 	p->messages++;
 	memcpy(version.bus, p->id, sizeof version.bus);
-	return raw_bytes(
-		   p, head, bus__msg_head_write(head, (uint16_t)number, &msg, &version, p->id, false)) &&
+	return raw_bytes(p, head,
+		   bus__msg_head_write(head, (uint16_t)number, &msg, &version, p->id, false)) &&
 	       raw_bytes(p, data, len);
 }
 

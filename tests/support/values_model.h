@@ -7,7 +7,12 @@
 #include <string.h>
 
 enum { MODEL_BUSES = 3, MODEL_TOPICS = 6, MODEL_TEXT = 24 };
-enum model_kind { MODEL_LIVE, MODEL_KEPT, MODEL_INITIAL, MODEL_FIRST /* initial, and they had not met */ };
+enum model_kind {
+	MODEL_LIVE,
+	MODEL_KEPT,
+	MODEL_INITIAL,
+	MODEL_FIRST /* initial, and they had not met */
+};
 
 struct model_value {
 	uint64_t changes, theirs;
@@ -44,7 +49,8 @@ model_walk(struct values_model *m, unsigned from, unsigned to)
 
 /* What a bus has from now on; it tells all if that is a change of its own that has another number. */
 static inline void
-model_set(struct values_model *m, unsigned bus, unsigned topic, const struct model_value *value, bool tell)
+model_set(struct values_model *m, unsigned bus, unsigned topic, const struct model_value *value,
+    bool tell)
 {
 	m->at[bus][topic] = *value;
 	for (unsigned to = 0; to < m->buses; to++)
@@ -71,9 +77,8 @@ model_hear(struct values_model *m, unsigned from, unsigned to, unsigned topic,
 	} else if (order > 0) {
 		model_set(m, to, topic, &value, is_back);
 	} else if (by_maker &&
-		   (is_theirs ? value.changes > has.theirs &&
-				      (order < 0 || kind == MODEL_LIVE ||
-					  strcmp(value.text, has.text) != 0)
+		   (is_theirs ? value.changes > has.theirs && (order < 0 || kind == MODEL_LIVE ||
+								  strcmp(value.text, has.text) != 0)
 			      : kind == MODEL_LIVE || (kind == MODEL_FIRST && !is_ours))) {
 		value.changes = has.changes + 1;
 		model_set(m, to, topic, &value, false);

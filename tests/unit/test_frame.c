@@ -66,14 +66,17 @@ START_TEST(the_bytes_are_those_of_the_document)
 	ck_assert_mem_eq(at, preamble, sizeof preamble);
 	ck_assert_uint_eq(bus__frame_write(at, BUS__FRAME_TOPIC, 9999, "a/b", 3), sizeof topic);
 	ck_assert_mem_eq(at, topic, sizeof topic);
-	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own, false), sizeof retained);
+	ck_assert_uint_eq(
+	    bus__msg_head_write(at, 258, &msg, &version, own, false), sizeof retained);
 	ck_assert_mem_eq(at, retained, sizeof retained);
 	memcpy(version.bus, "another bus's id", sizeof version.bus);
 	ck_assert_uint_eq(bus__msg_head_write(at, 258, &msg, &version, own, false), sizeof foreign);
 	ck_assert_mem_eq(at, foreign, sizeof foreign);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &short_lived, NULL, own, false), sizeof mortal);
+	ck_assert_uint_eq(
+	    bus__msg_head_write(at, 0, &short_lived, NULL, own, false), sizeof mortal);
 	ck_assert_mem_eq(at, mortal, sizeof mortal);
-	ck_assert_uint_eq(bus__msg_head_write(at, 0, &with_headers, NULL, own, false), sizeof headed);
+	ck_assert_uint_eq(
+	    bus__msg_head_write(at, 0, &with_headers, NULL, own, false), sizeof headed);
 	ck_assert_mem_eq(at, headed, sizeof headed);
 	ck_assert_uint_eq(bus__msg_head_write(at, 0, &asking, NULL, own, false), sizeof question);
 	ck_assert_mem_eq(at, question, sizeof question);
