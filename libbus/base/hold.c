@@ -1,0 +1,34 @@
+#define _GNU_SOURCE
+#include "base/hold.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/fd.h"
+
+#define HOLD_BYTES 4096 /* the kernel rounds up to a page */
+
+void *
+bus__hold(int fd)
+{
+	/* Nobody touches it: a file without bytes will do. */
+	void *hold = mmap(NULL, HOLD_BYTES, PROT_NONE, MAP_SHARED, fd, 0);
+	int error;
+
+	if (hold == MAP_FAILED)
+		return NULL;
+	if (madvise(hold, HOLD_BYTES, MADV_DONTFORK) < 0) {
+		error = errno;
+		munmap(hold, HOLD_BYTES);
+		errno = error;
+		return NULL;
+	}
+	bus__fd_close(fd);
+	return hold;
+}
+
+void
+bus__hold_end(void *hold)
+{
+	munmap(hold, HOLD_BYTES);
+}
