@@ -233,7 +233,8 @@ bus__members_heed(struct bus *bus)
 		return;
 	bus__log_mend(bus->log);
 	bus__warn_files(bus, bus__log_trouble(bus->log));
-	if (atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
+	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
+	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
 		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||

@@ -99,6 +99,10 @@ int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log 
 /* Takes another descriptor of the lock file, and its roles again, if the program has closed that which it had. */
 void bus__log_mend(struct log *log);
 
+/* Whether no member has looked for the dead within the time: then this one is about to. A thousand that look once a second
+ * would ask a million times whether one lives. */
+bool bus__log_begin_look(struct log *log, int64_t pause_ns);
+
 /* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
  * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
  * is well. */

@@ -36,7 +36,8 @@
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
 #define LEAVE_WAIT_MS 100
-#define NAP_NS        1000000
+#define NAP_LEAST_NS  1000000
+#define NAP_MOST_NS   50000000
 #define DEAD_TRIES    16
 #define PATH_LONGEST  3960 /* of a directory; the names in it are at most 96 bytes long */
 #define ALLOCATE_STEP (UINT64_C(1) << 20)
@@ -129,22 +130,57 @@ somebody_lives(int fd)
 	return ask_lock(fd, MEMBER_BYTE, LOG_MEMBERS) != IS_FREE;
 }
 
+/* How often the gate was passed. Read as a file: a word in a mapped one that somebody truncates would end the process. */
+static uint64_t
+passes(int fd)
+{
+	uint64_t count = 0;
+
+	if (pread(fd, &count, sizeof count, offsetof(struct log_lock_head, passes)) !=
+	    (ssize_t)sizeof count)
+		return 0;
+	return count;
+}
+
+/* At the gate. A count that is not written makes others give up earlier, nothing else. */
+static void
+count_pass(int fd)
+{
+	uint64_t count = passes(fd) + 1;
+	ssize_t put = pwrite(fd, &count, sizeof count, offsetof(struct log_lock_head, passes));
+
+	(void)put;
+}
+
+/* Gives up when nobody has passed for wait_ms. Whoever finds it closed looks again after a while that grows and differs
+ * between them: a thousand that look every millisecond leave no CPU to the one that is inside. */
 static int
 enter_gate(int fd, int wait_ms)
 {
-	int64_t deadline_ns = bus__deadline_ns(wait_ms);
+	int64_t deadline_ns = bus__deadline_ns(wait_ms), nap_ns = NAP_LEAST_NS;
+	uint64_t seen = passes(fd);
 
 	while (!set_lock(fd, F_WRLCK, GATE_BYTE, 1)) {
-		const struct timespec nap = {.tv_nsec = NAP_NS};
+		int error = errno;
+		int64_t now_ns = bus__now_ns();
+		const struct timespec nap = {.tv_nsec = nap_ns / 2 + now_ns / 64 % nap_ns};
 
-		if (errno == EINVAL)
+		if (error == EINVAL)
 			return LOG_NO_OFD;
-		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			return errno == ENOLCK ? LOG_NO_LOCK : BUS_E_SYS;
-		if (bus__now_ns() > deadline_ns)
-			return BUS_E_TIMEDOUT;
+		if (error != EAGAIN && error != EACCES && error != EINTR)
+			return error == ENOLCK ? LOG_NO_LOCK : BUS_E_SYS;
+		if (now_ns > deadline_ns) {
+			uint64_t count = passes(fd);
+
+			if (count == seen)
+				return BUS_E_TIMEDOUT;
+			seen = count;
+			deadline_ns = bus__deadline_ns(wait_ms);
+		}
 		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 3 / 2 : nap_ns;
 	}
+	count_pass(fd);
 	return 0;
 }
 
@@ -1008,6 +1044,19 @@ bus__log_mend(struct log *log)
 		}
 	}
 	bus__log_unlock_list();
+}
+
+bool
+bus__log_begin_look(struct log *log, int64_t pause_ns)
+{
+	const off_t at = offsetof(struct log_lock_head, looked_ns);
+	int64_t now_ns = bus__now_ns(), looked_ns;
+
+	/* Of two that begin at once both look: that costs time, nothing else. */
+	if (pread(log->lock_fd, &looked_ns, sizeof looked_ns, at) == (ssize_t)sizeof looked_ns &&
+	    looked_ns <= now_ns && now_ns - looked_ns < pause_ns)
+		return false;
+	return pwrite(log->lock_fd, &now_ns, sizeof now_ns, at) == (ssize_t)sizeof now_ns;
 }
 
 enum log_trouble
