@@ -2,11 +2,18 @@
 #include "base/hold.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 #include "base/fd.h"
 
 #define HOLD_BYTES 4096 /* the kernel rounds up to a page */
+
+/* No advice at all. */
+#define NONSENSE (-1)
+
+static _Atomic bool inherited;
 
 void *
 bus__hold(int fd)
@@ -23,6 +30,9 @@ bus__hold(int fd)
 		errno = error;
 		return NULL;
 	}
+	/* What takes any advice follows none: qemu-user. */
+	if (madvise(hold, HOLD_BYTES, NONSENSE) == 0)
+		atomic_store_explicit(&inherited, true, memory_order_relaxed);
 	bus__fd_close(fd);
 	return hold;
 }
@@ -31,4 +41,12 @@ void
 bus__hold_end(void *hold)
 {
 	munmap(hold, HOLD_BYTES);
+}
+
+void
+bus__hold_forget(void *hold)
+{
+	/* Elsewhere the address may be another mapping's by now. */
+	if (hold != NULL && atomic_load_explicit(&inherited, memory_order_relaxed))
+		munmap(hold, HOLD_BYTES);
 }

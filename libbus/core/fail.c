@@ -253,8 +253,7 @@ bus__fail_join(const struct log *log, int err, const char *name)
 		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", name);
 	case LOG_NO_LOCK:
 		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN
-		    ": the system has no more record locks: end programs that lock files",
+		    BUS__SHOWN ": the system has no more file locks: end programs that lock files",
 		    name);
 	case LOG_NO_SLOT:
 		return bus__fail(BUS_E_LIMIT,

@@ -67,8 +67,7 @@ struct log {
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
 
 	_Atomic uint32_t openings; /* so many times it was opened */
-	_Atomic bool
-	    burying; /* one thread looks after the dead: record locks are the whole process's */
+	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
 };
 
 /* --- membership (member.c) ------------------------------------------------------------------------------------ */
@@ -76,7 +75,7 @@ struct log {
 /* Which limit bus__log_open() met: for the sentence of BUS_E_LIMIT. */
 enum log_limit {
 	LOG_NO_DESCRIPTOR = -1200,
-	LOG_NO_LOCK = -1201, /* the system has no more record locks */
+	LOG_NO_LOCK = -1201, /* the system has no more file locks */
 	LOG_NO_SLOT = -1202  /* all LOG_MEMBERS are taken */
 };
 
@@ -134,6 +133,9 @@ int bus__log_hold_byte(struct log *log, int64_t byte, void **ret_hold);
 
 /* Locks the bytes of all roles again that have no hold. */
 void bus__log_roles_again(struct log *log);
+
+/* In a forked child: bus__hold_forget() for all. */
+void bus__log_roles_forget(struct log *log);
 
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);

@@ -379,6 +379,15 @@ START_TEST(membership_and_roles_survive_a_program_that_closes_all_descriptors)
 }
 END_TEST
 
+static void *
+a_page(void)
+{
+	void *page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(page, MAP_FAILED);
+	return page;
+}
+
 /* Neither by fork() nor past the handlers of pthread_atfork(). */
 START_TEST(forked_child_does_not_keep_its_parents_membership)
 {
@@ -388,6 +397,9 @@ START_TEST(forked_child_does_not_keep_its_parents_membership)
 	pid_t child;
 	char byte;
 
+	/* An emulator that takes any advice (qemu-user) ignores MADV_DONTFORK. */
+	if (_i == 1 && madvise(a_page(), 4096, -1) == 0)
+		return;
 	ck_assert_int_eq(pipe(ends) | pipe(ready), 0);
 	child = bus_test_fork();
 	if (child == 0) {
