@@ -372,6 +372,7 @@ START_TEST(membership_and_roles_survive_a_program_that_closes_all_descriptors)
 	}
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_eq(status, 0);
+	bus_role_end(role);
 	bus_mailbox_close(warnings);
 	ck_bus(bus_close(bus, 0), 0);
 	/* What has the number is the program's. */
@@ -448,8 +449,11 @@ open_it(void *arg)
 {
 	struct bus_config cfg = {.size = sizeof cfg, .dir = arg};
 	struct bus *bus;
+	int err = bus_open("home", &cfg, &bus);
 
-	return (void *)(intptr_t)bus_open("home", &cfg, &bus);
+	if (err == 0)
+		bus_close(bus, 0);
+	return (void *)(intptr_t)err;
 }
 
 /* All this while the thread waits: it ends with BUS_E_TIMEDOUT, or with the process that is stopped. */
