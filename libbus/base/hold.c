@@ -10,10 +10,24 @@
 
 #define HOLD_BYTES 4096 /* the kernel rounds up to a page */
 
-/* No advice at all. */
-#define NONSENSE (-1)
+#define NONSENSE  (-1) /* no advice at all */
+#define INHERITED 256
 
-static _Atomic bool inherited;
+/* Where MADV_DONTFORK does nothing: what a child has to let go of. Relaxed: the child has one thread, and fork() orders. */
+static _Atomic(void *) inherited[INHERITED];
+
+static bool
+replace(void *from, void *to)
+{
+	for (unsigned i = 0; i < INHERITED; i++) {
+		void *seen = from;
+
+		if (atomic_compare_exchange_strong_explicit(
+			&inherited[i], &seen, to, memory_order_relaxed, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
 
 void *
 bus__hold(int fd)
@@ -30,9 +44,9 @@ bus__hold(int fd)
 		errno = error;
 		return NULL;
 	}
-	/* What takes any advice follows none: qemu-user. */
+	/* What takes any advice follows none: qemu-user. Beyond INHERITED a child keeps locks there. */
 	if (madvise(hold, HOLD_BYTES, NONSENSE) == 0)
-		atomic_store_explicit(&inherited, true, memory_order_relaxed);
+		replace(NULL, hold);
 	bus__fd_close(fd);
 	return hold;
 }
@@ -40,13 +54,17 @@ bus__hold(int fd)
 void
 bus__hold_end(void *hold)
 {
+	replace(hold, NULL);
 	munmap(hold, HOLD_BYTES);
 }
 
 void
-bus__hold_forget(void *hold)
+bus__holds_forget(void)
 {
-	/* Elsewhere the address may be another mapping's by now. */
-	if (hold != NULL && atomic_load_explicit(&inherited, memory_order_relaxed))
-		munmap(hold, HOLD_BYTES);
+	for (unsigned i = 0; i < INHERITED; i++) {
+		void *hold = atomic_exchange_explicit(&inherited[i], NULL, memory_order_relaxed);
+
+		if (hold != NULL)
+			munmap(hold, HOLD_BYTES);
+	}
 }

@@ -12,7 +12,7 @@
 void *bus__hold(int fd);
 void bus__hold_end(void *hold);
 
-/* In a forked child, first of all: lets go of what the parent holds where MADV_DONTFORK does nothing. */
-void bus__hold_forget(void *hold);
+/* In a forked child (base/fork.c): lets go of what the parent holds where MADV_DONTFORK does nothing. */
+void bus__holds_forget(void);
 
 #endif

@@ -134,9 +134,6 @@ int bus__log_hold_byte(struct log *log, int64_t byte, void **ret_hold);
 /* Locks the bytes of all roles again that have no hold. */
 void bus__log_roles_again(struct log *log);
 
-/* In a forked child: bus__hold_forget() for all. */
-void bus__log_roles_forget(struct log *log);
-
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);
 

@@ -80,8 +80,6 @@ forget_list(void)
 		if (bus__log_is_file(log->lock_fd, &log->lock_file))
 			close_slot(&log->lock_fd);
 		close_slot(&log->file_fd);
-		bus__hold_forget(log->hold);
-		bus__log_roles_forget(log);
 	}
 	logs = NULL;
 	bus__log_unlock_list();

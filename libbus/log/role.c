@@ -60,13 +60,6 @@ bus__log_roles_again(struct log *log)
 			bus__log_lock_byte(log, ROLE_BYTE + (int64_t)role->number);
 }
 
-void
-bus__log_roles_forget(struct log *log)
-{
-	for (const struct log_role *role = log->roles; role != NULL; role = role->next)
-		bus__hold_forget(role->hold);
-}
-
 int
 bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role)
 {

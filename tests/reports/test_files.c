@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <libbus/bus.h>
+#include <libbus/transport.h>
 
 #define GATE_BYTE 0
 
@@ -389,6 +390,61 @@ a_page(void)
 	return page;
 }
 
+/* The same of an address: a Unix socket has a lock file, too. */
+START_TEST(address_stays_taken_when_its_process_reads_the_lock_file)
+{
+	const char *path = path_of(bus_test_dir(), "socket");
+	char url[300], lock[300], byte = 'x';
+	struct bus *bus = NULL;
+	int pipes[2], status;
+	pid_t child;
+
+	snprintf(url, sizeof url, "ipc://%s", path);
+	snprintf(lock, sizeof lock, "%s.lock", path);
+	ck_assert_int_eq(pipe(pipes), 0);
+	child = bus_test_fork(); /* before this process has a link */
+	if (child == 0) {
+		if (read(pipes[0], &byte, 1) != 1 || bus_open(NULL, NULL, &bus) != 0)
+			_exit(1);
+		_exit(bus_listen(bus, url, NULL, NULL) == BUS_E_ADDRESS_TAKEN ? 0 : 2);
+	}
+	ck_bus(bus_open(NULL, NULL, &bus), 0);
+	ck_bus(bus_listen(bus, url, NULL, NULL), 0);
+	close(open(lock, O_RDONLY));
+	ck_assert_int_eq(write(pipes[1], &byte, 1), 1);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(file_beside_an_address_that_is_not_ours_stays)
+{
+	const char *path = path_of(bus_test_dir(), "socket");
+	char url[300], lock[300];
+	struct bus *bus = NULL;
+	struct stat st;
+
+	snprintf(url, sizeof url, "ipc://%s", path);
+	snprintf(lock, sizeof lock, "%s.lock", path);
+	ck_bus(bus_open(NULL, NULL, &bus), 0);
+	put(lock, FILE_OF_TEXT);
+	ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_NOT_A_SOCKET);
+	ck_assert_int_eq(stat(lock, &st), 0);
+	ck_assert_int_eq(st.st_size, 26);
+	ck_assert_int_eq(unlink(lock), 0);
+	put(lock, FIFO);
+	ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_NOT_A_SOCKET);
+	ck_assert_int_eq(unlink(lock), 0);
+	ck_bus(bus_listen(bus, url, NULL, NULL), 0);
+	/* One that takes the place of ours. */
+	ck_assert_int_eq(unlink(lock), 0);
+	put(lock, FILE_OF_TEXT);
+	ck_bus(bus_close(bus, 0), 0);
+	ck_assert_int_eq(access(lock, F_OK), 0);
+}
+END_TEST
+
 /* Neither by fork() nor past the handlers of pthread_atfork(). */
 START_TEST(forked_child_does_not_keep_its_parents_membership)
 {
@@ -597,6 +653,8 @@ bus_test_suite(void)
 	    newcomer_is_told_that_the_log_was_removed, newcomer_is_told_that_the_log_was_truncated,
 	    membership_survives_a_reader_of_the_lock_file_in_its_process,
 	    membership_and_roles_survive_a_program_that_closes_all_descriptors,
+	    address_stays_taken_when_its_process_reads_the_lock_file,
+	    file_beside_an_address_that_is_not_ours_stays,
 	    fork_open_and_close_do_not_wait_for_a_thread_at_the_gate,
 	    child_that_was_forked_while_a_thread_waited_joins_by_itself);
 	return suite;
