@@ -355,29 +355,21 @@ default_bytes(int fd)
 	return quarter > LOG_BYTES_LEAST ? quarter : LOG_BYTES_LEAST;
 }
 
-/* Opens a file of a log. A child that is forked meanwhile closes it. */
+/* Opens or makes a file of a log. A child that is forked meanwhile closes it. */
 static int
-open_listed(_Atomic int *slot, const char *path, enum log_file kind)
+list_file(struct log *log, int (*get)(const char *path, enum log_file kind, int *ret_fd),
+    const char *path, enum log_file kind)
 {
 	int fd, err;
 
 	bus__log_lock_list();
-	err = bus__log_file_open(path, kind, &fd);
-	if (err == 0)
-		atomic_store_explicit(slot, fd, memory_order_relaxed);
-	bus__log_unlock_list();
-	return err;
-}
-
-static int
-make_listed(_Atomic int *slot, const char *path, enum log_file kind)
-{
-	int fd, err;
-
-	bus__log_lock_list();
-	err = bus__log_file_make(path, kind, &fd);
-	if (err == 0)
-		atomic_store_explicit(slot, fd, memory_order_relaxed);
+	err = get(path, kind, &fd);
+	if (err == 0 && kind == LOG_FILE_LOCK) {
+		log->lock_file = bus__log_identity(fd);
+		atomic_store_explicit(&log->lock_fd, fd, memory_order_relaxed);
+	} else if (err == 0) {
+		atomic_store_explicit(&log->file_fd, fd, memory_order_relaxed);
+	}
 	bus__log_unlock_list();
 	return err;
 }
@@ -388,6 +380,20 @@ close_listed(_Atomic int *slot)
 	bus__log_lock_list();
 	close_slot(slot);
 	bus__log_unlock_list();
+}
+
+/* A child that was just forked may have the descriptor a moment longer, and with it the gate. */
+static void
+leave_gate(int fd)
+{
+	set_lock(fd, F_UNLCK, GATE_BYTE, 1);
+}
+
+static void
+close_lock(struct log *log)
+{
+	leave_gate(log->lock_fd);
+	close_listed(&log->lock_fd);
 }
 
 /* The sentence names the path. */
@@ -452,7 +458,8 @@ make_log(struct log *log, const char *draft, uint64_t bytes)
 	if (err == 0)
 		err = remove_old(log->path, LOG_FILE_LOG);
 	if (err == 0)
-		err = foreign(make_listed(&log->file_fd, draft, LOG_FILE_DRAFT), LOG_FILE_DRAFT);
+		err = foreign(
+		    list_file(log, bus__log_file_make, draft, LOG_FILE_DRAFT), LOG_FILE_DRAFT);
 	if (err < 0)
 		return err;
 	err = fill_log(log->file_fd, bytes);
@@ -503,7 +510,7 @@ map_log(struct log *log)
 {
 	struct log_head head;
 	void *map = NULL;
-	int saved, err = open_listed(&log->file_fd, log->path, LOG_FILE_LOG);
+	int saved, err = list_file(log, bus__log_file_open, log->path, LOG_FILE_LOG);
 
 	if (err < 0)
 		return err == LOG_ABSENT ? LOG_REMOVED : foreign(err, LOG_FILE_LOG);
@@ -668,12 +675,12 @@ static int
 open_lock(struct log *log)
 {
 	for (;;) {
-		int err = open_listed(&log->lock_fd, log->lock_path, LOG_FILE_LOCK);
+		int err = list_file(log, bus__log_file_open, log->lock_path, LOG_FILE_LOCK);
 
 		if (err == LOG_FOREIGN)
 			err = look_for_older(log);
 		else if (err == LOG_ABSENT)
-			err = make_listed(&log->lock_fd, log->lock_path, LOG_FILE_LOCK);
+			err = list_file(log, bus__log_file_make, log->lock_path, LOG_FILE_LOCK);
 		if (err != LOG_EXISTS && (err < 0 || log->lock_fd >= 0))
 			return foreign(err, LOG_FILE_LOCK);
 	}
@@ -689,11 +696,10 @@ pass_gate(struct log *log)
 		if (err < 0)
 			return err;
 		err = enter_gate(log->lock_fd, GATE_WAIT_MS);
-		log->lock_file = bus__log_identity(log->lock_fd);
 		if (err == 0 &&
 		    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE)
 			return 0;
-		close_listed(&log->lock_fd); /* whoever left last has removed it meanwhile */
+		close_lock(log); /* whoever left last has removed it meanwhile */
 		if (err < 0)
 			return err;
 	}
@@ -787,7 +793,7 @@ undo_join(struct log *log, bool made)
 	/* Beside the log of members that have died the lock file stays: by it that log is found. */
 	if (access(log->path, F_OK) < 0 && errno == ENOENT && !somebody_lives(log->lock_fd))
 		bus__log_file_remove_only(log->lock_path, lock_file);
-	close_listed(&log->lock_fd);
+	close_lock(log);
 }
 
 static int
@@ -815,7 +821,7 @@ join(struct log *log, const char *draft, uint64_t bytes)
 		errno = saved;
 		return err;
 	}
-	set_lock(log->lock_fd, F_UNLCK, GATE_BYTE, 1);
+	leave_gate(log->lock_fd);
 	return 0;
 }
 
@@ -1114,7 +1120,7 @@ leave(struct log *log)
 		bus__log_file_remove_only(log->path, &log->log_file);
 		bus__log_file_remove_only(log->lock_path, &log->lock_file);
 	}
-	close_listed(&log->lock_fd); /* and all its locks */
+	close_lock(log);
 }
 
 void
