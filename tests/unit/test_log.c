@@ -1060,9 +1060,8 @@ put_file(const char *path, const char *text)
 
 START_TEST(files_of_others_stay)
 {
-	static const char *const names[] = {"uv.lock", "uv.bus", "uv.bus-new", "a b.lock",
-	    "x.lock", "test.log", "test.log.new", "x.lock-0123456789abcdef",
-	    "x.bus-new-0123456789abcdef"};
+	static const char *const names[] = {"uv.lock", "uv.bus", "uv.bus-new", "a b.lock", "x.lock",
+	    "test.log", "test.log.new", "x.lock-0123456789abcdef", "x.bus-new-0123456789abcdef"};
 	const int count = sizeof names / sizeof names[0];
 	char path[200];
 	struct log *log;
