@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 enum {
-	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
+	MEMBER_BYTE =
+	    16, /* from here on each process on a bus has locked a byte of NAME.lock */
 	PATH_MOST = 4096,
 	OWN_DIR_MOST = 64,
 };
@@ -20,8 +21,7 @@ enum {
 
 static const char suffix[] = ".lock";
 
-/* Also true where it cannot be told: bus_open() will say why. Not for a process that is on a bus in dir: when a file
- * is closed, the locks that its process has on it are gone. */
+/* Also true where it cannot be told: bus_open() will say why. */
 static bool
 somebody_is_on(const char *dir, const char *name)
 {
@@ -104,7 +104,7 @@ cli_log_path(const struct cli *cli, char ret_path[CLI_PATH_MOST])
 
 	if (realpath(dir_of(cli, own), dir) == NULL)
 		return false;
-	snprintf(ret_path, CLI_PATH_MOST, "%s/%s.log", dir, cli->bus);
+	snprintf(ret_path, CLI_PATH_MOST, "%s/%s.bus", dir, cli->bus);
 	return true;
 }
 

@@ -4,6 +4,8 @@
 
 #include <libbus/error.h>
 
+#include "base/hold.h"
+
 _Atomic uint32_t bus__forks;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int watch_error;
@@ -12,6 +14,7 @@ static void
 count_child(void)
 {
 	atomic_fetch_add_explicit(&bus__forks, 1, memory_order_relaxed);
+	bus__holds_forget();
 }
 
 static void

@@ -65,7 +65,7 @@ struct bus {
 	uint64_t now_tail;
 	struct bus_role *roles;            /* that it has, on a named bus */
 	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
-	_Atomic bool told_removed;         /* that the log's files are gone; once */
+	_Atomic bool told_files;           /* that the log's files are gone or cut; once */
 	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */
 	struct relay relay;
 	void *links;

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libbus/bus.h>
 
@@ -251,8 +253,7 @@ bus__fail_join(const struct log *log, int err, const char *name)
 		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", name);
 	case LOG_NO_LOCK:
 		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN
-		    ": the system has no more record locks: end programs that lock files",
+		    BUS__SHOWN ": the system has no more file locks: end programs that lock files",
 		    name);
 	case LOG_NO_SLOT:
 		return bus__fail(BUS_E_LIMIT,
@@ -278,6 +279,35 @@ bus__fail_join(const struct log *log, int err, const char *name)
 	}
 }
 
+/* What was found where the files of a bus belong. Names it. */
+static int
+fail_files(int err, const char *name, const char *dir)
+{
+	char own[sizeof "/dev/shm/libbus-" + 3 * sizeof(unsigned)];
+
+	snprintf(own, sizeof own, "/dev/shm/libbus-%u", (unsigned)geteuid());
+	if (dir == NULL)
+		dir = own;
+	switch (err) {
+	case LOG_REMOVED:
+		return bus__fail(BUS_E_DAMAGED,
+		    "%s: its log %s/%s%s was removed, and processes are still on it: end them all, then open it again",
+		    name, dir, name, bus__log_suffixes[LOG_FILE_LOG]);
+	case LOG_CUT:
+		return bus__fail(BUS_E_DAMAGED,
+		    "%s: its log %s/%s%s was truncated or grew, which nothing may do to it: end all processes that are on it, then open it again",
+		    name, dir, name, bus__log_suffixes[LOG_FILE_LOG]);
+	case LOG_NO_OFD:
+		return bus__fail(BUS_E_NOTSUP,
+		    "%s: this system has no locks of open file descriptions: use Linux 3.15 or newer",
+		    name);
+	default:
+		return bus__fail(BUS_E_DENIED,
+		    "%s: %s/%s%s is no file of libbus, or others may use it, so it stays: move it away, or give the bus another name or dir",
+		    name, dir, name, bus__log_suffixes[LOG_FOREIGN_LOG - err]);
+	}
+}
+
 int
 bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 {
@@ -285,6 +315,8 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 	const struct bus_msg *will = cfg != NULL ? cfg->will : NULL;
 	char reason[128];
 
+	if (err <= LOG_FOREIGN_LOG && err >= LOG_NO_OFD)
+		return fail_files(err, name, cfg != NULL ? cfg->dir : NULL);
 	if (err == BUS_E_INVAL)
 		return fail_open_argument(name, cfg);
 	if (name == NULL && err == BUS_E_NOTSUP)
@@ -317,6 +349,11 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 		return bus__fail(err,
 		    BUS__SHOWN ": the system refused its log in " BUS__SHOWN ": %s", name, dir,
 		    reason);
+	case BUS_E_DAMAGED:
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": its log is damaged: another process overwrote it: end all processes that are on it, then open it again",
+		    name);
 	case BUS_E_VERSION:
 		return bus__fail(err,
 		    BUS__SHOWN

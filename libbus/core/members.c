@@ -231,9 +231,10 @@ bus__members_heed(struct bus *bus)
 	if (now < next || !atomic_compare_exchange_strong_explicit(&bus->next_look_ns, &next,
 			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
 		return;
-	if (bus__log_was_removed(bus->log))
-		bus__warn_removed(bus);
-	if (atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
+	bus__log_mend(bus->log);
+	bus__warn_files(bus, bus__log_trouble(bus->log));
+	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
+	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
 		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||
@@ -271,23 +272,23 @@ bus__members_join(struct bus *bus, const struct bus_msg *will)
 	int err = 0;
 
 	/* So that of two that come and go at once one says it. */
-	bus__log_lock_list();
+	pthread_mutex_lock(&bus->log->members_lock);
 	if (bus->log->buses++ == 0)
 		err = enter(bus);
 	if (err == 0 && will != NULL)
 		err = note_will(bus, will);
-	bus__log_unlock_list();
+	pthread_mutex_unlock(&bus->log->members_lock);
 	return err;
 }
 
 void
 bus__members_leave(struct bus *bus)
 {
-	bus__log_lock_list();
+	pthread_mutex_lock(&bus->log->members_lock);
 	/* Unless it never came: what is in the slot is another's. */
 	if (--bus->log->buses == 0 && !bus->log->took_over) {
 		end_will(bus, bus->log->member, false);
 		keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
 	}
-	bus__log_unlock_list();
+	pthread_mutex_unlock(&bus->log->members_lock);
 }

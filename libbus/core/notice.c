@@ -80,13 +80,20 @@ bus__warn_unheard(struct bus *bus, const char *topic)
 }
 
 void
-bus__warn_removed(struct bus *bus)
+bus__warn_files(struct bus *bus, enum log_trouble trouble)
 {
-	if (atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0 &&
-	    !atomic_exchange_explicit(&bus->told_removed, true, memory_order_relaxed))
+	if (trouble == LOG_IS_WELL ||
+	    atomic_load_explicit(&bus->watched, memory_order_relaxed) == 0 ||
+	    atomic_exchange_explicit(&bus->told_files, true, memory_order_relaxed))
+		return;
+	if (trouble == LOG_IS_REMOVED)
 		warn(bus, "removed", "log", bus->log->path, "epoch", bus->log->epoch,
 		    "the files of this bus were removed: who opens its name now is on another "
 		    "one; end all that are on it");
+	else
+		warn(bus, "truncated", "log", bus->log->path, "epoch", bus->log->epoch,
+		    "the log of this bus was truncated, which ends each process that uses it "
+		    "(SIGBUS): end all that are on it, and exclude the file from log rotation");
 }
 
 /* The subscription by which a filter is judged: the oldest that is not a peer's, whose own bus judges it. */

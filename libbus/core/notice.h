@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/bus_internal.h"
+#include "log/log.h"
 
 #define UNHEARD_MANY    1000 /* publishes that nobody gets: no accident any more */
 #define UNMATCHED_LONG  60   /* seconds that a filter waits for a topic */
@@ -36,8 +37,8 @@ bus__count_unheard(struct bus *bus, struct topic *topic)
 /* Warns of it. Nothing is held. */
 void bus__warn_unheard(struct bus *bus, const char *topic);
 
-/* Tells that the files of a named bus were removed, if somebody watches; once. Nothing is held. */
-void bus__warn_removed(struct bus *bus);
+/* Tells that the files of a named bus were removed or truncated, if somebody watches; once. Nothing is held. */
+void bus__warn_files(struct bus *bus, enum log_trouble trouble);
 
 /* Makes a round if the last one was a second before `now_ns`. Nothing is held. */
 void bus__round(struct bus *bus, int64_t now_ns);

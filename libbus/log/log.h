@@ -6,6 +6,7 @@
 #ifndef BUS_LOG_LOG_H
 #define BUS_LOG_LOG_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <libbus/bus.h>
 
 #include "base/offer.h"
+#include "log/files.h"
 #include "log/layout.h"
 
 #define LOG_NAME_MOST     64
@@ -33,7 +35,11 @@ struct log {
 	uint32_t member; /* its slot */
 	bool
 	    took_over; /* from one who died in it; under the list's lock at first, then its opener's */
-	int lock_fd; /* whose record lock says that the member lives */
+	/* Relaxed, all: a thread that has the log got it by the list's lock, and what replaces one leads to the same file. */
+	_Atomic int lock_fd; /* asks for locks, and has those of the gate and of roles */
+	_Atomic int file_fd; /* of the log while it is made or mapped; else -1 */
+	void *hold;          /* the lock that says that the member lives (base/hold.h) */
+	struct log_identity lock_file, log_file;
 	uint32_t fork_generation;
 
 	/* One thread at a time appends: so a member has at most one transaction under way. */
@@ -48,15 +54,21 @@ struct log {
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
 	/* Under the lock of the list of this process. */
+	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING } state;
 	char *path, *lock_path;
+	const char *name; /* in path */
+	size_t name_len;
+	bool by_default; /* in the directory that is the user's own */
 	unsigned refs;
 	struct log *next;
-	unsigned buses;         /* that say that they are members (core/members.c) */
 	struct log_role *roles; /* that it has */
 
+	/* Not held over fork(): a child does not use it. */
+	pthread_mutex_t members_lock;
+	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+
 	_Atomic uint32_t openings; /* so many times it was opened */
-	_Atomic bool
-	    burying; /* one thread looks after the dead: record locks are the whole process's */
+	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
 };
 
 /* --- membership (member.c) ------------------------------------------------------------------------------------ */
@@ -64,18 +76,38 @@ struct log {
 /* Which limit bus__log_open() met: for the sentence of BUS_E_LIMIT. */
 enum log_limit {
 	LOG_NO_DESCRIPTOR = -1200,
-	LOG_NO_LOCK = -1201, /* the system has no more record locks */
+	LOG_NO_LOCK = -1201, /* the system has no more file locks */
 	LOG_NO_SLOT = -1202  /* all LOG_MEMBERS are taken */
+};
+
+/* What it found where its files belong. */
+enum log_found {
+	LOG_FOREIGN_LOG = -1210, /* a file that is not of libbus, or not the user's alone */
+	LOG_FOREIGN_LOCK = -1211,
+	LOG_FOREIGN_DRAFT = -1212,
+	LOG_REMOVED = -1213, /* no log, though processes are on it */
+	LOG_CUT = -1214,     /* one that is shorter or longer than it was made */
+	LOG_NO_OFD = -1215   /* a system without locks of open file descriptions */
 };
 
 /* Joins the log `name` in `dir` (NULL: the user's own place under /dev/shm), and makes it if nobody is in it:
  * `bytes` long (0: 16 MiB, less where little is free). Whoever joins takes what is there. 0, BUS_E_INVAL (a name is
- * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, enum log_limit,
- * BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM, BUS_E_SYS. */
+ * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, enum log_limit, enum
+ * log_found, BUS_E_DAMAGED (its head makes no sense), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM, BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
 
-/* Whether its files have their names no more: somebody removed them, and whoever opens the name is elsewhere. */
-bool bus__log_was_removed(const struct log *log);
+/* Takes another descriptor of the lock file, and its roles again, if the program has closed that which it had. */
+void bus__log_mend(struct log *log);
+
+/* Whether no member has looked for the dead within the time: then this one is about to. A thousand that look once a second
+ * would ask a million times whether one lives. */
+bool bus__log_begin_look(struct log *log, int64_t pause_ns);
+
+/* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
+ * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
+ * is well. */
+enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT };
+enum log_trouble bus__log_trouble(const struct log *log);
 
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
 void bus__log_note_pid(struct log *log);
@@ -91,9 +123,18 @@ void bus__log_close(struct log *log);
 /* Whether the process in this slot lives; its own does. A system call. */
 bool bus__log_is_alive(const struct log *log, uint32_t member);
 
-/* Lock one byte of the lock file for this process: 1, or 0 if another has it. With the list's lock held. */
+/* Locks one byte of the lock file with the descriptor that the member asks with: 1, or 0 if another has it. A forked child
+ * keeps such a lock until it has closed that descriptor. With the list's lock held, all of these. */
 int bus__log_lock_byte(struct log *log, int64_t byte);
 void bus__log_unlock_byte(struct log *log, int64_t byte);
+
+/* The same for a lock that no child keeps. *ret_hold, for bus__hold_end(), is NULL where the lock file cannot be opened again
+ * (after setuid()): then it is one of bus__log_lock_byte(). */
+int bus__log_hold_byte(struct log *log, int64_t byte, void **ret_hold);
+
+/* Locks the bytes of all roles again that have no hold. */
+void bus__log_roles_again(struct log *log);
+
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);
 

@@ -1,9 +1,8 @@
 /* log/member.c: how a process joins a log, and leaves it.
  *
  * Beside the log lies a lock file. A byte of it is the gate, which whoever joins or leaves holds meanwhile; one byte
- * for each member is locked for as long as that process lives. The kernel drops a record lock with the last thread of
- * its process, does not hand it to a forked child, and asks for no pid. It also drops all of them when the process
- * closes any descriptor of that file; hence one membership for each file and process, in a list. */
+ * for each member is locked for as long as that process lives (base/hold.h). All are locks of open file descriptions,
+ * which no other code of the process can drop by chance. A process has one membership for each file, in a list. */
 #define _GNU_SOURCE
 #include "log/log.h"
 
@@ -15,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
@@ -27,26 +25,31 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fork.h"
+#include "base/hold.h"
 #include "base/mem.h"
+#include "base/park.h"
 #include "base/random.h"
 #include "base/thread.h"
+#include "log/files.h"
 
 #define GATE_BYTE     0
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
-#define NAP_NS        1000000
-#define PATH_LONGEST  4000 /* of a directory; the names in it are at most 72 bytes long */
+#define LEAVE_WAIT_MS 100
+#define NAP_LEAST_NS  1000000
+#define NAP_MOST_NS   50000000
+#define DEAD_TRIES    16
+#define PATH_LONGEST  3960 /* of a directory; the names in it are at most 96 bytes long */
 #define ALLOCATE_STEP (UINT64_C(1) << 20)
 #define CLEAR_AT_ONCE 16 /* pages */
 #define CLEAR_MOST    (UINT64_C(64) << 20)
-
-const uint8_t bus__log_magic[8] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
 
 /* --- the list of this process -------------------------------------------------------------------------------- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct log *logs;
+static _Atomic uint32_t changes; /* futex: a log in the list has joined or has left */
 
 void
 bus__log_lock_list(void)
@@ -60,11 +63,24 @@ bus__log_unlock_list(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* The parent's memberships are not the child's. Its descriptors stay open there: closing one would drop the locks
- * that the child has taken itself by then. */
+static void
+close_slot(_Atomic int *slot)
+{
+	int fd = atomic_exchange_explicit(slot, -1, memory_order_relaxed);
+
+	if (fd >= 0)
+		bus__fd_close(fd);
+}
+
+/* The parent's memberships are not the child's, and what the child keeps open would keep locks of the parent. */
 static void
 forget_list(void)
 {
+	for (struct log *log = logs; log != NULL; log = log->next) {
+		if (bus__log_is_file(log->lock_fd, &log->lock_file))
+			close_slot(&log->lock_fd);
+		close_slot(&log->file_fd);
+	}
 	logs = NULL;
 	bus__log_unlock_list();
 }
@@ -75,7 +91,15 @@ watch_fork(void)
 	pthread_atfork(bus__log_lock_list, bus__log_unlock_list, forget_list);
 }
 
-/* --- record locks ------------------------------------------------------------------------------------------------ */
+static void
+say_change(void)
+{
+	/* Release: not needed, the list's lock orders what changed. */
+	atomic_fetch_add_explicit(&changes, 1, memory_order_relaxed);
+	bus__unpark(&changes);
+}
+
+/* --- locks ------------------------------------------------------------------------------------------------------- */
 
 static bool
 set_lock(int fd, short type, off_t begin, off_t count)
@@ -83,44 +107,98 @@ set_lock(int fd, short type, off_t begin, off_t count)
 	struct flock range = {
 	    .l_type = type, .l_whence = SEEK_SET, .l_start = begin, .l_len = count};
 
-	return fcntl(fd, F_SETLK, &range) == 0;
+	return fcntl(fd, F_OFD_SETLK, &range) == 0;
 }
 
-/* Whether another process has locked some of these bytes. */
-static bool
-is_locked(int fd, off_t begin, off_t count)
+/* Whether other descriptions have locked some of these bytes. */
+enum asked { IS_FREE, IS_LOCKED, IS_UNKNOWN };
+
+static enum asked
+ask_lock(int fd, off_t begin, off_t count)
 {
 	struct flock range = {
 	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = begin, .l_len = count};
 
-	return fcntl(fd, F_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+	if (fcntl(fd, F_OFD_GETLK, &range) < 0)
+		return IS_UNKNOWN;
+	return range.l_type == F_UNLCK ? IS_FREE : IS_LOCKED;
 }
 
-static int
-enter_gate(int fd)
+static bool
+somebody_lives(int fd)
 {
-	int64_t deadline_ns = bus__deadline_ns(GATE_WAIT_MS);
+	return ask_lock(fd, MEMBER_BYTE, LOG_MEMBERS) != IS_FREE;
+}
+
+/* How often the gate was passed. Read as a file: a word in a mapped one that somebody truncates would end the process. */
+static uint64_t
+passes(int fd)
+{
+	uint64_t count = 0;
+
+	if (pread(fd, &count, sizeof count, offsetof(struct log_lock_head, passes)) !=
+	    (ssize_t)sizeof count)
+		return 0;
+	return count;
+}
+
+/* At the gate. A count that is not written makes others give up earlier, nothing else. */
+static void
+count_pass(int fd)
+{
+	uint64_t count = passes(fd) + 1;
+	ssize_t put = pwrite(fd, &count, sizeof count, offsetof(struct log_lock_head, passes));
+
+	(void)put;
+}
+
+/* Gives up when nobody has passed for wait_ms. Whoever finds it closed looks again after a while that grows and differs
+ * between them: a thousand that look every millisecond leave no CPU to the one that is inside. */
+static int
+enter_gate(int fd, int wait_ms)
+{
+	int64_t deadline_ns = bus__deadline_ns(wait_ms), nap_ns = NAP_LEAST_NS;
+	uint64_t seen = passes(fd);
 
 	while (!set_lock(fd, F_WRLCK, GATE_BYTE, 1)) {
-		const struct timespec nap = {.tv_nsec = NAP_NS};
+		int error = errno;
+		int64_t now_ns = bus__now_ns();
+		const struct timespec nap = {.tv_nsec = nap_ns / 2 + now_ns / 64 % nap_ns};
 
-		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			return errno == ENOLCK ? LOG_NO_LOCK : BUS_E_SYS;
-		if (bus__now_ns() > deadline_ns)
-			return BUS_E_TIMEDOUT;
+		if (error == EINVAL)
+			return LOG_NO_OFD;
+		if (error != EAGAIN && error != EACCES && error != EINTR)
+			return error == ENOLCK ? LOG_NO_LOCK : BUS_E_SYS;
+		if (now_ns > deadline_ns) {
+			uint64_t count = passes(fd);
+
+			if (count == seen)
+				return BUS_E_TIMEDOUT;
+			seen = count;
+			deadline_ns = bus__deadline_ns(wait_ms);
+		}
 		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 3 / 2 : nap_ns;
 	}
+	count_pass(fd);
 	return 0;
+}
+
+/* 1, or 0 if another description has it. */
+static int
+lock_byte(int fd, int64_t byte)
+{
+	if (set_lock(fd, F_WRLCK, (off_t)byte, 1))
+		return 1;
+	if (errno == EAGAIN || errno == EACCES)
+		return 0;
+	return errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
 }
 
 int
 bus__log_lock_byte(struct log *log, int64_t byte)
 {
-	if (set_lock(log->lock_fd, F_WRLCK, (off_t)byte, 1))
-		return 1;
-	if (errno == EAGAIN || errno == EACCES)
-		return 0;
-	return errno == ENOLCK ? BUS_E_LIMIT : BUS_E_SYS;
+	return lock_byte(log->lock_fd, byte);
 }
 
 void
@@ -132,34 +210,16 @@ bus__log_unlock_byte(struct log *log, int64_t byte)
 bool
 bus__log_is_alive(const struct log *log, uint32_t member)
 {
-	return member == log->member || is_locked(log->lock_fd, MEMBER_BYTE + (off_t)member, 1);
+	if (member == log->member)
+		return true;
+	if (ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)member, 1) != IS_FREE)
+		return true;
+	/* Our own byte is locked by another description. If it seems free, this is the lock file no more: the program has
+	 * closed our descriptor. Then nobody counts as dead. */
+	return ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)log->member, 1) != IS_LOCKED;
 }
 
 /* --- the directory and its files ---------------------------------------------------------------------------------- */
-
-static int
-error_of_errno(void)
-{
-	switch (errno) {
-	case EACCES:
-	case EPERM:
-	case ELOOP:
-		return BUS_E_DENIED;
-	case EMFILE:
-	case ENFILE:
-		return LOG_NO_DESCRIPTOR;
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return BUS_E_NOSPACE;
-	case EAGAIN: /* of mmap() after mlockall() */
-		return BUS_E_LOCKED;
-	case ENOMEM:
-		return BUS_E_NOMEM;
-	default:
-		return BUS_E_SYS;
-	}
-}
 
 static bool
 is_name(const char *name)
@@ -171,8 +231,9 @@ is_name(const char *name)
 
 /* dir/name and a suffix, to be freed; NULL: no memory. In memory of its own, since stacks are small. */
 static char *
-path_of(const char *dir, const char *name, const char *suffix)
+path_of(const char *dir, const char *name, enum log_file kind)
 {
+	const char *suffix = bus__log_suffixes[kind];
 	size_t size = strlen(dir) + strlen(name) + strlen(suffix) + 2;
 	char *path = bus__malloc(size);
 
@@ -194,42 +255,15 @@ make_place(const char *dir, char **ret_whole)
 	if (strlen(place) > PATH_LONGEST)
 		return BUS_E_INVAL;
 	if (mkdir(place, 0700) < 0 && errno != EEXIST)
-		return error_of_errno();
+		return bus__log_error_of_errno();
 	/* In /dev/shm anybody can have put a link there that leads elsewhere. */
 	if ((dir != NULL ? stat(place, &st) : lstat(place, &st)) < 0)
-		return error_of_errno();
+		return bus__log_error_of_errno();
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		return BUS_E_DENIED;
 	*ret_whole = realpath(place, NULL);
-	return *ret_whole != NULL ? 0 : error_of_errno();
-}
-
-/* Opens a file that is ours alone. */
-static int
-open_own(const char *path, int flags, int *ret_fd)
-{
-	struct stat st;
-	int fd = bus__fd_above_std(open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
-
-	if (fd < 0)
-		return error_of_errno();
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
-	    (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-		bus__fd_close(fd);
-		return BUS_E_DENIED;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
-static bool
-is_same_file(int fd, const char *path)
-{
-	struct stat here, there;
-
-	return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
-	       here.st_ino == there.st_ino;
+	return *ret_whole != NULL ? 0 : bus__log_error_of_errno();
 }
 
 /* --- a new log ------------------------------------------------------------------------------------------------------ */
@@ -306,16 +340,6 @@ clear(int fd, uint64_t bytes)
 	return 0;
 }
 
-/* Beyond its limit (ulimit -f) the kernel does not only refuse a file to grow: it ends the process by SIGXFSZ. */
-static bool
-may_be_so_large(uint64_t bytes)
-{
-	struct rlimit limit;
-
-	return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
-	       bytes <= limit.rlim_cur;
-}
-
 /* How large a log is that nobody has asked a size for. */
 static uint64_t
 default_bytes(int fd)
@@ -331,90 +355,175 @@ default_bytes(int fd)
 	return quarter > LOG_BYTES_LEAST ? quarter : LOG_BYTES_LEAST;
 }
 
-/* Makes the file under a name of its own, and gives it its name when all is there. At the gate. */
+/* Opens or makes a file of a log. A child that is forked meanwhile closes it. */
 static int
-make_log(const char *path, const char *draft, uint64_t bytes)
+list_file(struct log *log, int (*get)(const char *path, enum log_file kind, int *ret_fd),
+    const char *path, enum log_file kind)
+{
+	int fd, err;
+
+	bus__log_lock_list();
+	err = get(path, kind, &fd);
+	if (err == 0 && kind == LOG_FILE_LOCK) {
+		log->lock_file = bus__log_identity(fd);
+		atomic_store_explicit(&log->lock_fd, fd, memory_order_relaxed);
+	} else if (err == 0) {
+		atomic_store_explicit(&log->file_fd, fd, memory_order_relaxed);
+	}
+	bus__log_unlock_list();
+	return err;
+}
+
+static void
+close_listed(_Atomic int *slot)
+{
+	bus__log_lock_list();
+	close_slot(slot);
+	bus__log_unlock_list();
+}
+
+/* A child that was just forked may have the descriptor a moment longer, and with it the gate. */
+static void
+leave_gate(int fd)
+{
+	set_lock(fd, F_UNLCK, GATE_BYTE, 1);
+}
+
+static void
+close_lock(struct log *log)
+{
+	leave_gate(log->lock_fd);
+	close_listed(&log->lock_fd);
+}
+
+/* The sentence names the path. */
+static int
+foreign(int err, enum log_file kind)
+{
+	static const int errors[LOG_FILES] = {LOG_FOREIGN_LOG, LOG_FOREIGN_LOCK, LOG_FOREIGN_DRAFT};
+
+	return err == LOG_FOREIGN || err == LOG_EXISTS ? errors[kind] : err;
+}
+
+/* Removes one of a generation that has died. */
+static int
+remove_old(const char *path, enum log_file kind)
+{
+	int err = bus__log_file_remove(path, kind);
+
+	return err == LOG_ABSENT ? 0 : foreign(err, kind);
+}
+
+/* Fills the file. */
+static int
+fill_log(int fd, uint64_t bytes)
 {
 	struct log_head head = {.version = LOG_VERSION, .created_ns = bus__wall_ns()};
 	struct log_shared *shared;
-	int fd, err;
+	int err;
 
-	unlink(draft); /* of one that died here */
-	err = open_own(draft, O_CREAT | O_EXCL, &fd);
-	if (err < 0)
-		return err;
 	divide(&head, bytes != 0 ? whole_pages(bytes) : default_bytes(fd));
 	memcpy(head.magic, bus__log_magic, sizeof head.magic);
 	err = bus__random(head.key, sizeof head.key);
 	if (err == 0)
 		err = bus__random(&head.epoch, sizeof head.epoch);
+	if (err < 0)
+		return err;
 	head.epoch |= head.epoch == 0;
+	if (head.file_bytes > SIZE_MAX / 2)
+		return BUS_E_NOMEM; /* more than there are addresses for */
+	if (!bus__log_may_be_so_large(head.file_bytes))
+		return BUS_E_NOSPACE;
 	/* All of it now: what is missing later is a SIGBUS in whoever touches it. */
-	if (err == 0 && head.file_bytes > SIZE_MAX / 2)
-		err = BUS_E_NOMEM; /* more than there are addresses for */
-	if (err == 0 && !may_be_so_large(head.file_bytes))
-		err = BUS_E_NOSPACE;
-	errno = err == 0 ? allocate(fd, head.file_bytes) : 0;
-	if (err == 0 && errno == 0)
+	errno = allocate(fd, head.file_bytes);
+	if (errno == 0)
 		errno = clear(fd, head.file_bytes);
 	if (errno != 0)
-		err = error_of_errno();
-	if (err == 0) {
-		shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (shared == MAP_FAILED)
-			err = error_of_errno();
-	}
-	if (err == 0) {
-		shared->head = head;
-		initialize(shared);
-		munmap(shared, sizeof *shared);
-		if (rename(draft, path) < 0)
-			err = error_of_errno();
-	}
-	bus__fd_close(fd);
+		return bus__log_error_of_errno();
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared == MAP_FAILED)
+		return bus__log_error_of_errno();
+	shared->head = head;
+	initialize(shared);
+	munmap(shared, sizeof *shared);
+	return 0;
+}
+
+/* Makes the file under a name of its own, and gives it its name when all is there. At the gate. */
+static int
+make_log(struct log *log, const char *draft, uint64_t bytes)
+{
+	int saved, err = remove_old(draft, LOG_FILE_DRAFT);
+
+	if (err == 0)
+		err = remove_old(log->path, LOG_FILE_LOG);
+	if (err == 0)
+		err = foreign(
+		    list_file(log, bus__log_file_make, draft, LOG_FILE_DRAFT), LOG_FILE_DRAFT);
 	if (err < 0)
-		unlink(draft);
+		return err;
+	err = fill_log(log->file_fd, bytes);
+	if (err == 0)
+		err = foreign(bus__log_file_publish(draft, log->path), LOG_FILE_LOG);
+	saved = errno;
+	close_listed(&log->file_fd);
+	if (err < 0)
+		bus__log_file_remove(draft, LOG_FILE_DRAFT);
+	errno = saved;
 	return err;
 }
 
 /* --- joining ---------------------------------------------------------------------------------------------------------- */
 
 static bool
-is_sound(const struct log_head *head, uint64_t file_bytes)
+is_sound(const struct log_head *head)
 {
 	struct log_head expected = *head;
 
 	divide(&expected, head->file_bytes);
-	return head->file_bytes == file_bytes && memcmp(&expected, head, sizeof expected) == 0 &&
-	       head->segment_count >= 4 && head->segment_count <= LOG_MOST_SEGMENTS;
+	return memcmp(&expected, head, sizeof expected) == 0 && head->segment_count >= 4 &&
+	       head->segment_count <= LOG_MOST_SEGMENTS;
 }
 
 static int
-map_log(struct log *log, const char *path)
+read_head(struct log *log, struct log_head *ret_head)
+{
+	struct stat st;
+
+	if (fstat(log->file_fd, &st) < 0 ||
+	    pread(log->file_fd, ret_head, sizeof *ret_head, 0) != (ssize_t)sizeof *ret_head)
+		return LOG_CUT;
+	if (ret_head->version != LOG_VERSION)
+		return BUS_E_VERSION;
+	if (ret_head->file_bytes != (uint64_t)st.st_size)
+		return LOG_CUT;
+	if (!is_sound(ret_head))
+		return BUS_E_DAMAGED;
+	if (ret_head->file_bytes > SIZE_MAX / 2)
+		return BUS_E_NOMEM; /* more than there are addresses for */
+	log->log_file = (struct log_identity){.dev = st.st_dev, .ino = st.st_ino};
+	return 0;
+}
+
+static int
+map_log(struct log *log)
 {
 	struct log_head head;
-	struct stat st;
 	void *map = NULL;
-	int fd, err = open_own(path, 0, &fd);
+	int saved, err = list_file(log, bus__log_file_open, log->path, LOG_FILE_LOG);
 
 	if (err < 0)
-		return errno == ENOENT ? BUS_E_GONE : err;
-	if (fstat(fd, &st) < 0 || bus__fd_read(fd, &head, sizeof head) != (ssize_t)sizeof head ||
-	    memcmp(head.magic, bus__log_magic, sizeof head.magic) != 0)
-		err = BUS_E_NOT_LIBBUS;
-	else if (head.version != LOG_VERSION)
-		err = BUS_E_VERSION;
-	else if (!is_sound(&head, (uint64_t)st.st_size))
-		err = BUS_E_NOT_LIBBUS;
-	else if (head.file_bytes > SIZE_MAX / 2)
-		err = BUS_E_NOMEM; /* more than there are addresses for */
+		return err == LOG_ABSENT ? LOG_REMOVED : foreign(err, LOG_FILE_LOG);
+	err = read_head(log, &head);
 	if (err == 0) {
-		map =
-		    mmap(NULL, (size_t)head.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		map = mmap(NULL, (size_t)head.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    log->file_fd, 0);
 		if (map == MAP_FAILED)
-			err = error_of_errno();
+			err = bus__log_error_of_errno();
 	}
-	bus__fd_close(fd);
+	saved = errno;
+	close_listed(&log->file_fd);
+	errno = saved;
 	if (err < 0)
 		return err;
 	log->shared = map;
@@ -429,110 +538,213 @@ map_log(struct log *log, const char *path)
 	return 0;
 }
 
+/* Locks the byte of a free slot: that of a member which died, if it is among the first that have a pid; else one without;
+ * else any. Each try is a system call that looks at all locks, and a thousand members may join at once. */
+static int
+find_slot(struct log *log, int fd)
+{
+	enum { DEAD, NONE, ANY, PASSES };
+	int err;
+
+	for (int pass = DEAD; pass < PASSES; pass++) {
+		uint32_t tries = pass == DEAD ? DEAD_TRIES : LOG_MEMBERS;
+
+		for (uint32_t i = 0; i < LOG_MEMBERS && tries > 0; i++) {
+			if (pass != ANY && (bus__log_pid(log, i) == 0) != (pass == NONE))
+				continue;
+			err = lock_byte(fd, MEMBER_BYTE + (int64_t)i);
+			log->member = i;
+			if (err != 0)
+				return err == BUS_E_LIMIT ? LOG_NO_LOCK : err;
+			tries--;
+		}
+	}
+	return LOG_NO_SLOT;
+}
+
+/* The description that has the lock of a member, and nothing else. List lock. */
+static int
+hold_slot(struct log *log)
+{
+	int fd, err = bus__log_file_open(log->lock_path, LOG_FILE_LOCK, &fd);
+
+	if (err < 0)
+		return err == LOG_ABSENT ? LOG_REMOVED : foreign(err, LOG_FILE_LOCK);
+	err = bus__log_is_file(fd, &log->lock_file) ? find_slot(log, fd) : LOG_REMOVED;
+	if (err == 1) {
+		log->hold = bus__hold(fd);
+		if (log->hold != NULL)
+			return 0;
+		err = bus__log_error_of_errno();
+	}
+	bus__fd_close(fd);
+	return err;
+}
+
 static int
 claim_member(struct log *log)
 {
-	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
-		if (set_lock(log->lock_fd, F_WRLCK, MEMBER_BYTE + (off_t)i, 1)) {
-			struct log_member *member = &log->shared->members[i];
+	struct log_member *member;
+	int err;
 
-			log->member = i;
-			log->took_over =
-			    atomic_load_explicit(&member->pid, memory_order_relaxed) != 0;
-			bus__log_recover(log, i);
-			atomic_store_explicit(&member->appended, 0, memory_order_release);
-			atomic_store_explicit(
-			    &member->pid, (uint32_t)getpid(), memory_order_relaxed);
-			return 0;
-		}
-	if (errno == ENOLCK)
-		return LOG_NO_LOCK;
-	return errno == EAGAIN || errno == EACCES ? LOG_NO_SLOT : BUS_E_SYS;
+	bus__log_lock_list();
+	err = hold_slot(log);
+	bus__log_unlock_list();
+	if (err < 0)
+		return err;
+	member = &log->shared->members[log->member];
+	log->took_over = atomic_load_explicit(&member->pid, memory_order_relaxed) != 0;
+	bus__log_recover(log, log->member);
+	atomic_store_explicit(&member->appended, 0, memory_order_release);
+	atomic_store_explicit(&member->pid, (uint32_t)getpid(), memory_order_relaxed);
+	return 0;
 }
 
-/* Opens the lock file and passes the gate. */
+int
+bus__log_hold_byte(struct log *log, int64_t byte, void **ret_hold)
+{
+	int fd, err;
+
+	*ret_hold = NULL;
+	if (bus__log_file_open(log->lock_path, LOG_FILE_LOCK, &fd) < 0)
+		return bus__log_lock_byte(log, byte);
+	if (!bus__log_is_file(fd, &log->lock_file)) {
+		bus__fd_close(fd);
+		return bus__log_lock_byte(log, byte);
+	}
+	err = lock_byte(fd, byte);
+	if (err == 1) {
+		*ret_hold = bus__hold(fd);
+		if (*ret_hold != NULL)
+			return 1;
+		err = bus__log_error_of_errno();
+	}
+	bus__fd_close(fd);
+	return err;
+}
+
+/* A library before version 2 left its lock file without a byte, and called its log NAME.log. Removes both if nobody is on
+ * that bus. BUS_E_VERSION: somebody is. */
 static int
-open_lock(const char *path, int *ret_fd)
+end_older(const char *lock_path, const char *path)
+{
+	struct log_identity identity;
+	struct stat st;
+	int err = LOG_FOREIGN, log_fd, fd;
+
+	if (bus__log_file_open(path, LOG_FILE_LOG, &log_fd) < 0)
+		return LOG_FOREIGN;
+	identity = bus__log_identity(log_fd);
+	bus__fd_close(log_fd);
+	fd = bus__fd_above_std(open(lock_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+	if (fd < 0)
+		return LOG_FOREIGN;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0) {
+		err = BUS_E_VERSION;
+		if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && !somebody_lives(fd)) {
+			bus__log_file_remove_only(path, &identity);
+			identity = bus__log_identity(fd);
+			bus__log_file_remove_only(lock_path, &identity);
+			err = 0;
+		}
+	}
+	bus__fd_close(fd);
+	return err;
+}
+
+static int
+look_for_older(const struct log *log)
+{
+	size_t stem = strlen(log->path) - strlen(bus__log_suffixes[LOG_FILE_LOG]);
+	size_t size = stem + sizeof ".log";
+	char *path = bus__malloc(size);
+	int err;
+
+	if (path == NULL)
+		return BUS_E_NOMEM;
+	snprintf(path, size, "%.*s.log", (int)stem, log->path);
+	bus__log_lock_list();
+	err = end_older(log->lock_path, path);
+	bus__log_unlock_list();
+	bus__free(path);
+	return err;
+}
+
+/* Opens the lock file, or makes it. */
+static int
+open_lock(struct log *log)
 {
 	for (;;) {
-		int fd, err = open_own(path, O_CREAT, &fd);
+		int err = list_file(log, bus__log_file_open, log->lock_path, LOG_FILE_LOCK);
+
+		if (err == LOG_FOREIGN)
+			err = look_for_older(log);
+		else if (err == LOG_ABSENT)
+			err = list_file(log, bus__log_file_make, log->lock_path, LOG_FILE_LOCK);
+		if (err != LOG_EXISTS && (err < 0 || log->lock_fd >= 0))
+			return foreign(err, LOG_FILE_LOCK);
+	}
+}
+
+/* Passes the gate of the lock file that has the name then. */
+static int
+pass_gate(struct log *log)
+{
+	for (;;) {
+		int err = open_lock(log);
 
 		if (err < 0)
 			return err;
-		err = enter_gate(fd);
-		if (err == 0 && is_same_file(fd, path)) {
-			*ret_fd = fd;
+		err = enter_gate(log->lock_fd, GATE_WAIT_MS);
+		if (err == 0 &&
+		    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE)
 			return 0;
-		}
-		bus__fd_close(fd); /* whoever left last has removed it meanwhile */
+		close_lock(log); /* whoever left last has removed it meanwhile */
 		if (err < 0)
 			return err;
 	}
 }
 
-/* By the file, whatever path leads to it. */
+/* A log of that name that this process is in, or is about to join or leave. Unless its files have been removed: then the
+ * name is another log's. */
 static struct log *
 find(const char *lock_path)
 {
 	struct log *log = logs;
 
-	while (log != NULL && !is_same_file(log->lock_fd, lock_path))
+	while (log != NULL &&
+	       (strcmp(log->lock_path, lock_path) != 0 ||
+		   (log->state == LOG_JOINED && bus__log_trouble(log) == LOG_IS_REMOVED)))
 		log = log->next;
 	return log;
-}
-
-/* Whether that is a log, or (draft) what becomes one: other programs have files of such names, too. */
-static bool
-is_log(const char *path, bool draft)
-{
-	static const uint8_t nothing[sizeof bus__log_magic];
-	uint8_t begin[sizeof bus__log_magic];
-	bool is = false;
-	int fd;
-
-	if (open_own(path, 0, &fd) < 0)
-		return false;
-	if (bus__fd_read(fd, begin, sizeof begin) == (ssize_t)sizeof begin)
-		is = memcmp(begin, bus__log_magic, sizeof begin) == 0 ||
-		     (draft && memcmp(begin, nothing, sizeof begin) == 0);
-	bus__fd_close(fd);
-	return is;
-}
-
-static bool
-is_empty(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 && st.st_size == 0;
 }
 
 static void
 bury_at(const char *lock_path, const char *path, const char *draft)
 {
+	struct log_identity identity;
 	int fd;
 
-	if (find(lock_path) != NULL || (!is_log(path, false) && !is_log(draft, true)) ||
-	    open_own(lock_path, 0, &fd) < 0)
+	if (find(lock_path) != NULL || bus__log_file_open(lock_path, LOG_FILE_LOCK, &fd) < 0)
 		return;
-	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) && is_same_file(fd, lock_path) && is_empty(fd) &&
-	    !is_locked(fd, MEMBER_BYTE, LOG_MEMBERS)) {
-		if (is_log(draft, true))
-			unlink(draft); /* of one that died while it made it */
-		if (is_log(path, false))
-			unlink(path);
+	identity = bus__log_identity(fd);
+	if (set_lock(fd, F_WRLCK, GATE_BYTE, 1) &&
+	    bus__log_path_leads(lock_path, &identity, NULL) == LOG_PATH_HERE &&
+	    !somebody_lives(fd)) {
+		bus__log_file_remove(draft, LOG_FILE_DRAFT); /* of one that died while it made it */
+		bus__log_file_remove(path, LOG_FILE_LOG);
 		unlink(lock_path);
 	}
 	bus__fd_close(fd);
 }
 
-/* Removes a log in whose lock file nobody has a lock. One that this process is in is not opened here: closing it would
- * drop our own. Without memory it stays for another time. */
+/* Removes a log in whose lock file nobody has a lock. Without memory it stays for another time. */
 static void
 bury(const char *place, const char *name)
 {
-	char *lock_path = path_of(place, name, ".lock"), *path = path_of(place, name, ".log"),
-	     *draft = path_of(place, name, ".log.new");
+	char *lock_path = path_of(place, name, LOG_FILE_LOCK),
+	     *path = path_of(place, name, LOG_FILE_LOG),
+	     *draft = path_of(place, name, LOG_FILE_DRAFT);
 
 	if (lock_path != NULL && path != NULL && draft != NULL)
 		bury_at(lock_path, path, draft);
@@ -557,7 +769,9 @@ bury_all(const char *place)
 		const char *end = strrchr(entry->d_name, '.');
 		char name[LOG_NAME_MOST + 1];
 
-		if (end == NULL || strcmp(end, ".lock") != 0 || end - entry->d_name > LOG_NAME_MOST)
+		bus__log_file_sweep(place, entry->d_name);
+		if (end == NULL || strcmp(end, bus__log_suffixes[LOG_FILE_LOCK]) != 0 ||
+		    end - entry->d_name > LOG_NAME_MOST)
 			continue;
 		snprintf(name, sizeof name, "%.*s", (int)(end - entry->d_name), entry->d_name);
 		if (is_name(name))
@@ -566,113 +780,210 @@ bury_all(const char *place)
 	closedir(dir);
 }
 
+/* Undoes what a join had begun. At the gate. */
+static void
+undo_join(struct log *log, bool made)
+{
+	struct log_identity *lock_file = &log->lock_file;
+
+	if (log->shared != NULL)
+		munmap(log->shared, log->map_bytes);
+	if (made)
+		bus__log_file_remove(log->path, LOG_FILE_LOG); /* nobody else is in it */
+	/* Beside the log of members that have died the lock file stays: by it that log is found. */
+	if (access(log->path, F_OK) < 0 && errno == ENOENT && !somebody_lives(log->lock_fd))
+		bus__log_file_remove_only(log->lock_path, lock_file);
+	close_lock(log);
+}
+
 static int
 join(struct log *log, const char *draft, uint64_t bytes)
 {
-	const char *path = log->path, *lock_path = log->lock_path;
-	int err = open_lock(lock_path, &log->lock_fd);
+	int err = pass_gate(log);
 	bool made = false;
 
 	if (err < 0)
 		return err;
-	if (!is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
-		err = make_log(
-		    path, draft, bytes); /* in the place of one whose members have all died */
+	if (!somebody_lives(log->lock_fd)) {
+		/* In the place of one whose members have all died. */
+		err = make_log(log, draft, bytes);
 		made = err == 0;
 	}
 	if (err == 0)
-		err = map_log(log, path);
+		err = map_log(log);
 	if (err == 0)
 		err = claim_member(log);
 	if (err < 0) {
 		int saved =
 		    errno; /* the caller's sentence is about what failed, not about the clearing up */
 
-		if (log->shared != NULL)
-			munmap(log->shared, log->map_bytes);
-		if (made)
-			unlink(path); /* nobody else is in it, at the gate */
-		/* Beside the log of members that have died the lock file stays: by it that log is found. */
-		if (access(path, F_OK) < 0 && errno == ENOENT && is_empty(log->lock_fd) &&
-		    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS))
-			unlink(lock_path);
-		bus__fd_close(log->lock_fd);
+		undo_join(log, made);
 		errno = saved;
 		return err;
 	}
-	set_lock(log->lock_fd, F_UNLCK, GATE_BYTE, 1);
+	leave_gate(log->lock_fd);
 	return 0;
 }
 
 static void
 free_log(struct log *log)
 {
+	pthread_mutex_destroy(&log->members_lock);
 	bus__free(log->lock_path);
 	bus__free(log->path);
 	bus__free(log);
 }
 
-/* A membership of our own of the log with that name in the directory. */
-static int
-new_log(const char *whole, const char *name, uint64_t bytes, struct log **ret_log)
+static struct log *
+new_log(const char *whole, const char *name, bool by_default)
 {
 	struct log *log = bus__calloc(1, sizeof *log);
-	char *draft;
-	int err;
 
 	if (log == NULL)
-		return BUS_E_NOMEM;
+		return NULL;
+	pthread_mutex_init(&log->members_lock, NULL); /* on Linux it does not fail */
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
-	log->path = path_of(whole, name, ".log");
-	log->lock_path = path_of(whole, name, ".lock");
-	draft = path_of(whole, name, ".log.new");
-	err = log->path != NULL && log->lock_path != NULL && draft != NULL ? join(log, draft, bytes)
-									   : BUS_E_NOMEM;
-	bus__free(draft);
-	if (err < 0) {
+	log->path = path_of(whole, name, LOG_FILE_LOG);
+	log->lock_path = path_of(whole, name, LOG_FILE_LOCK);
+	if (log->path == NULL || log->lock_path == NULL) {
 		free_log(log);
-		return err;
+		return NULL;
 	}
-	log->begin =
-	    UINT64_MAX; /* no tail is behind it: the first transaction looks where the segment is */
+	log->name = log->path + strlen(whole) + 1;
+	log->name_len = strlen(name);
+	log->by_default = by_default;
+	atomic_init(&log->lock_fd, -1);
+	atomic_init(&log->file_fd, -1);
+	/* No tail is behind it: the first transaction looks where the segment is. */
+	log->begin = UINT64_MAX;
+	return log;
+}
+
+/* List lock. */
+static void
+unlist(struct log *log)
+{
+	struct log **at = &logs;
+
+	while (*at != log)
+		at = &(*at)->next;
+	*at = log->next;
+	say_change();
+}
+
+/* A membership of our own of the log with that name in the directory. List lock, but not while it waits. */
+static int
+join_new(const char *whole, const char *name, bool by_default, uint64_t bytes, struct log **ret_log)
+{
+	struct log *log = new_log(whole, name, by_default);
+	char *draft = path_of(whole, name, LOG_FILE_DRAFT);
+	int saved, err;
+
+	if (log == NULL || draft == NULL) {
+		if (log != NULL)
+			free_log(log);
+		bus__free(draft);
+		return BUS_E_NOMEM;
+	}
+	log->state = LOG_JOINING;
 	log->next = logs;
 	logs = log;
+	bus__log_unlock_list();
+	err = join(log, draft, bytes);
+	saved = errno;
+	bus__free(draft);
+	bus__log_lock_list();
+	if (err < 0) {
+		unlist(log);
+		free_log(log);
+		errno = saved;
+		return err;
+	}
+	log->state = LOG_JOINED;
+	say_change();
 	*ret_log = log;
 	return 0;
 }
 
-static int
-open_in(const char *whole, const char *name, uint64_t bytes, struct log **ret_log)
+/* Waits until another thread has joined or left a log. List lock, but not meanwhile. */
+static void
+await_change(int64_t deadline_ns)
 {
-	char *lock_path;
+	uint32_t seen = atomic_load_explicit(&changes, memory_order_relaxed);
+
+	bus__log_unlock_list();
+	bus__park(&changes, seen, deadline_ns);
+	bus__log_lock_list();
+}
+
+static int
+open_in(const char *whole, const char *name, bool by_default, uint64_t bytes, struct log **ret_log)
+{
+	int64_t deadline_ns = bus__deadline_ns(GATE_WAIT_MS);
 	struct log *log;
+	char *lock_path;
 
 	if (strlen(whole) > PATH_LONGEST)
 		return BUS_E_INVAL;
-	lock_path = path_of(whole, name, ".lock");
+	lock_path = path_of(whole, name, LOG_FILE_LOCK);
 	if (lock_path == NULL)
 		return BUS_E_NOMEM;
-	log = find(lock_path);
+	while ((log = find(lock_path)) != NULL && log->state != LOG_JOINED &&
+	       bus__now_ns() < deadline_ns)
+		await_change(deadline_ns);
 	bus__free(lock_path);
+	if (log != NULL && log->state != LOG_JOINED)
+		return BUS_E_TIMEDOUT;
 	if (log != NULL) {
 		log->refs++;
 		*ret_log = log;
 		return 0;
 	}
 	bury_all(whole);
-	return new_log(whole, name, bytes, ret_log);
+	return join_new(whole, name, by_default, bytes, ret_log);
+}
+
+/* A log of that name that this process is in, in the directory that is the user's own, or (dir) in that one, without links:
+ * found without its files, which a process may not use any more after setuid(). */
+static struct log *
+find_joined(const char *dir, const char *name)
+{
+	struct log *log = logs;
+	size_t len = strlen(name);
+
+	for (; log != NULL; log = log->next) {
+		if (log->name_len != len || memcmp(log->name, name, len) != 0 ||
+		    log->state != LOG_JOINED)
+			continue;
+		if (dir == NULL
+			? log->by_default
+			: strncmp(log->path, dir, (size_t)(log->name - log->path) - 1) == 0 &&
+			      dir[log->name - log->path - 1] == '\0')
+			break;
+	}
+	return log;
 }
 
 static int
 open_here(const char *dir, const char *name, uint64_t bytes, struct log **ret_log)
 {
-	char *whole;
-	int err = make_place(dir, &whole);
+	/* Leads there also for a process that may not read the directory any more. */
+	char *whole = dir != NULL ? realpath(dir, NULL) : NULL;
+	struct log *log = dir == NULL || whole != NULL ? find_joined(whole, name) : NULL;
+	int err;
 
+	free(whole);
+
+	if (log != NULL && bus__log_trouble(log) != LOG_IS_REMOVED) {
+		log->refs++;
+		*ret_log = log;
+		return 0;
+	}
+	err = make_place(dir, &whole);
 	if (err < 0)
 		return err;
-	err = open_in(whole, name, bytes, ret_log);
+	err = open_in(whole, name, dir == NULL, bytes, ret_log);
 	free(whole);
 	return err;
 }
@@ -721,10 +1032,68 @@ bus__log_let_slot_go(struct log *log, uint32_t member)
 	bus__log_unlock_byte(log, MEMBER_BYTE + member);
 }
 
-bool
-bus__log_was_removed(const struct log *log)
+void
+bus__log_mend(struct log *log)
 {
-	return !is_same_file(log->lock_fd, log->lock_path);
+	int fd;
+
+	if (bus__log_is_file(log->lock_fd, &log->lock_file))
+		return;
+	bus__log_lock_list();
+	/* The old number is closed, or is another file's: it is not ours to close. */
+	if (bus__log_file_open(log->lock_path, LOG_FILE_LOCK, &fd) == 0) {
+		if (bus__log_is_file(fd, &log->lock_file)) {
+			atomic_store_explicit(&log->lock_fd, fd, memory_order_relaxed);
+			bus__log_roles_again(log);
+		} else {
+			bus__fd_close(fd);
+		}
+	}
+	bus__log_unlock_list();
+}
+
+bool
+bus__log_begin_look(struct log *log, int64_t pause_ns)
+{
+	const off_t at = offsetof(struct log_lock_head, looked_ns);
+	int64_t now_ns = bus__now_ns(), looked_ns;
+
+	/* Of two that begin at once both look: that costs time, nothing else. */
+	if (pread(log->lock_fd, &looked_ns, sizeof looked_ns, at) == (ssize_t)sizeof looked_ns &&
+	    looked_ns <= now_ns && now_ns - looked_ns < pause_ns)
+		return false;
+	return pwrite(log->lock_fd, &now_ns, sizeof now_ns, at) == (ssize_t)sizeof now_ns;
+}
+
+enum log_trouble
+bus__log_trouble(const struct log *log)
+{
+	uint64_t bytes;
+	struct stat st;
+
+	if (bus__log_is_file(log->lock_fd, &log->lock_file) && fstat(log->lock_fd, &st) == 0 &&
+	    st.st_nlink == 0)
+		return LOG_IS_REMOVED;
+	/* Without its name where we look: a new root, or a directory that was moved. That tells nothing. */
+	switch (bus__log_path_leads(log->lock_path, &log->lock_file, NULL)) {
+	case LOG_PATH_ELSEWHERE:
+		return LOG_IS_REMOVED;
+	case LOG_PATH_HERE:
+		break;
+	case LOG_PATH_GONE:
+	case LOG_PATH_UNKNOWN:
+		return LOG_IS_WELL;
+	}
+	switch (bus__log_path_leads(log->path, &log->log_file, &bytes)) {
+	case LOG_PATH_ELSEWHERE:
+	case LOG_PATH_GONE:
+		return LOG_IS_REMOVED;
+	case LOG_PATH_HERE:
+		return bytes < log->map_bytes ? LOG_IS_CUT : LOG_IS_WELL;
+	case LOG_PATH_UNKNOWN:
+		break;
+	}
+	return LOG_IS_WELL;
 }
 
 /* --- leaving ---------------------------------------------------------------------------------------------------------- */
@@ -736,15 +1105,22 @@ leave(struct log *log)
 	if (!log->took_over)
 		atomic_store_explicit(
 		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
-	/* If the gate is not free, somebody was stopped in it; whoever opens the name next clears up. What has the name now
-	 * may be others': ours has been removed by hand then. */
-	if (enter_gate(log->lock_fd) == 0 && is_same_file(log->lock_fd, log->lock_path) &&
-	    !is_locked(log->lock_fd, MEMBER_BYTE, LOG_MEMBERS)) {
-		unlink(log->path);
-		unlink(log->lock_path);
-	}
 	munmap(log->shared, log->map_bytes);
-	bus__fd_close(log->lock_fd); /* and all its locks */
+	bus__hold_end(log->hold);
+	if (!bus__log_is_file(log->lock_fd, &log->lock_file)) {
+		/* The program has closed our descriptor: what has its number is not ours. */
+		atomic_store_explicit(&log->lock_fd, -1, memory_order_relaxed);
+		return;
+	}
+	/* Without its lock: so of many that leave at once the last one at the gate finds nobody. If the gate is not free,
+	 * another leaves, or was stopped in it; whoever opens the name next clears up. */
+	if (enter_gate(log->lock_fd, LEAVE_WAIT_MS) == 0 &&
+	    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE &&
+	    !somebody_lives(log->lock_fd)) {
+		bus__log_file_remove_only(log->path, &log->log_file);
+		bus__log_file_remove_only(log->lock_path, &log->lock_file);
+	}
+	close_lock(log);
 }
 
 void
@@ -754,12 +1130,11 @@ bus__log_close(struct log *log)
 
 	bus__log_lock_list();
 	if (--log->refs == 0) {
-		struct log **at = &logs;
-
-		while (*at != log)
-			at = &(*at)->next;
-		*at = log->next;
+		log->state = LOG_LEAVING;
+		bus__log_unlock_list();
 		leave(log);
+		bus__log_lock_list();
+		unlist(log);
 		free_log(log);
 	}
 	bus__log_unlock_list();

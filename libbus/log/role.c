@@ -1,14 +1,15 @@
 /* log/role.c: what one member at a time does for all of them, such as listening at an address.
  *
- * A role is a record lock on one byte of the lock file: the kernel takes it from a holder that dies, also when a
- * child that it forked lives on. Its name is one of the log's topics, so no two roles share a byte. Locks are those of
- * a process; which of its own roles a process has is in a list beside. */
+ * A role is a lock on one byte of the lock file: it ends with a holder that dies, also when a child that it forked lives
+ * on. Its name is one of the log's topics, so no two roles share a byte. Locks are those of a process; which of its own
+ * roles a process has is in a list beside. */
 #include "log/log.h"
 
 #include <string.h>
 
 #include <libbus/error.h>
 
+#include "base/hold.h"
 #include "base/mem.h"
 
 #define ROLE_BYTE 4096 /* + the number of its name */
@@ -16,6 +17,7 @@
 struct log_role {
 	struct log_role *next;
 	uint32_t number;
+	void *hold; /* NULL: the descriptor with which the member asks has the lock */
 };
 
 static struct log_role **
@@ -39,14 +41,23 @@ take(struct log *log, uint32_t number)
 	role = bus__malloc(sizeof *role);
 	if (role == NULL)
 		return BUS_E_NOMEM;
-	err = bus__log_lock_byte(log, ROLE_BYTE + (int64_t)number);
+	err = bus__log_hold_byte(log, ROLE_BYTE + (int64_t)number, &role->hold);
 	if (err <= 0) {
 		bus__free(role);
 		return err;
 	}
-	*role = (struct log_role){.next = log->roles, .number = number};
+	role->number = number;
+	role->next = log->roles;
 	log->roles = role;
 	return 1;
+}
+
+void
+bus__log_roles_again(struct log *log)
+{
+	for (const struct log_role *role = log->roles; role != NULL; role = role->next)
+		if (role->hold == NULL)
+			bus__log_lock_byte(log, ROLE_BYTE + (int64_t)role->number);
 }
 
 int
@@ -74,7 +85,10 @@ bus__log_role_end(struct log *log, uint32_t number)
 	at = find(log, number);
 	role = *at;
 	*at = role->next;
-	bus__log_unlock_byte(log, ROLE_BYTE + (int64_t)number);
+	if (role->hold != NULL)
+		bus__hold_end(role->hold);
+	else
+		bus__log_unlock_byte(log, ROLE_BYTE + (int64_t)number);
 	bus__log_unlock_list();
 	bus__free(role);
 }

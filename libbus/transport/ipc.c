@@ -1,9 +1,9 @@
 /* ipc:///path: a Unix socket for processes of one user.
  *
- * Who owns a path is decided by a record lock on <path>.lock, which ends with its holder however that
- * ends. (flock() and OFD locks would live on in a forked child; probing by connecting disturbs the owner,
- * and NNG on its own would replace any file there.) A socket without such a file was never ours. The process's own listeners are told apart by name,
- * since a record lock never conflicts with its own process. */
+ * Who owns a path is decided by a lock on <path>.lock, an empty file, which ends with its holder however that
+ * ends (base/hold.h). (Probing by connecting disturbs the owner, and NNG on its own would replace any file there.) A socket
+ * without such a file was never ours, and a file there that is not empty neither. The process's own listeners are told apart
+ * by name. */
 #define _GNU_SOURCE
 #include "transport/table.h"
 
@@ -17,6 +17,7 @@
 #include <libbus/error.h>
 
 #include "base/fd.h"
+#include "base/hold.h"
 #include "base/mem.h"
 #include "transport/names.h"
 #include "transport/nng_wire.h"
@@ -25,7 +26,8 @@ struct ipc_listener {
 	struct bus__listener base;
 	struct bus__listener *wire;
 	struct bus__name name;
-	int lock_fd;
+	void *lock;
+	struct stat lock_file;
 	char path[BUS__URL_PATH];
 	char lock_path[BUS__URL_PATH + sizeof ".lock"];
 };
@@ -61,6 +63,8 @@ open_error(void)
 	case EMFILE:
 	case ENFILE:
 		return BUS_E_LIMIT;
+	case ENOTSOCK:
+		return BUS_E_NOT_A_SOCKET;
 	default:
 		return BUS_E_SYS;
 	}
@@ -70,6 +74,7 @@ open_error(void)
 static int
 open_file(const char *path, bool *ret_new)
 {
+	struct stat st;
 	int fd;
 
 	for (;;) {
@@ -78,38 +83,67 @@ open_file(const char *path, bool *ret_new)
 		*ret_new = fd >= 0;
 		if (fd >= 0 || errno != EEXIST)
 			return fd;
-		fd = bus__fd_above_std(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+		/* Before it is opened, which the other end of a FIFO notices. */
+		if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
+			errno = ENOTSOCK;
+			return -1;
+		}
+		fd = bus__fd_above_std(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
 		if (fd >= 0 || errno != ENOENT)
 			return fd;
 		/* Its owner left between the two: once more. */
 	}
 }
 
-static int
-open_lock(const char *path, int *ret_fd, bool *ret_new)
+static bool
+is_same(const struct stat *a, const struct stat *b)
 {
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+static int
+open_lock(struct ipc_listener *ipc, bool *ret_new)
+{
+	const char *path = ipc->lock_path;
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	struct stat opened, there;
+	struct stat *opened = &ipc->lock_file, there;
 	int fd, err;
 
 	for (;;) {
 		fd = open_file(path, ret_new);
 		if (fd < 0)
 			return open_error();
-		if (fcntl(fd, F_SETLK, &whole) != 0) {
+		if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
 			err = errno == EACCES || errno == EAGAIN ? BUS_E_ADDRESS_TAKEN : BUS_E_SYS;
 			break;
 		}
+		if (fstat(fd, opened) == 0 && opened->st_size != 0) {
+			err = BUS_E_NOT_A_SOCKET;
+			break;
+		}
 		/* The owner before us removes the file as it leaves: a lock on a removed one is none. */
-		if (fstat(fd, &opened) == 0 && stat(path, &there) == 0 &&
-		    opened.st_ino == there.st_ino && opened.st_dev == there.st_dev) {
-			*ret_fd = fd;
-			return 0;
+		if (stat(path, &there) == 0 && is_same(opened, &there)) {
+			ipc->lock = bus__hold(fd);
+			if (ipc->lock != NULL)
+				return 0;
+			err = BUS_E_NOMEM;
+			break;
 		}
 		close(fd);
 	}
 	close(fd);
 	return err;
+}
+
+/* What has the name of the lock file may be another's by now. */
+static void
+end_lock(struct ipc_listener *ipc)
+{
+	struct stat there;
+
+	if (lstat(ipc->lock_path, &there) == 0 && is_same(&ipc->lock_file, &there))
+		unlink(ipc->lock_path);
+	bus__hold_end(ipc->lock);
 }
 
 /* Under the lock, so a socket found here is a dead one's, unless no lock file stood beside it. */
@@ -160,8 +194,7 @@ listener_free(struct bus__listener *listener)
 	struct ipc_listener *ipc = (struct ipc_listener *)listener;
 
 	ipc->wire->ops->free(ipc->wire); /* removes the socket */
-	unlink(ipc->lock_path);
-	close(ipc->lock_fd);
+	end_lock(ipc);
 	remove_name(&ipc->name);
 	bus__free(ipc);
 }
@@ -195,7 +228,7 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	err = add_name(&ipc->name);
 	if (err < 0)
 		goto free_ipc;
-	err = open_lock(ipc->lock_path, &ipc->lock_fd, &lock_is_new);
+	err = open_lock(ipc, &lock_is_new);
 	if (err < 0)
 		goto remove_name;
 	err = remove_stale(addr->name, lock_is_new);
@@ -208,8 +241,7 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	return 0;
 
 close_lock:
-	unlink(ipc->lock_path);
-	close(ipc->lock_fd);
+	end_lock(ipc);
 remove_name:
 	remove_name(&ipc->name);
 free_ipc:

@@ -578,7 +578,7 @@ main(int argc, char **argv)
 	    (unsigned long long)shared->full, (unsigned long long)shared->kept,
 	    (unsigned long long)shared->spoiled);
 	if (chdir(dir) == 0) {
-		unlink("crash.log");
+		unlink("crash.bus");
 		unlink("crash.lock");
 		rmdir(dir);
 	}

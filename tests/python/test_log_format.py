@@ -29,7 +29,7 @@ def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
         [WRITER, tmp_path, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     last = int(writer.stdout.readline())
-    log = LogReader(tmp_path / "test.log")
+    log = LogReader(tmp_path / "test.bus")
     records = list(log.records())
     # With more than the file holds, the newest are there, without a gap.
     assert last == count + 8

@@ -321,9 +321,9 @@ def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
     assert (me["pid"], me["this"], command["this"]) == (os.getpid(), False, True)
     assert (me["program"][:2], command["program"]) == ("py", "libbus")
     assert not me["dead"] and not command["dead"]
-    assert (stat["bus"], stat["log"]) == ("test", str(tmp_path / "test.log"))
+    assert (stat["bus"], stat["log"]) == ("test", str(tmp_path / "test.bus"))
     assert stat["epoch"] == str(named.epoch)
-    assert stat["log_bytes"] == (tmp_path / "test.log").stat().st_size
+    assert stat["log_bytes"] == (tmp_path / "test.bus").stat().st_size
     assert 100_000 <= stat["values_bytes"] < stat["values_most"] < stat["log_bytes"]
     assert stat["messages_left"] == stat["messages"] > stat["oldest"] == 1
     assert (stat["readers_most"], stat["processes_most"]) == (512, 1022)
@@ -346,7 +346,7 @@ def test_the_path_of_a_log_is_whole_however_its_directory_is_named(named, tmp_pa
     link.symlink_to(tmp_path)
     for way in (tmp_path, link, os.path.relpath(tmp_path), f"{link}/./"):
         done = run(LIBBUS, "log", "stat", "test", "--json", "--dir", way)
-        assert json.loads(done.stdout)["log"] == str(tmp_path.resolve() / "test.log")
+        assert json.loads(done.stdout)["log"] == str(tmp_path.resolve() / "test.bus")
 
 
 def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
@@ -371,7 +371,7 @@ def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_
         f"bus = libbus.Bus('dead', dir={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
     )
     before = sorted(tmp_path.iterdir())
-    assert tmp_path / "dead.log" in before
+    assert tmp_path / "dead.bus" in before
     for wrong in ("tset", "dead"):
         done = run(LIBBUS, "log", look, wrong, "--dir", tmp_path)
         assert (done.returncode, done.stdout) == (1, b"")
@@ -389,7 +389,7 @@ def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
     with libbus.Bus(name):
         done = run(LIBBUS, "log", "stat", name)
         assert done.returncode == 0
-        assert done.stdout.decode().startswith(f"log /dev/shm/libbus-{os.geteuid()}/{name}.log, ")
+        assert done.stdout.decode().startswith(f"log /dev/shm/libbus-{os.geteuid()}/{name}.bus, ")
     done = run(LIBBUS, "log", "stat", name)
     assert f"no such bus: {name} in /dev/shm/libbus-{os.geteuid()}\n" in done.stderr.decode()
     assert done.returncode == 1
@@ -517,7 +517,7 @@ def test_its_numbers_are_those_of_what_was_published(named, tmp_path):
             named.publish("n", n, retain=True)
         stats = named.log_stats()
         *_, last = numbers.iter(timeout=0)
-    assert stats["log_bytes"] == (tmp_path / "test.log").stat().st_size
+    assert stats["log_bytes"] == (tmp_path / "test.bus").stat().st_size
     assert stats["segments"] > 1
     assert stats["messages"] == stats["messages_left"] == before["messages"] + 10 == last.position
     assert stats["oldest"] == 1

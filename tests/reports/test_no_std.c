@@ -101,7 +101,7 @@ START_TEST(what_a_daemon_prints_reaches_nothing_of_the_library)
 		ck_assert_int_eq(write(fd, "line\n", 5), -1);
 	snprintf(path, sizeof path, "%s/daemon.lock", cfg.dir);
 	ck_assert_int_eq(stat(path, &st), 0);
-	ck_assert_int_eq(st.st_size, 0);
+	ck_assert_int_eq(st.st_size, 24); /* its own head */
 	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST

@@ -1003,9 +1003,9 @@ START_TEST(last_member_out_leaves_nothing)
 
 	ck_assert_ptr_eq(log, again);
 	bus__log_close(again);
-	ck_assert(is_there(".log") && is_there(".lock"));
+	ck_assert(is_there(".bus") && is_there(".lock"));
 	bus__log_close(log);
-	ck_assert(!is_there(".log") && !is_there(".lock") && !is_there(".log.new"));
+	ck_assert(!is_there(".bus") && !is_there(".lock") && !is_there(".bus-new"));
 	/* A name begins anew. */
 	log = open_log();
 	ck_assert_uint_eq(append(log, 1, 8), 1);
@@ -1060,18 +1060,19 @@ put_file(const char *path, const char *text)
 
 START_TEST(files_of_others_stay)
 {
-	static const char *const names[] = {
-	    "uv.lock", "uv.log", "uv.log.new", "a b.lock", "x.lock"};
+	static const char *const names[] = {"uv.lock", "uv.bus", "uv.bus-new", "a b.lock", "x.lock",
+	    "test.log", "test.log.new", "x.lock-0123456789abcdef", "x.bus-new-0123456789abcdef"};
+	const int count = sizeof names / sizeof names[0];
 	char path[200];
 	struct log *log;
 
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
-		put_file(path, i == 0 ? "" : "something");
+		put_file(path, i % 2 == 0 ? "" : "something");
 	}
 	log = open_log();
 	bus__log_close(log);
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
 		ck_assert_msg(access(path, F_OK) == 0, "%s is gone", names[i]);
 		unlink(path);
@@ -1087,7 +1088,7 @@ START_TEST(member_whose_files_were_removed_removes_no_others)
 	pid_t child;
 	int status;
 
-	snprintf(log_path, sizeof log_path, "%s/test.log", place());
+	snprintf(log_path, sizeof log_path, "%s/test.bus", place());
 	snprintf(lock_path, sizeof lock_path, "%s/test.lock", place());
 	ck_assert_int_eq(unlink(log_path) | unlink(lock_path), 0);
 	child = bus_test_fork();
@@ -1119,12 +1120,12 @@ START_TEST(members_of_other_processes_keep_the_log)
 	expect(&cursor, 7);
 	waitpid(child, &status, 0);
 	ck_assert_int_eq(status, 0);
-	ck_assert(is_there(".log"));
+	ck_assert(is_there(".bus"));
 	append(log, 8, 64);
 	expect(&cursor, 8);
 	bus__log_cursor_close(&cursor);
 	bus__log_close(log);
-	ck_assert(!is_there(".log") && !is_there(".lock"));
+	ck_assert(!is_there(".bus") && !is_there(".lock"));
 }
 END_TEST
 
@@ -1141,12 +1142,12 @@ START_TEST(generation_whose_members_have_all_died_makes_room_for_the_next)
 	bus__log_close(log);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	ck_assert(is_there(".log"));
+	ck_assert(is_there(".bus"));
 	log = open_log();
 	ck_assert_uint_ne(log->epoch, epoch);
 	ck_assert_uint_eq(append(log, 1, 8), 1);
 	bus__log_close(log);
-	ck_assert(!is_there(".log"));
+	ck_assert(!is_there(".bus"));
 }
 END_TEST
 
@@ -1247,15 +1248,17 @@ START_TEST(file_that_is_not_one_of_ours_is_refused)
 	struct log *log;
 
 	await_member(pipes);
-	damage(".log", offsetof(struct log_head, version), 99);
+	damage(".bus", offsetof(struct log_head, version), 99);
 	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_VERSION);
-	damage(".log", offsetof(struct log_head, version), LOG_VERSION);
-	damage(".log", offsetof(struct log_head, segment_count), 200);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_NOT_LIBBUS);
-	damage(".log", 0, 'x');
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_NOT_LIBBUS);
+	damage(".bus", offsetof(struct log_head, version), LOG_VERSION);
+	damage(".bus", offsetof(struct log_head, segment_count), 200);
+	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DAMAGED);
+	damage(".bus", 0, 'x');
+	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
+	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
+	damage(".bus", 0, 'l');
 	log = open_log();
 	bus__log_close(log);
 }
@@ -1278,11 +1281,11 @@ START_TEST(name_and_place_are_checked)
 	/* No link to somewhere else, no file that others may read. */
 	snprintf(path, sizeof path, "%s/test.lock", place());
 	ck_assert_int_eq(symlink("/dev/null", path), 0);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
+	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	chmod(path, 0644);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
+	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	log = open_log();
 	bus__log_close(log);

@@ -1895,7 +1895,7 @@ START_TEST(files_that_were_removed_are_warned_of)
 	ck_bus(bus_value_read(msg->type, msg->data, msg->len, &value), 0);
 	ck_bus(bus_value_json(value, &text, &len), 0);
 	ck_assert_ptr_nonnull(strstr(text, "\"removed\""));
-	ck_assert_ptr_nonnull(strstr(text, "/test.log"));
+	ck_assert_ptr_nonnull(strstr(text, "/test.bus"));
 	free(text);
 	bus_value_free(value);
 	ck_bus(bus_recv(m, 1500, &msg), 0);
@@ -1914,7 +1914,7 @@ scribble(const char *dir, int number)
 	char path[300];
 	int fd;
 
-	snprintf(path, sizeof path, "%s/test.log", dir);
+	snprintf(path, sizeof path, "%s/test.bus", dir);
 	fd = open(path, O_RDWR);
 	must(fd >= 0);
 	words = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -2084,7 +2084,7 @@ START_TEST(it_says_what_it_is_and_who_gets_a_topic)
 	snprintf(whole, sizeof whole, "pid %d, this one", (int)getpid());
 	ck_assert_ptr_nonnull(strstr(text, whole));
 	ck_assert_ptr_nonnull(strstr(text, "messages: "));
-	ck_assert_ptr_nonnull(strstr(text, "/test.log, 4096 KiB in "));
+	ck_assert_ptr_nonnull(strstr(text, "/test.bus, 4096 KiB in "));
 	ck_assert_int_gt(bus_explain(bus, "t", text, sizeof text), 0);
 	ck_assert_ptr_nonnull(strstr(text, "keeps a value of 5 bytes"));
 	ck_assert_ptr_nonnull(strstr(text, "other processes of this bus"));
