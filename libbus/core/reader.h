@@ -164,7 +164,7 @@ void bus__reader_set_end(struct reader *reader);
 /* A subscription begins: begin() locks the reader, says from which sequence on the subscription is meant, and makes
  * the topics that have a value. For each topic, find_kept() finds its value, and says from which sequence on it goes on
  * behind that; put_kept() puts the value in for the subscription, which must be there by then. joined() unlocks. begin() may
- * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (512 readers of this log), BUS_E_DAMAGED. */
+ * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (max_topics), BUS_E_DAMAGED. */
 int bus__reader_begin(struct bus_mailbox *mbox, struct bus_sub *sub, const char *filter);
 uint64_t bus__reader_find_kept(struct bus_mailbox *mbox, struct topic *topic, struct bus_sub *sub);
 void bus__reader_put_kept(struct bus_mailbox *mbox, struct route *route, struct bus_sub *sub);

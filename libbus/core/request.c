@@ -855,8 +855,6 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
 	err = m->reader != NULL ? bus__reader_start(m) : 0;
-	if (err == BUS_E_LIMIT)
-		err = BUS__NO_READER;
 	if (err == 0)
 		err = bus__topic_make(m->bus, topic, len, &found);
 	if (err == BUS_E_LIMIT)

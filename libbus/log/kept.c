@@ -201,7 +201,7 @@ hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail
 	*ret_fate = LOG_GONE;
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
 		return NULL;
-	if (bus__log_pin(log, reader->slot, number, &memory) == NULL) {
+	if (bus__log_pin(log, &reader->pin, number, &memory) == NULL) {
 		*ret_fate = bus__log_fate(log, number);
 		return NULL;
 	}

@@ -6,6 +6,7 @@
 #ifndef BUS_LOG_LOG_H
 #define BUS_LOG_LOG_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,10 @@ struct log {
 	uint64_t mapped_of[LOG_MOST_SEGMENTS]; /* the same for each place */
 	uint64_t
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
+
+	/* What the cursors of this process hold: its word in the log has the places that are not 0 here. */
+	pthread_mutex_t pins_lock; /* these, and the writing of that word; alone */
+	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
 
 	/* Under the lock of the list of this process. */
 	char *path, *lock_path;
@@ -136,10 +141,11 @@ int bus__log_append(struct log *log, const struct log_item *item, const struct b
 struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes);
 bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
 
-/* The same for a reader: the memory stays what it is until the slot pins other memory. NULL: it is gone, and the slot
- * pins nothing. */
-struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *slot,
-    uint64_t number, const uint8_t **ret_bytes);
+/* The same for a reader: the memory stays what it is until it pins other memory. *pin: the place + 1 that it pins,
+ * which is let go; 0: none. NULL: it is gone, and nothing is pinned. */
+struct log_segment *bus__log_pin(
+    struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes);
+void bus__log_unpin(struct log *log, uint32_t *pin);
 
 /* What became of a segment that bus__log_pin() did not find. LOG_GONE: its memory belongs to another segment. LOG_BACK: a
  * writer gave back its claim, pin again. LOG_MOVING: a writer holds a claim, and moves the values to another segment. */
@@ -160,11 +166,6 @@ int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64
  * while each that is written to first takes as long as a hundred small messages. Only as the tail's owner. */
 void bus__log_map(struct log *log, uint64_t at, uint64_t end);
 
-/* Whether the reader of a slot lives, whose owner was read; frees the slot of a dead one, unless somebody has taken it
- * since (false). */
-bool bus__log_reads(const struct log *log, uint32_t owner);
-bool bus__log_clear_cursor(struct log *log, struct log_cursor_slot *slot, uint32_t owner);
-
 /* Undoes what a dead process had begun under this slot. */
 void bus__log_recover(struct log *log, uint32_t member);
 
@@ -172,7 +173,7 @@ void bus__log_recover(struct log *log, uint32_t member);
 
 struct log_cursor {
 	struct log *log;
-	struct log_cursor_slot *slot;
+	uint32_t pin;    /* the place + 1 that it holds; 0: none */
 	uint64_t number; /* its segment */
 	struct log_segment *segment;
 	const uint8_t *bytes;
@@ -187,10 +188,13 @@ struct log_cursor {
  * there yet, the oldest after it if it is gone: then the difference is lost). */
 enum log_from { LOG_FROM_NOW, LOG_FROM_OLDEST, LOG_FROM_SEQUENCE };
 
-/* Opens a cursor. One thread at a time may use it. BUS_E_LIMIT: LOG_CURSORS are open on this log. */
+/* Opens a cursor. One thread at a time may use it. 0 or BUS_E_DAMAGED. */
 int bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
 void bus__log_cursor_close(struct log_cursor *cursor);
+
+/* A cursor where another is, which holds nothing; bus__log_let_go() ends it. */
+struct log_cursor bus__log_cursor_at(const struct log_cursor *cursor);
 
 /* Goes elsewhere. BUS_E_DAMAGED: there is nothing to go to. */
 int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequence);

@@ -607,6 +607,7 @@ join(struct log *log, const char *draft, uint64_t bytes)
 static void
 free_log(struct log *log)
 {
+	pthread_mutex_destroy(&log->pins_lock);
 	bus__free(log->lock_path);
 	bus__free(log->path);
 	bus__free(log);
@@ -622,6 +623,10 @@ new_log(const char *whole, const char *name, uint64_t bytes, struct log **ret_lo
 
 	if (log == NULL)
 		return BUS_E_NOMEM;
+	if (pthread_mutex_init(&log->pins_lock, NULL) != 0) {
+		bus__free(log);
+		return BUS_E_NOMEM;
+	}
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
 	log->path = path_of(whole, name, ".log");
@@ -706,6 +711,13 @@ bus__log_note_pid(struct log *log)
 void
 bus__log_forget_pid(struct log *log, uint32_t member)
 {
+	/* We hold a dead one's slot: its pins cost each roll a look whether it lives. */
+	if (member != log->member) {
+		struct log_pins *pins = &log->shared->pins[pins_of(member)];
+
+		atomic_store_explicit(&pins->places, 0, memory_order_release);
+		atomic_store_explicit(&pins->reads, 0, memory_order_relaxed);
+	}
 	atomic_store_explicit(&log->shared->members[member].pid, 0, memory_order_relaxed);
 }
 

@@ -62,7 +62,7 @@ model_log_open(uint32_t segments)
 	model_share("news", &shared->news, sizeof shared->news);
 	model_share("directory", shared->directory, sizeof shared->directory);
 	model_share("firsts", shared->firsts, sizeof shared->firsts);
-	model_share("cursors", shared->cursors, sizeof shared->cursors);
+	model_share("pins", shared->pins, sizeof shared->pins);
 	model_share("members", shared->members, sizeof shared->members);
 	for (uint32_t i = 0; i < segments; i++) {
 		model_share("life", &shared->segments[i].life, 8);
