@@ -13,6 +13,7 @@
 #include "core/request.h"
 #include "core/topic.h"
 #include "core/trie.h"
+#include "core/watch.h"
 #include "log/log.h"
 
 #define STRIPES    16 /* publishers by name at once without looking for a free one */
@@ -39,6 +40,7 @@ struct bus {
 	pthread_mutex_t keep_locks[KEEP_LOCKS];
 
 	struct inbox inbox;
+	struct watch watch; /* of a named bus */
 
 	_Atomic uint32_t refs;
 	/* Routes that nothing lists any more, behind the frames that name them. */
