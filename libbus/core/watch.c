@@ -57,7 +57,7 @@ link_quiet(struct watch *w, struct bus_mailbox *m)
 		q->next->reader->watched.prev = m;
 	w->quiet = m;
 	q->noted = place_of(&w->place);
-	atomic_store_explicit(&q->state, WATCH_QUIET, memory_order_relaxed);
+	q->state = WATCH_QUIET;
 	atomic_store_explicit(&q->rests, true, memory_order_relaxed);
 }
 
@@ -102,7 +102,7 @@ hit(struct watch *w, struct bus_mailbox *m, struct watch_place resume, _Atomic u
 
 	unlink_quiet(w, m);
 	q->resume = resume;
-	atomic_store_explicit(&q->state, WATCH_HIT, memory_order_release);
+	q->state = WATCH_HIT;
 	atomic_fetch_add_explicit(&w->hits, 1, memory_order_relaxed);
 	if (&m->wakes == self) {
 		atomic_fetch_add_explicit(&m->wakes, 1, memory_order_relaxed);
@@ -205,8 +205,7 @@ struct scan {
 static void
 hit_if_quiet(struct scan *s, struct bus_mailbox *m)
 {
-	if (m->reader != NULL && atomic_load_explicit(&m->reader->watched.state,
-				     memory_order_relaxed) == WATCH_QUIET)
+	if (m->reader != NULL && m->reader->watched.state == WATCH_QUIET)
 		hit(&s->bus->watch, m, s->at, s->self);
 }
 
@@ -335,18 +334,15 @@ bus__watch_leave_locked(struct bus_mailbox *m)
 
 	if (!atomic_load_explicit(&q->rests, memory_order_relaxed))
 		return;
-	/* Acquire: pairs with the release in hit(). */
-	if (atomic_load_explicit(&q->state, memory_order_acquire) == WATCH_QUIET) {
-		pthread_mutex_lock(&w->lock);
-		if (atomic_load_explicit(&q->state, memory_order_relaxed) == WATCH_QUIET) {
-			unlink_quiet(w, m);
-			q->resume = place_of(&w->place);
-		}
-		pthread_mutex_unlock(&w->lock);
-	}
+	pthread_mutex_lock(&w->lock);
 	place = q->resume;
-	atomic_store_explicit(&q->state, WATCH_AWAKE, memory_order_relaxed);
+	if (q->state == WATCH_QUIET) {
+		unlink_quiet(w, m);
+		place = place_of(&w->place);
+	}
+	q->state = WATCH_AWAKE;
 	atomic_store_explicit(&q->rests, false, memory_order_relaxed);
+	pthread_mutex_unlock(&w->lock);
 	/* Another thread may have made it quiet while it read on: it does not go back. */
 	if (!atomic_load_explicit(&r->begun, memory_order_relaxed) ||
 	    place.sequence <= r->cursor.sequence)
@@ -460,9 +456,7 @@ bus__watch_note(struct bus_mailbox *m)
 	if (!atomic_load_explicit(&q->rests, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(&w->lock);
-	q->noted = atomic_load_explicit(&q->state, memory_order_relaxed) == WATCH_QUIET
-		       ? place_of(&w->place)
-		       : q->resume;
+	q->noted = q->state == WATCH_QUIET ? place_of(&w->place) : q->resume;
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -474,21 +468,20 @@ bus__watch_joined(struct bus_mailbox *m)
 
 	pthread_mutex_lock(&w->lock);
 	bus__watch_changed(w);
-	if (atomic_load_explicit(&q->rests, memory_order_relaxed)) {
-		if (atomic_load_explicit(&q->state, memory_order_relaxed) == WATCH_HIT)
-			q->resume = q->noted;
-		else if (w->place.sequence != q->noted.sequence)
-			hit(w, m, q->noted, NULL);
-	}
+	if (q->state == WATCH_HIT)
+		q->resume = q->noted;
+	else if (q->state == WATCH_QUIET && w->place.sequence != q->noted.sequence)
+		hit(w, m, q->noted, NULL);
 	pthread_mutex_unlock(&w->lock);
 }
 
 /* --- how far it has come -------------------------------------------------------------------------------------------- */
 
+/* Watch lock. */
 static bool
 is_quiet(const struct bus_mailbox *m)
 {
-	return atomic_load_explicit(&m->reader->watched.state, memory_order_relaxed) == WATCH_QUIET;
+	return m->reader->watched.state == WATCH_QUIET;
 }
 
 bool
@@ -497,8 +490,6 @@ bus__watch_has_passed(struct bus_mailbox *m, uint64_t position)
 	struct watch *w = &m->bus->watch;
 	bool has;
 
-	if (!is_quiet(m))
-		return false;
 	pthread_mutex_lock(&w->lock);
 	if (is_quiet(m) && bus__log_position(&w->place) < position)
 		scan(m->bus, UINT64_MAX, NULL);
@@ -564,20 +555,17 @@ lead(struct bus *bus, struct watch_waiter *me, uint32_t expected, int64_t deadli
 	struct watch *w = &bus->watch;
 	/* Before a look at anything: what is news changes it after. */
 	uint32_t news = bus__log_news(bus->log);
-	struct watch_place before = place_of(&w->place);
+	uint64_t tail = bus__log_tail(bus->log);
 	int woken;
 
 	scan(bus, UINT64_MAX, me->word);
+	/* There is more, and the scan does not get there: the log is damaged, as each will find. */
+	if (w->quiet != NULL && bus__log_position(&w->place) < tail)
+		hit_all(w, place_of(&w->place), me->word);
 	atomic_store_explicit(&w->sleeper, me->word, memory_order_seq_cst);
-	if (atomic_load_explicit(me->word, memory_order_seq_cst) != expected) {
+	if (atomic_load_explicit(me->word, memory_order_seq_cst) != expected ||
+	    (w->quiet != NULL && !bus__log_ask(bus->log, bus__log_position(&w->place)))) {
 		atomic_store_explicit(&w->sleeper, NULL, memory_order_relaxed);
-		return 0;
-	}
-	if (w->quiet != NULL && !bus__log_ask(bus->log, bus__log_position(&w->place))) {
-		atomic_store_explicit(&w->sleeper, NULL, memory_order_relaxed);
-		/* There is more, and the scan does not get there: the log is damaged, as each will find. */
-		if (w->place.number == before.number && w->place.at == before.at)
-			hit_all(w, before, me->word);
 		return 0;
 	}
 	pthread_mutex_unlock(&w->lock);

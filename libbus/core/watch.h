@@ -29,12 +29,11 @@ enum watch_state { WATCH_AWAKE, WATCH_QUIET, WATCH_HIT };
 
 /* Of a reader. */
 struct watched {
-	_Atomic uint32_t state; /* enum watch_state. Watch lock, but that its drainer ends a hit. Release of a hit, acquire
-	                         * of the drainer: `resume` is there */
-	_Atomic bool rests;     /* it is not awake: the drainer comes back before it reads. Relaxed: locks follow */
+	enum watch_state state; /* watch lock, as all but what says otherwise */
+	_Atomic bool rests; /* it is not awake: the drainer comes back before it reads. Relaxed: the locks follow */
 	struct watch_place resume; /* of a hit */
 	struct watch_place noted;  /* where it would have gone on when a subscription began; reader lock */
-	struct bus_mailbox *next, *prev; /* quiet ones; watch lock */
+	struct bus_mailbox *next, *prev; /* quiet ones */
 };
 
 struct watch {

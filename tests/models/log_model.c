@@ -10,7 +10,7 @@
 struct log model_log[LOG_MODEL_MEMBERS];
 bool model_dies[LOG_MODEL_MEMBERS];
 
-enum { TOPICS_BYTES = 64 };
+enum { TOPICS_BYTES = 96 };
 
 static struct log_shared *shared;
 static uint8_t *bytes, *topics;
@@ -38,14 +38,13 @@ may_die(enum log_stall where)
 	longjmp(graves[member], 1);
 }
 
-/* Topic 1. */
 static void
-make_topic(void)
+make_topic(uint32_t number, char name)
 {
-	struct log_topic *topic = (struct log_topic *)(topics + 8);
+	struct log_topic *topic = (struct log_topic *)(topics + 8 * (size_t)number);
 
 	topic->len = 1;
-	topic->name[0] = 't';
+	topic->name[0] = name;
 	topic->name[1] = '\0';
 	model_share("kept", &topic->kept[0], 8);
 	model_share("before", &topic->kept[1], 8);
@@ -57,7 +56,8 @@ model_log_open(uint32_t segments)
 	shared = bus__aligned(64, sizeof *shared);
 	bytes = bus__aligned(64, segments * LOG_MODEL_SEGMENT);
 	topics = bus__aligned(64, TOPICS_BYTES);
-	make_topic();
+	make_topic(1, 't');
+	make_topic(MODEL_OTHER, 'u');
 	model_share("tail", &shared->tail, sizeof shared->tail);
 	model_share("news", &shared->news, sizeof shared->news);
 	model_share("directory", shared->directory, sizeof shared->directory);
@@ -121,6 +121,20 @@ model_append(int member, uint64_t i)
 	}
 	append(member, i, 0);
 	return true;
+}
+
+void
+model_append_to(int member, uint32_t topic)
+{
+	const struct bus_slice slice = {"", 0};
+	const struct log_item item = {.topic = topic};
+	uint64_t sequence;
+	int got;
+
+	do
+		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1);
 }
 
 uint64_t

@@ -19,6 +19,10 @@ void model_log_close(void);
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);
 
+/* A record without payload of another topic: MODEL_OTHER is "u", 1, which all other records have, is "t". */
+#define MODEL_OTHER 5
+void model_append_to(int member, uint32_t topic);
+
 /* The same as a value of the topic that all records have. Returns its sequence. */
 uint64_t model_keep(int member, uint64_t i);
 

@@ -22,7 +22,10 @@
 	X(log_stopped)                                                                             \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
-	X(log_kept)
+	X(log_kept)                                                                                \
+	X(watch)                                                                                   \
+	X(watch_lapped)                                                                            \
+	X(watch_begins)
 
 extern "C" {
 #define DECLARE(name) extern const struct model model_##name;
