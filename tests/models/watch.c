@@ -36,6 +36,8 @@ begin(uint32_t segments, const char *first, const char *second)
 		model_share("wakes", &mbox[i]->wakes, sizeof mbox[i]->wakes);
 		got[i] = last[i] = 0;
 	}
+	model_share("pins lock", &bus->log->pins_lock, sizeof bus->log->pins_lock);
+	model_share("pinned", bus->log->pinned, sizeof bus->log->pinned);
 	model_share("sleeper", (void *)&bus->watch.sleeper, sizeof bus->watch.sleeper);
 	model_share("changes", &bus->watch.changes, sizeof bus->watch.changes);
 	model_share("watch lock", &bus->watch.lock, sizeof bus->watch.lock);
@@ -115,7 +117,8 @@ static const struct control controls_two[] = {
     {"the word of who is to lead does not change", "hand_on", "wakes", OP_RMW, SKIPPED, "DEADLOCK"},
     {"a hit does not change the mailbox's word", "bus__mailbox_stir", "wakes", OP_RMW, SKIPPED,
 	"DEADLOCK"},
-    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED, ""},
+    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED,
+	"DATA RACE"},
     {NULL},
 };
 
@@ -163,8 +166,11 @@ after_lapped(void)
 }
 
 static const struct control controls_lapped[] = {
-    {"a reader does not hold its segment", "bus__log_pin", "pins", OP_STORE, SKIPPED, ""},
-    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED, ""},
+    {"a reader does not hold its segment", "bus__log_pin", "pins", OP_STORE, SKIPPED, "DATA RACE"},
+    {"two cursors of a process let go at once", "bus__log_unpin", "pins lock", OP_RMW, SKIPPED,
+	"DATA RACE"},
+    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED,
+	"DATA RACE"},
     {NULL},
 };
 
