@@ -98,6 +98,13 @@ free_garbage(struct bus *bus)
 }
 
 void
+bus__unlock_only(struct bus *bus)
+{
+	free_garbage(bus);
+	pthread_mutex_unlock(&bus->lock);
+}
+
+void
 bus__unlock(struct bus *bus)
 {
 	free_garbage(bus);

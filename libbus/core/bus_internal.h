@@ -84,6 +84,9 @@ bus__is_open(const struct bus *bus)
 void bus__lock(struct bus *bus);
 void bus__unlock(struct bus *bus);
 
+/* The same, leaving what is due to whoever unlocks next: for a thread that may run no callback. */
+void bus__unlock_only(struct bus *bus);
+
 /* Gives all its roles back. */
 void bus__roles_end(struct bus *bus);
 

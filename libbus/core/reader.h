@@ -73,7 +73,7 @@ struct reader {
 	    gap; /* lost by links before the next message, as the drainer found; RING_LOST_AT_LEAST */
 	struct watched watched;
 	struct taken *batch; /* READER_BATCH of them; the drainer's own */
-	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
+	uint8_t *own;        /* a copy of what a caller has left of it: bus__reader_own() */
 	size_t own_cap;
 	bool owned;
 	unsigned pace; /* pauses before it looks whether there is more */
@@ -185,8 +185,8 @@ bus__reader_changed(struct reader *reader)
 
 /* The topic of a number, made if the mailbox wants it (NULL: if any here does); otherwise *ret_topic is NULL. Bus lock. 0,
  * BUS_E_NOMEM or BUS_E_LIMIT. */
-int bus__reader_topic(struct bus *bus, const struct bus_mailbox *mbox, uint32_t number,
-    struct topic **ret_topic);
+int bus__reader_topic(
+    struct bus *bus, const struct bus_mailbox *mbox, uint32_t number, struct topic **ret_topic);
 
 /* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
 int bus__reader_start(struct bus_mailbox *mbox);

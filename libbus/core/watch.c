@@ -189,7 +189,8 @@ learn(struct bus *bus, uint32_t number)
 		hit_all(w, place_of(&w->place), NULL);
 	}
 	pthread_mutex_unlock(&w->lock);
-	bus__unlock(bus);
+	/* The leader runs no callback: all others would wait for it. */
+	bus__unlock_only(bus);
 }
 
 /* --- the scan ----------------------------------------------------------------------------------------------------- */
@@ -221,8 +222,7 @@ hit_carried(struct scan *s)
 {
 	for (struct bus_mailbox *m = s->bus->watch.quiet, *next; m != NULL; m = next) {
 		next = m->reader->watched.next;
-		if (!m->is_peer &&
-		    atomic_load_explicit(&m->carried_subs, memory_order_relaxed) > 0)
+		if (!m->is_peer && atomic_load_explicit(&m->carried_subs, memory_order_relaxed) > 0)
 			hit(&s->bus->watch, m, s->at, s->self);
 	}
 }
@@ -578,8 +578,8 @@ lead(struct bus *bus, struct watch_waiter *me, uint32_t expected, int64_t deadli
 }
 
 int
-bus__watch_sleep(struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns,
-    bool is_relay)
+bus__watch_sleep(
+    struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, bool is_relay)
 {
 	struct watch *w = &bus->watch;
 	struct watch_waiter me = {.word = word};
@@ -587,8 +587,7 @@ bus__watch_sleep(struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t
 
 	pthread_mutex_lock(&w->lock);
 	/* Acquire: pairs with whoever changed it, for what it is woken for. */
-	while (woken == 0 &&
-	       atomic_load_explicit(word, memory_order_acquire) == seen + me.handed) {
+	while (woken == 0 && atomic_load_explicit(word, memory_order_acquire) == seen + me.handed) {
 		uint32_t expected = seen + me.handed;
 
 		if (w->leader == NULL)

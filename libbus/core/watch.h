@@ -30,9 +30,11 @@ enum watch_state { WATCH_AWAKE, WATCH_QUIET, WATCH_HIT };
 /* Of a reader. */
 struct watched {
 	enum watch_state state; /* watch lock, as all but what says otherwise */
-	_Atomic bool rests; /* it is not awake: the drainer comes back before it reads. Relaxed: the locks follow */
+	_Atomic bool
+	    rests; /* it is not awake: the drainer comes back before it reads. Relaxed: the locks follow */
 	struct watch_place resume; /* of a hit */
-	struct watch_place noted;  /* where it would have gone on when a subscription began; reader lock */
+	struct watch_place
+	    noted; /* where it would have gone on when a subscription began; reader lock */
 	struct bus_mailbox *next, *prev; /* quiet ones */
 };
 
@@ -42,12 +44,15 @@ struct watch {
 	struct bus_mailbox *quiet;
 	struct heard *heard; /* what topics' numbers stand for; open-addressed */
 	uint32_t heard_cap, heard_count, learned;
-	_Atomic uint32_t changes; /* of what it has heard. Release behind what changed, acquire of the scan */
-	struct watch_waiter *leader, *first, *last; /* and who would lead; NULL only if nobody waits */
+	_Atomic uint32_t
+	    changes; /* of what it has heard. Release behind what changed, acquire of the scan */
+	struct watch_waiter *leader, *first,
+	    *last; /* and who would lead; NULL only if nobody waits */
 	/* The word of the leader that sleeps on the log, or is about to. seq_cst: stored before the leader looks at its word
 	 * again; read by bus__watch_call() behind the change of the word. One of the two sees the other. */
 	_Atomic uint32_t *_Atomic sleeper;
-	_Atomic uint64_t looks, hits, sleeps; /* records, told mailboxes, sleeps on the log; for tests */
+	_Atomic uint64_t looks, hits,
+	    sleeps; /* records, told mailboxes, sleeps on the log; for tests */
 };
 
 int bus__watch_init(struct watch *watch);
@@ -68,8 +73,8 @@ void bus__watch_leave_locked(struct bus_mailbox *mbox); /* with the reader's loc
 
 /* Sleeps until *word is not `seen` any more, leading meanwhile if nobody else does. No lock held. 0, BUS_E_TIMEDOUT,
  * BUS__INTERRUPTED. is_relay: leads last. */
-int bus__watch_sleep(struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns,
-    bool is_relay);
+int bus__watch_sleep(
+    struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, bool is_relay);
 
 /* --- anybody ---------------------------------------------------------------------------------------------------- */
 

@@ -210,8 +210,8 @@ count_cursor(struct log *log, bool opens)
 	pthread_mutex_lock(&log->pins_lock);
 	log->cursors += opens ? 1 : UINT32_MAX;
 	if (log->cursors == (opens ? 1 : 0))
-		atomic_store_explicit(&log->shared->pins[pins_of(log->member)].reads, opens,
-		    memory_order_relaxed);
+		atomic_store_explicit(
+		    &log->shared->pins[pins_of(log->member)].reads, opens, memory_order_relaxed);
 	pthread_mutex_unlock(&log->pins_lock);
 }
 

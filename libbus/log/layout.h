@@ -28,7 +28,7 @@
 #define LOG_MEMBERS 1022        /* processes at a time */
 #ifndef LOG_PINS                /* a model has so few of these that it comes to an end */
 #define LOG_BUCKETS       16384 /* of topic names; a power of two */
-#define LOG_PINS          1024 /* at least LOG_MEMBERS */
+#define LOG_PINS          1024  /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
 #define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */
 #endif
@@ -82,7 +82,7 @@ struct log_shared {
 	struct log_segment segments[LOG_MOST_SEGMENTS];
 	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */
 	_Atomic uint64_t
-	    firsts[LOG_DIRECTORY]; /* low 16 bits of number << 48 | its first sequence */
+	    firsts[LOG_DIRECTORY];      /* low 16 bits of number << 48 | its first sequence */
 	struct log_pins pins[LOG_PINS]; /* of member i: pins_of(i) */
 	_Atomic uint32_t buckets[LOG_BUCKETS]; /* the youngest topic of each; 0: none */
 };

@@ -401,7 +401,6 @@ bus__log_recover(struct log *log, uint32_t member)
 			    &segment->life, &life, 0, memory_order_release, memory_order_relaxed);
 	}
 	/* Its slot is ours, as long as we have its lock: nobody pins with it what we then let go. */
-	atomic_store_explicit(
-	    &log->shared->pins[pins_of(member)].places, 0, memory_order_release);
+	atomic_store_explicit(&log->shared->pins[pins_of(member)].places, 0, memory_order_release);
 	atomic_store_explicit(&log->shared->pins[pins_of(member)].reads, 0, memory_order_relaxed);
 }

@@ -31,8 +31,7 @@ begin(uint32_t segments, const char *first, const char *second)
 	bus->next_look_ns = INT64_MAX;
 	for (int i = 0; i < MAILBOXES; i++) {
 		model_check(bus_mailbox_open(bus, &cfg, &mbox[i]) == 0);
-		model_check(
-		    bus_mailbox_subscribe(mbox[i], filters[i], NULL, NULL, &sub[i]) == 0);
+		model_check(bus_mailbox_subscribe(mbox[i], filters[i], NULL, NULL, &sub[i]) == 0);
 		model_share("wakes", &mbox[i]->wakes, sizeof mbox[i]->wakes);
 		got[i] = last[i] = 0;
 	}
@@ -117,8 +116,7 @@ static const struct control controls_two[] = {
     {"the word of who is to lead does not change", "hand_on", "wakes", OP_RMW, SKIPPED, "DEADLOCK"},
     {"a hit does not change the mailbox's word", "bus__mailbox_stir", "wakes", OP_RMW, SKIPPED,
 	"DEADLOCK"},
-    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED,
-	"DATA RACE"},
+    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED, "DATA RACE"},
     {NULL},
 };
 
@@ -169,8 +167,7 @@ static const struct control controls_lapped[] = {
     {"a reader does not hold its segment", "bus__log_pin", "pins", OP_STORE, SKIPPED, "DATA RACE"},
     {"two cursors of a process let go at once", "bus__log_unpin", "pins lock", OP_RMW, SKIPPED,
 	"DATA RACE"},
-    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED,
-	"DATA RACE"},
+    {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED, "DATA RACE"},
     {NULL},
 };
 
@@ -238,7 +235,8 @@ static const struct control controls_begins[] = {
 
 const struct model model_watch_begins = {
     .name = "watch_begins",
-    .shows = "a subscription that begins on a quiet mailbox misses nothing, and its end wakes who sleeps on the log",
+    .shows =
+	"a subscription that begins on a quiet mailbox misses nothing, and its end wakes who sleeps on the log",
     .threads = 3,
     .before = before_begins,
     .thread = thread_begins,

@@ -902,8 +902,8 @@ bus_test_suite(void)
 	    a_topic_that_is_none_is_named);
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);
-	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience, a_role_names_itself,
-	    bus_keep_names_the_filter_and_the_bound);
+	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience,
+	    a_role_names_itself, bus_keep_names_the_filter_and_the_bound);
 	BUS_TEST_CASE(suite, "link", a_link_names_its_address_and_the_reason);
 	BUS_TEST_CASE(suite, "value", a_value_that_cannot_be_read_or_packed_names_its_place);
 	BUS_TEST_CASE(suite, "counters", a_size_that_is_not_ours_is_named_with_its_struct);

@@ -1471,9 +1471,10 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "cursors", cursor_begins_where_it_was_told,
 	    memory_is_used_again_and_a_reader_that_keeps_up_misses_nothing,
 	    reader_that_is_lapped_is_told_how_many_went_by, what_a_reader_holds_is_not_written_over,
-	    readers_that_hold_every_segment_are_told_of_to_the_writer, ten_thousand_cursors_of_a_process_are_one_reader_of_the_host,
-	    place_is_pinned_until_the_last_of_its_cursors_lets_go,
-	    reader_that_sleeps_is_woken, reader_that_waits_in_vain_comes_back_at_its_deadline);
+	    readers_that_hold_every_segment_are_told_of_to_the_writer,
+	    ten_thousand_cursors_of_a_process_are_one_reader_of_the_host,
+	    place_is_pinned_until_the_last_of_its_cursors_lets_go, reader_that_sleeps_is_woken,
+	    reader_that_waits_in_vain_comes_back_at_its_deadline);
 	tcase_set_timeout(writers, bus_test_limit());
 	tcase_add_loop_test(writers, writers_keep_their_order_and_readers_see_one, 0, 2);
 	suite_add_tcase(suite, writers);
