@@ -8,6 +8,7 @@
  * Memory order, who writes -> who reads:
  *   tail       release of the publish            -> acquire of the next owner, and of readers: all bytes before it
  *   life       seq_cst claim, then look at pins  |  seq_cst pin, then look at life: one of the two sees the other
+ *   pins_end   seq_cst, before the first pin     -> seq_cst, after the claim: as the pins themselves
  *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
@@ -78,6 +79,7 @@ struct log_shared {
 	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
 	alignas(LOG_LINE) _Atomic uint64_t topics_end; /* offset behind the last topic */
 	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
+	_Atomic uint32_t pins_end;   /* no pins from here on were ever used; it only rises */
 	alignas(LOG_LINE) struct log_member members[LOG_MEMBERS];
 	struct log_segment segments[LOG_MOST_SEGMENTS];
 	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */

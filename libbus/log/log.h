@@ -166,7 +166,7 @@ int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64
  * while each that is written to first takes as long as a hundred small messages. Only as the tail's owner. */
 void bus__log_map(struct log *log, uint64_t at, uint64_t end);
 
-/* Undoes what a dead process had begun under this slot. */
+/* Undoes what a dead process had begun under this slot, and makes its pins those of whoever has it now. */
 void bus__log_recover(struct log *log, uint32_t member);
 
 /* --- reading (cursor.c) ---------------------------------------------------------------------------------------- */

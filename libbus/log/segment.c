@@ -180,7 +180,10 @@ bus__log_fate(const struct log *log, uint64_t number)
 static bool
 is_pinned(const struct log *log, uint32_t place)
 {
-	for (uint32_t i = 0; i < LOG_PINS; i++) {
+	/* One that is not below raises it, and pins, behind our claim. */
+	uint32_t end = atomic_load_explicit(&log->shared->pins_end, memory_order_seq_cst);
+
+	for (uint32_t i = 0; i < LOG_PINS && i < end; i++) {
 		uint64_t places =
 		    atomic_load_explicit(&log->shared->pins[i].places, memory_order_seq_cst);
 
@@ -386,6 +389,8 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 void
 bus__log_recover(struct log *log, uint32_t member)
 {
+	uint32_t end;
+
 	/* Its claims anybody takes over; its seals must not wait for a member that has his slot now. */
 	for (uint32_t i = 0; i < log->segment_count; i++) {
 		struct log_segment *segment = &log->shared->segments[i];
@@ -403,4 +408,9 @@ bus__log_recover(struct log *log, uint32_t member)
 	/* Its slot is ours, as long as we have its lock: nobody pins with it what we then let go. */
 	atomic_store_explicit(&log->shared->pins[pins_of(member)].places, 0, memory_order_release);
 	atomic_store_explicit(&log->shared->pins[pins_of(member)].reads, 0, memory_order_relaxed);
+	end = atomic_load_explicit(&log->shared->pins_end, memory_order_relaxed);
+	while (end <= pins_of(member) &&
+	       !atomic_compare_exchange_weak_explicit(&log->shared->pins_end, &end,
+		   pins_of(member) + 1, memory_order_seq_cst, memory_order_relaxed))
+		;
 }

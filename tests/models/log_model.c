@@ -71,6 +71,7 @@ model_log_open(uint32_t segments)
 		model_share("retained", &shared->segments[i].retained, 8);
 	}
 	shared->tail = tail_word(LOG_MODEL_SEGMENT, 0);
+	shared->pins_end = LOG_PINS;
 	shared->segments[0].life = life_word(1, LIFE_OPEN);
 	shared->directory[1] = 1u << 8;
 	shared->firsts[1] = first_word(1, 1);
