@@ -43,6 +43,25 @@ listen_to(struct bus *bus, int drain, const char *filter, bus_msg_fn fn, void *a
 	return m;
 }
 
+/* With a thread; end_all() closes it. */
+static struct bus_mailbox *threads[600];
+static int thread_count;
+
+static struct bus_mailbox *
+hear(struct bus *bus, const char *filter, bus_msg_fn fn, void *arg)
+{
+	ck_assert_int_lt(thread_count, (int)(sizeof threads / sizeof threads[0]));
+	return threads[thread_count++] = listen_to(bus, BUS_DRAIN_THREAD, filter, fn, arg);
+}
+
+static void
+end_all(struct bus *bus)
+{
+	while (thread_count > 0)
+		bus_mailbox_close(threads[--thread_count]);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+
 static void
 say(struct bus *bus, const char *topic)
 {
@@ -88,7 +107,7 @@ START_TEST(unwanted_record_is_looked_at_once_and_wakes_no_mailbox)
 	uint64_t looks, hits;
 
 	for (int i = 0; i < count; i++)
-		listen_to(bus, BUS_DRAIN_THREAD, "room/#", count_call, &calls);
+		hear(bus, "room/#", count_call, &calls);
 	ck_eventually(quiet_ones(bus) == count && has_seen_all(bus));
 	looks = atomic_load(&bus->watch.looks);
 	hits = atomic_load(&bus->watch.hits);
@@ -102,7 +121,7 @@ START_TEST(unwanted_record_is_looked_at_once_and_wakes_no_mailbox)
 	ck_eventually(atomic_load(&calls) == count);
 	ck_assert_uint_eq(atomic_load(&bus->watch.hits) - hits, (uint64_t)count);
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -116,7 +135,7 @@ START_TEST(wanted_record_wakes_the_mailboxes_that_want_it_alone)
 
 	for (int i = 0; i < 10; i++) {
 		snprintf(filter, sizeof filter, "room/%d", i);
-		listen_to(bus, BUS_DRAIN_THREAD, filter, count_call, &calls[i]);
+		hear(bus, filter, count_call, &calls[i]);
 	}
 	ck_eventually(quiet_ones(bus) == 10 && has_seen_all(bus));
 	hits = atomic_load(&bus->watch.hits);
@@ -130,7 +149,7 @@ START_TEST(wanted_record_wakes_the_mailboxes_that_want_it_alone)
 	for (int i = 0; i < 10; i++)
 		ck_assert_int_eq(atomic_load(&calls[i]), i % 3 == 0 ? 50 : 0);
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -142,14 +161,14 @@ START_TEST(message_wakes_six_hundred_mailboxes_of_a_process)
 	_Atomic int calls = 0;
 
 	for (int i = 0; i < count; i++)
-		listen_to(bus, BUS_DRAIN_THREAD, "all", count_call, &calls);
+		hear(bus, "all", count_call, &calls);
 	for (int k = 1; k <= 3; k++) {
 		ck_eventually(quiet_ones(bus) == count);
 		say(other, "all");
 		ck_eventually(atomic_load(&calls) == k * count);
 	}
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -170,7 +189,7 @@ START_TEST(message_wakes_six_hundred_mailboxes_of_twenty_processes)
 		_Atomic int calls = 0;
 
 		for (int k = 0; k < each; k++)
-			listen_to(own, BUS_DRAIN_THREAD, "all", count_call, &calls);
+			hear(own, "all", count_call, &calls);
 		ck_eventually(quiet_ones(own) == each);
 		ck_assert_int_eq(write(ready[1], "", 1), 1);
 		ck_eventually(atomic_load(&calls) == each);
@@ -249,7 +268,7 @@ START_TEST(callback_that_does_not_return_keeps_no_other_mailbox_asleep)
 
 	for (int i = 0; i < 4; i++) {
 		snprintf(filter, sizeof filter, "t/%d", i);
-		listen_to(bus, BUS_DRAIN_THREAD, filter, wait_at_gate, &gates[i]);
+		hear(bus, filter, wait_at_gate, &gates[i]);
 	}
 	ck_eventually(quiet_ones(bus) == 4);
 	for (int i = 0; i < 4; i++) {
@@ -260,7 +279,7 @@ START_TEST(callback_that_does_not_return_keeps_no_other_mailbox_asleep)
 	for (int i = 0; i < 4; i++)
 		atomic_store(&gates[i].open, 1);
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -344,10 +363,10 @@ START_TEST(subscription_on_a_quiet_mailbox_gets_what_is_published_after_it)
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
 	_Atomic int calls = 0, others = 0;
-	struct bus_mailbox *m = listen_to(bus, BUS_DRAIN_THREAD, "first", count_call, &calls);
+	struct bus_mailbox *m = hear(bus, "first", count_call, &calls);
 	char topic[16];
 
-	listen_to(bus, BUS_DRAIN_THREAD, "other", count_call, &others);
+	hear(bus, "other", count_call, &others);
 	for (int i = 0; i < 200; i++) {
 		snprintf(topic, sizeof topic, "t/%d", i);
 		say(other, topic); /* learned as one that nobody wants */
@@ -358,7 +377,7 @@ START_TEST(subscription_on_a_quiet_mailbox_gets_what_is_published_after_it)
 	}
 	ck_eventually(atomic_load(&others) == 200);
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -368,7 +387,7 @@ START_TEST(flush_waits_for_no_mailbox_that_is_quiet)
 	struct bus *bus = join(dir), *other = join(dir);
 	struct bus_stats stats = {.size = sizeof stats};
 	_Atomic int calls = 0;
-	struct bus_mailbox *m = listen_to(bus, BUS_DRAIN_THREAD, "room", count_call, &calls);
+	struct bus_mailbox *m = hear(bus, "room", count_call, &calls);
 
 	ck_eventually(quiet_ones(bus) == 1);
 	for (int i = 0; i < 100; i++) {
@@ -379,7 +398,7 @@ START_TEST(flush_waits_for_no_mailbox_that_is_quiet)
 		ck_assert_uint_eq(stats.reached, stats.goal);
 	}
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
@@ -388,14 +407,14 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
 	_Atomic int replies = 0, calls = 0;
-	struct bus_mailbox *asks = listen_to(bus, BUS_DRAIN_THREAD, "nothing", count_call, &calls);
+	struct bus_mailbox *asks = hear(bus, "nothing", count_call, &calls);
 	struct bus_mailbox *serves = listen_to(other, BUS_DRAIN_CALLER, "ask", NULL, NULL);
 	const struct bus_msg *question;
 	struct bus_request *request;
 	uint64_t hits;
 
 	for (int i = 0; i < 10; i++)
-		listen_to(bus, BUS_DRAIN_THREAD, "sleeps", count_call, &calls);
+		hear(bus, "sleeps", count_call, &calls);
 	for (int i = 1; i <= 20; i++) {
 		ck_bus(bus_request_start(
 			   asks, "ask", "?", 1, patience_ms(), count_call, &replies, &request),
@@ -412,7 +431,7 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 	ck_assert_int_eq(atomic_load(&calls), 0);
 	bus_mailbox_close(serves);
 	ck_bus(bus_close(other, 0), 0);
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	end_all(bus);
 }
 END_TEST
 
