@@ -63,6 +63,7 @@ model_log_open(uint32_t segments)
 	model_share("directory", shared->directory, sizeof shared->directory);
 	model_share("firsts", shared->firsts, sizeof shared->firsts);
 	model_share("pins", shared->pins, sizeof shared->pins);
+	model_share("pins end", &shared->pins_end, sizeof shared->pins_end);
 	model_share("members", shared->members, sizeof shared->members);
 	for (uint32_t i = 0; i < segments; i++) {
 		model_share("life", &shared->segments[i].life, 8);
@@ -88,6 +89,12 @@ model_log_open(uint32_t segments)
 	}
 	model_share("dead", dead, sizeof dead);
 	bus__log_stall_hook = may_die;
+}
+
+void
+model_pins_end(uint32_t end)
+{
+	atomic_init(&shared->pins_end, end);
 }
 
 void

@@ -15,6 +15,9 @@ extern bool model_dies[LOG_MODEL_MEMBERS];      /* it may, at any step of an app
 void model_log_open(uint32_t segments);
 void model_log_close(void);
 
+/* How many members' pins a writer looks at; all, unless that is said before it begins. */
+void model_pins_end(uint32_t end);
+
 /* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);

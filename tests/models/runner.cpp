@@ -22,6 +22,7 @@
 	X(log_stopped)                                                                             \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
+	X(log_joins)                                                                               \
 	X(log_kept)                                                                                \
 	X(watch)                                                                                   \
 	X(watch_lapped)                                                                            \
