@@ -473,13 +473,13 @@ struct bus_log_stats {
 	    names_most;    /* of names of topics; the last 1/16 is for the bus's own */
 	uint32_t segments; /* its parts: the oldest makes room as a whole */
 	uint32_t readers,
-	    readers_most; /* mailboxes with a subscription, and questions that are waited for, in all
-	                                     * processes */
+	    readers_most; /* processes with a mailbox that has a subscription, or with a question that is
+	                                     * waited for */
 	uint32_t processes, processes_most; /* those that bus_member() finds */
 };
 
 /* Reads what the log of a named bus is, and how full; set ret_stats->size first. It reads as a mailbox does, for a
- * moment: BUS_E_LIMIT: there are readers_most of them; BUS_E_DAMAGED. BUS_E_NOTSUP on a private bus.
+ * moment: BUS_E_DAMAGED. BUS_E_NOTSUP on a private bus.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats);
 

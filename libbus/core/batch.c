@@ -7,6 +7,7 @@
 #include "core/bus_internal.h"
 #include "core/group.h"
 #include "core/reader.h"
+#include "core/watch.h"
 
 #define PACE_FEW  32 /* records of a batch: fewer, and a reader keeps pace with its writer */
 #define PACE_STEP 4  /* pauses that it makes more each time before it looks again, */
@@ -84,6 +85,7 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	bool at_once;
 	uint32_t count;
 
+	bus__watch_leave(m);
 	for (unsigned i = 0; i < r->pace; i++)
 		bus__cpu_relax();
 	at_once = bus__mailbox_has_more(m, 1);
@@ -365,7 +367,7 @@ bus__mailbox_await_callback(struct bus_mailbox *m)
 static bool
 is_flushed(struct bus_mailbox *m, uint64_t target, uint64_t log_target)
 {
-	if (m->reader != NULL && !bus__reader_has_passed(m->reader, log_target))
+	if (m->reader != NULL && !bus__reader_has_passed(m, log_target))
 		return false;
 	if (bus__is_receiver(m))
 		return handled_by(m) >= target;
@@ -388,7 +390,7 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 			return 0;
 		busy = ask_for_sign(m, PHASE_HELD, &seen);
 		if (!busy && bus__ring_out(ring) >= target && !bus__is_receiver(m) &&
-		    (m->reader == NULL || bus__reader_has_passed(m->reader, log_target)))
+		    (m->reader == NULL || bus__reader_has_passed(m, log_target)))
 			return 0; /* the rest was evicted */
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;

@@ -98,6 +98,13 @@ free_garbage(struct bus *bus)
 }
 
 void
+bus__unlock_only(struct bus *bus)
+{
+	free_garbage(bus);
+	pthread_mutex_unlock(&bus->lock);
+}
+
+void
 bus__unlock(struct bus *bus)
 {
 	free_garbage(bus);
@@ -161,7 +168,7 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	if (err == 0)
 		err = bus__inbox_init(&bus->inbox);
 	if (err == 0)
-		err = bus__relay_init(&bus->relay);
+		err = bus__watch_init(&bus->watch);
 	if (err == 0)
 		err = bus__random(bus->key, sizeof bus->key);
 	if (err == 0)
@@ -230,7 +237,7 @@ bus__unref(struct bus *bus)
 	for (unsigned i = 0; i < STRIPES; i++)
 		bus__pool_close(bus->stripes[i].pool);
 	bus__inbox_fini(&bus->inbox);
-	bus__relay_fini(&bus->relay);
+	bus__watch_fini(&bus->watch);
 	if (bus->log != NULL)
 		bus__log_close(bus->log);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)

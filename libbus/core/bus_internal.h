@@ -14,6 +14,7 @@
 #include "core/request.h"
 #include "core/topic.h"
 #include "core/trie.h"
+#include "core/watch.h"
 #include "log/log.h"
 
 #define STRIPES    16 /* publishers by name at once without looking for a free one */
@@ -41,6 +42,7 @@ struct bus {
 	struct marks marks;
 
 	struct inbox inbox;
+	struct watch watch; /* of a named bus */
 
 	_Atomic uint32_t refs;
 	/* Routes that nothing lists any more, behind the frames that name them. */
@@ -83,6 +85,9 @@ bus__is_open(const struct bus *bus)
  * runs what mailboxes were told to do later. */
 void bus__lock(struct bus *bus);
 void bus__unlock(struct bus *bus);
+
+/* The same, leaving what is due to whoever unlocks next: for a thread that may run no callback. */
+void bus__unlock_only(struct bus *bus);
 
 /* Gives all its roles back. */
 void bus__roles_end(struct bus *bus);

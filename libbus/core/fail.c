@@ -160,17 +160,6 @@ bus__fail_mailbox(const struct bus_mailbox *m, int err)
 }
 
 int
-bus__fail_reader(int err, const char *subject)
-{
-	if (err != BUS_E_LIMIT)
-		return bus__fail_about(err, subject);
-	return bus__fail(err,
-	    BUS__SHOWN
-	    ": %d readers have this bus's log open, which is all that fit: close mailboxes, or ask less at once",
-	    subject, LOG_CURSORS);
-}
-
-int
 bus__fail_append(int err)
 {
 	if (err != BUS_E_FULL)
@@ -193,8 +182,6 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 		return fail_limit(bus, topic);
 	case BUS__NO_TOPIC:
 		return fail_topics(bus, topic);
-	case BUS__NO_READER:
-		return bus__fail_reader(BUS_E_LIMIT, topic);
 	case BUS__NO_DESCRIPTOR:
 		return bus__fail(BUS_E_LIMIT,
 		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", topic);
@@ -272,8 +259,6 @@ bus__fail_join(const struct log *log, int err, const char *name)
 		    ": no room for this process or its will: retained values are full (%" PRIu64
 		    " KiB): delete some, or open the bus with a larger log_bytes",
 		    name, bus__log_kept_bytes(log) / 1024);
-	case BUS__NO_READER:
-		return bus__fail_reader(BUS_E_LIMIT, name);
 	default:
 		return err;
 	}

@@ -14,7 +14,6 @@ struct log;
 /* Which limit was met, from where it was found to the sentence, which makes BUS_E_LIMIT of it. Inside the library. */
 enum {
 	BUS__NO_TOPIC = -1100,      /* max_topics */
-	BUS__NO_READER = -1101,     /* of the log */
 	BUS__NO_NAME = -1102,       /* of a topic, in the log */
 	BUS__NO_VALUE = -1103,      /* that is retained, in the log */
 	BUS__NO_DESCRIPTOR = -1104, /* or the system has no more */
@@ -32,9 +31,6 @@ int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold,
 
 /* A send on a named bus, where the topic is not at hand: saving it would cost each send that succeeds. */
 int bus__fail_append(int err) __attribute__((cold, noinline));
-
-/* A call that reads the log; subject is what it is about. */
-int bus__fail_reader(int err, const char *subject) __attribute__((cold, noinline));
 
 /* BUS_E_FULL: m refuses. */
 int bus__fail_full(const struct bus_mailbox *m, const char *topic) __attribute__((cold, noinline));

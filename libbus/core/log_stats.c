@@ -27,7 +27,7 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
 	err = bus__log_summary(bus->log, &s);
 	if (err < 0)
-		return bus__fail_reader(err, "bus_log_stats()");
+		return bus__fail_about(err, "bus_log_stats()");
 	stats = (struct bus_log_stats){
 	    .size = sizeof stats,
 	    .log_bytes = s.bytes,
@@ -40,7 +40,7 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 	    .names_most = s.names_most,
 	    .segments = s.segments,
 	    .readers = s.readers,
-	    .readers_most = LOG_CURSORS,
+	    .readers_most = LOG_MEMBERS,
 	    .processes = s.members,
 	    .processes_most = LOG_MEMBERS,
 	};

@@ -13,7 +13,6 @@
 #include "core/fail.h"
 #include "core/group.h"
 #include "core/reader.h"
-#include "core/relay.h"
 #include "core/request.h"
 #include "core/sized.h"
 
@@ -338,8 +337,6 @@ bus__mailbox_finish(struct bus_mailbox *m)
 	}
 	bus__mailbox_discard(m);
 	bus__requests_tell(m);
-	if (m->reader != NULL)
-		bus__relay_remove(m);
 	bus__mailbox_unlist(m);
 }
 

@@ -31,7 +31,7 @@ void bus__mailbox_wake_drainer(struct bus_mailbox *mbox);
 uint32_t bus__mailbox_await_batch(struct bus_mailbox *mbox, unsigned phase, int64_t deadline_ns);
 
 /* Whether nothing is inside that it may still take. */
-bool bus__mailbox_has_nothing_left(const struct bus_mailbox *mbox);
+bool bus__mailbox_has_nothing_left(struct bus_mailbox *mbox);
 
 /* Whether there may be something, after up to `looks` looks; on a named bus. */
 bool bus__mailbox_has_more(const struct bus_mailbox *mbox, unsigned looks);

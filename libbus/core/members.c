@@ -176,7 +176,7 @@ find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 		return 0;
 	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 	if (err < 0)
-		return err == BUS_E_LIMIT ? BUS__NO_READER : err;
+		return err;
 	record = bus__log_kept_now(&c, number);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0) {
 		*ret_bytes = bus__malloc(v.len);

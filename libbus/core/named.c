@@ -361,7 +361,7 @@ bus__named_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
 	int err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 
 	if (err < 0)
-		return bus__fail_reader(err, question->topic);
+		return bus__fail_about(err, question->topic);
 	err = bus__publish_question(bus, question, number, deadline_ns, &takers);
 	if (err == 0)
 		err = await_reply(&c, question->topic, number, deadline_ns, done, ret_reply);

@@ -113,7 +113,7 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 		m->peer_wake = wake;
 		m->peer_arg = arg;
 		m->account = bus__account_ref(account);
-		err = m->reader != NULL ? bus__relay_add(m) : 0;
+		err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
 		if (err < 0) {
 			bus__desk_free(m->desk);
 			bus__mailbox_unlist_locked(m);
@@ -199,7 +199,7 @@ bus__peer_sleep(struct bus_mailbox *m)
 	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
 	if (bus__ring_sleep(&m->ring)) {
 		if (m->reader != NULL)
-			bus__relay_rest(m);
+			bus__reader_peer_rests(m);
 		return true;
 	}
 	atomic_fetch_sub_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
@@ -240,8 +240,7 @@ bus__peer_park(struct bus_mailbox *m)
 	uint64_t tail;
 
 	atomic_store_explicit(&m->is_cut_off, true, memory_order_relaxed);
-	if (m->reader != NULL)
-		bus__relay_remove(m);
+	bus__watch_leave(m); /* nobody tells it any more */
 	tail = bus__ring_close(&m->ring);
 	await_wakes(m, tail);
 	if (bus__ring_rouse(&m->ring)) /* the wake of that sleep, which nobody gets */
@@ -266,13 +265,11 @@ bus__peer_resume(struct bus_mailbox *m, void (*wake)(void *arg), void *arg)
 	m->peer_wake = wake;
 	m->peer_arg = arg;
 	bus__lock(m->bus);
-	err = m->reader != NULL ? bus__relay_add(m) : 0;
+	err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
 	bus__unlock(m->bus);
 	if (err == 0 && m->reader != NULL && m->reader->parked != 0)
 		err = bus__reader_start(m);
 	if (err < 0) {
-		if (m->reader != NULL)
-			bus__relay_remove(m);
 		bus__desk_free(m->desk);
 		m->desk = NULL;
 		return err;
@@ -290,8 +287,7 @@ bus__peer_close(struct bus_mailbox *m)
 	struct bus *bus = bus__ref(m->bus);
 	uint64_t tail, lost;
 
-	if (m->reader != NULL)
-		bus__relay_remove(m);
+	bus__watch_leave(m); /* nobody tells it any more */
 	atomic_store_explicit(&m->ended, true, memory_order_release);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	tail = bus__ring_close(&m->ring);

@@ -9,7 +9,6 @@
 #include "core/explain.h"
 #include "core/gap.h"
 #include "core/name.h"
-#include "core/relay.h"
 #include "core/request.h"
 #include "core/topic.h"
 
@@ -93,6 +92,7 @@ bus__reader_stop(struct bus_mailbox *m)
 	struct reader *r = m->reader;
 
 	pthread_mutex_lock(&r->lock);
+	bus__watch_leave_locked(m);
 	if (atomic_exchange_explicit(&r->begun, false, memory_order_acq_rel))
 		bus__log_cursor_close(&r->cursor);
 	atomic_store_explicit(&r->end, 0, memory_order_release); /* nor does it begin again */
@@ -128,8 +128,9 @@ open_cursor(struct bus_mailbox *m)
 	atomic_store_explicit(&r->begun, true, memory_order_release);
 	/* It may sleep already, and has asked nobody. */
 	bus__mailbox_stir(m);
-	if (m->is_peer || atomic_load_explicit(&m->fd, memory_order_acquire) >= 0)
-		bus__relay_begin(m);
+	if ((m->is_peer || atomic_load_explicit(&m->fd, memory_order_acquire) >= 0) &&
+	    !bus__watch_enter_locked(m))
+		bus__watch_tell(m);
 	return 0;
 }
 
@@ -139,6 +140,7 @@ bus__reader_park(struct bus_mailbox *m)
 	struct reader *r = m->reader;
 
 	pthread_mutex_lock(&r->lock);
+	bus__watch_leave_locked(m);
 	if (atomic_load_explicit(&r->begun, memory_order_relaxed)) {
 		r->parked = r->cursor.sequence;
 		/* What it has taken and not handed on comes again. */
@@ -213,7 +215,7 @@ look_up(const struct reader *r, uint32_t number, struct route **ret_route)
 }
 
 struct wanting {
-	const struct bus_mailbox *mbox;
+	const struct bus_mailbox *mbox; /* NULL: any */
 	bool found;
 };
 
@@ -224,7 +226,7 @@ look_whether_wanted(void *arg, struct node *filter)
 
 	for (const struct bus_sub *sub = filter->subs; sub != NULL && !w->found;
 	     sub = sub->next_at_node)
-		w->found = sub->mbox == w->mbox;
+		w->found = w->mbox == NULL || sub->mbox == w->mbox;
 }
 
 /* Whether that is the name of a topic whose messages come through the log. */
@@ -238,30 +240,38 @@ is_name(const char *name)
 }
 
 int
-bus__reader_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
+bus__reader_topic(
+    struct bus *bus, const struct bus_mailbox *m, uint32_t number, struct topic **ret_topic)
 {
 	struct wanting wanting = {.mbox = m};
 	char name[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct topic *topic;
 	size_t len;
-	const char *shared = bus__log_topic_name(m->reader->log, number, &len);
+	const char *shared = bus__log_topic_name(bus->log, number, &len);
 	int err;
 
-	*ret_route = NULL;
+	*ret_topic = NULL;
 	if (shared == NULL)
 		return 0;
 	memcpy(name, shared, len); /* from here on nobody else can write there */
 	name[len] = '\0';
 	if (!is_name(name))
 		return 0; /* nobody here would have made that */
-	bus__trie_match_topic(&m->bus->trie, name, look_whether_wanted, &wanting);
+	bus__trie_match_topic(&bus->trie, name, look_whether_wanted, &wanting);
 	if (!wanting.found)
 		return 0;
-	err = bus__topic_make(m->bus, name, len, &topic);
-	if (err == 0) {
-		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
-		*ret_route = bus__topic_route(topic, m);
-	}
+	err = bus__topic_make(bus, name, len, ret_topic);
+	if (err == 0)
+		atomic_store_explicit(&(*ret_topic)->number, number, memory_order_relaxed);
+	return err;
+}
+
+int
+bus__reader_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
+{
+	struct topic *topic;
+	int err = bus__reader_topic(m->bus, m, number, &topic);
+
+	*ret_route = err == 0 && topic != NULL ? bus__topic_route(topic, m) : NULL;
 	return err;
 }
 
@@ -697,23 +707,45 @@ bus__reader_rest(struct reader *r)
 }
 
 bool
-bus__reader_ask(struct reader *r)
+bus__reader_is_quiet(struct bus_mailbox *m)
 {
-	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
-	       bus__log_position(&r->cursor) >=
-		   atomic_load_explicit(&r->end, memory_order_relaxed) ||
-	       bus__log_ask(r->log, bus__log_position(&r->cursor));
+	bool is_quiet;
+
+	pthread_mutex_lock(&m->reader->lock);
+	is_quiet = bus__watch_enter_locked(m);
+	pthread_mutex_unlock(&m->reader->lock);
+	return is_quiet;
+}
+
+void
+bus__reader_peer_rests(struct bus_mailbox *m)
+{
+	bus__reader_rest(m->reader);
+	/* It has gone on: the link thread is woken, so that it does other things before. */
+	if (!bus__watch_enter(m))
+		bus__watch_tell(m);
 }
 
 bool
-bus__reader_has_passed(const struct reader *r, uint64_t position)
+bus__reader_has_passed(struct bus_mailbox *m, uint64_t position)
 {
+	const struct reader *r = m->reader;
 	uint64_t end = atomic_load_explicit(&r->end, memory_order_acquire);
 
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
+		return true;
 	/* Nothing from its end on is handled any more. */
-	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
-	       atomic_load_explicit(&r->passed, memory_order_acquire) >=
-		   (position < end ? position : end);
+	if (position > end)
+		position = end;
+	return atomic_load_explicit(&r->passed, memory_order_acquire) >= position ||
+	       bus__watch_has_passed(m, position);
+}
+
+uint64_t
+bus__reader_reached(struct bus_mailbox *m)
+{
+	return bus__watch_reached(
+	    m, atomic_load_explicit(&m->reader->passed, memory_order_acquire));
 }
 
 void
@@ -726,11 +758,9 @@ bus__reader_set_end(struct reader *r)
 }
 
 bool
-bus__reader_is_through(const struct reader *r)
+bus__reader_is_through(struct bus_mailbox *m)
 {
-	return !atomic_load_explicit(&r->begun, memory_order_acquire) ||
-	       atomic_load_explicit(&r->passed, memory_order_acquire) >=
-		   atomic_load_explicit(&r->end, memory_order_acquire);
+	return bus__reader_has_passed(m, UINT64_MAX);
 }
 
 /* --- subscriptions ------------------------------------------------------------------------------------------------ */
@@ -818,6 +848,7 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 	int err;
 
 	pthread_mutex_lock(&m->reader->lock);
+	bus__watch_note(m);
 	err = begin(m, sub, filter);
 	if (err < 0)
 		pthread_mutex_unlock(&m->reader->lock);
@@ -865,6 +896,7 @@ void
 bus__reader_joined(struct bus_mailbox *m)
 {
 	bus__reader_changed(m->reader);
+	bus__watch_joined(m);
 	pthread_mutex_unlock(&m->reader->lock);
 	if (m->reader->from == BUS_FROM_NOW)
 		bus__log_cursor_close(&m->bus->now);

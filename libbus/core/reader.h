@@ -22,6 +22,7 @@
 #include <libbus/bus.h>
 
 #include "core/members.h"
+#include "core/watch.h"
 #include "log/log.h"
 #include "queue/ring.h"
 
@@ -70,10 +71,9 @@ struct reader {
 	uint64_t due_tail;
 	uint64_t
 	    gap; /* lost by links before the next message, as the drainer found; RING_LOST_AT_LEAST */
-	_Atomic uint64_t asked; /* by relay.h: its position + 1 when it has gone to sleep, or 0 */
-	struct bus_mailbox *next_relayed; /* relay lock */
-	struct taken *batch;              /* READER_BATCH of them; the drainer's own */
-	uint8_t *own; /* a copy of what a caller has left of it: bus__reader_own() */
+	struct watched watched;
+	struct taken *batch; /* READER_BATCH of them; the drainer's own */
+	uint8_t *own;        /* a copy of what a caller has left of it: bus__reader_own() */
 	size_t own_cap;
 	bool owned;
 	unsigned pace; /* pauses before it looks whether there is more */
@@ -151,14 +151,20 @@ bus__reader_has_news(const struct reader *reader)
 /* Lets go of the memory that it reads in, before it rests. */
 void bus__reader_rest(struct reader *reader);
 
-/* Asks for a wake-up when the log goes on. false: it has. */
-bool bus__reader_ask(struct reader *reader);
+/* Makes a mailbox that somebody begins to poll quiet. false: there is something, or may be. Bus lock. */
+bool bus__reader_is_quiet(struct bus_mailbox *mbox);
 
-/* Whether everything before this position of the log is handled. */
-bool bus__reader_has_passed(const struct reader *reader, uint64_t position);
+/* For a peer whose ring has gone to sleep: it is woken when the log goes on, or has. */
+void bus__reader_peer_rests(struct bus_mailbox *mbox);
 
-/* Whether everything is handled that it is to handle before it ends. */
-bool bus__reader_is_through(const struct reader *reader);
+/* Whether everything before this position of the log is handled. No lock held. */
+bool bus__reader_has_passed(struct bus_mailbox *mbox, uint64_t position);
+
+/* Whether everything is handled that it is to handle before it ends. No lock held. */
+bool bus__reader_is_through(struct bus_mailbox *mbox);
+
+/* The position before which everything is handled. */
+uint64_t bus__reader_reached(struct bus_mailbox *mbox);
 
 /* It ends with what is in the log now. */
 void bus__reader_set_end(struct reader *reader);
@@ -168,7 +174,7 @@ void bus__reader_set_end(struct reader *reader);
 /* A subscription begins: begin() locks the reader, says from which sequence on the subscription is meant, and makes
  * the topics that have a value. For each topic, find_kept() finds its value, and says from which sequence on it goes on
  * behind that; put_kept() puts the value in for the subscription, which must be there by then. joined() unlocks. begin() may
- * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (512 readers of this log), BUS_E_DAMAGED. */
+ * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (max_topics), BUS_E_DAMAGED. */
 int bus__reader_begin(struct bus_mailbox *mbox, struct bus_sub *sub, const char *filter);
 uint64_t bus__reader_find_kept(struct bus_mailbox *mbox, struct topic *topic, struct bus_sub *sub);
 void bus__reader_put_kept(struct bus_mailbox *mbox, struct route *route, struct bus_sub *sub);
@@ -180,6 +186,11 @@ bus__reader_changed(struct reader *reader)
 {
 	atomic_fetch_add_explicit(&reader->changes, 1, memory_order_release);
 }
+
+/* The topic of a number, made if the mailbox wants it (NULL: if any here does); otherwise *ret_topic is NULL. Bus lock. 0,
+ * BUS_E_NOMEM or BUS_E_LIMIT. */
+int bus__reader_topic(
+    struct bus *bus, const struct bus_mailbox *mbox, uint32_t number, struct topic **ret_topic);
 
 /* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
 int bus__reader_start(struct bus_mailbox *mbox);

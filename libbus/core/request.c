@@ -513,6 +513,17 @@ route_into(struct question *q, const struct bus_mailbox *m, uint64_t *ret_theirs
 	return q->desk == NULL && !q->waits && req->way.route.mbox == m ? &req->way.route : NULL;
 }
 
+/* A reply that nobody waits for any more, once, whoever comes to it first. Inbox lock. */
+static void
+count_late(struct inbox *inbox, uint64_t number, uint64_t sequence)
+{
+	if (sequence <= inbox->answers_seen)
+		return;
+	inbox->answers_seen = sequence;
+	if ((number >> NAMED_BUS_SHIFT & NAMED_BUS_MASK) == inbox->tag)
+		atomic_fetch_add_explicit(&inbox->late, 1, memory_order_relaxed);
+}
+
 struct route *
 bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence, uint64_t *ret_theirs)
 {
@@ -525,14 +536,30 @@ bus__answer_route(struct bus_mailbox *m, uint64_t number, uint64_t sequence, uin
 	*ret_theirs = 0;
 	if (at != NULL && *at != NULL)
 		route = route_into(*at, m, ret_theirs);
-	if (sequence > inbox->answers_seen) {
+	if (at == NULL || *at == NULL)
+		count_late(inbox, number, sequence);
+	else if (sequence > inbox->answers_seen)
 		inbox->answers_seen = sequence;
-		if ((at == NULL || *at == NULL) &&
-		    (number >> NAMED_BUS_SHIFT & NAMED_BUS_MASK) == inbox->tag)
-			atomic_fetch_add_explicit(&inbox->late, 1, memory_order_relaxed);
-	}
 	pthread_mutex_unlock(&inbox->lock);
 	return route;
+}
+
+void
+bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
+    void (*fn)(void *arg, struct bus_mailbox *mbox), void *arg)
+{
+	struct inbox *inbox = &bus->inbox;
+	struct question **at;
+
+	pthread_mutex_lock(&inbox->lock);
+	at = find(inbox, number);
+	if (at == NULL || *at == NULL)
+		count_late(inbox, number, sequence);
+	else if ((*at)->desk != NULL)
+		fn(arg, (*at)->desk->way.route.mbox);
+	else if (!(*at)->waits)
+		fn(arg, ((struct bus_request *)*at)->way.route.mbox);
+	pthread_mutex_unlock(&inbox->lock);
 }
 
 void
@@ -855,8 +882,6 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
 	err = m->reader != NULL ? bus__reader_start(m) : 0;
-	if (err == BUS_E_LIMIT)
-		err = BUS__NO_READER;
 	if (err == 0)
 		err = bus__topic_make(m->bus, topic, len, &found);
 	if (err == BUS_E_LIMIT)

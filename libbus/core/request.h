@@ -55,6 +55,11 @@ void bus__question_decline(struct bus *bus, uint64_t number);
 struct route *bus__answer_route(
     struct bus_mailbox *mbox, uint64_t number, uint64_t sequence, uint64_t *ret_theirs);
 
+/* Calls fn with the mailbox from which the question of such a reply was asked, if one was, under the inbox lock. One whose
+ * question is over is counted as above. */
+void bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
+    void (*fn)(void *arg, struct bus_mailbox *mbox), void *arg);
+
 /* Tells of what has ended. true: there was something. */
 bool bus__requests_tell(struct bus_mailbox *mbox);
 

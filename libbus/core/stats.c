@@ -89,7 +89,7 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	stats.reached = stats.delivered;
 	stats.goal = stats.delivered + stats.pending;
 	if (m->reader != NULL) {
-		stats.reached = atomic_load_explicit(&m->reader->passed, memory_order_acquire);
+		stats.reached = bus__reader_reached(m);
 		stats.goal = bus__log_tail(m->reader->log);
 	}
 	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);

@@ -131,6 +131,7 @@ forget(struct bus *bus, struct topic *topic)
 	/* Its routes stay until the grace is over: whoever found it before still publishes on them. */
 	bus__trie_set_topic(topic->node, NULL);
 	bus__trie_prune(&bus->trie, topic->node);
+	bus__watch_changed(&bus->watch);
 	topic->next_garbage = bus->garbage_topics;
 	bus->garbage_topics = topic;
 }

@@ -17,6 +17,7 @@
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"
+#include "core/watch.h"
 
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
@@ -55,11 +56,11 @@ bus__mailbox_clear_fd(struct bus_mailbox *m)
 void
 bus__mailbox_stir(struct bus_mailbox *m)
 {
-	/* Release: a drainer that sees this sees what it is woken for. */
-	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	/* Release: a drainer that sees this sees what it is woken for. seq_cst: before bus__watch_call() looks. */
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_seq_cst);
 	bus__unpark(&m->wakes);
 	if (m->reader != NULL)
-		bus__log_call(m->reader->log); /* it sleeps there */
+		bus__watch_call(m->bus, &m->wakes); /* it may sleep on the log */
 }
 
 void
@@ -237,13 +238,12 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	return true;
 }
 
-/* The same where news come from the log: there one sleeps. */
+/* The same where news come from the log: with all others that rest. */
 static bool
-rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
+rest_quiet(struct bus_mailbox *m, int64_t deadline_ns)
 {
-	struct reader *r = m->reader;
 	/* Before a look at anything: whoever has news changes it after. */
-	uint32_t seen = bus__log_news(r->log);
+	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
 	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
 	int64_t begun = bus__now_ns();
 
@@ -255,17 +255,17 @@ rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
 		return true;
 	}
 	bus__members_heed(m->bus);
-	bus__reader_rest(r);
-	if (fd >= 0 && !bus__relay_ask(m)) {
+	bus__reader_rest(m->reader);
+	/* One that only looks whether there is something stays as it is, but for who polls. */
+	if ((fd >= 0 || deadline_ns != 0) && !bus__watch_enter(m)) {
 		signal_fd(fd);
 		return true;
 	}
 	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
 		return false;
-	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns ||
-	    (!bus__reader_ask(r)))
+	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
 		return true;
-	switch (bus__log_sleep(r->log, seen, deadline_ns)) {
+	switch (bus__watch_sleep(m->bus, &m->wakes, seen, deadline_ns, false)) {
 	case BUS_E_TIMEDOUT:
 		return false;
 	case BUS__INTERRUPTED:
@@ -274,6 +274,17 @@ rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
 	}
 	learn_gap(m, bus__now_ns() - begun);
 	return true;
+}
+
+static bool
+rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	bool woken = rest_quiet(m, deadline_ns);
+
+	/* A descriptor is made readable also after this call. */
+	if (atomic_load_explicit(&m->fd, memory_order_relaxed) < 0)
+		bus__watch_leave(m);
+	return woken;
 }
 
 static bool
@@ -298,9 +309,9 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 }
 
 bool
-bus__mailbox_has_nothing_left(const struct bus_mailbox *m)
+bus__mailbox_has_nothing_left(struct bus_mailbox *m)
 {
-	if (m->reader != NULL && !bus__reader_is_through(m->reader) &&
+	if (m->reader != NULL && !bus__reader_is_through(m) &&
 	    !atomic_load_explicit(&m->ended, memory_order_relaxed))
 		return false;
 	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
@@ -331,6 +342,8 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		int64_t until_ns;
 		uint32_t count;
 
+		if (m->reader != NULL)
+			bus__watch_leave(m);
 		/* The program may have waited for just that. */
 		if (heed_deadlines(m, deadline_ns, &until_ns))
 			return 0;
@@ -371,12 +384,10 @@ make_fd(struct bus_mailbox *m, bool holds_some)
 
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	err = m->reader != NULL ? bus__relay_add(m) : 0;
+	err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
 	if (err == 0)
 		err = bus__deadlines_watch(m, fd);
 	if (err < 0) {
-		if (m->reader != NULL)
-			bus__relay_remove(m);
 		bus__fd_close(fd);
 		return err;
 	}
@@ -384,7 +395,7 @@ make_fd(struct bus_mailbox *m, bool holds_some)
 	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
 	 * sees the fd: both change tail. */
 	if (holds_some || atomic_load_explicit(&m->closed, memory_order_acquire) ||
-	    !bus__ring_fall_asleep(&m->ring) || (m->reader != NULL && !bus__relay_ask(m)))
+	    !bus__ring_fall_asleep(&m->ring) || (m->reader != NULL && !bus__reader_is_quiet(m)))
 		signal_fd(fd);
 	return 0;
 }

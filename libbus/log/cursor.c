@@ -22,7 +22,7 @@ static bool
 enter(struct log_cursor *c, uint64_t number)
 {
 	const uint8_t *bytes;
-	struct log_segment *segment = bus__log_pin(c->log, c->slot, number, &bytes);
+	struct log_segment *segment = bus__log_pin(c->log, &c->pin, number, &bytes);
 	uint64_t first;
 
 	if (segment == NULL || !bus__log_first(c->log, number, &first))
@@ -62,7 +62,7 @@ static bool
 hold_again(struct log_cursor *c)
 {
 	const uint8_t *bytes;
-	struct log_segment *segment = bus__log_pin(c->log, c->slot, c->number, &bytes);
+	struct log_segment *segment = bus__log_pin(c->log, &c->pin, c->number, &bytes);
 
 	if (segment == NULL)
 		return enter_oldest(c, c->number + 1);
@@ -145,8 +145,7 @@ bus__log_unread(struct log_cursor *c)
 void
 bus__log_let_go(struct log_cursor *c)
 {
-	/* Release: what was read there was read before a writer finds it free. */
-	atomic_store_explicit(&c->slot->pin, 0, memory_order_release);
+	bus__log_unpin(c->log, &c->pin);
 	c->segment = NULL;
 	c->limit = c->at;
 }
@@ -204,48 +203,16 @@ bus__log_call(struct log *log)
 
 /* --- beginning and end ----------------------------------------------------------------------------------------- */
 
-/* In so many passes: the second looks also at those of the dead. */
-static int
-claim_slot(struct log *log, int passes, struct log_cursor_slot **ret_slot)
-{
-	for (int pass = 0; pass < passes; pass++)
-		for (uint32_t i = 0; i < LOG_CURSORS; i++) {
-			struct log_cursor_slot *slot = &log->shared->cursors[i];
-			uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
-
-			if (owner != 0 && (pass == 0 || bus__log_reads(log, owner)))
-				continue;
-			/* Acquire: pairs with the release of whoever had it. */
-			if (atomic_compare_exchange_strong_explicit(&slot->owner, &owner,
-				log->member + 1, memory_order_acquire, memory_order_relaxed)) {
-				*ret_slot = slot;
-				return 0;
-			}
-		}
-	return BUS_E_LIMIT;
-}
-
+/* Counts the cursors of this process; the log says whether there are some. */
 static void
-release_slot(struct log_cursor_slot *slot)
+count_cursor(struct log *log, bool opens)
 {
-	/* Release: what was read there was read before a writer finds it free. */
-	atomic_store_explicit(&slot->pin, 0, memory_order_release);
-	atomic_store_explicit(&slot->owner, 0, memory_order_release);
-}
-
-struct log_cursor_slot *
-bus__log_slot_take(struct log *log)
-{
-	struct log_cursor_slot *slot = NULL;
-
-	return claim_slot(log, 1, &slot) == 0 ? slot : NULL;
-}
-
-void
-bus__log_slot_give(struct log_cursor_slot *slot)
-{
-	if (slot != NULL)
-		release_slot(slot);
+	pthread_mutex_lock(&log->pins_lock);
+	log->cursors += opens ? 1 : UINT32_MAX;
+	if (log->cursors == (opens ? 1 : 0))
+		atomic_store_explicit(
+		    &log->shared->pins[pins_of(log->member)].reads, opens, memory_order_relaxed);
+	pthread_mutex_unlock(&log->pins_lock);
 }
 
 /* Goes to the tail. */
@@ -316,22 +283,32 @@ bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor)
 {
 	struct log_cursor c = {.log = log};
-	int err = claim_slot(log, 2, &c.slot);
+	int err = bus__log_seek(&c, from, sequence);
 
-	if (err < 0)
+	if (err < 0) {
+		bus__log_unpin(log, &c.pin);
 		return err;
-	err = bus__log_seek(&c, from, sequence);
-	if (err < 0)
-		release_slot(c.slot);
-	else
-		*ret_cursor = c;
-	return err;
+	}
+	count_cursor(log, true);
+	*ret_cursor = c;
+	return 0;
 }
 
 void
 bus__log_cursor_close(struct log_cursor *c)
 {
-	release_slot(c->slot);
+	bus__log_unpin(c->log, &c->pin);
+	count_cursor(c->log, false);
+}
+
+struct log_cursor
+bus__log_cursor_at(const struct log_cursor *c)
+{
+	return (struct log_cursor){.log = c->log,
+	    .number = c->number,
+	    .at = c->at,
+	    .limit = c->at,
+	    .sequence = c->sequence};
 }
 
 /* --- records ---------------------------------------------------------------------------------------------------- */

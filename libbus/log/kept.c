@@ -214,8 +214,8 @@ raise_floor(struct log *log, uint64_t changes)
 
 /* The topic's newest retained record that was published, where it is, and its word. NULL: there is none. Owner. */
 static const struct log_record *
-newest(const struct log *log, struct log_cursor_slot *slot, const struct log_topic *topic,
-    uint64_t tail, uint64_t *ret_position, uint64_t *ret_word)
+newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+    uint64_t *ret_position, uint64_t *ret_word)
 {
 	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	uint64_t number, at, bytes;
@@ -230,9 +230,9 @@ newest(const struct log *log, struct log_cursor_slot *slot, const struct log_top
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
 	    !is_published(log, position, tail))
 		return NULL;
-	if (slot != NULL && bus__log_pin(log, slot, number, &memory) == NULL)
+	if (pin != NULL && bus__log_pin(log, pin, number, &memory) == NULL)
 		return NULL;
-	if (slot == NULL) {
+	if (pin == NULL) {
 		if (bus__log_find(log, number, &found) == NULL)
 			return NULL;
 		memory = found;
@@ -245,14 +245,14 @@ newest(const struct log *log, struct log_cursor_slot *slot, const struct log_top
 }
 
 void
-bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t number, uint64_t tail,
-    struct log_newest *ret_newest)
+bus__log_newest(
+    struct log *log, uint32_t *pin, uint32_t number, uint64_t tail, struct log_newest *ret_newest)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, number);
 	struct log_newest n = {.kind = LOG_NO_VALUE};
 
 	if (topic != NULL)
-		n.record = newest(log, slot, topic, tail, &n.position, &n.word);
+		n.record = newest(log, pin, topic, tail, &n.position, &n.word);
 	if (n.record != NULL && n.record->topic == number)
 		n.kind = value_of(log, n.word, n.record, &n.version, &n.theirs);
 	if (n.kind == LOG_NO_VALUE) {
@@ -281,8 +281,7 @@ struct marks {
 };
 
 static void
-look_at_marks(
-    const struct log *log, struct log_cursor_slot *slot, uint64_t tail, struct marks *marks)
+look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks)
 {
 	struct log_place place = {0};
 	unsigned left = UINT32_MAX;
@@ -294,7 +293,7 @@ look_at_marks(
 		uint64_t position, word, theirs;
 		int64_t until_ns;
 
-		record = newest(log, slot, bus__log_topic_at(log, number), tail, &position, &word);
+		record = newest(log, pin, bus__log_topic_at(log, number), tail, &position, &word);
 		if (record == NULL || !(word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
 			continue;
@@ -316,7 +315,7 @@ look_at_marks(
 }
 
 void
-bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail)
+bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail)
 {
 	uint32_t most = most_marks(log), left, step;
 	struct marks marks = {0};
@@ -324,11 +323,11 @@ bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tai
 	/* Not at each one: the look is at all names. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, slot, tail, &marks);
+	look_at_marks(log, pin, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, slot, tail, &marks);
+		look_at_marks(log, pin, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,
@@ -414,7 +413,7 @@ hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail
 	*ret_fate = LOG_GONE;
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
 		return NULL;
-	if (bus__log_pin(log, reader->slot, number, &memory) == NULL) {
+	if (bus__log_pin(log, &reader->pin, number, &memory) == NULL) {
 		*ret_fate = bus__log_fate(log, number);
 		return NULL;
 	}

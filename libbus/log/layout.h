@@ -8,6 +8,7 @@
  * Memory order, who writes -> who reads:
  *   tail       release of the publish            -> acquire of the next owner, and of readers: all bytes before it
  *   life       seq_cst claim, then look at pins  |  seq_cst pin, then look at life: one of the two sees the other
+ *   pins_end   seq_cst, before the first pin     -> seq_cst, after the claim: as the pins themselves
  *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
@@ -28,9 +29,9 @@
 #define LOG_VERSION 2u
 #define LOG_LINE    64          /* bytes that travel between CPUs together */
 #define LOG_MEMBERS 1022        /* processes at a time */
-#ifndef LOG_CURSORS             /* a model has so few of these that it comes to an end */
+#ifndef LOG_PINS                /* a model has so few of these that it comes to an end */
 #define LOG_BUCKETS       16384 /* of topic names; a power of two */
-#define LOG_CURSORS       512
+#define LOG_PINS          1024  /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
 #define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */
 #endif
@@ -66,11 +67,11 @@ struct log_segment {
 	    retained; /* its number, while it may have values that others have not been copied from */
 };
 
-struct log_cursor_slot {
-	alignas(LOG_LINE) _Atomic uint32_t
-	    owner; /* its member + 1, or CURSOR_CLEARS and who clears it up; 0: free */
-	_Atomic uint32_t
-	    pin; /* the place + 1 that it reads in, which is not used again meanwhile; 0: none */
+/* What a member reads. Only its own process writes here, or the member that holds a dead one's slot. */
+struct log_pins {
+	alignas(32) _Atomic uint64_t
+	    places; /* one bit for each place that it reads in, which is not used again meanwhile */
+	_Atomic uint32_t reads; /* 1: it has a cursor; for people */
 };
 
 struct log_shared {
@@ -83,17 +84,29 @@ struct log_shared {
 	_Atomic uint64_t floor;      /* the most changes of a topic's value that was forgotten */
 	_Atomic int64_t marks_over;  /* marks that end by this time have ended, for want of room */
 	_Atomic uint32_t marks;      /* of deletions, at most */
+	_Atomic uint32_t pins_end;   /* no pins from here on were ever used; it only rises */
 	alignas(LOG_LINE) struct log_member members[LOG_MEMBERS];
 	struct log_segment segments[LOG_MOST_SEGMENTS];
 	_Atomic uint64_t directory[LOG_DIRECTORY]; /* number << 8 | its place */
 	_Atomic uint64_t
-	    firsts[LOG_DIRECTORY]; /* low 16 bits of number << 48 | its first sequence */
-	struct log_cursor_slot cursors[LOG_CURSORS];
+	    firsts[LOG_DIRECTORY];      /* low 16 bits of number << 48 | its first sequence */
+	struct log_pins pins[LOG_PINS]; /* of member i: pins_of(i) */
 	_Atomic uint32_t buckets[LOG_BUCKETS]; /* the youngest topic of each; 0: none */
 };
 
-/* Who reads there is dead: so says the member that is about to free it. */
-#define CURSOR_CLEARS (UINT32_C(1) << 31)
+/* Where the pins of a member are, and the other way round. Two fit a line, and members that are neighbours seldom share
+ * one: the first slots are taken first. */
+static inline uint32_t
+pins_of(uint32_t member)
+{
+	return member < LOG_PINS / 2 ? 2 * member : 2 * (member - LOG_PINS / 2) + 1;
+}
+
+static inline uint32_t
+pins_member(uint32_t at)
+{
+	return at / 2 + (at % 2) * (LOG_PINS / 2);
+}
 
 /* --- tail: position / 8 << 12 | owner << 2 | two bits ------------------------------------------------------ */
 
@@ -251,6 +264,7 @@ record_is_carried(uint64_t word)
 	return (word >> 32 & LOG_CARRIED) != 0;
 }
 
+_Static_assert(LOG_MOST_SEGMENTS <= 64, "a place is a bit of a word");
 _Static_assert(sizeof(struct log_record) == 24, "a record has no holes");
 _Static_assert(sizeof(struct log_head) <= 2 * LOG_LINE, "the head has its place");
 

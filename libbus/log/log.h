@@ -53,6 +53,10 @@ struct log {
 	uint64_t
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
+	/* What the cursors of this process hold: its word in the log has the places that are not 0 here. */
+	pthread_mutex_t pins_lock; /* these, and the writing of that word; alone */
+	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
+
 	/* Under the lock of the list of this process. */
 	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING } state;
 	char *path, *lock_path;
@@ -190,10 +194,11 @@ void bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID]);
 struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes);
 bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
 
-/* The same for a reader: the memory stays what it is until the slot pins other memory. NULL: it is gone, and the slot
- * pins nothing. */
-struct log_segment *bus__log_pin(const struct log *log, struct log_cursor_slot *slot,
-    uint64_t number, const uint8_t **ret_bytes);
+/* The same for a reader: the memory stays what it is until it pins other memory. *pin: the place + 1 that it pins,
+ * which is let go; 0: none. NULL: it is gone, and nothing is pinned. */
+struct log_segment *bus__log_pin(
+    struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes);
+void bus__log_unpin(struct log *log, uint32_t *pin);
 
 /* What became of a segment that bus__log_pin() did not find. LOG_GONE: its memory belongs to another segment. LOG_BACK: a
  * writer gave back its claim, pin again. LOG_MOVING: a writer holds a claim, and moves the values to another segment. */
@@ -214,19 +219,14 @@ int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64
  * while each that is written to first takes as long as a hundred small messages. Only as the tail's owner. */
 void bus__log_map(struct log *log, uint64_t at, uint64_t end);
 
-/* Whether the reader of a slot lives, whose owner was read; frees the slot of a dead one, unless somebody has taken it
- * since (false). */
-bool bus__log_reads(const struct log *log, uint32_t owner);
-bool bus__log_clear_cursor(struct log *log, struct log_cursor_slot *slot, uint32_t owner);
-
-/* Undoes what a dead process had begun under this slot. */
+/* Undoes what a dead process had begun under this slot, and makes its pins those of whoever has it now. */
 void bus__log_recover(struct log *log, uint32_t member);
 
 /* --- reading (cursor.c) ---------------------------------------------------------------------------------------- */
 
 struct log_cursor {
 	struct log *log;
-	struct log_cursor_slot *slot;
+	uint32_t pin;    /* the place + 1 that it holds; 0: none */
 	uint64_t number; /* its segment */
 	struct log_segment *segment;
 	const uint8_t *bytes;
@@ -242,14 +242,13 @@ struct log_cursor {
  * there yet, the oldest after it if it is gone: then the difference is lost). */
 enum log_from { LOG_FROM_NOW, LOG_FROM_OLDEST, LOG_FROM_SEQUENCE };
 
-/* Opens a cursor. One thread at a time may use it. BUS_E_LIMIT: LOG_CURSORS are open on this log. */
+/* Opens a cursor. One thread at a time may use it. 0 or BUS_E_DAMAGED. */
 int bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor);
 void bus__log_cursor_close(struct log_cursor *cursor);
 
-/* A slot for bus__log_pin(), NULL if none is free; and its end, NULL is fine. */
-struct log_cursor_slot *bus__log_slot_take(struct log *log);
-void bus__log_slot_give(struct log_cursor_slot *slot);
+/* A cursor where another is, which holds nothing; bus__log_let_go() ends it. */
+struct log_cursor bus__log_cursor_at(const struct log_cursor *cursor);
 
 /* Goes elsewhere. BUS_E_DAMAGED: there is nothing to go to. */
 int bus__log_seek(struct log_cursor *cursor, enum log_from from, uint64_t sequence);
@@ -369,13 +368,13 @@ struct log_newest {
 	const struct log_record *record; /* where it lies, for as long as it is pinned */
 };
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has. The slot pins what is read, since an owner that was
+/* For the tail's owner, when the tail was at `tail`: what the topic has. The pin holds what is read, since an owner that was
  * revoked does not know it. NULL: nothing does, and such a one reads anything, for a publish that fails. */
-void bus__log_newest(struct log *log, struct log_cursor_slot *slot, uint32_t topic, uint64_t tail,
-    struct log_newest *ret_newest);
+void bus__log_newest(
+    struct log *log, uint32_t *pin, uint32_t topic, uint64_t tail, struct log_newest *ret_newest);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
-void bus__log_bound_marks(struct log *log, struct log_cursor_slot *slot, uint64_t tail);
+void bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 

@@ -829,6 +829,7 @@ static void
 free_log(struct log *log)
 {
 	pthread_mutex_destroy(&log->members_lock);
+	pthread_mutex_destroy(&log->pins_lock);
 	bus__free(log->lock_path);
 	bus__free(log->path);
 	bus__free(log);
@@ -841,7 +842,9 @@ new_log(const char *whole, const char *name, bool by_default)
 
 	if (log == NULL)
 		return NULL;
-	pthread_mutex_init(&log->members_lock, NULL); /* on Linux it does not fail */
+	/* On Linux neither fails. */
+	pthread_mutex_init(&log->members_lock, NULL);
+	pthread_mutex_init(&log->pins_lock, NULL);
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
 	log->path = path_of(whole, name, LOG_FILE_LOG);
@@ -1017,6 +1020,13 @@ bus__log_note_pid(struct log *log)
 void
 bus__log_forget_pid(struct log *log, uint32_t member)
 {
+	/* We hold a dead one's slot: its pins cost each roll a look whether it lives. */
+	if (member != log->member) {
+		struct log_pins *pins = &log->shared->pins[pins_of(member)];
+
+		atomic_store_explicit(&pins->places, 0, memory_order_release);
+		atomic_store_explicit(&pins->reads, 0, memory_order_relaxed);
+	}
 	atomic_store_explicit(&log->shared->members[member].pid, 0, memory_order_relaxed);
 }
 

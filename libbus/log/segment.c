@@ -48,23 +48,62 @@ bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes)
 	return segment;
 }
 
+/* The places that this process reads in. Pins lock, and so nobody else writes them. */
+static uint64_t
+places_of(const struct log *log)
+{
+	return atomic_load_explicit(
+	    &log->shared->pins[pins_of(log->member)].places, memory_order_relaxed);
+}
+
+/* Lets go of a place. Pins lock. */
+static void
+unpin(struct log *log, uint32_t place)
+{
+	if (--log->pinned[place] > 0)
+		return;
+	/* Release: what was read there, under this lock or before, was read before a writer finds it free. */
+	atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
+	    places_of(log) & ~(UINT64_C(1) << place), memory_order_release);
+}
+
+void
+bus__log_unpin(struct log *log, uint32_t *pin)
+{
+	if (*pin == 0)
+		return;
+	pthread_mutex_lock(&log->pins_lock);
+	unpin(log, *pin - 1);
+	pthread_mutex_unlock(&log->pins_lock);
+	*pin = 0;
+}
+
 struct log_segment *
-bus__log_pin(
-    const struct log *log, struct log_cursor_slot *slot, uint64_t number, const uint8_t **ret_bytes)
+bus__log_pin(struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes)
 {
 	uint32_t place = place_of(log, number);
 	struct log_segment *segment;
 	uint64_t life;
 
-	if (place == LOG_MOST_SEGMENTS)
+	if (place == LOG_MOST_SEGMENTS) {
+		bus__log_unpin(log, pin);
 		return NULL;
+	}
 	segment = &log->shared->segments[place];
-	/* Pin first, then look; a writer claims first, and then looks at the pins. One of the two sees the other. */
-	atomic_store_explicit(&slot->pin, place + 1, memory_order_seq_cst);
+	/* Pin first, then look; a writer claims first, and then looks at the pins. One of the two sees the other. For the
+	 * second cursor in a place the first has stored the pin, before this lock. */
+	pthread_mutex_lock(&log->pins_lock);
+	if (log->pinned[place]++ == 0)
+		atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
+		    places_of(log) | UINT64_C(1) << place, memory_order_seq_cst);
+	if (*pin != 0)
+		unpin(log, *pin - 1);
+	*pin = place + 1;
+	pthread_mutex_unlock(&log->pins_lock);
 	bus__log_stall(LOG_STALL_PIN);
 	life = atomic_load_explicit(&segment->life, memory_order_seq_cst);
 	if (life_number(life) != number || life_is_claimed(life)) {
-		atomic_store_explicit(&slot->pin, 0, memory_order_release);
+		bus__log_unpin(log, pin);
 		return NULL;
 	}
 	*ret_bytes = bytes_of(log, place);
@@ -136,37 +175,19 @@ bus__log_fate(const struct log *log, uint64_t number)
 
 /* --- memory for the next one ----------------------------------------------------------------------------------- */
 
-bool
-bus__log_reads(const struct log *log, uint32_t owner)
-{
-	return bus__log_is_alive(log, (owner & ~CURSOR_CLEARS) - 1);
-}
-
-bool
-bus__log_clear_cursor(struct log *log, struct log_cursor_slot *slot, uint32_t owner)
-{
-	/* First it is ours, so that nobody pins with it what we then let go. */
-	if (!atomic_compare_exchange_strong_explicit(&slot->owner, &owner,
-		CURSOR_CLEARS | (log->member + 1), memory_order_acquire, memory_order_relaxed))
-		return false;
-	atomic_store_explicit(&slot->pin, 0, memory_order_relaxed);
-	atomic_store_explicit(&slot->owner, 0, memory_order_release);
-	return true;
-}
-
-/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). */
+/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). A dead member's pin is
+ * nobody's: one that joins in its slot later pins behind the claim, and finds it. */
 static bool
-is_pinned(struct log *log, uint32_t place)
+is_pinned(const struct log *log, uint32_t place)
 {
-	for (uint32_t i = 0; i < LOG_CURSORS; i++) {
-		struct log_cursor_slot *slot = &log->shared->cursors[i];
-		uint32_t pin = atomic_load_explicit(&slot->pin, memory_order_seq_cst), owner;
+	/* One that is not below raises it, and pins, behind our claim. */
+	uint32_t end = atomic_load_explicit(&log->shared->pins_end, memory_order_seq_cst);
 
-		if (pin != place + 1)
-			continue;
-		owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
-		if (owner == 0 || bus__log_reads(log, owner) ||
-		    !bus__log_clear_cursor(log, slot, owner))
+	for (uint32_t i = 0; i < LOG_PINS && i < end; i++) {
+		uint64_t places =
+		    atomic_load_explicit(&log->shared->pins[i].places, memory_order_seq_cst);
+
+		if ((places >> place & 1) != 0 && bus__log_is_alive(log, pins_member(i)))
 			return true;
 	}
 	return false;
@@ -368,6 +389,8 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 void
 bus__log_recover(struct log *log, uint32_t member)
 {
+	uint32_t end;
+
 	/* Its claims anybody takes over; its seals must not wait for a member that has his slot now. */
 	for (uint32_t i = 0; i < log->segment_count; i++) {
 		struct log_segment *segment = &log->shared->segments[i];
@@ -382,11 +405,12 @@ bus__log_recover(struct log *log, uint32_t member)
 			atomic_compare_exchange_strong_explicit(
 			    &segment->life, &life, 0, memory_order_release, memory_order_relaxed);
 	}
-	for (uint32_t i = 0; i < LOG_CURSORS; i++) {
-		struct log_cursor_slot *slot = &log->shared->cursors[i];
-		uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
-
-		if ((owner & ~CURSOR_CLEARS) == member + 1)
-			bus__log_clear_cursor(log, slot, owner);
-	}
+	/* Its slot is ours, as long as we have its lock: nobody pins with it what we then let go. */
+	atomic_store_explicit(&log->shared->pins[pins_of(member)].places, 0, memory_order_release);
+	atomic_store_explicit(&log->shared->pins[pins_of(member)].reads, 0, memory_order_relaxed);
+	end = atomic_load_explicit(&log->shared->pins_end, memory_order_relaxed);
+	while (end <= pins_of(member) &&
+	       !atomic_compare_exchange_weak_explicit(&log->shared->pins_end, &end,
+		   pins_of(member) + 1, memory_order_seq_cst, memory_order_relaxed))
+		;
 }

@@ -46,9 +46,9 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	if (err < 0)
 		return err;
 	s.there = count_there(log, s.next);
-	for (uint32_t i = 0; i < LOG_CURSORS; i++)
+	for (uint32_t i = 0; i < LOG_PINS; i++)
 		s.readers +=
-		    atomic_load_explicit(&log->shared->cursors[i].owner, memory_order_relaxed) != 0;
+		    atomic_load_explicit(&log->shared->pins[i].reads, memory_order_relaxed);
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
 		s.members +=
 		    atomic_load_explicit(&log->shared->members[i].pid, memory_order_relaxed) != 0;

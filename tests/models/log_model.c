@@ -10,7 +10,7 @@
 struct log model_log[LOG_MODEL_MEMBERS];
 bool model_dies[LOG_MODEL_MEMBERS];
 
-enum { TOPICS_BYTES = 64 };
+enum { TOPICS_BYTES = 96 };
 
 static struct log_shared *shared;
 static uint8_t *bytes, *topics;
@@ -38,14 +38,13 @@ may_die(enum log_stall where)
 	longjmp(graves[member], 1);
 }
 
-/* Topic 1. */
 static void
-make_topic(void)
+make_topic(uint32_t number, char name)
 {
-	struct log_topic *topic = (struct log_topic *)(topics + 8);
+	struct log_topic *topic = (struct log_topic *)(topics + 8 * (size_t)number);
 
 	topic->len = 1;
-	topic->name[0] = 't';
+	topic->name[0] = name;
 	topic->name[1] = '\0';
 	model_share("kept", &topic->kept[0], 8);
 	model_share("before", &topic->kept[1], 8);
@@ -57,12 +56,14 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 	shared = bus__aligned(64, sizeof *shared);
 	bytes = bus__aligned(64, segments * segment_bytes);
 	topics = bus__aligned(64, TOPICS_BYTES);
-	make_topic();
+	make_topic(1, 't');
+	make_topic(MODEL_OTHER, 'u');
 	model_share("tail", &shared->tail, sizeof shared->tail);
 	model_share("news", &shared->news, sizeof shared->news);
 	model_share("directory", shared->directory, sizeof shared->directory);
 	model_share("firsts", shared->firsts, sizeof shared->firsts);
-	model_share("cursors", shared->cursors, sizeof shared->cursors);
+	model_share("pins", shared->pins, sizeof shared->pins);
+	model_share("pins end", &shared->pins_end, sizeof shared->pins_end);
 	model_share("members", shared->members, sizeof shared->members);
 	for (uint32_t i = 0; i < segments; i++) {
 		model_share("life", &shared->segments[i].life, 8);
@@ -71,6 +72,7 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		model_share("retained", &shared->segments[i].retained, 8);
 	}
 	shared->tail = tail_word(segment_bytes, 0);
+	shared->pins_end = LOG_PINS;
 	shared->segments[0].life = life_word(1, LIFE_OPEN);
 	shared->directory[1] = 1u << 8;
 	shared->firsts[1] = first_word(1, 1);
@@ -93,6 +95,12 @@ void
 model_log_open(uint32_t segments)
 {
 	model_log_open_with(segments, LOG_MODEL_SEGMENT);
+}
+
+void
+model_pins_end(uint32_t end)
+{
+	atomic_init(&shared->pins_end, end);
 }
 
 void
@@ -127,6 +135,20 @@ model_append(int member, uint64_t i)
 	}
 	append(member, i, 0);
 	return true;
+}
+
+void
+model_append_to(int member, uint32_t topic)
+{
+	const struct bus_slice slice = {"", 0};
+	const struct log_item item = {.topic = topic};
+	uint64_t sequence;
+	int got;
+
+	do
+		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1);
 }
 
 uint64_t

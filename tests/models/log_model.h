@@ -16,9 +16,16 @@ void model_log_open(uint32_t segments);
 void model_log_open_with(uint32_t segments, uint64_t segment_bytes);
 void model_log_close(void);
 
+/* How many members' pins a writer looks at; all, unless that is said before it begins. */
+void model_pins_end(uint32_t end);
+
 /* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);
+
+/* A record without payload of another topic: MODEL_OTHER is "u", 1, which all other records have, is "t". */
+#define MODEL_OTHER 5
+void model_append_to(int member, uint32_t topic);
 
 /* The same as a value of the topic that all records have. Returns its sequence. */
 uint64_t model_keep(int member, uint64_t i);

@@ -36,7 +36,7 @@ namespace memory
 {
 
 constexpr size_t GRAIN = 4; /* bytes that share their clocks */
-constexpr size_t MAX_GRAINS = 1 << 16, MAX_ATOMS = 4096, MAX_REGIONS = 64, MAX_FUTEXES = 8;
+constexpr size_t MAX_GRAINS = 1 << 18, MAX_ATOMS = 4096, MAX_REGIONS = 128, MAX_FUTEXES = 8;
 
 enum use { PLAIN_LOAD, PLAIN_STORE, ATOMIC_LOAD, ATOMIC_STORE, ACCESSES };
 

@@ -22,8 +22,12 @@
 	X(log_stopped)                                                                             \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
+	X(log_joins)                                                                               \
 	X(log_kept)                                                                                \
-	X(log_values)
+	X(log_values)                                                                              \
+	X(watch)                                                                                   \
+	X(watch_lapped)                                                                            \
+	X(watch_begins)
 
 extern "C" {
 #define DECLARE(name) extern const struct model model_##name;

@@ -739,31 +739,6 @@ START_TEST(a_request_names_its_topic_and_its_patience)
 }
 END_TEST
 
-START_TEST(a_question_that_may_not_read_the_log_says_so)
-{
-	static struct log_cursor cursors[LOG_CURSORS];
-	struct bus *bus = open_named("readers", 4 << 20);
-	struct bus_log_stats stats = {.size = sizeof stats};
-	struct bus_mailbox *mbox;
-	const struct bus_msg *reply;
-
-	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
-	for (int i = 0; i < LOG_CURSORS; i++)
-		ck_bus(bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &cursors[i]), 0);
-	ck_bus(bus_publish(bus, "before/+", "", 0), BUS_E_TOPIC_WILDCARD);
-	ck_says(
-	    bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_LIMIT, "ask/me: ", "512 readers");
-	ck_bus(bus_publish(bus, "before/+", "", 0), BUS_E_TOPIC_WILDCARD);
-	ck_says(bus_request_start(mbox, "ask/me", "", 0, 1, ignore, NULL, NULL), BUS_E_LIMIT,
-	    "ask/me: ", "512 readers");
-	ck_says(bus_log_stats(bus, &stats), BUS_E_LIMIT, "512 readers");
-	for (int i = 0; i < LOG_CURSORS; i++)
-		bus__log_cursor_close(&cursors[i]);
-	bus_mailbox_close(mbox);
-	bus_close(bus, 0);
-}
-END_TEST
-
 START_TEST(a_role_names_itself)
 {
 	struct bus *private = open_private(), *one = open_named("roles", 0),
@@ -928,8 +903,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);
 	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience,
-	    a_question_that_may_not_read_the_log_says_so, a_role_names_itself,
-	    bus_keep_names_the_filter_and_the_bound);
+	    a_role_names_itself, bus_keep_names_the_filter_and_the_bound);
 	BUS_TEST_CASE(suite, "link", a_link_names_its_address_and_the_reason);
 	BUS_TEST_CASE(suite, "value", a_value_that_cannot_be_read_or_packed_names_its_place);
 	BUS_TEST_CASE(suite, "counters", a_size_that_is_not_ours_is_named_with_its_struct);

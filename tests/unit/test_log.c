@@ -346,21 +346,60 @@ START_TEST(readers_that_hold_every_segment_are_told_of_to_the_writer)
 }
 END_TEST
 
-START_TEST(cursors_have_a_limit)
+/* A pin of the process's own: one for all cursors in a place, and none once the last has let go. */
+static uint64_t
+places_pinned(const struct log *log)
+{
+	return atomic_load(&log->shared->pins[pins_of(log->member)].places);
+}
+
+static uint32_t
+processes_that_read(struct log *log)
+{
+	struct log_summary summary;
+
+	ck_bus(bus__log_summary(log, &summary), 0);
+	return summary.readers;
+}
+
+START_TEST(ten_thousand_cursors_of_a_process_are_one_reader_of_the_host)
 {
 	struct log *log = open_log();
-	static struct log_cursor cursors[LOG_CURSORS];
-	struct log_cursor more;
+	struct log_cursor *cursors = calloc(10000, sizeof *cursors);
 
-	for (int i = 0; i < LOG_CURSORS; i++)
+	ck_assert_ptr_nonnull(cursors);
+	ck_assert_uint_eq(processes_that_read(log), 0);
+	for (int i = 0; i < 10000; i++)
 		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
-	ck_bus(bus__log_cursor_open(log, LOG_FROM_NOW, 0, &more), BUS_E_LIMIT);
-	bus__log_cursor_close(&cursors[17]);
-	ck_bus(bus__log_cursor_open(log, LOG_FROM_NOW, 0, &more), 0);
-	bus__log_cursor_close(&more);
-	for (int i = 0; i < LOG_CURSORS; i++)
-		if (i != 17)
-			bus__log_cursor_close(&cursors[i]);
+	ck_assert_uint_eq(processes_that_read(log), 1);
+	for (int i = 0; i < 9999; i++)
+		bus__log_cursor_close(&cursors[i]);
+	ck_assert_uint_eq(processes_that_read(log), 1);
+	ck_assert_uint_eq(__builtin_popcountll(places_pinned(log)), 1);
+	bus__log_let_go(&cursors[9999]);
+	ck_assert_uint_eq(places_pinned(log), 0);
+	bus__log_cursor_close(&cursors[9999]);
+	ck_assert_uint_eq(processes_that_read(log), 0);
+	free(cursors);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(place_is_pinned_until_the_last_of_its_cursors_lets_go)
+{
+	struct log *log = open_log();
+	struct log_cursor one = open_cursor(log, LOG_FROM_NOW, 0), two;
+	uint64_t place = places_pinned(log);
+
+	two = open_cursor(log, LOG_FROM_NOW, 0);
+	ck_assert_uint_eq(places_pinned(log), place);
+	bus__log_let_go(&one);
+	ck_assert_uint_eq(places_pinned(log), place);
+	bus__log_let_go(&one);
+	ck_assert_uint_eq(places_pinned(log), place);
+	bus__log_cursor_close(&two);
+	ck_assert_uint_eq(places_pinned(log), 0);
+	bus__log_cursor_close(&one);
 	bus__log_close(log);
 }
 END_TEST
@@ -1435,8 +1474,10 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "cursors", cursor_begins_where_it_was_told,
 	    memory_is_used_again_and_a_reader_that_keeps_up_misses_nothing,
 	    reader_that_is_lapped_is_told_how_many_went_by, what_a_reader_holds_is_not_written_over,
-	    readers_that_hold_every_segment_are_told_of_to_the_writer, cursors_have_a_limit,
-	    reader_that_sleeps_is_woken, reader_that_waits_in_vain_comes_back_at_its_deadline);
+	    readers_that_hold_every_segment_are_told_of_to_the_writer,
+	    ten_thousand_cursors_of_a_process_are_one_reader_of_the_host,
+	    place_is_pinned_until_the_last_of_its_cursors_lets_go, reader_that_sleeps_is_woken,
+	    reader_that_waits_in_vain_comes_back_at_its_deadline);
 	tcase_set_timeout(writers, bus_test_limit());
 	tcase_add_loop_test(writers, writers_keep_their_order_and_readers_see_one, 0, 2);
 	suite_add_tcase(suite, writers);

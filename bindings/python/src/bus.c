@@ -712,7 +712,7 @@ PyDoc_STRVAR(bus_log_stats_doc,
     "log_stats($self, /)\n--\n\n"
     "The log of a bus with a name, how full it is, and the processes on it.\n\n"
     "messages is the position of the last one, messages_left are still there, the oldest\n"
-    "at that position. readers, of all processes: mailboxes with a subscription. members:\n"
+    "at that position. readers: processes with a subscription. members:\n"
     "each process by its number in $bus/members/NUMBER; one that is not alive has died, and\n"
     "no other has noticed yet.");
 
