@@ -316,12 +316,15 @@ look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 
 /* Whether the mailbox's drainer has come to where it was when the walk began. */
 static bool
-is_reached(const struct bus_mailbox *m)
+is_reached(struct bus_mailbox *m)
 {
 	const struct bus__walk *w = m->walk;
 
-	return m->reader != NULL ? bus__log_position(&m->reader->cursor) >= w->behind
-				 : bus__ring_out(&m->ring) >= w->behind;
+	if (m->reader == NULL)
+		return bus__ring_out(&m->ring) >= w->behind;
+	/* Of a mailbox that rests the cursor stands still, and what comes is looked at elsewhere. */
+	return bus__log_position(&m->reader->cursor) >= w->behind ||
+	       bus__reader_has_passed(m, w->behind);
 }
 
 enum bus__values
