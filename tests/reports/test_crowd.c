@@ -18,8 +18,7 @@
 #else
 #define CROWD (BUS_LIMIT_MEMBERS - 22)
 #endif
-/* A log has 512 readers. */
-#define LISTENERS (CROWD < 500 ? CROWD - 1 : 500)
+#define LISTENERS (CROWD - 1)
 
 struct crowd {
 	_Atomic int joined, heard, failed;
