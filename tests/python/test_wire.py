@@ -11,11 +11,11 @@ import pytest
 from patience import WATCHDOG
 from wire_proxy import OTHER, Proxy
 from wire_reader import (
+    BEFORE,
     FEATURE,
     FORBIDDEN,
     HEADERS,
     HELLO,
-    BEFORE,
     KEPT,
     LINKED,
     NOBODY,
