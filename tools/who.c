@@ -11,8 +11,7 @@
 #include <unistd.h>
 
 enum {
-	MEMBER_BYTE =
-	    16, /* from here on each process on a bus has locked a byte of NAME.lock */
+	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
 	PATH_MOST = 4096,
 	OWN_DIR_MOST = 64,
 };
