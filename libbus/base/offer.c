@@ -36,8 +36,8 @@ judge_next(const struct bus__offer *offer, const struct bus__standing *standing,
 
 	if (number <= standing->theirs)
 		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
-	/* The same number is the one that it heard from us; or its next, before it did. */
-	if (order == 0 && (offer->is_kept || offer->is_before) && standing->is_equal)
+	/* A number between theirs and ours, or ours, is one that it heard from a bus; or its next change, before it did. */
+	if (order <= 0 && (offer->is_kept || offer->is_before) && standing->is_equal)
 		return BUS__OFFER_SAME;
 	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
 }
@@ -75,7 +75,10 @@ bus__offer_judge(
 {
 	enum bus__verdict verdict = judge(offer, standing, own);
 
-	offer->tell_peer = verdict == BUS__OFFER_CHANGE;
+	offer->tell_peer = verdict == BUS__OFFER_CHANGE ||
+			   (verdict == BUS__OFFER_SAME && goes_on(offer, standing) &&
+			       offer->version.changes > standing->theirs &&
+			       offer->version.changes < standing->version.changes);
 	/* A change made here that comes back in place of another's is told by its maker, too. */
 	offer->tell_all = verdict == BUS__OFFER_RAISES || verdict == BUS__OFFER_OURS ||
 			  (verdict == BUS__OFFER_NEWER && is_of(&offer->version, own));

@@ -19,6 +19,9 @@ struct bus__version {
 extern _Atomic int64_t bus__mark_ns; /* tests shorten it */
 #define BUS__MARKS 10000
 
+/* No bus comes so far by counting. A peer that names more is not believed: nothing could be newer. */
+#define BUS__CHANGES_END (UINT64_C(1) << 62)
+
 /* A topic that is unknown counts on from the most changes of those that a bus has forgotten; but not from here on, where no
  * bus comes by itself. */
 #define BUS__FLOOR_MOST (UINT64_C(1) << 48)

@@ -376,7 +376,7 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	case BUS__OFFER_RAISES:
 	case BUS__OFFER_OURS:
 		renumber(h, ret_version);
-		return KEEP_REPEATED;
+		return offer->is_kept ? KEEP_REPEATED : KEEP_OLDER;
 	case BUS__OFFER_SAME:
 		return KEEP_REPEATED;
 	default:
@@ -429,7 +429,7 @@ bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
 }
 
 bool
-bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after,
+bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after, bool last,
     struct bus__value *ret_value)
 {
 	struct history *h = topic->history;
@@ -443,7 +443,7 @@ bus__history_next(struct bus *bus, struct topic *topic, const struct bus__versio
 		    .time_ns = bus__wall_ns(), .newest = true, .version = h->version};
 		return true;
 	}
-	kept = h->value != NULL ? h->first : NULL;
+	kept = h->value == NULL || last ? h->value : h->first;
 	while (
 	    kept != NULL && (!kept->retained || bus__version_compare(&kept->version, after) <= 0))
 		kept = kept->next;

@@ -123,9 +123,10 @@ struct bus__value {
 	struct bus__version version;
 };
 
-/* Gives the first retained message that is newer than `after`, or the mark of a deletion. false: there is none. Keep lock. */
+/* Gives the first retained message that is newer than `after` (last: the last one alone), or the mark of a deletion. false: there
+ * is none. Keep lock. */
 bool bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after,
-    struct bus__value *ret_value);
+    bool last, struct bus__value *ret_value);
 
 /* Frees the history of a topic that nobody uses any more. */
 void bus__history_free(struct topic *topic);

@@ -239,8 +239,12 @@ bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item, struc
 		return err < 0 ? err : 0;
 	}
 	err = bus__log_append_value(bus->log, &entry, offer, &payload, &sequence, &ours);
-	if (err == LOG_OURS)
-		return renumber(bus, number, &ours, offer);
+	if (err == LOG_OURS) {
+		err = renumber(bus, number, &ours, offer);
+		entry.flags &= (uint16_t)~LOG_RETAIN;
+		if (err == 0 && !offer->is_kept) /* it is news all the same */
+			err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
+	}
 	return err < 0 ? err : 0;
 }
 

@@ -127,6 +127,9 @@ void bus__peer_renew_values(struct bus_mailbox *mbox);
 /* The peer is to be sent the values of all topics that it wants: what it was not sent in this connection. */
 void bus__peer_tell_values(struct bus_mailbox *mbox);
 
+/* Whether the peer wants the topic of a handle. [bus lock] */
+bool bus__peer_wants(const struct bus_mailbox *mbox, const struct bus_pub *pub);
+
 /* Whether it has not been sent all of them yet. */
 bool bus__peer_tells_values(const struct bus_mailbox *mbox);
 

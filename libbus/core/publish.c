@@ -202,7 +202,8 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 	if (err == 0) {
 		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
-		if (answer == KEEP_STORED || (answer == KEEP_OLDER && !(item->flags & RING_KEPT)))
+		if (answer == KEEP_STORED ||
+		    (answer == KEEP_OLDER && attempt->offer != NULL && !attempt->offer->is_kept))
 			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
 		else if (routes != NULL)
 			end_claims(routes, routes->refusing, &claims, item, false, &attempt->owed);
@@ -906,6 +907,19 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		bus__desk_decline(asker->desk, msg->reply_to);
 	finish(pub->bus, pub->topic->name, &attempt);
 	return err;
+}
+
+bool
+bus__peer_wants(const struct bus_mailbox *m, const struct bus_pub *pub)
+{
+	const struct route *route;
+	bool wants;
+
+	bus__lock(pub->bus);
+	route = bus__topic_route(pub->topic, m);
+	wants = route != NULL && route->live > 0;
+	bus__unlock(pub->bus);
+	return wants;
 }
 
 /* --- loans ---------------------------------------------------------------------------------------------------- */

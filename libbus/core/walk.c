@@ -72,7 +72,7 @@ begin(struct bus_mailbox *m)
 
 	w->initial = !w->begun;
 	w->on = w->begun = true;
-	w->again = w->marks = false;
+	w->again = w->marks = w->skipped = false;
 	w->lost = bus__peer_lost(m);
 	/* First the changes: one that is counted by then came before its message was put in, or that comes behind. */
 	w->before = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
@@ -133,7 +133,7 @@ bus__peer_tells_values(const struct bus_mailbox *m)
 bool
 bus__peer_owes_values(const struct bus_mailbox *m)
 {
-	return !m->walk->on && m->walk->lost != bus__peer_lost(m);
+	return !m->walk->on && (m->walk->skipped || m->walk->lost != bus__peer_lost(m));
 }
 
 void
@@ -181,6 +181,13 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	return true;
 }
 
+/* What was changed here comes to the peer through its mailbox. */
+static bool
+is_own(const struct bus *bus, const struct bus__version *version)
+{
+	return memcmp(version->bus, bus->id, sizeof bus->id) == 0;
+}
+
 /* Whether there is something to be told of a topic. Bus lock. */
 static bool
 look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value)
@@ -194,9 +201,13 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 		return false;
 	pthread_mutex_lock(bus__keep_lock(m->bus, topic));
 	h = topic->history;
-	if (h != NULL && h->change <= w->before && h->deleted == w->marks &&
-	    !bus__walk_has_told(w, route, &h->version))
-		found = bus__history_next(m->bus, topic, &w->after, ret_value);
+	if (h != NULL && h->deleted == w->marks && !bus__walk_has_told(w, route, &h->version)) {
+		if (h->change <= w->before) /* of older ones it was sent what is kept of them */
+			found = bus__history_next(
+			    m->bus, topic, &w->after, !w->initial && route->told != 0, ret_value);
+		else
+			w->skipped |= !is_own(m->bus, &h->version);
+	}
 	if (found && ret_value->newest)
 		bus__walk_note(w, route, &ret_value->version);
 	else if (h == NULL || (h->value == NULL && w->marks))
@@ -281,9 +292,12 @@ look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
 	if (kind == LOG_NO_VALUE)
 		route->told += route->told == 0; /* that there is none */
 	if (kind == LOG_NO_VALUE || version.changes == 0 || (kind == LOG_A_MARK) != w->marks ||
-	    (c->kept_at >= w->behind && !record_is_carried(c->word)) ||
 	    bus__walk_has_told(w, route, &version) || !bus__log_read(c->word, record, &v))
 		return false;
+	if (c->kept_at >= w->behind && !record_is_carried(c->word)) {
+		w->skipped |= !is_own(m->bus, &version);
+		return false;
+	}
 	if (!copy_value(&v, &version, kind, ret_value)) {
 		w->again = true;
 		return false;

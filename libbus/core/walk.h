@@ -23,6 +23,8 @@ struct bus__walk {
 	bool on, again; /* and once more when it is through */
 	bool marks;     /* it has come to those */
 	bool initial;   /* the one that the connection begins with */
+	bool
+	    skipped; /* it left out some that another peer changed since it began: no message brings those */
 	/* Where the bus's changes, or its log's tail, were when that began; and the sequence of the next record there. */
 	uint64_t since, since_sequence;
 	uint64_t key;  /* of this connection: routes note what was told in it */

@@ -246,7 +246,8 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 	}
 	ret_msg->data = at;
 	ret_msg->len = frame->len - extra - ret_msg->headers_len;
-	return ret_msg->time_ns < 0 ? BUS_E_PROTOCOL : 0;
+	return ret_msg->time_ns < 0 || ret_version->changes >= BUS__CHANGES_END ? BUS_E_PROTOCOL
+										: 0;
 }
 
 bool

@@ -90,15 +90,15 @@ tell_gap(struct bus__session *session)
 	session->gap_at_least = false;
 }
 
-/* Sends the numbers that values have got to those who have others. */
+/* A value has another number now: sends it to the peers that want it, or to this one alone. */
 static void
-tell_numbers(struct bus__session *session, const struct bus__offer *offer)
+tell_number(struct bus__session *session, const struct bus_pub *pub, const struct bus__offer *offer)
 {
-	if (offer->tell_peer)
-		bus__session_owe_values(session);
-	for (struct bus__peer *peer = session->link->links->peers; offer->tell_all && peer != NULL;
-	     peer = peer->next)
-		if (peer->session != NULL && peer->session->mbox != NULL)
+	struct bus__peer *peer = session->link->links->peers;
+
+	for (; (offer->tell_peer || offer->tell_all) && peer != NULL; peer = peer->next)
+		if ((offer->tell_all || peer->session == session) && peer->session != NULL &&
+		    peer->session->mbox != NULL && bus__peer_wants(peer->session->mbox, pub))
 			bus__session_owe_values(peer->session);
 }
 
@@ -123,7 +123,7 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
 	offer.is_before = bus__msg_is_before(frame);
 	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &offer, session->mbox) : 0;
-	tell_numbers(session, &offer);
+	tell_number(session, pub, &offer);
 	if (err < 0)
 		bus__link_error(session->link, err);
 	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)

@@ -628,7 +628,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 		return FATE_OURS;
 	case BUS__OFFER_OLDER:
 		value->item.flags &= (uint16_t)~LOG_RETAIN;
-		return value->item.flags & LOG_KEPT ? FATE_OUT : FATE_IN;
+		return offer->is_kept ? FATE_OUT : FATE_IN;
 	case BUS__OFFER_RAISES:
 		value->is_news = false;
 		return FATE_IN;

@@ -162,6 +162,7 @@ FORBIDDEN_BYTES = {
     "headers beyond the end": (message(HEADERS, u32(3), rest=b"12"), FORBIDDEN, "headers"),
     "time before 1970": (message(RETAIN, u64(1 << 63), u64(1)), FORBIDDEN, "time_ns"),
     "changes 0": (message(RETAIN, u64(5), u64(0)), FORBIDDEN, "changes"),
+    "changes 2^62": (message(KEPT, u64(5), u64(1 << 62)), FORBIDDEN, "changes"),
     "REPLY to nothing": (message(TYPED, u32(1), rest=b"1234", kind="REPLY"), FORBIDDEN, "REPLY_TO"),
     "REPLY to 0": (message(REPLY_TO, u64(0), kind="REPLY"), FORBIDDEN, "question"),
     "REPLY kept": (

@@ -289,6 +289,8 @@ def read_message(found, max_payload):
         least = 0 if name == "time_ns" else 1
         if name not in ("type", "origin") and fields[name] < least:
             found.refuse(f"{name} at {at}", f"{fields[name]}, less than {least}")
+        if name == "changes" and fields[name] >= 1 << 62:
+            found.refuse(f"{name} at {at}", f"{fields[name]}, not below 2^62")
         at += size
     headers = fields.pop("header_bytes", 0)
     rest = found.body[at:]

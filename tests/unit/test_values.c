@@ -578,6 +578,98 @@ START_TEST(a_version_beyond_what_can_be_counted_stays_the_largest)
 }
 END_TEST
 
+/* --- the rule, case by case ---------------------------------------------------------------------------------------- */
+
+enum { OWN = 1, PEER, THIRD };
+
+static struct bus__version
+version_of(uint64_t changes, uint8_t bus)
+{
+	return (struct bus__version){.changes = changes, .bus = {bus}};
+}
+
+/* What the rule says of (changes, by) of the peer, beside what is here. */
+static enum bus__verdict
+judged(struct bus__offer offer, struct bus__standing standing)
+{
+	const uint8_t own[BUS__BUS_ID] = {OWN};
+
+	offer.peer[0] = PEER;
+	return bus__offer_judge(&offer, &standing, own);
+}
+
+START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
+{
+	const struct bus__standing has = {
+	    .version = version_of(21, PEER), .theirs = 1, .is_equal = true};
+	struct bus__offer offer = {.version = version_of(11, PEER), .is_kept = true};
+	const uint8_t own[BUS__BUS_ID] = {OWN};
+
+	offer.peer[0] = PEER;
+	/* The peer heard of 11 elsewhere, and hears of 21 from us. */
+	ck_assert_int_eq(bus__offer_judge(&offer, &has, own), BUS__OFFER_SAME);
+	ck_assert(offer.tell_peer);
+	offer.version.changes = 21;
+	ck_assert_int_eq(bus__offer_judge(&offer, &has, own), BUS__OFFER_SAME);
+	ck_assert(!offer.tell_peer);
+	/* With other bytes, or live, it is the next change. */
+	offer.version.changes = 11;
+	ck_assert_int_eq(
+	    judged(offer, (struct bus__standing){.version = version_of(21, PEER), .theirs = 1}),
+	    BUS__OFFER_CHANGE);
+	offer.is_kept = false;
+	ck_assert_int_eq(judged(offer, has), BUS__OFFER_CHANGE);
+}
+END_TEST
+
+START_TEST(what_is_older_and_what_is_not)
+{
+	const struct {
+		uint64_t changes;
+		uint8_t by;
+		bool is_kept, is_before, is_first;
+		struct bus__standing has;
+		enum bus__verdict verdict;
+	} cases[] = {
+	    {1, PEER, false, false, false, {.version = {0}}, BUS__OFFER_NEWER},
+	    {1, PEER, false, false, false, {.version = version_of(9, OWN)}, BUS__OFFER_CHANGE},
+	    {1, PEER, false, false, false, {.version = version_of(9, THIRD)}, BUS__OFFER_CHANGE},
+	    {1, THIRD, false, false, false, {.version = version_of(9, OWN)}, BUS__OFFER_OLDER},
+	    {1, PEER, false, true, false, {.version = version_of(9, THIRD)}, BUS__OFFER_OLDER},
+	    {1, PEER, true, true, false, {.version = version_of(9, THIRD)}, BUS__OFFER_OLDER},
+	    {1, PEER, true, true, true, {.version = version_of(9, THIRD)}, BUS__OFFER_CHANGE},
+	    {1, PEER, true, true, true, {.version = version_of(9, OWN)}, BUS__OFFER_OLDER},
+	    {9, THIRD, true, true, true, {.version = version_of(1, OWN)}, BUS__OFFER_OURS},
+	    {9, PEER, true, true, true, {.version = version_of(1, OWN)}, BUS__OFFER_NEWER},
+	    {9, PEER, true, true, false, {.version = version_of(1, OWN), .is_recent = true},
+		BUS__OFFER_OURS},
+	    {9, PEER, true, false, false, {.version = version_of(1, OWN), .is_recent = true},
+		BUS__OFFER_NEWER},
+	    {9, OWN, true, false, false, {.version = version_of(3, OWN), .is_equal = true},
+		BUS__OFFER_RAISES},
+	    {9, OWN, true, false, false, {.version = version_of(3, OWN)}, BUS__OFFER_OURS},
+	    {9, OWN, true, false, false, {.version = version_of(3, THIRD)}, BUS__OFFER_NEWER},
+	    {2, OWN, true, false, false, {.version = version_of(3, OWN)}, BUS__OFFER_OLDER},
+	    {2, PEER, true, false, false, {.version = version_of(9, PEER), .theirs = 2},
+		BUS__OFFER_SAME},
+	    {1, PEER, false, false, false, {.version = version_of(9, PEER), .theirs = 2},
+		BUS__OFFER_OLDER},
+	    {9, THIRD, true, false, false, {.version = version_of(9, THIRD)}, BUS__OFFER_SAME},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		const struct bus__offer offer = {
+		    .version = version_of(cases[i].changes, cases[i].by),
+		    .is_kept = cases[i].is_kept,
+		    .is_before = cases[i].is_before,
+		    .is_first = cases[i].is_first};
+
+		ck_assert_msg(judged(offer, cases[i].has) == cases[i].verdict,
+		    "case %zu: %d, not %d", i, judged(offer, cases[i].has), cases[i].verdict);
+	}
+}
+END_TEST
+
 /* --- several buses, step by step, against the model ---------------------------------------------------------------- */
 
 struct pair_of {
@@ -1039,6 +1131,8 @@ bus_test_suite(void)
 	tcase_set_timeout(one, bus_test_limit());
 	tcase_add_test(one, of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room);
 	tcase_add_test(one, without_its_mark_an_older_value_comes_back);
+	tcase_add_test(one, a_repeated_value_of_a_peer_gets_no_new_number);
+	tcase_add_test(one, what_is_older_and_what_is_not);
 	tcase_add_test(one, a_mark_goes_along_when_the_memory_of_its_log_is_used_again);
 	tcase_add_test(one, the_log_bounds_its_marks_and_keeps_the_newest);
 	tcase_add_test(one, a_version_beyond_what_can_be_counted_stays_the_largest);
