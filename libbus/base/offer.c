@@ -50,6 +50,8 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 	int order = bus__version_compare(&offer->version, has);
 	bool is_ours = is_of(has, own), by_maker = is_of(&offer->version, offer->peer);
 
+	if (offer->is_raise && !comes_back(offer, standing, own))
+		return BUS__OFFER_OLDER;
 	if (goes_on(offer, standing))
 		return judge_next(offer, standing, order);
 	if (order == 0)

@@ -18,6 +18,7 @@ struct bus__offer {
 	uint8_t peer[BUS__BUS_ID]; /* that sent it */
 	bool is_kept;              /* and not a change of now */
 	bool is_before;            /* from before the connection */
+	bool is_raise;             /* only if the topic has ours */
 	bool is_first;             /* the two buses have had no connection before */
 	uint64_t since; /* where the bus's changes, or its log, were when the connection began */
 	/* What is to follow from it: the peer is sent our version, which has another number than its own; or all peers are,

@@ -282,8 +282,8 @@ refresh(struct bus *bus, struct history *h)
 	expire(bus, h);
 	if (h->version.changes == 0 || h->value != NULL)
 		return;
-	/* A value that went for want of room beside others is remembered as long as those stay. */
-	if (h->deleted ? !mark_lives(bus, h) : h->first == NULL)
+	/* The version of a value that has gone, for whatever reason, is remembered as long as others stay that were before it. */
+	if (h->first == NULL && !(h->deleted && mark_lives(bus, h)))
 		forget_version(bus, h);
 }
 

@@ -119,7 +119,8 @@ struct bus__value {
 	int64_t time_ns, expires_ns;
 	uint32_t headers_len;
 	uint8_t type;
-	bool newest; /* the topic has none behind it */
+	bool newest;    /* the topic has none behind it */
+	bool is_before; /* it was changed before the peer's connection began */
 	struct bus__version version;
 };
 

@@ -177,7 +177,7 @@ static int
 renumber(
     struct bus *bus, uint32_t number, const struct bus__version *version, struct bus__offer *offer)
 {
-	struct bus__offer raise = {.version = *version, .is_kept = true};
+	struct bus__offer raise = {.version = *version, .is_kept = true, .is_raise = true};
 	const struct log_record *record;
 	struct bus_slice payload;
 	struct bus__version ours;

@@ -177,7 +177,7 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 	*ret_out = (struct bus__out){.msg = &w->msg,
 	    .topic_serial = topic->serial,
 	    .version = value->version,
-	    .is_before = w->initial};
+	    .is_before = value->is_before};
 	return true;
 }
 
@@ -208,6 +208,8 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 		else
 			w->skipped |= !is_own(m->bus, &h->version);
 	}
+	if (found)
+		ret_value->is_before = h->change <= w->since;
 	if (found && ret_value->newest)
 		bus__walk_note(w, route, &ret_value->version);
 	else if (h == NULL || (h->value == NULL && w->marks))
@@ -302,6 +304,7 @@ look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
 		w->again = true;
 		return false;
 	}
+	ret_value->is_before = c->kept_at < w->since || record_is_carried(c->word);
 	bus__walk_note(w, route, &version);
 	*ret_topic = route->topic;
 	return true;
