@@ -225,6 +225,7 @@ END_TEST
 
 START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up)
 {
+	struct heard at_anew = {.count = 0};
 	struct duo d = {.a = NULL};
 	struct bus_link *link;
 	struct bus *anew;
@@ -239,7 +240,7 @@ START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_wa
 	bus_link_close(d.lb);
 	ck_eventually(stats_of(d.la).peers == 0);
 	anew = open_bus();
-	ck_bus(bus_subscribe(anew, "v/#", hear, &d.at_b, NULL), 0);
+	ck_bus(bus_subscribe(anew, "v/#", hear, &at_anew, NULL), 0);
 	keep(anew, "v/x", "of the new life");
 	keep(anew, "v/y", "");
 	ck_bus(bus_dial(anew, d.url, &patient, &link), 0);
