@@ -631,7 +631,7 @@ END_TEST
 
 /* --- links -------------------------------------------------------------------------------------------------- */
 
-/* What one bus heard: kept values by their topic, and what came on x and y/1. */
+/* What one bus heard: kept values by their topic, how many came on x, and the length of the last on y/1. */
 struct ears {
 	_Atomic unsigned kept, x, y;
 };
@@ -648,7 +648,7 @@ hear_link(void *arg, const struct bus_msg *msg)
 	else if (msg->topic[0] == 'x')
 		ears->x++;
 	else
-		ears->y++;
+		ears->y = (unsigned)msg->len;
 }
 
 /* With no memory a connection ends, and comes back by itself with everything that it is for. */
@@ -677,8 +677,9 @@ link_up(struct run *r)
 	WITHOUT_MEMORY(r, NULL, bus_publish(p.a, "x", large, sizeof large));
 	WITHOUT_MEMORY(r, NULL, bus_flush(p.a, patience_ms()));
 	ck_eventually(bus_publish(p.a, "y/1", large, 10) == 0 && ears.y > 0);
-	/* What failed so far is over on both sides: nothing ends this connection any more. */
 	recover(r);
+	/* What failed so far is over on both sides: nothing ends this connection any more. */
+	ck_eventually(bus_publish(p.a, "y/1", large, 11) == 0 && ears.y == 11);
 	before = ears.x;
 	for (int i = 0; i < 10; i++)
 		ck_bus(bus_publish(p.a, "x", large, i % 2 == 0 ? 10 : sizeof large), 0);
