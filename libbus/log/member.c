@@ -163,7 +163,7 @@ enter_gate(int fd, int wait_ms)
 	while (!set_lock(fd, F_WRLCK, GATE_BYTE, 1)) {
 		int error = errno;
 		int64_t now_ns = bus__now_ns();
-		const struct timespec nap = {.tv_nsec = nap_ns / 2 + now_ns / 64 % nap_ns};
+		const struct timespec nap = {.tv_nsec = (long)(nap_ns / 2 + now_ns / 64 % nap_ns)};
 
 		if (error == EINVAL)
 			return LOG_NO_OFD;
