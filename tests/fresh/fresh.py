@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -247,6 +248,9 @@ def walk(name, user, options):
 
 
 def main():
+    # In a shell's background they are ignored, and so would Ctrl-C be inside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     options = parse()
     if os.geteuid() != 0:
         print("fresh: it needs root, for namespaces in which another system is /", file=sys.stderr)
