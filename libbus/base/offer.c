@@ -36,7 +36,7 @@ judge_next(const struct bus__offer *offer, const struct bus__standing *standing,
 
 	if (number <= standing->theirs)
 		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
-	/* A number between theirs and ours, or ours, is one that it heard from a bus; or its next change, before it did. */
+	/* Same bytes: another bus gave it a number. Other bytes: its next change, made before it heard of a number. */
 	if (order <= 0 && (offer->is_kept || offer->is_before) && standing->is_equal)
 		return BUS__OFFER_SAME;
 	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
@@ -81,7 +81,7 @@ bus__offer_judge(
 			   (verdict == BUS__OFFER_SAME && goes_on(offer, standing) &&
 			       offer->version.changes > standing->theirs &&
 			       offer->version.changes < standing->version.changes);
-	/* A change made here that comes back in place of another's is told by its maker, too. */
+	/* Its maker sends a change to all peers, also one that comes back and replaces another's value. */
 	offer->tell_all = verdict == BUS__OFFER_RAISES || verdict == BUS__OFFER_OURS ||
 			  (verdict == BUS__OFFER_NEWER && is_of(&offer->version, own));
 	return verdict;
