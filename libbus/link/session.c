@@ -68,6 +68,16 @@ leave_mailbox(struct bus__session *session)
 	session->draining = false;
 }
 
+/* What was handed to the wire is lost, as far as anybody knows; a peer that comes back says what it got. */
+static void
+lose_flying(struct bus__session *session)
+{
+	bus__count(&session->link->lost, session->flying_msgs);
+	if (session->peer != NULL)
+		session->peer->out.lost += session->flying_numbered;
+	session->flying_msgs = session->flying_numbered = 0;
+}
+
 static void
 free_session(struct bus__session *session)
 {
@@ -81,13 +91,13 @@ free_session(struct bus__session *session)
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
 	bus__timer_stop(loop, &session->rest_timer);
-	/* A send may be through and not heard of yet: the peer read it and went. Otherwise what was handed to the wire
-	 * is lost too, as far as anybody knows. */
+	/* A send may be through and not heard of yet: the peer read it and went. */
 	through = session->send_io.err == 0 &&
 		  session->flown + session->send_io.count == session->flying.len + session->big_len;
-	bus__count(through ? &link->sent : &link->lost, session->flying_msgs);
-	if (!through && session->peer != NULL)
-		session->peer->out.lost += session->flying_numbered;
+	if (through)
+		bus__count(&link->sent, session->flying_msgs);
+	else
+		lose_flying(session);
 	bus__session_release_big(session);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
@@ -120,7 +130,8 @@ void
 bus__session_end(struct bus__session *session, int err)
 {
 	const struct verdict *verdict = judge(err);
-	bool polite = verdict->polite && !session->heard_bye && !session->sending;
+	/* A large payload in flight is the mailbox's, which is given up. */
+	bool polite = verdict->polite && !session->heard_bye && session->big == NULL;
 
 	if (session->stage == BUS__STAGE_ENDING)
 		return;
@@ -130,6 +141,7 @@ bus__session_end(struct bus__session *session, int err)
 	/* What made an account too large is not to come back with the peer. */
 	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
+		lose_flying(session);
 		leave_mailbox(session);
 		polite = say_bye(session, verdict) == 0 && session->sending;
 	}
@@ -177,7 +189,7 @@ hear(struct bus__session *session)
 		bus__loop_post(loop, &session->parse_task);
 	else if (err == 0)
 		receive(session);
-	/* Answers leave together: a BYE can follow them only when no send is under way. */
+	/* Answers leave together. */
 	if (err < 0 || !session->behind)
 		go_on(session, err);
 }

@@ -83,8 +83,8 @@ struct bus__session {
 /* Begins a connection over stream, which is the session's from now on, whatever happens. */
 void bus__session_start(struct bus_link *link, struct bus__stream *stream, bool dialled);
 
-/* Ends it for the reason err; says BYE if the peer may want to know and the wire is free. The session may
- * be freed when this returns. */
+/* Ends it for the reason err; says BYE, after what is being sent, if the peer may want to know. The session
+ * may be freed when this returns. */
 void bus__session_end(struct bus__session *session, int err);
 
 /* In receive.c: takes what came in, for one round. 0 or BUS_E_*; `behind`: there is more for another round. */

@@ -311,6 +311,37 @@ START_TEST(a_peer_that_does_not_read_holds_up_nobody)
 }
 END_TEST
 
+/* BYE waits for the bytes that are with the kernel already, but not for long: a reader that gets no CPU may miss it. */
+START_TEST(a_peer_that_is_behind_in_reading_is_told_why_it_is_ended)
+{
+	static const char data[200];
+	struct pair p;
+	uint8_t last[8];
+	bool told = false;
+
+	pair_open(&p, _i);
+	for (int tries = 0; tries < 10 && !told; tries++) {
+		uint64_t ended = stats_of(p.la).ended[BUS_LINK_END_PROTOCOL];
+		int fd = connect_raw(p.url);
+
+		say(fd, PREAMBLE HELLO JOIN BEGIN "\x01\0\0\0\x03\0\0\0#" READY,
+		    sizeof GREET - 1 + 9);
+		ck_eventually(stats_of(p.la).peers == 2);
+		do
+			for (int i = 0; i < 3000; i++)
+				ck_bus(bus_publish(p.a, "flood", data, sizeof data), 0);
+		while (bus_flush(p.a, 50) == 0);
+		say(fd, READY, sizeof READY - 1);
+		ck_eventually(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL] == ended + 1);
+		ck_assert_uint_eq(read_to_end(fd, last, sizeof last), sizeof last);
+		told = memcmp(last, "\0\0\0\0\x0a\0\x03\0", sizeof last) == 0;
+		close(fd);
+	}
+	ck_assert(told);
+	pair_close(&p);
+}
+END_TEST
+
 START_TEST(a_dialled_stranger_is_recognised_too)
 {
 	struct sockaddr_in addr = {
@@ -397,7 +428,8 @@ bus_test_suite(void)
 	    &whoever_breaks_the_rules_is_ended_for_it_and_told,
 	    &what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted,
 	    &another_version_learns_ours, &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
-	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody};
+	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody,
+	    &a_peer_that_is_behind_in_reading_is_told_why_it_is_ended};
 	Suite *suite = suite_create("link strangers");
 	TCase *tcase = tcase_create("over ipc and tcp"), *slow = tcase_create("over tcp");
 
