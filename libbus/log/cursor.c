@@ -320,7 +320,7 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 	const uint8_t *at = (const uint8_t *)(record + 1);
 	uint64_t left = record_bytes(word) - sizeof *record, padding = word >> 56;
 	uint16_t flags = (uint16_t)(word >> 32);
-	uint64_t words[3] = {0};
+	uint64_t words[3] = {0}, name = 0;
 
 	for (int i = 0; i < 3; i++)
 		if (flags & announced[i]) {
@@ -330,20 +330,24 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 			at += sizeof words[i];
 			left -= sizeof words[i];
 		}
-	if (flags & LOG_VALUE_WORDS) {
-		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_VALUE_WORDS);
+	if (flags & LOG_MORE_WORDS) {
+		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_MORE_WORDS);
 
 		if (left < more)
 			return false;
 		at += more;
 		left -= more;
+		if (flags & LOG_NAMED) /* its word is the last */
+			memcpy(&name, at - sizeof name, sizeof name);
 	}
-	if (padding > 7 || padding > left || words[1] > left - padding)
+	if (padding > 7 || padding > left || name > BUS_LIMIT_TOPIC_BYTES ||
+	    name > left - padding || words[1] > left - padding - name)
 		return false;
 	*ret_view = (struct log_view){
 	    .data = at,
-	    .len = (uint32_t)(left - padding - words[1]),
+	    .len = (uint32_t)(left - padding - name - words[1]),
 	    .headers_len = (uint32_t)words[1],
+	    .name_len = (uint32_t)name,
 	    .topic = record->topic,
 	    .origin = record->origin,
 	    .flags = flags,
@@ -354,5 +358,7 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 	};
 	if (words[1] > 0)
 		ret_view->headers = at + ret_view->len;
+	if (name > 0)
+		ret_view->name = (const char *)at + ret_view->len + words[1];
 	return true;
 }
