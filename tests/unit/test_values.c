@@ -341,6 +341,34 @@ START_TEST(two_changes_of_a_program_that_has_gone_under_one_number_end_as_one)
 }
 END_TEST
 
+START_TEST(a_peers_value_is_kept_though_a_mailbox_refuses_it)
+{
+	const struct bus_mailbox_config small = {.size = sizeof small,
+	    .drain = BUS_DRAIN_CALLER,
+	    .full = BUS_FULL_REFUSE,
+	    .bytes = 4096};
+	struct bus_stats stats = {.size = sizeof stats};
+	struct bus_mailbox *mbox;
+	struct duo d = {.a = NULL};
+	char text[32];
+
+	open_duo(&d, 0, &patient);
+	ck_bus(bus_mailbox_open(d.a, &small, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "v/#", NULL, NULL, NULL), 0);
+	link_duo(&d, &patient);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof text, "change %d", i);
+		keep(d.b, "v/x", text);
+	}
+	ck_eventually(has(d.a, "v/x", text));
+	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
+	ck_assert_uint_gt(stats.refused, 0);
+	ck_assert_uint_eq(stats.offered, stats.refused + stats.pending);
+	bus_mailbox_close(mbox);
+	close_duo(&d);
+}
+END_TEST
+
 START_TEST(a_change_right_behind_the_connection_wins_against_what_was_kept)
 {
 	struct duo d = {.a = NULL};
@@ -1173,6 +1201,7 @@ bus_test_suite(void)
 	tcase_add_test(one, without_its_mark_an_older_value_comes_back);
 	tcase_add_test(one, a_repeated_value_of_a_peer_gets_no_new_number);
 	tcase_add_test(one, what_is_older_and_what_is_not);
+	tcase_add_test(one, a_peers_value_is_kept_though_a_mailbox_refuses_it);
 	tcase_add_test(one, a_mark_goes_along_when_the_memory_of_its_log_is_used_again);
 	tcase_add_test(one, the_log_bounds_its_marks_and_keeps_the_newest);
 	tcase_add_test(one, a_version_beyond_what_can_be_counted_stays_the_largest);
