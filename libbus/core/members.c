@@ -29,21 +29,17 @@ struct will {
 	uint64_t type;
 };
 
-/* Publishes a retained message on a topic of the bus's own. BUS__NO_NAME, BUS__NO_VALUE: which limit it met. */
+/* Publishes a retained message on a topic of the bus's own. BUS__NO_VALUE: the limit that it met. */
 static int
 keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len)
 {
 	const struct ring_item item = {
 	    .data = data, .len = (uint32_t)len, .flags = RING_RETAIN, .type = (uint8_t)type};
 	char name[NAME_BYTES];
-	uint32_t number;
 	int err;
 
 	snprintf(name, sizeof name, "%s%u", prefix, slot);
-	err = bus__log_topic(bus->log, name, strlen(name), &number);
-	if (err < 0)
-		return err == BUS_E_LIMIT ? BUS__NO_NAME : err;
-	err = bus__named_append(bus, number, &item);
+	err = bus__named_append(bus, name, &item);
 	return err == BUS_E_LIMIT ? BUS__NO_VALUE : err;
 }
 
@@ -140,21 +136,18 @@ say_will(struct bus *bus, const uint8_t *bytes, size_t len)
 {
 	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct ring_item item;
-	uint32_t number = 0;
 	int err;
 
 	if (!read_will(bytes, len, topic, &item))
 		return 0;
 	err = bus__topic_check(topic, &len);
 	if (err == 0)
-		err = bus__log_topic(bus->log, topic, len, &number);
-	if (err == 0)
-		err = bus__named_append(bus, number, &item);
-	if (err == BUS_E_LIMIT && number != 0 && item.flags & RING_RETAIN) {
+		err = bus__named_append(bus, topic, &item);
+	if (err == BUS_E_LIMIT && item.flags & RING_RETAIN) {
 		item.flags &= (uint16_t)~RING_RETAIN;
-		err = bus__named_append(bus, number, &item);
+		err = bus__named_append(bus, topic, &item);
 	}
-	/* With the names of topics full, or one that is none, it never will be. */
+	/* One with a topic that is none never will be said. */
 	return err == BUS_E_FULL || err == BUS_E_DAMAGED ? err : 0;
 }
 
@@ -165,19 +158,17 @@ find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 	const struct log_record *record;
 	char name[NAME_BYTES];
 	struct log_cursor c;
+	struct log_topic topic;
 	struct log_view v;
-	uint32_t number;
 	int err;
 
 	*ret_bytes = NULL;
 	snprintf(name, sizeof name, WILLS_PREFIX "%u", slot);
-	number = bus__log_topic_find(bus->log, name, strlen(name));
-	if (number == 0)
-		return 0;
+	bus__log_topic(bus->log, name, strlen(name), &topic);
 	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 	if (err < 0)
 		return err;
-	record = bus__log_kept_now(&c, number);
+	record = bus__log_kept_now(&c, &topic);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0) {
 		*ret_bytes = bus__malloc(v.len);
 		*ret_len = v.len;

@@ -515,7 +515,7 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 			learn(m, &pause.unknown);
 		/* What comes behind those that nobody wants comes in the same call, unless somebody waits for us. */
 		on = count == 0 &&
-		     (pause.unknown != 0 ||
+		     (pause.unknown.len != 0 ||
 			 (pause.tired && !(atomic_load_explicit(&m->phase, memory_order_relaxed) &
 					     PHASE_WAITED)));
 	} while (on);

@@ -673,6 +673,32 @@ bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, ui
 	return false;
 }
 
+bool
+bus__log_had_another(struct log *log, const struct log_topic *topic)
+{
+	const struct wanted wanted = {topic, half_of(topic->hash)};
+	uint64_t tail = bus__log_tail(log);
+	const uint8_t *memory;
+	uint32_t pin = 0;
+	bool had = false;
+
+	for (uint32_t i = 0; i < CHOICES && !had; i++) {
+		const struct log_place *place = choice(log, topic, i);
+		uint64_t before;
+		struct found f;
+
+		if (tag_half(tag_of(place)) != wanted.half)
+			continue;
+		before = atomic_load_explicit(&place->kept[1], memory_order_acquire);
+		/* What has gone may have been another's, that had the place before. */
+		had = before != 0 && (hold(log, &pin, &wanted, before, tail, &f) ||
+					 bus__log_pin(log, &pin, before / log->segment_bytes,
+					     &memory) == NULL);
+	}
+	bus__log_unpin(log, &pin);
+	return had;
+}
+
 /* Whether another look may find what one did not. */
 static bool
 may_look_again(struct log_looks *looks, const struct log_cursor *reader, bool is_behind)

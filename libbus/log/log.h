@@ -373,6 +373,9 @@ const struct log_record *bus__log_kept(
 bool bus__log_is_kept_behind(
     const struct log *log, const struct log_topic *topic, uint64_t tail);
 
+/* Whether the topic may have had a retained record before its newest. */
+bool bus__log_had_another(struct log *log, const struct log_topic *topic);
+
 /* Looks of one search for a value; begins as {0}. */
 struct log_looks {
 	uint32_t count;
