@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 #define FIRST      64
-#define MOST_NAMES 32768 /* then it begins anew: of names there is no end */
+#define MOST_NAMES 24576 /* then it begins anew: of names there is no end */
 
 typedef struct heard_entry *find_entry(const struct heard_table *table, uint64_t key);
 
@@ -44,13 +44,13 @@ find_name(const struct heard_table *names, uint64_t hash)
 	}
 }
 
-/* Keeps half of it empty. What is not of this segment (0: all is) goes. */
+/* Keeps a quarter of it empty. What is not of this segment (0: all is) goes. */
 static int
 make_room(struct heard_table *table, find_entry *find, uint32_t segment)
 {
 	struct heard_table new = {.cap = table->cap != 0 ? 2 * table->cap : FIRST};
 
-	if (2 * (table->count + 1) <= table->cap)
+	if (4 * (table->count + 1) <= 3 * table->cap)
 		return 0;
 	new.at = bus__calloc(new.cap, sizeof *new.at);
 	if (new.at == NULL)

@@ -67,6 +67,16 @@ bus__heard_number(const struct heard *heard, uint64_t segment, uint32_t number, 
 
 bool bus__heard_name(const struct heard *heard, uint64_t hash, void **ret_what);
 
+#define HEARD_AT_ONCE 1024
+
+/* Whether to note the number of a record that names its topic. Of very many topics in turn most come once in a segment: those
+ * are noted when they come again, since a large table costs more than it saves. */
+static inline bool
+bus__heard_notes_at_once(const struct heard *heard, uint64_t segment)
+{
+	return heard->numbers.count < HEARD_AT_ONCE || heard->segment != (uint32_t)segment;
+}
+
 /* 0 or BUS_E_NOMEM. */
 int bus__heard_put_number(struct heard *heard, uint64_t segment, uint32_t number, void *what);
 int bus__heard_put_name(struct heard *heard, uint64_t hash, void *what);

@@ -188,7 +188,7 @@ heed_segment(struct reader *r)
 	r->last_route = NULL;
 }
 
-/* Looks up the name of a record's topic, the first time that its number comes in this segment. false: it is not known, and
+/* Looks up the name of a record's topic: of one that names it, or whose number is not noted. false: it is not known, and
  * copied. One that is not there is of a damaged record. */
 static __attribute__((noinline)) bool
 look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
@@ -218,7 +218,8 @@ look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copi
 	}
 	*ret_route = route;
 	/* Without memory it looks by the name again. */
-	bus__heard_put_number(&r->heard, c->number, record->topic, route);
+	if (!(c->word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&r->heard, c->number))
+		bus__heard_put_number(&r->heard, c->number, record->topic, route);
 	return true;
 }
 
@@ -233,7 +234,8 @@ look_up(struct bus_mailbox *m, const struct log_record *record, struct copied *u
 	*ret_route = NULL;
 	if (record->topic == 0)
 		return true; /* no topic has it */
-	if (!bus__heard_number(&r->heard, r->cursor.number, record->topic, &route))
+	if (r->cursor.word >> 32 & LOG_NAMED ||
+	    !bus__heard_number(&r->heard, r->cursor.number, record->topic, &route))
 		return look_up_name(m, record, unknown, ret_route);
 	*ret_route = route;
 	return true;

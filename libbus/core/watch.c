@@ -226,7 +226,9 @@ look_up_name(struct scan *s, const struct log_record *record, uint64_t word, voi
 	    (topic->len != *ret_len || memcmp(topic->name, *ret_name, *ret_len) != 0))
 		return false;
 	/* Without memory it looks by the name again. */
-	bus__heard_put_number(&w->heard, w->place.number, record->topic, *ret_topic);
+	if (!(word >> 32 & LOG_NAMED) ||
+	    bus__heard_notes_at_once(&w->heard, w->place.number))
+		bus__heard_put_number(&w->heard, w->place.number, record->topic, *ret_topic);
 	return true;
 }
 
@@ -239,7 +241,8 @@ look_at_message(struct scan *s, const struct log_record *record, uint64_t word)
 	void *topic;
 	uint32_t len;
 
-	if (bus__heard_number(&w->heard, w->place.number, record->topic, &topic) ||
+	if ((!(word >> 32 & LOG_NAMED) &&
+		bus__heard_number(&w->heard, w->place.number, record->topic, &topic)) ||
 	    look_up_name(s, record, word, &topic, &name, &len)) {
 		if (topic != NULL)
 			hit_routes(s, topic, word >> 32 & LOG_RELAYED);

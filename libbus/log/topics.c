@@ -88,10 +88,10 @@ const char *
 bus__log_name(const uint8_t *bytes, uint64_t word, const struct log_record *record,
     uint32_t *ret_len)
 {
-	uint64_t own = (uint64_t)((const uint8_t *)record - bytes);
+	uint64_t own = (uint64_t)((const uint8_t *)record - bytes), head, end, len;
 	uint32_t topic = record->topic;
 	uint64_t at = ((uint64_t)topic - 1) * 8;
-	struct log_view v;
+	unsigned flags;
 
 	if (topic == 0 || at > own)
 		return NULL;
@@ -101,9 +101,15 @@ bus__log_name(const uint8_t *bytes, uint64_t word, const struct log_record *reco
 		if (own - at < sizeof *record || record_bytes(word) > own - at)
 			return NULL;
 	}
-	if (record_bytes(word) < sizeof *record || !bus__log_read(word, record, &v) ||
-	    v.name_len == 0)
+	flags = (unsigned)(word >> 32) & 0xffff;
+	head = sizeof *record + 8 * (flags == LOG_NAMED ? 1u : record_words(flags));
+	if (!(flags & LOG_NAMED) || word >> 56 > 7 || record_bytes(word) < head + (word >> 56))
 		return NULL;
-	*ret_len = v.name_len;
-	return v.name;
+	/* It is the last of all, and its word the last of those. */
+	end = record_bytes(word) - (word >> 56);
+	memcpy(&len, (const uint8_t *)record + head - sizeof len, sizeof len);
+	if (len == 0 || len > BUS_LIMIT_TOPIC_BYTES || len > end - head)
+		return NULL;
+	*ret_len = (uint32_t)len;
+	return (const char *)record + end - len;
 }
