@@ -124,9 +124,9 @@ fail_limit(const struct bus *bus, const char *topic)
 	return bus__fail(BUS_E_LIMIT,
 	    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64 " KiB, %" PRIu64
 		       " of %" PRIu64
-		       " places): delete some, or open the bus with a larger log_bytes",
+		       " topics): delete some, or open the bus with a larger log_bytes",
 	    topic, bus__log_kept_bytes(bus->log) / 1024, bus__log_kept_most(bus->log) / 1024,
-	    bus__log_kept_count(bus->log), bus__log_places(bus->log));
+	    bus__log_kept_count(bus->log), bus__log_kept_count_most(bus->log));
 }
 
 int

@@ -12,7 +12,7 @@
 typedef struct heard_entry *find_entry(const struct heard_table *table, uint64_t key);
 
 void
-bus__heard_fini(struct heard *h)
+bus__heard_fini(struct bus__heard *h)
 {
 	bus__free(h->numbers.at);
 	bus__free(h->names.at);
@@ -27,7 +27,7 @@ clear(struct heard_table *table)
 }
 
 void
-bus__heard_forget(struct heard *h)
+bus__heard_forget(struct bus__heard *h)
 {
 	clear(&h->numbers);
 	clear(&h->names);
@@ -89,7 +89,7 @@ find_number(const struct heard_table *numbers, uint64_t key)
 }
 
 int
-bus__heard_put_number(struct heard *h, uint64_t segment, uint32_t number, void *what)
+bus__heard_put_number(struct bus__heard *h, uint64_t segment, uint32_t number, void *what)
 {
 	/* What is of a segment before is as if it were not there; but not if it comes back to one. */
 	if ((uint32_t)segment < h->segment)
@@ -108,7 +108,7 @@ key_of(uint64_t hash)
 }
 
 bool
-bus__heard_name(const struct heard *h, uint64_t hash, void **ret_what)
+bus__heard_name(const struct bus__heard *h, uint64_t hash, void **ret_what)
 {
 	const struct heard_entry *entry;
 
@@ -120,7 +120,7 @@ bus__heard_name(const struct heard *h, uint64_t hash, void **ret_what)
 }
 
 int
-bus__heard_put_name(struct heard *h, uint64_t hash, void *what)
+bus__heard_put_name(struct bus__heard *h, uint64_t hash, void *what)
 {
 	if (h->names.count >= MOST_NAMES)
 		clear(&h->names);

@@ -21,15 +21,15 @@ struct heard_table {
 	uint32_t cap, count;
 };
 
-struct heard {
+struct bus__heard {
 	struct heard_table numbers, names;
 	uint32_t segment; /* the lower half of the one whose numbers are known; others are as if they were not there */
 };
 
-void bus__heard_fini(struct heard *heard);
+void bus__heard_fini(struct bus__heard *heard);
 
 /* Forgets all, before what it leads to is freed. */
-void bus__heard_forget(struct heard *heard);
+void bus__heard_forget(struct bus__heard *heard);
 
 static inline uint64_t
 heard_key(uint64_t segment, uint32_t number)
@@ -54,7 +54,7 @@ heard_find_number(const struct heard_table *numbers, uint64_t key)
 
 /* false: it is not known. */
 static inline bool
-bus__heard_number(const struct heard *heard, uint64_t segment, uint32_t number, void **ret_what)
+bus__heard_number(const struct bus__heard *heard, uint64_t segment, uint32_t number, void **ret_what)
 {
 	const struct heard_entry *entry;
 
@@ -65,20 +65,20 @@ bus__heard_number(const struct heard *heard, uint64_t segment, uint32_t number, 
 	return entry->key == heard_key(segment, number);
 }
 
-bool bus__heard_name(const struct heard *heard, uint64_t hash, void **ret_what);
+bool bus__heard_name(const struct bus__heard *heard, uint64_t hash, void **ret_what);
 
 #define HEARD_AT_ONCE 1024
 
 /* Whether to note the number of a record that names its topic. Of very many topics in turn most come once in a segment: those
  * are noted when they come again, since a large table costs more than it saves. */
 static inline bool
-bus__heard_notes_at_once(const struct heard *heard, uint64_t segment)
+bus__heard_notes_at_once(const struct bus__heard *heard, uint64_t segment)
 {
 	return heard->numbers.count < HEARD_AT_ONCE || heard->segment != (uint32_t)segment;
 }
 
 /* 0 or BUS_E_NOMEM. */
-int bus__heard_put_number(struct heard *heard, uint64_t segment, uint32_t number, void *what);
-int bus__heard_put_name(struct heard *heard, uint64_t hash, void *what);
+int bus__heard_put_number(struct bus__heard *heard, uint64_t segment, uint32_t number, void *what);
+int bus__heard_put_name(struct bus__heard *heard, uint64_t hash, void *what);
 
 #endif

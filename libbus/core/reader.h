@@ -53,7 +53,7 @@ struct reader {
 	int64_t since_ns; /* records before it are not meant */
 	uint64_t
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
-	struct heard heard; /* routes, by the numbers and names of their topics */
+	struct bus__heard heard; /* routes, by the numbers and names of their topics */
 	uint32_t learned;   /* up to which of `changes` */
 	uint32_t last_number; /* what was looked up last, in this segment; 0, which no topic has: NULL */
 	uint64_t last_segment;

@@ -42,7 +42,7 @@ struct watch {
 	pthread_mutex_t lock;    /* all but the atomics */
 	struct log_cursor place; /* meant only while there are quiet mailboxes */
 	struct bus_mailbox *quiet;
-	struct heard heard; /* topics, by their numbers and names */
+	struct bus__heard heard; /* topics, by their numbers and names */
 	uint32_t learned;
 	_Atomic uint32_t
 	    changes; /* of what it has heard. Release behind what changed, acquire of the scan */

@@ -29,7 +29,7 @@
 #define MOVE_MOST_NS                                                                               \
 	INT64_C(250000000) /* longer than it takes until a writer that stands still is replaced */
 #define KEPT_SHARE 4       /* values may take this part of the records' room */
-#define MARK_BYTES 72      /* of a mark: head, changes, id, end, and a short name */
+#define MARK_BYTES 56      /* of a mark without its name: head, changes, id, end */
 #define MARK_STEPS 256     /* by which the oldest are told from the others */
 
 /* --- what a place notes ---------------------------------------------------------------------------------------- */
@@ -413,46 +413,55 @@ is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, u
 	return true;
 }
 
-/* One look at all places of a topic. NULL: none is free. */
+/* The place that has the newest record of a topic, and its tag. NULL: none has. */
 static struct log_place *
-choose(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+place_that_has(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
     uint64_t *ret_tag)
 {
 	const struct wanted wanted = {topic, half_of(topic->hash)};
-	struct log_place *best = NULL, *spare = NULL;
-	uint64_t newest = 0, spare_tag = 0;
+	struct log_place *best = NULL;
+	uint64_t newest = 0;
 	struct found f;
 
 	for (uint32_t i = 0; i < CHOICES; i++) {
 		struct log_place *place = choice(log, topic, i);
 		uint64_t tag = tag_of(place);
 
-		if (tag_half(tag) == wanted.half) {
-			if (look_at(log, pin, &wanted, place, tail, &f) &&
-			    f.position > newest) {
-				newest = f.position;
-				best = place;
-				*ret_tag = tag;
-			} else if ((spare == NULL || tag_half(spare_tag) != wanted.half) &&
-				   is_free(log, pin, place, tag, tail, false)) {
-				spare = place;
-				spare_tag = tag;
-			}
-		} else if (tag == 0 && spare == NULL) {
-			spare = place;
+		if (tag_half(tag) != wanted.half ||
+		    !look_at(log, pin, &wanted, place, tail, &f) || f.position <= newest)
+			continue;
+		newest = f.position;
+		best = place;
+		*ret_tag = tag;
+	}
+	return best;
+}
+
+/* A free place, in the bucket that has more of them: so buckets fill up together. */
+static struct log_place *
+free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+    bool forced, uint64_t *ret_tag)
+{
+	struct log_place *first[2] = {NULL, NULL};
+	uint64_t tags[2];
+	uint32_t counts[2] = {0, 0}, k;
+
+	for (uint32_t i = 0; i < CHOICES; i++) {
+		struct log_place *place = choice(log, topic, i);
+		uint64_t tag = tag_of(place);
+
+		k = i / LOG_BUCKET;
+		if (tag != 0 && !is_free(log, pin, place, tag, tail, forced))
+			continue;
+		if (counts[k]++ == 0) {
+			first[k] = place;
+			tags[k] = tag;
 		}
 	}
-	/* Then one of a topic without value; then one of a topic with the mark of a deletion, which ends early for that. */
-	for (uint32_t i = 0; i < 2 * CHOICES && best == NULL && spare == NULL; i++) {
-		struct log_place *place = choice(log, topic, i % CHOICES);
-
-		spare_tag = tag_of(place);
-		if (is_free(log, pin, place, spare_tag, tail, i >= CHOICES))
-			spare = place;
-	}
-	if (best == NULL)
-		*ret_tag = spare_tag;
-	return best != NULL ? best : spare;
+	k = counts[1] > counts[0];
+	if (first[k] != NULL)
+		*ret_tag = tags[k];
+	return first[k];
 }
 
 struct log_place *
@@ -464,7 +473,12 @@ bus__log_choose_place(struct log *log, const struct log_topic *topic, uint64_t t
 
 	/* One that was revoked takes a place from us at most once; and if we were, what we answer is of no account. */
 	for (unsigned tries = 0; tries < LOOKS; tries++) {
-		place = choose(log, &pin, topic, tail, &tag);
+		place = place_that_has(log, &pin, topic, tail, &tag);
+		if (place == NULL)
+			place = free_place(log, &pin, topic, tail, false, &tag);
+		/* The mark of a deletion ends early for that. */
+		if (place == NULL)
+			place = free_place(log, &pin, topic, tail, true, &tag);
 		if (place == NULL || take(place, tag, half_of(topic->hash)))
 			break;
 		place = NULL;
@@ -605,20 +619,24 @@ bus__log_kept_most(const struct log *log)
 bool
 bus__log_may_keep(struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail)
 {
-	uint64_t most = bus__log_kept_most(log);
+	uint64_t most = bus__log_kept_most(log), count = bus__log_kept_count_most(log);
 	uint32_t pin = 0;
 	struct found f;
 
-	if (topic->name[0] == '$')
+	if (topic->name[0] == '$') { /* these have places of their own */
 		most += log->segment_bytes;
-	if (bus__log_kept_bytes(log) + bytes <= most)
+		count = UINT64_MAX;
+	}
+	if (bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count)
 		return true;
 	/* What it replaces makes room. */
-	if (find(log, &pin, topic, tail, &f) && record_is_value(f.word))
+	if (find(log, &pin, topic, tail, &f) && record_is_value(f.word)) {
 		most += record_bytes(f.word);
+		count++;
+	}
 	bus__log_unpin(log, &pin);
 	bus__log_recount_kept(log);
-	return bus__log_kept_bytes(log) + bytes <= most;
+	return bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count;
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */

@@ -450,13 +450,14 @@ void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS])
 
 void bus__log_recount_kept(struct log *log); /* counts all values anew, and their bytes */
 
-/* The bytes that all values together may take, and the places; what they take, or about as much. */
+/* The bytes that all values together may take, and how many there may be; what there is, or about as much. */
 uint64_t bus__log_kept_most(const struct log *log);
 
+/* Three quarters of the places: beyond that some topics find both buckets full. */
 static inline uint64_t
-bus__log_places(const struct log *log)
+bus__log_kept_count_most(const struct log *log)
 {
-	return (uint64_t)(log->buckets - LOG_OWN_BUCKETS) * LOG_BUCKET;
+	return (uint64_t)(log->buckets - LOG_OWN_BUCKETS) * LOG_BUCKET / 4 * 3;
 }
 
 static inline uint64_t
@@ -477,7 +478,7 @@ struct log_summary {
 	uint64_t bytes;               /* of the file */
 	uint64_t oldest, next, there; /* the sequences of the oldest record and of the next one, and
 					 how many there are between */
-	uint64_t kept, places, kept_bytes, kept_most; /* values */
+	uint64_t kept_count, kept_count_most, kept_bytes, kept_most;
 	uint32_t segments, members, readers;
 };
 

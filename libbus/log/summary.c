@@ -52,8 +52,8 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
 		s.members +=
 		    atomic_load_explicit(&log->shared->members[i].pid, memory_order_relaxed) != 0;
-	s.kept = bus__log_kept_count(log);
-	s.places = bus__log_places(log);
+	s.kept_count = bus__log_kept_count(log);
+	s.kept_count_most = bus__log_kept_count_most(log);
 	s.kept_bytes = bus__log_kept_bytes(log);
 	s.kept_most = bus__log_kept_most(log);
 	*ret_summary = s;

@@ -455,23 +455,6 @@ START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
 }
 END_TEST
 
-START_TEST(bus_open_says_that_topic_names_leave_no_room_for_its_own)
-{
-	struct bus *bus = open_named("names", 4 << 20);
-	char name[600];
-	uint32_t number;
-
-	for (int i = 0, len = 500; len > 1; i++) {
-		snprintf(name, sizeof name, "$%0*d", len, i);
-		if (bus__log_topic(bus->log, name, strlen(name), &number) == BUS_E_LIMIT)
-			len /= 2;
-	}
-	check_open_elsewhere(
-	    "names", NULL, (const char *const[]){"names: ", "topic names are full"}, 2);
-	bus_close(bus, 0);
-}
-END_TEST
-
 START_TEST(bus_open_says_that_there_are_no_more_descriptors)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
@@ -892,7 +875,6 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "open", bus_open_names_the_bus_the_option_and_the_limit,
 	    bus_open_names_the_directory_where_others_may_write,
 	    bus_open_says_that_retained_values_leave_no_room_for_its_will,
-	    bus_open_says_that_topic_names_leave_no_room_for_its_own,
 	    bus_open_says_that_there_are_no_more_descriptors);
 	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_what_is_wrong_with_it);
 	BUS_TEST_CASE(suite, "publish", a_payload_too_big_is_named_with_its_topic_size_and_limit,
