@@ -224,6 +224,7 @@ bus__members_heed(struct bus *bus)
 		return;
 	bus__log_mend(bus->log);
 	bus__warn_files(bus, bus__log_trouble(bus->log));
+	bus__warn_values(bus);
 	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
 	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;

@@ -8,8 +8,8 @@
 #include "core/keep.h"
 #include "core/reader.h"
 
-/* Topics that are looked at in one go, for about a tenth of a millisecond; and buckets of a log, which have up to eight. */
-enum { LOOKS = 1024, LOOKS_IN_LOG = 64 };
+/* Topics that are looked at in one go, for about a tenth of a millisecond; and buckets of a log, which have up to sixteen. */
+enum { LOOKS = 1024, LOOKS_IN_LOG = 32 };
 
 #define NS_PER_MS INT64_C(1000000)
 

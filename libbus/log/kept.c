@@ -86,6 +86,13 @@ raise(_Atomic uint64_t *kept, uint64_t position)
 		;
 }
 
+/* Whether it is for the bus's own topics, which are not counted. */
+static bool
+is_own(const struct log *log, const struct log_place *place)
+{
+	return place < log->places + (size_t)LOG_OWN_BUCKETS * LOG_BUCKET;
+}
+
 /* Notes the record of `word` at `position` as the newest. */
 static void
 note(struct log *log, struct log_place *place, uint64_t position, uint64_t word, uint64_t tail)
@@ -104,8 +111,9 @@ note(struct log *log, struct log_place *place, uint64_t position, uint64_t word,
 	    &place->kept[0], &now, position, memory_order_release, memory_order_acquire));
 	atomic_fetch_add_explicit(&log->shared->kept_bytes,
 	    (record_is_value(word) ? record_bytes(word) : 0) - old, memory_order_relaxed);
-	atomic_fetch_add_explicit(&log->shared->kept_count,
-	    (uint64_t)record_is_value(word) - (old != 0), memory_order_relaxed);
+	if (!is_own(log, place))
+		atomic_fetch_add_explicit(&log->shared->kept_count,
+		    (uint64_t)record_is_value(word) - (old != 0), memory_order_relaxed);
 }
 
 /* The segment of the tail has values. Before they are published, so that its memory is not used again unseen. */
@@ -604,7 +612,7 @@ bus__log_recount_kept(struct log *log)
 			now = atomic_load_explicit(&place->kept[1], memory_order_acquire);
 		its = counted_bytes(log, now, tail);
 		bytes += its;
-		count += its != 0;
+		count += its != 0 && !is_own(log, place);
 	}
 	atomic_store_explicit(&log->shared->kept_bytes, bytes, memory_order_relaxed);
 	atomic_store_explicit(&log->shared->kept_count, count, memory_order_relaxed);

@@ -33,8 +33,8 @@
 #define LOG_PINS          1024 /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
 #define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */
-#define LOG_BUCKET        8   /* places for values in one bucket */
-#define LOG_OWN_BUCKETS   320 /* for the bus's own topics: two values of each member */
+#define LOG_BUCKET        16  /* places for values in one bucket */
+#define LOG_OWN_BUCKETS   256 /* for the bus's own topics: two values of each member */
 #endif
 #define LOG_PAGE 4096
 
@@ -80,7 +80,7 @@ struct log_shared {
 	alignas(LOG_LINE) _Atomic uint64_t tail;       /* see below */
 	alignas(LOG_LINE) _Atomic uint32_t news;       /* changes for readers that sleep */
 	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
-	alignas(LOG_LINE) _Atomic uint64_t kept_count; /* values, or about as many */
+	alignas(LOG_LINE) _Atomic uint64_t kept_count; /* values but the bus's own, or about as many */
 	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
 	_Atomic uint64_t floor;      /* the most changes of a topic's value that was forgotten */
 	_Atomic int64_t marks_over;  /* marks that end by this time have ended, for want of room */
