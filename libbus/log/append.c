@@ -716,7 +716,7 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 /* Makes room for what was decided on, and finds the place of a value. */
 static int
 place_value(struct log *log, struct turn *turn, struct value *value, const struct bus_slice *payload,
-    uint64_t *ret_bytes, struct log_place **ret_place)
+    uint64_t *ret_bytes, struct log_place **ret_place, uint64_t *ret_tag)
 {
 	struct log_item *item = &value->item;
 	bool is_empty = payload->len + item->headers_len == 0;
@@ -743,8 +743,21 @@ place_value(struct log *log, struct turn *turn, struct value *value, const struc
 		return 0;
 	if (!is_empty && !bus__log_may_keep(log, item->topic, bytes, tail_position(turn->word)))
 		return BUS_E_LIMIT;
-	*ret_place = bus__log_choose_place(log, item->topic, tail_position(turn->word));
+	*ret_place = bus__log_choose_place(log, item->topic, log->begin + turn->at,
+	    tail_position(turn->word), ret_tag);
 	return *ret_place != NULL ? 0 : BUS_E_LIMIT;
+}
+
+/* Notes a value, in another place if one that was revoked has just taken that. */
+static int
+note_value(struct log *log, const struct turn *turn, const struct log_topic *topic,
+    struct log_place *place, uint64_t tag, uint64_t word)
+{
+	uint64_t position = log->begin + turn->at, tail = tail_position(turn->word);
+
+	while (place != NULL && !bus__log_note_kept(log, place, tag, position, word, tail))
+		place = bus__log_choose_place(log, topic, position, tail, &tag);
+	return place != NULL ? 0 : BUS_E_LIMIT;
 }
 
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours.
@@ -762,8 +775,8 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 		struct turn turn = {.word = lock_tail(log)};
 		struct value value = {.item = *item, .is_news = true};
 		enum fate fate = FATE_IN;
-		struct log_place *place;
-		uint64_t bytes, word, at;
+		struct log_place *place = NULL;
+		uint64_t bytes = 0, word, at = 0, tag = 0;
 		uint32_t topic;
 		int err = 0;
 
@@ -778,7 +791,18 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 		/* Release: what was read was read before a writer finds the memory free. */
 		bus__log_unpin(log, pin);
 		if (err == 0 && fate == FATE_IN)
-			err = place_value(log, &turn, &value, payload, &bytes, &place);
+			err = place_value(log, &turn, &value, payload, &bytes, &place, &tag);
+		if (err == 0 && fate == FATE_IN) {
+			at = log->begin + turn.at;
+			if (!(value.item.flags & LOG_NAMED))
+				at = atomic_load_explicit(
+				    &item->topic->named_at, memory_order_relaxed);
+			topic = topic_at(at - log->begin);
+			word = write_value(
+			    log->bytes + turn.at, topic, &value, payload, bytes, time_ns);
+			if (place != NULL)
+				err = note_value(log, &turn, item->topic, place, tag, word);
+		}
 		if (err < 0 || fate != FATE_IN) {
 			/* As in append_some(). */
 			if (!move_tail(log, &turn, tail_position(turn.word), false))
@@ -791,14 +815,6 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 			return err;
 		}
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-		at = log->begin + turn.at;
-		if (!(value.item.flags & LOG_NAMED))
-			at = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed);
-		topic = topic_at(at - log->begin);
-		word = write_value(log->bytes + turn.at, topic, &value, payload, bytes, time_ns);
-		if (place != NULL)
-			bus__log_note_kept(
-			    log, place, log->begin + turn.at, word, tail_position(turn.word));
 		turn.at += bytes;
 		turn.count += value.is_news;
 		bus__log_stall(LOG_STALL_COPIED);

@@ -10,8 +10,9 @@
  *
  * A topic may have any place of two buckets. Its name is in the record, and is compared. A place whose topic has no value, nor the
  * mark of a deletion, is free for another one: nothing is given back. Only the tail's owner changes a place, but one that was revoked
- * does so late. Each change is a CAS from what it has read; and before each note the count in the tag is raised, so that
- * no late CAS takes a place that has been written to since its owner looked. What such a one can still do: note a position that was never published; or take a place
+ * does so late. Each change is a CAS from what it has read; and behind each note, before its record is published, the count in
+ * the tag is raised, so that no late CAS takes a place that has been written to since its owner looked. If a late one came before that,
+ * another place is chosen. What a late one can still do: note a position that was never published; or take a place
  * that nobody has, for a topic that has none there, so that a topic may have two. Then the newest published record counts. */
 #include "log/log.h"
 
@@ -127,16 +128,6 @@ mark(struct log *log)
 	    seen < log->number && !atomic_compare_exchange_weak_explicit(&segment->retained, &seen,
 				      log->number, memory_order_release, memory_order_relaxed))
 		;
-}
-
-void
-bus__log_note_kept(
-    struct log *log, struct log_place *place, uint64_t position, uint64_t word, uint64_t tail)
-{
-	mark(log);
-	note(log, place, position, word, tail);
-	if (word >> 32 & LOG_MARK)
-		atomic_fetch_add_explicit(&log->shared->marks, 1, memory_order_relaxed);
 }
 
 /* --- versions, and marks of deletions ---------------------------------------------------------------------------- */
@@ -282,12 +273,15 @@ struct found {
 	struct log_place *place;
 };
 
-/* Takes a place for a topic, or again, unless it has been written to since it had this tag. */
+/* Takes a place for a topic, unless it has been written to since it had this tag; *tag is what it has then. */
 static bool
-take(struct log_place *place, uint64_t tag, uint32_t half)
+take(struct log_place *place, uint64_t *tag, uint32_t half)
 {
-	return atomic_compare_exchange_strong_explicit(&place->tag, &tag,
-	    tag_word(half, (uint32_t)tag + 1), memory_order_release, memory_order_relaxed);
+	uint64_t seen = *tag;
+
+	*tag = tag_word(half, (uint32_t)seen + 1);
+	return atomic_compare_exchange_strong_explicit(
+	    &place->tag, &seen, *tag, memory_order_release, memory_order_relaxed);
 }
 
 static bool
@@ -396,19 +390,23 @@ find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tai
 	       (held == 1 || look_at(log, pin, &wanted, best.place, tail, ret_found));
 }
 
-/* Whether a place has nothing that has to stay; `forced`: but for values. The pin of an owner that may have been revoked:
- * what it did not find may have been copied meanwhile. */
+/* Whether a place has nothing that has to stay; `forced`: but for values. For an owner that may have been revoked: what it
+ * did not find may have been copied meanwhile, and what stands behind its tail but at `position` is of one that came after it. */
 static bool
-is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, uint64_t tail,
-    bool forced)
+is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t tail, bool forced)
 {
 	const struct wanted wanted = {NULL, tag_half(tag)};
 	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
 	struct bus__version version;
 	struct found f;
 
+	if (now >= tail && now != position)
+		return false;
+	/* Nor if a writer that was revoked holds a claim on the memory: it gives that back. */
 	if (!look_at(log, pin, &wanted, place, tail, &f))
-		return atomic_load_explicit(&place->kept[0], memory_order_acquire) == now;
+		return f.fate == LOG_GONE &&
+		       atomic_load_explicit(&place->kept[0], memory_order_acquire) == now;
 	if (is_to_stay(log, f.record, f.word) &&
 	    (!forced ||
 		bus__log_value_of(log, f.word, f.record, &version) == LOG_A_VALUE ||
@@ -418,6 +416,20 @@ is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, u
 		bus__log_value_of(log, f.word, f.record, &version);
 		raise_floor(log, version.changes);
 	}
+	return true;
+}
+
+bool
+bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t word, uint64_t tail)
+{
+	mark(log);
+	note(log, place, position, word, tail);
+	/* Behind the note: one that was revoked, and found the place free before it, does not take it from now on. */
+	if (!take(place, &tag, tag_half(tag)))
+		return false;
+	if (word >> 32 & LOG_MARK)
+		atomic_fetch_add_explicit(&log->shared->marks, 1, memory_order_relaxed);
 	return true;
 }
 
@@ -447,8 +459,8 @@ place_that_has(struct log *log, uint32_t *pin, const struct log_topic *topic, ui
 
 /* A free place, in the bucket that has more of them: so buckets fill up together. */
 static struct log_place *
-free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
-    bool forced, uint64_t *ret_tag)
+free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t position,
+    uint64_t tail, bool forced, uint64_t *ret_tag)
 {
 	struct log_place *first[2] = {NULL, NULL};
 	uint64_t tags[2];
@@ -459,7 +471,7 @@ free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64
 		uint64_t tag = tag_of(place);
 
 		k = i / LOG_BUCKET;
-		if (tag != 0 && !is_free(log, pin, place, tag, tail, forced))
+		if (tag != 0 && !is_free(log, pin, place, tag, position, tail, forced))
 			continue;
 		if (counts[k]++ == 0) {
 			first[k] = place;
@@ -473,23 +485,25 @@ free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64
 }
 
 struct log_place *
-bus__log_choose_place(struct log *log, const struct log_topic *topic, uint64_t tail)
+bus__log_choose_place(struct log *log, const struct log_topic *topic, uint64_t position,
+    uint64_t tail, uint64_t *ret_tag)
 {
 	struct log_place *place = NULL;
 	uint32_t pin = 0;
-	uint64_t tag;
 
 	/* One that was revoked takes a place from us at most once; and if we were, what we answer is of no account. */
-	for (unsigned tries = 0; tries < LOOKS; tries++) {
-		place = place_that_has(log, &pin, topic, tail, &tag);
-		if (place == NULL)
-			place = free_place(log, &pin, topic, tail, false, &tag);
+	for (unsigned tries = 0; tries < LOOKS && place == NULL; tries++) {
+		place = place_that_has(log, &pin, topic, tail, ret_tag);
+		if (place != NULL)
+			break;
+		place = free_place(log, &pin, topic, position, tail, false, ret_tag);
 		/* The mark of a deletion ends early for that. */
 		if (place == NULL)
-			place = free_place(log, &pin, topic, tail, true, &tag);
-		if (place == NULL || take(place, tag, half_of(topic->hash)))
+			place = free_place(log, &pin, topic, position, tail, true, ret_tag);
+		if (place == NULL)
 			break;
-		place = NULL;
+		if (!take(place, ret_tag, half_of(topic->hash)))
+			place = NULL;
 	}
 	bus__log_unpin(log, &pin);
 	return place;
@@ -946,9 +960,8 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 			memmove(copy, record, (size_t)size);
 			copy->topic = topic_at(*at);
 			atomic_store_explicit(&copy->word, word, memory_order_relaxed);
-			/* Nobody takes the place of what stays. */
-			if (take(place, tag, tag_half(tag)))
-				note(log, place, log->begin + *at, word, tail);
+			note(log, place, log->begin + *at, word, tail);
+			take(place, &tag, tag_half(tag)); /* nobody else does: it stays */
 			*at += size;
 		}
 		from += size;
@@ -960,13 +973,18 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 static bool
 copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
 {
+	uint32_t pin = 0;
 	uint64_t end;
-	uint8_t *bytes;
-	const struct log_segment *segment = bus__log_find(log, number, &bytes);
+	const uint8_t *bytes;
+	/* Pinned: an owner that was revoked reads nothing that others write. */
+	const struct log_segment *segment = bus__log_pin(log, &pin, number, &bytes);
+	bool copied =
+	    segment == NULL ||
+	    !life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end) ||
+	    end >= log->segment_bytes || copy_values(log, number, bytes, end, at, tail);
 
-	return segment == NULL ||
-	       !life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end) ||
-	       end >= log->segment_bytes || copy_values(log, number, bytes, end, at, tail);
+	bus__log_unpin(log, &pin);
+	return copied;
 }
 
 uint64_t

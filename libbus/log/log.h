@@ -434,13 +434,15 @@ void bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail);
 bool bus__log_may_keep(
     struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail);
 
-/* For the tail's owner: the place where a retained record of the topic is to be noted. NULL: all that it may have are in use. */
-struct log_place *bus__log_choose_place(
-    struct log *log, const struct log_topic *topic, uint64_t tail);
+/* For the tail's owner: the place where a retained record of the topic that is to stand at `position` is to be noted. NULL: all
+ * that it may have are in use. */
+struct log_place *bus__log_choose_place(struct log *log, const struct log_topic *topic,
+    uint64_t position, uint64_t tail, uint64_t *ret_tag);
 
-/* For the tail's owner, before it is published: notes a record that stands at `position`. */
-void bus__log_note_kept(
-    struct log *log, struct log_place *place, uint64_t position, uint64_t word, uint64_t tail);
+/* For the tail's owner, before the record is published: notes it. false: one that was revoked has taken the place meanwhile, choose
+ * another. */
+bool bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t word, uint64_t tail);
 
 /* For the tail's owner: copies the values of the oldest segments behind `at`, which returns where they end: of LOG_AHEAD,
  * or of as many as there is room for, if `bytes` do not fit behind them; and says that these are published. */
@@ -457,7 +459,9 @@ uint64_t bus__log_kept_most(const struct log *log);
 static inline uint64_t
 bus__log_kept_count_most(const struct log *log)
 {
-	return (uint64_t)(log->buckets - LOG_OWN_BUCKETS) * LOG_BUCKET / 4 * 3;
+	uint64_t places = (uint64_t)(log->buckets - LOG_OWN_BUCKETS) * LOG_BUCKET;
+
+	return places - places / 4;
 }
 
 static inline uint64_t

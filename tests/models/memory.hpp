@@ -253,6 +253,15 @@ is_spoiled(operation op, weakening how, uintptr_t at, void *pc)
 	return true;
 }
 
+extern "C" bool
+model_spoils(const char *name)
+{
+	if (spoiled == NULL || spoiled->weakening != PLANTED || strcmp(spoiled->object, name) != 0)
+		return false;
+	times_spoiled++;
+	return true;
+}
+
 /* --- clocks ---------------------------------------------------------------------------------------------- */
 
 static grain &

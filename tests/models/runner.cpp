@@ -24,6 +24,8 @@
 	X(log_lapped)                                                                              \
 	X(log_joins)                                                                               \
 	X(log_kept)                                                                                \
+	X(log_reused)                                                                              \
+	X(log_named)                                                                               \
 	X(log_values)                                                                              \
 	X(watch)                                                                                   \
 	X(watch_lapped)                                                                            \

@@ -28,7 +28,7 @@
 
 /* Of the process that began the test, also in its children. */
 static const char *
-place(void)
+test_dir(void)
 {
 	static const char *dir;
 
@@ -42,7 +42,7 @@ open_log(void)
 {
 	struct log *log;
 
-	ck_bus(bus__log_open(place(), "test", SMALL, &log), 0);
+	ck_bus(bus__log_open(test_dir(), "test", SMALL, &log), 0);
 	return log;
 }
 
@@ -644,16 +644,17 @@ START_TEST(note_that_comes_late_undoes_no_newer_one)
 {
 	struct log *log = open_log();
 	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
-	uint64_t early, word;
+	struct log_place *place;
+	uint64_t early, word, tag;
 
 	ck_bus(keep(log, 0, 1, 100), 1);
 	early = log->shared->tail;
 	append(log, 7, 100);
 	ck_bus(keep(log, 0, 2, 100), 1);
 	word = record_word(128, LOG_RETAIN | LOG_CARRIED, 0, 4);
-	bus__log_note_kept(log,
-	    bus__log_choose_place(log, topic_of(log, 0), tail_position(early)),
-	    tail_position(early), word, tail_position(early));
+	place = bus__log_choose_place(
+	    log, topic_of(log, 0), tail_position(early), bus__log_tail(log), &tag);
+	bus__log_note_kept(log, place, tag, tail_position(early), word, tail_position(early));
 	ck_assert_uint_eq(kept(&reader, 0), 2);
 	bus__log_cursor_close(&reader);
 	bus__log_close(log);
@@ -788,8 +789,9 @@ undo_copies(struct log *log, unsigned topics)
 			segment->retained = life_number(segment->life);
 	}
 	for (unsigned i = 0; i < topics; i++) {
+		uint64_t tag, tail = bus__log_tail(log);
 		struct log_place *place =
-		    bus__log_choose_place(log, topic_of(log, i), bus__log_tail(log));
+		    bus__log_choose_place(log, topic_of(log, i), tail, tail, &tag);
 		uint8_t *bytes;
 
 		if (place->kept[1] != 0 &&
@@ -892,7 +894,7 @@ START_TEST(writers_keep_their_order_and_readers_see_one)
 	pid_t children[WRITERS] = {0};
 	void *sums[2];
 
-	ck_bus(bus__log_open(place(), "test", 16 << 20, &log), 0);
+	ck_bus(bus__log_open(test_dir(), "test", 16 << 20, &log), 0);
 	for (int i = 0; i < 2; i++)
 		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
 	for (int i = 0; i < WRITERS; i++) {
@@ -901,7 +903,7 @@ START_TEST(writers_keep_their_order_and_readers_see_one)
 			continue;
 		children[i] = bus_test_fork();
 		if (children[i] == 0) {
-			ck_bus(bus__log_open(place(), "test", 0, &writers[i].log), 0);
+			ck_bus(bus__log_open(test_dir(), "test", 0, &writers[i].log), 0);
 			write_all(&writers[i]);
 			bus__log_close(writers[i].log);
 			_exit(0);
@@ -1195,7 +1197,7 @@ is_there(const char *suffix)
 {
 	char path[512];
 
-	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	snprintf(path, sizeof path, "%s/test%s", test_dir(), suffix);
 	return access(path, F_OK) == 0;
 }
 
@@ -1221,7 +1223,7 @@ spawn_member(int pipes[2], bool leave)
 {
 	pid_t child;
 
-	place();
+	test_dir();
 	ck_assert_int_eq(pipe(pipes), 0);
 	child = bus_test_fork();
 	if (child == 0) {
@@ -1269,13 +1271,13 @@ START_TEST(files_of_others_stay)
 	struct log *log;
 
 	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		snprintf(path, sizeof path, "%s/%s", test_dir(), names[i]);
 		put_file(path, i % 2 == 0 ? "" : "something");
 	}
 	log = open_log();
 	bus__log_close(log);
 	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		snprintf(path, sizeof path, "%s/%s", test_dir(), names[i]);
 		ck_assert_msg(access(path, F_OK) == 0, "%s is gone", names[i]);
 		unlink(path);
 	}
@@ -1290,14 +1292,14 @@ START_TEST(member_whose_files_were_removed_removes_no_others)
 	pid_t child;
 	int status;
 
-	snprintf(log_path, sizeof log_path, "%s/test.bus", place());
-	snprintf(lock_path, sizeof lock_path, "%s/test.lock", place());
+	snprintf(log_path, sizeof log_path, "%s/test.bus", test_dir());
+	snprintf(lock_path, sizeof lock_path, "%s/test.lock", test_dir());
 	ck_assert_int_eq(unlink(log_path) | unlink(lock_path), 0);
 	child = bus_test_fork();
 	if (child == 0) {
 		struct log *log;
 		bool stays =
-		    bus__log_open(place(), "test", SMALL, &log) == 0 && raise(SIGSTOP) == 0;
+		    bus__log_open(test_dir(), "test", SMALL, &log) == 0 && raise(SIGSTOP) == 0;
 
 		_exit(stays && access(log_path, F_OK) == 0 && access(lock_path, F_OK) == 0 ? 0 : 1);
 	}
@@ -1436,7 +1438,7 @@ damage(const char *suffix, off_t at, uint8_t byte)
 	char path[512];
 	int fd;
 
-	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	snprintf(path, sizeof path, "%s/test%s", test_dir(), suffix);
 	fd = open(path, O_WRONLY);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
@@ -1451,15 +1453,15 @@ START_TEST(file_that_is_not_one_of_ours_is_refused)
 
 	await_member(pipes);
 	damage(".bus", offsetof(struct log_head, version), 99);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_VERSION);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_VERSION);
 	damage(".bus", offsetof(struct log_head, version), LOG_VERSION);
 	damage(".bus", offsetof(struct log_head, segment_count), 200);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DAMAGED);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_DAMAGED);
 	damage(".bus", 0, 'x');
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOG);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOG);
 	damage(".bus", 0, 'l');
 	log = open_log();
 	bus__log_close(log);
@@ -1474,20 +1476,20 @@ START_TEST(name_and_place_are_checked)
 	struct log *log;
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-		ck_bus(bus__log_open(place(), names[i], 0, &log), BUS_E_INVAL);
-	ck_bus(bus__log_open(place(), "test", LOG_BYTES_LEAST - 1, &log), BUS_E_INVAL);
-	ck_bus(bus__log_open(place(), "test", LOG_BYTES_MOST + 1, &log), BUS_E_INVAL);
-	chmod(place(), 0777);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
-	chmod(place(), 0700);
+		ck_bus(bus__log_open(test_dir(), names[i], 0, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(test_dir(), "test", LOG_BYTES_LEAST - 1, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(test_dir(), "test", LOG_BYTES_MOST + 1, &log), BUS_E_INVAL);
+	chmod(test_dir(), 0777);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_DENIED);
+	chmod(test_dir(), 0700);
 	/* No link to somewhere else, no file that others may read. */
-	snprintf(path, sizeof path, "%s/test.lock", place());
+	snprintf(path, sizeof path, "%s/test.lock", test_dir());
 	ck_assert_int_eq(symlink("/dev/null", path), 0);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	chmod(path, 0644);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	log = open_log();
 	bus__log_close(log);
