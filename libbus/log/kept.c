@@ -236,18 +236,29 @@ half_of(uint64_t hash)
 	return half != 0 ? half : 1;
 }
 
-/* Place i of the two buckets of a topic. Those of the bus's own topics are their own, so that members can always come. */
-#define CHOICES ((uint32_t)2 * LOG_BUCKET)
+/* The two buckets of a topic, which may be one. Those of the bus's own topics are their own, so that members can always come. */
+static uint32_t
+bucket_of(const struct log *log, const struct log_topic *topic, bool second)
+{
+	uint32_t hash = (uint32_t)(second ? topic->hash >> 32 : topic->hash);
 
+	return topic->name[0] == '$' ? hash % LOG_OWN_BUCKETS
+				     : LOG_OWN_BUCKETS + hash % (log->buckets - LOG_OWN_BUCKETS);
+}
+
+static uint32_t
+choices(const struct log *log, const struct log_topic *topic)
+{
+	return bucket_of(log, topic, false) != bucket_of(log, topic, true) ? 2 * LOG_BUCKET
+									   : LOG_BUCKET;
+}
+
+/* Place i of them. */
 static struct log_place *
 choice(const struct log *log, const struct log_topic *topic, uint32_t i)
 {
-	uint32_t hash = (uint32_t)(i < LOG_BUCKET ? topic->hash : topic->hash >> 32);
-	uint32_t bucket = topic->name[0] == '$'
-			      ? hash % LOG_OWN_BUCKETS
-			      : LOG_OWN_BUCKETS + hash % (log->buckets - LOG_OWN_BUCKETS);
-
-	return &log->places[(uint64_t)bucket * LOG_BUCKET + i % LOG_BUCKET];
+	return &log->places[(uint64_t)bucket_of(log, topic, i >= LOG_BUCKET) * LOG_BUCKET +
+			    i % LOG_BUCKET];
 }
 
 static uint64_t
@@ -369,7 +380,7 @@ find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tai
 	struct found best = {.fate = LOG_GONE}, f;
 	unsigned held = 0;
 
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
 		struct log_place *place = choice(log, topic, i);
 
 		if (tag_half(tag_of(place)) != wanted.half || place == best.place)
@@ -443,7 +454,7 @@ place_that_has(struct log *log, uint32_t *pin, const struct log_topic *topic, ui
 	uint64_t newest = 0;
 	struct found f;
 
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
 		struct log_place *place = choice(log, topic, i);
 		uint64_t tag = tag_of(place);
 
@@ -466,7 +477,7 @@ free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64
 	uint64_t tags[2];
 	uint32_t counts[2] = {0, 0}, k;
 
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
 		struct log_place *place = choice(log, topic, i);
 		uint64_t tag = tag_of(place);
 
@@ -703,7 +714,7 @@ bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, ui
 {
 	uint32_t half = half_of(topic->hash);
 
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
 		const struct log_place *place = choice(log, topic, i);
 
 		if (tag_half(tag_of(place)) == half &&
@@ -722,7 +733,7 @@ bus__log_had_another(struct log *log, const struct log_topic *topic)
 	uint32_t pin = 0;
 	bool had = false;
 
-	for (uint32_t i = 0; i < CHOICES && !had; i++) {
+	for (uint32_t i = 0; i < choices(log, topic) && !had; i++) {
 		const struct log_place *place = choice(log, topic, i);
 		uint64_t before;
 		struct found f;
@@ -771,7 +782,7 @@ has_one_place(const struct log *log, const struct log_topic *topic, const struct
 {
 	uint32_t half = half_of(topic->hash);
 
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
 		const struct log_place *other = choice(log, topic, i);
 
 		if (other != place && tag_half(tag_of(other)) == half)
@@ -900,7 +911,7 @@ place_of(struct log *log, const struct log_record *record, uint64_t word, uint64
 	topic.len = v.name_len;
 	topic.hash = bus__siphash(log->key, v.name, v.name_len);
 	wanted = (struct wanted){&topic, half_of(topic.hash)};
-	for (uint32_t i = 0; i < CHOICES; i++) {
+	for (uint32_t i = 0; i < choices(log, &topic); i++) {
 		struct log_place *place = choice(log, &topic, i);
 		uint64_t tag = tag_of(place), now;
 		struct found f;
