@@ -97,7 +97,9 @@ append(
 	uint64_t sequence;
 	int err;
 
-	if (item->flags & RING_RETAIN)
+	if (entry.flags == 0 && entry.time_ns == 0)
+		err = bus__log_append_one(bus->log, &entry, payload.data, payload.len);
+	else if (item->flags & RING_RETAIN)
 		err = bus__log_append_value(bus->log, &entry, NULL, &payload, &sequence, NULL);
 	else
 		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
@@ -258,15 +260,13 @@ bus__named_record(struct bus *bus, const char *topic, int type, struct log_item 
 int
 bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
 {
-	const struct bus_slice item = {data, len};
-	uint64_t sequence;
 	int err;
 
 	if (len > bus->max_payload)
 		return fail_send(bus, BUS_E_TOO_BIG, record->topic, len);
 	if (data == NULL && len > 0)
 		return fail_send(bus, BUS_E_INVAL, record->topic, len);
-	err = bus__log_append(bus->log, record, &item, 1, &sequence);
+	err = bus__log_append_one(bus->log, record, data, len);
 	return err < 0 ? bus__fail_append(err) : 0;
 }
 

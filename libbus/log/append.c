@@ -874,12 +874,77 @@ bus__log_append(struct log *log, const struct log_item *item, const struct bus_s
 	int got;
 
 	enter_member(log);
-	if (plain) /* one by itself: most are, and need no loop */
-		done = count == 1 ? append_at_once(log, item, payloads, 1, ret_sequence)
-				  : append_at_once(log, item, payloads, count, ret_sequence);
+	if (plain)
+		done = append_at_once(log, item, payloads, count, ret_sequence);
 	got = (int)done;
 	if (done < count)
 		got = append_rest(log, item, payloads, count, done, ret_sequence);
+	leave_member(log);
+	return got;
+}
+
+/* append_at_once() for one record, without a loop. */
+static inline __attribute__((always_inline)) bool
+append_one_at_once(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed), noted;
+	int64_t time_ns = bus__wall_coarse_ns();
+	struct turn turn = {.at = tail_position(word) - log->begin};
+	uint64_t bytes = plain_size(len);
+	uint8_t *to;
+
+	/* Nothing is mapped of a segment that is not known. */
+	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
+		return false;
+	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
+	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
+	if (noted >> 32 != (uint32_t)(tail_position(word) >> 3) ||
+	    !atomic_compare_exchange_strong_explicit(tail, &word, turn.word | (word & TAIL_BITS),
+		memory_order_seq_cst, memory_order_relaxed))
+		return false;
+	bus__log_stall(LOG_STALL_LOCKED);
+	if (is_sealed(log)) {
+		move_tail(log, &turn, tail_position(turn.word), false);
+		acknowledge(log);
+		return false;
+	}
+	to = log->bytes + turn.at;
+	write_head(
+	    to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
+	if (len > 0)
+		memcpy(to + sizeof(struct log_record), data, len);
+	bus__log_stall(LOG_STALL_COPIED);
+	turn.at += bytes;
+	turn.count = (uint32_t)noted + 1;
+	note_count(log, &turn);
+	bus__log_stall(LOG_STALL_PUBLISH);
+	if (!move_tail(log, &turn, log->begin + turn.at, false)) {
+		acknowledge(log);
+		return false;
+	}
+	if (is_sealed(log))
+		acknowledge(log);
+	return true;
+}
+
+static __attribute__((noinline)) int
+append_one_slowly(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	const struct bus_slice payload = {data, len};
+	uint64_t sequence;
+
+	return append_some(log, item, &payload, 1, &sequence);
+}
+
+int
+bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	int got = 1;
+
+	enter_member(log);
+	if (!append_one_at_once(log, item, data, len))
+		got = append_one_slowly(log, item, data, len);
 	leave_member(log);
 	return got;
 }

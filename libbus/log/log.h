@@ -176,6 +176,9 @@ uint32_t bus__log_most(const struct log *log);
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
 
+/* Appends one record that has neither flags nor headers nor a time. The same answers. */
+int bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len);
+
 /* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
  * Otherwise bus__offer_judge() says what becomes of it: an older one is appended as one that is not retained, or, with LOG_KEPT,
  * not at all, and neither is one that is there already; one made here that has a larger number elsewhere is appended for that alone. With
