@@ -19,9 +19,10 @@
  * name in a tcp:// address may take more: that runs on a thread of its own.)
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
- * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may
- * have interrupted a call that holds a lock, and publishing there can hang. It sets a flag or writes to a pipe; the
- * program publishes.
+ * A signal handler may call bus_strerror(), bus_errname(), bus_version() and, on an open handle of a named bus,
+ * bus_pub_send(), which answers BUS_E_STATE if the handler interrupted a publish of its own thread. It may call nothing else of the
+ * library: it may have interrupted a call that holds a lock, and would hang. It sets a flag or writes to a pipe, and
+ * the program goes on from there. It returns: one that leaves a publish by longjmp() keeps the turn of its process.
  * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
  * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its

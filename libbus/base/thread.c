@@ -76,3 +76,11 @@ bus__cpus(void)
 	}
 	return n;
 }
+
+uintptr_t
+bus__thread_word_slowly(void)
+{
+	static _Thread_local _Alignas(8) char self; /* its address */
+
+	return (uintptr_t)&self;
+}

@@ -13,6 +13,7 @@
 #include "core/publish.h"
 #include "log/log.h"
 
+#define PAGE   4096
 #define MANY   32      /* payloads that one append takes */
 #define NAP_NS 1000000 /* before it looks again into a log that is damaged where it is */
 
@@ -257,15 +258,42 @@ bus__named_record(struct bus *bus, const char *topic, int type, struct log_item 
 	return bus__named_number(bus, topic, &ret_record->topic);
 }
 
-int
-bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+/* Has the payload there before others of this process wait for this thread: a page of it may come late, or end the program.
+ * Only where a handle keeps the bus, which another thread may close. A batch would pay too much for it. */
+static inline void
+touch(const volatile uint8_t *bytes, size_t len)
+{
+	(void)bytes[0];
+	(void)bytes[len - 1];
+}
+
+/* Apart, so that a small one saves no register for it. */
+static __attribute__((noinline)) int
+send_large(struct bus *bus, const struct log_item *record, const void *data, size_t len)
 {
 	int err;
 
 	if (len > bus->max_payload)
 		return fail_send(bus, BUS_E_TOO_BIG, record->topic, len);
-	if (data == NULL && len > 0)
+	if (data == NULL)
 		return fail_send(bus, BUS_E_INVAL, record->topic, len);
+	for (size_t at = 0; at < len; at += PAGE)
+		touch((const uint8_t *)data + at, len - at);
+	err = bus__log_append_one(bus->log, record, data, len);
+	return err < 0 ? bus__fail_append(err) : 0;
+}
+
+int
+bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+{
+	int err;
+
+	if (len > PAGE || len > bus->max_payload || data == NULL) {
+		if (len > 0)
+			return send_large(bus, record, data, len);
+	} else if (len > 0) {
+		touch(data, len);
+	}
 	err = bus__log_append_one(bus->log, record, data, len);
 	return err < 0 ? bus__fail_append(err) : 0;
 }

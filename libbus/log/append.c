@@ -16,11 +16,12 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "log/stall.h"
+#include "log/turn.h"
 
 #define TURN_SPINS   400
 #define TURN_WAIT_NS INT64_C(2000000)    /* then look whether the owner lives */
 #define GIVE_UP_NS   INT64_C(5000000000) /* nobody who follows the protocol has it so long */
-#define STOPPED_NS   INT64_C(100000000)  /* an owner that has not moved for so long is replaced */
+#define STOPPED_NS   TURN_STOPPED_NS     /* the same for an owner of the tail */
 
 /* A transaction: the tail as it was when it became ours. */
 struct turn {
@@ -29,41 +30,15 @@ struct turn {
 	uint32_t count; /* records before it there */
 };
 
-/* --- one thread of this process at a time ------------------------------------------------------------------- */
+/* --- the turn of this process ------------------------------------------------------------------------------------ */
 
-static inline void
-enter_member(struct log *log)
+static int
+enter(struct log *log, struct log **ret_writer)
 {
-	uint32_t seen = 0;
-
-	if (atomic_compare_exchange_strong_explicit(
-		&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
-		return;
-	for (unsigned i = 0; i < TURN_SPINS; i++) {
-		bus__cpu_relax();
-		seen = 0;
-		if (atomic_compare_exchange_weak_explicit(
-			&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
-			return;
-	}
-	while (atomic_exchange_explicit(&log->busy, 2, memory_order_acquire) != 0)
-		bus__park(&log->busy, 2, INT64_MAX);
-}
-
-static inline void
-leave_member(struct log *log)
-{
-	if (atomic_exchange_explicit(&log->busy, 0, memory_order_release) == 2)
-		bus__unpark_one(&log->busy);
+	return bus__log_enter(log, ret_writer) ? 0 : bus__log_enter_slowly(log, 0, ret_writer);
 }
 
 /* --- the tail --------------------------------------------------------------------------------------------------- */
-
-/* How long somebody has had the tail without moving it. */
-struct patience {
-	uint64_t word;
-	int64_t since_ns;
-};
 
 /* Seals the segment in which `word` has the tail. `writer` may still write there, or nobody. */
 static bool
@@ -122,7 +97,7 @@ take_over(struct log *log, uint64_t word, bool dead)
 
 /* Waits until the tail may be free. true: it has become ours. */
 static __attribute__((noinline)) bool
-await_turn(struct log *log, struct patience *patience, uint64_t *word)
+await_turn(struct log *log, struct log_patience *patience, uint64_t *word)
 {
 	struct log_shared *shared = log->shared;
 	uint64_t held = *word & ~TAIL_BITS, seen;
@@ -154,6 +129,8 @@ await_turn(struct log *log, struct patience *patience, uint64_t *word)
 	if ((seen & ~TAIL_BITS) == held)
 		bus__park_shared(&shared->turns, turn, now + TURN_WAIT_NS);
 	*word = atomic_load_explicit(&shared->tail, memory_order_relaxed);
+	/* This thread waits, it does not stall: others of its process leave it the turn. Relaxed: they look at nothing else. */
+	atomic_fetch_add_explicit(&log->home->handed, 1, memory_order_relaxed);
 	if ((*word & ~TAIL_BITS) != held || bus__now_ns() - now < TURN_WAIT_NS / 2)
 		return false;
 	if (!bus__log_is_alive(log, tail_owner(held) - 1))
@@ -167,8 +144,10 @@ wait_for_tail(struct log *log, uint64_t word)
 {
 	_Atomic uint64_t *tail = &log->shared->tail;
 	uint64_t me = (uint64_t)(log->member + 1) << 2;
-	struct patience patience = {.word = 0};
+	struct log_patience patience =
+	    log->patience; /* others of this process have waited for it */
 
+	log->patience.word = 0;
 	for (;;) {
 		if ((word & TAIL_OWNER) == 0) {
 			if (atomic_compare_exchange_weak_explicit(
@@ -747,12 +726,14 @@ int
 bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
+	struct log *writer;
 	uint32_t pin = 0;
-	int got;
+	int got = enter(log, &writer);
 
-	enter_member(log);
-	got = append_value(log, &pin, item, offer, payload, ret_sequence, ret_ours);
-	leave_member(log);
+	if (got < 0)
+		return got;
+	got = append_value(writer, &pin, item, offer, payload, ret_sequence, ret_ours);
+	bus__log_leave(writer);
 	return got;
 }
 
@@ -808,7 +789,7 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 /* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
  * that has room. What is looked at before the tail is ours is as it was then, since the tail has not moved meanwhile; but
  * for the seal. Returns how many are in; 0: it takes the long way. */
-static inline __attribute__((always_inline)) size_t
+static __attribute__((noinline)) size_t
 append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
@@ -847,61 +828,63 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	return written;
 }
 
-/* All but the first `done`, in as many transactions as it takes. */
+/* All but the first `done`, in as many transactions as it takes. `writer` has the turn; NULL: it is to be taken first. */
 static __attribute__((noinline)) int
-append_rest(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
-    size_t count, size_t done, uint64_t *ret_sequence)
+append_rest(struct log *log, struct log *writer, const struct log_item *item,
+    const struct bus_slice *payloads, size_t count, size_t done, uint64_t *ret_sequence)
 {
-	while (done < count) {
-		uint64_t sequence;
-		int got = append_some(log, item, payloads + done, count - done, &sequence);
+	int got = writer == NULL ? enter(log, &writer) : 0;
 
-		if (got < 0)
-			return done > 0 ? (int)done : got;
-		if (done == 0)
+	if (got < 0)
+		return got;
+	while (done < count && got >= 0) {
+		uint64_t sequence;
+
+		got = append_some(writer, item, payloads + done, count - done, &sequence);
+		if (got >= 0 && done == 0)
 			*ret_sequence = sequence;
-		done += (size_t)got;
+		done += got >= 0 ? (size_t)got : 0;
 	}
-	return (int)done;
+	bus__log_leave(writer);
+	return done > 0 || got >= 0 ? (int)done : got;
 }
 
 int
 bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
-	bool plain = item->flags == 0 && item->headers_len == 0 && item->time_ns == 0;
+	struct log *writer = NULL;
 	size_t done = 0;
-	int got;
 
-	enter_member(log);
-	if (plain)
-		done = append_at_once(log, item, payloads, count, ret_sequence);
-	got = (int)done;
+	if (item->flags == 0 && item->headers_len == 0 && item->time_ns == 0 &&
+	    bus__log_enter(log, &writer))
+		done = append_at_once(writer, item, payloads, count, ret_sequence);
 	if (done < count)
-		got = append_rest(log, item, payloads, count, done, ret_sequence);
-	leave_member(log);
-	return got;
+		return append_rest(log, writer, item, payloads, count, done, ret_sequence);
+	bus__log_leave(writer);
+	return (int)done;
 }
 
-/* append_at_once() for one record, without a loop. */
+/* append_at_once() for one record, without a loop. What is written last is computed before the payload is copied, since
+ * little is kept over a call. */
 static inline __attribute__((always_inline)) bool
 append_one_at_once(struct log *log, const struct log_item *item, const void *data, size_t len)
 {
-	_Atomic uint64_t *tail = &log->shared->tail;
-	uint64_t word = atomic_load_explicit(tail, memory_order_relaxed), noted;
+	uint64_t word = atomic_load_explicit(&log->shared->tail, memory_order_relaxed), noted, next;
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
+	struct log_segment *segment = log->segment;
 	uint64_t bytes = plain_size(len);
 	uint8_t *to;
 
 	/* Nothing is mapped of a segment that is not known. */
 	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
 		return false;
-	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
+	noted = atomic_load_explicit(&segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
-	if (noted >> 32 != (uint32_t)(tail_position(word) >> 3) ||
-	    !atomic_compare_exchange_strong_explicit(tail, &word, turn.word | (word & TAIL_BITS),
-		memory_order_seq_cst, memory_order_relaxed))
+	if (noted >> 32 != (uint32_t)(word >> 12) ||
+	    !atomic_compare_exchange_strong_explicit(&log->shared->tail, &word,
+		turn.word | (word & TAIL_BITS), memory_order_seq_cst, memory_order_relaxed))
 		return false;
 	bus__log_stall(LOG_STALL_LOCKED);
 	if (is_sealed(log)) {
@@ -909,17 +892,17 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 		acknowledge(log);
 		return false;
 	}
+	next = tail_position(word) + bytes;
+	noted += (bytes >> 3 << 32) + 1; /* as note_count() does */
 	to = log->bytes + turn.at;
 	write_head(
 	    to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
-	if (len > 0)
+	if (__builtin_expect(len > 0, 1))
 		memcpy(to + sizeof(struct log_record), data, len);
 	bus__log_stall(LOG_STALL_COPIED);
-	turn.at += bytes;
-	turn.count = (uint32_t)noted + 1;
-	note_count(log, &turn);
+	atomic_store_explicit(&segment->count, noted, memory_order_relaxed);
 	bus__log_stall(LOG_STALL_PUBLISH);
-	if (!move_tail(log, &turn, log->begin + turn.at, false)) {
+	if (!move_tail(log, &turn, next, false)) {
 		acknowledge(log);
 		return false;
 	}
@@ -928,25 +911,31 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	return true;
 }
 
+/* The long way: `writer` has the turn; NULL: it is not free. */
 static __attribute__((noinline)) int
-append_one_slowly(struct log *log, const struct log_item *item, const void *data, size_t len)
+append_one_slowly(
+    struct log *log, struct log *writer, const struct log_item *item, const void *data, size_t len)
 {
 	const struct bus_slice payload = {data, len};
 	uint64_t sequence;
+	int got = writer == NULL ? enter(log, &writer) : 0;
 
-	return append_some(log, item, &payload, 1, &sequence);
+	if (got < 0)
+		return got;
+	got = append_some(writer, item, &payload, 1, &sequence);
+	bus__log_leave(writer);
+	return got;
 }
 
 int
 bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len)
 {
-	int got = 1;
+	struct log *writer = NULL;
 
-	enter_member(log);
-	if (!append_one_at_once(log, item, data, len))
-		got = append_one_slowly(log, item, data, len);
-	leave_member(log);
-	return got;
+	if (!bus__log_enter(log, &writer) || !append_one_at_once(writer, item, data, len))
+		return append_one_slowly(log, writer, item, data, len);
+	bus__log_leave(writer);
+	return 1;
 }
 
 #ifdef BUS_LOG_STALLS

@@ -23,6 +23,16 @@
 #define LOG_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOG_BYTES_MOST    (UINT64_C(16) << 30)
 
+#define LOG_LANES_AT_FIRST 16 /* turn.c: of a home, whose own lane has the turn */
+#define LOG_LANES                                                                                  \
+	3 /* threads of a process that are inside an append at once, all but one of them stalled */
+
+/* Since when the tail, without its two low bits, has been what it is. */
+struct log_patience {
+	uint64_t word;
+	int64_t since_ns;
+};
+
 /* A process's membership; one for each log, however often it is opened. */
 struct log {
 	struct log_shared *shared;
@@ -42,8 +52,15 @@ struct log {
 	struct log_identity lock_file, log_file;
 	uint32_t fork_generation;
 
-	/* One thread at a time appends: so a member has at most one transaction under way. */
-	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 and somebody waits */
+	/* One thread at a time appends with it, so a member has at most one transaction under way: log/turn.h. */
+	struct log *home;       /* the membership that it is a deputy of, or itself */
+	uintptr_t lane;         /* its index in the home's `writers`, << 1 */
+	_Atomic uintptr_t turn; /* of a home, as what follows */
+	_Atomic uint32_t
+	    handed; /* futex: changes with the turn when threads wait, and as long as its holder waits for the tail */
+	_Atomic uint32_t lanes;
+	struct log *writers[LOG_LANES];
+	struct log_patience patience; /* of the thread that took the turn last */
 	/* The segment of the last transaction; the position where it begins, and its first sequence. */
 	uint64_t number, begin, first;
 	struct log_segment *segment;
@@ -58,7 +75,7 @@ struct log {
 	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
 
 	/* Under the lock of the list of this process. */
-	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING } state;
+	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING, LOG_LEFT } state;
 	char *path, *lock_path;
 	const char *name; /* in path */
 	size_t name_len;
