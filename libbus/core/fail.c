@@ -172,8 +172,18 @@ fail_turn(int err)
 }
 
 int
-bus__fail_append(int err)
+bus__fail_damaged(const struct bus *bus)
 {
+	return bus__fail(BUS_E_DAMAGED,
+	    "%s is damaged: another program wrote into it: end all processes of this bus, then open it again",
+	    bus->log->path);
+}
+
+int
+bus__fail_append(const struct bus *bus, int err)
+{
+	if (err == BUS_E_DAMAGED)
+		return bus__fail_damaged(bus);
 	if (err == BUS_E_STATE || err == BUS_E_TIMEDOUT)
 		return fail_turn(err);
 	if (err != BUS_E_FULL)
@@ -190,6 +200,8 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 	if (topic == NULL)
 		return bus__fail_name(err, NULL);
 	switch (err) {
+	case BUS_E_DAMAGED:
+		return bus->log != NULL ? bus__fail_damaged(bus) : bus__fail_name(err, topic);
 	case BUS_E_STATE:
 	case BUS_E_TIMEDOUT:
 		return bus->log != NULL ? fail_turn(err) : bus__fail_name(err, topic);

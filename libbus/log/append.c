@@ -19,9 +19,9 @@
 #include "log/turn.h"
 
 #define TURN_SPINS   400
-#define TURN_WAIT_NS INT64_C(2000000)    /* then look whether the owner lives */
-#define GIVE_UP_NS   INT64_C(5000000000) /* nobody who follows the protocol has it so long */
-#define STOPPED_NS   TURN_STOPPED_NS     /* the same for an owner of the tail */
+#define TURN_WAIT_NS INT64_C(2000000)   /* then look whether the owner lives */
+#define GIVE_UP_NS   INT64_C(500000000) /* no process that follows the protocol has it for so long */
+#define STOPPED_NS   TURN_STOPPED_NS    /* the same for an owner of the tail */
 
 /* A transaction: the tail as it was when it became ours. */
 struct turn {
@@ -32,10 +32,27 @@ struct turn {
 
 /* --- the turn of this process ------------------------------------------------------------------------------------ */
 
+/* Has *writer be what to append with, if it is NULL, and tell it how long the append may take. */
 static int
-enter(struct log *log, struct log **ret_writer)
+enter(struct log *log, const struct log_item *item, struct log **writer)
 {
-	return bus__log_enter(log, ret_writer) ? 0 : bus__log_enter_slowly(log, 0, ret_writer);
+	int err = 0;
+
+	if (*writer == NULL && !bus__log_enter(log, writer))
+		err = bus__log_enter_slowly(log, item->until_ns, writer);
+	if (err == 0)
+		(*writer)->until_ns = item->until_ns;
+	return err;
+}
+
+/* Ends an append that has failed. Damage is known from then on. */
+static int
+leave(struct log *writer, int err)
+{
+	if (err == BUS_E_DAMAGED)
+		bus__log_break(writer);
+	bus__log_leave(writer);
+	return err;
 }
 
 /* --- the tail --------------------------------------------------------------------------------------------------- */
@@ -95,6 +112,29 @@ take_over(struct log *log, uint64_t word, bool dead)
 	return true;
 }
 
+/* Whether the tail has been `held` for a while where no correct writer leaves it: in a segment that is not there, or that cannot be
+ * sealed, since its seal names a later one; or its owner is none. */
+static bool
+is_nonsense(struct log *log, uint64_t held)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	struct log_segment *segment;
+	uint8_t *bytes;
+	bool found;
+
+	/* Acquire: what its segment was given before the tail went there. */
+	if ((atomic_load_explicit(tail, memory_order_acquire) & ~TAIL_BITS) != held)
+		return false;
+	segment = bus__log_find(log, tail_position(held) / log->segment_bytes, &bytes);
+	found = segment != NULL && tail_owner(held) <= LOG_MEMBERS &&
+		atomic_load_explicit(&segment->seal, memory_order_seq_cst) >> 10 <=
+		    tail_position(held) / log->segment_bytes;
+
+	/* Behind that look: the segment was gone because the tail had moved, or it was not. */
+	return !found && (atomic_load_explicit(&log->shared->tail, memory_order_seq_cst) &
+			     ~TAIL_BITS) == held;
+}
+
 /* Waits until the tail may be free. true: it has become ours. */
 static __attribute__((noinline)) bool
 await_turn(struct log *log, struct log_patience *patience, uint64_t *word)
@@ -135,8 +175,15 @@ await_turn(struct log *log, struct log_patience *patience, uint64_t *word)
 		return false;
 	if (!bus__log_is_alive(log, tail_owner(held) - 1))
 		return take_over(log, held, true);
-	return bus__now_ns() - patience->since_ns >= STOPPED_NS && take_over(log, held, false);
+	now = bus__now_ns();
+	return (now - patience->since_ns >= STOPPED_NS ||
+		   bus__log_is_pressed(now, log->until_ns)) &&
+	       take_over(log, held, false);
 }
+
+/* What lock_tail() answers instead of a tail, whose two low bits it clears. */
+#define TAIL_DAMAGED UINT64_C(1)
+#define TAIL_LATE    UINT64_C(2)
 
 /* The same when somebody had it, or got it before us: `word` is what was seen. */
 static __attribute__((noinline)) uint64_t
@@ -156,13 +203,18 @@ wait_for_tail(struct log *log, uint64_t word)
 		} else if (await_turn(log, &patience, &word)) {
 			/* Not what the tail is by now: it may have been taken from us again. */
 			return (word & ~(TAIL_BITS | TAIL_OWNER)) | me;
-		} else if (patience.word != 0 && bus__now_ns() - patience.since_ns > GIVE_UP_NS) {
-			return 0;
+		} else if (patience.word != 0 && patience.word == (word & ~TAIL_BITS)) {
+			int64_t now = bus__now_ns();
+
+			if (is_nonsense(log, patience.word) || now - patience.since_ns > GIVE_UP_NS)
+				return TAIL_DAMAGED;
+			if (log->until_ns != 0 && now >= log->until_ns)
+				return TAIL_LATE;
 		}
 	}
 }
 
-/* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
+/* Makes the tail ours, or TAIL_DAMAGED: it is not what a writer leaves; TAIL_LATE: log->until_ns has passed. */
 static inline uint64_t
 lock_tail(struct log *log)
 {
@@ -480,8 +532,8 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 		struct turn turn = {.word = lock_tail(log)};
 		int err = 0;
 
-		if (turn.word == 0)
-			return BUS_E_DAMAGED;
+		if (turn.word & TAIL_BITS)
+			return turn.word == TAIL_LATE ? BUS_E_TIMEDOUT : BUS_E_DAMAGED;
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
@@ -674,8 +726,8 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 		uint64_t bytes = 0, word;
 		int err = 0;
 
-		if (turn.word == 0)
-			return BUS_E_DAMAGED;
+		if (turn.word & TAIL_BITS)
+			return turn.word == TAIL_LATE ? BUS_E_TIMEDOUT : BUS_E_DAMAGED;
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
@@ -726,15 +778,14 @@ int
 bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
-	struct log *writer;
+	struct log *writer = NULL;
 	uint32_t pin = 0;
-	int got = enter(log, &writer);
+	int got = enter(log, item, &writer);
 
 	if (got < 0)
 		return got;
-	got = append_value(writer, &pin, item, offer, payload, ret_sequence, ret_ours);
-	bus__log_leave(writer);
-	return got;
+	return leave(
+	    writer, append_value(writer, &pin, item, offer, payload, ret_sequence, ret_ours));
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */
@@ -833,7 +884,7 @@ static __attribute__((noinline)) int
 append_rest(struct log *log, struct log *writer, const struct log_item *item,
     const struct bus_slice *payloads, size_t count, size_t done, uint64_t *ret_sequence)
 {
-	int got = writer == NULL ? enter(log, &writer) : 0;
+	int got = enter(log, item, &writer);
 
 	if (got < 0)
 		return got;
@@ -845,7 +896,7 @@ append_rest(struct log *log, struct log *writer, const struct log_item *item,
 			*ret_sequence = sequence;
 		done += got >= 0 ? (size_t)got : 0;
 	}
-	bus__log_leave(writer);
+	leave(writer, got);
 	return done > 0 || got >= 0 ? (int)done : got;
 }
 
@@ -918,13 +969,11 @@ append_one_slowly(
 {
 	const struct bus_slice payload = {data, len};
 	uint64_t sequence;
-	int got = writer == NULL ? enter(log, &writer) : 0;
+	int got = enter(log, item, &writer);
 
 	if (got < 0)
 		return got;
-	got = append_some(writer, item, &payload, 1, &sequence);
-	bus__log_leave(writer);
-	return got;
+	return leave(writer, append_some(writer, item, &payload, 1, &sequence));
 }
 
 int

@@ -59,6 +59,8 @@ struct log {
 	_Atomic uint32_t
 	    handed; /* futex: changes with the turn when threads wait, and as long as its holder waits for the tail */
 	_Atomic uint32_t lanes;
+	_Atomic bool is_damaged; /* relaxed: what it stands for is looked at by nobody */
+	int64_t until_ns;        /* of the append under way; 0: it has as long as it takes */
 	struct log *writers[LOG_LANES];
 	struct log_patience patience; /* of the thread that took the turn last */
 	/* The segment of the last transaction; the position where it begins, and its first sequence. */
@@ -87,6 +89,7 @@ struct log {
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+	bool has_will;  /* the same; one of them has left a will */
 
 	_Atomic uint32_t openings; /* so many times it was opened */
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
@@ -127,7 +130,7 @@ bool bus__log_begin_look(struct log *log, int64_t pause_ns);
 /* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
  * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
  * is well. */
-enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT };
+enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT, LOG_IS_DAMAGED };
 enum log_trouble bus__log_trouble(const struct log *log);
 
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
@@ -159,6 +162,18 @@ void bus__log_roles_again(struct log *log);
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);
 
+/* --- damage (turn.c) --------------------------------------------------------------------------------------------- */
+
+/* Another program has written into the log. The first thread of a process that finds out says so; from then on every append of
+ * this process answers BUS_E_DAMAGED at once, also those that wait, and what sleeps on the log is woken. */
+void bus__log_break(struct log *log);
+
+static inline bool
+bus__log_is_damaged(const struct log *log)
+{
+	return atomic_load_explicit(&log->home->is_damaged, memory_order_relaxed);
+}
+
 /* --- roles (role.c) ---------------------------------------------------------------------------------------------- */
 
 /* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
@@ -180,6 +195,7 @@ struct log_item {
 	int64_t time_ns;    /* when it was published; 0: now */
 	int64_t expires_ns; /* with LOG_EXPIRES */
 	uint64_t reply;     /* with LOG_REPLY */
+	int64_t until_ns; /* BUS_E_TIMEDOUT then; 0: it waits for its turn as long as that takes */
 };
 
 /* The most that payload and headers of a record may have together. */
@@ -188,7 +204,7 @@ uint32_t bus__log_most(const struct log *log);
 /* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
  * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
  * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room
- * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within about 0.1 s even if another
+ * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
  * writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);

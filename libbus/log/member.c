@@ -1135,6 +1135,8 @@ bus__log_trouble(const struct log *log)
 	uint64_t bytes;
 	struct stat st;
 
+	if (bus__log_is_damaged(log))
+		return LOG_IS_DAMAGED;
 	if (bus__log_is_file(log->lock_fd, &log->lock_file) && fstat(log->lock_fd, &st) == 0 &&
 	    st.st_nlink == 0)
 		return LOG_IS_REMOVED;

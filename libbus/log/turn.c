@@ -124,8 +124,8 @@ wake_time(const struct stuck *stuck, int64_t now, int64_t until_ns)
 {
 	int64_t wake = stuck->since_ns + TURN_STOPPED_NS;
 
-	if (until_ns != 0 && until_ns < wake)
-		wake = until_ns;
+	if (until_ns != 0 && until_ns - TURN_LAST_NS < wake)
+		wake = until_ns - TURN_LAST_NS;
 	return wake > now ? wake : now + NAP_NS;
 }
 
@@ -154,6 +154,8 @@ await(struct log *home, int64_t until_ns, struct log **ret_writer)
 			return BUS_E_STATE;
 		if ((word & TURN_HOLDER) == TURN_OVER)
 			return BUS_E_CLOSED;
+		if ((word & TURN_HOLDER) == TURN_BROKEN)
+			return BUS_E_DAMAGED;
 		if (spins > 0) {
 			spins--;
 			bus__cpu_relax();
@@ -161,7 +163,7 @@ await(struct log *home, int64_t until_ns, struct log **ret_writer)
 		}
 		now = bus__now_ns();
 		observe(home, word & ~TURN_AWAITED, handed, now, &stuck);
-		if (now - stuck.since_ns >= TURN_STOPPED_NS) {
+		if (now - stuck.since_ns >= TURN_STOPPED_NS || bus__log_is_pressed(now, until_ns)) {
 			int got = replace(home, word, &stuck, ret_writer);
 
 			if (got != 0)
@@ -216,13 +218,41 @@ bus__log_leave_slowly(struct log *writer)
 	}
 }
 
+/* Wakes all that wait for the turn, which nobody gets any more. */
+static void
+wake_all(struct log *home)
+{
+	atomic_fetch_add_explicit(&home->handed, 1, memory_order_release);
+	bus__unpark(&home->handed);
+}
+
+void
+bus__log_break(struct log *log)
+{
+	struct log *home = log->home;
+	uintptr_t word = atomic_load_explicit(&home->turn, memory_order_relaxed);
+
+	atomic_store_explicit(&home->is_damaged, true, memory_order_relaxed);
+	do {
+		if ((word & TURN_HOLDER) >= TURN_BROKEN)
+			return;
+		/* Acquire: the lane of one that is not held is returned as its last holder left it. A holder finds it taken. */
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &home->turn, &word, TURN_BROKEN, memory_order_acquire, memory_order_relaxed));
+	if ((word & TURN_HOLDER) == 0)
+		change(home, LANES_IDLE(lane_of(word)));
+	wake_all(home);
+	bus__log_call(home);
+}
+
 void
 bus__log_let_out(struct log *home)
 {
 	int64_t until_ns = bus__now_ns() + LET_OUT_NS;
 
 	while (bus__now_ns() < until_ns &&
-	       (atomic_load_explicit(&home->turn, memory_order_relaxed) & TURN_HOLDER) != 0)
+	       (atomic_load_explicit(&home->turn, memory_order_relaxed) & TURN_HOLDER) - 1 <
+		   TURN_BROKEN - 1)
 		bus__park(&home->handed, atomic_load_explicit(&home->handed, memory_order_relaxed),
 		    bus__now_ns() + NAP_NS);
 }
@@ -234,8 +264,7 @@ bus__log_end_turns(struct log *home)
 	uintptr_t word = atomic_exchange_explicit(&home->turn, TURN_OVER, memory_order_acquire);
 	uint32_t by = LANES_OVER, lanes;
 
-	atomic_fetch_add_explicit(&home->handed, 1, memory_order_release);
-	bus__unpark(&home->handed);
+	wake_all(home);
 	if ((word & TURN_HOLDER) == 0)
 		by += LANES_IDLE(lane_of(word));
 	lanes = atomic_fetch_add_explicit(&home->lanes, by, memory_order_acq_rel) + by;

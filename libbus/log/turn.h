@@ -15,11 +15,21 @@
 
 #define TURN_AWAITED ((uintptr_t)1) /* leaving changes `handed` and wakes a thread */
 #define TURN_LANE    ((uintptr_t)6)
-#define TURN_HOLDER  (~(uintptr_t)7) /* bus__thread_word(); 0: free */
-#define TURN_OVER    TURN_HOLDER     /* no thread holds it: this process has left the log */
+#define TURN_HOLDER  (~(uintptr_t)7)  /* bus__thread_word(); 0: free */
+#define TURN_OVER    TURN_HOLDER      /* no thread holds it: this process has left the log */
+#define TURN_BROKEN  (~(uintptr_t)15) /* nor does one: the log is damaged */
 
 #define TURN_STOPPED_NS                                                                            \
 	INT64_C(100000000) /* a holder that has not moved for this long is replaced */
+
+/* An append that has until `until_ns` waits no longer than until shortly before that. */
+#define TURN_LAST_NS INT64_C(20000000)
+
+static inline bool
+bus__log_is_pressed(int64_t now, int64_t until_ns)
+{
+	return until_ns != 0 && now >= until_ns - TURN_LAST_NS;
+}
 
 /* Takes the turn if it is free. true: *ret_writer is the membership to append with, until bus__log_leave(). */
 static inline bool
@@ -37,7 +47,7 @@ bus__log_enter(struct log *home, struct log **ret_writer)
 }
 
 /* The same when it is not free. 0; BUS_E_STATE: this thread holds it, and a signal handler interrupted it; BUS_E_TIMEDOUT: every
- * lane is with a thread that stalls, or until_ns (0: never) has passed; BUS_E_CLOSED. */
+ * lane is with a thread that stalls, or until_ns (0: never) has passed; BUS_E_CLOSED; BUS_E_DAMAGED. */
 int bus__log_enter_slowly(struct log *home, int64_t until_ns, struct log **ret_writer);
 
 void bus__log_leave_slowly(struct log *writer);
