@@ -84,3 +84,17 @@ bus__thread_word_slowly(void)
 
 	return (uintptr_t)&self;
 }
+
+static _Thread_local bool must_not_wait;
+
+bool
+bus__may_wait(void)
+{
+	return !must_not_wait;
+}
+
+void
+bus__set_may_wait(bool may)
+{
+	must_not_wait = !may;
+}

@@ -54,6 +54,11 @@ bus__thread_word(void)
 #endif
 }
 
+/* Whether this thread may wait for another one that appends to a log. It may, unless it said that it must not: the Python
+ * extension does while it has the interpreter's lock. */
+bool bus__may_wait(void);
+void bus__set_may_wait(bool may);
+
 /* Tells the CPU that this is a spin loop. */
 static inline void
 bus__cpu_relax(void)

@@ -18,7 +18,7 @@
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
-#define LEAVE_NS        INT64_C(60000000) /* more than it was given, to say that it leaves */
+#define LEAVE_NS        INT64_C(40000000) /* more than it was given, to say that it leaves */
 
 /* --- stripes ---------------------------------------------------------------------------------------------- */
 

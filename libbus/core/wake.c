@@ -377,7 +377,7 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 				return 0;
 			continue;
 		}
-		if ((deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD) && bus__mailbox_is_stuck(m))
+		if (bus__mailbox_is_stuck(m) && (deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD))
 			bus__log_sleep(m->reader->log, bus__log_news(m->reader->log),
 			    bus__now_ns() + STUCK_NAP_NS);
 		if (!spin(m, until_ns)) {

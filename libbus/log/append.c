@@ -19,9 +19,9 @@
 #include "log/turn.h"
 
 #define TURN_SPINS   400
-#define TURN_WAIT_NS INT64_C(2000000)   /* then look whether the owner lives */
-#define GIVE_UP_NS   INT64_C(500000000) /* no process that follows the protocol has it for so long */
-#define STOPPED_NS   TURN_STOPPED_NS    /* the same for an owner of the tail */
+#define TURN_WAIT_NS INT64_C(2000000)    /* then look whether the owner lives */
+#define GIVE_UP_NS   INT64_C(1000000000) /* no process that follows the protocol has it for so long */
+#define STOPPED_NS   TURN_STOPPED_NS     /* the same for an owner of the tail */
 
 /* A transaction: the tail as it was when it became ours. */
 struct turn {
@@ -184,6 +184,29 @@ await_turn(struct log *log, struct log_patience *patience, uint64_t *word)
 /* What lock_tail() answers instead of a tail, whose two low bits it clears. */
 #define TAIL_DAMAGED UINT64_C(1)
 #define TAIL_LATE    UINT64_C(2)
+#define TAIL_WAITS   UINT64_C(3)
+
+/* Looks a few times whether the tail is given free. */
+static bool
+spin(_Atomic uint64_t *tail, uint64_t *word)
+{
+	for (unsigned i = 0; i < TURN_SPINS && (*word & TAIL_OWNER) != 0; i++) {
+		bus__cpu_relax();
+		*word = atomic_load_explicit(tail, memory_order_relaxed);
+	}
+	return (*word & TAIL_OWNER) == 0;
+}
+
+/* What lock_tail() answered is no tail. */
+static int
+tail_error(uint64_t word)
+{
+	static const int errors[] = {[TAIL_DAMAGED] = BUS_E_DAMAGED,
+	    [TAIL_LATE] = BUS_E_TIMEDOUT,
+	    [TAIL_WAITS] = BUS__E_WAITS};
+
+	return errors[word];
+}
 
 /* The same when somebody had it, or got it before us: `word` is what was seen. */
 static __attribute__((noinline)) uint64_t
@@ -200,6 +223,9 @@ wait_for_tail(struct log *log, uint64_t word)
 			if (atomic_compare_exchange_weak_explicit(
 				tail, &word, word | me, memory_order_seq_cst, memory_order_relaxed))
 				return (word | me) & ~TAIL_BITS;
+		} else if (!bus__may_wait()) {
+			if (!spin(tail, &word))
+				return TAIL_WAITS;
 		} else if (await_turn(log, &patience, &word)) {
 			/* Not what the tail is by now: it may have been taken from us again. */
 			return (word & ~(TAIL_BITS | TAIL_OWNER)) | me;
@@ -214,7 +240,8 @@ wait_for_tail(struct log *log, uint64_t word)
 	}
 }
 
-/* Makes the tail ours, or TAIL_DAMAGED: it is not what a writer leaves; TAIL_LATE: log->until_ns has passed. */
+/* Makes the tail ours, or TAIL_DAMAGED: it is not what a writer leaves; TAIL_LATE: log->until_ns has passed; TAIL_WAITS: this thread
+ * must not wait. */
 static inline uint64_t
 lock_tail(struct log *log)
 {
@@ -533,7 +560,7 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 		int err = 0;
 
 		if (turn.word & TAIL_BITS)
-			return turn.word == TAIL_LATE ? BUS_E_TIMEDOUT : BUS_E_DAMAGED;
+			return tail_error(turn.word);
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
@@ -727,7 +754,7 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 		int err = 0;
 
 		if (turn.word & TAIL_BITS)
-			return turn.word == TAIL_LATE ? BUS_E_TIMEDOUT : BUS_E_DAMAGED;
+			return tail_error(turn.word);
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;

@@ -161,6 +161,8 @@ await(struct log *home, int64_t until_ns, struct log **ret_writer)
 			bus__cpu_relax();
 			continue;
 		}
+		if (!bus__may_wait())
+			return BUS__E_WAITS;
 		now = bus__now_ns();
 		observe(home, word & ~TURN_AWAITED, handed, now, &stuck);
 		if (now - stuck.since_ns >= TURN_STOPPED_NS || bus__log_is_pressed(now, until_ns)) {

@@ -193,6 +193,12 @@ bus__thread_word_slowly(void)
 	return (uintptr_t)model_frame();
 }
 
+bool
+bus__may_wait(void)
+{
+	return true;
+}
+
 /* The kernel compares the newest value and goes to sleep in one step, and orders nothing for the program. */
 int
 bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
