@@ -617,7 +617,7 @@ bool
 bus__log_deputy(struct log *home, unsigned lane)
 {
 	struct log *deputy = bus__pages(sizeof *deputy);
-	int err;
+	int err, cancel;
 
 	if (deputy == NULL)
 		return false;
@@ -636,11 +636,13 @@ bus__log_deputy(struct log *home, unsigned lane)
 	deputy->lock_path = home->lock_path;
 	deputy->lock_file = home->lock_file;
 	pthread_mutex_init(&deputy->pins_lock, NULL);
+	cancel = bus__cancel_off();
 	err = pthread_mutex_trylock(&lock) != 0 ? BUS_E_STATE : 0;
 	if (err == 0) {
 		err = hold_slot(deputy);
 		bus__log_unlock_list();
 	}
+	bus__cancel_back(cancel);
 	if (err < 0) {
 		free_deputy(deputy);
 		return false;
