@@ -17,6 +17,7 @@
 #include "base/offer.h"
 #include "log/files.h"
 #include "log/layout.h"
+#include "log/listens.h"
 
 #define LOG_NAME_MOST     64
 #define LOG_BYTES_LEAST   (UINT64_C(4) << 20)
@@ -70,6 +71,8 @@ struct log {
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+
+	struct log_listens listens; /* what it says that it listens to */
 
 	_Atomic uint32_t openings; /* so many times it was opened */
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
