@@ -266,8 +266,10 @@ open_own(struct log_listens *l, int *ret_fd)
 	if (l->path == NULL)
 		return BUS_E_NOMEM;
 	err = bus__log_file_open(l->path, LOG_FILE_LISTENS, ret_fd);
-	if (err == LOG_ABSENT)
+	if (err == LOG_ABSENT) {
+		l->whole = true; /* the number of a file that is gone may be used again */
 		err = bus__log_file_make(l->path, LOG_FILE_LISTENS, ret_fd);
+	}
 	if (err < 0)
 		return err;
 	identity = bus__log_identity(*ret_fd);

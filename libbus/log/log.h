@@ -415,6 +415,10 @@ struct log_summary {
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);
 
+/* How many records lie between that position and the tail; *ret_gone: at least so many, since some are gone. 0, or what
+ * bus__log_cursor_open() answers. */
+int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
+
 /* The process in that slot, as it said; 0: nobody. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);
 

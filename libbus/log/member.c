@@ -36,6 +36,7 @@
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
 #define LEAVE_WAIT_MS 100
+#define SLOT_WAIT_MS  1000
 #define NAP_LEAST_NS  1000000
 #define NAP_MOST_NS   50000000
 #define DEAD_TRIES    16
@@ -585,14 +586,25 @@ hold_slot(struct log *log)
 static int
 claim_member(struct log *log)
 {
+	int64_t deadline_ns = bus__deadline_ns(SLOT_WAIT_MS), nap_ns = NAP_LEAST_NS;
 	struct log_member *member;
 	int err;
 
-	bus__log_lock_list();
-	err = hold_slot(log);
-	if (err == 0)
-		bus__log_listens_clear(log, log->member);
-	bus__log_unlock_list();
+	for (;;) {
+		struct timespec nap;
+
+		bus__log_lock_list();
+		err = hold_slot(log);
+		if (err == 0)
+			bus__log_listens_clear(log, log->member);
+		bus__log_unlock_list();
+		if (err != LOG_NO_SLOT || bus__now_ns() >= deadline_ns)
+			break;
+		/* A slot that another member looks at is locked for that moment, though nobody has it. */
+		nap = (struct timespec){.tv_nsec = (long)nap_ns};
+		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 3 / 2 : nap_ns;
+	}
 	if (err < 0)
 		return err;
 	member = &log->shared->members[log->member];

@@ -60,6 +60,35 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	return 0;
 }
 
+int
+bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone)
+{
+	uint64_t number = position / log->segment_bytes, next, tail, first;
+	struct log_cursor c;
+	int err = bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c);
+
+	if (err < 0)
+		return err;
+	next = c.sequence;
+	tail = bus__log_position(&c);
+	bus__log_cursor_close(&c);
+	*ret_count = 0;
+	*ret_gone = false;
+	if (position >= tail)
+		return 0;
+	err = bus__log_first(log, number, &first)
+		  ? bus__log_cursor_open(log, LOG_FROM_SEQUENCE, first, &c)
+		  : bus__log_cursor_open(log, LOG_FROM_OLDEST, 0, &c);
+	if (err < 0)
+		return err;
+	*ret_gone = c.number > number;
+	while (bus__log_position(&c) < position && bus__log_next(&c) != NULL)
+		;
+	*ret_count = next > c.sequence ? next - c.sequence : 0;
+	bus__log_cursor_close(&c);
+	return 0;
+}
+
 uint32_t
 bus__log_pid(const struct log *log, uint32_t member)
 {
