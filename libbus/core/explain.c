@@ -259,12 +259,13 @@ bus__near(const char *filter, const char *topic)
 		return NEAR_SHORT;
 	if (whole && fit.wrong == 1 && is_similar(fit.wrong_filter, fit.wrong_topic))
 		return NEAR_NAME;
-	if (has_surplus(filter, topic))
-		return NEAR_SURPLUS;
 	if (lacks_level(filter, topic))
 		return NEAR_MISSING;
 	if (whole && fit.wrong == 1 && fit.levels > 1)
 		return NEAR_LEVEL;
+	/* Last: with a # behind it, another level in its place would do as well. */
+	if (has_surplus(filter, topic))
+		return NEAR_SURPLUS;
 	return NEAR_NOT;
 }
 
