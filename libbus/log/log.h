@@ -415,7 +415,8 @@ struct log_summary {
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);
 
-/* How many records lie between that position and the tail; *ret_gone: at least so many, since some are gone. 0, or what
+/* How many records lie between that position and the tail, without those that tell of the bus itself ($...); *ret_gone: at
+ * least so many, since some are gone. 0, or what
  * bus__log_cursor_open() answers. */
 int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
 

@@ -3,6 +3,8 @@
 
 #include <libbus/error.h>
 
+#define LOOK_MOST 65536 /* records */
+
 static int
 sequence_at(struct log *log, enum log_from from, uint64_t *ret_sequence)
 {
@@ -60,6 +62,28 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	return 0;
 }
 
+/* Whether a record tells of the bus itself. */
+static bool
+is_own(const struct log_cursor *c, const struct log_record *record)
+{
+	size_t len;
+	const char *name = bus__log_topic_name(c->log, record->topic, &len);
+
+	return name != NULL && name[0] == '$';
+}
+
+/* How many of the next records tell of the bus itself. Of many the first are looked at. */
+static uint64_t
+count_own(struct log_cursor *c, uint64_t count)
+{
+	const struct log_record *record;
+	uint64_t own = 0;
+
+	for (unsigned i = 0; i < LOOK_MOST && i < count && (record = bus__log_next(c)) != NULL; i++)
+		own += is_own(c, record);
+	return own < count ? own : count;
+}
+
 int
 bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone)
 {
@@ -85,6 +109,7 @@ bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *r
 	while (bus__log_position(&c) < position && bus__log_next(&c) != NULL)
 		;
 	*ret_count = next > c.sequence ? next - c.sequence : 0;
+	*ret_count -= count_own(&c, *ret_count);
 	bus__log_cursor_close(&c);
 	return 0;
 }
