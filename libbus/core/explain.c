@@ -115,6 +115,12 @@ count_levels(const char *name)
 }
 
 static bool
+ends_in_hash(const char *filter)
+{
+	return filter[strlen(filter) - 1] == '#';
+}
+
+static bool
 has_literal(const char *filter)
 {
 	for (const char *level = filter; level != NULL;) {
@@ -149,7 +155,7 @@ has_surplus(const char *filter, const char *topic)
 {
 	char shorter[BUS_LIMIT_TOPIC_BYTES + 1];
 
-	if (count_levels(filter) > count_levels(topic) + 2)
+	if (count_levels(filter) != count_levels(topic) + 1 && !ends_in_hash(filter))
 		return false;
 	for (const char *level = filter; level != NULL;) {
 		size_t len = bus__level_len(level);
@@ -168,7 +174,8 @@ lacks_level(const char *filter, const char *topic)
 {
 	char shorter[BUS_LIMIT_TOPIC_BYTES + 1];
 
-	if (!has_literal(filter) || count_levels(filter) > count_levels(topic))
+	if ((count_levels(filter) + 1 != count_levels(topic) && !ends_in_hash(filter)) ||
+	    !has_literal(filter))
 		return false;
 	for (const char *level = topic; level != NULL;
 	     level = next_level(level, bus__level_len(level)))

@@ -40,10 +40,14 @@ list(struct bus *bus, struct bus_sub *sub, const char *filter)
 		l = listener_of(m);
 		m->listed_at = bus__log_listens_mailbox(bus->log, &l);
 	}
-	sub->listed_at = (uint16_t)bus__log_listens_filter(bus->log, &l, filter);
 	sub->told = true;
+	if (m->listed_at == 0) {
+		bus__log_listens_count(bus->log);
+		return;
+	}
+	sub->listed_at = (uint16_t)bus__log_listens_filter(bus->log, &l, filter);
 	m->listed_subs += sub->listed_at != 0;
-	if (m->listed_subs == 0 && m->listed_at != 0) {
+	if (m->listed_subs == 0) {
 		bus__log_listens_drop(bus->log, m->listed_at);
 		m->listed_at = 0;
 	}

@@ -58,7 +58,7 @@ struct log_member {
 	_Atomic uint64_t appended; /* the segment of its last transaction */
 	_Atomic uint32_t pid;      /* for people; 0: nobody */
 	_Atomic uint32_t
-	    listens; /* so many changes its file of filters is to have (listens.h); 0: it has none */
+	    listens; /* changes that its file of filters is to have << 16 | filters beyond those (listens.h); 0: none */
 };
 
 struct log_segment {

@@ -33,9 +33,9 @@ struct head {
 	uint8_t magic[8];
 	uint32_t version, pid;
 	uint64_t epoch;
-	uint32_t changes, filters, beyond, units;
+	uint32_t changes, filters, unused, units;
 	char program[LISTENS_PROGRAM];
-	uint8_t unused[48];
+	uint8_t unused_too[48];
 	uint64_t check; /* of what is before */
 };
 
@@ -125,6 +125,13 @@ take_units(struct log_listens *l, uint32_t count, uint32_t *ret_unit)
 	return true;
 }
 
+/* They wrap, and are never 0, which says that there is no file. */
+static void
+count_change(struct log_listens *l)
+{
+	l->changes = l->changes % UINT16_MAX + 1;
+}
+
 /* Puts the check in, when all else is there. */
 static void
 seal(struct log *log, uint32_t unit)
@@ -180,11 +187,11 @@ bus__log_listens_filter(struct log *log, const struct log_listener *m, const cha
 	    .mailbox = m->mailbox};
 	uint8_t *bytes;
 
-	l->changes++;
 	if (l->filters == LISTENS_FILTERS || !take_units(l, entry.units, &unit)) {
 		l->beyond++;
 		return 0;
 	}
+	count_change(l);
 	bytes = unit_at(l, unit);
 	memset(bytes, 0, (size_t)entry.units * UNIT);
 	memcpy(bytes, &entry, sizeof entry);
@@ -219,7 +226,7 @@ bus__log_listens_drop(struct log *log, uint32_t at)
 	memcpy(&entry, bytes, sizeof entry);
 	if (entry.kind == ENTRY_FILTER) {
 		l->filters--;
-		l->changes++;
+		count_change(l);
 	}
 	/* All of it: the end of a long text must not look like an entry. */
 	memset(bytes, 0, (size_t)entry.units * UNIT);
@@ -228,10 +235,15 @@ bus__log_listens_drop(struct log *log, uint32_t at)
 }
 
 void
+bus__log_listens_count(struct log *log)
+{
+	log->listens.beyond++;
+}
+
+void
 bus__log_listens_uncount(struct log *log)
 {
 	log->listens.beyond--;
-	log->listens.changes++;
 }
 
 /* --- the file -------------------------------------------------------------------------------------------------------- */
@@ -307,7 +319,6 @@ put_head(const struct log *log, int fd)
 	    .epoch = log->epoch,
 	    .changes = l->changes,
 	    .filters = l->filters,
-	    .beyond = l->beyond,
 	    .units = l->end,
 	};
 
@@ -345,10 +356,11 @@ bus__log_listens_end(struct log *log)
 {
 	struct log_listens *l = &log->listens;
 	_Atomic uint32_t *said = &log->shared->members[log->member].listens;
-	bool is_new = atomic_load_explicit(said, memory_order_relaxed) != l->changes;
+	uint32_t beyond = l->beyond < LISTENS_BEYOND_MOST ? l->beyond : LISTENS_BEYOND_MOST;
 	int fd = -1;
 
-	if (is_new || l->whole || l->dirty < l->dirty_end) {
+	/* Ten thousand that are only counted write no file. */
+	if (l->changes > 0 && (l->whole || l->dirty < l->dirty_end)) {
 		if (l->path == NULL)
 			l->path = path_of(log, log->member);
 		/* No child that is forked meanwhile gets the descriptor. */
@@ -361,8 +373,7 @@ bus__log_listens_end(struct log *log)
 	}
 	/* Behind the file, and also where that could not be written: a reader that finds fewer changes there knows. Release: pairs
 	 * with the acquire in bus__log_listens_read(). */
-	if (is_new)
-		atomic_store_explicit(said, l->changes, memory_order_release);
+	atomic_store_explicit(said, l->changes << 16 | beyond, memory_order_release);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -483,9 +494,8 @@ read_once(const struct log *log, const char *path, uint32_t said, struct log_lis
 	    .units = (uint32_t)units,
 	    .pid = head.pid,
 	    .filters = head.filters,
-	    .beyond = head.beyond,
-	    /* They wrap. */
-	    .is_late = (int32_t)(said - head.changes) > 0,
+	    .beyond = said & 0xffff,
+	    .is_late = (int16_t)((said >> 16) - head.changes) > 0, /* they wrap */
 	};
 	memcpy(ret->program, head.program, sizeof ret->program - 1);
 	units = sift(log, ret);
@@ -505,6 +515,11 @@ bus__log_listens_read(struct log *log, uint32_t member, struct log_listening *re
 
 	if (said == 0)
 		return 0;
+	if (said >> 16 == 0) {
+		*ret_listening =
+		    (struct log_listening){.pid = bus__log_pid(log, member), .beyond = said};
+		return 1; /* it had no memory to list one */
+	}
 	path = path_of(log, member);
 	for (unsigned tries = 0; path != NULL && tries < READ_TRIES; tries++) {
 		bus__log_listens_free(&listening);

@@ -17,6 +17,8 @@
 #define LISTENS_FILTERS 256 /* that a process lists; those beyond are counted */
 #define LISTENS_PROGRAM 32
 
+#define LISTENS_BEYOND_MOST 65535u
+
 struct log;
 
 /* Of a member, in its struct log. */
@@ -27,7 +29,7 @@ struct log_listens {
 	    *used; /* what the file is to have behind its head; which units of it are taken */
 	uint32_t cap, end;        /* units: of the image, and behind the last that was ever taken */
 	uint32_t filters, beyond; /* listed, and not */
-	uint32_t changes;         /* of both */
+	uint32_t changes;         /* of those that are listed */
 	uint32_t dirty, dirty_end; /* units that the file does not have yet */
 	bool whole;                /* the file may have anything */
 	struct log_identity file;  /* dev and ino 0: none was made */
@@ -58,7 +60,8 @@ void bus__log_listens_note(struct log *log, uint32_t at, const struct log_listen
 
 void bus__log_listens_drop(struct log *log, uint32_t at);
 
-/* A filter that is counted goes, or is about to be listed. */
+/* A filter is counted without being listed; goes, or is about to be listed. */
+void bus__log_listens_count(struct log *log);
 void bus__log_listens_uncount(struct log *log);
 
 /* --- anybody's ----------------------------------------------------------------------------------------------------------- */
@@ -67,8 +70,9 @@ void bus__log_listens_uncount(struct log *log);
 struct log_listening {
 	uint8_t *bytes; /* behind the head */
 	uint32_t units;
-	uint32_t pid, filters, beyond; /* as the file says */
-	uint32_t unread;               /* of its filters, while they change */
+	uint32_t pid, filters; /* as the file says */
+	uint32_t beyond; /* and filters that are not listed; LISTENS_BEYOND_MOST: so many or more */
+	uint32_t unread; /* of its filters, while they change */
 	bool
 	    is_late; /* the process has changed something that is not in the file: it could not write there */
 	char program[LISTENS_PROGRAM];

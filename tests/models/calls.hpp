@@ -465,6 +465,11 @@ bus__log_listens_drop(struct log *, uint32_t)
 }
 
 void
+bus__log_listens_count(struct log *)
+{
+}
+
+void
 bus__log_listens_uncount(struct log *)
 {
 }

@@ -67,6 +67,10 @@ class LogReader:
         copy = bytes(self.bytes[begin : begin + end])
         return copy if self.life(place)[0] == number else None
 
+    def listens(self, slot):
+        word = struct.unpack_from("=I", self.bytes, 384 + 16 * slot + 12)[0]
+        return word >> 16, word & 0xFFFF
+
     def topic(self, number):
         at = self.topics_begin + number * 8
         length = struct.unpack_from("=I", self.bytes, at + 4)[0]
@@ -150,10 +154,10 @@ def siphash(key, data):
 def listens(log, path):
     """What the file says: its head, mailboxes by bus and number, and (bus, mailbox, filter) of each filter."""
     data = path.read_bytes()
-    magic, version, pid, epoch, changes, count, beyond, _, program, _, check = LISTENS.unpack_from(data)
+    magic, version, pid, epoch, changes, count, _, _, program, _, check = LISTENS.unpack_from(data)
     if (magic, version, epoch) != (b"libbusls", 1, log.epoch) or check != siphash(log.key, data[:120]):
         raise ValueError(f"{path} is none of this log")
-    head = {"pid": pid, "changes": changes, "filters": count, "beyond": beyond}
+    head = {"pid": pid, "changes": changes, "filters": count}
     head["program"] = program.rstrip(b"\0").decode()
     mailboxes, filters, at = {}, [], LISTENS.size
     while at + 64 <= len(data):
