@@ -124,9 +124,12 @@ ENTRY = struct.Struct("=HBBIQ")
 def siphash(key, data):
     """SipHash-1-3."""
     mask = (1 << 64) - 1
-    v = [word ^ key[i % 2] for i, word in enumerate(
-        (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
-    )]
+    v = [
+        word ^ key[i % 2]
+        for i, word in enumerate(
+            (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+        )
+    ]
 
     def turn(word, by):
         return (word << by | word >> (64 - by)) & mask
@@ -155,7 +158,9 @@ def listens(log, path):
     """What the file says: its head, mailboxes by bus and number, and (bus, mailbox, filter) of each filter."""
     data = path.read_bytes()
     magic, version, pid, epoch, changes, count, _, _, program, _, check = LISTENS.unpack_from(data)
-    if (magic, version, epoch) != (b"libbusls", 1, log.epoch) or check != siphash(log.key, data[:120]):
+    if (magic, version, epoch) != (b"libbusls", 1, log.epoch) or check != siphash(
+        log.key, data[:120]
+    ):
         raise ValueError(f"{path} is none of this log")
     head = {"pid": pid, "changes": changes, "filters": count}
     head["program"] = program.rstrip(b"\0").decode()

@@ -43,7 +43,7 @@ def test_the_command_tells_of_a_stopped_process(listener, named, explain):
     named.publish("room/kitchen", 21.5, retain=True)
     text = explain("room/kitchen")
     assert re.search(
-        rf"^{pid} gets it by room/# 1 behind(| for \d+ s), 0 lost, drop_oldest$", text, re.M
+        rf"^{pid} gets it by room/# 1 behind(| for \d+ s), 0 lost, drop_oldest$", text, re.MULTILINE
     )
     for name, reason in (
         ("/room/kitchen", "it begins with a slash, the topic does not"),

@@ -26,7 +26,7 @@ def test_what_a_member_listens_to_is_read_from_the_page_too(tmp_path):
         assert head["changes"] == 4 and head["program"].startswith("py")
         assert sorted(name for *_, name in filters) == [long, "room/#"]
         (first,) = (m for *m, name in filters if name == "room/#")
-        full, drain, peer, reached, delivered, lost, noted = mailboxes[tuple(first)]
+        full, _drain, peer, reached, delivered, lost, noted = mailboxes[tuple(first)]
         assert (full, peer, delivered, lost) == (0, 0, 0, 0)
         assert 0 < reached <= log.tail()
         assert 0 <= time.monotonic() - noted / 1e9 < 60
