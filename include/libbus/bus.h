@@ -438,7 +438,7 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
 /* Writes what a named bus is, for people, in words that may change: its log, how full that is, and the
- * processes on it. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
+ * processes on it, with how many filters each has and how far its slowest mailbox is behind. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
 

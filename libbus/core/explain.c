@@ -829,6 +829,39 @@ size_text(uint64_t bytes, char text[SIZE_TEXT])
 	return text;
 }
 
+enum { LISTENS_TEXT = 128 };
+
+/* How many filters a process has, and how far the slowest of its mailboxes is behind. */
+static void
+describe_listening(struct log *log, uint32_t member, char ret_text[LISTENS_TEXT])
+{
+	uint64_t behind = 0, slowest = UINT64_MAX;
+	int64_t noted_ns = 0;
+	struct log_listening l;
+	struct log_listener m;
+	uint32_t at = 0;
+	bool gone = false;
+	int len;
+
+	if (bus__log_listens_read(log, member, &l) <= 0)
+		return;
+	while (bus__log_listens_next(&l, &at, &m) != NULL)
+		if (m.reached < slowest) {
+			slowest = m.reached;
+			noted_ns = m.noted_ns;
+		}
+	if (slowest != UINT64_MAX && bus__log_behind(log, slowest, &behind, &gone) < 0)
+		behind = 0;
+	len = snprintf(ret_text, LISTENS_TEXT, ", %u filters", (unsigned)(l.filters + l.beyond));
+	if (behind > 0)
+		len += snprintf(ret_text + len, LISTENS_TEXT - (size_t)len, ", %s%llu behind",
+		    gone ? "at least " : "", (unsigned long long)behind);
+	if (behind > 0 && bus__now_ns() - noted_ns >= LATE_NS)
+		snprintf(ret_text + len, LISTENS_TEXT - (size_t)len, " for %llu s",
+		    (unsigned long long)(bus__now_ns() - noted_ns) / 1000000000);
+	bus__log_listens_free(&l);
+}
+
 static void
 describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 {
@@ -846,10 +879,16 @@ describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 	    size_text(s->names_bytes, names), size_text(s->names_most, names_most));
 	line(page, "processes: %u of at most %u, with %u readers of at most %u", s->processes,
 	    s->processes_most, s->readers, s->readers_most);
-	for (uint32_t i = 0; i < s->processes_most; i++)
-		if (bus_member(bus, i, &member) > 0)
-			line(page, "  member %u: pid %u%s%s", i, member.pid,
-			    member.is_this ? ", this one" : "", member.is_alive ? "" : ", dead");
+	for (uint32_t i = 0; i < s->processes_most; i++) {
+		char listens[LISTENS_TEXT] = "";
+
+		if (bus_member(bus, i, &member) <= 0)
+			continue;
+		if (member.is_alive)
+			describe_listening(bus->log, i, listens);
+		line(page, "  member %u: pid %u%s%s%s", i, member.pid,
+		    member.is_this ? ", this one" : "", member.is_alive ? "" : ", dead", listens);
+	}
 }
 
 int

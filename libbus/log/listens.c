@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/siphash.h"
+#include "base/thread.h"
 #include "log/log.h"
 
 #define LISTENS_VERSION 1u
@@ -357,7 +358,7 @@ bus__log_listens_end(struct log *log)
 	struct log_listens *l = &log->listens;
 	_Atomic uint32_t *said = &log->shared->members[log->member].listens;
 	uint32_t beyond = l->beyond < LISTENS_BEYOND_MOST ? l->beyond : LISTENS_BEYOND_MOST;
-	int fd = -1;
+	int cancel = bus__cancel_off(), fd = -1;
 
 	/* Ten thousand that are only counted write no file. */
 	if (l->changes > 0 && (l->whole || l->dirty < l->dirty_end)) {
@@ -375,6 +376,7 @@ bus__log_listens_end(struct log *log)
 	 * with the acquire in bus__log_listens_read(). */
 	atomic_store_explicit(said, l->changes << 16 | beyond, memory_order_release);
 	pthread_mutex_unlock(&l->lock);
+	bus__cancel_back(cancel);
 }
 
 /* --- reading ----------------------------------------------------------------------------------------------------------- */
@@ -507,7 +509,7 @@ int
 bus__log_listens_read(struct log *log, uint32_t member, struct log_listening *ret_listening)
 {
 	struct log_listening listening = {.bytes = NULL};
-	int err = BUS_E_NOMEM;
+	int err = BUS_E_NOMEM, cancel;
 	char *path;
 	/* Acquire: pairs with the release of bus__log_listens_end(): the file has as many. */
 	uint32_t said =
@@ -521,6 +523,7 @@ bus__log_listens_read(struct log *log, uint32_t member, struct log_listening *re
 		return 1; /* it had no memory to list one */
 	}
 	path = path_of(log, member);
+	cancel = bus__cancel_off();
 	for (unsigned tries = 0; path != NULL && tries < READ_TRIES; tries++) {
 		bus__log_listens_free(&listening);
 		err = read_once(log, path, said, &listening);
@@ -529,6 +532,7 @@ bus__log_listens_read(struct log *log, uint32_t member, struct log_listening *re
 		else
 			break;
 	}
+	bus__cancel_back(cancel);
 	bus__free(path);
 	if (err < 0)
 		return err;
@@ -610,9 +614,11 @@ void
 bus__log_listens_clear(struct log *log, uint32_t member)
 {
 	char *path = path_of(log, member);
+	int cancel = bus__cancel_off();
 
 	if (path != NULL)
 		bus__log_file_remove(path, LOG_FILE_LISTENS);
+	bus__cancel_back(cancel);
 	bus__free(path);
 }
 

@@ -193,7 +193,7 @@ START_TEST(process_that_does_not_go_on_is_named_with_the_next_step)
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
 	struct bus *bus = join(dir);
-	char words[100];
+	char words[100], text[4096];
 
 	await_step(&c);
 	ck_eventually(says(bus, "room/kitchen", " 0 behind"));
@@ -202,6 +202,9 @@ START_TEST(process_that_does_not_go_on_is_named_with_the_next_step)
 	snprintf(words, sizeof words, "stopped (kill -CONT %d)", c.pid);
 	ck_eventually(says(bus, "room/kitchen", words));
 	ck_assert(strstr(explain(bus, "room/kitchen"), " 1 behind for ") != NULL);
+	ck_assert_int_gt(bus_describe(bus, text, sizeof text), 0);
+	snprintf(words, sizeof words, "pid %d, 1 filters, 1 behind for ", c.pid);
+	ck_assert_msg(strstr(text, words) != NULL, "%s", text);
 	end(&c, SIGKILL);
 	bus_close(bus, 0);
 }
