@@ -25,7 +25,7 @@
 #define UNITS_FIRST     16u
 #define UNITS_OF_FILTER ((TEXT_AT + BUS_LIMIT_TOPIC_BYTES + 1 + UNIT - 1) / UNIT)
 #define UNITS_MOST      (LISTENS_FILTERS * (UNITS_OF_FILTER + 1)) /* each of a mailbox of its own */
-#define READ_TRIES      50
+#define READ_TRIES      20
 
 enum { ENTRY_FREE, ENTRY_MAILBOX, ENTRY_FILTER };
 
