@@ -533,6 +533,34 @@ START_TEST(process_that_cannot_write_its_file_listens_and_readers_know)
 }
 END_TEST
 
+static void
+listen_as_another(struct bus *bus, struct bus_mailbox *m, int step)
+{
+	if (step == 1)
+		ck_assert_int_eq(setuid(65534), 0);
+	listen_to_another_each_step(bus, m, step);
+}
+
+START_TEST(process_that_has_changed_its_user_listens_and_readers_know)
+{
+	const char *dir = bus_test_dir();
+	struct child c;
+	struct bus *bus;
+
+	if (geteuid() != 0)
+		return;
+	c = begin(dir, listen_as_another);
+	await_step(&c);
+	bus = join(dir);
+	step(&c);
+	ck_says(bus, "room/0", " gets it by room/0 ");
+	ck_says(bus, "room/1", " has changed its filters since, and could not write that down\n");
+	end(&c, 0);
+	bus_close(bus, 0);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 START_TEST(garbage_in_a_file_harms_nobody)
 {
 	const char *dir = bus_test_dir();
@@ -730,6 +758,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "wrong", file_of_a_killed_process_goes,
 	    file_that_was_removed_is_made_again,
 	    process_that_cannot_write_its_file_listens_and_readers_know,
+	    process_that_has_changed_its_user_listens_and_readers_know,
 	    garbage_in_a_file_harms_nobody,
 	    reader_finds_whole_filters_however_a_process_is_stopped_or_killed,
 	    threads_of_two_buses_come_and_go_while_others_ask);
