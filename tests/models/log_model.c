@@ -17,6 +17,9 @@ struct log_topic model_topics[LOG_MODEL_MEMBERS][MODEL_TOPICS];
 static struct log_shared *shared;
 static struct log_place *places;
 static uint8_t *bytes;
+static unsigned model_deputies;
+unsigned model_ended;
+static bool model_reached[MODEL_THREADS]; /* the tail was this thread's */
 static _Atomic bool dead[LOG_MODEL_MEMBERS];
 static jmp_buf graves[LOG_MODEL_MEMBERS];
 
@@ -28,11 +31,55 @@ bus__log_is_alive(const struct log *log, uint32_t member)
 	return !atomic_load_explicit(&dead[member], memory_order_acquire);
 }
 
+/* The last member is a deputy of the first, of whose process it is. */
+void
+model_one_process(void)
+{
+	struct log *home = &model_log[0];
+
+	model_share("turn", &home->turn, sizeof home->turn);
+	model_share("handed", &home->handed, sizeof home->handed);
+	model_share("lanes", &home->lanes, sizeof home->lanes);
+	model_share("writers", home->writers, sizeof home->writers);
+	model_share("known", &home->number, 3 * sizeof home->number);
+	model_deputies = 1;
+}
+
+bool
+model_is_inside(int thread)
+{
+	return model_reached[thread] ||
+	       (model_reached[1 - thread] &&
+		   atomic_load_explicit(&model_log[0].lanes, memory_order_relaxed) > UINT16_MAX);
+}
+
+bool
+bus__log_deputy(struct log *home, unsigned lane)
+{
+	struct log *deputy = &model_log[LOG_MODEL_MEMBERS - 1];
+
+	if (model_deputies == 0)
+		return false;
+	model_deputies--;
+	deputy->home = home;
+	deputy->lane = (uintptr_t)lane << 1;
+	home->writers[lane] = deputy;
+	return true;
+}
+
+void
+bus__log_end(struct log *log)
+{
+	log->number = 0;
+	model_ended++;
+}
+
 static void
 may_die(enum log_stall where)
 {
 	int member = model_self();
 
+	model_reached[member] = true;
 	/* One that dies between its publish and the wake-up it owes is what the cap of a reader's sleep is for. */
 	if (where == LOG_STALL_PIN || where == LOG_STALL_WAKE || !model_dies[member] ||
 	    model_choose(8) != 0)
@@ -78,6 +125,9 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		    .segment_bytes = segment_bytes,
 		    .segment_count = segments,
 		    .member = i,
+		    .home = &model_log[i],
+		    .lanes = LOG_LANES_AT_FIRST,
+		    .writers = {&model_log[i]},
 		    .begin = UINT64_MAX};
 		bus__log_topic(&model_log[i], "t", 1, &model_topics[i][MODEL_T]);
 		bus__log_topic(&model_log[i], "u", 1, &model_topics[i][MODEL_OTHER]);
@@ -87,6 +137,8 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		dead[i] = model_dies[i] = false;
 	}
 	model_share("dead", dead, sizeof dead);
+	model_deputies = model_ended = 0;
+	memset(model_reached, 0, sizeof model_reached);
 	bus__log_stall_hook = may_die;
 }
 
@@ -110,19 +162,41 @@ model_log_close(void)
 	bus__free(shared);
 }
 
-static uint64_t
-append(int member, int topic, uint64_t i, uint16_t flags)
+int
+model_try_append_as(int member, int from, uint64_t i)
 {
-	uint64_t payload = (uint64_t)member << 32 | i, sequence;
+	uint64_t payload = (uint64_t)from << 32 | i, sequence;
 	const struct bus_slice slice = {&payload, sizeof payload};
-	const struct log_item item = {.topic = &model_topics[member][topic], .flags = flags};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T]};
+
+	return bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+}
+
+static uint64_t
+append_as(int member, int from, uint64_t i, uint16_t flags)
+{
+	uint64_t payload = (uint64_t)from << 32 | i, sequence;
+	const struct bus_slice slice = {&payload, sizeof payload};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T], .flags = flags};
 	int got;
 
 	do
 		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
-	while (got == BUS_E_FULL);
+	while (got == BUS_E_FULL || got == BUS_E_TIMEDOUT);
 	model_check(got == 1);
 	return sequence;
+}
+
+static uint64_t
+append(int member, uint64_t i, uint16_t flags)
+{
+	return append_as(member, member, i, flags);
+}
+
+void
+model_append_as(int member, int from, uint64_t i)
+{
+	append_as(member, from, i, 0);
 }
 
 bool
@@ -132,7 +206,7 @@ model_append(int member, uint64_t i)
 		atomic_store_explicit(&dead[member], true, memory_order_release);
 		return false;
 	}
-	append(member, MODEL_T, i, 0);
+	append(member, i, 0);
 	return true;
 }
 
@@ -153,7 +227,7 @@ model_append_to(int member, int topic)
 uint64_t
 model_keep(int member, uint64_t i)
 {
-	return append(member, MODEL_T, i, LOG_RETAIN);
+	return append(member, i, LOG_RETAIN);
 }
 
 uint64_t

@@ -770,6 +770,17 @@ roll(struct world *w, unsigned sides)
 	return (unsigned)((w->dice >> 33) % sides);
 }
 
+/* Whether all are linked, so that they are to agree. */
+static bool
+is_whole(const struct values_model *m)
+{
+	for (unsigned left = 0; left < m->buses; left++)
+		for (unsigned right = 0; right < left; right++)
+			if (!m->linked[left][right])
+				return false;
+	return true;
+}
+
 /* With $BUS_TEST_TRACE: what led to a difference. */
 static void
 trace(const struct world *w, const char *format, ...)
@@ -826,7 +837,7 @@ link_pair(struct world *w, struct pair_of *pair)
 {
 	ck_bus(bus_dial(w->at[pair->dials].bus, pair->wire.url, w->cfg, &pair->dialler), 0);
 	ck_eventually(is_up(pair->dialler) && stats_of(pair->listener).peers == 1);
-	model_link(&w->model, pair->listens, pair->dials, true, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, true, false);
 }
 
 static void
@@ -924,7 +935,7 @@ compare(struct world *w, uint64_t seed)
 			    seed, w->step, i, w->at[i].named ? "named" : "private", got, topic,
 			    w->model.at[i][t].text);
 		}
-	ck_assert_msg(!model_is_whole(&w->model) || agree(w),
+	ck_assert_msg(!is_whole(&w->model) || agree(w),
 	    "seed %" PRIu64 ", step %u: all are linked and do not agree", seed, w->step);
 }
 
@@ -969,7 +980,7 @@ change_link(struct world *w)
 	if (pair->wire.is_cut) {
 		pair->wire.is_cut = false;
 		ck_eventually(is_up(pair->dialler) && stats_of(pair->listener).peers == 1);
-		model_link(&w->model, pair->listens, pair->dials, true, MODEL_INITIAL);
+		model_link(&w->model, pair->listens, pair->dials, true, false);
 		return;
 	}
 	if (roll(w, 2)) {
@@ -980,7 +991,7 @@ change_link(struct world *w)
 	}
 	ck_eventually((pair->dialler == NULL || !is_up(pair->dialler)) &&
 		      stats_of(pair->listener).peers == 0);
-	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, false, false);
 }
 
 /* Holds what two buses say to each other, while both publish, and none twice on a topic: what they say crosses. With a third one
@@ -990,14 +1001,14 @@ hold(struct world *w, uint64_t seed)
 {
 	struct pair_of *pair = &w->pairs[roll(w, w->pair_count)];
 
-	if (!model_is_whole(&w->model) || w->model.buses > 2)
+	if (!is_whole(&w->model) || w->model.buses > 2)
 		return;
 	trace(w, "holds %u and %u", pair->listens, pair->dials);
 	pair->wire.held = true;
 	/* What the forwarder has begun to give on. */
 	for (unsigned n = 0; n < 20; n++)
 		bus_test_nap();
-	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, false, false);
 	for (unsigned t = 0; t < MODEL_TOPICS; t++) {
 		unsigned who = roll(w, 4);
 
@@ -1008,7 +1019,7 @@ hold(struct world *w, uint64_t seed)
 		compare(w, seed);
 	}
 	pair->wire.held = false;
-	model_link(&w->model, pair->listens, pair->dials, true, MODEL_LIVE);
+	model_link(&w->model, pair->listens, pair->dials, true, true);
 }
 
 /* The last bus, which dials all others, ends and begins anew. */
@@ -1017,7 +1028,7 @@ restart(struct world *w)
 {
 	unsigned last = w->model.buses - 1;
 
-	if (!model_is_whole(&w->model))
+	if (!is_whole(&w->model))
 		return;
 	for (unsigned i = 0; i < w->pair_count; i++)
 		if (w->pairs[i].dials == last) {
