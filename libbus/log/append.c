@@ -962,13 +962,16 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	/* Before the tail is ours, so that others wait the shorter; not before it was read, so that nothing comes between. */
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
-	uint64_t named =
-	    atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	uint64_t named;
 	size_t written;
 
-	/* The last for itself: what names it lies before. */
-	if ((word & TAIL_OWNER) || log->segment == NULL || turn.at >= log->mapped ||
-	    plain_size(payloads->len) >= log->mapped - turn.at || named >= turn.at)
+	/* Nothing is mapped of a segment that is not known. */
+	if ((word & TAIL_OWNER) || turn.at >= log->mapped ||
+	    plain_size(payloads->len) >= log->mapped - turn.at)
+		return 0;
+	/* What names the topic lies before. */
+	named = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	if (named >= turn.at)
 		return 0;
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
@@ -1052,15 +1055,17 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
 	struct log_segment *segment = log->segment;
-	uint64_t bytes = plain_size(len);
-	uint64_t named =
-	    atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	uint64_t bytes = plain_size(len), named;
 	uint8_t *to;
 
-	/* Nothing is mapped of a segment that is not known; what names the topic lies before. */
-	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at ||
-	    named >= turn.at)
+	/* Nothing is mapped of a segment that is not known. */
+	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
 		return false;
+	/* What names the topic lies before. */
+	named = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	if (named >= turn.at)
+		return false;
+	named = topic_at(named);
 	noted = atomic_load_explicit(&segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
 	if (noted >> 32 != (uint32_t)(word >> 12) ||
@@ -1076,7 +1081,7 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	next = tail_position(word) + bytes;
 	noted += (bytes >> 3 << 32) + 1; /* as note_count() does */
 	to = log->bytes + turn.at;
-	write_head(to, topic_at(named), item,
+	write_head(to, (uint32_t)named, item,
 	    record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
 	if (__builtin_expect(len > 0, 1))
 		memcpy(to + sizeof(struct log_record), data, len);

@@ -282,7 +282,7 @@ divide(struct log_head *head, uint64_t bytes)
 {
 	head->file_bytes = bytes;
 	head->kept_begin = whole_pages(sizeof(struct log_shared));
-	head->kept_bytes = whole_pages(bytes / 16);
+	head->kept_bytes = whole_pages(bytes / 12);
 	head->segments_begin = head->kept_begin + head->kept_bytes;
 	head->segment_bytes = whole_pages(bytes / 16) + LOG_PAGE;
 	head->segment_count = (uint32_t)((bytes - head->segments_begin) / head->segment_bytes);
