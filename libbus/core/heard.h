@@ -23,7 +23,8 @@ struct heard_table {
 
 struct bus__heard {
 	struct heard_table numbers, names;
-	uint32_t segment; /* the lower half of the one whose numbers are known; others are as if they were not there */
+	uint32_t
+	    segment; /* the lower half of the one whose numbers are known; others are as if they were not there */
 };
 
 void bus__heard_fini(struct bus__heard *heard);
@@ -54,7 +55,8 @@ heard_find_number(const struct heard_table *numbers, uint64_t key)
 
 /* false: it is not known. */
 static inline bool
-bus__heard_number(const struct bus__heard *heard, uint64_t segment, uint32_t number, void **ret_what)
+bus__heard_number(
+    const struct bus__heard *heard, uint64_t segment, uint32_t number, void **ret_what)
 {
 	const struct heard_entry *entry;
 

@@ -65,8 +65,7 @@ static const struct {
 };
 
 static struct log_item
-entry_of(
-    struct log_topic *topic, uint32_t origin, unsigned flags, const struct ring_item *item)
+entry_of(struct log_topic *topic, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	struct log_item entry = {
 	    .topic = topic,
@@ -115,8 +114,7 @@ append_until(struct bus *bus, struct log_topic *topic, uint32_t origin, unsigned
 }
 
 int
-bus__named_append(
-    struct bus *bus, const char *name, const struct ring_item *item, int64_t until_ns)
+bus__named_append(struct bus *bus, const char *name, const struct ring_item *item, int64_t until_ns)
 {
 	struct log_topic topic;
 
@@ -160,8 +158,7 @@ bus__named_publish(struct bus *bus, const char *name, const struct ring_item *it
 		return check_name(name);
 	bus__log_topic(bus->log, name, len, &topic);
 	/* One that this process has published on was checked then; $... is the bus's own. */
-	if (name[0] == '$' ||
-	    atomic_load_explicit(&topic.named_at, memory_order_relaxed) == 0) {
+	if (name[0] == '$' || atomic_load_explicit(&topic.named_at, memory_order_relaxed) == 0) {
 		err = check_name(name);
 		if (err < 0)
 			return err;
@@ -217,8 +214,8 @@ renumber(struct bus *bus, struct log_topic *topic, const struct bus__version *ve
 }
 
 int
-bus__named_relay(struct bus *bus, struct log_topic *topic, struct ring_item *item,
-    struct bus__offer *offer)
+bus__named_relay(
+    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer)
 {
 	struct bus_slice payload = payload_of(item);
 	struct bus__version ours;
@@ -281,7 +278,8 @@ send_large(struct bus *bus, const struct log_item *record, const void *data, siz
 int
 bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
 {
-	struct bus *volatile on = bus; /* in memory, so that a send that succeeds saves no register */
+	struct bus *volatile on =
+	    bus; /* in memory, so that a send that succeeds saves no register */
 	int err;
 
 	if (len > PAGE || len > bus->max_payload || data == NULL) {

@@ -32,8 +32,8 @@ int bus__named_append(
 
 /* The same for what a peer sent, and so links do not take away. Of a retained one bus__offer_judge() says what
  * becomes of it. */
-int bus__named_relay(struct bus *bus, struct log_topic *topic, struct ring_item *item,
-    struct bus__offer *offer);
+int bus__named_relay(
+    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer);
 
 /* A payload of such a record. */
 int bus__named_send_one(

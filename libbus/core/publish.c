@@ -29,7 +29,8 @@ struct bus_pub {
 	struct bus__block *loans; /* not committed and not aborted */
 	size_t small;             /* payloads up to here take the short way; 0: none */
 	uint64_t word;            /* of such a frame, but for its length */
-	struct log_topic named; /* on a named bus; and what its records have. topic NULL: it is private */
+	struct log_topic
+	    named; /* on a named bus; and what its records have. topic NULL: it is private */
 	struct log_item record;
 	int type, wait_ms;
 };

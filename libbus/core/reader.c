@@ -303,8 +303,8 @@ learn(struct bus_mailbox *m, const struct copied *unknown)
 	err = bus__reader_route(m, unknown->name, unknown->len, &route);
 	pthread_mutex_lock(&r->lock);
 	if (err == 0)
-		err = bus__heard_put_name(&r->heard,
-		    bus__siphash(m->bus->key, unknown->name, unknown->len), route);
+		err = bus__heard_put_name(
+		    &r->heard, bus__siphash(m->bus->key, unknown->name, unknown->len), route);
 	if (err < 0 && bus__log_next(&r->cursor) != NULL)
 		r->cursor.lost++;
 	pthread_mutex_unlock(&r->lock);

@@ -54,8 +54,9 @@ struct reader {
 	uint64_t
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
 	struct bus__heard heard; /* routes, by the numbers and names of their topics */
-	uint32_t learned;   /* up to which of `changes` */
-	uint32_t last_number; /* what was looked up last, in this segment; 0, which no topic has: NULL */
+	uint32_t learned;        /* up to which of `changes` */
+	uint32_t
+	    last_number; /* what was looked up last, in this segment; 0, which no topic has: NULL */
 	uint64_t last_segment;
 	struct route *last_route;
 	_Atomic uint32_t changes; /* of routes and subscriptions; bus lock */

@@ -323,8 +323,7 @@ look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 		m->walk->skipped = true;
 		return false;
 	}
-	while (!found &&
-	       (record = bus__log_kept_next(&c, &m->walk->values, left, &kept)) != NULL)
+	while (!found && (record = bus__log_kept_next(&c, &m->walk->values, left, &kept)) != NULL)
 		found = look_at_logged(m, &c, &kept, record, &topic, &value) &&
 			give(m, topic, &value, ret_out);
 	if (m->walk->values.moving) /* a writer is carrying some */

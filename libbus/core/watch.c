@@ -218,16 +218,14 @@ look_up_name(struct scan *s, const struct log_record *record, uint64_t word, voi
 	*ret_topic = NULL;
 	*ret_name = bus__log_name(w->place.bytes, word, record, ret_len);
 	if (*ret_name == NULL ||
-	    !bus__heard_name(
-		&w->heard, bus__siphash(s->bus->key, *ret_name, *ret_len), ret_topic))
+	    !bus__heard_name(&w->heard, bus__siphash(s->bus->key, *ret_name, *ret_len), ret_topic))
 		return false;
 	topic = *ret_topic;
 	if (topic != NULL &&
 	    (topic->len != *ret_len || memcmp(topic->name, *ret_name, *ret_len) != 0))
 		return false;
 	/* Without memory it looks by the name again. */
-	if (!(word >> 32 & LOG_NAMED) ||
-	    bus__heard_notes_at_once(&w->heard, w->place.number))
+	if (!(word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&w->heard, w->place.number))
 		bus__heard_put_number(&w->heard, w->place.number, record->topic, *ret_topic);
 	return true;
 }

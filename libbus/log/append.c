@@ -471,8 +471,7 @@ write_word(uint8_t *at, uint64_t word)
 
 /* Shows that there is a record, when the rest of it is there. */
 static inline void
-write_head(
-    uint8_t *to, uint32_t topic, const struct log_item *item, uint64_t word, int64_t time_ns)
+write_head(uint8_t *to, uint32_t topic, const struct log_item *item, uint64_t word, int64_t time_ns)
 {
 	struct log_record *record = (struct log_record *)to;
 
@@ -547,9 +546,9 @@ write_records(struct log *log, struct turn *turn, const struct log_item *item,
 	if (names)
 		topic = topic_at(turn->at);
 	else if (item->topic != NULL)
-		topic = topic_at(
-		    atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) -
-		    log->begin);
+		topic =
+		    topic_at(atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) -
+			     log->begin);
 	if (names)
 		first.flags |= LOG_NAMED;
 	for (;;) {
@@ -773,8 +772,9 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 
 /* Makes room for what was decided on, and finds the place of a value. */
 static int
-place_value(struct log *log, struct turn *turn, struct value *value, const struct bus_slice *payload,
-    uint64_t *ret_bytes, struct log_place **ret_place, uint64_t *ret_tag)
+place_value(struct log *log, struct turn *turn, struct value *value,
+    const struct bus_slice *payload, uint64_t *ret_bytes, struct log_place **ret_place,
+    uint64_t *ret_tag)
 {
 	struct log_item *item = &value->item;
 	bool is_empty = payload->len + item->headers_len == 0;
@@ -801,8 +801,8 @@ place_value(struct log *log, struct turn *turn, struct value *value, const struc
 		return 0;
 	if (!is_empty && !bus__log_may_keep(log, item->topic, bytes, tail_position(turn->word)))
 		return BUS_E_LIMIT;
-	*ret_place = bus__log_choose_place(log, item->topic, log->begin + turn->at,
-	    tail_position(turn->word), ret_tag);
+	*ret_place = bus__log_choose_place(
+	    log, item->topic, log->begin + turn->at, tail_position(turn->word), ret_tag);
 	return *ret_place != NULL ? 0 : BUS_E_LIMIT;
 }
 
@@ -898,8 +898,8 @@ bus__log_append_value(struct log *log, const struct log_item *item, struct bus__
 
 	if (got < 0)
 		return got;
-	return leave(writer,
-	    append_value(writer, &pin, item, offer, true, payload, ret_sequence, ret_ours));
+	return leave(
+	    writer, append_value(writer, &pin, item, offer, true, payload, ret_sequence, ret_ours));
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */

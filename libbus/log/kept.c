@@ -386,8 +386,7 @@ find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tai
 		if (tag_half(tag_of(place)) != wanted.half || place == best.place)
 			continue;
 		held++;
-		if (look_at(log, pin, &wanted, place, tail, &f) &&
-		    f.position > best.position)
+		if (look_at(log, pin, &wanted, place, tail, &f) && f.position > best.position)
 			best = f;
 		/* Which of two is newer is not known while one moves. */
 		if (f.record == NULL && f.fate == LOG_MOVING) {
@@ -419,8 +418,7 @@ is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, u
 		return f.fate == LOG_GONE &&
 		       atomic_load_explicit(&place->kept[0], memory_order_acquire) == now;
 	if (is_to_stay(log, f.record, f.word) &&
-	    (!forced ||
-		bus__log_value_of(log, f.word, f.record, &version) == LOG_A_VALUE ||
+	    (!forced || bus__log_value_of(log, f.word, f.record, &version) == LOG_A_VALUE ||
 		!(f.word >> 32 & LOG_CHANGES)))
 		return false;
 	if (f.word >> 32 & LOG_CHANGES) {
@@ -446,8 +444,8 @@ bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint6
 
 /* The place that has the newest record of a topic, and its tag. NULL: none has. */
 static struct log_place *
-place_that_has(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
-    uint64_t *ret_tag)
+place_that_has(
+    struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail, uint64_t *ret_tag)
 {
 	const struct wanted wanted = {topic, half_of(topic->hash)};
 	struct log_place *best = NULL;
@@ -458,8 +456,8 @@ place_that_has(struct log *log, uint32_t *pin, const struct log_topic *topic, ui
 		struct log_place *place = choice(log, topic, i);
 		uint64_t tag = tag_of(place);
 
-		if (tag_half(tag) != wanted.half ||
-		    !look_at(log, pin, &wanted, place, tail, &f) || f.position <= newest)
+		if (tag_half(tag) != wanted.half || !look_at(log, pin, &wanted, place, tail, &f) ||
+		    f.position <= newest)
 			continue;
 		newest = f.position;
 		best = place;
@@ -574,13 +572,12 @@ look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks
 		uint64_t theirs;
 		struct found f;
 
-		if (wanted.half == 0 ||
-		    !look_at(log, pin, &wanted, &log->places[i], tail, &f) ||
+		if (wanted.half == 0 || !look_at(log, pin, &wanted, &log->places[i], tail, &f) ||
 		    !(f.word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, f.word, f.record, &version) != LOG_A_MARK)
 			continue;
-		read_words(log, (unsigned)(f.word >> 32) & 0xffff, f.record, &version, &until_ns,
-		    &theirs);
+		read_words(
+		    log, (unsigned)(f.word >> 32) & 0xffff, f.record, &version, &until_ns, &theirs);
 		if (marks->step_ns != 0) {
 			int64_t step = (until_ns - marks->first_ns) / marks->step_ns;
 
@@ -742,9 +739,9 @@ bus__log_had_another(struct log *log, const struct log_topic *topic)
 			continue;
 		before = atomic_load_explicit(&place->kept[1], memory_order_acquire);
 		/* What has gone may have been another's, that had the place before. */
-		had = before != 0 && (hold(log, &pin, &wanted, before, tail, &f) ||
-					 bus__log_pin(log, &pin, before / log->segment_bytes,
-					     &memory) == NULL);
+		had = before != 0 &&
+		      (hold(log, &pin, &wanted, before, tail, &f) ||
+			  bus__log_pin(log, &pin, before / log->segment_bytes, &memory) == NULL);
 	}
 	bus__log_unpin(log, &pin);
 	return had;
@@ -825,8 +822,8 @@ look_at_place(struct log_cursor *reader, struct log_place *place, uint32_t half,
 }
 
 const struct log_record *
-bus__log_kept_next(struct log_cursor *reader, struct log_walk *walk, unsigned *left,
-    struct log_topic *ret_topic)
+bus__log_kept_next(
+    struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic)
 {
 	struct log *log = reader->log;
 
@@ -960,8 +957,7 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 
 		if (size < sizeof *record || size % 8 != 0 || size > end - from)
 			return true; /* damaged: there is nothing to be found behind it */
-		place = place_of(
-		    log, record, word, number * log->segment_bytes + from, tail, &tag);
+		place = place_of(log, record, word, number * log->segment_bytes + from, tail, &tag);
 		if (place != NULL && !is_to_stay(log, record, word)) {
 			forget(log, place, record, word, number * log->segment_bytes + from);
 		} else if (place != NULL) {

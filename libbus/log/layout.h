@@ -28,8 +28,8 @@
 #include <stdint.h>
 
 #define LOG_VERSION 3u
-#define LOG_LINE    64          /* bytes that travel between CPUs together */
-#define LOG_MEMBERS 1022        /* processes at a time */
+#define LOG_LINE    64         /* bytes that travel between CPUs together */
+#define LOG_MEMBERS 1022       /* processes at a time */
 #ifndef LOG_PINS               /* a model has so few of these that it comes to an end */
 #define LOG_PINS          1024 /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
@@ -79,10 +79,11 @@ struct log_pins {
 
 struct log_shared {
 	struct log_head head;
-	alignas(LOG_LINE) _Atomic uint64_t tail;       /* see below */
-	alignas(LOG_LINE) _Atomic uint32_t news;       /* changes for readers that sleep */
-	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
-	alignas(LOG_LINE) _Atomic uint64_t kept_count; /* values but the bus's own, or about as many */
+	alignas(LOG_LINE) _Atomic uint64_t tail;  /* see below */
+	alignas(LOG_LINE) _Atomic uint32_t news;  /* changes for readers that sleep */
+	alignas(LOG_LINE) _Atomic uint32_t turns; /* changes for writers that wait */
+	alignas(
+	    LOG_LINE) _Atomic uint64_t kept_count; /* values but the bus's own, or about as many */
 	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
 	_Atomic uint64_t floor;      /* the most changes of a topic's value that was forgotten */
 	_Atomic int64_t marks_over;  /* marks that end by this time have ended, for want of room */
@@ -194,8 +195,8 @@ first_word(uint64_t number, uint64_t sequence)
  * stopped before it took the place finds that another has used it since. 0: nobody ever had it. */
 struct log_place {
 	_Atomic uint64_t tag;
-	_Atomic uint64_t
-	    kept[2]; /* positions of the newest retained record and of the one before; they only rise */
+	_Atomic uint64_t kept
+	    [2]; /* positions of the newest retained record and of the one before; they only rise */
 };
 
 static inline uint64_t

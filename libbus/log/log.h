@@ -40,7 +40,8 @@ struct log {
 	struct log_shared *shared;
 	/* What its head said when it was checked: anybody can write there. */
 	uint8_t *segments;
-	struct log_place *places; /* of values: buckets of LOG_BUCKET, the first LOG_OWN_BUCKETS for $... */
+	struct log_place
+	    *places; /* of values: buckets of LOG_BUCKET, the first LOG_OWN_BUCKETS for $... */
 	uint32_t buckets;
 	uint64_t segment_bytes;
 	size_t map_bytes;
@@ -396,8 +397,8 @@ bool bus__log_read(uint64_t word, const struct log_record *record, struct log_vi
 
 /* The name of the topic of a record that lies in a segment whose memory begins at `bytes`, without NUL; NULL: it has none, or
  * the record that it points to does not name one. */
-const char *bus__log_name(const uint8_t *bytes, uint64_t word, const struct log_record *record,
-    uint32_t *ret_len);
+const char *bus__log_name(
+    const uint8_t *bytes, uint64_t word, const struct log_record *record, uint32_t *ret_len);
 
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 
@@ -408,8 +409,7 @@ const struct log_record *bus__log_kept(
     struct log_cursor *reader, const struct log_topic *topic, uint64_t tail);
 
 /* Whether the topic's newest retained record lies behind `tail`. */
-bool bus__log_is_kept_behind(
-    const struct log *log, const struct log_topic *topic, uint64_t tail);
+bool bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, uint64_t tail);
 
 /* Whether the topic may have had a retained record before its newest. */
 bool bus__log_had_another(struct log *log, const struct log_topic *topic);
@@ -439,8 +439,8 @@ struct log_walk {
 
 /* The next one's newest, as of now; *ret_topic is for as long as the record stays. Looks at no more than *left buckets, from
  * which they are taken. NULL: there is none, or *left is 0. A topic that has one all the while comes. */
-const struct log_record *bus__log_kept_next(struct log_cursor *reader, struct log_walk *walk,
-    unsigned *left, struct log_topic *ret_topic);
+const struct log_record *bus__log_kept_next(
+    struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic);
 
 /* What a retained record, of which the reader or the tail's owner said `word`, is now, and its version: {0}, it has none.
  * LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */

@@ -79,14 +79,13 @@ bus__log_remember(struct log *log, struct log_topic *topic, uint64_t position)
 	    atomic_load_explicit(&memory->at[entry].position, memory_order_relaxed) >
 		atomic_load_explicit(&memory->at[entry + 1].position, memory_order_relaxed))
 		entry++;
-	atomic_store_explicit(
-	    &memory->at[entry].sum, topic->hash ^ position, memory_order_relaxed);
+	atomic_store_explicit(&memory->at[entry].sum, topic->hash ^ position, memory_order_relaxed);
 	atomic_store_explicit(&memory->at[entry].position, position, memory_order_relaxed);
 }
 
 const char *
-bus__log_name(const uint8_t *bytes, uint64_t word, const struct log_record *record,
-    uint32_t *ret_len)
+bus__log_name(
+    const uint8_t *bytes, uint64_t word, const struct log_record *record, uint32_t *ret_len)
 {
 	uint64_t own = (uint64_t)((const uint8_t *)record - bytes), head, end, len;
 	uint32_t topic = record->topic;

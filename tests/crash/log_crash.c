@@ -277,8 +277,8 @@ compare(uint64_t sequence, const struct content *content)
 
 /* Whether the topic of a record is what its writer said. */
 static bool
-is_of_its_topic(const struct log_cursor *cursor, const struct log_record *record,
-    const struct content *content)
+is_of_its_topic(
+    const struct log_cursor *cursor, const struct log_record *record, const struct content *content)
 {
 	char name[NAME_BYTES];
 	uint32_t len;

@@ -234,8 +234,7 @@ uint64_t
 model_keep_in(int member, int topic, uint64_t i)
 {
 	const struct bus_slice slice = {&i, i != 0 ? sizeof i : 0};
-	const struct log_item item = {
-	    .topic = &model_topics[member][topic], .flags = LOG_RETAIN};
+	const struct log_item item = {.topic = &model_topics[member][topic], .flags = LOG_RETAIN};
 	uint64_t sequence;
 	int got;
 

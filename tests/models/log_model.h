@@ -6,7 +6,10 @@
 #include "log/stall.h"
 #include "model.h"
 
-enum { LOG_MODEL_MEMBERS = 3, LOG_MODEL_SEGMENT = 104 /* two records of 8 bytes, that may both name a topic */ };
+enum {
+	LOG_MODEL_MEMBERS = 3,
+	LOG_MODEL_SEGMENT = 104 /* two records of 8 bytes, that may both name a topic */
+};
 
 extern struct log model_log[LOG_MODEL_MEMBERS]; /* of each thread */
 extern bool model_dies[LOG_MODEL_MEMBERS];      /* it may, at any step of an append */

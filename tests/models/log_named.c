@@ -107,7 +107,8 @@ static const struct control controls[] = {
 
 const struct model model_log_named = {
     .name = "log_named",
-    .shows = "each record has the name that its writer used, in whatever segment, also if one was revoked",
+    .shows =
+	"each record has the name that its writer used, in whatever segment, also if one was revoked",
     .threads = 3,
     .before = before,
     .thread = thread,

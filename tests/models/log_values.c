@@ -6,7 +6,7 @@
 
 #include <libbus/error.h>
 
-enum { SEGMENTS = 4, SEGMENT = 176 /* two values with a version */, EACH = 2, PEERS_MOST = 3 };
+enum { SEGMENTS = 8, SEGMENT = 176 /* two values with a version */, EACH = 2, PEERS_MOST = 3 };
 
 static void
 before(void)
@@ -18,8 +18,7 @@ static void
 change(int member, struct bus__offer *offer, uint64_t i)
 {
 	const struct bus_slice slice = {&i, sizeof i};
-	const struct log_item item = {
-	    .topic = &model_topics[member][MODEL_T], .flags = LOG_RETAIN};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T], .flags = LOG_RETAIN};
 	struct bus__version ours;
 	uint64_t sequence;
 	int got;

@@ -78,8 +78,8 @@ struct link_stats_0_1 {
 
 struct log_stats_0_1 {
 	size_t size;
-	uint64_t log_bytes, messages, messages_left, oldest, values_bytes, values_most, values_count,
-	    values_count_most;
+	uint64_t log_bytes, messages, messages_left, oldest, values_bytes, values_most,
+	    values_count, values_count_most;
 	uint32_t segments, readers, readers_most, processes, processes_most;
 };
 

@@ -881,8 +881,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "publish", a_payload_too_big_is_named_with_its_topic_size_and_limit,
 	    a_full_mailbox_is_named_with_the_topic, the_limit_of_topics_is_named_with_its_numbers,
 	    the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log,
-	    full_values_of_a_named_bus_are_named_with_their_numbers,
-	    a_topic_that_is_none_is_named);
+	    full_values_of_a_named_bus_are_named_with_their_numbers, a_topic_that_is_none_is_named);
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);
 	BUS_TEST_CASE(suite, "request", a_request_names_its_topic_and_its_patience,

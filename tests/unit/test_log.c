@@ -194,8 +194,9 @@ START_TEST(run_that_is_longer_than_a_segment_is_in_it_whole_and_in_order)
 		numbers[i] = i;
 		payloads[i] = (struct bus_slice){&numbers[i], 8};
 	}
-	ck_bus(
-	    bus__log_append(log, &(struct log_item){.topic = topic_t(log)}, payloads, MANY, &sequence), MANY);
+	ck_bus(bus__log_append(
+		   log, &(struct log_item){.topic = topic_t(log)}, payloads, MANY, &sequence),
+	    MANY);
 	ck_assert_uint_eq(sequence, 1);
 	for (uint64_t i = 0; i < MANY; i++)
 		expect(&cursor, i);
@@ -957,8 +958,8 @@ put(struct log *log, struct log_topic *topic, uint64_t number)
 	const struct log_item item = {.topic = topic};
 	uint64_t sequence;
 
-	must(bus__log_append(log, &item, &(struct bus_slice){&number, sizeof number}, 1,
-		 &sequence) == 1);
+	must(bus__log_append(
+		 log, &item, &(struct bus_slice){&number, sizeof number}, 1, &sequence) == 1);
 }
 
 START_TEST(name_stands_once_in_each_segment)
@@ -1123,10 +1124,10 @@ START_TEST(more_values_than_there_are_places_for_are_refused)
 	/* The bus's own are not among them. */
 	for (unsigned i = 0; i < 2 * LOG_MEMBERS; i++) {
 		snprintf(name, sizeof name, "$bus/%u", i);
-		ck_bus(bus__log_append(log,
-			   &(struct log_item){
-			       .topic = log_test_topic(log, name), .flags = LOG_RETAIN},
-			   &(struct bus_slice){"12345678", 8}, 1, &(uint64_t){0}),
+		ck_bus(
+		    bus__log_append(log,
+			&(struct log_item){.topic = log_test_topic(log, name), .flags = LOG_RETAIN},
+			&(struct bus_slice){"12345678", 8}, 1, &(uint64_t){0}),
 		    1);
 	}
 	for (unsigned i = 0; i < count; i++) {

@@ -1913,7 +1913,6 @@ log_stats(struct bus *bus)
 	return stats;
 }
 
-
 static void
 await_warning(struct bus_mailbox *m, const char *kind, const char *unit)
 {

@@ -606,8 +606,7 @@ START_TEST(the_log_bounds_its_marks_and_keeps_the_newest)
 		char name[16];
 
 		snprintf(name, sizeof name, "t/%u", i);
-		bus__log_newest(
-		    log, &pin, log_test_topic(log, name), bus__log_tail(log), &now);
+		bus__log_newest(log, &pin, log_test_topic(log, name), bus__log_tail(log), &now);
 		bus__log_unpin(log, &pin);
 		live += now.kind == LOG_A_MARK;
 		if (i >= MANY - 1000)

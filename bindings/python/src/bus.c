@@ -706,10 +706,9 @@ log_dict(const struct log_numbers *numbers)
 	    "values_bytes", (unsigned long long)log->values_bytes, "values_most",
 	    (unsigned long long)log->values_most, "values_count",
 	    (unsigned long long)log->values_count, "values_count_most",
-	    (unsigned long long)log->values_count_most,
-	    "readers", (unsigned)log->readers, "readers_most", (unsigned)log->readers_most,
-	    "processes", (unsigned)log->processes, "processes_most", (unsigned)log->processes_most,
-	    "members", members);
+	    (unsigned long long)log->values_count_most, "readers", (unsigned)log->readers,
+	    "readers_most", (unsigned)log->readers_most, "processes", (unsigned)log->processes,
+	    "processes_most", (unsigned)log->processes_most, "members", members);
 }
 
 PyDoc_STRVAR(bus_log_stats_doc,
