@@ -1,7 +1,6 @@
 import collections
 import contextlib
 import functools
-import itertools
 import json
 import threading
 import time
@@ -16,7 +15,7 @@ from webserver import Server, events, messages
 from werkzeug.test import create_environ
 
 import libbus
-from libbus.flask import Bus, covers
+from libbus.flask import Bus
 
 
 def site(**options):
@@ -58,35 +57,6 @@ def until(condition):
 # --- what a page may ask for ------------------------------------------------------------------------
 
 
-def matches(asked, topic):
-    asked, topic = asked.split("/"), topic.split("/")
-    if topic[0].startswith("$") and asked[0] in "+#":
-        return False
-    if asked[-1] == "#":
-        asked.pop()
-        if len(topic) < len(asked):
-            return False
-        topic = topic[: len(asked)]
-    return len(asked) == len(topic) and all(
-        want in ("+", have) for want, have in zip(asked, topic, strict=True)
-    )
-
-
-def test_covers_says_yes_exactly_when_no_topic_matches_only_what_was_asked():
-    def names(levels, longest):
-        return [
-            "/".join(name)
-            for n in range(1, longest + 1)
-            for name in itertools.product(levels, repeat=n)
-        ]
-
-    topics = names(["a", "b", "$s"], 5)
-    filters = [name for name in names(["a", "$s", "+", "#"], 3) if "#" not in name[:-1]]
-    matched = {name: {topic for topic in topics if matches(name, topic)} for name in filters}
-    for allowed, asked in itertools.product(filters, repeat=2):
-        assert covers(allowed, asked) == (matched[asked] <= matched[allowed]), (allowed, asked)
-
-
 @pytest.mark.parametrize("asked", ["a", "a/b", "#", "$SYS/x"])
 def test_a_page_may_listen_to_nothing_unless_the_app_says_so(asked):
     app, _ = site()
@@ -118,7 +88,7 @@ def test_a_request_without_a_filter_is_told_how_to_ask():
 
 
 def test_a_malformed_allow_is_found_at_the_start():
-    with pytest.raises(ValueError, match="'a/#/b' is no filter"):
+    with pytest.raises(ValueError, match=r"^a/#/b: malformed filter: level 2"):
         site(allow=["a/#/b"])
 
 
@@ -444,7 +414,7 @@ def test_a_bus_that_can_be_opened_later_has_its_handlers_then(monkeypatch):
 @pytest.mark.parametrize("asked", ["", "a/#/b", "a+"])
 def test_a_handler_of_a_malformed_filter_is_refused_at_once(asked):
     _, bus = site()
-    with pytest.raises(ValueError, match="is no filter"):
+    with pytest.raises(libbus.FilterError):
         bus.on(asked)
 
 

@@ -37,6 +37,8 @@ from libbus._core import (
     TooBig,
     TopicError,
     TransportError,
+    filter_check,
+    filter_covers,
 )
 from libbus._request import ReplyError
 from libbus._role import Role
@@ -69,4 +71,6 @@ __all__ = [
     "TransportError",
     "Will",
     "__version__",
+    "filter_check",
+    "filter_covers",
 ]

@@ -76,7 +76,7 @@ from werkzeug.test import run_wsgi_app
 
 import libbus
 
-__all__ = ["Bus", "covers"]
+__all__ = ["Bus"]
 
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
 LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
@@ -128,8 +128,7 @@ class Bus:
             raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
         allow, listen, dial = (_strings(given) for given in (allow, listen, dial))
         for asked in allow:
-            if fault := _fault(asked):
-                raise ValueError(f"allow: {asked!r} is no filter: {fault}")
+            libbus.filter_check(asked)
         if heartbeat <= 0:
             raise ValueError("heartbeat: seconds, more than 0")
 
@@ -166,8 +165,7 @@ class Bus:
         this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
         lives as long as this object.
         """
-        if fault := _fault(asked):
-            raise ValueError(f"on: {asked!r} is no filter: {fault}")
+        libbus.filter_check(asked)
 
         def register(fn: Handler) -> Handler:
             states = self._states()
@@ -244,10 +242,12 @@ class Bus:
                 400, "NO_FILTER", "name at least one filter: events?filter=sensors/%23"
             )
         for asked in filters:
-            if fault := _fault(asked):
-                return state.refuse(400, "FILTER", f"{asked!r} is no filter: {fault}", filter=asked)
+            try:
+                libbus.filter_check(asked)
+            except libbus.FilterError as error:
+                return state.refuse(400, "FILTER", str(error), filter=asked)
         for asked in filters:
-            if not any(covers(allowed, asked) for allowed in state.allow):
+            if not any(libbus.filter_covers(allowed, asked) for allowed in state.allow):
                 return state.refuse(
                     403,
                     "NOT_ALLOWED",
@@ -557,37 +557,6 @@ class _Page:
             self.state.leave()
 
     __del__ = close
-
-
-def covers(allowed: str, asked: str) -> bool:
-    """True when every topic that asked matches is one that allowed matches; both are well-formed filters."""
-    mine, theirs = allowed.split("/"), asked.split("/")
-    if theirs[0].startswith("$") and mine[0] in ("+", "#"):
-        return False  # $SYS and its like are for those who name them
-    if mine[:2] == ["+", "#"]:
-        mine = ["#"]  # every topic has a first level
-    for i, level in enumerate(mine):
-        if level == "#":
-            return True  # also the parent: a/# matches a
-        if i == len(theirs) or theirs[i] == "#":
-            return False
-        if level not in ("+", theirs[i]):
-            return False
-    return len(mine) == len(theirs)
-
-
-def _fault(asked: str) -> str | None:
-    """Why this is no filter, or None. Kept beside covers(), which trusts it."""
-    levels = asked.split("/") if isinstance(asked, str) else []
-    if not asked or not levels:
-        return "write a topic like sensors/pi/temp, with + or # for what may vary"
-    if "\0" in asked or len(asked.encode(errors="replace")) > 1024 or len(levels) > 32:
-        return "at most 1024 bytes and 32 levels, without NUL"
-    if "#" in levels[:-1] or any(
-        len(level) > 1 and ("+" in level or "#" in level) for level in levels
-    ):
-        return "+ stands alone in a level, # alone in the last one"
-    return None
 
 
 def _strings(given: str | Iterable[str]) -> tuple[str, ...]:
