@@ -39,10 +39,10 @@ def test_every_exception_is_exported():
 @pytest.mark.parametrize(
     ("kind", "parent"),
     [
-        (libbus.Timeout, TimeoutError),
+        (libbus.BusTimeoutError, TimeoutError),
         (libbus.TopicError, ValueError),
         (libbus.FilterError, ValueError),
-        (libbus.TooBig, ValueError),
+        (libbus.TooBigError, ValueError),
         (libbus.AddressError, ValueError),
         (libbus.ArgumentError, ValueError),
         (libbus.DecodeError, ValueError),
@@ -98,7 +98,7 @@ def test_a_bad_filter_is_named_with_its_fault(bus, asked, name):
 def test_a_payload_above_the_limit_is_too_big():
     with libbus.Bus(max_payload=1000) as bus, bus.subscribe("#") as everything:
         bus.publish_raw("a", bytes(1000))
-        with pytest.raises(libbus.TooBig, match=r"^a: payload too big"):
+        with pytest.raises(libbus.TooBigError, match=r"^a: payload too big"):
             bus.publish_raw("a", bytes(1001))
         assert len(everything.recv(timeout=WATCHDOG).data) == 1000
         assert everything.poll() is None
@@ -107,7 +107,7 @@ def test_a_payload_above_the_limit_is_too_big():
 def test_an_exception_says_which_limit_was_met_and_by_what(bus):
     with (
         libbus.Bus(max_payload=1000) as small,
-        pytest.raises(libbus.TooBig, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
+        pytest.raises(libbus.TooBigError, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
     ):
         small.publish_raw("a", bytes(1001))
     with pytest.raises(libbus.FilterError, match=r'^a/b\+/c: .* level 2 is "b\+"'):
@@ -200,3 +200,14 @@ def test_what_the_system_refuses_has_its_errno(tmp_path):
 def test_a_bad_argument_is_named(bus, call, kind, text):
     with pytest.raises(kind, match=text):
         call(bus)
+
+
+def test_names_of_exceptions_end_in_error():
+    for name in libbus.__all__:
+        member = getattr(libbus, name)
+        if isinstance(member, type) and issubclass(member, Exception):
+            assert name.endswith("Error") and member.__name__ == name
+
+
+def test_importing_everything_hides_no_builtin():
+    assert not set(libbus.__all__) & set(dir(builtins))

@@ -550,7 +550,7 @@ def test_two_apps_of_one_bus_are_kept_apart():
         bus.publish("a", 1)
     with apps[0].app_context(), bus.subscribe("a") as one, apps[1].app_context():
         bus.publish("a", 1)
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             one.recv(timeout=0.05)
     for app in apps:
         with app.app_context():

@@ -39,7 +39,7 @@ signal.signal(signal.SIGALRM, lambda *_: sub.close())
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 try:
     sub.recv()
-except libbus.Closed:
+except libbus.ClosedError:
     print("closed")
 """)
         == "closed\n"
@@ -142,7 +142,7 @@ def publish():
         while True:
             bus.publish("a/b", [1, 2, 3])
             peer.publish("a/c", "x")
-    except libbus.Closed:
+    except libbus.ClosedError:
         pass
 def listen():
     for msg in sub:

@@ -260,6 +260,6 @@ def test_what_cannot_be_a_header_is_refused_with_a_reason(bus, through):
         bus.publish("t", 1, headers=[])
     with pytest.raises(TypeError, match=r"^t: cannot publish object"):
         bus.publish("t", 1, headers={"a": object()})
-    with pytest.raises(libbus.TooBig):
+    with pytest.raises(libbus.TooBigError):
         bus.publish("t", b"x" * (1 << 19), headers={"a": b"x" * (1 << 19)})
     assert through("the next one").value == "the next one"

@@ -68,7 +68,7 @@ def test_a_private_bus_has_no_past(bus):
     for begin in ({"last": 1}, {"since": 0}, {"after": 7}):
         ((argument, value),) = begin.items()
         with pytest.raises(
-            libbus.NotSupported, match=f"^{argument}={value}: a private bus has no past"
+            libbus.NotSupportedError, match=f"^{argument}={value}: a private bus has no past"
         ):
             bus.subscribe("t", **begin)
 
@@ -224,7 +224,7 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
     with named.subscribe("ready") as ready, started(sys.executable, "-c", program) as server:
         ready.recv(timeout=WATCHDOG)
         assert named.request("add", [1, 2, 3], timeout=WATCHDOG).value == 6
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             named.request("nobody", 1, timeout=0.05)
         named.publish("end", 1)
         assert server.wait(WATCHDOG) == 0
@@ -232,11 +232,15 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
 
 def test_what_it_cannot_have_says_so(named):
     for full in ("refuse", "drop_newest"):
-        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+        with pytest.raises(
+            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
+        ):
             named.subscribe("t", full=full)
-        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+        with pytest.raises(
+            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
+        ):
             named.on("t", print, full=full)
-    with pytest.raises(libbus.NotSupported, match=r"^t: keep\(\) is for a private bus"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^t: keep\(\) is for a private bus"):
         named.keep("t", 5)
 
 
@@ -503,10 +507,13 @@ def test_it_describes_itself(named, tmp_path):
     assert f"pid {os.getpid()}" in text
     with libbus.Bus("test", dir=os.fsencode(tmp_path) + b"/\xff") as odd:
         assert "\N{REPLACEMENT CHARACTER}" in odd.describe()
-    with libbus.Bus() as private, pytest.raises(libbus.NotSupported, match=r"^describe\(\) is for"):
+    with (
+        libbus.Bus() as private,
+        pytest.raises(libbus.NotSupportedError, match=r"^describe\(\) is for"),
+    ):
         private.describe()
     named.close()
-    with pytest.raises(libbus.Closed):
+    with pytest.raises(libbus.ClosedError):
         named.describe()
 
 
@@ -552,10 +559,10 @@ def test_its_numbers_name_each_process_until_it_has_left_or_was_found_dead(
 
 
 def test_who_has_no_log_has_no_numbers_of_it(bus, named):
-    with pytest.raises(libbus.NotSupported, match=r"^log_stats\(\) is for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a bus with a name"):
         bus.log_stats()
     named.close()
-    with pytest.raises(libbus.Closed):
+    with pytest.raises(libbus.ClosedError):
         named.log_stats()
 
 

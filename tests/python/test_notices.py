@@ -25,7 +25,7 @@ def test_explain_refuses_what_is_no_topic(bus):
         bus.explain("room/+")
     assert raised.value.topic == "room/+"
     bus.close()
-    with pytest.raises(libbus.Closed):
+    with pytest.raises(libbus.ClosedError):
         bus.explain("room")
 
 

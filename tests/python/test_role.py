@@ -39,10 +39,10 @@ def holder(place):
 def test_one_process_has_it_and_the_next_gets_it_when_that_one_ends(named, place):
     with holder(place) as other:
         assert other.stdout.readline() == "has it\n"
-        with pytest.raises(libbus.Timeout, match=r"^heater: timed out") as caught:
+        with pytest.raises(libbus.BusTimeoutError, match=r"^heater: timed out") as caught:
             named.role("heater", timeout=0.1)
         assert isinstance(caught.value, TimeoutError)
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             named.role("heater", timeout=0)
         other.stdin.close()
         with named.role("heater", timeout=WATCHDOG) as role:
@@ -76,7 +76,7 @@ def test_it_stays_without_anybody_who_holds_the_object_until_the_bus_closes(name
     named.role("heater")
     gc.collect()
     with libbus.Bus("test", dir=place) as second:
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             second.role("heater", timeout=0)
         role = named.role("lamp")
         named.close()
@@ -89,7 +89,7 @@ def test_it_keeps_its_bus_open(place):
     role = libbus.Bus("test", dir=place).role("heater")
     gc.collect()
     assert not role.closed
-    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.BusTimeoutError):
         second.role("heater", timeout=0)
     role.bus.close()
 
@@ -98,7 +98,7 @@ def test_whoever_waits_for_it_gets_closed_when_the_bus_closes(named, place):
     with libbus.Bus("test", dir=place) as second:
         second.role("heater")
         threading.Timer(0.1, named.close).start()
-        with pytest.raises(libbus.Closed):
+        with pytest.raises(libbus.ClosedError):
             named.role("heater")
 
 
@@ -141,7 +141,7 @@ def test_a_forked_child_does_not_have_it(named, place):
         os._exit(0 if role.closed else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert not role.closed
-    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.BusTimeoutError):
         second.role("heater", timeout=0)
 
 
@@ -162,5 +162,5 @@ def test_a_bad_argument_is_named(named, name, timeout, kind, text):
 
 
 def test_a_private_bus_has_no_roles(bus):
-    with pytest.raises(libbus.NotSupported, match=r"^heater: roles are for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a bus with a name"):
         bus.role("heater")

@@ -75,7 +75,7 @@ def test_a_process_that_crashes_has_left_without_close(named, tmp_path):
         (libbus.Will("$bus/a", 1), libbus.TopicError, r"^\$bus/a: topic begins with"),
         (libbus.Will("", 1), libbus.TopicError, r"^empty"),
         (libbus.Will("a\0", 1), libbus.TopicError, r"topic is not text"),
-        (libbus.Will("a", b"x" * (1 << 20)), libbus.TooBig, r"^a: payload too big"),
+        (libbus.Will("a", b"x" * (1 << 20)), libbus.TooBigError, r"^a: payload too big"),
         (libbus.Will("a", object()), TypeError, r"^a: .*object"),
         (libbus.Will("a", 1, headers=[1]), TypeError, r"^a: headers are a dict"),
         (libbus.Will(7, 1), TypeError, r"a topic is a str, not int"),

@@ -330,7 +330,7 @@ def test_the_checker_accepts_every_byte_of_two_buses_and_counts_what_they_count(
         eventually(lambda: [f for f in proxy.last.said("dialling", "REPLY") if f.flags & NOBODY])
         proxy.last.release("dialling")
         asking.join(WATCHDOG)
-        assert answers == ["Nobody"]
+        assert answers == ["NobodyError"]
         # Filters that come later bring what is kept.
         late = b.subscribe("kept/before", "late/#")
         assert late.recv(WATCHDOG).kept

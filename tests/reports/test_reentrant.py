@@ -87,13 +87,13 @@ def interrupted(operation, act, n):
         if event == "line":
             lines += 1
             if lines == n:
-                with contextlib.suppress(libbus.Closed):
+                with contextlib.suppress(libbus.ClosedError):
                     act(f)
         return trace
 
     sys.settrace(trace)
     try:
-        with contextlib.suppress(libbus.Closed):
+        with contextlib.suppress(libbus.ClosedError):
             operation(f)
     finally:
         sys.settrace(None)
@@ -163,7 +163,7 @@ def round(name, act, n):
     done = threading.Event()
 
     def interrupt():
-        with contextlib.suppress(libbus.Closed):  # the last lines run when it has ended
+        with contextlib.suppress(libbus.ClosedError):  # the last lines run when it has ended
             act(late, own, bus, other)
 
     def trace(frame, event, arg):
@@ -189,7 +189,7 @@ def round(name, act, n):
         while not done.wait(0.01) and not late.closed:
             pass
         late.flush(timeout=LIMIT)
-    except libbus.Closed:
+    except libbus.ClosedError:
         assert name == "close its bus"
     threading.settrace(None)
     late.close()
@@ -276,7 +276,7 @@ def interrupted(first, second):
             return None
         if event == "line":
             lines += 1
-            with contextlib.suppress(libbus.Closed):
+            with contextlib.suppress(libbus.ClosedError):
                 if lines == first:
                     bus.on("b", print)
                 if lines == second:

@@ -113,7 +113,7 @@ class Bus(_core.Bus):
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
-            latest (the newest of each topic waits) or refuse (publish raises libbus.Full).
+            latest (the newest of each topic waits) or refuse (publish raises libbus.FullError).
         bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
         last, since, after: on a named bus, begin with the last so many messages, with what was published
             at that moment or later (seconds as of time.time(), or a datetime with a time zone; 0: with the
@@ -195,7 +195,7 @@ class Bus(_core.Bus):
     ) -> _core.Message:
         """Asks on a topic and waits for the first reply.
 
-        Nobody: nobody listens to the topic; Timeout: no reply in so many seconds; ReplyError: the
+        NobodyError: nobody listens to the topic; BusTimeoutError: no reply in so many seconds; ReplyError: the
         answering side raised. StateError in a callback, which must not wait.
         """
         if self._callbacks.here():
@@ -261,7 +261,7 @@ class Bus(_core.Bus):
     def role(self, name: str, timeout: float | None = None) -> Role:
         """Takes a role, on a named bus: what one process of several is to do.
 
-        Waits while another has it, of this process or another; Timeout: for so many seconds. It is free
+        Waits while another has it, of this process or another; BusTimeoutError: for so many seconds. It is free
         again with close(), the end of a with block, the close of the bus or the death of the process.
         StateError in a callback, which must not wait: give it timeout=0.
         """
@@ -275,7 +275,7 @@ class Bus(_core.Bus):
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until what was published before is handled by callbacks and handed to the wire of links
-        that are up. Timeout: it was not."""
+        that are up. BusTimeoutError: it was not."""
         if self._callbacks.here():
             raise _core.error(STATE)
         deadline = _deadline(timeout)
@@ -296,8 +296,8 @@ class Bus(_core.Bus):
             )  # in a forked child, or after a close() that was interrupted
             return 0
         deadline = _deadline(timeout)
-        # Closed: another thread closes it as well.
-        with contextlib.suppress(_core.Closed):
+        # ClosedError: another thread closes it as well.
+        with contextlib.suppress(_core.ClosedError):
             if not self._callbacks.here():
                 self._callbacks.flush(deadline)
         try:

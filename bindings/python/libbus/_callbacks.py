@@ -154,7 +154,7 @@ class Callbacks:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
             _keep(bus)
-        with contextlib.suppress(_core.Closed):
+        with contextlib.suppress(_core.ClosedError):
             mailbox._detach(key)
 
     def forget(self, mailbox: _core.Mailbox) -> None:
@@ -220,7 +220,7 @@ class Callbacks:
     # --- the thread's part ------------------------------------------------------------------------------
 
     def handle(self, mailbox: _core.Mailbox) -> None:
-        """Calls the functions for what is there. Closed: the bus has ended."""
+        """Calls the functions for what is there. ClosedError: the bus has ended."""
         with self._calling:
             if self._stopped:
                 raise _core.error(CLOSED)
@@ -326,7 +326,7 @@ def _run(
                     if callbacks is None:
                         return
                     callbacks.handle(mailbox)
-                except _core.Closed:
+                except _core.ClosedError:
                     return
                 except Exception:
                     log.exception("messages to callbacks were lost")

@@ -47,7 +47,7 @@ class Subscription(_core.Mailbox):
         while True:
             try:
                 yield self.recv(timeout)
-            except (_core.Timeout, _core.Closed):
+            except (_core.BusTimeoutError, _core.ClosedError):
                 return
 
     def __enter__(self) -> Self:
@@ -81,7 +81,7 @@ class Subscription(_core.Mailbox):
                 self._burst = 0
                 await self._readable()
             return msg
-        except _core.Closed:
+        except _core.ClosedError:
             raise StopAsyncIteration from None
 
     async def _readable(self) -> None:

@@ -520,11 +520,11 @@ class _Page:
         while not self._over():
             try:
                 text = _event(self.subscription.recv(timeout=min(LOOK_S, self.state.heartbeat)))
-            except libbus.Timeout:
+            except libbus.BusTimeoutError:
                 if time.monotonic() >= self.beat_due:
                     return self._beating(self.beat)
                 continue
-            except libbus.Closed:
+            except libbus.ClosedError:
                 break
             except BUS_FAILURES as error:
                 self.state.say("NO_BUS", _no_bus(error))

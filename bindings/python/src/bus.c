@@ -400,8 +400,8 @@ release_dir:
 
 PyDoc_STRVAR(bus_request_doc,
     "request($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
-    "Asks on a topic and waits for the first reply, a Message. Nobody: nobody\n"
-    "listens to it; Timeout: no reply in so many seconds.");
+    "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
+    "listens to it; BusTimeoutError: no reply in so many seconds.");
 
 static PyObject *
 bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -561,7 +561,7 @@ flush_slice(struct bus_object *self, int timeout)
 PyDoc_STRVAR(bus_flush_doc,
     "flush($self, timeout=None)\n--\n\n"
     "Waits until what was published before is handed to the wire of links that\n"
-    "are up. Timeout: it was not.");
+    "are up. BusTimeoutError: it was not.");
 
 static PyObject *
 bus_flush_all(struct bus_object *self, PyObject *args, PyObject *kwargs)

@@ -437,8 +437,8 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message. Timeout: none came in so many seconds;\n"
-    "Closed: the subscription or its bus has ended.");
+    "Waits for the next message. BusTimeoutError: none came in so many seconds;\n"
+    "ClosedError: the subscription or its bus has ended.");
 
 static PyObject *
 mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
@@ -642,7 +642,7 @@ end(struct mailbox_object *self)
 PyDoc_STRVAR(mailbox_close_doc,
     "close($self, /)\n--\n\n"
     "Ends it; what it still held is counted as lost. Whoever waits in recv() gets\n"
-    "Closed, and loops over it end.");
+    "ClosedError, and loops over it end.");
 
 static PyObject *
 mailbox_close(struct mailbox_object *self, PyObject *unused)
