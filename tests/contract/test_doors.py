@@ -71,7 +71,7 @@ class PythonDoor:
         """Until filters are known there and messages are here: both come in order."""
         topic = f"ready/{next(self.ready)}"
         with self.to.subscribe(topic) as ready:
-            eventually(lambda: self.from_.publish(topic, 1) or ready.poll())
+            eventually(lambda: self.from_.publish(topic, 1) or ready.recv_nowait())
 
     def cut(self):
         self.from_.kill()

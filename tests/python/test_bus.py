@@ -37,7 +37,7 @@ def test_a_retained_value_waits_for_whoever_subscribes_later(bus):
 def test_a_retained_value_is_forgotten_by_empty_data(bus):
     bus.publish("room/kitchen", 20, retain=True)
     bus.publish_raw("room/kitchen", b"", retain=True)
-    assert bus.subscribe("room/+").poll() is None
+    assert bus.subscribe("room/+").recv_nowait() is None
 
 
 def test_raw_data_keeps_its_bytes_and_its_type(bus):
@@ -206,7 +206,7 @@ def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
 
         def answered():
             other.publish("to/here", 2)
-            return here.poll()
+            return here.recv_nowait()
 
         assert eventually(answered).value == 2
         assert dialled.stats()["received"] >= 1
@@ -367,7 +367,7 @@ def test_every_call_on_a_closed_bus_says_closed():
         bus.flush,
         bus.stats,
         sub.recv,
-        sub.poll,
+        sub.recv_nowait,
         link.stats,
     ]:
         with pytest.raises(libbus.ClosedError, match="closed"):

@@ -70,7 +70,7 @@ link = bus.listen("tcp://127.0.0.1:0")
 bus.publish("a", 1)
 pid = os.fork()
 if pid == 0:
-    for call in (lambda: bus.publish("a", 2), bus.stats, bus.flush, sub.recv, sub.poll, link.stats,
+    for call in (lambda: bus.publish("a", 2), bus.stats, bus.flush, sub.recv, sub.recv_nowait, link.stats,
                  lambda: bus.subscribe("a"), lambda: bus.on("a", print), lambda: next(sub)):
         try:
             call()

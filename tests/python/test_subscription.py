@@ -134,7 +134,7 @@ def test_a_closed_subscription_says_closed(bus):
         assert repr(sub) == "<libbus.Subscription a>"
     sub.close()
     assert sub.closed and repr(sub) == "<libbus.Subscription a closed>"
-    for call in (sub.recv, sub.poll, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
+    for call in (sub.recv, sub.recv_nowait, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
         with pytest.raises(libbus.ClosedError, match="closed"):
             call()
 
@@ -180,7 +180,7 @@ def test_the_descriptor_is_readable_while_there_are_messages_and_after_the_end(b
     sub = bus.subscribe("a")
     fd = sub.fileno()
     assert sub.fileno() == fd and not os.get_inheritable(fd)
-    assert sub.poll() is None
+    assert sub.recv_nowait() is None
     assert not is_readable(fd)
     bus.publish("a", 1)
     bus.publish("a", 2)
@@ -188,7 +188,7 @@ def test_the_descriptor_is_readable_while_there_are_messages_and_after_the_end(b
     sub.recv()
     assert is_readable(fd)
     sub.recv()
-    assert sub.poll() is None
+    assert sub.recv_nowait() is None
     assert not is_readable(fd)
     sub.close()
     assert is_readable(fd)

@@ -28,7 +28,7 @@ def member(place, will, end="sys.stdin.read()"):
 def wait_for(got):
     """The next message; another process is buried by whoever has just looked at the bus."""
     deadline = time.monotonic() + WATCHDOG
-    while (msg := got.poll()) is None:
+    while (msg := got.recv_nowait()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return msg
@@ -38,7 +38,7 @@ def test_the_will_of_a_process_that_is_killed_is_said(named, tmp_path):
     will = "libbus.Will('heater/state', {'why': 'died'}, retain=True, headers={'by': 'will'})"
     with named.subscribe("heater/state") as got, member(tmp_path, will) as process:
         assert process.stdout.readline() == "there\n"
-        assert got.poll() is None
+        assert got.recv_nowait() is None
         process.kill()
         msg = wait_for(got)
     assert (msg.topic, msg.value, msg.headers) == (
@@ -58,8 +58,8 @@ def test_the_will_of_a_process_that_leaves_is_not_said(named, tmp_path, end):
             process.wait(WATCHDOG)
         came, gone = wait_for(got), wait_for(got)
         assert (came.topic, gone.data) == (gone.topic, b"") and came.topic != me.topic
-        assert got.poll() is None
-        assert named.subscribe("a", since=0).poll() is None
+        assert got.recv_nowait() is None
+        assert named.subscribe("a", since=0).recv_nowait() is None
 
 
 def test_a_process_that_crashes_has_left_without_close(named, tmp_path):

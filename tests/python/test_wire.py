@@ -826,7 +826,7 @@ def test_the_bus_takes_what_the_page_allows(served, name):
         said = served.judges(attacker, T + RIGHT[name])
         assert judged(attacker.record) is None
     served.is_alone()
-    while served.inbox.poll() is not None:
+    while served.inbox.recv_nowait() is not None:
         pass
     served.check(lost=1)
     assert said == "alive"
@@ -857,7 +857,7 @@ def test_the_bus_and_the_reader_agree_on_frames_that_chance_has_changed(served):
     assert differences == []
     served.is_alone()
     # Changed frames brought messages and losses.
-    while served.inbox.poll() is not None:
+    while served.inbox.recv_nowait() is not None:
         pass
     served.check(lost=MOST)
 

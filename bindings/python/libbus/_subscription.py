@@ -77,7 +77,7 @@ class Subscription(_core.Mailbox):
             self._burst = (self._burst + 1) % BURST
             if self._burst == 0:
                 await asyncio.sleep(0)
-            while (msg := self.poll()) is None:
+            while (msg := self.recv_nowait()) is None:
                 self._burst = 0
                 await self._readable()
             return msg

@@ -460,11 +460,11 @@ mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
 }
 
-PyDoc_STRVAR(mailbox_poll_doc,
-    "poll($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
+PyDoc_STRVAR(mailbox_recv_nowait_doc,
+    "recv_nowait($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
 
 static PyObject *
-mailbox_poll(struct mailbox_object *self, PyObject *unused)
+mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 {
 	struct letter *letter = NULL;
 	int got = next_letter(self, &letter);
@@ -712,7 +712,7 @@ static PyMethodDef mailbox_methods[] = {
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
     {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
 	mailbox_recv_doc},
-    {"poll", (PyCFunction)mailbox_poll, METH_NOARGS, mailbox_poll_doc},
+    {"recv_nowait", (PyCFunction)mailbox_recv_nowait, METH_NOARGS, mailbox_recv_nowait_doc},
     {"_take", (PyCFunction)mailbox_take, METH_NOARGS, mailbox_take_doc},
     {"fileno", (PyCFunction)mailbox_fileno, METH_NOARGS, mailbox_fileno_doc},
     {"stats", (PyCFunction)mailbox_stats, METH_NOARGS, mailbox_stats_doc},
