@@ -2,12 +2,15 @@
 
 import contextlib
 import datetime
+import functools
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -65,12 +68,12 @@ def test_a_private_bus_has_no_past(bus):
     with bus.subscribe("t") as got:
         bus.publish("t", 1)
         assert got.recv(timeout=WATCHDOG).position is None
-    for begin in ({"last": 1}, {"since": 0}, {"after": 7}):
-        ((argument, value),) = begin.items()
+    for start in (libbus.last(1), libbus.oldest(), libbus.after(7, 5)):
         with pytest.raises(
-            libbus.NotSupportedError, match=f"^{argument}={value}: a private bus has no past"
+            libbus.NotSupportedError,
+            match=f"^start={re.escape(repr(start))}: a private bus has no past",
         ):
-            bus.subscribe("t", **begin)
+            bus.subscribe("t", start=start)
 
 
 def test_a_subscription_begins_where_it_is_told_to(named):
@@ -80,52 +83,89 @@ def test_a_subscription_begins_where_it_is_told_to(named):
     time.sleep(0.1)
     named.publish("n", 10)
 
-    def values(**begin):
-        with named.subscribe("n", **begin) as got:
+    def values(start=None):
+        with named.subscribe("n", start=start) as got:
             return [msg.value for msg in got.iter(timeout=0)]
 
     assert values() == []
-    assert values(last=3) == [8, 9, 10]
-    assert values(last=0) == []
-    assert values(since=0) == list(range(11))
-    assert values(since=middle) == [10]
+    assert values(libbus.last(3)) == [8, 9, 10]
+    assert values(libbus.last(0)) == []
+    assert values(libbus.oldest()) == list(range(11))
+    assert values(libbus.since(middle)) == [10]
     far = datetime.timezone(datetime.timedelta(hours=-11))
-    assert values(since=datetime.datetime.fromtimestamp(middle, far)) == [10]
-    assert values(since=datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) == list(
-        range(11)
-    )
-    with named.subscribe("n", since=0) as all_of_them:
+    assert values(libbus.since(datetime.datetime.fromtimestamp(middle, far))) == [10]
+    for year in (1900, 1970):
+        long_ago = datetime.datetime(year, 1, 1, tzinfo=datetime.timezone.utc)
+        assert values(libbus.since(long_ago)) == list(range(11))
+    far_future = datetime.datetime(9999, 12, 31, tzinfo=datetime.timezone.utc)
+    assert values(libbus.since(far_future)) == []
+    with named.subscribe("n", start=libbus.oldest()) as all_of_them:
         seven = next(msg.position for msg in all_of_them if msg.value == 7)
-    assert values(after=seven) == [8, 9, 10]
-    assert values(after=seven, epoch=named.epoch) == [8, 9, 10]
+    assert values(libbus.after(seven, named.epoch)) == [8, 9, 10]
     with pytest.raises(libbus.StateError, match="earlier life"):
-        values(after=seven, epoch=named.epoch ^ 1)
-    with pytest.raises(TypeError, match="one of last, since and after"):
-        values(after=8, last=1)
+        values(libbus.after(seven, named.epoch ^ 1))
     with pytest.raises(libbus.LimitError):
-        values(last=10**6)
+        values(libbus.last(10**6))
 
 
 @pytest.mark.parametrize(
     ("begin", "kind", "text"),
     [
-        ({"since": -1}, ValueError, "^since=-1: a moment in seconds since 1970, like time.time"),
-        ({"since": 10}, ValueError, "^since=10: a moment"),
-        ({"since": 1.7e12}, ValueError, "^since=1700000000000.0: a moment"),
-        ({"since": float("nan")}, ValueError, "^since=nan: a moment"),
-        ({"since": float("inf")}, ValueError, "^since=inf: a moment"),
-        ({"since": datetime.datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),
-        ({"since": "now"}, TypeError, "str"),
-        ({"last": -1}, ValueError, "^last=-1: a number from 0"),
-        ({"after": -1}, ValueError, "^after=-1: a number from 0"),
-        ({"after": 1, "epoch": -1}, ValueError, "^epoch=-1: a number from 0"),
-        ({"after": 2**64}, ValueError, "^after=18446744073709551616: a number from 0"),
-        ({"last": 1.5}, TypeError, "^last is an int, not float"),
+        (lambda: libbus.since(-1), ValueError, r"^since\(-1\): a moment in seconds since 1970"),
+        (lambda: libbus.since(10), ValueError, r"^since\(10\): a moment"),
+        (lambda: libbus.since(0), ValueError, r"libbus.oldest\(\) begins"),
+        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): a moment"),
+        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): a moment"),
+        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): a moment"),
+        (lambda: libbus.since(datetime.datetime(2026, 1, 1)), ValueError, "with a time zone"),
+        (lambda: libbus.since("now"), TypeError, "not str"),
+        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: a number from 0"),
+        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: a number from 0"),
+        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: a number from 0"),
+        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: a number"),
+        (lambda: libbus.after(1), TypeError, "epoch"),
+        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count is an int, not float"),
     ],
 )
-def test_a_beginning_that_cannot_be_meant_is_refused(named, begin, kind, text):
+def test_a_start_that_cannot_be_meant_is_refused(begin, kind, text):
     with pytest.raises(kind, match=text):
-        named.subscribe("n", **begin)
+        begin()
+
+
+@pytest.mark.parametrize("start", [10, "oldest", (1, 2, 3), ("last", "3", 0), libbus.oldest])
+def test_a_start_that_is_none_is_refused_with_those_that_there_are(named, start):
+    for subscribe in (named.subscribe, functools.partial(named.subscribe, callback=print)):
+        with pytest.raises(TypeError, match=r"^start=.*: libbus\.last\(count\), libbus\.since"):
+            subscribe("n", start=start)
+
+
+def test_a_start_is_a_frozen_value_that_shows_how_it_was_made():
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    assert repr(libbus.last(10)) == "libbus.last(10)"
+    assert repr(libbus.after(7, 5)) == "libbus.after(7, 5)"
+    assert repr(libbus.oldest()) == "libbus.oldest()"
+    assert repr(libbus.since(moment)) == "libbus.since(1767225600.0)"
+    assert libbus.last(10) == libbus.last(10) != libbus.last(9)
+    assert pickle.loads(pickle.dumps(libbus.last(10))) == libbus.last(10)
+    with pytest.raises(AttributeError):
+        libbus.last(10).value = 11
+
+
+def test_questions_of_the_past_are_served_too(named):
+    asked = []
+
+    def ask():
+        with contextlib.suppress(libbus.ClosedError):
+            asked.append(named.request("ask", 2, timeout=WATCHDOG).value)
+
+    # Someone listens, so the question waits for its reply.
+    with named.subscribe("ask") as wanted:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        assert wanted.recv(timeout=WATCHDOG).question
+        named.serve("ask", start=libbus.oldest())(lambda msg: msg.value + 1)
+        asker.join(WATCHDOG)
+    assert asked == [3]
 
 
 def test_the_epoch_can_be_noted_after_the_end(tmp_path):
@@ -138,16 +178,18 @@ def test_callbacks_begin_where_they_are_told_to_and_go_on(named):
     for n in range(10):
         named.publish("n", n)
         named.publish("m", -n)
-    seven = next(msg.position for msg in named.subscribe("n", since=0) if msg.value == 7)
+    seven = next(
+        msg.position for msg in named.subscribe("n", start=libbus.oldest()) if msg.value == 7
+    )
     live, behind, both, all_of_them = [], [], [], []
     named.on("n", lambda msg: live.append(msg.value))
 
-    @named.on("n", after=seven, epoch=named.epoch)
+    @named.on("n", start=libbus.after(seven, named.epoch))
     def heard(msg):
         behind.append(msg.value)
 
-    named.on("m", "n", lambda msg: both.append(msg.value), last=3)
-    named.subscribe("n", callback=lambda msg: all_of_them.append(msg.value), since=0)
+    named.on("m", "n", lambda msg: both.append(msg.value), start=libbus.last(3))
+    named.subscribe("n", callback=lambda msg: all_of_them.append(msg.value), start=libbus.oldest())
     named.flush(timeout=WATCHDOG)
     named.publish("n", 10)
     named.flush(timeout=WATCHDOG)
@@ -164,10 +206,10 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
     named.publish("n", 1)
     named.on("n", print)
     with pytest.raises(libbus.FilterError):
-        named.subscribe("n", "#/n", callback=print, last=1)
+        named.subscribe("n", "#/n", callback=print, start=libbus.last(1))
     before, seen = descriptors(), []
     for _ in range(5):
-        with named.subscribe("n", callback=seen.append, last=1) as handle:
+        with named.subscribe("n", callback=seen.append, start=libbus.last(1)) as handle:
             named.flush(timeout=WATCHDOG)
             assert handle.stats()["delivered"] == 1
         handle.close()
@@ -180,7 +222,7 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
 
 def test_a_bus_whose_only_callback_began_in_the_past_and_ended_ends_too(tmp_path):
     with libbus.Bus("test", dir=tmp_path) as bus:
-        bus.subscribe("n", callback=print, since=0).close()
+        bus.subscribe("n", callback=print, start=libbus.oldest()).close()
 
 
 def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):
@@ -658,7 +700,7 @@ def test_four_processes_of_four_kinds_are_on_one_bus(tmp_path, monkeypatch):
         post(server, "/lamp/on")
         published((json.loads(line) for line in shell.stdout), wanted)
         published(messages(page), wanted)
-        with bus.subscribe("room/#", since=0) as past:
+        with bus.subscribe("room/#", start=libbus.oldest()) as past:
             assert {m.topic: m.value for m in past.iter(timeout=0)}.items() >= wanted.items()
 
 

@@ -36,10 +36,13 @@ def heard(msg: libbus.Message) -> int:
 assert_type(heard(sub.recv()), int)
 handle = bus.subscribe("a", callback=heard)
 assert_type(handle, libbus.Callback)
-assert_type(bus.subscribe("a", callback=heard, last=2), libbus.Callback)
+assert_type(bus.subscribe("a", callback=heard, start=libbus.last(2)), libbus.Callback)
 
-@bus.on("a", since=datetime.now(timezone.utc))
+@bus.on("a", start=libbus.since(datetime.now(timezone.utc)))
 def heard_since(msg: libbus.Message) -> None: ...
+
+assert_type(libbus.after(1, bus.epoch), libbus.Start)
+bus.subscribe("a", start=3)  # type: ignore[call-overload]
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)

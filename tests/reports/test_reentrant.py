@@ -30,7 +30,7 @@ class Fixture:
         self.other = self.past = Nothing()
         if not bare:
             self.other = self.bus.subscribe("other/#", callback=ignore, full="latest")
-            self.past = self.bus.subscribe("past/#", callback=ignore, last=1)
+            self.past = self.bus.subscribe("past/#", callback=ignore, start=libbus.last(1))
         self.sub = self.bus.subscribe("sub")
         self.role = self.bus.role("role")
 
@@ -52,10 +52,10 @@ def becomes(condition):
 
 OPERATIONS = {
     "register": lambda f: f.bus.subscribe("room/#", callback=ignore).close(),
-    "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, last=1).close(),
+    "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, start=libbus.last(1)).close(),
     "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, bytes=1 << 16),
     "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore),
-    "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, last=1),
+    "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, start=libbus.last(1)),
     "flush": lambda f: (f.bus.publish("other/a", 1), f.bus.flush(timeout=LIMIT)),
     "close the bus": lambda f: f.bus.close(LIMIT),
     "hold a role": lambda f: f.bus.role("another").close(),

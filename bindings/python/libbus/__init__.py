@@ -42,6 +42,7 @@ from libbus._core import (
 )
 from libbus._request import ReplyError
 from libbus._role import Role
+from libbus._start import Start, after, last, oldest, since
 from libbus._subscription import Subscription
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "NotSupportedError",
     "ReplyError",
     "Role",
+    "Start",
     "StateError",
     "Subscription",
     "TooBigError",
@@ -71,6 +73,10 @@ __all__ = [
     "TransportError",
     "Will",
     "__version__",
+    "after",
     "filter_check",
     "filter_covers",
+    "last",
+    "oldest",
+    "since",
 ]

@@ -15,10 +15,10 @@ from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
 from libbus._request import answer, checked
 from libbus._role import Role
+from libbus._start import Start
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from types import TracebackType
 
     from typing_extensions import Self
@@ -80,10 +80,7 @@ class Bus(_core.Bus):
         *filters: str,
         full: str = ...,
         bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        start: Start | None = ...,
     ) -> Subscription: ...
 
     @overload
@@ -93,10 +90,7 @@ class Bus(_core.Bus):
         callback: Function,
         full: str = ...,
         bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        start: Start | None = ...,
     ) -> Callback: ...
 
     def subscribe(
@@ -105,25 +99,19 @@ class Bus(_core.Bus):
         callback: Function | None = None,
         full: str = "drop_oldest",
         bytes: int = 0,
-        last: int | None = None,
-        since: float | datetime | None = None,
-        after: int | None = None,
-        epoch: int | None = None,
+        start: Start | None = None,
     ) -> Subscription | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
             latest (the newest of each topic waits) or refuse (publish raises libbus.FullError).
         bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
-        last, since, after: on a named bus, begin with the last so many messages, with what was published
-            at that moment or later (seconds as of time.time(), or a datetime with a time zone; 0: with the
-            oldest that is there), or behind that msg.position. With epoch, the bus.epoch of that position,
-            StateError tells that the bus has begun a new life since. Kept values do not come besides.
+        start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
+            libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         """
-        begin = _beginning(last, since, after, epoch)
         if callback is None:
-            return Subscription(self, filters, full, bytes, **begin)
-        return self._callbacks.add(self, filters, callback, full, bytes, begin)
+            return Subscription(self, filters, full, bytes, start)
+        return self._callbacks.add(self, filters, callback, full, bytes, start)
 
     @overload
     def on(
@@ -134,10 +122,7 @@ class Bus(_core.Bus):
         *,
         full: str = ...,
         bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        start: Start | None = ...,
     ) -> F: ...
 
     @overload
@@ -146,10 +131,7 @@ class Bus(_core.Bus):
         *filters: str,
         full: str = ...,
         bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        start: Start | None = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
@@ -157,10 +139,7 @@ class Bus(_core.Bus):
         *filters: Any,
         full: str = "drop_oldest",
         bytes: int = 0,
-        last: int | None = None,
-        since: float | datetime | None = None,
-        after: int | None = None,
-        epoch: int | None = None,
+        start: Start | None = None,
     ) -> Any:
         """Calls the function below for each message; or bus.on("a/#", function).
 
@@ -171,14 +150,13 @@ class Bus(_core.Bus):
 
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
-        begin = _beginning(last, since, after, epoch)
         *names, function = filters
         if callable(function):
-            self._callbacks.add(self, tuple(names), function, full, bytes, begin)
+            self._callbacks.add(self, tuple(names), function, full, bytes, start)
             return function
 
         def register(function: F) -> F:
-            self._callbacks.add(self, filters, function, full, bytes, begin)
+            self._callbacks.add(self, filters, function, full, bytes, start)
             return function
 
         return register
@@ -202,7 +180,13 @@ class Bus(_core.Bus):
             raise _core.error(STATE, topic)
         return checked(super().request(topic, value, timeout=timeout, headers=headers))
 
-    def serve(self, *filters: str, full: str = "drop_oldest", bytes: int = 0) -> Callable[[F], F]:
+    def serve(
+        self,
+        *filters: str,
+        full: str = "drop_oldest",
+        bytes: int = 0,
+        start: Start | None = None,
+    ) -> Callable[[F], F]:
         """Calls the function below for each question; what it returns is the reply.
 
         What it raises is logged, and raised as ReplyError where the question came from. It runs as
@@ -213,7 +197,7 @@ class Bus(_core.Bus):
 
         def register(function: F) -> F:
             self._callbacks.add(
-                self, filters, functools.partial(answer, self, function), full, bytes, {}
+                self, filters, functools.partial(answer, self, function), full, bytes, start
             )
             return function
 
@@ -345,25 +329,6 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _beginning(
-    last: int | None, since: float | datetime | None, after: int | None, epoch: int | None
-) -> dict[str, Any]:
-    """What of these is given, as the core takes it."""
-    given = {"last": last, "since": _seconds(since), "after": after, "epoch": epoch}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _seconds(since: Any) -> float | None:
-    """A datetime as the core takes it; anything else is for the core to judge."""
-    if not hasattr(since, "utcoffset"):
-        return since  # type: ignore[no-any-return]
-    if since.utcoffset() is None:
-        raise ValueError(
-            f"since={since!r}: a datetime with a time zone, like datetime.now(timezone.utc)"
-        )
-    return float(since.timestamp())
 
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._start import Start
 
     Function = Callable[[_core.Message], Any]
 
@@ -121,7 +122,7 @@ class Callbacks:
         function: Function,
         full: str,
         bytes: int,
-        begin: dict[str, Any],
+        start: Start | None,
     ) -> Callback:
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
@@ -130,15 +131,15 @@ class Callbacks:
         # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
         # the bus ends.
         mailbox = self._shared(bus, full, bytes)
-        if begin:
-            mailbox = _core.Mailbox(bus, full, bytes, **begin)
+        if start is not None:
+            mailbox = _core.Mailbox(bus, full=full, bytes=bytes, start=start)
         key = next(self._keys)
         self._functions[key] = function  # first: kept values come at once
         _keep(bus)
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
-            if begin:
+            if start is not None:
                 # Only now: what was taken out before is gone for a filter that comes later.
                 self._watch(mailbox)
         except BaseException:
@@ -172,7 +173,9 @@ class Callbacks:
     def _shared(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
         mailbox = self._by_policy.get((full, bytes))
         if mailbox is None:
-            mailbox = self._by_policy.setdefault((full, bytes), _core.Mailbox(bus, full, bytes))
+            mailbox = self._by_policy.setdefault(
+                (full, bytes), _core.Mailbox(bus, full=full, bytes=bytes)
+            )
         self._watch(mailbox)
         return mailbox
 

@@ -172,13 +172,10 @@ class Mailbox:
     def __new__(
         cls,
         bus: Bus,
+        *,
         full: str = ...,
         bytes: int = ...,
-        *,
-        last: int | None = None,
-        since: float | None = None,
-        after: int | None = None,
-        epoch: int | None = None,
+        start: tuple[str, int, int] | None = None,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libbus import _core
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._start import Start
 
 # Messages that async for may take in one go: a busy topic must not starve the loop.
 BURST = 64
@@ -26,12 +27,12 @@ class Subscription(_core.Mailbox):
     """
 
     def __new__(
-        cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+        cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, start: Start | None
     ) -> Self:
-        return super().__new__(cls, bus, full, bytes, **begin)
+        return super().__new__(cls, bus, full=full, bytes=bytes, start=start)
 
     def __init__(
-        self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+        self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, start: Start | None
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")

@@ -154,12 +154,20 @@ class Bus:
         self.bus.publish_raw(topic, data, **options)
 
     def subscribe(
-        self, *filters: str, full: str = "drop_oldest", bytes: int = 0
+        self,
+        *filters: str,
+        full: str = "drop_oldest",
+        bytes: int = 0,
+        start: libbus.Start | None = None,
     ) -> libbus.Subscription:
-        return self.bus.subscribe(*filters, full=full, bytes=bytes)
+        return self.bus.subscribe(*filters, full=full, bytes=bytes, start=start)
 
-    def on(self, asked: str, *, app: Flask | None = None) -> Callable[[Handler], Handler]:
+    def on(
+        self, asked: str, *, app: Flask | None = None, start: libbus.Start | None = None
+    ) -> Callable[[Handler], Handler]:
         """Decorator: calls the function in every process that serves the app, from its first request on.
+
+        start: where in the past of a bus with a name it begins, in each of these processes: libbus.last(10) and its like.
 
         app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
         this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
@@ -169,7 +177,7 @@ class Bus:
 
         def register(fn: Handler) -> Handler:
             states = self._states()
-            handler = _Handler(self, asked, fn)
+            handler = _Handler(self, asked, fn, start)
             owner = app or _app_of(fn, [state.app for state in states])
             if owner is None:
                 self._warn_of_another(handler)
@@ -208,9 +216,10 @@ class Bus:
             '<script src="{}" nonce="{}"></script>' if nonce else '<script src="{}"></script>'
         ).format(src, nonce)
 
-    def sse(self, *filters: str) -> Response:
+    def sse(self, *filters: str, start: libbus.Start | None = None) -> Response:
         """The answer of a view: everything that matches, for as long as the page is open.
 
+        start: where in the past of a bus with a name each page begins, and begins again when it reconnects.
         Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint.
         """
         state = self._state()
@@ -218,7 +227,7 @@ class Bus:
         if state.pages >= places:
             return state.refuse(503, "TOO_MANY_PAGES", taken)
         try:
-            subscription = state.open().subscribe(*filters)
+            subscription = state.open().subscribe(*filters, start=start)
         except libbus.FilterError:
             raise  # the view's mistake
         except BUS_FAILURES as error:
@@ -354,7 +363,7 @@ class _State:
             if self.bus is not None and handler not in self.registered:
                 self.registered.add(handler)
                 try:
-                    self.bus.on(handler.asked, _Call(self, handler))
+                    self.bus.on(handler.asked, _Call(self, handler), start=handler.start)
                 except BaseException:
                     self.registered.discard(handler)
                     raise
@@ -432,8 +441,8 @@ class _State:
 class _Handler:
     """A function of on(). The extension has those of all apps, an app has its own."""
 
-    def __init__(self, ext: Bus, asked: str, fn: Handler) -> None:
-        self.ext, self.asked, self.fn = ext, asked, fn
+    def __init__(self, ext: Bus, asked: str, fn: Handler, start: libbus.Start | None) -> None:
+        self.ext, self.asked, self.fn, self.start = ext, asked, fn, start
 
 
 def _handlers_of(app: Flask) -> list[_Handler]:

@@ -247,7 +247,7 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		return error_raise_because(self->core, err, ABOUT_FILTER, filter,
 		    err == BUS_E_NOTSUP
 			? "keep() is for a private bus: on one with a name publish with "
-			  "retain=True, or subscribe with last=1"
+			  "retain=True, or subscribe with start=libbus.last(1)"
 			: NULL);
 	Py_RETURN_NONE;
 }

@@ -52,79 +52,43 @@ raise_of(struct mailbox_object *self, int err)
 	return error_raise(self->core, err, ABOUT_NAME, NULL);
 }
 
-/* Where on a named bus it begins to read: None, or one of these. */
-struct beginning {
-	PyObject *last, *since, *after, *epoch; /* epoch NULL: not given */
-};
-
-/* The seconds since 1970 that can be a message's: from 2001 to 2255. What is less is some other number of seconds,
- * what is more counts in smaller units. */
-#define FIRST_MOMENT 1e9
-#define LAST_MOMENT  9e9
-
-/* 0, or -1 with an exception. */
+/* Where on a named bus it begins to read: a libbus.Start, which is (kind, value, epoch), or None. 0, or -1 with an
+ * exception. */
 static int
-whole(PyObject *number, const char *name, uint64_t *ret_value)
+choose_start(PyObject *start, struct bus_mailbox_config *cfg)
 {
-	if (!PyLong_Check(number)) {
-		PyErr_Format(
-		    PyExc_TypeError, "%s is an int, not %s", name, Py_TYPE(number)->tp_name);
+	static const char *const kinds[] = {"now", "oldest", "last", "after", "since", NULL};
+	PyObject *kind;
+	unsigned long long value, epoch;
+
+	if (start == Py_None)
+		return 0;
+	if (!PyTuple_Check(start) || PyTuple_GET_SIZE(start) != 3 ||
+	    !PyArg_ParseTuple(start, "UKK", &kind, &value, &epoch)) {
+		PyErr_Clear();
+		PyErr_Format(PyExc_TypeError,
+		    "start=%R: libbus.last(count), libbus.since(moment), libbus.after(position, epoch) or "
+		    "libbus.oldest()",
+		    start);
 		return -1;
 	}
-	*ret_value = PyLong_AsUnsignedLongLong(number);
-	if (!PyErr_Occurred())
-		return 0;
-	PyErr_Format(PyExc_ValueError, "%s=%R: a number from 0 to 2**64 - 1", name, number);
-	return -1;
+	cfg->from = choice(kind, kinds, "start");
+	cfg->from_value = value;
+	cfg->from_epoch = epoch;
+	return cfg->from < 0 ? -1 : 0;
 }
 
-static int
-choose_beginning(const struct beginning *b, struct bus_mailbox_config *cfg)
-{
-	double since;
+_Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &&
+		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
+    "the order of kinds");
 
-	if ((b->last != Py_None) + (b->since != Py_None) + (b->after != Py_None) > 1) {
-		PyErr_SetString(PyExc_TypeError, "give one of last, since and after");
-		return -1;
-	}
-	if (b->last != Py_None) {
-		cfg->from = BUS_FROM_LAST;
-		return whole(b->last, "last", &cfg->from_value);
-	}
-	if (b->after != Py_None) {
-		cfg->from = BUS_FROM_POSITION;
-		if (b->epoch != NULL && b->epoch != Py_None &&
-		    whole(b->epoch, "epoch", &cfg->from_epoch) < 0)
-			return -1;
-		return whole(b->after, "after", &cfg->from_value);
-	}
-	if (b->since == Py_None)
-		return 0;
-	since = PyFloat_AsDouble(b->since);
-	if (since == -1.0 && PyErr_Occurred())
-		return -1;
-	if (since != 0 && !(since >= FIRST_MOMENT && since < LAST_MOMENT)) {
-		PyErr_Format(PyExc_ValueError,
-		    "since=%R: a moment in seconds since 1970, like time.time() - 60, or 0: the oldest "
-		    "that is there",
-		    b->since);
-		return -1;
-	}
-	cfg->from = since == 0 ? BUS_FROM_OLDEST : BUS_FROM_TIME;
-	cfg->from_value = (uint64_t)(since * 1e9);
-	return 0;
-}
-
-/* Says which argument the kind of bus cannot have: where to begin on a private one, full on one with a name. */
+/* Says which argument the kind of bus cannot have: start on a private one, full on one with a name. */
 static void
-raise_not_supported(struct core *core, PyObject *bus, PyObject *full, const struct beginning *begin)
+raise_not_supported(struct core *core, PyObject *bus, PyObject *full, PyObject *start)
 {
 	bool named = bus_object_is_named(bus);
 	PyObject *subject = named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
-			    : begin->last != Py_None ? PyUnicode_FromFormat("last=%R", begin->last)
-			    : begin->after != Py_None
-				? PyUnicode_FromFormat("after=%R", begin->after)
-				: PyUnicode_FromFormat("since=%R", begin->since);
+				  : PyUnicode_FromFormat("start=%R", start);
 
 	if (subject == NULL)
 		return;
@@ -145,20 +109,18 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "bytes", "last", "since", "after", "epoch", NULL};
+	static char *names[] = {"bus", "full", "bytes", "start", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *bus, *full = NULL;
+	PyObject *bus, *full = NULL, *start = Py_None;
 	Py_ssize_t bytes = 0;
-	struct beginning begin = {.last = Py_None, .since = Py_None, .after = Py_None};
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL ||
-	    !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|On$OOOO:Mailbox", names, core->bus, &bus,
-		&full, &bytes, &begin.last, &begin.since, &begin.after, &begin.epoch))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnO:Mailbox", names,
+				core->bus, &bus, &full, &bytes, &start))
 		return NULL;
-	if (choose_beginning(&begin, &cfg) < 0)
+	if (choose_start(start, &cfg) < 0)
 		return NULL;
 	if (size_between(bytes, SIZE_MAX, "bytes") < 0)
 		return NULL;
@@ -177,7 +139,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	err = bus_object_mailbox(bus, &cfg, &self->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
-			raise_not_supported(core, bus, full, &begin);
+			raise_not_supported(core, bus, full, start);
 		else
 			raise_of(self, err);
 		Py_DECREF(self);

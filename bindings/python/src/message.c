@@ -366,7 +366,7 @@ static PyGetSetDef message_getset[] = {
 	"None: unknown.",
 	NULL},
     {"position", (getter)message_position, NULL,
-	"Its number in the log of a named bus, for subscribe(after=...); None: it has none.", NULL},
+	"Its number in the log of a named bus, for libbus.after(); None: it has none.", NULL},
     {"ttl", (getter)message_ttl, NULL,
 	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
     {"question", (getter)message_question, NULL, "True: a reply is expected, by bus.reply().",
