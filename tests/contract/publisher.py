@@ -83,7 +83,7 @@ class Publisher:
 def serve(pipe, url):
     """The process: a bus that listens, and answers (whether it went well, what came of it)."""
     with libbus.Bus() as bus:
-        publisher = Publisher(bus, bus.listen(url, bytes=4 << 20))
+        publisher = Publisher(bus, bus.listen(url, max_bytes=4 << 20))
         pipe.send((True, None))
         while call := pipe.recv():
             name, arguments, options = call

@@ -47,9 +47,9 @@ def test_raw_data_keeps_its_bytes_and_its_type(bus):
             ("json", '{"a": 1}'),
             ("bytes", memoryview(b"\0\1")),
         ]:
-            bus.publish_raw("t", data, type=kind)
+            bus.publish_raw("t", data, encoding=kind)
         got = [all_of_it.recv(timeout=WATCHDOG) for _ in range(3)]
-    assert [msg.type for msg in got] == ["untagged", "json", "bytes"]
+    assert [msg.encoding for msg in got] == ["untagged", "json", "bytes"]
     assert [msg.value for msg in got] == [21.5, {"a": 1}, b"\0\1"]
     assert got[1].data == b'{"a": 1}'
 
@@ -139,7 +139,7 @@ def test_a_callback_may_publish_subscribe_and_close(bus, eventually):
 
 def test_a_closed_callback_is_not_called_again(bus):
     seen = []
-    with bus.subscribe("a", callback=seen.append, full="drop_newest", bytes=4096) as handle:
+    with bus.subscribe("a", callback=seen.append, full="drop_newest", max_bytes=4096) as handle:
         bus.publish("a", 1)
         bus.flush(timeout=WATCHDOG)
         assert handle.stats()["delivered"] == 1
@@ -151,7 +151,11 @@ def test_a_closed_callback_is_not_called_again(bus):
 
 @pytest.fixture(params=["private", "named"])
 def either(request, tmp_path):
-    with libbus.Bus() if request.param == "private" else libbus.Bus("test", dir=tmp_path) as bus:
+    with (
+        libbus.Bus()
+        if request.param == "private"
+        else libbus.Bus("test", directory=tmp_path) as bus
+    ):
         yield bus
 
 
@@ -214,9 +218,9 @@ def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
 
 def test_what_a_peer_may_make_a_bus_hold_is_bounded(bus, eventually):
     link = bus.listen("tcp://127.0.0.1:0", peer_bytes=1 << 20)
-    wanted = bus.subscribe("v/#", bytes=8 << 20)
+    wanted = bus.subscribe("v/#", max_bytes=8 << 20)
     with libbus.Bus() as other:
-        dialled = other.dial(link.url, heartbeat=WATCHDOG, bytes=8 << 20)
+        dialled = other.dial(link.url, heartbeat=WATCHDOG, max_bytes=8 << 20)
         eventually(lambda: dialled.state == "up")
         for n in range(40):
             other.publish_raw(f"v/{n}", bytes(64 << 10), retain=True)

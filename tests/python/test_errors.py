@@ -115,7 +115,7 @@ def test_an_exception_says_which_limit_was_met_and_by_what(bus):
     with pytest.raises(libbus.LimitError, match=r"^a/#: last: 20000: .* at most 10000 messages$"):
         bus.keep("a/#", last=20000)
     with pytest.raises(libbus.TransportError, match=r"^home: .* log in /nowhere/bus: No such file"):
-        libbus.Bus("home", dir="/nowhere/bus")
+        libbus.Bus("home", directory="/nowhere/bus")
 
 
 def test_an_exception_without_a_failed_call_takes_no_sentence_of_an_earlier_one(bus):
@@ -187,11 +187,11 @@ def test_what_the_system_refuses_has_its_errno(tmp_path):
         (lambda bus: bus.subscribe(b"a"), TypeError, "a filter is a str, not bytes"),
         (lambda bus: bus.on(), TypeError, "at least one filter"),
         (lambda bus: bus.subscribe("a", full="block"), ValueError, "drop_oldest, drop_newest"),
-        (lambda bus: bus.subscribe("a", bytes=-1), ValueError, "bytes=-1"),
+        (lambda bus: bus.subscribe("a", max_bytes=-1), ValueError, "max_bytes=-1"),
         (lambda bus: bus.subscribe("a").recv(-1), ValueError, "None to wait for ever"),
         (lambda bus: bus.subscribe("a").recv(float("nan")), ValueError, "timeout nan"),
         (lambda bus: bus.subscribe("a").recv("1"), TypeError, "str"),
-        (lambda bus: bus.publish_raw("a", b"", type="xml"), ValueError, "untagged, msgpack"),
+        (lambda bus: bus.publish_raw("a", b"", encoding="xml"), ValueError, "untagged, msgpack"),
         (lambda bus: bus.dial("inproc://x", heartbeat=0.01), libbus.ArgumentError, "inproc://x"),
         (lambda bus: libbus.Bus(max_topics=-1), ValueError, "max_topics=-1"),
         (lambda bus: libbus.Message(), TypeError, "cannot create"),

@@ -141,7 +141,7 @@ def test_a_payload_that_is_not_what_it_says_reaches_the_page_as_bytes():
     app, bus = site(allow=["#"])
     with opened(app, "/bus/events?filter=a") as answer:
         found = messages(lines(answer))
-        bus.publish_raw("a", b"\xc1", type="msgpack")
+        bus.publish_raw("a", b"\xc1", encoding="msgpack")
         bus.publish("a", 2)
         assert next(found)["value"] == {"$bytes": "wQ=="}
         assert next(found)["value"] == 2

@@ -29,7 +29,7 @@ def raw(bus):
     sub = bus.subscribe("t")
 
     def raw(data, type="untagged"):
-        bus.publish_raw("t", data, type=type)
+        bus.publish_raw("t", data, encoding=type)
         return sub.recv(timeout=WATCHDOG)
 
     return raw

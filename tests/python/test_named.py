@@ -30,7 +30,7 @@ def name():
 
 @pytest.fixture
 def named(tmp_path):
-    with libbus.Bus("test", dir=tmp_path, log_bytes=4 << 20) as bus:
+    with libbus.Bus("test", directory=tmp_path, log_bytes=4 << 20) as bus:
         yield bus
 
 
@@ -53,7 +53,7 @@ def block(kind, number=0):
 def test_another_process_is_on_the_same_bus(named, tmp_path, python):
     with named.subscribe("from/#") as got:
         python(
-            f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus: bus.publish('from/child', [1, 2])"
+            f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}) as bus: bus.publish('from/child', [1, 2])"
         )
         msg = got.recv(timeout=WATCHDOG)
     assert (msg.topic, msg.value, msg.lost, msg.kept) == ("from/child", [1, 2], 0, False)
@@ -169,7 +169,7 @@ def test_questions_of_the_past_are_served_too(named):
 
 
 def test_the_epoch_can_be_noted_after_the_end(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         epoch = bus.epoch
     assert bus.epoch == epoch != 0
 
@@ -221,7 +221,7 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
 
 
 def test_a_bus_whose_only_callback_began_in_the_past_and_ended_ends_too(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         bus.subscribe("n", callback=print, start=libbus.oldest()).close()
 
 
@@ -244,7 +244,7 @@ def test_async_for_reads_it(named, tmp_path, python):
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus:\n"
+                f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}) as bus:\n"
                 "    for n in range(300): bus.publish('n', n)",
             )
             async for msg in got:
@@ -259,7 +259,7 @@ def test_async_for_reads_it(named, tmp_path, python):
 
 def test_a_question_is_answered_by_another_process(named, tmp_path):
     program = (
-        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\n"
+        f"import libbus\nbus = libbus.Bus('test', directory={str(tmp_path)!r})\n"
         "@bus.serve('add')\ndef add(msg): return sum(msg.value)\n"
         "bus.publish('ready', 1, retain=True)\nbus.subscribe('end').recv()\nbus.close()"
     )
@@ -283,7 +283,7 @@ def test_what_it_cannot_have_says_so(named):
         ):
             named.on("t", print, full=full)
     with pytest.raises(libbus.NotSupportedError, match=r"^t: keep\(\) is for a private bus"):
-        named.keep("t", 5)
+        named.keep("t", last=5)
 
 
 @pytest.mark.parametrize("bad", ["Home", "no/name", "", "x" * 65, "höme", "a b", "home\n"])
@@ -297,22 +297,22 @@ def test_a_bad_name_is_told_what_a_name_may_have(bad):
 
 def test_a_size_out_of_its_range_is_named(tmp_path):
     with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: from 4 MiB to 16 GiB"):
-        libbus.Bus("test", dir=tmp_path, log_bytes=1)
+        libbus.Bus("test", directory=tmp_path, log_bytes=1)
     with pytest.raises(libbus.ArgumentError, match=r"^max_payload: at most 256 MiB"):
         libbus.Bus(max_payload=(256 << 20) + 1)
-    with pytest.raises(libbus.ArgumentError, match=r"^test: dir: too long a path"):
-        libbus.Bus("test", dir="/" + "x" * 5000, log_bytes=4 << 20)
+    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: too long a path"):
+        libbus.Bus("test", directory="/" + "x" * 5000, log_bytes=4 << 20)
 
 
 def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
-    for options in ({"dir": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
-        with pytest.raises(TypeError, match=r"^dir, log_bytes and will are for a bus with a name"):
+    for options in ({"directory": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
+        with pytest.raises(TypeError, match=r"^directory, log_bytes and will are for a bus with a name"):
             libbus.Bus(**options)
 
 
 def test_an_interpreter_that_ends_without_close_leaves_nothing(tmp_path, python):
     python(
-        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\ngot = bus.subscribe('#')\nbus.publish('t', 1)"
+        f"import libbus\nbus = libbus.Bus('test', directory={str(tmp_path)!r})\ngot = bus.subscribe('#')\nbus.publish('t', 1)"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -414,7 +414,7 @@ def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
 def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_path, python, look):
     python(
         "import libbus, os\n"
-        f"bus = libbus.Bus('dead', dir={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
+        f"bus = libbus.Bus('dead', directory={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
     )
     before = sorted(tmp_path.iterdir())
     assert tmp_path / "dead.bus" in before
@@ -448,7 +448,7 @@ def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
         with started(LIBBUS, command, name, "#", "--dir", tmp_path) as process:
             if said:
                 assert process.stderr.readline() == said
-            with libbus.Bus(name, dir=tmp_path) as bus:
+            with libbus.Bus(name, directory=tmp_path) as bus:
                 bus.publish("n", 1, retain=True)
                 assert any(" n" in f" {line}" for line in process.stdout)
             process.send_signal(signal.SIGTERM)
@@ -488,7 +488,7 @@ def test_the_shell_goes_on_behind_a_line_in_the_same_life_of_the_bus_alone(
     behind = ("--after", str(line["position"]), "--epoch", line["epoch"])
     assert by_shell("sub", "test", "n", *behind, "--count", "1") == "n 2\n"
     named.close()
-    with libbus.Bus("test", dir=tmp_path) as another:
+    with libbus.Bus("test", directory=tmp_path) as another:
         another.publish("n", 3)
         done = run(LIBBUS, "sub", "test", "n", *behind, "--dir", tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
@@ -511,7 +511,7 @@ def test_who_is_on_it_is_told(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))
         assert me["pid"] == os.getpid()
-        python(f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}): pass")
+        python(f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}): pass")
         came = members.recv(timeout=WATCHDOG)
         assert came.value["program"].startswith("python")
         gone = members.recv(timeout=WATCHDOG)
@@ -547,7 +547,7 @@ def test_it_describes_itself(named, tmp_path):
     text = named.describe()
     assert str(tmp_path) in text
     assert f"pid {os.getpid()}" in text
-    with libbus.Bus("test", dir=os.fsencode(tmp_path) + b"/\xff") as odd:
+    with libbus.Bus("test", directory=os.fsencode(tmp_path) + b"/\xff") as odd:
         assert "\N{REPLACEMENT CHARACTER}" in odd.describe()
     with (
         libbus.Bus() as private,
@@ -629,13 +629,13 @@ def test_where_there_is_no_room_it_says_so_and_begins_when_there_is(tmp_path):
         with pytest.raises(
             libbus.TransportError, match=r"^home: no room for the bus's log: free some"
         ):
-            libbus.Bus("home", dir=folder)
+            libbus.Bus("home", directory=folder)
         assert [file.name for file in folder.iterdir() if file.suffix != ".lock"] == ["other"]
         done = run(LIBBUS, "pub", "home", "t", "1", "--dir", folder)
         assert done.returncode == 1
         assert b"libbus: home: no room for the bus's log" in done.stderr
         (folder / "other").unlink()
-        with libbus.Bus("home", dir=folder) as bus, bus.subscribe("t") as got:
+        with libbus.Bus("home", directory=folder) as bus, bus.subscribe("t") as got:
             # All of it is there: filling up the rest of the disk takes nothing away.
             with contextlib.suppress(OSError), open(folder / "filler", "wb") as filler:
                 while True:

@@ -44,7 +44,10 @@ def test_a_topic_that_nobody_hears_is_warned_of_on_a_topic_of_the_bus(bus):
 
 
 def test_what_a_mailbox_drops_is_announced(bus, eventually):
-    with bus.subscribe("room/#", full="drop_newest", bytes=4096), bus.subscribe("$bus/#") as told:
+    with (
+        bus.subscribe("room/#", full="drop_newest", max_bytes=4096),
+        bus.subscribe("$bus/#") as told,
+    ):
 
         def drop_more():
             bus.publish("room/kitchen", "x" * 1000)

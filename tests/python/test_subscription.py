@@ -72,7 +72,7 @@ def test_a_filter_may_be_added_later(bus):
 @pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
 def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full):
     sent = 1000
-    with bus.subscribe("a", full=full, bytes=4096) as sub:
+    with bus.subscribe("a", full=full, max_bytes=4096) as sub:
         for n in range(sent):
             bus.publish("a", n)
         if full == "drop_newest":  # the gap is told by the next message that finds room
@@ -118,7 +118,7 @@ def test_latest_keeps_the_newest_of_each_topic(bus):
 
 
 def test_refuse_raises_full_at_the_publisher_and_loses_nothing(bus):
-    with bus.subscribe("a", full="refuse", bytes=4096) as sub:
+    with bus.subscribe("a", full="refuse", max_bytes=4096) as sub:
         sent = 0
         with pytest.raises(libbus.FullError, match=r"^a: .*drain it or raise its bytes"):
             while True:
@@ -151,7 +151,7 @@ def test_a_subscription_keeps_its_bus_open():
 
 
 def test_threads_that_share_a_subscription_share_the_messages(bus):
-    sent, sub, got = 2000, bus.subscribe("a", bytes=1 << 20), []
+    sent, sub, got = 2000, bus.subscribe("a", max_bytes=1 << 20), []
 
     def listen():
         got.extend([msg.value for msg in sub])
@@ -222,7 +222,7 @@ def run(main):
 
 def test_async_for_waits_takes_and_ends(bus):
     async def main():
-        sub, seen = bus.subscribe("a", bytes=1 << 20), []
+        sub, seen = bus.subscribe("a", max_bytes=1 << 20), []
 
         async def listen():
             async for msg in sub:

@@ -21,7 +21,7 @@ import libbus
 from typing_extensions import assert_type
 
 bus = libbus.Bus()
-with bus.subscribe("a", "b", bytes=4096) as sub:
+with bus.subscribe("a", "b", max_bytes=4096) as sub:
     bus.publish("a", {"n": [1, 2.5, None]}, retain=True)
     for msg in sub:
         assert_type(msg, libbus.Message)

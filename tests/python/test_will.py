@@ -12,14 +12,14 @@ import libbus
 
 @pytest.fixture
 def named(tmp_path):
-    with libbus.Bus("test", dir=tmp_path, log_bytes=4 << 20) as bus:
+    with libbus.Bus("test", directory=tmp_path, log_bytes=4 << 20) as bus:
         yield bus
 
 
 def member(place, will, end="sys.stdin.read()"):
     """A process on the bus with that will, which says that it is there."""
     program = (
-        f"import libbus, os, sys\nbus = libbus.Bus('test', dir={str(place)!r}, will={will})\n"
+        f"import libbus, os, sys\nbus = libbus.Bus('test', directory={str(place)!r}, will={will})\n"
         f"print('there', flush=True)\n{end}\n"
     )
     return started(sys.executable, "-c", program)
@@ -84,9 +84,9 @@ def test_a_process_that_crashes_has_left_without_close(named, tmp_path):
 )
 def test_a_will_that_could_not_be_said_is_refused(tmp_path, will, kind, text):
     with pytest.raises(kind, match=text) as caught:
-        libbus.Bus("test", dir=tmp_path, will=will)
+        libbus.Bus("test", directory=tmp_path, will=will)
     if isinstance(caught.value, libbus.BusError):
         assert caught.value.topic == will.topic
-    with libbus.Bus("test", dir=tmp_path, will=libbus.Will("a", 1)):
+    with libbus.Bus("test", directory=tmp_path, will=libbus.Will("a", 1)):
         pass
     assert list(tmp_path.iterdir()) == []

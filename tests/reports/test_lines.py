@@ -9,7 +9,7 @@ import libbus
 
 @pytest.fixture
 def named(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         yield bus
 
 

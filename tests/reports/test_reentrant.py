@@ -25,7 +25,7 @@ class Nothing:
 
 class Fixture:
     def __init__(self, bare):
-        self.bus = libbus.Bus("test", dir=FOLDER)
+        self.bus = libbus.Bus("test", directory=FOLDER)
         # On a bare bus the operation registers the first callback.
         self.other = self.past = Nothing()
         if not bare:
@@ -53,7 +53,7 @@ def becomes(condition):
 OPERATIONS = {
     "register": lambda f: f.bus.subscribe("room/#", callback=ignore).close(),
     "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, start=libbus.last(1)).close(),
-    "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, bytes=1 << 16),
+    "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, max_bytes=1 << 16),
     "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore),
     "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, start=libbus.last(1)),
     "flush": lambda f: (f.bus.publish("other/a", 1), f.bus.flush(timeout=LIMIT)),

@@ -193,7 +193,7 @@ def arbitrary(rng, depth):
 
 def test_every_value_that_is_published_arrives_equal(bus):
     rng = random.Random(17)
-    with bus.subscribe("t", bytes=1 << 24) as heard:
+    with bus.subscribe("t", max_bytes=1 << 24) as heard:
         for _ in range(300):
             value = arbitrary(rng, 4)
             try:

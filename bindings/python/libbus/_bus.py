@@ -47,7 +47,7 @@ class Bus(_core.Bus):
     a-z 0-9 . _ -) every process of this user that opens the name is on it, as long as one of them is;
     what is published lies in one log in shared memory.
 
-    dir, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
+    directory, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
         process on it (16 MiB).
     will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
 
@@ -62,7 +62,7 @@ class Bus(_core.Bus):
         *,
         max_topics: int = 0,
         max_payload: int = 0,
-        dir: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
         log_bytes: int = 0,
         will: Will | None = None,
     ) -> None:
@@ -78,8 +78,8 @@ class Bus(_core.Bus):
     def subscribe(
         self,
         *filters: str,
-        full: str = ...,
-        bytes: int = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
         start: Start | None = ...,
     ) -> Subscription: ...
 
@@ -88,8 +88,8 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function,
-        full: str = ...,
-        bytes: int = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
         start: Start | None = ...,
     ) -> Callback: ...
 
@@ -97,31 +97,31 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function | None = None,
-        full: str = "drop_oldest",
-        bytes: int = 0,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
         start: Start | None = None,
     ) -> Subscription | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
             latest (the newest of each topic waits) or refuse (publish raises libbus.FullError).
-        bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
+        max_bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
         start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         """
         if callback is None:
-            return Subscription(self, filters, full, bytes, start)
-        return self._callbacks.add(self, filters, callback, full, bytes, start)
+            return Subscription(self, filters, full, max_bytes, start)
+        return self._callbacks.add(self, filters, callback, full, max_bytes, start)
 
     @overload
     def on(
         self,
-        filter: str,
+        topic_filter: str,
         function: F,
         /,
         *,
-        full: str = ...,
-        bytes: int = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
         start: Start | None = ...,
     ) -> F: ...
 
@@ -129,16 +129,16 @@ class Bus(_core.Bus):
     def on(
         self,
         *filters: str,
-        full: str = ...,
-        bytes: int = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
         start: Start | None = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
         self,
         *filters: Any,
-        full: str = "drop_oldest",
-        bytes: int = 0,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
         start: Start | None = None,
     ) -> Any:
         """Calls the function below for each message; or bus.on("a/#", function).
@@ -152,11 +152,11 @@ class Bus(_core.Bus):
             raise TypeError("name at least one filter, like 'sensors/#'")
         *names, function = filters
         if callable(function):
-            self._callbacks.add(self, tuple(names), function, full, bytes, start)
+            self._callbacks.add(self, tuple(names), function, full, max_bytes, start)
             return function
 
         def register(function: F) -> F:
-            self._callbacks.add(self, filters, function, full, bytes, start)
+            self._callbacks.add(self, filters, function, full, max_bytes, start)
             return function
 
         return register
@@ -183,8 +183,8 @@ class Bus(_core.Bus):
     def serve(
         self,
         *filters: str,
-        full: str = "drop_oldest",
-        bytes: int = 0,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
         start: Start | None = None,
     ) -> Callable[[F], F]:
         """Calls the function below for each question; what it returns is the reply.
@@ -197,7 +197,7 @@ class Bus(_core.Bus):
 
         def register(function: F) -> F:
             self._callbacks.add(
-                self, filters, functools.partial(answer, self, function), full, bytes, start
+                self, filters, functools.partial(answer, self, function), full, max_bytes, start
             )
             return function
 
@@ -211,11 +211,15 @@ class Bus(_core.Bus):
         *,
         heartbeat: float | None = None,
         max_peers: int = 0,
-        bytes: int = 0,
+        max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
         link = super().listen(
-            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+            url,
+            heartbeat=heartbeat,
+            max_peers=max_peers,
+            max_bytes=max_bytes,
+            peer_bytes=peer_bytes,
         )
         return self._keep(link)
 
@@ -225,11 +229,15 @@ class Bus(_core.Bus):
         *,
         heartbeat: float | None = None,
         max_peers: int = 0,
-        bytes: int = 0,
+        max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
         link = super().dial(
-            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+            url,
+            heartbeat=heartbeat,
+            max_peers=max_peers,
+            max_bytes=max_bytes,
+            peer_bytes=peer_bytes,
         )
         return self._keep(link)
 
@@ -242,7 +250,7 @@ class Bus(_core.Bus):
 
     # --- roles: kept as links are ---------------------------------------------------------------------------
 
-    def role(self, name: str, timeout: float | None = None) -> Role:
+    def role(self, name: str, *, timeout: float | None = None) -> Role:
         """Takes a role, on a named bus: what one process of several is to do.
 
         Waits while another has it, of this process or another; BusTimeoutError: for so many seconds. It is free
@@ -251,7 +259,7 @@ class Bus(_core.Bus):
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
-        role = _core.Role(self, name, timeout)
+        role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
         return Role(self, name, role)
 

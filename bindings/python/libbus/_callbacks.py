@@ -70,7 +70,7 @@ class Callback:
         self._bus._callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
-        """Counters of the mailbox, which callbacks with the same full and bytes share unless they begin
+        """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
         in the past."""
         return self._mailbox.stats()
 
@@ -99,7 +99,7 @@ class Callbacks:
     def __init__(self) -> None:
         self._functions: dict[int, Function] = {}
         self._keys = itertools.count(1)
-        self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
+        self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
         self._mailboxes: dict[int, _core.Mailbox] = {}
         # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
@@ -120,8 +120,8 @@ class Callbacks:
         bus: Bus,
         filters: tuple[str, ...],
         function: Function,
-        full: str,
-        bytes: int,
+        full: _core.Policy,
+        max_bytes: int,
         start: Start | None,
     ) -> Callback:
         if not filters:
@@ -130,9 +130,9 @@ class Callbacks:
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
         # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
         # the bus ends.
-        mailbox = self._shared(bus, full, bytes)
+        mailbox = self._shared(bus, full, max_bytes)
         if start is not None:
-            mailbox = _core.Mailbox(bus, full=full, bytes=bytes, start=start)
+            mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
         key = next(self._keys)
         self._functions[key] = function  # first: kept values come at once
         _keep(bus)
@@ -170,11 +170,11 @@ class Callbacks:
                     epoll.unregister(fd)
         self._done.pop(mailbox, None)
 
-    def _shared(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
-        mailbox = self._by_policy.get((full, bytes))
+    def _shared(self, bus: Bus, full: _core.Policy, max_bytes: int) -> _core.Mailbox:
+        mailbox = self._by_policy.get((full, max_bytes))
         if mailbox is None:
             mailbox = self._by_policy.setdefault(
-                (full, bytes), _core.Mailbox(bus, full=full, bytes=bytes)
+                (full, max_bytes), _core.Mailbox(bus, full=full, max_bytes=max_bytes)
             )
         self._watch(mailbox)
         return mailbox

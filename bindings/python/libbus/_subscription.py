@@ -27,12 +27,22 @@ class Subscription(_core.Mailbox):
     """
 
     def __new__(
-        cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, start: Start | None
+        cls,
+        bus: Bus,
+        filters: tuple[str, ...],
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
     ) -> Self:
-        return super().__new__(cls, bus, full=full, bytes=bytes, start=start)
+        return super().__new__(cls, bus, full=full, max_bytes=max_bytes, start=start)
 
     def __init__(
-        self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, start: Start | None
+        self,
+        bus: Bus,
+        filters: tuple[str, ...],
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")

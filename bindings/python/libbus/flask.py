@@ -75,6 +75,7 @@ from markupsafe import Markup
 from werkzeug.test import run_wsgi_app
 
 import libbus
+from libbus import _core
 
 __all__ = ["Bus"]
 
@@ -147,8 +148,16 @@ class Bus:
         """The libbus.Bus of this process, opened at the first use."""
         return self._state().open()
 
-    def publish(self, topic: str, value: Any, retain: bool = False) -> None:
-        self.bus.publish(topic, value, retain=retain)
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> None:
+        self.bus.publish(topic, value, retain=retain, ttl=ttl, headers=headers)
 
     def publish_raw(self, topic: str, data: str | bytes, **options: Any) -> None:
         self.bus.publish_raw(topic, data, **options)
@@ -156,11 +165,11 @@ class Bus:
     def subscribe(
         self,
         *filters: str,
-        full: str = "drop_oldest",
-        bytes: int = 0,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
         start: libbus.Start | None = None,
     ) -> libbus.Subscription:
-        return self.bus.subscribe(*filters, full=full, bytes=bytes, start=start)
+        return self.bus.subscribe(*filters, full=full, max_bytes=max_bytes, start=start)
 
     def on(
         self, asked: str, *, app: Flask | None = None, start: libbus.Start | None = None

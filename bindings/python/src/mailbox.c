@@ -109,7 +109,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "bytes", "start", NULL};
+	static char *names[] = {"bus", "full", "max_bytes", "start", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *bus, *full = NULL, *start = Py_None;
 	Py_ssize_t bytes = 0;
@@ -122,7 +122,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		return NULL;
 	if (choose_start(start, &cfg) < 0)
 		return NULL;
-	if (size_between(bytes, SIZE_MAX, "bytes") < 0)
+	if (size_between(bytes, SIZE_MAX, "max_bytes") < 0)
 		return NULL;
 	cfg.bytes = (size_t)bytes;
 	cfg.full = full == NULL ? BUS_FULL_DROP_OLDEST : choice(full, policies, "full");
@@ -168,7 +168,8 @@ drain_end(struct mailbox_object *self)
 
 /* --- filters ---------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(mailbox_subscribe_doc, "subscribe($self, filter, /)\n--\n\nMessages for recv().");
+PyDoc_STRVAR(
+    mailbox_subscribe_doc, "subscribe($self, topic_filter, /)\n--\n\nMessages for recv().");
 
 static PyObject *
 mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
@@ -217,7 +218,7 @@ free_binding:
 }
 
 PyDoc_STRVAR(mailbox_attach_doc,
-    "_attach($self, filter, key, /)\n--\n\nMessages for take(), under the key.");
+    "_attach($self, topic_filter, key, /)\n--\n\nMessages for take(), under the key.");
 
 static PyObject *
 mailbox_attach(struct mailbox_object *self, PyObject *args)

@@ -168,8 +168,8 @@ core_filter_covers(PyObject *module, PyObject *args)
 		return NULL;
 	covers = bus_filter_covers(text, other_text);
 	if (covers < 0)
-		return error_raise(core, covers, ABOUT_FILTER,
-		    bus_filter_check(text) == covers ? filter : other);
+		return error_raise(
+		    core, covers, ABOUT_FILTER, bus_filter_check(text) == covers ? filter : other);
 	return PyBool_FromLong(covers);
 }
 
