@@ -211,3 +211,14 @@ def test_names_of_exceptions_end_in_error():
 
 def test_importing_everything_hides_no_builtin():
     assert not set(libbus.__all__) & set(dir(builtins))
+
+
+@pytest.mark.parametrize("method", ["on", "serve"])
+def test_a_decorator_without_parentheses_shows_the_right_form(bus, method):
+    decorator = getattr(bus, method)
+    with pytest.raises(TypeError, match=rf"^{method}\(\) has no filter: write @bus.{method}\('sen"):
+        decorator(lambda msg: None)
+    with pytest.raises(TypeError, match=rf"name at least one filter, like @bus.{method}\('sensors"):
+        decorator()
+    with pytest.raises(TypeError, match="a callback is a function, not int"):
+        decorator("a")(3)

@@ -116,7 +116,7 @@ def test_only_questions_are_replied_to(bus, served):
         bus.reply(msg, 1)
     with pytest.raises(TypeError):
         bus.reply("t", 1)
-    with pytest.raises(TypeError, match=r"at least one topic"):
+    with pytest.raises(TypeError, match=r"at least one filter"):
         bus.serve()
     for topic in ("a/+", ""):
         with pytest.raises(libbus.TopicError):

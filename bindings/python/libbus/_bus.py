@@ -141,25 +141,18 @@ class Bus(_core.Bus):
         max_bytes: int = 0,
         start: Start | None = None,
     ) -> Any:
-        """Calls the function below for each message; or bus.on("a/#", function).
+        """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
         All callbacks of a bus run on one thread, one after the other. What one raises is logged
         under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
-        if not filters:
-            raise TypeError("name at least one filter, like 'sensors/#'")
-        *names, function = filters
-        if callable(function):
-            self._callbacks.add(self, tuple(names), function, full, max_bytes, start)
+        def register(names: tuple[str, ...], function: F) -> F:
+            self._callbacks.add(self, names, function, full, max_bytes, start)
             return function
 
-        def register(function: F) -> F:
-            self._callbacks.add(self, filters, function, full, max_bytes, start)
-            return function
-
-        return register
+        return _decorator("on", filters, register)
 
     # --- questions ----------------------------------------------------------------------------------------
 
@@ -180,28 +173,49 @@ class Bus(_core.Bus):
             raise _core.error(STATE, topic)
         return checked(super().request(topic, value, timeout=timeout, headers=headers))
 
+    @overload
+    def serve(
+        self,
+        topic_filter: str,
+        function: F,
+        /,
+        *,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> F: ...
+
+    @overload
     def serve(
         self,
         *filters: str,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Callable[[F], F]: ...
+
+    def serve(
+        self,
+        *filters: Any,
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
-    ) -> Callable[[F], F]:
-        """Calls the function below for each question; what it returns is the reply.
+    ) -> Any:
+        """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
+        bus.serve("a", function).
 
         What it raises is logged, and raised as ReplyError where the question came from. It runs as
-        callbacks do: on their thread, one after the other.
+        callbacks do: on their thread, one after the other. The other arguments are those of subscribe().
         """
-        if not filters:
-            raise TypeError("name at least one topic or filter to serve")
 
-        def register(function: F) -> F:
-            self._callbacks.add(
-                self, filters, functools.partial(answer, self, function), full, max_bytes, start
-            )
+        def register(names: tuple[str, ...], function: F) -> F:
+            if not callable(function):
+                raise TypeError(f"a callback is a function, not {type(function).__name__}")
+            call = functools.partial(answer, self, function)
+            self._callbacks.add(self, names, call, full, max_bytes, start)
             return function
 
-        return register
+        return _decorator("serve", filters, register)
 
     # --- links: the bus keeps them, whether or not the caller does ----------------------------------------
 
@@ -321,6 +335,22 @@ class Bus(_core.Bus):
 
 STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 TIMEDOUT = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_TIMEDOUT")
+
+
+def _decorator(
+    method: str, filters: tuple[Any, ...], register: Callable[[tuple[str, ...], Any], Any]
+) -> Any:
+    """What on() and serve() return: the function, if it is the last argument, or the decorator of one."""
+    if not filters:
+        raise TypeError(f"{method}(): name at least one filter, like @bus.{method}('sensors/#')")
+    *names, function = filters
+    if not callable(function):
+        return functools.partial(register, filters)
+    if not names:
+        raise TypeError(
+            f"{method}() has no filter: write @bus.{method}('sensors/#') above the function, with parentheses"
+        )
+    return register(tuple(names), function)
 
 
 def _hold(held: list[T], one: T) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 FIRST_MOMENT, LAST_MOMENT = 1e9, 9e9
 
 WHOLE = 2**64
+LATEST_NS = 2**63 - 1  # in 2262
 
 
 class Start(NamedTuple):
@@ -54,14 +55,15 @@ def since(moment: float | datetime, /) -> Start:
 
     moment: seconds since 1970, like time.time() - 60, or a datetime with a time zone.
     """
-    if isinstance(moment, (int, float)) and not isinstance(moment, bool):
+    if isinstance(moment, (int, float)):
         if not FIRST_MOMENT <= moment < LAST_MOMENT:
             raise ValueError(
                 f"since({moment!r}): a moment in seconds since 1970, like time.time() - 60; libbus.oldest() begins"
                 " with the oldest message"
             )
         return Start("since", int(moment * 1e9))
-    if not hasattr(moment, "utcoffset"):
+    given: Any = moment  # whatever it really is
+    if not hasattr(given, "utcoffset"):
         raise TypeError(
             f"since({moment!r}): seconds since 1970 or a datetime, not {type(moment).__name__}"
         )
@@ -69,7 +71,7 @@ def since(moment: float | datetime, /) -> Start:
         raise ValueError(
             f"since({moment!r}): a datetime with a time zone, like datetime.now(timezone.utc)"
         )
-    return Start("since", min(max(0, int(moment.timestamp() * 1e9)), WHOLE - 1))
+    return Start("since", min(max(0, int(moment.timestamp() * 1e9)), LATEST_NS))
 
 
 def _whole(function: str, name: str, number: int) -> int:

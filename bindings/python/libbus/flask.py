@@ -172,21 +172,33 @@ class Bus:
         return self.bus.subscribe(*filters, full=full, max_bytes=max_bytes, start=start)
 
     def on(
-        self, asked: str, *, app: Flask | None = None, start: libbus.Start | None = None
+        self,
+        topic_filter: str,
+        /,
+        *,
+        app: Flask | None = None,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: libbus.Start | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorator: calls the function in every process that serves the app, from its first request on.
 
-        start: where in the past of a bus with a name it begins, in each of these processes: libbus.last(10) and its like.
+        full, max_bytes, start: as in libbus.Bus.subscribe(). With start each of these processes begins there.
 
         app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
         this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
         lives as long as this object.
         """
-        libbus.filter_check(asked)
+        if callable(topic_filter):
+            raise TypeError(
+                "on() has no filter: write @bus.on('sensors/#') above the function, with parentheses"
+            )
+        libbus.filter_check(topic_filter)
+        options = {"full": full, "max_bytes": max_bytes, "start": start}
 
         def register(fn: Handler) -> Handler:
             states = self._states()
-            handler = _Handler(self, asked, fn, start)
+            handler = _Handler(self, topic_filter, fn, options)
             owner = app or _app_of(fn, [state.app for state in states])
             if owner is None:
                 self._warn_of_another(handler)
@@ -372,7 +384,7 @@ class _State:
             if self.bus is not None and handler not in self.registered:
                 self.registered.add(handler)
                 try:
-                    self.bus.on(handler.asked, _Call(self, handler), start=handler.start)
+                    self.bus.on(handler.asked, _Call(self, handler), **handler.options)
                 except BaseException:
                     self.registered.discard(handler)
                     raise
@@ -450,8 +462,8 @@ class _State:
 class _Handler:
     """A function of on(). The extension has those of all apps, an app has its own."""
 
-    def __init__(self, ext: Bus, asked: str, fn: Handler, start: libbus.Start | None) -> None:
-        self.ext, self.asked, self.fn, self.start = ext, asked, fn, start
+    def __init__(self, ext: Bus, asked: str, fn: Handler, options: dict[str, Any]) -> None:
+        self.ext, self.asked, self.fn, self.options = ext, asked, fn, options
 
 
 def _handlers_of(app: Flask) -> list[_Handler]:
