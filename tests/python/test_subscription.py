@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import select
 import threading
 import time
@@ -137,6 +138,79 @@ def test_a_closed_subscription_says_closed(bus):
     for call in (sub.recv, sub.recv_nowait, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
         with pytest.raises(libbus.ClosedError, match="closed"):
             call()
+
+
+@pytest.fixture(params=["private", "named"])
+def either(request, tmp_path):
+    name = None if request.param == "private" else "test"
+    with libbus.Bus(name, directory=tmp_path) if name else libbus.Bus() as bus:
+        yield bus
+
+
+def test_a_filter_ends_with_unsubscribe_and_the_others_go_on(either):
+    with either.subscribe("a/#", "b", "a/#") as sub:
+        either.publish("a/1", 1)
+        sub.unsubscribe("a/#")
+        assert sub.filters == ("b",)
+        assert repr(sub) == "<libbus.Subscription b>"
+        either.publish("a/2", 2)
+        either.publish("b", 3)
+        assert [msg.value for msg in sub.iter(timeout=0)] == [3]
+        sub.subscribe("a/2")
+        assert sub.filters == ("b", "a/2")
+        either.publish("a/2", 4)
+        assert sub.recv(timeout=WATCHDOG).value == 4
+        sub.unsubscribe("b")
+        sub.unsubscribe("a/2")
+        either.publish("b", 5)
+        assert sub.recv_nowait() is None
+
+
+def test_what_waits_of_a_filter_that_ends_is_lost_as_unsubscribed(bus):
+    with bus.subscribe("a", "b") as sub:
+        bus.publish("a", 1)
+        bus.publish("b", 2)
+        sub.unsubscribe("a")
+        assert sub.recv(timeout=WATCHDOG).value == 2
+        assert sub.stats()["lost_by"]["unsubscribed"] == 1
+
+
+def test_only_filters_of_the_subscription_can_end(bus):
+    with bus.subscribe("a/#") as sub:
+        for other in ("a", "a/+", "#"):
+            with pytest.raises(ValueError, match=f"'{re.escape(other)}': not a filter of this sub"):
+                sub.unsubscribe(other)
+        with pytest.raises(TypeError, match="a filter is a str"):
+            sub.unsubscribe(1)
+        assert sub.filters == ("a/#",)
+    with pytest.raises(libbus.ClosedError):
+        sub.unsubscribe("a/#")
+
+
+def test_threads_may_subscribe_and_unsubscribe_while_another_receives(bus):
+    stop = threading.Event()
+
+    def change(name):
+        while not stop.is_set():
+            sub.subscribe(name)
+            sub.unsubscribe(name)
+
+    with bus.subscribe("mark") as sub:
+        threads = [threading.Thread(target=change, args=(f"t/{n}",)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(300):
+                bus.publish("t/0", n)
+                bus.publish("mark", n)
+                while (msg := sub.recv(timeout=WATCHDOG)).topic != "mark":
+                    pass
+                assert msg.value == n
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(WATCHDOG)
+        assert sub.filters == ("mark",)
 
 
 def test_a_subscription_keeps_its_bus_open():

@@ -47,11 +47,27 @@ class Subscription(_core.Mailbox):
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
         self.bus = bus
-        self.filters = filters
+        self._filters: dict[str, None] = {}  # in the order of subscribing
         self._burst = 0
         self._ring: asyncio.Future[None] | None = None
         for asked in filters:
             self.subscribe(asked)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in the order in which they were subscribed to."""
+        return tuple(self._filters)
+
+    def subscribe(self, topic_filter: str, /) -> None:
+        """Adds a filter. Its kept values are delivered."""
+        super().subscribe(topic_filter)
+        self._filters[topic_filter] = None
+
+    def unsubscribe(self, topic_filter: str, /) -> None:
+        super().unsubscribe(topic_filter)
+        self._filters.pop(topic_filter, None)
+
+    unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
 
     def iter(self, timeout: float | None = None) -> Iterator[_core.Message]:
         """Messages until none came for timeout seconds, or the end."""

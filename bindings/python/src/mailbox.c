@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -24,6 +25,13 @@ struct binding {
 	unsigned long long key;
 };
 
+/* A filter whose messages recv() gives. */
+struct receiving {
+	struct receiving *next;
+	struct bus_sub *sub;
+	char filter[];
+};
+
 /* What take() has out of the ring: one letter may be for several keys, which follow each other. */
 struct batch {
 	size_t count, cap;
@@ -41,6 +49,7 @@ struct mailbox_object {
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
 	struct binding *bindings;
+	struct receiving *receiving; /* the latest first */
 	struct batch batch;
 	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
 	int ended; /* eventfd, readable for ever once this mailbox is closed */
@@ -171,6 +180,54 @@ drain_end(struct mailbox_object *self)
 PyDoc_STRVAR(
     mailbox_subscribe_doc, "subscribe($self, topic_filter, /)\n--\n\nMessages for recv().");
 
+static int
+receive(struct mailbox_object *self, const char *filter)
+{
+	size_t len = strlen(filter);
+	struct receiving *receiving = PyMem_RawMalloc(sizeof *receiving + len + 1);
+	int err = BUS_E_NOMEM;
+
+	if (receiving == NULL)
+		return err;
+	memcpy(receiving->filter, filter, len + 1);
+	err = drain_begin(self);
+	if (err < 0)
+		goto free_receiving;
+	err = bus_mailbox_subscribe(self->mbox, filter, NULL, NULL, &receiving->sub);
+	if (err == 0) {
+		receiving->next = self->receiving;
+		self->receiving = receiving;
+	}
+	drain_end(self);
+	if (err == 0)
+		return 0;
+free_receiving:
+	PyMem_RawFree(receiving);
+	return err;
+}
+
+/* Drainer only. filter NULL: all of them. Returns whether there was one. */
+static bool
+drop_receiving(struct mailbox_object *self, const char *filter)
+{
+	struct receiving **at = &self->receiving;
+	bool found = false;
+
+	while (*at != NULL) {
+		struct receiving *receiving = *at;
+
+		if (filter != NULL && strcmp(receiving->filter, filter) != 0) {
+			at = &receiving->next;
+			continue;
+		}
+		found = true;
+		*at = receiving->next;
+		bus_unsubscribe(receiving->sub, NULL);
+		PyMem_RawFree(receiving);
+	}
+	return found;
+}
+
 static PyObject *
 mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 {
@@ -179,14 +236,36 @@ mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 
 	if (text == NULL)
 		return NULL;
-	err = gate_enter(&self->gate);
-	if (err == 0) {
-		err = bus_mailbox_subscribe(self->mbox, text, NULL, NULL, NULL);
-		gate_leave(&self->gate);
-	}
+	err = receive(self, text);
 	if (err < 0)
 		return error_raise(self->core, err, ABOUT_FILTER, filter);
 	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mailbox_unsubscribe_doc,
+    "unsubscribe($self, topic_filter, /)\n--\n\n"
+    "Ends a filter of subscribe(). What already waits of it is counted as lost, as unsubscribed.\n\n"
+    "ValueError: it is not one of them.");
+
+static PyObject *
+mailbox_unsubscribe(struct mailbox_object *self, PyObject *filter)
+{
+	const char *text = text_of(self->core, filter, ABOUT_FILTER);
+	bool found;
+	int err;
+
+	if (text == NULL)
+		return NULL;
+	err = drain_begin(self);
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_FILTER, filter);
+	found = drop_receiving(self, text);
+	drain_end(self);
+	if (found)
+		Py_RETURN_NONE;
+	PyErr_Format(PyExc_ValueError,
+	    "%R: not a filter of this subscription: give one that you subscribed to", filter);
+	return NULL;
 }
 
 static void collect(void *arg, const struct bus_msg *msg);
@@ -598,6 +677,7 @@ end(struct mailbox_object *self)
 	pthread_mutex_unlock(&self->drain);
 	gate_wait(&self->gate);
 	drop_bindings(self, true, 0);
+	drop_receiving(self, NULL);
 	bus_mailbox_close(self->mbox);
 	Py_END_ALLOW_THREADS self->mbox = NULL;
 }
@@ -671,6 +751,7 @@ mailbox_progress(struct mailbox_object *self, PyObject *unused)
 static PyMethodDef mailbox_methods[] = {
     {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
+    {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
     {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
