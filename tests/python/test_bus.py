@@ -159,6 +159,17 @@ def either(request, tmp_path):
         yield bus
 
 
+def test_a_callback_shows_what_is_called_and_whether_it_ended(bus):
+    with bus.subscribe("a/#", "b", callback=print) as handle:
+        assert repr(handle) == "<libbus.Callback print on a/# b>"
+        assert not handle.closed
+    assert repr(handle) == "<libbus.Callback a/# b closed>"
+    assert handle.closed
+    other = bus.subscribe("a", callback=print)
+    bus.close()
+    assert other.closed
+
+
 def test_a_flush_does_not_wait_for_a_first_message(either):
     either.publish("a", 1)
     seen = []

@@ -2,6 +2,7 @@ import collections
 import contextlib
 import functools
 import json
+import os
 import threading
 import time
 import types
@@ -702,3 +703,38 @@ def test_workers_forked_from_a_parent_with_an_open_bus_open_their_own(gunicorn):
     until(both_answer)
     with server.page(URL) as page:
         assert page.status == 200
+
+
+def test_the_extension_shows_its_apps():
+    bus = Bus()
+    assert repr(bus) == "<libbus.flask.Bus without an app>"
+    apps = flask.Flask("shop"), flask.Flask("desk")
+    bus.init_app(apps[0], name="home")
+    bus.init_app(apps[1])
+    assert repr(bus) == "<libbus.flask.Bus of shop on home, desk>"
+
+
+def test_a_decorator_without_parentheses_shows_the_right_form():
+    bus = Bus()
+    with pytest.raises(TypeError, match=r"write @bus.on\('sensors/#'\) above the function"):
+
+        @bus.on
+        def heard(msg): ...
+
+
+def test_options_of_a_subscription_are_those_of_the_bus():
+    app = flask.Flask("app")
+    name = f"test-{os.getpid()}-{time.monotonic_ns():x}"
+    bus, heard = Bus(app, name=name), []
+    with app.app_context(), libbus.Bus(name, log_bytes=4 << 20) as other:
+        for n in range(4):
+            other.publish("n", n)
+        with bus.subscribe("n", start=libbus.last(2), full="drop_oldest") as got:
+            assert got.recv(timeout=WATCHDOG).value == 2
+        bus.on("n", start=libbus.last(3))(lambda msg: heard.append(msg.value))
+        with bus.subscribe("m", max_bytes=1 << 20) as got:
+            bus.publish("m", 1, ttl=WATCHDOG, headers={"a": 1})
+            assert got.recv(timeout=WATCHDOG).headers == {"a": 1}
+        bus.bus.flush(timeout=WATCHDOG)
+        assert heard == [1, 2, 3]
+        bus.close()

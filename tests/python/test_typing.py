@@ -44,6 +44,21 @@ def heard_since(msg: libbus.Message) -> None: ...
 assert_type(libbus.after(1, bus.epoch), libbus.Start)
 bus.subscribe("a", start=3)  # type: ignore[call-overload]
 
+bus.subscribe("a", full="drop_oldset")  # type: ignore[call-overload]
+bus.publish_raw("a", b"", encoding="xml")  # type: ignore[arg-type]
+
+@bus.on  # type: ignore[call-overload]
+def unheard(msg: libbus.Message) -> None: ...
+
+@bus.serve("a", start=libbus.oldest())
+def answered(msg: libbus.Message) -> int:
+    return msg.lost
+
+assert_type(answered(sub.recv()), int)
+assert_type(sub.filters, tuple[str, ...])
+sub.unsubscribe("a")
+assert_type(libbus.filter_covers("a/#", "a"), bool)
+
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
 assert_type(bus.log_stats()["messages_left"], int)

@@ -63,6 +63,11 @@ class Callback:
         self._mailbox = mailbox
         self._key = key
 
+    @property
+    def closed(self) -> bool:
+        """True after close() of it or of the bus, and in a forked child."""
+        return self._bus.closed or self._key not in self._bus._callbacks._functions
+
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
@@ -86,7 +91,9 @@ class Callback:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<libbus.Callback {' '.join(self.filters)}>"
+        function = self._bus._callbacks._functions.get(self._key)
+        name = f"{getattr(function, '__qualname__', repr(function))} on " if function else ""
+        return f"<libbus.Callback {name}{' '.join(self.filters)}{' closed' if self.closed else ''}>"
 
 
 class Callbacks:

@@ -264,6 +264,13 @@ class Bus:
         # direct_passthrough: nobody may join or measure a body that has no end
         return Response(page, headers=HEADERS, direct_passthrough=True)
 
+    def __repr__(self) -> str:
+        apps = [
+            f"{state.app.name} on {state.name}" if state.name else state.app.name
+            for state in self._states()
+        ]
+        return f"<libbus.flask.Bus {'of ' + ', '.join(apps) if apps else 'without an app'}>"
+
     def _events(self) -> Response:
         state = self._state()
         filters = request.args.getlist("filter")
