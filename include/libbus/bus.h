@@ -439,15 +439,17 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
 
 /* Writes who gets a message on topic, who does not and why, for people: one fact a line, in words that may
  * change. Mailboxes and peers with matching filters (policy, bound, drainer, counters), filters that nearly
- * match, how often nobody got it, what is kept; topic may begin with $. Returns the length of the whole
+ * match, how often nobody got it, what is kept; topic may begin with $. On a named bus also all other processes, stopped
+ * ones too, with at most 256 filters of each, and what to do next. Returns the length of the whole
  * text without its NUL, like snprintf(): cap or more means that it was cut, and no more than cap bytes are
  * written, the NUL included. cap 0 (ret_text may be NULL) only asks for the length.
- * Threads: any.  Blocks: never, but looks at every filter under a lock that subscribing takes too.
+ * Threads: any.  Blocks: never, but looks at every filter under a lock that subscribing takes too, and on a named bus reads
+ * a file of each process.
  * Callbacks: none run inside. */
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
 /* Writes what a named bus is, for people, in words that may change: its log, how full that is, and the
- * processes on it. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
+ * processes on it, with how many filters each has and how far its slowest mailbox is behind. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
 

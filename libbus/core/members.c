@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
+#include "core/listens.h"
 #include "core/name.h"
 #include "core/named.h"
 #include "core/notice.h"
@@ -232,6 +233,7 @@ bus__members_heed(struct bus *bus)
 			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
 		return;
 	bus__log_mend(bus->log);
+	bus__listens_note(bus);
 	bus__warn_files(bus, bus__log_trouble(bus->log));
 	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
 	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))

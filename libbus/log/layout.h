@@ -11,6 +11,7 @@
  *   pins_end   seq_cst, before the first pin     -> seq_cst, after the claim: as the pins themselves
  *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
+ *   listens    release by its member, behind its file -> acquire of whoever reads that: it has as many changes
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
  *   kept, retained  release, before the publish that makes them true -> acquire
@@ -26,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOG_VERSION 2u
+#define LOG_VERSION 3u
 #define LOG_LINE    64          /* bytes that travel between CPUs together */
 #define LOG_MEMBERS 1022        /* processes at a time */
 #ifndef LOG_PINS                /* a model has so few of these that it comes to an end */
@@ -56,7 +57,8 @@ struct log_head {
 struct log_member {
 	_Atomic uint64_t appended; /* the segment of its last transaction */
 	_Atomic uint32_t pid;      /* for people; 0: nobody */
-	uint32_t unused;
+	_Atomic uint32_t
+	    listens; /* changes that its file of filters is to have << 16 | filters beyond those (listens.h); 0: none */
 };
 
 struct log_segment {

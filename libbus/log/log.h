@@ -17,6 +17,7 @@
 #include "base/offer.h"
 #include "log/files.h"
 #include "log/layout.h"
+#include "log/listens.h"
 
 #define LOG_NAME_MOST     64
 #define LOG_BYTES_LEAST   (UINT64_C(4) << 20)
@@ -70,6 +71,8 @@ struct log {
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+
+	struct log_listens listens; /* what it says that it listens to */
 
 	_Atomic uint32_t openings; /* so many times it was opened */
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
@@ -411,6 +414,11 @@ struct log_summary {
 
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);
+
+/* How many records lie between that position and the tail, without those that tell of the bus itself ($...); *ret_gone: at
+ * least so many, since some are gone. 0, or what
+ * bus__log_cursor_open() answers. */
+int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
 
 /* The process in that slot, as it said; 0: nobody. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);

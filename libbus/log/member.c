@@ -36,6 +36,7 @@
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
 #define LEAVE_WAIT_MS 100
+#define SLOT_WAIT_MS  1000
 #define NAP_LEAST_NS  1000000
 #define NAP_MOST_NS   50000000
 #define DEAD_TRIES    16
@@ -400,7 +401,8 @@ close_lock(struct log *log)
 static int
 foreign(int err, enum log_file kind)
 {
-	static const int errors[LOG_FILES] = {LOG_FOREIGN_LOG, LOG_FOREIGN_LOCK, LOG_FOREIGN_DRAFT};
+	static const int errors[LOG_FILES] = {
+	    LOG_FOREIGN_LOG, LOG_FOREIGN_LOCK, LOG_FOREIGN_DRAFT, LOG_FOREIGN};
 
 	return err == LOG_FOREIGN || err == LOG_EXISTS ? errors[kind] : err;
 }
@@ -584,18 +586,32 @@ hold_slot(struct log *log)
 static int
 claim_member(struct log *log)
 {
+	int64_t deadline_ns = bus__deadline_ns(SLOT_WAIT_MS), nap_ns = NAP_LEAST_NS;
 	struct log_member *member;
 	int err;
 
-	bus__log_lock_list();
-	err = hold_slot(log);
-	bus__log_unlock_list();
+	for (;;) {
+		struct timespec nap;
+
+		bus__log_lock_list();
+		err = hold_slot(log);
+		if (err == 0)
+			bus__log_listens_clear(log, log->member);
+		bus__log_unlock_list();
+		if (err != LOG_NO_SLOT || bus__now_ns() >= deadline_ns)
+			break;
+		/* A slot that another member looks at is locked for that moment, though nobody has it. */
+		nap = (struct timespec){.tv_nsec = (long)nap_ns};
+		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 3 / 2 : nap_ns;
+	}
 	if (err < 0)
 		return err;
 	member = &log->shared->members[log->member];
 	log->took_over = atomic_load_explicit(&member->pid, memory_order_relaxed) != 0;
 	bus__log_recover(log, log->member);
 	atomic_store_explicit(&member->appended, 0, memory_order_release);
+	atomic_store_explicit(&member->listens, 0, memory_order_relaxed);
 	atomic_store_explicit(&member->pid, (uint32_t)getpid(), memory_order_relaxed);
 	return 0;
 }
@@ -720,7 +736,8 @@ find(const char *lock_path)
 }
 
 static void
-bury_at(const char *lock_path, const char *path, const char *draft)
+bury_at(
+    const char *place, const char *name, const char *lock_path, const char *path, const char *draft)
 {
 	struct log_identity identity;
 	int fd;
@@ -733,6 +750,7 @@ bury_at(const char *lock_path, const char *path, const char *draft)
 	    !somebody_lives(fd)) {
 		bus__log_file_remove(draft, LOG_FILE_DRAFT); /* of one that died while it made it */
 		bus__log_file_remove(path, LOG_FILE_LOG);
+		bus__log_listens_sweep(place, name);
 		unlink(lock_path);
 	}
 	bus__fd_close(fd);
@@ -747,7 +765,7 @@ bury(const char *place, const char *name)
 	     *draft = path_of(place, name, LOG_FILE_DRAFT);
 
 	if (lock_path != NULL && path != NULL && draft != NULL)
-		bury_at(lock_path, path, draft);
+		bury_at(place, name, lock_path, path, draft);
 	bus__free(draft);
 	bus__free(path);
 	bus__free(lock_path);
@@ -780,6 +798,21 @@ bury_all(const char *place)
 	closedir(dir);
 }
 
+/* Of a log that nobody is on: what members said that they listen to. At the gate. */
+static void
+sweep_listens(const struct log *log)
+{
+	size_t size = (size_t)(log->name - log->path) + log->name_len + 1;
+	char *dir = bus__malloc(size);
+
+	if (dir == NULL)
+		return; /* for another time */
+	snprintf(dir, size, "%.*s", (int)size - 1, log->path);
+	dir[log->name - log->path - 1] = '\0';
+	bus__log_listens_sweep(dir, dir + (log->name - log->path));
+	bus__free(dir);
+}
+
 /* Undoes what a join had begun. At the gate. */
 static void
 undo_join(struct log *log, bool made)
@@ -805,6 +838,7 @@ join(struct log *log, const char *draft, uint64_t bytes)
 	if (err < 0)
 		return err;
 	if (!somebody_lives(log->lock_fd)) {
+		sweep_listens(log);
 		/* In the place of one whose members have all died. */
 		err = make_log(log, draft, bytes);
 		made = err == 0;
@@ -830,6 +864,7 @@ free_log(struct log *log)
 {
 	pthread_mutex_destroy(&log->members_lock);
 	pthread_mutex_destroy(&log->pins_lock);
+	bus__log_listens_fini(log);
 	bus__free(log->lock_path);
 	bus__free(log->path);
 	bus__free(log);
@@ -845,6 +880,7 @@ new_log(const char *whole, const char *name, bool by_default)
 	/* On Linux neither fails. */
 	pthread_mutex_init(&log->members_lock, NULL);
 	pthread_mutex_init(&log->pins_lock, NULL);
+	bus__log_listens_init(log);
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
 	log->path = path_of(whole, name, LOG_FILE_LOG);
@@ -1026,6 +1062,11 @@ bus__log_forget_pid(struct log *log, uint32_t member)
 
 		atomic_store_explicit(&pins->places, 0, memory_order_release);
 		atomic_store_explicit(&pins->reads, 0, memory_order_relaxed);
+		atomic_store_explicit(
+		    &log->shared->members[member].listens, 0, memory_order_relaxed);
+		bus__log_lock_list();
+		bus__log_listens_clear(log, member);
+		bus__log_unlock_list();
 	}
 	atomic_store_explicit(&log->shared->members[member].pid, 0, memory_order_relaxed);
 }
@@ -1116,6 +1157,8 @@ leave(struct log *log)
 		atomic_store_explicit(
 		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
 	munmap(log->shared, log->map_bytes);
+	if (log->listens.file.ino != 0)
+		bus__log_file_remove_only(log->listens.path, &log->listens.file);
 	bus__hold_end(log->hold);
 	if (!bus__log_is_file(log->lock_fd, &log->lock_file)) {
 		/* The program has closed our descriptor: what has its number is not ours. */
@@ -1127,6 +1170,7 @@ leave(struct log *log)
 	if (enter_gate(log->lock_fd, LEAVE_WAIT_MS) == 0 &&
 	    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE &&
 	    !somebody_lives(log->lock_fd)) {
+		sweep_listens(log);
 		bus__log_file_remove_only(log->path, &log->log_file);
 		bus__log_file_remove_only(log->lock_path, &log->lock_file);
 	}

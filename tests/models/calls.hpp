@@ -431,6 +431,49 @@ bus__log_role_end(struct log *, uint32_t)
 {
 }
 
+/* What a process tells of itself goes into a file, and other models are not of that. */
+void
+bus__log_listens_begin(struct log *)
+{
+}
+
+void
+bus__log_listens_end(struct log *)
+{
+}
+
+uint32_t
+bus__log_listens_mailbox(struct log *, const struct log_listener *)
+{
+	return 0;
+}
+
+uint32_t
+bus__log_listens_filter(struct log *, const struct log_listener *, const char *)
+{
+	return 0;
+}
+
+void
+bus__log_listens_note(struct log *, uint32_t, const struct log_listener *)
+{
+}
+
+void
+bus__log_listens_drop(struct log *, uint32_t)
+{
+}
+
+void
+bus__log_listens_count(struct log *)
+{
+}
+
+void
+bus__log_listens_uncount(struct log *)
+{
+}
+
 uint32_t
 bus__log_pid(const struct log *, uint32_t)
 {

@@ -748,7 +748,7 @@ bus_log_numbers(struct bus_object *self, PyObject *unused)
 PyDoc_STRVAR(bus_explain_doc,
     "explain($self, topic, /)\n--\n\n"
     "Who gets a message on topic, who does not and why: one fact a line, for people.\n\n"
-    "The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
+    "On a bus with a name it tells of all its processes. The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
 
 /* What the bus writes of a topic, or without one of itself. */
 static int
