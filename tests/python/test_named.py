@@ -306,7 +306,9 @@ def test_a_size_out_of_its_range_is_named(tmp_path):
 
 def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
     for options in ({"directory": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
-        with pytest.raises(TypeError, match=r"^directory, log_bytes and will are for a bus with a name"):
+        with pytest.raises(
+            TypeError, match=r"^directory, log_bytes and will are for a bus with a name"
+        ):
             libbus.Bus(**options)
 
 
