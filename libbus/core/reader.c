@@ -531,6 +531,11 @@ bus__reader_own(struct reader *r, uint32_t at, uint32_t count)
 
 	if (r->owned || at == count)
 		return;
+	pthread_mutex_lock(&r->lock);
+	r->owned = bus__log_copies(&r->cursor);
+	pthread_mutex_unlock(&r->lock);
+	if (r->owned)
+		return;
 	for (uint32_t i = at; i < count; i++)
 		bytes += record_bytes(r->batch[i].word);
 	if (make_own(r, bytes) < 0)

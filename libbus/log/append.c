@@ -642,7 +642,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 
 /* Decides what becomes of a retained record. Owner. */
 static enum fate
-decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *item,
+decide(struct log *log, struct log_cursor *reader, uint64_t tail, const struct log_item *item,
     struct bus__offer *offer, const struct bus_slice *payload, struct value *ret_value)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
@@ -653,7 +653,7 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	*ret_value = (struct value){.item = *item, .is_news = true};
 	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
 		return FATE_IN;
-	bus__log_newest(log, pin, item->topic, tail, &now);
+	bus__log_newest(log, reader, item->topic, tail, &now);
 	if (offer != NULL)
 		fate = decide_offer(log, &now, offer, payload, ret_value);
 	else
@@ -675,14 +675,15 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
 	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
-	bus__log_bound_marks(log, pin, tail);
+	bus__log_bound_marks(log, reader, tail);
 	return FATE_IN;
 }
 
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
 static int
-append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct bus__offer *offer,
-    const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
+append_value(struct log *log, struct log_cursor *reader, const struct log_item *item,
+    struct bus__offer *offer, const struct bus_slice *payload, uint64_t *ret_sequence,
+    struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 
@@ -702,9 +703,9 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 			err = BUS_E_DAMAGED;
 		else
 			fate = decide(
-			    log, pin, tail_position(turn.word), item, offer, payload, &value);
+			    log, reader, tail_position(turn.word), item, offer, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
-		bus__log_unpin(log, pin);
+		bus__log_let_go(reader);
 		if (err == 0 && fate == FATE_IN) {
 			bytes = value_size(&value, payload);
 			err = make_room(log, &turn, bytes);
@@ -747,11 +748,11 @@ int
 bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 	int got;
 
 	enter_member(log);
-	got = append_value(log, &pin, item, offer, payload, ret_sequence, ret_ours);
+	got = append_value(log, &reader, item, offer, payload, ret_sequence, ret_ours);
 	leave_member(log);
 	return got;
 }
