@@ -342,7 +342,7 @@ take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
 
 /* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
  * (*unknown) one of a topic that is to be learned. Reader lock. */
-static bool
+static inline __attribute__((always_inline)) bool
 next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, uint32_t *unknown)
 {
 	struct reader *r = m->reader;
