@@ -155,7 +155,7 @@ BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
  * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process was stopped in
- * the middle of that. BUS_E_FULL there: readers that are in the middle of a message hold all of the log.
+ * the middle of that. BUS_E_FULL there: many processes were, and hold all of the log; readers never do.
  * BUS_E_LIMIT: there is no room for another topic, or (retained) for another value. */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.

@@ -11,7 +11,6 @@
 
 #define AWAIT_MOST_NS INT64_C(250000000) /* a writer may die between its publish and the wake-up */
 #define MOST_TRIES    100
-#define COPY_BYTES    65536 /* at a time; a record that is larger has a copy of its own size */
 
 static uint64_t
 begin_of(const struct log_cursor *c, uint64_t number)
@@ -34,9 +33,9 @@ drop_copy(struct log_cursor *c)
 static int
 make_copy(struct log_cursor *c, uint64_t bytes)
 {
-	size_t cap = bytes > COPY_BYTES ? (size_t)bytes : COPY_BYTES;
+	size_t cap = bytes > LOG_COPY_BYTES ? (size_t)bytes : LOG_COPY_BYTES;
 
-	/* What a large record took is not kept. */
+	/* A larger record has a copy of its own size, which is not kept. */
 	if (c->copy_cap == cap)
 		return 0;
 	drop_copy(c);
@@ -68,7 +67,7 @@ whole_records(const uint8_t *copy, uint64_t bytes)
 static int
 copy_records(struct log_cursor *c, const uint8_t *segment, uint64_t end)
 {
-	uint64_t most = end - c->at, bytes = most < COPY_BYTES ? most : COPY_BYTES, whole;
+	uint64_t most = end - c->at, bytes = most < LOG_COPY_BYTES ? most : LOG_COPY_BYTES, whole;
 
 	for (;;) {
 		int err = make_copy(c, bytes);

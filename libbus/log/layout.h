@@ -35,7 +35,8 @@
 #define LOG_BUCKETS       16384 /* of topic names; a power of two */
 #define LOG_PINS          1024  /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
-#define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */
+#define LOG_DIRECTORY     256   /* entries, for the numbers that were used last; a power of two */
+#define LOG_COPY_BYTES    65536 /* that a reader without a pin copies at a time */
 #endif
 #define LOG_PAGE 4096
 

@@ -19,6 +19,9 @@ void model_log_close(void);
 /* How many members' pins a writer looks at; all, unless that is said before it begins. */
 void model_pins_end(uint32_t end);
 
+/* As if that member asked for all places, and never came to an end: nobody gets a pin. */
+void model_refuse_pins(int member);
+
 /* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log/log.h"
+#include "stopped_writer.h"
 
 #define must(condition)                                                                            \
 	do {                                                                                       \
@@ -417,32 +418,11 @@ START_TEST(place_that_a_dead_process_asked_for_is_asked_for_again)
 }
 END_TEST
 
-/* A process that is stopped as the tail's owner: it may be about to write there. */
 static pid_t
 spawn_stopped_writer(struct log *log, uint64_t *number)
 {
-	pid_t child = bus_test_fork();
-	int status;
+	pid_t child = bus_test_stop_writer(place(), "test");
 
-	if (child == 0) {
-		struct log *mine;
-		uint64_t word, sequence;
-		const struct log_item item = {.topic = 1};
-
-		if (bus__log_open(place(), "test", LOG_BYTES_LEAST, &mine) < 0 ||
-		    bus__log_append(mine, &item, &(struct bus_slice){"1234567", 8}, 1, &sequence) !=
-			1)
-			_exit(1);
-		word = atomic_load(&mine->shared->tail);
-		while ((word & TAIL_OWNER) != 0 ||
-		       !atomic_compare_exchange_weak(
-			   &mine->shared->tail, &word, word | (uint64_t)(mine->member + 1) << 2))
-			;
-		raise(SIGSTOP);
-		_exit(0);
-	}
-	must(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
-	++*number;
 	append(log, ++*number, 64); /* takes the tail from it */
 	return child;
 }
