@@ -41,7 +41,6 @@ after(void)
 static const struct control controls[] = {
     {"the second look changes nothing", "bus__log_was_there", "life", OP_CAS, SKIPPED, "DATA RACE"},
     {"the second look is relaxed", "bus__log_was_there", "life", OP_CAS, RELAXED, "DATA RACE"},
-    {"a writer claims relaxed", "claim_oldest", "life", OP_CAS, RELAXED, "DATA RACE"},
     {NULL},
 };
 
