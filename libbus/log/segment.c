@@ -202,6 +202,7 @@ admit(struct log *log, uint32_t place, uint32_t tail)
 	if (!atomic_compare_exchange_strong_explicit(
 		held, &seen, mine, memory_order_seq_cst, memory_order_seq_cst))
 		return seen == HELD_YES;
+	bus__log_stall(LOG_STALL_ASKED);
 	is_admitted = is_enough_left(log);
 	if (!is_admitted) {
 		free_held(log, place, tail);

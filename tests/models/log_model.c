@@ -31,8 +31,8 @@ may_die(enum log_stall where)
 	int member = model_self();
 
 	/* One that dies between its publish and the wake-up it owes is what the cap of a reader's sleep is for. */
-	if (where == LOG_STALL_PIN || where == LOG_STALL_WAKE || !model_dies[member] ||
-	    model_choose(8) != 0)
+	if (where == LOG_STALL_PIN || where == LOG_STALL_ASKED || where == LOG_STALL_WAKE ||
+	    !model_dies[member] || model_choose(8) != 0)
 		return;
 	model_dies[member] = false;
 	longjmp(graves[member], 1);
