@@ -29,8 +29,8 @@ class LogReader:
             self.segments_begin,
         ) = head[:7]
         self.topics_begin, self.topics_bytes = head[7:9]
-        if magic != b"libbuslg" or version != 2 or file_bytes != len(self.bytes):
-            raise ValueError(f"{path} is no log of version 2")
+        if magic != b"libbuslg" or version != 3 or file_bytes != len(self.bytes):
+            raise ValueError(f"{path} is no log of version 3")
 
     def word(self, offset):
         return struct.unpack_from("=Q", self.bytes, offset)[0]
