@@ -56,9 +56,9 @@ void contest_run(const struct contest *contest, const struct effort *effort);
 
 /* The contests of each file, for main.c. */
 extern const struct contest stream_contests[], rtt_contests[], wake_contests[], name_contests[],
-    match_contests[], named_contests[];
+    match_contests[], named_contests[], links_contests[];
 extern const unsigned stream_contest_count, rtt_contest_count, wake_contest_count,
-    name_contest_count, match_contest_count, named_contest_count;
+    name_contest_count, match_contest_count, named_contest_count, links_contest_count;
 
 #define COUNT_OF(array) ((unsigned)(sizeof(array) / sizeof(array)[0]))
 #define ENTRIES(array)  .entries = (array), .entry_count = COUNT_OF(array)

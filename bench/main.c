@@ -17,6 +17,7 @@ static const struct {
     {name_contests, &name_contest_count},
     {match_contests, &match_contest_count},
     {named_contests, &named_contest_count},
+    {links_contests, &links_contest_count},
 };
 
 static bool

@@ -5,7 +5,7 @@ from pathlib import Path
 
 # Groups of cases, in the order of tables. The timed ones come from bench_time.
 TIMED = (
-    "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named",
+    "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named", "links",
 )  # fmt: skip
 ORDER = (*TIMED, "instructions", "syscalls", "named-counts", "memory", "small")
 HEADS = ("case", "bytes", "libbus", "peer", "ratio (least to most)", "bar", "reached")

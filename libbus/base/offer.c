@@ -25,7 +25,27 @@ bool
 bus__offer_asks(const struct bus__offer *offer, const struct bus__standing *standing,
     const uint8_t own[BUS__BUS_ID])
 {
-	return comes_back(offer, standing, own) || goes_on(offer, standing);
+	return comes_back(offer, standing, own) || goes_on(offer, standing) ||
+	       bus__version_compare(&offer->version, &standing->version) == 0;
+}
+
+static int
+compare(const void *left, size_t left_len, const void *right, size_t right_len)
+{
+	if (left_len != right_len)
+		return left_len < right_len ? -1 : 1;
+	return left_len > 0 ? memcmp(left, right, left_len) : 0;
+}
+
+int
+bus__content_compare(const struct bus__content *left, const struct bus__content *right)
+{
+	int order = compare(left->data, left->len, right->data, right->len);
+
+	if (order == 0)
+		order =
+		    compare(left->headers, left->headers_len, right->headers, right->headers_len);
+	return order != 0 ? order : left->type - right->type;
 }
 
 /* One of several changes of the peer: those come in their order. */
@@ -37,7 +57,7 @@ judge_next(const struct bus__offer *offer, const struct bus__standing *standing,
 	if (number <= standing->theirs)
 		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
 	/* Same bytes: another bus gave it a number. Other bytes: its next change, made before it heard of a number. */
-	if (order <= 0 && (offer->is_kept || offer->is_before) && standing->is_equal)
+	if (order <= 0 && (offer->is_kept || offer->is_before) && standing->content == 0)
 		return BUS__OFFER_SAME;
 	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
 }
@@ -54,11 +74,12 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 		return BUS__OFFER_OLDER;
 	if (goes_on(offer, standing))
 		return judge_next(offer, standing, order);
+	/* Of a maker that is not here, and whose changes were given numbers at two places. */
 	if (order == 0)
-		return BUS__OFFER_SAME;
+		return standing->content > 0 && !is_ours ? BUS__OFFER_NEWER : BUS__OFFER_SAME;
 	/* What this bus has made last it knows best. */
 	if (comes_back(offer, standing, own) && order > 0)
-		return standing->is_equal ? BUS__OFFER_RAISES : BUS__OFFER_OURS;
+		return standing->content == 0 ? BUS__OFFER_RAISES : BUS__OFFER_OURS;
 	/* A change made here before the peer's values came, and without knowing of them. */
 	if (order > 0 && is_ours && offer->is_before &&
 	    (standing->is_recent || (offer->is_first && !by_maker)))

@@ -8,6 +8,7 @@
 #define BUS_BASE_OFFER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/version.h"
@@ -31,8 +32,18 @@ struct bus__standing {
 	struct bus__version version;
 	uint64_t theirs; /* its number where it was made, which may be smaller; 0: unknown */
 	bool is_recent;  /* made since the connection began */
-	bool is_equal;   /* the same bytes as what is offered */
+	int content;     /* below, at or above 0, as memcmp(): what is offered beside this one's */
 };
+
+/* A value as bytes. */
+struct bus__content {
+	const void *data, *headers;
+	size_t len, headers_len;
+	int type;
+};
+
+/* As memcmp(): an order that is the same on all buses, in which a deletion comes first. */
+int bus__content_compare(const struct bus__content *left, const struct bus__content *right);
 
 enum bus__verdict {
 	BUS__OFFER_NEWER,  /* it is the value now */
@@ -43,7 +54,7 @@ enum bus__verdict {
 	BUS__OFFER_OURS    /* ours stays, and gets the number behind that one */
 };
 
-/* Whether `is_equal` is asked for. own: the id of this bus. */
+/* Whether `content` is asked for. own: the id of this bus. */
 bool bus__offer_asks(const struct bus__offer *offer, const struct bus__standing *standing,
     const uint8_t own[BUS__BUS_ID]);
 

@@ -333,16 +333,20 @@ is_empty(const struct ring_item *item)
 	return item->len == item->headers_len;
 }
 
-static bool
-is_equal(const struct history *h, const struct kept *kept, const struct ring_item *item)
+/* NULL: a deletion. */
+static struct bus__content
+content_of(const struct kept *kept)
 {
-	const struct kept *value = h->value;
+	struct bus__content content = {.len = 0};
 
-	if (value == NULL)
-		return h->deleted && is_empty(item);
-	return value->block->len == kept->block->len && value->type == kept->type &&
-	       value->headers_len == kept->headers_len &&
-	       memcmp(value->block->data, kept->block->data, kept->block->len) == 0;
+	if (kept == NULL || kept->block->len == kept->headers_len)
+		return content;
+	content.data = kept->block->data;
+	content.len = kept->block->len - kept->headers_len;
+	content.headers = kept->block->data + content.len;
+	content.headers_len = kept->headers_len;
+	content.type = kept->type;
+	return content;
 }
 
 /* The topic's value stays, under another number. */
@@ -363,11 +367,15 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
     const struct ring_item *item, struct bus__version *ret_version, uint64_t *ret_theirs)
 {
 	struct bus__standing standing = {.version = h->version, .theirs = h->theirs};
+	struct bus__content offered = content_of(kept), has = content_of(h->value);
 	enum bus__verdict verdict;
 
 	standing.is_recent = h->change > offer->since;
-	if (bus__offer_asks(offer, &standing, bus->id))
-		standing.is_equal = is_equal(h, kept, item);
+	/* What was driven out of a history is no mark. */
+	if (h->value == NULL && !h->deleted)
+		standing.content = -1;
+	else if (bus__offer_asks(offer, &standing, bus->id))
+		standing.content = bus__content_compare(&offered, &has);
 	verdict = bus__offer_judge(offer, &standing, bus->id);
 	*ret_version = bus__offer_version(verdict, offer, &standing, ret_theirs);
 	switch (verdict) {

@@ -63,9 +63,11 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 		struct bus_mailbox *m = snapshot->routes[i]->mbox;
 		struct claimed *c = &claims->all[i];
 
-		if (c->answer == RING_SHUT) {
+		if (c->answer == RING_SHUT || c->answer == RING_FULL) {
 			if (commit)
-				atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
+				atomic_fetch_add_explicit(
+				    c->answer == RING_SHUT ? &m->lost_shut : &m->refused, 1,
+				    memory_order_relaxed);
 			continue;
 		}
 		item->route = snapshot->routes[i];
@@ -81,10 +83,11 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 	finish_claims(claims);
 }
 
-/* Claims a place in every mailbox that refuses. 0, BUS_E_FULL with claims->full, BUS_E_NOMEM: nothing is claimed. */
+/* Claims a place in every mailbox that refuses, or where passes_full in those that have one. 0, BUS_E_FULL with claims->full,
+ * BUS_E_NOMEM: nothing is claimed. */
 static int
 claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_item *item,
-    struct bus_mailbox **owed)
+    bool passes_full, struct bus_mailbox **owed)
 {
 	uint32_t count = snapshot != NULL ? snapshot->refusing : 0;
 
@@ -100,7 +103,7 @@ claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_it
 		c->answer = bus__ring_claim(&m->ring, item, &c->at);
 		if (c->answer == RING_FULL && bus__ring_reclaim(&m->ring))
 			c->answer = bus__ring_claim(&m->ring, item, &c->at);
-		if (c->answer == RING_FULL) {
+		if (c->answer == RING_FULL && !passes_full) {
 			claims->full = m;
 			end_claims(snapshot, i, claims, item, false, owed);
 			return BUS_E_FULL;
@@ -197,8 +200,9 @@ publish_kept(struct bus *bus, struct topic *topic, struct ring_item *item, struc
 		err = bus__kept_charge(topic, kept, attempt->account);
 	if (err == 0 && routes == NULL)
 		err = bus__enter(bus); /* its end takes all routes away */
+	/* A peer that sent a value could not send it again: it is kept, and who has no room is passed over. */
 	if (err == 0)
-		err = claim_all(routes, &claims, item, &attempt->owed);
+		err = claim_all(routes, &claims, item, attempt->offer != NULL, &attempt->owed);
 	if (err == 0) {
 		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
@@ -252,7 +256,7 @@ publish_plain(const struct snapshot *routes, struct ring_item *item, struct atte
 			return BUS_E_NOMEM;
 		item->block = made;
 	}
-	err = claim_all(routes, &claims, item, &attempt->owed);
+	err = claim_all(routes, &claims, item, false, &attempt->owed);
 	if (err == 0) {
 		if (item->flags & RING_REPLY)
 			attempt->takers = count_takers(routes, attempt->from_peer);

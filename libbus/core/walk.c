@@ -301,7 +301,7 @@ look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
 		return false;
 	}
 	if (!copy_value(&v, &version, kind, ret_value)) {
-		w->again = true;
+		w->skipped = true;
 		return false;
 	}
 	ret_value->is_before = c->kept_at < w->since || record_is_carried(c->word);
@@ -321,7 +321,9 @@ look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 	bool found = false;
 
 	if (bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c) < 0) {
-		*left = 0; /* others use all that there are, for now */
+		/* Another walk goes on with it, later. */
+		m->walk->on = false;
+		m->walk->skipped = true;
 		return false;
 	}
 	while (!found && (number = bus__log_topic_next(log, &m->walk->names, left)) != 0)
@@ -363,6 +365,8 @@ bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
 	bus__unlock(m->bus);
 	if (found)
 		return BUS__VALUES_ONE;
+	if (!w->on)
+		return BUS__VALUES_NONE;
 	if (left == 0)
 		return BUS__VALUES_LATER;
 	if (!w->marks) {

@@ -126,6 +126,13 @@ say_bye(struct bus__session *session, const struct verdict *verdict)
 	return err == 0 ? bus__session_send(session) : err;
 }
 
+static void
+linger(struct bus__session *session)
+{
+	bus__timer_set(
+	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
+}
+
 void
 bus__session_end(struct bus__session *session, int err)
 {
@@ -151,8 +158,7 @@ bus__session_end(struct bus__session *session, int err)
 		free_session(session);
 		return;
 	}
-	bus__timer_set(
-	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
+	linger(session);
 	session->in.len = 0;
 	bus__loop_cancel(&session->link->links->loop, &session->parse_task);
 	bus__timer_stop(&session->link->links->loop, &session->rest_timer);
@@ -233,6 +239,9 @@ sent(void *arg)
 	struct bus__session *session = arg;
 	int err = bus__session_sent(session);
 
+	/* BYE may have begun its way only now. */
+	if (err == 0 && session->stage == BUS__STAGE_ENDING)
+		linger(session);
 	if (err == 0)
 		return;
 	if (session->stage == BUS__STAGE_ENDING)

@@ -590,18 +590,25 @@ next_version(const struct log *log, const struct bus__version *now)
 	return next;
 }
 
-/* Whether a topic has the same bytes as what is to be appended. */
-static bool
-is_equal(const struct log_newest *now, const struct log_item *item, const struct bus_slice *payload)
+/* How what is to be appended compares with what the topic has. */
+static int
+compare_content(
+    const struct log_newest *now, const struct log_item *item, const struct bus_slice *payload)
 {
+	struct bus__content offered = {.len = 0}, has = {.len = 0};
 	struct log_view v;
 
-	if (now->kind == LOG_A_MARK)
-		return payload->len == 0;
-	return bus__log_read(now->word, now->record, &v) && v.len == payload->len &&
-	       v.headers_len == item->headers_len && v.type == item->type &&
-	       memcmp(v.data, payload->data, v.len) == 0 &&
-	       (v.headers_len == 0 || memcmp(v.headers, item->headers, v.headers_len) == 0);
+	if (payload->len > 0)
+		offered = (struct bus__content){
+		    payload->data, item->headers, payload->len, item->headers_len, item->type};
+	if (now->kind == LOG_NO_VALUE)
+		return -1;
+	if (now->kind == LOG_A_VALUE) {
+		if (!bus__log_read(now->word, now->record, &v))
+			return -1;
+		has = (struct bus__content){v.data, v.headers, v.len, v.headers_len, v.type};
+	}
+	return bus__content_compare(&offered, &has);
 }
 
 enum fate { FATE_IN, FATE_OUT, FATE_OURS };
@@ -618,7 +625,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 	bus__log_id(log, own);
 	standing.is_recent = now->position >= offer->since && !record_is_carried(now->word);
 	if (bus__offer_asks(offer, &standing, own))
-		standing.is_equal = is_equal(now, &value->item, payload);
+		standing.content = compare_content(now, &value->item, payload);
 	verdict = bus__offer_judge(offer, &standing, own);
 	value->version = bus__offer_version(verdict, offer, &standing, &value->theirs);
 	switch (verdict) {

@@ -1,5 +1,6 @@
 """What ./dev and the build say on a machine that lacks things."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,37 @@ def test_every_file_of_tests_is_run():
     assert done.returncode == 0, done.stdout + done.stderr
     run = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
     assert {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")} == run
+
+
+@pytest.mark.parametrize(
+    ("programs", "python", "status", "says"),
+    [
+        ("OK OK", (7, 0, 1), 0, "C: 12 cases in 2 programs; Python: 6 tests, 1 skipped"),
+        ("OK FAIL", (7, 0, 0), 1, "C: 12 cases in 2 programs, failed: p1; Python: 7 tests"),
+        ("OK", (7, 2, 0), 1, "C: 6 cases in 1 program; Python: 7 tests, 2 failed"),
+        ("OK", None, 1, "C: 6 cases in 1 program; Python: did not run"),
+        ("", (7, 0, 0), 1, "C: 0 cases in 0 programs; Python: 7 tests"),
+    ],
+)
+def test_one_line_sums_up_all_tests(tmp_path, programs, python, status, says):
+    lines = [
+        {
+            "name": f"unit - libbus:p{n}",
+            "result": result,
+            "stdout": "100%: Checks: 6, Failures: 0, Errors: 0",
+        }
+        for n, result in enumerate(programs.split())
+    ]
+    (tmp_path / "c").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    if python:
+        tests, failures, skipped = python
+        (tmp_path / "py").write_text(
+            f'<testsuites><testsuite tests="{tests}" failures="{failures}" errors="0" skipped="{skipped}"/></testsuites>'
+        )
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/test_sum.py", tmp_path / "c", tmp_path / "py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (status, says)

@@ -212,6 +212,20 @@ def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
         assert dialled.stats()["received"] >= 1
 
 
+def test_what_a_peer_may_make_a_bus_hold_is_bounded(bus, eventually):
+    link = bus.listen("tcp://127.0.0.1:0", peer_bytes=1 << 20)
+    wanted = bus.subscribe("v/#", bytes=8 << 20)
+    with libbus.Bus() as other:
+        dialled = other.dial(link.url, heartbeat=WATCHDOG, bytes=8 << 20)
+        eventually(lambda: dialled.state == "up")
+        for n in range(40):
+            other.publish_raw(f"v/{n}", bytes(64 << 10), retain=True)
+        other.flush(WATCHDOG)
+        eventually(lambda: link.stats()["received"] + link.stats()["refused"] == 40)
+    assert 0 < link.stats()["refused"] < 40
+    assert wanted.recv(timeout=WATCHDOG).topic == "v/0"
+
+
 def test_a_link_that_nobody_holds_stays(bus, tmp_path, eventually):
     url = bus.listen(f"ipc://{tmp_path}/s").url
     gc.collect()

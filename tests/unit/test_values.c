@@ -309,6 +309,66 @@ START_TEST(a_program_changes_a_topic_that_it_has_not_asked_for)
 }
 END_TEST
 
+/* Each of the two gives its changes a number, and it hears of neither. */
+START_TEST(two_changes_of_a_program_that_has_gone_under_one_number_end_as_one)
+{
+	struct duo d = {.a = NULL};
+	struct bus *maker = open_bus();
+	struct bus_link *listener, *to_a, *to_b;
+	char url[256];
+
+	open_duo(&d, _i, &patient);
+	for (int i = 0; i < 5; i++)
+		keep(d.a, "v/x", "at a");
+	for (int i = 0; i < 6; i++)
+		keep(d.b, "v/x", "at b");
+	ck_bus(bus_listen(maker, "tcp://127.0.0.1:0", &patient, &listener), 0);
+	ck_assert_int_gt(bus_link_url(listener, url, sizeof url), 0);
+	ck_bus(bus_dial(d.a, url, &patient, &to_a), 0);
+	ck_bus(bus_dial(d.b, url, &patient, &to_b), 0);
+	ck_eventually(is_up(to_a) && is_up(to_b));
+	keep(maker, "v/x", "first");
+	ck_eventually(has(d.a, "v/x", "first") && has(d.b, "v/x", "first"));
+	bus_link_close(to_b);
+	keep(maker, "v/x", "second");
+	ck_eventually(has(d.a, "v/x", "second"));
+	bus_link_close(to_a);
+	ck_assert_int_ge(bus_close(maker, 5000), 0);
+	link_duo(&d, &patient);
+	ck_eventually(has(d.b, "v/x", "second"));
+	ck_assert(has(d.a, "v/x", "second"));
+	close_duo(&d);
+}
+END_TEST
+
+START_TEST(a_peers_value_is_kept_though_a_mailbox_refuses_it)
+{
+	const struct bus_mailbox_config small = {.size = sizeof small,
+	    .drain = BUS_DRAIN_CALLER,
+	    .full = BUS_FULL_REFUSE,
+	    .bytes = 4096};
+	struct bus_stats stats = {.size = sizeof stats};
+	struct bus_mailbox *mbox;
+	struct duo d = {.a = NULL};
+	char text[32];
+
+	open_duo(&d, 0, &patient);
+	ck_bus(bus_mailbox_open(d.a, &small, &mbox), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "v/#", NULL, NULL, NULL), 0);
+	link_duo(&d, &patient);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof text, "change %d", i);
+		keep(d.b, "v/x", text);
+	}
+	ck_eventually(has(d.a, "v/x", text));
+	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
+	ck_assert_uint_gt(stats.refused, 0);
+	ck_assert_uint_eq(stats.offered, stats.refused + stats.pending);
+	bus_mailbox_close(mbox);
+	close_duo(&d);
+}
+END_TEST
+
 START_TEST(a_change_right_behind_the_connection_wins_against_what_was_kept)
 {
 	struct duo d = {.a = NULL};
@@ -601,8 +661,7 @@ judged(struct bus__offer offer, struct bus__standing standing)
 
 START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
 {
-	const struct bus__standing has = {
-	    .version = version_of(21, PEER), .theirs = 1, .is_equal = true};
+	const struct bus__standing has = {.version = version_of(21, PEER), .theirs = 1};
 	struct bus__offer offer = {.version = version_of(11, PEER), .is_kept = true};
 	const uint8_t own[BUS__BUS_ID] = {OWN};
 
@@ -616,7 +675,8 @@ START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
 	/* With other bytes, or live, it is the next change. */
 	offer.version.changes = 11;
 	ck_assert_int_eq(
-	    judged(offer, (struct bus__standing){.version = version_of(21, PEER), .theirs = 1}),
+	    judged(offer,
+		(struct bus__standing){.version = version_of(21, PEER), .theirs = 1, .content = 1}),
 	    BUS__OFFER_CHANGE);
 	offer.is_kept = false;
 	ck_assert_int_eq(judged(offer, has), BUS__OFFER_CHANGE);
@@ -646,9 +706,9 @@ START_TEST(what_is_older_and_what_is_not)
 		BUS__OFFER_OURS},
 	    {9, PEER, true, false, false, {.version = version_of(1, OWN), .is_recent = true},
 		BUS__OFFER_NEWER},
-	    {9, OWN, true, false, false, {.version = version_of(3, OWN), .is_equal = true},
-		BUS__OFFER_RAISES},
-	    {9, OWN, true, false, false, {.version = version_of(3, OWN)}, BUS__OFFER_OURS},
+	    {9, OWN, true, false, false, {.version = version_of(3, OWN)}, BUS__OFFER_RAISES},
+	    {9, OWN, true, false, false, {.version = version_of(3, OWN), .content = 1},
+		BUS__OFFER_OURS},
 	    {9, OWN, true, false, false, {.version = version_of(3, THIRD)}, BUS__OFFER_NEWER},
 	    {2, OWN, true, false, false, {.version = version_of(3, OWN)}, BUS__OFFER_OLDER},
 	    {2, PEER, true, false, false, {.version = version_of(9, PEER), .theirs = 2},
@@ -656,6 +716,12 @@ START_TEST(what_is_older_and_what_is_not)
 	    {1, PEER, false, false, false, {.version = version_of(9, PEER), .theirs = 2},
 		BUS__OFFER_OLDER},
 	    {9, THIRD, true, false, false, {.version = version_of(9, THIRD)}, BUS__OFFER_SAME},
+	    {9, THIRD, true, false, false, {.version = version_of(9, THIRD), .content = 1},
+		BUS__OFFER_NEWER},
+	    {9, THIRD, true, false, false, {.version = version_of(9, THIRD), .content = -1},
+		BUS__OFFER_SAME},
+	    {9, OWN, true, false, false, {.version = version_of(9, OWN), .content = 1},
+		BUS__OFFER_SAME},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -697,6 +763,17 @@ roll(struct world *w, unsigned sides)
 {
 	w->dice = w->dice * UINT64_C(6364136223846793005) + 1442695040888963407;
 	return (unsigned)((w->dice >> 33) % sides);
+}
+
+/* Whether all are linked, so that they are to agree. */
+static bool
+is_whole(const struct values_model *m)
+{
+	for (unsigned left = 0; left < m->buses; left++)
+		for (unsigned right = 0; right < left; right++)
+			if (!m->linked[left][right])
+				return false;
+	return true;
 }
 
 /* With $BUS_TEST_TRACE: what led to a difference. */
@@ -755,7 +832,7 @@ link_pair(struct world *w, struct pair_of *pair)
 {
 	ck_bus(bus_dial(w->at[pair->dials].bus, pair->wire.url, w->cfg, &pair->dialler), 0);
 	ck_eventually(is_up(pair->dialler) && stats_of(pair->listener).peers == 1);
-	model_link(&w->model, pair->listens, pair->dials, true, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, true, false);
 }
 
 static void
@@ -853,7 +930,7 @@ compare(struct world *w, uint64_t seed)
 			    seed, w->step, i, w->at[i].named ? "named" : "private", got, topic,
 			    w->model.at[i][t].text);
 		}
-	ck_assert_msg(!model_is_whole(&w->model) || agree(w),
+	ck_assert_msg(!is_whole(&w->model) || agree(w),
 	    "seed %" PRIu64 ", step %u: all are linked and do not agree", seed, w->step);
 }
 
@@ -898,7 +975,7 @@ change_link(struct world *w)
 	if (pair->wire.is_cut) {
 		pair->wire.is_cut = false;
 		ck_eventually(is_up(pair->dialler) && stats_of(pair->listener).peers == 1);
-		model_link(&w->model, pair->listens, pair->dials, true, MODEL_INITIAL);
+		model_link(&w->model, pair->listens, pair->dials, true, false);
 		return;
 	}
 	if (roll(w, 2)) {
@@ -909,7 +986,7 @@ change_link(struct world *w)
 	}
 	ck_eventually((pair->dialler == NULL || !is_up(pair->dialler)) &&
 		      stats_of(pair->listener).peers == 0);
-	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, false, false);
 }
 
 /* Holds what two buses say to each other, while both publish, and none twice on a topic: what they say crosses. With a third one
@@ -919,14 +996,14 @@ hold(struct world *w, uint64_t seed)
 {
 	struct pair_of *pair = &w->pairs[roll(w, w->pair_count)];
 
-	if (!model_is_whole(&w->model) || w->model.buses > 2)
+	if (!is_whole(&w->model) || w->model.buses > 2)
 		return;
 	trace(w, "holds %u and %u", pair->listens, pair->dials);
 	pair->wire.held = true;
 	/* What the forwarder has begun to give on. */
 	for (unsigned n = 0; n < 20; n++)
 		bus_test_nap();
-	model_link(&w->model, pair->listens, pair->dials, false, MODEL_INITIAL);
+	model_link(&w->model, pair->listens, pair->dials, false, false);
 	for (unsigned t = 0; t < MODEL_TOPICS; t++) {
 		unsigned who = roll(w, 4);
 
@@ -937,7 +1014,7 @@ hold(struct world *w, uint64_t seed)
 		compare(w, seed);
 	}
 	pair->wire.held = false;
-	model_link(&w->model, pair->listens, pair->dials, true, MODEL_LIVE);
+	model_link(&w->model, pair->listens, pair->dials, true, true);
 }
 
 /* The last bus, which dials all others, ends and begins anew. */
@@ -946,7 +1023,7 @@ restart(struct world *w)
 {
 	unsigned last = w->model.buses - 1;
 
-	if (!model_is_whole(&w->model))
+	if (!is_whole(&w->model))
 		return;
 	for (unsigned i = 0; i < w->pair_count; i++)
 		if (w->pairs[i].dials == last) {
@@ -1117,6 +1194,7 @@ bus_test_suite(void)
 	    a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up,
 	    of_two_buses_at_a_hub_the_one_that_changes_it_last_wins,
 	    a_program_changes_a_topic_that_it_has_not_asked_for,
+	    two_changes_of_a_program_that_has_gone_under_one_number_end_as_one,
 	    a_change_right_behind_the_connection_wins_against_what_was_kept,
 	    the_time_of_a_message_is_for_people_and_a_peers_is_not_in_the_future,
 	    a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember,
@@ -1134,6 +1212,7 @@ bus_test_suite(void)
 	tcase_add_test(one, without_its_mark_an_older_value_comes_back);
 	tcase_add_test(one, a_repeated_value_of_a_peer_gets_no_new_number);
 	tcase_add_test(one, what_is_older_and_what_is_not);
+	tcase_add_test(one, a_peers_value_is_kept_though_a_mailbox_refuses_it);
 	tcase_add_test(one, a_mark_goes_along_when_the_memory_of_its_log_is_used_again);
 	tcase_add_test(one, the_log_bounds_its_marks_and_keeps_the_newest);
 	tcase_add_test(one, a_version_beyond_what_can_be_counted_stays_the_largest);

@@ -222,15 +222,31 @@ class Bus(_core.Bus):
     # --- links: the bus keeps them, whether or not the caller does ----------------------------------------
 
     def listen(
-        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+        self,
+        url: str,
+        *,
+        heartbeat: float | None = None,
+        max_peers: int = 0,
+        bytes: int = 0,
+        peer_bytes: int = 0,
     ) -> _core.Link:
-        link = super().listen(url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes)
+        link = super().listen(
+            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+        )
         return self._keep(link)
 
     def dial(
-        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+        self,
+        url: str,
+        *,
+        heartbeat: float | None = None,
+        max_peers: int = 0,
+        bytes: int = 0,
+        peer_bytes: int = 0,
     ) -> _core.Link:
-        link = super().dial(url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes)
+        link = super().dial(
+            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+        )
         return self._keep(link)
 
     listen.__doc__ = _core.Bus.listen.__doc__

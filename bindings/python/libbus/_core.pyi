@@ -240,10 +240,22 @@ class Bus:
         self, question: Message, value: Value, *, headers: dict[Any, Any] | None = None
     ) -> None: ...
     def listen(
-        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+        self,
+        url: str,
+        *,
+        heartbeat: float | None = None,
+        max_peers: int = 0,
+        bytes: int = 0,
+        peer_bytes: int = 0,
     ) -> Link: ...
     def dial(
-        self, url: str, *, heartbeat: float | None = None, max_peers: int = 0, bytes: int = 0
+        self,
+        url: str,
+        *,
+        heartbeat: float | None = None,
+        max_peers: int = 0,
+        bytes: int = 0,
+        peer_bytes: int = 0,
     ) -> Link: ...
     def flush(self, timeout: float | None = None) -> None: ...
     def close(self, timeout: float | None = 1.0) -> int: ...

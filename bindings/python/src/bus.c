@@ -486,21 +486,22 @@ typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link
 static PyObject *
 open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"url", "heartbeat", "max_peers", "bytes", NULL};
+	static char *names[] = {"url", "heartbeat", "max_peers", "bytes", "peer_bytes", NULL};
 	PyObject *url, *heartbeat = Py_None;
-	Py_ssize_t max_peers = 0, bytes = 0;
+	Py_ssize_t max_peers = 0, bytes = 0, peer_bytes = 0;
 	struct bus_link_config cfg = {.size = sizeof cfg};
 	struct bus_link *link = NULL;
 	const char *text;
 	int heartbeat_ms, err;
 
 	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|$Onn", names, &url, &heartbeat, &max_peers, &bytes))
+		args, kwargs, "O|$Onnn", names, &url, &heartbeat, &max_peers, &bytes, &peer_bytes))
 		return NULL;
 	text = text_of(self->core, url, ABOUT_ADDRESS);
 	if (text == NULL || timeout_ms(heartbeat, &heartbeat_ms) < 0 ||
 	    size_between(max_peers, UINT32_MAX, "max_peers") < 0 ||
-	    size_between(bytes, SIZE_MAX, "bytes") < 0)
+	    size_between(bytes, SIZE_MAX, "bytes") < 0 ||
+	    size_between(peer_bytes, SIZE_MAX, "peer_bytes") < 0)
 		return NULL;
 	/* None is the default, and so is 0 in C; asking for 0 seconds is a mistake that C shall name. */
 	cfg.heartbeat_ms = heartbeat == Py_None ? 0
@@ -508,6 +509,7 @@ open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwa
 						: (uint32_t)heartbeat_ms;
 	cfg.max_peers = (uint32_t)max_peers;
 	cfg.bytes = (size_t)bytes;
+	cfg.peer_bytes = (size_t)peer_bytes;
 
 	err = gate_enter(&self->gate);
 	if (err == 0) {
@@ -520,10 +522,11 @@ open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwa
 }
 
 PyDoc_STRVAR(bus_listen_doc,
-    "listen($self, url, *, heartbeat=None, max_peers=0, bytes=0)\n--\n\n"
+    "listen($self, url, *, heartbeat=None, max_peers=0, bytes=0, peer_bytes=0)\n--\n\n"
     "Opens an address for other buses: inproc://name, ipc:///absolute/path, tcp://127.0.0.1:port.\n\n"
     "heartbeat: seconds, at least 0.1; a peer silent for three of them is gone. None: 5.\n"
-    "max_peers: connections at once. bytes: room towards each peer.");
+    "max_peers: connections at once. bytes: room towards each peer.\n"
+    "peer_bytes: what one peer may make this bus hold beside that. 0: 1,024, 1 MiB, 32 MiB.");
 
 static PyObject *
 bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -532,7 +535,7 @@ bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(bus_dial_doc,
-    "dial($self, url, *, heartbeat=None, max_peers=0, bytes=0)\n--\n\n"
+    "dial($self, url, *, heartbeat=None, max_peers=0, bytes=0, peer_bytes=0)\n--\n\n"
     "Keeps a connection to an address, also to one where nobody listens yet.");
 
 static PyObject *
