@@ -14,6 +14,7 @@ static const char help[] =
     "  libbus pub BUS TOPIC [VALUE]   publish a value\n"
     "  libbus sub BUS FILTER...       print what is published\n"
     "  libbus top BUS                 show which topics are busy\n"
+    "  libbus explain BUS TOPIC       say who gets a topic, who does not, and why\n"
     "  libbus log tail BUS            print the newest messages of its log, with positions\n"
     "  libbus log stat BUS            say how full its log is, and who is on it\n"
     "  libbus COMMAND --help          options and examples\n"
@@ -34,6 +35,7 @@ static const struct command {
 	char *title; /* as argv[0], which getopt puts before its complaints */
 	enum status (*run)(int argc, char **argv);
 } commands[] = {
+    {"explain", (char[]){"libbus explain"}, explain_main},
     {"log", (char[]){"libbus log"}, log_main},
     {"pub", (char[]){"libbus pub"}, pub_main},
     {"sub", (char[]){"libbus sub"}, sub_main},

@@ -19,9 +19,12 @@
  * name in a tcp:// address may take more: that runs on a thread of its own.)
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
- * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may
- * have interrupted a call that holds a lock, and publishing there can hang. It sets a flag or writes to a pipe; the
- * program publishes.
+ * A signal handler may call bus_strerror(), bus_errname(), bus_version() and, on an open handle of a named bus,
+ * bus_pub_send(), which answers BUS_E_STATE if the handler interrupted a publish of its own thread. It may call nothing else of the
+ * library: it may have interrupted a call that holds a lock, and would hang. It sets a flag or writes to a pipe, and
+ * the program goes on from there. It returns: one that leaves a publish by longjmp() keeps the turn of its process.
+ * BUS_E_DAMAGED: another program wrote into the log of a named bus. Once a call of a process has found that out, its publishing,
+ * receiving and waiting calls on this bus answer it, at once; what is told on $bus/warnings says it to the rest.
  * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
  * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
@@ -154,8 +157,9 @@ BUS_API int bus_role_take(struct bus *bus, const char *name, int timeout_ms, str
 BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
- * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process was stopped in
- * the middle of that. BUS_E_FULL there: many processes were, and hold all of the log; readers never do.
+ * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process or thread was stopped
+ * in the middle of that. BUS_E_TIMEDOUT: three threads of this process were. BUS_E_FULL there: many processes were,
+ * and hold all of the log; readers never do.
  * BUS_E_LIMIT: there is no room for another topic, or (retained) for another value. */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.
@@ -428,15 +432,17 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
 
 /* Writes who gets a message on topic, who does not and why, for people: one fact a line, in words that may
  * change. Mailboxes and peers with matching filters (policy, bound, drainer, counters), filters that nearly
- * match, how often nobody got it, what is kept; topic may begin with $. Returns the length of the whole
+ * match, how often nobody got it, what is kept; topic may begin with $. On a named bus also all other processes, stopped
+ * ones too, with at most 256 filters of each, and what to do next. Returns the length of the whole
  * text without its NUL, like snprintf(): cap or more means that it was cut, and no more than cap bytes are
  * written, the NUL included. cap 0 (ret_text may be NULL) only asks for the length.
- * Threads: any.  Blocks: never, but looks at every filter under a lock that subscribing takes too.
+ * Threads: any.  Blocks: never, but looks at every filter under a lock that subscribing takes too, and on a named bus reads
+ * a file of each process.
  * Callbacks: none run inside. */
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
 /* Writes what a named bus is, for people, in words that may change: its log, how full that is, and the
- * processes on it. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
+ * processes on it, with how many filters each has and how far its slowest mailbox is behind. As bus_explain(), and what bus_log_stats() answers: that and bus_member() are for programs.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
 

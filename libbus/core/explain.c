@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
@@ -37,9 +38,10 @@ const char *const bus__loss_words[BUS_LOSS_COUNT] = {
 
 /* What comes out of laying a filter and a topic side by side, level by level, to the end of the shorter one. */
 struct fit {
-	unsigned levels;                /* compared */
-	unsigned wrong, wrong_case;     /* of these differ; differ in case only */
-	const char *filter_left, *left; /* of filter and topic; NULL: nothing */
+	unsigned levels;                        /* compared */
+	unsigned wrong, wrong_case;             /* of these differ; differ in case only */
+	const char *filter_left, *left;         /* of filter and topic; NULL: nothing */
+	const char *wrong_filter, *wrong_topic; /* the last level of each that differs */
 };
 
 static bool
@@ -57,7 +59,7 @@ next_level(const char *level, size_t len)
 static struct fit
 lay(const char *filter, const char *topic)
 {
-	struct fit fit = {0, 0, 0, filter, topic};
+	struct fit fit = {.filter_left = filter, .left = topic};
 
 	while (fit.filter_left != NULL) {
 		size_t len = bus__level_len(fit.filter_left), topic_len;
@@ -71,6 +73,8 @@ lay(const char *filter, const char *topic)
 		if (!is_wild(fit.filter_left, len, '+') &&
 		    (len != topic_len || memcmp(fit.filter_left, fit.left, len) != 0)) {
 			fit.wrong++;
+			fit.wrong_filter = fit.filter_left;
+			fit.wrong_topic = fit.left;
 			fit.wrong_case +=
 			    len == topic_len && strncasecmp(fit.filter_left, fit.left, len) == 0;
 		}
@@ -100,6 +104,149 @@ differs_in_slash(const char *filter, const char *topic, const struct fit *fit)
 				      (fit->left != NULL && fit->left[0] == '\0'));
 }
 
+static unsigned
+count_levels(const char *name)
+{
+	unsigned levels = 1;
+
+	for (; *name != '\0'; name++)
+		levels += *name == '/';
+	return levels;
+}
+
+static bool
+ends_in_hash(const char *filter)
+{
+	return filter[strlen(filter) - 1] == '#';
+}
+
+static bool
+has_literal(const char *filter)
+{
+	for (const char *level = filter; level != NULL;) {
+		size_t len = bus__level_len(level);
+
+		if (len > 0 && !is_wild(level, len, '+') && !is_wild(level, len, '#'))
+			return true;
+		level = next_level(level, len);
+	}
+	return false;
+}
+
+/* Copies a name without one of its levels. false: nothing would be left. */
+static bool
+leave_out(const char *name, const char *level, char ret_name[BUS_LIMIT_TOPIC_BYTES + 1])
+{
+	const char *next = next_level(level, bus__level_len(level));
+	size_t before = (size_t)(level - name);
+
+	if (next == NULL && before == 0)
+		return false;
+	if (next == NULL)
+		before--; /* the slash in front of it */
+	memcpy(ret_name, name, before);
+	strcpy(ret_name + before, next != NULL ? next : "");
+	return ret_name[0] != '\0';
+}
+
+/* Whether the filter has a level more than the topic, which it would match without. What is left has to name something. */
+static bool
+has_surplus(const char *filter, const char *topic)
+{
+	char shorter[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	if (count_levels(filter) != count_levels(topic) + 1 && !ends_in_hash(filter))
+		return false;
+	for (const char *level = filter; level != NULL;) {
+		size_t len = bus__level_len(level);
+
+		if (!is_wild(level, len, '#') && leave_out(filter, level, shorter) &&
+		    has_literal(shorter) && fits(shorter, topic))
+			return true;
+		level = next_level(level, len);
+	}
+	return false;
+}
+
+/* Whether the filter would match the topic without one of its levels. */
+static bool
+lacks_level(const char *filter, const char *topic)
+{
+	char shorter[BUS_LIMIT_TOPIC_BYTES + 1];
+
+	if ((count_levels(filter) + 1 != count_levels(topic) && !ends_in_hash(filter)) ||
+	    !has_literal(filter))
+		return false;
+	for (const char *level = topic; level != NULL;
+	     level = next_level(level, bus__level_len(level)))
+		if (leave_out(topic, level, shorter) && fits(filter, shorter))
+			return true;
+	return false;
+}
+
+#define SIMILAR_MOST 64 /* bytes of a level that is compared letter by letter */
+
+static unsigned
+least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+/* How many letters were left out, put in, changed, or swapped with their neighbour. */
+static unsigned
+edits(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	uint8_t rows[3][SIMILAR_MOST + 1];
+
+	for (size_t j = 0; j <= b_len; j++)
+		rows[0][j] = (uint8_t)j;
+	for (size_t i = 1; i <= a_len; i++) {
+		uint8_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *higher = rows[(i + 1) % 3];
+
+		row[0] = (uint8_t)i;
+		for (size_t j = 1; j <= b_len; j++) {
+			unsigned cost = a[i - 1] != b[j - 1];
+			unsigned edited =
+			    least(least(above[j] + 1u, row[j - 1] + 1u), above[j - 1] + cost);
+
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				edited = least(edited, higher[j - 2] + 1u);
+			row[j] = (uint8_t)edited;
+		}
+	}
+	return rows[a_len % 3][b_len];
+}
+
+/* Names that differ in their numbers alone are those of two things. */
+static bool
+differ_in_digits(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	size_t i = 0, j = 0;
+
+	for (;;) {
+		while (i < a_len && a[i] >= '0' && a[i] <= '9')
+			i++;
+		while (j < b_len && b[j] >= '0' && b[j] <= '9')
+			j++;
+		if (i == a_len || j == b_len)
+			return i == a_len && j == b_len;
+		if (a[i++] != b[j++])
+			return false;
+	}
+}
+
+static bool
+is_similar(const char *a, const char *b)
+{
+	size_t a_len = bus__level_len(a), b_len = bus__level_len(b);
+	size_t longer = a_len > b_len ? a_len : b_len, shorter = a_len + b_len - longer;
+
+	if (shorter < 3 || longer > SIMILAR_MOST || longer - shorter > 2 ||
+	    differ_in_digits(a, a_len, b, b_len))
+		return false;
+	return edits(a, a_len, b, b_len) <= (shorter < 6 ? 1u : 2u);
+}
+
 enum near
 bus__near(const char *filter, const char *topic)
 {
@@ -117,8 +264,15 @@ bus__near(const char *filter, const char *topic)
 		return NEAR_SLASH;
 	if (fit.filter_left == NULL && fit.wrong == 0)
 		return NEAR_SHORT;
+	if (whole && fit.wrong == 1 && is_similar(fit.wrong_filter, fit.wrong_topic))
+		return NEAR_NAME;
+	if (lacks_level(filter, topic))
+		return NEAR_MISSING;
 	if (whole && fit.wrong == 1 && fit.levels > 1)
 		return NEAR_LEVEL;
+	/* Last: with a # behind it, another level in its place would do as well. */
+	if (has_surplus(filter, topic))
+		return NEAR_SURPLUS;
 	return NEAR_NOT;
 }
 
@@ -222,22 +376,43 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 	say_counters(page, m);
 }
 
-static void
-say_near(struct explaining *e, const struct bus_sub *sub, enum near near, const char *filter)
+/* Which of both has the slash, and where. */
+static const char *
+slash_text(const char *filter, const char *topic)
+{
+	if (filter[0] == '/' && topic[0] != '/')
+		return "it begins with a slash, the topic does not";
+	if (topic[0] == '/' && filter[0] != '/')
+		return "the topic begins with a slash, it does not";
+	return filter[strlen(filter) - 1] == '/' ? "it ends with a slash, the topic does not"
+						 : "the topic ends with a slash, it does not";
+}
+
+static const char *
+near_text(enum near near, const char *filter, const char *topic)
 {
 	static const char *const reasons[NEAR_COUNT] = {
 	    [NEAR_CASE] = "upper and lower case differ",
-	    [NEAR_SLASH] = "one of them has a slash more at an end",
 	    [NEAR_SHORT] = "it is too short and does not end in /#",
 	    [NEAR_RESERVED] = "no wildcard stands for a name that begins with $",
+	    [NEAR_SURPLUS] = "it has a level that the topic lacks",
+	    [NEAR_MISSING] = "it lacks a level of the topic",
+	    [NEAR_NAME] = "one level is spelled otherwise",
 	    [NEAR_LEVEL] = "one level differs",
 	};
+
+	return near == NEAR_SLASH ? slash_text(filter, topic) : reasons[near];
+}
+
+static void
+say_near(struct explaining *e, const struct bus_sub *sub, enum near near, const char *filter)
+{
 	const struct bus_mailbox *m = sub->mbox;
 
 	if (e->near[near]++ >= NEAR_LINES)
 		return;
 	line(e->page, "%s %u does not get it by %s: %s", kind_of(m), m->number, filter,
-	    reasons[near]);
+	    near_text(near, filter, e->topic));
 	if (!m->is_peer && !sub->matched && e->now_s - sub->since_s >= UNMATCHED_LONG)
 		line(e->page, "warning: %s: subscribed %u s, nothing ever matched", filter,
 		    e->now_s - sub->since_s);
@@ -310,6 +485,9 @@ say_more(struct explaining *e)
 	    [NEAR_SLASH] = "differ by a slash at an end",
 	    [NEAR_SHORT] = "are too short",
 	    [NEAR_RESERVED] = "begin with a wildcard",
+	    [NEAR_SURPLUS] = "have a level that the topic lacks",
+	    [NEAR_MISSING] = "lack a level of the topic",
+	    [NEAR_NAME] = "are spelled otherwise in one level",
 	    [NEAR_LEVEL] = "differ in one level",
 	};
 
@@ -359,7 +537,261 @@ explain_topic(struct explaining *e, struct bus *bus, size_t len)
 	say_kept(e->page, bus, topic);
 }
 
-/* On a named bus others may listen, and what is kept is in the log. */
+/* --- other processes of a named bus ----------------------------------------------------------------------- */
+
+#define PAD_MOST 40                  /* columns */
+#define LATE_NS  INT64_C(3000000000) /* a process that rests notes where it is once a second */
+
+/* A filter of another process. */
+struct row {
+	char *filter;
+	enum near near;
+	unsigned times;
+	uint32_t pid;
+	char program[LISTENS_PROGRAM];
+	struct log_listener mailbox;
+};
+
+struct others {
+	struct explaining *e;
+	struct bus *bus;
+	struct row *rows;
+	size_t count, cap;
+	unsigned processes, getting; /* that listen; that get it */
+	uint32_t stuck;              /* a pid that gets it, and is behind since a while */
+	bool no_memory;
+	/* What was asked of the log last: most are where the others are. */
+	uint64_t position, behind;
+	bool gone, asked;
+};
+
+static bool
+is_row_of(const struct row *row, uint32_t pid, const struct log_listener *m, const char *filter)
+{
+	return row->pid == pid && row->mailbox.bus == m->bus &&
+	       row->mailbox.mailbox == m->mailbox && strcmp(row->filter, filter) == 0;
+}
+
+static void
+add_row(struct others *o, const struct log_listening *l, const struct log_listener *m,
+    const char *filter, enum near near)
+{
+	struct row *rows;
+	char *copy;
+
+	for (size_t i = o->count; i > 0 && o->rows[i - 1].pid == l->pid; i--)
+		if (is_row_of(&o->rows[i - 1], l->pid, m, filter)) {
+			o->rows[i - 1].times++;
+			return;
+		}
+	if (near != NEAR_MATCH && o->e->near[near] >= NEAR_LINES) {
+		o->e->near[near]++;
+		return;
+	}
+	if (o->count == o->cap) {
+		size_t cap = o->cap != 0 ? 2 * o->cap : 16;
+
+		rows = bus__realloc(o->rows, cap * sizeof *rows);
+		if (rows == NULL) {
+			o->no_memory = true;
+			return;
+		}
+		o->rows = rows;
+		o->cap = cap;
+	}
+	copy = bus__strdup(filter);
+	if (copy == NULL) {
+		o->no_memory = true;
+		return;
+	}
+	o->e->near[near]++;
+	o->rows[o->count] =
+	    (struct row){.filter = copy, .near = near, .times = 1, .pid = l->pid, .mailbox = *m};
+	memcpy(o->rows[o->count++].program, l->program, sizeof l->program);
+}
+
+/* Takes what a process listens to apart. Others can write in its file. */
+static void
+add_rows(struct others *o, const struct log_listening *l, bool is_ours)
+{
+	struct log_listener m;
+	const char *filter;
+	bool gets = false;
+	uint32_t at = 0;
+	size_t len;
+
+	while ((filter = bus__log_listens_next(l, &at, &m)) != NULL) {
+		enum near near;
+
+		if (bus__filter_check(filter, &len) < 0 || (is_ours && m.bus == o->bus->inbox.tag))
+			continue;
+		near = bus__near(filter, o->e->topic);
+		gets |= near == NEAR_MATCH;
+		if (near != NEAR_NOT)
+			add_row(o, l, &m, filter, near);
+	}
+	o->getting += gets && !is_ours;
+}
+
+static const char *
+unreadable_text(int err)
+{
+	switch (err) {
+	case LOG_ABSENT:
+		return "its file is not there: there was no room for it, or somebody removed it";
+	case LOG_FOREIGN:
+		return "in the place of its file is another, or one of another user";
+	case BUS_E_VERSION:
+		return "it uses another version of libbus";
+	case BUS_E_DENIED:
+		return "this process may not read its file";
+	case BUS_E_NOMEM:
+		return "no memory";
+	default:
+		return "its file is damaged";
+	}
+}
+
+/* What is not known of a process. */
+static void
+say_unread(struct page *page, const struct log_listening *l)
+{
+	if (l->beyond > 0)
+		line(page, "pid %u (%s) has %u filters more than are listed: one of them may match",
+		    (unsigned)l->pid, l->program, (unsigned)l->beyond);
+	if (l->unread > 0)
+		line(page,
+		    "pid %u (%s): %u of its filters cannot be read: it was stopped while it changed them, or its file is damaged",
+		    (unsigned)l->pid, l->program, (unsigned)l->unread);
+	if (l->is_late)
+		line(page,
+		    "pid %u (%s) has changed its filters since, and could not write that down",
+		    (unsigned)l->pid, l->program);
+}
+
+static void
+look_at_member(struct others *o, uint32_t member)
+{
+	struct log *log = o->bus->log;
+	uint32_t pid = bus__log_pid(log, member);
+	struct log_listening l;
+	int got;
+
+	if (pid == 0)
+		return;
+	if (!bus__log_is_alive(log, member)) {
+		line(o->e->page, "pid %u has died, and gets nothing", (unsigned)pid);
+		return;
+	}
+	got = bus__log_listens_read(log, member, &l);
+	if (got < 0 && bus__log_pid(log, member) == pid)
+		line(o->e->page, "pid %u: what it listens to cannot be read: %s", (unsigned)pid,
+		    unreadable_text(got));
+	if (got <= 0)
+		return;
+	o->processes += member != log->member && (l.filters > 0 || l.beyond > 0);
+	add_rows(o, &l, member == log->member);
+	if (member != log->member)
+		say_unread(o->e->page, &l);
+	bus__log_listens_free(&l);
+}
+
+static int
+pad(size_t width, size_t len)
+{
+	return (int)(len > PAD_MOST || len < width ? width : len);
+}
+
+static void
+say_row(struct others *o, const struct row *row, int program, int filter)
+{
+	int64_t age_ns = bus__now_ns() - row->mailbox.noted_ns;
+	const char *policy = row->mailbox.full <= BUS_FULL_REFUSE
+				 ? bus__policy_words[row->mailbox.full]
+				 : "another policy";
+	char times[32] = "", age[48] = "";
+
+	if (row->near != NEAR_MATCH) {
+		line(o->e->page, "pid %-7u %-*s does not get it by %s: %s", (unsigned)row->pid,
+		    program, row->program, row->filter,
+		    near_text(row->near, row->filter, o->e->topic));
+		return;
+	}
+	if (!o->asked || o->position != row->mailbox.reached) {
+		o->position = row->mailbox.reached;
+		o->asked = bus__log_behind(o->bus->log, o->position, &o->behind, &o->gone) == 0;
+	}
+	if (o->asked && o->behind > 0 && age_ns >= LATE_NS) {
+		snprintf(age, sizeof age, " for %llu s", (unsigned long long)age_ns / 1000000000);
+		o->stuck = row->pid;
+	}
+	if (row->times > 1)
+		snprintf(times, sizeof times, ", %u subscriptions", row->times);
+	line(o->e->page, "pid %-7u %-*s gets it by %-*s %s%llu behind%s, %llu lost, %s%s%s",
+	    (unsigned)row->pid, program, row->program, filter, row->filter,
+	    o->gone ? "at least " : "", (unsigned long long)(o->asked ? o->behind : 0), age,
+	    (unsigned long long)row->mailbox.lost, policy,
+	    row->mailbox.is_peer ? ", over a link" : "", times);
+}
+
+static void
+say_rows(struct others *o)
+{
+	int program = 0, filter = 0;
+
+	for (size_t i = 0; i < o->count; i++) {
+		program = pad((size_t)program, strlen(o->rows[i].program));
+		if (o->rows[i].near == NEAR_MATCH)
+			filter = pad((size_t)filter, strlen(o->rows[i].filter));
+	}
+	for (int others = 0; others < 2; others++)
+		for (size_t i = 0; i < o->count; i++)
+			if ((o->rows[i].near != NEAR_MATCH) == others)
+				say_row(o, &o->rows[i], program, filter);
+}
+
+/* What the other processes have written down; nobody is asked. No lock held. */
+static void
+explain_others(struct explaining *e, struct bus *bus, uint32_t *ret_stuck)
+{
+	struct others o = {.e = e, .bus = bus};
+
+	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
+		look_at_member(&o, i);
+	say_rows(&o);
+	if (o.no_memory)
+		line(e->page, "there was no memory to look at all filters");
+	line(e->page, "other processes that listen: %u; that get it: %u", o.processes, o.getting);
+	*ret_stuck = o.stuck;
+	for (size_t i = 0; i < o.count; i++)
+		bus__free(o.rows[i].filter);
+	bus__free(o.rows);
+}
+
+/* What to do next, on a named bus. */
+static void
+say_next(struct explaining *e, struct bus *bus, uint32_t stuck)
+{
+	bool is_near = false;
+
+	for (int near = NEAR_CASE; near < NEAR_NOT; near++)
+		is_near |= e->near[near] > 0;
+	if (stuck != 0)
+		line(e->page,
+		    "next: pid %u has not caught up: it is busy, stopped (kill -CONT %u), in a callback that does not return, or takes no messages",
+		    (unsigned)stuck, (unsigned)stuck);
+	else if (e->near[NEAR_MATCH] > 0)
+		return;
+	else if (is_near)
+		line(e->page,
+		    "next: change one of these filters to %s, or publish on what it matches",
+		    e->topic);
+	else
+		line(e->page, "next: subscribe, in a shell: libbus sub %.*s '%s'",
+		    (int)bus->log->name_len, bus->log->name, e->topic);
+}
+
+/* What is kept of a topic is in the log of a named bus. */
 static void
 explain_logged(struct explaining *e, struct bus *bus, size_t len)
 {
@@ -368,8 +800,8 @@ explain_logged(struct explaining *e, struct bus *bus, size_t len)
 	struct log_cursor c;
 	struct log_view v;
 
-	line(e->page,
-	    "other processes of this bus have mailboxes of their own, which are not known here");
+	if (e->near[NEAR_MATCH] == 0)
+		line(e->page, "nobody gets it: no filter matches %s", e->topic);
 	if (number == 0) {
 		line(e->page, "unknown topic: nobody has published it on this bus");
 		return;
@@ -397,6 +829,39 @@ size_text(uint64_t bytes, char text[SIZE_TEXT])
 	return text;
 }
 
+enum { LISTENS_TEXT = 128 };
+
+/* How many filters a process has, and how far the slowest of its mailboxes is behind. */
+static void
+describe_listening(struct log *log, uint32_t member, char ret_text[LISTENS_TEXT])
+{
+	uint64_t behind = 0, slowest = UINT64_MAX;
+	int64_t noted_ns = 0;
+	struct log_listening l;
+	struct log_listener m;
+	uint32_t at = 0;
+	bool gone = false;
+	int len;
+
+	if (bus__log_listens_read(log, member, &l) <= 0)
+		return;
+	while (bus__log_listens_next(&l, &at, &m) != NULL)
+		if (m.reached < slowest) {
+			slowest = m.reached;
+			noted_ns = m.noted_ns;
+		}
+	if (slowest != UINT64_MAX && bus__log_behind(log, slowest, &behind, &gone) < 0)
+		behind = 0;
+	len = snprintf(ret_text, LISTENS_TEXT, ", %u filters", (unsigned)(l.filters + l.beyond));
+	if (behind > 0)
+		len += snprintf(ret_text + len, LISTENS_TEXT - (size_t)len, ", %s%llu behind",
+		    gone ? "at least " : "", (unsigned long long)behind);
+	if (behind > 0 && bus__now_ns() - noted_ns >= LATE_NS)
+		snprintf(ret_text + len, LISTENS_TEXT - (size_t)len, " for %llu s",
+		    (unsigned long long)(bus__now_ns() - noted_ns) / 1000000000);
+	bus__log_listens_free(&l);
+}
+
 static void
 describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 {
@@ -414,10 +879,16 @@ describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 	    size_text(s->names_bytes, names), size_text(s->names_most, names_most));
 	line(page, "processes: %u of at most %u, with %u readers of at most %u", s->processes,
 	    s->processes_most, s->readers, s->readers_most);
-	for (uint32_t i = 0; i < s->processes_most; i++)
-		if (bus_member(bus, i, &member) > 0)
-			line(page, "  member %u: pid %u%s%s", i, member.pid,
-			    member.is_this ? ", this one" : "", member.is_alive ? "" : ", dead");
+	for (uint32_t i = 0; i < s->processes_most; i++) {
+		char listens[LISTENS_TEXT] = "";
+
+		if (bus_member(bus, i, &member) <= 0)
+			continue;
+		if (member.is_alive)
+			describe_listening(bus->log, i, listens);
+		line(page, "  member %u: pid %u%s%s%s", i, member.pid,
+		    member.is_this ? ", this one" : "", member.is_alive ? "" : ", dead", listens);
+	}
 }
 
 int
@@ -445,6 +916,7 @@ bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 	struct page page = {ret_text, cap, 0};
 	struct explaining e = {.page = &page, .topic = topic};
 	struct bus_mailbox *m;
+	uint32_t stuck = 0;
 	size_t len;
 	int err = bus__enter(bus);
 
@@ -463,12 +935,20 @@ bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 		m = m->next; /* the oldest */
 	for (; m != NULL; m = m->prev)
 		explain_mailbox(&e, m);
+	if (bus->log != NULL) {
+		/* Without the lock: they are files. */
+		bus__unlock(bus);
+		explain_others(&e, bus, &stuck);
+		bus__lock(bus);
+	}
 	say_more(&e);
 	if (bus->log != NULL)
 		explain_logged(&e, bus, len);
 	else
 		explain_topic(&e, bus, len);
 	bus__unlock(bus);
+	if (bus->log != NULL)
+		say_next(&e, bus, stuck);
 	end_page(&page);
 	return page.len > INT_MAX ? INT_MAX : (int)page.len;
 }

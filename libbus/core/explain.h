@@ -12,6 +12,9 @@ enum near {
 	NEAR_SLASH,    /* but for a slash at the beginning or at the end */
 	NEAR_SHORT,    /* it ends before the topic does, and lacks a # */
 	NEAR_RESERVED, /* but no wildcard stands for a first level that begins with $ */
+	NEAR_SURPLUS,  /* but for one level more */
+	NEAR_MISSING,  /* but for one level less, before its end */
+	NEAR_NAME,     /* but for a letter or two of one level */
 	NEAR_LEVEL,    /* but for one level, of two at least */
 	NEAR_NOT,
 	NEAR_COUNT

@@ -683,8 +683,8 @@ bus__reader_has_read_for(struct reader *r, int64_t due_ns)
 	int64_t now = bus__now_ns();
 
 	/* Nor does it try for ever: the log may be damaged. */
-	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || now < due_ns ||
-	    now - due_ns > LATE_MOST_NS)
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__log_is_damaged(r->log) ||
+	    now < due_ns || now - due_ns > LATE_MOST_NS)
 		return true;
 	if (r->due_ns != due_ns) {
 		r->due_ns = due_ns;
@@ -737,7 +737,7 @@ bus__reader_has_passed(struct bus_mailbox *m, uint64_t position)
 	const struct reader *r = m->reader;
 	uint64_t end = atomic_load_explicit(&r->end, memory_order_acquire);
 
-	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__log_is_damaged(r->log))
 		return true;
 	/* Nothing from its end on is handled any more. */
 	if (position > end)

@@ -7,6 +7,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
+#include "core/listens.h"
 #include "core/name.h"
 #include "core/notice.h"
 #include "core/reader.h"
@@ -166,6 +167,8 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	struct joining j = {.bus = bus, .sub = sub};
 	struct node *node = sub->node;
 
+	if (sub->mbox->reader != NULL)
+		bus__listens_remove(bus, sub);
 	bus__group_count(sub, false);
 	count_carried(sub, node, -1);
 	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
@@ -228,6 +231,8 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		bus__sub_remove(bus, sub);
 		return j.err;
 	}
+	if (mbox->reader != NULL)
+		bus__listens_add(bus, sub, filter);
 	bus__group_count(sub, true);
 	if (ret_sub != NULL) {
 		sub->owned = true;

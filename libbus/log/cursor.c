@@ -238,7 +238,9 @@ bus__log_next(struct log_cursor *c)
 			c->sequence++;
 			return record;
 		}
-		/* Not what a writer leaves: nothing behind it can be found. What is lost there the next one tells. */
+		/* Not what a writer leaves, in memory that nobody may use again: nothing behind it can be found. */
+		if (c->pin != 0)
+			bus__log_break(c->log);
 		c->at = c->limit;
 		if (!enter_oldest(c, c->number + 1))
 			return NULL;
@@ -405,7 +407,7 @@ bus__log_cursor_open(
     struct log *log, enum log_from from, uint64_t sequence, struct log_cursor *ret_cursor)
 {
 	struct log_cursor c = {.log = log};
-	int err = bus__log_seek(&c, from, sequence);
+	int err = bus__log_is_damaged(log) ? BUS_E_DAMAGED : bus__log_seek(&c, from, sequence);
 
 	if (err < 0) {
 		bus__log_let_go(&c);

@@ -21,10 +21,11 @@
 #define MAGIC_BYTES 8
 #define LEFT_S      60 /* so old is a file that nobody makes any more */
 
-const char *const bus__log_suffixes[LOG_FILES] = {".bus", ".lock", ".bus-new"};
+const char *const bus__log_suffixes[LOG_FILES] = {".bus", ".lock", ".bus-new", ".listens"};
 
 const uint8_t bus__log_magic[MAGIC_BYTES] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'g'};
 static const uint8_t lock_magic[MAGIC_BYTES] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 'k'};
+const uint8_t bus__log_listens_magic[MAGIC_BYTES] = {'l', 'i', 'b', 'b', 'u', 's', 'l', 's'};
 static const uint8_t draft_magic[MAGIC_BYTES] = {'l', 'i', 'b', 'b', 'u', 's', 'n', 'w'};
 
 int
@@ -122,6 +123,8 @@ has_magic(int fd, enum log_file kind)
 		if (memcmp(begin, draft_magic, sizeof begin) == 0)
 			return true;
 		break; /* it was ready, and not yet named */
+	case LOG_FILE_LISTENS:
+		return memcmp(begin, bus__log_listens_magic, sizeof begin) == 0;
 	case LOG_FILE_LOG:
 		break;
 	}
@@ -154,11 +157,17 @@ bus__log_file_open(const char *path, enum log_file kind, int *ret_fd)
 static int
 begin_file(int fd, enum log_file kind)
 {
+	static const uint8_t *const magics[LOG_FILES] = {
+	    [LOG_FILE_LOG] = draft_magic,
+	    [LOG_FILE_LOCK] = lock_magic,
+	    [LOG_FILE_DRAFT] = draft_magic,
+	    [LOG_FILE_LISTENS] = bus__log_listens_magic,
+	};
 	struct log_lock_head head = {0};
 	size_t bytes = kind == LOG_FILE_LOCK ? sizeof head : MAGIC_BYTES;
 	ssize_t put;
 
-	memcpy(head.magic, kind == LOG_FILE_LOCK ? lock_magic : draft_magic, MAGIC_BYTES);
+	memcpy(head.magic, magics[kind], MAGIC_BYTES);
 	if (!bus__log_may_be_so_large(bytes))
 		return EFBIG;
 	do
@@ -249,16 +258,19 @@ bus__log_file_remove(const char *path, enum log_file kind)
 static unsigned
 kind_of_temporary(const char *name)
 {
-	const char *dash = strrchr(name, '-');
+	const char *dash = strrchr(name, '-'), *end;
 	unsigned kind = LOG_FILES;
 
 	if (dash == NULL || strlen(dash + 1) != 16 || strspn(dash + 1, "0123456789abcdef") != 16)
 		return LOG_FILES;
+	/* Between suffix and digits some have the number of a slot. */
+	for (end = dash; end > name && strchr("0123456789", end[-1]) != NULL;)
+		end--;
+	end = end < dash && end > name && end[-1] == '-' ? end - 1 : dash;
 	for (unsigned i = LOG_FILE_LOCK; i < LOG_FILES; i++) {
 		size_t len = strlen(bus__log_suffixes[i]);
 
-		if ((size_t)(dash - name) > len &&
-		    memcmp(dash - len, bus__log_suffixes[i], len) == 0)
+		if ((size_t)(end - name) > len && memcmp(end - len, bus__log_suffixes[i], len) == 0)
 			kind = i;
 	}
 	return kind;

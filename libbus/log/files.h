@@ -9,12 +9,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum log_file { LOG_FILE_LOG, LOG_FILE_LOCK, LOG_FILE_DRAFT };
+enum log_file { LOG_FILE_LOG, LOG_FILE_LOCK, LOG_FILE_DRAFT, LOG_FILE_LISTENS };
 
-#define LOG_FILES      3
+#define LOG_FILES      4
 #define LOG_NAME_EXTRA 32 /* at most so many bytes a file's name has beside the bus's */
 
 extern const char *const bus__log_suffixes[LOG_FILES];
+extern const uint8_t bus__log_listens_magic[8];
 
 /* Besides those of bus.h. */
 enum {

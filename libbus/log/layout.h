@@ -13,6 +13,7 @@
  *   held       seq_cst, all of it, as the pins beside it: see below
  *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
+ *   listens    release by its member, behind its file -> acquire of whoever reads that: it has as many changes
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
  *   kept, retained  release, before the publish that makes them true -> acquire
@@ -59,7 +60,8 @@ struct log_head {
 struct log_member {
 	_Atomic uint64_t appended; /* the segment of its last transaction */
 	_Atomic uint32_t pid;      /* for people; 0: nobody */
-	uint32_t unused;
+	_Atomic uint32_t
+	    listens; /* changes that its file of filters is to have << 16 | filters beyond those (listens.h); 0: none */
 };
 
 struct log_segment {

@@ -17,11 +17,22 @@
 #include "base/offer.h"
 #include "log/files.h"
 #include "log/layout.h"
+#include "log/listens.h"
 
 #define LOG_NAME_MOST     64
 #define LOG_BYTES_LEAST   (UINT64_C(4) << 20)
 #define LOG_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOG_BYTES_MOST    (UINT64_C(16) << 30)
+
+#define LOG_LANES_AT_FIRST 16 /* turn.c: of a home, whose own lane has the turn */
+#define LOG_LANES                                                                                  \
+	3 /* threads of a process that are inside an append at once, all but one of them stalled */
+
+/* Since when the tail, without its two low bits, has been what it is. */
+struct log_patience {
+	uint64_t word;
+	int64_t since_ns;
+};
 
 /* A process's membership; one for each log, however often it is opened. */
 struct log {
@@ -42,8 +53,17 @@ struct log {
 	struct log_identity lock_file, log_file;
 	uint32_t fork_generation;
 
-	/* One thread at a time appends: so a member has at most one transaction under way. */
-	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 and somebody waits */
+	/* One thread at a time appends with it, so a member has at most one transaction under way: log/turn.h. */
+	struct log *home;       /* the membership that it is a deputy of, or itself */
+	uintptr_t lane;         /* its index in the home's `writers`, << 1 */
+	_Atomic uintptr_t turn; /* of a home, as what follows */
+	_Atomic uint32_t
+	    handed; /* futex: changes with the turn when threads wait, and as long as its holder waits for the tail */
+	_Atomic uint32_t lanes;
+	_Atomic bool is_damaged; /* relaxed: what it stands for is looked at by nobody */
+	int64_t until_ns;        /* of the append under way; 0: it has as long as it takes */
+	struct log *writers[LOG_LANES];
+	struct log_patience patience; /* of the thread that took the turn last */
 	/* The segment of the last transaction; the position where it begins, and its first sequence. */
 	uint64_t number, begin, first;
 	struct log_segment *segment;
@@ -63,7 +83,7 @@ struct log {
 	} refused[LOG_MOST_SEGMENTS];
 
 	/* Under the lock of the list of this process. */
-	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING } state;
+	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING, LOG_LEFT } state;
 	char *path, *lock_path;
 	const char *name; /* in path */
 	size_t name_len;
@@ -75,6 +95,9 @@ struct log {
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+	bool has_will;  /* the same; one of them has left a will */
+
+	struct log_listens listens; /* what it says that it listens to */
 
 	_Atomic uint32_t openings; /* so many times it was opened */
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
@@ -115,7 +138,7 @@ bool bus__log_begin_look(struct log *log, int64_t pause_ns);
 /* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
  * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
  * is well. */
-enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT };
+enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT, LOG_IS_DAMAGED };
 enum log_trouble bus__log_trouble(const struct log *log);
 
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
@@ -147,6 +170,18 @@ void bus__log_roles_again(struct log *log);
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);
 
+/* --- damage (turn.c) --------------------------------------------------------------------------------------------- */
+
+/* Another program has written into the log. The first thread of a process that finds out says so; from then on every append of
+ * this process answers BUS_E_DAMAGED at once, also those that wait, and what sleeps on the log is woken. */
+void bus__log_break(struct log *log);
+
+static inline bool
+bus__log_is_damaged(const struct log *log)
+{
+	return atomic_load_explicit(&log->home->is_damaged, memory_order_relaxed);
+}
+
 /* --- roles (role.c) ---------------------------------------------------------------------------------------------- */
 
 /* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
@@ -168,6 +203,7 @@ struct log_item {
 	int64_t time_ns;    /* when it was published; 0: now */
 	int64_t expires_ns; /* with LOG_EXPIRES */
 	uint64_t reply;     /* with LOG_REPLY */
+	int64_t until_ns; /* BUS_E_TIMEDOUT then; 0: it waits for its turn as long as that takes */
 };
 
 /* The most that payload and headers of a record may have together. */
@@ -176,10 +212,13 @@ uint32_t bus__log_most(const struct log *log);
 /* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
  * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
  * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room
- * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within about 0.1 s even if another
+ * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
  * writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
+
+/* Appends one record that has neither flags nor headers nor a time. The same answers. */
+int bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len);
 
 /* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
  * Otherwise bus__offer_judge() says what becomes of it: an older one is appended as one that is not retained, or, with LOG_KEPT,
@@ -444,6 +483,11 @@ struct log_summary {
 
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);
+
+/* How many records lie between that position and the tail, without those that tell of the bus itself ($...); *ret_gone: at
+ * least so many, since some are gone. 0, or what
+ * bus__log_cursor_open() answers. */
+int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
 
 /* The process in that slot, as it said; 0: nobody. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);

@@ -31,11 +31,13 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "log/files.h"
+#include "log/turn.h"
 
 #define GATE_BYTE     0
 #define MEMBER_BYTE   16 /* + slot */
 #define GATE_WAIT_MS  5000
 #define LEAVE_WAIT_MS 100
+#define SLOT_WAIT_MS  1000
 #define NAP_LEAST_NS  1000000
 #define NAP_MOST_NS   50000000
 #define DEAD_TRIES    16
@@ -212,11 +214,11 @@ bus__log_is_alive(const struct log *log, uint32_t member)
 {
 	if (member == log->member)
 		return true;
-	if (ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)member, 1) != IS_FREE)
+	if (ask_lock(log->home->lock_fd, MEMBER_BYTE + (off_t)member, 1) != IS_FREE)
 		return true;
 	/* Our own byte is locked by another description. If it seems free, this is the lock file no more: the program has
 	 * closed our descriptor. Then nobody counts as dead. */
-	return ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)log->member, 1) != IS_LOCKED;
+	return ask_lock(log->home->lock_fd, MEMBER_BYTE + (off_t)log->member, 1) != IS_LOCKED;
 }
 
 /* --- the directory and its files ---------------------------------------------------------------------------------- */
@@ -400,7 +402,8 @@ close_lock(struct log *log)
 static int
 foreign(int err, enum log_file kind)
 {
-	static const int errors[LOG_FILES] = {LOG_FOREIGN_LOG, LOG_FOREIGN_LOCK, LOG_FOREIGN_DRAFT};
+	static const int errors[LOG_FILES] = {
+	    LOG_FOREIGN_LOG, LOG_FOREIGN_LOCK, LOG_FOREIGN_DRAFT, LOG_FOREIGN};
 
 	return err == LOG_FOREIGN || err == LOG_EXISTS ? errors[kind] : err;
 }
@@ -539,14 +542,16 @@ map_log(struct log *log)
 }
 
 /* Locks the byte of a free slot: that of a member which died, if it is among the first that have a pid; else one without;
- * else any. Each try is a system call that looks at all locks, and a thousand members may join at once. */
+ * else any. Each try is a system call that looks at all locks, and a thousand members may join at once. A deputy gets one
+ * without a pid: it says no will of a dead one. */
 static int
 find_slot(struct log *log, int fd)
 {
 	enum { DEAD, NONE, ANY, PASSES };
+	bool is_deputy = log->home != log;
 	int err;
 
-	for (int pass = DEAD; pass < PASSES; pass++) {
+	for (int pass = is_deputy ? NONE : DEAD; pass < (is_deputy ? ANY : PASSES); pass++) {
 		uint32_t tries = pass == DEAD ? DEAD_TRIES : LOG_MEMBERS;
 
 		for (uint32_t i = 0; i < LOG_MEMBERS && tries > 0; i++) {
@@ -581,23 +586,90 @@ hold_slot(struct log *log)
 	return err;
 }
 
+static void
+free_deputy(struct log *deputy)
+{
+	if (deputy->hold != NULL)
+		bus__hold_end(deputy->hold);
+	pthread_mutex_destroy(&deputy->pins_lock);
+	bus__pages_free(deputy, sizeof *deputy);
+}
+
 static int
 claim_member(struct log *log)
 {
+	int64_t deadline_ns = bus__deadline_ns(SLOT_WAIT_MS), nap_ns = NAP_LEAST_NS;
 	struct log_member *member;
 	int err;
 
-	bus__log_lock_list();
-	err = hold_slot(log);
-	bus__log_unlock_list();
+	for (;;) {
+		struct timespec nap;
+
+		bus__log_lock_list();
+		err = hold_slot(log);
+		if (err == 0)
+			bus__log_listens_clear(log, log->member);
+		bus__log_unlock_list();
+		if (err != LOG_NO_SLOT || bus__now_ns() >= deadline_ns)
+			break;
+		/* A slot that another member looks at is locked for that moment, though nobody has it. */
+		nap = (struct timespec){.tv_nsec = (long)nap_ns};
+		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 3 / 2 : nap_ns;
+	}
 	if (err < 0)
 		return err;
 	member = &log->shared->members[log->member];
 	log->took_over = atomic_load_explicit(&member->pid, memory_order_relaxed) != 0;
 	bus__log_recover(log, log->member);
 	atomic_store_explicit(&member->appended, 0, memory_order_release);
+	atomic_store_explicit(&member->listens, 0, memory_order_relaxed);
 	atomic_store_explicit(&member->pid, (uint32_t)getpid(), memory_order_relaxed);
 	return 0;
+}
+
+/* Everything that it does a signal handler may do. */
+bool
+bus__log_deputy(struct log *home, unsigned lane)
+{
+	struct log *deputy = bus__pages(sizeof *deputy);
+	int err, cancel;
+
+	if (deputy == NULL)
+		return false;
+	deputy->shared = home->shared;
+	deputy->segments = home->segments;
+	deputy->topics = home->topics;
+	deputy->segment_bytes = home->segment_bytes;
+	deputy->topics_bytes = home->topics_bytes;
+	deputy->map_bytes = home->map_bytes;
+	deputy->epoch = home->epoch;
+	memcpy(deputy->key, home->key, sizeof deputy->key);
+	deputy->segment_count = home->segment_count;
+	deputy->home = home;
+	deputy->lane = (uintptr_t)lane << 1;
+	deputy->begin = UINT64_MAX;
+	deputy->lock_path = home->lock_path;
+	deputy->lock_file = home->lock_file;
+	pthread_mutex_init(&deputy->pins_lock, NULL);
+	cancel = bus__cancel_off();
+	err = pthread_mutex_trylock(&lock) != 0 ? BUS_E_STATE : 0;
+	if (err == 0) {
+		err = hold_slot(deputy);
+		bus__log_unlock_list();
+	}
+	bus__cancel_back(cancel);
+	if (err < 0) {
+		free_deputy(deputy);
+		return false;
+	}
+	bus__log_recover(deputy, deputy->member);
+	atomic_store_explicit(
+	    &home->shared->members[deputy->member].appended, 0, memory_order_release);
+	atomic_store_explicit(
+	    &home->shared->members[deputy->member].listens, 0, memory_order_relaxed);
+	home->writers[lane] = deputy;
+	return true;
 }
 
 int
@@ -713,14 +785,15 @@ find(const char *lock_path)
 	struct log *log = logs;
 
 	while (log != NULL &&
-	       (strcmp(log->lock_path, lock_path) != 0 ||
+	       (strcmp(log->lock_path, lock_path) != 0 || log->state == LOG_LEFT ||
 		   (log->state == LOG_JOINED && bus__log_trouble(log) == LOG_IS_REMOVED)))
 		log = log->next;
 	return log;
 }
 
 static void
-bury_at(const char *lock_path, const char *path, const char *draft)
+bury_at(
+    const char *place, const char *name, const char *lock_path, const char *path, const char *draft)
 {
 	struct log_identity identity;
 	int fd;
@@ -733,6 +806,7 @@ bury_at(const char *lock_path, const char *path, const char *draft)
 	    !somebody_lives(fd)) {
 		bus__log_file_remove(draft, LOG_FILE_DRAFT); /* of one that died while it made it */
 		bus__log_file_remove(path, LOG_FILE_LOG);
+		bus__log_listens_sweep(place, name);
 		unlink(lock_path);
 	}
 	bus__fd_close(fd);
@@ -747,7 +821,7 @@ bury(const char *place, const char *name)
 	     *draft = path_of(place, name, LOG_FILE_DRAFT);
 
 	if (lock_path != NULL && path != NULL && draft != NULL)
-		bury_at(lock_path, path, draft);
+		bury_at(place, name, lock_path, path, draft);
 	bus__free(draft);
 	bus__free(path);
 	bus__free(lock_path);
@@ -780,6 +854,21 @@ bury_all(const char *place)
 	closedir(dir);
 }
 
+/* Of a log that nobody is on: what members said that they listen to. At the gate. */
+static void
+sweep_listens(const struct log *log)
+{
+	size_t size = (size_t)(log->name - log->path) + log->name_len + 1;
+	char *dir = bus__malloc(size);
+
+	if (dir == NULL)
+		return; /* for another time */
+	snprintf(dir, size, "%.*s", (int)size - 1, log->path);
+	dir[log->name - log->path - 1] = '\0';
+	bus__log_listens_sweep(dir, dir + (log->name - log->path));
+	bus__free(dir);
+}
+
 /* Undoes what a join had begun. At the gate. */
 static void
 undo_join(struct log *log, bool made)
@@ -805,6 +894,7 @@ join(struct log *log, const char *draft, uint64_t bytes)
 	if (err < 0)
 		return err;
 	if (!somebody_lives(log->lock_fd)) {
+		sweep_listens(log);
 		/* In the place of one whose members have all died. */
 		err = make_log(log, draft, bytes);
 		made = err == 0;
@@ -830,6 +920,7 @@ free_log(struct log *log)
 {
 	pthread_mutex_destroy(&log->members_lock);
 	pthread_mutex_destroy(&log->pins_lock);
+	bus__log_listens_fini(log);
 	bus__free(log->lock_path);
 	bus__free(log->path);
 	bus__free(log);
@@ -845,6 +936,9 @@ new_log(const char *whole, const char *name, bool by_default)
 	/* On Linux neither fails. */
 	pthread_mutex_init(&log->members_lock, NULL);
 	pthread_mutex_init(&log->pins_lock, NULL);
+	log->home = log->writers[0] = log;
+	atomic_init(&log->lanes, LOG_LANES_AT_FIRST);
+	bus__log_listens_init(log);
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
 	log->path = path_of(whole, name, LOG_FILE_LOG);
@@ -1026,6 +1120,11 @@ bus__log_forget_pid(struct log *log, uint32_t member)
 
 		atomic_store_explicit(&pins->places, 0, memory_order_release);
 		atomic_store_explicit(&pins->reads, 0, memory_order_relaxed);
+		atomic_store_explicit(
+		    &log->shared->members[member].listens, 0, memory_order_relaxed);
+		bus__log_lock_list();
+		bus__log_listens_clear(log, member);
+		bus__log_unlock_list();
 	}
 	atomic_store_explicit(&log->shared->members[member].pid, 0, memory_order_relaxed);
 }
@@ -1081,6 +1180,8 @@ bus__log_trouble(const struct log *log)
 	uint64_t bytes;
 	struct stat st;
 
+	if (bus__log_is_damaged(log))
+		return LOG_IS_DAMAGED;
 	if (bus__log_is_file(log->lock_fd, &log->lock_file) && fstat(log->lock_fd, &st) == 0 &&
 	    st.st_nlink == 0)
 		return LOG_IS_REMOVED;
@@ -1111,11 +1212,12 @@ bus__log_trouble(const struct log *log)
 static void
 leave(struct log *log)
 {
-	/* One who had the slot and was not buried stays to be found. */
-	if (!log->took_over)
-		atomic_store_explicit(
-		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
+	for (unsigned i = 1; i < LOG_LANES; i++)
+		if (log->writers[i] != NULL)
+			free_deputy(log->writers[i]);
 	munmap(log->shared, log->map_bytes);
+	if (log->listens.file.ino != 0)
+		bus__log_file_remove_only(log->listens.path, &log->listens.file);
 	bus__hold_end(log->hold);
 	if (!bus__log_is_file(log->lock_fd, &log->lock_file)) {
 		/* The program has closed our descriptor: what has its number is not ours. */
@@ -1127,6 +1229,7 @@ leave(struct log *log)
 	if (enter_gate(log->lock_fd, LEAVE_WAIT_MS) == 0 &&
 	    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE &&
 	    !somebody_lives(log->lock_fd)) {
+		sweep_listens(log);
 		bus__log_file_remove_only(log->path, &log->log_file);
 		bus__log_file_remove_only(log->lock_path, &log->lock_file);
 	}
@@ -1134,19 +1237,44 @@ leave(struct log *log)
 }
 
 void
-bus__log_close(struct log *log)
+bus__log_end(struct log *log)
 {
 	int cancel = bus__cancel_off();
 
+	leave(log);
 	bus__log_lock_list();
-	if (--log->refs == 0) {
+	unlist(log);
+	free_log(log);
+	bus__log_unlock_list();
+	bus__cancel_back(cancel);
+}
+
+void
+bus__log_close(struct log *log)
+{
+	int cancel = bus__cancel_off();
+	bool is_last, ends = false;
+
+	bus__log_lock_list();
+	is_last = --log->refs == 0;
+	if (is_last) {
 		log->state = LOG_LEAVING;
 		bus__log_unlock_list();
-		leave(log);
+		/* One who had the slot and was not buried stays to be found. */
+		if (!log->took_over)
+			atomic_store_explicit(
+			    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
+		bus__log_let_out(log);
 		bus__log_lock_list();
-		unlist(log);
-		free_log(log);
+		ends = bus__log_end_turns(log);
+		if (!ends) {
+			/* A thread that stalls uses this membership. Who opens the name gets another. */
+			log->state = LOG_LEFT;
+			say_change();
+		}
 	}
 	bus__log_unlock_list();
+	if (ends)
+		bus__log_end(log);
 	bus__cancel_back(cancel);
 }

@@ -3,6 +3,8 @@
 
 #include <libbus/error.h>
 
+#define LOOK_MOST 65536 /* records */
+
 static int
 sequence_at(struct log *log, enum log_from from, uint64_t *ret_sequence)
 {
@@ -57,6 +59,58 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	s.kept_bytes = bus__log_kept_bytes(log);
 	s.kept_most = bus__log_kept_most(log);
 	*ret_summary = s;
+	return 0;
+}
+
+/* Whether a record tells of the bus itself. */
+static bool
+is_own(const struct log_cursor *c, const struct log_record *record)
+{
+	size_t len;
+	const char *name = bus__log_topic_name(c->log, record->topic, &len);
+
+	return name != NULL && name[0] == '$';
+}
+
+/* How many of the next records tell of the bus itself. Of many the first are looked at. */
+static uint64_t
+count_own(struct log_cursor *c, uint64_t count)
+{
+	const struct log_record *record;
+	uint64_t own = 0;
+
+	for (unsigned i = 0; i < LOOK_MOST && i < count && (record = bus__log_next(c)) != NULL; i++)
+		own += is_own(c, record);
+	return own < count ? own : count;
+}
+
+int
+bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone)
+{
+	uint64_t number = position / log->segment_bytes, next, tail, first;
+	struct log_cursor c;
+	int err = bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c);
+
+	if (err < 0)
+		return err;
+	next = c.sequence;
+	tail = bus__log_position(&c);
+	bus__log_cursor_close(&c);
+	*ret_count = 0;
+	*ret_gone = false;
+	if (position >= tail)
+		return 0;
+	err = bus__log_first(log, number, &first)
+		  ? bus__log_cursor_open(log, LOG_FROM_SEQUENCE, first, &c)
+		  : bus__log_cursor_open(log, LOG_FROM_OLDEST, 0, &c);
+	if (err < 0)
+		return err;
+	*ret_gone = c.number > number;
+	while (bus__log_position(&c) < position && bus__log_next(&c) != NULL)
+		;
+	*ret_count = next > c.sequence ? next - c.sequence : 0;
+	*ret_count -= count_own(&c, *ret_count);
+	bus__log_cursor_close(&c);
 	return 0;
 }
 

@@ -20,6 +20,8 @@
 	X(publisher)                                                                               \
 	X(unsubscribe)                                                                             \
 	X(log_stopped)                                                                             \
+	X(log_turn)                                                                                \
+	X(log_leaves)                                                                              \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
 	X(log_joins)                                                                               \

@@ -29,6 +29,7 @@ class LogReader:
             self.segments_begin,
         ) = head[:7]
         self.topics_begin, self.topics_bytes = head[7:9]
+        self.key = head[9:11]
         if magic != b"libbuslg" or version != 3 or file_bytes != len(self.bytes):
             raise ValueError(f"{path} is no log of version 3")
 
@@ -65,6 +66,10 @@ class LogReader:
         begin = self.segments_begin + place * self.segment_bytes
         copy = bytes(self.bytes[begin : begin + end])
         return copy if self.life(place)[0] == number else None
+
+    def listens(self, slot):
+        word = struct.unpack_from("=I", self.bytes, 384 + 16 * slot + 12)[0]
+        return word >> 16, word & 0xFFFF
 
     def topic(self, number):
         at = self.topics_begin + number * 8
@@ -110,6 +115,71 @@ class LogReader:
             news = (record for record in split(copy) if not record["flags"] & 128)
             for index, record in enumerate(news):
                 yield first + index, record
+
+
+LISTENS = struct.Struct("=8sIIQIIII32s48sQ")
+ENTRY = struct.Struct("=HBBIQ")
+
+
+def siphash(key, data):
+    """SipHash-1-3."""
+    mask = (1 << 64) - 1
+    v = [
+        word ^ key[i % 2]
+        for i, word in enumerate(
+            (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+        )
+    ]
+
+    def turn(word, by):
+        return (word << by | word >> (64 - by)) & mask
+
+    def rounds(count):
+        for _ in range(count):
+            for a, b, by in ((0, 1, 13), (2, 3, 16), (0, 3, 21), (2, 1, 17)):
+                v[a] = (v[a] + v[b]) & mask
+                v[b] = turn(v[b], by) ^ v[a]
+                if by in (13, 17):
+                    v[a] = turn(v[a], 32)
+
+    whole = len(data) // 8 * 8
+    words = [word for (word,) in struct.iter_unpack("=Q", data[:whole])]
+    words.append(int.from_bytes(data[whole:], "little") | (len(data) & 255) << 56)
+    for word in words:
+        v[3] ^= word
+        rounds(1)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    rounds(3)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def listens(log, path):
+    """What the file says: its head, mailboxes by bus and number, and (bus, mailbox, filter) of each filter."""
+    data = path.read_bytes()
+    magic, version, pid, epoch, changes, count, _, _, program, _, check = LISTENS.unpack_from(data)
+    if (magic, version, epoch) != (b"libbusls", 1, log.epoch) or check != siphash(
+        log.key, data[:120]
+    ):
+        raise ValueError(f"{path} is none of this log")
+    head = {"pid": pid, "changes": changes, "filters": count}
+    head["program"] = program.rstrip(b"\0").decode()
+    mailboxes, filters, at = {}, [], LISTENS.size
+    while at + 64 <= len(data):
+        units, kind, bus, mailbox, check = ENTRY.unpack_from(data, at)
+        entry = data[at : at + units * 64]
+        if units == 0 or siphash(log.key, entry[:8] + bytes(8) + entry[16:]) != check:
+            at += 64
+            continue
+        if kind == 1:
+            full, drain, peer = entry[16:19]
+            reached, delivered, lost, noted = struct.unpack_from("=QQQq", entry, 24)
+            mailboxes[bus, mailbox] = (full, drain, peer, reached, delivered, lost, noted)
+        if kind == 2:
+            length = struct.unpack_from("=I", entry, 16)[0]
+            filters.append((bus, mailbox, entry[20 : 20 + length].decode()))
+        at += units * 64
+    return head, mailboxes, filters
 
 
 def split(copy):

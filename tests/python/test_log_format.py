@@ -6,9 +6,34 @@ import time
 from pathlib import Path
 
 import pytest
-from log_reader import LogReader
+from log_reader import LogReader, listens
+
+import libbus
 
 WRITER = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "log_writer"
+
+
+def test_what_a_member_listens_to_is_read_from_the_page_too(tmp_path):
+    tmp_path.chmod(0o700)
+    long = "long/" + "x" * 1000
+    with libbus.Bus("test", dir=tmp_path) as bus:
+        one, two = bus.subscribe("room/#"), bus.subscribe(long, full="latest")
+        bus.subscribe("gone").close()
+        log, file = LogReader(tmp_path / "test.bus"), tmp_path / "test.listens-0"
+        head, mailboxes, filters = listens(log, file)
+        assert (head["pid"], head["filters"]) == (os.getpid(), 2)
+        assert log.listens(0) == (4, 0)  # changes, filters beyond
+        assert head["changes"] == 4 and head["program"].startswith("py")
+        assert sorted(name for *_, name in filters) == [long, "room/#"]
+        (first,) = (m for *m, name in filters if name == "room/#")
+        full, _drain, peer, reached, delivered, lost, noted = mailboxes[tuple(first)]
+        assert (full, peer, delivered, lost) == (0, 0, 0, 0)
+        assert 0 < reached <= log.tail()
+        assert 0 <= time.monotonic() - noted / 1e9 < 60
+        assert len(mailboxes) == 2
+        one.close(), two.close()
+        assert listens(log, file)[1:] == ({}, [])
+    assert not file.exists()
 
 
 def expected(index):

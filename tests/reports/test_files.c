@@ -305,6 +305,61 @@ epoch_elsewhere(const char *dir)
 	return epoch;
 }
 
+/* All slots but our own are locked, as each is for a moment by a member that looks at it, until the newcomer has found that. */
+START_TEST(newcomer_waits_for_a_slot_that_is_looked_at)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir);
+	struct flock looked_at = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 16 + 1, .l_len = 1021};
+	struct flock gate = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	int lock = open(path_of(dir, "home.lock"), O_RDWR);
+	pid_t child;
+	int status;
+
+	ck_assert_int_eq(fcntl(lock, F_OFD_SETLK, &looked_at), 0);
+	child = bus_test_fork();
+	if (child == 0) {
+		close(lock); /* the parent's, and the locks with it when that closes it too */
+		_exit(try_to_join(dir) == 0 ? 0 : 1);
+	}
+	do {
+		gate.l_type = F_WRLCK;
+		ck_assert_int_eq(fcntl(lock, F_OFD_GETLK, &gate), 0);
+	} while (gate.l_type == F_UNLCK && waitpid(child, &status, WNOHANG) == 0);
+	/* One look at all slots takes a few milliseconds. A newcomer that has not finished it finds one all the same. */
+	for (int i = 0; i < 20; i++)
+		bus_test_nap();
+	looked_at.l_type = F_UNLCK;
+	ck_assert_int_eq(fcntl(lock, F_OFD_SETLK, &looked_at), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	close(lock);
+	bus_close(bus, 0);
+}
+END_TEST
+
+/* As long as they stay so it is told that the bus is full. */
+START_TEST(newcomer_to_a_full_bus_is_told_so)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir);
+	struct flock taken = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 16 + 1, .l_len = 1021};
+	int lock = open(path_of(dir, "home.lock"), O_RDWR), status;
+	pid_t child;
+
+	ck_assert_int_eq(fcntl(lock, F_OFD_SETLK, &taken), 0);
+	child = bus_test_fork();
+	if (child == 0)
+		_exit(try_to_join(dir) == BUS_E_LIMIT ? 0 : 1);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	close(lock);
+	bus_close(bus, 0);
+}
+END_TEST
+
 /* A backup, a scan: one part of the program reads every file once. */
 START_TEST(membership_survives_a_reader_of_the_lock_file_in_its_process)
 {
@@ -651,6 +706,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "files", file_that_took_the_place_of_ours_stays_when_the_last_leaves,
 	    files_with_the_suffixes_of_applications_are_not_looked_at,
 	    newcomer_is_told_that_the_log_was_removed, newcomer_is_told_that_the_log_was_truncated,
+	    newcomer_waits_for_a_slot_that_is_looked_at, newcomer_to_a_full_bus_is_told_so,
 	    membership_survives_a_reader_of_the_lock_file_in_its_process,
 	    membership_and_roles_survive_a_program_that_closes_all_descriptors,
 	    address_stays_taken_when_its_process_reads_the_lock_file,

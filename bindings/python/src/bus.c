@@ -61,7 +61,7 @@ send(struct bus_object *self, PyObject *topic, const struct bus_msg *msg)
 	int err = gate_enter(&self->gate);
 
 	if (err == 0) {
-		err = bus_publish_msg(self->bus, msg);
+		TRY_THEN_RELEASE(err, bus_publish_msg(self->bus, msg));
 		gate_leave(&self->gate);
 	}
 	if (err < 0)
@@ -466,7 +466,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		goto give_packer;
 	err = gate_enter(&self->gate);
 	if (err == 0) {
-		err = bus_reply_msg(self->bus, message_msg(question), &msg);
+		TRY_THEN_RELEASE(err, bus_reply_msg(self->bus, message_msg(question), &msg));
 		gate_leave(&self->gate);
 	}
 	answer = err < 0 ? error_raise(self->core, err, ABOUT_TOPIC, topic) : Py_NewRef(Py_None);
@@ -748,7 +748,7 @@ bus_log_numbers(struct bus_object *self, PyObject *unused)
 PyDoc_STRVAR(bus_explain_doc,
     "explain($self, topic, /)\n--\n\n"
     "Who gets a message on topic, who does not and why: one fact a line, for people.\n\n"
-    "The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
+    "On a bus with a name it tells of all its processes. The words may change; nothing is sent. A topic of the bus itself, $bus/..., is fine.");
 
 /* What the bus writes of a topic, or without one of itself. */
 static int

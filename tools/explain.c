@@ -1,0 +1,112 @@
+/* libbus explain: who gets a topic, who does not, and why. */
+#define _XOPEN_SOURCE 700
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help[] =
+    "Usage: libbus explain BUS TOPIC [--dir DIR]\n"
+    "\n"
+    "Says which processes on the bus get a topic: pid, program, filter, how many messages of the log they\n"
+    "have not handled yet, how many they lost, and their policy. Then which filters nearly match, and why they do\n"
+    "not: a level too many or missing, a slash at an end, another case, another spelling. Then the topic's\n"
+    "last value, if it keeps one. It asks no process: those that are stopped are told too.\n"
+    "\n" CLI_NAMED_OPTIONS_HELP "  --help                  this text\n"
+    "\n"
+    "Examples:\n"
+    "  libbus explain home room/kitchen/temperature\n"
+    "  libbus explain home room/door | grep ' gets it by '\n"
+    "\n"
+    "Status: 0 it was said, also if nobody gets it; 1 a failure, or nobody is on the bus; 2 a wrong command line.\n";
+
+static bool
+take_option(void *arg, int option, const char *value)
+{
+	(void)arg, (void)option, (void)value;
+	return false;
+}
+
+static enum status
+print_text(struct bus *bus, const char *topic)
+{
+	int len = 0, room;
+	char *text = NULL, *larger;
+
+	/* It may grow meanwhile. */
+	do {
+		room = len + 1024;
+		larger = realloc(text, (size_t)room);
+		if (larger == NULL) {
+			free(text);
+			complain("out of memory");
+			return STATUS_FAILED;
+		}
+		text = larger;
+		len = bus_explain(bus, topic, text, (size_t)room);
+	} while (len >= room);
+	if (len >= 0)
+		fputs(text, stdout);
+	free(text);
+	return len < 0 ? cli_refuse(topic, len) : STATUS_OK;
+}
+
+static void
+print_value(const struct bus_msg *msg)
+{
+	const struct bus_value *value;
+
+	if (bus_value_read(msg->type, msg->data, msg->len, &value) < 0)
+		return;
+	fputs("last value: ", stdout);
+	print_plain(value);
+	putchar('\n');
+	bus_value_free(value);
+}
+
+/* Behind the text, which would tell of this mailbox too. */
+static void
+print_kept(struct bus *bus, const char *topic)
+{
+	struct bus_mailbox *mbox;
+	const struct bus_msg *msg;
+
+	if (bus_mailbox_open(bus, NULL, &mbox) < 0)
+		return;
+	if (bus_mailbox_subscribe(mbox, topic, NULL, NULL, NULL) == 0 &&
+	    bus_recv(mbox, 0, &msg) > 0 && (msg->flags & BUS_MSG_KEPT) && msg->len > 0)
+		print_value(msg);
+	bus_mailbox_close(mbox);
+}
+
+enum status
+explain_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+	    CLI_NAMED_OPTIONS,
+	    {0},
+	};
+	struct cli cli = {.named = true};
+	struct bus *bus = NULL;
+	enum status status;
+
+	if (!cli_parse(&cli, argc, argv, options, help, take_option, NULL, &status))
+		goto free_cli;
+	status = STATUS_USAGE;
+	if (cli.word_count != 1) {
+		complain("give one topic: libbus explain %s room/kitchen", cli.bus);
+		goto free_cli;
+	}
+	status = STATUS_FAILED;
+	if (cli_bus_is_there(&cli))
+		bus = cli_open_bus(&cli);
+	if (bus == NULL)
+		goto free_cli;
+	status = print_text(bus, cli.words[0]);
+	if (status == STATUS_OK)
+		print_kept(bus, cli.words[0]);
+	bus_close(bus, 0);
+free_cli:
+	cli_free(&cli);
+	return status;
+}
