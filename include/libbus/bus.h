@@ -19,9 +19,12 @@
  * name in a tcp:// address may take more: that runs on a thread of its own.)
  * No call is a cancellation point: pthread_cancel() (deferred, as threads begin) takes effect after it. Asynchronous
  * cancellation is not supported. Callbacks run with cancellation off.
- * A signal handler may call bus_strerror(), bus_errname() and bus_version(), and nothing else of the library: it may
- * have interrupted a call that holds a lock, and publishing there can hang. It sets a flag or writes to a pipe; the
- * program publishes.
+ * A signal handler may call bus_strerror(), bus_errname(), bus_version() and, on an open handle of a named bus,
+ * bus_pub_send(), which answers BUS_E_STATE if the handler interrupted a publish of its own thread. It may call nothing else of the
+ * library: it may have interrupted a call that holds a lock, and would hang. It sets a flag or writes to a pipe, and
+ * the program goes on from there. It returns: one that leaves a publish by longjmp() keeps the turn of its process.
+ * BUS_E_DAMAGED: another program wrote into the log of a named bus. Once a call of a process has found that out, its publishing,
+ * receiving and waiting calls on this bus answer it, at once; what is told on $bus/warnings says it to the rest.
  * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
  * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its
@@ -154,8 +157,9 @@ BUS_API int bus_role_take(struct bus *bus, const char *name, int timeout_ms, str
 BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
- * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process was stopped in
- * the middle of that. BUS_E_FULL there: readers that are in the middle of a message hold all of the log.
+ * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process or thread was stopped
+ * in the middle of that. BUS_E_TIMEDOUT: three threads of this process were. BUS_E_FULL there: many processes were,
+ * and hold all of the log; readers never do.
  * BUS_E_LIMIT: there is no room for another topic, or (retained) for another value. */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.

@@ -11,6 +11,10 @@ enum { BUS__INTERRUPTED = 1 };
  * BUS_E_TIMEDOUT. */
 enum { BUS__E_HANDLER = -1000 };
 
+/* What an append answers, and nothing was appended, where it would have waited and the thread said that it must not
+ * (base/thread.h). No public call of C does: none says so. */
+enum { BUS__E_WAITS = -1002 };
+
 /* Sleeps while *word == seen, until bus__unpark() or the deadline (monotonic ns; INT64_MAX: none).
  * May return early; 0, BUS_E_TIMEDOUT, or BUS__INTERRUPTED: a signal handler ran on this thread. */
 int bus__park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);

@@ -76,3 +76,25 @@ bus__cpus(void)
 	}
 	return n;
 }
+
+uintptr_t
+bus__thread_word_slowly(void)
+{
+	static _Thread_local _Alignas(8) char self; /* its address */
+
+	return (uintptr_t)&self;
+}
+
+static _Thread_local bool must_not_wait;
+
+bool
+bus__may_wait(void)
+{
+	return !must_not_wait;
+}
+
+void
+bus__set_may_wait(bool may)
+{
+	must_not_wait = !may;
+}

@@ -4,6 +4,14 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+/* One instruction, where compilers have it. With 64 bits it is a multiple of 8 in every C library; else it may be one of 4. */
+#if UINTPTR_MAX > UINT32_MAX && defined(__has_builtin)
+#if __has_builtin(__builtin_thread_pointer)
+#define BUS__THREAD_POINTER
+#endif
+#endif
 
 /* Starts a thread. 0, BUS_E_NOMEM BUS_E_LIMIT (no more threads), or BUS_E_LOCKED (no stack
  * after mlockall()). */
@@ -32,6 +40,24 @@ bus__cancel_back(int before)
 {
 	pthread_setcancelstate(before, &before);
 }
+
+/* A word of the calling thread that no other living thread has: a multiple of 8, not 0. */
+uintptr_t bus__thread_word_slowly(void);
+
+static inline uintptr_t
+bus__thread_word(void)
+{
+#ifdef BUS__THREAD_POINTER
+	return (uintptr_t)__builtin_thread_pointer();
+#else
+	return bus__thread_word_slowly();
+#endif
+}
+
+/* Whether this thread may wait for another one that appends to a log. It may, unless it said that it must not: the Python
+ * extension does while it has the interpreter's lock. */
+bool bus__may_wait(void);
+void bus__set_may_wait(bool may);
 
 /* Tells the CPU that this is a spin loop. */
 static inline void

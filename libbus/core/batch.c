@@ -115,16 +115,29 @@ begin_logged(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	return count;
 }
 
+#define STUCK_LOOKS 20
+#define STUCK_NS    INT64_C(100000000)
+
 bool
 bus__mailbox_is_stuck(struct bus_mailbox *m)
 {
 	struct reader *r = m->reader;
 	uint64_t before;
 
-	if (r == NULL || !bus__ring_empty(&m->ring) || !bus__reader_has_news(r))
+	if (r == NULL || !bus__ring_empty(&m->ring) || !bus__reader_has_news(r)) {
+		if (r != NULL)
+			r->stuck_looks = 0;
 		return false;
+	}
 	before = r->stuck_at;
 	r->stuck_at = bus__log_position(&r->cursor);
+	if (r->stuck_at != before || r->stuck_looks == 0) {
+		r->stuck_ns = bus__now_ns();
+		r->stuck_looks = 0;
+	}
+	/* A correct writer leaves nothing that cannot be read; one look may have come in between two of its steps. */
+	if (++r->stuck_looks >= STUCK_LOOKS && bus__now_ns() - r->stuck_ns >= STUCK_NS)
+		bus__log_break(r->log);
 	return r->stuck_at == before;
 }
 

@@ -18,6 +18,7 @@
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
+#define LEAVE_NS        INT64_C(40000000) /* more than it was given, to say that it leaves */
 
 /* --- stripes ---------------------------------------------------------------------------------------------- */
 
@@ -366,6 +367,8 @@ bus_flush(struct bus *bus, int timeout_ms)
 		err = flush_mailboxes(bus, has_thread, deadline_ns);
 	if (err == 0)
 		err = flush_links(bus, deadline_ns);
+	if (err == 0 && bus->log != NULL && bus__log_is_damaged(bus->log))
+		return bus__fail_damaged(bus);
 	if (err == BUS__E_HANDLER)
 		return bus__fail(BUS_E_TIMEDOUT,
 		    "bus_flush(): a signal handler ran while mailboxes or links held messages: call again, or give a limit, within which handlers do not end the wait");
@@ -421,7 +424,7 @@ int
 bus_close(struct bus *bus, int timeout_ms)
 {
 	struct bus_stats before, after;
-	int64_t deadline_ns;
+	int64_t deadline_ns, now_ns;
 	uint64_t left;
 
 	if (bus == NULL)
@@ -446,7 +449,9 @@ bus_close(struct bus *bus, int timeout_ms)
 	end_mailboxes(bus, deadline_ns);
 	if (bus->log != NULL) {
 		bus__roles_end(bus);
-		bus__members_leave(bus);
+		now_ns = bus__now_ns();
+		bus__members_leave(
+		    bus, deadline_ns > now_ns + LEAVE_NS ? deadline_ns : now_ns + LEAVE_NS);
 	}
 	bus__relay_stop(bus);
 	bus__inbox_close(bus);

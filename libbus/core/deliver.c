@@ -358,6 +358,13 @@ call_one(struct bus_mailbox *m, const struct ring_view *view)
 		bus__mailbox_notify_waiters(m);
 }
 
+/* What a call answers that found nothing. */
+static int
+damage_of(const struct bus_mailbox *m)
+{
+	return m->reader != NULL && bus__log_is_damaged(m->reader->log) ? BUS_E_DAMAGED : 0;
+}
+
 static int
 receive(struct bus_mailbox *m, int64_t deadline_ns)
 {
@@ -365,8 +372,9 @@ receive(struct bus_mailbox *m, int64_t deadline_ns)
 
 	for (;;) {
 		if (!has_batch(m, 0) && bus__mailbox_await_batch(m, PHASE_HELD, deadline_ns) == 0)
-			return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED
-										      : 0;
+			return atomic_load_explicit(&m->closed, memory_order_acquire)
+				   ? BUS_E_CLOSED
+				   : damage_of(m);
 		if (m->logged)
 			bus__reader_own(m->reader, m->at, m->batch.count);
 		next_message(m, &view);
@@ -397,7 +405,7 @@ bus_recv(struct bus_mailbox *m, int timeout_ms, const struct bus_msg **ret_msg)
 		*ret_msg = &m->msg;
 		return 1;
 	}
-	return bus__answer(err);
+	return err == BUS_E_DAMAGED ? bus__fail_damaged(m->bus) : bus__answer(err);
 }
 
 int
@@ -431,8 +439,10 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	if (m->logged)
 		bus__reader_own(m->reader, m->at, m->batch.count);
 	err = handled > 0 ? (int)handled : bus__mailbox_enter(m);
+	if (err == 0)
+		err = damage_of(m);
 	end_call(m, false); /* may run callbacks of requests, which may fail */
-	return bus__answer(err);
+	return err == BUS_E_DAMAGED ? bus__fail_damaged(m->bus) : bus__answer(err);
 }
 
 /* --- peers ----------------------------------------------------------------------------------------------- */

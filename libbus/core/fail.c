@@ -159,13 +159,37 @@ bus__fail_mailbox(const struct bus_mailbox *m, int err)
 	}
 }
 
-int
-bus__fail_append(int err)
+/* The turn of the threads of this process, which no topic has to do with. */
+static int
+fail_turn(int err)
 {
+	if (err == BUS_E_STATE)
+		return bus__fail(err,
+		    "a signal handler interrupted a publish of its own thread: set a flag in it, and publish when it has returned");
+	return bus__fail(err,
+	    "timed out: %d threads of this process are stopped inside a publish: continue them, or look why their memory comes so late",
+	    LOG_LANES);
+}
+
+int
+bus__fail_damaged(const struct bus *bus)
+{
+	return bus__fail(BUS_E_DAMAGED,
+	    "%s is damaged: another program wrote into it: end all processes of this bus, then open it again",
+	    bus->log->path);
+}
+
+int
+bus__fail_append(const struct bus *bus, int err)
+{
+	if (err == BUS_E_DAMAGED)
+		return bus__fail_damaged(bus);
+	if (err == BUS_E_STATE || err == BUS_E_TIMEDOUT)
+		return fail_turn(err);
 	if (err != BUS_E_FULL)
 		return bus__answer(err);
 	return bus__fail(err,
-	    "full: readers hold all of the bus's log: let callbacks return, or open the bus with a larger log_bytes");
+	    "full: stopped processes hold all of the bus's log: let them go on, or end them (ps shows the state T)");
 }
 
 int
@@ -176,6 +200,11 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 	if (topic == NULL)
 		return bus__fail_name(err, NULL);
 	switch (err) {
+	case BUS_E_DAMAGED:
+		return bus->log != NULL ? bus__fail_damaged(bus) : bus__fail_name(err, topic);
+	case BUS_E_STATE:
+	case BUS_E_TIMEDOUT:
+		return bus->log != NULL ? fail_turn(err) : bus__fail_name(err, topic);
 	case BUS_E_TOO_BIG:
 		return fail_too_big(bus, topic, len);
 	case BUS_E_LIMIT:
@@ -189,8 +218,8 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 		if (bus->log != NULL)
 			return bus__fail(err,
 			    BUS__SHOWN
-			    ": full: readers hold all of the bus's log of %" PRIu64
-			    " KiB: let callbacks return, or open the bus with a larger log_bytes",
+			    ": full: stopped processes hold all of the bus's log of %" PRIu64
+			    " KiB: let them go on, or end them (ps shows the state T)",
 			    topic, KIB(bus->log->map_bytes));
 		return bus__fail_about(err, topic);
 	case BUS_E_INVAL:

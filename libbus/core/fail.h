@@ -30,7 +30,10 @@ int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t 
 int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold, noinline));
 
 /* A send on a named bus, where the topic is not at hand: saving it would cost each send that succeeds. */
-int bus__fail_append(int err) __attribute__((cold, noinline));
+int bus__fail_append(const struct bus *bus, int err) __attribute__((cold, noinline));
+
+/* BUS_E_DAMAGED of a call that publishes, reads or waits on a named bus. */
+int bus__fail_damaged(const struct bus *bus) __attribute__((cold, noinline));
 
 /* BUS_E_FULL: m refuses. */
 int bus__fail_full(const struct bus_mailbox *m, const char *topic) __attribute__((cold, noinline));

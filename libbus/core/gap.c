@@ -2,14 +2,20 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "core/bus_internal.h"
 #include "core/mailbox.h"
 #include "log/log.h"
 
+#define WAIT_NS INT64_C(100000000) /* for the turn; then the link tells again later */
+
 static int
 tell_log(struct bus *bus, uint64_t count, bool at_least)
 {
-	const struct log_item item = {.flags = LOG_GAP | LOG_RELAYED, .origin = bus->log->member};
+	/* Under the bus lock. */
+	const struct log_item item = {.flags = LOG_GAP | LOG_RELAYED,
+	    .origin = bus->log->member,
+	    .until_ns = bus__now_ns() + WAIT_NS};
 	uint8_t payload[LOG_GAP_BYTES] = {[LOG_GAP_BYTES - 1] = at_least};
 	uint64_t sequence;
 

@@ -22,6 +22,7 @@
 
 #define WILLS_PREFIX "$bus/wills/"
 #define PAUSE_NS     INT64_C(1000000000)
+#define APPEND_NS    INT64_C(250000000)
 #define NAME_BYTES   32
 
 /* A will as it is kept: this, then the topic, the payload and the headers. */
@@ -30,9 +31,17 @@ struct will {
 	uint64_t type;
 };
 
+/* How long an append of the bus's own may take: others may wait behind it. */
+static int64_t
+soon(void)
+{
+	return bus__now_ns() + APPEND_NS;
+}
+
 /* Publishes a retained message on a topic of the bus's own. BUS__NO_NAME, BUS__NO_VALUE: which limit it met. */
 static int
-keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len)
+keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len,
+    int64_t until_ns)
 {
 	const struct ring_item item = {
 	    .data = data, .len = (uint32_t)len, .flags = RING_RETAIN, .type = (uint8_t)type};
@@ -44,7 +53,7 @@ keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *d
 	err = bus__log_topic(bus->log, name, strlen(name), &number);
 	if (err < 0)
 		return err == BUS_E_LIMIT ? BUS__NO_NAME : err;
-	err = bus__named_append(bus, number, &item);
+	err = bus__named_append(bus, number, &item, until_ns);
 	return err == BUS_E_LIMIT ? BUS__NO_VALUE : err;
 }
 
@@ -65,7 +74,8 @@ announce(struct bus *bus)
 	bus_pack_text(packer, program_invocation_short_name, strlen(program_invocation_short_name));
 	err = bus__packer_data(packer, &data, &len);
 	if (err == 0)
-		err = keep(bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len);
+		err = keep(
+		    bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len, soon());
 	bus_packer_free(packer);
 	return err;
 }
@@ -97,7 +107,8 @@ note_will(struct bus *bus, const struct bus_msg *msg)
 	memcpy(bytes + sizeof will, msg->topic, topic_len);
 	bus__ring_item_copy(bytes + sizeof will + topic_len, &item);
 	err = keep(bus, WILLS_PREFIX, bus->log->member, BUS_TYPE_BYTES, bytes,
-	    sizeof will + topic_len + item.len);
+	    sizeof will + topic_len + item.len, soon());
+	bus->log->has_will |= err == 0;
 	bus__free(bytes);
 	return err;
 }
@@ -150,13 +161,13 @@ say_will(struct bus *bus, const uint8_t *bytes, size_t len)
 	if (err == 0)
 		err = bus__log_topic(bus->log, topic, len, &number);
 	if (err == 0)
-		err = bus__named_append(bus, number, &item);
+		err = bus__named_append(bus, number, &item, soon());
 	if (err == BUS_E_LIMIT && number != 0 && item.flags & RING_RETAIN) {
 		item.flags &= (uint16_t)~RING_RETAIN;
-		err = bus__named_append(bus, number, &item);
+		err = bus__named_append(bus, number, &item, soon());
 	}
 	/* With the names of topics full, or one that is none, it never will be. */
-	return err == BUS_E_FULL || err == BUS_E_DAMAGED ? err : 0;
+	return err == BUS_E_FULL || err == BUS_E_DAMAGED || err == BUS_E_TIMEDOUT ? err : 0;
 }
 
 /* The will in that slot, copied; NULL: there is none. 0, or why that is not known. */
@@ -202,7 +213,7 @@ end_will(struct bus *bus, uint32_t slot, bool dead)
 	if (err == 0 && will != NULL && dead)
 		err = say_will(bus, will, len);
 	if (err == 0 && will != NULL)
-		err = keep(bus, WILLS_PREFIX, slot, 0, "", 0);
+		err = keep(bus, WILLS_PREFIX, slot, 0, "", 0, soon());
 	bus__free(will);
 	return err;
 }
@@ -217,7 +228,7 @@ bury(struct bus *bus, uint32_t slot)
 	int err = end_will(bus, slot, true);
 
 	if (err == 0)
-		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0);
+		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0, soon());
 	if (err == 0)
 		bus__log_forget_pid(bus->log, slot);
 	return err;
@@ -238,7 +249,7 @@ bus__members_heed(struct bus *bus)
 	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
 	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;
-	for (uint32_t i = 0; i < LOG_MEMBERS; i++) {
+	for (uint32_t i = 0; i < LOG_MEMBERS && !bus__log_is_damaged(bus->log); i++) {
 		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||
 		    !bus__log_hold_slot(bus->log, i))
 			continue;
@@ -284,13 +295,21 @@ bus__members_join(struct bus *bus, const struct bus_msg *will)
 }
 
 void
-bus__members_leave(struct bus *bus)
+bus__members_leave(struct bus *bus, int64_t until_ns)
 {
-	pthread_mutex_lock(&bus->log->members_lock);
+	struct log *log = bus->log;
+	int err = 0;
+
+	pthread_mutex_lock(&log->members_lock);
 	/* Unless it never came: what is in the slot is another's. */
-	if (--bus->log->buses == 0 && !bus->log->took_over) {
-		end_will(bus, bus->log->member, false);
-		keep(bus, MEMBERS_PREFIX, bus->log->member, 0, "", 0);
+	if (--log->buses == 0 && !log->took_over) {
+		if (log->has_will)
+			err = keep(bus, WILLS_PREFIX, log->member, 0, "", 0, until_ns);
+		if (err == 0)
+			err = keep(bus, MEMBERS_PREFIX, log->member, 0, "", 0, until_ns);
+		/* What it could not take back in time another member does, as of one that has died. */
+		log->took_over = err == BUS_E_TIMEDOUT;
+		log->has_will = false;
 	}
-	pthread_mutex_unlock(&bus->log->members_lock);
+	pthread_mutex_unlock(&log->members_lock);
 }

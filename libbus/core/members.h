@@ -17,7 +17,7 @@ struct bus;
 int bus__members_join(struct bus *bus, const struct bus_msg *will);
 
 /* Says that it has left, if this is its last bus of that name. */
-void bus__members_leave(struct bus *bus);
+void bus__members_leave(struct bus *bus, int64_t until_ns);
 
 /* Looks for the dead, at most once a second. Nothing is held. */
 void bus__members_heed(struct bus *bus);

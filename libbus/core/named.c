@@ -13,8 +13,10 @@
 #include "core/publish.h"
 #include "log/log.h"
 
-#define MANY   32      /* payloads that one append takes */
-#define NAP_NS 1000000 /* before it looks again into a log that is damaged where it is */
+#define LEAVE_NS INT64_C(100000000)
+#define PAGE     4096
+#define MANY     32      /* payloads that one append takes */
+#define NAP_NS   1000000 /* before it looks again into a log that is damaged where it is */
 
 int
 bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
@@ -22,6 +24,10 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	int err = bus__log_open(
 	    cfg != NULL ? cfg->dir : NULL, name, cfg != NULL ? cfg->log_bytes : 0, &bus->log);
 
+	if (err == 0 && bus__log_is_damaged(bus->log)) {
+		bus__log_close(bus->log);
+		err = BUS_E_DAMAGED;
+	}
 	if (err < 0)
 		return bus__fail_join(NULL, err, name);
 	bus->inbox.tag = atomic_fetch_add_explicit(&bus->log->openings, 1, memory_order_relaxed) &
@@ -33,7 +39,7 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	err = bus__members_join(bus, cfg != NULL ? cfg->will : NULL);
 	if (err < 0) {
 		err = bus__fail_join(bus->log, err, name);
-		bus__members_leave(bus);
+		bus__members_leave(bus, bus__now_ns() + LEAVE_NS);
 		bus__log_close(bus->log);
 	}
 	return err;
@@ -89,19 +95,29 @@ payload_of(const struct ring_item *item)
 }
 
 static int
-append(
-    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+append_until(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
+    const struct ring_item *item, int64_t until_ns)
 {
-	const struct log_item entry = entry_of(number, origin, flags, item);
+	struct log_item entry = entry_of(number, origin, flags, item);
 	const struct bus_slice payload = payload_of(item);
 	uint64_t sequence;
 	int err;
 
-	if (item->flags & RING_RETAIN)
+	entry.until_ns = until_ns;
+	if (entry.flags == 0 && entry.time_ns == 0)
+		err = bus__log_append_one(bus->log, &entry, payload.data, payload.len);
+	else if (item->flags & RING_RETAIN)
 		err = bus__log_append_value(bus->log, &entry, NULL, &payload, &sequence, NULL);
 	else
 		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 	return err < 0 ? err : 0;
+}
+
+static inline int
+append(
+    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+{
+	return append_until(bus, number, origin, flags, item, 0);
 }
 
 /* Apart, so that a publish that finds its topic saves no register for it. */
@@ -131,9 +147,9 @@ bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
 }
 
 int
-bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item)
+bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item, int64_t until_ns)
 {
-	return append(bus, number, bus->log->member, 0, item);
+	return append_until(bus, number, bus->log->member, 0, item, until_ns);
 }
 
 static __attribute__((cold, noinline)) int
@@ -255,19 +271,45 @@ bus__named_record(struct bus *bus, const char *topic, int type, struct log_item 
 	return bus__named_number(bus, topic, &ret_record->topic);
 }
 
-int
-bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+/* Has the payload there before others of this process wait for this thread: a page of it may come late, or end the program.
+ * Only where a handle keeps the bus, which another thread may close. A batch would pay too much for it. */
+static inline void
+touch(const volatile uint8_t *bytes, size_t len)
 {
-	const struct bus_slice item = {data, len};
-	uint64_t sequence;
+	(void)bytes[0];
+	(void)bytes[len - 1];
+}
+
+/* Apart, so that a small one saves no register for it. */
+static __attribute__((noinline)) int
+send_large(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+{
 	int err;
 
 	if (len > bus->max_payload)
 		return fail_send(bus, BUS_E_TOO_BIG, record->topic, len);
-	if (data == NULL && len > 0)
+	if (data == NULL)
 		return fail_send(bus, BUS_E_INVAL, record->topic, len);
-	err = bus__log_append(bus->log, record, &item, 1, &sequence);
-	return err < 0 ? bus__fail_append(err) : 0;
+	for (size_t at = 0; at < len; at += PAGE)
+		touch((const uint8_t *)data + at, len - at);
+	err = bus__log_append_one(bus->log, record, data, len);
+	return err < 0 ? bus__fail_append(bus, err) : 0;
+}
+
+int
+bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
+{
+	struct bus *volatile on = bus; /* as in send_item() */
+	int err;
+
+	if (len > PAGE || len > bus->max_payload || data == NULL) {
+		if (len > 0)
+			return send_large(bus, record, data, len);
+	} else if (len > 0) {
+		touch(data, len);
+	}
+	err = bus__log_append_one(bus->log, record, data, len);
+	return err < 0 ? bus__fail_append(on, err) : 0;
 }
 
 int
@@ -336,6 +378,8 @@ await_reply(struct log_cursor *c, const char *topic, uint64_t number, int64_t de
 				return keep_reply(&v, topic, c->sequence - 1, ret_reply);
 		if (atomic_load_explicit(done, memory_order_acquire) != 0)
 			return 0;
+		if (bus__log_is_damaged(c->log))
+			return BUS_E_DAMAGED;
 		if (late)
 			return BUS_E_TIMEDOUT;
 		bus__log_let_go(c);

@@ -26,7 +26,8 @@ int bus__named_publish(struct bus *bus, const char *topic, const struct ring_ite
 int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item);
 
 /* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
-int bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item);
+int bus__named_append(
+    struct bus *bus, uint32_t number, const struct ring_item *item, int64_t until_ns);
 
 /* The same for what a peer sent, and so links do not take away. Of a retained one bus__offer_judge() says what
  * becomes of it. */

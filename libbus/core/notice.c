@@ -86,7 +86,11 @@ bus__warn_files(struct bus *bus, enum log_trouble trouble)
 	    atomic_load_explicit(&bus->watched, memory_order_relaxed) == 0 ||
 	    atomic_exchange_explicit(&bus->told_files, true, memory_order_relaxed))
 		return;
-	if (trouble == LOG_IS_REMOVED)
+	if (trouble == LOG_IS_DAMAGED)
+		warn(bus, "damaged", "log", bus->log->path, "epoch", bus->log->epoch,
+		    "the log of this bus is damaged, since another program wrote into it: end all "
+		    "processes that are on it, then open it again");
+	else if (trouble == LOG_IS_REMOVED)
 		warn(bus, "removed", "log", bus->log->path, "epoch", bus->log->epoch,
 		    "the files of this bus were removed: who opens its name now is on another "
 		    "one; end all that are on it");

@@ -342,7 +342,7 @@ take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
 
 /* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
  * (*unknown) one of a topic that is to be learned. Reader lock. */
-static bool
+static inline __attribute__((always_inline)) bool
 next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, uint32_t *unknown)
 {
 	struct reader *r = m->reader;
@@ -531,6 +531,11 @@ bus__reader_own(struct reader *r, uint32_t at, uint32_t count)
 
 	if (r->owned || at == count)
 		return;
+	pthread_mutex_lock(&r->lock);
+	r->owned = bus__log_copies(&r->cursor);
+	pthread_mutex_unlock(&r->lock);
+	if (r->owned)
+		return;
 	for (uint32_t i = at; i < count; i++)
 		bytes += record_bytes(r->batch[i].word);
 	if (make_own(r, bytes) < 0)
@@ -678,8 +683,8 @@ bus__reader_has_read_for(struct reader *r, int64_t due_ns)
 	int64_t now = bus__now_ns();
 
 	/* Nor does it try for ever: the log may be damaged. */
-	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || now < due_ns ||
-	    now - due_ns > LATE_MOST_NS)
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__log_is_damaged(r->log) ||
+	    now < due_ns || now - due_ns > LATE_MOST_NS)
 		return true;
 	if (r->due_ns != due_ns) {
 		r->due_ns = due_ns;
@@ -732,7 +737,7 @@ bus__reader_has_passed(struct bus_mailbox *m, uint64_t position)
 	const struct reader *r = m->reader;
 	uint64_t end = atomic_load_explicit(&r->end, memory_order_acquire);
 
-	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
+	if (!atomic_load_explicit(&r->begun, memory_order_acquire) || bus__log_is_damaged(r->log))
 		return true;
 	/* Nothing from its end on is handled any more. */
 	if (position > end)

@@ -79,6 +79,8 @@ struct reader {
 	unsigned pace; /* pauses before it looks whether there is more */
 	uint64_t
 	    stuck_at; /* the position of the last time that nothing could be read where something was */
+	unsigned stuck_looks; /* so often one behind the other it was there, since */
+	int64_t stuck_ns;
 };
 
 /* Makes the reader of a mailbox that is new. 0, BUS_E_NOMEM, BUS_E_INVAL, BUS_E_RESET. */

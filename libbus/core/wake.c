@@ -23,6 +23,7 @@
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
 #define STUCK_NAP_NS     1000000 /* before it looks again into a log that is damaged where it is */
+#define DAMAGE_LOOK_NS   INT64_C(100000000)
 #define STALLS_PER_YIELD 4
 
 /* --- waking ---------------------------------------------------------------------------------------------- */
@@ -311,8 +312,8 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 bool
 bus__mailbox_has_nothing_left(struct bus_mailbox *m)
 {
-	if (m->reader != NULL && !bus__reader_is_through(m) &&
-	    !atomic_load_explicit(&m->ended, memory_order_relaxed))
+	if (m->reader != NULL && !bus__log_is_damaged(m->reader->log) &&
+	    !bus__reader_is_through(m) && !atomic_load_explicit(&m->ended, memory_order_relaxed))
 		return false;
 	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
 }
@@ -325,6 +326,26 @@ was_interrupted(struct bus_mailbox *m)
 
 	m->interrupted = false;
 	return was;
+}
+
+static bool
+is_in_damage(const struct bus_mailbox *m)
+{
+	return m->reader != NULL && bus__log_is_damaged(m->reader->log);
+}
+
+/* Nothing comes from the log any more: callers are told; a thread waits for what its own process has for it, and for its end. */
+static bool
+rest_in_damage(struct bus_mailbox *m, int64_t deadline_ns)
+{
+	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
+	int64_t most_ns = bus__now_ns() + DAMAGE_LOOK_NS;
+
+	if (m->drain == BUS_DRAIN_CALLER || deadline_ns == 0 || bus__mailbox_has_to_leave(m))
+		return false;
+	bus__members_heed(m->bus);
+	bus__park(&m->wakes, seen, deadline_ns < most_ns ? deadline_ns : most_ns);
+	return true;
 }
 
 uint32_t
@@ -351,7 +372,12 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		if (count > 0 || last)
 			return count;
 		bus__heed(m->bus);
-		if ((deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD) && bus__mailbox_is_stuck(m))
+		if (is_in_damage(m)) {
+			if (!rest_in_damage(m, until_ns))
+				return 0;
+			continue;
+		}
+		if (bus__mailbox_is_stuck(m) && (deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD))
 			bus__log_sleep(m->reader->log, bus__log_news(m->reader->log),
 			    bus__now_ns() + STUCK_NAP_NS);
 		if (!spin(m, until_ns)) {

@@ -560,7 +560,8 @@ lead(struct bus *bus, struct watch_waiter *me, uint32_t expected, int64_t deadli
 
 	scan(bus, UINT64_MAX, me->word);
 	/* There is more, and the scan does not get there: the log is damaged, as each will find. */
-	if (w->quiet != NULL && bus__log_position(&w->place) < tail)
+	if (w->quiet != NULL &&
+	    (bus__log_position(&w->place) < tail || bus__log_is_damaged(bus->log)))
 		hit_all(w, place_of(&w->place), me->word);
 	atomic_store_explicit(&w->sleeper, me->word, memory_order_seq_cst);
 	if (atomic_load_explicit(me->word, memory_order_seq_cst) != expected ||

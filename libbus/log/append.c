@@ -16,11 +16,12 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "log/stall.h"
+#include "log/turn.h"
 
 #define TURN_SPINS   400
 #define TURN_WAIT_NS INT64_C(2000000)    /* then look whether the owner lives */
-#define GIVE_UP_NS   INT64_C(5000000000) /* nobody who follows the protocol has it so long */
-#define STOPPED_NS   INT64_C(100000000)  /* an owner that has not moved for so long is replaced */
+#define GIVE_UP_NS   INT64_C(1000000000) /* no process that follows the protocol has it for so long */
+#define STOPPED_NS   TURN_STOPPED_NS     /* the same for an owner of the tail */
 
 /* A transaction: the tail as it was when it became ours. */
 struct turn {
@@ -29,41 +30,32 @@ struct turn {
 	uint32_t count; /* records before it there */
 };
 
-/* --- one thread of this process at a time ------------------------------------------------------------------- */
+/* --- the turn of this process ------------------------------------------------------------------------------------ */
 
-static inline void
-enter_member(struct log *log)
+/* Has *writer be what to append with, if it is NULL, and tell it how long the append may take. */
+static int
+enter(struct log *log, const struct log_item *item, struct log **writer)
 {
-	uint32_t seen = 0;
+	int err = 0;
 
-	if (atomic_compare_exchange_strong_explicit(
-		&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
-		return;
-	for (unsigned i = 0; i < TURN_SPINS; i++) {
-		bus__cpu_relax();
-		seen = 0;
-		if (atomic_compare_exchange_weak_explicit(
-			&log->busy, &seen, 1, memory_order_acquire, memory_order_relaxed))
-			return;
-	}
-	while (atomic_exchange_explicit(&log->busy, 2, memory_order_acquire) != 0)
-		bus__park(&log->busy, 2, INT64_MAX);
+	if (*writer == NULL && !bus__log_enter(log, writer))
+		err = bus__log_enter_slowly(log, item->until_ns, writer);
+	if (err == 0)
+		(*writer)->until_ns = item->until_ns;
+	return err;
 }
 
-static inline void
-leave_member(struct log *log)
+/* Ends an append that has failed. Damage is known from then on. */
+static int
+leave(struct log *writer, int err)
 {
-	if (atomic_exchange_explicit(&log->busy, 0, memory_order_release) == 2)
-		bus__unpark_one(&log->busy);
+	if (err == BUS_E_DAMAGED)
+		bus__log_break(writer);
+	bus__log_leave(writer);
+	return err;
 }
 
 /* --- the tail --------------------------------------------------------------------------------------------------- */
-
-/* How long somebody has had the tail without moving it. */
-struct patience {
-	uint64_t word;
-	int64_t since_ns;
-};
 
 /* Seals the segment in which `word` has the tail. `writer` may still write there, or nobody. */
 static bool
@@ -120,9 +112,32 @@ take_over(struct log *log, uint64_t word, bool dead)
 	return true;
 }
 
+/* Whether the tail has been `held` for a while where no correct writer leaves it: in a segment that is not there, or that cannot be
+ * sealed, since its seal names a later one; or its owner is none. */
+static bool
+is_nonsense(struct log *log, uint64_t held)
+{
+	_Atomic uint64_t *tail = &log->shared->tail;
+	struct log_segment *segment;
+	uint8_t *bytes;
+	bool found;
+
+	/* Acquire: what its segment was given before the tail went there. */
+	if ((atomic_load_explicit(tail, memory_order_acquire) & ~TAIL_BITS) != held)
+		return false;
+	segment = bus__log_find(log, tail_position(held) / log->segment_bytes, &bytes);
+	found = segment != NULL && tail_owner(held) <= LOG_MEMBERS &&
+		atomic_load_explicit(&segment->seal, memory_order_seq_cst) >> 10 <=
+		    tail_position(held) / log->segment_bytes;
+
+	/* Behind that look: the segment was gone because the tail had moved, or it was not. */
+	return !found && (atomic_load_explicit(&log->shared->tail, memory_order_seq_cst) &
+			     ~TAIL_BITS) == held;
+}
+
 /* Waits until the tail may be free. true: it has become ours. */
 static __attribute__((noinline)) bool
-await_turn(struct log *log, struct patience *patience, uint64_t *word)
+await_turn(struct log *log, struct log_patience *patience, uint64_t *word)
 {
 	struct log_shared *shared = log->shared;
 	uint64_t held = *word & ~TAIL_BITS, seen;
@@ -154,11 +169,43 @@ await_turn(struct log *log, struct patience *patience, uint64_t *word)
 	if ((seen & ~TAIL_BITS) == held)
 		bus__park_shared(&shared->turns, turn, now + TURN_WAIT_NS);
 	*word = atomic_load_explicit(&shared->tail, memory_order_relaxed);
+	/* This thread waits, it does not stall: others of its process leave it the turn. Relaxed: they look at nothing else. */
+	atomic_fetch_add_explicit(&log->home->handed, 1, memory_order_relaxed);
 	if ((*word & ~TAIL_BITS) != held || bus__now_ns() - now < TURN_WAIT_NS / 2)
 		return false;
 	if (!bus__log_is_alive(log, tail_owner(held) - 1))
 		return take_over(log, held, true);
-	return bus__now_ns() - patience->since_ns >= STOPPED_NS && take_over(log, held, false);
+	now = bus__now_ns();
+	return (now - patience->since_ns >= STOPPED_NS ||
+		   bus__log_is_pressed(now, log->until_ns)) &&
+	       take_over(log, held, false);
+}
+
+/* What lock_tail() answers instead of a tail, whose two low bits it clears. */
+#define TAIL_DAMAGED UINT64_C(1)
+#define TAIL_LATE    UINT64_C(2)
+#define TAIL_WAITS   UINT64_C(3)
+
+/* Looks a few times whether the tail is given free. */
+static bool
+spin(_Atomic uint64_t *tail, uint64_t *word)
+{
+	for (unsigned i = 0; i < TURN_SPINS && (*word & TAIL_OWNER) != 0; i++) {
+		bus__cpu_relax();
+		*word = atomic_load_explicit(tail, memory_order_relaxed);
+	}
+	return (*word & TAIL_OWNER) == 0;
+}
+
+/* What lock_tail() answered is no tail. */
+static int
+tail_error(uint64_t word)
+{
+	static const int errors[] = {[TAIL_DAMAGED] = BUS_E_DAMAGED,
+	    [TAIL_LATE] = BUS_E_TIMEDOUT,
+	    [TAIL_WAITS] = BUS__E_WAITS};
+
+	return errors[word];
 }
 
 /* The same when somebody had it, or got it before us: `word` is what was seen. */
@@ -167,23 +214,34 @@ wait_for_tail(struct log *log, uint64_t word)
 {
 	_Atomic uint64_t *tail = &log->shared->tail;
 	uint64_t me = (uint64_t)(log->member + 1) << 2;
-	struct patience patience = {.word = 0};
+	struct log_patience patience =
+	    log->patience; /* others of this process have waited for it */
 
+	log->patience.word = 0;
 	for (;;) {
 		if ((word & TAIL_OWNER) == 0) {
 			if (atomic_compare_exchange_weak_explicit(
 				tail, &word, word | me, memory_order_seq_cst, memory_order_relaxed))
 				return (word | me) & ~TAIL_BITS;
+		} else if (!bus__may_wait()) {
+			if (!spin(tail, &word))
+				return TAIL_WAITS;
 		} else if (await_turn(log, &patience, &word)) {
 			/* Not what the tail is by now: it may have been taken from us again. */
 			return (word & ~(TAIL_BITS | TAIL_OWNER)) | me;
-		} else if (patience.word != 0 && bus__now_ns() - patience.since_ns > GIVE_UP_NS) {
-			return 0;
+		} else if (patience.word != 0 && patience.word == (word & ~TAIL_BITS)) {
+			int64_t now = bus__now_ns();
+
+			if (is_nonsense(log, patience.word) || now - patience.since_ns > GIVE_UP_NS)
+				return TAIL_DAMAGED;
+			if (log->until_ns != 0 && now >= log->until_ns)
+				return TAIL_LATE;
 		}
 	}
 }
 
-/* Makes the tail ours. 0: it cannot be had, and cannot be what anybody left. */
+/* Makes the tail ours, or TAIL_DAMAGED: it is not what a writer leaves; TAIL_LATE: log->until_ns has passed; TAIL_WAITS: this thread
+ * must not wait. */
 static inline uint64_t
 lock_tail(struct log *log)
 {
@@ -501,8 +559,8 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 		struct turn turn = {.word = lock_tail(log)};
 		int err = 0;
 
-		if (turn.word == 0)
-			return BUS_E_DAMAGED;
+		if (turn.word & TAIL_BITS)
+			return tail_error(turn.word);
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
@@ -649,7 +707,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 
 /* Decides what becomes of a retained record. Owner. */
 static enum fate
-decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *item,
+decide(struct log *log, struct log_cursor *reader, uint64_t tail, const struct log_item *item,
     struct bus__offer *offer, const struct bus_slice *payload, struct value *ret_value)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
@@ -660,7 +718,7 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	*ret_value = (struct value){.item = *item, .is_news = true};
 	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
 		return FATE_IN;
-	bus__log_newest(log, pin, item->topic, tail, &now);
+	bus__log_newest(log, reader, item->topic, tail, &now);
 	if (offer != NULL)
 		fate = decide_offer(log, &now, offer, payload, ret_value);
 	else
@@ -682,14 +740,15 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
 	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
-	bus__log_bound_marks(log, pin, tail);
+	bus__log_bound_marks(log, reader, tail);
 	return FATE_IN;
 }
 
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
 static int
-append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct bus__offer *offer,
-    const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
+append_value(struct log *log, struct log_cursor *reader, const struct log_item *item,
+    struct bus__offer *offer, const struct bus_slice *payload, uint64_t *ret_sequence,
+    struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 
@@ -702,16 +761,16 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 		uint64_t bytes = 0, word;
 		int err = 0;
 
-		if (turn.word == 0)
-			return BUS_E_DAMAGED;
+		if (turn.word & TAIL_BITS)
+			return tail_error(turn.word);
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
 		else
 			fate = decide(
-			    log, pin, tail_position(turn.word), item, offer, payload, &value);
+			    log, reader, tail_position(turn.word), item, offer, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
-		bus__log_unpin(log, pin);
+		bus__log_let_go(reader);
 		if (err == 0 && fate == FATE_IN) {
 			bytes = value_size(&value, payload);
 			err = make_room(log, &turn, bytes);
@@ -754,13 +813,15 @@ int
 bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
-	uint32_t pin = 0;
-	int got;
+	struct log *writer = NULL;
+	struct log_cursor reader = {.log = NULL};
+	int got = enter(log, item, &writer);
 
-	enter_member(log);
-	got = append_value(log, &pin, item, offer, payload, ret_sequence, ret_ours);
-	leave_member(log);
-	return got;
+	if (got < 0)
+		return got;
+	reader.log = writer;
+	return leave(
+	    writer, append_value(writer, &reader, item, offer, payload, ret_sequence, ret_ours));
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */
@@ -815,7 +876,7 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 /* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
  * that has room. What is looked at before the tail is ours is as it was then, since the tail has not moved meanwhile; but
  * for the seal. Returns how many are in; 0: it takes the long way. */
-static inline __attribute__((always_inline)) size_t
+static __attribute__((noinline)) size_t
 append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
@@ -854,41 +915,112 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	return written;
 }
 
-/* All but the first `done`, in as many transactions as it takes. */
+/* All but the first `done`, in as many transactions as it takes. `writer` has the turn; NULL: it is to be taken first. */
 static __attribute__((noinline)) int
-append_rest(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
-    size_t count, size_t done, uint64_t *ret_sequence)
+append_rest(struct log *log, struct log *writer, const struct log_item *item,
+    const struct bus_slice *payloads, size_t count, size_t done, uint64_t *ret_sequence)
 {
-	while (done < count) {
-		uint64_t sequence;
-		int got = append_some(log, item, payloads + done, count - done, &sequence);
+	int got = enter(log, item, &writer);
 
-		if (got < 0)
-			return done > 0 ? (int)done : got;
-		if (done == 0)
+	if (got < 0)
+		return got;
+	while (done < count && got >= 0) {
+		uint64_t sequence;
+
+		got = append_some(writer, item, payloads + done, count - done, &sequence);
+		if (got >= 0 && done == 0)
 			*ret_sequence = sequence;
-		done += (size_t)got;
+		done += got >= 0 ? (size_t)got : 0;
 	}
-	return (int)done;
+	leave(writer, got);
+	return done > 0 || got >= 0 ? (int)done : got;
 }
 
 int
 bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
-	bool plain = item->flags == 0 && item->headers_len == 0 && item->time_ns == 0;
+	struct log *writer = NULL;
 	size_t done = 0;
-	int got;
 
-	enter_member(log);
-	if (plain) /* one by itself: most are, and need no loop */
-		done = count == 1 ? append_at_once(log, item, payloads, 1, ret_sequence)
-				  : append_at_once(log, item, payloads, count, ret_sequence);
-	got = (int)done;
+	if (item->flags == 0 && item->headers_len == 0 && item->time_ns == 0 &&
+	    bus__log_enter(log, &writer))
+		done = append_at_once(writer, item, payloads, count, ret_sequence);
 	if (done < count)
-		got = append_rest(log, item, payloads, count, done, ret_sequence);
-	leave_member(log);
-	return got;
+		return append_rest(log, writer, item, payloads, count, done, ret_sequence);
+	bus__log_leave(writer);
+	return (int)done;
+}
+
+/* append_at_once() for one record, without a loop. What is written last is computed before the payload is copied, since
+ * little is kept over a call. */
+static inline __attribute__((always_inline)) bool
+append_one_at_once(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	uint64_t word = atomic_load_explicit(&log->shared->tail, memory_order_relaxed), noted, next;
+	int64_t time_ns = bus__wall_coarse_ns();
+	struct turn turn = {.at = tail_position(word) - log->begin};
+	struct log_segment *segment = log->segment;
+	uint64_t bytes = plain_size(len);
+	uint8_t *to;
+
+	/* Nothing is mapped of a segment that is not known. */
+	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
+		return false;
+	noted = atomic_load_explicit(&segment->count, memory_order_relaxed);
+	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
+	if (noted >> 32 != (uint32_t)(word >> 12) ||
+	    !atomic_compare_exchange_strong_explicit(&log->shared->tail, &word,
+		turn.word | (word & TAIL_BITS), memory_order_seq_cst, memory_order_relaxed))
+		return false;
+	bus__log_stall(LOG_STALL_LOCKED);
+	if (is_sealed(log)) {
+		move_tail(log, &turn, tail_position(turn.word), false);
+		acknowledge(log);
+		return false;
+	}
+	next = tail_position(word) + bytes;
+	noted += (bytes >> 3 << 32) + 1; /* as note_count() does */
+	to = log->bytes + turn.at;
+	write_head(
+	    to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
+	if (__builtin_expect(len > 0, 1))
+		memcpy(to + sizeof(struct log_record), data, len);
+	bus__log_stall(LOG_STALL_COPIED);
+	atomic_store_explicit(&segment->count, noted, memory_order_relaxed);
+	bus__log_stall(LOG_STALL_PUBLISH);
+	if (!move_tail(log, &turn, next, false)) {
+		acknowledge(log);
+		return false;
+	}
+	if (is_sealed(log))
+		acknowledge(log);
+	return true;
+}
+
+/* The long way: `writer` has the turn; NULL: it is not free. */
+static __attribute__((noinline)) int
+append_one_slowly(
+    struct log *log, struct log *writer, const struct log_item *item, const void *data, size_t len)
+{
+	const struct bus_slice payload = {data, len};
+	uint64_t sequence;
+	int got = enter(log, item, &writer);
+
+	if (got < 0)
+		return got;
+	return leave(writer, append_some(writer, item, &payload, 1, &sequence));
+}
+
+int
+bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	struct log *writer = NULL;
+
+	if (!bus__log_enter(log, &writer) || !append_one_at_once(writer, item, data, len))
+		return append_one_slowly(log, writer, item, data, len);
+	bus__log_leave(writer);
+	return 1;
 }
 
 #ifdef BUS_LOG_STALLS

@@ -214,12 +214,13 @@ raise_floor(struct log *log, uint64_t changes)
 
 /* The topic's newest retained record that was published, where it is, and its word. NULL: there is none. Owner. */
 static const struct log_record *
-newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+newest(struct log *log, struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     uint64_t *ret_position, uint64_t *ret_word)
 {
 	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
 	uint64_t number, at, bytes;
 	const struct log_record *record;
+	struct log_segment *segment = NULL;
 	const uint8_t *memory;
 	uint8_t *found;
 
@@ -230,14 +231,23 @@ newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t t
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
 	    !is_published(log, position, tail))
 		return NULL;
-	if (pin != NULL && bus__log_pin(log, pin, number, &memory) == NULL)
-		return NULL;
-	if (pin == NULL) {
+	if (reader != NULL) {
+		segment = bus__log_pin(log, &reader->pin, number, &memory);
+		if (segment == NULL)
+			return NULL;
+	} else {
 		if (bus__log_find(log, number, &found) == NULL)
 			return NULL;
 		memory = found;
 	}
 	record = (const struct log_record *)(memory + at);
+	if (segment != NULL && reader->pin == 0) {
+		int copied = bus__log_copy_record(reader, segment, number, memory, at, &record);
+
+		/* Without memory it reads what lies there, which is right if the tail is still ours. */
+		if (copied == 0 || copied == BUS_E_DAMAGED)
+			return NULL;
+	}
 	*ret_position = position;
 	*ret_word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(*ret_word);
@@ -245,14 +255,14 @@ newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t t
 }
 
 void
-bus__log_newest(
-    struct log *log, uint32_t *pin, uint32_t number, uint64_t tail, struct log_newest *ret_newest)
+bus__log_newest(struct log *log, struct log_cursor *reader, uint32_t number, uint64_t tail,
+    struct log_newest *ret_newest)
 {
 	const struct log_topic *topic = bus__log_topic_at(log, number);
 	struct log_newest n = {.kind = LOG_NO_VALUE};
 
 	if (topic != NULL)
-		n.record = newest(log, pin, topic, tail, &n.position, &n.word);
+		n.record = newest(log, reader, topic, tail, &n.position, &n.word);
 	if (n.record != NULL && n.record->topic == number)
 		n.kind = value_of(log, n.word, n.record, &n.version, &n.theirs);
 	if (n.kind == LOG_NO_VALUE) {
@@ -281,7 +291,7 @@ struct marks {
 };
 
 static void
-look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks)
+look_at_marks(struct log *log, struct log_cursor *reader, uint64_t tail, struct marks *marks)
 {
 	struct log_place place = {0};
 	unsigned left = UINT32_MAX;
@@ -293,7 +303,8 @@ look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks
 		uint64_t position, word, theirs;
 		int64_t until_ns;
 
-		record = newest(log, pin, bus__log_topic_at(log, number), tail, &position, &word);
+		record =
+		    newest(log, reader, bus__log_topic_at(log, number), tail, &position, &word);
 		if (record == NULL || !(word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
 			continue;
@@ -315,7 +326,7 @@ look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks
 }
 
 void
-bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail)
+bus__log_bound_marks(struct log *log, struct log_cursor *reader, uint64_t tail)
 {
 	uint32_t most = most_marks(log), left, step;
 	struct marks marks = {0};
@@ -323,11 +334,11 @@ bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail)
 	/* Not at each one: the look is at all names. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, pin, tail, &marks);
+	look_at_marks(log, reader, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, pin, tail, &marks);
+		look_at_marks(log, reader, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,
@@ -408,18 +419,30 @@ hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail
 	uint64_t number = position / log->segment_bytes;
 	uint64_t at = position - number * log->segment_bytes, bytes;
 	const struct log_record *record;
+	struct log_segment *segment;
 	const uint8_t *memory;
 
 	*ret_fate = LOG_GONE;
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
 		return NULL;
-	if (bus__log_pin(log, &reader->pin, number, &memory) == NULL) {
+	segment = bus__log_pin(log, &reader->pin, number, &memory);
+	if (segment == NULL) {
 		*ret_fate = bus__log_fate(log, number);
 		return NULL;
 	}
 	if (!is_published(log, position, tail))
 		return NULL;
 	record = (const struct log_record *)(memory + at);
+	if (reader->pin == 0) {
+		int copied = bus__log_copy_record(reader, segment, number, memory, at, &record);
+
+		if (copied == 0)
+			*ret_fate = bus__log_fate(log, number);
+		else if (copied == BUS_E_NOMEM) /* the value before is a stale one */
+			*ret_fate = LOG_MOVING;
+		if (copied <= 0)
+			return NULL;
+	}
 	reader->kept_at = position;
 	reader->word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(reader->word);

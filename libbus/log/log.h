@@ -24,6 +24,16 @@
 #define LOG_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOG_BYTES_MOST    (UINT64_C(16) << 30)
 
+#define LOG_LANES_AT_FIRST 16 /* turn.c: of a home, whose own lane has the turn */
+#define LOG_LANES                                                                                  \
+	3 /* threads of a process that are inside an append at once, all but one of them stalled */
+
+/* Since when the tail, without its two low bits, has been what it is. */
+struct log_patience {
+	uint64_t word;
+	int64_t since_ns;
+};
+
 /* A process's membership; one for each log, however often it is opened. */
 struct log {
 	struct log_shared *shared;
@@ -43,8 +53,17 @@ struct log {
 	struct log_identity lock_file, log_file;
 	uint32_t fork_generation;
 
-	/* One thread at a time appends: so a member has at most one transaction under way. */
-	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 and somebody waits */
+	/* One thread at a time appends with it, so a member has at most one transaction under way: log/turn.h. */
+	struct log *home;       /* the membership that it is a deputy of, or itself */
+	uintptr_t lane;         /* its index in the home's `writers`, << 1 */
+	_Atomic uintptr_t turn; /* of a home, as what follows */
+	_Atomic uint32_t
+	    handed; /* futex: changes with the turn when threads wait, and as long as its holder waits for the tail */
+	_Atomic uint32_t lanes;
+	_Atomic bool is_damaged; /* relaxed: what it stands for is looked at by nobody */
+	int64_t until_ns;        /* of the append under way; 0: it has as long as it takes */
+	struct log *writers[LOG_LANES];
+	struct log_patience patience; /* of the thread that took the turn last */
 	/* The segment of the last transaction; the position where it begins, and its first sequence. */
 	uint64_t number, begin, first;
 	struct log_segment *segment;
@@ -57,9 +76,14 @@ struct log {
 	/* What the cursors of this process hold: its word in the log has the places that are not 0 here. */
 	pthread_mutex_t pins_lock; /* these, and the writing of that word; alone */
 	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
+	/* What the host refused: a segment, and how often this process asks no more. */
+	struct {
+		uint64_t number;
+		uint32_t passes;
+	} refused[LOG_MOST_SEGMENTS];
 
 	/* Under the lock of the list of this process. */
-	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING } state;
+	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING, LOG_LEFT } state;
 	char *path, *lock_path;
 	const char *name; /* in path */
 	size_t name_len;
@@ -71,6 +95,7 @@ struct log {
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
 	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+	bool has_will;  /* the same; one of them has left a will */
 
 	struct log_listens listens; /* what it says that it listens to */
 
@@ -113,7 +138,7 @@ bool bus__log_begin_look(struct log *log, int64_t pause_ns);
 /* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
  * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
  * is well. */
-enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT };
+enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT, LOG_IS_DAMAGED };
 enum log_trouble bus__log_trouble(const struct log *log);
 
 /* What a member says that its pid is: its own again, or that of a dead one no more. */
@@ -145,6 +170,18 @@ void bus__log_roles_again(struct log *log);
 void bus__log_lock_list(void);
 void bus__log_unlock_list(void);
 
+/* --- damage (turn.c) --------------------------------------------------------------------------------------------- */
+
+/* Another program has written into the log. The first thread of a process that finds out says so; from then on every append of
+ * this process answers BUS_E_DAMAGED at once, also those that wait, and what sleeps on the log is woken. */
+void bus__log_break(struct log *log);
+
+static inline bool
+bus__log_is_damaged(const struct log *log)
+{
+	return atomic_load_explicit(&log->home->is_damaged, memory_order_relaxed);
+}
+
 /* --- roles (role.c) ---------------------------------------------------------------------------------------------- */
 
 /* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
@@ -166,6 +203,7 @@ struct log_item {
 	int64_t time_ns;    /* when it was published; 0: now */
 	int64_t expires_ns; /* with LOG_EXPIRES */
 	uint64_t reply;     /* with LOG_REPLY */
+	int64_t until_ns; /* BUS_E_TIMEDOUT then; 0: it waits for its turn as long as that takes */
 };
 
 /* The most that payload and headers of a record may have together. */
@@ -174,10 +212,13 @@ uint32_t bus__log_most(const struct log *log);
 /* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
  * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
  * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room
- * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED. Waits for its turn, which comes within about 0.1 s even if another
+ * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
  * writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
+
+/* Appends one record that has neither flags nor headers nor a time. The same answers. */
+int bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len);
 
 /* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
  * Otherwise bus__offer_judge() says what becomes of it: an older one is appended as one that is not retained, or, with LOG_KEPT,
@@ -198,10 +239,24 @@ struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_
 bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
 
 /* The same for a reader: the memory stays what it is until it pins other memory. *pin: the place + 1 that it pins,
- * which is let go; 0: none. NULL: it is gone, and nothing is pinned. */
+ * which is let go first; 0: none. NULL: it is gone, and nothing is pinned. *pin 0, and not NULL: readers hold as many places as
+ * they may. Then the reader copies (bus__log_copy()), and asks bus__log_was_there() before it believes the copy. */
 struct log_segment *bus__log_pin(
     struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes);
 void bus__log_unpin(struct log *log, uint32_t *pin);
+
+/* Whether the memory was the segment's until now. What a later claimer writes there comes behind what was read before this. */
+bool bus__log_was_there(struct log_segment *segment, uint64_t number);
+
+/* Copies a multiple of 8 bytes, which others may write meanwhile. In a file of its own: copy.c says why. */
+void bus__log_copy(void *to, const void *from, uint64_t bytes);
+
+/* How many places readers may pin, of all processes together. */
+static inline uint32_t
+bus__log_most_pinned(const struct log *log)
+{
+	return log->segment_count < 8 ? 1 : log->segment_count / 4;
+}
 
 /* What became of a segment that bus__log_pin() did not find. LOG_GONE: its memory belongs to another segment. LOG_BACK: a
  * writer gave back its claim, pin again. LOG_MOVING: a writer holds a claim, and moves the values to another segment. */
@@ -229,10 +284,12 @@ void bus__log_recover(struct log *log, uint32_t member);
 
 struct log_cursor {
 	struct log *log;
-	uint32_t pin;    /* the place + 1 that it holds; 0: none */
-	uint64_t number; /* its segment */
-	struct log_segment *segment;
-	const uint8_t *bytes;
+	uint32_t pin;                /* the place + 1 that it holds; 0: none, so it copies */
+	uint64_t number;             /* its segment */
+	struct log_segment *segment; /* NULL: it was let go */
+	const uint8_t *bytes; /* where offset 0 of it lies, or would, for what is there for us */
+	uint8_t *copy;        /* of what is there for us; NULL: it reads in place */
+	size_t copy_cap;
 	uint64_t at, limit; /* offsets in it: what lies between is there for us */
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
@@ -284,6 +341,18 @@ uint64_t bus__log_lost(struct log_cursor *cursor);
 
 /* Takes back the record that was given last, which comes again. */
 void bus__log_unread(struct log_cursor *cursor);
+
+/* Whether the records that were given lie in memory of the cursor's own, until the next call. */
+static inline bool
+bus__log_copies(const struct log_cursor *cursor)
+{
+	return cursor->segment != NULL && cursor->pin == 0;
+}
+
+/* Copies the record at an offset of a segment that was not pinned. 1; 0: the segment is gone; BUS_E_DAMAGED: what is there no
+ * writer leaves; BUS_E_NOMEM. The record stays until the cursor's next call; the cursor is for this alone. */
+int bus__log_copy_record(struct log_cursor *cursor, struct log_segment *segment, uint64_t number,
+    const uint8_t *bytes, uint64_t at, const struct log_record **ret_record);
 
 /* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
  * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
@@ -368,16 +437,16 @@ struct log_newest {
 	struct bus__version version; /* LOG_NO_VALUE: {0} */
 	uint64_t theirs;             /* its number where it was made */
 	uint64_t position, word;
-	const struct log_record *record; /* where it lies, for as long as it is pinned */
+	const struct log_record *record; /* where it lies, for as long as the reader holds it */
 };
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has. The pin holds what is read, since an owner that was
- * revoked does not know it. NULL: nothing does, and such a one reads anything, for a publish that fails. */
-void bus__log_newest(
-    struct log *log, uint32_t *pin, uint32_t topic, uint64_t tail, struct log_newest *ret_newest);
+/* For the tail's owner, when the tail was at `tail`: what the topic has. The reader holds what is read, since an owner that
+ * was revoked does not know it. NULL: nothing does, and such a one reads anything, for a publish that fails. */
+void bus__log_newest(struct log *log, struct log_cursor *reader, uint32_t topic, uint64_t tail,
+    struct log_newest *ret_newest);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
-void bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail);
+void bus__log_bound_marks(struct log *log, struct log_cursor *reader, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 

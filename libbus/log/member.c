@@ -31,6 +31,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "log/files.h"
+#include "log/turn.h"
 
 #define GATE_BYTE     0
 #define MEMBER_BYTE   16 /* + slot */
@@ -213,11 +214,11 @@ bus__log_is_alive(const struct log *log, uint32_t member)
 {
 	if (member == log->member)
 		return true;
-	if (ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)member, 1) != IS_FREE)
+	if (ask_lock(log->home->lock_fd, MEMBER_BYTE + (off_t)member, 1) != IS_FREE)
 		return true;
 	/* Our own byte is locked by another description. If it seems free, this is the lock file no more: the program has
 	 * closed our descriptor. Then nobody counts as dead. */
-	return ask_lock(log->lock_fd, MEMBER_BYTE + (off_t)log->member, 1) != IS_LOCKED;
+	return ask_lock(log->home->lock_fd, MEMBER_BYTE + (off_t)log->member, 1) != IS_LOCKED;
 }
 
 /* --- the directory and its files ---------------------------------------------------------------------------------- */
@@ -541,14 +542,16 @@ map_log(struct log *log)
 }
 
 /* Locks the byte of a free slot: that of a member which died, if it is among the first that have a pid; else one without;
- * else any. Each try is a system call that looks at all locks, and a thousand members may join at once. */
+ * else any. Each try is a system call that looks at all locks, and a thousand members may join at once. A deputy gets one
+ * without a pid: it says no will of a dead one. */
 static int
 find_slot(struct log *log, int fd)
 {
 	enum { DEAD, NONE, ANY, PASSES };
+	bool is_deputy = log->home != log;
 	int err;
 
-	for (int pass = DEAD; pass < PASSES; pass++) {
+	for (int pass = is_deputy ? NONE : DEAD; pass < (is_deputy ? ANY : PASSES); pass++) {
 		uint32_t tries = pass == DEAD ? DEAD_TRIES : LOG_MEMBERS;
 
 		for (uint32_t i = 0; i < LOG_MEMBERS && tries > 0; i++) {
@@ -583,6 +586,15 @@ hold_slot(struct log *log)
 	return err;
 }
 
+static void
+free_deputy(struct log *deputy)
+{
+	if (deputy->hold != NULL)
+		bus__hold_end(deputy->hold);
+	pthread_mutex_destroy(&deputy->pins_lock);
+	bus__pages_free(deputy, sizeof *deputy);
+}
+
 static int
 claim_member(struct log *log)
 {
@@ -614,6 +626,50 @@ claim_member(struct log *log)
 	atomic_store_explicit(&member->listens, 0, memory_order_relaxed);
 	atomic_store_explicit(&member->pid, (uint32_t)getpid(), memory_order_relaxed);
 	return 0;
+}
+
+/* Everything that it does a signal handler may do. */
+bool
+bus__log_deputy(struct log *home, unsigned lane)
+{
+	struct log *deputy = bus__pages(sizeof *deputy);
+	int err, cancel;
+
+	if (deputy == NULL)
+		return false;
+	deputy->shared = home->shared;
+	deputy->segments = home->segments;
+	deputy->topics = home->topics;
+	deputy->segment_bytes = home->segment_bytes;
+	deputy->topics_bytes = home->topics_bytes;
+	deputy->map_bytes = home->map_bytes;
+	deputy->epoch = home->epoch;
+	memcpy(deputy->key, home->key, sizeof deputy->key);
+	deputy->segment_count = home->segment_count;
+	deputy->home = home;
+	deputy->lane = (uintptr_t)lane << 1;
+	deputy->begin = UINT64_MAX;
+	deputy->lock_path = home->lock_path;
+	deputy->lock_file = home->lock_file;
+	pthread_mutex_init(&deputy->pins_lock, NULL);
+	cancel = bus__cancel_off();
+	err = pthread_mutex_trylock(&lock) != 0 ? BUS_E_STATE : 0;
+	if (err == 0) {
+		err = hold_slot(deputy);
+		bus__log_unlock_list();
+	}
+	bus__cancel_back(cancel);
+	if (err < 0) {
+		free_deputy(deputy);
+		return false;
+	}
+	bus__log_recover(deputy, deputy->member);
+	atomic_store_explicit(
+	    &home->shared->members[deputy->member].appended, 0, memory_order_release);
+	atomic_store_explicit(
+	    &home->shared->members[deputy->member].listens, 0, memory_order_relaxed);
+	home->writers[lane] = deputy;
+	return true;
 }
 
 int
@@ -729,7 +785,7 @@ find(const char *lock_path)
 	struct log *log = logs;
 
 	while (log != NULL &&
-	       (strcmp(log->lock_path, lock_path) != 0 ||
+	       (strcmp(log->lock_path, lock_path) != 0 || log->state == LOG_LEFT ||
 		   (log->state == LOG_JOINED && bus__log_trouble(log) == LOG_IS_REMOVED)))
 		log = log->next;
 	return log;
@@ -880,6 +936,8 @@ new_log(const char *whole, const char *name, bool by_default)
 	/* On Linux neither fails. */
 	pthread_mutex_init(&log->members_lock, NULL);
 	pthread_mutex_init(&log->pins_lock, NULL);
+	log->home = log->writers[0] = log;
+	atomic_init(&log->lanes, LOG_LANES_AT_FIRST);
 	bus__log_listens_init(log);
 	log->refs = 1;
 	log->fork_generation = bus__fork_generation();
@@ -1122,6 +1180,8 @@ bus__log_trouble(const struct log *log)
 	uint64_t bytes;
 	struct stat st;
 
+	if (bus__log_is_damaged(log))
+		return LOG_IS_DAMAGED;
 	if (bus__log_is_file(log->lock_fd, &log->lock_file) && fstat(log->lock_fd, &st) == 0 &&
 	    st.st_nlink == 0)
 		return LOG_IS_REMOVED;
@@ -1152,10 +1212,9 @@ bus__log_trouble(const struct log *log)
 static void
 leave(struct log *log)
 {
-	/* One who had the slot and was not buried stays to be found. */
-	if (!log->took_over)
-		atomic_store_explicit(
-		    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
+	for (unsigned i = 1; i < LOG_LANES; i++)
+		if (log->writers[i] != NULL)
+			free_deputy(log->writers[i]);
 	munmap(log->shared, log->map_bytes);
 	if (log->listens.file.ino != 0)
 		bus__log_file_remove_only(log->listens.path, &log->listens.file);
@@ -1178,19 +1237,44 @@ leave(struct log *log)
 }
 
 void
-bus__log_close(struct log *log)
+bus__log_end(struct log *log)
 {
 	int cancel = bus__cancel_off();
 
+	leave(log);
 	bus__log_lock_list();
-	if (--log->refs == 0) {
+	unlist(log);
+	free_log(log);
+	bus__log_unlock_list();
+	bus__cancel_back(cancel);
+}
+
+void
+bus__log_close(struct log *log)
+{
+	int cancel = bus__cancel_off();
+	bool is_last, ends = false;
+
+	bus__log_lock_list();
+	is_last = --log->refs == 0;
+	if (is_last) {
 		log->state = LOG_LEAVING;
 		bus__log_unlock_list();
-		leave(log);
+		/* One who had the slot and was not buried stays to be found. */
+		if (!log->took_over)
+			atomic_store_explicit(
+			    &log->shared->members[log->member].pid, 0, memory_order_relaxed);
+		bus__log_let_out(log);
 		bus__log_lock_list();
-		unlist(log);
-		free_log(log);
+		ends = bus__log_end_turns(log);
+		if (!ends) {
+			/* A thread that stalls uses this membership. Who opens the name gets another. */
+			log->state = LOG_LEFT;
+			say_change();
+		}
 	}
 	bus__log_unlock_list();
+	if (ends)
+		bus__log_end(log);
 	bus__cancel_back(cancel);
 }

@@ -127,6 +127,12 @@ model_memset(void *to, int byte, size_t size)
 	return memset(to, byte, size);
 }
 
+void
+bus__log_copy(void *to, const void *from, uint64_t bytes)
+{
+	memory::try_copy(to, from, (size_t)bytes, PC);
+}
+
 int
 model_yield(void)
 {
@@ -159,6 +165,8 @@ model_unlock(void *mutex)
 /* No time passes, but for who waits for his turn at a log. */
 static int64_t clock_ns;
 
+void *model_frame(void);
+
 int64_t
 bus__now_ns(void)
 {
@@ -183,6 +191,20 @@ bus__deadline_ns(int timeout_ms)
 	return timeout_ms < 0 ? INT64_MAX : timeout_ms;
 }
 
+int bus__park_shared(uint32_t *word, uint32_t seen, int64_t deadline_ns);
+
+uintptr_t
+bus__thread_word_slowly(void)
+{
+	return (uintptr_t)model_frame();
+}
+
+bool
+bus__may_wait(void)
+{
+	return true;
+}
+
 /* The kernel compares the newest value and goes to sleep in one step, and orders nothing for the program. */
 int
 bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
@@ -197,6 +219,9 @@ bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
 	    memory::atom_at(*r, (uintptr_t)word, *word).data);
 	if (*word != seen)
 		return 0;
+	/* Who waits for a thread of his process is out of patience as who waits for another (bus__park_shared()). */
+	if (strcmp(memory::name_of((uintptr_t)word), "handed") == 0)
+		return bus__park_shared(word, seen, 0);
 	/* No time passes: a deadline to come never does, or it would end a sleep that was not. */
 	if (deadline_ns <= bus__now_ns())
 		return BUS_E_TIMEDOUT;

@@ -14,6 +14,9 @@ enum { TOPICS_BYTES = 96 };
 
 static struct log_shared *shared;
 static uint8_t *bytes, *topics;
+static unsigned model_deputies;
+unsigned model_ended;
+static bool model_reached[MODEL_THREADS]; /* the tail was this thread's */
 static _Atomic bool dead[LOG_MODEL_MEMBERS];
 static jmp_buf graves[LOG_MODEL_MEMBERS];
 
@@ -25,14 +28,58 @@ bus__log_is_alive(const struct log *log, uint32_t member)
 	return !atomic_load_explicit(&dead[member], memory_order_acquire);
 }
 
+/* The last member is a deputy of the first, of whose process it is. */
+void
+model_one_process(void)
+{
+	struct log *home = &model_log[0];
+
+	model_share("turn", &home->turn, sizeof home->turn);
+	model_share("handed", &home->handed, sizeof home->handed);
+	model_share("lanes", &home->lanes, sizeof home->lanes);
+	model_share("writers", home->writers, sizeof home->writers);
+	model_share("known", &home->number, 3 * sizeof home->number);
+	model_deputies = 1;
+}
+
+bool
+model_is_inside(int thread)
+{
+	return model_reached[thread] ||
+	       (model_reached[1 - thread] &&
+		   atomic_load_explicit(&model_log[0].lanes, memory_order_relaxed) > UINT16_MAX);
+}
+
+bool
+bus__log_deputy(struct log *home, unsigned lane)
+{
+	struct log *deputy = &model_log[LOG_MODEL_MEMBERS - 1];
+
+	if (model_deputies == 0)
+		return false;
+	model_deputies--;
+	deputy->home = home;
+	deputy->lane = (uintptr_t)lane << 1;
+	home->writers[lane] = deputy;
+	return true;
+}
+
+void
+bus__log_end(struct log *log)
+{
+	log->number = 0;
+	model_ended++;
+}
+
 static void
 may_die(enum log_stall where)
 {
 	int member = model_self();
 
+	model_reached[member] = true;
 	/* One that dies between its publish and the wake-up it owes is what the cap of a reader's sleep is for. */
-	if (where == LOG_STALL_PIN || where == LOG_STALL_WAKE || !model_dies[member] ||
-	    model_choose(8) != 0)
+	if (where == LOG_STALL_PIN || where == LOG_STALL_ASKED || where == LOG_STALL_WAKE ||
+	    !model_dies[member] || model_choose(8) != 0)
 		return;
 	model_dies[member] = false;
 	longjmp(graves[member], 1);
@@ -70,6 +117,7 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		model_share("seal", &shared->segments[i].seal, 8);
 		model_share("count", &shared->segments[i].count, 8);
 		model_share("retained", &shared->segments[i].retained, 8);
+		model_share("held", &shared->segments[i].held, 4);
 	}
 	shared->tail = tail_word(segment_bytes, 0);
 	shared->pins_end = LOG_PINS;
@@ -84,10 +132,15 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		    .segment_bytes = segment_bytes,
 		    .segment_count = segments,
 		    .member = i,
+		    .home = &model_log[i],
+		    .lanes = LOG_LANES_AT_FIRST,
+		    .writers = {&model_log[i]},
 		    .begin = UINT64_MAX};
 		dead[i] = model_dies[i] = false;
 	}
 	model_share("dead", dead, sizeof dead);
+	model_deputies = model_ended = 0;
+	memset(model_reached, 0, sizeof model_reached);
 	bus__log_stall_hook = may_die;
 }
 
@@ -104,6 +157,13 @@ model_pins_end(uint32_t end)
 }
 
 void
+model_refuse_pins(int member)
+{
+	for (uint32_t i = 0; i < model_log[0].segment_count; i++)
+		atomic_init(&shared->segments[i].held, HELD_ASKED + (uint32_t)member);
+}
+
+void
 model_log_close(void)
 {
 	bus__free(topics);
@@ -111,19 +171,41 @@ model_log_close(void)
 	bus__free(shared);
 }
 
-static uint64_t
-append(int member, uint64_t i, uint16_t flags)
+int
+model_try_append_as(int member, int from, uint64_t i)
 {
-	uint64_t payload = (uint64_t)member << 32 | i, sequence;
+	uint64_t payload = (uint64_t)from << 32 | i, sequence;
+	const struct bus_slice slice = {&payload, sizeof payload};
+	const struct log_item item = {.topic = 1};
+
+	return bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+}
+
+static uint64_t
+append_as(int member, int from, uint64_t i, uint16_t flags)
+{
+	uint64_t payload = (uint64_t)from << 32 | i, sequence;
 	const struct bus_slice slice = {&payload, sizeof payload};
 	const struct log_item item = {.topic = 1, .flags = flags};
 	int got;
 
 	do
 		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
-	while (got == BUS_E_FULL);
+	while (got == BUS_E_FULL || got == BUS_E_TIMEDOUT);
 	model_check(got == 1);
 	return sequence;
+}
+
+static uint64_t
+append(int member, uint64_t i, uint16_t flags)
+{
+	return append_as(member, member, i, flags);
+}
+
+void
+model_append_as(int member, int from, uint64_t i)
+{
+	append_as(member, from, i, 0);
 }
 
 bool

@@ -19,6 +19,19 @@ void model_log_close(void);
 /* How many members' pins a writer looks at; all, unless that is said before it begins. */
 void model_pins_end(uint32_t end);
 
+/* As if that member asked for all places, and never came to an end: nobody gets a pin. */
+void model_refuse_pins(int member);
+
+/* Has threads append with the first member at once, which the last one is a deputy of. */
+void model_one_process(void);
+bool model_is_inside(
+    int thread); /* of the first two: it has begun to append, or waits while the other does */
+extern unsigned model_ended; /* times that a log was ended which its process had left */
+
+/* Appends number `i` of `from` with a member's log. */
+void model_append_as(int member, int from, uint64_t i);
+int model_try_append_as(int member, int from, uint64_t i); /* what the log answers */
+
 /* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);

@@ -20,9 +20,13 @@
 	X(publisher)                                                                               \
 	X(unsubscribe)                                                                             \
 	X(log_stopped)                                                                             \
+	X(log_turn)                                                                                \
+	X(log_leaves)                                                                              \
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
 	X(log_joins)                                                                               \
+	X(log_held)                                                                                \
+	X(log_copied)                                                                              \
 	X(log_kept)                                                                                \
 	X(log_values)                                                                              \
 	X(watch)                                                                                   \

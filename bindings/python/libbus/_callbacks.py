@@ -338,6 +338,10 @@ def _run(
                     callbacks.handle(mailbox)
                 except _core.ClosedError:
                     return
+                except _core.TransportError:  # the log is damaged: nothing comes from it any more
+                    log.exception("callbacks get no more messages")
+                    with contextlib.suppress(OSError, ValueError):
+                        epoll.unregister(fd)
                 except Exception:
                     log.exception("messages to callbacks were lost")
                 finally:

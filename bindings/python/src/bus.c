@@ -61,7 +61,7 @@ send(struct bus_object *self, PyObject *topic, const struct bus_msg *msg)
 	int err = gate_enter(&self->gate);
 
 	if (err == 0) {
-		err = bus_publish_msg(self->bus, msg);
+		TRY_THEN_RELEASE(err, bus_publish_msg(self->bus, msg));
 		gate_leave(&self->gate);
 	}
 	if (err < 0)
@@ -466,7 +466,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		goto give_packer;
 	err = gate_enter(&self->gate);
 	if (err == 0) {
-		err = bus_reply_msg(self->bus, message_msg(question), &msg);
+		TRY_THEN_RELEASE(err, bus_reply_msg(self->bus, message_msg(question), &msg));
 		gate_leave(&self->gate);
 	}
 	answer = err < 0 ? error_raise(self->core, err, ABOUT_TOPIC, topic) : Py_NewRef(Py_None);

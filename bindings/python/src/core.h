@@ -14,6 +14,9 @@
 
 #include <libbus/libbus.h>
 
+#include "base/park.h"
+#include "base/thread.h"
+
 #if PY_VERSION_HEX < 0x030b0000
 #define PyType_GetModuleByDef _PyType_GetModuleByDef
 #endif
@@ -21,6 +24,19 @@
 #define Py_BEGIN_CRITICAL_SECTION(op) {
 #define Py_END_CRITICAL_SECTION()     }
 #endif
+
+/* A call that may append to the log of a named bus: first without a wait for other threads or processes, and with the GIL, since
+ * most need no wait; if it would have waited, once more without the GIL. */
+#define TRY_THEN_RELEASE(err, call)                                                                \
+	do {                                                                                       \
+		bus__set_may_wait(false);                                                          \
+		(err) = (call);                                                                    \
+		bus__set_may_wait(true);                                                           \
+		if ((err) == BUS__E_WAITS) {                                                       \
+			Py_BEGIN_ALLOW_THREADS(err) = (call);                                      \
+			Py_END_ALLOW_THREADS                                                       \
+		}                                                                                  \
+	} while (0)
 
 /* The exceptions, each with the parents it has beside BusError, and its first line of help. */
 #define CORE_EXCEPTIONS(X)                                                                         \

@@ -75,13 +75,16 @@ exception_of(struct core *core, int err, enum about about)
 /* As much of the subject as fits a line; the attribute has all of it. */
 #define SUBJECT_SHOWN 80
 
-/* The library's own sentence, if it begins with the subject, as it does unless that is cut or escaped there. */
+/* The library's own sentence, if it begins with the subject, as it does unless that is cut or escaped there. Of damage it names
+ * the file, whatever the call was about. */
 static PyObject *
-library_sentence(const char *text, PyObject *subject)
+library_sentence(int err, const char *text, PyObject *subject)
 {
 	PyObject *whole, *head;
 	int begins;
 
+	if (text != NULL && err == BUS_E_DAMAGED)
+		return PyUnicode_FromString(text);
 	if (text == NULL || subject == NULL)
 		return NULL;
 	whole = PyUnicode_FromString(text);
@@ -99,7 +102,7 @@ sentence(int err, int number, PyObject *subject, const char *why, const char *sa
 {
 	PyObject *text, *head, *printable, *whole;
 
-	whole = why == NULL ? library_sentence(said, subject) : NULL;
+	whole = why == NULL ? library_sentence(err, said, subject) : NULL;
 	if (whole != NULL || PyErr_Occurred())
 		return whole;
 	text = err == BUS_E_SYS && number != 0

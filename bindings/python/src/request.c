@@ -53,8 +53,10 @@ request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *
 	struct asking asking = {.letter = NULL};
 	struct bus_request *req = NULL;
 	bool raised = false;
-	int err = bus_request_start_msg(mbox, question, timeout_ms, take_reply, &asking, &req);
+	int err;
 
+	TRY_THEN_RELEASE(
+	    err, bus_request_start_msg(mbox, question, timeout_ms, take_reply, &asking, &req));
 	if (err == 0)
 		err = wait_for_reply(mbox, &asking, deadline, &raised);
 	Py_BEGIN_ALLOW_THREADS bus_request_cancel(req);
