@@ -39,7 +39,7 @@ def main():
     if len(sys.argv) == 3:
         kind, full = sys.argv[1:]
         with tempfile.TemporaryDirectory() as folder:
-            named = {"name": "idle", "dir": folder} if kind == "named" else {}
+            named = {"name": "idle", "directory": folder} if kind == "named" else {}
             with libbus.Bus(**named) as bus:
                 print(f"idle Subscription, {kind} bus, {full}: {measure(bus, full) / 1024:.1f} KiB")
         return

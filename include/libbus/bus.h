@@ -158,7 +158,8 @@ BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
  * On a named bus it waits for its turn to write: for a moment, or for 0.1 s if another process or thread was stopped
- * in the middle of that. BUS_E_TIMEDOUT: three threads of this process were. BUS_E_FULL there: readers that are in the middle of a message hold all of the log.
+ * in the middle of that. BUS_E_TIMEDOUT: three threads of this process were. BUS_E_FULL there: many processes were,
+ * and hold all of the log; readers never do.
  * BUS_E_LIMIT: there is no room for another topic, or (retained) for another value. */
 
 /* Publishes len bytes on topic to every mailbox that wants it; the bytes are copied.
@@ -319,6 +320,17 @@ BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, 
  * NULL is fine.
  * Threads: any, once.  Blocks: until a running callback returns.  Callbacks: done may run inside. */
 BUS_API void bus_unsubscribe(struct bus_sub *sub, void (*done)(void *arg));
+
+/* Checks a filter without subscribing to it. 0, BUS_E_TOPIC_EMPTY, BUS_E_TOPIC_LONG, BUS_E_TOPIC_BYTES or BUS_E_FILTER;
+ * bus_error_text() names the level that is wrong. BUS_E_INVAL: filter is NULL.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_filter_check(const char *filter);
+
+/* Returns 1 if filter matches every topic that other matches, as "a/#" does for "a/+/b", and 0 if not: for programs that
+ * decide which filters others may subscribe to. Wildcards in the first level match no topic that begins with $, so
+ * "#" does not cover "$bus/#". A malformed filter gives the errors of bus_filter_check().
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_filter_covers(const char *filter, const char *other);
 
 /* --- memory ------------------------------------------------------------------------------------------ */
 

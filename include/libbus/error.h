@@ -15,7 +15,7 @@ extern "C" {
 	X(NOMEM, -1, "out of memory: nothing was changed, free some and call again")                      \
 	X(INVAL, -2, "bad argument: a pointer is NULL, a size field unset or a value out of its range")   \
 	X(CLOSED, -3, "closed: this object or its bus has ended; open a new one")                         \
-	X(FULL, -4, "full: a mailbox that may not lose has no room, or callbacks hold all of a bus's log; wait, drain it or raise its bytes") \
+	X(FULL, -4, "full: a mailbox that may not lose has no room, or stopped processes hold all of a bus's log; wait, drain it or raise its bytes") \
 	X(TIMEDOUT, -5, "timed out: not done in the time given; give it more, or look why it is slow")    \
 	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
 	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")      \

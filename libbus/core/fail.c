@@ -181,7 +181,7 @@ bus__fail_append(const struct bus *bus, int err)
 	if (err != BUS_E_FULL)
 		return bus__answer(err);
 	return bus__fail(err,
-	    "full: readers hold all of the bus's log: let callbacks return, or open the bus with a larger log_bytes");
+	    "full: stopped processes hold all of the bus's log: let them go on, or end them (ps shows the state T)");
 }
 
 int
@@ -210,8 +210,8 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 		if (bus->log != NULL)
 			return bus__fail(err,
 			    BUS__SHOWN
-			    ": full: readers hold all of the bus's log of %" PRIu64
-			    " KiB: let callbacks return, or open the bus with a larger log_bytes",
+			    ": full: stopped processes hold all of the bus's log of %" PRIu64
+			    " KiB: let them go on, or end them (ps shows the state T)",
 			    topic, KIB(bus->log->map_bytes));
 		return bus__fail_about(err, topic);
 	case BUS_E_INVAL:

@@ -6,6 +6,7 @@
 #include <libbus/bus.h>
 
 #include "base/utf8.h"
+#include "core/fail.h"
 
 /* What topics and filters have in common. The length is bounded before the text is looked at, so that a
  * missing NUL costs at most a limit's worth of reading. */
@@ -71,4 +72,63 @@ bus__filter_check(const char *filter, size_t *ret_len)
 			return 0;
 		level += len + 1;
 	}
+}
+
+/* A level of a filter that is one wildcard. */
+static bool
+level_is(const char *level, char wildcard)
+{
+	return level[0] == wildcard && (level[1] == '/' || level[1] == '\0');
+}
+
+bool
+bus__filter_covers(const char *filter, const char *other)
+{
+	/* Wildcards in the first level leave out what begins with $. */
+	if (other[0] == '$' && (level_is(filter, '+') || level_is(filter, '#')))
+		return false;
+	/* "+/#" matches all that "#" matches: each topic has a first level. Deeper, "a/#" alone matches "a". */
+	if (strcmp(filter, "+/#") == 0)
+		return true;
+	/* No topic is empty, so "/#" has none that is its parent. */
+	if (strcmp(other, "/#") == 0)
+		other = "/+/#";
+	for (;;) {
+		size_t len = bus__level_len(filter), other_len = bus__level_len(other);
+
+		if (level_is(filter, '#'))
+			return true;
+		if (level_is(other, '#'))
+			return false;
+		if (!level_is(filter, '+') && (len != other_len || memcmp(filter, other, len) != 0))
+			return false;
+		filter += len;
+		other += other_len;
+		if (*other == '\0')
+			/* "a/#" matches its parent, "a". */
+			return *filter == '\0' || strcmp(filter, "/#") == 0;
+		if (*filter == '\0')
+			return false;
+		filter++;
+		other++;
+	}
+}
+
+int
+bus_filter_check(const char *filter)
+{
+	size_t len;
+	int err = bus__filter_check(filter, &len);
+
+	return err < 0 ? bus__fail_name(err, filter) : 0;
+}
+
+int
+bus_filter_covers(const char *filter, const char *other)
+{
+	int err = bus_filter_check(filter);
+
+	if (err == 0)
+		err = bus_filter_check(other);
+	return err < 0 ? err : bus__filter_covers(filter, other);
 }

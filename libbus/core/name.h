@@ -12,6 +12,9 @@ int bus__topic_check(const char *topic, size_t *ret_len);
 /* Checks a filter. 0 and its length, or BUS_E_INVAL (NULL), BUS_E_TOPIC_EMPTY, _LONG, _BYTES, BUS_E_FILTER. */
 int bus__filter_check(const char *filter, size_t *ret_len);
 
+/* Whether every topic that other matches is one that filter matches. Both are well-formed. */
+bool bus__filter_covers(const char *filter, const char *other);
+
 /* Cuts the level that begins at name: its length. name[length] is '/' or the end. */
 size_t bus__level_len(const char *name);
 

@@ -189,10 +189,11 @@ heed_segment(struct reader *r)
 }
 
 /* Looks up the name of a record's topic: of one that names it, or whose number is not noted. false: it is not known, and
- * copied. One that is not there is of a damaged record. */
+ * copied, or (unknown->len 0) the batch ends before it. One that is not there is of a damaged record, or it went while
+ * the reader copied. */
 static __attribute__((noinline)) bool
-look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
-    struct route **ret_route)
+look_up_name(struct bus_mailbox *m, bool here, const struct log_record *record,
+    struct copied *unknown, struct route **ret_route)
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
@@ -202,8 +203,11 @@ look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copi
 	uint32_t len;
 
 	*ret_route = NULL;
-	name = bus__log_name(c->bytes, c->word, record, &len);
+	name = bus__log_name(c, record, &len);
 	if (name == NULL) {
+		/* What is lost is lost before the first of a batch. */
+		if (here)
+			return false;
 		c->lost++;
 		return true;
 	}
@@ -225,7 +229,7 @@ look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copi
 
 /* false: it is not known. */
 static inline bool
-look_up(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
+look_up(struct bus_mailbox *m, bool here, const struct log_record *record, struct copied *unknown,
     struct route **ret_route)
 {
 	const struct reader *r = m->reader;
@@ -236,7 +240,7 @@ look_up(struct bus_mailbox *m, const struct log_record *record, struct copied *u
 		return true; /* no topic has it */
 	if (r->cursor.word >> 32 & LOG_NAMED ||
 	    !bus__heard_number(&r->heard, r->cursor.number, record->topic, &route))
-		return look_up_name(m, record, unknown, ret_route);
+		return look_up_name(m, here, record, unknown, ret_route);
 	*ret_route = route;
 	return true;
 }
@@ -353,7 +357,7 @@ take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
 
 /* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
  * (unknown->len) one of a topic that is to be learned. Reader lock. */
-static bool
+static inline __attribute__((always_inline)) bool
 next_wanted(
     struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, struct copied *unknown)
 {
@@ -388,7 +392,7 @@ next_wanted(
 			t->route = NULL; /* a link brought it: no link takes it away */
 		} else if (number == r->last_number) {
 			t->route = r->last_route; /* most come in runs */
-		} else if (!look_up(m, record, unknown, &t->route)) {
+		} else if (!look_up(m, here, record, unknown, &t->route)) {
 			bus__log_unread(c);
 			return false;
 		} else {
@@ -545,6 +549,11 @@ bus__reader_own(struct reader *r, uint32_t at, uint32_t count)
 	uint8_t *to;
 
 	if (r->owned || at == count)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->owned = bus__log_copies(&r->cursor);
+	pthread_mutex_unlock(&r->lock);
+	if (r->owned)
 		return;
 	for (uint32_t i = at; i < count; i++)
 		bytes += record_bytes(r->batch[i].word);

@@ -216,7 +216,7 @@ look_up_name(struct scan *s, const struct log_record *record, uint64_t word, voi
 	const struct topic *topic;
 
 	*ret_topic = NULL;
-	*ret_name = bus__log_name(w->place.bytes, word, record, ret_len);
+	*ret_name = bus__log_name(&w->place, record, ret_len);
 	if (*ret_name == NULL ||
 	    !bus__heard_name(&w->heard, bus__siphash(s->bus->key, *ret_name, *ret_len), ret_topic))
 		return false;

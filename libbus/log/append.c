@@ -734,7 +734,7 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 
 /* Decides what becomes of a retained record. Owner. */
 static enum fate
-decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *item,
+decide(struct log *log, struct log_cursor *reader, uint64_t tail, const struct log_item *item,
     struct bus__offer *offer, const struct bus_slice *payload, struct value *ret_value)
 {
 	struct log_newest now;
@@ -744,7 +744,7 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	*ret_value = (struct value){.item = *item, .is_news = true};
 	if (item->topic->name[0] == '$') /* no peer hears of the bus's own */
 		return FATE_IN;
-	bus__log_newest(log, pin, item->topic, tail, &now);
+	bus__log_newest(reader, item->topic, tail, &now);
 	if (offer != NULL)
 		fate = decide_offer(log, &now, offer, payload, ret_value);
 	else
@@ -766,7 +766,7 @@ decide(struct log *log, uint32_t *pin, uint64_t tail, const struct log_item *ite
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
 	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
-	bus__log_bound_marks(log, pin, tail);
+	bus__log_bound_marks(reader, tail);
 	return FATE_IN;
 }
 
@@ -821,8 +821,9 @@ note_value(struct log *log, const struct turn *turn, const struct log_topic *top
 /* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours.
  * is_judged: it gets a version. */
 static int
-append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct bus__offer *offer,
-    bool is_judged, const struct bus_slice *payload, uint64_t *ret_sequence,
+append_value(struct log *log, struct log_cursor *reader, const struct log_item *item,
+    struct bus__offer *offer, bool is_judged, const struct bus_slice *payload,
+    uint64_t *ret_sequence,
     struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
@@ -845,9 +846,9 @@ append_value(struct log *log, uint32_t *pin, const struct log_item *item, struct
 			err = BUS_E_DAMAGED;
 		else if (is_judged)
 			fate = decide(
-			    log, pin, tail_position(turn.word), item, offer, payload, &value);
+			    log, reader, tail_position(turn.word), item, offer, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
-		bus__log_unpin(log, pin);
+		bus__log_let_go(reader);
 		if (err == 0 && fate == FATE_IN)
 			err = place_value(log, &turn, &value, payload, &bytes, &place, &tag);
 		if (err == 0 && fate == FATE_IN) {
@@ -893,13 +894,14 @@ bus__log_append_value(struct log *log, const struct log_item *item, struct bus__
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
 	struct log *writer = NULL;
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = NULL};
 	int got = enter(log, item, &writer);
 
 	if (got < 0)
 		return got;
-	return leave(
-	    writer, append_value(writer, &pin, item, offer, true, payload, ret_sequence, ret_ours));
+	reader.log = writer;
+	return leave(writer,
+	    append_value(writer, &reader, item, offer, true, payload, ret_sequence, ret_ours));
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */
@@ -1002,9 +1004,9 @@ static int
 append_kept(struct log *log, const struct log_item *item, const struct bus_slice *payload,
     uint64_t *ret_sequence)
 {
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 
-	return append_value(log, &pin, item, NULL, false, payload, ret_sequence, NULL);
+	return append_value(log, &reader, item, NULL, false, payload, ret_sequence, NULL);
 }
 
 /* All but the first `done`, in as many transactions as it takes. `writer` has the turn; NULL: it is to be taken first. */

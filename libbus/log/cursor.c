@@ -1,4 +1,4 @@
-/* log/cursor.c: reading the log, in place. */
+/* log/cursor.c: reading the log: in place, or, where readers hold as many places as they may, in a copy. */
 #include "log/log.h"
 
 #include <string.h>
@@ -6,6 +6,7 @@
 #include <libbus/error.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/park.h"
 
 #define AWAIT_MOST_NS INT64_C(250000000) /* a writer may die between its publish and the wake-up */
@@ -17,7 +18,116 @@ begin_of(const struct log_cursor *c, uint64_t number)
 	return number * c->log->segment_bytes;
 }
 
-/* Goes to the beginning of a segment and holds it. false: it is not there any more. */
+/* --- copies ----------------------------------------------------------------------------------------------------- */
+
+static void
+drop_copy(struct log_cursor *c)
+{
+	if (c->copy == NULL)
+		return;
+	bus__free(c->copy);
+	c->copy = NULL;
+	c->copy_cap = 0;
+}
+
+static int
+make_copy(struct log_cursor *c, uint64_t bytes)
+{
+	size_t cap = bytes > LOG_COPY_BYTES ? (size_t)bytes : LOG_COPY_BYTES;
+
+	/* A larger record has a copy of its own size, which is not kept. */
+	if (c->copy_cap == cap)
+		return 0;
+	drop_copy(c);
+	c->copy = bus__malloc(cap + LOG_COPY_ROOM);
+	if (c->copy == NULL)
+		return BUS_E_NOMEM;
+	c->copy_cap = cap;
+	return 0;
+}
+
+/* How many bytes of a copy whole records take. */
+static uint64_t
+whole_records(const uint8_t *copy, uint64_t bytes)
+{
+	uint64_t at = 0;
+
+	while (bytes - at >= sizeof(struct log_record)) {
+		uint64_t size = record_bytes(atomic_load_explicit(
+		    &((const struct log_record *)(copy + at))->word, memory_order_relaxed));
+
+		if (size < sizeof(struct log_record) || size % 8 != 0 || size > bytes - at)
+			break;
+		at += size;
+	}
+	return at;
+}
+
+int
+bus__log_copy_part(struct log_cursor *c, const uint8_t *segment, uint64_t end)
+{
+	uint64_t most = end - c->at, bytes = most < LOG_COPY_BYTES ? most : LOG_COPY_BYTES, whole;
+
+	for (;;) {
+		int err = make_copy(c, bytes);
+		uint64_t size;
+
+		if (err < 0)
+			return err;
+		bus__log_copy(c->copy, segment + c->at, bytes);
+		if (!bus__log_was_there(c->segment, c->number))
+			return 0;
+		whole = whole_records(c->copy, bytes);
+		if (whole > 0 || bytes == most)
+			break;
+		size = record_bytes(atomic_load_explicit(
+		    &((const struct log_record *)c->copy)->word, memory_order_relaxed));
+		if (size <= bytes || size > most || size % 8 != 0)
+			break; /* not what a writer leaves: bus__log_next() finds that out */
+		bytes = size;
+	}
+	c->bytes = (const uint8_t *)((uintptr_t)c->copy - (uintptr_t)c->at);
+	c->limit = c->at + (whole > 0 ? whole : bytes);
+	return 1;
+}
+
+const uint8_t *
+bus__log_copy_before(struct log_cursor *c, uint64_t at, uint64_t bytes, uint64_t room)
+{
+	const struct log *log = c->log;
+	const uint8_t *segment =
+	    log->segments + (uint64_t)(c->segment - log->shared->segments) * log->segment_bytes;
+	uint8_t *to = c->copy + c->copy_cap + room;
+
+	bus__log_copy(to, segment + at, bytes);
+	return bus__log_was_there(c->segment, c->number) ? to : NULL;
+}
+
+int
+bus__log_copy_record(struct log_cursor *c, struct log_segment *segment, uint64_t number,
+    const uint8_t *bytes, uint64_t at, const struct log_record **ret_record)
+{
+	uint64_t most = c->log->segment_bytes - at;
+	uint64_t size = record_bytes(atomic_load_explicit(
+	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed));
+	int err;
+
+	bus__log_let_go(c);
+	if (size < sizeof(struct log_record) || size % 8 != 0 || size > most)
+		return bus__log_was_there(segment, number) ? BUS_E_DAMAGED : 0;
+	err = make_copy(c, size);
+	if (err < 0)
+		return err;
+	bus__log_copy(c->copy, bytes + at, size);
+	if (!bus__log_was_there(segment, number))
+		return 0;
+	*ret_record = (const struct log_record *)c->copy;
+	return 1;
+}
+
+/* --- segments --------------------------------------------------------------------------------------------------- */
+
+/* Goes to the beginning of a segment and holds it, or is about to copy. false: it is not there any more. */
 static bool
 enter(struct log_cursor *c, uint64_t number)
 {
@@ -71,31 +181,51 @@ hold_again(struct log_cursor *c)
 	return true;
 }
 
+/* Where what is there for us ends in the cursor's segment. false: at the cursor. */
+static bool
+find_end(const struct log_cursor *c, uint64_t *ret_end, bool *ret_has_tail)
+{
+	uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
+	uint64_t ahead = tail_position(word) - begin_of(c, c->number), life;
+
+	*ret_has_tail = ahead < c->log->segment_bytes;
+	*ret_end = ahead;
+	if (*ret_has_tail)
+		return ahead > c->at;
+	/* The tail has left: the end was set before. */
+	life = atomic_load_explicit(&c->segment->life, memory_order_acquire);
+	return life_number(life) == c->number && life_has_ended(life, ret_end) &&
+	       *ret_end > c->at && *ret_end < c->log->segment_bytes;
+}
+
 /* Finds more to read. */
 static bool
 refill(struct log_cursor *c)
 {
-	if (c->segment == NULL && !hold_again(c))
+	/* One that copies asks each time whether it may hold the segment by now. */
+	if (c->pin == 0 && !hold_again(c))
 		return false;
 	for (;;) {
-		uint64_t word = atomic_load_explicit(&c->log->shared->tail, memory_order_acquire);
-		uint64_t ahead = tail_position(word) - begin_of(c, c->number), end;
-		uint64_t life;
+		uint64_t end;
+		bool has_tail, found = find_end(c, &end, &has_tail);
+		int copied;
 
-		if (ahead < c->log->segment_bytes) {
-			if (ahead <= c->at)
+		if (!found && has_tail)
+			return false;
+		if (!found) {
+			if (!enter(c, c->number + 1) && !enter_oldest(c, c->number + 1))
 				return false;
-			c->limit = ahead;
-			return true;
+			continue;
 		}
-		/* The tail has left: the end was set before. */
-		life = atomic_load_explicit(&c->segment->life, memory_order_acquire);
-		if (life_number(life) == c->number && life_has_ended(life, &end) && end > c->at &&
-		    end < c->log->segment_bytes) {
+		if (c->pin != 0) {
+			drop_copy(c);
 			c->limit = end;
 			return true;
 		}
-		if (!enter(c, c->number + 1) && !enter_oldest(c, c->number + 1))
+		copied = bus__log_copy_part(c, c->bytes, end);
+		if (copied != 0)
+			return copied > 0; /* without memory it tries again, or is lapped */
+		if (!enter_oldest(c, c->number + 1))
 			return false;
 	}
 }
@@ -148,6 +278,7 @@ void
 bus__log_let_go(struct log_cursor *c)
 {
 	bus__log_unpin(c->log, &c->pin);
+	drop_copy(c);
 	c->segment = NULL;
 	c->limit = c->at;
 }
@@ -236,6 +367,8 @@ enter_tail(struct log_cursor *c)
 		count = noted >> 32 == (uint32_t)(tail_position(word) >> 3)
 			    ? (int64_t)(uint32_t)noted
 			    : bus__log_count(c->bytes, at);
+		if (c->pin == 0 && !bus__log_was_there(c->segment, number))
+			continue;
 		if (count < 0)
 			return false;
 		c->at = c->limit = at;
@@ -288,7 +421,7 @@ bus__log_cursor_open(
 	int err = bus__log_is_damaged(log) ? BUS_E_DAMAGED : bus__log_seek(&c, from, sequence);
 
 	if (err < 0) {
-		bus__log_unpin(log, &c.pin);
+		bus__log_let_go(&c);
 		return err;
 	}
 	count_cursor(log, true);
@@ -299,7 +432,7 @@ bus__log_cursor_open(
 void
 bus__log_cursor_close(struct log_cursor *c)
 {
-	bus__log_unpin(c->log, &c->pin);
+	bus__log_let_go(c);
 	count_cursor(c->log, false);
 }
 

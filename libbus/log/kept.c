@@ -272,9 +272,10 @@ tag_of(const struct log_place *place)
 struct wanted {
 	const struct log_topic *topic;
 	uint32_t half;
+	bool in_place; /* without memory for a copy: of the tail's owner, for whom they stay if it still is */
 };
 
-/* A retained record that was published, where it is pinned. */
+/* A retained record that was published, where the reader holds it, or in its copy. */
 struct found {
 	const struct log_record *record; /* NULL: there is none */
 	uint64_t word, position;
@@ -308,26 +309,39 @@ is_wanted(const struct log *log, const struct wanted *wanted, const struct found
 
 /* The retained record at a position. */
 static bool
-hold(struct log *log, uint32_t *pin, const struct wanted *wanted, uint64_t position, uint64_t tail,
+hold(struct log_cursor *reader, const struct wanted *wanted, uint64_t position, uint64_t tail,
     struct found *ret_found)
 {
+	struct log *log = reader->log;
 	uint64_t number = position / log->segment_bytes;
 	uint64_t at = position - number * log->segment_bytes, bytes;
 	const struct log_record *record;
 	struct found f = {.position = position, .fate = LOG_GONE};
+	struct log_segment *segment;
 	const uint8_t *memory;
 	struct log_view v;
 
 	*ret_found = f;
 	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
 		return false;
-	if (bus__log_pin(log, pin, number, &memory) == NULL) {
+	segment = bus__log_pin(log, &reader->pin, number, &memory);
+	if (segment == NULL) {
 		ret_found->fate = bus__log_fate(log, number);
 		return false;
 	}
 	if (!is_published(log, position, tail))
 		return false;
 	record = (const struct log_record *)(memory + at);
+	if (reader->pin == 0) {
+		int copied = bus__log_copy_record(reader, segment, number, memory, at, &record);
+
+		if (copied == 0)
+			ret_found->fate = bus__log_fate(log, number);
+		else if (copied == BUS_E_NOMEM && !wanted->in_place)
+			ret_found->fate = LOG_MOVING; /* the value before is a stale one */
+		if (copied <= 0 && !(copied == BUS_E_NOMEM && wanted->in_place))
+			return false;
+	}
 	f.word = atomic_load_explicit(&record->word, memory_order_relaxed);
 	bytes = record_bytes(f.word);
 	if (bytes < sizeof *record || bytes > log->segment_bytes - at ||
@@ -344,7 +358,7 @@ hold(struct log *log, uint32_t *pin, const struct wanted *wanted, uint64_t posit
 
 /* The newest in a place when the tail was at `tail`. */
 static bool
-look_at(struct log *log, uint32_t *pin, const struct wanted *wanted, struct log_place *place,
+look_at(struct log_cursor *reader, const struct wanted *wanted, struct log_place *place,
     uint64_t tail, struct found *ret_found)
 {
 	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire), seen;
@@ -354,11 +368,11 @@ look_at(struct log *log, uint32_t *pin, const struct wanted *wanted, struct log_
 		enum log_fate fate;
 
 		seen = now;
-		found = hold(log, pin, wanted, seen, tail, ret_found);
+		found = hold(reader, wanted, seen, tail, ret_found);
 		fate = ret_found->fate;
 		/* While the newest value moves, the one before it is stale. */
 		if (!found && fate == LOG_GONE) {
-			found = hold(log, pin, wanted,
+			found = hold(reader, wanted,
 			    atomic_load_explicit(&place->kept[1], memory_order_acquire), tail,
 			    ret_found);
 			fate = ret_found->fate;
@@ -373,10 +387,11 @@ look_at(struct log *log, uint32_t *pin, const struct wanted *wanted, struct log_
 
 /* The newest of a topic. */
 static bool
-find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+find(struct log_cursor *reader, const struct log_topic *topic, bool in_place, uint64_t tail,
     struct found *ret_found)
 {
-	const struct wanted wanted = {topic, half_of(topic->hash)};
+	const struct wanted wanted = {topic, half_of(topic->hash), in_place};
+	const struct log *log = reader->log;
 	struct found best = {.fate = LOG_GONE}, f;
 	unsigned held = 0;
 
@@ -386,7 +401,7 @@ find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tai
 		if (tag_half(tag_of(place)) != wanted.half || place == best.place)
 			continue;
 		held++;
-		if (look_at(log, pin, &wanted, place, tail, &f) && f.position > best.position)
+		if (look_at(reader, &wanted, place, tail, &f) && f.position > best.position)
 			best = f;
 		/* Which of two is newer is not known while one moves. */
 		if (f.record == NULL && f.fate == LOG_MOVING) {
@@ -395,26 +410,27 @@ find(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tai
 		}
 	}
 	*ret_found = best;
-	/* The pin is that of the last one. */
+	/* The reader holds the last one. */
 	return best.record != NULL &&
-	       (held == 1 || look_at(log, pin, &wanted, best.place, tail, ret_found));
+	       (held == 1 || look_at(reader, &wanted, best.place, tail, ret_found));
 }
 
 /* Whether a place has nothing that has to stay; `forced`: but for values. For an owner that may have been revoked: what it
  * did not find may have been copied meanwhile, and what stands behind its tail but at `position` is of one that came after it. */
 static bool
-is_free(struct log *log, uint32_t *pin, struct log_place *place, uint64_t tag, uint64_t position,
+is_free(struct log_cursor *reader, struct log_place *place, uint64_t tag, uint64_t position,
     uint64_t tail, bool forced)
 {
-	const struct wanted wanted = {NULL, tag_half(tag)};
+	const struct wanted wanted = {NULL, tag_half(tag), false};
+	struct log *log = reader->log;
 	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
 	struct bus__version version;
 	struct found f;
 
 	if (now >= tail && now != position)
 		return false;
-	/* Nor if a writer that was revoked holds a claim on the memory: it gives that back. */
-	if (!look_at(log, pin, &wanted, place, tail, &f))
+	/* Nor if a writer that was revoked holds a claim on the memory: it gives that back. Nor if there was no memory to copy it. */
+	if (!look_at(reader, &wanted, place, tail, &f))
 		return f.fate == LOG_GONE &&
 		       atomic_load_explicit(&place->kept[0], memory_order_acquire) == now;
 	if (is_to_stay(log, f.record, f.word) &&
@@ -445,9 +461,10 @@ bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint6
 /* The place that has the newest record of a topic, and its tag. NULL: none has. */
 static struct log_place *
 place_that_has(
-    struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail, uint64_t *ret_tag)
+    struct log_cursor *reader, const struct log_topic *topic, uint64_t tail, uint64_t *ret_tag)
 {
-	const struct wanted wanted = {topic, half_of(topic->hash)};
+	const struct wanted wanted = {topic, half_of(topic->hash), true};
+	const struct log *log = reader->log;
 	struct log_place *best = NULL;
 	uint64_t newest = 0;
 	struct found f;
@@ -456,7 +473,7 @@ place_that_has(
 		struct log_place *place = choice(log, topic, i);
 		uint64_t tag = tag_of(place);
 
-		if (tag_half(tag) != wanted.half || !look_at(log, pin, &wanted, place, tail, &f) ||
+		if (tag_half(tag) != wanted.half || !look_at(reader, &wanted, place, tail, &f) ||
 		    f.position <= newest)
 			continue;
 		newest = f.position;
@@ -468,9 +485,10 @@ place_that_has(
 
 /* A free place, in the bucket that has more of them: so buckets fill up together. */
 static struct log_place *
-free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t position,
+free_place(struct log_cursor *reader, const struct log_topic *topic, uint64_t position,
     uint64_t tail, bool forced, uint64_t *ret_tag)
 {
+	const struct log *log = reader->log;
 	struct log_place *first[2] = {NULL, NULL};
 	uint64_t tags[2];
 	uint32_t counts[2] = {0, 0}, k;
@@ -480,7 +498,7 @@ free_place(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64
 		uint64_t tag = tag_of(place);
 
 		k = i / LOG_BUCKET;
-		if (tag != 0 && !is_free(log, pin, place, tag, position, tail, forced))
+		if (tag != 0 && !is_free(reader, place, tag, position, tail, forced))
 			continue;
 		if (counts[k]++ == 0) {
 			first[k] = place;
@@ -498,34 +516,35 @@ bus__log_choose_place(struct log *log, const struct log_topic *topic, uint64_t p
     uint64_t tail, uint64_t *ret_tag)
 {
 	struct log_place *place = NULL;
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 
 	/* One that was revoked takes a place from us at most once; and if we were, what we answer is of no account. */
 	for (unsigned tries = 0; tries < LOOKS && place == NULL; tries++) {
-		place = place_that_has(log, &pin, topic, tail, ret_tag);
+		place = place_that_has(&reader, topic, tail, ret_tag);
 		if (place != NULL)
 			break;
-		place = free_place(log, &pin, topic, position, tail, false, ret_tag);
+		place = free_place(&reader, topic, position, tail, false, ret_tag);
 		/* The mark of a deletion ends early for that. */
 		if (place == NULL)
-			place = free_place(log, &pin, topic, position, tail, true, ret_tag);
+			place = free_place(&reader, topic, position, tail, true, ret_tag);
 		if (place == NULL)
 			break;
 		if (!take(place, ret_tag, half_of(topic->hash)))
 			place = NULL;
 	}
-	bus__log_unpin(log, &pin);
+	bus__log_let_go(&reader);
 	return place;
 }
 
 void
-bus__log_newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest)
 {
+	struct log *log = reader->log;
 	struct log_newest n = {.kind = LOG_NO_VALUE};
 	struct found f;
 
-	if (find(log, pin, topic, tail, &f)) {
+	if (find(reader, topic, true, tail, &f)) {
 		n.record = f.record;
 		n.position = f.position;
 		n.word = f.word;
@@ -563,16 +582,18 @@ places_end(const struct log *log)
 }
 
 static void
-look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks)
+look_at_marks(struct log_cursor *reader, uint64_t tail, struct marks *marks)
 {
+	const struct log *log = reader->log;
+
 	for (uint64_t i = (uint64_t)LOG_OWN_BUCKETS * LOG_BUCKET; i < places_end(log); i++) {
-		struct wanted wanted = {NULL, tag_half(tag_of(&log->places[i]))};
+		const struct wanted wanted = {NULL, tag_half(tag_of(&log->places[i])), true};
 		struct bus__version version;
 		int64_t until_ns;
 		uint64_t theirs;
 		struct found f;
 
-		if (wanted.half == 0 || !look_at(log, pin, &wanted, &log->places[i], tail, &f) ||
+		if (wanted.half == 0 || !look_at(reader, &wanted, &log->places[i], tail, &f) ||
 		    !(f.word >> 32 & LOG_MARK) ||
 		    bus__log_value_of(log, f.word, f.record, &version) != LOG_A_MARK)
 			continue;
@@ -594,19 +615,20 @@ look_at_marks(struct log *log, uint32_t *pin, uint64_t tail, struct marks *marks
 }
 
 void
-bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail)
+bus__log_bound_marks(struct log_cursor *reader, uint64_t tail)
 {
+	struct log *log = reader->log;
 	uint32_t most = most_marks(log), left, step;
 	struct marks marks = {0};
 
 	/* Not at each one: the look is at all places. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, pin, tail, &marks);
+	look_at_marks(log, reader, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, pin, tail, &marks);
+		look_at_marks(log, reader, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,
@@ -650,7 +672,7 @@ bool
 bus__log_may_keep(struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail)
 {
 	uint64_t most = bus__log_kept_most(log), count = bus__log_kept_count_most(log);
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 	struct found f;
 
 	if (topic->name[0] == '$') { /* these have places of their own */
@@ -660,11 +682,11 @@ bus__log_may_keep(struct log *log, const struct log_topic *topic, uint64_t bytes
 	if (bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count)
 		return true;
 	/* What it replaces makes room. */
-	if (find(log, &pin, topic, tail, &f) && record_is_value(f.word)) {
+	if (find(&reader, topic, true, tail, &f) && record_is_value(f.word)) {
 		most += record_bytes(f.word);
 		count++;
 	}
-	bus__log_unpin(log, &pin);
+	bus__log_let_go(&reader);
 	bus__log_recount_kept(log);
 	return bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count;
 }
@@ -688,7 +710,7 @@ bus__log_kept(struct log_cursor *reader, const struct log_topic *topic, uint64_t
 {
 	struct found f;
 
-	find(reader->log, &reader->pin, topic, tail, &f);
+	find(reader, topic, false, tail, &f);
 	return answer(reader, &f);
 }
 
@@ -724,10 +746,10 @@ bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, ui
 bool
 bus__log_had_another(struct log *log, const struct log_topic *topic)
 {
-	const struct wanted wanted = {topic, half_of(topic->hash)};
+	const struct wanted wanted = {topic, half_of(topic->hash), false};
 	uint64_t tail = bus__log_tail(log);
 	const uint8_t *memory;
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 	bool had = false;
 
 	for (uint32_t i = 0; i < choices(log, topic) && !had; i++) {
@@ -740,10 +762,11 @@ bus__log_had_another(struct log *log, const struct log_topic *topic)
 		before = atomic_load_explicit(&place->kept[1], memory_order_acquire);
 		/* What has gone may have been another's, that had the place before. */
 		had = before != 0 &&
-		      (hold(log, &pin, &wanted, before, tail, &f) ||
-			  bus__log_pin(log, &pin, before / log->segment_bytes, &memory) == NULL);
+		      (hold(&reader, &wanted, before, tail, &f) ||
+			  bus__log_pin(log, &reader.pin, before / log->segment_bytes, &memory) ==
+			      NULL);
 	}
-	bus__log_unpin(log, &pin);
+	bus__log_let_go(&reader);
 	return had;
 }
 
@@ -788,7 +811,7 @@ has_one_place(const struct log *log, const struct log_topic *topic, const struct
 	return true;
 }
 
-/* With two places it comes by one. Apart, for the name: the pin goes to and fro. */
+/* With two places it comes by one. Apart, for the name: the reader goes to and fro. */
 static __attribute__((noinline)) bool
 is_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     const struct log_place *place, struct found *ret_found)
@@ -798,7 +821,7 @@ is_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tai
 
 	memcpy(name, topic->name, topic->len);
 	copy.name = name;
-	return find(reader->log, &reader->pin, &copy, tail, ret_found) && ret_found->place == place;
+	return find(reader, &copy, false, tail, ret_found) && ret_found->place == place;
 }
 
 /* The newest record of the topic that has a place, as of now. NULL: that is elsewhere, or there is none. */
@@ -806,11 +829,11 @@ static const struct log_record *
 look_at_place(struct log_cursor *reader, struct log_place *place, uint32_t half, uint64_t tail,
     struct log_topic *ret_topic)
 {
-	const struct wanted wanted = {NULL, half};
+	const struct wanted wanted = {NULL, half, false};
 	struct log *log = reader->log;
 	struct found f;
 
-	if (!look_at(log, &reader->pin, &wanted, place, tail, &f))
+	if (!look_at(reader, &wanted, place, tail, &f))
 		return answer(reader, &f);
 	bus__log_topic(log, f.name, f.name_len, ret_topic);
 	if (!has_one_place(log, ret_topic, place)) {
@@ -900,14 +923,14 @@ place_of(struct log *log, const struct log_record *record, uint64_t word, uint64
 	struct log_place *its = NULL;
 	struct wanted wanted;
 	struct log_view v;
-	uint32_t pin = 0;
+	struct log_cursor reader = {.log = log};
 
 	if (!(word >> 32 & LOG_RETAIN) || !bus__log_read(word, record, &v) || v.name_len == 0)
 		return NULL; /* most are none */
 	topic.name = v.name;
 	topic.len = v.name_len;
 	topic.hash = bus__siphash(log->key, v.name, v.name_len);
-	wanted = (struct wanted){&topic, half_of(topic.hash)};
+	wanted = (struct wanted){&topic, half_of(topic.hash), true};
 	for (uint32_t i = 0; i < choices(log, &topic); i++) {
 		struct log_place *place = choice(log, &topic, i);
 		uint64_t tag = tag_of(place), now;
@@ -921,12 +944,12 @@ place_of(struct log *log, const struct log_record *record, uint64_t word, uint64
 			!was_published(log, now, tail) && now < log->begin)) {
 			its = place;
 			*ret_tag = tag;
-		} else if (look_at(log, &pin, &wanted, place, tail, &f) && f.position > position) {
+		} else if (look_at(&reader, &wanted, place, tail, &f) && f.position > position) {
 			its = NULL; /* it has a newer one, in its other place */
 			break;
 		}
 	}
-	bus__log_unpin(log, &pin);
+	bus__log_let_go(&reader);
 	return its;
 }
 
@@ -943,12 +966,12 @@ forget(struct log *log, struct log_place *place, const struct log_record *record
 		raise(&place->kept[1], position);
 }
 
-/* Copies what is current of a segment's records to the tail's, behind *at. false: there was no room for all of it. */
+/* Copies what is current of a segment's records from `from` on to the tail's, behind *at. false: there was no room for all of it. */
 static bool
-copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end, uint64_t *at,
-    uint64_t tail)
+copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t from, uint64_t end,
+    uint64_t *at, uint64_t tail)
 {
-	for (uint64_t from = 0; from < end;) {
+	while (from < end) {
 		const struct log_record *record = (const struct log_record *)(bytes + from);
 		uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
 		uint64_t size = record_bytes(word), tag;
@@ -980,17 +1003,28 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 static bool
 copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
 {
-	uint32_t pin = 0;
-	uint64_t end;
+	struct log_cursor source = {.log = log, .number = number};
 	const uint8_t *bytes;
-	/* Pinned: an owner that was revoked reads nothing that others write. */
-	const struct log_segment *segment = bus__log_pin(log, &pin, number, &bytes);
-	bool copied =
-	    segment == NULL ||
-	    !life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end) ||
-	    end >= log->segment_bytes || copy_values(log, number, bytes, end, at, tail);
+	uint64_t end;
+	bool copied = true;
 
-	bus__log_unpin(log, &pin);
+	/* Pinned, or read in a copy: an owner that was revoked reads nothing that others write. */
+	source.segment = bus__log_pin(log, &source.pin, number, &bytes);
+	if (source.segment == NULL ||
+	    !life_has_ended(
+		atomic_load_explicit(&source.segment->life, memory_order_acquire), &end) ||
+	    end >= log->segment_bytes)
+		end = 0;
+	if (source.pin != 0)
+		copied = copy_values(log, number, bytes, 0, end, at, tail);
+	/* Where there is no memory for a copy, they stay; memory with values is not used before they have moved. */
+	while (source.pin == 0 && source.at < end && copied) {
+		copied =
+		    bus__log_copy_part(&source, bytes, end) > 0 &&
+		    copy_values(log, number, source.bytes, source.at, source.limit, at, tail);
+		source.at = source.limit;
+	}
+	bus__log_let_go(&source);
 	return copied;
 }
 
@@ -1003,7 +1037,7 @@ bus__log_carry(struct log *log, uint64_t at, uint64_t bytes, uint64_t copied[LOG
 	memset(copied, 0, LOG_MOST_SEGMENTS * sizeof *copied);
 	/* Nothing else was free, after several have died half way: what is there moves to its beginning. */
 	if (life_has_ended(log->rescue, &end) && end < log->segment_bytes)
-		copy_values(log, life_number(log->rescue), log->bytes, end, &at, tail);
+		copy_values(log, life_number(log->rescue), log->bytes, 0, end, &at, tail);
 	log->rescue = 0;
 	/* What somebody holds is not used soon, and so does not count. */
 	while (done < LOG_MOST_SEGMENTS && next_ended(log, number, &number, &place) &&

@@ -9,6 +9,8 @@
  *   tail       release of the publish            -> acquire of the next owner, and of readers: all bytes before it
  *   life       seq_cst claim, then look at pins  |  seq_cst pin, then look at life: one of the two sees the other
  *   pins_end   seq_cst, before the first pin     -> seq_cst, after the claim: as the pins themselves
+ *   life       acq_rel CAS of a reader that copied, to what it is -> seq_cst claim: what a claimer writes comes behind the copy
+ *   held       seq_cst, all of it, as the pins beside it: see below
  *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
  *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
  *   listens    release by its member, behind its file -> acquire of whoever reads that: it has as many changes
@@ -33,9 +35,10 @@
 #ifndef LOG_PINS               /* a model has so few of these that it comes to an end */
 #define LOG_PINS          1024 /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
-#define LOG_DIRECTORY     256 /* entries, for the numbers that were used last; a power of two */
-#define LOG_BUCKET        16  /* places for values in one bucket */
-#define LOG_OWN_BUCKETS   256 /* for the bus's own topics: two values of each member */
+#define LOG_DIRECTORY     256   /* entries, for the numbers that were used last; a power of two */
+#define LOG_COPY_BYTES    65536 /* that a reader without a pin copies at a time */
+#define LOG_BUCKET        16    /* places for values in one bucket */
+#define LOG_OWN_BUCKETS   256   /* for the bus's own topics: two values of each member */
 #endif
 #define LOG_PAGE 4096
 
@@ -68,6 +71,7 @@ struct log_segment {
 	_Atomic uint64_t count; /* low half of a tail / 8, and how many records lie before it */
 	_Atomic uint64_t
 	    retained; /* its number, while it may have values that others have not been copied from */
+	_Atomic uint32_t held; /* HELD_..: whether readers may pin this place */
 };
 
 /* What a member reads. Only its own process writes here, or the member that holds a dead one's slot. */
@@ -178,6 +182,18 @@ seal_word(uint64_t number, uint64_t writer)
 	return number << 10 | writer;
 }
 
+/* --- held: whether readers may pin a place --------------------------------------------------------------------
+ *
+ * At most one place in four is pinned, so that readers that do not come back hold up no writer; a reader that gets no pin
+ * copies. The first reader of a place stores its pin, asks here, and then counts the places that others ask for, hold, or
+ * have pinned: all seq_cst. Of two that ask at once, one at least counts the other. A word that says HELD_YES may
+ * be cleared by anybody that finds no pin there; a reader that saw it before has its pin stored, where the next to count
+ * sees it. So the words are read before the pins. */
+
+#define HELD_NO    0u
+#define HELD_YES   1u
+#define HELD_ASKED 2u /* + member: it counts */
+
 /* --- sequences ------------------------------------------------------------------------------------------------- */
 
 #define SEQUENCE_MASK ((UINT64_C(1) << 48) - 1)
@@ -249,6 +265,8 @@ enum log_flag {
 #define LOG_WORDS       ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
 #define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK | LOG_THEIRS)
 #define LOG_MORE_WORDS  (LOG_VALUE_WORDS | LOG_NAMED) /* which few records have */
+
+#define LOG_HEAD_MOST (24u + 9u * 8u) /* a head and all words */
 
 /* How many words follow the head. */
 static inline unsigned

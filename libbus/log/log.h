@@ -81,6 +81,11 @@ struct log {
 	/* What the cursors of this process hold: its word in the log has the places that are not 0 here. */
 	pthread_mutex_t pins_lock; /* these, and the writing of that word; alone */
 	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
+	/* What the host refused: a segment, and how often this process asks no more. */
+	struct {
+		uint64_t number;
+		uint32_t passes;
+	} refused[LOG_MOST_SEGMENTS];
 
 	/* Under the lock of the list of this process. */
 	enum { LOG_JOINING, LOG_JOINED, LOG_LEAVING, LOG_LEFT } state;
@@ -260,10 +265,24 @@ struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_
 bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
 
 /* The same for a reader: the memory stays what it is until it pins other memory. *pin: the place + 1 that it pins,
- * which is let go; 0: none. NULL: it is gone, and nothing is pinned. */
+ * which is let go first; 0: none. NULL: it is gone, and nothing is pinned. *pin 0, and not NULL: readers hold as many places as
+ * they may. Then the reader copies (bus__log_copy()), and asks bus__log_was_there() before it believes the copy. */
 struct log_segment *bus__log_pin(
     struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes);
 void bus__log_unpin(struct log *log, uint32_t *pin);
+
+/* Whether the memory was the segment's until now. What a later claimer writes there comes behind what was read before this. */
+bool bus__log_was_there(struct log_segment *segment, uint64_t number);
+
+/* Copies a multiple of 8 bytes, which others may write meanwhile. In a file of its own: copy.c says why. */
+void bus__log_copy(void *to, const void *from, uint64_t bytes);
+
+/* How many places readers may pin, of all processes together. */
+static inline uint32_t
+bus__log_most_pinned(const struct log *log)
+{
+	return log->segment_count < 8 ? 1 : log->segment_count / 4;
+}
 
 /* What became of a segment that bus__log_pin() did not find. LOG_GONE: its memory belongs to another segment. LOG_BACK: a
  * writer gave back its claim, pin again. LOG_MOVING: a writer holds a claim, and moves the values to another segment. */
@@ -291,10 +310,12 @@ void bus__log_recover(struct log *log, uint32_t member);
 
 struct log_cursor {
 	struct log *log;
-	uint32_t pin;    /* the place + 1 that it holds; 0: none */
-	uint64_t number; /* its segment */
-	struct log_segment *segment;
-	const uint8_t *bytes;
+	uint32_t pin;                /* the place + 1 that it holds; 0: none, so it copies */
+	uint64_t number;             /* its segment */
+	struct log_segment *segment; /* NULL: it was let go */
+	const uint8_t *bytes; /* where offset 0 of it lies, or would, for what is there for us */
+	uint8_t *copy;        /* of what is there for us; NULL: it reads in place */
+	size_t copy_cap;
 	uint64_t at, limit; /* offsets in it: what lies between is there for us */
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
@@ -347,6 +368,28 @@ uint64_t bus__log_lost(struct log_cursor *cursor);
 /* Takes back the record that was given last, which comes again. */
 void bus__log_unread(struct log_cursor *cursor);
 
+/* Whether the records that were given lie in memory of the cursor's own, until the next call. */
+static inline bool
+bus__log_copies(const struct log_cursor *cursor)
+{
+	return cursor->segment != NULL && cursor->pin == 0;
+}
+
+/* Copies the record at an offset of a segment that was not pinned. 1; 0: the segment is gone; BUS_E_DAMAGED: what is there no
+ * writer leaves; BUS_E_NOMEM. The record stays until the cursor's next call; the cursor is for this alone. */
+int bus__log_copy_record(struct log_cursor *cursor, struct log_segment *segment, uint64_t number,
+    const uint8_t *bytes, uint64_t at, const struct log_record **ret_record);
+
+/* Copies what lies from cursor->at on and before `end` in the cursor's segment, which was not pinned, or as many whole records of it
+ * as fit: these lie between `at` and `limit` then. The same answers. */
+int bus__log_copy_part(struct log_cursor *cursor, const uint8_t *segment, uint64_t end);
+
+/* The same of what lies before a copy and belongs to it, a multiple of 8 bytes: it goes behind the copy, to `room` of
+ * LOG_COPY_ROOM bytes. Until the next copy; NULL: the segment is gone. */
+#define LOG_COPY_ROOM (LOG_HEAD_MOST + BUS_LIMIT_TOPIC_BYTES + 16u)
+const uint8_t *bus__log_copy_before(
+    struct log_cursor *cursor, uint64_t at, uint64_t bytes, uint64_t room);
+
 /* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
  * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
 void bus__log_let_go(struct log_cursor *cursor);
@@ -395,10 +438,11 @@ struct log_view {
 /* What is in a record, of which the cursor said `word`. false: its parts do not fit into it. */
 bool bus__log_read(uint64_t word, const struct log_record *record, struct log_view *ret_view);
 
-/* The name of the topic of a record that lies in a segment whose memory begins at `bytes`, without NUL; NULL: it has none, or
- * the record that it points to does not name one. */
+/* The name of the topic of the record that the cursor gave last, without NUL, which stays until its next call or the next call
+ * of this. NULL: it has none, or the record that it points to does not name one; or the cursor copies, and that record was not
+ * in the copy and is gone. */
 const char *bus__log_name(
-    const uint8_t *bytes, uint64_t word, const struct log_record *record, uint32_t *ret_len);
+    struct log_cursor *cursor, const struct log_record *record, uint32_t *ret_len);
 
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 
@@ -454,16 +498,16 @@ struct log_newest {
 	struct bus__version version; /* LOG_NO_VALUE: {0} */
 	uint64_t theirs;             /* its number where it was made */
 	uint64_t position, word;
-	const struct log_record *record; /* where it lies, for as long as it is pinned */
+	const struct log_record *record; /* where it lies, for as long as the reader holds it */
 };
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has. The pin holds what is read, since an owner that was
- * revoked does not know it. */
-void bus__log_newest(struct log *log, uint32_t *pin, const struct log_topic *topic, uint64_t tail,
+/* For the tail's owner, when the tail was at `tail`: what the topic has. The reader holds what is read, since an owner that
+ * was revoked does not know it. */
+void bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
-void bus__log_bound_marks(struct log *log, uint32_t *pin, uint64_t tail);
+void bus__log_bound_marks(struct log_cursor *reader, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 

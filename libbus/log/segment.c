@@ -8,6 +8,9 @@
 /* So much Linux maps for a read that finds a page missing (fault_around_bytes). */
 #define MAP_STEP ((uintptr_t)65536)
 
+/* A reader that got no pin copies so often before it asks again. */
+#define REFUSED_PASSES 16
+
 static uint8_t *
 bytes_of(const struct log *log, uint32_t place)
 {
@@ -48,6 +51,12 @@ bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes)
 	return segment;
 }
 
+static uint64_t
+place_bit(uint32_t place)
+{
+	return UINT64_C(1) << place;
+}
+
 /* The places that this process reads in. Pins lock, and so nobody else writes them. */
 static uint64_t
 places_of(const struct log *log)
@@ -56,15 +65,20 @@ places_of(const struct log *log)
 	    &log->shared->pins[pins_of(log->member)].places, memory_order_relaxed);
 }
 
+/* Release: what was read there, under the pins lock or before, was read before a writer finds it free. Pins lock. */
+static void
+clear_pin(struct log *log, uint32_t place)
+{
+	atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
+	    places_of(log) & ~place_bit(place), memory_order_release);
+}
+
 /* Lets go of a place. Pins lock. */
 static void
 unpin(struct log *log, uint32_t place)
 {
-	if (--log->pinned[place] > 0)
-		return;
-	/* Release: what was read there, under this lock or before, was read before a writer finds it free. */
-	atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
-	    places_of(log) & ~(UINT64_C(1) << place), memory_order_release);
+	if (--log->pinned[place] == 0)
+		clear_pin(log, place);
 }
 
 void
@@ -76,6 +90,165 @@ bus__log_unpin(struct log *log, uint32_t *pin)
 	unpin(log, *pin - 1);
 	pthread_mutex_unlock(&log->pins_lock);
 	*pin = 0;
+}
+
+/* Whether a writer that lost the tail there may still write into it. */
+static bool
+is_written(const struct log *log, const struct log_segment *segment, uint64_t number)
+{
+	uint64_t seal = atomic_load_explicit(&segment->seal, memory_order_seq_cst);
+	uint64_t writer = seal & SEAL_NOBODY;
+
+	if (seal >> 10 != number || writer == 0 || writer == SEAL_NOBODY ||
+	    writer == log->member + 1)
+		return false;
+	/* Acquire: pairs with the release of its next transaction, elsewhere: what it wrote here is through. */
+	return atomic_load_explicit(
+		   &log->shared->members[writer - 1].appended, memory_order_acquire) <= number &&
+	       bus__log_is_alive(log, (uint32_t)writer - 1);
+}
+
+/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). A dead member's pin is
+ * nobody's: one that joins in its slot later pins behind the claim, and finds it. */
+static bool
+is_pinned(const struct log *log, uint32_t place)
+{
+	/* One that is not below raises it, and pins, behind our claim. */
+	uint32_t end = atomic_load_explicit(&log->shared->pins_end, memory_order_seq_cst);
+
+	for (uint32_t i = 0; i < LOG_PINS && i < end; i++) {
+		uint64_t places =
+		    atomic_load_explicit(&log->shared->pins[i].places, memory_order_seq_cst);
+
+		if ((places >> place & 1) != 0 && bus__log_is_alive(log, pins_member(i)))
+			return true;
+	}
+	return false;
+}
+
+/* --- who may pin ------------------------------------------------------------------------------------------------ */
+
+static _Atomic uint32_t *
+held_of(const struct log *log, uint32_t place)
+{
+	return &log->shared->segments[place].held;
+}
+
+/* The places that readers ask for, may pin, or have pinned: in this order. */
+static uint64_t
+places_held(const struct log *log)
+{
+	uint64_t held = 0, pinned = 0, places;
+	uint32_t end = atomic_load_explicit(&log->shared->pins_end, memory_order_seq_cst);
+
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (atomic_load_explicit(held_of(log, i), memory_order_seq_cst) != HELD_NO)
+			held |= place_bit(i);
+	for (uint32_t i = 0; i < LOG_PINS && i < end; i++)
+		pinned |= atomic_load_explicit(&log->shared->pins[i].places, memory_order_seq_cst);
+	places = pinned & ~held;
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if ((places >> i & 1) != 0 && is_pinned(log, i))
+			held |= place_bit(i);
+	return held;
+}
+
+/* Whether what readers hold leaves enough: three quarters of the places, and beside those of stopped writers two, for
+ * the tail and the next one. */
+static bool
+is_enough_left(const struct log *log)
+{
+	uint64_t held = places_held(log);
+	uint32_t count = (uint32_t)__builtin_popcountll(held), written = 0;
+
+	if (count > bus__log_most_pinned(log))
+		return false;
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		const struct log_segment *segment = &log->shared->segments[i];
+		uint64_t life = atomic_load_explicit(&segment->life, memory_order_relaxed);
+
+		if ((held >> i & 1) == 0)
+			written += is_written(log, segment, life_number(life));
+	}
+	return count + written + 2 <= log->segment_count;
+}
+
+/* Frees the places that readers may pin and nobody has. */
+static void
+free_held(struct log *log, uint32_t but, uint32_t tail)
+{
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		uint32_t seen = atomic_load_explicit(held_of(log, i), memory_order_seq_cst);
+
+		if (seen != HELD_NO && i != but && i != tail && !is_pinned(log, i))
+			atomic_compare_exchange_strong_explicit(held_of(log, i), &seen, HELD_NO,
+			    memory_order_seq_cst, memory_order_relaxed);
+	}
+}
+
+/* Whether readers may pin a place. The pin is stored: whoever counts the places sees it, or we see what it asked for. */
+static bool
+admit(struct log *log, uint32_t place, uint32_t tail)
+{
+	_Atomic uint32_t *held = held_of(log, place);
+	uint32_t seen = atomic_load_explicit(held, memory_order_seq_cst);
+	uint32_t mine = HELD_ASKED + log->member;
+	bool is_admitted;
+
+	if (seen == HELD_YES)
+		return true;
+	if (seen != HELD_NO && bus__log_is_alive(log, seen - HELD_ASKED))
+		return false;
+	if (!atomic_compare_exchange_strong_explicit(
+		held, &seen, mine, memory_order_seq_cst, memory_order_seq_cst))
+		return seen == HELD_YES;
+	bus__log_stall(LOG_STALL_ASKED);
+	is_admitted = is_enough_left(log);
+	if (!is_admitted) {
+		free_held(log, place, tail);
+		is_admitted = is_enough_left(log);
+	}
+	/* Nobody else changes it meanwhile: what is pinned is not freed. */
+	return atomic_compare_exchange_strong_explicit(held, &mine,
+		   is_admitted ? HELD_YES : HELD_NO, memory_order_seq_cst, memory_order_relaxed) &&
+	       is_admitted;
+}
+
+/* Whether a process may hold one place more. Half of what all may hold, besides the tail's place, leaves some to others. */
+static bool
+has_share(const struct log *log, uint32_t place, uint32_t tail)
+{
+	uint32_t most = bus__log_most_pinned(log) / 2, count;
+	uint64_t others = places_of(log) & ~place_bit(place);
+
+	if (tail < LOG_MOST_SEGMENTS)
+		others &= ~place_bit(tail);
+	count = (uint32_t)__builtin_popcountll(others);
+	return count < (most > 0 ? most : 1) + (place == tail);
+}
+
+/* Pins a place for the first of this process's cursors there. Pins lock. */
+static bool
+pin_first(struct log *log, uint32_t place, uint64_t number)
+{
+	uint32_t tail = place_of(log, bus__log_tail(log) / log->segment_bytes);
+
+	if (!has_share(log, place, tail))
+		return false;
+	/* To count costs a look at all pins: one that was refused asks seldom, unless somebody else was not. */
+	if (log->refused[place].number == number && log->refused[place].passes > 0 &&
+	    atomic_load_explicit(held_of(log, place), memory_order_relaxed) != HELD_YES) {
+		log->refused[place].passes--;
+		return false;
+	}
+	atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
+	    places_of(log) | place_bit(place), memory_order_seq_cst);
+	if (admit(log, place, tail))
+		return true;
+	clear_pin(log, place);
+	log->refused[place].number = number;
+	log->refused[place].passes = REFUSED_PASSES;
+	return false;
 }
 
 struct log_segment *
@@ -93,12 +266,13 @@ bus__log_pin(struct log *log, uint32_t *pin, uint64_t number, const uint8_t **re
 	/* Pin first, then look; a writer claims first, and then looks at the pins. One of the two sees the other. For the
 	 * second cursor in a place the first has stored the pin, before this lock. */
 	pthread_mutex_lock(&log->pins_lock);
-	if (log->pinned[place]++ == 0)
-		atomic_store_explicit(&log->shared->pins[pins_of(log->member)].places,
-		    places_of(log) | UINT64_C(1) << place, memory_order_seq_cst);
 	if (*pin != 0)
 		unpin(log, *pin - 1);
-	*pin = place + 1;
+	*pin = 0;
+	if (log->pinned[place] > 0 || pin_first(log, place, number)) {
+		log->pinned[place]++;
+		*pin = place + 1;
+	}
 	pthread_mutex_unlock(&log->pins_lock);
 	bus__log_stall(LOG_STALL_PIN);
 	life = atomic_load_explicit(&segment->life, memory_order_seq_cst);
@@ -108,6 +282,21 @@ bus__log_pin(struct log *log, uint32_t *pin, uint64_t number, const uint8_t **re
 	}
 	*ret_bytes = bytes_of(log, place);
 	return segment;
+}
+
+bool
+bus__log_was_there(struct log_segment *segment, uint64_t number)
+{
+	uint64_t life = atomic_load_explicit(&segment->life, memory_order_relaxed);
+
+	do {
+		if (life_number(life) != number || life_is_claimed(life))
+			return false;
+		/* Release: what was read before this was read before a claimer, which acquires the word, writes there. A load,
+		 * and a fence before it, would say as much only with a fence behind each claim. */
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &segment->life, &life, life, memory_order_acq_rel, memory_order_relaxed));
+	return true;
 }
 
 bool
@@ -174,40 +363,6 @@ bus__log_fate(const struct log *log, uint64_t number)
 }
 
 /* --- memory for the next one ----------------------------------------------------------------------------------- */
-
-/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). A dead member's pin is
- * nobody's: one that joins in its slot later pins behind the claim, and finds it. */
-static bool
-is_pinned(const struct log *log, uint32_t place)
-{
-	/* One that is not below raises it, and pins, behind our claim. */
-	uint32_t end = atomic_load_explicit(&log->shared->pins_end, memory_order_seq_cst);
-
-	for (uint32_t i = 0; i < LOG_PINS && i < end; i++) {
-		uint64_t places =
-		    atomic_load_explicit(&log->shared->pins[i].places, memory_order_seq_cst);
-
-		if ((places >> place & 1) != 0 && bus__log_is_alive(log, pins_member(i)))
-			return true;
-	}
-	return false;
-}
-
-/* Whether a writer that lost the tail there may still write into it. */
-static bool
-is_written(const struct log *log, const struct log_segment *segment, uint64_t number)
-{
-	uint64_t seal = atomic_load_explicit(&segment->seal, memory_order_seq_cst);
-	uint64_t writer = seal & SEAL_NOBODY;
-
-	if (seal >> 10 != number || writer == 0 || writer == SEAL_NOBODY ||
-	    writer == log->member + 1)
-		return false;
-	/* Acquire: pairs with the release of its next transaction, elsewhere: what it wrote here is through. */
-	return atomic_load_explicit(
-		   &log->shared->members[writer - 1].appended, memory_order_acquire) <= number &&
-	       bus__log_is_alive(log, (uint32_t)writer - 1);
-}
 
 bool
 bus__log_is_held(struct log *log, uint32_t place, uint64_t number)
@@ -397,6 +552,9 @@ bus__log_recover(struct log *log, uint32_t member)
 		uint64_t seal = atomic_load_explicit(&segment->seal, memory_order_acquire);
 		uint64_t life = atomic_load_explicit(&segment->life, memory_order_acquire);
 
+		if (atomic_load_explicit(&segment->held, memory_order_relaxed) ==
+		    HELD_ASKED + member)
+			atomic_store_explicit(&segment->held, HELD_NO, memory_order_seq_cst);
 		if ((seal & SEAL_NOBODY) == member + 1)
 			atomic_compare_exchange_strong_explicit(&segment->seal, &seal,
 			    seal | SEAL_NOBODY, memory_order_seq_cst, memory_order_relaxed);

@@ -14,6 +14,7 @@ enum log_stall {
 	LOG_STALL_ROLL,      /* it is open, the tail is not there yet */
 	LOG_STALL_CARRIED,   /* values were copied behind the tail */
 	LOG_STALL_PIN,       /* a reader holds a segment that it has not looked at */
+	LOG_STALL_ASKED,     /* a reader asks for a place, and has not counted what others hold */
 	LOG_STALL_MOVES, /* this writer is about to claim memory with values; one of the next two follows */
 	LOG_STALL_MOVED,  /* these values are published in the new segment */
 	LOG_STALL_UNMOVED /* this writer gave the claim back, or lost the tail */

@@ -64,10 +64,10 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 
 /* Whether a record tells of the bus itself. */
 static bool
-is_own(const struct log_cursor *c, const struct log_record *record)
+is_own(struct log_cursor *c, const struct log_record *record)
 {
 	uint32_t len;
-	const char *name = bus__log_name(c->bytes, c->word, record, &len);
+	const char *name = bus__log_name(c, record, &len);
 
 	return name != NULL && name[0] == '$';
 }

@@ -83,32 +83,65 @@ bus__log_remember(struct log *log, struct log_topic *topic, uint64_t position)
 	atomic_store_explicit(&memory->at[entry].position, position, memory_order_relaxed);
 }
 
-const char *
-bus__log_name(
-    const uint8_t *bytes, uint64_t word, const struct log_record *record, uint32_t *ret_len)
+/* Where in a record the name is of which its head and its words lie at `head`. 0: it has none. */
+static uint64_t
+find_name(const struct log_record *head, uint64_t word, uint32_t *ret_len)
 {
-	uint64_t own = (uint64_t)((const uint8_t *)record - bytes), head, end, len;
-	uint32_t topic = record->topic;
-	uint64_t at = ((uint64_t)topic - 1) * 8;
-	unsigned flags;
+	unsigned flags = (unsigned)(word >> 32) & 0xffff;
+	uint64_t begin = sizeof *head + 8 * (flags == LOG_NAMED ? 1u : record_words(flags)), end, len;
 
-	if (topic == 0 || at > own)
-		return NULL;
-	if (at < own) {
-		record = (const struct log_record *)(bytes + at);
-		word = atomic_load_explicit(&record->word, memory_order_relaxed);
-		if (own - at < sizeof *record || record_bytes(word) > own - at)
-			return NULL;
-	}
-	flags = (unsigned)(word >> 32) & 0xffff;
-	head = sizeof *record + 8 * (flags == LOG_NAMED ? 1u : record_words(flags));
-	if (!(flags & LOG_NAMED) || word >> 56 > 7 || record_bytes(word) < head + (word >> 56))
-		return NULL;
+	if (!(flags & LOG_NAMED) || word >> 56 > 7 || record_bytes(word) < begin + (word >> 56))
+		return 0;
 	/* It is the last of all, and its word the last of those. */
 	end = record_bytes(word) - (word >> 56);
-	memcpy(&len, (const uint8_t *)record + head - sizeof len, sizeof len);
-	if (len == 0 || len > BUS_LIMIT_TOPIC_BYTES || len > end - head)
-		return NULL;
+	memcpy(&len, (const uint8_t *)head + begin - sizeof len, sizeof len);
+	if (len == 0 || len > BUS_LIMIT_TOPIC_BYTES || len > end - begin)
+		return 0;
 	*ret_len = (uint32_t)len;
-	return (const char *)record + end - len;
+	return end - len;
+}
+
+/* The name of a record at `at`, which ends before `own`, and that a cursor has not copied with its records. Copies the head first, and
+ * looks whether the segment was there, since nothing may be read of a copy before that. */
+static __attribute__((noinline)) const char *
+copy_name(struct log_cursor *c, uint64_t at, uint64_t own, uint32_t *ret_len)
+{
+	uint64_t most = own - at, word, name, from;
+	const struct log_record *head = (const struct log_record *)bus__log_copy_before(
+	    c, at, most < LOG_HEAD_MOST ? most : LOG_HEAD_MOST, 0);
+	const uint8_t *copy;
+
+	if (head == NULL)
+		return NULL;
+	word = atomic_load_explicit(&head->word, memory_order_relaxed);
+	if (record_bytes(word) > most || record_bytes(word) % 8 != 0)
+		return NULL;
+	name = find_name(head, word, ret_len);
+	if (name == 0)
+		return NULL;
+	from = name & ~UINT64_C(7);
+	copy = bus__log_copy_before(c, at + from, record_bytes(word) - from, LOG_HEAD_MOST);
+	return copy != NULL ? (const char *)copy + (name - from) : NULL;
+}
+
+const char *
+bus__log_name(struct log_cursor *c, const struct log_record *record, uint32_t *ret_len)
+{
+	uint64_t own = (uintptr_t)record - (uintptr_t)c->bytes, name;
+	uint64_t word = c->word, at = ((uint64_t)record->topic - 1) * 8;
+
+	if (record->topic == 0 || at > own)
+		return NULL;
+	if (at < own) {
+		if (own - at < sizeof *record)
+			return NULL;
+		if (bus__log_copies(c) && at < (uintptr_t)c->copy - (uintptr_t)c->bytes)
+			return copy_name(c, at, own, ret_len);
+		record = (const struct log_record *)((uintptr_t)c->bytes + (uintptr_t)at);
+		word = atomic_load_explicit(&record->word, memory_order_relaxed);
+		if (record_bytes(word) > own - at)
+			return NULL;
+	}
+	name = find_name(record, word, ret_len);
+	return name != 0 ? (const char *)record + name : NULL;
 }

@@ -63,7 +63,7 @@ class Publisher:
         with self.bus.subscribe("$bus/warnings") as watcher:
             for _ in range(10_000):
                 self.bus.publish("unheard", 1)
-                if (msg := watcher.poll()) is not None:
+                if (msg := watcher.recv_nowait()) is not None:
                     return msg.topic
         raise AssertionError("no warning came")
 
@@ -83,7 +83,7 @@ class Publisher:
 def serve(pipe, url):
     """The process: a bus that listens, and answers (whether it went well, what came of it)."""
     with libbus.Bus() as bus:
-        publisher = Publisher(bus, bus.listen(url, bytes=4 << 20))
+        publisher = Publisher(bus, bus.listen(url, max_bytes=4 << 20))
         pipe.send((True, None))
         while call := pipe.recv():
             name, arguments, options = call

@@ -61,8 +61,8 @@ class PythonDoor:
         eventually(lambda: self.link.state == "up")
         self.ready = itertools.count()
 
-    def subscribe(self, *filters, full="drop_oldest", bytes=4 << 20):
-        inbox = PythonInbox(self.to.subscribe(MARK, *filters, full=full, bytes=bytes))
+    def subscribe(self, *filters, full="drop_oldest", max_bytes=4 << 20):
+        inbox = PythonInbox(self.to.subscribe(MARK, *filters, full=full, max_bytes=max_bytes))
         self.catch_up()
         self.from_.flush()
         return inbox
@@ -71,7 +71,7 @@ class PythonDoor:
         """Until filters are known there and messages are here: both come in order."""
         topic = f"ready/{next(self.ready)}"
         with self.to.subscribe(topic) as ready:
-            eventually(lambda: self.from_.publish(topic, 1) or ready.poll())
+            eventually(lambda: self.from_.publish(topic, 1) or ready.recv_nowait())
 
     def cut(self):
         self.from_.kill()
@@ -284,7 +284,7 @@ def overrun(door, full):
     Nobody looks at the inbox meanwhile: a look at its counters holds what is inside for a moment, and a
     publisher that cannot evict the oldest then drops its own.
     """
-    inbox = door.subscribe("n", full=full, bytes=SMALL)
+    inbox = door.subscribe("n", full=full, max_bytes=SMALL)
     door.from_.numbers(["n"], 0, MANY)
     door.catch_up()
     assert inbox.stats()["offered"] == MANY
@@ -435,10 +435,10 @@ def bytes_(door):
         for type in ("untagged", "msgpack", "bytes", "json", "text"):
             headers = {"k": length} if length < MAX_PAYLOAD else None
             data = everything[:length]
-            door.from_.publish_raw("bytes", data, type=type, headers=headers)
+            door.from_.publish_raw("bytes", data, encoding=type, headers=headers)
             msg = inbox.take()
             assert msg.data == data
-            assert (msg.type, msg.headers, msg.lost) == (type, headers or {}, 0)
+            assert (msg.encoding, msg.headers, msg.lost) == (type, headers or {}, 0)
 
 
 def too_big(door):

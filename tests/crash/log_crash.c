@@ -52,7 +52,7 @@ static struct shared {
 	struct worker workers[WORKERS];
 	_Atomic uint32_t lives;
 	_Atomic uint64_t full; /* appends refused since no segment was free */
-	_Atomic uint64_t lost, read, written, kept, spoiled;
+	_Atomic uint64_t lost, read, copied, written, kept, spoiled;
 	_Atomic uint64_t
 	    begun[WRITERS]; /* the value of the append under way, in the form of `values` */
 	_Atomic uint64_t
@@ -278,11 +278,11 @@ compare(uint64_t sequence, const struct content *content)
 /* Whether the topic of a record is what its writer said. */
 static bool
 is_of_its_topic(
-    const struct log_cursor *cursor, const struct log_record *record, const struct content *content)
+    struct log_cursor *cursor, const struct log_record *record, const struct content *content)
 {
 	char name[NAME_BYTES];
 	uint32_t len;
-	const char *its = bus__log_name(cursor->bytes, cursor->word, record, &len);
+	const char *its = bus__log_name(cursor, record, &len);
 
 	if (is_kept(content->number))
 		name_value(name, 0);
@@ -296,7 +296,7 @@ is_of_its_topic(
 }
 
 static void
-check(const struct log_cursor *cursor, const struct log_record *record, uint64_t *next)
+check(struct log_cursor *cursor, const struct log_record *record, uint64_t *next)
 {
 	struct content expected;
 	struct log_view view;
@@ -406,12 +406,22 @@ check_value(struct log_cursor *reader, unsigned writer)
 	}
 }
 
+/* Readers that stand still, each in another segment, so that all others have few places to hold. */
+static void
+stand_still(struct log *log, struct log_cursor held[2], unsigned which)
+{
+	if (held[which].log != NULL)
+		bus__log_cursor_close(&held[which]);
+	if (bus__log_cursor_open(log, LOG_FROM_NOW, 0, &held[which]) < 0)
+		fail("cannot hold");
+}
+
 static void
 read_for_ever(unsigned number)
 {
 	struct log *log = join_log();
 	uint64_t *next = calloc(LIVES, sizeof *next), expected;
-	struct log_cursor cursor, values;
+	struct log_cursor cursor, values, held[2] = {0};
 	const struct log_record *record;
 	unsigned since = 0;
 
@@ -436,12 +446,15 @@ read_for_ever(unsigned number)
 		/* The second and the third are slow in places, with the record before them. */
 		if (++since % 5000 == 0)
 			nap(number * 20000L);
+		if (since % 2000 == 1000)
+			stand_still(log, held, since / 2000 % 2);
 		if (since % 500 == 0)
 			for (unsigned i = 0; i < WRITERS; i++)
 				check_value(&values, i);
 		check(&cursor, record, next);
 		shared->lost += lost;
 		shared->read++;
+		shared->copied += bus__log_copies(&cursor);
 		self->steps++;
 	}
 }
@@ -546,7 +559,9 @@ one_round(struct tally *tally)
 	    LOG_STALL_DIRECTORY, LOG_STALL_ROLL, LOG_STALL_CARRIED};
 	unsigned victim = (unsigned)rand() % WORKERS, second = WORKERS;
 	bool blind = rand() % 10 == 0;
-	enum log_stall where = victim < WRITERS ? places[(unsigned)rand() % 9] : LOG_STALL_PIN;
+	enum log_stall where = victim < WRITERS  ? places[(unsigned)rand() % 9]
+			       : rand() % 2 == 0 ? LOG_STALL_PIN
+						 : LOG_STALL_ASKED;
 	uint32_t struck = 1u << victim, killed;
 	int64_t ms;
 
@@ -627,12 +642,12 @@ main(int argc, char **argv)
 	printf(
 	    "seed %u: %u strikes (%u killed, %u stopped; %u inside, %u of them in a take-over or roll after "
 	    "another), others went on after %lld ms at worst, %u times later than %d ms\n"
-	    "%llu written, %llu read, %llu lost and told, %llu times full, %llu values looked at and %llu that a strike in a move may have spoiled; none damaged, twice, out of order or old\n",
+	    "%llu written, %llu read (%llu of them in a copy), %llu lost and told, %llu times full, %llu values looked at and %llu that a strike in a move may have spoiled; none damaged, twice, out of order or old\n",
 	    seed, tally.strikes, tally.kills, tally.stops, tally.inside, tally.doubles,
 	    (long long)tally.worst_ms, tally.late, PROMISE_MS, (unsigned long long)shared->written,
-	    (unsigned long long)shared->read, (unsigned long long)shared->lost,
-	    (unsigned long long)shared->full, (unsigned long long)shared->kept,
-	    (unsigned long long)shared->spoiled);
+	    (unsigned long long)shared->read, (unsigned long long)shared->copied,
+	    (unsigned long long)shared->lost, (unsigned long long)shared->full,
+	    (unsigned long long)shared->kept, (unsigned long long)shared->spoiled);
 	if (chdir(dir) == 0) {
 		unlink("crash.bus");
 		unlink("crash.lock");

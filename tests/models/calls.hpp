@@ -127,6 +127,12 @@ model_memset(void *to, int byte, size_t size)
 	return memset(to, byte, size);
 }
 
+void
+bus__log_copy(void *to, const void *from, uint64_t bytes)
+{
+	memory::try_copy(to, from, (size_t)bytes, PC);
+}
+
 int
 model_yield(void)
 {

@@ -37,8 +37,8 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"a reader does not hold its segment", "bus__log_pin", "pins", OP_STORE, SKIPPED, "DATA RACE"},
-    {"a reader holds it relaxed, and looks too early", "bus__log_pin", "pins", OP_STORE, RELAXED,
+    {"a reader does not hold its segment", "pin_first", "pins", OP_STORE, SKIPPED, "DATA RACE"},
+    {"a reader holds it relaxed, and looks too early", "pin_first", "pins", OP_STORE, RELAXED,
 	"DATA RACE"},
     {"a writer claims relaxed", "claim_oldest", "life", OP_CAS, RELAXED, "DATA RACE"},
     {NULL},

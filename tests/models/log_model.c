@@ -81,8 +81,8 @@ may_die(enum log_stall where)
 
 	model_reached[member] = true;
 	/* One that dies between its publish and the wake-up it owes is what the cap of a reader's sleep is for. */
-	if (where == LOG_STALL_PIN || where == LOG_STALL_WAKE || !model_dies[member] ||
-	    model_choose(8) != 0)
+	if (where == LOG_STALL_PIN || where == LOG_STALL_ASKED || where == LOG_STALL_WAKE ||
+	    !model_dies[member] || model_choose(8) != 0)
 		return;
 	model_dies[member] = false;
 	longjmp(graves[member], 1);
@@ -111,6 +111,7 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		model_share("seal", &shared->segments[i].seal, 8);
 		model_share("count", &shared->segments[i].count, 8);
 		model_share("retained", &shared->segments[i].retained, 8);
+		model_share("held", &shared->segments[i].held, 4);
 	}
 	shared->tail = tail_word(segment_bytes, 0);
 	shared->pins_end = LOG_PINS;
@@ -152,6 +153,13 @@ void
 model_pins_end(uint32_t end)
 {
 	atomic_init(&shared->pins_end, end);
+}
+
+void
+model_refuse_pins(int member)
+{
+	for (uint32_t i = 0; i < model_log[0].segment_count; i++)
+		atomic_init(&shared->segments[i].held, HELD_ASKED + (uint32_t)member);
 }
 
 void

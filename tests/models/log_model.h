@@ -22,6 +22,9 @@ void model_log_close(void);
 /* How many members' pins a writer looks at; all, unless that is said before it begins. */
 void model_pins_end(uint32_t end);
 
+/* As if that member asked for all places, and never came to an end: nobody gets a pin. */
+void model_refuse_pins(int member);
+
 /* Has threads append with the first member at once, which the last one is a deputy of. */
 void model_one_process(void);
 bool model_is_inside(

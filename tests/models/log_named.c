@@ -57,7 +57,7 @@ read_on(void)
 		uint64_t payload;
 		uint32_t len;
 
-		name = bus__log_name(cursor.bytes, cursor.word, record, &len);
+		name = bus__log_name(&cursor, record, &len);
 		model_check(name != NULL && len == 1);
 		model_check(bus__log_read(cursor.word, record, &view) && view.len == 8);
 		memcpy(&payload, view.data, sizeof payload);

@@ -73,11 +73,20 @@ struct postponed {
 	size_t size;
 };
 
+/* A copy of what others may be writing. Whether that is a race is asked when it is believed: when its maker reads it. */
+struct trial {
+	uintptr_t from, to;
+	size_t size;
+	rl::timestamp_t when;
+	bool open, torn;
+};
+
 static grain grains[MAX_GRAINS];
 static atom atoms[MAX_ATOMS];
 static region regions[MAX_REGIONS];
 static futex futexes[MAX_FUTEXES];
 static postponed late_clears[MODEL_THREADS];
+static trial trials[MODEL_THREADS];
 static size_t grains_used, atoms_used, regions_used, futexes_used;
 static unsigned long schedule_number;
 static bool checking; /* the threads of the model run; before and after, memory is just memory */
@@ -287,6 +296,49 @@ conflict(use mine, use other)
 	       (mine == ATOMIC_STORE && other == PLAIN_LOAD);
 }
 
+static bool
+overlap(uintptr_t at, size_t size, uintptr_t other, size_t other_size)
+{
+	return at < other + other_size && other < at + size;
+}
+
+/* A store that is not behind the copy in each order spoils it. */
+static void
+spoil_trials(uintptr_t at, size_t size)
+{
+	rl::thread_info_base &me = *rl::ctx().threadx_;
+
+	for (int t = 0; t < rl::ctx().get_thread_count(); t++)
+		if (trials[t].open && t != me.index_ &&
+		    overlap(at, size, trials[t].from, trials[t].size) &&
+		    me.acq_rel_order_[t] < trials[t].when)
+			trials[t].torn = true;
+}
+
+/* What was copied is read: so it was read where it lay, at that time. */
+static void
+believe_trial(uintptr_t at, size_t size, void *pc)
+{
+	rl::thread_info_base &me = *rl::ctx().threadx_;
+	trial &t = trials[me.index_];
+	region *r;
+
+	if (!t.open || !overlap(at, size, t.to, t.size) || (r = region_of(t.from)) == NULL)
+		return;
+	t.open = false;
+	if (t.torn) {
+		note(pc, "a copy of <%s+%zu> is believed, and is torn", name_of(t.from),
+		    (size_t)(t.from - r->begin));
+		rl::ctx().fail_test("", rl::test_result_data_race, place(pc));
+	}
+	for (uintptr_t i = t.from / GRAIN * GRAIN; i < t.from + t.size; i += GRAIN) {
+		grain &g = grain_of(*r, i);
+
+		if (g.last[PLAIN_LOAD][me.index_] < t.when)
+			g.last[PLAIN_LOAD][me.index_] = t.when;
+	}
+}
+
 static void
 touch(const region &r, uintptr_t at, size_t size, use kind, void *pc)
 {
@@ -299,6 +351,10 @@ touch(const region &r, uintptr_t at, size_t size, use kind, void *pc)
 		note(pc, "%s of freed memory", words[kind]);
 		c.fail_test("", rl::test_result_access_to_freed_memory, place(pc));
 	}
+	if (kind == PLAIN_STORE || kind == ATOMIC_STORE)
+		spoil_trials(at, size);
+	else
+		believe_trial(at, size, pc);
 	me.own_acq_rel_order_ += 1;
 	for (uintptr_t i = at / GRAIN * GRAIN; i < at + size; i += GRAIN) {
 		grain &g = grain_of(r, i);
@@ -391,6 +447,37 @@ step(const volatile void *address)
 		rl::ctx().sched();
 	}
 	return r;
+}
+
+/* Copies word by word, between which others go on. */
+static void
+try_copy(void *to, const void *from, size_t size, void *pc)
+{
+	rl::thread_info_base *me = checking ? rl::ctx().threadx_ : NULL;
+	region *r;
+
+	if (me == NULL || (r = region_of((uintptr_t)from)) == NULL) {
+		memcpy(to, from, size);
+		return;
+	}
+	plain(to, size, PLAIN_STORE, pc);
+	trial &t = trials[me->index_];
+
+	t = {(uintptr_t)from, (uintptr_t)to, size, me->own_acq_rel_order_ += 1, true, false};
+	for (size_t i = 0; i < size; i += 8) {
+		uintptr_t at = (uintptr_t)from + i;
+
+		step(from);
+		for (uintptr_t k = at; k < at + 8; k += GRAIN) {
+			grain &g = grain_of(*r, k);
+
+			for (int other = 0; other < rl::ctx().get_thread_count(); other++)
+				if (me->acq_rel_order_[other] < g.last[PLAIN_STORE][other] ||
+				    me->acq_rel_order_[other] < g.last[ATOMIC_STORE][other])
+					t.torn = true;
+		}
+		memcpy((char *)to + i, (const char *)from + i, 8);
+	}
 }
 
 static void
@@ -613,6 +700,7 @@ begin_schedule()
 	schedule_number++;
 	grains_used = atoms_used = regions_used = futexes_used = 0;
 	memset(late_clears, 0, sizeof late_clears);
+	memset(trials, 0, sizeof trials);
 	memset(locals, 0, sizeof locals);
 	if ((size_t)(__stop_model_locals - __start_model_locals) > sizeof locals[0])
 		rl::ctx().fail_test("too many thread-local variables",

@@ -25,6 +25,8 @@
 	X(log_dead)                                                                                \
 	X(log_lapped)                                                                              \
 	X(log_joins)                                                                               \
+	X(log_held)                                                                                \
+	X(log_copied)                                                                              \
 	X(log_kept)                                                                                \
 	X(log_reused)                                                                              \
 	X(log_named)                                                                               \

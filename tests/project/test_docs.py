@@ -108,5 +108,9 @@ def test_statements_about_delivery_name_tests_that_exist():
     assert len(named) > 40
     for python, file, test in named:
         if file != "file":  # the example of how they are named
-            path = f"tests/python/test_{file}.py" if python else f"tests/unit/test_{file}.c"
+            path = f"tests/unit/test_{file}.c"
+            if python:
+                path = f"tests/python/test_{file}.py"
+            elif file.startswith("report_"):
+                path = f"tests/reports/test_{file.removeprefix('report_')}.c"
             assert test in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"

@@ -39,10 +39,10 @@ def test_every_exception_is_exported():
 @pytest.mark.parametrize(
     ("kind", "parent"),
     [
-        (libbus.Timeout, TimeoutError),
+        (libbus.BusTimeoutError, TimeoutError),
         (libbus.TopicError, ValueError),
         (libbus.FilterError, ValueError),
-        (libbus.TooBig, ValueError),
+        (libbus.TooBigError, ValueError),
         (libbus.AddressError, ValueError),
         (libbus.ArgumentError, ValueError),
         (libbus.DecodeError, ValueError),
@@ -98,16 +98,16 @@ def test_a_bad_filter_is_named_with_its_fault(bus, asked, name):
 def test_a_payload_above_the_limit_is_too_big():
     with libbus.Bus(max_payload=1000) as bus, bus.subscribe("#") as everything:
         bus.publish_raw("a", bytes(1000))
-        with pytest.raises(libbus.TooBig, match=r"^a: payload too big"):
+        with pytest.raises(libbus.TooBigError, match=r"^a: payload too big"):
             bus.publish_raw("a", bytes(1001))
         assert len(everything.recv(timeout=WATCHDOG).data) == 1000
-        assert everything.poll() is None
+        assert everything.recv_nowait() is None
 
 
 def test_an_exception_says_which_limit_was_met_and_by_what(bus):
     with (
         libbus.Bus(max_payload=1000) as small,
-        pytest.raises(libbus.TooBig, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
+        pytest.raises(libbus.TooBigError, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
     ):
         small.publish_raw("a", bytes(1001))
     with pytest.raises(libbus.FilterError, match=r'^a/b\+/c: .* level 2 is "b\+"'):
@@ -115,7 +115,7 @@ def test_an_exception_says_which_limit_was_met_and_by_what(bus):
     with pytest.raises(libbus.LimitError, match=r"^a/#: last: 20000: .* at most 10000 messages$"):
         bus.keep("a/#", last=20000)
     with pytest.raises(libbus.TransportError, match=r"^home: .* log in /nowhere/bus: No such file"):
-        libbus.Bus("home", dir="/nowhere/bus")
+        libbus.Bus("home", directory="/nowhere/bus")
 
 
 def test_an_exception_without_a_failed_call_takes_no_sentence_of_an_earlier_one(bus):
@@ -187,11 +187,11 @@ def test_what_the_system_refuses_has_its_errno(tmp_path):
         (lambda bus: bus.subscribe(b"a"), TypeError, "a filter is a str, not bytes"),
         (lambda bus: bus.on(), TypeError, "at least one filter"),
         (lambda bus: bus.subscribe("a", full="block"), ValueError, "drop_oldest, drop_newest"),
-        (lambda bus: bus.subscribe("a", bytes=-1), ValueError, "bytes=-1"),
+        (lambda bus: bus.subscribe("a", max_bytes=-1), ValueError, "max_bytes=-1"),
         (lambda bus: bus.subscribe("a").recv(-1), ValueError, "None to wait for ever"),
         (lambda bus: bus.subscribe("a").recv(float("nan")), ValueError, "timeout nan"),
         (lambda bus: bus.subscribe("a").recv("1"), TypeError, "str"),
-        (lambda bus: bus.publish_raw("a", b"", type="xml"), ValueError, "untagged, msgpack"),
+        (lambda bus: bus.publish_raw("a", b"", encoding="xml"), ValueError, "untagged, msgpack"),
         (lambda bus: bus.dial("inproc://x", heartbeat=0.01), libbus.ArgumentError, "inproc://x"),
         (lambda bus: libbus.Bus(max_topics=-1), ValueError, "max_topics=-1"),
         (lambda bus: libbus.Message(), TypeError, "cannot create"),
@@ -200,3 +200,25 @@ def test_what_the_system_refuses_has_its_errno(tmp_path):
 def test_a_bad_argument_is_named(bus, call, kind, text):
     with pytest.raises(kind, match=text):
         call(bus)
+
+
+def test_names_of_exceptions_end_in_error():
+    for name in libbus.__all__:
+        member = getattr(libbus, name)
+        if isinstance(member, type) and issubclass(member, Exception):
+            assert name.endswith("Error") and member.__name__ == name
+
+
+def test_importing_everything_hides_no_builtin():
+    assert not set(libbus.__all__) & set(dir(builtins))
+
+
+@pytest.mark.parametrize("method", ["on", "serve"])
+def test_a_decorator_without_parentheses_shows_the_right_form(bus, method):
+    decorator = getattr(bus, method)
+    with pytest.raises(TypeError, match=rf"^{method}\(\) has no filter: write @bus.{method}\('sen"):
+        decorator(lambda msg: None)
+    with pytest.raises(TypeError, match=rf"name at least one filter, like @bus.{method}\('sensors"):
+        decorator()
+    with pytest.raises(TypeError, match="a callback is a function, not int"):
+        decorator("a")(3)

@@ -13,7 +13,7 @@ import libbus
 @pytest.fixture
 def named(tmp_path):
     tmp_path.chmod(0o700)
-    with libbus.Bus("test", dir=tmp_path, log_bytes=4 << 20) as bus:
+    with libbus.Bus("test", directory=tmp_path, log_bytes=4 << 20) as bus:
         yield bus
 
 

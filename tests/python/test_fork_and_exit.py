@@ -39,7 +39,7 @@ signal.signal(signal.SIGALRM, lambda *_: sub.close())
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 try:
     sub.recv()
-except libbus.Closed:
+except libbus.ClosedError:
     print("closed")
 """)
         == "closed\n"
@@ -70,7 +70,7 @@ link = bus.listen("tcp://127.0.0.1:0")
 bus.publish("a", 1)
 pid = os.fork()
 if pid == 0:
-    for call in (lambda: bus.publish("a", 2), bus.stats, bus.flush, sub.recv, sub.poll, link.stats,
+    for call in (lambda: bus.publish("a", 2), bus.stats, bus.flush, sub.recv, sub.recv_nowait, link.stats,
                  lambda: bus.subscribe("a"), lambda: bus.on("a", print), lambda: next(sub)):
         try:
             call()
@@ -142,7 +142,7 @@ def publish():
         while True:
             bus.publish("a/b", [1, 2, 3])
             peer.publish("a/c", "x")
-    except libbus.Closed:
+    except libbus.ClosedError:
         pass
 def listen():
     for msg in sub:

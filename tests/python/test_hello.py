@@ -67,7 +67,7 @@ def test_what_hello_publishes_untagged_is_a_number_in_python(tmp_path):
         with libbus.Bus() as bus, bus.subscribe("room/#") as room:
             bus.dial(address)
             message = room.recv(timeout=WATCHDOG)
-        assert (message.type, message.value) == ("untagged", 21.5)
+        assert (message.encoding, message.value) == ("untagged", 21.5)
     finally:
         hello.communicate(timeout=WATCHDOG)
     assert hello.returncode == 0

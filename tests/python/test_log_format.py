@@ -16,7 +16,7 @@ WRITER = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "log_writer"
 def test_what_a_member_listens_to_is_read_from_the_page_too(tmp_path):
     tmp_path.chmod(0o700)
     long = "long/" + "x" * 1000
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         one, two = bus.subscribe("room/#"), bus.subscribe(long, full="latest")
         bus.subscribe("gone").close()
         log, file = LogReader(tmp_path / "test.bus"), tmp_path / "test.listens-0"

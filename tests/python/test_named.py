@@ -2,12 +2,15 @@
 
 import contextlib
 import datetime
+import functools
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -27,7 +30,7 @@ def name():
 
 @pytest.fixture
 def named(tmp_path):
-    with libbus.Bus("test", dir=tmp_path, log_bytes=4 << 20) as bus:
+    with libbus.Bus("test", directory=tmp_path, log_bytes=4 << 20) as bus:
         yield bus
 
 
@@ -50,7 +53,7 @@ def block(kind, number=0):
 def test_another_process_is_on_the_same_bus(named, tmp_path, python):
     with named.subscribe("from/#") as got:
         python(
-            f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus: bus.publish('from/child', [1, 2])"
+            f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}) as bus: bus.publish('from/child', [1, 2])"
         )
         msg = got.recv(timeout=WATCHDOG)
     assert (msg.topic, msg.value, msg.lost, msg.kept) == ("from/child", [1, 2], 0, False)
@@ -65,12 +68,12 @@ def test_a_private_bus_has_no_past(bus):
     with bus.subscribe("t") as got:
         bus.publish("t", 1)
         assert got.recv(timeout=WATCHDOG).position is None
-    for begin in ({"last": 1}, {"since": 0}, {"after": 7}):
-        ((argument, value),) = begin.items()
+    for start in (libbus.last(1), libbus.oldest(), libbus.after(7, 5)):
         with pytest.raises(
-            libbus.NotSupported, match=f"^{argument}={value}: a private bus has no past"
+            libbus.NotSupportedError,
+            match=f"^start={re.escape(repr(start))}: a private bus has no past",
         ):
-            bus.subscribe("t", **begin)
+            bus.subscribe("t", start=start)
 
 
 def test_a_subscription_begins_where_it_is_told_to(named):
@@ -80,56 +83,93 @@ def test_a_subscription_begins_where_it_is_told_to(named):
     time.sleep(0.1)
     named.publish("n", 10)
 
-    def values(**begin):
-        with named.subscribe("n", **begin) as got:
+    def values(start=None):
+        with named.subscribe("n", start=start) as got:
             return [msg.value for msg in got.iter(timeout=0)]
 
     assert values() == []
-    assert values(last=3) == [8, 9, 10]
-    assert values(last=0) == []
-    assert values(since=0) == list(range(11))
-    assert values(since=middle) == [10]
+    assert values(libbus.last(3)) == [8, 9, 10]
+    assert values(libbus.last(0)) == []
+    assert values(libbus.oldest()) == list(range(11))
+    assert values(libbus.since(middle)) == [10]
     far = datetime.timezone(datetime.timedelta(hours=-11))
-    assert values(since=datetime.datetime.fromtimestamp(middle, far)) == [10]
-    assert values(since=datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) == list(
-        range(11)
-    )
-    with named.subscribe("n", since=0) as all_of_them:
+    assert values(libbus.since(datetime.datetime.fromtimestamp(middle, far))) == [10]
+    for year in (1900, 1970):
+        long_ago = datetime.datetime(year, 1, 1, tzinfo=datetime.timezone.utc)
+        assert values(libbus.since(long_ago)) == list(range(11))
+    far_future = datetime.datetime(9999, 12, 31, tzinfo=datetime.timezone.utc)
+    assert values(libbus.since(far_future)) == []
+    with named.subscribe("n", start=libbus.oldest()) as all_of_them:
         seven = next(msg.position for msg in all_of_them if msg.value == 7)
-    assert values(after=seven) == [8, 9, 10]
-    assert values(after=seven, epoch=named.epoch) == [8, 9, 10]
+    assert values(libbus.after(seven, named.epoch)) == [8, 9, 10]
     with pytest.raises(libbus.StateError, match="earlier life"):
-        values(after=seven, epoch=named.epoch ^ 1)
-    with pytest.raises(TypeError, match="one of last, since and after"):
-        values(after=8, last=1)
+        values(libbus.after(seven, named.epoch ^ 1))
     with pytest.raises(libbus.LimitError):
-        values(last=10**6)
+        values(libbus.last(10**6))
 
 
 @pytest.mark.parametrize(
     ("begin", "kind", "text"),
     [
-        ({"since": -1}, ValueError, "^since=-1: a moment in seconds since 1970, like time.time"),
-        ({"since": 10}, ValueError, "^since=10: a moment"),
-        ({"since": 1.7e12}, ValueError, "^since=1700000000000.0: a moment"),
-        ({"since": float("nan")}, ValueError, "^since=nan: a moment"),
-        ({"since": float("inf")}, ValueError, "^since=inf: a moment"),
-        ({"since": datetime.datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),
-        ({"since": "now"}, TypeError, "str"),
-        ({"last": -1}, ValueError, "^last=-1: a number from 0"),
-        ({"after": -1}, ValueError, "^after=-1: a number from 0"),
-        ({"after": 1, "epoch": -1}, ValueError, "^epoch=-1: a number from 0"),
-        ({"after": 2**64}, ValueError, "^after=18446744073709551616: a number from 0"),
-        ({"last": 1.5}, TypeError, "^last is an int, not float"),
+        (lambda: libbus.since(-1), ValueError, r"^since\(-1\): a moment in seconds since 1970"),
+        (lambda: libbus.since(10), ValueError, r"^since\(10\): a moment"),
+        (lambda: libbus.since(0), ValueError, r"libbus.oldest\(\) begins"),
+        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): a moment"),
+        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): a moment"),
+        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): a moment"),
+        (lambda: libbus.since(datetime.datetime(2026, 1, 1)), ValueError, "with a time zone"),
+        (lambda: libbus.since("now"), TypeError, "not str"),
+        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: a number from 0"),
+        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: a number from 0"),
+        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: a number from 0"),
+        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: a number"),
+        (lambda: libbus.after(1), TypeError, "epoch"),
+        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count is an int, not float"),
     ],
 )
-def test_a_beginning_that_cannot_be_meant_is_refused(named, begin, kind, text):
+def test_a_start_that_cannot_be_meant_is_refused(begin, kind, text):
     with pytest.raises(kind, match=text):
-        named.subscribe("n", **begin)
+        begin()
+
+
+@pytest.mark.parametrize("start", [10, "oldest", (1, 2, 3), ("last", "3", 0), libbus.oldest])
+def test_a_start_that_is_none_is_refused_with_those_that_there_are(named, start):
+    for subscribe in (named.subscribe, functools.partial(named.subscribe, callback=print)):
+        with pytest.raises(TypeError, match=r"^start=.*: libbus\.last\(count\), libbus\.since"):
+            subscribe("n", start=start)
+
+
+def test_a_start_is_a_frozen_value_that_shows_how_it_was_made():
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    assert repr(libbus.last(10)) == "libbus.last(10)"
+    assert repr(libbus.after(7, 5)) == "libbus.after(7, 5)"
+    assert repr(libbus.oldest()) == "libbus.oldest()"
+    assert repr(libbus.since(moment)) == "libbus.since(1767225600.0)"
+    assert libbus.last(10) == libbus.last(10) != libbus.last(9)
+    assert pickle.loads(pickle.dumps(libbus.last(10))) == libbus.last(10)
+    with pytest.raises(AttributeError):
+        libbus.last(10).value = 11
+
+
+def test_questions_of_the_past_are_served_too(named):
+    asked = []
+
+    def ask():
+        with contextlib.suppress(libbus.ClosedError):
+            asked.append(named.request("ask", 2, timeout=WATCHDOG).value)
+
+    # Someone listens, so the question waits for its reply.
+    with named.subscribe("ask") as wanted:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        assert wanted.recv(timeout=WATCHDOG).question
+        named.serve("ask", start=libbus.oldest())(lambda msg: msg.value + 1)
+        asker.join(WATCHDOG)
+    assert asked == [3]
 
 
 def test_the_epoch_can_be_noted_after_the_end(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         epoch = bus.epoch
     assert bus.epoch == epoch != 0
 
@@ -138,16 +178,18 @@ def test_callbacks_begin_where_they_are_told_to_and_go_on(named):
     for n in range(10):
         named.publish("n", n)
         named.publish("m", -n)
-    seven = next(msg.position for msg in named.subscribe("n", since=0) if msg.value == 7)
+    seven = next(
+        msg.position for msg in named.subscribe("n", start=libbus.oldest()) if msg.value == 7
+    )
     live, behind, both, all_of_them = [], [], [], []
     named.on("n", lambda msg: live.append(msg.value))
 
-    @named.on("n", after=seven, epoch=named.epoch)
+    @named.on("n", start=libbus.after(seven, named.epoch))
     def heard(msg):
         behind.append(msg.value)
 
-    named.on("m", "n", lambda msg: both.append(msg.value), last=3)
-    named.subscribe("n", callback=lambda msg: all_of_them.append(msg.value), since=0)
+    named.on("m", "n", lambda msg: both.append(msg.value), start=libbus.last(3))
+    named.subscribe("n", callback=lambda msg: all_of_them.append(msg.value), start=libbus.oldest())
     named.flush(timeout=WATCHDOG)
     named.publish("n", 10)
     named.flush(timeout=WATCHDOG)
@@ -164,10 +206,10 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
     named.publish("n", 1)
     named.on("n", print)
     with pytest.raises(libbus.FilterError):
-        named.subscribe("n", "#/n", callback=print, last=1)
+        named.subscribe("n", "#/n", callback=print, start=libbus.last(1))
     before, seen = descriptors(), []
     for _ in range(5):
-        with named.subscribe("n", callback=seen.append, last=1) as handle:
+        with named.subscribe("n", callback=seen.append, start=libbus.last(1)) as handle:
             named.flush(timeout=WATCHDOG)
             assert handle.stats()["delivered"] == 1
         handle.close()
@@ -179,8 +221,8 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
 
 
 def test_a_bus_whose_only_callback_began_in_the_past_and_ended_ends_too(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
-        bus.subscribe("n", callback=print, since=0).close()
+    with libbus.Bus("test", directory=tmp_path) as bus:
+        bus.subscribe("n", callback=print, start=libbus.oldest()).close()
 
 
 def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):
@@ -202,7 +244,7 @@ def test_async_for_reads_it(named, tmp_path, python):
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}) as bus:\n"
+                f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}) as bus:\n"
                 "    for n in range(300): bus.publish('n', n)",
             )
             async for msg in got:
@@ -217,14 +259,14 @@ def test_async_for_reads_it(named, tmp_path, python):
 
 def test_a_question_is_answered_by_another_process(named, tmp_path):
     program = (
-        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\n"
+        f"import libbus\nbus = libbus.Bus('test', directory={str(tmp_path)!r})\n"
         "@bus.serve('add')\ndef add(msg): return sum(msg.value)\n"
         "bus.publish('ready', 1, retain=True)\nbus.subscribe('end').recv()\nbus.close()"
     )
     with named.subscribe("ready") as ready, started(sys.executable, "-c", program) as server:
         ready.recv(timeout=WATCHDOG)
         assert named.request("add", [1, 2, 3], timeout=WATCHDOG).value == 6
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             named.request("nobody", 1, timeout=0.05)
         named.publish("end", 1)
         assert server.wait(WATCHDOG) == 0
@@ -232,12 +274,16 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
 
 def test_what_it_cannot_have_says_so(named):
     for full in ("refuse", "drop_newest"):
-        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+        with pytest.raises(
+            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
+        ):
             named.subscribe("t", full=full)
-        with pytest.raises(libbus.NotSupported, match=f"^full='{full}': not on a bus with a name"):
+        with pytest.raises(
+            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
+        ):
             named.on("t", print, full=full)
-    with pytest.raises(libbus.NotSupported, match=r"^t: keep\(\) is for a private bus"):
-        named.keep("t", 5)
+    with pytest.raises(libbus.NotSupportedError, match=r"^t: keep\(\) is for a private bus"):
+        named.keep("t", last=5)
 
 
 @pytest.mark.parametrize("bad", ["Home", "no/name", "", "x" * 65, "höme", "a b", "home\n"])
@@ -251,22 +297,24 @@ def test_a_bad_name_is_told_what_a_name_may_have(bad):
 
 def test_a_size_out_of_its_range_is_named(tmp_path):
     with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: from 4 MiB to 16 GiB"):
-        libbus.Bus("test", dir=tmp_path, log_bytes=1)
+        libbus.Bus("test", directory=tmp_path, log_bytes=1)
     with pytest.raises(libbus.ArgumentError, match=r"^max_payload: at most 256 MiB"):
         libbus.Bus(max_payload=(256 << 20) + 1)
-    with pytest.raises(libbus.ArgumentError, match=r"^test: dir: too long a path"):
-        libbus.Bus("test", dir="/" + "x" * 5000, log_bytes=4 << 20)
+    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: too long a path"):
+        libbus.Bus("test", directory="/" + "x" * 5000, log_bytes=4 << 20)
 
 
 def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
-    for options in ({"dir": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
-        with pytest.raises(TypeError, match=r"^dir, log_bytes and will are for a bus with a name"):
+    for options in ({"directory": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
+        with pytest.raises(
+            TypeError, match=r"^directory, log_bytes and will are for a bus with a name"
+        ):
             libbus.Bus(**options)
 
 
 def test_an_interpreter_that_ends_without_close_leaves_nothing(tmp_path, python):
     python(
-        f"import libbus\nbus = libbus.Bus('test', dir={str(tmp_path)!r})\ngot = bus.subscribe('#')\nbus.publish('t', 1)"
+        f"import libbus\nbus = libbus.Bus('test', directory={str(tmp_path)!r})\ngot = bus.subscribe('#')\nbus.publish('t', 1)"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -368,7 +416,7 @@ def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
 def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_path, python, look):
     python(
         "import libbus, os\n"
-        f"bus = libbus.Bus('dead', dir={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
+        f"bus = libbus.Bus('dead', directory={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
     )
     before = sorted(tmp_path.iterdir())
     assert tmp_path / "dead.bus" in before
@@ -402,7 +450,7 @@ def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
         with started(LIBBUS, command, name, "#", "--dir", tmp_path) as process:
             if said:
                 assert process.stderr.readline() == said
-            with libbus.Bus(name, dir=tmp_path) as bus:
+            with libbus.Bus(name, directory=tmp_path) as bus:
                 bus.publish("n", 1, retain=True)
                 assert any(" n" in f" {line}" for line in process.stdout)
             process.send_signal(signal.SIGTERM)
@@ -442,7 +490,7 @@ def test_the_shell_goes_on_behind_a_line_in_the_same_life_of_the_bus_alone(
     behind = ("--after", str(line["position"]), "--epoch", line["epoch"])
     assert by_shell("sub", "test", "n", *behind, "--count", "1") == "n 2\n"
     named.close()
-    with libbus.Bus("test", dir=tmp_path) as another:
+    with libbus.Bus("test", directory=tmp_path) as another:
         another.publish("n", 3)
         done = run(LIBBUS, "sub", "test", "n", *behind, "--dir", tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
@@ -465,7 +513,7 @@ def test_who_is_on_it_is_told(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))
         assert me["pid"] == os.getpid()
-        python(f"import libbus\nwith libbus.Bus('test', dir={str(tmp_path)!r}): pass")
+        python(f"import libbus\nwith libbus.Bus('test', directory={str(tmp_path)!r}): pass")
         came = members.recv(timeout=WATCHDOG)
         assert came.value["program"].startswith("python")
         gone = members.recv(timeout=WATCHDOG)
@@ -501,12 +549,15 @@ def test_it_describes_itself(named, tmp_path):
     text = named.describe()
     assert str(tmp_path) in text
     assert f"pid {os.getpid()}" in text
-    with libbus.Bus("test", dir=os.fsencode(tmp_path) + b"/\xff") as odd:
+    with libbus.Bus("test", directory=os.fsencode(tmp_path) + b"/\xff") as odd:
         assert "\N{REPLACEMENT CHARACTER}" in odd.describe()
-    with libbus.Bus() as private, pytest.raises(libbus.NotSupported, match=r"^describe\(\) is for"):
+    with (
+        libbus.Bus() as private,
+        pytest.raises(libbus.NotSupportedError, match=r"^describe\(\) is for"),
+    ):
         private.describe()
     named.close()
-    with pytest.raises(libbus.Closed):
+    with pytest.raises(libbus.ClosedError):
         named.describe()
 
 
@@ -552,10 +603,10 @@ def test_its_numbers_name_each_process_until_it_has_left_or_was_found_dead(
 
 
 def test_who_has_no_log_has_no_numbers_of_it(bus, named):
-    with pytest.raises(libbus.NotSupported, match=r"^log_stats\(\) is for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a bus with a name"):
         bus.log_stats()
     named.close()
-    with pytest.raises(libbus.Closed):
+    with pytest.raises(libbus.ClosedError):
         named.log_stats()
 
 
@@ -580,13 +631,13 @@ def test_where_there_is_no_room_it_says_so_and_begins_when_there_is(tmp_path):
         with pytest.raises(
             libbus.TransportError, match=r"^home: no room for the bus's log: free some"
         ):
-            libbus.Bus("home", dir=folder)
+            libbus.Bus("home", directory=folder)
         assert [file.name for file in folder.iterdir() if file.suffix != ".lock"] == ["other"]
         done = run(LIBBUS, "pub", "home", "t", "1", "--dir", folder)
         assert done.returncode == 1
         assert b"libbus: home: no room for the bus's log" in done.stderr
         (folder / "other").unlink()
-        with libbus.Bus("home", dir=folder) as bus, bus.subscribe("t") as got:
+        with libbus.Bus("home", directory=folder) as bus, bus.subscribe("t") as got:
             # All of it is there: filling up the rest of the disk takes nothing away.
             with contextlib.suppress(OSError), open(folder / "filler", "wb") as filler:
                 while True:
@@ -651,7 +702,7 @@ def test_four_processes_of_four_kinds_are_on_one_bus(tmp_path, monkeypatch):
         post(server, "/lamp/on")
         published((json.loads(line) for line in shell.stdout), wanted)
         published(messages(page), wanted)
-        with bus.subscribe("room/#", since=0) as past:
+        with bus.subscribe("room/#", start=libbus.oldest()) as past:
             assert {m.topic: m.value for m in past.iter(timeout=0)}.items() >= wanted.items()
 
 

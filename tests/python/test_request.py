@@ -32,7 +32,7 @@ def test_a_question_across_a_link_is_answered(served):
         while there.state != "up":
             pass
         assert other.request("double", 21, timeout=WATCHDOG).value == 42
-        with pytest.raises(libbus.Nobody):
+        with pytest.raises(libbus.NobodyError):
             other.request("half", 21, timeout=WATCHDOG)
 
 
@@ -56,7 +56,7 @@ def test_a_reply_that_cannot_travel_is_an_error_there_and_here(bus, caplog):
 
 
 def test_nobody_listens(bus):
-    with pytest.raises(libbus.Nobody, match=r"^f: nobody listens") as caught:
+    with pytest.raises(libbus.NobodyError, match=r"^f: nobody listens") as caught:
         bus.request("f", 1, timeout=None)
     assert caught.value.topic == "f" and caught.value.name == "BUS_E_NOBODY"
 
@@ -64,9 +64,9 @@ def test_nobody_listens(bus):
 def test_nobody_answers_in_time_and_a_late_reply_is_counted(bus):
     with bus.subscribe("f") as questions:
         for timeout in (0, 0.01):
-            with pytest.raises(libbus.Timeout):
+            with pytest.raises(libbus.BusTimeoutError):
                 bus.request("f", 1, timeout=timeout)
-        assert questions.poll() is None  # late is late
+        assert questions.recv_nowait() is None  # late is late
 
         asked = threading.Thread(target=lambda: bus.request("f", 1, timeout=WATCHDOG))
         asked.start()
@@ -116,7 +116,7 @@ def test_only_questions_are_replied_to(bus, served):
         bus.reply(msg, 1)
     with pytest.raises(TypeError):
         bus.reply("t", 1)
-    with pytest.raises(TypeError, match=r"at least one topic"):
+    with pytest.raises(TypeError, match=r"at least one filter"):
         bus.serve()
     for topic in ("a/+", ""):
         with pytest.raises(libbus.TopicError):
@@ -132,7 +132,7 @@ def test_close_ends_a_wait(bus):
         def ask():
             try:
                 bus.request("f", 1, timeout=None)
-            except libbus.Closed as error:
+            except libbus.ClosedError as error:
                 raised.append(error)
 
         thread = threading.Thread(target=ask)

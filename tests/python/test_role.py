@@ -22,14 +22,14 @@ def place(tmp_path):
 
 @pytest.fixture
 def named(place):
-    with libbus.Bus("test", dir=place, log_bytes=4 << 20) as bus:
+    with libbus.Bus("test", directory=place, log_bytes=4 << 20) as bus:
         yield bus
 
 
 def holder(place):
     """A process that has the role, and says so; it ends when its input does."""
     program = (
-        f"import libbus, sys\nwith libbus.Bus('test', dir={str(place)!r}) as bus:\n"
+        f"import libbus, sys\nwith libbus.Bus('test', directory={str(place)!r}) as bus:\n"
         "    with bus.role('heater') as role:\n"
         "        print('has it', flush=True)\n        sys.stdin.read()\n"
     )
@@ -39,10 +39,10 @@ def holder(place):
 def test_one_process_has_it_and_the_next_gets_it_when_that_one_ends(named, place):
     with holder(place) as other:
         assert other.stdout.readline() == "has it\n"
-        with pytest.raises(libbus.Timeout, match=r"^heater: timed out") as caught:
+        with pytest.raises(libbus.BusTimeoutError, match=r"^heater: timed out") as caught:
             named.role("heater", timeout=0.1)
         assert isinstance(caught.value, TimeoutError)
-        with pytest.raises(libbus.Timeout):
+        with pytest.raises(libbus.BusTimeoutError):
             named.role("heater", timeout=0)
         other.stdin.close()
         with named.role("heater", timeout=WATCHDOG) as role:
@@ -60,7 +60,7 @@ def test_the_next_gets_it_when_who_has_it_is_killed(named, place):
 
 
 def test_a_bus_can_wait_for_another_of_the_same_process_while_python_runs(named, place):
-    with libbus.Bus("test", dir=place) as second:
+    with libbus.Bus("test", directory=place) as second:
         first = named.role("heater")
         got = []
         thread = threading.Thread(target=lambda: got.append(second.role("heater")))
@@ -75,8 +75,8 @@ def test_a_bus_can_wait_for_another_of_the_same_process_while_python_runs(named,
 def test_it_stays_without_anybody_who_holds_the_object_until_the_bus_closes(named, place):
     named.role("heater")
     gc.collect()
-    with libbus.Bus("test", dir=place) as second:
-        with pytest.raises(libbus.Timeout):
+    with libbus.Bus("test", directory=place) as second:
+        with pytest.raises(libbus.BusTimeoutError):
             second.role("heater", timeout=0)
         role = named.role("lamp")
         named.close()
@@ -86,26 +86,26 @@ def test_it_stays_without_anybody_who_holds_the_object_until_the_bus_closes(name
 
 
 def test_it_keeps_its_bus_open(place):
-    role = libbus.Bus("test", dir=place).role("heater")
+    role = libbus.Bus("test", directory=place).role("heater")
     gc.collect()
     assert not role.closed
-    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+    with libbus.Bus("test", directory=place) as second, pytest.raises(libbus.BusTimeoutError):
         second.role("heater", timeout=0)
     role.bus.close()
 
 
 def test_whoever_waits_for_it_gets_closed_when_the_bus_closes(named, place):
-    with libbus.Bus("test", dir=place) as second:
+    with libbus.Bus("test", directory=place) as second:
         second.role("heater")
         threading.Timer(0.1, named.close).start()
-        with pytest.raises(libbus.Closed):
+        with pytest.raises(libbus.ClosedError):
             named.role("heater")
 
 
 def test_ctrl_c_ends_the_wait(named, place):
     named.role("heater")
     program = (
-        f"import libbus\nbus = libbus.Bus('test', dir={str(place)!r})\n"
+        f"import libbus\nbus = libbus.Bus('test', directory={str(place)!r})\n"
         "print('waiting', flush=True)\nbus.role('heater')"
     )
     with subprocess.Popen(
@@ -141,7 +141,7 @@ def test_a_forked_child_does_not_have_it(named, place):
         os._exit(0 if role.closed else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert not role.closed
-    with libbus.Bus("test", dir=place) as second, pytest.raises(libbus.Timeout):
+    with libbus.Bus("test", directory=place) as second, pytest.raises(libbus.BusTimeoutError):
         second.role("heater", timeout=0)
 
 
@@ -158,9 +158,9 @@ def test_a_forked_child_does_not_have_it(named, place):
 )
 def test_a_bad_argument_is_named(named, name, timeout, kind, text):
     with pytest.raises(kind, match=text):
-        named.role(name, timeout)
+        named.role(name, timeout=timeout)
 
 
 def test_a_private_bus_has_no_roles(bus):
-    with pytest.raises(libbus.NotSupported, match=r"^heater: roles are for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a bus with a name"):
         bus.role("heater")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import select
 import threading
 import time
@@ -49,7 +50,7 @@ def test_recv_says_timeout_after_the_time_given_and_not_before(bus):
     sub = bus.subscribe("a")
     for timeout in (0, 0.05):
         start = time.monotonic()
-        with pytest.raises(libbus.Timeout) as caught:
+        with pytest.raises(libbus.BusTimeoutError) as caught:
             sub.recv(timeout=timeout)
         assert time.monotonic() - start >= timeout
         assert caught.value.name == "BUS_E_TIMEDOUT"
@@ -72,7 +73,7 @@ def test_a_filter_may_be_added_later(bus):
 @pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
 def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full):
     sent = 1000
-    with bus.subscribe("a", full=full, bytes=4096) as sub:
+    with bus.subscribe("a", full=full, max_bytes=4096) as sub:
         for n in range(sent):
             bus.publish("a", n)
         if full == "drop_newest":  # the gap is told by the next message that finds room
@@ -118,9 +119,9 @@ def test_latest_keeps_the_newest_of_each_topic(bus):
 
 
 def test_refuse_raises_full_at_the_publisher_and_loses_nothing(bus):
-    with bus.subscribe("a", full="refuse", bytes=4096) as sub:
+    with bus.subscribe("a", full="refuse", max_bytes=4096) as sub:
         sent = 0
-        with pytest.raises(libbus.Full, match=r"^a: .*drain it or raise its bytes"):
+        with pytest.raises(libbus.FullError, match=r"^a: .*drain it or raise its bytes"):
             while True:
                 bus.publish("a", sent)
                 sent += 1
@@ -134,9 +135,82 @@ def test_a_closed_subscription_says_closed(bus):
         assert repr(sub) == "<libbus.Subscription a>"
     sub.close()
     assert sub.closed and repr(sub) == "<libbus.Subscription a closed>"
-    for call in (sub.recv, sub.poll, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
-        with pytest.raises(libbus.Closed, match="closed"):
+    for call in (sub.recv, sub.recv_nowait, sub.fileno, sub.stats, lambda: sub.subscribe("b")):
+        with pytest.raises(libbus.ClosedError, match="closed"):
             call()
+
+
+@pytest.fixture(params=["private", "named"])
+def either(request, tmp_path):
+    name = None if request.param == "private" else "test"
+    with libbus.Bus(name, directory=tmp_path) if name else libbus.Bus() as bus:
+        yield bus
+
+
+def test_a_filter_ends_with_unsubscribe_and_the_others_go_on(either):
+    with either.subscribe("a/#", "b", "a/#") as sub:
+        either.publish("a/1", 1)
+        sub.unsubscribe("a/#")
+        assert sub.filters == ("b",)
+        assert repr(sub) == "<libbus.Subscription b>"
+        either.publish("a/2", 2)
+        either.publish("b", 3)
+        assert [msg.value for msg in sub.iter(timeout=0)] == [3]
+        sub.subscribe("a/2")
+        assert sub.filters == ("b", "a/2")
+        either.publish("a/2", 4)
+        assert sub.recv(timeout=WATCHDOG).value == 4
+        sub.unsubscribe("b")
+        sub.unsubscribe("a/2")
+        either.publish("b", 5)
+        assert sub.recv_nowait() is None
+
+
+def test_what_waits_of_a_filter_that_ends_is_lost_as_unsubscribed(bus):
+    with bus.subscribe("a", "b") as sub:
+        bus.publish("a", 1)
+        bus.publish("b", 2)
+        sub.unsubscribe("a")
+        assert sub.recv(timeout=WATCHDOG).value == 2
+        assert sub.stats()["lost_by"]["unsubscribed"] == 1
+
+
+def test_only_filters_of_the_subscription_can_end(bus):
+    with bus.subscribe("a/#") as sub:
+        for other in ("a", "a/+", "#"):
+            with pytest.raises(ValueError, match=f"'{re.escape(other)}': not a filter of this sub"):
+                sub.unsubscribe(other)
+        with pytest.raises(TypeError, match="a filter is a str"):
+            sub.unsubscribe(1)
+        assert sub.filters == ("a/#",)
+    with pytest.raises(libbus.ClosedError):
+        sub.unsubscribe("a/#")
+
+
+def test_threads_may_subscribe_and_unsubscribe_while_another_receives(bus):
+    stop = threading.Event()
+
+    def change(name):
+        while not stop.is_set():
+            sub.subscribe(name)
+            sub.unsubscribe(name)
+
+    with bus.subscribe("mark") as sub:
+        threads = [threading.Thread(target=change, args=(f"t/{n}",)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(300):
+                bus.publish("t/0", n)
+                bus.publish("mark", n)
+                while (msg := sub.recv(timeout=WATCHDOG)).topic != "mark":
+                    pass
+                assert msg.value == n
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(WATCHDOG)
+        assert sub.filters == ("mark",)
 
 
 def test_a_subscription_keeps_its_bus_open():
@@ -151,7 +225,7 @@ def test_a_subscription_keeps_its_bus_open():
 
 
 def test_threads_that_share_a_subscription_share_the_messages(bus):
-    sent, sub, got = 2000, bus.subscribe("a", bytes=1 << 20), []
+    sent, sub, got = 2000, bus.subscribe("a", max_bytes=1 << 20), []
 
     def listen():
         got.extend([msg.value for msg in sub])
@@ -180,7 +254,7 @@ def test_the_descriptor_is_readable_while_there_are_messages_and_after_the_end(b
     sub = bus.subscribe("a")
     fd = sub.fileno()
     assert sub.fileno() == fd and not os.get_inheritable(fd)
-    assert sub.poll() is None
+    assert sub.recv_nowait() is None
     assert not is_readable(fd)
     bus.publish("a", 1)
     bus.publish("a", 2)
@@ -188,7 +262,7 @@ def test_the_descriptor_is_readable_while_there_are_messages_and_after_the_end(b
     sub.recv()
     assert is_readable(fd)
     sub.recv()
-    assert sub.poll() is None
+    assert sub.recv_nowait() is None
     assert not is_readable(fd)
     sub.close()
     assert is_readable(fd)
@@ -222,7 +296,7 @@ def run(main):
 
 def test_async_for_waits_takes_and_ends(bus):
     async def main():
-        sub, seen = bus.subscribe("a", bytes=1 << 20), []
+        sub, seen = bus.subscribe("a", max_bytes=1 << 20), []
 
         async def listen():
             async for msg in sub:

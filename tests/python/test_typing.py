@@ -21,7 +21,7 @@ import libbus
 from typing_extensions import assert_type
 
 bus = libbus.Bus()
-with bus.subscribe("a", "b", bytes=4096) as sub:
+with bus.subscribe("a", "b", max_bytes=4096) as sub:
     bus.publish("a", {"n": [1, 2.5, None]}, retain=True)
     for msg in sub:
         assert_type(msg, libbus.Message)
@@ -36,10 +36,28 @@ def heard(msg: libbus.Message) -> int:
 assert_type(heard(sub.recv()), int)
 handle = bus.subscribe("a", callback=heard)
 assert_type(handle, libbus.Callback)
-assert_type(bus.subscribe("a", callback=heard, last=2), libbus.Callback)
+assert_type(bus.subscribe("a", callback=heard, start=libbus.last(2)), libbus.Callback)
 
-@bus.on("a", since=datetime.now(timezone.utc))
+@bus.on("a", start=libbus.since(datetime.now(timezone.utc)))
 def heard_since(msg: libbus.Message) -> None: ...
+
+assert_type(libbus.after(1, bus.epoch), libbus.Start)
+bus.subscribe("a", start=3)  # type: ignore[call-overload]
+
+bus.subscribe("a", full="drop_oldset")  # type: ignore[call-overload]
+bus.publish_raw("a", b"", encoding="xml")  # type: ignore[arg-type]
+
+@bus.on  # type: ignore[call-overload]
+def unheard(msg: libbus.Message) -> None: ...
+
+@bus.serve("a", start=libbus.oldest())
+def answered(msg: libbus.Message) -> int:
+    return msg.lost
+
+assert_type(answered(sub.recv()), int)
+assert_type(sub.filters, tuple[str, ...])
+sub.unsubscribe("a")
+assert_type(libbus.filter_covers("a/#", "a"), bool)
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
@@ -91,7 +109,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
         hidden = {"__repr__", "__new__"}
         assert promised - hidden == given - hidden, name
     public = {name for name in vars(_core) if not name.startswith("_")}
-    named = set(classes) | {"VERSION", "ERRORS", "error"}
+    named = set(classes) | {"VERSION", "ERRORS", "error", "filter_check", "filter_covers"}
     assert public <= named
 
 

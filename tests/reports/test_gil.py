@@ -18,7 +18,7 @@ TRIES = 5
 # A second member, which lives for as long as its standard input is open.
 MEMBER = """
 import libbus, sys
-with libbus.Bus("report-gil", dir=sys.argv[1]):
+with libbus.Bus("report-gil", directory=sys.argv[1]):
     print("here", flush=True)
     sys.stdin.read()
 """
@@ -27,7 +27,7 @@ with libbus.Bus("report-gil", dir=sys.argv[1]):
 @pytest.fixture
 def log(tmp_path):
     """The bus, with a second member, and its log."""
-    with libbus.Bus("report-gil", dir=str(tmp_path)) as bus:
+    with libbus.Bus("report-gil", directory=str(tmp_path)) as bus:
         other = subprocess.Popen(
             [sys.executable, "-c", MEMBER, str(tmp_path)],
             stdin=subprocess.PIPE,

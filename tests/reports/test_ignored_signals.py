@@ -18,7 +18,7 @@ ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture
 def named(tmp_path):
-    with libbus.Bus("test", dir=tmp_path) as bus:
+    with libbus.Bus("test", directory=tmp_path) as bus:
         yield bus
 
 

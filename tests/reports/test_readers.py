@@ -11,7 +11,7 @@ SUBSCRIPTIONS = 600
 
 SUBSCRIBE = """
 import libbus, sys
-with libbus.Bus("report-readers", dir=sys.argv[1]) as bus, bus.subscribe("door/#") as door:
+with libbus.Bus("report-readers", directory=sys.argv[1]) as bus, bus.subscribe("door/#") as door:
     print(bus.log_stats()["readers"])
     bus.publish("room/599", "hello")
     bus.publish("door/1", "open")
@@ -20,7 +20,7 @@ with libbus.Bus("report-readers", dir=sys.argv[1]) as bus, bus.subscribe("door/#
 
 
 def test_six_hundred_subscriptions_of_a_process_are_one_reader(tmp_path):
-    with libbus.Bus("report-readers", dir=str(tmp_path)) as bus:
+    with libbus.Bus("report-readers", directory=str(tmp_path)) as bus:
         rooms = [bus.subscribe(f"room/{i}") for i in range(SUBSCRIPTIONS)]
         assert bus.log_stats()["readers"] == 1
         other = subprocess.run(

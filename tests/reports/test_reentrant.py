@@ -25,12 +25,12 @@ class Nothing:
 
 class Fixture:
     def __init__(self, bare):
-        self.bus = libbus.Bus("test", dir=FOLDER)
+        self.bus = libbus.Bus("test", directory=FOLDER)
         # On a bare bus the operation registers the first callback.
         self.other = self.past = Nothing()
         if not bare:
             self.other = self.bus.subscribe("other/#", callback=ignore, full="latest")
-            self.past = self.bus.subscribe("past/#", callback=ignore, last=1)
+            self.past = self.bus.subscribe("past/#", callback=ignore, start=libbus.last(1))
         self.sub = self.bus.subscribe("sub")
         self.role = self.bus.role("role")
 
@@ -52,10 +52,10 @@ def becomes(condition):
 
 OPERATIONS = {
     "register": lambda f: f.bus.subscribe("room/#", callback=ignore).close(),
-    "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, last=1).close(),
-    "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, bytes=1 << 16),
+    "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, start=libbus.last(1)).close(),
+    "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, max_bytes=1 << 16),
     "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore),
-    "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, last=1),
+    "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, start=libbus.last(1)),
     "flush": lambda f: (f.bus.publish("other/a", 1), f.bus.flush(timeout=LIMIT)),
     "close the bus": lambda f: f.bus.close(LIMIT),
     "hold a role": lambda f: f.bus.role("another").close(),
@@ -87,13 +87,13 @@ def interrupted(operation, act, n):
         if event == "line":
             lines += 1
             if lines == n:
-                with contextlib.suppress(libbus.Closed):
+                with contextlib.suppress(libbus.ClosedError):
                     act(f)
         return trace
 
     sys.settrace(trace)
     try:
-        with contextlib.suppress(libbus.Closed):
+        with contextlib.suppress(libbus.ClosedError):
             operation(f)
     finally:
         sys.settrace(None)
@@ -163,7 +163,7 @@ def round(name, act, n):
     done = threading.Event()
 
     def interrupt():
-        with contextlib.suppress(libbus.Closed):  # the last lines run when it has ended
+        with contextlib.suppress(libbus.ClosedError):  # the last lines run when it has ended
             act(late, own, bus, other)
 
     def trace(frame, event, arg):
@@ -189,7 +189,7 @@ def round(name, act, n):
         while not done.wait(0.01) and not late.closed:
             pass
         late.flush(timeout=LIMIT)
-    except libbus.Closed:
+    except libbus.ClosedError:
         assert name == "close its bus"
     threading.settrace(None)
     late.close()
@@ -276,7 +276,7 @@ def interrupted(first, second):
             return None
         if event == "line":
             lines += 1
-            with contextlib.suppress(libbus.Closed):
+            with contextlib.suppress(libbus.ClosedError):
                 if lines == first:
                     bus.on("b", print)
                 if lines == second:

@@ -132,6 +132,8 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	struct bus_role *role;
 	char text[64];
 
+	ck_bus(bus_filter_check("a/+/#"), 0);
+	ck_bus(bus_filter_covers("a/#", "a/+/#"), 1);
 	ck_assert_int_gt(bus_explain(bus, topic, text, sizeof text), 0);
 	ck_assert_int_ge(bus_describe(bus, text, sizeof text), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_stats(bus, &stats), 0);
@@ -266,6 +268,8 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	ck_fails(bus_dispatch(NULL, 0, 0), BUS_E_INVAL);
 	ck_fails(bus_keep(bus, "a+", NULL), BUS_E_FILTER);
 	ck_fails(bus_msg_keep(NULL, &msg), BUS_E_INVAL);
+	ck_fails(bus_filter_check("a+"), BUS_E_FILTER);
+	ck_fails(bus_filter_covers("a", "a+"), BUS_E_FILTER);
 	ck_fails(bus_explain(bus, "a/+", NULL, 0), BUS_E_TOPIC_WILDCARD);
 	ck_fails(bus_describe(bus, NULL, 1), BUS_E_INVAL);
 	ck_fails(bus_stats(bus, &stats), BUS_E_INVAL);

@@ -37,12 +37,12 @@ def serve(bus, heard):
 @pytest.mark.parametrize("register", [on, callback, serve])
 def test_callbacks_of_a_bus_without_references_are_called(tmp_path, register):
     heard = []
-    bus = libbus.Bus("test", dir=tmp_path)
+    bus = libbus.Bus("test", directory=tmp_path)
     register(bus, heard.append)
     gone = weakref.ref(bus)
     del bus
     gc.collect()
-    with libbus.Bus("test", dir=tmp_path) as other:
+    with libbus.Bus("test", directory=tmp_path) as other:
         assert gone() is not None
         if register is serve:
             other.request("room/lamp", "on", timeout=WATCHDOG)

@@ -14,7 +14,7 @@ MESSAGES = 1000
 
 PUBLISH = """
 import libbus, sys, time
-with libbus.Bus("report-unwanted", dir=sys.argv[1]) as bus:
+with libbus.Bus("report-unwanted", directory=sys.argv[1]) as bus:
     for _ in range(int(sys.argv[2])):
         bus.publish("other/x", {"t": 1})
         time.sleep(0.0005)
@@ -40,7 +40,7 @@ def test_unwanted_messages_wake_one_thread_however_many_sleep(tmp_path):
         next(messages.iter(timeout=WATCHDOG))
         got.release()
 
-    with libbus.Bus("report-unwanted", dir=str(tmp_path)) as bus:
+    with libbus.Bus("report-unwanted", directory=str(tmp_path)) as bus:
         subscriptions = [bus.subscribe("room/#") for _ in range(SUBSCRIPTIONS)]
         threads = [threading.Thread(target=listen, args=(s,)) for s in subscriptions]
         for thread in threads:

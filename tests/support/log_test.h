@@ -26,10 +26,10 @@ log_test_topic(const struct log *log, const char *name)
 
 /* Whether the record that a cursor gave last is of that topic. */
 static inline bool
-log_test_is_of(const struct log_cursor *cursor, const struct log_record *record, const char *name)
+log_test_is_of(struct log_cursor *cursor, const struct log_record *record, const char *name)
 {
 	uint32_t len;
-	const char *its = bus__log_name(cursor->bytes, cursor->word, record, &len);
+	const char *its = bus__log_name(cursor, record, &len);
 
 	return its != NULL && len == strlen(name) && memcmp(its, name, len) == 0;
 }

@@ -314,47 +314,6 @@ START_TEST(what_a_reader_holds_is_not_written_over)
 }
 END_TEST
 
-START_TEST(readers_that_hold_every_segment_are_told_of_to_the_writer)
-{
-	struct log *log = open_log();
-	struct log_cursor *cursors = calloc(LOG_MOST_SEGMENTS, sizeof *cursors);
-	struct log_item item = {.topic = topic_t(log)};
-	uint64_t sequence, number = 0;
-	uint32_t count = 0;
-	int err;
-
-	/* Each stays at the beginning of another one. */
-	for (;;) {
-		static uint8_t bytes[1 << 17];
-
-		memset(bytes, (uint8_t)number, sizeof bytes);
-		memcpy(bytes, &number, sizeof number);
-		err = bus__log_append(
-		    log, &item, &(struct bus_slice){bytes, sizeof bytes}, 1, &sequence);
-		if (err < 0)
-			break;
-		cursors[count] = open_cursor(log, LOG_FROM_SEQUENCE, sequence);
-		expect(&cursors[count], number++);
-		if (count > 0 && cursors[count].number == cursors[count - 1].number)
-			bus__log_cursor_close(&cursors[count]);
-		else
-			count++;
-	}
-	ck_bus(err, BUS_E_FULL);
-	ck_assert_uint_eq(count, log->segment_count);
-	/* What still fits is taken. */
-	append(log, 1, 64);
-	/* One that lets go is enough. */
-	bus__log_cursor_close(&cursors[3]);
-	append(log, number, 1 << 17);
-	for (uint32_t i = 0; i < count; i++)
-		if (i != 3)
-			bus__log_cursor_close(&cursors[i]);
-	free(cursors);
-	bus__log_close(log);
-}
-END_TEST
-
 /* A pin of the process's own: one for all cursors in a place, and none once the last has let go. */
 static uint64_t
 places_pinned(const struct log *log)
@@ -1075,10 +1034,10 @@ START_TEST(record_that_points_to_no_name_has_none)
 
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		record->topic = wrong[i];
-		ck_assert_ptr_null(bus__log_name(cursor.bytes, cursor.word, record, &len));
+		ck_assert_ptr_null(bus__log_name(&cursor, record, &len));
 	}
 	record->topic = right;
-	ck_assert_ptr_nonnull(bus__log_name(cursor.bytes, cursor.word, record, &len));
+	ck_assert_ptr_nonnull(bus__log_name(&cursor, record, &len));
 	bus__log_cursor_close(&cursor);
 	bus__log_close(log);
 }
@@ -1566,7 +1525,7 @@ read_whatever(void *arg)
 				sum = (uint8_t)(sum + view.data[k]);
 			for (uint32_t k = 0; k < view.headers_len; k++)
 				sum = (uint8_t)(sum + view.headers[k]);
-			name = bus__log_name(cursor.bytes, cursor.word, record, &len);
+			name = bus__log_name(&cursor, record, &len);
 			for (uint32_t k = 0; name != NULL && k < len; k++)
 				sum = (uint8_t)(sum + (uint8_t)name[k]);
 		}
@@ -1642,7 +1601,6 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "cursors", cursor_begins_where_it_was_told,
 	    memory_is_used_again_and_a_reader_that_keeps_up_misses_nothing,
 	    reader_that_is_lapped_is_told_how_many_went_by, what_a_reader_holds_is_not_written_over,
-	    readers_that_hold_every_segment_are_told_of_to_the_writer,
 	    ten_thousand_cursors_of_a_process_are_one_reader_of_the_host,
 	    place_is_pinned_until_the_last_of_its_cursors_lets_go, reader_that_sleeps_is_woken,
 	    reader_that_waits_in_vain_comes_back_at_its_deadline);

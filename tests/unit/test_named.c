@@ -16,6 +16,7 @@
 #include <libbus/pack.h>
 
 #include "base/clock.h"
+#include "stopped_writer.h"
 
 #define MUST(call) must((call) >= 0)
 
@@ -914,32 +915,15 @@ START_TEST(flood_does_not_keep_the_latest_from_its_callbacks)
 }
 END_TEST
 
-struct holding {
-	_Atomic unsigned held;
-	_Atomic bool go_on;
-};
-
-static void
-hold_memory(void *arg, const struct bus_msg *msg)
-{
-	struct holding *h = arg;
-
-	(void)msg;
-	h->held++;
-	while (!h->go_on)
-		bus_test_nap();
-}
-
-/* Callbacks that do not return, each with a message in memory of its own. */
-START_TEST(publish_is_refused_where_callbacks_hold_all_memory)
+/* Each keeps the memory in which it was stopped. */
+START_TEST(publish_is_refused_where_stopped_writers_hold_all_memory)
 {
 	enum { MOST = 40 };
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
-	struct bus *bus = join(bus_test_dir());
-	struct holding h = {.held = 0};
+	const char *dir = bus_test_dir();
+	struct bus *bus = join(dir);
 	static char large[100000];
 	const struct bus_msg question = {.size = sizeof question, .topic = "q", .reply_to = 1};
-	struct bus_mailbox *all[MOST];
+	pid_t stopped[MOST];
 	struct bus_pub *pub;
 	unsigned count = 0;
 	void *loan;
@@ -948,27 +932,24 @@ START_TEST(publish_is_refused_where_callbacks_hold_all_memory)
 	ck_bus(bus_pub_open(bus, "a", NULL, &pub), 0);
 	while (err == 0) {
 		must(count < MOST);
-		MUST(bus_mailbox_open(bus, &cfg, &all[count]));
-		MUST(bus_mailbox_subscribe(all[count], "a", hold_memory, &h, NULL));
-		count++;
+		stopped[count++] = bus_test_stop_writer(dir, "test");
 		for (int i = 0; i < 3 && err == 0; i++)
 			err = bus_pub_send(pub, large, sizeof large);
-		while (err == 0 && h.held < count)
-			bus_test_nap();
 	}
 	ck_bus(err, BUS_E_FULL);
+	ck_assert_uint_ge(count, 12);
 	ck_bus(bus_pub_loan(pub, sizeof large, &loan), 0);
 	memset(loan, 0, sizeof large);
 	ck_bus(bus_pub_commit(pub, loan, sizeof large), BUS_E_FULL);
 	ck_bus(bus_reply(bus, &question, large, sizeof large), BUS_E_FULL);
-	ck_assert_msg(
-	    strstr(bus_error_text(), "q: full: readers hold all of the bus's log") != NULL, "%s",
-	    bus_error_text());
-	h.go_on = true;
-	ck_bus(bus_flush(bus, patience_ms()), 0);
+	ck_assert_msg(strstr(bus_error_text(),
+			  "q: full: stopped processes hold all of the bus's log") != NULL,
+	    "%s", bus_error_text());
+	for (unsigned i = 0; i < count; i++) {
+		kill(stopped[i], SIGKILL);
+		ck_assert_int_eq(waitpid(stopped[i], NULL, 0), stopped[i]);
+	}
 	ck_bus(bus_pub_commit(pub, loan, sizeof large), 0);
-	while (count > 0)
-		bus_mailbox_close(all[--count]);
 	bus_pub_close(pub);
 	ck_bus(bus_close(bus, 0), 0);
 }
@@ -2377,7 +2358,7 @@ bus_test_suite(void)
 	    nobody_who_waits_holds_up_the_others, latest_keeps_the_newest_of_each_topic,
 	    latest_begins_with_its_subscription, flush_waits_for_the_latest_too,
 	    flood_does_not_keep_the_latest_from_its_callbacks,
-	    publish_is_refused_where_callbacks_hold_all_memory,
+	    publish_is_refused_where_stopped_writers_hold_all_memory,
 	    who_does_not_come_back_for_the_rest_holds_up_nobody, handle_keeps_no_route_of_others,
 	    value_that_has_expired_is_no_loss);
 	BUS_TEST_CASE(suite, "questions", question_is_answered_by_another_process,

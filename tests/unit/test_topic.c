@@ -311,15 +311,91 @@ START_TEST(a_million_random_pairs_match_as_the_standard_says)
 }
 END_TEST
 
+START_TEST(a_program_learns_what_is_wrong_with_a_filter)
+{
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		ck_bus(bus_filter_check(names[i].name), names[i].as_filter);
+	ck_bus(bus_filter_check("room/#/door"), BUS_E_FILTER);
+	ck_assert_str_eq(bus_error_text(),
+	    "room/#/door: malformed filter: level 2 is #, which stands in the last level alone");
+	ck_bus(bus_filter_covers("#", "a+/b"), BUS_E_FILTER);
+	ck_assert_ptr_nonnull(
+	    strstr(bus_error_text(), "a+/b: malformed filter: level 1 is \"a+\""));
+	ck_bus(bus_filter_covers("##", "a"), BUS_E_FILTER);
+	ck_bus(bus_filter_covers(NULL, "a"), BUS_E_INVAL);
+	ck_bus(bus_filter_covers("a", NULL), BUS_E_INVAL);
+}
+END_TEST
+
+/* All names of 1 to depth of these levels, # in the last one alone. Returns how many. */
+static unsigned
+every_name(char (*ret_names)[16], const char *const levels[], unsigned kinds, unsigned depth)
+{
+	unsigned count = 0, of_depth = 1;
+
+	for (unsigned d = 1; d <= depth; d++) {
+		of_depth *= kinds;
+		for (unsigned i = 0; i < of_depth; i++) {
+			char *name = ret_names[count];
+			bool is_name = true;
+			unsigned left = i;
+
+			name[0] = '\0';
+			for (unsigned level = 0; level < d; level++, left /= kinds) {
+				strcat(name, levels[left % kinds]);
+				if (level + 1 < d) {
+					is_name &= levels[left % kinds][0] != '#';
+					strcat(name, "/");
+				}
+			}
+			count += is_name && name[0] != '\0';
+		}
+	}
+	return count;
+}
+
+START_TEST(a_filter_covers_another_when_no_topic_of_the_other_escapes_it)
+{
+	enum {
+		MOST_FILTERS = 6 + 6 * 6 + 6 * 6 * 6,
+		MOST_TOPICS = 5 + 5 * 5 + 5 * 5 * 5 + 5 * 5 * 5 * 5
+	};
+	/* c is in no filter: it stands for all other levels. One level more than filters have shows what # matches. */
+	static const char *const topic_levels[] = {"a", "aa", "", "$s", "c"};
+	static const char *const filter_levels[] = {"a", "aa", "", "$s", "+", "#"};
+	static char topics[MOST_TOPICS + 1][16], filters[MOST_FILTERS + 1][16];
+	static bool match[MOST_FILTERS][MOST_TOPICS];
+	unsigned topic_count = every_name(topics, topic_levels, 5, 4);
+	unsigned filter_count = every_name(filters, filter_levels, 6, 3);
+	unsigned covered = 0;
+
+	for (unsigned f = 0; f < filter_count; f++)
+		for (unsigned t = 0; t < topic_count; t++)
+			match[f][t] = naive_match(filters[f], topics[t]);
+	for (unsigned f = 0; f < filter_count; f++)
+		for (unsigned o = 0; o < filter_count; o++) {
+			bool want = true;
+
+			for (unsigned t = 0; t < topic_count && want; t++)
+				want = match[f][t] || !match[o][t];
+			covered += want;
+			if (bus_filter_covers(filters[f], filters[o]) != want)
+				ck_abort_msg("%s and %s: %d", filters[f], filters[o], want);
+		}
+	ck_assert_uint_gt(covered, filter_count);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("topic");
 
 	BUS_TEST_CASE(suite, "names", every_kind_of_bad_name_has_its_own_error,
-	    length_and_depth_have_exact_limits);
+	    length_and_depth_have_exact_limits, a_program_learns_what_is_wrong_with_a_filter);
 	BUS_TEST_CASE(suite, "matching",
 	    trie_agrees_with_the_text_of_the_standard_in_both_directions,
-	    a_million_random_pairs_match_as_the_standard_says);
+	    a_million_random_pairs_match_as_the_standard_says,
+	    a_filter_covers_another_when_no_topic_of_the_other_escapes_it);
 	return suite;
 }

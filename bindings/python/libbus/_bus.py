@@ -15,10 +15,10 @@ from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
 from libbus._request import answer, checked
 from libbus._role import Role
+from libbus._start import Start
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from types import TracebackType
 
     from typing_extensions import Self
@@ -47,7 +47,7 @@ class Bus(_core.Bus):
     a-z 0-9 . _ -) every process of this user that opens the name is on it, as long as one of them is;
     what is published lies in one log in shared memory.
 
-    dir, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
+    directory, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
         process on it (16 MiB).
     will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
 
@@ -62,7 +62,7 @@ class Bus(_core.Bus):
         *,
         max_topics: int = 0,
         max_payload: int = 0,
-        dir: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
         log_bytes: int = 0,
         will: Will | None = None,
     ) -> None:
@@ -78,12 +78,9 @@ class Bus(_core.Bus):
     def subscribe(
         self,
         *filters: str,
-        full: str = ...,
-        bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
     ) -> Subscription: ...
 
     @overload
@@ -91,97 +88,71 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function,
-        full: str = ...,
-        bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
     ) -> Callback: ...
 
     def subscribe(
         self,
         *filters: str,
         callback: Function | None = None,
-        full: str = "drop_oldest",
-        bytes: int = 0,
-        last: int | None = None,
-        since: float | datetime | None = None,
-        after: int | None = None,
-        epoch: int | None = None,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: Start | None = None,
     ) -> Subscription | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
-            latest (the newest of each topic waits) or refuse (publish raises libbus.Full).
-        bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
-        last, since, after: on a named bus, begin with the last so many messages, with what was published
-            at that moment or later (seconds as of time.time(), or a datetime with a time zone; 0: with the
-            oldest that is there), or behind that msg.position. With epoch, the bus.epoch of that position,
-            StateError tells that the bus has begun a new life since. Kept values do not come besides.
+            latest (the newest of each topic waits) or refuse (publish raises libbus.FullError).
+        max_bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
+        start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
+            libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         """
-        begin = _beginning(last, since, after, epoch)
         if callback is None:
-            return Subscription(self, filters, full, bytes, **begin)
-        return self._callbacks.add(self, filters, callback, full, bytes, begin)
+            return Subscription(self, filters, full, max_bytes, start)
+        return self._callbacks.add(self, filters, callback, full, max_bytes, start)
 
     @overload
     def on(
         self,
-        filter: str,
+        topic_filter: str,
         function: F,
         /,
         *,
-        full: str = ...,
-        bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
     ) -> F: ...
 
     @overload
     def on(
         self,
         *filters: str,
-        full: str = ...,
-        bytes: int = ...,
-        last: int | None = ...,
-        since: float | datetime | None = ...,
-        after: int | None = ...,
-        epoch: int | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
         self,
         *filters: Any,
-        full: str = "drop_oldest",
-        bytes: int = 0,
-        last: int | None = None,
-        since: float | datetime | None = None,
-        after: int | None = None,
-        epoch: int | None = None,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: Start | None = None,
     ) -> Any:
-        """Calls the function below for each message; or bus.on("a/#", function).
+        """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
         All callbacks of a bus run on one thread, one after the other. What one raises is logged
         under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
-        if not filters:
-            raise TypeError("name at least one filter, like 'sensors/#'")
-        begin = _beginning(last, since, after, epoch)
-        *names, function = filters
-        if callable(function):
-            self._callbacks.add(self, tuple(names), function, full, bytes, begin)
+        def register(names: tuple[str, ...], function: F) -> F:
+            self._callbacks.add(self, names, function, full, max_bytes, start)
             return function
 
-        def register(function: F) -> F:
-            self._callbacks.add(self, filters, function, full, bytes, begin)
-            return function
-
-        return register
+        return _decorator("on", filters, register)
 
     # --- questions ----------------------------------------------------------------------------------------
 
@@ -195,29 +166,56 @@ class Bus(_core.Bus):
     ) -> _core.Message:
         """Asks on a topic and waits for the first reply.
 
-        Nobody: nobody listens to the topic; Timeout: no reply in so many seconds; ReplyError: the
+        NobodyError: nobody listens to the topic; BusTimeoutError: no reply in so many seconds; ReplyError: the
         answering side raised. StateError in a callback, which must not wait.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
         return checked(super().request(topic, value, timeout=timeout, headers=headers))
 
-    def serve(self, *filters: str, full: str = "drop_oldest", bytes: int = 0) -> Callable[[F], F]:
-        """Calls the function below for each question; what it returns is the reply.
+    @overload
+    def serve(
+        self,
+        topic_filter: str,
+        function: F,
+        /,
+        *,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> F: ...
+
+    @overload
+    def serve(
+        self,
+        *filters: str,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Callable[[F], F]: ...
+
+    def serve(
+        self,
+        *filters: Any,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: Start | None = None,
+    ) -> Any:
+        """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
+        bus.serve("a", function).
 
         What it raises is logged, and raised as ReplyError where the question came from. It runs as
-        callbacks do: on their thread, one after the other.
+        callbacks do: on their thread, one after the other. The other arguments are those of subscribe().
         """
-        if not filters:
-            raise TypeError("name at least one topic or filter to serve")
 
-        def register(function: F) -> F:
-            self._callbacks.add(
-                self, filters, functools.partial(answer, self, function), full, bytes, {}
-            )
+        def register(names: tuple[str, ...], function: F) -> F:
+            if not callable(function):
+                raise TypeError(f"a callback is a function, not {type(function).__name__}")
+            call = functools.partial(answer, self, function)
+            self._callbacks.add(self, names, call, full, max_bytes, start)
             return function
 
-        return register
+        return _decorator("serve", filters, register)
 
     # --- links: the bus keeps them, whether or not the caller does ----------------------------------------
 
@@ -227,11 +225,15 @@ class Bus(_core.Bus):
         *,
         heartbeat: float | None = None,
         max_peers: int = 0,
-        bytes: int = 0,
+        max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
         link = super().listen(
-            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+            url,
+            heartbeat=heartbeat,
+            max_peers=max_peers,
+            max_bytes=max_bytes,
+            peer_bytes=peer_bytes,
         )
         return self._keep(link)
 
@@ -241,11 +243,15 @@ class Bus(_core.Bus):
         *,
         heartbeat: float | None = None,
         max_peers: int = 0,
-        bytes: int = 0,
+        max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
         link = super().dial(
-            url, heartbeat=heartbeat, max_peers=max_peers, bytes=bytes, peer_bytes=peer_bytes
+            url,
+            heartbeat=heartbeat,
+            max_peers=max_peers,
+            max_bytes=max_bytes,
+            peer_bytes=peer_bytes,
         )
         return self._keep(link)
 
@@ -258,16 +264,16 @@ class Bus(_core.Bus):
 
     # --- roles: kept as links are ---------------------------------------------------------------------------
 
-    def role(self, name: str, timeout: float | None = None) -> Role:
+    def role(self, name: str, *, timeout: float | None = None) -> Role:
         """Takes a role, on a named bus: what one process of several is to do.
 
-        Waits while another has it, of this process or another; Timeout: for so many seconds. It is free
+        Waits while another has it, of this process or another; BusTimeoutError: for so many seconds. It is free
         again with close(), the end of a with block, the close of the bus or the death of the process.
         StateError in a callback, which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
-        role = _core.Role(self, name, timeout)
+        role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
         return Role(self, name, role)
 
@@ -275,7 +281,7 @@ class Bus(_core.Bus):
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until what was published before is handled by callbacks and handed to the wire of links
-        that are up. Timeout: it was not."""
+        that are up. BusTimeoutError: it was not."""
         if self._callbacks.here():
             raise _core.error(STATE)
         deadline = _deadline(timeout)
@@ -296,8 +302,8 @@ class Bus(_core.Bus):
             )  # in a forked child, or after a close() that was interrupted
             return 0
         deadline = _deadline(timeout)
-        # Closed: another thread closes it as well.
-        with contextlib.suppress(_core.Closed):
+        # ClosedError: another thread closes it as well.
+        with contextlib.suppress(_core.ClosedError):
             if not self._callbacks.here():
                 self._callbacks.flush(deadline)
         try:
@@ -331,6 +337,22 @@ STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 TIMEDOUT = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_TIMEDOUT")
 
 
+def _decorator(
+    method: str, filters: tuple[Any, ...], register: Callable[[tuple[str, ...], Any], Any]
+) -> Any:
+    """What on() and serve() return: the function, if it is the last argument, or the decorator of one."""
+    if not filters:
+        raise TypeError(f"{method}(): name at least one filter, like @bus.{method}('sensors/#')")
+    *names, function = filters
+    if not callable(function):
+        return functools.partial(register, filters)
+    if not names:
+        raise TypeError(
+            f"{method}() has no filter: write @bus.{method}('sensors/#') above the function, with parentheses"
+        )
+    return register(tuple(names), function)
+
+
 def _hold(held: list[T], one: T) -> None:
     """Appends, and lets go of what is closed. In place: a signal handler may hold another one meanwhile."""
     held.append(one)
@@ -345,25 +367,6 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _beginning(
-    last: int | None, since: float | datetime | None, after: int | None, epoch: int | None
-) -> dict[str, Any]:
-    """What of these is given, as the core takes it."""
-    given = {"last": last, "since": _seconds(since), "after": after, "epoch": epoch}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _seconds(since: Any) -> float | None:
-    """A datetime as the core takes it; anything else is for the core to judge."""
-    if not hasattr(since, "utcoffset"):
-        return since  # type: ignore[no-any-return]
-    if since.utcoffset() is None:
-        raise ValueError(
-            f"since={since!r}: a datetime with a time zone, like datetime.now(timezone.utc)"
-        )
-    return float(since.timestamp())
 
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._start import Start
 
     Function = Callable[[_core.Message], Any]
 
@@ -62,6 +63,11 @@ class Callback:
         self._mailbox = mailbox
         self._key = key
 
+    @property
+    def closed(self) -> bool:
+        """True after close() of it or of the bus, and in a forked child."""
+        return self._bus.closed or self._key not in self._bus._callbacks._functions
+
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
@@ -69,7 +75,7 @@ class Callback:
         self._bus._callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
-        """Counters of the mailbox, which callbacks with the same full and bytes share unless they begin
+        """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
         in the past."""
         return self._mailbox.stats()
 
@@ -85,7 +91,9 @@ class Callback:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<libbus.Callback {' '.join(self.filters)}>"
+        function = self._bus._callbacks._functions.get(self._key)
+        name = f"{getattr(function, '__qualname__', repr(function))} on " if function else ""
+        return f"<libbus.Callback {name}{' '.join(self.filters)}{' closed' if self.closed else ''}>"
 
 
 class Callbacks:
@@ -98,7 +106,7 @@ class Callbacks:
     def __init__(self) -> None:
         self._functions: dict[int, Function] = {}
         self._keys = itertools.count(1)
-        self._by_policy: dict[tuple[str, int], _core.Mailbox] = {}
+        self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
         self._mailboxes: dict[int, _core.Mailbox] = {}
         # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
@@ -119,9 +127,9 @@ class Callbacks:
         bus: Bus,
         filters: tuple[str, ...],
         function: Function,
-        full: str,
-        bytes: int,
-        begin: dict[str, Any],
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
     ) -> Callback:
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
@@ -129,16 +137,16 @@ class Callbacks:
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
         # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
         # the bus ends.
-        mailbox = self._shared(bus, full, bytes)
-        if begin:
-            mailbox = _core.Mailbox(bus, full, bytes, **begin)
+        mailbox = self._shared(bus, full, max_bytes)
+        if start is not None:
+            mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
         key = next(self._keys)
         self._functions[key] = function  # first: kept values come at once
         _keep(bus)
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
-            if begin:
+            if start is not None:
                 # Only now: what was taken out before is gone for a filter that comes later.
                 self._watch(mailbox)
         except BaseException:
@@ -154,7 +162,7 @@ class Callbacks:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
             _keep(bus)
-        with contextlib.suppress(_core.Closed):
+        with contextlib.suppress(_core.ClosedError):
             mailbox._detach(key)
 
     def forget(self, mailbox: _core.Mailbox) -> None:
@@ -169,10 +177,12 @@ class Callbacks:
                     epoll.unregister(fd)
         self._done.pop(mailbox, None)
 
-    def _shared(self, bus: Bus, full: str, bytes: int) -> _core.Mailbox:
-        mailbox = self._by_policy.get((full, bytes))
+    def _shared(self, bus: Bus, full: _core.Policy, max_bytes: int) -> _core.Mailbox:
+        mailbox = self._by_policy.get((full, max_bytes))
         if mailbox is None:
-            mailbox = self._by_policy.setdefault((full, bytes), _core.Mailbox(bus, full, bytes))
+            mailbox = self._by_policy.setdefault(
+                (full, max_bytes), _core.Mailbox(bus, full=full, max_bytes=max_bytes)
+            )
         self._watch(mailbox)
         return mailbox
 
@@ -220,7 +230,7 @@ class Callbacks:
     # --- the thread's part ------------------------------------------------------------------------------
 
     def handle(self, mailbox: _core.Mailbox) -> None:
-        """Calls the functions for what is there. Closed: the bus has ended."""
+        """Calls the functions for what is there. ClosedError: the bus has ended."""
         with self._calling:
             if self._stopped:
                 raise _core.error(CLOSED)
@@ -326,7 +336,7 @@ def _run(
                     if callbacks is None:
                         return
                     callbacks.handle(mailbox)
-                except _core.Closed:
+                except _core.ClosedError:
                     return
                 except _core.TransportError:  # the log is damaged: nothing comes from it any more
                     log.exception("callbacks get no more messages")

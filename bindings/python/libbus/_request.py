@@ -41,7 +41,7 @@ def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Messag
         return
     try:
         bus.reply(msg, function(msg))
-    except _core.Closed:
+    except _core.ClosedError:
         raise
     except Exception as error:
         log.exception("%r failed on the question %s", function, msg.topic)

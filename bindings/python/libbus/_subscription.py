@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libbus import _core
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._start import Start
 
 # Messages that async for may take in one go: a busy topic must not starve the loop.
 BURST = 64
@@ -26,28 +27,54 @@ class Subscription(_core.Mailbox):
     """
 
     def __new__(
-        cls, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+        cls,
+        bus: Bus,
+        filters: tuple[str, ...],
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
     ) -> Self:
-        return super().__new__(cls, bus, full, bytes, **begin)
+        return super().__new__(cls, bus, full=full, max_bytes=max_bytes, start=start)
 
     def __init__(
-        self, bus: Bus, filters: tuple[str, ...], full: str, bytes: int, **begin: Any
+        self,
+        bus: Bus,
+        filters: tuple[str, ...],
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
         self.bus = bus
-        self.filters = filters
+        self._filters: dict[str, None] = {}  # in the order of subscribing
         self._burst = 0
         self._ring: asyncio.Future[None] | None = None
         for asked in filters:
             self.subscribe(asked)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in the order in which they were subscribed to."""
+        return tuple(self._filters)
+
+    def subscribe(self, topic_filter: str, /) -> None:
+        """Adds a filter. Its kept values are delivered."""
+        super().subscribe(topic_filter)
+        self._filters[topic_filter] = None
+
+    def unsubscribe(self, topic_filter: str, /) -> None:
+        super().unsubscribe(topic_filter)
+        self._filters.pop(topic_filter, None)
+
+    unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
 
     def iter(self, timeout: float | None = None) -> Iterator[_core.Message]:
         """Messages until none came for timeout seconds, or the end."""
         while True:
             try:
                 yield self.recv(timeout)
-            except (_core.Timeout, _core.Closed):
+            except (_core.BusTimeoutError, _core.ClosedError):
                 return
 
     def __enter__(self) -> Self:
@@ -77,11 +104,11 @@ class Subscription(_core.Mailbox):
             self._burst = (self._burst + 1) % BURST
             if self._burst == 0:
                 await asyncio.sleep(0)
-            while (msg := self.poll()) is None:
+            while (msg := self.recv_nowait()) is None:
                 self._burst = 0
                 await self._readable()
             return msg
-        except _core.Closed:
+        except _core.ClosedError:
             raise StopAsyncIteration from None
 
     async def _readable(self) -> None:

@@ -75,8 +75,9 @@ from markupsafe import Markup
 from werkzeug.test import run_wsgi_app
 
 import libbus
+from libbus import _core
 
-__all__ = ["Bus", "covers"]
+__all__ = ["Bus"]
 
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
 LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
@@ -128,8 +129,7 @@ class Bus:
             raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
         allow, listen, dial = (_strings(given) for given in (allow, listen, dial))
         for asked in allow:
-            if fault := _fault(asked):
-                raise ValueError(f"allow: {asked!r} is no filter: {fault}")
+            libbus.filter_check(asked)
         if heartbeat <= 0:
             raise ValueError("heartbeat: seconds, more than 0")
 
@@ -148,30 +148,57 @@ class Bus:
         """The libbus.Bus of this process, opened at the first use."""
         return self._state().open()
 
-    def publish(self, topic: str, value: Any, retain: bool = False) -> None:
-        self.bus.publish(topic, value, retain=retain)
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> None:
+        self.bus.publish(topic, value, retain=retain, ttl=ttl, headers=headers)
 
     def publish_raw(self, topic: str, data: str | bytes, **options: Any) -> None:
         self.bus.publish_raw(topic, data, **options)
 
     def subscribe(
-        self, *filters: str, full: str = "drop_oldest", bytes: int = 0
+        self,
+        *filters: str,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: libbus.Start | None = None,
     ) -> libbus.Subscription:
-        return self.bus.subscribe(*filters, full=full, bytes=bytes)
+        return self.bus.subscribe(*filters, full=full, max_bytes=max_bytes, start=start)
 
-    def on(self, asked: str, *, app: Flask | None = None) -> Callable[[Handler], Handler]:
+    def on(
+        self,
+        topic_filter: str,
+        /,
+        *,
+        app: Flask | None = None,
+        full: _core.Policy = "drop_oldest",
+        max_bytes: int = 0,
+        start: libbus.Start | None = None,
+    ) -> Callable[[Handler], Handler]:
         """Decorator: calls the function in every process that serves the app, from its first request on.
+
+        full, max_bytes, start: as in libbus.Bus.subscribe(). With start each of these processes begins there.
 
         app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
         this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
         lives as long as this object.
         """
-        if fault := _fault(asked):
-            raise ValueError(f"on: {asked!r} is no filter: {fault}")
+        if callable(topic_filter):
+            raise TypeError(
+                "on() has no filter: write @bus.on('sensors/#') above the function, with parentheses"
+            )
+        libbus.filter_check(topic_filter)
+        options = {"full": full, "max_bytes": max_bytes, "start": start}
 
         def register(fn: Handler) -> Handler:
             states = self._states()
-            handler = _Handler(self, asked, fn)
+            handler = _Handler(self, topic_filter, fn, options)
             owner = app or _app_of(fn, [state.app for state in states])
             if owner is None:
                 self._warn_of_another(handler)
@@ -210,9 +237,10 @@ class Bus:
             '<script src="{}" nonce="{}"></script>' if nonce else '<script src="{}"></script>'
         ).format(src, nonce)
 
-    def sse(self, *filters: str) -> Response:
+    def sse(self, *filters: str, start: libbus.Start | None = None) -> Response:
         """The answer of a view: everything that matches, for as long as the page is open.
 
+        start: where in the past of a bus with a name each page begins, and begins again when it reconnects.
         Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint.
         """
         state = self._state()
@@ -220,7 +248,7 @@ class Bus:
         if state.pages >= places:
             return state.refuse(503, "TOO_MANY_PAGES", taken)
         try:
-            subscription = state.open().subscribe(*filters)
+            subscription = state.open().subscribe(*filters, start=start)
         except libbus.FilterError:
             raise  # the view's mistake
         except BUS_FAILURES as error:
@@ -236,6 +264,13 @@ class Bus:
         # direct_passthrough: nobody may join or measure a body that has no end
         return Response(page, headers=HEADERS, direct_passthrough=True)
 
+    def __repr__(self) -> str:
+        apps = [
+            f"{state.app.name} on {state.name}" if state.name else state.app.name
+            for state in self._states()
+        ]
+        return f"<libbus.flask.Bus {'of ' + ', '.join(apps) if apps else 'without an app'}>"
+
     def _events(self) -> Response:
         state = self._state()
         filters = request.args.getlist("filter")
@@ -244,10 +279,12 @@ class Bus:
                 400, "NO_FILTER", "name at least one filter: events?filter=sensors/%23"
             )
         for asked in filters:
-            if fault := _fault(asked):
-                return state.refuse(400, "FILTER", f"{asked!r} is no filter: {fault}", filter=asked)
+            try:
+                libbus.filter_check(asked)
+            except libbus.FilterError as error:
+                return state.refuse(400, "FILTER", str(error), filter=asked)
         for asked in filters:
-            if not any(covers(allowed, asked) for allowed in state.allow):
+            if not any(libbus.filter_covers(allowed, asked) for allowed in state.allow):
                 return state.refuse(
                     403,
                     "NOT_ALLOWED",
@@ -354,7 +391,7 @@ class _State:
             if self.bus is not None and handler not in self.registered:
                 self.registered.add(handler)
                 try:
-                    self.bus.on(handler.asked, _Call(self, handler))
+                    self.bus.on(handler.asked, _Call(self, handler), **handler.options)
                 except BaseException:
                     self.registered.discard(handler)
                     raise
@@ -432,8 +469,8 @@ class _State:
 class _Handler:
     """A function of on(). The extension has those of all apps, an app has its own."""
 
-    def __init__(self, ext: Bus, asked: str, fn: Handler) -> None:
-        self.ext, self.asked, self.fn = ext, asked, fn
+    def __init__(self, ext: Bus, asked: str, fn: Handler, options: dict[str, Any]) -> None:
+        self.ext, self.asked, self.fn, self.options = ext, asked, fn, options
 
 
 def _handlers_of(app: Flask) -> list[_Handler]:
@@ -520,11 +557,11 @@ class _Page:
         while not self._over():
             try:
                 text = _event(self.subscription.recv(timeout=min(LOOK_S, self.state.heartbeat)))
-            except libbus.Timeout:
+            except libbus.BusTimeoutError:
                 if time.monotonic() >= self.beat_due:
                     return self._beating(self.beat)
                 continue
-            except libbus.Closed:
+            except libbus.ClosedError:
                 break
             except BUS_FAILURES as error:
                 self.state.say("NO_BUS", _no_bus(error))
@@ -557,37 +594,6 @@ class _Page:
             self.state.leave()
 
     __del__ = close
-
-
-def covers(allowed: str, asked: str) -> bool:
-    """True when every topic that asked matches is one that allowed matches; both are well-formed filters."""
-    mine, theirs = allowed.split("/"), asked.split("/")
-    if theirs[0].startswith("$") and mine[0] in ("+", "#"):
-        return False  # $SYS and its like are for those who name them
-    if mine[:2] == ["+", "#"]:
-        mine = ["#"]  # every topic has a first level
-    for i, level in enumerate(mine):
-        if level == "#":
-            return True  # also the parent: a/# matches a
-        if i == len(theirs) or theirs[i] == "#":
-            return False
-        if level not in ("+", theirs[i]):
-            return False
-    return len(mine) == len(theirs)
-
-
-def _fault(asked: str) -> str | None:
-    """Why this is no filter, or None. Kept beside covers(), which trusts it."""
-    levels = asked.split("/") if isinstance(asked, str) else []
-    if not asked or not levels:
-        return "write a topic like sensors/pi/temp, with + or # for what may vary"
-    if "\0" in asked or len(asked.encode(errors="replace")) > 1024 or len(levels) > 32:
-        return "at most 1024 bytes and 32 levels, without NUL"
-    if "#" in levels[:-1] or any(
-        len(level) > 1 and ("+" in level or "#" in level) for level in levels
-    ):
-        return "+ stands alone in a level, # alone in the last one"
-    return None
 
 
 def _strings(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -178,9 +178,9 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(bus_publish_raw_doc,
-    "publish_raw($self, topic, data, *, type='untagged', retain=False, ttl=None, headers=None)\n--\n\n"
+    "publish_raw($self, topic, data, *, encoding='untagged', retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes bytes as they are (a str as UTF-8), and says what they are.\n\n"
-    "type: untagged, msgpack, bytes, json or text.\n"
+    "encoding: untagged, msgpack, bytes, json or text.\n"
     "retain: keep it as the topic's last value; with empty data: forget that value.\n"
     "ttl: seconds after which nobody gets it any more, as a kept value either.\n"
     "headers: a dict that goes with it.");
@@ -188,18 +188,18 @@ PyDoc_STRVAR(bus_publish_raw_doc,
 static PyObject *
 bus_publish_raw(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"topic", "data", "type", "retain", "ttl", "headers", NULL};
-	PyObject *topic, *type = NULL, *answer = NULL;
+	static char *names[] = {"topic", "data", "encoding", "retain", "ttl", "headers", NULL};
+	PyObject *topic, *encoding = NULL, *answer = NULL;
 	struct extras extras = {.ttl = Py_None, .headers = Py_None};
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_UNTAGGED};
 	Py_buffer data;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os*|$UpOO:publish_raw", names, &topic,
-		&data, &type, &extras.retain, &extras.ttl, &extras.headers))
+		&data, &encoding, &extras.retain, &extras.ttl, &extras.headers))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
-	if (msg.topic != NULL && type != NULL)
-		msg.type = choice(type, type_names, "type");
+	if (msg.topic != NULL && encoding != NULL)
+		msg.type = choice(encoding, type_names, "encoding");
 	if (msg.topic == NULL || msg.type < 0)
 		goto release;
 	msg.data = data.buf;
@@ -213,8 +213,8 @@ release:
 }
 
 PyDoc_STRVAR(bus_keep_doc,
-    "keep($self, filter, last=1, *, max_bytes=0)\n--\n\n"
-    "Every topic that filter matches, now and later, keeps its last messages: who subscribes\n"
+    "keep($self, topic_filter, /, *, last=1, max_bytes=0)\n--\n\n"
+    "Every topic that the filter matches, now and later, keeps its last messages: who subscribes\n"
     "gets them first, with msg.kept True.\n\n"
     "last: how many, at most 10,000. max_bytes: of their payloads, of each topic; 0 is 1 MiB.\n"
     "Of several filters the largest numbers count. Lasts as long as the bus.");
@@ -222,7 +222,7 @@ PyDoc_STRVAR(bus_keep_doc,
 static PyObject *
 bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"filter", "last", "max_bytes", NULL};
+	static char *names[] = {"", "last", "max_bytes", NULL};
 	struct bus_keep_config cfg = {.size = sizeof cfg};
 	PyObject *filter;
 	Py_ssize_t last = 1, max_bytes = 0;
@@ -230,7 +230,7 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	int err;
 
 	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|n$n:keep", names, &filter, &last, &max_bytes))
+		args, kwargs, "O|$nn:keep", names, &filter, &last, &max_bytes))
 		return NULL;
 	text = text_of(self->core, filter, ABOUT_FILTER);
 	if (text == NULL || size_between(last, UINT32_MAX, "last") < 0 ||
@@ -247,7 +247,7 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		return error_raise_because(self->core, err, ABOUT_FILTER, filter,
 		    err == BUS_E_NOTSUP
 			? "keep() is for a private bus: on one with a name publish with "
-			  "retain=True, or subscribe with last=1"
+			  "retain=True, or subscribe with start=libbus.last(1)"
 			: NULL);
 	Py_RETURN_NONE;
 }
@@ -276,7 +276,7 @@ bad_argument(const char *name, const struct bus_config *cfg)
 	if (cfg->log_bytes != 0 &&
 	    (cfg->log_bytes < UINT64_C(4) << 20 || cfg->log_bytes > UINT64_C(16) << 30))
 		return "log_bytes: from 4 MiB to 16 GiB";
-	return cfg->dir != NULL ? "dir: too long a path" : NULL;
+	return cfg->dir != NULL ? "directory: too long a path" : NULL;
 }
 
 /* What another process publishes if this one dies. It stays until bus_open() has copied it. */
@@ -328,7 +328,7 @@ static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {
-	    "name", "max_topics", "max_payload", "dir", "log_bytes", "will", NULL};
+	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *name = Py_None, *dir = NULL, *given = Py_None, *bus = NULL;
 	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
@@ -351,7 +351,7 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		goto release_dir;
 	if (name == Py_None && (dir != NULL || log_bytes != 0 || given != Py_None)) {
 		PyErr_SetString(PyExc_TypeError,
-		    "dir, log_bytes and will are for a bus with a name: Bus('home', ...)");
+		    "directory, log_bytes and will are for a bus with a name: Bus('home', ...)");
 		goto release_dir;
 	}
 	if (name != Py_None) {
@@ -400,8 +400,8 @@ release_dir:
 
 PyDoc_STRVAR(bus_request_doc,
     "request($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
-    "Asks on a topic and waits for the first reply, a Message. Nobody: nobody\n"
-    "listens to it; Timeout: no reply in so many seconds.");
+    "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
+    "listens to it; BusTimeoutError: no reply in so many seconds.");
 
 static PyObject *
 bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -486,7 +486,7 @@ typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link
 static PyObject *
 open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"url", "heartbeat", "max_peers", "bytes", "peer_bytes", NULL};
+	static char *names[] = {"url", "heartbeat", "max_peers", "max_bytes", "peer_bytes", NULL};
 	PyObject *url, *heartbeat = Py_None;
 	Py_ssize_t max_peers = 0, bytes = 0, peer_bytes = 0;
 	struct bus_link_config cfg = {.size = sizeof cfg};
@@ -500,7 +500,7 @@ open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwa
 	text = text_of(self->core, url, ABOUT_ADDRESS);
 	if (text == NULL || timeout_ms(heartbeat, &heartbeat_ms) < 0 ||
 	    size_between(max_peers, UINT32_MAX, "max_peers") < 0 ||
-	    size_between(bytes, SIZE_MAX, "bytes") < 0 ||
+	    size_between(bytes, SIZE_MAX, "max_bytes") < 0 ||
 	    size_between(peer_bytes, SIZE_MAX, "peer_bytes") < 0)
 		return NULL;
 	/* None is the default, and so is 0 in C; asking for 0 seconds is a mistake that C shall name. */
@@ -522,10 +522,10 @@ open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwa
 }
 
 PyDoc_STRVAR(bus_listen_doc,
-    "listen($self, url, *, heartbeat=None, max_peers=0, bytes=0, peer_bytes=0)\n--\n\n"
+    "listen($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0)\n--\n\n"
     "Opens an address for other buses: inproc://name, ipc:///absolute/path, tcp://127.0.0.1:port.\n\n"
     "heartbeat: seconds, at least 0.1; a peer silent for three of them is gone. None: 5.\n"
-    "max_peers: connections at once. bytes: room towards each peer.\n"
+    "max_peers: connections at once. max_bytes: room towards each peer.\n"
     "peer_bytes: what one peer may make this bus hold beside that. 0: 1,024, 1 MiB, 32 MiB.");
 
 static PyObject *
@@ -535,7 +535,7 @@ bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(bus_dial_doc,
-    "dial($self, url, *, heartbeat=None, max_peers=0, bytes=0, peer_bytes=0)\n--\n\n"
+    "dial($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0)\n--\n\n"
     "Keeps a connection to an address, also to one where nobody listens yet.");
 
 static PyObject *
@@ -561,7 +561,7 @@ flush_slice(struct bus_object *self, int timeout)
 PyDoc_STRVAR(bus_flush_doc,
     "flush($self, timeout=None)\n--\n\n"
     "Waits until what was published before is handed to the wire of links that\n"
-    "are up. Timeout: it was not.");
+    "are up. BusTimeoutError: it was not.");
 
 static PyObject *
 bus_flush_all(struct bus_object *self, PyObject *args, PyObject *kwargs)

@@ -40,20 +40,20 @@
 
 /* The exceptions, each with the parents it has beside BusError, and its first line of help. */
 #define CORE_EXCEPTIONS(X)                                                                         \
-	X(CLOSED, "Closed", NULL, "The bus, subscription or link has ended.")                      \
-	X(FULL, "Full", NULL, "A mailbox that may not lose has no room.")                          \
-	X(TIMEOUT, "Timeout", PyExc_TimeoutError, "It did not happen in the time given.")          \
+	X(CLOSED, "ClosedError", NULL, "The bus, subscription or link has ended.")                 \
+	X(FULL, "FullError", NULL, "A mailbox that may not lose has no room.")                     \
+	X(TIMEOUT, "BusTimeoutError", PyExc_TimeoutError, "It did not happen in the time given.")  \
 	X(STATE, "StateError", PyExc_RuntimeError, "Not possible from here or now.")               \
 	X(FORK, "ForkError", PyExc_RuntimeError, "The bus belongs to the parent process.")         \
 	X(LIMIT, "LimitError", NULL, "A configured limit is reached.")                             \
-	X(NOT_SUPPORTED, "NotSupported", NULL, "This kind of bus or version cannot do it.")        \
+	X(NOT_SUPPORTED, "NotSupportedError", NULL, "This kind of bus or version cannot do it.")   \
 	X(ARGUMENT, "ArgumentError", PyExc_ValueError, "A value is out of its range.")             \
 	X(TOPIC, "TopicError", PyExc_ValueError, "No name to publish on.")                         \
 	X(FILTER, "FilterError", PyExc_ValueError, "No filter to subscribe to.")                   \
-	X(TOO_BIG, "TooBig", PyExc_ValueError, "The payload is above the limit of the bus.")       \
+	X(TOO_BIG, "TooBigError", PyExc_ValueError, "The payload is above the limit of the bus.")  \
 	X(ADDRESS, "AddressError", PyExc_ValueError, "No address, or one that is not allowed.")    \
 	X(TRANSPORT, "TransportError", PyExc_OSError, "The system or the peer refused.")           \
-	X(NOBODY, "Nobody", NULL, "Nobody listens to the topic of the question.")                  \
+	X(NOBODY, "NobodyError", NULL, "Nobody listens to the topic of the question.")             \
 	X(DECODE, "DecodeError", PyExc_ValueError, "The payload is not what its type says.")
 
 #define EXCEPTION_ENUM(id, name, parent, doc) EXCEPTION_##id,

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -24,6 +25,13 @@ struct binding {
 	unsigned long long key;
 };
 
+/* A filter whose messages recv() gives. */
+struct receiving {
+	struct receiving *next;
+	struct bus_sub *sub;
+	char filter[];
+};
+
 /* What take() has out of the ring: one letter may be for several keys, which follow each other. */
 struct batch {
 	size_t count, cap;
@@ -41,6 +49,7 @@ struct mailbox_object {
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
 	struct binding *bindings;
+	struct receiving *receiving; /* the latest first */
 	struct batch batch;
 	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
 	int ended; /* eventfd, readable for ever once this mailbox is closed */
@@ -52,79 +61,43 @@ raise_of(struct mailbox_object *self, int err)
 	return error_raise(self->core, err, ABOUT_NAME, NULL);
 }
 
-/* Where on a named bus it begins to read: None, or one of these. */
-struct beginning {
-	PyObject *last, *since, *after, *epoch; /* epoch NULL: not given */
-};
-
-/* The seconds since 1970 that can be a message's: from 2001 to 2255. What is less is some other number of seconds,
- * what is more counts in smaller units. */
-#define FIRST_MOMENT 1e9
-#define LAST_MOMENT  9e9
-
-/* 0, or -1 with an exception. */
+/* Where on a named bus it begins to read: a libbus.Start, which is (kind, value, epoch), or None. 0, or -1 with an
+ * exception. */
 static int
-whole(PyObject *number, const char *name, uint64_t *ret_value)
+choose_start(PyObject *start, struct bus_mailbox_config *cfg)
 {
-	if (!PyLong_Check(number)) {
-		PyErr_Format(
-		    PyExc_TypeError, "%s is an int, not %s", name, Py_TYPE(number)->tp_name);
+	static const char *const kinds[] = {"now", "oldest", "last", "after", "since", NULL};
+	PyObject *kind;
+	unsigned long long value, epoch;
+
+	if (start == Py_None)
+		return 0;
+	if (!PyTuple_Check(start) || PyTuple_GET_SIZE(start) != 3 ||
+	    !PyArg_ParseTuple(start, "UKK", &kind, &value, &epoch)) {
+		PyErr_Clear();
+		PyErr_Format(PyExc_TypeError,
+		    "start=%R: libbus.last(count), libbus.since(moment), libbus.after(position, epoch) or "
+		    "libbus.oldest()",
+		    start);
 		return -1;
 	}
-	*ret_value = PyLong_AsUnsignedLongLong(number);
-	if (!PyErr_Occurred())
-		return 0;
-	PyErr_Format(PyExc_ValueError, "%s=%R: a number from 0 to 2**64 - 1", name, number);
-	return -1;
+	cfg->from = choice(kind, kinds, "start");
+	cfg->from_value = value;
+	cfg->from_epoch = epoch;
+	return cfg->from < 0 ? -1 : 0;
 }
 
-static int
-choose_beginning(const struct beginning *b, struct bus_mailbox_config *cfg)
-{
-	double since;
+_Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &&
+		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
+    "the order of kinds");
 
-	if ((b->last != Py_None) + (b->since != Py_None) + (b->after != Py_None) > 1) {
-		PyErr_SetString(PyExc_TypeError, "give one of last, since and after");
-		return -1;
-	}
-	if (b->last != Py_None) {
-		cfg->from = BUS_FROM_LAST;
-		return whole(b->last, "last", &cfg->from_value);
-	}
-	if (b->after != Py_None) {
-		cfg->from = BUS_FROM_POSITION;
-		if (b->epoch != NULL && b->epoch != Py_None &&
-		    whole(b->epoch, "epoch", &cfg->from_epoch) < 0)
-			return -1;
-		return whole(b->after, "after", &cfg->from_value);
-	}
-	if (b->since == Py_None)
-		return 0;
-	since = PyFloat_AsDouble(b->since);
-	if (since == -1.0 && PyErr_Occurred())
-		return -1;
-	if (since != 0 && !(since >= FIRST_MOMENT && since < LAST_MOMENT)) {
-		PyErr_Format(PyExc_ValueError,
-		    "since=%R: a moment in seconds since 1970, like time.time() - 60, or 0: the oldest "
-		    "that is there",
-		    b->since);
-		return -1;
-	}
-	cfg->from = since == 0 ? BUS_FROM_OLDEST : BUS_FROM_TIME;
-	cfg->from_value = (uint64_t)(since * 1e9);
-	return 0;
-}
-
-/* Says which argument the kind of bus cannot have: where to begin on a private one, full on one with a name. */
+/* Says which argument the kind of bus cannot have: start on a private one, full on one with a name. */
 static void
-raise_not_supported(struct core *core, PyObject *bus, PyObject *full, const struct beginning *begin)
+raise_not_supported(struct core *core, PyObject *bus, PyObject *full, PyObject *start)
 {
 	bool named = bus_object_is_named(bus);
 	PyObject *subject = named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
-			    : begin->last != Py_None ? PyUnicode_FromFormat("last=%R", begin->last)
-			    : begin->after != Py_None
-				? PyUnicode_FromFormat("after=%R", begin->after)
-				: PyUnicode_FromFormat("since=%R", begin->since);
+				  : PyUnicode_FromFormat("start=%R", start);
 
 	if (subject == NULL)
 		return;
@@ -145,22 +118,20 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "bytes", "last", "since", "after", "epoch", NULL};
+	static char *names[] = {"bus", "full", "max_bytes", "start", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *bus, *full = NULL;
+	PyObject *bus, *full = NULL, *start = Py_None;
 	Py_ssize_t bytes = 0;
-	struct beginning begin = {.last = Py_None, .since = Py_None, .after = Py_None};
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL ||
-	    !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|On$OOOO:Mailbox", names, core->bus, &bus,
-		&full, &bytes, &begin.last, &begin.since, &begin.after, &begin.epoch))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnO:Mailbox", names,
+				core->bus, &bus, &full, &bytes, &start))
 		return NULL;
-	if (choose_beginning(&begin, &cfg) < 0)
+	if (choose_start(start, &cfg) < 0)
 		return NULL;
-	if (size_between(bytes, SIZE_MAX, "bytes") < 0)
+	if (size_between(bytes, SIZE_MAX, "max_bytes") < 0)
 		return NULL;
 	cfg.bytes = (size_t)bytes;
 	cfg.full = full == NULL ? BUS_FULL_DROP_OLDEST : choice(full, policies, "full");
@@ -177,7 +148,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	err = bus_object_mailbox(bus, &cfg, &self->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
-			raise_not_supported(core, bus, full, &begin);
+			raise_not_supported(core, bus, full, start);
 		else
 			raise_of(self, err);
 		Py_DECREF(self);
@@ -206,7 +177,56 @@ drain_end(struct mailbox_object *self)
 
 /* --- filters ---------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(mailbox_subscribe_doc, "subscribe($self, filter, /)\n--\n\nMessages for recv().");
+PyDoc_STRVAR(
+    mailbox_subscribe_doc, "subscribe($self, topic_filter, /)\n--\n\nMessages for recv().");
+
+static int
+receive(struct mailbox_object *self, const char *filter)
+{
+	size_t len = strlen(filter);
+	struct receiving *receiving = PyMem_RawMalloc(sizeof *receiving + len + 1);
+	int err = BUS_E_NOMEM;
+
+	if (receiving == NULL)
+		return err;
+	memcpy(receiving->filter, filter, len + 1);
+	err = drain_begin(self);
+	if (err < 0)
+		goto free_receiving;
+	err = bus_mailbox_subscribe(self->mbox, filter, NULL, NULL, &receiving->sub);
+	if (err == 0) {
+		receiving->next = self->receiving;
+		self->receiving = receiving;
+	}
+	drain_end(self);
+	if (err == 0)
+		return 0;
+free_receiving:
+	PyMem_RawFree(receiving);
+	return err;
+}
+
+/* Drainer only. filter NULL: all of them. Returns whether there was one. */
+static bool
+drop_receiving(struct mailbox_object *self, const char *filter)
+{
+	struct receiving **at = &self->receiving;
+	bool found = false;
+
+	while (*at != NULL) {
+		struct receiving *receiving = *at;
+
+		if (filter != NULL && strcmp(receiving->filter, filter) != 0) {
+			at = &receiving->next;
+			continue;
+		}
+		found = true;
+		*at = receiving->next;
+		bus_unsubscribe(receiving->sub, NULL);
+		PyMem_RawFree(receiving);
+	}
+	return found;
+}
 
 static PyObject *
 mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
@@ -216,14 +236,36 @@ mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 
 	if (text == NULL)
 		return NULL;
-	err = gate_enter(&self->gate);
-	if (err == 0) {
-		err = bus_mailbox_subscribe(self->mbox, text, NULL, NULL, NULL);
-		gate_leave(&self->gate);
-	}
+	err = receive(self, text);
 	if (err < 0)
 		return error_raise(self->core, err, ABOUT_FILTER, filter);
 	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mailbox_unsubscribe_doc,
+    "unsubscribe($self, topic_filter, /)\n--\n\n"
+    "Ends a filter of subscribe(). What already waits of it is counted as lost, as unsubscribed.\n\n"
+    "ValueError: it is not one of them.");
+
+static PyObject *
+mailbox_unsubscribe(struct mailbox_object *self, PyObject *filter)
+{
+	const char *text = text_of(self->core, filter, ABOUT_FILTER);
+	bool found;
+	int err;
+
+	if (text == NULL)
+		return NULL;
+	err = drain_begin(self);
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_FILTER, filter);
+	found = drop_receiving(self, text);
+	drain_end(self);
+	if (found)
+		Py_RETURN_NONE;
+	PyErr_Format(PyExc_ValueError,
+	    "%R: not a filter of this subscription: give one that you subscribed to", filter);
+	return NULL;
 }
 
 static void collect(void *arg, const struct bus_msg *msg);
@@ -255,7 +297,7 @@ free_binding:
 }
 
 PyDoc_STRVAR(mailbox_attach_doc,
-    "_attach($self, filter, key, /)\n--\n\nMessages for take(), under the key.");
+    "_attach($self, topic_filter, key, /)\n--\n\nMessages for take(), under the key.");
 
 static PyObject *
 mailbox_attach(struct mailbox_object *self, PyObject *args)
@@ -437,8 +479,8 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message. Timeout: none came in so many seconds;\n"
-    "Closed: the subscription or its bus has ended.");
+    "Waits for the next message. BusTimeoutError: none came in so many seconds;\n"
+    "ClosedError: the subscription or its bus has ended.");
 
 static PyObject *
 mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
@@ -460,11 +502,11 @@ mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
 }
 
-PyDoc_STRVAR(mailbox_poll_doc,
-    "poll($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
+PyDoc_STRVAR(mailbox_recv_nowait_doc,
+    "recv_nowait($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
 
 static PyObject *
-mailbox_poll(struct mailbox_object *self, PyObject *unused)
+mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 {
 	struct letter *letter = NULL;
 	int got = next_letter(self, &letter);
@@ -635,6 +677,7 @@ end(struct mailbox_object *self)
 	pthread_mutex_unlock(&self->drain);
 	gate_wait(&self->gate);
 	drop_bindings(self, true, 0);
+	drop_receiving(self, NULL);
 	bus_mailbox_close(self->mbox);
 	Py_END_ALLOW_THREADS self->mbox = NULL;
 }
@@ -642,7 +685,7 @@ end(struct mailbox_object *self)
 PyDoc_STRVAR(mailbox_close_doc,
     "close($self, /)\n--\n\n"
     "Ends it; what it still held is counted as lost. Whoever waits in recv() gets\n"
-    "Closed, and loops over it end.");
+    "ClosedError, and loops over it end.");
 
 static PyObject *
 mailbox_close(struct mailbox_object *self, PyObject *unused)
@@ -708,11 +751,12 @@ mailbox_progress(struct mailbox_object *self, PyObject *unused)
 static PyMethodDef mailbox_methods[] = {
     {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
+    {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
     {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
 	mailbox_recv_doc},
-    {"poll", (PyCFunction)mailbox_poll, METH_NOARGS, mailbox_poll_doc},
+    {"recv_nowait", (PyCFunction)mailbox_recv_nowait, METH_NOARGS, mailbox_recv_nowait_doc},
     {"_take", (PyCFunction)mailbox_take, METH_NOARGS, mailbox_take_doc},
     {"fileno", (PyCFunction)mailbox_fileno, METH_NOARGS, mailbox_fileno_doc},
     {"stats", (PyCFunction)mailbox_stats, METH_NOARGS, mailbox_stats_doc},

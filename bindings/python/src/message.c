@@ -228,7 +228,7 @@ out:
 /* --- plain facts ------------------------------------------------------------------------------------------- */
 
 static PyObject *
-message_type(struct message_object *self, void *unused)
+message_encoding(struct message_object *self, void *unused)
 {
 	int type = self->letter->msg.type;
 
@@ -297,7 +297,7 @@ static PyObject *
 message_repr(struct message_object *self)
 {
 	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
-	PyObject *type = message_type(self, NULL), *head = NULL, *repr = NULL;
+	PyObject *type = message_encoding(self, NULL), *head = NULL, *repr = NULL;
 
 	/* As much as fits a line: a payload may be a mebibyte. */
 	if (topic != NULL && data != NULL && type != NULL)
@@ -355,7 +355,7 @@ static PyGetSetDef message_getset[] = {
 	NULL},
     {"headers", (getter)message_headers, NULL,
 	"The dict that its publisher gave with it; empty: none. DecodeError: it was none.", NULL},
-    {"type", (getter)message_type, NULL, "untagged, msgpack, bytes, json or text.", NULL},
+    {"encoding", (getter)message_encoding, NULL, "untagged, msgpack, bytes, json or text.", NULL},
     {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
     {"lost_unknown", (getter)message_lost_unknown, NULL,
 	"True: more may have been lost than `lost` says, since the other side of a link has begun anew.",
@@ -366,7 +366,7 @@ static PyGetSetDef message_getset[] = {
 	"None: unknown.",
 	NULL},
     {"position", (getter)message_position, NULL,
-	"Its number in the log of a named bus, for subscribe(after=...); None: it has none.", NULL},
+	"Its number in the log of a named bus, for libbus.after(); None: it has none.", NULL},
     {"ttl", (getter)message_ttl, NULL,
 	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
     {"question", (getter)message_question, NULL, "True: a reply is expected, by bus.reply().",

@@ -127,7 +127,55 @@ core_error(PyObject *module, PyObject *args)
 	return error_new(PyModule_GetState(module), err, ABOUT_NAME, subject);
 }
 
+PyDoc_STRVAR(filter_check_doc,
+    "filter_check($module, topic_filter, /)\n--\n\n"
+    "Raises the FilterError that subscribing to the filter would raise.");
+
+static PyObject *
+core_filter_check(PyObject *module, PyObject *filter)
+{
+	struct core *core = PyModule_GetState(module);
+	const char *text = text_of(core, filter, ABOUT_FILTER);
+	int err;
+
+	if (text == NULL)
+		return NULL;
+	err = bus_filter_check(text);
+	if (err < 0)
+		return error_raise(core, err, ABOUT_FILTER, filter);
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(filter_covers_doc,
+    "filter_covers($module, topic_filter, other, /)\n--\n\n"
+    "True if the first filter matches every topic that the other matches: 'a/#' covers 'a/+/b'.\n\n"
+    "Wildcards in the first level match no topic that begins with $: '#' does not cover '$bus/#'.\n"
+    "FilterError: one of them is malformed.");
+
+static PyObject *
+core_filter_covers(PyObject *module, PyObject *args)
+{
+	struct core *core = PyModule_GetState(module);
+	const char *text, *other_text;
+	PyObject *filter, *other;
+	int covers;
+
+	if (!PyArg_ParseTuple(args, "OO:filter_covers", &filter, &other))
+		return NULL;
+	text = text_of(core, filter, ABOUT_FILTER);
+	other_text = text == NULL ? NULL : text_of(core, other, ABOUT_FILTER);
+	if (other_text == NULL)
+		return NULL;
+	covers = bus_filter_covers(text, other_text);
+	if (covers < 0)
+		return error_raise(
+		    core, covers, ABOUT_FILTER, bus_filter_check(text) == covers ? filter : other);
+	return PyBool_FromLong(covers);
+}
+
 static PyMethodDef functions[] = {
+    {"filter_check", core_filter_check, METH_O, filter_check_doc},
+    {"filter_covers", core_filter_covers, METH_VARARGS, filter_covers_doc},
     {"error", core_error, METH_VARARGS, error_doc},
     {NULL, NULL, 0, NULL},
 };

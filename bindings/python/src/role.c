@@ -35,7 +35,7 @@ role_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 	if (core == NULL ||
 	    !PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O!O|O:Role", names, core->bus, &bus, &name, &timeout) ||
+		args, kwargs, "O!O|$O:Role", names, core->bus, &bus, &name, &timeout) ||
 	    timeout_ms(timeout, &ms) < 0)
 		return NULL;
 	text = text_of(core, name, ABOUT_NAME);

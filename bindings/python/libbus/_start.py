@@ -1,0 +1,82 @@
+"""Where in the past of a named bus a subscription begins: start=libbus.last(10) and its like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+# The seconds since 1970 that can be a message's: from 2001 to 2255. Less is some other number of seconds, more counts in
+# smaller units.
+FIRST_MOMENT, LAST_MOMENT = 1e9, 9e9
+
+WHOLE = 2**64
+LATEST_NS = 2**63 - 1  # in 2262
+
+
+class Start(NamedTuple):
+    """Where a subscription begins. Made by libbus.last(), since(), after() and oldest()."""
+
+    kind: Literal["oldest", "last", "after", "since"]
+    value: int = 0  # the count, position, or nanoseconds since 1970
+    epoch: int = 0  # with a position: bus.epoch when it was noted
+
+    def __repr__(self) -> str:
+        arguments = {
+            "oldest": "",
+            "last": f"{self.value}",
+            "after": f"{self.value}, {self.epoch}",
+            "since": f"{self.value / 1e9}",
+        }
+        return f"libbus.{self.kind}({arguments[self.kind]})"
+
+
+def oldest() -> Start:
+    """With the oldest message that is still in the log."""
+    return Start("oldest")
+
+
+def last(count: int, /) -> Start:
+    """With the last count messages that the subscription wants, at most 10,000."""
+    return Start("last", _whole("last", "count", count))
+
+
+def after(position: int, epoch: int, /) -> Start:
+    """Behind the message whose msg.position this is.
+
+    epoch: the bus.epoch of that position. If the bus has begun a new life since, subscribing raises StateError.
+    """
+    return Start("after", _whole("after", "position", position), _whole("after", "epoch", epoch))
+
+
+def since(moment: float | datetime, /) -> Start:
+    """With what was published at that moment or later, within some milliseconds.
+
+    moment: seconds since 1970, like time.time() - 60, or a datetime with a time zone.
+    """
+    if isinstance(moment, (int, float)):
+        if not FIRST_MOMENT <= moment < LAST_MOMENT:
+            raise ValueError(
+                f"since({moment!r}): a moment in seconds since 1970, like time.time() - 60; libbus.oldest() begins"
+                " with the oldest message"
+            )
+        return Start("since", int(moment * 1e9))
+    given: Any = moment  # whatever it really is
+    if not hasattr(given, "utcoffset"):
+        raise TypeError(
+            f"since({moment!r}): seconds since 1970 or a datetime, not {type(moment).__name__}"
+        )
+    if moment.utcoffset() is None:
+        raise ValueError(
+            f"since({moment!r}): a datetime with a time zone, like datetime.now(timezone.utc)"
+        )
+    return Start("since", min(max(0, int(moment.timestamp() * 1e9)), LATEST_NS))
+
+
+def _whole(function: str, name: str, number: int) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{function}(): {name} is an int, not {type(number).__name__}")
+    if not 0 <= number < WHOLE:
+        raise ValueError(f"{function}(): {name}={number!r}: a number from 0 to 2**64 - 1")
+    return number
