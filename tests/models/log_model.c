@@ -262,6 +262,19 @@ model_read_begin(struct model_reader *reader, int member)
 	reader->sequence = 1;
 }
 
+static void
+look_at_name(struct model_reader *reader, const struct log_record *record)
+{
+	struct log_cursor *cursor = &reader->cursor;
+	uint32_t len;
+	const char *name = bus__log_name(cursor, record, &len);
+
+	model_check(name != NULL || (bus__log_copies(cursor) &&
+					!bus__log_was_there(cursor->segment, cursor->number)));
+	model_check(name == NULL || (len == 1 && *name == 't'));
+	reader->nameless += name == NULL;
+}
+
 void
 model_read(struct model_reader *reader)
 {
@@ -274,6 +287,8 @@ model_read(struct model_reader *reader)
 		model_check(bus__log_read(reader->cursor.word, record, &view));
 		model_check(view.len == 8);
 		memcpy(&payload, view.data, sizeof payload);
+		if (reader->names)
+			look_at_name(reader, record);
 		reader->sequence += lost;
 		model_check(reader->cursor.sequence == reader->sequence + 1);
 		reader->sequence++;

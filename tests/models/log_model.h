@@ -58,6 +58,8 @@ struct model_reader {
 	uint64_t sequence; /* that comes next */
 	uint64_t next[LOG_MODEL_MEMBERS];
 	uint64_t seen, lost;
+	bool names; /* it looks at them as well: all are "t" */
+	uint64_t nameless; /* of which the name was gone */
 };
 
 void model_read_begin(struct model_reader *reader, int member);
