@@ -823,8 +823,7 @@ note_value(struct log *log, const struct turn *turn, const struct log_topic *top
 static int
 append_value(struct log *log, struct log_cursor *reader, const struct log_item *item,
     struct bus__offer *offer, bool is_judged, const struct bus_slice *payload,
-    uint64_t *ret_sequence,
-    struct bus__version *ret_ours)
+    uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 

@@ -272,7 +272,8 @@ tag_of(const struct log_place *place)
 struct wanted {
 	const struct log_topic *topic;
 	uint32_t half;
-	bool in_place; /* without memory for a copy: of the tail's owner, for whom they stay if it still is */
+	bool
+	    in_place; /* without memory for a copy: of the tail's owner, for whom they stay if it still is */
 };
 
 /* A retained record that was published, where the reader holds it, or in its copy. */
@@ -761,10 +762,9 @@ bus__log_had_another(struct log *log, const struct log_topic *topic)
 			continue;
 		before = atomic_load_explicit(&place->kept[1], memory_order_acquire);
 		/* What has gone may have been another's, that had the place before. */
-		had = before != 0 &&
-		      (hold(&reader, &wanted, before, tail, &f) ||
-			  bus__log_pin(log, &reader.pin, before / log->segment_bytes, &memory) ==
-			      NULL);
+		had = before != 0 && (hold(&reader, &wanted, before, tail, &f) ||
+					 bus__log_pin(log, &reader.pin, before / log->segment_bytes,
+					     &memory) == NULL);
 	}
 	bus__log_let_go(&reader);
 	return had;
@@ -1019,9 +1019,8 @@ copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
 		copied = copy_values(log, number, bytes, 0, end, at, tail);
 	/* Where there is no memory for a copy, they stay; memory with values is not used before they have moved. */
 	while (source.pin == 0 && source.at < end && copied) {
-		copied =
-		    bus__log_copy_part(&source, bytes, end) > 0 &&
-		    copy_values(log, number, source.bytes, source.at, source.limit, at, tail);
+		copied = bus__log_copy_part(&source, bytes, end) > 0 &&
+			 copy_values(log, number, source.bytes, source.at, source.limit, at, tail);
 		source.at = source.limit;
 	}
 	bus__log_let_go(&source);

@@ -88,7 +88,8 @@ static uint64_t
 find_name(const struct log_record *head, uint64_t word, uint32_t *ret_len)
 {
 	unsigned flags = (unsigned)(word >> 32) & 0xffff;
-	uint64_t begin = sizeof *head + 8 * (flags == LOG_NAMED ? 1u : record_words(flags)), end, len;
+	uint64_t begin = sizeof *head + 8 * (flags == LOG_NAMED ? 1u : record_words(flags)), end,
+		 len;
 
 	if (!(flags & LOG_NAMED) || word >> 56 > 7 || record_bytes(word) < begin + (word >> 56))
 		return 0;
@@ -128,9 +129,10 @@ const char *
 bus__log_name(struct log_cursor *c, const struct log_record *record, uint32_t *ret_len)
 {
 	uint64_t own = (uintptr_t)record - (uintptr_t)c->bytes, name;
-	uint64_t word = c->word, at = ((uint64_t)record->topic - 1) * 8;
+	uint32_t topic = record->topic; /* once: others may write there */
+	uint64_t word = c->word, at = ((uint64_t)topic - 1) * 8;
 
-	if (record->topic == 0 || at > own)
+	if (topic == 0 || at > own)
 		return NULL;
 	if (at < own) {
 		if (own - at < sizeof *record)

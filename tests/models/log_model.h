@@ -58,7 +58,7 @@ struct model_reader {
 	uint64_t sequence; /* that comes next */
 	uint64_t next[LOG_MODEL_MEMBERS];
 	uint64_t seen, lost;
-	bool names; /* it looks at them as well: all are "t" */
+	bool names;        /* it looks at them as well: all are "t" */
 	uint64_t nameless; /* of which the name was gone */
 };
 

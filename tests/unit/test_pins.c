@@ -442,8 +442,8 @@ START_TEST(values_move_out_of_memory_that_cannot_be_pinned)
 		char name[16];
 
 		snprintf(name, sizeof name, "v/%u", (unsigned)i);
-		must(number_of(&reader, bus__log_kept_now(&reader, log_test_topic(log, name))) ==
-		     i);
+		must(
+		    number_of(&reader, bus__log_kept_now(&reader, log_test_topic(log, name))) == i);
 	}
 	ck_assert_uint_eq(bus__log_kept_count(log), VALUES);
 	bus__log_cursor_close(&reader);
