@@ -625,11 +625,11 @@ bus__log_bound_marks(struct log_cursor *reader, uint64_t tail)
 	/* Not at each one: the look is at all places. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, reader, tail, &marks);
+	look_at_marks(reader, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, reader, tail, &marks);
+		look_at_marks(reader, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,
