@@ -112,7 +112,9 @@ bus__log_copy_record(struct log_cursor *c, struct log_segment *segment, uint64_t
 	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed));
 	int err;
 
-	bus__log_let_go(c);
+	/* Its copy is used again: to choose a place for a value takes many. */
+	c->segment = NULL;
+	c->limit = c->at;
 	if (size < sizeof(struct log_record) || size % 8 != 0 || size > most)
 		return bus__log_was_there(segment, number) ? BUS_E_DAMAGED : 0;
 	err = make_copy(c, size);
