@@ -6,7 +6,7 @@
 
 #include <libbus/error.h>
 
-enum { SEGMENTS = 8, SEGMENT = 176 /* two values with a version */, EACH = 3, PEERS_MOST = 4 };
+enum { SEGMENTS = 8, SEGMENT = 176 /* two values with a version */, EACH = 2, PEERS_MOST = 3 };
 
 static void
 before(void)
