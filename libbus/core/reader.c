@@ -189,11 +189,10 @@ heed_segment(struct reader *r)
 }
 
 /* Looks up the name of a record's topic: of one that names it, or whose number is not noted. false: it is not known, and
- * copied, or (unknown->len 0) the batch ends before it. One that is not there is of a damaged record, or it went while
- * the reader copied. */
+ * copied. One that is not there is of a damaged record, or it went while the reader copied; then the message is lost. */
 static __attribute__((noinline)) bool
-look_up_name(struct bus_mailbox *m, bool here, const struct log_record *record,
-    struct copied *unknown, struct route **ret_route)
+look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
+    struct route **ret_route)
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
@@ -205,9 +204,6 @@ look_up_name(struct bus_mailbox *m, bool here, const struct log_record *record,
 	*ret_route = NULL;
 	name = bus__log_name(c, record, &len);
 	if (name == NULL) {
-		/* What is lost is lost before the first of a batch. */
-		if (here)
-			return false;
 		c->lost++;
 		return true;
 	}
@@ -229,7 +225,7 @@ look_up_name(struct bus_mailbox *m, bool here, const struct log_record *record,
 
 /* false: it is not known. */
 static inline bool
-look_up(struct bus_mailbox *m, bool here, const struct log_record *record, struct copied *unknown,
+look_up(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
     struct route **ret_route)
 {
 	const struct reader *r = m->reader;
@@ -240,7 +236,7 @@ look_up(struct bus_mailbox *m, bool here, const struct log_record *record, struc
 		return true; /* no topic has it */
 	if (r->cursor.word >> 32 & LOG_NAMED ||
 	    !bus__heard_number(&r->heard, r->cursor.number, record->topic, &route))
-		return look_up_name(m, here, record, unknown, ret_route);
+		return look_up_name(m, record, unknown, ret_route);
 	*ret_route = route;
 	return true;
 }
@@ -392,7 +388,7 @@ next_wanted(
 			t->route = NULL; /* a link brought it: no link takes it away */
 		} else if (number == r->last_number) {
 			t->route = r->last_route; /* most come in runs */
-		} else if (!look_up(m, here, record, unknown, &t->route)) {
+		} else if (!look_up(m, record, unknown, &t->route)) {
 			bus__log_unread(c);
 			return false;
 		} else {
