@@ -29,7 +29,7 @@ ssize_t model_random(void *out, size_t size, unsigned flags);
 #define getrandom            model_random
 /* Where a stack lies must not decide anything: the same schedules in every run. */
 #define __builtin_frame_address(level) model_frame()
-#define __builtin_thread_pointer() model_frame()
+#define __builtin_thread_pointer()     model_frame()
 /* Threads of a model are fibers of one thread: memory.hpp gives each its own copy of this section. */
 #define _Thread_local __attribute__((section("model_locals")))
 
