@@ -6,7 +6,7 @@
 
 #include <libbus/error.h>
 
-enum { SEGMENTS = 5, SEGMENT = 144 /* two values with a version */, EACH = 3, PEERS_MOST = 4 };
+enum { SEGMENTS = 5, SEGMENT = 72 /* a value with a version */, EACH = 3, PEERS_MOST = 4 };
 
 static void
 before(void)
