@@ -333,6 +333,7 @@ START_TEST(two_changes_of_a_program_that_has_gone_under_one_number_end_as_one)
 	keep(maker, "v/x", "second");
 	ck_eventually(has(d.a, "v/x", "second"));
 	bus_link_close(to_a);
+	bus_link_close(listener);
 	ck_assert_int_ge(bus_close(maker, 5000), 0);
 	link_duo(&d, &patient);
 	ck_eventually(has(d.b, "v/x", "second"));
