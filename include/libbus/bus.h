@@ -23,8 +23,9 @@
  * bus_pub_send(), which answers BUS_E_STATE if the handler interrupted a publish of its own thread. It may call nothing else of the
  * library: it may have interrupted a call that holds a lock, and would hang. It sets a flag or writes to a pipe, and
  * the program goes on from there. It returns: one that leaves a publish by longjmp() keeps the turn of its process.
- * BUS_E_DAMAGED: another program wrote into the log of a named bus. Once a call of a process has found that out, its publishing,
- * receiving and waiting calls on this bus answer it, at once; what is told on $bus/warnings says it to the rest.
+ * BUS_E_DAMAGED: another program wrote into the log of a named bus. After the first call that finds the damage, a process's publishing,
+ * receiving and waiting calls on this bus answer it at once, and
+ * its subscribers to $bus/warnings get a warning. Each other process finds out by calls of its own.
  * No descriptor of the library is 0, 1 or 2. Where one of these is closed when an ipc or tcp link opens, /dev/null is
  * opened there, and stays.
  * After fork() every call on an inherited object answers BUS_E_FORKED; the child opens its own bus. Its

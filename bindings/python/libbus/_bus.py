@@ -166,7 +166,7 @@ class Bus(_core.Bus):
     ) -> _core.Message:
         """Asks on a topic and waits for the first reply.
 
-        NobodyError: nobody listens to the topic; BusTimeoutError: no reply in so many seconds; ReplyError: the
+        NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
         answering side raised. StateError in a callback, which must not wait.
         """
         if self._callbacks.here():
@@ -267,8 +267,9 @@ class Bus(_core.Bus):
     def role(self, name: str, *, timeout: float | None = None) -> Role:
         """Takes a role, on a named bus: what one process of several is to do.
 
-        Waits while another has it, of this process or another; BusTimeoutError: for so many seconds. It is free
-        again with close(), the end of a with block, the close of the bus or the death of the process.
+        Waits while another part of this process, or another process, has it. BusTimeoutError: still so after
+        timeout seconds. It is free again with close(), the end of a with block, the close of the bus or the
+        death of the process.
         StateError in a callback, which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():

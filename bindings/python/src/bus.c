@@ -401,7 +401,7 @@ release_dir:
 PyDoc_STRVAR(bus_request_doc,
     "request($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
     "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
-    "listens to it; BusTimeoutError: no reply in so many seconds.");
+    "listens to it; BusTimeoutError: no reply within timeout seconds.");
 
 static PyObject *
 bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)

@@ -479,7 +479,7 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message. BusTimeoutError: none came in so many seconds;\n"
+    "Waits for the next message. BusTimeoutError: none came within timeout seconds;\n"
     "ClosedError: the subscription or its bus has ended.");
 
 static PyObject *
