@@ -262,6 +262,15 @@ is_spoiled(operation op, weakening how, uintptr_t at, void *pc)
 	return true;
 }
 
+extern "C" bool
+model_spoils(const char *name)
+{
+	if (spoiled == NULL || spoiled->weakening != PLANTED || strcmp(spoiled->object, name) != 0)
+		return false;
+	times_spoiled++;
+	return true;
+}
+
 /* --- clocks ---------------------------------------------------------------------------------------------- */
 
 static grain &
@@ -661,12 +670,18 @@ compare_exchange(
 
 /* --- a schedule ------------------------------------------------------------------------------------------ */
 
-static void
+/* Returns its index. They stay where they are: another fiber may be in the middle of an access to one. */
+static size_t
 add_region(const char *name, const void *begin, size_t size, void *block)
 {
-	region &r = regions[regions_used];
+	size_t index = 0;
 
-	if (regions_used == MAX_REGIONS || grains_used + size / GRAIN + 2 > MAX_GRAINS)
+	while (index < regions_used && regions[index].end != 0)
+		index++;
+
+	region &r = regions[index];
+
+	if (index == MAX_REGIONS || grains_used + size / GRAIN + 2 > MAX_GRAINS)
 		rl::ctx().fail_test(
 		    "too much memory", rl::test_result_inconsistent_test_suite, rl::debug_info());
 	r.name = name;
@@ -681,7 +696,8 @@ add_region(const char *name, const void *begin, size_t size, void *block)
 		r.grains = &grains[grains_used];
 		grains_used += size / GRAIN + 2;
 	}
-	regions_used++;
+	regions_used += index == regions_used;
+	return index;
 }
 
 static void
@@ -714,16 +730,20 @@ allocate(size_t size, size_t alignment, void *pc)
 	uintptr_t begin = ((uintptr_t)block + alignment - 1) / alignment * alignment;
 
 	for (size_t i = 0; i < regions_used; i++)
-		if (regions[i].block == block) /* freed, and handed out again */
-			memmove(
-			    &regions[i], &regions[i + 1], (--regions_used - i) * sizeof(region));
-	add_region("heap", (void *)begin, size, block);
+		if (regions[i].block == block ||
+		    (regions[i].freed && regions[i].block != NULL && begin < regions[i].end &&
+			regions[i].begin < begin + size)) { /* freed, and handed out again */
+			regions[i].block = NULL;
+			regions[i].begin = regions[i].end = 0;
+		}
+	region &r = regions[add_region("heap", (void *)begin, size, block)];
+
 	if (checking) {
 		rl::thread_info_base &me = *rl::ctx().threadx_;
 
 		me.own_acq_rel_order_ += 1;
-		regions[regions_used - 1].maker = me.index_;
-		regions[regions_used - 1].made = me.own_acq_rel_order_;
+		r.maker = me.index_;
+		r.made = me.own_acq_rel_order_;
 	}
 	return (void *)begin;
 }

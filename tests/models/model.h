@@ -20,7 +20,8 @@ enum weakening {
 	SKIPPED, /* it does nothing, and says that it did */
 	BLIND, /* it does not look: a CAS changes the same bits of any value, an exchange finds 0 */
 	SPLIT, /* a read-modify-write is a load and then a store */
-	LATE   /* a clear happens behind the thread's next store-release */
+	LATE,  /* a clear happens behind the thread's next store-release */
+	PLANTED /* the model does it: model_spoils() of the object's name */
 };
 
 /* A step of the library that is spoiled, after which the model must fail: the negative control. */
@@ -53,6 +54,9 @@ void model_share(const char *name, const void *begin, size_t size);
 /* Lets others go on for up to `most` steps, where schedules are chosen at random: threads whose ways differ in length
  * would seldom meet otherwise. */
 void model_pause(unsigned most);
+
+/* Whether the control of that name is on, a step that is no operation on memory: the model takes its place. */
+bool model_spoils(const char *name);
 
 /* The thread that this is. */
 int model_self(void);
