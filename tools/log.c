@@ -178,7 +178,8 @@ print_text(const struct log_stat *stat, uint64_t epoch)
 	       " on\n",
 	    log->messages, log->messages_left, log->oldest);
 	print_fill("kept values", log->values_bytes, log->values_most);
-	print_fill("names of topics", log->names_bytes, log->names_most);
+	printf("number of kept values: %" PRIu64 " of at most %" PRIu64 "\n", log->values_count,
+	    log->values_count_most);
 	printf("readers: %" PRIu32 " of at most %" PRIu32 "\n", log->readers, log->readers_most);
 	printf(
 	    "processes: %" PRIu32 " of at most %" PRIu32 "\n", log->processes, log->processes_most);
@@ -200,8 +201,8 @@ print_object(const struct log_stat *stat, uint64_t epoch)
 	    log->messages, log->messages_left, log->oldest);
 	printf(",\"values_bytes\":%" PRIu64 ",\"values_most\":%" PRIu64, log->values_bytes,
 	    log->values_most);
-	printf(",\"names_bytes\":%" PRIu64 ",\"names_most\":%" PRIu64, log->names_bytes,
-	    log->names_most);
+	printf(",\"values_count\":%" PRIu64 ",\"values_count_most\":%" PRIu64, log->values_count,
+	    log->values_count_most);
 	printf(",\"readers\":%" PRIu32 ",\"readers_most\":%" PRIu32 ",\"processes_most\":%" PRIu32
 	       ",\"processes\":[",
 	    log->readers, log->readers_most, log->processes_most);

@@ -468,7 +468,8 @@ struct bus_log_stats {
 	uint64_t oldest;                    /* the position of the oldest that is; messages + 1: none is */
 	uint64_t values_bytes, values_most; /* of retained messages; the bus's own may go beyond the most. One that died
 	                                     * in the middle of a publish may have counted more, until room is short */
-	uint64_t names_bytes, names_most;   /* of names of topics; the last 1/16 is for the bus's own */
+	uint64_t values_count;              /* how many, without the bus's own; as above */
+	uint64_t values_count_most;
 	uint32_t segments;                  /* its parts: the oldest makes room as a whole */
 	uint32_t readers, readers_most;     /* processes with a mailbox that has a subscription, or with a question that is
 	                                     * waited for */

@@ -68,6 +68,7 @@ struct bus {
 	struct bus_role *roles;            /* that it has, on a named bus */
 	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
 	_Atomic bool told_files;           /* that the log's files are gone or cut; once */
+	_Atomic bool told_values;          /* that its values are many; until they are fewer */
 	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */
 	struct relay relay;
 	void *links;

@@ -795,20 +795,17 @@ say_next(struct explaining *e, struct bus *bus, uint32_t stuck)
 static void
 explain_logged(struct explaining *e, struct bus *bus, size_t len)
 {
-	uint32_t number = bus__log_topic_find(bus->log, e->topic, len);
-	const struct log_record *record = NULL;
+	const struct log_record *record;
+	struct log_topic topic;
 	struct log_cursor c;
 	struct log_view v;
 
 	if (e->near[NEAR_MATCH] == 0)
 		line(e->page, "nobody gets it: no filter matches %s", e->topic);
-	if (number == 0) {
-		line(e->page, "unknown topic: nobody has published it on this bus");
-		return;
-	}
 	if (bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
 		return;
-	record = bus__log_kept_now(&c, number);
+	bus__log_topic(bus->log, e->topic, len, &topic);
+	record = bus__log_kept_now(&c, &topic);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
 		line(e->page, "keeps a value of %u bytes for new subscriptions", v.len);
 	else
@@ -866,17 +863,16 @@ static void
 describe_log(struct page *page, struct bus *bus, const struct bus_log_stats *s)
 {
 	struct bus_member member = {.size = sizeof member};
-	char values[SIZE_TEXT], values_most[SIZE_TEXT], names[SIZE_TEXT], names_most[SIZE_TEXT];
-	char size[SIZE_TEXT];
+	char values[SIZE_TEXT], values_most[SIZE_TEXT], size[SIZE_TEXT];
 
 	line(page, "log %s, %s in %u segments, epoch %llu", bus->log->path,
 	    size_text(s->log_bytes, size), s->segments, (unsigned long long)bus->log->epoch);
 	line(page, "messages: %llu so far; %llu are still there, from position %llu on",
 	    (unsigned long long)s->messages, (unsigned long long)s->messages_left,
 	    (unsigned long long)s->oldest);
-	line(page, "values: %s of at most %s; names of topics: %s of at most %s",
-	    size_text(s->values_bytes, values), size_text(s->values_most, values_most),
-	    size_text(s->names_bytes, names), size_text(s->names_most, names_most));
+	line(page, "values: %llu of at most %llu; %s of at most %s",
+	    (unsigned long long)s->values_count, (unsigned long long)s->values_count_most,
+	    size_text(s->values_bytes, values), size_text(s->values_most, values_most));
 	line(page, "processes: %u of at most %u, with %u readers of at most %u", s->processes,
 	    s->processes_most, s->readers, s->readers_most);
 	for (uint32_t i = 0; i < s->processes_most; i++) {

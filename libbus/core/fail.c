@@ -115,26 +115,18 @@ fail_topics(const struct bus *bus, const char *topic)
 	    topic, bus->max_topics);
 }
 
-/* The limit of names, or of retained values. */
+/* The limit of topics, or of retained values. */
 static int
 fail_limit(const struct bus *bus, const char *topic)
 {
-	uint64_t used, most;
-
 	if (bus->log == NULL)
 		return fail_topics(bus, topic);
-	if (bus__log_topic_find(bus->log, topic, strnlen(topic, BUS_LIMIT_TOPIC_BYTES)) == 0) {
-		used = atomic_load_explicit(&bus->log->shared->topics_end, memory_order_relaxed);
-		most = bus->log->topics_bytes / 16 * 15;
-		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN ": topic names are full (%" PRIu64 " of %" PRIu64
-			       " KiB): use fewer names, or open the bus with a larger log_bytes",
-		    topic, used / 1024, most / 1024);
-	}
 	return bus__fail(BUS_E_LIMIT,
-	    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64
-		       " KiB): delete some, or open the bus with a larger log_bytes",
-	    topic, bus__log_kept_bytes(bus->log) / 1024, bus__log_kept_most(bus->log) / 1024);
+	    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64 " KiB, %" PRIu64
+		       " of %" PRIu64
+		       " topics): delete some, or open the bus with a larger log_bytes",
+	    topic, bus__log_kept_bytes(bus->log) / 1024, bus__log_kept_most(bus->log) / 1024,
+	    bus__log_kept_count(bus->log), bus__log_kept_count_most(bus->log));
 }
 
 int
@@ -276,12 +268,6 @@ bus__fail_join(const struct log *log, int err, const char *name)
 		    BUS__SHOWN
 		    ": %d processes have this bus open, which is all that fit: close one",
 		    name, LOG_MEMBERS);
-	case BUS__NO_NAME:
-		return bus__fail(BUS_E_LIMIT,
-		    BUS__SHOWN
-		    ": no room for this process: topic names are full (%" PRIu64
-		    " KiB): end all processes of the bus, and open it with a larger log_bytes",
-		    name, log->topics_bytes / 1024);
 	case BUS__NO_VALUE:
 		return bus__fail(BUS_E_LIMIT,
 		    BUS__SHOWN

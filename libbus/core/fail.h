@@ -14,7 +14,6 @@ struct log;
 /* Which limit was met, from where it was found to the sentence, which makes BUS_E_LIMIT of it. Inside the library. */
 enum {
 	BUS__NO_TOPIC = -1100,      /* max_topics */
-	BUS__NO_NAME = -1102,       /* of a topic, in the log */
 	BUS__NO_VALUE = -1103,      /* that is retained, in the log */
 	BUS__NO_DESCRIPTOR = -1104, /* or the system has no more */
 };

@@ -38,7 +38,7 @@ soon(void)
 	return bus__now_ns() + APPEND_NS;
 }
 
-/* Publishes a retained message on a topic of the bus's own. BUS__NO_NAME, BUS__NO_VALUE: which limit it met. */
+/* Publishes a retained message on a topic of the bus's own. BUS__NO_VALUE: the limit that it met. */
 static int
 keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len,
     int64_t until_ns)
@@ -46,14 +46,10 @@ keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *d
 	const struct ring_item item = {
 	    .data = data, .len = (uint32_t)len, .flags = RING_RETAIN, .type = (uint8_t)type};
 	char name[NAME_BYTES];
-	uint32_t number;
 	int err;
 
 	snprintf(name, sizeof name, "%s%u", prefix, slot);
-	err = bus__log_topic(bus->log, name, strlen(name), &number);
-	if (err < 0)
-		return err == BUS_E_LIMIT ? BUS__NO_NAME : err;
-	err = bus__named_append(bus, number, &item, until_ns);
+	err = bus__named_append(bus, name, &item, until_ns);
 	return err == BUS_E_LIMIT ? BUS__NO_VALUE : err;
 }
 
@@ -152,21 +148,18 @@ say_will(struct bus *bus, const uint8_t *bytes, size_t len)
 {
 	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct ring_item item;
-	uint32_t number = 0;
 	int err;
 
 	if (!read_will(bytes, len, topic, &item))
 		return 0;
 	err = bus__topic_check(topic, &len);
 	if (err == 0)
-		err = bus__log_topic(bus->log, topic, len, &number);
-	if (err == 0)
-		err = bus__named_append(bus, number, &item, soon());
-	if (err == BUS_E_LIMIT && number != 0 && item.flags & RING_RETAIN) {
+		err = bus__named_append(bus, topic, &item, soon());
+	if (err == BUS_E_LIMIT && item.flags & RING_RETAIN) {
 		item.flags &= (uint16_t)~RING_RETAIN;
-		err = bus__named_append(bus, number, &item, soon());
+		err = bus__named_append(bus, topic, &item, soon());
 	}
-	/* With the names of topics full, or one that is none, it never will be. */
+	/* One with a topic that is none never will be said. */
 	return err == BUS_E_FULL || err == BUS_E_DAMAGED || err == BUS_E_TIMEDOUT ? err : 0;
 }
 
@@ -177,19 +170,17 @@ find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 	const struct log_record *record;
 	char name[NAME_BYTES];
 	struct log_cursor c;
+	struct log_topic topic;
 	struct log_view v;
-	uint32_t number;
 	int err;
 
 	*ret_bytes = NULL;
 	snprintf(name, sizeof name, WILLS_PREFIX "%u", slot);
-	number = bus__log_topic_find(bus->log, name, strlen(name));
-	if (number == 0)
-		return 0;
+	bus__log_topic(bus->log, name, strlen(name), &topic);
 	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 	if (err < 0)
 		return err;
-	record = bus__log_kept_now(&c, number);
+	record = bus__log_kept_now(&c, &topic);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0) {
 		*ret_bytes = bus__malloc(v.len);
 		*ret_len = v.len;
@@ -246,6 +237,7 @@ bus__members_heed(struct bus *bus)
 	bus__log_mend(bus->log);
 	bus__listens_note(bus);
 	bus__warn_files(bus, bus__log_trouble(bus->log));
+	bus__warn_values(bus);
 	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
 	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;

@@ -65,12 +65,12 @@ static const struct {
 };
 
 static struct log_item
-entry_of(uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+entry_of(struct log_topic *topic, uint32_t origin, unsigned flags, const struct ring_item *item)
 {
 	struct log_item entry = {
+	    .topic = topic,
 	    .headers = item->headers,
 	    .headers_len = item->headers_len,
-	    .topic = number,
 	    .flags = (uint16_t)flags,
 	    .type = item->type,
 	    .origin = origin,
@@ -95,10 +95,10 @@ payload_of(const struct ring_item *item)
 }
 
 static int
-append_until(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
+append_until(struct bus *bus, struct log_topic *topic, uint32_t origin, unsigned flags,
     const struct ring_item *item, int64_t until_ns)
 {
-	struct log_item entry = entry_of(number, origin, flags, item);
+	struct log_item entry = entry_of(topic, origin, flags, item);
 	const struct bus_slice payload = payload_of(item);
 	uint64_t sequence;
 	int err;
@@ -113,85 +113,64 @@ append_until(struct bus *bus, uint32_t number, uint32_t origin, unsigned flags,
 	return err < 0 ? err : 0;
 }
 
-static inline int
-append(
-    struct bus *bus, uint32_t number, uint32_t origin, unsigned flags, const struct ring_item *item)
+int
+bus__named_append(struct bus *bus, const char *name, const struct ring_item *item, int64_t until_ns)
 {
-	return append_until(bus, number, origin, flags, item, 0);
+	struct log_topic topic;
+
+	bus__log_topic(bus->log, name, strlen(name), &topic);
+	return append_until(bus, &topic, bus->log->member, 0, item, until_ns);
+}
+
+static inline int
+append(struct bus *bus, struct log_topic *topic, uint32_t origin, unsigned flags,
+    const struct ring_item *item)
+{
+	return append_until(bus, topic, origin, flags, item, 0);
 }
 
 /* Apart, so that a publish that finds its topic saves no register for it. */
 static __attribute__((noinline)) int
-make_number(struct bus *bus, const char *topic, uint32_t *ret_number)
+check_name(const char *name)
 {
 	size_t len;
-	int err = bus__topic_check(topic, &len);
+	int err = bus__topic_check(name, &len);
 
-	if (err == 0)
-		err = bus__log_topic(bus->log, topic, len, ret_number);
-	return err < 0 ? bus__fail_publish(bus, err, topic, 0) : 0;
+	return err < 0 ? bus__fail_name(err, name) : 0;
 }
 
 int
-bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number)
+bus__named_send(struct bus *bus, struct log_topic *topic, const struct ring_item *item)
 {
-	size_t len = topic != NULL ? strnlen(topic, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
+	int err = append(bus, topic, bus->log->member, 0, item);
 
-	/* A name that is there has been checked by whoever published on it first; $... is the bus's own. */
-	if (len > 0 && len <= BUS_LIMIT_TOPIC_BYTES && topic[0] != '$') {
-		*ret_number = bus__log_topic_find(bus->log, topic, len);
-		if (*ret_number != 0)
-			return 0;
+	return err < 0 ? bus__fail_publish(bus, err, topic->name, 0) : 0;
+}
+
+int
+bus__named_publish(struct bus *bus, const char *name, const struct ring_item *item)
+{
+	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
+	struct log_topic topic;
+	int err;
+
+	if (len == 0 || len > BUS_LIMIT_TOPIC_BYTES)
+		return check_name(name);
+	bus__log_topic(bus->log, name, len, &topic);
+	/* One that this process has published on was checked then; $... is the bus's own. */
+	if (name[0] == '$' || atomic_load_explicit(&topic.named_at, memory_order_relaxed) == 0) {
+		err = check_name(name);
+		if (err < 0)
+			return err;
 	}
-	return make_number(bus, topic, ret_number);
-}
-
-int
-bus__named_append(struct bus *bus, uint32_t number, const struct ring_item *item, int64_t until_ns)
-{
-	return append_until(bus, number, bus->log->member, 0, item, until_ns);
-}
-
-static __attribute__((cold, noinline)) int
-fail_send(struct bus *bus, int err, uint32_t number, size_t len)
-{
-	size_t name_len;
-	const char *name = bus__log_topic_name(bus->log, number, &name_len);
-
-	return bus__fail_publish(bus, err, name != NULL ? name : "a topic", len);
-}
-
-static inline __attribute__((always_inline)) int
-send_item(struct bus *bus, uint32_t number, const struct ring_item *item)
-{
-	/* In memory, so that a send that succeeds saves no register for one that fails. */
-	struct bus *volatile on = bus;
-	volatile uint32_t of = number;
-	int err = append(bus, number, bus->log->member, 0, item);
-
-	return err < 0 ? fail_send(on, err, of, 0) : 0;
-}
-
-int
-bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *item)
-{
-	uint32_t number;
-	int err = bus__named_number(bus, topic, &number);
-
-	return err < 0 ? err : send_item(bus, number, item);
-}
-
-int
-bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item)
-{
-	return send_item(bus, number, item);
+	return bus__named_send(bus, &topic, item);
 }
 
 /* Gives the topic's value, which was made here, the number of `version`, unless it has been changed meanwhile. What is read
  * stays while it is appended again: by a cursor, as a carried value does. */
 static int
-renumber(
-    struct bus *bus, uint32_t number, const struct bus__version *version, struct bus__offer *offer)
+renumber(struct bus *bus, struct log_topic *topic, const struct bus__version *version,
+    struct bus__offer *offer)
 {
 	struct bus__offer raise = {.version = *version, .is_kept = true, .is_raise = true};
 	const struct log_record *record;
@@ -206,7 +185,7 @@ renumber(
 
 	if (err < 0)
 		return err;
-	record = bus__log_kept_now(&c, number);
+	record = bus__log_kept_now(&c, topic);
 	if (record != NULL && bus__log_read(c.word, record, &v))
 		copy = bus__malloc((size_t)v.len + v.headers_len + 1);
 	if (copy != NULL) {
@@ -214,9 +193,9 @@ renumber(
 		if (v.headers_len > 0)
 			memcpy((uint8_t *)copy + v.len, v.headers, v.headers_len);
 		entry = (struct log_item){
+		    .topic = topic,
 		    .headers = (uint8_t *)copy + v.len,
 		    .headers_len = v.headers_len,
-		    .topic = number,
 		    .flags = LOG_RETAIN | LOG_KEPT | (v.flags & (LOG_EXPIRES | LOG_HEADERS)),
 		    .type = v.type,
 		    .origin = v.origin,
@@ -235,7 +214,8 @@ renumber(
 }
 
 int
-bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer)
+bus__named_relay(
+    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer)
 {
 	struct bus_slice payload = payload_of(item);
 	struct bus__version ours;
@@ -249,14 +229,14 @@ bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item, struc
 		now = bus__wall_ns();
 		item->time_ns = item->time_ns < now ? item->time_ns : now;
 	}
-	entry = entry_of(number, bus->log->member, LOG_RELAYED, item);
+	entry = entry_of(topic, bus->log->member, LOG_RELAYED, item);
 	if (!(item->flags & RING_RETAIN)) {
 		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 		return err < 0 ? err : 0;
 	}
 	err = bus__log_append_value(bus->log, &entry, offer, &payload, &sequence, &ours);
 	if (err == LOG_OURS) {
-		err = renumber(bus, number, &ours, offer);
+		err = renumber(bus, topic, &ours, offer);
 		entry.flags &= (uint16_t)~LOG_RETAIN;
 		if (err == 0 && !offer->is_kept) /* it is news all the same */
 			err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
@@ -264,11 +244,10 @@ bus__named_relay(struct bus *bus, uint32_t number, struct ring_item *item, struc
 	return err < 0 ? err : 0;
 }
 
-int
-bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record)
+static __attribute__((cold, noinline)) int
+fail_send(struct bus *bus, int err, const struct log_item *record, size_t len)
 {
-	*ret_record = (struct log_item){.type = (uint8_t)type, .origin = bus->log->member};
-	return bus__named_number(bus, topic, &ret_record->topic);
+	return bus__fail_publish(bus, err, record->topic->name, len);
 }
 
 /* Has the payload there before others of this process wait for this thread: a page of it may come late, or end the program.
@@ -287,9 +266,9 @@ send_large(struct bus *bus, const struct log_item *record, const void *data, siz
 	int err;
 
 	if (len > bus->max_payload)
-		return fail_send(bus, BUS_E_TOO_BIG, record->topic, len);
+		return fail_send(bus, BUS_E_TOO_BIG, record, len);
 	if (data == NULL)
-		return fail_send(bus, BUS_E_INVAL, record->topic, len);
+		return fail_send(bus, BUS_E_INVAL, record, len);
 	for (size_t at = 0; at < len; at += PAGE)
 		touch((const uint8_t *)data + at, len - at);
 	err = bus__log_append_one(bus->log, record, data, len);
@@ -299,7 +278,8 @@ send_large(struct bus *bus, const struct log_item *record, const void *data, siz
 int
 bus__named_send_one(struct bus *bus, const struct log_item *record, const void *data, size_t len)
 {
-	struct bus *volatile on = bus; /* as in send_item() */
+	struct bus *volatile on =
+	    bus; /* in memory, so that a send that succeeds saves no register */
 	int err;
 
 	if (len > PAGE || len > bus->max_payload || data == NULL) {
@@ -336,7 +316,7 @@ bus__named_reply(struct bus *bus, uint64_t number, const struct ring_item *item)
 
 	reply.flags |= RING_REPLY | RING_ANSWER;
 	reply.reply = number;
-	return append(bus, 0, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply);
+	return append(bus, NULL, (uint32_t)(number >> NAMED_ASKER_SHIFT), 0, &reply);
 }
 
 /* Makes a message to keep of a reply. */

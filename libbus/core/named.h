@@ -14,6 +14,7 @@
 struct bus_mailbox;
 struct log;
 struct log_item;
+struct log_topic;
 struct topic;
 
 /* Joins the log of that name. What bus_open() answers. The configuration may be NULL. */
@@ -22,20 +23,17 @@ int bus__named_open(struct bus *bus, const char *name, const struct bus_config *
 /* Publishes a message by the name of its topic, which is checked. As bus_publish(). */
 int bus__named_publish(struct bus *bus, const char *topic, const struct ring_item *item);
 
-/* The same by the topic's number. */
-int bus__named_send(struct bus *bus, uint32_t number, const struct ring_item *item);
+/* The same on a topic that was checked; its name ends with NUL. */
+int bus__named_send(struct bus *bus, struct log_topic *topic, const struct ring_item *item);
 
 /* The same for the bus's own messages: a failure leaves bus_error_text() alone. */
 int bus__named_append(
-    struct bus *bus, uint32_t number, const struct ring_item *item, int64_t until_ns);
+    struct bus *bus, const char *topic, const struct ring_item *item, int64_t until_ns);
 
 /* The same for what a peer sent, and so links do not take away. Of a retained one bus__offer_judge() says what
  * becomes of it. */
 int bus__named_relay(
-    struct bus *bus, uint32_t number, struct ring_item *item, struct bus__offer *offer);
-
-/* What records of that topic and type have besides a payload. BUS_E_TOPIC_..., BUS_E_LIMIT. */
-int bus__named_record(struct bus *bus, const char *topic, int type, struct log_item *ret_record);
+    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer);
 
 /* A payload of such a record. */
 int bus__named_send_one(
@@ -44,9 +42,6 @@ int bus__named_send_one(
 /* Several payloads: how many are in, at least one, or the error of the first. */
 int bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count);
-
-/* The number of a topic. BUS_E_LIMIT: there is no room for more names. */
-int bus__named_number(struct bus *bus, const char *topic, uint32_t *ret_number);
 
 /* The numbers of questions begin with the member that asks, and which of the process's buses of that name it is. */
 #define NAMED_ASKER_SHIFT 54

@@ -8,6 +8,8 @@
 #include "core/explain.h"
 #include "core/value.h"
 
+#define VALUES_MANY  8 /* tenths of what there may be */
+#define VALUES_FEWER 7
 #define LOOK_MOST                                                                                  \
 	1024 /* places of the trie in one round: a fraction of a millisecond under the bus lock */
 
@@ -98,6 +100,29 @@ bus__warn_files(struct bus *bus, enum log_trouble trouble)
 		warn(bus, "truncated", "log", bus->log->path, "epoch", bus->log->epoch,
 		    "the log of this bus was truncated, which ends each process that uses it "
 		    "(SIGBUS): end all that are on it, and exclude the file from log rotation");
+}
+
+void
+bus__warn_values(struct bus *bus)
+{
+	const struct log *log = bus->log;
+	uint64_t bytes = bus__log_kept_bytes(log), bytes_most = bus__log_kept_most(log);
+	uint64_t count = bus__log_kept_count(log), count_most = bus__log_kept_count_most(log);
+
+	if (bytes < bytes_most / 10 * VALUES_FEWER && count < count_most / 10 * VALUES_FEWER)
+		atomic_store_explicit(&bus->told_values, false, memory_order_relaxed);
+	if ((bytes < bytes_most / 10 * VALUES_MANY && count < count_most / 10 * VALUES_MANY) ||
+	    atomic_load_explicit(&bus->watched, memory_order_relaxed) == 0 ||
+	    atomic_exchange_explicit(&bus->told_values, true, memory_order_relaxed))
+		return;
+	if (count >= count_most / 10 * VALUES_MANY)
+		warn(bus, "values", "log", log->path, "values", count,
+		    "retained values take 80 % of the number that this bus has places for: delete "
+		    "some, or open the bus with a larger log_bytes");
+	else
+		warn(bus, "values", "log", log->path, "bytes", bytes,
+		    "retained values take 80 % of the room that they may take: delete some, or "
+		    "open the bus with a larger log_bytes");
 }
 
 /* The subscription by which a filter is judged: the oldest that is not a peer's, whose own bus judges it. */

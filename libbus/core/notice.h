@@ -40,6 +40,10 @@ void bus__warn_unheard(struct bus *bus, const char *topic);
 /* Tells that the files of a named bus were removed or truncated, if somebody watches; once. Nothing is held. */
 void bus__warn_files(struct bus *bus, enum log_trouble trouble);
 
+/* Tells that the retained values of a named bus take most of the room or of the number that they may, if somebody watches; again when
+ * they were fewer since. Nothing is held. */
+void bus__warn_values(struct bus *bus);
+
 /* Makes a round if the last one was a second before `now_ns`. Nothing is held. */
 void bus__round(struct bus *bus, int64_t now_ns);
 __attribute__((cold)) void bus__round_now(struct bus *bus);

@@ -64,7 +64,7 @@ bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), 
 }
 
 int
-bus__peer_role(struct bus *bus, const char *url, uint32_t *ret_role)
+bus__peer_role(struct bus *bus, const char *url, uint64_t *ret_role)
 {
 	char name[BUS_LIMIT_TOPIC_BYTES + 1];
 
@@ -76,7 +76,7 @@ bus__peer_role(struct bus *bus, const char *url, uint32_t *ret_role)
 }
 
 void
-bus__peer_role_end(struct bus *bus, uint32_t role)
+bus__peer_role_end(struct bus *bus, uint64_t role)
 {
 	if (bus->log != NULL)
 		bus__log_role_end(bus->log, role);

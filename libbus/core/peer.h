@@ -51,8 +51,8 @@ int bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
 
 /* The right to listen or to dial at an address, which one process of a named bus has at a time: 1: it is ours, 0: another
  * has it now, or BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_SYS. On a private bus it is always ours. */
-int bus__peer_role(struct bus *bus, const char *url, uint32_t *ret_role);
-void bus__peer_role_end(struct bus *bus, uint32_t role);
+int bus__peer_role(struct bus *bus, const char *url, uint64_t *ret_role);
+void bus__peer_role_end(struct bus *bus, uint64_t role);
 
 /* Calls fn for every filter that local subscriptions want now; of a named bus for #, since whoever comes later may ask its
  * log for all that was published. [bus lock] */

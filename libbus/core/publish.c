@@ -29,8 +29,9 @@ struct bus_pub {
 	struct bus__block *loans; /* not committed and not aborted */
 	size_t small;             /* payloads up to here take the short way; 0: none */
 	uint64_t word;            /* of such a frame, but for its length */
-	struct log_item
-	    record; /* on a named bus, of which `topic` is the number; 0: it is private */
+	struct log_topic
+	    named; /* on a named bus; and what its records have. topic NULL: it is private */
+	struct log_item record;
 	int type, wait_ms;
 };
 
@@ -501,6 +502,15 @@ bus_publish(struct bus *bus, const char *topic, const void *data, size_t len)
 
 /* --- by handle ---------------------------------------------------------------------------------------------- */
 
+/* What all its records in a log have. */
+static void
+record_of(struct bus_pub *pub, const struct log *log)
+{
+	bus__log_topic(log, pub->topic->name, pub->topic->len, &pub->named);
+	pub->record = (struct log_item){
+	    .topic = &pub->named, .type = (uint8_t)pub->type, .origin = log->member};
+}
+
 static int
 open_pub(
     struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
@@ -521,14 +531,8 @@ open_pub(
 	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
 	pub->wait_ms = cfg != NULL ? cfg->wait_ms : 0;
 	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
-	if (bus->log != NULL)
-		err = bus__named_record(bus, topic, pub->type, &pub->record);
-	else
+	if (bus->log == NULL)
 		pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
-	if (err < 0) {
-		bus__free(pub);
-		return err;
-	}
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
@@ -538,8 +542,9 @@ open_pub(
 	if (err == 0) {
 		pub->topic->handles++;
 		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);
-		/* A log needs none of them. */
-		if (bus->log == NULL)
+		if (bus->log != NULL) /* which needs no routes */
+			record_of(pub, bus->log);
+		else
 			pub->routes = bus__snapshot_ref(
 			    atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
 		pub->bus = bus__ref(bus);
@@ -655,8 +660,8 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	bool again;
 	int err;
 
-	if (pub->record.topic != 0)
-		return bus__named_send(pub->bus, pub->record.topic, item);
+	if (pub->record.topic != NULL)
+		return bus__named_send(pub->bus, &pub->named, item);
 	do {
 		struct attempt attempt = {.pool = &pub->pool};
 
@@ -737,7 +742,7 @@ send_item(struct bus_pub *pub, const void *data, size_t len)
 static __attribute__((noinline)) int
 send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
-	if (pub == NULL || pub->record.topic == 0 || !bus__is_open(pub->bus))
+	if (pub == NULL || pub->record.topic == NULL || !bus__is_open(pub->bus))
 		return send_item(pub, data, len);
 	return bus__named_send_one(pub->bus, &pub->record, data, len);
 }
@@ -829,7 +834,7 @@ send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, 
 static size_t
 send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
 {
-	if (pub->record.topic == 0)
+	if (pub->record.topic == NULL)
 		return send_run_here(pub, items, count, ret_err);
 	*ret_err = bus__is_open(pub->bus) ? 0 : bus__enter(pub->bus);
 	if (*ret_err == 0)
@@ -841,7 +846,7 @@ send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *
 static __attribute__((cold, noinline)) int
 end_early(const struct bus_pub *pub, int err, const struct bus_slice *item, size_t sent)
 {
-	if (pub->record.topic != 0)
+	if (pub->record.topic != NULL)
 		fail_pub(pub, err, item->len);
 	return sent > 0 ? (int)sent : err;
 }
@@ -900,8 +905,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		if (err < 0)
 			return err;
 	}
-	if (pub->record.topic != 0)
-		return bus__named_relay(pub->bus, pub->record.topic, &item, offer);
+	if (pub->record.topic != NULL)
+		return bus__named_relay(pub->bus, &pub->named, &item, offer);
 	err = send(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		count_refused(attempt.full);

@@ -1,9 +1,11 @@
 #include "core/reader.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/call.h"
 #include "core/explain.h"
@@ -14,7 +16,6 @@
 
 #define MOST_LAST    10000
 #define SKIP_MOST    65536 /* records in one go: between two of them the drainer looks up */
-#define FIRST_KNOWN  64
 #define LATE_MOST_NS INT64_C(1000000000) /* that a request waits for what it has not read */
 #define OWN_MOST     65536 /* bytes of a caller's batch, if it is not one message alone */
 
@@ -79,7 +80,7 @@ bus__reader_free(struct reader *r)
 	if (r == NULL)
 		return;
 	bus__free(r->last);
-	bus__free(r->known);
+	bus__heard_fini(&r->heard);
 	bus__free(r->own);
 	bus__pages_free(r->batch, READER_BATCH * sizeof *r->batch);
 	pthread_mutex_destroy(&r->lock);
@@ -154,64 +155,90 @@ bus__reader_park(struct bus_mailbox *m)
 
 /* --- what numbers stand for ------------------------------------------------------------------------------------- */
 
-static struct known *
-find_known(struct known *known, uint32_t cap, uint32_t number)
+/* A name that was copied out of the log, where others can write. */
+struct copied {
+	size_t len; /* 0: none */
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+};
+
+static void
+copy_name(struct copied *copied, const char *name, size_t len)
 {
-	/* A number is where a name lies: its low bits are spread well enough (Fibonacci hashing). */
-	uint32_t i = (uint32_t)(number * UINT32_C(0x9E3779B1)) >> 7;
-
-	for (;; i++) {
-		struct known *k = &known[i & (cap - 1)];
-
-		if (k->number == number || k->number == 0)
-			return k;
-	}
+	memcpy(copied->name, name, len);
+	copied->name[len] = '\0';
+	copied->len = len;
 }
 
 static void
 forget_all(struct reader *r)
 {
-	if (r->known != NULL)
-		memset(r->known, 0, r->known_cap * sizeof *r->known);
-	r->known_count = 0;
+	bus__heard_forget(&r->heard);
 	r->last_number = 0;
 	r->last_route = NULL;
 }
 
-static int
-make_room(struct reader *r)
+/* Numbers are those of one segment. */
+static inline void
+heed_segment(struct reader *r)
 {
-	uint32_t cap = r->known_cap != 0 ? 2 * r->known_cap : FIRST_KNOWN;
-	struct known *known;
+	if (r->cursor.number == r->last_segment)
+		return;
+	r->last_segment = r->cursor.number;
+	r->last_number = 0;
+	r->last_route = NULL;
+}
 
-	if (2 * (r->known_count + 1) <= r->known_cap)
-		return 0;
-	known = bus__calloc(cap, sizeof *known);
-	if (known == NULL)
-		return BUS_E_NOMEM;
-	for (uint32_t i = 0; i < r->known_cap; i++)
-		if (r->known[i].number != 0)
-			*find_known(known, cap, r->known[i].number) = r->known[i];
-	bus__free(r->known);
-	r->known = known;
-	r->known_cap = cap;
-	return 0;
+/* Looks up the name of a record's topic: of one that names it, or whose number is not noted. false: it is not known, and
+ * copied. One that is not there is of a damaged record, or it went while the reader copied; then the message is lost. */
+static __attribute__((noinline)) bool
+look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
+    struct route **ret_route)
+{
+	struct reader *r = m->reader;
+	struct log_cursor *c = &r->cursor;
+	const struct topic *topic;
+	void *route = NULL;
+	const char *name;
+	uint32_t len;
+
+	*ret_route = NULL;
+	name = bus__log_name(c, record, &len);
+	if (name == NULL) {
+		c->lost++;
+		return true;
+	}
+	if (!bus__heard_name(&r->heard, bus__siphash(m->bus->key, name, len), &route)) {
+		copy_name(unknown, name, len);
+		return false;
+	}
+	topic = route != NULL ? ((struct route *)route)->topic : NULL;
+	if (topic != NULL && (topic->len != len || memcmp(topic->name, name, len) != 0)) {
+		copy_name(unknown, name, len);
+		return false;
+	}
+	*ret_route = route;
+	/* Without memory it looks by the name again. */
+	if (!(c->word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&r->heard, c->number))
+		bus__heard_put_number(&r->heard, c->number, record->topic, route);
+	return true;
 }
 
 /* false: it is not known. */
 static inline bool
-look_up(const struct reader *r, uint32_t number, struct route **ret_route)
+look_up(struct bus_mailbox *m, const struct log_record *record, struct copied *unknown,
+    struct route **ret_route)
 {
-	const struct known *k;
+	const struct reader *r = m->reader;
+	void *route;
 
 	*ret_route = NULL;
-	if (number == 0)
+	if (record->topic == 0)
 		return true; /* no topic has it */
-	if (r->known == NULL)
-		return false;
-	k = find_known(r->known, r->known_cap, number);
-	*ret_route = k->route;
-	return k->number == number;
+	if (r->cursor.word >> 32 & LOG_NAMED ||
+	    !bus__heard_number(&r->heard, r->cursor.number, record->topic, &route))
+		return look_up_name(m, record, unknown, ret_route);
+	*ret_route = route;
+	return true;
 }
 
 struct wanting {
@@ -231,71 +258,55 @@ look_whether_wanted(void *arg, struct node *filter)
 
 /* Whether that is the name of a topic whose messages come through the log. */
 static bool
-is_name(const char *name)
+is_name(const char *name, size_t len)
 {
-	size_t len;
-	int err = bus__topic_check(name, &len);
+	size_t its;
+	int err = bus__topic_check(name, &its);
 
-	return err == 0 || (err == BUS_E_TOPIC_RESERVED && bus__is_logged(name));
+	if (err == BUS_E_TOPIC_RESERVED && bus__is_logged(name))
+		return strlen(name) == len;
+	return err == 0 && its == len;
 }
 
 int
-bus__reader_topic(
-    struct bus *bus, const struct bus_mailbox *m, uint32_t number, struct topic **ret_topic)
+bus__reader_topic(struct bus *bus, const struct bus_mailbox *m, const char *name, size_t len,
+    struct topic **ret_topic)
 {
 	struct wanting wanting = {.mbox = m};
-	char name[BUS_LIMIT_TOPIC_BYTES + 1];
-	size_t len;
-	const char *shared = bus__log_topic_name(bus->log, number, &len);
-	int err;
 
 	*ret_topic = NULL;
-	if (shared == NULL)
-		return 0;
-	memcpy(name, shared, len); /* from here on nobody else can write there */
-	name[len] = '\0';
-	if (!is_name(name))
+	if (!is_name(name, len))
 		return 0; /* nobody here would have made that */
 	bus__trie_match_topic(&bus->trie, name, look_whether_wanted, &wanting);
-	if (!wanting.found)
-		return 0;
-	err = bus__topic_make(bus, name, len, ret_topic);
-	if (err == 0)
-		atomic_store_explicit(&(*ret_topic)->number, number, memory_order_relaxed);
-	return err;
+	return wanting.found ? bus__topic_make(bus, name, len, ret_topic) : 0;
 }
 
 int
-bus__reader_route(struct bus_mailbox *m, uint32_t number, struct route **ret_route)
+bus__reader_route(struct bus_mailbox *m, const char *name, size_t len, struct route **ret_route)
 {
 	struct topic *topic;
-	int err = bus__reader_topic(m->bus, m, number, &topic);
+	int err = bus__reader_topic(m->bus, m, name, len, &topic);
 
 	*ret_route = err == 0 && topic != NULL ? bus__topic_route(topic, m) : NULL;
 	return err;
 }
 
-/* Learns what a number stands for. false: there is no memory for that, and its next message is lost. */
+/* Learns what a name stands for. false: there is no memory for that, and its next message is lost. */
 static bool
-learn(struct bus_mailbox *m, uint32_t number)
+learn(struct bus_mailbox *m, const struct copied *unknown)
 {
 	struct reader *r = m->reader;
 	struct route *route;
 	int err;
 
 	bus__lock(m->bus);
-	err = bus__reader_route(m, number, &route);
+	err = bus__reader_route(m, unknown->name, unknown->len, &route);
 	pthread_mutex_lock(&r->lock);
 	if (err == 0)
-		err = make_room(r);
-	if (err == 0) {
-		struct known *k = find_known(r->known, r->known_cap, number);
-
-		r->known_count += k->number == 0;
-		*k = (struct known){.number = number, .route = route};
-	} else if (bus__log_next(&r->cursor) != NULL) {
+		err = bus__heard_put_name(
+		    &r->heard, bus__siphash(m->bus->key, unknown->name, unknown->len), route);
+	if (err < 0 && bus__log_next(&r->cursor) != NULL)
 		r->cursor.lost++;
-	}
 	pthread_mutex_unlock(&r->lock);
 	bus__unlock(m->bus);
 	return err == 0;
@@ -341,9 +352,10 @@ take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
 }
 
 /* Finds the next record that somebody here wants; `here`: in the segment that is held. false: there is none, or
- * (*unknown) one of a topic that is to be learned. Reader lock. */
+ * (unknown->len) one of a topic that is to be learned. Reader lock. */
 static inline __attribute__((always_inline)) bool
-next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, uint32_t *unknown)
+next_wanted(
+    struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, struct copied *unknown)
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
@@ -356,8 +368,10 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 		if (end != UINT64_MAX && bus__log_position(c) >= end)
 			return false;
 		record = bus__log_next_here(c);
-		if (record == NULL && !here)
+		if (record == NULL && !here) {
 			record = bus__log_next(c);
+			heed_segment(r);
+		}
 		/* What comes from now on, or behind the first that is not too old, is meant, whatever its time. */
 		if (r->since_ns != INT64_MIN &&
 		    (record == NULL ? !here : record->time_ns >= r->since_ns))
@@ -374,9 +388,8 @@ next_wanted(struct bus_mailbox *m, bool here, unsigned *left, struct taken *t, u
 			t->route = NULL; /* a link brought it: no link takes it away */
 		} else if (number == r->last_number) {
 			t->route = r->last_route; /* most come in runs */
-		} else if (!look_up(r, number, &t->route)) {
+		} else if (!look_up(m, record, unknown, &t->route)) {
 			bus__log_unread(c);
-			*unknown = number;
 			return false;
 		} else {
 			r->last_number = number;
@@ -406,8 +419,8 @@ heed_changes(struct reader *r)
 
 /* Why a choice ended with nothing. */
 struct pause {
-	uint32_t unknown; /* a topic that is to be learned; 0: none */
-	bool tired;       /* it has passed over many, and there may be more */
+	bool tired;            /* it has passed over many, and there may be more */
+	struct copied unknown; /* a topic that is to be learned */
 };
 
 /* Reader lock. */
@@ -421,8 +434,9 @@ choose(struct bus_mailbox *m, struct pause *pause)
 	uint64_t bytes = 0;
 	uint32_t count = 0;
 
-	*pause = (struct pause){.unknown = 0};
+	pause->unknown.len = 0;
 	heed_changes(r);
+	heed_segment(r);
 	/* All of it lies in one segment: no other is held, and what was lost is lost before the first. */
 	while (count < READER_BATCH &&
 	       next_wanted(m, count > 0, &left, &batch[count], &pause->unknown)) {
@@ -441,7 +455,7 @@ choose(struct bus_mailbox *m, struct pause *pause)
 static bool
 is_over(uint32_t count, const struct pause *pause)
 {
-	return count == 0 && pause->unknown == 0 && !pause->tired;
+	return count == 0 && pause->unknown.len == 0 && !pause->tired;
 }
 
 /* Goes through the log once, to find where the last messages begin that its subscriptions want. */
@@ -468,7 +482,8 @@ find_last(struct bus_mailbox *m)
 		}
 		pthread_mutex_unlock(&r->lock);
 		/* What it cannot learn now counts as wanted: it is lost then, or comes. */
-		if (count == 0 && pause.unknown != 0 && !learn(m, pause.unknown) && r->value > 0)
+		if (count == 0 && pause.unknown.len != 0 && !learn(m, &pause.unknown) &&
+		    r->value > 0)
 			r->last[found++ % r->value] = r->cursor.sequence - 1;
 	} while (!is_over(count, &pause));
 	bus__free(r->last);
@@ -498,11 +513,11 @@ bus__reader_take(struct bus_mailbox *m, uint64_t *lost)
 		count = choose(m, &pause);
 		*lost += bus__log_lost(&r->cursor);
 		pthread_mutex_unlock(&r->lock);
-		if (count == 0 && pause.unknown != 0)
-			learn(m, pause.unknown);
+		if (count == 0 && pause.unknown.len != 0)
+			learn(m, &pause.unknown);
 		/* What comes behind those that nobody wants comes in the same call, unless somebody waits for us. */
 		on = count == 0 &&
-		     (pause.unknown != 0 ||
+		     (pause.unknown.len != 0 ||
 			 (pause.tired && !(atomic_load_explicit(&m->phase, memory_order_relaxed) &
 					     PHASE_WAITED)));
 	} while (on);
@@ -661,7 +676,7 @@ bus__reader_pump(struct bus_mailbox *m)
 {
 	struct reader *r = m->reader;
 	uint64_t tail = bus__log_tail(r->log), lost = 0;
-	struct pause pause = {.unknown = 0};
+	struct pause pause;
 	uint32_t count;
 
 	if (!atomic_load_explicit(&r->begun, memory_order_acquire))
@@ -670,8 +685,8 @@ bus__reader_pump(struct bus_mailbox *m)
 		find_last(m);
 	do {
 		count = pump_some(m, &pause, &lost);
-		if (count == 0 && pause.unknown != 0)
-			learn(m, pause.unknown);
+		if (count == 0 && pause.unknown.len != 0)
+			learn(m, &pause.unknown);
 	} while (!is_over(count, &pause) && bus__log_position(&r->cursor) < tail &&
 		 !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED));
 	return lost;
@@ -785,43 +800,43 @@ struct making {
 	struct bus *bus;
 	const char *filter;
 	size_t count;
-	int err;
 };
 
-/* Makes a topic that has a value and that the filter matches. */
-static void
-make_topic(void *arg, uint32_t number, const char *shared, size_t len)
+/* Makes a topic that has a value, if the filter matches it. */
+static int
+make_topic(struct making *making, const struct log_topic *kept)
 {
-	struct making *making = arg;
-	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct copied copied;
 	struct topic *topic;
 
-	memcpy(name, shared, len);
-	name[len] = '\0';
-	if (making->err < 0 || !is_name(name) || bus__near(making->filter, name) != NEAR_MATCH)
-		return;
+	copy_name(&copied, kept->name, kept->len);
+	if (!is_name(copied.name, copied.len) ||
+	    bus__near(making->filter, copied.name) != NEAR_MATCH)
+		return 0;
 	/* Until the subscription is there nothing keeps them: more would take the place of the first. */
-	making->err = ++making->count > making->bus->max_topics
-			  ? BUS_E_LIMIT
-			  : bus__topic_make(making->bus, name, len, &topic);
-	if (making->err == 0)
-		atomic_store_explicit(&topic->number, number, memory_order_relaxed);
+	return ++making->count > making->bus->max_topics
+		   ? BUS_E_LIMIT
+		   : bus__topic_make(making->bus, copied.name, copied.len, &topic);
 }
 
 static int
 make_topics_kept(struct bus *bus, const char *filter)
 {
 	struct making making = {.bus = bus, .filter = filter};
-	uint32_t number;
+	struct log_walk walk = {.waits = true};
+	struct log_topic kept;
+	unsigned left = UINT_MAX;
+	int err = 0;
 
 	if (strpbrk(filter, "+#") != NULL) {
-		bus__log_topics_kept(bus->log, make_topic, &making);
+		while (err == 0 && bus__log_kept_next(&bus->now, &walk, &left, &kept) != NULL)
+			err = make_topic(&making, &kept);
 	} else if (bus__is_logged(filter)) {
-		number = bus__log_topic_find(bus->log, filter, strlen(filter));
-		if (number != 0)
-			make_topic(&making, number, filter, strlen(filter));
+		bus__log_topic(bus->log, filter, strlen(filter), &kept);
+		if (bus__log_kept_now(&bus->now, &kept) != NULL)
+			err = make_topic(&making, &kept);
 	}
-	return making.err;
+	return err;
 }
 
 /* The first subscription opens the cursor, and each one has a cursor for the time being: it says what is now, and reads the
@@ -867,17 +882,16 @@ bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub
 	struct bus *bus = m->bus;
 	struct log *log = m->reader->log;
 	uint64_t from = sub->begin, tail = bus->now_tail;
-	uint32_t number = atomic_load_explicit(&topic->number, memory_order_relaxed);
+	struct log_topic kept;
 
 	bus->now_kept = NULL;
 	if (m->reader->from != BUS_FROM_NOW || m->is_peer || !bus__is_logged(topic->name))
 		return from;
-	if (number == 0)
-		number = bus__log_topic_find(log, topic->name, topic->len);
+	bus__log_topic(log, topic->name, topic->len, &kept);
 	for (struct log_looks looks = {0};;) {
-		bus->now_kept = bus__log_kept(&bus->now, number, tail);
+		bus->now_kept = bus__log_kept(&bus->now, &kept, tail);
 		if (bus->now_kept != NULL ||
-		    !bus__log_may_look_again(&looks, &bus->now, number, tail) ||
+		    !bus__log_may_look_again(&looks, &bus->now, &kept, tail) ||
 		    bus__log_seek(&bus->now, LOG_FROM_NOW, 0) < 0)
 			return from;
 		from = bus->now.sequence;

@@ -1,7 +1,7 @@
 /* core/reader.h: a mailbox of a named bus is a place in its log.
  *
  * Its drainer takes batches straight out of the log, where the messages stay until the batch ends. Of each record it
- * looks at the topic's number first, and a table says which route that is, or that nobody here wants it. The table is
+ * looks at the topic's number first, and tables say which route that is, or that nobody here wants it (heard.h). They are
  * the drainer's memory of what the bus knows: each change of routes or subscriptions of the mailbox makes it forget
  * all, before what it names may be freed (behind a batch, as everything else: mailbox.h).
  *
@@ -21,6 +21,7 @@
 
 #include <libbus/bus.h>
 
+#include "core/heard.h"
 #include "core/members.h"
 #include "core/watch.h"
 #include "log/log.h"
@@ -41,12 +42,6 @@ struct taken {
 	struct route *route;
 };
 
-/* What a topic's number stands for here. */
-struct known {
-	uint32_t number;     /* 0: nothing */
-	struct route *route; /* NULL: nobody here wants it */
-};
-
 struct reader {
 	struct log *log;
 	pthread_mutex_t lock; /* all but the atomics and the batch */
@@ -58,9 +53,11 @@ struct reader {
 	int64_t since_ns; /* records before it are not meant */
 	uint64_t
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
-	struct known *known;                      /* open-addressed, by number */
-	uint32_t known_cap, known_count, learned; /* learned: up to which of `changes` */
-	uint32_t last_number; /* what was looked up last; 0, which no topic has: NULL */
+	struct bus__heard heard; /* routes, by the numbers and names of their topics */
+	uint32_t learned;        /* up to which of `changes` */
+	uint32_t
+	    last_number; /* what was looked up last, in this segment; 0, which no topic has: NULL */
+	uint64_t last_segment;
 	struct route *last_route;
 	_Atomic uint32_t changes; /* of routes and subscriptions; bus lock */
 	_Atomic uint64_t
@@ -101,9 +98,10 @@ void bus__reader_park(struct bus_mailbox *mbox);
  * them is added to *lost. */
 uint32_t bus__reader_take(struct bus_mailbox *mbox, uint64_t *lost);
 
-/* Finds the route to the mailbox of the topic with that number, and makes the topic if somebody here wants it. NULL: nobody does.
+/* Finds the route to the mailbox of the topic of that name, and makes the topic if somebody here wants it. NULL: nobody does.
  * Bus lock. 0, or what bus__topic_make() answers. */
-int bus__reader_route(struct bus_mailbox *mbox, uint32_t number, struct route **ret_route);
+int bus__reader_route(
+    struct bus_mailbox *mbox, const char *name, size_t len, struct route **ret_route);
 
 /* Reads one of them. false: its parts do not fit together. */
 bool bus__reader_view(const struct taken *taken, struct ring_view *ret_view);
@@ -189,10 +187,10 @@ bus__reader_changed(struct reader *reader)
 	atomic_fetch_add_explicit(&reader->changes, 1, memory_order_release);
 }
 
-/* The topic of a number, made if the mailbox wants it (NULL: if any here does); otherwise *ret_topic is NULL. Bus lock. 0,
- * BUS_E_NOMEM or BUS_E_LIMIT. */
-int bus__reader_topic(
-    struct bus *bus, const struct bus_mailbox *mbox, uint32_t number, struct topic **ret_topic);
+/* The topic of a name, made if the mailbox wants it (NULL: if any here does); otherwise, or if that is no name, *ret_topic is
+ * NULL. Bus lock. 0, BUS_E_NOMEM or BUS_E_LIMIT. */
+int bus__reader_topic(struct bus *bus, const struct bus_mailbox *mbox, const char *name, size_t len,
+    struct topic **ret_topic);
 
 /* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
 int bus__reader_start(struct bus_mailbox *mbox);

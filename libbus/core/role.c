@@ -16,13 +16,13 @@
 struct bus_role {
 	struct bus *bus;       /* counted */
 	struct bus_role *next; /* of its bus; bus lock, as the next */
-	uint32_t number;
+	uint64_t number;
 	bool held;
 };
 
 /* Waits until the role is ours. 1, BUS_E_TIMEDOUT, BUS__E_HANDLER, BUS_E_CLOSED, or what bus__log_role_take() answers. */
 static int
-await(struct bus *bus, const char *name, int64_t deadline_ns, uint32_t *ret_number)
+await(struct bus *bus, const char *name, int64_t deadline_ns, uint64_t *ret_number)
 {
 	for (;;) {
 		/* Before the look: the end of the bus changes it. */

@@ -75,7 +75,6 @@ struct topic {
 	uint32_t handles;                /* under the bus lock */
 	_Atomic uint32_t unheard;        /* publishes that nobody got */
 	_Atomic bool warned;             /* of that */
-	_Atomic uint32_t number;         /* in the log of a named bus; 0: not known */
 	uint64_t hash, serial;
 	union {
 		struct node *node;          /* in the table */

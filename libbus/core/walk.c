@@ -8,8 +8,8 @@
 #include "core/keep.h"
 #include "core/reader.h"
 
-/* Topics that are looked at in one go, for about a tenth of a millisecond; those of a log cost more. */
-enum { LOOKS = 1024, LOOKS_IN_LOG = 256 };
+/* Topics that are looked at in one go, for about a tenth of a millisecond; and buckets of a log, which have up to sixteen. */
+enum { LOOKS = 1024, LOOKS_IN_LOG = 32 };
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -41,18 +41,17 @@ bus__walk_has_told(
 }
 
 bool
-bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+bus__walk_owes(const struct bus__walk *walk, struct log *log, const struct route *route,
     const struct bus__version *version)
 {
-	const struct log_topic *topic;
-	uint32_t number;
+	struct log_topic topic;
 
 	if (log == NULL)
 		return route->owed;
-	number = atomic_load_explicit(&route->topic->number, memory_order_relaxed);
-	topic = bus__log_topic_at(log, number);
-	return (walk->on || !walk->begun) && route->told == 0 && version->changes > 1 &&
-	       topic != NULL && atomic_load_explicit(&topic->kept[1], memory_order_relaxed) != 0;
+	if ((walk->begun && !walk->on) || route->told != 0 || version->changes <= 1)
+		return false;
+	bus__log_topic(log, route->topic->name, route->topic->len, &topic);
+	return bus__log_had_another(log, &topic);
 }
 
 /* --- its life ------------------------------------------------------------------------------------------------- */
@@ -61,7 +60,7 @@ static void
 rewind_to_first(struct bus__walk *w)
 {
 	w->place = (struct topic_place){.at = 0};
-	w->names = (struct log_place){.bucket = 0};
+	w->values = (struct log_walk){.at = 0};
 	memset(&w->after, 0, sizeof w->after);
 }
 
@@ -271,25 +270,22 @@ copy_value(const struct log_view *v, const struct bus__version *version, enum lo
 	return true;
 }
 
-/* Whether there is something to be told of a topic of that number. */
+/* Whether there is something to be told of a topic that has this record. */
 static bool
-look_at_logged(struct bus_mailbox *m, struct log_cursor *c, uint32_t number,
-    struct topic **ret_topic, struct bus__value *ret_value)
+look_at_logged(struct bus_mailbox *m, struct log_cursor *c, const struct log_topic *kept,
+    const struct log_record *record, struct topic **ret_topic, struct bus__value *ret_value)
 {
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct bus__walk *w = m->walk;
-	const struct log_record *record;
 	struct bus__version version;
 	enum log_value kind;
 	struct route *route;
 	struct log_view v;
 
-	if (bus__reader_route(m, number, &route) < 0 || route == NULL)
+	memcpy(name, kept->name, kept->len); /* from here on nobody else can write there */
+	name[kept->len] = '\0';
+	if (bus__reader_route(m, name, kept->len, &route) < 0 || route == NULL)
 		return false;
-	record = bus__log_kept(c, number, bus__log_tail(m->bus->log));
-	if (record == NULL) {
-		w->again |= c->moving; /* a writer is carrying it */
-		return false;
-	}
 	kind = bus__log_value_of(m->bus->log, c->word, record, &version);
 	if (kind == LOG_NO_VALUE)
 		route->told += route->told == 0; /* that there is none */
@@ -315,9 +311,10 @@ look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 {
 	struct log *log = m->bus->log;
 	struct bus__value value;
+	const struct log_record *record;
+	struct log_topic kept;
 	struct log_cursor c;
 	struct topic *topic;
-	uint32_t number;
 	bool found = false;
 
 	if (bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c) < 0) {
@@ -326,9 +323,12 @@ look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 		m->walk->skipped = true;
 		return false;
 	}
-	while (!found && (number = bus__log_topic_next(log, &m->walk->names, left)) != 0)
-		found = look_at_logged(m, &c, number, &topic, &value) &&
+	while (!found && (record = bus__log_kept_next(&c, &m->walk->values, left, &kept)) != NULL)
+		found = look_at_logged(m, &c, &kept, record, &topic, &value) &&
 			give(m, topic, &value, ret_out);
+	if (m->walk->values.moving) /* a writer is carrying some */
+		m->walk->again = true;
+	m->walk->values.moving = false;
 	bus__log_cursor_close(&c);
 	return found;
 }

@@ -32,7 +32,7 @@ struct bus__walk {
 	/* Where the mailbox, and the bus's changes, were when it began. */
 	uint64_t behind, before;
 	struct topic_place place;  /* the next topic */
-	struct log_place names;    /* the same in a log */
+	struct log_walk values;    /* the same in a log */
 	struct bus__version after; /* of the topic that it is at, this one was told */
 	struct bus__block *block;  /* of the message that was given, or NULL */
 	struct bus_msg msg;
@@ -40,7 +40,7 @@ struct bus__walk {
 
 /* Whether a message is the first that the peer is sent of a value from before its subscription: the value changed before
  * the walk came there. Then the message stands for it. */
-bool bus__walk_owes(const struct bus__walk *walk, const struct log *log, const struct route *route,
+bool bus__walk_owes(const struct bus__walk *walk, struct log *log, const struct route *route,
     const struct bus__version *version);
 
 /* Whether the record of that sequence was published before the connection began. */

@@ -1,21 +1,17 @@
 #include "core/watch.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/park.h"
+#include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/members.h"
 #include "core/reader.h"
 #include "core/request.h"
 #include "core/topic.h"
 
-#define FIRST_HEARD 64
-#define PIECE       1024 /* records between two moments in which others get the lock */
-
-/* What a topic's number stands for. */
-struct heard {
-	uint32_t number;     /* 0: nothing */
-	struct topic *topic; /* NULL: nobody here wants it */
-};
+#define PIECE 1024 /* records between two moments in which others get the lock */
 
 /* A thread that rests; on its stack. */
 struct watch_waiter {
@@ -34,7 +30,7 @@ bus__watch_init(struct watch *w)
 void
 bus__watch_fini(struct watch *w)
 {
-	bus__free(w->heard);
+	bus__heard_fini(&w->heard);
 	pthread_mutex_destroy(&w->lock);
 }
 
@@ -119,17 +115,13 @@ hit_all(struct watch *w, struct watch_place resume, _Atomic uint32_t *self)
 		hit(w, w->quiet, resume, self);
 }
 
-/* --- what numbers stand for --------------------------------------------------------------------------------------- */
+/* --- what names stand for ------------------------------------------------------------------------------------------ */
 
-static struct heard *
-find_heard(struct heard *heard, uint32_t cap, uint32_t number)
-{
-	uint32_t i = number * UINT32_C(2654435769) & (cap - 1);
-
-	while (heard[i].number != 0 && heard[i].number != number)
-		i = (i + 1) & (cap - 1);
-	return &heard[i];
-}
+/* A topic that is to be learned, copied out of the log. */
+struct copied {
+	size_t len; /* 0: none is */
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+};
 
 static void
 heed_changes(struct watch *w)
@@ -140,54 +132,27 @@ heed_changes(struct watch *w)
 
 	if (changes == w->learned)
 		return;
-	for (uint32_t i = 0; i < w->heard_cap; i++)
-		w->heard[i] = (struct heard){.number = 0};
-	w->heard_count = 0;
+	bus__heard_forget(&w->heard);
 	w->learned = changes;
 }
 
-static int
-make_room(struct watch *w)
-{
-	uint32_t cap = w->heard_cap != 0 ? 2 * w->heard_cap : FIRST_HEARD;
-	struct heard *heard;
-
-	if (2 * (w->heard_count + 1) <= w->heard_cap)
-		return 0;
-	heard = bus__calloc(cap, sizeof *heard);
-	if (heard == NULL)
-		return BUS_E_NOMEM;
-	for (uint32_t i = 0; i < w->heard_cap; i++)
-		if (w->heard[i].number != 0)
-			*find_heard(heard, cap, w->heard[i].number) = w->heard[i];
-	bus__free(w->heard);
-	w->heard = heard;
-	w->heard_cap = cap;
-	return 0;
-}
-
-/* Learns what a number stands for. Without memory everybody looks for himself. No lock held. */
+/* Learns what a name stands for. Without memory everybody looks for himself. No lock held. */
 static void
-learn(struct bus *bus, uint32_t number)
+learn(struct bus *bus, const struct copied *unknown)
 {
 	struct watch *w = &bus->watch;
 	struct topic *topic;
 	int err;
 
 	bus__lock(bus);
-	err = bus__reader_topic(bus, NULL, number, &topic);
+	err = bus__reader_topic(bus, NULL, unknown->name, unknown->len, &topic);
 	pthread_mutex_lock(&w->lock);
 	heed_changes(w);
 	if (err == 0)
-		err = make_room(w);
-	if (err == 0) {
-		struct heard *h = find_heard(w->heard, w->heard_cap, number);
-
-		w->heard_count += h->number == 0;
-		*h = (struct heard){.number = number, .topic = topic};
-	} else {
+		err = bus__heard_put_name(
+		    &w->heard, bus__siphash(bus->key, unknown->name, unknown->len), topic);
+	if (err < 0)
 		hit_all(w, place_of(&w->place), NULL);
-	}
 	pthread_mutex_unlock(&w->lock);
 	/* The leader runs no callback: all others would wait for it. */
 	bus__unlock_only(bus);
@@ -199,8 +164,8 @@ struct scan {
 	struct bus *bus;
 	struct watch_place at;  /* the record that it looks at */
 	_Atomic uint32_t *self; /* hit() */
-	uint32_t unknown;       /* what is to be learned; 0: nothing */
 	bool may_learn;
+	struct copied unknown;
 };
 
 static void
@@ -242,13 +207,60 @@ hit_routes(struct scan *s, const struct topic *topic, bool relayed)
 	}
 }
 
-/* Looks at one record. false: its topic is to be learned first. */
+/* Looks up the topic of a record by its name. false: it is not known; then *ret_name is its name, or NULL. */
+static bool
+look_up_name(struct scan *s, const struct log_record *record, uint64_t word, void **ret_topic,
+    const char **ret_name, uint32_t *ret_len)
+{
+	struct watch *w = &s->bus->watch;
+	const struct topic *topic;
+
+	*ret_topic = NULL;
+	*ret_name = bus__log_name(&w->place, record, ret_len);
+	if (*ret_name == NULL ||
+	    !bus__heard_name(&w->heard, bus__siphash(s->bus->key, *ret_name, *ret_len), ret_topic))
+		return false;
+	topic = *ret_topic;
+	if (topic != NULL &&
+	    (topic->len != *ret_len || memcmp(topic->name, *ret_name, *ret_len) != 0))
+		return false;
+	/* Without memory it looks by the name again. */
+	if (!(word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&w->heard, w->place.number))
+		bus__heard_put_number(&w->heard, w->place.number, record->topic, *ret_topic);
+	return true;
+}
+
+/* Looks at a message. false: its topic is to be learned first. */
+static bool
+look_at_message(struct scan *s, const struct log_record *record, uint64_t word)
+{
+	struct watch *w = &s->bus->watch;
+	const char *name = NULL;
+	void *topic;
+	uint32_t len;
+
+	if ((!(word >> 32 & LOG_NAMED) &&
+		bus__heard_number(&w->heard, w->place.number, record->topic, &topic)) ||
+	    look_up_name(s, record, word, &topic, &name, &len)) {
+		if (topic != NULL)
+			hit_routes(s, topic, word >> 32 & LOG_RELAYED);
+		return true;
+	}
+	if (s->may_learn && name != NULL) {
+		memcpy(s->unknown.name, name, len);
+		s->unknown.name[len] = '\0';
+		s->unknown.len = len;
+		return false;
+	}
+	hit_all(w, s->at, s->self); /* one without a name is damaged, and lost for each */
+	return true;
+}
+
+/* Looks at one record. The same answer. */
 static bool
 look_at(struct scan *s, const struct log_record *record, uint64_t word)
 {
 	struct watch *w = &s->bus->watch;
-	uint32_t number = record->topic;
-	const struct heard *h = NULL;
 	struct log_view view;
 
 	if (word >> 32 & LOG_GAP) {
@@ -257,20 +269,19 @@ look_at(struct scan *s, const struct log_record *record, uint64_t word)
 		if (record->origin == s->bus->log->member && bus__log_read(word, record, &view))
 			bus__answer_mailbox(
 			    s->bus, view.reply, w->place.sequence - 1, hit_asker, s);
-	} else if (number != 0) {
-		if (w->heard != NULL)
-			h = find_heard(w->heard, w->heard_cap, number);
-		if (h != NULL && h->number == number) {
-			if (h->topic != NULL)
-				hit_routes(s, h->topic, word >> 32 & LOG_RELAYED);
-		} else if (s->may_learn) {
-			s->unknown = number;
-			return false;
-		} else {
-			hit_all(w, s->at, s->self);
-		}
+	} else if (record->topic != 0) {
+		return look_at_message(s, record, word);
 	}
 	return true;
+}
+
+static void
+begin_scan(struct scan *s, struct bus *bus, _Atomic uint32_t *self, bool may_learn)
+{
+	s->bus = bus;
+	s->self = self;
+	s->may_learn = may_learn;
+	s->unknown.len = 0;
 }
 
 /* Looks at records before the sequence `end`, for as long as there are quiet mailboxes, but at no more than a piece. Watch lock.
@@ -283,7 +294,7 @@ scan_piece(struct scan *s, uint64_t end)
 	struct stripe *stripe = bus__read_begin(s->bus);
 	unsigned left = PIECE;
 
-	s->unknown = 0;
+	s->unknown.len = 0;
 	heed_changes(w);
 	while (left > 0 && w->quiet != NULL && c->sequence < end) {
 		const struct log_record *record;
@@ -303,20 +314,21 @@ scan_piece(struct scan *s, uint64_t end)
 		left--;
 	}
 	bus__read_end(stripe);
-	return s->unknown != 0 || left == 0;
+	return s->unknown.len != 0 || left == 0;
 }
 
 /* Watch lock, which others get meanwhile. */
 static void
 scan(struct bus *bus, uint64_t end, _Atomic uint32_t *self)
 {
-	struct scan s = {.bus = bus, .self = self, .may_learn = true};
 	struct watch *w = &bus->watch;
+	struct scan s;
 
+	begin_scan(&s, bus, self, true);
 	while (scan_piece(&s, end)) {
 		pthread_mutex_unlock(&w->lock);
-		if (s.unknown != 0)
-			learn(bus, s.unknown);
+		if (s.unknown.len != 0)
+			learn(bus, &s.unknown);
 		pthread_mutex_lock(&w->lock);
 	}
 	bus__log_let_go(&w->place);
@@ -390,7 +402,7 @@ make_quiet(struct bus_mailbox *m)
 	return true;
 }
 
-/* Reader lock. false, and s->unknown: that number is to be learned. */
+/* Reader lock. false, and s->unknown: that is to be learned. */
 static bool
 enter(struct bus_mailbox *m, struct scan *s)
 {
@@ -398,17 +410,17 @@ enter(struct bus_mailbox *m, struct scan *s)
 	struct watch *w = &m->bus->watch;
 	bool entered;
 
-	s->unknown = 0;
+	s->unknown.len = 0;
 	bus__watch_leave_locked(m);
 	if (!atomic_load_explicit(&r->begun, memory_order_relaxed) ||
 	    bus__log_position(&r->cursor) >= atomic_load_explicit(&r->end, memory_order_relaxed))
 		return true;
 	pthread_mutex_lock(&w->lock);
 	while (w->quiet != NULL && w->place.sequence < r->cursor.sequence &&
-	       scan_piece(s, r->cursor.sequence) && s->unknown == 0)
+	       scan_piece(s, r->cursor.sequence) && s->unknown.len == 0)
 		;
 	bus__log_let_go(&w->place);
-	entered = s->unknown == 0 && make_quiet(m);
+	entered = s->unknown.len == 0 && make_quiet(m);
 	pthread_mutex_unlock(&w->lock);
 	return entered;
 }
@@ -416,8 +428,9 @@ enter(struct bus_mailbox *m, struct scan *s)
 bool
 bus__watch_enter_locked(struct bus_mailbox *m)
 {
-	struct scan s = {.bus = m->bus, .may_learn = false};
+	struct scan s;
 
+	begin_scan(&s, m->bus, NULL, false);
 	/* "The last N" are the drainer's to find. */
 	return m->reader->last == NULL && enter(m, &s);
 }
@@ -425,10 +438,11 @@ bus__watch_enter_locked(struct bus_mailbox *m)
 bool
 bus__watch_enter(struct bus_mailbox *m)
 {
-	struct scan s = {.bus = m->bus, .may_learn = true};
 	struct reader *r = m->reader;
+	struct scan s;
 	bool entered;
 
+	begin_scan(&s, m->bus, NULL, true);
 	for (;;) {
 		pthread_mutex_lock(&r->lock);
 		entered = enter(m, &s);
@@ -439,9 +453,9 @@ bus__watch_enter(struct bus_mailbox *m)
 			r->since_ns = INT64_MIN;
 		}
 		pthread_mutex_unlock(&r->lock);
-		if (s.unknown == 0)
+		if (s.unknown.len == 0)
 			return entered;
-		learn(m->bus, s.unknown);
+		learn(m->bus, &s.unknown);
 	}
 }
 

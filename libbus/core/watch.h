@@ -13,11 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/heard.h"
 #include "log/log.h"
 
 struct bus;
 struct bus_mailbox;
-struct heard;
 struct watch_waiter;
 
 /* Where a mailbox goes on: between two records. */
@@ -42,8 +42,8 @@ struct watch {
 	pthread_mutex_t lock;    /* all but the atomics */
 	struct log_cursor place; /* meant only while there are quiet mailboxes */
 	struct bus_mailbox *quiet;
-	struct heard *heard; /* what topics' numbers stand for; open-addressed */
-	uint32_t heard_cap, heard_count, learned;
+	struct bus__heard heard; /* topics, by their numbers and names */
+	uint32_t learned;
 	_Atomic uint32_t
 	    changes; /* of what it has heard. Release behind what changed, acquire of the scan */
 	struct watch_waiter *leader, *first,

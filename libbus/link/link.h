@@ -66,7 +66,7 @@ struct bus_link {
 	bool dials;
 	bool
 	    has_role; /* without it, another process of the bus's name has this address, and it stands by */
-	uint32_t role;
+	uint64_t role;
 	bool owned; /* the user has it, until bus_link_close() */
 
 	/* Written by the link thread, read by any. */

@@ -426,14 +426,25 @@ make_room(struct log *log, struct turn *turn, uint64_t bytes)
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
 
+/* Whether the first record of the item in the tail's segment names its topic: this process has not, as far as it knows. */
+static bool
+has_to_name(const struct log *log, const struct log_item *item)
+{
+	return item->topic != NULL &&
+	       atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin >=
+		   log->segment_bytes;
+}
+
 /* Of the whole record. */
 static inline uint64_t
-record_size(const struct log_item *item, const struct bus_slice *payload)
+record_size(const struct log_item *item, const struct bus_slice *payload, bool names)
 {
 	uint64_t bytes = sizeof(struct log_record) + payload->len + item->headers_len;
 
 	if (item->flags & LOG_WORDS)
 		bytes += 8 * (uint64_t)__builtin_popcount(item->flags & LOG_WORDS);
+	if (names)
+		bytes += sizeof(uint64_t) + item->topic->len;
 	return (bytes + 7) & ~UINT64_C(7);
 }
 
@@ -451,23 +462,30 @@ write_words(uint8_t *at, const struct log_item *item)
 	return at;
 }
 
+static uint8_t *
+write_word(uint8_t *at, uint64_t word)
+{
+	memcpy(at, &word, sizeof word);
+	return at + sizeof word;
+}
+
 /* Shows that there is a record, when the rest of it is there. */
 static inline void
-write_head(uint8_t *to, const struct log_item *item, uint64_t word, int64_t time_ns)
+write_head(uint8_t *to, uint32_t topic, const struct log_item *item, uint64_t word, int64_t time_ns)
 {
 	struct log_record *record = (struct log_record *)to;
 
 	/* Nobody reads it before the tail has moved; atomic, since a reader that was lapped looks at it. */
 	atomic_store_explicit(&record->word, word, memory_order_relaxed);
-	record->topic = item->topic;
+	record->topic = topic;
 	record->origin = item->origin;
 	record->time_ns = time_ns;
 }
 
 /* Writes what comes behind the words, and then the head. Returns its first word. */
 static inline uint64_t
-write_rest(uint8_t *to, uint8_t *at, const struct log_item *item, const struct bus_slice *payload,
-    uint64_t bytes, int64_t time_ns)
+write_rest(uint8_t *to, uint8_t *at, uint32_t topic, const struct log_item *item,
+    const struct bus_slice *payload, uint64_t bytes, int64_t time_ns)
 {
 	uint64_t word;
 
@@ -477,28 +495,36 @@ write_rest(uint8_t *to, uint8_t *at, const struct log_item *item, const struct b
 	if (item->headers_len > 0)
 		memcpy(at, item->headers, item->headers_len);
 	at += item->headers_len;
+	if (item->flags & LOG_NAMED) {
+		memcpy(at, item->topic->name, item->topic->len);
+		at += item->topic->len;
+	}
 	word = record_word((uint32_t)bytes, item->flags, item->type, (unsigned)(to + bytes - at));
-	write_head(to, item, word, time_ns);
+	write_head(to, topic, item, word, time_ns);
 	return word;
 }
 
-static uint64_t
-write_record(uint8_t *to, const struct log_item *item, const struct bus_slice *payload,
-    uint64_t bytes, int64_t time_ns)
+/* topic: of the record. */
+static void
+write_record(uint8_t *to, uint32_t topic, const struct log_item *item,
+    const struct bus_slice *payload, uint64_t bytes, int64_t time_ns)
 {
 	uint8_t *at = to + sizeof(struct log_record);
 
 	if (item->flags & LOG_WORDS)
 		at = write_words(at, item);
-	return write_rest(to, at, item, payload, bytes, time_ns);
+	if (item->flags & LOG_NAMED)
+		at = write_word(at, item->topic->len);
+	write_rest(to, at, topic, item, payload, bytes, time_ns);
 }
 
 uint32_t
 bus__log_most(const struct log *log)
 {
-	/* With every word that a record can have. The last 8 bytes of a segment are never used, so that the tail at
-	 * its end is still in it. */
-	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 8 * 8);
+	/* With every word that a record can have, and the longest name. The last 8 bytes of a segment are never used, so that
+	 * the tail at its end is still in it. */
+	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 9 * 8 -
+			  BUS_LIMIT_TOPIC_BYTES);
 }
 
 static bool
@@ -507,38 +533,34 @@ is_too_big(const struct log *log, const struct log_item *item, const struct bus_
 	return payload->len + item->headers_len > bus__log_most(log);
 }
 
-/* Whether there is room for it as a value, if it is one. */
-static bool
-may_keep(struct log *log, const struct turn *turn, const struct log_item *item,
-    const struct bus_slice *payload, uint64_t bytes)
-{
-	return !(item->flags & LOG_RETAIN) || payload->len + item->headers_len == 0 ||
-	       bus__log_may_keep(log, item->topic, bytes, tail_position(turn->word));
-}
-
-/* Writes as many as fit, the first of which does. Returns how many. */
+/* Writes as many as fit, the first of which does, and names the topic there if that is said. Returns how many. */
 static size_t
 write_records(struct log *log, struct turn *turn, const struct log_item *item,
-    const struct bus_slice *payloads, size_t count, uint64_t bytes)
+    const struct bus_slice *payloads, size_t count, uint64_t bytes, bool names)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
+	struct log_item first = *item;
+	uint32_t topic = 0;
 	size_t i = 0;
 
+	if (names)
+		topic = topic_at(turn->at);
+	else if (item->topic != NULL)
+		topic =
+		    topic_at(atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) -
+			     log->begin);
+	if (names)
+		first.flags |= LOG_NAMED;
 	for (;;) {
-		uint64_t word =
-		    write_record(log->bytes + turn->at, item, &payloads[i], bytes, time_ns);
-
-		if (word >> 32 & LOG_RETAIN)
-			bus__log_note_kept(log, item->topic, log->begin + turn->at, word,
-			    tail_position(turn->word));
+		write_record(log->bytes + turn->at, topic, i == 0 ? &first : item, &payloads[i],
+		    bytes, time_ns);
 		turn->at += bytes;
 		if (i == count / 2)
 			bus__log_stall(LOG_STALL_COPIED);
 		if (++i == count)
 			break;
-		bytes = record_size(item, &payloads[i]);
-		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, item, &payloads[i]) ||
-		    !may_keep(log, turn, item, &payloads[i], bytes))
+		bytes = record_size(item, &payloads[i], false);
+		if (bytes >= log->segment_bytes - turn->at || is_too_big(log, item, &payloads[i]))
 			break;
 	}
 	turn->count += (uint32_t)i;
@@ -550,13 +572,14 @@ static int
 append_some(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence)
 {
-	uint64_t bytes = record_size(item, payloads);
 	size_t written;
 
 	if (is_too_big(log, item, payloads))
 		return BUS_E_TOO_BIG;
 	for (;;) {
 		struct turn turn = {.word = lock_tail(log)};
+		uint64_t bytes = 0, begin;
+		bool names = false;
 		int err = 0;
 
 		if (turn.word & TAIL_BITS)
@@ -564,12 +587,15 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
-		else
+		/* In another segment it has to be named again. */
+		for (begin = UINT64_MAX; err == 0 && begin != log->begin;) {
+			begin = log->begin;
+			names = has_to_name(log, item);
+			bytes = record_size(item, payloads, names);
 			err = make_room(log, &turn, bytes);
+		}
 		if (err == 0 && turn.at + bytes > log->mapped)
 			bus__log_map(log, turn.at, turn.at + bytes);
-		if (err == 0 && !may_keep(log, &turn, item, payloads, bytes))
-			err = BUS_E_LIMIT;
 		if (err < 0) {
 			/* Free for others, unless it was taken from us: then the error is of no account. */
 			if (!move_tail(log, &turn, tail_position(turn.word), false))
@@ -577,11 +603,15 @@ append_some(struct log *log, const struct log_item *item, const struct bus_slice
 			acknowledge(log);
 			return err;
 		}
+		begin = log->begin + turn.at;
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-		written = write_records(log, &turn, item, payloads, count, bytes);
+		written = write_records(log, &turn, item, payloads, count, bytes, names);
 		bus__log_stall(LOG_STALL_PUBLISH);
 		note_count(log, &turn);
 		if (move_tail(log, &turn, log->begin + turn.at, false)) {
+			/* Only now: of a writer that was revoked nothing is there. */
+			if (names)
+				bus__log_remember(log, item->topic, begin);
 			acknowledge(log);
 			return (int)written;
 		}
@@ -604,35 +634,32 @@ static uint64_t
 value_size(const struct value *value, const struct bus_slice *payload)
 {
 	return (sizeof(struct log_record) + 8 * (uint64_t)record_words(value->item.flags) +
-		   payload->len + value->item.headers_len + 7) &
+		   payload->len + value->item.headers_len +
+		   (value->item.flags & LOG_NAMED ? value->item.topic->len : 0) + 7) &
 	       ~UINT64_C(7);
 }
 
 /* Returns its first word. */
 static uint64_t
-write_value(uint8_t *to, const struct value *value, const struct bus_slice *payload, uint64_t bytes,
-    int64_t time_ns)
+write_value(uint8_t *to, uint32_t topic, const struct value *value, const struct bus_slice *payload,
+    uint64_t bytes, int64_t time_ns)
 {
 	const struct log_item *item = &value->item;
 	uint8_t *at = write_words(to + sizeof(struct log_record), item);
 
-	if (item->flags & LOG_CHANGES) {
-		memcpy(at, &value->version.changes, sizeof value->version.changes);
-		at += sizeof value->version.changes;
-	}
+	if (item->flags & LOG_CHANGES)
+		at = write_word(at, value->version.changes);
 	if (item->flags & LOG_OTHER) {
 		memcpy(at, value->version.bus, sizeof value->version.bus);
 		at += sizeof value->version.bus;
 	}
-	if (item->flags & LOG_MARK) {
-		memcpy(at, &value->until_ns, sizeof value->until_ns);
-		at += sizeof value->until_ns;
-	}
-	if (item->flags & LOG_THEIRS) {
-		memcpy(at, &value->theirs, sizeof value->theirs);
-		at += sizeof value->theirs;
-	}
-	return write_rest(to, at, item, payload, bytes, time_ns);
+	if (item->flags & LOG_MARK)
+		at = write_word(at, (uint64_t)value->until_ns);
+	if (item->flags & LOG_THEIRS)
+		at = write_word(at, value->theirs);
+	if (item->flags & LOG_NAMED)
+		at = write_word(at, item->topic->len);
+	return write_rest(to, at, topic, item, payload, bytes, time_ns);
 }
 
 /* The topic's next version. */
@@ -710,15 +737,14 @@ static enum fate
 decide(struct log *log, struct log_cursor *reader, uint64_t tail, const struct log_item *item,
     struct bus__offer *offer, const struct bus_slice *payload, struct value *ret_value)
 {
-	const struct log_topic *topic = bus__log_topic_at(log, item->topic);
 	struct log_newest now;
 	uint8_t own[BUS__BUS_ID];
 	enum fate fate = FATE_IN;
 
 	*ret_value = (struct value){.item = *item, .is_news = true};
-	if (topic == NULL || topic->name[0] == '$') /* no peer hears of the bus's own */
+	if (item->topic->name[0] == '$') /* no peer hears of the bus's own */
 		return FATE_IN;
-	bus__log_newest(log, reader, item->topic, tail, &now);
+	bus__log_newest(reader, item->topic, tail, &now);
 	if (offer != NULL)
 		fate = decide_offer(log, &now, offer, payload, ret_value);
 	else
@@ -740,15 +766,64 @@ decide(struct log *log, struct log_cursor *reader, uint64_t tail, const struct l
 	ret_value->item.flags |= LOG_MARK;
 	ret_value->until_ns =
 	    bus__now_ns() + atomic_load_explicit(&bus__mark_ns, memory_order_relaxed);
-	bus__log_bound_marks(log, reader, tail);
+	bus__log_bound_marks(reader, tail);
 	return FATE_IN;
 }
 
-/* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours. */
+/* Makes room for what was decided on, and finds the place of a value. */
+static int
+place_value(struct log *log, struct turn *turn, struct value *value,
+    const struct bus_slice *payload, uint64_t *ret_bytes, struct log_place **ret_place,
+    uint64_t *ret_tag)
+{
+	struct log_item *item = &value->item;
+	bool is_empty = payload->len + item->headers_len == 0;
+	uint64_t begin = UINT64_MAX, bytes = 0;
+	int err = 0;
+
+	if (item->flags & LOG_RETAIN)
+		item->flags |= is_empty ? LOG_NAMED | LOG_EMPTY : LOG_NAMED;
+	/* In another segment it has to be named again. */
+	while (err == 0 && begin != log->begin) {
+		begin = log->begin;
+		if (has_to_name(log, item))
+			item->flags |= LOG_NAMED;
+		bytes = value_size(value, payload);
+		err = make_room(log, turn, bytes);
+	}
+	*ret_bytes = bytes;
+	*ret_place = NULL;
+	if (err < 0)
+		return err;
+	if (turn->at + bytes > log->mapped)
+		bus__log_map(log, turn->at, turn->at + bytes);
+	if (!(item->flags & LOG_RETAIN))
+		return 0;
+	if (!is_empty && !bus__log_may_keep(log, item->topic, bytes, tail_position(turn->word)))
+		return BUS_E_LIMIT;
+	*ret_place = bus__log_choose_place(
+	    log, item->topic, log->begin + turn->at, tail_position(turn->word), ret_tag);
+	return *ret_place != NULL ? 0 : BUS_E_LIMIT;
+}
+
+/* Notes a value, in another place if one that was revoked has just taken that. */
+static int
+note_value(struct log *log, const struct turn *turn, const struct log_topic *topic,
+    struct log_place *place, uint64_t tag, uint64_t word)
+{
+	uint64_t position = log->begin + turn->at, tail = tail_position(turn->word);
+
+	while (place != NULL && !bus__log_note_kept(log, place, tag, position, word, tail))
+		place = bus__log_choose_place(log, topic, position, tail, &tag);
+	return place != NULL ? 0 : BUS_E_LIMIT;
+}
+
+/* The transaction of a value: what it is depends on what the topic has, which is as it is while the tail is ours.
+ * is_judged: it gets a version. */
 static int
 append_value(struct log *log, struct log_cursor *reader, const struct log_item *item,
-    struct bus__offer *offer, const struct bus_slice *payload, uint64_t *ret_sequence,
-    struct bus__version *ret_ours)
+    struct bus__offer *offer, bool is_judged, const struct bus_slice *payload,
+    uint64_t *ret_sequence, struct bus__version *ret_ours)
 {
 	int64_t time_ns = item->time_ns != 0 ? item->time_ns : bus__wall_coarse_ns();
 
@@ -756,9 +831,11 @@ append_value(struct log *log, struct log_cursor *reader, const struct log_item *
 		return BUS_E_TOO_BIG;
 	for (;;) {
 		struct turn turn = {.word = lock_tail(log)};
+		struct value value = {.item = *item, .is_news = true};
 		enum fate fate = FATE_IN;
-		struct value value;
-		uint64_t bytes = 0, word;
+		struct log_place *place = NULL;
+		uint64_t bytes = 0, word, at = 0, tag = 0;
+		uint32_t topic;
 		int err = 0;
 
 		if (turn.word & TAIL_BITS)
@@ -766,20 +843,24 @@ append_value(struct log *log, struct log_cursor *reader, const struct log_item *
 		bus__log_stall(LOG_STALL_LOCKED);
 		if (!locate(log, &turn))
 			err = BUS_E_DAMAGED;
-		else
+		else if (is_judged)
 			fate = decide(
 			    log, reader, tail_position(turn.word), item, offer, payload, &value);
 		/* Release: what was read was read before a writer finds the memory free. */
 		bus__log_let_go(reader);
+		if (err == 0 && fate == FATE_IN)
+			err = place_value(log, &turn, &value, payload, &bytes, &place, &tag);
 		if (err == 0 && fate == FATE_IN) {
-			bytes = value_size(&value, payload);
-			err = make_room(log, &turn, bytes);
+			at = log->begin + turn.at;
+			if (!(value.item.flags & LOG_NAMED))
+				at = atomic_load_explicit(
+				    &item->topic->named_at, memory_order_relaxed);
+			topic = topic_at(at - log->begin);
+			word = write_value(
+			    log->bytes + turn.at, topic, &value, payload, bytes, time_ns);
+			if (place != NULL)
+				err = note_value(log, &turn, item->topic, place, tag, word);
 		}
-		if (err == 0 && fate == FATE_IN && turn.at + bytes > log->mapped)
-			bus__log_map(log, turn.at, turn.at + bytes);
-		if (err == 0 && fate == FATE_IN &&
-		    !may_keep(log, &turn, &value.item, payload, bytes))
-			err = BUS_E_LIMIT;
 		if (err < 0 || fate != FATE_IN) {
 			/* As in append_some(). */
 			if (!move_tail(log, &turn, tail_position(turn.word), false))
@@ -792,16 +873,14 @@ append_value(struct log *log, struct log_cursor *reader, const struct log_item *
 			return err;
 		}
 		*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-		word = write_value(log->bytes + turn.at, &value, payload, bytes, time_ns);
-		if (word >> 32 & LOG_RETAIN)
-			bus__log_note_kept(
-			    log, item->topic, log->begin + turn.at, word, tail_position(turn.word));
 		turn.at += bytes;
 		turn.count += value.is_news;
 		bus__log_stall(LOG_STALL_COPIED);
 		bus__log_stall(LOG_STALL_PUBLISH);
 		note_count(log, &turn);
 		if (move_tail(log, &turn, log->begin + turn.at, false)) {
+			if (value.item.flags & LOG_NAMED)
+				bus__log_remember(log, item->topic, at);
 			acknowledge(log);
 			return 1;
 		}
@@ -820,8 +899,8 @@ bus__log_append_value(struct log *log, const struct log_item *item, struct bus__
 	if (got < 0)
 		return got;
 	reader.log = writer;
-	return leave(
-	    writer, append_value(writer, &reader, item, offer, payload, ret_sequence, ret_ours));
+	return leave(writer,
+	    append_value(writer, &reader, item, offer, true, payload, ret_sequence, ret_ours));
 }
 
 /* --- the short way ---------------------------------------------------------------------------------------------- */
@@ -845,12 +924,11 @@ map_more(struct log *log, uint64_t at, uint64_t bytes, uint64_t *ret_room)
 
 /* Writes as many as fit, the first of which does. Returns how many. */
 static inline size_t
-write_plain(struct log *log, struct turn *turn, const struct log_item *item,
+write_plain(struct log *log, struct turn *turn, uint32_t topic, const struct log_item *item,
     const struct bus_slice *payloads, size_t count, int64_t time_ns)
 {
 	/* Of its own, which nothing that is written here can change. */
-	const struct log_item same = {
-	    .topic = item->topic, .origin = item->origin, .type = item->type};
+	const struct log_item same = {.origin = item->origin, .type = item->type};
 	const struct bus_slice *payload = payloads, *end = payloads + count;
 	uint8_t *to = log->bytes + turn->at;
 	uint64_t room = log->mapped - turn->at, bytes = plain_size(payload->len);
@@ -858,7 +936,7 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 	do {
 		size_t len = payload->len;
 
-		write_head(to, &same,
+		write_head(to, topic, &same,
 		    record_word((uint32_t)bytes, 0, same.type, (unsigned)-len & 7), time_ns);
 		if (len > 0)
 			memcpy(to + sizeof(struct log_record), payload->data, len);
@@ -873,8 +951,8 @@ write_plain(struct log *log, struct turn *turn, const struct log_item *item,
 	return (size_t)(payload - payloads);
 }
 
-/* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know and
- * that has room. What is looked at before the tail is ours is as it was then, since the tail has not moved meanwhile; but
+/* The same transaction for what nearly all are: payloads with nothing else, the tail free, in a segment that we know, that
+ * has room, and in which we have named the topic. What is looked at before the tail is ours is as it was then, since the tail has not moved meanwhile; but
  * for the seal. Returns how many are in; 0: it takes the long way. */
 static __attribute__((noinline)) size_t
 append_at_once(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
@@ -885,10 +963,16 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	/* Before the tail is ours, so that others wait the shorter; not before it was read, so that nothing comes between. */
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
+	uint64_t named;
 	size_t written;
 
-	if ((word & TAIL_OWNER) || log->segment == NULL || turn.at >= log->mapped ||
+	/* Nothing is mapped of a segment that is not known. */
+	if ((word & TAIL_OWNER) || turn.at >= log->mapped ||
 	    plain_size(payloads->len) >= log->mapped - turn.at)
+		return 0;
+	/* What names the topic lies before. */
+	named = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	if (named >= turn.at)
 		return 0;
 	noted = atomic_load_explicit(&log->segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
@@ -904,7 +988,7 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	}
 	turn.count = (uint32_t)noted;
 	*ret_sequence = (log->first + turn.count) & SEQUENCE_MASK;
-	written = write_plain(log, &turn, item, payloads, count, time_ns);
+	written = write_plain(log, &turn, topic_at(named), item, payloads, count, time_ns);
 	bus__log_stall(LOG_STALL_COPIED);
 	note_count(log, &turn);
 	bus__log_stall(LOG_STALL_PUBLISH);
@@ -913,6 +997,15 @@ append_at_once(struct log *log, const struct log_item *item, const struct bus_sl
 	if (is_sealed(log))
 		acknowledge(log);
 	return written;
+}
+
+static int
+append_kept(struct log *log, const struct log_item *item, const struct bus_slice *payload,
+    uint64_t *ret_sequence)
+{
+	struct log_cursor reader = {.log = log};
+
+	return append_value(log, &reader, item, NULL, false, payload, ret_sequence, NULL);
 }
 
 /* All but the first `done`, in as many transactions as it takes. `writer` has the turn; NULL: it is to be taken first. */
@@ -927,7 +1020,9 @@ append_rest(struct log *log, struct log *writer, const struct log_item *item,
 	while (done < count && got >= 0) {
 		uint64_t sequence;
 
-		got = append_some(writer, item, payloads + done, count - done, &sequence);
+		got = item->flags & LOG_RETAIN
+			  ? append_kept(writer, item, payloads + done, &sequence)
+			  : append_some(writer, item, payloads + done, count - done, &sequence);
 		if (got >= 0 && done == 0)
 			*ret_sequence = sequence;
 		done += got >= 0 ? (size_t)got : 0;
@@ -944,7 +1039,7 @@ bus__log_append(struct log *log, const struct log_item *item, const struct bus_s
 	size_t done = 0;
 
 	if (item->flags == 0 && item->headers_len == 0 && item->time_ns == 0 &&
-	    bus__log_enter(log, &writer))
+	    item->topic != NULL && bus__log_enter(log, &writer))
 		done = append_at_once(writer, item, payloads, count, ret_sequence);
 	if (done < count)
 		return append_rest(log, writer, item, payloads, count, done, ret_sequence);
@@ -961,12 +1056,17 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
 	struct log_segment *segment = log->segment;
-	uint64_t bytes = plain_size(len);
+	uint64_t bytes = plain_size(len), named;
 	uint8_t *to;
 
 	/* Nothing is mapped of a segment that is not known. */
 	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
 		return false;
+	/* What names the topic lies before. */
+	named = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+	if (named >= turn.at)
+		return false;
+	named = topic_at(named);
 	noted = atomic_load_explicit(&segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
 	if (noted >> 32 != (uint32_t)(word >> 12) ||
@@ -982,8 +1082,8 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	next = tail_position(word) + bytes;
 	noted += (bytes >> 3 << 32) + 1; /* as note_count() does */
 	to = log->bytes + turn.at;
-	write_head(
-	    to, item, record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
+	write_head(to, (uint32_t)named, item,
+	    record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
 	if (__builtin_expect(len > 0, 1))
 		memcpy(to + sizeof(struct log_record), data, len);
 	bus__log_stall(LOG_STALL_COPIED);

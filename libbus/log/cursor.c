@@ -39,7 +39,7 @@ make_copy(struct log_cursor *c, uint64_t bytes)
 	if (c->copy_cap == cap)
 		return 0;
 	drop_copy(c);
-	c->copy = bus__malloc(cap);
+	c->copy = bus__malloc(cap + LOG_COPY_ROOM);
 	if (c->copy == NULL)
 		return BUS_E_NOMEM;
 	c->copy_cap = cap;
@@ -63,9 +63,8 @@ whole_records(const uint8_t *copy, uint64_t bytes)
 	return at;
 }
 
-/* Makes a copy of what lies before `end`, or of as much as fits, what is there for us. 0: the segment is gone. BUS_E_NOMEM. */
-static int
-copy_records(struct log_cursor *c, const uint8_t *segment, uint64_t end)
+int
+bus__log_copy_part(struct log_cursor *c, const uint8_t *segment, uint64_t end)
 {
 	uint64_t most = end - c->at, bytes = most < LOG_COPY_BYTES ? most : LOG_COPY_BYTES, whole;
 
@@ -92,6 +91,18 @@ copy_records(struct log_cursor *c, const uint8_t *segment, uint64_t end)
 	return 1;
 }
 
+const uint8_t *
+bus__log_copy_before(struct log_cursor *c, uint64_t at, uint64_t bytes, uint64_t room)
+{
+	const struct log *log = c->log;
+	const uint8_t *segment =
+	    log->segments + (uint64_t)(c->segment - log->shared->segments) * log->segment_bytes;
+	uint8_t *to = c->copy + c->copy_cap + room;
+
+	bus__log_copy(to, segment + at, bytes);
+	return bus__log_was_there(c->segment, c->number) ? to : NULL;
+}
+
 int
 bus__log_copy_record(struct log_cursor *c, struct log_segment *segment, uint64_t number,
     const uint8_t *bytes, uint64_t at, const struct log_record **ret_record)
@@ -101,7 +112,9 @@ bus__log_copy_record(struct log_cursor *c, struct log_segment *segment, uint64_t
 	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed));
 	int err;
 
-	bus__log_let_go(c);
+	/* Its copy is used again: to choose a place for a value takes many. */
+	c->segment = NULL;
+	c->limit = c->at;
 	if (size < sizeof(struct log_record) || size % 8 != 0 || size > most)
 		return bus__log_was_there(segment, number) ? BUS_E_DAMAGED : 0;
 	err = make_copy(c, size);
@@ -211,7 +224,7 @@ refill(struct log_cursor *c)
 			c->limit = end;
 			return true;
 		}
-		copied = copy_records(c, c->bytes, end);
+		copied = bus__log_copy_part(c, c->bytes, end);
 		if (copied != 0)
 			return copied > 0; /* without memory it tries again, or is lapped */
 		if (!enter_oldest(c, c->number + 1))
@@ -444,7 +457,7 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 	const uint8_t *at = (const uint8_t *)(record + 1);
 	uint64_t left = record_bytes(word) - sizeof *record, padding = word >> 56;
 	uint16_t flags = (uint16_t)(word >> 32);
-	uint64_t words[3] = {0};
+	uint64_t words[3] = {0}, name = 0;
 
 	for (int i = 0; i < 3; i++)
 		if (flags & announced[i]) {
@@ -454,20 +467,24 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 			at += sizeof words[i];
 			left -= sizeof words[i];
 		}
-	if (flags & LOG_VALUE_WORDS) {
-		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_VALUE_WORDS);
+	if (flags & LOG_MORE_WORDS) {
+		uint64_t more = 8 * (uint64_t)record_words(flags & LOG_MORE_WORDS);
 
 		if (left < more)
 			return false;
 		at += more;
 		left -= more;
+		if (flags & LOG_NAMED) /* its word is the last */
+			memcpy(&name, at - sizeof name, sizeof name);
 	}
-	if (padding > 7 || padding > left || words[1] > left - padding)
+	if (padding > 7 || padding > left || name > BUS_LIMIT_TOPIC_BYTES ||
+	    name > left - padding || words[1] > left - padding - name)
 		return false;
 	*ret_view = (struct log_view){
 	    .data = at,
-	    .len = (uint32_t)(left - padding - words[1]),
+	    .len = (uint32_t)(left - padding - name - words[1]),
 	    .headers_len = (uint32_t)words[1],
+	    .name_len = (uint32_t)name,
 	    .topic = record->topic,
 	    .origin = record->origin,
 	    .flags = flags,
@@ -478,5 +495,7 @@ bus__log_read(uint64_t word, const struct log_record *record, struct log_view *r
 	};
 	if (words[1] > 0)
 		ret_view->headers = at + ret_view->len;
+	if (name > 0)
+		ret_view->name = (const char *)at + ret_view->len + words[1];
 	return true;
 }

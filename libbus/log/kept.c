@@ -1,12 +1,19 @@
 /* log/kept.c: the last retained record of each topic, which stays when its memory is used again.
  *
- * A topic has the positions of its last two retained records. The newer one is noted before it is published: so whoever
- * sees the tail behind it sees the note. One that was never published, since its writer died or was replaced,
+ * A place of the index has the positions of a topic's last two retained records. The newer one is noted before it is published:
+ * so whoever sees the tail behind it sees the note. One that was never published, since its writer died or was replaced,
  * lies behind the end of its segment for good; then the older one counts.
  *
  * Before memory is used again, what is still current in it is copied to the tail. That happens two segments ahead, so
  * that a writer that dies half way through a copy has lost nothing; and memory that was not gone through is used only when
- * there is no other, and then moves what it has to its own beginning. */
+ * there is no other, and then moves what it has to its own beginning.
+ *
+ * A topic may have any place of two buckets. Its name is in the record, and is compared. A place whose topic has no value, nor the
+ * mark of a deletion, is free for another one: nothing is given back. Only the tail's owner changes a place, but one that was revoked
+ * does so late. Each change is a CAS from what it has read; and behind each note, before its record is published, the count in
+ * the tag is raised, so that no late CAS takes a place that has been written to since its owner looked. If a late one came before that,
+ * another place is chosen. What a late one can still do: note a position that was never published; or take a place
+ * that nobody has, for a topic that has none there, so that a topic may have two. Then the newest published record counts. */
 #include "log/log.h"
 
 #include <string.h>
@@ -15,6 +22,7 @@
 #include <libbus/error.h>
 
 #include "base/clock.h"
+#include "base/siphash.h"
 
 #define LOOKS                                                                                      \
 	100 /* for a value behind the tail; for one that moves, before looks are a nap apart */
@@ -22,20 +30,10 @@
 #define MOVE_MOST_NS                                                                               \
 	INT64_C(250000000) /* longer than it takes until a writer that stands still is replaced */
 #define KEPT_SHARE 4       /* values may take this part of the records' room */
-#define MARK_BYTES 56      /* of a mark: head, changes, id, end */
+#define MARK_BYTES 56      /* of a mark without its name: head, changes, id, end */
 #define MARK_STEPS 256     /* by which the oldest are told from the others */
 
-/* Whether a retained record is a value, and not the end of one. */
-static bool
-is_value(uint64_t word)
-{
-	unsigned flags = (unsigned)(word >> 32) & 0xffff;
-
-	return flags & LOG_RETAIN && record_bytes(word) - (word >> 56) >
-					 sizeof(struct log_record) + 8 * record_words(flags);
-}
-
-/* --- what a topic notes ---------------------------------------------------------------------------------------- */
+/* --- what a place notes ---------------------------------------------------------------------------------------- */
 
 /* Whether a record at `position` was published when the tail was at `tail`. The memory must be held. */
 static bool
@@ -76,33 +74,47 @@ counted_bytes(const struct log *log, uint64_t position, uint64_t tail)
 		return 0;
 	word = atomic_load_explicit(
 	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed);
-	return is_value(word) ? record_bytes(word) : 0;
+	return record_is_value(word) ? record_bytes(word) : 0;
 }
 
-/* Notes the record of `word` at `position` as the topic's newest. */
 static void
-note(struct log *log, uint32_t number, uint64_t position, uint64_t word, uint64_t tail)
+raise(_Atomic uint64_t *kept, uint64_t position)
 {
-	struct log_topic *topic = bus__log_topic_at(log, number);
-	uint64_t now, before, old;
+	uint64_t seen = atomic_load_explicit(kept, memory_order_relaxed);
 
-	if (topic == NULL)
-		return;
-	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	while (seen < position && !atomic_compare_exchange_weak_explicit(kept, &seen, position,
+				      memory_order_release, memory_order_relaxed))
+		;
+}
+
+/* Whether it is for the bus's own topics, which are not counted. */
+static bool
+is_own(const struct log *log, const struct log_place *place)
+{
+	return place < log->places + (size_t)LOG_OWN_BUCKETS * LOG_BUCKET;
+}
+
+/* Notes the record of `word` at `position` as the newest. */
+static void
+note(struct log *log, struct log_place *place, uint64_t position, uint64_t word, uint64_t tail)
+{
+	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire), old;
+
 	/* Another changes it at most once: one that was revoked, and does not know it. */
 	do {
 		/* Or it is us who were, and others have gone on: then what stands there counts, if it can be true. */
 		if (now > position && now < bus__log_tail(log) + log->segment_bytes)
 			return;
-		before = atomic_load_explicit(&topic->kept[1], memory_order_relaxed);
-		if (now > before && was_published(log, now, tail))
-			atomic_compare_exchange_strong_explicit(&topic->kept[1], &before, now,
-			    memory_order_release, memory_order_relaxed);
+		if (now != 0 && was_published(log, now, tail))
+			raise(&place->kept[1], now);
 		old = counted_bytes(log, now, tail);
 	} while (!atomic_compare_exchange_strong_explicit(
-	    &topic->kept[0], &now, position, memory_order_release, memory_order_acquire));
+	    &place->kept[0], &now, position, memory_order_release, memory_order_acquire));
 	atomic_fetch_add_explicit(&log->shared->kept_bytes,
-	    (is_value(word) ? record_bytes(word) : 0) - old, memory_order_relaxed);
+	    (record_is_value(word) ? record_bytes(word) : 0) - old, memory_order_relaxed);
+	if (!is_own(log, place))
+		atomic_fetch_add_explicit(&log->shared->kept_count,
+		    (uint64_t)record_is_value(word) - (old != 0), memory_order_relaxed);
 }
 
 /* The segment of the tail has values. Before they are published, so that its memory is not used again unseen. */
@@ -116,15 +128,6 @@ mark(struct log *log)
 	    seen < log->number && !atomic_compare_exchange_weak_explicit(&segment->retained, &seen,
 				      log->number, memory_order_release, memory_order_relaxed))
 		;
-}
-
-void
-bus__log_note_kept(struct log *log, uint32_t topic, uint64_t position, uint64_t word, uint64_t tail)
-{
-	mark(log);
-	note(log, topic, position, word, tail);
-	if (word >> 32 & LOG_MARK)
-		atomic_fetch_add_explicit(&log->shared->marks, 1, memory_order_relaxed);
 }
 
 /* --- versions, and marks of deletions ---------------------------------------------------------------------------- */
@@ -212,59 +215,342 @@ raise_floor(struct log *log, uint64_t changes)
 		;
 }
 
-/* The topic's newest retained record that was published, where it is, and its word. NULL: there is none. Owner. */
-static const struct log_record *
-newest(struct log *log, struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
-    uint64_t *ret_position, uint64_t *ret_word)
+/* Whether it stays: a value does, and the mark of a deletion until it ends. */
+static bool
+is_to_stay(const struct log *log, const struct log_record *record, uint64_t word)
 {
-	uint64_t position = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-	uint64_t number, at, bytes;
-	const struct log_record *record;
-	struct log_segment *segment = NULL;
-	const uint8_t *memory;
-	uint8_t *found;
+	struct bus__version version;
 
-	if (!is_published(log, position, tail))
-		position = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
-	number = position / log->segment_bytes;
-	at = position - number * log->segment_bytes;
-	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes ||
-	    !is_published(log, position, tail))
-		return NULL;
-	if (reader != NULL) {
-		segment = bus__log_pin(log, &reader->pin, number, &memory);
-		if (segment == NULL)
-			return NULL;
-	} else {
-		if (bus__log_find(log, number, &found) == NULL)
-			return NULL;
-		memory = found;
+	if (!(word >> 32 & LOG_CHANGES))
+		return record_is_value(word);
+	return bus__log_value_of(log, word, record, &version) != LOG_NO_VALUE;
+}
+
+/* --- the index ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+half_of(uint64_t hash)
+{
+	uint32_t half = (uint32_t)((hash * UINT64_C(0x9E3779B97F4A7C15)) >> 32);
+
+	return half != 0 ? half : 1;
+}
+
+/* The two buckets of a topic, which may be one. Those of the bus's own topics are their own, so that members can always come. */
+static uint32_t
+bucket_of(const struct log *log, const struct log_topic *topic, bool second)
+{
+	uint32_t hash = (uint32_t)(second ? topic->hash >> 32 : topic->hash);
+
+	return topic->name[0] == '$' ? hash % LOG_OWN_BUCKETS
+				     : LOG_OWN_BUCKETS + hash % (log->buckets - LOG_OWN_BUCKETS);
+}
+
+static uint32_t
+choices(const struct log *log, const struct log_topic *topic)
+{
+	return bucket_of(log, topic, false) != bucket_of(log, topic, true) ? 2 * LOG_BUCKET
+									   : LOG_BUCKET;
+}
+
+/* Place i of them. */
+static struct log_place *
+choice(const struct log *log, const struct log_topic *topic, uint32_t i)
+{
+	return &log->places[(uint64_t)bucket_of(log, topic, i >= LOG_BUCKET) * LOG_BUCKET +
+			    i % LOG_BUCKET];
+}
+
+static uint64_t
+tag_of(const struct log_place *place)
+{
+	/* Acquire: pairs with the release of take(): what was noted there before. */
+	return atomic_load_explicit(&place->tag, memory_order_acquire);
+}
+
+/* Whose records are meant: those of a topic, or (NULL) of any that has this half. */
+struct wanted {
+	const struct log_topic *topic;
+	uint32_t half;
+	bool
+	    in_place; /* without memory for a copy: of the tail's owner, for whom they stay if it still is */
+};
+
+/* A retained record that was published, where the reader holds it, or in its copy. */
+struct found {
+	const struct log_record *record; /* NULL: there is none */
+	uint64_t word, position;
+	enum log_fate fate; /* of none */
+	const char *name;
+	uint32_t name_len;
+	struct log_place *place;
+};
+
+/* Takes a place for a topic, unless it has been written to since it had this tag; *tag is what it has then. */
+static bool
+take(struct log_place *place, uint64_t *tag, uint32_t half)
+{
+	uint64_t seen = *tag;
+
+	*tag = tag_word(half, (uint32_t)seen + 1);
+	return atomic_compare_exchange_strong_explicit(
+	    &place->tag, &seen, *tag, memory_order_release, memory_order_relaxed);
+}
+
+static bool
+is_wanted(const struct log *log, const struct wanted *wanted, const struct found *found)
+{
+	const struct log_topic *topic = wanted->topic;
+
+	if (topic == NULL)
+		return half_of(bus__siphash(log->key, found->name, found->name_len)) ==
+		       wanted->half;
+	return topic->len == found->name_len && memcmp(topic->name, found->name, topic->len) == 0;
+}
+
+/* The retained record at a position. */
+static bool
+hold(struct log_cursor *reader, const struct wanted *wanted, uint64_t position, uint64_t tail,
+    struct found *ret_found)
+{
+	struct log *log = reader->log;
+	uint64_t number = position / log->segment_bytes;
+	uint64_t at = position - number * log->segment_bytes, bytes;
+	const struct log_record *record;
+	struct found f = {.position = position, .fate = LOG_GONE};
+	struct log_segment *segment;
+	const uint8_t *memory;
+	struct log_view v;
+
+	*ret_found = f;
+	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
+		return false;
+	segment = bus__log_pin(log, &reader->pin, number, &memory);
+	if (segment == NULL) {
+		ret_found->fate = bus__log_fate(log, number);
+		return false;
 	}
+	if (!is_published(log, position, tail))
+		return false;
 	record = (const struct log_record *)(memory + at);
-	if (segment != NULL && reader->pin == 0) {
+	if (reader->pin == 0) {
 		int copied = bus__log_copy_record(reader, segment, number, memory, at, &record);
 
-		/* Without memory it reads what lies there, which is right if the tail is still ours. */
-		if (copied == 0 || copied == BUS_E_DAMAGED)
-			return NULL;
+		if (copied == 0)
+			ret_found->fate = bus__log_fate(log, number);
+		else if (copied == BUS_E_NOMEM && !wanted->in_place)
+			ret_found->fate = LOG_MOVING; /* the value before is a stale one */
+		if (copied <= 0 && !(copied == BUS_E_NOMEM && wanted->in_place))
+			return false;
 	}
-	*ret_position = position;
-	*ret_word = atomic_load_explicit(&record->word, memory_order_relaxed);
-	bytes = record_bytes(*ret_word);
-	return bytes >= sizeof *record && bytes <= log->segment_bytes - at ? record : NULL;
+	f.word = atomic_load_explicit(&record->word, memory_order_relaxed);
+	bytes = record_bytes(f.word);
+	if (bytes < sizeof *record || bytes > log->segment_bytes - at ||
+	    !(f.word >> 32 & LOG_RETAIN) || !bus__log_read(f.word, record, &v) || v.name_len == 0)
+		return false;
+	f.record = record;
+	f.name = v.name;
+	f.name_len = v.name_len;
+	if (!is_wanted(log, wanted, &f))
+		return false;
+	*ret_found = f;
+	return true;
+}
+
+/* The newest in a place when the tail was at `tail`. */
+static bool
+look_at(struct log_cursor *reader, const struct wanted *wanted, struct log_place *place,
+    uint64_t tail, struct found *ret_found)
+{
+	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire), seen;
+	bool found;
+
+	do {
+		enum log_fate fate;
+
+		seen = now;
+		found = hold(reader, wanted, seen, tail, ret_found);
+		fate = ret_found->fate;
+		/* While the newest value moves, the one before it is stale. */
+		if (!found && fate == LOG_GONE) {
+			found = hold(reader, wanted,
+			    atomic_load_explicit(&place->kept[1], memory_order_acquire), tail,
+			    ret_found);
+			fate = ret_found->fate;
+		}
+		/* It may have been copied while we looked for it: then the note has changed. */
+		now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
+		ret_found->fate = fate;
+	} while (!found && (ret_found->fate == LOG_BACK || (now != seen && now < tail)));
+	ret_found->place = place;
+	return found;
+}
+
+/* The newest of a topic. */
+static bool
+find(struct log_cursor *reader, const struct log_topic *topic, bool in_place, uint64_t tail,
+    struct found *ret_found)
+{
+	const struct wanted wanted = {topic, half_of(topic->hash), in_place};
+	const struct log *log = reader->log;
+	struct found best = {.fate = LOG_GONE}, f;
+	unsigned held = 0;
+
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
+		struct log_place *place = choice(log, topic, i);
+
+		if (tag_half(tag_of(place)) != wanted.half || place == best.place)
+			continue;
+		held++;
+		if (look_at(reader, &wanted, place, tail, &f) && f.position > best.position)
+			best = f;
+		/* Which of two is newer is not known while one moves. */
+		if (f.record == NULL && f.fate == LOG_MOVING) {
+			*ret_found = f;
+			return false;
+		}
+	}
+	*ret_found = best;
+	/* The reader holds the last one. */
+	return best.record != NULL &&
+	       (held == 1 || look_at(reader, &wanted, best.place, tail, ret_found));
+}
+
+/* Whether a place has nothing that has to stay; `forced`: but for values. For an owner that may have been revoked: what it
+ * did not find may have been copied meanwhile, and what stands behind its tail but at `position` is of one that came after it. */
+static bool
+is_free(struct log_cursor *reader, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t tail, bool forced)
+{
+	const struct wanted wanted = {NULL, tag_half(tag), false};
+	struct log *log = reader->log;
+	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
+	struct bus__version version;
+	struct found f;
+
+	if (now >= tail && now != position)
+		return false;
+	/* Nor if a writer that was revoked holds a claim on the memory: it gives that back. Nor if there was no memory to copy it. */
+	if (!look_at(reader, &wanted, place, tail, &f))
+		return f.fate == LOG_GONE &&
+		       atomic_load_explicit(&place->kept[0], memory_order_acquire) == now;
+	if (is_to_stay(log, f.record, f.word) &&
+	    (!forced || bus__log_value_of(log, f.word, f.record, &version) == LOG_A_VALUE ||
+		!(f.word >> 32 & LOG_CHANGES)))
+		return false;
+	if (f.word >> 32 & LOG_CHANGES) {
+		bus__log_value_of(log, f.word, f.record, &version);
+		raise_floor(log, version.changes);
+	}
+	return true;
+}
+
+bool
+bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t word, uint64_t tail)
+{
+	mark(log);
+	note(log, place, position, word, tail);
+	/* Behind the note: one that was revoked, and found the place free before it, does not take it from now on. */
+	if (!take(place, &tag, tag_half(tag)))
+		return false;
+	if (word >> 32 & LOG_MARK)
+		atomic_fetch_add_explicit(&log->shared->marks, 1, memory_order_relaxed);
+	return true;
+}
+
+/* The place that has the newest record of a topic, and its tag. NULL: none has. */
+static struct log_place *
+place_that_has(
+    struct log_cursor *reader, const struct log_topic *topic, uint64_t tail, uint64_t *ret_tag)
+{
+	const struct wanted wanted = {topic, half_of(topic->hash), true};
+	const struct log *log = reader->log;
+	struct log_place *best = NULL;
+	uint64_t newest = 0;
+	struct found f;
+
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
+		struct log_place *place = choice(log, topic, i);
+		uint64_t tag = tag_of(place);
+
+		if (tag_half(tag) != wanted.half || !look_at(reader, &wanted, place, tail, &f) ||
+		    f.position <= newest)
+			continue;
+		newest = f.position;
+		best = place;
+		*ret_tag = tag;
+	}
+	return best;
+}
+
+/* A free place, in the bucket that has more of them: so buckets fill up together. */
+static struct log_place *
+free_place(struct log_cursor *reader, const struct log_topic *topic, uint64_t position,
+    uint64_t tail, bool forced, uint64_t *ret_tag)
+{
+	const struct log *log = reader->log;
+	struct log_place *first[2] = {NULL, NULL};
+	uint64_t tags[2];
+	uint32_t counts[2] = {0, 0}, k;
+
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
+		struct log_place *place = choice(log, topic, i);
+		uint64_t tag = tag_of(place);
+
+		k = i / LOG_BUCKET;
+		if (tag != 0 && !is_free(reader, place, tag, position, tail, forced))
+			continue;
+		if (counts[k]++ == 0) {
+			first[k] = place;
+			tags[k] = tag;
+		}
+	}
+	k = counts[1] > counts[0];
+	if (first[k] != NULL)
+		*ret_tag = tags[k];
+	return first[k];
+}
+
+struct log_place *
+bus__log_choose_place(struct log *log, const struct log_topic *topic, uint64_t position,
+    uint64_t tail, uint64_t *ret_tag)
+{
+	struct log_place *place = NULL;
+	struct log_cursor reader = {.log = log};
+
+	/* One that was revoked takes a place from us at most once; and if we were, what we answer is of no account. */
+	for (unsigned tries = 0; tries < LOOKS && place == NULL; tries++) {
+		place = place_that_has(&reader, topic, tail, ret_tag);
+		if (place != NULL)
+			break;
+		place = free_place(&reader, topic, position, tail, false, ret_tag);
+		/* The mark of a deletion ends early for that. */
+		if (place == NULL)
+			place = free_place(&reader, topic, position, tail, true, ret_tag);
+		if (place == NULL)
+			break;
+		if (!take(place, ret_tag, half_of(topic->hash)))
+			place = NULL;
+	}
+	bus__log_let_go(&reader);
+	return place;
 }
 
 void
-bus__log_newest(struct log *log, struct log_cursor *reader, uint32_t number, uint64_t tail,
+bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest)
 {
-	const struct log_topic *topic = bus__log_topic_at(log, number);
+	struct log *log = reader->log;
 	struct log_newest n = {.kind = LOG_NO_VALUE};
+	struct found f;
 
-	if (topic != NULL)
-		n.record = newest(log, reader, topic, tail, &n.position, &n.word);
-	if (n.record != NULL && n.record->topic == number)
+	if (find(reader, topic, true, tail, &f)) {
+		n.record = f.record;
+		n.position = f.position;
+		n.word = f.word;
 		n.kind = value_of(log, n.word, n.record, &n.version, &n.theirs);
+	}
 	if (n.kind == LOG_NO_VALUE) {
 		raise_floor(log, n.version.changes);
 		memset(&n.version, 0, sizeof n.version);
@@ -290,26 +576,30 @@ struct marks {
 	uint32_t counts[MARK_STEPS]; /* of those that end in so many steps behind the first */
 };
 
-static void
-look_at_marks(struct log *log, struct log_cursor *reader, uint64_t tail, struct marks *marks)
+static uint64_t
+places_end(const struct log *log)
 {
-	struct log_place place = {0};
-	unsigned left = UINT32_MAX;
-	uint32_t number;
+	return (uint64_t)log->buckets * LOG_BUCKET;
+}
 
-	while ((number = bus__log_topic_next(log, &place, &left)) != 0) {
+static void
+look_at_marks(struct log_cursor *reader, uint64_t tail, struct marks *marks)
+{
+	const struct log *log = reader->log;
+
+	for (uint64_t i = (uint64_t)LOG_OWN_BUCKETS * LOG_BUCKET; i < places_end(log); i++) {
+		const struct wanted wanted = {NULL, tag_half(tag_of(&log->places[i])), true};
 		struct bus__version version;
-		const struct log_record *record;
-		uint64_t position, word, theirs;
 		int64_t until_ns;
+		uint64_t theirs;
+		struct found f;
 
-		record =
-		    newest(log, reader, bus__log_topic_at(log, number), tail, &position, &word);
-		if (record == NULL || !(word >> 32 & LOG_MARK) ||
-		    bus__log_value_of(log, word, record, &version) != LOG_A_MARK)
+		if (wanted.half == 0 || !look_at(reader, &wanted, &log->places[i], tail, &f) ||
+		    !(f.word >> 32 & LOG_MARK) ||
+		    bus__log_value_of(log, f.word, f.record, &version) != LOG_A_MARK)
 			continue;
 		read_words(
-		    log, (unsigned)(word >> 32) & 0xffff, record, &version, &until_ns, &theirs);
+		    log, (unsigned)(f.word >> 32) & 0xffff, f.record, &version, &until_ns, &theirs);
 		if (marks->step_ns != 0) {
 			int64_t step = (until_ns - marks->first_ns) / marks->step_ns;
 
@@ -326,19 +616,20 @@ look_at_marks(struct log *log, struct log_cursor *reader, uint64_t tail, struct 
 }
 
 void
-bus__log_bound_marks(struct log *log, struct log_cursor *reader, uint64_t tail)
+bus__log_bound_marks(struct log_cursor *reader, uint64_t tail)
 {
+	struct log *log = reader->log;
 	uint32_t most = most_marks(log), left, step;
 	struct marks marks = {0};
 
-	/* Not at each one: the look is at all names. */
+	/* Not at each one: the look is at all places. */
 	if (atomic_load_explicit(&log->shared->marks, memory_order_relaxed) < most + most / 8)
 		return;
-	look_at_marks(log, reader, tail, &marks);
+	look_at_marks(reader, tail, &marks);
 	left = marks.count;
 	if (left > most) {
 		marks.step_ns = (marks.last_ns - marks.first_ns) / MARK_STEPS + 1;
-		look_at_marks(log, reader, tail, &marks);
+		look_at_marks(reader, tail, &marks);
 		for (step = 0; step < MARK_STEPS && left > most; step++)
 			left -= marks.counts[step];
 		atomic_store_explicit(&log->shared->marks_over,
@@ -347,36 +638,29 @@ bus__log_bound_marks(struct log *log, struct log_cursor *reader, uint64_t tail)
 	atomic_store_explicit(&log->shared->marks, left, memory_order_relaxed);
 }
 
-/* What the topic's published value counts. Owner. */
-static uint64_t
-value_bytes(const struct log *log, const struct log_topic *topic, uint64_t tail)
+/* --- how much there is -------------------------------------------------------------------------------------------- */
+
+/* Adds them up anew: a writer that died may have counted what it never published. */
+void
+bus__log_recount_kept(struct log *log)
 {
-	uint64_t now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
+	uint64_t tail = bus__log_tail(log), bytes = 0, count = 0;
 
-	if (!is_published(log, now, tail))
-		now = atomic_load_explicit(&topic->kept[1], memory_order_acquire);
-	return counted_bytes(log, now, tail);
-}
+	for (uint64_t i = 0; i < places_end(log); i++) {
+		const struct log_place *place = &log->places[i];
+		uint64_t now, its;
 
-/* Adds them up anew: a writer that died may have counted what it never published. By the chains, since one that died
- * while it named a topic has left a hole among the names. */
-static uint64_t
-recount(struct log *log, uint64_t tail)
-{
-	uint64_t sum = 0, steps = log->topics_bytes / sizeof(struct log_topic);
-
-	for (uint32_t i = 0; i < LOG_BUCKETS; i++) {
-		uint32_t number =
-		    atomic_load_explicit(&log->shared->buckets[i], memory_order_acquire);
-		const struct log_topic *topic;
-
-		for (; (topic = bus__log_topic_at(log, number)) != NULL && steps > 0; steps--) {
-			sum += value_bytes(log, topic, tail);
-			number = atomic_load_explicit(&topic->next, memory_order_relaxed);
-		}
+		if (tag_of(place) == 0)
+			continue;
+		now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
+		if (!is_published(log, now, tail))
+			now = atomic_load_explicit(&place->kept[1], memory_order_acquire);
+		its = counted_bytes(log, now, tail);
+		bytes += its;
+		count += its != 0 && !is_own(log, place);
 	}
-	atomic_store_explicit(&log->shared->kept_bytes, sum, memory_order_relaxed);
-	return sum;
+	atomic_store_explicit(&log->shared->kept_bytes, bytes, memory_order_relaxed);
+	atomic_store_explicit(&log->shared->kept_count, count, memory_order_relaxed);
 }
 
 uint64_t
@@ -385,102 +669,54 @@ bus__log_kept_most(const struct log *log)
 	return log->segment_bytes * log->segment_count / KEPT_SHARE;
 }
 
-void
-bus__log_recount_kept(struct log *log)
-{
-	recount(log, bus__log_tail(log));
-}
-
 bool
-bus__log_may_keep(struct log *log, uint32_t number, uint64_t bytes, uint64_t tail)
+bus__log_may_keep(struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail)
 {
-	const struct log_topic *topic = bus__log_topic_at(log, number);
-	uint64_t most = bus__log_kept_most(log);
+	uint64_t most = bus__log_kept_most(log), count = bus__log_kept_count_most(log);
+	struct log_cursor reader = {.log = log};
+	struct found f;
 
-	if (topic == NULL)
-		return true; /* it will not be found as one */
-	if (topic->name[0] == '$')
+	if (topic->name[0] == '$') { /* these have places of their own */
 		most += log->segment_bytes;
-	if (atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed) + bytes <= most)
+		count = UINT64_MAX;
+	}
+	if (bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count)
 		return true;
 	/* What it replaces makes room. */
-	most += value_bytes(log, topic, tail);
-	return recount(log, tail) + bytes <= most;
+	if (find(&reader, topic, true, tail, &f) && record_is_value(f.word)) {
+		most += record_bytes(f.word);
+		count++;
+	}
+	bus__log_let_go(&reader);
+	bus__log_recount_kept(log);
+	return bus__log_kept_bytes(log) + bytes <= most && bus__log_kept_count(log) < count;
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-/* The retained record of a topic at `position`, held by the reader. NULL: there is none, or its memory is claimed. */
+/* What the reader says of what it has found. */
 static const struct log_record *
-hold(struct log_cursor *reader, uint32_t topic, uint64_t position, uint64_t tail,
-    enum log_fate *ret_fate)
+answer(struct log_cursor *reader, const struct found *found)
 {
-	struct log *log = reader->log;
-	uint64_t number = position / log->segment_bytes;
-	uint64_t at = position - number * log->segment_bytes, bytes;
-	const struct log_record *record;
-	struct log_segment *segment;
-	const uint8_t *memory;
-
-	*ret_fate = LOG_GONE;
-	if (position == 0 || at % 8 != 0 || at + sizeof *record > log->segment_bytes)
+	reader->moving = found->record == NULL && found->fate == LOG_MOVING;
+	if (found->record == NULL)
 		return NULL;
-	segment = bus__log_pin(log, &reader->pin, number, &memory);
-	if (segment == NULL) {
-		*ret_fate = bus__log_fate(log, number);
-		return NULL;
-	}
-	if (!is_published(log, position, tail))
-		return NULL;
-	record = (const struct log_record *)(memory + at);
-	if (reader->pin == 0) {
-		int copied = bus__log_copy_record(reader, segment, number, memory, at, &record);
-
-		if (copied == 0)
-			*ret_fate = bus__log_fate(log, number);
-		else if (copied == BUS_E_NOMEM) /* the value before is a stale one */
-			*ret_fate = LOG_MOVING;
-		if (copied <= 0)
-			return NULL;
-	}
-	reader->kept_at = position;
-	reader->word = atomic_load_explicit(&record->word, memory_order_relaxed);
-	bytes = record_bytes(reader->word);
-	if (bytes < sizeof *record || bytes > log->segment_bytes - at || record->topic != topic ||
-	    !(reader->word >> 32 & LOG_RETAIN))
-		return NULL;
-	return record;
+	reader->word = found->word;
+	reader->kept_at = found->position;
+	return found->record;
 }
 
 const struct log_record *
-bus__log_kept(struct log_cursor *reader, uint32_t number, uint64_t tail)
+bus__log_kept(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail)
 {
-	const struct log_topic *topic = bus__log_topic_at(reader->log, number);
-	const struct log_record *record = NULL;
-	enum log_fate fate;
-	uint64_t now, seen;
+	struct found f;
 
-	reader->moving = false;
-	if (topic == NULL)
-		return NULL;
-	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-	do {
-		seen = now;
-		record = hold(reader, number, seen, tail, &fate);
-		/* While the newest value moves, the one before it is stale. */
-		if (record == NULL && fate == LOG_GONE)
-			record = hold(reader, number,
-			    atomic_load_explicit(&topic->kept[1], memory_order_acquire), tail,
-			    &fate);
-		/* It may have been copied while we looked for it: then the note has changed. */
-		now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-	} while (record == NULL && (fate == LOG_BACK || (now != seen && now < tail)));
-	reader->moving = fate == LOG_MOVING;
-	return record;
+	find(reader, topic, false, tail, &f);
+	return answer(reader, &f);
 }
 
 const struct log_record *
-bus__log_kept_now(struct log_cursor *reader, uint32_t number)
+bus__log_kept_now(struct log_cursor *reader, const struct log_topic *topic)
 {
 	const struct log_record *record;
 	struct log_looks looks = {0};
@@ -488,28 +724,61 @@ bus__log_kept_now(struct log_cursor *reader, uint32_t number)
 
 	do {
 		tail = bus__log_tail(reader->log);
-		record = bus__log_kept(reader, number, tail);
-	} while (record == NULL && bus__log_may_look_again(&looks, reader, number, tail));
+		record = bus__log_kept(reader, topic, tail);
+	} while (record == NULL && bus__log_may_look_again(&looks, reader, topic, tail));
 	return record;
 }
 
 bool
-bus__log_is_kept_behind(const struct log *log, uint32_t number, uint64_t tail)
+bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, uint64_t tail)
 {
-	const struct log_topic *topic = bus__log_topic_at(log, number);
+	uint32_t half = half_of(topic->hash);
 
-	return topic != NULL && atomic_load_explicit(&topic->kept[0], memory_order_acquire) >= tail;
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
+		const struct log_place *place = choice(log, topic, i);
+
+		if (tag_half(tag_of(place)) == half &&
+		    atomic_load_explicit(&place->kept[0], memory_order_acquire) >= tail)
+			return true;
+	}
+	return false;
 }
 
 bool
-bus__log_may_look_again(
-    struct log_looks *looks, const struct log_cursor *reader, uint32_t number, uint64_t tail)
+bus__log_had_another(struct log *log, const struct log_topic *topic)
+{
+	const struct wanted wanted = {topic, half_of(topic->hash), false};
+	uint64_t tail = bus__log_tail(log);
+	const uint8_t *memory;
+	struct log_cursor reader = {.log = log};
+	bool had = false;
+
+	for (uint32_t i = 0; i < choices(log, topic) && !had; i++) {
+		const struct log_place *place = choice(log, topic, i);
+		uint64_t before;
+		struct found f;
+
+		if (tag_half(tag_of(place)) != wanted.half)
+			continue;
+		before = atomic_load_explicit(&place->kept[1], memory_order_acquire);
+		/* What has gone may have been another's, that had the place before. */
+		had = before != 0 && (hold(&reader, &wanted, before, tail, &f) ||
+					 bus__log_pin(log, &reader.pin, before / log->segment_bytes,
+					     &memory) == NULL);
+	}
+	bus__log_let_go(&reader);
+	return had;
+}
+
+/* Whether another look may find what one did not. */
+static bool
+may_look_again(struct log_looks *looks, const struct log_cursor *reader, bool is_behind)
 {
 	int64_t now;
 
 	looks->count++;
 	if (!reader->moving)
-		return looks->count < LOOKS && bus__log_is_kept_behind(reader->log, number, tail);
+		return looks->count < LOOKS && is_behind;
 	now = bus__now_ns();
 	if (looks->moving_since_ns == 0)
 		looks->moving_since_ns = now;
@@ -518,6 +787,97 @@ bus__log_may_look_again(
 	if (looks->count >= LOOKS)
 		nanosleep(&(struct timespec){.tv_nsec = LOOK_NAP_NS}, NULL);
 	return true;
+}
+
+bool
+bus__log_may_look_again(struct log_looks *looks, const struct log_cursor *reader,
+    const struct log_topic *topic, uint64_t tail)
+{
+	return may_look_again(looks, reader, bus__log_is_kept_behind(reader->log, topic, tail));
+}
+
+/* Whether the topic has one place alone. */
+static bool
+has_one_place(const struct log *log, const struct log_topic *topic, const struct log_place *place)
+{
+	uint32_t half = half_of(topic->hash);
+
+	for (uint32_t i = 0; i < choices(log, topic); i++) {
+		const struct log_place *other = choice(log, topic, i);
+
+		if (other != place && tag_half(tag_of(other)) == half)
+			return false;
+	}
+	return true;
+}
+
+/* With two places it comes by one. Apart, for the name: the reader goes to and fro. */
+static __attribute__((noinline)) bool
+is_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
+    const struct log_place *place, struct found *ret_found)
+{
+	struct log_topic copy = {.len = topic->len, .hash = topic->hash};
+	char name[BUS_LIMIT_TOPIC_BYTES];
+
+	memcpy(name, topic->name, topic->len);
+	copy.name = name;
+	return find(reader, &copy, false, tail, ret_found) && ret_found->place == place;
+}
+
+/* The newest record of the topic that has a place, as of now. NULL: that is elsewhere, or there is none. */
+static const struct log_record *
+look_at_place(struct log_cursor *reader, struct log_place *place, uint32_t half, uint64_t tail,
+    struct log_topic *ret_topic)
+{
+	const struct wanted wanted = {NULL, half, false};
+	struct log *log = reader->log;
+	struct found f;
+
+	if (!look_at(reader, &wanted, place, tail, &f))
+		return answer(reader, &f);
+	bus__log_topic(log, f.name, f.name_len, ret_topic);
+	if (!has_one_place(log, ret_topic, place)) {
+		if (!is_newest(reader, ret_topic, tail, place, &f))
+			return NULL;
+		ret_topic->name = f.name;
+	}
+	return answer(reader, &f);
+}
+
+const struct log_record *
+bus__log_kept_next(
+    struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic)
+{
+	struct log *log = reader->log;
+
+	while (walk->at < places_end(log)) {
+		struct log_place *place = &log->places[walk->at];
+		uint32_t half = tag_half(tag_of(place));
+		const struct log_record *record = NULL;
+		uint64_t tail;
+
+		if (walk->at % LOG_BUCKET == 0 && walk->looks.count == 0) {
+			if (*left == 0)
+				return NULL;
+			--*left;
+		}
+		reader->moving = false;
+		if (half != 0) {
+			tail = bus__log_tail(log);
+			record = look_at_place(reader, place, half, tail, ret_topic);
+			if (record == NULL && (walk->waits || !reader->moving) &&
+			    may_look_again(&walk->looks, reader,
+				atomic_load_explicit(&place->kept[0], memory_order_acquire) >=
+				    tail))
+				continue;
+		}
+		walk->moving |= reader->moving;
+		walk->looks = (struct log_looks){0};
+		walk->at++;
+		if (record != NULL)
+			return record;
+	}
+	return NULL;
 }
 
 /* --- copying ------------------------------------------------------------------------------------------------------ */
@@ -554,60 +914,84 @@ count_unused(const struct log *log)
 	return count;
 }
 
-/* Whether it is the value that its topic has now. */
-static bool
-is_current(struct log *log, const struct log_record *record, uint64_t word, uint64_t position,
-    uint64_t tail)
+/* The place that has this record as the newest of its topic, and its tag. NULL: none has. */
+static struct log_place *
+place_of(struct log *log, const struct log_record *record, uint64_t word, uint64_t position,
+    uint64_t tail, uint64_t *ret_tag)
 {
-	const struct log_topic *topic;
-	uint64_t now;
+	struct log_topic topic = {.len = 0};
+	struct log_place *its = NULL;
+	struct wanted wanted;
+	struct log_view v;
+	struct log_cursor reader = {.log = log};
 
-	if (!(word >> 32 & LOG_RETAIN))
-		return false; /* most are none */
-	topic = bus__log_topic_at(log, record->topic);
-	if (topic == NULL)
-		return false;
-	now = atomic_load_explicit(&topic->kept[0], memory_order_acquire);
-	return now == position ||
-	       (atomic_load_explicit(&topic->kept[1], memory_order_acquire) == position &&
-		   !was_published(log, now, tail) && now < log->begin);
+	if (!(word >> 32 & LOG_RETAIN) || !bus__log_read(word, record, &v) || v.name_len == 0)
+		return NULL; /* most are none */
+	topic.name = v.name;
+	topic.len = v.name_len;
+	topic.hash = bus__siphash(log->key, v.name, v.name_len);
+	wanted = (struct wanted){&topic, half_of(topic.hash), true};
+	for (uint32_t i = 0; i < choices(log, &topic); i++) {
+		struct log_place *place = choice(log, &topic, i);
+		uint64_t tag = tag_of(place), now;
+		struct found f;
+
+		if (tag_half(tag) != wanted.half || place == its)
+			continue;
+		now = atomic_load_explicit(&place->kept[0], memory_order_acquire);
+		if (now == position ||
+		    (atomic_load_explicit(&place->kept[1], memory_order_acquire) == position &&
+			!was_published(log, now, tail) && now < log->begin)) {
+			its = place;
+			*ret_tag = tag;
+		} else if (look_at(&reader, &wanted, place, tail, &f) && f.position > position) {
+			its = NULL; /* it has a newer one, in its other place */
+			break;
+		}
+	}
+	bus__log_let_go(&reader);
+	return its;
 }
 
-/* Whether it stays: a value does, and the mark of a deletion until it ends. */
-static bool
-is_to_stay(struct log *log, const struct log_record *record, uint64_t word)
+/* What is not copied goes: the one before it, which may be in memory that somebody holds, does not come back. */
+static void
+forget(struct log *log, struct log_place *place, const struct log_record *record, uint64_t word,
+    uint64_t position)
 {
 	struct bus__version version;
 
-	if (!(word >> 32 & LOG_CHANGES))
-		return is_value(word);
-	if (bus__log_value_of(log, word, record, &version) != LOG_NO_VALUE)
-		return true;
-	raise_floor(log, version.changes);
-	return false;
+	if (bus__log_value_of(log, word, record, &version) == LOG_NO_VALUE)
+		raise_floor(log, version.changes);
+	if (atomic_load_explicit(&place->kept[0], memory_order_relaxed) == position)
+		raise(&place->kept[1], position);
 }
 
-/* Copies what is current of a segment's records to the tail's, behind *at. false: there was no room for all of it. */
+/* Copies what is current of a segment's records from `from` on to the tail's, behind *at. false: there was no room for all of it. */
 static bool
-copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end, uint64_t *at,
-    uint64_t tail)
+copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t from, uint64_t end,
+    uint64_t *at, uint64_t tail)
 {
-	for (uint64_t from = 0; from < end;) {
+	while (from < end) {
 		const struct log_record *record = (const struct log_record *)(bytes + from);
 		uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
-		uint64_t size = record_bytes(word);
+		uint64_t size = record_bytes(word), tag;
 		struct log_record *copy = (struct log_record *)(log->bytes + *at);
+		struct log_place *place;
 
 		if (size < sizeof *record || size % 8 != 0 || size > end - from)
 			return true; /* damaged: there is nothing to be found behind it */
-		if (is_current(log, record, word, number * log->segment_bytes + from, tail) &&
-		    is_to_stay(log, record, word)) {
+		place = place_of(log, record, word, number * log->segment_bytes + from, tail, &tag);
+		if (place != NULL && !is_to_stay(log, record, word)) {
+			forget(log, place, record, word, number * log->segment_bytes + from);
+		} else if (place != NULL) {
 			if (size >= log->segment_bytes - *at)
 				return false;
 			word |= (uint64_t)LOG_CARRIED << 32;
 			memmove(copy, record, (size_t)size);
+			copy->topic = topic_at(*at);
 			atomic_store_explicit(&copy->word, word, memory_order_relaxed);
-			note(log, copy->topic, log->begin + *at, word, tail);
+			note(log, place, log->begin + *at, word, tail);
+			take(place, &tag, tag_half(tag)); /* nobody else does: it stays */
 			*at += size;
 		}
 		from += size;
@@ -619,13 +1003,28 @@ copy_values(struct log *log, uint64_t number, const uint8_t *bytes, uint64_t end
 static bool
 copy_segment(struct log *log, uint64_t number, uint64_t *at, uint64_t tail)
 {
+	struct log_cursor source = {.log = log, .number = number};
+	const uint8_t *bytes;
 	uint64_t end;
-	uint8_t *bytes;
-	const struct log_segment *segment = bus__log_find(log, number, &bytes);
+	bool copied = true;
 
-	return segment == NULL ||
-	       !life_has_ended(atomic_load_explicit(&segment->life, memory_order_acquire), &end) ||
-	       end >= log->segment_bytes || copy_values(log, number, bytes, end, at, tail);
+	/* Pinned, or read in a copy: an owner that was revoked reads nothing that others write. */
+	source.segment = bus__log_pin(log, &source.pin, number, &bytes);
+	if (source.segment == NULL ||
+	    !life_has_ended(
+		atomic_load_explicit(&source.segment->life, memory_order_acquire), &end) ||
+	    end >= log->segment_bytes)
+		end = 0;
+	if (source.pin != 0)
+		copied = copy_values(log, number, bytes, 0, end, at, tail);
+	/* Where there is no memory for a copy, they stay; memory with values is not used before they have moved. */
+	while (source.pin == 0 && source.at < end && copied) {
+		copied = bus__log_copy_part(&source, bytes, end) > 0 &&
+			 copy_values(log, number, source.bytes, source.at, source.limit, at, tail);
+		source.at = source.limit;
+	}
+	bus__log_let_go(&source);
+	return copied;
 }
 
 uint64_t
@@ -637,7 +1036,7 @@ bus__log_carry(struct log *log, uint64_t at, uint64_t bytes, uint64_t copied[LOG
 	memset(copied, 0, LOG_MOST_SEGMENTS * sizeof *copied);
 	/* Nothing else was free, after several have died half way: what is there moves to its beginning. */
 	if (life_has_ended(log->rescue, &end) && end < log->segment_bytes)
-		copy_values(log, life_number(log->rescue), log->bytes, end, &at, tail);
+		copy_values(log, life_number(log->rescue), log->bytes, 0, end, &at, tail);
 	log->rescue = 0;
 	/* What somebody holds is not used soon, and so does not count. */
 	while (done < LOG_MOST_SEGMENTS && next_ended(log, number, &number, &place) &&

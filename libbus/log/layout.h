@@ -16,7 +16,7 @@
  *   listens    release by its member, behind its file -> acquire of whoever reads that: it has as many changes
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
- *   kept, retained  release, before the publish that makes them true -> acquire
+ *   tag, kept, retained  release, before the publish that makes them true -> acquire
  *   floor        relaxed: it only rises, and a late look at it gives a value that is older than it might be
  *   marks_over, marks  relaxed: of the owner
  *   news, turns  futex words: release, acquire */
@@ -30,14 +30,15 @@
 #include <stdint.h>
 
 #define LOG_VERSION 3u
-#define LOG_LINE    64          /* bytes that travel between CPUs together */
-#define LOG_MEMBERS 1022        /* processes at a time */
-#ifndef LOG_PINS                /* a model has so few of these that it comes to an end */
-#define LOG_BUCKETS       16384 /* of topic names; a power of two */
-#define LOG_PINS          1024  /* at least LOG_MEMBERS */
+#define LOG_LINE    64         /* bytes that travel between CPUs together */
+#define LOG_MEMBERS 1022       /* processes at a time */
+#ifndef LOG_PINS               /* a model has so few of these that it comes to an end */
+#define LOG_PINS          1024 /* at least LOG_MEMBERS */
 #define LOG_MOST_SEGMENTS 64
 #define LOG_DIRECTORY     256   /* entries, for the numbers that were used last; a power of two */
 #define LOG_COPY_BYTES    65536 /* that a reader without a pin copies at a time */
+#define LOG_BUCKET        16    /* places for values in one bucket */
+#define LOG_OWN_BUCKETS   256   /* for the bus's own topics: two values of each member */
 #endif
 #define LOG_PAGE 4096
 
@@ -52,8 +53,8 @@ struct log_head {
 	uint64_t file_bytes;
 	uint64_t segment_bytes; /* a multiple of LOG_PAGE */
 	uint64_t segments_begin;
-	uint64_t topics_begin, topics_bytes;
-	uint64_t key[2]; /* of the hash of topic names */
+	uint64_t kept_begin, kept_bytes; /* the index of values */
+	uint64_t key[2];                 /* of the hash of topic names in it */
 	int64_t created_ns;
 };
 
@@ -82,10 +83,11 @@ struct log_pins {
 
 struct log_shared {
 	struct log_head head;
-	alignas(LOG_LINE) _Atomic uint64_t tail;       /* see below */
-	alignas(LOG_LINE) _Atomic uint32_t news;       /* changes for readers that sleep */
-	alignas(LOG_LINE) _Atomic uint32_t turns;      /* changes for writers that wait */
-	alignas(LOG_LINE) _Atomic uint64_t topics_end; /* offset behind the last topic */
+	alignas(LOG_LINE) _Atomic uint64_t tail;  /* see below */
+	alignas(LOG_LINE) _Atomic uint32_t news;  /* changes for readers that sleep */
+	alignas(LOG_LINE) _Atomic uint32_t turns; /* changes for writers that wait */
+	alignas(
+	    LOG_LINE) _Atomic uint64_t kept_count; /* values but the bus's own, or about as many */
 	_Atomic uint64_t kept_bytes; /* of the values of all topics, or about as much */
 	_Atomic uint64_t floor;      /* the most changes of a topic's value that was forgotten */
 	_Atomic int64_t marks_over;  /* marks that end by this time have ended, for want of room */
@@ -97,7 +99,6 @@ struct log_shared {
 	_Atomic uint64_t
 	    firsts[LOG_DIRECTORY];      /* low 16 bits of number << 48 | its first sequence */
 	struct log_pins pins[LOG_PINS]; /* of member i: pins_of(i) */
-	_Atomic uint32_t buckets[LOG_BUCKETS]; /* the youngest topic of each; 0: none */
 };
 
 /* Where the pins of a member are, and the other way round. Two fit a line, and members that are neighbours seldom share
@@ -203,15 +204,28 @@ first_word(uint64_t number, uint64_t sequence)
 	return number << 48 | (sequence & SEQUENCE_MASK);
 }
 
-/* --- topics ----------------------------------------------------------------------------------------------------- */
+/* --- the index of values ----------------------------------------------------------------------------------------- */
 
-struct log_topic {
-	_Atomic uint32_t next; /* the one before it in its bucket; 0: none */
-	uint32_t len;          /* of the name */
-	_Atomic uint64_t
-	    kept[2]; /* positions of its newest retained record and of the one before; 0: none */
-	char name[]; /* and a NUL, and padding to 8 bytes */
+/* Where the value of a topic is. The name is in its record: a topic whose hash has the same half may have this place as well.
+ * The tag has that half, never 0, in its upper half, and how often the place was written to in its lower: so a writer that was
+ * stopped before it took the place finds that another has used it since. 0: nobody ever had it. */
+struct log_place {
+	_Atomic uint64_t tag;
+	_Atomic uint64_t kept
+	    [2]; /* positions of the newest retained record and of the one before; they only rise */
 };
+
+static inline uint64_t
+tag_word(uint32_t half, uint32_t count)
+{
+	return (uint64_t)half << 32 | count;
+}
+
+static inline uint32_t
+tag_half(uint64_t tag)
+{
+	return (uint32_t)(tag >> 32);
+}
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
 
@@ -239,23 +253,32 @@ enum log_flag {
 	    << 12, /* an empty retained one; a word has the monotonic time until which it keeps older values away */
 	LOG_THEIRS =
 	    1u
-	    << 13 /* of another bus; a word has its number of changes there, 0: unknown. Without: the same number */
+	    << 13, /* of another bus; a word has its number of changes there, 0: unknown. Without: the same number */
+	LOG_NAMED =
+	    1u
+	    << 14, /* a word has how many bytes of the topic's name stand behind the headers; every retained one */
+	LOG_EMPTY = 1u << 15 /* a retained one without payload and headers: the end of a value */
 };
 
 #define LOG_GAP_BYTES 9
 
 #define LOG_WORDS       ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
 #define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK | LOG_THEIRS)
+#define LOG_MORE_WORDS  (LOG_VALUE_WORDS | LOG_NAMED) /* which few records have */
+
+#define LOG_HEAD_MOST (24u + 9u * 8u) /* a head and all words */
 
 /* How many words follow the head. */
 static inline unsigned
 record_words(unsigned flags)
 {
-	return (unsigned)__builtin_popcount(flags & (LOG_WORDS | LOG_VALUE_WORDS)) +
+	return (unsigned)__builtin_popcount(flags & (LOG_WORDS | LOG_MORE_WORDS)) +
 	       ((flags & LOG_OTHER) != 0);
 }
 
-/* Then the words that the flags announce, in their order; the payload; the headers; up to 7 bytes of padding. */
+/* Then the words that the flags announce, in their order; the payload; the headers; the topic's name; up to 7 bytes of
+ * padding. `topic` says where the record with the name is: 1 + its offset / 8 in the same segment, not behind this one.
+ * 0: it has no topic. */
 struct log_record {
 	_Atomic uint64_t
 	    word; /* bytes of all that, a multiple of 8: 0..31 | flags 32..47 | type 48..55 | padding */
@@ -274,6 +297,19 @@ static inline uint32_t
 record_bytes(uint64_t word)
 {
 	return (uint32_t)word;
+}
+
+static inline uint32_t
+topic_at(uint64_t offset)
+{
+	return (uint32_t)(offset / 8) + 1;
+}
+
+/* Whether a retained record is a value, and not the end of one. */
+static inline bool
+record_is_value(uint64_t word)
+{
+	return (word >> 32 & (LOG_RETAIN | LOG_EMPTY)) == LOG_RETAIN;
 }
 
 static inline bool

@@ -1,6 +1,6 @@
 /* log/log.h: the log of a named bus, which every process that opens the name maps.
  *
- * It knows members, records and topic numbers; what a filter is, or a subscription, it does not know. A record is
+ * It knows members, records and names of topics; what a filter is, or a subscription, it does not know. A record is
  * there for everybody from the moment its writer moves the tail, and for nobody before: a writer that dies or is
  * stopped half way leaves nothing. */
 #ifndef BUS_LOG_LOG_H
@@ -24,6 +24,7 @@
 #define LOG_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOG_BYTES_MOST    (UINT64_C(16) << 30)
 
+struct log_memory;
 #define LOG_LANES_AT_FIRST 16 /* turn.c: of a home, whose own lane has the turn */
 #define LOG_LANES                                                                                  \
 	3 /* threads of a process that are inside an append at once, all but one of them stalled */
@@ -38,8 +39,11 @@ struct log_patience {
 struct log {
 	struct log_shared *shared;
 	/* What its head said when it was checked: anybody can write there. */
-	uint8_t *segments, *topics;
-	uint64_t segment_bytes, topics_bytes;
+	uint8_t *segments;
+	struct log_place
+	    *places; /* of values: buckets of LOG_BUCKET, the first LOG_OWN_BUCKETS for $... */
+	uint32_t buckets;
+	uint64_t segment_bytes;
 	size_t map_bytes;
 	uint64_t epoch, key[2];
 	uint32_t segment_count;
@@ -70,6 +74,7 @@ struct log {
 	uint8_t *bytes;
 	uint64_t mapped; /* of its bytes: so far the short way writes and asks for no pages */
 	uint64_t mapped_of[LOG_MOST_SEGMENTS]; /* the same for each place */
+	struct log_memory *memory; /* of what it has named; NULL, in models: it forgets */
 	uint64_t
 	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
 
@@ -186,17 +191,38 @@ bus__log_is_damaged(const struct log *log)
 
 /* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
  * again from time to time: it is free when its holder ends it or dies. One holder in this process counts as
- * any other. BUS_E_LIMIT: no room for the name, or the system has no more locks; BUS_E_NOMEM, BUS_E_SYS. */
-int bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role);
-void bus__log_role_end(struct log *log, uint32_t role);
+ * any other. BUS_E_LIMIT: the system has no more locks; BUS_E_NOMEM, BUS_E_SYS. */
+int bus__log_role_take(struct log *log, const char *name, uint64_t *ret_role);
+void bus__log_role_end(struct log *log, uint64_t role);
 
 /* --- writing (append.c) ----------------------------------------------------------------------------------------- */
 
+/* A topic as this process knows it, for as long as its bytes stay. Many threads may use one. */
+struct log_topic {
+	const char *name;
+	uint32_t len;
+	uint64_t hash; /* of the name */
+	/* The position of a record in which this process named it; 0: none that is known. Relaxed: it is stored behind the
+	 * publish of that record, so an owner of the tail that reads it has that record before its own. */
+	_Atomic uint64_t named_at;
+};
+
+/* Makes one of a name. */
+void bus__log_topic(
+    const struct log *log, const char *name, size_t len, struct log_topic *ret_topic);
+
+/* What a process remembers of names: for each topic, where it named it last. NULL: out of memory. */
+struct log_memory *bus__log_memory_new(void);
+void bus__log_memory_free(struct log_memory *memory);
+
+/* A record of this process at this position, which is published, names the topic. */
+void bus__log_remember(struct log *log, struct log_topic *topic, uint64_t position);
+
 /* A record without its payload. */
 struct log_item {
+	struct log_topic *topic; /* NULL: it has none, as replies do */
 	const void *headers;
 	uint32_t headers_len;
-	uint32_t topic;
 	uint16_t flags; /* enum log_flag; LOG_HEADERS if there are some */
 	uint8_t type;
 	uint32_t origin;
@@ -211,8 +237,8 @@ uint32_t bus__log_most(const struct log *log);
 
 /* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
  * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
- * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room
- * that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
+ * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room or
+ * all the places that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
  * writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
@@ -354,6 +380,16 @@ bus__log_copies(const struct log_cursor *cursor)
 int bus__log_copy_record(struct log_cursor *cursor, struct log_segment *segment, uint64_t number,
     const uint8_t *bytes, uint64_t at, const struct log_record **ret_record);
 
+/* Copies what lies from cursor->at on and before `end` in the cursor's segment, which was not pinned, or as many whole records of it
+ * as fit: these lie between `at` and `limit` then. The same answers. */
+int bus__log_copy_part(struct log_cursor *cursor, const uint8_t *segment, uint64_t end);
+
+/* The same of what lies before a copy and belongs to it, a multiple of 8 bytes: it goes behind the copy, to `room` of
+ * LOG_COPY_ROOM bytes. Until the next copy; NULL: the segment is gone. */
+#define LOG_COPY_ROOM (LOG_HEAD_MOST + BUS_LIMIT_TOPIC_BYTES + 16u)
+const uint8_t *bus__log_copy_before(
+    struct log_cursor *cursor, uint64_t at, uint64_t bytes, uint64_t room);
+
 /* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
  * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
 void bus__log_let_go(struct log_cursor *cursor);
@@ -387,10 +423,11 @@ int bus__log_sleep(struct log *log, uint32_t seen, int64_t deadline_ns);
 /* Ends everybody's sleep, for news that are not in the log. */
 void bus__log_call(struct log *log);
 
-/* What is in a record. data and headers point into it. */
+/* What is in a record. data, headers and name point into it. */
 struct log_view {
 	const uint8_t *data, *headers;
-	uint32_t len, headers_len;
+	const char *name; /* with LOG_NAMED; without NUL */
+	uint32_t len, headers_len, name_len;
 	uint32_t topic, origin;
 	uint16_t flags;
 	uint8_t type;
@@ -401,15 +438,25 @@ struct log_view {
 /* What is in a record, of which the cursor said `word`. false: its parts do not fit into it. */
 bool bus__log_read(uint64_t word, const struct log_record *record, struct log_view *ret_view);
 
+/* The name of the topic of the record that the cursor gave last, without NUL, which stays until its next call or the next call
+ * of this. NULL: it has none, or the record that it points to does not name one; or the cursor copies, and that record was not
+ * in the copy and is gone. */
+const char *bus__log_name(
+    struct log_cursor *cursor, const struct log_record *record, uint32_t *ret_len);
+
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 
 /* The last retained record of a topic that was published when the tail was at position `tail`, for
  * bus__log_read(); NULL: it has none, or one only behind that, or a writer is moving it (reader->moving). It may be an
  * empty one: that is the end of a value. The reader is a cursor for this alone; the record stays until its next call. */
-const struct log_record *bus__log_kept(struct log_cursor *reader, uint32_t topic, uint64_t tail);
+const struct log_record *bus__log_kept(
+    struct log_cursor *reader, const struct log_topic *topic, uint64_t tail);
 
 /* Whether the topic's newest retained record lies behind `tail`. */
-bool bus__log_is_kept_behind(const struct log *log, uint32_t topic, uint64_t tail);
+bool bus__log_is_kept_behind(const struct log *log, const struct log_topic *topic, uint64_t tail);
+
+/* Whether the topic may have had a retained record before its newest. */
+bool bus__log_had_another(struct log *log, const struct log_topic *topic);
 
 /* Looks of one search for a value; begins as {0}. */
 struct log_looks {
@@ -419,11 +466,25 @@ struct log_looks {
 
 /* After bus__log_kept() answered NULL: whether another look may find the value, because a writer moves it or its newest
  * retained record lies behind `tail`. Naps between later looks at a moving value, for a quarter of a second in all. */
-bool bus__log_may_look_again(
-    struct log_looks *looks, const struct log_cursor *reader, uint32_t topic, uint64_t tail);
+bool bus__log_may_look_again(struct log_looks *looks, const struct log_cursor *reader,
+    const struct log_topic *topic, uint64_t tail);
 
 /* The value as of now: looks again for as long as bus__log_may_look_again() allows. */
-const struct log_record *bus__log_kept_now(struct log_cursor *reader, uint32_t topic);
+const struct log_record *bus__log_kept_now(
+    struct log_cursor *reader, const struct log_topic *topic);
+
+/* Goes through all topics that have a retained record; begins as {0}. */
+struct log_walk {
+	uint64_t at;            /* the next place */
+	struct log_looks looks; /* at it */
+	bool waits;             /* for one that moves, as bus__log_may_look_again() does */
+	bool moving;            /* some were passed over that moved */
+};
+
+/* The next one's newest, as of now; *ret_topic is for as long as the record stays. Looks at no more than *left buckets, from
+ * which they are taken. NULL: there is none, or *left is 0. A topic that has one all the while comes. */
+const struct log_record *bus__log_kept_next(
+    struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic);
 
 /* What a retained record, of which the reader or the tail's owner said `word`, is now, and its version: {0}, it has none.
  * LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */
@@ -441,34 +502,60 @@ struct log_newest {
 };
 
 /* For the tail's owner, when the tail was at `tail`: what the topic has. The reader holds what is read, since an owner that
- * was revoked does not know it. NULL: nothing does, and such a one reads anything, for a publish that fails. */
-void bus__log_newest(struct log *log, struct log_cursor *reader, uint32_t topic, uint64_t tail,
+ * was revoked does not know it. */
+void bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest);
 
 /* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
-void bus__log_bound_marks(struct log *log, struct log_cursor *reader, uint64_t tail);
+void bus__log_bound_marks(struct log_cursor *reader, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
 /* For the tail's owner. Whether there is room for a topic's new value, all of which may take a quarter of the records'
- * room ($... has a segment more, so that members can still come and go); to note one that stands at `position`, before
- * it is published; to copy the values of the oldest segments behind `at`, which returns where they end: of LOG_AHEAD,
- * or of as many as there is room for, if `bytes` do not fit behind them; and to say that these are published. */
-bool bus__log_may_keep(struct log *log, uint32_t topic, uint64_t bytes, uint64_t tail);
-void bus__log_note_kept(
-    struct log *log, uint32_t topic, uint64_t position, uint64_t word, uint64_t tail);
+ * room ($... has a segment more, so that members can still come and go). */
+bool bus__log_may_keep(
+    struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail);
+
+/* For the tail's owner: the place where a retained record of the topic that is to stand at `position` is to be noted. NULL: all
+ * that it may have are in use. */
+struct log_place *bus__log_choose_place(struct log *log, const struct log_topic *topic,
+    uint64_t position, uint64_t tail, uint64_t *ret_tag);
+
+/* For the tail's owner, before the record is published: notes it. false: one that was revoked has taken the place meanwhile, choose
+ * another. */
+bool bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint64_t position,
+    uint64_t word, uint64_t tail);
+
+/* For the tail's owner: copies the values of the oldest segments behind `at`, which returns where they end: of LOG_AHEAD,
+ * or of as many as there is room for, if `bytes` do not fit behind them; and says that these are published. */
 uint64_t bus__log_carry(
     struct log *log, uint64_t at, uint64_t bytes, uint64_t ret_copied[LOG_MOST_SEGMENTS]);
 void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS]);
-void bus__log_recount_kept(struct log *log); /* adds up the bytes of all values */
 
-/* The bytes that all values together may take; and what they take. */
+void bus__log_recount_kept(struct log *log); /* counts all values anew, and their bytes */
+
+/* The bytes that all values together may take, and how many there may be; what there is, or about as much. */
 uint64_t bus__log_kept_most(const struct log *log);
+
+/* Three quarters of the places: beyond that some topics find both buckets full. */
+static inline uint64_t
+bus__log_kept_count_most(const struct log *log)
+{
+	uint64_t places = (uint64_t)(log->buckets - LOG_OWN_BUCKETS) * LOG_BUCKET;
+
+	return places - places / 4;
+}
 
 static inline uint64_t
 bus__log_kept_bytes(const struct log *log)
 {
 	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed);
+}
+
+static inline uint64_t
+bus__log_kept_count(const struct log *log)
+{
+	return atomic_load_explicit(&log->shared->kept_count, memory_order_relaxed);
 }
 
 /* --- for people (summary.c) -------------------------------------------------------------------------------------- */
@@ -477,7 +564,7 @@ struct log_summary {
 	uint64_t bytes;               /* of the file */
 	uint64_t oldest, next, there; /* the sequences of the oldest record and of the next one, and
 					 how many there are between */
-	uint64_t names_bytes, names_most, kept_bytes, kept_most;
+	uint64_t kept_count, kept_count_most, kept_bytes, kept_most;
 	uint32_t segments, members, readers;
 };
 
@@ -491,34 +578,5 @@ int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, boo
 
 /* The process in that slot, as it said; 0: nobody. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);
-
-/* --- topics (topics.c) ------------------------------------------------------------------------------------------ */
-
-/* The number of a topic, made if it has none yet. BUS_E_LIMIT: there is no room for more names. */
-int bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic);
-
-/* The same if it has one; 0: it has not. */
-uint32_t bus__log_topic_find(const struct log *log, const char *name, size_t len);
-
-/* A place among the names, from which one goes on; begins as {0}. */
-struct log_place {
-	uint32_t bucket, number;
-	uint64_t steps; /* so far: a damaged chain has no end */
-};
-
-/* The next topic with a value, or that had one; looks at no more than *left, from which they are taken. 0: there is none, or
- * *left is 0. */
-uint32_t bus__log_topic_next(const struct log *log, struct log_place *place, unsigned *left);
-
-/* Calls fn for every topic with a value, or that had one. */
-void bus__log_topics_kept(const struct log *log,
-    void (*fn)(void *arg, uint32_t topic, const char *name, size_t len), void *arg);
-
-/* Where the topic lies, as far as one can lie there; NULL: none can. What its entry takes. */
-struct log_topic *bus__log_topic_at(const struct log *log, uint32_t topic);
-uint64_t bus__log_topic_bytes(size_t len);
-
-/* The name of a topic, NUL-terminated in the log; NULL: no topic has that number. */
-const char *bus__log_topic_name(const struct log *log, uint32_t topic, size_t *ret_len);
 
 #endif

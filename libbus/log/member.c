@@ -281,9 +281,9 @@ static void
 divide(struct log_head *head, uint64_t bytes)
 {
 	head->file_bytes = bytes;
-	head->topics_begin = whole_pages(sizeof(struct log_shared));
-	head->topics_bytes = whole_pages(bytes / 16);
-	head->segments_begin = head->topics_begin + head->topics_bytes;
+	head->kept_begin = whole_pages(sizeof(struct log_shared));
+	head->kept_bytes = whole_pages(bytes / 12);
+	head->segments_begin = head->kept_begin + head->kept_bytes;
 	head->segment_bytes = whole_pages(bytes / 16) + LOG_PAGE;
 	head->segment_count = (uint32_t)((bytes - head->segments_begin) / head->segment_bytes);
 }
@@ -297,7 +297,6 @@ initialize(struct log_shared *shared)
 	    &shared->segments[0].life, life_word(1, LIFE_OPEN), memory_order_relaxed);
 	atomic_store_explicit(&shared->directory[1], 1u << 8, memory_order_relaxed);
 	atomic_store_explicit(&shared->firsts[1], first_word(1, 1), memory_order_relaxed);
-	atomic_store_explicit(&shared->topics_end, 8, memory_order_relaxed);
 }
 
 /* Takes memory for all of a file; a signal may interrupt some kernels in that, but a step is over before the next one.
@@ -530,8 +529,8 @@ map_log(struct log *log)
 	if (err < 0)
 		return err;
 	log->shared = map;
-	log->topics = (uint8_t *)map + head.topics_begin;
-	log->topics_bytes = head.topics_bytes;
+	log->places = (struct log_place *)((uint8_t *)map + head.kept_begin);
+	log->buckets = (uint32_t)(head.kept_bytes / (LOG_BUCKET * sizeof(struct log_place)));
 	log->segments = (uint8_t *)map + head.segments_begin;
 	memcpy(log->key, head.key, sizeof log->key);
 	log->map_bytes = (size_t)head.file_bytes;
@@ -639,9 +638,10 @@ bus__log_deputy(struct log *home, unsigned lane)
 		return false;
 	deputy->shared = home->shared;
 	deputy->segments = home->segments;
-	deputy->topics = home->topics;
+	deputy->places = home->places;
+	deputy->buckets = home->buckets;
+	deputy->memory = home->memory;
 	deputy->segment_bytes = home->segment_bytes;
-	deputy->topics_bytes = home->topics_bytes;
 	deputy->map_bytes = home->map_bytes;
 	deputy->epoch = home->epoch;
 	memcpy(deputy->key, home->key, sizeof deputy->key);
@@ -920,6 +920,7 @@ free_log(struct log *log)
 {
 	pthread_mutex_destroy(&log->members_lock);
 	pthread_mutex_destroy(&log->pins_lock);
+	bus__log_memory_free(log->memory);
 	bus__log_listens_fini(log);
 	bus__free(log->lock_path);
 	bus__free(log->path);
@@ -943,7 +944,8 @@ new_log(const char *whole, const char *name, bool by_default)
 	log->fork_generation = bus__fork_generation();
 	log->path = path_of(whole, name, LOG_FILE_LOG);
 	log->lock_path = path_of(whole, name, LOG_FILE_LOCK);
-	if (log->path == NULL || log->lock_path == NULL) {
+	log->memory = bus__log_memory_new();
+	if (log->path == NULL || log->lock_path == NULL || log->memory == NULL) {
 		free_log(log);
 		return NULL;
 	}

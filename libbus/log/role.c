@@ -1,7 +1,7 @@
 /* log/role.c: what one member at a time does for all of them, such as listening at an address.
  *
- * A role is a lock on one byte of the lock file: it ends with a holder that dies, also when a child that it forked lives
- * on. Its name is one of the log's topics, so no two roles share a byte. Locks are those of a process; which of its own
+ * A role is a lock on one byte of the lock file, which its name says: it ends with a holder that dies, also when a child that
+ * it forked lives on. The byte is a keyed hash of 61 bits, so two roles do not share one. Locks are those of a process; which of its own
  * roles a process has is in a list beside. */
 #include "log/log.h"
 
@@ -11,17 +11,20 @@
 
 #include "base/hold.h"
 #include "base/mem.h"
+#include "base/siphash.h"
 
-#define ROLE_BYTE 4096 /* + the number of its name */
+/* + the hash of its name: what a lock can reach has 63 bits */
+#define ROLE_BYTE (INT64_C(1) << 40)
+#define ROLE_MASK ((UINT64_C(1) << 61) - 1)
 
 struct log_role {
 	struct log_role *next;
-	uint32_t number;
+	uint64_t number;
 	void *hold; /* NULL: the descriptor with which the member asks has the lock */
 };
 
 static struct log_role **
-find(struct log *log, uint32_t number)
+find(struct log *log, uint64_t number)
 {
 	struct log_role **at = &log->roles;
 
@@ -31,7 +34,7 @@ find(struct log *log, uint32_t number)
 }
 
 static int
-take(struct log *log, uint32_t number)
+take(struct log *log, uint64_t number)
 {
 	struct log_role *role;
 	int err;
@@ -61,13 +64,11 @@ bus__log_roles_again(struct log *log)
 }
 
 int
-bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role)
+bus__log_role_take(struct log *log, const char *name, uint64_t *ret_role)
 {
-	uint32_t number;
-	int err = bus__log_topic(log, name, strlen(name), &number);
+	uint64_t number = bus__siphash(log->key, name, strlen(name)) & ROLE_MASK;
+	int err;
 
-	if (err < 0)
-		return err;
 	bus__log_lock_list();
 	err = take(log, number);
 	bus__log_unlock_list();
@@ -77,7 +78,7 @@ bus__log_role_take(struct log *log, const char *name, uint32_t *ret_role)
 }
 
 void
-bus__log_role_end(struct log *log, uint32_t number)
+bus__log_role_end(struct log *log, uint64_t number)
 {
 	struct log_role **at, *role;
 

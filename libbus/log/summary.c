@@ -54,8 +54,8 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	for (uint32_t i = 0; i < LOG_MEMBERS; i++)
 		s.members +=
 		    atomic_load_explicit(&log->shared->members[i].pid, memory_order_relaxed) != 0;
-	s.names_bytes = atomic_load_explicit(&log->shared->topics_end, memory_order_relaxed);
-	s.names_most = log->topics_bytes;
+	s.kept_count = bus__log_kept_count(log);
+	s.kept_count_most = bus__log_kept_count_most(log);
 	s.kept_bytes = bus__log_kept_bytes(log);
 	s.kept_most = bus__log_kept_most(log);
 	*ret_summary = s;
@@ -64,10 +64,10 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 
 /* Whether a record tells of the bus itself. */
 static bool
-is_own(const struct log_cursor *c, const struct log_record *record)
+is_own(struct log_cursor *c, const struct log_record *record)
 {
-	size_t len;
-	const char *name = bus__log_topic_name(c->log, record->topic, &len);
+	uint32_t len;
+	const char *name = bus__log_name(c, record, &len);
 
 	return name != NULL && name[0] == '$';
 }

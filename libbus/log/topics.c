@@ -1,182 +1,149 @@
-/* log/topics.c: the names of topics, once for all members.
+/* log/topics.c: names of topics.
  *
- * They lie one behind the other and stay for the log's life; the number of a topic is where it lies, in units of
- * 8 bytes. Space is taken by CAS, the name is written, and the topic shown by CAS at the head of its bucket's chain:
- * one that dies in between has wasted its space, and one that comes back late shows what only it has written. */
+ * A name stands in a record that this process publishes on the topic first in a segment; its later ones there point to that
+ * record. So names come and go with records, and what a process remembers of them is of no use in the next segment:
+ * nothing has to be told apart, given back or kept in step.
+ *
+ * What it remembers is a table, so that it need not name a topic anew for each publish by name. To forget costs some bytes of
+ * the log. Threads read and write it without a lock: of each entry the first word is the hash xor the second, so that
+ * halves of two entries are none. A hash stands for a name, since it is keyed, and one look in 2^63 would take the wrong one. */
 #include "log/log.h"
 
 #include <string.h>
 
 #include <libbus/bus.h>
-#include <libbus/error.h>
 
+#include "base/mem.h"
 #include "base/siphash.h"
 
-struct log_topic *
-bus__log_topic_at(const struct log *log, uint32_t number)
+#define MEMORY 4096 /* entries, two of them for each hash; a power of two */
+
+struct log_memory {
+	struct {
+		_Atomic uint64_t sum, position; /* relaxed: see log_topic.named_at */
+	} at[MEMORY];
+};
+
+struct log_memory *
+bus__log_memory_new(void)
 {
-	if (number == 0 || (uint64_t)number * 8 + sizeof(struct log_topic) > log->topics_bytes)
-		return NULL;
-	return (struct log_topic *)(log->topics + (uint64_t)number * 8);
+	return bus__pages(sizeof(struct log_memory));
 }
 
-uint64_t
-bus__log_topic_bytes(size_t len)
+void
+bus__log_memory_free(struct log_memory *memory)
 {
-	return (sizeof(struct log_topic) + len + 1 + 7) & ~(uint64_t)7;
+	if (memory != NULL)
+		bus__pages_free(memory, sizeof *memory);
 }
 
-/* Whether a whole name lies there; its length, read once. */
-static bool
-is_whole(const struct log *log, uint32_t number, const struct log_topic *topic, uint32_t *ret_len)
+static uint64_t
+recall(const struct log_memory *memory, uint64_t hash)
 {
-	uint64_t left = log->topics_bytes - (uint64_t)number * 8 - sizeof *topic;
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t entry = (uint32_t)(hash % (MEMORY / 2)) * 2 + i;
+		uint64_t position =
+		    atomic_load_explicit(&memory->at[entry].position, memory_order_relaxed);
 
-	*ret_len = topic->len;
-	return *ret_len > 0 && *ret_len <= BUS_LIMIT_TOPIC_BYTES && *ret_len < left &&
-	       topic->name[*ret_len] == '\0';
-}
-
-const char *
-bus__log_topic_name(const struct log *log, uint32_t number, size_t *ret_len)
-{
-	const struct log_topic *topic = bus__log_topic_at(log, number);
-	uint32_t len;
-
-	if (topic == NULL || !is_whole(log, number, topic, &len))
-		return NULL;
-	*ret_len = len;
-	return topic->name;
-}
-
-/* Looks for a name from topic `number` on, as far as `end`, where another search began. 0: it is not there. */
-static uint32_t
-find(const struct log *log, uint32_t number, uint32_t end, const char *name, size_t len)
-{
-	/* No chain is longer, unless somebody has damaged it. */
-	uint64_t steps = log->topics_bytes / (sizeof(struct log_topic) + 8);
-
-	while (number != end && steps-- > 0) {
-		const struct log_topic *topic = bus__log_topic_at(log, number);
-		uint32_t its;
-
-		if (topic == NULL)
-			return 0;
-		if (is_whole(log, number, topic, &its) && its == len &&
-		    memcmp(topic->name, name, len) == 0)
-			return number;
-		number = atomic_load_explicit(&topic->next, memory_order_relaxed);
+		if ((atomic_load_explicit(&memory->at[entry].sum, memory_order_relaxed) ^
+			position) == hash)
+			return position;
 	}
-	return 0;
-}
-
-/* Takes space; of the last sixteenth only for $..., so that members can always name themselves. 0: there is none. */
-static uint32_t
-claim(struct log *log, const char *name, size_t len)
-{
-	_Atomic uint64_t *end = &log->shared->topics_end;
-	uint64_t most = name[0] == '$' ? log->topics_bytes : log->topics_bytes / 16 * 15;
-	uint64_t size = bus__log_topic_bytes(len);
-	uint64_t begin = atomic_load_explicit(end, memory_order_relaxed);
-
-	do {
-		if (begin % 8 != 0 || begin > most || size > most - begin)
-			return 0;
-	} while (!atomic_compare_exchange_weak_explicit(
-	    end, &begin, begin + size, memory_order_relaxed, memory_order_relaxed));
-	return (uint32_t)(begin / 8);
-}
-
-static _Atomic uint32_t *
-bucket_of(const struct log *log, const char *name, size_t len)
-{
-	return &log->shared->buckets[bus__siphash(log->key, name, len) % LOG_BUCKETS];
-}
-
-uint32_t
-bus__log_topic_find(const struct log *log, const char *name, size_t len)
-{
-	/* Acquire: pairs with the release that shows a topic; what it leads to was shown before. */
-	return find(log, atomic_load_explicit(bucket_of(log, name, len), memory_order_acquire), 0,
-	    name, len);
-}
-
-int
-bus__log_topic(struct log *log, const char *name, size_t len, uint32_t *ret_topic)
-{
-	_Atomic uint32_t *bucket = bucket_of(log, name, len);
-	/* Acquire: as above. */
-	uint32_t head = atomic_load_explicit(bucket, memory_order_acquire);
-	uint32_t number = find(log, head, 0, name, len), searched = head, mine;
-	struct log_topic *topic;
-
-	if (number == 0) {
-		mine = claim(log, name, len);
-		if (mine == 0)
-			return BUS_E_LIMIT;
-		topic = bus__log_topic_at(log, mine);
-		topic->len = (uint32_t)len;
-		memcpy(topic->name, name, len);
-		topic->name[len] = '\0';
-		do {
-			atomic_store_explicit(&topic->next, head, memory_order_relaxed);
-			number = mine;
-			if (atomic_compare_exchange_strong_explicit(
-				bucket, &head, mine, memory_order_acq_rel, memory_order_acquire))
-				break;
-			/* Others have shown theirs meanwhile: it may be among them. */
-			number = find(log, head, searched, name, len);
-			searched = head;
-		} while (number == 0);
-	}
-	*ret_topic = number;
 	return 0;
 }
 
 void
-bus__log_topics_kept(const struct log *log,
-    void (*fn)(void *arg, uint32_t topic, const char *name, size_t len), void *arg)
+bus__log_topic(const struct log *log, const char *name, size_t len, struct log_topic *ret_topic)
 {
-	uint64_t steps = log->topics_bytes / sizeof(struct log_topic);
+	uint64_t hash = bus__siphash(log->key, name, len);
 
-	for (uint32_t i = 0; i < LOG_BUCKETS; i++) {
-		uint32_t number =
-		    atomic_load_explicit(&log->shared->buckets[i], memory_order_acquire);
-		const struct log_topic *topic;
-
-		for (; (topic = bus__log_topic_at(log, number)) != NULL && steps > 0; steps--) {
-			uint32_t len;
-
-			if (atomic_load_explicit(&topic->kept[0], memory_order_acquire) != 0 &&
-			    is_whole(log, number, topic, &len))
-				fn(arg, number, topic->name, len);
-			number = atomic_load_explicit(&topic->next, memory_order_relaxed);
-		}
-	}
+	ret_topic->name = name;
+	ret_topic->len = (uint32_t)len;
+	ret_topic->hash = hash;
+	atomic_init(&ret_topic->named_at, log->memory != NULL ? recall(log->memory, hash) : 0);
 }
 
-uint32_t
-bus__log_topic_next(const struct log *log, struct log_place *place, unsigned *left)
+void
+bus__log_remember(struct log *log, struct log_topic *topic, uint64_t position)
 {
-	uint64_t most = LOG_BUCKETS + log->topics_bytes / sizeof(struct log_topic);
+	struct log_memory *memory = log->memory;
+	uint32_t entry = (uint32_t)(topic->hash % (MEMORY / 2)) * 2;
 
-	while (*left > 0 && place->bucket < LOG_BUCKETS && place->steps <= most) {
-		const _Atomic uint32_t *bucket = &log->shared->buckets[place->bucket];
-		uint32_t number = place->number, len;
-		const struct log_topic *topic;
+	atomic_store_explicit(&topic->named_at, position, memory_order_relaxed);
+	if (memory == NULL)
+		return;
+	/* Its own, or the older one. */
+	if ((atomic_load_explicit(&memory->at[entry].sum, memory_order_relaxed) ^
+		atomic_load_explicit(&memory->at[entry].position, memory_order_relaxed)) !=
+		topic->hash &&
+	    atomic_load_explicit(&memory->at[entry].position, memory_order_relaxed) >
+		atomic_load_explicit(&memory->at[entry + 1].position, memory_order_relaxed))
+		entry++;
+	atomic_store_explicit(&memory->at[entry].sum, topic->hash ^ position, memory_order_relaxed);
+	atomic_store_explicit(&memory->at[entry].position, position, memory_order_relaxed);
+}
 
-		--*left;
-		place->steps++;
-		if (number == 0)
-			number = atomic_load_explicit(bucket, memory_order_acquire);
-		topic = bus__log_topic_at(log, number);
-		place->number =
-		    topic != NULL ? atomic_load_explicit(&topic->next, memory_order_relaxed) : 0;
-		place->bucket += place->number == 0;
-		if (topic != NULL &&
-		    atomic_load_explicit(&topic->kept[0], memory_order_acquire) != 0 &&
-		    is_whole(log, number, topic, &len))
-			return number;
+/* Where in a record the name is of which its head and its words lie at `head`. 0: it has none. */
+static uint64_t
+find_name(const struct log_record *head, uint64_t word, uint32_t *ret_len)
+{
+	unsigned flags = (unsigned)(word >> 32) & 0xffff;
+	uint64_t begin = sizeof *head + 8 * (flags == LOG_NAMED ? 1u : record_words(flags)), end,
+		 len;
+
+	if (!(flags & LOG_NAMED) || word >> 56 > 7 || record_bytes(word) < begin + (word >> 56))
+		return 0;
+	/* It is the last of all, and its word the last of those. */
+	end = record_bytes(word) - (word >> 56);
+	memcpy(&len, (const uint8_t *)head + begin - sizeof len, sizeof len);
+	if (len == 0 || len > BUS_LIMIT_TOPIC_BYTES || len > end - begin)
+		return 0;
+	*ret_len = (uint32_t)len;
+	return end - len;
+}
+
+/* The name of a record at `at`, which ends before `own`, and that a cursor has not copied with its records. Copies the head first, and
+ * looks whether the segment was there, since nothing may be read of a copy before that. */
+static __attribute__((noinline)) const char *
+copy_name(struct log_cursor *c, uint64_t at, uint64_t own, uint32_t *ret_len)
+{
+	uint64_t most = own - at, word, name, from;
+	const struct log_record *head = (const struct log_record *)bus__log_copy_before(
+	    c, at, most < LOG_HEAD_MOST ? most : LOG_HEAD_MOST, 0);
+	const uint8_t *copy;
+
+	if (head == NULL)
+		return NULL;
+	word = atomic_load_explicit(&head->word, memory_order_relaxed);
+	if (record_bytes(word) > most || record_bytes(word) % 8 != 0)
+		return NULL;
+	name = find_name(head, word, ret_len);
+	if (name == 0)
+		return NULL;
+	from = name & ~UINT64_C(7);
+	copy = bus__log_copy_before(c, at + from, record_bytes(word) - from, LOG_HEAD_MOST);
+	return copy != NULL ? (const char *)copy + (name - from) : NULL;
+}
+
+const char *
+bus__log_name(struct log_cursor *c, const struct log_record *record, uint32_t *ret_len)
+{
+	uint64_t own = (uintptr_t)record - (uintptr_t)c->bytes, name;
+	uint32_t topic = record->topic; /* once: others may write there */
+	uint64_t word = c->word, at = ((uint64_t)topic - 1) * 8;
+
+	if (topic == 0 || at > own)
+		return NULL;
+	if (at < own) {
+		if (own - at < sizeof *record)
+			return NULL;
+		if (bus__log_copies(c) && at < (uintptr_t)c->copy - (uintptr_t)c->bytes)
+			return copy_name(c, at, own, ret_len);
+		record = (const struct log_record *)((uintptr_t)c->bytes + (uintptr_t)at);
+		word = atomic_load_explicit(&record->word, memory_order_relaxed);
+		if (record_bytes(word) > own - at)
+			return NULL;
 	}
-	return 0;
+	name = find_name(record, word, ret_len);
+	return name != 0 ? (const char *)record + name : NULL;
 }

@@ -52,7 +52,7 @@ static struct shared {
 	struct worker workers[WORKERS];
 	_Atomic uint32_t lives;
 	_Atomic uint64_t full; /* appends refused since no segment was free */
-	_Atomic uint64_t lost, read, copied, written, kept, spoiled;
+	_Atomic uint64_t lost, read, copied, written, kept, spoiled, nameless;
 	_Atomic uint64_t
 	    begun[WRITERS]; /* the value of the append under way, in the form of `values` */
 	_Atomic uint64_t
@@ -179,35 +179,62 @@ make(struct content *content, uint32_t life, uint64_t number)
 
 /* --- writers ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t
-topic_of(struct log *log, unsigned writer)
-{
-	char name[] = "value/0";
-	uint32_t topic;
+/* Values have one topic for each writer, all else very many, which come again. */
+enum { NAMES = 97, NAME_BYTES = 32 };
 
-	name[6] = (char)('0' + writer);
-	if (bus__log_topic(log, name, strlen(name), &topic) < 0)
-		fail("no room for a topic");
-	return topic;
+static bool
+is_kept(uint64_t number)
+{
+	return number % 50 < 4;
+}
+
+static void
+name_value(char *name, unsigned writer)
+{
+	snprintf(name, NAME_BYTES, "value/%u", writer);
+}
+
+static void
+name_other(char *name, uint32_t life, uint64_t number)
+{
+	snprintf(name, NAME_BYTES, "job/%u/%u", life, (unsigned)(number / 4 % NAMES));
+}
+
+/* How many have one topic from there on. */
+static size_t
+run_of(uint64_t number)
+{
+	size_t run = 1;
+
+	while (!is_kept(number) && run <= number % 4 && (number + run) % 4 != 0 &&
+	       !is_kept(number + run))
+		run++;
+	return run;
 }
 
 static void
 write_for_ever(unsigned writer)
 {
 	struct log *log = join_log();
-	uint32_t value = topic_of(log, writer);
 	uint32_t life = atomic_fetch_add(&shared->lives, 1);
 	struct content contents[4];
 	struct bus_slice payloads[4];
 
 	for (uint64_t number = 0;;) {
 		/* Also values, one at a time. */
-		bool keeps = number % 50 < 4;
-		size_t run = keeps ? 1 : (size_t)(1 + number % 4);
-		struct log_item item = {.topic = value, .flags = keeps ? LOG_RETAIN : 0};
+		bool keeps = is_kept(number);
+		size_t run = run_of(number);
+		char name[NAME_BYTES];
+		struct log_topic topic;
+		struct log_item item = {.topic = &topic, .flags = keeps ? LOG_RETAIN : 0};
 		uint64_t sequence;
 		int got;
 
+		if (keeps)
+			name_value(name, writer);
+		else
+			name_other(name, life, number);
+		bus__log_topic(log, name, strlen(name), &topic);
 		for (size_t i = 0; i < run; i++)
 			payloads[i] =
 			    (struct bus_slice){&contents[i], make(&contents[i], life, number + i)};
@@ -248,8 +275,34 @@ compare(uint64_t sequence, const struct content *content)
 		fail("record %llu is not the same for two readers", (unsigned long long)sequence);
 }
 
+/* Whether the topic of a record is what its writer said. */
+static bool
+is_of_its_topic(
+    struct log_cursor *cursor, const struct log_record *record, const struct content *content)
+{
+	char name[NAME_BYTES];
+	uint32_t len;
+	const char *its = bus__log_name(cursor, record, &len);
+
+	if (is_kept(content->number))
+		name_value(name, 0);
+	else
+		name_other(name, content->life, content->number);
+	/* A reader without a pin copies the name only now, and its segment may have gone. */
+	if (its == NULL && bus__log_copies(cursor) &&
+	    !bus__log_was_there(cursor->segment, cursor->number)) {
+		shared->nameless++;
+		return true;
+	}
+	if (its == NULL || len != strlen(name))
+		return false;
+	if (is_kept(content->number)) /* which writer it was is not known here */
+		len--;
+	return memcmp(its, name, len) == 0;
+}
+
 static void
-check(const struct log_cursor *cursor, const struct log_record *record, uint64_t *next)
+check(struct log_cursor *cursor, const struct log_record *record, uint64_t *next)
 {
 	struct content expected;
 	struct log_view view;
@@ -262,6 +315,10 @@ check(const struct log_cursor *cursor, const struct log_record *record, uint64_t
 	    memcmp(content, &expected, view.len) != 0)
 		fail("record %llu is not what anybody wrote",
 		    (unsigned long long)cursor->sequence - 1);
+	if (!is_of_its_topic(cursor, record, content))
+		fail("record %llu of writer %u, number %llu, has another topic",
+		    (unsigned long long)cursor->sequence - 1, content->life,
+		    (unsigned long long)content->number);
 	if (content->number < next[content->life])
 		fail("writer %u: number %llu after %llu", content->life,
 		    (unsigned long long)content->number,
@@ -272,7 +329,7 @@ check(const struct log_cursor *cursor, const struct log_record *record, uint64_t
 
 /* The value that a topic keeps. Retries while its writer publishes. NULL: the topic keeps none, or the value moves. */
 static const struct log_record *
-look_up(struct log_cursor *reader, uint32_t topic, uint64_t *ret_tail)
+look_up(struct log_cursor *reader, const struct log_topic *topic, uint64_t *ret_tail)
 {
 	for (;;) {
 		const struct log_record *record;
@@ -301,11 +358,16 @@ is_excused(unsigned writer, uint64_t known)
 static bool
 value_is_there(struct log_cursor *reader, unsigned writer, uint64_t known, char *wrong, size_t size)
 {
-	uint64_t tail, number;
-	const struct log_record *record = look_up(reader, topic_of(reader->log, writer), &tail);
+	const struct log_record *record;
 	const struct content *content;
+	char name[NAME_BYTES];
+	struct log_topic topic;
 	struct log_view view;
+	uint64_t tail, number;
 
+	name_value(name, writer);
+	bus__log_topic(reader->log, name, strlen(name), &topic);
+	record = look_up(reader, &topic, &tail);
 	if (record == NULL) {
 		snprintf(wrong, size, "nothing at tail %llx%s", (unsigned long long)tail,
 		    reader->moving ? ", since it moves" : "");
@@ -586,12 +648,13 @@ main(int argc, char **argv)
 	printf(
 	    "seed %u: %u strikes (%u killed, %u stopped; %u inside, %u of them in a take-over or roll after "
 	    "another), others went on after %lld ms at worst, %u times later than %d ms\n"
-	    "%llu written, %llu read (%llu of them in a copy), %llu lost and told, %llu times full, %llu values looked at and %llu that a strike in a move may have spoiled; none damaged, twice, out of order or old\n",
+	    "%llu written, %llu read (%llu of them in a copy, %llu of these behind the loss of their name), %llu lost and told, %llu times full, %llu values looked at and %llu that a strike in a move may have spoiled; none damaged, twice, out of order or old\n",
 	    seed, tally.strikes, tally.kills, tally.stops, tally.inside, tally.doubles,
 	    (long long)tally.worst_ms, tally.late, PROMISE_MS, (unsigned long long)shared->written,
 	    (unsigned long long)shared->read, (unsigned long long)shared->copied,
-	    (unsigned long long)shared->lost, (unsigned long long)shared->full,
-	    (unsigned long long)shared->kept, (unsigned long long)shared->spoiled);
+	    (unsigned long long)shared->nameless, (unsigned long long)shared->lost,
+	    (unsigned long long)shared->full, (unsigned long long)shared->kept,
+	    (unsigned long long)shared->spoiled);
 	if (chdir(dir) == 0) {
 		unlink("crash.bus");
 		unlink("crash.lock");

@@ -1,5 +1,5 @@
-/* A writer goes round three segments beside a reader that gets no pin: what it believes of what it copied was there, and what
- * went by is counted. */
+/* A writer goes round three segments beside a reader that gets no pin: what it believes of what it copied was there, also of a
+ * name that lies before its copy, and what went by is counted. */
 #include "log_model.h"
 
 enum { ALL = 9 };
@@ -12,6 +12,7 @@ before(void)
 	model_log_open(3);
 	model_refuse_pins(2);
 	model_read_begin(&reader, 1);
+	reader.names = true;
 }
 
 static void

@@ -10,10 +10,13 @@
 struct log model_log[LOG_MODEL_MEMBERS];
 bool model_dies[LOG_MODEL_MEMBERS];
 
-enum { TOPICS_BYTES = 96 };
+enum { BUCKETS = 2 }; /* one for the bus's own topics, and one */
+
+struct log_topic model_topics[LOG_MODEL_MEMBERS][MODEL_TOPICS];
 
 static struct log_shared *shared;
-static uint8_t *bytes, *topics;
+static struct log_place *places;
+static uint8_t *bytes;
 static unsigned model_deputies;
 unsigned model_ended;
 static bool model_reached[MODEL_THREADS]; /* the tail was this thread's */
@@ -85,26 +88,17 @@ may_die(enum log_stall where)
 	longjmp(graves[member], 1);
 }
 
-static void
-make_topic(uint32_t number, char name)
-{
-	struct log_topic *topic = (struct log_topic *)(topics + 8 * (size_t)number);
-
-	topic->len = 1;
-	topic->name[0] = name;
-	topic->name[1] = '\0';
-	model_share("kept", &topic->kept[0], 8);
-	model_share("before", &topic->kept[1], 8);
-}
-
 void
 model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 {
 	shared = bus__aligned(64, sizeof *shared);
 	bytes = bus__aligned(64, segments * segment_bytes);
-	topics = bus__aligned(64, TOPICS_BYTES);
-	make_topic(1, 't');
-	make_topic(MODEL_OTHER, 'u');
+	places = bus__aligned(64, BUCKETS * LOG_BUCKET * sizeof *places);
+	for (uint32_t i = 0; i < BUCKETS * LOG_BUCKET; i++) {
+		model_share("tag", &places[i].tag, 8);
+		model_share("kept", &places[i].kept[0], 8);
+		model_share("before", &places[i].kept[1], 8);
+	}
 	model_share("tail", &shared->tail, sizeof shared->tail);
 	model_share("news", &shared->news, sizeof shared->news);
 	model_share("directory", shared->directory, sizeof shared->directory);
@@ -127,8 +121,8 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 	for (uint32_t i = 0; i < LOG_MODEL_MEMBERS; i++) {
 		model_log[i] = (struct log){.shared = shared,
 		    .segments = bytes,
-		    .topics = topics,
-		    .topics_bytes = TOPICS_BYTES,
+		    .places = places,
+		    .buckets = BUCKETS,
 		    .segment_bytes = segment_bytes,
 		    .segment_count = segments,
 		    .member = i,
@@ -136,6 +130,11 @@ model_log_open_with(uint32_t segments, uint64_t segment_bytes)
 		    .lanes = LOG_LANES_AT_FIRST,
 		    .writers = {&model_log[i]},
 		    .begin = UINT64_MAX};
+		bus__log_topic(&model_log[i], "t", 1, &model_topics[i][MODEL_T]);
+		bus__log_topic(&model_log[i], "u", 1, &model_topics[i][MODEL_OTHER]);
+		bus__log_topic(&model_log[i], "v", 1, &model_topics[i][MODEL_THIRD]);
+		model_share("named", &model_topics[i][MODEL_T].named_at, 8);
+		model_share("named", &model_topics[i][MODEL_OTHER].named_at, 8);
 		dead[i] = model_dies[i] = false;
 	}
 	model_share("dead", dead, sizeof dead);
@@ -166,7 +165,7 @@ model_refuse_pins(int member)
 void
 model_log_close(void)
 {
-	bus__free(topics);
+	bus__free(places);
 	bus__free(bytes);
 	bus__free(shared);
 }
@@ -176,7 +175,7 @@ model_try_append_as(int member, int from, uint64_t i)
 {
 	uint64_t payload = (uint64_t)from << 32 | i, sequence;
 	const struct bus_slice slice = {&payload, sizeof payload};
-	const struct log_item item = {.topic = 1};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T]};
 
 	return bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
 }
@@ -186,7 +185,7 @@ append_as(int member, int from, uint64_t i, uint16_t flags)
 {
 	uint64_t payload = (uint64_t)from << 32 | i, sequence;
 	const struct bus_slice slice = {&payload, sizeof payload};
-	const struct log_item item = {.topic = 1, .flags = flags};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T], .flags = flags};
 	int got;
 
 	do
@@ -220,10 +219,10 @@ model_append(int member, uint64_t i)
 }
 
 void
-model_append_to(int member, uint32_t topic)
+model_append_to(int member, int topic)
 {
 	const struct bus_slice slice = {"", 0};
-	const struct log_item item = {.topic = topic};
+	const struct log_item item = {.topic = &model_topics[member][topic]};
 	uint64_t sequence;
 	int got;
 
@@ -239,6 +238,21 @@ model_keep(int member, uint64_t i)
 	return append(member, i, LOG_RETAIN);
 }
 
+uint64_t
+model_keep_in(int member, int topic, uint64_t i)
+{
+	const struct bus_slice slice = {&i, i != 0 ? sizeof i : 0};
+	const struct log_item item = {.topic = &model_topics[member][topic], .flags = LOG_RETAIN};
+	uint64_t sequence;
+	int got;
+
+	do
+		got = bus__log_append(&model_log[member], &item, &slice, 1, &sequence);
+	while (got == BUS_E_FULL);
+	model_check(got == 1 || got == BUS_E_LIMIT);
+	return got == 1 ? sequence : 0;
+}
+
 void
 model_read_begin(struct model_reader *reader, int member)
 {
@@ -246,6 +260,19 @@ model_read_begin(struct model_reader *reader, int member)
 	model_check(
 	    bus__log_cursor_open(&model_log[member], LOG_FROM_OLDEST, 0, &reader->cursor) == 0);
 	reader->sequence = 1;
+}
+
+static void
+look_at_name(struct model_reader *reader, const struct log_record *record)
+{
+	struct log_cursor *cursor = &reader->cursor;
+	uint32_t len;
+	const char *name = bus__log_name(cursor, record, &len);
+
+	model_check(name != NULL || (bus__log_copies(cursor) &&
+					!bus__log_was_there(cursor->segment, cursor->number)));
+	model_check(name == NULL || (len == 1 && *name == 't'));
+	reader->nameless += name == NULL;
 }
 
 void
@@ -258,8 +285,10 @@ model_read(struct model_reader *reader)
 		struct log_view view;
 
 		model_check(bus__log_read(reader->cursor.word, record, &view));
-		model_check(view.len == 8 && view.topic == 1);
+		model_check(view.len == 8);
 		memcpy(&payload, view.data, sizeof payload);
+		if (reader->names)
+			look_at_name(reader, record);
 		reader->sequence += lost;
 		model_check(reader->cursor.sequence == reader->sequence + 1);
 		reader->sequence++;

@@ -6,7 +6,10 @@
 #include "log/stall.h"
 #include "model.h"
 
-enum { LOG_MODEL_MEMBERS = 3, LOG_MODEL_SEGMENT = 72 /* two records of 8 bytes */ };
+enum {
+	LOG_MODEL_MEMBERS = 3,
+	LOG_MODEL_SEGMENT = 104 /* two records of 8 bytes, that may both name a topic */
+};
 
 extern struct log model_log[LOG_MODEL_MEMBERS]; /* of each thread */
 extern bool model_dies[LOG_MODEL_MEMBERS];      /* it may, at any step of an append */
@@ -36,9 +39,15 @@ int model_try_append_as(int member, int from, uint64_t i); /* what the log answe
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);
 
-/* A record without payload of another topic: MODEL_OTHER is "u", 1, which all other records have, is "t". */
-#define MODEL_OTHER 5
-void model_append_to(int member, uint32_t topic);
+/* The topics, as a member knows them: "t", which all records have if nothing else is said, and another one, "u". */
+enum { MODEL_T, MODEL_OTHER, MODEL_THIRD, MODEL_TOPICS };
+extern struct log_topic model_topics[LOG_MODEL_MEMBERS][MODEL_TOPICS];
+
+/* A record without payload. */
+void model_append_to(int member, int topic);
+
+/* A value of a topic, or (i == 0) its end. Returns its sequence; 0: there was no place for it. */
+uint64_t model_keep_in(int member, int topic, uint64_t i);
 
 /* The same as a value of the topic that all records have. Returns its sequence. */
 uint64_t model_keep(int member, uint64_t i);
@@ -49,6 +58,8 @@ struct model_reader {
 	uint64_t sequence; /* that comes next */
 	uint64_t next[LOG_MODEL_MEMBERS];
 	uint64_t seen, lost;
+	bool names;        /* it looks at them as well: all are "t" */
+	uint64_t nameless; /* of which the name was gone */
 };
 
 void model_read_begin(struct model_reader *reader, int member);

@@ -6,7 +6,7 @@
 
 #include <libbus/error.h>
 
-enum { SEGMENTS = 5, SEGMENT = 72 /* a value with a version */, EACH = 3, PEERS_MOST = 4 };
+enum { SEGMENTS = 8, SEGMENT = 176 /* two values with a version */, EACH = 2, PEERS_MOST = 3 };
 
 static void
 before(void)
@@ -18,7 +18,7 @@ static void
 change(int member, struct bus__offer *offer, uint64_t i)
 {
 	const struct bus_slice slice = {&i, sizeof i};
-	const struct log_item item = {.topic = 1, .flags = LOG_RETAIN};
+	const struct log_item item = {.topic = &model_topics[member][MODEL_T], .flags = LOG_RETAIN};
 	struct bus__version ours;
 	uint64_t sequence;
 	int got;
@@ -52,7 +52,7 @@ after(void)
 	struct log_cursor cursor;
 
 	model_check(bus__log_cursor_open(&model_log[2], LOG_FROM_NOW, 0, &cursor) == 0);
-	record = bus__log_kept(&cursor, 1, bus__log_position(&cursor));
+	record = bus__log_kept(&cursor, &model_topics[2][MODEL_T], bus__log_position(&cursor));
 	model_check(record != NULL);
 	model_check(bus__log_value_of(&model_log[2], cursor.word, record, &version) == LOG_A_VALUE);
 	/* Each change that was made here counted those before it. */

@@ -28,6 +28,8 @@
 	X(log_held)                                                                                \
 	X(log_copied)                                                                              \
 	X(log_kept)                                                                                \
+	X(log_reused)                                                                              \
+	X(log_named)                                                                               \
 	X(log_values)                                                                              \
 	X(watch)                                                                                   \
 	X(watch_lapped)                                                                            \
@@ -128,7 +130,7 @@ simulate(const struct model &m, const control *c, bool all)
 	params.iteration_count = c != NULL       ? 10 * m.schedules
 				 : times != NULL ? strtoul(times, NULL, 10) * m.schedules
 						 : m.schedules;
-	params.execution_depth_limit = 5000;
+	params.execution_depth_limit = 10000;
 	params.search_type = all ? rl::sched_bound : rl::sched_random;
 	params.context_bound = m.switches;
 	switch (m.threads) {

@@ -92,7 +92,7 @@ thread_two(int index)
 	if (index == WRITER) {
 		for (int i = 0; i < EACH; i++) {
 			model_pause(600); /* the way to rest is long */
-			model_append_to(WRITER, 1);
+			model_append_to(WRITER, MODEL_T);
 			model_pause(200);
 			model_append_to(WRITER, MODEL_OTHER);
 		}
@@ -147,7 +147,7 @@ thread_lapped(int index)
 {
 	if (index == WRITER) {
 		for (int i = 0; i < ALL; i++)
-			model_append_to(WRITER, 1);
+			model_append_to(WRITER, MODEL_T);
 		return;
 	}
 	model_pause(200);
@@ -204,10 +204,10 @@ thread_begins(int index)
 	} else {
 		model_pause(600);
 		/* The scan learns that nobody wants "t"; then the first mailbox does, which rests. */
-		model_append_to(WRITER, 1);
+		model_append_to(WRITER, MODEL_T);
 		model_pause(300);
 		model_check(bus_mailbox_subscribe(mbox[0], "t", NULL, NULL, &more) == 0);
-		model_append_to(WRITER, 1);
+		model_append_to(WRITER, MODEL_T);
 		model_append_to(WRITER, MODEL_OTHER);
 		model_pause(600);
 		/* No record: what ends this sleep is said in the process alone. */

@@ -28,7 +28,7 @@ class LogReader:
             self.segment_bytes,
             self.segments_begin,
         ) = head[:7]
-        self.topics_begin, self.topics_bytes = head[7:9]
+        self.kept_begin, self.kept_bytes = head[7:9]
         self.key = head[9:11]
         if magic != b"libbuslg" or version != 3 or file_bytes != len(self.bytes):
             raise ValueError(f"{path} is no log of version 3")
@@ -71,39 +71,34 @@ class LogReader:
         word = struct.unpack_from("=I", self.bytes, 384 + 16 * slot + 12)[0]
         return word >> 16, word & 0xFFFF
 
-    def topic(self, number):
-        at = self.topics_begin + number * 8
-        length = struct.unpack_from("=I", self.bytes, at + 4)[0]
-        if not 0 < length < self.topics_bytes - number * 8 - 24:
-            raise ValueError(f"no topic {number}")
-        return self.bytes[at + 24 : at + 24 + length].decode()
-
-    def number(self, name):
-        """The number of a topic, found by going through all names."""
-        at, end = 8, self.word(320)
-        while at < end:
-            length = struct.unpack_from("=I", self.bytes, self.topics_begin + at + 4)[0]
-            if self.topic(at // 8) == name:
-                return at // 8
-            at += (24 + length + 1 + 7) // 8 * 8
-        raise KeyError(name)
-
     def value(self, topic):
         """The payload that a topic keeps; None: nothing. Only while nobody appends, since nothing is held."""
         record = self.newest(topic)
         return (record and record["payload"]) or None
 
     def newest(self, topic):
-        """The topic's newest retained record, which may be the mark of a deletion; None: there is none."""
-        at = self.topics_begin + topic * 8
-        tail = self.tail()
+        """The topic's newest retained record, which may be the mark of a deletion; None: there is none. It goes through all
+        places, and needs no hash."""
+        found, places = (
+            (0, None),
+            range(self.kept_begin, self.kept_begin + self.kept_bytes - 23, 24),
+        )
+        for at in places:
+            if self.word(at):
+                found = max(found, self.kept(at, topic), key=lambda each: each[0])
+        return found[1]
+
+    def kept(self, at, topic):
+        """The newest record of a topic in a place, behind its position."""
         for offset in (8, 16):
             position = self.word(at + offset)
             number, where = divmod(position, self.segment_bytes)
-            copy = self.segment(number) if 0 < position < tail else None
+            copy = self.segment(number) if 0 < position < self.tail() else None
             if copy is not None and where < len(copy):
-                return next(split(copy[where:]))
-        return None
+                record = next(split(copy, where))
+                if record["topic"] == topic:
+                    return position, record
+        return 0, None
 
     def records(self):
         """Yields (sequence, record) for all that are there now."""
@@ -115,6 +110,20 @@ class LogReader:
             news = (record for record in split(copy) if not record["flags"] & 128)
             for index, record in enumerate(news):
                 yield first + index, record
+
+
+def name_in(copy, topic, at):
+    """The name in the record to which the one at `at` points."""
+    if topic == 0:
+        return None
+    where = (topic - 1) * 8
+    size, flags, _, padding = RECORD.unpack_from(copy, where)[:4]
+    if where > at or not flags & 16384 or size > len(copy) - where:
+        raise ValueError(f"the record at {at} has no name")
+    words = (flags & (2 | 4 | 8 | 1024 | 2048 | 4096 | 8192)).bit_count() + bool(flags & 2048)
+    length = struct.unpack_from("=Q", copy, where + 24 + 8 * words)[0]
+    end = where + size - padding
+    return copy[end - length : end].decode()
 
 
 LISTENS = struct.Struct("=8sIIQIIII32s48sQ")
@@ -182,8 +191,7 @@ def listens(log, path):
     return head, mailboxes, filters
 
 
-def split(copy):
-    at = 0
+def split(copy, at=0):
     while at < len(copy):
         size, flags, content, padding, topic, origin, time_ns = RECORD.unpack_from(copy, at)
         if size < 24 or size % 8 or size > len(copy) - at:
@@ -203,10 +211,14 @@ def split(copy):
             until_ns, body = struct.unpack_from("=Q", copy, body)[0], body + 8
         if flags & 8192:
             theirs, body = struct.unpack_from("=Q", copy, body)[0], body + 8
+        name = name_in(copy, topic, at)
         end = at + size - padding
+        if flags & 16384:
+            end -= len(name.encode())
+            body += 8
         headers = words.get(4, 0)
         yield {
-            "topic": topic,
+            "topic": name,
             "origin": origin,
             "type": content,
             "flags": flags,
@@ -226,4 +238,4 @@ def split(copy):
 if __name__ == "__main__":
     log = LogReader(sys.argv[1])
     for sequence, record in log.records():
-        print(sequence, log.topic(record["topic"]), record["payload"])
+        print(sequence, record["topic"], record["payload"])

@@ -381,10 +381,12 @@ def test_what_fills_a_log_a_little_is_told_in_bytes(named, by_shell):
     some = r"[1-9]\d{1,3} bytes of at most \d{3,} KiB"
     named.publish("n", "x", retain=True)
     text = by_shell("log", "stat", "test")
-    assert re.search(rf"^kept values: {some}\nnames of topics: {some}$", text, re.MULTILINE)
-    assert re.search(rf"values: {some}; names of topics: {some}\n", named.describe())
+    assert re.search(
+        rf"^kept values: {some}\nnumber of kept values: 1 of at most \d{{4,}}$", text, re.MULTILINE
+    )
+    assert re.search(rf"values: 1 of at most \d{{4,}}; {some}\n", named.describe())
     log = json.loads(by_shell("log", "stat", "test", "--json"))
-    assert 0 < log["values_bytes"] < 10_000 and 0 < log["names_bytes"] < 10_000
+    assert 0 < log["values_bytes"] < 10_000 and log["values_count"] == 1
     named.publish("n", "x" * 100_000, retain=True)
     assert re.search(r"^kept values: 9\d KiB of ", by_shell("log", "stat", "test"), re.MULTILINE)
 
@@ -573,7 +575,7 @@ def test_its_numbers_are_those_of_what_was_published(named, tmp_path):
     assert stats["messages"] == stats["messages_left"] == before["messages"] + 10 == last.position
     assert stats["oldest"] == 1
     assert before["values_bytes"] < stats["values_bytes"] < stats["values_most"]
-    assert before["names_bytes"] < stats["names_bytes"] < stats["names_most"]
+    assert before["values_count"] + 1 == stats["values_count"] < stats["values_count_most"]
     assert stats["readers"] == before["readers"] + 1 < stats["readers_most"]
     assert (stats["processes"], stats["processes_most"]) == (1, 1022)
     (me,) = stats["members"]

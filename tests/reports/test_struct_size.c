@@ -78,8 +78,8 @@ struct link_stats_0_1 {
 
 struct log_stats_0_1 {
 	size_t size;
-	uint64_t log_bytes, messages, messages_left, oldest, values_bytes, values_most, names_bytes,
-	    names_most;
+	uint64_t log_bytes, messages, messages_left, oldest, values_bytes, values_most,
+	    values_count, values_count_most;
 	uint32_t segments, readers, readers_most, processes, processes_most;
 };
 
@@ -146,8 +146,8 @@ SAME(log_stats, messages_left);
 SAME(log_stats, oldest);
 SAME(log_stats, values_bytes);
 SAME(log_stats, values_most);
-SAME(log_stats, names_bytes);
-SAME(log_stats, names_most);
+SAME(log_stats, values_count);
+SAME(log_stats, values_count_most);
 SAME(log_stats, segments);
 SAME(log_stats, readers);
 SAME(log_stats, readers_most);

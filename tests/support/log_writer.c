@@ -14,14 +14,23 @@
 
 #include "log/log.h"
 
+/* One at a time. */
+static struct log_topic *
+topic_of(const struct log *log, const char *name)
+{
+	static struct log_topic topic;
+
+	bus__log_topic(log, name, strlen(name), &topic);
+	return &topic;
+}
+
 static int
 keep(struct log *log, const char *topic, const char *value, uint64_t *ret_sequence)
 {
 	struct bus_slice payload = {value, strlen(value)};
-	struct log_item item = {.flags = LOG_RETAIN};
-	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
+	const struct log_item item = {.topic = topic_of(log, topic), .flags = LOG_RETAIN};
 
-	return err < 0 ? err : bus__log_append(log, &item, &payload, 1, ret_sequence);
+	return bus__log_append(log, &item, &payload, 1, ret_sequence);
 }
 
 static int
@@ -29,12 +38,10 @@ change(struct log *log, const char *topic, const char *value, struct bus__offer 
     uint64_t *ret_sequence)
 {
 	struct bus_slice payload = {value, strlen(value)};
-	struct log_item item = {.flags = LOG_RETAIN};
+	const struct log_item item = {.topic = topic_of(log, topic), .flags = LOG_RETAIN};
 	struct bus__version ours;
-	int err = bus__log_topic(log, topic, strlen(topic), &item.topic);
 
-	return err < 0 ? err
-		       : bus__log_append_value(log, &item, offer, &payload, ret_sequence, &ours);
+	return bus__log_append_value(log, &item, offer, &payload, ret_sequence, &ours);
 }
 
 static int
@@ -76,9 +83,7 @@ fill(struct log *log, uint64_t records)
 
 		memset(payload + len, 'x', more);
 		snprintf(topic, sizeof topic, "t/%u", (unsigned)(i % 7));
-		err = bus__log_topic(log, topic, strlen(topic), &item.topic);
-		if (err < 0)
-			return err;
+		item.topic = topic_of(log, topic);
 		if (i % 5 == 0) {
 			item.headers = "\x81\xa1k\xa1v";
 			item.headers_len = 5;

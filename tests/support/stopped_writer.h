@@ -19,7 +19,7 @@ bus_test_stop_writer(const char *dir, const char *name)
 	int status;
 
 	if (child == 0) {
-		const struct log_item item = {.topic = 0};
+		const struct log_item item = {.topic = NULL};
 		const struct bus_slice payload = {"1234567", 8};
 		uint64_t word, sequence;
 		struct log *log;

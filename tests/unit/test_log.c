@@ -3,6 +3,7 @@
 #include "bus_test.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "base/clock.h"
 #include "log/log.h"
+#include "log_test.h"
 
 #define SMALL LOG_BYTES_LEAST
 
@@ -26,7 +28,7 @@
 
 /* Of the process that began the test, also in its children. */
 static const char *
-place(void)
+test_dir(void)
 {
 	static const char *dir;
 
@@ -40,8 +42,14 @@ open_log(void)
 {
 	struct log *log;
 
-	ck_bus(bus__log_open(place(), "test", SMALL, &log), 0);
+	ck_bus(bus__log_open(test_dir(), "test", SMALL, &log), 0);
 	return log;
+}
+
+static struct log_topic *
+topic_t(const struct log *log)
+{
+	return log_test_topic(log, "t");
 }
 
 static struct log_cursor
@@ -58,7 +66,7 @@ static uint64_t
 append(struct log *log, uint64_t number, uint32_t len)
 {
 	static uint8_t bytes[1 << 20];
-	struct log_item item = {.topic = 1};
+	struct log_item item = {.topic = topic_t(log)};
 	uint64_t sequence;
 
 	memset(bytes, (uint8_t)number, len);
@@ -104,11 +112,11 @@ START_TEST(record_comes_back_with_all_its_parts)
 	struct log *log = open_log();
 	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
 	const struct log_item items[] = {
-	    {.topic = 5, .type = 3, .origin = 9},
-	    {.topic = 6, .flags = LOG_RETAIN},
+	    {.topic = log_test_topic(log, "five"), .type = 3, .origin = 9},
+	    {.topic = log_test_topic(log, "six"), .flags = LOG_RETAIN},
 	    {.headers = "headers!!",
 		.headers_len = 9,
-		.topic = 7,
+		.topic = log_test_topic(log, "seven"),
 		.flags = LOG_EXPIRES | LOG_HEADERS | LOG_REPLY,
 		.expires_ns = 1234567890123,
 		.reply = 77},
@@ -126,12 +134,12 @@ START_TEST(record_comes_back_with_all_its_parts)
 
 		ck_assert_ptr_nonnull(record);
 		ck_assert(bus__log_read(cursor.word, record, &view));
-		ck_assert_uint_eq(view.topic, items[i].topic);
+		ck_assert(log_test_is_of(&cursor, record, items[i].topic->name));
 		ck_assert_uint_eq(view.type, items[i].type);
 		ck_assert_uint_eq(view.origin, items[i].origin);
 		ck_assert_uint_eq(view.len, payloads[i].len);
 		ck_assert_uint_eq(view.headers_len, items[i].headers_len);
-		ck_assert_uint_eq(view.flags, items[i].flags);
+		ck_assert_uint_eq(view.flags & ~(LOG_NAMED | LOG_EMPTY), items[i].flags);
 		ck_assert_int_eq(view.expires_ns, items[i].expires_ns);
 		ck_assert_uint_eq(view.reply, items[i].reply);
 		if (view.len > 0)
@@ -152,7 +160,7 @@ START_TEST(record_of_every_size_fits_or_is_refused)
 	struct log *log = open_log();
 	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
 	uint32_t most = bus__log_most(log);
-	struct log_item item = {.topic = 1};
+	struct log_item item = {.topic = topic_t(log)};
 	struct bus_slice payload = {"", most + 1};
 	uint64_t sequence;
 
@@ -186,8 +194,9 @@ START_TEST(run_that_is_longer_than_a_segment_is_in_it_whole_and_in_order)
 		numbers[i] = i;
 		payloads[i] = (struct bus_slice){&numbers[i], 8};
 	}
-	ck_bus(
-	    bus__log_append(log, &(struct log_item){.topic = 1}, payloads, MANY, &sequence), MANY);
+	ck_bus(bus__log_append(
+		   log, &(struct log_item){.topic = topic_t(log)}, payloads, MANY, &sequence),
+	    MANY);
 	ck_assert_uint_eq(sequence, 1);
 	for (uint64_t i = 0; i < MANY; i++)
 		expect(&cursor, i);
@@ -416,15 +425,13 @@ END_TEST
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t
-topic_of(struct log *log, unsigned number)
+static struct log_topic *
+topic_of(const struct log *log, unsigned number)
 {
 	char name[20];
-	uint32_t topic;
 
 	snprintf(name, sizeof name, "value/%u", number);
-	must(bus__log_topic(log, name, strlen(name), &topic) == 0);
-	return topic;
+	return log_test_topic(log, name);
 }
 
 /* Keeps `number` in a topic, with `len` bytes; 0 ends the value. */
@@ -497,7 +504,7 @@ START_TEST(value_as_of_a_position_is_the_one_before_it)
 {
 	struct log *log = open_log();
 	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
-	uint32_t topic = topic_of(log, 1);
+	const struct log_topic *topic = topic_of(log, 1);
 	uint64_t before, between;
 
 	before = tail_of(log);
@@ -544,7 +551,7 @@ START_TEST(what_replaces_a_value_or_ends_it_needs_no_room)
 {
 	struct log *log = open_log();
 	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
-	uint32_t own;
+	struct log_topic *own = log_test_topic(log, "$bus/members/1");
 	unsigned count = 0;
 
 	while (keep(log, count, 1000 + count, 4000) == 1)
@@ -556,7 +563,6 @@ START_TEST(what_replaces_a_value_or_ends_it_needs_no_room)
 	ck_bus(keep(log, 0, 3000, 8000), BUS_E_LIMIT);
 	ck_assert_uint_eq(kept(&reader, 0), 2000);
 	/* What the bus says of its members still has room. */
-	ck_bus(bus__log_topic(log, "$bus/members/1", 14, &own), 0);
 	ck_bus(bus__log_append(log, &(struct log_item){.topic = own, .flags = LOG_RETAIN},
 		   &(struct bus_slice){"12345678", 8}, 1, &(uint64_t){0}),
 	    1);
@@ -598,14 +604,17 @@ START_TEST(note_that_comes_late_undoes_no_newer_one)
 {
 	struct log *log = open_log();
 	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
-	uint64_t early, word;
+	struct log_place *place;
+	uint64_t early, word, tag;
 
 	ck_bus(keep(log, 0, 1, 100), 1);
 	early = log->shared->tail;
 	append(log, 7, 100);
 	ck_bus(keep(log, 0, 2, 100), 1);
 	word = record_word(128, LOG_RETAIN | LOG_CARRIED, 0, 4);
-	bus__log_note_kept(log, topic_of(log, 0), tail_position(early), word, tail_position(early));
+	place = bus__log_choose_place(
+	    log, topic_of(log, 0), tail_position(early), bus__log_tail(log), &tag);
+	bus__log_note_kept(log, place, tag, tail_position(early), word, tail_position(early));
 	ck_assert_uint_eq(kept(&reader, 0), 2);
 	bus__log_cursor_close(&reader);
 	bus__log_close(log);
@@ -740,12 +749,14 @@ undo_copies(struct log *log, unsigned topics)
 			segment->retained = life_number(segment->life);
 	}
 	for (unsigned i = 0; i < topics; i++) {
-		struct log_topic *topic = bus__log_topic_at(log, topic_of(log, i));
+		uint64_t tag, tail = bus__log_tail(log);
+		struct log_place *place =
+		    bus__log_choose_place(log, topic_of(log, i), tail, tail, &tag);
 		uint8_t *bytes;
 
-		if (topic->kept[1] != 0 &&
-		    bus__log_find(log, topic->kept[1] / log->segment_bytes, &bytes) != NULL)
-			topic->kept[0] = topic->kept[1];
+		if (place->kept[1] != 0 &&
+		    bus__log_find(log, place->kept[1] / log->segment_bytes, &bytes) != NULL)
+			place->kept[0] = place->kept[1];
 	}
 }
 
@@ -786,7 +797,7 @@ write_all(void *arg)
 {
 	struct writer *w = arg;
 	uint64_t numbers[7];
-	const struct log_item item = {.topic = (uint32_t)w->id + 1};
+	const struct log_item item = {.topic = topic_of(w->log, (unsigned)w->id)};
 	struct bus_slice payloads[7];
 
 	for (uint64_t i = 0; i < EACH;) {
@@ -814,6 +825,7 @@ read_all(void *arg)
 		const struct log_record *record = bus__log_next(cursor);
 		struct log_view view;
 		uint64_t number;
+		char name[20];
 
 		if (record == NULL) {
 			bus__log_await(cursor, INT64_MAX);
@@ -822,7 +834,8 @@ read_all(void *arg)
 		must(bus__log_read(cursor->word, record, &view));
 		memcpy(&number, view.data, sizeof number);
 		must(number >> 32 < WRITERS);
-		must(view.topic == (number >> 32) + 1);
+		snprintf(name, sizeof name, "value/%u", (unsigned)(number >> 32));
+		must(log_test_is_of(cursor, record, name));
 		must((number & UINT32_MAX) == next[number >> 32]);
 		next[number >> 32]++;
 		sum = sum * 31 + number;
@@ -841,7 +854,7 @@ START_TEST(writers_keep_their_order_and_readers_see_one)
 	pid_t children[WRITERS] = {0};
 	void *sums[2];
 
-	ck_bus(bus__log_open(place(), "test", 16 << 20, &log), 0);
+	ck_bus(bus__log_open(test_dir(), "test", 16 << 20, &log), 0);
 	for (int i = 0; i < 2; i++)
 		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
 	for (int i = 0; i < WRITERS; i++) {
@@ -850,7 +863,7 @@ START_TEST(writers_keep_their_order_and_readers_see_one)
 			continue;
 		children[i] = bus_test_fork();
 		if (children[i] == 0) {
-			ck_bus(bus__log_open(place(), "test", 0, &writers[i].log), 0);
+			ck_bus(bus__log_open(test_dir(), "test", 0, &writers[i].log), 0);
 			write_all(&writers[i]);
 			bus__log_close(writers[i].log);
 			_exit(0);
@@ -882,104 +895,257 @@ END_TEST
 
 /* --- topics ----------------------------------------------------------------------------------------------------- */
 
-START_TEST(topic_has_one_number_and_one_name)
+/* The record behind, of that topic and number. *ret_names: whether the name stands in it. */
+static bool
+is_next(struct log_cursor *cursor, const char *topic, uint64_t number, bool *ret_names)
+{
+	const struct log_record *record = bus__log_next(cursor);
+	struct log_view view;
+	uint64_t its;
+
+	if (record == NULL || !log_test_is_of(cursor, record, topic) ||
+	    !bus__log_read(cursor->word, record, &view) || view.len != sizeof its)
+		return false;
+	memcpy(&its, view.data, sizeof its);
+	*ret_names = view.name_len != 0;
+	return its == number;
+}
+
+static void
+put(struct log *log, struct log_topic *topic, uint64_t number)
+{
+	const struct log_item item = {.topic = topic};
+	uint64_t sequence;
+
+	must(bus__log_append(
+		 log, &item, &(struct bus_slice){&number, sizeof number}, 1, &sequence) == 1);
+}
+
+START_TEST(name_stands_once_in_each_segment)
 {
 	struct log *log = open_log();
-	char name[32];
-	uint32_t first[1000], again;
-	size_t len;
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	struct log_topic *topics[2] = {log_test_topic(log, "a"), log_test_topic(log, "b/c")};
+	uint64_t segment[2] = {0}, first = log->number;
+	bool names;
 
-	for (int i = 0; i < 1000; i++) {
-		snprintf(name, sizeof name, "sensors/%d/temp", i);
-		ck_bus(bus__log_topic(log, name, strlen(name), &first[i]), 0);
-		for (int k = 0; k < i; k++)
-			must(first[k] != first[i]);
+	for (uint64_t i = 0; log->number < first + 20; i++) {
+		put(log, topics[i / 3 % 2], i);
+		must(is_next(&cursor, topics[i / 3 % 2]->name, i, &names));
+		must(names == (segment[i / 3 % 2] != cursor.number));
+		segment[i / 3 % 2] = cursor.number;
 	}
-	for (int i = 0; i < 1000; i++) {
-		snprintf(name, sizeof name, "sensors/%d/temp", i);
-		ck_bus(bus__log_topic(log, name, strlen(name), &again), 0);
-		ck_assert_uint_eq(again, first[i]);
-		ck_assert_str_eq(bus__log_topic_name(log, again, &len), name);
-		ck_assert_uint_eq(len, strlen(name));
-	}
-	ck_assert_ptr_null(bus__log_topic_name(log, 0, &len));
-	ck_assert_ptr_null(bus__log_topic_name(log, UINT32_MAX, &len));
+	bus__log_cursor_close(&cursor);
 	bus__log_close(log);
 }
 END_TEST
 
-START_TEST(topics_have_room_of_their_own_and_no_more)
+START_TEST(names_in_a_batch_stand_in_its_first_record)
 {
 	struct log *log = open_log();
-	char name[32];
-	uint32_t number, first;
-	int i = 0, err;
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	const struct log_item item = {.topic = topic_t(log)};
+	const struct bus_slice payloads[3] = {{"1", 1}, {"2", 1}, {"3", 1}};
+	uint64_t sequence;
 
-	ck_bus(bus__log_topic(log, "first", 5, &first), 0);
-	do {
-		snprintf(name, sizeof name, "invented/%d", i++);
-		err = bus__log_topic(log, name, strlen(name), &number);
-	} while (err == 0);
-	ck_bus(err, BUS_E_LIMIT);
-	ck_assert_int_gt(i, 5000);
-	ck_bus(bus__log_topic(log, "first", 5, &number), 0);
-	ck_assert_uint_eq(number, first);
-	append(log, 1, 64);
+	ck_bus(bus__log_append(log, &item, payloads, 3, &sequence), 3);
+	for (int i = 0; i < 3; i++) {
+		const struct log_record *record = bus__log_next(&cursor);
+
+		ck_assert(log_test_is_of(&cursor, record, "t"));
+		ck_assert_int_eq((cursor.word >> 32 & LOG_NAMED) != 0, i == 0);
+	}
+	bus__log_cursor_close(&cursor);
 	bus__log_close(log);
 }
 END_TEST
 
-struct namer {
-	struct log *log;
-	uint32_t numbers[2000];
-	pthread_t thread;
-};
-
-static void *
-name_all(void *arg)
-{
-	struct namer *n = arg;
-	char name[32];
-
-	for (int i = 0; i < 2000; i++) {
-		snprintf(name, sizeof name, "%d", i);
-		ck_bus(bus__log_topic(n->log, name, strlen(name), &n->numbers[i]), 0);
-	}
-	return NULL;
-}
-
-START_TEST(members_can_be_named_when_there_is_no_room_for_other_names)
+/* A process remembers some thousand: whichever it has forgotten it names again. */
+START_TEST(there_is_no_end_of_names)
 {
 	struct log *log = open_log();
-	char name[100];
-	uint32_t number;
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	char name[48];
+	bool names;
 
-	for (int i = 0, err = 0; err == 0; i++) {
-		snprintf(name, sizeof name, "%090d", i);
-		err = bus__log_topic(log, name, strlen(name), &number);
-		ck_assert(err == 0 || err == BUS_E_LIMIT);
+	for (uint64_t i = 0; i < 200000; i++) {
+		uint64_t again = i / 2 - i / 2 % 8;
+
+		snprintf(name, sizeof name, "job/%llu/progress",
+		    (unsigned long long)(i % 2 != 0 ? again : i));
+		put(log, log_test_topic(log, name), i);
+		must(is_next(&cursor, name, i, &names));
 	}
-	for (int i = 0; i < 100; i++) {
-		snprintf(name, sizeof name, "$bus/members/%d", i);
-		ck_bus(bus__log_topic(log, name, strlen(name), &number), 0);
-	}
+	bus__log_cursor_close(&cursor);
 	bus__log_close(log);
 }
 END_TEST
 
-START_TEST(topics_that_many_make_at_once_are_one)
+START_TEST(longest_name_goes_with_the_largest_payload)
+{
+	static uint8_t payload[1 << 20];
+	struct log *log = open_log();
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+	struct log_item item = {.headers = "h",
+	    .headers_len = 1,
+	    .flags = LOG_HEADERS | LOG_EXPIRES | LOG_REPLY | LOG_RETAIN,
+	    .expires_ns = INT64_MAX};
+	struct bus_slice slice = {payload, bus__log_most(log) - 1};
+	struct bus__offer offer = {
+	    .version = {.changes = 9, .bus = {255}}, .peer = {254}, .is_kept = false};
+	struct bus__version ours;
+	const struct log_record *record;
+	struct log_view view;
+	uint64_t sequence;
+
+	memset(name, 'n', sizeof name - 1);
+	name[sizeof name - 1] = '\0';
+	item.topic = log_test_topic(log, name);
+	ck_bus(bus__log_append_value(log, &item, &offer, &slice, &sequence, &ours), 1);
+	record = bus__log_next(&cursor);
+	ck_assert(log_test_is_of(&cursor, record, name));
+	ck_assert(bus__log_read(cursor.word, record, &view));
+	ck_assert_uint_eq(view.len, slice.len);
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+/* What a record points to is not believed. */
+START_TEST(record_that_points_to_no_name_has_none)
 {
 	struct log *log = open_log();
-	static struct namer namers[4];
+	struct log_cursor cursor = open_cursor(log, LOG_FROM_NOW, 0);
+	struct log_topic *topic = topic_t(log);
+	struct log_record *record;
+	uint32_t len, right;
 
-	for (int i = 0; i < 4; i++) {
-		namers[i].log = log;
-		pthread_create(&namers[i].thread, NULL, name_all, &namers[i]);
+	for (uint64_t i = 0; i < 5; i++)
+		put(log, topic, i);
+	record = (struct log_record *)(uintptr_t)bus__log_next(&cursor);
+	right = record->topic;
+	for (int i = 0; i < 3; i++)
+		record = (struct log_record *)(uintptr_t)bus__log_next(&cursor);
+	ck_assert_uint_eq(record->topic, right);
+	/* Behind it, in the middle of one, one that names nothing, outside the segment, and none. */
+	const uint32_t wrong[] = {
+	    (uint32_t)cursor.at / 8 + 1, right + 1, right + 6, UINT32_MAX, UINT32_MAX / 2, 0};
+
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		record->topic = wrong[i];
+		ck_assert_ptr_null(bus__log_name(&cursor, record, &len));
 	}
-	for (int i = 0; i < 4; i++)
-		pthread_join(namers[i].thread, NULL);
-	for (int i = 1; i < 4; i++)
-		ck_assert_mem_eq(namers[i].numbers, namers[0].numbers, sizeof namers[0].numbers);
+	record->topic = right;
+	ck_assert_ptr_nonnull(bus__log_name(&cursor, record, &len));
+	bus__log_cursor_close(&cursor);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- the index of values ------------------------------------------------------------------------------------------ */
+
+START_TEST(values_that_come_and_go_have_no_end)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+
+	for (unsigned i = 0; i < 60000; i++) {
+		must(keep(log, i, i + 1, 16) == 1);
+		if (i >= 500)
+			must(keep(log, i - 500, 0, 0) == 1);
+		if (i % 1000 == 999)
+			for (unsigned k = i - 499; k <= i; k++)
+				ck_assert_uint_eq(kept(&reader, k), k + 1);
+	}
+	ck_assert_uint_eq(kept(&reader, 59499), 0);
+	ck_assert_uint_eq(kept(&reader, 59999), 60000);
+	bus__log_recount_kept(log);
+	ck_assert_uint_eq(bus__log_kept_count(log), 500);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* The bound of small values; each one that ends makes room. */
+START_TEST(more_values_than_there_are_places_for_are_refused)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	char name[20];
+	unsigned count = 0;
+
+	while (keep(log, count, count + 1, 8) == 1)
+		count++;
+	ck_assert_uint_eq(count, bus__log_kept_count_most(log));
+	for (unsigned i = 0; i < count; i++)
+		must(kept(&reader, i) == i + 1);
+	/* The bus's own are not among them. */
+	for (unsigned i = 0; i < 2 * LOG_MEMBERS; i++) {
+		snprintf(name, sizeof name, "$bus/%u", i);
+		ck_bus(
+		    bus__log_append(log,
+			&(struct log_item){.topic = log_test_topic(log, name), .flags = LOG_RETAIN},
+			&(struct bus_slice){"12345678", 8}, 1, &(uint64_t){0}),
+		    1);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		must(keep(log, i, 0, 0) == 1);
+		must(keep(log, count + i, 1, 8) == 1);
+	}
+	must(keep(log, 2 * count, 1, 8) == BUS_E_LIMIT);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* A walk finds each topic with a value once. */
+START_TEST(walk_finds_all_values)
+{
+	enum { MANY = 3000 };
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0);
+	static bool found[MANY];
+	struct log_walk walk = {.waits = true};
+	unsigned left = UINT_MAX, number;
+	struct log_topic topic;
+	uint64_t count = 0;
+	char name[20];
+
+	for (unsigned i = 0; i < MANY; i++) {
+		must(keep(log, i, i + 1, 32) == 1);
+		append(log, i, 3000);
+	}
+	for (; bus__log_kept_next(&reader, &walk, &left, &topic) != NULL; count++) {
+		snprintf(name, sizeof name, "%.*s", (int)topic.len, topic.name);
+		must(sscanf(name, "value/%u", &number) == 1 && number < MANY);
+		must(!found[number]);
+		found[number] = true;
+	}
+	ck_assert_uint_eq(count, MANY);
+	bus__log_cursor_close(&reader);
+	bus__log_close(log);
+}
+END_TEST
+
+/* A deleted value is not found again when the memory of its end is used again before its own, which a reader holds. */
+START_TEST(value_that_was_deleted_does_not_come_back_from_memory_that_is_held)
+{
+	struct log *log = open_log();
+	struct log_cursor reader = open_cursor(log, LOG_FROM_NOW, 0), holder;
+	uint64_t number;
+
+	must(keep(log, 1, 11, 64) == 1);
+	holder = open_cursor(log, LOG_FROM_OLDEST, 0);
+	ck_assert_ptr_nonnull(bus__log_next(&holder));
+	for (number = log->number; log->number == number;)
+		append(log, 0, 60000);
+	must(keep(log, 1, 0, 0) == 1);
+	for (number = log->number + 2 * log->segment_count; log->number < number;)
+		append(log, 0, 60000);
+	ck_assert_uint_eq(kept(&reader, 1), 0);
+	bus__log_cursor_close(&holder);
+	bus__log_cursor_close(&reader);
 	bus__log_close(log);
 }
 END_TEST
@@ -991,7 +1157,7 @@ is_there(const char *suffix)
 {
 	char path[512];
 
-	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	snprintf(path, sizeof path, "%s/test%s", test_dir(), suffix);
 	return access(path, F_OK) == 0;
 }
 
@@ -1017,7 +1183,7 @@ spawn_member(int pipes[2], bool leave)
 {
 	pid_t child;
 
-	place();
+	test_dir();
 	ck_assert_int_eq(pipe(pipes), 0);
 	child = bus_test_fork();
 	if (child == 0) {
@@ -1065,13 +1231,13 @@ START_TEST(files_of_others_stay)
 	struct log *log;
 
 	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		snprintf(path, sizeof path, "%s/%s", test_dir(), names[i]);
 		put_file(path, i % 2 == 0 ? "" : "something");
 	}
 	log = open_log();
 	bus__log_close(log);
 	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "%s/%s", place(), names[i]);
+		snprintf(path, sizeof path, "%s/%s", test_dir(), names[i]);
 		ck_assert_msg(access(path, F_OK) == 0, "%s is gone", names[i]);
 		unlink(path);
 	}
@@ -1086,14 +1252,14 @@ START_TEST(member_whose_files_were_removed_removes_no_others)
 	pid_t child;
 	int status;
 
-	snprintf(log_path, sizeof log_path, "%s/test.bus", place());
-	snprintf(lock_path, sizeof lock_path, "%s/test.lock", place());
+	snprintf(log_path, sizeof log_path, "%s/test.bus", test_dir());
+	snprintf(lock_path, sizeof lock_path, "%s/test.lock", test_dir());
 	ck_assert_int_eq(unlink(log_path) | unlink(lock_path), 0);
 	child = bus_test_fork();
 	if (child == 0) {
 		struct log *log;
 		bool stays =
-		    bus__log_open(place(), "test", SMALL, &log) == 0 && raise(SIGSTOP) == 0;
+		    bus__log_open(test_dir(), "test", SMALL, &log) == 0 && raise(SIGSTOP) == 0;
 
 		_exit(stays && access(log_path, F_OK) == 0 && access(lock_path, F_OK) == 0 ? 0 : 1);
 	}
@@ -1177,7 +1343,7 @@ END_TEST
 START_TEST(role_has_one_holder_until_it_ends_it)
 {
 	struct log *log = open_log();
-	uint32_t role, other;
+	uint64_t role, other;
 
 	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:1", &role), 1);
 	ck_bus(bus__log_role_take(log, "listen tcp://127.0.0.1:1", &other), 0);
@@ -1193,7 +1359,7 @@ END_TEST
 START_TEST(role_of_a_dead_holder_moves_though_a_child_of_his_lives)
 {
 	int pipes[2], ends[2];
-	uint32_t role;
+	uint64_t role;
 	struct log *log = open_log();
 	pid_t child;
 
@@ -1232,7 +1398,7 @@ damage(const char *suffix, off_t at, uint8_t byte)
 	char path[512];
 	int fd;
 
-	snprintf(path, sizeof path, "%s/test%s", place(), suffix);
+	snprintf(path, sizeof path, "%s/test%s", test_dir(), suffix);
 	fd = open(path, O_WRONLY);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
@@ -1247,15 +1413,15 @@ START_TEST(file_that_is_not_one_of_ours_is_refused)
 
 	await_member(pipes);
 	damage(".bus", offsetof(struct log_head, version), 99);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_VERSION);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_VERSION);
 	damage(".bus", offsetof(struct log_head, version), LOG_VERSION);
 	damage(".bus", offsetof(struct log_head, segment_count), 200);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DAMAGED);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_DAMAGED);
 	damage(".bus", 0, 'x');
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOG);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOG);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOG);
 	damage(".bus", 0, 'l');
 	log = open_log();
 	bus__log_close(log);
@@ -1270,20 +1436,20 @@ START_TEST(name_and_place_are_checked)
 	struct log *log;
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-		ck_bus(bus__log_open(place(), names[i], 0, &log), BUS_E_INVAL);
-	ck_bus(bus__log_open(place(), "test", LOG_BYTES_LEAST - 1, &log), BUS_E_INVAL);
-	ck_bus(bus__log_open(place(), "test", LOG_BYTES_MOST + 1, &log), BUS_E_INVAL);
-	chmod(place(), 0777);
-	ck_bus(bus__log_open(place(), "test", 0, &log), BUS_E_DENIED);
-	chmod(place(), 0700);
+		ck_bus(bus__log_open(test_dir(), names[i], 0, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(test_dir(), "test", LOG_BYTES_LEAST - 1, &log), BUS_E_INVAL);
+	ck_bus(bus__log_open(test_dir(), "test", LOG_BYTES_MOST + 1, &log), BUS_E_INVAL);
+	chmod(test_dir(), 0777);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), BUS_E_DENIED);
+	chmod(test_dir(), 0700);
 	/* No link to somewhere else, no file that others may read. */
-	snprintf(path, sizeof path, "%s/test.lock", place());
+	snprintf(path, sizeof path, "%s/test.lock", test_dir());
 	ck_assert_int_eq(symlink("/dev/null", path), 0);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	chmod(path, 0644);
-	ck_bus(bus__log_open(place(), "test", 0, &log), LOG_FOREIGN_LOCK);
+	ck_bus(bus__log_open(test_dir(), "test", 0, &log), LOG_FOREIGN_LOCK);
 	unlink(path);
 	log = open_log();
 	bus__log_close(log);
@@ -1350,7 +1516,8 @@ read_whatever(void *arg)
 		}
 		for (int i = 0; i < 10000 && (record = bus__log_next(&cursor)) != NULL; i++) {
 			struct log_view view;
-			size_t len;
+			const char *name;
+			uint32_t len;
 
 			if (!bus__log_read(cursor.word, record, &view))
 				continue;
@@ -1358,7 +1525,9 @@ read_whatever(void *arg)
 				sum = (uint8_t)(sum + view.data[k]);
 			for (uint32_t k = 0; k < view.headers_len; k++)
 				sum = (uint8_t)(sum + view.headers[k]);
-			bus__log_topic_name(log, view.topic, &len);
+			name = bus__log_name(&cursor, record, &len);
+			for (uint32_t k = 0; name != NULL && k < len; k++)
+				sum = (uint8_t)(sum + (uint8_t)name[k]);
 		}
 		bus__log_cursor_close(&cursor);
 	}
@@ -1370,16 +1539,15 @@ append_whatever(void *arg)
 {
 	struct log *log = ((struct worker *)arg)->log;
 	char name[20];
-	uint32_t topic;
 
 	for (unsigned i = 0; !((struct worker *)arg)->stop; i++) {
-		struct log_item item = {.topic = i};
+		struct log_item item = {.flags = i % 4 == 0 ? LOG_RETAIN : 0};
 		uint64_t sequence;
 
+		snprintf(name, sizeof name, "%u", i % 1000);
+		item.topic = log_test_topic(log, name);
 		bus__log_append(
 		    log, &item, &(struct bus_slice){"0123456789", i % 11}, 1, &sequence);
-		snprintf(name, sizeof name, "%u", i);
-		bus__log_topic(log, name, strlen(name), &topic);
 	}
 	return NULL;
 }
@@ -1392,7 +1560,7 @@ START_TEST(tail_that_names_no_segment_is_damage)
 		uint64_t sequence;
 
 		log->shared->tail = tail_word(position, 0);
-		ck_bus(bus__log_append(log, &(struct log_item){.topic = 1},
+		ck_bus(bus__log_append(log, &(struct log_item){.topic = topic_t(log)},
 			   &(struct bus_slice){"x", 1}, 1, &sequence),
 		    BUS_E_DAMAGED);
 		bus__log_close(log);
@@ -1456,10 +1624,12 @@ bus_test_suite(void)
 	    newest_value_stays_when_memory_with_values_is_used,
 	    value_whose_memory_is_claimed_is_not_the_one_before_it,
 	    values_move_within_their_memory_when_no_other_is_free);
-	BUS_TEST_CASE(suite, "topics", topic_has_one_number_and_one_name,
-	    topics_have_room_of_their_own_and_no_more,
-	    members_can_be_named_when_there_is_no_room_for_other_names,
-	    topics_that_many_make_at_once_are_one);
+	BUS_TEST_CASE(suite, "topics", name_stands_once_in_each_segment,
+	    names_in_a_batch_stand_in_its_first_record, there_is_no_end_of_names,
+	    longest_name_goes_with_the_largest_payload, record_that_points_to_no_name_has_none);
+	BUS_TEST_CASE(suite, "index", values_that_come_and_go_have_no_end,
+	    more_values_than_there_are_places_for_are_refused, walk_finds_all_values,
+	    value_that_was_deleted_does_not_come_back_from_memory_that_is_held);
 	BUS_TEST_CASE(suite, "members", last_member_out_leaves_nothing, files_of_others_stay,
 	    member_whose_files_were_removed_removes_no_others,
 	    members_of_other_processes_keep_the_log,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log/log.h"
+#include "log_test.h"
 #include "stopped_writer.h"
 
 #define must(condition)                                                                            \
@@ -47,7 +48,7 @@ open_cursor(struct log *log, enum log_from from, uint64_t sequence)
 }
 
 static int
-try_append(struct log *log, uint32_t topic, uint16_t flags, uint64_t number, uint32_t len)
+try_append(struct log *log, struct log_topic *topic, uint16_t flags, uint64_t number, uint32_t len)
 {
 	static uint8_t bytes[1 << 18];
 	const struct log_item item = {.topic = topic, .flags = flags};
@@ -62,7 +63,7 @@ try_append(struct log *log, uint32_t topic, uint16_t flags, uint64_t number, uin
 static void
 append(struct log *log, uint64_t number, uint32_t len)
 {
-	must(try_append(log, 1, 0, number, len) == 1);
+	must(try_append(log, log_test_topic(log, "t"), 0, number, len) == 1);
 }
 
 /* The number in a record, all of whose bytes are checked. */
@@ -273,20 +274,20 @@ START_TEST(value_is_read_without_a_pin)
 {
 	struct log *log = open_log();
 	struct log_cursor holders[HOLDERS], reader;
-	uint32_t topics[3];
+	struct log_topic topics[3];
 	uint64_t number;
 
-	ck_bus(bus__log_topic(log, "a", 1, &topics[0]), 0);
-	ck_bus(bus__log_topic(log, "b", 1, &topics[1]), 0);
-	ck_bus(bus__log_topic(log, "c", 1, &topics[2]), 0);
+	bus__log_topic(log, "a", 1, &topics[0]);
+	bus__log_topic(log, "b", 1, &topics[1]);
+	bus__log_topic(log, "c", 1, &topics[2]);
 	number = hold_share(log, holders, 0);
-	must(try_append(log, topics[0], LOG_RETAIN, 100, 64) == 1);
-	must(try_append(log, topics[1], LOG_RETAIN, 101, 100000) == 1);
-	must(try_append(log, topics[2], LOG_RETAIN, 102, 8) == 1);
+	must(try_append(log, &topics[0], LOG_RETAIN, 100, 64) == 1);
+	must(try_append(log, &topics[1], LOG_RETAIN, 101, 100000) == 1);
+	must(try_append(log, &topics[2], LOG_RETAIN, 102, 8) == 1);
 	reader = open_cursor(log, LOG_FROM_NOW, 0);
 	for (int round = 0; round < 60; round++) {
 		for (unsigned i = 0; i < 3; i++)
-			must(number_of(&reader, bus__log_kept_now(&reader, topics[i])) == 100 + i);
+			must(number_of(&reader, bus__log_kept_now(&reader, &topics[i])) == 100 + i);
 		must(reader.pin == 0);
 		bus__log_let_go(&reader);
 		append(log, number++, 60000);
@@ -302,11 +303,12 @@ START_TEST(value_is_changed_where_its_memory_cannot_be_pinned)
 {
 	struct log *log = open_log();
 	struct log_cursor holders[HOLDERS], reader;
-	struct log_item item = {.flags = LOG_RETAIN};
+	struct log_topic a;
+	struct log_item item = {.topic = &a, .flags = LOG_RETAIN};
 	struct bus__version version;
 	uint64_t changes = 0, sequence;
 
-	ck_bus(bus__log_topic(log, "a", 1, &item.topic), 0);
+	bus__log_topic(log, "a", 1, &a);
 	hold_share(log, holders, 0);
 	reader = open_cursor(log, LOG_FROM_NOW, 0);
 	for (uint64_t i = 1; i < 60; i++) {
@@ -320,6 +322,130 @@ START_TEST(value_is_changed_where_its_memory_cannot_be_pinned)
 		must(version.changes == ++changes);
 		append(log, i, 60000);
 	}
+	bus__log_cursor_close(&reader);
+	let_share_go(holders);
+	bus__log_close(log);
+}
+END_TEST
+
+/* --- names ------------------------------------------------------------------------------------------------------ */
+
+enum { NAMES = 4 };
+
+/* Of lengths that end at each byte of a word; the last is as long as one may be. */
+static void
+make_names(const struct log *log, struct log_topic topics[NAMES])
+{
+	static char names[NAMES][BUS_LIMIT_TOPIC_BYTES];
+	static const size_t lengths[NAMES] = {1, 35, 128, BUS_LIMIT_TOPIC_BYTES};
+
+	for (int i = 0; i < NAMES; i++) {
+		memset(names[i], 'a' + i, lengths[i]);
+		bus__log_topic(log, names[i], lengths[i], &topics[i]);
+	}
+}
+
+/* Takes the next record, whose number says which topic it has. */
+static void
+expect_named(struct log_cursor *reader, uint64_t number, const struct log_topic topics[NAMES])
+{
+	const struct log_record *record = bus__log_next(reader);
+	const struct log_topic *topic = &topics[number % NAMES];
+	uint32_t len;
+	const char *name;
+
+	must(number_of(reader, record) == number);
+	must(bus__log_copies(reader));
+	name = bus__log_name(reader, record, &len);
+	must(name != NULL && len == topic->len && memcmp(name, topic->name, len) == 0);
+}
+
+/* The first record of each topic lies before the copies of the later ones; it has all that a record can have. */
+START_TEST(name_of_what_was_copied_is_found_before_the_copy)
+{
+	static const uint16_t flags[NAMES] = {
+	    0, LOG_RETAIN, LOG_EXPIRES | LOG_REPLY, LOG_RETAIN | LOG_EXPIRES | LOG_REPLY};
+	struct log *log = open_log();
+	struct log_cursor holders[HOLDERS], reader;
+	struct log_topic topics[NAMES];
+
+	make_names(log, topics);
+	hold_share(log, holders, 0);
+	reader = open_cursor(log, LOG_FROM_NOW, 0);
+	for (uint64_t round = 0; round < 40; round++) {
+		for (uint64_t i = 0; i < NAMES; i++)
+			must(try_append(log, &topics[i], flags[i], i, 8 + (uint32_t)round) == 1);
+		for (uint64_t i = 0; i < 10; i++)
+			must(try_append(log, &topics[i % NAMES], 0, i, 20000) == 1);
+		for (uint64_t i = 0; i < NAMES; i++)
+			expect_named(&reader, i, topics);
+		for (uint64_t i = 0; i < 10; i++)
+			expect_named(&reader, i, topics);
+	}
+	ck_assert_uint_eq(bus__log_lost(&reader), 0);
+	bus__log_cursor_close(&reader);
+	let_share_go(holders);
+	bus__log_close(log);
+}
+END_TEST
+
+START_TEST(name_that_has_gone_since_the_copy_is_none)
+{
+	struct log *log = open_log();
+	struct log_cursor holders[HOLDERS], reader;
+	struct log_topic topics[NAMES];
+	const struct log_record *record;
+	uint64_t segment;
+	uint32_t len;
+
+	make_names(log, topics);
+	hold_share(log, holders, 0);
+	must(try_append(log, &topics[2], 0, 0, 60000) == 1);
+	reader = open_cursor(log, LOG_FROM_NOW, 0);
+	for (uint64_t i = 1; i < 4; i++)
+		must(try_append(log, &topics[2], 0, i, 100) == 1);
+	segment = log->number;
+	record = bus__log_next(&reader);
+	must(number_of(&reader, record) == 1 && reader.number == segment);
+	must(bus__log_name(&reader, record, &len) != NULL);
+	for (uint64_t i = 4; log->number < segment + 2 * log->segment_count; i++)
+		append(log, i, 60000);
+	record = bus__log_next(&reader);
+	must(number_of(&reader, record) == 2 && reader.number == segment);
+	ck_assert_ptr_null(bus__log_name(&reader, record, &len));
+	bus__log_cursor_close(&reader);
+	let_share_go(holders);
+	bus__log_close(log);
+}
+END_TEST
+
+/* What is carried to other memory is read in a copy as well, where the writer's own process may not pin it. */
+START_TEST(values_move_out_of_memory_that_cannot_be_pinned)
+{
+	enum { VALUES = 200 };
+	struct log *log = open_log();
+	struct log_cursor holders[HOLDERS], reader;
+	uint64_t number;
+
+	number = hold_share(log, holders, 0);
+	for (uint64_t i = 0; i < VALUES; i++) {
+		char name[16];
+
+		snprintf(name, sizeof name, "v/%u", (unsigned)i);
+		must(try_append(log, log_test_topic(log, name), LOG_RETAIN, i,
+			 i % 50 == 49 ? 70000 : 8 + (uint32_t)i) == 1);
+	}
+	reader = open_cursor(log, LOG_FROM_NOW, 0);
+	for (uint64_t end = log->number + 3 * log->segment_count; log->number < end;)
+		append(log, number++, 60000);
+	for (uint64_t i = 0; i < VALUES; i++) {
+		char name[16];
+
+		snprintf(name, sizeof name, "v/%u", (unsigned)i);
+		must(
+		    number_of(&reader, bus__log_kept_now(&reader, log_test_topic(log, name))) == i);
+	}
+	ck_assert_uint_eq(bus__log_kept_count(log), VALUES);
 	bus__log_cursor_close(&reader);
 	let_share_go(holders);
 	bus__log_close(log);
@@ -445,13 +571,13 @@ START_TEST(publish_is_not_refused_beside_stopped_writers)
 	for (unsigned i = 0; i < MOST; i++) {
 		cursors[i] = open_cursor(log, LOG_FROM_NOW, 0);
 		for (int k = 0; k < 6; k++)
-			must(try_append(log, 1, 0, ++number, 60000) == 1);
+			must(try_append(log, log_test_topic(log, "t"), 0, ++number, 60000) == 1);
 		must(bus__log_next(&cursors[i]) != NULL);
 	}
 	for (unsigned i = 0; _i == 0 && i < writers; i++)
 		children[i] = spawn_stopped_writer(log, &number);
 	for (int i = 0; i < 500; i++)
-		must(try_append(log, 1, 0, ++number, 60000) == 1);
+		must(try_append(log, log_test_topic(log, "t"), 0, ++number, 60000) == 1);
 	for (unsigned i = 0; i < MOST; i++)
 		bus__log_cursor_close(&cursors[i]);
 	for (unsigned i = 0; i < writers; i++)
@@ -471,7 +597,10 @@ bus_test_suite(void)
 	    reader_that_copies_takes_back_what_it_was_given,
 	    reader_that_copies_and_is_lapped_is_told_how_many_went_by,
 	    reader_that_copies_holds_again_when_it_may, value_is_read_without_a_pin,
-	    value_is_changed_where_its_memory_cannot_be_pinned);
+	    value_is_changed_where_its_memory_cannot_be_pinned,
+	    values_move_out_of_memory_that_cannot_be_pinned);
+	BUS_TEST_CASE(suite, "names", name_of_what_was_copied_is_found_before_the_copy,
+	    name_that_has_gone_since_the_copy_is_none);
 	BUS_TEST_CASE(suite, "pins",
 	    readers_of_a_process_that_stand_still_hold_their_share_and_no_writer,
 	    processes_hold_a_quarter_together_and_the_next_one_gets_what_one_gives_back,

@@ -12,6 +12,7 @@
 #include "core/peer.h"
 #include "link/session.h"
 #include "log/log.h"
+#include "log_test.h"
 
 #include "cut.h"
 #include "values_model.h"
@@ -589,24 +590,26 @@ START_TEST(the_log_bounds_its_marks_and_keeps_the_newest)
 	uint64_t sequence;
 	struct log *log;
 	unsigned live = 0;
+	struct log_cursor reader = {.log = NULL};
 
 	ck_bus(bus__log_open(bus_test_dir(), "marks", LOG_BYTES_LEAST, &log), 0);
+	reader.log = log;
 	for (unsigned i = 0; i < MANY; i++) {
 		struct log_item mark = item;
 		char name[16];
-		int len = snprintf(name, sizeof name, "t/%u", i);
 
-		ck_bus(bus__log_topic(log, name, (size_t)len, &mark.topic), 0);
+		snprintf(name, sizeof name, "t/%u", i);
+		mark.topic = log_test_topic(log, name);
 		ck_bus(bus__log_append_value(
 			   log, &mark, &offer, &(struct bus_slice){"", 0}, &sequence, &ours),
 		    1);
 	}
 	for (unsigned i = 0; i < MANY; i++) {
 		char name[16];
-		int len = snprintf(name, sizeof name, "t/%u", i);
-		uint32_t topic = bus__log_topic_find(log, name, (size_t)len);
 
-		bus__log_newest(log, NULL, topic, bus__log_tail(log), &now);
+		snprintf(name, sizeof name, "t/%u", i);
+		bus__log_newest(&reader, log_test_topic(log, name), bus__log_tail(log), &now);
+		bus__log_let_go(&reader);
 		live += now.kind == LOG_A_MARK;
 		if (i >= MANY - 1000)
 			ck_assert_int_eq(now.kind, LOG_A_MARK);
@@ -624,16 +627,19 @@ START_TEST(a_version_beyond_what_can_be_counted_stays_the_largest)
 	struct log_item item = {.flags = LOG_RETAIN};
 	struct bus__offer offer = {.version.changes = UINT64_MAX};
 	struct bus__version ours;
+	struct log_cursor reader = {.log = NULL};
 	struct log_newest now;
 	struct bus_slice text = {"x", 1};
 	uint64_t sequence;
 	struct log *log;
 
 	ck_bus(bus__log_open(bus_test_dir(), "most", LOG_BYTES_LEAST, &log), 0);
-	ck_bus(bus__log_topic(log, "t", 1, &item.topic), 0);
+	reader.log = log;
+	item.topic = log_test_topic(log, "t");
 	ck_bus(bus__log_append_value(log, &item, &offer, &text, &sequence, &ours), 1);
 	ck_bus(bus__log_append_value(log, &item, NULL, &text, &sequence, &ours), 1);
-	bus__log_newest(log, NULL, item.topic, bus__log_tail(log), &now);
+	bus__log_newest(&reader, item.topic, bus__log_tail(log), &now);
+	bus__log_let_go(&reader);
 	ck_assert_int_eq(now.kind, LOG_A_VALUE);
 	ck_assert_uint_eq(now.version.changes, UINT64_MAX);
 	bus__log_close(log);

@@ -66,8 +66,8 @@ class LogStats(TypedDict):
     oldest: int
     values_bytes: int
     values_most: int
-    names_bytes: int
-    names_most: int
+    values_count: int
+    values_count_most: int
     readers: int
     readers_most: int
     processes: int

@@ -704,11 +704,11 @@ log_dict(const struct log_numbers *numbers)
 	    (unsigned long long)log->messages, "messages_left",
 	    (unsigned long long)log->messages_left, "oldest", (unsigned long long)log->oldest,
 	    "values_bytes", (unsigned long long)log->values_bytes, "values_most",
-	    (unsigned long long)log->values_most, "names_bytes",
-	    (unsigned long long)log->names_bytes, "names_most", (unsigned long long)log->names_most,
-	    "readers", (unsigned)log->readers, "readers_most", (unsigned)log->readers_most,
-	    "processes", (unsigned)log->processes, "processes_most", (unsigned)log->processes_most,
-	    "members", members);
+	    (unsigned long long)log->values_most, "values_count",
+	    (unsigned long long)log->values_count, "values_count_most",
+	    (unsigned long long)log->values_count_most, "readers", (unsigned)log->readers,
+	    "readers_most", (unsigned)log->readers_most, "processes", (unsigned)log->processes,
+	    "processes_most", (unsigned)log->processes_most, "members", members);
 }
 
 PyDoc_STRVAR(bus_log_stats_doc,
