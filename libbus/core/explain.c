@@ -792,6 +792,27 @@ say_next(struct explaining *e, struct bus *bus, uint32_t stuck)
 }
 
 /* What is kept of a topic is in the log of a named bus. */
+/* Whether a message on the topic is left in the log. Names stand in records, so this looks at all of them. */
+static bool
+is_in_log(struct bus *bus, const char *topic, size_t len)
+{
+	uint64_t tail = bus__log_tail(bus->log);
+	const struct log_record *record;
+	struct log_cursor c;
+	const char *name;
+	uint32_t its;
+	bool found = false;
+
+	if (bus__log_cursor_open(bus->log, LOG_FROM_OLDEST, 0, &c) < 0)
+		return false;
+	while (!found && bus__log_position(&c) < tail && (record = bus__log_next(&c)) != NULL) {
+		name = c.word >> 32 & LOG_NAMED ? bus__log_name(&c, record, &its) : NULL;
+		found = name != NULL && its == len && memcmp(name, topic, len) == 0;
+	}
+	bus__log_cursor_close(&c);
+	return found;
+}
+
 static void
 explain_logged(struct explaining *e, struct bus *bus, size_t len)
 {
@@ -808,6 +829,8 @@ explain_logged(struct explaining *e, struct bus *bus, size_t len)
 	record = bus__log_kept_now(&c, &topic);
 	if (record != NULL && bus__log_read(c.word, record, &v) && v.len > 0)
 		line(e->page, "keeps a value of %u bytes for new subscriptions", v.len);
+	else if (record == NULL && !is_in_log(bus, e->topic, len))
+		line(e->page, "unknown topic: no message on it is in the log");
 	else
 		line(e->page, "keeps no value for new subscriptions");
 	bus__log_cursor_close(&c);
