@@ -1839,13 +1839,24 @@ wait_for_ever(const char *dir, int number)
 	pause();
 }
 
+static bool
+has_file(const char *dir, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	return access(path, F_OK) == 0;
+}
+
 START_TEST(memory_of_a_bus_whose_members_were_killed_is_given_back)
 {
 	const char *dir = bus_test_dir();
 	pid_t dead = start(wait_for_ever, dir, 1), alive = start(wait_for_ever, dir, 0);
 	struct bus *bus;
 
-	ck_eventually(files_in(dir) == 4);
+	/* And none that one of them is making. */
+	ck_eventually(
+	    has_file(dir, "dead.bus") && has_file(dir, "alive.bus") && files_in(dir) == 4);
 	bus = join(dir);
 	ck_assert_uint_eq(files_in(dir), 6);
 	ck_bus(bus_close(bus, 0), 0);
