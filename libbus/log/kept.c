@@ -404,8 +404,9 @@ find(struct log_cursor *reader, const struct log_topic *topic, bool in_place, ui
 		held++;
 		if (look_at(reader, &wanted, place, tail, &f) && f.position > best.position)
 			best = f;
-		/* Which of two is newer is not known while one moves. */
-		if (f.record == NULL && f.fate == LOG_MOVING) {
+		/* Which of two is newer is not known while one moves. To the owner none does: what a writer that was
+		 * revoked claimed is lost, and what it has moved itself it has noted. */
+		if (!in_place && f.record == NULL && f.fate == LOG_MOVING) {
 			*ret_found = f;
 			return false;
 		}
