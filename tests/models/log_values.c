@@ -6,7 +6,7 @@
 
 #include <libbus/error.h>
 
-enum { SEGMENTS = 8, SEGMENT = 176 /* two values with a version */, EACH = 2, PEERS_MOST = 3 };
+enum { SEGMENTS = 5, SEGMENT = 88 /* a value with a version */, EACH = 2, PEERS_MOST = 3 };
 
 static void
 before(void)
@@ -23,10 +23,11 @@ change(int member, struct bus__offer *offer, uint64_t i)
 	uint64_t sequence;
 	int got;
 
+	/* LIMIT: for a moment one that was revoked claims the memory of the value that this one replaces. */
 	do
 		got = bus__log_append_value(
 		    &model_log[member], &item, offer, &slice, &sequence, &ours);
-	while (got == BUS_E_FULL);
+	while (got == BUS_E_FULL || got == BUS_E_LIMIT);
 	model_check(got == 1 || (offer != NULL && got == 0));
 }
 
@@ -62,7 +63,8 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"a late note replaces a newer one", "note", "kept", OP_CAS, BLIND, ""},
+    {"a segment is not sealed before its writer is revoked", "seal", "seal", OP_CAS, SKIPPED, ""},
+    {"a publish does not order what it shows", "move_tail", "tail", OP_CAS, RELAXED, ""},
     {"an owner does not hold what it compares", "pin_first", "pins", OP_STORE, SKIPPED, ""},
     {NULL},
 };
@@ -74,6 +76,6 @@ const struct model model_log_values = {
     .before = before,
     .thread = thread,
     .after = after,
-    .schedules = 20000,
+    .schedules = 4000,
     .controls = controls,
 };
