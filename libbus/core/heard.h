@@ -1,8 +1,8 @@
 /* core/heard.h: what names of topics in a log stand for here.
  *
  * Records say by a number where in their segment the name is, so a number stands for something in one segment alone. The
- * second table is by name, or rather by its hash, and outlives segments. Whoever has a hit there that is not NULL compares the
- * name. Not for several threads at once. */
+ * second table is by the hash of the name, with a key of this process, and outlives segments. A hash stands for a name: with all names
+ * that a table holds, one new name in 10^14 would be taken for another. Not for several threads at once. */
 #ifndef BUS_CORE_HEARD_H
 #define BUS_CORE_HEARD_H
 
@@ -68,6 +68,14 @@ bus__heard_number(
 }
 
 bool bus__heard_name(const struct bus__heard *heard, uint64_t hash, void **ret_what);
+
+/* Has the entry of a name fetched. */
+static inline void
+bus__heard_expect_name(const struct bus__heard *heard, uint64_t hash)
+{
+	if (heard->names.cap != 0)
+		__builtin_prefetch(&heard->names.at[(uint32_t)hash & (heard->names.cap - 1)]);
+}
 
 #define HEARD_AT_ONCE 1024
 

@@ -285,7 +285,7 @@ bus__named_send_one(struct bus *bus, const struct log_item *record, const void *
 	if (len > PAGE || len > bus->max_payload || data == NULL) {
 		if (len > 0)
 			return send_large(bus, record, data, len);
-	} else if (len > 0) {
+	} else if (__builtin_expect(len > 0, 1)) {
 		touch(data, len);
 	}
 	err = bus__log_append_one(bus->log, record, data, len);

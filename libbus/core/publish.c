@@ -507,6 +507,7 @@ static void
 record_of(struct bus_pub *pub, const struct log *log)
 {
 	bus__log_topic(log, pub->topic->name, pub->topic->len, &pub->named);
+	pub->named.stays = true;
 	pub->record = (struct log_item){
 	    .topic = &pub->named, .type = (uint8_t)pub->type, .origin = log->member};
 }

@@ -58,7 +58,7 @@ bus__reader_new(struct log *log, const struct bus_mailbox_config *cfg, struct re
 		bus__free(r);
 		return BUS_E_NOMEM;
 	}
-	r->batch = bus__pages(READER_BATCH * sizeof *r->batch);
+	r->batch = bus__pages(READER_BATCH_BYTES);
 	if (cfg->from == BUS_FROM_LAST)
 		r->last = bus__calloc((size_t)cfg->from_value + 1, sizeof *r->last);
 	if (r->batch == NULL || (cfg->from == BUS_FROM_LAST && r->last == NULL)) {
@@ -82,7 +82,7 @@ bus__reader_free(struct reader *r)
 	bus__free(r->last);
 	bus__heard_fini(&r->heard);
 	bus__free(r->own);
-	bus__pages_free(r->batch, READER_BATCH * sizeof *r->batch);
+	bus__pages_free(r->batch, READER_BATCH_BYTES);
 	pthread_mutex_destroy(&r->lock);
 	bus__free(r);
 }
@@ -188,6 +188,30 @@ heed_segment(struct reader *r)
 	r->last_route = NULL;
 }
 
+/* Hashes the name in the next record, if there is one, and has its entry of the table fetched: of very many topics in turn each
+ * would be waited for. */
+static inline void
+look_ahead(struct bus_mailbox *m)
+{
+	struct reader *r = m->reader;
+	const struct log_cursor *c = &r->cursor;
+	const struct log_record *record = (const struct log_record *)(c->bytes + c->at);
+	const char *name;
+	uint64_t word;
+	uint32_t len;
+
+	if (c->at >= c->limit)
+		return;
+	word = atomic_load_explicit(&record->word, memory_order_relaxed);
+	name =
+	    record_bytes(word) <= c->limit - c->at ? bus__log_own_name(record, word, &len) : NULL;
+	if (name == NULL)
+		return;
+	r->ahead = bus__log_position(c);
+	r->ahead_hash = bus__siphash(m->bus->key, name, len);
+	bus__heard_expect_name(&r->heard, r->ahead_hash);
+}
+
 /* Looks up the name of a record's topic: of one that names it, or whose number is not noted. false: it is not known, and
  * copied. One that is not there is of a damaged record, or it went while the reader copied; then the message is lost. */
 static __attribute__((noinline)) bool
@@ -196,9 +220,10 @@ look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copi
 {
 	struct reader *r = m->reader;
 	struct log_cursor *c = &r->cursor;
-	const struct topic *topic;
+	bool names = c->word >> 32 & LOG_NAMED;
 	void *route = NULL;
 	const char *name;
+	uint64_t hash;
 	uint32_t len;
 
 	*ret_route = NULL;
@@ -207,18 +232,18 @@ look_up_name(struct bus_mailbox *m, const struct log_record *record, struct copi
 		c->lost++;
 		return true;
 	}
-	if (!bus__heard_name(&r->heard, bus__siphash(m->bus->key, name, len), &route)) {
-		copy_name(unknown, name, len);
-		return false;
-	}
-	topic = route != NULL ? ((struct route *)route)->topic : NULL;
-	if (topic != NULL && (topic->len != len || memcmp(topic->name, name, len) != 0)) {
+	hash = names && r->ahead == bus__log_position(c) - record_bytes(c->word)
+		   ? r->ahead_hash
+		   : bus__siphash(m->bus->key, name, len);
+	if (!bus__heard_name(&r->heard, hash, &route)) {
 		copy_name(unknown, name, len);
 		return false;
 	}
 	*ret_route = route;
+	if (names)
+		look_ahead(m);
 	/* Without memory it looks by the name again. */
-	if (!(c->word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&r->heard, c->number))
+	if (!names || bus__heard_notes_at_once(&r->heard, c->number))
 		bus__heard_put_number(&r->heard, c->number, record->topic, route);
 	return true;
 }

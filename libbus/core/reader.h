@@ -42,6 +42,10 @@ struct taken {
 	struct route *route;
 };
 
+/* A few more are fetched ahead, whatever they are. */
+#define READER_AHEAD       4
+#define READER_BATCH_BYTES ((READER_BATCH + READER_AHEAD) * sizeof(struct taken))
+
 struct reader {
 	struct log *log;
 	pthread_mutex_t lock; /* all but the atomics and the batch */
@@ -55,6 +59,8 @@ struct reader {
 	    *last; /* where the drainer notes what comes last, before it begins; NULL: it has */
 	struct bus__heard heard; /* routes, by the numbers and names of their topics */
 	uint32_t learned;        /* up to which of `changes` */
+	uint64_t ahead,
+	    ahead_hash; /* of the name in the record at that position, which comes next */
 	uint32_t
 	    last_number; /* what was looked up last, in this segment; 0, which no topic has: NULL */
 	uint64_t last_segment;
@@ -119,6 +125,20 @@ bus__plain_len(const struct taken *taken)
 {
 	return record_bytes(taken->word) - (uint32_t)sizeof(struct log_record) -
 	       (uint32_t)(taken->word >> 56);
+}
+
+/* Whether it has nothing but a payload, whose length is *ret_len, and its topic's name. The payload is behind a word. */
+static inline bool
+bus__is_named(const struct taken *taken, uint64_t *ret_len)
+{
+	uint64_t most = record_bytes(taken->word), name;
+	uint64_t rest = sizeof(struct log_record) + sizeof name + (taken->word >> 56);
+
+	if ((taken->word >> 32 & 0xffff) != LOG_NAMED || most < rest)
+		return false;
+	memcpy(&name, taken->record + 1, sizeof name); /* once: others may write there */
+	*ret_len = most - rest - name;
+	return name <= most - rest;
 }
 
 /* Puts what is there now into the ring, where a newer message replaces an older one, unless somebody waits for us. Returns

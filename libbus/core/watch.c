@@ -213,16 +213,11 @@ look_up_name(struct scan *s, const struct log_record *record, uint64_t word, voi
     const char **ret_name, uint32_t *ret_len)
 {
 	struct watch *w = &s->bus->watch;
-	const struct topic *topic;
 
 	*ret_topic = NULL;
 	*ret_name = bus__log_name(&w->place, record, ret_len);
 	if (*ret_name == NULL ||
 	    !bus__heard_name(&w->heard, bus__siphash(s->bus->key, *ret_name, *ret_len), ret_topic))
-		return false;
-	topic = *ret_topic;
-	if (topic != NULL &&
-	    (topic->len != *ret_len || memcmp(topic->name, *ret_name, *ret_len) != 0))
 		return false;
 	/* Without memory it looks by the name again. */
 	if (!(word >> 32 & LOG_NAMED) || bus__heard_notes_at_once(&w->heard, w->place.number))

@@ -1047,25 +1047,37 @@ bus__log_append(struct log *log, const struct log_item *item, const struct bus_s
 	return (int)done;
 }
 
-/* append_at_once() for one record, without a loop. What is written last is computed before the payload is copied, since
- * little is kept over a call. */
+/* Of a record that has nothing but a payload and its topic's name. */
+static inline uint64_t
+named_size(const struct log_item *item, size_t len)
+{
+	return plain_size(len + sizeof(uint64_t) + item->topic->len);
+}
+
+/* append_at_once() for one record, without a loop; `names`: which names its topic. What is written last is computed before the
+ * payload is copied, since little is kept over a call. */
 static inline __attribute__((always_inline)) bool
-append_one_at_once(struct log *log, const struct log_item *item, const void *data, size_t len)
+append_one_at_once(
+    struct log *log, const struct log_item *item, const void *data, size_t len, const bool names)
 {
 	uint64_t word = atomic_load_explicit(&log->shared->tail, memory_order_relaxed), noted, next;
 	int64_t time_ns = bus__wall_coarse_ns();
 	struct turn turn = {.at = tail_position(word) - log->begin};
 	struct log_segment *segment = log->segment;
-	uint64_t bytes = plain_size(len), named;
+	uint64_t bytes = names ? named_size(item, len) : plain_size(len), named;
 	uint8_t *to;
 
 	/* Nothing is mapped of a segment that is not known. */
 	if ((word & TAIL_OWNER) || turn.at >= log->mapped || bytes >= log->mapped - turn.at)
 		return false;
 	/* What names the topic lies before. */
-	named = atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
-	if (named >= turn.at)
-		return false;
+	named = turn.at;
+	if (!names) {
+		named =
+		    atomic_load_explicit(&item->topic->named_at, memory_order_relaxed) - log->begin;
+		if (named >= turn.at)
+			return false;
+	}
 	named = topic_at(named);
 	noted = atomic_load_explicit(&segment->count, memory_order_relaxed);
 	turn.word = (word & ~TAIL_BITS) | (uint64_t)(log->member + 1) << 2;
@@ -1082,10 +1094,20 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 	next = tail_position(word) + bytes;
 	noted += (bytes >> 3 << 32) + 1; /* as note_count() does */
 	to = log->bytes + turn.at;
-	write_head(to, (uint32_t)named, item,
-	    record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
+	if (names) {
+		uint64_t used = sizeof(struct log_record) + sizeof used + len + item->topic->len;
+
+		write_word(to + sizeof(struct log_record), item->topic->len);
+		write_head(to, (uint32_t)named, item,
+		    record_word((uint32_t)bytes, LOG_NAMED, item->type, (unsigned)(bytes - used)),
+		    time_ns);
+		memcpy(to + used - item->topic->len, item->topic->name, item->topic->len);
+	} else {
+		write_head(to, (uint32_t)named, item,
+		    record_word((uint32_t)bytes, 0, item->type, (unsigned)-len & 7), time_ns);
+	}
 	if (__builtin_expect(len > 0, 1))
-		memcpy(to + sizeof(struct log_record), data, len);
+		memcpy(to + sizeof(struct log_record) + (names ? sizeof(uint64_t) : 0), data, len);
 	bus__log_stall(LOG_STALL_COPIED);
 	atomic_store_explicit(&segment->count, noted, memory_order_relaxed);
 	bus__log_stall(LOG_STALL_PUBLISH);
@@ -1093,9 +1115,19 @@ append_one_at_once(struct log *log, const struct log_item *item, const void *dat
 		acknowledge(log);
 		return false;
 	}
+	/* Only now: of a writer that was revoked nothing is there. */
+	if (names)
+		bus__log_remember(log, item->topic, log->begin + turn.at);
 	if (is_sealed(log))
 		acknowledge(log);
 	return true;
+}
+
+/* Apart, so that a record that names nothing saves no register for it. */
+static __attribute__((noinline)) bool
+append_named_at_once(struct log *log, const struct log_item *item, const void *data, size_t len)
+{
+	return append_one_at_once(log, item, data, len, true);
 }
 
 /* The long way: `writer` has the turn; NULL: it is not free. */
@@ -1105,8 +1137,15 @@ append_one_slowly(
 {
 	const struct bus_slice payload = {data, len};
 	uint64_t sequence;
-	int got = enter(log, item, &writer);
+	int got;
 
+	__builtin_prefetch(item->topic->name);
+	if (writer != NULL && has_to_name(writer, item) &&
+	    append_named_at_once(writer, item, data, len)) {
+		bus__log_leave(writer);
+		return 1;
+	}
+	got = enter(log, item, &writer);
 	if (got < 0)
 		return got;
 	return leave(writer, append_some(writer, item, &payload, 1, &sequence));
@@ -1117,7 +1156,7 @@ bus__log_append_one(struct log *log, const struct log_item *item, const void *da
 {
 	struct log *writer = NULL;
 
-	if (!bus__log_enter(log, &writer) || !append_one_at_once(writer, item, data, len))
+	if (!bus__log_enter(log, &writer) || !append_one_at_once(writer, item, data, len, false))
 		return append_one_slowly(log, writer, item, data, len);
 	bus__log_leave(writer);
 	return 1;

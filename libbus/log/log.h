@@ -201,6 +201,7 @@ void bus__log_role_end(struct log *log, uint64_t role);
 struct log_topic {
 	const char *name;
 	uint32_t len;
+	bool stays;    /* as a handle does: what the process remembers of it is here alone */
 	uint64_t hash; /* of the name */
 	/* The position of a record in which this process named it; 0: none that is known. Relaxed: it is stored behind the
 	 * publish of that record, so an owner of the tail that reads it has that record before its own. */
@@ -443,6 +444,9 @@ bool bus__log_read(uint64_t word, const struct log_record *record, struct log_vi
  * in the copy and is gone. */
 const char *bus__log_name(
     struct log_cursor *cursor, const struct log_record *record, uint32_t *ret_len);
+
+/* The same of a record of that first word, which lies whole where it is. NULL: it does not name its topic. */
+const char *bus__log_own_name(const struct log_record *record, uint64_t word, uint32_t *ret_len);
 
 /* --- values (kept.c) -------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "base/siphash.h"
 
-#define MEMORY 4096 /* entries, two of them for each hash; a power of two */
+#define MEMORY 16384 /* entries, two of them for each hash; a power of two */
 
 struct log_memory {
 	struct {
@@ -59,6 +59,7 @@ bus__log_topic(const struct log *log, const char *name, size_t len, struct log_t
 
 	ret_topic->name = name;
 	ret_topic->len = (uint32_t)len;
+	ret_topic->stays = false;
 	ret_topic->hash = hash;
 	atomic_init(&ret_topic->named_at, log->memory != NULL ? recall(log->memory, hash) : 0);
 }
@@ -70,7 +71,7 @@ bus__log_remember(struct log *log, struct log_topic *topic, uint64_t position)
 	uint32_t entry = (uint32_t)(topic->hash % (MEMORY / 2)) * 2;
 
 	atomic_store_explicit(&topic->named_at, position, memory_order_relaxed);
-	if (memory == NULL)
+	if (topic->stays || memory == NULL)
 		return;
 	/* Its own, or the older one. */
 	if ((atomic_load_explicit(&memory->at[entry].sum, memory_order_relaxed) ^
@@ -102,6 +103,14 @@ find_name(const struct log_record *head, uint64_t word, uint32_t *ret_len)
 	return end - len;
 }
 
+const char *
+bus__log_own_name(const struct log_record *record, uint64_t word, uint32_t *ret_len)
+{
+	uint64_t name = find_name(record, word, ret_len);
+
+	return name != 0 ? (const char *)record + name : NULL;
+}
+
 /* The name of a record at `at`, which ends before `own`, and that a cursor has not copied with its records. Copies the head first, and
  * looks whether the segment was there, since nothing may be read of a copy before that. */
 static __attribute__((noinline)) const char *
@@ -128,7 +137,7 @@ copy_name(struct log_cursor *c, uint64_t at, uint64_t own, uint32_t *ret_len)
 const char *
 bus__log_name(struct log_cursor *c, const struct log_record *record, uint32_t *ret_len)
 {
-	uint64_t own = (uintptr_t)record - (uintptr_t)c->bytes, name;
+	uint64_t own = (uintptr_t)record - (uintptr_t)c->bytes;
 	uint32_t topic = record->topic; /* once: others may write there */
 	uint64_t word = c->word, at = ((uint64_t)topic - 1) * 8;
 
@@ -144,6 +153,5 @@ bus__log_name(struct log_cursor *c, const struct log_record *record, uint32_t *r
 		if (record_bytes(word) > own - at)
 			return NULL;
 	}
-	name = find_name(record, word, ret_len);
-	return name != 0 ? (const char *)record + name : NULL;
+	return bus__log_own_name(record, word, ret_len);
 }
