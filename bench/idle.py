@@ -20,8 +20,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident():
+    """Of the process's own: the pages of a log are there once for all processes, and it has all of them by and by."""
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    whole, shared = Path("/proc/self/statm").read_text().split()[1:3]
+    return (int(whole) - int(shared)) * PAGE
 
 
 def measure(bus, full):
