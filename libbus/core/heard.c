@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-#define FIRST      64
+#define FIRST      16
 #define MOST_NAMES 24576 /* then it begins anew: of names there is no end */
 
 typedef struct heard_entry *find_entry(const struct heard_table *table, uint64_t key);
