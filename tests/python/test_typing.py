@@ -59,6 +59,10 @@ assert_type(sub.filters, tuple[str, ...])
 sub.unsubscribe("a")
 assert_type(libbus.filter_covers("a/#", "a"), bool)
 
+assert_type(bus.get("a"), libbus.Message | None)
+assert_type(bus.get("a", default=1), libbus.Message | int)
+assert_type(bus.wait("a/#", 1, kept=False), libbus.Message)
+
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
 assert_type(bus.log_stats()["messages_left"], int)

@@ -154,6 +154,32 @@ class Bus(_core.Bus):
 
         return _decorator("on", filters, register)
 
+    def wait(
+        self, topic_filter: str, /, timeout: float | None = None, *, kept: bool = True
+    ) -> _core.Message:
+        """Waits for one message of the filter, and returns it.
+
+        kept: a kept value counts too, so a topic that has one answers at once.
+        BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback,
+        which must not wait: give it timeout=0.
+        """
+        if timeout != 0 and self._callbacks.here():
+            raise _core.error(STATE, topic_filter)
+        deadline = _deadline(timeout)
+        mailbox = _core.Mailbox(self)
+        try:
+            mailbox.subscribe(topic_filter)
+            while (msg := mailbox.recv(_left(deadline))).kept and not kept:
+                pass
+            return msg
+        except _core.BusTimeoutError as error:
+            named = _core.BusTimeoutError(f"{topic_filter}: {error}")
+            named.code, named.name = error.code, error.name
+            named.topic, named.address = topic_filter, None
+            raise named from None
+        finally:
+            mailbox.close()
+
     # --- questions ----------------------------------------------------------------------------------------
 
     def request(

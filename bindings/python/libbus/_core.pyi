@@ -1,9 +1,11 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, final
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self
+
+_T = TypeVar("_T")
 
 VERSION: str
 ERRORS: tuple[tuple[int, str, str, type[Exception]], ...]
@@ -230,6 +232,10 @@ class Bus:
         ttl: float | None = None,
         headers: dict[Any, Any] | None = None,
     ) -> None: ...
+    @overload
+    def get(self, topic: str, /) -> Message | None: ...
+    @overload
+    def get(self, topic: str, /, default: _T) -> Message | _T: ...
     def keep(self, topic_filter: str, /, *, last: int = 1, max_bytes: int = 0) -> None: ...
     def request(
         self,

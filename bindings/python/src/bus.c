@@ -252,6 +252,22 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(bus_get_doc,
+    "get($self, topic, /, default=None)\n--\n\n"
+    "The message that the topic keeps: the last one that was published with retain=True, or the newest\n"
+    "of keep(). default: it keeps none. Never waits.");
+
+static PyObject *
+bus_get_kept(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"", "default", NULL};
+	PyObject *topic, *otherwise = Py_None;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get", names, &topic, &otherwise))
+		return NULL;
+	return kept_get(self->core, (PyObject *)self, topic, otherwise);
+}
+
 /* --- open --------------------------------------------------------------------------------------------------- */
 
 /* A converter: a path as bytes, a new reference, or NULL for None. */
@@ -866,6 +882,7 @@ static PyMethodDef bus_methods[] = {
     {"publish_raw", (PyCFunction)(void (*)(void))bus_publish_raw, WITH_KEYWORDS,
 	bus_publish_raw_doc},
     {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
+    {"get", (PyCFunction)(void (*)(void))bus_get_kept, WITH_KEYWORDS, bus_get_doc},
     {"request", (PyCFunction)(void (*)(void))bus_request_value, WITH_KEYWORDS, bus_request_doc},
     {"reply", (PyCFunction)(void (*)(void))bus_reply_value, WITH_KEYWORDS, bus_reply_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},

@@ -150,6 +150,11 @@ const struct bus_msg *message_msg(PyObject *message);
 PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
     int timeout_ms, PyObject *topic);
 
+/* --- kept.c ------------------------------------------------------------------------------------------ */
+
+/* The newest message that topic keeps on a libbus._core.Bus, or a new reference to otherwise. NULL with an exception. */
+PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *otherwise);
+
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec;
