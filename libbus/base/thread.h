@@ -54,8 +54,8 @@ bus__thread_word(void)
 #endif
 }
 
-/* Whether this thread may wait for another one that appends to a log. It may, unless it said that it must not: the Python
- * extension does while it has the interpreter's lock. */
+/* Whether this thread may wait for another one that appends to a log, or for room as its handle says. It may, unless it said that it
+ * must not: the Python extension does while it has the interpreter's lock. */
 bool bus__may_wait(void);
 void bus__set_may_wait(bool may);
 

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/park.h"
+#include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
@@ -32,6 +34,7 @@ struct bus_pub {
 	struct log_item
 	    record; /* on a named bus, of which `topic` is the number; 0: it is private */
 	int type, wait_ms;
+	struct bus_mailbox *full; /* a reference, after BUS__E_WAITS on a private bus; or NULL */
 };
 
 /* What a publish has claimed in mailboxes that refuse: all of them take the message, or none gets it. */
@@ -645,6 +648,32 @@ end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, si
 	bus__fail_full(attempt->full, topic_of(pub));
 }
 
+/* Remembers the mailbox without room, whose reference it takes over, for bus__pub_await_room(). */
+static __attribute__((cold, noinline)) int
+put_off(struct bus_pub *pub, struct bus_mailbox *full)
+{
+	if (pub->full != NULL)
+		bus__mailbox_unref(pub->full);
+	pub->full = full;
+	return BUS__E_WAITS;
+}
+
+void
+bus__pub_await_room(struct bus_pub *pub, const void *data, size_t len, int64_t deadline_ns)
+{
+	struct bus_mailbox *full = pub->full;
+	struct ring_item item;
+
+	if (full == NULL)
+		return;
+	pub->full = NULL;
+	if (enter_pub(pub) == 0 &&
+	    bus__item_make(pub->bus, &(struct bus_msg){.data = data, .len = len, .type = pub->type},
+		&item) == 0)
+		bus__mailbox_await_room(full, &item, deadline_ns);
+	bus__mailbox_unref(full);
+}
+
 /* Sends, and waits for room as the handle says. */
 static int
 send_patiently(struct bus_pub *pub, struct ring_item *item)
@@ -663,6 +692,8 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		err = send(pub, item, &attempt);
 		again = err == BUS_E_FULL && wait_ms != 0;
 		finish(pub->bus, pub->topic->name, &attempt);
+		if (again && !bus__may_wait())
+			return put_off(pub, attempt.full);
 		if (again)
 			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
 				bus__is_open(pub->bus);
@@ -1014,6 +1045,8 @@ bus_pub_close(struct bus_pub *pub)
 	if (pub == NULL || pub->bus->fork_generation != bus__fork_generation())
 		return;
 	bus = pub->bus;
+	if (pub->full != NULL)
+		bus__mailbox_unref(pub->full);
 	while (pub->loans != NULL)
 		end_loan(pub, pub->loans->data);
 	bus__pool_close(pub->pool);

@@ -63,6 +63,10 @@ assert_type(bus.get("a"), libbus.Message | None)
 assert_type(bus.get("a", default=1), libbus.Message | int)
 assert_type(bus.wait("a/#", 1, kept=False), libbus.Message)
 
+with bus.publisher("a", wait=None) as publisher:
+    assert_type(publisher, libbus.Publisher)
+    assert_type(publisher.send_many(n for n in range(3)), int)
+
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
 assert_type(bus.log_stats()["messages_left"], int)

@@ -40,6 +40,7 @@ from libbus._core import (
     filter_check,
     filter_covers,
 )
+from libbus._publisher import Publisher
 from libbus._request import ReplyError
 from libbus._role import Role
 from libbus._start import Start, after, last, oldest, since
@@ -63,6 +64,7 @@ __all__ = [
     "Message",
     "NobodyError",
     "NotSupportedError",
+    "Publisher",
     "ReplyError",
     "Role",
     "Start",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
+from libbus._publisher import Publisher
 from libbus._request import answer, checked
 from libbus._role import Role
 from libbus._start import Start
@@ -71,6 +72,17 @@ class Bus(_core.Bus):
         self._links: list[_core.Link] = []
         self._roles: list[_core.Role] = []
         _open.add(self)
+
+    # --- publish many ---------------------------------------------------------------------------------------
+
+    def publisher(self, topic: str, *, wait: float | None = 0.0) -> Publisher:
+        """A topic for many messages, each sent for less than by publish().
+
+        wait: how many seconds send() waits for room when a subscription with full="refuse" is full. Such a
+            subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
+            Only on a private bus: on one with a name no reader holds up others.
+        """
+        return Publisher(self, topic, wait)
 
     # --- listen to topics -------------------------------------------------------------------------------
 

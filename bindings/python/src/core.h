@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -70,6 +71,7 @@ struct core {
 	PyTypeObject *message;
 	PyTypeObject *link;
 	PyTypeObject *role;
+	PyTypeObject *publisher;
 	PyTypeObject *ext; /* a msgpack extension: (code, data) */
 	PyObject *base;    /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
@@ -103,8 +105,9 @@ const char *text_of(struct core *core, PyObject *text, enum about about);
 
 /* --- arguments, in module.c -------------------------------------------------------------------------- */
 
-/* Seconds (int, float or None: no limit) as whole milliseconds, rounded up. 0 or -1. */
-int timeout_ms(PyObject *seconds, int *ret_ms);
+/* Seconds (int, float or None: no limit, -1) as whole milliseconds, rounded up. 0 or -1; name is the argument's. */
+int seconds_ms(PyObject *seconds, const char *name, int *ret_ms);
+int timeout_ms(PyObject *seconds, int *ret_ms); /* of the argument timeout */
 
 /* A size from Python, between 0 and max. 0 or -1; name is the argument's. */
 int size_between(Py_ssize_t size, uint64_t max, const char *name);
@@ -124,6 +127,10 @@ PyObject *stats_dict(const struct bus_stats *stats);
  * 0, or -1 with an exception that names the topic and the path of the element that cannot be packed. */
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
+
+/* An empty packer out of a slot that has one to spare, so whoever takes it has it alone; and back. NULL with an exception. */
+struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
+void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);
 
 /* Makes Python objects of a decoded payload. NULL with an exception, about topic. */
 PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);
@@ -157,7 +164,7 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec;
+extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec, publisher_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
@@ -165,6 +172,11 @@ int bus_object_mailbox(
 
 /* Takes a role on one. 0 or BUS_E_*; waits, so without the GIL. */
 int bus_object_role(PyObject *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
+
+/* Opens a handle on one, or publishes by name. 0 or BUS_E_*; Python is not touched. */
+int bus_object_pub(
+    PyObject *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub);
+int bus_object_publish(PyObject *bus, const struct bus_msg *msg);
 
 bool bus_object_is_named(PyObject *bus);
 

@@ -18,6 +18,12 @@ core_of_type(PyTypeObject *type)
 int
 timeout_ms(PyObject *seconds, int *ret_ms)
 {
+	return seconds_ms(seconds, "timeout", ret_ms);
+}
+
+int
+seconds_ms(PyObject *seconds, const char *name, int *ret_ms)
+{
 	double ms;
 
 	if (seconds == Py_None) {
@@ -29,7 +35,7 @@ timeout_ms(PyObject *seconds, int *ret_ms)
 		return -1;
 	if (!(ms >= 0)) {
 		PyErr_Format(PyExc_ValueError,
-		    "timeout %R: seconds, at least 0, or None to wait for ever", seconds);
+		    "%s %R: seconds, at least 0, or None to wait for ever", name, seconds);
 		return -1;
 	}
 	*ret_ms = ms < INT_MAX ? (int)ms : INT_MAX;
@@ -235,7 +241,8 @@ core_exec(PyObject *module)
 	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
 	    add_type(module, &message_spec, &core->message) < 0 ||
 	    add_type(module, &link_spec, &core->link) < 0 ||
-	    add_type(module, &role_spec, &core->role) < 0)
+	    add_type(module, &role_spec, &core->role) < 0 ||
+	    add_type(module, &publisher_spec, &core->publisher) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -250,6 +257,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->message);
 	Py_VISIT(core->link);
 	Py_VISIT(core->role);
+	Py_VISIT(core->publisher);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
@@ -267,6 +275,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->message);
 	Py_CLEAR(core->link);
 	Py_CLEAR(core->role);
+	Py_CLEAR(core->publisher);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)

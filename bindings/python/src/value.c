@@ -417,6 +417,24 @@ value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObje
 	return err < 0 ? -1 : 0;
 }
 
+struct bus_packer *
+packer_take(_Atomic(struct bus_packer *) *spare)
+{
+	struct bus_packer *packer = atomic_exchange(spare, NULL);
+
+	if (packer != NULL)
+		bus_packer_reset(packer);
+	else if (bus_packer_new(&packer) < 0)
+		PyErr_NoMemory();
+	return packer;
+}
+
+void
+packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer)
+{
+	bus_packer_free(atomic_exchange(spare, packer));
+}
+
 /* --- and back --------------------------------------------------------------------------------------------- */
 
 struct unpacking {
