@@ -34,7 +34,6 @@ struct bus_pub {
 	struct log_item
 	    record; /* on a named bus, of which `topic` is the number; 0: it is private */
 	int type, wait_ms;
-	struct bus_mailbox *full; /* a reference, after BUS__E_WAITS on a private bus; or NULL */
 };
 
 /* What a publish has claimed in mailboxes that refuse: all of them take the message, or none gets it. */
@@ -648,30 +647,20 @@ end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, si
 	bus__fail_full(attempt->full, topic_of(pub));
 }
 
-/* Remembers the mailbox without room, whose reference it takes over, for bus__pub_await_room(). */
+/* Waits for room until the deadline, or for as long as this thread may. 1: there may be some; 0: not in time; BUS__E_WAITS: this thread's
+ * time is over; BUS_E_CLOSED. */
 static __attribute__((cold, noinline)) int
-put_off(struct bus_pub *pub, struct bus_mailbox *full)
+await_room(const struct bus_pub *pub, struct bus_mailbox *full, const struct ring_item *item,
+    int64_t deadline_ns)
 {
-	if (pub->full != NULL)
-		bus__mailbox_unref(pub->full);
-	pub->full = full;
-	return BUS__E_WAITS;
-}
+	int64_t limit_ns = bus__wait_limit();
+	bool limited = limit_ns < deadline_ns;
 
-void
-bus__pub_await_room(struct bus_pub *pub, const void *data, size_t len, int64_t deadline_ns)
-{
-	struct bus_mailbox *full = pub->full;
-	struct ring_item item;
-
-	if (full == NULL)
-		return;
-	pub->full = NULL;
-	if (enter_pub(pub) == 0 &&
-	    bus__item_make(pub->bus, &(struct bus_msg){.data = data, .len = len, .type = pub->type},
-		&item) == 0)
-		bus__mailbox_await_room(full, &item, deadline_ns);
-	bus__mailbox_unref(full);
+	if (limited && limit_ns <= bus__now_ns())
+		return BUS__E_WAITS;
+	if (bus__mailbox_await_room(full, item, limited ? limit_ns : deadline_ns))
+		return bus__is_open(pub->bus) ? 1 : fail_pub(pub, bus__enter(pub->bus), item->len);
+	return limited ? BUS__E_WAITS : 0;
 }
 
 /* Sends, and waits for room as the handle says. */
@@ -681,8 +670,7 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	const struct ring_item fresh = *item; /* a try changes it */
 	int wait_ms = bus__in_callback() ? 0 : pub->wait_ms;
 	int64_t deadline_ns = wait_ms != 0 ? bus__deadline_ns(wait_ms) : 0;
-	bool again;
-	int err;
+	int err, room;
 
 	if (pub->record.topic != 0)
 		return bus__named_send(pub->bus, pub->record.topic, item);
@@ -690,19 +678,18 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		struct attempt attempt = {.pool = &pub->pool};
 
 		err = send(pub, item, &attempt);
-		again = err == BUS_E_FULL && wait_ms != 0;
+		room = 0;
 		finish(pub->bus, pub->topic->name, &attempt);
-		if (again && !bus__may_wait())
-			return put_off(pub, attempt.full);
-		if (again)
-			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
-				bus__is_open(pub->bus);
-		if (err < 0 && !again)
+		if (err == BUS_E_FULL && wait_ms != 0)
+			room = await_room(pub, attempt.full, item, deadline_ns);
+		if (err < 0 && room == 0)
 			end_failed(pub, &attempt, err, item->len);
 		if (err == BUS_E_FULL)
 			bus__mailbox_unref(attempt.full);
+		if (room < 0)
+			err = room;
 		*item = fresh;
-	} while (again);
+	} while (room > 0);
 	return err;
 }
 
@@ -1045,8 +1032,6 @@ bus_pub_close(struct bus_pub *pub)
 	if (pub == NULL || pub->bus->fork_generation != bus__fork_generation())
 		return;
 	bus = pub->bus;
-	if (pub->full != NULL)
-		bus__mailbox_unref(pub->full);
 	while (pub->loans != NULL)
 		end_loan(pub, pub->loans->data);
 	bus__pool_close(pub->pool);

@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/fork.h"
-#include "core/publish.h"
 
 /* How long Ctrl-C and close() may wait. */
 #define SLICE_NS INT64_C(50000000)
@@ -130,18 +129,17 @@ send_now(const struct sending *s, const struct bus_slice *item)
 	return err < 0 ? err : 1;
 }
 
-/* Waits for room until there is some, or for a slice. 0, BUS_E_*, or -1 with s->raised. */
+/* Sends one within a slice. 1, 0: not yet, or BUS_E_*. */
 static int
-wait_for_room(struct sending *s, const struct bus_slice *item, int64_t deadline)
+send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t deadline)
 {
 	int64_t slice = bus__now_ns() + SLICE_NS;
+	int err;
 
-	Py_BEGIN_ALLOW_THREADS bus__pub_await_room(
-	    s->pub, item->data, item->len, slice < deadline ? slice : deadline);
-	Py_END_ALLOW_THREADS s->raised = PyErr_CheckSignals() < 0;
-	if (s->raised)
-		return -1;
-	return atomic_load(&s->self->closed) ? BUS_E_CLOSED : 0;
+	Py_BEGIN_ALLOW_THREADS bus__set_wait_limit(slice < deadline ? slice : deadline);
+	err = bus_pub_send(s->pub, item->data, item->len);
+	bus__set_wait_limit(INT64_MAX);
+	Py_END_ALLOW_THREADS return err == BUS__E_WAITS ? 0 : err < 0 ? err : 1;
 }
 
 /* Sends all, each with the time to wait that it has. 0, BUS_E_*, or -1 with s->raised. */
@@ -149,21 +147,30 @@ static int
 send_all(struct sending *s, const struct bus_slice *items, size_t count)
 {
 	int64_t deadline = bus__deadline_ns(s->self->wait_ms);
-	int got = 0;
 
 	for (size_t sent = 0; sent < count;) {
-		got = try_some(s, items + sent, count - sent);
-		if (got == BUS__E_WAITS && bus__left_ms(deadline) != 0 && may_wait(s))
-			got = wait_for_room(s, items + sent, deadline);
-		else if (got == BUS__E_WAITS && !s->raised)
+		int got = try_some(s, items + sent, count - sent);
+		bool waits = got == BUS__E_WAITS && bus__left_ms(deadline) != 0 && may_wait(s);
+
+		if (s->raised)
+			return -1;
+		if (waits)
+			got = send_in_slice(s, items + sent, deadline);
+		else if (got == BUS__E_WAITS)
 			got = send_now(s, items + sent);
 		if (got < 0)
 			return got;
-		if (got == 0)
-			continue;
-		sent += (size_t)got;
-		s->sent += (size_t)got;
-		deadline = bus__deadline_ns(s->self->wait_ms);
+		if (got > 0) {
+			sent += (size_t)got;
+			s->sent += (size_t)got;
+			deadline = bus__deadline_ns(s->self->wait_ms);
+		}
+		if (waits && PyErr_CheckSignals() < 0) {
+			s->raised = true;
+			return -1;
+		}
+		if (atomic_load(&s->self->closed) && sent < count)
+			return BUS_E_CLOSED;
 	}
 	return 0;
 }
