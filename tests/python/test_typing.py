@@ -57,6 +57,8 @@ def answered(msg: libbus.Message) -> int:
 assert_type(answered(sub.recv()), int)
 assert_type(sub.filters, tuple[str, ...])
 sub.unsubscribe("a")
+assert_type(libbus.packb({"a": 1}), bytes)
+libbus.unpackb(bytearray(1))
 assert_type(libbus.filter_covers("a/#", "a"), bool)
 
 assert_type(bus.get("a"), libbus.Message | None)
@@ -117,7 +119,15 @@ def test_the_stub_names_exactly_what_the_extension_has():
         hidden = {"__repr__", "__new__"}
         assert promised - hidden == given - hidden, name
     public = {name for name in vars(_core) if not name.startswith("_")}
-    named = set(classes) | {"VERSION", "ERRORS", "error", "filter_check", "filter_covers"}
+    named = set(classes) | {
+        "VERSION",
+        "ERRORS",
+        "error",
+        "filter_check",
+        "filter_covers",
+        "packb",
+        "unpackb",
+    }
     assert public <= named
 
 

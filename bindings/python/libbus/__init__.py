@@ -39,6 +39,8 @@ from libbus._core import (
     TransportError,
     filter_check,
     filter_covers,
+    packb,
+    unpackb,
 )
 from libbus._publisher import Publisher
 from libbus._request import ReplyError
@@ -80,5 +82,7 @@ __all__ = [
     "filter_covers",
     "last",
     "oldest",
+    "packb",
     "since",
+    "unpackb",
 ]

@@ -123,7 +123,7 @@ PyObject *stats_dict(const struct bus_stats *stats);
 
 /* --- value.c ----------------------------------------------------------------------------------------- */
 
-/* Appends a Python value to a payload that value_unpack() can read. name: "value" or "headers".
+/* Appends a Python value to a payload that value_unpack() can read. topic may be NULL. name: "value" or "headers".
  * 0, or -1 with an exception that names the topic and the path of the element that cannot be packed. */
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
@@ -132,7 +132,7 @@ int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, Py
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
 void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);
 
-/* Makes Python objects of a decoded payload. NULL with an exception, about topic. */
+/* Makes Python objects of a decoded payload. NULL with an exception, about topic, which may be NULL. */
 PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);
 
 /* --- message.c --------------------------------------------------------------------------------------- */

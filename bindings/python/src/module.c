@@ -179,7 +179,57 @@ core_filter_covers(PyObject *module, PyObject *args)
 	return PyBool_FromLong(covers);
 }
 
+PyDoc_STRVAR(packb_doc,
+    "packb($module, value, /)\n--\n\n"
+    "The msgpack bytes that publish() sends of a value. TypeError or ValueError: a reader could not\n"
+    "decode it; the text has the path of the element.");
+
+static PyObject *
+core_packb(PyObject *module, PyObject *value)
+{
+	struct core *core = PyModule_GetState(module);
+	struct bus_packer *packer;
+	PyObject *bytes = NULL;
+	const void *data;
+	size_t len;
+
+	if (bus_packer_new(&packer) < 0)
+		return PyErr_NoMemory();
+	if (value_pack(core, packer, value, NULL, "value") == 0 &&
+	    bus_packer_data(packer, &data, &len) == 0)
+		bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+	bus_packer_free(packer);
+	return bytes;
+}
+
+PyDoc_STRVAR(unpackb_doc,
+    "unpackb($module, data, /)\n--\n\n"
+    "The value of msgpack bytes, as msg.value gives it. DecodeError: they are not one value, or it is beyond the\n"
+    "limits of a payload: 32 deep, 65,536 elements.");
+
+static PyObject *
+core_unpackb(PyObject *module, PyObject *args)
+{
+	struct core *core = PyModule_GetState(module);
+	const struct bus_value *tree = NULL;
+	PyObject *value = NULL;
+	Py_buffer data;
+	int err;
+
+	if (!PyArg_ParseTuple(args, "y*:unpackb", &data))
+		return NULL;
+	err = bus_value_read(BUS_TYPE_MSGPACK, data.buf, (size_t)data.len, &tree);
+	PyBuffer_Release(&data);
+	if (err < 0)
+		return error_raise(core, err, ABOUT_NAME, NULL);
+	value = value_unpack(core, tree, NULL);
+	bus_value_free(tree);
+	return value;
+}
+
 static PyMethodDef functions[] = {
+    {"packb", core_packb, METH_O, packb_doc},
+    {"unpackb", core_unpackb, METH_VARARGS, unpackb_doc},
     {"filter_check", core_filter_check, METH_O, filter_check_doc},
     {"filter_covers", core_filter_covers, METH_VARARGS, filter_covers_doc},
     {"error", core_error, METH_VARARGS, error_doc},
