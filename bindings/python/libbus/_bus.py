@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
 from libbus._publisher import Publisher
+from libbus._reader import reader
 from libbus._request import answer, checked
 from libbus._role import Role
 from libbus._start import Start
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
-    T = TypeVar("T", _core.Link, _core.Role)
+    T = TypeVar("T")
+    D = TypeVar("D")
+    Kept = TypeVar("Kept", _core.Link, _core.Role)
 
 
 class Will(NamedTuple):
@@ -93,13 +96,34 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
-    ) -> Subscription: ...
+    ) -> Subscription[Any]: ...
+
+    @overload
+    def subscribe(
+        self,
+        *filters: str,
+        type: type[T],
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Subscription[T]: ...
 
     @overload
     def subscribe(
         self,
         *filters: str,
         callback: Function,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Callback: ...
+
+    @overload
+    def subscribe(
+        self,
+        *filters: str,
+        callback: Callable[[_core.Message[T]], Any],
+        type: type[T],
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -112,7 +136,8 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
-    ) -> Subscription | Callback:
+        type: Any = None,  # noqa: A002 - the word of msgspec, and of issue 14, for it
+    ) -> Subscription[Any] | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
@@ -120,10 +145,12 @@ class Bus(_core.Bus):
         max_bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
         start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
+        type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
+            DecodeError where the payload is of another one.
         """
         if callback is None:
-            return Subscription(self, filters, full, max_bytes, start)
-        return self._callbacks.add(self, filters, callback, full, max_bytes, start)
+            return Subscription(self, filters, full, max_bytes, start, type)
+        return self._callbacks.add(self, filters, callback, full, max_bytes, start, type)
 
     @overload
     def on(
@@ -135,6 +162,7 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
     ) -> F: ...
 
     @overload
@@ -144,6 +172,7 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
@@ -152,6 +181,7 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
+        type: Any = None,  # noqa: A002
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
@@ -161,24 +191,89 @@ class Bus(_core.Bus):
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
-            self._callbacks.add(self, names, function, full, max_bytes, start)
+            self._callbacks.add(self, names, function, full, max_bytes, start, type)
             return function
 
         return _decorator("on", filters, register)
 
+    @overload
+    def get(self, topic: str, /) -> _core.Message | None: ...
+
+    @overload
+    def get(self, topic: str, /, default: D) -> _core.Message | D: ...
+
+    @overload
+    def get(
+        self,
+        topic: str,
+        /,
+        *,
+        type: type[T],
+    ) -> _core.Message[T] | None: ...
+
+    @overload
+    def get(
+        self,
+        topic: str,
+        /,
+        default: D,
+        *,
+        type: type[T],
+    ) -> _core.Message[T] | D: ...
+
+    def get(
+        self,
+        topic: str,
+        /,
+        default: Any = None,
+        *,
+        type: Any = None,  # noqa: A002
+    ) -> Any:
+        """The message that the topic keeps: the last one that was published with retain=True, or the newest of keep().
+
+        default: it keeps none. Never waits. type is that of subscribe().
+        """
+        if type is None:
+            return super().get(topic, default)
+        read = reader(type)
+        msg = super().get(topic)
+        return default if msg is None else msg._as(read)
+
+    @overload
     def wait(
-        self, topic_filter: str, /, timeout: float | None = None, *, kept: bool = True
-    ) -> _core.Message:
+        self, topic_filter: str, /, timeout: float | None = ..., *, kept: bool = ...
+    ) -> _core.Message: ...
+
+    @overload
+    def wait(
+        self,
+        topic_filter: str,
+        /,
+        timeout: float | None = ...,
+        *,
+        kept: bool = ...,
+        type: type[T],
+    ) -> _core.Message[T]: ...
+
+    def wait(
+        self,
+        topic_filter: str,
+        /,
+        timeout: float | None = None,
+        *,
+        kept: bool = True,
+        type: Any = None,  # noqa: A002
+    ) -> _core.Message[Any]:
         """Waits for one message of the filter, and returns it.
 
-        kept: a kept value counts too, so a topic that has one answers at once.
+        kept: a kept value counts too, so a topic that has one answers at once. type is that of subscribe().
         BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback,
         which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, topic_filter)
         deadline = _deadline(timeout)
-        mailbox = _core.Mailbox(self)
+        mailbox: _core.Mailbox[Any] = _core.Mailbox(self, reader=reader(type))
         try:
             mailbox.subscribe(topic_filter)
             while (msg := mailbox.recv(_left(deadline))).kept and not kept:
@@ -221,6 +316,7 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
     ) -> F: ...
 
     @overload
@@ -230,6 +326,7 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
     ) -> Callable[[F], F]: ...
 
     def serve(
@@ -238,6 +335,7 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
+        type: Any = None,  # noqa: A002
     ) -> Any:
         """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
         bus.serve("a", function).
@@ -248,9 +346,9 @@ class Bus(_core.Bus):
 
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
-                raise TypeError(f"a callback is a function, not {type(function).__name__}")
+                raise TypeError(f"a callback is a function, not {function!r:.60}")
             call = functools.partial(answer, self, function)
-            self._callbacks.add(self, names, call, full, max_bytes, start)
+            self._callbacks.add(self, names, call, full, max_bytes, start, type)
             return function
 
         return _decorator("serve", filters, register)
@@ -392,7 +490,7 @@ def _decorator(
     return register(tuple(names), function)
 
 
-def _hold(held: list[T], one: T) -> None:
+def _hold(held: list[Kept], one: Kept) -> None:
     """Appends, and lets go of what is closed. In place: a signal handler may hold another one meanwhile."""
     held.append(one)
     for other in [other for other in list(held) if other.closed]:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+from libbus._reader import reader
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._reader import Reader
     from libbus._start import Start
 
     Function = Callable[[_core.Message], Any]
@@ -105,6 +107,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._functions: dict[int, Function] = {}
+        self._readers: dict[int, Reader] = {}  # of those with a type
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
@@ -130,17 +133,21 @@ class Callbacks:
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
     ) -> Callback:
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
+        read = reader(kind)
         # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
         # the bus ends.
         mailbox = self._shared(bus, full, max_bytes)
         if start is not None:
             mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
         key = next(self._keys)
+        if read is not None:
+            self._readers[key] = read
         self._functions[key] = function  # first: kept values come at once
         _keep(bus)
         try:
@@ -158,6 +165,7 @@ class Callbacks:
 
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
+        self._readers.pop(key, None)
         if not self._functions:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
@@ -245,8 +253,9 @@ class Callbacks:
             function = self._functions.get(key)
             if function is None:
                 continue
+            read = self._readers.get(key) if self._readers else None
             try:
-                function(msg)
+                function(msg if read is None else msg._as(read))
             except BaseException:
                 # Also SystemExit: the other callbacks still want their messages.
                 log.exception("callback %r failed on %s", function, msg.topic)

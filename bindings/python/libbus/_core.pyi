@@ -1,11 +1,25 @@
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from os import PathLike
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, final, overload
+from types import GenericAlias, TracebackType
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    final,
+    overload,
+)
 
-from typing_extensions import Buffer, Self
+from _typeshed import DataclassInstance
+from typing_extensions import Buffer, Self, TypeVar
 
 _T = TypeVar("_T")
+_V_co = TypeVar("_V_co", covariant=True, default=Any)
 
 VERSION: str
 ERRORS: tuple[tuple[int, str, str, type[Exception]], ...]
@@ -109,6 +123,11 @@ class Ext(NamedTuple):
 Policy: TypeAlias = Literal["drop_oldest", "drop_newest", "latest", "refuse"]
 Encoding: TypeAlias = Literal["untagged", "msgpack", "bytes", "json", "text"]
 
+class _Struct(Protocol):
+    """A msgspec.Struct."""
+
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
 Value: TypeAlias = (
     bool
     | int
@@ -118,19 +137,22 @@ Value: TypeAlias = (
     | bytearray
     | memoryview
     | Ext
+    | Enum
+    | DataclassInstance
+    | _Struct
     | Sequence[Any]
     | Mapping[Any, Any]
     | None
 )
 
 @final
-class Message:
+class Message(Generic[_V_co]):
     @property
     def topic(self) -> str: ...
     @property
     def data(self) -> bytes: ...
     @property
-    def value(self) -> Any: ...
+    def value(self) -> _V_co: ...
     @property
     def headers(self) -> dict[Any, Any]: ...
     @property
@@ -150,6 +172,9 @@ class Message:
     @property
     def question(self) -> bool: ...
     def json(self) -> str: ...
+    def _plain(self) -> Any: ...
+    def _as(self, reader: Callable[[Message], Any] | None, /) -> Message: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @final
 class Link:
@@ -187,7 +212,8 @@ class Publisher:
     def close(self) -> None: ...
     def _may_wait(self) -> bool: ...
 
-class Mailbox:
+class Mailbox(Generic[_V_co]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __new__(
         cls,
         bus: Bus,
@@ -195,17 +221,18 @@ class Mailbox:
         full: Policy = ...,
         max_bytes: int = ...,
         start: tuple[str, int, int] | None = None,
+        reader: Callable[[Message], Any] | None = None,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...
     def subscribe(self, topic_filter: str, /) -> None: ...
-    def recv(self, timeout: float | None = None) -> Message: ...
-    def recv_nowait(self) -> Message | None: ...
+    def recv(self, timeout: float | None = None) -> Message[_V_co]: ...
+    def recv_nowait(self) -> Message[_V_co] | None: ...
     def fileno(self) -> int: ...
     def stats(self) -> Stats: ...
     def close(self) -> None: ...
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Message: ...
+    def __next__(self) -> Message[_V_co]: ...
     def unsubscribe(self, topic_filter: str, /) -> None: ...
     def _attach(self, topic_filter: str, key: int, /) -> None: ...
     def _detach(self, key: int, /) -> None: ...

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+from libbus._reader import reader
 
 if TYPE_CHECKING:
     import asyncio
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
     from libbus._bus import Bus
     from libbus._start import Start
+
+
+if TYPE_CHECKING:
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 # Messages that async for may take in one go: a busy topic must not starve the loop.
 BURST = 64
 
 
-class Subscription(_core.Mailbox):
+class Subscription(_core.Mailbox[T]):
     """Messages of some filters, in a bounded mailbox of their own.
 
     Keeps its bus open. Several threads may share one: each message goes to one of them.
@@ -33,8 +42,11 @@ class Subscription(_core.Mailbox):
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
     ) -> Self:
-        return super().__new__(cls, bus, full=full, max_bytes=max_bytes, start=start)
+        return super().__new__(
+            cls, bus, full=full, max_bytes=max_bytes, start=start, reader=reader(kind)
+        )
 
     def __init__(
         self,
@@ -43,6 +55,7 @@ class Subscription(_core.Mailbox):
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
@@ -69,7 +82,7 @@ class Subscription(_core.Mailbox):
 
     unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
 
-    def iter(self, timeout: float | None = None) -> Iterator[_core.Message]:
+    def iter(self, timeout: float | None = None) -> Iterator[_core.Message[T]]:
         """Messages until none came for timeout seconds, or the end."""
         while True:
             try:
@@ -96,7 +109,7 @@ class Subscription(_core.Mailbox):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> _core.Message:
+    async def __anext__(self) -> _core.Message[T]:
         """Cancelled, it has taken nothing."""
         import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
 

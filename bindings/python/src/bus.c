@@ -119,7 +119,7 @@ life_of(PyObject *seconds, struct bus_msg *msg)
 PyDoc_STRVAR(bus_publish_doc,
     "publish($self, topic, value, *, retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes a value to everyone who wants the topic. Never waits; nobody listening is fine.\n\n"
-    "value: None, bool, int of 64 bits, float, str, bytes, or lists and dicts of them.\n"
+    "value: None, bool, int of 64 bits, float, str, bytes, or lists, dicts and dataclasses of them.\n"
     "retain: keep it as the topic's last value, for whoever subscribes later.\n"
     "ttl: seconds after which nobody gets it any more, as a kept value either.\n"
     "headers: a dict that goes with it.");

@@ -73,7 +73,9 @@ struct core {
 	PyTypeObject *role;
 	PyTypeObject *publisher;
 	PyTypeObject *ext; /* a msgpack extension: (code, data) */
-	PyObject *base;    /* BusError */
+	PyObject *
+	    plain; /* makes what can be packed of dataclasses and their like; NULL: not needed yet */
+	PyObject *base; /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
 };
 
@@ -142,10 +144,11 @@ extern const char *const type_names[]; /* by enum bus_type, NULL at the end */
 /* A message's own copy, made and freed without Python. */
 struct letter;
 struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
-void letter_free(struct letter *letter);
+void letter_free(struct letter *letter);               /* NULL is fine */
 
-/* Makes a libbus.Message of a letter, which is taken over, also on failure. */
-PyObject *message_new(struct core *core, struct letter *letter);
+/* Makes a libbus.Message of a letter, which is taken over, also on failure. reader: called with the message for its value; may
+ * be NULL. */
+PyObject *message_new(struct core *core, struct letter *letter, PyObject *reader);
 
 /* The message itself, borrowed from a libbus.Message. */
 const struct bus_msg *message_msg(PyObject *message);

@@ -76,5 +76,5 @@ kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *otherwise)
 		letter_free(letter);
 		return error_raise(core, err, ABOUT_TOPIC, topic);
 	}
-	return letter != NULL ? message_new(core, letter) : Py_NewRef(otherwise);
+	return letter != NULL ? message_new(core, letter, NULL) : Py_NewRef(otherwise);
 }

@@ -45,6 +45,7 @@ struct batch {
 
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
+	PyObject *reader; /* of the values of what recv() gives, or NULL */
 	struct gate gate;
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
@@ -118,16 +119,16 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "max_bytes", "start", NULL};
+	static char *names[] = {"bus", "full", "max_bytes", "start", "reader", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *bus, *full = NULL, *start = Py_None;
+	PyObject *bus, *full = NULL, *start = Py_None, *reader = Py_None;
 	Py_ssize_t bytes = 0;
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnO:Mailbox", names,
-				core->bus, &bus, &full, &bytes, &start))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnOO:Mailbox", names,
+				core->bus, &bus, &full, &bytes, &start, &reader))
 		return NULL;
 	if (choose_start(start, &cfg) < 0)
 		return NULL;
@@ -142,6 +143,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (self == NULL)
 		return NULL;
 	self->core = core;
+	self->reader = reader != Py_None ? Py_NewRef(reader) : NULL;
 	gate_open(&self->gate);
 	self->drain = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	self->bell = self->ended = -1;
@@ -496,7 +498,7 @@ mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
 		return NULL;
 	got = wait_for_letter(self, ms, &letter, &raised);
 	if (got == 1)
-		return message_new(self->core, letter);
+		return message_new(self->core, letter, self->reader);
 	if (raised)
 		return NULL;
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
@@ -516,7 +518,7 @@ mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 		return raise_of(self, got);
 	if (got == 0)
 		Py_RETURN_NONE;
-	return message_new(self->core, letter);
+	return message_new(self->core, letter, self->reader);
 }
 
 /* for msg in …: until the end. */
@@ -528,7 +530,7 @@ mailbox_next(struct mailbox_object *self)
 	int got = wait_for_letter(self, -1, &letter, &raised);
 
 	if (got == 1)
-		return message_new(self->core, letter);
+		return message_new(self->core, letter, self->reader);
 	if (raised || got == BUS_E_CLOSED)
 		return NULL;
 	return raise_of(self, got);
@@ -608,7 +610,7 @@ batch_list(struct core *core, struct batch *batch)
 
 		if (letter != last) {
 			last = letter;
-			Py_XSETREF(msg, message_new(core, letter));
+			Py_XSETREF(msg, message_new(core, letter, NULL));
 		}
 		pair = list == NULL || msg == NULL
 			   ? NULL
@@ -706,6 +708,7 @@ static int
 mailbox_traverse(struct mailbox_object *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->reader);
 	return 0;
 }
 
@@ -721,6 +724,7 @@ mailbox_dealloc(struct mailbox_object *self)
 		close(self->ended);
 	if (self->bell >= 0)
 		close(self->bell);
+	Py_XDECREF(self->reader);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -749,6 +753,7 @@ mailbox_progress(struct mailbox_object *self, PyObject *unused)
 }
 
 static PyMethodDef mailbox_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},

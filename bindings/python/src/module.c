@@ -309,6 +309,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->role);
 	Py_VISIT(core->publisher);
 	Py_VISIT(core->ext);
+	Py_VISIT(core->plain);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_VISIT(core->exceptions[i]);
@@ -327,6 +328,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->role);
 	Py_CLEAR(core->publisher);
 	Py_CLEAR(core->ext);
+	Py_CLEAR(core->plain);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_CLEAR(core->exceptions[i]);

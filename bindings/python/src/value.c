@@ -92,7 +92,7 @@ refuse_type(const struct packing *p, const struct place *at, PyObject *value)
 	    at->is_key ? " as a key" : "");
 	return refuse(p, at, PyExc_TypeError, what,
 	    at->is_key ? "make it None, bool, int, float, str, bytes or Ext"
-		       : "make it None, bool, int, float, str, bytes, list or dict");
+		       : "make it None, bool, int, float, str, bytes, list, dict or a dataclass");
 }
 
 static int
@@ -370,6 +370,40 @@ admit(struct packing *p, PyObject *value, bool container, const struct place *at
 	return 0;
 }
 
+/* A function of Python's that makes a dict of a dataclass, and so on; NotImplemented: of other types. */
+static PyObject *
+plain_of(struct core *core, PyObject *value)
+{
+	if (core->plain == NULL) {
+		PyObject *module = PyImport_ImportModule("libbus._typed");
+		PyObject *plain = module == NULL ? NULL : PyObject_GetAttrString(module, "plain");
+
+		Py_XDECREF(module);
+		if (plain == NULL)
+			return NULL;
+		Py_XSETREF(core->plain, plain); /* the import may have packed something */
+	}
+	return PyObject_CallOneArg(core->plain, value);
+}
+
+/* Keys are not: whether two are the same to readers is known of the usual types only. */
+static int
+pack_other(struct packing *p, PyObject *value, const struct place *at)
+{
+	PyObject *plain;
+	int done;
+
+	if (at->is_key)
+		return refuse_type(p, at, value);
+	plain = plain_of(p->core, value);
+	if (plain == NULL)
+		return -1;
+	p->elements--; /* it counts as what is packed for it */
+	done = plain == Py_NotImplemented ? refuse_type(p, at, value) : pack(p, plain, at);
+	Py_DECREF(plain);
+	return done;
+}
+
 static int
 pack(struct packing *p, PyObject *value, const struct place *at)
 {
@@ -396,7 +430,7 @@ pack(struct packing *p, PyObject *value, const struct place *at)
 	else if (PyDict_Check(value))
 		return pack_dict(p, value, at);
 	else
-		return refuse_type(p, at, value);
+		return pack_other(p, value, at);
 	return 0;
 }
 
