@@ -92,6 +92,8 @@ def read(msg: libbus.Message[Reading]) -> float:
     return msg.value.celsius
 
 bus.subscribe("a", callback=read, type=Reading)
+assert_type(bus.subscribe("a", callback=heard, workers=2), libbus.Callback)
+bus.subscribe("a", workers=2)  # type: ignore[call-overload]
 bus.subscribe("a", callback=read, type=Limits)  # type: ignore[arg-type]
 
 with bus.publisher("a", wait=None) as publisher:

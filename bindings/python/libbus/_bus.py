@@ -113,6 +113,7 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function,
+        workers: int | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -124,6 +125,7 @@ class Bus(_core.Bus):
         *filters: str,
         callback: Callable[[_core.Message[T]], Any],
         type: type[T],
+        workers: int | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -133,6 +135,7 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function | None = None,
+        workers: int | None = None,
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
@@ -147,10 +150,18 @@ class Bus(_core.Bus):
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
             DecodeError where the payload is of another one.
+        workers: so many threads call callback side by side, 1 to 256, messages of one topic in order on one at a
+            time. Without it all callbacks of the bus share one thread.
         """
-        if callback is None:
-            return Subscription(self, filters, full, max_bytes, start, type)
-        return self._callbacks.add(self, filters, callback, full, max_bytes, start, type)
+        if callback is not None:
+            return self._callbacks.add(
+                self, filters, callback, full, max_bytes, start, type, workers
+            )
+        if workers is not None:
+            raise TypeError(
+                "workers= goes with callback=: threads of your own may share a Subscription"
+            )
+        return Subscription(self, filters, full, max_bytes, start, type)
 
     @overload
     def on(
@@ -163,6 +174,7 @@ class Bus(_core.Bus):
         max_bytes: int = ...,
         start: Start | None = ...,
         type: Any = ...,
+        workers: int | None = ...,
     ) -> F: ...
 
     @overload
@@ -173,6 +185,7 @@ class Bus(_core.Bus):
         max_bytes: int = ...,
         start: Start | None = ...,
         type: Any = ...,
+        workers: int | None = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
@@ -182,16 +195,17 @@ class Bus(_core.Bus):
         max_bytes: int = 0,
         start: Start | None = None,
         type: Any = None,  # noqa: A002
+        workers: int | None = None,
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
-        All callbacks of a bus run on one thread, one after the other. What one raises is logged
+        All callbacks of a bus run on one thread, one after the other, except those with workers=. What one raises is logged
         under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
-            self._callbacks.add(self, names, function, full, max_bytes, start, type)
+            self._callbacks.add(self, names, function, full, max_bytes, start, type, workers)
             return function
 
         return _decorator("on", filters, register)
@@ -317,6 +331,7 @@ class Bus(_core.Bus):
         max_bytes: int = ...,
         start: Start | None = ...,
         type: Any = ...,
+        workers: int | None = ...,
     ) -> F: ...
 
     @overload
@@ -327,6 +342,7 @@ class Bus(_core.Bus):
         max_bytes: int = ...,
         start: Start | None = ...,
         type: Any = ...,
+        workers: int | None = ...,
     ) -> Callable[[F], F]: ...
 
     def serve(
@@ -336,19 +352,20 @@ class Bus(_core.Bus):
         max_bytes: int = 0,
         start: Start | None = None,
         type: Any = None,  # noqa: A002
+        workers: int | None = None,
     ) -> Any:
         """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
         bus.serve("a", function).
 
         What it raises is logged, and raised as ReplyError where the question came from. It runs as
-        callbacks do: on their thread, one after the other. The other arguments are those of subscribe().
+        callbacks do: on their thread, one after the other, or on its workers. The other arguments are those of subscribe().
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
                 raise TypeError(f"a callback is a function, not {function!r:.60}")
             call = functools.partial(answer, self, function)
-            self._callbacks.add(self, names, call, full, max_bytes, start, type)
+            self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
             return function
 
         return _decorator("serve", filters, register)
@@ -419,7 +436,7 @@ class Bus(_core.Bus):
     def flush(self, timeout: float | None = None) -> None:
         """Waits until what was published before is handled by callbacks and handed to the wire of links
         that are up. BusTimeoutError: it was not."""
-        if self._callbacks.here():
+        if self._callbacks.inside():
             raise _core.error(STATE)
         deadline = _deadline(timeout)
         super().flush(timeout)
@@ -441,7 +458,7 @@ class Bus(_core.Bus):
         deadline = _deadline(timeout)
         # ClosedError: another thread closes it as well.
         with contextlib.suppress(_core.ClosedError):
-            if not self._callbacks.here():
+            if not self._callbacks.inside():
                 self._callbacks.flush(deadline)
         try:
             undelivered = self._callbacks.stop() + super().close(_left(deadline))

@@ -72,6 +72,7 @@ struct core {
 	PyTypeObject *link;
 	PyTypeObject *role;
 	PyTypeObject *publisher;
+	PyTypeObject *work;
 	PyTypeObject *ext; /* a msgpack extension: (code, data) */
 	PyObject *
 	    plain; /* makes what can be packed of dataclasses and their like; NULL: not needed yet */
@@ -146,6 +147,10 @@ struct letter;
 struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
 void letter_free(struct letter *letter);               /* NULL is fine */
 
+struct letter *letter_share(
+    struct letter *letter); /* another reference, to end with letter_free() */
+const char *letter_topic(const struct letter *letter);
+
 /* Makes a libbus.Message of a letter, which is taken over, also on failure. reader: called with the message for its value; may
  * be NULL. */
 PyObject *message_new(struct core *core, struct letter *letter, PyObject *reader);
@@ -160,6 +165,19 @@ const struct bus_msg *message_msg(PyObject *message);
 PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
     int timeout_ms, PyObject *topic);
 
+/* --- mailbox.c, for work.c ----------------------------------------------------------------------------- */
+
+enum { MAILBOX_BATCH = 64 };
+
+/* Takes at most `most` (up to MAILBOX_BATCH) messages of attached filters. How many, or BUS_E_*. Never waits. */
+int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters);
+
+/* Waits until there may be one, or the mailbox or its bus has ended. 0 or BUS_E_*. Without the GIL. */
+int mailbox_wait(PyObject *mailbox, int timeout);
+
+/* Counters, also after the bus was closed; set ret_stats->size first. 0 or BUS_E_*. */
+int mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats);
+
 /* --- kept.c ------------------------------------------------------------------------------------------ */
 
 /* The newest message that topic keeps on a libbus._core.Bus, or a new reference to otherwise. NULL with an exception. */
@@ -167,7 +185,8 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec, publisher_spec;
+extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec, publisher_spec,
+    work_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

@@ -15,7 +15,7 @@
 #include "gate.h"
 
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
-#define BATCH 64
+#define BATCH MAILBOX_BATCH
 
 /* A callback's subscription. Python keeps the callback under its key; C never sees it. */
 struct binding {
@@ -576,15 +576,15 @@ collect(void *arg, const struct bus_msg *msg)
 	batch->count++;
 }
 
-/* Fills *ret_batch, which is the caller's then. How many messages, or BUS_E_*. */
+/* Fills *ret_batch, which is the caller's then, with the callbacks of at most `most` messages. 0 or more, or BUS_E_*. */
 static int
-take_batch(struct mailbox_object *self, struct batch *ret_batch)
+take_batch(struct mailbox_object *self, unsigned most, struct batch *ret_batch)
 {
 	int got = drain_begin(self);
 
 	if (got < 0)
 		return got;
-	for (int i = 0; i < BATCH; i++) {
+	for (unsigned i = 0; i < most; i++) {
 		self->batch.letter = NULL;
 		got = bus_dispatch(self->mbox, 0, 1);
 		if (got <= 0)
@@ -595,6 +595,40 @@ take_batch(struct mailbox_object *self, struct batch *ret_batch)
 	drain_end(self);
 	/* What was taken is delivered, also when the bus ended in between. */
 	return ret_batch->count > 0 ? 0 : got;
+}
+
+int
+mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters)
+{
+	struct batch batch = {0};
+	int count = 0, err = take_batch((struct mailbox_object *)mailbox, most, &batch);
+
+	if (err < 0)
+		return err;
+	for (size_t i = 0; i < batch.count; i++)
+		if (i == 0 || batch.items[i].letter != batch.items[i - 1].letter)
+			ret_letters[count++] = batch.items[i].letter;
+	PyMem_RawFree(batch.items);
+	return count == 0 && batch.out_of_memory ? BUS_E_NOMEM : count;
+}
+
+int
+mailbox_wait(PyObject *mailbox, int timeout)
+{
+	return wait_for_bell((struct mailbox_object *)mailbox, timeout);
+}
+
+int
+mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats)
+{
+	struct mailbox_object *self = (struct mailbox_object *)mailbox;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_mailbox_stats(self->mbox, ret_stats);
+	gate_leave(&self->gate);
+	return err;
 }
 
 /* [(key, Message), …]; every letter is a message now or freed. */
@@ -633,7 +667,7 @@ static PyObject *
 mailbox_take(struct mailbox_object *self, PyObject *unused)
 {
 	struct batch batch = {0};
-	int err = take_batch(self, &batch);
+	int err = take_batch(self, BATCH, &batch);
 	PyObject *list;
 
 	(void)unused;
@@ -736,16 +770,12 @@ static PyGetSetDef mailbox_getset[] = {
 
 /* (reached, goal): for a flush of callbacks. */
 static PyObject *
-mailbox_progress(struct mailbox_object *self, PyObject *unused)
+mailbox_reached(struct mailbox_object *self, PyObject *unused)
 {
 	struct bus_stats stats = {.size = sizeof stats};
-	int err = gate_enter(&self->gate);
+	int err = mailbox_progress((PyObject *)self, &stats);
 
 	(void)unused;
-	if (err == 0) {
-		err = bus_mailbox_stats(self->mbox, &stats);
-		gate_leave(&self->gate);
-	}
 	if (err < 0)
 		return raise_of(self, err);
 	return Py_BuildValue(
@@ -754,7 +784,7 @@ mailbox_progress(struct mailbox_object *self, PyObject *unused)
 
 static PyMethodDef mailbox_methods[] = {
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
-    {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
+    {"_progress", (PyCFunction)mailbox_reached, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},

@@ -61,6 +61,19 @@ letter_free(struct letter *letter)
 		PyMem_RawFree(letter);
 }
 
+struct letter *
+letter_share(struct letter *letter)
+{
+	atomic_fetch_add_explicit(&letter->refs, 1, memory_order_relaxed);
+	return letter;
+}
+
+const char *
+letter_topic(const struct letter *letter)
+{
+	return letter->bytes;
+}
+
 const struct bus_msg *
 message_msg(PyObject *message)
 {
@@ -186,8 +199,7 @@ message_plain(struct message_object *self, PyObject *unused)
 static PyObject *
 message_as(struct message_object *self, PyObject *reader)
 {
-	atomic_fetch_add_explicit(&self->letter->refs, 1, memory_order_relaxed);
-	return message_new(self->core, self->letter, reader);
+	return message_new(self->core, letter_share(self->letter), reader);
 }
 
 static PyObject *

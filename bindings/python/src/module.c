@@ -292,7 +292,8 @@ core_exec(PyObject *module)
 	    add_type(module, &message_spec, &core->message) < 0 ||
 	    add_type(module, &link_spec, &core->link) < 0 ||
 	    add_type(module, &role_spec, &core->role) < 0 ||
-	    add_type(module, &publisher_spec, &core->publisher) < 0)
+	    add_type(module, &publisher_spec, &core->publisher) < 0 ||
+	    add_type(module, &work_spec, &core->work) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -308,6 +309,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->link);
 	Py_VISIT(core->role);
 	Py_VISIT(core->publisher);
+	Py_VISIT(core->work);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->plain);
 	Py_VISIT(core->base);
@@ -327,6 +329,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->link);
 	Py_CLEAR(core->role);
 	Py_CLEAR(core->publisher);
+	Py_CLEAR(core->work);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->plain);
 	Py_CLEAR(core->base);
