@@ -93,6 +93,7 @@ def read(msg: libbus.Message[Reading]) -> float:
 
 bus.subscribe("a", callback=read, type=Reading)
 assert_type(bus.subscribe("a", callback=heard, workers=2), libbus.Callback)
+assert_type(bus.subscribe("a", group="b", type=Reading), libbus.Subscription[Reading])
 bus.subscribe("a", workers=2)  # type: ignore[call-overload]
 bus.subscribe("a", callback=read, type=Limits)  # type: ignore[arg-type]
 

@@ -93,6 +93,7 @@ class Bus(_core.Bus):
     def subscribe(
         self,
         *filters: str,
+        group: str | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -103,6 +104,7 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         type: type[T],
+        group: str | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -136,6 +138,7 @@ class Bus(_core.Bus):
         *filters: str,
         callback: Function | None = None,
         workers: int | None = None,
+        group: str | None = None,
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
@@ -152,7 +155,12 @@ class Bus(_core.Bus):
             DecodeError where the payload is of another one.
         workers: so many threads call callback side by side, 1 to 256, messages of one topic in order on one at a
             time. Without it all callbacks of the bus share one thread.
+        group: subscriptions of a private bus with this name share one mailbox, and a message goes to one of
+            them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters, full
+            and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of the group.
         """
+        if callback is not None and group is not None:
+            raise TypeError("group= is for subscriptions that you drain: a callback takes workers=")
         if callback is not None:
             return self._callbacks.add(
                 self, filters, callback, full, max_bytes, start, type, workers
@@ -161,7 +169,7 @@ class Bus(_core.Bus):
             raise TypeError(
                 "workers= goes with callback=: threads of your own may share a Subscription"
             )
-        return Subscription(self, filters, full, max_bytes, start, type)
+        return Subscription(self, filters, full, max_bytes, start, type, group)
 
     @overload
     def on(

@@ -221,6 +221,7 @@ class Mailbox(Generic[_V_co]):
         full: Policy = ...,
         max_bytes: int = ...,
         start: tuple[str, int, int] | None = None,
+        group: str | None = None,
         reader: Callable[[Message], Any] | None = None,
     ) -> Self: ...
     @property

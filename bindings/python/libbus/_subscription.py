@@ -32,7 +32,8 @@ BURST = 64
 class Subscription(_core.Mailbox[T]):
     """Messages of some filters, in a bounded mailbox of their own.
 
-    Keeps its bus open. Several threads may share one: each message goes to one of them.
+    Keeps its bus open. Several threads may share one: each message goes to one of them. So may subscriptions of one
+    group.
     """
 
     def __new__(
@@ -43,9 +44,16 @@ class Subscription(_core.Mailbox[T]):
         max_bytes: int,
         start: Start | None,
         kind: Any,
+        group: str | None,
     ) -> Self:
         return super().__new__(
-            cls, bus, full=full, max_bytes=max_bytes, start=start, reader=reader(kind)
+            cls,
+            bus,
+            full=full,
+            max_bytes=max_bytes,
+            start=start,
+            group=group,
+            reader=reader(kind),
         )
 
     def __init__(
@@ -56,10 +64,12 @@ class Subscription(_core.Mailbox[T]):
         max_bytes: int,
         start: Start | None,
         kind: Any,
+        group: str | None,
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
         self.bus = bus
+        self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
         self._burst = 0
         self._ring: asyncio.Future[None] | None = None

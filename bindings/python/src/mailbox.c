@@ -17,6 +17,9 @@
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
 #define BATCH MAILBOX_BATCH
 
+/* How long a filter may go unnoticed that another thread adds to a group's receiver without one. */
+#define SLICE_MS 50
+
 /* A callback's subscription. Python keeps the callback under its key; C never sees it. */
 struct binding {
 	struct binding *next;
@@ -46,6 +49,7 @@ struct batch {
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
 	PyObject *reader; /* of the values of what recv() gives, or NULL */
+	bool grouped;     /* it shares a queue, whose descriptor may be readable for others */
 	struct gate gate;
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
@@ -92,21 +96,36 @@ _Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &
 		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
     "the order of kinds");
 
-/* Says which argument the kind of bus cannot have: start on a private one, full on one with a name. */
+/* Says which argument the kind of bus cannot have: start on a private one, full and group on one with a name. */
 static void
-raise_not_supported(struct core *core, PyObject *bus, PyObject *full, PyObject *start)
+raise_not_supported(
+    struct core *core, PyObject *bus, PyObject *full, PyObject *start, PyObject *group)
 {
-	bool named = bus_object_is_named(bus);
-	PyObject *subject = named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
-				  : PyUnicode_FromFormat("start=%R", start);
+	bool named = bus_object_is_named(bus), grouped = group != Py_None;
+	PyObject *subject = named && grouped ? PyUnicode_FromFormat("group=%R", group)
+			    : named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
+				    : PyUnicode_FromFormat("start=%R", start);
 
 	if (subject == NULL)
 		return;
 	error_raise_because(core, BUS_E_NOTSUP, ABOUT_NAME, subject,
-	    named
+	    named && grouped
+		? "groups are for a private bus. On one with a name let one process take bus.role() and share the work "
+		  "among its threads: by workers=, or by one Subscription that all of them drain"
+	    : named
 		? "not on a bus with a name, where no reader may hold up others: drop_oldest or latest"
 		: "a private bus has no past: give the bus a name, or publish with retain=True");
 	Py_DECREF(subject);
+}
+
+static void
+raise_not_opened(struct core *core, int err, PyObject *group)
+{
+	PyObject *subject = group == Py_None ? NULL : PyUnicode_FromFormat("group %U", group);
+
+	if (subject != NULL || group == Py_None)
+		error_raise(core, err, ABOUT_NAME, subject);
+	Py_XDECREF(subject);
 }
 
 static PyObject *
@@ -119,16 +138,16 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "max_bytes", "start", "reader", NULL};
+	static char *names[] = {"bus", "full", "max_bytes", "start", "group", "reader", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *bus, *full = NULL, *start = Py_None, *reader = Py_None;
+	PyObject *bus, *full = NULL, *start = Py_None, *group = Py_None, *reader = Py_None;
 	Py_ssize_t bytes = 0;
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnOO:Mailbox", names,
-				core->bus, &bus, &full, &bytes, &start, &reader))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnOOO:Mailbox", names,
+				core->bus, &bus, &full, &bytes, &start, &group, &reader))
 		return NULL;
 	if (choose_start(start, &cfg) < 0)
 		return NULL;
@@ -139,10 +158,17 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (cfg.full < 0)
 		return NULL;
 
+	if (group != Py_None) {
+		cfg.group = text_of(core, group, ABOUT_NAME);
+		if (cfg.group == NULL)
+			return NULL;
+	}
+
 	self = (struct mailbox_object *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		return NULL;
 	self->core = core;
+	self->grouped = cfg.group != NULL;
 	self->reader = reader != Py_None ? Py_NewRef(reader) : NULL;
 	gate_open(&self->gate);
 	self->drain = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
@@ -150,9 +176,9 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	err = bus_object_mailbox(bus, &cfg, &self->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
-			raise_not_supported(core, bus, full, start);
+			raise_not_supported(core, bus, full, start, group);
 		else
-			raise_of(self, err);
+			raise_not_opened(core, err, group);
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -424,6 +450,11 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 	if (err < 0)
 		return err;
 	polled.fd = bell(self);
+	/* What is in the queue of its group is for the others. */
+	if (self->grouped && self->receiving == NULL && self->bindings == NULL && polled.fd >= 0) {
+		polled.fd = self->ended;
+		timeout = timeout < 0 || timeout > SLICE_MS ? SLICE_MS : timeout;
+	}
 	pthread_mutex_unlock(&self->drain);
 	/* close() shuts first and rings under the lock then: either it rings our bell, or we see it. */
 	if (polled.fd < 0)
