@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
+from libbus._loop import refuse_coroutine, refuse_in_loop
 from libbus._publisher import Publisher
 from libbus._reader import reader
 from libbus._request import answer, checked
@@ -289,11 +290,13 @@ class Bus(_core.Bus):
         """Waits for one message of the filter, and returns it.
 
         kept: a kept value counts too, so a topic that has one answers at once. type is that of subscribe().
-        BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback,
-        which must not wait: give it timeout=0.
+        BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback
+        and in a running event loop, which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, topic_filter)
+        if timeout != 0:
+            refuse_in_loop("wait()", "`await anext(bus.subscribe(...))`")
         deadline = _deadline(timeout)
         mailbox: _core.Mailbox[Any] = _core.Mailbox(self, reader=reader(type))
         try:
@@ -322,10 +325,11 @@ class Bus(_core.Bus):
         """Asks on a topic and waits for the first reply.
 
         NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
-        answering side raised. StateError in a callback, which must not wait.
+        answering side raised. StateError in a callback and in a running event loop, which must not wait.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
+        refuse_in_loop("request()", "`await asyncio.to_thread(bus.request, topic, value)`")
         return checked(super().request(topic, value, timeout=timeout, headers=headers))
 
     @overload
@@ -372,6 +376,7 @@ class Bus(_core.Bus):
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
                 raise TypeError(f"a callback is a function, not {function!r:.60}")
+            refuse_coroutine(function)
             call = functools.partial(answer, self, function)
             self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
             return function
@@ -431,10 +436,12 @@ class Bus(_core.Bus):
         Waits while another part of this process, or another process, has it. BusTimeoutError: still so after
         timeout seconds. It is free again with close(), the end of a with block, the close of the bus or the
         death of the process.
-        StateError in a callback, which must not wait: give it timeout=0.
+        StateError in a callback and in a running event loop, which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
+        if timeout != 0:
+            refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
         role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
         return Role(self, name, role)
@@ -443,9 +450,11 @@ class Bus(_core.Bus):
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until what was published before is handled by callbacks and handed to the wire of links
-        that are up. BusTimeoutError: it was not."""
+        that are up. BusTimeoutError: it was not. StateError in a callback and in a running event loop."""
         if self._callbacks.inside():
             raise _core.error(STATE)
+        if timeout != 0:
+            refuse_in_loop("flush()", "`await asyncio.to_thread(bus.flush)`")
         deadline = _deadline(timeout)
         super().flush(timeout)
         if not self._callbacks.flush(deadline):

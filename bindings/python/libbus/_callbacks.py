@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libbus import _core
+from libbus._loop import refuse_coroutine
 from libbus._reader import reader
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class Callbacks:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
+        refuse_coroutine(function)
         read = reader(kind)
         work = None
         if workers is not None:

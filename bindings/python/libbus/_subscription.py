@@ -72,7 +72,8 @@ class Subscription(_core.Mailbox[T]):
         self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
         self._burst = 0
-        self._ring: asyncio.Future[None] | None = None
+        # One for each event loop that waits. Those of loops that are closed were never rung.
+        self._rings: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         for asked in filters:
             self.subscribe(asked)
 
@@ -114,7 +115,7 @@ class Subscription(_core.Mailbox[T]):
     def __repr__(self) -> str:
         return f"<libbus.Subscription {' '.join(self.filters)}{' closed' if self.closed else ''}>"
 
-    # --- asyncio: in one event loop at a time ---------------------------------------------------------
+    # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 
     def __aiter__(self) -> Self:
         return self
@@ -138,14 +139,17 @@ class Subscription(_core.Mailbox[T]):
         import asyncio
 
         # One watch on the descriptor, however many tasks wait; shield: one of them may be cancelled.
-        if self._ring is None:
-            loop = asyncio.get_running_loop()
-            self._ring = loop.create_future()
+        loop = asyncio.get_running_loop()
+        ring = self._rings.get(loop)
+        if ring is None:
+            for other in [other for other in list(self._rings) if other.is_closed()]:
+                self._rings.pop(other, None)
+            ring = self._rings[loop] = loop.create_future()
             loop.add_reader(self.fileno(), self._rung, loop, self.fileno())
-        await asyncio.shield(self._ring)
+        await asyncio.shield(ring)
 
     def _rung(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         loop.remove_reader(fd)
-        ring, self._ring = self._ring, None
+        ring = self._rings.pop(loop, None)
         if ring is not None and not ring.done():
             ring.set_result(None)

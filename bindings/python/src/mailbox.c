@@ -467,6 +467,26 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 	return err;
 }
 
+/* Whether this thread runs an event loop of asyncio, which a wait would stop. 1, 0, or -1 with an exception. */
+static int
+runs_a_loop(void)
+{
+	PyObject *name = PyUnicode_FromString("_asyncio"), *asyncio, *loop;
+	int runs;
+
+	if (name == NULL)
+		return -1;
+	asyncio = PyImport_GetModule(name); /* a loop that runs has imported it */
+	Py_DECREF(name);
+	if (asyncio == NULL)
+		return PyErr_Occurred() ? -1 : 0;
+	loop = PyObject_CallMethod(asyncio, "_get_running_loop", NULL);
+	Py_DECREF(asyncio);
+	runs = loop == NULL ? -1 : loop != Py_None;
+	Py_XDECREF(loop);
+	return runs;
+}
+
 /* --- recv: one message -------------------------------------------------------------------------------------- */
 
 /* Takes a message if there is one. 1, 0 or BUS_E_*. */
@@ -488,11 +508,25 @@ next_letter(struct mailbox_object *self, struct letter **ret_letter)
 	return got;
 }
 
-/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: a signal handler raised. */
+/* Raises where a wait would stop an event loop. */
+static bool
+may_not_wait(struct mailbox_object *self)
+{
+	int runs = runs_a_loop();
+
+	if (runs > 0)
+		error_raise_because(self->core, BUS_E_STATE, ABOUT_NAME, NULL,
+		    "waiting here would stop the event loop: use `async for msg in subscription` or `await "
+		    "anext(subscription)`; recv_nowait() does not wait");
+	return runs != 0;
+}
+
+/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: it must not wait, or a signal handler raised. */
 static int
 wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
 {
 	int64_t deadline = bus__deadline_ns(ms);
+	bool waits = false;
 	int got;
 
 	for (;;) {
@@ -502,6 +536,11 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 		left = bus__left_ms(deadline);
 		if (got != 0 || left == 0)
 			return got;
+		if (!waits && may_not_wait(self)) {
+			*ret_raised = true;
+			return -1;
+		}
+		waits = true;
 		Py_BEGIN_ALLOW_THREADS got = wait_for_bell(self, left);
 		Py_END_ALLOW_THREADS if (got < 0) return got;
 		*ret_raised = PyErr_CheckSignals() < 0;
@@ -513,7 +552,8 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
     "Waits for the next message. BusTimeoutError: none came within timeout seconds;\n"
-    "ClosedError: the subscription or its bus has ended.");
+    "ClosedError: the subscription or its bus has ended; StateError: it would wait in a running event\n"
+    "loop, where `await anext(subscription)` does.");
 
 static PyObject *
 mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
