@@ -375,7 +375,8 @@ class Bus(_core.Bus):
 
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
-                raise TypeError(f"a callback is a function, not {function!r:.60}")
+                # `type` is an argument here.
+                raise TypeError(f"a callback is a function, not {function.__class__.__name__}")
             refuse_coroutine(function)
             call = functools.partial(answer, self, function)
             self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
