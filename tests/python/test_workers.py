@@ -208,6 +208,16 @@ def test_close_of_the_bus_counts_what_workers_did_not_begin(eventually):
     assert seen == [0]
 
 
+def test_close_at_any_moment_accounts_for_every_message(eventually):
+    for n in range(100):
+        bus, seen = libbus.Bus(), []
+        bus.on("a/+", lambda msg, seen=seen: seen.append(msg.value), workers=3)
+        for value in range(n):
+            bus.publish(f"a/{value % 5}", value)
+        left = bus.close(timeout=0)  # a call that has begun is left to itself
+        eventually(lambda left=left, seen=seen, n=n: left + len(seen) == n)
+
+
 def test_a_full_mailbox_of_workers_keeps_its_policy():
     go_on = threading.Event()
     with libbus.Bus() as bus:

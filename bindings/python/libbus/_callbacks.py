@@ -415,7 +415,7 @@ def _serve(callbacks: Callbacks, work: _core.Work, number: int, key: int) -> Non
         except Exception:
             log.exception("a message to a callback was lost")
             continue
-        if msg is None or callbacks._stopped:
+        if msg is None:
             return
         callbacks.call(key, msg)
         msg = None  # not while it waits

@@ -386,6 +386,21 @@ work_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	return (PyObject *)self;
 }
 
+/* What the fetcher has taken out is counted too. It needs no GIL for that, and waits for nothing. */
+static void
+await_take(struct work_object *self)
+{
+	self->flushing++;
+	while (self->takes) {
+		uint32_t seen = atomic_load(&self->handled);
+
+		pthread_mutex_unlock(&self->lock);
+		bus__park(&self->handled, seen, INT64_MAX);
+		pthread_mutex_lock(&self->lock);
+	}
+	self->flushing--;
+}
+
 PyDoc_STRVAR(work_close_doc,
     "close($self, /)\n--\n\n"
     "From here on next() gives none. How many messages it still held. The mailbox is to be closed next, which\n"
@@ -399,6 +414,7 @@ work_close(struct work_object *self, PyObject *unused)
 	(void)unused;
 	if (!is_forked(self)) {
 		pthread_mutex_lock(&self->lock);
+		await_take(self);
 		dropped = drop_queue(self);
 		end_for(self, 0);
 		pthread_mutex_unlock(&self->lock);
