@@ -25,9 +25,9 @@ fifo_open(const char *in, const char *out, int how, void **ret_handle)
 	if (fd == NULL)
 		return BUS_E_NOMEM;
 	fd[1] = open(out, how | O_NONBLOCK | O_CLOEXEC); /* O_WRONLY: only where somebody reads */
-	fd[0] = fd[1] < 0 ? -1 : open(in, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fd[0] = in == NULL ? -1 : open(in, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	*ret_handle = fd;
-	if (fd[0] >= 0 && lseek(fd[1], 0, SEEK_CUR) < 0)
+	if (fd[1] >= 0 && lseek(fd[1], 0, SEEK_CUR) < 0 && (in == NULL || fd[0] >= 0))
 		return 0;
 	fifo_close(fd); /* nobody reads, or it is a file of another kind, left as it was */
 	return BUS_E_SYS;
@@ -37,7 +37,7 @@ static int
 fifo_listen(void *arg, const char *path, void **ret_listener)
 {
 	(void)arg;
-	if (fifo_open(path, path, O_WRONLY, ret_listener) == 0)
+	if (fifo_open(NULL, path, O_WRONLY, ret_listener) == 0)
 		return fifo_close(*ret_listener), BUS_E_ADDRESS_TAKEN;
 	mkfifo(path, 0600); /* or there is one already: it stays, as a device would */
 	return fifo_open(path, path, O_RDWR, ret_listener);
@@ -51,27 +51,28 @@ fifo_accept(void *listener, int timeout_ms, void **ret_conn)
 
 	if (poll(&in, 1, timeout_ms) != 1 || read(in.fd, pair, sizeof pair) != sizeof pair)
 		return BUS_E_TIMEDOUT;
-	return fifo_open(pair[0], pair[1], O_RDWR, ret_conn);
+	return fifo_open(pair[0], pair[1], O_RDWR, ret_conn) < 0 ? BUS_E_TIMEDOUT : 0; /* it left */
 }
 
 static int
 fifo_dial(void *arg, const char *path, int timeout_ms, void **ret)
 {
 	static _Atomic unsigned count;
-	int err = BUS_E_REFUSED;
-	char pair[2][300] = {{0}}; /* below PIPE_BUF: it is read as it was written */
+	int err = BUS_E_REFUSED, asked, out;
+	char pair[2][300] = {{0}}; /* less than PIPE_BUF: read as it was written */
 	void *door;
 
 	(void)arg;
-	if (fifo_open(path, path, O_WRONLY, &door) < 0)
+	if (fifo_open(NULL, path, O_WRONLY, &door) < 0)
 		return BUS_E_REFUSED;
 	for (int i = 0; i < 2; i++) {
 		snprintf(pair[i], sizeof pair[i], "%s.%d.%u", path, (int)getpid(), count++);
 		mkfifo(pair[i], 0600);
 	}
-	int asked = write(((int *)door)[1], pair, sizeof pair) == sizeof pair;
+	out = ((int *)door)[1];
+	asked = write(out, pair, sizeof pair) == sizeof pair;
 	while (asked && timeout_ms-- > 0 && (err = fifo_open(pair[1], pair[0], O_WRONLY, ret)) < 0)
-		usleep(1000); /* until the listener has opened both */
+		asked = poll(&(struct pollfd){out, 0, 0}, 1, 1) == 0;
 	unlink(pair[0]);
 	unlink(pair[1]);
 	fifo_close(door);

@@ -27,6 +27,8 @@ enum {
 	BUFFER = 64 * 1024
 };
 
+_Atomic int bus__open_ms = OPEN_MS;
+
 /* --- what was registered ------------------------------------------------------------------------------------------------- */
 
 struct blocking {
@@ -605,7 +607,8 @@ static const struct bus__listener_ops listener_ops = {listener_accept, listener_
 static int
 open_up(struct listening *listening)
 {
-	int64_t deadline_ns = bus__deadline_ns(OPEN_MS);
+	int64_t deadline_ns =
+	    bus__deadline_ns(atomic_load_explicit(&bus__open_ms, memory_order_relaxed));
 	struct guest *guest = &listening->guest;
 	int err = BUS_E_TIMEDOUT, sys = 0;
 	bool is_over = false;

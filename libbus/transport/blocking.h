@@ -7,6 +7,8 @@
 
 #include "transport/table.h"
 
+extern _Atomic int bus__open_ms; /* for a listen; tests shorten it */
+
 /* Copies `given`, which is valid and of this version. NULL: no memory. Ends with bus__free(), unless it was added. */
 struct bus__added *bus__blocking_new(const struct bus_transport *given);
 

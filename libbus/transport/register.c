@@ -13,11 +13,9 @@
 static bool
 is_scheme(const char *text)
 {
-	size_t len = strnlen(text, BUS__URL_SCHEME);
+	size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.");
 
-	if (len == 0 || len == BUS__URL_SCHEME || text[0] < 'a' || text[0] > 'z')
-		return false;
-	return strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == len;
+	return text[0] >= 'a' && text[0] <= 'z' && len < BUS__URL_SCHEME && text[len] == '\0';
 }
 
 static const char *
