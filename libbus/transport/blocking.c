@@ -274,13 +274,12 @@ static bool
 goes_on(struct guest *guest, unsigned who, int64_t began_ns, int err)
 {
 	int64_t soonest_ns = began_ns + PAUSE_MS * NS_PER_MS;
-	uint32_t seen;
 
-	if (err != BUS_E_TIMEDOUT || is_let_go(guest))
+	if (err != BUS_E_TIMEDOUT)
 		return false;
-	seen = atomic_load_explicit(&guest->bells[who], memory_order_relaxed);
-	while (bus__now_ns() < soonest_ns && !is_let_go(guest))
-		bus__park(&guest->bells[who], seen, soonest_ns);
+	while (!is_let_go(guest) && bus__now_ns() < soonest_ns)
+		bus__park(&guest->bells[who],
+		    atomic_load_explicit(&guest->bells[who], memory_order_relaxed), soonest_ns);
 	return !is_let_go(guest);
 }
 
