@@ -76,7 +76,8 @@ hook_close(void *arg)
 	bus__loop_call(&links->loop, close_all, links);
 	await(&links->idle);
 	bus__loop_stop(&links->loop);
-	bus__transport_settle();
+	if (atomic_load_explicit(&links->settles, memory_order_relaxed))
+		bus__transport_settle();
 }
 
 static void
@@ -190,6 +191,8 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 		bus__ref(links->bus);
 		*ret_link = link;
 	}
+	if (link->transport->settle != NULL)
+		atomic_store_explicit(&links->settles, true, memory_order_relaxed);
 	bus__loop_post(&links->loop, &link->begin);
 	bus__links_leave(links);
 	return 0;
@@ -266,7 +269,7 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 	if (err == BUS_E_LIMIT)
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": the bus has %d links, or the process no more descriptors or threads: close some",
+		    ": the bus has %d links, the process has no more descriptors or threads, or calls of a registered transport do not return: close some",
 		    url, MOST_LINKS);
 	if (err == BUS_E_SCHEME)
 		return fail_scheme(url);

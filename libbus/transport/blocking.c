@@ -472,11 +472,10 @@ static const struct bus__stream_ops conn_ops = {conn_send, conn_recv, conn_admit
 static int
 conn_new(struct blocking *kind, void *handle, struct bus__stream **ret_stream)
 {
-	struct conn *conn = (struct conn *)guest_new(kind, sizeof *conn);
-	struct guest *guest = &conn->guest;
+	struct guest *guest = guest_new(kind, sizeof(struct conn));
 	int err;
 
-	if (conn == NULL) {
+	if (guest == NULL) {
 		kind->given.close(handle);
 		return BUS_E_NOMEM;
 	}

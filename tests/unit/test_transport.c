@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include <libbus/libbus.h>
 
+#include "base/mem.h"
 #include "transport/blocking.h"
 
 /* --- a transport that can be told to misbehave --------------------------------------------------------------------------- */
@@ -640,6 +642,37 @@ START_TEST(a_connection_whose_peer_vanishes_comes_back)
 }
 END_TEST
 
+/* Each allocation fails once, while a link comes up. */
+START_TEST(without_memory_a_link_comes_up_later)
+{
+	const struct bus_transport other = {sizeof other, "other", NULL, wild_listen, wild_accept,
+	    wild_dial, wild_send, wild_recv, wild_close};
+	struct bus_link *la, *lb;
+	struct pair p;
+
+	be_wild();
+	bus__mem_fail_after(0);
+	ck_bus(bus_transport_register(&other), BUS_E_NOMEM);
+	expect_text("other: out of memory");
+	for (long n = 0, made = LONG_MAX; made > n; n++) {
+		p = (struct pair){.a = open_bus(), .b = open_bus()};
+		la = lb = NULL;
+		bus__mem_fail_after(n);
+		while (bus_listen(p.a, "wild://here", &patient, &la) == BUS_E_NOMEM)
+			continue;
+		while (bus_dial(p.b, "wild://here", &patient, &lb) == BUS_E_NOMEM)
+			continue;
+		ck_eventually(is_up(lb));
+		made = bus__mem_fail_after(-1);
+		bus_link_close(lb);
+		bus_link_close(la);
+		ck_assert_int_ge(bus_close(p.b, 0), 0);
+		ck_assert_int_ge(bus_close(p.a, 0), 0);
+	}
+	expect_peace();
+}
+END_TEST
+
 /* --- functions that do not return ------------------------------------------------------------------------------------------ */
 
 static void
@@ -760,6 +793,7 @@ START_TEST(calls_that_do_not_return_are_bounded)
 	ck_bus(bus_dial(bus, "wild://here", NULL, &link), 0);
 	ck_eventually(stats_of(link).last_error == BUS_E_LIMIT);
 	ck_bus(bus_listen(bus, "wild://here", NULL, NULL), BUS_E_LIMIT);
+	expect_text("calls of a registered transport do not return");
 	ck_assert_int_eq(wild.hung, MOST);
 	release(DIAL);
 	/* When they have returned after all, it goes on. */
@@ -940,8 +974,9 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "links", a_transport_that_never_waits_works,
 	    an_address_is_free_again_when_its_link_is_closed, its_threads_end_with_the_link);
 	BUS_TEST_CASE(suite, "failures", what_listen_answers_is_the_answer_of_bus_listen,
-	    a_dial_that_fails_is_tried_again, an_accept_that_fails_is_tried_again,
-	    a_connection_whose_peer_vanishes_comes_back, a_send_that_takes_nothing_holds_up_nobody,
+	    a_dial_that_fails_is_tried_again, without_memory_a_link_comes_up_later,
+	    an_accept_that_fails_is_tried_again, a_connection_whose_peer_vanishes_comes_back,
+	    a_send_that_takes_nothing_holds_up_nobody,
 	    a_peer_that_takes_nothing_is_silent_and_ends);
 	BUS_TEST_CASE(suite, "hangs", a_call_that_returns_after_its_link_disturbs_no_other,
 	    a_listen_that_does_not_return_times_out,
