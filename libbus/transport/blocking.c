@@ -18,12 +18,11 @@
 #define NS_PER_MS INT64_C(1000000)
 
 enum {
-	LOOK_MS = 100,   /* between two looks whether a handle was let go of */
-	PAUSE_MS = 1,    /* before a function is called again that returned early */
-	OPEN_MS = 5000,  /* for a listen, and for a dial */
-	SETTLE_MS = 300, /* for calls to return and handles to close: some LOOK_MS */
-	LEFT_MOST =
-	    64, /* handles that were let go of and are not closed: then there are no new ones */
+	LOOK_MS = 100,      /* between two looks whether a handle was let go of */
+	PAUSE_MS = 1,       /* before a function is called again that returned early */
+	OPEN_MS = 5000,     /* for a listen, and for a dial */
+	SETTLE_MS = 300,    /* for calls to return and handles to close: some LOOK_MS */
+	UNCLOSED_MOST = 64, /* then this transport gets no new ones */
 	BUFFER = 64 * 1024
 };
 
@@ -36,45 +35,46 @@ struct blocking {
 	struct bus_transport given;
 	char scheme[BUS__URL_SCHEME];
 
-	/* Under yard_lock: handles that were let go of and are not closed yet. */
-	uint32_t left;
-	uint32_t awaited;        /* of them, those that a settle waits for: */
-	uint32_t epoch;          /* let go of since the last one that waited in vain */
+	/* Under counts_lock. */
+	uint32_t
+	    unclosed;     /* endpoints that links let go of and whose calls have not all returned */
+	uint32_t awaited; /* those among them that settle() waits for: of this epoch */
+	uint32_t epoch;   /* ends when settle() has waited in vain */
 	uint32_t generation;     /* the fork generation of the above */
-	_Atomic uint32_t closed; /* futex: changes when one is closed */
+	_Atomic uint32_t closed; /* futex: changes with awaited */
 };
 
-static pthread_mutex_t yard_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t counts_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void
-take_yard(void)
+take_lock(void)
 {
-	pthread_mutex_lock(&yard_lock);
+	pthread_mutex_lock(&counts_lock);
 }
 
 static void
-leave_yard(void)
+unlock_counts(void)
 {
-	pthread_mutex_unlock(&yard_lock);
+	pthread_mutex_unlock(&counts_lock);
 }
 
 /* fork() waits for the lock, so the child never inherits it from a thread that is not there. */
 static void
 watch_fork(void)
 {
-	pthread_atfork(take_yard, leave_yard, leave_yard);
+	pthread_atfork(take_lock, unlock_counts, unlock_counts);
 }
 
-/* Locks the counts. A child has none of the threads of its parent, and so none of its handles comes to an end there. */
+/* A child has none of its parent's threads, so none of its endpoints comes to an end there: they do not count. */
 static void
-enter_yard(struct blocking *kind)
+lock_counts(struct blocking *kind)
 {
 	pthread_once(&once, watch_fork);
-	take_yard();
+	take_lock();
 	if (kind->generation != bus__fork_generation()) {
 		kind->generation = bus__fork_generation();
-		kind->left = kind->awaited = 0;
+		kind->unclosed = kind->awaited = 0;
 		kind->epoch++;
 	}
 }
@@ -84,9 +84,9 @@ is_crowded(struct blocking *kind)
 {
 	bool crowded;
 
-	enter_yard(kind);
-	crowded = kind->left >= LEFT_MOST;
-	leave_yard();
+	lock_counts(kind);
+	crowded = kind->unclosed >= UNCLOSED_MOST;
+	unlock_counts();
 	return crowded;
 }
 
@@ -100,7 +100,7 @@ settle(const struct bus__transport *transport)
 	uint32_t seen;
 
 	while (!over) {
-		enter_yard(kind);
+		lock_counts(kind);
 		seen = atomic_load_explicit(&kind->closed, memory_order_relaxed);
 		over = kind->awaited == 0;
 		if (!over && bus__now_ns() >= deadline_ns) {
@@ -109,7 +109,7 @@ settle(const struct bus__transport *transport)
 			kind->awaited = 0;
 			over = true;
 		}
-		leave_yard();
+		unlock_counts();
 		if (!over)
 			bus__park(&kind->closed, seen, deadline_ns);
 	}
@@ -129,8 +129,8 @@ enum { BELLS = 2 };
 
 /* What a listener, a connection and an attempt to dial have in common. The link lets go of each once, and does not wait: its
  * threads see that when the call they are in has returned, and the last of them closes the handle. So calls get bytes that
- * are the guest's, and nothing of the link's. */
-struct guest {
+ * are the endpoint's, and nothing of the link's. */
+struct endpoint {
 	union {
 		struct bus__stream stream;
 		struct bus__listener listener;
@@ -143,144 +143,143 @@ struct guest {
 
 	pthread_mutex_t lock; /* of what follows, and of the rest that threads share */
 	unsigned threads;
-	_Atomic bool let_go; /* relaxed: also looked at without the lock, between calls */
-	_Atomic uint32_t bells
-	    [BELLS];    /* futexes, one for each thread that waits: change with what it waits for */
-	uint32_t epoch; /* of the yard, when it was let go of */
+	_Atomic bool let_go;           /* relaxed: also looked at without the lock, between calls */
+	_Atomic uint32_t bells[BELLS]; /* futexes: one per thread, changes with what it waits for */
+	uint32_t epoch;                /* of the counts, when the link let go of it */
 };
 
-static struct guest *
-guest_new(struct blocking *kind, size_t size)
+static struct endpoint *
+endpoint_new(struct blocking *kind, size_t size)
 {
-	struct guest *guest = bus__pages(size);
+	struct endpoint *endpoint = bus__pages(size);
 
-	if (guest == NULL)
+	if (endpoint == NULL)
 		return NULL;
-	guest->kind = kind;
-	guest->size = size;
-	pthread_mutex_init(&guest->lock, NULL);
-	return guest;
+	endpoint->kind = kind;
+	endpoint->size = size;
+	pthread_mutex_init(&endpoint->lock, NULL);
+	return endpoint;
 }
 
 /* No thread is there any more. */
 static void
-guest_free(struct guest *guest)
+endpoint_free(struct endpoint *endpoint)
 {
-	if (guest->has_handle)
-		guest->kind->given.close(guest->handle);
-	pthread_mutex_destroy(&guest->lock);
-	bus__pages_free(guest, guest->size);
+	if (endpoint->has_handle)
+		endpoint->kind->given.close(endpoint->handle);
+	pthread_mutex_destroy(&endpoint->lock);
+	bus__pages_free(endpoint, endpoint->size);
 }
 
 static bool
-is_let_go(const struct guest *guest)
+is_let_go(const struct endpoint *endpoint)
 {
-	return atomic_load_explicit(&guest->let_go, memory_order_relaxed);
+	return atomic_load_explicit(&endpoint->let_go, memory_order_relaxed);
 }
 
 /* Lock held. */
 static void
-ring(struct guest *guest, unsigned who)
+ring(struct endpoint *endpoint, unsigned who)
 {
-	atomic_fetch_add_explicit(&guest->bells[who], 1, memory_order_relaxed);
-	bus__unpark(&guest->bells[who]);
+	atomic_fetch_add_explicit(&endpoint->bells[who], 1, memory_order_relaxed);
+	bus__unpark(&endpoint->bells[who]);
 }
 
-/* Its operations end no more: the caller took the ios out under the lock, which it holds. Frees, sooner or later. */
+/* Frees it when its calls have returned. Lock held, under which the caller has taken the ios out: they are not touched any more. */
 static void
-let_go(struct guest *guest)
+let_go(struct endpoint *endpoint)
 {
-	struct blocking *kind = guest->kind;
+	struct blocking *kind = endpoint->kind;
 
-	enter_yard(kind);
-	kind->left++;
+	lock_counts(kind);
+	kind->unclosed++;
 	kind->awaited++;
-	guest->epoch = kind->epoch;
-	leave_yard();
-	atomic_store_explicit(&guest->let_go, true, memory_order_relaxed);
+	endpoint->epoch = kind->epoch;
+	unlock_counts();
+	atomic_store_explicit(&endpoint->let_go, true, memory_order_relaxed);
 	for (unsigned i = 0; i < BELLS; i++)
-		ring(guest, i);
+		ring(endpoint, i);
 }
 
 /* Ends a thread, behind let_go(). */
 static void
-leave(struct guest *guest)
+leave(struct endpoint *endpoint)
 {
-	struct blocking *kind = guest->kind;
+	struct blocking *kind = endpoint->kind;
 	uint32_t epoch;
 	bool is_last;
 
-	pthread_mutex_lock(&guest->lock);
-	is_last = --guest->threads == 0;
-	epoch = guest->epoch;
-	pthread_mutex_unlock(&guest->lock);
+	pthread_mutex_lock(&endpoint->lock);
+	is_last = --endpoint->threads == 0;
+	epoch = endpoint->epoch;
+	pthread_mutex_unlock(&endpoint->lock);
 	if (!is_last)
 		return;
-	guest_free(guest);
-	enter_yard(kind);
-	kind->left--;
+	endpoint_free(endpoint);
+	lock_counts(kind);
+	kind->unclosed--;
 	if (kind->epoch == epoch)
 		kind->awaited--;
 	atomic_fetch_add_explicit(&kind->closed, 1, memory_order_relaxed);
-	leave_yard();
+	unlock_counts();
 	bus__unpark(&kind->closed);
 }
 
 static int
-start(struct guest *guest, void *(*run)(void *arg))
+start(struct endpoint *endpoint, void *(*run)(void *arg))
 {
 	pthread_t thread;
 	int err;
 
-	pthread_mutex_lock(&guest->lock);
-	guest->threads++;
-	err = bus__thread_start(&thread, run, guest);
+	pthread_mutex_lock(&endpoint->lock);
+	endpoint->threads++;
+	err = bus__thread_start(&thread, run, endpoint);
 	if (err == 0)
 		pthread_detach(thread);
 	else
-		guest->threads--;
-	pthread_mutex_unlock(&guest->lock);
+		endpoint->threads--;
+	pthread_mutex_unlock(&endpoint->lock);
 	return err;
 }
 
 /* Sleeps until is_ready(), which runs under the lock. false: the link let go. */
 static bool
-await(struct guest *guest, unsigned who, bool (*is_ready)(const struct guest *guest))
+await(struct endpoint *endpoint, unsigned who, bool (*is_ready)(const struct endpoint *endpoint))
 {
 	bool ready, over;
 	uint32_t seen;
 
 	for (;;) {
-		pthread_mutex_lock(&guest->lock);
-		seen = atomic_load_explicit(&guest->bells[who], memory_order_relaxed);
-		over = is_let_go(guest);
-		ready = is_ready(guest);
-		pthread_mutex_unlock(&guest->lock);
+		pthread_mutex_lock(&endpoint->lock);
+		seen = atomic_load_explicit(&endpoint->bells[who], memory_order_relaxed);
+		over = is_let_go(endpoint);
+		ready = is_ready(endpoint);
+		pthread_mutex_unlock(&endpoint->lock);
 		if (over || ready)
 			return !over;
-		bus__park(&guest->bells[who], seen, INT64_MAX);
+		bus__park(&endpoint->bells[who], seen, INT64_MAX);
 	}
 }
 
 static bool
-never(const struct guest *guest)
+never(const struct endpoint *endpoint)
 {
-	(void)guest;
+	(void)endpoint;
 	return false;
 }
 
 /* Whether a call is to be made again, which began then and returned err. */
 static bool
-goes_on(struct guest *guest, unsigned who, int64_t began_ns, int err)
+goes_on(struct endpoint *endpoint, unsigned who, int64_t began_ns, int err)
 {
 	int64_t soonest_ns = began_ns + PAUSE_MS * NS_PER_MS;
 
 	if (err != BUS_E_TIMEDOUT)
 		return false;
-	while (!is_let_go(guest) && bus__now_ns() < soonest_ns)
-		bus__park(&guest->bells[who],
-		    atomic_load_explicit(&guest->bells[who], memory_order_relaxed), soonest_ns);
-	return !is_let_go(guest);
+	while (!is_let_go(endpoint) && bus__now_ns() < soonest_ns)
+		bus__park(&endpoint->bells[who],
+		    atomic_load_explicit(&endpoint->bells[who], memory_order_relaxed), soonest_ns);
+	return !is_let_go(endpoint);
 }
 
 /* --- connections ------------------------------------------------------------------------------------------------------------ */
@@ -288,7 +287,7 @@ goes_on(struct guest *guest, unsigned who, int64_t began_ns, int err)
 enum { READER, WRITER };
 
 struct conn {
-	struct guest guest;
+	struct endpoint endpoint;
 	struct bus__io *recv_io, *send_io; /* under way; NULL: none */
 	void *into;                        /* what recv_io is to fill */
 	size_t room;
@@ -313,7 +312,7 @@ give(struct conn *conn)
 		conn->in_at += count;
 		if (conn->in_at == conn->in_len) {
 			conn->in_at = conn->in_len = 0;
-			ring(&conn->guest, READER);
+			ring(&conn->endpoint, READER);
 		}
 	}
 	bus__io_done(conn->recv_io, count > 0 ? 0 : conn->in_err, count);
@@ -321,9 +320,9 @@ give(struct conn *conn)
 }
 
 static bool
-has_room(const struct guest *guest)
+has_room(const struct endpoint *endpoint)
 {
-	const struct conn *conn = (const struct conn *)guest;
+	const struct conn *conn = (const struct conn *)endpoint;
 
 	return conn->in_len == 0 && conn->in_err == 0;
 }
@@ -339,41 +338,41 @@ static void *
 run_reader(void *arg)
 {
 	struct conn *conn = arg;
-	struct guest *guest = &conn->guest;
+	struct endpoint *endpoint = &conn->endpoint;
 	int64_t began_ns;
 	int count;
 
 	bus__thread_name("bus-recv");
-	while (await(guest, READER, has_room)) {
+	while (await(endpoint, READER, has_room)) {
 		do {
 			began_ns = bus__now_ns();
 			count = check_count(
-			    guest->kind->given.recv(guest->handle, conn->in, BUFFER, LOOK_MS),
+			    endpoint->kind->given.recv(endpoint->handle, conn->in, BUFFER, LOOK_MS),
 			    BUFFER);
-		} while (goes_on(guest, READER, began_ns, count));
-		pthread_mutex_lock(&guest->lock);
+		} while (goes_on(endpoint, READER, began_ns, count));
+		pthread_mutex_lock(&endpoint->lock);
 		if (count > 0)
 			conn->in_len = (size_t)count;
 		else
 			conn->in_err = count < 0 ? count : BUS_E_GONE;
 		give(conn);
-		pthread_mutex_unlock(&guest->lock);
+		pthread_mutex_unlock(&endpoint->lock);
 	}
-	leave(guest);
+	leave(endpoint);
 	return NULL;
 }
 
 static bool
-has_bytes(const struct guest *guest)
+has_bytes(const struct endpoint *endpoint)
 {
-	return ((const struct conn *)guest)->out_len > 0;
+	return ((const struct conn *)endpoint)->out_len > 0;
 }
 
 /* Sends all that is in `out`. 0, or why not. */
 static int
 send_out(struct conn *conn)
 {
-	struct guest *guest = &conn->guest;
+	struct endpoint *endpoint = &conn->endpoint;
 	size_t at = 0, len = conn->out_len;
 	int64_t began_ns;
 	int count;
@@ -381,12 +380,12 @@ send_out(struct conn *conn)
 	while (at < len) {
 		do {
 			began_ns = bus__now_ns();
-			count = check_count(guest->kind->given.send(
-						guest->handle, conn->out + at, len - at, LOOK_MS),
+			count = check_count(endpoint->kind->given.send(endpoint->handle,
+						conn->out + at, len - at, LOOK_MS),
 			    len - at);
 			if (count == 0)
 				count = BUS_E_TIMEDOUT;
-		} while (goes_on(guest, WRITER, began_ns, count));
+		} while (goes_on(endpoint, WRITER, began_ns, count));
 		if (count < 0)
 			return count;
 		at += (size_t)count;
@@ -398,20 +397,20 @@ static void *
 run_writer(void *arg)
 {
 	struct conn *conn = arg;
-	struct guest *guest = &conn->guest;
+	struct endpoint *endpoint = &conn->endpoint;
 	int err;
 
 	bus__thread_name("bus-send");
-	while (await(guest, WRITER, has_bytes)) {
+	while (await(endpoint, WRITER, has_bytes)) {
 		err = send_out(conn);
-		pthread_mutex_lock(&guest->lock);
+		pthread_mutex_lock(&endpoint->lock);
 		if (conn->send_io != NULL)
 			bus__io_done(conn->send_io, err, err == 0 ? conn->out_len : 0);
 		conn->send_io = NULL;
 		conn->out_len = 0;
-		pthread_mutex_unlock(&guest->lock);
+		pthread_mutex_unlock(&endpoint->lock);
 	}
-	leave(guest);
+	leave(endpoint);
 	return NULL;
 }
 
@@ -421,7 +420,7 @@ conn_send(struct bus__stream *stream, const struct iovec *iov, unsigned n, struc
 	struct conn *conn = (struct conn *)stream;
 
 	/* The writer looks at them only behind the lock. */
-	pthread_mutex_lock(&conn->guest.lock);
+	pthread_mutex_lock(&conn->endpoint.lock);
 	for (unsigned i = 0; i < n && conn->out_len < BUFFER; i++) {
 		size_t room = BUFFER - conn->out_len;
 		size_t len = iov[i].iov_len < room ? iov[i].iov_len : room;
@@ -430,8 +429,8 @@ conn_send(struct bus__stream *stream, const struct iovec *iov, unsigned n, struc
 		conn->out_len += len;
 	}
 	conn->send_io = io;
-	ring(&conn->guest, WRITER);
-	pthread_mutex_unlock(&conn->guest.lock);
+	ring(&conn->endpoint, WRITER);
+	pthread_mutex_unlock(&conn->endpoint.lock);
 }
 
 static void
@@ -439,12 +438,12 @@ conn_recv(struct bus__stream *stream, void *buf, size_t len, struct bus__io *io)
 {
 	struct conn *conn = (struct conn *)stream;
 
-	pthread_mutex_lock(&conn->guest.lock);
+	pthread_mutex_lock(&conn->endpoint.lock);
 	conn->into = buf;
 	conn->room = len;
 	conn->recv_io = io;
 	give(conn);
-	pthread_mutex_unlock(&conn->guest.lock);
+	pthread_mutex_unlock(&conn->endpoint.lock);
 }
 
 /* accept() returned it, which decides that. */
@@ -460,10 +459,10 @@ conn_free(struct bus__stream *stream)
 {
 	struct conn *conn = (struct conn *)stream;
 
-	pthread_mutex_lock(&conn->guest.lock);
+	pthread_mutex_lock(&conn->endpoint.lock);
 	conn->recv_io = conn->send_io = NULL;
-	let_go(&conn->guest);
-	pthread_mutex_unlock(&conn->guest.lock);
+	let_go(&conn->endpoint);
+	pthread_mutex_unlock(&conn->endpoint.lock);
 }
 
 static const struct bus__stream_ops conn_ops = {conn_send, conn_recv, conn_admit, conn_free};
@@ -472,46 +471,46 @@ static const struct bus__stream_ops conn_ops = {conn_send, conn_recv, conn_admit
 static int
 conn_new(struct blocking *kind, void *handle, struct bus__stream **ret_stream)
 {
-	struct guest *guest = guest_new(kind, sizeof(struct conn));
+	struct endpoint *endpoint = endpoint_new(kind, sizeof(struct conn));
 	int err;
 
-	if (guest == NULL) {
+	if (endpoint == NULL) {
 		kind->given.close(handle);
 		return BUS_E_NOMEM;
 	}
-	guest->base.stream.ops = &conn_ops;
-	guest->handle = handle;
-	guest->has_handle = true;
-	err = start(guest, run_writer);
+	endpoint->base.stream.ops = &conn_ops;
+	endpoint->handle = handle;
+	endpoint->has_handle = true;
+	err = start(endpoint, run_writer);
 	if (err < 0) {
-		guest_free(guest);
+		endpoint_free(endpoint);
 		return err;
 	}
-	err = start(guest, run_reader);
+	err = start(endpoint, run_reader);
 	if (err < 0) {
-		conn_free(&guest->base.stream);
+		conn_free(&endpoint->base.stream);
 		return err;
 	}
-	*ret_stream = &guest->base.stream;
+	*ret_stream = &endpoint->base.stream;
 	return 0;
 }
 
 /* Ends an accept or a dial, which brought a handle if err is 0. */
 static void
-bring(struct guest *guest, struct bus__io **at, int err, void *handle)
+bring(struct endpoint *endpoint, struct bus__io **at, int err, void *handle)
 {
 	struct bus__stream *stream = NULL;
 
 	if (err == 0)
-		err = conn_new(guest->kind, handle, &stream);
-	pthread_mutex_lock(&guest->lock);
+		err = conn_new(endpoint->kind, handle, &stream);
+	pthread_mutex_lock(&endpoint->lock);
 	if (*at != NULL) {
 		(*at)->stream = stream;
 		bus__io_done(*at, err, 0);
 		stream = NULL;
 	}
 	*at = NULL;
-	pthread_mutex_unlock(&guest->lock);
+	pthread_mutex_unlock(&endpoint->lock);
 	if (stream != NULL)
 		conn_free(stream);
 }
@@ -521,7 +520,7 @@ bring(struct guest *guest, struct bus__io **at, int err, void *handle)
 enum { ACCEPTER, OPENER };
 
 struct listening {
-	struct guest guest;
+	struct endpoint endpoint;
 	struct bus__io *io; /* the accept under way */
 	bool is_open;       /* or err says why not */
 	int err, sys;
@@ -529,51 +528,51 @@ struct listening {
 };
 
 static bool
-is_asked(const struct guest *guest)
+is_asked(const struct endpoint *endpoint)
 {
-	return ((const struct listening *)guest)->io != NULL;
+	return ((const struct listening *)endpoint)->io != NULL;
 }
 
 static void
 accept_one(struct listening *listening)
 {
-	struct guest *guest = &listening->guest;
+	struct endpoint *endpoint = &listening->endpoint;
 	void *handle = NULL;
 	int64_t began_ns;
 	int err;
 
 	do {
 		began_ns = bus__now_ns();
-		err = is_crowded(guest->kind)
+		err = is_crowded(endpoint->kind)
 			  ? BUS_E_LIMIT
-			  : judge(guest->kind->given.accept(guest->handle, LOOK_MS, &handle));
-	} while (goes_on(guest, ACCEPTER, began_ns, err));
-	bring(guest, &listening->io, err, handle);
+			  : judge(endpoint->kind->given.accept(endpoint->handle, LOOK_MS, &handle));
+	} while (goes_on(endpoint, ACCEPTER, began_ns, err));
+	bring(endpoint, &listening->io, err, handle);
 }
 
 static void *
 run_listener(void *arg)
 {
 	struct listening *listening = arg;
-	struct guest *guest = &listening->guest;
-	const struct bus_transport *given = &guest->kind->given;
+	struct endpoint *endpoint = &listening->endpoint;
+	const struct bus_transport *given = &endpoint->kind->given;
 	void *handle = NULL;
 	int err, sys;
 
 	bus__thread_name("bus-accept");
 	err = judge(given->listen(given->arg, listening->address, &handle));
 	sys = errno;
-	guest->handle = handle;
-	guest->has_handle = err == 0;
-	pthread_mutex_lock(&guest->lock);
+	endpoint->handle = handle;
+	endpoint->has_handle = err == 0;
+	pthread_mutex_lock(&endpoint->lock);
 	listening->is_open = true;
 	listening->err = err;
 	listening->sys = sys;
-	ring(guest, OPENER);
-	pthread_mutex_unlock(&guest->lock);
-	while (await(guest, ACCEPTER, is_asked))
+	ring(endpoint, OPENER);
+	pthread_mutex_unlock(&endpoint->lock);
+	while (await(endpoint, ACCEPTER, is_asked))
 		accept_one(listening);
-	leave(guest);
+	leave(endpoint);
 	return NULL;
 }
 
@@ -582,10 +581,10 @@ listener_accept(struct bus__listener *listener, struct bus__io *io)
 {
 	struct listening *listening = (struct listening *)listener;
 
-	pthread_mutex_lock(&listening->guest.lock);
+	pthread_mutex_lock(&listening->endpoint.lock);
 	listening->io = io;
-	ring(&listening->guest, ACCEPTER);
-	pthread_mutex_unlock(&listening->guest.lock);
+	ring(&listening->endpoint, ACCEPTER);
+	pthread_mutex_unlock(&listening->endpoint.lock);
 }
 
 static void
@@ -593,10 +592,10 @@ listener_free(struct bus__listener *listener)
 {
 	struct listening *listening = (struct listening *)listener;
 
-	pthread_mutex_lock(&listening->guest.lock);
+	pthread_mutex_lock(&listening->endpoint.lock);
 	listening->io = NULL;
-	let_go(&listening->guest);
-	pthread_mutex_unlock(&listening->guest.lock);
+	let_go(&listening->endpoint);
+	pthread_mutex_unlock(&listening->endpoint.lock);
 }
 
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
@@ -607,24 +606,24 @@ open_up(struct listening *listening)
 {
 	int64_t deadline_ns =
 	    bus__deadline_ns(atomic_load_explicit(&bus__open_ms, memory_order_relaxed));
-	struct guest *guest = &listening->guest;
+	struct endpoint *endpoint = &listening->endpoint;
 	int err = BUS_E_TIMEDOUT, sys = 0;
 	bool is_over = false;
 	uint32_t seen;
 
 	while (!is_over) {
-		pthread_mutex_lock(&guest->lock);
-		seen = atomic_load_explicit(&guest->bells[OPENER], memory_order_relaxed);
+		pthread_mutex_lock(&endpoint->lock);
+		seen = atomic_load_explicit(&endpoint->bells[OPENER], memory_order_relaxed);
 		if (listening->is_open) {
 			err = listening->err;
 			sys = listening->sys;
 		}
 		is_over = listening->is_open || bus__now_ns() >= deadline_ns;
 		if (is_over && err < 0)
-			let_go(guest);
-		pthread_mutex_unlock(&guest->lock);
+			let_go(endpoint);
+		pthread_mutex_unlock(&endpoint->lock);
 		if (!is_over)
-			bus__park(&guest->bells[OPENER], seen, deadline_ns);
+			bus__park(&endpoint->bells[OPENER], seen, deadline_ns);
 	}
 	errno = sys;
 	return err;
@@ -644,27 +643,29 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	int err;
 
 	if (is_crowded(kind))
+		settle(addr->transport); /* many may just have ended at once */
+	if (is_crowded(kind))
 		return BUS_E_LIMIT;
-	listening = (struct listening *)guest_new(kind, sizeof *listening);
+	listening = (struct listening *)endpoint_new(kind, sizeof *listening);
 	if (listening == NULL)
 		return BUS_E_NOMEM;
-	listening->guest.base.listener.ops = &listener_ops;
+	listening->endpoint.base.listener.ops = &listener_ops;
 	memcpy(listening->address, addr->name, sizeof listening->address);
-	err = start(&listening->guest, run_listener);
+	err = start(&listening->endpoint, run_listener);
 	if (err < 0) {
-		guest_free(&listening->guest);
+		endpoint_free(&listening->endpoint);
 		return err;
 	}
 	err = open_up(listening);
 	if (err == 0)
-		*ret_listener = &listening->guest.base.listener;
+		*ret_listener = &listening->endpoint.base.listener;
 	return err;
 }
 
 /* --- dialling --------------------------------------------------------------------------------------------------------------- */
 
 struct attempt {
-	struct guest guest; /* the handle is the connection's */
+	struct endpoint endpoint; /* the handle is the connection's */
 	struct bus__io *io;
 	char address[BUS__URL_NAME];
 };
@@ -673,16 +674,16 @@ static void *
 run_attempt(void *arg)
 {
 	struct attempt *attempt = arg;
-	struct guest *guest = &attempt->guest;
-	const struct bus_transport *given = &guest->kind->given;
+	struct endpoint *endpoint = &attempt->endpoint;
+	const struct bus_transport *given = &endpoint->kind->given;
 	void *handle = NULL;
 	int err;
 
 	bus__thread_name("bus-dial");
 	err = judge(given->dial(given->arg, attempt->address, OPEN_MS, &handle));
-	bring(guest, &attempt->io, err, handle);
-	await(guest, 0, never);
-	leave(guest);
+	bring(endpoint, &attempt->io, err, handle);
+	await(endpoint, 0, never);
+	leave(endpoint);
 	return NULL;
 }
 
@@ -691,10 +692,10 @@ attempt_free(struct bus__dialer *dialer)
 {
 	struct attempt *attempt = (struct attempt *)dialer;
 
-	pthread_mutex_lock(&attempt->guest.lock);
+	pthread_mutex_lock(&attempt->endpoint.lock);
 	attempt->io = NULL;
-	let_go(&attempt->guest);
-	pthread_mutex_unlock(&attempt->guest.lock);
+	let_go(&attempt->endpoint);
+	pthread_mutex_unlock(&attempt->endpoint.lock);
 }
 
 static const struct bus__dialer_ops attempt_ops = {attempt_free};
@@ -708,19 +709,19 @@ dial(const struct bus__address *addr, struct bus__io *io, struct bus__dialer **r
 
 	if (is_crowded(kind))
 		return BUS_E_LIMIT;
-	attempt = (struct attempt *)guest_new(kind, sizeof *attempt);
+	attempt = (struct attempt *)endpoint_new(kind, sizeof *attempt);
 	if (attempt == NULL)
 		return BUS_E_NOMEM;
-	attempt->guest.base.dialer.ops = &attempt_ops;
+	attempt->endpoint.base.dialer.ops = &attempt_ops;
 	attempt->io = io;
 	memcpy(attempt->address, addr->name, sizeof attempt->address);
 	/* The dial may end before this returns; its task runs on this thread, later. */
-	err = start(&attempt->guest, run_attempt);
+	err = start(&attempt->endpoint, run_attempt);
 	if (err < 0) {
-		guest_free(&attempt->guest);
+		endpoint_free(&attempt->endpoint);
 		return err;
 	}
-	*ret_dialer = &attempt->guest.base.dialer;
+	*ret_dialer = &attempt->endpoint.base.dialer;
 	return 0;
 }
 

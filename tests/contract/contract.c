@@ -976,7 +976,8 @@ bus_test_suite(void)
 	Suite *suite = suite_create("contract");
 	static char names[PROMISES * DOORS][40];
 
-	(void)bus_transport_register(&own_transport); /* here: a child that a test forks has it, too */
+	/* Here, so that a child that a test forks has it, too. */
+	(void)bus_transport_register(&own_transport);
 	for (int i = 0; i < PROMISES * DOORS; i++) {
 		const char *promise = promises[i / DOORS].name, *door = doors[i % DOORS].name;
 		TCase *tcase;
