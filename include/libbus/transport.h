@@ -1,7 +1,7 @@
 /* libbus/transport.h: links carry a bus to another bus of this machine.
  *
  * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
- * tcp://host:port (loopback only in this version; port 0 lets the system choose).
+ * tcp://host:port (loopback only in this version; port 0 lets the system choose), and what own_transport.h registered.
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
  * itself on the dialling side: 100 ms to 30 s with full jitter. Every byte: docs/wire.md.
  * NNG, which moves the bytes of ipc and tcp, opens descriptors at any time, in the lowest places that are free: such a

@@ -30,6 +30,8 @@ struct bus__links {
 
 	_Atomic uint32_t count; /* links there are, or are on their way to the link thread */
 	_Atomic uint32_t idle;  /* futex: 1 when closing and no link is left */
+	_Atomic bool
+	    settles; /* there was a link whose transport does: relaxed, the lock orders it */
 
 	pthread_mutex_t lock; /* of what follows; comes after the bus lock */
 	bool closed;

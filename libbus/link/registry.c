@@ -76,6 +76,8 @@ hook_close(void *arg)
 	bus__loop_call(&links->loop, close_all, links);
 	await(&links->idle);
 	bus__loop_stop(&links->loop);
+	if (atomic_load_explicit(&links->settles, memory_order_relaxed))
+		bus__transport_settle();
 }
 
 static void
@@ -126,14 +128,11 @@ free_links:
 
 /* --- the public calls -------------------------------------------------------------------------------- */
 
-static const struct bus__transport *
-find_transport(const char *scheme)
+static void
+settle(const struct bus_link *link)
 {
-	const struct bus__transport *const *at = bus__transports;
-
-	while (*at != NULL && strcmp((*at)->scheme, scheme) != 0)
-		at++;
-	return *at;
+	if (link->transport->settle != NULL)
+		link->transport->settle(link->transport);
 }
 
 static int
@@ -156,7 +155,7 @@ link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **r
 	link = bus__calloc(1, sizeof *link);
 	if (link == NULL)
 		return BUS_E_NOMEM;
-	link->transport = find_transport(addr.scheme);
+	link->transport = addr.transport;
 	link->bytes = cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
 	link->peer_bytes = cfg->peer_bytes != 0 ? cfg->peer_bytes : DEFAULT_PEER_BYTES;
 	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
@@ -192,6 +191,8 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 		bus__ref(links->bus);
 		*ret_link = link;
 	}
+	if (link->transport->settle != NULL)
+		atomic_store_explicit(&links->settles, true, memory_order_relaxed);
 	bus__loop_post(&links->loop, &link->begin);
 	bus__links_leave(links);
 	return 0;
@@ -230,10 +231,33 @@ dial(
 	return err;
 }
 
+static int
+fail_scheme(const char *url)
+{
+	char schemes[120];
+
+	bus__transport_list(schemes, sizeof schemes);
+	return bus__fail(BUS_E_SCHEME,
+	    BUS__SHOWN
+	    ": unknown scheme: this process has %s: use one of them, or first add yours by bus_transport_register()",
+	    url, schemes);
+}
+
+static const char *
+address_hint(const char *url)
+{
+	const struct bus__transport *transport =
+	    bus__transport_find(url, (size_t)(strstr(url, "://") - url));
+
+	return transport->address_hint;
+}
+
 /* A call that failed with errno as the system left it. */
 static int
 fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
 {
+	const char *hint;
+
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
@@ -245,8 +269,12 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 	if (err == BUS_E_LIMIT)
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": the bus has %d links, or the process no more descriptors or threads: close some",
+		    ": the bus has %d links, the process has no more descriptors or threads, or calls of a registered transport do not return: close some",
 		    url, MOST_LINKS);
+	if (err == BUS_E_SCHEME)
+		return fail_scheme(url);
+	if (err == BUS_E_ADDRESS && (hint = address_hint(url)) != NULL)
+		return bus__fail(err, BUS__SHOWN ": malformed address: %s", url, hint);
 	return bus__fail_about(err, url);
 }
 
@@ -292,6 +320,7 @@ listen_at(
 		return 0;
 	if (link->listener != NULL)
 		link->listener->ops->free(link->listener);
+	settle(link);
 	if (link->has_role)
 		bus__peer_role_end(bus, link->role);
 free_link:
@@ -330,6 +359,7 @@ bus_link_close(struct bus_link *link)
 	}
 	/* Otherwise bus_close() ends it, or has. */
 	await(&link->gone);
+	settle(link);
 	bus__free(link);
 	bus__unref(links->bus);
 }

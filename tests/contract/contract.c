@@ -927,6 +927,7 @@ static const struct door doors[] = {
     {"inproc", BUS_DRAIN_CALLER, 0},
     {"ipc", BUS_DRAIN_CALLER, 1},
     {"tcp", BUS_DRAIN_CALLER, 2},
+    {"own", BUS_DRAIN_CALLER, OWN},
 };
 
 static const struct {
@@ -975,6 +976,8 @@ bus_test_suite(void)
 	Suite *suite = suite_create("contract");
 	static char names[PROMISES * DOORS][40];
 
+	/* Here, so that a child that a test forks has it, too. */
+	(void)bus_transport_register(&own_transport);
 	for (int i = 0; i < PROMISES * DOORS; i++) {
 		const char *promise = promises[i / DOORS].name, *door = doors[i % DOORS].name;
 		TCase *tcase;
