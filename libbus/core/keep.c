@@ -6,9 +6,9 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/explain.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/sized.h"
+#include "topic/near.h"
 
 #define MOST_KEPT     10000
 #define MOST_BYTES    (UINT64_C(1) << 30)

@@ -8,7 +8,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/account.h"
+#include "base/account.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"

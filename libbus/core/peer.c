@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"

@@ -9,7 +9,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"

@@ -8,7 +8,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"

@@ -217,7 +217,8 @@ START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
 		ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
 		published++;
 		ck_bus(bus_flush(p.a, patience_ms()), 0);
-	} while (stats_of(p.la).sent + stats_of(p.la).lost != published || stats_of(p.la).lost != lost);
+	} while (
+	    stats_of(p.la).sent + stats_of(p.la).lost != published || stats_of(p.la).lost != lost);
 	ck_eventually(stats_of(p.lb).received == stats_of(p.la).sent);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, stats_of(p.la).lost);
 	ck_eventually(heard.lost == stats_of(p.la).lost);
