@@ -78,7 +78,7 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 		else
 			bus__ring_cancel(&m->ring, &c->at, item);
 		if (c->answer == RING_WAKE)
-			bus__mailbox_wake(m, owed);
+			m->wake(m, owed);
 	}
 	finish_claims(claims);
 }
@@ -704,7 +704,7 @@ put_small(const struct bus_pub *pub, struct route *route, const void *data, uint
 	}
 	bus__ring_fill(at, route, pub->word | len, data);
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Several mailboxes, or one that has no room at once. */
@@ -805,7 +805,7 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 		at += bus__ring_small_bytes((uint32_t)items[i].len);
 	}
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Returns how many went, together: at least one. */
