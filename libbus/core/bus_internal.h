@@ -13,7 +13,7 @@
 #include "core/relay.h"
 #include "core/request.h"
 #include "core/topic.h"
-#include "core/trie.h"
+#include "topic/trie.h"
 #include "core/watch.h"
 #include "log/log.h"
 

@@ -8,7 +8,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/account.h"
+#include "base/account.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
@@ -74,6 +74,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		m->number = ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
+	m->wake = m->drain == BUS_DRAIN_PUBLISHER ? bus__wake_publisher : bus__wake_sleeper;
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->fd, -1);
 	bus__deadlines_init(&m->deadlines);

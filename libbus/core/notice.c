@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "core/explain.h"
-#include "core/value.h"
+#include "value/value.h"
 
 #define LOOK_MOST                                                                                  \
 	1024 /* places of the trie in one round: a fraction of a millisecond under the bus lock */

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -110,6 +110,7 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 	}
 	if (err == 0) {
 		m->is_peer = true;
+		m->wake = bus__wake_peer;
 		m->peer_wake = wake;
 		m->peer_arg = arg;
 		m->account = bus__account_ref(account);

@@ -14,7 +14,7 @@
 #include <libbus/bus.h>
 
 #include "base/offer.h"
-#include "core/account.h"
+#include "base/account.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 

@@ -11,7 +11,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
@@ -80,7 +80,7 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 		else
 			bus__ring_cancel(&m->ring, &c->at, item);
 		if (c->answer == RING_WAKE)
-			bus__mailbox_wake(m, owed);
+			m->wake(m, owed);
 	}
 	finish_claims(claims);
 }
@@ -722,7 +722,7 @@ put_small(const struct bus_pub *pub, struct route *route, const void *data, uint
 	}
 	bus__ring_fill(at, route, pub->word | len, data);
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Several mailboxes, or one that has no room at once. */
@@ -823,7 +823,7 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 		at += bus__ring_small_bytes((uint32_t)items[i].len);
 	}
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Returns how many went, together: at least one. */

@@ -6,7 +6,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/mailbox.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "log/log.h"
 
 #include <stdio.h>

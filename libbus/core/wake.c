@@ -79,29 +79,40 @@ bus__mailbox_wake_drainer(struct bus_mailbox *m)
 		bus__mailbox_wake_all(m->queue); /* it sleeps there */
 }
 
+/* --- one for each kind of drainer: m->wake ------------------------------------------------------------------ */
+
 void
-bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
+bus__wake_sleeper(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
-	if (m->is_peer) {
-		m->peer_wake(m->peer_arg);
-		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
-		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
-		return;
-	}
-	if (m->drain == BUS_DRAIN_PUBLISHER) {
-		/* Until it sleeps again nobody else comes here with it: the link is ours. */
-		m->next_owed = *owed;
-		*owed = bus__mailbox_ref(m);
-		return;
-	}
-	if (m->is_group) {
-		atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-		bus__unpark_one(&m->wakes);
-	} else {
-		bus__mailbox_stir(m);
-	}
+	(void)owed;
 	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
+	bus__mailbox_wake_all(m);
+}
+
+void
+bus__wake_receiver(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	(void)owed;
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark_one(&m->wakes);
 	bus__mailbox_signal_fd(m);
+}
+
+void
+bus__wake_publisher(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	/* Until it sleeps again nobody else comes here with it: the link is ours. */
+	m->next_owed = *owed;
+	*owed = bus__mailbox_ref(m);
+}
+
+void
+bus__wake_peer(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	(void)owed;
+	m->peer_wake(m->peer_arg);
+	/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
+	atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
 }
 
 int
@@ -109,7 +120,7 @@ bus__mailbox_wake_now(struct bus_mailbox *m)
 {
 	struct bus_mailbox *owed = NULL;
 
-	bus__mailbox_wake(m, &owed);
+	m->wake(m, &owed);
 	bus__mailbox_drain_owed(owed);
 	return 0;
 }

@@ -45,6 +45,7 @@ START_TEST(page_that_comes_late_holds_up_its_publisher_alone)
 	pthread_t thread;
 	void *answer;
 
+	faulted = comes = false;
 	page = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(page, MAP_FAILED);
 	ck_assert_int_eq(sigaction(SIGSEGV, &late, NULL), 0);
@@ -71,9 +72,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("slow_page");
-	TCase *pages = tcase_create("pages");
+	TCase *pages = bus_test_case("pages");
 
-	tcase_set_timeout(pages, bus_test_limit());
 	tcase_add_loop_test(pages, page_that_comes_late_holds_up_its_publisher_alone, 0, 2);
 	suite_add_tcase(suite, pages);
 	return suite;

@@ -796,11 +796,10 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: struct size");
-	TCase *tcase = tcase_create("each call");
+	TCase *tcase = bus_test_case("each call");
 
 	BUS_TEST_CASE(suite, "versions", a_newer_program_opens_a_bus_and_publishes,
 	    the_smallest_size_is_that_of_the_first_version, every_struct_with_a_size_is_at_a_call);
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, a_caller_of_an_older_version_is_served, 0, DOORS);
 	tcase_add_loop_test(
 	    tcase, a_caller_of_a_newer_version_that_uses_nothing_new_is_served, 0, DOORS);

@@ -1413,25 +1413,25 @@ START_TEST(peer_that_has_subscribed_to_nothing_gets_its_replies)
 END_TEST
 
 static void
-listen_and_wait(const char *dir, int number)
+listen_and_wait(const char *dir)
 {
 	struct bus *bus = join(dir);
 	struct bus_mailbox *end = listen_to(bus, "end");
 	char address[200];
 
-	(void)number;
 	address_in(dir, address);
 	ck_bus(bus_listen(bus, address, NULL, NULL), 0);
 	say_retained(bus, "listens", "!");
 	expect(end, "end", "!");
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
+	_exit(0);
 }
 
 START_TEST(address_that_one_process_listens_on_goes_to_another_that_asked_for_it)
 {
 	const char *dir = bus_test_dir();
-	pid_t holder = start(listen_and_wait, dir, 0);
+	pid_t holder = bus_test_child(listen_and_wait, dir);
 	struct bus *bus = join(dir), *private;
 	struct bus_mailbox *listens = listen_to(bus, "listens"), *there;
 	struct bus_link_stats stats = {.size = sizeof stats};
@@ -2288,7 +2288,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("named");
-	TCase *wills = tcase_create("wills"), *roles = tcase_create("roles");
+	TCase *wills = bus_test_case("wills"), *roles = bus_test_case("roles");
 
 	BUS_TEST_CASE(suite, "delivery", message_comes_to_every_mailbox_of_every_bus_of_the_name,
 	    message_goes_to_another_process_and_back,
@@ -2320,10 +2320,8 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "members", who_is_there_is_told_and_who_leaves_or_dies,
 	    who_gets_the_slot_of_a_dead_one_buries_him, files_that_were_removed_are_warned_of,
 	    who_leaves_with_several_buses_leaves_no_will);
-	tcase_set_timeout(wills, bus_test_limit());
 	tcase_add_loop_test(wills, will_is_said_once_by_whoever_is_there, 0, 2);
 	suite_add_tcase(suite, wills);
-	tcase_set_timeout(roles, bus_test_limit());
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
 	suite_add_tcase(suite, roles);
 	BUS_TEST_CASE(suite, "numbers", its_numbers_are_those_of_what_was_published,
@@ -2332,9 +2330,8 @@ bus_test_suite(void)
 	    numbers_of_what_has_none_are_refused, bus_that_is_closing_has_no_numbers);
 	BUS_TEST_CASE(suite, "descriptors", descriptor_is_readable_while_there_is_something);
 #ifndef __SANITIZE_THREAD__
-	TCase *damaged = tcase_create("damage");
+	TCase *damaged = bus_test_case("damage");
 
-	tcase_set_timeout(damaged, bus_test_limit());
 	tcase_add_loop_test(damaged, damage_of_the_log_crashes_nobody_and_nobody_hangs, 0, 4);
 	suite_add_tcase(suite, damaged);
 #endif
