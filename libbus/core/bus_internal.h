@@ -60,6 +60,7 @@ struct bus {
 	struct snapshot *garbage_snapshots;
 	struct topic *garbage_topics;
 	struct topic_slots *garbage_slots;
+	bool held_up; /* a publisher was stopped while it reads: the garbage waits */
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
 	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
@@ -72,6 +73,9 @@ struct bus {
 	struct relay relay;
 	void *links;
 	const struct bus__link_hooks *hooks;
+	/* Of a bus that is closed: the stripes that were not free yet, and the next one that is left behind. */
+	uint32_t waiting;
+	struct bus *next_left;
 };
 
 /* bus__enter(bus) == 0, for a bus that is not NULL. */

@@ -1,8 +1,6 @@
 /* core/mailbox.c: how a mailbox begins, and how it ends. */
 #include "core/mailbox_parts.h"
 
-#include <sched.h>
-
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fork.h"
@@ -271,6 +269,8 @@ drop_batch(struct bus_mailbox *m)
 static void
 empty_ring(struct bus_mailbox *m)
 {
+	unsigned times = 0;
+
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = bus__mailbox_begin_batch(m, PHASE_HELD, 1);
@@ -279,7 +279,7 @@ empty_ring(struct bus_mailbox *m)
 		if (count > 0)
 			bus__mailbox_end_batch(m);
 		else
-			sched_yield();
+			bus__mailbox_give_way(m, ++times);
 	}
 	bus__mailbox_settle(m);
 }
