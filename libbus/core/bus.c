@@ -19,7 +19,8 @@
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
 #define LEAVE_NS        INT64_C(40000000) /* more than it was given, to say that it leaves */
-#define SOON_NS         INT64_C(1000000)  /* a publisher that lost its CPU goes on */
+#define COPY_NS         INT64_C(20000000) /* the same, for publishes that are in the middle of a copy */
+#define SOON_NS         INT64_C(1000000) /* a publisher that lost its CPU goes on */
 #define NAP_NS          100000
 #define ALL_STRIPES     ((1u << STRIPES) - 1)
 
@@ -532,7 +533,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	bus__unlock(bus);
 	flush_links(bus, deadline_ns);
 	if (links_of(bus) != NULL)
-		bus->hooks->close(bus->links);
+		bus->hooks->close(bus->links, deadline_ns);
 	end_mailboxes(bus, deadline_ns);
 	if (bus->log != NULL) {
 		bus__roles_end(bus);
@@ -552,7 +553,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	bus__topics_unroute(bus);
 	bus__unlock(bus);
 	now_ns = bus__now_ns();
-	end(bus, deadline_ns > now_ns + LEAVE_NS ? deadline_ns : now_ns + LEAVE_NS);
+	end(bus, deadline_ns > now_ns + COPY_NS ? deadline_ns : now_ns + COPY_NS);
 	return left > INT32_MAX ? INT32_MAX : (int)left;
 }
 
