@@ -255,7 +255,7 @@ struct bus_mailbox_config {
 	               * An empty mailbox takes one message of any allowed size. */
 	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
 	int      from;       /* enum bus_from. It begins with its first subscription (or question), for those after it too */
-	uint64_t from_value; /* the count, position or time */
+	uint64_t from_value; /* the count, position or time (at most 2^63 - 1: BUS_E_INVAL) */
 	uint64_t from_epoch; /* with BUS_FROM_POSITION: bus_epoch() when it was noted; 0: of this life */
 };
 

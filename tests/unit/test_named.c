@@ -2038,6 +2038,19 @@ START_TEST(what_a_named_bus_cannot_have_is_refused)
 	mail.group = NULL;
 	mail.from = BUS_FROM_TIME + 1;
 	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from = BUS_FROM_TIME;
+	mail.from_value = (uint64_t)INT64_MAX + 1;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), "from_value: 9223372036854775808"));
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from_value = INT64_MAX; /* nothing has been published then */
+	ck_bus(bus_mailbox_open(bus, &mail, &m), 0);
+	bus_mailbox_close(m);
+	mail.from = BUS_FROM_POSITION;
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_RESET);
+	mail.from_value = 0;
 	ck_bus(bus_keep(bus, "#", NULL), BUS_E_NOTSUP);
 	ck_bus(bus_publish(bus, "$bus/x", "x", 1), BUS_E_TOPIC_RESERVED);
 	ck_bus(bus_publish(bus, "a/#", "x", 1), BUS_E_TOPIC_WILDCARD);
