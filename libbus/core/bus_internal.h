@@ -66,7 +66,9 @@ struct bus {
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
 	struct log_cursor now;
 	uint64_t now_tail;
-	struct bus_role *roles;            /* that it has, on a named bus */
+	struct bus_role *roles; /* that it has, on a named bus */
+	_Atomic uint32_t
+	    roles_ended; /* futex of who waits for one: changes with each that ends here */
 	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
 	_Atomic bool told_files;           /* that the log's files are gone or cut; once */
 	const struct log_record *now_kept; /* the value of the topic that it joins; NULL: none */

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -1792,6 +1793,65 @@ START_TEST(role_has_one_holder_and_moves_when_he_ends_it_or_dies)
 }
 END_TEST
 
+static void
+never(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	(void)msg;
+}
+
+struct standby {
+	struct bus *bus;
+	_Atomic bool waits;
+	int answer;
+	long sleeps;
+};
+
+static void *
+stand_by(void *arg)
+{
+	struct standby *s = arg;
+	struct bus_role *role;
+	struct rusage usage;
+
+	s->waits = true;
+	s->answer = bus_role_take(s->bus, "leader", -1, &role);
+	getrusage(RUSAGE_THREAD, &usage);
+	s->sleeps = usage.ru_nvcsw;
+	bus_role_end(role);
+	return NULL;
+}
+
+/* It looks ten times a second whether another process's holder is there still, and at once when one of its own bus ends. */
+START_TEST(messages_do_not_wake_who_stands_by_for_a_role)
+{
+	enum { MESSAGES = 2000 };
+	struct standby s = {.bus = join(bus_test_dir())};
+	struct bus_role *role;
+	pthread_t thread;
+	int64_t begun_ms;
+
+	ck_bus(bus_role_take(s.bus, "leader", 0, &role), 0);
+	/* It sleeps, and asks to be woken by the next message. */
+	ck_bus(bus_subscribe(s.bus, "unheard", never, NULL, NULL), 0);
+	begun_ms = bus_test_now_ms();
+	ck_assert_int_eq(pthread_create(&thread, NULL, stand_by, &s), 0);
+	ck_eventually(s.waits);
+	for (int i = 0; i < MESSAGES; i++) {
+		const struct timespec pause = {.tv_nsec = 200000};
+
+		MUST(bus_publish(s.bus, "t", "x", 1));
+		nanosleep(&pause, NULL);
+	}
+	bus_role_end(role);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_bus(s.answer, 0);
+	/* Some more for locks that it waits for. */
+	ck_assert_int_lt(s.sleeps, (bus_test_now_ms() - begun_ms) / 50 + MESSAGES / 10);
+	ck_bus(bus_close(s.bus, 0), 0);
+}
+END_TEST
+
 /* --- ends ------------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -2338,6 +2398,7 @@ bus_test_suite(void)
 	suite_add_tcase(suite, wills);
 	tcase_set_timeout(roles, bus_test_limit());
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
+	tcase_add_test(roles, messages_do_not_wake_who_stands_by_for_a_role);
 	suite_add_tcase(suite, roles);
 	BUS_TEST_CASE(suite, "numbers", its_numbers_are_those_of_what_was_published,
 	    what_the_log_has_no_more_is_not_among_what_is_left,
