@@ -177,21 +177,23 @@ END_TEST
 
 START_TEST(the_first_connection_and_one_after_a_goodbye_are_no_gap)
 {
-	struct heard heard = {.count = 0};
+	/* Of its own topic: callbacks of the first connection may still be under way in the second. */
+	struct heard first = {.count = 0}, second = {.count = 0};
 	struct pair p;
 
 	pair_open(&p, _i);
-	ck_bus(bus_subscribe(p.b, "n/#", hear, &heard, NULL), 0);
-	ck_eventually((say_at(p.a, "n/a", 1), heard.count > 0));
+	ck_bus(bus_subscribe(p.b, "n/first", hear, &first, NULL), 0);
+	ck_bus(bus_subscribe(p.b, "n/second", hear, &second, NULL), 0);
+	ck_eventually((say_at(p.a, "n/first", 1), first.count > 0));
 	bus_link_close(p.lb);
-	say_at(p.a, "n/a", 10);
+	say_at(p.a, "n/first", 10);
 	ck_bus(bus_dial(p.b, p.url, NULL, &p.lb), 0);
 	ck_eventually(is_up(p.lb));
-	heard.count = 0;
-	say_at(p.a, "n/a", 1);
-	ck_eventually(heard.count == 1);
-	ck_assert_uint_eq(heard.lost, 0);
-	ck_assert_uint_eq(heard.msg.flags, 0);
+	say_at(p.a, "n/second", 1);
+	ck_eventually(second.count == 1);
+	ck_assert_uint_eq(first.lost, 0);
+	ck_assert_uint_eq(second.lost, 0);
+	ck_assert_uint_eq(second.msg.flags, 0);
 	pair_close(&p);
 }
 END_TEST
