@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/park.h"
+#include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
@@ -665,6 +667,22 @@ end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, si
 	bus__fail_full(attempt->full, topic_of(pub));
 }
 
+/* Waits for room until the deadline, or for as long as this thread may. 1: there may be some; 0: not in time; BUS__E_WAITS: this thread's
+ * time is over; BUS_E_CLOSED. */
+static __attribute__((cold, noinline)) int
+await_room(const struct bus_pub *pub, struct bus_mailbox *full, const struct ring_item *item,
+    int64_t deadline_ns)
+{
+	int64_t limit_ns = bus__wait_limit();
+	bool limited = limit_ns < deadline_ns;
+
+	if (limited && limit_ns <= bus__now_ns())
+		return BUS__E_WAITS;
+	if (bus__mailbox_await_room(full, item, limited ? limit_ns : deadline_ns))
+		return bus__is_open(pub->bus) ? 1 : fail_pub(pub, bus__enter(pub->bus), item->len);
+	return limited ? BUS__E_WAITS : 0;
+}
+
 /* Sends, and waits for room as the handle says. */
 static int
 send_patiently(struct bus_pub *pub, struct ring_item *item)
@@ -672,8 +690,7 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	const struct ring_item fresh = *item; /* a try changes it */
 	int wait_ms = bus__in_callback() ? 0 : pub->wait_ms;
 	int64_t deadline_ns = wait_ms != 0 ? bus__deadline_ns(wait_ms) : 0;
-	bool again;
-	int err;
+	int err, room;
 
 	if (pub->record.topic != 0)
 		return bus__named_send(pub->bus, pub->record.topic, item);
@@ -681,17 +698,18 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		struct attempt attempt = {.pool = &pub->pool};
 
 		err = send(pub, item, &attempt);
-		again = err == BUS_E_FULL && wait_ms != 0;
+		room = 0;
 		finish(pub->bus, pub->topic->name, &attempt);
-		if (again)
-			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
-				bus__is_open(pub->bus);
-		if (err < 0 && !again)
+		if (err == BUS_E_FULL && wait_ms != 0)
+			room = await_room(pub, attempt.full, item, deadline_ns);
+		if (err < 0 && room == 0)
 			end_failed(pub, &attempt, err, item->len);
 		if (err == BUS_E_FULL)
 			bus__mailbox_unref(attempt.full);
+		if (room < 0)
+			err = room;
 		*item = fresh;
-	} while (again);
+	} while (room > 0);
 	return err;
 }
 
