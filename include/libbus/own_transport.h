@@ -15,7 +15,8 @@
  *            one for each attempt to dial. These have the system's usual stack and block all signals: a write to a pipe without a
  *            reader fails with EPIPE. send and recv of one connection run at the same time; no function runs twice at the same
  *            time on one handle; close runs once, after all other calls on its handle.
- * Ending.    bus_link_close() and bus_close() wait until calls have returned and handles are closed, for 300 ms at most.
+ * Ending.    bus_link_close() and bus_close() wait until calls have returned and handles are closed, for 300 ms at most;
+ *            bus_close() no longer than its timeout, and not less than 40 ms.
  *            A call that takes longer is left behind on its thread. Its bytes are no part of the link, so it does no
  *            harm; when it returns, its handle is closed. While 64 handles of a transport are left behind, its listens, dials and
  *            accepts fail with BUS_E_LIMIT.

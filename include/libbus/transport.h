@@ -56,7 +56,8 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
     struct bus_link **ret_link);
 
 /* Ends a link and its connections and frees it; what waited for the wire is counted as lost in the
- * mailbox it waited in (bus_flush() first to avoid that). NULL is fine.
+ * mailbox it waited in (bus_flush() first to avoid that). NULL is fine. A callback on the thread of links
+ * (BUS_DRAIN_PUBLISHER) is not waited for: the link ends behind it.
  * Threads: any, once.  Blocks: for under a second.
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);

@@ -31,6 +31,20 @@ bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
 	return err;
 }
 
+bool
+bus__calls_on_publisher(struct bus *bus)
+{
+	const struct bus_mailbox *m;
+
+	bus__lock(bus);
+	for (m = bus->mailboxes; m != NULL; m = m->next)
+		if (m->drain == BUS_DRAIN_PUBLISHER &&
+		    (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_CALLING))
+			break;
+	bus__unlock_only(bus);
+	return m != NULL;
+}
+
 struct wanted {
 	void (*fn)(void *arg, const char *filter);
 	void *arg;

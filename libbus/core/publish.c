@@ -143,6 +143,7 @@ struct attempt {
 	bool unheard;             /* so often that it is time for a warning */
 	uint32_t takers;          /* mailboxes that were to get a question */
 	struct bus__account *account; /* of the peer that it comes from */
+	struct bus *held; /* by name: counted, where more is to be done behind the stripe */
 };
 
 /* Makes an empty block. NULL: out of memory. */
@@ -279,6 +280,16 @@ publish_unheard(struct bus *bus, struct topic *topic, struct attempt *attempt)
 	return bus__enter(bus);
 }
 
+/* bus_close() waits for stripes: with none, a publish by name has the bus only where it counts it before. */
+static inline void
+hold_for_more(struct bus *bus, struct attempt *attempt, bool more)
+{
+	if ((more || attempt->owed != NULL || attempt->unheard ||
+		atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0) &&
+	    attempt->held == NULL)
+		attempt->held = bus__ref(bus);
+}
+
 /* What a publish does last, when nothing is held any more. */
 static void
 finish(struct bus *bus, const char *topic, const struct attempt *attempt)
@@ -306,6 +317,7 @@ end_refused(
 		count_refused(attempt->full);
 		bus__mailbox_ref(attempt->full);
 	}
+	hold_for_more(bus, attempt, true);
 	bus__read_end(stripe);
 	bus__mailbox_drain_owed(attempt->owed);
 	attempt->owed = NULL;
@@ -385,6 +397,7 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 			return true;
 		}
 	}
+	hold_for_more(bus, attempt, topic == NULL || *ret_err == SWEPT);
 	bus__read_end(stripe);
 	return topic != NULL;
 }
@@ -398,7 +411,7 @@ publish_named(
 	struct topic *topic;
 	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
 	bool checked = own;
-	int err;
+	int err = 0;
 
 	if (bus->log != NULL && !own)
 		return bus__named_publish(bus, name, item);
@@ -407,18 +420,25 @@ publish_named(
 	       !publish_on_found(bus, name, len, item, attempt, &err) || err == SWEPT) {
 		if (!checked) {
 			err = bus__topic_check(name, &len);
-			if (err < 0)
-				return bus__fail_name(err, name);
+			if (err < 0) {
+				err = bus__fail_name(err, name);
+				break;
+			}
 			checked = true;
 		}
 		/* New: make it, and look it up again, since it may be swept before we get there. */
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
-		if (err < 0)
-			return own ? err : bus__fail_publish(bus, err, name, 0);
+		if (err < 0) {
+			err = own ? err : bus__fail_publish(bus, err, name, 0);
+			break;
+		}
 	}
-	finish(bus, name, attempt);
+	if (attempt->held != NULL) {
+		finish(bus, name, attempt);
+		bus__unref(attempt->held);
+	}
 	return err;
 }
 

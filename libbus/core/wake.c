@@ -25,6 +25,7 @@
 #define STUCK_NAP_NS     1000000 /* before it looks again into a log that is damaged where it is */
 #define DAMAGE_LOOK_NS   INT64_C(100000000)
 #define STALLS_PER_YIELD 4
+#define YIELDS_MOST      64
 
 /* --- waking ---------------------------------------------------------------------------------------------- */
 
@@ -359,6 +360,16 @@ rest_in_damage(struct bus_mailbox *m, int64_t deadline_ns)
 	return true;
 }
 
+void
+bus__mailbox_give_way(struct bus_mailbox *m, unsigned times)
+{
+	if (times < YIELDS_MOST)
+		sched_yield();
+	else
+		bus__park(&m->wakes, atomic_load_explicit(&m->wakes, memory_order_relaxed),
+		    bus__now_ns() + NAP_NS);
+}
+
 uint32_t
 bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
@@ -397,9 +408,9 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 				return 0;
 			if (was_interrupted(m))
 				return 0;
-			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours; or it was stopped. */
 			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)
-				sched_yield();
+				bus__mailbox_give_way(m, stalls / STALLS_PER_YIELD);
 		}
 		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&

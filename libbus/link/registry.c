@@ -1,6 +1,7 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "base/park.h"
@@ -13,15 +14,31 @@
 #include "link/link.h"
 #include "link/peers.h"
 
-enum { MOST_LINKS = 1024 };
+#define LOOK_NS  INT64_C(5000000)
+#define LEAST_NS INT64_C(60000000) /* what bus_close() gives links beyond its time */
+
+enum { MOST_LINKS = 1024, LINK_CLOSE_MS = 500, SETTLE_MS = 300 };
 enum { DEFAULT_PEER_BYTES = 32 * 1024 * 1024 };
 enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
 
+/* Sleeps while *word is `seen`, to the deadline or, behind it, for a moment. */
 static void
-await(_Atomic uint32_t *word)
+sleep_on(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 {
-	while (atomic_load_explicit(word, memory_order_acquire) == 0)
-		bus__park(word, 0, INT64_MAX);
+	int64_t soon_ns = bus__now_ns() + LOOK_NS;
+
+	bus__park(word, seen, deadline_ns > soon_ns ? deadline_ns : soon_ns);
+}
+
+bool
+bus__links_await(struct bus__links *links, _Atomic uint32_t *word, int64_t deadline_ns)
+{
+	while (atomic_load_explicit(word, memory_order_acquire) == 0) {
+		if (bus__now_ns() >= deadline_ns && bus__calls_on_publisher(links->bus))
+			return false;
+		sleep_on(word, 0, deadline_ns);
+	}
+	return true;
 }
 
 bool
@@ -52,9 +69,13 @@ close_all(void *arg)
 	struct bus__links *links = arg;
 	struct bus_link *next;
 
+	if (links->closing)
+		return;
 	links->closing = true;
-	if (links->first == NULL)
-		atomic_store_explicit(&links->idle, 1, memory_order_relaxed);
+	if (links->first == NULL) {
+		atomic_store_explicit(&links->idle, 1, memory_order_release);
+		bus__unpark(&links->idle);
+	}
 	for (struct bus_link *link = links->first; link != NULL; link = next) {
 		next = link->next;
 		bus__link_close(link);
@@ -62,22 +83,80 @@ close_all(void *arg)
 	bus__peers_forget_all(links);
 }
 
-static void
-hook_close(void *arg)
+static bool
+await_users(struct bus__links *links, int64_t deadline_ns)
 {
-	struct bus__links *links = arg;
 	uint32_t users;
 
+	while ((users = atomic_load_explicit(&links->users, memory_order_acquire)) != 0) {
+		if (bus__now_ns() >= deadline_ns && bus__calls_on_publisher(links->bus))
+			return false;
+		sleep_on(&links->users, users, deadline_ns);
+	}
+	return true;
+}
+
+static void
+let_go(void *bus)
+{
+	bus__unref(bus);
+}
+
+/* On a link thread that was left behind, until it may end: what hook_close() does otherwise. */
+static void
+end_alone(void *arg)
+{
+	struct bus__links *links = arg;
+
+	if (atomic_load_explicit(&links->users, memory_order_acquire) == 0) {
+		close_all(links);
+		if (atomic_load_explicit(&links->idle, memory_order_relaxed) != 0) {
+			bus__loop_end(&links->loop, let_go, links->bus);
+			return;
+		}
+	}
+	bus__timer_set(&links->loop, &links->end_timer, bus__now_ns() + LOOK_NS);
+}
+
+/* What handles of programs get: the time that is left, and with LEAST_NS no more than the 100 ms that bus_close() may add. */
+static int64_t
+settle_until(int64_t deadline_ns)
+{
+	int64_t least_ns = bus__now_ns() + INT64_C(100000000) - LEAST_NS,
+		most_ns = bus__deadline_ns(SETTLE_MS);
+
+	if (deadline_ns < least_ns)
+		return least_ns;
+	return deadline_ns < most_ns ? deadline_ns : most_ns;
+}
+
+static void
+hook_close(void *arg, int64_t deadline_ns)
+{
+	struct bus__links *links = arg;
+	int64_t least_ns = bus__now_ns() + LEAST_NS;
+
+	links->close_until_ns = deadline_ns;
+	if (deadline_ns < least_ns)
+		deadline_ns = least_ns;
 	pthread_mutex_lock(&links->lock);
 	links->closed = true;
 	pthread_mutex_unlock(&links->lock);
-	while ((users = atomic_load_explicit(&links->users, memory_order_acquire)) != 0)
-		bus__park(&links->users, users, INT64_MAX);
-	bus__loop_call(&links->loop, close_all, links);
-	await(&links->idle);
-	bus__loop_stop(&links->loop);
-	if (atomic_load_explicit(&links->settles, memory_order_relaxed))
-		bus__transport_settle();
+	links->end_timer.fire = end_alone;
+	links->end_timer.arg = links;
+	if (await_users(links, deadline_ns)) {
+		links->close_task = (struct bus__task){.run = close_all, .arg = links};
+		bus__loop_post(&links->loop, &links->close_task);
+		if (bus__links_await(links, &links->idle, deadline_ns)) {
+			bus__loop_stop(&links->loop);
+			if (atomic_load_explicit(&links->settles, memory_order_relaxed))
+				bus__transport_settle(settle_until(links->close_until_ns));
+			return;
+		}
+	}
+	bus__ref(links->bus);
+	links->end_task = (struct bus__task){.run = end_alone, .arg = links};
+	bus__loop_post(&links->loop, &links->end_task);
 }
 
 static void
@@ -132,7 +211,7 @@ static void
 settle(const struct bus_link *link)
 {
 	if (link->transport->settle != NULL)
-		link->transport->settle(link->transport);
+		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
 static int
@@ -344,21 +423,31 @@ bus_listen(
 	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
 
+static bool
+is_link_thread(const struct bus__links *links)
+{
+	return pthread_equal(links->loop.thread, pthread_self());
+}
+
 void
 bus_link_close(struct bus_link *link)
 {
 	struct bus__links *links;
+	int64_t deadline_ns = bus__deadline_ns(LINK_CLOSE_MS);
 
 	/* A child has no link thread, and the objects of NNG are its parent's. */
 	if (link == NULL || bus__enter(link->links->bus) == BUS_E_FORKED)
 		return;
 	links = link->links;
+	link->end = (struct bus__task){.run = bus__link_close, .arg = link};
 	if (bus__links_enter(links)) {
-		bus__loop_call(&links->loop, bus__link_close, link);
+		bus__loop_post(&links->loop, &link->end);
 		bus__links_leave(links);
 	}
-	/* Otherwise bus_close() ends it, or has. */
-	await(&link->gone);
+	/* Otherwise bus_close() ends it, or has. A callback on the link thread waits for nothing that this thread does. */
+	if ((is_link_thread(links) || !bus__links_await(links, &link->gone, deadline_ns)) &&
+	    atomic_exchange_explicit(&link->gone, LINK_LEFT, memory_order_acq_rel) != LINK_GONE)
+		return;
 	settle(link);
 	bus__free(link);
 	bus__unref(links->bus);

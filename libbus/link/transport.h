@@ -78,9 +78,9 @@ struct bus__transport {
 	int (*listen)(struct bus__address *addr, struct bus__listener **ret_listener);
 	int (*dial)(
 	    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
-	/* Waits, for a bounded time, until what was freed is also closed. NULL: it is.
+	/* Waits, until the deadline at most, until what was freed is also closed. NULL: it is.
 	 * Threads: any but the link thread. */
-	void (*settle)(const struct bus__transport *transport);
+	void (*settle)(const struct bus__transport *transport, int64_t deadline_ns);
 	/* What an address looks like, for an error; NULL: as bus_strerror() says. */
 	const char *address_hint;
 };
@@ -94,6 +94,6 @@ const struct bus__transport *bus__transport_find(const char *scheme, size_t len)
 void bus__transport_list(char *ret_text, size_t cap);
 
 /* Settles all of them. */
-void bus__transport_settle(void);
+void bus__transport_settle(int64_t deadline_ns);
 
 #endif

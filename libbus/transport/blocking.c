@@ -91,10 +91,9 @@ is_crowded(struct blocking *kind)
 }
 
 static void
-settle(const struct bus__transport *transport)
+settle(const struct bus__transport *transport, int64_t deadline_ns)
 {
 	struct blocking *kind = (struct blocking *)(uintptr_t)transport;
-	int64_t deadline_ns = bus__deadline_ns(SETTLE_MS);
 	int system = errno;
 	bool over = false;
 	uint32_t seen;
@@ -643,7 +642,7 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	int err;
 
 	if (is_crowded(kind))
-		settle(addr->transport); /* many may just have ended at once */
+		settle(addr->transport, bus__deadline_ns(SETTLE_MS)); /* many may just have ended at once */
 	if (is_crowded(kind))
 		return BUS_E_LIMIT;
 	listening = (struct listening *)endpoint_new(kind, sizeof *listening);

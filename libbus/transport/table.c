@@ -91,8 +91,8 @@ bus__transport_list(char *ret_text, size_t cap)
 }
 
 void
-bus__transport_settle(void)
+bus__transport_settle(int64_t deadline_ns)
 {
 	for (struct bus__added *at = read_next(&first); at != NULL; at = read_next(&at->next))
-		at->base.settle(&at->base);
+		at->base.settle(&at->base, deadline_ns);
 }

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -1792,6 +1793,65 @@ START_TEST(role_has_one_holder_and_moves_when_he_ends_it_or_dies)
 }
 END_TEST
 
+static void
+never(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	(void)msg;
+}
+
+struct standby {
+	struct bus *bus;
+	_Atomic bool waits;
+	int answer;
+	long sleeps;
+};
+
+static void *
+stand_by(void *arg)
+{
+	struct standby *s = arg;
+	struct bus_role *role;
+	struct rusage usage;
+
+	s->waits = true;
+	s->answer = bus_role_take(s->bus, "leader", -1, &role);
+	getrusage(RUSAGE_THREAD, &usage);
+	s->sleeps = usage.ru_nvcsw;
+	bus_role_end(role);
+	return NULL;
+}
+
+/* It looks ten times a second whether another process's holder is there still, and at once when one of its own bus ends. */
+START_TEST(messages_do_not_wake_who_stands_by_for_a_role)
+{
+	enum { MESSAGES = 2000 };
+	struct standby s = {.bus = join(bus_test_dir())};
+	struct bus_role *role;
+	pthread_t thread;
+	int64_t begun_ms;
+
+	ck_bus(bus_role_take(s.bus, "leader", 0, &role), 0);
+	/* It sleeps, and asks to be woken by the next message. */
+	ck_bus(bus_subscribe(s.bus, "unheard", never, NULL, NULL), 0);
+	begun_ms = bus_test_now_ms();
+	ck_assert_int_eq(pthread_create(&thread, NULL, stand_by, &s), 0);
+	ck_eventually(s.waits);
+	for (int i = 0; i < MESSAGES; i++) {
+		const struct timespec pause = {.tv_nsec = 200000};
+
+		MUST(bus_publish(s.bus, "t", "x", 1));
+		nanosleep(&pause, NULL);
+	}
+	bus_role_end(role);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_bus(s.answer, 0);
+	/* Some more for locks that it waits for. */
+	ck_assert_int_lt(s.sleeps, (bus_test_now_ms() - begun_ms) / 50 + MESSAGES / 10);
+	ck_bus(bus_close(s.bus, 0), 0);
+}
+END_TEST
+
 /* --- ends ------------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -2038,6 +2098,19 @@ START_TEST(what_a_named_bus_cannot_have_is_refused)
 	mail.group = NULL;
 	mail.from = BUS_FROM_TIME + 1;
 	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from = BUS_FROM_TIME;
+	mail.from_value = (uint64_t)INT64_MAX + 1;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), "from_value: 9223372036854775808"));
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from_value = INT64_MAX; /* nothing has been published then */
+	ck_bus(bus_mailbox_open(bus, &mail, &m), 0);
+	bus_mailbox_close(m);
+	mail.from = BUS_FROM_POSITION;
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_RESET);
+	mail.from_value = 0;
 	ck_bus(bus_keep(bus, "#", NULL), BUS_E_NOTSUP);
 	ck_bus(bus_publish(bus, "$bus/x", "x", 1), BUS_E_TOPIC_RESERVED);
 	ck_bus(bus_publish(bus, "a/#", "x", 1), BUS_E_TOPIC_WILDCARD);
@@ -2323,6 +2396,7 @@ bus_test_suite(void)
 	tcase_add_loop_test(wills, will_is_said_once_by_whoever_is_there, 0, 2);
 	suite_add_tcase(suite, wills);
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
+	tcase_add_test(roles, messages_do_not_wake_who_stands_by_for_a_role);
 	suite_add_tcase(suite, roles);
 	BUS_TEST_CASE(suite, "numbers", its_numbers_are_those_of_what_was_published,
 	    what_the_log_has_no_more_is_not_among_what_is_left,

@@ -965,7 +965,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("transport");
-	TCase *tcase = tcase_create("loops");
+	TCase *tcase = bus_test_case("loops");
 
 	BUS_TEST_CASE(suite, "registering", a_transport_without_a_function_is_refused_by_its_name,
 	    a_scheme_is_short_and_of_few_letters,
@@ -990,7 +990,6 @@ bus_test_suite(void)
 #endif
 	BUS_TEST_CASE(
 	    suite, "the example", the_example_refuses_an_address_in_use_and_files_of_others);
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, messages_cross_however_small_the_pieces_are, 0, 4);
 	tcase_add_loop_test(tcase, a_connection_whose_calls_fail_comes_back, 0, 5);
 	tcase_add_loop_test(tcase, links_and_buses_close_beside_a_call_that_does_not_return, 0, 4);
