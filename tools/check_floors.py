@@ -1,17 +1,29 @@
-"""Floors: each file of libbus/ includes only its own floor and those below; third-party names stop at one file.
+"""Floors: each file of libbus/ includes only its own folder and the floors below, so no circle of includes leaves a folder;
+third-party names stop at one file each.
 
-Run: python3 tools/check_floors.py [ROOT]. Prints each offence; status 1 if there is any.
+Run: python3 tools/check_floors.py [ROOT]. Prints each offence; status 1 if there is any. Otherwise it prints the floors,
+how many lines each folder has, and the largest circle of files in it, which can only be understood together.
 """
 
 import re
 import sys
 from pathlib import Path
 
-FLOOR = {"base": 0, "queue": 1, "log": 1, "core": 2, "link": 3, "transport": 4, "push": 4}
+FLOOR = {
+    "base": 0,
+    "queue": 1,
+    "log": 1,
+    "topic": 1,
+    "value": 1,
+    "core": 2,
+    "link": 3,
+    "transport": 4,
+    "push": 4,
+}
 ONLY_IN = {  # header: the one file of libbus/ that may include it
     "nng/": "transport/nng_wire.c",
-    "msgpack": "core/pack.c",
-    "jansson.h": "core/json.c",
+    "msgpack": "value/pack.c",
+    "jansson.h": "value/json.c",
     "mbedtls/": "transport/tls.c",
 }
 # What lies outside may use public headers only; the extension, which holds the whole library, also floor 0.
@@ -19,29 +31,82 @@ OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base",)}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 
 
+def includes(path):
+    return INCLUDE.findall(path.read_text(encoding="utf-8"))
+
+
+def is_above(name, folder):
+    """Whether a file of folder may not include name: it lies on a floor above, or in another room of the same floor."""
+    other = name.split("/")[0]
+    if other == folder or other not in FLOOR:
+        return False
+    return FLOOR[other] >= FLOOR[folder]
+
+
 def offences(root):
     for path in sorted((root / "libbus").rglob("*.[ch]")):
         inside = path.relative_to(root / "libbus")
-        for name in INCLUDE.findall(path.read_text(encoding="utf-8")):
-            floor = FLOOR.get(name.split("/")[0])
-            if floor is not None and floor > FLOOR[inside.parts[0]]:
-                yield f"libbus/{inside} includes {name}, which is a floor above"
+        for name in includes(path):
+            if is_above(name, inside.parts[0]):
+                yield f"libbus/{inside} includes {name}, which is no floor below"
             for foreign, home in ONLY_IN.items():
                 if name.startswith(foreign) and str(inside) != home:
                     yield f"libbus/{inside} includes {name}; only {home} may"
     for folder, allowed in OUTSIDE.items():
         for path in sorted((root / folder).rglob("*.[ch]")):
-            for name in INCLUDE.findall(path.read_text(encoding="utf-8")):
+            for name in includes(path):
                 first = name.split("/")[0]
                 if first in FLOOR and first not in allowed:
                     yield f"{path.relative_to(root)} includes {name}; it may use public headers only"
 
 
+def graph(root):
+    """Each unit, a .c with its .h, and the units whose headers it includes."""
+    units = {}
+    for path in sorted((root / "libbus").rglob("*.[ch]")):
+        unit = str(path.relative_to(root / "libbus").with_suffix(""))
+        units.setdefault(unit, set()).update(name[:-2] for name in includes(path))
+    return {unit: (names & units.keys()) - {unit} for unit, names in units.items()}
+
+
+def circles(units):
+    """The sets of units that reach each other, largest first."""
+    reached = {}
+    for unit in units:
+        seen, left = set(), list(units[unit])
+        while left:
+            other = left.pop()
+            if other not in seen:
+                seen.add(other)
+                left += units[other]
+        reached[unit] = seen
+    found = {
+        frozenset(other for other in seen if unit in reached[other])
+        for unit, seen in reached.items()
+        if unit in seen
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def picture(root, found):
+    """One line for each folder, the highest floor first."""
+    lines = {}
+    for path in (root / "libbus").rglob("*.[ch]"):
+        folder = path.relative_to(root / "libbus").parts[0]
+        lines[folder] = lines.get(folder, 0) + path.read_text(encoding="utf-8").count("\n")
+    for folder in sorted(lines, key=lambda name: (-FLOOR[name], name)):
+        largest = max((len(c) for c in found if folder == min(c).split("/")[0]), default=0)
+        circle = f"   largest circle {largest} files" if largest else ""
+        yield f"{FLOOR[folder]}  {folder:<10}{lines[folder]:>7} lines{circle}"
+
+
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    found = list(offences(root))
-    print("\n".join(found) or "floors: all includes go down")
-    return bool(found)
+    wrong = list(offences(root))
+    print("\n".join(wrong or picture(root, circles(graph(root)))))
+    if not wrong:
+        print("floors: all includes go down")
+    return bool(wrong)
 
 
 if __name__ == "__main__":

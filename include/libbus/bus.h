@@ -139,8 +139,8 @@ BUS_API int bus_flush(struct bus *bus, int timeout_ms);
 
 /* Ends a bus: refuses publishes, lets own-thread mailboxes and links drain until the deadline (at most
  * 60 s), then stops them. Returns how many messages stayed undelivered. bus is gone, even while a
- * callback still runs; BUS_E_STATE in a callback, and bus_close(NULL) is 0.
- * Threads: any, once.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
+ * callback still runs, or a publish that began before was stopped; BUS_E_STATE in a callback, and bus_close(NULL) is 0.
+ * Threads: any, once.  Blocks: up to timeout_ms, and 0.1 s to stop what does not end.  Callbacks: run on their own threads meanwhile. */
 BUS_API int bus_close(struct bus *bus, int timeout_ms);
 
 /* --- once on a host ------------------------------------------------------------------------------------- */
@@ -255,7 +255,7 @@ struct bus_mailbox_config {
 	               * An empty mailbox takes one message of any allowed size. */
 	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
 	int      from;       /* enum bus_from. It begins with its first subscription (or question), for those after it too */
-	uint64_t from_value; /* the count, position or time */
+	uint64_t from_value; /* the count, position or time (at most 2^63 - 1: BUS_E_INVAL) */
 	uint64_t from_epoch; /* with BUS_FROM_POSITION: bus_epoch() when it was noted; 0: of this life */
 };
 

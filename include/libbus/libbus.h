@@ -5,6 +5,7 @@
 #include <libbus/bus.h>
 #include <libbus/error.h>
 #include <libbus/export.h>
+#include <libbus/own_transport.h>
 #include <libbus/pack.h>
 #include <libbus/transport.h>
 #include <libbus/version.h>

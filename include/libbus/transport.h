@@ -1,7 +1,7 @@
 /* libbus/transport.h: links carry a bus to another bus of this machine.
  *
  * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
- * tcp://host:port (loopback only in this version; port 0 lets the system choose).
+ * tcp://host:port (loopback only in this version; port 0 lets the system choose), and what own_transport.h registered.
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
  * itself on the dialling side: 100 ms to 30 s with full jitter. Every byte: docs/wire.md.
  * NNG, which moves the bytes of ipc and tcp, opens descriptors at any time, in the lowest places that are free: such a
@@ -56,7 +56,8 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
     struct bus_link **ret_link);
 
 /* Ends a link and its connections and frees it; what waited for the wire is counted as lost in the
- * mailbox it waited in (bus_flush() first to avoid that). NULL is fine.
+ * mailbox it waited in (bus_flush() first to avoid that). NULL is fine. A callback on the thread of links
+ * (BUS_DRAIN_PUBLISHER) is not waited for: the link ends behind it.
  * Threads: any, once.  Blocks: for under a second.
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);

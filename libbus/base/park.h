@@ -11,7 +11,7 @@ enum { BUS__INTERRUPTED = 1 };
  * BUS_E_TIMEDOUT. */
 enum { BUS__E_HANDLER = -1000 };
 
-/* What an append answers, and nothing was appended, where it would have waited and the thread said that it must not
+/* What an append or a send by handle answers, and nothing was sent, where it would have waited longer than its thread may
  * (base/thread.h). No public call of C does: none says so. */
 enum { BUS__E_WAITS = -1002 };
 

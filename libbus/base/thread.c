@@ -85,16 +85,22 @@ bus__thread_word_slowly(void)
 	return (uintptr_t)&self;
 }
 
-static _Thread_local bool must_not_wait;
+static _Thread_local int64_t wait_limit_ns = INT64_MAX;
+
+int64_t
+bus__wait_limit(void)
+{
+	return wait_limit_ns;
+}
+
+void
+bus__set_wait_limit(int64_t deadline_ns)
+{
+	wait_limit_ns = deadline_ns;
+}
 
 bool
 bus__may_wait(void)
 {
-	return !must_not_wait;
-}
-
-void
-bus__set_may_wait(bool may)
-{
-	must_not_wait = !may;
+	return wait_limit_ns != 0;
 }

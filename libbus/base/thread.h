@@ -54,10 +54,19 @@ bus__thread_word(void)
 #endif
 }
 
-/* Whether this thread may wait for another one that appends to a log. It may, unless it said that it must not: the Python
- * extension does while it has the interpreter's lock. */
+/* Until when (monotonic ns) this thread may wait for another one that appends to a log, or for room as its handle says; INT64_MAX, as
+ * threads begin: no limit of its own. The Python extension sets 0 while it has the interpreter's lock, and short limits where it has to
+ * look at signals in between. Appends only ask whether it is 0. */
+int64_t bus__wait_limit(void);
+void bus__set_wait_limit(int64_t deadline_ns);
+
+static inline void
+bus__set_may_wait(bool may)
+{
+	bus__set_wait_limit(may ? INT64_MAX : 0);
+}
+
 bool bus__may_wait(void);
-void bus__set_may_wait(bool may);
 
 /* Tells the CPU that this is a spin loop. */
 static inline void

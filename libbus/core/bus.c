@@ -19,6 +19,10 @@
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
 #define LEAVE_NS        INT64_C(40000000) /* more than it was given, to say that it leaves */
+#define COPY_NS         INT64_C(20000000) /* the same, for publishes that are in the middle of a copy */
+#define SOON_NS         INT64_C(1000000) /* a publisher that lost its CPU goes on */
+#define NAP_NS          100000
+#define ALL_STRIPES     ((1u << STRIPES) - 1)
 
 /* --- stripes ---------------------------------------------------------------------------------------------- */
 
@@ -45,20 +49,43 @@ bus__read_end(struct stripe *stripe)
 	atomic_store_explicit(&stripe->busy, 0, memory_order_release);
 }
 
-/* Returns when every reader that may have seen what was unlinked before is through. A reader holds a
- * stripe for the time of a publish, in which no user code runs. */
 static void
-grace(struct bus *bus)
+nap(void)
 {
-	for (unsigned i = 0; i < STRIPES; i++) {
-		unsigned looks = 0;
+	_Atomic uint32_t word = 0;
 
+	bus__park(&word, 0, bus__now_ns() + NAP_NS);
+}
+
+/* Whether every reader that may have seen what was unlinked before is through: each of the stripes in *waiting has been seen free,
+ * and is taken out. Waits until the deadline. A reader holds a stripe for the time of a publish, in which no callback runs; but a
+ * page of its payload may come late, or a debugger or a signal handler stop its thread. */
+static bool
+grace(struct bus *bus, uint32_t *waiting, int64_t deadline_ns)
+{
+	int64_t begun_ns = 0, now_ns;
+	unsigned looks = 0;
+
+	for (unsigned i = 0; i < STRIPES; i++) {
+		if (!(*waiting & 1u << i))
+			continue;
 		while (
-		    atomic_exchange_explicit(&bus->stripes[i].busy, 1, memory_order_acq_rel) != 0)
-			if (++looks % 64 == 0)
+		    atomic_exchange_explicit(&bus->stripes[i].busy, 1, memory_order_acq_rel) != 0) {
+			if (++looks % 64 != 0)
+				continue;
+			now_ns = bus__now_ns();
+			begun_ns = begun_ns != 0 ? begun_ns : now_ns;
+			if (now_ns >= deadline_ns)
+				return false;
+			if (now_ns - begun_ns < SOON_NS)
 				sched_yield();
+			else
+				nap();
+		}
 		bus__read_end(&bus->stripes[i]);
+		*waiting &= ~(1u << i);
 	}
+	return true;
 }
 
 /* --- the lock --------------------------------------------------------------------------------------------- */
@@ -69,13 +96,19 @@ bus__lock(struct bus *bus)
 	pthread_mutex_lock(&bus->lock);
 }
 
+/* What a publisher that was stopped may still read stays for the next unlock, so that nobody waits for it with the lock held. */
 static void
 free_garbage(struct bus *bus)
 {
+	uint32_t waiting = ALL_STRIPES;
+
 	if (bus->garbage_snapshots == NULL && bus->garbage_topics == NULL &&
 	    bus->garbage_slots == NULL)
 		return;
-	grace(bus);
+	/* One wait for each that was stopped, and not one for each unlock meanwhile. */
+	bus->held_up = !grace(bus, &waiting, bus->held_up ? 0 : bus__now_ns() + SOON_NS);
+	if (bus->held_up)
+		return;
 	while (bus->garbage_snapshots != NULL) {
 		struct snapshot *snapshot = bus->garbage_snapshots;
 
@@ -143,6 +176,44 @@ init_locks(struct bus *bus)
 	return 0;
 }
 
+/* Closed buses that a stopped publisher may still read. A list without a lock, since a child may be forked while it changes. */
+static struct bus *_Atomic left_behind;
+
+/* Waits for publishers that were on their way when the bus began to close. One that was stopped keeps the bus: it goes with the
+ * opening or closing of another one. */
+static void
+end(struct bus *bus, int64_t deadline_ns)
+{
+	if (!grace(bus, &bus->waiting, deadline_ns)) {
+		bus->next_left = atomic_load_explicit(&left_behind, memory_order_relaxed);
+		/* Release: pairs with the acquire of whoever takes the list. */
+		while (!atomic_compare_exchange_weak_explicit(
+		    &left_behind, &bus->next_left, bus, memory_order_release, memory_order_relaxed))
+			;
+		return;
+	}
+	bus__lock(bus);
+	bus->held_up = false; /* nobody reads any more: all garbage goes */
+	bus__unlock(bus);
+	bus__unref(bus);
+}
+
+/* Ends the closed buses whose publishers are through. A child leaves alone what its parent had. */
+static void
+end_left_behind(void)
+{
+	struct bus *bus, *next;
+
+	if (atomic_load_explicit(&left_behind, memory_order_relaxed) == NULL)
+		return;
+	bus = atomic_exchange_explicit(&left_behind, NULL, memory_order_acquire);
+	for (; bus != NULL; bus = next) {
+		next = bus->next_left;
+		if (bus->fork_generation == bus__fork_generation())
+			end(bus, 0);
+	}
+}
+
 static int
 open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 {
@@ -154,6 +225,7 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	err = bus__fork_watch();
 	if (err < 0)
 		return err;
+	end_left_behind();
 	bus = bus__aligned(RING_LINE, sizeof *bus);
 	if (bus == NULL)
 		return BUS_E_NOMEM;
@@ -163,6 +235,7 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	bus->max_payload =
 	    cfg != NULL && cfg->max_payload != 0 ? cfg->max_payload : DEFAULT_PAYLOAD;
 	atomic_init(&bus->refs, 1);
+	bus->waiting = ALL_STRIPES;
 	err = init_locks(bus);
 	if (err == 0)
 		err = bus__marks_init(&bus->marks, bus->max_topics);
@@ -355,6 +428,22 @@ flush_links(struct bus *bus, int64_t deadline_ns)
 	return err < 0 ? err : bus->hooks->flush(bus->links, deadline_ns);
 }
 
+/* It holds the bus, which may close meanwhile. */
+static int
+flush(struct bus *bus, int64_t deadline_ns)
+{
+	int err;
+
+	bus__ref(bus);
+	err = flush_mailboxes(bus, has_thread, deadline_ns);
+	if (err == 0)
+		err = flush_links(bus, deadline_ns);
+	if (err == 0 && bus->log != NULL && bus__log_is_damaged(bus->log))
+		err = bus__fail_damaged(bus);
+	bus__unref(bus);
+	return err;
+}
+
 int
 bus_flush(struct bus *bus, int timeout_ms)
 {
@@ -364,11 +453,9 @@ bus_flush(struct bus *bus, int timeout_ms)
 	if (err == 0 && bus__in_callback())
 		err = BUS_E_STATE;
 	if (err == 0)
-		err = flush_mailboxes(bus, has_thread, deadline_ns);
-	if (err == 0)
-		err = flush_links(bus, deadline_ns);
-	if (err == 0 && bus->log != NULL && bus__log_is_damaged(bus->log))
-		return bus__fail_damaged(bus);
+		err = flush(bus, deadline_ns);
+	if (err == BUS_E_DAMAGED)
+		return err;
 	if (err == BUS__E_HANDLER)
 		return bus__fail(BUS_E_TIMEDOUT,
 		    "bus_flush(): a signal handler ran while mailboxes or links held messages: call again, or give a limit, within which handlers do not end the wait");
@@ -436,6 +523,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	if (timeout_ms < 0 || timeout_ms > MOST_CLOSE_MS)
 		timeout_ms = MOST_CLOSE_MS;
 	deadline_ns = bus__deadline_ns(timeout_ms);
+	end_left_behind();
 	bus__lock(bus);
 	if (atomic_exchange_explicit(&bus->open_in, NEVER, memory_order_acq_rel) == NEVER) {
 		bus__unlock(bus);
@@ -445,7 +533,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	bus__unlock(bus);
 	flush_links(bus, deadline_ns);
 	if (links_of(bus) != NULL)
-		bus->hooks->close(bus->links);
+		bus->hooks->close(bus->links, deadline_ns);
 	end_mailboxes(bus, deadline_ns);
 	if (bus->log != NULL) {
 		bus__roles_end(bus);
@@ -464,8 +552,8 @@ bus_close(struct bus *bus, int timeout_ms)
 	bus__lock(bus);
 	bus__topics_unroute(bus);
 	bus__unlock(bus);
-	grace(bus); /* publishers that were on their way when it began to close */
-	bus__unref(bus);
+	now_ns = bus__now_ns();
+	end(bus, deadline_ns > now_ns + COPY_NS ? deadline_ns : now_ns + COPY_NS);
 	return left > INT32_MAX ? INT32_MAX : (int)left;
 }
 

@@ -13,7 +13,7 @@
 #include "core/relay.h"
 #include "core/request.h"
 #include "core/topic.h"
-#include "core/trie.h"
+#include "topic/trie.h"
 #include "core/watch.h"
 #include "log/log.h"
 
@@ -60,12 +60,15 @@ struct bus {
 	struct snapshot *garbage_snapshots;
 	struct topic *garbage_topics;
 	struct topic_slots *garbage_slots;
+	bool held_up; /* a publisher was stopped while it reads: the garbage waits */
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
 	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
 	/* While a subscription begins on a named bus: what is now, and where the tail is then. */
 	struct log_cursor now;
 	uint64_t now_tail;
-	struct bus_role *roles;            /* that it has, on a named bus */
+	struct bus_role *roles; /* that it has, on a named bus */
+	_Atomic uint32_t
+	    roles_ended; /* futex of who waits for one: changes with each that ends here */
 	_Atomic int64_t next_look_ns;      /* members.c: for the dead */
 	_Atomic bool told_files;           /* that the log's files are gone or cut; once */
 	_Atomic bool told_values;          /* that its values are many; until they are fewer */
@@ -73,6 +76,9 @@ struct bus {
 	struct relay relay;
 	void *links;
 	const struct bus__link_hooks *hooks;
+	/* Of a bus that is closed: the stripes that were not free yet, and the next one that is left behind. */
+	uint32_t waiting;
+	struct bus *next_left;
 };
 
 /* bus__enter(bus) == 0, for a bus that is not NULL. */

@@ -1,8 +1,6 @@
 /* core/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
 #include "core/mailbox_parts.h"
 
-#include <sched.h>
-
 #include "base/park.h"
 #include "base/thread.h"
 
@@ -27,7 +25,7 @@ drain_here(struct bus_mailbox *m)
 			break;
 		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
 		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
-			sched_yield();
+			bus__mailbox_give_way(m, stalls / LOOKS_PER_YIELD);
 	}
 	bus__mailbox_unref(m);
 }
@@ -47,6 +45,7 @@ static void *
 thread_main(void *arg)
 {
 	struct bus_mailbox *m = arg;
+	unsigned times = 0;
 
 	bus__thread_name("bus-mailbox");
 	for (;;) {
@@ -58,8 +57,11 @@ thread_main(void *arg)
 		if (count > 0) {
 			bus__mailbox_call_batch(m, UINT32_MAX);
 			bus__mailbox_end_batch(m);
+			times = 0;
 		} else if (stop && bus__mailbox_has_nothing_left(m)) {
 			break;
+		} else if (stop) {
+			bus__mailbox_give_way(m, ++times);
 		}
 	}
 	bus__mailbox_settle(m);

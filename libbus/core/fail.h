@@ -18,9 +18,6 @@ enum {
 	BUS__NO_DESCRIPTOR = -1104, /* or the system has no more */
 };
 
-/* A topic or filter that is none. */
-int bus__fail_name(int err, const char *name) __attribute__((cold, noinline));
-
 /* A publish on topic with len bytes of payload and headers; bus may be NULL. */
 int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
     __attribute__((cold, noinline));

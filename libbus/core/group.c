@@ -47,6 +47,7 @@ make(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox *
 	}
 	memcpy(group->group, cfg->group, size);
 	group->is_group = true;
+	group->wake = bus__wake_receiver;
 	*ret_group = group;
 	return 0;
 }
@@ -169,7 +170,7 @@ bus__group_pass_on(struct bus_mailbox *group)
 		return;
 	/* The next claim wakes one of them, unless it has come already. */
 	if (!bus__ring_sleep(&group->ring))
-		bus__mailbox_wake(group, NULL);
+		group->wake(group, NULL);
 }
 
 /* false: the deadline has passed. */

@@ -6,9 +6,9 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/explain.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/sized.h"
+#include "topic/near.h"
 
 #define MOST_KEPT     10000
 #define MOST_BYTES    (UINT64_C(1) << 30)
@@ -482,7 +482,7 @@ put(struct bus *bus, struct bus_mailbox *m, const struct ring_item *item)
 		bus__block_ref(item->block);
 	answer = bus__ring_put(&m->ring, item);
 	if (answer == RING_WAKE)
-		bus__mailbox_wake(m, &bus->owed);
+		m->wake(m, &bus->owed);
 	if (answer == RING_OK || answer == RING_WAKE)
 		return 0;
 	bus__block_unref(item->block);

@@ -1,14 +1,12 @@
 /* core/mailbox.c: how a mailbox begins, and how it ends. */
 #include "core/mailbox_parts.h"
 
-#include <sched.h>
-
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/account.h"
+#include "base/account.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
@@ -74,6 +72,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		m->number = ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
+	m->wake = m->drain == BUS_DRAIN_PUBLISHER ? bus__wake_publisher : bus__wake_sleeper;
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->fd, -1);
 	bus__deadlines_init(&m->deadlines);
@@ -148,6 +147,13 @@ check_kind(const struct bus *bus, const struct bus_mailbox_config *cfg)
 		   : 0;
 }
 
+/* Beyond what the log's times can be, it would count as one before 1970, and so let everything in. */
+static bool
+is_time_too_late(const struct bus_mailbox_config *cfg)
+{
+	return cfg->from == BUS_FROM_TIME && cfg->from_value > INT64_MAX;
+}
+
 static int
 open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox)
 {
@@ -163,7 +169,8 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 		all = *cfg;
 	if (all.full < BUS_FULL_DROP_OLDEST || all.full > BUS_FULL_REFUSE ||
 	    all.drain < BUS_DRAIN_CALLER || all.drain > BUS_DRAIN_PUBLISHER ||
-	    all.from < BUS_FROM_NOW || all.from > BUS_FROM_TIME || all.bytes > BUS__MAILBOX_MOST ||
+	    all.from < BUS_FROM_NOW || all.from > BUS_FROM_TIME || is_time_too_late(&all) ||
+	    all.bytes > BUS__MAILBOX_MOST ||
 	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
 	err = check_kind(bus, &all);
@@ -203,6 +210,10 @@ fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg
 		return bus__fail(err, "drain: %d is no enum bus_drain", cfg->drain);
 	if (cfg->from < BUS_FROM_NOW || cfg->from > BUS_FROM_TIME)
 		return bus__fail(err, "from: %d is no enum bus_from", cfg->from);
+	if (is_time_too_late(cfg))
+		return bus__fail(err,
+		    "from_value: %llu: BUS_FROM_TIME takes nanoseconds since 1970, at most 2^63 - 1 (the year 2262)",
+		    (unsigned long long)cfg->from_value);
 	if (cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, "bytes: %zu: a mailbox has at most 1 GiB", cfg->bytes);
 	if (of_group && cfg->drain == BUS_DRAIN_PUBLISHER)
@@ -271,6 +282,8 @@ drop_batch(struct bus_mailbox *m)
 static void
 empty_ring(struct bus_mailbox *m)
 {
+	unsigned times = 0;
+
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = bus__mailbox_begin_batch(m, PHASE_HELD, 1);
@@ -279,7 +292,7 @@ empty_ring(struct bus_mailbox *m)
 		if (count > 0)
 			bus__mailbox_end_batch(m);
 		else
-			sched_yield();
+			bus__mailbox_give_way(m, ++times);
 	}
 	bus__mailbox_settle(m);
 }

@@ -83,7 +83,8 @@ struct bus_mailbox {
 	_Atomic bool is_cut_off; /* a peer's, whose link broke: it takes nothing, and counts */
 	struct bus_mailbox *next_owed; /* of whoever ended its sleep */
 
-	/* Waking the drainer. */
+	/* Waking the drainer: what a claim owes that found the mailbox asleep. */
+	void (*wake)(struct bus_mailbox *mbox, struct bus_mailbox **owed);
 	_Atomic uint32_t wakes; /* futex */
 	_Atomic int fd; /* eventfd, behind the epoll of deadlines; -1: nobody asked for one */
 	/* Beside other atomics: gcc reads neighbouring plain fields in one piece, these too if they were there. */
@@ -177,8 +178,12 @@ void bus__mailbox_unref(struct bus_mailbox *mbox);
 void bus__mailbox_put(
     struct bus_mailbox *mbox, const struct ring_item *item, struct bus_mailbox **owed);
 
-/* Wakes the drainer: what a claim owes that found the mailbox asleep. A list as above. */
-__attribute__((cold)) void bus__mailbox_wake(struct bus_mailbox *mbox, struct bus_mailbox **owed);
+/* Kinds of drainers, for `wake`: a thread that sleeps or polls; one receiver of a group; the publisher himself, by the list
+ * *owed as above; the link thread. */
+__attribute__((cold)) void bus__wake_sleeper(struct bus_mailbox *mbox, struct bus_mailbox **owed);
+__attribute__((cold)) void bus__wake_receiver(struct bus_mailbox *mbox, struct bus_mailbox **owed);
+__attribute__((cold)) void bus__wake_publisher(struct bus_mailbox *mbox, struct bus_mailbox **owed);
+__attribute__((cold)) void bus__wake_peer(struct bus_mailbox *mbox, struct bus_mailbox **owed);
 
 /* The same for a caller who holds nothing that callbacks may need: no stripe, no lock. Returns 0. */
 __attribute__((cold)) int bus__mailbox_wake_now(struct bus_mailbox *mbox);

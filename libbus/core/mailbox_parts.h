@@ -30,6 +30,9 @@ void bus__mailbox_wake_drainer(struct bus_mailbox *mbox);
 /* Gets a batch. 0: none came before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
 uint32_t bus__mailbox_await_batch(struct bus_mailbox *mbox, unsigned phase, int64_t deadline_ns);
 
+/* Lets a publisher that stands between claim and commit go on, asked for the so many-th time. */
+void bus__mailbox_give_way(struct bus_mailbox *mbox, unsigned times);
+
 /* Whether nothing is inside that it may still take. */
 bool bus__mailbox_has_nothing_left(struct bus_mailbox *mbox);
 

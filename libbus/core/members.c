@@ -13,11 +13,11 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/listens.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
-#include "core/value.h"
+#include "value/value.h"
 #include "log/log.h"
 
 #define WILLS_PREFIX "$bus/wills/"

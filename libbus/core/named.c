@@ -9,7 +9,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/members.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/publish.h"
 #include "log/log.h"
 

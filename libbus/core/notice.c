@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "core/explain.h"
-#include "core/value.h"
+#include "value/value.h"
 
 #define VALUES_MANY  8 /* tenths of what there may be */
 #define VALUES_FEWER 7

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/reader.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -29,6 +29,20 @@ bus__links(struct bus *bus, const struct bus__link_hooks *hooks,
 		*ret_links = bus->links;
 	bus__unlock(bus);
 	return err;
+}
+
+bool
+bus__calls_on_publisher(struct bus *bus)
+{
+	const struct bus_mailbox *m;
+
+	bus__lock(bus);
+	for (m = bus->mailboxes; m != NULL; m = m->next)
+		if (m->drain == BUS_DRAIN_PUBLISHER &&
+		    (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_CALLING))
+			break;
+	bus__unlock_only(bus);
+	return m != NULL;
 }
 
 struct wanted {
@@ -110,6 +124,7 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 	}
 	if (err == 0) {
 		m->is_peer = true;
+		m->wake = bus__wake_peer;
 		m->peer_wake = wake;
 		m->peer_arg = arg;
 		m->account = bus__account_ref(account);

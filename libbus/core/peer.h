@@ -14,7 +14,7 @@
 #include <libbus/bus.h>
 
 #include "base/offer.h"
-#include "core/account.h"
+#include "base/account.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 
@@ -37,9 +37,10 @@ struct bus__link_hooks {
 	/* Returns when all peer mailboxes are empty and handed to the wire, or at the deadline
 	 * (monotonic ns, INT64_MAX: none): 0 or BUS_E_TIMEDOUT. No lock held. */
 	int (*flush)(void *links, int64_t deadline_ns);
-	/* Ends every link and joins the link thread. No callback into the core runs after it returned.
+	/* Ends every link and joins the link thread. If that is in a callback at the deadline it is left behind, with a
+	 * reference to the bus, and ends by itself; otherwise no callback into the core runs after it returned.
 	 * No lock held. Called once, in bus_close(), after publishes are refused. */
-	void (*close)(void *links);
+	void (*close)(void *links, int64_t deadline_ns);
 	/* Last reference to the bus is gone: free links. */
 	void (*free)(void *links);
 };
@@ -60,6 +61,9 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
 
 /* The largest bound of a mailbox, in bytes. */
 #define BUS__MAILBOX_MOST (1u << 30)
+
+/* Whether a callback runs on a publisher's thread, which may be the link thread. No lock held. */
+bool bus__calls_on_publisher(struct bus *bus);
 
 /* --- outgoing: the peer's mailbox ------------------------------------------------------------------ */
 

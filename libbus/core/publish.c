@@ -6,10 +6,12 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/park.h"
+#include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/notice.h"
 #include "core/publish.h"
@@ -79,7 +81,7 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 		else
 			bus__ring_cancel(&m->ring, &c->at, item);
 		if (c->answer == RING_WAKE)
-			bus__mailbox_wake(m, owed);
+			m->wake(m, owed);
 	}
 	finish_claims(claims);
 }
@@ -142,6 +144,7 @@ struct attempt {
 	bool unheard;             /* so often that it is time for a warning */
 	uint32_t takers;          /* mailboxes that were to get a question */
 	struct bus__account *account; /* of the peer that it comes from */
+	struct bus *held; /* by name: counted, where more is to be done behind the stripe */
 };
 
 /* Makes an empty block. NULL: out of memory. */
@@ -278,6 +281,16 @@ publish_unheard(struct bus *bus, struct topic *topic, struct attempt *attempt)
 	return bus__enter(bus);
 }
 
+/* bus_close() waits for stripes: with none, a publish by name has the bus only where it counts it before. */
+static inline void
+hold_for_more(struct bus *bus, struct attempt *attempt, bool more)
+{
+	if ((more || attempt->owed != NULL || attempt->unheard ||
+		atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0) &&
+	    attempt->held == NULL)
+		attempt->held = bus__ref(bus);
+}
+
 /* What a publish does last, when nothing is held any more. */
 static void
 finish(struct bus *bus, const char *topic, const struct attempt *attempt)
@@ -305,6 +318,7 @@ end_refused(
 		count_refused(attempt->full);
 		bus__mailbox_ref(attempt->full);
 	}
+	hold_for_more(bus, attempt, true);
 	bus__read_end(stripe);
 	bus__mailbox_drain_owed(attempt->owed);
 	attempt->owed = NULL;
@@ -384,6 +398,7 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 			return true;
 		}
 	}
+	hold_for_more(bus, attempt, topic == NULL || *ret_err == SWEPT);
 	bus__read_end(stripe);
 	return topic != NULL;
 }
@@ -397,7 +412,7 @@ publish_named(
 	struct topic *topic;
 	size_t len = name != NULL ? strnlen(name, BUS_LIMIT_TOPIC_BYTES + 1) : 0;
 	bool checked = own;
-	int err;
+	int err = 0;
 
 	if (bus->log != NULL && !own)
 		return bus__named_publish(bus, name, item);
@@ -406,18 +421,25 @@ publish_named(
 	       !publish_on_found(bus, name, len, item, attempt, &err) || err == SWEPT) {
 		if (!checked) {
 			err = bus__topic_check(name, &len);
-			if (err < 0)
-				return bus__fail_name(err, name);
+			if (err < 0) {
+				err = bus__fail_name(err, name);
+				break;
+			}
 			checked = true;
 		}
 		/* New: make it, and look it up again, since it may be swept before we get there. */
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
-		if (err < 0)
-			return own ? err : bus__fail_publish(bus, err, name, 0);
+		if (err < 0) {
+			err = own ? err : bus__fail_publish(bus, err, name, 0);
+			break;
+		}
 	}
-	finish(bus, name, attempt);
+	if (attempt->held != NULL) {
+		finish(bus, name, attempt);
+		bus__unref(attempt->held);
+	}
 	return err;
 }
 
@@ -651,6 +673,22 @@ end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, si
 	bus__fail_full(attempt->full, topic_of(pub));
 }
 
+/* Waits for room until the deadline, or for as long as this thread may. 1: there may be some; 0: not in time; BUS__E_WAITS: this thread's
+ * time is over; BUS_E_CLOSED. */
+static __attribute__((cold, noinline)) int
+await_room(const struct bus_pub *pub, struct bus_mailbox *full, const struct ring_item *item,
+    int64_t deadline_ns)
+{
+	int64_t limit_ns = bus__wait_limit();
+	bool limited = limit_ns < deadline_ns;
+
+	if (limited && limit_ns <= bus__now_ns())
+		return BUS__E_WAITS;
+	if (bus__mailbox_await_room(full, item, limited ? limit_ns : deadline_ns))
+		return bus__is_open(pub->bus) ? 1 : fail_pub(pub, bus__enter(pub->bus), item->len);
+	return limited ? BUS__E_WAITS : 0;
+}
+
 /* Sends, and waits for room as the handle says. */
 static int
 send_patiently(struct bus_pub *pub, struct ring_item *item)
@@ -658,8 +696,7 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 	const struct ring_item fresh = *item; /* a try changes it */
 	int wait_ms = bus__in_callback() ? 0 : pub->wait_ms;
 	int64_t deadline_ns = wait_ms != 0 ? bus__deadline_ns(wait_ms) : 0;
-	bool again;
-	int err;
+	int err, room;
 
 	if (pub->record.topic != NULL)
 		return bus__named_send(pub->bus, &pub->named, item);
@@ -667,17 +704,18 @@ send_patiently(struct bus_pub *pub, struct ring_item *item)
 		struct attempt attempt = {.pool = &pub->pool};
 
 		err = send(pub, item, &attempt);
-		again = err == BUS_E_FULL && wait_ms != 0;
+		room = 0;
 		finish(pub->bus, pub->topic->name, &attempt);
-		if (again)
-			again = bus__mailbox_await_room(attempt.full, item, deadline_ns) &&
-				bus__is_open(pub->bus);
-		if (err < 0 && !again)
+		if (err == BUS_E_FULL && wait_ms != 0)
+			room = await_room(pub, attempt.full, item, deadline_ns);
+		if (err < 0 && room == 0)
 			end_failed(pub, &attempt, err, item->len);
 		if (err == BUS_E_FULL)
 			bus__mailbox_unref(attempt.full);
+		if (room < 0)
+			err = room;
 		*item = fresh;
-	} while (again);
+	} while (room > 0);
 	return err;
 }
 
@@ -710,7 +748,7 @@ put_small(const struct bus_pub *pub, struct route *route, const void *data, uint
 	}
 	bus__ring_fill(at, route, pub->word | len, data);
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Several mailboxes, or one that has no room at once. */
@@ -811,7 +849,7 @@ put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *
 		at += bus__ring_small_bytes((uint32_t)items[i].len);
 	}
 	if (tail & RING_ASLEEP)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 }
 
 /* Returns how many went, together: at least one. */

@@ -47,7 +47,7 @@ put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbo
 			note_loss(m, item);
 	}
 	if (answer == RING_WAKE)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 	if (answer == RING_OK || answer == RING_WAKE)
 		return true;
 	give_up(m, item, answer);

@@ -8,11 +8,11 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/call.h"
-#include "core/explain.h"
 #include "core/gap.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/request.h"
 #include "core/topic.h"
+#include "topic/near.h"
 
 #define MOST_LAST    10000
 #define SKIP_MOST    65536 /* records in one go: between two of them the drainer looks up */

@@ -8,7 +8,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"
@@ -224,7 +224,7 @@ put_or_refuse(struct bus_mailbox *m, const struct ring_item *item, struct bus_ma
 	if (answer == RING_FULL && bus__ring_reclaim(&m->ring))
 		answer = bus__ring_put(&m->ring, item);
 	if (answer == RING_WAKE)
-		bus__mailbox_wake(m, owed);
+		m->wake(m, owed);
 	if (answer == RING_OK || answer == RING_WAKE)
 		return 0;
 	bus__block_unref(item->block);

@@ -6,12 +6,13 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/mailbox.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "log/log.h"
 
 #include <stdio.h>
 
-#define LOOK_NS INT64_C(100000000) /* how soon the death of a holder is noticed */
+/* How soon it is noticed that the holder of another bus has ended or died. */
+#define LOOK_NS INT64_C(100000000)
 
 struct bus_role {
 	struct bus *bus;       /* counted */
@@ -20,13 +21,14 @@ struct bus_role {
 	bool held;
 };
 
-/* Waits until the role is ours. 1, BUS_E_TIMEDOUT, BUS__E_HANDLER, BUS_E_CLOSED, or what bus__log_role_take() answers. */
+/* Waits until the role is ours. What others publish wakes nobody here: a thousand records a second would wake each thread that
+ * stands by. 1, BUS_E_TIMEDOUT, BUS__E_HANDLER, BUS_E_CLOSED, or what bus__log_role_take() answers. */
 static int
 await(struct bus *bus, const char *name, int64_t deadline_ns, uint64_t *ret_number)
 {
 	for (;;) {
-		/* Before the look: the end of the bus changes it. */
-		uint32_t seen = bus__log_news(bus->log);
+		/* Acquire, before the look: pairs with the release of an end, also that of the bus. */
+		uint32_t seen = atomic_load_explicit(&bus->roles_ended, memory_order_acquire);
 		int err = bus__enter(bus);
 		int64_t now;
 
@@ -37,7 +39,7 @@ await(struct bus *bus, const char *name, int64_t deadline_ns, uint64_t *ret_numb
 		now = bus__now_ns();
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
-		if (bus__log_sleep(bus->log, seen,
+		if (bus__park(&bus->roles_ended, seen,
 			deadline_ns - now > LOOK_NS ? now + LOOK_NS : deadline_ns) ==
 			BUS__INTERRUPTED &&
 		    deadline_ns == INT64_MAX)
@@ -147,6 +149,14 @@ end(struct bus_role *role)
 	role->held = false;
 }
 
+/* Has all of this bus that stand by look. */
+static void
+tell(struct bus *bus)
+{
+	atomic_fetch_add_explicit(&bus->roles_ended, 1, memory_order_release);
+	bus__unpark(&bus->roles_ended);
+}
+
 void
 bus__roles_end(struct bus *bus)
 {
@@ -155,6 +165,7 @@ bus__roles_end(struct bus *bus)
 		end(role);
 	bus->roles = NULL;
 	bus__unlock(bus);
+	tell(bus);
 }
 
 void
@@ -173,6 +184,7 @@ bus_role_end(struct bus_role *role)
 	if (*at != NULL)
 		*at = role->next;
 	bus__unlock(bus);
+	tell(bus);
 	bus__free(role);
 	bus__unref(bus);
 }

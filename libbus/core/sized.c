@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <libbus/bus.h>
+#include <libbus/own_transport.h>
 #include <libbus/transport.h>
 
 #include "base/error_text.h"
@@ -34,6 +35,8 @@ const struct sized bus__sized[SIZED_KINDS] = {
 	sizeof(struct bus_log_stats)},
     [SIZED_MEMBER] = {"bus_member", FIRST(struct bus_member, is_alive, size_t),
 	sizeof(struct bus_member)},
+    [SIZED_TRANSPORT] = {"bus_transport", FIRST(struct bus_transport, close, void *),
+	sizeof(struct bus_transport)},
 };
 
 _Static_assert((int)BUS_LOSS_COUNT <= BUS_LOSS_ROOM, "bus_stats.lost has room for each kind");

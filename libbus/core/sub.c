@@ -8,7 +8,7 @@
 #include "core/fail.h"
 #include "core/group.h"
 #include "core/listens.h"
-#include "core/name.h"
+#include "topic/name.h"
 #include "core/notice.h"
 #include "core/reader.h"
 

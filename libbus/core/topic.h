@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/account.h"
+#include "base/account.h"
 #include "core/mailbox.h"
 #include "queue/block.h"
 #include "queue/latest.h"

@@ -25,6 +25,7 @@
 #define STUCK_NAP_NS     1000000 /* before it looks again into a log that is damaged where it is */
 #define DAMAGE_LOOK_NS   INT64_C(100000000)
 #define STALLS_PER_YIELD 4
+#define YIELDS_MOST      64
 
 /* --- waking ---------------------------------------------------------------------------------------------- */
 
@@ -79,29 +80,40 @@ bus__mailbox_wake_drainer(struct bus_mailbox *m)
 		bus__mailbox_wake_all(m->queue); /* it sleeps there */
 }
 
+/* --- one for each kind of drainer: m->wake ------------------------------------------------------------------ */
+
 void
-bus__mailbox_wake(struct bus_mailbox *m, struct bus_mailbox **owed)
+bus__wake_sleeper(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
-	if (m->is_peer) {
-		m->peer_wake(m->peer_arg);
-		/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
-		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
-		return;
-	}
-	if (m->drain == BUS_DRAIN_PUBLISHER) {
-		/* Until it sleeps again nobody else comes here with it: the link is ours. */
-		m->next_owed = *owed;
-		*owed = bus__mailbox_ref(m);
-		return;
-	}
-	if (m->is_group) {
-		atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
-		bus__unpark_one(&m->wakes);
-	} else {
-		bus__mailbox_stir(m);
-	}
+	(void)owed;
 	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
+	bus__mailbox_wake_all(m);
+}
+
+void
+bus__wake_receiver(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	(void)owed;
+	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_release);
+	bus__unpark_one(&m->wakes);
 	bus__mailbox_signal_fd(m);
+}
+
+void
+bus__wake_publisher(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	/* Until it sleeps again nobody else comes here with it: the link is ours. */
+	m->next_owed = *owed;
+	*owed = bus__mailbox_ref(m);
+}
+
+void
+bus__wake_peer(struct bus_mailbox *m, struct bus_mailbox **owed)
+{
+	(void)owed;
+	m->peer_wake(m->peer_arg);
+	/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
+	atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
 }
 
 int
@@ -109,7 +121,7 @@ bus__mailbox_wake_now(struct bus_mailbox *m)
 {
 	struct bus_mailbox *owed = NULL;
 
-	bus__mailbox_wake(m, &owed);
+	m->wake(m, &owed);
 	bus__mailbox_drain_owed(owed);
 	return 0;
 }
@@ -348,6 +360,16 @@ rest_in_damage(struct bus_mailbox *m, int64_t deadline_ns)
 	return true;
 }
 
+void
+bus__mailbox_give_way(struct bus_mailbox *m, unsigned times)
+{
+	if (times < YIELDS_MOST)
+		sched_yield();
+	else
+		bus__park(&m->wakes, atomic_load_explicit(&m->wakes, memory_order_relaxed),
+		    bus__now_ns() + NAP_NS);
+}
+
 uint32_t
 bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
@@ -386,9 +408,9 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 				return 0;
 			if (was_interrupted(m))
 				return 0;
-			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours; or it was stopped. */
 			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)
-				sched_yield();
+				bus__mailbox_give_way(m, stalls / STALLS_PER_YIELD);
 		}
 		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&

@@ -84,7 +84,7 @@ bus__watch_tell(struct bus_mailbox *m)
 
 	if (m->is_peer) {
 		if (bus__ring_rouse(&m->ring))
-			bus__mailbox_wake(m, &owed);
+			m->wake(m, &owed);
 	} else {
 		bus__mailbox_wake_all(m);
 	}

@@ -15,9 +15,21 @@ struct bus__flush {
 		uint64_t target;
 	} * marks;
 	size_t count, left;
-	int err, given_up;     /* why, before give_up() */
-	_Atomic uint32_t done; /* futex */
+	int err;
+	_Atomic uint32_t
+	    refs; /* the link thread's until it is done, and the caller's, which goes on with give_up() */
+	_Atomic uint32_t begun, done; /* futexes */
+	struct bus__task begin, give_up;
 };
+
+static void
+unref(struct bus__flush *flush)
+{
+	if (atomic_fetch_sub_explicit(&flush->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	bus__free(flush->marks);
+	bus__free(flush);
+}
 
 static void
 finish(struct bus__flush *flush)
@@ -29,6 +41,7 @@ finish(struct bus__flush *flush)
 	*at = flush->next;
 	atomic_store_explicit(&flush->done, 1, memory_order_release);
 	bus__unpark(&flush->done);
+	unref(flush);
 }
 
 static void
@@ -91,6 +104,8 @@ begin(void *arg)
 	flush->left = flush->count;
 	flush->next = links->flushes;
 	links->flushes = flush;
+	atomic_store_explicit(&flush->begun, 1, memory_order_release);
+	bus__unpark(&flush->begun);
 	if (flush->left == 0)
 		finish(flush);
 }
@@ -100,19 +115,20 @@ give_up(void *arg)
 {
 	struct bus__flush *flush = arg;
 
-	if (atomic_load_explicit(&flush->done, memory_order_relaxed) == 0) {
-		flush->err = flush->given_up;
+	if (atomic_load_explicit(&flush->done, memory_order_relaxed) == 0)
 		finish(flush);
-	}
+	unref(flush);
 }
 
 static bool
-call(struct bus__flush *flush, void (*fn)(void *arg))
+post(struct bus__flush *flush, struct bus__task *task)
 {
-	if (!bus__links_enter(flush->links))
+	struct bus__links *links = flush->links;
+
+	if (!bus__links_enter(links))
 		return false;
-	bus__loop_call(&flush->links->loop, fn, flush);
-	bus__links_leave(flush->links);
+	bus__loop_post(&links->loop, task);
+	bus__links_leave(links);
 	return true;
 }
 
@@ -120,6 +136,9 @@ call(struct bus__flush *flush, void (*fn)(void *arg))
 static int
 await(struct bus__flush *flush, int64_t deadline_ns)
 {
+	/* What is there to be flushed is known to the link thread alone, and soon unless it is in a callback. */
+	if (!bus__links_await(flush->links, &flush->begun, deadline_ns))
+		return BUS_E_TIMEDOUT;
 	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0) {
 		int woken = bus__park(&flush->done, 0, deadline_ns);
 
@@ -131,24 +150,28 @@ await(struct bus__flush *flush, int64_t deadline_ns)
 	return 0;
 }
 
-static void
-await_end(struct bus__flush *flush)
-{
-	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0)
-		bus__park(&flush->done, 0, INT64_MAX);
-}
-
 int
 bus__flush_links(void *arg, int64_t deadline_ns)
 {
-	struct bus__flush flush = {.links = arg};
+	struct bus__flush *flush = bus__calloc(1, sizeof *flush);
+	int err;
 
-	if (!call(&flush, begin))
+	if (flush == NULL)
+		return BUS_E_NOMEM;
+	flush->links = arg;
+	flush->begin = (struct bus__task){.run = begin, .arg = flush};
+	flush->give_up = (struct bus__task){.run = give_up, .arg = flush};
+	atomic_init(&flush->refs, 2);
+	if (!post(flush, &flush->begin)) {
+		bus__free(flush);
 		return 0;
-	flush.given_up = await(&flush, deadline_ns);
+	}
+	err = await(flush, deadline_ns);
 	/* When the bus closes meanwhile its connections end, and that ends every flush. */
-	if (flush.given_up < 0 && !call(&flush, give_up))
-		await_end(&flush);
-	bus__free(flush.marks);
-	return flush.err;
+	if (err < 0 && post(flush, &flush->give_up))
+		return err;
+	if (err == 0)
+		err = flush->err;
+	unref(flush);
+	return err;
 }

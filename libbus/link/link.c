@@ -271,12 +271,15 @@ leave(struct bus_link *link)
 	bus__peers_forget_link(link);
 	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
-	if (link->owned) {
-		/* From the store on the memory is the closing thread's. */
-		atomic_store_explicit(&link->gone, 1, memory_order_release);
-		bus__unpark(&link->gone);
-	} else {
+	if (!link->owned) {
 		bus__free(link);
+	} else if (atomic_exchange_explicit(&link->gone, LINK_GONE, memory_order_acq_rel) ==
+		   LINK_LEFT) {
+		bus__free(link);
+		bus__unref(links->bus); /* not the last: the link thread runs */
+	} else {
+		/* From the exchange on the memory is the closing thread's. */
+		bus__unpark(&link->gone);
 	}
 	if (links->closing && links->first == NULL) {
 		atomic_store_explicit(&links->idle, 1, memory_order_release);

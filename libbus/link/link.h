@@ -30,6 +30,8 @@ struct bus__links {
 
 	_Atomic uint32_t count; /* links there are, or are on their way to the link thread */
 	_Atomic uint32_t idle;  /* futex: 1 when closing and no link is left */
+	_Atomic bool
+	    settles; /* there was a link whose transport does: relaxed, the lock orders it */
 
 	pthread_mutex_t lock; /* of what follows; comes after the bus lock */
 	bool closed;
@@ -52,6 +54,14 @@ struct bus__links {
 	struct bus__task debris_task;
 	uint64_t random;
 	bool closing;
+	int64_t close_until_ns; /* bus_close()'s deadline, set before `closing` */
+	struct bus__task close_task, end_task;
+	struct bus__timer end_timer; /* of a link thread that was left behind */
+};
+
+enum gone {
+	LINK_GONE = 1, /* closing, and no connection is left: the memory is the closing thread's */
+	LINK_LEFT      /* the closing thread does not wait: it is the link thread's */
 };
 
 struct bus_link {
@@ -76,7 +86,7 @@ struct bus_link {
 	_Atomic uint64_t ended[BUS_LINK_END_COUNT];
 
 	struct bus_link *next;
-	struct bus__task begin;
+	struct bus__task begin, end;
 	struct bus__session *sessions;
 	uint32_t session_count;
 	struct bus__listener *listener;
@@ -86,7 +96,7 @@ struct bus_link {
 	unsigned attempts;       /* dials since the last success */
 	bool has_joined;         /* dialling: there was a connection */
 	bool closing;
-	_Atomic uint32_t gone; /* futex: 1 when closing and no connection is left */
+	_Atomic uint32_t gone; /* futex, enum gone */
 };
 
 /* A counter that one thread writes and any reads: nothing is ordered by it. */
@@ -100,6 +110,11 @@ bus__count(_Atomic uint64_t *counter, uint64_t n)
  * Threads: any. */
 bool bus__links_enter(struct bus__links *links);
 void bus__links_leave(struct bus__links *links);
+
+/* Waits until *word is not 0, which the link thread stores. false: the deadline has passed, and the link thread is in a callback
+ * of the program, or may be: that may last.
+ * Threads: any. */
+bool bus__links_await(struct bus__links *links, _Atomic uint32_t *word, int64_t deadline_ns);
 
 /* What a connection tells its link. */
 void bus__link_error(struct bus_link *link, int err); /* last_error of something that goes on */

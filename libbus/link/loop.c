@@ -61,13 +61,16 @@ run(void *arg)
 	for (;;) {
 		task = pop(loop, &stop, &bell);
 		if (stop)
-			return NULL;
+			break;
 		if (task != NULL)
 			task->run(task->arg);
 		fire_timers(loop);
 		if (task == NULL)
 			bus__park(&loop->bell, bell, loop->next_due_ns);
 	}
+	if (loop->at_end != NULL)
+		loop->at_end(loop->at_end_arg);
+	return NULL;
 }
 
 int
@@ -98,6 +101,17 @@ bus__loop_stop(struct bus__loop *loop)
 	ring(loop);
 	pthread_mutex_unlock(&loop->lock);
 	bus__thread_join(loop->thread);
+}
+
+void
+bus__loop_end(struct bus__loop *loop, void (*at_end)(void *arg), void *arg)
+{
+	pthread_detach(loop->thread);
+	loop->at_end = at_end;
+	loop->at_end_arg = arg;
+	pthread_mutex_lock(&loop->lock);
+	loop->stop = true;
+	pthread_mutex_unlock(&loop->lock);
 }
 
 void

@@ -28,6 +28,9 @@ struct bus__loop {
 	pthread_mutex_t lock; /* guards the queue; nothing is called under it */
 	struct bus__task *first, **last;
 	bool stop;
+	void (*at_end)(
+	    void *arg); /* where nobody joins the thread: what it does last; otherwise NULL */
+	void *at_end_arg;
 	_Atomic uint32_t bell; /* changes with every post to an empty queue */
 	pthread_t thread;
 
@@ -40,6 +43,9 @@ int bus__loop_start(struct bus__loop *loop);
 
 /* Ends the thread; what is still queued does not run. */
 void bus__loop_stop(struct bus__loop *loop);
+
+/* The thread ends by itself and calls at_end(arg), which may free the loop. Nobody joins it. Threads: the link thread. */
+void bus__loop_end(struct bus__loop *loop, void (*at_end)(void *arg), void *arg);
 
 /* Threads: any.  Blocks: never. */
 void bus__loop_post(struct bus__loop *loop, struct bus__task *task);

@@ -1,6 +1,7 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "base/park.h"
@@ -13,15 +14,31 @@
 #include "link/link.h"
 #include "link/peers.h"
 
-enum { MOST_LINKS = 1024 };
+#define LOOK_NS  INT64_C(5000000)
+#define LEAST_NS INT64_C(60000000) /* what bus_close() gives links beyond its time */
+
+enum { MOST_LINKS = 1024, LINK_CLOSE_MS = 500, SETTLE_MS = 300 };
 enum { DEFAULT_PEER_BYTES = 32 * 1024 * 1024 };
 enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
 
+/* Sleeps while *word is `seen`, to the deadline or, behind it, for a moment. */
 static void
-await(_Atomic uint32_t *word)
+sleep_on(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 {
-	while (atomic_load_explicit(word, memory_order_acquire) == 0)
-		bus__park(word, 0, INT64_MAX);
+	int64_t soon_ns = bus__now_ns() + LOOK_NS;
+
+	bus__park(word, seen, deadline_ns > soon_ns ? deadline_ns : soon_ns);
+}
+
+bool
+bus__links_await(struct bus__links *links, _Atomic uint32_t *word, int64_t deadline_ns)
+{
+	while (atomic_load_explicit(word, memory_order_acquire) == 0) {
+		if (bus__now_ns() >= deadline_ns && bus__calls_on_publisher(links->bus))
+			return false;
+		sleep_on(word, 0, deadline_ns);
+	}
+	return true;
 }
 
 bool
@@ -52,9 +69,13 @@ close_all(void *arg)
 	struct bus__links *links = arg;
 	struct bus_link *next;
 
+	if (links->closing)
+		return;
 	links->closing = true;
-	if (links->first == NULL)
-		atomic_store_explicit(&links->idle, 1, memory_order_relaxed);
+	if (links->first == NULL) {
+		atomic_store_explicit(&links->idle, 1, memory_order_release);
+		bus__unpark(&links->idle);
+	}
 	for (struct bus_link *link = links->first; link != NULL; link = next) {
 		next = link->next;
 		bus__link_close(link);
@@ -62,20 +83,80 @@ close_all(void *arg)
 	bus__peers_forget_all(links);
 }
 
-static void
-hook_close(void *arg)
+static bool
+await_users(struct bus__links *links, int64_t deadline_ns)
 {
-	struct bus__links *links = arg;
 	uint32_t users;
 
+	while ((users = atomic_load_explicit(&links->users, memory_order_acquire)) != 0) {
+		if (bus__now_ns() >= deadline_ns && bus__calls_on_publisher(links->bus))
+			return false;
+		sleep_on(&links->users, users, deadline_ns);
+	}
+	return true;
+}
+
+static void
+let_go(void *bus)
+{
+	bus__unref(bus);
+}
+
+/* On a link thread that was left behind, until it may end: what hook_close() does otherwise. */
+static void
+end_alone(void *arg)
+{
+	struct bus__links *links = arg;
+
+	if (atomic_load_explicit(&links->users, memory_order_acquire) == 0) {
+		close_all(links);
+		if (atomic_load_explicit(&links->idle, memory_order_relaxed) != 0) {
+			bus__loop_end(&links->loop, let_go, links->bus);
+			return;
+		}
+	}
+	bus__timer_set(&links->loop, &links->end_timer, bus__now_ns() + LOOK_NS);
+}
+
+/* What handles of programs get: the time that is left, and with LEAST_NS no more than the 100 ms that bus_close() may add. */
+static int64_t
+settle_until(int64_t deadline_ns)
+{
+	int64_t least_ns = bus__now_ns() + INT64_C(100000000) - LEAST_NS,
+		most_ns = bus__deadline_ns(SETTLE_MS);
+
+	if (deadline_ns < least_ns)
+		return least_ns;
+	return deadline_ns < most_ns ? deadline_ns : most_ns;
+}
+
+static void
+hook_close(void *arg, int64_t deadline_ns)
+{
+	struct bus__links *links = arg;
+	int64_t least_ns = bus__now_ns() + LEAST_NS;
+
+	links->close_until_ns = deadline_ns;
+	if (deadline_ns < least_ns)
+		deadline_ns = least_ns;
 	pthread_mutex_lock(&links->lock);
 	links->closed = true;
 	pthread_mutex_unlock(&links->lock);
-	while ((users = atomic_load_explicit(&links->users, memory_order_acquire)) != 0)
-		bus__park(&links->users, users, INT64_MAX);
-	bus__loop_call(&links->loop, close_all, links);
-	await(&links->idle);
-	bus__loop_stop(&links->loop);
+	links->end_timer.fire = end_alone;
+	links->end_timer.arg = links;
+	if (await_users(links, deadline_ns)) {
+		links->close_task = (struct bus__task){.run = close_all, .arg = links};
+		bus__loop_post(&links->loop, &links->close_task);
+		if (bus__links_await(links, &links->idle, deadline_ns)) {
+			bus__loop_stop(&links->loop);
+			if (atomic_load_explicit(&links->settles, memory_order_relaxed))
+				bus__transport_settle(settle_until(links->close_until_ns));
+			return;
+		}
+	}
+	bus__ref(links->bus);
+	links->end_task = (struct bus__task){.run = end_alone, .arg = links};
+	bus__loop_post(&links->loop, &links->end_task);
 }
 
 static void
@@ -126,14 +207,11 @@ free_links:
 
 /* --- the public calls -------------------------------------------------------------------------------- */
 
-static const struct bus__transport *
-find_transport(const char *scheme)
+static void
+settle(const struct bus_link *link)
 {
-	const struct bus__transport *const *at = bus__transports;
-
-	while (*at != NULL && strcmp((*at)->scheme, scheme) != 0)
-		at++;
-	return *at;
+	if (link->transport->settle != NULL)
+		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
 static int
@@ -156,7 +234,7 @@ link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **r
 	link = bus__calloc(1, sizeof *link);
 	if (link == NULL)
 		return BUS_E_NOMEM;
-	link->transport = find_transport(addr.scheme);
+	link->transport = addr.transport;
 	link->bytes = cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
 	link->peer_bytes = cfg->peer_bytes != 0 ? cfg->peer_bytes : DEFAULT_PEER_BYTES;
 	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
@@ -192,6 +270,8 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 		bus__ref(links->bus);
 		*ret_link = link;
 	}
+	if (link->transport->settle != NULL)
+		atomic_store_explicit(&links->settles, true, memory_order_relaxed);
 	bus__loop_post(&links->loop, &link->begin);
 	bus__links_leave(links);
 	return 0;
@@ -230,10 +310,33 @@ dial(
 	return err;
 }
 
+static int
+fail_scheme(const char *url)
+{
+	char schemes[120];
+
+	bus__transport_list(schemes, sizeof schemes);
+	return bus__fail(BUS_E_SCHEME,
+	    BUS__SHOWN
+	    ": unknown scheme: this process has %s: use one of them, or first add yours by bus_transport_register()",
+	    url, schemes);
+}
+
+static const char *
+address_hint(const char *url)
+{
+	const struct bus__transport *transport =
+	    bus__transport_find(url, (size_t)(strstr(url, "://") - url));
+
+	return transport->address_hint;
+}
+
 /* A call that failed with errno as the system left it. */
 static int
 fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
 {
+	const char *hint;
+
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
@@ -245,8 +348,12 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 	if (err == BUS_E_LIMIT)
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": the bus has %d links, or the process no more descriptors or threads: close some",
+		    ": the bus has %d links, the process has no more descriptors or threads, or calls of a registered transport do not return: close some",
 		    url, MOST_LINKS);
+	if (err == BUS_E_SCHEME)
+		return fail_scheme(url);
+	if (err == BUS_E_ADDRESS && (hint = address_hint(url)) != NULL)
+		return bus__fail(err, BUS__SHOWN ": malformed address: %s", url, hint);
 	return bus__fail_about(err, url);
 }
 
@@ -292,6 +399,7 @@ listen_at(
 		return 0;
 	if (link->listener != NULL)
 		link->listener->ops->free(link->listener);
+	settle(link);
 	if (link->has_role)
 		bus__peer_role_end(bus, link->role);
 free_link:
@@ -315,21 +423,32 @@ bus_listen(
 	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
 }
 
+static bool
+is_link_thread(const struct bus__links *links)
+{
+	return pthread_equal(links->loop.thread, pthread_self());
+}
+
 void
 bus_link_close(struct bus_link *link)
 {
 	struct bus__links *links;
+	int64_t deadline_ns = bus__deadline_ns(LINK_CLOSE_MS);
 
 	/* A child has no link thread, and the objects of NNG are its parent's. */
 	if (link == NULL || bus__enter(link->links->bus) == BUS_E_FORKED)
 		return;
 	links = link->links;
+	link->end = (struct bus__task){.run = bus__link_close, .arg = link};
 	if (bus__links_enter(links)) {
-		bus__loop_call(&links->loop, bus__link_close, link);
+		bus__loop_post(&links->loop, &link->end);
 		bus__links_leave(links);
 	}
-	/* Otherwise bus_close() ends it, or has. */
-	await(&link->gone);
+	/* Otherwise bus_close() ends it, or has. A callback on the link thread waits for nothing that this thread does. */
+	if ((is_link_thread(links) || !bus__links_await(links, &link->gone, deadline_ns)) &&
+	    atomic_exchange_explicit(&link->gone, LINK_LEFT, memory_order_acq_rel) != LINK_GONE)
+		return;
+	settle(link);
 	bus__free(link);
 	bus__unref(links->bus);
 }

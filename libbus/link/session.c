@@ -10,7 +10,8 @@
 
 enum {
 	HANDSHAKE_MS = 5000,
-	LINGER_MS = 200, /* for BYE to arrive; a peer that reads it closes at once */
+	LINGER_MS = 200,      /* for BYE to arrive; a peer that reads it closes at once */
+	LINGER_LEAST_MS = 50, /* the same beyond the deadline of bus_close() */
 	SILENT_HEARTBEATS = 3
 };
 
@@ -129,8 +130,14 @@ say_bye(struct bus__session *session, const struct verdict *verdict)
 static void
 linger(struct bus__session *session)
 {
-	bus__timer_set(
-	    &session->link->links->loop, &session->timer, bus__now_ns() + LINGER_MS * NS_PER_MS);
+	struct bus__links *links = session->link->links;
+	int64_t now_ns = bus__now_ns(), until_ns = now_ns + LINGER_MS * NS_PER_MS;
+
+	if (links->closing && until_ns > links->close_until_ns)
+		until_ns = links->close_until_ns > now_ns + LINGER_LEAST_MS * NS_PER_MS
+			       ? links->close_until_ns
+			       : now_ns + LINGER_LEAST_MS * NS_PER_MS;
+	bus__timer_set(&links->loop, &session->timer, until_ns);
 }
 
 void

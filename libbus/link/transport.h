@@ -2,7 +2,9 @@
  *
  * An operation is one bus__io. Whoever begins it posts nothing: when it has ended, from whatever thread,
  * the transport fills the io and its task runs on the link thread of the beginner. All functions here are
- * called by that one thread, except check and listen (the caller's of bus_listen). None waits for a peer. */
+ * called by that one thread, except where said, and check and listen (the caller's of bus_listen). None waits for a peer.
+ *
+ * What programs add has another form, whose functions wait: libbus/own_transport.h, transport/blocking.h. */
 #ifndef BUS_LINK_TRANSPORT_H
 #define BUS_LINK_TRANSPORT_H
 
@@ -68,6 +70,7 @@ struct bus__dialer_ops {
 
 struct bus__transport {
 	const char *scheme;
+	const struct bus__form *form; /* of its addresses */
 	/* Whether this machine may use the address; a host becomes a numeric one in *numeric.
 	 * Blocks: for a name look-up. */
 	int (*check)(const struct bus__address *addr, struct bus__address *numeric);
@@ -75,9 +78,22 @@ struct bus__transport {
 	int (*listen)(struct bus__address *addr, struct bus__listener **ret_listener);
 	int (*dial)(
 	    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
+	/* Waits, until the deadline at most, until what was freed is also closed. NULL: it is.
+	 * Threads: any but the link thread. */
+	void (*settle)(const struct bus__transport *transport, int64_t deadline_ns);
+	/* What an address looks like, for an error; NULL: as bus_strerror() says. */
+	const char *address_hint;
 };
 
-/* Ends with NULL. */
-extern const struct bus__transport *const bus__transports[];
+/* In transport/table.c: the transports there are in this process. They stay. Threads: any, for all. */
+
+/* The one of that scheme, of len bytes. NULL: there is none. */
+const struct bus__transport *bus__transport_find(const char *scheme, size_t len);
+
+/* Writes their schemes, "inproc, ipc, tcp"; those that have no room become "...". */
+void bus__transport_list(char *ret_text, size_t cap);
+
+/* Settles all of them. */
+void bus__transport_settle(int64_t deadline_ns);
 
 #endif

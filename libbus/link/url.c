@@ -7,6 +7,7 @@
 #include <libbus/error.h>
 
 #include "base/utf8.h"
+#include "link/transport.h"
 
 /* Printable text: an address ends up in logs and in terminals. */
 static bool
@@ -40,13 +41,13 @@ parse_port(const char *text, uint16_t *ret_port)
 }
 
 static bool
-parse_inproc(const char *rest, struct bus__address *addr)
+parse_name(const char *rest, struct bus__address *addr)
 {
 	return copy_name(rest, strlen(rest), sizeof addr->name, addr->name);
 }
 
 static bool
-parse_ipc(const char *rest, struct bus__address *addr)
+parse_path(const char *rest, struct bus__address *addr)
 {
 	size_t len = strlen(rest);
 
@@ -55,7 +56,7 @@ parse_ipc(const char *rest, struct bus__address *addr)
 }
 
 static bool
-parse_tcp(const char *rest, struct bus__address *addr)
+parse_host(const char *rest, struct bus__address *addr)
 {
 	const char *end;
 
@@ -72,14 +73,23 @@ parse_tcp(const char *rest, struct bus__address *addr)
 	       parse_port(end + 1, &addr->port);
 }
 
-static const struct {
-	const char *scheme;
-	bool (*parse)(const char *rest, struct bus__address *addr);
-} schemes[] = {
-    {"inproc", parse_inproc},
-    {"ipc", parse_ipc},
-    {"tcp", parse_tcp},
-};
+static int
+write_name(const struct bus__address *addr, char *ret_text, size_t cap)
+{
+	return snprintf(ret_text, cap, "%s", addr->name);
+}
+
+static int
+write_host(const struct bus__address *addr, char *ret_text, size_t cap)
+{
+	bool is_ipv6 = strchr(addr->name, ':') != NULL;
+
+	return snprintf(ret_text, cap, is_ipv6 ? "[%s]:%u" : "%s:%u", addr->name, addr->port);
+}
+
+const struct bus__form bus__form_name = {parse_name, write_name};
+const struct bus__form bus__form_path = {parse_path, write_name};
+const struct bus__form bus__form_host = {parse_host, write_host};
 
 int
 bus__url_parse(const char *url, struct bus__address *ret_addr)
@@ -89,27 +99,19 @@ bus__url_parse(const char *url, struct bus__address *ret_addr)
 
 	if (rest == NULL)
 		return BUS_E_SCHEME;
-	for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
-		size_t len = strlen(schemes[i].scheme);
-
-		if ((size_t)(rest - url) != len || memcmp(url, schemes[i].scheme, len) != 0)
-			continue;
-		memcpy(addr.scheme, url, len);
-		if (!schemes[i].parse(rest + 3, &addr))
-			return BUS_E_ADDRESS;
-		*ret_addr = addr;
-		return 0;
-	}
-	return BUS_E_SCHEME;
+	addr.transport = bus__transport_find(url, (size_t)(rest - url));
+	if (addr.transport == NULL)
+		return BUS_E_SCHEME;
+	if (!addr.transport->form->parse(rest + 3, &addr))
+		return BUS_E_ADDRESS;
+	*ret_addr = addr;
+	return 0;
 }
 
 void
 bus__url_write(const struct bus__address *addr, char ret_text[BUS__URL_TEXT])
 {
-	if (strcmp(addr->scheme, "tcp") != 0)
-		snprintf(ret_text, BUS__URL_TEXT, "%s://%s", addr->scheme, addr->name);
-	else if (strchr(addr->name, ':') != NULL)
-		snprintf(ret_text, BUS__URL_TEXT, "tcp://[%s]:%u", addr->name, addr->port);
-	else
-		snprintf(ret_text, BUS__URL_TEXT, "tcp://%s:%u", addr->name, addr->port);
+	int len = snprintf(ret_text, BUS__URL_TEXT, "%s://", addr->transport->scheme);
+
+	addr->transport->form->write(addr, ret_text + len, BUS__URL_TEXT - (size_t)len);
 }

@@ -276,6 +276,7 @@ dial(const struct bus__address *addr, struct bus__io *io, struct bus__dialer **r
 
 const struct bus__transport bus__transport_inproc = {
     .scheme = "inproc",
+    .form = &bus__form_name,
     .check = check,
     .listen = listen_at,
     .dial = dial,

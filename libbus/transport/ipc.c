@@ -251,6 +251,7 @@ free_ipc:
 
 const struct bus__transport bus__transport_ipc = {
     .scheme = "ipc",
+    .form = &bus__form_path,
     .check = check,
     .listen = listen_at,
     .dial = bus__nng_dial,

@@ -265,7 +265,7 @@ stream_new(const struct bus__stream_ops *ops)
 static const struct bus__stream_ops *
 ops_of(const struct bus__address *addr)
 {
-	return strcmp(addr->scheme, "tcp") == 0 ? &tcp_stream_ops : &ipc_stream_ops;
+	return strcmp(addr->transport->scheme, "tcp") == 0 ? &tcp_stream_ops : &ipc_stream_ops;
 }
 
 /* --- listening -------------------------------------------------------------------------------------- */
@@ -329,7 +329,7 @@ listener_options(nng_stream_listener *listener, const struct bus__address *addr)
 {
 	int err;
 
-	if (strcmp(addr->scheme, "ipc") == 0)
+	if (strcmp(addr->transport->scheme, "ipc") == 0)
 		return nng_stream_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
 	err = nng_stream_listener_set_bool(listener, NNG_OPT_TCP_NODELAY, true);
 	return err != 0 ? err : nng_stream_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true);
@@ -361,7 +361,7 @@ bus__nng_listen(struct bus__address *addr, struct bus__listener **ret_listener)
 	err = listener_options(wire->listener, addr);
 	if (err == 0)
 		err = nng_stream_listener_listen(wire->listener);
-	if (err == 0 && strcmp(addr->scheme, "tcp") == 0) {
+	if (err == 0 && strcmp(addr->transport->scheme, "tcp") == 0) {
 		err = nng_stream_listener_get_int(wire->listener, NNG_OPT_TCP_BOUND_PORT, &port);
 		addr->port = (uint16_t)(err == 0 ? port : 0);
 	}
@@ -427,7 +427,7 @@ dialer_options(nng_stream_dialer *dialer, const struct bus__address *addr)
 {
 	int err;
 
-	if (strcmp(addr->scheme, "ipc") == 0)
+	if (strcmp(addr->transport->scheme, "ipc") == 0)
 		return 0;
 	err = nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true);
 	return err != 0 ? err : nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_KEEPALIVE, true);

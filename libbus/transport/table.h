@@ -1,11 +1,22 @@
-/* transport/table.h: the transports there are. A new one is a file and a line in table.c. */
+/* transport/table.h: the transports there are. One of ours is a file and a line in table.c; programs add theirs. */
 #ifndef BUS_TRANSPORT_TABLE_H
 #define BUS_TRANSPORT_TABLE_H
+
+#include <stdatomic.h>
 
 #include "link/transport.h"
 
 extern const struct bus__transport bus__transport_inproc; /* buses of one process, in memory */
 extern const struct bus__transport bus__transport_ipc;    /* Unix sockets, one user */
 extern const struct bus__transport bus__transport_tcp;    /* loopback only */
+
+/* One that a program registered. It stays for good, so that links need no reference. */
+struct bus__added {
+	struct bus__transport base;
+	_Atomic(struct bus__added *) next;
+};
+
+/* Adds one. BUS_E_EXIST: its scheme is taken. Threads: any. */
+int bus__transport_add(struct bus__added *added);
 
 #endif

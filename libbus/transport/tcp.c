@@ -121,6 +121,7 @@ check(const struct bus__address *addr, struct bus__address *numeric)
 
 const struct bus__transport bus__transport_tcp = {
     .scheme = "tcp",
+    .form = &bus__form_host,
     .check = check,
     .listen = bus__nng_listen,
     .dial = bus__nng_dial,

@@ -819,10 +819,12 @@ promise_back(const struct door *door)
 	close_all(&rig, &inbox);
 }
 
-/* The peer that will be killed: wants everything from the address that it reads, and takes nothing. */
+/* The peer that will be killed: wants everything from the address that it reads, and takes nothing. what: the descriptor to
+ * read it from. */
 static void
-be_the_peer(int address)
+be_the_peer(const char *what)
 {
+	int address = atoi(what);
 	char url[256] = "";
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox;
@@ -884,6 +886,7 @@ promise_killed(const struct door *door)
 	struct rig rig;
 	struct inbox inbox;
 	int address[2];
+	char what[16];
 	pid_t peer;
 
 	if (is_named(door)) {
@@ -891,10 +894,9 @@ promise_killed(const struct door *door)
 		return;
 	}
 	ck_assert_int_eq(pipe(address), 0);
-	peer = bus_test_fork(); /* before there is a bus */
+	snprintf(what, sizeof what, "%d", address[0]);
+	peer = bus_test_child(be_the_peer, what);
 	ck_assert_int_ge(peer, 0);
-	if (peer == 0)
-		be_the_peer(address[0]);
 	open_all(&rig, &inbox, door, "n");
 	ck_assert_int_eq(write(address[1], rig.url, strlen(rig.url)), (ssize_t)strlen(rig.url));
 	ck_eventually(stats_of(rig.listener).peers == 2);
@@ -927,6 +929,7 @@ static const struct door doors[] = {
     {"inproc", BUS_DRAIN_CALLER, 0},
     {"ipc", BUS_DRAIN_CALLER, 1},
     {"tcp", BUS_DRAIN_CALLER, 2},
+    {"own", BUS_DRAIN_CALLER, OWN},
 };
 
 static const struct {
@@ -975,6 +978,8 @@ bus_test_suite(void)
 	Suite *suite = suite_create("contract");
 	static char names[PROMISES * DOORS][40];
 
+	/* Here, so that a child that a test forks has it, too. */
+	(void)bus_transport_register(&own_transport);
 	for (int i = 0; i < PROMISES * DOORS; i++) {
 		const char *promise = promises[i / DOORS].name, *door = doors[i % DOORS].name;
 		TCase *tcase;
@@ -982,8 +987,7 @@ bus_test_suite(void)
 		if (is_excepted(promise, door))
 			continue;
 		snprintf(names[i], sizeof names[i], "%s/%s", promise, door);
-		tcase = tcase_create(names[i]);
-		tcase_set_timeout(tcase, bus_test_limit());
+		tcase = bus_test_case(names[i]);
 		tcase_add_loop_test(tcase, promise_is_kept_at_the_door, i, i + 1);
 		suite_add_tcase(suite, tcase);
 	}

@@ -10,13 +10,18 @@
 
 #include <pthread.h>
 
-enum { NAMED = -2, NO_LINK = -1, ROOM = 4 << 20 };
+#include <libbus/own_transport.h>
+
+enum { NAMED = -2, NO_LINK = -1, OWN = LINK_TEST_SCHEMES, ROOM = 4 << 20 };
 
 struct door {
 	const char *name;
 	int drain;  /* enum bus_drain of its inboxes */
-	int scheme; /* of listen_url(), or NO_LINK, or NAMED: two buses of one name */
+	int scheme; /* of listen_url(), or OWN, or NO_LINK, or NAMED: two buses of one name */
 };
+
+/* In examples/c/own_transport.c: the door OWN. */
+extern const struct bus_transport own_transport;
 
 struct rig {
 	const struct door *door;

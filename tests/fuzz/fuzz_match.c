@@ -6,8 +6,8 @@
 
 #include <libbus/bus.h>
 
-#include "core/name.h"
-#include "core/trie.h"
+#include "topic/name.h"
+#include "topic/trie.h"
 #include "naive_match.h"
 
 enum { MOST = 24 }; /* names: each is compared with each */

@@ -52,21 +52,45 @@ def test_includes_go_down_the_floors_only():
     run(sys.executable, ROOT / "tools/check_floors.py", ROOT)
 
 
-def test_floor_check_finds_an_offence(tmp_path):
-    (tmp_path / "libbus/base").mkdir(parents=True)
-    (tmp_path / "libbus/base/x.c").write_text('#include "core/topic.h"\n#include <nng/nng.h>\n')
+def check_floors(root, **files):
+    for name, text in files.items():
+        path = root / "libbus" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".c").write_text(text)
     done = subprocess.run(
-        [sys.executable, ROOT / "tools/check_floors.py", tmp_path],
+        [sys.executable, ROOT / "tools/check_floors.py", root],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert len(done.stdout.splitlines()) == 2
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_floor_check_finds_what_goes_up_or_sideways_or_belongs_to_one_file(tmp_path):
+    status, lines = check_floors(
+        tmp_path,
+        base__x='#include "core/topic.h"\n#include <nng/nng.h>\n',
+        value__y='#include "topic/name.h"\n',
+    )
+    assert status == 1
+    assert len(lines) == 3
+
+
+def test_floor_check_prints_the_largest_circle_of_each_folder(tmp_path):
+    status, lines = check_floors(
+        tmp_path,
+        core__a='#include "core/b.h"\n',
+        core__b='#include "core/c.h"\n',
+        core__c='#include "core/a.h"\n',
+        base__x="",
+    )
+    assert status == 0
+    assert lines[0].split() == ["2", "core", "3", "lines", "largest", "circle", "3", "files"]
+    assert lines[1].split() == ["0", "base", "0", "lines"]
 
 
 @pytest.mark.parametrize(
-    ("prefix", "home"), [("nng_", "nng_wire"), ("msgpack_", "core_pack"), ("json_", "core_json")]
+    ("prefix", "home"), [("nng_", "nng_wire"), ("msgpack_", "value_pack"), ("json_", "value_json")]
 )
 def test_third_party_names_stop_at_one_object(prefix, home):
     objects = sorted((BUILD / "libbus").glob("libbus_core.a.p/*.o"))

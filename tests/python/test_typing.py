@@ -15,7 +15,9 @@ from libbus import _core
 PACKAGE = pathlib.Path(libbus.__file__).parent
 
 USER = """
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any, TypedDict
 
 import libbus
 from typing_extensions import assert_type
@@ -57,7 +59,47 @@ def answered(msg: libbus.Message) -> int:
 assert_type(answered(sub.recv()), int)
 assert_type(sub.filters, tuple[str, ...])
 sub.unsubscribe("a")
+assert_type(libbus.packb({"a": 1}), bytes)
+libbus.unpackb(bytearray(1))
 assert_type(libbus.filter_covers("a/#", "a"), bool)
+
+assert_type(bus.get("a"), libbus.Message | None)
+assert_type(bus.get("a", default=1), libbus.Message | int)
+assert_type(bus.wait("a/#", 1, kept=False), libbus.Message)
+
+@dataclass
+class Reading:
+    celsius: float
+
+class Limits(TypedDict):
+    low: float
+
+bus.publish("a", Reading(1.5))
+readings = bus.subscribe("a", type=Reading)
+assert_type(readings, libbus.Subscription[Reading])
+assert_type(readings.recv().value, Reading)
+for reading in readings:
+    assert_type(reading, libbus.Message[Reading])
+assert_type(bus.subscribe("a", type=Limits).recv().value["low"], float)
+assert_type(bus.subscribe("a", type=list[int]).recv().value, list[int])
+assert_type(sub.recv().value, Any)
+assert_type(bus.wait("a", type=Reading).value, Reading)
+if (kept := bus.get("a", type=Reading)) is not None:
+    assert_type(kept.value.celsius, float)
+
+@bus.on("a", type=Reading)
+def read(msg: libbus.Message[Reading]) -> float:
+    return msg.value.celsius
+
+bus.subscribe("a", callback=read, type=Reading)
+assert_type(bus.subscribe("a", callback=heard, workers=2), libbus.Callback)
+assert_type(bus.subscribe("a", group="b", type=Reading), libbus.Subscription[Reading])
+bus.subscribe("a", workers=2)  # type: ignore[call-overload]
+bus.subscribe("a", callback=read, type=Limits)  # type: ignore[arg-type]
+
+with bus.publisher("a", wait=None) as publisher:
+    assert_type(publisher, libbus.Publisher)
+    assert_type(publisher.send_many(n for n in range(3)), int)
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
@@ -96,7 +138,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
     for name, node in classes.items():
         actual = getattr(_core, name, None)
         if actual is None:
-            assert any(isinstance(base, ast.Name) and base.id == "TypedDict" for base in node.bases)
+            assert {getattr(base, "id", None) for base in node.bases} & {"TypedDict", "Protocol"}
             continue
         if issubclass(actual, (Exception, tuple)):
             continue
@@ -109,7 +151,15 @@ def test_the_stub_names_exactly_what_the_extension_has():
         hidden = {"__repr__", "__new__"}
         assert promised - hidden == given - hidden, name
     public = {name for name in vars(_core) if not name.startswith("_")}
-    named = set(classes) | {"VERSION", "ERRORS", "error", "filter_check", "filter_covers"}
+    named = set(classes) | {
+        "VERSION",
+        "ERRORS",
+        "error",
+        "filter_check",
+        "filter_covers",
+        "packb",
+        "unpackb",
+    }
     assert public <= named
 
 

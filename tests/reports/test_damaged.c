@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <libbus/bus.h>
 
 #include "log/log.h"
 
-enum { LOG_BYTES = 4 << 20, DAMAGES = 40, ROUND = 5 };
+enum { LOG_BYTES = 4 << 20, DAMAGES = 40, ROUND = 5, REPEATS = 4, SUSPICIOUS_MS = 20 };
 
 static uint64_t
 draw(uint64_t *seed)
@@ -127,8 +128,13 @@ END_TEST
 
 /* --- at random -------------------------------------------------------------------------------------------------------- */
 
-static int64_t longest;
-static const char *longest_of;
+/* Of one damage: the call that took longest beyond its time, and the one that had most work, in CPU time of the process. */
+struct worst {
+	int64_t late_ms, work_ms;
+	const char *late, *work;
+};
+
+static struct worst worst;
 
 /* For so long this thread has waited for a CPU; 0: the kernel does not say. */
 static int64_t
@@ -151,17 +157,38 @@ note(const char *what, int64_t begun, int64_t given_ms)
 {
 	int64_t took = bus_test_now_ms() - waited_for_cpu_ms() - begun - given_ms;
 
-	if (took > longest) {
-		longest = took;
-		longest_of = what;
+	if (took > worst.late_ms) {
+		worst.late_ms = took;
+		worst.late = what;
+	}
+}
+
+static int64_t
+work_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+static void
+note_work(const char *what, int64_t before)
+{
+	int64_t work = work_ms() - before;
+
+	if (work > worst.work_ms) {
+		worst.work_ms = work;
+		worst.work = what;
 	}
 }
 
 #define TIMED(given_ms, call)                                                                      \
 	do {                                                                                       \
-		int64_t begun_ = bus_test_now_ms() - waited_for_cpu_ms();                          \
+		int64_t work_ = work_ms(), begun_ = bus_test_now_ms() - waited_for_cpu_ms();       \
 		(void)(call);                                                                      \
 		note(#call, begun_, given_ms);                                                     \
+		note_work(#call, work_);                                                           \
 	} while (0)
 
 static void
@@ -234,6 +261,30 @@ one_damage(const char *dir, uint64_t *seed)
 	munmap(shared, LOG_BYTES);
 }
 
+/* A call that waits for another thread of its process also waits until that has a CPU, which no clock of ours knows. So a damage
+ * after which a call was late comes again: what the library does about it is late again, and what the scheduler did is not. */
+static struct worst
+worst_of_damage(const char *dir, uint64_t *seed)
+{
+	uint64_t same = *seed;
+	struct worst first;
+
+	worst = (struct worst){.late = "nothing", .work = "nothing"};
+	one_damage(dir, seed);
+	first = worst;
+	for (int i = 0; i < REPEATS && first.late_ms > SUSPICIOUS_MS; i++) {
+		uint64_t again = same;
+
+		worst = (struct worst){.late = "nothing", .work = "nothing"};
+		one_damage(dir, &again);
+		if (worst.late_ms < first.late_ms) {
+			first.late_ms = worst.late_ms;
+			first.late = worst.late;
+		}
+	}
+	return first;
+}
+
 /* LIBBUS_DAMAGES=2000 does that many, and prints what took longest. Without it a hang alone is a failure. */
 START_TEST(no_call_takes_long_in_a_damaged_log)
 {
@@ -241,12 +292,25 @@ START_TEST(no_call_takes_long_in_a_damaged_log)
 	uint64_t seed = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(_i + 1);
 	int count = many != NULL ? atoi(many) : DAMAGES;
 
-	for (int i = 0; i < count; i++)
-		one_damage(bus_test_dir(), &seed);
+	struct worst all = {.late = "nothing", .work = "nothing"};
+
+	for (int i = 0; i < count; i++) {
+		struct worst one = worst_of_damage(bus_test_dir(), &seed);
+
+		if (one.late_ms > all.late_ms) {
+			all.late_ms = one.late_ms;
+			all.late = one.late;
+		}
+		if (one.work_ms > all.work_ms) {
+			all.work_ms = one.work_ms;
+			all.work = one.work;
+		}
+	}
 	if (many != NULL)
-		printf("longest beyond its time: %lld ms, %s\n", (long long)longest, longest_of);
+		printf("longest beyond its time: %lld ms, %s\nmost work: %lld ms, %s\n",
+		    (long long)all.late_ms, all.late, (long long)all.work_ms, all.work);
 	ck_assert_msg(
-	    longest < patience_ms() / 2, "%s took %lld ms", longest_of, (long long)longest);
+	    all.late_ms < patience_ms() / 2, "%s took %lld ms", all.late, (long long)all.late_ms);
 }
 END_TEST
 

@@ -104,6 +104,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: file limit");
 
+	bus_test_always_forks();
 	BUS_TEST_CASE(suite, "limit", a_log_above_the_limit_of_files_is_refused_and_leaves_none,
 	    a_process_below_the_limit_joins_a_log_that_is_there,
 	    a_refused_log_leaves_nothing_of_dead_members_either);

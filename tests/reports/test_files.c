@@ -692,9 +692,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("files");
-	TCase *tcase = tcase_create("loops");
+	TCase *tcase = bus_test_case("loops");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(
 	    tcase, file_that_is_not_ours_stays_and_the_error_names_it, 0, 3 * KINDS);
 	tcase_add_loop_test(tcase, bus_of_an_older_library_is_ended_if_nobody_is_on_it, 0, 2);

@@ -187,9 +187,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: held callbacks");
-	TCase *held = tcase_create("held");
+	TCase *held = bus_test_case("held");
 
-	tcase_set_timeout(held, bus_test_limit());
 	tcase_add_loop_test(
 	    held, callbacks_that_never_return_hold_up_no_publisher_and_no_other_reader, 0, 2);
 	suite_add_tcase(suite, held);

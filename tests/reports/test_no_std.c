@@ -163,9 +163,9 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: no standard descriptors");
-	TCase *tcase = tcase_create("no std");
+	TCase *tcase = bus_test_case("no std");
 
-	tcase_set_timeout(tcase, bus_test_limit());
+	bus_test_always_forks();
 	tcase_add_loop_test(tcase, no_descriptor_of_a_bus_is_a_standard_one, 0, 2);
 	tcase_add_test(tcase, what_a_daemon_prints_reaches_nothing_of_the_library);
 	tcase_add_loop_test(

@@ -11,7 +11,7 @@ import contextlib, faulthandler, gc, os, sys, threading, time
 import libbus
 from libbus._callbacks import with_callbacks
 
-FILES = ("libbus/_callbacks.py", "libbus/_bus.py", "libbus/_subscription.py", "libbus/_role.py")
+FILES = ("libbus/_callbacks.py", "libbus/_bus.py", "libbus/_subscription.py", "libbus/_role.py", "libbus/_publisher.py", "libbus/_loop.py")
 
 
 def ignore(msg):
@@ -39,6 +39,10 @@ def servers():
     return [t.name for t in threading.enumerate()].count("libbus-callbacks")
 
 
+def workers():
+    return sum(t.name.startswith("libbus-worker") for t in threading.enumerate())
+
+
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
@@ -53,6 +57,11 @@ def becomes(condition):
 OPERATIONS = {
     "register": lambda f: f.bus.subscribe("room/#", callback=ignore).close(),
     "register in the past": lambda f: f.bus.subscribe("room/#", callback=ignore, start=libbus.last(1)).close(),
+    "register with workers": lambda f: f.bus.subscribe("room/#", callback=ignore, workers=2).close(),
+    "first of a bus, with workers": lambda f: f.bus.subscribe("other/b", callback=ignore, workers=2),
+    "publish to workers": lambda f: (
+        f.bus.subscribe("other/a", callback=ignore, workers=2), f.bus.publisher("other/a").send(1), f.bus.flush(timeout=LIMIT)
+    ),
     "first of a policy": lambda f: f.bus.subscribe("a", callback=ignore, max_bytes=1 << 16),
     "first of a bus": lambda f: f.bus.subscribe("a", callback=ignore),
     "first of a bus, in the past": lambda f: f.bus.subscribe("a", callback=ignore, start=libbus.last(1)),
@@ -108,10 +117,11 @@ def interrupted(operation, act, n):
     f.role.close()
     assert f.bus not in with_callbacks
     del f
-    assert becomes(lambda: servers() == 0), f"{act} before line {n}: {servers()} threads are left"
+    assert becomes(lambda: servers() + workers() == 0), f"{act} before line {n}: {servers()}, {workers()} threads are left"
     if descriptors() != before:
         gc.collect()
-    assert descriptors() == before, f"{act} before line {n}: {descriptors() - before} descriptors are left"
+    # A thread that has ended lets go of its mailbox only then.
+    assert becomes(lambda: descriptors() == before), f"{act} before line {n}: {descriptors() - before} descriptors are left"
     return lines >= n
 
 
@@ -129,6 +139,9 @@ for name, act in ACTS.items():
     [
         "register",
         "register in the past",
+        "register with workers",
+        "first of a bus, with workers",
+        "publish to workers",
         "first of a policy",
         "first of a bus",
         "first of a bus, in the past",

@@ -385,9 +385,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: signals");
-	TCase *tcase = tcase_create("signals");
+	TCase *tcase = bus_test_case("signals");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, receiving_without_a_limit_returns_0_after_a_handler, 0, KINDS);
 	tcase_add_loop_test(
 	    tcase, receiving_with_a_limit_does_not_wait_for_it_after_a_handler, 0, KINDS);

@@ -18,6 +18,8 @@ enum { TIMES = 64 }; /* their frames are larger */
 enum { TIMES = 1 };
 #endif
 
+extern const struct bus_transport own_transport; /* examples/c/own_transport.c */
+
 enum { STACK = 32 << 10, BELOW = 64 << 10 };
 
 static __attribute__((noinline)) void
@@ -224,6 +226,37 @@ ask_and_fail(struct bus *bus, struct bus_mailbox *mbox)
 }
 
 static void
+register_and_fail(void)
+{
+	const struct bus_transport taken = {.size = sizeof taken, .scheme = "tcp"};
+	struct bus_transport given = own_transport;
+
+	if (bus_transport_register(&own_transport) != 0) /* another of these tests has */
+		ck_fails(bus_transport_register(&own_transport), BUS_E_EXIST);
+	ck_fails(bus_transport_register(&taken), BUS_E_INVAL);
+	given.scheme = "tcp";
+	ck_fails(bus_transport_register(&given), BUS_E_EXIST);
+	given.scheme = "no scheme";
+	ck_fails(bus_transport_register(&given), BUS_E_INVAL);
+}
+
+static void
+link_by_fifos(struct bus *bus)
+{
+	struct bus_link *listening, *dialling;
+	struct bus *other = open_bus();
+	char url[200];
+
+	snprintf(url, sizeof url, "fifo://%s/fifo", bus_test_dir());
+	ck_bus(bus_listen(bus, url, NULL, &listening), 0);
+	ck_bus(bus_dial(other, url, NULL, &dialling), 0);
+	ck_eventually(is_up(dialling));
+	bus_link_close(dialling);
+	bus_link_close(listening);
+	ck_assert_int_ge(bus_close(other, patience_ms()), 0);
+}
+
+static void
 link_and_fail(struct bus *bus)
 {
 	struct bus_link_stats stats = {.size = 0};
@@ -259,6 +292,7 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	publish_and_fail(bus, topic);
 	ask_and_fail(bus, mbox);
 	link_and_fail(bus);
+	register_and_fail();
 	ck_fails(bus_subscribe(bus, "a/b+", count, NULL, NULL), BUS_E_FILTER);
 	ck_fails(bus_mailbox_subscribe(mbox, "#/a", NULL, NULL, NULL), BUS_E_FILTER);
 	ck_fails(bus_mailbox_open(bus, &group, &other), named ? BUS_E_NOTSUP : BUS_E_INVAL);
@@ -319,6 +353,7 @@ use_a_bus(const char *name)
 	link_in_every_way(bus, topic);
 	link_by_name(bus);
 	fail_in_every_way(bus, mbox, topic, name != NULL);
+	link_by_fifos(bus);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	bus_unsubscribe(sub, NULL);
 	bus_unsubscribe(notices, NULL);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <libbus/bus.h>
+#include <libbus/own_transport.h>
 #include <libbus/transport.h>
 
 #include "core/sized.h"
@@ -89,6 +90,18 @@ struct member_0_1 {
 	bool is_this, is_alive;
 };
 
+struct transport_0_1 {
+	size_t size;
+	const char *scheme;
+	void *arg;
+	int (*listen)(void *arg, const char *address, void **ret_listener);
+	int (*accept)(void *listener, int timeout_ms, void **ret_conn);
+	int (*dial)(void *arg, const char *address, int timeout_ms, void **ret_conn);
+	int (*send)(void *conn, const void *data, size_t len, int timeout_ms);
+	int (*recv)(void *conn, void *ret_data, size_t cap, int timeout_ms);
+	void (*close)(void *handle);
+};
+
 #define SAME(name, field)                                                                          \
 	_Static_assert(offsetof(struct name##_0_1, field) == offsetof(struct bus_##name, field),   \
 	    "fields of version 0.1 stay in their places")
@@ -156,6 +169,14 @@ SAME(log_stats, processes_most);
 SAME(member, pid);
 SAME(member, is_this);
 SAME(member, is_alive);
+SAME(transport, scheme);
+SAME(transport, arg);
+SAME(transport, listen);
+SAME(transport, accept);
+SAME(transport, dial);
+SAME(transport, send);
+SAME(transport, recv);
+SAME(transport, close);
 
 static const size_t sizes_0_1[SIZED_KINDS] = {
     [SIZED_MSG] = sizeof(struct msg_0_1),
@@ -168,6 +189,7 @@ static const size_t sizes_0_1[SIZED_KINDS] = {
     [SIZED_LINK_STATS] = sizeof(struct link_stats_0_1),
     [SIZED_LOG_STATS] = sizeof(struct log_stats_0_1),
     [SIZED_MEMBER] = sizeof(struct member_0_1),
+    [SIZED_TRANSPORT] = sizeof(struct transport_0_1),
 };
 
 START_TEST(the_smallest_size_is_that_of_the_first_version)
@@ -518,6 +540,58 @@ read_member(struct place *p, void *ret_given)
 	return 0;
 }
 
+/* No function is called: there is no link. */
+static int
+no_listen(void *arg, const char *address, void **ret_listener)
+{
+	(void)arg, (void)address, (void)ret_listener;
+	return BUS_E_NOTSUP;
+}
+
+static int
+no_accept(void *listener, int timeout_ms, void **ret_conn)
+{
+	(void)listener, (void)timeout_ms, (void)ret_conn;
+	return BUS_E_NOTSUP;
+}
+
+static int
+no_dial(void *arg, const char *address, int timeout_ms, void **ret_conn)
+{
+	(void)arg, (void)address, (void)timeout_ms, (void)ret_conn;
+	return BUS_E_NOTSUP;
+}
+
+static int
+no_send(void *conn, const void *data, size_t len, int timeout_ms)
+{
+	(void)conn, (void)data, (void)len, (void)timeout_ms;
+	return BUS_E_NOTSUP;
+}
+
+static int
+no_recv(void *conn, void *ret_data, size_t cap, int timeout_ms)
+{
+	(void)conn, (void)ret_data, (void)cap, (void)timeout_ms;
+	return BUS_E_NOTSUP;
+}
+
+static void
+no_close(void *handle)
+{
+	(void)handle;
+}
+
+/* From the second call on the scheme is there. */
+static int
+register_transport(struct place *p, void *given)
+{
+	int err = bus_transport_register(given);
+
+	(void)p;
+	return err == BUS_E_EXIST ? 0 : err;
+}
+
 static const struct bus_msg message = {
     .topic = "t", .data = "hello", .len = 5, .type = BUS_TYPE_TEXT};
 static const struct bus_config bus_cfg = {.max_payload = 99};
@@ -526,6 +600,13 @@ static const struct bus_mailbox_config mailbox_cfg = {
     .full = BUS_FULL_REFUSE, .bytes = 4096, .drain = BUS_DRAIN_CALLER};
 static const struct bus_keep_config keep_cfg = {.last = 3, .max_bytes = 100};
 static const struct bus_link_config link_cfg = {.bytes = 4096, .max_peers = 1};
+static const struct bus_transport transport = {.scheme = "sized",
+    .listen = no_listen,
+    .accept = no_accept,
+    .dial = no_dial,
+    .send = no_send,
+    .recv = no_recv,
+    .close = no_close};
 
 static const struct door {
 	const char *call;
@@ -552,6 +633,7 @@ static const struct door {
     {"bus_link_stats", SIZED_LINK_STATS, read_link_stats, NULL},
     {"bus_log_stats", SIZED_LOG_STATS, read_log_stats, NULL},
     {"bus_member", SIZED_MEMBER, read_member, NULL},
+    {"bus_transport_register", SIZED_TRANSPORT, register_transport, &transport},
 };
 
 enum { DOORS = sizeof doors / sizeof doors[0] };
@@ -714,11 +796,10 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("report: struct size");
-	TCase *tcase = tcase_create("each call");
+	TCase *tcase = bus_test_case("each call");
 
 	BUS_TEST_CASE(suite, "versions", a_newer_program_opens_a_bus_and_publishes,
 	    the_smallest_size_is_that_of_the_first_version, every_struct_with_a_size_is_at_a_call);
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, a_caller_of_an_older_version_is_served, 0, DOORS);
 	tcase_add_loop_test(
 	    tcase, a_caller_of_a_newer_version_that_uses_nothing_new_is_served, 0, DOORS);

@@ -53,7 +53,7 @@ bus_test_limit(void)
 int64_t bus_test_now_ms(void);
 void bus_test_nap(void); /* one millisecond */
 
-/* A fresh directory (0700) of this test; removed with its files when the test's process ends. */
+/* A fresh directory (0700) of this test; removed with its files when the test or its process ends. */
 const char *bus_test_dir(void);
 
 /* fork(), at once. Under AddressSanitizer it first waits until every other thread sleeps: that of gcc 12 does
@@ -63,7 +63,17 @@ pid_t bus_test_fork(void);
 /* Whether $BUS_TEST_SKIP, words with a space between, has the name: for machines that cannot run a test. */
 bool bus_test_is_skipped(const char *name);
 
-/* One TCase around a list of test functions. */
+/* Starts fn(arg) in a child that has used no link yet: NNG does not work in the forked child of a process that has. With
+ * CK_FORK=no, where an earlier test may have, the child is a new program. fn does not return. */
+pid_t bus_test_child(void (*fn)(const char *arg), const char *arg);
+
+/* A suite whose tests change their process (limits, user, descriptors) has each of them in one of its own, also with CK_FORK=no. */
+void bus_test_always_forks(void);
+
+/* A TCase with the limit of time that tests have, and a bus_test_dir() for each. */
+TCase *bus_test_case(const char *name);
+
+/* One around a list of test functions. */
 void bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count);
 #define BUS_TEST_CASE(suite, name, ...)                                                            \
 	do {                                                                                       \

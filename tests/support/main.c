@@ -26,6 +26,7 @@ bus_test_nap(void)
 
 static char dir[64];
 static pid_t dir_owner;
+static bool removed_at_exit;
 
 static int
 remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -41,6 +42,14 @@ remove_dir(void)
 		nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+/* With CK_FORK=no one process has one test after the other. */
+static void
+end_dir(void)
+{
+	remove_dir();
+	dir_owner = 0;
+}
+
 const char *
 bus_test_dir(void)
 {
@@ -48,8 +57,10 @@ bus_test_dir(void)
 		return dir;
 	snprintf(dir, sizeof dir, "/tmp/libbus-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	if (!removed_at_exit)
+		atexit(remove_dir);
+	removed_at_exit = true;
 	dir_owner = getpid();
-	atexit(remove_dir);
 	return dir;
 }
 
@@ -112,12 +123,83 @@ bus_test_is_skipped(const char *name)
 	return false;
 }
 
+static bool always_forks;
+
 void
-bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count)
+bus_test_always_forks(void)
+{
+	always_forks = true;
+}
+
+/* "no" or not. */
+static bool
+forks_each_test(void)
+{
+	const char *word = getenv("CK_FORK");
+
+	return word == NULL || strcmp(word, "no") != 0;
+}
+
+#define CHILD                                                                                      \
+	"BUS_TEST_CHILD" /* which function of this program, counted from main(), and its argument */
+
+int main(void);
+
+pid_t
+bus_test_child(void (*fn)(const char *arg), const char *arg)
+{
+	pid_t pid = bus_test_fork();
+	char what[512];
+
+	if (pid != 0)
+		return pid;
+	if (forks_each_test() || always_forks) {
+		fn(arg);
+	} else {
+		snprintf(what, sizeof what, "%td %s",
+		    (char *)(uintptr_t)fn - (char *)(uintptr_t)main, arg);
+		setenv(CHILD, what, 1);
+		execl("/proc/self/exe", "child", (char *)NULL); /* CK_FORK=no goes with it */
+	}
+	_exit(127);
+}
+
+static const char *child_is; /* what CHILD says, in a child */
+
+START_TEST(child)
+{
+	char *arg;
+	ptrdiff_t offset = strtoll(child_is, &arg, 10);
+
+	((void (*)(const char *))(uintptr_t)((char *)(uintptr_t)main + offset))(arg + 1);
+}
+END_TEST
+
+/* A test of its own, since what it calls asserts. */
+static Suite *
+child_suite(void)
+{
+	Suite *suite = suite_create("child");
+
+	BUS_TEST_CASE(suite, "child", child);
+	return suite;
+}
+
+TCase *
+bus_test_case(const char *name)
 {
 	TCase *tcase = tcase_create(name);
 
 	tcase_set_timeout(tcase, bus_test_limit());
+	tcase_add_checked_fixture(tcase, NULL, end_dir);
+	return tcase;
+}
+
+void
+bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count)
+{
+	TCase *tcase = bus_test_case(name);
+
 	for (size_t i = 0; i < count; i++)
 		if (bus_test_is_skipped(tests[i]->name))
 			printf("skipped: %s\n", tests[i]->name);
@@ -129,9 +211,13 @@ bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t 
 int
 main(void)
 {
-	SRunner *runner = srunner_create(bus_test_suite());
+	SRunner *runner;
 	int failed;
 
+	child_is = getenv(CHILD);
+	runner = srunner_create(child_is != NULL ? child_suite() : bus_test_suite());
+	if (always_forks)
+		srunner_set_fork_status(runner, CK_FORK);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -890,24 +890,21 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("ending");
-	TCase *stuck = tcase_create("stuck"), *ends = tcase_create("ends");
-	TCase *forks = tcase_create("fork in a callback");
+	TCase *stuck = bus_test_case("stuck"), *ends = bus_test_case("ends");
+	TCase *forks = bus_test_case("fork in a callback");
 
 	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_is_what_it_calls,
 	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
 	    publishers_cancelled_at_any_moment_leave_all_counters_exact);
-	tcase_set_timeout(stuck, bus_test_limit());
 	tcase_add_loop_test(
 	    stuck, close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it, 0, 3);
 	suite_add_tcase(suite, stuck);
-	tcase_set_timeout(ends, bus_test_limit());
 	tcase_add_loop_test(ends, what_a_callback_uses_may_be_freed_when_unsubscribe_says_so, 0, 4);
 	tcase_add_test(ends, callbacks_that_end_each_other_do_not_wait_for_each_other);
 	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
 	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
 	suite_add_tcase(suite, ends);
 	BUS_TEST_CASE(suite, "fork", child_forked_under_traffic_finds_no_lock_taken);
-	tcase_set_timeout(forks, bus_test_limit());
 	if (!bus_test_is_skipped("child_forked_in_a_callback_is_in_none"))
 		tcase_add_loop_test(forks, child_forked_in_a_callback_is_in_none, 0, 3);
 	suite_add_tcase(suite, forks);

@@ -8,6 +8,7 @@
 #include "core/bus_internal.h"
 #include "core/explain.h"
 #include "core/notice.h"
+#include "topic/near.h"
 
 static struct bus *
 open_bus(void)

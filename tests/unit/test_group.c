@@ -120,6 +120,7 @@ START_TEST(each_message_comes_to_one_receiver)
 	_Atomic unsigned counts[4] = {0};
 	unsigned sum = 0;
 
+	memset((void *)came, 0, sizeof came);
 	for (int i = 0; i < 4; i++) {
 		receivers[i] = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", note, &counts[i], NULL), 0);
@@ -169,6 +170,7 @@ START_TEST(callers_of_recv_and_of_poll_share_too)
 	struct bus *bus = open_bus();
 	struct worker workers[3] = {{.poll = _i == 1}, {.poll = _i >= 1}, {.poll = _i == 1}};
 
+	memset((void *)came, 0, sizeof came);
 	for (int i = 0; i < 3; i++) {
 		workers[i].mbox = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(workers[i].mbox, "job", NULL, NULL, NULL), 0);
@@ -259,6 +261,7 @@ START_TEST(receivers_that_come_and_go_lose_nothing)
 	_Atomic unsigned count = 0;
 	struct bus_stats stats;
 
+	memset((void *)came, 0, sizeof came);
 	ck_bus(bus_mailbox_subscribe(stays, "job", note, &count, NULL), 0);
 	for (int i = 0; i < 2; i++) {
 		others[i].mbox = (struct bus_mailbox *)bus;
@@ -636,7 +639,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("group");
-	TCase *waits = tcase_create("waits");
+	TCase *waits = bus_test_case("waits");
 
 	BUS_TEST_CASE(suite, "sharing", each_message_comes_to_one_receiver,
 	    no_message_waits_while_a_receiver_sleeps);
@@ -649,7 +652,6 @@ bus_test_suite(void)
 	    no_question_starts_at_a_receiver_and_one_of_them_replies,
 	    kept_messages_are_not_delivered_again, losses_are_told_once_to_one_of_them,
 	    latest_of_each_topic_comes_to_one_of_them, explain_names_the_group);
-	tcase_set_timeout(waits, bus_test_limit());
 	tcase_add_loop_test(waits, callers_of_recv_and_of_poll_share_too, 0, 3);
 	tcase_add_loop_test(waits, closing_ends_a_receiver_that_waits_and_no_other, 0, 2);
 	suite_add_tcase(suite, waits);

@@ -177,13 +177,12 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("headers");
-	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
 	BUS_TEST_CASE(suite, "in a bus",
 	    payload_and_headers_arrive_beside_each_other_under_every_policy,
 	    callbacks_see_headers_of_their_own_message_only, kept_value_keeps_its_headers,
 	    payload_and_headers_share_one_limit);
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
 	tcase_add_loop_test(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

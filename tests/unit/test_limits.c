@@ -331,14 +331,13 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("limits");
-	TCase *threads = tcase_create("threads"), *descriptors = tcase_create("descriptors");
+	TCase *threads = bus_test_case("threads"), *descriptors = bus_test_case("descriptors");
 
-	tcase_set_timeout(threads, bus_test_limit());
+	bus_test_always_forks();
 	tcase_add_test(threads, no_more_threads_is_told_and_nothing_is_left);
 	tcase_add_loop_test(
 	    threads, links_that_need_threads_work_when_there_are_some_again, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, threads);
-	tcase_set_timeout(descriptors, bus_test_limit());
 	tcase_add_test(descriptors, no_descriptor_for_a_mailbox_is_told);
 	tcase_add_loop_test(descriptors, no_descriptor_to_listen_is_told_and_leaves_nothing, 0, 4);
 	tcase_add_test(descriptors, buses_of_one_process_are_linked_without_a_descriptor);

@@ -189,25 +189,31 @@ START_TEST(a_directory_that_is_missing_or_open_to_all_is_refused)
 }
 END_TEST
 
-/* A child that listens, tells the parent so and waits for its end. */
+/* what: a descriptor to say on that it listens, a space, a URL. */
+static void
+be_a_listener(const char *what)
+{
+	struct bus *bus;
+	char *url;
+	int ready = (int)strtol(what, &url, 10);
+
+	if (bus_open(NULL, NULL, &bus) == 0 && bus_listen(bus, url + 1, NULL, NULL) == 0 &&
+	    write(ready, "r", 1) == 1)
+		for (;;)
+			pause();
+	_exit(1);
+}
+
 static pid_t
 start_listener(const char *url)
 {
+	char what[300], byte;
 	int ready[2];
-	char byte;
 	pid_t pid;
 
 	ck_assert_int_eq(pipe(ready), 0);
-	pid = bus_test_fork();
-	if (pid == 0) {
-		struct bus *bus;
-
-		if (bus_open(NULL, NULL, &bus) == 0 && bus_listen(bus, url, NULL, NULL) == 0 &&
-		    write(ready[1], "r", 1) == 1)
-			for (;;)
-				pause();
-		_exit(1);
-	}
+	snprintf(what, sizeof what, "%d %s", ready[1], url);
+	pid = bus_test_child(be_a_listener, what);
 	close(ready[1]);
 	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
 	close(ready[0]);
@@ -268,7 +274,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("link address");
-	TCase *tcase = tcase_create("taken");
+	TCase *tcase = bus_test_case("taken");
 
 	BUS_TEST_CASE(suite, "address", an_address_that_is_none_is_refused_by_name,
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,

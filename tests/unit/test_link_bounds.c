@@ -487,9 +487,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("link_bounds");
-	TCase *bound = tcase_create("bound");
+	TCase *bound = bus_test_case("bound");
 
-	tcase_set_timeout(bound, bus_test_limit());
 	tcase_add_loop_test(
 	    bound, a_peer_pins_no_more_than_its_bytes_whatever_it_asks_for, 0, MIXES);
 	tcase_add_loop_test(bound, a_peer_of_a_named_bus_pins_no_more_than_its_bytes, 0, MIXES);

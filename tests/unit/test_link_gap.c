@@ -405,10 +405,9 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("link gap");
-	TCase *tcase = tcase_create("broken connections"), *all = tcase_create("every transport");
-	TCase *random = tcase_create("at random");
+	TCase *tcase = bus_test_case("broken connections"), *all = bus_test_case("every transport");
+	TCase *random = bus_test_case("at random");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_test(
 	    tcase, messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells);
 	tcase_add_test(tcase, what_was_on_its_way_is_taken_back_from_what_was_sent);
@@ -419,11 +418,9 @@ bus_test_suite(void)
 	tcase_add_test(tcase, a_peer_whose_link_is_down_is_nobody_who_could_reply);
 	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
 	suite_add_tcase(suite, tcase);
-	tcase_set_timeout(all, bus_test_limit());
 	tcase_add_loop_test(
 	    all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, all);
-	tcase_set_timeout(random, bus_test_limit());
 	tcase_add_loop_test(
 	    random, whatever_happens_to_the_wire_no_message_is_missing_from_the_account, 0, 4);
 	suite_add_tcase(suite, random);

@@ -379,9 +379,8 @@ bus_test_suite(void)
 	    &a_forked_child_leaves_the_links_of_its_parent_alone,
 	    &two_hundred_ends_under_traffic_leave_nothing_behind};
 	Suite *suite = suite_create("link life");
-	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

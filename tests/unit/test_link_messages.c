@@ -317,9 +317,8 @@ bus_test_suite(void)
 	    &more_filters_than_a_peer_takes_become_one_for_everything,
 	    &flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then};
 	Suite *suite = suite_create("link messages");
-	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

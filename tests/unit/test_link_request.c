@@ -247,6 +247,7 @@ START_TEST(more_open_questions_than_a_peer_remembers_lose_the_oldest)
 	struct bus_mailbox *mbox, *there;
 	unsigned replies = 0;
 
+	memset(askers, 0, sizeof askers);
 	ck_bus(bus_mailbox_open(p.a, &box, &there), 0);
 	ck_bus(bus_mailbox_subscribe(there, "q", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_open(p.b, &box, &mbox), 0);
@@ -284,9 +285,8 @@ bus_test_suite(void)
 	    &reply_after_the_deadline_or_the_link_is_counted,
 	    &more_open_questions_than_a_peer_remembers_lose_the_oldest};
 	Suite *suite = suite_create("link request");
-	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

@@ -201,9 +201,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("link_send");
-	TCase *loops = tcase_create("each length");
+	TCase *loops = bus_test_case("each length");
 
-	tcase_set_timeout(loops, bus_test_limit());
 	tcase_add_loop_test(loops, a_send_is_full_unless_it_empties_the_mailbox, 0, LENGTHS);
 	tcase_add_loop_test(loops, a_send_from_a_named_bus_is_full_too, 0, LENGTHS);
 	tcase_add_loop_test(loops, every_message_is_either_sent_or_counted_as_lost, 0, LENGTHS);

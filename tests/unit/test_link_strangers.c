@@ -431,13 +431,11 @@ bus_test_suite(void)
 	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody,
 	    &a_peer_that_is_behind_in_reading_is_told_why_it_is_ended};
 	Suite *suite = suite_create("link strangers");
-	TCase *tcase = tcase_create("over ipc and tcp"), *slow = tcase_create("over tcp");
+	TCase *tcase = bus_test_case("over ipc and tcp"), *slow = bus_test_case("over tcp");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
-	tcase_set_timeout(slow, bus_test_limit());
 	tcase_add_loop_test(
 	    slow, who_says_nothing_or_half_a_word_is_ended_after_five_seconds, 2, 3);
 	tcase_add_test(slow, a_dialled_stranger_is_recognised_too);

@@ -747,7 +747,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("listens");
-	TCase *each = tcase_create("each");
+	TCase *each = bus_test_case("each");
 
 	BUS_TEST_CASE(suite, "gets", stopped_process_that_gets_a_topic_is_named_with_its_filter,
 	    process_that_does_not_go_on_is_named_with_the_next_step,
@@ -762,7 +762,6 @@ bus_test_suite(void)
 	    garbage_in_a_file_harms_nobody,
 	    reader_finds_whole_filters_however_a_process_is_stopped_or_killed,
 	    threads_of_two_buses_come_and_go_while_others_ask);
-	tcase_set_timeout(each, bus_test_limit());
 	tcase_add_loop_test(each, files_of_killed_processes_go_with_the_bus, 0, 2);
 	tcase_add_loop_test(each, file_of_another_in_its_place_stays_as_it_is, 0, 3);
 	suite_add_tcase(suite, each);

@@ -1593,7 +1593,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("log");
-	TCase *writers = tcase_create("writers");
+	TCase *writers = bus_test_case("writers");
 
 	BUS_TEST_CASE(suite, "records", record_comes_back_with_all_its_parts,
 	    record_of_every_size_fits_or_is_refused,
@@ -1604,13 +1604,11 @@ bus_test_suite(void)
 	    ten_thousand_cursors_of_a_process_are_one_reader_of_the_host,
 	    place_is_pinned_until_the_last_of_its_cursors_lets_go, reader_that_sleeps_is_woken,
 	    reader_that_waits_in_vain_comes_back_at_its_deadline);
-	tcase_set_timeout(writers, bus_test_limit());
 	tcase_add_loop_test(writers, writers_keep_their_order_and_readers_see_one, 0, 2);
 	suite_add_tcase(suite, writers);
 #ifndef __SANITIZE_THREAD__
-	TCase *damaged = tcase_create("damage");
+	TCase *damaged = bus_test_case("damage");
 
-	tcase_set_timeout(damaged, bus_test_limit());
 	tcase_add_test(damaged, tail_that_names_no_segment_is_damage);
 	tcase_add_loop_test(damaged, damage_crashes_nobody_and_nobody_hangs, 0, 4);
 	suite_add_tcase(suite, damaged);

@@ -222,9 +222,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("malloc");
-	TCase *tcase = tcase_create("malloc");
+	TCase *tcase = bus_test_case("malloc");
 
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(
 	    tcase, any_allocation_in_a_parser_may_fail, 0, sizeof values / sizeof values[0]);
 	tcase_add_loop_test(

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -1413,25 +1414,25 @@ START_TEST(peer_that_has_subscribed_to_nothing_gets_its_replies)
 END_TEST
 
 static void
-listen_and_wait(const char *dir, int number)
+listen_and_wait(const char *dir)
 {
 	struct bus *bus = join(dir);
 	struct bus_mailbox *end = listen_to(bus, "end");
 	char address[200];
 
-	(void)number;
 	address_in(dir, address);
 	ck_bus(bus_listen(bus, address, NULL, NULL), 0);
 	say_retained(bus, "listens", "!");
 	expect(end, "end", "!");
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
+	_exit(0);
 }
 
 START_TEST(address_that_one_process_listens_on_goes_to_another_that_asked_for_it)
 {
 	const char *dir = bus_test_dir();
-	pid_t holder = start(listen_and_wait, dir, 0);
+	pid_t holder = bus_test_child(listen_and_wait, dir);
 	struct bus *bus = join(dir), *private;
 	struct bus_mailbox *listens = listen_to(bus, "listens"), *there;
 	struct bus_link_stats stats = {.size = sizeof stats};
@@ -1792,6 +1793,65 @@ START_TEST(role_has_one_holder_and_moves_when_he_ends_it_or_dies)
 }
 END_TEST
 
+static void
+never(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	(void)msg;
+}
+
+struct standby {
+	struct bus *bus;
+	_Atomic bool waits;
+	int answer;
+	long sleeps;
+};
+
+static void *
+stand_by(void *arg)
+{
+	struct standby *s = arg;
+	struct bus_role *role;
+	struct rusage usage;
+
+	s->waits = true;
+	s->answer = bus_role_take(s->bus, "leader", -1, &role);
+	getrusage(RUSAGE_THREAD, &usage);
+	s->sleeps = usage.ru_nvcsw;
+	bus_role_end(role);
+	return NULL;
+}
+
+/* It looks ten times a second whether another process's holder is there still, and at once when one of its own bus ends. */
+START_TEST(messages_do_not_wake_who_stands_by_for_a_role)
+{
+	enum { MESSAGES = 2000 };
+	struct standby s = {.bus = join(bus_test_dir())};
+	struct bus_role *role;
+	pthread_t thread;
+	int64_t begun_ms;
+
+	ck_bus(bus_role_take(s.bus, "leader", 0, &role), 0);
+	/* It sleeps, and asks to be woken by the next message. */
+	ck_bus(bus_subscribe(s.bus, "unheard", never, NULL, NULL), 0);
+	begun_ms = bus_test_now_ms();
+	ck_assert_int_eq(pthread_create(&thread, NULL, stand_by, &s), 0);
+	ck_eventually(s.waits);
+	for (int i = 0; i < MESSAGES; i++) {
+		const struct timespec pause = {.tv_nsec = 200000};
+
+		MUST(bus_publish(s.bus, "t", "x", 1));
+		nanosleep(&pause, NULL);
+	}
+	bus_role_end(role);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_bus(s.answer, 0);
+	/* Some more for locks that it waits for. */
+	ck_assert_int_lt(s.sleeps, (bus_test_now_ms() - begun_ms) / 50 + MESSAGES / 10);
+	ck_bus(bus_close(s.bus, 0), 0);
+}
+END_TEST
+
 /* --- ends ------------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -2107,6 +2167,19 @@ START_TEST(what_a_named_bus_cannot_have_is_refused)
 	mail.group = NULL;
 	mail.from = BUS_FROM_TIME + 1;
 	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from = BUS_FROM_TIME;
+	mail.from_value = (uint64_t)INT64_MAX + 1;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), "from_value: 9223372036854775808"));
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_INVAL);
+	mail.from_value = INT64_MAX; /* nothing has been published then */
+	ck_bus(bus_mailbox_open(bus, &mail, &m), 0);
+	bus_mailbox_close(m);
+	mail.from = BUS_FROM_POSITION;
+	mail.from_value = UINT64_MAX;
+	ck_bus(bus_mailbox_open(bus, &mail, &m), BUS_E_RESET);
+	mail.from_value = 0;
 	ck_bus(bus_keep(bus, "#", NULL), BUS_E_NOTSUP);
 	ck_bus(bus_publish(bus, "$bus/x", "x", 1), BUS_E_TOPIC_RESERVED);
 	ck_bus(bus_publish(bus, "a/#", "x", 1), BUS_E_TOPIC_WILDCARD);
@@ -2348,7 +2421,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("named");
-	TCase *wills = tcase_create("wills"), *roles = tcase_create("roles");
+	TCase *wills = bus_test_case("wills"), *roles = bus_test_case("roles");
 
 	BUS_TEST_CASE(suite, "delivery", message_comes_to_every_mailbox_of_every_bus_of_the_name,
 	    message_goes_to_another_process_and_back,
@@ -2380,12 +2453,11 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "members", who_is_there_is_told_and_who_leaves_or_dies,
 	    who_gets_the_slot_of_a_dead_one_buries_him, files_that_were_removed_are_warned_of,
 	    who_leaves_with_several_buses_leaves_no_will);
-	tcase_set_timeout(wills, bus_test_limit());
 	tcase_add_loop_test(wills, will_is_said_once_by_whoever_is_there, 0, 2);
 	tcase_add_loop_test(wills, values_that_take_most_of_what_they_may_are_warned_of, 0, 2);
 	suite_add_tcase(suite, wills);
-	tcase_set_timeout(roles, bus_test_limit());
 	tcase_add_loop_test(roles, role_has_one_holder_and_moves_when_he_ends_it_or_dies, 0, 2);
+	tcase_add_test(roles, messages_do_not_wake_who_stands_by_for_a_role);
 	suite_add_tcase(suite, roles);
 	BUS_TEST_CASE(suite, "numbers", its_numbers_are_those_of_what_was_published,
 	    what_the_log_has_no_more_is_not_among_what_is_left,
@@ -2393,9 +2465,8 @@ bus_test_suite(void)
 	    numbers_of_what_has_none_are_refused, bus_that_is_closing_has_no_numbers);
 	BUS_TEST_CASE(suite, "descriptors", descriptor_is_readable_while_there_is_something);
 #ifndef __SANITIZE_THREAD__
-	TCase *damaged = tcase_create("damage");
+	TCase *damaged = bus_test_case("damage");
 
-	tcase_set_timeout(damaged, bus_test_limit());
 	tcase_add_loop_test(damaged, damage_of_the_log_crashes_nobody_and_nobody_hangs, 0, 4);
 	suite_add_tcase(suite, damaged);
 #endif

@@ -591,7 +591,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("pins");
-	TCase *stopped = tcase_create("stopped");
+	TCase *stopped = bus_test_case("stopped");
 
 	BUS_TEST_CASE(suite, "copies", reader_that_gets_no_pin_copies_what_is_there,
 	    reader_that_copies_takes_back_what_it_was_given,
@@ -605,7 +605,6 @@ bus_test_suite(void)
 	    readers_of_a_process_that_stand_still_hold_their_share_and_no_writer,
 	    processes_hold_a_quarter_together_and_the_next_one_gets_what_one_gives_back,
 	    place_that_a_dead_process_asked_for_is_asked_for_again);
-	tcase_set_timeout(stopped, bus_test_limit());
 	tcase_add_loop_test(stopped, publish_is_not_refused_beside_stopped_writers, 0, 2);
 	suite_add_tcase(suite, stopped);
 	return suite;

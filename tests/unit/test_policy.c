@@ -9,6 +9,9 @@
 
 #include <libbus/bus.h>
 
+#include "base/clock.h"
+#include "base/park.h"
+#include "base/thread.h"
 #include "core/bus_internal.h"
 #include "core/mailbox.h"
 
@@ -283,6 +286,34 @@ START_TEST(publisher_waits_no_longer_than_it_was_told)
 }
 END_TEST
 
+START_TEST(thread_with_a_limit_puts_a_send_off_and_counts_no_refusal)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
+	struct bus_pub *pub = open_pub(bus, "t", -1);
+	const struct bus_slice many[] = {{"x", 1}, {"y", 1}};
+	const struct bus_msg *msg;
+	int64_t begun;
+
+	fill(bus, "t");
+	bus__set_may_wait(false);
+	ck_assert_int_eq(bus_pub_send(pub, "x", 1), BUS__E_WAITS);
+	ck_assert_int_eq(bus_pub_send_many(pub, many, 2), BUS__E_WAITS);
+	begun = bus_test_now_ms();
+	bus__set_wait_limit(bus__deadline_ns(50));
+	ck_assert_int_eq(bus_pub_send(pub, "x", 1), BUS__E_WAITS);
+	ck_assert_int_ge(bus_test_now_ms() - begun, 49);
+	ck_assert_uint_eq(stats_of(mbox).refused, 1); /* by name */
+	ck_bus(bus_recv(mbox, 0, &msg), 1);
+	ck_bus(bus_recv(mbox, 0, &msg), 1); /* the first has room now */
+	bus__set_wait_limit(INT64_MAX);
+	ck_bus(bus_pub_send(pub, "x", 1), 0);
+	bus_pub_close(pub);
+	bus_mailbox_close(mbox);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 struct sender {
 	struct bus_pub *pub;
 	unsigned id, count;
@@ -353,7 +384,7 @@ START_TEST(waiting_publisher_learns_that_its_bus_closes)
 	ck_eventually(stats_of(mbox).pending > 4096 / 40);
 	ck_assert_int_gt(bus_close(bus, 1000), 0);
 	pthread_join(sender.thread, NULL);
-	ck_assert(sender.err == BUS_E_CLOSED || sender.err == BUS_E_FULL);
+	ck_bus(sender.err, BUS_E_CLOSED);
 	bus_pub_close(sender.pub);
 	bus_mailbox_close(mbox);
 }
@@ -729,6 +760,7 @@ bus_test_suite(void)
 	    large_payloads_are_refused_whole_too, refused_retained_value_is_not_kept,
 	    room_that_claims_leave_behind_which_came_to_nothing_is_announced,
 	    publisher_waits_no_longer_than_it_was_told,
+	    thread_with_a_limit_puts_a_send_off_and_counts_no_refusal,
 	    publishers_that_wait_lose_nothing_and_keep_their_order,
 	    waiting_publisher_learns_that_its_bus_closes, callback_does_not_wait_for_room);
 	BUS_TEST_CASE(suite, "latest", latest_gives_the_newest_of_each_topic_and_counts_the_others,

@@ -23,7 +23,7 @@ counted_memcmp(const void *left, const void *right, size_t len)
 }
 
 #define memcmp counted_memcmp
-#include "core/trie.c"
+#include "topic/trie.c"
 #undef memcmp
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__

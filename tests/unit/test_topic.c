@@ -5,8 +5,8 @@
 
 #include <libbus/bus.h>
 
-#include "core/name.h"
-#include "core/trie.h"
+#include "topic/name.h"
+#include "topic/trie.h"
 #include "naive_match.h"
 
 /* Names that may not be topics or filters, and why. */

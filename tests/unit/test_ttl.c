@@ -283,7 +283,7 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("ttl");
-	TCase *tcase = tcase_create("over inproc, ipc, tcp");
+	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
 	BUS_TEST_CASE(suite, "delivery",
 	    message_whose_time_has_passed_is_counted_and_told_by_the_next,
@@ -293,7 +293,6 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "kept", retained_value_goes_when_its_time_has_passed,
 	    kept_value_that_expires_in_the_mailbox_is_late_there,
 	    topic_of_an_expired_value_makes_room_for_another);
-	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_loop_test(tcase, what_is_left_of_a_life_crosses_links, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;

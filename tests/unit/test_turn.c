@@ -269,9 +269,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("turn");
-	TCase *steps_case = tcase_create("steps");
+	TCase *steps_case = bus_test_case("steps");
 
-	tcase_set_timeout(steps_case, bus_test_limit());
 	tcase_add_loop_test(
 	    steps_case, others_publish_while_a_thread_stalls_and_nothing_is_lost_or_doubled, 0, 3);
 	tcase_add_loop_test(

@@ -1189,8 +1189,8 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("values");
-	TCase *both = tcase_create("private and named"), *one = tcase_create("one kind");
-	TCase *random = tcase_create("at random");
+	TCase *both = bus_test_case("private and named"), *one = bus_test_case("one kind");
+	TCase *random = bus_test_case("at random");
 	int rounds = (int)number_of("BUS_TEST_ROUNDS", 6);
 	const TTest *const of_both[] = {
 	    the_side_with_more_changes_wins_whatever_the_clocks_say,
@@ -1210,11 +1210,9 @@ bus_test_suite(void)
 	    values_count_as_no_loss_however_many_there_are,
 	};
 
-	tcase_set_timeout(both, bus_test_limit());
 	for (size_t i = 0; i < sizeof of_both / sizeof of_both[0]; i++)
 		tcase_add_loop_test(both, of_both[i], 0, 2);
 	suite_add_tcase(suite, both);
-	tcase_set_timeout(one, bus_test_limit());
 	tcase_add_test(one, of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room);
 	tcase_add_test(one, without_its_mark_an_older_value_comes_back);
 	tcase_add_test(one, a_repeated_value_of_a_peer_gets_no_new_number);

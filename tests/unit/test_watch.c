@@ -464,14 +464,13 @@ Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("watch");
-	TCase *lead = tcase_create("lead");
+	TCase *lead = bus_test_case("lead");
 
 	BUS_TEST_CASE(suite, "scan", unwanted_record_is_looked_at_once_and_wakes_no_mailbox,
 	    wanted_record_wakes_the_mailboxes_that_want_it_alone,
 	    message_wakes_six_hundred_mailboxes_of_a_process,
 	    message_wakes_six_hundred_mailboxes_of_twenty_processes,
 	    ten_thousand_idle_subscriptions_are_one_reader_of_the_host);
-	tcase_set_timeout(lead, bus_test_limit());
 	tcase_add_loop_test(
 	    lead, callback_that_does_not_return_keeps_no_other_mailbox_asleep, 0, 4);
 	tcase_add_loop_test(lead, mailboxes_close_one_by_one_and_the_rest_go_on, 0, 3);

@@ -39,7 +39,10 @@ from libbus._core import (
     TransportError,
     filter_check,
     filter_covers,
+    packb,
+    unpackb,
 )
+from libbus._publisher import Publisher
 from libbus._request import ReplyError
 from libbus._role import Role
 from libbus._start import Start, after, last, oldest, since
@@ -63,6 +66,7 @@ __all__ = [
     "Message",
     "NobodyError",
     "NotSupportedError",
+    "Publisher",
     "ReplyError",
     "Role",
     "Start",
@@ -78,5 +82,7 @@ __all__ = [
     "filter_covers",
     "last",
     "oldest",
+    "packb",
     "since",
+    "unpackb",
 ]

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
+from libbus._loop import refuse_coroutine, refuse_in_loop
+from libbus._publisher import Publisher
+from libbus._reader import reader
 from libbus._request import answer, checked
 from libbus._role import Role
 from libbus._start import Start
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
-    T = TypeVar("T", _core.Link, _core.Role)
+    T = TypeVar("T")
+    D = TypeVar("D")
+    Kept = TypeVar("Kept", _core.Link, _core.Role)
 
 
 class Will(NamedTuple):
@@ -72,22 +77,58 @@ class Bus(_core.Bus):
         self._roles: list[_core.Role] = []
         _open.add(self)
 
+    # --- publish many ---------------------------------------------------------------------------------------
+
+    def publisher(self, topic: str, *, wait: float | None = 0.0) -> Publisher:
+        """A topic for many messages, each sent for less than by publish().
+
+        wait: how many seconds send() waits for room when a subscription with full="refuse" is full. Such a
+            subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
+            Only on a private bus: on one with a name no reader holds up others.
+        """
+        return Publisher(self, topic, wait)
+
     # --- listen to topics -------------------------------------------------------------------------------
 
     @overload
     def subscribe(
         self,
         *filters: str,
+        group: str | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
-    ) -> Subscription: ...
+    ) -> Subscription[Any]: ...
+
+    @overload
+    def subscribe(
+        self,
+        *filters: str,
+        type: type[T],
+        group: str | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Subscription[T]: ...
 
     @overload
     def subscribe(
         self,
         *filters: str,
         callback: Function,
+        workers: int | None = ...,
+        full: _core.Policy = ...,
+        max_bytes: int = ...,
+        start: Start | None = ...,
+    ) -> Callback: ...
+
+    @overload
+    def subscribe(
+        self,
+        *filters: str,
+        callback: Callable[[_core.Message[T]], Any],
+        type: type[T],
+        workers: int | None = ...,
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
@@ -97,10 +138,13 @@ class Bus(_core.Bus):
         self,
         *filters: str,
         callback: Function | None = None,
+        workers: int | None = None,
+        group: str | None = None,
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
-    ) -> Subscription | Callback:
+        type: Any = None,  # noqa: A002 - the word of msgspec, and of issue 14, for it
+    ) -> Subscription[Any] | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
         full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
@@ -108,10 +152,25 @@ class Bus(_core.Bus):
         max_bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
         start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
+        type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
+            DecodeError where the payload is of another one.
+        workers: so many threads call callback side by side, 1 to 256, messages of one topic in order on one at a
+            time. Without it all callbacks of the bus share one thread.
+        group: subscriptions of a private bus with this name share one mailbox, and a message goes to one of
+            them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters, full
+            and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of the group.
         """
-        if callback is None:
-            return Subscription(self, filters, full, max_bytes, start)
-        return self._callbacks.add(self, filters, callback, full, max_bytes, start)
+        if callback is not None and group is not None:
+            raise TypeError("group= is for subscriptions that you drain: a callback takes workers=")
+        if callback is not None:
+            return self._callbacks.add(
+                self, filters, callback, full, max_bytes, start, type, workers
+            )
+        if workers is not None:
+            raise TypeError(
+                "workers= goes with callback=: threads of your own may share a Subscription"
+            )
+        return Subscription(self, filters, full, max_bytes, start, type, group)
 
     @overload
     def on(
@@ -123,6 +182,8 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
+        workers: int | None = ...,
     ) -> F: ...
 
     @overload
@@ -132,6 +193,8 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
+        workers: int | None = ...,
     ) -> Callable[[F], F]: ...
 
     def on(
@@ -140,19 +203,114 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
+        type: Any = None,  # noqa: A002
+        workers: int | None = None,
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
-        All callbacks of a bus run on one thread, one after the other. What one raises is logged
+        All callbacks of a bus run on one thread, one after the other, except those with workers=. What one raises is logged
         under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
-            self._callbacks.add(self, names, function, full, max_bytes, start)
+            self._callbacks.add(self, names, function, full, max_bytes, start, type, workers)
             return function
 
         return _decorator("on", filters, register)
+
+    @overload
+    def get(self, topic: str, /) -> _core.Message | None: ...
+
+    @overload
+    def get(self, topic: str, /, default: D) -> _core.Message | D: ...
+
+    @overload
+    def get(
+        self,
+        topic: str,
+        /,
+        *,
+        type: type[T],
+    ) -> _core.Message[T] | None: ...
+
+    @overload
+    def get(
+        self,
+        topic: str,
+        /,
+        default: D,
+        *,
+        type: type[T],
+    ) -> _core.Message[T] | D: ...
+
+    def get(
+        self,
+        topic: str,
+        /,
+        default: Any = None,
+        *,
+        type: Any = None,  # noqa: A002
+    ) -> Any:
+        """The message that the topic keeps: the last one that was published with retain=True, or the newest of keep().
+
+        default: it keeps none. Never waits. type is that of subscribe().
+        """
+        if type is None:
+            return super().get(topic, default)
+        read = reader(type)
+        msg = super().get(topic)
+        return default if msg is None else msg._as(read)
+
+    @overload
+    def wait(
+        self, topic_filter: str, /, timeout: float | None = ..., *, kept: bool = ...
+    ) -> _core.Message: ...
+
+    @overload
+    def wait(
+        self,
+        topic_filter: str,
+        /,
+        timeout: float | None = ...,
+        *,
+        kept: bool = ...,
+        type: type[T],
+    ) -> _core.Message[T]: ...
+
+    def wait(
+        self,
+        topic_filter: str,
+        /,
+        timeout: float | None = None,
+        *,
+        kept: bool = True,
+        type: Any = None,  # noqa: A002
+    ) -> _core.Message[Any]:
+        """Waits for one message of the filter, and returns it.
+
+        kept: a kept value counts too, so a topic that has one answers at once. type is that of subscribe().
+        BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback
+        and in a running event loop, which must not wait: give it timeout=0.
+        """
+        if timeout != 0 and self._callbacks.here():
+            raise _core.error(STATE, topic_filter)
+        if timeout != 0:
+            refuse_in_loop("wait()", "`await anext(bus.subscribe(...))`")
+        deadline = _deadline(timeout)
+        mailbox: _core.Mailbox[Any] = _core.Mailbox(self, reader=reader(type))
+        try:
+            mailbox.subscribe(topic_filter)
+            while (msg := mailbox.recv(_left(deadline))).kept and not kept:
+                pass
+            return msg
+        except _core.BusTimeoutError as error:
+            named = _core.BusTimeoutError(f"{topic_filter}: {error}")
+            named.code, named.name = error.code, error.name
+            named.topic, named.address = topic_filter, None
+            raise named from None
+        finally:
+            mailbox.close()
 
     # --- questions ----------------------------------------------------------------------------------------
 
@@ -167,10 +325,11 @@ class Bus(_core.Bus):
         """Asks on a topic and waits for the first reply.
 
         NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
-        answering side raised. StateError in a callback, which must not wait.
+        answering side raised. StateError in a callback and in a running event loop, which must not wait.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
+        refuse_in_loop("request()", "`await asyncio.to_thread(bus.request, topic, value)`")
         return checked(super().request(topic, value, timeout=timeout, headers=headers))
 
     @overload
@@ -183,6 +342,8 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
+        workers: int | None = ...,
     ) -> F: ...
 
     @overload
@@ -192,6 +353,8 @@ class Bus(_core.Bus):
         full: _core.Policy = ...,
         max_bytes: int = ...,
         start: Start | None = ...,
+        type: Any = ...,
+        workers: int | None = ...,
     ) -> Callable[[F], F]: ...
 
     def serve(
@@ -200,19 +363,23 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
+        type: Any = None,  # noqa: A002
+        workers: int | None = None,
     ) -> Any:
         """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
         bus.serve("a", function).
 
         What it raises is logged, and raised as ReplyError where the question came from. It runs as
-        callbacks do: on their thread, one after the other. The other arguments are those of subscribe().
+        callbacks do: on their thread, one after the other, or on its workers. The other arguments are those of subscribe().
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
-                raise TypeError(f"a callback is a function, not {type(function).__name__}")
+                # `type` is an argument here.
+                raise TypeError(f"a callback is a function, not {function.__class__.__name__}")
+            refuse_coroutine(function)
             call = functools.partial(answer, self, function)
-            self._callbacks.add(self, names, call, full, max_bytes, start)
+            self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
             return function
 
         return _decorator("serve", filters, register)
@@ -270,10 +437,12 @@ class Bus(_core.Bus):
         Waits while another part of this process, or another process, has it. BusTimeoutError: still so after
         timeout seconds. It is free again with close(), the end of a with block, the close of the bus or the
         death of the process.
-        StateError in a callback, which must not wait: give it timeout=0.
+        StateError in a callback and in a running event loop, which must not wait: give it timeout=0.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
+        if timeout != 0:
+            refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
         role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
         return Role(self, name, role)
@@ -282,9 +451,11 @@ class Bus(_core.Bus):
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until what was published before is handled by callbacks and handed to the wire of links
-        that are up. BusTimeoutError: it was not."""
-        if self._callbacks.here():
+        that are up. BusTimeoutError: it was not. StateError in a callback and in a running event loop."""
+        if self._callbacks.inside():
             raise _core.error(STATE)
+        if timeout != 0:
+            refuse_in_loop("flush()", "`await asyncio.to_thread(bus.flush)`")
         deadline = _deadline(timeout)
         super().flush(timeout)
         if not self._callbacks.flush(deadline):
@@ -305,7 +476,7 @@ class Bus(_core.Bus):
         deadline = _deadline(timeout)
         # ClosedError: another thread closes it as well.
         with contextlib.suppress(_core.ClosedError):
-            if not self._callbacks.here():
+            if not self._callbacks.inside():
                 self._callbacks.flush(deadline)
         try:
             undelivered = self._callbacks.stop() + super().close(_left(deadline))
@@ -354,7 +525,7 @@ def _decorator(
     return register(tuple(names), function)
 
 
-def _hold(held: list[T], one: T) -> None:
+def _hold(held: list[Kept], one: Kept) -> None:
     """Appends, and lets go of what is closed. In place: a signal handler may hold another one meanwhile."""
     held.append(one)
     for other in [other for other in list(held) if other.closed]:

@@ -1,4 +1,5 @@
-"""Callbacks: one thread of Python's own that pulls batches and calls functions.
+"""Callbacks: one thread of Python's own that pulls batches and calls functions, and one that asks for several has threads
+of its own (work.c).
 
 The thread holds no function, nor the bus, while it waits. A bus with callbacks lives until its close() or the end of
 the interpreter, whether or not the program refers to it.
@@ -16,9 +17,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libbus import _core
+from libbus._loop import refuse_coroutine
+from libbus._reader import reader
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libbus._bus import Bus
+    from libbus._reader import Reader
     from libbus._start import Start
 
     Function = Callable[[_core.Message], Any]
@@ -62,6 +66,7 @@ class Callback:
         self.filters = filters
         self._mailbox = mailbox
         self._key = key
+        self._last: _core.Stats | None = None  # of a mailbox that is closed
 
     @property
     def closed(self) -> bool:
@@ -71,13 +76,16 @@ class Callback:
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
+        if self._key in self._bus._callbacks._workers:
+            with contextlib.suppress(_core.BusError):
+                self._last = self._mailbox.stats()
         self._bus._callbacks.remove(self._bus, self._mailbox, self._key)
         self._bus._callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
-        in the past."""
-        return self._mailbox.stats()
+        in the past or have workers."""
+        return self._last if self._last is not None else self._mailbox.stats()
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +104,14 @@ class Callback:
         return f"<libbus.Callback {name}{' '.join(self.filters)}{' closed' if self.closed else ''}>"
 
 
+class Workers(NamedTuple):
+    """The threads of one callback."""
+
+    work: _core.Work
+    mailbox: _core.Mailbox
+    threads: list[threading.Thread]
+
+
 class Callbacks:
     """All callbacks of one bus.
 
@@ -105,6 +121,8 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._functions: dict[int, Function] = {}
+        self._readers: dict[int, Reader] = {}  # of those with a type
+        self._workers: dict[int, Workers] = {}  # of those that have some
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
@@ -130,34 +148,68 @@ class Callbacks:
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
+        workers: int | None,
     ) -> Callback:
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
-        # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
-        # the bus ends.
-        mailbox = self._shared(bus, full, max_bytes)
-        if start is not None:
+        refuse_coroutine(function)
+        read = reader(kind)
+        work = None
+        if workers is not None:
             mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
+            work = _core.Work(mailbox, workers)
+        else:
+            # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
+            # the bus ends.
+            mailbox = self._shared(bus, full, max_bytes)
+            if start is not None:
+                mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
         key = next(self._keys)
+        if read is not None:
+            self._readers[key] = read
         self._functions[key] = function  # first: kept values come at once
         _keep(bus)
         try:
             for asked in filters:
                 mailbox._attach(asked, key)
-            if start is not None:
+            if work is not None:
+                self._start_workers(work, mailbox, key, workers or 0)
+            elif start is not None:
                 # Only now: what was taken out before is gone for a filter that comes later.
                 self._watch(mailbox)
         except BaseException:
             self.remove(bus, mailbox, key)
             self.forget(mailbox)
             raise
-        self._done.setdefault(mailbox, 0)
+        if work is None:
+            self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
+
+    def _start_workers(
+        self, work: _core.Work, mailbox: _core.Mailbox, key: int, count: int
+    ) -> None:
+        threads = [
+            threading.Thread(
+                target=_serve, args=(self, work, n, key), name=f"libbus-worker-{n}", daemon=True
+            )
+            for n in range(count)
+        ]
+        self._workers[key] = Workers(work, mailbox, threads)
+        for thread in threads:
+            thread.start()
+        if self._stopped:  # close() has perhaps not seen them
+            work.close()
+            mailbox.close()
 
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
+        self._readers.pop(key, None)
+        if (workers := self._workers.pop(key, None)) is not None:
+            workers.work.close()
+            workers.mailbox.close()
         if not self._functions:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
@@ -241,16 +293,19 @@ class Callbacks:
                 self._busy_with = None  # flush() would wait for it
                 raise
         while (taken := self._next()) is not None:
-            key, msg = taken
-            function = self._functions.get(key)
-            if function is None:
-                continue
-            try:
-                function(msg)
-            except BaseException:
-                # Also SystemExit: the other callbacks still want their messages.
-                log.exception("callback %r failed on %s", function, msg.topic)
+            self.call(*taken)
         self.count(mailbox)
+
+    def call(self, key: int, msg: _core.Message) -> None:
+        function = self._functions.get(key)
+        if function is None:
+            return
+        read = self._readers.get(key) if self._readers else None
+        try:
+            function(msg if read is None else msg._as(read))
+        except BaseException:
+            # Also SystemExit: the other callbacks still want their messages.
+            log.exception("callback %r failed on %s", function, msg.topic)
 
     def _next(self) -> tuple[int, _core.Message] | None:
         with self._calling:
@@ -272,8 +327,24 @@ class Callbacks:
         """Whether this is the thread of the callbacks."""
         return self._thread is threading.current_thread()
 
+    def inside(self) -> bool:
+        """Whether this thread runs callbacks of this bus."""
+        return self.here() or getattr(_running, "callbacks", None) is self
+
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
+        due = [(each.work, each.mailbox._progress()[1]) for each in list(self._workers.values())]
+        if not self._flush_shared(deadline):
+            return False
+        for work, goal in due:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not work.flush(goal, left):
+                return False
+        if due and self._stopped:
+            raise _core.error(CLOSED)
+        return True
+
+    def _flush_shared(self, deadline: float | None) -> bool:
         # In a forked child the thread is not there, and its locks may be held for ever.
         thread = self._thread
         if thread is None or not thread.is_alive():
@@ -313,13 +384,41 @@ class Callbacks:
             taken = list(self._taken)  # a signal handler that closes the bus clears it
             left = {id(msg) for key, msg in taken if key in self._functions}
             self._taken.clear()
-        return len(left)
+        return len(left) + sum(each.work.close() for each in list(self._workers.values()))
 
     def join(self, timeout: float) -> None:
-        thread = self._thread
-        if thread is not None and not self.here():
-            with contextlib.suppress(RuntimeError):  # closed by a signal handler before it started
-                thread.join(timeout)
+        deadline = time.monotonic() + timeout
+        threads = [thread for each in list(self._workers.values()) for thread in each.threads]
+        if self._thread is not None:
+            threads.append(self._thread)
+        for each in list(self._workers.values()):
+            each.mailbox.close()  # the worker that waits on it leaves
+        for thread in threads:
+            if thread is not threading.current_thread():
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # closed by a signal handler before it started
+                    thread.join(max(0.0, deadline - time.monotonic()))
+
+
+_running = threading.local()
+
+
+def _serve(callbacks: Callbacks, work: _core.Work, number: int, key: int) -> None:
+    _running.callbacks = callbacks
+    while True:
+        try:
+            msg = work.next(number)
+        except _core.TransportError:  # the log is damaged: nothing comes from it any more
+            log.exception("callbacks get no more messages")
+            return
+        except Exception:
+            log.exception("a message to a callback was lost")
+            continue
+        if msg is None:
+            return
+        callbacks.call(key, msg)
+        msg = None  # not while it waits
 
 
 def _run(

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+from libbus._reader import reader
 
 if TYPE_CHECKING:
     import asyncio
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
     from libbus._bus import Bus
     from libbus._start import Start
+
+
+if TYPE_CHECKING:
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 # Messages that async for may take in one go: a busy topic must not starve the loop.
 BURST = 64
 
 
-class Subscription(_core.Mailbox):
+class Subscription(_core.Mailbox[T]):
     """Messages of some filters, in a bounded mailbox of their own.
 
-    Keeps its bus open. Several threads may share one: each message goes to one of them.
+    Keeps its bus open. Several threads may share one: each message goes to one of them. So may subscriptions of one
+    group.
     """
 
     def __new__(
@@ -33,8 +43,18 @@ class Subscription(_core.Mailbox):
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
+        group: str | None,
     ) -> Self:
-        return super().__new__(cls, bus, full=full, max_bytes=max_bytes, start=start)
+        return super().__new__(
+            cls,
+            bus,
+            full=full,
+            max_bytes=max_bytes,
+            start=start,
+            group=group,
+            reader=reader(kind),
+        )
 
     def __init__(
         self,
@@ -43,13 +63,17 @@ class Subscription(_core.Mailbox):
         full: _core.Policy,
         max_bytes: int,
         start: Start | None,
+        kind: Any,
+        group: str | None,
     ) -> None:
         if not filters:
             raise TypeError("subscribe to at least one filter, like 'sensors/#'")
         self.bus = bus
+        self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
         self._burst = 0
-        self._ring: asyncio.Future[None] | None = None
+        # One for each event loop that waits. Those of loops that are closed were never rung.
+        self._rings: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         for asked in filters:
             self.subscribe(asked)
 
@@ -69,7 +93,7 @@ class Subscription(_core.Mailbox):
 
     unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
 
-    def iter(self, timeout: float | None = None) -> Iterator[_core.Message]:
+    def iter(self, timeout: float | None = None) -> Iterator[_core.Message[T]]:
         """Messages until none came for timeout seconds, or the end."""
         while True:
             try:
@@ -91,12 +115,12 @@ class Subscription(_core.Mailbox):
     def __repr__(self) -> str:
         return f"<libbus.Subscription {' '.join(self.filters)}{' closed' if self.closed else ''}>"
 
-    # --- asyncio: in one event loop at a time ---------------------------------------------------------
+    # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> _core.Message:
+    async def __anext__(self) -> _core.Message[T]:
         """Cancelled, it has taken nothing."""
         import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
 
@@ -115,14 +139,17 @@ class Subscription(_core.Mailbox):
         import asyncio
 
         # One watch on the descriptor, however many tasks wait; shield: one of them may be cancelled.
-        if self._ring is None:
-            loop = asyncio.get_running_loop()
-            self._ring = loop.create_future()
+        loop = asyncio.get_running_loop()
+        ring = self._rings.get(loop)
+        if ring is None:
+            for other in [other for other in list(self._rings) if other.is_closed()]:
+                self._rings.pop(other, None)
+            ring = self._rings[loop] = loop.create_future()
             loop.add_reader(self.fileno(), self._rung, loop, self.fileno())
-        await asyncio.shield(self._ring)
+        await asyncio.shield(ring)
 
     def _rung(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         loop.remove_reader(fd)
-        ring, self._ring = self._ring, None
+        ring = self._rings.pop(loop, None)
         if ring is not None and not ring.done():
             ring.set_result(None)

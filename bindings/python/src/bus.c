@@ -53,6 +53,33 @@ bus_object_role(PyObject *bus, const char *name, int timeout, struct bus_role **
 	return err;
 }
 
+int
+bus_object_pub(
+    PyObject *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
+{
+	struct bus_object *self = (struct bus_object *)bus;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_pub_open(self->bus, topic, cfg, ret_pub);
+	gate_leave(&self->gate);
+	return err;
+}
+
+int
+bus_object_publish(PyObject *bus, const struct bus_msg *msg)
+{
+	struct bus_object *self = (struct bus_object *)bus;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_publish_msg(self->bus, msg);
+	gate_leave(&self->gate);
+	return err;
+}
+
 /* --- publish ------------------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -67,24 +94,6 @@ send(struct bus_object *self, PyObject *topic, const struct bus_msg *msg)
 	if (err < 0)
 		return error_raise(self->core, err, ABOUT_TOPIC, topic);
 	Py_RETURN_NONE;
-}
-
-static struct bus_packer *
-packer_take(struct bus_object *self)
-{
-	struct bus_packer *packer = atomic_exchange(&self->packer, NULL);
-
-	if (packer != NULL)
-		bus_packer_reset(packer);
-	else if (bus_packer_new(&packer) < 0)
-		PyErr_NoMemory();
-	return packer;
-}
-
-static void
-packer_give(struct bus_object *self, struct bus_packer *packer)
-{
-	bus_packer_free(atomic_exchange(&self->packer, packer));
 }
 
 /* Seconds a message may live, or None: as long as it likes. 0 or -1. */
@@ -110,7 +119,7 @@ life_of(PyObject *seconds, struct bus_msg *msg)
 PyDoc_STRVAR(bus_publish_doc,
     "publish($self, topic, value, *, retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes a value to everyone who wants the topic. Never waits; nobody listening is fine.\n\n"
-    "value: None, bool, int of 64 bits, float, str, bytes, or lists and dicts of them.\n"
+    "value: None, bool, int of 64 bits, float, str, bytes, or lists, dicts and dataclasses of them.\n"
     "retain: keep it as the topic's last value, for whoever subscribes later.\n"
     "ttl: seconds after which nobody gets it any more, as a kept value either.\n"
     "headers: a dict that goes with it.");
@@ -165,7 +174,7 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		&extras.retain, &extras.ttl, &extras.headers))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
-	packer = msg.topic == NULL ? NULL : packer_take(self);
+	packer = msg.topic == NULL ? NULL : packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
 	if (extras_begin(self, &extras, topic, &msg) == 0 &&
@@ -173,7 +182,7 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
 		answer = send(self, topic, &msg);
 	extras_end(&extras);
-	packer_give(self, packer);
+	packer_give(&self->packer, packer);
 	return answer;
 }
 
@@ -252,6 +261,22 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(bus_get_doc,
+    "get($self, topic, /, default=None)\n--\n\n"
+    "The message that the topic keeps: the last one that was published with retain=True, or the newest\n"
+    "of keep(). default: it keeps none. Never waits.");
+
+static PyObject *
+bus_get_kept(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"", "default", NULL};
+	PyObject *topic, *otherwise = Py_None;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get", names, &topic, &otherwise))
+		return NULL;
+	return kept_get(self->core, (PyObject *)self, topic, otherwise);
+}
+
 /* --- open --------------------------------------------------------------------------------------------------- */
 
 /* A converter: a path as bytes, a new reference, or NULL for None. */
@@ -301,7 +326,7 @@ will_begin(struct bus_object *self, PyObject *given, struct will *will)
 		&will->extras.headers))
 		return -1;
 	will->msg.topic = text_of(self->core, will->topic, ABOUT_TOPIC);
-	will->packer = will->msg.topic == NULL ? NULL : packer_take(self);
+	will->packer = will->msg.topic == NULL ? NULL : packer_take(&self->packer);
 	if (will->packer == NULL ||
 	    extras_begin(self, &will->extras, will->topic, &will->msg) < 0 ||
 	    value_pack(self->core, will->packer, value, will->topic, "value") < 0)
@@ -314,7 +339,7 @@ will_end(struct bus_object *self, struct will *will)
 {
 	extras_end(&will->extras);
 	if (will->packer != NULL)
-		packer_give(self, will->packer);
+		packer_give(&self->packer, will->packer);
 }
 
 /* What bus_open() has against a topic or a payload is about the will: nothing else has them. */
@@ -420,7 +445,7 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	    timeout_ms(timeout, &ms) < 0)
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
-	packer = msg.topic == NULL ? NULL : packer_take(self);
+	packer = msg.topic == NULL ? NULL : packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
 	if (extras_begin(self, &extras, topic, &msg) < 0 ||
@@ -434,7 +459,7 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		answer = request_wait(self->core, mbox, &msg, ms, topic);
 give_packer:
 	extras_end(&extras);
-	packer_give(self, packer);
+	packer_give(&self->packer, packer);
 	return answer;
 }
 
@@ -457,7 +482,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		&question, &value, &extras.headers))
 		return NULL;
 	topic = PyUnicode_FromString(message_msg(question)->topic);
-	packer = topic == NULL ? NULL : packer_take(self);
+	packer = topic == NULL ? NULL : packer_take(&self->packer);
 	if (packer == NULL)
 		goto drop_topic;
 	if (extras_begin(self, &extras, topic, &msg) < 0 ||
@@ -472,7 +497,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	answer = err < 0 ? error_raise(self->core, err, ABOUT_TOPIC, topic) : Py_NewRef(Py_None);
 give_packer:
 	extras_end(&extras);
-	packer_give(self, packer);
+	packer_give(&self->packer, packer);
 drop_topic:
 	Py_XDECREF(topic);
 	return answer;
@@ -866,6 +891,7 @@ static PyMethodDef bus_methods[] = {
     {"publish_raw", (PyCFunction)(void (*)(void))bus_publish_raw, WITH_KEYWORDS,
 	bus_publish_raw_doc},
     {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
+    {"get", (PyCFunction)(void (*)(void))bus_get_kept, WITH_KEYWORDS, bus_get_doc},
     {"request", (PyCFunction)(void (*)(void))bus_request_value, WITH_KEYWORDS, bus_request_doc},
     {"reply", (PyCFunction)(void (*)(void))bus_reply_value, WITH_KEYWORDS, bus_reply_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},

@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -70,8 +71,12 @@ struct core {
 	PyTypeObject *message;
 	PyTypeObject *link;
 	PyTypeObject *role;
+	PyTypeObject *publisher;
+	PyTypeObject *work;
 	PyTypeObject *ext; /* a msgpack extension: (code, data) */
-	PyObject *base;    /* BusError */
+	PyObject *
+	    plain; /* makes what can be packed of dataclasses and their like; NULL: not needed yet */
+	PyObject *base; /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
 };
 
@@ -103,8 +108,9 @@ const char *text_of(struct core *core, PyObject *text, enum about about);
 
 /* --- arguments, in module.c -------------------------------------------------------------------------- */
 
-/* Seconds (int, float or None: no limit) as whole milliseconds, rounded up. 0 or -1. */
-int timeout_ms(PyObject *seconds, int *ret_ms);
+/* Seconds (int, float or None: no limit, -1) as whole milliseconds, rounded up. 0 or -1; name is the argument's. */
+int seconds_ms(PyObject *seconds, const char *name, int *ret_ms);
+int timeout_ms(PyObject *seconds, int *ret_ms); /* of the argument timeout */
 
 /* A size from Python, between 0 and max. 0 or -1; name is the argument's. */
 int size_between(Py_ssize_t size, uint64_t max, const char *name);
@@ -120,12 +126,16 @@ PyObject *stats_dict(const struct bus_stats *stats);
 
 /* --- value.c ----------------------------------------------------------------------------------------- */
 
-/* Appends a Python value to a payload that value_unpack() can read. name: "value" or "headers".
+/* Appends a Python value to a payload that value_unpack() can read. topic may be NULL. name: "value" or "headers".
  * 0, or -1 with an exception that names the topic and the path of the element that cannot be packed. */
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
 
-/* Makes Python objects of a decoded payload. NULL with an exception, about topic. */
+/* An empty packer out of a slot that has one to spare, so whoever takes it has it alone; and back. NULL with an exception. */
+struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
+void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);
+
+/* Makes Python objects of a decoded payload. NULL with an exception, about topic, which may be NULL. */
 PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);
 
 /* --- message.c --------------------------------------------------------------------------------------- */
@@ -135,10 +145,15 @@ extern const char *const type_names[]; /* by enum bus_type, NULL at the end */
 /* A message's own copy, made and freed without Python. */
 struct letter;
 struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
-void letter_free(struct letter *letter);
+void letter_free(struct letter *letter);               /* NULL is fine */
 
-/* Makes a libbus.Message of a letter, which is taken over, also on failure. */
-PyObject *message_new(struct core *core, struct letter *letter);
+struct letter *letter_share(
+    struct letter *letter); /* another reference, to end with letter_free() */
+const char *letter_topic(const struct letter *letter);
+
+/* Makes a libbus.Message of a letter, which is taken over, also on failure. reader: called with the message for its value; may
+ * be NULL. */
+PyObject *message_new(struct core *core, struct letter *letter, PyObject *reader);
 
 /* The message itself, borrowed from a libbus.Message. */
 const struct bus_msg *message_msg(PyObject *message);
@@ -150,9 +165,28 @@ const struct bus_msg *message_msg(PyObject *message);
 PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
     int timeout_ms, PyObject *topic);
 
+/* --- mailbox.c, for work.c ----------------------------------------------------------------------------- */
+
+enum { MAILBOX_BATCH = 64 };
+
+/* Takes at most `most` (up to MAILBOX_BATCH) messages of attached filters. How many, or BUS_E_*. Never waits. */
+int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters);
+
+/* Waits until there may be one, or the mailbox or its bus has ended. 0 or BUS_E_*. Without the GIL. */
+int mailbox_wait(PyObject *mailbox, int timeout);
+
+/* Counters, also after the bus was closed; set ret_stats->size first. 0 or BUS_E_*. */
+int mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats);
+
+/* --- kept.c ------------------------------------------------------------------------------------------ */
+
+/* The newest message that topic keeps on a libbus._core.Bus, or a new reference to otherwise. NULL with an exception. */
+PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *otherwise);
+
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec;
+extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec, publisher_spec,
+    work_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
@@ -160,6 +194,11 @@ int bus_object_mailbox(
 
 /* Takes a role on one. 0 or BUS_E_*; waits, so without the GIL. */
 int bus_object_role(PyObject *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
+
+/* Opens a handle on one, or publishes by name. 0 or BUS_E_*; Python is not touched. */
+int bus_object_pub(
+    PyObject *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub);
+int bus_object_publish(PyObject *bus, const struct bus_msg *msg);
 
 bool bus_object_is_named(PyObject *bus);
 

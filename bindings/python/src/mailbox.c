@@ -15,7 +15,10 @@
 #include "gate.h"
 
 /* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
-#define BATCH 64
+#define BATCH MAILBOX_BATCH
+
+/* How long a filter may go unnoticed that another thread adds to a group's receiver without one. */
+#define SLICE_MS 50
 
 /* A callback's subscription. Python keeps the callback under its key; C never sees it. */
 struct binding {
@@ -45,6 +48,8 @@ struct batch {
 
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
+	PyObject *reader; /* of the values of what recv() gives, or NULL */
+	bool grouped;     /* it shares a queue, whose descriptor may be readable for others */
 	struct gate gate;
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
@@ -91,21 +96,36 @@ _Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &
 		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
     "the order of kinds");
 
-/* Says which argument the kind of bus cannot have: start on a private one, full on one with a name. */
+/* Says which argument the kind of bus cannot have: start on a private one, full and group on one with a name. */
 static void
-raise_not_supported(struct core *core, PyObject *bus, PyObject *full, PyObject *start)
+raise_not_supported(
+    struct core *core, PyObject *bus, PyObject *full, PyObject *start, PyObject *group)
 {
-	bool named = bus_object_is_named(bus);
-	PyObject *subject = named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
-				  : PyUnicode_FromFormat("start=%R", start);
+	bool named = bus_object_is_named(bus), grouped = group != Py_None;
+	PyObject *subject = named && grouped ? PyUnicode_FromFormat("group=%R", group)
+			    : named ? PyUnicode_FromFormat("full=%R", full != NULL ? full : Py_None)
+				    : PyUnicode_FromFormat("start=%R", start);
 
 	if (subject == NULL)
 		return;
 	error_raise_because(core, BUS_E_NOTSUP, ABOUT_NAME, subject,
-	    named
+	    named && grouped
+		? "groups are for a private bus. On one with a name let one process take bus.role() and share the work "
+		  "among its threads: by workers=, or by one Subscription that all of them drain"
+	    : named
 		? "not on a bus with a name, where no reader may hold up others: drop_oldest or latest"
 		: "a private bus has no past: give the bus a name, or publish with retain=True");
 	Py_DECREF(subject);
+}
+
+static void
+raise_not_opened(struct core *core, int err, PyObject *group)
+{
+	PyObject *subject = group == Py_None ? NULL : PyUnicode_FromFormat("group %U", group);
+
+	if (subject != NULL || group == Py_None)
+		error_raise(core, err, ABOUT_NAME, subject);
+	Py_XDECREF(subject);
 }
 
 static PyObject *
@@ -118,16 +138,16 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    [BUS_FULL_REFUSE] = "refuse",
 	    NULL,
 	};
-	static char *names[] = {"bus", "full", "max_bytes", "start", NULL};
+	static char *names[] = {"bus", "full", "max_bytes", "start", "group", "reader", NULL};
 	struct core *core = core_of_type(type);
-	PyObject *bus, *full = NULL, *start = Py_None;
+	PyObject *bus, *full = NULL, *start = Py_None, *group = Py_None, *reader = Py_None;
 	Py_ssize_t bytes = 0;
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_CALLER};
 	struct mailbox_object *self;
 	int err;
 
-	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnO:Mailbox", names,
-				core->bus, &bus, &full, &bytes, &start))
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnOOO:Mailbox", names,
+				core->bus, &bus, &full, &bytes, &start, &group, &reader))
 		return NULL;
 	if (choose_start(start, &cfg) < 0)
 		return NULL;
@@ -138,19 +158,27 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (cfg.full < 0)
 		return NULL;
 
+	if (group != Py_None) {
+		cfg.group = text_of(core, group, ABOUT_NAME);
+		if (cfg.group == NULL)
+			return NULL;
+	}
+
 	self = (struct mailbox_object *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		return NULL;
 	self->core = core;
+	self->grouped = cfg.group != NULL;
+	self->reader = reader != Py_None ? Py_NewRef(reader) : NULL;
 	gate_open(&self->gate);
 	self->drain = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	self->bell = self->ended = -1;
 	err = bus_object_mailbox(bus, &cfg, &self->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
-			raise_not_supported(core, bus, full, start);
+			raise_not_supported(core, bus, full, start, group);
 		else
-			raise_of(self, err);
+			raise_not_opened(core, err, group);
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -422,6 +450,11 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 	if (err < 0)
 		return err;
 	polled.fd = bell(self);
+	/* What is in the queue of its group is for the others. */
+	if (self->grouped && self->receiving == NULL && self->bindings == NULL && polled.fd >= 0) {
+		polled.fd = self->ended;
+		timeout = timeout < 0 || timeout > SLICE_MS ? SLICE_MS : timeout;
+	}
 	pthread_mutex_unlock(&self->drain);
 	/* close() shuts first and rings under the lock then: either it rings our bell, or we see it. */
 	if (polled.fd < 0)
@@ -432,6 +465,26 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 		err = BUS_E_SYS;
 	gate_leave(&self->gate);
 	return err;
+}
+
+/* Whether this thread runs an event loop of asyncio, which a wait would stop. 1, 0, or -1 with an exception. */
+static int
+runs_a_loop(void)
+{
+	PyObject *name = PyUnicode_FromString("_asyncio"), *asyncio, *loop;
+	int runs;
+
+	if (name == NULL)
+		return -1;
+	asyncio = PyImport_GetModule(name); /* a loop that runs has imported it */
+	Py_DECREF(name);
+	if (asyncio == NULL)
+		return PyErr_Occurred() ? -1 : 0;
+	loop = PyObject_CallMethod(asyncio, "_get_running_loop", NULL);
+	Py_DECREF(asyncio);
+	runs = loop == NULL ? -1 : loop != Py_None;
+	Py_XDECREF(loop);
+	return runs;
 }
 
 /* --- recv: one message -------------------------------------------------------------------------------------- */
@@ -455,11 +508,25 @@ next_letter(struct mailbox_object *self, struct letter **ret_letter)
 	return got;
 }
 
-/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: a signal handler raised. */
+/* Raises where a wait would stop an event loop. */
+static bool
+may_not_wait(struct mailbox_object *self)
+{
+	int runs = runs_a_loop();
+
+	if (runs > 0)
+		error_raise_because(self->core, BUS_E_STATE, ABOUT_NAME, NULL,
+		    "waiting here would stop the event loop: use `async for msg in subscription` or `await "
+		    "anext(subscription)`; recv_nowait() does not wait");
+	return runs != 0;
+}
+
+/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: it must not wait, or a signal handler raised. */
 static int
 wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
 {
 	int64_t deadline = bus__deadline_ns(ms);
+	bool waits = false;
 	int got;
 
 	for (;;) {
@@ -469,6 +536,11 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 		left = bus__left_ms(deadline);
 		if (got != 0 || left == 0)
 			return got;
+		if (!waits && may_not_wait(self)) {
+			*ret_raised = true;
+			return -1;
+		}
+		waits = true;
 		Py_BEGIN_ALLOW_THREADS got = wait_for_bell(self, left);
 		Py_END_ALLOW_THREADS if (got < 0) return got;
 		*ret_raised = PyErr_CheckSignals() < 0;
@@ -480,7 +552,8 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
     "Waits for the next message. BusTimeoutError: none came within timeout seconds;\n"
-    "ClosedError: the subscription or its bus has ended.");
+    "ClosedError: the subscription or its bus has ended; StateError: it would wait in a running event\n"
+    "loop, where `await anext(subscription)` does.");
 
 static PyObject *
 mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
@@ -496,7 +569,7 @@ mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
 		return NULL;
 	got = wait_for_letter(self, ms, &letter, &raised);
 	if (got == 1)
-		return message_new(self->core, letter);
+		return message_new(self->core, letter, self->reader);
 	if (raised)
 		return NULL;
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
@@ -516,7 +589,7 @@ mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 		return raise_of(self, got);
 	if (got == 0)
 		Py_RETURN_NONE;
-	return message_new(self->core, letter);
+	return message_new(self->core, letter, self->reader);
 }
 
 /* for msg in …: until the end. */
@@ -528,7 +601,7 @@ mailbox_next(struct mailbox_object *self)
 	int got = wait_for_letter(self, -1, &letter, &raised);
 
 	if (got == 1)
-		return message_new(self->core, letter);
+		return message_new(self->core, letter, self->reader);
 	if (raised || got == BUS_E_CLOSED)
 		return NULL;
 	return raise_of(self, got);
@@ -574,15 +647,15 @@ collect(void *arg, const struct bus_msg *msg)
 	batch->count++;
 }
 
-/* Fills *ret_batch, which is the caller's then. How many messages, or BUS_E_*. */
+/* Fills *ret_batch, which is the caller's then, with the callbacks of at most `most` messages. 0 or more, or BUS_E_*. */
 static int
-take_batch(struct mailbox_object *self, struct batch *ret_batch)
+take_batch(struct mailbox_object *self, unsigned most, struct batch *ret_batch)
 {
 	int got = drain_begin(self);
 
 	if (got < 0)
 		return got;
-	for (int i = 0; i < BATCH; i++) {
+	for (unsigned i = 0; i < most; i++) {
 		self->batch.letter = NULL;
 		got = bus_dispatch(self->mbox, 0, 1);
 		if (got <= 0)
@@ -593,6 +666,40 @@ take_batch(struct mailbox_object *self, struct batch *ret_batch)
 	drain_end(self);
 	/* What was taken is delivered, also when the bus ended in between. */
 	return ret_batch->count > 0 ? 0 : got;
+}
+
+int
+mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters)
+{
+	struct batch batch = {0};
+	int count = 0, err = take_batch((struct mailbox_object *)mailbox, most, &batch);
+
+	if (err < 0)
+		return err;
+	for (size_t i = 0; i < batch.count; i++)
+		if (i == 0 || batch.items[i].letter != batch.items[i - 1].letter)
+			ret_letters[count++] = batch.items[i].letter;
+	PyMem_RawFree(batch.items);
+	return count == 0 && batch.out_of_memory ? BUS_E_NOMEM : count;
+}
+
+int
+mailbox_wait(PyObject *mailbox, int timeout)
+{
+	return wait_for_bell((struct mailbox_object *)mailbox, timeout);
+}
+
+int
+mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats)
+{
+	struct mailbox_object *self = (struct mailbox_object *)mailbox;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_mailbox_stats(self->mbox, ret_stats);
+	gate_leave(&self->gate);
+	return err;
 }
 
 /* [(key, Message), …]; every letter is a message now or freed. */
@@ -608,7 +715,7 @@ batch_list(struct core *core, struct batch *batch)
 
 		if (letter != last) {
 			last = letter;
-			Py_XSETREF(msg, message_new(core, letter));
+			Py_XSETREF(msg, message_new(core, letter, NULL));
 		}
 		pair = list == NULL || msg == NULL
 			   ? NULL
@@ -631,7 +738,7 @@ static PyObject *
 mailbox_take(struct mailbox_object *self, PyObject *unused)
 {
 	struct batch batch = {0};
-	int err = take_batch(self, &batch);
+	int err = take_batch(self, BATCH, &batch);
 	PyObject *list;
 
 	(void)unused;
@@ -706,6 +813,7 @@ static int
 mailbox_traverse(struct mailbox_object *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->reader);
 	return 0;
 }
 
@@ -721,6 +829,7 @@ mailbox_dealloc(struct mailbox_object *self)
 		close(self->ended);
 	if (self->bell >= 0)
 		close(self->bell);
+	Py_XDECREF(self->reader);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -732,16 +841,12 @@ static PyGetSetDef mailbox_getset[] = {
 
 /* (reached, goal): for a flush of callbacks. */
 static PyObject *
-mailbox_progress(struct mailbox_object *self, PyObject *unused)
+mailbox_reached(struct mailbox_object *self, PyObject *unused)
 {
 	struct bus_stats stats = {.size = sizeof stats};
-	int err = gate_enter(&self->gate);
+	int err = mailbox_progress((PyObject *)self, &stats);
 
 	(void)unused;
-	if (err == 0) {
-		err = bus_mailbox_stats(self->mbox, &stats);
-		gate_leave(&self->gate);
-	}
 	if (err < 0)
 		return raise_of(self, err);
 	return Py_BuildValue(
@@ -749,7 +854,8 @@ mailbox_progress(struct mailbox_object *self, PyObject *unused)
 }
 
 static PyMethodDef mailbox_methods[] = {
-    {"_progress", (PyCFunction)mailbox_progress, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {"_progress", (PyCFunction)mailbox_reached, METH_NOARGS, NULL},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},

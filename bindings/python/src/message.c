@@ -1,6 +1,7 @@
 /* message.c: libbus.Message, a message's own copy with lazy faces. */
 #include "core.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ const char *const type_names[] = {
 };
 
 struct letter {
+	_Atomic unsigned refs;
 	struct bus_msg msg; /* topic, data and headers point into bytes */
 	size_t topic_len;
 	char bytes[];
@@ -23,6 +25,7 @@ struct letter {
 struct message_object {
 	PyObject_HEAD struct core *core;
 	struct letter *letter;
+	PyObject *reader; /* makes the value of the message; NULL: it is what was packed */
 	PyObject *topic, *data, *value, *headers; /* NULL until asked for */
 };
 
@@ -36,6 +39,7 @@ letter_copy(const struct bus_msg *msg)
 
 	if (letter == NULL)
 		return NULL;
+	atomic_init(&letter->refs, 1);
 	letter->msg = *msg;
 	letter->topic_len = topic_len;
 	memcpy(letter->bytes, msg->topic, topic_len + 1);
@@ -52,7 +56,22 @@ letter_copy(const struct bus_msg *msg)
 void
 letter_free(struct letter *letter)
 {
-	PyMem_RawFree(letter);
+	if (letter != NULL &&
+	    atomic_fetch_sub_explicit(&letter->refs, 1, memory_order_acq_rel) == 1)
+		PyMem_RawFree(letter);
+}
+
+struct letter *
+letter_share(struct letter *letter)
+{
+	atomic_fetch_add_explicit(&letter->refs, 1, memory_order_relaxed);
+	return letter;
+}
+
+const char *
+letter_topic(const struct letter *letter)
+{
+	return letter->bytes;
 }
 
 const struct bus_msg *
@@ -61,9 +80,9 @@ message_msg(PyObject *message)
 	return &((struct message_object *)message)->letter->msg;
 }
 
-/* Not tracked by the collector before it holds a value: only that can lead back to the message. */
+/* Not tracked by the collector before it holds a value or a reader: only these can lead back to the message. */
 PyObject *
-message_new(struct core *core, struct letter *letter)
+message_new(struct core *core, struct letter *letter, PyObject *reader)
 {
 	struct message_object *self = PyObject_GC_New(struct message_object, core->message);
 
@@ -73,7 +92,10 @@ message_new(struct core *core, struct letter *letter)
 	}
 	self->core = core;
 	self->letter = letter;
+	self->reader = Py_XNewRef(reader);
 	self->topic = self->data = self->value = self->headers = NULL;
+	if (reader != NULL)
+		PyObject_GC_Track(self);
 	return (PyObject *)self;
 }
 
@@ -146,7 +168,7 @@ watched(struct message_object *self, PyObject *value)
 }
 
 static PyObject *
-make_value(struct message_object *self)
+plain_value(struct message_object *self)
 {
 	PyObject *topic = message_topic(self, NULL), *value = NULL;
 	const struct bus_value *tree = NULL;
@@ -155,7 +177,29 @@ make_value(struct message_object *self)
 		value = value_unpack(self->core, tree, topic);
 	bus_value_free(tree);
 	Py_XDECREF(topic);
-	return watched(self, value);
+	return value;
+}
+
+static PyObject *
+make_value(struct message_object *self)
+{
+	return watched(self, self->reader != NULL
+				 ? PyObject_CallOneArg(self->reader, (PyObject *)self)
+				 : plain_value(self));
+}
+
+static PyObject *
+message_plain(struct message_object *self, PyObject *unused)
+{
+	(void)unused;
+	return plain_value(self);
+}
+
+/* The same message with a value of another type. */
+static PyObject *
+message_as(struct message_object *self, PyObject *reader)
+{
+	return message_new(self->core, letter_share(self->letter), reader);
 }
 
 static PyObject *
@@ -318,6 +362,7 @@ static int
 message_traverse(struct message_object *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->reader);
 	Py_VISIT(self->value);
 	Py_VISIT(self->headers);
 	return 0;
@@ -338,6 +383,7 @@ message_dealloc(struct message_object *self)
 
 	PyObject_GC_UnTrack(self);
 	Py_XDECREF(self->headers);
+	Py_XDECREF(self->reader);
 	Py_XDECREF(self->value);
 	Py_XDECREF(self->data);
 	Py_XDECREF(self->topic);
@@ -351,7 +397,8 @@ static PyGetSetDef message_getset[] = {
     {"data", (getter)message_data, NULL, "The payload as it travelled.", NULL},
     {"value", (getter)message_value, NULL,
 	"The payload read by its type, decoded at the first use.\n"
-	"Untagged bytes: JSON, else text, else bytes. DecodeError: not what its type says.",
+	"Untagged bytes: JSON, else text, else bytes. With type=, an object of that type.\n"
+	"DecodeError: not what its type says.",
 	NULL},
     {"headers", (getter)message_headers, NULL,
 	"The dict that its publisher gave with it; empty: none. DecodeError: it was none.", NULL},
@@ -376,6 +423,9 @@ static PyGetSetDef message_getset[] = {
 
 static PyMethodDef message_methods[] = {
     {"json", (PyCFunction)message_json, METH_NOARGS, message_json_doc},
+    {"_plain", (PyCFunction)message_plain, METH_NOARGS, NULL},
+    {"_as", (PyCFunction)message_as, METH_O, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

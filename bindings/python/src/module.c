@@ -18,6 +18,12 @@ core_of_type(PyTypeObject *type)
 int
 timeout_ms(PyObject *seconds, int *ret_ms)
 {
+	return seconds_ms(seconds, "timeout", ret_ms);
+}
+
+int
+seconds_ms(PyObject *seconds, const char *name, int *ret_ms)
+{
 	double ms;
 
 	if (seconds == Py_None) {
@@ -29,7 +35,7 @@ timeout_ms(PyObject *seconds, int *ret_ms)
 		return -1;
 	if (!(ms >= 0)) {
 		PyErr_Format(PyExc_ValueError,
-		    "timeout %R: seconds, at least 0, or None to wait for ever", seconds);
+		    "%s %R: seconds, at least 0, or None to wait for ever", name, seconds);
 		return -1;
 	}
 	*ret_ms = ms < INT_MAX ? (int)ms : INT_MAX;
@@ -173,7 +179,57 @@ core_filter_covers(PyObject *module, PyObject *args)
 	return PyBool_FromLong(covers);
 }
 
+PyDoc_STRVAR(packb_doc,
+    "packb($module, value, /)\n--\n\n"
+    "The msgpack bytes that publish() sends of a value. TypeError or ValueError: a reader could not\n"
+    "decode it; the text has the path of the element.");
+
+static PyObject *
+core_packb(PyObject *module, PyObject *value)
+{
+	struct core *core = PyModule_GetState(module);
+	struct bus_packer *packer;
+	PyObject *bytes = NULL;
+	const void *data;
+	size_t len;
+
+	if (bus_packer_new(&packer) < 0)
+		return PyErr_NoMemory();
+	if (value_pack(core, packer, value, NULL, "value") == 0 &&
+	    bus_packer_data(packer, &data, &len) == 0)
+		bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+	bus_packer_free(packer);
+	return bytes;
+}
+
+PyDoc_STRVAR(unpackb_doc,
+    "unpackb($module, data, /)\n--\n\n"
+    "The value of msgpack bytes, as msg.value gives it. DecodeError: they are not one value, or it is beyond the\n"
+    "limits of a payload: 32 deep, 65,536 elements.");
+
+static PyObject *
+core_unpackb(PyObject *module, PyObject *args)
+{
+	struct core *core = PyModule_GetState(module);
+	const struct bus_value *tree = NULL;
+	PyObject *value = NULL;
+	Py_buffer data;
+	int err;
+
+	if (!PyArg_ParseTuple(args, "y*:unpackb", &data))
+		return NULL;
+	err = bus_value_read(BUS_TYPE_MSGPACK, data.buf, (size_t)data.len, &tree);
+	PyBuffer_Release(&data);
+	if (err < 0)
+		return error_raise(core, err, ABOUT_NAME, NULL);
+	value = value_unpack(core, tree, NULL);
+	bus_value_free(tree);
+	return value;
+}
+
 static PyMethodDef functions[] = {
+    {"packb", core_packb, METH_O, packb_doc},
+    {"unpackb", core_unpackb, METH_VARARGS, unpackb_doc},
     {"filter_check", core_filter_check, METH_O, filter_check_doc},
     {"filter_covers", core_filter_covers, METH_VARARGS, filter_covers_doc},
     {"error", core_error, METH_VARARGS, error_doc},
@@ -235,7 +291,9 @@ core_exec(PyObject *module)
 	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
 	    add_type(module, &message_spec, &core->message) < 0 ||
 	    add_type(module, &link_spec, &core->link) < 0 ||
-	    add_type(module, &role_spec, &core->role) < 0)
+	    add_type(module, &role_spec, &core->role) < 0 ||
+	    add_type(module, &publisher_spec, &core->publisher) < 0 ||
+	    add_type(module, &work_spec, &core->work) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -250,7 +308,10 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->message);
 	Py_VISIT(core->link);
 	Py_VISIT(core->role);
+	Py_VISIT(core->publisher);
+	Py_VISIT(core->work);
 	Py_VISIT(core->ext);
+	Py_VISIT(core->plain);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_VISIT(core->exceptions[i]);
@@ -267,7 +328,10 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->message);
 	Py_CLEAR(core->link);
 	Py_CLEAR(core->role);
+	Py_CLEAR(core->publisher);
+	Py_CLEAR(core->work);
 	Py_CLEAR(core->ext);
+	Py_CLEAR(core->plain);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_CLEAR(core->exceptions[i]);

@@ -61,7 +61,7 @@ request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *
 		err = wait_for_reply(mbox, &asking, deadline, &raised);
 	Py_BEGIN_ALLOW_THREADS bus_request_cancel(req);
 	bus_mailbox_close(mbox);
-	Py_END_ALLOW_THREADS if (err == 0 && !raised) return message_new(core, asking.letter);
+	Py_END_ALLOW_THREADS if (err == 0 && !raised) return message_new(core, asking.letter, NULL);
 	letter_free(asking.letter);
 	return raised ? NULL : error_raise(core, err, ABOUT_TOPIC, topic);
 }

@@ -6,7 +6,7 @@
 struct packing {
 	struct core *core;
 	struct bus_packer *packer;
-	PyObject *topic;
+	PyObject *topic;   /* NULL: it is not published, but packed */
 	const char *name;  /* of the root: "value" or "headers" */
 	uint32_t elements; /* so far, as bus_pack_*() count them */
 };
@@ -60,19 +60,24 @@ path_of(const struct packing *p, const struct place *at)
 	return path;
 }
 
-/* Raises "topic: what at path; advice". Always -1. */
+/* Raises "topic: what at path; advice", without a topic if there is none. Always -1. */
 static int
 refuse(const struct packing *p, const struct place *at, PyObject *kind, const char *what,
     const char *advice)
 {
-	PyObject *path = path_of(p, at);
+	PyObject *path = path_of(p, at), *text;
 
 	if (path == NULL)
 		return -1;
 	if (at->outer == NULL && strcmp(p->name, "value") == 0)
-		PyErr_Format(kind, "%U: %s; %s", p->topic, what, advice);
+		text = PyUnicode_FromFormat("%s; %s", what, advice);
 	else
-		PyErr_Format(kind, "%U: %s at %U; %s", p->topic, what, path, advice);
+		text = PyUnicode_FromFormat("%s at %U; %s", what, path, advice);
+	if (text != NULL && p->topic != NULL)
+		PyErr_Format(kind, "%U: %U", p->topic, text);
+	else if (text != NULL)
+		PyErr_SetObject(kind, text);
+	Py_XDECREF(text);
 	Py_DECREF(path);
 	return -1;
 }
@@ -82,11 +87,12 @@ refuse_type(const struct packing *p, const struct place *at, PyObject *value)
 {
 	char what[160];
 
-	PyOS_snprintf(what, sizeof what, "cannot publish %.100s%s", Py_TYPE(value)->tp_name,
+	PyOS_snprintf(what, sizeof what, "cannot %s %.100s%s",
+	    p->topic != NULL ? "publish" : "pack", Py_TYPE(value)->tp_name,
 	    at->is_key ? " as a key" : "");
 	return refuse(p, at, PyExc_TypeError, what,
 	    at->is_key ? "make it None, bool, int, float, str, bytes or Ext"
-		       : "make it None, bool, int, float, str, bytes, list or dict");
+		       : "make it None, bool, int, float, str, bytes, list, dict or a dataclass");
 }
 
 static int
@@ -364,6 +370,40 @@ admit(struct packing *p, PyObject *value, bool container, const struct place *at
 	return 0;
 }
 
+/* A function of Python's that makes a dict of a dataclass, and so on; NotImplemented: of other types. */
+static PyObject *
+plain_of(struct core *core, PyObject *value)
+{
+	if (core->plain == NULL) {
+		PyObject *module = PyImport_ImportModule("libbus._typed");
+		PyObject *plain = module == NULL ? NULL : PyObject_GetAttrString(module, "plain");
+
+		Py_XDECREF(module);
+		if (plain == NULL)
+			return NULL;
+		Py_XSETREF(core->plain, plain); /* the import may have packed something */
+	}
+	return PyObject_CallOneArg(core->plain, value);
+}
+
+/* Keys are not: whether two are the same to readers is known of the usual types only. */
+static int
+pack_other(struct packing *p, PyObject *value, const struct place *at)
+{
+	PyObject *plain;
+	int done;
+
+	if (at->is_key)
+		return refuse_type(p, at, value);
+	plain = plain_of(p->core, value);
+	if (plain == NULL)
+		return -1;
+	p->elements--; /* it counts as what is packed for it */
+	done = plain == Py_NotImplemented ? refuse_type(p, at, value) : pack(p, plain, at);
+	Py_DECREF(plain);
+	return done;
+}
+
 static int
 pack(struct packing *p, PyObject *value, const struct place *at)
 {
@@ -390,7 +430,7 @@ pack(struct packing *p, PyObject *value, const struct place *at)
 	else if (PyDict_Check(value))
 		return pack_dict(p, value, at);
 	else
-		return refuse_type(p, at, value);
+		return pack_other(p, value, at);
 	return 0;
 }
 
@@ -410,11 +450,29 @@ value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObje
 	if (err == BUS_E_LIMIT)
 		return too_much(&p, &root);
 	if (err == BUS_E_INVAL)
-		PyErr_Format(PyExc_ValueError,
-		    "%U: the value was changed by another thread meanwhile", topic);
+		refuse(&p, &root, PyExc_ValueError, "another thread changed the value meanwhile",
+		    "give it a copy");
 	else if (err < 0)
 		error_raise(core, err, ABOUT_TOPIC, topic);
 	return err < 0 ? -1 : 0;
+}
+
+struct bus_packer *
+packer_take(_Atomic(struct bus_packer *) *spare)
+{
+	struct bus_packer *packer = atomic_exchange(spare, NULL);
+
+	if (packer != NULL)
+		bus_packer_reset(packer);
+	else if (bus_packer_new(&packer) < 0)
+		PyErr_NoMemory();
+	return packer;
+}
+
+void
+packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer)
+{
+	bus_packer_free(atomic_exchange(spare, packer));
 }
 
 /* --- and back --------------------------------------------------------------------------------------------- */

@@ -1,12 +1,11 @@
 #define _POSIX_C_SOURCE 200809L
-#include "core/name.h"
+#include "topic/name.h"
 
 #include <string.h>
 
 #include <libbus/bus.h>
 
 #include "base/utf8.h"
-#include "core/fail.h"
 
 /* What topics and filters have in common. The length is bounded before the text is looked at, so that a
  * missing NUL costs at most a limit's worth of reading. */

@@ -1,4 +1,4 @@
-#include "core/account.h"
+#include "base/account.h"
 
 #include "base/mem.h"
 

@@ -1,4 +1,4 @@
-#include "core/trie.h"
+#include "topic/trie.h"
 
 #include <string.h>
 
@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 #include "base/siphash.h"
-#include "core/account.h"
-#include "core/name.h"
+#include "base/account.h"
+#include "topic/name.h"
 
 #define FIRST_SLOTS 64
 

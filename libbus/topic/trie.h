@@ -1,4 +1,4 @@
-/* core/trie.h: one tree of levels for topics and filters, so that each finds the other.
+/* topic/trie.h: one tree of levels for topics and filters, so that each finds the other.
  *
  * A node is a level under its parent; `+` and `#` are nodes like others. A topic hangs at the node where
  * its name ends, a filter's subscriptions where the filter ends. Edges are looked up in one keyed hash
@@ -6,8 +6,8 @@
  * their own stack, bounded by the 32 levels of a name, and come to a node at most once: each is reached by
  * one path of levels only. So no set of filters makes a walk longer than that set has levels in all.
  * Everything here happens under the bus lock. */
-#ifndef BUS_CORE_TRIE_H
-#define BUS_CORE_TRIE_H
+#ifndef BUS_TOPIC_TRIE_H
+#define BUS_TOPIC_TRIE_H
 
 #include <stdbool.h>
 #include <stddef.h>

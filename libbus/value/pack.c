@@ -10,7 +10,7 @@
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "core/value.h"
+#include "value/value.h"
 #include <libbus/error.h>
 
 /* --- the shape of a payload, the same for reading and writing ------------------------------------- */

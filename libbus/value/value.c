@@ -1,4 +1,4 @@
-#include "core/value.h"
+#include "value/value.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* core/name.h: what is a topic, what is a filter. Rules of MQTT 3.1.1, section 4.7, plus our limits. */
-#ifndef BUS_CORE_NAME_H
-#define BUS_CORE_NAME_H
+/* topic/name.h: what is a topic, what is a filter. Rules of MQTT 3.1.1, section 4.7, plus our limits. */
+#ifndef BUS_TOPIC_NAME_H
+#define BUS_TOPIC_NAME_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,5 +17,8 @@ bool bus__filter_covers(const char *filter, const char *other);
 
 /* Cuts the level that begins at name: its length. name[length] is '/' or the end. */
 size_t bus__level_len(const char *name);
+
+/* bus_error_text() of a name that is none. Returns err. */
+int bus__fail_name(int err, const char *name) __attribute__((cold, noinline));
 
 #endif

@@ -1,7 +1,7 @@
 /* Reading JSON, by jansson. It recurses 2048 deep, has no limit on elements and no integers above
  * INT64_MAX; so survey() looks over the text first, and widen() gets such integers past it. */
 #define _POSIX_C_SOURCE 200809L
-#include "core/value.h"
+#include "value/value.h"
 
 #include <errno.h>
 #include <locale.h>

@@ -1,4 +1,4 @@
-/* core/account.h: what one peer makes this bus hold, in bytes.
+/* base/account.h: what one peer makes this bus hold, in bytes.
  *
  * Each object that exists because a peer asked for it is added to the peer's account when it is allocated and taken off when
  * its memory is freed, however long frames and handles hold it: the names it made, the values kept of it, its filters, the
@@ -9,8 +9,8 @@
  * bring an account over its bound, too: a new topic here that many filters match. Then `over` is called.
  *
  * An account lives as long as an object on it: values outlive their peer. Threads: any, unless said otherwise. */
-#ifndef BUS_CORE_ACCOUNT_H
-#define BUS_CORE_ACCOUNT_H
+#ifndef BUS_BASE_ACCOUNT_H
+#define BUS_BASE_ACCOUNT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-/* core/value.h: what the readers of values share. */
-#ifndef BUS_CORE_VALUE_H
-#define BUS_CORE_VALUE_H
+/* value/value.h: what the readers of values share. */
+#ifndef BUS_VALUE_VALUE_H
+#define BUS_VALUE_VALUE_H
 
 #include <stddef.h>
 

@@ -1,0 +1,411 @@
+"""Values of a type: what type= reads messages as, and what publish() makes of dataclasses and their like.
+
+A type is looked at once, when a program subscribes, and becomes a function that checks and builds. So a type that
+cannot be read raises there, and a payload that is not of the type raises DecodeError where its value is asked for.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import enum
+import functools
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from libbus import _core
+
+Convert = Callable[[Any], Any]
+Reader = Callable[[_core.Message], Any]
+
+DECODE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_DECODE")
+
+
+class MismatchError(Exception):
+    """A value is not of its type. Its path grows on the way out."""
+
+    def __init__(self, text: str, *, placed: bool = False) -> None:
+        self.text = text
+        self.placed = placed  # the text says where
+        self.path: list[Any] = []
+
+    def __str__(self) -> str:
+        if self.placed and not self.path:
+            return self.text
+        place = "".join(f"[{key!r:.60}]" for key in reversed(self.path))
+        return f"{self.text} at value{place}"
+
+
+def reader_of(kind: Any) -> Reader:
+    """Reads a message as a value of this type. TypeError: no payload is of this type."""
+    try:
+        return _reader(kind)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return _reader.__wrapped__(kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _reader(kind: Any) -> Reader:
+    convert = _Types().convert(kind, _name(kind))
+    decode = _decode_struct(kind) if _is_struct(kind) else None
+
+    def read(msg: _core.Message) -> Any:
+        try:
+            if decode is not None and msg.encoding == "msgpack":
+                return decode(msg.data)
+            return convert(msg._plain())
+        except MismatchError as error:
+            raise _not_of_type(msg, kind, error) from None
+
+    return read
+
+
+def _not_of_type(msg: _core.Message, kind: Any, why: object) -> Exception:
+    error = _core.DecodeError(f"{msg.topic}: not of type {_name(kind)}: {why}")
+    error.code, error.name = DECODE, "BUS_E_DECODE"
+    error.topic, error.address = msg.topic, None
+    return error
+
+
+def _name(kind: Any) -> str:
+    name = getattr(kind, "__qualname__", None)
+    return (
+        name
+        if isinstance(kind, type) and isinstance(name, str) and not typing.get_args(kind)
+        else repr(kind)
+    )
+
+
+# --- msgspec, if the program has imported it --------------------------------------------------------------
+
+
+def _is_struct(kind: Any) -> bool:
+    msgspec = sys.modules.get("msgspec")
+    return msgspec is not None and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _decode_struct(kind: Any) -> Convert:
+    msgspec: Any = sys.modules["msgspec"]
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def checked(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except msgspec.MsgspecError as error:
+            raise MismatchError(str(error), placed=True) from None
+
+    return checked
+
+
+def _convert_struct(kind: Any) -> Convert:
+    msgspec: Any = sys.modules["msgspec"]
+
+    def checked(value: Any) -> Any:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.MsgspecError as error:
+            raise MismatchError(str(error), placed=True) from None
+
+    return checked
+
+
+# --- types into functions ----------------------------------------------------------------------------------
+
+SIMPLE = (bool, int, str, bytes)
+
+
+class _Types:
+    """The functions of a type and all types inside it, which may contain each other."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Convert] = {}
+
+    def convert(self, kind: Any, where: str) -> Convert:
+        """where: names the place in an error."""
+        if kind is Any or kind is object:
+            return _as_it_is
+        if kind is None or kind is types.NoneType:
+            return _exactly(types.NoneType)
+        if kind in SIMPLE:
+            return _exactly(kind)
+        if kind is float:
+            return _float
+        if isinstance(kind, type) and not typing.get_args(kind):
+            made = self._class(kind, where)
+        else:
+            made = self._generic(kind, where)
+        if made is None:
+            raise TypeError(
+                f"{where}: a payload cannot be read as {_name(kind)}: None, bool, int, float, str, bytes, list, tuple, set,"
+                " dict, unions, Literal, enums, dataclasses, TypedDict, NamedTuple and msgspec.Struct are fine"
+            )
+        return made
+
+    def _class(self, kind: type, where: str) -> Convert | None:
+        if _is_struct(kind):
+            return _convert_struct(kind)
+        if issubclass(kind, enum.Enum):
+            return _enum(kind)
+        if dataclasses.is_dataclass(kind):
+            return self._once(kind, where, self._dataclass)
+        if typing.is_typeddict(kind) or hasattr(kind, "__required_keys__"):
+            return self._once(kind, where, self._typed_dict)
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            return self._once(kind, where, self._named_tuple)
+        return self._container(kind, (), where)
+
+    def _generic(self, kind: Any, where: str) -> Convert | None:
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        if hasattr(kind, "__supertype__"):  # NewType
+            return self.convert(kind.__supertype__, where)
+        if origin is typing.Union or origin is types.UnionType:
+            return self._union(args, where)
+        if origin is typing.Literal:
+            return _literal(args)
+        if origin is typing.Annotated or getattr(
+            origin, "__name__", getattr(origin, "_name", None)
+        ) in (
+            "Required",
+            "NotRequired",
+            "ReadOnly",
+        ):
+            return self.convert(args[0], where)
+        return self._container(origin, args, where) if isinstance(origin, type) else None
+
+    def _once(self, kind: type, where: str, make: Callable[[type, str], Convert]) -> Convert:
+        """A class may contain itself: what is asked for meanwhile calls what will be made."""
+        if kind not in self._made:
+            self._made[kind] = lambda value: self._made[kind](value)
+            self._made[kind] = make(kind, where)
+        return self._made[kind]
+
+    def _hints(self, kind: type, where: str) -> dict[str, Convert]:
+        try:
+            hints = typing.get_type_hints(kind, include_extras=True)
+        except NameError as error:
+            raise TypeError(
+                f"{where}: {error}: its annotations may only use names of its module"
+            ) from None
+        return {
+            name: self.convert(hint, f"{where}.{name}")
+            for name, hint in hints.items()
+            if typing.get_origin(hint) is not typing.ClassVar
+            and not isinstance(hint, dataclasses.InitVar)
+        }
+
+    def _dataclass(self, kind: Any, where: str) -> Convert:
+        hints = self._hints(kind, where)
+        fields = [field for field in dataclasses.fields(kind) if field.init]
+        convert = [(field.name, hints[field.name]) for field in fields]
+        needed = {
+            field.name
+            for field in fields
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        }
+
+        def build(value: Any) -> Any:
+            return kind(**_members(value, convert, needed))
+
+        return build
+
+    def _typed_dict(self, kind: Any, where: str) -> Convert:
+        convert = list(self._hints(kind, where).items())
+        needed = set(kind.__required_keys__)
+        return lambda value: _members(value, convert, needed)
+
+    def _named_tuple(self, kind: Any, where: str) -> Convert:
+        hints = self._hints(kind, where)
+        convert = [hints.get(name, _as_it_is) for name in kind._fields]
+        least = len(kind._fields) - len(kind._field_defaults)
+
+        def build(value: Any) -> Any:
+            _check(list, value)
+            if not least <= len(value) <= len(convert):
+                raise MismatchError(f"{len(convert)} elements are needed, not {len(value)},")
+            return kind(*_elements(convert, value))
+
+        return build
+
+    def _container(self, kind: Any, args: tuple[Any, ...], where: str) -> Convert | None:
+        if kind is tuple and args and args[-1] is not Ellipsis:
+            return self._tuple(args, where)
+        if kind in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
+            key, item = args or (Any, Any)
+            return self._dict(key, item, where)
+        make: dict[Any, Callable[[list[Any]], Any]] = {
+            list: list,
+            collections.abc.Sequence: list,
+            collections.abc.MutableSequence: list,
+            collections.abc.Iterable: list,
+            collections.abc.Collection: list,
+            tuple: tuple,
+            set: set,
+            frozenset: frozenset,
+        }
+        if kind not in make:
+            return None
+        return self._list(make[kind], args[0] if args else Any, where)
+
+    def _list(self, make: Callable[[list[Any]], Any], item: Any, where: str) -> Convert:
+        convert = self.convert(item, where)
+
+        def build(value: Any) -> Any:
+            _check(list, value)
+            try:
+                return make(_elements([convert] * len(value), value))
+            except TypeError:  # an element that cannot be in a set
+                raise MismatchError("elements that can be hashed are needed") from None
+
+        return build
+
+    def _tuple(self, args: tuple[Any, ...], where: str) -> Convert:
+        convert = [] if args == ((),) else [self.convert(arg, where) for arg in args]
+
+        def build(value: Any) -> Any:
+            _check(list, value)
+            if len(value) != len(convert):
+                raise MismatchError(f"{len(convert)} elements are needed, not {len(value)},")
+            return tuple(_elements(convert, value))
+
+        return build
+
+    def _dict(self, key: Any, item: Any, where: str) -> Convert:
+        keys, items = self.convert(key, where), self.convert(item, where)
+
+        def build(value: Any) -> Any:
+            _check(dict, value)
+            made = {}
+            for name, member in value.items():
+                try:
+                    made[keys(name)] = items(member)
+                except MismatchError as error:
+                    error.path.append(name)
+                    raise
+            return made
+
+        return build
+
+    def _union(self, args: tuple[Any, ...], where: str) -> Convert:
+        choices = [(arg, self.convert(arg, where)) for arg in args]
+        # What is of one of these types is of no other: a union of int and float keeps both apart.
+        exact = {
+            arg: convert for arg, convert in choices if arg in (*SIMPLE, float, types.NoneType)
+        }
+        others = [convert for arg, convert in choices if arg not in exact or arg is float]
+        names = " or ".join(_name(arg) for arg in args)
+
+        def build(value: Any) -> Any:
+            if (convert := exact.get(type(value))) is not None:
+                return convert(value)
+            wrong = []
+            for convert in others:
+                try:
+                    return convert(value)
+                except MismatchError as error:
+                    wrong.append(error)
+            if len(wrong) == 1 and wrong[0].path:
+                raise wrong[0]
+            raise _needs(names, value)
+
+        return build
+
+
+def _needs(names: str, value: Any) -> MismatchError:
+    return MismatchError(f"{names} is needed, not {type(value).__name__},")
+
+
+def _check(kind: type, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise _needs(kind.__name__, value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _exactly(kind: type) -> Convert:
+    name = "None" if kind is types.NoneType else kind.__name__
+
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise _needs(name, value)
+        return value
+
+    return check
+
+
+def _float(value: Any) -> float:
+    if type(value) is not float and type(value) is not int:
+        raise _needs("float", value)
+    return float(value)
+
+
+def _enum(kind: type[enum.Enum]) -> Convert:
+    def find(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            raise MismatchError(f"{value!r:.60} is no {_name(kind)},") from None
+
+    return find
+
+
+def _literal(args: tuple[Any, ...]) -> Convert:
+    choices = {(type(arg), arg) for arg in args}
+
+    def check(value: Any) -> Any:
+        if isinstance(value, (list, dict)) or (type(value), value) not in choices:
+            raise MismatchError(f"{value!r:.60} is none of {', '.join(map(repr, args))},")
+        return value
+
+    return check
+
+
+def _elements(convert: list[Convert], values: list[Any]) -> list[Any]:
+    made = []
+    for function, value in zip(convert, values, strict=False):
+        try:
+            made.append(function(value))
+        except MismatchError as error:
+            error.path.append(len(made))
+            raise
+    return made
+
+
+def _members(value: Any, convert: list[tuple[str, Convert]], needed: set[str]) -> dict[str, Any]:
+    """Keys that the type does not know are of a newer program, and left out."""
+    _check(dict, value)
+    made = {}
+    for name, function in convert:
+        if name not in value:
+            if name in needed:
+                raise MismatchError(f"the key {name!r} is missing")
+            continue
+        try:
+            made[name] = function(value[name])
+        except MismatchError as error:
+            error.path.append(name)
+            raise
+    return made
+
+
+# --- and back: called by the packer for types that it does not know ------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """What is packed for a value: of a dataclass or a msgspec.Struct a dict, of an enum its value. NotImplemented: nothing is."""
+    if isinstance(value, type):
+        return NotImplemented
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if _is_struct(type(value)):
+        msgspec: Any = sys.modules["msgspec"]
+        return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
+    return NotImplemented

@@ -1,0 +1,506 @@
+/* publisher.c: libbus._core.Publisher, a topic for many messages that may wait for room.
+ *
+ * A handle of C is one thread's at a time, so whoever sends takes one out of the object and has it alone: the spare one, or another
+ * that is opened for this call. A send that waits thus holds up no other, nor close(), nor a signal handler that sends. */
+#include "core.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fork.h"
+
+/* How long Ctrl-C and close() may wait. */
+#define SLICE_NS INT64_C(50000000)
+
+/* What send_many() packs before it sends: it shares the costs of one call, and bounds what an endless generator takes. */
+#define BATCH       32
+#define BATCH_BYTES ((size_t)64 << 10)
+
+struct publisher_object {
+	PyObject_HEAD struct core *core;
+	PyObject *bus;   /* a libbus._core.Bus; it keeps it open */
+	PyObject *topic; /* str */
+	_Atomic(struct bus_pub *) spare;
+	_Atomic(struct bus_packer *) packer;
+	atomic_bool closed;
+	uint32_t generation;
+	bool named;
+	int wait_ms;
+};
+
+/* --- handles ------------------------------------------------------------------------------------------------- */
+
+static int
+pub_open(struct publisher_object *self, struct bus_pub **ret_pub)
+{
+	/* A handle that waits never refuses a send of a thread that must not wait, so the last try alone is counted. */
+	const struct bus_pub_config cfg = {
+	    .size = sizeof cfg, .type = BUS_TYPE_MSGPACK, .wait_ms = -1};
+
+	const char *topic = PyUnicode_AsUTF8(self->topic);
+	int err;
+
+	/* On a named bus the topic's name may have to be written. */
+	TRY_THEN_RELEASE(err, bus_object_pub(self->bus, topic, &cfg, ret_pub));
+	return err;
+}
+
+static int
+pub_take(struct publisher_object *self, struct bus_pub **ret_pub)
+{
+	if (self->generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	if (atomic_load(&self->closed))
+		return BUS_E_CLOSED;
+	*ret_pub = atomic_exchange(&self->spare, NULL);
+	return *ret_pub != NULL ? 0 : pub_open(self, ret_pub);
+}
+
+/* A close() meanwhile has found no spare one, or finds this one: either it or we end it. */
+static void
+pub_give(struct publisher_object *self, struct bus_pub *pub)
+{
+	bus_pub_close(atomic_exchange(&self->spare, pub));
+	if (atomic_load(&self->closed))
+		bus_pub_close(atomic_exchange(&self->spare, NULL));
+}
+
+/* --- sending ------------------------------------------------------------------------------------------------- */
+
+/* One call of send() or send_many(). */
+struct sending {
+	struct publisher_object *self;
+	struct bus_pub *pub;
+	size_t sent;
+	int may_wait; /* -1: not asked yet */
+	bool raised;
+};
+
+/* As many of the items as there is room for. The number, BUS__E_WAITS or BUS_E_*. */
+static int
+send_some(const struct sending *s, const struct bus_slice *items, size_t count)
+{
+	return count == 1 ? bus_pub_send(s->pub, items->data, items->len)
+			  : bus_pub_send_many(s->pub, items, count);
+}
+
+static int
+try_some(const struct sending *s, const struct bus_slice *items, size_t count)
+{
+	int got;
+
+	if (s->self->named) {
+		TRY_THEN_RELEASE(got, send_some(s, items, count));
+	} else {
+		bus__set_may_wait(false);
+		got = send_some(s, items, count);
+		bus__set_may_wait(true);
+	}
+	return got == 0 && count == 1 ? 1 : got;
+}
+
+/* Whether this call may wait where it runs: a method of Python's, asked before the first wait. */
+static bool
+may_wait(struct sending *s)
+{
+	PyObject *answer;
+
+	if (s->may_wait >= 0)
+		return s->may_wait > 0;
+	answer = PyObject_CallMethod((PyObject *)s->self, "_may_wait", NULL);
+	s->may_wait = answer != NULL ? PyObject_IsTrue(answer) : -1;
+	Py_XDECREF(answer);
+	s->raised = s->may_wait < 0;
+	return s->may_wait > 0;
+}
+
+/* The last try, which counts as refused. 1 or BUS_E_*. */
+static int
+send_now(const struct sending *s, const struct bus_slice *item)
+{
+	const struct bus_msg msg = {.size = sizeof msg,
+	    .topic = PyUnicode_AsUTF8(s->self->topic),
+	    .data = item->data,
+	    .len = item->len,
+	    .type = BUS_TYPE_MSGPACK};
+	int err = bus_object_publish(s->self->bus, &msg);
+
+	return err < 0 ? err : 1;
+}
+
+/* Sends one within a slice. 1, 0: not yet, or BUS_E_*. */
+static int
+send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t deadline)
+{
+	int64_t slice = bus__now_ns() + SLICE_NS;
+	int err;
+
+	Py_BEGIN_ALLOW_THREADS bus__set_wait_limit(slice < deadline ? slice : deadline);
+	err = bus_pub_send(s->pub, item->data, item->len);
+	bus__set_wait_limit(INT64_MAX);
+	Py_END_ALLOW_THREADS return err == BUS__E_WAITS ? 0 : err < 0 ? err : 1;
+}
+
+/* Sends all, each with the time to wait that it has. 0, BUS_E_*, or -1 with s->raised. */
+static int
+send_all(struct sending *s, const struct bus_slice *items, size_t count)
+{
+	int64_t deadline = bus__deadline_ns(s->self->wait_ms);
+
+	for (size_t sent = 0; sent < count;) {
+		int got = try_some(s, items + sent, count - sent);
+		bool waits = got == BUS__E_WAITS && bus__left_ms(deadline) != 0 && may_wait(s);
+
+		if (s->raised)
+			return -1;
+		if (waits)
+			got = send_in_slice(s, items + sent, deadline);
+		else if (got == BUS__E_WAITS)
+			got = send_now(s, items + sent);
+		if (got < 0)
+			return got;
+		if (got > 0) {
+			sent += (size_t)got;
+			s->sent += (size_t)got;
+			deadline = bus__deadline_ns(s->self->wait_ms);
+		}
+		if (waits && PyErr_CheckSignals() < 0) {
+			s->raised = true;
+			return -1;
+		}
+		if (atomic_load(&s->self->closed) && sent < count)
+			return BUS_E_CLOSED;
+	}
+	return 0;
+}
+
+static int
+sending_begin(struct publisher_object *self, struct sending *s)
+{
+	int err;
+
+	*s = (struct sending){.self = self, .may_wait = -1};
+	err = pub_take(self, &s->pub);
+	if (err < 0)
+		error_raise(self->core, err, ABOUT_TOPIC, self->topic);
+	return err;
+}
+
+/* 0, or -1 with an exception. */
+static int
+sending_end(struct sending *s, int err)
+{
+	if (err < 0 && !s->raised)
+		error_raise(s->self->core, err, ABOUT_TOPIC, s->self->topic);
+	pub_give(s->self, s->pub);
+	return err < 0 ? -1 : 0;
+}
+
+PyDoc_STRVAR(publisher_send_doc,
+    "send($self, value, /)\n--\n\n"
+    "Publishes a value, as bus.publish() does. FullError: a subscription with full='refuse' had no room\n"
+    "for `wait` seconds, and none got it. In a callback and in a running event loop it does not wait.");
+
+static PyObject *
+publisher_send(struct publisher_object *self, PyObject *value)
+{
+	struct bus_packer *packer = packer_take(&self->packer);
+	struct bus_slice item;
+	struct sending s;
+	int err = -1;
+
+	if (packer == NULL)
+		return NULL;
+	if (value_pack(self->core, packer, value, self->topic, "value") == 0 &&
+	    bus_packer_data(packer, &item.data, &item.len) == 0 && sending_begin(self, &s) == 0)
+		err = sending_end(&s, send_all(&s, &item, 1));
+	packer_give(&self->packer, packer);
+	return err < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* --- send_many ------------------------------------------------------------------------------------------------ */
+
+struct batch {
+	char *bytes;
+	size_t len, cap, count;
+	size_t ends[BATCH];
+};
+
+/* Appends the bytes of a value. 0, or -1 with an exception. */
+static int
+batch_add(struct publisher_object *self, struct batch *batch, PyObject *value)
+{
+	struct bus_packer *packer = packer_take(&self->packer);
+	const void *data;
+	size_t len;
+	int done = -1;
+
+	if (packer == NULL)
+		return -1;
+	if (value_pack(self->core, packer, value, self->topic, "value") < 0 ||
+	    bus_packer_data(packer, &data, &len) < 0)
+		goto give;
+	if (batch->cap - batch->len < len) {
+		size_t cap = batch->len + len + BATCH_BYTES;
+		char *bytes = PyMem_RawRealloc(batch->bytes, cap);
+
+		if (bytes == NULL) {
+			PyErr_NoMemory();
+			goto give;
+		}
+		batch->bytes = bytes;
+		batch->cap = cap;
+	}
+	memcpy(batch->bytes + batch->len, data, len);
+	batch->len += len;
+	batch->ends[batch->count++] = batch->len;
+	done = 0;
+give:
+	packer_give(&self->packer, packer);
+	return done;
+}
+
+/* Packs the next values. 1: there may be more; 0: there are no more; -1 with an exception, which comes behind what was packed. */
+static int
+batch_fill(struct publisher_object *self, struct batch *batch, PyObject *values)
+{
+	batch->len = batch->count = 0;
+	while (batch->count < BATCH && batch->len < BATCH_BYTES) {
+		PyObject *value = PyIter_Next(values);
+		int done;
+
+		if (value == NULL)
+			return PyErr_Occurred() ? -1 : 0;
+		done = batch_add(self, batch, value);
+		Py_DECREF(value);
+		if (done < 0)
+			return -1;
+	}
+	return 1;
+}
+
+static int
+batch_send(struct sending *s, const struct batch *batch)
+{
+	struct bus_slice items[BATCH];
+	size_t begin = 0;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		items[i] = (struct bus_slice){batch->bytes + begin, batch->ends[i] - begin};
+		begin = batch->ends[i];
+	}
+	return send_all(s, items, batch->count);
+}
+
+/* The exception under way says how many went. */
+static void
+note_sent(size_t sent)
+{
+	PyObject *type, *error, *trace, *number;
+
+	PyErr_Fetch(&type, &error, &trace);
+	PyErr_NormalizeException(&type, &error, &trace);
+	number = PyLong_FromSize_t(sent);
+	if (number == NULL || error == NULL || PyObject_SetAttrString(error, "sent", number) < 0)
+		PyErr_Clear();
+	Py_XDECREF(number);
+	PyErr_Restore(type, error, trace);
+}
+
+static int
+send_values(struct publisher_object *self, PyObject *values, struct sending *s)
+{
+	struct batch batch = {.bytes = NULL};
+	int more;
+
+	do {
+		PyObject *type, *error, *trace;
+		int err;
+
+		more = batch_fill(self, &batch, values);
+		PyErr_Fetch(&type, &error, &trace);
+		err = batch_send(s, &batch);
+		if (err < 0) {
+			Py_XDECREF(type);
+			Py_XDECREF(error);
+			Py_XDECREF(trace);
+			if (!s->raised)
+				error_raise(self->core, err, ABOUT_TOPIC, self->topic);
+			more = -1;
+		} else {
+			PyErr_Restore(type, error, trace);
+		}
+	} while (more > 0);
+	PyMem_RawFree(batch.bytes);
+	return more;
+}
+
+PyDoc_STRVAR(publisher_send_many_doc,
+    "send_many($self, values, /)\n--\n\n"
+    "Publishes the values of a list or any other iterable, in order, as so many send() and for less;\n"
+    "each may wait. Returns how many they were. An exception ends it: its attribute `sent` is the number of\n"
+    "those that were published.");
+
+static PyObject *
+publisher_send_many(struct publisher_object *self, PyObject *values)
+{
+	PyObject *iterator;
+	struct sending s;
+	int done;
+
+	if (PyUnicode_Check(values) || PyBytes_Check(values) || PyDict_Check(values)) {
+		PyErr_Format(PyExc_TypeError,
+		    "%U: send_many() takes a list or another iterable of values, not one %s: use send()",
+		    self->topic, Py_TYPE(values)->tp_name);
+		return NULL;
+	}
+	iterator = PyObject_GetIter(values);
+	if (iterator == NULL)
+		return NULL;
+	if (sending_begin(self, &s) < 0) {
+		Py_DECREF(iterator);
+		return NULL;
+	}
+	done = send_values(self, iterator, &s);
+	if (done < 0)
+		note_sent(s.sent);
+	Py_DECREF(iterator);
+	pub_give(self, s.pub);
+	return done < 0 ? NULL : PyLong_FromSize_t(s.sent);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"bus", "topic", "wait", NULL};
+	struct core *core = core_of_type(type);
+	PyObject *bus, *topic, *wait = NULL;
+	struct publisher_object *self;
+	struct bus_pub *pub = NULL;
+	int err, wait_ms = 0;
+
+	if (core == NULL ||
+	    !PyArg_ParseTupleAndKeywords(
+		args, kwargs, "O!O|$O:Publisher", names, core->bus, &bus, &topic, &wait) ||
+	    (wait != NULL && seconds_ms(wait, "wait", &wait_ms) < 0) ||
+	    text_of(core, topic, ABOUT_TOPIC) == NULL)
+		return NULL;
+	if (wait_ms != 0 && bus_object_is_named(bus))
+		return error_raise_because(core, BUS_E_NOTSUP, ABOUT_TOPIC, topic,
+		    "wait= is for a private bus: on one with a name no reader may hold up others, so there is "
+		    "nothing to wait for; readers that fall behind see it in msg.lost");
+	self = (struct publisher_object *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->core = core;
+	self->bus = Py_NewRef(bus);
+	self->topic = Py_NewRef(topic);
+	self->generation = bus__fork_generation();
+	self->named = bus_object_is_named(bus);
+	self->wait_ms = wait_ms;
+	err = pub_open(self, &pub);
+	if (err < 0) {
+		error_raise(core, err, ABOUT_TOPIC, topic);
+		Py_DECREF(self);
+		return NULL;
+	}
+	atomic_store(&self->spare, pub);
+	return (PyObject *)self;
+}
+
+PyDoc_STRVAR(publisher_close_doc,
+    "close($self, /)\n--\n\n"
+    "Ends it. Never waits; a send() that waits on another thread raises ClosedError.");
+
+static PyObject *
+publisher_close(struct publisher_object *self, PyObject *unused)
+{
+	(void)unused;
+	if (self->generation == bus__fork_generation()) {
+		atomic_store(&self->closed, true);
+		bus_pub_close(atomic_exchange(&self->spare, NULL));
+	}
+	Py_RETURN_NONE;
+}
+
+static PyObject *
+publisher_closed(struct publisher_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(
+	    atomic_load(&self->closed) || self->generation != bus__fork_generation());
+}
+
+static PyObject *
+publisher_topic(struct publisher_object *self, void *unused)
+{
+	(void)unused;
+	return Py_NewRef(self->topic);
+}
+
+/* Subclasses know where they run. */
+static PyObject *
+publisher_may_wait(struct publisher_object *self, PyObject *unused)
+{
+	(void)self;
+	(void)unused;
+	Py_RETURN_TRUE;
+}
+
+static int
+publisher_traverse(struct publisher_object *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->bus);
+	return 0;
+}
+
+/* Without a tp_clear: what leads from the bus back to it is an attribute, which ends the cycle. */
+static void
+publisher_dealloc(struct publisher_object *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	bus_pub_close(atomic_load(&self->spare));
+	bus_packer_free(atomic_load(&self->packer));
+	Py_XDECREF(self->topic);
+	Py_XDECREF(self->bus);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyGetSetDef publisher_getset[] = {
+    {"topic", (getter)publisher_topic, NULL, "What it publishes on.", NULL},
+    {"closed", (getter)publisher_closed, NULL, "True after close(), and in a forked child.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef publisher_methods[] = {
+    {"send", (PyCFunction)publisher_send, METH_O, publisher_send_doc},
+    {"send_many", (PyCFunction)publisher_send_many, METH_O, publisher_send_many_doc},
+    {"_may_wait", (PyCFunction)publisher_may_wait, METH_NOARGS, NULL},
+    {"close", (PyCFunction)publisher_close, METH_NOARGS, publisher_close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot publisher_slots[] = {
+    {Py_tp_doc, "What libbus.Publisher is made of."},
+    {Py_tp_new, publisher_new},
+    {Py_tp_dealloc, publisher_dealloc},
+    {Py_tp_traverse, publisher_traverse},
+    {Py_tp_getset, publisher_getset},
+    {Py_tp_methods, publisher_methods},
+    {0, NULL},
+};
+
+PyType_Spec publisher_spec = {
+    .name = "libbus._core.Publisher",
+    .basicsize = sizeof(struct publisher_object),
+    .flags =
+	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = publisher_slots,
+};

@@ -1,0 +1,38 @@
+"""The example of a transport that a program brings: two processes, joined by FIFOs."""
+
+import subprocess
+
+from patience import WATCHDOG
+from programs import BUILD
+
+PROGRAM = BUILD / "examples" / "over_fifos"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [PROGRAM, *arguments], check=False, capture_output=True, text=True, timeout=WATCHDOG
+    )
+
+
+def test_a_bus_reaches_another_process_over_fifos(tmp_path):
+    address = f"fifo://{tmp_path}/bus"
+    listening = subprocess.Popen(
+        [PROGRAM, "listen", address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        for _ in range(2):
+            dialled = run("dial", address)
+            assert (dialled.returncode, dialled.stderr) == (0, "")
+            assert dialled.stdout == "room/kitchen/temperature is 21.5\n"
+        taken = run("listen", address)
+        assert taken.returncode == 1
+        assert f"{address}: address in use" in taken.stderr
+    finally:
+        listening.communicate("\n", timeout=WATCHDOG)
+    assert listening.returncode == 0
+
+
+def test_an_address_of_no_transport_is_answered_with_those_that_there_are():
+    done = run("dial", "smoke://hill")
+    assert done.returncode == 1
+    assert "unknown scheme: this process has inproc, ipc, tcp, fifo" in done.stderr

@@ -1,0 +1,267 @@
+"""Publishers: many messages on one topic, at the pace of the subscription that loses nothing."""
+
+import asyncio
+import itertools
+import signal
+import threading
+import time
+
+import pytest
+from patience import WATCHDOG
+
+import libbus
+
+SMALLEST = 4096  # bytes of the smallest mailbox
+
+
+@pytest.fixture
+def refusing(bus):
+    """A subscription that loses nothing and holds little."""
+    return bus.subscribe("jobs", full="refuse", max_bytes=SMALLEST)
+
+
+def fill(bus):
+    with bus.publisher("jobs") as jobs, pytest.raises(libbus.FullError) as caught:
+        jobs.send_many(itertools.count())
+    return caught.value.sent
+
+
+@pytest.fixture
+def ringing():
+    """Calls a function in a signal handler, again and again."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def start(function):
+        signal.signal(signal.SIGALRM, lambda number, frame: function())
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_publisher_sends_values_in_order(tmp_path, named):
+    place = {"name": "test", "directory": tmp_path} if named else {}
+    with libbus.Bus(**place) as bus, bus.publisher("room/lamp") as lamp:
+        assert (lamp.topic, lamp.bus, lamp.wait, lamp.closed) == ("room/lamp", bus, 0, False)
+        with bus.subscribe("room/#") as rooms:
+            lamp.send({"on": True})
+            assert lamp.send_many(n for n in range(100)) == 100
+            assert lamp.send_many([]) == 0
+            got = [rooms.recv(WATCHDOG) for _ in range(101)]
+    assert [msg.value for msg in got] == [{"on": True}, *range(100)]
+    assert {msg.topic for msg in got} == {"room/lamp"}
+
+
+def test_sends_that_wait_lose_nothing(bus, refusing):
+    sent, got = 3000, []
+    reader = threading.Thread(target=lambda: got.extend(msg.value for msg in refusing))
+    reader.start()
+    with bus.publisher("jobs", wait=None) as jobs:
+        for n in range(sent):
+            jobs.send(n)
+        assert jobs.send_many(range(sent, 2 * sent)) == sent
+    while refusing.stats()["pending"]:
+        time.sleep(0.001)
+    refusing.close()
+    reader.join(WATCHDOG)
+    assert got == list(range(2 * sent))
+    assert bus.stats()["refused"] == bus.stats()["lost"] == 0
+
+
+def test_threads_may_share_a_publisher(bus, refusing):
+    sent, got = 1000, []
+    with bus.publisher("jobs", wait=WATCHDOG) as jobs:
+        threads = [
+            threading.Thread(target=lambda who=who: [jobs.send([who, n]) for n in range(sent)])
+            for who in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(got) < 4 * sent:
+            got.append(refusing.recv(WATCHDOG).value)
+        for thread in threads:
+            thread.join(WATCHDOG)
+    for who in range(4):
+        assert [n for sender, n in got if sender == who] == list(range(sent))
+
+
+def test_a_send_without_room_in_time_raises_once_and_counts_once(bus, refusing):
+    held = fill(bus)
+    assert refusing.stats()["refused"] == 1
+    with bus.publisher("jobs", wait=0.2) as jobs:
+        start = time.monotonic()
+        with pytest.raises(libbus.FullError, match=r"^jobs: ") as caught:
+            jobs.send("late")
+        assert time.monotonic() - start >= 0.2
+        assert caught.value.topic == "jobs"
+    assert refusing.stats()["refused"] == 2
+    assert [msg.value for msg in refusing.iter(timeout=0)] == list(range(held))
+
+
+def test_what_ends_send_many_says_how_many_went(bus):
+    with bus.subscribe("jobs") as got, bus.publisher("jobs") as jobs:
+        with pytest.raises(TypeError, match="jobs: cannot publish set") as caught:
+            jobs.send_many([1, 2, {3}, 4])
+        assert caught.value.sent == 2
+
+        def failing():
+            yield from range(100)
+            raise LookupError("no more")
+
+        with pytest.raises(LookupError, match="no more") as caught:
+            jobs.send_many(failing())
+        assert caught.value.sent == 100
+        assert [msg.value for msg in got.iter(timeout=0)] == [1, 2, *range(100)]
+
+
+def test_send_many_takes_several_values(bus):
+    with bus.publisher("jobs") as jobs:
+        for one in ("text", b"bytes", {"a": 1}, 7):
+            with pytest.raises(TypeError):
+                jobs.send_many(one)
+        with pytest.raises(libbus.TooBigError):
+            jobs.send(bytes(2 << 20))
+
+
+def test_large_values_arrive_whole(bus):
+    with bus.subscribe("jobs", max_bytes=32 << 20) as got, bus.publisher("jobs") as jobs:
+        values = [bytes([n]) * 200_000 for n in range(50)]
+        assert jobs.send_many(values) == 50
+        assert [msg.value for msg in got.iter(timeout=0)] == values
+
+
+def test_close_ends_a_send_that_waits(bus, refusing):
+    fill(bus)
+    for end in (libbus.Publisher.close, lambda jobs: jobs.bus.close()):
+        jobs, raised = bus.publisher("jobs", wait=None), []
+
+        def send(jobs=jobs, raised=raised):
+            try:
+                jobs.send("late")
+            except libbus.ClosedError as error:
+                raised.append(error.topic)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join(0.05)
+        end(jobs)
+        thread.join(WATCHDOG)
+        assert raised == ["jobs"]
+        with pytest.raises(libbus.ClosedError):
+            jobs.send(1)
+        jobs.close()
+
+
+def test_an_exception_in_a_signal_handler_ends_a_send_that_waits(bus, refusing, ringing):
+    fill(bus)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with bus.publisher("jobs", wait=None) as jobs:
+        ringing(interrupt)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            jobs.send_many(["late"])
+        assert caught.value.sent == 0
+
+
+def test_a_signal_handler_may_use_the_publisher_that_it_interrupts(bus, refusing, ringing):
+    fill(bus)
+    seen = []
+
+    def handle():
+        if len(seen) == 3:
+            jobs.close()
+        else:
+            seen.append(refusing.recv_nowait().value)
+            jobs.send("in between")
+
+    jobs = bus.publisher("jobs", wait=None)
+    ringing(handle)
+    with pytest.raises(libbus.ClosedError):
+        jobs.send_many(itertools.repeat("late"))
+    assert seen == [0, 1, 2]
+
+
+def test_a_callback_does_not_wait_for_itself(bus, refusing):
+    raised = []
+    with bus.publisher("jobs", wait=None) as jobs:
+
+        @bus.on("start")
+        def started(msg):
+            try:
+                jobs.send_many(itertools.count())
+            except libbus.FullError as error:
+                raised.append(error.sent)
+
+        bus.publish("start", None)
+        bus.flush(WATCHDOG)
+    assert raised == [refusing.stats()["pending"]]
+
+
+def test_an_event_loop_does_not_wait(bus, refusing):
+    fill(bus)
+    with bus.publisher("jobs", wait=None) as jobs:
+
+        async def send():
+            jobs.send("late")
+
+        with pytest.raises(libbus.FullError):
+            asyncio.run(send())
+
+
+def test_a_named_bus_has_nothing_to_wait_for_and_says_so(tmp_path):
+    with libbus.Bus("test", directory=tmp_path) as bus:
+        for wait in (1, None):
+            with pytest.raises(libbus.NotSupportedError, match=r"^jobs: wait= is for a private"):
+                bus.publisher("jobs", wait=wait)
+
+
+def test_a_publisher_says_what_it_is_and_refuses_what_is_none(bus):
+    jobs = bus.publisher("jobs", wait=5)
+    assert repr(jobs) == "<libbus.Publisher jobs wait=5>"
+    jobs.close()
+    assert repr(jobs) == "<libbus.Publisher jobs wait=5 closed>"
+    with pytest.raises(libbus.TopicError):
+        bus.publisher("jobs/#")
+    with pytest.raises(ValueError, match=r"^wait -1: "):
+        bus.publisher("jobs", wait=-1)
+    bus.close()
+    with pytest.raises(libbus.ClosedError):
+        bus.publisher("jobs")
+
+
+def test_a_forked_child_cannot_send(python):
+    out = python("""if True:
+        import libbus, os
+        with libbus.Bus() as bus, bus.publisher("a", wait=None) as pub:
+            if (child := os.fork()) == 0:
+                try:
+                    pub.send(1)
+                except libbus.ForkError:
+                    os.write(1, b"fork\\n")
+                pub.close()
+                del pub
+                os._exit(0)
+            os.waitpid(child, 0)
+            pub.send(1)
+        """)
+    assert out == "fork\n"
+
+
+def test_a_publisher_keeps_its_bus_and_goes_with_it():
+    import gc
+    import weakref
+
+    bus = libbus.Bus()
+    bus.jobs = bus.publisher("jobs")
+    gone = weakref.ref(bus)
+    jobs = bus.jobs
+    del bus
+    gc.collect()
+    jobs.send(1)
+    del jobs
+    gc.collect()
+    assert gone() is None
