@@ -49,7 +49,6 @@ after(void)
 
 static const struct control controls[] = {
     {"a late note replaces a newer one", "note", "kept", OP_CAS, BLIND, ""},
-    {"the value before is forgotten", "raise", "before", OP_CAS, SKIPPED, ""},
     {"a segment does not say that it has values", "mark", "retained", OP_CAS, SKIPPED, ""},
     {NULL},
 };
