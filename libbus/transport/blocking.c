@@ -642,7 +642,8 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	int err;
 
 	if (is_crowded(kind))
-		settle(addr->transport, bus__deadline_ns(SETTLE_MS)); /* many may just have ended at once */
+		settle(addr->transport,
+		    bus__deadline_ns(SETTLE_MS)); /* many may just have ended at once */
 	if (is_crowded(kind))
 		return BUS_E_LIMIT;
 	listening = (struct listening *)endpoint_new(kind, sizeof *listening);
