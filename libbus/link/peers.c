@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "link/session.h"
 
-enum { REMEMBERED = 1024, LEFT_MOST = 1024, FEW_FILTERS = 64, MET_FIRST = 8, MET_MOST = 1024 };
+enum { REMEMBERED = 1024, LEFT_MOST = 1024, MET_FIRST = 8, MET_MOST = 1024 };
 #define REMEMBERED_NS (INT64_C(600) * 1000000000)
 
 static struct bus__peer *
@@ -285,8 +285,9 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		return;
 	session->peer = NULL;
 	peer->session = NULL;
-	/* While many filters end, one by one, nothing gets in any more. */
-	if (session->mbox != NULL && (!for_good || peer->filters.count > FEW_FILTERS))
+	/* Also where the peer is forgotten: its filters end one by one, some of them perhaps only in a later round, and until then a
+	 * publisher would wake a session that is gone. */
+	if (session->mbox != NULL)
 		bus__peer_park(peer->mbox);
 	if (for_good || peer->mbox == NULL) {
 		forget(links, peer);
