@@ -169,7 +169,7 @@ static const char *child_is; /* what CHILD says, in a child */
 START_TEST(child)
 {
 	char *arg;
-	ptrdiff_t offset = strtoll(child_is, &arg, 10);
+	ptrdiff_t offset = (ptrdiff_t)strtoll(child_is, &arg, 10);
 
 	((void (*)(const char *))(uintptr_t)((char *)(uintptr_t)main + offset))(arg + 1);
 }
