@@ -516,15 +516,17 @@ START_TEST(forked_child_does_not_keep_its_parents_membership)
 	child = bus_test_fork();
 	if (child == 0) {
 		struct bus *bus = join(dir);
-		pid_t its = _i == 0 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		pid_t its;
 
 		epoch = bus_epoch(bus);
+		its = _i == 0 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		/* It says itself that it is there: until its fork() has returned it holds the locks as well. */
 		if (its == 0) {
 			close(ends[1]);
+			if (write(ready[1], &epoch, sizeof epoch) != (ssize_t)sizeof epoch)
+				_exit(1);
 			_exit(read(ends[0], &byte, 1) < 0);
 		}
-		if (write(ready[1], &epoch, sizeof epoch) != (ssize_t)sizeof epoch)
-			_exit(1);
 		for (;;)
 			pause();
 	}

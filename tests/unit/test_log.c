@@ -1371,13 +1371,14 @@ START_TEST(role_of_a_dead_holder_moves_though_a_child_of_his_lives)
 		char byte = 'x';
 
 		ck_bus(bus__log_role_take(its, "recorder", &role), 1);
-		if (fork() ==
-		    0) { /* it holds every descriptor of the holder, until the test ends */
+		/* The grandchild keeps every descriptor of the holder until the test ends. It says itself that it is there:
+		 * until its fork() has returned it holds the holder's locks as well. */
+		if (fork() == 0) {
 			close(ends[1]);
+			if (write(pipes[1], &byte, 1) != 1)
+				_exit(1);
 			_exit(read(ends[0], &byte, 1) < 0);
 		}
-		if (write(pipes[1], &byte, 1) != 1)
-			_exit(1);
 		for (;;)
 			pause();
 	}
