@@ -195,7 +195,7 @@ bus__log_is_damaged(const struct log *log)
 int bus__log_role_take(struct log *log, const char *name, uint64_t *ret_role);
 void bus__log_role_end(struct log *log, uint64_t role);
 
-/* --- writing (append.c) ----------------------------------------------------------------------------------------- */
+/* --- writing (append.c, append_value.c) ------------------------------------------------------------------------- */
 
 /* A topic as this process knows it, for as long as its bytes stay. Many threads may use one. */
 struct log_topic {
