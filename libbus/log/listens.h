@@ -88,7 +88,7 @@ void bus__log_listens_free(struct log_listening *listening);
 const char *bus__log_listens_next(
     const struct log_listening *listening, uint32_t *at, struct log_listener *ret_mailbox);
 
-/* --- membership (member.c) ----------------------------------------------------------------------------------------------- */
+/* --- membership --------------------------------------------------------------------------------------------------------- */
 
 int bus__log_listens_init(struct log *log);
 void bus__log_listens_fini(struct log *log);

@@ -108,7 +108,7 @@ struct log {
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
 };
 
-/* --- membership (member.c) ------------------------------------------------------------------------------------ */
+/* --- membership (member.c, locks.c, slots.c, paths.c, memberships.c) ---------------------------------------------- */
 
 /* Which limit bus__log_open() met: for the sentence of BUS_E_LIMIT. */
 enum log_limit {
