@@ -1,4 +1,4 @@
-/* log/append.c: appends records: the transaction, and the short way that nearly all records take. tail.h says how writers take turns;
+/* log/append.c: appends records: the transaction, and the short way that nearly all records take. tail.h says how writers share the tail;
  * append_value.c appends retained records. */
 #include "log/append.h"
 
