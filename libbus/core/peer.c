@@ -152,7 +152,7 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 
 	memcpy(ret_version->bus, m->bus->id, sizeof ret_version->bus);
 	ret_version->changes = 1;
-	if (m->logged) {
+	if (m->borrowed) {
 		taken = &m->reader->batch[m->at - 1];
 		bus__log_value_of(m->bus->log, taken->word, taken->record, ret_version);
 	} else if (m->msg_frame & RING_BLOCK) {
@@ -180,7 +180,7 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->topic_serial = m->msg_route->topic->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
-	ret_out->is_before = m->logged && bus__walk_is_before(m->walk, m->msg.position);
+	ret_out->is_before = m->borrowed && bus__walk_is_before(m->walk, m->msg.position);
 	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
 		read_version(m, &ret_out->version);
 	return true;

@@ -13,6 +13,7 @@
 #include "core/publish.h"
 #include "core/reader.h"
 #include "core/sized.h"
+#include "core/source.h"
 
 #define FIRST_BUCKETS 64
 #define DESK_MOST     1024 /* questions of one peer that may be open here */
@@ -371,7 +372,7 @@ end(struct bus_request *req)
 	if (req->next != NULL)
 		req->next->prev = req->prev;
 	req->later.run = run_end;
-	req->later.position = bus__mailbox_behind(m);
+	req->later.position = m->source->behind(m);
 	bus__mailbox_later(m, &req->later);
 }
 

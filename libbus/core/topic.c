@@ -9,6 +9,7 @@
 #include "core/bus_internal.h"
 #include "core/keep.h"
 #include "core/reader.h"
+#include "core/source.h"
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
@@ -304,7 +305,7 @@ bus__snapshot_unref(struct snapshot *snapshot)
 		atomic_fetch_add_explicit(
 		    &route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
 		route->later.run = end_route;
-		route->later.position = bus__mailbox_behind(route->mbox);
+		route->later.position = route->mbox->source->behind(route->mbox);
 		bus__mailbox_later(route->mbox, &route->later);
 	}
 	bus__free(snapshot);
