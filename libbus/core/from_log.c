@@ -357,6 +357,23 @@ is_empty(struct bus_mailbox *m)
 	return bus__ring_empty(&m->ring);
 }
 
+static void
+park(struct bus_mailbox *m)
+{
+	bus__reader_park(m);
+	if (!m->borrowed)
+		return;
+	/* They come again. */
+	atomic_fetch_sub_explicit(&m->read, m->batch.count - m->handled, memory_order_relaxed);
+	bus__mailbox_end_batch(m);
+}
+
+static int
+unpark(struct bus_mailbox *m)
+{
+	return m->reader->parked != 0 ? bus__reader_start(m) : 0;
+}
+
 /* --- anybody ------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -452,6 +469,9 @@ const struct source bus__from_log = {
     .has_read_for = has_read_for,
     .is_empty = is_empty,
     .error = error,
+    .peer_rests = bus__reader_peer_rests,
+    .park = park,
+    .unpark = unpark,
     .stir = stir,
     .begin_poll = begin_poll,
     .is_quiet = bus__reader_is_quiet,

@@ -186,6 +186,13 @@ bus__ring_only_error(const struct bus_mailbox *m)
 	return 0;
 }
 
+int
+bus__ring_only_unpark(struct bus_mailbox *m)
+{
+	(void)m;
+	return 0;
+}
+
 /* --- anybody ------------------------------------------------------------------------------------------------------- */
 
 /* A poll loop, and the link thread, are told by publishers. */
@@ -264,6 +271,9 @@ const struct source bus__from_ring = {
     .has_read_for = bus__ring_only_has_read_for,
     .is_empty = is_empty,
     .error = bus__ring_only_error,
+    .peer_rests = bus__ring_only_nothing,
+    .park = bus__ring_only_nothing,
+    .unpark = bus__ring_only_unpark,
     .stir = bus__ring_only_nothing,
     .begin_poll = bus__ring_only_begin_poll,
     .is_quiet = bus__ring_only_is_quiet,

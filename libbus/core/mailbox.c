@@ -34,7 +34,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		return BUS_E_NOMEM;
 	m->queue = queue != NULL ? queue : m;
 	m->bus = bus;
-	m->source = bus->log != NULL ? &bus__from_log : &bus__from_ring;
+	m->source = bus->kind->source;
 	if (queue != NULL) {
 		m->source = &bus__from_group;
 		m->only = m;
@@ -106,18 +106,6 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 	bus__unref(bus);
 }
 
-/* What only one kind of bus can have. */
-static int
-check_kind(const struct bus *bus, const struct bus_mailbox_config *cfg)
-{
-	if (bus->log == NULL)
-		return cfg->from != BUS_FROM_NOW ? BUS_E_NOTSUP : 0;
-	return cfg->full == BUS_FULL_DROP_NEWEST || cfg->full == BUS_FULL_REFUSE ||
-		       cfg->drain == BUS_DRAIN_PUBLISHER || cfg->group != NULL
-		   ? BUS_E_NOTSUP
-		   : 0;
-}
-
 /* Beyond what the log's times can be, it would count as one before 1970, and so let everything in. */
 static bool
 is_time_too_late(const struct bus_mailbox_config *cfg)
@@ -144,7 +132,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 	    all.bytes > BUS__MAILBOX_MOST ||
 	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
-	err = check_kind(bus, &all);
+	err = bus->kind->check_mailbox(&all);
 	if (err < 0)
 		return err;
 	bus__lock(bus);
@@ -171,7 +159,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 }
 
 static int
-fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg)
+fail_config(int err, const struct bus_mailbox_config *cfg)
 {
 	bool of_group = err == BUS_E_INVAL && cfg->group != NULL;
 
@@ -197,11 +185,6 @@ fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg
 		    "group " BUS__SHOWN
 		    ": its mailboxes have another full or bytes, or the name is not 1 to 64 of A-Z a-z 0-9 . _ -",
 		    cfg->group);
-	if (err == BUS_E_NOTSUP && bus->log == NULL)
-		return bus__fail(err, "from: a private bus has no past: open a bus with a name");
-	if (err == BUS_E_NOTSUP)
-		return bus__fail(err,
-		    "a bus with a name has no mailbox that drops the newest, refuses, is drained by publishers or in a group");
 	return bus__answer(err);
 }
 
@@ -219,9 +202,9 @@ bus_mailbox_open(
 		return 0;
 	if (bus == NULL)
 		return bus__fail_publish(NULL, err, NULL, 0);
-	return cfg != NULL && (err == BUS_E_INVAL || err == BUS_E_NOTSUP)
-		   ? fail_config(bus, err, cfg)
-		   : bus__answer(err);
+	if (err == BUS_E_NOTSUP) /* and its kind has said why */
+		return err;
+	return cfg != NULL && err == BUS_E_INVAL ? fail_config(err, cfg) : bus__answer(err);
 }
 
 /* --- the end --------------------------------------------------------------------------------------------- */
@@ -276,12 +259,6 @@ bus__mailbox_discard(struct bus_mailbox *m)
 void
 bus__mailbox_empty(struct bus_mailbox *m)
 {
-	if (m->borrowed) {
-		/* They come again. */
-		atomic_fetch_sub_explicit(
-		    &m->read, m->batch.count - m->handled, memory_order_relaxed);
-		bus__mailbox_end_batch(m);
-	}
 	drop_batch(m);
 	empty_ring(m);
 }

@@ -235,7 +235,7 @@ void bus__mailbox_shut(struct bus_mailbox *mbox);
 /* Empties a mailbox that was shut; what is inside is lost. Only while nobody else drains it. */
 void bus__mailbox_discard(struct bus_mailbox *mbox);
 
-/* The same of a peer's mailbox that is parked: what it has of a log stays there. */
+/* The same of a mailbox that is parked: what its source has for it stays there. */
 void bus__mailbox_empty(struct bus_mailbox *mbox);
 
 /* Ends the own thread: lets it empty the mailbox until the deadline, then joins it, or leaves it behind if a

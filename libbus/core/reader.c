@@ -902,8 +902,9 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 
 /* While others publish, both noted values may lie behind the tail of the first look, or be moving. A later look finds one. */
 uint64_t
-bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub *sub)
+bus__reader_find_kept(struct topic *topic, struct bus_sub *sub)
 {
+	struct bus_mailbox *m = sub->mbox;
 	struct bus *bus = m->bus;
 	struct log *log = m->reader->log;
 	uint64_t from = sub->begin, tail = bus->now_tail;

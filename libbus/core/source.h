@@ -66,6 +66,16 @@ struct source {
 	/* BUS_E_DAMAGED: nothing comes from there any more. Otherwise 0. */
 	int (*error)(const struct bus_mailbox *m);
 
+	/* --- the mailbox of a peer: link thread ----------------------------------------------------------------------- */
+
+	/* Its ring has gone to sleep: the peer is woken when there is more, or is by now. */
+	void (*peer_rests)(struct bus_mailbox *m);
+
+	/* The link is cut: lets go of what was taken out, and of what it holds there, until unpark(), which goes on where it was.
+	 * What is gone by then is lost, and counted. unpark(): 0, BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_DAMAGED. */
+	void (*park)(struct bus_mailbox *m);
+	int (*unpark)(struct bus_mailbox *m);
+
 	/* --- anybody ------------------------------------------------------------------------------------------------ */
 
 	/* Ends a rest: m->wakes was changed, and whoever sleeps on it was woken. */
