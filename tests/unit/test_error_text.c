@@ -15,9 +15,9 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
-#include "core/notice.h"
+#include "bus/notice.h"
 #include "log/log.h"
 
 /* The call fails with err, and the text has all these words. */

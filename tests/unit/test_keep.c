@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "core/bus_internal.h"
-#include "core/keep.h"
+#include "bus/bus_internal.h"
+#include "bus/keep.h"
 
 static struct bus_mailbox *
 open_mailbox(struct bus *bus, int full, size_t bytes, const char *filter)

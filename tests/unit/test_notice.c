@@ -10,8 +10,8 @@
 #include <libbus/transport.h>
 
 #include "base/clock.h"
-#include "core/bus_internal.h"
-#include "core/notice.h"
+#include "bus/bus_internal.h"
+#include "bus/notice.h"
 
 static struct bus *
 open_bus(void)
