@@ -18,17 +18,6 @@ enum { ROUNDS = 40, FORKS = 2, FORK_TRAFFIC = false };
 enum { ROUNDS = 200, FORKS = 100, FORK_TRAFFIC = true };
 #endif
 
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain)
-{
-	const struct bus_mailbox_config cfg = {
-	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 16384};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	return mbox;
-}
-
 static struct bus_pub *
 open_pub(struct bus *bus, const char *topic, int wait_ms)
 {
@@ -47,13 +36,6 @@ retain(struct bus *bus, const char *topic)
 					.data = "x",
 					.len = 1,
 					.flags = BUS_MSG_RETAIN});
-}
-
-static void
-count(void *arg, const struct bus_msg *msg)
-{
-	(void)msg;
-	(*(_Atomic unsigned *)arg)++;
 }
 
 /* --- cancelled threads ---------------------------------------------------------------------------------------- */
@@ -232,7 +214,8 @@ doom(struct doomed *d, const char *what, int (*call)(struct doomed *d))
 START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
 {
 	struct doomed d = {.bus = open_bus()};
-	struct bus_mailbox *drained = open_mailbox(d.bus, 0, BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *drained =
+	    open_mailbox(d.bus, NULL, .drain = BUS_DRAIN_PUBLISHER, .bytes = 16384);
 
 	ck_bus(bus_mailbox_subscribe(drained, "drained", cancellation_point, &d, NULL), 0);
 	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
@@ -279,7 +262,7 @@ go_on(struct bus *bus)
 	struct bus_sub *sub;
 	_Atomic unsigned calls = 0;
 
-	ck_bus(bus_subscribe(bus, "other/+", count, &calls, &sub), 0);
+	ck_bus(bus_subscribe(bus, "other/+", count_message, &calls, &sub), 0);
 	ck_bus(retain(bus, "other/kept"), 0);
 	ck_bus(bus_publish(bus, "other/new", "x", 1), 0);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
@@ -290,7 +273,7 @@ go_on(struct bus *bus)
 START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_REFUSE, .bytes = 16384);
 	struct patient p = {.pub = NULL};
 	const struct bus_msg *msg;
 	struct bus_stats s = {.size = sizeof s};
@@ -354,13 +337,15 @@ publish_until_cancelled(void *arg)
 START_TEST(publishers_cancelled_at_any_moment_leave_all_counters_exact)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
-	struct bus_mailbox *drained = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *polled =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .bytes = 16384);
+	struct bus_mailbox *drained = open_mailbox(
+	    s.bus, NULL, .full = BUS_FULL_REFUSE, .drain = BUS_DRAIN_PUBLISHER, .bytes = 16384);
 	struct bus_stats stats = {.size = sizeof stats};
 	const struct bus_msg *msg;
 
 	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0);
-	ck_bus(bus_mailbox_subscribe(drained, "t", count, &s.drained, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(drained, "t", count_message, &s.drained, NULL), 0);
 	ck_assert_int_ge(bus_mailbox_fd(polled), 0);
 	for (unsigned i = 0; i < ROUNDS / 10; i++) {
 		pthread_t thread;
@@ -434,9 +419,10 @@ START_TEST(close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_unde
 	int64_t begun;
 	pthread_t thread;
 
-	s.mbox = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, _i);
+	s.mbox =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .drain = _i, .bytes = 16384);
 	ck_bus(bus_mailbox_subscribe(s.mbox, "t", get_stuck, &s, NULL), 0);
-	ck_bus(bus_subscribe(s.bus, "other", count, &calls, NULL), 0);
+	ck_bus(bus_subscribe(s.bus, "other", count_message, &calls, NULL), 0);
 	pthread_create(&thread, NULL, run_into_it, &s);
 	ck_eventually(s.inside);
 	go_on(other);
@@ -492,8 +478,8 @@ free_and_count(void *arg)
 START_TEST(what_a_callback_uses_may_be_freed_when_unsubscribe_says_so)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *mbox = open_mailbox(
-	    s.bus, BUS_FULL_DROP_OLDEST, _i / 2 == 0 ? BUS_DRAIN_THREAD : BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *mbox = open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST,
+	    .drain = _i / 2 == 0 ? BUS_DRAIN_THREAD : BUS_DRAIN_PUBLISHER, .bytes = 16384);
 	pthread_t thread;
 
 	freed = 0;
@@ -559,7 +545,7 @@ START_TEST(callbacks_that_end_each_other_do_not_wait_for_each_other)
 	struct duel duel[2];
 
 	for (int i = 0; i < 2; i++) {
-		mbox[i] = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+		mbox[i] = open_mailbox(bus, NULL, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
 		duel[i] = (struct duel){.bus = bus, .ready = &ready};
 		ck_bus(
 		    bus_mailbox_subscribe(mbox[i], "t", end_the_other, &duel[i], &duel[i].mine), 0);
@@ -597,8 +583,10 @@ hear_number(void *arg, const struct bus_msg *msg)
 START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *own = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
-	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *own = open_mailbox(
+	    s.bus, NULL, .full = BUS_FULL_REFUSE, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
+	struct bus_mailbox *polled =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .bytes = 16384);
 	struct bus_pub *pub = open_pub(s.bus, "t", -1);
 	_Atomic unsigned heard = 0;
 	pthread_t thread;
@@ -650,7 +638,8 @@ enum { TELLERS = 3 };
 START_TEST(close_under_traffic_accounts_for_every_message)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, _i, BUS_DRAIN_THREAD);
+	struct bus_mailbox *mbox =
+	    open_mailbox(bus, NULL, .full = _i, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
 	struct bus_stats s = {.size = sizeof s};
 	struct teller tellers[TELLERS];
 	uint64_t lost = 0, accepted = 0, refused = 0;
@@ -658,7 +647,7 @@ START_TEST(close_under_traffic_accounts_for_every_message)
 	pthread_t threads[TELLERS];
 	int left;
 
-	ck_bus(bus_mailbox_subscribe(mbox, "t", count, &calls, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t", count_message, &calls, NULL), 0);
 	for (int i = 0; i < TELLERS; i++) {
 		tellers[i] = (struct teller){.pub = open_pub(bus, "t", 0)};
 		pthread_create(&threads[i], NULL, send_until_closed, &tellers[i]);
@@ -703,7 +692,7 @@ own_links_work(struct bus *own)
 	_Atomic unsigned calls = 0;
 	struct bus *peer;
 	bool ok = bus_open(NULL, NULL, &peer) == 0 &&
-		  bus_subscribe(peer, "t", count, &calls, NULL) == 0 &&
+		  bus_subscribe(peer, "t", count_message, &calls, NULL) == 0 &&
 		  bus_listen(peer, "inproc://storm", NULL, NULL) == 0 &&
 		  bus_dial(own, "inproc://storm", NULL, NULL) == 0;
 
@@ -754,7 +743,7 @@ everything_is_forked(struct heirloom *h)
 		  bus_pub_loan(h->pub, 10, &loan) == BUS_E_FORKED &&
 		  bus_mailbox_open(h->bus, NULL, &mbox) == BUS_E_FORKED &&
 		  bus_mailbox_subscribe(h->mbox, "t", NULL, NULL, NULL) == BUS_E_FORKED &&
-		  bus_subscribe(h->bus, "t", count, NULL, NULL) == BUS_E_FORKED &&
+		  bus_subscribe(h->bus, "t", count_message, NULL, NULL) == BUS_E_FORKED &&
 		  bus_recv(h->mbox, -1, &msg) == BUS_E_FORKED &&
 		  bus_dispatch(h->mbox, -1, 0) == BUS_E_FORKED &&
 		  bus_mailbox_fd(h->mbox) == BUS_E_FORKED &&
@@ -804,7 +793,7 @@ come_and_go(void *arg)
 	_Atomic unsigned calls = 0;
 	struct bus_sub *sub;
 
-	while (!s->stop && bus_subscribe(s->bus, "+", count, &calls, &sub) == 0)
+	while (!s->stop && bus_subscribe(s->bus, "+", count_message, &calls, &sub) == 0)
 		bus_unsubscribe(sub, NULL);
 	return NULL;
 }
@@ -826,7 +815,7 @@ START_TEST(child_forked_under_traffic_finds_no_lock_taken)
 	void *(*const all[])(void *arg) = {publish_until_told, come_and_go, link_and_unlink};
 	enum { ALL = sizeof all / sizeof all[0] };
 	struct storm s = {.bus = open_bus()};
-	struct heirloom h = {.bus = s.bus, .mbox = open_mailbox(s.bus, 0, BUS_DRAIN_CALLER)};
+	struct heirloom h = {.bus = s.bus, .mbox = open_mailbox(s.bus, NULL, .bytes = 16384)};
 	pthread_t threads[ALL];
 
 	ck_bus(bus_mailbox_subscribe(h.mbox, "t", NULL, NULL, &h.sub), 0);
@@ -868,7 +857,8 @@ fork_inside(void *arg, const struct bus_msg *msg)
 START_TEST(child_forked_in_a_callback_is_in_none)
 {
 	struct bus *bus = open_bus();
-	struct forking f = {.h = {.bus = bus, .mbox = open_mailbox(bus, 0, _i)}};
+	struct forking f = {
+	    .h = {.bus = bus, .mbox = open_mailbox(bus, NULL, .drain = _i, .bytes = 16384)}};
 
 	ck_bus(bus_mailbox_subscribe(f.h.mbox, "t", fork_inside, &f, &f.h.sub), 0);
 	f.h.pub = open_pub(bus, "other", 0);

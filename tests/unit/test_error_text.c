@@ -1,6 +1,6 @@
 /* bus_error_text(): each failure names its object, and only the thread that failed sees it. */
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -34,13 +34,6 @@ check_words(const char *call, const char *const words[], size_t count)
 	for (size_t i = 0; i < count; i++)
 		ck_assert_msg(strstr(bus_error_text(), words[i]) != NULL,
 		    "%s says \"%s\", without \"%s\"", call, bus_error_text(), words[i]);
-}
-
-static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
 }
 
 static struct bus *
@@ -81,7 +74,7 @@ START_TEST(a_call_that_succeeds_leaves_the_text)
 	ck_bus(bus_publish(bus, "a/+", "", 0), BUS_E_TOPIC_WILDCARD);
 	snprintf(before, sizeof before, "%s", bus_error_text());
 	ck_bus(bus_publish(bus, "a/b", "1", 1), 0);
-	ck_bus(bus_subscribe(bus, "a/#", ignore, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "a/#", ignore_message, NULL, NULL), 0);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_assert_str_eq(bus_error_text(), before);
@@ -259,7 +252,7 @@ START_TEST(a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_it
 	ck_bus(bus_mailbox_subscribe(first, "beside", fail_inside, &c, NULL), 0);
 	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
 		ck_bus(bus_mailbox_open(c.bus, &driven, &others[i]), 0);
-		ck_bus(bus_mailbox_subscribe(others[i], "refused", ignore, NULL, NULL), 0);
+		ck_bus(bus_mailbox_subscribe(others[i], "refused", ignore_message, NULL, NULL), 0);
 	}
 	ck_bus(bus_mailbox_subscribe(full, "refused", NULL, NULL, NULL), 0);
 	while (bus_publish(c.bus, "refused", "0123456789", 10) == 0)
@@ -483,20 +476,22 @@ START_TEST(bus_subscribe_names_the_filter_and_what_is_wrong_with_it)
 
 	memset(deep, '/', sizeof deep);
 	deep[sizeof deep - 1] = '\0';
-	ck_says(bus_subscribe(bus, "room/kit+/temp", ignore, NULL, NULL), BUS_E_FILTER,
+	ck_says(bus_subscribe(bus, "room/kit+/temp", ignore_message, NULL, NULL), BUS_E_FILTER,
 	    "room/kit+/temp", "level 2", "\"kit+\"");
-	ck_says(bus_subscribe(bus, "room/#/temp", ignore, NULL, NULL), BUS_E_FILTER, "room/#/temp",
-	    "level 2", "last");
-	ck_says(bus_subscribe(bus, deep, ignore, NULL, NULL), BUS_E_TOPIC_LONG, "66 levels", "32");
-	ck_says(bus_subscribe(bus, "", ignore, NULL, NULL), BUS_E_TOPIC_EMPTY, "empty");
-	ck_says(bus_subscribe(bus, NULL, ignore, NULL, NULL), BUS_E_INVAL, "NULL");
-	ck_says(bus_subscribe(NULL, "a", ignore, NULL, NULL), BUS_E_INVAL, "bus is NULL");
+	ck_says(bus_subscribe(bus, "room/#/temp", ignore_message, NULL, NULL), BUS_E_FILTER,
+	    "room/#/temp", "level 2", "last");
+	ck_says(bus_subscribe(bus, deep, ignore_message, NULL, NULL), BUS_E_TOPIC_LONG, "66 levels",
+	    "32");
+	ck_says(bus_subscribe(bus, "", ignore_message, NULL, NULL), BUS_E_TOPIC_EMPTY, "empty");
+	ck_says(bus_subscribe(bus, NULL, ignore_message, NULL, NULL), BUS_E_INVAL, "NULL");
+	ck_says(bus_subscribe(NULL, "a", ignore_message, NULL, NULL), BUS_E_INVAL, "bus is NULL");
 	ck_says(bus_subscribe(bus, "room/#", NULL, NULL, NULL), BUS_E_INVAL, "room/#", "fn");
-	ck_says(bus_mailbox_subscribe(NULL, "a", ignore, NULL, NULL), BUS_E_INVAL, "mailbox");
+	ck_says(
+	    bus_mailbox_subscribe(NULL, "a", ignore_message, NULL, NULL), BUS_E_INVAL, "mailbox");
 	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	ck_says(bus_mailbox_subscribe(mbox, "$bus/drops", ignore, NULL, NULL), BUS_E_INVAL,
+	ck_says(bus_mailbox_subscribe(mbox, "$bus/drops", ignore_message, NULL, NULL), BUS_E_INVAL,
 	    "$bus/drops");
-	ck_says(bus_mailbox_subscribe(mbox, "a+", ignore, NULL, NULL), BUS_E_FILTER, "a+");
+	ck_says(bus_mailbox_subscribe(mbox, "a+", ignore_message, NULL, NULL), BUS_E_FILTER, "a+");
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
 }
@@ -710,10 +705,10 @@ START_TEST(a_request_names_its_topic_and_its_patience)
 	ck_says(bus_request(bus, "ask/me", NULL, 1, 1, &reply), BUS_E_INVAL, "ask/me: ");
 	ck_says(bus_request_msg(bus, &question, 1, &reply), BUS_E_INVAL, "ask/me: ", "RETAIN");
 	ck_says(bus_request_msg(bus, NULL, 1, &reply), BUS_E_INVAL, "question is NULL");
-	ck_says(bus_request_start(mbox, "ask/+", "", 0, 1, ignore, NULL, NULL),
+	ck_says(bus_request_start(mbox, "ask/+", "", 0, 1, ignore_message, NULL, NULL),
 	    BUS_E_TOPIC_WILDCARD, "ask/+: ");
-	ck_says(
-	    bus_request_start(NULL, "ask", "", 0, 1, ignore, NULL, NULL), BUS_E_INVAL, "mailbox");
+	ck_says(bus_request_start(NULL, "ask", "", 0, 1, ignore_message, NULL, NULL), BUS_E_INVAL,
+	    "mailbox");
 	ck_says(bus_reply(bus, &plain, "", 0), BUS_E_INVAL, "no/question: ", "reply_to");
 	ck_says(bus_reply(bus, NULL, "", 0), BUS_E_INVAL, "NULL");
 	question.size = 9;

@@ -19,13 +19,6 @@
 
 #define SMALL LOG_BYTES_LEAST
 
-/* Check writes down where each of its assertions was passed; this one only where it was not. */
-#define must(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			ck_abort_msg("not so: %s", #condition);                                    \
-	} while (0)
-
 /* Of the process that began the test, also in its children. */
 static const char *
 test_dir(void)

@@ -19,83 +19,6 @@
 #include "base/clock.h"
 #include "stopped_writer.h"
 
-#define MUST(call) must((call) >= 0)
-
-/* ck_assert without a write to Check's pipe for each. */
-static void
-must(bool holds)
-{
-	if (!holds)
-		ck_abort_msg("a condition in a loop does not hold");
-}
-
-static struct bus *
-join(const char *dir)
-{
-	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
-	struct bus *bus;
-
-	ck_bus(bus_open("test", &cfg, &bus), 0);
-	return bus;
-}
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, const char *filter)
-{
-	struct bus_mailbox_config all = *cfg;
-	struct bus_mailbox *m;
-
-	all.size = sizeof all;
-	ck_bus(bus_mailbox_open(bus, &all, &m), 0);
-	ck_bus(bus_mailbox_subscribe(m, filter, NULL, NULL, NULL), 0);
-	return m;
-}
-
-static struct bus_mailbox *
-listen_to(struct bus *bus, const char *filter)
-{
-	return open_mailbox(bus, &(struct bus_mailbox_config){.drain = BUS_DRAIN_CALLER}, filter);
-}
-
-static void
-expect_at(int line, struct bus_mailbox *m, const char *topic, const char *text)
-{
-	const struct bus_msg *msg;
-	int got = bus_recv(m, patience_ms(), &msg);
-
-	ck_assert_msg(got == 1, "line %d: %s did not come: %s", line, text, bus_errname(got));
-	ck_assert_msg(strcmp(msg->topic, topic) == 0 && msg->len == strlen(text) &&
-			  memcmp(msg->data, text, msg->len) == 0,
-	    "line %d: %s came on %s, not %s on %s", line, (const char *)msg->data, msg->topic, text,
-	    topic);
-}
-#define expect(mbox, topic, text) expect_at(__LINE__, mbox, topic, text)
-
-static void
-expect_nothing(struct bus_mailbox *m)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(m, 30, &msg), 0);
-}
-
-static void
-say(struct bus *bus, const char *topic, const char *text)
-{
-	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
-}
-
-static void
-say_retained(struct bus *bus, const char *topic, const char *text)
-{
-	ck_bus(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof(struct bus_msg),
-					.topic = topic,
-					.data = text,
-					.len = strlen(text),
-					.flags = BUS_MSG_RETAIN}),
-	    0);
-}
-
 /* Another process: runs fn and ends. Make it before this process has a bus. */
 static pid_t
 start(void (*fn)(const char *dir, int number), const char *dir, int number)
@@ -151,14 +74,14 @@ lost(struct bus_mailbox *m, int cause)
 START_TEST(message_comes_to_every_mailbox_of_every_bus_of_the_name)
 {
 	struct bus *one = join(bus_test_dir()), *two = join(bus_test_dir());
-	struct bus_mailbox *a = listen_to(one, "a/#"), *b = listen_to(two, "a/+"),
-			   *c = listen_to(two, "b");
+	struct bus_mailbox *a = subscriber(one, "a/#"), *b = subscriber(two, "a/+"),
+			   *c = subscriber(two, "b");
 
-	say(one, "a/1", "hello");
-	say(two, "b", "there");
-	expect(a, "a/1", "hello");
-	expect(b, "a/1", "hello");
-	expect(c, "b", "there");
+	publish_text(one, "a/1", "hello");
+	publish_text(two, "b", "there");
+	expect_message(a, "a/1", "hello");
+	expect_message(b, "a/1", "hello");
+	expect_message(c, "b", "there");
 	expect_nothing(a);
 	expect_nothing(b);
 	bus_mailbox_close(a);
@@ -174,13 +97,13 @@ static void
 echo(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *m = listen_to(bus, "to");
+	struct bus_mailbox *m = subscriber(bus, "to");
 	char text[16];
 
 	snprintf(text, sizeof text, "%d", number);
-	say_retained(bus, "ready", text);
-	expect(m, "to", "hello");
-	say(bus, "from", text);
+	retain_text(bus, "ready", text);
+	expect_message(m, "to", "hello");
+	publish_text(bus, "from", text);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -190,11 +113,11 @@ START_TEST(message_goes_to_another_process_and_back)
 	const char *dir = bus_test_dir();
 	pid_t child = start(echo, dir, 7);
 	struct bus *bus = join(dir);
-	struct bus_mailbox *ready = listen_to(bus, "ready"), *from = listen_to(bus, "from");
+	struct bus_mailbox *ready = subscriber(bus, "ready"), *from = subscriber(bus, "from");
 
-	expect(ready, "ready", "7");
-	say(bus, "to", "hello");
-	expect(from, "from", "7");
+	expect_message(ready, "ready", "7");
+	publish_text(bus, "to", "hello");
+	expect_message(from, "from", "7");
 	finish(child);
 	bus_mailbox_close(ready);
 	bus_mailbox_close(from);
@@ -203,28 +126,21 @@ START_TEST(message_goes_to_another_process_and_back)
 }
 END_TEST
 
-static void
-count(void *arg, const struct bus_msg *msg)
-{
-	(void)msg;
-	atomic_fetch_add((_Atomic unsigned *)arg, 1);
-}
-
 START_TEST(callbacks_run_on_the_mailboxs_thread_and_flush_waits_for_them)
 {
 	struct bus *bus = join(bus_test_dir());
 	_Atomic unsigned calls = 0, more = 0;
 	struct bus_sub *sub;
 
-	ck_bus(bus_subscribe(bus, "t/#", count, (void *)&calls, &sub), 0);
-	ck_bus(bus_subscribe(bus, "t/1", count, (void *)&more, NULL), 0);
+	ck_bus(bus_subscribe(bus, "t/#", count_message, (void *)&calls, &sub), 0);
+	ck_bus(bus_subscribe(bus, "t/1", count_message, (void *)&more, NULL), 0);
 	for (int i = 0; i < 1000; i++)
-		MUST(bus_publish(bus, i % 2 ? "t/1" : "t/2", "x", 1));
+		must_bus(bus_publish(bus, i % 2 ? "t/1" : "t/2", "x", 1));
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_assert_uint_eq(calls, 1000);
 	ck_assert_uint_eq(more, 500);
 	bus_unsubscribe(sub, NULL);
-	say(bus, "t/1", "x");
+	publish_text(bus, "t/1", "x");
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	ck_assert_uint_eq(calls, 1000);
 	ck_assert_uint_eq(more, 501);
@@ -237,9 +153,9 @@ START_TEST(close_lets_own_threads_finish_what_was_published)
 	struct bus *bus = join(bus_test_dir());
 	_Atomic unsigned calls = 0;
 
-	ck_bus(bus_subscribe(bus, "#", count, (void *)&calls, NULL), 0);
+	ck_bus(bus_subscribe(bus, "#", count_message, (void *)&calls, NULL), 0);
 	for (int i = 0; i < 20000; i++)
-		MUST(bus_publish(bus, "t", "x", 1));
+		must_bus(bus_publish(bus, "t", "x", 1));
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_assert_uint_eq(calls, 20000);
 }
@@ -249,7 +165,7 @@ START_TEST(everything_that_a_message_has_arrives)
 {
 	static char large[200000];
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "#");
+	struct bus_mailbox *m = subscriber(bus, "#");
 	const struct bus_msg out = {.size = sizeof out,
 	    .topic = "t",
 	    .data = large,
@@ -282,7 +198,7 @@ END_TEST
 START_TEST(handles_send_one_many_and_loans)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "t");
+	struct bus_mailbox *m = subscriber(bus, "t");
 	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_TEXT};
 	struct bus_slice items[100];
 	const struct bus_msg *msg;
@@ -304,11 +220,11 @@ START_TEST(handles_send_one_many_and_loans)
 	ck_bus(bus_pub_loan(pub, 5000, &loan), 0);
 	memcpy(loan, "lent", 4);
 	ck_bus(bus_pub_commit(pub, loan, 4), 0);
-	expect(m, "t", "one");
-	expect(m, "t", "");
+	expect_message(m, "t", "one");
+	expect_message(m, "t", "");
 	for (int i = 0; i < 100; i++)
-		expect(m, "t", texts[i]);
-	expect(m, "t", "0");
+		expect_message(m, "t", texts[i]);
+	expect_message(m, "t", "0");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_mem_eq(msg->data, "lent", 4);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
@@ -321,7 +237,7 @@ END_TEST
 START_TEST(late_message_is_counted_and_not_delivered)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "t");
+	struct bus_mailbox *m = subscriber(bus, "t");
 	const struct bus_msg *msg;
 
 	ck_bus(bus_publish_msg(bus,
@@ -329,7 +245,7 @@ START_TEST(late_message_is_counted_and_not_delivered)
 		       .size = sizeof *msg, .topic = "t", .data = "x", .len = 1, .ttl_ms = 1}),
 	    0);
 	usleep(5000);
-	say(bus, "t", "in time");
+	publish_text(bus, "t", "in time");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->lost, 1);
 	ck_assert_mem_eq(msg->data, "in time", 7);
@@ -348,16 +264,16 @@ static void
 write_many(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *go = listen_to(bus, "go");
+	struct bus_mailbox *go = subscriber(bus, "go");
 	struct bus_pub *pub;
 	char topic[16];
 
 	snprintf(topic, sizeof topic, "w/%d", number);
 	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
-	say_retained(bus, topic, "ready");
-	expect(go, "go", "!");
+	retain_text(bus, topic, "ready");
+	expect_message(go, "go", "!");
 	for (uint32_t i = 0; i < EACH; i++) {
-		MUST(bus_pub_send(pub, &i, sizeof i));
+		must_bus(bus_pub_send(pub, &i, sizeof i));
 		if (i % 500 == 0)
 			usleep(1000); /* nobody is to be lapped here */
 	}
@@ -401,7 +317,7 @@ START_TEST(all_readers_get_the_messages_of_all_writers_in_one_order)
 		writers[i] = start(write_many, dir, i);
 	bus = join(dir);
 	for (int i = 0; i < 2; i++) {
-		readers[i] = listen_to(bus, "w/+");
+		readers[i] = subscriber(bus, "w/+");
 		pthread_create(&threads[i], NULL, hash_all, readers[i]);
 	}
 	/* They have joined when each has said so. */
@@ -410,11 +326,11 @@ START_TEST(all_readers_get_the_messages_of_all_writers_in_one_order)
 		char topic[16];
 
 		snprintf(topic, sizeof topic, "w/%d", i);
-		m = listen_to(bus, topic);
-		expect(m, topic, "ready");
+		m = subscriber(bus, topic);
+		expect_message(m, topic, "ready");
 		bus_mailbox_close(m);
 	}
-	say(bus, "go", "!");
+	publish_text(bus, "go", "!");
 	for (int i = 0; i < WRITERS; i++)
 		finish(writers[i]);
 	for (int i = 0; i < 2; i++) {
@@ -436,23 +352,23 @@ START_TEST(kept_value_comes_first_and_flagged)
 	struct bus_mailbox *m;
 	const struct bus_msg *msg;
 
-	say_retained(bus, "v/1", "old");
-	say_retained(bus, "v/1", "new");
-	say_retained(bus, "v/2", "gone");
-	say_retained(bus, "v/2", "");
-	say(bus, "v/3", "not kept");
-	m = listen_to(other, "v/#");
-	say(bus, "v/1", "live");
+	retain_text(bus, "v/1", "old");
+	retain_text(bus, "v/1", "new");
+	retain_text(bus, "v/2", "gone");
+	retain_text(bus, "v/2", "");
+	publish_text(bus, "v/3", "not kept");
+	m = subscriber(other, "v/#");
+	publish_text(bus, "v/1", "live");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->flags, BUS_MSG_KEPT | BUS_MSG_RETAIN);
 	ck_assert_str_eq(msg->topic, "v/1");
 	ck_assert_mem_eq(msg->data, "new", 3);
 	ck_assert_int_gt(msg->time_ns, 0);
-	expect(m, "v/1", "live");
+	expect_message(m, "v/1", "live");
 	expect_nothing(m);
 	/* A second subscription of the mailbox has it for itself. */
 	ck_bus(bus_mailbox_subscribe(m, "v/1", NULL, NULL, NULL), 0);
-	expect(m, "v/1", "new");
+	expect_message(m, "v/1", "new");
 	expect_nothing(m);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);
@@ -467,15 +383,14 @@ write_steps(struct bus *bus, int first, int end)
 		char text[16];
 
 		snprintf(text, sizeof text, "%d", i);
-		MUST(bus_publish(bus, i % 2 ? "odd" : "even", text, strlen(text)));
+		must_bus(bus_publish(bus, i % 2 ? "odd" : "even", text, strlen(text)));
 	}
 }
 
 static struct bus_mailbox *
 open_from(struct bus *bus, const char *filter, int from, uint64_t value)
 {
-	return open_mailbox(
-	    bus, &(struct bus_mailbox_config){.from = from, .from_value = value}, filter);
+	return open_mailbox(bus, filter, .from = from, .from_value = value);
 }
 
 START_TEST(mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes)
@@ -505,26 +420,26 @@ START_TEST(mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes)
 		if (i == 5)
 			fifth = msg->position;
 	}
-	expect(last, "odd", "9");
-	expect(last, "odd", "11");
+	expect_message(last, "odd", "9");
+	expect_message(last, "odd", "11");
 	expect_nothing(last);
 	expect_nothing(none);
-	expect(since, "even", "10");
-	expect(since, "odd", "11");
+	expect_message(since, "even", "10");
+	expect_message(since, "odd", "11");
 	behind = open_from(bus, "#", BUS_FROM_POSITION, fifth);
-	expect(behind, "even", "6");
+	expect_message(behind, "even", "6");
 	write_steps(bus, 12, 14);
 	for (int i = 7; i < 14; i++) {
 		char text[16];
 
 		snprintf(text, sizeof text, "%d", i);
-		expect(behind, i % 2 ? "odd" : "even", text);
+		expect_message(behind, i % 2 ? "odd" : "even", text);
 	}
-	expect(oldest, "odd", "13");
-	expect(last, "odd", "13");
-	expect(none, "odd", "13");
-	expect(now, "even", "12");
-	expect(since, "even", "12");
+	expect_message(oldest, "odd", "13");
+	expect_message(last, "odd", "13");
+	expect_message(none, "odd", "13");
+	expect_message(now, "even", "12");
+	expect_message(since, "even", "12");
 	bus_mailbox_close(oldest);
 	bus_mailbox_close(last);
 	bus_mailbox_close(none);
@@ -562,14 +477,14 @@ static void
 write_until_told(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *end = listen_to(bus, "end");
+	struct bus_mailbox *end = subscriber(bus, "end");
 	const struct bus_msg *msg;
 	struct bus_pub *pub;
 
 	(void)number;
 	ck_bus(bus_pub_open(bus, "n", NULL, &pub), 0);
 	for (uint64_t i = 1; i % 64 != 0 || bus_recv(end, 0, &msg) == 0; i++) {
-		MUST(bus_pub_send(pub, &i, sizeof i));
+		must_bus(bus_pub_send(pub, &i, sizeof i));
 		if (i % 64 == 0)
 			usleep(500);
 	}
@@ -611,7 +526,8 @@ START_TEST(subscriptions_begin_and_end_under_traffic_without_a_gap)
 		struct bus_sub *subs[3];
 
 		for (int i = 0; i < 3; i++) {
-			MUST(bus_subscribe(bus, i == 1 ? "#" : "n", follow, &chains[i], &subs[i]));
+			must_bus(
+			    bus_subscribe(bus, i == 1 ? "#" : "n", follow, &chains[i], &subs[i]));
 			usleep(1000);
 		}
 		for (int i = 0; i < 3; i++)
@@ -622,7 +538,7 @@ START_TEST(subscriptions_begin_and_end_under_traffic_without_a_gap)
 		}
 	}
 	ck_assert_uint_gt(all, 0);
-	say(bus, "end", "!");
+	publish_text(bus, "end", "!");
 	finish(writer);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -634,15 +550,15 @@ START_TEST(last_messages_are_found_behind_many_that_nobody_wants)
 	struct bus_mailbox *m;
 	struct bus_pub *pub;
 
-	say(bus, "t", "1");
+	publish_text(bus, "t", "1");
 	ck_bus(bus_pub_open(bus, "other", NULL, &pub), 0);
 	for (int i = 0; i < 80000; i++) /* more than are passed over in one go; 2.5 of 4 MB */
-		MUST(bus_pub_send(pub, "", 0));
-	say(bus, "t", "2");
-	say(bus, "t", "3");
+		must_bus(bus_pub_send(pub, "", 0));
+	publish_text(bus, "t", "2");
+	publish_text(bus, "t", "3");
 	m = open_from(bus, "t", BUS_FROM_LAST, 2);
-	expect(m, "t", "2");
-	expect(m, "t", "3");
+	expect_message(m, "t", "2");
+	expect_message(m, "t", "3");
 	bus_mailbox_close(m);
 	m = open_from(bus, "t", BUS_FROM_OLDEST, 0);
 	for (int i = 1; i <= 3; i++) {
@@ -666,7 +582,7 @@ write_million(void *arg)
 
 	must(bus_pub_open(arg, "n", NULL, &pub) == 0);
 	for (uint64_t i = 0; i < MILLION; i++)
-		MUST(bus_pub_send(pub, &i, sizeof i));
+		must_bus(bus_pub_send(pub, &i, sizeof i));
 	bus_pub_close(pub);
 	return NULL;
 }
@@ -682,7 +598,7 @@ START_TEST(replay_goes_over_into_what_comes_without_a_gap_or_a_double)
 	uint64_t number, base = 0;
 
 	ck_bus(bus_open("test", &cfg, &bus), 0);
-	first = listen_to(bus, "n");
+	first = subscriber(bus, "n");
 	pthread_create(&writer, NULL, write_million, bus);
 	/* It begins behind a message of the middle, while the writer goes on. */
 	for (uint64_t i = 0; i < MILLION / 4; i++) {
@@ -710,7 +626,7 @@ END_TEST
 START_TEST(mailbox_that_is_lapped_loses_exactly_what_it_says)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "#");
+	struct bus_mailbox *m = subscriber(bus, "#");
 	static char payload[1000];
 	const struct bus_msg *msg;
 	uint64_t next = 0, told = 0, last = 0;
@@ -718,7 +634,7 @@ START_TEST(mailbox_that_is_lapped_loses_exactly_what_it_says)
 
 	for (uint64_t i = 0; i < 20000; i++) { /* 20 MB in 4 */
 		memcpy(payload, &i, sizeof i);
-		MUST(bus_publish(bus, i % 3 ? "a" : "b", payload, sizeof payload));
+		must_bus(bus_publish(bus, i % 3 ? "a" : "b", payload, sizeof payload));
 	}
 	while ((got = bus_recv(m, 100, &msg)) == 1) {
 		uint64_t i;
@@ -741,22 +657,22 @@ END_TEST
 START_TEST(what_is_in_hand_stays_and_what_lies_behind_it_is_lost_and_counted)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "wanted");
+	struct bus_mailbox *m = subscriber(bus, "wanted");
 	static char payload[10000];
 	const struct bus_msg *msg;
 	uint64_t before = 1; /* records behind the first one */
 
-	say(bus, "other", "is known by now");
+	publish_text(bus, "other", "is known by now");
 	expect_nothing(m);
-	say(bus, "wanted", "first");
+	publish_text(bus, "wanted", "first");
 	for (int i = 0; i < 50; i++, before++) /* more than a segment */
-		MUST(bus_publish(bus, "other", payload, sizeof payload));
-	say(bus, "wanted", "second");
+		must_bus(bus_publish(bus, "other", payload, sizeof payload));
+	publish_text(bus, "wanted", "second");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	for (int i = 0; i < 1000; i++, before++) /* all of the log, twice */
-		MUST(bus_publish(bus, "other", payload, sizeof payload));
+		must_bus(bus_publish(bus, "other", payload, sizeof payload));
 	ck_assert_mem_eq(msg->data, "first", 5);
-	say(bus, "wanted", "third");
+	publish_text(bus, "wanted", "third");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->len, 5);
 	ck_assert_mem_eq(msg->data, "third", 5);
@@ -777,9 +693,9 @@ START_TEST(nobody_who_waits_holds_up_the_others)
 	for (int i = 0; i < 40; i++) {
 		const struct bus_msg *msg;
 
-		idle[i] = listen_to(bus, "#");
+		idle[i] = subscriber(bus, "#");
 		for (int n = 0; n < 40; n++)
-			MUST(bus_publish(bus, "t", payload, sizeof payload));
+			must_bus(bus_publish(bus, "t", payload, sizeof payload));
 		if (i % 2)
 			continue; /* it has not even begun to read */
 		must(bus_recv(idle[i], 0, &msg) == 1);
@@ -788,7 +704,7 @@ START_TEST(nobody_who_waits_holds_up_the_others)
 			;
 	}
 	for (int i = 0; i < 1000; i++)
-		MUST(bus_publish(bus, "t", payload, sizeof payload));
+		must_bus(bus_publish(bus, "t", payload, sizeof payload));
 	for (int i = 0; i < 40; i++)
 		bus_mailbox_close(idle[i]);
 	ck_bus(bus_close(bus, 0), 0);
@@ -798,8 +714,7 @@ END_TEST
 START_TEST(latest_keeps_the_newest_of_each_topic)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m =
-	    open_mailbox(bus, &(struct bus_mailbox_config){.full = BUS_FULL_LATEST}, "#");
+	struct bus_mailbox *m = open_mailbox(bus, "#", .full = BUS_FULL_LATEST);
 	const struct bus_msg *msg;
 
 	write_steps(bus, 0, 1000);
@@ -819,17 +734,16 @@ START_TEST(latest_begins_with_its_subscription)
 {
 	struct bus *bus = join(bus_test_dir());
 	const struct bus_msg *msg;
-	struct bus_mailbox *m = open_mailbox(bus,
-	    &(struct bus_mailbox_config){.drain = BUS_DRAIN_CALLER, .full = BUS_FULL_LATEST}, "a");
+	struct bus_mailbox *m = open_mailbox(bus, "a", .full = BUS_FULL_LATEST);
 	struct bus_stats s = {.size = sizeof s};
 
 	/* It reads everything, and "b" was nothing to it then. */
-	say(bus, "b", "before");
+	publish_text(bus, "b", "before");
 	ck_bus(bus_mailbox_subscribe(m, "b", NULL, NULL, NULL), 0);
 	expect_nothing(m);
-	say(bus, "b", "after");
-	expect(m, "b", "after");
-	say_retained(bus, "c", "kept");
+	publish_text(bus, "b", "after");
+	expect_message(m, "b", "after");
+	retain_text(bus, "c", "kept");
 	ck_bus(bus_mailbox_subscribe(m, "c", NULL, NULL, NULL), 0);
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, "c");
@@ -861,7 +775,7 @@ START_TEST(flush_waits_for_the_latest_too)
 	ck_bus(bus_mailbox_open(bus, &cfg, &m), 0);
 	ck_bus(bus_mailbox_subscribe(m, "#", count_slowly, (void *)&calls, NULL), 0);
 	for (unsigned i = 1; i <= 3; i++) {
-		say(bus, "t", "x");
+		publish_text(bus, "t", "x");
 		ck_bus(bus_flush(bus, patience_ms()), 0);
 		ck_assert_uint_eq(calls, i);
 	}
@@ -884,9 +798,9 @@ flood(void *arg)
 
 	for (int i = 0; i < 32; i++)
 		items[i] = (struct bus_slice){"12345678", 8};
-	MUST(bus_pub_open(f->bus, "t", NULL, &pub));
+	must_bus(bus_pub_open(f->bus, "t", NULL, &pub));
 	while (!f->over)
-		MUST(bus_pub_send_many(pub, items, 32));
+		must_bus(bus_pub_send_many(pub, items, 32));
 	bus_pub_close(pub);
 	return NULL;
 }
@@ -903,7 +817,7 @@ START_TEST(flood_does_not_keep_the_latest_from_its_callbacks)
 	pthread_t threads[2];
 
 	ck_bus(bus_mailbox_open(f.bus, &cfg, &m), 0);
-	ck_bus(bus_mailbox_subscribe(m, "#", count, (void *)&calls, &sub), 0);
+	ck_bus(bus_mailbox_subscribe(m, "#", count_message, (void *)&calls, &sub), 0);
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, flood, &f), 0);
 	ck_eventually(calls > 100);
@@ -966,16 +880,16 @@ START_TEST(who_does_not_come_back_for_the_rest_holds_up_nobody)
 	const struct bus_msg *msgs[MANY];
 
 	for (uint64_t i = 0; i < MANY; i++) {
-		all[i] = listen_to(bus, "a");
+		all[i] = subscriber(bus, "a");
 		memcpy(large, &i, sizeof i);
 		for (int k = 0; k < 3; k++)
-			MUST(bus_publish(bus, "a", large, 100));
+			must_bus(bus_publish(bus, "a", large, 100));
 		if (i % 2 == 0)
 			must(bus_recv(all[i], 0, &msgs[i]) == 1);
 		else
 			must(bus_dispatch(all[i], 0, 1) == 1);
 		for (int k = 0; k < 3; k++) /* more than a segment */
-			MUST(bus_publish(bus, "b", large, sizeof large));
+			must_bus(bus_publish(bus, "b", large, sizeof large));
 	}
 	for (uint64_t i = 0; i < MANY; i++) {
 		if (i % 2 == 0)
@@ -996,13 +910,13 @@ START_TEST(handle_keeps_no_route_of_others)
 	struct bus *bus = join(bus_test_dir());
 	struct bus_stats s = {.size = sizeof s};
 	const struct bus_msg *msg;
-	struct bus_mailbox *m = listen_to(bus, "z");
+	struct bus_mailbox *m = subscriber(bus, "z");
 	struct bus_pub *pub;
 	struct bus_sub *sub;
 
 	ck_bus(bus_mailbox_subscribe(m, "a", NULL, NULL, &sub), 0);
-	say(bus, "a", "x");
-	expect(m, "a", "x");
+	publish_text(bus, "a", "x");
+	expect_message(m, "a", "x");
 	ck_bus(bus_recv(m, 0, &msg), 0);
 	ck_bus(bus_pub_open(bus, "a", NULL, &pub), 0);
 	bus_unsubscribe(sub, NULL);
@@ -1032,8 +946,8 @@ START_TEST(value_that_has_expired_is_no_loss)
 					.ttl_ms = 1}),
 	    0);
 	usleep(20000);
-	m = listen_to(bus, "a");
-	say(bus, "a", "new");
+	m = subscriber(bus, "a");
+	publish_text(bus, "a", "new");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->lost, 0);
 	ck_bus(bus_mailbox_stats(m, &s), 0);
@@ -1047,17 +961,17 @@ END_TEST
 START_TEST(kept_value_comes_before_what_is_newer)
 {
 	struct flood f = {.bus = join(bus_test_dir())};
-	struct bus_mailbox *m = listen_to(f.bus, "x");
+	struct bus_mailbox *m = subscriber(f.bus, "x");
 	const struct bus_msg *msg;
 	pthread_t thread;
 
-	say_retained(f.bus, "t", "kept");
+	retain_text(f.bus, "t", "kept");
 	ck_assert_int_eq(pthread_create(&thread, NULL, flood, &f), 0);
 	for (int round = 0; round < 300; round++) {
 		bool live = false;
 		struct bus_sub *sub;
 
-		MUST(bus_mailbox_subscribe(m, "t", NULL, NULL, &sub));
+		must_bus(bus_mailbox_subscribe(m, "t", NULL, NULL, &sub));
 		for (int i = 0; i < 20; i++) {
 			must(bus_recv(m, patience_ms(), &msg) == 1);
 			must(!live || !(msg->flags & BUS_MSG_KEPT));
@@ -1084,13 +998,13 @@ START_TEST(mailbox_has_room_for_all_that_is_kept)
 
 	for (int i = 0; i < MANY; i++) {
 		snprintf(topic, sizeof topic, "t/%d", i);
-		MUST(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
-					      .topic = topic,
-					      .data = value,
-					      .len = sizeof value,
-					      .flags = BUS_MSG_RETAIN}));
+		must_bus(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof *msg,
+						  .topic = topic,
+						  .data = value,
+						  .len = sizeof value,
+						  .flags = BUS_MSG_RETAIN}));
 	}
-	m = listen_to(bus, "#");
+	m = subscriber(bus, "#");
 	while (bus_recv(m, 0, &msg) == 1)
 		came++;
 	ck_assert_int_eq(came, MANY);
@@ -1112,13 +1026,13 @@ START_TEST(more_kept_topics_than_a_bus_may_have_are_told)
 
 	for (int i = 0; i < 10; i++) {
 		snprintf(topic, sizeof topic, "t/%d", i);
-		say_retained(bus, topic, "x");
+		retain_text(bus, topic, "x");
 	}
 	ck_bus(bus_open("test", &few, &small), 0);
 	ck_bus(bus_mailbox_open(small, NULL, &m), 0);
 	ck_bus(bus_mailbox_subscribe(m, "t/#", NULL, NULL, NULL), BUS_E_LIMIT);
 	ck_bus(bus_mailbox_subscribe(m, "t/1", NULL, NULL, NULL), 0);
-	expect(m, "t/1", "x");
+	expect_message(m, "t/1", "x");
 	bus_mailbox_close(m);
 	ck_bus(bus_close(small, 0), 0);
 	ck_bus(bus_close(bus, 0), 0);
@@ -1133,20 +1047,20 @@ answer(void *arg, const struct bus_msg *msg)
 	char text[64];
 	int len = snprintf(text, sizeof text, "[%.*s]", (int)msg->len, (const char *)msg->data);
 
-	MUST(bus_reply(arg, msg, text, (size_t)len));
-	MUST(bus_reply(arg, msg, "again", 5));
+	must_bus(bus_reply(arg, msg, text, (size_t)len));
+	must_bus(bus_reply(arg, msg, "again", 5));
 }
 
 static void
 serve(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *end = listen_to(bus, "end");
+	struct bus_mailbox *end = subscriber(bus, "end");
 
 	(void)number;
 	ck_bus(bus_subscribe(bus, "q", answer, bus, NULL), 0);
-	say_retained(bus, "ready", "!");
-	expect(end, "end", "!");
+	retain_text(bus, "ready", "!");
+	expect_message(end, "end", "!");
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -1175,14 +1089,14 @@ START_TEST(question_is_answered_by_another_process)
 	const char *dir = bus_test_dir();
 	pid_t server = start(serve, dir, 0);
 	struct bus *bus = join(dir);
-	struct bus_mailbox *ready = listen_to(bus, "ready"), *m;
+	struct bus_mailbox *ready = subscriber(bus, "ready"), *m;
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
 	struct bus_stats stats = {.size = sizeof stats};
 	struct asker asker = {.replies = 0};
 	struct bus_request *req;
 	const struct bus_msg *reply;
 
-	expect(ready, "ready", "!");
+	expect_message(ready, "ready", "!");
 	for (int i = 0; i < 50; i++) {
 		ck_bus(bus_request(bus, "q", "how", 3, patience_ms(), &reply), 0);
 		ck_assert_uint_eq(reply->len, 5);
@@ -1201,7 +1115,7 @@ START_TEST(question_is_answered_by_another_process)
 	expect_nothing(ready);
 	ck_bus(bus_request(bus, "nobody", "?", 1, 50, &reply), BUS_E_TIMEDOUT);
 	ck_bus(bus_stats(bus, &stats), 0);
-	say(bus, "end", "!");
+	publish_text(bus, "end", "!");
 	finish(server);
 	bus_mailbox_close(m);
 	bus_mailbox_close(ready);
@@ -1229,8 +1143,8 @@ START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *second = join(dir);
 	struct bus_stats s = {.size = sizeof s};
-	struct bus_mailbox *asks = listen_to(bus, "x"), *answers = listen_to(bus, "q"),
-			   *beside = listen_to(second, "x");
+	struct bus_mailbox *asks = subscriber(bus, "x"), *answers = subscriber(bus, "q"),
+			   *beside = subscriber(second, "x");
 	const struct bus_msg *msg;
 	_Atomic unsigned replies = 0;
 	struct bus_request *req;
@@ -1249,7 +1163,7 @@ START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 		in_time = bus_test_now_ms() < begun + timeout_ms;
 		ck_eventually(bus_test_now_ms() > begun + timeout_ms + 1);
 		for (int i = 0; i < 4; i++)
-			MUST(bus_dispatch(asks, 0, 0));
+			must_bus(bus_dispatch(asks, 0, 0));
 		ck_assert_uint_le(replies, 1);
 		if (!in_time) {
 			bus_request_cancel(req);
@@ -1258,7 +1172,7 @@ START_TEST(reply_that_came_in_time_is_read_by_who_comes_late)
 	}
 	ck_assert_uint_eq(replies, 1);
 	/* It was not for the other bus of the process, and so is not late there. */
-	MUST(bus_dispatch(beside, 0, 0));
+	must_bus(bus_dispatch(beside, 0, 0));
 	ck_bus(bus_stats(second, &s), 0);
 	ck_assert_uint_eq(s.late_replies, 0);
 	bus_mailbox_close(beside);
@@ -1304,7 +1218,7 @@ static void
 dial_and_wait(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *end = listen_to(bus, "end");
+	struct bus_mailbox *end = subscriber(bus, "end");
 	struct bus_link *link;
 	char address[200];
 
@@ -1313,8 +1227,8 @@ dial_and_wait(const char *dir, int number)
 	ck_bus(bus_dial(bus, address, NULL, &link), 0);
 	ck_eventually(peers_of(link) == 1);
 	ck_bus(bus_subscribe(bus, "q", answer, bus, NULL), 0);
-	say_retained(bus, "dialled", "!");
-	expect(end, "end", "!");
+	retain_text(bus, "dialled", "!");
+	expect_message(end, "end", "!");
 	bus_link_close(link);
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -1334,13 +1248,13 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	holder = start(dial_and_wait, dir, 0);
 	ck_bus(bus_open(NULL, NULL, &private), 0);
 	ck_bus(bus_listen(private, address, NULL, &listener), 0);
-	say_retained(private, "kept", "before");
-	there = listen_to(private, "up/#");
+	retain_text(private, "kept", "before");
+	there = subscriber(private, "up/#");
 	bus = join(dir);
-	dialled = listen_to(bus, "dialled");
-	expect(dialled, "dialled", "!");
-	here = listen_to(bus, "kept");
-	expect(here, "kept", "before");
+	dialled = subscriber(bus, "dialled");
+	expect_message(dialled, "dialled", "!");
+	here = subscriber(bus, "kept");
+	expect_message(here, "kept", "before");
 	ck_bus(bus_mailbox_subscribe(here, "#", NULL, NULL, NULL), 0);
 	ck_bus(bus_recv(here, patience_ms(), &reply), 1); /* both again, for this one */
 	ck_bus(bus_recv(here, patience_ms(), &reply), 1);
@@ -1350,13 +1264,13 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	ck_assert_uint_eq(peers_of(listener), 1);
 	ck_assert_uint_eq(peers_of(link), 0);
 
-	say(private, "down", "1");
-	expect(here, "down", "1");
-	say_retained(private, "kept", "after");
-	expect(here, "kept", "after");
-	say(bus, "up/1", "2");
-	expect(here, "up/1", "2");
-	expect(there, "up/1", "2");
+	publish_text(private, "down", "1");
+	expect_message(here, "down", "1");
+	retain_text(private, "kept", "after");
+	expect_message(here, "kept", "after");
+	publish_text(bus, "up/1", "2");
+	expect_message(here, "up/1", "2");
+	expect_message(there, "up/1", "2");
 	expect_nothing(there); /* once, and nothing that came from there goes back */
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	/* A process without the link is asked from beyond it. */
@@ -1370,10 +1284,10 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	ck_eventually(peers_of(listener) == 1);
 	while (bus_recv(here, 0, &reply) == 1)
 		;
-	say(private, "down", "3");
-	expect(here, "down", "3");
-	say(bus, "up/2", "4");
-	expect(there, "up/2", "4");
+	publish_text(private, "down", "3");
+	expect_message(here, "down", "3");
+	publish_text(bus, "up/2", "4");
+	expect_message(there, "up/2", "4");
 	bus_link_close(link);
 	bus_mailbox_close(here);
 	bus_mailbox_close(dialled);
@@ -1417,13 +1331,13 @@ static void
 listen_and_wait(const char *dir)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *end = listen_to(bus, "end");
+	struct bus_mailbox *end = subscriber(bus, "end");
 	char address[200];
 
 	address_in(dir, address);
 	ck_bus(bus_listen(bus, address, NULL, NULL), 0);
-	say_retained(bus, "listens", "!");
-	expect(end, "end", "!");
+	retain_text(bus, "listens", "!");
+	expect_message(end, "end", "!");
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	_exit(0);
@@ -1434,32 +1348,32 @@ START_TEST(address_that_one_process_listens_on_goes_to_another_that_asked_for_it
 	const char *dir = bus_test_dir();
 	pid_t holder = bus_test_child(listen_and_wait, dir);
 	struct bus *bus = join(dir), *private;
-	struct bus_mailbox *listens = listen_to(bus, "listens"), *there;
+	struct bus_mailbox *listens = subscriber(bus, "listens"), *there;
 	struct bus_link_stats stats = {.size = sizeof stats};
 	struct bus_link *link, *dial;
 	char address[200], text[200];
 
-	expect(listens, "listens", "!");
+	expect_message(listens, "listens", "!");
 	address_in(dir, address);
 	ck_bus(bus_listen(bus, address, NULL, &link), 0);
 	ck_bus(bus_link_stats(link, &stats), 0);
 	ck_assert_int_eq(stats.state, BUS_LINK_DOWN);
 	ck_bus(bus_open(NULL, NULL, &private), 0);
-	there = listen_to(private, "#");
+	there = subscriber(private, "#");
 	ck_bus(bus_dial(private, address, NULL, &dial), 0);
 	ck_eventually(peers_of(dial) == 1);
-	expect(there, "listens", "!");
-	say(bus, "t", "by the other");
-	expect(there, "t", "by the other");
-	say(bus, "end", "!");
+	expect_message(there, "listens", "!");
+	publish_text(bus, "t", "by the other");
+	expect_message(there, "t", "by the other");
+	publish_text(bus, "end", "!");
 	finish(holder);
 	ck_eventually(peers_of(link) == 1);
 	ck_assert_int_gt(bus_link_url(link, text, sizeof text), 0);
 	ck_assert_str_eq(text, address);
-	expect(there, "end", "!");
+	expect_message(there, "end", "!");
 	ck_eventually(peers_of(dial) == 1);
-	say(bus, "t", "by us"); /* and the kept value is the same: no news */
-	expect(there, "t", "by us");
+	publish_text(bus, "t", "by us"); /* and the kept value is the same: no news */
+	expect_message(there, "t", "by us");
 	bus_mailbox_close(there);
 	bus_link_close(dial);
 	ck_bus(bus_close(private, patience_ms()), 0);
@@ -1483,12 +1397,12 @@ static void
 write_slowly(const char *dir, int number)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *go = listen_to(bus, "go");
+	struct bus_mailbox *go = subscriber(bus, "go");
 
-	say_retained(bus, "ready", "!");
-	expect(go, "go", "!");
+	retain_text(bus, "ready", "!");
+	expect_message(go, "go", "!");
 	for (int i = 0; i < number; i++) {
-		MUST(bus_publish(bus, "t", "x", 1));
+		must_bus(bus_publish(bus, "t", "x", 1));
 		usleep(i % 10 == 0 ? 20000 : 0);
 	}
 	bus_mailbox_close(go);
@@ -1500,7 +1414,7 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 	const char *dir = bus_test_dir();
 	pid_t writer = start(write_slowly, dir, 200);
 	struct bus *bus = join(dir);
-	struct bus_mailbox *ready = listen_to(bus, "ready"), *m;
+	struct bus_mailbox *ready = subscriber(bus, "ready"), *m;
 	_Atomic unsigned calls = 0;
 	int fd;
 
@@ -1508,15 +1422,15 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 	fd = bus_mailbox_fd(m);
 	ck_assert_int_ge(fd, 0);
 	ck_assert(!is_readable(fd, 50));
-	ck_bus(bus_mailbox_subscribe(m, "t", count, (void *)&calls, NULL), 0);
-	expect(ready, "ready", "!");
+	ck_bus(bus_mailbox_subscribe(m, "t", count_message, (void *)&calls, NULL), 0);
+	expect_message(ready, "ready", "!");
 	while (bus_dispatch(m, 0, 0) > 0)
 		;
 	ck_assert(!is_readable(fd, 50));
-	say(bus, "go", "!");
+	publish_text(bus, "go", "!");
 	while (calls < 200) {
 		must(is_readable(fd, patience_ms()));
-		MUST(bus_dispatch(m, 0, 3));
+		must_bus(bus_dispatch(m, 0, 3));
 	}
 	while (bus_dispatch(m, 0, 0) > 0)
 		;
@@ -1529,18 +1443,6 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 END_TEST
 
 /* --- members ---------------------------------------------------------------------------------------------------------------- */
-
-/* Waits for a message of `topic` that begins like this, whatever else comes. */
-static void
-await_message(struct bus_mailbox *m, const char *topic, const void *data, size_t len)
-{
-	const struct bus_msg *msg;
-
-	do {
-		must(bus_recv(m, patience_ms(), &msg) == 1);
-	} while (strcmp(msg->topic, topic) != 0 || (len == 0 && msg->len != 0) || msg->len < len ||
-		 memcmp(msg->data, data, len) != 0);
-}
 
 static void
 be_there(const char *dir, int number)
@@ -1559,9 +1461,9 @@ be_there(const char *dir, int number)
 
 	(void)number;
 	ck_bus(bus_open("test", &cfg, &bus), 0);
-	end = listen_to(bus, "end");
-	say_retained(bus, "there", "!");
-	expect(end, "end", "!");
+	end = subscriber(bus, "end");
+	retain_text(bus, "there", "!");
+	expect_message(end, "end", "!");
 	bus_mailbox_close(end);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -1576,11 +1478,11 @@ START_TEST(who_is_there_is_told_and_who_leaves_or_dies)
 	char topic[64];
 
 	bus = join(dir);
-	there = listen_to(bus, "there");
-	expect(there, "there", "!");
-	all = listen_to(bus, "#");
-	members = listen_to(bus, "$bus/members/#");
-	died = listen_to(bus, "died");
+	there = subscriber(bus, "there");
+	expect_message(there, "there", "!");
+	all = subscriber(bus, "#");
+	members = subscriber(bus, "$bus/members/#");
+	died = subscriber(bus, "died");
 	/* Both, in whatever order, kept. */
 	for (int i = 0; i < 2; i++) {
 		ck_bus(bus_recv(members, patience_ms(), &msg), 1);
@@ -1588,7 +1490,7 @@ START_TEST(who_is_there_is_told_and_who_leaves_or_dies)
 		ck_assert_int_eq(msg->type, BUS_TYPE_MSGPACK);
 	}
 	/* One that leaves in order says so, and its will is nothing. */
-	say(bus, "end", "!");
+	publish_text(bus, "end", "!");
 	finish(child);
 	ck_bus(bus_recv(members, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->len, 0);
@@ -1599,7 +1501,7 @@ START_TEST(who_is_there_is_told_and_who_leaves_or_dies)
 	ck_bus(bus_recv(members, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, topic); /* the slot is used again */
 	ck_assert_uint_gt(msg->len, 0);
-	expect(there, "there", "!");
+	expect_message(there, "there", "!");
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 	await_message(died, "died", "adieu", 5);
@@ -1626,18 +1528,18 @@ START_TEST(who_gets_the_slot_of_a_dead_one_buries_him)
 	struct bus *bus = join(dir);
 
 	/* This process never rests until the child is dead and another has its slot. */
-	m = listen_to(bus, "there");
-	expect(m, "there", "!");
+	m = subscriber(bus, "there");
+	expect_message(m, "there", "!");
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 	child = start(be_there, dir, 0);
 	bus_mailbox_close(m);
-	m = listen_to(bus, "died");
+	m = subscriber(bus, "died");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_mem_eq(msg->data, "adieu", 5);
 	ck_assert_uint_eq(msg->headers_len, 1);
 	expect_nothing(m);
-	say(bus, "end", "!");
+	publish_text(bus, "end", "!");
 	finish(child);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);
@@ -1665,12 +1567,12 @@ START_TEST(will_is_said_once_by_whoever_is_there)
 	for (int i = 0; i < TIMES; i++) {
 		ck_bus(bus_open("test", &small, &buses[i]), 0);
 		ck_bus(bus_mailbox_open(buses[i], &own, &all[i]), 0);
-		ck_bus(bus_mailbox_subscribe(all[i], "x", count, (void *)&calls, NULL), 0);
+		ck_bus(bus_mailbox_subscribe(all[i], "x", count_message, (void *)&calls, NULL), 0);
 	}
-	m = listen_to(buses[0], "there");
-	expect(m, "there", "!");
+	m = subscriber(buses[0], "there");
+	expect_message(m, "there", "!");
 	bus_mailbox_close(m);
-	m = listen_to(buses[0], "died");
+	m = subscriber(buses[0], "died");
 	fd = bus_mailbox_fd(m);
 	while (bus_dispatch(m, 0, 0) > 0)
 		;
@@ -1704,8 +1606,8 @@ leave_an_object(const char *dir, int number)
 	(void)number;
 	ck_bus(bus_open("test", &cfg, &first), 0);
 	ck_bus(bus_open("test", &cfg, &second), 0);
-	m = listen_to(first, "x");
-	say_retained(first, "there", "!");
+	m = subscriber(first, "x");
+	retain_text(first, "there", "!");
 	ck_bus(bus_close(first, 0), 0);
 	ck_bus(bus_close(second, 0), 0);
 	bus_mailbox_close(m);
@@ -1722,8 +1624,8 @@ START_TEST(who_leaves_with_several_buses_leaves_no_will)
 
 	child = start(leave_an_object, dir, 0);
 	bus = join(dir);
-	members = listen_to(bus, "$bus/members/#");
-	died = listen_to(bus, "died");
+	members = subscriber(bus, "$bus/members/#");
+	died = subscriber(bus, "died");
 	finish(child);
 	while (bus_dispatch(members, 50, 0) > 0)
 		;
@@ -1754,7 +1656,7 @@ hold_role(const char *dir, int forks)
 		for (;;)
 			pause();
 	}
-	say_retained(bus, "holds", "!");
+	retain_text(bus, "holds", "!");
 	pause();
 }
 
@@ -1763,10 +1665,10 @@ START_TEST(role_has_one_holder_and_moves_when_he_ends_it_or_dies)
 	const char *dir = bus_test_dir();
 	pid_t holder = start(hold_role, dir, _i);
 	struct bus *bus = join(dir), *private;
-	struct bus_mailbox *m = listen_to(bus, "holds");
+	struct bus_mailbox *m = subscriber(bus, "holds");
 	struct bus_role *role, *second;
 
-	expect(m, "holds", "!");
+	expect_message(m, "holds", "!");
 	ck_bus(bus_role_take(bus, "leader", 0, &role), BUS_E_TIMEDOUT);
 	ck_bus(bus_role_take(bus, "leader", 150, &role), BUS_E_TIMEDOUT);
 	ck_bus(bus_role_take(bus, "other", 0, &second), 0);
@@ -1840,7 +1742,7 @@ START_TEST(messages_do_not_wake_who_stands_by_for_a_role)
 	for (int i = 0; i < MESSAGES; i++) {
 		const struct timespec pause = {.tv_nsec = 200000};
 
-		MUST(bus_publish(s.bus, "t", "x", 1));
+		must_bus(bus_publish(s.bus, "t", "x", 1));
 		nanosleep(&pause, NULL);
 	}
 	bus_role_end(role);
@@ -1860,7 +1762,7 @@ write_for_ever(const char *dir, int number)
 	struct bus *bus = join(dir);
 
 	for (uint64_t i = 0;; i++)
-		MUST(bus_publish(bus, number ? "one" : "other", &i, sizeof i));
+		must_bus(bus_publish(bus, number ? "one" : "other", &i, sizeof i));
 }
 
 START_TEST(killed_member_leaves_the_others_working)
@@ -1873,14 +1775,14 @@ START_TEST(killed_member_leaves_the_others_working)
 		pid_t one = start(write_for_ever, dir, 1), other = start(write_for_ever, dir, 0);
 
 		bus = join(dir);
-		m = listen_to(bus, "here");
+		m = subscriber(bus, "here");
 		usleep(30000);
 		kill(one, SIGKILL);
 		waitpid(one, NULL, 0);
 		kill(other, SIGKILL);
 		waitpid(other, NULL, 0);
-		say(bus, "here", "still");
-		expect(m, "here", "still");
+		publish_text(bus, "here", "still");
+		expect_message(m, "here", "still");
 		bus_mailbox_close(m);
 		ck_bus(bus_close(bus, patience_ms()), 0);
 	}
@@ -1895,7 +1797,7 @@ wait_for_ever(const char *dir, int number)
 	struct bus *bus;
 
 	ck_bus(bus_open(number ? "dead" : "alive", &cfg, &bus), 0);
-	say(bus, "t", "x");
+	publish_text(bus, "t", "x");
 	pause();
 }
 
@@ -1935,7 +1837,7 @@ START_TEST(files_that_were_removed_are_warned_of)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir);
-	struct bus_mailbox *m = listen_to(bus, "$bus/warnings");
+	struct bus_mailbox *m = subscriber(bus, "$bus/warnings");
 	const struct bus_msg *msg;
 	const struct bus_value *value;
 	char path[200], *text;
@@ -1988,7 +1890,7 @@ START_TEST(values_that_take_most_of_what_they_may_are_warned_of)
 	static char payload[20000];
 	struct bus *bus = join(bus_test_dir());
 	struct bus_log_stats stats = log_stats(bus);
-	struct bus_mailbox *m = listen_to(bus, "$bus/warnings");
+	struct bus_mailbox *m = subscriber(bus, "$bus/warnings");
 	uint64_t many = _i ? stats.values_most / sizeof payload : stats.values_count_most;
 	const struct bus_msg *msg;
 	struct bus_msg value = {.size = sizeof value,
@@ -2063,8 +1965,8 @@ START_TEST(damage_of_the_log_crashes_nobody_and_nobody_hangs)
 	pid_t child;
 	int64_t until;
 
-	MUST(bus_subscribe(bus, "#", read_all, (void *)&sum, NULL));
-	say_retained(bus, "v", "value");
+	must_bus(bus_subscribe(bus, "#", read_all, (void *)&sum, NULL));
+	retain_text(bus, "v", "value");
 	child = start(scribble, dir, _i);
 	until = bus_test_now_ms() + 2000;
 	for (unsigned i = 0; bus_test_now_ms() < until; i++) {
@@ -2102,7 +2004,7 @@ END_TEST
 START_TEST(forked_child_opens_a_bus_of_its_own)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "t");
+	struct bus_mailbox *m = subscriber(bus, "t");
 	const char *dir = bus_test_dir();
 	pid_t child = bus_test_fork();
 
@@ -2119,7 +2021,7 @@ START_TEST(forked_child_opens_a_bus_of_its_own)
 		_exit(0);
 	}
 	finish(child);
-	expect(m, "t", "child");
+	expect_message(m, "t", "child");
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);
 }
@@ -2128,10 +2030,10 @@ END_TEST
 START_TEST(mailbox_outlives_its_bus)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "t");
+	struct bus_mailbox *m = subscriber(bus, "t");
 	const struct bus_msg *msg;
 
-	say(bus, "t", "x");
+	publish_text(bus, "t", "x");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_bus(bus_close(bus, 0), 0);
 	ck_bus(bus_recv(m, patience_ms(), &msg), BUS_E_CLOSED);
@@ -2197,11 +2099,11 @@ END_TEST
 START_TEST(it_says_what_it_is_and_who_gets_a_topic)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus, "t");
+	struct bus_mailbox *m = subscriber(bus, "t");
 	char text[4096], whole[64];
 	int len;
 
-	say_retained(bus, "t", "value");
+	retain_text(bus, "t", "value");
 	len = bus_describe(bus, text, sizeof text);
 	ck_assert_int_eq(len, (int)strlen(text));
 	snprintf(whole, sizeof whole, "pid %d, this one", (int)getpid());
@@ -2224,7 +2126,7 @@ START_TEST(its_numbers_are_those_of_what_was_published)
 {
 	struct bus *bus = join(bus_test_dir());
 	const struct bus_log_stats before = log_stats(bus);
-	struct bus_mailbox *m = listen_to(bus, "t/#");
+	struct bus_mailbox *m = subscriber(bus, "t/#");
 	const struct bus_msg *msg;
 	struct bus_log_stats stats;
 	char value[1001];
@@ -2241,7 +2143,7 @@ START_TEST(its_numbers_are_those_of_what_was_published)
 	ck_assert_uint_eq(before.processes, 1);
 	ck_assert_uint_eq(before.processes_most, BUS_LIMIT_MEMBERS);
 	for (int i = 0; i < 10; i++)
-		say(bus, "t/plain", "x");
+		publish_text(bus, "t/plain", "x");
 	stats = log_stats(bus);
 	ck_assert_uint_eq(stats.messages, 11);
 	ck_assert_uint_eq(stats.messages_left, 11);
@@ -2257,12 +2159,12 @@ START_TEST(its_numbers_are_those_of_what_was_published)
 	memset(value, 'v', sizeof value - 1);
 	value[sizeof value - 1] = '\0';
 	for (int i = 0; i < 10; i++)
-		say_retained(bus, "t/kept", value);
+		retain_text(bus, "t/kept", value);
 	stats = log_stats(bus);
 	ck_assert_uint_ge(stats.values_bytes, before.values_bytes + strlen(value));
 	ck_assert_uint_lt(stats.values_bytes, before.values_bytes + 2 * strlen(value));
 	ck_assert_uint_lt(stats.values_bytes, stats.values_most);
-	say_retained(bus, "t/kept", "");
+	retain_text(bus, "t/kept", "");
 	ck_assert_uint_eq(log_stats(bus).values_bytes, before.values_bytes);
 	bus_mailbox_close(m);
 	ck_assert_uint_eq(log_stats(bus).readers, 0);
@@ -2280,12 +2182,12 @@ START_TEST(what_the_log_has_no_more_is_not_among_what_is_left)
 
 	do {
 		for (int i = 0; i < 1000; i++, published++)
-			MUST(bus_publish(bus, "t", "x", 1));
+			must_bus(bus_publish(bus, "t", "x", 1));
 		stats = log_stats(bus);
 		ck_assert_uint_eq(stats.messages, published + 1);
 	} while (stats.oldest == 1 || stats.messages < 2 * stats.messages_left);
 	ck_assert_uint_eq(stats.messages - stats.oldest + 1, stats.messages_left);
-	m = open_mailbox(bus, &(struct bus_mailbox_config){.from = BUS_FROM_OLDEST}, "t");
+	m = open_mailbox(bus, "t", .from = BUS_FROM_OLDEST);
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->position, stats.oldest);
 	bus_mailbox_close(m);
@@ -2319,12 +2221,12 @@ START_TEST(member_is_found_while_it_lives_and_when_it_was_killed)
 	const char *dir = bus_test_dir();
 	pid_t child = start(be_there, dir, 0);
 	struct bus *bus = join(dir);
-	struct bus_mailbox *there = listen_to(bus, "there"), *members;
+	struct bus_mailbox *there = subscriber(bus, "there"), *members;
 	struct bus_member member, own = {.size = sizeof own};
 	char topic[64];
 	uint32_t number;
 
-	expect(there, "there", "!");
+	expect_message(there, "there", "!");
 	bus_mailbox_close(there);
 	ck_assert_uint_eq(log_stats(bus).processes, 2);
 	number = find_other(bus, &member);
@@ -2336,7 +2238,7 @@ START_TEST(member_is_found_while_it_lives_and_when_it_was_killed)
 	ck_assert(own.is_alive);
 	/* Its number is that of its topic. */
 	snprintf(topic, sizeof topic, "$bus/members/%u", number);
-	members = listen_to(bus, topic);
+	members = subscriber(bus, topic);
 	await_message(members, topic, "\x82", 1);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
@@ -2410,7 +2312,7 @@ START_TEST(bus_that_is_closing_has_no_numbers)
 	struct closing closing = {.bus = join(bus_test_dir())};
 
 	ck_bus(bus_subscribe(closing.bus, "t", ask_until_closed, &closing, NULL), 0);
-	say(closing.bus, "t", "x");
+	publish_text(closing.bus, "t", "x");
 	ck_bus(bus_close(closing.bus, patience_ms()), 0);
 	ck_bus(closing.stats, BUS_E_CLOSED);
 	ck_bus(closing.member, BUS_E_CLOSED);

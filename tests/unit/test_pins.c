@@ -12,12 +12,6 @@
 #include "log_test.h"
 #include "stopped_writer.h"
 
-#define must(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			ck_abort_msg("not so: %s", #condition);                                    \
-	} while (0)
-
 /* Of the process that began the test, also in its children. */
 static const char *
 place(void)

@@ -1,5 +1,5 @@
 /* Many topics, filters and subscriptions: work that grows no faster than they do, and memory that comes back.
- * Work is counted in allocations and in nodes that walks come to; what would take hours otherwise must also just
+ * Work is counted in allocations and in nodes that walks come to; what would take hours otherwise must_bus also just
  * end, within the watchdog. */
 #include "link_test.h"
 
@@ -37,14 +37,6 @@ enum { SLACK = 64 * 1024 };
 
 /* --- what the tests share -------------------------------------------------------------------------------- */
 
-/* Fails without a line per success: Check writes one for each assertion. */
-#define must(call)                                                                                 \
-	do {                                                                                       \
-		int err_ = (call);                                                                 \
-		if (err_ < 0)                                                                      \
-			ck_abort_msg("%s answered %s", #call, bus_errname(err_));                  \
-	} while (0)
-
 /* Bytes allocated now. Sanitizers count them in their own way, and report what does not come back. */
 static size_t
 heap_used(void)
@@ -64,16 +56,6 @@ allocations(void)
 	return bus__mem_fail_after(-1);
 }
 
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full)
-{
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = full};
-	struct bus_mailbox *mbox;
-
-	must(bus_mailbox_open(bus, &cfg, &mbox));
-	return mbox;
-}
-
 static void
 count_call(void *arg, const struct bus_msg *msg)
 {
@@ -84,7 +66,7 @@ count_call(void *arg, const struct bus_msg *msg)
 static void
 publish(struct bus *bus, const char *topic)
 {
-	must(bus_publish(bus, topic, "x", 1));
+	must_bus(bus_publish(bus, topic, "x", 1));
 }
 
 /* The i-th of many names, on three levels. */
@@ -117,7 +99,7 @@ static void
 come_and_go(unsigned count, int order)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	struct bus_sub **subs = calloc(count, sizeof(struct bus_sub *));
 	unsigned calls = 0, seed = 1;
 	const struct topic *topic;
@@ -127,7 +109,7 @@ come_and_go(unsigned count, int order)
 	for (unsigned i = 0; i < count; i++) {
 		unsigned at = order == 1 ? count - 1 - i : i;
 
-		must(bus_mailbox_subscribe(mbox, "a/b", count_call, &calls, &subs[at]));
+		must_bus(bus_mailbox_subscribe(mbox, "a/b", count_call, &calls, &subs[at]));
 	}
 	ck_assert_int_lt(allocations(), count + 64);
 	publish(bus, "a/b");
@@ -165,15 +147,15 @@ END_TEST
 START_TEST(subscriptions_end_in_linear_work_while_a_message_waits)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	struct bus_sub **subs = calloc(MANY / 2, sizeof(struct bus_sub *));
 	unsigned calls = 0;
 
 	/* Their memory waits behind it, and is not looked through at each end. */
-	must(bus_mailbox_subscribe(mbox, "a", count_call, &calls, NULL));
+	must_bus(bus_mailbox_subscribe(mbox, "a", count_call, &calls, NULL));
 	publish(bus, "a");
 	for (unsigned i = 0; i < MANY / 2; i++)
-		must(bus_mailbox_subscribe(mbox, "a/b", count_call, &calls, &subs[i]));
+		must_bus(bus_mailbox_subscribe(mbox, "a/b", count_call, &calls, &subs[i]));
 	for (unsigned i = 0; i < MANY / 2; i++)
 		bus_unsubscribe(subs[i], NULL);
 	ck_assert_int_eq(bus_dispatch(mbox, 0, 0), 1);
@@ -234,7 +216,7 @@ START_TEST(callbacks_run_in_the_order_of_subscription_however_they_come_and_go)
 	    "a/b", "#", "a/+", "+/b", "a/b", "+/+", "a/b/#", "a/#"};
 	static struct calls calls;
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned seed = 5;
 
 	publish(bus, "a/b"); /* one topic older than its subscriptions; others are younger */
@@ -245,7 +227,7 @@ START_TEST(callbacks_run_in_the_order_of_subscription_however_they_come_and_go)
 
 		if (caller->sub == NULL && (grows || rand_r(&seed) % 4 == 0)) {
 			*caller = (struct caller){&calls, ++calls.begun, NULL};
-			must(bus_mailbox_subscribe(mbox, filters[(unsigned)rand_r(&seed) % 8],
+			must_bus(bus_mailbox_subscribe(mbox, filters[(unsigned)rand_r(&seed) % 8],
 			    note_call, caller, &caller->sub));
 		} else if (caller->sub != NULL && (!grows || rand_r(&seed) % 4 == 0)) {
 			bus_unsubscribe(caller->sub, NULL);
@@ -267,11 +249,11 @@ START_TEST(a_topic_younger_than_its_subscriptions_calls_them_in_their_order)
 	static const char *const filters[] = {"a/#", "#", "+/b", "a/b", "a/+"};
 	static struct calls calls;
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 
 	for (unsigned i = 0; i < CALLERS; i++) {
 		calls.callers[i] = (struct caller){&calls, ++calls.begun, NULL};
-		must(bus_mailbox_subscribe(
+		must_bus(bus_mailbox_subscribe(
 		    mbox, filters[i % 5], note_call, &calls.callers[i], &calls.callers[i].sub));
 	}
 	check_calls(&calls, bus, mbox, "a/b");
@@ -297,7 +279,7 @@ change(void *arg, const struct bus_msg *msg)
 	if (c->called++ > 0)
 		return;
 	bus_unsubscribe(c->next, NULL);
-	must(bus_mailbox_subscribe(c->mbox, msg->topic, count_call, &c->begun, NULL));
+	must_bus(bus_mailbox_subscribe(c->mbox, msg->topic, count_call, &c->begun, NULL));
 }
 
 START_TEST(what_a_callback_changes_in_its_own_list_counts_from_the_next_message)
@@ -306,13 +288,13 @@ START_TEST(what_a_callback_changes_in_its_own_list_counts_from_the_next_message)
 
 	/* Lists of all lengths, full ones and ones with room. */
 	for (unsigned others = 0; others < 40; others++) {
-		struct changer c = {.mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST)};
+		struct changer c = {.mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST)};
 		unsigned calls = 0;
 
-		must(bus_mailbox_subscribe(c.mbox, "a", change, &c, NULL));
-		must(bus_mailbox_subscribe(c.mbox, "a", count_call, &c.ended, &c.next));
+		must_bus(bus_mailbox_subscribe(c.mbox, "a", change, &c, NULL));
+		must_bus(bus_mailbox_subscribe(c.mbox, "a", count_call, &c.ended, &c.next));
 		for (unsigned i = 0; i < others; i++)
-			must(bus_mailbox_subscribe(c.mbox, "a", count_call, &calls, NULL));
+			must_bus(bus_mailbox_subscribe(c.mbox, "a", count_call, &calls, NULL));
 		publish(bus, "a");
 		publish(bus, "a");
 		ck_assert_int_eq(bus_dispatch(c.mbox, 0, 0), 2);
@@ -329,7 +311,7 @@ START_TEST(what_a_callback_changes_in_its_own_list_counts_from_the_next_message)
 }
 END_TEST
 
-/* A subscription that must not be called before it begins or after it has ended. */
+/* A subscription that must_bus not be called before it begins or after it has ended. */
 struct guest {
 	_Atomic bool here;
 	_Atomic unsigned calls;
@@ -378,7 +360,7 @@ START_TEST(lists_change_under_the_eyes_of_their_drainer)
 		for (unsigned i = 0; i < GUESTS; i++) {
 			atomic_store(&guests[i].calls, 0);
 			atomic_store(&guests[i].here, true);
-			must(bus_subscribe(
+			must_bus(bus_subscribe(
 			    c.bus, i % 2 == 0 ? "a/b" : "a/+", greet, &guests[i], &guests[i].sub));
 		}
 		/* The last one hears what is published from now on; so the others do too. */
@@ -408,12 +390,12 @@ START_TEST(a_million_filters_meet_a_million_topics)
 	struct bus_sub **subs = calloc(MANY, sizeof(struct bus_sub *));
 	size_t before = heap_used();
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned calls = 0;
 	int handled = 0;
 
 	for (unsigned i = 0; i < MANY; i++)
-		must(bus_mailbox_subscribe(
+		must_bus(bus_mailbox_subscribe(
 		    mbox, name_of(i, "/+"), count_call, &calls, i % 2 == 0 ? &subs[i] : NULL));
 	for (unsigned i = 0; i < MANY; i++) {
 		publish(bus, name_of(i, "/x"));
@@ -441,7 +423,7 @@ START_TEST(one_filter_joins_a_million_topics_and_leaves_them)
 {
 	size_t before = heap_used();
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned calls = 0;
 	struct bus_sub *sub;
 
@@ -449,7 +431,7 @@ START_TEST(one_filter_joins_a_million_topics_and_leaves_them)
 		publish(bus, name_of(i, ""));
 	for (unsigned round = 0; round < 2; round++) {
 		allocations();
-		must(bus_mailbox_subscribe(mbox, "#", count_call, &calls, &sub));
+		must_bus(bus_mailbox_subscribe(mbox, "#", count_call, &calls, &sub));
 		ck_assert_int_lt(allocations(), 3L * MANY + 64); /* route, list, snapshot */
 		publish(bus, name_of(MANY - 1, ""));
 		ck_assert_int_eq(bus_dispatch(mbox, 0, 0), 1);
@@ -461,7 +443,7 @@ START_TEST(one_filter_joins_a_million_topics_and_leaves_them)
 	ck_assert_uint_eq(calls, 2);
 	ck_assert_uint_eq(atomic_load(&bus->routes_waiting), 0);
 	/* The end of mailbox and bus takes what is left in one go. */
-	must(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
+	must_bus(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
 	bus_mailbox_close(mbox);
 	ck_assert_int_eq(bus_close(bus, 0), 0);
 	ck_assert_uint_le(heap_used(), before + SLACK);
@@ -472,12 +454,12 @@ START_TEST(a_bus_that_closes_under_its_subscriptions_gives_all_back)
 {
 	size_t before = heap_used();
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned calls = 0;
 
 	for (unsigned i = 0; i < MANY / 5; i++) {
 		publish(bus, name_of(i, ""));
-		must(bus_mailbox_subscribe(mbox, name_of(i, ""), count_call, &calls, NULL));
+		must_bus(bus_mailbox_subscribe(mbox, name_of(i, ""), count_call, &calls, NULL));
 	}
 	ck_assert_int_eq(bus_close(bus, 0), 0);
 	bus_mailbox_close(mbox);
@@ -494,8 +476,8 @@ START_TEST(a_new_topic_is_routed_to_many_mailboxes_at_once)
 	unsigned calls = 0;
 
 	for (unsigned i = 0; i < MAILBOXES; i++) {
-		must(bus_mailbox_open(bus, &cfg, &mailboxes[i]));
-		must(bus_mailbox_subscribe(mailboxes[i], "+/b", count_call, &calls, NULL));
+		must_bus(bus_mailbox_open(bus, &cfg, &mailboxes[i]));
+		must_bus(bus_mailbox_subscribe(mailboxes[i], "+/b", count_call, &calls, NULL));
 	}
 	allocations();
 	publish(bus, "a/b");
@@ -620,17 +602,17 @@ START_TEST(filters_do_not_stand_in_the_way_of_filters)
 {
 	/* Walked over, the filters of the first kind would cost those of the second the square of their number. */
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned calls = 0;
 	char filter[32];
 
 	for (unsigned i = 0; i < MANY / 5; i++) {
 		snprintf(filter, sizeof filter, "a%u", i);
-		must(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
+		must_bus(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
 	}
 	for (unsigned i = 0; i < MANY / 5; i++) {
 		snprintf(filter, sizeof filter, "+/b%u", i);
-		must(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
+		must_bus(bus_mailbox_subscribe(mbox, filter, count_call, &calls, NULL));
 	}
 	publish(bus, "a7/b7");
 	ck_assert_int_eq(bus_dispatch(mbox, 0, 0), 1);
@@ -643,11 +625,11 @@ END_TEST
 START_TEST(the_table_of_edges_shrinks_when_filters_go)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
 	unsigned calls = 0;
 
 	for (unsigned i = 0; i < MANY / 10; i++)
-		must(bus_mailbox_subscribe(mbox, name_of(i, ""), count_call, &calls, NULL));
+		must_bus(bus_mailbox_subscribe(mbox, name_of(i, ""), count_call, &calls, NULL));
 	ck_assert_uint_ge(bus->trie.edge_slots, MANY / 10);
 	bus_mailbox_close(mbox);
 	ck_assert_uint_eq(bus->trie.edge_count, 0);
@@ -669,8 +651,8 @@ START_TEST(names_invented_here_cost_a_bounded_table)
 	int handled = 0;
 
 	ck_bus(bus_open(NULL, &cfg, &bus), 0);
-	mbox = open_mailbox(bus, BUS_FULL_DROP_OLDEST);
-	must(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
+	mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_OLDEST);
+	must_bus(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
 	for (unsigned i = 0; i < MANY / 10; i++) {
 		publish(bus, name_of(i, ""));
 		if (i % 100 == 99)
@@ -697,8 +679,8 @@ START_TEST(topics_that_nobody_takes_out_are_not_forgotten_without_end)
 	unsigned calls = 0;
 
 	ck_bus(bus_open(NULL, &cfg, &bus), 0);
-	mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST);
-	must(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
+	mbox = open_mailbox(bus, NULL, .full = BUS_FULL_DROP_NEWEST);
+	must_bus(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
 	for (unsigned i = 0; i < 2 * MOST; i++)
 		publish(bus, name_of(i, ""));
 	/* Half of them are forgotten, and their routes wait behind the frames that name them. */
@@ -737,11 +719,11 @@ invent(struct pair *p, unsigned count, uint32_t flags)
 		    .len = 1,
 		    .flags = flags};
 
-		must(bus_publish_msg(p->a, &msg));
+		must_bus(bus_publish_msg(p->a, &msg));
 		if (i % 500 == 499)
-			must(bus_flush(p->a, patience_ms()));
+			must_bus(bus_flush(p->a, patience_ms()));
 	}
-	must(bus_flush(p->a, patience_ms()));
+	must_bus(bus_flush(p->a, patience_ms()));
 }
 
 START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
@@ -751,11 +733,11 @@ START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
 	struct pair p;
 
 	pair_open(&p, 0);
-	must(bus_subscribe(p.b, "#", hear, &heard, NULL));
+	must_bus(bus_subscribe(p.b, "#", hear, &heard, NULL));
 	ck_eventually(bus_publish(p.a, "hello", "x", 1) == 0 && heard.count > 0);
 
 	/* One that is used here too stays. */
-	must(bus_publish(p.b, name_of(7, ""), "y", 1));
+	must_bus(bus_publish(p.b, name_of(7, ""), "y", 1));
 	invent(&p, INVENTED, 0);
 	/* How often "hello" came is not known. */
 	ck_eventually(stats_of(p.lb).received > INVENTED);
@@ -769,7 +751,7 @@ START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
 	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_LIMIT);
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
 	/* Nobody else is kept from naming topics. */
-	must(bus_publish(p.b, "of/our/own", "y", 1));
+	must_bus(bus_publish(p.b, "of/our/own", "y", 1));
 
 	/* When it leaves, what nobody uses goes with it. */
 	bus_link_close(p.la);
@@ -787,8 +769,8 @@ START_TEST(a_peer_that_leaves_takes_its_idle_topics_along)
 	struct pair p;
 
 	pair_open(&p, 0);
-	must(bus_subscribe(p.b, "#", hear, &heard, NULL));
-	must(bus_publish(p.b, name_of(7, ""), "y", 1));
+	must_bus(bus_subscribe(p.b, "#", hear, &heard, NULL));
+	must_bus(bus_publish(p.b, name_of(7, ""), "y", 1));
 	ck_eventually(bus_publish(p.a, "hello", "x", 1) == 0 && heard.count > 1);
 	invent(&p, 1000, 0);
 	ck_eventually(topics_of(p.b) >= 1000);

@@ -282,24 +282,17 @@ pair_up(struct pair *p)
 
 static const char filler[10000];
 
-static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
-}
-
 /* So that what p.a publishes on t is sent. */
 static void
 want_messages(struct pair *p)
 {
-	ck_bus(bus_subscribe(p->b, "t", ignore, NULL, NULL), 0);
+	ck_bus(bus_subscribe(p->b, "t", ignore_message, NULL, NULL), 0);
 	ck_eventually((bus_publish(p->a, "t", "x", 1), stats_of(p->la).sent > 0));
 }
 
 /* A message from one to the other, without a callback. */
 static void
-expect_message(struct pair *p, size_t len)
+expect_payload(struct pair *p, size_t len)
 {
 	const struct bus_mailbox_config large = {.size = sizeof large, .bytes = 4 << 20};
 	struct bus_mailbox *mbox;
@@ -450,10 +443,10 @@ START_TEST(messages_cross_however_small_the_pieces_are)
 
 	wild.piece = pieces[_i];
 	pair_up(&p);
-	expect_message(&p, 0);
-	expect_message(&p, 5000);
+	expect_payload(&p, 0);
+	expect_payload(&p, 5000);
 	if (pieces[_i] != 1)
-		expect_message(&p, pieces[_i] == 3 ? 100000 : 1 << 20);
+		expect_payload(&p, pieces[_i] == 3 ? 100000 : 1 << 20);
 	pair_close(&p);
 	expect_peace();
 	wild.piece = 0;
@@ -466,7 +459,7 @@ START_TEST(a_transport_that_never_waits_works)
 
 	wild.is_hasty = true;
 	pair_up(&p);
-	expect_message(&p, 1 << 20);
+	expect_payload(&p, 1 << 20);
 	pair_close(&p);
 	expect_peace();
 	wild.is_hasty = false;
@@ -479,10 +472,10 @@ START_TEST(a_transport_can_be_registered_beside_open_links)
 
 	pair_open(&p, 0);
 	be_wild();
-	expect_message(&p, 10);
+	expect_payload(&p, 10);
 	pair_close(&p);
 	pair_up(&p);
-	expect_message(&p, 10);
+	expect_payload(&p, 10);
 	pair_close(&p);
 	expect_peace();
 }
@@ -586,7 +579,7 @@ START_TEST(a_dial_that_fails_is_tried_again)
 	ck_assert(!is_up(p.lb));
 	wild.fails[DIAL] = 0;
 	ck_eventually(is_up(p.lb));
-	expect_message(&p, 10);
+	expect_payload(&p, 10);
 	pair_close(&p);
 	expect_peace();
 }
@@ -621,7 +614,7 @@ START_TEST(a_connection_whose_calls_fail_comes_back)
 	    stats_of(p.la).ended[BUS_LINK_END_GONE] + stats_of(p.lb).ended[BUS_LINK_END_GONE] > 0));
 	wild.fails[answers[_i][0]] = 0;
 	ck_eventually(is_up(p.lb));
-	expect_message(&p, 10);
+	expect_payload(&p, 10);
 	pair_close(&p);
 	expect_peace();
 }
@@ -632,12 +625,12 @@ START_TEST(a_connection_whose_peer_vanishes_comes_back)
 	struct pair p;
 
 	pair_up(&p);
-	expect_message(&p, 10);
+	expect_payload(&p, 10);
 	for (unsigned i = 1; i <= 3; i++) {
 		cut();
 		ck_eventually(stats_of(p.lb).ended[BUS_LINK_END_GONE] >= i);
 		ck_eventually(is_up(p.lb));
-		expect_message(&p, 10);
+		expect_payload(&p, 10);
 	}
 	pair_close(&p);
 	expect_peace();
@@ -725,9 +718,9 @@ START_TEST(a_call_that_returns_after_its_link_disturbs_no_other)
 	bus_link_close(p.lb);
 	bus_link_close(p.la);
 	pair_open(&q, 0);
-	expect_message(&q, 100000);
+	expect_payload(&q, 100000);
 	release(RECV);
-	expect_message(&q, 100000);
+	expect_payload(&q, 100000);
 	pair_close(&q);
 	ck_assert_int_ge(bus_close(p.b, 0), 0);
 	ck_assert_int_ge(bus_close(p.a, 0), 0);
@@ -860,7 +853,7 @@ use_in_a_child(void)
 	wild.open = 0;
 	wild.hangs[RECV] = false;
 	pair_up(&p);
-	expect_message(&p, 1000);
+	expect_payload(&p, 1000);
 	pair_close(&p);
 	ck_eventually(wild.open == 0);
 	_exit(wild.faults == 0 ? 0 : 1);

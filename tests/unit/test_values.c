@@ -25,19 +25,7 @@ static const struct bus_link_config narrow = {
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
 
-static void
-keep(struct bus *bus, const char *topic, const char *text)
-{
-	struct bus_msg msg = {.size = sizeof msg,
-	    .topic = topic,
-	    .data = text,
-	    .len = strlen(text),
-	    .flags = BUS_MSG_RETAIN};
-
-	ck_bus(bus_publish_msg(bus, &msg), 0);
-}
-
-/* What a topic keeps; "": nothing. Its filter is one that is there already: a new one would fetch what peers keep. */
+/* What a topic keeps; "": nothing. Its filter is one that is there already: a new one would fetch what peers retain_text. */
 static const char *
 value_of(struct bus *bus, const char *topic)
 {
@@ -128,10 +116,10 @@ START_TEST(the_side_with_more_changes_wins_whatever_the_clocks_say)
 
 	open_duo(&d, _i, &patient);
 	wrong_by_s = 5 * HOUR_S;
-	keep(d.a, "v/x", "a is hours ahead");
+	retain_text(d.a, "v/x", "a is hours ahead");
 	wrong_by_s = -5 * HOUR_S;
-	keep(d.b, "v/x", "first");
-	keep(d.b, "v/x", "b has changed it more often");
+	retain_text(d.b, "v/x", "first");
+	retain_text(d.b, "v/x", "b has changed it more often");
 	link_duo(&d, &patient);
 	ck_eventually(has(d.a, "v/x", "b has changed it more often"));
 	ck_assert(has(d.b, "v/x", "b has changed it more often"));
@@ -146,8 +134,8 @@ START_TEST(of_equally_many_changes_those_of_the_larger_id_win)
 
 	open_duo(&d, _i, &patient);
 	a_wins = memcmp(bus__id(d.a), bus__id(d.b), BUS__BUS_ID) > 0;
-	keep(d.a, "v/x", "a");
-	keep(d.b, "v/x", "b");
+	retain_text(d.a, "v/x", "a");
+	retain_text(d.b, "v/x", "b");
 	link_duo(&d, &patient);
 	ck_eventually(has(d.a, "v/x", a_wins ? "a" : "b") && has(d.b, "v/x", a_wins ? "a" : "b"));
 	close_duo(&d);
@@ -161,12 +149,12 @@ START_TEST(while_linked_the_last_change_wins_though_its_clock_was_set_back)
 	open_duo(&d, _i, &patient);
 	link_duo(&d, &patient);
 	wrong_by_s = HOUR_S;
-	keep(d.a, "v/x", "an hour ahead");
+	retain_text(d.a, "v/x", "an hour ahead");
 	ck_eventually(has(d.b, "v/x", "an hour ahead"));
 	wrong_by_s = -HOUR_S;
-	keep(d.b, "v/x", "an hour behind");
+	retain_text(d.b, "v/x", "an hour behind");
 	ck_eventually(has(d.a, "v/x", "an hour behind"));
-	keep(d.a, "v/x", "");
+	retain_text(d.a, "v/x", "");
 	ck_eventually(has(d.b, "v/x", ""));
 	close_duo(&d);
 }
@@ -177,11 +165,11 @@ START_TEST(a_deletion_while_the_link_was_down_deletes_on_the_other_side)
 	struct duo d = {.a = NULL};
 
 	open_duo(&d, _i, &patient);
-	keep(d.a, "v/x", "FIRE");
+	retain_text(d.a, "v/x", "FIRE");
 	link_duo(&d, &patient);
 	ck_eventually(has(d.b, "v/x", "FIRE"));
 	cut_duo(&d);
-	keep(d.a, "v/x", "");
+	retain_text(d.a, "v/x", "");
 	mend_duo(&d);
 	ck_eventually(has(d.b, "v/x", ""));
 	ck_assert(has(d.a, "v/x", ""));
@@ -207,14 +195,14 @@ START_TEST(the_end_of_a_value_that_was_not_known_is_noted_and_no_news)
 	ck_eventually(is_up(link) && stats_of(d.la).peers == 1);
 	bus_link_close(link);
 	ck_eventually(stats_of(d.la).peers == 0);
-	keep(d.b, "v/x", "");
-	keep(d.b, "v/x", "");
+	retain_text(d.b, "v/x", "");
+	retain_text(d.b, "v/x", "");
 	link_duo(&d, &patient);
-	keep(d.b, "v/last", "!");
+	retain_text(d.b, "v/last", "!");
 	ck_eventually(has(d.a, "v/last", "!"));
 	ck_eventually(d.at_a.count == 1);
 	/* A third bus, which was here before, has an older value, which does not come to life. */
-	keep(c, "v/x", "old");
+	retain_text(c, "v/x", "old");
 	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
 	ck_eventually(has(c, "v/x", ""));
 	ck_assert(has(d.a, "v/x", ""));
@@ -234,22 +222,22 @@ START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_wa
 	open_duo(&d, _i, &patient);
 	link_duo(&d, &patient);
 	for (int i = 0; i < 9; i++)
-		keep(d.b, "v/x", i < 8 ? "often" : "of the old life");
-	keep(d.b, "v/y", "to be deleted");
-	keep(d.b, "v/z", "!");
+		retain_text(d.b, "v/x", i < 8 ? "often" : "of the old life");
+	retain_text(d.b, "v/y", "to be deleted");
+	retain_text(d.b, "v/z", "!");
 	ck_eventually(has(d.a, "v/z", "!"));
 	bus_link_close(d.lb);
 	ck_eventually(stats_of(d.la).peers == 0);
 	anew = open_bus();
 	ck_bus(bus_subscribe(anew, "v/#", hear, &at_anew, NULL), 0);
-	keep(anew, "v/x", "of the new life");
-	keep(anew, "v/y", "");
+	retain_text(anew, "v/x", "of the new life");
+	retain_text(anew, "v/y", "");
 	ck_bus(bus_dial(anew, d.url, &patient, &link), 0);
 	ck_eventually(has(d.a, "v/x", "of the new life") && has(d.a, "v/y", ""));
 	ck_eventually(has(anew, "v/z", "!"));
 	ck_assert(has(anew, "v/x", "of the new life") && has(anew, "v/y", ""));
 	/* And it knows how often that was changed: one more change of the other side wins now. */
-	keep(d.a, "v/x", "last");
+	retain_text(d.a, "v/x", "last");
 	ck_eventually(has(anew, "v/x", "last"));
 	bus_link_close(link);
 	ck_assert_int_ge(bus_close(anew, 5000), 0);
@@ -274,7 +262,7 @@ START_TEST(of_two_buses_at_a_hub_the_one_that_changes_it_last_wins)
 	for (int i = 0; i < 20; i++) {
 		snprintf(text, sizeof text, "change %d", i);
 		/* Neither hears of what the other changes. */
-		keep(i % 3 ? c : d.b, "v/x", text);
+		retain_text(i % 3 ? c : d.b, "v/x", text);
 		ck_eventually(has(d.a, "v/x", text));
 	}
 	bus_link_close(link);
@@ -291,17 +279,17 @@ START_TEST(a_program_changes_a_topic_that_it_has_not_asked_for)
 
 	open_duo(&d, _i, &patient);
 	for (int i = 0; i < 9; i++)
-		keep(d.a, "v/x", "often");
+		retain_text(d.a, "v/x", "often");
 	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
 	ck_eventually(is_up(link));
-	keep(c, "v/x", "on");
+	retain_text(c, "v/x", "on");
 	ck_eventually(has(d.a, "v/x", "on"));
-	keep(c, "v/x", "off");
+	retain_text(c, "v/x", "off");
 	ck_eventually(has(d.a, "v/x", "off"));
-	keep(d.a, "v/x", "by hand");
-	keep(c, "v/x", "on");
+	retain_text(d.a, "v/x", "by hand");
+	retain_text(c, "v/x", "on");
 	ck_eventually(has(d.a, "v/x", "on"));
-	keep(c, "v/x", "");
+	retain_text(c, "v/x", "");
 	ck_eventually(has(d.a, "v/x", ""));
 	bus_link_close(link);
 	ck_assert_int_ge(bus_close(c, 5000), 0);
@@ -320,18 +308,18 @@ START_TEST(two_changes_of_a_program_that_has_gone_under_one_number_end_as_one)
 
 	open_duo(&d, _i, &patient);
 	for (int i = 0; i < 5; i++)
-		keep(d.a, "v/x", "at a");
+		retain_text(d.a, "v/x", "at a");
 	for (int i = 0; i < 6; i++)
-		keep(d.b, "v/x", "at b");
+		retain_text(d.b, "v/x", "at b");
 	ck_bus(bus_listen(maker, "tcp://127.0.0.1:0", &patient, &listener), 0);
 	ck_assert_int_gt(bus_link_url(listener, url, sizeof url), 0);
 	ck_bus(bus_dial(d.a, url, &patient, &to_a), 0);
 	ck_bus(bus_dial(d.b, url, &patient, &to_b), 0);
 	ck_eventually(is_up(to_a) && is_up(to_b));
-	keep(maker, "v/x", "first");
+	retain_text(maker, "v/x", "first");
 	ck_eventually(has(d.a, "v/x", "first") && has(d.b, "v/x", "first"));
 	bus_link_close(to_b);
-	keep(maker, "v/x", "second");
+	retain_text(maker, "v/x", "second");
 	ck_eventually(has(d.a, "v/x", "second"));
 	bus_link_close(to_a);
 	bus_link_close(listener);
@@ -360,7 +348,7 @@ START_TEST(a_peers_value_is_kept_though_a_mailbox_refuses_it)
 	link_duo(&d, &patient);
 	for (int i = 0; i < 1000; i++) {
 		snprintf(text, sizeof text, "change %d", i);
-		keep(d.b, "v/x", text);
+		retain_text(d.b, "v/x", text);
 	}
 	ck_eventually(has(d.a, "v/x", text));
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
@@ -379,11 +367,11 @@ START_TEST(a_change_right_behind_the_connection_wins_against_what_was_kept)
 	open_duo(&d, _i, &patient);
 	for (int round = 0; round < 10; round++) {
 		for (int i = 0; i < 9; i++)
-			keep(d.a, "v/x", i < 8 ? "often" : "old");
+			retain_text(d.a, "v/x", i < 8 ? "often" : "old");
 		link_duo(&d, &patient);
 		snprintf(text, sizeof text, "change %d", round);
-		keep(d.b, "v/x", text);
-		keep(d.b, "v/last", text);
+		retain_text(d.b, "v/x", text);
+		retain_text(d.b, "v/last", text);
 		ck_eventually(has(d.a, "v/last", text) && has(d.a, "v/x", text));
 		ck_assert(has(d.b, "v/x", text));
 		bus_link_close(d.lb);
@@ -430,14 +418,14 @@ START_TEST(a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember)
 	open_duo(&d, _i, &patient);
 	link_duo(&d, &patient);
 	for (int i = 0; i < 5; i++)
-		keep(d.a, "v/x", "changed often");
-	keep(d.a, "v/x", "");
-	keep(d.b, "v/y", "!");
+		retain_text(d.a, "v/x", "changed often");
+	retain_text(d.a, "v/x", "");
+	retain_text(d.b, "v/y", "!");
 	ck_eventually(has(d.a, "v/y", "!") && has(d.b, "v/x", ""));
 	cut_duo(&d);
 	bus__mark_ns = 0;
 	ck_assert(has(d.a, "v/x", "")); /* a looks, and forgets it */
-	keep(d.a, "v/x", "again");
+	retain_text(d.a, "v/x", "again");
 	bus__mark_ns = INT64_C(600) * 1000000000; /* b has not looked */
 	mend_duo(&d);
 	ck_eventually(has(d.b, "v/x", "again"));
@@ -452,11 +440,11 @@ START_TEST(without_its_mark_an_older_value_comes_back)
 
 	open_duo(&d, false, &patient);
 	link_duo(&d, &patient);
-	keep(d.a, "v/x", "old");
+	retain_text(d.a, "v/x", "old");
 	ck_eventually(has(d.b, "v/x", "old"));
 	cut_duo(&d);
 	bus__mark_ns = 0;
-	keep(d.a, "v/x", "");
+	retain_text(d.a, "v/x", "");
 	mend_duo(&d);
 	ck_eventually(has(d.a, "v/x", "old"));
 	ck_assert(has(d.b, "v/x", "old"));
@@ -477,9 +465,9 @@ START_TEST(of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room)
 	ck_bus(bus_subscribe(a, "v/#", hear, &at_a, NULL), 0);
 	for (int i = 0; i < 6; i++) {
 		snprintf(topic, sizeof topic, "v/%d", i);
-		keep(b, topic, "old");
-		keep(a, topic, "1");
-		keep(a, topic, "");
+		retain_text(b, topic, "old");
+		retain_text(a, topic, "1");
+		retain_text(a, topic, "");
 	}
 	ck_bus(bus_listen(a, "tcp://127.0.0.1:0", &patient, &listens), 0);
 	ck_assert_int_gt(bus_link_url(listens, url, sizeof url), 0);
@@ -509,8 +497,8 @@ START_TEST(a_value_that_expired_counts_as_deleted)
 	struct duo d = {.a = NULL};
 
 	open_duo(&d, _i, &patient);
-	keep(d.b, "v/x", "older");
-	keep(d.a, "v/x", "1");
+	retain_text(d.b, "v/x", "older");
+	retain_text(d.a, "v/x", "1");
 	ck_bus(bus_publish_msg(d.a, &msg), 0);
 	ck_eventually(has(d.a, "v/x", ""));
 	link_duo(&d, &patient);
@@ -531,7 +519,7 @@ START_TEST(values_that_a_full_mailbox_drove_out_are_sent_again)
 		for (int i = 0; i < TOPICS; i++) {
 			snprintf(topic, sizeof topic, "v/%d", i);
 			snprintf(text, sizeof text, "%d", round < 99 || i % 2 ? round : 0);
-			keep(_i ? d.b : d.a, topic, round == 99 && i % 4 == 0 ? "" : text);
+			retain_text(_i ? d.b : d.a, topic, round == 99 && i % 4 == 0 ? "" : text);
 		}
 	d.cut.held = false;
 	for (int i = 0; i < TOPICS; i++) {
@@ -551,7 +539,7 @@ START_TEST(values_count_as_no_loss_however_many_there_are)
 	open_duo(&d, _i, &narrow);
 	for (int i = 0; i < 3000; i++) {
 		snprintf(topic, sizeof topic, "v/%d", i);
-		keep(d.a, topic, "a value");
+		retain_text(d.a, topic, "a value");
 	}
 	ck_eventually(d.at_a.count == 3000);
 	link_duo(&d, &narrow);
@@ -569,9 +557,9 @@ START_TEST(a_mark_goes_along_when_the_memory_of_its_log_is_used_again)
 	struct duo d = {.a = NULL};
 
 	open_duo(&d, true, &patient);
-	keep(d.b, "v/x", "old");
-	keep(d.a, "v/x", "1");
-	keep(d.a, "v/x", "");
+	retain_text(d.b, "v/x", "old");
+	retain_text(d.a, "v/x", "1");
+	retain_text(d.a, "v/x", "");
 	for (int i = 0; i < 2000; i++)
 		ck_bus(bus_publish(d.a, "other", filler, sizeof filler), 0);
 	link_duo(&d, &patient);
@@ -952,7 +940,7 @@ publish_on(struct world *w, unsigned bus, unsigned t)
 	snprintf(topic, sizeof topic, "v/%u", t);
 	wrong_by_s = ((int64_t)roll(w, 49) - 24) * HOUR_S;
 	trace(w, "bus %u publishes \"%s\" on %s", bus, text, topic);
-	keep(roll(w, 2) ? w->at[bus].bus : w->at[bus].beside, topic, text);
+	retain_text(roll(w, 2) ? w->at[bus].bus : w->at[bus].beside, topic, text);
 	model_publish(&w->model, bus, t, text);
 }
 
@@ -1107,7 +1095,7 @@ write_at_random(void *arg)
 	for (unsigned i = 0; i < writer->count; i++) {
 		snprintf(topic, sizeof topic, "v/%u", roll(&dice, TOPICS));
 		snprintf(text, sizeof text, "%u of writer %u", i, writer->number);
-		keep(writer->bus, topic, roll(&dice, 5) ? text : "");
+		retain_text(writer->bus, topic, roll(&dice, 5) ? text : "");
 		if (roll(&dice, 32) == 0)
 			bus_test_nap();
 	}
