@@ -9,6 +9,7 @@
 
 #include "base/fork.h"
 #include "core/keep.h"
+#include "core/kind.h"
 #include "core/peer.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -32,8 +33,10 @@ struct bus {
 	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
 	uint32_t max_topics, max_payload;
 	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one nothing is announced */
+	const struct kind *kind;  /* kind.h */
 	struct log *log;          /* of a named bus, else NULL */
 	uint64_t key[2];
+	uint64_t epoch; /* of the log; 0: none */
 	uint8_t id[16];
 	struct topic_table topics;
 

@@ -22,6 +22,10 @@ enum {
 int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
     __attribute__((cold, noinline));
 
+/* The same where a named bus fails otherwise than a private one. 0: it does not. */
+int bus__fail_named(const struct bus *bus, int err, const char *topic, size_t len)
+    __attribute__((cold, noinline));
+
 /* A call on a mailbox; m may be NULL. */
 int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold, noinline));
 

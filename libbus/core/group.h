@@ -40,12 +40,6 @@ void bus__group_retire(struct bus_mailbox *receiver);
 /* Whether a receiver may take something. Head lock. */
 bool bus__group_takes(const struct bus_mailbox *receiver);
 
-/* For a receiver that has taken a message: sees to it that the next one finds somebody too. */
-void bus__group_pass_on(struct bus_mailbox *group);
-
-/* Sleeps until there may be something. false: the deadline has passed, or it has to leave. */
-bool bus__group_rest(struct bus_mailbox *receiver, int64_t deadline_ns);
-
 /* Everything before this position is handled. Head lock. */
 uint64_t bus__group_handled(const struct bus_mailbox *group);
 

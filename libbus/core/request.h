@@ -60,6 +60,10 @@ struct route *bus__answer_route(
 void bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
     void (*fn)(void *arg, struct bus_mailbox *mbox), void *arg);
 
+/* Gives the reply to whoever in this process asked the question of that number; counts one that is late. 0, BUS_E_NOMEM,
+ * BUS_E_FULL, or what bus__item_make() answers. No lock held. */
+int bus__reply_here(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer);
+
 /* Tells of what has ended. true: there was something. */
 bool bus__requests_tell(struct bus_mailbox *mbox);
 

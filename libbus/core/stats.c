@@ -5,7 +5,6 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/group.h"
-#include "core/reader.h"
 #include "core/sized.h"
 
 /* What became of messages that were taken out. */
@@ -74,6 +73,7 @@ int
 bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 {
 	struct bus_stats stats = {.size = sizeof stats};
+	struct progress progress;
 	int err;
 
 	if (m == NULL)
@@ -86,12 +86,10 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	if (m->bus->fork_generation != bus__fork_generation())
 		return bus__fail_mailbox(m, BUS_E_FORKED);
 	bus__mailbox_add_stats(m->queue, &stats);
-	stats.reached = stats.delivered;
-	stats.goal = stats.delivered + stats.pending;
-	if (m->reader != NULL) {
-		stats.reached = bus__reader_reached(m);
-		stats.goal = bus__log_tail(m->reader->log);
-	}
+	progress = (struct progress){stats.delivered, stats.delivered + stats.pending};
+	m->source->progress(m, &progress);
+	stats.reached = progress.reached;
+	stats.goal = progress.goal;
 	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
 }
