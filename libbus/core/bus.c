@@ -12,7 +12,7 @@
 #include "core/fail.h"
 #include "core/keep.h"
 #include "core/named.h"
-#include "core/sized.h"
+#include "base/sized.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
@@ -339,6 +339,51 @@ const uint8_t *
 bus__id(const struct bus *bus)
 {
 	return bus->id;
+}
+
+int
+bus__check_mailbox(const struct bus *bus, const struct bus_mailbox_config *cfg)
+{
+	return bus->kind->check_mailbox(cfg);
+}
+
+const struct source *
+bus__source(const struct bus *bus)
+{
+	return bus->kind->source;
+}
+
+void
+bus__mailbox_list(struct bus_mailbox *m)
+{
+	struct bus *bus = m->bus;
+
+	m->number = m->queue != m ? m->queue->number : ++bus->last_mailbox;
+	m->next = bus->mailboxes;
+	if (m->next != NULL)
+		m->next->prev = m;
+	bus->mailboxes = m;
+}
+
+struct bus_mailbox *
+bus__group_of(const struct bus *bus, const char *name)
+{
+	struct bus_mailbox *m = bus->mailboxes;
+
+	while (m != NULL && (m->group == NULL || strcmp(m->group, name) != 0))
+		m = m->next;
+	return m;
+}
+
+void
+bus__mailbox_unsettle(struct bus_mailbox *m)
+{
+	struct bus *bus = m->bus;
+
+	if (m->next_unsettled != NULL)
+		return;
+	m->next_unsettled = bus->unsettled != NULL ? bus->unsettled : m;
+	bus->unsettled = bus__mailbox_ref(m);
 }
 
 void

@@ -91,12 +91,7 @@ bus__is_open(const struct bus *bus)
 	return atomic_load_explicit(&bus->open_in, memory_order_acquire) == bus__fork_generation();
 }
 
-/* Locks and unlocks the bus. Unlocking waits for readers of what became garbage meanwhile, frees it, and
- * runs what mailboxes were told to do later. */
-void bus__lock(struct bus *bus);
-void bus__unlock(struct bus *bus);
-
-/* The same, leaving what is due to whoever unlocks next: for a thread that may run no callback. */
+/* bus__unlock(), leaving what is due to whoever unlocks next: for a thread that may run no callback. */
 void bus__unlock_only(struct bus *bus);
 
 /* Gives all its roles back. */

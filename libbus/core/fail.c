@@ -18,15 +18,6 @@
 
 /* --- publishing ------------------------------------------------------------------------------------------------- */
 
-int
-bus__fail_full(const struct bus_mailbox *m, const char *topic)
-{
-	return bus__fail(BUS_E_FULL,
-	    BUS__SHOWN ": mailbox %" PRIu32 " is full (%" PRIu64
-		       " KiB) and refuses: wait, drain it or raise its bytes",
-	    topic, m->number, KIB(m->ring.size));
-}
-
 static int
 fail_too_big(const struct bus *bus, const char *topic, size_t len)
 {
@@ -43,28 +34,6 @@ fail_topics(const struct bus *bus, const char *topic)
 	    BUS__SHOWN ": no room for another topic: all %" PRIu32
 		       " are in use: close publishers and subscriptions, or raise max_topics",
 	    topic, bus->max_topics);
-}
-
-int
-bus__fail_mailbox(const struct bus_mailbox *m, int err)
-{
-	if (m == NULL)
-		return bus__fail(err, "the mailbox is NULL: open one with bus_mailbox_open()");
-	switch (err) {
-	case BUS_E_INVAL:
-		if (m->drain == BUS_DRAIN_CALLER)
-			return bus__answer(err);
-		return bus__fail(err,
-		    "mailbox %" PRIu32 ": %s drains it: open one with BUS_DRAIN_CALLER", m->number,
-		    m->drain == BUS_DRAIN_THREAD ? "its thread" : "its publisher");
-	case BUS_E_STATE:
-		return bus__fail(err,
-		    "mailbox %" PRIu32
-		    ": another call drains it, on another thread or around this callback: return from that one first",
-		    m->number);
-	default:
-		return bus__fail(err, "mailbox %" PRIu32 ": %s", m->number, bus_strerror(err));
-	}
 }
 
 /* The turn of the threads of this process, which no topic has to do with. */
@@ -142,7 +111,7 @@ bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
 	int said;
 
 	if (bus == NULL)
-		return bus__fail(err, "the bus is NULL: open one with bus_open()");
+		return bus__fail_no_bus(err);
 	if (topic == NULL)
 		return bus__fail_name(err, NULL);
 	said = bus->kind->fail(bus, err, topic, len);

@@ -1,16 +1,17 @@
 /* core/from_log.c: a mailbox of a named bus: the log, and a ring for what this process alone has for it. */
-#include "core/mailbox_parts.h"
+#include "mailbox/parts.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/call.h"
+#include "mailbox/call.h"
+#include "core/bus_internal.h"
 #include "core/members.h"
 #include "core/reader.h"
 #include "core/relay.h"
-#include "core/source.h"
+#include "mailbox/source.h"
 #include "core/watch.h"
 
 #define PACE_FEW  32 /* records of a batch: fewer, and a reader keeps pace with its writer */

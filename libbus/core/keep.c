@@ -7,7 +7,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "topic/name.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "topic/near.h"
 
 #define MOST_KEPT     10000

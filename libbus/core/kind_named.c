@@ -12,7 +12,7 @@
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"
-#include "core/source.h"
+#include "mailbox/source.h"
 #include "core/walk.h"
 #include "log/log.h"
 

@@ -4,9 +4,9 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "core/request.h"
-#include "core/source.h"
+#include "mailbox/source.h"
 #include "core/walk.h"
 
 static int

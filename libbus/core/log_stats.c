@@ -1,7 +1,7 @@
 /* core/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
 #include "base/error_text.h"
 #include "core/bus_internal.h"
-#include "core/sized.h"
+#include "base/sized.h"
 
 #include "log/log.h"
 

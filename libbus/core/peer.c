@@ -9,7 +9,7 @@
 #include "topic/name.h"
 #include "core/reader.h"
 #include "core/request.h"
-#include "core/source.h"
+#include "mailbox/source.h"
 #include "core/walk.h"
 
 int

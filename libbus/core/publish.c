@@ -17,7 +17,7 @@
 #include "core/publish.h"
 #include "core/reader.h"
 #include "core/request.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "core/walk.h"
 #include "log/log.h"
 

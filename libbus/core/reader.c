@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
-#include "core/call.h"
+#include "mailbox/call.h"
 #include "core/gap.h"
 #include "topic/name.h"
 #include "core/request.h"

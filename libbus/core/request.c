@@ -7,13 +7,13 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/group.h"
+#include "mailbox/group.h"
 #include "topic/name.h"
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"
-#include "core/sized.h"
-#include "core/source.h"
+#include "base/sized.h"
+#include "mailbox/source.h"
 
 #define FIRST_BUCKETS 64
 #define DESK_MOST     1024 /* questions of one peer that may be open here */

@@ -5,7 +5,7 @@
 #include "base/park.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "topic/name.h"
 #include "log/log.h"
 

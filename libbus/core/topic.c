@@ -8,7 +8,7 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
-#include "core/source.h"
+#include "mailbox/source.h"
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */

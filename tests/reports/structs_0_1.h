@@ -10,7 +10,7 @@
 #include <libbus/own_transport.h>
 #include <libbus/transport.h>
 
-#include "core/sized.h"
+#include "base/sized.h"
 
 struct msg_0_1 {
 	size_t size;

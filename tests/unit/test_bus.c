@@ -12,7 +12,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 /* The next message is text on topic, with these flags. */
 static void

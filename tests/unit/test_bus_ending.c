@@ -7,7 +7,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 struct slow {
 	_Atomic bool inside, go, freed;

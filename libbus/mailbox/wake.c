@@ -1,5 +1,5 @@
-/* core/wake.c: how a drainer waits for a batch, and what ends its sleep. */
-#include "core/mailbox_parts.h"
+/* mailbox/wake.c: how a drainer waits for a batch, and what ends its sleep. */
+#include "mailbox/parts.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -9,11 +9,8 @@
 #include "base/fd.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/notice.h"
-#include "core/request.h"
+#include "mailbox/fail.h"
+#include "mailbox/group.h"
 
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */

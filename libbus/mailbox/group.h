@@ -1,4 +1,4 @@
-/* core/group.h: several receivers on one mailbox, who share the work.
+/* mailbox/group.h: several receivers on one mailbox, who share the work.
  *
  *     routes ──► group: ring, policy, counters of the past ──► receivers: a batch of one message, subscriptions
  *
@@ -9,10 +9,10 @@
  *     the claim; word: release -> acquire of the take);
  *   - who has taken something, and sees others parked, sets RING_ASLEEP for them, or wakes one if more is inside;
  *   - who leaves, or stops taking, wakes all. */
-#ifndef BUS_CORE_GROUP_H
-#define BUS_CORE_GROUP_H
+#ifndef BUS_MAILBOX_GROUP_H
+#define BUS_MAILBOX_GROUP_H
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum { GROUP_NAME_MOST = 64 };
 

@@ -1,11 +1,11 @@
-/* core/mailbox.h: a ring with a policy, a drainer, counters and an end.
+/* mailbox/mailbox.h: a ring with a policy, a drainer, counters and an end.
  *
  * Whoever drains takes a batch under the head lock and says so in `phase` before it lets go of the lock.
  * So another thread that holds the head lock and reads phase 0 knows: nobody reads routes, slots or
  * subscriptions of this mailbox now, and the next batch will see what was stored before. That is how
  * things behind a mailbox are freed (bus__mailbox_later) and how bus_unsubscribe() waits for a callback. */
-#ifndef BUS_CORE_MAILBOX_H
-#define BUS_CORE_MAILBOX_H
+#ifndef BUS_MAILBOX_MAILBOX_H
+#define BUS_MAILBOX_MAILBOX_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,8 +14,8 @@
 
 #include <libbus/bus.h>
 
-#include "core/deadline.h"
-#include "core/peer.h"
+#include "mailbox/deadline.h"
+#include "mailbox/host.h"
 #include "queue/ring.h"
 
 struct bus;
@@ -74,11 +74,12 @@ struct bus_mailbox {
 
 	struct bus_mailbox
 	    *queue; /* whose ring, policy and laters these are: its own, or its group's */
-	const struct source *source; /* where its messages come from: core/source.h */
+	const struct source *source; /* where its messages come from: mailbox/source.h */
 	const struct bus_mailbox
 	    *only; /* whose subscriptions alone are meant: itself if it is a receiver; else NULL */
-	struct bus *bus;       /* counted */
-	struct reader *reader; /* on a named bus, else NULL */
+	struct bus *bus;          /* counted */
+	uint32_t fork_generation; /* its bus's */
+	struct reader *reader;    /* on a named bus, else NULL */
 	_Atomic uint32_t refs;
 	int full, drain;
 	uint32_t number;                 /* by which people know it */
@@ -258,12 +259,5 @@ void bus__mailbox_end(struct bus_mailbox *mbox, bool wait);
 
 /* Whether this thread is inside a callback of any mailbox. */
 bool bus__in_callback(void);
-
-/* The subscription side, in sub.c: takes sub out of the bus. Bus lock. */
-void bus__sub_remove(struct bus *bus, struct bus_sub *sub);
-
-/* Takes a mailbox that is through off its bus's list, which remembers its counters. In bus.c. */
-void bus__mailbox_unlist(struct bus_mailbox *mbox);
-void bus__mailbox_unlist_locked(struct bus_mailbox *mbox);
 
 #endif

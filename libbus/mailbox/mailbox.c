@@ -1,5 +1,5 @@
-/* core/mailbox.c: how a mailbox begins, and how it ends. */
-#include "core/mailbox_parts.h"
+/* mailbox/mailbox.c: how a mailbox begins, and how it ends. */
+#include "mailbox/parts.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -7,11 +7,9 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/account.h"
-#include "core/bus_internal.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/request.h"
-#include "core/sized.h"
+#include "mailbox/fail.h"
+#include "mailbox/group.h"
+#include "base/sized.h"
 
 #define DEFAULT_BYTES (256u << 10)
 
@@ -34,7 +32,8 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		return BUS_E_NOMEM;
 	m->queue = queue != NULL ? queue : m;
 	m->bus = bus;
-	m->source = bus->kind->source;
+	m->fork_generation = bus__fork_generation();
+	m->source = bus__source(bus);
 	if (queue != NULL) {
 		m->source = &bus__from_group;
 		m->only = m;
@@ -48,7 +47,6 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		err = BUS_E_NOMEM;
 		goto fini_source;
 	}
-	m->number = queue != NULL ? queue->number : ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
 	m->wake = m->drain == BUS_DRAIN_PUBLISHER ? bus__wake_publisher : bus__wake_sleeper;
@@ -60,10 +58,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 	m->laters_now_end = &m->laters_now;
 	m->msg.size = sizeof m->msg;
 	bus__ref(bus);
-	m->next = bus->mailboxes;
-	if (m->next != NULL)
-		m->next->prev = m;
-	bus->mailboxes = m;
+	bus__mailbox_list(m);
 	if (m->drain == BUS_DRAIN_PUBLISHER)
 		bus__ring_sleep(&m->ring); /* empty and unknown to anybody: it cannot fail */
 	*ret_mbox = m;
@@ -132,7 +127,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 	    all.bytes > BUS__MAILBOX_MOST ||
 	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
-	err = bus->kind->check_mailbox(&all);
+	err = bus__check_mailbox(bus, &all);
 	if (err < 0)
 		return err;
 	bus__lock(bus);
@@ -201,7 +196,7 @@ bus_mailbox_open(
 	if (err >= 0)
 		return 0;
 	if (bus == NULL)
-		return bus__fail_publish(NULL, err, NULL, 0);
+		return bus__fail_no_bus(err);
 	if (err == BUS_E_NOTSUP) /* and its kind has said why */
 		return err;
 	return cfg != NULL && err == BUS_E_INVAL ? fail_config(err, cfg) : bus__answer(err);
@@ -343,6 +338,6 @@ unref:
 void
 bus_mailbox_close(struct bus_mailbox *m)
 {
-	if (m != NULL && m->bus->fork_generation == bus__fork_generation())
+	if (m != NULL && m->fork_generation == bus__fork_generation())
 		bus__mailbox_end(m, true);
 }

@@ -1,20 +1,19 @@
-/* core/mailbox_parts.h: what the files of a mailbox share, and nobody else needs.
+/* mailbox/parts.h: what the files of a mailbox share, and nobody else needs.
  *
  *     mailbox.c   how it begins, and how it ends
  *     put.c       a message on its way in
  *     wake.c      how a drainer waits for a batch, and what ends its sleep
- *     from_*.c    where a batch comes from (core/source.h)
+ *     from_*.c    where a batch comes from (mailbox/source.h)
  *     batch.c     how a batch ends, and who waits for its end
  *     deliver.c   the messages of a batch, one by one
  *     drain.c     draining without a call of the owner
  *     stats.c     what became of the messages */
-#ifndef BUS_CORE_MAILBOX_PARTS_H
-#define BUS_CORE_MAILBOX_PARTS_H
+#ifndef BUS_MAILBOX_PARTS_H
+#define BUS_MAILBOX_PARTS_H
 
 #include "base/fork.h"
-#include "core/bus_internal.h"
-#include "core/mailbox.h"
-#include "core/source.h"
+#include "mailbox/mailbox.h"
+#include "mailbox/source.h"
 
 #define SPIN_MOST_NS 50000
 #define SPIN_STEP    8 /* looks between two pauses */
@@ -86,7 +85,7 @@ bus__mailbox_enter(const struct bus_mailbox *m)
 {
 	if (m == NULL)
 		return BUS_E_INVAL;
-	if (m->bus->fork_generation != bus__fork_generation())
+	if (m->fork_generation != bus__fork_generation())
 		return BUS_E_FORKED;
 	return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
 }

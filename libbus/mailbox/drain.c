@@ -1,5 +1,5 @@
-/* core/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
-#include "core/mailbox_parts.h"
+/* mailbox/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
+#include "mailbox/parts.h"
 
 #include "base/park.h"
 #include "base/thread.h"

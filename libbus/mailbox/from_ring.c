@@ -1,14 +1,14 @@
-/* core/from_ring.c: a mailbox whose messages publishers put into its own ring.
+/* mailbox/from_ring.c: a mailbox whose messages publishers put into its own ring.
  *
  * What begins with bus__ring_only_ is what any source answers that has a ring and nothing else. */
-#include "core/mailbox_parts.h"
+#include "mailbox/parts.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/park.h"
-#include "core/call.h"
-#include "core/source.h"
+#include "mailbox/call.h"
+#include "mailbox/source.h"
 
 /* --- a batch ------------------------------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* core/source.h: where the messages of a mailbox come from. One table for each kind of source:
+/* mailbox/source.h: where the messages of a mailbox come from. One table for each kind of source:
  *
  *     from_ring.c    its own ring
  *     group.c        the ring of its group, which it shares with other receivers
@@ -8,8 +8,8 @@
  * batch and one for each run of callbacks, none for each message.
  *
  * Unless it says otherwise a function is called by the drainer, without a lock. */
-#ifndef BUS_CORE_SOURCE_H
-#define BUS_CORE_SOURCE_H
+#ifndef BUS_MAILBOX_SOURCE_H
+#define BUS_MAILBOX_SOURCE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,10 +1,9 @@
-/* core/batch.c: how a batch ends, and who waits for its end. How it begins, its source says. */
-#include "core/mailbox_parts.h"
+/* mailbox/batch.c: how a batch ends, and who waits for its end. How it begins, its source says. */
+#include "mailbox/parts.h"
 
 #include "base/clock.h"
 #include "base/park.h"
-#include "core/bus_internal.h"
-#include "core/group.h"
+#include "mailbox/group.h"
 
 static void
 run_laters(struct later *due)
@@ -92,7 +91,6 @@ bus__mailbox_end_batch(struct bus_mailbox *m)
 void
 bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 {
-	struct bus *bus = m->bus;
 	struct later ***end;
 
 	m = m->queue;
@@ -109,10 +107,7 @@ bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 	*end = &later->next;
 	atomic_store_explicit(&m->later_count, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&m->lock);
-	if (m->next_unsettled == NULL) {
-		m->next_unsettled = bus->unsettled != NULL ? bus->unsettled : m;
-		bus->unsettled = bus__mailbox_ref(m);
-	}
+	bus__mailbox_unsettle(m);
 }
 
 /* Lets whoever ends the batch in progress look for laters. false: there is none, nor can one begin under the head lock,

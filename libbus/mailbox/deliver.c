@@ -1,15 +1,14 @@
-/* core/deliver.c: the messages of a batch, one by one: to callbacks, to the caller of bus_recv(), to a peer. */
-#include "core/mailbox_parts.h"
+/* mailbox/deliver.c: the messages of a batch, one by one: to callbacks, to the caller of bus_recv(), to a peer. */
+#include "mailbox/parts.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
-#include "core/call.h"
-#include "core/fail.h"
-#include "core/request.h"
+#include "mailbox/call.h"
+#include "mailbox/fail.h"
+#include "mailbox/host.h"
 
 #define NS_PER_MS INT64_C(1000000)
 

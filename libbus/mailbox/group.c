@@ -1,12 +1,11 @@
-#include "core/group.h"
+#include "mailbox/group.h"
 
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/bus_internal.h"
-#include "core/mailbox_parts.h"
-#include "core/source.h"
+#include "mailbox/parts.h"
+#include "mailbox/source.h"
 
 static bool
 is_name(const char *name)
@@ -15,16 +14,6 @@ is_name(const char *name)
 	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
 	return name[len] == '\0' && len > 0 && len <= GROUP_NAME_MOST;
-}
-
-static struct bus_mailbox *
-find(const struct bus *bus, const char *name)
-{
-	struct bus_mailbox *m = bus->mailboxes;
-
-	while (m != NULL && (m->group == NULL || strcmp(m->group, name) != 0))
-		m = m->next;
-	return m;
 }
 
 static int
@@ -71,7 +60,7 @@ bus__group_join(
 
 	if (!is_name(cfg->group))
 		return BUS_E_INVAL;
-	group = find(bus, cfg->group);
+	group = bus__group_of(bus, cfg->group);
 	if (group == NULL)
 		err = make(bus, cfg, &group);
 	else if (group->full != cfg->full ||
