@@ -20,6 +20,7 @@
 
 #include "core/bus_internal.h"
 #include "log/listens.h"
+#include "look.h"
 
 static const char *
 file_of(const char *dir, unsigned slot)
@@ -739,6 +740,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("listens");
 	TCase *each = bus_test_case("each");
 
+	look_at_each_rest();
 	BUS_TEST_CASE(suite, "gets", stopped_process_that_gets_a_topic_is_named_with_its_filter,
 	    process_that_does_not_go_on_is_named_with_the_next_step,
 	    reader_that_the_log_has_overtaken_is_at_least_so_far_behind,

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "look.h"
+
 /* --- members ---------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -145,7 +147,7 @@ START_TEST(will_is_said_once_by_whoever_is_there)
 	ck_assert(is_readable(fd, patience_ms()));
 	ck_bus(bus_recv(m, 0, &msg), 1);
 	ck_assert_mem_eq(msg->data, "adieu", 5);
-	ck_bus(bus_recv(m, 1500, &msg), 0);
+	expect_nothing_in_looks(m);
 	bus_mailbox_close(m);
 	for (int i = 0; i < TIMES; i++) {
 		if (_i != 0)
@@ -411,6 +413,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("named members");
 	TCase *wills = bus_test_case("wills");
 
+	look_at_each_rest();
 	BUS_TEST_CASE(suite, "members", who_is_there_is_told_and_who_leaves_or_dies,
 	    who_gets_the_slot_of_a_dead_one_buries_him,
 	    who_leaves_with_several_buses_leaves_no_will);

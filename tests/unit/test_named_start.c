@@ -273,7 +273,7 @@ START_TEST(replay_goes_over_into_what_comes_without_a_gap_or_a_double)
 }
 END_TEST
 
-/* --- losses ----------------------------------------------------------------------------------------------------------- */
+/* --- what is kept ------ */
 
 /* Somebody publishes all the time; each subscription sees the value first that was kept, or none. */
 START_TEST(kept_value_comes_before_what_is_newer)

@@ -8,8 +8,6 @@
 
 #include "core/bus_internal.h"
 
-/* --- what the tests share -------------------------------------------------------------------------------- */
-
 static void
 shuffle(struct bus_sub **subs, unsigned count, unsigned *seed)
 {
