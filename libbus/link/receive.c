@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "core/gap.h"
+#include "bus/gap.h"
 #include "link/debris.h"
 
 /* How long a connection has a large buffer after a read that needed it. */

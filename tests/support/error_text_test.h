@@ -9,8 +9,8 @@
 #include <libbus/libbus.h>
 
 #include "base/error_text.h"
-#include "core/bus_internal.h"
-#include "core/notice.h"
+#include "bus/bus_internal.h"
+#include "bus/notice.h"
 #include "log/log.h"
 
 /* The call fails with err, and the text has all these words. */

@@ -5,7 +5,7 @@
 
 #include "world.h"
 
-#include "core/members.h"
+#include "named/members.h"
 
 /* In this process, and in those that it forks. */
 static inline void

@@ -10,7 +10,8 @@
 #include <libbus/bus.h>
 
 #include "base/mem.h"
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
+#include "bus/peer.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { MANY = 50000 };

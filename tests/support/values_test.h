@@ -7,7 +7,7 @@
 #include <inttypes.h>
 
 #include "base/version.h"
-#include "core/peer.h"
+#include "bus/peer.h"
 #include "link/session.h"
 #include "log/log.h"
 

@@ -12,9 +12,9 @@
 #include <libbus/libbus.h>
 
 #include "base/error_text.h"
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
-#include "core/notice.h"
+#include "bus/notice.h"
 #include "log/log.h"
 
 static struct bus *

@@ -14,9 +14,9 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
-#include "core/notice.h"
+#include "bus/notice.h"
 #include "log/log.h"
 
 /* --- the text itself ------------------------------------------------------------------------------------------- */

@@ -5,9 +5,9 @@
 
 #include <libbus/transport.h>
 
-#include "core/bus_internal.h"
-#include "core/explain.h"
-#include "core/notice.h"
+#include "bus/bus_internal.h"
+#include "bus/explain.h"
+#include "bus/notice.h"
 #include "topic/near.h"
 
 static const char *

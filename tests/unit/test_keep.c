@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "core/bus_internal.h"
-#include "core/keep.h"
+#include "bus/bus_internal.h"
+#include "bus/keep.h"
 
 static void
 keep(struct bus *bus, const char *filter, uint32_t last)

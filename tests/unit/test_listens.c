@@ -18,7 +18,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "log/listens.h"
 #include "look.h"
 

@@ -10,8 +10,8 @@
 #include <libbus/transport.h>
 
 #include "base/clock.h"
-#include "core/bus_internal.h"
-#include "core/notice.h"
+#include "bus/bus_internal.h"
+#include "bus/notice.h"
 
 /* The moment so many seconds from now. */
 static int64_t

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
 
 /* For bus_recv(), subscribed to filter. */

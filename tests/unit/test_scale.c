@@ -6,7 +6,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 
 static void
 shuffle(struct bus_sub **subs, unsigned count, unsigned *seed)

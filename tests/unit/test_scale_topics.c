@@ -5,7 +5,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 
 /* The tree is compiled into this program once more, with the comparison counted that every node reached costs. */
 static _Atomic unsigned long nodes_reached; /* links have a thread */

@@ -9,7 +9,7 @@
 
 #include "wrong_clock.h"
 #include "base/version.h"
-#include "core/peer.h"
+#include "bus/peer.h"
 #include "link/session.h"
 #include "log/log.h"
 #include "cut.h"
