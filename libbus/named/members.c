@@ -22,9 +22,10 @@
 #include "log/log.h"
 
 #define WILLS_PREFIX "$bus/wills/"
-#define PAUSE_NS     INT64_C(1000000000)
 #define APPEND_NS    INT64_C(250000000)
 #define NAME_BYTES   32
+
+_Atomic int64_t bus__look_ns = INT64_C(1000000000);
 
 /* A will as it is kept: this, then the topic, the payload and the headers. */
 struct will {
@@ -231,15 +232,16 @@ bus__members_heed(struct bus *bus)
 {
 	int64_t now = bus__now_ns();
 	int64_t next = atomic_load_explicit(&bus->named->next_look_ns, memory_order_relaxed);
+	int64_t pause_ns = atomic_load_explicit(&bus__look_ns, memory_order_relaxed);
 
 	if (now < next || !atomic_compare_exchange_strong_explicit(&bus->named->next_look_ns, &next,
-			      now + PAUSE_NS, memory_order_relaxed, memory_order_relaxed))
+			      now + pause_ns, memory_order_relaxed, memory_order_relaxed))
 		return;
 	bus__log_mend(bus->log);
 	bus__listens_note(bus);
 	bus__warn_files(bus, bus__log_trouble(bus->log));
 	bus__warn_values(bus);
-	if (!bus__log_begin_look(bus->log, PAUSE_NS) ||
+	if (!bus__log_begin_look(bus->log, pause_ns) ||
 	    atomic_exchange_explicit(&bus->log->burying, true, memory_order_acquire))
 		return;
 	for (uint32_t i = 0; i < LOG_MEMBERS && !bus__log_is_damaged(bus->log); i++) {

@@ -6,6 +6,9 @@
 #ifndef BUS_NAMED_MEMBERS_H
 #define BUS_NAMED_MEMBERS_H
 
+#include <stdatomic.h>
+#include <stdint.h>
+
 #include <libbus/bus.h>
 
 struct bus;
@@ -19,7 +22,10 @@ int bus__members_join(struct bus *bus, const struct bus_msg *will);
 /* Says that it has left, if this is its last bus of that name. */
 void bus__members_leave(struct bus *bus, int64_t until_ns);
 
-/* Looks for the dead, at most once a second. Nothing is held. */
+/* The time between two looks of a process, a second; tests shorten it. Relaxed: it orders nothing. */
+extern _Atomic int64_t bus__look_ns;
+
+/* Looks for the dead, unless the last look was within bus__look_ns. Nothing is held. */
 void bus__members_heed(struct bus *bus);
 
 #endif

@@ -1,5 +1,5 @@
 /* Threads of a named bus that rest: one of them sleeps on the log, and wakes the mailboxes that want a record. */
-#include "bus_test.h"
+#include "world.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -14,16 +14,6 @@
 #include "named/state.h"
 #include "mailbox/mailbox.h"
 #include "named/reader.h"
-
-static struct bus *
-join(const char *dir)
-{
-	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
-	struct bus *bus;
-
-	ck_bus(bus_open("test", &cfg, &bus), 0);
-	return bus;
-}
 
 static void
 count_call(void *arg, const struct bus_msg *msg)
