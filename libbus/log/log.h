@@ -100,7 +100,7 @@ struct log {
 
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
-	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+	unsigned buses; /* that say that they are members (named/members.c); under that lock */
 	bool has_will;  /* the same; one of them has left a will */
 
 	struct log_listens listens; /* the filters that it lists */
