@@ -10,6 +10,7 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
+#include "value/ext.h"
 #include <libbus/error.h>
 
 enum {
@@ -175,6 +176,42 @@ put_float(struct out *out, double number)
 		put_words(out, ".0");
 }
 
+static void
+put_time(struct out *out, int64_t seconds, uint32_t nanoseconds)
+{
+	char text[BUS__TIME_TEXT];
+	size_t len = bus__time_text(text, seconds, nanoseconds);
+
+	put(out, "\"", 1);
+	put(out, text, len);
+	put(out, "\"", 1);
+}
+
+static void
+put_ext(struct out *out, int8_t ext, const char *data, size_t len)
+{
+	struct bus_numbers numbers;
+	char text[48];
+	bool counted = ext == BUS_EXT_NUMBERS && bus__numbers_read(data, len, &numbers);
+
+	put_words(out, "{\"$bytes\":\"");
+	if (!counted) {
+		put_base64(out, data, len);
+		snprintf(text, sizeof text, "\",\"$ext\":%d}", ext);
+		put_words(out, text);
+		return;
+	}
+	put_base64(out, numbers.data, numbers.len);
+	snprintf(text, sizeof text, "\",\"$numbers\":\"%c%d\",\"$shape\":[", numbers.kind,
+	    numbers.item_bytes);
+	put_words(out, text);
+	for (int i = 0; i < numbers.dimensions; i++) {
+		snprintf(text, sizeof text, "%s%" PRIu32, i == 0 ? "" : ",", numbers.shape[i]);
+		put_words(out, text);
+	}
+	put_words(out, "]}");
+}
+
 static void put_value(struct out *out, const struct bus_value *value);
 
 static void
@@ -229,10 +266,10 @@ put_value(struct out *out, const struct bus_value *value)
 		put_words(out, "\"}");
 		break;
 	case BUS_KIND_EXT:
-		put_words(out, "{\"$bytes\":\"");
-		put_base64(out, value->as.bytes, value->count);
-		snprintf(text, sizeof text, "\",\"$ext\":%d}", value->ext);
-		put_words(out, text);
+		put_ext(out, value->ext, value->as.bytes, value->count);
+		break;
+	case BUS_KIND_TIME:
+		put_time(out, value->as.i, value->count);
 		break;
 	case BUS_KIND_ARRAY:
 		for (uint32_t i = 0; i < value->count; i++) {
