@@ -96,6 +96,11 @@ BUS_API int bus_value_numbers(const struct bus_value *value, struct bus_numbers 
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_value_json(const struct bus_value *value, char **ret_text, size_t *ret_len);
 
+/* The same of a payload, read by the rule above, without a tree where it is msgpack.
+ * BUS_E_DECODE as bus_value_read(); BUS_E_NOMEM; BUS_E_INVAL: a pointer is NULL.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_payload_json(int type, const void *data, size_t len, char **ret_text, size_t *ret_len);
+
 /* --- writing msgpack ------------------------------------------------------------------------------ */
 
 struct bus_packer; /* a growing buffer; the first error sticks and bus_packer_data() answers it */

@@ -156,21 +156,101 @@ bus__msgpack_bad_byte(const char *data, size_t len)
 	return offset;
 }
 
+/* Makes an extension whose bytes are there what its number asks for. */
 static void
-copy_ext(
-    struct bus__tree *tree, struct bus_value *value, int8_t ext, const char *data, uint32_t len)
+give_ext(struct bus_value *value, int8_t ext)
 {
 	int64_t seconds;
 	uint32_t nanoseconds;
 
-	if (ext == BUS_EXT_TIME && bus__ext_time(data, len, &seconds, &nanoseconds)) {
+	value->ext = ext;
+	if (bus__ext_is_text(ext, value->as.bytes, value->count))
+		value->kind = BUS_KIND_TEXT;
+	else if (ext == BUS_EXT_TIME &&
+		 bus__ext_time(value->as.bytes, value->count, &seconds, &nanoseconds))
 		*value = (struct bus_value){
 		    .kind = BUS_KIND_TIME, .count = nanoseconds, .as.i = seconds};
-		return;
+}
+
+int
+bus__msgpack_check(const char *data, size_t len)
+{
+	size_t elements, offset;
+
+	return measure(data, len, &elements, &offset);
+}
+
+static uint64_t
+take_number(const uint8_t **at, unsigned bytes)
+{
+	uint64_t number = 0;
+
+	for (unsigned i = 0; i < bytes; i++)
+		number = number << 8 | *(*at)++;
+	return number;
+}
+
+/* A first byte 0xC0 to 0xD3 that has no size: nil, bool, float or int. */
+static void
+next_plain(const uint8_t **at, uint8_t first, unsigned bytes, struct bus_value *ret_value)
+{
+	uint64_t bits = take_number(at, bytes);
+	uint32_t narrow = (uint32_t)bits;
+	float single;
+
+	if (first == 0xc0) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_NIL};
+	} else if (first <= 0xc3) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_BOOL, .as.boolean = first == 0xc3};
+	} else if (first == 0xca) {
+		memcpy(&single, &narrow, sizeof single);
+		*ret_value = (struct bus_value){.kind = BUS_KIND_FLOAT, .as.f = (double)single};
+	} else if (first == 0xcb) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_FLOAT};
+		memcpy(&ret_value->as.f, &bits, sizeof bits);
+	} else if (first <= 0xcf) {
+		bus__value_uint(ret_value, bits);
+	} else {
+		if (bytes < 8 && bits >> (8 * bytes - 1) != 0)
+			bits |= UINT64_MAX << (8 * bytes);
+		*ret_value = (struct bus_value){.kind = BUS_KIND_INT, .as.i = (int64_t)bits};
 	}
-	bus__tree_copy(tree, value, bus__ext_is_text(ext, data, len) ? BUS_KIND_TEXT : BUS_KIND_EXT,
-	    data, len);
-	value->ext = ext;
+}
+
+/* Bytes, text or an extension of size bytes, whose number stands before them. */
+static void
+next_body(const uint8_t **at, enum bus_kind kind, uint64_t size, struct bus_value *ret_value)
+{
+	int8_t ext = kind == BUS_KIND_EXT ? (int8_t) * (*at)++ : 0;
+
+	*ret_value = (struct bus_value){
+	    .kind = kind, .count = (uint32_t)size, .as.bytes = (const char *)*at};
+	*at += size;
+	if (kind == BUS_KIND_EXT)
+		give_ext(ret_value, ext);
+}
+
+void
+bus__msgpack_next(const uint8_t **at, const uint8_t *end, struct bus_value *ret_value)
+{
+	uint8_t first = **at;
+	uint64_t size;
+	struct head head = take_head(at, end, &size);
+
+	if (head.family == TEXT)
+		next_body(at, BUS_KIND_TEXT, size, ret_value);
+	else if (head.family == SIZED)
+		next_body(at, head.fixed > 0 ? BUS_KIND_EXT : BUS_KIND_BYTES, size, ret_value);
+	else if (head.family == ARRAY)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_ARRAY, .count = (uint32_t)size};
+	else if (head.family == MAP)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_MAP, .count = (uint32_t)size};
+	else if (first < 0x80 || first >= 0xe0)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_INT, .as.i = (int8_t)first};
+	else if (first >= 0xd4)
+		next_body(at, BUS_KIND_EXT, head.fixed - 1u, ret_value);
+	else
+		next_plain(at, first, head.fixed, ret_value);
 }
 
 /* Recursion is at most BUS_PACK_DEPTH deep. */
@@ -206,8 +286,9 @@ copy(struct bus__tree *tree, struct bus_value *value, const msgpack_object *obje
 		    tree, value, BUS_KIND_BYTES, object->via.bin.ptr, object->via.bin.size);
 		break;
 	case MSGPACK_OBJECT_EXT:
-		copy_ext(
-		    tree, value, object->via.ext.type, object->via.ext.ptr, object->via.ext.size);
+		bus__tree_copy(
+		    tree, value, BUS_KIND_EXT, object->via.ext.ptr, object->via.ext.size);
+		give_ext(value, object->via.ext.type);
 		break;
 	case MSGPACK_OBJECT_ARRAY:
 		items = bus__tree_take(tree, object->via.array.size);

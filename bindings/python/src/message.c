@@ -271,25 +271,23 @@ PyDoc_STRVAR(message_json_doc, "json($self, /)\n--\n\n"
 static PyObject *
 message_json(struct message_object *self, PyObject *unused)
 {
-	PyObject *topic = message_topic(self, NULL), *text = NULL;
-	const struct bus_value *tree = NULL;
-	char *json = NULL;
-	size_t len = 0;
-	int err;
+	const struct bus_msg *msg = &self->letter->msg;
+	PyObject *text = NULL, *topic;
+	char *json;
+	size_t len;
+	int err = bus_payload_json(msg->type, msg->data, msg->len, &json, &len);
 
 	(void)unused;
-	if (topic == NULL || read_tree(self, topic, &tree) < 0)
-		goto out;
-	err = bus_value_json(tree, &json, &len);
-	if (err < 0)
-		error_raise(self->core, err, ABOUT_TOPIC, topic);
-	else
+	if (err == 0) {
 		text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)len, NULL);
-	free(json);
-out:
-	bus_value_free(tree);
+		free(json);
+		return text;
+	}
+	topic = message_topic(self, NULL);
+	if (topic != NULL)
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
 	Py_XDECREF(topic);
-	return text;
+	return NULL;
 }
 
 /* --- its memory ------------------------------------------------------------------------------------------- */
