@@ -352,7 +352,7 @@ bus__packer_grow(struct bus_packer *packer, size_t len)
 
 	if (packer->err < 0)
 		return false;
-	data = bus__realloc(packer->data, room);
+	data = packer->fixed ? NULL : bus__realloc(packer->data, room);
 	if (data == NULL) {
 		packer->err = BUS_E_NOMEM;
 		return false;

@@ -20,7 +20,8 @@ struct bus_packer {
 	struct bus__shape shape;
 	unsigned char *data;
 	size_t len, room;
-	int err; /* the first one stays */
+	bool fixed; /* data is of another's, and does not grow */
+	int err;    /* the first one stays */
 };
 
 /* Makes room for len bytes more. False: out of memory, which sticks. */

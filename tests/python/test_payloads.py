@@ -10,6 +10,7 @@ import gc
 import json
 import math
 import sys
+import threading
 import uuid
 from datetime import timedelta, timezone
 from decimal import Decimal
@@ -469,3 +470,67 @@ def test_decimals_do_not_depend_on_the_context(through):
     with decimal.localcontext() as context:
         context.prec = 3
         assert through(Decimal("1.23456789")).value == Decimal("1.23456789")
+
+
+# --- large arrays, which are written into the memory of a private bus ----------------------------------------------
+
+LARGE = numpy.arange(8192.0).reshape(64, 128)
+
+
+@pytest.mark.parametrize("name", [None, "arrays"])
+def test_a_large_array_arrives_by_every_way_of_publishing(name, tmp_path):
+    with (
+        libbus.Bus(name, directory=tmp_path if name else None) as bus,
+        bus.subscribe("t", max_bytes=1 << 22) as sub,
+    ):
+        with bus.publisher("t") as publisher:
+            bus.publish("t", LARGE)
+            bus.publish("t", LARGE[::2, ::3])
+            publisher.send(LARGE)
+            publisher.send(LARGE.T)
+            publisher.send_many([LARGE, 1, LARGE])
+            bus.publish("t", LARGE, headers={"a": 1})
+            bus.publish("t", LARGE, retain=True)
+        sent = [LARGE, LARGE[::2, ::3], LARGE, LARGE.T, LARGE, 1, LARGE, LARGE, LARGE]
+        for want in sent:
+            msg = sub.recv(timeout=WATCHDOG)
+            assert numpy.array_equal(msg.value, want)
+        assert numpy.array_equal(numpy.asarray(bus.get("t")), LARGE)
+
+
+def test_a_large_array_that_cannot_travel_is_refused_and_the_next_one_goes(bus):
+    with bus.subscribe("t") as sub, bus.publisher("t") as publisher:
+        for send in (lambda value: bus.publish("t", value), publisher.send):
+            with pytest.raises(TypeError, match=r"^t: cannot publish numpy\.ndarray with items"):
+                send(numpy.array([None] * 10000))
+            with pytest.raises(libbus.TooBigError, match=r"^t: "):
+                send(numpy.zeros(1 << 20))
+            with pytest.raises(TypeError, match=r"^t: cannot publish .* \(cannot include dtype"):
+                send(numpy.zeros(10000, "M8[s]"))
+            send(LARGE)
+            assert numpy.array_equal(numpy.asarray(sub.recv(timeout=WATCHDOG)), LARGE)
+        assert sub.recv_nowait() is None
+
+
+def test_a_large_array_waits_for_room_and_is_refused_when_there_is_none(bus):
+    with bus.subscribe("t", full="refuse", max_bytes=200_000) as sub:
+        with bus.publisher("t", wait=0.05) as publisher:
+            with pytest.raises(libbus.FullError, match=r"^t: "):
+                for _ in range(100):
+                    publisher.send(LARGE)
+        held = [numpy.asarray(msg) for msg in sub.iter(timeout=0)]
+        assert held and all(numpy.array_equal(array, LARGE) for array in held)
+        with bus.publisher("t", wait=None) as publisher:
+
+            def send():
+                for n in range(20):
+                    publisher.send(LARGE + n)
+
+            thread = threading.Thread(target=send)
+            thread.start()
+            for n in range(20):
+                assert numpy.array_equal(numpy.asarray(sub.recv(timeout=WATCHDOG)), LARGE + n)
+            thread.join()
+    bus.close()
+    with pytest.raises(libbus.ClosedError, match=r"^t: "):
+        bus.publish("t", LARGE)

@@ -136,6 +136,14 @@ PyObject *stats_dict(const struct bus_stats *stats);
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
 
+/* The bytes that value takes at most as a payload if it is a large array of numbers; 0: it is none, and costs little to ask. */
+size_t value_array_bytes(PyObject *value);
+
+/* Packs it into a loan of pub's, so that it is copied once. 1 with *ret_loan and its length, 0: there is no such loan, or -1 with an
+ * exception. */
+int value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
+    PyObject *topic, void **ret_loan, size_t *ret_len);
+
 /* An empty packer out of a slot that has one to spare, so whoever takes it has it alone; and back. NULL with an exception. */
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
 void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);

@@ -893,6 +893,47 @@ value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObje
 	return -1;
 }
 
+/* --- arrays without a packer ----------------------------------------------------------------------------------- */
+
+enum { WORTH_A_LOAN = 16384 };
+
+size_t
+value_array_bytes(PyObject *value)
+{
+	Py_buffer view;
+	size_t len;
+
+	if (Py_TYPE(value)->tp_as_buffer == NULL || PyBytes_Check(value) ||
+	    !PyObject_CheckBuffer(value))
+		return 0;
+	if (PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO) < 0) {
+		PyErr_Clear();
+		return 0;
+	}
+	len = (size_t)view.len;
+	PyBuffer_Release(&view);
+	return len >= WORTH_A_LOAN ? len + NUMBERS_HEAD_MOST : 0;
+}
+
+int
+value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
+    PyObject *topic, void **ret_loan, size_t *ret_len)
+{
+	struct bus_packer packer = {.room = most, .fixed = true};
+	void *loan;
+
+	if (bus_pub_loan(pub, most, &loan) < 0)
+		return 0;
+	packer.data = loan;
+	if (value_pack(core, &packer, value, topic, "value") < 0) {
+		bus_pub_abort(pub, loan);
+		return -1;
+	}
+	*ret_loan = loan;
+	*ret_len = packer.len;
+	return 1;
+}
+
 struct bus_packer *
 packer_take(_Atomic(struct bus_packer *) *spare)
 {
