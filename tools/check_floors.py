@@ -15,10 +15,11 @@ FLOOR = {
     "log": 1,
     "topic": 1,
     "value": 1,
-    "core": 2,
-    "link": 3,
-    "transport": 4,
-    "push": 4,
+    "mailbox": 2,
+    "core": 3,
+    "link": 4,
+    "transport": 5,
+    "push": 5,
 }
 ONLY_IN = {  # header: the one file of libbus/ that may include it
     "nng/": "transport/nng_wire.c",

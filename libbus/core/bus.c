@@ -11,14 +11,12 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "core/keep.h"
-#include "core/members.h"
 #include "core/named.h"
-#include "core/sized.h"
+#include "base/sized.h"
 
 #define DEFAULT_TOPICS  1000000
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
-#define LEAVE_NS        INT64_C(40000000) /* more than it was given, to say that it leaves */
 #define COPY_NS         INT64_C(20000000) /* the same, for publishes that are in the middle of a copy */
 #define SOON_NS         INT64_C(1000000) /* a publisher that lost its CPU goes on */
 #define NAP_NS          100000
@@ -255,6 +253,7 @@ open_bus(const char *name, const struct bus_config *cfg, struct bus **ret_bus)
 	err = bus__topics_init(&bus->topics);
 	if (err < 0)
 		goto fini_trie;
+	bus->kind = &bus__private_kind;
 	if (name != NULL)
 		err = bus__named_open(bus, name, cfg);
 	else if (cfg != NULL && cfg->will != NULL)
@@ -312,8 +311,7 @@ bus__unref(struct bus *bus)
 		bus__pool_close(bus->stripes[i].pool);
 	bus__inbox_fini(&bus->inbox);
 	bus__watch_fini(&bus->watch);
-	if (bus->log != NULL)
-		bus__log_close(bus->log);
+	bus->kind->fini(bus);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)
 		pthread_mutex_destroy(&bus->keep_locks[i]);
 	bus__marks_fini(&bus->marks);
@@ -343,6 +341,51 @@ bus__id(const struct bus *bus)
 	return bus->id;
 }
 
+int
+bus__check_mailbox(const struct bus *bus, const struct bus_mailbox_config *cfg)
+{
+	return bus->kind->check_mailbox(cfg);
+}
+
+const struct source *
+bus__source(const struct bus *bus)
+{
+	return bus->kind->source;
+}
+
+void
+bus__mailbox_list(struct bus_mailbox *m)
+{
+	struct bus *bus = m->bus;
+
+	m->number = m->queue != m ? m->queue->number : ++bus->last_mailbox;
+	m->next = bus->mailboxes;
+	if (m->next != NULL)
+		m->next->prev = m;
+	bus->mailboxes = m;
+}
+
+struct bus_mailbox *
+bus__group_of(const struct bus *bus, const char *name)
+{
+	struct bus_mailbox *m = bus->mailboxes;
+
+	while (m != NULL && (m->group == NULL || strcmp(m->group, name) != 0))
+		m = m->next;
+	return m;
+}
+
+void
+bus__mailbox_unsettle(struct bus_mailbox *m)
+{
+	struct bus *bus = m->bus;
+
+	if (m->next_unsettled != NULL)
+		return;
+	m->next_unsettled = bus->unsettled != NULL ? bus->unsettled : m;
+	bus->unsettled = bus__mailbox_ref(m);
+}
+
 void
 bus__mailbox_unlist_locked(struct bus_mailbox *m)
 {
@@ -369,13 +412,6 @@ static bool
 has_thread(const struct bus_mailbox *m)
 {
 	return atomic_load_explicit(&m->has_thread, memory_order_relaxed);
-}
-
-/* Out of a log it takes the link thread its time until it has everything. */
-static bool
-is_logged_peer(const struct bus_mailbox *m)
-{
-	return m->is_peer && m->reader != NULL;
 }
 
 /* Waits for mailboxes of that kind, without the lock meanwhile. */
@@ -424,7 +460,7 @@ flush_links(struct bus *bus, int64_t deadline_ns)
 
 	if (links_of(bus) == NULL)
 		return 0;
-	err = flush_mailboxes(bus, is_logged_peer, deadline_ns);
+	err = flush_mailboxes(bus, bus->kind->waits_for_peer, deadline_ns);
 	return err < 0 ? err : bus->hooks->flush(bus->links, deadline_ns);
 }
 
@@ -438,8 +474,8 @@ flush(struct bus *bus, int64_t deadline_ns)
 	err = flush_mailboxes(bus, has_thread, deadline_ns);
 	if (err == 0)
 		err = flush_links(bus, deadline_ns);
-	if (err == 0 && bus->log != NULL && bus__log_is_damaged(bus->log))
-		err = bus__fail_damaged(bus);
+	if (err == 0)
+		err = bus->kind->error(bus);
 	bus__unref(bus);
 	return err;
 }
@@ -535,12 +571,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	if (links_of(bus) != NULL)
 		bus->hooks->close(bus->links, deadline_ns);
 	end_mailboxes(bus, deadline_ns);
-	if (bus->log != NULL) {
-		bus__roles_end(bus);
-		now_ns = bus__now_ns();
-		bus__members_leave(
-		    bus, deadline_ns > now_ns + LEAVE_NS ? deadline_ns : now_ns + LEAVE_NS);
-	}
+	bus->kind->leave(bus, deadline_ns);
 	bus__relay_stop(bus);
 	bus__inbox_close(bus);
 	bus__lock(bus);

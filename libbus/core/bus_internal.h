@@ -9,6 +9,7 @@
 
 #include "base/fork.h"
 #include "core/keep.h"
+#include "core/kind.h"
 #include "core/peer.h"
 #include "core/relay.h"
 #include "core/request.h"
@@ -32,8 +33,10 @@ struct bus {
 	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
 	uint32_t max_topics, max_payload;
 	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one nothing is announced */
+	const struct kind *kind;  /* kind.h */
 	struct log *log;          /* of a named bus, else NULL */
 	uint64_t key[2];
+	uint64_t epoch; /* of the log; 0: none */
 	uint8_t id[16];
 	struct topic_table topics;
 
@@ -88,12 +91,7 @@ bus__is_open(const struct bus *bus)
 	return atomic_load_explicit(&bus->open_in, memory_order_acquire) == bus__fork_generation();
 }
 
-/* Locks and unlocks the bus. Unlocking waits for readers of what became garbage meanwhile, frees it, and
- * runs what mailboxes were told to do later. */
-void bus__lock(struct bus *bus);
-void bus__unlock(struct bus *bus);
-
-/* The same, leaving what is due to whoever unlocks next: for a thread that may run no callback. */
+/* bus__unlock(), leaving what is due to whoever unlocks next: for a thread that may run no callback. */
 void bus__unlock_only(struct bus *bus);
 
 /* Gives all its roles back. */

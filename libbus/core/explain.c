@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/group.h"
+#include "mailbox/group.h"
 #include "core/keep.h"
 #include "topic/name.h"
 #include "core/notice.h"

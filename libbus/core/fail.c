@@ -18,24 +18,9 @@
 
 /* --- publishing ------------------------------------------------------------------------------------------------- */
 
-int
-bus__fail_full(const struct bus_mailbox *m, const char *topic)
-{
-	return bus__fail(BUS_E_FULL,
-	    BUS__SHOWN ": mailbox %" PRIu32 " is full (%" PRIu64
-		       " KiB) and refuses: wait, drain it or raise its bytes",
-	    topic, m->number, KIB(m->ring.size));
-}
-
 static int
 fail_too_big(const struct bus *bus, const char *topic, size_t len)
 {
-	if (bus->log != NULL && bus->max_payload == bus__log_most(bus->log))
-		return bus__fail(BUS_E_TOO_BIG,
-		    BUS__SHOWN ": payload too big: %zu bytes, and a log of %" PRIu64
-			       " KiB takes %" PRIu32
-			       ": split it, or open the bus with a larger log_bytes",
-		    topic, len, KIB(bus->log->map_bytes), bus->max_payload);
 	return bus__fail(BUS_E_TOO_BIG,
 	    BUS__SHOWN ": payload too big: %zu bytes, and this bus takes %" PRIu32
 		       ": split it, or open the bus with a larger max_payload",
@@ -49,42 +34,6 @@ fail_topics(const struct bus *bus, const char *topic)
 	    BUS__SHOWN ": no room for another topic: all %" PRIu32
 		       " are in use: close publishers and subscriptions, or raise max_topics",
 	    topic, bus->max_topics);
-}
-
-/* The limit of topics, or of retained values. */
-static int
-fail_limit(const struct bus *bus, const char *topic)
-{
-	if (bus->log == NULL)
-		return fail_topics(bus, topic);
-	return bus__fail(BUS_E_LIMIT,
-	    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64 " KiB, %" PRIu64
-		       " of %" PRIu64
-		       " topics): delete some, or open the bus with a larger log_bytes",
-	    topic, bus__log_kept_bytes(bus->log) / 1024, bus__log_kept_most(bus->log) / 1024,
-	    bus__log_kept_count(bus->log), bus__log_kept_count_most(bus->log));
-}
-
-int
-bus__fail_mailbox(const struct bus_mailbox *m, int err)
-{
-	if (m == NULL)
-		return bus__fail(err, "the mailbox is NULL: open one with bus_mailbox_open()");
-	switch (err) {
-	case BUS_E_INVAL:
-		if (m->drain == BUS_DRAIN_CALLER)
-			return bus__answer(err);
-		return bus__fail(err,
-		    "mailbox %" PRIu32 ": %s drains it: open one with BUS_DRAIN_CALLER", m->number,
-		    m->drain == BUS_DRAIN_THREAD ? "its thread" : "its publisher");
-	case BUS_E_STATE:
-		return bus__fail(err,
-		    "mailbox %" PRIu32
-		    ": another call drains it, on another thread or around this callback: return from that one first",
-		    m->number);
-	default:
-		return bus__fail(err, "mailbox %" PRIu32 ": %s", m->number, bus_strerror(err));
-	}
 }
 
 /* The turn of the threads of this process, which no topic has to do with. */
@@ -121,34 +70,63 @@ bus__fail_append(const struct bus *bus, int err)
 }
 
 int
-bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
+bus__fail_named(const struct bus *bus, int err, const char *topic, size_t len)
 {
-	if (bus == NULL)
-		return bus__fail(err, "the bus is NULL: open one with bus_open()");
-	if (topic == NULL)
-		return bus__fail_name(err, NULL);
+	const struct log *log = bus->log;
+
 	switch (err) {
 	case BUS_E_DAMAGED:
-		return bus->log != NULL ? bus__fail_damaged(bus) : bus__fail_name(err, topic);
+		return bus__fail_damaged(bus);
 	case BUS_E_STATE:
 	case BUS_E_TIMEDOUT:
-		return bus->log != NULL ? fail_turn(err) : bus__fail_name(err, topic);
+		return fail_turn(err);
+	case BUS_E_TOO_BIG:
+		if (bus->max_payload != bus__log_most(log))
+			return 0;
+		return bus__fail(err,
+		    BUS__SHOWN ": payload too big: %zu bytes, and a log of %" PRIu64
+			       " KiB takes %" PRIu32
+			       ": split it, or open the bus with a larger log_bytes",
+		    topic, len, KIB(log->map_bytes), bus->max_payload);
+	case BUS_E_LIMIT:
+		return bus__fail(err,
+		    BUS__SHOWN ": retained values are full (%" PRIu64 " of %" PRIu64
+			       " KiB, %" PRIu64 " of %" PRIu64
+			       " topics): delete some, or open the bus with a larger log_bytes",
+		    topic, bus__log_kept_bytes(log) / 1024, bus__log_kept_most(log) / 1024,
+		    bus__log_kept_count(log), bus__log_kept_count_most(log));
+	case BUS_E_FULL:
+		return bus__fail(err,
+		    BUS__SHOWN ": full: stopped processes hold all of the bus's log of %" PRIu64
+			       " KiB: let them go on, or end them (ps shows the state T)",
+		    topic, KIB(log->map_bytes));
+	default:
+		return 0;
+	}
+}
+
+int
+bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
+{
+	int said;
+
+	if (bus == NULL)
+		return bus__fail_no_bus(err);
+	if (topic == NULL)
+		return bus__fail_name(err, NULL);
+	said = bus->kind->fail(bus, err, topic, len);
+	if (said != 0)
+		return said;
+	switch (err) {
 	case BUS_E_TOO_BIG:
 		return fail_too_big(bus, topic, len);
 	case BUS_E_LIMIT:
-		return fail_limit(bus, topic);
 	case BUS__NO_TOPIC:
 		return fail_topics(bus, topic);
 	case BUS__NO_DESCRIPTOR:
 		return bus__fail(BUS_E_LIMIT,
 		    BUS__SHOWN ": no more descriptors: close some, or raise ulimit -n", topic);
 	case BUS_E_FULL:
-		if (bus->log != NULL)
-			return bus__fail(err,
-			    BUS__SHOWN
-			    ": full: stopped processes hold all of the bus's log of %" PRIu64
-			    " KiB: let them go on, or end them (ps shows the state T)",
-			    topic, KIB(bus->log->map_bytes));
 		return bus__fail_about(err, topic);
 	case BUS_E_INVAL:
 		return bus__fail(err,

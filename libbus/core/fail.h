@@ -5,10 +5,11 @@
 #include <stddef.h>
 
 #include "base/error_text.h"
+#include "mailbox/fail.h"
+#include "mailbox/host.h"
 
 struct bus;
 struct bus_config;
-struct bus_mailbox;
 struct log;
 
 /* Which limit was met, from where it was found to the sentence, which makes BUS_E_LIMIT of it. Inside the library. */
@@ -22,17 +23,12 @@ enum {
 int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t len)
     __attribute__((cold, noinline));
 
-/* A call on a mailbox; m may be NULL. */
-int bus__fail_mailbox(const struct bus_mailbox *m, int err) __attribute__((cold, noinline));
+/* The same where a named bus fails otherwise than a private one. 0: it does not. */
+int bus__fail_named(const struct bus *bus, int err, const char *topic, size_t len)
+    __attribute__((cold, noinline));
 
 /* A send on a named bus, where the topic is not at hand: saving it would cost each send that succeeds. */
 int bus__fail_append(const struct bus *bus, int err) __attribute__((cold, noinline));
-
-/* BUS_E_DAMAGED of a call that publishes, reads or waits on a named bus. */
-int bus__fail_damaged(const struct bus *bus) __attribute__((cold, noinline));
-
-/* BUS_E_FULL: m refuses. */
-int bus__fail_full(const struct bus_mailbox *m, const char *topic) __attribute__((cold, noinline));
 
 #define BUS__PAYLOAD_MOST (256u << 20)
 

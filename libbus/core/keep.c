@@ -7,7 +7,7 @@
 #include "core/bus_internal.h"
 #include "core/fail.h"
 #include "topic/name.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "topic/near.h"
 
 #define MOST_KEPT     10000
@@ -657,7 +657,7 @@ bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
 		err = bus__filter_check(filter, &len);
 	if (err < 0)
 		return bus__fail_publish(bus, err, filter, 0);
-	if (bus->log != NULL)
+	if (!bus->kind->has_history)
 		return bus__fail(BUS_E_NOTSUP,
 		    BUS__SHOWN
 		    ": bus_keep() is for a private bus; the log of one with a name keeps its past: see from",

@@ -6,7 +6,7 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
-#include "core/sized.h"
+#include "base/sized.h"
 
 /* No bus carries more. */
 #define MOST_BYTES (256u << 20)

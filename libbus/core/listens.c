@@ -104,7 +104,7 @@ bus__listens_note(struct bus *bus)
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next) {
 		struct bus_sub *sub = m->subs;
 
-		if (m->listed_at != 0 && m->reader != NULL) {
+		if (m->listed_at != 0) {
 			const struct log_listener l = listener_of(m);
 
 			bus__log_listens_note(bus->log, m->listed_at, &l);

@@ -1,7 +1,7 @@
 /* core/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
 #include "base/error_text.h"
 #include "core/bus_internal.h"
-#include "core/sized.h"
+#include "base/sized.h"
 
 #include "log/log.h"
 
@@ -22,7 +22,7 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 	err = bus__sized_check(&bus__sized[SIZED_LOG_STATS], ret_stats->size);
 	if (err < 0)
 		return err;
-	if (bus->log == NULL)
+	if (!bus->kind->has_members)
 		return bus__fail(
 		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
 	err = bus__log_summary(bus->log, &s);
@@ -66,7 +66,7 @@ bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 	if (number >= BUS_LIMIT_MEMBERS)
 		return bus__fail(BUS_E_INVAL, "member %u: numbers are below %d", (unsigned)number,
 		    BUS_LIMIT_MEMBERS);
-	if (bus->log == NULL)
+	if (!bus->kind->has_members)
 		return bus__fail(
 		    BUS_E_NOTSUP, "this bus is private: only one with a name has members");
 	/* Who leaves takes its pid away before its lock: one whose pid is still there without a lock is dead. */

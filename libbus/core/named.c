@@ -30,6 +30,8 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 	}
 	if (err < 0)
 		return bus__fail_join(NULL, err, name);
+	bus->kind = &bus__named_kind;
+	bus->epoch = bus->log->epoch;
 	bus->inbox.tag = atomic_fetch_add_explicit(&bus->log->openings, 1, memory_order_relaxed) &
 			 NAMED_BUS_MASK;
 	/* Of all its processes, by which a peer knows that it has one connection already. */
@@ -48,7 +50,7 @@ bus__named_open(struct bus *bus, const char *name, const struct bus_config *cfg)
 uint64_t
 bus_epoch(struct bus *bus)
 {
-	return bus != NULL && bus->log != NULL ? bus->log->epoch : 0;
+	return bus != NULL ? bus->epoch : 0;
 }
 
 /* --- publishing --------------------------------------------------------------------------------------------------- */

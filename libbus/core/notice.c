@@ -295,3 +295,10 @@ bus__round_now(struct bus *bus)
 {
 	bus__round(bus, bus__now_ns());
 }
+
+void
+bus__heed(struct bus *bus)
+{
+	if (atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0)
+		bus__round_now(bus);
+}

@@ -48,14 +48,6 @@ void bus__warn_values(struct bus *bus);
 void bus__round(struct bus *bus, int64_t now_ns);
 __attribute__((cold)) void bus__round_now(struct bus *bus);
 
-/* What every slow place does. */
-static inline void
-bus__heed(struct bus *bus)
-{
-	if (atomic_load_explicit(&bus->watched, memory_order_relaxed) != 0)
-		bus__round_now(bus);
-}
-
 /* Publishes msgpack on a topic of the bus's own, to all mailboxes but those of peers. In publish.c. */
 int bus__publish_notice(struct bus *bus, const char *topic, const void *data, size_t len);
 

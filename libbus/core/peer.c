@@ -1,15 +1,15 @@
 #include "core/peer.h"
 
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "core/bus_internal.h"
+#include "core/gap.h"
 #include "topic/name.h"
 #include "core/reader.h"
-#include "core/relay.h"
 #include "core/request.h"
+#include "mailbox/source.h"
 #include "core/walk.h"
 
 int
@@ -70,7 +70,7 @@ bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), 
 	struct wanted w = {fn, arg};
 
 	bus__lock(bus);
-	if (bus->log != NULL)
+	if (bus->kind->hears_all)
 		fn(arg, "#");
 	else
 		bus__trie_walk(&bus->trie, tell_wanted, &w);
@@ -80,20 +80,13 @@ bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), 
 int
 bus__peer_role(struct bus *bus, const char *url, uint64_t *ret_role)
 {
-	char name[BUS_LIMIT_TOPIC_BYTES + 1];
-
-	*ret_role = 0;
-	if (bus->log == NULL)
-		return 1;
-	snprintf(name, sizeof name, "$bus/links/%s", url);
-	return bus__log_role_take(bus->log, name, ret_role);
+	return bus->kind->take_link_role(bus, url, ret_role);
 }
 
 void
 bus__peer_role_end(struct bus *bus, uint64_t role)
 {
-	if (bus->log != NULL)
-		bus__log_role_end(bus->log, role);
+	bus->kind->end_link_role(bus, role);
 }
 
 int
@@ -128,7 +121,7 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 		m->peer_wake = wake;
 		m->peer_arg = arg;
 		m->account = bus__account_ref(account);
-		err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
+		err = m->source->begin_poll(m);
 		if (err < 0) {
 			bus__desk_free(m->desk);
 			bus__mailbox_unlist_locked(m);
@@ -152,7 +145,7 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 
 	memcpy(ret_version->bus, m->bus->id, sizeof ret_version->bus);
 	ret_version->changes = 1;
-	if (m->logged) {
+	if (m->borrowed) {
 		taken = &m->reader->batch[m->at - 1];
 		bus__log_value_of(m->bus->log, taken->word, taken->record, ret_version);
 	} else if (m->msg_frame & RING_BLOCK) {
@@ -164,7 +157,7 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 	/* A walk that came between "stored" and "put in" has sent it: it is news no more, and may be older than what came since. */
 	if (bus__walk_has_told(m->walk, m->msg_route, ret_version))
 		m->msg.flags = (m->msg.flags & ~(uint32_t)BUS_MSG_RETAIN) | BUS_MSG_KEPT;
-	else if (bus__walk_owes(m->walk, m->bus->log, m->msg_route, ret_version))
+	else if (m->bus->kind->walker->owes(m, m->msg_route, ret_version))
 		m->msg.flags |= BUS_MSG_KEPT;
 	bus__walk_note(m->walk, m->msg_route, ret_version);
 }
@@ -180,7 +173,7 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->topic_serial = m->msg_route->topic->serial;
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
-	ret_out->is_before = m->logged && bus__walk_is_before(m->walk, m->msg.position);
+	ret_out->is_before = m->borrowed && bus__walk_is_before(m->walk, m->msg.position);
 	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
 		read_version(m, &ret_out->version);
 	return true;
@@ -207,14 +200,19 @@ bus__decline_peer(struct bus_mailbox *asker, uint64_t number)
 	bus__desk_decline(asker->desk, number);
 }
 
+int
+bus__tell_gap(struct bus *bus, uint64_t count, bool at_least)
+{
+	return bus->kind->tell_gap(bus, count, at_least);
+}
+
 bool
 bus__peer_sleep(struct bus_mailbox *m)
 {
 	/* Counted before anybody can wake us. */
 	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
 	if (bus__ring_sleep(&m->ring)) {
-		if (m->reader != NULL)
-			bus__reader_peer_rests(m);
+		m->source->peer_rests(m);
 		return true;
 	}
 	atomic_fetch_sub_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
@@ -262,8 +260,7 @@ bus__peer_park(struct bus_mailbox *m)
 		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_relaxed);
 	m->peer_wake = NULL;
 	bus__desk_close(m->desk);
-	if (m->reader != NULL)
-		bus__reader_park(m);
+	m->source->park(m);
 	bus__mailbox_empty(m);
 	bus__desk_free(m->desk);
 	m->desk = NULL;
@@ -280,10 +277,10 @@ bus__peer_resume(struct bus_mailbox *m, void (*wake)(void *arg), void *arg)
 	m->peer_wake = wake;
 	m->peer_arg = arg;
 	bus__lock(m->bus);
-	err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
+	err = m->source->begin_poll(m);
 	bus__unlock(m->bus);
-	if (err == 0 && m->reader != NULL && m->reader->parked != 0)
-		err = bus__reader_start(m);
+	if (err == 0)
+		err = m->source->unpark(m);
 	if (err < 0) {
 		bus__desk_free(m->desk);
 		m->desk = NULL;

@@ -15,15 +15,9 @@
 
 #include "base/offer.h"
 #include "base/account.h"
+#include "mailbox/host.h"
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
-
-/* 0, or BUS_E_INVAL (NULL), BUS_E_FORKED, BUS_E_CLOSED. First line of every public call on a bus. */
-int bus__enter(const struct bus *bus);
-
-/* Keep the memory of a bus alive beyond bus_close(); not the bus open. */
-struct bus *bus__ref(struct bus *bus);
-void bus__unref(struct bus *bus);
 
 /* Same as bus__enter for an object that belongs to a bus and outlives it. */
 uint32_t bus__max_payload(const struct bus *bus);
@@ -58,9 +52,6 @@ void bus__peer_role_end(struct bus *bus, uint64_t role);
 /* Calls fn for every filter that local subscriptions want now; of a named bus for #, since whoever comes later may ask its
  * log for all that was published. [bus lock] */
 void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filter), void *arg);
-
-/* The largest bound of a mailbox, in bytes. */
-#define BUS__MAILBOX_MOST (1u << 30)
 
 /* Whether a callback runs on a publisher's thread, which may be the link thread. No lock held. */
 bool bus__calls_on_publisher(struct bus *bus);

@@ -17,7 +17,7 @@
 #include "core/publish.h"
 #include "core/reader.h"
 #include "core/request.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "core/walk.h"
 #include "log/log.h"
 
@@ -534,6 +534,19 @@ record_of(struct bus_pub *pub, const struct log *log)
 	    .topic = &pub->named, .type = (uint8_t)pub->type, .origin = log->member};
 }
 
+/* A log needs no routes. */
+static void
+begin_pub(struct bus_pub *pub, struct bus *bus)
+{
+	if (bus->log != NULL) {
+		record_of(pub, bus->log);
+		return;
+	}
+	pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
+	pub->routes =
+	    bus__snapshot_ref(atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
+}
+
 static int
 open_pub(
     struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
@@ -554,8 +567,6 @@ open_pub(
 	pub->type = cfg != NULL ? cfg->type : BUS_TYPE_UNTAGGED;
 	pub->wait_ms = cfg != NULL ? cfg->wait_ms : 0;
 	pub->word = bus__ring_word(0, 0, (uint8_t)pub->type);
-	if (bus->log == NULL)
-		pub->small = bus->max_payload < RING_SMALL_MAX ? bus->max_payload : RING_SMALL_MAX;
 	bus__lock(bus);
 	err = bus__enter(bus);
 	if (err == 0)
@@ -565,11 +576,7 @@ open_pub(
 	if (err == 0) {
 		pub->topic->handles++;
 		atomic_fetch_add_explicit(&pub->topic->refs, 1, memory_order_relaxed);
-		if (bus->log != NULL) /* which needs no routes */
-			record_of(pub, bus->log);
-		else
-			pub->routes = bus__snapshot_ref(
-			    atomic_load_explicit(&pub->topic->routes, memory_order_relaxed));
+		begin_pub(pub, bus);
 		pub->bus = bus__ref(bus);
 	}
 	bus__unlock(bus);
@@ -930,10 +937,10 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		item.flags |= RING_KEPT | RING_RETAIN;
 		item.time_ns = msg->time_ns;
 	}
-	if (msg->reply_to != 0 && asker->reader != NULL) {
-		/* The reply comes by the log, also to one that has subscribed to nothing. */
+	if (msg->reply_to != 0) {
+		/* The reply comes to a peer that has subscribed to nothing, too. */
 		bus__lock(pub->bus);
-		err = bus__reader_start(asker);
+		err = pub->bus->kind->begin_replies(asker);
 		bus__unlock(pub->bus);
 		if (err < 0)
 			return err;

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "core/bus_internal.h"
-#include "core/call.h"
+#include "mailbox/call.h"
 #include "core/gap.h"
 #include "topic/name.h"
 #include "core/request.h"
@@ -145,7 +145,7 @@ bus__reader_park(struct bus_mailbox *m)
 	if (atomic_load_explicit(&r->begun, memory_order_relaxed)) {
 		r->parked = r->cursor.sequence;
 		/* What it has taken and not handed on comes again. */
-		if (m->logged && m->at < m->batch.count)
+		if (m->borrowed && m->at < m->batch.count)
 			r->parked = r->batch[m->at].sequence;
 		atomic_store_explicit(&r->begun, false, memory_order_release);
 		bus__log_cursor_close(&r->cursor);
@@ -672,7 +672,7 @@ put_item(struct bus_mailbox *m, const struct ring_view *v, struct route *route,
 	bus__block_unref(block);
 }
 
-/* Chooses the next ones and puts them in, without letting go of the lock in between: bus__mailbox_behind(). */
+/* Chooses the next ones and puts them in, without letting go of the lock in between: source.behind. */
 static uint32_t
 pump_some(struct bus_mailbox *m, struct pause *pause, uint64_t *lost)
 {
@@ -902,8 +902,9 @@ bus__reader_begin(struct bus_mailbox *m, struct bus_sub *sub, const char *filter
 
 /* While others publish, both noted values may lie behind the tail of the first look, or be moving. A later look finds one. */
 uint64_t
-bus__reader_find_kept(struct bus_mailbox *m, struct topic *topic, struct bus_sub *sub)
+bus__reader_find_kept(struct topic *topic, struct bus_sub *sub)
 {
+	struct bus_mailbox *m = sub->mbox;
 	struct bus *bus = m->bus;
 	struct log *log = m->reader->log;
 	uint64_t from = sub->begin, tail = bus->now_tail;

@@ -196,7 +196,7 @@ void bus__reader_set_end(struct reader *reader);
  * behind that; put_kept() puts the value in for the subscription, which must be there by then. joined() unlocks. begin() may
  * fail, and then nothing is locked: BUS_E_NOMEM, BUS_E_LIMIT (max_topics), BUS_E_DAMAGED. */
 int bus__reader_begin(struct bus_mailbox *mbox, struct bus_sub *sub, const char *filter);
-uint64_t bus__reader_find_kept(struct bus_mailbox *mbox, struct topic *topic, struct bus_sub *sub);
+uint64_t bus__reader_find_kept(struct topic *topic, struct bus_sub *sub);
 void bus__reader_put_kept(struct bus_mailbox *mbox, struct route *route, struct bus_sub *sub);
 void bus__reader_joined(struct bus_mailbox *mbox);
 

@@ -7,12 +7,13 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/group.h"
+#include "mailbox/group.h"
 #include "topic/name.h"
 #include "core/named.h"
 #include "core/publish.h"
 #include "core/reader.h"
-#include "core/sized.h"
+#include "base/sized.h"
+#include "mailbox/source.h"
 
 #define FIRST_BUCKETS 64
 #define DESK_MOST     1024 /* questions of one peer that may be open here */
@@ -139,11 +140,8 @@ enter(struct bus *bus, struct question *q)
 	/* Who could guess it could answer questions that others were asked. */
 	do {
 		inbox->last++;
-		q->number = bus__siphash(bus->key, &inbox->last, sizeof inbox->last);
-		if (bus->log != NULL)
-			q->number = q->number >> (64 - NAMED_BUS_SHIFT) |
-				    (uint64_t)inbox->tag << NAMED_BUS_SHIFT |
-				    (uint64_t)bus->log->member << NAMED_ASKER_SHIFT;
+		q->number = bus->kind->number(
+		    bus, bus__siphash(bus->key, &inbox->last, sizeof inbox->last));
 		at = find(inbox, q->number);
 	} while (q->number == 0 || *at != NULL);
 	*at = q;
@@ -371,7 +369,7 @@ end(struct bus_request *req)
 	if (req->next != NULL)
 		req->next->prev = req->prev;
 	req->later.run = run_end;
-	req->later.position = bus__mailbox_behind(m);
+	req->later.position = m->source->behind(m);
 	bus__mailbox_later(m, &req->later);
 }
 
@@ -473,8 +471,8 @@ is_open(const struct question *q, bool from_peer)
 	return !from_peer && ((const struct peer_question *)q)->expires_ns > bus__now_ns();
 }
 
-static int
-reply(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer)
+int
+bus__reply_here(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer)
 {
 	struct inbox *inbox = &bus->inbox;
 	struct question **at;
@@ -591,23 +589,11 @@ bus__question_decline(struct bus *bus, uint64_t number)
 		end_soon(hopeless);
 }
 
-static int
-reply_to(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer)
-{
-	struct ring_item item;
-	int err;
-
-	if (bus->log == NULL)
-		return reply(bus, number, msg, from_peer);
-	err = bus__item_make(bus, msg, &item);
-	return err < 0 ? err : bus__named_reply(bus, number, &item);
-}
-
 int
 bus__reply_from_peer(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool nobody)
 {
 	if (!nobody)
-		return reply_to(bus, number, msg, true);
+		return bus->kind->reply(bus, number, msg, true);
 	bus__question_decline(bus, number);
 	return 0;
 }
@@ -622,13 +608,14 @@ reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg 
 	if (question == NULL || question->reply_to == 0 || msg == NULL ||
 	    (msg->flags & BUS_MSG_RETAIN))
 		return BUS_E_INVAL;
-	return reply_to(bus, question->reply_to, msg, false);
+	return bus->kind->reply(bus, question->reply_to, msg, false);
 }
 
 int
 bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_msg *msg)
 {
 	struct bus_msg question_room, room;
+	int said;
 	int err = BUS__SIZED_IN(SIZED_MSG, question, &question_room);
 
 	if (err == 0)
@@ -648,12 +635,15 @@ bus_reply_msg(struct bus *bus, const struct bus_msg *question, const struct bus_
 		return bus__fail(err,
 		    BUS__SHOWN ": this message is no question: reply to one with reply_to",
 		    question->topic);
-	if (err == BUS_E_FULL && bus->log == NULL)
+	said = bus->kind->fail(bus, err, question->topic, msg->len + msg->headers_len);
+	if (said == 0 && err == BUS_E_FULL)
 		return bus__fail(err,
 		    BUS__SHOWN
 		    ": the asker's mailbox is full and refuses the reply: wait, or let it drain",
 		    question->topic);
-	return bus__fail_publish(bus, err, question->topic, msg->len + msg->headers_len);
+	return said != 0
+		   ? said
+		   : bus__fail_publish(bus, err, question->topic, msg->len + msg->headers_len);
 }
 
 int
@@ -689,7 +679,7 @@ ask(struct bus *bus, const struct bus_msg *question, uint64_t number, int64_t de
 	int err = bus__publish_question(bus, question, number, deadline_ns, &count);
 
 	/* Who listens in other processes is not known. */
-	if (err < 0 || bus->log != NULL)
+	if (err < 0 || !bus->kind->knows_takers)
 		return err;
 	pthread_mutex_lock(&bus->inbox.lock);
 	takers->count = count;
@@ -841,8 +831,7 @@ bus__inbox_close(struct bus *bus)
 			if (q->waits)
 				release_waiter((struct waiter *)q, BUS_E_CLOSED);
 	pthread_mutex_unlock(&inbox->lock);
-	if (bus->log != NULL)
-		bus__log_call(bus->log); /* they sleep there */
+	bus->kind->call_askers(bus);
 }
 
 /* Lists a request whose memory is there. Bus lock. */
@@ -881,7 +870,7 @@ request_new(struct bus_mailbox *m, const char *topic, int64_t deadline_ns, bus_m
 		goto free_request;
 	atomic_init(&req->refs, 2);
 	bus__lock(m->bus);
-	err = m->reader != NULL ? bus__reader_start(m) : 0;
+	err = m->bus->kind->begin_replies(m);
 	if (err == 0)
 		err = bus__topic_make(m->bus, topic, len, &found);
 	if (err == BUS_E_LIMIT)

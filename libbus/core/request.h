@@ -16,6 +16,8 @@
 
 #include <libbus/bus.h>
 
+#include "mailbox/host.h"
+
 struct bus_mailbox;
 struct desk;
 struct question;
@@ -39,16 +41,6 @@ void bus__inbox_fini(struct inbox *inbox);
 /* Lets everybody who waits for a reply go. */
 void bus__inbox_close(struct bus *bus);
 
-/* Ends the requests of a mailbox. Bus lock. */
-void bus__requests_end(struct bus_mailbox *mbox);
-
-/* Ends those whose time has passed, and tells. The drainer, outside a batch. */
-bool bus__requests_heed(struct bus_mailbox *mbox);
-
-/* One of those who were given a question asked here has nobody who would reply: a peer, or a mailbox that passed
- * it over. No lock held. */
-void bus__question_decline(struct bus *bus, uint64_t number);
-
 /* The route by which a reply out of a named bus's log is given to the mailbox, NULL: its question was not asked from there.
  * To a peer's mailbox with the number that the peer gave it (else 0).
  * One whose question is over is counted, by the first who comes to its sequence. */
@@ -60,8 +52,9 @@ struct route *bus__answer_route(
 void bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
     void (*fn)(void *arg, struct bus_mailbox *mbox), void *arg);
 
-/* Tells of what has ended. true: there was something. */
-bool bus__requests_tell(struct bus_mailbox *mbox);
+/* Gives the reply to whoever in this process asked the question of that number; counts one that is late. 0, BUS_E_NOMEM,
+ * BUS_E_FULL, or what bus__item_make() answers. No lock held. */
+int bus__reply_here(struct bus *bus, uint64_t number, const struct bus_msg *msg, bool from_peer);
 
 /* --- peers ------------------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
 #include "base/park.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "topic/name.h"
 #include "log/log.h"
 
@@ -81,7 +81,7 @@ take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_ro
 		return err;
 	if (ret_role == NULL)
 		return BUS_E_INVAL;
-	if (bus->log == NULL)
+	if (!bus->kind->has_members)
 		return BUS_E_NOTSUP;
 	if (timeout_ms != 0 && bus__in_callback())
 		return BUS_E_STATE;

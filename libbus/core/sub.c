@@ -6,11 +6,9 @@
 #include "base/mem.h"
 #include "core/bus_internal.h"
 #include "core/fail.h"
-#include "core/group.h"
-#include "core/listens.h"
+#include "mailbox/group.h"
 #include "topic/name.h"
 #include "core/notice.h"
-#include "core/reader.h"
 
 static void
 free_sub(struct later *later)
@@ -94,7 +92,7 @@ unlink_sub(struct bus_sub *sub)
 static void
 tell_links(struct bus *bus, const char *filter, bool wanted)
 {
-	if (bus->hooks == NULL || bus->log != NULL) /* which wants everything */
+	if (bus->hooks == NULL || bus->kind->hears_all)
 		return;
 	if (filter[0] == '$') /* of this bus alone */
 		return;
@@ -167,8 +165,7 @@ bus__sub_remove(struct bus *bus, struct bus_sub *sub)
 	struct joining j = {.bus = bus, .sub = sub};
 	struct node *node = sub->node;
 
-	if (sub->mbox->reader != NULL)
-		bus__listens_remove(bus, sub);
+	bus->kind->unlist_sub(bus, sub);
 	bus__group_count(sub, false);
 	count_carried(sub, node, -1);
 	atomic_fetch_or_explicit(&sub->mute, MUTE_DEAD, memory_order_relaxed);
@@ -197,11 +194,11 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 	if (sub == NULL)
 		return BUS_E_NOMEM;
 	/* Before anybody can find it: topics that are made now are joined below, as all others. */
-	err = mbox->reader != NULL ? bus__reader_begin(mbox, sub, filter) : 0;
+	err = bus->kind->begin_sub(mbox, sub, filter);
 	if (err == 0) {
 		node = bus__trie_make(&bus->trie, filter);
-		if (node == NULL && mbox->reader != NULL)
-			bus__reader_joined(mbox);
+		if (node == NULL)
+			bus->kind->joined(mbox);
 	}
 	if (node == NULL) {
 		bus__free(sub);
@@ -224,15 +221,13 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 		bus__trie_match_filter(&bus->trie, filter, prepare, &j);
 	if (j.err == 0)
 		bus__trie_match_filter(&bus->trie, filter, join, &j);
-	if (mbox->reader != NULL)
-		bus__reader_joined(mbox);
+	bus->kind->joined(mbox);
 	bus__topic_unprepare(&j.prepared);
 	if (j.err < 0) {
 		bus__sub_remove(bus, sub);
 		return j.err;
 	}
-	if (mbox->reader != NULL)
-		bus__listens_add(bus, sub, filter);
+	bus->kind->list_sub(bus, sub, filter);
 	bus__group_count(sub, true);
 	if (ret_sub != NULL) {
 		sub->owned = true;

@@ -8,7 +8,7 @@
 #include "base/siphash.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
-#include "core/reader.h"
+#include "mailbox/source.h"
 
 #define FIRST_SLOTS 64
 #define SWEEP_MOST  1024 /* topics looked at to make room for one */
@@ -298,13 +298,12 @@ bus__snapshot_unref(struct snapshot *snapshot)
 
 		if (--route->refs > 0)
 			continue;
-		if (route->mbox->reader != NULL)
-			bus__reader_changed(route->mbox->reader);
+		route->mbox->bus->kind->route_ends(route);
 		/* Frames put in so far may point to it. */
 		atomic_fetch_add_explicit(
 		    &route->mbox->bus->routes_waiting, 1, memory_order_relaxed);
 		route->later.run = end_route;
-		route->later.position = bus__mailbox_behind(route->mbox);
+		route->later.position = route->mbox->source->behind(route->mbox);
 		bus__mailbox_later(route->mbox, &route->later);
 	}
 	bus__free(snapshot);
@@ -441,8 +440,7 @@ list_route(struct snapshot *snapshot, struct route *route)
 		at = snapshot->refusing++;
 	}
 	snapshot->routes[at] = route;
-	snapshot->plain &= (full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST) &&
-			   route->mbox->reader == NULL;
+	snapshot->plain &= full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST;
 	route->refs++;
 }
 
@@ -562,18 +560,6 @@ bus__topic_unprepare(struct prepared *prepared)
 		bus__snapshot_unref(snapshot);
 }
 
-/* The position from which on messages are meant for a subscription that joins the topic now: what a group has accepted is for
- * whoever comes to its help, too. */
-static uint64_t
-meant_from(struct topic *topic, struct bus_sub *sub)
-{
-	const struct bus_mailbox *queue = sub->mbox->queue;
-
-	if (queue->reader != NULL)
-		return bus__reader_find_kept(sub->mbox, topic, sub);
-	return queue->is_group ? 0 : bus__ring_tail(&queue->ring) & ~RING_FLAG_BITS;
-}
-
 int
 bus__topic_join(
     struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared)
@@ -582,7 +568,7 @@ bus__topic_join(
 	    atomic_load_explicit(&topic->routes, memory_order_relaxed), sub->mbox->queue);
 	struct snapshot *snapshot = NULL;
 	struct slots *slots;
-	int err = 0;
+	int err;
 
 	if (route == NULL) {
 		snapshot = take_prepared(prepared); /* in the order of the topics */
@@ -593,16 +579,10 @@ bus__topic_join(
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
 	 * comes behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	append(slots, sub, sub->order, meant_from(topic, sub));
+	append(slots, sub, sub->order, bus->kind->meant_from(topic, sub));
 	sub->matched = true;
 	route->live++;
-	/* A peer is sent values by a walk. */
-	if (sub->mbox->reader != NULL)
-		bus__reader_put_kept(sub->mbox, route, sub);
-	else if (!sub->mbox->is_peer)
-		err = bus__history_put(bus, topic, route, sub);
-	else if (route->live == 1)
-		route->owed = topic->history != NULL && topic->history->value != NULL;
+	err = bus->kind->put_kept(bus, topic, route, sub);
 	if (snapshot != NULL)
 		show_snapshot(bus, topic, snapshot);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));

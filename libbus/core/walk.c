@@ -6,10 +6,9 @@
 #include "base/random.h"
 #include "core/bus_internal.h"
 #include "core/keep.h"
-#include "core/reader.h"
 
-/* Topics that are looked at in one go, for about a tenth of a millisecond; and buckets of a log, which have up to sixteen. */
-enum { LOOKS = 1024, LOOKS_IN_LOG = 32 };
+/* Topics that are looked at in one go, for about a tenth of a millisecond. */
+enum { LOOKS = 1024 };
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -40,20 +39,6 @@ bus__walk_has_told(
 	return route->told == note_of(walk, version);
 }
 
-bool
-bus__walk_owes(const struct bus__walk *walk, struct log *log, const struct route *route,
-    const struct bus__version *version)
-{
-	struct log_topic topic;
-
-	if (log == NULL)
-		return route->owed;
-	if ((walk->begun && !walk->on) || route->told != 0 || version->changes <= 1)
-		return false;
-	bus__log_topic(log, route->topic->name, route->topic->len, &topic);
-	return bus__log_had_another(log, &topic);
-}
-
 /* --- its life ------------------------------------------------------------------------------------------------- */
 
 static void
@@ -75,9 +60,7 @@ begin(struct bus_mailbox *m)
 	w->lost = bus__peer_lost(m);
 	/* First the changes: one that is counted by then came before its message was put in, or that comes behind. */
 	w->before = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
-	w->behind = m->reader != NULL ? bus__log_tail(m->bus->log)
-				      : atomic_load_explicit(&m->ring.tail, memory_order_acquire) &
-					    ~RING_FLAG_BITS;
+	w->behind = m->bus->kind->walker->end(m);
 	rewind_to_first(w);
 }
 
@@ -90,21 +73,6 @@ bus__peer_tell_values(struct bus_mailbox *m)
 		begin(m);
 }
 
-/* Without a cursor, which others use, nothing is known to be older than the connection. */
-static void
-note_tail(struct bus_mailbox *m)
-{
-	struct log_cursor c;
-
-	m->walk->since = bus__log_tail(m->bus->log);
-	m->walk->since_sequence = 0;
-	if (bus__log_cursor_open(m->bus->log, LOG_FROM_NOW, 0, &c) < 0)
-		return;
-	m->walk->since = bus__log_position(&c);
-	m->walk->since_sequence = c.sequence;
-	bus__log_cursor_close(&c);
-}
-
 bool
 bus__walk_is_before(const struct bus__walk *walk, uint64_t sequence)
 {
@@ -115,10 +83,7 @@ void
 bus__peer_renew_values(struct bus_mailbox *m)
 {
 	m->walk->on = m->walk->begun = false;
-	if (m->reader != NULL)
-		note_tail(m);
-	else
-		m->walk->since = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
+	m->bus->kind->walker->begin(m);
 	if (bus__random(&m->walk->key, sizeof m->walk->key) < 0)
 		m->walk->key = (uint64_t)bus__now_ns();
 }
@@ -144,9 +109,43 @@ bus__peer_release_value(struct bus_mailbox *m)
 
 /* --- going on --------------------------------------------------------------------------------------------------- */
 
+enum bus__values
+bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
+{
+	struct bus__walk *w = m->walk;
+	const struct walker *walker = m->bus->kind->walker;
+	unsigned left = walker->looks;
+	bool found;
+
+	bus__peer_release_value(m);
+	/* What waits in the mailbox goes first: the drainer comes again. */
+	if (!w->on || !walker->is_reached(m))
+		return BUS__VALUES_NONE;
+	bus__lock(m->bus);
+	found = walker->look(m, &left, ret_out);
+	bus__unlock(m->bus);
+	if (found)
+		return BUS__VALUES_ONE;
+	if (!w->on)
+		return BUS__VALUES_NONE;
+	if (left == 0)
+		return BUS__VALUES_LATER;
+	if (!w->marks) {
+		w->marks = true;
+		rewind_to_first(w);
+		return BUS__VALUES_LATER;
+	}
+	w->on = false;
+	if (w->again)
+		begin(m);
+	return w->on ? BUS__VALUES_LATER : BUS__VALUES_NONE;
+}
+
+/* --- the values that topics keep --------------------------------------------------------------------------------------------------- */
+
 /* Makes a message of a value. false: its life is over. */
-static bool
-give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *value,
+bool
+bus__walk_give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *value,
     struct bus__out *ret_out)
 {
 	struct bus__walk *w = m->walk;
@@ -181,8 +180,8 @@ give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *
 }
 
 /* What was changed here comes to the peer through its mailbox. */
-static bool
-is_own(const struct bus *bus, const struct bus__version *version)
+bool
+bus__walk_is_own(const struct bus *bus, const struct bus__version *version)
 {
 	return memcmp(version->bus, bus->id, sizeof bus->id) == 0;
 }
@@ -205,7 +204,7 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 			found = bus__history_next(
 			    m->bus, topic, &w->after, !w->initial && route->told != 0, ret_value);
 		else
-			w->skipped |= !is_own(m->bus, &h->version);
+			w->skipped |= !bus__walk_is_own(m->bus, &h->version);
 	}
 	if (found)
 		ret_value->is_before = h->change <= w->since;
@@ -239,7 +238,7 @@ look(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 				w->after = value.version;
 			if (!value.newest)
 				w->place = here;
-			if (give(m, topic, &value, ret_out))
+			if (bus__walk_give(m, topic, &value, ret_out))
 				return true;
 		} else {
 			memset(&w->after, 0, sizeof w->after);
@@ -248,134 +247,37 @@ look(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 	return false;
 }
 
-/* --- the same in a log -------------------------------------------------------------------------------------------- */
-
-/* A copy of what a record has. false: out of memory. */
-static bool
-copy_value(const struct log_view *v, const struct bus__version *version, enum log_value kind,
-    struct bus__value *ret_value)
+static uint64_t
+end(const struct bus_mailbox *m)
 {
-	*ret_value = (struct bus__value){.time_ns = v->time_ns, .version = *version};
-	if (kind == LOG_A_MARK)
-		return true;
-	ret_value->block = bus__block_new(NULL, v->len + v->headers_len);
-	if (ret_value->block == NULL)
-		return false;
-	memcpy(ret_value->block->data, v->data, v->len);
-	if (v->headers_len > 0)
-		memcpy(ret_value->block->data + v->len, v->headers, v->headers_len);
-	ret_value->headers_len = v->headers_len;
-	ret_value->type = v->type;
-	ret_value->expires_ns = v->flags & LOG_EXPIRES ? v->expires_ns : 0;
-	return true;
+	return atomic_load_explicit(&m->ring.tail, memory_order_acquire) & ~RING_FLAG_BITS;
 }
 
-/* Whether there is something to be told of a topic that has this record. */
-static bool
-look_at_logged(struct bus_mailbox *m, struct log_cursor *c, const struct log_topic *kept,
-    const struct log_record *record, struct topic **ret_topic, struct bus__value *ret_value)
+static void
+begin_connection(struct bus_mailbox *m)
 {
-	char name[BUS_LIMIT_TOPIC_BYTES + 1];
-	struct bus__walk *w = m->walk;
-	struct bus__version version;
-	enum log_value kind;
-	struct route *route;
-	struct log_view v;
-
-	memcpy(name, kept->name, kept->len); /* from here on nobody else can write there */
-	name[kept->len] = '\0';
-	if (bus__reader_route(m, name, kept->len, &route) < 0 || route == NULL)
-		return false;
-	kind = bus__log_value_of(m->bus->log, c->word, record, &version);
-	if (kind == LOG_NO_VALUE)
-		route->told += route->told == 0; /* that there is none */
-	if (kind == LOG_NO_VALUE || version.changes == 0 || (kind == LOG_A_MARK) != w->marks ||
-	    bus__walk_has_told(w, route, &version) || !bus__log_read(c->word, record, &v))
-		return false;
-	if (c->kept_at >= w->behind && !record_is_carried(c->word)) {
-		w->skipped |= !is_own(m->bus, &version);
-		return false;
-	}
-	if (!copy_value(&v, &version, kind, ret_value)) {
-		w->skipped = true;
-		return false;
-	}
-	ret_value->is_before = c->kept_at < w->since || record_is_carried(c->word);
-	bus__walk_note(w, route, &version);
-	*ret_topic = route->topic;
-	return true;
+	m->walk->since = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
 }
 
-static bool
-look_in_log(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
-{
-	struct log *log = m->bus->log;
-	struct bus__value value;
-	const struct log_record *record;
-	struct log_topic kept;
-	struct log_cursor c;
-	struct topic *topic;
-	bool found = false;
-
-	if (bus__log_cursor_open(log, LOG_FROM_NOW, 0, &c) < 0) {
-		/* Another walk goes on with it, later. */
-		m->walk->on = false;
-		m->walk->skipped = true;
-		return false;
-	}
-	while (!found && (record = bus__log_kept_next(&c, &m->walk->values, left, &kept)) != NULL)
-		found = look_at_logged(m, &c, &kept, record, &topic, &value) &&
-			give(m, topic, &value, ret_out);
-	if (m->walk->values.moving) /* a writer is carrying some */
-		m->walk->again = true;
-	m->walk->values.moving = false;
-	bus__log_cursor_close(&c);
-	return found;
-}
-
-/* Whether the mailbox's drainer has come to where it was when the walk began. */
 static bool
 is_reached(struct bus_mailbox *m)
 {
-	const struct bus__walk *w = m->walk;
-
-	if (m->reader == NULL)
-		return bus__ring_out(&m->ring) >= w->behind;
-	/* Of a mailbox that rests the cursor stands still, and what comes is looked at elsewhere. */
-	return bus__log_position(&m->reader->cursor) >= w->behind ||
-	       bus__reader_has_passed(m, w->behind);
+	return bus__ring_out(&m->ring) >= m->walk->behind;
 }
 
-enum bus__values
-bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
+static bool
+owes(const struct bus_mailbox *m, const struct route *route, const struct bus__version *version)
 {
-	struct bus__walk *w = m->walk;
-	unsigned left = m->reader != NULL ? LOOKS_IN_LOG : LOOKS;
-	bool found;
-
-	bus__peer_release_value(m);
-	/* A peer without filters, which has no cursor either. */
-	if (m->reader != NULL && !atomic_load_explicit(&m->reader->begun, memory_order_acquire))
-		w->on = false;
-	/* What waits in the mailbox goes first: the drainer comes again. */
-	if (!w->on || !is_reached(m))
-		return BUS__VALUES_NONE;
-	bus__lock(m->bus);
-	found = m->reader != NULL ? look_in_log(m, &left, ret_out) : look(m, &left, ret_out);
-	bus__unlock(m->bus);
-	if (found)
-		return BUS__VALUES_ONE;
-	if (!w->on)
-		return BUS__VALUES_NONE;
-	if (left == 0)
-		return BUS__VALUES_LATER;
-	if (!w->marks) {
-		w->marks = true;
-		rewind_to_first(w);
-		return BUS__VALUES_LATER;
-	}
-	w->on = false;
-	if (w->again)
-		begin(m);
-	return w->on ? BUS__VALUES_LATER : BUS__VALUES_NONE;
+	(void)m;
+	(void)version;
+	return route->owed;
 }
+
+const struct walker bus__walk_topics = {
+    .looks = LOOKS,
+    .begin = begin_connection,
+    .end = end,
+    .is_reached = is_reached,
+    .look = look,
+    .owes = owes,
+};

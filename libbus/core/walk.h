@@ -15,6 +15,8 @@
 #include <libbus/bus.h>
 
 #include "base/offer.h"
+#include "core/keep.h"
+#include "core/peer.h"
 #include "core/topic.h"
 #include "log/log.h"
 
@@ -38,10 +40,36 @@ struct bus__walk {
 	struct bus_msg msg;
 };
 
-/* Whether a message is the first that the peer is sent of a value from before its subscription: the value changed before
- * the walk came there. Then the message stands for it. */
-bool bus__walk_owes(const struct bus__walk *walk, struct log *log, const struct route *route,
-    const struct bus__version *version);
+/* Where the values lie: in the topics of a private bus (walk.c), or in the log of a named one (walk_log.c). */
+struct walker {
+	unsigned looks; /* in one go */
+
+	/* A connection begins: notes what is older than it, in `since`. No lock held. */
+	void (*begin)(struct bus_mailbox *m);
+
+	/* Where ends what the mailbox has to be handed before a walk that begins now goes on; and whether it was. The latter ends
+	 * the walk of a peer that wants nothing. */
+	uint64_t (*end)(const struct bus_mailbox *m);
+	bool (*is_reached)(struct bus_mailbox *m);
+
+	/* Gives the next value, after at most *left looks, which are taken from it. false: it has come to the end, or *left is 0.
+	 * Bus lock. */
+	bool (*look)(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out);
+
+	/* Whether a message is the first that the peer is sent of a value from before its subscription: the value changed before
+	 * the walk came there. Then the message stands for it. */
+	bool (*owes)(const struct bus_mailbox *m, const struct route *route,
+	    const struct bus__version *version);
+};
+
+extern const struct walker bus__walk_topics, bus__walk_log;
+
+/* Makes a message of a value. false: its life is over. */
+bool bus__walk_give(struct bus_mailbox *m, const struct topic *topic,
+    const struct bus__value *value, struct bus__out *ret_out);
+
+/* Whether a value was changed here: it comes to the peer through its mailbox. */
+bool bus__walk_is_own(const struct bus *bus, const struct bus__version *version);
 
 /* Whether the record of that sequence was published before the connection began. */
 bool bus__walk_is_before(const struct bus__walk *walk, uint64_t sequence);

@@ -171,7 +171,7 @@ struct scan {
 static void
 hit_if_quiet(struct scan *s, struct bus_mailbox *m)
 {
-	if (m->reader != NULL && m->reader->watched.state == WATCH_QUIET)
+	if (m->reader->watched.state == WATCH_QUIET)
 		hit(&s->bus->watch, m, s->at, s->self);
 }
 

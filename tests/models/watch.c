@@ -9,7 +9,7 @@
 #include <libbus/error.h>
 
 #include "core/bus_internal.h"
-#include "core/mailbox_parts.h"
+#include "mailbox/parts.h"
 #include "core/reader.h"
 
 enum { WRITER = 0, OWNER = 2, MAILBOXES = 2 };

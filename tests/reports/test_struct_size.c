@@ -12,7 +12,7 @@
 #include <libbus/own_transport.h>
 #include <libbus/transport.h>
 
-#include "core/sized.h"
+#include "base/sized.h"
 
 /* --- the structs of version 0.1, which older callers have for ever ------------------------------------------------- */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/bus_internal.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum {
 	NEAR_WRAP =

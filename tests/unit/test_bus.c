@@ -12,7 +12,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 static struct bus *
 open_bus(void)

@@ -16,7 +16,7 @@
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "core/bus_internal.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "core/notice.h"
 #include "log/log.h"
 

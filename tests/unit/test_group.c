@@ -8,7 +8,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum { MANY = 20000, MOST_RECEIVERS = 8 };
 

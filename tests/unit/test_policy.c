@@ -13,7 +13,7 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "core/bus_internal.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 static struct bus *
 open_bus(void)

@@ -12,7 +12,7 @@
 #include <libbus/bus.h>
 
 #include "core/bus_internal.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "core/reader.h"
 
 static struct bus *

@@ -1,5 +1,5 @@
-/* core/wake.c: how a drainer waits for a batch, and what ends its sleep. */
-#include "core/mailbox_parts.h"
+/* mailbox/wake.c: how a drainer waits for a batch, and what ends its sleep. */
+#include "mailbox/parts.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -9,21 +9,12 @@
 #include "base/fd.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/members.h"
-#include "core/notice.h"
-#include "core/reader.h"
-#include "core/relay.h"
-#include "core/request.h"
-#include "core/watch.h"
+#include "mailbox/fail.h"
+#include "mailbox/group.h"
 
 #define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
-#define STUCK_NAP_NS     1000000 /* before it looks again into a log that is damaged where it is */
-#define DAMAGE_LOOK_NS   INT64_C(100000000)
 #define STALLS_PER_YIELD 4
 #define YIELDS_MOST      64
 
@@ -61,8 +52,7 @@ bus__mailbox_stir(struct bus_mailbox *m)
 	/* Release: a drainer that sees this sees what it is woken for. seq_cst: before bus__watch_call() looks. */
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_seq_cst);
 	bus__unpark(&m->wakes);
-	if (m->reader != NULL)
-		bus__watch_call(m->bus, &m->wakes); /* it may sleep on the log */
+	m->source->stir(m);
 }
 
 void
@@ -128,28 +118,12 @@ bus__mailbox_wake_now(struct bus_mailbox *m)
 
 /* --- waiting --------------------------------------------------------------------------------------------- */
 
-/* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
-static void
-learn_gap(struct bus_mailbox *m, int64_t gap_ns)
+void
+bus__mailbox_learn_gap(struct bus_mailbox *m, int64_t gap_ns)
 {
 	if (gap_ns > 4 * SPIN_MOST_NS)
 		gap_ns = 4 * SPIN_MOST_NS;
 	m->gap_ns += (gap_ns - m->gap_ns) / 8;
-}
-
-/* Looks a few times, without a pause or a clock; the head lock is free between two such steps. */
-static bool
-look(struct bus_mailbox *m)
-{
-	struct ring *ring = &m->queue->ring;
-	bool ready;
-
-	if (m->reader != NULL)
-		return bus__mailbox_has_more(m, SPIN_STEP);
-	bus__ring_lock(ring);
-	ready = bus__ring_ready(ring, SPIN_STEP);
-	bus__ring_unlock(ring);
-	return ready;
 }
 
 /* The drainers that spin, of all buses. */
@@ -170,8 +144,8 @@ spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 		if (atomic_load_explicit(&spinners, memory_order_relaxed) >= bus__cpus())
 			sched_yield();
 		for (int i = 0; i < SPIN_PAUSES; i++) {
-			if (look(m)) {
-				learn_gap(m, bus__now_ns() - begun);
+			if (m->source->look(m)) {
+				bus__mailbox_learn_gap(m, bus__now_ns() - begun);
 				return true;
 			}
 			bus__cpu_relax();
@@ -202,112 +176,6 @@ bus__mailbox_has_to_leave(const struct bus_mailbox *m)
 	       atomic_load_explicit(&m->stop, memory_order_acquire);
 }
 
-/* Sleeps until there may be something. false: the deadline has passed. */
-static bool
-rest(struct bus_mailbox *m, int64_t deadline_ns)
-{
-	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
-	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
-	int64_t begun;
-	bool asleep = bus__ring_tail(&m->ring) & RING_ASLEEP;
-
-	if (asleep && fd >= 0) {
-		/* A waker that was late made it readable for what has long been taken out. */
-		if (!bus__mailbox_clear_fd(m))
-			return true;
-		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
-		    atomic_load_explicit(&m->closed, memory_order_acquire)) {
-			signal_fd(fd);
-			return true;
-		}
-	}
-	if (!asleep) {
-		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
-		if (!bus__mailbox_clear_fd(m))
-			return true;
-		if (!bus__ring_sleep(&m->ring)) {
-			signal_fd(fd);
-			return true;
-		}
-	}
-	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
-		return false;
-	begun = bus__now_ns();
-	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
-		if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
-			return true; /* it came meanwhile */
-		if (bus__mailbox_has_to_leave(m))
-			return false;
-		switch (bus__park(&m->wakes, seen, deadline_ns)) {
-		case BUS_E_TIMEDOUT:
-			return false;
-		case BUS__INTERRUPTED:
-			m->interrupted = true;
-			return true;
-		}
-		seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
-	}
-	learn_gap(m, bus__now_ns() - begun);
-	return true;
-}
-
-/* The same where news come from the log: with all others that rest. */
-static bool
-rest_quiet(struct bus_mailbox *m, int64_t deadline_ns)
-{
-	/* Before a look at anything: whoever has news changes it after. */
-	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
-	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
-	int64_t begun = bus__now_ns();
-
-	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
-	if (!bus__mailbox_clear_fd(m))
-		return true;
-	if (!bus__ring_fall_asleep(&m->ring)) {
-		signal_fd(fd);
-		return true;
-	}
-	bus__members_heed(m->bus);
-	bus__reader_rest(m->reader);
-	/* One that only looks whether there is something stays as it is, but for who polls. */
-	if ((fd >= 0 || deadline_ns != 0) && !bus__watch_enter(m)) {
-		signal_fd(fd);
-		return true;
-	}
-	if (deadline_ns == 0 || bus__mailbox_has_to_leave(m))
-		return false;
-	if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
-		return true;
-	switch (bus__watch_sleep(m->bus, &m->wakes, seen, deadline_ns, false)) {
-	case BUS_E_TIMEDOUT:
-		return false;
-	case BUS__INTERRUPTED:
-		m->interrupted = true;
-		return true;
-	}
-	learn_gap(m, bus__now_ns() - begun);
-	return true;
-}
-
-static bool
-rest_logged(struct bus_mailbox *m, int64_t deadline_ns)
-{
-	bool woken = rest_quiet(m, deadline_ns);
-
-	/* A descriptor is made readable also after this call. */
-	if (atomic_load_explicit(&m->fd, memory_order_relaxed) < 0)
-		bus__watch_leave(m);
-	return woken;
-}
-
-static bool
-rest_somewhere(struct bus_mailbox *m, int64_t deadline_ns)
-{
-	if (m->reader != NULL)
-		return rest_logged(m, deadline_ns);
-	return bus__is_receiver(m) ? bus__group_rest(m, deadline_ns) : rest(m, deadline_ns);
-}
-
 /* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. What was replied in time lies in the
  * log, also for one who comes late: it is read first. */
 static bool
@@ -316,18 +184,7 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 	int64_t due_ns = atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed);
 
 	*ret_until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
-	return due_ns != INT64_MAX &&
-	       (m->reader == NULL || bus__reader_has_read_for(m->reader, due_ns)) &&
-	       bus__requests_heed(m);
-}
-
-bool
-bus__mailbox_has_nothing_left(struct bus_mailbox *m)
-{
-	if (m->reader != NULL && !bus__log_is_damaged(m->reader->log) &&
-	    !bus__reader_is_through(m) && !atomic_load_explicit(&m->ended, memory_order_relaxed))
-		return false;
-	return bus__ring_empty(&m->queue->ring) || (bus__is_receiver(m) && !bus__group_takes(m));
+	return due_ns != INT64_MAX && m->source->has_read_for(m, due_ns) && bus__requests_heed(m);
 }
 
 /* So that a program that waits for messages sees what its handler has set. Our own threads have no handlers. */
@@ -338,26 +195,6 @@ was_interrupted(struct bus_mailbox *m)
 
 	m->interrupted = false;
 	return was;
-}
-
-static bool
-is_in_damage(const struct bus_mailbox *m)
-{
-	return m->reader != NULL && bus__log_is_damaged(m->reader->log);
-}
-
-/* Nothing comes from the log any more: callers are told; a thread waits for what its own process has for it, and for its end. */
-static bool
-rest_in_damage(struct bus_mailbox *m, int64_t deadline_ns)
-{
-	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
-	int64_t most_ns = bus__now_ns() + DAMAGE_LOOK_NS;
-
-	if (m->drain == BUS_DRAIN_CALLER || deadline_ns == 0 || bus__mailbox_has_to_leave(m))
-		return false;
-	bus__members_heed(m->bus);
-	bus__park(&m->wakes, seen, deadline_ns < most_ns ? deadline_ns : most_ns);
-	return true;
 }
 
 void
@@ -385,25 +222,18 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		int64_t until_ns;
 		uint32_t count;
 
-		if (m->reader != NULL)
-			bus__watch_leave(m);
 		/* The program may have waited for just that. */
 		if (heed_deadlines(m, deadline_ns, &until_ns))
 			return 0;
-		count = bus__mailbox_begin_batch(m, phase, looks);
+		count = m->source->take(m, phase, looks);
 		if (count > 0 || last)
 			return count;
 		bus__heed(m->bus);
-		if (is_in_damage(m)) {
-			if (!rest_in_damage(m, until_ns))
-				return 0;
-			continue;
-		}
-		if (bus__mailbox_is_stuck(m) && (deadline_ns != 0 || m->drain == BUS_DRAIN_THREAD))
-			bus__log_sleep(m->reader->log, bus__log_news(m->reader->log),
-			    bus__now_ns() + STUCK_NAP_NS);
+		if (m->drain == BUS_DRAIN_CALLER && m->source->error(m) < 0)
+			return 0;
+		m->source->idle(m, until_ns);
 		if (!spin(m, until_ns)) {
-			if (!rest_somewhere(m, until_ns) &&
+			if (!m->source->rest(m, until_ns) &&
 			    (until_ns == deadline_ns || bus__mailbox_has_to_leave(m)))
 				return 0;
 			if (was_interrupted(m))
@@ -416,7 +246,7 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
 		    (m->drain == BUS_DRAIN_CALLER ||
 			(atomic_load_explicit(&m->stop, memory_order_acquire) &&
-			    bus__mailbox_has_nothing_left(m))))
+			    m->source->is_empty(m))))
 			return 0;
 		last = deadline_ns != INT64_MAX && bus__now_ns() >= deadline_ns;
 	}
@@ -432,7 +262,7 @@ make_fd(struct bus_mailbox *m, bool holds_some)
 
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	err = m->reader != NULL ? bus__relay_start(m->bus) : 0;
+	err = m->source->begin_poll(m);
 	if (err == 0)
 		err = bus__deadlines_watch(m, fd);
 	if (err < 0) {
@@ -443,7 +273,7 @@ make_fd(struct bus_mailbox *m, bool holds_some)
 	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
 	 * sees the fd: both change tail. */
 	if (holds_some || atomic_load_explicit(&m->closed, memory_order_acquire) ||
-	    !bus__ring_fall_asleep(&m->ring) || (m->reader != NULL && !bus__reader_is_quiet(m)))
+	    !bus__ring_fall_asleep(&m->ring) || !m->source->is_quiet(m))
 		signal_fd(fd);
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* core/group.h: several receivers on one mailbox, who share the work.
+/* mailbox/group.h: several receivers on one mailbox, who share the work.
  *
  *     routes ──► group: ring, policy, counters of the past ──► receivers: a batch of one message, subscriptions
  *
@@ -9,10 +9,10 @@
  *     the claim; word: release -> acquire of the take);
  *   - who has taken something, and sees others parked, sets RING_ASLEEP for them, or wakes one if more is inside;
  *   - who leaves, or stops taking, wakes all. */
-#ifndef BUS_CORE_GROUP_H
-#define BUS_CORE_GROUP_H
+#ifndef BUS_MAILBOX_GROUP_H
+#define BUS_MAILBOX_GROUP_H
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum { GROUP_NAME_MOST = 64 };
 
@@ -39,12 +39,6 @@ void bus__group_retire(struct bus_mailbox *receiver);
 
 /* Whether a receiver may take something. Head lock. */
 bool bus__group_takes(const struct bus_mailbox *receiver);
-
-/* For a receiver that has taken a message: sees to it that the next one finds somebody too. */
-void bus__group_pass_on(struct bus_mailbox *group);
-
-/* Sleeps until there may be something. false: the deadline has passed, or it has to leave. */
-bool bus__group_rest(struct bus_mailbox *receiver, int64_t deadline_ns);
 
 /* Everything before this position is handled. Head lock. */
 uint64_t bus__group_handled(const struct bus_mailbox *group);

@@ -1,11 +1,11 @@
-/* core/mailbox.h: a ring with a policy, a drainer, counters and an end.
+/* mailbox/mailbox.h: a ring with a policy, a drainer, counters and an end.
  *
  * Whoever drains takes a batch under the head lock and says so in `phase` before it lets go of the lock.
  * So another thread that holds the head lock and reads phase 0 knows: nobody reads routes, slots or
  * subscriptions of this mailbox now, and the next batch will see what was stored before. That is how
  * things behind a mailbox are freed (bus__mailbox_later) and how bus_unsubscribe() waits for a callback. */
-#ifndef BUS_CORE_MAILBOX_H
-#define BUS_CORE_MAILBOX_H
+#ifndef BUS_MAILBOX_MAILBOX_H
+#define BUS_MAILBOX_MAILBOX_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,13 +14,14 @@
 
 #include <libbus/bus.h>
 
-#include "core/deadline.h"
-#include "core/peer.h"
+#include "mailbox/deadline.h"
+#include "mailbox/host.h"
 #include "queue/ring.h"
 
 struct bus;
 struct node;
 struct reader;
+struct source;
 struct topic;
 
 /* Something to do once no batch is in progress and everything before `position` is taken out. */
@@ -72,9 +73,13 @@ struct bus_mailbox {
 	struct ring ring;
 
 	struct bus_mailbox
-	    *queue;      /* whose ring, policy and laters these are: its own, or its group's */
-	struct bus *bus; /* counted */
-	struct reader *reader; /* on a named bus, else NULL */
+	    *queue; /* whose ring, policy and laters these are: its own, or its group's */
+	const struct source *source; /* where its messages come from: mailbox/source.h */
+	const struct bus_mailbox
+	    *only; /* whose subscriptions alone are meant: itself if it is a receiver; else NULL */
+	struct bus *bus;          /* counted */
+	uint32_t fork_generation; /* its bus's */
+	struct reader *reader;    /* on a named bus, else NULL */
 	_Atomic uint32_t refs;
 	int full, drain;
 	uint32_t number;                 /* by which people know it */
@@ -111,7 +116,7 @@ struct bus_mailbox {
 	struct bus_msg msg;
 	uint16_t msg_frame; /* its flags in the ring */
 	struct route *msg_route;
-	bool logged;      /* the batch is the reader's */
+	bool borrowed;    /* the batch lies where others will write again: source.keep() */
 	bool lent;        /* a peer has messages of the batch */
 	bool interrupted; /* a signal handler ran while the drainer slept */
 	uint64_t carried; /* lost before messages that nobody wanted: told by the next one */
@@ -209,10 +214,6 @@ bool bus__mailbox_await_room(
 /* Counts messages of any topic that a link lost; count may have RING_LOST_AT_LEAST. */
 void bus__mailbox_count_gap(struct bus_mailbox *mbox, uint64_t count);
 
-/* Where what is in its ring ends, also what a drainer is about to move there out of a log: the position for a later
- * that frees what messages may lead to. Bus lock. */
-uint64_t bus__mailbox_behind(struct bus_mailbox *mbox);
-
 /* Registers later; bus__unlock() runs it, or the drainer behind the batch in progress. Bus lock. */
 void bus__mailbox_later(struct bus_mailbox *mbox, struct later *later);
 
@@ -235,7 +236,7 @@ void bus__mailbox_shut(struct bus_mailbox *mbox);
 /* Empties a mailbox that was shut; what is inside is lost. Only while nobody else drains it. */
 void bus__mailbox_discard(struct bus_mailbox *mbox);
 
-/* The same of a peer's mailbox that is parked: what it has of a log stays there. */
+/* The same of a mailbox that is parked: what its source has for it stays there. */
 void bus__mailbox_empty(struct bus_mailbox *mbox);
 
 /* Ends the own thread: lets it empty the mailbox until the deadline, then joins it, or leaves it behind if a
@@ -258,12 +259,5 @@ void bus__mailbox_end(struct bus_mailbox *mbox, bool wait);
 
 /* Whether this thread is inside a callback of any mailbox. */
 bool bus__in_callback(void);
-
-/* The subscription side, in sub.c: takes sub out of the bus. Bus lock. */
-void bus__sub_remove(struct bus *bus, struct bus_sub *sub);
-
-/* Takes a mailbox that is through off its bus's list, which remembers its counters. In bus.c. */
-void bus__mailbox_unlist(struct bus_mailbox *mbox);
-void bus__mailbox_unlist_locked(struct bus_mailbox *mbox);
 
 #endif

@@ -1,5 +1,5 @@
-/* core/mailbox.c: how a mailbox begins, and how it ends. */
-#include "core/mailbox_parts.h"
+/* mailbox/mailbox.c: how a mailbox begins, and how it ends. */
+#include "mailbox/parts.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -7,15 +7,11 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/account.h"
-#include "core/bus_internal.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/reader.h"
-#include "core/request.h"
-#include "core/sized.h"
+#include "mailbox/fail.h"
+#include "mailbox/group.h"
+#include "base/sized.h"
 
 #define DEFAULT_BYTES (256u << 10)
-#define KEPT_MOST     (64u << 20) /* of a ring that is made for the values that a log keeps */
 
 /* --- life ------------------------------------------------------------------------------------------------ */
 
@@ -25,51 +21,32 @@ bus__mailbox_bytes(const struct bus_mailbox_config *cfg)
 	return cfg->bytes != 0 ? cfg->bytes : DEFAULT_BYTES;
 }
 
-/* On a named bus the values that are kept come through the ring, of which only what is used takes memory. */
-static size_t
-ring_bytes(const struct bus *bus, const struct bus_mailbox_config *cfg)
-{
-	size_t bytes = bus__mailbox_bytes(cfg);
-	uint64_t kept;
-
-	if (bus->log == NULL || cfg->bytes != 0)
-		return bytes;
-	kept = 2 * bus__log_kept_bytes(bus->log);
-	if (kept > KEPT_MOST)
-		kept = KEPT_MOST;
-	return kept > bytes ? (size_t)kept : bytes;
-}
-
 int
 bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox *queue,
     struct bus_mailbox **ret_mbox)
 {
 	struct bus_mailbox *m = bus__aligned(RING_LINE, sizeof *m);
-	int err = 0;
+	int err;
 
 	if (m == NULL)
 		return BUS_E_NOMEM;
 	m->queue = queue != NULL ? queue : m;
+	m->bus = bus;
+	m->fork_generation = bus__fork_generation();
+	m->source = bus__source(bus);
+	if (queue != NULL) {
+		m->source = &bus__from_group;
+		m->only = m;
+	}
 	/* Ring and batch are pages of their own: an idle mailbox costs what the struct has. */
 	m->batch.bytes = bus__pages(RING_BATCH_BYTES);
-	if (m->batch.bytes == NULL)
-		err = BUS_E_NOMEM;
-	else if (!bus__is_receiver(m))
-		err = bus__ring_init(&m->ring, ring_bytes(bus, cfg), 0);
+	err = m->batch.bytes != NULL ? m->source->init(m, cfg) : BUS_E_NOMEM;
 	if (err < 0)
 		goto free_batch;
-	if (bus->log != NULL)
-		err = bus__reader_new(bus->log, cfg, &m->reader);
-	if (err < 0)
-		goto fini_ring;
 	if (pthread_mutex_init(&m->lock, NULL) != 0) {
 		err = BUS_E_NOMEM;
-		goto free_reader;
+		goto fini_source;
 	}
-	if (bus__is_receiver(m))
-		m->number = bus__mailbox_ref(queue)->number;
-	else
-		m->number = ++bus->last_mailbox;
 	m->full = cfg->full;
 	m->drain = cfg->drain;
 	m->wake = m->drain == BUS_DRAIN_PUBLISHER ? bus__wake_publisher : bus__wake_sleeper;
@@ -80,21 +57,15 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 	m->laters_end = &m->laters;
 	m->laters_now_end = &m->laters_now;
 	m->msg.size = sizeof m->msg;
-	m->bus = bus__ref(bus);
-	m->next = bus->mailboxes;
-	if (m->next != NULL)
-		m->next->prev = m;
-	bus->mailboxes = m;
+	bus__ref(bus);
+	bus__mailbox_list(m);
 	if (m->drain == BUS_DRAIN_PUBLISHER)
 		bus__ring_sleep(&m->ring); /* empty and unknown to anybody: it cannot fail */
 	*ret_mbox = m;
 	return 0;
 
-free_reader:
-	bus__reader_free(m->reader);
-fini_ring:
-	if (!bus__is_receiver(m))
-		bus__ring_fini(&m->ring);
+fini_source:
+	m->source->fini(m);
 free_batch:
 	bus__pages_free(m->batch.bytes, RING_BATCH_BYTES);
 	bus__free(m);
@@ -111,7 +82,6 @@ bus__mailbox_ref(struct bus_mailbox *mbox)
 void
 bus__mailbox_unref(struct bus_mailbox *mbox)
 {
-	struct bus_mailbox *queue = mbox->queue;
 	struct bus *bus = mbox->bus;
 	int fd;
 
@@ -122,29 +92,13 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 		bus__fd_close(fd);
 	bus__deadlines_fini(&mbox->deadlines);
 	pthread_mutex_destroy(&mbox->lock);
-	bus__reader_free(mbox->reader);
-	if (queue == mbox)
-		bus__ring_fini(&mbox->ring);
-	else
-		bus__mailbox_unref(queue);
+	mbox->source->fini(mbox);
 	bus__pages_free(mbox->batch.bytes, RING_BATCH_BYTES);
 	bus__account_unref(mbox->account);
 	bus__free(mbox->group);
 	bus__free(mbox->walk);
 	bus__free(mbox);
 	bus__unref(bus);
-}
-
-/* What only one kind of bus can have. */
-static int
-check_kind(const struct bus *bus, const struct bus_mailbox_config *cfg)
-{
-	if (bus->log == NULL)
-		return cfg->from != BUS_FROM_NOW ? BUS_E_NOTSUP : 0;
-	return cfg->full == BUS_FULL_DROP_NEWEST || cfg->full == BUS_FULL_REFUSE ||
-		       cfg->drain == BUS_DRAIN_PUBLISHER || cfg->group != NULL
-		   ? BUS_E_NOTSUP
-		   : 0;
 }
 
 /* Beyond what the log's times can be, it would count as one before 1970, and so let everything in. */
@@ -173,7 +127,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 	    all.bytes > BUS__MAILBOX_MOST ||
 	    (all.group != NULL && all.drain == BUS_DRAIN_PUBLISHER))
 		return BUS_E_INVAL;
-	err = check_kind(bus, &all);
+	err = bus__check_mailbox(bus, &all);
 	if (err < 0)
 		return err;
 	bus__lock(bus);
@@ -200,7 +154,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 }
 
 static int
-fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg)
+fail_config(int err, const struct bus_mailbox_config *cfg)
 {
 	bool of_group = err == BUS_E_INVAL && cfg->group != NULL;
 
@@ -226,11 +180,6 @@ fail_config(const struct bus *bus, int err, const struct bus_mailbox_config *cfg
 		    "group " BUS__SHOWN
 		    ": its mailboxes have another full or bytes, or the name is not 1 to 64 of A-Z a-z 0-9 . _ -",
 		    cfg->group);
-	if (err == BUS_E_NOTSUP && bus->log == NULL)
-		return bus__fail(err, "from: a private bus has no past: open a bus with a name");
-	if (err == BUS_E_NOTSUP)
-		return bus__fail(err,
-		    "a bus with a name has no mailbox that drops the newest, refuses, is drained by publishers or in a group");
 	return bus__answer(err);
 }
 
@@ -247,10 +196,10 @@ bus_mailbox_open(
 	if (err >= 0)
 		return 0;
 	if (bus == NULL)
-		return bus__fail_publish(NULL, err, NULL, 0);
-	return cfg != NULL && (err == BUS_E_INVAL || err == BUS_E_NOTSUP)
-		   ? fail_config(bus, err, cfg)
-		   : bus__answer(err);
+		return bus__fail_no_bus(err);
+	if (err == BUS_E_NOTSUP) /* and its kind has said why */
+		return err;
+	return cfg != NULL && err == BUS_E_INVAL ? fail_config(err, cfg) : bus__answer(err);
 }
 
 /* --- the end --------------------------------------------------------------------------------------------- */
@@ -258,10 +207,7 @@ bus_mailbox_open(
 void
 bus__mailbox_shut(struct bus_mailbox *m)
 {
-	if (m->reader != NULL)
-		bus__reader_set_end(m->reader);
-	if (!bus__is_receiver(m))
-		bus__ring_close(&m->ring);
+	m->source->shut(m);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
 	bus__mailbox_announce_room(m); /* there will be none: whoever waits for it is told so */
 	if (!m->is_peer)
@@ -286,7 +232,7 @@ empty_ring(struct bus_mailbox *m)
 
 	/* No claim succeeds any more; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
-		uint32_t count = bus__mailbox_begin_batch(m, PHASE_HELD, 1);
+		uint32_t count = m->source->take(m, PHASE_HELD, 1);
 
 		atomic_fetch_add_explicit(&m->lost_closed, count, memory_order_relaxed);
 		if (count > 0)
@@ -301,20 +247,13 @@ void
 bus__mailbox_discard(struct bus_mailbox *m)
 {
 	drop_batch(m);
-	if (m->reader != NULL)
-		bus__reader_stop(m);
+	m->source->stop(m);
 	empty_ring(m);
 }
 
 void
 bus__mailbox_empty(struct bus_mailbox *m)
 {
-	if (m->logged) {
-		/* They come again. */
-		atomic_fetch_sub_explicit(
-		    &m->read, m->batch.count - m->handled, memory_order_relaxed);
-		bus__mailbox_end_batch(m);
-	}
 	drop_batch(m);
 	empty_ring(m);
 }
@@ -399,6 +338,6 @@ unref:
 void
 bus_mailbox_close(struct bus_mailbox *m)
 {
-	if (m != NULL && m->bus->fork_generation == bus__fork_generation())
+	if (m != NULL && m->fork_generation == bus__fork_generation())
 		bus__mailbox_end(m, true);
 }

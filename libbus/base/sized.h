@@ -1,9 +1,9 @@
-/* core/sized.h: public structs that begin with their size, from callers compiled with another version of the headers.
+/* base/sized.h: public structs that begin with their size, from callers compiled with another version of the headers.
  *
  * Each such struct has a row in sized.c, which keeps the size of its first version. A new field goes to the end, makes the
  * struct larger, and leaves no padding behind it: callers do not clear padding. */
-#ifndef BUS_CORE_SIZED_H
-#define BUS_CORE_SIZED_H
+#ifndef BUS_BASE_SIZED_H
+#define BUS_BASE_SIZED_H
 
 #include <stddef.h>
 

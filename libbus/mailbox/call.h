@@ -1,8 +1,8 @@
-/* core/call.h: the subscriptions behind one message, as its drainer sees them. Inline: it runs for every message. */
-#ifndef BUS_CORE_CALL_H
-#define BUS_CORE_CALL_H
+/* mailbox/call.h: the subscriptions behind one message, as its drainer sees them. Inline: it runs for every message. */
+#ifndef BUS_MAILBOX_CALL_H
+#define BUS_MAILBOX_CALL_H
 
-#include "core/topic.h"
+#include "mailbox/route.h"
 
 /* The slots of a route. A callback may replace them; they stay readable until the batch ends. It may also append to
  * them: who reads the count once sees a complete list, only not the newest. */

@@ -1,12 +1,10 @@
-/* core/stats.c: what became of the messages of a mailbox. */
-#include "core/mailbox_parts.h"
+/* mailbox/stats.c: what became of the messages of a mailbox. */
+#include "mailbox/parts.h"
 
 #include "base/fork.h"
-#include "core/bus_internal.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/reader.h"
-#include "core/sized.h"
+#include "mailbox/fail.h"
+#include "mailbox/group.h"
+#include "base/sized.h"
 
 /* What became of messages that were taken out. */
 struct handled {
@@ -74,6 +72,7 @@ int
 bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 {
 	struct bus_stats stats = {.size = sizeof stats};
+	struct progress progress;
 	int err;
 
 	if (m == NULL)
@@ -83,15 +82,13 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 	err = bus__sized_check(&bus__sized[SIZED_STATS], ret_stats->size);
 	if (err < 0)
 		return err;
-	if (m->bus->fork_generation != bus__fork_generation())
+	if (m->fork_generation != bus__fork_generation())
 		return bus__fail_mailbox(m, BUS_E_FORKED);
 	bus__mailbox_add_stats(m->queue, &stats);
-	stats.reached = stats.delivered;
-	stats.goal = stats.delivered + stats.pending;
-	if (m->reader != NULL) {
-		stats.reached = bus__reader_reached(m);
-		stats.goal = bus__log_tail(m->reader->log);
-	}
+	progress = (struct progress){stats.delivered, stats.delivered + stats.pending};
+	m->source->progress(m, &progress);
+	stats.reached = progress.reached;
+	stats.goal = progress.goal;
 	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
 }

@@ -1,4 +1,4 @@
-#include "core/deadline.h"
+#include "mailbox/deadline.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 #define NS_PER_S INT64_C(1000000000)
 

@@ -1,5 +1,5 @@
-/* core/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
-#include "core/mailbox_parts.h"
+/* mailbox/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
+#include "mailbox/parts.h"
 
 #include "base/park.h"
 #include "base/thread.h"
@@ -15,7 +15,7 @@ drain_here(struct bus_mailbox *m)
 
 	/* Busy: its end has begun, and discards what is inside. */
 	while (!atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
-		while (bus__mailbox_begin_batch(m, PHASE_HELD | PHASE_CALLING, 1) > 0) {
+		while (m->source->take(m, PHASE_HELD | PHASE_CALLING, 1) > 0) {
 			bus__mailbox_call_batch(m, UINT32_MAX);
 			bus__mailbox_end_batch(m);
 		}
@@ -58,7 +58,7 @@ thread_main(void *arg)
 			bus__mailbox_call_batch(m, UINT32_MAX);
 			bus__mailbox_end_batch(m);
 			times = 0;
-		} else if (stop && bus__mailbox_has_nothing_left(m)) {
+		} else if (stop && m->source->is_empty(m)) {
 			break;
 		} else if (stop) {
 			bus__mailbox_give_way(m, ++times);

@@ -1,7 +1,7 @@
-/* core/deadline.h: what a mailbox's drainer has to end in time. A heap per mailbox, whose first entry bounds the
+/* mailbox/deadline.h: what a mailbox's drainer has to end in time. A heap per mailbox, whose first entry bounds the
  * drainer's wait; for those who poll, a timerfd beside the eventfd, behind one epoll. No thread watches a clock. */
-#ifndef BUS_CORE_DEADLINE_H
-#define BUS_CORE_DEADLINE_H
+#ifndef BUS_MAILBOX_DEADLINE_H
+#define BUS_MAILBOX_DEADLINE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,10 +1,10 @@
-/* core/put.c: a message on its way into a mailbox: what the policy makes of it, and waiting for room. */
-#include "core/mailbox_parts.h"
+/* mailbox/put.c: a message on its way into a mailbox: what the policy makes of it, and waiting for room. */
+#include "mailbox/parts.h"
 
 #include "base/clock.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/topic.h"
+#include "mailbox/route.h"
 
 #define EVICT_TRIES  8 /* rounds of making room before a publisher drops its own */
 #define ROOM_SPIN_NS 5000

@@ -1,4 +1,4 @@
-#include "core/sized.h"
+#include "base/sized.h"
 
 #include <stdbool.h>
 #include <stdint.h>

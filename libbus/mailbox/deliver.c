@@ -1,37 +1,18 @@
-/* core/deliver.c: the messages of a batch, one by one: to callbacks, to the caller of bus_recv(), to a peer. */
-#include "core/mailbox_parts.h"
+/* mailbox/deliver.c: the messages of a batch, one by one: to callbacks, to the caller of bus_recv(), to a peer. */
+#include "mailbox/parts.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
-#include "core/call.h"
-#include "core/fail.h"
-#include "core/group.h"
-#include "core/reader.h"
-#include "core/request.h"
+#include "mailbox/call.h"
+#include "mailbox/fail.h"
+#include "mailbox/host.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
 /* --- a message ------------------------------------------------------------------------------------------- */
-
-/* Reads the next one where it may come from the log. What comes from the ring is for all who are there: it has no
- * place in the log's order. */
-static void
-next_here(struct bus_mailbox *m, struct ring_view *view)
-{
-	if (!m->logged) {
-		bus__ring_read(&m->batch, &m->at, view);
-		view->position = UINT64_MAX;
-		m->msg.position = 0;
-		return;
-	}
-	if (!bus__reader_view(&m->reader->batch[m->at++], view))
-		view->flags |= RING_TTL; /* somebody wrote there: it is late, whatever it was */
-	m->msg.position = view->position;
-}
 
 /* Reads the next message of the batch into m->msg. */
 static void
@@ -40,10 +21,7 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 	struct bus_msg *msg = &m->msg;
 	uint64_t lost;
 
-	if (m->reader != NULL)
-		next_here(m, view);
-	else
-		bus__ring_read(&m->batch, &m->at, view);
+	m->source->next(m, view);
 	m->msg_route = view->route;
 	msg->topic = m->msg_route->topic->name;
 	msg->data = view->data;
@@ -70,14 +48,6 @@ lost_before(const struct bus_mailbox *m)
 	return m->msg.lost | (m->msg.flags & BUS_MSG_LOST_AT_LEAST ? RING_LOST_AT_LEAST : 0);
 }
 
-static void
-count_one(_Atomic uint64_t *counter)
-{
-	/* Only the drainer writes it: no read-modify-write needed. */
-	atomic_store_explicit(
-	    counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
-}
-
 /* Whether the message that was just read comes too late; its last chance is counted. Otherwise says what is left. */
 static bool
 is_late(struct bus_mailbox *m, const struct ring_view *view)
@@ -92,7 +62,7 @@ is_late(struct bus_mailbox *m, const struct ring_view *view)
 		return false;
 	}
 	m->carried = bus__lost_sum(lost_before(m), 1);
-	count_one(&m->expired);
+	bus__count_one(&m->expired);
 	return true;
 }
 
@@ -101,17 +71,10 @@ static void
 pass_over(struct bus_mailbox *m)
 {
 	m->carried = lost_before(m);
-	count_one(&m->unsubscribed);
+	bus__count_one(&m->unsubscribed);
 	/* A question that was on its way when the last who would have replied went. */
 	if (m->msg.reply_to != 0 && !(m->msg_frame & RING_ANSWER))
 		bus__question_decline(m->bus, m->msg.reply_to);
-}
-
-/* Whose subscriptions alone are meant; NULL: all of the mailbox. */
-static const struct bus_mailbox *
-receiver_of(const struct bus_mailbox *m)
-{
-	return bus__is_receiver(m) ? m : NULL;
 }
 
 /* Whether the message that was just read is to be handed out; otherwise it is counted. */
@@ -120,7 +83,7 @@ is_due(struct bus_mailbox *m, const struct ring_view *view)
 {
 	if (is_late(m, view))
 		return false;
-	if (bus__is_wanted(view, receiver_of(m)))
+	if (bus__is_wanted(view, m->only))
 		return true;
 	pass_over(m);
 	return false;
@@ -180,110 +143,19 @@ clear_message(struct bus_mailbox *m)
 	m->msg.reply_to = 0;
 }
 
-/* Calls the subscriptions of the next message, whatever its frame holds, and counts it. */
-static __attribute__((noinline)) void
-call_any(struct bus_mailbox *m)
+void
+bus__mailbox_call_any(struct bus_mailbox *m)
 {
 	struct ring_view view;
 
 	next_message(m, &view);
 	if (!is_late(m, &view)) {
-		if (bus__call_subs(view.route, view.position, view.target, receiver_of(m), &m->msg))
-			count_one(&m->delivered);
+		if (bus__call_subs(view.route, view.position, view.target, m->only, &m->msg))
+			bus__count_one(&m->delivered);
 		else
 			pass_over(m);
 	}
 	clear_message(m);
-}
-
-/* The same for the frames without extensions that come next: what they do not say is 0 in m->msg already. Ends early
- * before another kind of frame, and when somebody waits for a sign. Alone in a function, it has registers enough. */
-static __attribute__((noinline)) void
-call_plain(struct bus_mailbox *m, uint32_t end)
-{
-	const uint8_t *frame = m->batch.bytes + m->at;
-	uint64_t word, route_word;
-	uint32_t left = end - m->handled, phase = 0;
-
-	for (; left > 0 && !(phase & PHASE_WAITED); left--) {
-		uint64_t position = m->batch.begin + (uint64_t)(frame - m->batch.bytes);
-		const struct route *route;
-
-		memcpy(&word, frame, 8);
-		if ((word >> 32 & 0xffff) != RING_COMMITTED)
-			break;
-		memcpy(&route_word, frame + 8, 8);
-		route = (const struct route *)(uintptr_t)route_word;
-		m->msg.topic = route->topic->name;
-		m->msg.data = frame + RING_FRAME_HEAD;
-		m->msg.len = (uint32_t)word;
-		m->msg.type = (uint8_t)(word >> 48);
-		frame += bus__ring_small_bytes((uint32_t)word);
-		if (bus__call_subs(route, position, NULL, NULL, &m->msg))
-			count_one(&m->delivered);
-		else
-			count_one(&m->unsubscribed);
-		phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
-	}
-	m->at = (uint32_t)(frame - m->batch.bytes);
-	m->handled = end - left;
-}
-
-/* The same for records without extensions, out of the log. */
-static __attribute__((noinline)) void
-call_logged(struct bus_mailbox *m, uint32_t end)
-{
-	const struct taken *t = &m->reader->batch[m->at], *first = t;
-	uint32_t left = end - m->handled, phase = 0;
-
-	for (; left > 0 && bus__is_plain(t) && !(phase & PHASE_WAITED); left--, t++) {
-		m->msg.topic = t->route->topic->name;
-		m->msg.data = t->record + 1;
-		m->msg.len = bus__plain_len(t);
-		m->msg.type = (uint8_t)(t->word >> 48);
-		m->msg.time_ns = t->record->time_ns;
-		m->msg.position = t->sequence;
-		if (bus__call_subs(t->route, t->sequence, NULL, NULL, &m->msg))
-			count_one(&m->delivered);
-		else
-			count_one(&m->unsubscribed);
-		phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
-	}
-	m->at += (uint32_t)(t - first);
-	m->handled = end - left;
-	m->msg.time_ns = 0;
-}
-
-/* The same for those that name their topic. false: the next one is another kind. */
-static __attribute__((noinline)) bool
-call_named(struct bus_mailbox *m, uint32_t end)
-{
-	const struct taken *t = &m->reader->batch[m->at], *first = t;
-	uint32_t left = end - m->handled;
-	uint32_t phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
-	uint64_t len;
-
-	/* Most are of another topic than the one before, so what they need is fetched ahead. */
-	for (; left > 0 && !(phase & PHASE_WAITED) && bus__is_named(t, &len); left--, t++) {
-		__builtin_prefetch(t[READER_AHEAD].route);
-		if (left > READER_AHEAD / 2)
-			__builtin_prefetch(bus__slots(t[READER_AHEAD / 2].route));
-		m->msg.topic = t->route->topic->name;
-		m->msg.data = (const uint8_t *)(t->record + 1) + sizeof len;
-		m->msg.len = (size_t)len;
-		m->msg.type = (uint8_t)(t->word >> 48);
-		m->msg.time_ns = t->record->time_ns;
-		m->msg.position = t->sequence;
-		if (bus__call_subs(t->route, t->sequence, NULL, NULL, &m->msg))
-			count_one(&m->delivered);
-		else
-			count_one(&m->unsubscribed);
-		phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
-	}
-	m->at += (uint32_t)(t - first);
-	m->handled = end - left;
-	m->msg.time_ns = 0;
-	return t != first;
 }
 
 /* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
@@ -308,24 +180,13 @@ bus__mailbox_call_batch(struct bus_mailbox *m, unsigned max)
 	/* Ended before this batch was taken, when nobody could see it. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
-	/* What a receiver has taken it handles before it gives a sign: who closes it waits for just that. */
-	if (bus__is_receiver(m) && m->handled < end) {
-		m->handled++;
-		call_any(m);
-	}
 	while (m->handled < end) {
-		bool named = false;
+		bool more = m->source->run(m, end);
 
-		if (m->carried == 0 && m->reader == NULL) {
-			call_plain(m, end);
-		} else if (m->carried == 0 && m->logged) {
-			call_logged(m, end);
-			named = m->handled < end && call_named(m, end);
-		}
-		if (m->handled < end && !named &&
+		if (m->handled < end && !more &&
 		    !(atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)) {
 			m->handled++;
-			call_any(m);
+			bus__mailbox_call_any(m);
 		}
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) & PHASE_WAITED)
 			heed_sign(m, end);
@@ -387,18 +248,11 @@ call_one(struct bus_mailbox *m, const struct ring_view *view)
 	cancel = enter_callback();
 	bus__call_subs(view->route, view->position, view->target, NULL, &m->msg);
 	leave_callback(cancel);
-	count_one(&m->delivered);
+	bus__count_one(&m->delivered);
 	if (atomic_fetch_and_explicit(
 		&m->phase, ~(uint32_t)(PHASE_CALLING | PHASE_WAITED), memory_order_acq_rel) &
 	    PHASE_WAITED)
 		bus__mailbox_notify_waiters(m);
-}
-
-/* What a call answers that found nothing. */
-static int
-damage_of(const struct bus_mailbox *m)
-{
-	return m->reader != NULL && bus__log_is_damaged(m->reader->log) ? BUS_E_DAMAGED : 0;
 }
 
 static int
@@ -410,9 +264,9 @@ receive(struct bus_mailbox *m, int64_t deadline_ns)
 		if (!has_batch(m, 0) && bus__mailbox_await_batch(m, PHASE_HELD, deadline_ns) == 0)
 			return atomic_load_explicit(&m->closed, memory_order_acquire)
 				   ? BUS_E_CLOSED
-				   : damage_of(m);
-		if (m->logged)
-			bus__reader_own(m->reader, m->at, m->batch.count);
+				   : m->source->error(m);
+		if (m->borrowed)
+			m->source->keep(m);
 		next_message(m, &view);
 		m->handled++;
 		if (!is_due(m, &view))
@@ -422,7 +276,7 @@ receive(struct bus_mailbox *m, int64_t deadline_ns)
 		call_one(m, &view);
 		return 0; /* the program may have waited for just that */
 	}
-	count_one(&m->delivered);
+	bus__count_one(&m->delivered);
 	return 1;
 }
 
@@ -472,11 +326,11 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 		if (atomic_load_explicit(&m->closed, memory_order_acquire))
 			break;
 	}
-	if (m->logged)
-		bus__reader_own(m->reader, m->at, m->batch.count);
+	if (m->borrowed)
+		m->source->keep(m);
 	err = handled > 0 ? (int)handled : bus__mailbox_enter(m);
 	if (err == 0)
-		err = damage_of(m);
+		err = m->source->error(m);
 	end_call(m, false); /* may run callbacks of requests, which may fail */
 	return err == BUS_E_DAMAGED ? bus__fail_damaged(m->bus) : bus__answer(err);
 }
@@ -490,13 +344,13 @@ bus__mailbox_next(struct bus_mailbox *m)
 
 	for (;;) {
 		if (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0 &&
-		    bus__mailbox_begin_batch(m, PHASE_HELD, 1) == 0)
+		    m->source->take(m, PHASE_HELD, 1) == 0)
 			return NULL;
 		while (m->handled < m->batch.count) {
 			next_message(m, &view);
 			m->handled++;
 			if (is_due(m, &view)) {
-				count_one(&m->delivered);
+				bus__count_one(&m->delivered);
 				m->lent = true;
 				return &m->msg;
 			}

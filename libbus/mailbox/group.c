@@ -1,10 +1,11 @@
-#include "core/group.h"
+#include "mailbox/group.h"
 
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/park.h"
-#include "core/bus_internal.h"
+#include "mailbox/parts.h"
+#include "mailbox/source.h"
 
 static bool
 is_name(const char *name)
@@ -13,16 +14,6 @@ is_name(const char *name)
 	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
 	return name[len] == '\0' && len > 0 && len <= GROUP_NAME_MOST;
-}
-
-static struct bus_mailbox *
-find(const struct bus *bus, const char *name)
-{
-	struct bus_mailbox *m = bus->mailboxes;
-
-	while (m != NULL && (m->group == NULL || strcmp(m->group, name) != 0))
-		m = m->next;
-	return m;
 }
 
 static int
@@ -69,7 +60,7 @@ bus__group_join(
 
 	if (!is_name(cfg->group))
 		return BUS_E_INVAL;
-	group = find(bus, cfg->group);
+	group = bus__group_of(bus, cfg->group);
 	if (group == NULL)
 		err = make(bus, cfg, &group);
 	else if (group->full != cfg->full ||
@@ -162,8 +153,9 @@ bus__group_takes(const struct bus_mailbox *receiver)
 	       !atomic_load_explicit(&receiver->retired, memory_order_relaxed);
 }
 
-void
-bus__group_pass_on(struct bus_mailbox *group)
+/* For a receiver that has taken a message: sees to it that the next one finds somebody too. */
+static void
+pass_on(struct bus_mailbox *group)
 {
 	if (atomic_load_explicit(&group->parked, memory_order_relaxed) == 0 &&
 	    atomic_load_explicit(&group->fd, memory_order_relaxed) < 0)
@@ -196,8 +188,8 @@ rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
 	return sleep_on(receiver, &receiver->wakes, seen, deadline_ns);
 }
 
-bool
-bus__group_rest(struct bus_mailbox *receiver, int64_t deadline_ns)
+static bool
+rest(struct bus_mailbox *receiver, int64_t deadline_ns)
 {
 	struct bus_mailbox *group = receiver->queue;
 	uint32_t seen = atomic_load_explicit(&group->wakes, memory_order_acquire);
@@ -229,3 +221,83 @@ bus__group_handled(const struct bus_mailbox *group)
 			position = m->batch.begin;
 	return position;
 }
+
+/* --- the source ------------------------------------------------------------------------------------------------ */
+
+/* One message, so that the next goes to another; with one look, since others wait for the head lock meanwhile. */
+static uint32_t
+take(struct bus_mailbox *receiver, unsigned phase, unsigned looks)
+{
+	struct bus_mailbox *group = receiver->queue;
+	uint32_t count;
+
+	(void)looks;
+	bus__ring_lock(&group->ring);
+	if (!bus__group_takes(receiver)) {
+		bus__ring_unlock(&group->ring);
+		return 0;
+	}
+	count = bus__mailbox_take_frames(receiver, phase, 1, 1);
+	if (count > 0)
+		pass_on(group);
+	return count;
+}
+
+/* What a receiver has taken it handles before it gives a sign: who closes it waits for just that. */
+static bool
+run(struct bus_mailbox *receiver, uint32_t end)
+{
+	if (receiver->handled < end) {
+		receiver->handled++;
+		bus__mailbox_call_any(receiver);
+	}
+	return false;
+}
+
+static bool
+is_empty(struct bus_mailbox *receiver)
+{
+	return bus__ring_empty(&receiver->queue->ring) || !bus__group_takes(receiver);
+}
+
+static int
+init(struct bus_mailbox *receiver, const struct bus_mailbox_config *cfg)
+{
+	(void)cfg;
+	bus__mailbox_ref(receiver->queue);
+	return 0;
+}
+
+static void
+fini(struct bus_mailbox *receiver)
+{
+	bus__mailbox_unref(receiver->queue);
+}
+
+const struct source bus__from_group = {
+    .take = take,
+    .next = bus__ring_only_next,
+    .run = run,
+    .keep = bus__ring_only_nothing,
+    .done = bus__ring_only_nothing,
+    .look = bus__ring_only_look,
+    .idle = bus__ring_only_idle,
+    .rest = rest,
+    .has_read_for = bus__ring_only_has_read_for,
+    .is_empty = is_empty,
+    .error = bus__ring_only_error,
+    .peer_rests = bus__ring_only_nothing,
+    .park = bus__ring_only_nothing,
+    .unpark = bus__ring_only_unpark,
+    .stir = bus__ring_only_nothing,
+    .begin_poll = bus__ring_only_begin_poll,
+    .is_quiet = bus__ring_only_is_quiet,
+    .mark = bus__ring_only_mark,
+    .has_passed = bus__ring_only_has_passed,
+    .behind = bus__ring_only_behind,
+    .progress = bus__ring_only_progress,
+    .init = init,
+    .fini = fini,
+    .shut = bus__ring_only_nothing,
+    .stop = bus__ring_only_nothing,
+};
