@@ -514,10 +514,10 @@ def test_a_large_array_that_cannot_travel_is_refused_and_the_next_one_goes(bus):
 
 def test_a_large_array_waits_for_room_and_is_refused_when_there_is_none(bus):
     with bus.subscribe("t", full="refuse", max_bytes=200_000) as sub:
-        with bus.publisher("t", wait=0.05) as publisher:
-            with pytest.raises(libbus.FullError, match=r"^t: "):
-                for _ in range(100):
-                    publisher.send(LARGE)
+        late = bus.publisher("t", wait=0.05)
+        with late, pytest.raises(libbus.FullError, match=r"^t: "):
+            for _ in range(100):
+                late.send(LARGE)
         held = [numpy.asarray(msg) for msg in sub.iter(timeout=0)]
         assert held and all(numpy.array_equal(array, LARGE) for array in held)
         with bus.publisher("t", wait=None) as publisher:
