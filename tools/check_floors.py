@@ -16,10 +16,11 @@ FLOOR = {
     "topic": 1,
     "value": 1,
     "mailbox": 2,
-    "core": 3,
-    "link": 4,
-    "transport": 5,
-    "push": 5,
+    "bus": 3,
+    "named": 4,
+    "link": 5,
+    "transport": 6,
+    "push": 6,
 }
 ONLY_IN = {  # header: the one file of libbus/ that may include it
     "nng/": "transport/nng_wire.c",

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/offer.h"
 #include "base/park.h"
 #include "mailbox/call.h"
 #include "mailbox/source.h"
@@ -186,6 +187,18 @@ bus__ring_only_error(const struct bus_mailbox *m)
 	return 0;
 }
 
+void
+bus__ring_only_version(const struct bus_mailbox *m, struct bus__version *version)
+{
+	const struct bus__block *block;
+
+	if (!(m->msg_frame & RING_BLOCK))
+		return;
+	block = (const struct bus__block *)((const uint8_t *)m->msg.data -
+					    offsetof(struct bus__block, data));
+	version->changes = block->changes;
+}
+
 int
 bus__ring_only_unpark(struct bus_mailbox *m)
 {
@@ -271,6 +284,8 @@ const struct source bus__from_ring = {
     .has_read_for = bus__ring_only_has_read_for,
     .is_empty = is_empty,
     .error = bus__ring_only_error,
+    .version = bus__ring_only_version,
+    .leave = bus__ring_only_nothing,
     .peer_rests = bus__ring_only_nothing,
     .park = bus__ring_only_nothing,
     .unpark = bus__ring_only_unpark,

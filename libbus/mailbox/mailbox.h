@@ -65,7 +65,7 @@ struct bus_sub {
 	bool matched;         /* a topic */
 	bool warned;          /* that it did not */
 	bool told;            /* to other processes: it is listed, or counted */
-	uint16_t listed_at;   /* core/listens.c; 0: it is not listed */
+	uint16_t listed_at;   /* named/listens.c; 0: it is not listed */
 	uint32_t since_s;     /* monotonic */
 };
 
@@ -83,7 +83,7 @@ struct bus_mailbox {
 	_Atomic uint32_t refs;
 	int full, drain;
 	uint32_t number;                 /* by which people know it */
-	uint32_t listed_at, listed_subs; /* core/listens.c; bus lock */
+	uint32_t listed_at, listed_subs; /* named/listens.c; bus lock */
 	bool is_peer;
 	_Atomic bool is_cut_off; /* a peer's, whose link broke: it takes nothing, and counts */
 	struct bus_mailbox *next_owed; /* of whoever ended its sleep */

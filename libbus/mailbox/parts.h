@@ -61,6 +61,7 @@ bool bus__ring_only_look(struct bus_mailbox *mbox);
 void bus__ring_only_idle(struct bus_mailbox *mbox, int64_t deadline_ns);
 bool bus__ring_only_has_read_for(struct bus_mailbox *mbox, int64_t due_ns);
 int bus__ring_only_error(const struct bus_mailbox *mbox);
+void bus__ring_only_version(const struct bus_mailbox *mbox, struct bus__version *version);
 int bus__ring_only_unpark(struct bus_mailbox *mbox);
 int bus__ring_only_begin_poll(struct bus_mailbox *mbox);
 bool bus__ring_only_is_quiet(struct bus_mailbox *mbox);

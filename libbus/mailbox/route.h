@@ -3,7 +3,7 @@
  *     topic ──► snapshot (immutable) ──► route ──► mailbox
  *                                          └────► slots (appended to): the subscriptions behind it
  *
- * The bus changes them under its lock (core/topic.h); publishers and drainers read them. */
+ * The bus changes them under its lock (bus/topic.h); publishers and drainers read them. */
 #ifndef BUS_MAILBOX_ROUTE_H
 #define BUS_MAILBOX_ROUTE_H
 

@@ -18,6 +18,7 @@
 
 #include "queue/ring.h"
 
+struct bus__version;
 struct bus_mailbox;
 
 /* How far a source has got, and how far there is to go. */
@@ -67,6 +68,12 @@ struct source {
 	int (*error)(const struct bus_mailbox *m);
 
 	/* --- the mailbox of a peer: link thread ----------------------------------------------------------------------- */
+
+	/* Reads the version of the value that was taken last into *version, as far as it is known there. */
+	void (*version)(const struct bus_mailbox *m, struct bus__version *version);
+
+	/* Nobody wakes the peer any more. */
+	void (*leave)(struct bus_mailbox *m);
 
 	/* Its ring has gone to sleep: the peer is woken when there is more, or is by now. */
 	void (*peer_rests)(struct bus_mailbox *m);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
 
 enum {
