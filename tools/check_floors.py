@@ -31,8 +31,8 @@ ONLY_IN = {  # header: the one file of libbus/ that may include it
     "jansson.h": "value/json.c",
     "mbedtls/": "transport/tls.c",
 }
-# What lies outside may use public headers only; the extension, which holds the whole library, also floor 0.
-OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base",)}
+# What lies outside may use public headers only; the extension, which holds the whole library, also floor 0 and how values are written.
+OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base", "value")}
 LINES_MOST = 600
 CIRCLE_MOST = 9
 KIND_TESTS_MOST = 8
