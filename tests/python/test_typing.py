@@ -108,7 +108,13 @@ assert_type(bus.log_stats()["members"][0]["alive"], bool)
 with bus.role("a", timeout=1) as role:
     assert_type(role, libbus.Role)
 
+assert_type(bus.request("a", 1), libbus.Reply)
+assert_type(bus.request("a", 1).lost, int)
+asked: libbus.Message = bus.request("a", 1)
+
 async def listen() -> None:
+    assert_type(await bus.request("a", 1), libbus.Reply)
+    assert_type((await bus.request("a", 1)).topic, str)
     async for msg in sub:
         assert_type(msg.lost, int)
 """
@@ -148,7 +154,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
             for name, member in vars(actual).items()
             if inspect.isroutine(member) or inspect.isdatadescriptor(member)
         }
-        hidden = {"__repr__", "__new__"}
+        hidden = {"__repr__", "__new__", "__getattribute__"}
         assert promised - hidden == given - hidden, name
     public = {name for name in vars(_core) if not name.startswith("_")}
     named = set(classes) | {

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
-from libbus._loop import refuse_coroutine, refuse_in_loop
+from libbus._loop import refuse_coroutine, refuse_in_loop, running_loop
 from libbus._publisher import Publisher
 from libbus._reader import reader
-from libbus._request import answer, checked
+from libbus._request import Reply, answer, pending, received
 from libbus._role import Role
 from libbus._start import Start
 from libbus._subscription import Subscription
@@ -321,16 +321,19 @@ class Bus(_core.Bus):
         *,
         timeout: float | None = 5.0,
         headers: dict[Any, Any] | None = None,
-    ) -> _core.Message:
-        """Asks on a topic and waits for the first reply.
+    ) -> Reply:
+        """Asks on a topic, and waits for the first reply, a Message. In a running event loop await it: `reply = await
+        bus.request("a", 1)`.
 
         NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
-        answering side raised. StateError in a callback and in a running event loop, which must not wait.
+        answering side raised. StateError in a callback, which must not wait.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
-        refuse_in_loop("request()", "`await asyncio.to_thread(bus.request, topic, value)`")
-        return checked(super().request(topic, value, timeout=timeout, headers=headers))
+        loop = running_loop()
+        if loop is None:
+            return received(super().request(topic, value, timeout=timeout, headers=headers))
+        return pending(topic, self._ask(topic, value, timeout=timeout, headers=headers), loop)
 
     @overload
     def serve(

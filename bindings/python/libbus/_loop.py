@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+
+if TYPE_CHECKING:
+    import asyncio
 
 CO_COROUTINE = (
     0x80 | 0x200
@@ -14,15 +18,16 @@ CO_COROUTINE = (
 STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 
 
-def in_running_loop() -> bool:
+def running_loop() -> asyncio.AbstractEventLoop | None:
     """Without an import of asyncio, which is half of the time of `import libbus`: a loop that runs has imported it."""
-    asyncio = sys.modules.get("asyncio.events")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    events: Any = sys.modules.get("asyncio.events")
+    loop: asyncio.AbstractEventLoop | None = None if events is None else events._get_running_loop()
+    return loop
 
 
 def refuse_in_loop(call: str, instead: str) -> None:
     """Raises StateError where a call that waits would stop the event loop, and with it all tasks."""
-    if in_running_loop():
+    if running_loop() is not None:
         error = _core.StateError(f"{call} would stop the event loop: use {instead}")
         error.code, error.name = STATE, "BUS_E_STATE"
         error.topic = error.address = None

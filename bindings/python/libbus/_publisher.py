@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from libbus import _core
-from libbus._loop import in_running_loop
+from libbus._loop import running_loop
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +30,7 @@ class Publisher(_core.Publisher):
         self.wait = wait
 
     def _may_wait(self) -> bool:
-        return not (self.bus._callbacks.here() or in_running_loop())
+        return not self.bus._callbacks.here() and running_loop() is None
 
     def __enter__(self) -> Self:
         return self

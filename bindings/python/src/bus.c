@@ -428,8 +428,11 @@ PyDoc_STRVAR(bus_request_doc,
     "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
     "listens to it; BusTimeoutError: no reply within timeout seconds.");
 
+typedef PyObject *(*request_with)(struct core *core, struct bus_mailbox *mbox,
+    const struct bus_msg *question, int timeout_ms, PyObject *topic);
+
 static PyObject *
-bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+ask(struct bus_object *self, request_with request, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"topic", "value", "timeout", "headers", NULL};
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = 1};
@@ -456,11 +459,26 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (err < 0)
 		error_raise(self->core, err, ABOUT_TOPIC, topic);
 	else
-		answer = request_wait(self->core, mbox, &msg, ms, topic);
+		answer = request(self->core, mbox, &msg, ms, topic);
 give_packer:
 	extras_end(&extras);
 	packer_give(&self->packer, packer);
 	return answer;
+}
+
+static PyObject *
+bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return ask(self, request_wait, args, kwargs);
+}
+
+PyDoc_STRVAR(bus_ask_doc, "_ask($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
+			  "Asks without waiting; a _core.Question.");
+
+static PyObject *
+bus_ask_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return ask(self, request_start, args, kwargs);
 }
 
 PyDoc_STRVAR(bus_reply_doc,
@@ -893,6 +911,7 @@ static PyMethodDef bus_methods[] = {
     {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
     {"get", (PyCFunction)(void (*)(void))bus_get_kept, WITH_KEYWORDS, bus_get_doc},
     {"request", (PyCFunction)(void (*)(void))bus_request_value, WITH_KEYWORDS, bus_request_doc},
+    {"_ask", (PyCFunction)(void (*)(void))bus_ask_value, WITH_KEYWORDS, bus_ask_doc},
     {"reply", (PyCFunction)(void (*)(void))bus_reply_value, WITH_KEYWORDS, bus_reply_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},
     {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},

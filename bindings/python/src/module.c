@@ -239,9 +239,9 @@ static PyMethodDef functions[] = {
 /* --- life of the module --------------------------------------------------------------------------------- */
 
 static int
-add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
+add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type)
 {
-	PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+	PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
 
 	*ret_type = (PyTypeObject *)type;
 	return type == NULL ? -1 : PyModule_AddType(module, *ret_type);
@@ -287,13 +287,15 @@ core_exec(PyObject *module)
 	}
 	if (errors_init(module, core) < 0 || add_ext(module, core) < 0)
 		return -1;
-	if (add_type(module, &bus_spec, &core->bus) < 0 ||
-	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
-	    add_type(module, &message_spec, &core->message) < 0 ||
-	    add_type(module, &link_spec, &core->link) < 0 ||
-	    add_type(module, &role_spec, &core->role) < 0 ||
-	    add_type(module, &publisher_spec, &core->publisher) < 0 ||
-	    add_type(module, &work_spec, &core->work) < 0)
+	if (add_type(module, &bus_spec, NULL, &core->bus) < 0 ||
+	    add_type(module, &mailbox_spec, NULL, &core->mailbox) < 0 ||
+	    add_type(module, &message_spec, NULL, &core->message) < 0 ||
+	    add_type(module, &reply_spec, core->message, &core->reply) < 0 ||
+	    add_type(module, &question_spec, NULL, &core->question) < 0 ||
+	    add_type(module, &link_spec, NULL, &core->link) < 0 ||
+	    add_type(module, &role_spec, NULL, &core->role) < 0 ||
+	    add_type(module, &publisher_spec, NULL, &core->publisher) < 0 ||
+	    add_type(module, &work_spec, NULL, &core->work) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -306,6 +308,8 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->bus);
 	Py_VISIT(core->mailbox);
 	Py_VISIT(core->message);
+	Py_VISIT(core->reply);
+	Py_VISIT(core->question);
 	Py_VISIT(core->link);
 	Py_VISIT(core->role);
 	Py_VISIT(core->publisher);
@@ -326,6 +330,8 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->bus);
 	Py_CLEAR(core->mailbox);
 	Py_CLEAR(core->message);
+	Py_CLEAR(core->reply);
+	Py_CLEAR(core->question);
 	Py_CLEAR(core->link);
 	Py_CLEAR(core->role);
 	Py_CLEAR(core->publisher);
