@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, with_callbacks
-from libbus._loop import refuse_coroutine, refuse_in_loop, running_loop
+from libbus._closing import Closing
+from libbus._loop import is_async, refuse_in_loop, running_loop
 from libbus._publisher import Publisher
 from libbus._reader import reader
-from libbus._request import Reply, answer, pending, received
+from libbus._request import Reply, answer, answer_later, pending, received
 from libbus._role import Role
 from libbus._start import Start
 from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
 
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
@@ -45,7 +44,7 @@ class Will(NamedTuple):
     headers: dict[Any, Any] | None = None
 
 
-class Bus(_core.Bus):
+class Bus(_core.Bus, Closing):
     """Topics and whoever listens to them, in this process or on this host.
 
     Without a name it is private to this process until it listens or dials. With one (1 to 64 of
@@ -143,7 +142,7 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
-        type: Any = None,  # noqa: A002 - the word of msgspec, and of issue 14, for it
+        type: Any = None,  # noqa: A002 - msgspec has the same word for it
     ) -> Subscription[Any] | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
@@ -154,8 +153,9 @@ class Bus(_core.Bus):
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
             DecodeError where the payload is of another one.
-        workers: so many threads call callback side by side, 1 to 256, messages of one topic in order on one at a
-            time. Without it all callbacks of the bus share one thread.
+        workers: the number of threads, 1 to 256, that call the callback at the same time. Messages of one topic stay in
+            order, and are handled one after the other. Without it all callbacks of the bus share one thread. Of an async
+            function it is the number of tasks, 1 by default.
         group: subscriptions of a private bus with this name share one mailbox, and a message goes to one of
             them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters, full
             and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of the group.
@@ -208,8 +208,9 @@ class Bus(_core.Bus):
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
-        All callbacks of a bus run on one thread, one after the other, except those with workers=. What one raises is logged
-        under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
+        All callbacks of a bus run on one thread, one after the other, except those with workers=. An async function runs
+        as a task of the event loop in which it is registered, and ends with it. What a callback raises is logged under
+        "libbus", and the next message is handled. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
@@ -380,8 +381,8 @@ class Bus(_core.Bus):
             if not callable(function):
                 # `type` is an argument here.
                 raise TypeError(f"a callback is a function, not {function.__class__.__name__}")
-            refuse_coroutine(function)
-            call = functools.partial(answer, self, function)
+            reply = answer_later if is_async(function) else answer
+            call = functools.partial(reply, self, function)
             self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
             return function
 
@@ -492,16 +493,16 @@ class Bus(_core.Bus):
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        """Lets callbacks finish, also those of this loop, which runs meanwhile."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
         name = f"{self.name} " if self.name else ""

@@ -8,6 +8,7 @@ the interpreter, whether or not the program refers to it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -20,17 +21,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libbus import _core
-from libbus._loop import refuse_coroutine
+from libbus._closing import Closing
+from libbus._loop import is_async, loop_for
 from libbus._reader import reader
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from libbus._bus import Bus
     from libbus._reader import Reader
     from libbus._start import Start
+    from libbus._tasks import Tasks
 
     Function = Callable[[_core.Message], Any]
 
@@ -56,7 +55,7 @@ def _keep(bus: Bus) -> None:
         with_callbacks.discard(bus)
 
 
-class Callback:
+class Callback(Closing):
     """A function that is called for each message, until close()."""
 
     def __init__(
@@ -76,32 +75,22 @@ class Callback:
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
-        if self._key in self._bus._callbacks._workers:
+        callbacks = self._bus._callbacks
+        if self._key in callbacks._workers or self._key in callbacks._tasks:
             with contextlib.suppress(_core.BusError):
                 self._last = self._mailbox.stats()
-        self._bus._callbacks.remove(self._bus, self._mailbox, self._key)
-        self._bus._callbacks.forget(self._mailbox)
+        callbacks.remove(self._bus, self._mailbox, self._key)
+        callbacks.forget(self._mailbox)
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
         in the past or have workers."""
         return self._last if self._last is not None else self._mailbox.stats()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         function = self._bus._callbacks._functions.get(self._key)
         name = f"{getattr(function, '__qualname__', repr(function))} on " if function else ""
-        return f"<libbus.Callback {name}{' '.join(self.filters)}{' closed' if self.closed else ''}>"
+        return f"{name}{' '.join(self.filters)}"
 
 
 class Workers(NamedTuple):
@@ -123,6 +112,8 @@ class Callbacks:
         self._functions: dict[int, Function] = {}
         self._readers: dict[int, Reader] = {}  # of those with a type
         self._workers: dict[int, Workers] = {}  # of those that have some
+        self._tasks: dict[int, Tasks] = {}  # of async functions
+        self._flushing = 0  # threads that want to hear of each message that a task has handled
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
@@ -155,7 +146,8 @@ class Callbacks:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
-        refuse_coroutine(function)
+        if is_async(function):
+            return self._add_async(bus, filters, function, full, max_bytes, start, kind, workers)
         read = reader(kind)
         work = None
         if workers is not None:
@@ -188,6 +180,36 @@ class Callbacks:
             self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
 
+    def _add_async(
+        self,
+        bus: Bus,
+        filters: tuple[str, ...],
+        function: Function,
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
+        kind: Any,
+        workers: int | None,
+    ) -> Callback:
+        from libbus._tasks import Tasks  # here: it is for programs that have imported asyncio
+
+        loop = loop_for(function)
+        tasks = Tasks(bus, filters, function, full, max_bytes, start, kind, workers, loop)
+        key = next(self._keys)
+        self._functions[key] = function
+        self._tasks[key] = tasks
+        _keep(bus)
+        mailbox = tasks.subscription
+        tasks.start(functools.partial(self.remove, bus, mailbox, key), self._tell)
+        if self._stopped:  # close() has perhaps not seen them
+            tasks.close()
+        return Callback(bus, filters, mailbox, key)
+
+    def _tell(self) -> None:
+        if self._flushing:
+            with self._handled:
+                self._handled.notify_all()
+
     def _start_workers(
         self, work: _core.Work, mailbox: _core.Mailbox, key: int, count: int
     ) -> None:
@@ -210,6 +232,8 @@ class Callbacks:
         if (workers := self._workers.pop(key, None)) is not None:
             workers.work.close()
             workers.mailbox.close()
+        if (tasks := self._tasks.pop(key, None)) is not None:
+            tasks.close()
         if not self._functions:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
@@ -334,7 +358,8 @@ class Callbacks:
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
         due = [(each.work, each.mailbox._progress()[1]) for each in list(self._workers.values())]
-        if not self._flush_shared(deadline):
+        tasks = self._tasks_due()
+        if not self._flush_shared(deadline) or not self._flush_tasks(tasks, deadline):
             return False
         for work, goal in due:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -342,6 +367,28 @@ class Callbacks:
                 return False
         if due and self._stopped:
             raise _core.error(CLOSED)
+        return True
+
+    def _tasks_due(self) -> list[tuple[Tasks, int]]:
+        due = []
+        for each in list(self._tasks.values()):
+            with contextlib.suppress(_core.ClosedError):  # its loop ends just now
+                due.append((each, each.due()))
+        return due
+
+    def _flush_tasks(self, tasks: list[tuple[Tasks, int]], deadline: float | None) -> bool:
+        if not tasks:
+            return True
+        with self._handled:
+            self._flushing += 1
+            try:
+                while not all(each.is_handled(due) for each, due in tasks):
+                    left = _slice(deadline)
+                    if left <= 0:
+                        return False
+                    self._handled.wait(left)
+            finally:
+                self._flushing -= 1
         return True
 
     def _flush_shared(self, deadline: float | None) -> bool:
@@ -354,7 +401,7 @@ class Callbacks:
             while not self._are_handled(waiting):
                 if self._stopped:
                     raise _core.error(CLOSED)
-                left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+                left = _slice(deadline)
                 if left <= 0:
                     return False
                 self._handled.wait(left)
@@ -384,7 +431,9 @@ class Callbacks:
             taken = list(self._taken)  # a signal handler that closes the bus clears it
             left = {id(msg) for key, msg in taken if key in self._functions}
             self._taken.clear()
-        return len(left) + sum(each.work.close() for each in list(self._workers.values()))
+        ends = [each.work.close for each in list(self._workers.values())]
+        ends += [each.close for each in list(self._tasks.values())]
+        return len(left) + sum(end() for end in ends)
 
     def join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -399,6 +448,10 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _slice(deadline: float | None) -> float:
+    return SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
 
 
 _running = threading.local()

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from libbus import _core
+from libbus._closing import Closing
 from libbus._loop import running_loop
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from libbus._bus import Bus
 
 
-class Publisher(_core.Publisher):
+class Publisher(_core.Publisher, Closing):
     """A topic for many messages, made by bus.publisher().
 
     Keeps its bus open. Several threads may share one. A send() that waits holds up neither the others nor
@@ -32,17 +31,5 @@ class Publisher(_core.Publisher):
     def _may_wait(self) -> bool:
         return not self.bus._callbacks.here() and running_loop() is None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        wait = "" if self.wait == 0 else f" wait={self.wait}"
-        return f"<libbus.Publisher {self.topic}{wait}{' closed' if self.closed else ''}>"
+    def _about(self) -> str:
+        return self.topic if self.wait == 0 else f"{self.topic} wait={self.wait}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
@@ -153,9 +153,27 @@ def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Messag
         bus.reply(msg, function(msg))
     except _core.ClosedError:
         raise
-    except Exception as error:
-        log.exception("%r failed on the question %s", function, msg.topic)
-        bus.reply(msg, None, headers={ERROR: _sentence(error)})
+    except Exception as error:  # noqa: BLE001 - logged there
+        _reply_error(bus, function, msg, error)
+
+
+async def answer_later(
+    bus: Bus, function: Callable[[_core.Message], Awaitable[Any]], msg: _core.Message
+) -> None:
+    """The same of an async function."""
+    if not msg.question:
+        return
+    try:
+        bus.reply(msg, await function(msg))
+    except _core.ClosedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - logged there
+        _reply_error(bus, function, msg, error)
+
+
+def _reply_error(bus: Bus, function: object, msg: _core.Message, error: Exception) -> None:
+    log.exception("%r failed on the question %s", function, msg.topic)
+    bus.reply(msg, None, headers={ERROR: _sentence(error)})
 
 
 def _sentence(error: Exception) -> str:
