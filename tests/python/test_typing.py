@@ -99,7 +99,7 @@ bus.subscribe("a", callback=read, type=Limits)  # type: ignore[arg-type]
 
 with bus.publisher("a", wait=None) as publisher:
     assert_type(publisher, libbus.Publisher)
-    assert_type(publisher.send_many(n for n in range(3)), int)
+    sent: int = publisher.send_many(n for n in range(3))
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
@@ -113,6 +113,10 @@ assert_type(bus.request("a", 1).lost, int)
 asked: libbus.Message = bus.request("a", 1)
 
 async def listen() -> None:
+    await publisher.send(1)
+    assert_type(await publisher.send_many([1]), int)
+    async with bus, sub, publisher, handle:
+        assert_type(sub, libbus.Subscription)
     assert_type(await bus.request("a", 1), libbus.Reply)
     assert_type((await bus.request("a", 1)).topic, str)
     async for msg in sub:
