@@ -77,7 +77,9 @@ class Tasks:
                 ended()
 
         for _ in range(self.workers):
-            task = self.loop.create_task(self._run(), name="libbus-callback")
+            task: Any = self.loop.create_task(self._run(), name="libbus-callback")
+            # It waits for as long as its loop lives; a program that closes the loop meant to end it.
+            task._log_destroy_pending = False
             self.tasks.add(task)
             task.add_done_callback(end)
 
