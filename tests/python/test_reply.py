@@ -210,7 +210,7 @@ def test_a_question_across_a_link_is_awaited(served):
 def test_a_forked_child_leaves_the_questions_of_its_parent_alone(python):
     out = python("""if True:
         import asyncio, libbus, os
-        bus = libbus.Bus()
+        bus = libbus.Bus(on_fork="close")
         bus.serve("double", lambda msg: 2 * msg.value)
         async def main():
             reply = bus.request("double", 1)

@@ -6,13 +6,14 @@ import atexit
 import contextlib
 import functools
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from libbus import _core
-from libbus._callbacks import Callback, Callbacks, with_callbacks
+from libbus._callbacks import Callback, Callbacks, log, with_callbacks
 from libbus._closing import Closing
 from libbus._loop import is_async, refuse_in_loop, running_loop
 from libbus._publisher import Publisher
@@ -25,11 +26,16 @@ from libbus._subscription import Subscription
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
     T = TypeVar("T")
     D = TypeVar("D")
     Kept = TypeVar("Kept", _core.Link, _core.Role)
+
+
+OnFork: TypeAlias = Literal["reopen", "close"]
 
 
 class Will(NamedTuple):
@@ -55,10 +61,19 @@ class Bus(_core.Bus, Closing):
         process on it (16 MiB).
     will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
 
-    A bus with callbacks lives until close(), or to the end of the interpreter, also without a reference to it.
+    on_fork: what becomes of it in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus with the
+        same arguments, and registers the callbacks again, without start=; subscriptions, publishers, links and roles
+        are the parent's. "close": calls on it raise ForkError there, and its callbacks are not called; the child opens a
+        bus of its own. None: the same, and an error is logged if it has callbacks.
 
-    After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
+    A bus with callbacks, links or roles lives until close(), or to the end of the interpreter, also without a reference
+    to it.
     """
+
+    def __new__(
+        cls, name: str | None = None, *, on_fork: OnFork | None = None, **given: Any
+    ) -> Self:
+        return super().__new__(cls, name, **given)
 
     def __init__(
         self,
@@ -69,8 +84,19 @@ class Bus(_core.Bus, Closing):
         directory: str | os.PathLike[str] | None = None,
         log_bytes: int = 0,
         will: Will | None = None,
+        on_fork: OnFork | None = None,
     ) -> None:
+        if on_fork not in (None, "reopen", "close"):
+            raise ValueError(f"on_fork={on_fork!r}: choose one of reopen, close")
         self.name = name
+        self.on_fork = on_fork
+        self._arguments: Any = {
+            "max_topics": max_topics,
+            "max_payload": max_payload,
+            "directory": directory,
+            "log_bytes": log_bytes,
+            "will": will,
+        }
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
         self._roles: list[_core.Role] = []
@@ -430,8 +456,33 @@ class Bus(_core.Bus, Closing):
     dial.__doc__ = _core.Bus.dial.__doc__
 
     def _keep(self, link: _core.Link) -> _core.Link:
+        find = weakref.ref(self)
+
+        def let_go() -> None:
+            if (bus := find()) is not None:
+                bus._let_go()
+
+        link._then(let_go)
         _hold(self._links, link)
+        self._live()
         return link
+
+    def _live(self) -> None:
+        """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
+        _with_links.add(self)
+        if self.closed:
+            _with_links.discard(self)
+
+    def _let_go(self) -> None:
+        """A link or a role has ended."""
+        if not self._has_links():
+            _with_links.discard(self)
+            if self._has_links():  # another thread has opened one since
+                self._live()
+
+    def _has_links(self) -> bool:
+        links = any(not each.closed for each in list(self._links))
+        return links or any(not each.closed for each in list(self._roles))
 
     # --- roles: kept as links are ---------------------------------------------------------------------------
 
@@ -449,6 +500,7 @@ class Bus(_core.Bus, Closing):
             refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
         role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
+        self._live()
         return Role(self, name, role)
 
     # --- the end ------------------------------------------------------------------------------------------
@@ -473,9 +525,9 @@ class Bus(_core.Bus, Closing):
         log of a named bus is not counted. A callback may close its bus, and is its last one then.
         """
         if self.closed:
-            with_callbacks.discard(
-                self
-            )  # in a forked child, or after a close() that was interrupted
+            # In a forked child, or after a close() that was interrupted.
+            with_callbacks.discard(self)
+            _with_links.discard(self)
             return 0
         deadline = _deadline(timeout)
         # ClosedError: another thread closes it as well.
@@ -486,12 +538,20 @@ class Bus(_core.Bus, Closing):
             undelivered = self._callbacks.stop() + super().close(_left(deadline))
         finally:
             with_callbacks.discard(self)
+            _with_links.discard(self)
         for link in list(self._links):
             link.close()
         for role in list(self._roles):
             role.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
+
+    def _reopen(self) -> None:
+        """In a forked child."""
+        self._adopt(_core.Bus(self.name, **self._arguments))
+        before, self._callbacks = self._callbacks, Callbacks()
+        self._links, self._roles = [], []
+        self._callbacks.reopen(self, before)
 
     async def __aexit__(
         self,
@@ -547,10 +607,55 @@ def _left(deadline: float | None) -> float | None:
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()
 
+# Buses that have links or roles: these are a reason to live, as a reference is.
+_with_links: set[Bus] = set()
+
+
+def _after_fork() -> None:
+    """In a forked child, which has none of the threads."""
+    with_callbacks.clear()
+    _with_links.clear()
+    silent = []
+    for bus in list(_open):
+        if bus._callbacks._stopped:  # it was closed before
+            continue
+        if bus.on_fork == "reopen":
+            try:
+                bus._reopen()
+            except Exception:  # noqa: BLE001 - logged
+                log.exception("%s could not be opened again in this forked process", _named(bus))
+        elif bus.on_fork is None and bus._callbacks._functions:
+            silent.append(_named(bus))
+    if silent:
+        log.error(
+            "the callbacks of %s are not called in this forked process: open the bus with on_fork='reopen', which"
+            " registers them again, or with on_fork='close', which is silent",
+            ", ".join(silent),
+        )
+
+
+def _named(bus: Bus) -> str:
+    return f"bus {bus.name!r}" if bus.name else "a bus without a name"
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them."""
+    """Ends what is still open while Python can still run callbacks; one second for all of them.
+
+    Daemon threads go on meanwhile, and what they do with a bus raises ClosedError: that is how they end, and no fault
+    to print.
+    """
+    shown = threading.excepthook
+
+    def print_others(caught: threading.ExceptHookArgs) -> None:
+        daemon = caught.thread is None or caught.thread.daemon
+        if not (daemon and isinstance(caught.exc_value, _core.ClosedError)):
+            shown(caught)
+
+    threading.excepthook = print_others
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

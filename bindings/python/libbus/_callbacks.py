@@ -44,9 +44,6 @@ CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 # Every bus that has callbacks: they are a reason to live, as a reference is.
 with_callbacks: set[Bus] = set()
 
-# A forked child has no thread that would call them, and ends nothing of its parent's.
-os.register_at_fork(after_in_child=with_callbacks.clear)
-
 
 def _keep(bus: Bus) -> None:
     """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
@@ -76,21 +73,39 @@ class Callback(Closing):
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
         callbacks = self._bus._callbacks
+        mailbox = self._current()
         if self._key in callbacks._workers or self._key in callbacks._tasks:
             with contextlib.suppress(_core.BusError):
-                self._last = self._mailbox.stats()
-        callbacks.remove(self._bus, self._mailbox, self._key)
-        callbacks.forget(self._mailbox)
+                self._last = mailbox.stats()
+        callbacks.remove(self._bus, mailbox, self._key)
+        callbacks.forget(mailbox)
+
+    def _current(self) -> _core.Mailbox:
+        """The mailbox; a forked child may have another than its parent."""
+        asked = self._bus._callbacks._asked.get(self._key)
+        return self._mailbox if asked is None else asked.mailbox
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
         in the past or have workers."""
-        return self._last if self._last is not None else self._mailbox.stats()
+        return self._last if self._last is not None else self._current().stats()
 
     def _about(self) -> str:
         function = self._bus._callbacks._functions.get(self._key)
         name = f"{getattr(function, '__qualname__', repr(function))} on " if function else ""
         return f"{name}{' '.join(self.filters)}"
+
+
+class Asked(NamedTuple):
+    """What add() was asked for: what a forked child asks for again."""
+
+    filters: tuple[str, ...]
+    function: Function
+    full: _core.Policy
+    max_bytes: int
+    kind: Any
+    workers: int | None
+    mailbox: _core.Mailbox
 
 
 class Workers(NamedTuple):
@@ -109,7 +124,9 @@ class Callbacks:
     """
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._functions: dict[int, Function] = {}
+        self._asked: dict[int, Asked] = {}
         self._readers: dict[int, Reader] = {}  # of those with a type
         self._workers: dict[int, Workers] = {}  # of those that have some
         self._tasks: dict[int, Tasks] = {}  # of async functions
@@ -141,7 +158,9 @@ class Callbacks:
         start: Start | None,
         kind: Any,
         workers: int | None,
+        again: int | None = None,
     ) -> Callback:
+        """again: the key that it had in the parent of this process."""
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
@@ -159,10 +178,11 @@ class Callbacks:
             mailbox = self._shared(bus, full, max_bytes)
             if start is not None:
                 mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
-        key = next(self._keys)
+        key = next(self._keys) if again is None else again
         if read is not None:
             self._readers[key] = read
         self._functions[key] = function  # first: kept values come at once
+        self._asked[key] = Asked(filters, function, full, max_bytes, kind, workers, mailbox)
         _keep(bus)
         try:
             for asked in filters:
@@ -196,10 +216,11 @@ class Callbacks:
         loop = loop_for(function)
         tasks = Tasks(bus, filters, function, full, max_bytes, start, kind, workers, loop)
         key = next(self._keys)
+        mailbox = tasks.subscription
         self._functions[key] = function
+        self._asked[key] = Asked(filters, function, full, max_bytes, kind, workers, mailbox)
         self._tasks[key] = tasks
         _keep(bus)
-        mailbox = tasks.subscription
         tasks.start(functools.partial(self.remove, bus, mailbox, key), self._tell)
         if self._stopped:  # close() has perhaps not seen them
             tasks.close()
@@ -226,8 +247,37 @@ class Callbacks:
             work.close()
             mailbox.close()
 
+    def forked(self) -> bool:
+        """Whether all of it is the parent's of this process, which shares its descriptors."""
+        return self._process != os.getpid()
+
+    def reopen(self, bus: Bus, before: Callbacks) -> None:
+        """Registers again, in a forked child, what was registered on the same bus before."""
+        self._keys = before._keys
+        for key, asked in sorted(before._asked.items()):
+            if is_async(asked.function):
+                log.error(
+                    "%r is async: in this forked process register it in a running loop",
+                    asked.function,
+                )
+                continue
+            self.add(
+                bus,
+                asked.filters,
+                asked.function,
+                asked.full,
+                asked.max_bytes,
+                None,  # the past is the parent's
+                asked.kind,
+                asked.workers,
+                again=key,
+            )
+
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
+        self._asked.pop(key, None)
+        if self.forked():
+            return
         self._readers.pop(key, None)
         if (workers := self._workers.pop(key, None)) is not None:
             workers.work.close()
@@ -243,7 +293,7 @@ class Callbacks:
 
     def forget(self, mailbox: _core.Mailbox) -> None:
         """Leaves a mailbox to its Callback, unless others share it."""
-        if mailbox in list(self._by_policy.values()):
+        if self.forked() or mailbox in list(self._by_policy.values()):
             return
         # A list of the keys alone: a list of pairs allocates, and so may run finalizers that change the dict.
         for fd in list(self._mailboxes):

@@ -30,6 +30,7 @@ class Role(Closing):
     def close(self) -> None:
         """Gives it back; one of those who wait for it has it then."""
         self._role.close()
+        self.bus._let_go()
 
     def _about(self) -> str:
         return self.name

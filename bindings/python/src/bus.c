@@ -664,6 +664,26 @@ bus_close_once(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	return PyLong_FromLong(undelivered);
 }
 
+PyDoc_STRVAR(bus_adopt_doc,
+    "_adopt($self, other, /)\n--\n\n"
+    "In a forked child: takes over the bus of another object, which is closed then. What this one had is the\n"
+    "parent's, and stays where it is.");
+
+static PyObject *
+bus_adopt(struct bus_object *self, PyObject *given)
+{
+	struct bus_object *other = (struct bus_object *)given;
+
+	if (!PyObject_TypeCheck(given, self->core->bus) || !gate_forked(&self->gate) ||
+	    gate_forked(&other->gate) || !gate_shut(&other->gate))
+		return error_raise(self->core, BUS_E_STATE, ABOUT_NAME, NULL);
+	self->bus = other->bus;
+	self->epoch = other->epoch;
+	other->bus = NULL;
+	gate_open(&self->gate); /* last: whoever enters finds the rest */
+	Py_RETURN_NONE;
+}
+
 static PyObject *
 bus_closed(struct bus_object *self, void *unused)
 {
@@ -917,6 +937,7 @@ static PyMethodDef bus_methods[] = {
     {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},
     {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
+    {"_adopt", (PyCFunction)bus_adopt, METH_O, bus_adopt_doc},
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
     {"log_stats", (PyCFunction)bus_log_numbers, METH_NOARGS, bus_log_stats_doc},
     {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},
