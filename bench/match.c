@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 
 #include "contest.h"
 #include "machine.h"

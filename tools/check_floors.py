@@ -15,10 +15,12 @@ FLOOR = {
     "log": 1,
     "topic": 1,
     "value": 1,
-    "core": 2,
-    "link": 3,
-    "transport": 4,
-    "push": 4,
+    "mailbox": 2,
+    "bus": 3,
+    "named": 4,
+    "link": 5,
+    "transport": 6,
+    "push": 6,
 }
 ONLY_IN = {  # header: the one file of libbus/ that may include it
     "nng/": "transport/nng_wire.c",

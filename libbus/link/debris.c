@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "link/link.h"
 
+_Atomic int64_t bus__round_ns = INT64_C(1000000);
+
 static void
 run(void *arg)
 {
@@ -12,7 +14,7 @@ run(void *arg)
 	if (debris == NULL)
 		return;
 	links->debris = debris->next;
-	if (!debris->clear(links, debris, bus__now_ns() + BUS__ROUND_NS)) {
+	if (!debris->clear(links, debris, bus__now_ns() + bus__round())) {
 		debris->next = links->debris;
 		links->debris = debris;
 	}
@@ -29,7 +31,7 @@ bus__debris_init(struct bus__links *links)
 void
 bus__debris_add(struct bus__links *links, struct bus__debris *debris)
 {
-	int64_t until = links->closing ? INT64_MAX : bus__now_ns() + BUS__ROUND_NS;
+	int64_t until = links->closing ? INT64_MAX : bus__now_ns() + bus__round();
 	struct bus__debris **end = &links->debris;
 
 	if (debris->clear(links, debris, until))

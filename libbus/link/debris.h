@@ -3,14 +3,22 @@
 #ifndef BUS_LINK_DEBRIS_H
 #define BUS_LINK_DEBRIS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct bus__links;
 struct bus_link;
 
-/* What one peer may take of the link thread before it is the turn of others; a single frame may take longer. */
-#define BUS__ROUND_NS INT64_C(1000000)
+/* The time that one peer may take of the link thread before others have a turn; a single frame may take longer. Tests shorten it: at 0
+ * each step takes a round. Relaxed: it orders nothing. */
+extern _Atomic int64_t bus__round_ns;
+
+static inline int64_t
+bus__round(void)
+{
+	return atomic_load_explicit(&bus__round_ns, memory_order_relaxed);
+}
 
 struct bus__debris {
 	struct bus__debris *next;

@@ -10,7 +10,7 @@
 
 #include <libbus/transport.h>
 
-#include "core/peer.h"
+#include "bus/peer.h"
 #include "link/buffers.h"
 #include "link/loop.h"
 #include "link/transport.h"

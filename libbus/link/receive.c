@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "core/gap.h"
+#include "bus/gap.h"
 #include "link/debris.h"
 
 /* How long a connection has a large buffer after a read that needed it. */
@@ -346,7 +346,7 @@ bus__session_parse(struct bus__session *session, int64_t now)
 		session->was_heavy = frame.kind != BUS__FRAME_MSG && frame.kind != BUS__FRAME_REPLY;
 		session->behind =
 		    err == BUS__AGAIN ||
-		    (at < session->in.len && is_round_over(session, ++frames, now + BUS__ROUND_NS));
+		    (at < session->in.len && is_round_over(session, ++frames, now + bus__round()));
 		if (session->behind)
 			break;
 	}

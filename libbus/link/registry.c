@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "link/changes.h"
 #include "link/debris.h"
 #include "link/flush.h"

@@ -191,8 +191,8 @@ hear(struct bus__session *session)
 {
 	int err = bus__session_parse(session, session->heard_ns);
 	struct bus__loop *loop = &session->link->links->loop;
-	int64_t now = bus__now_ns(), over = now - session->heard_ns - BUS__ROUND_NS;
-	bool rests = err == 0 && session->was_heavy && over > BUS__ROUND_NS;
+	int64_t now = bus__now_ns(), round = bus__round(), over = now - session->heard_ns - round;
+	bool rests = err == 0 && session->was_heavy && over > round;
 
 	/* A frame cannot be cut: after one that took longer, others have the thread for as long. */
 	if (rests)
@@ -412,7 +412,7 @@ bus__session_ready(struct bus__session *session)
 
 	if (session->joined)
 		return BUS_E_PROTOCOL;
-	if (!bus__filters_end_renewal(&session->peer->filters, bus__now_ns() + BUS__ROUND_NS))
+	if (!bus__filters_end_renewal(&session->peer->filters, bus__now_ns() + bus__round()))
 		return BUS__AGAIN;
 	bus__peer_tell_values(session->mbox);
 	if (!session->dialled) {

@@ -45,7 +45,7 @@ struct log_listener {
 	int64_t noted_ns; /* as of then, monotonic */
 };
 
-/* --- the process's own: between begin and end, which writes what has changed --------------------------------------------- */
+/* --- the process's own: between begin and end, which writes the changes (listens.c) --------------------------------------- */
 
 void bus__log_listens_begin(struct log *log);
 void bus__log_listens_end(struct log *log);
@@ -64,14 +64,15 @@ void bus__log_listens_drop(struct log *log, uint32_t at);
 void bus__log_listens_count(struct log *log);
 void bus__log_listens_uncount(struct log *log);
 
-/* --- anybody's ----------------------------------------------------------------------------------------------------------- */
+/* --- those of others (listens_read.c) ------------------------------------------------------------------------------------ */
 
-/* A copy of a member's file, checked. */
+/* A checked copy of a member's file. */
 struct log_listening {
 	uint8_t *bytes; /* behind the head */
 	uint32_t units;
 	uint32_t pid, filters; /* as the file says */
-	uint32_t beyond; /* and filters that are not listed; LISTENS_BEYOND_MOST: so many or more */
+	uint32_t
+	    beyond; /* and filters that are not listed; LISTENS_BEYOND_MOST: that many or more */
 	uint32_t unread; /* of its filters, while they change */
 	bool
 	    is_late; /* the process has changed something that is not in the file: it could not write there */
@@ -87,15 +88,15 @@ void bus__log_listens_free(struct log_listening *listening);
 const char *bus__log_listens_next(
     const struct log_listening *listening, uint32_t *at, struct log_listener *ret_mailbox);
 
-/* --- membership (member.c) ----------------------------------------------------------------------------------------------- */
+/* --- membership --------------------------------------------------------------------------------------------------------- */
 
 int bus__log_listens_init(struct log *log);
 void bus__log_listens_fini(struct log *log);
 
-/* Removes the file that a member of this slot has left, by whoever holds the slot. List lock. */
+/* Removes the file that an earlier member left in this slot. The caller holds the slot. List lock. */
 void bus__log_listens_clear(struct log *log, uint32_t member);
 
-/* Removes those of all slots, in a log that nobody is on. */
+/* Removes those of all slots, in a log without members. */
 void bus__log_listens_sweep(const char *dir, const char *name);
 
 #endif

@@ -99,7 +99,7 @@ struct log {
 
 	/* Not held over fork(): a child does not use it. */
 	pthread_mutex_t members_lock;
-	unsigned buses; /* that say that they are members (core/members.c); under that lock */
+	unsigned buses; /* that say that they are members (named/members.c); under that lock */
 	bool has_will;  /* the same; one of them has left a will */
 
 	struct log_listens listens; /* what it says that it listens to */
@@ -108,7 +108,7 @@ struct log {
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
 };
 
-/* --- membership (member.c) ------------------------------------------------------------------------------------ */
+/* --- membership (member.c, locks.c, slots.c, paths.c, memberships.c) ---------------------------------------------- */
 
 /* Which limit bus__log_open() met: for the sentence of BUS_E_LIMIT. */
 enum log_limit {
@@ -195,7 +195,7 @@ bus__log_is_damaged(const struct log *log)
 int bus__log_role_take(struct log *log, const char *name, uint64_t *ret_role);
 void bus__log_role_end(struct log *log, uint64_t role);
 
-/* --- writing (append.c) ----------------------------------------------------------------------------------------- */
+/* --- writing (append.c, append_value.c) ------------------------------------------------------------------------- */
 
 /* A topic as this process knows it, for as long as its bytes stay. Many threads may use one. */
 struct log_topic {
@@ -448,7 +448,7 @@ const char *bus__log_name(
 /* The same of a record of that first word, which lies whole where it is. NULL: it does not name its topic. */
 const char *bus__log_own_name(const struct log_record *record, uint64_t word, uint32_t *ret_len);
 
-/* --- values (kept.c) -------------------------------------------------------------------------------------------- */
+/* --- values: reading (kept_read.c) ------------------------------------------------------------------------------ */
 
 /* The last retained record of a topic that was published when the tail was at position `tail`, for
  * bus__log_read(); NULL: it has none, or one only behind that, or a writer is moving it (reader->moving). It may be an
@@ -490,6 +490,8 @@ struct log_walk {
 const struct log_record *bus__log_kept_next(
     struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic);
 
+/* --- values: versions (versions.c) ------------------------------------------------------------------------------ */
+
 /* What a retained record, of which the reader or the tail's owner said `word`, is now, and its version: {0}, it has none.
  * LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */
 enum log_value { LOG_NO_VALUE, LOG_A_VALUE, LOG_A_MARK };
@@ -510,8 +512,10 @@ struct log_newest {
 void bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest);
 
-/* For the tail's owner, before it appends a mark: ends the oldest ones if there are too many. */
+/* For the tail's owner, before it appends a mark: counts it, and ends the oldest ones if there are too many. */
 void bus__log_bound_marks(struct log_cursor *reader, uint64_t tail);
+
+/* --- values: places, and room (kept.c, kept_room.c, carry.c) ----------------------------------------------------- */
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 

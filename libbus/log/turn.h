@@ -69,7 +69,7 @@ void bus__log_let_out(struct log *home);
 /* Lets no thread in any more. true: none is inside. false: the last one that comes out calls bus__log_end(). */
 bool bus__log_end_turns(struct log *home);
 
-/* Of member.c: makes the membership of a lane; false: not now. Frees a log that this process has left. */
+/* Makes the membership of a lane (slots.c); false: not now. Frees a log that this process has left (member.c). */
 bool bus__log_deputy(struct log *home, unsigned lane);
 void bus__log_end(struct log *home);
 

@@ -6,7 +6,7 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
-#include "core/sized.h"
+#include "base/sized.h"
 #include "transport/blocking.h"
 
 /* As RFC 3986 has them, but for upper case, which would be the same scheme. */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 
 struct bus *model_bus;
 struct bus_mailbox *model_mbox;

@@ -4,7 +4,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 #include "model.h"
 
 extern struct bus *model_bus;

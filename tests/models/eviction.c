@@ -69,7 +69,7 @@ static const struct control controls[] = {
 	"DATA RACE"},
     {"head is shown relaxed by who evicts", "bus__ring_evict", "head", OP_STORE, RELAXED,
 	"DATA RACE"},
-    {"an evicted frame is not cleared", "clear", "bytes", OP_CLEAR, SKIPPED, ""},
+    {"an evicted frame is not cleared", "bus__ring_clear", "bytes", OP_CLEAR, SKIPPED, ""},
     {"losses are taken over in two steps", "bus__ring_commit", "lost_at_tail", OP_RMW, SPLIT,
 	"USER ASSERT FAILED"},
     {NULL},

@@ -54,12 +54,13 @@ static const struct control controls[] = {
     {"the commit word is stored relaxed", "bus__ring_commit", "bytes", OP_STORE, RELAXED,
 	"DATA RACE"},
     {"the commit word is read relaxed", "bus__ring_take", "bytes", OP_LOAD, RELAXED, "DATA RACE"},
-    {"head is shown relaxed", "reclaim", "head", OP_STORE, RELAXED, "DATA RACE"},
+    {"head is shown relaxed", "bus__ring_reclaim_held", "head", OP_STORE, RELAXED, "DATA RACE"},
     {"head is read relaxed", "bus__ring_head", "head", OP_LOAD, RELAXED, "DATA RACE"},
     {"the limit is shown relaxed", "show_limit", "limit", OP_STORE, RELAXED, "DATA RACE"},
     {"the limit is read relaxed", "bus__ring_claim", "limit", OP_LOAD, RELAXED, "DATA RACE"},
-    {"what is taken out is not cleared", "clear", "bytes", OP_CLEAR, SKIPPED, ""},
-    {"what is taken out is cleared behind head", "clear", "bytes", OP_CLEAR, LATE, "DATA RACE"},
+    {"what is taken out is not cleared", "bus__ring_clear", "bytes", OP_CLEAR, SKIPPED, ""},
+    {"what is taken out is cleared behind head", "bus__ring_clear", "bytes", OP_CLEAR, LATE,
+	"DATA RACE"},
     {NULL},
 };
 

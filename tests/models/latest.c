@@ -1,7 +1,7 @@
 /* Two publishers into a mailbox that keeps the newest message of a topic, and a drainer. */
 #include "core_model.h"
 
-#include "core/topic.h"
+#include "bus/topic.h"
 
 enum { PUBLISHERS = 2, EACH = 2 };
 

@@ -99,7 +99,7 @@ static const struct control controls[] = {
     {"where the name is is not compared with the segment", NULL, "a place in another segment",
 	OP_ANY, PLANTED, ""},
     {"a segment is not sealed before its writer is revoked", "seal", "seal", OP_CAS, SKIPPED, ""},
-    {"a publish does not order what it shows", "move_tail", "tail", OP_CAS, RELAXED, ""},
+    {"a publish does not order what it shows", "bus__log_move_tail", "tail", OP_CAS, RELAXED, ""},
     {"a reader does not hold the record with the name", "pin_first", "pins", OP_STORE, SKIPPED,
 	"DATA RACE"},
     {NULL},

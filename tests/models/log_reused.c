@@ -61,8 +61,9 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"a place is taken though it was written to since", "take", "tag", OP_CAS, BLIND, ""},
-    {"the value before is forgotten", "raise", "before", OP_CAS, SKIPPED, ""},
+    {"a place is taken though it was written to since", "bus__log_take_place", "tag", OP_CAS, BLIND,
+	""},
+    {"the value before is forgotten", "bus__log_raise_before", "before", OP_CAS, SKIPPED, ""},
     {NULL},
 };
 

@@ -40,13 +40,13 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"records are shown relaxed", "move_tail", "tail", OP_CAS, RELAXED, ""},
-    {"a publish does not look whether the tail is still its own", "move_tail", "tail", OP_CAS,
-	BLIND, ""},
+    {"records are shown relaxed", "bus__log_move_tail", "tail", OP_CAS, RELAXED, ""},
+    {"a publish does not look whether the tail is still its own", "bus__log_move_tail", "tail",
+	OP_CAS, BLIND, ""},
     {"the segment is not sealed before it is taken", "seal", "seal", OP_CAS, SKIPPED, ""},
     {"a segment gets no end", "end_segment", "life", OP_CAS, SKIPPED, ""},
     {"the reader sleeps without looking", "bus__log_ask", "tail", OP_CAS, BLIND, ""},
-    {"the futex word does not change", "wake", "news", OP_RMW, SKIPPED, "DEADLOCK"},
+    {"the futex word does not change", "bus__log_wake", "news", OP_RMW, SKIPPED, "DEADLOCK"},
     {NULL},
 };
 

@@ -64,7 +64,7 @@ after(void)
 
 static const struct control controls[] = {
     {"a segment is not sealed before its writer is revoked", "seal", "seal", OP_CAS, SKIPPED, ""},
-    {"a publish does not order what it shows", "move_tail", "tail", OP_CAS, RELAXED, ""},
+    {"a publish does not order what it shows", "bus__log_move_tail", "tail", OP_CAS, RELAXED, ""},
     {"an owner does not hold what it compares", "pin_first", "pins", OP_STORE, SKIPPED, ""},
     {NULL},
 };

@@ -2,7 +2,7 @@
  * woken for the next, though the others are at work. */
 #include "core_model.h"
 
-#include "core/group.h"
+#include "mailbox/group.h"
 
 enum { PUBLISHERS = 1, RECEIVERS = 3 };
 

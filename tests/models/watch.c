@@ -8,9 +8,9 @@
 #include <libbus/bus.h>
 #include <libbus/error.h>
 
-#include "core/bus_internal.h"
-#include "core/mailbox_parts.h"
-#include "core/reader.h"
+#include "named/state.h"
+#include "mailbox/parts.h"
+#include "named/reader.h"
 
 enum { WRITER = 0, OWNER = 2, MAILBOXES = 2 };
 
@@ -28,7 +28,7 @@ begin(uint32_t segments, const char *first, const char *second)
 	model_log_open(segments);
 	model_check(bus_open(NULL, NULL, &bus) == 0);
 	bus->log = &model_log[OWNER];
-	bus->next_look_ns = INT64_MAX;
+	bus->named->next_look_ns = INT64_MAX;
 	for (int i = 0; i < MAILBOXES; i++) {
 		model_check(bus_mailbox_open(bus, &cfg, &mbox[i]) == 0);
 		model_check(bus_mailbox_subscribe(mbox[i], filters[i], NULL, NULL, &sub[i]) == 0);
@@ -37,9 +37,10 @@ begin(uint32_t segments, const char *first, const char *second)
 	}
 	model_share("pins lock", &bus->log->pins_lock, sizeof bus->log->pins_lock);
 	model_share("pinned", bus->log->pinned, sizeof bus->log->pinned);
-	model_share("sleeper", (void *)&bus->watch.sleeper, sizeof bus->watch.sleeper);
-	model_share("changes", &bus->watch.changes, sizeof bus->watch.changes);
-	model_share("watch lock", &bus->watch.lock, sizeof bus->watch.lock);
+	model_share(
+	    "sleeper", (void *)&bus->named->watch.sleeper, sizeof bus->named->watch.sleeper);
+	model_share("changes", &bus->named->watch.changes, sizeof bus->named->watch.changes);
+	model_share("watch lock", &bus->named->watch.lock, sizeof bus->named->watch.lock);
 }
 
 static void

@@ -69,7 +69,7 @@ def check_floors(root, **files):
 def test_floor_check_finds_what_goes_up_or_sideways_or_belongs_to_one_file(tmp_path):
     status, lines = check_floors(
         tmp_path,
-        base__x='#include "core/topic.h"\n#include <nng/nng.h>\n',
+        base__x='#include "bus/topic.h"\n#include <nng/nng.h>\n',
         value__y='#include "topic/name.h"\n',
     )
     assert status == 1

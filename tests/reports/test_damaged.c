@@ -1,6 +1,6 @@
 /* Another program writes into the log of a bus. What is damaged is said once, to who publishes and who reads, and no call takes
  * long: each damage is a few words, some of them near to what stood there. */
-#include "bus_test.h"
+#include "world.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -26,16 +26,6 @@ draw(uint64_t *seed)
 	return *seed;
 }
 
-static struct bus *
-join(const char *dir)
-{
-	struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = LOG_BYTES};
-	struct bus *bus;
-
-	ck_bus(bus_open("test", &cfg, &bus), 0);
-	return bus;
-}
-
 static struct log_shared *
 map_log(const char *dir)
 {
@@ -59,21 +49,11 @@ spoil_tail(const char *dir)
 	atomic_store(&map_log(dir)->tail, UINT64_C(777777777) << 12 | UINT64_C(1000) << 2);
 }
 
-static struct bus_mailbox *
-listen_to(struct bus *bus)
-{
-	struct bus_mailbox *m;
-
-	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
-	ck_bus(bus_mailbox_subscribe(m, "t", NULL, NULL, NULL), 0);
-	return m;
-}
-
 START_TEST(damage_is_told_to_publishers_and_to_readers_and_names_the_file)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir);
-	struct bus_mailbox *m = listen_to(bus), *late;
+	struct bus_mailbox *m = subscriber(bus, "t"), *late;
 	const struct bus_msg *msg;
 	struct bus_config cfg = {.size = sizeof cfg, .dir = dir};
 	struct bus *second;
@@ -113,7 +93,7 @@ START_TEST(reader_that_waits_is_told_of_damage_without_a_publisher)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir);
-	struct bus_mailbox *m = listen_to(bus);
+	struct bus_mailbox *m = subscriber(bus, "t");
 	pthread_t thread;
 	void *answer;
 
@@ -222,24 +202,17 @@ spoil(struct log_shared *shared, uint64_t *seed)
 }
 
 static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
-}
-
-static void
 one_damage(const char *dir, uint64_t *seed)
 {
 	struct bus *bus = join(dir);
-	struct bus_mailbox *m = listen_to(bus);
+	struct bus_mailbox *m = subscriber(bus, "t");
 	const struct bus_msg *msg;
 	struct bus_msg kept = {
 	    .size = sizeof kept, .topic = "v", .data = "v", .len = 1, .flags = BUS_MSG_RETAIN};
 	struct log_shared *shared;
 	char path[300];
 
-	ck_bus(bus_subscribe(bus, "t", ignore, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "t", ignore_message, NULL, NULL), 0);
 	ck_bus(bus_publish_msg(bus, &kept), 0);
 	shared = map_log(dir);
 	for (int i = 0; i < 20; i++)

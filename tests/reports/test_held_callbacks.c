@@ -1,7 +1,7 @@
 /* Callbacks that do not return, each with a message in its hands, and writers that are stopped: everybody else publishes and
  * reads as before. _i: all in one process, or each in its own. */
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <semaphore.h>
 #include <signal.h>
@@ -36,16 +36,6 @@ hold(void *arg, const struct bus_msg *msg)
 		;
 }
 
-static struct bus *
-join(const char *dir)
-{
-	const struct bus_config cfg = {.size = sizeof cfg, .log_bytes = 4 << 20, .dir = dir};
-	struct bus *bus;
-
-	ck_bus(bus_open(NAME, &cfg, &bus), 0);
-	return bus;
-}
-
 static struct bus_mailbox *
 hold_on(struct bus *bus, unsigned i, struct shared *shared)
 {
@@ -65,7 +55,7 @@ spawn_holder(const char *dir, unsigned i, struct shared *shared)
 	pid_t child = bus_test_fork();
 
 	if (child == 0) {
-		hold_on(join(dir), i, shared);
+		hold_on(join_as(dir, NAME), i, shared);
 		shared->listening++;
 		for (;;)
 			pause();
@@ -125,7 +115,7 @@ START_TEST(callbacks_that_never_return_hold_up_no_publisher_and_no_other_reader)
 	struct shared *shared =
 	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *dir = bus_test_dir();
-	struct bus *bus = join(dir), *holders = join(dir);
+	struct bus *bus = join_as(dir, NAME), *holders = join_as(dir, NAME);
 	struct account steady = listen_to_all(bus), lazy = listen_to_all(bus);
 	struct bus_mailbox *all[CALLBACKS];
 	pid_t children[CALLBACKS], stopped[STOPPED];

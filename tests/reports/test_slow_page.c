@@ -1,7 +1,7 @@
 /* A payload whose page comes late: a mapped file on a slow disk, or swapped memory. Here the page is none until the test lets it
  * come. The other threads of the process go on meanwhile, and the bus closes in time. */
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -103,13 +103,6 @@ START_TEST(page_that_comes_late_holds_up_its_publisher_alone)
 }
 END_TEST
 
-static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
-}
-
 /* On a private bus the message lies in the rings of its mailboxes, where it is in the way of those behind it until its page has
  * come. Whoever subscribes, leaves, flushes or closes goes on. Each would wait for the page, which waits for the test. */
 START_TEST(page_that_comes_late_holds_up_no_call_of_a_private_bus)
@@ -131,11 +124,11 @@ START_TEST(page_that_comes_late_holds_up_no_call_of_a_private_bus)
 	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
 	ck_bus(bus_mailbox_subscribe(m, "t", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_open(bus, &own_thread, &other), 0);
-	ck_bus(bus_mailbox_subscribe(other, "t", ignore, NULL, &sub), 0);
+	ck_bus(bus_mailbox_subscribe(other, "t", ignore_message, NULL, &sub), 0);
 	thread = start_publish((enum how)_i);
-	ck_bus(bus_mailbox_subscribe(other, "t", ignore, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(other, "t", ignore_message, NULL, NULL), 0);
 	bus_unsubscribe(sub, NULL);
-	ck_bus(bus_mailbox_subscribe(other, "new", ignore, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(other, "new", ignore_message, NULL, NULL), 0);
 	ck_bus(bus_publish(bus, "new", "x", 1), 0);
 	ck_bus(bus_request(bus, "new", "", 0, 1, &reply), BUS_E_TIMEDOUT);
 	ck_bus(bus_stats(bus, &stats), 0);

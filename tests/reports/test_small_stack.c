@@ -46,13 +46,6 @@ getaddrinfo(
 }
 
 static void
-count(void *arg, const struct bus_msg *msg)
-{
-	(void)msg;
-	(*(_Atomic unsigned *)arg)++;
-}
-
-static void
 reply(void *arg, const struct bus_msg *question)
 {
 	struct bus *bus = arg;
@@ -116,8 +109,12 @@ ask_in_every_way(struct bus *bus, struct bus_mailbox *mbox, _Atomic unsigned *re
 	bus_msg_free(answer);
 	ck_bus(bus_request_msg(bus, &question, patience_ms(), &answer), 0);
 	bus_msg_free(answer);
-	ck_bus(bus_request_start(mbox, "ask", "?", 1, patience_ms(), count, replies, &first), 0);
-	ck_bus(bus_request_start_msg(mbox, &question, patience_ms(), count, replies, &second), 0);
+	ck_bus(
+	    bus_request_start(mbox, "ask", "?", 1, patience_ms(), count_message, replies, &first),
+	    0);
+	ck_bus(
+	    bus_request_start_msg(mbox, &question, patience_ms(), count_message, replies, &second),
+	    0);
 	while (*replies < 2)
 		ck_assert_int_ge(bus_dispatch(mbox, patience_ms(), 0), 0);
 	bus_request_cancel(first);
@@ -218,9 +215,9 @@ ask_and_fail(struct bus *bus, struct bus_mailbox *mbox)
 	ck_bus(bus_mailbox_subscribe(mbox, "silent", NULL, NULL, NULL), 0);
 	ck_fails(bus_request(bus, "silent", "", 0, 1, &answer), BUS_E_TIMEDOUT);
 	ck_fails(bus_request_msg(bus, NULL, 1, &answer), BUS_E_INVAL);
-	ck_fails(
-	    bus_request_start(mbox, "#", "", 0, 1, count, &replies, NULL), BUS_E_TOPIC_WILDCARD);
-	ck_fails(bus_request_start_msg(mbox, NULL, 1, count, &replies, NULL), BUS_E_INVAL);
+	ck_fails(bus_request_start(mbox, "#", "", 0, 1, count_message, &replies, NULL),
+	    BUS_E_TOPIC_WILDCARD);
+	ck_fails(bus_request_start_msg(mbox, NULL, 1, count_message, &replies, NULL), BUS_E_INVAL);
 	ck_fails(bus_reply(bus, &plain, "", 0), BUS_E_INVAL);
 	ck_fails(bus_reply_msg(bus, &plain, &plain), BUS_E_INVAL);
 }
@@ -293,7 +290,7 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	ask_and_fail(bus, mbox);
 	link_and_fail(bus);
 	register_and_fail();
-	ck_fails(bus_subscribe(bus, "a/b+", count, NULL, NULL), BUS_E_FILTER);
+	ck_fails(bus_subscribe(bus, "a/b+", count_message, NULL, NULL), BUS_E_FILTER);
 	ck_fails(bus_mailbox_subscribe(mbox, "#/a", NULL, NULL, NULL), BUS_E_FILTER);
 	ck_fails(bus_mailbox_open(bus, &group, &other), named ? BUS_E_NOTSUP : BUS_E_INVAL);
 	ck_fails(bus_mailbox_fd(NULL), BUS_E_INVAL);
@@ -338,10 +335,10 @@ use_a_bus(const char *name)
 	ck_bus(bus_open(name, &cfg, &bus), 0);
 	ck_bus(bus_keep(bus, "#", NULL), name == NULL ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", count, &heard, &notices), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", count_message, &heard, &notices), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "x/#", NULL, NULL, NULL), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, topic, count, &heard, NULL), 0);
-	ck_bus(bus_subscribe(bus, topic, count, &heard, &sub), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, topic, count_message, &heard, NULL), 0);
+	ck_bus(bus_subscribe(bus, topic, count_message, &heard, &sub), 0);
 	publish_in_every_way(bus, topic);
 	ck_assert_int_ge(bus_mailbox_fd(mbox), 0);
 	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);

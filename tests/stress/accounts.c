@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 struct pair {
 	struct bus_mailbox *mbox;

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum { FILTERS = 4, SUBS = 2, STEPS = 12, ASK_MS = 200 };
 

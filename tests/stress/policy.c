@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/bus_internal.h"
-#include "core/mailbox.h"
+#include "bus/bus_internal.h"
+#include "mailbox/mailbox.h"
 
 enum {
 	NEAR_WRAP =

@@ -25,6 +25,19 @@ Suite *bus_test_suite(void);
 		    bus_errname(got_), want_, bus_errname(want_));                                 \
 	} while (0)
 
+/* The same for loops: Check writes down each of its assertions that holds, these write only where one does not. */
+#define must(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			ck_abort_msg("not so: %s", #condition);                                    \
+	} while (0)
+#define must_bus(call)                                                                             \
+	do {                                                                                       \
+		int got_ = (call);                                                                 \
+		if (got_ < 0)                                                                      \
+			ck_abort_msg("%s answered %s", #call, bus_errname(got_));                  \
+	} while (0)
+
 /* Waits until `condition` is true; fails after bus_test_patience(). */
 #define ck_eventually(condition)                                                                   \
 	do {                                                                                       \

@@ -2,7 +2,7 @@
 #ifndef LINK_TEST_H
 #define LINK_TEST_H
 
-#include "bus_test.h"
+#include "world.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -50,15 +50,6 @@ struct pair {
 	struct bus_link *la, *lb;
 	char url[256];
 };
-
-static inline struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
 
 static inline void
 pair_link(struct pair *p, int i, const struct bus_link_config *cfg)

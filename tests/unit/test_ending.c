@@ -1,60 +1,12 @@
-/* How things end when they end badly: a thread that is cancelled, a callback that does not return, a fork at the worst
- * moment; and unsubscribe, flush and close under traffic and from inside callbacks. */
+/* Threads are cancelled, callbacks do not return, subscriptions and buses end under traffic. */
 #define _GNU_SOURCE
-#include "link_test.h"
+#include "ending_test.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <libbus/bus.h>
 #include <libbus/transport.h>
-
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { ROUNDS = 40, FORKS = 2, FORK_TRAFFIC = false };
-#else
-enum { ROUNDS = 200, FORKS = 100, FORK_TRAFFIC = true };
-#endif
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain)
-{
-	const struct bus_mailbox_config cfg = {
-	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 16384};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	return mbox;
-}
-
-static struct bus_pub *
-open_pub(struct bus *bus, const char *topic, int wait_ms)
-{
-	const struct bus_pub_config cfg = {.size = sizeof cfg, .wait_ms = wait_ms};
-	struct bus_pub *pub;
-
-	ck_bus(bus_pub_open(bus, topic, &cfg, &pub), 0);
-	return pub;
-}
-
-static int
-retain(struct bus *bus, const char *topic)
-{
-	return bus_publish_msg(bus, &(struct bus_msg){.size = sizeof(struct bus_msg),
-					.topic = topic,
-					.data = "x",
-					.len = 1,
-					.flags = BUS_MSG_RETAIN});
-}
-
-static void
-count(void *arg, const struct bus_msg *msg)
-{
-	(void)msg;
-	(*(_Atomic unsigned *)arg)++;
-}
 
 /* --- cancelled threads ---------------------------------------------------------------------------------------- */
 
@@ -227,12 +179,14 @@ doom(struct doomed *d, const char *what, int (*call)(struct doomed *d))
 	ck_assert_msg(d->answer == 0, "%s answered %d", what, d->answer);
 	ck_assert_ptr_eq(end, PTHREAD_CANCELED);
 }
+
 #define DOOM(d, call) doom((d), #call, (call))
 
 START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
 {
 	struct doomed d = {.bus = open_bus()};
-	struct bus_mailbox *drained = open_mailbox(d.bus, 0, BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *drained =
+	    open_mailbox(d.bus, NULL, .drain = BUS_DRAIN_PUBLISHER, .bytes = 16384);
 
 	ck_bus(bus_mailbox_subscribe(drained, "drained", cancellation_point, &d, NULL), 0);
 	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
@@ -272,25 +226,10 @@ send_patiently(void *arg)
 	return NULL;
 }
 
-/* Takes a lock, waits for all publishers under way, and frees what they used. */
-static void
-go_on(struct bus *bus)
-{
-	struct bus_sub *sub;
-	_Atomic unsigned calls = 0;
-
-	ck_bus(bus_subscribe(bus, "other/+", count, &calls, &sub), 0);
-	ck_bus(retain(bus, "other/kept"), 0);
-	ck_bus(bus_publish(bus, "other/new", "x", 1), 0);
-	ck_bus(bus_flush(bus, patience_ms()), 0);
-	bus_unsubscribe(sub, NULL);
-	ck_assert_uint_ge(calls, 2);
-}
-
 START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_REFUSE, .bytes = 16384);
 	struct patient p = {.pub = NULL};
 	const struct bus_msg *msg;
 	struct bus_stats s = {.size = sizeof s};
@@ -322,25 +261,6 @@ START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
 }
 END_TEST
 
-struct storm {
-	struct bus *bus;
-	struct bus_pub *pub;
-	_Atomic unsigned accepted, drained;
-	_Atomic bool stop;
-};
-
-static const char large[5000];
-
-static void
-publish_in_every_way(struct storm *s)
-{
-	s->accepted += bus_publish(s->bus, "t", "x", 1) == 0;
-	s->accepted += bus_publish(s->bus, "t", large, sizeof large) == 0;
-	s->accepted += retain(s->bus, "t") == 0;
-	s->accepted += bus_pub_send(s->pub, "x", 1) == 0;
-	s->accepted += bus_pub_send(s->pub, large, sizeof large) == 0;
-}
-
 static void *
 publish_until_cancelled(void *arg)
 {
@@ -354,13 +274,15 @@ publish_until_cancelled(void *arg)
 START_TEST(publishers_cancelled_at_any_moment_leave_all_counters_exact)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
-	struct bus_mailbox *drained = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *polled =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .bytes = 16384);
+	struct bus_mailbox *drained = open_mailbox(
+	    s.bus, NULL, .full = BUS_FULL_REFUSE, .drain = BUS_DRAIN_PUBLISHER, .bytes = 16384);
 	struct bus_stats stats = {.size = sizeof stats};
 	const struct bus_msg *msg;
 
 	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0);
-	ck_bus(bus_mailbox_subscribe(drained, "t", count, &s.drained, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(drained, "t", count_message, &s.drained, NULL), 0);
 	ck_assert_int_ge(bus_mailbox_fd(polled), 0);
 	for (unsigned i = 0; i < ROUNDS / 10; i++) {
 		pthread_t thread;
@@ -434,9 +356,10 @@ START_TEST(close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_unde
 	int64_t begun;
 	pthread_t thread;
 
-	s.mbox = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, _i);
+	s.mbox =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .drain = _i, .bytes = 16384);
 	ck_bus(bus_mailbox_subscribe(s.mbox, "t", get_stuck, &s, NULL), 0);
-	ck_bus(bus_subscribe(s.bus, "other", count, &calls, NULL), 0);
+	ck_bus(bus_subscribe(s.bus, "other", count_message, &calls, NULL), 0);
 	pthread_create(&thread, NULL, run_into_it, &s);
 	ck_eventually(s.inside);
 	go_on(other);
@@ -461,16 +384,6 @@ END_TEST
 
 /* --- unsubscribe ------------------------------------------------------------------------------------------------ */
 
-static void *
-publish_until_told(void *arg)
-{
-	struct storm *s = arg;
-
-	while (!s->stop)
-		publish_in_every_way(s);
-	return NULL;
-}
-
 /* Reads and writes memory that is freed as soon as it may be. */
 static void
 touch(void *arg, const struct bus_msg *msg)
@@ -492,8 +405,8 @@ free_and_count(void *arg)
 START_TEST(what_a_callback_uses_may_be_freed_when_unsubscribe_says_so)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *mbox = open_mailbox(
-	    s.bus, BUS_FULL_DROP_OLDEST, _i / 2 == 0 ? BUS_DRAIN_THREAD : BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *mbox = open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST,
+	    .drain = _i / 2 == 0 ? BUS_DRAIN_THREAD : BUS_DRAIN_PUBLISHER, .bytes = 16384);
 	pthread_t thread;
 
 	freed = 0;
@@ -559,7 +472,7 @@ START_TEST(callbacks_that_end_each_other_do_not_wait_for_each_other)
 	struct duel duel[2];
 
 	for (int i = 0; i < 2; i++) {
-		mbox[i] = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+		mbox[i] = open_mailbox(bus, NULL, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
 		duel[i] = (struct duel){.bus = bus, .ready = &ready};
 		ck_bus(
 		    bus_mailbox_subscribe(mbox[i], "t", end_the_other, &duel[i], &duel[i].mine), 0);
@@ -597,8 +510,10 @@ hear_number(void *arg, const struct bus_msg *msg)
 START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after)
 {
 	struct storm s = {.bus = open_bus()};
-	struct bus_mailbox *own = open_mailbox(s.bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
-	struct bus_mailbox *polled = open_mailbox(s.bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *own = open_mailbox(
+	    s.bus, NULL, .full = BUS_FULL_REFUSE, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
+	struct bus_mailbox *polled =
+	    open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST, .bytes = 16384);
 	struct bus_pub *pub = open_pub(s.bus, "t", -1);
 	_Atomic unsigned heard = 0;
 	pthread_t thread;
@@ -650,7 +565,8 @@ enum { TELLERS = 3 };
 START_TEST(close_under_traffic_accounts_for_every_message)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, _i, BUS_DRAIN_THREAD);
+	struct bus_mailbox *mbox =
+	    open_mailbox(bus, NULL, .full = _i, .drain = BUS_DRAIN_THREAD, .bytes = 16384);
 	struct bus_stats s = {.size = sizeof s};
 	struct teller tellers[TELLERS];
 	uint64_t lost = 0, accepted = 0, refused = 0;
@@ -658,7 +574,7 @@ START_TEST(close_under_traffic_accounts_for_every_message)
 	pthread_t threads[TELLERS];
 	int left;
 
-	ck_bus(bus_mailbox_subscribe(mbox, "t", count, &calls, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t", count_message, &calls, NULL), 0);
 	for (int i = 0; i < TELLERS; i++) {
 		tellers[i] = (struct teller){.pub = open_pub(bus, "t", 0)};
 		pthread_create(&threads[i], NULL, send_until_closed, &tellers[i]);
@@ -686,212 +602,11 @@ START_TEST(close_under_traffic_accounts_for_every_message)
 }
 END_TEST
 
-/* --- fork ------------------------------------------------------------------------------------------------------- */
-
-/* Everything that a child may have of its own; ThreadSanitizer knows no new threads there. */
-#ifdef __SANITIZE_THREAD__
-static bool
-own_links_work(struct bus *own)
-{
-	(void)own;
-	return true;
-}
-#else
-static bool
-own_links_work(struct bus *own)
-{
-	_Atomic unsigned calls = 0;
-	struct bus *peer;
-	bool ok = bus_open(NULL, NULL, &peer) == 0 &&
-		  bus_subscribe(peer, "t", count, &calls, NULL) == 0 &&
-		  bus_listen(peer, "inproc://storm", NULL, NULL) == 0 &&
-		  bus_dial(own, "inproc://storm", NULL, NULL) == 0;
-
-	while (ok && calls == 0) {
-		ok = bus_publish(own, "t", "x", 1) == 0;
-		bus_test_nap();
-	}
-	return ok && bus_flush(own, patience_ms()) == 0 && bus_close(peer, 20000) >= 0;
-}
-#endif
-
-static bool
-own_bus_works(void)
-{
-	const struct bus_msg *msg;
-	struct bus_mailbox *mbox;
-	struct bus *own;
-
-	return bus_open(NULL, NULL, &own) == 0 && bus_mailbox_open(own, NULL, &mbox) == 0 &&
-	       bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL) == 0 && retain(own, "t") == 0 &&
-	       bus_recv(mbox, 0, &msg) == 1 && own_links_work(own) &&
-	       bus_flush(own, patience_ms()) == 0 && bus_close(own, 20000) >= 0;
-}
-
-/* What a child has inherited. */
-struct heirloom {
-	struct bus *bus;
-	struct bus_mailbox *mbox;
-	struct bus_pub *pub;
-	struct bus_sub *sub;
-	struct bus_link *link;
-};
-
-static bool
-everything_is_forked(struct heirloom *h)
-{
-	struct bus_link_stats link_stats = {.size = sizeof link_stats};
-	struct bus_stats stats = {.size = sizeof stats};
-	const struct bus_msg *msg;
-	struct bus_mailbox *mbox;
-	struct bus_pub *pub;
-	char text[64];
-	void *loan;
-	bool ok = bus_publish(h->bus, "t", "x", 1) == BUS_E_FORKED &&
-		  retain(h->bus, "t") == BUS_E_FORKED &&
-		  bus_pub_open(h->bus, "t", NULL, &pub) == BUS_E_FORKED &&
-		  bus_pub_send(h->pub, "x", 1) == BUS_E_FORKED &&
-		  bus_pub_loan(h->pub, 10, &loan) == BUS_E_FORKED &&
-		  bus_mailbox_open(h->bus, NULL, &mbox) == BUS_E_FORKED &&
-		  bus_mailbox_subscribe(h->mbox, "t", NULL, NULL, NULL) == BUS_E_FORKED &&
-		  bus_subscribe(h->bus, "t", count, NULL, NULL) == BUS_E_FORKED &&
-		  bus_recv(h->mbox, -1, &msg) == BUS_E_FORKED &&
-		  bus_dispatch(h->mbox, -1, 0) == BUS_E_FORKED &&
-		  bus_mailbox_fd(h->mbox) == BUS_E_FORKED &&
-		  bus_mailbox_stats(h->mbox, &stats) == BUS_E_FORKED &&
-		  bus_stats(h->bus, &stats) == BUS_E_FORKED &&
-		  bus_keep(h->bus, "t", NULL) == BUS_E_FORKED &&
-		  bus_explain(h->bus, "t", text, sizeof text) == BUS_E_FORKED &&
-		  bus_listen(h->bus, "inproc://x", NULL, NULL) == BUS_E_FORKED &&
-		  bus_dial(h->bus, "inproc://x", NULL, NULL) == BUS_E_FORKED &&
-		  bus_link_stats(h->link, &link_stats) == BUS_E_FORKED &&
-		  bus_flush(h->bus, -1) == BUS_E_FORKED;
-
-	bus_unsubscribe(h->sub, NULL);
-	bus_link_close(h->link);
-	bus_pub_close(h->pub);
-	bus_mailbox_close(h->mbox);
-	return ok && bus_close(h->bus, -1) == BUS_E_FORKED;
-}
-
-static pid_t
-fork_and_check(struct heirloom *h)
-{
-	pid_t pid = bus_test_fork();
-
-	if (pid == 0) {
-		alarm((unsigned)bus_test_patience()); /* a lock whose holder is not there */
-		_exit(everything_is_forked(h) && own_bus_works() ? 0 : 1);
-	}
-	return pid;
-}
-
-static void
-check_child(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(
-	    WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %x", status);
-}
-
-/* Holds the lock of the bus as often as it can. */
-static void *
-come_and_go(void *arg)
-{
-	struct storm *s = arg;
-	_Atomic unsigned calls = 0;
-	struct bus_sub *sub;
-
-	while (!s->stop && bus_subscribe(s->bus, "+", count, &calls, &sub) == 0)
-		bus_unsubscribe(sub, NULL);
-	return NULL;
-}
-
-/* That of the names of this process, and those of links. */
-static void *
-link_and_unlink(void *arg)
-{
-	struct storm *s = arg;
-	struct bus_link *link;
-
-	while (!s->stop && bus_listen(s->bus, "inproc://storm", NULL, &link) == 0)
-		bus_link_close(link);
-	return NULL;
-}
-
-START_TEST(child_forked_under_traffic_finds_no_lock_taken)
-{
-	void *(*const all[])(void *arg) = {publish_until_told, come_and_go, link_and_unlink};
-	enum { ALL = sizeof all / sizeof all[0] };
-	struct storm s = {.bus = open_bus()};
-	struct heirloom h = {.bus = s.bus, .mbox = open_mailbox(s.bus, 0, BUS_DRAIN_CALLER)};
-	pthread_t threads[ALL];
-
-	ck_bus(bus_mailbox_subscribe(h.mbox, "t", NULL, NULL, &h.sub), 0);
-	h.pub = open_pub(s.bus, "t", 0);
-	s.pub = open_pub(s.bus, "t", 0);
-	ck_bus(bus_listen(s.bus, "inproc://stays", NULL, &h.link), 0);
-	for (int i = 0; FORK_TRAFFIC && i < ALL; i++)
-		pthread_create(&threads[i], NULL, all[i], &s);
-	for (int i = 0; i < FORKS; i++)
-		check_child(fork_and_check(&h));
-	s.stop = true;
-	for (int i = 0; FORK_TRAFFIC && i < ALL; i++)
-		pthread_join(threads[i], NULL);
-	go_on(s.bus);
-	bus_unsubscribe(h.sub, NULL);
-	bus_pub_close(h.pub);
-	bus_pub_close(s.pub);
-	bus_link_close(h.link);
-	bus_mailbox_close(h.mbox);
-	ck_assert_int_ge(bus_close(s.bus, 20000), 0);
-}
-END_TEST
-
-struct forking {
-	struct heirloom h;
-	_Atomic pid_t child;
-};
-
-static void
-fork_inside(void *arg, const struct bus_msg *msg)
-{
-	struct forking *f = arg;
-
-	(void)msg;
-	f->child = fork_and_check(&f->h);
-}
-
-/* It has left the callback for good, and may close and flush what is its own. _i: the drainer. */
-START_TEST(child_forked_in_a_callback_is_in_none)
-{
-	struct bus *bus = open_bus();
-	struct forking f = {.h = {.bus = bus, .mbox = open_mailbox(bus, 0, _i)}};
-
-	ck_bus(bus_mailbox_subscribe(f.h.mbox, "t", fork_inside, &f, &f.h.sub), 0);
-	f.h.pub = open_pub(bus, "other", 0);
-	ck_bus(bus_listen(bus, "inproc://stays", NULL, &f.h.link), 0);
-	ck_bus(bus_publish(bus, "t", "x", 1), 0);
-	if (_i == BUS_DRAIN_CALLER)
-		ck_bus(bus_dispatch(f.h.mbox, 0, 0), 1);
-	ck_eventually(f.child > 0);
-	check_child(f.child);
-	bus_unsubscribe(f.h.sub, NULL);
-	bus_pub_close(f.h.pub);
-	bus_link_close(f.h.link);
-	bus_mailbox_close(f.h.mbox);
-	ck_bus(bus_close(bus, patience_ms()), 0);
-}
-END_TEST
-
 Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("ending");
 	TCase *stuck = bus_test_case("stuck"), *ends = bus_test_case("ends");
-	TCase *forks = bus_test_case("fork in a callback");
 
 	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_is_what_it_calls,
 	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
@@ -904,9 +619,5 @@ bus_test_suite(void)
 	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
 	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
 	suite_add_tcase(suite, ends);
-	BUS_TEST_CASE(suite, "fork", child_forked_under_traffic_finds_no_lock_taken);
-	if (!bus_test_is_skipped("child_forked_in_a_callback_is_in_none"))
-		tcase_add_loop_test(forks, child_forked_in_a_callback_is_in_none, 0, 3);
-	suite_add_tcase(suite, forks);
 	return suite;
 }

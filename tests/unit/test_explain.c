@@ -1,42 +1,14 @@
-#include "bus_test.h"
+#include "world.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include <libbus/transport.h>
 
-#include "core/bus_internal.h"
-#include "core/explain.h"
-#include "core/notice.h"
+#include "bus/bus_internal.h"
+#include "bus/explain.h"
+#include "bus/notice.h"
 #include "topic/near.h"
-
-static struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain, const char *filter)
-{
-	const struct bus_mailbox_config cfg = {
-	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 4096};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	if (filter != NULL)
-		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	return mbox;
-}
-
-static void
-say(struct bus *bus, const char *topic, const char *text)
-{
-	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
-}
 
 static const char *
 explain(struct bus *bus, const char *topic)
@@ -62,13 +34,6 @@ has_line(const char *text, const char *line)
 }
 
 #define ck_line(text, line) ck_assert_msg(has_line(text, line), "no line \"%s\" in\n%s", line, text)
-
-static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
-}
 
 /* --- nearness ------------------------------------------------------------------------------------------ */
 
@@ -139,9 +104,9 @@ START_TEST(filter_matches_in_words_exactly_when_it_does_in_fact)
 	const struct bus_msg *msg;
 
 	for (size_t f = 0; f < FILTERS; f++)
-		mboxes[f] = open_mailbox(bus, 0, 0, filters[f]);
+		mboxes[f] = open_mailbox(bus, filters[f], .bytes = 4096);
 	for (size_t t = 0; t < sizeof topics / sizeof topics[0]; t++) {
-		say(bus, topics[t], "x");
+		publish_text(bus, topics[t], "x");
 		for (size_t f = 0; f < FILTERS; f++)
 			ck_assert_msg((bus__near(filters[f], topics[t]) == NEAR_MATCH) ==
 					  (bus_recv(mboxes[f], 0, &msg) == 1),
@@ -158,13 +123,14 @@ END_TEST
 START_TEST(text_names_who_gets_it_and_what_became_of_earlier_messages)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, "room/#");
+	struct bus_mailbox *mbox =
+	    open_mailbox(bus, "room/#", .full = BUS_FULL_DROP_NEWEST, .bytes = 4096);
 	char big[1000] = "";
 	const char *text;
 
 	ck_bus(bus_mailbox_subscribe(mbox, "room/+/temp", NULL, NULL, NULL), 0);
-	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore, NULL, NULL), 0);
-	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore_message, NULL, NULL), 0);
+	ck_bus(bus_subscribe(bus, "room/kitchen/temp", ignore_message, NULL, NULL), 0);
 	for (int i = 0; i < 6; i++)
 		ck_bus(bus_publish(bus, "room/kitchen/temp", big, sizeof big), 0);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
@@ -188,7 +154,7 @@ END_TEST
 START_TEST(text_names_filters_that_nearly_match)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "Room/kitchen");
+	struct bus_mailbox *mbox = open_mailbox(bus, "Room/kitchen", .bytes = 4096);
 	const char *text;
 
 	ck_bus(bus_mailbox_subscribe(mbox, "/room/kitchen", NULL, NULL, NULL), 0);
@@ -215,7 +181,7 @@ END_TEST
 START_TEST(many_near_filters_are_counted_instead_of_listed)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, NULL);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .bytes = 4096);
 	char filter[32];
 	const char *text;
 
@@ -243,12 +209,12 @@ START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
 	ck_bus(bus_keep(bus, "last",
 		   &(struct bus_keep_config){.size = sizeof(struct bus_keep_config), .last = 3}),
 	    0);
-	say(bus, "last", "x");
-	say(bus, "last", "xyz");
+	publish_text(bus, "last", "x");
+	publish_text(bus, "last", "xyz");
 	ck_line(
 	    explain(bus, "last"), "keeps 2 of the last 3 messages, 4 bytes, for new subscriptions");
-	say(bus, "t", "x");
-	say(bus, "t", "x");
+	publish_text(bus, "t", "x");
+	publish_text(bus, "t", "x");
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
 	ck_bus(bus_pub_send(pub, "x", 1), 0);
 	ck_line(explain(bus, "t"), "published 3 times while nobody got it");
@@ -260,7 +226,7 @@ END_TEST
 START_TEST(text_tells_of_peers)
 {
 	struct bus *a = open_bus(), *b = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(b, 0, 0, "from/#");
+	struct bus_mailbox *mbox = open_mailbox(b, "from/#", .bytes = 4096);
 	struct bus_link *la, *lb;
 
 	ck_bus(bus_listen(a, "inproc://explain", NULL, &la), 0);
@@ -278,7 +244,7 @@ END_TEST
 START_TEST(a_name_with_line_breaks_stays_on_its_line)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "a\nmailbox 9 gets it");
+	struct bus_mailbox *mbox = open_mailbox(bus, "a\nmailbox 9 gets it", .bytes = 4096);
 
 	ck_line(explain(bus, "a\nmailbox 9 gets it"), "mailbox 1 gets it by a?mailbox 9 gets it");
 	bus_mailbox_close(mbox);
@@ -289,7 +255,7 @@ END_TEST
 START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "#");
+	struct bus_mailbox *mbox = open_mailbox(bus, "#", .bytes = 4096);
 	char whole[4096], part[4096];
 	int len = bus_explain(bus, "a/b", NULL, 0);
 
@@ -326,12 +292,12 @@ END_TEST
 START_TEST(both_warnings_are_in_the_text)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "room/kichen");
+	struct bus_mailbox *mbox = open_mailbox(bus, "room/kichen", .bytes = 4096);
 	const char *text;
 	char want[128];
 
 	for (int i = 0; i < UNHEARD_MANY; i++)
-		say(bus, "room/kitchen", "x");
+		publish_text(bus, "room/kitchen", "x");
 	mbox->subs->since_s -= UNMATCHED_LONG; /* as if it were a minute ago */
 	text = explain(bus, "room/kitchen");
 	ck_line(text, "warning: published 1000 times, matched nobody");

@@ -1,5 +1,5 @@
 /* Several receivers on one mailbox: each message comes to one of them. */
-#include "bus_test.h"
+#include "world.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -8,23 +8,14 @@
 
 #include <libbus/bus.h>
 
-#include "core/mailbox.h"
+#include "mailbox/mailbox.h"
 
 enum { MANY = 20000, MOST_RECEIVERS = 8 };
 
 static _Atomic uint8_t came[MANY]; /* how often each number did */
 
-static struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
-
 static struct bus_mailbox *
-join(struct bus *bus, int full, int drain)
+join_group(struct bus *bus, int full, int drain)
 {
 	const struct bus_mailbox_config cfg = {
 	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = 65536, .group = "workers"};
@@ -63,20 +54,6 @@ each_came_once(void)
 {
 	for (unsigned i = 0; i < MANY; i++)
 		ck_assert_msg(came[i] == 1, "%u came %u times", i, came[i]);
-}
-
-static struct bus_stats
-stats_of(struct bus_mailbox *mbox)
-{
-	struct bus_stats stats = {.size = sizeof stats};
-	uint64_t sum;
-
-	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
-	sum = stats.delivered + stats.pending + stats.refused;
-	for (int i = 0; i < BUS_LOSS_COUNT; i++)
-		sum += stats.lost[i];
-	ck_assert_uint_eq(stats.offered, sum);
-	return stats;
 }
 
 /* --- sharing ------------------------------------------------------------------------------------------------- */
@@ -122,7 +99,7 @@ START_TEST(each_message_comes_to_one_receiver)
 
 	memset((void *)came, 0, sizeof came);
 	for (int i = 0; i < 4; i++) {
-		receivers[i] = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
+		receivers[i] = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", note, &counts[i], NULL), 0);
 	}
 	publish_from_two(bus);
@@ -133,7 +110,7 @@ START_TEST(each_message_comes_to_one_receiver)
 	each_came_once();
 	for (int i = 0; i < 4;
 	     i++) { /* the counters of each are those of all, also of those that have gone */
-		ck_assert_uint_eq(stats_of(receivers[i]).delivered, MANY);
+		ck_assert_uint_eq(mailbox_stats(receivers[i]).delivered, MANY);
 		bus_mailbox_close(receivers[i]);
 	}
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -172,12 +149,12 @@ START_TEST(callers_of_recv_and_of_poll_share_too)
 
 	memset((void *)came, 0, sizeof came);
 	for (int i = 0; i < 3; i++) {
-		workers[i].mbox = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
+		workers[i].mbox = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(workers[i].mbox, "job", NULL, NULL, NULL), 0);
 		pthread_create(&workers[i].thread, NULL, receive, &workers[i]);
 	}
 	publish_from_two(bus);
-	ck_eventually(stats_of(workers[0].mbox).delivered == MANY);
+	ck_eventually(mailbox_stats(workers[0].mbox).delivered == MANY);
 	for (int i = 0; i < 3; i++) {
 		workers[i].stop = true;
 		pthread_join(workers[i].thread, NULL);
@@ -211,7 +188,7 @@ START_TEST(no_message_waits_while_a_receiver_sleeps)
 	struct bus_mailbox *receivers[MOST_RECEIVERS];
 
 	for (int i = 0; i < MOST_RECEIVERS; i++)
-		receivers[i] = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
+		receivers[i] = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
 	for (int round = 0; round < 50; round++) {
 		struct bus_sub *subs[MOST_RECEIVERS];
 		struct stay s = {.inside = 0};
@@ -228,7 +205,7 @@ START_TEST(no_message_waits_while_a_receiver_sleeps)
 		for (int i = 0; i < MOST_RECEIVERS; i++)
 			bus_unsubscribe(subs[i], NULL);
 	}
-	ck_assert_uint_eq(stats_of(receivers[0]).delivered, 50 * MOST_RECEIVERS);
+	ck_assert_uint_eq(mailbox_stats(receivers[0]).delivered, 50 * MOST_RECEIVERS);
 	for (int i = 0; i < MOST_RECEIVERS; i++)
 		bus_mailbox_close(receivers[i]);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -244,7 +221,7 @@ come_and_go(void *arg)
 	struct bus *bus = (struct bus *)w->mbox;
 
 	while (!w->stop) {
-		struct bus_mailbox *mbox = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
+		struct bus_mailbox *mbox = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
 
 		ck_bus(bus_mailbox_subscribe(mbox, "job", note, &w->count, NULL), 0);
 		bus_test_nap();
@@ -256,7 +233,7 @@ come_and_go(void *arg)
 START_TEST(receivers_that_come_and_go_lose_nothing)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *stays = join(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
+	struct bus_mailbox *stays = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
 	struct worker others[2] = {0};
 	_Atomic unsigned count = 0;
 	struct bus_stats stats;
@@ -274,7 +251,7 @@ START_TEST(receivers_that_come_and_go_lose_nothing)
 	}
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	each_came_once();
-	stats = stats_of(stays);
+	stats = mailbox_stats(stays);
 	ck_assert_uint_eq(stats.delivered, MANY);
 	ck_assert_uint_eq(stats.offered - stats.refused, MANY);
 	bus_mailbox_close(stays);
@@ -298,7 +275,7 @@ START_TEST(done_runs_though_some_receiver_is_always_at_work)
 	struct bus_sub *sub;
 
 	for (int i = 0; i < 2; i++) {
-		receivers[i] = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
+		receivers[i] = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", stay, &stays[i], NULL), 0);
 	}
 	publish(bus, 0);
@@ -328,8 +305,8 @@ END_TEST
 START_TEST(receiver_without_a_subscription_takes_nothing)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *idle = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
-	struct bus_mailbox *busy = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *idle = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *busy = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 	_Atomic unsigned count = 0;
 	const struct bus_msg *msg;
 	struct bus_sub *sub;
@@ -338,7 +315,7 @@ START_TEST(receiver_without_a_subscription_takes_nothing)
 	publish(bus, 7);
 	ck_bus(bus_recv(idle, 0, &msg), 0);
 	ck_bus(bus_dispatch(idle, 10, 0), 0);
-	ck_assert_uint_eq(stats_of(idle).pending, 1);
+	ck_assert_uint_eq(mailbox_stats(idle).pending, 1);
 	ck_bus(bus_mailbox_subscribe(idle, "job", note, &count, &sub), 0);
 	ck_bus(bus_dispatch(idle, 0, 0), 1);
 	ck_assert_uint_eq(count, 1);
@@ -357,8 +334,8 @@ END_TEST
 START_TEST(message_that_its_receiver_does_not_want_is_counted)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *jobs = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
-	struct bus_mailbox *others = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *jobs = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *others = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 	struct bus_stats stats;
 	const struct bus_msg *msg;
 	unsigned number = 3;
@@ -370,7 +347,7 @@ START_TEST(message_that_its_receiver_does_not_want_is_counted)
 	ck_bus(bus_recv(others, 0, &msg), 1); /* took the first and passed it over */
 	ck_assert_str_eq(msg->topic, "other");
 	ck_bus(bus_recv(jobs, 0, &msg), 0);
-	stats = stats_of(jobs);
+	stats = mailbox_stats(jobs);
 	ck_assert_uint_eq(stats.offered, 2);
 	ck_assert_uint_eq(stats.delivered, 1);
 	ck_assert_uint_eq(stats.lost[BUS_LOSS_UNSUBSCRIBED], 1);
@@ -383,8 +360,8 @@ END_TEST
 START_TEST(queue_ends_with_its_last_receiver)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *first = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
-	struct bus_mailbox *second = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *first = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *second = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 	struct bus_stats all = {.size = sizeof all};
 	const struct bus_msg *msg;
 
@@ -394,7 +371,7 @@ START_TEST(queue_ends_with_its_last_receiver)
 		publish(bus, i);
 	ck_bus(bus_recv(first, 0, &msg), 1);
 	bus_mailbox_close(first);
-	ck_assert_uint_eq(stats_of(second).pending, 2);
+	ck_assert_uint_eq(mailbox_stats(second).pending, 2);
 	ck_bus(bus_recv(second, 0, &msg), 1);
 	ck_assert_uint_eq(number_of(msg), 1);
 	bus_mailbox_close(second);
@@ -402,8 +379,8 @@ START_TEST(queue_ends_with_its_last_receiver)
 	ck_assert_uint_eq(all.delivered, 2);
 	ck_assert_uint_eq(all.lost[BUS_LOSS_CLOSED], 1);
 	/* The name is free again. */
-	first = join(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER);
-	ck_assert_uint_eq(stats_of(first).offered, 0);
+	first = join_group(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER);
+	ck_assert_uint_eq(mailbox_stats(first).offered, 0);
 	bus_mailbox_close(first);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -418,15 +395,15 @@ START_TEST(closing_the_bus_lets_the_receivers_empty_the_queue)
 
 	/* The third would have to be asked. */
 	for (int i = 0; i < 3; i++) {
-		receivers[i] =
-		    join(bus, BUS_FULL_DROP_OLDEST, i < 2 ? BUS_DRAIN_THREAD : BUS_DRAIN_CALLER);
+		receivers[i] = join_group(
+		    bus, BUS_FULL_DROP_OLDEST, i < 2 ? BUS_DRAIN_THREAD : BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", note, &count, NULL), 0);
 	}
 	for (unsigned i = 0; i < 1000; i++)
 		publish(bus, i);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_assert_uint_eq(count, 1000);
-	ck_assert_uint_eq(stats_of(receivers[2]).delivered, 1000);
+	ck_assert_uint_eq(mailbox_stats(receivers[2]).delivered, 1000);
 	ck_bus(bus_recv(receivers[2], 0, &msg), BUS_E_CLOSED);
 	for (int i = 0; i < 3; i++)
 		bus_mailbox_close(receivers[i]);
@@ -455,7 +432,7 @@ START_TEST(closing_ends_a_receiver_that_waits_and_no_other)
 	pthread_t threads[2];
 
 	for (int i = 0; i < 2; i++) {
-		waiting[i].mbox = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+		waiting[i].mbox = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 		if (_i == 0) /* otherwise they have nothing to wait for */
 			ck_bus(bus_mailbox_subscribe(waiting[i].mbox, "job", NULL, NULL, NULL), 0);
 		pthread_create(&threads[i], NULL, wait_for_ever, &waiting[i]);
@@ -486,7 +463,8 @@ END_TEST
 START_TEST(group_has_one_policy_and_one_bound)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *first = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER), *mbox = NULL;
+	struct bus_mailbox *first = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER),
+			   *mbox = NULL;
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = 65536, .group = "workers"};
 	static const char *const names[] = {"", "a b", "a/b", "ä",
 	    "12345678901234567890123456789012345678901234567890123456789012345"};
@@ -522,7 +500,7 @@ START_TEST(no_question_starts_at_a_receiver_and_one_of_them_replies)
 	unsigned number = 1;
 
 	for (int i = 0; i < 2; i++) {
-		receivers[i] = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
+		receivers[i] = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_THREAD);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", stay, &s, NULL), 0);
 	}
 	ck_bus(bus_request_start(receivers[0], "job", &number, sizeof number, 100, stay, &s, NULL),
@@ -549,7 +527,7 @@ START_TEST(kept_messages_are_not_delivered_again)
 	    .size = sizeof kept, .topic = "job", .data = "x", .len = 1, .flags = BUS_MSG_RETAIN};
 
 	ck_bus(bus_publish_msg(bus, &kept), 0);
-	mbox = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+	mbox = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 	ck_bus(bus_mailbox_subscribe(mbox, "job", NULL, NULL, NULL), 0);
 	ck_bus(bus_recv(mbox, 0, &msg), 0);
 	ck_bus(bus_publish_msg(bus, &kept), 0);
@@ -568,7 +546,7 @@ START_TEST(losses_are_told_once_to_one_of_them)
 	const struct bus_msg *msg;
 
 	for (int i = 0; i < 2; i++) {
-		receivers[i] = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+		receivers[i] = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", NULL, NULL, NULL), 0);
 	}
 	for (unsigned i = 0; i < MANY; i++)
@@ -579,7 +557,7 @@ START_TEST(losses_are_told_once_to_one_of_them)
 	}
 	ck_assert_uint_gt(taken, 100);
 	ck_assert_uint_eq(taken + lost, MANY);
-	ck_assert_uint_eq(stats_of(receivers[0]).lost[BUS_LOSS_FULL], lost);
+	ck_assert_uint_eq(mailbox_stats(receivers[0]).lost[BUS_LOSS_FULL], lost);
 	for (int i = 0; i < 2; i++)
 		bus_mailbox_close(receivers[i]);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -595,7 +573,7 @@ START_TEST(latest_of_each_topic_comes_to_one_of_them)
 	unsigned taken = 0;
 
 	for (int i = 0; i < 2; i++) {
-		receivers[i] = join(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER);
+		receivers[i] = join_group(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "t/#", NULL, NULL, NULL), 0);
 	}
 	for (unsigned i = 0; i < 100; i++) {
@@ -607,7 +585,7 @@ START_TEST(latest_of_each_topic_comes_to_one_of_them)
 		taken++;
 	}
 	ck_assert_uint_eq(taken, 10);
-	ck_assert_uint_eq(stats_of(receivers[1]).lost[BUS_LOSS_REPLACED], 90);
+	ck_assert_uint_eq(mailbox_stats(receivers[1]).lost[BUS_LOSS_REPLACED], 90);
 	for (int i = 0; i < 2; i++)
 		bus_mailbox_close(receivers[i]);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -621,7 +599,7 @@ START_TEST(explain_names_the_group)
 	char text[4096];
 
 	for (int i = 0; i < 2; i++) {
-		receivers[i] = join(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
+		receivers[i] = join_group(bus, BUS_FULL_DROP_OLDEST, BUS_DRAIN_CALLER);
 		ck_bus(bus_mailbox_subscribe(receivers[i], "job", NULL, NULL, NULL), 0);
 	}
 	publish(bus, 1);

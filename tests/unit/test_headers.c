@@ -3,18 +3,6 @@
 
 enum { LARGE = 1 << 20 };
 
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, const char *filter)
-{
-	const struct bus_mailbox_config cfg = {
-	    .size = sizeof cfg, .full = full, .bytes = 4 * LARGE};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	return mbox;
-}
-
 /* Bytes of a message: both parts differ in every place, and between messages. */
 static const uint8_t *
 bytes(void)
@@ -65,7 +53,8 @@ START_TEST(payload_and_headers_arrive_beside_each_other_under_every_policy)
 
 	for (int i = 0; i < 4; i++) {
 		struct bus *bus = open_bus();
-		struct bus_mailbox *mbox = open_mailbox(bus, policies[i], "#");
+		struct bus_mailbox *mbox =
+		    open_mailbox(bus, "#", .full = policies[i], .bytes = 4 * LARGE);
 
 		for (int j = 0; j < SIZES; j++) {
 			ck_bus(publish(bus, sizes[j][0], sizes[j][1], 0), 0);
@@ -108,7 +97,7 @@ START_TEST(kept_value_keeps_its_headers)
 		struct bus_mailbox *mbox;
 
 		ck_bus(publish(bus, sizes[j][0], sizes[j][1], BUS_MSG_RETAIN), 0);
-		mbox = open_mailbox(bus, 0, "t");
+		mbox = open_mailbox(bus, "t", .bytes = 4 * LARGE);
 		if (sizes[j][0] > 0)
 			expect(mbox, sizes[j][0], sizes[j][1]);
 		else /* an empty payload forgets, whatever goes with it */
@@ -122,7 +111,7 @@ END_TEST
 START_TEST(payload_and_headers_share_one_limit)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, "t");
+	struct bus_mailbox *mbox = open_mailbox(bus, "t", .bytes = 4 * LARGE);
 	const struct bus_msg without = {
 	    .size = sizeof without, .topic = "t", .data = "1", .len = 1, .headers_len = 1};
 
@@ -141,7 +130,7 @@ START_TEST(headers_cross_links)
 {
 	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 8 * LARGE};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
-	struct bus_mailbox *mbox = open_mailbox(p.b, 0, "#");
+	struct bus_mailbox *mbox = open_mailbox(p.b, "#", .bytes = 4 * LARGE);
 
 	ck_bus(publish(p.a, 30, 10, BUS_MSG_RETAIN), 0);
 	pair_link(&p, _i, &cfg);
@@ -162,7 +151,7 @@ START_TEST(headers_count_into_what_a_peer_takes)
 	struct bus_mailbox *mbox;
 
 	ck_bus(bus_open(NULL, &small, &p.b), 0);
-	mbox = open_mailbox(p.b, 0, "#");
+	mbox = open_mailbox(p.b, "#", .bytes = 4 * LARGE);
 	pair_link(&p, _i, NULL);
 	ck_bus(publish(p.a, 990, 11, 0), 0);
 	ck_bus(publish(p.a, 990, 10, 0), 0);

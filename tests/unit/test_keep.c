@@ -4,20 +4,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "core/bus_internal.h"
-#include "core/keep.h"
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, size_t bytes, const char *filter)
-{
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = full, .bytes = bytes};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	if (filter != NULL)
-		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	return mbox;
-}
+#include "bus/bus_internal.h"
+#include "bus/keep.h"
 
 static void
 keep(struct bus *bus, const char *filter, uint32_t last)
@@ -25,24 +13,6 @@ keep(struct bus *bus, const char *filter, uint32_t last)
 	const struct bus_keep_config cfg = {.size = sizeof cfg, .last = last};
 
 	ck_bus(bus_keep(bus, filter, &cfg), 0);
-}
-
-static void
-say(struct bus *bus, const char *topic, const char *text)
-{
-	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
-}
-
-static void
-retain(struct bus *bus, const char *topic, const char *text)
-{
-	const struct bus_msg msg = {.size = sizeof msg,
-	    .topic = topic,
-	    .data = text,
-	    .len = strlen(text),
-	    .flags = BUS_MSG_RETAIN};
-
-	ck_bus(bus_publish_msg(bus, &msg), 0);
 }
 
 /* The next message is text with these flags. */
@@ -59,14 +29,6 @@ expect(struct bus_mailbox *mbox, const char *text, uint32_t flags)
 	ck_assert((msg->time_ns != 0) == (flags != 0));
 }
 
-static void
-expect_nothing(struct bus_mailbox *mbox)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(mbox, 0, &msg), 0);
-}
-
 /* A mailbox that subscribes now gets these kept texts, and no more. */
 #define expect_kept(bus, filter, ...)                                                              \
 	expect_only_kept(bus, filter, (const char *const[]){__VA_ARGS__, NULL})
@@ -74,7 +36,7 @@ expect_nothing(struct bus_mailbox *mbox)
 static void
 expect_only_kept(struct bus *bus, const char *filter, const char *const texts[])
 {
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, filter);
+	struct bus_mailbox *mbox = subscriber(bus, filter);
 
 	for (size_t i = 0; texts[i] != NULL; i++)
 		expect(mbox, texts[i], BUS_MSG_KEPT);
@@ -91,9 +53,9 @@ START_TEST(last_messages_come_first_in_order_and_flagged)
 
 	keep(bus, "room/#", 3);
 	for (int i = 0; i < 5; i++)
-		say(bus, "room/kitchen", (char[]){(char)('1' + i), '\0'});
-	mbox = open_mailbox(bus, 0, 0, "room/+");
-	say(bus, "room/kitchen", "live");
+		publish_text(bus, "room/kitchen", (char[]){(char)('1' + i), '\0'});
+	mbox = subscriber(bus, "room/+");
+	publish_text(bus, "room/kitchen", "live");
 	expect(mbox, "3", BUS_MSG_KEPT);
 	expect(mbox, "4", BUS_MSG_KEPT);
 	expect(mbox, "5", BUS_MSG_KEPT);
@@ -108,11 +70,11 @@ START_TEST(filter_applies_to_topics_that_exist_and_to_new_ones)
 {
 	struct bus *bus = open_bus();
 
-	say(bus, "a/old", "before");
+	publish_text(bus, "a/old", "before");
 	keep(bus, "a/+", 2);
-	say(bus, "a/old", "after");
-	say(bus, "a/new", "first");
-	say(bus, "b", "not kept");
+	publish_text(bus, "a/old", "after");
+	publish_text(bus, "a/new", "first");
+	publish_text(bus, "b", "not kept");
 	expect_kept(bus, "a/old", "after");
 	expect_kept(bus, "a/new", "first");
 	expect_kept(bus, "b", NULL);
@@ -123,7 +85,7 @@ END_TEST
 START_TEST(handle_on_the_short_way_keeps_from_then_on)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "t");
+	struct bus_mailbox *mbox = subscriber(bus, "t");
 	const struct bus_slice items[2] = {{"4", 1}, {"5", 1}};
 	struct bus_pub *pub, *unheard;
 
@@ -136,7 +98,7 @@ START_TEST(handle_on_the_short_way_keeps_from_then_on)
 	ck_bus(bus_pub_send(unheard, "2", 1), 0);
 	bus_mailbox_close(mbox); /* new routes: none */
 	ck_bus(bus_pub_send(pub, "3", 1), 0);
-	mbox = open_mailbox(bus, 0, 0, "#"); /* and some again, born for keeping */
+	mbox = subscriber(bus, "#"); /* and some again, born for keeping */
 	ck_bus(bus_pub_send_many(pub, items, 2), 2);
 	expect_kept(bus, "t", "2", "3", "4", "5");
 	expect_kept(bus, "u", "2");
@@ -156,10 +118,10 @@ START_TEST(largest_of_several_filters_counts)
 	keep(bus, "#", 1); /* less is no change */
 	keep(bus, "+", 1);
 	for (int i = 0; i < 5; i++)
-		say(bus, "t", (char[]){(char)('1' + i), '\0'});
+		publish_text(bus, "t", (char[]){(char)('1' + i), '\0'});
 	expect_kept(bus, "t", "3", "4", "5");
 	keep(bus, "t", 4);
-	say(bus, "t", "6");
+	publish_text(bus, "t", "6");
 	expect_kept(bus, "t", "3", "4", "5", "6");
 	bus_close(bus, 0);
 }
@@ -170,11 +132,11 @@ START_TEST(empty_retained_message_deletes_all)
 	struct bus *bus = open_bus();
 
 	keep(bus, "t", 5);
-	say(bus, "t", "1");
-	say(bus, "t", ""); /* empty, but not retained: a message like others */
-	retain(bus, "t", "");
+	publish_text(bus, "t", "1");
+	publish_text(bus, "t", ""); /* empty, but not retained: a message like others */
+	retain_text(bus, "t", "");
 	expect_kept(bus, "t", NULL);
-	say(bus, "t", "2");
+	publish_text(bus, "t", "2");
 	expect_kept(bus, "t", "2");
 	bus_close(bus, 0);
 }
@@ -186,13 +148,13 @@ START_TEST(retained_message_is_one_of_the_last)
 	struct bus_mailbox *mbox;
 
 	keep(bus, "t", 2);
-	say(bus, "t", "1");
-	retain(bus, "t", "2");
-	say(bus, "t", "3");
-	mbox = open_mailbox(bus, 0, 0, "t");
+	publish_text(bus, "t", "1");
+	retain_text(bus, "t", "2");
+	publish_text(bus, "t", "3");
+	mbox = subscriber(bus, "t");
 	expect(mbox, "2", BUS_MSG_KEPT | BUS_MSG_RETAIN);
 	expect(mbox, "3", BUS_MSG_KEPT);
-	say(bus, "t", "4");
+	publish_text(bus, "t", "4");
 	expect_kept(bus, "t", "3", "4");
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
@@ -210,7 +172,7 @@ START_TEST(bytes_are_counted_and_the_newest_stays)
 	ck_bus(bus_keep(bus, "t", &cfg), 0);
 	for (size_t len = 1000; len < 1005; len++)
 		ck_bus(bus_publish(bus, "t", data, len), 0);
-	mbox = open_mailbox(bus, 0, 0, "t");
+	mbox = subscriber(bus, "t");
 	for (size_t len = 1003; len < 1005; len++) { /* 1002 would be more than 3000 */
 		ck_bus(bus_recv(mbox, 0, &msg), 1);
 		ck_assert_uint_eq(msg->len, len);
@@ -218,7 +180,7 @@ START_TEST(bytes_are_counted_and_the_newest_stays)
 	expect_nothing(mbox);
 	ck_bus(bus_publish(bus, "t", data, sizeof data), 0);
 	bus_mailbox_close(mbox);
-	mbox = open_mailbox(bus, 0, 0, "t");
+	mbox = subscriber(bus, "t");
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	ck_assert_uint_eq(msg->len, sizeof data);
 	expect_nothing(mbox);
@@ -234,14 +196,14 @@ START_TEST(message_that_expires_goes_from_wherever_it_stands)
 	    .size = sizeof msg, .topic = "t", .data = "short", .len = 5, .ttl_ms = 1};
 
 	keep(bus, "t", 5);
-	say(bus, "t", "1");
+	publish_text(bus, "t", "1");
 	ck_bus(bus_publish_msg(bus, &msg), 0);
-	say(bus, "t", "2");
+	publish_text(bus, "t", "2");
 	ck_bus(bus_publish_msg(bus, &msg), 0);
 	for (int64_t begun = bus_test_now_ms(); bus_test_now_ms() < begun + 3;)
 		bus_test_nap();
 	expect_kept(bus, "t", "1", "2");
-	say(bus, "t", "3");
+	publish_text(bus, "t", "3");
 	expect_kept(bus, "t", "1", "2", "3");
 	bus_close(bus, 0);
 }
@@ -271,7 +233,7 @@ START_TEST(headers_type_and_loans_are_kept_whole)
 		ck_bus(bus_pub_commit(pub, loan, len), 0);
 	}
 	bus_pub_close(pub);
-	mbox = open_mailbox(bus, 0, 0, "t");
+	mbox = subscriber(bus, "t");
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
 	ck_assert_uint_eq(msg->len, 7);
@@ -320,9 +282,9 @@ START_TEST(topic_that_keeps_something_is_not_forgotten)
 
 	ck_bus(bus_open(NULL, &cfg, &bus), 0);
 	keep(bus, "kept", 2);
-	say(bus, "kept", "1");
+	publish_text(bus, "kept", "1");
 	for (int i = 0; i < 100; i++)
-		say(bus, (char[]){(char)('A' + i % 26), (char)('a' + i % 25), '\0'}, "x");
+		publish_text(bus, (char[]){(char)('A' + i % 26), (char)('a' + i % 25), '\0'}, "x");
 	expect_kept(bus, "kept", "1");
 	bus_close(bus, 0);
 }
@@ -336,9 +298,9 @@ START_TEST(mailbox_of_the_latest_gets_the_newest)
 	struct bus_mailbox *mbox;
 
 	keep(bus, "t", 3);
-	say(bus, "t", "1");
-	say(bus, "t", "2");
-	mbox = open_mailbox(bus, BUS_FULL_LATEST, 0, "t");
+	publish_text(bus, "t", "1");
+	publish_text(bus, "t", "2");
+	mbox = open_mailbox(bus, "t", .full = BUS_FULL_LATEST);
 	expect(mbox, "2", BUS_MSG_KEPT);
 	expect_nothing(mbox);
 	bus_mailbox_close(mbox);
@@ -349,12 +311,12 @@ END_TEST
 START_TEST(mailbox_that_refuses_takes_all_of_it_or_the_subscription_fails)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, 4096, "u");
+	struct bus_mailbox *mbox = open_mailbox(bus, "u", .full = BUS_FULL_REFUSE, .bytes = 4096);
 	static const char kilobyte[1000];
 	const struct bus_msg *msg;
 
 	keep(bus, "t", 10);
-	say(bus, "u", "accepted");
+	publish_text(bus, "u", "accepted");
 	for (int i = 0; i < 3; i++)
 		ck_bus(bus_publish(bus, "t", kilobyte, sizeof kilobyte), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL), 0);
@@ -366,12 +328,12 @@ START_TEST(mailbox_that_refuses_takes_all_of_it_or_the_subscription_fails)
 
 	for (int i = 0; i < 3; i++)
 		ck_bus(bus_publish(bus, "t", kilobyte, sizeof kilobyte), 0);
-	mbox = open_mailbox(bus, BUS_FULL_REFUSE, 4096, "u");
-	say(bus, "u", "accepted");
+	mbox = open_mailbox(bus, "u", .full = BUS_FULL_REFUSE, .bytes = 4096);
+	publish_text(bus, "u", "accepted");
 	ck_bus(bus_mailbox_subscribe(mbox, "t", NULL, NULL, NULL), BUS_E_FULL);
 	expect(mbox, "accepted", 0);
 	expect_nothing(mbox); /* as if it had not been tried */
-	say(bus, "t", "live");
+	publish_text(bus, "t", "live");
 	expect_nothing(mbox);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
@@ -381,7 +343,7 @@ END_TEST
 START_TEST(refused_message_is_not_kept_and_is_counted_once)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, 4096, "t");
+	struct bus_mailbox *mbox = open_mailbox(bus, "t", .full = BUS_FULL_REFUSE, .bytes = 4096);
 	struct bus_stats stats = {.size = sizeof stats};
 	static const char kilobyte[1000];
 	const struct bus_msg *msg;
@@ -396,7 +358,7 @@ START_TEST(refused_message_is_not_kept_and_is_counted_once)
 	ck_assert_uint_eq(stats.refused, 1);
 	ck_assert_uint_eq(stats.pending, kept);
 	bus_mailbox_close(mbox);
-	mbox = open_mailbox(bus, 0, 0, "t");
+	mbox = subscriber(bus, "t");
 	while (bus_recv(mbox, 0, &msg) == 1)
 		kept--;
 	ck_assert_uint_eq(kept, 0);
@@ -413,18 +375,18 @@ START_TEST(peer_gets_what_was_retained_and_keeps_what_it_says_itself)
 
 	keep(p.a, "t", 10);
 	keep(p.b, "t", 10);
-	say(p.a, "t", "plain");
-	retain(p.a, "t", "1");
-	say(p.a, "t", "plain");
-	retain(p.a, "t", "2");
-	mbox = open_mailbox(p.b, 0, 0, "t");
+	publish_text(p.a, "t", "plain");
+	retain_text(p.a, "t", "1");
+	publish_text(p.a, "t", "plain");
+	retain_text(p.a, "t", "2");
+	mbox = subscriber(p.b, "t");
 	pair_link(&p, 0, NULL);
 	expect(mbox, "1", BUS_MSG_KEPT | BUS_MSG_RETAIN);
 	expect(mbox, "2", BUS_MSG_KEPT | BUS_MSG_RETAIN);
-	say(p.a, "t", "live");
+	publish_text(p.a, "t", "live");
 	expect(mbox, "live", 0);
 	bus_mailbox_close(mbox);
-	mbox = open_mailbox(p.b, 0, 0, "t");
+	mbox = subscriber(p.b, "t");
 	expect(mbox, "1", BUS_MSG_KEPT | BUS_MSG_RETAIN);
 	expect(mbox, "2", BUS_MSG_KEPT | BUS_MSG_RETAIN);
 	expect(mbox, "live", BUS_MSG_KEPT);
@@ -469,7 +431,7 @@ write_numbers(void *arg)
 static void
 read_without_gap(struct traffic *t)
 {
-	struct bus_mailbox *mbox = open_mailbox(t->bus, 0, 4u << 20, "t");
+	struct bus_mailbox *mbox = open_mailbox(t->bus, "t", .bytes = 4u << 20);
 	unsigned next[WRITERS] = {0}, seen = 0;
 	bool begun[WRITERS] = {false}, live = false;
 	const struct bus_msg *msg;
@@ -520,7 +482,7 @@ END_TEST
 START_TEST(keeping_may_begin_under_traffic)
 {
 	struct traffic t = {.bus = open_bus(), .writing = WRITERS};
-	struct bus_mailbox *mbox = open_mailbox(t.bus, 0, 4u << 20, "t");
+	struct bus_mailbox *mbox = open_mailbox(t.bus, "t", .bytes = 4u << 20);
 	pthread_t threads[WRITERS];
 	const struct bus_msg *msg;
 	unsigned count = 0;
@@ -548,13 +510,13 @@ START_TEST(keeping_without_memory_fails_whole_and_goes_on_later)
 	for (n = 0; err != 0; n++) {
 		struct bus *bus = open_bus();
 
-		say(bus, "t", "x");
+		publish_text(bus, "t", "x");
 		bus__mem_fail_after(n);
 		err = bus_keep(bus, "t", &cfg);
 		bus__mem_fail_after(-1);
 		ck_assert(err == 0 || err == BUS_E_NOMEM);
 		ck_bus(bus_keep(bus, "t", &cfg), 0);
-		say(bus, "t", "1");
+		publish_text(bus, "t", "1");
 		expect_kept(bus, "t", "1");
 		bus_close(bus, 0);
 	}

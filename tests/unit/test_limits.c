@@ -17,13 +17,6 @@
 #include <libbus/transport.h>
 
 static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)msg;
-	(*(_Atomic unsigned *)arg)++;
-}
-
-static void
 set_soft(int what, rlim_t soft)
 {
 	struct rlimit limit;
@@ -85,7 +78,7 @@ START_TEST(no_more_threads_is_told_and_nothing_is_left)
 		return;
 	bus = open_bus();
 	for (int i = 0; i < 3; i++) {
-		ck_bus(bus_subscribe(bus, "t", ignore, &calls, &sub), BUS_E_LIMIT);
+		ck_bus(bus_subscribe(bus, "t", count_message, &calls, &sub), BUS_E_LIMIT);
 		ck_assert_ptr_null(sub);
 		ck_bus(bus_mailbox_open(bus, &own, &mbox), BUS_E_LIMIT);
 		ck_assert_ptr_eq(mbox, none);
@@ -97,9 +90,9 @@ START_TEST(no_more_threads_is_told_and_nothing_is_left)
 		ck_bus(bus_publish(bus, "t", "x", 1), 0);
 	}
 	allow_threads();
-	ck_bus(bus_subscribe(bus, "t", ignore, &calls, &sub), 0);
+	ck_bus(bus_subscribe(bus, "t", count_message, &calls, &sub), 0);
 	ck_bus(bus_mailbox_open(bus, &own, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, "t", ignore, &calls, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t", count_message, &calls, NULL), 0);
 	for (int scheme = 0; scheme < LINK_TEST_SCHEMES; scheme++)
 		ck_bus(bus_listen(bus, listen_url(scheme), NULL, NULL), 0);
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
@@ -256,7 +249,7 @@ START_TEST(connection_without_a_descriptor_comes_up_when_there_is_one)
 	_Atomic unsigned calls = 0;
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 
-	ck_bus(bus_subscribe(p.b, "t", ignore, &calls, NULL), 0);
+	ck_bus(bus_subscribe(p.b, "t", count_message, &calls, NULL), 0);
 	ck_bus(bus_listen(p.a, listen_url(_i % 2 + 1), NULL, &p.la), 0);
 	ck_assert_int_gt(bus_link_url(p.la, p.url, sizeof p.url), 0);
 	take_descriptors(left);

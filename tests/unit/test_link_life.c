@@ -7,6 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "link/link.h"
+#include "link/peers.h"
+
 static unsigned
 open_descriptors(void)
 {
@@ -311,6 +314,57 @@ START_TEST(a_forked_child_has_inproc_links_and_is_told_that_it_has_no_others)
 END_TEST
 #endif
 
+/* A task that runs on the link thread in each round, until the filters of a peer that is gone end. Then it publishes, once. */
+struct between_rounds {
+	struct bus__task task;
+	struct bus__links *links;
+	uint64_t parked; /* messages that the parked mailbox of that peer lost */
+	_Atomic bool has_published;
+};
+
+static void
+publish_between_rounds(void *arg)
+{
+	struct between_rounds *between = arg;
+	const struct bus__peer *gone = (const struct bus__peer *)between->links->debris;
+
+	if (gone == NULL) {
+		bus__loop_post(&between->links->loop, &between->task);
+		return;
+	}
+	for (int i = 0; i < 3; i++)
+		bus_publish(between->links->bus, "x/0", "1", 1);
+	between->parked = bus__peer_lost_parked(gone->mbox);
+	between->has_published = true;
+}
+
+START_TEST(a_publisher_wakes_no_peer_that_is_gone_while_its_filters_still_end)
+{
+	static const char *const filters[] = {"x/0", "x/1", "x/2", "x/3", "x/4", "x/5"};
+	struct heard heard = {.count = 0};
+	struct between_rounds between = {.task.run = publish_between_rounds, .task.arg = &between};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++)
+		ck_bus(bus_subscribe(p.b, filters[i], hear, &heard, NULL), 0);
+	pair_link(&p, _i, NULL);
+	ck_bus(bus_publish(p.a, "x/0", "1", 1), 0);
+	ck_eventually(heard.count == 1);
+	ck_bus(bus_flush(p.a, patience_ms()),
+	    0); /* the mailbox sleeps: the next message wakes its drainer */
+	bus__round_ns = 0;
+	between.links = p.la->links;
+	bus__loop_post(&between.links->loop, &between.task);
+	bus_link_close(p.lb);
+	ck_eventually(between.has_published);
+	bus__round_ns = INT64_C(1000000);
+	ck_assert_uint_eq(between.parked, 3);
+	ck_eventually(stats_of(p.la).peers == 0 && stats_of(p.la).lost == 3);
+	p.lb = NULL;
+	pair_close(&p);
+}
+END_TEST
+
 struct traffic {
 	struct bus *bus;
 	_Atomic bool stop;
@@ -377,6 +431,7 @@ bus_test_suite(void)
 	    &one_peer_more_than_allowed_is_denied, &an_idle_link_stays_up_by_its_heartbeats,
 	    &links_of_a_closed_bus_are_down_and_can_be_closed,
 	    &a_forked_child_leaves_the_links_of_its_parent_alone,
+	    &a_publisher_wakes_no_peer_that_is_gone_while_its_filters_still_end,
 	    &two_hundred_ends_under_traffic_leave_nothing_behind};
 	Suite *suite = suite_create("link life");
 	TCase *tcase = bus_test_case("over inproc, ipc, tcp");

@@ -3,12 +3,6 @@
 
 #include <stdlib.h>
 
-static void
-publish(struct bus *bus, const char *topic, const char *text)
-{
-	ck_bus(bus_publish(bus, topic, text, strlen(text)), 0);
-}
-
 START_TEST(only_wanted_messages_cross)
 {
 	struct heard heard = {.count = 0};
@@ -16,10 +10,10 @@ START_TEST(only_wanted_messages_cross)
 
 	ck_bus(bus_subscribe(p.b, "plant/+/temp", hear, &heard, NULL), 0);
 	pair_link(&p, _i, NULL);
-	publish(p.a, "plant/1/pressure", "no");
-	publish(p.a, "plant/1/temp", "21");
-	publish(p.a, "plant/1/2/temp", "no");
-	publish(p.a, "plant", "no");
+	publish_text(p.a, "plant/1/pressure", "no");
+	publish_text(p.a, "plant/1/temp", "21");
+	publish_text(p.a, "plant/1/2/temp", "no");
+	publish_text(p.a, "plant", "no");
 	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_eventually(heard.count == 1);
 	ck_assert_str_eq(heard.topic, "plant/1/temp");
@@ -40,14 +34,14 @@ START_TEST(a_filter_of_later_counts_too_and_ends_with_its_subscription)
 	pair_open(&p, _i);
 	ck_bus(bus_subscribe(p.a, "late/#", hear, &heard, &sub), 0);
 	/* The filter is on its way: say it until it is heard. */
-	ck_eventually((publish(p.b, "late/one", "1"), heard.count > 0));
+	ck_eventually((publish_text(p.b, "late/one", "1"), heard.count > 0));
 	bus_unsubscribe(sub, NULL);
 	ck_bus(bus_subscribe(p.a, "mark", hear, &other, NULL), 0);
 	ck_eventually(
-	    (publish(p.b, "mark", "1"), other.count > 0)); /* told after the other ended */
+	    (publish_text(p.b, "mark", "1"), other.count > 0)); /* told after the other ended */
 	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	before = (unsigned)stats_of(p.lb).sent;
-	publish(p.b, "late/one", "2");
+	publish_text(p.b, "late/one", "2");
 	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	ck_assert_uint_eq(stats_of(p.lb).sent, before);
 	pair_close(&p);
@@ -94,7 +88,7 @@ START_TEST(a_message_that_has_no_room_here_is_counted_as_refused)
 	ck_bus(bus_publish_msg(p.b, &kept), 0); /* the one topic there may be, and it does not go */
 	ck_bus(bus_subscribe(p.b, "new", hear, &heard, NULL), 0);
 	pair_link(&p, _i, NULL);
-	publish(p.a, "new", "1");
+	publish_text(p.a, "new", "1");
 	ck_eventually(stats_of(p.lb).refused == 1);
 	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_LIMIT);
 	ck_assert(is_up(p.lb));
@@ -110,8 +104,8 @@ START_TEST(a_message_never_returns_to_where_it_came_from)
 	ck_bus(bus_subscribe(p.a, "#", hear, &at_a, NULL), 0);
 	ck_bus(bus_subscribe(p.b, "#", hear, &at_b, NULL), 0);
 	pair_link(&p, _i, NULL);
-	publish(p.a, "x", "1");
-	publish(p.b, "y", "1");
+	publish_text(p.a, "x", "1");
+	publish_text(p.b, "y", "1");
 	ck_eventually(at_a.count == 2 && at_b.count == 2);
 	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_bus(bus_flush(p.b, patience_ms()), 0);
@@ -163,7 +157,7 @@ START_TEST(a_payload_of_the_largest_size_crosses_unharmed)
 	ck_bus(bus_mailbox_subscribe(mbox, "#", NULL, NULL, NULL), 0);
 	pair_link(&p, _i, &cfg);
 	for (int round = 0; round < 4; round++) {
-		publish(p.a, "small", "s");
+		publish_text(p.a, "small", "s");
 		ck_bus(bus_publish(p.a, "large", data, LEN), 0);
 		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 		ck_assert_str_eq(msg->topic, "small");
@@ -241,7 +235,7 @@ START_TEST(more_topics_than_numbers_still_arrive_under_their_names)
 	pair_link(&p, _i, &cfg);
 	for (int i = 0; i < TOPICS; i++) {
 		snprintf(topic, sizeof topic, "t/%d", i);
-		publish(p.a, topic, topic);
+		publish_text(p.a, topic, topic);
 	}
 	for (int i = 0; i < TOPICS; i++) {
 		ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
@@ -267,8 +261,8 @@ START_TEST(more_filters_than_a_peer_takes_become_one_for_everything)
 		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
 	}
 	pair_link(&p, _i, NULL);
-	publish(p.a, "f/0", "first");
-	publish(p.a, "f/10049", "last");
+	publish_text(p.a, "f/0", "first");
+	publish_text(p.a, "f/10049", "last");
 	ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
 	ck_assert_str_eq(msg->topic, "f/0");
 	ck_assert_int_eq(bus_recv(mbox, patience_ms(), &msg), 1);
@@ -287,10 +281,10 @@ START_TEST(flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then)
 	ck_bus(bus_subscribe(p.b, "x", hear, &heard, NULL), 0);
 	pair_link(&p, _i, NULL);
 	for (int i = 0; i < 1000; i++)
-		publish(p.a, "x", "1");
+		publish_text(p.a, "x", "1");
 	ck_bus(bus_flush(p.a, patience_ms()), 0);
 	ck_eventually(stats_of(p.la).sent == 1000);
-	publish(p.a, "x", "2");
+	publish_text(p.a, "x", "2");
 	ck_bus(bus_close(p.a, patience_ms()), 0); /* flushes too */
 	ck_eventually(heard.count == 1001);
 	ck_eventually(stats_of(p.la).sent == 1001);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "core/peer.h"
+#include "bus/peer.h"
 #include "link/session.h"
 
 /* A send holds 64 KiB, less the room that the largest small message with its topic may need. */

@@ -1,6 +1,6 @@
 /* What a process of a named bus listens to, as the others read it. */
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -18,18 +18,9 @@
 
 #include <libbus/bus.h>
 
-#include "core/bus_internal.h"
+#include "bus/bus_internal.h"
 #include "log/listens.h"
-
-static struct bus *
-join(const char *dir)
-{
-	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4u << 20};
-	struct bus *bus = NULL;
-
-	ck_bus(bus_open("home", &cfg, &bus), 0);
-	return bus;
-}
+#include "look.h"
 
 static const char *
 file_of(const char *dir, unsigned slot)
@@ -79,7 +70,7 @@ begin(const char *dir, step_fn fn)
 	c.pid = bus_test_fork();
 	ck_assert_int_ge(c.pid, 0);
 	if (c.pid == 0) {
-		struct bus *bus = join(dir);
+		struct bus *bus = join_as(dir, "home");
 		struct bus_mailbox *m;
 		const struct bus_msg *msg;
 		char byte = 'x';
@@ -164,7 +155,7 @@ START_TEST(stopped_process_that_gets_a_topic_is_named_with_its_filter)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 	char words[100];
 
 	await_step(&c);
@@ -192,7 +183,7 @@ START_TEST(process_that_does_not_go_on_is_named_with_the_next_step)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 	char words[100], text[4096];
 
 	await_step(&c);
@@ -214,7 +205,7 @@ START_TEST(reader_that_the_log_has_overtaken_is_at_least_so_far_behind)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 	static char big[100000];
 
 	await_step(&c);
@@ -261,7 +252,7 @@ START_TEST(filters_that_nearly_match_are_named_with_the_reason)
 	};
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_nearly);
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 
 	await_step(&c);
 	stop(&c);
@@ -298,7 +289,7 @@ START_TEST(filters_beyond_those_that_are_listed_are_counted_until_there_is_room)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_many);
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 
 	await_step(&c);
 	ck_says(bus, "listed", " gets it by listed ");
@@ -339,7 +330,7 @@ START_TEST(longest_filters_are_whole_and_bound_the_file)
 	struct stat st;
 
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	memset(topic, 'x', sizeof topic - 1);
 	topic[sizeof topic - 1] = '\0';
 	memcpy(topic, "long/", 5);
@@ -355,7 +346,7 @@ END_TEST
 START_TEST(other_bus_of_this_process_is_told_too)
 {
 	const char *dir = bus_test_dir();
-	struct bus *one = join(dir), *two = join(dir);
+	struct bus *one = join_as(dir, "home"), *two = join_as(dir, "home");
 	struct bus_mailbox *m;
 	char words[100];
 
@@ -384,7 +375,7 @@ START_TEST(file_of_a_killed_process_goes)
 	const struct bus_msg *msg;
 
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	ck_assert_int_eq(access(file_of(dir, 0), F_OK), 0);
 	end(&c, SIGKILL);
 	ck_assert(!says(bus, "room/kitchen", " gets it by "));
@@ -405,7 +396,7 @@ START_TEST(files_of_killed_processes_go_with_the_bus)
 {
 	const char *dir = bus_test_dir();
 	struct child all[3];
-	struct bus *bus = _i == 0 ? join(dir) : NULL;
+	struct bus *bus = _i == 0 ? join_as(dir, "home") : NULL;
 
 	for (int i = 0; i < 3; i++) {
 		all[i] = begin(dir, listen_to_rooms);
@@ -414,7 +405,7 @@ START_TEST(files_of_killed_processes_go_with_the_bus)
 	for (int i = 0; i < 3; i++)
 		end(&all[i], SIGKILL);
 	if (bus == NULL)
-		bus = join(dir);
+		bus = join_as(dir, "home");
 	bus_close(bus, 0);
 	ck_assert_int_eq(rmdir(dir), 0);
 }
@@ -437,7 +428,7 @@ START_TEST(file_that_was_removed_is_made_again)
 	struct bus *bus;
 
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	ck_assert_int_eq(unlink(file_of(dir, 0)), 0);
 	ck_says(bus, "room/0", "cannot be read: its file is not there");
 	step(&c);
@@ -469,7 +460,7 @@ START_TEST(file_of_another_in_its_place_stays_as_it_is)
 	ck_assert_int_eq(lstat(path, &before), 0);
 	c = begin(dir, listen_to_rooms);
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	ck_says(bus, "room/kitchen", "cannot be read: in the place of its file is another");
 	end(&c, 0);
 	bus_close(bus, 0);
@@ -515,7 +506,7 @@ START_TEST(process_that_cannot_write_its_file_listens_and_readers_know)
 	struct bus *bus;
 
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	step(&c);
 	ck_says(bus, "room/0", " gets it by room/0 ");
 	ck_says(bus, "room/1", " has changed its filters since, and could not write that down\n");
@@ -551,7 +542,7 @@ START_TEST(process_that_has_changed_its_user_listens_and_readers_know)
 		return;
 	c = begin(dir, listen_as_another);
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	step(&c);
 	ck_says(bus, "room/0", " gets it by room/0 ");
 	ck_says(bus, "room/1", " has changed its filters since, and could not write that down\n");
@@ -572,7 +563,7 @@ START_TEST(garbage_in_a_file_harms_nobody)
 	int fd;
 
 	await_step(&c);
-	bus = join(dir);
+	bus = join_as(dir, "home");
 	stop(&c);
 	fd = open(file_of(dir, 0), O_RDWR);
 	len = pread(fd, good, sizeof good, 0);
@@ -659,7 +650,7 @@ read_whole(struct bus *bus, uint32_t member)
 START_TEST(reader_finds_whole_filters_however_a_process_is_stopped_or_killed)
 {
 	const char *dir = bus_test_dir();
-	struct bus *bus = join(dir);
+	struct bus *bus = join_as(dir, "home");
 
 	for (int round = 0; round < 20; round++) {
 		struct child c = begin(dir, change_for_ever);
@@ -719,7 +710,7 @@ ask(void *arg)
 START_TEST(threads_of_two_buses_come_and_go_while_others_ask)
 {
 	const char *dir = bus_test_dir();
-	struct crowd crowds[2] = {{.bus = join(dir)}, {.bus = join(dir)}};
+	struct crowd crowds[2] = {{.bus = join_as(dir, "home")}, {.bus = join_as(dir, "home")}};
 	pthread_t come[4], asks[2];
 	struct bus *bus = crowds[0].bus;
 
@@ -749,6 +740,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("listens");
 	TCase *each = bus_test_case("each");
 
+	look_at_each_rest();
 	BUS_TEST_CASE(suite, "gets", stopped_process_that_gets_a_topic_is_named_with_its_filter,
 	    process_that_does_not_go_on_is_named_with_the_next_step,
 	    reader_that_the_log_has_overtaken_is_at_least_so_far_behind,

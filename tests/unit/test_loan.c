@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,26 +8,6 @@
 #include <libbus/bus.h>
 
 #include "queue/block.h"
-
-static struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, size_t bytes, const char *filter)
-{
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = full, .bytes = bytes};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	return mbox;
-}
 
 static struct bus_pub *
 open_pub(struct bus *bus)
@@ -52,9 +32,9 @@ loan(struct bus_pub *pub, size_t len)
 START_TEST(loan_arrives_where_it_was_filled)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *one = open_mailbox(bus, 0, 0, "t");
-	struct bus_mailbox *two = open_mailbox(bus, 0, 0, "#");
-	struct bus_mailbox *latest = open_mailbox(bus, BUS_FULL_LATEST, 0, "#");
+	struct bus_mailbox *one = subscriber(bus, "t");
+	struct bus_mailbox *two = subscriber(bus, "#");
+	struct bus_mailbox *latest = open_mailbox(bus, "#", .full = BUS_FULL_LATEST);
 	struct bus_mailbox *all[] = {one, two, latest};
 	struct bus_pub *pub = open_pub(bus);
 	const struct bus_msg *msg;
@@ -85,7 +65,7 @@ END_TEST
 START_TEST(refused_loan_is_still_the_callers)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, 4096, "t");
+	struct bus_mailbox *mbox = open_mailbox(bus, "t", .full = BUS_FULL_REFUSE, .bytes = 4096);
 	struct bus_pub *pub = open_pub(bus);
 	const struct bus_msg *msg;
 	void *first = loan(pub, 3000), *second = loan(pub, 3000);
@@ -132,7 +112,7 @@ END_TEST
 START_TEST(message_outlives_the_handle_that_sent_it)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, "t");
+	struct bus_mailbox *mbox = subscriber(bus, "t");
 	struct bus_pub *pub = open_pub(bus);
 	const struct bus_msg *msg;
 	static char large[5000];

@@ -1,4 +1,4 @@
-#include "bus_test.h"
+#include "world.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,17 +10,8 @@
 #include <libbus/transport.h>
 
 #include "base/clock.h"
-#include "core/bus_internal.h"
-#include "core/notice.h"
-
-static struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
+#include "bus/bus_internal.h"
+#include "bus/notice.h"
 
 /* The moment so many seconds from now. */
 static int64_t
@@ -30,7 +21,7 @@ seconds(int64_t count)
 }
 
 static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *filter)
+open_quiet_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *filter)
 {
 	const struct bus_mailbox_config cfg = {
 	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = bytes};
@@ -48,7 +39,7 @@ open_mailbox(struct bus *bus, int full, int drain, size_t bytes, const char *fil
 static struct bus_mailbox *
 watch(struct bus *bus, const char *filter)
 {
-	return open_mailbox(bus, 0, 0, 0, filter);
+	return open_quiet_mailbox(bus, 0, 0, 0, filter);
 }
 
 static void
@@ -77,30 +68,6 @@ told(struct bus_mailbox *mbox, const char *topic)
 	free(text);
 	bus_value_free(value);
 	return json;
-}
-
-static void
-expect_nothing(struct bus_mailbox *mbox)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(mbox, 0, &msg), 0);
-}
-
-static void
-ignore(void *arg, const struct bus_msg *msg)
-{
-	(void)arg;
-	(void)msg;
-}
-
-static struct bus_stats
-stats_of(struct bus_mailbox *mbox)
-{
-	struct bus_stats stats = {.size = sizeof stats};
-
-	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
-	return stats;
 }
 
 /* --- warnings ------------------------------------------------------------------------------------------ */
@@ -164,7 +131,7 @@ START_TEST(publish_that_somebody_gets_or_that_is_kept_is_not_counted)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, "heard");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, 0, 0, "heard");
 	const struct bus_msg kept = {
 	    .size = sizeof kept, .topic = "kept", .data = "x", .len = 1, .flags = BUS_MSG_RETAIN};
 
@@ -182,7 +149,7 @@ START_TEST(filter_that_nothing_matches_for_a_minute_is_warned_of_once)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, "room/kichen");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, 0, 0, "room/kichen");
 
 	ck_bus(bus_mailbox_subscribe(mbox, "room/kitchen", NULL, NULL, NULL), 0);
 	say_many(bus, "room/kitchen", 1);
@@ -202,8 +169,8 @@ START_TEST(every_one_of_many_unmatched_filters_is_warned_of)
 {
 	enum { FILTERS = 3000 };
 	struct bus *bus = open_bus();
-	struct bus_mailbox *watcher = open_mailbox(bus, 0, 0, 4u << 20, "$bus/warnings");
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, NULL);
+	struct bus_mailbox *watcher = open_quiet_mailbox(bus, 0, 0, 4u << 20, "$bus/warnings");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, 0, 0, NULL);
 	const struct bus_msg *msg;
 	unsigned warned = 0;
 	char filter[32];
@@ -228,7 +195,7 @@ START_TEST(rounds_keep_a_second_between_them)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, 0, 0, NULL);
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, 0, 0, NULL);
 	int64_t later = seconds(2 * UNMATCHED_LONG);
 
 	bus__round(bus, later);
@@ -265,7 +232,7 @@ START_TEST(losses_are_announced_with_their_causes_once_a_second)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	int64_t later = seconds(55);
 
 	flood(bus, 4);
@@ -291,8 +258,8 @@ START_TEST(oldest_that_make_room_and_latest_that_are_replaced_are_announced)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
-	struct bus_mailbox *oldest = open_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "t");
-	struct bus_mailbox *latest = open_mailbox(bus, BUS_FULL_LATEST, 0, 0, "t");
+	struct bus_mailbox *oldest = open_quiet_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "t");
+	struct bus_mailbox *latest = open_quiet_mailbox(bus, BUS_FULL_LATEST, 0, 0, "t");
 
 	flood(bus, 6);
 	ck_assert_uint_eq(oldest->lossy, true);
@@ -310,7 +277,7 @@ START_TEST(what_a_publisher_is_refused_is_no_loss)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "t");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "t");
 	static const char kilobyte[1000];
 
 	flood(bus, 4);
@@ -327,7 +294,7 @@ START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	const struct bus_msg *msg;
 	struct bus_pub *pub;
 
@@ -336,7 +303,7 @@ START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
 	do {
 		ck_bus(bus_pub_send(pub, "x", 1), 0);
 		bus->next_round_ns = 0;
-	} while (stats_of(mbox).lost[BUS_LOSS_FULL] < 2);
+	} while (mailbox_stats(mbox).lost[BUS_LOSS_FULL] < 2);
 	ck_bus(bus_recv(watcher, 0, &msg), 1);
 	bus_pub_close(pub);
 	bus_mailbox_close(mbox);
@@ -349,7 +316,7 @@ START_TEST(drainer_that_finds_nothing_announces_what_was_dropped)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	const struct bus_msg *msg;
 
 	bus__round(bus, seconds(60)); /* publishers find that the second is not over */
@@ -370,9 +337,9 @@ START_TEST(losses_by_announcements_bring_no_announcement)
 {
 	enum { ROUNDS = 200 };
 	struct bus *bus = open_bus();
-	struct bus_mailbox *full = open_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "$bus/#");
-	struct bus_mailbox *watcher = open_mailbox(bus, 0, 0, 1u << 20, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	struct bus_mailbox *full = open_quiet_mailbox(bus, BUS_FULL_DROP_OLDEST, 0, 4096, "$bus/#");
+	struct bus_mailbox *watcher = open_quiet_mailbox(bus, 0, 0, 1u << 20, "$bus/drops");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	unsigned announced = 0;
 	const struct bus_msg *msg;
 
@@ -381,7 +348,7 @@ START_TEST(losses_by_announcements_bring_no_announcement)
 		flood(bus, 1);
 		bus__round(bus, seconds(55 + 2 * i));
 	}
-	ck_assert_uint_gt(stats_of(full).lost[BUS_LOSS_FULL], 0);
+	ck_assert_uint_gt(mailbox_stats(full).lost[BUS_LOSS_FULL], 0);
 	bus__round(bus, seconds(55 + 2 * ROUNDS));
 	while (bus_recv(watcher, 0, &msg) == 1)
 		announced++;
@@ -396,14 +363,15 @@ END_TEST
 START_TEST(announcement_that_is_refused_is_made_up_for_by_the_next)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *watcher = open_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "$bus/drops");
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
+	struct bus_mailbox *watcher =
+	    open_quiet_mailbox(bus, BUS_FULL_REFUSE, 0, 4096, "$bus/drops");
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	unsigned refused;
 	const struct bus_msg *msg;
 	int64_t later = 55;
 
 	flood(bus, 4);
-	while ((refused = (unsigned)stats_of(watcher).refused) < 3) {
+	while ((refused = (unsigned)mailbox_stats(watcher).refused) < 3) {
 		flood(bus, 1);
 		bus__round(bus, seconds(later += 2));
 	}
@@ -468,14 +436,14 @@ sum_announced(struct bus_mailbox *watcher)
 START_TEST(announced_losses_add_up_to_all_losses)
 {
 	struct storm storm = {.bus = open_bus()};
-	struct bus_mailbox *watcher = open_mailbox(storm.bus, 0, 0, 64u << 20, "$bus/drops");
+	struct bus_mailbox *watcher = open_quiet_mailbox(storm.bus, 0, 0, 64u << 20, "$bus/drops");
 	const struct bus_mailbox_config cfg = {
 	    .size = sizeof cfg, .bytes = 4096, .drain = BUS_DRAIN_THREAD};
 	pthread_t threads[4];
 	struct bus_mailbox *mbox;
 
 	ck_bus(bus_mailbox_open(storm.bus, &cfg, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, "t", ignore, NULL, NULL), 0);
+	ck_bus(bus_mailbox_subscribe(mbox, "t", ignore_message, NULL, NULL), 0);
 	for (int i = 0; i < 4; i++)
 		pthread_create(&threads[i], NULL, i < 2 ? publish_on_and_on : make_rounds, &storm);
 	for (int i = 0; i < 2; i++)
@@ -486,8 +454,8 @@ START_TEST(announced_losses_add_up_to_all_losses)
 	ck_bus(bus_flush(storm.bus, patience_ms()), 0);
 	storm.bus->next_round_ns = 0;
 	bus__round(storm.bus, seconds(0));
-	ck_assert_uint_eq(sum_announced(watcher), stats_of(mbox).lost[BUS_LOSS_FULL]);
-	ck_assert_uint_eq(stats_of(watcher).lost[BUS_LOSS_FULL], 0);
+	ck_assert_uint_eq(sum_announced(watcher), mailbox_stats(mbox).lost[BUS_LOSS_FULL]);
+	ck_assert_uint_eq(mailbox_stats(watcher).lost[BUS_LOSS_FULL], 0);
 	bus_mailbox_close(mbox);
 	bus_mailbox_close(watcher);
 	ck_bus(bus_close(storm.bus, patience_ms()), 0);
@@ -499,8 +467,8 @@ END_TEST
 START_TEST(wildcards_do_not_stand_for_the_topics_of_the_bus)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *all = open_mailbox(bus, 0, 0, 1u << 20, "#");
-	struct bus_mailbox *plus = open_mailbox(bus, 0, 0, 1u << 20, "+/warnings");
+	struct bus_mailbox *all = open_quiet_mailbox(bus, 0, 0, 1u << 20, "#");
+	struct bus_mailbox *plus = open_quiet_mailbox(bus, 0, 0, 1u << 20, "+/warnings");
 	struct bus_mailbox *watcher = watch(bus, "$bus/+");
 
 	bus_mailbox_close(all);
@@ -530,10 +498,10 @@ END_TEST
 START_TEST(mailbox_that_publishers_drain_cannot_watch)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0, NULL);
+	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0, NULL);
 
 	/* Its callbacks would run where nobody expects any, inside bus_recv() for one. */
-	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", ignore, NULL, NULL), BUS_E_INVAL);
+	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", ignore_message, NULL, NULL), BUS_E_INVAL);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
 }
@@ -550,7 +518,7 @@ START_TEST(notices_and_filters_for_them_stay_on_their_bus)
 
 	ck_bus(bus_listen(a, "inproc://notice", NULL, &la), 0);
 	ck_bus(bus_dial(b, "inproc://notice", NULL, &lb), 0);
-	mbox = open_mailbox(b, 0, 0, 0, "from/a");
+	mbox = open_quiet_mailbox(b, 0, 0, 0, "from/a");
 	ck_bus(bus_mailbox_subscribe(mbox, "$bus/warnings", NULL, NULL, NULL), 0);
 	do /* until the link is up and has brought the filter over */
 		say_many(a, "from/a", 1);

@@ -12,41 +12,6 @@
 #include "log_test.h"
 #include "stopped_writer.h"
 
-#define must(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			ck_abort_msg("not so: %s", #condition);                                    \
-	} while (0)
-
-/* Of the process that began the test, also in its children. */
-static const char *
-place(void)
-{
-	static const char *dir;
-
-	if (dir == NULL)
-		dir = bus_test_dir();
-	return dir;
-}
-
-static struct log *
-open_log(void)
-{
-	struct log *log;
-
-	ck_bus(bus__log_open(place(), "test", LOG_BYTES_LEAST, &log), 0);
-	return log;
-}
-
-static struct log_cursor
-open_cursor(struct log *log, enum log_from from, uint64_t sequence)
-{
-	struct log_cursor cursor;
-
-	ck_bus(bus__log_cursor_open(log, from, sequence, &cursor), 0);
-	return cursor;
-}
-
 static int
 try_append(struct log *log, struct log_topic *topic, uint16_t flags, uint64_t number, uint32_t len)
 {
@@ -58,33 +23,6 @@ try_append(struct log *log, struct log_topic *topic, uint16_t flags, uint64_t nu
 	memset(bytes, (uint8_t)number, len);
 	memcpy(bytes, &number, sizeof number);
 	return bus__log_append(log, &item, &(struct bus_slice){bytes, len}, 1, &sequence);
-}
-
-static void
-append(struct log *log, uint64_t number, uint32_t len)
-{
-	must(try_append(log, log_test_topic(log, "t"), 0, number, len) == 1);
-}
-
-/* The number in a record, all of whose bytes are checked. */
-static uint64_t
-number_of(const struct log_cursor *cursor, const struct log_record *record)
-{
-	struct log_view view;
-	uint64_t number;
-
-	must(record != NULL && bus__log_read(cursor->word, record, &view));
-	must(view.len >= sizeof number);
-	memcpy(&number, view.data, sizeof number);
-	for (uint32_t i = sizeof number; i < view.len; i++)
-		must(view.data[i] == (uint8_t)number);
-	return number;
-}
-
-static void
-expect(struct log_cursor *cursor, uint64_t number)
-{
-	must(number_of(cursor, bus__log_next(cursor)) == number);
 }
 
 /* Of sizes that need no copy of their own, and that do. */
@@ -470,7 +408,7 @@ spawn_holder(struct log *log, uint64_t *number, bool *ret_held)
 		struct log *mine;
 		struct log_cursor cursor;
 
-		if (bus__log_open(place(), "test", LOG_BYTES_LEAST, &mine) < 0 ||
+		if (bus__log_open(test_dir(), "test", LOG_BYTES_LEAST, &mine) < 0 ||
 		    bus__log_cursor_open(mine, LOG_FROM_NOW, 0, &cursor) < 0 ||
 		    write(ready[1], "r", 1) != 1)
 			_exit(1);
@@ -547,13 +485,13 @@ END_TEST
 static pid_t
 spawn_stopped_writer(struct log *log, uint64_t *number)
 {
-	pid_t child = bus_test_stop_writer(place(), "test");
+	pid_t child = bus_test_stop_writer(test_dir(), "test");
 
 	append(log, ++*number, 64); /* takes the tail from it */
 	return child;
 }
 
-/* The last place is the tail's, the one before that the next: what readers hold comes off what writers may. _i: which of
+/* The last test_dir is the tail's, the one before that the next: what readers hold comes off what writers may. _i: which of
  * the two stops first. */
 START_TEST(publish_is_not_refused_beside_stopped_writers)
 {

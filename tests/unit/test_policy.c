@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,34 +12,14 @@
 #include "base/clock.h"
 #include "base/park.h"
 #include "base/thread.h"
-#include "core/bus_internal.h"
-#include "core/mailbox.h"
-
-static struct bus *
-open_bus(void)
-{
-	struct bus *bus;
-
-	ck_bus(bus_open(NULL, NULL, &bus), 0);
-	return bus;
-}
-
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain, size_t bytes)
-{
-	const struct bus_mailbox_config cfg = {
-	    .size = sizeof cfg, .full = full, .drain = drain, .bytes = bytes};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	return mbox;
-}
+#include "bus/bus_internal.h"
+#include "mailbox/mailbox.h"
 
 /* For bus_recv(), subscribed to filter. */
 static struct bus_mailbox *
 open_polled(struct bus *bus, int full, size_t bytes, const char *filter)
 {
-	struct bus_mailbox *mbox = open_mailbox(bus, full, BUS_DRAIN_CALLER, bytes);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = full, .bytes = bytes);
 
 	ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
 	return mbox;
@@ -81,20 +61,6 @@ retain(struct bus *bus, const char *topic, const char *text)
 					.flags = BUS_MSG_RETAIN});
 }
 
-static struct bus_stats
-stats_of(struct bus_mailbox *mbox)
-{
-	struct bus_stats s = {.size = sizeof s};
-	uint64_t sum;
-
-	ck_bus(bus_mailbox_stats(mbox, &s), 0);
-	sum = s.delivered + s.pending + s.refused;
-	for (int i = 0; i < BUS_LOSS_COUNT; i++)
-		sum += s.lost[i];
-	ck_assert_uint_eq(s.offered, sum);
-	return s;
-}
-
 static void
 expect_number(struct bus_mailbox *mbox, unsigned number)
 {
@@ -130,8 +96,8 @@ START_TEST(refusing_mailbox_loses_nothing_and_tells_the_publisher)
 		expect_number(mbox, i);
 	ck_bus(publish_number(bus, "t", 7), 0); /* drained, it takes again */
 	expect_number(mbox, 7);
-	ck_assert_uint_eq(stats_of(mbox).refused, 1);
-	ck_assert_uint_eq(stats_of(mbox).delivered, count + 1);
+	ck_assert_uint_eq(mailbox_stats(mbox).refused, 1);
+	ck_assert_uint_eq(mailbox_stats(mbox).delivered, count + 1);
 	bus_mailbox_close(mbox);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -174,7 +140,7 @@ START_TEST(more_refusing_mailboxes_than_claims_fit_on_the_stack)
 	for (int m = 0; m < MANY; m++) {
 		for (unsigned i = 0; i < count; i++)
 			expect_number(mbox[m], i);
-		ck_assert_uint_eq(stats_of(mbox[m]).offered, count + (m == MANY - 1));
+		ck_assert_uint_eq(mailbox_stats(mbox[m]).offered, count + (m == MANY - 1));
 		bus_mailbox_close(mbox[m]);
 	}
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -279,7 +245,7 @@ START_TEST(publisher_waits_no_longer_than_it_was_told)
 	begun = bus_test_now_ms();
 	ck_bus(bus_pub_send(pub, "x", 1), BUS_E_FULL);
 	ck_assert_int_ge(bus_test_now_ms() - begun, 49);
-	ck_assert_uint_eq(stats_of(mbox).refused, 2); /* one by name, one after its wait */
+	ck_assert_uint_eq(mailbox_stats(mbox).refused, 2); /* one by name, one after its wait */
 	bus_pub_close(pub);
 	bus_mailbox_close(mbox);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -303,7 +269,7 @@ START_TEST(thread_with_a_limit_puts_a_send_off_and_counts_no_refusal)
 	bus__set_wait_limit(bus__deadline_ns(50));
 	ck_assert_int_eq(bus_pub_send(pub, "x", 1), BUS__E_WAITS);
 	ck_assert_int_ge(bus_test_now_ms() - begun, 49);
-	ck_assert_uint_eq(stats_of(mbox).refused, 1); /* by name */
+	ck_assert_uint_eq(mailbox_stats(mbox).refused, 1); /* by name */
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	ck_bus(bus_recv(mbox, 0, &msg), 1); /* the first has room now */
 	bus__set_wait_limit(INT64_MAX);
@@ -367,7 +333,7 @@ START_TEST(publishers_that_wait_lose_nothing_and_keep_their_order)
 		ck_bus(senders[i].err, 0);
 		bus_pub_close(senders[i].pub);
 	}
-	ck_assert_uint_eq(stats_of(mbox).refused + stats_of(second).refused, 0);
+	ck_assert_uint_eq(mailbox_stats(mbox).refused + mailbox_stats(second).refused, 0);
 	bus_mailbox_close(mbox);
 	bus_mailbox_close(second);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -381,7 +347,7 @@ START_TEST(waiting_publisher_learns_that_its_bus_closes)
 	struct sender sender = {open_pub(bus, "t", -1), 0, 100000, 0, 0};
 
 	ck_assert_int_eq(pthread_create(&sender.thread, NULL, send_numbers, &sender), 0);
-	ck_eventually(stats_of(mbox).pending > 4096 / 40);
+	ck_eventually(mailbox_stats(mbox).pending > 4096 / 40);
 	ck_assert_int_gt(bus_close(bus, 1000), 0);
 	pthread_join(sender.thread, NULL);
 	ck_bus(sender.err, BUS_E_CLOSED);
@@ -405,7 +371,7 @@ START_TEST(callback_does_not_wait_for_room)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *full = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
-	struct bus_mailbox *calls = open_mailbox(bus, 0, BUS_DRAIN_CALLER, 0);
+	struct bus_mailbox *calls = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct bus_pub *pub = open_pub(bus, "t", -1); /* for ever */
 
 	fill(bus, "t");
@@ -432,7 +398,7 @@ START_TEST(latest_gives_the_newest_of_each_topic_and_counts_the_others)
 		if (i % 10 == 0)
 			ck_bus(publish_number(bus, "t/b", i), 0);
 	}
-	ck_assert_uint_eq(stats_of(mbox).pending, 2);
+	ck_assert_uint_eq(mailbox_stats(mbox).pending, 2);
 	ck_bus(bus_recv(mbox, 0, &msg), 1);
 	ck_assert_str_eq(msg->topic, "t/a"); /* it waited first */
 	ck_assert_uint_eq(number_of(msg), 999);
@@ -442,7 +408,7 @@ START_TEST(latest_gives_the_newest_of_each_topic_and_counts_the_others)
 	ck_assert_uint_eq(number_of(msg), 990);
 	ck_assert_uint_eq(msg->lost, 99);
 	ck_bus(bus_recv(mbox, 0, &msg), 0);
-	ck_assert_uint_eq(stats_of(mbox).lost[BUS_LOSS_REPLACED], 999 + 99);
+	ck_assert_uint_eq(mailbox_stats(mbox).lost[BUS_LOSS_REPLACED], 999 + 99);
 	ck_bus(publish_number(bus, "t/a", 5), 0);
 	expect_number(mbox, 5);
 	bus_mailbox_close(mbox);
@@ -495,7 +461,7 @@ START_TEST(more_topics_than_fit_drop_the_oldest_and_say_so)
 	ck_assert_uint_eq(last, TOPICS - 1);
 	ck_assert_uint_gt(got, 50);
 	ck_assert_uint_eq(got + lost, TOPICS);
-	ck_assert_uint_eq(stats_of(mbox).lost[BUS_LOSS_FULL], lost);
+	ck_assert_uint_eq(mailbox_stats(mbox).lost[BUS_LOSS_FULL], lost);
 	bus_mailbox_close(mbox);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -504,7 +470,7 @@ END_TEST
 START_TEST(kept_value_comes_to_latest_unless_newer_news_wait)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER, 0);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_LATEST);
 	const struct bus_msg *msg;
 
 	ck_bus(retain(bus, "t", "one"), 0);
@@ -598,8 +564,8 @@ START_TEST(latest_under_threads_ends_with_the_last_value_and_exact_counts)
 		ck_bus(senders[i].err, 0);
 		bus_pub_close(senders[i].pub);
 	}
-	ck_assert_uint_eq(stats_of(mbox).offered, SENDERS * (uint64_t)EACH);
-	ck_assert_uint_eq(stats_of(mbox).delivered, got);
+	ck_assert_uint_eq(mailbox_stats(mbox).offered, SENDERS * (uint64_t)EACH);
+	ck_assert_uint_eq(mailbox_stats(mbox).delivered, got);
 	ck_assert_uint_le(lost, SENDERS * (uint64_t)EACH - got);
 	bus_mailbox_close(mbox);
 	ck_bus(bus_close(bus, patience_ms()), 0);
@@ -629,7 +595,7 @@ note_call(void *arg, const struct bus_msg *msg)
 START_TEST(callback_runs_inside_the_publish)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_PUBLISHER);
 	struct bus_pub *pub = open_pub(bus, "t", 0);
 	struct signalled s = {.calls = 0};
 	const struct bus_slice two[] = {{"x", 1}, {"y", 1}};
@@ -679,7 +645,7 @@ START_TEST(publish_inside_such_a_callback_is_delivered_after_it)
 	struct bus *bus = open_bus();
 	struct signalled s = {.bus = bus};
 
-	s.mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0);
+	s.mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_PUBLISHER);
 	ck_bus(bus_mailbox_subscribe(s.mbox, "t", publish_again, &s, NULL), 0);
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
 	ck_assert_uint_eq(s.calls, 100);
@@ -703,7 +669,7 @@ START_TEST(mailbox_may_close_inside_the_publish_that_drains_it)
 	struct bus *bus = open_bus();
 	struct signalled s = {.bus = bus};
 
-	s.mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0);
+	s.mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_PUBLISHER);
 	ck_bus(bus_mailbox_subscribe(s.mbox, "t", close_own, &s, NULL), 0);
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
@@ -730,7 +696,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 	struct signalled s = {.bus = bus};
 	struct sender senders[SENDERS];
 
-	s.mbox = open_mailbox(bus, BUS_FULL_REFUSE, BUS_DRAIN_PUBLISHER, 0);
+	s.mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_PUBLISHER, .full = BUS_FULL_REFUSE);
 	ck_bus(bus_mailbox_subscribe(s.mbox, "t", alone, &s, NULL), 0);
 	for (unsigned i = 0; i < SENDERS; i++) {
 		senders[i] = (struct sender){open_pub(bus, "t", -1), i, EACH, 0, 0};
@@ -744,7 +710,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 	}
 	/* Whoever ends the last sleep has handled everything when its send returns. */
 	ck_assert_uint_eq(s.calls, SENDERS * EACH);
-	ck_assert_uint_eq(stats_of(s.mbox).delivered, SENDERS * EACH);
+	ck_assert_uint_eq(mailbox_stats(s.mbox).delivered, SENDERS * EACH);
 	bus_mailbox_close(s.mbox);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }

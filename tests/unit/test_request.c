@@ -7,16 +7,6 @@
 
 #include "base/mem.h"
 
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, int drain)
-{
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = full, .drain = drain};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	return mbox;
-}
-
 /* Answers every question by its own text in brackets, `times` times. */
 struct answerer {
 	struct bus *bus;
@@ -145,7 +135,7 @@ END_TEST
 START_TEST(question_that_nobody_listens_to_is_told_at_once)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct asker asker = {.replies = 0};
 	const struct bus_msg *reply;
 
@@ -161,7 +151,7 @@ END_TEST
 START_TEST(question_without_a_reply_times_out_and_is_not_delivered_later)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	const struct bus_msg *msg, *kept;
 	int64_t begun = bus_test_now_ms();
 
@@ -205,7 +195,7 @@ START_TEST(what_is_no_question_is_refused)
 	    .size = sizeof retained, .topic = "q", .flags = BUS_MSG_RETAIN};
 	const struct bus_msg plain = {.size = sizeof plain, .topic = "q"};
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_PUBLISHER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_PUBLISHER);
 	struct asker asker = {.replies = 0};
 	const struct bus_msg *reply;
 
@@ -227,7 +217,7 @@ END_TEST
 START_TEST(reply_to_a_question_that_is_over_is_counted)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	const struct bus_msg *msg, *question, *reply;
 	struct answerer a = {.bus = bus, .times = 3};
 
@@ -265,7 +255,7 @@ ask_for_ever(void *arg)
 START_TEST(whoever_waits_is_told_that_the_bus_closes)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus};
 	const struct bus_msg *msg;
 	pthread_t thread;
@@ -334,8 +324,8 @@ struct storm {
 START_TEST(question_is_not_kept)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
-	struct bus_mailbox *later = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
+	struct bus_mailbox *later = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	const struct bus_msg *msg;
 	struct asker asker = {.replies = 0};
 
@@ -359,7 +349,7 @@ static bool
 three_come_in(int policy, int timeout_ms)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, policy, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = policy);
 	struct answerer a = {.bus = bus, .times = 3};
 	struct asker asker = {.replies = 0};
 
@@ -391,8 +381,8 @@ END_TEST
 START_TEST(own_thread_wakes_for_a_deadline_that_came_while_it_slept)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *deaf = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+	struct bus_mailbox *deaf = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_THREAD);
 	struct asker late = {.replies = 0}, early = {.replies = 0};
 
 	ck_bus(bus_mailbox_subscribe(deaf, "q", NULL, NULL, NULL), 0);
@@ -426,10 +416,10 @@ START_TEST(drainer_alone_tells_of_an_end)
 {
 	static struct storm storm;
 	struct bus *bus = open_bus();
-	struct bus_mailbox *deaf = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *deaf = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	pthread_t thread;
 
-	storm.mbox = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+	storm.mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_THREAD);
 	ck_bus(bus_mailbox_subscribe(deaf, "q", NULL, NULL, NULL), 0);
 	ck_assert_int_eq(pthread_create(&thread, NULL, subscribe_often, &storm), 0);
 	for (int i = 0; i < 200; i++)
@@ -452,8 +442,8 @@ START_TEST(deadlines_are_kept_in_their_order)
 {
 	enum { MANY = 50 };
 	struct bus *bus = open_bus();
-	struct bus_mailbox *deaf = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *deaf = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct bus_request *req[MANY];
 	struct asker askers[MANY];
 
@@ -487,7 +477,7 @@ END_TEST
 START_TEST(cancelled_request_hears_of_its_end_and_nothing_more)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus, .times = 1};
 	struct asker asker = {.replies = 0};
 	struct bus_request *req;
@@ -508,7 +498,7 @@ END_TEST
 START_TEST(reply_may_cancel_its_own_request)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus, .times = 3};
 	struct asker asker = {.replies = 0};
 
@@ -526,7 +516,7 @@ END_TEST
 START_TEST(recv_calls_who_asked_and_returns_other_messages)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus, .times = 2};
 	struct asker asker = {.replies = 0};
 	const struct bus_msg *msg;
@@ -564,7 +554,7 @@ END_TEST
 START_TEST(descriptor_is_readable_for_replies_and_deadlines)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus, .times = 1};
 	struct asker first = {.replies = 0}, second = {.replies = 0}, third = {.replies = 0};
 	struct pollfd polled = {.events = POLLIN};
@@ -594,8 +584,8 @@ START_TEST(end_of_the_mailbox_is_the_end_of_its_requests)
 
 	for (int i = 0; i < 4; i++) {
 		struct bus *bus = open_bus();
-		struct bus_mailbox *deaf = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
-		struct bus_mailbox *mbox = open_mailbox(bus, 0, drains[i % 2]);
+		struct bus_mailbox *deaf = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
+		struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = drains[i % 2]);
 		struct asker asker = {.replies = 0}, owned = {.replies = 0};
 		struct bus_request *req;
 
@@ -619,7 +609,7 @@ END_TEST
 START_TEST(full_refusing_mailbox_refuses_the_reply)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_REFUSE, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_REFUSE);
 	struct answerer a = {.bus = bus, .times = 1};
 	struct asker asker = {.replies = 0};
 	struct bus_request *req;
@@ -640,7 +630,7 @@ END_TEST
 START_TEST(latest_mailbox_gets_the_newest_reply)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_LATEST, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_LATEST);
 	struct answerer a = {.bus = bus, .times = 5};
 	struct asker asker = {.replies = 0};
 	struct bus_request *req;
@@ -677,7 +667,7 @@ START_TEST(replies_deadlines_and_cancels_at_once_end_each_request_once)
 {
 	static struct storm storms[THREADS];
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_THREAD);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_THREAD);
 	struct answerer a = {.bus = bus, .times = 2};
 	pthread_t threads[THREADS];
 
@@ -702,7 +692,7 @@ END_TEST
 START_TEST(any_allocation_may_fail)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, BUS_DRAIN_CALLER);
+	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
 	struct answerer a = {.bus = bus, .times = 1};
 	int err = BUS_E_NOMEM;
 

@@ -6,7 +6,7 @@
 
 #include <libbus/bus.h>
 
-#include "core/sized.h"
+#include "base/sized.h"
 
 struct first {
 	size_t size;

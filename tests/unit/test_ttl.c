@@ -3,17 +3,6 @@
 
 enum { LONG_MS = 600000 };
 
-static struct bus_mailbox *
-open_mailbox(struct bus *bus, int full, const char *filter)
-{
-	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .full = full};
-	struct bus_mailbox *mbox;
-
-	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
-	ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	return mbox;
-}
-
 static struct bus_msg
 message(const char *topic, const char *text, uint32_t ttl_ms, uint32_t flags)
 {
@@ -75,14 +64,6 @@ expect(struct bus_mailbox *mbox, const char *text, uint64_t lost, bool limited)
 	ck_assert((msg->ttl_ms > 0) == limited);
 }
 
-static void
-expect_nothing(struct bus_mailbox *mbox)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(mbox, 0, &msg), 0);
-}
-
 START_TEST(message_whose_time_has_passed_is_counted_and_told_by_the_next)
 {
 	static const int policies[] = {BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST, BUS_FULL_REFUSE};
@@ -91,7 +72,7 @@ START_TEST(message_whose_time_has_passed_is_counted_and_told_by_the_next)
 	memset(large, 'x', sizeof large - 1);
 	for (int i = 0; i < 3; i++) {
 		struct bus *bus = open_bus();
-		struct bus_mailbox *mbox = open_mailbox(bus, policies[i], "#");
+		struct bus_mailbox *mbox = open_mailbox(bus, "#", .full = policies[i]);
 
 		publish(bus, "t", "for ever", 0, 0);
 		publish(bus, "t", "short", 1, 0);
@@ -116,7 +97,7 @@ END_TEST
 START_TEST(late_message_at_the_end_is_told_by_one_that_comes_much_later)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, 0, "#");
+	struct bus_mailbox *mbox = subscriber(bus, "#");
 
 	publish(bus, "t", "short", 1, 0);
 	outlive();
@@ -132,7 +113,7 @@ END_TEST
 START_TEST(latest_value_expires_too)
 {
 	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_mailbox(bus, BUS_FULL_LATEST, "#");
+	struct bus_mailbox *mbox = open_mailbox(bus, "#", .full = BUS_FULL_LATEST);
 
 	publish(bus, "t", "old", 0, 0);
 	publish(bus, "t", "short", 1, 0);
@@ -204,7 +185,7 @@ START_TEST(retained_value_goes_when_its_time_has_passed)
 	publish(bus, "renewed", "1", 1, BUS_MSG_RETAIN);
 	publish(bus, "renewed", "2", 0, BUS_MSG_RETAIN);
 	outlive();
-	mbox = open_mailbox(bus, 0, "short");
+	mbox = subscriber(bus, "short");
 	ck_bus(bus_mailbox_subscribe(mbox, "long", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "renewed", NULL, NULL, NULL), 0);
 	expect(mbox, "1", 0, true);
@@ -225,7 +206,7 @@ START_TEST(kept_value_that_expires_in_the_mailbox_is_late_there)
 	/* The life is doubled until the value survives up to the subscription. */
 	for (;;) {
 		publish(bus, "t", "1", ttl_ms, BUS_MSG_RETAIN);
-		mbox = open_mailbox(bus, 0, "t");
+		mbox = subscriber(bus, "t");
 		if (counts(mbox).offered > 0)
 			break;
 		bus_mailbox_close(mbox);
@@ -260,7 +241,7 @@ START_TEST(what_is_left_of_a_life_crosses_links)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	const struct bus_msg *msg;
-	struct bus_mailbox *mbox = open_mailbox(p.b, 0, "#");
+	struct bus_mailbox *mbox = subscriber(p.b, "#");
 
 	publish(p.a, "kept", "1", LONG_MS, BUS_MSG_RETAIN);
 	publish(p.a, "gone", "1", 1, BUS_MSG_RETAIN);

@@ -1,7 +1,7 @@
 /* A thread that stalls inside a publish, and the other threads of its process. The log is built with the places where it can
  * be stopped (log/stall.h). A thread that is released goes on in the middle of what it did. */
 #define _GNU_SOURCE
-#include "bus_test.h"
+#include "world.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -67,64 +67,25 @@ finish(struct stalling *s)
 	ck_assert_int_eq(pthread_join(s->thread, NULL), 0);
 }
 
-static struct bus *
-join(const char *dir)
-{
-	struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
-	struct bus *bus;
-
-	ck_bus(bus_open("test", &cfg, &bus), 0);
-	return bus;
-}
-
-static struct bus_mailbox *
-listen_to(struct bus *bus)
-{
-	struct bus_mailbox *m;
-
-	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
-	ck_bus(bus_mailbox_subscribe(m, "t", NULL, NULL, NULL), 0);
-	return m;
-}
-
-static void
-expect(struct bus_mailbox *m, const char *text)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
-	ck_assert_uint_eq(msg->len, strlen(text));
-	ck_assert_mem_eq(msg->data, text, msg->len);
-	ck_assert_uint_eq(msg->lost, 0);
-}
-
-static void
-expect_nothing(struct bus_mailbox *m)
-{
-	const struct bus_msg *msg;
-
-	ck_bus(bus_recv(m, 0, &msg), 0);
-}
-
 static const enum log_stall steps[] = {LOG_STALL_LOCKED, LOG_STALL_COPIED, LOG_STALL_PUBLISH};
 
 START_TEST(others_publish_while_a_thread_stalls_and_nothing_is_lost_or_doubled)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus);
+	struct bus_mailbox *m = subscriber(bus, "t");
 	struct stalling s;
 
 	start(&s, bus, "stalled", steps[_i]);
 	ck_bus(bus_publish(bus, "t", "one", 3), 0);
 	ck_bus(bus_publish(bus, "t", "two", 3), 0);
-	expect(m, "one");
-	expect(m, "two");
+	expect_message(m, "t", "one");
+	expect_message(m, "t", "two");
 	expect_nothing(m);
 	finish(&s);
 	ck_bus(s.answer, 0);
-	expect(m, "stalled");
+	expect_message(m, "t", "stalled");
 	ck_bus(bus_publish(bus, "t", "three", 5), 0);
-	expect(m, "three");
+	expect_message(m, "t", "three");
 	expect_nothing(m);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);
@@ -135,7 +96,7 @@ START_TEST(process_whose_every_lane_is_stalled_is_told_and_goes_on_when_one_is_f
 {
 	static const char *const texts[MOST] = {"a", "b", "c"};
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus);
+	struct bus_mailbox *m = subscriber(bus, "t");
 	struct stalling s[MOST];
 
 	for (int i = 0; i < MOST; i++)
@@ -143,13 +104,13 @@ START_TEST(process_whose_every_lane_is_stalled_is_told_and_goes_on_when_one_is_f
 	ck_bus(bus_publish(bus, "t", "x", 1), BUS_E_TIMEDOUT);
 	ck_assert_ptr_nonnull(strstr(bus_error_text(), "stopped inside a publish"));
 	finish(&s[0]);
-	expect(m, "a");
+	expect_message(m, "t", "a");
 	ck_bus(bus_publish(bus, "t", "x", 1), 0);
-	expect(m, "x");
+	expect_message(m, "t", "x");
 	finish(&s[1]);
-	expect(m, "b");
+	expect_message(m, "t", "b");
 	finish(&s[2]);
-	expect(m, "c");
+	expect_message(m, "t", "c");
 	expect_nothing(m);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);
@@ -160,7 +121,7 @@ START_TEST(other_processes_and_openings_hear_a_process_whose_thread_stalls)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
-	struct bus_mailbox *m = listen_to(other);
+	struct bus_mailbox *m = subscriber(other, "t");
 	struct bus_pub *pub;
 	struct stalling s;
 
@@ -173,10 +134,10 @@ START_TEST(other_processes_and_openings_hear_a_process_whose_thread_stalls)
 					  .len = 4,
 					  .flags = BUS_MSG_RETAIN}),
 	    0);
-	expect(m, "one");
-	expect(m, "kept");
+	expect_message(m, "t", "one");
+	expect_message(m, "t", "kept");
 	finish(&s);
-	expect(m, "stalled");
+	expect_message(m, "t", "stalled");
 	bus_pub_close(pub);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(other, 0), 0);
@@ -195,12 +156,12 @@ START_TEST(bus_closes_while_a_thread_stalls_in_it_and_the_name_is_free_again)
 	start(&s, bus, "stalled", steps[_i]);
 	ck_bus(bus_close(bus, 0), 0);
 	again = join(dir);
-	m = listen_to(again);
+	m = subscriber(again, "t");
 	ck_bus(bus_publish(again, "t", "one", 3), 0);
-	expect(m, "one");
+	expect_message(m, "t", "one");
 	/* Its memory stays until it comes out, and so does its place among the members. */
 	finish(&s);
-	expect(m, "stalled");
+	expect_message(m, "t", "stalled");
 	bus_mailbox_close(m);
 	ck_bus(bus_close(again, 0), 0);
 	snprintf(path, sizeof path, "%s/test.bus", dir);
@@ -246,7 +207,7 @@ raise_there(enum log_stall where)
 START_TEST(publish_in_a_handler_answers_when_it_interrupted_a_publish_of_its_thread)
 {
 	struct bus *bus = join(bus_test_dir());
-	struct bus_mailbox *m = listen_to(bus);
+	struct bus_mailbox *m = subscriber(bus, "t");
 	struct sigaction action = {.sa_handler = publish_in_handler};
 
 	ck_bus(bus_pub_open(bus, "t", NULL, &handle), 0);
@@ -254,11 +215,11 @@ START_TEST(publish_in_a_handler_answers_when_it_interrupted_a_publish_of_its_thr
 	bus__log_stall_hook = raise_there;
 	ck_bus(bus_publish(bus, "t", "one", 3), 0);
 	ck_bus(answer, BUS_E_STATE);
-	expect(m, "one");
+	expect_message(m, "t", "one");
 	expect_nothing(m);
 	raise(SIGUSR1);
 	ck_bus(answer, 0);
-	expect(m, "handler");
+	expect_message(m, "t", "handler");
 	bus_pub_close(handle);
 	bus_mailbox_close(m);
 	ck_bus(bus_close(bus, 0), 0);

@@ -1,5 +1,5 @@
 /* Threads of a named bus that rest: one of them sleeps on the log, and wakes the mailboxes that want a record. */
-#include "bus_test.h"
+#include "world.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -11,19 +11,9 @@
 
 #include <libbus/bus.h>
 
-#include "core/bus_internal.h"
-#include "core/mailbox.h"
-#include "core/reader.h"
-
-static struct bus *
-join(const char *dir)
-{
-	const struct bus_config cfg = {.size = sizeof cfg, .dir = dir, .log_bytes = 4 << 20};
-	struct bus *bus;
-
-	ck_bus(bus_open("test", &cfg, &bus), 0);
-	return bus;
-}
+#include "named/state.h"
+#include "mailbox/mailbox.h"
+#include "named/reader.h"
 
 static void
 count_call(void *arg, const struct bus_msg *msg)
@@ -73,10 +63,11 @@ quiet_ones(struct bus *bus)
 {
 	int count = 0;
 
-	pthread_mutex_lock(&bus->watch.lock);
-	for (struct bus_mailbox *m = bus->watch.quiet; m != NULL; m = m->reader->watched.next)
+	pthread_mutex_lock(&bus->named->watch.lock);
+	for (struct bus_mailbox *m = bus->named->watch.quiet; m != NULL;
+	     m = m->reader->watched.next)
 		count++;
-	pthread_mutex_unlock(&bus->watch.lock);
+	pthread_mutex_unlock(&bus->named->watch.lock);
 	return count;
 }
 
@@ -85,9 +76,9 @@ has_seen_all(struct bus *bus)
 {
 	bool has;
 
-	pthread_mutex_lock(&bus->watch.lock);
-	has = bus__log_position(&bus->watch.place) == bus__log_tail(bus->log);
-	pthread_mutex_unlock(&bus->watch.lock);
+	pthread_mutex_lock(&bus->named->watch.lock);
+	has = bus__log_position(&bus->named->watch.place) == bus__log_tail(bus->log);
+	pthread_mutex_unlock(&bus->named->watch.lock);
 	return has;
 }
 
@@ -109,17 +100,17 @@ START_TEST(unwanted_record_is_looked_at_once_and_wakes_no_mailbox)
 	for (int i = 0; i < count; i++)
 		hear(bus, "room/#", count_call, &calls);
 	ck_eventually(quiet_ones(bus) == count && has_seen_all(bus));
-	looks = atomic_load(&bus->watch.looks);
-	hits = atomic_load(&bus->watch.hits);
+	looks = atomic_load(&bus->named->watch.looks);
+	hits = atomic_load(&bus->named->watch.hits);
 	for (int i = 0; i < 1000; i++)
 		say(other, "other/x");
 	ck_eventually(has_seen_all(bus));
-	ck_assert_uint_eq(atomic_load(&bus->watch.looks) - looks, 1000);
-	ck_assert_uint_eq(atomic_load(&bus->watch.hits) - hits, 0);
+	ck_assert_uint_eq(atomic_load(&bus->named->watch.looks) - looks, 1000);
+	ck_assert_uint_eq(atomic_load(&bus->named->watch.hits) - hits, 0);
 	ck_assert_int_eq(quiet_ones(bus), count);
 	say(other, "room/1");
 	ck_eventually(atomic_load(&calls) == count);
-	ck_assert_uint_eq(atomic_load(&bus->watch.hits) - hits, (uint64_t)count);
+	ck_assert_uint_eq(atomic_load(&bus->named->watch.hits) - hits, (uint64_t)count);
 	ck_bus(bus_close(other, 0), 0);
 	end_all(bus);
 }
@@ -138,14 +129,14 @@ START_TEST(wanted_record_wakes_the_mailboxes_that_want_it_alone)
 		hear(bus, filter, count_call, &calls[i]);
 	}
 	ck_eventually(quiet_ones(bus) == 10 && has_seen_all(bus));
-	hits = atomic_load(&bus->watch.hits);
+	hits = atomic_load(&bus->named->watch.hits);
 	for (int k = 1; k <= 50; k++)
 		for (int i = 0; i < 10; i += 3) {
 			snprintf(filter, sizeof filter, "room/%d", i);
 			say(other, filter);
 			ck_eventually(atomic_load(&calls[i]) == k && quiet_ones(bus) == 10);
 		}
-	ck_assert_uint_eq(atomic_load(&bus->watch.hits) - hits, 200);
+	ck_assert_uint_eq(atomic_load(&bus->named->watch.hits) - hits, 200);
 	for (int i = 0; i < 10; i++)
 		ck_assert_int_eq(atomic_load(&calls[i]), i % 3 == 0 ? 50 : 0);
 	ck_bus(bus_close(other, 0), 0);
@@ -325,11 +316,11 @@ START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
 	}
 	ck_eventually(quiet_ones(bus) == 3);
 	/* Nobody scans meanwhile. */
-	pthread_mutex_lock(&bus->watch.lock);
+	pthread_mutex_lock(&bus->named->watch.lock);
 	for (int i = 0; i < COUNT; i++)
 		ck_bus(bus_publish(other, "t", large, sizeof large), 0);
 	ck_bus(bus_publish(other, "u", "", 0), 0);
-	pthread_mutex_unlock(&bus->watch.lock);
+	pthread_mutex_unlock(&bus->named->watch.lock);
 	for (int i = 0; i < 3; i++) {
 		struct pollfd ready = {.fd = bus_mailbox_fd(m[i]), .events = POLLIN};
 		uint64_t got = 0, lost = 0;
@@ -421,11 +412,11 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 		    0);
 		ck_bus(bus_recv(serves, patience_ms(), &question), 1);
 		ck_eventually(quiet_ones(bus) == 11);
-		hits = atomic_load(&bus->watch.hits);
+		hits = atomic_load(&bus->named->watch.hits);
 		ck_bus(bus_reply(other, question, "!", 1), 0);
 		ck_eventually(atomic_load(&replies) == i);
 		/* None, where the request has woken it, and it comes to the reply by itself. */
-		ck_assert_uint_le(atomic_load(&bus->watch.hits) - hits, 1);
+		ck_assert_uint_le(atomic_load(&bus->named->watch.hits) - hits, 1);
 		bus_request_cancel(request);
 	}
 	ck_assert_int_eq(atomic_load(&calls), 0);

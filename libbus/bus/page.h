@@ -1,0 +1,19 @@
+/* bus/page.h: a text for people, line by line, into a buffer of the caller. */
+#ifndef BUS_BUS_PAGE_H
+#define BUS_BUS_PAGE_H
+
+#include <stddef.h>
+
+/* As much of the text as fits, and how long all of it is. */
+struct page {
+	char *text;
+	size_t cap, len;
+};
+
+/* Adds a line. What could end it early stands there as a question mark. */
+__attribute__((format(printf, 2, 3))) void bus__line(struct page *page, const char *format, ...);
+
+/* Ends the text with NUL. */
+void bus__page_end(struct page *page);
+
+#endif

@@ -1,0 +1,17 @@
+/* bus/publish.h: publishing, as the rest of the core needs it. */
+#ifndef BUS_BUS_PUBLISH_H
+#define BUS_BUS_PUBLISH_H
+
+#include <libbus/bus.h>
+
+#include "queue/ring.h"
+
+/* Checks a message and makes the item that rings take. */
+int bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item);
+
+/* Publishes a question under its number, which nobody gets after the deadline; *ret_takers: how many mailboxes were to get
+ * it. */
+int bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t number,
+    int64_t deadline_ns, uint32_t *ret_takers);
+
+#endif

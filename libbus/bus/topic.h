@@ -1,0 +1,105 @@
+/* bus/topic.h: the table of topics, and how their routes (mailbox/route.h) change.
+ *
+ * Publishers read topic->routes without a lock. What they may still read is not freed before its grace:
+ *   by name      one of 16 stripes is held meanwhile; grace() in bus.c has seen each of them free once
+ *   by handle    the handle owns a counted reference to the snapshot
+ *   by drainers  slots and routes are freed by the mailbox, behind the batch in progress; a route also
+ *                only when everything put in before is taken out, since frames point to it
+ * Changes happen under the bus lock. */
+#ifndef BUS_BUS_TOPIC_H
+#define BUS_BUS_TOPIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mailbox/route.h"
+
+struct bus;
+
+/* Open-addressed table of topics by name, read without a lock. */
+struct topic_slots {
+	size_t mask;
+	struct topic_slots *next_garbage;
+	struct topic *_Atomic at[];
+};
+
+struct topic_table {
+	struct topic_slots *_Atomic slots;
+	size_t count, tombs, hand; /* under the bus lock; hand: where the sweep goes on */
+};
+
+int bus__topics_init(struct topic_table *table);
+void bus__topics_fini(struct bus *bus);
+
+/* Takes all routes off all topics, those too that stayed for want of memory. Bus lock. */
+void bus__topics_unroute(struct bus *bus);
+
+/* Finds a topic. The caller holds a stripe or the bus lock. */
+struct topic *bus__topic_find(struct bus *bus, const char *name, size_t len);
+
+/* The same, making it if it is missing. Bus lock. 0, BUS_E_NOMEM, or BUS_E_LIMIT when all topics there may
+ * be are in use. */
+int bus__topic_make(struct bus *bus, const char *name, size_t len, struct topic **ret_topic);
+
+/* The same on the account of a peer: BUS_E_LIMIT also when it has made as many as it may, or holds as many bytes. Bus
+ * lock. */
+int bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *name, size_t len,
+    struct topic **ret_topic);
+
+/* Forgets a topic that a peer made if nobody has a handle on it, published it by name or kept a value of it.
+ * Bus lock. */
+void bus__topic_let_go(struct bus *bus, struct topic *topic);
+
+void bus__topic_unref(struct topic *topic);
+
+/* A place in the table, from which one goes on; begins as {0}. */
+struct topic_place {
+	const struct topic_slots *slots;
+	size_t at;
+};
+
+/* The next topic, of at most *left places, from which those that were looked at are taken. NULL: there is none, or *left is 0. A
+ * topic that is there all the while comes at least once, others may. Bus lock. */
+struct topic *bus__topic_next(struct bus *bus, struct topic_place *place, unsigned *left);
+
+/* The route from a topic to a mailbox, NULL if there is none. Bus lock. */
+struct route *bus__topic_route(const struct topic *topic, const struct bus_mailbox *mbox);
+
+/* The lock that a publish that is kept holds over "store, claim". */
+pthread_mutex_t *bus__keep_lock(struct bus *bus, const struct topic *topic);
+
+/* What topics will show when a subscription joins them, in the order in which they will. Begins zeroed. */
+struct prepared {
+	struct snapshot *first, *last;
+};
+
+/* Allocates what a subscription of mbox needs to join a topic, which nobody sees before it joins: a subscription
+ * that fails for want of memory has given its callback nothing. Bus lock. 0, BUS_E_NOMEM, or BUS_E_LIMIT when the peer holds as
+ * many bytes as it may. */
+int bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepared *prepared);
+
+/* Frees what was not used. Bus lock. */
+void bus__topic_unprepare(struct prepared *prepared);
+
+/* Joins sub to a topic, the next that was prepared: what it keeps first, then everything claimed later. Bus lock. 0, or
+ * BUS_E_FULL when a mailbox that refuses has no room for what is kept; then sub is to leave. */
+int bus__topic_join(
+    struct bus *bus, struct topic *topic, struct bus_sub *sub, struct prepared *prepared);
+
+/* Takes sub out of a topic. Bus lock. Cannot fail: without memory the route stays, leading nowhere. */
+void bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub);
+
+/* From now on the topic keeps all messages: its routes lead publishers off the short way. Bus lock and keep lock. 0 or
+ * BUS_E_NOMEM. */
+int bus__topic_keep_all(struct bus *bus, struct topic *topic);
+
+/* The one of these routes (NULL: none) that leads to the mailbox, or NULL. A stripe or the bus lock. */
+struct route *bus__route_to(const struct snapshot *routes, const struct bus_mailbox *mbox);
+
+/* Counts and lets go of snapshots. unref: bus lock. */
+struct snapshot *bus__snapshot_ref(struct snapshot *snapshot);
+void bus__snapshot_unref(struct snapshot *snapshot);
+
+#endif

@@ -1,0 +1,112 @@
+/* mailbox/parts.h: what the files of a mailbox share, and nobody else needs.
+ *
+ *     mailbox.c   how it begins, and how it ends
+ *     put.c       a message on its way in
+ *     wake.c      how a drainer waits for a batch, and what ends its sleep
+ *     from_*.c    where a batch comes from (mailbox/source.h)
+ *     batch.c     how a batch ends, and who waits for its end
+ *     deliver.c   the messages of a batch, one by one
+ *     drain.c     draining without a call of the owner
+ *     stats.c     what became of the messages */
+#ifndef BUS_MAILBOX_PARTS_H
+#define BUS_MAILBOX_PARTS_H
+
+#include "base/fork.h"
+#include "mailbox/mailbox.h"
+#include "mailbox/source.h"
+
+#define SPIN_MOST_NS 50000
+#define SPIN_STEP    8 /* looks between two pauses */
+#define NAP_NS       100000
+
+/* The last thing that happens to a mailbox that was ended, by whoever drained it last. */
+void bus__mailbox_finish(struct bus_mailbox *mbox);
+
+/* Wakes whoever waits for room. */
+void bus__mailbox_announce_room(struct bus_mailbox *mbox);
+
+/* The drainer is to look what became of its mailbox. */
+void bus__mailbox_wake_drainer(struct bus_mailbox *mbox);
+
+/* Gets a batch. 0: none came before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
+uint32_t bus__mailbox_await_batch(struct bus_mailbox *mbox, unsigned phase, int64_t deadline_ns);
+
+/* Lets a publisher that stands between claim and commit go on, asked for the so many-th time. */
+void bus__mailbox_give_way(struct bus_mailbox *mbox, unsigned times);
+
+/* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
+void bus__mailbox_learn_gap(struct bus_mailbox *mbox, int64_t gap_ns);
+
+/* Takes at most `most` messages out of the ring that feeds it, after up to `looks` looks. The head lock is held, and is free
+ * then. Otherwise as source.take. */
+uint32_t bus__mailbox_take_frames(
+    struct bus_mailbox *mbox, unsigned phase, unsigned looks, uint32_t most);
+
+/* Lets a batch go, wakes whoever waits for that, and runs the laters that are due. */
+void bus__mailbox_end_batch(struct bus_mailbox *mbox);
+
+/* Gives the sign that whoever has set PHASE_WAITED waits for. */
+void bus__mailbox_notify_waiters(struct bus_mailbox *mbox);
+
+/* Runs the callbacks of one batch of at most `max` messages; those above it stay in the batch. Returns how many it
+ * handled. */
+unsigned bus__mailbox_call_batch(struct bus_mailbox *mbox, unsigned max);
+
+/* Calls the subscriptions of the next message, whatever it holds, and counts it. */
+__attribute__((noinline)) void bus__mailbox_call_any(struct bus_mailbox *mbox);
+
+/* What a source answers that has a ring and nothing else. */
+void bus__ring_only_next(struct bus_mailbox *mbox, struct ring_view *ret_view);
+bool bus__ring_only_look(struct bus_mailbox *mbox);
+void bus__ring_only_idle(struct bus_mailbox *mbox, int64_t deadline_ns);
+bool bus__ring_only_has_read_for(struct bus_mailbox *mbox, int64_t due_ns);
+int bus__ring_only_error(const struct bus_mailbox *mbox);
+void bus__ring_only_version(const struct bus_mailbox *mbox, struct bus__version *version);
+int bus__ring_only_unpark(struct bus_mailbox *mbox);
+int bus__ring_only_begin_poll(struct bus_mailbox *mbox);
+bool bus__ring_only_is_quiet(struct bus_mailbox *mbox);
+uint64_t bus__ring_only_mark(const struct bus_mailbox *mbox);
+bool bus__ring_only_has_passed(struct bus_mailbox *mbox, uint64_t mark);
+uint64_t bus__ring_only_behind(struct bus_mailbox *mbox);
+void bus__ring_only_progress(struct bus_mailbox *mbox, struct progress *progress);
+void bus__ring_only_nothing(struct bus_mailbox *mbox);
+
+/* Counts in a counter that the drainer alone writes: no read-modify-write is needed. */
+static inline void
+bus__count_one(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(
+	    counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* Whether a call may go in: 0, BUS_E_INVAL (NULL), BUS_E_FORKED or BUS_E_CLOSED. Inline, as is the next: they run for
+ * every call. */
+static inline int
+bus__mailbox_enter(const struct bus_mailbox *m)
+{
+	if (m == NULL)
+		return BUS_E_INVAL;
+	if (m->fork_generation != bus__fork_generation())
+		return BUS_E_FORKED;
+	return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
+}
+
+/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. false: it has, and what
+ * was taken out is gone, also (lent) the message that this call was to give. */
+static inline bool
+bus__mailbox_leave(struct bus_mailbox *m, bool lent)
+{
+	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	if (!atomic_load_explicit(&m->ended, memory_order_acquire) ||
+	    atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel))
+		return true;
+	if (lent) {
+		atomic_fetch_sub_explicit(&m->delivered, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&m->lost_closed, 1, memory_order_relaxed);
+	}
+	bus__mailbox_finish(m);
+	atomic_exchange_explicit(&m->busy, false, memory_order_acq_rel);
+	return false;
+}
+
+#endif
