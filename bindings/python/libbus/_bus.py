@@ -26,8 +26,6 @@ from libbus._subscription import Subscription
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
-
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
     T = TypeVar("T")
@@ -69,11 +67,6 @@ class Bus(_core.Bus, Closing):
     A bus with callbacks, links or roles lives until close(), or to the end of the interpreter, also without a reference
     to it.
     """
-
-    def __new__(
-        cls, name: str | None = None, *, on_fork: OnFork | None = None, **given: Any
-    ) -> Self:
-        return super().__new__(cls, name, **given)
 
     def __init__(
         self,

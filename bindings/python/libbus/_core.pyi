@@ -270,6 +270,7 @@ class Bus:
         directory: str | PathLike[str] | None = None,
         log_bytes: int = 0,
         will: tuple[Any, ...] | None = None,
+        on_fork: str | None = None,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...

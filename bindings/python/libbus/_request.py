@@ -74,8 +74,9 @@ def received(msg: _core.Message) -> Reply:
 
 def pending(topic: str, question: _core.Question, loop: asyncio.AbstractEventLoop) -> Reply:
     """What it returns of one that comes later."""
+    asking = _Asking(topic, question, loop)
     reply = Reply(topic)
-    reply._asking = _Asking(topic, question, loop)
+    reply._asking = asking
     return reply
 
 

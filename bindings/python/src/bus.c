@@ -353,9 +353,10 @@ static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {
-	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", NULL};
+	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", "on_fork", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *name = Py_None, *dir = NULL, *given = Py_None, *bus = NULL;
+	PyObject *on_fork; /* Python's part reads it */
 	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
 	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
 	struct will will = {
@@ -367,8 +368,8 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	int err;
 
 	if (core == NULL ||
-	    !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&nO:Bus", names, &name, &max_topics,
-		&max_payload, path_or_none, &dir, &log_bytes, &given))
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&nOO:Bus", names, &name, &max_topics,
+		&max_payload, path_or_none, &dir, &log_bytes, &given, &on_fork))
 		return NULL;
 	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
 	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
