@@ -1,5 +1,6 @@
 """Floors: each file of libbus/ includes only its own folder and the floors below, so no circle of includes leaves a folder;
-third-party names stop at one file each.
+third-party names stop at one file each; files are short, circles of files inside a folder small, and whether a bus is private or
+named is a table (bus/kind.h, mailbox/source.h) and hardly ever an `if`.
 
 Run: python3 tools/check_floors.py [ROOT]. Prints each offence; status 1 if there is any. Otherwise it prints the floors,
 how many lines each folder has, and the largest circle of files in it, which can only be understood together.
@@ -30,6 +31,10 @@ ONLY_IN = {  # header: the one file of libbus/ that may include it
 }
 # What lies outside may use public headers only; the extension, which holds the whole library, also floor 0.
 OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base",)}
+LINES_MOST = 600
+CIRCLE_MOST = 9
+KIND_TESTS_MOST = 8
+KIND_TEST = re.compile(r"->(?:log|reader) [!=]= NULL")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 
 
@@ -90,6 +95,20 @@ def circles(units):
     return sorted(found, key=len, reverse=True)
 
 
+def excesses(root, found):
+    kind_tests = 0
+    for path in sorted((root / "libbus").rglob("*.[ch]")):
+        text = path.read_text(encoding="utf-8")
+        kind_tests += len(KIND_TEST.findall(text))
+        if text.count("\n") > LINES_MOST:
+            yield f"{path.relative_to(root)} has {text.count(chr(10))} lines, of at most {LINES_MOST}: cut it by idea"
+    for circle in found:
+        if len(circle) > CIRCLE_MOST:
+            yield f"a circle of {len(circle)} files, of at most {CIRCLE_MOST}: {' '.join(sorted(circle))}"
+    if kind_tests > KIND_TESTS_MOST:
+        yield f"{kind_tests} tests for private or named, of at most {KIND_TESTS_MOST}: make them an entry of bus/kind.h"
+
+
 def picture(root, found):
     """One line for each folder, the highest floor first."""
     lines = {}
@@ -104,8 +123,9 @@ def picture(root, found):
 
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    wrong = list(offences(root))
-    print("\n".join(wrong or picture(root, circles(graph(root)))))
+    found = circles(graph(root))
+    wrong = [*offences(root), *excesses(root, found)]
+    print("\n".join(wrong or picture(root, found)))
     if not wrong:
         print("floors: all includes go down")
     return bool(wrong)

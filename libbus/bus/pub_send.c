@@ -3,7 +3,6 @@
 #include <limits.h>
 
 #include "bus/fail.h"
-#include "bus/notice.h"
 #include "bus/pub.h"
 
 /* For a mailbox that has no room at once. */

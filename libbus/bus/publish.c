@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "base/clock.h"
-#include "base/mem.h"
 #include "base/sized.h"
 #include "bus/attempt.h"
 #include "bus/bus_internal.h"

@@ -9,6 +9,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+#include <libbus/bus.h>
+
+/* A name copied out of the log, where other processes can write. */
+struct heard_name {
+	size_t len; /* 0: none */
+	char name[BUS_LIMIT_TOPIC_BYTES + 1];
+};
+
+static inline void
+heard_copy_name(struct heard_name *copy, const char *name, size_t len)
+{
+	memcpy(copy->name, name, len);
+	copy->name[len] = '\0';
+	copy->len = len;
+}
 
 struct heard_entry {
 	uint64_t key; /* 0: nothing */

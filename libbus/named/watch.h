@@ -14,16 +14,12 @@
 #include <stdint.h>
 
 #include "named/heard.h"
+#include "named/place.h"
 #include "log/log.h"
 
 struct bus;
 struct bus_mailbox;
 struct watch_waiter;
-
-/* Where a mailbox goes on: between two records. */
-struct watch_place {
-	uint64_t number, at, sequence;
-};
 
 enum watch_state { WATCH_AWAKE, WATCH_QUIET, WATCH_HIT };
 

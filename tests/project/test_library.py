@@ -76,16 +76,27 @@ def test_floor_check_finds_what_goes_up_or_sideways_or_belongs_to_one_file(tmp_p
     assert len(lines) == 3
 
 
+def test_floor_check_finds_large_files_large_circles_and_tests_of_the_kind(tmp_path):
+    status, lines = check_floors(
+        tmp_path,
+        bus__long="\n" * 601,
+        bus__kinds="if (bus->log == NULL)\n" * 9,
+        **{f"named__u{i}": f'#include "named/u{(i + 1) % 10}.h"\n' for i in range(10)},
+    )
+    assert status == 1
+    assert len(lines) == 3
+
+
 def test_floor_check_prints_the_largest_circle_of_each_folder(tmp_path):
     status, lines = check_floors(
         tmp_path,
-        core__a='#include "core/b.h"\n',
-        core__b='#include "core/c.h"\n',
-        core__c='#include "core/a.h"\n',
+        bus__a='#include "bus/b.h"\n',
+        bus__b='#include "bus/c.h"\n',
+        bus__c='#include "bus/a.h"\n',
         base__x="",
     )
     assert status == 0
-    assert lines[0].split() == ["2", "core", "3", "lines", "largest", "circle", "3", "files"]
+    assert lines[0].split() == ["3", "bus", "3", "lines", "largest", "circle", "3", "files"]
     assert lines[1].split() == ["0", "base", "0", "lines"]
 
 
