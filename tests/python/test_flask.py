@@ -396,7 +396,7 @@ def test_a_bus_that_can_be_opened_later_has_its_handlers_then(monkeypatch):
     heard = threading.Event()
     bus.on("a")(lambda msg: heard.set())
 
-    def fail(*_):
+    def fail(*_, **__):
         raise libbus.TransportError("not now")
 
     with monkeypatch.context() as patch:
@@ -735,6 +735,20 @@ def test_options_of_a_subscription_are_those_of_the_bus():
         with bus.subscribe("m", max_bytes=1 << 20) as got:
             bus.publish("m", 1, ttl=WATCHDOG, headers={"a": 1})
             assert got.recv(timeout=WATCHDOG).headers == {"a": 1}
+        typed, threads = [], set()
+
+        @bus.on("t", type=list[int], workers=2)
+        def count(msg):
+            typed.append(sum(msg.value))
+            threads.add(threading.current_thread().name)
+
+        with bus.subscribe("t", type=list[int]) as got:
+            bus.publish("t", [1, 2])
+            assert got.recv(timeout=WATCHDOG).value == [1, 2]
         bus.bus.flush(timeout=WATCHDOG)
         assert heard == [1, 2, 3]
+        assert typed == [3]
+        assert threads <= {"libbus-worker-0", "libbus-worker-1"}
+        with pytest.raises(libbus.NotSupportedError):
+            bus.subscribe("t", group="g")
         bus.close()

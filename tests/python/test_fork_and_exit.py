@@ -63,7 +63,7 @@ print(sub.recv().value)
 def test_a_forked_child_gets_fork_error_and_may_open_its_own(python):
     out = python("""
 import libbus, os, sys
-bus = libbus.Bus()
+bus = libbus.Bus(on_fork="close")
 sub, seen = bus.subscribe("a"), []
 bus.on("a", seen.append)
 link = bus.listen("tcp://127.0.0.1:0")
@@ -94,7 +94,7 @@ def test_a_child_forked_inside_the_block_leaves_it_quietly(python):
     assert (
         python("""
 import libbus, os, sys
-with libbus.Bus() as bus:
+with libbus.Bus(on_fork="close") as bus:
     bus.on("a", print)
     pid = os.fork()
 if pid == 0:
@@ -110,7 +110,7 @@ def test_a_forked_child_lets_the_buses_of_its_parent_go_and_ends_none(python):
 import gc, libbus, os, weakref
 from libbus._callbacks import with_callbacks
 heard = []
-bus = libbus.Bus()
+bus = libbus.Bus(on_fork="close")
 bus.on("a", heard.append)
 find = weakref.ref(bus)
 pid = os.fork()

@@ -1,6 +1,7 @@
 """Publishers: many messages on one topic, at the pace of the subscription that loses nothing."""
 
 import asyncio
+import contextlib
 import itertools
 import signal
 import threading
@@ -201,15 +202,180 @@ def test_a_callback_does_not_wait_for_itself(bus, refusing):
     assert raised == [refusing.stats()["pending"]]
 
 
-def test_an_event_loop_does_not_wait(bus, refusing):
-    fill(bus)
-    with bus.publisher("jobs", wait=None) as jobs:
+def test_a_send_in_a_loop_may_be_awaited_and_has_gone_where_there_is_room(bus):
+    async def main():
+        with bus.subscribe("a") as got, bus.publisher("a", wait=None) as publisher:
+            assert await publisher.send(1) is None
+            publisher.send(2)
+            assert await publisher.send_many(range(3, 50)) == publisher.send_many([50]) + 46
+            assert [msg.value for msg in got.iter(timeout=0)] == list(range(1, 51))
 
-        async def send():
+    asyncio.run(main())
+
+
+def test_a_send_in_a_loop_waits_for_room_and_the_loop_runs(bus, refusing):
+    async def main():
+        got = []
+
+        async def drain():
+            async for msg in refusing:
+                got.append(msg.value)
+                if msg.value == "done":
+                    return
+
+        task = asyncio.create_task(drain())
+        async with bus.publisher("jobs", wait=None) as jobs:
+            assert await jobs.send_many(n for n in range(5_000)) == 5_000
+            for n in range(5_000, 7_000):
+                await jobs.send(n)
+            await jobs.send("done")
+        await task
+        assert got == [*range(7_000), "done"]
+
+    asyncio.run(main())
+    assert refusing.stats()["refused"] == 0
+
+
+def test_a_send_in_a_loop_waits_for_a_thread_that_makes_room(bus, refusing):
+    got = []
+
+    def drain():
+        for msg in refusing:
+            got.append(msg.value)
+            if msg.value is None:
+                return
+
+    async def main():
+        with bus.publisher("jobs", wait=WATCHDOG) as jobs:
+            await asyncio.gather(*(jobs.send_many([n] * 300) for n in range(10)))
+            await jobs.send(None)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    asyncio.run(main())
+    thread.join(WATCHDOG)
+    assert sorted(got[:-1]) == [n for n in range(10) for _ in range(300)]
+
+
+def test_a_send_in_a_loop_without_room_in_time_raises_once_and_counts_once(bus, refusing):
+    held = fill(bus)
+    before = refusing.stats()["refused"]
+
+    async def main():
+        with bus.publisher("jobs", wait=0.02) as jobs:
+            with pytest.raises(libbus.FullError, match=r"^jobs: ") as caught:
+                await jobs.send("late")
+            assert (caught.value.topic, caught.value.sent) == ("jobs", 0)
+            refusing.recv_nowait()
+            with pytest.raises(libbus.FullError) as caught:
+                await jobs.send_many(itertools.count())
+            assert caught.value.sent == refusing.stats()["pending"] - held + 1
+        with bus.publisher("jobs") as jobs, pytest.raises(libbus.FullError):
             jobs.send("late")
 
-        with pytest.raises(libbus.FullError):
-            asyncio.run(send())
+    asyncio.run(main())
+    assert refusing.stats()["refused"] == before + 3
+    left = [msg.value for msg in refusing.iter(timeout=0)]
+    assert left == [*range(1, held), *range(len(left) - held + 1)]
+
+
+def test_a_send_in_a_loop_that_is_cancelled_has_published_what_it_says(bus, refusing):
+    async def main():
+        got, sent = [], 0
+        with bus.publisher("jobs", wait=None) as jobs:
+            for _ in range(500):
+                task = asyncio.ensure_future(jobs.send_many(itertools.count(sent)))
+                await asyncio.sleep(0)
+                for _ in range(10):
+                    got.append(refusing.recv_nowait().value)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                sent = len(got) + refusing.stats()["pending"]
+        got += [msg.value for msg in refusing.iter(timeout=0)]
+        assert got == list(range(sent))
+
+    asyncio.run(main())
+
+
+def test_the_number_that_a_cancelled_send_says_is_exact(bus, refusing):
+    async def main():
+        with bus.publisher("jobs", wait=None) as jobs:
+            sending = jobs.send_many(itertools.count())
+
+            async def send():
+                await sending
+
+            task = asyncio.create_task(send())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert sending.sent == refusing.stats()["pending"]
+            with pytest.raises(RuntimeError, match="awaited already"):
+                await sending
+
+    asyncio.run(main())
+
+
+def test_what_the_values_raise_in_a_loop_comes_behind_those_before(bus, refusing):
+    def values(last):
+        yield from range(1_000)
+        raise last
+
+    async def main():
+        with bus.publisher("jobs", wait=None) as jobs:
+            got = asyncio.create_task(drain())
+            with pytest.raises(LookupError, match="no more") as caught:
+                await jobs.send_many(values(LookupError("no more")))
+            assert caught.value.sent == 1_000
+            with pytest.raises(TypeError, match="jobs: cannot publish set") as caught:
+                await jobs.send_many([*range(1_000), {1}])
+            assert caught.value.sent == 1_000
+            await jobs.send("done")
+            assert await got == [*range(1_000), *range(1_000), "done"]
+
+    async def drain():
+        got = []
+        async for msg in refusing:
+            got.append(msg.value)
+            if msg.value == "done":
+                return got
+
+    asyncio.run(main())
+
+
+def test_a_send_without_room_that_is_never_awaited_says_so(bus, refusing):
+    held = fill(bus)
+
+    async def main():
+        jobs = bus.publisher("jobs", wait=None)
+        with pytest.warns(RuntimeWarning, match="send on 'jobs' was never awaited"):
+            jobs.send("late")
+
+    asyncio.run(main())
+    assert refusing.stats()["pending"] == held
+
+
+def test_close_ends_a_send_that_a_task_awaits(bus, refusing):
+    fill(bus)
+
+    async def main(end):
+        jobs = bus.publisher("jobs", wait=None)
+
+        async def send():
+            await jobs.send("late")
+
+        task = asyncio.create_task(send())
+        await asyncio.sleep(0)
+        end(jobs)
+        with pytest.raises(libbus.ClosedError):
+            await task
+
+    for end in (libbus.Publisher.close, lambda jobs: bus.close()):
+        asyncio.run(main(end))
 
 
 def test_a_named_bus_has_nothing_to_wait_for_and_says_so(tmp_path):

@@ -99,7 +99,7 @@ bus.subscribe("a", callback=read, type=Limits)  # type: ignore[arg-type]
 
 with bus.publisher("a", wait=None) as publisher:
     assert_type(publisher, libbus.Publisher)
-    assert_type(publisher.send_many(n for n in range(3)), int)
+    sent: int = publisher.send_many(n for n in range(3))
 
 libbus.Bus("a", will=libbus.Will("b", 1, retain=True)).close()
 assert_type(bus.listen("inproc://a").state == "up", bool)
@@ -108,7 +108,17 @@ assert_type(bus.log_stats()["members"][0]["alive"], bool)
 with bus.role("a", timeout=1) as role:
     assert_type(role, libbus.Role)
 
+assert_type(bus.request("a", 1), libbus.Reply)
+assert_type(bus.request("a", 1).lost, int)
+asked: libbus.Message = bus.request("a", 1)
+
 async def listen() -> None:
+    await publisher.send(1)
+    assert_type(await publisher.send_many([1]), int)
+    async with bus, sub, publisher, handle:
+        assert_type(sub, libbus.Subscription)
+    assert_type(await bus.request("a", 1), libbus.Reply)
+    assert_type((await bus.request("a", 1)).topic, str)
     async for msg in sub:
         assert_type(msg.lost, int)
 """
@@ -151,6 +161,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
         hidden = {
             "__repr__",
             "__new__",
+            "__getattribute__",
             "__buffer__",
             "__release_buffer__",
         }  # the last two: from 3.12 on

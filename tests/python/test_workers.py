@@ -296,7 +296,7 @@ def test_an_app_that_drops_its_callbacks_leaves_nothing(bus, eventually):
 def test_a_forked_child_has_no_workers_and_ends(python):
     out = python("""if True:
         import libbus, os
-        bus = libbus.Bus()
+        bus = libbus.Bus(on_fork="close")
         bus.on("a", print, workers=2)
         if (child := os.fork()) == 0:
             bus.close()

@@ -9,9 +9,10 @@ from patience import WATCHDOG
 INTERRUPT = """
 import contextlib, faulthandler, gc, os, sys, threading, time
 import libbus
+from libbus._bus import _with_links
 from libbus._callbacks import with_callbacks
 
-FILES = ("libbus/_callbacks.py", "libbus/_bus.py", "libbus/_subscription.py", "libbus/_role.py", "libbus/_publisher.py", "libbus/_loop.py")
+FILES = ("libbus/_callbacks.py", "libbus/_bus.py", "libbus/_subscription.py", "libbus/_role.py", "libbus/_publisher.py", "libbus/_loop.py", "libbus/_closing.py")
 
 
 def ignore(msg):
@@ -68,6 +69,7 @@ OPERATIONS = {
     "flush": lambda f: (f.bus.publish("other/a", 1), f.bus.flush(timeout=LIMIT)),
     "close the bus": lambda f: f.bus.close(LIMIT),
     "hold a role": lambda f: f.bus.role("another").close(),
+    "open a link": lambda f: f.bus.listen("inproc://reentrant").close(),
     "leave": lambda f: (f.past.close(), f.other.close(), f.sub.close(), f.role.close()),
 }
 ACTS = {
@@ -115,7 +117,7 @@ def interrupted(operation, act, n):
         assert servers() == 1, servers()
         f.bus.close()
     f.role.close()
-    assert f.bus not in with_callbacks
+    assert f.bus not in with_callbacks | _with_links
     del f
     assert becomes(lambda: servers() + workers() == 0), f"{act} before line {n}: {servers()}, {workers()} threads are left"
     if descriptors() != before:
@@ -148,6 +150,7 @@ for name, act in ACTS.items():
         "flush",
         "close the bus",
         "hold a role",
+        "open a link",
         "leave",
     ],
 )

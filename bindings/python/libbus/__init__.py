@@ -43,7 +43,7 @@ from libbus._core import (
     unpackb,
 )
 from libbus._publisher import Publisher
-from libbus._request import ReplyError
+from libbus._request import Reply, ReplyError
 from libbus._role import Role
 from libbus._start import Start, after, last, oldest, since
 from libbus._subscription import Subscription
@@ -67,6 +67,7 @@ __all__ = [
     "NobodyError",
     "NotSupportedError",
     "Publisher",
+    "Reply",
     "ReplyError",
     "Role",
     "Start",

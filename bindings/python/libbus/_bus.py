@@ -6,17 +6,19 @@ import atexit
 import contextlib
 import functools
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from libbus import _core
-from libbus._callbacks import Callback, Callbacks, with_callbacks
-from libbus._loop import refuse_coroutine, refuse_in_loop
+from libbus._callbacks import Callback, Callbacks, log, with_callbacks
+from libbus._closing import Closing
+from libbus._loop import is_async, refuse_in_loop, running_loop
 from libbus._publisher import Publisher
 from libbus._reader import reader
-from libbus._request import answer, checked
+from libbus._request import Reply, answer, answer_later, pending, received
 from libbus._role import Role
 from libbus._start import Start
 from libbus._subscription import Subscription
@@ -24,13 +26,14 @@ from libbus._subscription import Subscription
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
-
     Function = Callable[[_core.Message], Any]
     F = TypeVar("F", bound=Function)
     T = TypeVar("T")
     D = TypeVar("D")
     Kept = TypeVar("Kept", _core.Link, _core.Role)
+
+
+OnFork: TypeAlias = Literal["reopen", "close"]
 
 
 class Will(NamedTuple):
@@ -45,7 +48,7 @@ class Will(NamedTuple):
     headers: dict[Any, Any] | None = None
 
 
-class Bus(_core.Bus):
+class Bus(_core.Bus, Closing):
     """Topics and whoever listens to them, in this process or on this host.
 
     Without a name it is private to this process until it listens or dials. With one (1 to 64 of
@@ -56,9 +59,13 @@ class Bus(_core.Bus):
         process on it (16 MiB).
     will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
 
-    A bus with callbacks lives until close(), or to the end of the interpreter, also without a reference to it.
+    on_fork: what becomes of it in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus with the
+        same arguments, and registers the callbacks again, without start=; subscriptions, publishers, links and roles
+        are the parent's. "close": calls on it raise ForkError there, and its callbacks are not called; the child opens a
+        bus of its own. None: the same, and an error is logged if it has callbacks.
 
-    After os.fork() the child opens a bus of its own: calls on the parent's raise ForkError.
+    A bus with callbacks, links or roles lives until close(), or to the end of the interpreter, also without a reference
+    to it.
     """
 
     def __init__(
@@ -70,8 +77,19 @@ class Bus(_core.Bus):
         directory: str | os.PathLike[str] | None = None,
         log_bytes: int = 0,
         will: Will | None = None,
+        on_fork: OnFork | None = None,
     ) -> None:
+        if on_fork not in (None, "reopen", "close"):
+            raise ValueError(f"on_fork={on_fork!r}: choose one of reopen, close")
         self.name = name
+        self.on_fork = on_fork
+        self._arguments: Any = {
+            "max_topics": max_topics,
+            "max_payload": max_payload,
+            "directory": directory,
+            "log_bytes": log_bytes,
+            "will": will,
+        }
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
         self._roles: list[_core.Role] = []
@@ -143,7 +161,7 @@ class Bus(_core.Bus):
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: Start | None = None,
-        type: Any = None,  # noqa: A002 - the word of msgspec, and of issue 14, for it
+        type: Any = None,  # noqa: A002 - msgspec has the same word for it
     ) -> Subscription[Any] | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
@@ -154,8 +172,9 @@ class Bus(_core.Bus):
             libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
         type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
             DecodeError where the payload is of another one.
-        workers: so many threads call callback side by side, 1 to 256, messages of one topic in order on one at a
-            time. Without it all callbacks of the bus share one thread.
+        workers: the number of threads, 1 to 256, that call the callback at the same time. Messages of one topic stay in
+            order, and are handled one after the other. Without it all callbacks of the bus share one thread. Of an async
+            function it is the number of tasks, 1 by default.
         group: subscriptions of a private bus with this name share one mailbox, and a message goes to one of
             them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters, full
             and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of the group.
@@ -208,8 +227,9 @@ class Bus(_core.Bus):
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
-        All callbacks of a bus run on one thread, one after the other, except those with workers=. What one raises is logged
-        under "libbus", and the next message comes. To end one: subscribe(..., callback=function).
+        All callbacks of a bus run on one thread, one after the other, except those with workers=. An async function runs
+        as a task of the event loop in which it is registered, and ends with it. What a callback raises is logged under
+        "libbus", and the next message is handled. To end one: subscribe(..., callback=function).
         The other arguments are those of subscribe().
         """
 
@@ -321,16 +341,19 @@ class Bus(_core.Bus):
         *,
         timeout: float | None = 5.0,
         headers: dict[Any, Any] | None = None,
-    ) -> _core.Message:
-        """Asks on a topic and waits for the first reply.
+    ) -> Reply:
+        """Asks on a topic, and waits for the first reply, a Message. In a running event loop await it: `reply = await
+        bus.request("a", 1)`.
 
         NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
-        answering side raised. StateError in a callback and in a running event loop, which must not wait.
+        answering side raised. StateError in a callback, which must not wait.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
-        refuse_in_loop("request()", "`await asyncio.to_thread(bus.request, topic, value)`")
-        return checked(super().request(topic, value, timeout=timeout, headers=headers))
+        loop = running_loop()
+        if loop is None:
+            return received(super().request(topic, value, timeout=timeout, headers=headers))
+        return pending(topic, self._ask(topic, value, timeout=timeout, headers=headers), loop)
 
     @overload
     def serve(
@@ -377,8 +400,8 @@ class Bus(_core.Bus):
             if not callable(function):
                 # `type` is an argument here.
                 raise TypeError(f"a callback is a function, not {function.__class__.__name__}")
-            refuse_coroutine(function)
-            call = functools.partial(answer, self, function)
+            reply = answer_later if is_async(function) else answer
+            call = functools.partial(reply, self, function)
             self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
             return function
 
@@ -426,8 +449,33 @@ class Bus(_core.Bus):
     dial.__doc__ = _core.Bus.dial.__doc__
 
     def _keep(self, link: _core.Link) -> _core.Link:
+        find = weakref.ref(self)
+
+        def let_go() -> None:
+            if (bus := find()) is not None:
+                bus._let_go()
+
+        link._then(let_go)
         _hold(self._links, link)
+        self._live()
         return link
+
+    def _live(self) -> None:
+        """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
+        _with_links.add(self)
+        if self.closed:
+            _with_links.discard(self)
+
+    def _let_go(self) -> None:
+        """A link or a role has ended."""
+        if not self._has_links():
+            _with_links.discard(self)
+            if self._has_links():  # another thread has opened one since
+                self._live()
+
+    def _has_links(self) -> bool:
+        links = any(not each.closed for each in list(self._links))
+        return links or any(not each.closed for each in list(self._roles))
 
     # --- roles: kept as links are ---------------------------------------------------------------------------
 
@@ -445,6 +493,7 @@ class Bus(_core.Bus):
             refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
         role = _core.Role(self, name, timeout=timeout)
         _hold(self._roles, role)
+        self._live()
         return Role(self, name, role)
 
     # --- the end ------------------------------------------------------------------------------------------
@@ -469,9 +518,9 @@ class Bus(_core.Bus):
         log of a named bus is not counted. A callback may close its bus, and is its last one then.
         """
         if self.closed:
-            with_callbacks.discard(
-                self
-            )  # in a forked child, or after a close() that was interrupted
+            # In a forked child, or after a close() that was interrupted.
+            with_callbacks.discard(self)
+            _with_links.discard(self)
             return 0
         deadline = _deadline(timeout)
         # ClosedError: another thread closes it as well.
@@ -482,6 +531,7 @@ class Bus(_core.Bus):
             undelivered = self._callbacks.stop() + super().close(_left(deadline))
         finally:
             with_callbacks.discard(self)
+            _with_links.discard(self)
         for link in list(self._links):
             link.close()
         for role in list(self._roles):
@@ -489,16 +539,23 @@ class Bus(_core.Bus):
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
 
-    def __enter__(self) -> Self:
-        return self
+    def _reopen(self) -> None:
+        """In a forked child."""
+        self._adopt(_core.Bus(self.name, **self._arguments))
+        before, self._callbacks = self._callbacks, Callbacks()
+        self._links, self._roles = [], []
+        self._callbacks.reopen(self, before)
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        """Lets callbacks finish, also those of this loop, which runs meanwhile."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
         name = f"{self.name} " if self.name else ""
@@ -543,10 +600,55 @@ def _left(deadline: float | None) -> float | None:
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()
 
+# Buses that have links or roles: these are a reason to live, as a reference is.
+_with_links: set[Bus] = set()
+
+
+def _after_fork() -> None:
+    """In a forked child, which has none of the threads."""
+    with_callbacks.clear()
+    _with_links.clear()
+    silent = []
+    for bus in list(_open):
+        if bus._callbacks._stopped:  # it was closed before
+            continue
+        if bus.on_fork == "reopen":
+            try:
+                bus._reopen()
+            except Exception:  # noqa: BLE001 - logged
+                log.exception("%s could not be opened again in this forked process", _named(bus))
+        elif bus.on_fork is None and bus._callbacks._functions:
+            silent.append(_named(bus))
+    if silent:
+        log.error(
+            "the callbacks of %s are not called in this forked process: open the bus with on_fork='reopen', which"
+            " registers them again, or with on_fork='close', which is silent",
+            ", ".join(silent),
+        )
+
+
+def _named(bus: Bus) -> str:
+    return f"bus {bus.name!r}" if bus.name else "a bus without a name"
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them."""
+    """Ends what is still open while Python can still run callbacks; one second for all of them.
+
+    Daemon threads go on meanwhile, and what they do with a bus raises ClosedError: that is how they end, and no fault
+    to print.
+    """
+    shown = threading.excepthook
+
+    def print_others(caught: threading.ExceptHookArgs) -> None:
+        daemon = caught.thread is None or caught.thread.daemon
+        if not (daemon and isinstance(caught.exc_value, _core.ClosedError)):
+            shown(caught)
+
+    threading.excepthook = print_others
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

@@ -8,6 +8,7 @@ the interpreter, whether or not the program refers to it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -20,17 +21,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libbus import _core
-from libbus._loop import refuse_coroutine
+from libbus._closing import Closing
+from libbus._loop import is_async, loop_for
 from libbus._reader import reader
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from libbus._bus import Bus
     from libbus._reader import Reader
     from libbus._start import Start
+    from libbus._tasks import Tasks
 
     Function = Callable[[_core.Message], Any]
 
@@ -45,9 +44,6 @@ CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 # Every bus that has callbacks: they are a reason to live, as a reference is.
 with_callbacks: set[Bus] = set()
 
-# A forked child has no thread that would call them, and ends nothing of its parent's.
-os.register_at_fork(after_in_child=with_callbacks.clear)
-
 
 def _keep(bus: Bus) -> None:
     """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
@@ -56,7 +52,7 @@ def _keep(bus: Bus) -> None:
         with_callbacks.discard(bus)
 
 
-class Callback:
+class Callback(Closing):
     """A function that is called for each message, until close()."""
 
     def __init__(
@@ -76,32 +72,40 @@ class Callback:
     def close(self) -> None:
         """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
         so a signal handler or a finalizer may close."""
-        if self._key in self._bus._callbacks._workers:
+        callbacks = self._bus._callbacks
+        mailbox = self._current()
+        if self._key in callbacks._workers or self._key in callbacks._tasks:
             with contextlib.suppress(_core.BusError):
-                self._last = self._mailbox.stats()
-        self._bus._callbacks.remove(self._bus, self._mailbox, self._key)
-        self._bus._callbacks.forget(self._mailbox)
+                self._last = mailbox.stats()
+        callbacks.remove(self._bus, mailbox, self._key)
+        callbacks.forget(mailbox)
+
+    def _current(self) -> _core.Mailbox:
+        """The mailbox; a forked child may have another than its parent."""
+        asked = self._bus._callbacks._asked.get(self._key)
+        return self._mailbox if asked is None else asked.mailbox
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
         in the past or have workers."""
-        return self._last if self._last is not None else self._mailbox.stats()
+        return self._last if self._last is not None else self._current().stats()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         function = self._bus._callbacks._functions.get(self._key)
         name = f"{getattr(function, '__qualname__', repr(function))} on " if function else ""
-        return f"<libbus.Callback {name}{' '.join(self.filters)}{' closed' if self.closed else ''}>"
+        return f"{name}{' '.join(self.filters)}"
+
+
+class Asked(NamedTuple):
+    """What add() was asked for: what a forked child asks for again."""
+
+    filters: tuple[str, ...]
+    function: Function
+    full: _core.Policy
+    max_bytes: int
+    kind: Any
+    workers: int | None
+    mailbox: _core.Mailbox
 
 
 class Workers(NamedTuple):
@@ -120,9 +124,13 @@ class Callbacks:
     """
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._functions: dict[int, Function] = {}
+        self._asked: dict[int, Asked] = {}
         self._readers: dict[int, Reader] = {}  # of those with a type
         self._workers: dict[int, Workers] = {}  # of those that have some
+        self._tasks: dict[int, Tasks] = {}  # of async functions
+        self._flushing = 0  # threads that want to hear of each message that a task has handled
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
         # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
@@ -150,12 +158,15 @@ class Callbacks:
         start: Start | None,
         kind: Any,
         workers: int | None,
+        again: int | None = None,
     ) -> Callback:
+        """again: the key that it had in the parent of this process."""
         if not filters:
             raise TypeError("name at least one filter, like 'sensors/#'")
         if not callable(function):
             raise TypeError(f"a callback is a function, not {type(function).__name__}")
-        refuse_coroutine(function)
+        if is_async(function):
+            return self._add_async(bus, filters, function, full, max_bytes, start, kind, workers)
         read = reader(kind)
         work = None
         if workers is not None:
@@ -167,10 +178,11 @@ class Callbacks:
             mailbox = self._shared(bus, full, max_bytes)
             if start is not None:
                 mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
-        key = next(self._keys)
+        key = next(self._keys) if again is None else again
         if read is not None:
             self._readers[key] = read
         self._functions[key] = function  # first: kept values come at once
+        self._asked[key] = Asked(filters, function, full, max_bytes, kind, workers, mailbox)
         _keep(bus)
         try:
             for asked in filters:
@@ -188,6 +200,37 @@ class Callbacks:
             self._done.setdefault(mailbox, 0)
         return Callback(bus, filters, mailbox, key)
 
+    def _add_async(
+        self,
+        bus: Bus,
+        filters: tuple[str, ...],
+        function: Function,
+        full: _core.Policy,
+        max_bytes: int,
+        start: Start | None,
+        kind: Any,
+        workers: int | None,
+    ) -> Callback:
+        from libbus._tasks import Tasks  # here: it is for programs that have imported asyncio
+
+        loop = loop_for(function)
+        tasks = Tasks(bus, filters, function, full, max_bytes, start, kind, workers, loop)
+        key = next(self._keys)
+        mailbox = tasks.subscription
+        self._functions[key] = function
+        self._asked[key] = Asked(filters, function, full, max_bytes, kind, workers, mailbox)
+        self._tasks[key] = tasks
+        _keep(bus)
+        tasks.start(functools.partial(self.remove, bus, mailbox, key), self._tell)
+        if self._stopped:  # close() has perhaps not seen them
+            tasks.close()
+        return Callback(bus, filters, mailbox, key)
+
+    def _tell(self) -> None:
+        if self._flushing:
+            with self._handled:
+                self._handled.notify_all()
+
     def _start_workers(
         self, work: _core.Work, mailbox: _core.Mailbox, key: int, count: int
     ) -> None:
@@ -204,12 +247,43 @@ class Callbacks:
             work.close()
             mailbox.close()
 
+    def forked(self) -> bool:
+        """Whether all of it is the parent's of this process, which shares its descriptors."""
+        return self._process != os.getpid()
+
+    def reopen(self, bus: Bus, before: Callbacks) -> None:
+        """Registers again, in a forked child, what was registered on the same bus before."""
+        self._keys = before._keys
+        for key, asked in sorted(before._asked.items()):
+            if is_async(asked.function):
+                log.error(
+                    "%r is async: in this forked process register it in a running loop",
+                    asked.function,
+                )
+                continue
+            self.add(
+                bus,
+                asked.filters,
+                asked.function,
+                asked.full,
+                asked.max_bytes,
+                None,  # the past is the parent's
+                asked.kind,
+                asked.workers,
+                again=key,
+            )
+
     def remove(self, bus: Bus, mailbox: _core.Mailbox, key: int) -> None:
         self._functions.pop(key, None)
+        self._asked.pop(key, None)
+        if self.forked():
+            return
         self._readers.pop(key, None)
         if (workers := self._workers.pop(key, None)) is not None:
             workers.work.close()
             workers.mailbox.close()
+        if (tasks := self._tasks.pop(key, None)) is not None:
+            tasks.close()
         if not self._functions:
             with_callbacks.discard(bus)
         if self._functions:  # they are left, or another thread has added one since
@@ -219,7 +293,7 @@ class Callbacks:
 
     def forget(self, mailbox: _core.Mailbox) -> None:
         """Leaves a mailbox to its Callback, unless others share it."""
-        if mailbox in list(self._by_policy.values()):
+        if self.forked() or mailbox in list(self._by_policy.values()):
             return
         # A list of the keys alone: a list of pairs allocates, and so may run finalizers that change the dict.
         for fd in list(self._mailboxes):
@@ -334,7 +408,8 @@ class Callbacks:
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
         due = [(each.work, each.mailbox._progress()[1]) for each in list(self._workers.values())]
-        if not self._flush_shared(deadline):
+        tasks = self._tasks_due()
+        if not self._flush_shared(deadline) or not self._flush_tasks(tasks, deadline):
             return False
         for work, goal in due:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -342,6 +417,28 @@ class Callbacks:
                 return False
         if due and self._stopped:
             raise _core.error(CLOSED)
+        return True
+
+    def _tasks_due(self) -> list[tuple[Tasks, int]]:
+        due = []
+        for each in list(self._tasks.values()):
+            with contextlib.suppress(_core.ClosedError):  # its loop ends just now
+                due.append((each, each.due()))
+        return due
+
+    def _flush_tasks(self, tasks: list[tuple[Tasks, int]], deadline: float | None) -> bool:
+        if not tasks:
+            return True
+        with self._handled:
+            self._flushing += 1
+            try:
+                while not all(each.is_handled(due) for each, due in tasks):
+                    left = _slice(deadline)
+                    if left <= 0:
+                        return False
+                    self._handled.wait(left)
+            finally:
+                self._flushing -= 1
         return True
 
     def _flush_shared(self, deadline: float | None) -> bool:
@@ -354,7 +451,7 @@ class Callbacks:
             while not self._are_handled(waiting):
                 if self._stopped:
                     raise _core.error(CLOSED)
-                left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+                left = _slice(deadline)
                 if left <= 0:
                     return False
                 self._handled.wait(left)
@@ -384,7 +481,9 @@ class Callbacks:
             taken = list(self._taken)  # a signal handler that closes the bus clears it
             left = {id(msg) for key, msg in taken if key in self._functions}
             self._taken.clear()
-        return len(left) + sum(each.work.close() for each in list(self._workers.values()))
+        ends = [each.work.close for each in list(self._workers.values())]
+        ends += [each.close for each in list(self._tasks.values())]
+        return len(left) + sum(end() for end in ends)
 
     def join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -399,6 +498,10 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _slice(deadline: float | None) -> float:
+    return SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
 
 
 _running = threading.local()

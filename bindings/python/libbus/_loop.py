@@ -1,42 +1,62 @@
-"""Calls from asyncio: in a running event loop none may wait, and async functions are not callbacks."""
+"""Calls from asyncio: in a running event loop none may wait, and async functions may be callbacks."""
 
 from __future__ import annotations
 
 import functools
 import sys
+from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 
-CO_COROUTINE = (
-    0x80 | 0x200
-)  # of coroutines and async generators; inspect has them too, but takes long to import
+if TYPE_CHECKING:
+    import asyncio
+
+# inspect has them too, but takes long to import.
+CO_COROUTINE = 0x80
+CO_ASYNC_GENERATOR = 0x200
 
 STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 
 
-def in_running_loop() -> bool:
+def running_loop() -> asyncio.AbstractEventLoop | None:
     """Without an import of asyncio, which is half of the time of `import libbus`: a loop that runs has imported it."""
-    asyncio = sys.modules.get("asyncio.events")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    events: Any = sys.modules.get("asyncio.events")
+    loop: asyncio.AbstractEventLoop | None = None if events is None else events._get_running_loop()
+    return loop
 
 
 def refuse_in_loop(call: str, instead: str) -> None:
     """Raises StateError where a call that waits would stop the event loop, and with it all tasks."""
-    if in_running_loop():
-        error = _core.StateError(f"{call} would stop the event loop: use {instead}")
-        error.code, error.name = STATE, "BUS_E_STATE"
-        error.topic = error.address = None
-        raise error
+    if running_loop() is not None:
+        raise _state_error(f"{call} would stop the event loop: use {instead}")
 
 
-def refuse_coroutine(function: object) -> None:
-    """Raises TypeError for an async function, which nothing would await."""
+def is_async(function: object) -> bool:
+    """Whether it is an async function, which a running loop awaits. TypeError: an async generator, which nothing does."""
     target = function
     while isinstance(target, functools.partial):
         target = target.func
     code = getattr(target, "__code__", None) or getattr(type(target).__call__, "__code__", None)
-    if code is not None and code.co_flags & CO_COROUTINE:
+    flags = 0 if code is None else code.co_flags
+    if flags & CO_ASYNC_GENERATOR:
         raise TypeError(
-            f"{function!r} is async, and a callback is called, not awaited: in a task use"
-            " `async for msg in bus.subscribe(...)`"
+            f"{function!r} is an async generator: a callback is a function without yield"
         )
+    return bool(flags & CO_COROUTINE)
+
+
+def loop_for(function: object) -> asyncio.AbstractEventLoop:
+    """The running loop, for an async callback. StateError: none runs here."""
+    loop = running_loop()
+    if loop is None:
+        raise _state_error(
+            f"{function!r} is async, and no event loop runs on this thread: register it in a coroutine"
+        )
+    return loop
+
+
+def _state_error(text: str) -> _core.StateError:
+    error = _core.StateError(text)
+    error.code, error.name = STATE, "BUS_E_STATE"
+    error.topic = error.address = None
+    return error

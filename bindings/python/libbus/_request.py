@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Generator
+
+    from typing_extensions import Self
+
     from libbus._bus import Bus
 
 log = logging.getLogger("libbus")
@@ -23,6 +29,111 @@ class ReplyError(_core.BusError):
     """The answering side raised; the text says what. reply is the Message that told."""
 
     reply: _core.Message
+
+
+class Reply(_core.Reply):
+    """The Message that bus.request() returns. It can also be awaited, and in a running event loop it must be: before, its
+    attributes raise StateError.
+
+    `reply = await bus.request("a", 1)` is the reply; so is `bus.request("a", 1)` where no loop runs. The question is on
+    its way when request() returns, so several may be asked first and awaited then. A reply that is dropped gives
+    up the question.
+    """
+
+    __slots__ = ("_asking",)
+    _asking: _Asking | None
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Self:
+        asking = self._asking
+        if asking is not None:
+            asking.awaited = True
+            await asking.end()
+            self._fill(checked(asking.result()))
+        return self
+
+    def __del__(self) -> None:
+        asking = self._asking
+        if asking is None:
+            return
+        asking.give_up()
+        if not asking.awaited:
+            text = f"the reply to {asking.topic!r} was never awaited"
+            warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)
+
+
+def received(msg: _core.Message) -> Reply:
+    """What request() returns of a message that is there."""
+    reply = Reply(msg.topic)
+    reply._asking = None
+    reply._fill(checked(msg))
+    return reply
+
+
+def pending(topic: str, question: _core.Question, loop: asyncio.AbstractEventLoop) -> Reply:
+    """What it returns of one that comes later."""
+    asking = _Asking(topic, question, loop)
+    reply = Reply(topic)
+    reply._asking = asking
+    return reply
+
+
+class _Asking:
+    """A question whose reply the event loop waits for.
+
+    The loop holds it, and not the Reply, whose end thus ends both.
+    """
+
+    def __init__(
+        self, topic: str, question: _core.Question, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.topic = topic
+        self.question = question
+        self.loop = loop
+        self.awaited = False
+        self.waiting: asyncio.Future[None] = loop.create_future()
+        self.outcome: _core.Message | BaseException | None = None
+        self.fd = question.fileno()
+        loop.add_reader(self.fd, self.look)
+
+    def look(self) -> None:
+        try:
+            self.outcome = self.question.take()
+        except Exception as error:  # noqa: BLE001 - to be raised where it is awaited
+            self.outcome = error
+        if self.outcome is not None:
+            self.close()
+
+    def close(self) -> None:
+        """On the loop's thread."""
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self.fd)
+        self.question.close()
+        if not self.waiting.done():
+            self.waiting.set_result(None)
+
+    async def end(self) -> None:
+        import asyncio
+
+        # A task that is cancelled leaves the question to others that await it.
+        await asyncio.shield(self.waiting)
+
+    def result(self) -> _core.Message:
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
+
+    def give_up(self) -> None:
+        """On any thread, where Python runs a finalizer."""
+        if self.outcome is not None:
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.close)
+        except RuntimeError:  # the loop is closed
+            self.question.close()
 
 
 def checked(reply: _core.Message) -> _core.Message:
@@ -43,9 +154,27 @@ def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Messag
         bus.reply(msg, function(msg))
     except _core.ClosedError:
         raise
-    except Exception as error:
-        log.exception("%r failed on the question %s", function, msg.topic)
-        bus.reply(msg, None, headers={ERROR: _sentence(error)})
+    except Exception as error:  # noqa: BLE001 - logged there
+        _reply_error(bus, function, msg, error)
+
+
+async def answer_later(
+    bus: Bus, function: Callable[[_core.Message], Awaitable[Any]], msg: _core.Message
+) -> None:
+    """The same of an async function."""
+    if not msg.question:
+        return
+    try:
+        bus.reply(msg, await function(msg))
+    except _core.ClosedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - logged there
+        _reply_error(bus, function, msg, error)
+
+
+def _reply_error(bus: Bus, function: object, msg: _core.Message, error: Exception) -> None:
+    log.exception("%r failed on the question %s", function, msg.topic)
+    bus.reply(msg, None, headers={ERROR: _sentence(error)})
 
 
 def _sentence(error: Exception) -> str:

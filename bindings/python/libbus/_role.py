@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from libbus import _core
+from libbus._closing import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from libbus._bus import Bus
 
 
-class Role:
+class Role(Closing):
     """A role of a named bus, which is this bus's until close() or the end of the bus or its process.
 
     Keeps its bus open.
@@ -33,17 +30,7 @@ class Role:
     def close(self) -> None:
         """Gives it back; one of those who wait for it has it then."""
         self._role.close()
+        self.bus._let_go()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<libbus.Role {self.name}{' closed' if self.closed else ''}>"
+    def _about(self) -> str:
+        return self.name

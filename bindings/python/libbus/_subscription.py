@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+from libbus._closing import Closing
 from libbus._reader import reader
 
 if TYPE_CHECKING:
     import asyncio
-    from types import TracebackType
 
     from typing_extensions import Self, TypeVar
 
@@ -29,7 +29,7 @@ else:
 BURST = 64
 
 
-class Subscription(_core.Mailbox[T]):
+class Subscription(_core.Mailbox[T], Closing):
     """Messages of some filters, in a bounded mailbox of their own.
 
     Keeps its bus open. Several threads may share one: each message goes to one of them. So may subscriptions of one
@@ -101,19 +101,8 @@ class Subscription(_core.Mailbox[T]):
             except (_core.BusTimeoutError, _core.ClosedError):
                 return
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<libbus.Subscription {' '.join(self.filters)}{' closed' if self.closed else ''}>"
+    def _about(self) -> str:
+        return " ".join(self.filters)
 
     # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 

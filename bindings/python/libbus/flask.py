@@ -165,11 +165,16 @@ class Bus:
     def subscribe(
         self,
         *filters: str,
+        group: str | None = None,
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: libbus.Start | None = None,
-    ) -> libbus.Subscription:
-        return self.bus.subscribe(*filters, full=full, max_bytes=max_bytes, start=start)
+        type: Any = None,  # noqa: A002 - as in libbus.Bus.subscribe()
+    ) -> libbus.Subscription[Any]:
+        """As libbus.Bus.subscribe(). A callback is a function of on()."""
+        return self.bus.subscribe(
+            *filters, group=group, full=full, max_bytes=max_bytes, start=start, type=type
+        )
 
     def on(
         self,
@@ -180,10 +185,12 @@ class Bus:
         full: _core.Policy = "drop_oldest",
         max_bytes: int = 0,
         start: libbus.Start | None = None,
+        type: Any = None,  # noqa: A002
+        workers: int | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorator: calls the function in every process that serves the app, from its first request on.
 
-        full, max_bytes, start: as in libbus.Bus.subscribe(). With start each of these processes begins there.
+        full, max_bytes, start, type, workers: as in libbus.Bus.subscribe(). With start each of these processes begins there.
 
         app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
         this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
@@ -194,7 +201,13 @@ class Bus:
                 "on() has no filter: write @bus.on('sensors/#') above the function, with parentheses"
             )
         libbus.filter_check(topic_filter)
-        options = {"full": full, "max_bytes": max_bytes, "start": start}
+        options = {
+            "full": full,
+            "max_bytes": max_bytes,
+            "start": start,
+            "type": type,
+            "workers": workers,
+        }
 
         def register(fn: Handler) -> Handler:
             states = self._states()
@@ -366,7 +379,8 @@ class _State:
                 return self.bus
             if next(_opens) % COLLECT_EVERY == 0:
                 gc.collect()
-            bus = libbus.Bus(self.name)
+            # A forked worker opens its own at its first use.
+            bus = libbus.Bus(self.name, on_fork="close")
             if self.bus is not None:  # such a one has opened it
                 bus.close(0)
                 return self.bus

@@ -396,9 +396,10 @@ static PyObject *
 bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {
-	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", NULL};
+	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", "on_fork", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *name = Py_None, *dir = NULL, *given = Py_None, *bus = NULL;
+	PyObject *on_fork; /* Python's part reads it */
 	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
 	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
 	struct will will = {
@@ -410,8 +411,8 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	int err;
 
 	if (core == NULL ||
-	    !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&nO:Bus", names, &name, &max_topics,
-		&max_payload, path_or_none, &dir, &log_bytes, &given))
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "|O$nnO&nOO:Bus", names, &name, &max_topics,
+		&max_payload, path_or_none, &dir, &log_bytes, &given, &on_fork))
 		return NULL;
 	if (size_between(max_topics, UINT32_MAX, "max_topics") < 0 ||
 	    size_between(max_payload, UINT32_MAX, "max_payload") < 0 ||
@@ -471,8 +472,11 @@ PyDoc_STRVAR(bus_request_doc,
     "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
     "listens to it; BusTimeoutError: no reply within timeout seconds.");
 
+typedef PyObject *(*request_with)(struct core *core, struct bus_mailbox *mbox,
+    const struct bus_msg *question, int timeout_ms, PyObject *topic);
+
 static PyObject *
-bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+ask(struct bus_object *self, request_with request, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"topic", "value", "timeout", "headers", NULL};
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .bytes = 1};
@@ -499,11 +503,26 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (err < 0)
 		error_raise(self->core, err, ABOUT_TOPIC, topic);
 	else
-		answer = request_wait(self->core, mbox, &msg, ms, topic);
+		answer = request(self->core, mbox, &msg, ms, topic);
 give_packer:
 	extras_end(&extras);
 	packer_give(&self->packer, packer);
 	return answer;
+}
+
+static PyObject *
+bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return ask(self, request_wait, args, kwargs);
+}
+
+PyDoc_STRVAR(bus_ask_doc, "_ask($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
+			  "Asks without waiting; a _core.Question.");
+
+static PyObject *
+bus_ask_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
+{
+	return ask(self, request_start, args, kwargs);
 }
 
 PyDoc_STRVAR(bus_reply_doc,
@@ -687,6 +706,26 @@ bus_close_once(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (undelivered < 0)
 		return error_raise(self->core, undelivered, ABOUT_NAME, NULL);
 	return PyLong_FromLong(undelivered);
+}
+
+PyDoc_STRVAR(bus_adopt_doc,
+    "_adopt($self, other, /)\n--\n\n"
+    "In a forked child: takes over the bus of another object, which is closed then. What this one had is the\n"
+    "parent's, and stays where it is.");
+
+static PyObject *
+bus_adopt(struct bus_object *self, PyObject *given)
+{
+	struct bus_object *other = (struct bus_object *)given;
+
+	if (!PyObject_TypeCheck(given, self->core->bus) || !gate_forked(&self->gate) ||
+	    gate_forked(&other->gate) || !gate_shut(&other->gate))
+		return error_raise(self->core, BUS_E_STATE, ABOUT_NAME, NULL);
+	self->bus = other->bus;
+	self->epoch = other->epoch;
+	other->bus = NULL;
+	gate_open(&self->gate); /* last: whoever enters finds the rest */
+	Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -936,11 +975,13 @@ static PyMethodDef bus_methods[] = {
     {"keep", (PyCFunction)(void (*)(void))bus_keep_last, WITH_KEYWORDS, bus_keep_doc},
     {"get", (PyCFunction)(void (*)(void))bus_get_kept, WITH_KEYWORDS, bus_get_doc},
     {"request", (PyCFunction)(void (*)(void))bus_request_value, WITH_KEYWORDS, bus_request_doc},
+    {"_ask", (PyCFunction)(void (*)(void))bus_ask_value, WITH_KEYWORDS, bus_ask_doc},
     {"reply", (PyCFunction)(void (*)(void))bus_reply_value, WITH_KEYWORDS, bus_reply_doc},
     {"listen", (PyCFunction)(void (*)(void))bus_listen_link, WITH_KEYWORDS, bus_listen_doc},
     {"dial", (PyCFunction)(void (*)(void))bus_dial_link, WITH_KEYWORDS, bus_dial_doc},
     {"flush", (PyCFunction)(void (*)(void))bus_flush_all, WITH_KEYWORDS, bus_flush_doc},
     {"close", (PyCFunction)(void (*)(void))bus_close_once, WITH_KEYWORDS, bus_close_doc},
+    {"_adopt", (PyCFunction)bus_adopt, METH_O, bus_adopt_doc},
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
     {"log_stats", (PyCFunction)bus_log_numbers, METH_NOARGS, bus_log_stats_doc},
     {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},

@@ -70,6 +70,8 @@ struct core {
 	PyTypeObject *bus;
 	PyTypeObject *mailbox;
 	PyTypeObject *message;
+	PyTypeObject *reply;
+	PyTypeObject *question;
 	PyTypeObject *link;
 	PyTypeObject *role;
 	PyTypeObject *publisher;
@@ -209,6 +211,10 @@ const struct bus_msg *message_msg(PyObject *message);
 PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
     int timeout_ms, PyObject *topic);
 
+/* Asks, and returns a _core.Question that has the reply later. NULL and the mailbox as above. */
+PyObject *request_start(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
+    int timeout_ms, PyObject *topic);
+
 /* --- mailbox.c, for work.c ----------------------------------------------------------------------------- */
 
 enum { MAILBOX_BATCH = 64 };
@@ -229,8 +235,8 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, link_spec, role_spec,
-    publisher_spec, work_spec;
+extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec, link_spec,
+    role_spec, publisher_spec, work_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

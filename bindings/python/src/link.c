@@ -7,6 +7,7 @@ struct link_object {
 	PyObject_HEAD struct core *core;
 	struct gate gate;
 	struct bus_link *link;
+	PyObject *then; /* called once after close(), or NULL */
 };
 
 /* "ipc://" and the longest path of a socket, or "tcp://", a host name of 253 bytes and a port. */
@@ -132,8 +133,32 @@ PyDoc_STRVAR(link_close_doc, "close($self, /)\n--\n\nEnds the link and its conne
 static PyObject *
 link_close(struct link_object *self, PyObject *unused)
 {
+	PyObject *then, *answer;
+
 	(void)unused;
 	end(self);
+	Py_BEGIN_CRITICAL_SECTION(self);
+	then = self->then;
+	self->then = NULL;
+	Py_END_CRITICAL_SECTION();
+	if (then == NULL)
+		Py_RETURN_NONE;
+	answer = PyObject_CallNoArgs(then);
+	Py_DECREF(then);
+	return answer;
+}
+
+/* The function refers to no link: the collector does not look into one. */
+static PyObject *
+link_then(struct link_object *self, PyObject *then)
+{
+	PyObject *old;
+
+	Py_BEGIN_CRITICAL_SECTION(self);
+	old = self->then;
+	self->then = Py_NewRef(then);
+	Py_END_CRITICAL_SECTION();
+	Py_XDECREF(old);
 	Py_RETURN_NONE;
 }
 
@@ -180,6 +205,7 @@ link_dealloc(struct link_object *self)
 
 	if (self->link != NULL)
 		end(self);
+	Py_XDECREF(self->then);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -195,6 +221,7 @@ static PyGetSetDef link_getset[] = {
 static PyMethodDef link_methods[] = {
     {"stats", (PyCFunction)link_counters, METH_NOARGS, link_stats_doc},
     {"close", (PyCFunction)link_close, METH_NOARGS, link_close_doc},
+    {"_then", (PyCFunction)link_then, METH_O, NULL},
     {"__enter__", (PyCFunction)link_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)link_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -31,6 +31,12 @@ struct message_object {
 	PyObject *topic, *data, *value, *headers; /* NULL until asked for */
 };
 
+/* A message that may not be there yet: its letter has only the topic then. */
+struct reply_object {
+	struct message_object message;
+	bool answered;
+};
+
 struct letter *
 letter_copy(const struct bus_msg *msg)
 {
@@ -441,7 +447,7 @@ message_dealloc(struct message_object *self)
 	Py_XDECREF(self->data);
 	Py_XDECREF(self->topic);
 	letter_free(self->letter);
-	PyObject_GC_Del(self);
+	type->tp_free(self);
 	Py_DECREF(type);
 }
 
@@ -498,7 +504,133 @@ static PyType_Slot message_slots[] = {
 PyType_Spec message_spec = {
     .name = "libbus.Message",
     .basicsize = sizeof(struct message_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-	     Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+	     Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = message_slots,
+};
+
+/* --- Reply: a message that is awaited ------------------------------------------------------------------------- */
+
+static PyObject *
+reply_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"topic", NULL};
+	struct core *core = core_of_type(type);
+	struct bus_msg msg = {.size = sizeof msg, .data = "", .headers = ""};
+	struct reply_object *self;
+	PyObject *topic;
+
+	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O:Reply", names, &topic))
+		return NULL;
+	msg.topic = text_of(core, topic, ABOUT_TOPIC);
+	if (msg.topic == NULL)
+		return NULL;
+	self = (struct reply_object *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->message.core = core;
+	self->message.letter = letter_copy(&msg);
+	if (self->message.letter == NULL) {
+		Py_DECREF(self);
+		return PyErr_NoMemory();
+	}
+	return (PyObject *)self;
+}
+
+/* Whether the attribute is one of Message's, which a reply has only when it is answered. 1, 0, or -1 with an exception. */
+static int
+is_of_message(struct reply_object *self, PyObject *name)
+{
+	if (PyUnicode_GET_LENGTH(name) > 0 && PyUnicode_READ_CHAR(name, 0) == '_')
+		return 0;
+	return PyDict_Contains(self->message.core->message->tp_dict, name);
+}
+
+static PyObject *
+reply_attribute(struct reply_object *self, PyObject *name)
+{
+	PyObject *topic;
+	int early = self->answered ? 0 : is_of_message(self, name);
+
+	if (early == 0)
+		return PyObject_GenericGetAttr((PyObject *)self, name);
+	topic = early > 0 ? message_topic(&self->message, NULL) : NULL;
+	if (topic != NULL)
+		error_raise_because(self->message.core, BUS_E_STATE, ABOUT_TOPIC, topic,
+		    "the reply is not there yet: in a running event loop write `await bus.request(...)`");
+	Py_XDECREF(topic);
+	return NULL;
+}
+
+static PyObject *
+reply_repr(struct reply_object *self)
+{
+	PyObject *topic, *repr;
+
+	if (self->answered)
+		return message_repr(&self->message);
+	topic = message_topic(&self->message, NULL);
+	repr =
+	    topic != NULL ? PyUnicode_FromFormat("<libbus.Reply %R, to be awaited>", topic) : NULL;
+	Py_XDECREF(topic);
+	return repr;
+}
+
+PyDoc_STRVAR(reply_fill_doc, "_fill($self, message, /)\n--\n\nMakes it this message, once.");
+
+static PyObject *
+reply_fill(struct reply_object *self, PyObject *message)
+{
+	if (!PyObject_TypeCheck(message, self->message.core->message)) {
+		PyErr_SetString(PyExc_TypeError, "a Message");
+		return NULL;
+	}
+	Py_BEGIN_CRITICAL_SECTION(self);
+	if (!self->answered) {
+		letter_free(self->message.letter);
+		self->message.letter = letter_share(((struct message_object *)message)->letter);
+		Py_CLEAR(self->message.topic);
+		self->answered = true;
+	}
+	Py_END_CRITICAL_SECTION();
+	Py_RETURN_NONE;
+}
+
+static PyObject *
+reply_answered(struct reply_object *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(self->answered);
+}
+
+static PyGetSetDef reply_getset[] = {
+    {"answered", (getter)reply_answered, NULL,
+	"True: the reply is there. False: it is to be awaited first.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef reply_methods[] = {
+    {"_fill", (PyCFunction)reply_fill, METH_O, reply_fill_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot reply_slots[] = {
+    {Py_tp_doc, "What libbus.Reply is made of."},
+    {Py_tp_new, reply_new},
+    {Py_tp_dealloc, message_dealloc},
+    {Py_tp_traverse, message_traverse},
+    {Py_tp_clear, message_clear},
+    {Py_tp_repr, reply_repr},
+    {Py_tp_getattro, reply_attribute},
+    {Py_tp_getset, reply_getset},
+    {Py_tp_methods, reply_methods},
+    {0, NULL},
+};
+
+PyType_Spec reply_spec = {
+    .name = "libbus._core.Reply",
+    .basicsize = sizeof(struct reply_object),
+    .flags =
+	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = reply_slots,
 };

@@ -243,16 +243,17 @@ static PyMethodDef functions[] = {
 /* --- life of the module --------------------------------------------------------------------------------- */
 
 static int
-type_new(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
+type_new(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type)
 {
-	*ret_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+	*ret_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
 	return *ret_type == NULL ? -1 : 0;
 }
 
 static int
-add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
+add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type)
 {
-	return type_new(module, spec, ret_type) < 0 ? -1 : PyModule_AddType(module, *ret_type);
+	return type_new(module, spec, base, ret_type) < 0 ? -1
+							  : PyModule_AddType(module, *ret_type);
 }
 
 static int
@@ -300,14 +301,16 @@ core_exec(PyObject *module)
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (add_type(module, &bus_spec, &core->bus) < 0 ||
-	    type_new(module, &numbers_spec, &core->numbers) < 0 ||
-	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
-	    add_type(module, &message_spec, &core->message) < 0 ||
-	    add_type(module, &link_spec, &core->link) < 0 ||
-	    add_type(module, &role_spec, &core->role) < 0 ||
-	    add_type(module, &publisher_spec, &core->publisher) < 0 ||
-	    add_type(module, &work_spec, &core->work) < 0)
+	if (add_type(module, &bus_spec, NULL, &core->bus) < 0 ||
+	    type_new(module, &numbers_spec, NULL, &core->numbers) < 0 ||
+	    add_type(module, &mailbox_spec, NULL, &core->mailbox) < 0 ||
+	    add_type(module, &message_spec, NULL, &core->message) < 0 ||
+	    add_type(module, &reply_spec, core->message, &core->reply) < 0 ||
+	    add_type(module, &question_spec, NULL, &core->question) < 0 ||
+	    add_type(module, &link_spec, NULL, &core->link) < 0 ||
+	    add_type(module, &role_spec, NULL, &core->role) < 0 ||
+	    add_type(module, &publisher_spec, NULL, &core->publisher) < 0 ||
+	    add_type(module, &work_spec, NULL, &core->work) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -320,6 +323,8 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->bus);
 	Py_VISIT(core->mailbox);
 	Py_VISIT(core->message);
+	Py_VISIT(core->reply);
+	Py_VISIT(core->question);
 	Py_VISIT(core->link);
 	Py_VISIT(core->role);
 	Py_VISIT(core->publisher);
@@ -343,6 +348,8 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->bus);
 	Py_CLEAR(core->mailbox);
 	Py_CLEAR(core->message);
+	Py_CLEAR(core->reply);
+	Py_CLEAR(core->question);
 	Py_CLEAR(core->link);
 	Py_CLEAR(core->role);
 	Py_CLEAR(core->publisher);

@@ -21,6 +21,7 @@ struct publisher_object {
 	PyObject_HEAD struct core *core;
 	PyObject *bus;   /* a libbus._core.Bus; it keeps it open */
 	PyObject *topic; /* str */
+	PyObject *done;  /* what send() returns: it can be awaited, and has ended */
 	_Atomic(struct bus_pub *) spare;
 	_Atomic(struct bus_packer *) packer;
 	atomic_bool closed;
@@ -75,6 +76,7 @@ struct sending {
 	void *loan; /* of pub's, with the one item; NULL: none */
 	size_t sent;
 	int may_wait; /* -1: not asked yet */
+	bool later;   /* an event loop is to wait: what has no room is left to the caller */
 	bool raised;
 };
 
@@ -107,7 +109,7 @@ try_some(const struct sending *s, const struct bus_slice *items, size_t count)
 	return got == 0 && count == 1 ? 1 : got;
 }
 
-/* Whether this call may wait where it runs: a method of Python's, asked before the first wait. */
+/* Whether this call may wait where it runs: a method of Python's, asked before the first wait. None: later, in a task. */
 static bool
 may_wait(struct sending *s)
 {
@@ -116,6 +118,7 @@ may_wait(struct sending *s)
 	if (s->may_wait >= 0)
 		return s->may_wait > 0;
 	answer = PyObject_CallMethod((PyObject *)s->self, "_may_wait", NULL);
+	s->later = answer == Py_None;
 	s->may_wait = answer != NULL ? PyObject_IsTrue(answer) : -1;
 	Py_XDECREF(answer);
 	s->raised = s->may_wait < 0;
@@ -149,7 +152,7 @@ send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t dea
 	Py_END_ALLOW_THREADS return err == BUS__E_WAITS ? 0 : err < 0 ? err : 1;
 }
 
-/* Sends all, each with the time to wait that it has. 0, BUS_E_*, or -1 with s->raised. */
+/* Sends all, each with the time to wait that it has. 0, BUS_E_*, BUS__E_WAITS with s->later, or -1 with s->raised. */
 static int
 send_all(struct sending *s, const struct bus_slice *items, size_t count)
 {
@@ -161,6 +164,8 @@ send_all(struct sending *s, const struct bus_slice *items, size_t count)
 
 		if (s->raised)
 			return -1;
+		if (s->later)
+			return BUS__E_WAITS;
 		if (waits)
 			got = send_in_slice(s, items + sent, deadline);
 		else if (got == BUS__E_WAITS)
@@ -198,27 +203,115 @@ sending_begin(struct publisher_object *self, struct sending *s)
 static int
 sending_end(struct sending *s, int err)
 {
-	if (err < 0 && !s->raised)
+	if (err < 0 && !s->raised && !s->later)
 		error_raise(s->self->core, err, ABOUT_TOPIC, s->self->topic);
 	pub_give(s->self, s->pub);
 	return err < 0 ? -1 : 0;
+}
+
+/* What a task sends when there is room: Python's method gets the packed values, those that are not packed yet, and how many went. */
+static PyObject *
+send_later(struct publisher_object *self, const struct bus_slice *items, size_t count,
+    PyObject *values, size_t sent)
+{
+	PyObject *packed = PyList_New((Py_ssize_t)count), *later;
+
+	for (size_t i = 0; packed != NULL && i < count; i++) {
+		PyObject *bytes =
+		    PyBytes_FromStringAndSize(items[i].data, (Py_ssize_t)items[i].len);
+
+		if (bytes == NULL)
+			Py_CLEAR(packed);
+		else
+			PyList_SET_ITEM(packed, (Py_ssize_t)i, bytes);
+	}
+	if (packed == NULL)
+		return NULL;
+	later = PyObject_CallMethod((PyObject *)self, "_later", "OOn", packed,
+	    values != NULL ? values : Py_None, (Py_ssize_t)sent);
+	Py_DECREF(packed);
+	return later;
 }
 
 static PyObject *
 send_packed(struct publisher_object *self, PyObject *value)
 {
 	struct bus_packer *packer = packer_take(&self->packer);
+	PyObject *answer = NULL;
 	struct bus_slice item;
 	struct sending s;
-	int err = -1;
 
 	if (packer == NULL)
 		return NULL;
 	if (value_pack(self->core, packer, value, self->topic, "value") == 0 &&
-	    bus_packer_data(packer, &item.data, &item.len) == 0 && sending_begin(self, &s) == 0)
-		err = sending_end(&s, send_all(&s, &item, 1));
+	    bus_packer_data(packer, &item.data, &item.len) == 0 && sending_begin(self, &s) == 0) {
+		if (sending_end(&s, send_all(&s, &item, 1)) == 0)
+			answer = Py_NewRef(self->done);
+		else if (s.later)
+			answer = send_later(self, &item, 1, NULL, 0);
+	}
 	packer_give(&self->packer, packer);
-	return err < 0 ? NULL : Py_NewRef(Py_None);
+	return answer;
+}
+
+PyDoc_STRVAR(publisher_pack_doc, "_pack($self, value, /)\n--\n\nThe bytes of a value.");
+
+static PyObject *
+publisher_pack(struct publisher_object *self, PyObject *value)
+{
+	struct bus_packer *packer = packer_take(&self->packer);
+	struct bus_slice item;
+	PyObject *bytes = NULL;
+
+	if (packer == NULL)
+		return NULL;
+	if (value_pack(self->core, packer, value, self->topic, "value") == 0 &&
+	    bus_packer_data(packer, &item.data, &item.len) == 0)
+		bytes = PyBytes_FromStringAndSize(item.data, (Py_ssize_t)item.len);
+	packer_give(&self->packer, packer);
+	return bytes;
+}
+
+PyDoc_STRVAR(publisher_try_doc,
+    "_try($self, packed, last, /)\n--\n\n"
+    "Sends packed values, or less, and never waits. How many went; 0: there is no room, which with `last`\n"
+    "raises FullError.");
+
+static PyObject *
+publisher_try(struct publisher_object *self, PyObject *args)
+{
+	struct bus_slice items[BATCH];
+	PyObject *packed, *fast;
+	size_t count = 0;
+	struct sending s;
+	int last, got;
+
+	if (!PyArg_ParseTuple(args, "Op:_try", &packed, &last))
+		return NULL;
+	fast = PySequence_Fast(packed, "packed values");
+	if (fast == NULL)
+		return NULL;
+	while (count < BATCH && count < (size_t)PySequence_Fast_GET_SIZE(fast)) {
+		PyObject *bytes = PySequence_Fast_GET_ITEM(fast, (Py_ssize_t)count);
+		char *data;
+		Py_ssize_t len;
+
+		if (PyBytes_AsStringAndSize(bytes, &data, &len) < 0)
+			goto drop;
+		items[count++] = (struct bus_slice){data, (size_t)len};
+	}
+	if (count == 0 || sending_begin(self, &s) < 0)
+		goto drop;
+	got = try_some(&s, items, count);
+	if (got == BUS__E_WAITS)
+		got = last ? send_now(&s, items) : 0;
+	Py_DECREF(fast);
+	return sending_end(&s, got) < 0 ? NULL : PyLong_FromLong(got);
+drop:
+	Py_DECREF(fast);
+	if (!PyErr_Occurred())
+		PyErr_SetString(PyExc_ValueError, "no values");
+	return NULL;
 }
 
 /* A large array, on a private bus: on one with a name its bytes are copied into the log in any case. 1: it is sent; 0: not in this way;
@@ -243,13 +336,16 @@ send_array(struct publisher_object *self, PyObject *value)
 	item.data = s.loan;
 	packed = send_all(&s, &item, 1);
 	bus_pub_abort(s.pub, s.loan); /* if it went, there is none */
-	return sending_end(&s, packed) < 0 ? -1 : 1;
+	if (sending_end(&s, packed) == 0)
+		return 1;
+	return s.later ? 0 : -1; /* a task sends it packed */
 }
 
 PyDoc_STRVAR(publisher_send_doc,
     "send($self, value, /)\n--\n\n"
     "Publishes a value, as bus.publish() does. FullError: a subscription with full='refuse' had no room\n"
-    "for `wait` seconds, and none got it. In a callback and in a running event loop it does not wait.");
+    "for `wait` seconds, and none got it. In a callback it does not wait. In a running event loop `await\n"
+    "publisher.send(value)` waits, and leaves the loop to other tasks.");
 
 static PyObject *
 publisher_send(struct publisher_object *self, PyObject *value)
@@ -257,7 +353,7 @@ publisher_send(struct publisher_object *self, PyObject *value)
 	int sent = send_array(self, value);
 
 	if (sent != 0)
-		return sent < 0 ? NULL : Py_NewRef(Py_None);
+		return sent < 0 ? NULL : Py_NewRef(self->done);
 	return send_packed(self, value);
 }
 
@@ -322,17 +418,15 @@ batch_fill(struct publisher_object *self, struct batch *batch, PyObject *values)
 	return 1;
 }
 
-static int
-batch_send(struct sending *s, const struct batch *batch)
+static void
+batch_items(const struct batch *batch, struct bus_slice items[BATCH])
 {
-	struct bus_slice items[BATCH];
 	size_t begin = 0;
 
 	for (size_t i = 0; i < batch->count; i++) {
 		items[i] = (struct bus_slice){batch->bytes + begin, batch->ends[i] - begin};
 		begin = batch->ends[i];
 	}
-	return send_all(s, items, batch->count);
 }
 
 /* The exception under way says how many went. */
@@ -350,24 +444,36 @@ note_sent(size_t sent)
 	PyErr_Restore(type, error, trace);
 }
 
+/* 0, or -1 with an exception, or with *ret_later: the rest waits. */
 static int
-send_values(struct publisher_object *self, PyObject *values, struct sending *s)
+send_values(
+    struct publisher_object *self, PyObject *values, struct sending *s, PyObject **ret_later)
 {
 	struct batch batch = {.bytes = NULL};
 	int more;
 
 	do {
+		struct bus_slice items[BATCH];
 		PyObject *type, *error, *trace;
+		size_t before = s->sent, sent;
 		int err;
 
 		more = batch_fill(self, &batch, values);
 		PyErr_Fetch(&type, &error, &trace);
-		err = batch_send(s, &batch);
+		batch_items(&batch, items);
+		err = send_all(s, items, batch.count);
+		sent = s->sent - before;
+		if (err < 0 && s->later) {
+			/* What the values raised is raised behind those before it. */
+			PyErr_NormalizeException(&type, &error, &trace);
+			*ret_later = send_later(self, items + sent, batch.count - sent,
+			    error != NULL ? error : values, s->sent);
+		}
 		if (err < 0) {
 			Py_XDECREF(type);
 			Py_XDECREF(error);
 			Py_XDECREF(trace);
-			if (!s->raised)
+			if (!s->raised && !s->later)
 				error_raise(self->core, err, ABOUT_TOPIC, self->topic);
 			more = -1;
 		} else {
@@ -380,14 +486,14 @@ send_values(struct publisher_object *self, PyObject *values, struct sending *s)
 
 PyDoc_STRVAR(publisher_send_many_doc,
     "send_many($self, values, /)\n--\n\n"
-    "Publishes the values of a list or any other iterable, in order, as so many send() and for less;\n"
-    "each may wait. Returns how many they were. An exception ends it: its attribute `sent` is the number of\n"
-    "those that were published.");
+    "Publishes each value of a list or another iterable, in order. Costs less than a send() for each, and waits\n"
+    "for room as send() does. Returns the number of values. An exception ends it: its attribute `sent` is the\n"
+    "number of values that were published. In a running event loop await it.");
 
 static PyObject *
 publisher_send_many(struct publisher_object *self, PyObject *values)
 {
-	PyObject *iterator;
+	PyObject *iterator, *later = NULL;
 	struct sending s;
 	int done;
 
@@ -404,12 +510,12 @@ publisher_send_many(struct publisher_object *self, PyObject *values)
 		Py_DECREF(iterator);
 		return NULL;
 	}
-	done = send_values(self, iterator, &s);
-	if (done < 0)
+	done = send_values(self, iterator, &s, &later);
+	if (done < 0 && later == NULL)
 		note_sent(s.sent);
 	Py_DECREF(iterator);
 	pub_give(self, s.pub);
-	return done < 0 ? NULL : PyLong_FromSize_t(s.sent);
+	return done < 0 ? later : PyLong_FromSize_t(s.sent);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
@@ -440,6 +546,11 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->core = core;
 	self->bus = Py_NewRef(bus);
 	self->topic = Py_NewRef(topic);
+	self->done = PyObject_GetAttrString((PyObject *)type, "_done");
+	if (self->done == NULL) {
+		Py_DECREF(self);
+		return NULL;
+	}
 	self->generation = bus__fork_generation();
 	self->named = bus_object_is_named(bus);
 	self->wait_ms = wait_ms;
@@ -510,6 +621,7 @@ publisher_dealloc(struct publisher_object *self)
 	bus_pub_close(atomic_load(&self->spare));
 	bus_packer_free(atomic_load(&self->packer));
 	Py_XDECREF(self->topic);
+	Py_XDECREF(self->done);
 	Py_XDECREF(self->bus);
 	type->tp_free(self);
 	Py_DECREF(type);
@@ -524,6 +636,8 @@ static PyGetSetDef publisher_getset[] = {
 static PyMethodDef publisher_methods[] = {
     {"send", (PyCFunction)publisher_send, METH_O, publisher_send_doc},
     {"send_many", (PyCFunction)publisher_send_many, METH_O, publisher_send_many_doc},
+    {"_pack", (PyCFunction)publisher_pack, METH_O, publisher_pack_doc},
+    {"_try", (PyCFunction)publisher_try, METH_VARARGS, publisher_try_doc},
     {"_may_wait", (PyCFunction)publisher_may_wait, METH_NOARGS, NULL},
     {"close", (PyCFunction)publisher_close, METH_NOARGS, publisher_close_doc},
     {NULL, NULL, 0, NULL},
