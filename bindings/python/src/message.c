@@ -562,6 +562,18 @@ reply_attribute(struct reply_object *self, PyObject *name)
 	return NULL;
 }
 
+/* A reply that is not there has no memory to lend. */
+static int
+reply_getbuffer(struct reply_object *self, Py_buffer *view, int flags)
+{
+	if (self->answered)
+		return message_getbuffer(&self->message, view, flags);
+	view->obj = NULL;
+	PyErr_SetString(PyExc_BufferError,
+	    "the reply is not there yet: in a running event loop write `await bus.request(...)`");
+	return -1;
+}
+
 static PyObject *
 reply_repr(struct reply_object *self)
 {
@@ -621,6 +633,8 @@ static PyType_Slot reply_slots[] = {
     {Py_tp_traverse, message_traverse},
     {Py_tp_clear, message_clear},
     {Py_tp_repr, reply_repr},
+    {Py_bf_getbuffer, reply_getbuffer},
+    {Py_bf_releasebuffer, message_releasebuffer},
     {Py_tp_getattro, reply_attribute},
     {Py_tp_getset, reply_getset},
     {Py_tp_methods, reply_methods},
