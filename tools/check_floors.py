@@ -2,10 +2,12 @@
 third-party names stop at one file each; files are short, circles of files inside a folder small, and whether a bus is private or
 named is a table (bus/kind.h, mailbox/source.h) and hardly ever an `if`.
 
-Run: python3 tools/check_floors.py [ROOT]. Prints each offence; status 1 if there is any. Otherwise it prints the floors,
-how many lines each folder has, and the largest circle of files in it, which can only be understood together.
+Run: python3 tools/check_floors.py [ROOT] [--svg FILE]. Prints each offence; status 1 if there is any. Otherwise it prints the
+floors, how many lines each folder has, and the largest circle of files in it, which can only be understood together; --svg
+also draws that.
 """
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -29,8 +31,8 @@ ONLY_IN = {  # header: the one file of libbus/ that may include it
     "jansson.h": "value/json.c",
     "mbedtls/": "transport/tls.c",
 }
-# What lies outside may use public headers only; the extension, which holds the whole library, also floor 0.
-OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base",)}
+# What lies outside may use public headers only; the extension, which holds the whole library, also floor 0 and how values are written.
+OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base", "value")}
 LINES_MOST = 600
 CIRCLE_MOST = 9
 KIND_TESTS_MOST = 8
@@ -121,11 +123,58 @@ def picture(root, found):
         yield f"{FLOOR[folder]}  {folder:<10}{lines[folder]:>7} lines{circle}"
 
 
+WIDTH, HEIGHT, GAP = 760, 44, 8  # of the drawing, of a floor, between floors
+
+
+def box(x, y, width, words):
+    room, lines = words.split()[1:3]
+    circle = words.split("circle ")[1] if "circle" in words else "no circle"
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{HEIGHT}" rx="4" class="room"/>'
+        f'<text x="{x + 10}" y="{y + 19}" class="name">{room}/</text>'
+        f'<text x="{x + 10}" y="{y + 36}">{int(lines):,} lines, {circle}</text>'
+    )
+
+
+def drawing(lines):
+    """The floors as boxes, the highest on top; rooms of one floor share it evenly."""
+    floors = {}
+    for words in lines:
+        floors.setdefault(words.split()[0], []).append(words)
+    boxes = []
+    for level, rooms in enumerate(floors.values()):
+        width = (WIDTH - GAP * (len(rooms) - 1)) / len(rooms)
+        for i, words in enumerate(rooms):
+            boxes.append(box(round(i * (width + GAP)), level * (HEIGHT + GAP), round(width), words))
+    height = len(floors) * (HEIGHT + GAP) - GAP
+    style = (
+        "text{font:12px sans-serif;fill:#444}.name{font-weight:bold;font-size:14px;fill:#111}"
+        ".room{fill:#eef3f8;stroke:#7a93ac}"
+    )
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {WIDTH + 2} {height + 2}">',
+            f"<title>The folders of libbus; each includes those below</title><style>{style}</style>",
+            *boxes,
+            "</svg>\n",
+        ]
+    )
+
+
 def main():
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    args = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    args.add_argument("root", nargs="?", type=Path, default=Path())
+    args.add_argument("--svg", type=Path, help="a file for the drawing")
+    args = args.parse_args()
+    root = args.root
     found = circles(graph(root))
     wrong = [*offences(root), *excesses(root, found)]
-    print("\n".join(wrong or picture(root, found)))
+    lines = list(picture(root, found))
+    print("\n".join(wrong or lines))
+    if args.svg:
+        args.svg.write_text(drawing(lines), encoding="utf-8")
     if not wrong:
         print("floors: all includes go down")
     return bool(wrong)

@@ -14,6 +14,10 @@
  * onstate runs again when only the reason changes. bus.state and bus.reason hold both; the console shows each reason
  * once, also for a page without onstate.
  *
+ * Values arrive as JSON has them. Beyond that, integers that a number cannot hold arrive as their digits in a string, and
+ * arrays of numbers as typed arrays with a property shape: Float64Array for float64, BigInt64Array for int64; complex numbers
+ * as two floats, halves as Float32Array. Times, decimals, UUIDs and dates are strings.
+ *
  * All filters of a page share one connection, for a browser opens only six to a server. When they change it
  * is opened anew: kept values come again (msg.kept), others published in that moment are missed. */
 (function (root) {
@@ -37,6 +41,45 @@
 				return false;
 		}
 		return want.length === have.length;
+	}
+
+	/* --- values ------------------------------------------------------------------------------- */
+
+	const ARRAYS = new Map(Object.entries({
+		b1: Uint8Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
+		u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
+		f4: Float32Array, f8: Float64Array, c8: Float32Array, c16: Float64Array,
+	}));
+	const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
+
+	/* The bits of a float16 as a number. */
+	function half(bits) {
+		const sign = bits >> 15 ? -1 : 1, exponent = bits >> 10 & 31, fraction = bits & 1023;
+		if (exponent === 31)
+			return fraction ? NaN : sign * Infinity;
+		return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+	}
+
+	/* An array of numbers out of its JSON; any other value as it is. */
+	function revived(_, value) {
+		if (!value || typeof value.$numbers !== "string" || typeof value.$bytes !== "string" || !Array.isArray(value.$shape))
+			return value;
+		try {
+			const { buffer } = Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0));
+			const array = value.$numbers === "f2" ? Float32Array.from(new Uint16Array(buffer), half)
+				: new (ARRAYS.get(value.$numbers))(buffer);
+			return Object.assign(array, { shape: value.$shape });
+		} catch {
+			return value; // it only looks like one
+		}
+	}
+
+	/* JSON.parse(), for what JSON lacks. */
+	function parse(text) {
+		if (/\d{16}/.test(text))
+			text = text.replace(TOKENS, (token) =>
+				/^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"${token}"` : token);
+		return JSON.parse(text, text.includes('"$numbers"') ? revived : undefined);
 	}
 
 	class Bus {
@@ -109,7 +152,7 @@
 			source.onmessage = (event) => {
 				alive();
 				this.fresh();
-				this.deliver(JSON.parse(event.data));
+				this.deliver(parse(event.data));
 			};
 			// EventSource gives up for good at the first HTTP error, and all pages of a restarted server
 			// come back at the same moment: so this client does the waiting itself.
@@ -240,7 +283,7 @@
 	const libbus = (prefix = home, options = {}) => new Bus(prefix.replace(/\/$/, ""), options);
 
 	if (typeof module === "object")
-		module.exports = { libbus, matches };
+		module.exports = { libbus, matches, parse };
 	else
 		root.libbus = libbus;
 })(globalThis);

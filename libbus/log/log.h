@@ -1,8 +1,8 @@
 /* log/log.h: the log of a named bus, which every process that opens the name maps.
  *
- * It knows members, records and names of topics; what a filter is, or a subscription, it does not know. A record is
- * there for everybody from the moment its writer moves the tail, and for nobody before: a writer that dies or is
- * stopped half way leaves nothing. */
+ * It knows members, records and names of topics, but neither filters nor subscriptions. A record exists for all
+ * processes from the moment its writer moves the tail, and for none before: a writer that dies or is stopped half way
+ * leaves nothing. */
 #ifndef BUS_LOG_LOG_H
 #define BUS_LOG_LOG_H
 
@@ -29,7 +29,7 @@ struct log_memory;
 #define LOG_LANES                                                                                  \
 	3 /* threads of a process that are inside an append at once, all but one of them stalled */
 
-/* Since when the tail, without its two low bits, has been what it is. */
+/* A tail without its two low bits, and since when it has not moved. */
 struct log_patience {
 	uint64_t word;
 	int64_t since_ns;
@@ -38,7 +38,7 @@ struct log_patience {
 /* A process's membership; one for each log, however often it is opened. */
 struct log {
 	struct log_shared *shared;
-	/* What its head said when it was checked: anybody can write there. */
+	/* As the head was when it was checked: any member can write there. */
 	uint8_t *segments;
 	struct log_place
 	    *places; /* of values: buckets of LOG_BUCKET, the first LOG_OWN_BUCKETS for $... */
@@ -49,8 +49,8 @@ struct log {
 	uint32_t segment_count;
 	uint32_t member; /* its slot */
 	bool
-	    took_over; /* from one who died in it; under the list's lock at first, then its opener's */
-	/* Relaxed, all: a thread that has the log got it by the list's lock, and what replaces one leads to the same file. */
+	    took_over; /* from a member that died in it; under the list's lock at first, then its opener's */
+	/* Relaxed, all: a thread gets the log under the list's lock, and a new descriptor leads to the same file. */
 	_Atomic int lock_fd; /* asks for locks, and has those of the gate and of roles */
 	_Atomic int file_fd; /* of the log while it is made or mapped; else -1 */
 	void *hold;          /* the lock that says that the member lives (base/hold.h) */
@@ -64,7 +64,7 @@ struct log {
 	_Atomic uint32_t
 	    handed; /* futex: changes with the turn when threads wait, and as long as its holder waits for the tail */
 	_Atomic uint32_t lanes;
-	_Atomic bool is_damaged; /* relaxed: what it stands for is looked at by nobody */
+	_Atomic bool is_damaged; /* relaxed: it orders nothing */
 	int64_t until_ns;        /* of the append under way; 0: it has as long as it takes */
 	struct log *writers[LOG_LANES];
 	struct log_patience patience; /* of the thread that took the turn last */
@@ -74,14 +74,15 @@ struct log {
 	uint8_t *bytes;
 	uint64_t mapped; /* of its bytes: so far the short way writes and asks for no pages */
 	uint64_t mapped_of[LOG_MOST_SEGMENTS]; /* the same for each place */
-	struct log_memory *memory; /* of what it has named; NULL, in models: it forgets */
+	struct log_memory
+	    *memory; /* of the topics that it has named; NULL, in models: it forgets */
 	uint64_t
-	    rescue; /* what `life` said of the memory of the segment that was prepared, if it still has values */
+	    rescue; /* the earlier `life` of the memory of the prepared segment, if it still has values */
 
-	/* What the cursors of this process hold: its word in the log has the places that are not 0 here. */
+	/* The pins of this process's cursors: its word in the log has the places that are not 0 here. */
 	pthread_mutex_t pins_lock; /* these, and the writing of that word; alone */
 	uint32_t pinned[LOG_MOST_SEGMENTS], cursors;
-	/* What the host refused: a segment, and how often this process asks no more. */
+	/* A pin that the host refused: the segment, and how often this process does not ask again. */
 	struct {
 		uint64_t number;
 		uint32_t passes;
@@ -102,9 +103,9 @@ struct log {
 	unsigned buses; /* that say that they are members (named/members.c); under that lock */
 	bool has_will;  /* the same; one of them has left a will */
 
-	struct log_listens listens; /* what it says that it listens to */
+	struct log_listens listens; /* the filters that it lists */
 
-	_Atomic uint32_t openings; /* so many times it was opened */
+	_Atomic uint32_t openings; /* how often it was opened */
 	_Atomic bool burying; /* one thread looks after the dead: locks are the whole process's */
 };
 
@@ -117,7 +118,7 @@ enum log_limit {
 	LOG_NO_SLOT = -1202  /* all LOG_MEMBERS are taken */
 };
 
-/* What it found where its files belong. */
+/* The state in which bus__log_open() found the files: for the sentence of the error. */
 enum log_found {
 	LOG_FOREIGN_LOG = -1210, /* a file that is not of libbus, or not the user's alone */
 	LOG_FOREIGN_LOCK = -1211,
@@ -127,30 +128,30 @@ enum log_found {
 	LOG_NO_OFD = -1215   /* a system without locks of open file descriptions */
 };
 
-/* Joins the log `name` in `dir` (NULL: the user's own place under /dev/shm), and makes it if nobody is in it:
- * `bytes` long (0: 16 MiB, less where little is free). Whoever joins takes what is there. 0, BUS_E_INVAL (a name is
- * [a-z0-9._-]{1,64}), BUS_E_DENIED (the place belongs to somebody else), BUS_E_VERSION, enum log_limit, enum
- * log_found, BUS_E_DAMAGED (its head makes no sense), BUS_E_NOSPACE, BUS_E_TIMEDOUT (somebody who was joining or leaving was stopped), BUS_E_NOMEM, BUS_E_SYS. */
+/* Joins the log `name` in `dir` (NULL: the user's own directory under /dev/shm), and makes it if it has no members: `bytes`
+ * long (0: 16 MiB, less where little is free). A process that joins takes the log as it is. 0, BUS_E_INVAL (a name is
+ * [a-z0-9._-]{1,64}), BUS_E_DENIED (the directory is another user's), BUS_E_VERSION, enum log_limit, enum log_found, BUS_E_DAMAGED
+ * (the head makes no sense), BUS_E_NOSPACE, BUS_E_TIMEDOUT (a process was stopped while it joined or left), BUS_E_NOMEM,
+ * BUS_E_SYS. */
 int bus__log_open(const char *dir, const char *name, uint64_t bytes, struct log **ret_log);
 
 /* Takes another descriptor of the lock file, and its roles again, if the program has closed that which it had. */
 void bus__log_mend(struct log *log);
 
-/* Whether no member has looked for the dead within the time: then this one is about to. A thousand that look once a second
- * would ask a million times whether one lives. */
+/* Whether no member has looked for dead ones within the time: then this one is about to. A thousand members that each look once
+ * a second would ask a million times whether one lives. */
 bool bus__log_begin_look(struct log *log, int64_t pause_ns);
 
-/* What became of its files. LOG_IS_REMOVED: they have their names no more, and whoever opens the name is elsewhere. LOG_IS_CUT:
- * somebody truncated the log, and whoever touches what is missing dies of SIGBUS. Where this process may not look, all
- * is well. */
+/* The state of its files. LOG_IS_REMOVED: they lost their names, and the next process to open the name is on another log. LOG_IS_CUT:
+ * the log was truncated, and a touch of the missing part is SIGBUS. LOG_IS_WELL also where this process may not look. */
 enum log_trouble { LOG_IS_WELL, LOG_IS_REMOVED, LOG_IS_CUT, LOG_IS_DAMAGED };
 enum log_trouble bus__log_trouble(const struct log *log);
 
-/* What a member says that its pid is: its own again, or that of a dead one no more. */
+/* Writes the member's pid into its slot; clears that of a dead member, or its own. */
 void bus__log_note_pid(struct log *log);
 void bus__log_forget_pid(struct log *log, uint32_t member);
 
-/* Holds the slot of a dead member, so that nobody takes it meanwhile, nor buries him. false: somebody has it. */
+/* Holds the slot of a dead member, so that no other takes or buries it. false: another process has it. */
 bool bus__log_hold_slot(struct log *log, uint32_t member);
 void bus__log_let_slot_go(struct log *log, uint32_t member);
 
@@ -177,8 +178,8 @@ void bus__log_unlock_list(void);
 
 /* --- damage (turn.c) --------------------------------------------------------------------------------------------- */
 
-/* Another program has written into the log. The first thread of a process that finds out says so; from then on every append of
- * this process answers BUS_E_DAMAGED at once, also those that wait, and what sleeps on the log is woken. */
+/* Another program has written into the log. The first thread of a process that finds this out calls it. From then on every append
+ * of this process answers BUS_E_DAMAGED at once, waiting ones too, and threads that sleep on the log wake up. */
 void bus__log_break(struct log *log);
 
 static inline bool
@@ -189,9 +190,9 @@ bus__log_is_damaged(const struct log *log)
 
 /* --- roles (role.c) ---------------------------------------------------------------------------------------------- */
 
-/* Takes a role, which has a name like a topic, unless somebody has it: 1 and *ret_role, or 0. Whoever wants it then asks
- * again from time to time: it is free when its holder ends it or dies. One holder in this process counts as
- * any other. BUS_E_LIMIT: the system has no more locks; BUS_E_NOMEM, BUS_E_SYS. */
+/* Takes a role, whose name is like a topic's, if it is free: 1 and *ret_role, or 0. Others ask again from time to time: a role
+ * is free when its holder ends it or dies. A holder in this process counts as any other. BUS_E_LIMIT: the system has no more
+ * locks; BUS_E_NOMEM, BUS_E_SYS. */
 int bus__log_role_take(struct log *log, const char *name, uint64_t *ret_role);
 void bus__log_role_end(struct log *log, uint64_t role);
 
@@ -201,7 +202,7 @@ void bus__log_role_end(struct log *log, uint64_t role);
 struct log_topic {
 	const char *name;
 	uint32_t len;
-	bool stays;    /* as a handle does: what the process remembers of it is here alone */
+	bool stays;    /* as a handle does: named_at is not in the process's memory too */
 	uint64_t hash; /* of the name */
 	/* The position of a record in which this process named it; 0: none that is known. Relaxed: it is stored behind the
 	 * publish of that record, so an owner of the tail that reads it has that record before its own. */
@@ -212,7 +213,7 @@ struct log_topic {
 void bus__log_topic(
     const struct log *log, const char *name, size_t len, struct log_topic *ret_topic);
 
-/* What a process remembers of names: for each topic, where it named it last. NULL: out of memory. */
+/* A process's memory of names: for each topic, where it named it last. NULL: out of memory. */
 struct log_memory *bus__log_memory_new(void);
 void bus__log_memory_free(struct log_memory *memory);
 
@@ -236,22 +237,21 @@ struct log_item {
 /* The most that payload and headers of a record may have together. */
 uint32_t bus__log_most(const struct log *log);
 
-/* Appends records that differ in their payloads alone, one behind the other with nothing between them as long as they
- * fit one segment. *ret_sequence is that of the first. 0 or a count: that many are in it, all or those that went before
- * a failure; BUS_E_FULL: every segment is held by a reader; BUS_E_LIMIT: a retained one, and values take all the room or
- * all the places that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE, BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another
- * writer dies or is stopped. */
+/* Appends records that differ only in their payloads, next to each other as long as they fit one segment. *ret_sequence is that of
+ * the first. Returns the number of records appended, all or those before a failure, or an error. BUS_E_FULL: readers hold every
+ * segment; BUS_E_LIMIT: values take all the room or places that they may; BUS_E_TOO_BIG; BUS_E_DAMAGED; BUS_E_STATE,
+ * BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
 
-/* Appends one record that has neither flags nor headers nor a time. The same answers. */
+/* bus__log_append() of one record without flags, headers and a time. */
 int bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len);
 
-/* Appends a retained record, with a version. NULL: it is a change that is made here; its version is the topic's next one.
- * Otherwise bus__offer_judge() says what becomes of it: an older one is appended as one that is not retained, or, with LOG_KEPT,
- * not at all, and neither is one that is there already; one made here that has a larger number elsewhere is appended for that alone. With
- * LOG_KEPT the end of a value that is not there is noted, and is no news. The comparison and the append are one step. The same
- * answers; 0 also: it was not appended; LOG_OURS: nor is it, and *ret_ours is the version that the topic's value is to get. */
+/* Appends a retained record with a version. `offer` NULL: a change made here, which gets the topic's next version. Otherwise
+ * bus__offer_judge() decides. An older one is appended without being retained or, with LOG_KEPT, not at all. One that is
+ * there already is not appended. One made here that has a larger number elsewhere is appended for its number alone. With LOG_KEPT,
+ * the end of a value that is not there is noted, and is no news. The comparison and the append are one step. Answers as
+ * bus__log_append(); 0: not appended; LOG_OURS: not appended, and the topic's value is to get *ret_ours as its version. */
 #define LOG_OURS 2
 int bus__log_append_value(struct log *log, const struct log_item *item, struct bus__offer *offer,
     const struct bus_slice *payload, uint64_t *ret_sequence, struct bus__version *ret_ours);
@@ -485,15 +485,15 @@ struct log_walk {
 	bool moving;            /* some were passed over that moved */
 };
 
-/* The next one's newest, as of now; *ret_topic is for as long as the record stays. Looks at no more than *left buckets, from
- * which they are taken. NULL: there is none, or *left is 0. A topic that has one all the while comes. */
+/* The newest record of the next topic, as of now; *ret_topic lives as long as the record stays. Looks at no more than *left buckets,
+ * and counts *left down. NULL: there is none, or *left is 0. A topic that keeps a value throughout is not missed. */
 const struct log_record *bus__log_kept_next(
     struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic);
 
 /* --- values: versions (versions.c) ------------------------------------------------------------------------------ */
 
-/* What a retained record, of which the reader or the tail's owner said `word`, is now, and its version: {0}, it has none.
- * LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */
+/* Whether a retained record, with its first word as the reader or the tail's owner read it, is a value now; and its version, {0}: it
+ * has none. LOG_NO_VALUE: its mark has ended, or it is not retained. A value that has expired is a mark. */
 enum log_value { LOG_NO_VALUE, LOG_A_VALUE, LOG_A_MARK };
 enum log_value bus__log_value_of(const struct log *log, uint64_t word,
     const struct log_record *record, struct bus__version *ret_version);
@@ -507,8 +507,8 @@ struct log_newest {
 	const struct log_record *record; /* where it lies, for as long as the reader holds it */
 };
 
-/* For the tail's owner, when the tail was at `tail`: what the topic has. The reader holds what is read, since an owner that
- * was revoked does not know it. */
+/* For the tail's owner, when the tail was at `tail`: the topic's newest record. The reader holds its memory, since an owner
+ * that was revoked does not know it. */
 void bus__log_newest(struct log_cursor *reader, const struct log_topic *topic, uint64_t tail,
     struct log_newest *ret_newest);
 
@@ -519,30 +519,29 @@ void bus__log_bound_marks(struct log_cursor *reader, uint64_t tail);
 
 #define LOG_AHEAD 2 /* segments whose values are copied before they have to go */
 
-/* For the tail's owner. Whether there is room for a topic's new value, all of which may take a quarter of the records'
- * room ($... has a segment more, so that members can still come and go). */
+/* For the tail's owner. Whether there is room for a topic's new value. All values together may take a quarter of the records' room;
+ * those of $... one segment more, so that members can still join and leave. */
 bool bus__log_may_keep(
     struct log *log, const struct log_topic *topic, uint64_t bytes, uint64_t tail);
 
-/* For the tail's owner: the place where a retained record of the topic that is to stand at `position` is to be noted. NULL: all
- * that it may have are in use. */
+/* For the tail's owner: the place that is to note a retained record of the topic at `position`. NULL: all places that it may have
+ * are in use. */
 struct log_place *bus__log_choose_place(struct log *log, const struct log_topic *topic,
     uint64_t position, uint64_t tail, uint64_t *ret_tag);
 
-/* For the tail's owner, before the record is published: notes it. false: one that was revoked has taken the place meanwhile, choose
- * another. */
+/* For the tail's owner, before the record is published: notes it. false: a revoked owner has just taken the place, choose another. */
 bool bus__log_note_kept(struct log *log, struct log_place *place, uint64_t tag, uint64_t position,
     uint64_t word, uint64_t tail);
 
-/* For the tail's owner: copies the values of the oldest segments behind `at`, which returns where they end: of LOG_AHEAD,
- * or of as many as there is room for, if `bytes` do not fit behind them; and says that these are published. */
+/* For the tail's owner: copies the values of the oldest segments to `at` and returns where they end. Of LOG_AHEAD segments, or of as
+ * many as there is room for if `bytes` do not fit behind them. bus__log_carried() notes that the copies are published. */
 uint64_t bus__log_carry(
     struct log *log, uint64_t at, uint64_t bytes, uint64_t ret_copied[LOG_MOST_SEGMENTS]);
 void bus__log_carried(struct log *log, const uint64_t copied[LOG_MOST_SEGMENTS]);
 
 void bus__log_recount_kept(struct log *log); /* counts all values anew, and their bytes */
 
-/* The bytes that all values together may take, and how many there may be; what there is, or about as much. */
+/* The bytes that all values together may take, and their most number; and the present ones, or about as many. */
 uint64_t bus__log_kept_most(const struct log *log);
 
 /* Three quarters of the places: beyond that some topics find both buckets full. */
@@ -584,7 +583,7 @@ int bus__log_summary(struct log *log, struct log_summary *ret_summary);
  * bus__log_cursor_open() answers. */
 int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
 
-/* The process in that slot, as it said; 0: nobody. */
+/* The pid of the process in that slot, by its own account; 0: none. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);
 
 #endif

@@ -2,9 +2,9 @@
  *
  * A process has up to LOG_LANES memberships of a log to append with: its own, `home`, and deputies, which it makes when
  * it needs them. The turn names the thread that holds it and the lane, that is the membership, which that thread appends
- * with. A thread that has waited 0.1 s for one that holds the turn takes it, with another lane. From then on
- * the stalled thread is to the log what another process that was stopped is: its segment is sealed and the tail taken from
- * it, so its publish fails, and it appends again. Its lane stays its own until it returns it. */
+ * with. A thread that has waited 0.1 s for the holder takes the turn, with another lane. From then on the stalled
+ * thread is to the log like a stopped process: its segment is sealed and the tail taken from it, so its publish fails,
+ * and it appends again. Its lane stays its own until it returns it. */
 #ifndef BUS_LOG_TURN_H
 #define BUS_LOG_TURN_H
 

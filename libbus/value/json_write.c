@@ -2,7 +2,6 @@
  * and a copy of the whole tree first. */
 #include <libbus/pack.h>
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,9 @@
 
 #include "base/error_text.h"
 #include "base/mem.h"
+#include "value/ext.h"
+#include "value/float_text.h"
+#include "value/value.h"
 #include <libbus/error.h>
 
 enum {
@@ -25,31 +27,47 @@ struct out {
 	int err; /* the first one stays */
 };
 
-static void
+static bool
+grow(struct out *out, size_t len)
+{
+	size_t room = out->room + out->len + len + 64;
+	char *data;
+
+	if (out->err < 0)
+		return false;
+	data = bus__realloc(out->data, room);
+	if (data == NULL) {
+		out->err = BUS_E_NOMEM;
+		return false;
+	}
+	out->data = data;
+	out->room = room;
+	return true;
+}
+
+static inline void
 put(struct out *out, const char *bytes, size_t len)
 {
-	if (out->err < 0)
+	if (len > out->room - out->len && !grow(out, len))
 		return;
-	if (len > out->room - out->len) {
-		size_t room = out->room + out->len + len + 64;
-		char *data = bus__realloc(out->data, room);
-
-		if (data == NULL) {
-			out->err = BUS_E_NOMEM;
-			return;
-		}
-		out->data = data;
-		out->room = room;
-	}
 	if (len > 0)
 		memcpy(out->data + out->len, bytes, len);
 	out->len += len;
 }
 
-static void
+static inline void
 put_words(struct out *out, const char *words)
 {
 	put(out, words, strlen(words));
+}
+
+/* The place for a number, whose length is added afterwards; NULL: out of memory. */
+static inline char *
+number_place(struct out *out)
+{
+	if (BUS__NUMBER_TEXT > out->room - out->len && !grow(out, BUS__NUMBER_TEXT))
+		return NULL;
+	return out->data + out->len;
 }
 
 /* The code point at text if it is one of those that move the cursor, the colours or the direction of what
@@ -99,6 +117,13 @@ escape_of(const char *text, size_t left, char escape[8])
 	return code != 0 ? bytes : 0;
 }
 
+/* Whether an escape may begin with this byte. */
+static inline bool
+is_suspect(unsigned char c)
+{
+	return c < 0x20 || c == '"' || c == '\\' || c == '<' || c == 0x7f || c == 0xC2 || c == 0xE2;
+}
+
 static void
 put_text(struct out *out, const char *text, size_t len)
 {
@@ -107,8 +132,11 @@ put_text(struct out *out, const char *text, size_t len)
 	put(out, "\"", 1);
 	while (at < len) {
 		char escape[8];
-		size_t replaced = escape_of(text + at, len - at, escape);
+		size_t replaced;
 
+		while (at < len && !is_suspect((unsigned char)text[at]))
+			at++;
+		replaced = at < len ? escape_of(text + at, len - at, escape) : 0;
 		if (replaced == 0) {
 			at++;
 			continue;
@@ -118,7 +146,7 @@ put_text(struct out *out, const char *text, size_t len)
 		at += replaced;
 		plain = at;
 	}
-	if (len > 0)
+	if (len > plain)
 		put(out, text + plain, len - plain);
 	put(out, "\"", 1);
 }
@@ -146,62 +174,153 @@ put_base64(struct out *out, const char *bytes, size_t len)
 	}
 }
 
-/* The fewest digits that read back as the same double, and a sign that it is no integer. */
 static void
 put_float(struct out *out, double number)
 {
-	char text[32];
-	bool pointed = false;
+	char *place;
 
 	if (!isfinite(number)) {
 		put_words(out, "null");
 		return;
 	}
-	for (int digits = 15; digits <= 17; digits++) {
-		snprintf(text, sizeof text, "%.*g", digits, number);
-		if (strtod(text, NULL) == number)
-			break;
-	}
-	for (const char *at = text; *at != '\0'; at++) {
-		if (strchr("0123456789+-e", *at) != NULL) {
-			put(out, at, 1);
-		} else if (!pointed) {
-			/* The locale's decimal point, which may be a comma or several bytes. */
-			put(out, ".", 1);
-			pointed = true;
-		}
-	}
-	if (!pointed && strchr(text, 'e') == NULL)
-		put_words(out, ".0");
+	place = number_place(out);
+	if (place != NULL)
+		out->len += bus__float_text(place, number);
 }
 
-static void put_value(struct out *out, const struct bus_value *value);
+static void
+put_int(struct out *out, int64_t number)
+{
+	char *place = number_place(out);
+
+	if (place != NULL)
+		out->len += bus__int_text(place, number);
+}
 
 static void
-put_key(struct out *out, const struct bus_value *key)
+put_uint(struct out *out, uint64_t number)
 {
+	char *place = number_place(out);
+
+	if (place != NULL)
+		out->len += bus__uint_text(place, number);
+}
+
+static void
+put_time(struct out *out, int64_t seconds, uint32_t nanoseconds)
+{
+	char text[BUS__TIME_TEXT];
+	size_t len = bus__time_text(text, seconds, nanoseconds);
+
+	put(out, "\"", 1);
+	put(out, text, len);
+	put(out, "\"", 1);
+}
+
+static void
+put_ext(struct out *out, int8_t ext, const char *data, size_t len)
+{
+	struct bus_numbers numbers;
+	char text[48];
+	bool counted = ext == BUS_EXT_NUMBERS && bus__numbers_read(data, len, &numbers);
+
+	put_words(out, "{\"$bytes\":\"");
+	if (!counted) {
+		put_base64(out, data, len);
+		snprintf(text, sizeof text, "\",\"$ext\":%d}", ext);
+		put_words(out, text);
+		return;
+	}
+	put_base64(out, numbers.data, numbers.len);
+	snprintf(text, sizeof text, "\",\"$numbers\":\"%c%d\",\"$shape\":[", numbers.kind,
+	    numbers.item_bytes);
+	put_words(out, text);
+	for (int i = 0; i < numbers.dimensions; i++) {
+		put_words(out, i == 0 ? "" : ",");
+		put_uint(out, numbers.shape[i]);
+	}
+	put_words(out, "]}");
+}
+
+/* Where the values come from: a tree, or the bytes of msgpack, of which only the head of a container is known. */
+struct source {
+	const struct bus_value *item; /* the next one of a tree; NULL: bytes */
+	const uint8_t *at, *end;
+};
+
+static void put_value(struct out *out, const struct bus_value *value, struct source *inside);
+
+/* The next value, and where its own are found. */
+static const struct bus_value *
+next_of(struct source *source, struct bus_value *space, struct source *ret_inside)
+{
+	if (source->item == NULL) {
+		bus__msgpack_next(&source->at, source->end, space);
+		return space;
+	}
+	if (source->item->kind == BUS_KIND_ARRAY || source->item->kind == BUS_KIND_MAP)
+		ret_inside->item = source->item->as.items;
+	return source->item++;
+}
+
+static void
+put_next(struct out *out, struct source *source)
+{
+	struct bus_value space;
+	struct source of_tree = {0};
+	const struct bus_value *value = next_of(source, &space, &of_tree);
+
+	put_value(out, value, source->item == NULL ? source : &of_tree);
+}
+
+static void
+put_key(struct out *out, struct source *source)
+{
+	struct bus_value space;
+	struct source of_tree = {0};
+	const struct bus_value *key = next_of(source, &space, &of_tree);
 	struct out inner = {.key_level = out->key_level + 1, .err = out->err};
 
 	if (key->kind == BUS_KIND_TEXT) {
 		put_text(out, key->as.bytes, key->count);
 		return;
 	}
+	/* Also a key that will be null is written, and thrown away: behind its bytes comes the value. */
+	put_value(&inner, key, source->item == NULL ? source : &of_tree);
 	if (inner.key_level > KEYS_IN_KEYS)
-		put_words(&inner, "null");
-	else
-		put_value(&inner, key);
-	if (inner.err == 0)
+		put_text(out, "null", 4);
+	else if (inner.err == 0)
 		put_text(out, inner.data, inner.len);
 	out->err = inner.err < 0 ? inner.err : out->err;
 	bus__free(inner.data);
 }
 
-/* Recursion is as deep as the tree, so at most BUS_PACK_DEPTH. */
 static void
-put_value(struct out *out, const struct bus_value *value)
+put_array(struct out *out, uint32_t count, struct source *items)
 {
-	char text[48];
+	for (uint32_t i = 0; i < count; i++) {
+		put(out, i == 0 ? "[" : ",", 1);
+		put_next(out, items);
+	}
+	put_words(out, count == 0 ? "[]" : "]");
+}
 
+static void
+put_map(struct out *out, uint32_t count, struct source *pairs)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		put(out, i == 0 ? "{" : ",", 1);
+		put_key(out, pairs);
+		put(out, ":", 1);
+		put_next(out, pairs);
+	}
+	put_words(out, count == 0 ? "{}" : "}");
+}
+
+/* Recursion is as deep as the value, so at most BUS_PACK_DEPTH. inside: the values of a container. */
+static void
+put_value(struct out *out, const struct bus_value *value, struct source *inside)
+{
 	switch (value->kind) {
 	case BUS_KIND_NIL:
 		put_words(out, "null");
@@ -210,12 +329,10 @@ put_value(struct out *out, const struct bus_value *value)
 		put_words(out, value->as.boolean ? "true" : "false");
 		break;
 	case BUS_KIND_INT:
-		snprintf(text, sizeof text, "%" PRId64, value->as.i);
-		put_words(out, text);
+		put_int(out, value->as.i);
 		break;
 	case BUS_KIND_UINT:
-		snprintf(text, sizeof text, "%" PRIu64, value->as.u);
-		put_words(out, text);
+		put_uint(out, value->as.u);
 		break;
 	case BUS_KIND_FLOAT:
 		put_float(out, value->as.f);
@@ -229,44 +346,69 @@ put_value(struct out *out, const struct bus_value *value)
 		put_words(out, "\"}");
 		break;
 	case BUS_KIND_EXT:
-		put_words(out, "{\"$bytes\":\"");
-		put_base64(out, value->as.bytes, value->count);
-		snprintf(text, sizeof text, "\",\"$ext\":%d}", value->ext);
-		put_words(out, text);
+		put_ext(out, value->ext, value->as.bytes, value->count);
+		break;
+	case BUS_KIND_TIME:
+		put_time(out, value->as.i, value->count);
 		break;
 	case BUS_KIND_ARRAY:
-		for (uint32_t i = 0; i < value->count; i++) {
-			put_words(out, i == 0 ? "[" : ",");
-			put_value(out, &value->as.items[i]);
-		}
-		put_words(out, value->count == 0 ? "[]" : "]");
+		put_array(out, value->count, inside);
 		break;
 	case BUS_KIND_MAP:
-		for (uint32_t i = 0; i < value->count; i++) {
-			put_words(out, i == 0 ? "{" : ",");
-			put_key(out, &value->as.items[2 * i]);
-			put_words(out, ":");
-			put_value(out, &value->as.items[2 * i + 1]);
-		}
-		put_words(out, value->count == 0 ? "{}" : "}");
+		put_map(out, value->count, inside);
 		break;
 	}
+}
+
+static int
+finish(struct out *out, char **ret_text, size_t *ret_len)
+{
+	put(out, "", 1);
+	if (out->err < 0) {
+		bus__free(out->data);
+		return bus__answer(out->err);
+	}
+	*ret_text = out->data;
+	*ret_len = out->len - 1;
+	return 0;
 }
 
 int
 bus_value_json(const struct bus_value *value, char **ret_text, size_t *ret_len)
 {
+	struct source tree = {.item = value};
 	struct out out = {0};
 
 	if (value == NULL || ret_text == NULL || ret_len == NULL)
 		return bus__answer(BUS_E_INVAL);
-	put_value(&out, value);
-	put(&out, "", 1);
-	if (out.err < 0) {
-		bus__free(out.data);
-		return bus__answer(out.err);
+	put_next(&out, &tree);
+	return finish(&out, ret_text, ret_len);
+}
+
+/* msgpack without a tree; the others have one to be read with. */
+int
+bus_payload_json(int type, const void *data, size_t len, char **ret_text, size_t *ret_len)
+{
+	const struct bus_value *value = NULL;
+	struct source bytes = {.at = data};
+	struct out out = {0};
+	int err;
+
+	if (ret_text == NULL || ret_len == NULL || (data == NULL && len > 0))
+		return bus__answer(BUS_E_INVAL);
+	if (type != BUS_TYPE_MSGPACK || data == NULL) {
+		err = bus_value_read(type, data, len, &value);
+		if (err == 0)
+			err = bus_value_json(value, ret_text, ret_len);
+		bus_value_free(value);
+		return err;
 	}
-	*ret_text = out.data;
-	*ret_len = out.len - 1;
-	return 0;
+	err = len <= UINT32_MAX ? bus__msgpack_check(data, len) : BUS_E_DECODE;
+	if (err < 0)
+		return bus__value_fail(err, type, data, len);
+	bytes.end = bytes.at + len;
+	/* Most texts are a little longer than their msgpack. */
+	if (grow(&out, len + len / 2))
+		put_next(&out, &bytes);
+	return finish(&out, ret_text, ret_len);
 }

@@ -10,26 +10,22 @@
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "value/ext.h"
+#include "value/packer.h"
 #include "value/value.h"
 #include <libbus/error.h>
 
 /* --- the shape of a payload, the same for reading and writing ------------------------------------- */
 
-struct shape {
-	uint32_t elements;
-	uint32_t depth;                /* containers that are open */
-	uint32_t left[BUS_PACK_DEPTH]; /* values that each of them still waits for */
-};
-
 static bool
-is_whole(const struct shape *shape)
+is_whole(const struct bus__shape *shape)
 {
 	return shape->elements > 0 && shape->depth == 0;
 }
 
 /* Counts one value, which is a container of `inside` values or no container. */
 static int
-add(struct shape *shape, bool container, uint64_t inside)
+add(struct bus__shape *shape, bool container, uint64_t inside)
 {
 	if (is_whole(shape))
 		return BUS_E_INVAL;
@@ -120,7 +116,7 @@ static int
 measure(const char *data, size_t len, size_t *ret_elements, size_t *ret_offset)
 {
 	const uint8_t *at = (const uint8_t *)data, *end = at + len;
-	struct shape shape = {0};
+	struct bus__shape shape = {0};
 
 	while (!is_whole(&shape)) {
 		struct head head;
@@ -160,6 +156,103 @@ bus__msgpack_bad_byte(const char *data, size_t len)
 	return offset;
 }
 
+/* Makes an extension whose bytes are there what its number asks for. */
+static void
+give_ext(struct bus_value *value, int8_t ext)
+{
+	int64_t seconds;
+	uint32_t nanoseconds;
+
+	value->ext = ext;
+	if (bus__ext_is_text(ext, value->as.bytes, value->count))
+		value->kind = BUS_KIND_TEXT;
+	else if (ext == BUS_EXT_TIME &&
+		 bus__ext_time(value->as.bytes, value->count, &seconds, &nanoseconds))
+		*value = (struct bus_value){
+		    .kind = BUS_KIND_TIME, .count = nanoseconds, .as.i = seconds};
+}
+
+int
+bus__msgpack_check(const char *data, size_t len)
+{
+	size_t elements, offset;
+
+	return measure(data, len, &elements, &offset);
+}
+
+static uint64_t
+take_number(const uint8_t **at, unsigned bytes)
+{
+	uint64_t number = 0;
+
+	for (unsigned i = 0; i < bytes; i++)
+		number = number << 8 | *(*at)++;
+	return number;
+}
+
+/* A first byte 0xC0 to 0xD3 that has no size: nil, bool, float or int. */
+static void
+next_plain(const uint8_t **at, uint8_t first, unsigned bytes, struct bus_value *ret_value)
+{
+	uint64_t bits = take_number(at, bytes);
+	uint32_t narrow = (uint32_t)bits;
+	float single;
+
+	if (first == 0xc0) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_NIL};
+	} else if (first <= 0xc3) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_BOOL, .as.boolean = first == 0xc3};
+	} else if (first == 0xca) {
+		memcpy(&single, &narrow, sizeof single);
+		*ret_value = (struct bus_value){.kind = BUS_KIND_FLOAT, .as.f = (double)single};
+	} else if (first == 0xcb) {
+		*ret_value = (struct bus_value){.kind = BUS_KIND_FLOAT};
+		memcpy(&ret_value->as.f, &bits, sizeof bits);
+	} else if (first <= 0xcf) {
+		bus__value_uint(ret_value, bits);
+	} else {
+		if (bytes < 8 && bits >> (8 * bytes - 1) != 0)
+			bits |= UINT64_MAX << (8 * bytes);
+		*ret_value = (struct bus_value){.kind = BUS_KIND_INT, .as.i = (int64_t)bits};
+	}
+}
+
+/* Bytes, text or an extension of size bytes, whose number stands before them. */
+static void
+next_body(const uint8_t **at, enum bus_kind kind, uint64_t size, struct bus_value *ret_value)
+{
+	int8_t ext = kind == BUS_KIND_EXT ? (int8_t) * (*at)++ : 0;
+
+	*ret_value = (struct bus_value){
+	    .kind = kind, .count = (uint32_t)size, .as.bytes = (const char *)*at};
+	*at += size;
+	if (kind == BUS_KIND_EXT)
+		give_ext(ret_value, ext);
+}
+
+void
+bus__msgpack_next(const uint8_t **at, const uint8_t *end, struct bus_value *ret_value)
+{
+	uint8_t first = **at;
+	uint64_t size;
+	struct head head = take_head(at, end, &size);
+
+	if (head.family == TEXT)
+		next_body(at, BUS_KIND_TEXT, size, ret_value);
+	else if (head.family == SIZED)
+		next_body(at, head.fixed > 0 ? BUS_KIND_EXT : BUS_KIND_BYTES, size, ret_value);
+	else if (head.family == ARRAY)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_ARRAY, .count = (uint32_t)size};
+	else if (head.family == MAP)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_MAP, .count = (uint32_t)size};
+	else if (first < 0x80 || first >= 0xe0)
+		*ret_value = (struct bus_value){.kind = BUS_KIND_INT, .as.i = (int8_t)first};
+	else if (first >= 0xd4)
+		next_body(at, BUS_KIND_EXT, head.fixed - 1u, ret_value);
+	else
+		next_plain(at, first, head.fixed, ret_value);
+}
+
 /* Recursion is at most BUS_PACK_DEPTH deep. */
 static void
 copy(struct bus__tree *tree, struct bus_value *value, const msgpack_object *object)
@@ -195,7 +288,7 @@ copy(struct bus__tree *tree, struct bus_value *value, const msgpack_object *obje
 	case MSGPACK_OBJECT_EXT:
 		bus__tree_copy(
 		    tree, value, BUS_KIND_EXT, object->via.ext.ptr, object->via.ext.size);
-		value->ext = object->via.ext.type;
+		give_ext(value, object->via.ext.type);
 		break;
 	case MSGPACK_OBJECT_ARRAY:
 		items = bus__tree_take(tree, object->via.array.size);
@@ -251,38 +344,6 @@ destroy_unpacked:
 
 /* --- writing -------------------------------------------------------------------------------------- */
 
-struct bus_packer {
-	msgpack_packer writer;
-	struct shape shape;
-	char *data;
-	size_t len, room;
-	int err;
-};
-
-static int
-append(void *arg, const char *bytes, size_t len)
-{
-	struct bus_packer *packer = arg;
-
-	if (packer->err < 0)
-		return -1;
-	if (len > packer->room - packer->len) {
-		size_t room = packer->len + len + packer->room + 64;
-		char *data = bus__realloc(packer->data, room);
-
-		if (data == NULL) {
-			packer->err = BUS_E_NOMEM;
-			return -1;
-		}
-		packer->data = data;
-		packer->room = room;
-	}
-	if (len > 0)
-		memcpy(packer->data + packer->len, bytes, len);
-	packer->len += len;
-	return 0;
-}
-
 /* Whether one more value may be written here; if not, that sticks. */
 static bool
 admit(struct bus_packer *packer, bool container, uint64_t inside)
@@ -309,11 +370,7 @@ admit_body(struct bus_packer *packer, const void *data, size_t len)
 struct bus_packer *
 bus__packer_new(void)
 {
-	struct bus_packer *packer = bus__calloc(1, sizeof *packer);
-
-	if (packer != NULL)
-		msgpack_packer_init(&packer->writer, packer, append);
-	return packer;
+	return bus__calloc(1, sizeof(struct bus_packer));
 }
 
 int
@@ -344,7 +401,7 @@ bus_packer_reset(struct bus_packer *packer)
 {
 	if (packer == NULL)
 		return;
-	packer->shape = (struct shape){0};
+	packer->shape = (struct bus__shape){0};
 	packer->len = 0;
 	packer->err = 0;
 }
@@ -353,39 +410,35 @@ void
 bus_pack_nil(struct bus_packer *packer)
 {
 	if (admit(packer, false, 0))
-		msgpack_pack_nil(&packer->writer);
+		bus__put_byte(packer, 0xc0);
 }
 
 void
 bus_pack_bool(struct bus_packer *packer, bool value)
 {
-	if (!admit(packer, false, 0))
-		return;
-	if (value)
-		msgpack_pack_true(&packer->writer);
-	else
-		msgpack_pack_false(&packer->writer);
+	if (admit(packer, false, 0))
+		bus__put_byte(packer, value ? 0xc3 : 0xc2);
 }
 
 void
 bus_pack_int(struct bus_packer *packer, int64_t value)
 {
 	if (admit(packer, false, 0))
-		msgpack_pack_int64(&packer->writer, value);
+		bus__put_int(packer, value);
 }
 
 void
 bus_pack_uint(struct bus_packer *packer, uint64_t value)
 {
 	if (admit(packer, false, 0))
-		msgpack_pack_uint64(&packer->writer, value);
+		bus__put_uint(packer, value);
 }
 
 void
 bus_pack_float(struct bus_packer *packer, double value)
 {
 	if (admit(packer, false, 0))
-		msgpack_pack_double(&packer->writer, value);
+		bus__put_float(packer, value);
 }
 
 void
@@ -397,35 +450,73 @@ bus_pack_text(struct bus_packer *packer, const char *text, size_t len)
 		packer->err = BUS_E_DECODE;
 		return;
 	}
-	msgpack_pack_str_with_body(&packer->writer, text, len);
+	bus__put_text_head(packer, (uint32_t)len);
+	bus__put_body(packer, text, len);
 }
 
 void
 bus_pack_bytes(struct bus_packer *packer, const void *data, size_t len)
 {
-	if (admit_body(packer, data, len))
-		msgpack_pack_bin_with_body(&packer->writer, data, len);
+	if (!admit_body(packer, data, len))
+		return;
+	bus__put_bytes_head(packer, (uint32_t)len);
+	bus__put_body(packer, data, len);
 }
 
 void
 bus_pack_array(struct bus_packer *packer, uint32_t count)
 {
 	if (admit(packer, true, count))
-		msgpack_pack_array(&packer->writer, count);
+		bus__put_array_head(packer, count);
 }
 
 void
 bus_pack_map(struct bus_packer *packer, uint32_t count)
 {
 	if (admit(packer, true, 2 * (uint64_t)count))
-		msgpack_pack_map(&packer->writer, count);
+		bus__put_map_head(packer, count);
 }
 
 void
 bus_pack_ext(struct bus_packer *packer, int8_t ext, const void *data, size_t len)
 {
-	if (admit_body(packer, data, len))
-		msgpack_pack_ext_with_body(&packer->writer, data, len, ext);
+	if (!admit_body(packer, data, len))
+		return;
+	bus__put_ext_head(packer, ext, (uint32_t)len);
+	bus__put_body(packer, data, len);
+}
+
+void
+bus_pack_time(struct bus_packer *packer, int64_t seconds, uint32_t nanoseconds)
+{
+	char data[BUS__TIME_BYTES];
+	size_t len;
+
+	if (packer != NULL && packer->err == 0 && !bus__time_is_valid(seconds, nanoseconds))
+		packer->err = BUS_E_INVAL;
+	if (!admit(packer, false, 0))
+		return;
+	len = bus__time_write(data, seconds, nanoseconds);
+	bus__put_ext_head(packer, BUS_EXT_TIME, (uint32_t)len);
+	bus__put_body(packer, data, len);
+}
+
+void
+bus_pack_numbers(struct bus_packer *packer, const struct bus_numbers *numbers)
+{
+	void *place;
+
+	if (packer != NULL && packer->err == 0 &&
+	    (numbers == NULL || !bus__numbers_are_valid(numbers) ||
+		(numbers->data == NULL && numbers->len > 0)))
+		packer->err = BUS_E_INVAL;
+	if (packer != NULL && packer->err == 0 && numbers->len > UINT32_MAX - 256)
+		packer->err = BUS_E_LIMIT;
+	if (!admit(packer, false, 0))
+		return;
+	place = bus__put_numbers(packer, numbers);
+	if (place != NULL && numbers->len > 0)
+		memcpy(place, numbers->data, numbers->len);
 }
 
 static int
@@ -442,7 +533,7 @@ fail_packer(const struct bus_packer *packer)
 		    packer->len, BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
 	case BUS_E_INVAL:
 		return bus__fail(packer->err,
-		    "packer: the value at byte %zu stands behind a whole value, or its data is NULL",
+		    "packer: the value at byte %zu stands behind a whole value, has no data, or is no time or array of numbers",
 		    packer->len);
 	case BUS_E_DECODE:
 		return bus__fail(packer->err,

@@ -99,13 +99,10 @@ read_value(int type, const void *data, size_t len, const struct bus_value **ret_
 }
 
 int
-bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
+bus__value_fail(int err, int type, const void *data, size_t len)
 {
-	int err = read_value(type, data, len, ret_value);
 	size_t offset;
 
-	if (err >= 0)
-		return 0;
 	if (err != BUS_E_DECODE || len > UINT32_MAX)
 		return bus__answer(err);
 	if (data == NULL)
@@ -124,6 +121,14 @@ bus_value_read(int type, const void *data, size_t len, const struct bus_value **
 		return bus__fail(err, "msgpack of %zu bytes: %s (the value at byte %zu)", len,
 		    bus_strerror(err), bus__msgpack_bad_byte(data, len));
 	}
+}
+
+int
+bus_value_read(int type, const void *data, size_t len, const struct bus_value **ret_value)
+{
+	int err = read_value(type, data, len, ret_value);
+
+	return err >= 0 ? 0 : bus__value_fail(err, type, data, len);
 }
 
 void

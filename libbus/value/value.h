@@ -25,9 +25,19 @@ void bus__tree_copy(struct bus__tree *tree, struct bus_value *value, enum bus_ki
 /* Sets an integer of the kind that fits. */
 void bus__value_uint(struct bus_value *value, uint64_t number);
 
+/* Says for bus_error_text() why a payload of this type cannot be read. Answers err. */
+int bus__value_fail(int err, int type, const void *data, size_t len);
+
 /* The readers behind bus_value_read(): 0, BUS_E_DECODE or BUS_E_NOMEM. len fits uint32_t. */
 int bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value);
 int bus__json_read(const char *text, size_t len, const struct bus_value **ret_value);
+
+/* Reads the next value of msgpack that bus__msgpack_check() has passed, and moves *at behind it; of an array or a map the head
+ * alone. Bytes are borrowed. */
+void bus__msgpack_next(const uint8_t **at, const uint8_t *end, struct bus_value *ret_value);
+
+/* Whether data is exactly one value within the limits. 0 or BUS_E_DECODE. */
+int bus__msgpack_check(const char *data, size_t len);
 
 /* bus_packer_new(), NULL: out of memory, and bus_packer_data() for the bus's own messages: a failure leaves
  * bus_error_text() alone. */

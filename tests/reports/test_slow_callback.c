@@ -32,6 +32,7 @@ start_callback(void)
 	struct bus_link_stats stats = {.size = sizeof stats};
 	struct bus_mailbox *m;
 
+	called = may_return = has_returned = false;
 	ck_bus(bus_open(NULL, NULL, &here), 0);
 	ck_bus(bus_open(NULL, NULL, &there), 0);
 	ck_bus(bus_mailbox_open(here, &cfg, &m), 0);

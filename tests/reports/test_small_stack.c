@@ -380,6 +380,8 @@ use_values(void *arg)
 	struct bus_packer *packer;
 	const struct bus_value *value;
 	const void *data;
+	struct bus_packer *numbers_packer;
+	struct bus_numbers none = {.kind = 'f', .item_bytes = 8, .dimensions = 1};
 	char json[2 * BUS_PACK_DEPTH + 1] = "", *text;
 	size_t len;
 
@@ -419,6 +421,19 @@ use_values(void *arg)
 	ck_fails(bus_packer_data(packer, &data, &len), BUS_E_DECODE);
 	bus_packer_free(packer);
 	ck_fails(bus_packer_new(NULL), BUS_E_INVAL);
+	ck_bus(bus_payload_json(
+		   BUS_TYPE_MSGPACK, "\xcb\x3f\xd5\x55\x55\x55\x55\x55\x55", 9, &text, &len),
+	    0);
+	free(text);
+	ck_bus(bus_packer_new(&numbers_packer), 0);
+	bus_pack_array(numbers_packer, 2);
+	bus_pack_time(numbers_packer, -1, 1);
+	bus_pack_numbers(numbers_packer, &none);
+	ck_bus(bus_packer_data(numbers_packer, &data, &len), 0);
+	ck_bus(bus_value_read(BUS_TYPE_MSGPACK, data, len, &value), 0);
+	ck_bus(bus_value_numbers(&value->as.items[1], &none), 0);
+	bus_value_free(value);
+	bus_packer_free(numbers_packer);
 	ck_fails(bus_value_read(BUS_TYPE_TEXT, "\x80", 1, &value), BUS_E_DECODE);
 	json[2 * BUS_PACK_DEPTH - 1] = '\0';
 	ck_fails(bus_value_read(BUS_TYPE_JSON, json, strlen(json), &value), BUS_E_DECODE);

@@ -44,12 +44,12 @@ REFUSED = [
     ({(1, 2): "tree"}, TypeError, "cannot publish tuple as a key at the key (1, 2) of {};"),
     ({frozenset(): 1}, TypeError, "frozenset as a key at the key frozenset() of {};"),
     ({"grid": [0, {(): 1}]}, TypeError, "tuple as a key at the key () of {}['grid'][1];"),
-    ({"a": [1, {2}]}, TypeError, "cannot publish set at {}['a'][1];"),
+    ({"a": [1, range(2)]}, TypeError, "cannot publish range at {}['a'][1];"),
     ({1: {None: {True: object()}}}, TypeError, "object at {}[1][None][True];"),
     ([{"a": ({b"k": complex(1)},)}], TypeError, "complex at {}[0]['a'][0][b'k'];"),
-    ([[LARGE]], ValueError, "the int does not fit 64 bits at {}[0][0];"),
-    ({LARGE: 1}, ValueError, f"does not fit 64 bits at the key {LARGE} of {{}};"),
-    ({"a": {10**5000: 1}}, ValueError, "at the key <int> of {}['a'];"),
+    ([[LARGE]], OverflowError, "the int does not fit 64 bits at {}[0][0];"),
+    ({LARGE: 1}, OverflowError, f"does not fit 64 bits at the key {LARGE} of {{}};"),
+    ({"a": {10**5000: 1}}, OverflowError, "at the key <int> of {}['a'];"),
     ({HALF: 1}, ValueError, r"half a surrogate pair at the key '\udc80' of {};"),
     ({"a": [HALF]}, ValueError, "half a surrogate pair at {}['a'][0];"),
     ({"x" * 1000: HALF}, ValueError, "at {}['" + "x" * 59 + "];"),
@@ -72,7 +72,6 @@ REFUSED = [
         ValueError,
         "is the same to readers at the key Ext(code=1, data=b'') of {};",
     ),
-    ([memoryview(b"abcd")[::2]], BufferError, "not contiguous at {}[0];"),
     ([0, [0] * 65536], ValueError, "65536 values in all; too much begins at {}[1];"),
     ([0, [0] * 40000, {1: [0] * 30000}], ValueError, "too much begins at {}[2][1];"),
 ]
@@ -180,7 +179,8 @@ def arbitrary(rng, depth):
         lambda: "".join(rng.choices("a\0\x7f\x80\uffff\ud7ff\U0010ffff", k=rng.choice([0, 3, 40]))),
         lambda: rng.randbytes(rng.choice([0, 1, 31, 32, 255, 256, 65536])),
         lambda: libbus.Ext(
-            rng.randint(-128, 127), rng.randbytes(rng.choice([0, 1, 2, 3, 4, 8, 16, 17, 256]))
+            rng.choice([*range(-128, -1), *range(100), *range(110, 128)]),
+            rng.randbytes(rng.choice([0, 1, 2, 3, 4, 8, 16, 17, 256])),
         ),
     ]
     if depth == 0 or rng.random() < 0.5:
@@ -236,8 +236,8 @@ def test_a_failing_repr_of_a_key_does_not_hide_the_reason(bus):
         def __repr__(self):
             raise RuntimeError
 
-    with pytest.raises(TypeError, match=r"^t: cannot publish set at value\[<Mute>\];"):
-        bus.publish("t", {Mute("m"): set()})
+    with pytest.raises(TypeError, match=r"^t: cannot publish range at value\[<Mute>\];"):
+        bus.publish("t", {Mute("m"): range(1)})
 
 
 def test_a_list_that_holds_itself_is_refused(bus):

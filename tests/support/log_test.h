@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log/log.h"
 
@@ -41,9 +42,12 @@ static inline const char *
 test_dir(void)
 {
 	static const char *dir;
+	static pid_t began;
 
-	if (dir == NULL)
-		dir = bus_test_dir();
+	if (dir == NULL || began == getpid()) {
+		dir = bus_test_dir(); /* with CK_FORK=no each test has another */
+		began = getpid();
+	}
 	return dir;
 }
 

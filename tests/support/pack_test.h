@@ -35,6 +35,43 @@ read_ok(int type, const void *data, size_t len)
 	return value;
 }
 
+static inline char *
+json_of(const struct bus_value *value)
+{
+	char *text = NULL;
+	size_t len = 0;
+
+	ck_bus(bus_value_json(value, &text, &len), 0);
+	ck_assert_uint_eq(strlen(text), len);
+	return text;
+}
+
+/* Without a tree it is the same text. */
+static inline void
+ck_straight_json(int type, const void *data, size_t bytes, const char *json)
+{
+	char *text = NULL;
+	size_t len = 0;
+
+	ck_bus(bus_payload_json(type, data, bytes, &text, &len), 0);
+	ck_assert_uint_eq(strlen(text), len);
+	ck_assert_str_eq(text, json);
+	free(text);
+}
+
+static inline void
+ck_reads(int type, const void *data, size_t len, enum bus_kind kind, const char *json)
+{
+	const struct bus_value *value = read_ok(type, data, len);
+	char *text = json_of(value);
+
+	ck_assert_int_eq(value->kind, kind);
+	ck_assert_str_eq(text, json);
+	ck_straight_json(type, data, len, json);
+	free(text);
+	bus_value_free(value);
+}
+
 /* [nil, true, -1, 2^64-1, 1.5, "añ", bin 00 FF, {"k": [], 7: {}}, ext -5 "x"] */
 static const char rich[] = "\x99\xC0\xC3\xFF\xCF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"
 			   "\xCB\x3F\xF8\x00\x00\x00\x00\x00\x00\xA3"

@@ -2,10 +2,12 @@
 #include "pack_test.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "value/float_text.h"
 #include <libbus/pack.h>
 
 static void
@@ -17,29 +19,6 @@ ck_refused(int type, const void *data, size_t len)
 	ck_assert_ptr_null(value);
 }
 
-static char *
-json_of(const struct bus_value *value)
-{
-	char *text = NULL;
-	size_t len = 0;
-
-	ck_bus(bus_value_json(value, &text, &len), 0);
-	ck_assert_uint_eq(strlen(text), len);
-	return text;
-}
-
-static void
-ck_reads(int type, const void *data, size_t len, enum bus_kind kind, const char *json)
-{
-	const struct bus_value *value = read_ok(type, data, len);
-	char *text = json_of(value);
-
-	ck_assert_int_eq(value->kind, kind);
-	ck_assert_str_eq(text, json);
-	free(text);
-	bus_value_free(value);
-}
-
 /* Reads msgpack and compares its JSON text only. */
 static void
 ck_json(const void *data, size_t len, const char *json)
@@ -48,6 +27,7 @@ ck_json(const void *data, size_t len, const char *json)
 	char *text = json_of(value);
 
 	ck_assert_str_eq(text, json);
+	ck_straight_json(BUS_TYPE_MSGPACK, data, len, json);
 	free(text);
 	bus_value_free(value);
 }
@@ -242,6 +222,53 @@ START_TEST(doubles_come_back_bit_by_bit_both_ways)
 		free(text);
 	}
 	bus_packer_free(packer);
+}
+END_TEST
+
+static void
+ck_digits(double number)
+{
+	char quick[BUS__NUMBER_TEXT], slow[BUS__NUMBER_TEXT];
+	size_t quick_len, slow_len;
+
+	if (!isfinite(number))
+		return;
+	quick_len = bus__float_text(quick, number);
+	slow_len = bus__float_text_slowly(slow, number);
+	ck_assert_msg(quick_len == slow_len && memcmp(quick, slow, slow_len) == 0,
+	    "%a: %.*s is not %.*s", number, (int)quick_len, quick, (int)slow_len, slow);
+}
+
+/* printf and strtod are the judge: of powers of two, where the distances to both sides differ, of decimals of few and of many
+ * digits, of their neighbours, and of any bits. */
+START_TEST(a_number_has_the_digits_that_printf_and_strtod_agree_on)
+{
+	uint64_t random = UINT64_C(88172645463325252);
+
+	for (int i = 0; i < 6000; i++) {
+		double numbers[6];
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		memcpy(&numbers[0], &random, sizeof random);
+		numbers[1] = (double)(random >> 11) / 9007199254740992.0;
+		numbers[2] = (double)(random % 2000000) / 1000;
+		numbers[3] = ldexp(1, i % 2100 - 1075);
+		numbers[4] =
+		    ldexp((double)(random >> (11 + random % 40)), (int)(random % 140) - 120);
+		numbers[5] = (double)(random % 1000) * pow(10, (int)(random % 45) - 25);
+		for (int j = 0; j < 6; j++) {
+			ck_digits(numbers[j]);
+			ck_digits(-nextafter(numbers[j], 0));
+			ck_digits(nextafter(numbers[j], INFINITY));
+		}
+	}
+	ck_digits(0);
+	ck_digits(-0.0);
+	ck_digits(9007199254740992);
+	ck_digits(999999999999999.9);
+	ck_digits(9.9999999999999995e22);
 }
 END_TEST
 
@@ -469,9 +496,11 @@ bus_test_suite(void)
 	    json_with_a_nul_is_refused_wherever_the_nul_stands, missing_arguments_are_named);
 	BUS_TEST_CASE(suite, "values", integers_keep_their_value_at_every_boundary,
 	    a_wide_integer_changes_nothing_beside_it, doubles_come_back_bit_by_bit_both_ways,
-	    short_numbers_print_short_and_strange_ones_as_null, the_last_of_equal_json_keys_wins,
-	    texts_may_hold_nul_and_are_escaped_for_pages, base64_pads_as_rfc_4648_shows,
-	    keys_that_are_no_text_become_their_json_text, keys_in_keys_in_keys_do_not_explode);
+	    short_numbers_print_short_and_strange_ones_as_null,
+	    a_number_has_the_digits_that_printf_and_strtod_agree_on,
+	    the_last_of_equal_json_keys_wins, texts_may_hold_nul_and_are_escaped_for_pages,
+	    base64_pads_as_rfc_4648_shows, keys_that_are_no_text_become_their_json_text,
+	    keys_in_keys_in_keys_do_not_explode);
 	BUS_TEST_CASE(suite, "hostile", every_truncation_is_refused,
 	    every_changed_byte_is_refused_or_read_whole, claims_beyond_the_payload_are_refused,
 	    nested_array_headers_reserve_nothing, the_33rd_level_is_refused_even_when_empty,

@@ -1,4 +1,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
 from os import PathLike
 from types import GenericAlias, TracebackType
@@ -14,6 +17,7 @@ from typing import (
     final,
     overload,
 )
+from uuid import UUID
 
 from _typeshed import DataclassInstance
 from typing_extensions import Buffer, Self, TypeVar
@@ -134,8 +138,12 @@ Value: TypeAlias = (
     | float
     | str
     | bytes
-    | bytearray
-    | memoryview
+    | Buffer
+    | datetime
+    | date
+    | Decimal
+    | UUID
+    | AbstractSet[Any]
     | Ext
     | Enum
     | DataclassInstance
@@ -172,6 +180,7 @@ class Message(Generic[_V_co]):
     @property
     def question(self) -> bool: ...
     def json(self) -> str: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     def _plain(self) -> Any: ...
     def _as(self, reader: Callable[[Message], Any] | None, /) -> Message: ...
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...

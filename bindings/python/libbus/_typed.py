@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import datetime
+import decimal
 import enum
 import functools
 import sys
 import types
 import typing
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +60,10 @@ def _reader(kind: Any) -> Reader:
     def read(msg: _core.Message) -> Any:
         try:
             if decode is not None and msg.encoding == "msgpack":
-                return decode(msg.data)
+                try:
+                    return decode(msg.data)
+                except MismatchError:  # perhaps of an extension, which msgspec does not read
+                    pass
             return convert(msg._plain())
         except MismatchError as error:
             raise _not_of_type(msg, kind, error) from None
@@ -116,7 +122,17 @@ def _convert_struct(kind: Any) -> Convert:
 
 # --- types into functions ----------------------------------------------------------------------------------
 
-SIMPLE = (bool, int, str, bytes)
+SIMPLE = (
+    bool,
+    int,
+    str,
+    bytes,
+    datetime.datetime,
+    datetime.date,
+    decimal.Decimal,
+    uuid.UUID,
+    memoryview,
+)
 
 
 class _Types:
@@ -141,14 +157,17 @@ class _Types:
             made = self._generic(kind, where)
         if made is None:
             raise TypeError(
-                f"{where}: a payload cannot be read as {_name(kind)}: None, bool, int, float, str, bytes, list, tuple, set,"
-                " dict, unions, Literal, enums, dataclasses, TypedDict, NamedTuple and msgspec.Struct are fine"
+                f"{where}: a payload cannot be read as {_name(kind)}: None, bool, int, float, str, bytes, datetime, date, Decimal,"
+                " UUID, list, tuple, set, dict, numpy.ndarray, unions, Literal, enums, dataclasses, TypedDict, NamedTuple and"
+                " msgspec.Struct are fine"
             )
         return made
 
     def _class(self, kind: type, where: str) -> Convert | None:
         if _is_struct(kind):
             return _convert_struct(kind)
+        if _is_ndarray(kind):
+            return _ndarray
         if issubclass(kind, enum.Enum):
             return _enum(kind)
         if dataclasses.is_dataclass(kind):
@@ -161,6 +180,8 @@ class _Types:
 
     def _generic(self, kind: Any, where: str) -> Convert | None:
         origin, args = typing.get_origin(kind), typing.get_args(kind)
+        if _is_ndarray(origin):  # numpy.typing.NDArray
+            return _ndarray
         if hasattr(kind, "__supertype__"):  # NewType
             return self.convert(kind.__supertype__, where)
         if origin is typing.Union or origin is types.UnionType:
@@ -355,6 +376,18 @@ def _enum(kind: type[enum.Enum]) -> Convert:
     return find
 
 
+def _is_ndarray(kind: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and kind is numpy.ndarray
+
+
+def _ndarray(value: Any) -> Any:
+    if not isinstance(value, memoryview):
+        raise _needs("an array", value)
+    numpy: Any = sys.modules["numpy"]
+    return numpy.asarray(value)
+
+
 def _literal(args: tuple[Any, ...]) -> Convert:
     choices = {(type(arg), arg) for arg in args}
 
@@ -398,7 +431,8 @@ def _members(value: Any, convert: list[tuple[str, Convert]], needed: set[str]) -
 
 
 def plain(value: Any) -> Any:
-    """What is packed for a value: of a dataclass or a msgspec.Struct a dict, of an enum its value. NotImplemented: nothing is."""
+    """What is packed for a value: of a dataclass or a msgspec.Struct a dict, of an enum its value, of an image its pixels.
+    NotImplemented: nothing is."""
     if isinstance(value, type):
         return NotImplemented
     if dataclasses.is_dataclass(value):
@@ -406,6 +440,50 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if _is_struct(type(value)):
-        msgspec: Any = sys.modules["msgspec"]
-        return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
+        return _members_of_struct(value)
+    if hasattr(type(value), "__array_interface__"):
+        return _array_of(value.__array_interface__)
     return NotImplemented
+
+
+def _members_of_struct(value: Any) -> Any:
+    """As msgspec would encode it, with the types that a payload has, too."""
+    msgspec: Any = sys.modules["msgspec"]
+    keep = (
+        bytes,
+        bytearray,
+        memoryview,
+        datetime.datetime,
+        datetime.date,
+        decimal.Decimal,
+        uuid.UUID,
+    )
+    return msgspec.to_builtins(value, builtin_types=keep)
+
+
+# Of NumPy's type strings, as memoryview calls them.
+BYTE_FORMATS = {"b1": "?", "i1": "b", "u1": "B"}
+FORMATS: dict[str, Any] = {
+    **{f"{order}{kind}": name for order in "<|" for kind, name in BYTE_FORMATS.items()},
+    "<i2": "h",
+    "<i4": "i",
+    "<i8": "q",
+    "<u2": "H",
+    "<u4": "I",
+    "<u8": "Q",
+    "<f4": "f",
+    "<f8": "d",
+}
+
+
+def _array_of(interface: dict[str, Any]) -> Any:
+    """NumPy's protocol without NumPy, for what is given as one row of bytes; NumPy does the rest, where it is."""
+    data: Any = interface.get("data")
+    kind = FORMATS.get(interface["typestr"])
+    in_a_row = data is not None and not isinstance(data, tuple) and not interface.get("strides")
+    if in_a_row and kind is not None and sys.byteorder == "little":
+        return memoryview(data).cast("B").cast(kind, interface["shape"])
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None:
+        return NotImplemented
+    return numpy.asarray(types.SimpleNamespace(__array_interface__=interface))

@@ -161,6 +161,39 @@ extras_end(struct extras *extras)
 	bus_packer_free(extras->packer);
 }
 
+/* A large array is written into the bus's own memory, so that it is copied once; on a bus with a name its bytes are copied into the log
+ * in any case. 1: it is published; 0: not in this way; -1 with an exception. */
+static int
+publish_array(struct bus_object *self, PyObject *topic, PyObject *value, size_t most)
+{
+	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_MSGPACK};
+	struct bus_pub *pub = NULL;
+	void *loan = NULL;
+	size_t len = 0;
+	int done = 0, err = bus_object_pub((PyObject *)self, PyUnicode_AsUTF8(topic), &cfg, &pub);
+
+	if (err == 0)
+		done = value_pack_loan(self->core, pub, value, most, topic, &loan, &len);
+	if (done > 0)
+		err = gate_enter(&self->gate);
+	if (done > 0 && err == 0) {
+		err = bus_pub_commit(pub, loan, len);
+		gate_leave(&self->gate);
+	}
+	if (done > 0 && err < 0) {
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
+		done = -1;
+	}
+	bus_pub_close(pub);
+	return done;
+}
+
+static bool
+has_extras(const struct extras *extras)
+{
+	return extras->retain || extras->ttl != Py_None || extras->headers != Py_None;
+}
+
 static PyObject *
 bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
@@ -169,12 +202,22 @@ bus_publish_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	struct extras extras = {.ttl = Py_None, .headers = Py_None};
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
 	struct bus_packer *packer;
+	size_t most;
+	int done;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$pOO:publish", names, &topic, &value,
 		&extras.retain, &extras.ttl, &extras.headers))
 		return NULL;
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
-	packer = msg.topic == NULL ? NULL : packer_take(&self->packer);
+	if (msg.topic == NULL)
+		return NULL;
+	most = has_extras(&extras) || bus_object_is_named((PyObject *)self)
+		   ? 0
+		   : value_array_bytes(value);
+	done = most > 0 ? publish_array(self, topic, value, most) : 0;
+	if (done != 0)
+		return done < 0 ? NULL : Py_NewRef(Py_None);
+	packer = packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
 	if (extras_begin(self, &extras, topic, &msg) == 0 &&

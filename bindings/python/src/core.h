@@ -19,7 +19,8 @@
 #include "base/thread.h"
 
 #if PY_VERSION_HEX < 0x030b0000
-#define PyType_GetModuleByDef _PyType_GetModuleByDef
+#define PyType_GetModuleByDef         _PyType_GetModuleByDef
+#define PyFloat_Unpack2(data, little) _PyFloat_Unpack2((const unsigned char *)(data), little)
 #endif
 #if PY_VERSION_HEX < 0x030d0000
 #define Py_BEGIN_CRITICAL_SECTION(op) {
@@ -73,7 +74,11 @@ struct core {
 	PyTypeObject *role;
 	PyTypeObject *publisher;
 	PyTypeObject *work;
-	PyTypeObject *ext; /* a msgpack extension: (code, data) */
+	PyTypeObject *ext;        /* a msgpack extension: (code, data) */
+	PyTypeObject *numbers;    /* what a memoryview of an array in a payload looks at */
+	PyObject *decimal, *uuid; /* the classes; NULL: not needed yet */
+	_Atomic(struct bus_packer *) packer; /* of packb() */
+	struct keys *keys;                   /* keys of maps that were read */
 	PyObject *
 	    plain; /* makes what can be packed of dataclasses and their like; NULL: not needed yet */
 	PyObject *base; /* BusError */
@@ -126,17 +131,56 @@ PyObject *stats_dict(const struct bus_stats *stats);
 
 /* --- value.c ----------------------------------------------------------------------------------------- */
 
-/* Appends a Python value to a payload that value_unpack() can read. topic may be NULL. name: "value" or "headers".
+/* Appends a Python value to a payload that value_try() can read. topic may be NULL. name: "value" or "headers".
  * 0, or -1 with an exception that names the topic and the path of the element that cannot be packed. */
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
+
+/* The bytes that value takes at most as a payload if it is a large array of numbers; 0: it is none, and costs little to ask. */
+size_t value_array_bytes(PyObject *value);
+
+/* Packs it into a loan of pub's, so that it is copied once. 1 with *ret_loan and its length, 0: there is no such loan, or -1 with an
+ * exception. */
+int value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
+    PyObject *topic, void **ret_loan, size_t *ret_len);
 
 /* An empty packer out of a slot that has one to spare, so whoever takes it has it alone; and back. NULL with an exception. */
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
 void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);
 
-/* Makes Python objects of a decoded payload. NULL with an exception, about topic, which may be NULL. */
-PyObject *value_unpack(struct core *core, const struct bus_value *value, PyObject *topic);
+/* --- read.c ------------------------------------------------------------------------------------------- */
+
+/* What keeps the bytes of arrays alive: one of them. */
+struct owner {
+	struct letter *letter;
+	PyObject *bytes;
+};
+
+/* The value of msgpack bytes; arrays in it point into them, and keep owner. NULL with an exception, or without one if the bytes
+ * are not valid: then value_refuse() raises, about topic, which may be NULL. */
+PyObject *value_try(struct core *core, const char *data, size_t len, const struct owner *owner);
+void value_refuse(struct core *core, const char *data, size_t len, PyObject *topic);
+
+/* Makes Python objects of a payload that is not msgpack. NULL with an exception, about topic, which may be NULL. */
+PyObject *value_of_tree(struct core *core, const struct bus_value *value, PyObject *topic);
+
+/* The names that maps were read with, each once. */
+struct keys *keys_new(void);
+void keys_free(struct keys *keys);
+
+/* --- numbers.c ---------------------------------------------------------------------------------------- */
+
+/* A memoryview of an array of numbers in a payload, which keeps owner alive. NULL with an exception. */
+PyObject *numbers_view(
+    struct core *core, const struct bus_numbers *numbers, const struct owner *owner);
+
+/* Fills a Py_buffer for exporter, as flags ask; numbers_release() ends it. 0, or -1 with an exception. */
+int numbers_export(
+    const struct bus_numbers *numbers, PyObject *exporter, Py_buffer *view, int flags);
+void numbers_release(Py_buffer *view);
+
+/* Whether msgpack bytes are one array of numbers. */
+bool numbers_are_all(const char *data, size_t len, struct bus_numbers *ret_numbers);
 
 /* --- message.c --------------------------------------------------------------------------------------- */
 
@@ -185,8 +229,8 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, mailbox_spec, message_spec, link_spec, role_spec, publisher_spec,
-    work_spec;
+extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, link_spec, role_spec,
+    publisher_spec, work_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

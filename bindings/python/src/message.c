@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "value/ext.h"
+
 const char *const type_names[] = {
     [BUS_TYPE_UNTAGGED] = "untagged",
     [BUS_TYPE_MSGPACK] = "msgpack",
@@ -33,8 +35,10 @@ struct letter *
 letter_copy(const struct bus_msg *msg)
 {
 	size_t topic_len = strlen(msg->topic);
-	struct letter *letter = PyMem_RawMalloc(
-	    offsetof(struct letter, bytes) + topic_len + 1 + msg->len + msg->headers_len);
+	size_t before = offsetof(struct letter, bytes) + topic_len + 1;
+	size_t pad = (BUS__NUMBERS_ALIGNMENT - before % BUS__NUMBERS_ALIGNMENT) %
+		     BUS__NUMBERS_ALIGNMENT; /* arrays are aligned as the payload is */
+	struct letter *letter = PyMem_RawMalloc(before + pad + msg->len + msg->headers_len);
 	char *data, *headers;
 
 	if (letter == NULL)
@@ -44,7 +48,7 @@ letter_copy(const struct bus_msg *msg)
 	letter->topic_len = topic_len;
 	memcpy(letter->bytes, msg->topic, topic_len + 1);
 	letter->msg.topic = letter->bytes;
-	letter->msg.data = data = letter->bytes + topic_len + 1;
+	letter->msg.data = data = letter->bytes + topic_len + 1 + pad;
 	if (msg->len > 0)
 		memcpy(data, msg->data, msg->len);
 	letter->msg.headers = headers = data + msg->len;
@@ -168,16 +172,41 @@ watched(struct message_object *self, PyObject *value)
 }
 
 static PyObject *
-plain_value(struct message_object *self)
+value_of_others(struct message_object *self)
 {
 	PyObject *topic = message_topic(self, NULL), *value = NULL;
 	const struct bus_value *tree = NULL;
 
 	if (topic != NULL && read_tree(self, topic, &tree) == 0)
-		value = value_unpack(self->core, tree, topic);
+		value = value_of_tree(self->core, tree, topic);
 	bus_value_free(tree);
 	Py_XDECREF(topic);
 	return value;
+}
+
+/* Only an error needs the topic. */
+static PyObject *
+value_of_msgpack(struct message_object *self, const void *data, size_t len)
+{
+	const struct owner owner = {.letter = self->letter};
+	PyObject *value = value_try(self->core, data, len, &owner), *topic;
+
+	if (value != NULL || PyErr_Occurred())
+		return value;
+	topic = message_topic(self, NULL);
+	if (topic != NULL)
+		value_refuse(self->core, data, len, topic);
+	Py_XDECREF(topic);
+	return NULL;
+}
+
+static PyObject *
+plain_value(struct message_object *self)
+{
+	const struct bus_msg *msg = &self->letter->msg;
+
+	return msg->type == BUS_TYPE_MSGPACK ? value_of_msgpack(self, msg->data, msg->len)
+					     : value_of_others(self);
 }
 
 static PyObject *
@@ -206,25 +235,19 @@ static PyObject *
 make_headers(struct message_object *self)
 {
 	const struct bus_msg *msg = &self->letter->msg;
-	PyObject *topic, *headers = NULL;
-	const struct bus_value *tree = NULL;
-	int err;
+	PyObject *topic, *headers;
 
 	if (msg->headers_len == 0)
 		return watched(self, PyDict_New());
+	headers = value_of_msgpack(self, msg->headers, msg->headers_len);
+	if (headers == NULL || PyDict_Check(headers))
+		return watched(self, headers);
+	Py_DECREF(headers);
 	topic = message_topic(self, NULL);
-	if (topic == NULL)
-		return NULL;
-	err = bus_value_read(BUS_TYPE_MSGPACK, msg->headers, msg->headers_len, &tree);
-	if (err == 0 && tree->kind != BUS_KIND_MAP)
-		err = BUS_E_DECODE;
-	if (err == 0)
-		headers = value_unpack(self->core, tree, topic);
-	else
-		error_raise(self->core, err, ABOUT_TOPIC, topic);
-	bus_value_free(tree);
-	Py_DECREF(topic);
-	return watched(self, headers);
+	if (topic != NULL)
+		error_raise(self->core, BUS_E_DECODE, ABOUT_TOPIC, topic);
+	Py_XDECREF(topic);
+	return NULL;
 }
 
 static PyObject *
@@ -248,25 +271,55 @@ PyDoc_STRVAR(message_json_doc, "json($self, /)\n--\n\n"
 static PyObject *
 message_json(struct message_object *self, PyObject *unused)
 {
-	PyObject *topic = message_topic(self, NULL), *text = NULL;
-	const struct bus_value *tree = NULL;
-	char *json = NULL;
-	size_t len = 0;
-	int err;
+	const struct bus_msg *msg = &self->letter->msg;
+	PyObject *text = NULL, *topic;
+	char *json;
+	size_t len;
+	int err = bus_payload_json(msg->type, msg->data, msg->len, &json, &len);
 
 	(void)unused;
-	if (topic == NULL || read_tree(self, topic, &tree) < 0)
-		goto out;
-	err = bus_value_json(tree, &json, &len);
-	if (err < 0)
-		error_raise(self->core, err, ABOUT_TOPIC, topic);
-	else
+	if (err == 0) {
 		text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)len, NULL);
-	free(json);
-out:
-	bus_value_free(tree);
+		free(json);
+		return text;
+	}
+	topic = message_topic(self, NULL);
+	if (topic != NULL)
+		error_raise(self->core, err, ABOUT_TOPIC, topic);
 	Py_XDECREF(topic);
-	return text;
+	return NULL;
+}
+
+/* --- its memory ------------------------------------------------------------------------------------------- */
+
+/* numpy.asarray(msg): an array where it lies. Bytes that say so are bytes. */
+static int
+message_getbuffer(struct message_object *self, Py_buffer *view, int flags)
+{
+	const struct bus_msg *msg = &self->letter->msg;
+	struct bus_numbers numbers = {.data = msg->data,
+	    .len = msg->len,
+	    .kind = 'u',
+	    .item_bytes = 1,
+	    .dimensions = 1,
+	    .shape = {(uint32_t)msg->len}};
+
+	view->obj = NULL;
+	if (msg->type != BUS_TYPE_BYTES &&
+	    (msg->type != BUS_TYPE_MSGPACK || !numbers_are_all(msg->data, msg->len, &numbers))) {
+		PyErr_Format(PyExc_BufferError,
+		    "%s: the payload is no array: use msg.value, or msg.data for its bytes",
+		    letter_topic(self->letter));
+		return -1;
+	}
+	return numbers_export(&numbers, (PyObject *)self, view, flags);
+}
+
+static void
+message_releasebuffer(struct message_object *self, Py_buffer *view)
+{
+	(void)self;
+	numbers_release(view);
 }
 
 /* --- plain facts ------------------------------------------------------------------------------------------- */
@@ -437,6 +490,8 @@ static PyType_Slot message_slots[] = {
     {Py_tp_repr, message_repr},
     {Py_tp_getset, message_getset},
     {Py_tp_methods, message_methods},
+    {Py_bf_getbuffer, message_getbuffer},
+    {Py_bf_releasebuffer, message_releasebuffer},
     {0, NULL},
 };
 

@@ -188,17 +188,17 @@ static PyObject *
 core_packb(PyObject *module, PyObject *value)
 {
 	struct core *core = PyModule_GetState(module);
-	struct bus_packer *packer;
+	struct bus_packer *packer = packer_take(&core->packer);
 	PyObject *bytes = NULL;
 	const void *data;
 	size_t len;
 
-	if (bus_packer_new(&packer) < 0)
-		return PyErr_NoMemory();
+	if (packer == NULL)
+		return NULL;
 	if (value_pack(core, packer, value, NULL, "value") == 0 &&
 	    bus_packer_data(packer, &data, &len) == 0)
 		bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
-	bus_packer_free(packer);
+	packer_give(&core->packer, packer);
 	return bytes;
 }
 
@@ -207,29 +207,33 @@ PyDoc_STRVAR(unpackb_doc,
     "The value of msgpack bytes, as msg.value gives it. DecodeError: they are not one value, or it is beyond the\n"
     "limits of a payload: 32 deep, 65,536 elements.");
 
+/* Arrays in the value look at the bytes, so they are ones that nobody changes. */
 static PyObject *
-core_unpackb(PyObject *module, PyObject *args)
+core_unpackb(PyObject *module, PyObject *data)
 {
 	struct core *core = PyModule_GetState(module);
-	const struct bus_value *tree = NULL;
-	PyObject *value = NULL;
-	Py_buffer data;
-	int err;
+	PyObject *bytes, *value;
+	struct owner owner = {0};
 
-	if (!PyArg_ParseTuple(args, "y*:unpackb", &data))
+	if (!PyBytes_CheckExact(data) && !PyObject_CheckBuffer(data)) {
+		PyErr_Format(
+		    PyExc_TypeError, "unpackb() takes bytes, not %s", Py_TYPE(data)->tp_name);
 		return NULL;
-	err = bus_value_read(BUS_TYPE_MSGPACK, data.buf, (size_t)data.len, &tree);
-	PyBuffer_Release(&data);
-	if (err < 0)
-		return error_raise(core, err, ABOUT_NAME, NULL);
-	value = value_unpack(core, tree, NULL);
-	bus_value_free(tree);
+	}
+	bytes = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
+	if (bytes == NULL)
+		return NULL;
+	owner.bytes = bytes;
+	value = value_try(core, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), &owner);
+	if (value == NULL && !PyErr_Occurred())
+		value_refuse(core, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), NULL);
+	Py_DECREF(bytes);
 	return value;
 }
 
 static PyMethodDef functions[] = {
     {"packb", core_packb, METH_O, packb_doc},
-    {"unpackb", core_unpackb, METH_VARARGS, unpackb_doc},
+    {"unpackb", core_unpackb, METH_O, unpackb_doc},
     {"filter_check", core_filter_check, METH_O, filter_check_doc},
     {"filter_covers", core_filter_covers, METH_VARARGS, filter_covers_doc},
     {"error", core_error, METH_VARARGS, error_doc},
@@ -239,12 +243,16 @@ static PyMethodDef functions[] = {
 /* --- life of the module --------------------------------------------------------------------------------- */
 
 static int
+type_new(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
+{
+	*ret_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+	return *ret_type == NULL ? -1 : 0;
+}
+
+static int
 add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **ret_type)
 {
-	PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-
-	*ret_type = (PyTypeObject *)type;
-	return type == NULL ? -1 : PyModule_AddType(module, *ret_type);
+	return type_new(module, spec, ret_type) < 0 ? -1 : PyModule_AddType(module, *ret_type);
 }
 
 static int
@@ -287,7 +295,13 @@ core_exec(PyObject *module)
 	}
 	if (errors_init(module, core) < 0 || add_ext(module, core) < 0)
 		return -1;
+	core->keys = keys_new();
+	if (core->keys == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
 	if (add_type(module, &bus_spec, &core->bus) < 0 ||
+	    type_new(module, &numbers_spec, &core->numbers) < 0 ||
 	    add_type(module, &mailbox_spec, &core->mailbox) < 0 ||
 	    add_type(module, &message_spec, &core->message) < 0 ||
 	    add_type(module, &link_spec, &core->link) < 0 ||
@@ -312,6 +326,9 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->work);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->plain);
+	Py_VISIT(core->numbers);
+	Py_VISIT(core->decimal);
+	Py_VISIT(core->uuid);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_VISIT(core->exceptions[i]);
@@ -332,6 +349,9 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->work);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->plain);
+	Py_CLEAR(core->numbers);
+	Py_CLEAR(core->decimal);
+	Py_CLEAR(core->uuid);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_CLEAR(core->exceptions[i]);
@@ -341,7 +361,14 @@ core_clear(PyObject *module)
 static void
 core_free(void *module)
 {
+	struct core *core = PyModule_GetState(module);
+
 	core_clear(module);
+	if (core != NULL) {
+		bus_packer_free(atomic_exchange(&core->packer, NULL));
+		keys_free(core->keys);
+		core->keys = NULL;
+	}
 }
 
 static PyModuleDef_Slot slots[] = {

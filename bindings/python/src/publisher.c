@@ -72,17 +72,24 @@ pub_give(struct publisher_object *self, struct bus_pub *pub)
 struct sending {
 	struct publisher_object *self;
 	struct bus_pub *pub;
+	void *loan; /* of pub's, with the one item; NULL: none */
 	size_t sent;
 	int may_wait; /* -1: not asked yet */
 	bool raised;
 };
 
+static int
+send_one(const struct sending *s, const struct bus_slice *item)
+{
+	return s->loan != NULL ? bus_pub_commit(s->pub, s->loan, item->len)
+			       : bus_pub_send(s->pub, item->data, item->len);
+}
+
 /* As many of the items as there is room for. The number, BUS__E_WAITS or BUS_E_*. */
 static int
 send_some(const struct sending *s, const struct bus_slice *items, size_t count)
 {
-	return count == 1 ? bus_pub_send(s->pub, items->data, items->len)
-			  : bus_pub_send_many(s->pub, items, count);
+	return count == 1 ? send_one(s, items) : bus_pub_send_many(s->pub, items, count);
 }
 
 static int
@@ -137,7 +144,7 @@ send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t dea
 	int err;
 
 	Py_BEGIN_ALLOW_THREADS bus__set_wait_limit(slice < deadline ? slice : deadline);
-	err = bus_pub_send(s->pub, item->data, item->len);
+	err = send_one(s, item);
 	bus__set_wait_limit(INT64_MAX);
 	Py_END_ALLOW_THREADS return err == BUS__E_WAITS ? 0 : err < 0 ? err : 1;
 }
@@ -197,13 +204,8 @@ sending_end(struct sending *s, int err)
 	return err < 0 ? -1 : 0;
 }
 
-PyDoc_STRVAR(publisher_send_doc,
-    "send($self, value, /)\n--\n\n"
-    "Publishes a value, as bus.publish() does. FullError: a subscription with full='refuse' had no room\n"
-    "for `wait` seconds, and none got it. In a callback and in a running event loop it does not wait.");
-
 static PyObject *
-publisher_send(struct publisher_object *self, PyObject *value)
+send_packed(struct publisher_object *self, PyObject *value)
 {
 	struct bus_packer *packer = packer_take(&self->packer);
 	struct bus_slice item;
@@ -217,6 +219,46 @@ publisher_send(struct publisher_object *self, PyObject *value)
 		err = sending_end(&s, send_all(&s, &item, 1));
 	packer_give(&self->packer, packer);
 	return err < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* A large array, on a private bus: on one with a name its bytes are copied into the log in any case. 1: it is sent; 0: not in this way;
+ * -1 with an exception. */
+static int
+send_array(struct publisher_object *self, PyObject *value)
+{
+	size_t most = self->named ? 0 : value_array_bytes(value);
+	struct bus_slice item = {0};
+	struct sending s;
+	int packed;
+
+	if (most == 0)
+		return 0;
+	if (sending_begin(self, &s) < 0)
+		return -1;
+	packed = value_pack_loan(self->core, s.pub, value, most, self->topic, &s.loan, &item.len);
+	if (packed <= 0) {
+		pub_give(self, s.pub);
+		return packed;
+	}
+	item.data = s.loan;
+	packed = send_all(&s, &item, 1);
+	bus_pub_abort(s.pub, s.loan); /* if it went, there is none */
+	return sending_end(&s, packed) < 0 ? -1 : 1;
+}
+
+PyDoc_STRVAR(publisher_send_doc,
+    "send($self, value, /)\n--\n\n"
+    "Publishes a value, as bus.publish() does. FullError: a subscription with full='refuse' had no room\n"
+    "for `wait` seconds, and none got it. In a callback and in a running event loop it does not wait.");
+
+static PyObject *
+publisher_send(struct publisher_object *self, PyObject *value)
+{
+	int sent = send_array(self, value);
+
+	if (sent != 0)
+		return sent < 0 ? NULL : Py_NewRef(Py_None);
+	return send_packed(self, value);
 }
 
 /* --- send_many ------------------------------------------------------------------------------------------------ */

@@ -1,14 +1,18 @@
-/* value.c: Python values into payloads and back, over libbus/pack.h. */
+/* value.c: Python values into payloads, by the table of docs/payloads.md; read.c has the way back. */
 #include "core.h"
 
+#include <datetime.h>
 #include <string.h>
+
+#include "value/ext.h"
+#include "value/packer.h"
 
 struct packing {
 	struct core *core;
 	struct bus_packer *packer;
-	PyObject *topic;   /* NULL: it is not published, but packed */
-	const char *name;  /* of the root: "value" or "headers" */
-	uint32_t elements; /* so far, as bus_pack_*() count them */
+	PyObject *topic;  /* NULL: it is not published, but packed */
+	const char *name; /* of the root: "value" or "headers" */
+	uint32_t left;    /* elements that no container has announced yet */
 };
 
 /* The position of an element, kept on the stack: only an error spells it out. */
@@ -82,6 +86,27 @@ refuse(const struct packing *p, const struct place *at, PyObject *kind, const ch
 	return -1;
 }
 
+/* What to publish instead of a type that comes near to one that travels. */
+static const char *
+advice_for(PyObject *value)
+{
+	static const char *const advices[][2] = {
+	    {"datetime.timedelta", "publish its total_seconds()"},
+	    {"datetime.time", "publish its isoformat()"},
+	    {"numpy.datetime64", "publish its astype('int64'), or a datetime"},
+	    {"numpy.timedelta64", "publish its astype('int64')"},
+	    {"complex", "publish [x.real, x.imag]"},
+	    {"MaskedArray", "publish its filled()"},
+	    {"numpy.ma.MaskedArray", "publish its filled()"},
+	};
+
+	for (size_t i = 0; i < sizeof advices / sizeof advices[0]; i++)
+		if (strcmp(Py_TYPE(value)->tp_name, advices[i][0]) == 0)
+			return advices[i][1];
+	return "make it None, bool, int, float, str, bytes, list, dict, set, datetime, date, Decimal, UUID, an array of "
+	       "numbers or a dataclass";
+}
+
 static int
 refuse_type(const struct packing *p, const struct place *at, PyObject *value)
 {
@@ -91,8 +116,9 @@ refuse_type(const struct packing *p, const struct place *at, PyObject *value)
 	    p->topic != NULL ? "publish" : "pack", Py_TYPE(value)->tp_name,
 	    at->is_key ? " as a key" : "");
 	return refuse(p, at, PyExc_TypeError, what,
-	    at->is_key ? "make it None, bool, int, float, str, bytes or Ext"
-		       : "make it None, bool, int, float, str, bytes, list, dict or a dataclass");
+	    at->is_key
+		? "make it None, bool, int, float, str, bytes, datetime, date, Decimal, UUID or Ext"
+		: advice_for(value));
 }
 
 static int
@@ -127,16 +153,16 @@ pack_int(const struct packing *p, PyObject *value, const struct place *at)
 	unsigned long long large;
 
 	if (overflow == 0) {
-		bus_pack_int(p->packer, number);
+		bus__put_int(p->packer, number);
 		return 0;
 	}
 	large = overflow > 0 ? PyLong_AsUnsignedLongLong(value) : 0;
 	if (overflow > 0 && !PyErr_Occurred()) {
-		bus_pack_uint(p->packer, large);
+		bus__put_uint(p->packer, large);
 		return 0;
 	}
 	PyErr_Clear();
-	return refuse(p, at, PyExc_ValueError, "the int does not fit 64 bits",
+	return refuse(p, at, PyExc_OverflowError, "the int does not fit 64 bits",
 	    "publish it as a str or a float");
 }
 
@@ -149,7 +175,8 @@ pack_text(const struct packing *p, PyObject *value, const struct place *at)
 	if (utf8 != NULL && is_too_big(p, len))
 		return -1;
 	if (utf8 != NULL) {
-		bus_pack_text(p->packer, utf8, (size_t)len);
+		bus__put_text_head(p->packer, (uint32_t)len);
+		bus__put_body(p->packer, utf8, (size_t)len);
 		return 0;
 	}
 	if (!PyErr_ExceptionMatches(PyExc_UnicodeError))
@@ -160,30 +187,239 @@ pack_text(const struct packing *p, PyObject *value, const struct place *at)
 }
 
 static int
-pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
+pack_bytes(const struct packing *p, const char *data, Py_ssize_t len)
 {
-	Py_buffer view;
-	bool fits;
+	if (is_too_big(p, len))
+		return -1;
+	bus__put_bytes_head(p->packer, (uint32_t)len);
+	bus__put_body(p->packer, data, (size_t)len);
+	return 0;
+}
 
-	if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) == 0) {
-		fits = !is_too_big(p, view.len);
-		if (fits)
-			bus_pack_bytes(p->packer, view.buf, (size_t)view.len);
-		PyBuffer_Release(&view);
-		return fits ? 0 : -1;
-	}
-	if (PyErr_ExceptionMatches(PyExc_BufferError)) {
-		PyErr_Clear();
-		return refuse(p, at, PyExc_BufferError, "the memoryview is not contiguous",
-		    "publish bytes() of it");
-	}
-	if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+/* --- buffers -------------------------------------------------------------------------------------------------- */
+
+/* Borrows the memory of value. 0, or -1 with an exception that has the path. */
+static int
+buffer_get(const struct packing *p, PyObject *value, const struct place *at, Py_buffer *ret_view)
+{
+	PyObject *type, *error, *trace, *why;
+	const char *reason = NULL;
+	char what[240];
+
+	if (PyObject_GetBuffer(value, ret_view, PyBUF_RECORDS_RO) == 0)
+		return 0;
+	if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+		return -1;
+	if (PyMemoryView_Check(value) && PyErr_ExceptionMatches(PyExc_ValueError)) {
 		PyErr_Clear();
 		return refuse(p, at, PyExc_ValueError, "the memoryview is released",
 		    "publish before its release()");
 	}
-	return -1;
+	/* NumPy says here which of its types has no buffer, a libbus.Message that it holds no array. */
+	PyErr_Fetch(&type, &error, &trace);
+	why = error != NULL ? PyObject_Str(error) : NULL;
+	reason = why != NULL ? PyUnicode_AsUTF8(why) : NULL;
+	if (reason == NULL)
+		PyErr_Clear();
+	PyOS_snprintf(what, sizeof what, "cannot %s %.100s (%.100s)",
+	    p->topic != NULL ? "publish" : "pack", Py_TYPE(value)->tp_name,
+	    reason != NULL ? reason : "it has no buffer");
+	Py_XDECREF(why);
+	Py_XDECREF(type);
+	Py_XDECREF(error);
+	Py_XDECREF(trace);
+	return refuse(p, at, PyExc_TypeError, what, advice_for(value));
 }
+
+/* The kind of number, as bus_numbers has it, of a format of struct's, or 0. *ret_foreign: it is in the other byte order. */
+static char
+kind_of(const char *format, bool *ret_foreign)
+{
+	static const char orders[] = "@=<>!";
+	const char *order = memchr(orders, *format, sizeof orders - 1);
+
+	*ret_foreign = order != NULL && order >= orders + 2 && (*order != '<') != PY_BIG_ENDIAN;
+	format += order != NULL;
+	if (format[0] == 'Z' && (format[1] == 'f' || format[1] == 'd') && format[2] == '\0')
+		return 'c';
+	if (format[0] == '\0' || format[1] != '\0')
+		return 0;
+	if (*format == '?')
+		return 'b';
+	if (strchr("bhilqn", *format) != NULL)
+		return 'i';
+	if (strchr("BHILQN", *format) != NULL)
+		return 'u';
+	return strchr("efd", *format) != NULL ? 'f' : 0;
+}
+
+/* Turns the bytes of each number round; the two of a complex one separately. */
+static void
+turn_round(char *data, size_t len, size_t item)
+{
+	for (size_t at = 0; at + item <= len; at += item)
+		for (size_t i = 0; i < item / 2; i++) {
+			char byte = data[at + i];
+
+			data[at + i] = data[at + item - 1 - i];
+			data[at + item - 1 - i] = byte;
+		}
+}
+
+/* One number, of NumPy's. 1: it is packed; 0: it is none that msgpack has. */
+static int
+pack_number(const struct packing *p, char kind, const char *data, size_t bytes)
+{
+	uint64_t bits = 0;
+	float single;
+	double number;
+
+	for (size_t i = bytes; i > 0; i--)
+		bits = bits << 8 | (unsigned char)data[i - 1];
+	switch (kind) {
+	case 'b':
+		bus__put_byte(p->packer, bits != 0 ? 0xc3 : 0xc2);
+		return 1;
+	case 'u':
+		bus__put_uint(p->packer, bits);
+		return 1;
+	case 'i':
+		if (bytes < 8 && (bits >> (8 * bytes - 1)) != 0)
+			bits |= UINT64_MAX << (8 * bytes);
+		bus__put_int(p->packer, (int64_t)bits);
+		return 1;
+	case 'f':
+		if (bytes == 2) {
+			number = PyFloat_Unpack2(data, 1);
+		} else if (bytes == 4) {
+			uint32_t narrow = (uint32_t)bits;
+
+			memcpy(&single, &narrow, sizeof single);
+			number = (double)single;
+		} else {
+			memcpy(&number, &bits, sizeof number);
+		}
+		bus__put_float(p->packer, number);
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* Copies what view holds, in C's order and little endian. 0, or -1 with an exception. */
+static int
+copy_numbers(char *place, Py_buffer *view, char kind, bool foreign)
+{
+	size_t item = (size_t)view->itemsize / (kind == 'c' ? 2 : 1);
+
+	if (PyBuffer_IsContiguous(view, 'C'))
+		memcpy(place, view->buf, (size_t)view->len);
+	else if (PyBuffer_ToContiguous(place, view, view->len, 'C') < 0)
+		return -1;
+	if (foreign != PY_BIG_ENDIAN && item > 1)
+		turn_round(place, (size_t)view->len, item);
+	return 0;
+}
+
+/* Describes view; false: it is no array of numbers that travels. */
+static bool
+numbers_of(const Py_buffer *view, struct bus_numbers *ret_numbers, bool *ret_foreign)
+{
+	const char *format = view->format != NULL ? view->format : "B";
+
+	if (view->itemsize > UINT8_MAX || view->ndim > BUS_NUMBERS_DIMENSIONS)
+		return false;
+	*ret_numbers = (struct bus_numbers){.len = (size_t)view->len,
+	    .kind = kind_of(format, ret_foreign),
+	    .item_bytes = (uint8_t)view->itemsize,
+	    .dimensions = (uint8_t)view->ndim};
+	for (int i = 0; i < view->ndim; i++) {
+		if ((uint64_t)view->shape[i] > UINT32_MAX)
+			return false;
+		ret_numbers->shape[i] = (uint32_t)view->shape[i];
+	}
+	return bus__numbers_are_valid(ret_numbers);
+}
+
+/* A sequence of single bytes in memory. */
+static bool
+is_bytes(PyObject *value, const Py_buffer *view)
+{
+	return (PyMemoryView_Check(value) || PyByteArray_Check(value)) && view->ndim == 1 &&
+	       view->itemsize == 1 &&
+	       (view->format == NULL || strcmp(view->format, "B") == 0 ||
+		   strcmp(view->format, "c") == 0);
+}
+
+/* A single time of NumPy's has a buffer, of bytes; an array with a mask one of what the mask hides, too. */
+static bool
+is_more_than_memory(PyObject *value)
+{
+	const char *name = Py_TYPE(value)->tp_name;
+
+	return strcmp(name, "numpy.datetime64") == 0 || strcmp(name, "numpy.timedelta64") == 0 ||
+	       strcmp(name, "MaskedArray") == 0 || strcmp(name, "numpy.ma.MaskedArray") == 0;
+}
+
+static int
+refuse_numbers(
+    const struct packing *p, const struct place *at, PyObject *value, const Py_buffer *view)
+{
+	char what[200];
+
+	if (at->is_key || is_more_than_memory(value))
+		return refuse_type(p, at, value);
+	PyOS_snprintf(what, sizeof what, "cannot %s %.100s with items of the format %.40s",
+	    p->topic != NULL ? "publish" : "pack", Py_TYPE(value)->tp_name,
+	    view->format != NULL ? view->format : "B");
+	return refuse(p, at, PyExc_TypeError, what,
+	    "arrays of bool, int and float of 1 to 8 bytes travel, and of complex: convert it, for instance with astype(float)");
+}
+
+enum { NUMBERS_HEAD_MOST = 256 };
+
+static int
+put_view(const struct packing *p, PyObject *value, const struct place *at, Py_buffer *view)
+{
+	struct bus_numbers numbers;
+	unsigned char *place;
+	bool foreign;
+	char one[16];
+
+	if (is_too_big(p, view->len + NUMBERS_HEAD_MOST))
+		return -1;
+	if (is_bytes(value, view)) {
+		bus__put_bytes_head(p->packer, (uint32_t)view->len);
+		place = bus__put_room(p->packer, (size_t)view->len);
+		return place != NULL ? copy_numbers((char *)place, view, 'b', false) : 0;
+	}
+	if (at->is_key || is_more_than_memory(value) || !numbers_of(view, &numbers, &foreign))
+		return refuse_numbers(p, at, value, view);
+	if (view->ndim == 0) {
+		if (copy_numbers(one, view, numbers.kind, foreign) < 0)
+			return -1;
+		return pack_number(p, numbers.kind, one, numbers.item_bytes)
+			   ? 0
+			   : refuse_numbers(p, at, value, view);
+	}
+	place = bus__put_numbers(p->packer, &numbers);
+	return place != NULL ? copy_numbers((char *)place, view, numbers.kind, foreign) : 0;
+}
+
+static int
+pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
+{
+	Py_buffer view;
+	int done;
+
+	if (buffer_get(p, value, at, &view) < 0)
+		return -1;
+	done = put_view(p, value, at, &view);
+	PyBuffer_Release(&view);
+	return done;
+}
+
+/* --- extensions ------------------------------------------------------------------------------------------------- */
 
 static int
 refuse_ext(const struct packing *p, PyObject *part, const char *name, const struct place *at)
@@ -193,6 +429,21 @@ refuse_ext(const struct packing *p, PyObject *part, const char *name, const stru
 	PyOS_snprintf(
 	    what, sizeof what, "the %s of the Ext is %.100s", name, Py_TYPE(part)->tp_name);
 	return refuse(p, at, PyExc_TypeError, what, "make it Ext(code, data), an int and bytes");
+}
+
+/* Whether the bytes of an extension are read as more than bytes. */
+static bool
+has_meaning(int8_t code, PyObject *data)
+{
+	struct bus_numbers numbers;
+	int64_t seconds;
+	uint32_t nanoseconds;
+	const char *bytes = PyBytes_AS_STRING(data);
+	size_t len = (size_t)PyBytes_GET_SIZE(data);
+
+	return bus__ext_is_text(code, bytes, len) ||
+	       (code == BUS_EXT_TIME && bus__ext_time(bytes, len, &seconds, &nanoseconds)) ||
+	       (code == BUS_EXT_NUMBERS && bus__numbers_read(bytes, len, &numbers));
 }
 
 static int
@@ -217,28 +468,146 @@ pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 		    "take one from -128 to 127");
 	if (is_too_big(p, PyBytes_GET_SIZE(data)))
 		return -1;
-	bus_pack_ext(
-	    p->packer, (int8_t)code, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
+	if (at->is_key && has_meaning((int8_t)code, data))
+		return refuse(p, at, PyExc_TypeError,
+		    "readers take the Ext for a value of another type",
+		    "publish that value as the key");
+	bus__put_ext_head(p->packer, (int8_t)code, (uint32_t)PyBytes_GET_SIZE(data));
+	bus__put_body(p->packer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
 	return 0;
 }
 
-/* Another thread may change a container meanwhile where there is no GIL; then the number of elements
- * is not the one announced, and bus_packer_data() says so. */
+/* The difference of value to UTC in seconds and microseconds. 1, 0: it has none; -1 with an exception. */
+static int
+offset_of(PyObject *value, int64_t *ret_seconds, int64_t *ret_us)
+{
+	PyObject *offset = PyObject_CallMethod(value, "utcoffset", NULL);
+
+	if (offset == NULL)
+		return -1;
+	if (!PyDelta_Check(offset)) {
+		Py_DECREF(offset);
+		return 0;
+	}
+	*ret_seconds = (int64_t)PyDateTime_DELTA_GET_DAYS(offset) * 86400 +
+		       PyDateTime_DELTA_GET_SECONDS(offset);
+	*ret_us = PyDateTime_DELTA_GET_MICROSECONDS(offset);
+	Py_DECREF(offset);
+	return 1;
+}
+
+static int
+pack_time(const struct packing *p, PyObject *value, const struct place *at)
+{
+	int64_t seconds = 0, us = 0;
+	char data[BUS__TIME_BYTES];
+	int aware = offset_of(value, &seconds, &us);
+	size_t len;
+
+	if (aware < 0)
+		return -1;
+	if (aware == 0)
+		return refuse(p, at, PyExc_TypeError, "the datetime has no time zone",
+		    "make it datetime.now(timezone.utc), or give it one with astimezone()");
+	seconds = bus__days_of(PyDateTime_GET_YEAR(value), PyDateTime_GET_MONTH(value),
+		      PyDateTime_GET_DAY(value)) *
+		      86400 +
+		  PyDateTime_DATE_GET_HOUR(value) * 3600 + PyDateTime_DATE_GET_MINUTE(value) * 60 +
+		  PyDateTime_DATE_GET_SECOND(value) - seconds;
+	us = PyDateTime_DATE_GET_MICROSECOND(value) - us;
+	if (us < 0) {
+		us += 1000000;
+		seconds--;
+	}
+	if (!bus__time_is_valid(seconds, (uint32_t)us * 1000))
+		return refuse(p, at, PyExc_OverflowError,
+		    "the datetime is outside of the years 1 to 9999 in UTC",
+		    "publish its isoformat()");
+	len = bus__time_write(data, seconds, (uint32_t)us * 1000);
+	bus__put_ext_head(p->packer, BUS_EXT_TIME, (uint32_t)len);
+	bus__put_body(p->packer, data, len);
+	return 0;
+}
+
+/* The text of value, as an extension of this number. */
+static int
+pack_text_ext(const struct packing *p, int8_t ext, PyObject *value, const struct place *at)
+{
+	PyObject *text = PyObject_Str(value);
+	Py_ssize_t len;
+	const char *utf8 = text != NULL ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
+	int done = -1;
+
+	if (utf8 != NULL && is_too_big(p, len)) {
+		done = -1;
+	} else if (utf8 != NULL && bus__ext_is_text(ext, utf8, (size_t)len)) {
+		bus__put_ext_head(p->packer, ext, (uint32_t)len);
+		bus__put_body(p->packer, utf8, (size_t)len);
+		done = 0;
+	} else if (utf8 != NULL) {
+		/* A signalling NaN, one with a number, an exponent of ten digits. */
+		char what[100];
+
+		PyOS_snprintf(what, sizeof what, "the %.60s is one that not every reader can hold",
+		    Py_TYPE(value)->tp_name);
+		done = refuse(p, at, PyExc_ValueError, what, "publish str() of it");
+	}
+	Py_XDECREF(text);
+	return done;
+}
+
+static int
+refuse_changed(const struct packing *p)
+{
+	const struct place root = {.depth = 0};
+
+	return refuse(p, &root, PyExc_ValueError, "another thread changed the value meanwhile",
+	    "give it a copy");
+}
+
+/* Room for a container with this many elements, at its depth. */
+static int
+admit(struct packing *p, Py_ssize_t inside, const struct place *at)
+{
+	if (at->depth == BUS_PACK_DEPTH || inside > (Py_ssize_t)p->left)
+		return too_much(p, at);
+	p->left -= (uint32_t)inside;
+	return 0;
+}
+
+/* Another thread may change a container meanwhile, or code of Python's that an element runs: then the number of elements is not
+ * the one announced. */
 static int
 pack_sequence(struct packing *p, PyObject *sequence, const struct place *at)
 {
 	struct place inner = {.outer = at, .depth = at->depth + 1};
-	int done = 0;
+	Py_ssize_t count;
+	int done;
 
 	Py_BEGIN_CRITICAL_SECTION(sequence);
-	bus_pack_array(p->packer, (uint32_t)PySequence_Fast_GET_SIZE(sequence));
+	count = PySequence_Fast_GET_SIZE(sequence);
+	done = admit(p, count, at);
+	if (done == 0)
+		bus__put_array_head(p->packer, (uint32_t)count);
 	for (; done == 0 && inner.index < PySequence_Fast_GET_SIZE(sequence); inner.index++) {
 		PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, inner.index));
 
 		done = pack(p, item, &inner);
 		Py_DECREF(item);
 	}
+	if (done == 0 && inner.index != count)
+		done = refuse_changed(p);
 	Py_END_CRITICAL_SECTION();
+	return done;
+}
+
+static int
+pack_set(struct packing *p, PyObject *set, const struct place *at)
+{
+	PyObject *list = PySequence_List(set);
+	int done = list != NULL ? pack_sequence(p, list, at) : -1;
+
+	Py_XDECREF(list);
 	return done;
 }
 
@@ -264,7 +633,7 @@ key_as_read(const struct packing *p, PyObject *key)
 		return PyFloat_FromDouble(PyFloat_AS_DOUBLE(key));
 	if (PyBytes_Check(key))
 		return PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key));
-	if (PyMemoryView_Check(key))
+	if (PyMemoryView_Check(key)) /* hashable, since read-only */
 		return PyBytes_FromObject(key);
 	if (PyObject_TypeCheck(key, p->core->ext)) {
 		PyObject *code = key_as_read(p, PyTuple_GET_ITEM(key, 0));
@@ -276,6 +645,17 @@ key_as_read(const struct packing *p, PyObject *key)
 		Py_XDECREF(data);
 		Py_XDECREF(code);
 		return ext;
+	}
+	if (PyDateTime_Check(key))
+		return PyObject_CallMethod(key, "astimezone", "O", PyDateTime_TimeZone_UTC);
+	if (p->core->decimal != NULL && PyObject_TypeCheck(key, (PyTypeObject *)p->core->decimal))
+		return PyObject_CallOneArg(p->core->decimal, key);
+	if (p->core->uuid != NULL && PyObject_TypeCheck(key, (PyTypeObject *)p->core->uuid)) {
+		PyObject *text = PyObject_Str(key);
+		PyObject *uuid = text != NULL ? PyObject_CallOneArg(p->core->uuid, text) : NULL;
+
+		Py_XDECREF(text);
+		return uuid;
 	}
 	return Py_NewRef(key);
 }
@@ -312,62 +692,45 @@ refuse_twins(const struct packing *p, PyObject *dict, const struct place *at)
 }
 
 static int
+pack_pair(struct packing *p, PyObject *key, PyObject *value, const struct place *at)
+{
+	struct place inner = {.outer = at, .key = key, .is_key = true, .depth = at->depth + 1};
+	int done;
+
+	Py_INCREF(key);
+	Py_INCREF(value);
+	done = pack(p, key, &inner);
+	inner.is_key = false;
+	if (done == 0)
+		done = pack(p, value, &inner);
+	Py_DECREF(value);
+	Py_DECREF(key);
+	return done;
+}
+
+static int
 pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 {
 	PyObject *key, *value;
-	Py_ssize_t next = 0;
+	Py_ssize_t next = 0, count, packed = 0;
 	bool odd = false;
-	int done = 0;
+	int done;
 
 	Py_BEGIN_CRITICAL_SECTION(dict);
-	bus_pack_map(p->packer, (uint32_t)PyDict_GET_SIZE(dict));
-	while (done == 0 && PyDict_Next(dict, &next, &key, &value)) {
-		struct place inner = {
-		    .outer = at, .key = key, .is_key = true, .depth = at->depth + 1};
-
-		Py_INCREF(key);
-		Py_INCREF(value);
+	count = PyDict_GET_SIZE(dict);
+	done = count < BUS_PACK_ELEMENTS ? admit(p, 2 * count, at) : too_much(p, at);
+	if (done == 0)
+		bus__put_map_head(p->packer, (uint32_t)count);
+	for (; done == 0 && PyDict_Next(dict, &next, &key, &value); packed++) {
 		odd |= is_odd(key);
-		done = pack(p, key, &inner);
-		inner.is_key = false;
-		if (done == 0)
-			done = pack(p, value, &inner);
-		Py_DECREF(value);
-		Py_DECREF(key);
+		done = pack_pair(p, key, value, at);
 	}
+	if (done == 0 && packed != count)
+		done = refuse_changed(p);
 	if (done == 0 && odd)
 		done = refuse_twins(p, dict, at);
 	Py_END_CRITICAL_SECTION();
 	return done;
-}
-
-static bool
-is_container(PyObject *value)
-{
-	return PyList_Check(value) || PyTuple_Check(value) || PyDict_Check(value);
-}
-
-/* Counts value and checks the limits as bus_pack_*() do: these know no path. */
-static int
-admit(struct packing *p, PyObject *value, bool container, const struct place *at)
-{
-	Py_ssize_t inside = 0;
-
-	if (container && at->is_key)
-		return refuse_type(p, at, value); /* Python cannot look a list or a dict up. */
-	if (container && at->depth == BUS_PACK_DEPTH)
-		return too_much(p, at);
-	if (container)
-		inside =
-		    PyDict_Check(value) ? PyDict_GET_SIZE(value) : PySequence_Fast_GET_SIZE(value);
-	if (inside >= BUS_PACK_ELEMENTS)
-		return too_much(p, at);
-	if (container && PyDict_Check(value))
-		inside *= 2;
-	if ((uint32_t)inside >= BUS_PACK_ELEMENTS - p->elements)
-		return too_much(p, at);
-	p->elements++;
-	return 0;
 }
 
 /* A function of Python's that makes a dict of a dataclass, and so on; NotImplemented: of other types. */
@@ -386,51 +749,131 @@ plain_of(struct core *core, PyObject *value)
 	return PyObject_CallOneArg(core->plain, value);
 }
 
-/* Keys are not: whether two are the same to readers is known of the usual types only. */
+/* Whether value is of a class of this module's; a module that is not loaded has no objects. -1 with an exception. */
+static int
+is_of(PyObject *value, PyObject **cached, const char *module_name, const char *class_name)
+{
+	if (*cached == NULL) {
+		PyObject *name = PyUnicode_FromString(module_name), *module, *class;
+
+		if (name == NULL)
+			return -1;
+		module = PyImport_GetModule(name);
+		Py_DECREF(name);
+		if (module == NULL)
+			return PyErr_Occurred() ? -1 : 0;
+		class = PyObject_GetAttrString(module, class_name);
+		Py_DECREF(module);
+		if (class == NULL)
+			return -1;
+		Py_XSETREF(*cached, class);
+	}
+	return PyType_Check(*cached) && PyObject_TypeCheck(value, (PyTypeObject *)*cached);
+}
+
+/* Packs a value of the standard library's. 1, 0: it is of none of these types, or -1 with an exception. */
+static int
+pack_standard(const struct packing *p, PyObject *value, const struct place *at)
+{
+	struct core *core = p->core;
+	int is;
+
+	if (PyDateTimeAPI == NULL)
+		PyDateTime_IMPORT;
+	if (PyDateTimeAPI == NULL)
+		return -1;
+	if (PyDateTime_Check(value))
+		return pack_time(p, value, at) < 0 ? -1 : 1;
+	if (PyDate_Check(value))
+		return pack_text_ext(p, BUS_EXT_DATE, value, at) < 0 ? -1 : 1;
+	is = is_of(value, &core->decimal, "decimal", "Decimal");
+	if (is > 0)
+		return pack_text_ext(p, BUS_EXT_DECIMAL, value, at) < 0 ? -1 : 1;
+	if (is == 0)
+		is = is_of(value, &core->uuid, "uuid", "UUID");
+	if (is > 0)
+		return pack_text_ext(p, BUS_EXT_UUID, value, at) < 0 ? -1 : 1;
+	return is;
+}
+
+/* Of the rest none may be a key: whether two are the same to readers is known of the usual types only. */
 static int
 pack_other(struct packing *p, PyObject *value, const struct place *at)
 {
+	int done = pack_standard(p, value, at);
 	PyObject *plain;
-	int done;
 
+	if (done != 0)
+		return done < 0 ? -1 : 0;
 	if (at->is_key)
 		return refuse_type(p, at, value);
+	if (PyAnySet_Check(value))
+		return pack_set(p, value, at);
+	if (PyObject_CheckBuffer(value))
+		return pack_buffer(p, value, at);
 	plain = plain_of(p->core, value);
 	if (plain == NULL)
 		return -1;
-	p->elements--; /* it counts as what is packed for it */
-	done = plain == Py_NotImplemented ? refuse_type(p, at, value) : pack(p, plain, at);
+	if (plain == Py_NotImplemented)
+		done = refuse_type(p, at, value);
+	else if (Py_EnterRecursiveCall(" while packing a value") < 0)
+		done = -1;
+	else {
+		done = pack(p, plain, at);
+		Py_LeaveRecursiveCall();
+	}
 	Py_DECREF(plain);
 	return done;
+}
+
+/* What is not exactly of one of the types of pack(). */
+static int
+pack_subclass(struct packing *p, PyObject *value, const struct place *at)
+{
+	bool ext = PyObject_TypeCheck(value, p->core->ext);
+
+	if (PyBool_Check(value))
+		bus__put_byte(p->packer, value == Py_True ? 0xc3 : 0xc2);
+	else if (PyLong_Check(value))
+		return pack_int(p, value, at);
+	else if (PyFloat_Check(value))
+		bus__put_float(p->packer, PyFloat_AS_DOUBLE(value));
+	else if (PyUnicode_Check(value))
+		return pack_text(p, value, at);
+	else if (PyBytes_Check(value))
+		return pack_bytes(p, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value));
+	else if (PyByteArray_Check(value) || PyMemoryView_Check(value))
+		return pack_buffer(p, value, at);
+	else if (ext)
+		return pack_ext(p, value, at);
+	else if (!PyList_Check(value) && !PyTuple_Check(value) && !PyDict_Check(value))
+		return pack_other(p, value, at);
+	else if (at->is_key)
+		return refuse_type(p, at, value); /* Python cannot look a list or a dict up. */
+	else if (PyDict_Check(value))
+		return pack_dict(p, value, at);
+	else
+		return pack_sequence(p, value, at);
+	return 0;
 }
 
 static int
 pack(struct packing *p, PyObject *value, const struct place *at)
 {
-	bool ext = PyObject_TypeCheck(value, p->core->ext);
-
-	if (admit(p, value, !ext && is_container(value), at) < 0)
-		return -1;
-	if (value == Py_None)
-		bus_pack_nil(p->packer);
-	else if (PyBool_Check(value))
-		bus_pack_bool(p->packer, value == Py_True);
-	else if (PyLong_Check(value))
-		return pack_int(p, value, at);
-	else if (PyFloat_Check(value))
-		bus_pack_float(p->packer, PyFloat_AS_DOUBLE(value));
-	else if (PyUnicode_Check(value))
+	if (PyUnicode_CheckExact(value))
 		return pack_text(p, value, at);
-	else if (PyBytes_Check(value) || PyByteArray_Check(value) || PyMemoryView_Check(value))
-		return pack_buffer(p, value, at);
-	else if (ext)
-		return pack_ext(p, value, at);
-	else if (PyList_Check(value) || PyTuple_Check(value))
-		return pack_sequence(p, value, at);
-	else if (PyDict_Check(value))
+	if (PyLong_CheckExact(value))
+		return pack_int(p, value, at);
+	if (PyDict_CheckExact(value) && !at->is_key)
 		return pack_dict(p, value, at);
+	if (PyList_CheckExact(value) && !at->is_key)
+		return pack_sequence(p, value, at);
+	if (PyFloat_CheckExact(value))
+		bus__put_float(p->packer, PyFloat_AS_DOUBLE(value));
+	else if (value == Py_None)
+		bus__put_byte(p->packer, 0xc0);
 	else
-		return pack_other(p, value, at);
+		return pack_subclass(p, value, at);
 	return 0;
 }
 
@@ -438,23 +881,57 @@ int
 value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name)
 {
-	struct packing p = {core, packer, topic, name, 0};
+	struct packing p = {core, packer, topic, name, BUS_PACK_ELEMENTS - 1};
 	const struct place root = {.depth = 0};
-	const void *data;
-	size_t len;
-	int err;
 
 	if (pack(&p, value, &root) < 0)
 		return -1;
-	err = bus_packer_data(packer, &data, &len);
-	if (err == BUS_E_LIMIT)
-		return too_much(&p, &root);
-	if (err == BUS_E_INVAL)
-		refuse(&p, &root, PyExc_ValueError, "another thread changed the value meanwhile",
-		    "give it a copy");
-	else if (err < 0)
-		error_raise(core, err, ABOUT_TOPIC, topic);
-	return err < 0 ? -1 : 0;
+	bus__packer_seal(packer);
+	if (packer->err == 0)
+		return 0;
+	error_raise(core, packer->err, ABOUT_TOPIC, topic);
+	return -1;
+}
+
+/* --- arrays without a packer ----------------------------------------------------------------------------------- */
+
+enum { WORTH_A_LOAN = 16384 };
+
+size_t
+value_array_bytes(PyObject *value)
+{
+	Py_buffer view;
+	size_t len;
+
+	if (Py_TYPE(value)->tp_as_buffer == NULL || PyBytes_Check(value) ||
+	    !PyObject_CheckBuffer(value))
+		return 0;
+	if (PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO) < 0) {
+		PyErr_Clear();
+		return 0;
+	}
+	len = (size_t)view.len;
+	PyBuffer_Release(&view);
+	return len >= WORTH_A_LOAN ? len + NUMBERS_HEAD_MOST : 0;
+}
+
+int
+value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
+    PyObject *topic, void **ret_loan, size_t *ret_len)
+{
+	struct bus_packer packer = {.room = most, .fixed = true};
+	void *loan;
+
+	if (bus_pub_loan(pub, most, &loan) < 0)
+		return 0;
+	packer.data = loan;
+	if (value_pack(core, &packer, value, topic, "value") < 0) {
+		bus_pub_abort(pub, loan);
+		return -1;
+	}
+	*ret_loan = loan;
+	*ret_len = packer.len;
+	return 1;
 }
 
 struct bus_packer *
@@ -473,107 +950,4 @@ void
 packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer)
 {
 	bus_packer_free(atomic_exchange(spare, packer));
-}
-
-/* --- and back --------------------------------------------------------------------------------------------- */
-
-struct unpacking {
-	struct core *core;
-	PyObject *topic;
-};
-
-static PyObject *unpack(const struct unpacking *u, const struct bus_value *value);
-
-static PyObject *
-unpack_list(const struct unpacking *u, const struct bus_value *value)
-{
-	PyObject *list = PyList_New(value->count);
-
-	if (list == NULL)
-		return NULL;
-	for (uint32_t i = 0; i < value->count; i++) {
-		PyObject *item = unpack(u, &value->as.items[i]);
-
-		if (item == NULL) {
-			Py_DECREF(list);
-			return NULL;
-		}
-		PyList_SET_ITEM(list, (Py_ssize_t)i, item);
-	}
-	return list;
-}
-
-static PyObject *
-unpack_dict(const struct unpacking *u, const struct bus_value *value)
-{
-	PyObject *dict = PyDict_New();
-
-	if (dict == NULL)
-		return NULL;
-	for (uint32_t i = 0; i < value->count; i++) {
-		const struct bus_value *pair = &value->as.items[2 * (size_t)i];
-		PyObject *key = NULL, *item = NULL;
-		int done = -1;
-
-		/* Python cannot look a list or a dict up. */
-		if (pair->kind == BUS_KIND_ARRAY || pair->kind == BUS_KIND_MAP)
-			error_raise(u->core, BUS_E_DECODE, ABOUT_TOPIC, u->topic);
-		else
-			key = unpack(u, &pair[0]);
-		if (key != NULL)
-			item = unpack(u, &pair[1]);
-		if (item != NULL)
-			done = PyDict_SetItem(dict, key, item);
-		Py_XDECREF(item);
-		Py_XDECREF(key);
-		if (done < 0) {
-			Py_DECREF(dict);
-			return NULL;
-		}
-	}
-	return dict;
-}
-
-static PyObject *
-unpack_ext(const struct unpacking *u, const struct bus_value *value)
-{
-	return PyObject_CallFunction((PyObject *)u->core->ext, "iy#", (int)value->ext,
-	    value->as.bytes, (Py_ssize_t)value->count);
-}
-
-/* Recursion is at most BUS_PACK_DEPTH deep: bus_value_read() has counted. */
-static PyObject *
-unpack(const struct unpacking *u, const struct bus_value *value)
-{
-	switch (value->kind) {
-	case BUS_KIND_NIL:
-		break;
-	case BUS_KIND_BOOL:
-		return PyBool_FromLong(value->as.boolean);
-	case BUS_KIND_INT:
-		return PyLong_FromLongLong(value->as.i);
-	case BUS_KIND_UINT:
-		return PyLong_FromUnsignedLongLong(value->as.u);
-	case BUS_KIND_FLOAT:
-		return PyFloat_FromDouble(value->as.f);
-	case BUS_KIND_TEXT:
-		return PyUnicode_DecodeUTF8(value->as.bytes, value->count, NULL);
-	case BUS_KIND_BYTES:
-		return PyBytes_FromStringAndSize(value->as.bytes, value->count);
-	case BUS_KIND_ARRAY:
-		return unpack_list(u, value);
-	case BUS_KIND_MAP:
-		return unpack_dict(u, value);
-	case BUS_KIND_EXT:
-		return unpack_ext(u, value);
-	}
-	Py_RETURN_NONE;
-}
-
-PyObject *
-value_unpack(struct core *core, const struct bus_value *value, PyObject *topic)
-{
-	const struct unpacking u = {core, topic};
-
-	return unpack(&u, value);
 }
