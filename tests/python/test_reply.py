@@ -43,6 +43,8 @@ def test_in_a_loop_it_is_awaited_and_until_then_its_attributes_raise(served):
             ) as caught:
                 getattr(reply, name)
             assert (caught.value.topic, caught.value.name) == ("double", "BUS_E_STATE")
+        with pytest.raises(BufferError, match=r"`await bus\.request"):
+            memoryview(reply)
         assert await reply is reply
         assert (await reply).value == reply.value == 42  # as often as you like
         assert reply.answered

@@ -146,7 +146,7 @@ size_t value_array_bytes(PyObject *value);
 int value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
     PyObject *topic, void **ret_loan, size_t *ret_len);
 
-/* An empty packer out of a slot that has one to spare, so whoever takes it has it alone; and back. NULL with an exception. */
+/* Takes an empty packer out of a slot, or makes one, for the caller alone; and puts it back. NULL with an exception. */
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
 void packer_give(_Atomic(struct bus_packer *) *spare, struct bus_packer *packer);
 
@@ -235,8 +235,8 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 
 /* --- the types ---------------------------------------------------------------------------------------- */
 
-extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec, link_spec,
-    role_spec, publisher_spec, work_spec;
+extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec,
+    link_spec, role_spec, publisher_spec, work_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

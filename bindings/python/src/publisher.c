@@ -1,7 +1,7 @@
 /* publisher.c: libbus._core.Publisher, a topic for many messages that may wait for room.
  *
- * A handle of C is one thread's at a time, so whoever sends takes one out of the object and has it alone: the spare one, or another
- * that is opened for this call. A send that waits thus holds up no other, nor close(), nor a signal handler that sends. */
+ * A handle of C belongs to one thread at a time. Each send takes one out of the object for itself: the spare one, or another that is
+ * opened for this call. A send that waits thus holds up no other, nor close(), nor a signal handler that sends. */
 #include "core.h"
 
 #include <stdatomic.h>
