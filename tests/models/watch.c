@@ -8,6 +8,7 @@
 #include <libbus/bus.h>
 #include <libbus/error.h>
 
+#include "base/mem.h"
 #include "named/state.h"
 #include "mailbox/parts.h"
 #include "named/reader.h"
@@ -27,7 +28,11 @@ begin(uint32_t segments, const char *first, const char *second)
 
 	model_log_open(segments);
 	model_check(bus_open(NULL, NULL, &bus) == 0);
+	/* A named bus, but for its files. */
 	bus->log = &model_log[OWNER];
+	bus->kind = &bus__named_kind;
+	bus->named = bus__calloc(1, sizeof *bus->named);
+	model_check(bus->named != NULL && bus__watch_init(&bus->named->watch) == 0);
 	bus->named->next_look_ns = INT64_MAX;
 	for (int i = 0; i < MAILBOXES; i++) {
 		model_check(bus_mailbox_open(bus, &cfg, &mbox[i]) == 0);
@@ -50,6 +55,10 @@ end(void)
 		bus_unsubscribe(sub[i], NULL);
 		bus_mailbox_close(mbox[i]);
 	}
+	bus__watch_fini(&bus->named->watch);
+	bus__free(bus->named);
+	bus->named = NULL;
+	bus->kind = &bus__private_kind;
 	bus->log = NULL;
 	model_check(bus_close(bus, 0) == 0);
 	model_log_close();
