@@ -19,7 +19,7 @@ Cell = tuple[str, str]
 PAGE = """# The contract
 
 What libbus promises about delivery, and at which *doors*, that is ways from a publisher to a subscriber. Each ✓ is a
-test that can fail: those in C are `tests/contract/contract.c`, the others `tests/contract/test_doors.py`. Both
+test that can fail: those in C are in the C files of `tests/contract/`, the others `tests/contract/test_doors.py`. Both
 read their promises from `tests/contract/promises.def`, and this page is written from it:
 `python3 tests/contract/matrix.py --page`. `./dev contract` runs all of them and prints this matrix as it was found.
 What the promises mean in detail: [delivery.md](delivery.md).
