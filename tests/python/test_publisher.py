@@ -331,8 +331,8 @@ def test_what_the_values_raise_in_a_loop_comes_behind_those_before(bus, refusing
             with pytest.raises(LookupError, match="no more") as caught:
                 await jobs.send_many(values(LookupError("no more")))
             assert caught.value.sent == 1_000
-            with pytest.raises(TypeError, match="jobs: cannot publish set") as caught:
-                await jobs.send_many([*range(1_000), {1}])
+            with pytest.raises(TypeError, match="jobs: cannot publish range") as caught:
+                await jobs.send_many([*range(1_000), range(1)])
             assert caught.value.sent == 1_000
             await jobs.send("done")
             assert await got == [*range(1_000), *range(1_000), "done"]
