@@ -189,7 +189,7 @@ rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
 }
 
 static bool
-rest(struct bus_mailbox *receiver, int64_t deadline_ns)
+rest_in_group(struct bus_mailbox *receiver, int64_t deadline_ns)
 {
 	struct bus_mailbox *group = receiver->queue;
 	uint32_t seen = atomic_load_explicit(&group->wakes, memory_order_acquire);
@@ -282,7 +282,7 @@ const struct source bus__from_group = {
     .done = bus__ring_only_nothing,
     .look = bus__ring_only_look,
     .idle = bus__ring_only_idle,
-    .rest = rest,
+    .rest = rest_in_group,
     .has_read_for = bus__ring_only_has_read_for,
     .is_empty = is_empty,
     .error = bus__ring_only_error,
