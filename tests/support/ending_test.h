@@ -57,7 +57,8 @@ struct storm {
 
 static const char large[5000];
 
-static inline void
+/* In a frame of its own: a cancellation unwinds the caller's frame, and what gcc 12 had poisoned there for AddressSanitizer stays so. */
+static __attribute__((noinline)) void
 publish_in_every_way(struct storm *s)
 {
 	s->accepted += bus_publish(s->bus, "t", "x", 1) == 0;
