@@ -51,7 +51,7 @@ tell(struct bus_request *req)
 	request_unref(req);
 }
 
-/* Leaves it to the drainer to tell of an end, whoever finds that it is time; or to nobody, who has gone. */
+/* Puts an ended request on the list of its mailbox, for the drainer to tell; or tells here, if the mailbox has finished. */
 static void
 run_end(struct later *later)
 {
@@ -68,7 +68,8 @@ run_end(struct later *later)
 	bus__lock(bus);
 	finished = atomic_load_explicit(&m->finished, memory_order_acquire);
 	if (!finished) {
-		for (at = &m->over; *at != NULL;) /* at the end: what ends first is told first */
+		for (at = &m->over;
+		     *at != NULL;) /* at the end: fn hears of the ends in their order */
 			at = &(*at)->next;
 		req->next = NULL;
 		*at = req;

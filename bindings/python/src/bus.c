@@ -724,7 +724,7 @@ bus_adopt(struct bus_object *self, PyObject *given)
 	self->bus = other->bus;
 	self->epoch = other->epoch;
 	other->bus = NULL;
-	gate_open(&self->gate); /* last: whoever enters finds the rest */
+	gate_open(&self->gate); /* last: calls that pass it find the rest */
 	Py_RETURN_NONE;
 }
 

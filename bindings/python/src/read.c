@@ -243,7 +243,7 @@ read_ext(struct reading *r, uint32_t len)
 
 /* --- containers --------------------------------------------------------------------------------------------------- */
 
-/* Whether a container of so many elements may be here. Each has a byte at least, so memory is asked for what came only. */
+/* Whether the rest of the payload can hold that many elements, of at least one byte each: a false count allocates nothing. */
 static bool
 admit(struct reading *r, uint64_t inside, int depth)
 {
