@@ -33,14 +33,15 @@ struct will {
 	uint64_t type;
 };
 
-/* How long an append of the bus's own may take: others may wait behind it. */
+/* The deadline of an append that no call waits for: the next look makes good what it could not do. */
 static int64_t
 soon(void)
 {
 	return bus__now_ns() + APPEND_NS;
 }
 
-/* Publishes a retained message on a topic of the bus's own. BUS__NO_VALUE: the limit that it met. */
+/* Publishes a retained message on a topic of the bus's own. until_ns: monotonic; 0: it waits for its turn, as bus_publish() does.
+ * BUS__NO_VALUE: the limit that it met. */
 static int
 keep(struct bus *bus, const char *prefix, uint32_t slot, int type, const void *data, size_t len,
     int64_t until_ns)
@@ -72,8 +73,7 @@ announce(struct bus *bus)
 	bus_pack_text(packer, program_invocation_short_name, strlen(program_invocation_short_name));
 	err = bus__packer_data(packer, &data, &len);
 	if (err == 0)
-		err = keep(
-		    bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len, soon());
+		err = keep(bus, MEMBERS_PREFIX, bus->log->member, BUS_TYPE_MSGPACK, data, len, 0);
 	bus_packer_free(packer);
 	return err;
 }
@@ -105,7 +105,7 @@ note_will(struct bus *bus, const struct bus_msg *msg)
 	memcpy(bytes + sizeof will, msg->topic, topic_len);
 	bus__ring_item_copy(bytes + sizeof will + topic_len, &item);
 	err = keep(bus, WILLS_PREFIX, bus->log->member, BUS_TYPE_BYTES, bytes,
-	    sizeof will + topic_len + item.len, soon());
+	    sizeof will + topic_len + item.len, 0);
 	bus->log->has_will |= err == 0;
 	bus__free(bytes);
 	return err;
@@ -146,7 +146,7 @@ read_will(const uint8_t *bytes, size_t len, char topic[BUS_LIMIT_TOPIC_BYTES + 1
 /* Publishes a will. What this process may publish, and whether its bus is closing, is of no account; where there is no
  * room for a value more, it is said all the same. */
 static int
-say_will(struct bus *bus, const uint8_t *bytes, size_t len)
+say_will(struct bus *bus, const uint8_t *bytes, size_t len, int64_t until_ns)
 {
 	char topic[BUS_LIMIT_TOPIC_BYTES + 1];
 	struct ring_item item;
@@ -156,10 +156,10 @@ say_will(struct bus *bus, const uint8_t *bytes, size_t len)
 		return 0;
 	err = bus__topic_check(topic, &len);
 	if (err == 0)
-		err = bus__named_append(bus, topic, &item, soon());
+		err = bus__named_append(bus, topic, &item, until_ns);
 	if (err == BUS_E_LIMIT && item.flags & RING_RETAIN) {
 		item.flags &= (uint16_t)~RING_RETAIN;
-		err = bus__named_append(bus, topic, &item, soon());
+		err = bus__named_append(bus, topic, &item, until_ns);
 	}
 	/* One with a topic that is none never will be said. */
 	return err == BUS_E_FULL || err == BUS_E_DAMAGED || err == BUS_E_TIMEDOUT ? err : 0;
@@ -197,16 +197,16 @@ find_will(struct bus *bus, uint32_t slot, uint8_t **ret_bytes, size_t *ret_len)
 
 /* Forgets the will in a slot, and says it before if the slot's member is dead. */
 static int
-end_will(struct bus *bus, uint32_t slot, bool dead)
+end_will(struct bus *bus, uint32_t slot, bool dead, int64_t until_ns)
 {
 	uint8_t *will;
 	size_t len;
 	int err = find_will(bus, slot, &will, &len);
 
 	if (err == 0 && will != NULL && dead)
-		err = say_will(bus, will, len);
+		err = say_will(bus, will, len, until_ns);
 	if (err == 0 && will != NULL)
-		err = keep(bus, WILLS_PREFIX, slot, 0, "", 0, soon());
+		err = keep(bus, WILLS_PREFIX, slot, 0, "", 0, until_ns);
 	bus__free(will);
 	return err;
 }
@@ -216,12 +216,12 @@ end_will(struct bus *bus, uint32_t slot, bool dead)
 /* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never; and one
  * who cannot leaves it to the next look. */
 static int
-bury(struct bus *bus, uint32_t slot)
+bury(struct bus *bus, uint32_t slot, int64_t until_ns)
 {
-	int err = end_will(bus, slot, true);
+	int err = end_will(bus, slot, true, until_ns);
 
 	if (err == 0)
-		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0, soon());
+		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0, until_ns);
 	if (err == 0)
 		bus__log_forget_pid(bus->log, slot);
 	return err;
@@ -249,7 +249,7 @@ bus__members_heed(struct bus *bus)
 		    !bus__log_hold_slot(bus->log, i))
 			continue;
 		if (bus__log_pid(bus->log, i) != 0) /* or another has done it meanwhile */
-			bury(bus, i);
+			bury(bus, i, soon());
 		bus__log_let_slot_go(bus->log, i);
 	}
 	atomic_store_explicit(&bus->log->burying, false, memory_order_release);
@@ -264,13 +264,13 @@ enter(struct bus *bus)
 	int err = 0;
 
 	if (bus->log->took_over)
-		err = bury(bus, bus->log->member);
+		err = bury(bus, bus->log->member, 0);
 	if (err < 0)
-		return err; /* he is still to be buried, by whoever finds him next */
+		return err; /* the next look finds the dead process again */
 	if (bus->log->took_over)
 		bus__log_note_pid(bus->log);
 	bus->log->took_over = false;
-	err = end_will(bus, bus->log->member, false);
+	err = end_will(bus, bus->log->member, false, 0);
 	return err < 0 ? err : announce(bus);
 }
 
