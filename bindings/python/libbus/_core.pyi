@@ -16,6 +16,7 @@ from typing import (
     TypedDict,
     final,
     overload,
+    type_check_only,
 )
 from uuid import UUID
 
@@ -57,6 +58,7 @@ class TransportError(BusError, OSError): ...
 class NobodyError(BusError): ...
 class DecodeError(BusError, ValueError): ...
 
+@type_check_only
 class LostBy(TypedDict):
     full: int
     replaced: int
@@ -66,6 +68,7 @@ class LostBy(TypedDict):
     lapped: int
     link: int
 
+@type_check_only
 class Stats(TypedDict):
     offered: int
     delivered: int
@@ -75,12 +78,14 @@ class Stats(TypedDict):
     late_replies: int
     lost_by: LostBy
 
+@type_check_only
 class Member(TypedDict):
     number: int
     pid: int
     this: bool
     alive: bool
 
+@type_check_only
 class LogStats(TypedDict):
     log_bytes: int
     segments: int
@@ -97,6 +102,7 @@ class LogStats(TypedDict):
     processes_most: int
     members: list[Member]
 
+@type_check_only
 class LinkEnds(TypedDict):
     closed: int
     gone: int
@@ -107,6 +113,7 @@ class LinkEnds(TypedDict):
     too_big: int
     denied: int
 
+@type_check_only
 class LinkStats(TypedDict):
     state: Literal["up", "down"]
     peers: int
@@ -127,6 +134,7 @@ class Ext(NamedTuple):
 Policy: TypeAlias = Literal["drop_oldest", "drop_newest", "latest", "refuse"]
 Encoding: TypeAlias = Literal["untagged", "msgpack", "bytes", "json", "text"]
 
+@type_check_only
 class _Struct(Protocol):
     """A msgspec.Struct."""
 
@@ -216,6 +224,7 @@ class Link:
         /,
     ) -> None: ...
 
+@final
 class Role:
     def __new__(cls, bus: Bus, name: str, *, timeout: float | None = None) -> Self: ...
     @property
@@ -263,6 +272,7 @@ class Mailbox(Generic[_V_co]):
     def _progress(self) -> tuple[int, int]: ...
     def _take(self) -> list[tuple[int, Message]]: ...
 
+@final
 class Work:
     def __new__(cls, mailbox: Mailbox, workers: int) -> Self: ...
     def next(self, worker: int, /) -> Message | None: ...

@@ -478,11 +478,11 @@ FORMATS: dict[str, Any] = {
 
 def _array_of(interface: dict[str, Any]) -> Any:
     """NumPy's protocol without NumPy, for what is given as one row of bytes; NumPy does the rest, where it is."""
-    data: Any = interface.get("data")
+    given: Any = interface.get("data")
+    row: Any = None if isinstance(given, tuple) or interface.get("strides") else given
     kind = FORMATS.get(interface["typestr"])
-    in_a_row = data is not None and not isinstance(data, tuple) and not interface.get("strides")
-    if in_a_row and kind is not None and sys.byteorder == "little":
-        return memoryview(data).cast("B").cast(kind, interface["shape"])
+    if row is not None and kind is not None and sys.byteorder == "little":
+        return memoryview(row).cast("B").cast(kind, interface["shape"])
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
         return NotImplemented
