@@ -21,9 +21,8 @@ TYPING = REPO / "tests" / "typing"
 def test_the_package_and_programs_pass_mypy_strict(tmp_path):
     done = subprocess.run(
         [
-            sys.executable,
-            *"-m mypy --strict -p libbus -m program -m wrong --cache-dir".split(),
-            ".",
+            *(sys.executable, "-m", "mypy", "--strict", "--cache-dir", "."),
+            *("-p", "libbus", "-m", "program", "-m", "wrong"),
         ],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(TYPING)},

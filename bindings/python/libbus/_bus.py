@@ -522,6 +522,8 @@ class Bus(_core.Bus, Closing):
             with_callbacks.discard(self)
             _with_links.discard(self)
             return 0
+        if not threading.main_thread().is_alive():  # called by a function of atexit
+            _let_daemons_end_silently()
         deadline = _deadline(timeout)
         # ClosedError: another thread closes it as well.
         with contextlib.suppress(_core.ClosedError):
@@ -634,13 +636,13 @@ def _named(bus: Bus) -> str:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-@atexit.register
-def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them.
-
-    Daemon threads go on meanwhile, and what they do with a bus raises ClosedError: that is how they end, and no fault
-    to print.
-    """
+def _let_daemons_end_silently() -> None:
+    """At the end of the interpreter daemon threads go on, and what they do with a bus raises ClosedError: that is how they
+    end, and no fault to print."""
+    global _silent
+    if _silent:
+        return
+    _silent = True
     shown = threading.excepthook
 
     def print_others(caught: threading.ExceptHookArgs) -> None:
@@ -649,6 +651,15 @@ def _close_all() -> None:
             shown(caught)
 
     threading.excepthook = print_others
+
+
+_silent = False
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends what is still open while Python can still run callbacks; one second for all of them."""
+    _let_daemons_end_silently()
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))
