@@ -63,6 +63,11 @@ class Publisher(_core.Publisher, Closing):
         self.bus = bus
         self.wait = wait
 
+    @property
+    def closed(self) -> bool:
+        """True after close() of it or of the bus, and in a forked child."""
+        return super().closed or self.bus.closed
+
     def send_many(self, values: Iterable[_core.Value], /) -> Sent:
         sent: Any = super().send_many(values)
         return Sent(sent) if isinstance(sent, int) else sent
