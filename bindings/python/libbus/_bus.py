@@ -97,14 +97,23 @@ class Bus(_core.Bus, Closing):
 
     # --- publish many ---------------------------------------------------------------------------------------
 
-    def publisher(self, topic: str, *, wait: float | None = 0.0) -> Publisher:
+    def publisher(
+        self,
+        topic: str,
+        *,
+        wait: float | None = 0.0,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> Publisher:
         """A topic for many messages, each sent for less than by publish().
 
         wait: how many seconds send() waits for room when a subscription with full="refuse" is full. Such a
             subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
             Only on a private bus: on one with a name no reader holds up others.
+        retain, ttl, headers: those of publish(), of each message.
         """
-        return Publisher(self, topic, wait)
+        return Publisher(self, topic, wait, retain, ttl, headers)
 
     # --- listen to topics -------------------------------------------------------------------------------
 
