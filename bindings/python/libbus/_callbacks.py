@@ -130,6 +130,8 @@ class Callbacks:
         self._readers: dict[int, Reader] = {}  # of those with a type
         self._workers: dict[int, Workers] = {}  # of those that have some
         self._tasks: dict[int, Tasks] = {}  # of async functions
+        # Is told topic, function and error of each call that raises. For libbus.testing.
+        self.failed: Callable[[str, Function, BaseException], None] | None = None
         self._flushing = 0  # threads that want to hear of each message that a task has handled
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
@@ -377,9 +379,14 @@ class Callbacks:
         read = self._readers.get(key) if self._readers else None
         try:
             function(msg if read is None else msg._as(read))
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - logged there
             # Also SystemExit: the other callbacks still want their messages.
-            log.exception("callback %r failed on %s", function, msg.topic)
+            self.tell_failed(function, msg, error)
+
+    def tell_failed(self, function: Function, msg: _core.Message, error: BaseException) -> None:
+        log.exception("callback %r failed on %s", function, msg.topic)
+        if self.failed is not None and not self._stopped:
+            self.failed(msg.topic, function, error)
 
     def _next(self) -> tuple[int, _core.Message] | None:
         with self._calling:
