@@ -13,18 +13,6 @@ import libbus.testing
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture
-def suite(pytester):
-    """Runs a test module of a user, and returns the result."""
-
-    def go(text, *args, process=False):
-        pytester.makepyfile(text)
-        call = pytester.runpytest_subprocess if process else pytester.runpytest_inprocess
-        return call("-p", "no:cacheprovider", *args)
-
-    return go
-
-
 # --- the recorder ---------------------------------------------------------------------------------------------
 
 
@@ -55,6 +43,19 @@ def test_a_recorder_can_be_read_after_the_end_of_it_and_of_its_bus():
         bus.publish("a", 3)
         assert second.values() == [3]
     assert (first.values(), second.values()) == ([1], [3])
+
+
+def test_a_recorder_has_what_came_before_the_end_of_its_bus():
+    with libbus.testing.Bus() as bus:
+        recorder = libbus.testing.record(bus, "#")
+        bus.on("a", lambda msg: bus.publish("b", msg.value))
+        bus.publish("a", 1)
+    assert recorder.items() == [("a", 1), ("b", 1)]
+    with libbus.Bus() as bus:
+        recorder = libbus.testing.record(bus, "#")
+        bus.publish("a", 1)
+    with pytest.raises(AssertionError, match="had 1 more when its bus was closed: read or close"):
+        recorder.values()
 
 
 def test_wait_returns_when_so_many_messages_are_there(bus):
@@ -112,167 +113,126 @@ def test_a_recorder_that_has_lost_messages_says_so(bus, monkeypatch):
     assert recorder.values() == [1]
 
 
-# --- the fixtures ---------------------------------------------------------------------------------------------
+# --- the fixtures: the test suite of a user -----------------------------------------------------------------------
+
+SUITE = """
+import asyncio, os
+
+import pytest
+
+import libbus
+
+seen = []
+places = []
 
 
-def test_each_test_has_a_bus_of_its_own_which_is_closed_after_it(suite):
-    suite(
-        """
-        seen = []
-
-        def test_one(bus):
-            bus.publish("a", 1, retain=True)
-            seen.append(bus)
-
-        def test_two(bus):
-            assert bus.get("a") is None
-            assert seen[0].closed and seen[0].name is None
-        """
-    ).assert_outcomes(passed=2)
+def test_one(bus):
+    bus.publish("a", 1, retain=True)
+    bus.on("a", print)
+    seen.append(bus)
 
 
-def test_named_buses_of_a_test_are_apart_from_those_of_others(suite):
-    suite(
-        """
-        import os
-        import libbus
-
-        places = []
-
-        def look(named_bus, open_bus):
-            assert named_bus.get("a") is None
-            named_bus.publish("a", 1, retain=True)
-            assert open_bus(named_bus.name).get("a").value == 1
-            with libbus.Bus(named_bus.name, directory=named_bus.directory) as third:
-                assert third.get("a").value == 1
-            assert open_bus("other").get("a") is None
-            places.append(named_bus.directory)
-
-        def test_one(named_bus, open_bus):
-            look(named_bus, open_bus)
-
-        def test_two(named_bus, open_bus):
-            look(named_bus, open_bus)
-            assert not os.path.exists(places[0])
-        """
-    ).assert_outcomes(passed=2)
+def test_another_has_a_bus_of_its_own(bus):
+    assert bus.get("a") is None
+    assert seen[0].closed and seen[0].name is None
 
 
-def test_a_callback_that_raises_fails_its_test_and_no_other(suite):
-    result = suite(
-        """
-        import asyncio
+@pytest.mark.parametrize("number", [0, 1])
+def test_named_buses_are_apart_from_those_of_other_tests(named_bus, open_bus, number):
+    assert named_bus.get("a") is None
+    named_bus.publish("a", 1, retain=True)
+    assert open_bus(named_bus.name).get("a").value == 1
+    with libbus.Bus(named_bus.name, directory=named_bus.directory) as third:
+        assert third.get("a").value == 1
+    assert open_bus("other").get("a") is None
+    assert not [place for place in places if os.path.exists(place)]
+    places.append(named_bus.directory)
 
-        def test_passes(bus):
-            bus.on("a", print)
-            bus.publish("a", 1)
 
-        def test_callback(bus):
-            @bus.on("a")
-            def heard(msg):
-                raise ValueError("no such door")
-            bus.publish("a", 1)
+def test_expects_what_its_callback_raises(bus):
+    bus.on("a", lambda msg: 1 / 0)
+    bus.publish("a", 1)
+    bus.flush()
+    failure = bus.failures.pop()
+    assert failure.topic == "a" and isinstance(failure.error, ZeroDivisionError)
 
-        def test_workers(bus):
-            @bus.on("a", workers=2)
-            def heard(msg):
-                raise ValueError("no such worker")
-            bus.publish("a", 1)
 
-        def test_async(bus):
-            async def main():
-                told = asyncio.Event()
-                @bus.on("a")
-                async def heard(msg):
-                    told.set()
-                    raise ValueError("no such task")
-                bus.publish("a", 1)
-                await told.wait()
-            asyncio.run(main())
+def test_the_caller_of_request_is_told(bus):
+    bus.serve("a", lambda msg: 1 / 0)
+    with pytest.raises(libbus.ReplyError):
+        bus.request("a", 1)
 
-        def test_that_fails_for_a_reason_of_its_own(bus):
-            @bus.on("a")
-            def heard(msg):
-                raise ValueError("beside")
-            bus.publish("a", 1)
-            assert 1 == 2
-        """
-    )
-    result.assert_outcomes(passed=1, failed=4)
+
+def test_fails_by_a_callback(bus):
+    @bus.on("a")
+    def heard(msg):
+        raise ValueError("no such door")
+
+    bus.publish("a", 1)
+
+
+def test_fails_by_workers(bus):
+    @bus.on("a", workers=2)
+    def heard(msg):
+        raise ValueError("no such worker")
+
+    bus.publish("a", 1)
+
+
+def test_fails_by_an_async_callback(bus):
+    async def main():
+        told = asyncio.Event()
+
+        @bus.on("a")
+        async def heard(msg):
+            told.set()
+            raise ValueError("no such task")
+
+        bus.publish("a", 1)
+        await told.wait()
+
+    asyncio.run(main())
+
+
+def test_fails_for_a_reason_of_its_own(bus):
+    bus.on("a", lambda msg: [].pop())
+    bus.publish("a", 1)
+    assert 1 == 2
+
+
+@pytest.fixture
+def door(bus):
+    yield bus.on("a", lambda msg: 1 / 0)
+    bus.publish("a", "end")
+
+
+def test_whose_fixtures_end_with_an_error(door):
+    pass
+"""
+
+
+def test_the_fixtures_close_their_buses_and_tell_what_callbacks_raise(pytester):
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    result.assert_outcomes(passed=7, failed=4, errors=1)
     result.stdout.fnmatch_lines(
         [
-            "*test_callback*",
-            "callback test_callback.<locals>.heard raised on a:",
+            "*ERROR at teardown of test_whose_fixtures_end_with_an_error*",
+            "*ZeroDivisionError: division by zero",
+            "*test_fails_by_a_callback*",
+            "callback test_fails_by_a_callback.<locals>.heard raised on a:",
             "*ValueError: no such door",
             "(a test that expects this takes it out of bus.failures)",
             "*ValueError: no such worker",
             "*ValueError: no such task",
             "*assert 1 == 2",
             "*- libbus -*",
-            "*ValueError: beside",
+            "*IndexError: pop from empty list",
         ]
     )
 
 
-def test_a_test_may_expect_what_a_callback_raises(suite):
-    suite(
-        """
-        import pytest
-        import libbus
-
-        def test_expects(bus):
-            bus.on("a", lambda msg: 1 / 0)
-            bus.publish("a", 1)
-            bus.flush()
-            failure = bus.failures.pop()
-            assert failure.topic == "a" and isinstance(failure.error, ZeroDivisionError)
-
-        def test_the_caller_of_request_is_told(bus):
-            bus.serve("a", lambda msg: 1 / 0)
-            with pytest.raises(libbus.ReplyError):
-                bus.request("a", 1)
-        """
-    ).assert_outcomes(passed=2)
-
-
-def test_what_a_callback_raises_while_fixtures_end_is_an_error(suite):
-    result = suite(
-        """
-        import pytest
-
-        @pytest.fixture
-        def door(bus):
-            yield bus.on("a", lambda msg: 1 / 0)
-            bus.publish("a", "end")
-
-        def test_it(door):
-            pass
-        """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError: division by zero"])
-
-
-def test_the_plugin_loads_libbus_only_for_tests_that_use_it(suite):
-    suite(
-        """
-        import sys
-
-        def test_without():
-            assert not [name for name in sys.modules if name.partition(".")[0] == "libbus"]
-        """,
-        process=True,
-    ).assert_outcomes(passed=1)
-
-
-def test_an_app_for_each_test_leaves_no_thread_no_descriptor_and_no_file(tmp_path):
-    answer = run(
-        f"""
-import gc, os, tempfile, threading, time
-import flask, libbus.flask
-import pytest
-
-APP = '''
+APPS = """
 import flask, pytest
 import libbus.flask
 
@@ -294,18 +254,27 @@ def app(request):
 
     return app
 
-@pytest.mark.parametrize("app", ["bus", "named_bus"] * 8, indirect=True)
+@pytest.mark.parametrize("app", ["bus", "named_bus"] * 5, indirect=True)
 def test_app(app):
     assert app.test_client().get("/").data == b"fine"
-'''
+"""
 
-tempfile.tempdir = {str(tmp_path)!r}
-os.chdir(tempfile.tempdir)
-with open("test_apps.py", "w") as file:
-    file.write(APP)
+PROGRAM = """
+import gc, os, pathlib, sys, tempfile, threading, time
+import pytest
+
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+tempfile.tempdir = DIRECTORY
+os.chdir(DIRECTORY)
+pathlib.Path("test_none.py").write_text("def test_without(): pass")
+pathlib.Path("test_apps.py").write_text(APPS)
 
 
-def counts():
+def passes(file):
+    assert pytest.main(["-q", "-p", "no:cacheprovider", "-p", "_libbus_pytestplugin", file]) == 0
+
+
+def left():
     deadline = time.monotonic() + LIMIT
     gc.collect()
     while threading.active_count() > 1 and time.monotonic() < deadline:
@@ -314,12 +283,15 @@ def counts():
     return threading.active_count(), len(os.listdir("/proc/self/fd")), files
 
 
-found = []
-for _ in range(2):
-    assert pytest.main(["-q", "-p", "no:cacheprovider", "-W", "ignore"]) == 0
-    found.append(counts())
-print(found[0] == found[1], found[1][0], found[1][2])
-""",
-        LIMIT=WATCHDOG,
-    )
+passes("test_none.py")
+assert not [name for name in sys.modules if name.partition(".")[0] == "libbus"]
+passes("test_apps.py")
+before = left()
+passes("test_apps.py")
+print(before == left(), before[0], before[2])
+"""
+
+
+def test_an_app_for_each_test_leaves_nothing_and_the_plugin_loads_libbus_for_these_alone(tmp_path):
+    answer = run(PROGRAM, APPS=APPS, DIRECTORY=str(tmp_path), LIMIT=WATCHDOG)
     assert answer.splitlines()[-1] == "True 1 []", answer

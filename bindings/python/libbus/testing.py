@@ -63,12 +63,23 @@ class Bus(libbus.Bus):
     def __init__(self, name: str | None = None, **options: Any) -> None:
         super().__init__(name, **options)
         self.failures = []
+        self._recorders: list[Recorder] = []
         self._callbacks.failed = lambda *about: self.failures.append(Failure(*about))
 
     @property
     def directory(self) -> Any:
         """Where the log of a bus with a name lies: another process joins by libbus.Bus(name, directory=...)."""
         return self._arguments["directory"]
+
+    def close(self, timeout: float | None = 1.0) -> int:
+        """As of libbus.Bus. Recorders keep what they have recorded."""
+        with contextlib.suppress(libbus.BusError):
+            if not self.closed and self._recorders:
+                self._end_jobs()
+                self.flush(timeout)  # what callbacks publish is recorded too
+        for recorder in list(self._recorders):
+            recorder._take()
+        return super().close(timeout)
 
     def _take_failures(self, timeout: float) -> str:
         """The text of the failures so far, after callbacks have had so many seconds; "": there are none."""
@@ -90,8 +101,8 @@ class Messages(list[libbus.Message]):
 class Recorder:
     """The messages of some filters since record(), in their order. On a private bus a message is here when publish() returns.
 
-    Several threads may publish; one reads. Ends with close(), its with block, or the bus, and can be read afterwards.
-    AssertionError: messages were lost, since too many came between two looks.
+    Several threads may publish; one reads. Ends with close() or its with block, and can be read afterwards. AssertionError:
+    messages were lost, since too many came between two looks, or a bus that is no libbus.testing.Bus was closed before one.
     """
 
     def __init__(self, subscription: libbus.Subscription[Any]) -> None:
@@ -102,13 +113,16 @@ class Recorder:
     @property
     def messages(self) -> Messages:
         """All of them, as libbus.Message."""
-        with contextlib.suppress(libbus.ClosedError):
-            while (msg := self._subscription.recv_nowait()) is not None:
-                self._add(msg)
+        self._take()
         if self._lost:
             raise AssertionError(
                 f"{self!r} has lost {self._lost} messages: read it in between, or record fewer topics"
             )
+        with contextlib.suppress(libbus.ClosedError):  # by close(), which has taken all
+            if unread := self._subscription.stats()["lost_by"]["closed"]:
+                raise AssertionError(
+                    f"{self!r} had {unread} more when its bus was closed: read or close it before"
+                )
         return Messages(self._messages)
 
     @property
@@ -154,15 +168,13 @@ class Recorder:
 
     def clear(self) -> None:
         """Forgets the messages so far."""
-        with contextlib.suppress(AssertionError):
-            _ = self.messages
+        self._take()
         self._messages.clear()
         self._lost = 0
 
     def close(self) -> None:
         """Ends the recording. The messages so far stay."""
-        with contextlib.suppress(AssertionError):
-            _ = self.messages
+        self._take()
         self._subscription.close()
 
     def __enter__(self) -> Self:
@@ -180,6 +192,11 @@ class Recorder:
     def __repr__(self) -> str:
         filters = " ".join(self._subscription.filters)
         return f"<libbus.testing.Recorder {filters} with {len(self._messages)} messages>"
+
+    def _take(self) -> None:
+        with contextlib.suppress(libbus.ClosedError):
+            while (msg := self._subscription.recv_nowait()) is not None:
+                self._add(msg)
 
     def _add(self, msg: libbus.Message) -> None:
         self._lost += msg.lost
@@ -204,7 +221,10 @@ def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
 
     bus: a libbus.Bus, or a libbus.flask.Bus where its app is at hand.
     """
-    return Recorder(bus.subscribe(*filters, max_bytes=ROOM_BYTES))
+    recorder = Recorder(bus.subscribe(*filters, max_bytes=ROOM_BYTES))
+    if isinstance(bus, Bus):
+        bus._recorders.append(recorder)
+    return recorder
 
 
 def _matches(topic_filter: str | None, topic: str) -> bool:
