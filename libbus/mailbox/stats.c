@@ -20,6 +20,28 @@ add_handled(struct handled *sum, const struct bus_mailbox *m)
 	sum->closed += atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 }
 
+/* What was taken out and is still in a batch; *ret_sum: what became of the rest. Head lock. */
+static uint64_t
+in_hand(const struct bus_mailbox *m, struct handled *ret_sum)
+{
+	*ret_sum = (struct handled){.delivered = 0};
+	add_handled(ret_sum, m);
+	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		add_handled(ret_sum, r);
+	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
+	return atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
+	       atomic_load_explicit(&m->read, memory_order_relaxed) - ret_sum->delivered -
+	       ret_sum->expired - ret_sum->unsubscribed - ret_sum->closed;
+}
+
+/* Its bus has ended: nobody can take out any more what is inside. */
+static bool
+is_ended(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->closed, memory_order_relaxed) &&
+	       m->drain != BUS_DRAIN_THREAD;
+}
+
 void
 bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 {
@@ -29,29 +51,21 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
 	uint64_t lapped = atomic_load_explicit(&m->lapped, memory_order_relaxed);
 	uint64_t gaps = atomic_load_explicit(&m->gaps, memory_order_relaxed);
-	struct handled sum = {.delivered = 0};
+	struct handled sum;
 	uint64_t shut = atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	uint64_t pending, closed;
 
 	if (bus__is_receiver(m))
 		return; /* it is its group that has them */
 	bus__ring_lock(&m->ring);
-	add_handled(&sum, m);
-	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
-		add_handled(&sum, r);
-	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
-	pending = bus__ring_count(&m->ring) +
-		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
-		  atomic_load_explicit(&m->read, memory_order_relaxed) - sum.delivered -
-		  sum.expired - sum.unsubscribed - sum.closed;
+	pending = in_hand(m, &sum) + bus__ring_count(&m->ring, UINT64_MAX);
 	bus__ring_unlock(&m->ring);
 
 	/* A peer's ring is shut while its link is down. */
 	closed = sum.closed + (m->is_peer ? 0 : shut);
 	gaps += m->is_peer ? shut : 0;
-	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
-	    m->drain != BUS_DRAIN_THREAD) {
-		closed += pending; /* its bus has ended: nobody can take these out any more */
+	if (is_ended(m)) {
+		closed += pending;
 		pending = 0;
 	}
 	stats->delivered += sum.delivered;
@@ -66,6 +80,24 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	stats->lost[BUS_LOSS_LINK] += gaps;
 	stats->offered += sum.delivered + pending + refused + full + replaced + sum.expired +
 			  sum.unsubscribed + closed + lapped + gaps;
+}
+
+bool
+bus__mailbox_reached(struct bus_mailbox *m, uint64_t *ret_reached)
+{
+	struct bus_mailbox *queue = m->queue;
+	struct progress progress;
+	struct handled sum;
+	bool waits;
+
+	bus__ring_lock(&queue->ring);
+	waits = in_hand(queue, &sum) != 0 || bus__ring_count(&queue->ring, 1) != 0;
+	bus__ring_unlock(&queue->ring);
+	waits &= !is_ended(queue);
+	progress = (struct progress){sum.delivered, sum.delivered + waits};
+	m->source->progress(m, &progress);
+	*ret_reached = progress.reached;
+	return progress.reached == progress.goal;
 }
 
 int

@@ -64,7 +64,7 @@ class Bus(libbus.Bus):
         super().__init__(name, **options)
         self.failures = []
         self._recorders: list[Recorder] = []
-        self._callbacks.failed = lambda *about: self.failures.append(Failure(*about))
+        self._callbacks.failures.tell = lambda *about: self.failures.append(Failure(*about))
 
     @property
     def directory(self) -> Any:
