@@ -223,7 +223,16 @@ class Role:
     def close(self) -> None: ...
 
 class Publisher:
-    def __new__(cls, bus: Bus, topic: str, *, wait: float | None = 0.0) -> Self: ...
+    def __new__(
+        cls,
+        bus: Bus,
+        topic: str,
+        *,
+        wait: float | None = 0.0,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> Self: ...
     @property
     def topic(self) -> str: ...
     @property
