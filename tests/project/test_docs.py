@@ -55,7 +55,9 @@ def run_python(text, tmp_path):
         compile(text, "block.py", "exec")
         return
     (tmp_path / "block.py").write_text(text)
-    run([sys.executable, "block.py"], tmp_path)
+    # A block with tests is a test module.
+    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []
+    run([sys.executable, *pytest_here, "block.py"], tmp_path)
 
 
 def run_c(text, tmp_path):
