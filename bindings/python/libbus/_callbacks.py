@@ -16,7 +16,6 @@ import select
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +36,8 @@ log = logging.getLogger("libbus")
 
 # How long Ctrl-C may wait in a flush.
 SLICE_S = 0.05
+
+FAILED = "callback %r failed on %s"
 
 CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
@@ -148,9 +149,7 @@ class Callbacks:
         self._servers: dict[None, tuple[select.epoll, threading.Thread]] = {}  # one, or none yet
         self._started = threading.Lock()  # stays locked: the thread starts once
         self._handled = threading.Condition()  # reentrant
-        # Guards the two below, and what stop() counts. Reentrant: a finalizer may close the bus inside.
-        self._calling = threading.RLock()
-        self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
+        self._calls = _core.Calls(self._functions, self._readers, _failed)
         self._stopped = False
         # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
         # second never miss a message between both.
@@ -365,37 +364,28 @@ class Callbacks:
 
     def handle(self, mailbox: _core.Mailbox) -> None:
         """Calls the functions for what is there. ClosedError: the bus has ended."""
-        with self._calling:
-            if self._stopped:
-                raise _core.error(CLOSED)
-            self._busy_with = mailbox
-            try:
-                self._taken.extend(mailbox._take())
-            except BaseException:
-                self._busy_with = None  # flush() would wait for it
-                raise
-        while (taken := self._next()) is not None:
-            self.call(*taken)
+        self._busy_with = mailbox
+        try:
+            self._calls.run(mailbox)
+        except BaseException:
+            self._busy_with = None  # flush() would wait for it
+            raise
         self.count(mailbox)
 
     def call(self, key: int, msg: _core.Message) -> None:
+        """For a worker."""
         function = self._functions.get(key)
         if function is None:
             return
-        read = self._readers.get(key) if self._readers else None
+        read = self._readers.get(key)
         try:
             function(msg if read is None else msg._as(read))
         except BaseException:
-            # Also SystemExit: the other callbacks still want their messages.
-            log.exception("callback %r failed on %s", function, msg.topic)
-
-    def _next(self) -> tuple[int, _core.Message] | None:
-        with self._calling:
-            return self._taken.popleft() if self._taken and not self._stopped else None
+            log.exception(FAILED, function, msg.topic)
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
-        done, _ = mailbox._progress()
+        done, _ = mailbox._reached()
         self._done[mailbox] = done
         if mailbox not in list(self._mailboxes.values()):  # forgotten, perhaps just now
             self._done.pop(mailbox, None)
@@ -415,7 +405,7 @@ class Callbacks:
 
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
-        due = [(each.work, each.mailbox._progress()[1]) for each in list(self._workers.values())]
+        due = [(each.work, each.mailbox._goal()) for each in list(self._workers.values())]
         tasks = self._tasks_due()
         if not self._flush_shared(deadline) or not self._flush_tasks(tasks, deadline):
             return False
@@ -455,7 +445,7 @@ class Callbacks:
         if thread is None or not thread.is_alive():
             return True
         with self._handled:
-            waiting = {mailbox: mailbox._progress()[1] for mailbox in list(self._done)}
+            waiting = {mailbox: mailbox._goal() for mailbox in list(self._done)}
             while not self._are_handled(waiting):
                 if self._stopped:
                     raise _core.error(CLOSED)
@@ -477,21 +467,18 @@ class Callbacks:
         done = self._done.get(mailbox)
         if done is None or done >= due:
             return True
-        reached, goal = mailbox._progress()
+        reached, nothing_waits = mailbox._reached()
         # The second: what was due has been pushed out since.
-        return self._busy_with is not mailbox and (reached >= due or reached == goal)
+        return self._busy_with is not mailbox and (reached >= due or nothing_waits)
 
     def stop(self) -> int:
         """From here on no call begins. How many messages were taken out and not given to every callback
         that wants them."""
-        with self._calling:
-            self._stopped = True
-            taken = list(self._taken)  # a signal handler that closes the bus clears it
-            left = {id(msg) for key, msg in taken if key in self._functions}
-            self._taken.clear()
+        self._stopped = True
+        left = self._calls.stop()
         ends = [each.work.close for each in list(self._workers.values())]
         ends += [each.close for each in list(self._tasks.values())]
-        return len(left) + sum(end() for end in ends)
+        return left + sum(end() for end in ends)
 
     def join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -506,6 +493,11 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _failed(function: Function, msg: _core.Message, error: BaseException) -> None:
+    """Also of SystemExit: the other callbacks still want their messages."""
+    log.error(FAILED, function, msg.topic, exc_info=error)
 
 
 def _slice(deadline: float | None) -> float:
