@@ -54,7 +54,10 @@ def _keep(bus: Bus) -> None:
 
 
 class Callback(Closing):
-    """A function that is called for each message, until close()."""
+    """A function that is called for each message, until close(): bus.subscribe(..., callback=function) makes it."""
+
+    filters: tuple[str, ...]
+    """The filters that it was registered with."""
 
     def __init__(
         self, bus: Bus, filters: tuple[str, ...], mailbox: _core.Mailbox, key: int
@@ -71,8 +74,10 @@ class Callback(Closing):
         return self._bus.closed or self._key not in self._bus._callbacks._functions
 
     def close(self) -> None:
-        """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
-        so a signal handler or a finalizer may close."""
+        """Ends the calls. In another thread than the callbacks', one may still be running.
+
+        Threads: any; also the callback itself, signal handlers and finalizers. Blocks: never.
+        """
         callbacks = self._bus._callbacks
         mailbox = self._current()
         if self._key in callbacks._workers or self._key in callbacks._tasks:
@@ -88,7 +93,10 @@ class Callback(Closing):
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
-        in the past or have workers."""
+        in the past or have workers.
+
+        Threads: any. Blocks: never.
+        """
         return self._last if self._last is not None else self._current().stats()
 
     def _about(self) -> str:

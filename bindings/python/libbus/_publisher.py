@@ -54,6 +54,10 @@ class Publisher(_core.Publisher, Closing):
     close(), and Ctrl-C ends it. In a running event loop a send that finds no room waits when it is awaited.
     """
 
+    bus: Bus
+    wait: float | None
+    """How many seconds a send waits for room. None: no limit."""
+
     _done = _Done()
 
     def __new__(

@@ -26,9 +26,10 @@ ERROR_CHARACTERS = 1000  # an exception may quote all of what it was given
 
 
 class ReplyError(_core.BusError):
-    """The answering side raised; the text says what. reply is the Message that told."""
+    """The function that serves the topic raised; the text says what."""
 
     reply: _core.Message
+    """The message that told."""
 
 
 class Reply(_core.Reply):

@@ -27,10 +27,11 @@ else:
 
 
 class Subscription(_core.Mailbox[T], Closing):
-    """Messages of some filters, in a bounded mailbox of their own.
+    """Messages of some filters, in a bounded mailbox of their own: bus.subscribe() makes it.
 
-    Keeps its bus open. Several threads may share one: each message goes to one of them. So may subscriptions of one
-    group.
+    Take them out by a loop, by recv(), or by `async for` in an event loop. The loop ends when the subscription or its bus
+    is closed. Keeps its bus open. Several threads and tasks may share one: each message goes to one of them. So may
+    subscriptions of one group.
     """
 
     def __new__(
@@ -79,18 +80,39 @@ class Subscription(_core.Mailbox[T], Closing):
         return tuple(self._filters)
 
     def subscribe(self, topic_filter: str, /) -> None:
-        """Adds a filter. Its kept values are delivered."""
+        """Adds a filter. Kept values of its topics are delivered.
+
+        Raises:
+            FilterError: The filter is malformed.
+            ClosedError: The subscription or its bus is closed.
+
+        Threads: any. Blocks: never.
+        """
         super().subscribe(topic_filter)
         self._filters[topic_filter] = None
 
     def unsubscribe(self, topic_filter: str, /) -> None:
+        """Ends a filter. Messages of it that wait already are counted as lost, as unsubscribed.
+
+        Raises:
+            ValueError: It is not one of the filters.
+
+        Threads: any. Blocks: never.
+        """
         super().unsubscribe(topic_filter)
         self._filters.pop(topic_filter, None)
 
-    unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
-
     def iter(self, timeout: float | None = None) -> Iterator[_core.Message[T]]:
-        """Messages until none came for timeout seconds, or the end."""
+        """Yields messages until none came for timeout seconds, or until the subscription or its bus is closed.
+
+        Args:
+            timeout: Seconds to wait for each message. None: no limit; 0: what is there.
+
+        Raises:
+            StateError: It would wait in a running event loop, where `async for` does.
+
+        Threads: any. Blocks: in each step, up to timeout.
+        """
         while True:
             try:
                 yield self.recv(timeout)

@@ -50,10 +50,11 @@
 	X(LIMIT, "LimitError", NULL, "A configured limit is reached.")                             \
 	X(NOT_SUPPORTED, "NotSupportedError", NULL, "This kind of bus or version cannot do it.")   \
 	X(ARGUMENT, "ArgumentError", PyExc_ValueError, "A value is out of its range.")             \
-	X(TOPIC, "TopicError", PyExc_ValueError, "No name to publish on.")                         \
-	X(FILTER, "FilterError", PyExc_ValueError, "No filter to subscribe to.")                   \
+	X(TOPIC, "TopicError", PyExc_ValueError,                                                   \
+	    "The topic is malformed, or not one to publish on.")                                   \
+	X(FILTER, "FilterError", PyExc_ValueError, "The filter is malformed.")                     \
 	X(TOO_BIG, "TooBigError", PyExc_ValueError, "The payload is above the limit of the bus.")  \
-	X(ADDRESS, "AddressError", PyExc_ValueError, "No address, or one that is not allowed.")    \
+	X(ADDRESS, "AddressError", PyExc_ValueError, "The address is malformed, or not allowed.")  \
 	X(TRANSPORT, "TransportError", PyExc_OSError, "The system or the peer refused.")           \
 	X(NOBODY, "NobodyError", NULL, "Nobody listens to the topic of the question.")             \
 	X(DECODE, "DecodeError", PyExc_ValueError, "The payload is not what its type says.")

@@ -262,8 +262,12 @@ mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 
 PyDoc_STRVAR(mailbox_unsubscribe_doc,
     "unsubscribe($self, topic_filter, /)\n--\n\n"
-    "Ends a filter of subscribe(). What already waits of it is counted as lost, as unsubscribed.\n\n"
-    "ValueError: it is not one of them.");
+    "Ends a filter of subscribe(). Messages of it that wait already are counted as lost, as unsubscribed.\n"
+    "\n"
+    "Raises:\n"
+    "    ValueError: It is not one of the filters.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_unsubscribe(struct mailbox_object *self, PyObject *filter)
@@ -413,8 +417,11 @@ close_both:
 
 PyDoc_STRVAR(mailbox_fileno_doc,
     "fileno($self, /)\n--\n\n"
-    "A descriptor for select, poll and event loops: readable while there is a\n"
-    "message, and after the end. Only wait on it.");
+    "A descriptor for select, poll and event loops: readable while there is a message, and after the end.\n"
+    "\n"
+    "Only wait on it: do not read, write or close it. Take messages by recv_nowait() until that returns None.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_fileno(struct mailbox_object *self, PyObject *unused)
@@ -541,9 +548,18 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message. BusTimeoutError: none came within timeout seconds;\n"
-    "ClosedError: the subscription or its bus has ended; StateError: it would wait in a running event\n"
-    "loop, where `await anext(subscription)` does.");
+    "Waits for the next message and takes it out.\n"
+    "\n"
+    "Args:\n"
+    "    timeout: Seconds. None: no limit; 0: does not wait.\n"
+    "\n"
+    "Raises:\n"
+    "    BusTimeoutError: No message came in time.\n"
+    "    ClosedError: The subscription or its bus has ended.\n"
+    "    StateError: It would wait in a running event loop, where `await anext(subscription)` does.\n"
+    "    TransportError: The log of the named bus is damaged.\n"
+    "\n"
+    "Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends it.");
 
 /* Its one argument, by position or by name. */
 static PyObject *
@@ -571,8 +587,13 @@ mailbox_recv(
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
 }
 
-PyDoc_STRVAR(mailbox_recv_nowait_doc,
-    "recv_nowait($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
+PyDoc_STRVAR(mailbox_recv_nowait_doc, "recv_nowait($self, /)\n--\n\n"
+				      "The next message if there is one, else None.\n"
+				      "\n"
+				      "Raises:\n"
+				      "    ClosedError: The subscription or its bus has ended.\n"
+				      "\n"
+				      "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
@@ -731,7 +752,9 @@ mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_wait
 
 PyDoc_STRVAR(mailbox_stats_doc,
     "stats($self, /)\n--\n\n"
-    "Counters: offered is delivered + lost + pending, exactly; lost_by says why.");
+    "Counters of this mailbox: offered is delivered + lost + refused + pending, exactly; lost_by has the causes.\n"
+    "\n"
+    "Threads: any; also after close(). Blocks: never.");
 
 static PyObject *
 mailbox_stats(struct mailbox_object *self, PyObject *unused)
@@ -765,8 +788,9 @@ end(struct mailbox_object *self)
 
 PyDoc_STRVAR(mailbox_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends it; what it still held is counted as lost. Whoever waits in recv() gets\n"
-    "ClosedError, and loops over it end.");
+    "Ends it. What it still holds is counted as lost. recv() on other threads raises ClosedError, and loops over it end.\n"
+    "\n"
+    "Threads: any; also signal handlers and finalizers. Blocks: never.");
 
 static PyObject *
 mailbox_close(struct mailbox_object *self, PyObject *unused)

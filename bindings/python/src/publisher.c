@@ -369,9 +369,19 @@ send_array(struct publisher_object *self, PyObject *value)
 
 PyDoc_STRVAR(publisher_send_doc,
     "send($self, value, /)\n--\n\n"
-    "Publishes a value, as bus.publish() does. FullError: a subscription with full='refuse' had no room\n"
-    "for `wait` seconds, and none got it. In a callback it does not wait. In a running event loop `await\n"
-    "publisher.send(value)` waits, and leaves the loop to other tasks.");
+    "Publishes a value on the topic, as bus.publish() does.\n"
+    "\n"
+    "In a running event loop `await publisher.send(value)` waits for room and leaves the loop to other tasks. What has room\n"
+    "is published when you call it, also without await.\n"
+    "\n"
+    "Raises:\n"
+    "    FullError: A subscription with full=\"refuse\" had no room for `wait` seconds; no subscription got the value. In a\n"
+    "        callback it does not wait.\n"
+    "    TypeError: The value cannot be published.\n"
+    "    TooBigError: The payload is too large.\n"
+    "    ClosedError: The publisher or its bus is closed.\n"
+    "\n"
+    "Threads: any. Blocks: up to `wait` seconds, without the GIL; Ctrl-C ends it.");
 
 static PyObject *
 publisher_send(struct publisher_object *self, PyObject *value)
@@ -512,9 +522,15 @@ send_values(
 
 PyDoc_STRVAR(publisher_send_many_doc,
     "send_many($self, values, /)\n--\n\n"
-    "Publishes each value of a list or another iterable, in order. Costs less than a send() for each, and waits\n"
-    "for room as send() does. Returns the number of values. An exception ends it: its attribute `sent` is the\n"
-    "number of values that were published. In a running event loop await it.");
+    "Publishes each value of a list or another iterable, in order. Costs less than a send() for each.\n"
+    "\n"
+    "Waits for room as send() does. An exception ends it, also one of the iterable; its attribute `sent` is the number of\n"
+    "values that were published. In a running event loop await it.\n"
+    "\n"
+    "Returns:\n"
+    "    The number of values.\n"
+    "\n"
+    "Threads: any. Blocks: up to `wait` seconds for each value, without the GIL; Ctrl-C ends it.");
 
 static PyObject *
 publisher_send_many(struct publisher_object *self, PyObject *values)
@@ -602,7 +618,9 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(publisher_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends it. Never waits; a send() that waits on another thread raises ClosedError.");
+    "Ends it. A send() that waits on another thread raises ClosedError.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 publisher_close(struct publisher_object *self, PyObject *unused)
