@@ -226,6 +226,14 @@ def test_what_is_logged_while_a_record_is_published_does_not_loop(logger, handle
     assert handler.dropped == 1
 
 
+def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
+    with pytest.raises(TypeError, match=r"bus is a libbus.Bus, or the name of one, not NoneType"):
+        libbus.logging.Handler(None)
+    with pytest.raises(libbus.FilterError, match="log/#/x: malformed filter"):
+        libbus.logging.Handler(bus, topic="log/#")
+    assert repr(libbus.logging.Handler(bus, level="INFO")) == "<libbus.logging.Handler log/# INFO>"
+
+
 # --- how it is set up -----------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,8 @@ class Handler(logging.Handler):
         level: int | str = logging.NOTSET,
     ) -> None:
         super().__init__(level)
+        if not isinstance(bus, str) and not hasattr(bus, "publish"):
+            raise TypeError(f"bus is a libbus.Bus, or the name of one, not {type(bus).__name__}")
         libbus.filter_check(f"{topic}/x")
         self._own = libbus.Bus(bus, on_fork="reopen") if isinstance(bus, str) else None
         self.bus: libbus.Bus | FlaskBus = self._own or bus  # type: ignore[assignment]
@@ -122,6 +124,9 @@ class Handler(logging.Handler):
         super().close()
         if self._own is not None:
             self._own.close()
+
+    def __repr__(self) -> str:
+        return f"<libbus.logging.Handler {self.topic}/# {logging.getLevelName(self.level)}>"
 
     # --- a message of a record ------------------------------------------------------------------------------
 
