@@ -4,6 +4,8 @@ import asyncio
 import logging
 import logging.config
 import os
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -135,6 +137,28 @@ def test_a_record_whose_arguments_do_not_fit_arrives_and_shows_them(logger, hand
     (payload,) = records.values()
     assert payload["message"] == "%d apples with ('no',): TypeError where its text is made"
     assert handler.dropped == 0
+
+
+ALONE = """
+import logging
+import libbus, libbus.logging
+
+bus = libbus.Bus()
+handler = libbus.logging.Handler(bus)
+logging.getLogger().addHandler(handler)
+bus.publish = None  # whatever is wrong with it
+logging.error("first")
+logging.error("second")
+assert handler.dropped == 2
+"""
+
+
+def test_where_no_other_handler_tells_of_drops_stderr_does():
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=WATCHDOG
+    )
+    told = "log records are dropped: TypeError: 'NoneType' object is not callable\n"
+    assert done.stderr == told
 
 
 # --- circles --------------------------------------------------------------------------------------------------

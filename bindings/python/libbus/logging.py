@@ -98,6 +98,8 @@ class Handler(logging.Handler):
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "dropped_by", None) is self:
+            return
         if getattr(self._inside, "now", False):
             self._drop()
             return
@@ -117,7 +119,7 @@ class Handler(logging.Handler):
             self._inside.now = False
         if failed and not self._warned and not isinstance(failed, _core.ClosedError):
             self._warned = True
-            log.warning("log records are dropped: %s: %s", type(failed).__name__, failed)
+            self._warn(failed)
 
     def close(self) -> None:
         """Closes the bus, if the handler has opened it."""
@@ -168,6 +170,21 @@ class Handler(logging.Handler):
             self.bus.publish(topic, _shortened(payload))
         if before:
             self._told += before
+
+    def _warn(self, error: Exception) -> None:
+        """To the other handlers; if there are none, as logging does it for a program without handlers."""
+        text = "log records are dropped: %s: %s"
+        args = (type(error).__name__, error)
+        record = log.makeRecord(log.name, logging.WARNING, __file__, 0, text, args, None)
+        record.dropped_by = self
+        logger: logging.Logger | None = log
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                log.handle(record)
+                return
+            logger = logger.parent if logger.propagate else None
+        if logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
     def _drop(self) -> None:
         self.acquire()  # of logging, which mends it after a fork
