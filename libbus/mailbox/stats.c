@@ -20,20 +20,6 @@ add_handled(struct handled *sum, const struct bus_mailbox *m)
 	sum->closed += atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 }
 
-/* What was taken out and is still in a batch; *ret_sum: what became of the rest. Head lock. */
-static uint64_t
-in_hand(const struct bus_mailbox *m, struct handled *ret_sum)
-{
-	*ret_sum = (struct handled){.delivered = 0};
-	add_handled(ret_sum, m);
-	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
-		add_handled(ret_sum, r);
-	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
-	return atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
-	       atomic_load_explicit(&m->read, memory_order_relaxed) - ret_sum->delivered -
-	       ret_sum->expired - ret_sum->unsubscribed - ret_sum->closed;
-}
-
 /* Its bus has ended: nobody can take out any more what is inside. */
 static bool
 is_ended(const struct bus_mailbox *m)
@@ -43,7 +29,7 @@ is_ended(const struct bus_mailbox *m)
 }
 
 void
-bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
+bus__mailbox_add_stats(struct bus_mailbox *m, uint64_t most, struct bus_stats *stats)
 {
 	uint64_t full = atomic_load_explicit(&m->ring.evicted, memory_order_relaxed) +
 			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
@@ -51,14 +37,21 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	uint64_t refused = atomic_load_explicit(&m->refused, memory_order_relaxed);
 	uint64_t lapped = atomic_load_explicit(&m->lapped, memory_order_relaxed);
 	uint64_t gaps = atomic_load_explicit(&m->gaps, memory_order_relaxed);
-	struct handled sum;
+	struct handled sum = {.delivered = 0};
 	uint64_t shut = atomic_load_explicit(&m->lost_shut, memory_order_relaxed);
 	uint64_t pending, closed;
 
 	if (bus__is_receiver(m))
 		return; /* it is its group that has them */
 	bus__ring_lock(&m->ring);
-	pending = in_hand(m, &sum) + bus__ring_count(&m->ring, UINT64_MAX);
+	add_handled(&sum, m);
+	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
+		add_handled(&sum, r);
+	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
+	pending = bus__ring_count(&m->ring, is_ended(m) ? UINT64_MAX : most) +
+		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
+		  atomic_load_explicit(&m->read, memory_order_relaxed) - sum.delivered -
+		  sum.expired - sum.unsubscribed - sum.closed;
 	bus__ring_unlock(&m->ring);
 
 	/* A peer's ring is shut while its link is down. */
@@ -82,22 +75,14 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 			  sum.unsubscribed + closed + lapped + gaps;
 }
 
-bool
-bus__mailbox_reached(struct bus_mailbox *m, uint64_t *ret_reached)
+/* As far as that is known with so many of those that wait counted. */
+static struct progress
+progress_of(struct bus_mailbox *m, const struct bus_stats *stats)
 {
-	struct bus_mailbox *queue = m->queue;
-	struct progress progress;
-	struct handled sum;
-	bool waits;
+	struct progress progress = {stats->delivered, stats->delivered + stats->pending};
 
-	bus__ring_lock(&queue->ring);
-	waits = in_hand(queue, &sum) != 0 || bus__ring_count(&queue->ring, 1) != 0;
-	bus__ring_unlock(&queue->ring);
-	waits &= !is_ended(queue);
-	progress = (struct progress){sum.delivered, sum.delivered + waits};
 	m->source->progress(m, &progress);
-	*ret_reached = progress.reached;
-	return progress.reached == progress.goal;
+	return progress;
 }
 
 int
@@ -116,11 +101,28 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 		return err;
 	if (m->fork_generation != bus__fork_generation())
 		return bus__fail_mailbox(m, BUS_E_FORKED);
-	bus__mailbox_add_stats(m->queue, &stats);
-	progress = (struct progress){stats.delivered, stats.delivered + stats.pending};
-	m->source->progress(m, &progress);
+	bus__mailbox_add_stats(m->queue, UINT64_MAX, &stats);
+	progress = progress_of(m, &stats);
 	stats.reached = progress.reached;
 	stats.goal = progress.goal;
 	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
+}
+
+int
+bus_mailbox_reached(struct bus_mailbox *m, uint64_t *ret_reached)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	struct progress progress;
+
+	if (m == NULL)
+		return bus__fail_mailbox(NULL, BUS_E_INVAL);
+	if (ret_reached == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (m->fork_generation != bus__fork_generation())
+		return bus__fail_mailbox(m, BUS_E_FORKED);
+	bus__mailbox_add_stats(m->queue, 1, &stats);
+	progress = progress_of(m, &stats);
+	*ret_reached = progress.reached;
+	return progress.reached == progress.goal;
 }

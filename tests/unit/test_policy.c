@@ -723,7 +723,7 @@ ck_reached(struct bus_mailbox *m)
 {
 	struct bus_stats stats = {.size = sizeof stats};
 	uint64_t reached;
-	bool nothing_waits = bus__mailbox_reached(m, &reached);
+	int nothing_waits = bus_mailbox_reached(m, &reached);
 
 	ck_bus(bus_mailbox_stats(m, &stats), 0);
 	ck_assert_uint_eq(reached, stats.reached);

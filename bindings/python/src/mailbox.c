@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "gate.h"
-#include "mailbox/mailbox.h"
 
 /* Messages in one batch: enough to share the costs of a wake-up, few enough to stay fair. */
 #define BATCH MAILBOX_BATCH
@@ -683,13 +682,14 @@ int
 mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_waits)
 {
 	struct mailbox_object *self = (struct mailbox_object *)mailbox;
-	int err = gate_enter(&self->gate);
+	int got = gate_enter(&self->gate);
 
-	if (err < 0)
-		return err;
-	*ret_nothing_waits = bus__mailbox_reached(self->mbox, ret_reached);
+	if (got < 0)
+		return got;
+	got = bus_mailbox_reached(self->mbox, ret_reached);
 	gate_leave(&self->gate);
-	return 0;
+	*ret_nothing_waits = got > 0;
+	return got < 0 ? got : 0;
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
