@@ -13,6 +13,8 @@ from typing import Any, Literal, TypedDict
 from typing_extensions import assert_type
 
 import libbus
+import libbus.logging
+import libbus.testing
 
 
 @dataclass
@@ -142,7 +144,7 @@ def requests(bus: libbus.Bus) -> None:
 
 
 def publishers(bus: libbus.Bus) -> None:
-    with bus.publisher("p", wait=None) as publisher:
+    with bus.publisher("p", wait=None, retain=True, ttl=60, headers={"n": 1}) as publisher:
         assert_type(publisher, libbus.Publisher)
         publisher.send(1)
         sent: int = publisher.send_many(n for n in range(3))
@@ -151,6 +153,30 @@ def publishers(bus: libbus.Bus) -> None:
         assert_type(publisher.wait, float | None)
         assert_type(publisher.bus, libbus.Bus)
     assert_type(publisher.closed, bool)
+
+
+def jobs(bus: libbus.Bus) -> None:
+    for item in bus.progress("job/1", [1, 2]):
+        assert_type(item, int)
+    with bus.progress("job/2", total=3, interval=1) as job:
+        assert_type(job, libbus.Progress[Any])
+        job.advance()
+        job.done = 2
+        job.total = 4
+        job.note("reading")
+        assert_type(job.topic, str)
+        assert_type(job.state, Literal["running", "done", "failed", "stopped"])
+        assert_type(job.value(), libbus.ProgressValue)
+        assert_type(job.value()["eta"], float | None)
+    bus.progress("job/3", 3.5).close()
+    bus.progress("job/4").fail("no file")
+
+
+def around(bus: libbus.Bus) -> None:
+    with libbus.testing.record(bus, "r/#") as heard:
+        bus.publish("r/1", 1)
+        assert_type(heard.wait(1), libbus.testing.Messages)
+    libbus.logging.Handler(bus, topic="logs", level="INFO").close()
 
 
 def links(bus: libbus.Bus) -> None:
@@ -242,6 +268,8 @@ def main(folder: str) -> None:
         callbacks(bus)
         requests(bus)
         publishers(bus)
+        jobs(bus)
+        around(bus)
         links(bus)
         assert_type(bus.stats()["lost"], int)
         assert_type(bus.closed, bool)
