@@ -532,6 +532,7 @@ class Work:
     def flush(self, due: int, timeout: float | None, /) -> bool: ...
     def close(self) -> int: ...
 
+@final
 class Calls:
     def __new__(
         cls,

@@ -449,7 +449,7 @@ def plain(value: Any) -> Any:
 def _members_of_struct(value: Any) -> Any:
     """What msgspec makes of it, with its renames, tags and omissions, but only of the struct itself: of the types of its members
     it knows some by another name (Ext, which it takes for a tuple) and some not at all (arrays)."""
-    unset = sys.modules["msgspec"].UNSET  # type: ignore[attr-defined]
+    msgspec: Any = sys.modules["msgspec"]
     config = value.__struct_config__
     members = [getattr(value, name) for name in value.__struct_fields__]
     tagged = config.tag is not None
@@ -461,7 +461,7 @@ def _members_of_struct(value: Any) -> Any:
     )
     for at, (name, member) in enumerate(zip(value.__struct_encode_fields__, members, strict=True)):
         omitted = at >= without and _is_default(member, value.__struct_defaults__[at - without])
-        if member is not unset and not omitted:
+        if member is not msgspec.UNSET and not omitted:
             made[name] = member
     return made
 
