@@ -189,6 +189,10 @@ BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pu
  * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send(struct bus_pub *pub, const void *data, size_t len);
 
+/* The same with what a message has besides: flags, a life, headers and its own type. Its topic is ignored: the handle's counts.
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
+BUS_API int bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg);
+
 struct bus_slice {
 	const void *data;
 	size_t      len;
@@ -199,10 +203,6 @@ struct bus_slice {
  * error of the first; those behind one that is not accepted are not tried.
  * Threads: one at a time per pub.  Blocks: up to wait_ms for each.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
-
-/* The same as bus_pub_send() with type, flags, ttl_ms and headers, as bus_publish_msg() takes them; msg->topic is ignored.
- * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
-BUS_API int bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg);
 
 /* Lends len bytes of the bus, to be filled in place and sent without a copy. Worth it above 1 KiB.
  * *ret_data is aligned for any type and the caller's until commit, abort or the close of the handle.

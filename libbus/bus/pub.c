@@ -194,25 +194,31 @@ bus__pub_send_item(struct bus_pub *pub, struct ring_item *item)
 	return err;
 }
 
+static int
+send_msg(struct bus_pub *pub, const struct bus_msg *msg)
+{
+	struct ring_item item;
+	int err = bus__item_make(pub->bus, msg, &item);
+
+	if (err < 0)
+		return bus__pub_fail(pub, err, msg->len + msg->headers_len);
+	return bus__pub_send_item(pub, &item);
+}
+
 int
 bus__pub_send_bytes(struct bus_pub *pub, const void *data, size_t len)
 {
-	struct ring_item item;
 	int err = bus__pub_enter(pub);
 
-	if (err == 0)
-		err = bus__item_make(pub->bus,
-		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
 	if (err < 0)
 		return bus__pub_fail(pub, err, len);
-	return bus__pub_send_item(pub, &item);
+	return send_msg(pub, &(struct bus_msg){.data = data, .len = len, .type = pub->type});
 }
 
 int
 bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 {
 	struct bus_msg room;
-	struct ring_item item;
 	int err = bus__pub_enter(pub);
 
 	if (err < 0)
@@ -220,12 +226,7 @@ bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 	if (msg == NULL)
 		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": the message is NULL", pub->topic->name);
 	err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
-	if (err < 0)
-		return err;
-	err = bus__item_make(pub->bus, msg, &item);
-	if (err < 0)
-		return bus__pub_fail(pub, err, msg->len + msg->headers_len);
-	return bus__pub_send_item(pub, &item);
+	return err < 0 ? err : send_msg(pub, msg);
 }
 
 void

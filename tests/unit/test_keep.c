@@ -109,42 +109,6 @@ START_TEST(handle_on_the_short_way_keeps_from_then_on)
 }
 END_TEST
 
-START_TEST(handle_sends_retained_messages_with_headers_and_a_life)
-{
-	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = subscriber(bus, "t");
-	struct bus_msg msg = {.size = sizeof msg,
-	    .topic = "ignored",
-	    .data = "1",
-	    .len = 1,
-	    .type = BUS_TYPE_TEXT,
-	    .flags = BUS_MSG_RETAIN,
-	    .ttl_ms = 60000,
-	    .headers = "\x80",
-	    .headers_len = 1};
-	const struct bus_msg *got;
-	struct bus_pub *pub;
-
-	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
-	ck_bus(bus_pub_send_msg(pub, &msg), 0);
-	bus_mailbox_close(mbox);
-	mbox = subscriber(bus, "#");
-	ck_bus(bus_recv(mbox, patience_ms(), &got), 1);
-	ck_assert_str_eq(got->topic, "t");
-	ck_assert_uint_eq(got->flags, BUS_MSG_RETAIN | BUS_MSG_KEPT);
-	ck_assert_int_eq(got->type, BUS_TYPE_TEXT);
-	ck_assert_uint_eq(got->headers_len, 1);
-	ck_assert(got->ttl_ms > 0 && got->ttl_ms <= 60000);
-	msg.flags = 1U << 20;
-	ck_bus(bus_pub_send_msg(pub, &msg), BUS_E_INVAL);
-	ck_bus(bus_pub_send_msg(pub, NULL), BUS_E_INVAL);
-	ck_bus(bus_pub_send_msg(NULL, &msg), BUS_E_INVAL);
-	bus_mailbox_close(mbox);
-	bus_pub_close(pub);
-	bus_close(bus, 0);
-}
-END_TEST
-
 START_TEST(largest_of_several_filters_counts)
 {
 	struct bus *bus = open_bus();
@@ -582,10 +546,9 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "kept", last_messages_come_first_in_order_and_flagged,
 	    filter_applies_to_topics_that_exist_and_to_new_ones,
-	    handle_on_the_short_way_keeps_from_then_on,
-	    handle_sends_retained_messages_with_headers_and_a_life,
-	    largest_of_several_filters_counts, empty_retained_message_deletes_all,
-	    retained_message_is_one_of_the_last, bytes_are_counted_and_the_newest_stays,
+	    handle_on_the_short_way_keeps_from_then_on, largest_of_several_filters_counts,
+	    empty_retained_message_deletes_all, retained_message_is_one_of_the_last,
+	    bytes_are_counted_and_the_newest_stays,
 	    message_that_expires_goes_from_wherever_it_stands,
 	    headers_type_and_loans_are_kept_whole, bounds_of_keeping_are_exact,
 	    topic_that_keeps_something_is_not_forgotten);
