@@ -7,6 +7,7 @@ the interpreter, whether or not the program refers to it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import itertools
@@ -139,9 +140,10 @@ class Callbacks:
         self._done: dict[_core.Mailbox, int] = {}
         self._servers: dict[None, tuple[select.epoll, Runner]] = {}  # one, or none yet
         self._started = threading.Lock()  # stays locked: the thread starts once
-        self._handled = threading.Condition()  # reentrant
+        # _thread's are locks of threads also in a program that gevent has patched: no greenlet waits inside.
+        self._handled = threading.Condition(_thread.RLock())
         # Guards the two below, and what stop() counts. Reentrant: a finalizer may close the bus inside.
-        self._calling = threading.RLock()
+        self._calling = _thread.RLock()
         self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
         self._stopped = False
         # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
