@@ -25,7 +25,6 @@ from libbus import _core
 from libbus._closing import Closing
 from libbus._loop import is_async, loop_for
 from libbus._reader import reader
-from libbus._threads import Threads
 from libbus._ways import way
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from libbus._reader import Reader
     from libbus._start import Start
     from libbus._tasks import Tasks
-    from libbus._threads import Runner, Work
+    from libbus._threads import Runner, Threads, Work
 
     Function = Callable[[_core.Message], Any]
 
@@ -234,8 +233,10 @@ class Callbacks:
                 self._handled.notify_all()
 
     def _start_workers(self, work: Work, mailbox: _core.Mailbox, key: int, count: int) -> None:
+        waiting = way()
         runners = [
-            way().runner(_serve, (self, work, n, key), f"libbus-worker-{n}") for n in range(count)
+            waiting.runner(_serve, (waiting, self, work, n, key), f"libbus-worker-{n}")
+            for n in range(count)
         ]
         self._workers[key] = Workers(work, mailbox, runners)
         for runner in runners:
@@ -412,7 +413,7 @@ class Callbacks:
             return False
         for work, goal in due:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not work.flush(goal, left):
+            if not way().flush(work, goal, left):
                 return False
         if due and self._stopped:
             raise _core.error(CLOSED)
@@ -498,7 +499,7 @@ class Callbacks:
                     way().join(runner, max(0.0, deadline - time.monotonic()))
 
 
-def _serve(callbacks: Callbacks, work: Work, number: int, key: int) -> None:
+def _serve(waiting: Threads, callbacks: Callbacks, work: Work, number: int, key: int) -> None:
     while True:
         try:
             msg = work.next(number)
@@ -510,7 +511,7 @@ def _serve(callbacks: Callbacks, work: Work, number: int, key: int) -> None:
             continue
         if msg is None:
             return
-        Threads.call(callbacks.call, key, msg)
+        waiting.call(callbacks.call, key, msg)
         msg = None  # not while it waits
 
 
@@ -534,7 +535,7 @@ def _run(
                     callbacks = find()
                     if callbacks is None:
                         return
-                    Threads.call(callbacks.handle, mailbox)
+                    waiting.call(callbacks.handle, mailbox)
                 except _core.ClosedError:
                     return
                 except _core.TransportError:  # the log is damaged: nothing comes from it any more

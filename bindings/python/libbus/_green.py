@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from libbus import _core
 from libbus._request import received
-from libbus._threads import SHORTEST_S, Threads, pauses
+from libbus._threads import SHORTEST_S, Threads, call, pauses
 
 if TYPE_CHECKING:
     import select
@@ -164,6 +164,7 @@ def _sleep(seconds: float) -> None:
 class Green(Threads):
     """Waits leave the hub to other greenlets. gevent.Timeout and kill() end them, and take nothing out."""
 
+    call = staticmethod(call)
     sends_here = None
 
     def request(
@@ -220,6 +221,10 @@ class Green(Threads):
                 return False
             _sleep(min(pause, left))
         raise AssertionError
+
+    def flush(self, work: Any, due: int, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return self.until(lambda: bool(work.flush(due, 0.0)), deadline, threading.Condition())
 
     def finish(self, sending: Sending) -> Any:
         _refuse_in_hub(hub())
@@ -377,17 +382,14 @@ def _current_thread() -> int:
 
 
 def _call_in(home: Any, function: Callable[..., None], *arguments: Any) -> None:
-    """Calls it in a greenlet, and waits for it on a thread; or calls it here in a greenlet."""
+    """Calls it in a greenlet of that hub, and waits for it on the thread."""
     gevent: Any = sys.modules["gevent"]
-    if hub() is not None:
-        function(*arguments)
-        return
     thread = threading.get_native_id()
     done = sys.modules["gevent.monkey"].get_original("_thread", "allocate_lock")()
     done.acquire()
     raised: list[BaseException] = []
 
-    def call() -> None:
+    def run() -> None:
         _waiting_threads[gevent.getcurrent()] = thread
         try:
             function(*arguments)
@@ -396,7 +398,7 @@ def _call_in(home: Any, function: Callable[..., None], *arguments: Any) -> None:
         finally:
             done.release()
 
-    home.loop.run_callback_threadsafe(lambda: gevent.spawn(call))
+    home.loop.run_callback_threadsafe(lambda: gevent.spawn(run))
     done.acquire()
     if raised:
         raise raised.pop()
@@ -475,10 +477,13 @@ class Work:
             self._wake()
 
     def flush(self, due: int, timeout: float | None, /) -> bool:
-        from libbus._ways import way
-
+        """On a thread without the hub, or with timeout 0."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        return way().until(lambda: self._is_handled(due), deadline, threading.Condition())
+        while not self._is_handled(due):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(SHORTEST_S)
+        return True
 
     def _is_handled(self, due: int) -> bool:
         if self._ended:

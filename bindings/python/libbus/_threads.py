@@ -66,7 +66,7 @@ class Thread(threading.Thread):
         return self.native_id is not None and self.native_id == Threads.current()
 
 
-def _call(function: Callable[..., None], *arguments: Any) -> None:
+def call(function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
@@ -76,7 +76,7 @@ class Threads:
     # The thread whose code runs here, and a call by a thread of ours into the program. A program that is patched while there are
     # threads has its own.
     current: ClassVar[Callable[[], int]] = staticmethod(threading.get_native_id)
-    call: ClassVar[Callable[..., None]] = staticmethod(_call)
+    call: ClassVar[Callable[..., None]] = staticmethod(call)
 
     # Whether a publisher that finds no room waits in the C library. None: finish() gets the rest.
     sends_here: bool | None = True
@@ -115,6 +115,10 @@ class Threads:
                     return False
                 news.wait(left)
         return True
+
+    def flush(self, work: Work, due: int, timeout: float | None) -> bool:
+        """Waits until a callback with workers has handled what was in its mailbox up to `due`."""
+        return work.flush(due, timeout)
 
     def finish(self, sending: Sending) -> Any:
         """Sends what had no room."""
