@@ -194,7 +194,7 @@ class Child:
             try:
                 os.close(ready)
                 work(lambda: os.write(says, b"x"))
-            except BaseException:
+            except BaseException:  # noqa: BLE001
                 traceback.print_exc()
             os._exit(0)
         os.close(says)

@@ -434,9 +434,13 @@ struct bus_stats {
 	uint64_t reached, goal;
 };
 
-/* Reads the counters; set ret_stats->size first.
+/* Reads the counters; set ret_stats->size first. It looks at each message that waits.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_mailbox_stats(struct bus_mailbox *mbox, struct bus_stats *ret_stats);
+
+/* `reached` alone, at a cost that does not grow with what waits. 1: nothing waits; 0: something does.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API int bus_mailbox_reached(struct bus_mailbox *mbox, uint64_t *ret_reached);
 
 /* The same summed over all mailboxes that bus has had, its default one and those of links included.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */

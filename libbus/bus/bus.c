@@ -391,7 +391,7 @@ bus__mailbox_unlist_locked(struct bus_mailbox *m)
 		bus->mailboxes = m->next;
 	if (m->next != NULL)
 		m->next->prev = m->prev;
-	bus__mailbox_add_stats(m, &bus->ended);
+	bus__mailbox_add_stats(m, UINT64_MAX, &bus->ended);
 }
 
 void
@@ -534,7 +534,7 @@ sum_stats(const struct bus *bus, struct bus_stats *ret_stats)
 	ret_stats->size = sizeof *ret_stats;
 	ret_stats->late_replies = atomic_load_explicit(&bus->inbox.late, memory_order_relaxed);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
-		bus__mailbox_add_stats(m, ret_stats);
+		bus__mailbox_add_stats(m, UINT64_MAX, ret_stats);
 }
 
 int

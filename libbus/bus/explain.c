@@ -33,7 +33,7 @@ say_counters(struct page *page, struct bus_mailbox *m)
 {
 	struct bus_stats stats = {.size = sizeof stats};
 
-	bus__mailbox_add_stats(m, &stats);
+	bus__mailbox_add_stats(m, UINT64_MAX, &stats);
 	bus__line(page, "%s %u: %llu delivered, %llu waiting", kind_of(m), m->number,
 	    (unsigned long long)stats.delivered, (unsigned long long)stats.pending);
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)

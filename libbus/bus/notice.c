@@ -190,7 +190,7 @@ tell_losses_of(struct bus *bus, struct bus_mailbox *m)
 {
 	struct bus_stats stats = {.size = sizeof stats};
 
-	bus__mailbox_add_stats(m, &stats);
+	bus__mailbox_add_stats(m, 0, &stats);
 	/* Room may have been made without dropping anything. */
 	if (memcmp(m->told, stats.lost, sizeof m->told) == 0)
 		return;

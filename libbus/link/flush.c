@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "link/session.h"
+#include "mailbox/mailbox.h"
 
 /* A flush waits for a number of messages per connection, not for an empty mailbox: other threads go on
  * publishing. */
@@ -76,7 +77,7 @@ bus__flush_progress(struct bus__links *links, struct bus__session *session)
 	if (links->flushes == NULL || session->mbox == NULL ||
 	    bus__peer_tells_values(session->mbox))
 		return;
-	bus_mailbox_stats(session->mbox, &stats);
+	bus__mailbox_add_stats(session->mbox, 0, &stats);
 	reach(links, session, stats.offered - stats.pending);
 }
 

@@ -248,8 +248,9 @@ void bus__mailbox_stop(struct bus_mailbox *mbox, int64_t deadline_ns);
 const struct bus_msg *bus__mailbox_next(struct bus_mailbox *mbox);
 void bus__mailbox_release(struct bus_mailbox *mbox);
 
-/* Adds the mailbox's counters; those of a receiver are its group's. */
-void bus__mailbox_add_stats(struct bus_mailbox *mbox, struct bus_stats *stats);
+/* Adds the mailbox's counters; those of a receiver are its group's. Each message that waits costs a look: it takes at most `most`,
+ * and counts no more as pending and offered. */
+void bus__mailbox_add_stats(struct bus_mailbox *mbox, uint64_t most, struct bus_stats *stats);
 
 /* Calls fn so that bus__in_callback() is true inside. */
 void bus__run_as_callback(void (*fn)(void *arg), void *arg);

@@ -20,8 +20,16 @@ add_handled(struct handled *sum, const struct bus_mailbox *m)
 	sum->closed += atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 }
 
+/* Its bus has ended: nobody can take out any more what is inside. */
+static bool
+is_ended(const struct bus_mailbox *m)
+{
+	return atomic_load_explicit(&m->closed, memory_order_relaxed) &&
+	       m->drain != BUS_DRAIN_THREAD;
+}
+
 void
-bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
+bus__mailbox_add_stats(struct bus_mailbox *m, uint64_t most, struct bus_stats *stats)
 {
 	uint64_t full = atomic_load_explicit(&m->ring.evicted, memory_order_relaxed) +
 			atomic_load_explicit(&m->ring.dropped, memory_order_relaxed);
@@ -40,7 +48,7 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
 		add_handled(&sum, r);
 	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
-	pending = bus__ring_count(&m->ring) +
+	pending = bus__ring_count(&m->ring, is_ended(m) ? UINT64_MAX : most) +
 		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
 		  atomic_load_explicit(&m->read, memory_order_relaxed) - sum.delivered -
 		  sum.expired - sum.unsubscribed - sum.closed;
@@ -49,9 +57,8 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	/* A peer's ring is shut while its link is down. */
 	closed = sum.closed + (m->is_peer ? 0 : shut);
 	gaps += m->is_peer ? shut : 0;
-	if (atomic_load_explicit(&m->closed, memory_order_relaxed) &&
-	    m->drain != BUS_DRAIN_THREAD) {
-		closed += pending; /* its bus has ended: nobody can take these out any more */
+	if (is_ended(m)) {
+		closed += pending;
 		pending = 0;
 	}
 	stats->delivered += sum.delivered;
@@ -66,6 +73,16 @@ bus__mailbox_add_stats(struct bus_mailbox *m, struct bus_stats *stats)
 	stats->lost[BUS_LOSS_LINK] += gaps;
 	stats->offered += sum.delivered + pending + refused + full + replaced + sum.expired +
 			  sum.unsubscribed + closed + lapped + gaps;
+}
+
+/* As far as that is known with so many of those that wait counted. */
+static struct progress
+progress_of(struct bus_mailbox *m, const struct bus_stats *stats)
+{
+	struct progress progress = {stats->delivered, stats->delivered + stats->pending};
+
+	m->source->progress(m, &progress);
+	return progress;
 }
 
 int
@@ -84,11 +101,28 @@ bus_mailbox_stats(struct bus_mailbox *m, struct bus_stats *ret_stats)
 		return err;
 	if (m->fork_generation != bus__fork_generation())
 		return bus__fail_mailbox(m, BUS_E_FORKED);
-	bus__mailbox_add_stats(m->queue, &stats);
-	progress = (struct progress){stats.delivered, stats.delivered + stats.pending};
-	m->source->progress(m, &progress);
+	bus__mailbox_add_stats(m->queue, UINT64_MAX, &stats);
+	progress = progress_of(m, &stats);
 	stats.reached = progress.reached;
 	stats.goal = progress.goal;
 	bus__sized_write(&bus__sized[SIZED_STATS], &stats, ret_stats);
 	return 0;
+}
+
+int
+bus_mailbox_reached(struct bus_mailbox *m, uint64_t *ret_reached)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	struct progress progress;
+
+	if (m == NULL)
+		return bus__fail_mailbox(NULL, BUS_E_INVAL);
+	if (ret_reached == NULL)
+		return bus__answer(BUS_E_INVAL);
+	if (m->fork_generation != bus__fork_generation())
+		return bus__fail_mailbox(m, BUS_E_FORKED);
+	bus__mailbox_add_stats(m->queue, 1, &stats);
+	progress = progress_of(m, &stats);
+	*ret_reached = progress.reached;
+	return progress.reached == progress.goal;
 }

@@ -18,7 +18,7 @@ listener_of(struct bus_mailbox *m)
 	    .noted_ns = bus__now_ns(),
 	};
 
-	bus__mailbox_add_stats(m, &stats);
+	bus__mailbox_add_stats(m, 0, &stats);
 	l.delivered = stats.delivered;
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)
 		l.lost += stats.lost[i];

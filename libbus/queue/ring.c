@@ -92,13 +92,14 @@ bus__ring_unlock(struct ring *r)
 }
 
 uint64_t
-bus__ring_count(const struct ring *r)
+bus__ring_count(const struct ring *r, uint64_t most)
 {
 	uint64_t position = atomic_load_explicit(&r->out, memory_order_relaxed);
 	uint64_t end = bus__ring_tail(r) & ~RING_FLAG_BITS, count = 0, word;
 	uint32_t bytes;
 
-	while (position != end && (bytes = bus__ring_committed_bytes(r, position, &word)) != 0) {
+	while (count < most && position != end &&
+	       (bytes = bus__ring_committed_bytes(r, position, &word)) != 0) {
 		if (!(RING_WORD_FLAGS(word) & RING_PAD))
 			count++;
 		position += bytes;

@@ -246,8 +246,8 @@ bool bus__ring_rouse(struct ring *r);
 /* Refuses further claims. Returns tail with its flags as they were before. */
 uint64_t bus__ring_close(struct ring *r);
 
-/* Counts the committed messages inside. Head lock held. */
-uint64_t bus__ring_count(const struct ring *r);
+/* Counts the committed messages inside, up to `most`. Head lock held. */
+uint64_t bus__ring_count(const struct ring *r, uint64_t most);
 
 static inline uint64_t
 bus__ring_tail(const struct ring *r)

@@ -350,6 +350,7 @@ START_TEST(a_call_on_a_mailbox_names_it)
 	struct bus_stats stats = {.size = 5};
 	struct bus_mailbox *driven, *polled;
 	const struct bus_msg *msg;
+	uint64_t reached;
 
 	ck_bus(bus_mailbox_open(bus, &cfg, &driven), 0);
 	ck_bus(bus_mailbox_open(bus, NULL, &polled), 0);
@@ -358,6 +359,7 @@ START_TEST(a_call_on_a_mailbox_names_it)
 	ck_says(bus_mailbox_fd(driven), BUS_E_INVAL, "mailbox 1", "its thread");
 	ck_says(bus_recv(NULL, 0, &msg), BUS_E_INVAL, "mailbox is NULL");
 	ck_says(bus_mailbox_stats(polled, &stats), BUS_E_INVAL, "bus_stats", "5");
+	ck_says(bus_mailbox_reached(NULL, &reached), BUS_E_INVAL, "mailbox is NULL");
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_says(bus_recv(polled, 0, &msg), BUS_E_CLOSED, "mailbox 2", "closed");
 	ck_says(bus_dispatch(polled, 0, 0), BUS_E_CLOSED, "mailbox 2", "closed");

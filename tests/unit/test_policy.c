@@ -716,6 +716,53 @@ START_TEST(many_publishers_drain_one_at_a_time)
 }
 END_TEST
 
+/* --- how far it has been read ------------------------------------------------------------------------------------ */
+
+static void
+ck_reached(struct bus_mailbox *m)
+{
+	struct bus_stats stats = {.size = sizeof stats};
+	uint64_t reached;
+	int nothing_waits = bus_mailbox_reached(m, &reached);
+
+	ck_bus(bus_mailbox_stats(m, &stats), 0);
+	ck_assert_uint_eq(reached, stats.reached);
+	ck_assert_int_eq(nothing_waits, stats.reached == stats.goal);
+}
+
+static void
+put_in_and_take_out(int policy)
+{
+	struct bus *bus = open_bus();
+	struct bus_mailbox *m = open_polled(bus, policy, 4096, "a/#");
+	static char payload[2000];
+	const struct bus_msg *msg;
+
+	ck_reached(m);
+	for (int step = 0; step < 3000; step++) {
+		if (rand() % 5 < 3)
+			ck_bus(bus_publish(bus, rand() % 2 ? "a/b" : "a/c", payload,
+				   (size_t)rand() % sizeof payload),
+			    0);
+		else
+			ck_assert_int_ge(bus_recv(m, 0, &msg), 0);
+		ck_reached(m);
+	}
+	ck_bus(bus_publish(bus, "a/b", "x", 1), 0);
+	bus_close(bus, 0);
+	ck_reached(m);
+	bus_mailbox_close(m);
+}
+
+START_TEST(how_far_a_mailbox_is_read_agrees_with_its_counters_after_each_step)
+{
+	srand(1);
+	put_in_and_take_out(BUS_FULL_DROP_OLDEST);
+	put_in_and_take_out(BUS_FULL_DROP_NEWEST);
+	put_in_and_take_out(BUS_FULL_LATEST);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -739,5 +786,7 @@ bus_test_suite(void)
 	    publish_inside_such_a_callback_is_delivered_after_it,
 	    mailbox_may_close_inside_the_publish_that_drains_it,
 	    many_publishers_drain_one_at_a_time);
+	BUS_TEST_CASE(
+	    suite, "reached", how_far_a_mailbox_is_read_agrees_with_its_counters_after_each_step);
 	return suite;
 }

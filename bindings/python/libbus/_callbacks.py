@@ -1,5 +1,5 @@
 """Callbacks: one thread of Python's own that pulls batches and calls functions, and one that asks for several has threads
-of its own (work.c).
+of its own (work.c). Where greenlets run, these are greenlets (_green.py).
 
 The thread holds no function, nor the bus, while it waits. A bus with callbacks lives until its close() or the end of
 the interpreter, whether or not the program refers to it.
@@ -17,7 +17,6 @@ import select
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     Function = Callable[[_core.Message], Any]
 
 log = logging.getLogger("libbus")
+
+FAILED = "callback %r failed on %s"
 
 CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
@@ -139,11 +140,9 @@ class Callbacks:
         self._done: dict[_core.Mailbox, int] = {}
         self._servers: dict[None, tuple[select.epoll, Runner]] = {}  # one, or none yet
         self._started = threading.Lock()  # stays locked: the thread starts once
-        # _thread's are locks of threads also in a program that gevent has patched: no greenlet waits inside.
+        # _thread's is a lock of threads also in a program that gevent has patched: no greenlet waits inside.
         self._handled = threading.Condition(_thread.RLock())
-        # Guards the two below, and what stop() counts. Reentrant: a finalizer may close the bus inside.
-        self._calling = _thread.RLock()
-        self._taken: deque[tuple[int, _core.Message]] = deque()  # out of a mailbox, not yet called
+        self._calls = _core.Calls(self._functions, self._readers, _failed)
         self._stopped = False
         # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
         # second never miss a message between both.
@@ -353,37 +352,28 @@ class Callbacks:
 
     def handle(self, mailbox: _core.Mailbox) -> None:
         """Calls the functions for what is there. ClosedError: the bus has ended."""
-        with self._calling:
-            if self._stopped:
-                raise _core.error(CLOSED)
-            self._busy_with = mailbox
-            try:
-                self._taken.extend(mailbox._take())
-            except BaseException:
-                self._busy_with = None  # flush() would wait for it
-                raise
-        while (taken := self._next()) is not None:
-            self.call(*taken)
+        self._busy_with = mailbox
+        try:
+            self._calls.run(mailbox)
+        except BaseException:
+            self._busy_with = None  # flush() would wait for it
+            raise
         self.count(mailbox)
 
     def call(self, key: int, msg: _core.Message) -> None:
+        """For a worker."""
         function = self._functions.get(key)
         if function is None:
             return
-        read = self._readers.get(key) if self._readers else None
+        read = self._readers.get(key)
         try:
             function(msg if read is None else msg._as(read))
         except BaseException:
-            # Also SystemExit: the other callbacks still want their messages.
-            log.exception("callback %r failed on %s", function, msg.topic)
-
-    def _next(self) -> tuple[int, _core.Message] | None:
-        with self._calling:
-            return self._taken.popleft() if self._taken and not self._stopped else None
+            log.exception(FAILED, function, msg.topic)
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
-        done, _ = mailbox._progress()
+        done, _ = mailbox._reached()
         self._done[mailbox] = done
         if mailbox not in list(self._mailboxes.values()):  # forgotten, perhaps just now
             self._done.pop(mailbox, None)
@@ -407,7 +397,7 @@ class Callbacks:
 
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
-        due = [(each.work, each.mailbox._progress()[1]) for each in list(self._workers.values())]
+        due = [(each.work, each.mailbox._goal()) for each in list(self._workers.values())]
         tasks = self._tasks_due()
         if not self._flush_shared(deadline) or not self._flush_tasks(tasks, deadline):
             return False
@@ -445,7 +435,7 @@ class Callbacks:
         if runner is None or not runner.is_alive():
             return True
         with self._handled:
-            waiting = {mailbox: mailbox._progress()[1] for mailbox in list(self._done)}
+            waiting = {mailbox: mailbox._goal() for mailbox in list(self._done)}
 
         def done() -> bool:
             if self._are_handled(waiting):
@@ -468,21 +458,18 @@ class Callbacks:
         done = self._done.get(mailbox)
         if done is None or done >= due:
             return True
-        reached, goal = mailbox._progress()
+        reached, nothing_waits = mailbox._reached()
         # The second: what was due has been pushed out since.
-        return self._busy_with is not mailbox and (reached >= due or reached == goal)
+        return self._busy_with is not mailbox and (reached >= due or nothing_waits)
 
     def stop(self) -> int:
         """From here on no call begins. How many messages were taken out and not given to every callback
         that wants them."""
-        with self._calling:
-            self._stopped = True
-            taken = list(self._taken)  # a signal handler that closes the bus clears it
-            left = {id(msg) for key, msg in taken if key in self._functions}
-            self._taken.clear()
+        self._stopped = True
+        left = self._calls.stop()
         ends = [each.work.close for each in list(self._workers.values())]
         ends += [each.close for each in list(self._tasks.values())]
-        return len(left) + sum(end() for end in ends)
+        return left + sum(end() for end in ends)
 
     def join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -497,6 +484,11 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     way().join(runner, max(0.0, deadline - time.monotonic()))
+
+
+def _failed(function: Function, msg: _core.Message, error: BaseException) -> None:
+    """Also of SystemExit: the other callbacks still want their messages."""
+    log.error(FAILED, function, msg.topic, exc_info=error)
 
 
 def _serve(waiting: Threads, callbacks: Callbacks, work: Work, number: int, key: int) -> None:

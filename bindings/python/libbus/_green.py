@@ -166,6 +166,7 @@ class Green(Threads):
 
     call = staticmethod(call)
     sends_here = None
+    _ends = False  # the interpreter, which makes no more threads
 
     def request(
         self,
@@ -200,14 +201,9 @@ class Green(Threads):
 
     def aside(self, function: Callable[..., T], *arguments: Any) -> T:
         here = hub()
-        if _is_current(here):
+        if self._ends or _is_current(here):
             return function(*arguments)
-        try:
-            result: T = here.threadpool.apply(function, arguments)
-        except RuntimeError as error:  # the interpreter ends, and makes no threads
-            if isinstance(error, _core.BusError):
-                raise
-            return function(*arguments)
+        result: T = here.threadpool.apply(function, arguments)
         return result
 
     def until(
@@ -245,6 +241,7 @@ class Green(Threads):
 
     def hush(self) -> None:
         super().hush()
+        self._ends = True
         here = hub()
         here.NOT_ERROR = (*here.NOT_ERROR, _core.ClosedError)
 
@@ -461,11 +458,11 @@ class Work:
     def _fetch(self) -> None:
         self._fetches = True
         try:
-            before = self._mailbox._progress()[0]
+            before = self._mailbox._reached()[0]
             taken = self._mailbox._take()
             if self._ended:
                 return
-            self._queue.extend((before, msg) for _, msg in taken)
+            self._queue.extend((before, msg) for msg in taken)
             if not taken:
                 wait(self._mailbox.fileno(), None)
         except _core.ClosedError:
@@ -489,14 +486,14 @@ class Work:
         if self._ended:
             return True
         try:
-            reached, goal = self._mailbox._progress()
+            reached, nothing_waits = self._mailbox._reached()
         except _core.ClosedError:
             return True
         before = [each for each, _ in list(self._queue)]
         before += [each for each, _ in list(self._busy.values())]
         if before:
             return min(before) >= due
-        return reached >= due or reached == goal
+        return reached >= due or nothing_waits
 
     def close(self) -> int:
         """On any thread. The mailbox is closed next, which wakes the greenlet that fetches."""

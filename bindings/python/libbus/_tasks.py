@@ -141,7 +141,7 @@ class Tasks:
         number = next(self._numbers)
         try:
             # First: is_handled(), which reads the progress first and this second, thus misses no message.
-            self._before[number] = self.subscription._progress()[0]
+            self._before[number] = self.subscription._reached()[0]
             msg = self.subscription.recv_nowait()
             if msg is not None:
                 self._queue.append((number, msg))
@@ -160,16 +160,16 @@ class Tasks:
     # --- flush, on another thread -----------------------------------------------------------------------------
 
     def due(self) -> int:
-        return self.subscription._progress()[1]
+        return self.subscription._goal()
 
     def is_handled(self, due: int) -> bool:
         """True also where nothing could: the loop is this thread's, or does not run."""
         if self._ended or not self.loop.is_running() or self.loop is running_loop():
             return True
         try:
-            reached, goal = self.subscription._progress()
+            reached, nothing_waits = self.subscription._reached()
         except _core.ClosedError:
             return True
         if before := list(self._before.values()):
             return min(before) >= due
-        return reached >= due or reached == goal
+        return reached >= due or nothing_waits

@@ -76,6 +76,7 @@ struct core {
 	PyTypeObject *role;
 	PyTypeObject *publisher;
 	PyTypeObject *work;
+	PyTypeObject *calls;
 	PyTypeObject *ext;        /* a msgpack extension: (code, data) */
 	PyTypeObject *numbers;    /* what a memoryview of an array in a payload looks at */
 	PyObject *decimal, *uuid; /* the classes; NULL: not needed yet */
@@ -209,6 +210,9 @@ const char *letter_topic(const struct letter *letter);
  * be NULL. */
 PyObject *message_new(struct core *core, struct letter *letter, PyObject *reader);
 
+/* The same message with a value of another type. */
+PyObject *message_as(PyObject *message, PyObject *reader);
+
 /* The message itself, borrowed from a libbus.Message. */
 const struct bus_msg *message_msg(PyObject *message);
 
@@ -223,9 +227,23 @@ PyObject *request_wait(struct core *core, struct bus_mailbox *mbox, const struct
 PyObject *request_start(struct core *core, struct bus_mailbox *mbox, const struct bus_msg *question,
     int timeout_ms, PyObject *topic);
 
-/* --- mailbox.c, for work.c ----------------------------------------------------------------------------- */
+/* --- mailbox.c, for work.c and calls.c ----------------------------------------------------------------- */
 
 enum { MAILBOX_BATCH = 64 };
+
+/* Messages that were taken out: one letter may be for several keys, which follow each other, and is to be freed once. */
+struct taken_batch {
+	size_t count, cap;
+	struct {
+		struct letter *letter;
+		unsigned long long key;
+	} * items;             /* of PyMem_RawRealloc() */
+	struct letter *letter; /* of the message being dispatched */
+	bool out_of_memory;
+};
+
+/* Fills *ret_batch with at most `most` messages of attached filters. 0 or BUS_E_*. Never waits. */
+int mailbox_take_batch(PyObject *mailbox, unsigned most, struct taken_batch *ret_batch);
 
 /* Takes at most `most` (up to MAILBOX_BATCH) messages of attached filters. How many, or BUS_E_*. Never waits. */
 int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters);
@@ -233,8 +251,8 @@ int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_l
 /* Waits until there may be one, or the mailbox or its bus has ended. 0 or BUS_E_*. Without the GIL. */
 int mailbox_wait(PyObject *mailbox, int timeout);
 
-/* Counters, also after the bus was closed; set ret_stats->size first. 0 or BUS_E_*. */
-int mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats);
+/* How far what was put in has been taken out; *ret_nothing_waits: all of it. Also after the bus was closed. 0 or BUS_E_*. */
+int mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_waits);
 
 /* --- kept.c ------------------------------------------------------------------------------------------ */
 
@@ -244,7 +262,7 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec,
-    link_spec, role_spec, publisher_spec, work_spec;
+    link_spec, role_spec, publisher_spec, work_spec, calls_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

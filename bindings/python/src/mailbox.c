@@ -1,5 +1,5 @@
-/* mailbox.c: libbus._core.Mailbox, drained by whoever calls: recv() for subscriptions, take() for the
- * thread that runs callbacks. */
+/* mailbox.c: libbus._core.Mailbox, drained by whoever calls: recv() for subscriptions,
+ * calls.c and work.c for callbacks. */
 #include "core.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "gate.h"
 
-/* Messages in one answer of take(): enough to share the costs of a wake-up, few enough to stay fair. */
+/* Messages in one batch: enough to share the costs of a wake-up, few enough to stay fair. */
 #define BATCH MAILBOX_BATCH
 
 /* How long a filter may go unnoticed that another thread adds to a group's receiver without one. */
@@ -35,17 +35,6 @@ struct receiving {
 	char filter[];
 };
 
-/* What take() has out of the ring: one letter may be for several keys, which follow each other. */
-struct batch {
-	size_t count, cap;
-	struct {
-		struct letter *letter;
-		unsigned long long key;
-	} * items;
-	struct letter *letter; /* of the message being dispatched */
-	bool out_of_memory;
-};
-
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
 	PyObject *reader; /* of the values of what recv() gives, or NULL */
@@ -55,7 +44,7 @@ struct mailbox_object {
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
 	struct binding *bindings;
 	struct receiving *receiving; /* the latest first */
-	struct batch batch;
+	struct taken_batch batch;
 	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
 	int ended; /* eventfd, readable for ever once this mailbox is closed */
 };
@@ -325,7 +314,7 @@ free_binding:
 }
 
 PyDoc_STRVAR(mailbox_attach_doc,
-    "_attach($self, topic_filter, key, /)\n--\n\nMessages for take(), under the key.");
+    "_attach($self, topic_filter, key, /)\n--\n\nMessages for callbacks, under the key.");
 
 static PyObject *
 mailbox_attach(struct mailbox_object *self, PyObject *args)
@@ -644,10 +633,10 @@ mailbox_next(struct mailbox_object *self)
 	return raise_of(self, got);
 }
 
-/* --- take: messages with the keys of their callbacks ------------------------------------------------------------- */
+/* --- batches: messages with the keys of their callbacks ------------------------------------------------------------- */
 
 static bool
-room_for_one(struct batch *batch)
+room_for_one(struct taken_batch *batch)
 {
 	size_t cap = batch->cap == 0 ? BATCH : 2 * batch->cap;
 	void *items;
@@ -667,7 +656,7 @@ static void
 collect(void *arg, const struct bus_msg *msg)
 {
 	struct binding *binding = arg;
-	struct batch *batch = &binding->mailbox->batch;
+	struct taken_batch *batch = &binding->mailbox->batch;
 
 	/* Two filters of one callback may match: it is called once. */
 	for (size_t i = batch->count; i > 0 && batch->items[i - 1].letter == batch->letter; i--)
@@ -684,10 +673,10 @@ collect(void *arg, const struct bus_msg *msg)
 	batch->count++;
 }
 
-/* Fills *ret_batch, which is the caller's then, with the callbacks of at most `most` messages. 0 or more, or BUS_E_*. */
-static int
-take_batch(struct mailbox_object *self, unsigned most, struct batch *ret_batch)
+int
+mailbox_take_batch(PyObject *mailbox, unsigned most, struct taken_batch *ret_batch)
 {
+	struct mailbox_object *self = (struct mailbox_object *)mailbox;
 	int got = drain_begin(self);
 
 	if (got < 0)
@@ -699,17 +688,17 @@ take_batch(struct mailbox_object *self, unsigned most, struct batch *ret_batch)
 			break;
 	}
 	*ret_batch = self->batch;
-	self->batch = (struct batch){0};
+	self->batch = (struct taken_batch){0};
 	drain_end(self);
 	/* What was taken is delivered, also when the bus ended in between. */
-	return ret_batch->count > 0 ? 0 : got;
+	return ret_batch->count > 0 || got > 0 ? 0 : got;
 }
 
 int
 mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters)
 {
-	struct batch batch = {0};
-	int count = 0, err = take_batch((struct mailbox_object *)mailbox, most, &batch);
+	struct taken_batch batch = {0};
+	int count = 0, err = mailbox_take_batch(mailbox, most, &batch);
 
 	if (err < 0)
 		return err;
@@ -720,6 +709,34 @@ mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_lette
 	return count == 0 && batch.out_of_memory ? BUS_E_NOMEM : count;
 }
 
+PyDoc_STRVAR(mailbox_take_doc,
+    "_take($self, /)\n--\n\n"
+    "What is there of attached filters, at most 64 messages, without their keys. Never waits.");
+
+static PyObject *
+mailbox_take(struct mailbox_object *self, PyObject *unused)
+{
+	struct letter *letters[MAILBOX_BATCH];
+	int count = mailbox_take_letters((PyObject *)self, MAILBOX_BATCH, letters);
+	PyObject *list;
+
+	(void)unused;
+	if (count < 0)
+		return raise_of(self, count);
+	list = PyList_New(count);
+	for (int i = 0; i < count; i++) {
+		PyObject *msg = message_new(self->core, letters[i], NULL);
+
+		if (msg == NULL)
+			Py_CLEAR(list);
+		if (list != NULL)
+			PyList_SET_ITEM(list, i, msg);
+		else
+			Py_XDECREF(msg);
+	}
+	return list;
+}
+
 int
 mailbox_wait(PyObject *mailbox, int timeout)
 {
@@ -727,67 +744,17 @@ mailbox_wait(PyObject *mailbox, int timeout)
 }
 
 int
-mailbox_progress(PyObject *mailbox, struct bus_stats *ret_stats)
+mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_waits)
 {
 	struct mailbox_object *self = (struct mailbox_object *)mailbox;
-	int err = gate_enter(&self->gate);
+	int got = gate_enter(&self->gate);
 
-	if (err < 0)
-		return err;
-	err = bus_mailbox_stats(self->mbox, ret_stats);
+	if (got < 0)
+		return got;
+	got = bus_mailbox_reached(self->mbox, ret_reached);
 	gate_leave(&self->gate);
-	return err;
-}
-
-/* [(key, Message), …]; every letter is a message now or freed. */
-static PyObject *
-batch_list(struct core *core, struct batch *batch)
-{
-	PyObject *list = PyList_New((Py_ssize_t)batch->count), *msg = NULL;
-	struct letter *last = NULL;
-
-	for (size_t i = 0; i < batch->count; i++) {
-		struct letter *letter = batch->items[i].letter;
-		PyObject *pair;
-
-		if (letter != last) {
-			last = letter;
-			Py_XSETREF(msg, message_new(core, letter, NULL));
-		}
-		pair = list == NULL || msg == NULL
-			   ? NULL
-			   : Py_BuildValue("(KO)", batch->items[i].key, msg);
-		if (pair == NULL)
-			Py_CLEAR(list);
-		else
-			PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
-	}
-	Py_XDECREF(msg);
-	return list;
-}
-
-PyDoc_STRVAR(mailbox_take_doc,
-    "_take($self, /)\n--\n\n"
-    "What is there of attached filters, at most 64 messages, as [(key, message)].\n"
-    "Never waits.");
-
-static PyObject *
-mailbox_take(struct mailbox_object *self, PyObject *unused)
-{
-	struct batch batch = {0};
-	int err = take_batch(self, BATCH, &batch);
-	PyObject *list;
-
-	(void)unused;
-	if (err < 0)
-		return raise_of(self, err);
-	list = batch_list(self->core, &batch);
-	if (batch.out_of_memory && list != NULL) {
-		PyErr_NoMemory();
-		PyErr_WriteUnraisable((PyObject *)self);
-	}
-	PyMem_RawFree(batch.items);
-	return list;
+	*ret_nothing_waits = got > 0;
+	return got < 0 ? got : 0;
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
@@ -876,23 +843,44 @@ static PyGetSetDef mailbox_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* (reached, goal): for a flush of callbacks. */
+PyDoc_STRVAR(mailbox_goal_doc,
+    "_goal($self, /)\n--\n\n"
+    "What _reached() will say when all that is there now has been taken out. It looks at each message.");
+
 static PyObject *
-mailbox_reached(struct mailbox_object *self, PyObject *unused)
+mailbox_goal(struct mailbox_object *self, PyObject *unused)
 {
 	struct bus_stats stats = {.size = sizeof stats};
-	int err = mailbox_progress((PyObject *)self, &stats);
+	int err = gate_enter(&self->gate);
+
+	(void)unused;
+	if (err == 0) {
+		err = bus_mailbox_stats(self->mbox, &stats);
+		gate_leave(&self->gate);
+	}
+	return err < 0 ? raise_of(self, err) : PyLong_FromUnsignedLongLong(stats.goal);
+}
+
+PyDoc_STRVAR(mailbox_reached_doc, "_reached($self, /)\n--\n\n"
+				  "(how far it has been taken out, whether nothing waits).");
+
+static PyObject *
+mailbox_tell_reached(struct mailbox_object *self, PyObject *unused)
+{
+	bool nothing_waits = false;
+	uint64_t reached = 0;
+	int err = mailbox_reached((PyObject *)self, &reached, &nothing_waits);
 
 	(void)unused;
 	if (err < 0)
 		return raise_of(self, err);
-	return Py_BuildValue(
-	    "KK", (unsigned long long)stats.reached, (unsigned long long)stats.goal);
+	return Py_BuildValue("KO", (unsigned long long)reached, nothing_waits ? Py_True : Py_False);
 }
 
 static PyMethodDef mailbox_methods[] = {
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
-    {"_progress", (PyCFunction)mailbox_reached, METH_NOARGS, NULL},
+    {"_goal", (PyCFunction)mailbox_goal, METH_NOARGS, mailbox_goal_doc},
+    {"_reached", (PyCFunction)mailbox_tell_reached, METH_NOARGS, mailbox_reached_doc},
     {"subscribe", (PyCFunction)mailbox_subscribe, METH_O, mailbox_subscribe_doc},
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},

@@ -230,10 +230,11 @@ message_plain(struct message_object *self, PyObject *unused)
 	return plain_value(self);
 }
 
-/* The same message with a value of another type. */
-static PyObject *
-message_as(struct message_object *self, PyObject *reader)
+PyObject *
+message_as(PyObject *message, PyObject *reader)
 {
+	struct message_object *self = (struct message_object *)message;
+
 	return message_new(self->core, letter_share(self->letter), reader);
 }
 

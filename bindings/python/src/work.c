@@ -175,14 +175,13 @@ enqueue(struct work_object *self, struct letter **letters, unsigned count)
 static void
 fetch(struct work_object *self)
 {
-	struct bus_stats stats = {.size = sizeof stats};
 	struct letter *letters[MAILBOX_BATCH];
 	unsigned most = MAILBOX_BATCH - self->queued;
-	int got = mailbox_progress(self->mailbox, &stats);
+	bool nothing_waits;
+	int got = mailbox_reached(self->mailbox, &self->taken_before, &nothing_waits);
 
 	self->fetches = true;
 	self->takes = true;
-	self->taken_before = stats.reached;
 	pthread_mutex_unlock(&self->lock);
 	if (got == 0)
 		got = mailbox_take_letters(self->mailbox, most, letters);
@@ -284,8 +283,8 @@ work_next(struct work_object *self, PyObject *arg)
 static bool
 is_handled(const struct work_object *self, uint64_t due)
 {
-	struct bus_stats stats = {.size = sizeof stats};
-	uint64_t lowest = UINT64_MAX;
+	uint64_t lowest = UINT64_MAX, reached;
+	bool nothing_waits;
 
 	if (self->takes)
 		lowest = self->taken_before;
@@ -296,8 +295,8 @@ is_handled(const struct work_object *self, uint64_t due)
 			lowest = self->busy[i]->before;
 	if (lowest != UINT64_MAX)
 		return lowest >= due;
-	return mailbox_progress(self->mailbox, &stats) < 0 || stats.reached >= due ||
-	       stats.reached == stats.goal;
+	return mailbox_reached(self->mailbox, &reached, &nothing_waits) < 0 || reached >= due ||
+	       nothing_waits;
 }
 
 /* 1, or 0: not within the slice. */
@@ -325,7 +324,7 @@ flush_slice(struct work_object *self, uint64_t due, int64_t deadline)
 
 PyDoc_STRVAR(work_flush_doc,
     "flush($self, due, timeout, /)\n--\n\n"
-    "Waits until what was put in before `due`, the goal of _progress(), is handled. False: not in time.");
+    "Waits until what was put in before `due`, its _goal(), is handled. False: not in time.");
 
 static PyObject *
 work_flush(struct work_object *self, PyObject *args)
