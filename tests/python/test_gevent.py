@@ -44,23 +44,35 @@ def eventually(condition):
 gevent.spawn(tick)
 """
 
+in_check = pytest.mark.check  # seconds in all, and much the same again
+
+
+@pytest.fixture(
+    params=[
+        order if at == 0 else pytest.param(order, marks=in_check) for at, order in enumerate(ORDERS)
+    ]
+)
+def greenlets(request, python):
+    """Runs a program with greenlets, in each order of patching and import; ./dev test has the first."""
+    return in_order(python, request.param)
+
 
 @pytest.fixture(params=ORDERS)
-def greenlets(request, python):
-    """Runs a program with greenlets, in each order of patching and import."""
+def greenlets_at_once(request, python):
+    """The same, each of them in ./dev test."""
+    return in_order(python, request.param)
 
-    def run(program, **more):
-        return python(f"{ORDERS[request.param]}\n{HELP}\n{program}", **more)
+
+def in_order(python, order):
+    def run(program):
+        return python(f"{ORDERS[order]}\n{HELP}\n{program}")
 
     return run
 
 
 @pytest.fixture
 def patched(python):
-    def run(program, **more):
-        return python(f"{ORDERS['patched first']}\n{HELP}\n{program}", **more)
-
-    return run
+    return in_order(python, "patched first")
 
 
 BUSES = """
@@ -72,8 +84,8 @@ def buses():
 """
 
 
-def test_each_wait_leaves_the_hub_to_other_greenlets(greenlets):
-    greenlets(
+def test_each_wait_leaves_the_hub_to_other_greenlets(greenlets_at_once):
+    greenlets_at_once(
         BUSES
         + """
 for bus in buses():
@@ -423,6 +435,35 @@ assert len(heard) == 6, heard
 """)
 
 
+def test_callbacks_in_the_hub_of_one_thread_are_flushed_and_closed_from_another(python):
+    python(f"""
+import threading, gevent, libbus
+bus, heard, ready = libbus.Bus(), [], threading.Event()
+
+def serve():
+    hub = gevent.get_hub()
+    bus.on("a", lambda msg: (gevent.sleep(0), heard.append(gevent.get_hub() is hub)))
+    bus.on("job/+", lambda msg: (gevent.sleep(0), heard.append(gevent.get_hub() is hub)), workers=2)
+    messages = bus.subscribe("end")
+    ready.set()
+    for msg in messages:
+        pass
+
+thread = threading.Thread(target=serve)
+thread.start()
+ready.wait()
+for n in range(20):
+    bus.publish("a", n)
+    bus.publish(f"job/{{n % 3}}", n)
+bus.flush({WATCHDOG})
+assert heard == [True] * 40, heard
+bus.publish("a", 20)
+assert bus.close({WATCHDOG}) == 0
+thread.join()
+assert heard == [True] * 41, heard
+""")
+
+
 def test_what_would_stop_the_hub_itself_is_refused(patched):
     patched("""
 bus, refused = libbus.Bus(), []
@@ -522,6 +563,7 @@ bus.close()
 """
 
 
+@in_check
 def test_two_processes_with_greenlets_talk_on_a_named_bus(tmp_path):
     def start(program):
         text = f"{ORDERS['patched first']}\n{HELP}\n{program}"
@@ -577,7 +619,7 @@ bus.close()
 """
 
 
-@pytest.mark.parametrize("patch", ["", "eventlet.monkey_patch()"])
+@pytest.mark.parametrize("patch", [pytest.param("", marks=in_check), "eventlet.monkey_patch()"])
 def test_with_eventlet_what_would_stop_its_hub_is_refused_and_its_threads_may_wait(python, patch):
     if importlib.util.find_spec("eventlet") is None:
         pytest.skip("eventlet is not installed")
