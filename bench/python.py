@@ -35,10 +35,11 @@ BIG_QUEUE = 1 << 28
 
 def blinker_calls(payload, receivers, count, read):
     signal_ = blinker.Signal()
-    seen = []
+    seen = [0]
 
     def receiver(sender, message):
-        seen.append(read(message))
+        read(message)
+        seen[0] += 1
 
     held = [lambda sender, message, _n=n: receiver(sender, message) for n in range(receivers)]
     for each in held:
@@ -47,15 +48,16 @@ def blinker_calls(payload, receivers, count, read):
     for _ in range(count):
         signal_.send("bench", message=payload)
     elapsed = now() - start
-    assert len(seen) == receivers * count
+    assert seen == [receivers * count]
     return count / elapsed
 
 
 def libbus_calls(payload, receivers, count, read):
-    seen = []
+    seen = [0]
 
     def receiver(msg):
-        seen.append(read(msg))
+        read(msg)
+        seen[0] += 1
 
     with libbus.Bus() as bus:
         for n in range(receivers):
@@ -65,7 +67,7 @@ def libbus_calls(payload, receivers, count, read):
             bus.publish("bench", payload)
         bus.flush()
         elapsed = now() - start
-    assert len(seen) == receivers * count
+    assert seen == [receivers * count]
     return count / elapsed
 
 
@@ -84,16 +86,10 @@ def calls(payload, receivers, count):
 
 def from_thread(send, receive, count):
     """Messages a second from another thread to this one."""
-
-    def run():
-        for _ in range(count):
-            send(SMALL)
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=send)
     start = now()
     thread.start()
-    for _ in range(count):
-        receive()
+    receive()
     elapsed = now() - start
     thread.join()
     return count / elapsed
@@ -101,12 +97,34 @@ def from_thread(send, receive, count):
 
 def libbus_threads(count):
     with libbus.Bus() as bus, bus.subscribe("t", max_bytes=BIG_QUEUE) as sub:
-        return from_thread(lambda value: bus.publish("t", value), lambda: sub.recv().value, count)
+
+        def send():
+            publish = bus.publish
+            for _ in range(count):
+                publish("t", SMALL)
+
+        def receive():
+            recv = sub.recv
+            for _ in range(count):
+                recv().value  # noqa: B018
+
+        return from_thread(send, receive, count)
 
 
 def queue_threads(count):
     q = queue.Queue()
-    return from_thread(q.put, q.get, count)
+
+    def send():
+        put = q.put
+        for _ in range(count):
+            put(SMALL)
+
+    def receive():
+        get = q.get
+        for _ in range(count):
+            get()
+
+    return from_thread(send, receive, count)
 
 
 def round_trips(send, receive, echo, count):

@@ -26,7 +26,12 @@ BLOCKS = [
     if (kind, page.name) != ("sh", "README.md")
 ]
 # Set-up commands that other tests and this very run execute; here only their names are checked.
-SETUP = ("./dev", "meson", "ninja", "build/bench/")
+SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
+# What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
+# compiled and not run.
+PEERS = {"blinker", "gevent", "zmq"}
+SERVERS = {"redis", "paho"}
+IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
 def run(command, tmp_path, **env):
@@ -43,10 +48,16 @@ def run(command, tmp_path, **env):
 
 
 def run_python(text, tmp_path):
-    if "import gevent" in text:
-        pytest.importorskip("gevent")  # it has no wheel for each Python
+    imported = set(IMPORTED.findall(text))
+    for name in imported & PEERS:
+        pytest.importorskip(name)
+    if imported & SERVERS:
+        compile(text, "block.py", "exec")
+        return
     (tmp_path / "block.py").write_text(text)
-    run([sys.executable, "block.py"], tmp_path)
+    # A block with tests is a test module.
+    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []
+    run([sys.executable, *pytest_here, "block.py"], tmp_path)
 
 
 def run_c(text, tmp_path):

@@ -505,6 +505,7 @@ bus.close()
 def test_an_exit_under_traffic_is_silent(greenlets):
     greenlets("""
 bus = libbus.Bus()
+bus.listen("tcp://127.0.0.1:0")
 bus.on("a", lambda msg: gevent.sleep(0))
 bus.on("a", lambda msg: gevent.sleep(0), workers=2)
 messages, all_of_them = bus.subscribe("b"), bus.subscribe("a")

@@ -8,13 +8,14 @@ import functools
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, log, with_callbacks
 from libbus._closing import Closing
 from libbus._loop import is_async
+from libbus._progress import Progress
 from libbus._publisher import Publisher
 from libbus._reader import reader
 from libbus._request import Reply, answer, answer_later
@@ -38,9 +39,9 @@ OnFork: TypeAlias = Literal["reopen", "close"]
 
 
 class Will(NamedTuple):
-    """What another process publishes if this one ends without close(): it was killed, or crashed.
+    """What another process on the bus publishes if this one ends without close(): it was killed, or crashed.
 
-    The arguments are those of publish().
+    The fields are the arguments of publish().
     """
 
     topic: str
@@ -50,24 +51,39 @@ class Will(NamedTuple):
 
 
 class Bus(_core.Bus, Closing):
-    """Topics and whoever listens to them, in this process or on this host.
+    """Topics and their subscriptions, in this process or on this machine.
 
-    Without a name it is private to this process until it listens or dials. With one (1 to 64 of
-    a-z 0-9 . _ -) every process of this user that opens the name is on it, as long as one of them is;
-    what is published lies in one log in shared memory.
-
-    directory, log_bytes: where that log lies (/dev/shm/libbus-UID), and how large it is if this is the first
-        process on it (16 MiB).
-    will: a libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
-
-    on_fork: what becomes of it in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus with the
-        same arguments, and registers the callbacks again, without start=; subscriptions, publishers, links and roles
-        are the parent's. "close": calls on it raise ForkError there, and its callbacks are not called; the child opens a
-        bus of its own. None: the same, and an error is logged if it has callbacks.
+    Without a name it is private to this process until it listens or dials. With a name every process of this user that
+    opens the name is on the bus, which lives as long as one of them does. What is published lies in one log in shared memory.
 
     A bus with callbacks, links or roles lives until close(), or to the end of the interpreter, also without a reference
     to it.
+
+    Args:
+        name: 1 to 64 of a-z 0-9 . _ -. None: a private bus.
+        max_topics: Topics at a time; idle ones make room for new ones. 0: 1,000,000.
+        max_payload: Bytes of a message, at most 256 MiB. 0: 1 MiB.
+        directory: Where the log of a named bus lies. None: /dev/shm/libbus-UID.
+        log_bytes: How large the log is, 4 MiB to 16 GiB, if this is the first process on the bus. 0: 16 MiB, or a
+            quarter of what is free if that is less. A message has at most 1/16 of it.
+        will: A libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
+        on_fork: What becomes of it in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus
+            with the same arguments, and registers the callbacks again, without start=; subscriptions, publishers, links
+            and roles are the parent's. "close": calls on it raise ForkError there, and its callbacks are not called; the
+            child opens a bus of its own. None: the same, and an error is logged if it has callbacks.
+
+    Raises:
+        ArgumentError: The name, or a number, is out of its range.
+        TransportError: There is no room for the log, it is damaged, or its directory is another user's.
+        LimitError: 1,022 processes are on the bus already.
+
+    Threads: any. Blocks: never; with a name up to 5 s, while another process joins or leaves.
     """
+
+    name: str | None
+    """The name that it was opened with."""
+    on_fork: OnFork | None
+    """As it was opened with."""
 
     def __init__(
         self,
@@ -94,18 +110,85 @@ class Bus(_core.Bus, Closing):
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
         self._roles: list[_core.Role] = []
+        self._jobs: weakref.WeakSet[Progress[Any]] = weakref.WeakSet()
         _open.add(self)
 
     # --- publish many ---------------------------------------------------------------------------------------
 
-    def publisher(self, topic: str, *, wait: float | None = 0.0) -> Publisher:
+    def publisher(
+        self,
+        topic: str,
+        *,
+        wait: float | None = 0.0,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> Publisher:
         """A topic for many messages, each sent for less than by publish().
 
-        wait: how many seconds send() waits for room when a subscription with full="refuse" is full. Such a
-            subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
-            Only on a private bus: on one with a name no reader holds up others.
+        Args:
+            topic: As in publish().
+            wait: How many seconds send() waits for room when a subscription with full="refuse" is full. Such a
+                subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
+            retain, ttl, headers: Those of publish(), of each message.
+
+        Raises:
+            TopicError: The topic is malformed.
+            NotSupportedError: wait is not 0 on a bus with a name, where no reader holds up others.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
         """
-        return Publisher(self, topic, wait)
+        return Publisher(self, topic, wait, retain, ttl, headers)
+
+    # --- how far a job is ---------------------------------------------------------------------------------------
+
+    @overload
+    def progress(
+        self, topic: str, total: float | None = ..., /, *, interval: float = ...
+    ) -> Progress[Any]: ...
+
+    @overload
+    def progress(
+        self,
+        topic: str,
+        items: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        total: float | None = ...,
+        interval: float = ...,
+    ) -> Progress[T]: ...
+
+    @overload
+    def progress(
+        self, topic: str, /, *, total: float | None, interval: float = ...
+    ) -> Progress[Any]: ...
+
+    def progress(
+        self,
+        topic: str,
+        work: Any = None,
+        /,
+        *,
+        total: float | None = None,
+        interval: float = 0.1,
+    ) -> Progress[Any]:
+        """Says how far a job is, as the retained value of a topic: a dict of state, done, total, elapsed, rate, eta, note and
+        error (libbus.ProgressValue).
+
+            for item in bus.progress("job/42", items): ...
+
+            with bus.progress("job/42", 100) as job:
+                job.note("reading")
+                job.advance(10)
+
+        The second argument is how much there is to do, or what to iterate over, with for or async for; its total is its len() unless
+        total says so. The state is running, and in the end done, failed or stopped: a with block knows of an
+        exception, a loop without one only that it was left early.
+        interval: seconds from one message to the next at least. What changes in between is published when they are over, and the
+            end at once.
+        """
+        return Progress(self, topic, work, total, interval)
 
     # --- listen to topics -------------------------------------------------------------------------------
 
@@ -166,19 +249,37 @@ class Bus(_core.Bus, Closing):
     ) -> Subscription[Any] | Callback:
         """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
 
-        full: what to do when messages come faster than they are taken: drop_oldest, drop_newest,
-            latest (the newest of each topic waits) or refuse (publish raises libbus.FullError).
-        max_bytes: room for messages that wait; 0 is 256 KiB. On a named bus they wait in its log.
-        start: on a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
-            libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
-        type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
-            DecodeError where the payload is of another one.
-        workers: the number of threads, 1 to 256, that call the callback at the same time. Messages of one topic stay in
-            order, and are handled one after the other. Without it all callbacks of the bus share one thread. Of an async
-            function it is the number of tasks, 1 by default.
-        group: subscriptions of a private bus with this name share one mailbox, and a message goes to one of
-            them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters, full
-            and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of the group.
+        Kept values of the topics come first, with msg.kept True. The subscription is in force when the call returns.
+
+        Args:
+            filters: Topics, in which + stands for one level and # for all levels that follow.
+            callback: A function of one argument, the message. An async function runs as a task of the running loop.
+            full: What to do when messages come faster than they are taken: drop_oldest, drop_newest,
+                latest (the newest of each topic waits) or refuse (publish raises FullError). On a named bus drop_oldest
+                or latest.
+            max_bytes: Room for messages that wait, in bytes; 0: 256 KiB. On a named bus they wait in its log.
+            start: On a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
+                libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
+            type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
+                DecodeError where the payload is of another one.
+            workers: The number of threads, 1 to 256, that call the callback at the same time. Messages of one topic stay
+                in order, and are handled one after the other. Without it all callbacks of the bus share one thread. Of an
+                async function it is the number of tasks, 1 by default.
+            group: Subscriptions of a private bus with this name share one mailbox, and a message goes to one of
+                them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters,
+                full and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of
+                the group.
+
+        Returns:
+            A Subscription; with callback a Callback, whose close() ends the calls.
+
+        Raises:
+            FilterError: A filter is malformed.
+            NotSupportedError: This kind of bus has no such full, group or start.
+            StateError: start is of an earlier life of the bus, or callback is async and no loop runs.
+            ClosedError: The bus is closed.
+
+        Threads: any; also callbacks and signal handlers. Blocks: never.
         """
         if callback is not None and group is not None:
             raise TypeError("group= is for subscriptions that you drain: a callback takes workers=")
@@ -230,8 +331,27 @@ class Bus(_core.Bus, Closing):
 
         All callbacks of a bus run on one thread, one after the other, except those with workers=. An async function runs
         as a task of the event loop in which it is registered, and ends with it. What a callback raises is logged under
-        "libbus", and the next message is handled. To end one: subscribe(..., callback=function).
-        The other arguments are those of subscribe().
+        "libbus", and the next message is handled. To end one, make it by subscribe(..., callback=function), which returns a
+        Callback.
+
+        Args:
+            filters: As in subscribe(), and last the function, unless it is a decorator.
+            full: As in subscribe().
+            max_bytes: As in subscribe().
+            start: As in subscribe().
+            type: As in subscribe().
+            workers: As in subscribe().
+
+        Returns:
+            The function.
+
+        Raises:
+            TypeError: There is no filter, as in a bare `@bus.on`.
+            FilterError: A filter is malformed.
+            StateError: The function is async and no loop runs.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
@@ -275,7 +395,16 @@ class Bus(_core.Bus, Closing):
     ) -> Any:
         """The message that the topic keeps: the last one that was published with retain=True, or the newest of keep().
 
-        default: it keeps none. Never waits. type is that of subscribe().
+        Args:
+            topic: One topic, without wildcards.
+            default: What is returned where the topic keeps none.
+            type: As in subscribe().
+
+        Raises:
+            TopicError: The topic is malformed.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
         """
         if type is None:
             return super().get(topic, default)
@@ -310,9 +439,19 @@ class Bus(_core.Bus, Closing):
     ) -> _core.Message[Any]:
         """Waits for one message of the filter, and returns it.
 
-        kept: a kept value counts too, so a topic that has one answers at once. type is that of subscribe().
-        BusTimeoutError: none came within timeout seconds; ClosedError: the bus was closed. StateError in a callback
-        and in a running event loop, which must not wait: give it timeout=0.
+        Args:
+            topic_filter: As in subscribe().
+            timeout: Seconds. None: no limit; 0: does not wait.
+            kept: A kept value counts too, so a topic that has one answers at once.
+            type: As in subscribe().
+
+        Raises:
+            BusTimeoutError: None came in time.
+            StateError: It would wait in a callback or in a running event loop.
+            FilterError: The filter is malformed.
+            ClosedError: The bus was closed.
+
+        Threads: any. Blocks: up to timeout, without the GIL; Ctrl-C ends it.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, topic_filter)
@@ -346,8 +485,21 @@ class Bus(_core.Bus, Closing):
         """Asks on a topic, and waits for the first reply, a Message. In a running event loop await it: `reply = await
         bus.request("a", 1)`.
 
-        NobodyError: the topic has no subscriber; BusTimeoutError: no reply within timeout seconds; ReplyError: the
-        answering side raised. StateError in a callback, which must not wait.
+        Args:
+            topic: As in publish().
+            value: The question; msg.value where it is served.
+            timeout: Seconds. None: no limit.
+            headers: A dict that travels with the question.
+
+        Raises:
+            NobodyError: The topic has no subscription. On a named bus it is not known, and the time runs out.
+            BusTimeoutError: No reply came in time.
+            ReplyError: The function that serves the topic raised; the text says what.
+            StateError: It would wait in a callback; with workers= a callback may.
+            TypeError: The value cannot be published.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: up to timeout, without the GIL; in a running event loop never.
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
@@ -390,8 +542,19 @@ class Bus(_core.Bus, Closing):
         """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
         bus.serve("a", function).
 
-        What it raises is logged, and raised as ReplyError where the question came from. It runs as
-        callbacks do: on their thread, one after the other, or on its workers. The other arguments are those of subscribe().
+        An exception in it is logged, and raised as ReplyError where the question came from. Messages that ask nothing
+        go by. It runs as callbacks do: on their thread, one after the other, or on its workers; an async function as a task
+        of the running loop.
+
+        Args:
+            filters: As in subscribe(), and last the function, unless it is a decorator.
+            full: As in subscribe().
+            max_bytes: As in subscribe().
+            start: As in subscribe().
+            type: As in subscribe(), of msg.value.
+            workers: As in subscribe().
+
+        Threads: any. Blocks: never.
         """
 
         def register(names: tuple[str, ...], function: F) -> F:
@@ -416,6 +579,23 @@ class Bus(_core.Bus, Closing):
         max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
+        """Opens an address for other buses of this machine, which dial it.
+
+        Args:
+            url: inproc://name, ipc:///absolute/path or tcp://127.0.0.1:port; port 0 takes a free one, which link.url has.
+            heartbeat: Seconds, at least 0.1; a peer that is silent for three of them is gone. None: 5.
+            max_peers: Connections at a time. 0: 1,024.
+            max_bytes: Room for messages that wait for each peer, in bytes. 0: 1 MiB.
+            peer_bytes: Bytes that one peer may make this bus hold beside that. 0: 32 MiB.
+
+        Raises:
+            AddressError: The address is malformed, of an unknown scheme or beyond this machine.
+            TransportError: The address is in use, or the system refuses it.
+            LimitError: There are no more threads or descriptors.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never for a peer.
+        """
         link = super().listen(
             url,
             heartbeat=heartbeat,
@@ -434,6 +614,23 @@ class Bus(_core.Bus, Closing):
         max_bytes: int = 0,
         peer_bytes: int = 0,
     ) -> _core.Link:
+        """Keeps a connection to an address, also to one where nobody listens yet: it connects, and connects again, by itself.
+
+        Args:
+            url: As in listen().
+            heartbeat: As in listen().
+            max_peers: As in listen().
+            max_bytes: As in listen().
+            peer_bytes: As in listen().
+
+        Raises:
+            AddressError: The address is malformed, of an unknown scheme or beyond this machine.
+            StateError: These two buses are linked already, or are one.
+            LimitError: There are no more threads or descriptors.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never; link.state and link.stats() say how it goes.
+        """
         link = super().dial(
             url,
             heartbeat=heartbeat,
@@ -442,9 +639,6 @@ class Bus(_core.Bus, Closing):
             peer_bytes=peer_bytes,
         )
         return self._keep(link)
-
-    listen.__doc__ = _core.Bus.listen.__doc__
-    dial.__doc__ = _core.Bus.dial.__doc__
 
     def _keep(self, link: _core.Link) -> _core.Link:
         find = weakref.ref(self)
@@ -480,10 +674,20 @@ class Bus(_core.Bus, Closing):
     def role(self, name: str, *, timeout: float | None = None) -> Role:
         """Takes a role, on a named bus: what one process of several is to do.
 
-        Waits while another part of this process, or another process, has it. BusTimeoutError: still so after
-        timeout seconds. It is free again with close(), the end of a with block, the close of the bus or the
-        death of the process.
-        StateError in a callback and in a running event loop, which must not wait: give it timeout=0.
+        Waits while another part of this process, or another process, has it. It is free again with close(), the end of
+        a with block, the close of the bus or the death of the process.
+
+        Args:
+            name: As a topic.
+            timeout: Seconds. None: no limit; 0: does not wait.
+
+        Raises:
+            BusTimeoutError: Another still has it.
+            StateError: It would wait in a callback or in a running event loop.
+            NotSupportedError: The bus has no name.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: up to timeout, without the GIL.
         """
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
@@ -497,8 +701,18 @@ class Bus(_core.Bus, Closing):
     # --- the end ------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> None:
-        """Waits until what was published before is handled by callbacks and handed to the wire of links
-        that are up. BusTimeoutError: it was not. StateError in a callback and in a running event loop."""
+        """Waits until what was published before is handled by callbacks, and handed to the wire of links that are up.
+
+        Args:
+            timeout: Seconds. None: no limit.
+
+        Raises:
+            BusTimeoutError: It was not, in time.
+            StateError: It would wait in a callback or in a running event loop.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: up to timeout, without the GIL; Ctrl-C ends it.
+        """
         if self._callbacks.inside():
             raise _core.error(STATE)
         if timeout != 0:
@@ -513,11 +727,19 @@ class Bus(_core.Bus, Closing):
             raise _core.error(TIMEDOUT)
 
     def close(self, timeout: float | None = 1.0) -> int:
-        """Lets callbacks and links finish for so many seconds, then ends. Returns how many messages stayed
-        undelivered; 0 the second time, and in a forked child, which has nothing to end.
+        """Lets callbacks and links finish, then ends the bus.
 
-        From then on no callback begins; one that still runs is left to itself. What lies unread in the
-        log of a named bus is not counted. A callback may close its bus, and is its last one then.
+        From then on no callback begins; one that still runs is left to itself. A callback may close its bus, and is
+        its last one then.
+
+        Args:
+            timeout: Seconds that they have. None: no limit.
+
+        Returns:
+            How many messages stayed undelivered, without what lies unread in the log of a named bus. 0 the second time,
+            and in a forked child, which has nothing to end.
+
+        Threads: any; also callbacks, signal handlers and finalizers. Blocks: up to timeout.
         """
         if self.closed:
             # In a forked child, or after a close() that was interrupted.
@@ -525,6 +747,7 @@ class Bus(_core.Bus, Closing):
             _with_links.discard(self)
             return 0
         deadline = _deadline(timeout)
+        self._end_jobs()
         # ClosedError: another thread closes it as well.
         with contextlib.suppress(_core.ClosedError):
             if not self._callbacks.inside():
@@ -545,6 +768,10 @@ class Bus(_core.Bus, Closing):
             role.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
+
+    def _end_jobs(self) -> None:
+        for job in list(self._jobs):
+            job._end("stopped")
 
     def _reopen(self) -> None:
         """In a forked child."""

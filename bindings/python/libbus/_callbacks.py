@@ -54,7 +54,10 @@ def _keep(bus: Bus) -> None:
 
 
 class Callback(Closing):
-    """A function that is called for each message, until close()."""
+    """A function that is called for each message, until close(): bus.subscribe(..., callback=function) makes it."""
+
+    filters: tuple[str, ...]
+    """The filters that it was registered with."""
 
     def __init__(
         self, bus: Bus, filters: tuple[str, ...], mailbox: _core.Mailbox, key: int
@@ -71,8 +74,10 @@ class Callback(Closing):
         return self._bus.closed or self._key not in self._bus._callbacks._functions
 
     def close(self) -> None:
-        """Ends the calls. In another thread than the callbacks', one may still be running. Never waits,
-        so a signal handler or a finalizer may close."""
+        """Ends the calls. In another thread than the callbacks', one may still be running.
+
+        Threads: any; also the callback itself, signal handlers and finalizers. Blocks: never.
+        """
         callbacks = self._bus._callbacks
         mailbox = self._current()
         if self._key in callbacks._workers or self._key in callbacks._tasks:
@@ -88,7 +93,10 @@ class Callback(Closing):
 
     def stats(self) -> _core.Stats:
         """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
-        in the past or have workers."""
+        in the past or have workers.
+
+        Threads: any. Blocks: never.
+        """
         return self._last if self._last is not None else self._current().stats()
 
     def _about(self) -> str:
@@ -107,6 +115,18 @@ class Asked(NamedTuple):
     kind: Any
     workers: int | None
     mailbox: _core.Mailbox
+
+
+class Failures:
+    """Is called with what a callback raised, also SystemExit: the other callbacks still want their messages."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str, Function, BaseException], None] | None = None  # libbus.testing
+
+    def __call__(self, function: Function, msg: _core.Message, error: BaseException) -> None:
+        log.error(FAILED, function, msg.topic, exc_info=error)
+        if self.tell is not None:
+            self.tell(msg.topic, function, error)
 
 
 class Workers(NamedTuple):
@@ -142,7 +162,8 @@ class Callbacks:
         self._started = threading.Lock()  # stays locked: the thread starts once
         # _thread's is a lock of threads also in a program that gevent has patched: no greenlet waits inside.
         self._handled = threading.Condition(_thread.RLock())
-        self._calls = _core.Calls(self._functions, self._readers, _failed)
+        self.failures = Failures()
+        self._calls = _core.Calls(self._functions, self._readers, self.failures)
         self._stopped = False
         # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
         # second never miss a message between both.
@@ -368,8 +389,8 @@ class Callbacks:
         read = self._readers.get(key)
         try:
             function(msg if read is None else msg._as(read))
-        except BaseException:
-            log.exception(FAILED, function, msg.topic)
+        except BaseException as error:  # noqa: BLE001 - logged there
+            self.failures(function, msg, error)
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
@@ -466,6 +487,7 @@ class Callbacks:
         """From here on no call begins. How many messages were taken out and not given to every callback
         that wants them."""
         self._stopped = True
+        self.failures.tell = None  # what still runs meets a closed bus
         left = self._calls.stop()
         ends = [each.work.close for each in list(self._workers.values())]
         ends += [each.close for each in list(self._tasks.values())]
@@ -484,11 +506,6 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     way().join(runner, max(0.0, deadline - time.monotonic()))
-
-
-def _failed(function: Function, msg: _core.Message, error: BaseException) -> None:
-    """Also of SystemExit: the other callbacks still want their messages."""
-    log.error(FAILED, function, msg.topic, exc_info=error)
 
 
 def _serve(waiting: Threads, callbacks: Callbacks, work: Work, number: int, key: int) -> None:

@@ -51,12 +51,32 @@ class Publisher(_core.Publisher, Closing):
     close(), and Ctrl-C ends it. In a running event loop a send that finds no room waits when it is awaited.
     """
 
+    bus: Bus
+    wait: float | None
+    """How many seconds a send waits for room. None: no limit."""
+
     _done = _Done()
 
-    def __new__(cls, bus: Bus, topic: str, wait: float | None) -> Self:
-        return super().__new__(cls, bus, topic, wait=wait)
+    def __new__(
+        cls,
+        bus: Bus,
+        topic: str,
+        wait: float | None,
+        retain: bool,
+        ttl: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> Self:
+        return super().__new__(cls, bus, topic, wait=wait, retain=retain, ttl=ttl, headers=headers)
 
-    def __init__(self, bus: Bus, topic: str, wait: float | None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        topic: str,
+        wait: float | None,
+        retain: bool,
+        ttl: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> None:
         self.bus = bus
         self.wait = wait
 

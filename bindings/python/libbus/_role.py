@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 class Role(Closing):
-    """A role of a named bus, which is this bus's until close() or the end of the bus or its process.
+    """A role of a named bus, which is this bus's until close() or the end of the bus or its process: bus.role() takes it.
 
     Keeps its bus open.
     """
+
+    name: str
+    """Its name."""
 
     def __init__(self, bus: Bus, name: str, role: _core.Role) -> None:
         self.bus = bus
@@ -28,7 +31,10 @@ class Role(Closing):
         return self._role.closed or self.bus.closed
 
     def close(self) -> None:
-        """Gives it back; one of those who wait for it has it then."""
+        """Gives it back. One of the processes that wait for it takes it.
+
+        Threads: any. Blocks: never.
+        """
         self._role.close()
         self.bus._let_go()
 

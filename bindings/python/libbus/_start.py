@@ -38,14 +38,20 @@ def oldest() -> Start:
 
 
 def last(count: int, /) -> Start:
-    """With the last count messages that the subscription wants, at most 10,000."""
+    """With the last messages that the subscription wants.
+
+    Args:
+        count: How many, at most 10,000; fewer where the log has no more.
+    """
     return Start("last", _whole("last", "count", count))
 
 
 def after(position: int, epoch: int, /) -> Start:
     """Behind the message whose msg.position this is.
 
-    epoch: the bus.epoch of that position. If the bus has begun a new life since, subscribing raises StateError.
+    Args:
+        position: The msg.position of the last message that was handled.
+        epoch: The bus.epoch of that position. If the bus has begun a new life since, subscribing raises StateError.
     """
     return Start("after", _whole("after", "position", position), _whole("after", "epoch", epoch))
 
@@ -53,7 +59,8 @@ def after(position: int, epoch: int, /) -> Start:
 def since(moment: float | datetime, /) -> Start:
     """With what was published at that moment or later, within some milliseconds.
 
-    moment: seconds since 1970, like time.time() - 60, or a datetime with a time zone.
+    Args:
+        moment: Seconds since 1970, like time.time() - 60, or a datetime with a time zone.
     """
     if isinstance(moment, (int, float)):
         if not FIRST_MOMENT <= moment < LAST_MOMENT:

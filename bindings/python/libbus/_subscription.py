@@ -25,15 +25,13 @@ else:
 
     T = TypeVar("T")
 
-# Messages that async for may take in one go: a busy topic must not starve the loop.
-BURST = 64
-
 
 class Subscription(_core.Mailbox[T], Closing):
-    """Messages of some filters, in a bounded mailbox of their own.
+    """Messages of some filters, in a bounded mailbox of their own: bus.subscribe() makes it.
 
-    Keeps its bus open. Several threads may share one: each message goes to one of them. So may subscriptions of one
-    group.
+    Take them out by a loop, by recv(), or by `async for` in an event loop. The loop ends when the subscription or its bus
+    is closed. Keeps its bus open. Several threads and tasks may share one: each message goes to one of them. So may
+    subscriptions of one group.
     """
 
     def __new__(
@@ -71,7 +69,6 @@ class Subscription(_core.Mailbox[T], Closing):
         self.bus = bus
         self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
-        self._burst = 0
         # One for each event loop that waits. Those of loops that are closed were never rung.
         self._rings: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         for asked in filters:
@@ -83,18 +80,39 @@ class Subscription(_core.Mailbox[T], Closing):
         return tuple(self._filters)
 
     def subscribe(self, topic_filter: str, /) -> None:
-        """Adds a filter. Its kept values are delivered."""
+        """Adds a filter. Kept values of its topics are delivered.
+
+        Raises:
+            FilterError: The filter is malformed.
+            ClosedError: The subscription or its bus is closed.
+
+        Threads: any. Blocks: never.
+        """
         super().subscribe(topic_filter)
         self._filters[topic_filter] = None
 
     def unsubscribe(self, topic_filter: str, /) -> None:
+        """Ends a filter. Messages of it that wait already are counted as lost, as unsubscribed.
+
+        Raises:
+            ValueError: It is not one of the filters.
+
+        Threads: any. Blocks: never.
+        """
         super().unsubscribe(topic_filter)
         self._filters.pop(topic_filter, None)
 
-    unsubscribe.__doc__ = _core.Mailbox.unsubscribe.__doc__
-
     def iter(self, timeout: float | None = None) -> Iterator[_core.Message[T]]:
-        """Messages until none came for timeout seconds, or the end."""
+        """Yields messages until none came for timeout seconds, or until the subscription or its bus is closed.
+
+        Args:
+            timeout: Seconds to wait for each message. None: no limit; 0: what is there.
+
+        Raises:
+            StateError: It would wait in a running event loop, where `async for` does.
+
+        Threads: any. Blocks: in each step, up to timeout.
+        """
         while True:
             try:
                 yield self.recv(timeout)
@@ -106,19 +124,19 @@ class Subscription(_core.Mailbox[T], Closing):
 
     # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 
-    def __aiter__(self) -> Self:
-        return self
+    async def _next(self, turn_is_over: bool) -> _core.Message[T]:
+        """Waits, for what `async for` awaits (next.c). Cancelled, it has taken nothing.
 
-    async def __anext__(self) -> _core.Message[T]:
-        """Cancelled, it has taken nothing."""
+        turn_is_over: it had many in one go, and other tasks come first.
+        """
         import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
 
         try:
-            self._burst = (self._burst + 1) % BURST
-            if self._burst == 0:
+            if turn_is_over:
                 await asyncio.sleep(0)
+            else:
+                await self._readable()
             while (msg := self.recv_nowait()) is None:
-                self._burst = 0
                 await self._readable()
             return msg
         except _core.ClosedError:

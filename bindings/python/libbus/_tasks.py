@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 from libbus._loop import running_loop
-from libbus._subscription import BURST, Subscription
+from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Function = Callable[[_core.Message], Awaitable[Any]]
 
 log = logging.getLogger("libbus")
+
+# Messages that one task may handle in one go: a busy topic must not starve the loop.
+BURST = 64
 
 # Messages that are taken out in advance, of a callback with workers.
 AHEAD = 64
@@ -114,8 +117,8 @@ class Tasks:
             if not hasattr(task, "cancelling") or task.cancelling():  # Python 3.10 does not tell
                 raise
             log.exception("callback %r was cancelled on %s", self.function, msg.topic)
-        except Exception:
-            log.exception("callback %r failed on %s", self.function, msg.topic)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.subscription.bus._callbacks.failures(self.function, msg, error)
 
     async def _next(self) -> tuple[int, _core.Message] | None:
         import asyncio

@@ -101,7 +101,12 @@ HEADERS = {
 
 
 class Bus:
-    """A bus for a Flask app; the app factory's init_app() fits too. Opens nothing until it is used."""
+    """A bus for a Flask app; the app factory's init_app() fits too. Opens nothing until it is used.
+
+    Args:
+        app: The app; None: init_app() gives it later.
+        options: Those of init_app().
+    """
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._apps: list[weakref.ref[_State]] = []  # an app holds its state, and may go
@@ -123,8 +128,22 @@ class Bus:
         heartbeat: float = 15.0,
         url_prefix: str = "/bus",
     ) -> None:
-        """name: of the bus, which all processes that open it share. allow: filters that pages may listen to.
-        listen, dial: addresses of links, of a bus without a name."""
+        """Adds the bus to an app.
+
+        Args:
+            app: The app.
+            name: Of the bus, which all processes that open it share. None: each worker has a bus of its own.
+            allow: Filters that pages may listen to at the ready-made endpoint; none unless you say so.
+            listen: Addresses of links to listen on, of a bus without a name.
+            dial: Addresses of links to dial, of a bus without a name.
+            max_pages: How many pages may be open in a process. None: three quarters of its threads, as far as they are known.
+            heartbeat: Seconds between signs of life to a page.
+            url_prefix: Where the endpoint and the client are served.
+
+        Raises:
+            RuntimeError: The app has a bus already.
+            FilterError: A filter of allow is malformed.
+        """
         if "libbus" in app.extensions:
             raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
         allow, listen, dial = (_strings(given) for given in (allow, listen, dial))
@@ -157,9 +176,11 @@ class Bus:
         ttl: float | None = None,
         headers: dict[Any, Any] | None = None,
     ) -> None:
+        """As libbus.Bus.publish(), on the bus of this process."""
         self.bus.publish(topic, value, retain=retain, ttl=ttl, headers=headers)
 
     def publish_raw(self, topic: str, data: str | bytes, **options: Any) -> None:
+        """As libbus.Bus.publish_raw(), on the bus of this process."""
         self.bus.publish_raw(topic, data, **options)
 
     def subscribe(
@@ -190,11 +211,16 @@ class Bus:
     ) -> Callable[[Handler], Handler]:
         """Decorator: calls the function in every process that serves the app, from its first request on.
 
-        full, max_bytes, start, type, workers: as in libbus.Bus.subscribe(). With start each of these processes begins there.
-
-        app: whose handler it is: it hears the bus of that app alone, and ends with it. Without, that is the one app of
-        this bus that the function refers to by its closure; if there is none, the function is called in all apps, and
-        lives as long as this object.
+        Args:
+            topic_filter: As in libbus.Bus.subscribe().
+            app: Whose handler it is: it hears the bus of that app alone, and ends with it. None: the one app of
+                this bus that the function refers to by its closure; if there is none, the function is called in all apps,
+                and lives as long as this object.
+            full: As in libbus.Bus.subscribe().
+            max_bytes: As in libbus.Bus.subscribe().
+            start: As in libbus.Bus.subscribe(); each of these processes begins there.
+            type: As in libbus.Bus.subscribe().
+            workers: As in libbus.Bus.subscribe().
         """
         if callable(topic_filter):
             raise TypeError(
@@ -244,7 +270,11 @@ class Bus:
             state.close()
 
     def script(self, nonce: str | None = None) -> Markup:
-        """The <script> element of the page's client; nonce for a Content-Security-Policy."""
+        """The `<script>` element of the page's client, for a template.
+
+        Args:
+            nonce: Of a Content-Security-Policy.
+        """
         src = url_for("libbus.static", filename="libbus.js")
         return Markup(
             '<script src="{}" nonce="{}"></script>' if nonce else '<script src="{}"></script>'
@@ -253,8 +283,12 @@ class Bus:
     def sse(self, *filters: str, start: libbus.Start | None = None) -> Response:
         """The answer of a view: everything that matches, for as long as the page is open.
 
-        start: where in the past of a bus with a name each page begins, and begins again when it reconnects.
-        Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint.
+        Who may hear what is your view's choice; allow= speaks only of the ready-made endpoint. With too many open pages
+        the answer has status 503.
+
+        Args:
+            filters: As in libbus.Bus.subscribe().
+            start: Where in the past of a bus with a name each page begins, and begins again when it reconnects.
         """
         state = self._state()
         places, taken = state.places(request.environ)

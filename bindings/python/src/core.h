@@ -50,10 +50,11 @@
 	X(LIMIT, "LimitError", NULL, "A configured limit is reached.")                             \
 	X(NOT_SUPPORTED, "NotSupportedError", NULL, "This kind of bus or version cannot do it.")   \
 	X(ARGUMENT, "ArgumentError", PyExc_ValueError, "A value is out of its range.")             \
-	X(TOPIC, "TopicError", PyExc_ValueError, "No name to publish on.")                         \
-	X(FILTER, "FilterError", PyExc_ValueError, "No filter to subscribe to.")                   \
+	X(TOPIC, "TopicError", PyExc_ValueError,                                                   \
+	    "The topic is malformed, or not one to publish on.")                                   \
+	X(FILTER, "FilterError", PyExc_ValueError, "The filter is malformed.")                     \
 	X(TOO_BIG, "TooBigError", PyExc_ValueError, "The payload is above the limit of the bus.")  \
-	X(ADDRESS, "AddressError", PyExc_ValueError, "No address, or one that is not allowed.")    \
+	X(ADDRESS, "AddressError", PyExc_ValueError, "The address is malformed, or not allowed.")  \
 	X(TRANSPORT, "TransportError", PyExc_OSError, "The system or the peer refused.")           \
 	X(NOBODY, "NobodyError", NULL, "Nobody listens to the topic of the question.")             \
 	X(DECODE, "DecodeError", PyExc_ValueError, "The payload is not what its type says.")
@@ -77,6 +78,7 @@ struct core {
 	PyTypeObject *publisher;
 	PyTypeObject *work;
 	PyTypeObject *calls;
+	PyTypeObject *next;
 	PyTypeObject *ext;        /* a msgpack extension: (code, data) */
 	PyTypeObject *numbers;    /* what a memoryview of an array in a payload looks at */
 	PyObject *decimal, *uuid; /* the classes; NULL: not needed yet */
@@ -254,6 +256,14 @@ int mailbox_wait(PyObject *mailbox, int timeout);
 /* How far what was put in has been taken out; *ret_nothing_waits: all of it. Also after the bus was closed. 0 or BUS_E_*. */
 int mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_waits);
 
+/* The next message; NULL without an exception: none is there, or others are to have their turn first. StopAsyncIteration: the end. */
+PyObject *mailbox_next_now(PyObject *mailbox, bool *ret_turn_is_over);
+
+/* --- next.c ------------------------------------------------------------------------------------------ */
+
+/* What awaits the next message of a Subscription, which has `async def _next(self, turn_is_over)` for where it has to wait. */
+PyObject *next_new(struct core *core, PyObject *mailbox);
+
 /* --- kept.c ------------------------------------------------------------------------------------------ */
 
 /* The newest message that topic keeps on a libbus._core.Bus, or a new reference to otherwise. NULL with an exception. */
@@ -262,7 +272,7 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec,
-    link_spec, role_spec, publisher_spec, work_spec, calls_spec;
+    link_spec, role_spec, publisher_spec, work_spec, calls_spec, next_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
@@ -277,6 +287,18 @@ int bus_object_pub(
 int bus_object_publish(PyObject *bus, const struct bus_msg *msg);
 
 bool bus_object_is_named(PyObject *bus);
+
+/* What a message may have besides its content, as publish() takes it. */
+struct extras {
+	PyObject *ttl, *headers;
+	int retain;
+	struct bus_packer *packer; /* of the headers; NULL: there are none */
+};
+
+/* Fills flags, ttl_ms and headers of msg, which lie in extras until extras_end(). 0, or -1 with an exception. */
+int extras_begin(struct core *core, struct extras *extras, PyObject *topic, struct bus_msg *msg);
+void extras_end(struct extras *extras);
+bool has_extras(const struct extras *extras);
 
 /* Makes a libbus.Link of a link, which is taken over, also on failure. */
 PyObject *link_new(struct core *core, struct bus_link *link);

@@ -79,10 +79,10 @@ link_state(struct link_object *self, void *unused)
 	return err < 0 ? raise_of(self, err) : PyUnicode_FromString(state_name(stats.state));
 }
 
-PyDoc_STRVAR(link_stats_doc,
-    "stats($self, /)\n--\n\n"
-    "State, peers and counters; last_error is the name of what went wrong last,\n"
-    "or None; ended counts why connections ended.");
+PyDoc_STRVAR(link_stats_doc, "stats($self, /)\n--\n\n"
+			     "State, peers and counters of the link.\n"
+			     "\n"
+			     "Threads: any. Blocks: never.");
 
 static PyObject *
 link_counters(struct link_object *self, PyObject *unused)
@@ -128,7 +128,11 @@ end(struct link_object *self)
 	Py_END_ALLOW_THREADS self->link = NULL;
 }
 
-PyDoc_STRVAR(link_close_doc, "close($self, /)\n--\n\nEnds the link and its connections.");
+PyDoc_STRVAR(link_close_doc,
+    "close($self, /)\n--\n\n"
+    "Ends the link and its connections. What still waits for the wire is counted as lost.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 link_close(struct link_object *self, PyObject *unused)
@@ -213,7 +217,7 @@ link_dealloc(struct link_object *self)
 static PyGetSetDef link_getset[] = {
     {"url", (getter)link_url, NULL, "The address, with the real port where 0 was asked for.", NULL},
     {"state", (getter)link_state, NULL,
-	"\"up\": connected (dialling) or open (listening); \"down\": neither.", NULL},
+	"up: connected (dialling) or open (listening); down: neither.", NULL},
     {"closed", (getter)link_closed, NULL, "True after close(), and in a forked child.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

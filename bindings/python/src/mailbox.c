@@ -38,6 +38,7 @@ struct receiving {
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
 	PyObject *reader; /* of the values of what recv() gives, or NULL */
+	unsigned burst;   /* messages that `async for` has had without a pause */
 	bool grouped;     /* it shares a queue, whose descriptor may be readable for others */
 	struct gate gate;
 	struct bus_mailbox *mbox;
@@ -261,8 +262,12 @@ mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 
 PyDoc_STRVAR(mailbox_unsubscribe_doc,
     "unsubscribe($self, topic_filter, /)\n--\n\n"
-    "Ends a filter of subscribe(). What already waits of it is counted as lost, as unsubscribed.\n\n"
-    "ValueError: it is not one of them.");
+    "Ends a filter of subscribe(). Messages of it that wait already are counted as lost, as unsubscribed.\n"
+    "\n"
+    "Raises:\n"
+    "    ValueError: It is not one of the filters.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_unsubscribe(struct mailbox_object *self, PyObject *filter)
@@ -412,8 +417,11 @@ close_both:
 
 PyDoc_STRVAR(mailbox_fileno_doc,
     "fileno($self, /)\n--\n\n"
-    "A descriptor for select, poll and event loops: readable while there is a\n"
-    "message, and after the end. Only wait on it.");
+    "A descriptor for select, poll and event loops: readable while there is a message, and after the end.\n"
+    "\n"
+    "Only wait on it: do not read, write or close it. Take messages by recv_nowait() until that returns None.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_fileno(struct mailbox_object *self, PyObject *unused)
@@ -577,21 +585,36 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message. BusTimeoutError: none came within timeout seconds;\n"
-    "ClosedError: the subscription or its bus has ended; StateError: it would wait in a running event\n"
-    "loop, where `await anext(subscription)` does.");
+    "Waits for the next message and takes it out.\n"
+    "\n"
+    "Args:\n"
+    "    timeout: Seconds. None: no limit; 0: does not wait.\n"
+    "\n"
+    "Raises:\n"
+    "    BusTimeoutError: No message came in time.\n"
+    "    ClosedError: The subscription or its bus has ended.\n"
+    "    StateError: It would wait in a running event loop, where `await anext(subscription)` does.\n"
+    "    TransportError: The log of the named bus is damaged.\n"
+    "\n"
+    "Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends it.");
 
+/* Its one argument, by position or by name. */
 static PyObject *
-mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
+mailbox_recv(
+    struct mailbox_object *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-	static char *names[] = {"timeout", NULL};
-	PyObject *timeout = Py_None;
+	Py_ssize_t named = keywords != NULL ? PyTuple_GET_SIZE(keywords) : 0;
 	struct letter *letter = NULL;
 	bool raised = false;
 	int ms, got;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv", names, &timeout) ||
-	    timeout_ms(timeout, &ms) < 0)
+	if (count + named > 1 ||
+	    (named == 1 &&
+		PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "timeout") != 0)) {
+		PyErr_SetString(PyExc_TypeError, "recv() takes one argument: timeout, in seconds");
+		return NULL;
+	}
+	if (timeout_ms(count + named == 1 ? args[0] : Py_None, &ms) < 0)
 		return NULL;
 	got = wait_for_letter(self, ms, &letter, &raised);
 	if (got == 1)
@@ -601,8 +624,13 @@ mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
 	return raise_of(self, got == 0 ? BUS_E_TIMEDOUT : got);
 }
 
-PyDoc_STRVAR(mailbox_recv_nowait_doc,
-    "recv_nowait($self, /)\n--\n\nThe next message if there is one, else None. Never waits.");
+PyDoc_STRVAR(mailbox_recv_nowait_doc, "recv_nowait($self, /)\n--\n\n"
+				      "The next message if there is one, else None.\n"
+				      "\n"
+				      "Raises:\n"
+				      "    ClosedError: The subscription or its bus has ended.\n"
+				      "\n"
+				      "Threads: any. Blocks: never.");
 
 static PyObject *
 mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
@@ -616,6 +644,34 @@ mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 	if (got == 0)
 		Py_RETURN_NONE;
 	return message_new(self->core, letter, self->reader);
+}
+
+PyObject *
+mailbox_next_now(PyObject *mailbox, bool *ret_turn_is_over)
+{
+	struct mailbox_object *self = (struct mailbox_object *)mailbox;
+	struct letter *letter = NULL;
+	int got;
+
+	*ret_turn_is_over = ++self->burst % BATCH == 0;
+	if (*ret_turn_is_over)
+		return NULL;
+	got = next_letter(self, &letter);
+	if (got == 1)
+		return message_new(self->core, letter, self->reader);
+	self->burst = 0;
+	if (got == BUS_E_CLOSED)
+		PyErr_SetNone(PyExc_StopAsyncIteration);
+	else if (got < 0)
+		raise_of(self, got);
+	return NULL;
+}
+
+/* async for msg in …: until the end. */
+static PyObject *
+mailbox_anext(struct mailbox_object *self)
+{
+	return next_new(self->core, (PyObject *)self);
 }
 
 /* for msg in …: until the end. */
@@ -761,7 +817,9 @@ mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_wait
 
 PyDoc_STRVAR(mailbox_stats_doc,
     "stats($self, /)\n--\n\n"
-    "Counters: offered is delivered + lost + pending, exactly; lost_by says why.");
+    "Counters of this mailbox: offered is delivered + lost + refused + pending, exactly; lost_by has the causes.\n"
+    "\n"
+    "Threads: any; also after close(). Blocks: never.");
 
 static PyObject *
 mailbox_stats(struct mailbox_object *self, PyObject *unused)
@@ -795,8 +853,9 @@ end(struct mailbox_object *self)
 
 PyDoc_STRVAR(mailbox_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends it; what it still held is counted as lost. Whoever waits in recv() gets\n"
-    "ClosedError, and loops over it end.");
+    "Ends it. What it still holds is counted as lost. recv() on other threads raises ClosedError, and loops over it end.\n"
+    "\n"
+    "Threads: any; also signal handlers and finalizers. Blocks: never.");
 
 static PyObject *
 mailbox_close(struct mailbox_object *self, PyObject *unused)
@@ -885,7 +944,7 @@ static PyMethodDef mailbox_methods[] = {
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
-    {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
+    {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_FASTCALL | METH_KEYWORDS,
 	mailbox_recv_doc},
     {"recv_nowait", (PyCFunction)mailbox_recv_nowait, METH_NOARGS, mailbox_recv_nowait_doc},
     {"_take", (PyCFunction)mailbox_take, METH_NOARGS, mailbox_take_doc},
@@ -902,6 +961,8 @@ static PyType_Slot mailbox_slots[] = {
     {Py_tp_traverse, mailbox_traverse},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, mailbox_next},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, mailbox_anext},
     {Py_tp_getset, mailbox_getset},
     {Py_tp_methods, mailbox_methods},
     {0, NULL},

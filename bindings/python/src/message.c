@@ -271,9 +271,14 @@ message_headers(struct message_object *self, void *unused)
 	return once(self, &self->headers, make_headers);
 }
 
-PyDoc_STRVAR(message_json_doc, "json($self, /)\n--\n\n"
-			       "The value as JSON text on one line, for pages. bytes become\n"
-			       "{\"$bytes\": base64}, numbers that JSON lacks null.");
+PyDoc_STRVAR(message_json_doc,
+    "json($self, /)\n--\n\n"
+    "The value as JSON text on one line, for pages and logs.\n"
+    "\n"
+    "bytes become {\"$bytes\": base64}; numbers that JSON lacks become null; docs/payloads.md has all types.\n"
+    "\n"
+    "Raises:\n"
+    "    DecodeError: The payload is not what its type says.");
 
 static PyObject *
 message_json(struct message_object *self, PyObject *unused)
@@ -490,7 +495,8 @@ static PyMethodDef message_methods[] = {
 };
 
 static PyType_Slot message_slots[] = {
-    {Py_tp_doc, "A message that arrived."},
+    {Py_tp_doc,
+	"A message that arrived.\n\nIts fields are read-only. numpy.asarray(msg) and memoryview(msg) look at the payload where it lies, without a copy."},
     {Py_tp_dealloc, message_dealloc},
     {Py_tp_traverse, message_traverse},
     {Py_tp_clear, message_clear},

@@ -180,7 +180,7 @@ wait_in_greenlet(struct core *core, int fd, int ms)
 
 PyDoc_STRVAR(filter_check_doc,
     "filter_check($module, topic_filter, /)\n--\n\n"
-    "Raises the FilterError that subscribing to the filter would raise.");
+    "Raises the FilterError that subscribing to the filter would raise; returns None for a filter that is well formed.");
 
 static PyObject *
 core_filter_check(PyObject *module, PyObject *filter)
@@ -199,9 +199,12 @@ core_filter_check(PyObject *module, PyObject *filter)
 
 PyDoc_STRVAR(filter_covers_doc,
     "filter_covers($module, topic_filter, other, /)\n--\n\n"
-    "True if the first filter matches every topic that the other matches: 'a/#' covers 'a/+/b'.\n\n"
+    "True if the first filter matches every topic that the other matches: 'a/#' covers 'a/+/b'.\n"
+    "\n"
     "Wildcards in the first level match no topic that begins with $: '#' does not cover '$bus/#'.\n"
-    "FilterError: one of them is malformed.");
+    "\n"
+    "Raises:\n"
+    "    FilterError: One of them is malformed.");
 
 static PyObject *
 core_filter_covers(PyObject *module, PyObject *args)
@@ -224,10 +227,15 @@ core_filter_covers(PyObject *module, PyObject *args)
 	return PyBool_FromLong(covers);
 }
 
-PyDoc_STRVAR(packb_doc,
-    "packb($module, value, /)\n--\n\n"
-    "The msgpack bytes that publish() sends of a value. TypeError or ValueError: a reader could not\n"
-    "decode it; the text has the path of the element.");
+PyDoc_STRVAR(packb_doc, "packb($module, value, /)\n--\n\n"
+			"The msgpack bytes that publish() sends of a value.\n"
+			"\n"
+			"Raises:\n"
+			"    TypeError: An element cannot be packed; the text has its path.\n"
+			"    ValueError: It is too deep, too large or malformed.\n"
+			"    OverflowError: An int has more than 64 bits.\n"
+			"\n"
+			"Threads: any. Blocks: never.");
 
 static PyObject *
 core_packb(PyObject *module, PyObject *value)
@@ -249,8 +257,12 @@ core_packb(PyObject *module, PyObject *value)
 
 PyDoc_STRVAR(unpackb_doc,
     "unpackb($module, data, /)\n--\n\n"
-    "The value of msgpack bytes, as msg.value gives it. DecodeError: they are not one value, or it is beyond the\n"
-    "limits of a payload: 32 deep, 65,536 elements.");
+    "The value of msgpack bytes, as msg.value gives it.\n"
+    "\n"
+    "Raises:\n"
+    "    DecodeError: They are not one value, or it is beyond the limits of a payload: 32 deep, 65,536 elements.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
 
 /* Arrays in the value look at the bytes, so they are ones that nobody changes. */
 static PyObject *
@@ -326,7 +338,8 @@ add_ext(PyObject *module, struct core *core)
 		return -1;
 	core->ext = (PyTypeObject *)ext;
 	if (set_string(ext, "__module__", "libbus") < 0 ||
-	    set_string(ext, "__doc__", "A msgpack extension: its number and its bytes.") < 0)
+	    set_string(
+		ext, "__doc__", "A msgpack extension: its number, -128 to 127, and its bytes.") < 0)
 		return -1;
 	return PyModule_AddObjectRef(module, "Ext", ext);
 }
@@ -357,7 +370,8 @@ core_exec(PyObject *module)
 	    add_type(module, &role_spec, NULL, &core->role) < 0 ||
 	    add_type(module, &publisher_spec, NULL, &core->publisher) < 0 ||
 	    add_type(module, &work_spec, NULL, &core->work) < 0 ||
-	    add_type(module, &calls_spec, NULL, &core->calls) < 0)
+	    add_type(module, &calls_spec, NULL, &core->calls) < 0 ||
+	    type_new(module, &next_spec, NULL, &core->next) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -377,6 +391,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->publisher);
 	Py_VISIT(core->work);
 	Py_VISIT(core->calls);
+	Py_VISIT(core->next);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->plain);
 	Py_VISIT(core->numbers);
@@ -405,6 +420,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->publisher);
 	Py_CLEAR(core->work);
 	Py_CLEAR(core->calls);
+	Py_CLEAR(core->next);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->plain);
 	Py_CLEAR(core->numbers);
