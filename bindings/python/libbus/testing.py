@@ -217,11 +217,11 @@ class Recorder:
 
 
 def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
-    """Records the messages of the filters, from now on; kept values are the first.
+    """Records the messages of the filters, or without one all, from now on; kept values are the first.
 
     bus: a libbus.Bus, or a libbus.flask.Bus where its app is at hand.
     """
-    recorder = Recorder(bus.subscribe(*filters, max_bytes=ROOM_BYTES))
+    recorder = Recorder(bus.subscribe(*(filters or ("#",)), max_bytes=ROOM_BYTES))
     if isinstance(bus, Bus):
         bus._recorders.append(recorder)
     return recorder
