@@ -195,17 +195,24 @@ bus__pub_send_item(struct bus_pub *pub, struct ring_item *item)
 }
 
 int
-bus__pub_send_bytes(struct bus_pub *pub, const void *data, size_t len)
+bus__pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 {
 	struct ring_item item;
 	int err = bus__pub_enter(pub);
 
 	if (err == 0)
-		err = bus__item_make(pub->bus,
-		    &(struct bus_msg){.data = data, .len = len, .type = pub->type}, &item);
+		err = bus__item_make(pub->bus, msg, &item);
 	if (err < 0)
-		return bus__pub_fail(pub, err, len);
+		return bus__pub_fail(pub, err, msg->len + msg->headers_len);
 	return bus__pub_send_item(pub, &item);
+}
+
+int
+bus__pub_send_bytes(struct bus_pub *pub, const void *data, size_t len)
+{
+	return bus__pub_send_msg(pub,
+	    &(struct bus_msg){
+		.data = data, .len = len, .type = pub != NULL ? pub->type : BUS_TYPE_UNTAGGED});
 }
 
 void

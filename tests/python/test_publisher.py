@@ -431,3 +431,71 @@ def test_a_publisher_keeps_its_bus_and_goes_with_it():
     del jobs
     gc.collect()
     assert gone() is None
+
+
+# --- what publish() takes besides the value ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_each_message_has_the_retain_ttl_and_headers_of_its_publisher(tmp_path, named):
+    place = {"name": "test", "directory": tmp_path} if named else {}
+    with (
+        libbus.Bus(**place) as bus,
+        bus.subscribe("room/#") as rooms,
+        bus.publisher("room/lamp", retain=True, ttl=60, headers={"by": "lamp"}) as lamp,
+    ):
+        lamp.send(0)
+        assert lamp.send_many(range(1, 100)) == 100 - 1
+        got = [rooms.recv(WATCHDOG) for _ in range(100)]
+        assert [msg.value for msg in got] == list(range(100))
+        assert all(msg.headers == {"by": "lamp"} and 59 < msg.ttl <= 60 for msg in got)
+        kept = bus.get("room/lamp")
+        assert (kept.value, kept.headers, kept.kept) == (99, {"by": "lamp"}, True)
+
+
+def test_retained_messages_wait_for_room_too(bus, refusing):
+    sent, got = 500, []
+    reader = threading.Thread(target=lambda: got.extend(msg.value for msg in refusing))
+    with bus.publisher("jobs", wait=0.01, retain=True) as jobs:
+        with pytest.raises(libbus.FullError) as caught:
+            jobs.send_many(range(sent))
+        held = caught.value.sent
+        assert refusing.stats()["refused"] == 1
+        assert bus.get("jobs").value == held - 1
+        reader.start()
+    with bus.publisher("jobs", wait=None, retain=True) as jobs:
+        assert jobs.send_many(range(held, sent)) == sent - held
+        assert bus.get("jobs").value == sent - 1
+    while refusing.stats()["pending"]:
+        time.sleep(0.001)
+    refusing.close()
+    reader.join(WATCHDOG)
+    assert got == list(range(sent))
+
+
+def test_retained_messages_wait_for_room_in_a_loop():
+    async def main():
+        async with (
+            libbus.Bus() as bus,
+            bus.subscribe("jobs", full="refuse", max_bytes=4096) as jobs,
+        ):
+            publisher = bus.publisher("jobs", wait=None, retain=True, headers={"n": 1})
+            task = asyncio.ensure_future(publisher.send_many(range(300)))
+            got = [await anext(jobs) for _ in range(300)]
+            assert await task == 300
+            assert [msg.value for msg in got] == list(range(300))
+            assert all(msg.headers == {"n": 1} for msg in got)
+
+    asyncio.run(main())
+
+
+def test_a_publisher_refuses_what_publish_refuses(bus):
+    with pytest.raises(ValueError, match=r"ttl=0: seconds, above 0"):
+        bus.publisher("a", ttl=0)
+    with pytest.raises(TypeError, match="a: headers are a dict, not list"):
+        bus.publisher("a", headers=[1])
+    with pytest.raises(TypeError, match="a: cannot publish range at headers"):
+        bus.publisher("a", headers={"x": range(3)})
+    with bus.subscribe("a") as got, bus.publisher("a", headers={}, ttl=None) as publisher:
+        publisher.send(1)
+        assert (got.recv(0).headers, publisher.closed) == ({}, False)

@@ -42,6 +42,7 @@ from libbus._core import (
     packb,
     unpackb,
 )
+from libbus._progress import Progress, ProgressValue
 from libbus._publisher import Publisher
 from libbus._request import Reply, ReplyError
 from libbus._role import Role
@@ -66,6 +67,8 @@ __all__ = [
     "Message",
     "NobodyError",
     "NotSupportedError",
+    "Progress",
+    "ProgressValue",
     "Publisher",
     "Reply",
     "ReplyError",

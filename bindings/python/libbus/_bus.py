@@ -9,13 +9,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, log, with_callbacks
 from libbus._closing import Closing
 from libbus._loop import is_async, refuse_in_loop, running_loop
+from libbus._progress import Progress
 from libbus._publisher import Publisher
 from libbus._reader import reader
 from libbus._request import Reply, answer, answer_later, pending, received
@@ -108,17 +109,29 @@ class Bus(_core.Bus, Closing):
         self._callbacks = Callbacks()
         self._links: list[_core.Link] = []
         self._roles: list[_core.Role] = []
+        self._jobs: weakref.WeakSet[Progress[Any]] = weakref.WeakSet()
         _open.add(self)
 
     # --- publish many ---------------------------------------------------------------------------------------
 
-    def publisher(self, topic: str, *, wait: float | None = 0.0) -> Publisher:
+    def publisher(
+        self,
+        topic: str,
+        *,
+        wait: float | None = 0.0,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> Publisher:
         """A topic for many messages, each sent for less than by publish().
 
         Args:
             topic: As in publish().
             wait: How many seconds send() waits for room when a subscription with full="refuse" is full. Such a
                 subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
+            retain: As in publish(), of each message.
+            ttl: As in publish(), of each message.
+            headers: As in publish(), of each message.
 
         Raises:
             TopicError: The topic is malformed.
@@ -127,7 +140,67 @@ class Bus(_core.Bus, Closing):
 
         Threads: any. Blocks: never.
         """
-        return Publisher(self, topic, wait)
+        return Publisher(self, topic, wait, retain, ttl, headers)
+
+    # --- how far a job is ---------------------------------------------------------------------------------------
+
+    @overload
+    def progress(
+        self, topic: str, total: float | None = ..., /, *, interval: float = ...
+    ) -> Progress[Any]: ...
+
+    @overload
+    def progress(
+        self,
+        topic: str,
+        items: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        total: float | None = ...,
+        interval: float = ...,
+    ) -> Progress[T]: ...
+
+    @overload
+    def progress(
+        self, topic: str, /, *, total: float | None, interval: float = ...
+    ) -> Progress[Any]: ...
+
+    def progress(
+        self,
+        topic: str,
+        work: Any = None,
+        /,
+        *,
+        total: float | None = None,
+        interval: float = 0.1,
+    ) -> Progress[Any]:
+        """Says how far a job is, as the retained value of a topic: a dict of state, done, total, elapsed, rate, eta, note and
+        error (libbus.ProgressValue).
+
+            for item in bus.progress("job/42", items): ...
+
+            with bus.progress("job/42", 100) as job:
+                job.note("reading")
+                job.advance(10)
+
+        The state is running, and in the end done, failed or stopped: a with block knows of an exception, a loop without
+        one only that it was left early.
+
+        Args:
+            topic: As in publish().
+            work: How much there is to do, or what to iterate over, with for or async for.
+            total: How much there is to do. None: the len() of what is iterated over, if it has one.
+            interval: Seconds from one message to the next at least. What changes in between is published when they are
+                over, and the end at once.
+
+        Raises:
+            TypeError: The total is given twice, or work is neither a number nor iterable.
+            TopicError: The topic is malformed.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
+        """
+        return Progress(self, topic, work, total, interval)
 
     # --- listen to topics -------------------------------------------------------------------------------
 
@@ -685,6 +758,7 @@ class Bus(_core.Bus, Closing):
             _with_links.discard(self)
             return 0
         deadline = _deadline(timeout)
+        self._end_jobs()
         # ClosedError: another thread closes it as well.
         with contextlib.suppress(_core.ClosedError):
             if not self._callbacks.inside():
@@ -700,6 +774,10 @@ class Bus(_core.Bus, Closing):
             role.close()
         self._callbacks.join(1.0 if deadline is None else _left(deadline) or 0.0)
         return undelivered
+
+    def _end_jobs(self) -> None:
+        for job in list(self._jobs):
+            job._end("stopped")
 
     def _reopen(self) -> None:
         """In a forked child."""

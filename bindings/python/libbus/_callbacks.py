@@ -117,6 +117,18 @@ class Asked(NamedTuple):
     mailbox: _core.Mailbox
 
 
+class Failures:
+    """Is called with what a callback raised, also SystemExit: the other callbacks still want their messages."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str, Function, BaseException], None] | None = None  # libbus.testing
+
+    def __call__(self, function: Function, msg: _core.Message, error: BaseException) -> None:
+        log.error(FAILED, function, msg.topic, exc_info=error)
+        if self.tell is not None:
+            self.tell(msg.topic, function, error)
+
+
 class Workers(NamedTuple):
     """The threads of one callback."""
 
@@ -149,7 +161,8 @@ class Callbacks:
         self._servers: dict[None, tuple[select.epoll, threading.Thread]] = {}  # one, or none yet
         self._started = threading.Lock()  # stays locked: the thread starts once
         self._handled = threading.Condition()  # reentrant
-        self._calls = _core.Calls(self._functions, self._readers, _failed)
+        self.failures = Failures()
+        self._calls = _core.Calls(self._functions, self._readers, self.failures)
         self._stopped = False
         # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
         # second never miss a message between both.
@@ -380,8 +393,8 @@ class Callbacks:
         read = self._readers.get(key)
         try:
             function(msg if read is None else msg._as(read))
-        except BaseException:
-            log.exception(FAILED, function, msg.topic)
+        except BaseException as error:  # noqa: BLE001 - logged there
+            self.failures(function, msg, error)
 
     def count(self, mailbox: _core.Mailbox) -> None:
         # Only this thread takes messages out, so all that was taken by now has been handled.
@@ -475,6 +488,7 @@ class Callbacks:
         """From here on no call begins. How many messages were taken out and not given to every callback
         that wants them."""
         self._stopped = True
+        self.failures.tell = None  # what still runs meets a closed bus
         left = self._calls.stop()
         ends = [each.work.close for each in list(self._workers.values())]
         ends += [each.close for each in list(self._tasks.values())]
@@ -493,11 +507,6 @@ class Callbacks:
                     RuntimeError
                 ):  # closed by a signal handler before it started
                     thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _failed(function: Function, msg: _core.Message, error: BaseException) -> None:
-    """Also of SystemExit: the other callbacks still want their messages."""
-    log.error(FAILED, function, msg.topic, exc_info=error)
 
 
 def _slice(deadline: float | None) -> float:

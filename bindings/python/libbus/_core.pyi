@@ -393,7 +393,16 @@ class Role:
         """Gives it back."""
 
 class Publisher:
-    def __new__(cls, bus: Bus, topic: str, *, wait: float | None = 0.0) -> Self: ...
+    def __new__(
+        cls,
+        bus: Bus,
+        topic: str,
+        *,
+        wait: float | None = 0.0,
+        retain: bool = False,
+        ttl: float | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> Self: ...
     @property
     def topic(self) -> str:
         """What it publishes on."""

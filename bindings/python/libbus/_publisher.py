@@ -60,10 +60,26 @@ class Publisher(_core.Publisher, Closing):
 
     _done = _Done()
 
-    def __new__(cls, bus: Bus, topic: str, wait: float | None) -> Self:
-        return super().__new__(cls, bus, topic, wait=wait)
+    def __new__(
+        cls,
+        bus: Bus,
+        topic: str,
+        wait: float | None,
+        retain: bool,
+        ttl: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> Self:
+        return super().__new__(cls, bus, topic, wait=wait, retain=retain, ttl=ttl, headers=headers)
 
-    def __init__(self, bus: Bus, topic: str, wait: float | None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        topic: str,
+        wait: float | None,
+        retain: bool,
+        ttl: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> None:
         self.bus = bus
         self.wait = wait
 

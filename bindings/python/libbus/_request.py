@@ -175,13 +175,18 @@ async def answer_later(
 
 def _reply_error(bus: Bus, function: object, msg: _core.Message, error: Exception) -> None:
     log.exception("%r failed on the question %s", function, msg.topic)
-    bus.reply(msg, None, headers={ERROR: _sentence(error)})
+    bus.reply(msg, None, headers={ERROR: sentence(error)})
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """An error as a text that can be packed: str(error) may hold half a surrogate pair, or fail."""
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     except Exception:  # noqa: BLE001 - of any kind
         text = type(error).__name__
-    return text[:ERROR_CHARACTERS].encode(errors="backslashreplace").decode()
+    return plain(text[:ERROR_CHARACTERS])
+
+
+def plain(text: str) -> str:
+    """Without what cannot be packed."""
+    return text.encode(errors="backslashreplace").decode()

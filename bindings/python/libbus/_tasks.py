@@ -114,8 +114,8 @@ class Tasks:
             if not hasattr(task, "cancelling") or task.cancelling():  # Python 3.10 does not tell
                 raise
             log.exception("callback %r was cancelled on %s", self.function, msg.topic)
-        except Exception:
-            log.exception("callback %r failed on %s", self.function, msg.topic)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.subscription.bus._callbacks.failures(self.function, msg, error)
 
     async def _next(self) -> tuple[int, _core.Message] | None:
         import asyncio

@@ -143,15 +143,8 @@ PyDoc_STRVAR(bus_publish_doc,
     "Threads: any; also callbacks, signal handlers and finalizers. Blocks: never for a reader; on a named bus it may wait\n"
     "0.1 s for a process that was stopped while it published.");
 
-/* What a message may have besides its content; both faces of publish take it. */
-struct extras {
-	PyObject *ttl, *headers;
-	int retain;
-	struct bus_packer *packer; /* of the headers; NULL: there are none */
-};
-
-static int
-extras_begin(struct bus_object *self, struct extras *extras, PyObject *topic, struct bus_msg *msg)
+int
+extras_begin(struct core *core, struct extras *extras, PyObject *topic, struct bus_msg *msg)
 {
 	msg->flags = extras->retain ? BUS_MSG_RETAIN : 0;
 	if (life_of(extras->ttl, msg) < 0)
@@ -169,12 +162,12 @@ extras_begin(struct bus_object *self, struct extras *extras, PyObject *topic, st
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (value_pack(self->core, extras->packer, extras->headers, topic, "headers") < 0)
+	if (value_pack(core, extras->packer, extras->headers, topic, "headers") < 0)
 		return -1;
 	return bus_packer_data(extras->packer, &msg->headers, &msg->headers_len);
 }
 
-static void
+void
 extras_end(struct extras *extras)
 {
 	bus_packer_free(extras->packer);
@@ -207,7 +200,7 @@ publish_array(struct bus_object *self, PyObject *topic, PyObject *value, size_t 
 	return done;
 }
 
-static bool
+bool
 has_extras(const struct extras *extras)
 {
 	return extras->retain || extras->ttl != Py_None || extras->headers != Py_None;
@@ -234,7 +227,7 @@ publish(struct bus_object *self, PyObject *topic, PyObject *value, struct extras
 	packer = packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
-	if (extras_begin(self, extras, topic, &msg) == 0 &&
+	if (extras_begin(self->core, extras, topic, &msg) == 0 &&
 	    value_pack(self->core, packer, value, topic, "value") == 0 &&
 	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
 		answer = send(self, topic, &msg);
@@ -323,7 +316,7 @@ bus_publish_raw(struct bus_object *self, PyObject *args, PyObject *kwargs)
 		goto release;
 	msg.data = data.buf;
 	msg.len = (size_t)data.len;
-	if (extras_begin(self, &extras, topic, &msg) == 0)
+	if (extras_begin(self->core, &extras, topic, &msg) == 0)
 		answer = send(self, topic, &msg);
 	extras_end(&extras);
 release:
@@ -451,7 +444,7 @@ will_begin(struct bus_object *self, PyObject *given, struct will *will)
 	will->msg.topic = text_of(self->core, will->topic, ABOUT_TOPIC);
 	will->packer = will->msg.topic == NULL ? NULL : packer_take(&self->packer);
 	if (will->packer == NULL ||
-	    extras_begin(self, &will->extras, will->topic, &will->msg) < 0 ||
+	    extras_begin(self->core, &will->extras, will->topic, &will->msg) < 0 ||
 	    value_pack(self->core, will->packer, value, will->topic, "value") < 0)
 		return -1;
 	return bus_packer_data(will->packer, &will->msg.data, &will->msg.len);
@@ -575,7 +568,7 @@ ask(struct bus_object *self, request_with request, PyObject *args, PyObject *kwa
 	packer = msg.topic == NULL ? NULL : packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
-	if (extras_begin(self, &extras, topic, &msg) < 0 ||
+	if (extras_begin(self->core, &extras, topic, &msg) < 0 ||
 	    value_pack(self->core, packer, value, topic, "value") < 0 ||
 	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
 		goto give_packer;
@@ -640,7 +633,7 @@ bus_reply_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	packer = topic == NULL ? NULL : packer_take(&self->packer);
 	if (packer == NULL)
 		goto drop_topic;
-	if (extras_begin(self, &extras, topic, &msg) < 0 ||
+	if (extras_begin(self->core, &extras, topic, &msg) < 0 ||
 	    value_pack(self->core, packer, value, topic, "value") < 0 ||
 	    bus_packer_data(packer, &msg.data, &msg.len) < 0)
 		goto give_packer;

@@ -271,6 +271,18 @@ int bus_object_publish(PyObject *bus, const struct bus_msg *msg);
 
 bool bus_object_is_named(PyObject *bus);
 
+/* What a message may have besides its content, as publish() takes it. */
+struct extras {
+	PyObject *ttl, *headers;
+	int retain;
+	struct bus_packer *packer; /* of the headers; NULL: there are none */
+};
+
+/* Fills flags, ttl_ms and headers of msg, which lie in extras until extras_end(). 0, or -1 with an exception. */
+int extras_begin(struct core *core, struct extras *extras, PyObject *topic, struct bus_msg *msg);
+void extras_end(struct extras *extras);
+bool has_extras(const struct extras *extras);
+
 /* Makes a libbus.Link of a link, which is taken over, also on failure. */
 PyObject *link_new(struct core *core, struct bus_link *link);
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fork.h"
+#include "bus/pub.h"
 
 /* How long Ctrl-C and close() may wait. */
 #define SLICE_NS INT64_C(50000000)
@@ -28,6 +29,9 @@ struct publisher_object {
 	uint32_t generation;
 	bool named;
 	int wait_ms;
+	bool plain;          /* its messages have a content and nothing else */
+	struct bus_msg form; /* what they have in common */
+	struct extras extras;
 };
 
 /* --- handles ------------------------------------------------------------------------------------------------- */
@@ -80,9 +84,24 @@ struct sending {
 	bool raised;
 };
 
+static struct bus_msg
+msg_of(const struct publisher_object *self, const struct bus_slice *item)
+{
+	struct bus_msg msg = self->form;
+
+	msg.data = item->data;
+	msg.len = item->len;
+	return msg;
+}
+
 static int
 send_one(const struct sending *s, const struct bus_slice *item)
 {
+	if (!s->self->plain) {
+		const struct bus_msg msg = msg_of(s->self, item);
+
+		return bus__pub_send_msg(s->pub, &msg);
+	}
 	return s->loan != NULL ? bus_pub_commit(s->pub, s->loan, item->len)
 			       : bus_pub_send(s->pub, item->data, item->len);
 }
@@ -91,7 +110,18 @@ send_one(const struct sending *s, const struct bus_slice *item)
 static int
 send_some(const struct sending *s, const struct bus_slice *items, size_t count)
 {
-	return count == 1 ? send_one(s, items) : bus_pub_send_many(s->pub, items, count);
+	int err = 0;
+
+	if (count == 1)
+		return send_one(s, items);
+	if (s->self->plain)
+		return bus_pub_send_many(s->pub, items, count);
+	for (size_t i = 0; i < count; i++) {
+		err = send_one(s, &items[i]);
+		if (err < 0)
+			return i > 0 ? (int)i : err;
+	}
+	return (int)count;
 }
 
 static int
@@ -129,11 +159,7 @@ may_wait(struct sending *s)
 static int
 send_now(const struct sending *s, const struct bus_slice *item)
 {
-	const struct bus_msg msg = {.size = sizeof msg,
-	    .topic = PyUnicode_AsUTF8(s->self->topic),
-	    .data = item->data,
-	    .len = item->len,
-	    .type = BUS_TYPE_MSGPACK};
+	const struct bus_msg msg = msg_of(s->self, item);
 	int err = bus_object_publish(s->self->bus, &msg);
 
 	return err < 0 ? err : 1;
@@ -319,7 +345,7 @@ drop:
 static int
 send_array(struct publisher_object *self, PyObject *value)
 {
-	size_t most = self->named ? 0 : value_array_bytes(value);
+	size_t most = self->named || !self->plain ? 0 : value_array_bytes(value);
 	struct bus_slice item = {0};
 	struct sending s;
 	int packed;
@@ -539,16 +565,17 @@ publisher_send_many(struct publisher_object *self, PyObject *values)
 static PyObject *
 publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"bus", "topic", "wait", NULL};
+	static char *names[] = {"bus", "topic", "wait", "retain", "ttl", "headers", NULL};
 	struct core *core = core_of_type(type);
+	struct extras extras = {.ttl = Py_None, .headers = Py_None};
 	PyObject *bus, *topic, *wait = NULL;
 	struct publisher_object *self;
 	struct bus_pub *pub = NULL;
 	int err, wait_ms = 0;
 
 	if (core == NULL ||
-	    !PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O!O|$O:Publisher", names, core->bus, &bus, &topic, &wait) ||
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$OpOO:Publisher", names, core->bus,
+		&bus, &topic, &wait, &extras.retain, &extras.ttl, &extras.headers) ||
 	    (wait != NULL && seconds_ms(wait, "wait", &wait_ms) < 0) ||
 	    text_of(core, topic, ABOUT_TOPIC) == NULL)
 		return NULL;
@@ -570,6 +597,15 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->generation = bus__fork_generation();
 	self->named = bus_object_is_named(bus);
 	self->wait_ms = wait_ms;
+	self->plain = !has_extras(&extras);
+	self->form = (struct bus_msg){
+	    .size = sizeof self->form, .topic = PyUnicode_AsUTF8(topic), .type = BUS_TYPE_MSGPACK};
+	self->extras = extras;
+	if (extras_begin(core, &self->extras, topic, &self->form) < 0) {
+		Py_DECREF(self);
+		return NULL;
+	}
+	self->extras.ttl = self->extras.headers = NULL; /* the caller's */
 	err = pub_open(self, &pub);
 	if (err < 0) {
 		error_raise(core, err, ABOUT_TOPIC, topic);
@@ -638,6 +674,7 @@ publisher_dealloc(struct publisher_object *self)
 	PyObject_GC_UnTrack(self);
 	bus_pub_close(atomic_load(&self->spare));
 	bus_packer_free(atomic_load(&self->packer));
+	extras_end(&self->extras);
 	Py_XDECREF(self->topic);
 	Py_XDECREF(self->done);
 	Py_XDECREF(self->bus);

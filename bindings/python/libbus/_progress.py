@@ -1,0 +1,323 @@
+"""Progress: how far a long job is, as the retained value of a topic."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict
+
+from libbus import _core
+from libbus._loop import STATE
+from libbus._request import plain, sentence
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, TypeVar
+
+    from libbus._bus import Bus
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+log = logging.getLogger("libbus")
+
+# The rate is that of about so many seconds before now.
+MEMORY_S = 10.0
+
+State: TypeAlias = Literal["running", "done", "failed", "stopped"]
+
+
+class ProgressValue(TypedDict):
+    """What bus.progress() publishes."""
+
+    state: State
+    done: float  # a whole number, unless the job counts in others
+    total: float | None  # None: unknown
+    elapsed: float  # seconds
+    rate: float | None  # per second; None: not known yet
+    eta: float | None  # seconds that are left; None: not known
+    note: str | None
+    error: str | None  # of a job that failed
+
+
+class Progress(Generic[T]):
+    """How far a job is. Made by bus.progress()."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        topic: str,
+        work: float | Iterable[T] | AsyncIterable[T] | None,
+        total: float | None,
+        interval: float,
+    ) -> None:
+        self._items: Any = None
+        if work is None or isinstance(work, (int, float)):
+            if work is not None and total is not None:
+                raise TypeError(f"{topic}: total is given twice")
+            total = total if work is None else work
+        else:
+            self._items = work
+            if not isinstance(work, (Iterable, AsyncIterable)):
+                raise TypeError(
+                    f"{topic}: progress() takes a total or what to iterate over, not {type(work).__name__}"
+                )
+            if total is None and hasattr(work, "__len__"):
+                total = len(self._items)
+        if not interval >= 0:
+            raise ValueError(f"{topic}: interval={interval!r}: seconds, 0 or more")
+        self.bus = bus
+        self.topic = topic
+        self._interval = interval
+        # Reentrant: a signal handler may advance. Held while it publishes, so that no older state comes after a newer one.
+        self._lock = threading.RLock()
+        self._state: State = "running"
+        self._done: float = 0
+        self._total = total
+        self._note: str | None = None
+        self._error: str | None = None
+        self._in_block = False
+        self._failed_before = False  # to publish
+        self._timer: threading.Timer | None = None
+        now = time.monotonic()
+        self._began = self._measured = self._published = now
+        self._measured_done: float = 0
+        self._rate: float | None = None
+        bus.publish(topic, self.value(), retain=True)  # what is wrong with the topic is said here
+        bus._jobs.add(self)
+
+    # --- what the job says ------------------------------------------------------------------------------------
+
+    def advance(self, count: float = 1) -> None:
+        """So much more is done. StateError: the job has ended."""
+        with self._lock:
+            self._check()
+            self._done += count
+            self._changed()
+
+    def note(self, text: str) -> None:
+        """What the job does now, in words."""
+        with self._lock:
+            self._check()
+            self._note = plain(str(text))
+            self._changed()
+
+    @property
+    def done(self) -> float:
+        """How much is done. May be set."""
+        return self._done
+
+    @done.setter
+    def done(self, done: float) -> None:
+        with self._lock:
+            self._check()
+            self._done = done
+            self._changed()
+
+    @property
+    def total(self) -> float | None:
+        """How much there is to do; None: unknown. May be set, when it becomes known."""
+        return self._total
+
+    @total.setter
+    def total(self, total: float | None) -> None:
+        with self._lock:
+            self._check()
+            self._total = total
+            self._changed()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def close(self) -> None:
+        """The job is done, unless it has ended before."""
+        self._end("done")
+
+    def fail(self, error: BaseException | str) -> None:
+        """The job has failed. A with block says so itself."""
+        self._end("failed", plain(error) if isinstance(error, str) else sentence(error))
+
+    # --- with, for, async for ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._in_block = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.fail(error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __iter__(self) -> Iterator[T]:
+        """The items. One is done when the next one is asked for."""
+        if not isinstance(self._items, Iterable):
+            raise TypeError(f"{self.topic}: this progress has no items: {self._iterate_how()}")
+        return self._each()
+
+    def _each(self) -> Iterator[T]:
+        try:
+            for item in self._items:
+                yield item
+                self._count()
+        except BaseException as error:
+            self._left_early(error)
+            raise
+        self._all_done()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        if not isinstance(self._items, AsyncIterable):
+            raise TypeError(f"{self.topic}: this progress has no items: {self._iterate_how()}")
+        return self._each_later()
+
+    async def _each_later(self) -> AsyncIterator[T]:
+        try:
+            async for item in self._items:
+                yield item
+                self._count()
+        except BaseException as error:
+            self._left_early(error)
+            raise
+        self._all_done()
+
+    def _iterate_how(self) -> str:
+        if isinstance(self._items, Iterable):
+            return "write `for`, as for its items themselves"
+        if isinstance(self._items, AsyncIterable):
+            return "write `async for`, as for its items themselves"
+        return "give it some, like bus.progress('job/42', items)"
+
+    def _count(self) -> None:
+        if self._state == "running":
+            self.advance()
+
+    def _all_done(self) -> None:
+        if not self._in_block:
+            self.close()
+
+    def _left_early(self, error: BaseException) -> None:
+        if self._in_block:  # which knows more
+            return
+        if isinstance(
+            error, GeneratorExit
+        ):  # break, or an exception in the loop's body, which nobody tells
+            self._end("stopped")
+        else:
+            self.fail(error)
+
+    # --- what is published ------------------------------------------------------------------------------------
+
+    def value(self) -> ProgressValue:
+        """What is published."""
+        elapsed = time.monotonic() - self._began
+        left = None if self._total is None else max(0, self._total - self._done)
+        rate = self._rate
+        if self._state != "running":
+            rate = self._done / elapsed if elapsed > 0 else None
+        return {
+            "state": self._state,
+            "done": self._done,
+            "total": self._total,
+            "elapsed": round(elapsed, 3),
+            "rate": None if rate is None else float(f"{rate:.4g}"),
+            "eta": round(left / rate, 1)
+            if self._state == "running" and left is not None and rate
+            else None,
+            "note": self._note,
+            "error": self._error,
+        }
+
+    def _check(self) -> None:
+        if self._state != "running":
+            error = _core.error(STATE, self.topic)
+            error.args = (
+                f"{self.topic}: this job has ended ({self._state}): begin another one by bus.progress()",
+            )
+            raise error
+
+    def _changed(self) -> None:
+        """Publishes now, or a little later if it has just done so."""
+        now = time.monotonic()
+        due = self._published + self._interval
+        if now >= due:
+            self._measure(now)
+            self._publish(now)
+        elif (
+            self._timer is None or not self._timer.is_alive()
+        ):  # a forked child has no timer of its parent's
+            self._timer = threading.Timer(due - now, self._due)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _due(self) -> None:
+        with self._lock:
+            self._timer = None
+            now = time.monotonic()
+            if self._state == "running" and now >= self._published + self._interval:
+                self._measure(now)
+                self._publish(now)
+
+    def _measure(self, now: float) -> None:
+        """The mean of the past, in which what is MEMORY_S old counts for a third."""
+        since = now - self._measured
+        if since <= 0:
+            return
+        rate = (self._done - self._measured_done) / since
+        known = now - self._began
+        weight = since / min(known, MEMORY_S) if since < known else 1.0
+        self._rate = (
+            rate if self._rate is None else self._rate + min(1.0, weight) * (rate - self._rate)
+        )
+        self._measured, self._measured_done = now, self._done
+
+    def _end(self, state: State, error: str | None = None) -> None:
+        with self._lock:
+            if self._state != "running":
+                return
+            self._state, self._error = state, error
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._publish(time.monotonic())
+
+    def _publish(self, now: float) -> None:
+        self._published = now
+        try:
+            self.bus.publish(self.topic, self.value(), retain=True)
+            self._failed_before = False
+        except _core.BusError as error:
+            # The job goes on when nobody can be told.
+            if not self._failed_before and not self.bus.closed:
+                log.warning("progress of a job cannot be published: %s", error)
+            self._failed_before = True
+
+    def __del__(self) -> None:
+        if hasattr(self, "_measured"):
+            self._end("stopped")
+
+    def __repr__(self) -> str:
+        total = "" if self._total is None else f" of {self._total}"
+        return f"<libbus.Progress {self.topic} {self._state}, {self._done}{total}>"

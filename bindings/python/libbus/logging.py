@@ -1,0 +1,242 @@
+"""A handler of the logging module: records as messages.
+
+import logging
+import libbus, libbus.logging
+
+bus = libbus.Bus("home")
+logging.getLogger().addHandler(libbus.logging.Handler(bus))
+logging.getLogger("app.db").error("no answer from %s", "db1")     # a message on log/app/db
+
+$ libbus sub home 'log/#'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+import traceback
+from datetime import datetime, timezone
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import libbus
+from libbus import _core
+
+if TYPE_CHECKING:
+    from libbus.flask import Bus as FlaskBus
+
+__all__ = ["Handler"]
+
+log = logging.getLogger("libbus")
+
+# What every record has; what else it has came with extra=.
+USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+# Characters of each text of a record that is too large as a whole.
+SHORT = 2000
+
+# From the name of a logger to levels of a topic, which may not have the others.
+LEVELS = str.maketrans({".": "/", "+": "_", "#": "_", "\0": "_"})
+NAME_CHARACTERS = 200
+
+
+class Handler(logging.Handler):
+    """Publishes each record on TOPIC/NAME, the name of its logger with slashes for dots: log/app/db. The topic of the root
+    logger is log/root. The filter log/app/# has the records of the logger "app" and of all below it.
+
+    A message is a dict, made where the record is logged. Its keys are
+
+    - level: such as "ERROR";
+    - message: the text with its arguments, or what the formatter makes of the record, if the handler has one;
+    - name: of the logger;
+    - time: a datetime;
+    - process: the number of the process;
+    - exception, stack: tracebacks as text, if there are any;
+    - extra: a dict of what was given as extra=, if something was; what cannot be packed is there as its repr();
+    - dropped: how many records before it were not published, if any.
+
+    It never raises, and never waits for a reader. A record that cannot be published is dropped: `dropped` counts, the next message
+    tells, and one warning on the logger "libbus" says why, unless the bus is closed. Records that would run in a circle are
+    dropped too: what a callback logs that itself gets log/..., and what is logged while a record is published.
+
+    Args:
+        bus: A libbus.Bus, a libbus.flask.Bus, or the name of a bus, which the handler then opens and closes.
+        topic: The first level of the topics.
+        level: As for every handler of logging.
+
+    Threads: any. Blocks: never for a reader, nor for another thread that logs.
+    """
+
+    def __init__(
+        self,
+        bus: libbus.Bus | FlaskBus | str,
+        *,
+        topic: str = "log",
+        level: int | str = logging.NOTSET,
+    ) -> None:
+        super().__init__(level)
+        libbus.filter_check(f"{topic}/x")
+        self._own = libbus.Bus(bus, on_fork="reopen") if isinstance(bus, str) else None
+        self.bus: libbus.Bus | FlaskBus = self._own or bus  # type: ignore[assignment]
+        self.topic = topic
+        self._inside = threading.local()
+        self._dropped = self._told = 0
+        self._warned = False
+
+    @property
+    def dropped(self) -> int:
+        """How many records were not published."""
+        return self._dropped
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Without the lock of logging.Handler, so that no thread waits for another."""
+        passed: Any = self.filter(record)
+        if isinstance(passed, logging.LogRecord):  # from Python 3.12 on a filter may replace it
+            record = passed
+        if passed:
+            self.emit(record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(self._inside, "now", False):
+            self._drop()
+            return
+        self._inside.now = True
+        failed = None
+        try:
+            topic = f"{self.topic}/{_plain(record.name)[:NAME_CHARACTERS].translate(LEVELS)}"
+            if self._is_circle(topic, record):
+                self._drop()
+            else:
+                self._publish(topic, self._payload(record))
+                self._warned = False
+        except Exception as error:  # noqa: BLE001 - a program goes on when its log does not
+            self._drop()
+            failed = error
+        finally:
+            self._inside.now = False
+        if failed and not self._warned and not isinstance(failed, _core.ClosedError):
+            self._warned = True
+            log.warning("log records are dropped: %s: %s", type(failed).__name__, failed)
+
+    def close(self) -> None:
+        """Closes the bus, if the handler has opened it."""
+        super().close()
+        if self._own is not None:
+            self._own.close()
+
+    # --- a message of a record ------------------------------------------------------------------------------
+
+    def _payload(self, record: logging.LogRecord) -> dict[str, Any]:
+        payload: dict[str, Any] = {
+            "level": record.levelname,
+            "message": self._text(record),
+            "name": record.name,
+            "time": datetime.fromtimestamp(record.created, timezone.utc),
+            "process": record.process,
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            payload["exception"] = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        elif record.exc_text:
+            payload["exception"] = record.exc_text
+        if record.stack_info:
+            payload["stack"] = record.stack_info
+        if extra := {key: value for key, value in vars(record).items() if key not in USUAL}:
+            payload["extra"] = {str(key): _packable(value) for key, value in extra.items()}
+        return payload
+
+    def _text(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) if self.formatter else record.getMessage()
+        except Exception as error:  # noqa: BLE001 - the arguments do not fit, or raise when they are formatted
+            about = f"{type(error).__name__} where its text is made"
+            return f"{_packable(record.msg)} with {_packable(record.args)!r}: {about}"
+
+    def _publish(self, topic: str, payload: dict[str, Any]) -> None:
+        before = self._dropped - self._told
+        if before:
+            payload["dropped"] = before
+        try:
+            self.bus.publish(topic, payload)
+        except (
+            TypeError,
+            ValueError,
+        ):  # too large, or half a surrogate pair, which names of files may bring
+            self.bus.publish(topic, _shortened(payload))
+        if before:
+            self._told += before
+
+    def _drop(self) -> None:
+        self.acquire()  # of logging, which mends it after a fork
+        self._dropped += 1
+        self.release()
+
+    # --- circles --------------------------------------------------------------------------------------------
+
+    def _is_circle(self, topic: str, record: logging.LogRecord) -> bool:
+        """Whether the message of this record would reach the callback that logs it.
+
+        A callback runs here if its code is on the stack of this thread; libbus itself logs in the name of any callback.
+        """
+        bus = self.bus if isinstance(self.bus, libbus.Bus) else self.bus.bus
+        receivers = [
+            asked.function
+            for asked in list(bus._callbacks._asked.values())
+            if any(libbus.filter_covers(each, topic) for each in asked.filters)
+        ]
+        if not receivers:
+            return False
+        if record.name == log.name:
+            return True
+        codes = {code for function in receivers if (code := _code(function)) is not None}
+        frame = _frame()
+        while frame is not None:
+            if frame.f_code in codes:
+                return True
+            frame = frame.f_back
+        return False
+
+
+def _frame() -> Any:
+    import sys
+
+    return sys._getframe(1)
+
+
+def _code(function: Any) -> CodeType | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    code: CodeType | None = getattr(function, "__code__", None)
+    return code or getattr(type(function).__call__, "__code__", None)
+
+
+def _packable(value: Any) -> Any:
+    """The value, or its repr() where it cannot be packed."""
+    with contextlib.suppress(Exception):
+        libbus.packb(value)
+        return value
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - of a stranger's class
+        return f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
+
+
+def _plain(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _shortened(payload: dict[str, Any]) -> dict[str, Any]:
+    short: dict[str, Any] = {key: value for key, value in payload.items() if key != "extra"}
+    for key, value in short.items():
+        if isinstance(value, str):
+            cut = len(value) - SHORT
+            text = f"{value[: SHORT // 2]} … {value[-SHORT // 2 :]}" if cut > 0 else value
+            short[key] = _plain(text)
+    if "extra" in payload:
+        short["extra"] = {
+            _plain(key): _plain(repr(value))[:SHORT] for key, value in payload["extra"].items()
+        }
+    return short

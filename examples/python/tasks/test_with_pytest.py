@@ -1,0 +1,17 @@
+"""Test what a function publishes."""
+
+import libbus.testing
+
+
+def open_door(bus):
+    bus.publish("door", "open")
+
+
+# task
+def test_the_door_is_told(bus):
+    recorder = libbus.testing.record(bus, "door")
+    open_door(bus)
+    assert recorder.values() == ["open"]
+
+
+# end
