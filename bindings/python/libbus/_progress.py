@@ -134,6 +134,7 @@ class Progress(Generic[T]):
 
     @property
     def state(self) -> State:
+        """running, then done, failed or stopped."""
         return self._state
 
     def close(self) -> None:
