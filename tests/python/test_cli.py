@@ -4,6 +4,8 @@ import base64
 import json
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from patience import WATCHDOG
@@ -328,3 +330,9 @@ def test_each_command_says_its_own_usage():
 
 def test_version_is_that_of_the_library():
     assert re.fullmatch(rb"libbus \d+\.\d+\.\d+\n", run(LIBBUS, "--version").stdout)
+
+
+def test_python_m_libbus_is_the_command_too():
+    module = [sys.executable, "-m", "libbus"]
+    assert subprocess.check_output([*module, "--version"], text=True) == "libbus 0.1.0\n"
+    assert "installed" in subprocess.check_output(module, text=True)

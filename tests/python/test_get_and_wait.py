@@ -193,3 +193,15 @@ def test_get_and_wait_leave_no_descriptor_and_no_mailbox(bus):
     for _ in range(100):
         bus.get("a"), bus.wait("a", 0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_timeout_that_is_no_number_is_refused_by_name(bus):
+    for call in (
+        lambda: bus.wait("a", "soon"),
+        lambda: bus.flush("soon"),
+        lambda: bus.close("soon"),
+    ):
+        with pytest.raises(
+            TypeError, match=r"timeout='soon': seconds, or None for no limit, not str"
+        ):
+            call()

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import logging.config
 import os
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -137,6 +139,28 @@ def test_a_record_whose_arguments_do_not_fit_arrives_and_shows_them(logger, hand
     assert handler.dropped == 0
 
 
+ALONE = """
+import logging
+import libbus, libbus.logging
+
+bus = libbus.Bus()
+handler = libbus.logging.Handler(bus)
+logging.getLogger().addHandler(handler)
+bus.publish = None  # whatever is wrong with it
+logging.error("first")
+logging.error("second")
+assert handler.dropped == 2
+"""
+
+
+def test_where_no_other_handler_tells_of_drops_stderr_does():
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=WATCHDOG
+    )
+    told = "log records are dropped: TypeError: 'NoneType' object is not callable\n"
+    assert done.stderr == told
+
+
 # --- circles --------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +248,14 @@ def test_what_is_logged_while_a_record_is_published_does_not_loop(logger, handle
     (first,) = records.values()
     assert first["extra"] == {"me": "chatty"}
     assert handler.dropped == 1
+
+
+def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
+    with pytest.raises(TypeError, match=r"bus is a libbus.Bus, or the name of one, not NoneType"):
+        libbus.logging.Handler(None)
+    with pytest.raises(libbus.FilterError, match="log/#/x: malformed filter"):
+        libbus.logging.Handler(bus, topic="log/#")
+    assert repr(libbus.logging.Handler(bus, level="INFO")) == "<libbus.logging.Handler log/# INFO>"
 
 
 # --- how it is set up -----------------------------------------------------------------------------------------

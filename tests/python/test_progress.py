@@ -170,6 +170,12 @@ def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
         iter(bus.progress("job/1", 3))
     with pytest.raises(TypeError, match=r"no items: write `for`"):
         aiter(bus.progress("job/1", [3]))
+    with pytest.raises(ValueError, match=r"job/1: total=-3: a number, 0 or more"):
+        bus.progress("job/1", -3)
+    with pytest.raises(TypeError, match=r"job/1: total is a number or None, not str"):
+        bus.progress("job/1", []).total = "many"
+    with pytest.raises(TypeError, match="a topic is a str, not int"):
+        bus.progress(3)
     with pytest.raises(ValueError, match=r"job/1: interval=-1"):
         bus.progress("job/1", 3, interval=-1)
 

@@ -29,6 +29,7 @@ def test_a_recorder_has_what_was_published_when_publish_returns(bus):
     assert recorder.items()[1] == ("garden", {"rain": True})
     assert len(recorder) == 3
     assert [msg.topic for msg in recorder] == recorder.topics
+    assert libbus.testing.record(bus).values() == []
     assert repr(recorder) == "<libbus.testing.Recorder home/# garden with 3 messages>"
     recorder.clear()
     assert recorder.messages == []

@@ -20,6 +20,8 @@ from datetime import datetime, timezone
 from typing import Any, TypedDict
 
 import libbus
+import libbus.logging
+import libbus.testing
 from typing_extensions import assert_type
 
 bus = libbus.Bus()
@@ -45,6 +47,15 @@ def heard_since(msg: libbus.Message) -> None: ...
 
 assert_type(libbus.after(1, bus.epoch), libbus.Start)
 bus.subscribe("a", start=3)  # type: ignore[call-overload]
+
+for item in bus.progress("job", [1, 2]):
+    assert_type(item, int)
+with bus.progress("job", total=3) as job:
+    job.advance()
+assert_type(bus.progress("job", 3.5).value()["eta"], float | None)
+bus.publisher("a", retain=True, ttl=1.5, headers={"n": 1})
+assert_type(libbus.testing.record(bus, "a").wait(2), libbus.testing.Messages)
+libbus.logging.Handler(bus, topic="logs", level="INFO")
 
 bus.subscribe("a", full="drop_oldset")  # type: ignore[call-overload]
 bus.publish_raw("a", b"", encoding="xml")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""python -m libbus: which libbus this is, and what it can do."""
+"""python -m libbus: which libbus this is, and what it can do; with arguments it is the command `libbus`."""
 
 import pathlib
 import platform
@@ -8,9 +8,12 @@ import sysconfig
 import libbus
 from libbus import _core
 from libbus._command import PROGRAM
+from libbus._command import main as command
 
 
 def main() -> None:
+    if len(sys.argv) > 1:
+        command()
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     facts = {
         "libbus": libbus.__version__,

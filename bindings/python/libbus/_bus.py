@@ -831,7 +831,13 @@ def _hold(held: list[Kept], one: Kept) -> None:
 
 
 def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(
+            f"timeout={timeout!r}: seconds, or None for no limit, not {type(timeout).__name__}"
+        )
+    return time.monotonic() + timeout
 
 
 def _left(deadline: float | None) -> float | None:

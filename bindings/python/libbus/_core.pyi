@@ -1,4 +1,4 @@
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from decimal import Decimal
@@ -501,6 +501,8 @@ class Mailbox(Generic[_V_co]):
         """
     def __iter__(self) -> Self: ...
     def __next__(self) -> Message[_V_co]: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, Message[_V_co]]: ...
     def unsubscribe(self, topic_filter: str, /) -> None:
         """Ends a filter of subscribe(). Messages of it that wait already are counted as lost, as unsubscribed.
 

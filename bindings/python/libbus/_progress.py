@@ -49,6 +49,8 @@ class ProgressValue(TypedDict):
 class Progress(Generic[T]):
     """How far a job is. Made by bus.progress()."""
 
+    _begun = False
+
     def __init__(
         self,
         bus: Bus,
@@ -79,7 +81,7 @@ class Progress(Generic[T]):
         self._lock = threading.RLock()
         self._state: State = "running"
         self._done: float = 0
-        self._total = total
+        self._total = _number(topic, "total", total)
         self._note: str | None = None
         self._error: str | None = None
         self._in_block = False
@@ -90,6 +92,7 @@ class Progress(Generic[T]):
         self._measured_done: float = 0
         self._rate: float | None = None
         bus.publish(topic, self.value(), retain=True)  # what is wrong with the topic is said here
+        self._begun = True
         bus._jobs.add(self)
 
     # --- what the job says ------------------------------------------------------------------------------------
@@ -129,12 +132,12 @@ class Progress(Generic[T]):
     def total(self, total: float | None) -> None:
         with self._lock:
             self._check()
-            self._total = total
+            self._total = _number(self.topic, "total", total)
             self._changed()
 
     @property
     def state(self) -> State:
-        """running, then done, failed or stopped."""
+        """running; at the end done, failed or stopped."""
         return self._state
 
     def close(self) -> None:
@@ -316,9 +319,17 @@ class Progress(Generic[T]):
             self._failed_before = True
 
     def __del__(self) -> None:
-        if hasattr(self, "_measured"):
+        if self._begun:
             self._end("stopped")
 
     def __repr__(self) -> str:
         total = "" if self._total is None else f" of {self._total}"
         return f"<libbus.Progress {self.topic} {self._state}, {self._done}{total}>"
+
+
+def _number(topic: str, name: str, number: float | None) -> float | None:
+    if number is not None and not isinstance(number, (int, float)):
+        raise TypeError(f"{topic}: {name} is a number or None, not {type(number).__name__}")
+    if number is not None and not number >= 0:
+        raise ValueError(f"{topic}: {name}={number!r}: a number, 0 or more, or None for unknown")
+    return number

@@ -82,6 +82,9 @@ class Publisher(_core.Publisher, Closing):
     ) -> None:
         self.bus = bus
         self.wait = wait
+        self.retain = retain
+        self.ttl = ttl
+        self.headers = headers
 
     def send_many(self, values: Iterable[_core.Value], /) -> Sent:
         sent: Any = super().send_many(values)

@@ -25,9 +25,6 @@ else:
 
     T = TypeVar("T")
 
-# Messages that async for may take in one go: a busy topic must not starve the loop.
-BURST = 64
-
 
 class Subscription(_core.Mailbox[T], Closing):
     """Messages of some filters, in a bounded mailbox of their own: bus.subscribe() makes it.
@@ -72,7 +69,6 @@ class Subscription(_core.Mailbox[T], Closing):
         self.bus = bus
         self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
-        self._burst = 0
         # One for each event loop that waits. Those of loops that are closed were never rung.
         self._rings: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         for asked in filters:
@@ -128,19 +124,19 @@ class Subscription(_core.Mailbox[T], Closing):
 
     # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 
-    def __aiter__(self) -> Self:
-        return self
+    async def _next(self, turn_is_over: bool) -> _core.Message[T]:
+        """Waits, for what `async for` awaits (next.c). Cancelled, it has taken nothing.
 
-    async def __anext__(self) -> _core.Message[T]:
-        """Cancelled, it has taken nothing."""
+        turn_is_over: it had many in one go, and other tasks come first.
+        """
         import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
 
         try:
-            self._burst = (self._burst + 1) % BURST
-            if self._burst == 0:
+            if turn_is_over:
                 await asyncio.sleep(0)
+            else:
+                await self._readable()
             while (msg := self.recv_nowait()) is None:
-                self._burst = 0
                 await self._readable()
             return msg
         except _core.ClosedError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 from libbus._loop import running_loop
-from libbus._subscription import BURST, Subscription
+from libbus._subscription import Subscription
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Function = Callable[[_core.Message], Awaitable[Any]]
 
 log = logging.getLogger("libbus")
+
+# Messages that one task may handle in one go: a busy topic must not starve the loop.
+BURST = 64
 
 # Messages that are taken out in advance, of a callback with workers.
 AHEAD = 64

@@ -77,6 +77,8 @@ class Handler(logging.Handler):
         level: int | str = logging.NOTSET,
     ) -> None:
         super().__init__(level)
+        if not isinstance(bus, str) and not hasattr(bus, "publish"):
+            raise TypeError(f"bus is a libbus.Bus, or the name of one, not {type(bus).__name__}")
         libbus.filter_check(f"{topic}/x")
         self._own = libbus.Bus(bus, on_fork="reopen") if isinstance(bus, str) else None
         self.bus: libbus.Bus | FlaskBus = self._own or bus  # type: ignore[assignment]
@@ -100,6 +102,8 @@ class Handler(logging.Handler):
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "dropped_by", None) is self:
+            return
         if getattr(self._inside, "now", False):
             self._drop()
             return
@@ -119,13 +123,16 @@ class Handler(logging.Handler):
             self._inside.now = False
         if failed and not self._warned and not isinstance(failed, _core.ClosedError):
             self._warned = True
-            log.warning("log records are dropped: %s: %s", type(failed).__name__, failed)
+            self._warn(failed)
 
     def close(self) -> None:
         """Closes the bus, if the handler has opened it."""
         super().close()
         if self._own is not None:
             self._own.close()
+
+    def __repr__(self) -> str:
+        return f"<libbus.logging.Handler {self.topic}/# {logging.getLevelName(self.level)}>"
 
     # --- a message of a record ------------------------------------------------------------------------------
 
@@ -167,6 +174,21 @@ class Handler(logging.Handler):
             self.bus.publish(topic, _shortened(payload))
         if before:
             self._told += before
+
+    def _warn(self, error: Exception) -> None:
+        """To the other handlers; if there are none, as logging does it for a program without handlers."""
+        text = "log records are dropped: %s: %s"
+        args = (type(error).__name__, error)
+        record = log.makeRecord(log.name, logging.WARNING, __file__, 0, text, args, None)
+        record.dropped_by = self
+        logger: logging.Logger | None = log
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                log.handle(record)
+                return
+            logger = logger.parent if logger.propagate else None
+        if logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
     def _drop(self) -> None:
         self.acquire()  # of logging, which mends it after a fork

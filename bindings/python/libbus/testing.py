@@ -222,7 +222,7 @@ class Recorder:
 
 
 def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
-    """Records the messages of the filters, from now on; kept values are the first.
+    """Records the messages of the filters, or without one all, from now on; kept values are the first.
 
     Args:
         bus: A libbus.Bus, or a libbus.flask.Bus where its app is at hand.
@@ -230,7 +230,7 @@ def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
 
     Threads: any. Blocks: never.
     """
-    recorder = Recorder(bus.subscribe(*filters, max_bytes=ROOM_BYTES))
+    recorder = Recorder(bus.subscribe(*(filters or ("#",)), max_bytes=ROOM_BYTES))
     if isinstance(bus, Bus):
         bus._recorders.append(recorder)
     return recorder

@@ -78,6 +78,7 @@ struct core {
 	PyTypeObject *publisher;
 	PyTypeObject *work;
 	PyTypeObject *calls;
+	PyTypeObject *next;
 	PyTypeObject *ext;        /* a msgpack extension: (code, data) */
 	PyTypeObject *numbers;    /* what a memoryview of an array in a payload looks at */
 	PyObject *decimal, *uuid; /* the classes; NULL: not needed yet */
@@ -247,6 +248,14 @@ int mailbox_wait(PyObject *mailbox, int timeout);
 /* How far what was put in has been taken out; *ret_nothing_waits: all of it. Also after the bus was closed. 0 or BUS_E_*. */
 int mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_waits);
 
+/* The next message; NULL without an exception: none is there, or others are to have their turn first. StopAsyncIteration: the end. */
+PyObject *mailbox_next_now(PyObject *mailbox, bool *ret_turn_is_over);
+
+/* --- next.c ------------------------------------------------------------------------------------------ */
+
+/* What awaits the next message of a Subscription, which has `async def _next(self, turn_is_over)` for where it has to wait. */
+PyObject *next_new(struct core *core, PyObject *mailbox);
+
 /* --- kept.c ------------------------------------------------------------------------------------------ */
 
 /* The newest message that topic keeps on a libbus._core.Bus, or a new reference to otherwise. NULL with an exception. */
@@ -255,7 +264,7 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec,
-    link_spec, role_spec, publisher_spec, work_spec, calls_spec;
+    link_spec, role_spec, publisher_spec, work_spec, calls_spec, next_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(

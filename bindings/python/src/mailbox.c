@@ -38,6 +38,7 @@ struct receiving {
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
 	PyObject *reader; /* of the values of what recv() gives, or NULL */
+	unsigned burst;   /* messages that `async for` has had without a pause */
 	bool grouped;     /* it shares a queue, whose descriptor may be readable for others */
 	struct gate gate;
 	struct bus_mailbox *mbox;
@@ -560,17 +561,23 @@ PyDoc_STRVAR(mailbox_recv_doc,
     "\n"
     "Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends it.");
 
+/* Its one argument, by position or by name. */
 static PyObject *
-mailbox_recv(struct mailbox_object *self, PyObject *args, PyObject *kwargs)
+mailbox_recv(
+    struct mailbox_object *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-	static char *names[] = {"timeout", NULL};
-	PyObject *timeout = Py_None;
+	Py_ssize_t named = keywords != NULL ? PyTuple_GET_SIZE(keywords) : 0;
 	struct letter *letter = NULL;
 	bool raised = false;
 	int ms, got;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv", names, &timeout) ||
-	    timeout_ms(timeout, &ms) < 0)
+	if (count + named > 1 ||
+	    (named == 1 &&
+		PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "timeout") != 0)) {
+		PyErr_SetString(PyExc_TypeError, "recv() takes one argument: timeout, in seconds");
+		return NULL;
+	}
+	if (timeout_ms(count + named == 1 ? args[0] : Py_None, &ms) < 0)
 		return NULL;
 	got = wait_for_letter(self, ms, &letter, &raised);
 	if (got == 1)
@@ -600,6 +607,34 @@ mailbox_recv_nowait(struct mailbox_object *self, PyObject *unused)
 	if (got == 0)
 		Py_RETURN_NONE;
 	return message_new(self->core, letter, self->reader);
+}
+
+PyObject *
+mailbox_next_now(PyObject *mailbox, bool *ret_turn_is_over)
+{
+	struct mailbox_object *self = (struct mailbox_object *)mailbox;
+	struct letter *letter = NULL;
+	int got;
+
+	*ret_turn_is_over = ++self->burst % BATCH == 0;
+	if (*ret_turn_is_over)
+		return NULL;
+	got = next_letter(self, &letter);
+	if (got == 1)
+		return message_new(self->core, letter, self->reader);
+	self->burst = 0;
+	if (got == BUS_E_CLOSED)
+		PyErr_SetNone(PyExc_StopAsyncIteration);
+	else if (got < 0)
+		raise_of(self, got);
+	return NULL;
+}
+
+/* async for msg in …: until the end. */
+static PyObject *
+mailbox_anext(struct mailbox_object *self)
+{
+	return next_new(self->core, (PyObject *)self);
 }
 
 /* for msg in …: until the end. */
@@ -844,7 +879,7 @@ static PyMethodDef mailbox_methods[] = {
     {"unsubscribe", (PyCFunction)mailbox_unsubscribe, METH_O, mailbox_unsubscribe_doc},
     {"_attach", (PyCFunction)mailbox_attach, METH_VARARGS, mailbox_attach_doc},
     {"_detach", (PyCFunction)mailbox_detach, METH_O, mailbox_detach_doc},
-    {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_VARARGS | METH_KEYWORDS,
+    {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_FASTCALL | METH_KEYWORDS,
 	mailbox_recv_doc},
     {"recv_nowait", (PyCFunction)mailbox_recv_nowait, METH_NOARGS, mailbox_recv_nowait_doc},
     {"fileno", (PyCFunction)mailbox_fileno, METH_NOARGS, mailbox_fileno_doc},
@@ -860,6 +895,8 @@ static PyType_Slot mailbox_slots[] = {
     {Py_tp_traverse, mailbox_traverse},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, mailbox_next},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, mailbox_anext},
     {Py_tp_getset, mailbox_getset},
     {Py_tp_methods, mailbox_methods},
     {0, NULL},

@@ -324,7 +324,8 @@ core_exec(PyObject *module)
 	    add_type(module, &role_spec, NULL, &core->role) < 0 ||
 	    add_type(module, &publisher_spec, NULL, &core->publisher) < 0 ||
 	    add_type(module, &work_spec, NULL, &core->work) < 0 ||
-	    add_type(module, &calls_spec, NULL, &core->calls) < 0)
+	    add_type(module, &calls_spec, NULL, &core->calls) < 0 ||
+	    type_new(module, &next_spec, NULL, &core->next) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
@@ -344,6 +345,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->publisher);
 	Py_VISIT(core->work);
 	Py_VISIT(core->calls);
+	Py_VISIT(core->next);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->plain);
 	Py_VISIT(core->numbers);
@@ -370,6 +372,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->publisher);
 	Py_CLEAR(core->work);
 	Py_CLEAR(core->calls);
+	Py_CLEAR(core->next);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->plain);
 	Py_CLEAR(core->numbers);
