@@ -130,7 +130,9 @@ class Bus(_core.Bus, Closing):
             topic: As in publish().
             wait: How many seconds send() waits for room when a subscription with full="refuse" is full. Such a
                 subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
-            retain, ttl, headers: Those of publish(), of each message.
+            retain: As in publish(), of each message.
+            ttl: As in publish(), of each message.
+            headers: As in publish(), of each message.
 
         Raises:
             TopicError: The topic is malformed.
@@ -182,11 +184,22 @@ class Bus(_core.Bus, Closing):
                 job.note("reading")
                 job.advance(10)
 
-        The second argument is how much there is to do, or what to iterate over, with for or async for; its total is its len() unless
-        total says so. The state is running, and in the end done, failed or stopped: a with block knows of an
-        exception, a loop without one only that it was left early.
-        interval: seconds from one message to the next at least. What changes in between is published when they are over, and the
-            end at once.
+        The state is running, and in the end done, failed or stopped: a with block knows of an exception, a loop without
+        one only that it was left early.
+
+        Args:
+            topic: As in publish().
+            work: How much there is to do, or what to iterate over, with for or async for.
+            total: How much there is to do. None: the len() of what is iterated over, if it has one.
+            interval: Seconds from one message to the next at least. What changes in between is published when they are
+                over, and the end at once.
+
+        Raises:
+            TypeError: The total is given twice, or work is neither a number nor iterable.
+            TopicError: The topic is malformed.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
         """
         return Progress(self, topic, work, total, interval)
 
