@@ -170,7 +170,7 @@ bus_test_suite(void)
 	tcase_add_test(tcase, what_a_daemon_prints_reaches_nothing_of_the_library);
 	bus_test_add_loop(
 	    tcase, a_link_opens_the_null_device_where_a_standard_descriptor_is_closed, 0, 4);
-	tcase_add_test(tcase, a_standard_descriptor_that_is_open_stays_what_it_is);
+	bus_test_add_loop(tcase, a_standard_descriptor_that_is_open_stays_what_it_is, 0, 1);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -327,7 +327,7 @@ bus_test_suite(void)
 	TCase *threads = bus_test_case("threads"), *descriptors = bus_test_case("descriptors");
 
 	bus_test_always_forks();
-	tcase_add_test(threads, no_more_threads_is_told_and_nothing_is_left);
+	bus_test_add_loop(threads, no_more_threads_is_told_and_nothing_is_left, 0, 1);
 	bus_test_add_loop(
 	    threads, links_that_need_threads_work_when_there_are_some_again, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, threads);
