@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, log, with_callbacks
 from libbus._closing import Closing
-from libbus._loop import is_async, refuse_in_loop, running_loop
+from libbus._loop import is_async
 from libbus._progress import Progress
 from libbus._publisher import Publisher
 from libbus._reader import reader
-from libbus._request import Reply, answer, answer_later, pending, received
+from libbus._request import Reply, answer, answer_later
 from libbus._role import Role
 from libbus._start import Start
 from libbus._subscription import Subscription
+from libbus._threads import SLICE_S
+from libbus._ways import way
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -129,7 +131,9 @@ class Bus(_core.Bus, Closing):
             topic: As in publish().
             wait: How many seconds send() waits for room when a subscription with full="refuse" is full. Such a
                 subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
-            retain, ttl, headers: Those of publish(), of each message.
+            retain: As in publish(), of each message.
+            ttl: As in publish(), of each message.
+            headers: As in publish(), of each message.
 
         Raises:
             TopicError: The topic is malformed.
@@ -181,11 +185,22 @@ class Bus(_core.Bus, Closing):
                 job.note("reading")
                 job.advance(10)
 
-        The second argument is how much there is to do, or what to iterate over, with for or async for; its total is its len() unless
-        total says so. The state is running, and in the end done, failed or stopped: a with block knows of an
-        exception, a loop without one only that it was left early.
-        interval: seconds from one message to the next at least. What changes in between is published when they are over, and the
-            end at once.
+        The state is running, and in the end done, failed or stopped: a with block knows of an exception, a loop without
+        one only that it was left early.
+
+        Args:
+            topic: As in publish().
+            work: How much there is to do, or what to iterate over, with for or async for.
+            total: How much there is to do. None: the len() of what is iterated over, if it has one.
+            interval: Seconds from one message to the next at least. What changes in between is published when they are
+                over, and the end at once.
+
+        Raises:
+            TypeError: The total is given twice, or work is neither a number nor iterable.
+            TopicError: The topic is malformed.
+            ClosedError: The bus is closed.
+
+        Threads: any. Blocks: never.
         """
         return Progress(self, topic, work, total, interval)
 
@@ -455,7 +470,7 @@ class Bus(_core.Bus, Closing):
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, topic_filter)
         if timeout != 0:
-            refuse_in_loop("wait()", "`await anext(bus.subscribe(...))`")
+            way().refuse("wait()", "`await anext(bus.subscribe(...))`")
         deadline = _deadline(timeout)
         mailbox: _core.Mailbox[Any] = _core.Mailbox(self, reader=reader(type))
         try:
@@ -502,10 +517,7 @@ class Bus(_core.Bus, Closing):
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
-        loop = running_loop()
-        if loop is None:
-            return received(super().request(topic, value, timeout=timeout, headers=headers))
-        return pending(topic, self._ask(topic, value, timeout=timeout, headers=headers), loop)
+        return way().request(self, topic, value, timeout, headers)
 
     @overload
     def serve(
@@ -694,8 +706,8 @@ class Bus(_core.Bus, Closing):
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
         if timeout != 0:
-            refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
-        role = _core.Role(self, name, timeout=timeout)
+            way().refuse("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
+        role = way().patiently(lambda seconds: _core.Role(self, name, timeout=seconds), timeout)
         _hold(self._roles, role)
         self._live()
         return Role(self, name, role)
@@ -718,9 +730,13 @@ class Bus(_core.Bus, Closing):
         if self._callbacks.inside():
             raise _core.error(STATE)
         if timeout != 0:
-            refuse_in_loop("flush()", "`await asyncio.to_thread(bus.flush)`")
+            way().refuse("flush()", "`await asyncio.to_thread(bus.flush)`")
         deadline = _deadline(timeout)
-        super().flush(timeout)
+        flush = super().flush
+        if self._links:
+            way().patiently(lambda seconds: way().aside(flush, seconds), timeout, SLICE_S)
+        else:
+            flush(timeout)
         if not self._callbacks.flush(deadline):
             raise _core.error(TIMEDOUT)
 
@@ -745,7 +761,7 @@ class Bus(_core.Bus, Closing):
             _with_links.discard(self)
             return 0
         if not threading.main_thread().is_alive():  # called by a function of atexit
-            _let_daemons_end_silently()
+            way().hush()
         deadline = _deadline(timeout)
         self._end_jobs()
         # ClosedError: another thread closes it as well.
@@ -753,7 +769,12 @@ class Bus(_core.Bus, Closing):
             if not self._callbacks.inside():
                 self._callbacks.flush(deadline)
         try:
-            undelivered = self._callbacks.stop() + super().close(_left(deadline))
+            undelivered = self._callbacks.stop()
+            # Only links are waited for.
+            end = super().close
+            undelivered += (
+                way().aside(end, _left(deadline)) if self._links else end(_left(deadline))
+            )
         finally:
             with_callbacks.discard(self)
             _with_links.discard(self)
@@ -869,30 +890,13 @@ def _named(bus: Bus) -> str:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _let_daemons_end_silently() -> None:
-    """At the end of the interpreter daemon threads go on, and what they do with a bus raises ClosedError: that is how they
-    end, and no fault to print."""
-    global _silent
-    if _silent:
-        return
-    _silent = True
-    shown = threading.excepthook
-
-    def print_others(caught: threading.ExceptHookArgs) -> None:
-        daemon = caught.thread is None or caught.thread.daemon
-        if not (daemon and isinstance(caught.exc_value, _core.ClosedError)):
-            shown(caught)
-
-    threading.excepthook = print_others
-
-
-_silent = False
-
-
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them."""
-    _let_daemons_end_silently()
+    """Ends what is still open while Python can still run callbacks; one second for all of them.
+
+    Daemon threads and greenlets go on meanwhile, and what they do with a bus raises ClosedError: that is how they end.
+    """
+    way().hush()
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

@@ -46,23 +46,27 @@ class Handler(logging.Handler):
     """Publishes each record on TOPIC/NAME, the name of its logger with slashes for dots: log/app/db. The topic of the root
     logger is log/root. The filter log/app/# has the records of the logger "app" and of all below it.
 
-    bus: a libbus.Bus, a libbus.flask.Bus, or the name of a bus, which the handler then opens and closes.
-    topic: the first level of the topics.
-    level: as for every handler of logging.
+    A message is a dict, made where the record is logged. Its keys are
 
-    A message is a dict, made where the record is logged:
-        level       "ERROR"
-        message     the text, with its arguments; what the formatter makes of the record, if the handler has one
-        name        of the logger
-        time        datetime
-        process     the number of the process
-        exception   the traceback as text, if there is one; stack likewise
-        extra       a dict of what was given as extra=, if something was; what cannot be packed is there as its repr()
-        dropped     how many records before it were not published, if any
+    - level: such as "ERROR";
+    - message: the text with its arguments, or what the formatter makes of the record, if the handler has one;
+    - name: of the logger;
+    - time: a datetime;
+    - process: the number of the process;
+    - exception, stack: tracebacks as text, if there are any;
+    - extra: a dict of what was given as extra=, if something was; what cannot be packed is there as its repr();
+    - dropped: how many records before it were not published, if any.
 
     It never raises, and never waits for a reader. A record that cannot be published is dropped: `dropped` counts, the next message
     tells, and one warning on the logger "libbus" says why, unless the bus is closed. Records that would run in a circle are
     dropped too: what a callback logs that itself gets log/..., and what is logged while a record is published.
+
+    Args:
+        bus: A libbus.Bus, a libbus.flask.Bus, or the name of a bus, which the handler then opens and closes.
+        topic: The first level of the topics.
+        level: As for every handler of logging.
+
+    Threads: any. Blocks: never for a reader, nor for another thread that logs.
     """
 
     def __init__(

@@ -51,14 +51,12 @@ class Failure(NamedTuple):
 
 
 class Bus(libbus.Bus):
-    """A libbus.Bus with the failures of its callbacks, also of async ones and of those with workers.
-
-    failures: a list of Failure(topic, function, error). The fixtures fail a test that leaves some in it; one that expects
-        an exception takes it out: `bus.failures.pop()`, after `bus.flush()`. What a function of serve() raises is
-        not in it: the caller of request() gets that.
-    """
+    """A libbus.Bus with the failures of its callbacks, also of async ones and of those with workers."""
 
     failures: list[Failure]
+    """What callbacks raised. The fixtures fail a test that leaves some in it; one that expects an exception takes it out:
+    `bus.failures.pop()`, after `bus.flush()`. What a function of serve() raises is not in it: the caller of request()
+    gets that."""
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
         super().__init__(name, **options)
@@ -141,7 +139,14 @@ class Recorder:
     def wait(self, count: int = 1, timeout: float = 5.0) -> Messages:
         """Waits until it has so many messages in all, and returns those that it has. In a running event loop await it.
 
-        AssertionError: it had fewer after timeout seconds. Its text shows them.
+        Args:
+            count: Messages, those from before included.
+            timeout: Seconds.
+
+        Raises:
+            AssertionError: It had fewer after that time. The text shows them.
+
+        Blocks: up to timeout.
         """
         if running_loop() is not None:
             later: Any = self._wait_in_loop(count, timeout)
@@ -219,7 +224,11 @@ class Recorder:
 def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
     """Records the messages of the filters, or without one all, from now on; kept values are the first.
 
-    bus: a libbus.Bus, or a libbus.flask.Bus where its app is at hand.
+    Args:
+        bus: A libbus.Bus, or a libbus.flask.Bus where its app is at hand.
+        filters: As in libbus.Bus.subscribe().
+
+    Threads: any. Blocks: never.
     """
     recorder = Recorder(bus.subscribe(*(filters or ("#",)), max_bytes=ROOM_BYTES))
     if isinstance(bus, Bus):
