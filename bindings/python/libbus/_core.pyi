@@ -25,6 +25,7 @@ from typing_extensions import Buffer, Self, TypeVar
 _T = TypeVar("_T")
 _V_co = TypeVar("_V_co", covariant=True, default=Any)
 
+TRANSPORTS: str
 VERSION: str
 ERRORS: tuple[tuple[int, str, str, type[Exception]], ...]
 

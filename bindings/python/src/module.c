@@ -373,6 +373,8 @@ core_exec(PyObject *module)
 	    add_type(module, &calls_spec, NULL, &core->calls) < 0 ||
 	    type_new(module, &next_spec, NULL, &core->next) < 0)
 		return -1;
+	if (PyModule_AddStringConstant(module, "TRANSPORTS", LIBBUS_TRANSPORTS) < 0)
+		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
 
