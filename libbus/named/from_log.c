@@ -420,11 +420,22 @@ behind(struct bus_mailbox *m)
 	return end;
 }
 
+/* What waits in the ring has no position: kept values, and what is for this mailbox alone. While something waits, the goal lies behind
+ * the tail and what is reached before what was passed; so neither what was reached earlier nor a position that is noted
+ * before it is taken out counts as the goal. */
 static void
 progress(struct bus_mailbox *m, struct progress *progress)
 {
-	progress->reached = bus__reader_reached(m);
-	progress->goal = bus__log_tail(m->reader->log);
+	bool waits = progress->goal != progress->reached;
+	uint64_t passed = atomic_load_explicit(&m->reader->passed, memory_order_acquire);
+
+	if (waits) {
+		progress->reached = passed - (passed > 0);
+		progress->goal = bus__log_tail(m->reader->log) + 1;
+	} else {
+		progress->reached = bus__reader_reached(m);
+		progress->goal = bus__log_tail(m->reader->log);
+	}
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */

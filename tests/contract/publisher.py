@@ -38,6 +38,10 @@ class Publisher:
         for thread in threads:
             thread.join(WATCHDOG)
 
+    def batch(self, topic, values):
+        with self.bus.publisher(topic) as publisher:
+            assert publisher.send_many(values) == len(values)
+
     def traffic(self, topic):
         """Retained numbers until end_traffic()."""
 

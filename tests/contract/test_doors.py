@@ -1,5 +1,6 @@
 """Each promise of promises.def, once, over the doors in Python: a bus, and the event stream of a page."""
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -62,10 +63,13 @@ class PythonDoor:
         self.ready = itertools.count()
 
     def subscribe(self, *filters, full="drop_oldest", max_bytes=4 << 20):
-        inbox = PythonInbox(self.to.subscribe(MARK, *filters, full=full, max_bytes=max_bytes))
+        inbox = self.inbox(self.to.subscribe(MARK, *filters, full=full, max_bytes=max_bytes))
         self.catch_up()
         self.from_.flush()
         return inbox
+
+    def inbox(self, subscription):
+        return PythonInbox(subscription)
 
     def catch_up(self):
         """Until filters are known there and messages are here: both come in order."""
@@ -98,11 +102,50 @@ class PythonInbox:
     def take(self):
         return self.subscription.recv(WATCHDOG)
 
+    def take_all(self, taken):
+        """Until it is closed."""
+        taken.extend(msg.value for msg in self.subscription)
+
     def stats(self):
         return self.subscription.stats()
 
     def close(self):
         self.subscription.close()
+
+
+class AsyncioDoor(PythonDoor):
+    """The same, but the tasks of an event loop take the messages."""
+
+    def __init__(self, stack):
+        self.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self.loop.run_forever)
+        thread.start()
+        stack.callback(self.loop.close)
+        stack.callback(thread.join, WATCHDOG)
+        stack.callback(self.loop.call_soon_threadsafe, self.loop.stop)
+        super().__init__(stack)
+
+    def inbox(self, subscription):
+        return AsyncioInbox(subscription, self.loop)
+
+
+class AsyncioInbox(PythonInbox):
+    def __init__(self, subscription, loop):
+        super().__init__(subscription)
+        self.loop = loop
+
+    def take(self):
+        return self.run(anext(self.subscription))
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WATCHDOG)
+
+    def take_all(self, taken):
+        async def take():
+            async for msg in self.subscription:
+                taken.append(msg.value)
+
+        self.run(take())
 
 
 class Quiet(WSGIRequestHandler):
@@ -190,7 +233,7 @@ class SseInbox:
         self.events = iter(())
 
 
-DOORS = {"python": PythonDoor, "sse": SseDoor}
+DOORS = {"python": PythonDoor, "asyncio": AsyncioDoor, "sse": SseDoor}
 
 
 def expect(inbox, topic, value, kept=False, lost=0):
@@ -364,11 +407,7 @@ def nobody(door):
 
 def shared(door):
     inbox, taken = door.subscribe("n"), []
-
-    def take():
-        taken.extend(msg.value for msg in inbox.subscription)
-
-    threads = [threading.Thread(target=take) for _ in range(3)]
+    threads = [threading.Thread(target=inbox.take_all, args=(taken,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     door.from_.numbers(["n"], 0, MANY)
@@ -377,6 +416,16 @@ def shared(door):
     for thread in threads:
         thread.join(WATCHDOG)
     assert sorted(taken) == list(range(MANY))
+
+
+def batch(door):
+    inbox = door.subscribe("n")
+    values = [{"n": number} for number in range(200)]
+    door.from_.batch("n", values)
+    door.from_.publish("n", "behind")
+    for value in [*values, "behind"]:
+        expect(inbox, "n", value)
+    ends(door, inbox)
 
 
 def latest(door):

@@ -783,3 +783,14 @@ def test_events_of_any_of_four_workers_reach_the_pages_of_all(tmp_path, name, pr
         for pid, page in heard.items():
             while pid != victim and next(page)["value"] != f"{speaker} after":
                 pass
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_flush_waits_for_the_kept_values_of_a_new_callback(tmp_path, workers):
+    with libbus.Bus("test", directory=tmp_path) as bus:
+        bus.publish("a", 1, retain=True)
+        for _ in range(30):
+            heard = []
+            with bus.subscribe("#", callback=heard.append, workers=workers):
+                bus.flush(WATCHDOG)
+                assert [(msg.value, msg.kept) for msg in heard] == [(1, True)]

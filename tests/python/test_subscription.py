@@ -369,3 +369,12 @@ def test_a_busy_topic_does_not_starve_the_loop(bus):
         return turns
 
     assert run(main()) >= 1000 // 64
+
+
+def test_what_a_closed_bus_had_says_that_it_is_closed(bus):
+    sub, publisher, link = bus.subscribe("a"), bus.publisher("a"), bus.listen("inproc://closed")
+    handle = bus.subscribe("a", callback=print)
+    assert not any(each.closed for each in (sub, publisher, link, handle))
+    bus.close()
+    assert all(each.closed for each in (sub, publisher, link, handle))
+    assert repr(sub) == "<libbus.Subscription a closed>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import enum
 import gc
@@ -258,6 +259,58 @@ def test_iteration_and_named_buses_read_by_the_type(tmp_path):
     with libbus.Bus("test", directory=tmp_path) as bus, bus.subscribe("t", type=Sample) as sub:
         bus.publish("t", Sample(1.5))
         assert [msg.value for msg in sub.iter(timeout=0)] == [Sample(1.5)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rename": "camel"},
+        {"tag": True},
+        {"tag": 7, "tag_field": "kind"},
+        {"omit_defaults": True},
+        {"array_like": True},
+        {"array_like": True, "tag": "made"},
+        {"kw_only": True, "omit_defaults": True},
+    ],
+    ids=repr,
+)
+def test_a_struct_travels_as_msgspec_encodes_it(options):
+    fields = [
+        ("first_one", int),
+        ("second_one", list, msgspec.field(default_factory=list)),
+        ("third_one", int | msgspec.UnsetType, 3 if "array_like" in options else msgspec.UNSET),
+        ("fourth_one", dict, msgspec.field(default_factory=dict)),
+        ("fifth_one", str, "a"),
+    ]
+    Made = msgspec.defstruct("Made", fields, **options)
+    for members in (
+        {},
+        {"second_one": [1], "third_one": 3},
+        {"fifth_one": "b", "fourth_one": {1: 2}},
+    ):
+        made = Made(first_one=1, **members)
+        assert libbus.packb([made]) == libbus.packb([msgspec.to_builtins(made)])
+        assert libbus.unpackb(libbus.packb(made)) == msgspec.to_builtins(made)
+
+
+def test_members_of_a_struct_are_packed_as_they_are_elsewhere():
+    Holder = msgspec.defstruct("Holder", [("what", object)])
+    text = type("Name", (str,), {})("a")
+    for what in (
+        libbus.Ext(5, b"x"),
+        text,
+        array.array("d", [1.5]),
+        {1, 2},
+        Colour.RED,
+        Sample(1.0),
+    ):
+        for held in (what, [what], {"k": (what,)}):
+            assert libbus.packb(Holder(held)) == libbus.packb({"what": held})
+    with pytest.raises(
+        TypeError, match=r"cannot pack range at value\['what'\]\[0\]\['what'\]\[0\]"
+    ):
+        libbus.packb(Holder([Holder([range(1)])]))
 
 
 def test_a_dataclass_with_what_cannot_be_packed_is_refused_with_its_path(bus):

@@ -357,6 +357,31 @@ START_TEST(more_kept_topics_than_a_bus_may_have_are_told)
 }
 END_TEST
 
+START_TEST(kept_value_that_waits_is_not_yet_reached)
+{
+	struct bus *bus = join(bus_test_dir());
+	struct bus_mailbox *m;
+	uint64_t before, due, reached;
+
+	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
+	ck_bus(bus_mailbox_subscribe(m, "other", NULL, NULL, NULL), 0);
+	retain_text(bus, "v", "kept");
+	expect_nothing(m);
+	ck_assert_int_eq(bus_mailbox_reached(m, &before), 1);
+
+	ck_bus(bus_mailbox_subscribe(m, "v", NULL, NULL, NULL), 0);
+	due = mailbox_stats(m).goal;
+	ck_assert_uint_lt(before, due);
+	ck_assert_int_eq(bus_mailbox_reached(m, &reached), 0);
+	ck_assert_uint_lt(reached, due);
+	expect_message(m, "v", "kept");
+	expect_nothing(m);
+	ck_assert_int_eq(bus_mailbox_reached(m, &reached), 1);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -369,6 +394,7 @@ bus_test_suite(void)
 	    position_of_another_life_is_told_apart,
 	    subscriptions_begin_and_end_under_traffic_without_a_gap,
 	    replay_goes_over_into_what_comes_without_a_gap_or_a_double,
-	    last_messages_are_found_behind_many_that_nobody_wants);
+	    last_messages_are_found_behind_many_that_nobody_wants,
+	    kept_value_that_waits_is_not_yet_reached);
 	return suite;
 }

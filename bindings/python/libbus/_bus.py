@@ -759,6 +759,8 @@ class Bus(_core.Bus, Closing):
             with_callbacks.discard(self)
             _with_links.discard(self)
             return 0
+        if not threading.main_thread().is_alive():  # called by a function of atexit
+            _let_daemons_end_silently()
         deadline = _deadline(timeout)
         self._end_jobs()
         # ClosedError: another thread closes it as well.
@@ -887,13 +889,22 @@ def _named(bus: Bus) -> str:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def _let_daemons_end_silently() -> None:
+    """At the end of the interpreter daemon threads and greenlets go on, and what they do with a bus raises ClosedError: that is
+    how they end, and no fault to print."""
+    global _silent
+    if not _silent:
+        _silent = True
+        way().hush()
+
+
+_silent = False
+
+
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them.
-
-    Daemon threads and greenlets go on meanwhile, and what they do with a bus raises ClosedError: that is how they end.
-    """
-    way().hush()
+    """Ends what is still open while Python can still run callbacks; one second for all of them."""
+    _let_daemons_end_silently()
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

@@ -16,6 +16,7 @@ from typing import (
     TypedDict,
     final,
     overload,
+    type_check_only,
 )
 from uuid import UUID
 
@@ -125,6 +126,7 @@ class NobodyError(BusError):
 class DecodeError(BusError, ValueError):
     """The payload is not what its type says."""
 
+@type_check_only
 class LostBy(TypedDict):
     """Messages that were lost, by cause."""
 
@@ -143,6 +145,7 @@ class LostBy(TypedDict):
     link: int
     """They were under way on a connection that broke."""
 
+@type_check_only
 class Stats(TypedDict):
     """Counters in messages. offered is delivered + lost + refused + pending, exactly."""
 
@@ -161,6 +164,7 @@ class Stats(TypedDict):
     lost_by: LostBy
     """The causes."""
 
+@type_check_only
 class Member(TypedDict):
     """A process on a named bus."""
 
@@ -173,6 +177,7 @@ class Member(TypedDict):
     alive: bool
     """False: it died, and no other process has noticed yet."""
 
+@type_check_only
 class LogStats(TypedDict):
     """The log of a named bus. Each number is of a moment of its own."""
 
@@ -205,6 +210,7 @@ class LogStats(TypedDict):
     members: list[Member]
     """These processes."""
 
+@type_check_only
 class LinkEnds(TypedDict):
     """Connections that ended, by cause."""
 
@@ -225,6 +231,7 @@ class LinkEnds(TypedDict):
     denied: int
     """The peer is another user's, or one of too many."""
 
+@type_check_only
 class LinkStats(TypedDict):
     """A link, as it is now and has been."""
 
@@ -256,6 +263,7 @@ class Ext(NamedTuple):
 Policy: TypeAlias = Literal["drop_oldest", "drop_newest", "latest", "refuse"]
 Encoding: TypeAlias = Literal["untagged", "msgpack", "bytes", "json", "text"]
 
+@type_check_only
 class _Struct(Protocol):
     """A msgspec.Struct."""
 
@@ -388,6 +396,7 @@ class Link:
         /,
     ) -> None: ...
 
+@final
 class Role:
     def __new__(cls, bus: Bus, name: str, *, timeout: float | None = None) -> Self: ...
     @property
@@ -521,12 +530,14 @@ class Mailbox(Generic[_V_co]):
     def _goal(self) -> int: ...
     def _reached(self) -> tuple[int, bool]: ...
 
+@final
 class Work:
     def __new__(cls, mailbox: Mailbox, workers: int) -> Self: ...
     def next(self, worker: int, /) -> Message | None: ...
     def flush(self, due: int, timeout: float | None, /) -> bool: ...
     def close(self) -> int: ...
 
+@final
 class Calls:
     def __new__(
         cls,

@@ -83,6 +83,11 @@ class Publisher(_core.Publisher, Closing):
         self.ttl = ttl
         self.headers = headers
 
+    @property
+    def closed(self) -> bool:
+        """True after close() of it or of the bus, and in a forked child."""
+        return super().closed or self.bus.closed
+
     def send_many(self, values: Iterable[_core.Value], /) -> Sent:
         sent: Any = super().send_many(values)
         return Sent(sent) if isinstance(sent, int) else sent

@@ -75,6 +75,11 @@ class Subscription(_core.Mailbox[T], Closing):
             self.subscribe(asked)
 
     @property
+    def closed(self) -> bool:
+        """True after close() of it or of the bus, and in a forked child."""
+        return super().closed or self.bus.closed
+
+    @property
     def filters(self) -> tuple[str, ...]:
         """The filters, in the order in which they were subscribed to."""
         return tuple(self._filters)

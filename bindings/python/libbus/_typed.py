@@ -447,18 +447,30 @@ def plain(value: Any) -> Any:
 
 
 def _members_of_struct(value: Any) -> Any:
-    """As msgspec would encode it, with the types that a payload has, too."""
+    """What msgspec makes of it, with its renames, tags and omissions, but only of the struct itself: of the types of its members
+    it knows some by another name (Ext, which it takes for a tuple) and some not at all (arrays)."""
     msgspec: Any = sys.modules["msgspec"]
-    keep = (
-        bytes,
-        bytearray,
-        memoryview,
-        datetime.datetime,
-        datetime.date,
-        decimal.Decimal,
-        uuid.UUID,
+    config = value.__struct_config__
+    members = [getattr(value, name) for name in value.__struct_fields__]
+    tagged = config.tag is not None
+    if config.array_like:
+        return [config.tag, *members] if tagged else members
+    made = {config.tag_field: config.tag} if tagged else {}
+    without = (
+        len(members) - len(value.__struct_defaults__) if config.omit_defaults else len(members)
     )
-    return msgspec.to_builtins(value, builtin_types=keep)
+    for at, (name, member) in enumerate(zip(value.__struct_encode_fields__, members, strict=True)):
+        omitted = at >= without and _is_default(member, value.__struct_defaults__[at - without])
+        if member is not msgspec.UNSET and not omitted:
+            made[name] = member
+    return made
+
+
+def _is_default(member: Any, default: Any) -> bool:
+    """As msgspec sees it: the default itself, or an empty one of the same type where each struct has its own."""
+    factory = getattr(default, "factory", None)
+    empty = factory in (list, dict, set) and type(member) is factory and not member
+    return member is default or (type(default).__name__ == "Factory" and empty)
 
 
 # Of NumPy's type strings, as memoryview calls them.
@@ -478,11 +490,11 @@ FORMATS: dict[str, Any] = {
 
 def _array_of(interface: dict[str, Any]) -> Any:
     """NumPy's protocol without NumPy, for what is given as one row of bytes; NumPy does the rest, where it is."""
-    data: Any = interface.get("data")
+    given: Any = interface.get("data")
+    row: Any = None if isinstance(given, tuple) or interface.get("strides") else given
     kind = FORMATS.get(interface["typestr"])
-    in_a_row = data is not None and not isinstance(data, tuple) and not interface.get("strides")
-    if in_a_row and kind is not None and sys.byteorder == "little":
-        return memoryview(data).cast("B").cast(kind, interface["shape"])
+    if row is not None and kind is not None and sys.byteorder == "little":
+        return memoryview(row).cast("B").cast(kind, interface["shape"])
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
         return NotImplemented

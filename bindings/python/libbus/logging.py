@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handler"]
 
-log = logging.getLogger("libbus")
+log: logging.Logger = logging.getLogger("libbus")
 
 # What every record has; what else it has came with extra=.
 USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
