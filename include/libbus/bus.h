@@ -189,6 +189,10 @@ BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pu
  * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send(struct bus_pub *pub, const void *data, size_t len);
 
+/* The same with what a message has besides: flags, a life, headers and its own type. Its topic is ignored: the handle's counts.
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
+BUS_API int bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg);
+
 struct bus_slice {
 	const void *data;
 	size_t      len;

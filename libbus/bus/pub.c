@@ -194,14 +194,12 @@ bus__pub_send_item(struct bus_pub *pub, struct ring_item *item)
 	return err;
 }
 
-int
-bus__pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
+static int
+send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 {
 	struct ring_item item;
-	int err = bus__pub_enter(pub);
+	int err = bus__item_make(pub->bus, msg, &item);
 
-	if (err == 0)
-		err = bus__item_make(pub->bus, msg, &item);
 	if (err < 0)
 		return bus__pub_fail(pub, err, msg->len + msg->headers_len);
 	return bus__pub_send_item(pub, &item);
@@ -210,9 +208,25 @@ bus__pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 int
 bus__pub_send_bytes(struct bus_pub *pub, const void *data, size_t len)
 {
-	return bus__pub_send_msg(pub,
-	    &(struct bus_msg){
-		.data = data, .len = len, .type = pub != NULL ? pub->type : BUS_TYPE_UNTAGGED});
+	int err = bus__pub_enter(pub);
+
+	if (err < 0)
+		return bus__pub_fail(pub, err, len);
+	return send_msg(pub, &(struct bus_msg){.data = data, .len = len, .type = pub->type});
+}
+
+int
+bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
+{
+	struct bus_msg room;
+	int err = bus__pub_enter(pub);
+
+	if (err < 0)
+		return bus__pub_fail(pub, err, 0);
+	if (msg == NULL)
+		return bus__fail(BUS_E_INVAL, "the message is NULL");
+	err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
+	return err < 0 ? err : send_msg(pub, msg);
 }
 
 void

@@ -42,9 +42,6 @@ int bus__pub_send_item(struct bus_pub *pub, struct ring_item *item);
 __attribute__((noinline)) int bus__pub_send_bytes(
     struct bus_pub *pub, const void *data, size_t len);
 
-/* The same with flags, a life and headers. The topic is the handle's; the type is msg's. */
-int bus__pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg);
-
 /* Lets go of a loan, if it is still one: a callback inside a commit may have ended it. */
 void bus__pub_end_loan(struct bus_pub *pub, const void *data);
 

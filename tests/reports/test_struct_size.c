@@ -79,6 +79,24 @@ publish(struct place *p, void *given)
 }
 
 static int
+send_on_handle(struct place *p, void *given)
+{
+	const struct bus_msg *got;
+	struct bus_pub *pub;
+	int err;
+
+	ck_bus(bus_pub_open(p->bus, "t", NULL, &pub), 0);
+	err = bus_pub_send_msg(pub, given);
+	bus_pub_close(pub);
+	if (err < 0)
+		return err;
+	ck_bus(bus_recv(p->mbox, 0, &got), 1);
+	ck_assert_mem_eq(got->data, "hello", 5);
+	ck_assert_int_eq(got->type, BUS_TYPE_TEXT);
+	return 0;
+}
+
+static int
 publish_on_named(struct place *p, void *given)
 {
 	return bus_publish_msg(p->named, given);
@@ -438,6 +456,7 @@ static const struct door {
 } doors[] = {
     {"bus_publish_msg", SIZED_MSG, publish, &message},
     {"bus_publish_msg, named", SIZED_MSG, publish_on_named, &message},
+    {"bus_pub_send_msg", SIZED_MSG, send_on_handle, &message},
     {"bus_msg_keep", SIZED_MSG, keep_msg, &message},
     {"bus_request_msg", SIZED_MSG, request, &message},
     {"bus_request_start_msg", SIZED_MSG, request_start, &message},

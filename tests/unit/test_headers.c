@@ -69,6 +69,42 @@ START_TEST(payload_and_headers_arrive_beside_each_other_under_every_policy)
 }
 END_TEST
 
+/* On a private bus and on one with a name. */
+START_TEST(handle_sends_what_a_message_has_besides_its_payload)
+{
+	const char *dir = bus_test_dir();
+	struct bus *bus = _i == 0 ? open_bus() : join(dir);
+	struct bus_msg msg = {.size = sizeof msg,
+	    .topic = "ignored",
+	    .data = bytes(),
+	    .len = 5,
+	    .headers = bytes() + 7,
+	    .headers_len = 3,
+	    .type = BUS_TYPE_TEXT,
+	    .flags = BUS_MSG_RETAIN};
+	struct bus_mailbox *mbox;
+	const struct bus_msg *got;
+	struct bus_pub *pub;
+
+	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
+	ck_bus(bus_pub_send_msg(pub, &msg), 0);
+	mbox = open_mailbox(bus, "t", .full = BUS_FULL_DROP_OLDEST);
+	ck_bus(bus_recv(mbox, patience_ms(), &got), 1);
+	ck_assert_str_eq(got->topic, "t");
+	ck_assert_int_eq(got->type, BUS_TYPE_TEXT);
+	ck_assert(got->flags & BUS_MSG_KEPT);
+	msg.flags = 0;
+	ck_bus(bus_pub_send_msg(pub, &msg), 0);
+	expect(mbox, 5, 3);
+	ck_bus(bus_pub_send_msg(pub, NULL), BUS_E_INVAL);
+	msg.len = LARGE;
+	ck_bus(bus_pub_send_msg(pub, &msg), BUS_E_TOO_BIG);
+	bus_pub_close(pub);
+	bus_mailbox_close(mbox);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 START_TEST(callbacks_see_headers_of_their_own_message_only)
 {
 	struct bus *bus = open_bus();
@@ -167,11 +203,14 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("headers");
 	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
+	TCase *both = bus_test_case("private and named");
 
 	BUS_TEST_CASE(suite, "in a bus",
 	    payload_and_headers_arrive_beside_each_other_under_every_policy,
 	    callbacks_see_headers_of_their_own_message_only, kept_value_keeps_its_headers,
 	    payload_and_headers_share_one_limit);
+	tcase_add_loop_test(both, handle_sends_what_a_message_has_besides_its_payload, 0, 2);
+	suite_add_tcase(suite, both);
 	tcase_add_loop_test(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
 	tcase_add_loop_test(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

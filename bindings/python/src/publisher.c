@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/fork.h"
-#include "bus/pub.h"
 
 /* How long Ctrl-C and close() may wait. */
 #define SLICE_NS INT64_C(50000000)
@@ -100,7 +99,7 @@ send_one(const struct sending *s, const struct bus_slice *item)
 	if (!s->self->plain) {
 		const struct bus_msg msg = msg_of(s->self, item);
 
-		return bus__pub_send_msg(s->pub, &msg);
+		return bus_pub_send_msg(s->pub, &msg);
 	}
 	return s->loan != NULL ? bus_pub_commit(s->pub, s->loan, item->len)
 			       : bus_pub_send(s->pub, item->data, item->len);
