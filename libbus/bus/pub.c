@@ -224,7 +224,7 @@ bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg)
 	if (err < 0)
 		return bus__pub_fail(pub, err, 0);
 	if (msg == NULL)
-		return bus__fail(BUS_E_INVAL, "the message is NULL");
+		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": the message is NULL", pub->topic->name);
 	err = BUS__SIZED_IN(SIZED_MSG, msg, &room);
 	return err < 0 ? err : send_msg(pub, msg);
 }

@@ -322,13 +322,11 @@ fail_scheme(const char *url)
 	    url, schemes);
 }
 
-static const char *
-address_hint(const char *url)
+/* Of an address whose scheme is known. */
+static const struct bus__transport *
+transport_of(const char *url)
 {
-	const struct bus__transport *transport =
-	    bus__transport_find(url, (size_t)(strstr(url, "://") - url));
-
-	return transport->address_hint;
+	return bus__transport_find(url, (size_t)(strstr(url, "://") - url));
 }
 
 /* A call that failed with errno as the system left it. */
@@ -352,7 +350,9 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 		    url, MOST_LINKS);
 	if (err == BUS_E_SCHEME)
 		return fail_scheme(url);
-	if (err == BUS_E_ADDRESS && (hint = address_hint(url)) != NULL)
+	if (err == BUS_E_NOTSUP)
+		return bus__fail(err, BUS__SHOWN ": %s", url, transport_of(url)->missing);
+	if (err == BUS_E_ADDRESS && (hint = transport_of(url)->address_hint) != NULL)
 		return bus__fail(err, BUS__SHOWN ": malformed address: %s", url, hint);
 	return bus__fail_about(err, url);
 }

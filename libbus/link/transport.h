@@ -83,6 +83,8 @@ struct bus__transport {
 	void (*settle)(const struct bus__transport *transport, int64_t deadline_ns);
 	/* What an address looks like, for an error; NULL: as bus_strerror() says. */
 	const char *address_hint;
+	/* What this libbus was built without, and how to get it: check() returns BUS_E_NOTSUP. NULL: nothing is missing. */
+	const char *missing;
 };
 
 /* In transport/table.c: the transports there are in this process. They stay. Threads: any, for all. */
@@ -90,7 +92,7 @@ struct bus__transport {
 /* The one of that scheme, of len bytes. NULL: there is none. */
 const struct bus__transport *bus__transport_find(const char *scheme, size_t len);
 
-/* Writes their schemes, "inproc, ipc, tcp"; those that have no room become "...". */
+/* Writes their schemes, "inproc, ipc, tcp", without those that miss something; those that have no room become "...". */
 void bus__transport_list(char *ret_text, size_t cap);
 
 /* Settles all of them. */

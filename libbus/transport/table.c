@@ -84,7 +84,8 @@ bus__transport_list(char *ret_text, size_t cap)
 {
 	ret_text[0] = '\0';
 	for (size_t i = 0; i < OURS; i++)
-		append(ret_text, cap, ours[i]->scheme);
+		if (ours[i]->missing == NULL)
+			append(ret_text, cap, ours[i]->scheme);
 	for (struct bus__added *at = read_next(&first); at != NULL; at = read_next(&at->next))
 		if (!append(ret_text, cap, at->base.scheme))
 			return;

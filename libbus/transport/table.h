@@ -9,6 +9,7 @@
 extern const struct bus__transport bus__transport_inproc; /* buses of one process, in memory */
 extern const struct bus__transport bus__transport_ipc;    /* Unix sockets, one user */
 extern const struct bus__transport bus__transport_tcp;    /* loopback only */
+/* The last two without NNG: transport/without_nng.c. */
 
 /* One that a program registered. It stays for good, so that links need no reference. */
 struct bus__added {

@@ -109,6 +109,9 @@ def test_a_build_names_all_missing_packages_at_once(tmp_path):
     assert done.returncode != 0
     assert "not found: pkg-config, msgpack-c, jansson, Check" in done.stdout
     assert "apt install pkg-config libmsgpack-dev libjansson-dev check" in done.stdout
+    assert "dnf install pkgconf-pkg-config msgpack-devel jansson-devel check-devel" in done.stdout
+    assert "apk add pkgconf msgpack-c-dev jansson-dev check-dev" in done.stdout
+    assert "pacman -S pkgconf msgpack-c jansson check" in done.stdout
 
 
 def test_every_file_of_tests_is_run():

@@ -29,7 +29,7 @@ BLOCKS = [
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
 # What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
 # compiled and not run.
-PEERS = {"blinker", "zmq"}
+PEERS = {"blinker", "gevent", "zmq"}
 SERVERS = {"redis", "paho"}
 IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 

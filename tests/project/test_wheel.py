@@ -1,47 +1,33 @@
-"""The wheel on a machine that has neither libnng nor msgpack-c nor jansson: it brings its own."""
+"""A wheel on a machine that has neither libnng nor msgpack-c nor jansson and no network: it brings its own.
 
+`./dev test` looks at the one for its own Python; `./dev wheel` at all that tools/wheels.py built (LIBBUS_WHEELS is their folder).
+"""
+
+import configparser
+import email
+import json
 import os
+import re
 import subprocess
 import sys
-import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
+from hidden_root import in_hidden_root
 from patience import WATCHDOG
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
+WHEELS = os.environ.get("LIBBUS_WHEELS")
 
-# Runs "$@" in a mount namespace in which the system's copies of these libraries are empty files.
-HIDE = """
-set -e
-for so in $(ldconfig -p | sed -n 's/.*=> //p' | grep -E '/lib(nng|msgpackc?|msgpack-c|jansson|mbed[a-z0-9]*)\\.so'); do
-    mount --bind /dev/null "$so"
-done
-exec "$@"
-"""
-
-USE = textwrap.dedent(
-    """
-    import ctypes, sys
-    for name in ("libnng.so.1", "libmsgpackc.so.2", "libjansson.so.4"):
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        sys.exit(f"{name} of the system is not hidden: this test would prove nothing")
-    import libbus
-    assert "site-packages" in libbus.__file__
-    with libbus.Bus() as here, libbus.Bus() as there:
-        address = here.listen("tcp://127.0.0.1:0").url
-        there.dial(address)
-        with there.subscribe("room/#") as room:
-            here.publish("room/kitchen", {"celsius": 21.5}, retain=True)
-            message = room.recv()
-    assert message.value == {"celsius": 21.5}, message
-    print("received", message.value)
-    """
-)
+# Of a library that a wheel has to bring: its text in the wheel's licences.
+LICENCES = {
+    "nng": "nng.txt",
+    "msgpackc": "msgpack-c.txt",
+    "jansson": "jansson.txt",
+    "mbed": "mbedtls.txt",
+}
 
 
 def run(*command, **options):
@@ -52,32 +38,84 @@ def run(*command, **options):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def repaired(tmp_path_factory):
+def pythons():
+    """The wheels to test and the interpreter of each; None: the one that ./dev test has built, for this one."""
+    if WHEELS is None:
+        return [None]
+    return sorted(json.loads((Path(WHEELS) / "pythons.json").read_text()).items())
+
+
+@pytest.fixture(scope="module", params=pythons(), ids=lambda it: it[0] if it else "own")
+def wheel(request, tmp_path_factory):
+    """The wheel as it would be published, and an interpreter that it is for."""
+    if request.param is not None:
+        name, python = request.param
+        return Path(WHEELS) / name, python
     (wheel,) = (BUILD / "wheelhouse").glob("libbus-*.whl")
     out = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "auditwheel", "repair", "-w", out, wheel)
     (wheel,) = out.glob("*.whl")
-    return wheel
+    return wheel, sys.executable
 
 
-def in_hidden_root(*command):
-    outer = ["unshare", "--mount", "--propagation", "private"]
-    if os.geteuid() != 0:
-        outer += ["--map-root-user"]
-    return run(*outer, "sh", "-c", HIDE, "sh", *command)
+@pytest.fixture(scope="module")
+def names(wheel):
+    return zipfile.ZipFile(wheel[0]).namelist()
 
 
-def test_wheel_publishes_and_receives_where_no_library_of_its_is_installed(repaired, tmp_path):
-    run(sys.executable, "-m", "venv", tmp_path / "venv")
-    run(tmp_path / "venv/bin/python", "-m", "pip", "install", "--no-index", "--no-deps", repaired)
-    assert "received" in in_hidden_root(tmp_path / "venv/bin/python", "-I", "-c", USE)
-    assert "0.1.0" in in_hidden_root(tmp_path / "venv/bin/libbus", "--version")
+@pytest.fixture(scope="module")
+def metadata(wheel, names):
+    (name,) = [n for n in names if n.endswith(".dist-info/METADATA")]
+    return email.message_from_bytes(zipfile.ZipFile(wheel[0]).read(name))
 
 
-def test_wheel_holds_no_headers_and_no_second_library(repaired):
-    names = run(sys.executable, "-m", "zipfile", "-l", repaired).split()
+def test_wheel_works_where_no_library_of_its_is_installed(wheel, tmp_path):
+    path, python = wheel
+    venv = tmp_path / "venv"
+    run(python, "-m", "venv", "--without-pip", venv)
+    pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python"]
+    run(*in_hidden_root(*pip, "install", "--no-index", path))
+    out = run(*in_hidden_root(venv / "bin/python", "-I", ROOT / "tests/project/use_wheel.py"))
+    assert re.search(r"^extension: _core\S*\.so", out, re.MULTILINE), out
+    assert "0.1.0" in run(*in_hidden_root(venv / "bin/libbus", "--version"))
+    print(out)
+
+
+def test_nothing_of_the_system_would_do_in_its_place():
+    look = "import ctypes, sys\ntry: ctypes.CDLL(sys.argv[1])\nexcept OSError: print('hidden')"
+    for name in ("libnng.so.1", "libmsgpackc.so.2", "libjansson.so.4"):
+        assert run(*in_hidden_root(sys.executable, "-c", look, name)) == "hidden\n", name
+
+
+def test_wheel_holds_no_headers_and_no_second_library(names):
     assert not [n for n in names if n.endswith((".h", "libbus.so"))]
     assert "libbus/py.typed" in names
     assert "libbus/static/libbus.js" in names
     assert "libbus/static/plot.js" in names
+
+
+def test_wheel_holds_the_licence_of_each_library_that_it_brings(names):
+    brought = {n.split("/")[-1] for n in names if ".libs/lib" in n}
+    unknown = [n for n in brought if not re.match(f"lib({'|'.join(LICENCES)})", n)]
+    assert not unknown, f"no licence is known for {unknown}: add it to bindings/python/licenses"
+    licences = {n.split("/")[-1] for n in names if ".dist-info/licenses/" in n}
+    assert licences >= {"LICENSE", *LICENCES.values()}
+
+
+def test_wheel_names_the_oldest_system_that_it_runs_on(wheel):
+    assert re.search(r"-(manylinux|musllinux)_\d+_\d+_\w+\.whl$", wheel[0].name), wheel[0].name
+
+
+def test_metadata_tells_what_an_index_shows(metadata, names, wheel):
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().startswith("# libbus\n")
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert "publish-subscribe" in metadata["Keywords"]
+    versions = {f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)}
+    assert versions <= set(metadata.get_all("Classifier"))
+    assert {"flask", "msgspec", "numpy"} <= set(metadata.get_all("Provides-Extra"))
+    (entry,) = [n for n in names if n.endswith("entry_points.txt")]
+    scripts = configparser.ConfigParser()
+    scripts.read_string(zipfile.ZipFile(wheel[0]).read(entry).decode())
+    assert scripts["console_scripts"]["libbus"] == "libbus._command:main"

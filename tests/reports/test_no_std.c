@@ -166,11 +166,11 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("no std");
 
 	bus_test_always_forks();
-	tcase_add_loop_test(tcase, no_descriptor_of_a_bus_is_a_standard_one, 0, 2);
+	bus_test_add_loop(tcase, no_descriptor_of_a_bus_is_a_standard_one, 0, 2);
 	tcase_add_test(tcase, what_a_daemon_prints_reaches_nothing_of_the_library);
-	tcase_add_loop_test(
+	bus_test_add_loop(
 	    tcase, a_link_opens_the_null_device_where_a_standard_descriptor_is_closed, 0, 4);
-	tcase_add_test(tcase, a_standard_descriptor_that_is_open_stays_what_it_is);
+	bus_test_add_loop(tcase, a_standard_descriptor_that_is_open_stays_what_it_is, 0, 1);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

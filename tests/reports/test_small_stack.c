@@ -87,6 +87,7 @@ publish_in_every_way(struct bus *bus, const char *topic)
 	ck_bus(bus_publish_msg(bus, &msg), 0);
 	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
 	ck_bus(bus_pub_send(pub, "1", 1), 0);
+	ck_bus(bus_pub_send_msg(pub, &msg), 0);
 	ck_bus(bus_pub_send_many(pub, slices, 2), 2);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
 	ck_bus(bus_pub_commit(pub, loan, 4096), 0);
@@ -199,6 +200,7 @@ publish_and_fail(struct bus *bus, const char *topic)
 	ck_fails(bus_pub_open(bus, "+", NULL, &pub), BUS_E_TOPIC_WILDCARD);
 	ck_bus(bus_pub_open(bus, topic, NULL, &pub), 0);
 	ck_fails(bus_pub_send(pub, large, sizeof large), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_send_msg(pub, &msg), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_loan(pub, sizeof large, &loan), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_commit(pub, large, 1), BUS_E_INVAL);

@@ -86,6 +86,9 @@ void bus_test_always_forks(void);
 /* A TCase with the limit of time that tests have, and a bus_test_dir() for each. */
 TCase *bus_test_case(const char *name);
 
+/* tcase_add_loop_test(), unless the test is skipped. */
+void bus_test_add_loop(TCase *tcase, const TTest *test, int first, int end);
+
 /* One around a list of test functions. */
 void bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count);
 #define BUS_TEST_CASE(suite, name, ...)                                                            \

@@ -196,6 +196,15 @@ bus_test_case(const char *name)
 }
 
 void
+bus_test_add_loop(TCase *tcase, const TTest *test, int first, int end)
+{
+	if (bus_test_is_skipped(test->name))
+		printf("skipped: %s\n", test->name);
+	else
+		tcase_add_loop_test(tcase, test, first, end);
+}
+
+void
 bus_test_add(Suite *suite, const char *name, const TTest *const tests[], size_t count)
 {
 	TCase *tcase = bus_test_case(name);

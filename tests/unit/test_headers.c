@@ -209,10 +209,10 @@ bus_test_suite(void)
 	    payload_and_headers_arrive_beside_each_other_under_every_policy,
 	    callbacks_see_headers_of_their_own_message_only, kept_value_keeps_its_headers,
 	    payload_and_headers_share_one_limit);
-	tcase_add_loop_test(both, handle_sends_what_a_message_has_besides_its_payload, 0, 2);
+	bus_test_add_loop(both, handle_sends_what_a_message_has_besides_its_payload, 0, 2);
 	suite_add_tcase(suite, both);
-	tcase_add_loop_test(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
-	tcase_add_loop_test(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -327,14 +327,14 @@ bus_test_suite(void)
 	TCase *threads = bus_test_case("threads"), *descriptors = bus_test_case("descriptors");
 
 	bus_test_always_forks();
-	tcase_add_test(threads, no_more_threads_is_told_and_nothing_is_left);
-	tcase_add_loop_test(
+	bus_test_add_loop(threads, no_more_threads_is_told_and_nothing_is_left, 0, 1);
+	bus_test_add_loop(
 	    threads, links_that_need_threads_work_when_there_are_some_again, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, threads);
 	tcase_add_test(descriptors, no_descriptor_for_a_mailbox_is_told);
-	tcase_add_loop_test(descriptors, no_descriptor_to_listen_is_told_and_leaves_nothing, 0, 4);
+	bus_test_add_loop(descriptors, no_descriptor_to_listen_is_told_and_leaves_nothing, 0, 4);
 	tcase_add_test(descriptors, buses_of_one_process_are_linked_without_a_descriptor);
-	tcase_add_loop_test(
+	bus_test_add_loop(
 	    descriptors, connection_without_a_descriptor_comes_up_when_there_is_one, 0, 4);
 	suite_add_tcase(suite, descriptors);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

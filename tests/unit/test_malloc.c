@@ -224,9 +224,9 @@ bus_test_suite(void)
 	Suite *suite = suite_create("malloc");
 	TCase *tcase = bus_test_case("malloc");
 
-	tcase_add_loop_test(
+	bus_test_add_loop(
 	    tcase, any_allocation_in_a_parser_may_fail, 0, sizeof values / sizeof values[0]);
-	tcase_add_loop_test(
+	bus_test_add_loop(
 	    tcase, any_allocation_of_a_listen_or_a_dial_may_fail, 0, LINK_TEST_SCHEMES);
 	tcase_add_test(tcase, any_allocation_may_fail_on_the_threads_of_a_link);
 	suite_add_tcase(suite, tcase);

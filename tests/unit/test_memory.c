@@ -703,16 +703,16 @@ bus_test_suite(void)
 	Suite *suite = suite_create("memory");
 	TCase *bus = bus_test_case("bus"), *links = bus_test_case("links");
 
-	tcase_add_loop_test(bus, any_allocation_of_a_bus_may_fail, 0, 12);
+	bus_test_add_loop(bus, any_allocation_of_a_bus_may_fail, 0, 12);
 	tcase_add_test(bus, any_allocation_may_fail_among_mailboxes_that_refuse);
-	tcase_add_loop_test(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
+	bus_test_add_loop(bus, any_allocation_may_fail_while_messages_are_kept, 0, 2);
 	tcase_add_test(bus, any_allocation_may_fail_between_question_and_answer);
 	tcase_add_test(bus, any_allocation_of_a_group_may_fail);
-	tcase_add_loop_test(bus, any_allocation_of_a_bus_with_a_name_may_fail, 0, 2);
+	bus_test_add_loop(bus, any_allocation_of_a_bus_with_a_name_may_fail, 0, 2);
 	tcase_add_test(bus,
 	    unsubscribing_without_memory_takes_effect_at_once_and_its_route_goes_with_the_next_change);
 	suite_add_tcase(suite, bus);
-	tcase_add_loop_test(links, any_allocation_may_fail_while_two_buses_are_linked, 0, 2);
+	bus_test_add_loop(links, any_allocation_may_fail_while_two_buses_are_linked, 0, 2);
 	suite_add_tcase(suite, links);
 	return suite;
 }

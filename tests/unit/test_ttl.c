@@ -274,7 +274,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "kept", retained_value_goes_when_its_time_has_passed,
 	    kept_value_that_expires_in_the_mailbox_is_late_there,
 	    topic_of_an_expired_value_makes_room_for_another);
-	tcase_add_loop_test(tcase, what_is_left_of_a_life_crosses_links, 0, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, what_is_left_of_a_life_crosses_links, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import functools
 import os
-import threading
 import time
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable
@@ -15,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, log, with_callbacks
 from libbus._closing import Closing
-from libbus._loop import is_async, refuse_in_loop, running_loop
+from libbus._loop import is_async
 from libbus._progress import Progress
 from libbus._publisher import Publisher
 from libbus._reader import reader
-from libbus._request import Reply, answer, answer_later, pending, received
+from libbus._request import Reply, answer, answer_later
 from libbus._role import Role
 from libbus._start import Start
 from libbus._subscription import Subscription
+from libbus._threads import SLICE_S
+from libbus._ways import way
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -468,7 +469,7 @@ class Bus(_core.Bus, Closing):
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, topic_filter)
         if timeout != 0:
-            refuse_in_loop("wait()", "`await anext(bus.subscribe(...))`")
+            way().refuse("wait()", "`await anext(bus.subscribe(...))`")
         deadline = _deadline(timeout)
         mailbox: _core.Mailbox[Any] = _core.Mailbox(self, reader=reader(type))
         try:
@@ -515,10 +516,7 @@ class Bus(_core.Bus, Closing):
         """
         if self._callbacks.here():
             raise _core.error(STATE, topic)
-        loop = running_loop()
-        if loop is None:
-            return received(super().request(topic, value, timeout=timeout, headers=headers))
-        return pending(topic, self._ask(topic, value, timeout=timeout, headers=headers), loop)
+        return way().request(self, topic, value, timeout, headers)
 
     @overload
     def serve(
@@ -707,8 +705,8 @@ class Bus(_core.Bus, Closing):
         if timeout != 0 and self._callbacks.here():
             raise _core.error(STATE, name)
         if timeout != 0:
-            refuse_in_loop("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
-        role = _core.Role(self, name, timeout=timeout)
+            way().refuse("role()", "`await asyncio.to_thread(bus.role, name)`, or timeout=0")
+        role = way().patiently(lambda seconds: _core.Role(self, name, timeout=seconds), timeout)
         _hold(self._roles, role)
         self._live()
         return Role(self, name, role)
@@ -731,9 +729,13 @@ class Bus(_core.Bus, Closing):
         if self._callbacks.inside():
             raise _core.error(STATE)
         if timeout != 0:
-            refuse_in_loop("flush()", "`await asyncio.to_thread(bus.flush)`")
+            way().refuse("flush()", "`await asyncio.to_thread(bus.flush)`")
         deadline = _deadline(timeout)
-        super().flush(timeout)
+        flush = super().flush
+        if self._links:
+            way().patiently(lambda seconds: way().aside(flush, seconds), timeout, SLICE_S)
+        else:
+            flush(timeout)
         if not self._callbacks.flush(deadline):
             raise _core.error(TIMEDOUT)
 
@@ -764,7 +766,12 @@ class Bus(_core.Bus, Closing):
             if not self._callbacks.inside():
                 self._callbacks.flush(deadline)
         try:
-            undelivered = self._callbacks.stop() + super().close(_left(deadline))
+            undelivered = self._callbacks.stop()
+            # Only links are waited for.
+            end = super().close
+            undelivered += (
+                way().aside(end, _left(deadline)) if self._links else end(_left(deadline))
+            )
         finally:
             with_callbacks.discard(self)
             _with_links.discard(self)
@@ -884,17 +891,9 @@ os.register_at_fork(after_in_child=_after_fork)
 def _close_all() -> None:
     """Ends what is still open while Python can still run callbacks; one second for all of them.
 
-    Daemon threads go on meanwhile, and what they do with a bus raises ClosedError: that is how they end, and no fault
-    to print.
+    Daemon threads and greenlets go on meanwhile, and what they do with a bus raises ClosedError: that is how they end.
     """
-    shown = threading.excepthook
-
-    def print_others(caught: threading.ExceptHookArgs) -> None:
-        daemon = caught.thread is None or caught.thread.daemon
-        if not (daemon and isinstance(caught.exc_value, _core.ClosedError)):
-            shown(caught)
-
-    threading.excepthook = print_others
+    way().hush()
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

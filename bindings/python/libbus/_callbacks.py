@@ -1,5 +1,5 @@
 """Callbacks: one thread of Python's own that pulls batches and calls functions, and one that asks for several has threads
-of its own (work.c).
+of its own (work.c). Where greenlets run, these are greenlets (_green.py).
 
 The thread holds no function, nor the bus, while it waits. A bus with callbacks lives until its close() or the end of
 the interpreter, whether or not the program refers to it.
@@ -7,6 +7,7 @@ the interpreter, whether or not the program refers to it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import itertools
@@ -23,19 +24,18 @@ from libbus import _core
 from libbus._closing import Closing
 from libbus._loop import is_async, loop_for
 from libbus._reader import reader
+from libbus._ways import way
 
 if TYPE_CHECKING:
     from libbus._bus import Bus
     from libbus._reader import Reader
     from libbus._start import Start
     from libbus._tasks import Tasks
+    from libbus._threads import Runner, Threads, Work
 
     Function = Callable[[_core.Message], Any]
 
 log = logging.getLogger("libbus")
-
-# How long Ctrl-C may wait in a flush.
-SLICE_S = 0.05
 
 FAILED = "callback %r failed on %s"
 
@@ -130,11 +130,11 @@ class Failures:
 
 
 class Workers(NamedTuple):
-    """The threads of one callback."""
+    """The threads of one callback, or its greenlets."""
 
-    work: _core.Work
+    work: Work
     mailbox: _core.Mailbox
-    threads: list[threading.Thread]
+    runners: list[Runner]
 
 
 class Callbacks:
@@ -158,9 +158,10 @@ class Callbacks:
         self._mailboxes: dict[int, _core.Mailbox] = {}
         # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
         self._done: dict[_core.Mailbox, int] = {}
-        self._servers: dict[None, tuple[select.epoll, threading.Thread]] = {}  # one, or none yet
+        self._servers: dict[None, tuple[select.epoll, Runner]] = {}  # one, or none yet
         self._started = threading.Lock()  # stays locked: the thread starts once
-        self._handled = threading.Condition()  # reentrant
+        # _thread's is a lock of threads also in a program that gevent has patched: no greenlet waits inside.
+        self._handled = threading.Condition(_thread.RLock())
         self.failures = Failures()
         self._calls = _core.Calls(self._functions, self._readers, self.failures)
         self._stopped = False
@@ -191,7 +192,7 @@ class Callbacks:
         work = None
         if workers is not None:
             mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
-            work = _core.Work(mailbox, workers)
+            work = way().work(mailbox, workers)
         else:
             # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
             # the bus ends.
@@ -251,18 +252,15 @@ class Callbacks:
             with self._handled:
                 self._handled.notify_all()
 
-    def _start_workers(
-        self, work: _core.Work, mailbox: _core.Mailbox, key: int, count: int
-    ) -> None:
-        threads = [
-            threading.Thread(
-                target=_serve, args=(self, work, n, key), name=f"libbus-worker-{n}", daemon=True
-            )
+    def _start_workers(self, work: Work, mailbox: _core.Mailbox, key: int, count: int) -> None:
+        waiting = way()
+        runners = [
+            waiting.runner(_serve, (waiting, self, work, n, key), f"libbus-worker-{n}")
             for n in range(count)
         ]
-        self._workers[key] = Workers(work, mailbox, threads)
-        for thread in threads:
-            thread.start()
+        self._workers[key] = Workers(work, mailbox, runners)
+        for runner in runners:
+            runner.start()
         if self._stopped:  # close() has perhaps not seen them
             work.close()
             mailbox.close()
@@ -336,7 +334,7 @@ class Callbacks:
         fd = (
             mailbox.fileno()
         )  # before all else: on a bus that has ended it raises, and nothing was made
-        epoll, thread = self._server()
+        epoll, runner = self._server()
         self._mailboxes[fd] = mailbox  # first: the thread looks it up
         try:
             epoll.register(fd, select.EPOLLIN)
@@ -345,31 +343,29 @@ class Callbacks:
         except ValueError:  # the thread has ended and closed it
             raise _core.error(CLOSED) from None
         # Last: it ends when a mailbox that it watches does, so one that watches none would never end.
-        self._start(thread)
+        self._start(runner)
 
-    def _server(self) -> tuple[select.epoll, threading.Thread]:
+    def _server(self) -> tuple[select.epoll, Runner]:
         if None not in self._servers:
-            made = select.epoll()
-            thread = threading.Thread(
-                target=_run,
-                args=(made, self._mailboxes, weakref.ref(self)),
-                name="libbus-callbacks",
-                daemon=True,
+            waiting = way()
+            made = waiting.epoll()
+            runner = waiting.runner(
+                _run, (waiting, made, self._mailboxes, weakref.ref(self)), "libbus-callbacks"
             )
-            if self._servers.setdefault(None, (made, thread))[0] is not made:
+            if self._servers.setdefault(None, (made, runner))[0] is not made:
                 made.close()
         return self._servers[None]
 
-    def _start(self, thread: threading.Thread) -> None:
+    def _start(self, runner: Runner) -> None:
         if self._started.acquire(blocking=False):
             try:
-                thread.start()
+                runner.start()
             except BaseException:
                 self._started.release()
                 raise
 
     @property
-    def _thread(self) -> threading.Thread | None:
+    def _runner(self) -> Runner | None:
         server = self._servers.get(None)
         return server[1] if server else None
 
@@ -410,11 +406,15 @@ class Callbacks:
 
     def here(self) -> bool:
         """Whether this is the thread of the callbacks."""
-        return self._thread is threading.current_thread()
+        runner = self._runner
+        return runner is not None and runner.is_current()
 
     def inside(self) -> bool:
         """Whether this thread runs callbacks of this bus."""
-        return self.here() or getattr(_running, "callbacks", None) is self
+        if self.here():
+            return True
+        workers = list(self._workers.values())
+        return any(runner.is_current() for each in workers for runner in each.runners)
 
     def flush(self, deadline: float | None) -> bool:
         """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
@@ -424,7 +424,7 @@ class Callbacks:
             return False
         for work, goal in due:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not work.flush(goal, left):
+            if not way().flush(work, goal, left):
                 return False
         if due and self._stopped:
             raise _core.error(CLOSED)
@@ -442,31 +442,30 @@ class Callbacks:
             return True
         with self._handled:
             self._flushing += 1
-            try:
-                while not all(each.is_handled(due) for each, due in tasks):
-                    left = _slice(deadline)
-                    if left <= 0:
-                        return False
-                    self._handled.wait(left)
-            finally:
+        try:
+            return way().until(
+                lambda: all(each.is_handled(due) for each, due in tasks), deadline, self._handled
+            )
+        finally:
+            with self._handled:
                 self._flushing -= 1
-        return True
 
     def _flush_shared(self, deadline: float | None) -> bool:
         # In a forked child the thread is not there, and its locks may be held for ever.
-        thread = self._thread
-        if thread is None or not thread.is_alive():
+        runner = self._runner
+        if runner is None or not runner.is_alive():
             return True
         with self._handled:
             waiting = {mailbox: mailbox._goal() for mailbox in list(self._done)}
-            while not self._are_handled(waiting):
-                if self._stopped:
-                    raise _core.error(CLOSED)
-                left = _slice(deadline)
-                if left <= 0:
-                    return False
-                self._handled.wait(left)
-        return True
+
+        def done() -> bool:
+            if self._are_handled(waiting):
+                return True
+            if self._stopped:
+                raise _core.error(CLOSED)
+            return False
+
+        return way().until(done, deadline, self._handled)
 
     def _are_handled(self, waiting: dict[_core.Mailbox, int]) -> bool:
         watched = list(self._mailboxes.values())  # a copy in one step
@@ -496,28 +495,20 @@ class Callbacks:
 
     def join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        threads = [thread for each in list(self._workers.values()) for thread in each.threads]
-        if self._thread is not None:
-            threads.append(self._thread)
+        runners = [runner for each in list(self._workers.values()) for runner in each.runners]
+        if self._runner is not None:
+            runners.append(self._runner)
         for each in list(self._workers.values()):
             each.mailbox.close()  # the worker that waits on it leaves
-        for thread in threads:
-            if thread is not threading.current_thread():
+        for runner in runners:
+            if not runner.is_current():
                 with contextlib.suppress(
                     RuntimeError
                 ):  # closed by a signal handler before it started
-                    thread.join(max(0.0, deadline - time.monotonic()))
+                    way().join(runner, max(0.0, deadline - time.monotonic()))
 
 
-def _slice(deadline: float | None) -> float:
-    return SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
-
-
-_running = threading.local()
-
-
-def _serve(callbacks: Callbacks, work: _core.Work, number: int, key: int) -> None:
-    _running.callbacks = callbacks
+def _serve(waiting: Threads, callbacks: Callbacks, work: Work, number: int, key: int) -> None:
     while True:
         try:
             msg = work.next(number)
@@ -529,16 +520,23 @@ def _serve(callbacks: Callbacks, work: _core.Work, number: int, key: int) -> Non
             continue
         if msg is None:
             return
-        callbacks.call(key, msg)
+        waiting.call(callbacks.call, key, msg)
         msg = None  # not while it waits
 
 
 def _run(
-    epoll: select.epoll, mailboxes: dict[int, _core.Mailbox], find: weakref.ref[Callbacks]
+    waiting: Threads,
+    epoll: select.epoll,
+    mailboxes: dict[int, _core.Mailbox],
+    find: weakref.ref[Callbacks],
 ) -> None:
+    process = os.getpid()
     with epoll:
         while True:
-            for fd, _ in epoll.poll():
+            found = waiting.poll(epoll)
+            if os.getpid() != process:  # a forked child has the parent's greenlets
+                return
+            for fd, _ in found:
                 mailbox = mailboxes.get(fd)
                 if mailbox is None:  # forgotten meanwhile
                     continue
@@ -546,7 +544,7 @@ def _run(
                     callbacks = find()
                     if callbacks is None:
                         return
-                    callbacks.handle(mailbox)
+                    waiting.call(callbacks.handle, mailbox)
                 except _core.ClosedError:
                     return
                 except _core.TransportError:  # the log is damaged: nothing comes from it any more

@@ -7,9 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
+from libbus._request import Reply, pending
+from libbus._threads import Threads
 
 if TYPE_CHECKING:
     import asyncio
+
+    from libbus._bus import Bus
+    from libbus._publisher import Sending
 
 # inspect has them too, but takes long to import.
 CO_COROUTINE = 0x80
@@ -25,10 +30,28 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return loop
 
 
-def refuse_in_loop(call: str, instead: str) -> None:
-    """Raises StateError where a call that waits would stop the event loop, and with it all tasks."""
-    if running_loop() is not None:
-        raise _state_error(f"{call} would stop the event loop: use {instead}")
+class Loop(Threads):
+    """In a running event loop nothing waits, since that would stop all tasks."""
+
+    sends_here = None
+
+    def request(
+        self,
+        bus: Bus,
+        topic: str,
+        value: _core.Value,
+        timeout: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> Reply:
+        loop = running_loop()
+        assert loop is not None
+        return pending(topic, bus._ask(topic, value, timeout=timeout, headers=headers), loop)
+
+    def refuse(self, call: str, instead: str) -> None:
+        raise state_error(f"{call} would stop the event loop: use {instead}")
+
+    def finish(self, sending: Sending) -> Sending:
+        return sending  # to be awaited
 
 
 def is_async(function: object) -> bool:
@@ -49,13 +72,13 @@ def loop_for(function: object) -> asyncio.AbstractEventLoop:
     """The running loop, for an async callback. StateError: none runs here."""
     loop = running_loop()
     if loop is None:
-        raise _state_error(
+        raise state_error(
             f"{function!r} is async, and no event loop runs on this thread: register it in a coroutine"
         )
     return loop
 
 
-def _state_error(text: str) -> _core.StateError:
+def state_error(text: str) -> _core.StateError:
     error = _core.StateError(text)
     error.code, error.name = STATE, "BUS_E_STATE"
     error.topic = error.address = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict
 
@@ -272,7 +273,8 @@ class Progress(Generic[T]):
         elif (
             self._timer is None or not self._timer.is_alive()
         ):  # a forked child has no timer of its parent's
-            self._timer = threading.Timer(due - now, self._due)
+            # Weak: a job that is dropped ends then.
+            self._timer = threading.Timer(due - now, _due, (weakref.ref(self),))
             self._timer.daemon = True
             self._timer.start()
 
@@ -325,6 +327,11 @@ class Progress(Generic[T]):
     def __repr__(self) -> str:
         total = "" if self._total is None else f" of {self._total}"
         return f"<libbus.Progress {self.topic} {self._state}, {self._done}{total}>"
+
+
+def _due(find: weakref.ref[Progress[Any]]) -> None:
+    if (job := find()) is not None:
+        job._due()
 
 
 def _number(topic: str, name: str, number: float | None) -> float | None:

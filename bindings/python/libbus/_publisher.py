@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from libbus import _core
 from libbus._closing import Closing
-from libbus._loop import running_loop
+from libbus._threads import pauses
+from libbus._ways import way
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
 
 # Values that a task packs before it sends them.
 BATCH = 32
-
-# A task that finds no room looks again in its next turns, since the tasks that make room run in between, and then after pauses
-# that grow. Only the C library could tell when there is room, and it wakes threads.
-TURNS = 16
-SHORTEST_S, LONGEST_S = 0.0005, 0.01
 
 
 class Sent(int):
@@ -93,14 +90,12 @@ class Publisher(_core.Publisher, Closing):
     send_many.__doc__ = _core.Publisher.send_many.__doc__
 
     def _may_wait(self) -> bool | None:
-        if self.bus._callbacks.here():
-            return False
-        return True if running_loop() is None else None
+        return False if self.bus._callbacks.here() else way().sends_here
 
     def _later(
         self, packed: list[bytes], values: Iterator[_core.Value] | BaseException | None, sent: int
-    ) -> Sending:
-        return Sending(self, packed, values, sent)
+    ) -> Any:
+        return way().finish(Sending(self, packed, values, sent))
 
     def _about(self) -> str:
         return self.topic if self.wait == 0 else f"{self.topic} wait={self.wait}"
@@ -131,13 +126,29 @@ class Sending:
         return self._send().__await__()
 
     async def _send(self) -> int | None:
+        import asyncio
+
+        with self._noting():
+            for pause in self._pauses():
+                await asyncio.sleep(pause)
+        return self.sent if self._many else None
+
+    def now(self, sleep: Callable[[float], None]) -> Any:
+        """What send() or send_many() returns when all went."""
+        self._awaited = True
+        with self._noting():
+            for pause in self._pauses():
+                sleep(pause)
+        return self.sent if self._many else self._publisher._done
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """What ends it says how many went."""
         try:
-            while self._fill():
-                await self._send_some()
+            yield
         except BaseException as error:
             error.sent = self.sent  # type: ignore[attr-defined]
             raise
-        return self.sent if self._many else None
 
     def _fill(self) -> bool:
         """Packs some values more; whether there are any. What one raises comes behind those before it."""
@@ -155,25 +166,20 @@ class Sending:
             raise self._values
         return bool(self._packed)
 
-    async def _send_some(self) -> None:
-        import asyncio
-
-        wait = self._publisher.wait
-        deadline = None if wait is None else time.monotonic() + wait
-        turns, pause = 0, SHORTEST_S
-        while True:
-            late = deadline is not None and time.monotonic() >= deadline
-            if went := self._publisher._try(self._packed, late):
-                del self._packed[:went]
-                self.sent += went
-                return
-            if turns < TURNS:
-                turns += 1
-                await asyncio.sleep(0)
-            else:
-                left = pause if deadline is None else max(0.0, deadline - time.monotonic())
-                await asyncio.sleep(min(pause, left))
-                pause = min(2 * pause, LONGEST_S)
+    def _pauses(self) -> Iterator[float]:
+        """Sends all, and yields how many seconds to wait before it tries again."""
+        while self._fill():
+            wait = self._publisher.wait
+            deadline = None if wait is None else time.monotonic() + wait
+            for pause in pauses():
+                late = deadline is not None and time.monotonic() >= deadline
+                if went := self._publisher._try(self._packed, late):
+                    del self._packed[:went]
+                    self.sent += went
+                    break
+                yield (
+                    pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic()))
+                )
 
     def __del__(self) -> None:
         if not self._awaited:

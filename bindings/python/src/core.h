@@ -86,7 +86,8 @@ struct core {
 	struct keys *keys;                   /* keys of maps that were read */
 	PyObject *
 	    plain; /* makes what can be packed of dataclasses and their like; NULL: not needed yet */
-	PyObject *base; /* BusError */
+	PyObject *wait_modules, *wait; /* of _wait_with(); NULL: not called yet */
+	PyObject *base;                /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
 };
 
@@ -117,6 +118,13 @@ int errors_init(PyObject *module, struct core *core);
 const char *text_of(struct core *core, PyObject *text, enum about about);
 
 /* --- arguments, in module.c -------------------------------------------------------------------------- */
+
+/* Whether a module of _wait_with() was imported. 1, 0, or -1 with an exception. */
+int greenlets_are_known(struct core *core);
+
+/* Then: waits for a descriptor in a greenlet, for ms milliseconds at most (-1: no limit). 1; 0: this thread has none, so the caller
+ * waits; -1 with an exception. */
+int wait_in_greenlet(struct core *core, int fd, int ms);
 
 /* Seconds (int, float or None: no limit, -1) as whole milliseconds, rounded up. 0 or -1; name is the argument's. */
 int seconds_ms(PyObject *seconds, const char *name, int *ret_ms);

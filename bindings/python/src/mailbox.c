@@ -436,6 +436,20 @@ mailbox_fileno(struct mailbox_object *self, PyObject *unused)
 	return fd < 0 ? raise_of(self, fd) : PyLong_FromLong(fd);
 }
 
+/* Which descriptor to wait for, and how long. Under the lock. */
+static int
+waited_fd(struct mailbox_object *self, int *timeout)
+{
+	int fd = bell(self);
+
+	/* What is in the queue of its group is for the others. */
+	if (self->grouped && self->receiving == NULL && self->bindings == NULL && fd >= 0) {
+		fd = self->ended;
+		*timeout = *timeout < 0 || *timeout > SLICE_MS ? SLICE_MS : *timeout;
+	}
+	return fd;
+}
+
 /* Waits for the bell, or a signal. 0 or BUS_E_*. Without the GIL, inside the gate: so close() waits
  * until nobody looks at the descriptors any more. */
 static int
@@ -446,12 +460,7 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 
 	if (err < 0)
 		return err;
-	polled.fd = bell(self);
-	/* What is in the queue of its group is for the others. */
-	if (self->grouped && self->receiving == NULL && self->bindings == NULL && polled.fd >= 0) {
-		polled.fd = self->ended;
-		timeout = timeout < 0 || timeout > SLICE_MS ? SLICE_MS : timeout;
-	}
+	polled.fd = waited_fd(self, &timeout);
 	pthread_mutex_unlock(&self->drain);
 	/* close() shuts first and rings under the lock then: either it rings our bell, or we see it. */
 	if (polled.fd < 0)
@@ -462,6 +471,29 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 		err = BUS_E_SYS;
 	gate_leave(&self->gate);
 	return err;
+}
+
+/* The same in a greenlet, outside the gate: a close() by another greenlet would wait for this one. The descriptors stay open, for the
+ * caller has a reference. 1: it has waited; 0: the thread is to wait; BUS_E_*, or -1 with *ret_raised. */
+static int
+wait_for_bell_in_greenlet(struct mailbox_object *self, int timeout, bool *ret_raised)
+{
+	int done = greenlets_are_known(self->core), fd;
+
+	if (done > 0) {
+		fd = drain_begin(self);
+		if (fd < 0)
+			return fd;
+		fd = waited_fd(self, &timeout);
+		drain_end(self);
+		if (fd < 0)
+			return fd;
+		if (gate_is_shut(&self->gate))
+			return BUS_E_CLOSED;
+		done = wait_in_greenlet(self->core, fd, timeout);
+	}
+	*ret_raised = done < 0;
+	return done;
 }
 
 /* Whether this thread runs an event loop of asyncio, which a wait would stop. 1, 0, or -1 with an exception. */
@@ -538,6 +570,11 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 			return -1;
 		}
 		waits = true;
+		got = wait_for_bell_in_greenlet(self, left, ret_raised);
+		if (got < 0)
+			return got;
+		if (got > 0)
+			continue;
 		Py_BEGIN_ALLOW_THREADS got = wait_for_bell(self, left);
 		Py_END_ALLOW_THREADS if (got < 0) return got;
 		*ret_raised = PyErr_CheckSignals() < 0;
@@ -728,6 +765,34 @@ mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_lette
 	return count == 0 && batch.out_of_memory ? BUS_E_NOMEM : count;
 }
 
+PyDoc_STRVAR(mailbox_take_doc,
+    "_take($self, /)\n--\n\n"
+    "What is there of attached filters, at most 64 messages, without their keys. Never waits.");
+
+static PyObject *
+mailbox_take(struct mailbox_object *self, PyObject *unused)
+{
+	struct letter *letters[MAILBOX_BATCH];
+	int count = mailbox_take_letters((PyObject *)self, MAILBOX_BATCH, letters);
+	PyObject *list;
+
+	(void)unused;
+	if (count < 0)
+		return raise_of(self, count);
+	list = PyList_New(count);
+	for (int i = 0; i < count; i++) {
+		PyObject *msg = message_new(self->core, letters[i], NULL);
+
+		if (msg == NULL)
+			Py_CLEAR(list);
+		if (list != NULL)
+			PyList_SET_ITEM(list, i, msg);
+		else
+			Py_XDECREF(msg);
+	}
+	return list;
+}
+
 int
 mailbox_wait(PyObject *mailbox, int timeout)
 {
@@ -882,6 +947,7 @@ static PyMethodDef mailbox_methods[] = {
     {"recv", (PyCFunction)(void (*)(void))mailbox_recv, METH_FASTCALL | METH_KEYWORDS,
 	mailbox_recv_doc},
     {"recv_nowait", (PyCFunction)mailbox_recv_nowait, METH_NOARGS, mailbox_recv_nowait_doc},
+    {"_take", (PyCFunction)mailbox_take, METH_NOARGS, mailbox_take_doc},
     {"fileno", (PyCFunction)mailbox_fileno, METH_NOARGS, mailbox_fileno_doc},
     {"stats", (PyCFunction)mailbox_stats, METH_NOARGS, mailbox_stats_doc},
     {"close", (PyCFunction)mailbox_close, METH_NOARGS, mailbox_close_doc},

@@ -133,6 +133,51 @@ core_error(PyObject *module, PyObject *args)
 	return error_new(PyModule_GetState(module), err, ABOUT_NAME, subject);
 }
 
+PyDoc_STRVAR(wait_with_doc,
+    "_wait_with($module, modules, function, /)\n--\n\n"
+    "Calls function(fd, seconds) before a wait, once one of the modules was imported. It waits until the descriptor\n"
+    "may be readable, and returns True, or False where the thread is to wait.");
+
+static PyObject *
+core_wait_with(PyObject *module, PyObject *args)
+{
+	struct core *core = PyModule_GetState(module);
+	PyObject *modules, *function;
+
+	if (!PyArg_ParseTuple(args, "O!O:_wait_with", &PyTuple_Type, &modules, &function))
+		return NULL;
+	Py_XSETREF(core->wait_modules, Py_NewRef(modules));
+	Py_XSETREF(core->wait, Py_NewRef(function));
+	Py_RETURN_NONE;
+}
+
+int
+greenlets_are_known(struct core *core)
+{
+	for (Py_ssize_t i = 0; core->wait != NULL && i < PyTuple_GET_SIZE(core->wait_modules);
+	     i++) {
+		PyObject *module = PyImport_GetModule(PyTuple_GET_ITEM(core->wait_modules, i));
+
+		Py_XDECREF(module);
+		if (module != NULL)
+			return 1;
+		if (PyErr_Occurred())
+			return -1;
+	}
+	return 0;
+}
+
+int
+wait_in_greenlet(struct core *core, int fd, int ms)
+{
+	PyObject *answer = ms < 0 ? PyObject_CallFunction(core->wait, "iO", fd, Py_None)
+				  : PyObject_CallFunction(core->wait, "id", fd, ms / 1000.0);
+	int done = answer == NULL ? -1 : PyObject_IsTrue(answer);
+
+	Py_XDECREF(answer);
+	return done;
+}
+
 PyDoc_STRVAR(filter_check_doc,
     "filter_check($module, topic_filter, /)\n--\n\n"
     "Raises the FilterError that subscribing to the filter would raise; returns None for a filter that is well formed.");
@@ -246,6 +291,7 @@ core_unpackb(PyObject *module, PyObject *data)
 static PyMethodDef functions[] = {
     {"packb", core_packb, METH_O, packb_doc},
     {"unpackb", core_unpackb, METH_O, unpackb_doc},
+    {"_wait_with", core_wait_with, METH_VARARGS, wait_with_doc},
     {"filter_check", core_filter_check, METH_O, filter_check_doc},
     {"filter_covers", core_filter_covers, METH_VARARGS, filter_covers_doc},
     {"error", core_error, METH_VARARGS, error_doc},
@@ -327,6 +373,8 @@ core_exec(PyObject *module)
 	    add_type(module, &calls_spec, NULL, &core->calls) < 0 ||
 	    type_new(module, &next_spec, NULL, &core->next) < 0)
 		return -1;
+	if (PyModule_AddStringConstant(module, "TRANSPORTS", LIBBUS_TRANSPORTS) < 0)
+		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }
 
@@ -351,6 +399,8 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->numbers);
 	Py_VISIT(core->decimal);
 	Py_VISIT(core->uuid);
+	Py_VISIT(core->wait_modules);
+	Py_VISIT(core->wait);
 	Py_VISIT(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_VISIT(core->exceptions[i]);
@@ -378,6 +428,8 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->numbers);
 	Py_CLEAR(core->decimal);
 	Py_CLEAR(core->uuid);
+	Py_CLEAR(core->wait_modules);
+	Py_CLEAR(core->wait);
 	Py_CLEAR(core->base);
 	for (int i = 0; i < EXCEPTION_COUNT; i++)
 		Py_CLEAR(core->exceptions[i]);

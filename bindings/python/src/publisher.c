@@ -552,7 +552,8 @@ publisher_send_many(struct publisher_object *self, PyObject *values)
 		return NULL;
 	}
 	done = send_values(self, iterator, &s, &later);
-	if (done < 0 && later == NULL)
+	if (done < 0 && later == NULL &&
+	    !s.later) /* else the one that sends the rest has noted it */
 		note_sent(s.sent);
 	Py_DECREF(iterator);
 	pub_give(self, s.pub);

@@ -1,0 +1,156 @@
+"""How calls wait on a thread, and what runs callbacks: the ordinary way, which the others derive from."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from libbus import _core
+from libbus._request import Reply, received
+
+if TYPE_CHECKING:
+    from libbus._bus import Bus
+    from libbus._publisher import Sending
+
+    T = TypeVar("T")
+
+# How long Ctrl-C may wait in a flush.
+SLICE_S = 0.05
+
+# What waits for something that has no descriptor, and must not stop its thread, looks again in its next turns, and then after
+# pauses that grow.
+TURNS = 16
+SHORTEST_S, LONGEST_S = 0.0005, 0.01
+
+
+def pauses() -> Iterator[float]:
+    """Seconds until it looks again; without an end."""
+    yield from (0.0 for _ in range(TURNS))
+    pause = SHORTEST_S
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_S)
+
+
+class Runner(Protocol):
+    """Runs a function beside the caller."""
+
+    def start(self) -> None: ...
+    def is_alive(self) -> bool: ...
+    def is_current(self) -> bool: ...
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+class Work(Protocol):
+    """The messages of a mailbox for several runners, in order per topic: _core.Work, or what stands for it."""
+
+    def next(self, worker: int, /) -> _core.Message | None: ...
+    def flush(self, due: int, timeout: float | None, /) -> bool: ...
+    def close(self) -> int: ...
+
+
+class Thread(threading.Thread):
+    """A Runner."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            # In a program that was patched meanwhile it has another identity, under which it is struck off the list of threads.
+            threading.current_thread()
+
+    def is_current(self) -> bool:
+        return self.native_id is not None and self.native_id == Threads.current()
+
+
+def call(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
+
+
+class Threads:
+    """Waits stop the calling thread, in the C library or in a condition. Ctrl-C ends them."""
+
+    # The thread whose code runs here, and a call by a thread of ours into the program. A program that is patched while there are
+    # threads has its own.
+    current: ClassVar[Callable[[], int]] = staticmethod(threading.get_native_id)
+    call: ClassVar[Callable[..., None]] = staticmethod(call)
+
+    # Whether a publisher that finds no room waits in the C library. None: finish() gets the rest.
+    sends_here: bool | None = True
+
+    def request(
+        self,
+        bus: Bus,
+        topic: str,
+        value: _core.Value,
+        timeout: float | None,
+        headers: dict[Any, Any] | None,
+    ) -> Reply:
+        return received(_core.Bus.request(bus, topic, value, timeout=timeout, headers=headers))
+
+    def refuse(self, call: str, instead: str) -> None:
+        """Raises StateError where a call must not wait."""
+
+    def patiently(
+        self, attempt: Callable[[float | None], T], timeout: float | None, slice_s: float = 0.0
+    ) -> T:
+        """attempt(seconds) within timeout, or in slices. It raises BusTimeoutError."""
+        return attempt(timeout)
+
+    def aside(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls a function of the C library that waits."""
+        return function(*arguments)
+
+    def until(
+        self, done: Callable[[], bool], deadline: float | None, news: threading.Condition
+    ) -> bool:
+        """Waits until it is done. news is notified when it may be; False: not before the deadline."""
+        with news:
+            while not done():
+                left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+                if left <= 0:
+                    return False
+                news.wait(left)
+        return True
+
+    def flush(self, work: Work, due: int, timeout: float | None) -> bool:
+        """Waits until a callback with workers has handled what was in its mailbox up to `due`."""
+        return work.flush(due, timeout)
+
+    def finish(self, sending: Sending) -> Any:
+        """Sends what had no room."""
+        raise NotImplementedError
+
+    def hush(self) -> None:
+        """At the end of the interpreter: what goes on meanwhile ends with ClosedError, and that is no fault to print."""
+        shown = threading.excepthook
+
+        def print_others(caught: threading.ExceptHookArgs) -> None:
+            daemon = caught.thread is None or caught.thread.daemon
+            if not (daemon and isinstance(caught.exc_value, _core.ClosedError)):
+                shown(caught)
+
+        threading.excepthook = print_others
+
+    # --- callbacks ------------------------------------------------------------------------------------------
+
+    def runner(
+        self, function: Callable[..., None], arguments: tuple[Any, ...], name: str
+    ) -> Runner:
+        return Thread(target=function, args=arguments, name=name, daemon=True)
+
+    def join(self, runner: Runner, timeout: float) -> None:
+        runner.join(timeout)
+
+    def work(self, mailbox: _core.Mailbox, workers: int) -> Work:
+        return _core.Work(mailbox, workers)
+
+    def epoll(self) -> select.epoll:
+        return select.epoll()
+
+    def poll(self, epoll: select.epoll) -> list[tuple[int, int]]:
+        """Waits on the runner until descriptors are readable."""
+        return epoll.poll()

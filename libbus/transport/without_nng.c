@@ -1,0 +1,30 @@
+/* ipc:// and tcp:// of a libbus that was built without NNG (meson's -Dlinks): the addresses parse, and each use names the missing
+ * package. inproc:// and registered transports need no NNG. */
+#include <libbus/error.h>
+
+#include "transport/table.h"
+
+#define MISSING                                                                                    \
+	"this libbus was built without NNG: install libnng-dev (Debian, Ubuntu), nng-devel (Fedora), nng-dev (Alpine) or nng (Arch), then build libbus again with -Dlinks=enabled"
+
+static int
+refuse(const struct bus__address *addr, struct bus__address *numeric)
+{
+	(void)addr;
+	(void)numeric;
+	return BUS_E_NOTSUP;
+}
+
+const struct bus__transport bus__transport_ipc = {
+    .scheme = "ipc",
+    .form = &bus__form_path,
+    .check = refuse,
+    .missing = MISSING,
+};
+
+const struct bus__transport bus__transport_tcp = {
+    .scheme = "tcp",
+    .form = &bus__form_host,
+    .check = refuse,
+    .missing = MISSING,
+};
