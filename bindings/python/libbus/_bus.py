@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import os
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable
@@ -760,7 +761,7 @@ class Bus(_core.Bus, Closing):
             _with_links.discard(self)
             return 0
         if not threading.main_thread().is_alive():  # called by a function of atexit
-            _let_daemons_end_silently()
+            way().hush()
         deadline = _deadline(timeout)
         self._end_jobs()
         # ClosedError: another thread closes it as well.
@@ -889,22 +890,13 @@ def _named(bus: Bus) -> str:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _let_daemons_end_silently() -> None:
-    """At the end of the interpreter daemon threads and greenlets go on, and what they do with a bus raises ClosedError: that is
-    how they end, and no fault to print."""
-    global _silent
-    if not _silent:
-        _silent = True
-        way().hush()
-
-
-_silent = False
-
-
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them."""
-    _let_daemons_end_silently()
+    """Ends what is still open while Python can still run callbacks; one second for all of them.
+
+    Daemon threads and greenlets go on meanwhile, and what they do with a bus raises ClosedError: that is how they end.
+    """
+    way().hush()
     deadline = _deadline(1.0)
     for bus in list(_open):
         bus.close(_left(deadline))

@@ -70,6 +70,9 @@ def call(function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
+_hushed = False
+
+
 class Threads:
     """Waits stop the calling thread, in the C library or in a condition. Ctrl-C ends them."""
 
@@ -126,6 +129,10 @@ class Threads:
 
     def hush(self) -> None:
         """At the end of the interpreter: what goes on meanwhile ends with ClosedError, and that is no fault to print."""
+        global _hushed
+        if _hushed:
+            return
+        _hushed = True
         shown = threading.excepthook
 
         def print_others(caught: threading.ExceptHookArgs) -> None:
