@@ -74,7 +74,15 @@ def test_sdist_holds_what_a_build_and_its_tests_read(sdist):
 
 def pip_install(source, target, keep=(), status=0):
     """What pip prints in a root without the libraries, with nothing from an index."""
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-index"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+        "--no-index",
+    ]
     command += ["--no-deps", "--no-build-isolation", "--target", target, source]
     return run(*in_hidden_root(*command, keep=("ld", *keep)), status=status)
 

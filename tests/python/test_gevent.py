@@ -9,7 +9,9 @@ from patience import WATCHDOG
 
 import libbus
 
-pytest.importorskip("gevent")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="gevent is not installed"
+)
 
 ORDERS = {
     "patched first": "from gevent import monkey; monkey.patch_all(); import libbus",

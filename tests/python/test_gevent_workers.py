@@ -1,5 +1,6 @@
 """gunicorn's gevent workers: callbacks, waits and publishes of an app in several processes."""
 
+import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +8,12 @@ import pytest
 from patience import WATCHDOG
 from webserver import Server
 
-pytest.importorskip("gevent")
-
-pytestmark = pytest.mark.check
+pytestmark = [
+    pytest.mark.check,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gevent") is None, reason="gevent is not installed"
+    ),
+]
 
 APP = """
 import json, os, sys

@@ -4,8 +4,11 @@ The pages of docs/ are also read where they lie, so their links lead to files. A
 leads to that page; one to another file of the source, a test for instance, becomes its text.
 """
 
+import ast
 import posixpath
 import re
+import sys
+import textwrap
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -13,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+
 HEADERS = ["bus.h", "pack.h", "error.h", "transport.h", "own_transport.h"]
 # File of the source, from the root: page of the site.
 ELSEWHERE = {
@@ -20,6 +24,11 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
 } | {f"include/libbus/{name}": f"api/{name}.md" for name in HEADERS}
+
+TASKS_LEFT_OUT = """
+Each task with libbus, and with the library that needs the least for it. Left out are imports, opening the bus or the connection, and
+what feeds the example. The whole programs are in `examples/python/tasks`; a test runs those of libbus.
+"""
 
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^(```.*?^```)$", re.MULTILINE | re.DOTALL)
@@ -45,7 +54,32 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         elif source == "README.md":
             continue  # docs/index.md is the first page
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, "guide/tasks.md", content=tasks()))
     return files
+
+
+def tasks() -> str:
+    """The page of everyday tasks: the part of each program that counts, beside that of its peers."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import task_lines
+
+    page = ["# Everyday tasks\n", TASKS_LEFT_OUT]
+    for task in task_lines.ORDER:
+        ours = task_lines.TASKS / f"{task}.py"
+        page += [
+            f"## {ast.get_docstring(ast.parse(ours.read_text())).splitlines()[0].rstrip('.')}\n"
+        ]
+        if task in task_lines.REMARKS:
+            page += [f"({task_lines.REMARKS[task]})\n"]
+        for name, path in {"libbus": ours, **task_lines.peers_of(task)}.items():
+            page += [f"**{name}**\n", f"```python\n{counted(path)}\n```\n"]
+    return "\n".join(page)
+
+
+def counted(path: Path) -> str:
+    """What stands between the marks of a task, as often as there are any."""
+    found = re.findall(r"^ *# task\n(.*?)^ *# end$", path.read_text(), re.MULTILINE | re.DOTALL)
+    return "\n\n".join(textwrap.dedent(part).strip("\n") for part in found)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
