@@ -16,9 +16,10 @@ enum {
 	DIAL_MS = 5000,          /* one attempt */
 	ACCEPT_AGAIN_MS = 100,   /* after a failure, such as no descriptor left */
 	BACK_OFF_FIRST_MS = 100, /* doubles with every attempt */
-	BACK_OFF_MOST_MS = 30000,
-	STAND_BY_MS = 250 /* between two looks whether who has the address is gone */
+	STAND_BY_MS = 250        /* between two looks whether who has the address is gone */
 };
+
+_Atomic int bus__back_off_most_ms = 30000;
 
 /* splitmix64: spreads attempts in time, keeps no secret. */
 static uint64_t
@@ -63,11 +64,12 @@ dial_later(struct bus_link *link)
 {
 	int64_t bound_ms = (int64_t)BACK_OFF_FIRST_MS
 			   << (link->attempts < 16 ? link->attempts : 16);
+	int most_ms = atomic_load_explicit(&bus__back_off_most_ms, memory_order_relaxed);
 
 	if (link->closing)
 		return;
-	if (bound_ms > BACK_OFF_MOST_MS)
-		bound_ms = BACK_OFF_MOST_MS;
+	if (bound_ms > most_ms)
+		bound_ms = most_ms;
 	link->attempts++;
 	bus__timer_set(&link->links->loop, &link->timer,
 	    bus__now_ns() + (int64_t)(next_random(link->links) % (uint64_t)(bound_ms * NS_PER_MS)));

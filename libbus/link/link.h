@@ -109,6 +109,9 @@ bus__count(_Atomic uint64_t *counter, uint64_t n)
 /* The link thread is there until bus__links_leave(). false: it has ended, or is about to.
  * Threads: any. */
 bool bus__links_enter(struct bus__links *links);
+/* The longest pause between two attempts to dial; tests shorten it. Relaxed: it publishes nothing. */
+extern _Atomic int bus__back_off_most_ms;
+
 void bus__links_leave(struct bus__links *links);
 
 /* Waits until *word is not 0, which the link thread stores. false: the deadline has passed, and the link thread is in a callback

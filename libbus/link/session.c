@@ -9,11 +9,12 @@
 #define REST_MOST_NS (100 * NS_PER_MS)
 
 enum {
-	HANDSHAKE_MS = 5000,
 	LINGER_MS = 200,      /* for BYE to arrive; a peer that reads it closes at once */
 	LINGER_LEAST_MS = 50, /* the same beyond the deadline of bus_close() */
 	SILENT_HEARTBEATS = 3
 };
+
+_Atomic int bus__handshake_ms = 5000;
 
 /* What ends a connection, how it is counted and what the peer is told. */
 static const struct verdict {
@@ -454,7 +455,9 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	session->values_task = (struct bus__task){.run = go_on_telling, .arg = session};
 	session->values_timer = (struct bus__timer){.fire = go_on_telling, .arg = session};
 	session->heard_ns = session->said_ns = bus__now_ns();
-	bus__timer_set(loop, &session->timer, session->heard_ns + HANDSHAKE_MS * NS_PER_MS);
+	bus__timer_set(loop, &session->timer,
+	    session->heard_ns +
+		atomic_load_explicit(&bus__handshake_ms, memory_order_relaxed) * NS_PER_MS);
 	session->next = link->sessions;
 	link->sessions = session;
 	link->session_count++;

@@ -16,6 +16,9 @@ enum bus__stage {
 	BUS__STAGE_ENDING    /* BYE is on its way; what comes in is not looked at */
 };
 
+/* How long a peer may take to introduce itself; tests shorten it. Relaxed: it publishes nothing. */
+extern _Atomic int bus__handshake_ms;
+
 enum { BUS__FIRST_READ = 512 /* what an idle connection lends to the transport */ };
 #define BUS__TOPICS_PART  256 /* numbers of topics that come into use together */
 #define BUS__TOPICS_PARTS (BUS__LIMIT_TOPICS / BUS__TOPICS_PART + 1)

@@ -19,8 +19,9 @@
 #include "base/thread.h"
 #include "log/turn.h"
 
-#define GATE_WAIT_MS  5000
 #define LEAVE_WAIT_MS 100
+
+_Atomic int bus__log_gate_ms = 5000;
 
 /* --- the file of the log ---------------------------------------------------------------------------------------------- */
 
@@ -122,7 +123,8 @@ pass_gate(struct log *log)
 
 		if (err < 0)
 			return err;
-		err = bus__log_enter_gate(log->lock_fd, GATE_WAIT_MS);
+		err = bus__log_enter_gate(
+		    log->lock_fd, atomic_load_explicit(&bus__log_gate_ms, memory_order_relaxed));
 		if (err == 0 &&
 		    bus__log_path_leads(log->lock_path, &log->lock_file, NULL) == LOG_PATH_HERE)
 			return 0;
@@ -215,7 +217,8 @@ join_new(const char *whole, const char *name, bool by_default, uint64_t bytes, s
 static int
 open_in(const char *whole, const char *name, bool by_default, uint64_t bytes, struct log **ret_log)
 {
-	int64_t deadline_ns = bus__deadline_ns(GATE_WAIT_MS);
+	int64_t deadline_ns =
+	    bus__deadline_ns(atomic_load_explicit(&bus__log_gate_ms, memory_order_relaxed));
 	struct log *log;
 	char *lock_path;
 

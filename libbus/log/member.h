@@ -15,6 +15,9 @@
 /* Whether a member has its byte locked. */
 bool bus__log_has_members(int fd);
 
+/* How long an open waits there; tests shorten it. Relaxed: it publishes nothing. */
+extern _Atomic int bus__log_gate_ms;
+
 /* Locks the gate. Gives up when no process has passed for wait_ms. 0, BUS_E_TIMEDOUT, LOG_NO_OFD, LOG_NO_LOCK, BUS_E_SYS. */
 int bus__log_enter_gate(int fd, int wait_ms);
 bool bus__log_try_gate(int fd);

@@ -17,6 +17,8 @@ from webserver import Server
 
 import libbus
 
+pytestmark = pytest.mark.xdist_group("page")
+
 GUNICORN = ("--worker-class", "gthread", "--threads", "8")
 
 APP = """

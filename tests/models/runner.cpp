@@ -1,7 +1,11 @@
-/* runner.cpp: runs every model, then spoils one step of it after the other and sees it fail. */
+/* runner.cpp: runs every model, then spoils one step of it after the other and sees it fail. Each run is a process of its own,
+ * as many at once as there are CPUs; what they print is printed in their order. */
 #include "calls.hpp"
 
 #include <ctime>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
 
 #define MODELS(X)                                                                                  \
 	X(sleep_bit)                                                                               \
@@ -185,12 +189,79 @@ control_fails(const struct model &m, const control &c)
 	return strcmp(verdict, "fails as it must") == 0;
 }
 
+/* A model, with all schedules within its bound or random ones; or a control of it. */
+struct job {
+	const struct model *model;
+	const control *spoils;
+	bool all;
+	pid_t pid;
+	FILE *out; /* what it printed, for when those before it have ended */
+	int status;
+};
+
+int
+run(const struct job &j)
+{
+	bool good =
+	    j.spoils != NULL ? control_fails(*j.model, *j.spoils) : model_holds(*j.model, j.all);
+
+	return good ? 0 : 1;
+}
+
+void
+begin(struct job *j)
+{
+	j->out = tmpfile();
+	j->pid = j->out != NULL ? fork() : -1;
+	if (j->pid < 0) {
+		perror("models");
+		exit(2);
+	}
+	if (j->pid == 0) {
+		dup2(fileno(j->out), STDOUT_FILENO);
+		_exit(run(*j));
+	}
+}
+
+/* Waits for one that runs. */
+void
+end_one(std::vector<struct job> *jobs)
+{
+	int status;
+	pid_t pid = wait(&status);
+
+	for (struct job &j : *jobs)
+		if (j.pid == pid) {
+			j.pid = 0;
+			j.status = status;
+		}
+}
+
+void
+print(const struct job &j)
+{
+	char text[4096];
+	size_t len;
+
+	rewind(j.out);
+	while ((len = fread(text, 1, sizeof text, j.out)) > 0)
+		fwrite(text, 1, len, stdout);
+	fclose(j.out);
+	if (!WIFEXITED(j.status) || WEXITSTATUS(j.status) > 1)
+		printf("%-12s %s: ENDED with status %#x\n", j.model->name,
+		    j.spoils != NULL ? j.spoils->name : "the model", (unsigned)j.status);
+	fflush(stdout);
+}
+
 } // namespace
 
 int
 main(int argc, char **argv)
 {
 	unsigned passed = 0, failed = 0;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN), running_now = 0;
+	std::vector<struct job> jobs;
+	size_t begun = 0;
 
 	if (!memory::read_symbols()) {
 		fprintf(stderr, "models: nm cannot read this program\n");
@@ -203,11 +274,23 @@ main(int argc, char **argv)
 			wanted |= strcmp(argv[i], m->name) == 0;
 		if (!wanted)
 			continue;
-		++(model_holds(*m, false) ? passed : failed);
+		jobs.push_back({m, NULL, false});
 		if (m->switches > 0)
-			++(model_holds(*m, true) ? passed : failed);
+			jobs.push_back({m, NULL, true});
 		for (const control *c = m->controls; c->name != NULL; c++)
-			++(control_fails(*m, *c) ? passed : failed);
+			jobs.push_back({m, c, false});
+	}
+	for (size_t printed = 0; printed < jobs.size();) {
+		if (begun < jobs.size() && running_now < cpus) {
+			begin(&jobs[begun++]);
+			running_now++;
+		} else if (printed < begun && jobs[printed].pid == 0) {
+			print(jobs[printed]);
+			++(jobs[printed++].status == 0 ? passed : failed);
+		} else {
+			end_one(&jobs);
+			running_now--;
+		}
 	}
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed > 0 || passed == 0;

@@ -12,6 +12,8 @@ from patience import WATCHDOG
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 
+pytestmark = pytest.mark.xdist_group("tsan")
+
 PROGRAM = r"""
 #include <libbus/libbus.h>
 #include <pthread.h>

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 WHEELS = os.environ.get("LIBBUS_WHEELS")
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 # Of a library that a wheel has to bring: its text in the wheel's licences.
 LICENCES = {
     "nng": "nng.txt",

@@ -9,6 +9,8 @@ from programs import BUILD, REPO
 
 import libbus
 
+pytestmark = pytest.mark.xdist_group("hello")
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):

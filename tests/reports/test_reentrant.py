@@ -24,6 +24,10 @@ class Nothing:
         pass
 
 
+# The log stays while this is open: making one of several MiB anew would take most of each round's time.
+keeper = libbus.Bus("test", directory=FOLDER, log_bytes=4 << 20)
+
+
 class Fixture:
     def __init__(self, bare):
         self.bus = libbus.Bus("test", directory=FOLDER)

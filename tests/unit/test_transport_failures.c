@@ -9,6 +9,7 @@
 #include <libbus/libbus.h>
 
 #include "base/mem.h"
+#include "link/link.h"
 #include "transport/blocking.h"
 
 /* --- a transport that can be told to misbehave --------------------------------------------------------------------------- */
@@ -158,6 +159,7 @@ START_TEST(without_memory_a_link_comes_up_later)
 	struct pair p;
 
 	be_wild();
+	bus__back_off_most_ms = 1;
 	bus__mem_fail_after(0);
 	ck_bus(bus_transport_register(&other), BUS_E_NOMEM);
 	expect_text("other: out of memory");
@@ -176,6 +178,7 @@ START_TEST(without_memory_a_link_comes_up_later)
 		ck_assert_int_ge(bus_close(p.b, 0), 0);
 		ck_assert_int_ge(bus_close(p.a, 0), 0);
 	}
+	bus__back_off_most_ms = 30000;
 	expect_peace();
 }
 END_TEST
