@@ -365,7 +365,7 @@ def test_close_counts_what_stayed_undelivered():
     for n in range(3):
         bus.publish("a", n)
     assert bus.close(timeout=0) == 3
-    assert keeps.closed is False
+    assert keeps.closed is True
 
 
 def test_every_call_on_a_closed_bus_says_closed():

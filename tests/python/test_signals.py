@@ -39,6 +39,17 @@ async def listen_to_noise():
 async def ask():
     await bus.request("question", 1, timeout=60)
 
+# Ready inside the loop: one that is interrupted while it is made cannot be closed.
+def run(work):
+    async def tell():
+        print("ready", flush=True)
+        await work
+    asyncio.run(tell())
+
+def ready(wait):
+    print("ready", flush=True)
+    wait()
+
 def iterate():
     for msg in busy:
         pass
@@ -75,25 +86,24 @@ def flush_slow():
 """
 
 WAYS = {
-    "recv": "sub.recv()",
-    "recv with a timeout": "sub.recv(60)",
-    "iteration": "iterate()",
-    "wait": 'bus.wait("quiet", 60)',
-    "request": 'bus.request("question", 1, timeout=60)',
-    "flush": "flush_held()",
-    "flush of workers": "flush_slow()",
-    "close": "close_held()",
-    "send": "wait_for_room()",
-    "publish": "publish()",
-    "async for": "asyncio.run(listen())",
-    "async for, busy": "asyncio.run(listen_to_noise())",
-    "await request": "asyncio.run(ask())",
+    "recv": "ready(sub.recv)",
+    "recv with a timeout": "ready(lambda: sub.recv(60))",
+    "iteration": "ready(iterate)",
+    "wait": 'ready(lambda: bus.wait("quiet", 60))',
+    "request": 'ready(lambda: bus.request("question", 1, timeout=60))',
+    "flush": "ready(flush_held)",
+    "flush of workers": "ready(flush_slow)",
+    "close": "ready(close_held)",
+    "send": "ready(wait_for_room)",
+    "publish": "ready(publish)",
+    "async for": "run(listen())",
+    "async for, busy": "run(listen_to_noise())",
+    "await request": "run(ask())",
 }
-NAMED_WAYS = WAYS | {"role": "take_role()"}
+NAMED_WAYS = WAYS | {"role": "ready(take_role)"}
 
 INTERRUPTED = """
 try:
-    print("ready", flush=True)
     {way}
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -130,6 +130,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	struct bus_log_stats log = {.size = sizeof log};
 	struct bus_member member = {.size = sizeof member};
 	struct bus_role *role;
+	uint64_t reached;
 	char text[64];
 
 	ck_bus(bus_filter_check("a/+/#"), 0);
@@ -138,6 +139,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	ck_assert_int_ge(bus_describe(bus, text, sizeof text), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_stats(bus, &stats), 0);
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
+	ck_assert_int_ge(bus_mailbox_reached(mbox, &reached), 0);
 	ck_assert((bus_epoch(bus) != 0) == named);
 	ck_bus(bus_log_stats(bus, &log), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_member(bus, 0, &member), named ? 1 : BUS_E_NOTSUP);
@@ -297,6 +299,7 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	ck_fails(bus_mailbox_open(bus, &group, &other), named ? BUS_E_NOTSUP : BUS_E_INVAL);
 	ck_fails(bus_mailbox_fd(NULL), BUS_E_INVAL);
 	ck_fails(bus_mailbox_stats(mbox, &stats), BUS_E_INVAL);
+	ck_fails(bus_mailbox_reached(mbox, NULL), BUS_E_INVAL);
 	ck_fails(bus_recv(NULL, 0, &msg), BUS_E_INVAL);
 	ck_fails(bus_dispatch(NULL, 0, 0), BUS_E_INVAL);
 	ck_fails(bus_keep(bus, "a+", NULL), BUS_E_FILTER);
