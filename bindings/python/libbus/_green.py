@@ -117,7 +117,7 @@ _bells: weakref.WeakKeyDictionary[Any, dict[int, _Bell]] = weakref.WeakKeyDictio
 
 
 def wait(fd: int, seconds: float | None) -> bool:
-    """Waits until it may be readable, for so many seconds at most. False: this thread has no hub."""
+    """Waits until fd may be readable, at most `seconds`. False: this thread has no hub."""
     here = hub()
     if here is None:
         if _is_eventlet():

@@ -28,7 +28,7 @@ else:
 
 log = logging.getLogger("libbus")
 
-# The rate is that of about so many seconds before now.
+# The rate is an average over about this many seconds before now.
 MEMORY_S = 10.0
 
 State: TypeAlias = Literal["running", "done", "failed", "stopped"]
@@ -92,7 +92,7 @@ class Progress(Generic[T]):
         self._began = self._measured = self._published = now
         self._measured_done: float = 0
         self._rate: float | None = None
-        bus.publish(topic, self.value(), retain=True)  # what is wrong with the topic is said here
+        bus.publish(topic, self.value(), retain=True)  # raises if the topic is malformed
         self._begun = True
         bus._jobs.add(self)
 

@@ -80,7 +80,7 @@ class Bus(libbus.Bus):
         return super().close(timeout)
 
     def _take_failures(self, timeout: float) -> str:
-        """The text of the failures so far, after callbacks have had so many seconds; "": there are none."""
+        """The text of the failures so far. Waits some seconds for callbacks first. "": there are no failures."""
         with contextlib.suppress(libbus.BusError):
             if not self.closed:
                 self.flush(timeout)
@@ -137,7 +137,7 @@ class Recorder:
         return [(msg.topic, msg.value) for msg in self.messages]
 
     def wait(self, count: int = 1, timeout: float = 5.0) -> Messages:
-        """Waits until it has so many messages in all, and returns those that it has. In a running event loop await it.
+        """Waits until it has recorded this many messages in all, and returns them. In a running event loop await it.
 
         Args:
             count: Messages, those from before included.

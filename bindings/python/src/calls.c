@@ -1,7 +1,7 @@
-/* calls.c: libbus._core.Calls, the callbacks of one bus: takes messages out of a mailbox and calls the functions that want them.
+/* calls.c: libbus._core.Calls, the callbacks of one bus: takes messages out of a mailbox and calls their functions.
  *
- * One thread of Python's runs it. Another one, a signal handler or a finalizer may stop it at any time: from then on no call begins,
- * and stop() has counted what no function got. */
+ * One thread of Python's runs it. Another thread, a signal handler or a finalizer may stop it at any time: from then on no call
+ * begins, and stop() counts the messages that some function did not get. */
 #include "core.h"
 
 #include <pthread.h>

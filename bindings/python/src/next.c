@@ -1,7 +1,8 @@
 /* next.c: libbus._core.Next, what `async for` awaits: the next message of a subscription.
  *
  * A message that is there is given at once, without a coroutine. Otherwise a coroutine of Python's waits. It takes nothing before it is
- * awaited, so one that is cancelled before has lost nothing. It has the methods of a coroutine, so asyncio makes a task of it. */
+ * awaited, so a task that is cancelled before its first step loses nothing. Its methods are those of a coroutine: asyncio makes
+ * tasks of it. */
 #include "core.h"
 
 struct next_object {
