@@ -166,8 +166,8 @@
 			for (const each of resumed)
 				if (each.phase === SETTLED)
 					each.at = this.lastId;
-			for (const each of begun)
-				each.asked = serial;
+			for (const each of fresh)
+				each.asked = begun.includes(each) ? serial : each.phase && each.asked;
 			this.count = new Set([...resumed, ...begun].map(({ filter }) => filter)).size;
 			this.changed = false;
 			this.address = this.url + "?" + query;
@@ -454,8 +454,9 @@
 			if (reason)
 				this.warn(reason + ": this tab has a connection of its own");
 			this.stream = streamOf(this.name);
+			const began = this.state !== "connecting";
 			this.again();
-			if (this.state !== "connecting")
+			if (began)
 				this.reset(reason);
 		}
 

@@ -276,7 +276,7 @@ scene("a server without ids begins anew each time", async ({ server, open }) => 
 	assert.ok(server.queries.every((query) => !/after|new/.test(query)), server.queries.join(" "));
 	["a", "b", "n"].forEach((topic) => server.publish(topic, 2));
 	await until(() => [heard, later, history].every(({ values }) => values.length === 1));
-	assert.ok(heard.kept.length >= 3);
+	assert.ok(heard.kept.length >= 2);
 });
 
 scene("a server that falls silent is noticed, and left", async ({ server, open }) => {
