@@ -39,11 +39,11 @@
 
 	/* --- values ------------------------------------------------------------------------------- */
 
-	const ARRAYS = new Map(Object.entries({
-		b1: Uint8Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
+	const ARRAYS = {
+		__proto__: null, b1: Uint8Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
 		u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
 		f4: Float32Array, f8: Float64Array, c8: Float32Array, c16: Float64Array,
-	}));
+	};
 	const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
 
 	/* The bits of a float16 as a number. */
@@ -61,7 +61,7 @@
 		try {
 			const { buffer } = Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0));
 			const array = value.$numbers === "f2" ? Float32Array.from(new Uint16Array(buffer), half)
-				: new (ARRAYS.get(value.$numbers))(buffer);
+				: new ARRAYS[value.$numbers](buffer);
 			return Object.assign(array, { shape: value.$shape });
 		} catch {
 			return value; // it only looks like one
@@ -363,19 +363,19 @@
 
 	function streamOf(name) {
 		if (!streams.has(name))
-			streams.set(name, new Stream(...JSON.parse(name).slice(2)));
+			streams.set(name, new Stream(...JSON.parse(name)));
 		return streams.get(name);
 	}
 
 	class Bus {
 		constructor(prefix, options, script) {
-			this.options = { ...KNOBS, ...options };
+			const { staleAfter, worker, ...knobs } = { ...KNOBS, ...options };
+			Object.assign(this, { staleAfter, worker, answerMs: knobs.answerMs });
 			const url = new URL(prefix + "/events", root.document?.baseURI).href;
 			this.base = url.slice(0, -"/events".length);
-			const knobs = Object.fromEntries(Object.keys(KNOBS).map((key) => [key, this.options[key]]));
 			// Tabs with the same name share a worker; the number is that of their protocol.
-			this.name = JSON.stringify(["libbus", 1, url, knobs]);
-			this.script = this.options.worker ||
+			this.name = JSON.stringify([url, knobs, 1]);
+			this.script = worker ||
 				(script.startsWith(root.origin + "/") && /\/libbus\.js(\?|$)/.test(script) ? script : this.base + "/static/libbus.js");
 			this.state = "connecting";
 			this.reason = "";
@@ -408,7 +408,7 @@
 		/* Publishes; rejects with the server's reason. */
 		async publish(topic, value = null) {
 			const token = root.document?.querySelector("meta[name=csrf-token]")?.content;
-			const { reason } = await request(this.base + "/publish", new URL(this.base).origin, this.options.answerMs, {
+			const { reason } = await request(this.base + "/publish", new URL(this.base).origin, this.answerMs, {
 				method: "POST",
 				headers: { "Content-Type": "application/json", "X-Libbus": "1", ...token && { "X-CSRFToken": token } },
 				body: JSON.stringify({ topic, value }),
@@ -426,7 +426,7 @@
 
 		share() {
 			let reason = "";
-			if (this.options.worker !== false && root.SharedWorker)
+			if (this.worker !== false && root.SharedWorker)
 				try {
 					const worker = new SharedWorker(this.script, this.name), { port } = worker;
 					worker.onerror = () => this.alone(`the shared worker ${this.script} does not start`);
@@ -484,7 +484,7 @@
 			this.tell("check");
 			if (!this.port)
 				return;
-			const wait = (fn) => this.after("pong", this.options.answerMs, fn);
+			const wait = (fn) => this.after("pong", this.answerMs, fn);
 			wait(() => wait(() => this.alone(`the shared worker ${this.script} does not answer`)));
 			this.after("ping", PING_MS, () => this.ping());
 		}
@@ -539,9 +539,9 @@
 
 		fresh() {
 			this.enter("live", "");
-			if (this.options.staleAfter)
-				this.after("stale", this.options.staleAfter, () =>
-					this.enter("stale", `connected, but no message for ${this.options.staleAfter / 1000} s`));
+			if (this.staleAfter)
+				this.after("stale", this.staleAfter, () =>
+					this.enter("stale", `connected, but no message for ${this.staleAfter / 1000} s`));
 		}
 
 		enter(state, reason) {
