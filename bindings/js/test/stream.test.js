@@ -5,7 +5,7 @@ const { start } = require("./support/server.js");
 const { EventSource } = require("./support/eventsource.js");
 
 globalThis.EventSource = EventSource;
-const { libbus } = require("../libbus.js");
+const { libbus } = require(process.env.LIBBUS_JS || "../libbus.js");
 
 const PATIENCE_MS = 120000;
 const SHORT = { retryMs: 20, maxRetryMs: 100, settleMs: 50 };
