@@ -524,6 +524,7 @@
 
 		closed(reason) {
 			this.port?.close();
+			this.port = null;
 			for (const timer of Object.values(this.timers))
 				clearTimeout(timer);
 			this.enter("closed", reason);
