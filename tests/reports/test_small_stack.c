@@ -142,6 +142,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
 	ck_assert_int_ge(bus_mailbox_reached(mbox, &reached), 0);
 	ck_assert((bus_epoch(bus) != 0) == named);
+	ck_assert((bus_position(bus) != 0) == named);
 	ck_bus(bus_log_stats(bus, &log), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_member(bus, 0, &member), named ? 1 : BUS_E_NOTSUP);
 	ck_bus(bus_role_take(bus, "role", 0, &role), named ? 0 : BUS_E_NOTSUP);
