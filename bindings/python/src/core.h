@@ -199,10 +199,14 @@ bool numbers_are_all(const char *data, size_t len, struct bus_numbers *ret_numbe
 
 extern const char *const type_names[]; /* by enum bus_type, NULL at the end */
 
-/* A message's own copy, made and freed without Python. */
+/* A message's own copy, made without Python, and freed without it if it was made so. */
 struct letter;
 struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
 void letter_free(struct letter *letter);               /* NULL is fine */
+
+/* The same, made and freed with the GIL: a large payload becomes the bytes that msg.data gives. Runs no code of Python's, so a lock may
+ * be held. */
+struct letter *letter_copy_with_gil(const struct bus_msg *msg);
 
 struct letter *letter_share(
     struct letter *letter); /* another reference, to end with letter_free() */
@@ -241,11 +245,13 @@ struct taken_batch {
 		unsigned long long key;
 	} * items;             /* of PyMem_RawRealloc() */
 	struct letter *letter; /* of the message being dispatched */
+	bool with_gil;         /* the taker holds the GIL, and so does whoever frees the letters */
 	bool out_of_memory;
 };
 
-/* Fills *ret_batch with at most `most` messages of attached filters. 0 or BUS_E_*. Never waits. */
-int mailbox_take_batch(PyObject *mailbox, unsigned most, struct taken_batch *ret_batch);
+/* Fills *ret_batch with at most `most` messages of attached filters; with_gil: as in struct taken_batch. 0 or BUS_E_*. Never waits. */
+int mailbox_take_batch(
+    PyObject *mailbox, unsigned most, bool with_gil, struct taken_batch *ret_batch);
 
 /* Takes at most `most` (up to MAILBOX_BATCH) messages of attached filters. How many, or BUS_E_*. Never waits. */
 int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters);

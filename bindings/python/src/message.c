@@ -17,9 +17,13 @@ const char *const type_names[] = {
     NULL,
 };
 
+/* A payload of that size is copied once, into the object that msg.data gives. Smaller ones need no second allocation instead. */
+#define LARGE 4096
+
 struct letter {
 	_Atomic unsigned refs;
 	struct bus_msg msg; /* topic, data and headers point into bytes */
+	PyObject *payload;  /* or data into these */
 	size_t topic_len;
 	char bytes[];
 };
@@ -37,38 +41,66 @@ struct reply_object {
 	bool answered;
 };
 
-struct letter *
-letter_copy(const struct bus_msg *msg)
+/* payload: bytes that hold the payload, taken over, also on failure; NULL: the letter holds it. */
+static struct letter *
+letter_make(const struct bus_msg *msg, PyObject *payload)
 {
-	size_t topic_len = strlen(msg->topic);
+	size_t topic_len = strlen(msg->topic), len = payload == NULL ? msg->len : 0;
 	size_t before = offsetof(struct letter, bytes) + topic_len + 1;
 	size_t pad = (BUS__NUMBERS_ALIGNMENT - before % BUS__NUMBERS_ALIGNMENT) %
 		     BUS__NUMBERS_ALIGNMENT; /* arrays are aligned as the payload is */
-	struct letter *letter = PyMem_RawMalloc(before + pad + msg->len + msg->headers_len);
+	struct letter *letter = PyMem_RawMalloc(before + pad + len + msg->headers_len);
 	char *data, *headers;
 
-	if (letter == NULL)
+	if (letter == NULL) {
+		Py_XDECREF(payload);
 		return NULL;
+	}
 	atomic_init(&letter->refs, 1);
 	letter->msg = *msg;
+	letter->payload = payload;
 	letter->topic_len = topic_len;
 	memcpy(letter->bytes, msg->topic, topic_len + 1);
 	letter->msg.topic = letter->bytes;
 	letter->msg.data = data = letter->bytes + topic_len + 1 + pad;
-	if (msg->len > 0)
-		memcpy(data, msg->data, msg->len);
-	letter->msg.headers = headers = data + msg->len;
+	if (len > 0)
+		memcpy(data, msg->data, len);
+	letter->msg.headers = headers = data + len;
 	if (msg->headers_len > 0)
 		memcpy(headers, msg->headers, msg->headers_len);
+	if (payload != NULL)
+		letter->msg.data = PyBytes_AS_STRING(payload);
 	return letter;
+}
+
+struct letter *
+letter_copy(const struct bus_msg *msg)
+{
+	return letter_make(msg, NULL);
+}
+
+struct letter *
+letter_copy_with_gil(const struct bus_msg *msg)
+{
+	PyObject *payload;
+
+	/* Arrays are aligned as the payload is. */
+	if (msg->len < LARGE || offsetof(PyBytesObject, ob_sval) % BUS__NUMBERS_ALIGNMENT != 0)
+		return letter_copy(msg);
+	payload = PyBytes_FromStringAndSize(msg->data, (Py_ssize_t)msg->len);
+	if (payload != NULL)
+		return letter_make(msg, payload);
+	PyErr_Clear();
+	return NULL;
 }
 
 void
 letter_free(struct letter *letter)
 {
-	if (letter != NULL &&
-	    atomic_fetch_sub_explicit(&letter->refs, 1, memory_order_acq_rel) == 1)
-		PyMem_RawFree(letter);
+	if (letter == NULL || atomic_fetch_sub_explicit(&letter->refs, 1, memory_order_acq_rel) > 1)
+		return;
+	Py_XDECREF(letter->payload);
+	PyMem_RawFree(letter);
 }
 
 struct letter *
@@ -121,6 +153,8 @@ make_topic(struct message_object *self)
 static PyObject *
 make_data(struct message_object *self)
 {
+	if (self->letter->payload != NULL)
+		return Py_NewRef(self->letter->payload);
 	return PyBytes_FromStringAndSize(self->letter->msg.data, (Py_ssize_t)self->letter->msg.len);
 }
 
