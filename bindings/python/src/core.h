@@ -149,13 +149,10 @@ PyObject *stats_dict(const struct bus_stats *stats);
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
 
-/* The bytes that value takes at most as a payload if it is a large array of numbers; 0: it is none, and costs little to ask. */
-size_t value_array_bytes(PyObject *value);
-
-/* Packs it into a loan of pub's, so that it is copied once. 1 with *ret_loan and its length, 0: there is no such loan, or -1 with an
- * exception. */
-int value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
-    PyObject *topic, void **ret_loan, size_t *ret_len);
+/* The same, but a large value that lies in one piece of memory, bytes or an array, is not copied: the packer gets the head of its payload
+ * and *ret_body the rest, to be ended by PyBuffer_Release(). Without one its obj is NULL. */
+int value_pack_parts(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
+    Py_buffer *ret_body);
 
 /* Takes an empty packer out of a slot, or makes one, for the caller alone; and puts it back. NULL with an exception. */
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);

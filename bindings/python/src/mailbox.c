@@ -578,22 +578,21 @@ may_not_wait(struct mailbox_object *self)
 static int
 wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
 {
-	int64_t deadline = bus__deadline_ns(ms);
-	bool waits = false;
-	int got;
+	int got = next_letter(self, ret_letter); /* most are there: no look at the clock */
+	int64_t deadline;
 
-	for (;;) {
-		int left;
+	if (got != 0 || ms == 0)
+		return got;
+	if (may_not_wait(self)) {
+		*ret_raised = true;
+		return -1;
+	}
+	deadline = bus__deadline_ns(ms);
+	for (;; got = next_letter(self, ret_letter)) {
+		int left = bus__left_ms(deadline);
 
-		got = next_letter(self, ret_letter);
-		left = bus__left_ms(deadline);
 		if (got != 0 || left == 0)
 			return got;
-		if (!waits && may_not_wait(self)) {
-			*ret_raised = true;
-			return -1;
-		}
-		waits = true;
 		got = wait_for_bell_in_greenlet(self, left, ret_raised);
 		if (got < 0)
 			return got;
@@ -754,8 +753,7 @@ collect(void *arg, const struct bus_msg *msg)
 }
 
 int
-mailbox_take_batch(
-    PyObject *mailbox, unsigned most, bool with_gil, struct taken_batch *ret_batch)
+mailbox_take_batch(PyObject *mailbox, unsigned most, bool with_gil, struct taken_batch *ret_batch)
 {
 	struct mailbox_object *self = (struct mailbox_object *)mailbox;
 	int got = drain_begin(self);
