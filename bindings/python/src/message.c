@@ -436,21 +436,48 @@ message_question(struct message_object *self, void *unused)
 	return PyBool_FromLong(self->letter->msg.reply_to != 0);
 }
 
+/* A payload up to here is read for its repr, of which so many characters are shown. */
+enum { REPR_BYTES = 1024, REPR_MOST = 60 };
+
+/* The value as it was packed, or the bytes if they are not what their type says: a reader may do anything. */
+static PyObject *
+repr_of_value(struct message_object *self)
+{
+	PyObject *value = plain_value(self), *repr, *head;
+
+	if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+		PyErr_Clear();
+		value = message_data(self, NULL);
+	}
+	repr = value != NULL ? PyObject_Repr(value) : NULL;
+	Py_XDECREF(value);
+	if (repr == NULL || PyUnicode_GET_LENGTH(repr) <= REPR_MOST)
+		return repr;
+	head = PyUnicode_Substring(repr, 0, REPR_MOST);
+	Py_DECREF(repr);
+	if (head == NULL)
+		return NULL;
+	repr = PyUnicode_FromFormat("%U%s", head, "…");
+	Py_DECREF(head);
+	return repr;
+}
+
 static PyObject *
 message_repr(struct message_object *self)
 {
-	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
-	PyObject *type = message_encoding(self, NULL), *head = NULL, *repr = NULL;
+	size_t len = self->letter->msg.len;
+	PyObject *topic = message_topic(self, NULL), *type = message_encoding(self, NULL);
+	PyObject *value = NULL, *repr = NULL;
 
-	/* As much as fits a line: a payload may be a mebibyte. */
-	if (topic != NULL && data != NULL && type != NULL)
-		head = PySequence_GetSlice(data, 0, 32);
-	if (head != NULL)
-		repr = PyUnicode_FromFormat("<libbus.Message %R %U %R%s>", topic, type, head,
-		    PyBytes_GET_SIZE(data) > 32 ? "…" : "");
-	Py_XDECREF(head);
+	if (topic != NULL && type != NULL && len <= REPR_BYTES)
+		value = repr_of_value(self);
+	if (value != NULL)
+		repr = PyUnicode_FromFormat(
+		    "<libbus.Message %R %U, %zu bytes: %U>", topic, type, len, value);
+	else if (topic != NULL && type != NULL && len > REPR_BYTES)
+		repr = PyUnicode_FromFormat("<libbus.Message %R %U, %zu bytes>", topic, type, len);
+	Py_XDECREF(value);
 	Py_XDECREF(type);
-	Py_XDECREF(data);
 	Py_XDECREF(topic);
 	return repr;
 }
