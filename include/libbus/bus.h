@@ -209,6 +209,11 @@ struct bus_slice {
  * Threads: one at a time per pub.  Blocks: up to wait_ms for each.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
 
+/* Publishes one message whose payload is count parts in a row, as bus_pub_send() would publish them
+ * joined, without a buffer to join them in. Worth it above 4 KiB: a head and a large body, say.
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
+BUS_API int bus_pub_send_parts(struct bus_pub *pub, const struct bus_slice *parts, size_t count);
+
 /* Lends len bytes of the bus, to be filled in place and sent without a copy. Worth it above 1 KiB.
  * *ret_data is aligned for any type and the caller's until commit, abort or the close of the handle.
  * Threads: one at a time per pub.  Blocks: never.  Callbacks: none run inside. */

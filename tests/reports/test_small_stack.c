@@ -90,6 +90,7 @@ publish_in_every_way(struct bus *bus, const char *topic)
 	ck_bus(bus_pub_send(pub, "1", 1), 0);
 	ck_bus(bus_pub_send_msg(pub, &msg), 0);
 	ck_bus(bus_pub_send_many(pub, slices, 2), 2);
+	ck_bus(bus_pub_send_parts(pub, slices, 2), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
 	ck_bus(bus_pub_commit(pub, loan, 4096), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
@@ -228,6 +229,7 @@ publish_and_fail(struct bus *bus, const char *topic)
 	ck_fails(bus_pub_send(pub, large, sizeof large), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_msg(pub, &msg), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_send_parts(pub, &slice, 1), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_loan(pub, sizeof large, &loan), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_commit(pub, large, 1), BUS_E_INVAL);
 	bus_pub_close(pub);
