@@ -78,7 +78,7 @@
 
 	/* --- the connection ----------------------------------------------------------------------- */
 
-	/* Whether the event with id a is b or before it, in the same epoch. */
+	/* Whether the event with id a is b or before it, in the same epoch. A k behind the position does not count. */
 	function within(a, b) {
 		const [cutA, cutB] = [a, b].map((id) => id.lastIndexOf("-") + 1);
 		return a.slice(0, cutA) === b.slice(0, cutB) && parseInt(a.slice(cutA), 16) <= parseInt(b.slice(cutB), 16);
@@ -177,7 +177,8 @@
 			const hear = (name, fn) => source.addEventListener(name, ({ data, lastEventId: id }) => {
 				this.heard = Date.now();
 				fn(data, id);
-				if (id && !within(id, this.lastId))
+				// Not back to history. At the same position an id without its k says that all kept values came.
+				if (id && (!within(id, this.lastId) || within(this.lastId, id)))
 					this.lastId = id;
 			});
 			this.heard = Date.now();

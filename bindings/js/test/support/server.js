@@ -189,21 +189,23 @@ class Script {
 		const past = new Set(last ? this.log.filter(wants).slice(-last) : []);
 		const begin = resumes || past.size === 0 ? seen : [...past][0].position - 1;
 
-		page.response.write(`retry: 2000\n${this.line(begin)}event: hb\ndata: ${this.heartbeat}\n\n`);
+		const kept = last ? [] : [...this.kept].filter(([topic]) => wants({ topic }));
+		const more = !resumes && kept.length > 0; // until the second heartbeat
+		page.response.write(`retry: 2000\n${this.line(begin, more ? "k" : "")}event: hb\ndata: ${this.heartbeat}\n\n`);
 		page.beat = Date.now();
 		if (after && !resumes)
 			page.response.write('event: reset\ndata: {"reason":"this id is of another life"}\n\n');
-		if (!last)
-			for (const [topic, value] of this.kept)
-				if (wants({ topic }))
-					page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
+		for (const [topic, value] of kept)
+			page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
+		if (more)
+			page.response.write(`${this.line(begin)}event: hb\ndata: ${this.heartbeat}\n\n`);
 		for (const event of this.log)
 			if (past.has(event) || (event.position > begin && resumes && page.filters.some((filter) => matches(filter, event.topic))))
 				this.send(page, event);
 	}
 
-	line(position) {
-		return this.ids ? `id: ${this.epoch.toString(16)}-${position.toString(16)}\n` : "";
+	line(position, more = "") {
+		return this.ids ? `id: ${this.epoch.toString(16)}-${position.toString(16)}${more}\n` : "";
 	}
 
 	send(page, { position, topic, value }) {
