@@ -52,7 +52,8 @@ function hear(bus, filter, past) {
 
 /* Live, with all that is kept, and nothing to be asked. */
 async function settled(bus, server) {
-	await until(() => bus.state === "live" && bus.stream.source && !bus.stream.settling && !bus.stream.changed && server.open.size === 1);
+	await until(() => bus.state === "live" && bus.stream.live && !bus.stream.settling && !bus.stream.changed &&
+		bus.stream.listeners().every(({ phase }) => phase === 2) && server.open.size === 1);
 }
 
 scene("a message has its topic, its value and whether it was kept", async ({ server, open }) => {
@@ -202,7 +203,6 @@ scene("a second listener of a filter gets what is kept, the first one not again"
 	const second = hear(bus, "a"), wider = hear(bus, "#");
 	await until(() => second.kept.length === 1 && wider.kept.length === 1);
 	await settled(bus, server);
-	assert.ok(server.queries.slice(1).every((query) => /after=1-1(&|$)/.test(query)), server.queries.join(" "));
 	server.publish("a", 2);
 	await until(() => [first, second, wider].every(({ values }) => values.length === 1));
 	assert.deepEqual([first.kept, second.kept, wider.kept], [[1], [1], [1]]);
