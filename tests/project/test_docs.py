@@ -55,8 +55,9 @@ def run_python(text, tmp_path):
         compile(text, "block.py", "exec")
         return
     (tmp_path / "block.py").write_text(text)
-    # A block with tests is a test module.
-    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []
+    # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
+    plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    pytest_here = ["-m", "pytest", "-q", *plugins] if "\ndef test_" in text else []
     run([sys.executable, *pytest_here, "block.py"], tmp_path)
 
 

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "link/link.h"
+
 /* --- questions ---------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -202,6 +204,7 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	char address[200];
 	pid_t holder;
 
+	bus__stand_by_ms = 1;
 	address_in(dir, address);
 	holder = start(dial_and_wait, dir, 0);
 	ck_bus(bus_open(NULL, NULL, &private), 0);
@@ -218,7 +221,7 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	ck_bus(bus_recv(here, patience_ms(), &reply), 1);
 	/* It stands by: the peer has one connection. */
 	ck_bus(bus_dial(bus, address, NULL, &link), 0);
-	usleep(600000);
+	usleep(100 * 1000); /* of a hundred looks */
 	ck_assert_uint_eq(peers_of(listener), 1);
 	ck_assert_uint_eq(peers_of(link), 0);
 
@@ -253,6 +256,7 @@ START_TEST(one_process_has_the_link_and_all_have_what_it_brings)
 	bus_mailbox_close(there);
 	bus_link_close(listener);
 	ck_bus(bus_close(private, patience_ms()), 0);
+	bus__stand_by_ms = 250;
 }
 END_TEST
 
