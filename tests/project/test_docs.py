@@ -125,6 +125,8 @@ def test_statements_about_delivery_name_tests_that_exist():
             path = f"tests/unit/test_{file}.c"
             if python:
                 path = f"tests/python/test_{file}.py"
+            elif file == "contract":
+                path, test = "tests/contract/promises.def", f"PROMISE({test},"
             elif file.startswith("report_"):
                 path = f"tests/reports/test_{file.removeprefix('report_')}.c"
             assert test in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"
