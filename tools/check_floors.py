@@ -4,7 +4,7 @@ named is a table (bus/kind.h, mailbox/source.h) and hardly ever an `if`.
 
 Run: python3 tools/check_floors.py [ROOT] [--svg FILE [--before COMMIT]]. Prints each offence; status 1 if there is any. Otherwise it
 prints the floors, how many lines each folder has, and the largest circle of files in it, which can only be understood together; then
-each limit and how near it is. --svg also draws the floors, beside those of an earlier commit.
+each limit and how near it is. --svg also draws the floors, below those of an earlier commit.
 """
 
 import argparse
@@ -22,6 +22,7 @@ FLOOR = {
     "log": 1,
     "topic": 1,
     "value": 1,
+    "loop": 1,
     "mailbox": 2,
     "bus": 3,
     "named": 4,
@@ -161,7 +162,7 @@ def picture(root, found):
         yield f"{floor[folder]}  {folder:<10}{lines[folder]:>7} lines{circle}"
 
 
-WIDTH, HEIGHT, GAP = 560, 44, 8  # of a drawing, of a floor, between floors
+WIDTH, HEIGHT, GAP = 760, 44, 8  # of the drawing, of a floor, between floors
 
 
 def box(x, y, width, words):
@@ -174,35 +175,35 @@ def box(x, y, width, words):
     )
 
 
-def house(lines, left, width):
-    """The floors as boxes, the highest on top; rooms of one floor share it evenly. Returns the boxes and how high they are."""
+def house(lines, top):
+    """The floors as boxes, the highest on top; rooms of one floor share it evenly. Returns the boxes and where they end."""
     floors = {}
     for words in lines:
         floors.setdefault(words.split()[0], []).append(words)
     boxes = []
     for level, rooms in enumerate(floors.values()):
-        share = (width - GAP * (len(rooms) - 1)) / len(rooms)
+        share = (WIDTH - GAP * (len(rooms) - 1)) / len(rooms)
+        y = top + level * (HEIGHT + GAP)
         for i, words in enumerate(rooms):
-            x = left + round(i * (share + GAP))
-            boxes.append(box(x, level * (HEIGHT + GAP), round(share), words))
-    return boxes, len(floors) * (HEIGHT + GAP) - GAP
+            boxes.append(box(round(i * (share + GAP)), y, round(share), words))
+    return boxes, top + len(floors) * (HEIGHT + GAP) - GAP
 
 
 def drawing(lines, before=()):
-    """The floors, on the right of what they were before."""
-    boxes, height = house(lines, WIDTH + 4 * GAP if before else 0, WIDTH)
-    width = WIDTH
+    """The floors, below what they were before."""
+    boxes, height = [], 0
     if before:
-        earlier, its_height = house(before, 0, WIDTH)
-        boxes = earlier + boxes
-        width, height = 2 * WIDTH + 4 * GAP, max(height, its_height)
+        boxes, height = house(before, 0)
+        height += 4 * GAP
+    boxes += (now := house(lines, height))[0]
+    height = now[1]
     style = (
         "text{font:12px sans-serif;fill:#444}.name{font-weight:bold;font-size:14px;fill:#111}"
         ".room{fill:#eef3f8;stroke:#7a93ac}"
     )
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {width + 2} {height + 2}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {WIDTH + 2} {height + 2}">',
             f"<title>The folders of libbus{', before and after' if before else ''}; each includes those below</title><style>{style}</style>",
             *boxes,
             "</svg>\n",
@@ -227,7 +228,7 @@ def main():
     )
     args.add_argument("root", nargs="?", type=Path, default=Path())
     args.add_argument("--svg", type=Path, help="a file for the drawing")
-    args.add_argument("--before", metavar="COMMIT", help="what is drawn on the left of it")
+    args.add_argument("--before", metavar="COMMIT", help="what is drawn above it")
     args = args.parse_args()
     root = args.root
     found = circles(graph(root))
