@@ -13,12 +13,8 @@ bus__push_hash(const struct bus_push *push, const char *topic)
 struct event_id
 bus__push_head(struct bus_push *push)
 {
-	struct event_id id = {.epoch = push->epoch, .position = push->memory.last};
-	struct bus_log_stats log = {.size = sizeof log};
-
-	if (push->has_log && bus_log_stats(push->bus, &log) == 0)
-		id.position = log.messages;
-	return id;
+	return (struct event_id){.epoch = push->epoch,
+	    .position = push->has_log ? bus_position(push->bus) : push->memory.last};
 }
 
 /* Once for each message, whichever of its subscriptions comes first. */

@@ -90,6 +90,7 @@ publish_in_every_way(struct bus *bus, const char *topic)
 	ck_bus(bus_pub_send(pub, "1", 1), 0);
 	ck_bus(bus_pub_send_msg(pub, &msg), 0);
 	ck_bus(bus_pub_send_many(pub, slices, 2), 2);
+	ck_bus(bus_pub_send_parts(pub, slices, 2), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
 	ck_bus(bus_pub_commit(pub, loan, 4096), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
@@ -142,6 +143,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
 	ck_assert_int_ge(bus_mailbox_reached(mbox, &reached), 0);
 	ck_assert((bus_epoch(bus) != 0) == named);
+	ck_assert((bus_position(bus) != 0) == named);
 	ck_bus(bus_log_stats(bus, &log), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_member(bus, 0, &member), named ? 1 : BUS_E_NOTSUP);
 	ck_bus(bus_role_take(bus, "role", 0, &role), named ? 0 : BUS_E_NOTSUP);
@@ -227,6 +229,7 @@ publish_and_fail(struct bus *bus, const char *topic)
 	ck_fails(bus_pub_send(pub, large, sizeof large), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_msg(pub, &msg), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_send_parts(pub, &slice, 1), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_loan(pub, sizeof large, &loan), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_commit(pub, large, 1), BUS_E_INVAL);
 	bus_pub_close(pub);

@@ -9,6 +9,8 @@
 
 #include <libbus/pack.h>
 
+#include "base/mem.h"
+
 static void
 publish_numbers(struct bus *bus, const char *topic, int from, int to)
 {
@@ -300,6 +302,27 @@ START_TEST(two_buses_share_the_thread_and_close_one_after_the_other)
 }
 END_TEST
 
+/* ThreadSanitizer cannot follow a thread that a forked child starts; everybody else can. */
+#ifndef __SANITIZE_THREAD__
+static bool
+child_serves_a_page(void)
+{
+	struct bus *bus = open_bus();
+	struct bus_push *push = plain_push(bus);
+	struct browser page = open_page(push, "t", .raw = true);
+
+	publish_text(bus, "t", "child");
+	expect_event(&page, NULL, "child");
+	return bus_push_close(push, patience_ms()) == 1 && bus_close(bus, patience_ms()) == 0;
+}
+#else
+static bool
+child_serves_a_page(void)
+{
+	return true;
+}
+#endif
+
 START_TEST(forked_child_is_refused_and_serves_its_own_pages)
 {
 	struct bus *bus = open_bus();
@@ -310,20 +333,9 @@ START_TEST(forked_child_is_refused_and_serves_its_own_pages)
 	pid_t child = bus_test_fork();
 
 	if (child == 0) {
-		struct bus *own = NULL;
-		struct bus_push *mine = NULL;
 		bool fine = bus_push_stats(push, &stats) == BUS_E_FORKED &&
-			    bus_push_close(push, 0) == 0 && bus_open(NULL, NULL, &own) == 0 &&
-			    bus_push_open(own, NULL, &mine) == 0;
+			    bus_push_close(push, 0) == 0 && child_serves_a_page();
 
-		if (fine) {
-			struct browser here = open_page(mine, "t", .raw = true);
-
-			publish_text(own, "t", "child");
-			expect_event(&here, NULL, "child");
-			bus_push_close(mine, patience_ms());
-			bus_close(own, patience_ms());
-		}
 		_exit(fine ? 0 : 1);
 	}
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -623,11 +635,75 @@ START_TEST(bad_arguments_are_refused_and_leave_the_socket_alone)
 }
 END_TEST
 
+/* --- no memory ------------------------------------------------------------------------------------------------------------- */
+
+/* Adds a page with something to send, as far as there is memory. */
+static struct browser
+use_a_page(struct bus *bus, struct bus_push *push)
+{
+	const struct bus_page_filter filter = {.filter = "t/#"};
+	const struct bus_page_config cfg = {.size = sizeof cfg,
+	    .filters = &filter,
+	    .filters_count = 1,
+	    .last_id = "1-1",
+	    .raw = true,
+	    .event = "e",
+	    .ask = true};
+	struct browser page = {.fd = -1};
+	int ends[2], err;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	page.fd = ends[0];
+	err = bus_push_add(push, ends[1], &cfg, &page.number);
+	must(err == 0 || err == BUS_E_NOMEM);
+	if (err < 0)
+		close(ends[1]);
+	for (int i = 0; i < 2; i++)
+		bus_push_answer(push, page.number, i == 0 ? "t/0" : "t/1", true, NULL);
+	bus_publish(bus, "t/1", "x", 1);
+	bus_push_answer(push, page.number, "t/2", false, "no");
+	bus_publish(bus, "t/2", "x", 1);
+	return page;
+}
+
+static void
+ignore_question(void *arg, uint64_t page, const char *topic)
+{
+	(void)arg, (void)page, (void)topic;
+}
+
+START_TEST(any_allocation_may_fail)
+{
+	for (long n = 0, made = n; n <= made; n++) {
+		struct bus *bus = _i == 0 ? open_bus() : join(bus_test_dir());
+		const struct bus_push_config cfg = {
+		    .size = sizeof cfg, .ask = ignore_question, .heartbeat_ms = 100};
+		struct bus_push *push;
+		int err;
+
+		retain_text(bus, "t/0", "kept");
+		bus__mem_fail_after(n);
+		err = bus_push_open(bus, &cfg, &push);
+		must(err == 0 || err == BUS_E_NOMEM);
+		if (err == 0) {
+			struct browser page = use_a_page(bus, push);
+
+			bus_push_close(push, patience_ms());
+			while (next_event(&page)) /* what came, came whole */
+				;
+			leave_page(&page);
+		}
+		made = bus__mem_fail_after(-1);
+		ck_bus(bus_close(bus, patience_ms()), 0);
+	}
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
 	Suite *suite = suite_create("push");
-	TCase *kept = bus_test_case("kept");
+	TCase *kept = bus_test_case("kept"), *memory = bus_test_case("memory");
 
 	BUS_TEST_CASE(suite, "events", page_gets_what_matches_as_topic_and_value,
 	    filters_that_overlap_bring_a_message_once,
@@ -645,6 +721,8 @@ bus_test_suite(void)
 	    page_that_refuses_loses_nothing_but_its_connection,
 	    page_with_an_interval_gets_many_events_in_one_write);
 	BUS_TEST_CASE(suite, "may", page_gets_a_topic_only_after_a_yes_and_in_order);
+	bus_test_add_loop(memory, any_allocation_may_fail, 0, 2);
+	suite_add_tcase(suite, memory);
 	BUS_TEST_CASE(suite, "refusals", bad_arguments_are_refused_and_leave_the_socket_alone);
 	return suite;
 }
