@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         def __init__(self, channel: str, write_only: bool, logger: Any, json: Any) -> None: ...
         def set_server(self, server: Any) -> None: ...
         def initialize(self) -> None: ...
+        def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int: ...
         def _get_logger(self) -> Any: ...
 
     class PubSubManager(PubSubBase):
@@ -175,7 +176,8 @@ class _OnBus(PubSubBase):
         """As in a new process. A forked child neither owns the parent's bus nor is the same host to python-socketio."""
         self._bus: libbus.Bus | None = None
         self._messages: libbus.Subscription[Any] | None = None
-        self._opening = threading.Lock()
+        self._opening, self._starting = threading.Lock(), threading.Lock()
+        self._started = False
         self.host_id = uuid.uuid4().hex
 
     @property
@@ -197,11 +199,21 @@ class _OnBus(PubSubBase):
 
     def initialize(self) -> None:
         """python-socketio calls it in each process, before its first client is connected."""
+        with self._starting:
+            if self._started:
+                return
+            self._started = True
         if not self.write_only:
             # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
             with contextlib.suppress(libbus.BusError):
                 self._subscribed()
         super().initialize()
+
+    def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int:
+        """For each callback. A process without clients listens from here on, since the answer comes from another one."""
+        if self.server is not None:
+            self.initialize()
+        return super()._generate_ack_id(sid, callback)
 
     def close(self) -> None:
         """Leaves the bus. A later emit raises ClosedError. Without close() the end of the process does it.
