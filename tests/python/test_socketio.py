@@ -438,7 +438,7 @@ def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, m
         handle(message)
 
     here.manager._handle_emit = hold
-    writer.emit("first", 0)
+    writer.emit("first", [-1])
     assert held.wait(WATCHDOG)
     here.manager._handle_emit = handle
     count = 400
