@@ -132,7 +132,7 @@ class _Ended(BaseException):
 class _OnBus(PubSubBase):
     """What both managers share: the bus of this process, and messages on it."""
 
-    name = "libbus"
+    name: str = "libbus"
 
     def __init__(
         self,
