@@ -338,7 +338,7 @@ class Manager(_OnBus, PubSubManager):
     TooBigError for what the bus has no room for, and TransportError if the bus cannot be opened; clients of this process have the
     event then. Emits of one thread reach each client in their order.
 
-    Threads: any. Blocks: never for a reader.
+    Threads: any. Blocks: never for a reader; the first emit as libbus.Bus() does.
     """
 
     def _publish(self, data: dict[str, Any]) -> None:
@@ -368,7 +368,7 @@ class AsyncManager(_OnBus, AsyncPubSubManager):
     """The client manager of a socketio.AsyncServer. Arguments, errors and channel are those of Manager, and both kinds of servers
     may share a channel.
 
-    Threads: that of the event loop. Blocks: never for a reader.
+    Threads: that of the event loop. Blocks: never for a reader; the first emit as libbus.Bus() does.
     """
 
     async def _publish(self, data: dict[str, Any]) -> None:
