@@ -174,6 +174,11 @@ class Client:
     def __init__(self, server):
         self.events, self.gone = [], False
         self.io = socketio.Client(reconnection=False, request_timeout=WATCHDOG)
+        # By itself it starts a thread for each event, and these overtake each other.
+        trigger = self.io.eio._trigger_event
+        self.io.eio._trigger_event = lambda *args, **options: trigger(
+            *args, **{**options, "run_async": False}
+        )
         self.io.on("*", lambda event, *args: self.events.append([event, *args]))
         self.io.on("question", lambda number: number + 1)
         self.io.on("disconnect", self.left)

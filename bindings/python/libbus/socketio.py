@@ -178,7 +178,7 @@ class _OnBus(PubSubBase):
         self._messages: libbus.Subscription[Any] | None = None
         self._opening, self._starting = threading.Lock(), threading.Lock()
         self._started = False
-        self.host_id = uuid.uuid4().hex
+        self.host_id: str = uuid.uuid4().hex
 
     @property
     def lost(self) -> int:
