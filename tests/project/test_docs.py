@@ -29,8 +29,9 @@ BLOCKS = [
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
 # What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
 # compiled and not run.
-PEERS = {"blinker", "gevent", "zmq"}
+PEERS = {"blinker", "flask_socketio", "gevent", "socketio", "zmq"}
 SERVERS = {"redis", "paho"}
+REDIS = "redis://"
 IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
@@ -49,9 +50,11 @@ def run(command, tmp_path, **env):
 
 def run_python(text, tmp_path):
     imported = set(IMPORTED.findall(text))
+    if "from libbus.socketio" in text:
+        imported.add("socketio")
     for name in imported & PEERS:
         pytest.importorskip(name)
-    if imported & SERVERS:
+    if imported & SERVERS or REDIS in text:
         compile(text, "block.py", "exec")
         return
     (tmp_path / "block.py").write_text(text)
