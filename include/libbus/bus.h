@@ -132,6 +132,11 @@ BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus 
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API uint64_t bus_epoch(struct bus *bus);
 
+/* Returns the position of the last message in a named bus's log: a mailbox that begins behind it (BUS_FROM_POSITION) gets what is
+ * published after the call. 0 on a private bus, in a forked child, and where the log is damaged.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API uint64_t bus_position(struct bus *bus);
+
 /* Waits until everything accepted before the call is handled by mailboxes with their own thread and
  * handed to the wire of links that are up. BUS_E_TIMEDOUT when it is not, BUS_E_STATE in a callback.
  * Threads: any.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */

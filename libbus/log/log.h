@@ -581,6 +581,9 @@ struct log_summary {
 	uint32_t segments, members, readers;
 };
 
+/* The number of the next record. 0, or what bus__log_cursor_open() answers. */
+int bus__log_next_sequence(struct log *log, uint64_t *ret_next);
+
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);
 

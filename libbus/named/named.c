@@ -97,6 +97,17 @@ bus_epoch(struct bus *bus)
 	return bus != NULL ? bus->epoch : 0;
 }
 
+uint64_t
+bus_position(struct bus *bus)
+{
+	uint64_t next;
+
+	if (bus__enter(bus) < 0 || !bus->kind->has_members ||
+	    bus__log_next_sequence(bus->log, &next) < 0)
+		return 0;
+	return next - 1;
+}
+
 /* --- publishing --------------------------------------------------------------------------------------------------- */
 
 static const struct {

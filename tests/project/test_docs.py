@@ -55,8 +55,9 @@ def run_python(text, tmp_path):
         compile(text, "block.py", "exec")
         return
     (tmp_path / "block.py").write_text(text)
-    # A block with tests is a test module.
-    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []
+    # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
+    plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    pytest_here = ["-m", "pytest", "-q", *plugins] if "\ndef test_" in text else []
     run([sys.executable, *pytest_here, "block.py"], tmp_path)
 
 
@@ -124,6 +125,8 @@ def test_statements_about_delivery_name_tests_that_exist():
             path = f"tests/unit/test_{file}.c"
             if python:
                 path = f"tests/python/test_{file}.py"
+            elif file == "contract":
+                path, test = "tests/contract/promises.def", f"PROMISE({test},"
             elif file.startswith("report_"):
                 path = f"tests/reports/test_{file.removeprefix('report_')}.c"
             assert test in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"
