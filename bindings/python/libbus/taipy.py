@@ -26,12 +26,12 @@ from libbus._sessions import Events, Newest, Out, PerSession, Rows, Sessions, Sh
 try:
     from taipy.gui import Gui  # type: ignore[import-not-found]
     from taipy.gui.extension import ElementLibrary  # type: ignore[import-not-found]
-except ModuleNotFoundError as missing:
-    if missing.name is None or missing.name.partition(".")[0] != "taipy":
+except ModuleNotFoundError as _error:
+    if _error.name is None or _error.name.partition(".")[0] != "taipy":
         raise
     raise ModuleNotFoundError(
         "libbus.taipy needs Taipy, which is not installed: pip install 'libbus[taipy]'",
-        name=missing.name,
+        name=_error.name,
     ) from None
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BusGui"]
 
-log = logging.getLogger("libbus.taipy")
+_log = logging.getLogger("libbus.taipy")
 
 # Taipy's one scope for all pages of Gui.run(single_client=True).
 SINGLE = "global"
@@ -71,7 +71,7 @@ class BusGui(Closing):
 
     def __init__(self, bus: libbus.Bus, gui: Gui, *, hz: float = 10) -> None:
         self._framework = _Taipy(gui)
-        self._sessions = Sessions(bus, self._framework, hz, log)
+        self._sessions = Sessions(bus, self._framework, hz, _log)
         # The ticker of a process and of a run of the Gui; each has its own.
         self._run = 0
         self._ticking: tuple[int, int] | None = None
@@ -123,7 +123,7 @@ class BusGui(Closing):
 
         Args:
             topic_filter: As in bus.subscribe().
-            var: A variable of the module that made the Gui.
+            var: A variable that is defined where the Gui was made.
             field: The value is a dict, and this key of it is shown.
             convert: Is called with the value, or with a dict of topic and value where the filter has wildcards, and returns what
                 the variable becomes.
@@ -157,7 +157,7 @@ class BusGui(Closing):
 
         Args:
             topic_filter: As in bus.subscribe().
-            var: A variable of the module that made the Gui.
+            var: A variable that is defined where the Gui was made.
             maxlen: Rows; the oldest make room.
             field: The value is a dict, and this key of it is shown.
             start: As in bus.subscribe(). None: on a named bus libbus.last(maxlen), so that a chart is full at once.
@@ -228,7 +228,7 @@ class BusGui(Closing):
 
         Args:
             choose: Returns the filter of a session, or None: the session has none.
-            var: A variable of the module that made the Gui.
+            var: A variable that is defined where the Gui was made.
             field: As in bind().
             convert: As in bind().
             empty: What the variable becomes when the session leaves a topic.
@@ -263,7 +263,7 @@ class BusGui(Closing):
         made the change keeps what it has, so a slider does not jump while it is moved. on_change functions are called as before.
 
         Args:
-            var: A variable of the module that made the Gui.
+            var: A variable that is defined where the Gui was made.
             topic: The topic, or a function that is called with the state and returns it; None: nothing is published.
             retain: As in bus.publish(), so that a receiver that starts later gets the value.
             convert: Is called with the value, and returns what is published.
@@ -290,7 +290,7 @@ class BusGui(Closing):
         self._ticking = None
         for var in [*(each.var for each in self._sessions.shown), *self._sessions.outs]:
             if not self._framework.has(var):
-                log.error("%s", _missing(var))
+                _log.error("%s", _missing(var))
 
     def _begin_session(self, state: Any) -> None:
         """On the server's thread, or in its hub, before the session's on_init."""
@@ -324,12 +324,14 @@ def _tick(find: weakref.ref[BusGui], here: tuple[int, int]) -> None:
 
 def _name(var: str) -> str:
     if not isinstance(var, str) or not var.isidentifier():
-        raise ValueError(f"var={var!r}: the name of a variable of the module that made the Gui")
+        raise ValueError(
+            f"var={var!r}: the name of a variable that is defined where the Gui was made"
+        )
     return var
 
 
 def _missing(var: str) -> str:
-    return f"there is no variable {var} in the module that made the Gui: define it there, as in {var} = None"
+    return f"there is no variable {var} where the Gui was made: define it there, as in {var} = None"
 
 
 # --- Taipy ------------------------------------------------------------------------------------------------
@@ -434,8 +436,8 @@ class _Library(ElementLibrary):  # type: ignore[misc]
         for link in _links_of(state.get_gui()):
             try:
                 link._begin_session(state)
-            except Exception:
-                log.exception("a session began without its values")
+            except Exception:  # noqa: BLE001
+                _log.exception("a session began without its values")
 
 
 _links: weakref.WeakSet[BusGui] = weakref.WeakSet()
