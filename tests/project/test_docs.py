@@ -29,8 +29,14 @@ BLOCKS = [
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
 # What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
 # compiled and not run.
-PEERS = {"blinker", "gevent", "zmq"}
+PEERS = {"blinker", "gevent", "taipy", "zmq"}
 SERVERS = {"redis", "paho"}
+# gui.run() returns at once.
+TAIPY_SERVES_NOBODY = """\
+import functools
+import taipy.gui
+taipy.gui.Gui.run = functools.partialmethod(taipy.gui.Gui.run, run_server=False)
+"""
 IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
@@ -54,6 +60,8 @@ def run_python(text, tmp_path):
     if imported & SERVERS:
         compile(text, "block.py", "exec")
         return
+    if "taipy" in imported:
+        text = TAIPY_SERVES_NOBODY + text
     (tmp_path / "block.py").write_text(text)
     # A block with tests is a test module.
     pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []

@@ -1,8 +1,10 @@
-"""Runs a Gui in a thread, ends it by argv[2], and says which threads of the link are left: stopping.py ASYNC_MODE stop|close."""
+"""Runs a Gui in a thread and ends its updates: stopping.py ASYNC_MODE stop|close|bus."""
 
+import os
 import sys
 import threading
 import time
+import types
 
 from session import Session
 from taipy.gui import Gui
@@ -11,6 +13,9 @@ import libbus
 from libbus.taipy import BusGui
 
 mode, end = sys.argv[1:]
+sys.stdin = types.SimpleNamespace(
+    isatty=lambda: True
+)  # else Flask-SocketIO refuses the server of Werkzeug
 value = None
 bus = libbus.Bus()
 gui = Gui("<|{value}|text|>")
@@ -28,7 +33,6 @@ def until(condition, what):
 def run_and_see(number):
     gui.run(
         run_in_thread=True, port="auto", async_mode=mode, run_browser=False, use_reloader=False,
-        allow_unsafe_werkzeug=True,
     )  # fmt: skip
     session = Session(gui._get_port())
     bus.publish("value", number)
@@ -36,7 +40,6 @@ def run_and_see(number):
     return session
 
 
-before = threading.active_count()
 session = run_and_see(1)
 ticking = link._ticking
 assert ticking is not None
@@ -48,7 +51,6 @@ if end == "stop":
     assert link._ticking != ticking
     session.close()
     gui.stop()
-names = [each.name for each in threading.enumerate()]
-if mode == "threading":
-    until(lambda: not any("run" in each.name for each in threading.enumerate()), names)
+until(lambda: not any("_tick" in each.name for each in threading.enumerate()), "the ticker ended")
 print("ended", flush=True)
+os._exit(0)  # the server's thread would go on
