@@ -166,7 +166,7 @@ def time(groups, programs, options):
             yield line | {"quick": options.quick}
 
 
-def machine(build):
+def machine(build, optimization="-O2"):
     """What was measured on, in a few words."""
     compiler = json.loads((build / "meson-info" / "intro-compilers.json").read_text())["host"]["c"]
     with open("/proc/cpuinfo") as lines:
@@ -175,7 +175,7 @@ def machine(build):
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     cpus = len(os.sched_getaffinity(0))
     kernel = ".".join(platform.release().split(".")[:2])
-    return f"{model}, {cpus} CPUs, {system}, Linux {kernel}, {compiler['id']} {compiler['version']} -O2"
+    return f"{model}, {cpus} CPUs, {system}, Linux {kernel}, {compiler['id']} {compiler['version']} {optimization}"
 
 
 def today():

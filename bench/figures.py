@@ -4,17 +4,17 @@
 compares both. A page holds two kinds of markers, and what stands inside them is generated:
 
     <!-- figure: 1-to-1-64-zeromq-inproc -->14.7<!-- / -->      one number; ID.ours, ID.peer, ID.least, ID.most, ID.bar
-    <!-- figures: small -->…<!-- end of figures -->             a block: performance, small or memory
+    <!-- figures: small -->…<!-- end of figures -->             a block: performance, small, memory, python or python-steps
 """
 
 import difflib
 import json
 import re
 
-from table import HEADS, ORDER, bar, command, number, quantity, ratio_end, reached, rows
+from table import HEADS, ORDER, PYTHON, bar, command, number, quantity, ratio_end, reached, rows
 
 INLINE = re.compile(r"(<!-- figure: (\S+) -->)(.*?)(<!-- / -->)")
-BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 RUN = ("date", "machine", "quick")
 FIGURE = (
     "group", "case", "payload", "ours", "peer", "peer_name", "ratio", "ratio_min", "ratio_max", "bar", "aim", "sense",
@@ -159,8 +159,8 @@ def performance(lines):
 
 
 def in_performance(lines):
-    """Those that the page about speed shows: memory has a page of its own."""
-    return [line for line in lines if line["group"] != "memory"]
+    """Those of the plot and the table of C: memory has a page of its own, and Python a table."""
+    return [line for line in lines if line["group"] not in ("memory", *PYTHON)]
 
 
 def small(lines):
@@ -186,7 +186,26 @@ def memory(lines):
     return f"{table}\nMeasured {measured_on(lines)}.\n"
 
 
-BLOCKS = {"performance": performance, "small": small, "memory": memory}
+def python(lines):
+    lines = [line for line in lines if line["group"] == "python"]
+    return f"{summary(lines)}\n{markdown_table(HEADS, rows(lines))}"
+
+
+def python_steps(lines):
+    lines = [line for line in lines if line["group"] == "python-steps"]
+    table = markdown_table(
+        ("step", "instructions"), [(line["case"], f"{line['ours']:,.0f}") for line in lines]
+    )
+    return f"{table}\nCounted {measured_on(lines)}.\n"
+
+
+BLOCKS = {
+    "performance": performance,
+    "small": small,
+    "memory": memory,
+    "python": python,
+    "python-steps": python_steps,
+}
 
 
 def block(lines, name):

@@ -1,27 +1,37 @@
 """How libbus does in Python beside what programs use today, in one run of interleaved rounds.
 
-Run: ./dev bench python [CASE...] [--rounds N]. The cases are those of --list. Needs blinker, janus, pyzmq and NumPy, which ./dev
-installs. Each round measures every case once, libbus and its peer one after the other; a line tells the medians and the median of the
-ratios of the rounds, with the lowest and the highest. Above 1 libbus does more per second; of times below 1 libbus takes less.
+Run: ./dev bench python [CASE...] [--rounds N]. The cases are those of --list. Needs blinker, janus, msgpack, pyzmq, NumPy and valgrind,
+which ./dev installs. Each round measures every case once, libbus and its peer one after the other; a line tells the medians and the
+median of the ratios of the rounds, with the lowest and the highest. Above 1 libbus does more per second; of times below 1 libbus takes
+less. A run of all cases is kept for ./dev bench-page.
 """
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import os
+import platform
 import queue
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import blinker
 import janus
+import msgpack
 import numpy
+import steps
+import values
 import zmq
+from bench import keep, machine, today
+from table import bar, number, quantity, reached
 
 import libbus
 
@@ -266,21 +276,29 @@ def libbus_processes(payload, count, read=lambda msg: msg.data):
         return count / elapsed
 
 
-def zmq_processes(payload, count):
+def zmq_processes(payload, count, *, push=False):
+    """No bound on what waits (a high-water mark of 0), so that PUB drops nothing and PUSH does not stop. The sender is an XPUB, a PUB
+    that says when it is subscribed to."""
     with tempfile.TemporaryDirectory() as directory:
         where = f"ipc://{directory}/socket"
 
         def send(say):
-            socket = zmq.Context().socket(zmq.PUSH)
+            socket = zmq.Context().socket(zmq.PUSH if push else zmq.XPUB)
+            socket.set_hwm(0)
             socket.connect(where)
             say()
+            if not push:
+                socket.recv()
             for _ in range(count):
                 socket.send(payload)
             signal.pause()
 
         context = zmq.Context()
-        socket = context.socket(zmq.PULL)
+        socket = context.socket(zmq.PULL if push else zmq.SUB)
+        socket.set_hwm(0)
         socket.bind(where)
+        if not push:
+            socket.subscribe(b"")
         child = Child(send)
         child.wait()
         socket.recv()
@@ -292,6 +310,10 @@ def zmq_processes(payload, count):
         socket.close(0)
         context.term()
         return (count - 1) / elapsed
+
+
+def zmq_pushes(payload, count):
+    return zmq_processes(payload, count, push=True)
 
 
 def pipe_processes(payload, count, *, objects=False):
@@ -381,87 +403,185 @@ def processes(size, count, theirs):
     return lambda: libbus_processes(payload, count), lambda: theirs(payload, count)
 
 
-# name: (case, the peer, the bar, whether it is a time, (ours, theirs))
+def reads(work):
+    """1 / the time that it takes, as part() has it."""
+    return lambda: 1 / work()
+
+
+def value_read(kind, ours, theirs):
+    """ours of a message with that value, theirs of its msgpack or of itself."""
+    value, count = values.CASES[kind]
+    given = libbus.packb(value) if theirs is msgpack.unpackb else value
+
+    def mine():
+        with libbus.Bus() as bus:
+            return values.seconds(ours, values.messages(bus, value, count))
+
+    return reads(mine), reads(lambda: values.seconds(theirs, [given] * count))
+
+
+# name: (case, bytes of the payload, the peer, the bar, whether it is a time, (ours, theirs))
 CASES = {
-    "calls-1": ("bytes to 1 callback", "blinker", 1.8, False, calls(b"x" * 64, 1, 50000)),
-    "calls-10": ("bytes to 10 callbacks", "blinker", 2.2, False, calls(b"x" * 64, 10, 10000)),
-    "calls-dict-1": ("small dict to 1 callback", "blinker", 1.0, False, calls(SMALL, 1, 50000)),
-    "calls-dict-10": ("small dict to 10 callbacks", "blinker", 1.8, False, calls(SMALL, 10, 10000)),
+    "calls-1": ("bytes to 1 callback", 64, "blinker", 1.8, False, calls(b"x" * 64, 1, 50000)),
+    "calls-10": ("bytes to 10 callbacks", 64, "blinker", 2.2, False, calls(b"x" * 64, 10, 10000)),
+    "calls-dict-1": ("small dict to 1 callback", 0, "blinker", 1.0, False, calls(SMALL, 1, 50000)),
+    "calls-dict-10": ("small dict to 10 callbacks", 0, "blinker", 1.8, False, calls(SMALL, 10, 10000)),
     "threads": (
-        "thread to thread, small dict",
-        "queue.Queue",
-        2.0,
-        False,
+        "thread to thread, small dict", 0, "queue.Queue", 2.0, False,
         (lambda: libbus_threads(50000), lambda: queue_threads(50000)),
     ),
     "threads-trip": (
-        "round trip of threads, p50",
-        "queue.Queue",
-        1.0,
-        True,
+        "round trip of two threads, p50", 64, "queue.Queue", 1.0, True,
         trips(libbus_thread_trips, queue_thread_trips, 50),
     ),
     "async": (
-        "async for from another thread",
-        "janus",
-        2.0,
-        False,
+        "async for from another thread, small dict", 0, "janus", 2.0, False,
         (lambda: asyncio.run(libbus_async(30000)), lambda: asyncio.run(janus_async(30000))),
     ),
-    "zmq-64": ("2 processes, 64 B", "pyzmq ipc", 6.0, False, processes(64, 100000, zmq_processes)),
-    "zmq-1k": (
-        "2 processes, 1 KiB",
-        "pyzmq ipc",
-        6.0,
-        False,
-        processes(1024, 100000, zmq_processes),
-    ),
-    "pipe-64": ("2 processes, 64 B", "Pipe", 4.0, False, processes(64, 100000, pipe_processes)),
-    "pipe-1k": ("2 processes, 1 KiB", "Pipe", 4.0, False, processes(1024, 100000, pipe_processes)),
-    "pipe-64k": ("2 processes, 64 KiB", "Pipe", 2.0, False, processes(65536, 8000, pipe_processes)),
-    "pipe-1m": ("2 processes, 1 MiB", "Pipe", 1.2, False, processes(1000000, 500, pipe_processes)),
+    "zmq-64": ("2 processes in Python", 64, "pyzmq PUB/SUB", 6.0, False, processes(64, 100000, zmq_processes)),
+    "zmq-1k": ("2 processes in Python", 1024, "pyzmq PUB/SUB", 6.0, False, processes(1024, 100000, zmq_processes)),
+    "zmq-push-64": ("2 processes in Python", 64, "pyzmq PUSH/PULL", 6.0, False, processes(64, 100000, zmq_pushes)),
+    "zmq-push-1k": ("2 processes in Python", 1024, "pyzmq PUSH/PULL", 6.0, False, processes(1024, 100000, zmq_pushes)),
+    "pipe-64": ("2 processes in Python", 64, "multiprocessing.Pipe", 4.0, False, processes(64, 100000, pipe_processes)),
+    "pipe-1k": ("2 processes in Python", 1024, "multiprocessing.Pipe", 4.0, False, processes(1024, 100000, pipe_processes)),
+    "pipe-64k": ("2 processes in Python", 65536, "multiprocessing.Pipe", 2.0, False, processes(65536, 8000, pipe_processes)),
+    "pipe-1m": ("2 processes in Python", 1000000, "multiprocessing.Pipe", 1.2, False, processes(1000000, 500, pipe_processes)),
     "trip-p50": (
-        "round trip of processes, p50",
-        "Pipe",
-        1.2,
-        True,
+        "round trip of two processes, p50", 64, "multiprocessing.Pipe", 1.2, True,
         trips(libbus_process_trips, pipe_process_trips, 50),
     ),
     "trip-p99": (
-        "round trip of processes, p99",
-        "Pipe",
-        1.5,
-        True,
+        "round trip of two processes, p99", 64, "multiprocessing.Pipe", 1.5, True,
         trips(libbus_process_trips, pipe_process_trips, 99),
     ),
+    "value-small": (
+        ".value of a small dict", 0, "msgpack.unpackb", 1.0, True,
+        value_read("small dict", values.read_value, msgpack.unpackb),
+    ),
+    "value-large": (
+        ".value of a large dict", 0, "msgpack.unpackb", 1.0, True,
+        value_read("large dict", values.read_value, msgpack.unpackb),
+    ),
+    "json-large": (
+        ".json() of a large dict", 0, "json.dumps", 0.3, True,
+        value_read("large dict", values.read_json, json.dumps),
+    ),
     "array": (
-        "64 KiB float64 array",
-        "Pipe",
-        5.0,
-        False,
+        "array of float64, dtype and shape kept", 65536, "multiprocessing.Pipe", 5.0, False,
         (
             lambda: libbus_processes(ARRAY, 8000, numpy.asarray),
             lambda: pipe_processes(ARRAY, 8000, objects=True),
         ),
     ),
-}
+}  # fmt: skip
 
 
 def shown(rate, is_time):
     return f"{1e6 / rate:8.1f} µs" if is_time else f"{rate:8,.0f}/s"
 
 
-def line(name, ours, theirs):
-    case, peer, bar, is_time, _ = CASES[name]
+def text(name, result):
+    is_time = CASES[name][4]
+    ours, theirs = (1e9 / v if is_time else v for v in (result["ours"], result["peer"]))
+    return (
+        f"{name:14} {result['case']:42} {shown(ours, is_time):>12}  {result['peer_name']:20} {shown(theirs, is_time):>12}"
+        f"  {number(result['ratio']):>5} ({number(result['ratio_min'])} to {number(result['ratio_max'])})  {bar(result)}"
+        f" {'reached' if reached(result) else 'not reached'}"
+    )
+
+
+def result(name, ours, theirs):
+    """The medians of the rounds, and of their ratios, as ./dev bench keeps a figure."""
+    case, payload, peer, bar, is_time, _ = CASES[name]
     ratios = [
         other / mine if is_time else mine / other for mine, other in zip(ours, theirs, strict=True)
     ]
-    middle = statistics.median(ratios)
-    reached = middle <= bar if is_time else middle >= bar
-    return (
-        f"{name:14} {case:30} {shown(statistics.median(ours), is_time):>12}  {peer:12} {shown(statistics.median(theirs), is_time):>12}"
-        f"  {middle:5.2f} ({min(ratios):.2f} to {max(ratios):.2f})  {'≤' if is_time else '≥'} {bar} {'reached' if reached else 'not reached'}"
-    )
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return {
+        "group": "python",
+        "case": case,
+        "payload": payload,
+        "ours": 1e9 / mine if is_time else mine,
+        "peer": 1e9 / other if is_time else other,
+        "peer_name": peer,
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "bar": bar,
+        "aim": None,
+        "sense": "at most" if is_time else "at least",
+        "unit": "ns" if is_time else "messages/s",
+        "rounds": len(ours),
+        "line_rtt_ns": None,
+        "quick": len(ours) < ROUNDS,
+    }
+
+
+# --- instructions -----------------------------------------------------------------------------------------------------
+
+FEW, MANY = 500, 2500
+
+
+def instructions(step, count):
+    """All that the program executes, with its beginning and its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "counted"
+        program = [sys.executable, Path(__file__).with_name("steps.py"), step, str(count)]
+        counter = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        environ = os.environ | {"PYTHONHASHSEED": "0"}
+        done = subprocess.run(
+            [*counter, *program], check=False, capture_output=True, text=True, env=environ
+        )
+        if done.returncode != 0:
+            sys.exit(done.stderr)
+        found = (line.split() for line in out.read_text().splitlines())
+        return next(int(words[1]) for words in found if words[:1] == ["summary:"])
+
+
+def count_steps():
+    each = {}
+    for step in steps.STEPS:
+        tell(f"counting the instructions of {step}")
+        each[step] = (instructions(step, MANY) - instructions(step, FEW)) / (MANY - FEW)
+    for step, (case, before, _) in steps.STEPS.items():
+        if case is None:
+            continue
+        yield {
+            "group": "python-steps",
+            "case": case,
+            "payload": 0,
+            "ours": each[step] - each[before],
+            "peer": None,
+            "peer_name": None,
+            "ratio": each[step] - each[before],
+            "bar": None,
+            "aim": None,
+            "sense": "at most",
+            "unit": "instructions",
+            "rounds": 1,
+            "line_rtt_ns": None,
+            "quick": False,
+        }
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+ROUNDS = 7
+
+
+def tell(what):
+    if sys.stderr.isatty():
+        print(f"\r{what:70}", end="", file=sys.stderr, flush=True)
+
+
+def measure(names, rounds):
+    found = {name: ([], []) for name in names}
+    for n in range(rounds):
+        for name in names:
+            tell(f"round {n + 1} of {rounds}: {name}")
+            for kept, side in zip(found[name], CASES[name][-1], strict=True):
+                kept.append(side())
+    return [result(name, *found[name]) for name in names]
 
 
 def main():
@@ -471,27 +591,34 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="all of them if none is named")
-    parser.add_argument("--rounds", type=int, default=7, help="7 if it is not given")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"{ROUNDS} if it is not given")
     parser.add_argument("--list", action="store_true", help="the cases")
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
-        for name, (case, peer, *_) in CASES.items():
+        for name, (case, _, peer, *_) in CASES.items():
             print(f"{name:14} {case}, beside {peer}")
+        print(f"{'steps':14} instructions of each step of a message's way")
         return
-    if unknown := set(options.cases) - set(CASES):
+    if unknown := set(options.cases) - {*CASES, "steps"}:
         parser.error(f"no case {', '.join(sorted(unknown))}: --list names them")
-    names = options.cases or list(CASES)
-    found = {name: ([], []) for name in names}
-    for n in range(options.rounds):
-        for name in names:
-            if sys.stderr.isatty():
-                print(f"\rround {n + 1} of {options.rounds}: {name:14}", end="", file=sys.stderr)
-            for kept, side in zip(found[name], CASES[name][-1], strict=True):
-                kept.append(side())
-    if sys.stderr.isatty():
-        print("\r" + " " * 40, end="\r", file=sys.stderr)
-    for name in names:
-        print(line(name, *found[name]))
+    names = [name for name in CASES if name in options.cases or not options.cases]
+    results = measure(names, options.rounds)
+    counts = list(count_steps()) if not options.cases or "steps" in options.cases else []
+    tell("")
+    for name, line in zip(names, results, strict=True):
+        print(text(name, line))
+    for line in counts:
+        print(f"{line['case']:42} {quantity(line['ours'], 'instructions'):>8} instructions")
+    # Some cases say nothing about the others: only a whole group takes the place of the one before.
+    fresh = (results if len(names) == len(CASES) else []) + counts
+    if options.results and fresh:
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        python = f"CPython {platform.python_version()}"
+        for line in fresh:
+            line |= {"machine": f"{machine(options.build, '-O3')}, {python}", "date": today()}
+        keep(options.results, fresh, {line["group"] for line in fresh})
 
 
 if __name__ == "__main__":

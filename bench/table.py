@@ -7,7 +7,8 @@ from pathlib import Path
 TIMED = (
     "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named", "links",
 )  # fmt: skip
-ORDER = (*TIMED, "instructions", "syscalls", "named-counts", "memory", "small")
+PYTHON = ("python", "python-steps")  # of bench/python.py
+ORDER = (*TIMED, "instructions", "syscalls", "named-counts", "memory", "small", *PYTHON)
 HEADS = ("case", "bytes", "libbus", "peer", "ratio (least to most)", "bar", "reached")
 
 
@@ -18,7 +19,9 @@ def lines_of(path):
 
 def command(line):
     """What measures it again."""
-    return "./dev bench-small" if line["group"] == "small" else f"./dev bench {line['group']}"
+    if line["group"] == "small":
+        return "./dev bench-small"
+    return f"./dev bench {line['group'].removesuffix('-steps')}"
 
 
 def number(value):

@@ -18,6 +18,7 @@ FLOOR = {
     "log": 1,
     "topic": 1,
     "value": 1,
+    "loop": 1,
     "mailbox": 2,
     "bus": 3,
     "named": 4,

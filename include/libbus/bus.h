@@ -132,6 +132,11 @@ BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus 
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API uint64_t bus_epoch(struct bus *bus);
 
+/* Returns the position of the last message in a named bus's log: a mailbox that begins behind it (BUS_FROM_POSITION) gets what is
+ * published after the call. 0 on a private bus, in a forked child, and where the log is damaged.
+ * Threads: any.  Blocks: never.  Callbacks: none run inside. */
+BUS_API uint64_t bus_position(struct bus *bus);
+
 /* Waits until everything accepted before the call is handled by mailboxes with their own thread and
  * handed to the wire of links that are up. BUS_E_TIMEDOUT when it is not, BUS_E_STATE in a callback.
  * Threads: any.  Blocks: up to timeout_ms.  Callbacks: run on their own threads meanwhile. */
@@ -203,6 +208,11 @@ struct bus_slice {
  * error of the first; those behind one that is not accepted are not tried.
  * Threads: one at a time per pub.  Blocks: up to wait_ms for each.  Callbacks: as bus_publish(). */
 BUS_API int bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t count);
+
+/* Publishes one message whose payload is count parts in a row, as bus_pub_send() would publish them
+ * joined, without a buffer to join them in. Worth it above 4 KiB: a head and a large body, say.
+ * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
+BUS_API int bus_pub_send_parts(struct bus_pub *pub, const struct bus_slice *parts, size_t count);
 
 /* Lends len bytes of the bus, to be filled in place and sent without a copy. Worth it above 1 KiB.
  * *ret_data is aligned for any type and the caller's until commit, abort or the close of the handle.

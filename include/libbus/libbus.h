@@ -7,6 +7,7 @@
 #include <libbus/export.h>
 #include <libbus/own_transport.h>
 #include <libbus/pack.h>
+#include <libbus/push.h>
 #include <libbus/transport.h>
 #include <libbus/version.h>
 

@@ -6,6 +6,7 @@
 
 #include <libbus/bus.h>
 #include <libbus/own_transport.h>
+#include <libbus/push.h>
 #include <libbus/transport.h>
 
 #include "base/error_text.h"
@@ -37,6 +38,12 @@ const struct sized bus__sized[SIZED_KINDS] = {
 	sizeof(struct bus_member)},
     [SIZED_TRANSPORT] = {"bus_transport", FIRST(struct bus_transport, close, void *),
 	sizeof(struct bus_transport)},
+    [SIZED_PUSH_CONFIG] = {"bus_push_config", FIRST(struct bus_push_config, remember_count, size_t),
+	sizeof(struct bus_push_config)},
+    [SIZED_PAGE_CONFIG] = {"bus_page_config", FIRST(struct bus_page_config, event, uint64_t),
+	sizeof(struct bus_page_config)},
+    [SIZED_PUSH_STATS] = {"bus_push_stats", FIRST(struct bus_push_stats, waiting_bytes, uint64_t),
+	sizeof(struct bus_push_stats)},
 };
 
 _Static_assert((int)BUS_LOSS_COUNT <= BUS_LOSS_ROOM, "bus_stats.lost has room for each kind");

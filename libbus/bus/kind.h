@@ -86,6 +86,7 @@ struct kind {
 	/* Payloads of records that differ in nothing else: one, or many, of which it says how many are in. */
 	int (*send_one)(
 	    struct bus *bus, const struct log_item *record, const void *data, size_t len);
+	int (*send_parts)(struct bus *bus, const struct log_item *record, size_t len);
 	int (*send_many)(struct bus *bus, const struct log_item *record,
 	    const struct bus_slice *items, size_t count);
 

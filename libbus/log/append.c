@@ -291,6 +291,15 @@ bus__log_append(struct log *log, const struct log_item *item, const struct bus_s
 	return (int)done;
 }
 
+int
+bus__log_append_parts(struct log *log, const struct log_item *item, size_t len)
+{
+	const struct bus_slice payload = {NULL, len};
+	uint64_t sequence;
+
+	return append_rest(log, NULL, item, &payload, 1, 0, &sequence);
+}
+
 /* The bytes of a record with a payload and its topic's name only. */
 static inline uint64_t
 named_size(const struct log_item *item, size_t len)

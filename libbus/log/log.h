@@ -232,6 +232,9 @@ struct log_item {
 	int64_t expires_ns; /* with LOG_EXPIRES */
 	uint64_t reply;     /* with LOG_REPLY */
 	int64_t until_ns; /* BUS_E_TIMEDOUT then; 0: it waits for its turn as long as that takes */
+	const struct bus_slice
+	    *parts; /* not NULL: the payload, instead of the bytes of its slice */
+	size_t part_count;
 };
 
 /* The most that payload and headers of a record may have together. */
@@ -243,6 +246,9 @@ uint32_t bus__log_most(const struct log *log);
  * BUS_E_TIMEDOUT: see log/turn.h. Waits for its turn, which comes within about 0.1 s even if another writer dies or is stopped. */
 int bus__log_append(struct log *log, const struct log_item *item, const struct bus_slice *payloads,
     size_t count, uint64_t *ret_sequence);
+
+/* bus__log_append() of one record whose payload is item->parts, `len` bytes together. */
+int bus__log_append_parts(struct log *log, const struct log_item *item, size_t len);
 
 /* bus__log_append() of one record without flags, headers and a time. */
 int bus__log_append_one(struct log *log, const struct log_item *item, const void *data, size_t len);
@@ -574,6 +580,9 @@ struct log_summary {
 	uint64_t kept_count, kept_count_most, kept_bytes, kept_most;
 	uint32_t segments, members, readers;
 };
+
+/* The number of the next record. 0, or what bus__log_cursor_open() answers. */
+int bus__log_next_sequence(struct log *log, uint64_t *ret_next);
 
 /* 0, or what bus__log_cursor_open() answers. */
 int bus__log_summary(struct log *log, struct log_summary *ret_summary);

@@ -18,6 +18,12 @@ sequence_at(struct log *log, enum log_from from, uint64_t *ret_sequence)
 	return 0;
 }
 
+int
+bus__log_next_sequence(struct log *log, uint64_t *ret_next)
+{
+	return sequence_at(log, LOG_FROM_NOW, ret_next);
+}
+
 /* How many records are there: between those that somebody holds and the rest, some may be gone. */
 static uint64_t
 count_there(struct log *log, uint64_t next)
@@ -44,7 +50,7 @@ bus__log_summary(struct log *log, struct log_summary *ret_summary)
 	int err = sequence_at(log, LOG_FROM_OLDEST, &s.oldest);
 
 	if (err == 0)
-		err = sequence_at(log, LOG_FROM_NOW, &s.next);
+		err = bus__log_next_sequence(log, &s.next);
 	if (err < 0)
 		return err;
 	s.there = count_there(log, s.next);

@@ -155,6 +155,7 @@ const struct kind bus__named_kind = {
     .publish = bus__named_publish,
     .send = bus__named_send,
     .send_one = bus__named_send_one,
+    .send_parts = bus__named_send_parts,
     .send_many = bus__named_send_many,
     .relay = bus__named_relay,
     .ask = bus__named_ask,

@@ -97,6 +97,17 @@ bus_epoch(struct bus *bus)
 	return bus != NULL ? bus->epoch : 0;
 }
 
+uint64_t
+bus_position(struct bus *bus)
+{
+	uint64_t next;
+
+	if (bus__enter(bus) < 0 || !bus->kind->has_members ||
+	    bus__log_next_sequence(bus->log, &next) < 0)
+		return 0;
+	return next - 1;
+}
+
 /* --- publishing --------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -305,6 +316,13 @@ touch(const volatile uint8_t *bytes, size_t len)
 	(void)bytes[len - 1];
 }
 
+static void
+touch_pages(const uint8_t *data, size_t len)
+{
+	for (size_t at = 0; at < len; at += PAGE)
+		touch(data + at, len - at);
+}
+
 /* Apart, so that a small one saves no register for it. */
 static __attribute__((noinline)) int
 send_large(struct bus *bus, const struct log_item *record, const void *data, size_t len)
@@ -315,8 +333,7 @@ send_large(struct bus *bus, const struct log_item *record, const void *data, siz
 		return fail_send(bus, BUS_E_TOO_BIG, record, len);
 	if (data == NULL)
 		return fail_send(bus, BUS_E_INVAL, record, len);
-	for (size_t at = 0; at < len; at += PAGE)
-		touch((const uint8_t *)data + at, len - at);
+	touch_pages(data, len);
 	err = bus__log_append_one(bus->log, record, data, len);
 	return err < 0 ? bus__fail_append(bus, err) : 0;
 }
@@ -336,6 +353,17 @@ bus__named_send_one(struct bus *bus, const struct log_item *record, const void *
 	}
 	err = bus__log_append_one(bus->log, record, data, len);
 	return err < 0 ? bus__fail_append(on, err) : 0;
+}
+
+int
+bus__named_send_parts(struct bus *bus, const struct log_item *record, size_t len)
+{
+	int err;
+
+	for (size_t i = 0; i < record->part_count; i++)
+		touch_pages(record->parts[i].data, record->parts[i].len);
+	err = bus__log_append_parts(bus->log, record, len);
+	return err < 0 ? bus__fail_append(bus, err) : 0;
 }
 
 int

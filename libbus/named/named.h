@@ -43,6 +43,7 @@ int bus__named_send_one(
     struct bus *bus, const struct log_item *record, const void *data, size_t len);
 
 /* Several payloads: how many are in, at least one, or the error of the first. */
+int bus__named_send_parts(struct bus *bus, const struct log_item *record, size_t len);
 int bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count);
 

@@ -13,7 +13,7 @@ bus__packer_grow(struct bus_packer *packer, size_t len)
 
 	if (packer->err < 0)
 		return false;
-	data = packer->fixed ? NULL : bus__realloc(packer->data, room);
+	data = bus__realloc(packer->data, room);
 	if (data == NULL) {
 		packer->err = BUS_E_NOMEM;
 		return false;
@@ -46,17 +46,17 @@ padding(size_t before, size_t head, size_t len)
 	return 0; /* at a size where the extension's own head grows */
 }
 
-void *
-bus__put_numbers(struct bus_packer *packer, const struct bus_numbers *numbers)
+bool
+bus__put_numbers_head(struct bus_packer *packer, const struct bus_numbers *numbers, size_t room)
 {
 	size_t head = BUS__NUMBERS_HEAD + 4 * (size_t)numbers->dimensions;
 	unsigned pad = padding(packer->len, head, numbers->len);
 	unsigned char *place;
 
 	/* Once for all of it, so that the packer does not grow by half of it and copies. */
-	if (head + pad + 6 + numbers->len > packer->room - packer->len &&
-	    !bus__packer_grow(packer, head + pad + 6 + numbers->len))
-		return NULL;
+	if (head + pad + 6 + room > packer->room - packer->len &&
+	    !bus__packer_grow(packer, head + pad + 6 + room))
+		return false;
 	bus__put_ext_head(packer, BUS_EXT_NUMBERS, (uint32_t)(head + pad + numbers->len));
 	place = bus__put_room(packer, BUS__NUMBERS_HEAD);
 	place[0] = (unsigned char)numbers->kind;
@@ -69,5 +69,13 @@ bus__put_numbers(struct bus_packer *packer, const struct bus_numbers *numbers)
 			place[j] = (unsigned char)(numbers->shape[i] >> (24 - 8 * j) & 0xff);
 	}
 	memset(bus__put_room(packer, pad), 0, pad);
-	return bus__put_room(packer, numbers->len);
+	return true;
+}
+
+void *
+bus__put_numbers(struct bus_packer *packer, const struct bus_numbers *numbers)
+{
+	return bus__put_numbers_head(packer, numbers, numbers->len)
+		   ? bus__put_room(packer, numbers->len)
+		   : NULL;
 }

@@ -20,8 +20,7 @@ struct bus_packer {
 	struct bus__shape shape;
 	unsigned char *data;
 	size_t len, room;
-	bool fixed; /* data is of another's, and does not grow */
-	int err;    /* the first one stays */
+	int err; /* the first one stays */
 };
 
 /* Makes room for len bytes more. False: out of memory, which sticks. */
@@ -33,6 +32,10 @@ void bus__packer_seal(struct bus_packer *packer);
 /* Writes the head of an array of numbers, whose kind, item_bytes, dimensions, shape and len are valid, and makes room
  * for the numbers: there they go. NULL: out of memory. */
 void *bus__put_numbers(struct bus_packer *packer, const struct bus_numbers *numbers);
+
+/* The same without the numbers, with room for that many bytes behind the head. False: out of memory. */
+bool bus__put_numbers_head(
+    struct bus_packer *packer, const struct bus_numbers *numbers, size_t room);
 
 /* The place for len bytes, or NULL. */
 static inline unsigned char *

@@ -187,9 +187,24 @@ def test_a_message_cannot_be_changed(through):
             setattr(msg, name, None)
 
 
-def test_repr_shows_the_topic_and_the_head_of_the_data(through):
-    assert repr(through("abc")) == "<libbus.Message 't' msgpack b'\\xa3abc'>"
-    assert len(repr(through("x" * 100000))) < 200
+def test_repr_shows_topic_type_length_and_a_short_value(through, bus):
+    assert repr(through("abc")) == "<libbus.Message 't' msgpack, 4 bytes: 'abc'>"
+    assert repr(through({"a": 1})) == "<libbus.Message 't' msgpack, 4 bytes: {'a': 1}>"
+    assert repr(through(b"")) == "<libbus.Message 't' msgpack, 2 bytes: b''>"
+    assert repr(through("x" * 500)) == f"<libbus.Message 't' msgpack, 503 bytes: '{'x' * 59}…>"
+    assert repr(through("x" * 100_000)) == "<libbus.Message 't' msgpack, 100005 bytes>"
+
+
+def test_repr_of_a_payload_that_cannot_be_read_shows_its_bytes(bus):
+    with bus.subscribe("t") as sub:
+        bus.publish_raw("t", b"\xc1", encoding="msgpack")
+        assert repr(sub.recv()) == "<libbus.Message 't' msgpack, 1 bytes: b'\\xc1'>"
+
+
+def test_repr_does_not_call_the_type(bus):
+    with bus.subscribe("t", type=int) as sub:
+        bus.publish("t", "no int")
+        assert repr(sub.recv()) == "<libbus.Message 't' msgpack, 7 bytes: 'no int'>"
 
 
 def test_what_is_left_of_a_life_is_told(through, bus):

@@ -539,3 +539,87 @@ def test_a_large_array_waits_for_room_and_is_refused_when_there_is_none(bus):
     bus.close()
     with pytest.raises(libbus.ClosedError, match=r"^t: "):
         bus.publish("t", LARGE)
+
+
+# --- large payloads are copied once ------------------------------------------------------------------------------
+
+SIZES = [4095, 4096, 16383, 16384, 65536, 1_000_000]
+
+
+def packed_alike(value, one):
+    assert one.data == libbus.packb(value)
+    assert one.data is one.data
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", [None, "big"], ids=["private", "named"])
+def test_large_bytes_arrive_as_they_are_by_each_way_to_publish(name, size, tmp_path):
+    value = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    values = [value, bytearray(value), memoryview(value), memoryview(value)[::2], {"v": value}]
+    with (
+        libbus.Bus(name, directory=tmp_path) if name else libbus.Bus() as bus,
+        bus.subscribe("t", max_bytes=64 << 20) as sub,
+        bus.publisher("t") as pub,
+    ):
+        for each in values:
+            for send in (pub.send, lambda v: bus.publish("t", v), lambda v: pub.send_many([v])):
+                send(each)
+                one = sub.recv(timeout=WATCHDOG)
+                packed_alike(each, one)
+                assert one.value == (each if isinstance(each, dict) else bytes(each))
+        bus.publish("t", value, retain=True, headers={"a": 1})
+        one = sub.recv(timeout=WATCHDOG)
+        packed_alike(value, one)
+        assert one.headers == {"a": 1} and bus.get("t").data == one.data
+
+
+@pytest.mark.parametrize("name", [None, "big"], ids=["private", "named"])
+def test_large_arrays_arrive_aligned_and_in_this_byte_order(name, tmp_path):
+    plain = numpy.arange(30000, dtype="float64").reshape(3, 100, 100)
+    values = [plain, plain[:, ::2], plain.T, plain.astype(">f8"), numpy.asfortranarray(plain)]
+    with (
+        libbus.Bus(name, directory=tmp_path) if name else libbus.Bus() as bus,
+        bus.subscribe("t") as sub,
+        bus.publisher("t") as pub,
+    ):
+        for value in values:
+            for send in (pub.send, lambda v: bus.publish("t", v)):
+                send(value)
+                one = sub.recv(timeout=WATCHDOG)
+                packed_alike(value, one)
+                array = numpy.asarray(one)
+                assert array.flags.aligned and array.ctypes.data % 16 == 0
+                numpy.testing.assert_array_equal(array, value)
+                del one
+                assert array[0, 0, 0] == value[0, 0, 0]  # it keeps its memory alive
+
+
+def test_large_value_of_callbacks_is_the_same_bytes_for_all():
+    got = []
+    with libbus.Bus() as bus:
+        bus.on("t", lambda msg: got.append(msg.data))
+        bus.on("#", lambda msg: got.append(msg.data))
+        bus.publish("t", b"x" * 100_000)
+        bus.flush()
+    assert got[0] == got[1] and got[0] is got[1]
+
+
+def test_large_value_that_has_no_room_is_refused_or_waits():
+    value = b"x" * 40_000
+    with (
+        libbus.Bus() as bus,
+        bus.subscribe("t", full="refuse", max_bytes=65536) as sub,
+        bus.publisher("t", wait=WATCHDOG) as pub,
+    ):
+        sent = 0
+        with pytest.raises(libbus.FullError):
+            for _ in range(10):
+                bus.publish("t", value)
+                sent += 1
+        taker = threading.Thread(target=lambda: [sub.recv(timeout=WATCHDOG) for _ in range(sent)])
+        taker.start()
+        pub.send(value)
+        taker.join()
+        assert sub.recv(timeout=WATCHDOG).value == value
+        with pytest.raises(libbus.TooBigError):
+            pub.send(b"x" * (2 << 20))

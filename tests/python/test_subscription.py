@@ -1,11 +1,13 @@
 """Subscriptions: loops, timeouts, loss, threads, selectors, asyncio."""
 
 import asyncio
+import gc
 import os
 import re
 import select
 import threading
 import time
+import warnings
 
 import pytest
 from patience import WATCHDOG
@@ -378,3 +380,22 @@ def test_what_a_closed_bus_had_says_that_it_is_closed(bus):
     bus.close()
     assert all(each.closed for each in (sub, publisher, link, handle))
     assert repr(sub) == "<libbus.Subscription a closed>"
+
+
+@pytest.mark.parametrize("method", ["on", "serve"])
+def test_decorator_that_gets_no_function_warns(bus, method):
+    with pytest.warns(RuntimeWarning, match=rf"bus\.{method}\('a'\) was given no function"):
+        getattr(bus, method)("a")
+        gc.collect()
+
+
+@pytest.mark.parametrize("method", ["on", "serve"])
+def test_decorator_that_gets_its_function_is_silent(bus, method):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        @getattr(bus, method)("a")
+        def function(msg):
+            return None
+
+        gc.collect()

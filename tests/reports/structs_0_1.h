@@ -8,6 +8,7 @@
 
 #include <libbus/bus.h>
 #include <libbus/own_transport.h>
+#include <libbus/push.h>
 #include <libbus/transport.h>
 
 #include "base/sized.h"
@@ -84,6 +85,37 @@ struct member_0_1 {
 	size_t size;
 	uint32_t pid;
 	bool is_this, is_alive;
+};
+
+struct push_config_0_1 {
+	size_t size;
+	uint32_t heartbeat_ms, retry_ms, max_pages, history;
+	void (*ask)(void *arg, uint64_t page, const char *topic);
+	void (*left)(void *arg, uint64_t page);
+	void *arg;
+	const char *const *remember;
+	size_t remember_count;
+};
+
+struct page_config_0_1 {
+	size_t size;
+	const struct bus_page_filter *filters;
+	size_t filters_count;
+	const char *head;
+	size_t head_len;
+	const char *last_id;
+	uint64_t from_value, from_epoch;
+	int from, full;
+	uint32_t bytes, interval_ms;
+	bool raw, ask;
+	const char *event;
+};
+
+struct push_stats_0_1 {
+	size_t size;
+	uint64_t pages, pages_most, opened, events, bytes, lost, replaced, denied, unsent, resumed,
+	    reset;
+	uint64_t waiting_bytes;
 };
 
 struct transport_0_1 {
@@ -173,6 +205,41 @@ SAME(transport, dial);
 SAME(transport, send);
 SAME(transport, recv);
 SAME(transport, close);
+SAME(push_config, heartbeat_ms);
+SAME(push_config, retry_ms);
+SAME(push_config, max_pages);
+SAME(push_config, history);
+SAME(push_config, ask);
+SAME(push_config, left);
+SAME(push_config, arg);
+SAME(push_config, remember);
+SAME(push_config, remember_count);
+SAME(page_config, filters);
+SAME(page_config, filters_count);
+SAME(page_config, head);
+SAME(page_config, head_len);
+SAME(page_config, last_id);
+SAME(page_config, from_value);
+SAME(page_config, from_epoch);
+SAME(page_config, from);
+SAME(page_config, full);
+SAME(page_config, bytes);
+SAME(page_config, interval_ms);
+SAME(page_config, raw);
+SAME(page_config, ask);
+SAME(page_config, event);
+SAME(push_stats, pages);
+SAME(push_stats, pages_most);
+SAME(push_stats, opened);
+SAME(push_stats, events);
+SAME(push_stats, bytes);
+SAME(push_stats, lost);
+SAME(push_stats, replaced);
+SAME(push_stats, denied);
+SAME(push_stats, unsent);
+SAME(push_stats, resumed);
+SAME(push_stats, reset);
+SAME(push_stats, waiting_bytes);
 
 static const size_t sizes_0_1[SIZED_KINDS] = {
     [SIZED_MSG] = sizeof(struct msg_0_1),
@@ -186,6 +253,9 @@ static const size_t sizes_0_1[SIZED_KINDS] = {
     [SIZED_LOG_STATS] = sizeof(struct log_stats_0_1),
     [SIZED_MEMBER] = sizeof(struct member_0_1),
     [SIZED_TRANSPORT] = sizeof(struct transport_0_1),
+    [SIZED_PUSH_CONFIG] = sizeof(struct push_config_0_1),
+    [SIZED_PAGE_CONFIG] = sizeof(struct page_config_0_1),
+    [SIZED_PUSH_STATS] = sizeof(struct push_stats_0_1),
 };
 
 #endif

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <libbus/libbus.h>
@@ -89,6 +90,7 @@ publish_in_every_way(struct bus *bus, const char *topic)
 	ck_bus(bus_pub_send(pub, "1", 1), 0);
 	ck_bus(bus_pub_send_msg(pub, &msg), 0);
 	ck_bus(bus_pub_send_many(pub, slices, 2), 2);
+	ck_bus(bus_pub_send_parts(pub, slices, 2), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
 	ck_bus(bus_pub_commit(pub, loan, 4096), 0);
 	ck_bus(bus_pub_loan(pub, 4096, &loan), 0);
@@ -141,6 +143,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
 	ck_assert_int_ge(bus_mailbox_reached(mbox, &reached), 0);
 	ck_assert((bus_epoch(bus) != 0) == named);
+	ck_assert((bus_position(bus) != 0) == named);
 	ck_bus(bus_log_stats(bus, &log), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_member(bus, 0, &member), named ? 1 : BUS_E_NOTSUP);
 	ck_bus(bus_role_take(bus, "role", 0, &role), named ? 0 : BUS_E_NOTSUP);
@@ -148,6 +151,28 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 		bus_role_end(role);
 	ck_assert_str_ne(bus_strerror(BUS_E_NOMEM), bus_errname(BUS_E_NOMEM));
 	ck_assert_ptr_nonnull(bus_version());
+}
+
+static void
+serve_a_page(struct bus *bus)
+{
+	const struct bus_page_filter filter = {.filter = "page/#"};
+	const struct bus_page_config cfg = {
+	    .size = sizeof cfg, .filters = &filter, .filters_count = 1};
+	struct bus_push_stats stats = {.size = sizeof stats};
+	struct bus_push *push;
+	uint64_t page;
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_bus(bus_push_open(bus, NULL, &push), 0);
+	ck_bus(bus_push_add(push, ends[1], &cfg, &page), 0);
+	ck_bus(bus_push_answer(push, page, "page/x", true, NULL), 0);
+	ck_bus(bus_push_stats(push, &stats), 0);
+	ck_bus(bus_push_page_stats(push, page, &stats), 1);
+	ck_bus(bus_push_remove(push, page), 0);
+	ck_assert_int_ge(bus_push_close(push, patience_ms()), 0);
+	close(ends[0]);
 }
 
 static void
@@ -204,6 +229,7 @@ publish_and_fail(struct bus *bus, const char *topic)
 	ck_fails(bus_pub_send(pub, large, sizeof large), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_msg(pub, &msg), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_send_many(pub, &slice, 1), BUS_E_TOO_BIG);
+	ck_fails(bus_pub_send_parts(pub, &slice, 1), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_loan(pub, sizeof large, &loan), BUS_E_TOO_BIG);
 	ck_fails(bus_pub_commit(pub, large, 1), BUS_E_INVAL);
 	bus_pub_close(pub);
@@ -286,6 +312,8 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	const struct bus_msg *msg;
 	struct bus_mailbox *other;
 	struct bus_role *role;
+	struct bus_push *push;
+	uint64_t number;
 	struct bus *none;
 
 	ck_fails(bus_open("No Bus", NULL, &none), BUS_E_INVAL);
@@ -312,6 +340,12 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	ck_fails(bus_log_stats(bus, &log), BUS_E_INVAL);
 	ck_fails(bus_member(bus, 0, &member), BUS_E_INVAL);
 	ck_fails(bus_role_take(bus, "role/#", 0, &role), BUS_E_TOPIC_WILDCARD);
+	ck_fails(bus_push_open(NULL, NULL, &push), BUS_E_INVAL);
+	ck_fails(bus_push_add(NULL, -1, NULL, &number), BUS_E_INVAL);
+	ck_fails(bus_push_answer(NULL, 1, "t", true, NULL), BUS_E_INVAL);
+	ck_fails(bus_push_remove(NULL, 1), BUS_E_INVAL);
+	ck_fails(bus_push_stats(NULL, NULL), BUS_E_INVAL);
+	ck_fails(bus_push_page_stats(NULL, 1, NULL), BUS_E_INVAL);
 }
 
 /* What remains when the bus has closed. */
@@ -352,6 +386,7 @@ use_a_bus(const char *name)
 	ck_assert_int_gt(bus_dispatch(mbox, patience_ms(), 0), 0);
 	ask_in_every_way(bus, mbox, &replies);
 	look_at_everything(bus, mbox, topic, name != NULL);
+	serve_a_page(bus);
 	link_in_every_way(bus, topic);
 	link_by_name(bus);
 	fail_in_every_way(bus, mbox, topic, name != NULL);

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <libbus/bus.h>
 #include <libbus/own_transport.h>
+#include <libbus/push.h>
 #include <libbus/transport.h>
 
 #include "structs_0_1.h"
@@ -432,6 +434,55 @@ register_transport(struct place *p, void *given)
 	return err == BUS_E_EXIST ? 0 : err;
 }
 
+static int
+open_push(struct place *p, void *given)
+{
+	struct bus_push *push;
+	int err = bus_push_open(p->bus, given, &push);
+
+	if (err == 0)
+		bus_push_close(push, 0);
+	return err;
+}
+
+static int
+add_page(struct place *p, void *given)
+{
+	struct bus_push *push;
+	uint64_t page;
+	int ends[2], err;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_bus(bus_push_open(p->bus, NULL, &push), 0);
+	err = bus_push_add(push, ends[1], given, &page);
+	if (err < 0)
+		close(ends[1]);
+	ck_assert_int_eq(bus_push_close(push, 0), err == 0);
+	close(ends[0]);
+	return err;
+}
+
+static int
+read_push_stats(struct place *p, void *ret_given)
+{
+	const struct bus_push_stats *stats = ret_given;
+	struct bus_push *push;
+	int err;
+
+	ck_bus(bus_push_open(p->bus, NULL, &push), 0);
+	err = bus_push_stats(push, ret_given);
+	if (err == 0) {
+		ck_assert_uint_eq(stats->pages_most, 10000);
+		ck_assert_uint_eq(stats->waiting_bytes, 0);
+	}
+	bus_push_close(push, 0);
+	return err;
+}
+
+static const struct bus_page_filter page_filter = {.filter = "t"};
+static const struct bus_push_config push_cfg = {.heartbeat_ms = 1000, .history = 10};
+static const struct bus_page_config page_cfg = {
+    .filters = &page_filter, .filters_count = 1, .raw = true, .event = "news"};
 static const struct bus_msg message = {
     .topic = "t", .data = "hello", .len = 5, .type = BUS_TYPE_TEXT};
 static const struct bus_config bus_cfg = {.max_payload = 99};
@@ -474,6 +525,9 @@ static const struct door {
     {"bus_link_stats", SIZED_LINK_STATS, read_link_stats, NULL},
     {"bus_log_stats", SIZED_LOG_STATS, read_log_stats, NULL},
     {"bus_member", SIZED_MEMBER, read_member, NULL},
+    {"bus_push_open", SIZED_PUSH_CONFIG, open_push, &push_cfg},
+    {"bus_push_add", SIZED_PAGE_CONFIG, add_page, &page_cfg},
+    {"bus_push_stats", SIZED_PUSH_STATS, read_push_stats, NULL},
     {"bus_transport_register", SIZED_TRANSPORT, register_transport, &transport},
 };
 

@@ -207,6 +207,9 @@ START_TEST(a_payload_too_big_is_named_with_its_topic_size_and_limit)
 		ck_says(bus_pub_send_msg(pub, NULL), BUS_E_INVAL, "plant/pub: ", "NULL");
 		ck_says(bus_pub_send_many(pub, &item, 1), BUS_E_TOO_BIG, "plant/pub: ", "307200",
 		    limit);
+		ck_says(bus_pub_send_parts(pub, &item, 1), BUS_E_TOO_BIG, "plant/pub: ", "307200",
+		    limit);
+		ck_says(bus_pub_send_parts(pub, NULL, 1), BUS_E_INVAL, "plant/pub: ", "NULL");
 		ck_says(bus_pub_loan(pub, sizeof payload, &loan), BUS_E_TOO_BIG,
 		    "plant/pub: ", "307200", limit);
 		ck_says(bus_pub_commit(pub, payload, 1), BUS_E_INVAL, "plant/pub: ", "loan");

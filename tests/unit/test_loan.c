@@ -29,6 +29,53 @@ loan(struct bus_pub *pub, size_t len)
 	return data;
 }
 
+static void
+expect_parts(struct bus_mailbox *m, size_t head, size_t body)
+{
+	const struct bus_msg *msg;
+
+	ck_bus(bus_recv(m, 0, &msg), 1);
+	ck_assert_uint_eq(msg->len, head + body);
+	ck_assert(head == 0 || memchr(msg->data, 'b', head) == NULL);
+	ck_assert(body == 0 || memchr((const char *)msg->data + head, 'h', body) == NULL);
+}
+
+START_TEST(parts_arrive_as_one_payload)
+{
+	static char head[100000], body[100000];
+	const size_t lens[][2] = {{0, 0}, {1, 0}, {0, 7}, {5, 7}, {5, 100000}, {100000, 100000}};
+	struct bus *bus = open_bus();
+	struct bus_mailbox *all[] = {subscriber(bus, "t"), subscriber(bus, "#"),
+	    open_mailbox(bus, "#", .full = BUS_FULL_LATEST),
+	    open_mailbox(bus, "t", .full = BUS_FULL_REFUSE, .bytes = 4096)};
+	struct bus_pub *pub = open_pub(bus);
+	const struct bus_msg *msg;
+
+	memset(head, 'h', sizeof head);
+	memset(body, 'b', sizeof body);
+	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+		const struct bus_slice parts[] = {{head, lens[i][0]}, {body, lens[i][1]}};
+
+		ck_bus(bus_pub_send_parts(pub, parts, 2), 0);
+		for (size_t m = 0; m < 4; m++)
+			expect_parts(all[m], lens[i][0], lens[i][1]);
+	}
+	ck_bus(bus_pub_send_parts(pub, NULL, 0), 0);
+	ck_bus(bus_recv(all[0], 0, &msg), 1);
+	ck_assert_uint_eq(msg->len, 0);
+	ck_bus(bus_pub_send_parts(NULL, NULL, 0), BUS_E_INVAL);
+	ck_bus(bus_pub_send_parts(pub, NULL, 1), BUS_E_INVAL);
+	ck_bus(bus_pub_send_parts(pub, &(struct bus_slice){head, SIZE_MAX}, 1), BUS_E_TOO_BIG);
+	/* Lengths that wrap round. */
+	ck_bus(bus_pub_send_parts(pub, (const struct bus_slice[]){{head, 1}, {head, SIZE_MAX}}, 2),
+	    BUS_E_TOO_BIG);
+	bus_pub_close(pub);
+	for (size_t m = 0; m < 4; m++)
+		bus_mailbox_close(all[m]);
+	bus_close(bus, 0);
+}
+END_TEST
+
 START_TEST(loan_arrives_where_it_was_filled)
 {
 	struct bus *bus = open_bus();
@@ -220,7 +267,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("loan");
 
-	BUS_TEST_CASE(suite, "loans", loan_arrives_where_it_was_filled,
+	BUS_TEST_CASE(suite, "loans", parts_arrive_as_one_payload, loan_arrives_where_it_was_filled,
 	    refused_loan_is_still_the_callers, loans_end_by_abort_and_with_their_handle,
 	    message_outlives_the_handle_that_sent_it, closed_bus_ends_loans);
 	BUS_TEST_CASE(suite, "pools", blocks_that_came_back_are_used_again,

@@ -139,6 +139,7 @@ START_TEST(handles_send_one_many_and_loans)
 	struct bus *bus = join(bus_test_dir());
 	struct bus_mailbox *m = subscriber(bus, "t");
 	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_TEXT};
+	const struct bus_slice parts[] = {{"he", 2}, {NULL, 0}, {"a", 1}, {"d, body", 7}};
 	struct bus_slice items[100];
 	const struct bus_msg *msg;
 	struct bus_pub *pub;
@@ -156,6 +157,8 @@ START_TEST(handles_send_one_many_and_loans)
 	ck_bus(bus_pub_send_many(pub, items, 100), 100);
 	items[1].data = NULL;
 	ck_bus(bus_pub_send_many(pub, items, 3), 1);
+	ck_bus(bus_pub_send_parts(pub, parts, 4), 0);
+	ck_bus(bus_pub_send_parts(pub, &(struct bus_slice){NULL, 1}, 1), BUS_E_INVAL);
 	ck_bus(bus_pub_loan(pub, 5000, &loan), 0);
 	memcpy(loan, "lent", 4);
 	ck_bus(bus_pub_commit(pub, loan, 4), 0);
@@ -164,6 +167,7 @@ START_TEST(handles_send_one_many_and_loans)
 	for (int i = 0; i < 100; i++)
 		expect_message(m, "t", texts[i]);
 	expect_message(m, "t", "0");
+	expect_message(m, "t", "head, body");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_mem_eq(msg->data, "lent", 4);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);

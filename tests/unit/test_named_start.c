@@ -102,6 +102,26 @@ START_TEST(mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes)
 }
 END_TEST
 
+START_TEST(mailbox_behind_the_last_position_gets_what_is_published_after)
+{
+	struct bus *bus = join(bus_test_dir()), *private = open_bus();
+	struct bus_mailbox *m;
+
+	publish_text(bus, "t", "before");
+	m = open_mailbox(bus, NULL, .from = BUS_FROM_POSITION, .from_value = bus_position(bus),
+	    .from_epoch = bus_epoch(bus));
+	publish_text(bus, "t", "between");
+	ck_bus(bus_mailbox_subscribe(m, "t", NULL, NULL, NULL), 0);
+	publish_text(bus, "t", "after");
+	expect_message(m, "t", "between");
+	ck_assert_uint_eq(expect_message(m, "t", "after")->position, bus_position(bus));
+	ck_assert_uint_eq(bus_position(private), 0);
+	bus_mailbox_close(m);
+	ck_bus(bus_close(private, 0), 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(position_of_another_life_is_told_apart)
 {
 	struct bus *bus = join(bus_test_dir());
@@ -110,6 +130,7 @@ START_TEST(position_of_another_life_is_told_apart)
 
 	ck_assert_uint_ne(bus_epoch(bus), 0);
 	ck_assert_uint_eq(bus_epoch(NULL), 0);
+	ck_assert_uint_eq(bus_position(NULL), 0);
 	cfg.from_epoch = bus_epoch(bus);
 	ck_bus(bus_mailbox_open(bus, &cfg, &m), 0);
 	bus_mailbox_close(m);
@@ -392,6 +413,7 @@ bus_test_suite(void)
 	    more_kept_topics_than_a_bus_may_have_are_told,
 	    mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes,
 	    position_of_another_life_is_told_apart,
+	    mailbox_behind_the_last_position_gets_what_is_published_after,
 	    subscriptions_begin_and_end_under_traffic_without_a_gap,
 	    replay_goes_over_into_what_comes_without_a_gap_or_a_double,
 	    last_messages_are_found_behind_many_that_nobody_wants,

@@ -8,9 +8,10 @@ import functools
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, overload
 
 from libbus import _core
 from libbus._callbacks import Callback, Callbacks, log, with_callbacks
@@ -357,7 +358,7 @@ class Bus(_core.Bus, Closing):
             workers: As in subscribe().
 
         Returns:
-            The function.
+            The function; without one, the decorator. A decorator that no function is given to warns (RuntimeWarning).
 
         Raises:
             TypeError: There is no filter, as in a bare `@bus.on`.
@@ -824,12 +825,38 @@ def _decorator(
         raise TypeError(f"{method}(): name at least one filter, like @bus.{method}('sensors/#')")
     *names, function = filters
     if not callable(function):
-        return functools.partial(register, filters)
+        return _Decorator(method, filters, register)
     if not names:
         raise TypeError(
             f"{method}() has no filter: write @bus.{method}('sensors/#') above the function, with parentheses"
         )
     return register(tuple(names), function)
+
+
+class _Decorator:
+    """Registers the function that is below it. Without one nothing is called for the filters, which a warning says."""
+
+    def __init__(
+        self,
+        method: str,
+        filters: tuple[str, ...],
+        register: Callable[[tuple[str, ...], Any], Any],
+    ) -> None:
+        self._method, self._filters, self._register = method, filters, register
+        self._used = False
+
+    def __call__(self, function: F) -> F:
+        self._used = True
+        return cast("F", self._register(self._filters, function))
+
+    def __del__(self) -> None:
+        if not self._used:
+            call = f"{self._method}({', '.join(map(repr, self._filters))})"
+            text = (
+                f"bus.{call} was given no function, so nothing is called: write @bus.{call} above"
+                " the function, or give the function as the last argument"
+            )
+            warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)
 
 
 def _hold(held: list[Kept], one: Kept) -> None:

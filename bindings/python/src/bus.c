@@ -173,31 +173,26 @@ extras_end(struct extras *extras)
 	bus_packer_free(extras->packer);
 }
 
-/* A large array is written into the bus's own memory, so that it is copied once; on a bus with a name its bytes are copied into the log
- * in any case. 1: it is published; 0: not in this way; -1 with an exception. */
-static int
-publish_array(struct bus_object *self, PyObject *topic, PyObject *value, size_t most)
+/* A large value, whose payload lies in two parts: by a handle, which can copy them once. */
+static PyObject *
+publish_parts(struct bus_object *self, PyObject *topic, const struct bus_slice parts[2])
 {
 	const struct bus_pub_config cfg = {.size = sizeof cfg, .type = BUS_TYPE_MSGPACK};
+	const char *name = PyUnicode_AsUTF8(topic);
 	struct bus_pub *pub = NULL;
-	void *loan = NULL;
-	size_t len = 0;
-	int done = 0, err = bus_object_pub((PyObject *)self, PyUnicode_AsUTF8(topic), &cfg, &pub);
+	int err = gate_enter(&self->gate);
 
-	if (err == 0)
-		done = value_pack_loan(self->core, pub, value, most, topic, &loan, &len);
-	if (done > 0)
-		err = gate_enter(&self->gate);
-	if (done > 0 && err == 0) {
-		err = bus_pub_commit(pub, loan, len);
+	if (err == 0) {
+		/* On a named bus the topic's name may have to be written. */
+		TRY_THEN_RELEASE(err, bus_pub_open(self->bus, name, &cfg, &pub));
+		if (err == 0)
+			TRY_THEN_RELEASE(err, bus_pub_send_parts(pub, parts, 2));
+		bus_pub_close(pub);
 		gate_leave(&self->gate);
 	}
-	if (done > 0 && err < 0) {
-		error_raise(self->core, err, ABOUT_TOPIC, topic);
-		done = -1;
-	}
-	bus_pub_close(pub);
-	return done;
+	if (err < 0)
+		return error_raise(self->core, err, ABOUT_TOPIC, topic);
+	Py_RETURN_NONE;
 }
 
 bool
@@ -210,27 +205,31 @@ static PyObject *
 publish(struct bus_object *self, PyObject *topic, PyObject *value, struct extras *extras)
 {
 	struct bus_msg msg = {.size = sizeof msg, .type = BUS_TYPE_MSGPACK};
+	Py_buffer body = {.obj = NULL};
 	struct bus_packer *packer;
 	PyObject *answer = NULL;
-	size_t most;
-	int done;
+	int packed;
 
 	msg.topic = text_of(self->core, topic, ABOUT_TOPIC);
 	if (msg.topic == NULL)
 		return NULL;
-	most = has_extras(extras) || bus_object_is_named((PyObject *)self)
-		   ? 0
-		   : value_array_bytes(value);
-	done = most > 0 ? publish_array(self, topic, value, most) : 0;
-	if (done != 0)
-		return done < 0 ? NULL : Py_NewRef(Py_None);
 	packer = packer_take(&self->packer);
 	if (packer == NULL)
 		return NULL;
-	if (extras_begin(self->core, extras, topic, &msg) == 0 &&
-	    value_pack(self->core, packer, value, topic, "value") == 0 &&
-	    bus_packer_data(packer, &msg.data, &msg.len) == 0)
-		answer = send(self, topic, &msg);
+	if (has_extras(extras))
+		packed = extras_begin(self->core, extras, topic, &msg) < 0
+			     ? -1
+			     : value_pack(self->core, packer, value, topic, "value");
+	else
+		packed = value_pack_parts(self->core, packer, value, topic, &body);
+	if (packed == 0 && bus_packer_data(packer, &msg.data, &msg.len) == 0) {
+		const struct bus_slice parts[] = {
+		    {msg.data, msg.len}, {body.buf, (size_t)body.len}};
+
+		answer =
+		    body.obj != NULL ? publish_parts(self, topic, parts) : send(self, topic, &msg);
+	}
+	PyBuffer_Release(&body);
 	extras_end(extras);
 	packer_give(&self->packer, packer);
 	return answer;

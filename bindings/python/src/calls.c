@@ -206,7 +206,8 @@ calls_run(struct calls_object *self, PyObject *mailbox)
 		PyErr_Format(PyExc_TypeError, "a Mailbox, not %s", Py_TYPE(mailbox)->tp_name);
 		return NULL;
 	}
-	err = self->stopped ? BUS_E_CLOSED : mailbox_take_batch(mailbox, MAILBOX_BATCH, &batch);
+	err =
+	    self->stopped ? BUS_E_CLOSED : mailbox_take_batch(mailbox, MAILBOX_BATCH, true, &batch);
 	if (err == 0 && put_down(self, &batch) < 0) {
 		drop(self, &batch, 0);
 		err = BUS_E_CLOSED;

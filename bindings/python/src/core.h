@@ -149,13 +149,10 @@ PyObject *stats_dict(const struct bus_stats *stats);
 int value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name);
 
-/* The bytes that value takes at most as a payload if it is a large array of numbers; 0: it is none, and costs little to ask. */
-size_t value_array_bytes(PyObject *value);
-
-/* Packs it into a loan of pub's, so that it is copied once. 1 with *ret_loan and its length, 0: there is no such loan, or -1 with an
- * exception. */
-int value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
-    PyObject *topic, void **ret_loan, size_t *ret_len);
+/* The same, but a large value that lies in one piece of memory, bytes or an array, is not copied: the packer gets the head of its payload
+ * and *ret_body the rest, to be ended by PyBuffer_Release(). Without one its obj is NULL. */
+int value_pack_parts(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
+    Py_buffer *ret_body);
 
 /* Takes an empty packer out of a slot, or makes one, for the caller alone; and puts it back. NULL with an exception. */
 struct bus_packer *packer_take(_Atomic(struct bus_packer *) *spare);
@@ -199,10 +196,14 @@ bool numbers_are_all(const char *data, size_t len, struct bus_numbers *ret_numbe
 
 extern const char *const type_names[]; /* by enum bus_type, NULL at the end */
 
-/* A message's own copy, made and freed without Python. */
+/* A message's own copy, made without Python, and freed without it if it was made so. */
 struct letter;
 struct letter *letter_copy(const struct bus_msg *msg); /* NULL: out of memory */
 void letter_free(struct letter *letter);               /* NULL is fine */
+
+/* The same, made and freed with the GIL: a large payload becomes the bytes that msg.data gives. Runs no code of Python's, so a lock may
+ * be held. */
+struct letter *letter_copy_with_gil(const struct bus_msg *msg);
 
 struct letter *letter_share(
     struct letter *letter); /* another reference, to end with letter_free() */
@@ -241,11 +242,13 @@ struct taken_batch {
 		unsigned long long key;
 	} * items;             /* of PyMem_RawRealloc() */
 	struct letter *letter; /* of the message being dispatched */
+	bool with_gil;         /* the taker holds the GIL, and so does whoever frees the letters */
 	bool out_of_memory;
 };
 
-/* Fills *ret_batch with at most `most` messages of attached filters. 0 or BUS_E_*. Never waits. */
-int mailbox_take_batch(PyObject *mailbox, unsigned most, struct taken_batch *ret_batch);
+/* Fills *ret_batch with at most `most` messages of attached filters; with_gil: as in struct taken_batch. 0 or BUS_E_*. Never waits. */
+int mailbox_take_batch(
+    PyObject *mailbox, unsigned most, bool with_gil, struct taken_batch *ret_batch);
 
 /* Takes at most `most` (up to MAILBOX_BATCH) messages of attached filters. How many, or BUS_E_*. Never waits. */
 int mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters);

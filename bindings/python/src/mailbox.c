@@ -31,6 +31,7 @@ struct binding {
 /* A filter whose messages recv() gives. */
 struct receiving {
 	struct receiving *next;
+	struct mailbox_object *mailbox;
 	struct bus_sub *sub;
 	char filter[];
 };
@@ -46,6 +47,8 @@ struct mailbox_object {
 	struct binding *bindings;
 	struct receiving *receiving; /* the latest first */
 	struct taken_batch batch;
+	struct letter **received; /* where recv() wants the message; NULL: it is not in recv() */
+	bool out_of_memory;       /* there was none for that message */
 	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
 	int ended; /* eventfd, readable for ever once this mailbox is closed */
 };
@@ -195,6 +198,8 @@ drain_end(struct mailbox_object *self)
 
 /* --- filters ---------------------------------------------------------------------------------------------- */
 
+static void received(void *arg, const struct bus_msg *msg);
+
 PyDoc_STRVAR(
     mailbox_subscribe_doc, "subscribe($self, topic_filter, /)\n--\n\nMessages for recv().");
 
@@ -208,10 +213,11 @@ receive(struct mailbox_object *self, const char *filter)
 	if (receiving == NULL)
 		return err;
 	memcpy(receiving->filter, filter, len + 1);
+	receiving->mailbox = self;
 	err = drain_begin(self);
 	if (err < 0)
 		goto free_receiving;
-	err = bus_mailbox_subscribe(self->mbox, filter, NULL, NULL, &receiving->sub);
+	err = bus_mailbox_subscribe(self->mbox, filter, received, receiving, &receiving->sub);
 	if (err == 0) {
 		receiving->next = self->receiving;
 		self->receiving = receiving;
@@ -518,21 +524,39 @@ runs_a_loop(void)
 
 /* --- recv: one message -------------------------------------------------------------------------------------- */
 
-/* Takes a message if there is one. 1, 0 or BUS_E_*. */
+/* Runs inside bus_dispatch(), once per filter that matches, and runs nothing of Python's. The payload is copied from where it lies, into
+ * what Python gets: bus_recv() would first have to copy it out of a log. */
+static void
+received(void *arg, const struct bus_msg *msg)
+{
+	struct mailbox_object *self = ((struct receiving *)arg)->mailbox;
+
+	if (self->received == NULL || *self->received != NULL)
+		return;
+	*self->received = letter_copy_with_gil(msg);
+	self->out_of_memory = *self->received == NULL;
+}
+
+/* Takes a message if there is one. 1, 0 or BUS_E_*. With the GIL. */
 static int
 next_letter(struct mailbox_object *self, struct letter **ret_letter)
 {
-	const struct bus_msg *msg;
 	int got = drain_begin(self);
 
 	if (got < 0)
 		return got;
-	got = bus_recv(self->mbox, 0, &msg);
-	if (got == 1) {
-		*ret_letter = letter_copy(msg);
-		if (*ret_letter == NULL)
-			got = BUS_E_NOMEM;
-	}
+	*ret_letter = NULL;
+	self->received = ret_letter;
+	self->out_of_memory = false;
+	/* What nobody wants any more is none. */
+	do
+		got = bus_dispatch(self->mbox, 0, 1);
+	while (got > 0 && *ret_letter == NULL && !self->out_of_memory);
+	self->received = NULL;
+	if (*ret_letter != NULL)
+		got = 1;
+	else if (self->out_of_memory)
+		got = BUS_E_NOMEM;
 	drain_end(self);
 	return got;
 }
@@ -554,22 +578,21 @@ may_not_wait(struct mailbox_object *self)
 static int
 wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
 {
-	int64_t deadline = bus__deadline_ns(ms);
-	bool waits = false;
-	int got;
+	int got = next_letter(self, ret_letter); /* most are there: no look at the clock */
+	int64_t deadline;
 
-	for (;;) {
-		int left;
+	if (got != 0 || ms == 0)
+		return got;
+	if (may_not_wait(self)) {
+		*ret_raised = true;
+		return -1;
+	}
+	deadline = bus__deadline_ns(ms);
+	for (;; got = next_letter(self, ret_letter)) {
+		int left = bus__left_ms(deadline);
 
-		got = next_letter(self, ret_letter);
-		left = bus__left_ms(deadline);
 		if (got != 0 || left == 0)
 			return got;
-		if (!waits && may_not_wait(self)) {
-			*ret_raised = true;
-			return -1;
-		}
-		waits = true;
 		got = wait_for_bell_in_greenlet(self, left, ret_raised);
 		if (got < 0)
 			return got;
@@ -719,7 +742,7 @@ collect(void *arg, const struct bus_msg *msg)
 		if (batch->items[i - 1].key == binding->key)
 			return;
 	if (room_for_one(batch) && batch->letter == NULL)
-		batch->letter = letter_copy(msg);
+		batch->letter = batch->with_gil ? letter_copy_with_gil(msg) : letter_copy(msg);
 	if (batch->letter == NULL || batch->count == batch->cap) {
 		batch->out_of_memory = true;
 		return;
@@ -730,13 +753,14 @@ collect(void *arg, const struct bus_msg *msg)
 }
 
 int
-mailbox_take_batch(PyObject *mailbox, unsigned most, struct taken_batch *ret_batch)
+mailbox_take_batch(PyObject *mailbox, unsigned most, bool with_gil, struct taken_batch *ret_batch)
 {
 	struct mailbox_object *self = (struct mailbox_object *)mailbox;
 	int got = drain_begin(self);
 
 	if (got < 0)
 		return got;
+	self->batch.with_gil = with_gil;
 	for (unsigned i = 0; i < most; i++) {
 		self->batch.letter = NULL;
 		got = bus_dispatch(self->mbox, 0, 1);
@@ -754,7 +778,7 @@ int
 mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_letters)
 {
 	struct taken_batch batch = {0};
-	int count = 0, err = mailbox_take_batch(mailbox, most, &batch);
+	int count = 0, err = mailbox_take_batch(mailbox, most, false, &batch);
 
 	if (err < 0)
 		return err;

@@ -17,9 +17,13 @@ const char *const type_names[] = {
     NULL,
 };
 
+/* A payload of that size is copied once, into the object that msg.data gives. Smaller ones need no second allocation instead. */
+#define LARGE 4096
+
 struct letter {
 	_Atomic unsigned refs;
 	struct bus_msg msg; /* topic, data and headers point into bytes */
+	PyObject *payload;  /* or data into these */
 	size_t topic_len;
 	char bytes[];
 };
@@ -37,38 +41,66 @@ struct reply_object {
 	bool answered;
 };
 
-struct letter *
-letter_copy(const struct bus_msg *msg)
+/* payload: bytes that hold the payload, taken over, also on failure; NULL: the letter holds it. */
+static struct letter *
+letter_make(const struct bus_msg *msg, PyObject *payload)
 {
-	size_t topic_len = strlen(msg->topic);
+	size_t topic_len = strlen(msg->topic), len = payload == NULL ? msg->len : 0;
 	size_t before = offsetof(struct letter, bytes) + topic_len + 1;
 	size_t pad = (BUS__NUMBERS_ALIGNMENT - before % BUS__NUMBERS_ALIGNMENT) %
 		     BUS__NUMBERS_ALIGNMENT; /* arrays are aligned as the payload is */
-	struct letter *letter = PyMem_RawMalloc(before + pad + msg->len + msg->headers_len);
+	struct letter *letter = PyMem_RawMalloc(before + pad + len + msg->headers_len);
 	char *data, *headers;
 
-	if (letter == NULL)
+	if (letter == NULL) {
+		Py_XDECREF(payload);
 		return NULL;
+	}
 	atomic_init(&letter->refs, 1);
 	letter->msg = *msg;
+	letter->payload = payload;
 	letter->topic_len = topic_len;
 	memcpy(letter->bytes, msg->topic, topic_len + 1);
 	letter->msg.topic = letter->bytes;
 	letter->msg.data = data = letter->bytes + topic_len + 1 + pad;
-	if (msg->len > 0)
-		memcpy(data, msg->data, msg->len);
-	letter->msg.headers = headers = data + msg->len;
+	if (len > 0)
+		memcpy(data, msg->data, len);
+	letter->msg.headers = headers = data + len;
 	if (msg->headers_len > 0)
 		memcpy(headers, msg->headers, msg->headers_len);
+	if (payload != NULL)
+		letter->msg.data = PyBytes_AS_STRING(payload);
 	return letter;
+}
+
+struct letter *
+letter_copy(const struct bus_msg *msg)
+{
+	return letter_make(msg, NULL);
+}
+
+struct letter *
+letter_copy_with_gil(const struct bus_msg *msg)
+{
+	PyObject *payload;
+
+	/* Arrays are aligned as the payload is. */
+	if (msg->len < LARGE || offsetof(PyBytesObject, ob_sval) % BUS__NUMBERS_ALIGNMENT != 0)
+		return letter_copy(msg);
+	payload = PyBytes_FromStringAndSize(msg->data, (Py_ssize_t)msg->len);
+	if (payload != NULL)
+		return letter_make(msg, payload);
+	PyErr_Clear();
+	return NULL;
 }
 
 void
 letter_free(struct letter *letter)
 {
-	if (letter != NULL &&
-	    atomic_fetch_sub_explicit(&letter->refs, 1, memory_order_acq_rel) == 1)
-		PyMem_RawFree(letter);
+	if (letter == NULL || atomic_fetch_sub_explicit(&letter->refs, 1, memory_order_acq_rel) > 1)
+		return;
+	Py_XDECREF(letter->payload);
+	PyMem_RawFree(letter);
 }
 
 struct letter *
@@ -121,6 +153,8 @@ make_topic(struct message_object *self)
 static PyObject *
 make_data(struct message_object *self)
 {
+	if (self->letter->payload != NULL)
+		return Py_NewRef(self->letter->payload);
 	return PyBytes_FromStringAndSize(self->letter->msg.data, (Py_ssize_t)self->letter->msg.len);
 }
 
@@ -402,21 +436,48 @@ message_question(struct message_object *self, void *unused)
 	return PyBool_FromLong(self->letter->msg.reply_to != 0);
 }
 
+/* A payload up to here is read for its repr, of which so many characters are shown. */
+enum { REPR_BYTES = 1024, REPR_MOST = 60 };
+
+/* The value as it was packed, or the bytes if they are not what their type says: a reader may do anything. */
+static PyObject *
+repr_of_value(struct message_object *self)
+{
+	PyObject *value = plain_value(self), *repr, *head;
+
+	if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+		PyErr_Clear();
+		value = message_data(self, NULL);
+	}
+	repr = value != NULL ? PyObject_Repr(value) : NULL;
+	Py_XDECREF(value);
+	if (repr == NULL || PyUnicode_GET_LENGTH(repr) <= REPR_MOST)
+		return repr;
+	head = PyUnicode_Substring(repr, 0, REPR_MOST);
+	Py_DECREF(repr);
+	if (head == NULL)
+		return NULL;
+	repr = PyUnicode_FromFormat("%U%s", head, "…");
+	Py_DECREF(head);
+	return repr;
+}
+
 static PyObject *
 message_repr(struct message_object *self)
 {
-	PyObject *topic = message_topic(self, NULL), *data = message_data(self, NULL);
-	PyObject *type = message_encoding(self, NULL), *head = NULL, *repr = NULL;
+	size_t len = self->letter->msg.len;
+	PyObject *topic = message_topic(self, NULL), *type = message_encoding(self, NULL);
+	PyObject *value = NULL, *repr = NULL;
 
-	/* As much as fits a line: a payload may be a mebibyte. */
-	if (topic != NULL && data != NULL && type != NULL)
-		head = PySequence_GetSlice(data, 0, 32);
-	if (head != NULL)
-		repr = PyUnicode_FromFormat("<libbus.Message %R %U %R%s>", topic, type, head,
-		    PyBytes_GET_SIZE(data) > 32 ? "…" : "");
-	Py_XDECREF(head);
+	if (topic != NULL && type != NULL && len <= REPR_BYTES)
+		value = repr_of_value(self);
+	if (value != NULL)
+		repr = PyUnicode_FromFormat(
+		    "<libbus.Message %R %U, %zu bytes: %U>", topic, type, len, value);
+	else if (topic != NULL && type != NULL && len > REPR_BYTES)
+		repr = PyUnicode_FromFormat("<libbus.Message %R %U, %zu bytes>", topic, type, len);
+	Py_XDECREF(value);
 	Py_XDECREF(type);
-	Py_XDECREF(data);
 	Py_XDECREF(topic);
 	return repr;
 }

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fork.h"
+#include "value/packer.h"
 
 /* How long Ctrl-C and close() may wait. */
 #define SLICE_NS INT64_C(50000000)
@@ -76,7 +77,7 @@ pub_give(struct publisher_object *self, struct bus_pub *pub)
 struct sending {
 	struct publisher_object *self;
 	struct bus_pub *pub;
-	void *loan; /* of pub's, with the one item; NULL: none */
+	const struct bus_slice *parts; /* two, of the one item; NULL: it is whole */
 	size_t sent;
 	int may_wait; /* -1: not asked yet */
 	bool later;   /* an event loop is to wait: what has no room is left to the caller */
@@ -101,8 +102,8 @@ send_one(const struct sending *s, const struct bus_slice *item)
 
 		return bus_pub_send_msg(s->pub, &msg);
 	}
-	return s->loan != NULL ? bus_pub_commit(s->pub, s->loan, item->len)
-			       : bus_pub_send(s->pub, item->data, item->len);
+	return s->parts != NULL ? bus_pub_send_parts(s->pub, s->parts, 2)
+				: bus_pub_send(s->pub, item->data, item->len);
 }
 
 /* As many of the items as there is room for. The number, BUS__E_WAITS or BUS_E_*. */
@@ -181,12 +182,17 @@ send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t dea
 static int
 send_all(struct sending *s, const struct bus_slice *items, size_t count)
 {
-	int64_t deadline = bus__deadline_ns(s->self->wait_ms);
+	int64_t deadline = 0; /* of the item that has no room; 0: it has not waited yet */
 
 	for (size_t sent = 0; sent < count;) {
 		int got = try_some(s, items + sent, count - sent);
-		bool waits = got == BUS__E_WAITS && bus__left_ms(deadline) != 0 && may_wait(s);
+		bool waits = false;
 
+		if (got == BUS__E_WAITS) {
+			if (deadline == 0)
+				deadline = bus__deadline_ns(s->self->wait_ms);
+			waits = bus__left_ms(deadline) != 0 && may_wait(s);
+		}
 		if (s->raised)
 			return -1;
 		if (s->later)
@@ -200,7 +206,7 @@ send_all(struct sending *s, const struct bus_slice *items, size_t count)
 		if (got > 0) {
 			sent += (size_t)got;
 			s->sent += (size_t)got;
-			deadline = bus__deadline_ns(s->self->wait_ms);
+			deadline = 0;
 		}
 		if (waits && PyErr_CheckSignals() < 0) {
 			s->raised = true;
@@ -256,27 +262,6 @@ send_later(struct publisher_object *self, const struct bus_slice *items, size_t 
 	    values != NULL ? values : Py_None, (Py_ssize_t)sent);
 	Py_DECREF(packed);
 	return later;
-}
-
-static PyObject *
-send_packed(struct publisher_object *self, PyObject *value)
-{
-	struct bus_packer *packer = packer_take(&self->packer);
-	PyObject *answer = NULL;
-	struct bus_slice item;
-	struct sending s;
-
-	if (packer == NULL)
-		return NULL;
-	if (value_pack(self->core, packer, value, self->topic, "value") == 0 &&
-	    bus_packer_data(packer, &item.data, &item.len) == 0 && sending_begin(self, &s) == 0) {
-		if (sending_end(&s, send_all(&s, &item, 1)) == 0)
-			answer = Py_NewRef(self->done);
-		else if (s.later)
-			answer = send_later(self, &item, 1, NULL, 0);
-	}
-	packer_give(&self->packer, packer);
-	return answer;
 }
 
 PyDoc_STRVAR(publisher_pack_doc, "_pack($self, value, /)\n--\n\nThe bytes of a value.");
@@ -339,31 +324,22 @@ drop:
 	return NULL;
 }
 
-/* A large array, on a private bus: on one with a name its bytes are copied into the log in any case. 1: it is sent; 0: not in this way;
- * -1 with an exception. */
+/* Tries to send a large item that lies in two parts, its head in the packer. 1: it went; 0: there is no room, and now the item lies in one
+ * piece, which may wait; or BUS_E_*. */
 static int
-send_array(struct publisher_object *self, PyObject *value)
+send_parts(
+    struct sending *s, struct bus_packer *packer, const Py_buffer *body, struct bus_slice *item)
 {
-	size_t most = self->named || !self->plain ? 0 : value_array_bytes(value);
-	struct bus_slice item = {0};
-	struct sending s;
-	int packed;
+	const struct bus_slice parts[] = {*item, {body->buf, (size_t)body->len}};
+	int got;
 
-	if (most == 0)
-		return 0;
-	if (sending_begin(self, &s) < 0)
-		return -1;
-	packed = value_pack_loan(self->core, s.pub, value, most, self->topic, &s.loan, &item.len);
-	if (packed <= 0) {
-		pub_give(self, s.pub);
-		return packed;
-	}
-	item.data = s.loan;
-	packed = send_all(&s, &item, 1);
-	bus_pub_abort(s.pub, s.loan); /* if it went, there is none */
-	if (sending_end(&s, packed) == 0)
-		return 1;
-	return s.later ? 0 : -1; /* a task sends it packed */
+	s->parts = parts;
+	got = try_some(s, item, 1);
+	s->parts = NULL;
+	if (got != BUS__E_WAITS)
+		return got;
+	bus__put_body(packer, body->buf, (size_t)body->len);
+	return bus_packer_data(packer, &item->data, &item->len);
 }
 
 PyDoc_STRVAR(publisher_send_doc,
@@ -385,11 +361,31 @@ PyDoc_STRVAR(publisher_send_doc,
 static PyObject *
 publisher_send(struct publisher_object *self, PyObject *value)
 {
-	int sent = send_array(self, value);
+	struct bus_packer *packer = packer_take(&self->packer);
+	Py_buffer body = {.obj = NULL};
+	PyObject *answer = NULL;
+	struct bus_slice item;
+	struct sending s;
+	int done;
 
-	if (sent != 0)
-		return sent < 0 ? NULL : Py_NewRef(self->done);
-	return send_packed(self, value);
+	if (packer == NULL)
+		return NULL;
+	done = self->plain ? value_pack_parts(self->core, packer, value, self->topic, &body)
+			   : value_pack(self->core, packer, value, self->topic, "value");
+	if (done == 0 && bus_packer_data(packer, &item.data, &item.len) == 0 &&
+	    sending_begin(self, &s) == 0) {
+		if (body.obj != NULL)
+			done = send_parts(&s, packer, &body, &item);
+		if (done == 0)
+			done = send_all(&s, &item, 1);
+		if (sending_end(&s, done) == 0)
+			answer = Py_NewRef(self->done);
+		else if (s.later)
+			answer = send_later(self, &item, 1, NULL, 0);
+	}
+	PyBuffer_Release(&body);
+	packer_give(&self->packer, packer);
+	return answer;
 }
 
 /* --- send_many ------------------------------------------------------------------------------------------------ */

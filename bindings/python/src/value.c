@@ -13,7 +13,12 @@ struct packing {
 	PyObject *topic;  /* NULL: it is not published, but packed */
 	const char *name; /* of the root: "value" or "headers" */
 	uint32_t left;    /* elements that no container has announced yet */
+	Py_buffer *
+	    body; /* not NULL: a large root that lies in one piece is lent here, and only its head is packed */
 };
+
+/* From how many bytes on a copy less is worth the way there. */
+enum { WORTH_A_LOAN = 16384 };
 
 /* The position of an element, kept on the stack: only an error spells it out. */
 struct place {
@@ -186,12 +191,24 @@ pack_text(const struct packing *p, PyObject *value, const struct place *at)
 	    p, at, PyExc_ValueError, "the str has half a surrogate pair", "publish it as bytes");
 }
 
-static int
-pack_bytes(const struct packing *p, const char *data, Py_ssize_t len)
+/* Whether memory of the value at that place is to be lent instead of copied. */
+static bool
+is_lent(const struct packing *p, const struct place *at, Py_ssize_t len)
 {
+	return p->body != NULL && at->outer == NULL && len >= WORTH_A_LOAN;
+}
+
+static int
+pack_bytes(const struct packing *p, PyObject *value, const struct place *at)
+{
+	const char *data = PyBytes_AS_STRING(value);
+	Py_ssize_t len = PyBytes_GET_SIZE(value);
+
 	if (is_too_big(p, len))
 		return -1;
 	bus__put_bytes_head(p->packer, (uint32_t)len);
+	if (is_lent(p, at, len))
+		return PyObject_GetBuffer(value, p->body, PyBUF_SIMPLE);
 	bus__put_body(p->packer, data, (size_t)len);
 	return 0;
 }
@@ -378,6 +395,24 @@ refuse_numbers(
 
 enum { NUMBERS_HEAD_MOST = 256 };
 
+/* Puts the numbers, or only the head of what is lent. */
+static int
+put_numbers(const struct packing *p, const struct bus_numbers *numbers, const struct place *at,
+    Py_buffer *view, bool foreign)
+{
+	void *place;
+
+	if (is_lent(p, at, view->len) && foreign == PY_BIG_ENDIAN &&
+	    PyBuffer_IsContiguous(view, 'C')) {
+		if (bus__put_numbers_head(p->packer, numbers, 0))
+			*p->body = *view;
+		return 0;
+	}
+	place = bus__put_numbers(p->packer, numbers);
+	return place != NULL ? copy_numbers(place, view, numbers->kind, foreign) : 0;
+}
+
+/* If it lends the memory, p->body is the view. */
 static int
 put_view(const struct packing *p, PyObject *value, const struct place *at, Py_buffer *view)
 {
@@ -390,6 +425,10 @@ put_view(const struct packing *p, PyObject *value, const struct place *at, Py_bu
 		return -1;
 	if (is_bytes(value, view)) {
 		bus__put_bytes_head(p->packer, (uint32_t)view->len);
+		if (is_lent(p, at, view->len) && PyBuffer_IsContiguous(view, 'C')) {
+			*p->body = *view;
+			return 0;
+		}
 		place = bus__put_room(p->packer, (size_t)view->len);
 		return place != NULL ? copy_numbers((char *)place, view, 'b', false) : 0;
 	}
@@ -402,8 +441,7 @@ put_view(const struct packing *p, PyObject *value, const struct place *at, Py_bu
 			   ? 0
 			   : refuse_numbers(p, at, value, view);
 	}
-	place = bus__put_numbers(p->packer, &numbers);
-	return place != NULL ? copy_numbers((char *)place, view, numbers.kind, foreign) : 0;
+	return put_numbers(p, &numbers, at, view, foreign);
 }
 
 static int
@@ -415,7 +453,8 @@ pack_buffer(const struct packing *p, PyObject *value, const struct place *at)
 	if (buffer_get(p, value, at, &view) < 0)
 		return -1;
 	done = put_view(p, value, at, &view);
-	PyBuffer_Release(&view);
+	if (p->body == NULL || p->body->obj == NULL)
+		PyBuffer_Release(&view);
 	return done;
 }
 
@@ -841,7 +880,7 @@ pack_subclass(struct packing *p, PyObject *value, const struct place *at)
 	else if (PyUnicode_Check(value))
 		return pack_text(p, value, at);
 	else if (PyBytes_Check(value))
-		return pack_bytes(p, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value));
+		return pack_bytes(p, value, at);
 	else if (PyByteArray_Check(value) || PyMemoryView_Check(value))
 		return pack_buffer(p, value, at);
 	else if (ext)
@@ -877,61 +916,40 @@ pack(struct packing *p, PyObject *value, const struct place *at)
 	return 0;
 }
 
+static int
+pack_root(struct packing *p, PyObject *value)
+{
+	const struct place root = {.depth = 0};
+
+	if (pack(p, value, &root) < 0)
+		return -1;
+	bus__packer_seal(p->packer);
+	if (p->packer->err == 0)
+		return 0;
+	error_raise(p->core, p->packer->err, ABOUT_TOPIC, p->topic);
+	return -1;
+}
+
 int
 value_pack(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
     const char *name)
 {
-	struct packing p = {core, packer, topic, name, BUS_PACK_ELEMENTS - 1};
-	const struct place root = {.depth = 0};
+	struct packing p = {core, packer, topic, name, BUS_PACK_ELEMENTS - 1, NULL};
 
-	if (pack(&p, value, &root) < 0)
-		return -1;
-	bus__packer_seal(packer);
-	if (packer->err == 0)
-		return 0;
-	error_raise(core, packer->err, ABOUT_TOPIC, topic);
-	return -1;
-}
-
-/* --- arrays without a packer ----------------------------------------------------------------------------------- */
-
-enum { WORTH_A_LOAN = 16384 };
-
-size_t
-value_array_bytes(PyObject *value)
-{
-	Py_buffer view;
-	size_t len;
-
-	if (Py_TYPE(value)->tp_as_buffer == NULL || PyBytes_Check(value) ||
-	    !PyObject_CheckBuffer(value))
-		return 0;
-	if (PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO) < 0) {
-		PyErr_Clear();
-		return 0;
-	}
-	len = (size_t)view.len;
-	PyBuffer_Release(&view);
-	return len >= WORTH_A_LOAN ? len + NUMBERS_HEAD_MOST : 0;
+	return pack_root(&p, value);
 }
 
 int
-value_pack_loan(struct core *core, struct bus_pub *pub, PyObject *value, size_t most,
-    PyObject *topic, void **ret_loan, size_t *ret_len)
+value_pack_parts(struct core *core, struct bus_packer *packer, PyObject *value, PyObject *topic,
+    Py_buffer *ret_body)
 {
-	struct bus_packer packer = {.room = most, .fixed = true};
-	void *loan;
+	struct packing p = {core, packer, topic, "value", BUS_PACK_ELEMENTS - 1, ret_body};
 
-	if (bus_pub_loan(pub, most, &loan) < 0)
+	ret_body->obj = NULL;
+	if (pack_root(&p, value) == 0)
 		return 0;
-	packer.data = loan;
-	if (value_pack(core, &packer, value, topic, "value") < 0) {
-		bus_pub_abort(pub, loan);
-		return -1;
-	}
-	*ret_loan = loan;
-	*ret_len = packer.len;
-	return 1;
+	PyBuffer_Release(ret_body);
+	return -1;
 }
 
 struct bus_packer *

@@ -1,0 +1,70 @@
+/* loop/reactor.h: the one thread of a process on which doors wait for sockets, times and each other's jobs.
+ *
+ * Sources, alarms and what belongs to them are touched on this thread alone, so doors need no lock for their connections.
+ * The thread calls no function of the program that may wait, and takes no lock that a caller holds for long. */
+#ifndef BUS_LOOP_REACTOR_H
+#define BUS_LOOP_REACTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bus__reactor;
+
+/* A descriptor that is watched. ready() gets events of epoll (EPOLLIN and so on) and may end or free the source. */
+struct bus__source {
+	int fd;
+	void (*ready)(struct bus__source *source, uint32_t events);
+};
+
+/* Posted at most once at a time: posting a waiting job again changes nothing. run() may free it. */
+struct bus__job {
+	void (*run)(struct bus__job *job);
+	struct bus__job *next;
+	bool posted;
+};
+
+/* ring() runs once, at due_ns (monotonic) or a moment later. */
+struct bus__alarm {
+	void (*ring)(struct bus__alarm *alarm);
+	int64_t due_ns;
+	struct bus__alarm *next;
+	bool set;
+};
+
+/* Takes part in the reactor of this process, which the first to come starts. A forked child has none and starts its own.
+ * 0, BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_LOCKED, BUS_E_SYS.
+ * Threads: any.  Blocks: never. */
+int bus__reactor_take(struct bus__reactor **ret_reactor);
+
+/* Ends that; the last one stops the thread and waits for its end.
+ * Threads: any but the reactor's.  Blocks: until a job, a source or an alarm that runs has returned. */
+void bus__reactor_give(struct bus__reactor *reactor);
+
+/* Threads: any. */
+bool bus__reactor_is_here(const struct bus__reactor *reactor);
+
+/* Threads: any.  Blocks: never. */
+void bus__reactor_post(struct bus__reactor *reactor, struct bus__job *job);
+
+/* The job does not run any more, unless posted again. On the reactor's thread alone, unless nobody posts it meanwhile. */
+void bus__reactor_unpost(struct bus__reactor *reactor, struct bus__job *job);
+
+/* Runs fn(arg) on the reactor's thread, after the jobs that were posted before, and waits for it.
+ * Threads: any but the reactor's. */
+void bus__reactor_call(struct bus__reactor *reactor, void (*fn)(void *arg), void *arg);
+
+/* The rest: on the reactor's thread alone. */
+
+/* Watches source->fd for these events, level-triggered. 0, BUS_E_NOMEM, BUS_E_LIMIT or BUS_E_SYS. */
+int bus__reactor_watch(struct bus__reactor *reactor, struct bus__source *source, uint32_t events);
+void bus__reactor_rewatch(
+    struct bus__reactor *reactor, struct bus__source *source, uint32_t events);
+
+/* Ends that; ready() is not called any more, also not for what epoll has reported already. Close the descriptor after it. */
+void bus__reactor_unwatch(struct bus__reactor *reactor, struct bus__source *source);
+
+/* Sets an alarm, or moves it. */
+void bus__alarm_set(struct bus__reactor *reactor, struct bus__alarm *alarm, int64_t due_ns);
+void bus__alarm_stop(struct bus__reactor *reactor, struct bus__alarm *alarm);
+
+#endif

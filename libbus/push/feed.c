@@ -1,0 +1,136 @@
+/* From the mailbox of all pages to the queues of those that want a message. */
+#include <string.h>
+
+#include "base/siphash.h"
+#include "push/state.h"
+
+uint64_t
+bus__push_hash(const struct bus_push *push, const char *topic)
+{
+	return bus__siphash(push->key, topic, strlen(topic));
+}
+
+struct event_id
+bus__push_head(struct bus_push *push)
+{
+	return (struct event_id){.epoch = push->epoch,
+	    .position = push->has_log ? bus_position(push->bus) : push->memory.last};
+}
+
+/* Once for each message, whichever of its subscriptions comes first. */
+static void
+begin(struct bus_push *push, const struct bus_msg *msg)
+{
+	if (push->begun == push->serial)
+		return;
+	push->begun = push->serial;
+	bus__forms_clear(push->forms);
+	push->now_hash = bus__push_hash(push, msg->topic);
+	push->now_id = (struct event_id){.epoch = push->epoch, .position = msg->position};
+	if (!push->has_log && (msg->flags & BUS_MSG_KEPT) == 0) {
+		bus__memory_add(&push->memory, msg);
+		push->now_id.position = push->memory.last;
+	}
+	/* The mailbox lost messages of any topic: each page may have wanted them. */
+	if (msg->lost > 0)
+		for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
+			if (page->is_live)
+				bus__page_lose(page, msg->lost);
+}
+
+void
+bus__push_remember(void *arg, const struct bus_msg *msg)
+{
+	begin(arg, msg);
+}
+
+static bool
+has_just_got(const struct page *page, const char *topic, uint64_t hash)
+{
+	for (unsigned i = 0; i < page->just_count; i++)
+		if (page->just[i]->hash == hash && strcmp(page->just[i]->topic, topic) == 0)
+			return true;
+	return false;
+}
+
+bool
+bus__page_had(const struct page *page, const char *topic)
+{
+	for (uint32_t i = 0; i < page->wish_count; i++)
+		if (!page->wishes[i].is_new &&
+		    bus_filter_covers(page->wishes[i].filter, topic) == 1)
+			return true;
+	return false;
+}
+
+static bool
+takes(const struct page *page, const struct wish *wish, const struct bus_msg *msg)
+{
+	const struct bus_push *push = page->push;
+
+	if ((msg->flags & BUS_MSG_KEPT) != 0)
+		return page->kept == KEPT_ALL ? !has_just_got(page, msg->topic, push->now_hash)
+					      : page->kept == KEPT_OF_NEW && wish->is_new;
+	if (!page->is_live)
+		return false;
+	/* Its past brought this one already, unless a filter wants it that had no past. */
+	if (push->now_id.position <= page->behind)
+		return wish->is_new && !bus__page_had(page, msg->topic);
+	return true;
+}
+
+void
+bus__push_message(void *arg, const struct bus_msg *msg)
+{
+	struct wish *wish = arg;
+	struct page *page = wish->page;
+	struct bus_push *push = page->push;
+
+	begin(push, msg);
+	if (page->is_gone || page->serial == push->serial || !takes(page, wish, msg))
+		return;
+	page->serial = push->serial;
+	if ((msg->flags & BUS_MSG_KEPT) != 0) {
+		struct frame *frame = bus__form_write(page->form, msg, NULL, push->now_hash);
+
+		page->kept_count++;
+		if (!page->holds)
+			bus__page_put(page, frame, true);
+		else if (frame == NULL || !bus__queue_add(&page->held, frame))
+			bus__page_lose(page, 1);
+		bus__frame_unref(frame);
+	} else
+		bus__page_put(
+		    page, bus__form_frame(page->form, msg, &push->now_id, push->now_hash), false);
+}
+
+/* The bus has ended, or its log is damaged: pages are told to come back, to a process where it works. */
+static void
+end(struct bus_push *push)
+{
+	push->ended = true;
+	bus__reactor_unwatch(push->reactor, &push->source);
+	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat) {
+		struct text text = {.at = NULL};
+
+		bus__sse_end(&text, push->retry_ms);
+		bus__page_put_text(page, &text);
+		page->interval_ms = 0;
+		page->is_ending = true;
+	}
+}
+
+bool
+bus__push_drain(struct bus_push *push, unsigned most)
+{
+	int count = 1;
+
+	while (count > 0 && most-- > 0 && !push->ended) {
+		push->serial++;
+		count = bus_dispatch(push->mbox, 0, 1);
+	}
+	bus__forms_clear(push->forms);
+	if (count < 0 && !push->ended)
+		end(push);
+	return count <= 0;
+}

@@ -1,0 +1,142 @@
+#include "push/memory.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "push/state.h"
+
+#define LINGER_NS INT64_C(120000000000)
+
+enum { LINGER_MOST = 256 /* filters without a page */ };
+
+/* --- events ------------------------------------------------------------------------------------------------------------ */
+
+static void
+forget(struct memory *memory, uint32_t count)
+{
+	for (; count > 0; count--) {
+		bus_msg_free(memory->events[memory->first].msg);
+		memory->first = (memory->first + 1) % memory->cap;
+		memory->count--;
+	}
+}
+
+void
+bus__memory_add(struct memory *memory, const struct bus_msg *msg)
+{
+	const struct bus_msg *kept;
+
+	memory->last++;
+	if (memory->events == NULL)
+		memory->events = bus__calloc(memory->cap, sizeof *memory->events);
+	if (memory->events == NULL)
+		return;
+	if (bus_msg_keep(msg, &kept) < 0) {
+		forget(memory, memory->count);
+		return;
+	}
+	if (memory->count == memory->cap)
+		forget(memory, 1);
+	memory->events[(memory->first + memory->count) % memory->cap] = (struct remembered){
+	    .position = memory->last, .time_ns = bus__wall_coarse_ns(), .msg = kept};
+	memory->count++;
+}
+
+const struct remembered *
+bus__memory_at(const struct memory *memory, uint32_t i)
+{
+	return &memory->events[(memory->first + i) % memory->cap];
+}
+
+/* --- filters ----------------------------------------------------------------------------------------------------------- */
+
+static void
+end_linger(struct memory *memory, struct lingering **at)
+{
+	struct lingering *linger = *at;
+
+	*at = linger->next;
+	memory->linger_count--;
+	bus_unsubscribe(linger->sub, NULL);
+	bus__free(linger);
+}
+
+/* Ends filters that no page has wanted for long, and the one for longest where there are too many. */
+static void
+tidy(struct memory *memory)
+{
+	int64_t now_ns = bus__now_ns(), oldest_ns = INT64_MAX;
+	struct lingering **at = &memory->lingers, **oldest = NULL;
+
+	while (*at != NULL) {
+		struct lingering *linger = *at;
+
+		if (linger->pages == 0 && now_ns - linger->left_ns > LINGER_NS) {
+			end_linger(memory, at);
+			continue;
+		}
+		if (linger->pages == 0 && linger->left_ns < oldest_ns) {
+			oldest_ns = linger->left_ns;
+			oldest = at;
+		}
+		at = &linger->next;
+	}
+	if (memory->linger_count > LINGER_MOST && oldest != NULL)
+		end_linger(memory, oldest);
+}
+
+struct lingering *
+bus__memory_take(struct bus_push *push, const char *filter)
+{
+	struct memory *memory = &push->memory;
+	struct lingering *linger;
+	size_t size = strlen(filter) + 1;
+
+	for (linger = memory->lingers; linger != NULL; linger = linger->next)
+		if (strcmp(linger->filter, filter) == 0) {
+			linger->pages++;
+			return linger;
+		}
+	tidy(memory);
+	linger = bus__calloc(1, sizeof *linger + size);
+	if (linger == NULL)
+		return NULL;
+	memcpy(linger->filter, filter, size);
+	if (bus_mailbox_subscribe(push->mbox, filter, bus__push_remember, push, &linger->sub) < 0) {
+		bus__free(linger);
+		return NULL;
+	}
+	linger->pages = 1;
+	linger->since = memory->last;
+	linger->next = memory->lingers;
+	memory->lingers = linger;
+	memory->linger_count++;
+	return linger;
+}
+
+void
+bus__memory_give(struct bus_push *push, struct lingering *linger)
+{
+	(void)push;
+	if (linger != NULL && --linger->pages == 0)
+		linger->left_ns = bus__now_ns();
+}
+
+bool
+bus__memory_reaches(const struct memory *memory, const struct lingering *linger, uint64_t position)
+{
+	return linger->since <= position && position <= memory->last &&
+	       memory->last - position <= memory->count;
+}
+
+void
+bus__memory_free(struct memory *memory)
+{
+	while (memory->lingers != NULL)
+		end_linger(memory, &memory->lingers);
+	if (memory->events != NULL)
+		forget(memory, memory->count);
+	bus__free(memory->events);
+	memory->events = NULL;
+}

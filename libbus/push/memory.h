@@ -1,0 +1,53 @@
+/* push/memory.h: the last events of a private bus, for pages that come back. A named bus has its log for that.
+ *
+ * It has what its lingering filters match: those of the pages that are open, and for a while of those that were. */
+#ifndef BUS_PUSH_MEMORY_H
+#define BUS_PUSH_MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+struct bus_push;
+
+struct remembered {
+	uint64_t position;
+	int64_t time_ns;
+	const struct bus_msg *msg; /* ours */
+};
+
+struct lingering {
+	struct lingering *next;
+	struct bus_sub *sub;
+	uint64_t since;  /* everything that it matches after this position is remembered */
+	int64_t left_ns; /* when its last page left */
+	uint32_t pages;
+	char filter[];
+};
+
+struct memory {
+	struct remembered *events; /* a ring */
+	uint32_t cap, first, count;
+	uint64_t last; /* position of the newest; positions of what is there have no holes */
+	struct lingering *lingers;
+	uint32_t linger_count;
+};
+
+/* Remembers a message as the newest. Without memory for it, older ones are forgotten too, so that there is no hole. */
+void bus__memory_add(struct memory *memory, const struct bus_msg *msg);
+
+/* The i-th of memory->count, the oldest first. */
+const struct remembered *bus__memory_at(const struct memory *memory, uint32_t i);
+
+/* Lets a filter linger for one page more, from now on if it does not yet. NULL: it cannot (out of memory). */
+struct lingering *bus__memory_take(struct bus_push *push, const char *filter);
+void bus__memory_give(struct bus_push *push, struct lingering *linger);
+
+/* Whether everything that the filter matches after this position is there. */
+bool bus__memory_reaches(
+    const struct memory *memory, const struct lingering *linger, uint64_t position);
+
+void bus__memory_free(struct memory *memory);
+
+#endif

@@ -1,0 +1,329 @@
+/* Pages that come back: nothing missed, nothing doubled, or a reset. */
+#define _GNU_SOURCE
+#include "page_test.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+static void
+publish_number(struct bus *bus, const char *topic, int number)
+{
+	char text[16];
+
+	snprintf(text, sizeof text, "%d", number);
+	publish_text(bus, topic, text);
+}
+
+/* Reads up to that number, which is the next after *next, and so on. Heartbeats pass. */
+static void
+read_to(struct browser *page, int *next, int end)
+{
+	while (*next < end) {
+		must(next_event(page));
+		if (strcmp(page->name, "hb") == 0)
+			continue;
+		if (page->name[0] != '\0' || atoi(page->data) != *next)
+			ck_abort_msg("'%s' %s instead of %d", page->name, page->data, *next);
+		(*next)++;
+	}
+}
+
+static struct bus *
+open_kind(int named)
+{
+	return named ? join(bus_test_dir()) : open_bus();
+}
+
+START_TEST(page_resumes_behind_its_last_id)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page = open_page(push, "t", .raw = true), again;
+	int next = 0;
+
+	for (int i = 0; i < 50; i++)
+		publish_number(bus, "t", i);
+	read_to(&page, &next, 20);
+	again = open_page(push, "t", .raw = true, .last_id = page.id);
+	read_to(&again, &next, 50);
+	for (int i = 50; i < 60; i++)
+		publish_number(bus, "t", i);
+	read_to(&again, &next, 60);
+	ck_assert_uint_eq(push_stats(push).resumed, 1);
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&page);
+	leave_page(&again);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* While nobody is there, too: on a private bus the filter lingers. */
+START_TEST(page_resumes_what_was_published_while_it_was_away)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page = open_page(push, "t", .raw = true);
+	char id[64];
+	int next = 0;
+
+	expect_event(&page, "hb", "15");
+	strcpy(id, page.id);
+	leave_page(&page);
+	ck_eventually(push_stats(push).pages == 0);
+	for (int i = 0; i < 50; i++)
+		publish_number(bus, "t", i);
+	page = open_page(push, "t", .raw = true, .last_id = id);
+	read_to(&page, &next, 50);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(page_resumes_in_another_process_of_the_bus)
+{
+	struct bus *bus = join(bus_test_dir()), *other = join(bus_test_dir());
+	struct bus_push *push = plain_push(bus), *elsewhere = plain_push(other);
+	struct browser page = open_page(push, "t", .raw = true);
+	int next = 0;
+
+	for (int i = 0; i < 10; i++)
+		publish_number(other, "t", i);
+	read_to(&page, &next, 7);
+	bus_push_close(push, 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+	publish_number(other, "t", 10);
+	{
+		struct browser again = open_page(elsewhere, "t", .raw = true, .last_id = page.id);
+
+		read_to(&again, &next, 11);
+		leave_page(&again);
+	}
+	leave_page(&page);
+	bus_push_close(elsewhere, patience_ms());
+	ck_bus(bus_close(other, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(id_of_another_life_gets_one_reset_and_what_is_kept)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page;
+
+	retain_text(bus, "t", "7");
+	page = open_page(push, "t", .raw = true, .last_id = "123456789abcdef-5");
+	do
+		ck_assert(next_event(&page));
+	while (strcmp(page.name, "hb") == 0);
+	ck_assert_str_eq(page.name, "reset");
+	expect_event(&page, NULL, "7");
+	publish_text(bus, "t", "8");
+	expect_event(&page, NULL, "8");
+	ck_assert_uint_eq(push_stats(push).reset, 1);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* A reset, or where a part of the log is still there, what is left and a gap. */
+START_TEST(id_that_lies_too_far_back_is_told_so)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = open_push(bus, .history = 10);
+	struct browser page = open_page(push, "t", .raw = true), again;
+	static char big[60000];
+
+	expect_event(&page, "hb", "15");
+	memset(big, 'x', sizeof big);
+	for (int i = 0; i < 200; i++)
+		ck_bus(bus_publish(bus, "t", big, sizeof big), 0);
+	again = open_page(push, "t", .raw = true, .last_id = page.id, .bytes = 64 << 20);
+	do
+		ck_assert(next_event(&again));
+	while (strcmp(again.name, "reset") != 0 && strcmp(again.name, "gap") != 0);
+	leave_page(&page);
+	leave_page(&again);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(garbage_as_an_id_is_a_new_page)
+{
+	static const char *const garbage[] = {"x", "-", "1-", "-1", "1-2x", "1-2kk",
+	    "11111111111111111-1", "A-1", "1-2 ", "1--2", "999"};
+	struct bus *bus = open_bus();
+	struct bus_push *push = plain_push(bus);
+
+	for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
+		struct browser page = open_page(push, "t", .raw = true, .last_id = garbage[i]);
+
+		expect_event(&page, "hb", "15");
+		publish_text(bus, "t", "1");
+		expect_event(&page, NULL, "1");
+		leave_page(&page);
+	}
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* A connection that broke among the kept values begins them again. */
+START_TEST(page_that_missed_kept_values_gets_them_behind_what_it_missed)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page, again;
+
+	retain_text(bus, "t/a", "1");
+	retain_text(bus, "t/b", "2");
+	page = open_page(push, "t/#", .raw = true);
+	ck_assert(next_event(&page));
+	ck_assert_str_eq(page.name, "hb");
+	publish_text(bus, "t/c", "3");
+	retain_text(bus, "t/b", "4");
+	again = open_page(push, "t/#", .raw = true, .last_id = page.id);
+	expect_event(&again, NULL, "3");
+	expect_event(&again, NULL, "4");
+	/* t/a and t/b as they are kept now, in any order */
+	ck_assert(next_event(&again));
+	while (strcmp(again.name, "hb") == 0)
+		ck_assert(next_event(&again));
+	ck_assert(strcmp(again.data, "1") == 0 || strcmp(again.data, "4") == 0);
+	leave_page(&page);
+	leave_page(&again);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(new_filter_begins_with_what_is_kept_while_the_old_one_resumes)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page = open_page(push, "t", .raw = true), again;
+	int next = 0;
+
+	retain_text(bus, "other", "1000");
+	retain_text(bus, "t", "0");
+	publish_number(bus, "t", 1);
+	read_to(&page, &next, 1);
+	again = open_page_on(push, ("t", "!other"), .raw = true, .last_id = page.id);
+	expect_event(&again, NULL, "1");
+	expect_event(&again, NULL, "1000");
+	publish_number(bus, "other", 1001);
+	publish_number(bus, "t", 2);
+	expect_event(&again, NULL, "1001");
+	expect_event(&again, NULL, "2");
+	leave_page(&page);
+	leave_page(&again);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(page_begins_with_the_last_events)
+{
+	static const char *const remembered[] = {"t"};
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = open_push(bus, .remember = remembered, .remember_count = 1);
+	struct browser page;
+	int next = 15;
+
+	for (int i = 0; i < 20; i++) {
+		publish_number(bus, "t", i);
+		publish_text(bus, "other", "x");
+	}
+	page = open_page(push, "t", .raw = true, .from = BUS_FROM_LAST, .from_value = 5);
+	read_to(&page, &next, 20);
+	publish_number(bus, "t", 20);
+	read_to(&page, &next, 21);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* --- under traffic ---------------------------------------------------------------------------------------------------------- */
+
+struct traffic {
+	struct bus *bus;
+	_Atomic bool stop;
+	_Atomic int count, read; /* it never gets further ahead of the reader than queues hold */
+};
+
+static void *
+publish_all(void *arg)
+{
+	struct traffic *traffic = arg;
+
+	while (!traffic->stop)
+		if (traffic->count - traffic->read < 5000)
+			publish_number(traffic->bus, "t", traffic->count++);
+		else
+			bus_test_nap();
+	return NULL;
+}
+
+/* Cut at any place, also inside an event: what is whole counts. */
+START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = open_push(bus, .history = 1000000);
+	struct traffic traffic = {.bus = bus};
+	struct browser page = open_page(push, "t", .raw = true, .bytes = 4 << 20);
+	pthread_t thread;
+	char id[64] = "";
+	int next = 0, cuts = 0;
+
+	must(next_event(&page));
+	pthread_create(&thread, NULL, publish_all, &traffic);
+	while (cuts < 30) {
+		int until = next + 100;
+
+		read_to(&page, &next, until);
+		traffic.read = next;
+		strcpy(id, page.id);
+		leave_page(&page);
+		page = open_page(push, "t", .raw = true, .bytes = 4 << 20, .last_id = id);
+		cuts++;
+	}
+	traffic.stop = true;
+	pthread_join(thread, NULL);
+	read_to(&page, &next, traffic.count);
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+static void
+add_both(TCase *tcase, const TTest *test)
+{
+	bus_test_add_loop(tcase, test, 0, 2);
+}
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("push_resume");
+	TCase *tcase = bus_test_case("resume");
+
+	add_both(tcase, page_resumes_behind_its_last_id);
+	add_both(tcase, page_resumes_what_was_published_while_it_was_away);
+	add_both(tcase, id_of_another_life_gets_one_reset_and_what_is_kept);
+	add_both(tcase, id_that_lies_too_far_back_is_told_so);
+	add_both(tcase, page_that_missed_kept_values_gets_them_behind_what_it_missed);
+	add_both(tcase, new_filter_begins_with_what_is_kept_while_the_old_one_resumes);
+	add_both(tcase, page_begins_with_the_last_events);
+	add_both(tcase, page_that_is_cut_again_and_again_gets_every_event_once);
+	suite_add_tcase(suite, tcase);
+	BUS_TEST_CASE(suite, "ids", page_resumes_in_another_process_of_the_bus,
+	    garbage_as_an_id_is_a_new_page);
+	return suite;
+}
