@@ -1,4 +1,4 @@
-/** libbus.js: the bus in a page. docs/guide/pages.md is its guide. */
+/** libbus.js: the bus in a page. docs/guide/browser.md is its guide. */
 
 export type State =
 	/** Not yet connected, or nobody listens. */

@@ -4,7 +4,7 @@
  *     const off = bus.on("sensors/+/temp", (value, msg) => …); // msg: {topic, value, kept, lost}
  *     bus.onstate = (state, reason) => …;
  *
- * libbus.d.ts has the whole interface, docs/guide/pages.md explains it. */
+ * libbus.d.ts has the whole interface, docs/guide/browser.md explains it. */
 (function (root) {
 	"use strict";
 

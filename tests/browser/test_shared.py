@@ -311,6 +311,7 @@ def test_history_comes_before_what_is_new_and_to_whom_it_is_for(browser, script,
     tabs()
     browser.execute_script("hear('n'); hear('n', {last: 30}, 'last'); hear('state')")
     until(browser, "kept.state", ["on"])
+    heard(browser, "last", 30)
     script.publish("n", 100)
     assert heard(browser, "last", 31) == list(range(70, 101))
     assert heard(browser, "n", 1) == [100]
