@@ -29,8 +29,15 @@ BLOCKS = [
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
 # What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
 # compiled and not run.
-PEERS = {"blinker", "gevent", "zmq"}
+PEERS = {"blinker", "flask_socketio", "gevent", "socketio", "taipy", "zmq"}
 SERVERS = {"redis", "paho"}
+REDIS = "redis://"
+# gui.run() returns at once.
+TAIPY_SERVES_NOBODY = """\
+import functools
+import taipy.gui
+taipy.gui.Gui.run = functools.partialmethod(taipy.gui.Gui.run, run_server=False)
+"""
 IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
@@ -49,11 +56,15 @@ def run(command, tmp_path, **env):
 
 def run_python(text, tmp_path):
     imported = set(IMPORTED.findall(text))
+    if "from libbus.socketio" in text:
+        imported.add("socketio")
     for name in imported & PEERS:
         pytest.importorskip(name)
-    if imported & SERVERS:
+    if imported & SERVERS or REDIS in text:
         compile(text, "block.py", "exec")
         return
+    if "taipy" in imported:
+        text = TAIPY_SERVES_NOBODY + text
     (tmp_path / "block.py").write_text(text)
     # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
     plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
