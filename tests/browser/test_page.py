@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 from browser import chromium
 from demo import DASHBOARD
+from page import until
 from patience import WATCHDOG
 from programs import HELLO, HOST_SENSORS, ipc_address, started  # noqa: F401 (a fixture)
 from webserver import Server
@@ -105,19 +106,6 @@ def served(tmp_path):
         server.__exit__()
 
 
-def until(browser, script, wanted):
-    """Waits until the page's script returns what is wanted; returns all it returned on the way."""
-    seen = []
-    deadline = time.monotonic() + WATCHDOG
-    while wanted not in seen:
-        assert time.monotonic() < deadline, f"waited for {wanted!r}, saw {seen}"
-        found = browser.execute_script(f"return {script}")
-        if found not in seen[-1:]:
-            seen.append(found)
-        time.sleep(0.02)
-    return seen
-
-
 STATE = "document.getElementById('badge').dataset.state"
 
 BEGIN = """
@@ -193,13 +181,13 @@ def test_a_page_without_a_place_waits_for_one(browser, served):
 
 
 def test_the_reason_for_waiting_vanishes_when_a_place_frees_up(browser, served):
-    server = served(options=("--worker-class", "gthread", "--threads", "3"))
+    server = served(limit=2)
     browser.get(server.url)
     with server.page("/bus/events?filter=a") as refused:
         assert refused.status == 403
     with server.page("/bus/events?filter=room/1"), server.page("/bus/events?filter=room/2"):
         browser.execute_script(BEGIN + "hear('room/#')")
-        state, said = reason(browser, "(2, with gunicorn's --threads 3)")
+        state, said = reason(browser, "(max_pages=2)")
         assert state == "reconnecting"
     until(browser, "bus.state", "live")
     assert browser.execute_script("return bus.reason") == ""
@@ -211,16 +199,14 @@ def test_the_reason_for_waiting_vanishes_when_a_place_frees_up(browser, served):
     assert browser.execute_script(f"return states[{len(states)}]") == ["reconnecting", ""]
 
 
-def test_sync_workers_say_in_state_console_and_log_that_they_hold_no_page(
-    browser, served, tmp_path
-):
+def test_workers_say_in_state_console_and_log_that_they_hold_no_page(browser, served, tmp_path):
     with open(tmp_path / "stderr", "w") as stderr:
-        server = served(options=("-w", "2"), stderr=stderr)
+        server = served(limit=0, options=("-w", "2"), stderr=stderr)
     knocks = collections.Counter()
     visit(browser, server.url)
     browser.execute_script(BEGIN + "hear('room/#')")
-    _, said = reason(browser, 'gunicorn\'s "sync"')
-    assert "start gunicorn with --threads 8" in said
+    _, said = reason(browser, "max_pages=0")
+    assert "leave it out" in said
     deadline = time.monotonic() + WATCHDOG
     while sorted(knocks.values())[-2:-1] < [3]:  # each of two workers refuses three pages more
         assert time.monotonic() < deadline, knocks

@@ -9,14 +9,17 @@ import socket
 import subprocess
 import sys
 
+import sse
 from patience import WATCHDOG
 
 
 class Server:
     """gunicorn on a socket that stays ours, so that a restarted one is found at the same address."""
 
-    def __init__(self, folder, *options, app="app:app", stderr=None, **environ):
-        self.stderr = stderr
+    def __init__(
+        self, folder, *options, app="app:app", stdout=None, stderr=None, level="warning", **environ
+    ):
+        self.stdout, self.stderr = stdout, stderr
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -28,7 +31,7 @@ class Server:
             "--chdir",
             folder,
             "--log-level",
-            "warning",
+            level,
         ]
         self.command += ["--bind", f"fd://{self.listener.fileno()}", *options]
         self.environ = os.environ | environ
@@ -37,6 +40,7 @@ class Server:
         self.process = subprocess.Popen(
             self.command,
             env=self.environ,
+            stdout=self.stdout,
             stderr=self.stderr,
             pass_fds=[self.listener.fileno()],
             start_new_session=True,
@@ -56,17 +60,17 @@ class Server:
         self.kill()
         self.listener.close()
 
-    def get(self, path):
+    def get(self, path, **headers):
         """The answer to one request; its body is read by the caller, and close() hangs up."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WATCHDOG)
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         answer.connection = connection
         return answer
 
     @contextlib.contextmanager
-    def page(self, path):
-        answer = self.get(path)
+    def page(self, path, **headers):
+        answer = self.get(path, **headers)
         try:
             yield answer
         finally:
@@ -74,18 +78,14 @@ class Server:
             answer.connection.close()
 
 
+def stream(lines):
+    """The events of an answer, or of the chunks of one."""
+    return sse.read(lines)
+
+
 def events(lines):
-    """(name, data) of every event; name is "message" where the server gave none."""
-    name, data = "message", None
-    for line in lines:
-        key, _, value = line.decode().rstrip("\n").partition(": ")
-        if key == "event":
-            name = value
-        elif key == "data":
-            data = value
-        elif key == "" and data is not None:
-            yield name, data
-            name, data = "message", None
+    """(name, data) of every event."""
+    return ((event.name, event.data) for event in stream(lines))
 
 
 def messages(lines):

@@ -261,6 +261,7 @@ class Ext(NamedTuple):
     data: bytes
 
 Policy: TypeAlias = Literal["drop_oldest", "drop_newest", "latest", "refuse"]
+PagePolicy: TypeAlias = Literal["drop_oldest", "latest", "disconnect"]
 Encoding: TypeAlias = Literal["untagged", "msgpack", "bytes", "json", "text"]
 
 @type_check_only
@@ -404,6 +405,83 @@ class Role:
         """True after close(), and in a forked child."""
     def close(self) -> None:
         """Gives it back."""
+
+@final
+class Push:
+    def __new__(
+        cls,
+        bus: Bus,
+        *,
+        heartbeat: float = ...,
+        retry: float = ...,
+        max_pages: int = ...,
+        history: int = ...,
+        remember: Sequence[str] = ...,
+    ) -> Self: ...
+    @property
+    def closed(self) -> bool:
+        """True after close(), and in a forked child."""
+    def add(
+        self,
+        fd: int,
+        filters: Sequence[str],
+        /,
+        *,
+        new: Sequence[str] = (),
+        head: bytes = b"",
+        last_id: str | None = None,
+        start: tuple[str, int, int] | None = None,
+        full: PagePolicy = "drop_oldest",
+        max_bytes: int = 0,
+        interval: float = 0.0,
+        raw: bool = False,
+        event: str | None = None,
+        ask: bool = False,
+    ) -> int:
+        """Serves a page on a connected socket, which is the library's from then on. An exception leaves it to the caller.
+
+        Returns:
+            The number of the page.
+
+        Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.
+        """
+    def questions(self, timeout: float | None = None, /) -> list[tuple[int, str | None]]:
+        """Takes the questions that answer() has to answer: [(page, topic), ...]; (page, None): a page has left, perhaps one without
+        questions. Empty: there were none in that time.
+
+        Raises:
+            ClosedError: close() was called.
+
+        Threads: any; one takes each question. Blocks: up to timeout, without the GIL; a greenlet lets others run.
+        """
+    def answer(self, page: int, topic: str, may: bool, message: str | None = None, /) -> None:
+        """Whether a page may get messages of a topic, from now on. A page that is gone is fine.
+
+        Threads: any. Blocks: never.
+        """
+    def remove(self, page: int, /) -> None:
+        """Ends a page. One that is gone is fine.
+
+        Threads: any. Blocks: never.
+        """
+    def stats(self) -> dict[str, int]:
+        """The counters of all pages so far.
+
+        Threads: any. Blocks: never.
+        """
+    def page_stats(self, page: int, /) -> dict[str, int] | None:
+        """The counters of one open page; None: it is gone.
+
+        Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.
+        """
+    def close(self, timeout: float | None = 1.0, /) -> int:
+        """Ends all pages, which are told to connect again.
+
+        Returns:
+            How many were open. 0 the second time, and in a forked child.
+
+        Threads: any. Blocks: up to timeout, without the GIL.
+        """
 
 class Publisher:
     def __new__(

@@ -54,6 +54,19 @@ bus_object_role(PyObject *bus, const char *name, int timeout, struct bus_role **
 }
 
 int
+bus_object_push(PyObject *bus, const struct bus_push_config *cfg, struct bus_push **ret_push)
+{
+	struct bus_object *self = (struct bus_object *)bus;
+	int err = gate_enter(&self->gate);
+
+	if (err < 0)
+		return err;
+	err = bus_push_open(self->bus, cfg, ret_push);
+	gate_leave(&self->gate);
+	return err;
+}
+
+int
 bus_object_pub(
     PyObject *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub)
 {

@@ -66,6 +66,19 @@ enum exception {
 };
 #undef EXCEPTION_ENUM
 
+/* Names of what is looked up often. Interned: a new str for each look-up would find nothing in the type's cache, which would keep it
+ * besides. */
+#define CORE_NAMES(X)                                                                              \
+	X(next, "_next")                                                                           \
+	X(done, "_done")                                                                           \
+	X(may_wait, "_may_wait")                                                                   \
+	X(later, "_later")                                                                         \
+	X(utcoffset, "utcoffset")
+
+#define NAME_ENUM(id, text) NAME_##id,
+enum core_name { CORE_NAMES(NAME_ENUM) NAME_COUNT };
+#undef NAME_ENUM
+
 /* Module state. Objects keep a pointer to it: their type keeps the module alive. */
 struct core {
 	PyTypeObject *bus;
@@ -79,6 +92,7 @@ struct core {
 	PyTypeObject *work;
 	PyTypeObject *calls;
 	PyTypeObject *next;
+	PyTypeObject *push;
 	PyTypeObject *ext;        /* a msgpack extension: (code, data) */
 	PyTypeObject *numbers;    /* what a memoryview of an array in a payload looks at */
 	PyObject *decimal, *uuid; /* the classes; NULL: not needed yet */
@@ -89,6 +103,7 @@ struct core {
 	PyObject *wait_modules, *wait; /* of _wait_with(); NULL: not called yet */
 	PyObject *base;                /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
+	PyObject *names[NAME_COUNT];
 };
 
 extern struct PyModuleDef core_module;
@@ -135,6 +150,10 @@ int size_between(Py_ssize_t size, uint64_t max, const char *name);
 
 /* The index of text in names, or -1 with a ValueError that lists them. */
 int choice(PyObject *text, const char *const *names, const char *argument);
+
+/* Where in the past a reader begins: a libbus.Start, which is (kind, value, epoch), or None, as the three numbers of
+ * struct bus_mailbox_config. 0, or -1 with an exception. */
+int start_of(PyObject *start, int *ret_from, uint64_t *ret_value, uint64_t *ret_epoch);
 
 /* {name: number, …} */
 PyObject *counters(const char *const *names, const uint64_t *numbers, size_t count);
@@ -275,7 +294,7 @@ PyObject *kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *
 /* --- the types ---------------------------------------------------------------------------------------- */
 
 extern PyType_Spec bus_spec, numbers_spec, mailbox_spec, message_spec, reply_spec, question_spec,
-    link_spec, role_spec, publisher_spec, work_spec, calls_spec, next_spec;
+    link_spec, role_spec, publisher_spec, work_spec, calls_spec, next_spec, push_spec;
 
 /* Opens a mailbox on a libbus._core.Bus. 0 or BUS_E_*; Python is not touched. */
 int bus_object_mailbox(
@@ -283,6 +302,9 @@ int bus_object_mailbox(
 
 /* Takes a role on one. 0 or BUS_E_*; waits, so without the GIL. */
 int bus_object_role(PyObject *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
+
+/* Serves pages of one. 0 or BUS_E_*; Python is not touched. */
+int bus_object_push(PyObject *bus, const struct bus_push_config *cfg, struct bus_push **ret_push);
 
 /* Opens a handle on one, or publishes by name. 0 or BUS_E_*; Python is not touched. */
 int bus_object_pub(

@@ -59,36 +59,6 @@ raise_of(struct mailbox_object *self, int err)
 	return error_raise(self->core, err, ABOUT_NAME, NULL);
 }
 
-/* Where on a named bus it begins to read: a libbus.Start, which is (kind, value, epoch), or None. 0, or -1 with an
- * exception. */
-static int
-choose_start(PyObject *start, struct bus_mailbox_config *cfg)
-{
-	static const char *const kinds[] = {"now", "oldest", "last", "after", "since", NULL};
-	PyObject *kind;
-	unsigned long long value, epoch;
-
-	if (start == Py_None)
-		return 0;
-	if (!PyTuple_Check(start) || PyTuple_GET_SIZE(start) != 3 ||
-	    !PyArg_ParseTuple(start, "UKK", &kind, &value, &epoch)) {
-		PyErr_Clear();
-		PyErr_Format(PyExc_TypeError,
-		    "start=%R: libbus.last(count), libbus.since(moment), libbus.after(position, epoch) or "
-		    "libbus.oldest()",
-		    start);
-		return -1;
-	}
-	cfg->from = choice(kind, kinds, "start");
-	cfg->from_value = value;
-	cfg->from_epoch = epoch;
-	return cfg->from < 0 ? -1 : 0;
-}
-
-_Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &&
-		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
-    "the order of kinds");
-
 /* Says which argument the kind of bus cannot have: start on a private one, full and group on one with a name. */
 static void
 raise_not_supported(
@@ -142,7 +112,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (core == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$OnOOO:Mailbox", names,
 				core->bus, &bus, &full, &bytes, &start, &group, &reader))
 		return NULL;
-	if (choose_start(start, &cfg) < 0)
+	if (start_of(start, &cfg.from, &cfg.from_value, &cfg.from_epoch) < 0)
 		return NULL;
 	if (size_between(bytes, SIZE_MAX, "max_bytes") < 0)
 		return NULL;

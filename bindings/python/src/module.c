@@ -71,6 +71,34 @@ choice(PyObject *text, const char *const *names, const char *argument)
 	return -1;
 }
 
+int
+start_of(PyObject *start, int *ret_from, uint64_t *ret_value, uint64_t *ret_epoch)
+{
+	static const char *const kinds[] = {"now", "oldest", "last", "after", "since", NULL};
+	PyObject *kind;
+	unsigned long long value, epoch;
+
+	if (start == Py_None)
+		return 0;
+	if (!PyTuple_Check(start) || PyTuple_GET_SIZE(start) != 3 ||
+	    !PyArg_ParseTuple(start, "UKK", &kind, &value, &epoch)) {
+		PyErr_Clear();
+		PyErr_Format(PyExc_TypeError,
+		    "start=%R: libbus.last(count), libbus.since(moment), libbus.after(position, epoch) or "
+		    "libbus.oldest()",
+		    start);
+		return -1;
+	}
+	*ret_from = choice(kind, kinds, "start");
+	*ret_value = value;
+	*ret_epoch = epoch;
+	return *ret_from < 0 ? -1 : 0;
+}
+
+_Static_assert(BUS_FROM_NOW == 0 && BUS_FROM_OLDEST == 1 && BUS_FROM_LAST == 2 &&
+		   BUS_FROM_POSITION == 3 && BUS_FROM_TIME == 4,
+    "the order of kinds");
+
 PyObject *
 counters(const char *const *names, const uint64_t *numbers, size_t count)
 {
@@ -345,6 +373,21 @@ add_ext(PyObject *module, struct core *core)
 }
 
 static int
+intern_names(struct core *core)
+{
+#define NAME_TEXT(id, text) text,
+	static const char *const texts[] = {CORE_NAMES(NAME_TEXT)};
+#undef NAME_TEXT
+
+	for (int i = 0; i < NAME_COUNT; i++) {
+		core->names[i] = PyUnicode_InternFromString(texts[i]);
+		if (core->names[i] == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int
 core_exec(PyObject *module)
 {
 	struct core *core = PyModule_GetState(module);
@@ -353,7 +396,7 @@ core_exec(PyObject *module)
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (errors_init(module, core) < 0 || add_ext(module, core) < 0)
+	if (errors_init(module, core) < 0 || add_ext(module, core) < 0 || intern_names(core) < 0)
 		return -1;
 	core->keys = keys_new();
 	if (core->keys == NULL) {
@@ -371,7 +414,8 @@ core_exec(PyObject *module)
 	    add_type(module, &publisher_spec, NULL, &core->publisher) < 0 ||
 	    add_type(module, &work_spec, NULL, &core->work) < 0 ||
 	    add_type(module, &calls_spec, NULL, &core->calls) < 0 ||
-	    type_new(module, &next_spec, NULL, &core->next) < 0)
+	    type_new(module, &next_spec, NULL, &core->next) < 0 ||
+	    add_type(module, &push_spec, NULL, &core->push) < 0)
 		return -1;
 	if (PyModule_AddStringConstant(module, "TRANSPORTS", LIBBUS_TRANSPORTS) < 0)
 		return -1;
@@ -394,6 +438,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(core->work);
 	Py_VISIT(core->calls);
 	Py_VISIT(core->next);
+	Py_VISIT(core->push);
 	Py_VISIT(core->ext);
 	Py_VISIT(core->plain);
 	Py_VISIT(core->numbers);
@@ -423,6 +468,7 @@ core_clear(PyObject *module)
 	Py_CLEAR(core->work);
 	Py_CLEAR(core->calls);
 	Py_CLEAR(core->next);
+	Py_CLEAR(core->push);
 	Py_CLEAR(core->ext);
 	Py_CLEAR(core->plain);
 	Py_CLEAR(core->numbers);
@@ -446,6 +492,8 @@ core_free(void *module)
 		bus_packer_free(atomic_exchange(&core->packer, NULL));
 		keys_free(core->keys);
 		core->keys = NULL;
+		for (int i = 0; i < NAME_COUNT; i++)
+			Py_CLEAR(core->names[i]);
 	}
 }
 

@@ -1,0 +1,320 @@
+"""libbus for ASGI: live pages from Starlette, FastAPI and any other ASGI app.
+
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from libbus.asgi import Pages
+
+    bus = libbus.Bus("home")
+    app = Starlette(routes=[Mount("/bus", Pages(bus, allow=["sensors/#"]))])
+
+A page uses libbus.js from /bus/static/libbus.js, or EventSource("/bus/events?filter=sensors/%23"). A view of your own returns
+pages.sse("room/1/#"), after it has decided who may listen:
+
+    @app.get("/room/{number}/events")                   # FastAPI
+    async def room(number: int, user: User = Depends(login)):
+        return pages.sse(f"room/{number}/#")
+
+One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. Under
+uvicorn pages end, and connect again, when it is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import libbus
+from libbus import _core
+
+if TYPE_CHECKING:
+    _Response = object
+else:
+    try:  # FastAPI takes only Starlette's responses from a view
+        from starlette.responses import Response as _Response
+    except ImportError:
+        _Response = object
+
+__all__ = ["EventStream", "Pages"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+LOOK_S = 0.25  # how soon pages of a server that stops end
+GOODBYE_S = 1.0
+BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
+FIRST_MOMENT = 1e9
+
+HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+FILES = {"libbus.js": b"text/javascript; charset=utf-8"}
+
+
+class EventStream(_Response):
+    """What Pages.sse() returns: an ASGI app that answers one request with events, and a response of Starlette and FastAPI where
+    these are installed."""
+
+    background = None
+    status_code = 200
+
+    def __init__(self, pages: Pages, filters: tuple[str, ...], options: dict[str, Any]) -> None:
+        self.raw_headers = list(HEADERS)  # Starlette's set_cookie() and headers add to them
+        self._pages, self._filters, self._options = pages, filters, options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends events until the page leaves or the server stops."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            options = {"last_id": _header(scope, b"last-event-id"), **self._options}
+            try:
+                self._pages._push().add(theirs.fileno(), self._filters, **options)
+            except (libbus.BusError, MemoryError) as error:
+                theirs.close()
+                code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
+                await _refuse(send, 503, code, f"no live page: {error or 'out of memory'}")
+                return
+            theirs.detach()
+            self._pages._watch_server()
+            await self._carry(ours, receive, send)
+
+    async def _carry(self, ours: socket.socket, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        events = asyncio.ensure_future(_events(ours, send))
+        leaving = asyncio.ensure_future(_disconnect(receive))
+        try:
+            await asyncio.wait((events, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if events.done():
+                events.result()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            events.cancel()
+            leaving.cancel()
+            await asyncio.gather(events, leaving, return_exceptions=True)
+
+
+class Pages:
+    """Live pages of a bus: an ASGI app with /events and /static/libbus.js, to mount under a path.
+
+    Args:
+        bus: A libbus.Bus, which stays yours to close.
+        allow: Filters that pages may listen to at /events; none unless you say so. A page without a filter gets all of them.
+        max_pages: How many may be open in a process. 0: 10,000.
+        heartbeat: Seconds between signs of life to a page, at least 0.1.
+        history: Of a bus without a name, how many events of allow= pages can begin with or resume from, kept from the first page on.
+            0: 1,000 of those that pages had.
+
+    Raises:
+        FilterError: A filter of allow is malformed.
+
+    Threads: any, but pages belong to the event loop that serves them. Blocks: never.
+    """
+
+    def __init__(
+        self,
+        bus: libbus.Bus,
+        *,
+        allow: str | Iterable[str] = (),
+        max_pages: int = 0,
+        heartbeat: float = 15.0,
+        history: int = 0,
+    ) -> None:
+        self.bus = bus
+        self.allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        for asked in self.allow:
+            libbus.filter_check(asked)
+        self._options: dict[str, Any] = {
+            "heartbeat": heartbeat,
+            "max_pages": max_pages,
+            "history": history,
+            "remember": self.allow if history and not bus.name else (),
+        }
+        self._opened: _core.Push | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def sse(
+        self,
+        *filters: str,
+        raw: bool = False,
+        event: str | None = None,
+        start: libbus.Start | None = None,
+        full: _core.PagePolicy = "drop_oldest",
+        max_bytes: int = 0,
+        max_hz: float | None = None,
+    ) -> EventStream:
+        """The response of a view of yours, which has decided who may listen.
+
+        Args:
+            filters: As in libbus.Bus.subscribe(); up to 256.
+            raw: As in libbus.flask.Bus.sse().
+            event: As in libbus.flask.Bus.sse().
+            start: As in libbus.flask.Bus.sse().
+            full: As in libbus.flask.Bus.sse().
+            max_bytes: As in libbus.flask.Bus.sse().
+            max_hz: As in libbus.flask.Bus.sse().
+
+        Raises:
+            FilterError: A filter is malformed.
+            ValueError: There is no filter, or max_hz is not above 0.
+
+        Threads: any. Blocks: never.
+        """
+        if not filters:
+            raise ValueError("sse(): name at least one filter, like pages.sse('sensors/#')")
+        for asked in filters:
+            libbus.filter_check(asked)
+        if max_hz is not None and max_hz <= 0:
+            raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
+        options = {
+            "raw": raw,
+            "event": event,
+            "start": start,
+            "full": full,
+            "max_bytes": max_bytes,
+            "interval": 0.0 if max_hz is None else 1 / max_hz,
+        }
+        return EventStream(self, filters, options)
+
+    def close(self) -> None:
+        """Ends open pages, which connect again. The bus stays open.
+
+        Threads: any. Blocks: up to a second, for what waits to be sent.
+        """
+        if self._opened is not None:
+            self._opened.close(GOODBYE_S)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"libbus.asgi.Pages serves http, not {scope['type']}")
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["method"] not in ("GET", "HEAD"):
+            await _refuse(send, 405, "METHOD", "only GET and HEAD")
+        elif path == "/events":
+            await self._events(scope, receive, send)
+        elif path.removeprefix("/static/") in FILES:
+            await _file(send, path.removeprefix("/static/"))
+        else:
+            await _refuse(send, 404, "NOT_FOUND", "there are /events and /static/libbus.js here")
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        filters = tuple(dict.fromkeys(query.get("filter", self.allow)))
+        if not filters:
+            await _refuse(
+                send,
+                403,
+                "NOT_ALLOWED",
+                "pages may not listen to anything: Pages(bus, allow=[...])",
+            )
+            return
+        try:
+            for asked in filters:
+                if not any(libbus.filter_covers(allowed, asked) for allowed in self.allow):
+                    libbus.filter_check(asked)
+                    message = f"pages may not listen to {asked!r}: add it to Pages(allow=[...])"
+                    await _refuse(send, 403, "NOT_ALLOWED", message, filter=asked)
+                    return
+        except libbus.FilterError as error:
+            await _refuse(send, 400, "FILTER", str(error), filter=asked)
+            return
+        options: dict[str, Any] = {"raw": "raw" in query}
+        try:
+            options["start"] = _start(query)
+        except (ValueError, OverflowError) as error:
+            message = f"last=COUNT, or since=SECONDS before now: {error}"
+            await _refuse(send, 400, "START", message)
+            return
+        options["new"] = tuple(each for each in query.get("new", ()) if each in filters)
+        if (after := query.get("after", [""])[0]) and "\0" not in after:
+            options["last_id"] = after
+        if scope["method"] == "HEAD" or "libbus-ask" in query:
+            await _ask(send)
+            return
+        await EventStream(self, filters, options)(scope, receive, send)
+
+    def _push(self) -> _core.Push:
+        if self._opened is None or (self._opened.closed and not _stops()):
+            self._opened = _core.Push(self.bus, **self._options)
+        return self._opened
+
+    def _watch_server(self) -> None:
+        """One task for all pages."""
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.ensure_future(self._end_with_server())
+
+    async def _end_with_server(self) -> None:
+        push = self._push()
+        while not push.closed and push.stats()["pages"] > 0:
+            if _stops():
+                # The loop goes on, for it carries the last events.
+                await asyncio.to_thread(push.close, GOODBYE_S)
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+def _stops() -> bool:
+    """Whether uvicorn was told to stop. It waits for open responses then, and says nothing to them."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return bool(getattr(server, "should_exit", False))
+
+
+async def _events(ours: socket.socket, send: Send) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(ours, 65536):
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _start(query: dict[str, list[str]]) -> libbus.Start | None:
+    if "last" in query:
+        return libbus.last(int(query["last"][0]))
+    if "since" in query:
+        seconds = float(query["since"][0])
+        return libbus.since(seconds if seconds >= FIRST_MOMENT else time.time() - seconds)
+    return None
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for each, value in scope["headers"]:
+        if each == name:
+            text: str = value.decode("latin-1")
+            return None if "\0" in text else text
+    return None
+
+
+async def _ask(send: Send) -> None:
+    headers = [*HEADERS, (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _file(send: Send, name: str) -> None:
+    body = (resources.files("libbus") / "static" / name).read_bytes()
+    headers = [(b"content-type", FILES[name]), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _refuse(send: Send, status: int, code: str, message: str, **about: str) -> None:
+    body = json.dumps({"error": {"code": code, "message": message, **about}}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", b"2"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

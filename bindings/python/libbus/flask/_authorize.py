@@ -1,0 +1,96 @@
+"""Asks the app's function of @bus.authorize what a page may get.
+
+The library asks about each topic that is new to a page, on its own thread, and holds the page's events back until it is
+answered; its answer stays with the page. One thread of the process calls the app's function, in a copy of the page's request
+context: session, request and what is derived from them are those of the page.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flask import copy_current_request_context, current_app
+
+import libbus
+from libbus import _core
+from libbus._ways import way
+
+if TYPE_CHECKING:
+    from libbus._threads import Runner
+
+Authorizer = Callable[[str, str], Any]
+"""may(action, what): action is "subscribe" with a filter, "receive" or "publish" with a topic."""
+
+log = logging.getLogger("libbus.flask")
+
+
+def asks(fn: Authorizer, action: str, what: str) -> bool:
+    """In the request."""
+    return bool(current_app.ensure_sync(fn)(action, what))
+
+
+class Answers:
+    """Answers for the pages of one Push."""
+
+    def __init__(self, push: _core.Push) -> None:
+        self._push = push
+        self._lock = (
+            threading.Lock()
+        )  # of what follows: a question may come before its page has a number
+        self._pages: dict[int, Authorizer] = {}
+        self._runner: Runner | None = None
+
+    def add(self, fn: Authorizer, add: Callable[[], int]) -> int:
+        """Adds a page by calling add(), and answers for it from then on. In the page's request."""
+        here = copy_current_request_context(fn)
+        with self._lock:
+            page = add()
+            self._pages[page] = here
+            if self._runner is None:
+                arguments = (self._push, weakref.ref(self))
+                self._runner = way().runner(_answer, arguments, "libbus-authorize")
+                self._runner.start()
+        return page
+
+    def _of(self, page: int) -> Authorizer | None:
+        with self._lock:
+            return self._pages.get(page)
+
+    def _forget(self, page: int) -> None:
+        with self._lock:
+            self._pages.pop(page, None)
+
+
+def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
+    """Holds the app only while it answers."""
+    while True:
+        try:
+            questions = push.questions(None)
+        except libbus.BusError:  # closed, or forked
+            return
+        answers = find()
+        for page, topic in questions:
+            if topic is None:
+                if answers is not None:
+                    answers._forget(page)
+                continue
+            fn = answers._of(page) if answers is not None else None
+            may, message = (False, "the page has left") if fn is None else _ask(fn, topic)
+            try:
+                push.answer(page, topic, may, message)
+            except libbus.BusError:
+                return
+        del answers
+
+
+def _ask(fn: Authorizer, topic: str) -> tuple[bool, str | None]:
+    try:
+        may = bool(fn("receive", topic))
+    except Exception:
+        log.exception("authorize: whether a page may receive %r; it may not", topic)
+        return False, "the server could not find out whether this page may receive it"
+    return may, None if may else f"this page may not receive {topic}"

@@ -1,0 +1,84 @@
+"""Takes a connection from a web server, so that no thread of the server waits for a page.
+
+The server's socket object keeps its descriptor, which from then on is one end of a socketpair: what the server still writes (its
+own copy of the headers, the end of a body) goes there, a last read finds the end, and its shutdown() and close() reach nothing
+else. So the server's own code runs to its end as for any other request: one line in its access log, no error, and no contract
+between it and libbus. A socket that is only duplicated is ended by gunicorn from 26 on, which shuts down the connection;
+one that is detached makes servers fail on descriptor -1.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Taken:
+    """The empty body that the server gets to send. close() ends the other end of what it has instead of the connection."""
+
+    def __init__(self, sink: socket.socket, closed: Callable[[], object]) -> None:
+        self._sink, self._closed = sink, closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        try:
+            # Unread bytes would turn the end of the stream into an error.
+            while self._sink.recv(65536):
+                pass
+        except OSError:
+            pass
+        self._sink.close()
+        self._closed()
+
+
+def copy_of(sock: Any) -> int:
+    """A descriptor of the same connection."""
+    return os.dup(sock.fileno())
+
+
+def take(sock: Any, closed: Callable[[], object] = lambda: None) -> Taken:
+    """Leaves the server without its connection, of which there is a copy. closed() runs when the server has ended the request."""
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        ours.shutdown(socket.SHUT_WR)
+        descriptor = sock.fileno()
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(theirs.fileno(), fcntl.F_SETFL, flags)
+        os.dup2(theirs.fileno(), descriptor, inheritable=False)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Taken(ours, closed)
+
+
+def fails_because() -> str:
+    """Takes a connection of its own, and looks what arrives where. "": all is well."""
+    try:
+        server, browser = socket.socketpair()
+        with server, browser:
+            browser.settimeout(5)
+            copy = copy_of(server)
+            try:
+                body = take(server)
+                server.sendall(b"the server's headers")
+                server.shutdown(socket.SHUT_WR)
+                body.close()
+                at_end = server.recv(1)
+                server.close()
+                os.write(copy, b"event")
+                arrived = browser.recv(100)
+            finally:
+                os.close(copy)
+    except OSError as error:
+        return f"sockets cannot be taken from the server here ({error})"
+    if (at_end, arrived) != (b"", b"event"):
+        return f"a socket that was taken from the server gave {at_end!r} and {arrived!r}"
+    return ""

@@ -1,0 +1,325 @@
+"""What one app has of the bus, in this process."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask import Flask, Response, jsonify
+
+import libbus
+from libbus import _core
+from libbus.flask import _detach, _servers
+from libbus.flask._authorize import Answers
+from libbus.flask._handlers import Background, Call, Handler, handlers_of
+from libbus.flask._worker import run_in_background, wait_no_longer
+
+if TYPE_CHECKING:
+    from libbus.flask._authorize import Authorizer
+    from libbus.flask._endpoint import Page
+    from libbus.flask._extension import Bus
+
+LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
+COLLECT_EVERY = (
+    16  # apps that opened a bus: an app is a cycle, which the collector may leave for long
+)
+RETRY_S = 2
+GOODBYE_S = 1.0  # of all pages, at the end of the process
+
+
+class Settings(NamedTuple):
+    """What init_app() was given."""
+
+    name: str | None = None
+    allow: tuple[str, ...] = ()
+    allow_publish: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
+    dial: tuple[str, ...] = ()
+    max_pages: int | None = None
+    heartbeat: float = 15.0
+    history: int = 0
+    bus: Mapping[str, Any] = MappingProxyType({})  # other options of libbus.Bus
+
+
+class Way(NamedTuple):
+    """How pages get their events here, and how many there may be."""
+
+    detaches: bool
+    places: _servers.Places
+
+
+class State:
+    def __init__(self, ext: Bus, app: Flask, settings: Settings) -> None:
+        self.ext, self.app, self.settings = ext, app, settings
+        self.name, self.heartbeat = settings.name, settings.heartbeat
+        self.own = handlers_of(app)
+        # Outlives the app, so that its end closes the bus: tests make and drop an app each.
+        self.opened: list[libbus.Bus | _core.Push] = []
+        weakref.finalize(self, _end, self.opened).atexit = False
+        self.forget()
+        states.add(self)
+
+    def forget(self) -> None:
+        """A forked child starts afresh: the parent's bus does not work here, and its lock may be held."""
+        self.lock = threading.RLock()
+        self.bus: libbus.Bus | None = None
+        self.push: _core.Push | None = None
+        self.answers: Answers | None = None
+        self.registered: set[Handler | Background] = set()  # on this bus
+        self.retry_at = 0.0
+        self.opened.clear()
+        self.carried = 0  # pages that hold a thread
+        self.said: dict[str, set[str]] = {}
+        self.way_said = False
+        self.detaches = False
+        self.fails_because: str | None = (
+            None  # what _detach found out about this system; None: not yet known
+        )
+
+    def handlers(self) -> list[Handler]:
+        return self.ext._handlers + [each for each in self.own if each.ext is self.ext]
+
+    def idle(self) -> bool:
+        """Whether handlers or background functions wait for the bus to open."""
+        with self.lock:
+            return any(
+                each not in self.registered for each in (*self.handlers(), *self.ext._backgrounds)
+            )
+
+    def start(self) -> None:
+        """work(), where there is no request that could try again; the first one does."""
+        try:
+            self.work()
+        except (libbus.BusError, MemoryError) as error:
+            self.say("NO_BUS", f"no bus, so no handler is called: {error or 'out of memory'}")
+
+    def work(self) -> None:
+        """Opens the bus, which calls handlers from then on, and starts the background functions."""
+        bus = self.open()
+        find = weakref.ref(self.app)
+
+        def context() -> Any:
+            app = find()
+            return None if app is None else app.app_context()
+
+        for background in self.ext._backgrounds:
+            with self.lock:
+                if background in self.registered or self.bus is not bus:
+                    continue
+                self.registered.add(background)
+            run_in_background(bus, background, context)
+
+    # --- the bus ------------------------------------------------------------------------------------------
+
+    def open(self) -> libbus.Bus:
+        """The bus. A finalizer or a signal handler that runs inside gets it while handlers and links are still added."""
+        with self.lock:
+            if self.bus is not None:
+                return self.bus
+            if next(_opens) % COLLECT_EVERY == 0:
+                gc.collect()
+            # A forked worker opens its own at its first use.
+            bus = libbus.Bus(self.name, **{"on_fork": "close", **self.settings.bus})
+            if self.bus is not None:  # such a one has opened it
+                bus.close(0)
+                return self.bus
+            self.bus = bus
+            self.opened.append(bus)
+            try:
+                for handler in self.handlers():
+                    self.register(handler)
+                for url in self.settings.listen:
+                    bus.listen(url)
+                for url in self.settings.dial:
+                    bus.dial(url)
+                if self._remembers():
+                    self.pages()  # which remember from now on
+            except BaseException:
+                self.let_go()
+                bus.close(0)  # a handler may wait for our lock
+                raise
+            return bus
+
+    def register(self, handler: Handler) -> None:
+        """Once for each bus, whether open() or on() finds the handler first."""
+        with self.lock:
+            if self.bus is not None and handler not in self.registered:
+                self.registered.add(handler)
+                try:
+                    self.bus.on(handler.asked, Call(self, handler), **handler.options)
+                except BaseException:
+                    self.registered.discard(handler)
+                    raise
+
+    def let_go(self) -> tuple[libbus.Bus | None, _core.Push | None]:
+        with self.lock:
+            bus, self.bus = self.bus, None
+            push, self.push = self.push, None
+            self.answers = None
+            self.registered.clear()
+            self.opened.clear()
+        return bus, push
+
+    def close(self) -> None:
+        wait_no_longer(self)
+        bus, push = self.let_go()
+        if push is not None:
+            push.close(GOODBYE_S)
+        if bus is not None:
+            bus.close()
+
+    # --- pages --------------------------------------------------------------------------------------------
+
+    def pages(self) -> _core.Push:
+        """The pages of the bus."""
+        with self.lock:
+            bus = self.open()
+            if self.push is None:
+                # Pages that hold a thread have places of their own, free before the library has seen them leave.
+                places = _servers.detached_places(self.settings.max_pages)
+                self.push = _core.Push(
+                    bus,
+                    heartbeat=self.heartbeat,
+                    retry=RETRY_S,
+                    max_pages=max(1, places.most) if self.detaches else 0,
+                    history=self.settings.history,
+                    remember=self.settings.allow if self._remembers() else (),
+                )
+                self.answers = Answers(self.push)
+                self.opened.insert(0, self.push)  # it ends before its bus
+            return self.push
+
+    def _remembers(self) -> bool:
+        """Whether pages of a private bus may begin with what no page has had: it costs time for each message of allow=."""
+        return self.settings.history > 0 and not self.name
+
+    def way(self, environ: dict[str, Any]) -> Way:
+        because = _servers.kept_because(environ)
+        if not because:
+            if self.fails_because is None:
+                self.fails_because = _detach.fails_because()
+            because = self.fails_because
+        self.detaches = not because
+        self._say_way(because)
+        most = self.settings.max_pages
+        if because:
+            return Way(False, _servers.thread_places(environ, most))
+        return Way(True, _servers.detached_places(most))
+
+    def has_place(self, way: Way) -> bool:
+        open_now = self.pages().stats()["pages"] if way.detaches else self.carried
+        return open_now < way.places.most
+
+    def add(self, fd: int, page: Page, head: bytes, authorizer: Authorizer | None) -> int:
+        """Adds a page on a socket, in its request."""
+        push = self.pages()
+
+        def add() -> int:
+            return push.add(
+                fd,
+                page.filters,
+                new=page.new,
+                head=head,
+                last_id=page.last_id,
+                start=page.start,
+                full=page.full,
+                max_bytes=page.max_bytes,
+                interval=page.interval,
+                raw=page.raw,
+                event=page.event,
+                ask=authorizer is not None,
+            )
+
+        answers = self.answers
+        if authorizer is None:
+            return add()
+        if answers is None:
+            raise libbus.ClosedError("the bus of this app was closed just now")
+        return answers.add(authorizer, add)
+
+    def remove(self, page: int) -> None:
+        self.pages().remove(page)
+
+    def end_pages(self) -> None:
+        """Lets all pages connect elsewhere: the worker ends."""
+        with self.lock:
+            push = self.push
+        if push is not None:
+            push.close(GOODBYE_S)
+
+    def enter(self, environ: dict[str, Any]) -> bool:
+        places = self.way(environ).places
+        with self.lock:
+            if self.carried >= places.most:
+                return False
+            self.carried += 1
+            return True
+
+    def leave(self) -> None:
+        with self.lock:
+            self.carried -= 1
+
+    # --- what is said ---------------------------------------------------------------------------------------
+
+    def refuse(self, status: int, code: str, message: str, **more: str) -> Response:
+        self.say(code, message)
+        response = jsonify(error={"code": code, "message": message, **more})
+        response.status_code = status
+        if status == 503:
+            response.headers["Retry-After"] = str(RETRY_S)
+        return response
+
+    def say(self, code: str, message: str) -> None:
+        """Logs why pages are not live: each reason once in a process, and LOGGED of a kind at most."""
+        with self.lock:
+            said = self.said.setdefault(code, set())
+            if message in said or len(said) == LOGGED:
+                return
+            said.add(message)
+            last = " (the log takes no further reason of this kind)" if len(said) == LOGGED else ""
+        self.app.logger.warning("libbus: %s%s", message, last)
+
+    def _say_way(self, because: str) -> None:
+        with self.lock:
+            if self.way_said:
+                return
+            self.way_said = True
+        if because:
+            self.app.logger.info("libbus: each live page holds a thread here: %s", because)
+        else:
+            self.app.logger.info(
+                "libbus: live pages hold no thread: their sockets leave the server"
+            )
+
+
+def _end(opened: list[libbus.Bus | _core.Push]) -> None:
+    for each in opened:
+        each.close(0)  # this may be any thread, in a collection: wait for nothing
+
+
+states: weakref.WeakSet[State] = weakref.WeakSet()
+_opens = itertools.count(1)
+
+
+def _forget_all() -> None:
+    for state in states:
+        state.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+@atexit.register
+def _end_all_pages() -> None:
+    """Before the buses end: pages are told to connect again, to another worker or to the next one."""
+    for state in list(states):
+        state.end_pages()

@@ -1,0 +1,871 @@
+"""Live pages of libbus.flask: what a browser gets, from which server, and what it is refused."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from textwrap import dedent
+
+import flask
+import pytest
+from patience import WATCHDOG
+from webserver import Server, events, messages, stream
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+import libbus
+from libbus.flask import Bus, _detach
+
+AWKWARD = [
+    "",
+    "plain",
+    "one\ntwo",
+    "one\rtwo",
+    "one\r\ntwo",
+    "\n\n",
+    "\r",
+    "ends\n",
+    "data: x\n\nevent: forged\ndata: y",
+    "\ufeffmark",
+    "a\0b",
+    "\u2028\u2029",
+    " leading space",
+    ": colon",
+    "é€😀",
+    "id: 1\0",
+]
+
+
+def until(condition):
+    deadline = time.monotonic() + WATCHDOG
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def site(**options):
+    app = flask.Flask(__name__)
+    app.secret_key = "for sessions"
+    bus = Bus(app, **{"heartbeat": 0.2, "allow": ["#"], **options})
+    return app, bus
+
+
+@contextlib.contextmanager
+def opened(app, path, client=None, **options):
+    answer = (client or app.test_client()).get(path, **options)
+    try:
+        yield answer
+    finally:
+        answer.close()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Starts gunicorn with an app of these lines, and what every app here has."""
+    head = """
+        import os
+        import flask
+        import libbus
+        from libbus.flask import Bus
+
+        app = flask.Flask(__name__)
+        app.secret_key = "for sessions"
+        bus = Bus(app, allow=["#"], heartbeat=0.5)
+
+        @app.after_request
+        def sign(answer):
+            answer.headers["Pid"] = str(os.getpid())
+            flask.session["seen"] = 1
+            return answer
+
+        @app.get("/publish/<topic>/<value>")
+        def publish(topic, value):
+            bus.publish(topic, value)
+            return "published"
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(source, *options, bus="", **more):
+            text = dedent(head).replace("heartbeat=0.5", f"heartbeat=0.5, {bus}") + dedent(source)
+            (tmp_path / "app.py").write_text(text)
+            return stack.enter_context(Server(tmp_path, *options, **more))
+
+        yield start
+
+
+def read(server, path, **headers):
+    with server.page(path, **headers) as answer:
+        return answer.status, answer.read().decode()
+
+
+# --- what is in the stream --------------------------------------------------------------------------------
+
+
+def test_any_text_arrives_as_it_was_by_a_strict_parser():
+    app, bus = site()
+    with opened(app, "/bus/events?filter=a") as answer:
+        found = messages(answer.response)
+        for text in AWKWARD:
+            bus.publish("a", text)
+        assert [next(found)["value"] for _ in AWKWARD] == AWKWARD
+    bus.close()
+
+
+def test_raw_text_arrives_as_it_was_but_for_the_ends_of_lines():
+    app, bus = site()
+
+    @app.get("/raw")
+    def raw():
+        return bus.sse("a", raw=True)
+
+    with opened(app, "/raw") as answer:
+        found = (event for event in stream(answer.response) if event.name == "message")
+        for text in AWKWARD:
+            bus.publish("a", text)
+        # A stream of events knows one end of a line.
+        wanted = [text.replace("\r\n", "\n").replace("\r", "\n") for text in AWKWARD]
+        assert [next(found).data for _ in AWKWARD] == wanted
+    bus.close()
+
+
+def test_a_raw_page_gets_the_value_alone_under_the_name_of_the_view():
+    app, bus = site()
+
+    @app.get("/raw")
+    def raw():
+        return bus.sse("a", "b", raw=True, event="reading")
+
+    with opened(app, "/raw") as answer:
+        found = (event for event in stream(answer.response) if event.name != "hb")
+        bus.publish("a", {"x": [1, None]})
+        bus.publish("b", "text")
+        first, second = next(found), next(found)
+        assert (first.name, json.loads(first.data)) == ("reading", {"x": [1, None]})
+        assert (second.name, second.data) == ("reading", "text")
+    bus.close()
+
+
+def test_a_raw_event_has_the_name_in_the_header_of_its_message():
+    app, bus = site()
+    with opened(app, "/bus/events?filter=a&raw") as answer:
+        found = (event for event in stream(answer.response) if event.name != "hb")
+        bus.publish("a", "x", headers={"event": "greeting"})
+        bus.publish("a", "y")
+        assert [(event.name, event.data) for event in (next(found), next(found))] == [
+            ("greeting", "x"),
+            ("message", "y"),
+        ]
+    bus.close()
+
+
+def test_every_event_has_an_id_and_a_page_resumes_behind_it():
+    app, bus = site()
+    with opened(app, "/bus/events?filter=a") as answer:
+        found = stream(answer.response)
+        bus.publish("a", 1)
+        seen = next(event for event in found if event.name == "message")
+        assert seen.id
+    bus.publish("a", 2)
+    bus.publish("b", 0)
+    bus.publish("a", 3)
+    for path, headers in (
+        (f"/bus/events?filter=a&after={seen.id}", {}),
+        ("/bus/events?filter=a", {"Last-Event-ID": seen.id}),
+        (f"/bus/events?filter=a&after={seen.id}", {"Last-Event-ID": "0-0"}),
+    ):
+        with opened(app, path, headers=headers) as answer:
+            found = messages(answer.response)
+            assert [next(found)["value"] for _ in range(2)] == [2, 3]
+    bus.close()
+
+
+@pytest.mark.parametrize("id", ["0-0", "ffffffff-ffffffff", "1-1k"])
+def test_an_id_of_another_life_resets_the_page(id):
+    app, bus = site()
+    bus.publish("a", 1, retain=True)
+    with opened(app, "/bus/events", query_string={"filter": "a", "after": id}) as answer:
+        names = [name for name, _ in zip(events(answer.response), range(4), strict=False)]
+        assert "reset" in [name for name, _ in names]
+    bus.close()
+
+
+@pytest.mark.parametrize("id", ["no id", "é", "a\0b", "x" * 5000])
+def test_what_is_no_id_at_all_begins_a_new_page(id):
+    app, bus = site()
+    bus.publish("a", 1, retain=True)
+    with opened(app, "/bus/events", query_string={"filter": "a", "after": id}) as answer:
+        assert next(messages(answer.response))["value"] == 1
+    bus.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"), [("last=2", [2, 3]), ("since=3600", [0, 1, 2, 3]), ("last=0", [])]
+)
+def test_a_page_of_a_named_bus_may_begin_in_the_past(tmp_path, query, wanted):
+    app, bus = site(name="test", directory=tmp_path)
+    for number in range(4):
+        bus.publish("a", number)
+    with opened(app, f"/bus/events?filter=a&{query}") as answer:
+        found = messages(answer.response)
+        bus.publish("a", "live")
+        assert [next(found)["value"] for _ in range(len(wanted) + 1)] == [*wanted, "live"]
+    bus.close()
+
+
+@pytest.mark.parametrize("query", ["last=x", "last=-1", "since=x", "since=nan", "last=1e3"])
+def test_a_malformed_start_is_the_page_s_mistake(query):
+    app, _ = site()
+    answer = app.test_client().get(f"/bus/events?filter=a&{query}")
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "START")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"full": "refuse"}, "choose one of"), ({"max_hz": 0}, "max_hz=0")]
+)
+def test_a_mistake_of_the_view_is_an_exception(options, said):
+    app, bus = site()
+    app.testing = True
+
+    @app.get("/page")
+    def page():
+        return bus.sse("a", **options)
+
+    with pytest.raises(ValueError, match=said):
+        app.test_client().get("/page")
+    bus.close()
+
+
+def test_the_options_of_the_bus_pass_through(tmp_path):
+    _, bus = site(
+        name="test",
+        directory=tmp_path,
+        log_bytes=5 << 20,
+        max_payload=100,
+        will=libbus.Will("left", 1),
+    )
+    with pytest.raises(libbus.TooBigError):
+        bus.publish("a", "x" * 101)
+    assert list(tmp_path.iterdir())
+    bus.close()
+
+
+# --- servers ------------------------------------------------------------------------------------------------
+
+
+def test_taking_a_socket_works_here():
+    assert _detach.fails_because() == ""
+
+
+WORKERS = [("sync",), ("gthread", "--threads", "2")]
+
+
+@pytest.mark.parametrize("worker", WORKERS, ids=["sync", "gthread"])
+def test_headers_of_the_app_arrive_and_the_server_logs_one_line(program, tmp_path, worker):
+    with open(tmp_path / "log", "w") as log:
+        server = program(
+            "",
+            "--worker-class",
+            *worker,
+            "--access-logfile",
+            "-",
+            level="debug",
+            stdout=log,
+            stderr=log,
+        )
+        with server.page("/bus/events?filter=a") as page:
+            assert page.status == 200
+            assert page.headers["Content-Type"].startswith("text/event-stream")
+            assert page.headers["Connection"] == "close"
+            assert page.headers["X-Accel-Buffering"] == "no"
+            assert page.headers["Set-Cookie"].startswith("session=")
+            assert page.headers["Pid"]
+            assert "Content-Length" not in page.headers
+            assert "Transfer-Encoding" not in page.headers
+            found = messages(page)
+            assert read(server, "/publish/a/1") == (200, "published")
+            assert next(found)["value"] == "1"
+        assert read(server, "/publish/a/2")[0] == 200
+    text = (tmp_path / "log").read_text()
+    assert text.count('"GET /bus/events?filter=a HTTP/1.1" 200') == 1
+    assert "Traceback" not in text
+    assert "[ERROR]" not in text
+    assert "[WARNING]" not in text
+
+
+@pytest.mark.parametrize("worker", WORKERS, ids=["sync", "gthread"])
+def test_a_page_on_a_connection_that_was_used_before_is_taken_too(program, worker):
+    server = program("", "--worker-class", *worker)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WATCHDOG)
+    with contextlib.closing(connection):
+        for path in ("/publish/a/1", "/publish/a/2"):
+            connection.request("GET", path)
+            assert connection.getresponse().read() == b"published"
+        connection.request("GET", "/bus/events?filter=a")
+        answer = connection.getresponse()
+        found = messages(answer)
+        assert read(server, "/publish/a/3")[0] == 200
+        assert next(found)["value"] == "3"
+        answer.close()
+
+
+@pytest.mark.parametrize("worker", WORKERS, ids=["sync", "gthread"])
+def test_a_worker_that_is_told_to_end_sends_its_pages_elsewhere(program, tmp_path, worker):
+    with open(tmp_path / "log", "w") as log:
+        server = program("", "--worker-class", *worker, stderr=log)
+        with server.page("/bus/events?filter=a") as page:
+            seen = []
+            for chunk in page:
+                seen.append(chunk)
+                if b"hb" in chunk:
+                    break
+            server.process.terminate()
+            rest = b"".join([*seen, *page]).decode()
+        assert server.process.wait(WATCHDOG) == 0
+    *_, last = rest.strip("\n").split("\n\n")
+    assert "event: end" in last.split("\n")
+    assert any(line.startswith("retry: ") for line in last.split("\n"))
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+class Recording(WSGIRequestHandler):
+    lines = None
+
+    def log(self, type, message, *args):
+        self.lines.append((type, message % args))
+
+
+@contextlib.contextmanager
+def werkzeug(app, **options):
+    handler = type("Handler", (Recording,), {"lines": []})
+    server = make_server("127.0.0.1", 0, app, request_handler=handler, **options)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.port, handler.lines
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def page_of(port, path="/bus/events?filter=a", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WATCHDOG)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    answer.connection = connection
+    return answer
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_flask_s_own_server_goes_on_without_a_word(threaded, capfd):
+    app, bus = site()
+    with werkzeug(app, threaded=threaded) as (port, lines):
+        pages = [page_of(port) for _ in range(3)]
+        found = [messages(page) for page in pages]
+        bus.publish("a", 1)
+        assert [next(each)["value"] for each in found] == [1, 1, 1]
+        for page in pages:
+            page.close()
+            page.connection.close()
+        bus.close()
+    assert len(lines) == 3
+    assert all(line[0] == "info" and '" 200 -' in line[1] for line in lines), lines
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    subprocess.run(
+        [*command.split(), "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def test_a_server_that_ends_tls_itself_holds_a_thread_for_each_page(program, certificate, tmp_path):
+    options = ["--certfile", certificate / "cert.pem", "--keyfile", certificate / "key.pem"]
+    with open(tmp_path / "log", "w") as log:
+        server = program(
+            "import logging; app.logger.setLevel(logging.INFO)",
+            "--worker-class",
+            "gthread",
+            "--threads",
+            "4",
+            *map(str, options),
+            stderr=log,
+        )
+        context = ssl.create_default_context(cafile=certificate / "cert.pem")
+
+        def get(path):
+            connection = http.client.HTTPSConnection(
+                "localhost", server.port, timeout=WATCHDOG, context=context
+            )
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.connection = connection
+            return answer
+
+        pages = [get("/bus/events?filter=a") for _ in range(3)]
+        assert [page.status for page in pages] == [200] * 3
+        refused = get("/bus/events?filter=a")
+        assert refused.status == 503
+        assert "--threads 4" in json.load(refused)["error"]["message"]
+        found = [messages(page) for page in pages]
+        assert get("/publish/a/1").read() == b"published"
+        assert [next(each)["value"] for each in found] == ["1"] * 3
+        server.process.terminate()
+        assert [name for name, _ in events(pages[0]) if name != "hb"][-1:] in (["end"], [])
+        assert server.process.wait(WATCHDOG) == 0
+    text = (tmp_path / "log").read_text()
+    assert text.count("TLS ends inside this server") == 1
+    assert "Traceback" not in text
+
+
+def test_a_child_of_the_worker_does_not_keep_a_page_open():
+    """A program that the app starts, or a process that it forks, outlives the page."""
+    app, bus = site()
+    with werkzeug(app, threaded=True) as (port, _):
+        page = page_of(port)
+        next(events(page))
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                time.sleep(WATCHDOG)
+            os._exit(0)
+        try:
+            bus.close()
+            assert [name for name, _ in events(page) if name != "hb"] == ["end"]
+        finally:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        page.connection.close()
+
+
+# --- handlers and background functions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+def test_handlers_hear_messages_before_the_worker_has_had_a_request(program, tmp_path, preload):
+    program(
+        """
+        @bus.on("ping")
+        def ping(msg):
+            bus.publish("pong", msg.value)
+        """,
+        "--workers",
+        "2",
+        *preload,
+        bus=f"name='test', directory={str(tmp_path)!r}",
+    )
+    with libbus.Bus("test", directory=tmp_path) as bus, bus.subscribe("pong") as pongs:
+
+        def both_answer():
+            bus.publish("ping", 1)
+            time.sleep(0.05)
+            return sum(1 for _ in pongs.iter(timeout=0)) >= 2
+
+        until(both_answer)
+
+
+def test_one_worker_runs_a_background_function_and_another_takes_over(program, tmp_path):
+    program(
+        """
+        import time
+
+        @bus.background()
+        def clock():
+            assert flask.current_app.name == "app"
+            while bus.running:
+                bus.publish("clock", os.getpid())
+                time.sleep(0.02)
+        """,
+        "--workers",
+        "2",
+        bus=f"name='test', directory={str(tmp_path)!r}",
+    )
+    with libbus.Bus("test", directory=tmp_path) as bus, bus.subscribe("clock") as ticks:
+        first = ticks.recv(timeout=WATCHDOG).value
+        for _ in range(20):
+            assert ticks.recv(timeout=WATCHDOG).value == first
+        os.kill(first, 9)
+        until(lambda: ticks.recv(timeout=WATCHDOG).value != first)
+
+
+def test_a_background_function_that_fails_is_called_again(caplog, monkeypatch):
+    monkeypatch.setattr("libbus.flask._worker.RETRY_S", 0)
+    app, bus = site()
+    calls, done = [], threading.Event()
+
+    @bus.background()
+    def job():
+        calls.append(flask.current_app.name)
+        if len(calls) < 3:
+            raise OSError("not yet")
+        done.set()
+
+    app.test_client().get("/bus/static/libbus.js")
+    assert done.wait(WATCHDOG)
+    assert len(calls) == 3
+    assert "job failed; it is called again" in caplog.text
+    bus.close()
+
+
+def test_flask_s_own_server_starts_handlers_without_a_request(tmp_path):
+    (tmp_path / "app.py").write_text(
+        dedent(f"""
+        import flask
+        from libbus.flask import Bus
+
+        app = flask.Flask(__name__)
+        bus = Bus(app, name="test", directory={str(tmp_path)!r})
+
+        @bus.on("ping")
+        def ping(msg):
+            bus.publish("pong", msg.value)
+        """)
+    )
+    command = [sys.executable, "-m", "flask", "run", "--port", "0"]
+    with libbus.Bus("test", directory=tmp_path) as bus, bus.subscribe("pong") as pongs:
+        server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        try:
+
+            def answers():
+                bus.publish("ping", 1)
+                time.sleep(0.05)
+                return list(pongs.iter(timeout=0))
+
+            until(answers)
+        finally:
+            server.kill()
+            server.wait()
+
+
+# --- who may get what -------------------------------------------------------------------------------------
+
+
+def guarded(**options):
+    app, bus = site(**options)
+    asked = []
+
+    @bus.authorize
+    def may(action, what):
+        asked.append((action, what))
+        return what.split("/")[-1] != "secret" and flask.session.get("user") != "nobody"
+
+    @app.get("/login/<name>")
+    def login(name):
+        flask.session["user"] = name
+        return "in"
+
+    return app, bus, asked
+
+
+def test_a_topic_that_is_denied_never_arrives_whatever_the_filter():
+    app, bus, asked = guarded()
+    bus.publish("a/secret", "kept", retain=True)
+    bus.publish("a/open", "kept", retain=True)
+    bus.publish("a/open", "before")
+    with opened(app, "/bus/events?filter=%23") as answer:
+        id = next(event for event in stream(answer.response) if event.id).id
+    for query in (
+        "filter=%23",
+        "filter=a/%2b",
+        "filter=a/%23&filter=a/open&raw",
+        "filter=%23&last=9",
+        f"filter=%23&after={id}",
+        f"filter=a/%23&new=a/%23&after={id}",
+    ):
+        asked.clear()
+        with opened(app, f"/bus/events?{query}") as answer:
+            seen = stream(answer.response)
+            bus.publish("a/secret", "live")
+            bus.publish("a/open", "last")
+            found, denied = [], []
+            while not denied or not any("last" in event.data for event in found):
+                event = next(seen)
+                (denied if event.name == "denied" else found).append(event)
+            (told,) = [json.loads(event.data) for event in denied]
+            assert told["topic"] == "a/secret"
+            assert told["message"]
+            assert not any("secret" in event.data or "live" in event.data for event in found)
+        assert asked.count(("receive", "a/secret")) == 1
+        assert asked.count(("receive", "a/open")) == 1
+    bus.close()
+
+
+def test_a_filter_that_is_denied_is_refused_with_a_reason():
+    app, bus, _ = guarded()
+    answer = app.test_client().get("/bus/events?filter=a/secret")
+    assert (answer.status_code, answer.json["error"]["code"]) == (403, "NOT_AUTHORIZED")
+    assert answer.json["error"]["filter"] == "a/secret"
+    bus.close()
+
+
+def test_a_page_is_asked_about_in_its_own_session():
+    app, bus, _ = guarded()
+    users = []
+    bus._authorizer = lambda action, what: (
+        users.append((flask.session.get("user"), flask.request.path)) or True
+    )
+    with contextlib.ExitStack() as stack:
+        for name in ("ann", "bob"):
+            client = app.test_client()
+            client.get(f"/login/{name}")
+            answer = stack.enter_context(opened(app, "/bus/events?filter=a", client))
+            found = messages(answer.response)
+            bus.publish("a", 1)
+            next(found)
+    assert set(users) == {("ann", "/bus/events"), ("bob", "/bus/events")}
+    bus.close()
+
+
+def test_an_authorize_that_fails_denies_and_is_logged(caplog):
+    app, bus = site()
+
+    @bus.authorize
+    def may(action, what):
+        if action == "receive" and what == "bad":
+            raise KeyError("user")
+        return True
+
+    with opened(app, "/bus/events?filter=%23") as answer:
+        found = events(answer.response)
+        bus.publish("bad", 1)
+        bus.publish("good", 1)
+        seen = {}
+        while not {"denied", "message"} <= set(seen):
+            seen.update([next(found)])
+        assert json.loads(seen["message"])["topic"] == "good"
+        assert json.loads(seen["denied"])["topic"] == "bad"
+    assert "whether a page may receive 'bad'" in caplog.text
+    bus.close()
+
+
+def test_a_view_of_your_own_is_asked_about_too():
+    app, bus, _ = guarded(allow=[])
+
+    @app.get("/mine")
+    def mine():
+        return bus.sse("a/#", raw=True)
+
+    with opened(app, "/mine") as answer:
+        found = (event for event in stream(answer.response) if event.name == "message")
+        bus.publish("a/secret", "hidden")
+        bus.publish("a/open", "shown")
+        assert next(found).data == "shown"
+    bus.close()
+
+
+def test_one_function_decides():
+    _, bus, _ = guarded()
+    with pytest.raises(RuntimeError, match="already"):
+        bus.authorize(lambda action, what: True)
+
+
+def test_what_pages_were_asked_about_goes_with_them():
+    app, bus, _ = guarded()
+    with opened(app, "/bus/events?filter=%23") as answer:
+        next(events(answer.response))
+        answers = app.extensions["libbus"].answers
+        assert len(answers._pages) == 1
+    until(lambda: not answers._pages)
+    bus.close()
+
+
+# --- publishing from a page ---------------------------------------------------------------------------------
+
+OURS = {"X-Libbus": "1"}
+
+
+def publishing(**options):
+    app, bus = site(allow_publish=["in/#"], **options)
+    return app, bus, app.test_client()
+
+
+def test_a_page_publishes_what_it_may():
+    _, bus, client = publishing()
+    with bus.subscribe("#") as got:
+        answer = client.post(
+            "/bus/publish", json={"topic": "in/a", "value": {"x": 1}}, headers=OURS
+        )
+        assert (answer.status_code, answer.data) == (204, b"")
+        msg = got.recv(timeout=WATCHDOG)
+        assert (msg.topic, msg.value) == ("in/a", {"x": 1})
+    bus.close()
+
+
+def test_nothing_is_published_unless_the_app_says_so():
+    app, _ = site()
+    assert app.test_client().post("/bus/publish", json={}, headers=OURS).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        ({"topic": "out/a", "value": 1}, OURS, 403, "NOT_ALLOWED"),
+        ({"topic": "in/a", "value": 1}, {}, 403, "HEADER"),
+        ({"topic": "in/#", "value": 1}, OURS, 400, "TOPIC"),
+        ({"topic": "", "value": 1}, OURS, 400, "TOPIC"),
+        ({"topic": "in/\0", "value": 1}, OURS, 400, "TOPIC"),
+        ({"topic": "in/a"}, OURS, 400, "BODY"),
+        ({"topic": 1, "value": 1}, OURS, 400, "BODY"),
+        ([], OURS, 400, "BODY"),
+        ({"topic": "in/a", "value": 2**70}, OURS, 400, "VALUE"),
+        ({"topic": "in/a", "value": 1}, {**OURS, "Origin": "http://evil.example"}, 403, "ORIGIN"),
+        ({"topic": "in/a", "value": 1}, {**OURS, "Origin": "null"}, 403, "ORIGIN"),
+        ({"topic": "in/a", "value": 1}, {**OURS, "Sec-Fetch-Site": "cross-site"}, 403, "ORIGIN"),
+        ({"topic": "in/a", "value": 1}, {**OURS, "Sec-Fetch-Site": "same-site"}, 403, "ORIGIN"),
+        ({"topic": "in/a", "value": 1}, {**OURS, "Host": "evil.example"}, 403, "HOST"),
+    ],
+)
+def test_a_publish_that_is_refused_says_why_and_publishes_nothing(body, headers, status, code):
+    _, bus, client = publishing()
+    with bus.subscribe("#") as got:
+        answer = client.post("/bus/publish", json=body, headers=headers)
+        assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+        assert got.recv_nowait() is None
+    bus.close()
+
+
+def test_a_form_of_another_site_publishes_nothing():
+    _, bus, client = publishing()
+    with bus.subscribe("#") as got:
+        answer = client.post("/bus/publish", data={'{"topic": "in/a", "value": 1, "x': '": 1}'})
+        assert answer.status_code == 403
+        answer = client.post("/bus/publish", data="{}", content_type="text/plain", headers=OURS)
+        assert answer.status_code == 400
+        assert got.recv_nowait() is None
+    bus.close()
+
+
+def test_authorize_decides_about_publishing_too():
+    app, bus, asked = guarded(allow_publish=["#"])
+    client = app.test_client()
+    for topic, status in (("a/secret", 403), ("a/open", 204)):
+        answer = client.post("/bus/publish", json={"topic": topic, "value": 1}, headers=OURS)
+        assert answer.status_code == status
+    assert asked == [("publish", "a/secret"), ("publish", "a/open")]
+    bus.close()
+
+
+# --- other sites ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:5000",
+        "127.0.0.1:8000",
+        "[::1]:8000",
+        "192.168.1.7",
+        "raspberrypi",
+        "pi.local:8000",
+        "pi.lan",
+        "app.localhost",
+        "nas.home.arpa",
+        "web:8000",
+        socket.gethostname(),
+        "shop.example.com",
+        "www.shop.example.com",
+        "named.example",
+    ],
+)
+def test_a_host_that_is_ours_is_served(host):
+    app, bus = site(hosts=[".shop.example.com", "named.example"])
+    answer = app.test_client().get("/bus/events?filter=a&libbus-ask", headers={"Host": host})
+    assert answer.status_code == 200, answer.json
+    bus.close()
+
+
+@pytest.mark.parametrize("host", ["shop.example", "api.shop.example", "other.example:80"])
+def test_the_names_that_flask_knows_are_ours_too(host):
+    app, bus = site()
+    app.config.update(SERVER_NAME="shop.example", TRUSTED_HOSTS=["other.example", ".shop.example"])
+    answer = app.test_client().get("/bus/events?filter=a&libbus-ask", headers={"Host": host})
+    assert answer.status_code == 200, answer.text
+    bus.close()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "shop.example.com.evil.org",
+    ],
+)
+def test_a_name_that_another_site_made_mean_this_server_is_refused(host, caplog):
+    app, bus = site(hosts=["shop.example.com"])
+
+    @app.get("/mine")
+    def mine():
+        return bus.sse("a")
+
+    for path in ("/bus/events?filter=a", "/mine"):
+        answer = app.test_client().get(path, headers={"Host": host})
+        assert (answer.status_code, answer.json["error"]["code"]) == (403, "HOST")
+        assert "init_app(hosts=[" in answer.json["error"]["message"]
+    bus.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Origin": "https://friend.example"}, 200),
+        ({"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}, 200),
+        ({"Origin": "http://friend.example"}, 403),
+        ({"Origin": "http://localhost:9"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_pages_of_other_sites_are_refused_unless_they_are_named(headers, status):
+    app, bus = site(origins=["https://friend.example"])
+    answer = app.test_client().get("/bus/events?filter=a&libbus-ask", headers=headers)
+    assert answer.status_code == status
+    bus.close()
+
+
+# --- a first page -----------------------------------------------------------------------------------------------
+
+
+def test_a_page_for_a_first_try_needs_nothing_else():
+    app, bus = site(url_prefix="/live")
+
+    @app.get("/")
+    def first():
+        return bus.page("a/#", "</script>", nonce="n-1")
+
+    text = app.test_client().get("/").text
+    assert text.startswith("<!doctype html>")
+    assert 'src="/live/static/libbus.js" nonce="n-1"' in text
+    assert '["a/#", "\\u003c/script>"]' in text
+    assert text.count("</script>") == 2
+    assert "<h1>a/# &lt;/script&gt;</h1>" in text
+
+
+def test_counters_of_pages_are_there():
+    app, bus = site()
+    with opened(app, "/bus/events?filter=a") as answer:
+        next(events(answer.response))
+        assert bus.pages()["pages"] == 1
+        assert bus.pages()["opened"] == 1
+    until(lambda: bus.pages()["pages"] == 0)
+    bus.close()
