@@ -80,7 +80,8 @@ count_events(char *text, size_t len)
 
 	text[len] = '\0';
 	while ((at = memmem(at, (size_t)(text + len - at), "\"at\":", 5)) != NULL) {
-		uint64_t then = strtoull(at + 5, NULL, 10), age = now > then ? (now - then) / 1000 : 0;
+		uint64_t then = strtoull(at + 5, NULL, 10),
+			 age = now > then ? (now - then) / 1000 : 0;
 
 		if (first_ns == 0)
 			first_ns = now;
@@ -152,11 +153,13 @@ report(void)
 	size_t count = events < AGES ? (size_t)events : AGES;
 
 	qsort(ages_us, count, sizeof ages_us[0], compare);
-	printf("{\"open\":%d,\"refused\":%d,\"closed\":%d,\"events\":%llu,\"bytes\":%llu,\"first_ns\":%llu,\"last_ns\":%llu,"
-	       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
+	printf(
+	    "{\"open\":%d,\"refused\":%d,\"closed\":%d,\"events\":%llu,\"bytes\":%llu,\"first_ns\":%llu,\"last_ns\":%llu,"
+	    "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
 	    opened - closed, refused, closed, (unsigned long long)events, (unsigned long long)bytes,
-	    (unsigned long long)first_ns, (unsigned long long)last_ns, count ? ages_us[count / 2] / 1e3 : 0,
-	    count ? ages_us[count * 99 / 100] / 1e3 : 0, count ? ages_us[count - 1] / 1e3 : 0);
+	    (unsigned long long)first_ns, (unsigned long long)last_ns,
+	    count ? ages_us[count / 2] / 1e3 : 0, count ? ages_us[count * 99 / 100] / 1e3 : 0,
+	    count ? ages_us[count - 1] / 1e3 : 0);
 	fflush(stdout);
 	events = bytes = first_ns = last_ns = 0;
 }
@@ -189,7 +192,8 @@ main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &files);
 	host = argv[1];
 	path = argv[3];
-	server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
+	server =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
 	must(inet_pton(AF_INET, host, &server.sin_addr) == 1, "inet_pton");
 	loop = epoll_create1(EPOLL_CLOEXEC);
 	pages = calloc((size_t)count, sizeof *pages);

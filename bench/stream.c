@@ -225,10 +225,6 @@ static const struct stream_shape large_four = {1, 4, 1, LARGE_WINDOW};
 	{                                                                                          \
 		"libbus", run_stream, &stream_libbus, 0, 0                                         \
 	}
-#define PEER(name, peer)                                                                           \
-	{                                                                                          \
-		name, run_stream, &stream_##peer, 0, 0                                             \
-	}
 #define BAR(name, peer, bar, aim)                                                                  \
 	{                                                                                          \
 		name, run_stream, &stream_##peer, bar, aim                                         \
@@ -241,11 +237,6 @@ static const struct entry one_to_one_entries[] = {
     BAR("ZeroMQ inproc", zmq, 8, 0),
     BAR("NNG inproc", nng, 150, 0),
     BAR("raw SPSC index ring", spsc, 0.4, 0.6),
-    PEER("boost lockfree queue", boost_queue),
-    PEER("boost SPSC queue", boost_spsc),
-    PEER("moodycamel ConcurrentQueue", moodycamel),
-    PEER("moodycamel ReaderWriterQueue", readerwriter),
-    PEER("GLib async queue", glib),
 };
 
 static const struct entry batch_entries[] = {
@@ -264,13 +255,11 @@ static const struct entry two_to_one_entries[] = {
     LIBBUS,
     BAR("mutex+condvar with malloc", mutex, 7, 0),
     BAR("ck MPSC ring with malloc", ck, 1.7, 0),
-    PEER("moodycamel ConcurrentQueue", moodycamel),
 };
 
 static const struct entry callbacks_entries[] = {
     LIBBUS,
     BAR("ck MPSC ring per subscriber", ck_each, 10, 0),
-    PEER("SPSC ring per subscriber", spsc_each),
 };
 
 static const struct entry large_one_entries[] = {LIBBUS, BAR("ZeroMQ inproc", zmq, 2, 0)};

@@ -76,9 +76,7 @@ struct stream_peer {
 
 /* The adaptors. */
 extern const struct stream_peer stream_libbus, stream_libbus_batch, stream_libbus_named,
-    stream_mutex, stream_ck, stream_glib, stream_spsc, stream_spsc_batch, stream_boost_queue,
-    stream_boost_spsc, stream_moodycamel, stream_readerwriter, stream_zmq, stream_nng,
-    stream_ck_each, stream_spsc_each;
+    stream_mutex, stream_ck, stream_spsc, stream_spsc_batch, stream_zmq, stream_nng, stream_ck_each;
 
 /* The callback of all but libbus, which brings its own pointer. */
 void stream_callback(struct stream_receiver *receiver, const void *data);

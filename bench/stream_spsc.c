@@ -1,6 +1,5 @@
 /* bench/stream_spsc.c: the reference: a ring of 64-byte slots between one publisher and one receiver, each with
- * its own copy of the other's index. No wake-up, no allocation, no topics: what is left is the transfer.
- * One ring, or one for each subscriber. */
+ * its own copy of the other's index. No wake-up, no allocation, no topics: what is left is the transfer. */
 #include "stream.h"
 
 #include <stdatomic.h>
@@ -19,38 +18,31 @@ struct ring {
 	} * slots;
 };
 
-/* The rings, one after the other; the last one has no slots. */
-static struct ring *
-open_rings(const struct stream *s, unsigned count, unsigned slots)
+static void *
+open_ring(struct stream *s)
 {
-	struct ring *rings = aligned_alloc(128, (count + 1) * sizeof *rings);
+	struct ring *r = aligned_alloc(128, sizeof *r);
 
-	if (s->payload != STREAM_SMALL || rings == NULL)
+	if (s->payload != STREAM_SMALL || r == NULL)
 		bench_die("opening a ring");
-	for (unsigned i = 0; i < count; i++) {
-		struct ring *r = &rings[i];
-
-		atomic_init(&r->tail, 0);
-		atomic_init(&r->head, 0);
-		r->head_seen = 0;
-		r->mask = slots - 1;
-		r->slots = aligned_alloc(128, slots * sizeof *r->slots);
-		if (r->slots == NULL)
-			bench_die("aligned_alloc");
-		memset(r->slots, 0, slots * sizeof *r->slots);
-	}
-	rings[count].slots = NULL;
-	return rings;
+	atomic_init(&r->tail, 0);
+	atomic_init(&r->head, 0);
+	r->head_seen = 0;
+	r->mask = STREAM_SLOTS - 1;
+	r->slots = aligned_alloc(128, STREAM_SLOTS * sizeof *r->slots);
+	if (r->slots == NULL)
+		bench_die("aligned_alloc");
+	memset(r->slots, 0, STREAM_SLOTS * sizeof *r->slots);
+	return r;
 }
 
 static void
-close_rings(void *self)
+close_ring(void *self)
 {
-	struct ring *rings = self;
+	struct ring *r = self;
 
-	for (struct ring *r = rings; r->slots != NULL; r++)
-		free(r->slots);
-	free(rings);
+	free(r->slots);
+	free(r);
 }
 
 STREAM_INLINE void
@@ -96,12 +88,6 @@ drain(struct stream *s, struct ring *r, struct stream_receiver *receiver)
 
 /* --- one ring ----------------------------------------------------------------------------------------------- */
 
-static void *
-open_one(struct stream *s)
-{
-	return open_rings(s, 1, STREAM_SLOTS);
-}
-
 STREAM_INLINE void
 send_one(struct stream *s, void *self, unsigned publisher, const void *data)
 {
@@ -141,51 +127,6 @@ receive_one(struct stream *s, void *self, unsigned receiver)
 }
 
 const struct stream_peer stream_spsc = {
-    .open = open_one, .publish = publish_one, .receive = receive_one, .close = close_rings};
+    .open = open_ring, .publish = publish_one, .receive = receive_one, .close = close_ring};
 const struct stream_peer stream_spsc_batch = {
-    .open = open_one, .publish = publish_batch, .receive = receive_one, .close = close_rings};
-
-/* --- one ring for each subscriber --------------------------------------------------------------------------- */
-
-static void *
-open_each(struct stream *s)
-{
-	return open_rings(s, s->shape.callbacks, STREAM_SLOTS);
-}
-
-STREAM_INLINE void
-send_each(struct stream *s, void *self, unsigned publisher, const void *data)
-{
-	struct ring *rings = self;
-
-	(void)publisher;
-	for (unsigned i = 0; i < s->shape.callbacks; i++)
-		push(s, &rings[i], data, 1);
-}
-
-static void
-publish_each(struct stream *s, void *self, unsigned publisher)
-{
-	stream_publish(s, self, publisher, send_each);
-}
-
-static void
-receive_each(struct stream *s, void *self, unsigned receiver)
-{
-	struct ring *rings = self;
-	unsigned waited = 0;
-
-	while (!stream_done(s, receiver)) {
-		bool any = false;
-
-		for (unsigned i = 0; i < s->shape.callbacks; i++)
-			any |= drain(s, &rings[i], &s->receivers[receiver]);
-		if (any)
-			waited = 0;
-		else
-			stream_wait(s, &waited);
-	}
-}
-
-const struct stream_peer stream_spsc_each = {
-    .open = open_each, .publish = publish_each, .receive = receive_each, .close = close_rings};
+    .open = open_ring, .publish = publish_batch, .receive = receive_one, .close = close_ring};

@@ -2,14 +2,18 @@
 third-party names stop at one file each; files are short, circles of files inside a folder small, and whether a bus is private or
 named is a table (bus/kind.h, mailbox/source.h) and hardly ever an `if`.
 
-Run: python3 tools/check_floors.py [ROOT] [--svg FILE]. Prints each offence; status 1 if there is any. Otherwise it prints the
-floors, how many lines each folder has, and the largest circle of files in it, which can only be understood together; --svg
-also draws that.
+Run: python3 tools/check_floors.py [ROOT] [--svg FILE [--before COMMIT]]. Prints each offence; status 1 if there is any. Otherwise it
+prints the floors, how many lines each folder has, and the largest circle of files in it, which can only be understood together; then
+each limit and how near it is. --svg also draws the floors, below those of an earlier commit.
 """
 
 import argparse
+import io
 import re
+import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 FLOOR = {
@@ -34,7 +38,9 @@ ONLY_IN = {  # header: the one file of libbus/ that may include it
 }
 # What lies outside may use public headers only; the extension, which holds the whole library, also floor 0 and how values are written.
 OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base", "value")}
+EARLIER = {"core": 3}  # rooms that are gone, for drawings of earlier commits
 LINES_MOST = 600
+TEST_LINES_MOST = 800
 CIRCLE_MOST = 9
 KIND_TESTS_MOST = 8
 KIND_TEST = re.compile(r"->(?:log|reader) [!=]= NULL")
@@ -98,30 +104,62 @@ def circles(units):
     return sorted(found, key=len, reverse=True)
 
 
+def sizes(root, folder, suffixes):
+    """Lines and path of each such file, the largest first."""
+    files = [path for path in (root / folder).rglob("*") if path.suffix in suffixes]
+    counted = [(path.read_text(encoding="utf-8").count("\n"), path) for path in files]
+    return sorted(((lines, str(path.relative_to(root))) for lines, path in counted), reverse=True)
+
+
+def of_library(root):
+    return sizes(root, "libbus", {".c", ".h"})
+
+
+def of_tests(root):
+    return sizes(root, "tests", {".c", ".h", ".cpp", ".hpp", ".py"})
+
+
+def count_kind_tests(root):
+    files = [root / name for _, name in of_library(root)]
+    return sum(len(KIND_TEST.findall(path.read_text(encoding="utf-8"))) for path in files)
+
+
 def excesses(root, found):
-    kind_tests = 0
-    for path in sorted((root / "libbus").rglob("*.[ch]")):
-        text = path.read_text(encoding="utf-8")
-        kind_tests += len(KIND_TEST.findall(text))
-        if text.count("\n") > LINES_MOST:
-            yield f"{path.relative_to(root)} has {text.count(chr(10))} lines, of at most {LINES_MOST}: cut it by idea"
+    for files, most in ((of_library(root), LINES_MOST), (of_tests(root), TEST_LINES_MOST)):
+        for lines, name in files:
+            if lines > most:
+                yield f"{name} has {lines} lines, of at most {most}: cut it by idea"
     for circle in found:
         if len(circle) > CIRCLE_MOST:
             yield f"a circle of {len(circle)} files, of at most {CIRCLE_MOST}: {' '.join(sorted(circle))}"
+    kind_tests = count_kind_tests(root)
     if kind_tests > KIND_TESTS_MOST:
         yield f"{kind_tests} tests for private or named, of at most {KIND_TESTS_MOST}: make them an entry of bus/kind.h"
 
 
+def limits(root, found):
+    """How near the sources are to each limit."""
+    rooms = [{name.split("/")[0] for name in circle} for circle in found]
+    inside = max(found, key=len, default=())
+    yield f"largest circle of files: {len(inside)} of at most {CIRCLE_MOST}"
+    yield f"circles that leave a folder: {sum(len(room) > 1 for room in rooms)} of 0"
+    yield f"tests for private or named: {count_kind_tests(root)} of at most {KIND_TESTS_MOST}"
+    for files, most in ((of_library(root), LINES_MOST), (of_tests(root), TEST_LINES_MOST)):
+        if files:
+            yield f"largest file: {files[0][1]}, {files[0][0]} lines of at most {most}"
+
+
 def picture(root, found):
     """One line for each folder, the highest floor first."""
+    floor = FLOOR | EARLIER
     lines = {}
     for path in (root / "libbus").rglob("*.[ch]"):
         folder = path.relative_to(root / "libbus").parts[0]
         lines[folder] = lines.get(folder, 0) + path.read_text(encoding="utf-8").count("\n")
-    for folder in sorted(lines, key=lambda name: (-FLOOR[name], name)):
+    for folder in sorted(lines, key=lambda name: (-floor[name], name)):
         largest = max((len(c) for c in found if folder == min(c).split("/")[0]), default=0)
         circle = f"   largest circle {largest} files" if largest else ""
-        yield f"{FLOOR[folder]}  {folder:<10}{lines[folder]:>7} lines{circle}"
+        yield f"{floor[folder]}  {folder:<10}{lines[folder]:>7} lines{circle}"
 
 
 WIDTH, HEIGHT, GAP = 760, 44, 8  # of the drawing, of a floor, between floors
@@ -129,25 +167,36 @@ WIDTH, HEIGHT, GAP = 760, 44, 8  # of the drawing, of a floor, between floors
 
 def box(x, y, width, words):
     room, lines = words.split()[1:3]
-    circle = words.split("circle ")[1] if "circle" in words else "no circle"
+    circle = f", circle of {words.split()[-2]}" if "circle" in words else ""
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{HEIGHT}" rx="4" class="room"/>'
         f'<text x="{x + 10}" y="{y + 19}" class="name">{room}/</text>'
-        f'<text x="{x + 10}" y="{y + 36}">{int(lines):,} lines, {circle}</text>'
+        f'<text x="{x + 10}" y="{y + 36}">{int(lines):,} lines{circle}</text>'
     )
 
 
-def drawing(lines):
-    """The floors as boxes, the highest on top; rooms of one floor share it evenly."""
+def house(lines, top):
+    """The floors as boxes, the highest on top; rooms of one floor share it evenly. Returns the boxes and where they end."""
     floors = {}
     for words in lines:
         floors.setdefault(words.split()[0], []).append(words)
     boxes = []
     for level, rooms in enumerate(floors.values()):
-        width = (WIDTH - GAP * (len(rooms) - 1)) / len(rooms)
+        share = (WIDTH - GAP * (len(rooms) - 1)) / len(rooms)
+        y = top + level * (HEIGHT + GAP)
         for i, words in enumerate(rooms):
-            boxes.append(box(round(i * (width + GAP)), level * (HEIGHT + GAP), round(width), words))
-    height = len(floors) * (HEIGHT + GAP) - GAP
+            boxes.append(box(round(i * (share + GAP)), y, round(share), words))
+    return boxes, top + len(floors) * (HEIGHT + GAP) - GAP
+
+
+def drawing(lines, before=()):
+    """The floors, below what they were before."""
+    boxes, height = [], 0
+    if before:
+        boxes, height = house(before, 0)
+        height += 4 * GAP
+    boxes += (now := house(lines, height))[0]
+    height = now[1]
     style = (
         "text{font:12px sans-serif;fill:#444}.name{font-weight:bold;font-size:14px;fill:#111}"
         ".room{fill:#eef3f8;stroke:#7a93ac}"
@@ -155,11 +204,22 @@ def drawing(lines):
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {WIDTH + 2} {height + 2}">',
-            f"<title>The folders of libbus; each includes those below</title><style>{style}</style>",
+            f"<title>The folders of libbus{', before and after' if before else ''}; each includes those below</title><style>{style}</style>",
             *boxes,
             "</svg>\n",
         ]
     )
+
+
+def picture_of(root, commit):
+    """The same of a commit, from git."""
+    command = ["git", "-C", root, "archive", commit, "libbus"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        then = Path(folder)
+        return list(picture(then, circles(graph(then))))
 
 
 def main():
@@ -168,6 +228,7 @@ def main():
     )
     args.add_argument("root", nargs="?", type=Path, default=Path())
     args.add_argument("--svg", type=Path, help="a file for the drawing")
+    args.add_argument("--before", metavar="COMMIT", help="what is drawn above it")
     args = args.parse_args()
     root = args.root
     found = circles(graph(root))
@@ -175,8 +236,10 @@ def main():
     lines = list(picture(root, found))
     print("\n".join(wrong or lines))
     if args.svg:
-        args.svg.write_text(drawing(lines), encoding="utf-8")
+        before = picture_of(root, args.before) if args.before else ()
+        args.svg.write_text(drawing(lines, before), encoding="utf-8")
     if not wrong:
+        print(*limits(root, found), sep="\n")
         print("floors: all includes go down")
     return bool(wrong)
 

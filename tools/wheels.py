@@ -107,19 +107,24 @@ def main():
         metavar="VERSION",
         help=f"{', '.join(VERSIONS)}; all of them unless given",
     )
+    parser.add_argument(
+        "--ends", action="store_true", help="for the oldest and the newest of those that are found"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "build/wheels", help="build/wheels")
     options = parser.parse_args()
     for version in options.versions:
         if version not in VERSIONS:
             parser.error(f"{version}: libbus has wheels for {', '.join(VERSIONS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    wheels, missing = {}, []
+    pythons, wheels, missing = {}, {}, []
     for version in options.versions or VERSIONS:
-        python, reasons = find(version)
-        if python is None:
+        pythons[version], reasons = find(version)
+        if pythons[version] is None:
             missing.append(version)
             print(f"Python {version}: not found", *reasons, sep="\n  ", flush=True)
-            continue
+    found = [version for version, python in pythons.items() if python]
+    for version in dict.fromkeys((found[:1] + found[-1:]) if options.ends else found):
+        python = pythons[version]
         wheel = build(version, python, options.out)
         wheels[wheel.name] = str(python)
         tag = re.sub(r".*-(\S+)\.whl", r"\1", wheel.name)

@@ -13,13 +13,13 @@
 #define NS_PER_MS INT64_C(1000000)
 
 enum {
-	DIAL_MS = 5000,          /* one attempt */
-	ACCEPT_AGAIN_MS = 100,   /* after a failure, such as no descriptor left */
-	BACK_OFF_FIRST_MS = 100, /* doubles with every attempt */
-	STAND_BY_MS = 250        /* between two looks whether who has the address is gone */
+	DIAL_MS = 5000,         /* one attempt */
+	ACCEPT_AGAIN_MS = 100,  /* after a failure, such as no descriptor left */
+	BACK_OFF_FIRST_MS = 100 /* doubles with every attempt */
 };
 
 _Atomic int bus__back_off_most_ms = 30000;
+_Atomic int bus__stand_by_ms = 250;
 
 /* splitmix64: spreads attempts in time, keeps no secret. */
 static uint64_t
@@ -224,6 +224,7 @@ stand_by(void *arg)
 {
 	struct bus_link *link = arg;
 	int err = bus__peer_role(link->links->bus, link->url, &link->role);
+	int pause_ms = atomic_load_explicit(&bus__stand_by_ms, memory_order_relaxed);
 
 	link->has_role = err == 1;
 	if (err == 1 && !link->dials)
@@ -235,7 +236,7 @@ stand_by(void *arg)
 	if (err < 0)
 		bus__link_error(link, err);
 	end_role(link);
-	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + STAND_BY_MS * NS_PER_MS);
+	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + pause_ms * NS_PER_MS);
 }
 
 /* --- connections come and go ------------------------------------------------------------------------- */

@@ -109,10 +109,11 @@ bus__count(_Atomic uint64_t *counter, uint64_t n)
 /* The link thread is there until bus__links_leave(). false: it has ended, or is about to.
  * Threads: any. */
 bool bus__links_enter(struct bus__links *links);
-/* The longest pause between two attempts to dial; tests shorten it. Relaxed: it publishes nothing. */
-extern _Atomic int bus__back_off_most_ms;
-
 void bus__links_leave(struct bus__links *links);
+
+/* The longest pause between two attempts to dial, and the one between two looks of a member that stands by whether the link's owner is
+ * gone. Tests shorten both. Relaxed: they publish nothing. */
+extern _Atomic int bus__back_off_most_ms, bus__stand_by_ms;
 
 /* Waits until *word is not 0, which the link thread stores. false: the deadline has passed, and the link thread is in a callback
  * of the program, or may be: that may last.

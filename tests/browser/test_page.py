@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 from browser import chromium
 from demo import DASHBOARD
+from page import until
 from patience import WATCHDOG
 from programs import HELLO, HOST_SENSORS, ipc_address, started  # noqa: F401 (a fixture)
 from webserver import Server
@@ -103,19 +104,6 @@ def served(tmp_path):
     yield serve
     for server in servers:
         server.__exit__()
-
-
-def until(browser, script, wanted):
-    """Waits until the page's script returns what is wanted; returns all it returned on the way."""
-    seen = []
-    deadline = time.monotonic() + WATCHDOG
-    while wanted not in seen:
-        assert time.monotonic() < deadline, f"waited for {wanted!r}, saw {seen}"
-        found = browser.execute_script(f"return {script}")
-        if found not in seen[-1:]:
-            seen.append(found)
-        time.sleep(0.02)
-    return seen
 
 
 STATE = "document.getElementById('badge').dataset.state"

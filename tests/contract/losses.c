@@ -138,6 +138,8 @@ promise_refuse(const struct door *door)
 		ck_assert_uint_eq(number_of(item), i);
 		ck_assert_uint_eq(item->msg.lost, 0);
 	}
+	publish_number(&rig, "n", count); /* drained, it takes again */
+	ck_assert_uint_eq(number_of(inbox_take(&inbox)), count);
 	inbox_ends(&inbox);
 	close_all(&rig, &inbox);
 }

@@ -29,8 +29,15 @@ BLOCKS = [
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
 # What libbus is compared with. A block that needs a package which is not installed is skipped; one that needs a server too is
 # compiled and not run.
-PEERS = {"blinker", "gevent", "zmq"}
+PEERS = {"blinker", "flask_socketio", "gevent", "socketio", "taipy", "zmq"}
 SERVERS = {"redis", "paho"}
+REDIS = "redis://"
+# gui.run() returns at once.
+TAIPY_SERVES_NOBODY = """\
+import functools
+import taipy.gui
+taipy.gui.Gui.run = functools.partialmethod(taipy.gui.Gui.run, run_server=False)
+"""
 IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
@@ -49,14 +56,19 @@ def run(command, tmp_path, **env):
 
 def run_python(text, tmp_path):
     imported = set(IMPORTED.findall(text))
+    if "from libbus.socketio" in text:
+        imported.add("socketio")
     for name in imported & PEERS:
         pytest.importorskip(name)
-    if imported & SERVERS:
+    if imported & SERVERS or REDIS in text:
         compile(text, "block.py", "exec")
         return
+    if "taipy" in imported:
+        text = TAIPY_SERVES_NOBODY + text
     (tmp_path / "block.py").write_text(text)
-    # A block with tests is a test module.
-    pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in text else []
+    # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
+    plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    pytest_here = ["-m", "pytest", "-q", *plugins] if "\ndef test_" in text else []
     run([sys.executable, *pytest_here, "block.py"], tmp_path)
 
 
@@ -124,6 +136,8 @@ def test_statements_about_delivery_name_tests_that_exist():
             path = f"tests/unit/test_{file}.c"
             if python:
                 path = f"tests/python/test_{file}.py"
+            elif file == "contract":
+                path, test = "tests/contract/promises.def", f"PROMISE({test},"
             elif file.startswith("report_"):
                 path = f"tests/reports/test_{file.removeprefix('report_')}.c"
             assert test in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"

@@ -38,6 +38,7 @@ NO_CLAIM = re.compile(
 NOT_MEASURED = {
     "README.md": ["Ubuntu 24.04"],
     "delivery.md": ["was published 1,000 times", "take 80 % of", "below 70 % since"],
+    "flask-socketio.md": ["python-socketio 5.14"],
     "install.md": ["CPython 3.10 to 3.13", "Ubuntu 22.04"],
     "log-format.md": ["before 1.0", "hash × 9E37"],
     "memory.md": ["speaks at 80 %"],
@@ -45,6 +46,7 @@ NOT_MEASURED = {
     "named-bus.md": ["after 0.25 s", "after 0.1 s", "At 80 % of either"],
     "performance.md": ["with 300 µs between messages", "for up to 50 µs"],
     "quickstart.md": ["Python 3.10"],
+    "taipy.md": ["CPython up to 3.12", "| 30 % |"],
     "which-protocol.md": [
         "0.1–1 ms", "libbus 0.1", "Version 0.1", "AMQP 1.0",
     ],

@@ -93,6 +93,8 @@ def test_wheel_holds_no_headers_and_no_second_library(names):
     assert not [n for n in names if n.endswith((".h", "libbus.so"))]
     assert "libbus/py.typed" in names
     assert "libbus/static/libbus.js" in names
+    assert "libbus/static/libbus.mjs" in names
+    assert "libbus/static/libbus.d.ts" in names
     assert "libbus/static/plot.js" in names
 
 

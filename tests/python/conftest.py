@@ -9,6 +9,7 @@ import time
 
 import pytest
 from patience import WATCHDOG
+from wire_world import served  # noqa: F401 (a fixture)
 
 import libbus
 

@@ -6,7 +6,8 @@ import socket
 import threading
 
 from patience import WATCHDOG
-from wire_reader import Connection, Parser, WireError, connect
+from wire_peer import connect
+from wire_reader import Connection, Parser, WireError
 
 OTHER = {"dialling": "listening", "listening": "dialling"}
 

@@ -69,7 +69,7 @@ print(threading.active_count(), "thread,", "fewer" if len(os.listdir("/proc/self
 @pytest.mark.parametrize("name", [None, "factory"], ids=["private", "named"])
 def test_apps_that_a_test_drops_leave_no_thread_and_no_descriptor(kind, name):
     own = name and f"{name}-{os.getpid()}"  # another run of the tests may be under way
-    answer = run(PROGRAM, KIND=kind, NAME=own, ROUNDS=200, LIMIT=WATCHDOG)
+    answer = run(PROGRAM, KIND=kind, NAME=own, ROUNDS=120, LIMIT=WATCHDOG)
     assert answer == "1 thread, fewer\n"
 
 

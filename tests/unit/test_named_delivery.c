@@ -1,5 +1,6 @@
 /* A bus with a name: every process gets every message, in one order. */
 #define _GNU_SOURCE
+#include "fake_clock.h"
 #include "named_test.h"
 
 #include <pthread.h>
@@ -187,7 +188,7 @@ START_TEST(late_message_is_counted_and_not_delivered)
 		   &(struct bus_msg){
 		       .size = sizeof *msg, .topic = "t", .data = "x", .len = 1, .ttl_ms = 1}),
 	    0);
-	usleep(5000);
+	clock_pass_ms(5);
 	publish_text(bus, "t", "in time");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);
 	ck_assert_uint_eq(msg->lost, 1);

@@ -13,24 +13,40 @@
 
 #include "look.h"
 
+/* Both writers are writing. */
+static void
+await_both(struct bus_mailbox *m)
+{
+	for (bool one = false, other = false; !one || !other;) {
+		const struct bus_msg *msg;
+
+		ck_bus(bus_recv(m, patience_ms(), &msg), 1);
+		one |= strcmp(msg->topic, "one") == 0;
+		other |= strcmp(msg->topic, "other") == 0;
+	}
+}
+
 START_TEST(killed_member_leaves_the_others_working)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus;
-	struct bus_mailbox *m;
+	struct bus_mailbox *begun, *m;
 
 	for (int round = 0; round < 5; round++) {
 		pid_t one = start(write_for_ever, dir, 1), other = start(write_for_ever, dir, 0);
 
 		bus = join(dir);
 		m = subscriber(bus, "here");
-		usleep(30000);
+		begun = subscriber(bus, "one");
+		ck_bus(bus_mailbox_subscribe(begun, "other", NULL, NULL, NULL), 0);
+		await_both(begun);
 		kill(one, SIGKILL);
 		waitpid(one, NULL, 0);
 		kill(other, SIGKILL);
 		waitpid(other, NULL, 0);
 		publish_text(bus, "here", "still");
 		expect_message(m, "here", "still");
+		bus_mailbox_close(begun);
 		bus_mailbox_close(m);
 		ck_bus(bus_close(bus, patience_ms()), 0);
 	}

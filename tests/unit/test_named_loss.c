@@ -1,5 +1,6 @@
 /* What a reader of a named bus loses is counted, and the slow and the stopped hold up no others. */
 #define _GNU_SOURCE
+#include "fake_clock.h"
 #include "named_test.h"
 
 #include <pthread.h>
@@ -310,7 +311,7 @@ START_TEST(value_that_has_expired_is_no_loss)
 					.flags = BUS_MSG_RETAIN,
 					.ttl_ms = 1}),
 	    0);
-	usleep(20000);
+	clock_pass_ms(20);
 	m = subscriber(bus, "a");
 	publish_text(bus, "a", "new");
 	ck_bus(bus_recv(m, patience_ms(), &msg), 1);

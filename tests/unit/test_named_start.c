@@ -1,5 +1,6 @@
 /* Where a subscription to a named bus starts: with what is kept, in the past, or now. */
 #define _GNU_SOURCE
+#include "fake_clock.h"
 #include "named_test.h"
 
 #include <pthread.h>
@@ -54,7 +55,7 @@ START_TEST(mailbox_begins_where_it_is_told_to_and_goes_on_with_what_comes)
 	int64_t time_ns;
 
 	write_steps(bus, 0, 10);
-	usleep(50000);
+	clock_pass_ms(50);
 	time_ns = bus__wall_ns() - 20000000;
 	write_steps(bus, 10, 12);
 	oldest = open_from(bus, "odd", BUS_FROM_OLDEST, 0);

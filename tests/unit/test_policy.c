@@ -85,24 +85,6 @@ fill(struct bus *bus, const char *topic)
 
 /* --- refuse ------------------------------------------------------------------------------------------------ */
 
-START_TEST(refusing_mailbox_loses_nothing_and_tells_the_publisher)
-{
-	struct bus *bus = open_bus();
-	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
-	unsigned count = fill(bus, "t");
-
-	ck_assert_uint_gt(count, 4096 / 32);
-	for (unsigned i = 0; i < count; i++)
-		expect_number(mbox, i);
-	ck_bus(publish_number(bus, "t", 7), 0); /* drained, it takes again */
-	expect_number(mbox, 7);
-	ck_assert_uint_eq(mailbox_stats(mbox).refused, 1);
-	ck_assert_uint_eq(mailbox_stats(mbox).delivered, count + 1);
-	bus_mailbox_close(mbox);
-	ck_bus(bus_close(bus, patience_ms()), 0);
-}
-END_TEST
-
 START_TEST(what_one_refuses_no_mailbox_gets)
 {
 	struct bus *bus = open_bus();
@@ -768,8 +750,8 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("policy");
 
-	BUS_TEST_CASE(suite, "refuse", refusing_mailbox_loses_nothing_and_tells_the_publisher,
-	    what_one_refuses_no_mailbox_gets, more_refusing_mailboxes_than_claims_fit_on_the_stack,
+	BUS_TEST_CASE(suite, "refuse", what_one_refuses_no_mailbox_gets,
+	    more_refusing_mailboxes_than_claims_fit_on_the_stack,
 	    large_payloads_are_refused_whole_too, refused_retained_value_is_not_kept,
 	    room_that_claims_leave_behind_which_came_to_nothing_is_announced,
 	    publisher_waits_no_longer_than_it_was_told,

@@ -1,7 +1,7 @@
 "use strict";
 const test = require("node:test");
 const assert = require("node:assert");
-const { parse } = require("../libbus.js");
+const { parse } = require(process.env.LIBBUS_JS || "../libbus.js");
 
 const base64 = (array) => Buffer.from(array.buffer).toString("base64");
 const json = (array, kind, shape) =>

@@ -66,6 +66,19 @@ enum exception {
 };
 #undef EXCEPTION_ENUM
 
+/* Names of what is looked up often. Interned: a new str for each look-up would find nothing in the type's cache, which would keep it
+ * besides. */
+#define CORE_NAMES(X)                                                                              \
+	X(next, "_next")                                                                           \
+	X(done, "_done")                                                                           \
+	X(may_wait, "_may_wait")                                                                   \
+	X(later, "_later")                                                                         \
+	X(utcoffset, "utcoffset")
+
+#define NAME_ENUM(id, text) NAME_##id,
+enum core_name { CORE_NAMES(NAME_ENUM) NAME_COUNT };
+#undef NAME_ENUM
+
 /* Module state. Objects keep a pointer to it: their type keeps the module alive. */
 struct core {
 	PyTypeObject *bus;
@@ -90,6 +103,7 @@ struct core {
 	PyObject *wait_modules, *wait; /* of _wait_with(); NULL: not called yet */
 	PyObject *base;                /* BusError */
 	PyObject *exceptions[EXCEPTION_COUNT];
+	PyObject *names[NAME_COUNT];
 };
 
 extern struct PyModuleDef core_module;

@@ -373,6 +373,21 @@ add_ext(PyObject *module, struct core *core)
 }
 
 static int
+intern_names(struct core *core)
+{
+#define NAME_TEXT(id, text) text,
+	static const char *const texts[] = {CORE_NAMES(NAME_TEXT)};
+#undef NAME_TEXT
+
+	for (int i = 0; i < NAME_COUNT; i++) {
+		core->names[i] = PyUnicode_InternFromString(texts[i]);
+		if (core->names[i] == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int
 core_exec(PyObject *module)
 {
 	struct core *core = PyModule_GetState(module);
@@ -381,7 +396,7 @@ core_exec(PyObject *module)
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (errors_init(module, core) < 0 || add_ext(module, core) < 0)
+	if (errors_init(module, core) < 0 || add_ext(module, core) < 0 || intern_names(core) < 0)
 		return -1;
 	core->keys = keys_new();
 	if (core->keys == NULL) {
@@ -477,6 +492,8 @@ core_free(void *module)
 		bus_packer_free(atomic_exchange(&core->packer, NULL));
 		keys_free(core->keys);
 		core->keys = NULL;
+		for (int i = 0; i < NAME_COUNT; i++)
+			Py_CLEAR(core->names[i]);
 	}
 }
 

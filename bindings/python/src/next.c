@@ -36,8 +36,8 @@ begin(struct next_object *self, PyObject **ret_result)
 	*ret_result = mailbox_next_now(self->mailbox, &turn_is_over);
 	if (*ret_result != NULL || PyErr_Occurred())
 		return *ret_result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
-	self->rest =
-	    PyObject_CallMethod(self->mailbox, "_next", "O", turn_is_over ? Py_True : Py_False);
+	self->rest = PyObject_CallMethodOneArg(
+	    self->mailbox, self->core->names[NAME_next], turn_is_over ? Py_True : Py_False);
 	return self->rest != NULL ? PyIter_Send(self->rest, Py_None, ret_result) : PYGEN_ERROR;
 }
 

@@ -147,7 +147,8 @@ may_wait(struct sending *s)
 
 	if (s->may_wait >= 0)
 		return s->may_wait > 0;
-	answer = PyObject_CallMethod((PyObject *)s->self, "_may_wait", NULL);
+	answer =
+	    PyObject_CallMethodNoArgs((PyObject *)s->self, s->self->core->names[NAME_may_wait]);
 	s->later = answer == Py_None;
 	s->may_wait = answer != NULL ? PyObject_IsTrue(answer) : -1;
 	Py_XDECREF(answer);
@@ -245,7 +246,7 @@ static PyObject *
 send_later(struct publisher_object *self, const struct bus_slice *items, size_t count,
     PyObject *values, size_t sent)
 {
-	PyObject *packed = PyList_New((Py_ssize_t)count), *later;
+	PyObject *packed = PyList_New((Py_ssize_t)count), *number, *later;
 
 	for (size_t i = 0; packed != NULL && i < count; i++) {
 		PyObject *bytes =
@@ -258,8 +259,12 @@ send_later(struct publisher_object *self, const struct bus_slice *items, size_t 
 	}
 	if (packed == NULL)
 		return NULL;
-	later = PyObject_CallMethod((PyObject *)self, "_later", "OOn", packed,
-	    values != NULL ? values : Py_None, (Py_ssize_t)sent);
+	number = PyLong_FromSize_t(sent);
+	later = number != NULL
+		    ? PyObject_CallMethodObjArgs((PyObject *)self, self->core->names[NAME_later],
+			  packed, values != NULL ? values : Py_None, number, NULL)
+		    : NULL;
+	Py_XDECREF(number);
 	Py_DECREF(packed);
 	return later;
 }
@@ -585,7 +590,7 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->core = core;
 	self->bus = Py_NewRef(bus);
 	self->topic = Py_NewRef(topic);
-	self->done = PyObject_GetAttrString((PyObject *)type, "_done");
+	self->done = PyObject_GetAttr((PyObject *)type, core->names[NAME_done]);
 	if (self->done == NULL) {
 		Py_DECREF(self);
 		return NULL;

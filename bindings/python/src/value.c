@@ -518,9 +518,9 @@ pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 
 /* The difference of value to UTC in seconds and microseconds. 1, 0: it has none; -1 with an exception. */
 static int
-offset_of(PyObject *value, int64_t *ret_seconds, int64_t *ret_us)
+offset_of(const struct packing *p, PyObject *value, int64_t *ret_seconds, int64_t *ret_us)
 {
-	PyObject *offset = PyObject_CallMethod(value, "utcoffset", NULL);
+	PyObject *offset = PyObject_CallMethodNoArgs(value, p->core->names[NAME_utcoffset]);
 
 	if (offset == NULL)
 		return -1;
@@ -540,7 +540,7 @@ pack_time(const struct packing *p, PyObject *value, const struct place *at)
 {
 	int64_t seconds = 0, us = 0;
 	char data[BUS__TIME_BYTES];
-	int aware = offset_of(value, &seconds, &us);
+	int aware = offset_of(p, value, &seconds, &us);
 	size_t len;
 
 	if (aware < 0)

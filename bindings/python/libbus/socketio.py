@@ -1,0 +1,412 @@
+"""Client managers for Flask-SocketIO and python-socketio: an emit in any process reaches the clients of every process.
+
+    from flask import Flask
+    from flask_socketio import SocketIO
+    from libbus.socketio import Manager
+
+    app = Flask(__name__)
+    socketio = SocketIO(app, client_manager=Manager("home"))
+
+Each worker opens the bus at its first client or emit, so `gunicorn --preload` works. A program without clients emits by
+
+    Manager("home", write_only=True).emit("tick", {"n": 1})
+
+Processes talk on the topic socketio/CHANNEL. A message there is a packed value and is never unpickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import re
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import libbus
+from libbus import _core
+
+__all__ = ["AsyncManager", "Manager"]
+
+OLDEST = "5.15.1"  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
+
+RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
+TELL_S = 1.0  # between log records of losses
+NAME = re.compile(r"[a-z0-9._-]{1,64}")
+TURN = 64  # messages of a burst before other greenlets get a turn
+
+CLOSED, NOT_SUPPORTED = (
+    next(code for code, name, *_ in _core.ERRORS if name == wanted)
+    for wanted in ("BUS_E_CLOSED", "BUS_E_NOTSUP")
+)
+
+
+if TYPE_CHECKING:
+
+    class PubSubBase:
+        """What python-socketio, which has no types, defines."""
+
+        server: Any
+        logger: Any
+        json: Any
+        channel: str
+        write_only: bool
+        host_id: str
+
+        def __init__(self, channel: str, write_only: bool, logger: Any, json: Any) -> None: ...
+        def set_server(self, server: Any) -> None: ...
+        def initialize(self) -> None: ...
+        def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int: ...
+        def _get_logger(self) -> Any: ...
+
+    class PubSubManager(PubSubBase):
+        def emit(
+            self,
+            event: str,
+            data: Any,
+            namespace: str | None = None,
+            room: Any = None,
+            skip_sid: Any = None,
+            callback: Callable[..., Any] | None = None,
+            to: Any = None,
+            **kwargs: Any,
+        ) -> None: ...
+        def disconnect(self, sid: str, namespace: str | None = None, **kwargs: Any) -> None: ...
+        def enter_room(
+            self, sid: str, namespace: str, room: Any, eio_sid: str | None = None
+        ) -> None: ...
+        def leave_room(self, sid: str, namespace: str, room: Any) -> None: ...
+        def close_room(self, room: Any, namespace: str | None = None) -> None: ...
+        def _thread(self) -> None: ...
+
+    class AsyncPubSubManager(PubSubBase):
+        async def emit(
+            self,
+            event: str,
+            data: Any,
+            namespace: str | None = None,
+            room: Any = None,
+            skip_sid: Any = None,
+            callback: Callable[..., Any] | None = None,
+            to: Any = None,
+            **kwargs: Any,
+        ) -> None: ...
+        async def disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None: ...
+        async def enter_room(
+            self, sid: str, namespace: str, room: Any, eio_sid: str | None = None
+        ) -> None: ...
+        async def leave_room(self, sid: str, namespace: str, room: Any) -> None: ...
+        async def close_room(self, room: Any, namespace: str | None = None) -> None: ...
+        async def _thread(self) -> None: ...
+
+else:
+    try:
+        import socketio  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "socketio":
+            raise
+        raise ModuleNotFoundError(
+            "libbus.socketio needs python-socketio: pip install 'libbus[socketio]'", name="socketio"
+        ) from None
+    _found = importlib.metadata.version("python-socketio")
+    if [int(part) for part in re.findall(r"\d+", _found)[:3]] < [5, 15, 1]:
+        raise ImportError(
+            f"libbus.socketio needs python-socketio {OLDEST}, and {_found} is installed: pip install -U 'libbus[socketio]'"
+        )
+    from socketio.async_pubsub_manager import AsyncPubSubManager
+    from socketio.pubsub_manager import PubSubManager
+
+    PubSubBase = object
+
+
+class _Ended(BaseException):
+    """The bus is closed. Ends the listener past python-socketio's handlers, which would log it as a failure."""
+
+
+class _OnBus(PubSubBase):
+    """What both managers share: the bus of this process, and messages on it."""
+
+    name: str = "libbus"
+
+    def __init__(
+        self,
+        name: str,
+        channel: str = "socketio",
+        write_only: bool = False,
+        logger: Any = None,
+        json: Any = None,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        log_bytes: int = 0,
+        max_payload: int = 0,
+    ) -> None:
+        super().__init__(channel=channel, write_only=write_only, logger=logger, json=json)
+        self.bus_name = name
+        self._topic = f"socketio/{channel}"
+        self._check(name)
+        self._options: Any = {
+            "directory": directory,
+            "log_bytes": log_bytes,
+            "max_payload": max_payload,
+            "on_fork": "close",  # a child makes its own
+        }
+        self._closed = False
+        self._lost = self._untold = 0
+        self._tell_at = 0.0
+        self._forget()
+        _managers.add(self)
+
+    def _check(self, name: str) -> None:
+        """Reports mistakes here rather than at the first emit."""
+        if not isinstance(name, str):
+            raise TypeError(f"name is the name of a bus, a str, not {type(name).__name__}")
+        if not NAME.fullmatch(name):
+            libbus.Bus(name).close()  # raises what is wrong with it
+        libbus.filter_check(self._topic)
+        if "+" in self._topic or "#" in self._topic:
+            raise ValueError(f"channel={self.channel!r}: a channel has no + or #")
+
+    def _forget(self) -> None:
+        """As in a new process. A forked child neither owns the parent's bus nor is the same host to python-socketio."""
+        self._bus: libbus.Bus | None = None
+        self._messages: libbus.Subscription[Any] | None = None
+        self._opening, self._starting = threading.Lock(), threading.Lock()
+        self._started = False
+        self.host_id: str = uuid.uuid4().hex
+
+    @property
+    def lost(self) -> int:
+        """How many messages of the bus, of any topic, were overwritten before this process read them."""
+        return self._lost
+
+    def set_server(self, server: Any) -> None:
+        """python-socketio calls it with the server.
+
+        Raises:
+            NotSupportedError: The server runs on eventlet.
+        """
+        if not self.write_only and getattr(server.eio, "async_mode", None) == "eventlet":
+            raise _not_supported(
+                "eventlet's hub cannot wait for a bus: give the server async_mode='threading' or 'gevent'"
+            )
+        super().set_server(server)
+
+    def initialize(self) -> None:
+        """python-socketio calls it in each process, before its first client is connected."""
+        with self._starting:
+            if self._started:
+                return
+            self._started = True
+        if not self.write_only:
+            # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
+            with contextlib.suppress(libbus.BusError):
+                self._subscribed()
+        super().initialize()
+
+    def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int:
+        """For each callback. A process without clients listens from here on, since the answer comes from another one."""
+        if self.server is not None:
+            self.initialize()
+        return super()._generate_ack_id(sid, callback)
+
+    def close(self) -> None:
+        """Leaves the bus. A later emit raises ClosedError. Without close() the end of the process does it.
+
+        Threads: any. Blocks: never.
+        """
+        with self._opening:
+            self._closed = True
+            bus = self._bus
+        if bus is not None:
+            bus.close(0)
+
+    # --- the bus of this process -----------------------------------------------------------------------------
+
+    def _opened(self) -> libbus.Bus:
+        bus = self._bus
+        return self._open() if bus is None else bus
+
+    def _open(self) -> libbus.Bus:
+        with self._opening:
+            if self._closed:
+                raise _core.error(CLOSED, self.bus_name)
+            if self._bus is None:
+                self._bus = libbus.Bus(self.bus_name, **self._options)
+            return self._bus
+
+    def _subscribed(self) -> libbus.Subscription[Any]:
+        bus = self._opened()
+        if self._messages is None or self._messages.bus is not bus:
+            self._messages = bus.subscribe(self._topic)
+        return self._messages
+
+    def _end_if_closed(self) -> None:
+        """After the end of a subscription: of the bus too, or only of one that was dropped."""
+        bus = self._bus
+        if self._closed or (bus is not None and bus.closed):
+            raise _Ended
+
+    def _failed(self, error: libbus.BusError) -> None:
+        """The next attempt opens the bus anew: its log is damaged, or there was no room for it."""
+        self._drop()
+        self._get_logger().error(
+            "no Socket.IO events of other processes arrive here, next attempt in %g s: %s",
+            RETRY_S,
+            error,
+        )
+
+    def _drop(self) -> None:
+        with self._opening:
+            bus, self._bus, self._messages = self._bus, None, None
+        if bus is not None:
+            bus.close(0)
+
+    # --- messages ----------------------------------------------------------------------------------------------
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            text = self.json.dumps(message)  # what no client could get, the caller learns now
+        except TypeError as error:
+            raise TypeError(
+                f"{message.get('event', message['method'])!r} cannot be sent to other processes: {error}; convert it first,"
+                " or give the server a json module that does"
+            ) from None
+        if self.json.dumps is not json.dumps:
+            message = json.loads(text)
+        bus = self._opened()
+        try:
+            bus.publish(self._topic, message)
+        except libbus.TransportError:
+            self._drop()
+            raise
+        except libbus.BusError:
+            raise
+        except (
+            OverflowError,
+            TypeError,
+            ValueError,
+        ):  # more elements, levels or digits than a packed value has
+            bus.publish_raw(self._topic, text, encoding="json")
+
+    def _read(self, msg: libbus.Message) -> dict[str, Any] | None:
+        """None: not a message of a manager."""
+        if msg.lost:
+            self._lost += msg.lost
+            self._untold += msg.lost
+        if self._untold and (now := time.monotonic()) >= self._tell_at:
+            self._tell_at = now + TELL_S
+            untold, self._untold = self._untold, 0
+            self._get_logger().error(
+                "%d messages of bus %r, Socket.IO events perhaps among them, were overwritten before this process read them:"
+                " emit less at once, or open the bus with a larger log_bytes",
+                untold,
+                self.bus_name,
+            )
+        try:
+            value = json.loads(msg.data) if msg.encoding == "json" else msg.value
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+
+class Manager(_OnBus, PubSubManager):
+    """The client manager of a socketio.Server, or of Flask-SocketIO, whose processes share a bus with a name.
+
+    Servers, write-only managers and programs with the same bus and channel belong together. Room and client functions of the
+    server, callbacks and call() work from every process.
+
+    Args:
+        name: The name of the bus.
+        channel: Servers on one bus with different channels do not hear each other.
+        write_only: Only emits: for a program that is no server.
+        logger: As in python-socketio. None: the server's.
+        json: As in python-socketio: what write_only encodes with. A server uses its own.
+        directory: As in libbus.Bus.
+        log_bytes: As in libbus.Bus. The largest message has a sixteenth of it.
+        max_payload: As in libbus.Bus.
+
+    Raises:
+        ValueError: The name is not one of a bus, or the channel not a part of a topic.
+
+    emit() and the other methods are those of python-socketio's managers. emit() raises TypeError for what JSON cannot hold,
+    TooBigError for what the bus has no room for, and TransportError if the bus cannot be opened; clients of this process have the
+    event then. Emits of one thread reach each client in their order.
+
+    Threads: any. Blocks: never for a reader; the first emit as libbus.Bus() does.
+    """
+
+    def _publish(self, data: dict[str, Any]) -> None:
+        self._send(data)
+
+    def _listen(self) -> Iterator[dict[str, Any]]:
+        while True:
+            try:
+                for count, msg in enumerate(self._subscribed(), 1):
+                    if (message := self._read(msg)) is not None:
+                        yield message
+                    if not count % TURN:
+                        self.server.sleep(0)
+            except libbus.ClosedError:
+                pass
+            except libbus.BusError as error:
+                self._failed(error)
+            self._end_if_closed()
+            self.server.sleep(RETRY_S)
+
+    def _thread(self) -> None:
+        with contextlib.suppress(_Ended):
+            super()._thread()
+
+
+class AsyncManager(_OnBus, AsyncPubSubManager):
+    """The client manager of a socketio.AsyncServer. Arguments, errors and channel are those of Manager, and both kinds of servers
+    may share a channel.
+
+    Threads: that of the event loop. Blocks: never for a reader; the first emit as libbus.Bus() does.
+    """
+
+    async def _publish(self, data: dict[str, Any]) -> None:
+        self._send(data)
+
+    async def _listen(self) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            try:
+                async for msg in self._subscribed():
+                    if (message := self._read(msg)) is not None:
+                        yield message
+            except libbus.ClosedError:
+                pass
+            except libbus.BusError as error:
+                self._failed(error)
+            self._end_if_closed()
+            await asyncio.sleep(RETRY_S)
+
+    async def _thread(self) -> None:
+        with contextlib.suppress(_Ended):
+            await super()._thread()
+
+
+def _not_supported(text: str) -> Exception:
+    error: Any = libbus.NotSupportedError(text)
+    error.code, error.name = NOT_SUPPORTED, "BUS_E_NOTSUP"
+    error.topic = error.address = None
+    raised: Exception = error
+    return raised
+
+
+_managers: weakref.WeakSet[_OnBus] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child."""
+    for manager in list(_managers):
+        manager._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
