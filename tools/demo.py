@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "examples/python/live_dashboard"
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 WORKERS = 2  # on one bus with the sensors: whichever gets a page shows the same
-THREADS = 16  # each; three quarters of them for open pages
+THREADS = 4  # each, for requests: open pages hold none
 FIRST_READING_S = int(os.environ.get("DEMO_PATIENCE_S", "60"))  # of a slow machine; tests set it
 
 

@@ -64,11 +64,13 @@ class EventStream(_Response):
     """What Pages.sse() returns: an ASGI app that answers one request with events, and a response of Starlette and FastAPI where
     these are installed."""
 
-    background = None
-    status_code = 200
+    background: Any = None
+    status_code: int = 200
 
     def __init__(self, pages: Pages, filters: tuple[str, ...], options: dict[str, Any]) -> None:
-        self.raw_headers = list(HEADERS)  # Starlette's set_cookie() and headers add to them
+        self.raw_headers: list[tuple[bytes, bytes]] = list(
+            HEADERS
+        )  # Starlette's set_cookie() and headers add to them
         self._pages, self._filters, self._options = pages, filters, options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,8 +132,8 @@ class Pages:
         heartbeat: float = 15.0,
         history: int = 0,
     ) -> None:
-        self.bus = bus
-        self.allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.bus: libbus.Bus = bus
+        self.allow: tuple[str, ...] = (allow,) if isinstance(allow, str) else tuple(allow)
         for asked in self.allow:
             libbus.filter_check(asked)
         self._options: dict[str, Any] = {

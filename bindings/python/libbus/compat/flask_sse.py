@@ -123,6 +123,6 @@ def _topic(channel: str) -> str:
     return "sse/" + quote(channel, safe="")
 
 
-sse = ServerSentEventsBlueprint()
+sse: ServerSentEventsBlueprint = ServerSentEventsBlueprint()
 
 os.register_at_fork(after_in_child=sse._after_fork)

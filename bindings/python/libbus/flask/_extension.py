@@ -7,7 +7,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from flask import (
     Blueprint,
@@ -45,7 +45,7 @@ class Bus:
         options: Those of init_app().
     """
 
-    KEY = "libbus"  # in app.extensions
+    KEY: ClassVar[str] = "libbus"  # in app.extensions
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._apps: list[weakref.ref[State]] = []  # an app holds its state, and may go

@@ -77,15 +77,19 @@ def _forked() -> None:
     _runner = None
     waiting = list(_waiting)
     _waiting.clear()
-    if _is_arbiter():
+    if _forked_by_gunicorn():
         for state in waiting:
             start_when_serving(state)
 
 
-def _is_arbiter() -> bool:
-    """Whether gunicorn's parent process has forked this one just now: its handlers are still in place."""
-    parent = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return hasattr(parent, "cfg") and hasattr(parent, "WORKERS")
+def _forked_by_gunicorn() -> bool:
+    """Whether gunicorn's parent process has forked this one just now: its signal handlers are still in place."""
+    parent: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if not (hasattr(parent, "cfg") and hasattr(parent, "WORKERS")):
+        return False
+    # A thread made now would get a hub of its own when gevent patches the worker, and callbacks would end with it: there the
+    # first request starts them.
+    return "gevent" not in parent.cfg.worker_class_str
 
 
 os.register_at_fork(after_in_child=_forked)
