@@ -87,4 +87,5 @@ class Session:
             time.sleep(0.01)
 
     def close(self):
-        self._socket.disconnect()
+        # Without waiting: Werkzeug takes seconds to end a WebSocket.
+        threading.Thread(target=self._socket.disconnect, daemon=True).start()

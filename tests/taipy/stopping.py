@@ -1,6 +1,7 @@
 """Runs a Gui in a thread and ends its updates: stopping.py ASYNC_MODE stop|close."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -23,6 +24,12 @@ link = BusGui(bus, gui, hz=50)
 link.bind("value", "value")
 
 
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
 def until(condition, what):
     deadline = time.monotonic() + 100
     while not condition():
@@ -32,7 +39,7 @@ def until(condition, what):
 
 def run_and_see(number):
     gui.run(
-        run_in_thread=True, port="auto", async_mode=mode, run_browser=False, use_reloader=False,
+        run_in_thread=True, port=free_port(), async_mode=mode, run_browser=False, use_reloader=False,
     )  # fmt: skip
     session = Session(gui._get_port())
     bus.publish("value", number)
@@ -43,9 +50,9 @@ def run_and_see(number):
 session = run_and_see(1)
 ticking = link._ticking
 assert ticking is not None
+session.close()  # the server ends when its pages have
 {"stop": gui.stop, "close": link.close}[end]()
 until(lambda: not link._framework.is_running() or link.closed, "it ended")
-session.close()
 if end == "stop":
     session = run_and_see(2)
     assert link._ticking != ticking
