@@ -78,7 +78,7 @@
 
 	/* --- the connection ----------------------------------------------------------------------- */
 
-	/* Whether the event with id a is b or before it, in the same epoch. */
+	/* Whether the event with id a is b or before it, in the same epoch. A k behind the position does not count. */
 	function within(a, b) {
 		const [cutA, cutB] = [a, b].map((id) => id.lastIndexOf("-") + 1);
 		return a.slice(0, cutA) === b.slice(0, cutB) && parseInt(a.slice(cutA), 16) <= parseInt(b.slice(cutB), 16);
@@ -153,31 +153,42 @@
 			if (all.length === 0)
 				return this.enter("connecting");
 
-			// History is asked for in one way per connection; listeners that want it come first, the others wait.
+			// History is for a new page, and of one kind: a connection brings it to those that want it alone, and the next one
+			// resumes for all.
 			const fresh = all.filter(({ phase }) => !this.lastId || phase < SETTLED);
-			const past = (!this.withoutIds && fresh.find((each) => each.past)?.past) || "";
+			const past = this.withoutIds || !fresh.every((each) => each.past) ? "" : fresh[0]?.past || "";
 			const begun = fresh.filter((each) => this.withoutIds || each.past === past);
-			const query = new URLSearchParams(past);
-			const name = (key, those) => new Set(those.map(({ filter }) => filter)).forEach((filter) => query.append(key, filter));
-			name("filter", resumed);
-			name(this.lastId ? "new" : "filter", begun);
-			if (this.lastId)
-				query.append("after", this.lastId);
-			for (const each of resumed)
-				if (each.phase === SETTLED)
-					each.at = this.lastId;
+			const since = past ? "" : this.lastId, filters = (those) => new Set(those.map(({ filter }) => filter));
+			const query = new URLSearchParams(past), old = filters(since ? resumed : []), wanted = filters(begun);
+			for (const filter of new Set([...old, ...wanted]))
+				query.append("filter", filter);
+			if (since) {
+				// A filter with listeners of both kinds resumes; the k asks for all that is kept.
+				let again = "";
+				for (const filter of wanted)
+					if (old.has(filter))
+						again = "k";
+					else
+						query.append("new", filter);
+				query.append("after", since.replace(/k$/, "") + again);
+				for (const each of resumed)
+					if (each.phase === SETTLED && !within(since, each.at))
+						each.at = since;
+			}
+			const aside = past && this.lastId;
 			for (const each of fresh)
 				each.asked = begun.includes(each) ? serial : each.phase && each.asked;
-			this.count = new Set([...resumed, ...begun].map(({ filter }) => filter)).size;
+			this.count = aside ? 0 : query.getAll("filter").length;
 			this.changed = false;
 			this.address = this.url + "?" + query;
 
-			const since = this.lastId, source = this.source = new EventSource(this.address);
+			const source = this.source = new EventSource(this.address);
 			const settle = () => this.after("settle", this.settleMs, () => this.settle());
 			const hear = (name, fn) => source.addEventListener(name, ({ data, lastEventId: id }) => {
 				this.heard = Date.now();
 				fn(data, id);
-				if (id && !within(id, this.lastId))
+				// Not back to history. At the same position an id without its k says that all kept values came.
+				if (id && !aside && (!within(id, this.lastId) || within(this.lastId, id)))
 					this.lastId = id;
 			});
 			this.heard = Date.now();
@@ -207,7 +218,7 @@
 				if (this.settling && (kept || within(id, since)))
 					settle();
 				this.tell("message", ({ filter, asked, at }) =>
-					asked && (kept ? asked === serial : !within(id, at)) && matches(filter, topic), data, kept ? "" : id);
+					asked && !(aside && asked !== serial) && (kept ? asked === serial : !within(id, at)) && matches(filter, topic), data, kept ? "" : id);
 			});
 			hear("gap", (data) => this.tell("lost", null, JSON.parse(data).lost));
 			hear("reset", (data) => {

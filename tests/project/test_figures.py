@@ -46,7 +46,6 @@ NOT_MEASURED = {
     "named-bus.md": ["after 0.25 s", "after 0.1 s", "At 80 % of either"],
     "performance.md": ["with 300 µs between messages", "for up to 50 µs"],
     "quickstart.md": ["Python 3.10"],
-    "taipy.md": ["CPython up to 3.12", "| 30 % |"],
     "which-protocol.md": [
         "0.1–1 ms", "libbus 0.1", "Version 0.1", "AMQP 1.0",
     ],

@@ -1,4 +1,4 @@
-"""Runs a Gui in a thread and ends its updates: stopping.py ASYNC_MODE stop|close|bus."""
+"""Runs a Gui in a thread and ends its updates: stopping.py ASYNC_MODE stop|close."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ def run_and_see(number):
 session = run_and_see(1)
 ticking = link._ticking
 assert ticking is not None
-{"stop": gui.stop, "close": link.close, "bus": bus.close}[end]()
+{"stop": gui.stop, "close": link.close}[end]()
 until(lambda: not link._framework.is_running() or link.closed, "it ended")
 session.close()
 if end == "stop":

@@ -52,7 +52,8 @@ function hear(bus, filter, past) {
 
 /* Live, with all that is kept, and nothing to be asked. */
 async function settled(bus, server) {
-	await until(() => bus.state === "live" && bus.stream.source && !bus.stream.settling && !bus.stream.changed && server.open.size === 1);
+	await until(() => bus.state === "live" && bus.stream.live && !bus.stream.settling && !bus.stream.changed &&
+		bus.stream.listeners().every(({ phase }) => phase === 2) && server.open.size === 1);
 }
 
 scene("a message has its topic, its value and whether it was kept", async ({ server, open }) => {

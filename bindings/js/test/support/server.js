@@ -55,7 +55,7 @@ class Script {
 		if (retain)
 			this.kept.set(topic, value);
 		for (const page of this.open)
-			if ([...page.filters, ...page.news].some((filter) => matches(filter, topic)))
+			if (page.filters.some((filter) => matches(filter, topic)))
 				this.send(page, event);
 	}
 
@@ -164,7 +164,7 @@ class Script {
 			return this.refuse(json);
 		}
 		const page = { response, filters: query.getAll("filter"), news: query.getAll("new") };
-		const bad = this.allowed && [...page.filters, ...page.news].find((filter) => !this.allowed.includes(filter));
+		const bad = this.allowed && page.filters.find((filter) => !this.allowed.includes(filter));
 		if (bad) {
 			this.asked++;
 			return json(403, { error: { code: "NOT_ALLOWED", message: `pages may not listen to '${bad}'`, filter: bad } });
@@ -183,27 +183,30 @@ class Script {
 	begin(page, query, after) {
 		const [epoch, position] = (after || "").split("-");
 		const resumes = after && epoch === this.epoch.toString(16) && parseInt(position, 16) >= this.forgotten;
-		const wanted = resumes ? page.news : [...page.news, ...page.filters];
+		const wanted = resumes && !after.endsWith("k") ? page.news : page.filters;
+		const old = page.filters.filter((filter) => !page.news.includes(filter));
 		const wants = ({ topic }) => wanted.some((filter) => matches(filter, topic));
-		const last = Number(query.get("last") || 0), seen = resumes ? parseInt(position, 16) : this.position;
+		const last = resumes ? 0 : Number(query.get("last") || 0), seen = resumes ? parseInt(position, 16) : this.position;
 		const past = new Set(last ? this.log.filter(wants).slice(-last) : []);
 		const begin = resumes || past.size === 0 ? seen : [...past][0].position - 1;
 
-		page.response.write(`retry: 2000\n${this.line(begin)}event: hb\ndata: ${this.heartbeat}\n\n`);
+		const kept = last ? [] : [...this.kept].filter(([topic]) => wants({ topic }));
+		const more = !resumes && kept.length > 0; // until the second heartbeat
+		page.response.write(`retry: 2000\n${this.line(begin, more ? "k" : "")}event: hb\ndata: ${this.heartbeat}\n\n`);
 		page.beat = Date.now();
 		if (after && !resumes)
 			page.response.write('event: reset\ndata: {"reason":"this id is of another life"}\n\n');
-		if (!last)
-			for (const [topic, value] of this.kept)
-				if (wants({ topic }))
-					page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
+		for (const [topic, value] of kept)
+			page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
+		if (more)
+			page.response.write(`${this.line(begin)}event: hb\ndata: ${this.heartbeat}\n\n`);
 		for (const event of this.log)
-			if (past.has(event) || (event.position > begin && resumes && page.filters.some((filter) => matches(filter, event.topic))))
+			if (past.has(event) || (event.position > begin && resumes && old.some((filter) => matches(filter, event.topic))))
 				this.send(page, event);
 	}
 
-	line(position) {
-		return this.ids ? `id: ${this.epoch.toString(16)}-${position.toString(16)}\n` : "";
+	line(position, more = "") {
+		return this.ids ? `id: ${this.epoch.toString(16)}-${position.toString(16)}${more}\n` : "";
 	}
 
 	send(page, { position, topic, value }) {
