@@ -37,6 +37,7 @@ def test_a_topic_that_is_denied_never_arrives_whatever_the_filter():
     bus.publish("a/open", "before")
     with opened(app, "/bus/events?filter=%23") as answer:
         id = next(event for event in stream(answer.response) if event.id).id
+    answers = app.extensions["libbus"].answers
     for query in (
         "filter=%23",
         "filter=a/%2b",
@@ -45,6 +46,7 @@ def test_a_topic_that_is_denied_never_arrives_whatever_the_filter():
         f"filter=%23&after={id}",
         f"filter=a/%23&new=a/%23&after={id}",
     ):
+        until(lambda: not answers._pages)  # the page before has left, and is asked about no more
         asked.clear()
         with opened(app, f"/bus/events?{query}") as answer:
             seen = stream(answer.response)
