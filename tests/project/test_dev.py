@@ -138,7 +138,9 @@ def test_every_file_of_tests_is_run(request):
         )
         assert done.returncode == 0, done.stdout + done.stderr
         run = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")} == run
+    # Those of tests/taipy run in an environment of their own, by ./dev taipy.
+    there = {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")}
+    assert {name for name in there if not name.startswith("tests/taipy/")} == run
 
 
 @pytest.mark.parametrize(

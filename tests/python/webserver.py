@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import sse
 from patience import WATCHDOG
@@ -34,7 +35,9 @@ class Server:
             level,
         ]
         self.command += ["--bind", f"fd://{self.listener.fileno()}", *options]
-        self.environ = os.environ | environ
+        # gunicorn has a socket of its own there, which servers side by side would take from each other. Its path has to be short.
+        self.runtime = tempfile.TemporaryDirectory(prefix="web-")
+        self.environ = os.environ | {"XDG_RUNTIME_DIR": self.runtime.name} | environ
 
     def start(self):
         self.process = subprocess.Popen(
@@ -59,6 +62,7 @@ class Server:
     def __exit__(self, *_):
         self.kill()
         self.listener.close()
+        self.runtime.cleanup()
 
     def get(self, path, **headers):
         """The answer to one request; its body is read by the caller, and close() hangs up."""

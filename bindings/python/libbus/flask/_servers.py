@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
 from typing import Any, NamedTuple
 
-from werkzeug.serving import BaseWSGIServer
 from werkzeug.test import run_wsgi_app
 
 CHEAP_PAGES = 64
@@ -161,11 +161,17 @@ def is_ending() -> bool:
     return worker is not None and not worker.alive
 
 
-def serves() -> bool:
-    """Whether the app is imported and its server takes requests in this process, as far as can be seen before the first one."""
+def serves(debug: bool) -> bool:
+    """Whether the app is imported and its server takes requests in this process, as far as can be seen before the first one.
+
+    Looking for the server in what other threads run is not safe: their frames may end meanwhile, and CPython 3.11 crashes.
+
+    Args:
+        debug: Whether the app is in debug mode, where Flask's own server has a reloader: a parent that does not serve.
+    """
     worker = gunicorn_worker()
     if worker is not None:
         return bool(getattr(worker, "booted", True))
-    # Flask's own server has no news for an app. Its reloader's parent does not serve.
-    code = BaseWSGIServer.serve_forever.__code__
-    return any(_runs(frame, code) for frame in sys._current_frames().values())
+    return "WERKZEUG_SERVER_FD" in os.environ and (
+        not debug or os.environ.get("WERKZEUG_RUN_MAIN") == "true"
+    )

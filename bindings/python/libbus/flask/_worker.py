@@ -57,9 +57,9 @@ def _wait() -> None:
     global _runner
     while True:
         time.sleep(LOOK_S)
-        serving = serves()
         with _lock:
             waiting = [state for state in list(_waiting) if state.idle()]
+            serving = any(serves(state.app.debug) for state in waiting)
             if serving or not waiting or time.monotonic() >= _until:
                 _waiting.clear()
                 _runner = None
