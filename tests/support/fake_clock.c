@@ -18,8 +18,8 @@ faked_gettime(clockid_t clock, struct timespec *ts)
 	int64_t passed = atomic_load_explicit(&passed_ms, memory_order_relaxed);
 	int result = clock_gettime(clock, ts);
 
-	ts->tv_sec += passed / 1000;
-	ts->tv_nsec += passed % 1000 * 1000000;
+	ts->tv_sec += (time_t)(passed / 1000);
+	ts->tv_nsec += (long)(passed % 1000 * 1000000);
 	return result;
 }
 
