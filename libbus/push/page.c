@@ -389,6 +389,8 @@ end_page(struct page *page)
 	atomic_fetch_sub_explicit(&push->page_count, 1, memory_order_relaxed);
 	if (push->left != NULL)
 		push->left(push->arg, number);
+	if (push->closing)
+		bus__push_note_empty(push);
 }
 
 void

@@ -171,8 +171,8 @@ bus_push_open(struct bus *bus, const struct bus_push_config *cfg, struct bus_pus
 
 /* --- its end -------------------------------------------------------------------------------------------------------------------------- */
 
-static void
-note_if_empty(struct bus_push *push)
+void
+bus__push_note_empty(struct bus_push *push)
 {
 	if (push->first_beat != NULL)
 		return;
@@ -207,7 +207,7 @@ begin_closing(void *arg)
 		bus__page_put_text(page, &text);
 	}
 	bus__pages_send(push);
-	note_if_empty(push);
+	bus__push_note_empty(push);
 }
 
 int

@@ -136,6 +136,9 @@ void bus__page_put_text(struct page *page, struct text *text);
 
 void bus__page_free(struct page *page);
 
+/* Wakes bus_push_close() when no page is left (push.c). */
+void bus__push_note_empty(struct bus_push *push);
+
 /* --- begin.c: where it begins ------------------------------------------------------------------------------------------- */
 
 /* The first turn of a page that was added. */
