@@ -29,7 +29,7 @@ socket_ready(struct bus__source *source, uint32_t events)
 	struct bus_push *push = page->push;
 
 	if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
-		page->is_gone = true;
+		bus__page_leave(page);
 	bus__page_touch(page);
 	bus__pages_send(push);
 }

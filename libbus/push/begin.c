@@ -16,13 +16,6 @@ enum {
 	PAST_MOST = 256,   /* of a page's past, before others have their turn */
 };
 
-static void
-fail(struct page *page)
-{
-	page->is_gone = true;
-	bus__page_touch(page);
-}
-
 /* --- what it is told first --------------------------------------------------------------------------------------------- */
 
 /* The head of the response and the first heartbeat go before all events. */
@@ -39,7 +32,7 @@ greet(struct page *page, const struct event_id *id, const char *reset)
 	page->sending = bus__frame_new(&text, NULL, 0);
 	page->needs_id = id == NULL || id->more;
 	if (page->sending == NULL)
-		fail(page);
+		bus__page_leave(page);
 	bus__free(page->head);
 	page->head = NULL;
 	bus__page_touch(page);
@@ -70,27 +63,20 @@ reset_page(struct page *page)
 
 /* --- subscriptions ------------------------------------------------------------------------------------------------------- */
 
-/* false: it could not, and the page is gone. */
+/* false: it failed, and the page leaves. */
 static bool
 subscribe(struct page *page)
 {
-	struct bus_push *push = page->push;
-	int err = 0;
-
-	for (uint32_t i = 0; i < page->wish_count && err == 0; i++) {
+	for (uint32_t i = 0; i < page->wish_count; i++) {
 		struct wish *wish = &page->wishes[i];
 
-		if (!push->has_log && wish->linger == NULL)
-			wish->linger = bus__memory_take(push, wish->filter);
-		if (!push->has_log && wish->linger == NULL)
-			err = BUS_E_NOMEM;
-		if (err == 0)
-			err = bus_mailbox_subscribe(
-			    push->mbox, wish->filter, bus__push_message, wish, &wish->sub);
+		if (bus_mailbox_subscribe(
+			page->push->mbox, wish->filter, bus__push_message, wish, &wish->sub) < 0) {
+			bus__page_leave(page);
+			return false;
+		}
 	}
-	if (err < 0)
-		fail(page);
-	return err == 0;
+	return true;
 }
 
 /* --- a named bus: the past is in the log ------------------------------------------------------------------------------------- */
@@ -151,7 +137,7 @@ bus__page_go_on(struct page *page)
 			return;
 		err = bus_recv(page->past, 0, &msg);
 		if (err < 0)
-			fail(page);
+			bus__page_leave(page);
 		else if (err == 0)
 			splice(page);
 		if (err != 1)
@@ -342,7 +328,7 @@ begin_in_memory(struct page *page, const struct event_id *last)
 	for (uint32_t i = 0; i < page->wish_count; i++) {
 		page->wishes[i].linger = bus__memory_take(push, page->wishes[i].filter);
 		if (page->wishes[i].linger == NULL) {
-			fail(page);
+			bus__page_leave(page);
 			return;
 		}
 	}
@@ -388,7 +374,7 @@ bus__page_begin(struct page *page)
 	page->form = bus__form_get(&push->forms, page->raw, page->event);
 	if (page->form == NULL ||
 	    bus__reactor_watch(push->reactor, &page->source, EPOLLRDHUP) < 0 || push->ended) {
-		fail(page);
+		bus__page_leave(page);
 		return;
 	}
 	(push->has_log ? begin_in_log : begin_in_memory)(page, has_id ? &last : NULL);

@@ -110,14 +110,8 @@ end(struct bus_push *push)
 {
 	push->ended = true;
 	bus__reactor_unwatch(push->reactor, &push->source);
-	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat) {
-		struct text text = {.at = NULL};
-
-		bus__sse_end(&text, push->retry_ms);
-		bus__page_put_text(page, &text);
-		page->interval_ms = 0;
-		page->is_ending = true;
-	}
+	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
+		bus__page_finish(page, push->retry_ms);
 }
 
 bool

@@ -116,9 +116,8 @@ bus__memory_take(struct bus_push *push, const char *filter)
 }
 
 void
-bus__memory_give(struct bus_push *push, struct lingering *linger)
+bus__memory_give(struct lingering *linger)
 {
-	(void)push;
 	if (linger != NULL && --linger->pages == 0)
 		linger->left_ns = bus__now_ns();
 }

@@ -42,7 +42,7 @@ const struct remembered *bus__memory_at(const struct memory *memory, uint32_t i)
 
 /* Lets a filter linger for one page more, from now on if it does not yet. NULL: it cannot (out of memory). */
 struct lingering *bus__memory_take(struct bus_push *push, const char *filter);
-void bus__memory_give(struct bus_push *push, struct lingering *linger);
+void bus__memory_give(struct lingering *linger); /* NULL is fine */
 
 /* Whether everything that the filter matches after this position is there. */
 bool bus__memory_reaches(

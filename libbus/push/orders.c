@@ -78,8 +78,7 @@ run_remove(struct bus__job *job)
 		page = find(order->push, order->page);
 	}
 	if (page != NULL) {
-		page->is_gone = true;
-		bus__page_touch(page);
+		bus__page_leave(page);
 		bus__pages_send(order->push);
 	}
 	bus__free(order);

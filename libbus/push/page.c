@@ -33,8 +33,8 @@ bus__page_touch(struct page *page)
 	push->touched = page;
 }
 
-static void
-leave(struct page *page)
+void
+bus__page_leave(struct page *page)
 {
 	page->is_gone = true;
 	bus__page_touch(page);
@@ -76,7 +76,7 @@ bus__page_put(struct page *page, struct frame *frame, bool is_kept)
 	}
 	while (page->queue.count > 0 && page->queue.bytes + frame->len > page->most) {
 		if (page->full == BUS_FULL_REFUSE) {
-			leave(page);
+			bus__page_leave(page);
 			break;
 		}
 		bus__frame_unref(bus__queue_take(&page->queue));
@@ -95,6 +95,19 @@ bus__page_put_text(struct page *page, struct text *text)
 
 	bus__page_put(page, frame, false);
 	bus__frame_unref(frame);
+}
+
+void
+bus__page_finish(struct page *page, uint32_t retry_ms)
+{
+	struct text text = {.at = NULL};
+
+	if (page->is_ending)
+		return;
+	bus__sse_end(&text, retry_ms);
+	page->interval_ms = 0;
+	page->is_ending = true;
+	bus__page_put_text(page, &text);
 }
 
 /* --- heartbeats ----------------------------------------------------------------------------------------------------------- */
@@ -260,7 +273,7 @@ send_waiting(struct page *page)
 			break;
 		sent = sendmsg(page->source.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
-			leave(page);
+			bus__page_leave(page);
 			break;
 		}
 		if (sent > 0) {
@@ -311,7 +324,7 @@ send_page(struct page *page, int64_t now_ns)
 		send_waiting(page);
 	}
 	if (page->is_ending && !has_something(page))
-		leave(page);
+		bus__page_leave(page);
 	if (page->past != NULL && !page->is_gone && !page->wants_room && !page->job.posted)
 		bus__page_go_on(page);
 }
@@ -358,19 +371,28 @@ bus__page_free(struct page *page)
 	bus__free(page);
 }
 
-/* Nothing refers to the page any more, and its socket is closed. */
+static void
+count_unsent(struct page *page)
+{
+	uint64_t unsent =
+	    page->held.count + (page->sending != NULL && page->sending->topic != NULL);
+
+	for (uint32_t i = 0; i < page->queue.count; i++)
+		unsent += bus__queue_at(&page->queue, i)->topic != NULL;
+	ADD(page->push->tally.unsent, unsent);
+}
+
+/* Closes the socket and frees the page. */
 static void
 end_page(struct page *page)
 {
 	struct bus_push *push = page->push;
 	uint64_t number = page->number, before = page->queue.bytes;
 
-	for (uint32_t i = 0; i < page->queue.count; i++)
-		if (bus__queue_at(&page->queue, i)->topic != NULL)
-			ADD(push->tally.unsent, 1);
+	count_unsent(page);
 	for (uint32_t i = 0; i < page->wish_count; i++) {
 		bus_unsubscribe(page->wishes[i].sub, NULL);
-		bus__memory_give(push, page->wishes[i].linger);
+		bus__memory_give(page->wishes[i].linger);
 	}
 	bus_mailbox_close(page->past);
 	bus__reactor_unpost(push->reactor, &page->job);

@@ -32,10 +32,8 @@ close_now(void *arg)
 {
 	struct bus_push *push = arg;
 
-	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat) {
-		page->is_gone = true;
-		bus__page_touch(page);
-	}
+	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
+		bus__page_leave(page);
 	bus__pages_send(push);
 	bus__alarm_stop(push->reactor, &push->beat_alarm);
 	bus__alarm_stop(push->reactor, &push->cap_alarm);
@@ -196,16 +194,8 @@ begin_closing(void *arg)
 	struct bus_push *push = arg;
 
 	push->closing = true;
-	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat) {
-		struct text text = {.at = NULL};
-
-		if (page->is_ending)
-			continue;
-		bus__sse_end(&text, spread(push, page->number));
-		page->interval_ms = 0;
-		page->is_ending = true;
-		bus__page_put_text(page, &text);
-	}
+	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
+		bus__page_finish(page, spread(push, page->number));
 	bus__pages_send(push);
 	bus__push_note_empty(push);
 }

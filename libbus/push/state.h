@@ -125,13 +125,19 @@ void bus__page_lose(struct page *page, uint64_t count);
 /* The page has something to send: bus__pages_send() looks. */
 void bus__page_touch(struct page *page);
 
+/* bus__pages_send() ends the page and frees it. */
+void bus__page_leave(struct page *page);
+
+/* Sends what waits, then the event `end`; after that the page leaves. */
+void bus__page_finish(struct page *page, uint32_t retry_ms);
+
 /* Sends what pages have, ends those that are gone, and sets the alarms. The end of each job, event and alarm. */
 void bus__pages_send(struct bus_push *push);
 
 /* The page gets the time until its next heartbeat anew. */
 void bus__page_beat_later(struct page *page);
 
-/* A frame of text that every page may share, and one that this page alone puts. */
+/* Adds an event of this page alone. Frees the text. */
 void bus__page_put_text(struct page *page, struct text *text);
 
 void bus__page_free(struct page *page);
