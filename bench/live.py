@@ -107,7 +107,7 @@ class Pages:
         return json.loads(self.process.stdout.readline())
 
     def await_events(self, count, seconds=PATIENCE_S):
-        """The reports until so many events came or the time is over, as one."""
+        """Adds up reports until `count` events came or `seconds` passed."""
         all_of = {"events": 0, "first_ns": 0, "last_ns": 0, "p99_ms": 0}
         end = time.monotonic() + seconds
         while all_of["events"] < count and time.monotonic() < end:

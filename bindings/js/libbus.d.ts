@@ -25,7 +25,7 @@ export interface Message<T = Value> {
 
 /** Where a listener begins; without one, with the values that are kept. */
 export interface Past {
-	/** With the last so many messages. */
+	/** Begin with this many of the last messages. */
 	last?: number;
 	/** With what was published since then, in seconds since 1970. */
 	since?: number;
@@ -64,7 +64,7 @@ export interface Bus {
 
 	/** Runs when the state or the reason changes. */
 	onstate: ((state: State, reason: string) => void) | null;
-	/** So many messages were lost; the next one has the sum in lost. */
+	/** Called with the number of messages that were lost; the next message has it in `lost`. */
 	onlost: ((lost: number) => void) | null;
 	/** Messages were missed that nobody can count; kept values follow. */
 	onreset: ((reason: string) => void) | null;

@@ -604,7 +604,7 @@
 
 	const weight = (text) => text.length + 1000;
 
-	/* A tab of this worker. One that is slow or frozen loses its oldest messages, which it is told, and holds up no other. */
+	/* A tab of this worker. A slow or frozen tab loses its oldest messages, which it counts, and delays no other tab. */
 	class Tab {
 		constructor(port, stream) {
 			this.port = port;

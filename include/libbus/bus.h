@@ -132,8 +132,8 @@ BUS_API int bus_open(const char *name, const struct bus_config *cfg, struct bus 
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API uint64_t bus_epoch(struct bus *bus);
 
-/* Returns the position of the last message in a named bus's log: a mailbox that begins behind it (BUS_FROM_POSITION) gets what is
- * published after the call. 0 on a private bus, in a forked child, and where the log is damaged.
+/* Returns the position of the last message in a named bus's log. A mailbox that begins behind it (BUS_FROM_POSITION) gets
+ * what is published after the call. 0 on a private bus, in a forked child, or if the log is damaged.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API uint64_t bus_position(struct bus *bus);
 

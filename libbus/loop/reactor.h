@@ -1,7 +1,7 @@
 /* loop/reactor.h: the one thread of a process on which doors wait for sockets, times and each other's jobs.
  *
  * Sources, alarms and what belongs to them are touched on this thread alone, so doors need no lock for their connections.
- * The thread calls no function of the program that may wait, and takes no lock that a caller holds for long. */
+ * Nothing on this thread may block. */
 #ifndef BUS_LOOP_REACTOR_H
 #define BUS_LOOP_REACTOR_H
 
@@ -31,12 +31,12 @@ struct bus__alarm {
 	bool set;
 };
 
-/* Takes part in the reactor of this process, which the first to come starts. A forked child has none and starts its own.
+/* Adds a user to the process's reactor; the first one starts it. A forked child starts its own.
  * 0, BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_LOCKED, BUS_E_SYS.
  * Threads: any.  Blocks: never. */
 int bus__reactor_take(struct bus__reactor **ret_reactor);
 
-/* Ends that; the last one stops the thread and waits for its end.
+/* Removes a user; the last one stops the thread and joins it.
  * Threads: any but the reactor's.  Blocks: until a job, a source or an alarm that runs has returned. */
 void bus__reactor_give(struct bus__reactor *reactor);
 
@@ -46,7 +46,7 @@ bool bus__reactor_is_here(const struct bus__reactor *reactor);
 /* Threads: any.  Blocks: never. */
 void bus__reactor_post(struct bus__reactor *reactor, struct bus__job *job);
 
-/* The job does not run any more, unless posted again. On the reactor's thread alone, unless nobody posts it meanwhile. */
+/* The job does not run any more, unless posted again. Threads: the reactor's. */
 void bus__reactor_unpost(struct bus__reactor *reactor, struct bus__job *job);
 
 /* Runs fn(arg) on the reactor's thread, after the jobs that were posted before, and waits for it.

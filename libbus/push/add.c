@@ -106,7 +106,7 @@ check_page(const struct bus_page_config *cfg)
 	return 0;
 }
 
-/* A filter that another one of the page covers brings nothing of its own. */
+/* Whether another filter of the page matches all that this one does. */
 static bool
 is_covered(const struct bus_page_config *cfg, size_t i)
 {
@@ -175,8 +175,8 @@ new_page(struct bus_push *push, int fd, const struct bus_page_config *cfg)
 	return NULL;
 }
 
-/* What the kernel holds back for a peer that does not read is bounded, and one that acknowledges nothing is given up. A Unix socket
- * knows none of these. */
+/* Bounds what the kernel buffers for a peer that does not read, and drops a peer that acknowledges nothing. Unix sockets have
+ * none of these options. */
 static void
 set_socket(int fd, uint32_t heartbeat_ms)
 {

@@ -1,10 +1,10 @@
 /* Where a page begins, and how it comes from its past to the present.
  *
- * A page without a past subscribes at once, and gets what is kept, then what comes. One with a past, on a named bus, first reads a mailbox
- * of its own from there, as fast as its queue has room. When that is empty the page subscribes, and reads its own mailbox
- * once more: that is everything up to a position, `behind`. From then on it takes from the mailbox of all pages what lies
- * beyond. All this is one turn of the reactor's thread, so the other mailbox brings nothing in between. On a private bus
- * the past is in the pages' memory, which has all that the mailbox has brought. */
+ * A page without a past subscribes at once: it gets kept values, then new messages. On a named bus, a page with a past first reads
+ * a mailbox of its own from its position, as fast as its queue has room. Once that mailbox is empty, the page subscribes in the
+ * shared one, then empties its own again: now it has everything up to a position, `behind`, and takes later messages from the shared
+ * mailbox. The last steps are one turn of the reactor's thread, so the shared mailbox delivers nothing between them.
+ * On a private bus the past is in memory.h, which holds every message that the shared mailbox delivered. */
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -16,7 +16,7 @@ enum {
 	PAST_MOST = 256,   /* of a page's past, before others have their turn */
 };
 
-/* --- what it is told first --------------------------------------------------------------------------------------------- */
+/* --- its first events -------------------------------------------------------------------------------------------------- */
 
 /* The head of the response and the first heartbeat go before all events. */
 static void
@@ -38,7 +38,7 @@ greet(struct page *page, const struct event_id *id, const char *reset)
 	bus__page_touch(page);
 }
 
-/* It has everything up to there. */
+/* Sends an id up to which the page has everything, unless it has one. */
 static void
 give_id(struct page *page, const struct event_id *id)
 {
@@ -94,7 +94,7 @@ take_past(struct page *page, const struct bus_msg *msg)
 	bus__page_put(page, frame, false);
 	page->behind = msg->position;
 	page->needs_id = false;
-	/* What its subscriptions bring of this topic as kept is as old, or older. */
+	/* The kept value of this topic is this message or an older one: takes() skips it. */
 	if (page->kept == KEPT_ALL && frame != NULL && page->wishes[0].sub != NULL &&
 	    page->just_count < sizeof page->just / sizeof page->just[0])
 		page->just[page->just_count++] = bus__frame_ref(frame);
@@ -185,7 +185,7 @@ opens_start(struct page *page, const char **ret_reset)
 	return err == 0;
 }
 
-/* Goes on behind the last id. false: something that lies there is gone, and nobody knows what. */
+/* Resumes behind the last id. false: the log no longer holds what follows it. */
 static bool
 resumes_in_log(struct page *page, const struct event_id *last)
 {
@@ -345,7 +345,7 @@ begin_in_memory(struct page *page, const struct event_id *last)
 		page->kept = page->from == BUS_FROM_NOW ? KEPT_ALL : KEPT_NONE;
 	if (!subscribe(page))
 		return;
-	/* A new page takes what comes from its subscription on. Others find that in memory, and what is kept goes behind it. */
+	/* A new page takes messages from its subscription on. Others replay them from memory, then get the kept values. */
 	page->is_live = page->kept == KEPT_ALL && !resumes;
 	page->holds = !page->is_live;
 	bus__push_drain(push, DRAIN_MOST);

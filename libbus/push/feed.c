@@ -31,7 +31,7 @@ begin(struct bus_push *push, const struct bus_msg *msg)
 		bus__memory_add(&push->memory, msg);
 		push->now_id.position = push->memory.last;
 	}
-	/* The mailbox lost messages of any topic: each page may have wanted them. */
+	/* The lost messages may be of any topic, so every page counts them. */
 	if (msg->lost > 0)
 		for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
 			if (page->is_live)
@@ -73,7 +73,7 @@ takes(const struct page *page, const struct wish *wish, const struct bus_msg *ms
 					      : page->kept == KEPT_OF_NEW && wish->is_new;
 	if (!page->is_live)
 		return false;
-	/* Its past brought this one already, unless a filter wants it that had no past. */
+	/* Its past included this message, unless only a new filter matches it. */
 	if (push->now_id.position <= page->behind)
 		return wish->is_new && !bus__page_had(page, msg->topic);
 	return true;
@@ -104,7 +104,7 @@ bus__push_message(void *arg, const struct bus_msg *msg)
 		    page, bus__form_frame(page->form, msg, &push->now_id, push->now_hash), false);
 }
 
-/* The bus has ended, or its log is damaged: pages are told to come back, to a process where it works. */
+/* The bus has closed, or its log is damaged. Pages reconnect, perhaps to a process where it works. */
 static void
 end(struct bus_push *push)
 {

@@ -1,6 +1,6 @@
 /* push/memory.h: the last events of a private bus, for pages that come back. A named bus has its log for that.
  *
- * It has what its lingering filters match: those of the pages that are open, and for a while of those that were. */
+ * It remembers messages that a lingering filter matches. A filter lingers while a page has it, and two minutes longer. */
 #ifndef BUS_PUSH_MEMORY_H
 #define BUS_PUSH_MEMORY_H
 
@@ -40,7 +40,7 @@ void bus__memory_add(struct memory *memory, const struct bus_msg *msg);
 /* The i-th of memory->count, the oldest first. */
 const struct remembered *bus__memory_at(const struct memory *memory, uint32_t i);
 
-/* Lets a filter linger for one page more, from now on if it does not yet. NULL: it cannot (out of memory). */
+/* Adds a page to a lingering filter, which begins to linger if it is new. NULL: out of memory. */
 struct lingering *bus__memory_take(struct bus_push *push, const char *filter);
 void bus__memory_give(struct lingering *linger); /* NULL is fine */
 

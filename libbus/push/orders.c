@@ -1,4 +1,4 @@
-/* What other threads ask of pages: answers, ends, counters. */
+/* Calls from other threads: answers, ends, counters. */
 #include <string.h>
 
 #include "base/error_text.h"

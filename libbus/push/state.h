@@ -119,7 +119,7 @@ struct page {
 /* Adds an event for the page; takes no reference of the caller's. is_kept: beyond the bound, up to a larger one. */
 void bus__page_put(struct page *page, struct frame *frame, bool is_kept);
 
-/* Counts events that the page lost, and tells it of them before the next one. */
+/* Counts events that the page lost; a gap event precedes the next one. */
 void bus__page_lose(struct page *page, uint64_t count);
 
 /* The page has something to send: bus__pages_send() looks. */
@@ -134,7 +134,7 @@ void bus__page_finish(struct page *page, uint32_t retry_ms);
 /* Sends what pages have, ends those that are gone, and sets the alarms. The end of each job, event and alarm. */
 void bus__pages_send(struct bus_push *push);
 
-/* The page gets the time until its next heartbeat anew. */
+/* Restarts the time until the page's next heartbeat. */
 void bus__page_beat_later(struct page *page);
 
 /* Adds an event of this page alone. Frees the text. */
@@ -162,7 +162,7 @@ void bus__push_remember(void *arg, const struct bus_msg *msg);
 /* Handles messages of the mailbox, at most that many. true: none is left for now. */
 bool bus__push_drain(struct bus_push *push, unsigned most);
 
-/* An id behind which nothing was missed when the mailbox has been drained after the call. */
+/* The newest id. Once the mailbox is drained after the call, pages have everything up to it. */
 struct event_id bus__push_head(struct bus_push *push);
 
 /* Whether one of the filters that the page had when it noted its id matches the topic. */

@@ -51,7 +51,7 @@ bus__push_beat(struct bus__alarm *alarm)
 	frames[0] = bus__frame_new(&without, NULL, 0);
 	while ((page = push->first_beat) != NULL && page->beat_due_ns <= until_ns) {
 		bus__page_beat_later(page);
-		/* What waits is sign of life enough, when it gets through. */
+		/* Events that wait are as good a sign of life. */
 		if (page->queue.count == 0 && page->sending == NULL &&
 		    frames[page->is_live] != NULL)
 			bus__page_put(page, frames[page->is_live], false);

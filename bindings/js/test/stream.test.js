@@ -157,7 +157,7 @@ scene("a gap is counted at the next message", async ({ server, open }) => {
 	assert.deepEqual(lost, [7, 2]);
 });
 
-scene("what is denied is told to those who asked for it", async ({ server, open, warnings }) => {
+scene("a denied topic is reported to the listeners of its filter", async ({ server, open, warnings }) => {
 	const mine = open(), other = open(), denied = { mine: [], other: [] };
 	hear(mine, "room/+");
 	hear(other, "public");
