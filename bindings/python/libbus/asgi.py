@@ -32,6 +32,7 @@ from urllib.parse import parse_qs
 
 import libbus
 from libbus import _core
+from libbus._pages import check_filters, seconds_between_writes
 
 if TYPE_CHECKING:
     _Response = object
@@ -172,19 +173,14 @@ class Pages:
 
         Threads: any. Blocks: never.
         """
-        if not filters:
-            raise ValueError("sse(): name at least one filter, like pages.sse('sensors/#')")
-        for asked in filters:
-            libbus.filter_check(asked)
-        if max_hz is not None and max_hz <= 0:
-            raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
+        check_filters(filters)
         options = {
             "raw": raw,
             "event": event,
             "start": start,
             "full": full,
             "max_bytes": max_bytes,
-            "interval": 0.0 if max_hz is None else 1 / max_hz,
+            "interval": seconds_between_writes(max_hz),
         }
         return EventStream(self, filters, options)
 

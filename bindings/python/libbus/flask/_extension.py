@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 import libbus
 from libbus import _core
+from libbus._pages import check_filters, seconds_between_writes
 from libbus.flask import _authorize, _guard, _starter, _worker
 from libbus.flask._endpoint import Page, Refused, last_id_of, page_of, publish_of
 from libbus.flask._handlers import Background, Function, Handler, app_of, handlers_of
@@ -385,19 +386,14 @@ class Bus:
 
         Threads: any, in a request. Blocks: never.
         """
-        if not filters:
-            raise ValueError("sse(): name at least one filter, like bus.sse('sensors/#')")
-        for asked in filters:
-            libbus.filter_check(asked)  # the view's mistake
-        if max_hz is not None and max_hz <= 0:
-            raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
+        check_filters(filters)  # the view's mistake, not the page's
         page = Page(
             filters,
             last_id=last_id_of(request),
             start=start,
             full=full,
             max_bytes=max_bytes,
-            interval=0.0 if max_hz is None else 1 / max_hz,
+            interval=seconds_between_writes(max_hz),
             raw=raw,
             event=event,
         )

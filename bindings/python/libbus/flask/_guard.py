@@ -7,6 +7,7 @@ takes both for one site: then the Host header is that name, which is none of our
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -61,12 +62,18 @@ def _is_own(host: str, app: Flask, hosts: tuple[str, ...]) -> bool:
         return True
     if any(name.endswith("." + suffix) for suffix in LOCAL):
         return True
-    if name in (socket.gethostname().lower(), socket.getfqdn().lower()):
+    if name in _own_names():
         return True
     known = [*hosts, *(app.config.get("TRUSTED_HOSTS") or ())]
     if server := app.config.get("SERVER_NAME"):
         known += [server, "." + _name(server)]
     return _matches(name, known)
+
+
+@functools.cache
+def _own_names() -> tuple[str, str]:
+    """Looked up once: getfqdn() may ask a name server."""
+    return socket.gethostname().lower(), socket.getfqdn().lower()
 
 
 def _matches(name: str, known: Iterable[str]) -> bool:
