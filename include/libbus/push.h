@@ -77,7 +77,8 @@ struct bus_page_config {
 	int         full;          /* of the page's queue: BUS_FULL_DROP_OLDEST, BUS_FULL_LATEST (a newer event of a topic
 	                            * replaces the one that waits), BUS_FULL_REFUSE: the page is dropped, and resumes */
 	uint32_t    bytes;         /* events that wait for the page; 0: 64 KiB; kept values may take more */
-	uint32_t    interval_ms;   /* at most one write per interval, with all events since the last; 0: no limit */
+	uint32_t    interval_ms;   /* at most one write per interval, with all events since the last; 0: no limit;
+	                            * above heartbeat_ms: heartbeat_ms */
 	bool        raw;           /* the value alone */
 	bool        ask;           /* each topic needs a yes of bus_push_answer() */
 	const char *event;         /* with .raw: the name of each event; NULL: that of its header "event", if there is one */

@@ -148,7 +148,9 @@ new_page(struct bus_push *push, int fd, const struct bus_page_config *cfg)
 	page->bound_bytes = cfg->bytes == 0                 ? DEFAULT_PAGE_BYTES
 			    : cfg->bytes < LEAST_PAGE_BYTES ? LEAST_PAGE_BYTES
 							    : cfg->bytes;
-	page->interval_ms = cfg->interval_ms;
+	/* Heartbeats are writes too. */
+	page->interval_ms =
+	    cfg->interval_ms < push->heartbeat_ms ? cfg->interval_ms : push->heartbeat_ms;
 	page->asks = cfg->ask && push->ask != NULL;
 	page->event = copy(cfg->raw ? cfg->event : NULL, &failed);
 	page->last_id = copy(cfg->last_id, &failed);
@@ -189,7 +191,7 @@ set_socket(int fd, uint32_t heartbeat_ms)
 }
 
 struct adding {
-	struct page *page;
+	struct page *page; /* freed, or the reactor's, after add() */
 	int err;
 };
 
@@ -202,11 +204,21 @@ add(void *arg)
 	struct bus_push *push = page->push;
 
 	adding->err = push->ended ? BUS_E_CLOSED : enter_table(page) ? 0 : BUS_E_NOMEM;
-	if (adding->err < 0)
+	if (adding->err < 0) {
+		bus__page_free(page);
+		atomic_fetch_sub_explicit(&push->page_count, 1, memory_order_relaxed);
 		return;
+	}
 	bus__page_beat_later(page);
-	atomic_fetch_add_explicit(&push->tally.opened, 1, memory_order_relaxed);
-	bus__page_begin(page);
+	adding->err = bus__page_begin(page);
+	if (adding->err == 0)
+		atomic_fetch_add_explicit(&push->tally.opened, 1, memory_order_relaxed);
+	else {
+		/* The socket is still the caller's. */
+		bus__reactor_unwatch(push->reactor, &page->source);
+		page->source.fd = -1;
+		bus__page_leave(page);
+	}
 	bus__pages_send(push);
 }
 
@@ -214,6 +226,7 @@ static int
 push_add(struct bus_push *push, int fd, const struct bus_page_config *cfg, uint64_t *ret_page)
 {
 	struct adding adding = {.err = 0};
+	uint64_t number;
 	int type = 0, err;
 	socklen_t len = sizeof type;
 
@@ -240,15 +253,15 @@ push_add(struct bus_push *push, int fd, const struct bus_page_config *cfg, uint6
 		err = bus__answer(BUS_E_NOMEM);
 		goto give_place;
 	}
-	adding.page->number =
-	    atomic_fetch_add_explicit(&push->last_page, 1, memory_order_relaxed) + 1;
-	*ret_page = adding.page->number;
+	number = atomic_fetch_add_explicit(&push->last_page, 1, memory_order_relaxed) + 1;
+	adding.page->number = number;
 	set_socket(fd, push->heartbeat_ms);
 	bus__reactor_call(push->reactor, add, &adding);
-	if (adding.err == 0)
-		return 0;
-	err = bus__answer(adding.err);
-	bus__page_free(adding.page);
+	if (adding.err < 0)
+		return bus__answer(adding.err);
+	*ret_page = number;
+	return 0;
+
 give_place:
 	atomic_fetch_sub_explicit(&push->page_count, 1, memory_order_relaxed);
 	return err;

@@ -63,20 +63,19 @@ reset_page(struct page *page)
 
 /* --- subscriptions ------------------------------------------------------------------------------------------------------- */
 
-/* false: it failed, and the page leaves. */
-static bool
+/* 0, or what bus_mailbox_subscribe() answered. */
+static int
 subscribe(struct page *page)
 {
-	for (uint32_t i = 0; i < page->wish_count; i++) {
+	int err = 0;
+
+	for (uint32_t i = 0; i < page->wish_count && err == 0; i++) {
 		struct wish *wish = &page->wishes[i];
 
-		if (bus_mailbox_subscribe(
-			page->push->mbox, wish->filter, bus__push_message, wish, &wish->sub) < 0) {
-			bus__page_leave(page);
-			return false;
-		}
+		err = bus_mailbox_subscribe(
+		    page->push->mbox, wish->filter, bus__push_message, wish, &wish->sub);
 	}
-	return true;
+	return err;
 }
 
 /* --- a named bus: the past is in the log ------------------------------------------------------------------------------------- */
@@ -91,7 +90,7 @@ take_past(struct page *page, const struct bus_msg *msg)
 	if (msg->lost > 0)
 		bus__page_lose(page, msg->lost);
 	frame = bus__form_write(page->form, msg, &id, bus__push_hash(push, msg->topic));
-	bus__page_put(page, frame, false);
+	bus__page_put(page, frame, true); /* bus__page_go_on() bounds it: the page is not slow */
 	page->behind = msg->position;
 	page->needs_id = false;
 	/* The kept value of this topic is this message or an older one: takes() skips it. */
@@ -109,11 +108,16 @@ splice(struct page *page)
 	struct event_id head;
 	const struct bus_msg *msg;
 
-	if (!subscribe(page))
+	if (subscribe(page) < 0) {
+		bus__page_leave(page);
 		return;
+	}
 	head = bus__push_head(push);
-	while (bus_recv(page->past, 0, &msg) == 1)
+	/* The shared mailbox brings what lies beyond the head: the page has subscribed. So a fast writer cannot keep us here. */
+	while (!page->is_gone && page->behind < head.position && bus_recv(page->past, 0, &msg) == 1)
 		take_past(page, msg);
+	if (page->behind < head.position)
+		page->behind = head.position;
 	bus_mailbox_close(page->past);
 	page->past = NULL;
 	page->is_live = true;
@@ -210,34 +214,37 @@ resumes_in_log(struct page *page, const struct event_id *last)
 	return true;
 }
 
-static void
+static int
 begin_in_log(struct page *page, const struct event_id *last)
 {
 	struct bus_push *push = page->push;
 	const char *reset = NULL;
 	struct event_id head;
+	int err;
 
 	if (resumes_in_log(page, last)) {
 		atomic_fetch_add_explicit(&push->tally.resumed, 1, memory_order_relaxed);
-		return;
+		return 0;
 	}
 	if (last != NULL)
 		reset = reset_page(page);
 	if (opens_start(page, &reset)) {
 		page->kept = KEPT_NONE;
 		greet(page, NULL, reset);
-		return;
+		return 0;
 	}
 	head = bus__push_head(push);
 	page->behind = head.position; /* the mailbox of all pages may not have got there yet */
 	page->is_live = true;
-	if (!subscribe(page))
-		return;
+	err = subscribe(page);
+	if (err < 0)
+		return err;
 	bus__push_drain(push, DRAIN_MOST);
 	head.more = page->kept_count > 0;
 	greet(page, &head, reset);
 	head.more = false;
 	give_id(page, &head);
+	return 0;
 }
 
 /* --- a private bus: the past is in memory --------------------------------------------------------------------------------------- */
@@ -270,20 +277,35 @@ skip_to(const struct page *page)
 	}
 }
 
+/* A remembered event as that page wants it. Pages with the common form share it. The reference is the caller's. */
+static struct frame *
+frame_of(const struct page *page, struct remembered *event)
+{
+	const struct bus_push *push = page->push;
+	const struct event_id id = {.epoch = push->epoch, .position = event->position};
+	struct frame *frame;
+
+	if (!page->raw && event->frame != NULL)
+		return bus__frame_ref(event->frame);
+	frame =
+	    bus__form_write(page->form, event->msg, &id, bus__push_hash(push, event->msg->topic));
+	if (!page->raw && frame != NULL)
+		event->frame = bus__frame_ref(frame);
+	return frame;
+}
+
 static void
 replay(struct page *page, uint32_t i)
 {
-	struct bus_push *push = page->push;
+	struct memory *memory = &page->push->memory;
 
-	for (; i < push->memory.count; i++) {
-		const struct remembered *event = bus__memory_at(&push->memory, i);
-		struct event_id id = {.epoch = push->epoch, .position = event->position};
+	for (; i < memory->count; i++) {
+		struct remembered *event = bus__memory_at(memory, i);
 		struct frame *frame;
 
 		if (!bus__page_had(page, event->msg->topic))
 			continue;
-		frame = bus__form_write(
-		    page->form, event->msg, &id, bus__push_hash(push, event->msg->topic));
+		frame = frame_of(page, event);
 		bus__page_put(page, frame, true);
 		bus__frame_unref(frame);
 	}
@@ -315,7 +337,7 @@ release_held(struct page *page)
 	}
 }
 
-static void
+static int
 begin_in_memory(struct page *page, const struct event_id *last)
 {
 	struct bus_push *push = page->push;
@@ -323,14 +345,13 @@ begin_in_memory(struct page *page, const struct event_id *last)
 	struct memory *memory = &push->memory;
 	const char *reset = NULL;
 	bool resumes = false;
+	int err;
 
 	bus__push_drain(push, DRAIN_MOST);
 	for (uint32_t i = 0; i < page->wish_count; i++) {
 		page->wishes[i].linger = bus__memory_take(push, page->wishes[i].filter);
-		if (page->wishes[i].linger == NULL) {
-			bus__page_leave(page);
-			return;
-		}
+		if (page->wishes[i].linger == NULL)
+			return BUS_E_NOMEM;
 	}
 	if (last != NULL)
 		resumes = reaches(page, last);
@@ -343,8 +364,9 @@ begin_in_memory(struct page *page, const struct event_id *last)
 		atomic_fetch_add_explicit(&push->tally.resumed, 1, memory_order_relaxed);
 	} else
 		page->kept = page->from == BUS_FROM_NOW ? KEPT_ALL : KEPT_NONE;
-	if (!subscribe(page))
-		return;
+	err = subscribe(page);
+	if (err < 0)
+		return err;
 	/* A new page takes messages from its subscription on. Others replay them from memory, then get the kept values. */
 	page->is_live = page->kept == KEPT_ALL && !resumes;
 	page->holds = !page->is_live;
@@ -360,24 +382,26 @@ begin_in_memory(struct page *page, const struct event_id *last)
 	greet(page, resumes ? last : &head, reset);
 	head.more = false;
 	give_id(page, &head);
+	return 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------------ */
 
-void
+int
 bus__page_begin(struct page *page)
 {
 	struct bus_push *push = page->push;
 	struct event_id last;
 	bool has_id = page->last_id != NULL && bus__id_read(page->last_id, &last);
+	int err;
 
 	page->form = bus__form_get(&push->forms, page->raw, page->event);
-	if (page->form == NULL ||
-	    bus__reactor_watch(push->reactor, &page->source, EPOLLRDHUP) < 0 || push->ended) {
-		bus__page_leave(page);
-		return;
-	}
-	(push->has_log ? begin_in_log : begin_in_memory)(page, has_id ? &last : NULL);
-	if (page->past != NULL && !page->is_gone)
+	if (page->form == NULL)
+		return BUS_E_NOMEM;
+	err = bus__reactor_watch(push->reactor, &page->source, EPOLLRDHUP);
+	if (err == 0)
+		err = (push->has_log ? begin_in_log : begin_in_memory)(page, has_id ? &last : NULL);
+	if (err == 0 && page->past != NULL && !page->is_gone)
 		bus__page_go_on(page);
+	return err;
 }

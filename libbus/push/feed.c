@@ -26,6 +26,8 @@ begin(struct bus_push *push, const struct bus_msg *msg)
 	push->begun = push->serial;
 	bus__forms_clear(push->forms);
 	push->now_hash = bus__push_hash(push, msg->topic);
+	if (!push->has_log && msg->lost > 0)
+		bus__memory_break(&push->memory);
 	push->now_id = (struct event_id){.epoch = push->epoch, .position = msg->position};
 	if (!push->has_log && (msg->flags & BUS_MSG_KEPT) == 0) {
 		bus__memory_add(&push->memory, msg);

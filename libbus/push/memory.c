@@ -17,6 +17,7 @@ forget(struct memory *memory, uint32_t count)
 {
 	for (; count > 0; count--) {
 		bus_msg_free(memory->events[memory->first].msg);
+		bus__frame_unref(memory->events[memory->first].frame);
 		memory->first = (memory->first + 1) % memory->cap;
 		memory->count--;
 	}
@@ -43,7 +44,15 @@ bus__memory_add(struct memory *memory, const struct bus_msg *msg)
 	memory->count++;
 }
 
-const struct remembered *
+void
+bus__memory_break(struct memory *memory)
+{
+	if (memory->events != NULL)
+		forget(memory, memory->count);
+	memory->last++; /* a page that has seen all before it lacks what was lost */
+}
+
+struct remembered *
 bus__memory_at(const struct memory *memory, uint32_t i)
 {
 	return &memory->events[(memory->first + i) % memory->cap];

@@ -9,12 +9,15 @@
 
 #include <libbus/bus.h>
 
+#include "push/frame.h"
+
 struct bus_push;
 
 struct remembered {
 	uint64_t position;
 	int64_t time_ns;
 	const struct bus_msg *msg; /* ours */
+	struct frame *frame;       /* with topic and value; NULL: no page has replayed it yet */
 };
 
 struct lingering {
@@ -38,7 +41,10 @@ struct memory {
 void bus__memory_add(struct memory *memory, const struct bus_msg *msg);
 
 /* The i-th of memory->count, the oldest first. */
-const struct remembered *bus__memory_at(const struct memory *memory, uint32_t i);
+struct remembered *bus__memory_at(const struct memory *memory, uint32_t i);
+
+/* Messages were lost: no page can resume from an id before now. */
+void bus__memory_break(struct memory *memory);
 
 /* Adds a page to a lingering filter, which begins to linger if it is new. NULL: out of memory. */
 struct lingering *bus__memory_take(struct bus_push *push, const char *filter);

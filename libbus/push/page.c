@@ -75,7 +75,7 @@ bus__page_put(struct page *page, struct frame *frame, bool is_kept)
 		ADD(page->push->tally.replaced, 1);
 	}
 	while (page->queue.count > 0 && page->queue.bytes + frame->len > page->most) {
-		if (page->full == BUS_FULL_REFUSE) {
+		if (page->full == BUS_FULL_REFUSE && !is_kept) {
 			bus__page_leave(page);
 			break;
 		}
@@ -164,6 +164,13 @@ verdict(struct page *page, const struct frame *frame)
 		page->push->ask(page->push->arg, page->number, frame->topic);
 	}
 	return *at;
+}
+
+bool
+bus__page_waits_for_answer(struct page *page)
+{
+	return page->sending == NULL && page->queue.count > 0 &&
+	       verdict(page, bus__queue_at(&page->queue, 0)) == VERDICT_ASKED;
 }
 
 static void
@@ -313,6 +320,7 @@ static void
 send_page(struct page *page, int64_t now_ns)
 {
 	if (page->interval_ms != 0 && now_ns < page->write_due_ns && page->sent == 0) {
+		ask_for_room(page, false); /* room in the socket is not what the page waits for */
 		if (has_something(page))
 			wait_for_interval(page);
 		return;
@@ -388,6 +396,7 @@ end_page(struct page *page)
 {
 	struct bus_push *push = page->push;
 	uint64_t number = page->number, before = page->queue.bytes;
+	bool was_open = page->source.fd >= 0; /* else it could not begin */
 
 	count_unsent(page);
 	for (uint32_t i = 0; i < page->wish_count; i++) {
@@ -396,10 +405,12 @@ end_page(struct page *page)
 	}
 	bus_mailbox_close(page->past);
 	bus__reactor_unpost(push->reactor, &page->job);
-	bus__reactor_unwatch(push->reactor, &page->source);
-	/* A forked child of the program may have the socket too: end the connection, not only our descriptor. */
-	shutdown(page->source.fd, SHUT_RDWR);
-	bus__fd_close(page->source.fd);
+	if (was_open) {
+		bus__reactor_unwatch(push->reactor, &page->source);
+		/* A forked child of the program may have the socket too: end the connection, not only our descriptor. */
+		shutdown(page->source.fd, SHUT_RDWR);
+		bus__fd_close(page->source.fd);
+	}
 	unlist_beat(page);
 	uncap(page);
 	untable(page);
@@ -409,7 +420,7 @@ end_page(struct page *page)
 	count_waiting(page, before);
 	bus__page_free(page);
 	atomic_fetch_sub_explicit(&push->page_count, 1, memory_order_relaxed);
-	if (push->left != NULL)
+	if (push->left != NULL && was_open)
 		push->left(push->arg, number);
 	if (push->closing)
 		bus__push_note_empty(push);

@@ -125,6 +125,9 @@ void bus__page_lose(struct page *page, uint64_t count);
 /* The page has something to send: bus__pages_send() looks. */
 void bus__page_touch(struct page *page);
 
+/* Whether the next event waits for bus_push_answer(). */
+bool bus__page_waits_for_answer(struct page *page);
+
 /* bus__pages_send() ends the page and frees it. */
 void bus__page_leave(struct page *page);
 
@@ -147,8 +150,8 @@ void bus__push_note_empty(struct bus_push *push);
 
 /* --- begin.c: where it begins ------------------------------------------------------------------------------------------- */
 
-/* The first turn of a page that was added. */
-void bus__page_begin(struct page *page);
+/* The first turn of a page that was added. 0, or why it cannot begin. */
+int bus__page_begin(struct page *page);
 
 /* Goes on with the past of a page, as its queue has room. */
 void bus__page_go_on(struct page *page);

@@ -51,10 +51,14 @@ bus__push_beat(struct bus__alarm *alarm)
 	frames[0] = bus__frame_new(&without, NULL, 0);
 	while ((page = push->first_beat) != NULL && page->beat_due_ns <= until_ns) {
 		bus__page_beat_later(page);
-		/* Events that wait are as good a sign of life. */
+		/* Events that wait for the socket are as good a sign of life; those that wait for an answer are none. */
 		if (page->queue.count == 0 && page->sending == NULL &&
 		    frames[page->is_live] != NULL)
 			bus__page_put(page, frames[page->is_live], false);
+		else if (frames[0] != NULL && bus__page_waits_for_answer(page)) {
+			page->sending = bus__frame_ref(frames[0]);
+			bus__page_touch(page);
+		}
 	}
 	bus__frame_unref(frames[0]);
 	bus__frame_unref(frames[1]);

@@ -440,14 +440,15 @@ START_TEST(page_that_refuses_loses_nothing_but_its_connection)
 	    open_page(push, "t", .raw = true, .full = BUS_FULL_REFUSE, .bytes = 4096);
 	struct browser again;
 	char text[1000];
-	int count = 0, next = 0;
+	int count = 500, next = 0; /* more than socket and queue hold, less than the log */
 
 	memset(text, ' ', sizeof text);
-	while (push_stats(push).pages > 0) {
-		snprintf(text, sizeof text, "%d", count++);
+	for (int i = 0; i < count; i++) {
+		snprintf(text, sizeof text, "%d", i);
 		text[strlen(text)] = ' ';
 		ck_bus(bus_publish(bus, "t", text, sizeof text), 0);
 	}
+	ck_eventually(push_stats(push).pages == 0);
 	while (next_event(&page))
 		if (page.name[0] == '\0')
 			ck_assert_int_eq(atoi(page.data), next++);
@@ -584,6 +585,26 @@ START_TEST(page_gets_a_topic_only_after_a_yes_and_in_order)
 	expect_end(&page);
 	ck_assert_uint_eq(asked.left, 1);
 	leave_page(&page);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(page_that_waits_for_an_answer_still_gets_heartbeats)
+{
+	struct asked asked = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	struct bus *bus = open_bus();
+	struct bus_push *push =
+	    open_push(bus, .ask = note_question, .arg = &asked, .heartbeat_ms = 100);
+	struct browser page = open_page(push, "t", .raw = true, .ask = true);
+
+	publish_text(bus, "t", "1");
+	ck_eventually(questions(&asked) == 1);
+	for (int i = 0; i < 3; i++)
+		expect_event(&page, "hb", "0.100");
+	ck_bus(bus_push_answer(push, page.number, "t", true, NULL), 0);
+	expect_event(&page, NULL, "1");
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 END_TEST
@@ -728,7 +749,8 @@ bus_test_suite(void)
 	    page_with_the_latest_skips_what_is_old_without_a_gap,
 	    page_that_refuses_loses_nothing_but_its_connection,
 	    page_with_an_interval_gets_many_events_in_one_write);
-	BUS_TEST_CASE(suite, "may", page_gets_a_topic_only_after_a_yes_and_in_order);
+	BUS_TEST_CASE(suite, "may", page_gets_a_topic_only_after_a_yes_and_in_order,
+	    page_that_waits_for_an_answer_still_gets_heartbeats);
 	bus_test_add_loop(memory, any_allocation_may_fail, 0, 2);
 	suite_add_tcase(suite, memory);
 	BUS_TEST_CASE(suite, "refusals", bad_arguments_are_refused_and_leave_the_socket_alone);

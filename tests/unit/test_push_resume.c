@@ -248,6 +248,79 @@ START_TEST(page_begins_with_the_last_events)
 }
 END_TEST
 
+START_TEST(past_with_a_large_event_behind_small_ones_loses_none)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct browser page = open_page(push, "t", .raw = true);
+	static char big[60000];
+	char id[64];
+	int next = 0;
+
+	expect_event(&page, "hb", "15");
+	strcpy(id, page.id);
+	leave_page(&page);
+	ck_eventually(push_stats(push).pages == 0);
+	for (int i = 0; i < 500; i++)
+		publish_number(bus, "t", i);
+	memset(big, 'x', sizeof big);
+	ck_bus(bus_publish(bus, "t", big, sizeof big), 0);
+	page = open_page(push, "t", .raw = true, .last_id = id, .full = BUS_FULL_REFUSE);
+	read_to(&page, &next, 500);
+	do
+		ck_assert(next_event(&page));
+	while (page.data[0] != 'x');
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* Runs on the thread of all pages, and holds it up. */
+static void
+hold_up(void *arg, uint64_t page, const char *topic)
+{
+	_Atomic int *held = arg;
+
+	(void)page, (void)topic;
+	*held = 1;
+	while (*held == 1)
+		bus_test_nap();
+}
+
+START_TEST(page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_it_was_away)
+{
+	_Atomic int held = 0;
+	struct bus *bus = open_bus();
+	struct bus_push *push = open_push(bus, .ask = hold_up, .arg = (void *)&held);
+	struct browser asking = open_page(push, "ask", .ask = true), page = plain_page(push, "t");
+	static char big[60000];
+	char id[64];
+
+	publish_text(bus, "t", "1");
+	do
+		ck_assert(next_event(&page));
+	while (page.name[0] != '\0');
+	strcpy(id, page.id);
+	leave_page(&page);
+	ck_eventually(push_stats(push).pages == 1);
+	publish_text(bus, "ask", "?");
+	ck_eventually(held == 1);
+	for (int i = 0; i < 100; i++) /* more than the mailbox holds */
+		ck_bus(bus_publish(bus, "t", big, sizeof big), 0);
+	held = 2;
+	page = open_page(push, "t", .last_id = id);
+	do
+		ck_assert(next_event(&page));
+	while (strcmp(page.name, "hb") == 0);
+	ck_assert_str_eq(page.name, "reset");
+	leave_page(&page);
+	leave_page(&asking);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 /* --- under traffic ---------------------------------------------------------------------------------------------------------- */
 
 struct traffic {
@@ -321,9 +394,11 @@ bus_test_suite(void)
 	add_both(tcase, page_that_missed_kept_values_gets_them_behind_what_it_missed);
 	add_both(tcase, new_filter_begins_with_what_is_kept_while_the_old_one_resumes);
 	add_both(tcase, page_begins_with_the_last_events);
+	add_both(tcase, past_with_a_large_event_behind_small_ones_loses_none);
 	add_both(tcase, page_that_is_cut_again_and_again_gets_every_event_once);
 	suite_add_tcase(suite, tcase);
 	BUS_TEST_CASE(suite, "ids", page_resumes_in_another_process_of_the_bus,
-	    garbage_as_an_id_is_a_new_page);
+	    garbage_as_an_id_is_a_new_page,
+	    page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_it_was_away);
 	return suite;
 }
