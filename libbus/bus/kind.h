@@ -83,7 +83,7 @@ struct kind {
 	int (*publish)(struct bus *bus, const char *topic, const struct ring_item *item);
 	int (*send)(struct bus *bus, struct log_topic *topic, const struct ring_item *item);
 
-	/* Payloads of records that differ in nothing else: one, or many, of which it says how many are in. */
+	/* Payloads of records that differ in nothing else: one; one in record->parts; or many, of which it says how many are in. */
 	int (*send_one)(
 	    struct bus *bus, const struct log_item *record, const void *data, size_t len);
 	int (*send_parts)(struct bus *bus, const struct log_item *record, size_t len);

@@ -1,7 +1,6 @@
 /* bus/pub_parts.c: sending a payload that lies in parts. They are copied once: into the log, or into the block that all mailboxes
  * share. */
-#include <string.h>
-
+#include "base/parts.h"
 #include "bus/fail.h"
 #include "bus/pub.h"
 
@@ -40,17 +39,11 @@ share(struct bus_pub *pub, const struct bus_slice *parts, size_t count, size_t l
 {
 	struct bus__block *block = bus__attempt_block(&pub->pool, len);
 	struct ring_item item = {.block = block, .len = (uint32_t)len, .type = (uint8_t)pub->type};
-	uint8_t *to;
 	int err;
 
 	if (block == NULL)
 		return bus__fail_publish(pub->bus, BUS_E_NOMEM, pub->topic->name, len);
-	to = block->data;
-	for (size_t i = 0; i < count; i++) {
-		if (parts[i].len > 0)
-			memcpy(to, parts[i].data, parts[i].len);
-		to += parts[i].len;
-	}
+	bus__parts_join(block->data, parts, count);
 	err = bus__pub_send_item(pub, &item);
 	bus__block_unref(block);
 	return err;

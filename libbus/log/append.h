@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/parts.h"
 #include "log/log.h"
 #include "log/turn.h"
 
@@ -70,16 +71,6 @@ bus__log_write_head(
 	record->time_ns = time_ns;
 }
 
-static inline void
-bus__log_join(uint8_t *to, const struct bus_slice *parts, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (parts[i].len > 0)
-			memcpy(to, parts[i].data, parts[i].len);
-		to += parts[i].len;
-	}
-}
-
 /* Writes the parts behind the words, and then the head. Returns its first word. */
 static inline uint64_t
 bus__log_write_rest(uint8_t *to, uint8_t *at, uint32_t topic, const struct log_item *item,
@@ -88,7 +79,7 @@ bus__log_write_rest(uint8_t *to, uint8_t *at, uint32_t topic, const struct log_i
 	uint64_t word;
 
 	if (item->parts != NULL)
-		bus__log_join(at, item->parts, item->part_count);
+		bus__parts_join(at, item->parts, item->part_count);
 	else if (payload->len > 0)
 		memcpy(at, payload->data, payload->len);
 	at += payload->len;

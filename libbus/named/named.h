@@ -42,8 +42,10 @@ int bus__named_relay(
 int bus__named_send_one(
     struct bus *bus, const struct log_item *record, const void *data, size_t len);
 
-/* Several payloads: how many are in, at least one, or the error of the first. */
+/* One payload of record->parts, len bytes together. 0 or BUS_E_*. */
 int bus__named_send_parts(struct bus *bus, const struct log_item *record, size_t len);
+
+/* Several payloads: how many are in, at least one, or the error of the first. */
 int bus__named_send_many(
     struct bus *bus, const struct log_item *record, const struct bus_slice *items, size_t count);
 
