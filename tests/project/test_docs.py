@@ -14,16 +14,24 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Blocks that open a bus of the same name share its log, so they run one behind the other.
+BUSES = re.compile(r"\b(home|chat)\b")
+
+
+def block(page, page_text, m):
+    kind, text = m.groups()
+    line = page_text[: m.start()].count("\n") + 1
+    marks = [pytest.mark.xdist_group(name) for name in BUSES.findall(text)[:1]]
+    return pytest.param(kind, text, id=f"{page.relative_to(ROOT)}:{line}", marks=marks)
+
+
 BLOCKS = [
-    pytest.param(
-        kind, text, id=f"{page.relative_to(ROOT)}:{page_text[: m.start()].count(chr(10)) + 1}"
-    )
+    block(page, page_text, m)
     for page in PAGES
     for page_text in [page.read_text(encoding="utf-8")]
     for m in BLOCK.finditer(page_text)
-    for kind, text in [m.groups()]
     # README's shell blocks set a machine up: tests/fresh pastes them into bare ones.
-    if (kind, page.name) != ("sh", "README.md")
+    if (m[1], page.name) != ("sh", "README.md")
 ]
 # Set-up commands that other tests and this very run execute; here only their names are checked.
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")

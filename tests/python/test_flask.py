@@ -713,6 +713,7 @@ def test_workers_forked_from_a_parent_with_an_open_bus_open_their_own(gunicorn):
         assert page.status == 200
 
 
+@pytest.mark.xdist_group("home")  # its members come and go there
 def test_the_extension_shows_its_apps():
     bus = Bus()
     assert repr(bus) == "<libbus.flask.Bus without an app>"

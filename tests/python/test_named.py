@@ -677,6 +677,7 @@ def published(answers, wanted):
     raise AssertionError(f"only {found}")
 
 
+@pytest.mark.xdist_group("home")  # with the other blocks of the documentation on that bus
 def test_four_processes_of_four_kinds_are_on_one_bus(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(BUILD / "libbus"))
     (tmp_path / "app.py").write_text(block("python", 1))
