@@ -4,9 +4,6 @@
 #include <limits.h>
 #include <time.h>
 
-#define NS_PER_S  INT64_C(1000000000)
-#define NS_PER_MS INT64_C(1000000)
-
 static int64_t
 read_clock(clockid_t clock)
 {

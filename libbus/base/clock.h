@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_S  INT64_C(1000000000)
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t bus__now_ns(void);
 

@@ -6,8 +6,6 @@
 #include "bus/keep.h"
 #include "bus/publish.h"
 
-#define NS_PER_MS INT64_C(1000000)
-
 /* What a publish has claimed in mailboxes that refuse: all of them take the message, or none gets it. */
 enum { CLAIMS_HERE = 8 };
 

@@ -7,7 +7,6 @@
 #include "mailbox/mailbox.h"
 
 #define DESK_MOST 1024 /* questions of one peer that may be open here */
-#define NS_PER_MS INT64_C(1000000)
 
 struct desk *
 bus__desk_open(struct bus_mailbox *m)

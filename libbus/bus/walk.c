@@ -10,8 +10,6 @@
 /* Topics that are looked at in one go, for about a tenth of a millisecond. */
 enum { LOOKS = 1024 };
 
-#define NS_PER_MS INT64_C(1000000)
-
 /* --- what was told ------------------------------------------------------------------------------------------ */
 
 /* What a route notes of a version: two are taken for the same once in 2^64. */

@@ -10,8 +10,6 @@
 #include "link/peers.h"
 #include "link/session.h"
 
-#define NS_PER_MS INT64_C(1000000)
-
 enum {
 	DIAL_MS = 5000,         /* one attempt */
 	ACCEPT_AGAIN_MS = 100,  /* after a failure, such as no descriptor left */

@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define NS_PER_MS    INT64_C(1000000)
 #define REST_MOST_NS (100 * NS_PER_MS)
 
 enum {

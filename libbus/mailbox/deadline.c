@@ -4,12 +4,11 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/park.h"
 #include "mailbox/mailbox.h"
-
-#define NS_PER_S INT64_C(1000000000)
 
 void
 bus__deadlines_init(struct deadlines *ds)

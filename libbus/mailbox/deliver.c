@@ -10,8 +10,6 @@
 #include "mailbox/fail.h"
 #include "mailbox/host.h"
 
-#define NS_PER_MS INT64_C(1000000)
-
 /* --- a message ------------------------------------------------------------------------------------------- */
 
 /* Reads the next message of the batch into m->msg. */

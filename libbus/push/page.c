@@ -12,7 +12,6 @@
 #include "push/state.h"
 
 #define ADD(counter, n) atomic_fetch_add_explicit(&(counter), n, memory_order_relaxed)
-#define NS_OF_MS        INT64_C(1000000)
 
 enum {
 	IOV_MOST = 64,               /* events in one system call */
@@ -132,7 +131,7 @@ list_beat(struct page *page)
 	page->next_beat = NULL;
 	*(push->last_beat != NULL ? &push->last_beat->next_beat : &push->first_beat) = page;
 	push->last_beat = page;
-	page->beat_due_ns = bus__now_ns() + push->heartbeat_ms * NS_OF_MS;
+	page->beat_due_ns = bus__now_ns() + push->heartbeat_ms * NS_PER_MS;
 	if (!push->beat_alarm.set)
 		bus__alarm_set(push->reactor, &push->beat_alarm, page->beat_due_ns);
 }
@@ -328,7 +327,7 @@ send_page(struct page *page, int64_t now_ns)
 	if (!has_something(page)) {
 		ask_for_room(page, false);
 	} else {
-		page->write_due_ns = now_ns + page->interval_ms * NS_OF_MS;
+		page->write_due_ns = now_ns + page->interval_ms * NS_PER_MS;
 		send_waiting(page);
 	}
 	if (page->is_ending && !has_something(page))

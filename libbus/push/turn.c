@@ -5,8 +5,6 @@
 #include "base/clock.h"
 #include "push/state.h"
 
-#define NS_OF_MS INT64_C(1000000)
-
 enum {
 	BATCH = 256,   /* messages, before sockets have their turn */
 	BEAT_PARTS = 8 /* heartbeats that are due within that part of one go out together */
@@ -28,7 +26,7 @@ bus__push_beat(struct bus__alarm *alarm)
 {
 	struct bus_push *push =
 	    (struct bus_push *)((char *)alarm - offsetof(struct bus_push, beat_alarm));
-	int64_t until_ns = bus__now_ns() + (int64_t)push->heartbeat_ms * NS_OF_MS / BEAT_PARTS;
+	int64_t until_ns = bus__now_ns() + (int64_t)push->heartbeat_ms * NS_PER_MS / BEAT_PARTS;
 	struct text with_id = {.at = NULL}, without = {.at = NULL};
 	struct frame *frames[2] = {NULL, NULL};
 	struct page *page = push->first_beat;

@@ -8,8 +8,7 @@
 #include "base/park.h"
 #include "base/thread.h"
 
-#define NS_PER_MS INT64_C(1000000)
-#define PAUSE_MS  1 /* before a function that returned early is called again */
+#define PAUSE_MS 1 /* before a function that returned early is called again */
 
 struct endpoint *
 bus__endpoint_new(struct blocking *kind, size_t size)
