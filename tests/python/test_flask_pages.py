@@ -356,19 +356,6 @@ def test_flask_s_own_server_goes_on_without_a_word(threaded, capfd):
     assert "Traceback" not in out + err
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
-    subprocess.run(
-        [*command.split(), "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    return folder
-
-
 def test_a_server_that_ends_tls_itself_holds_a_thread_for_each_page(program, certificate, tmp_path):
     options = ["--certfile", certificate / "cert.pem", "--keyfile", certificate / "key.pem"]
     with open(tmp_path / "log", "w") as log:

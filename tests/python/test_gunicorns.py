@@ -1,12 +1,14 @@
 """Pages under gunicorn of several years: each version lies in a folder of LIBBUS_GUNICORNS, where ./dev web puts it."""
 
 import os
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from patience import WATCHDOG
-from webserver import Server, events, messages
+from webserver import Server, events, messages, stream
 
 FOLDERS = sorted(Path(os.environ.get("LIBBUS_GUNICORNS", "/nowhere")).glob("gunicorn-*"))
 
@@ -71,3 +73,37 @@ def test_pages_hold_no_thread_and_the_log_has_one_line_for_each(tmp_path, folder
     text = (tmp_path / "log").read_text()
     assert text.count('"GET /bus/events?filter=a HTTP/1.1" 200') == 5, text
     assert not any(word in text for word in ("Traceback", "[ERROR]", "[WARNING]")), text
+
+
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+def test_a_page_of_http_2_does_not_hold_up_its_browser(tmp_path, certificate, worker):
+    """curl sends its requests on one connection, as a browser does: the second is answered behind the first."""
+    (tmp_path / "app.py").write_text(dedent(APP))
+    files = ["--certfile", certificate / "cert.pem", "--keyfile", certificate / "key.pem"]
+    options = ["--worker-class", worker, "--threads", "2", "--http-protocols", "h2,h1", *files]
+    curl = ["curl", "--silent", "--http2", "--cacert", certificate / "cert.pem"]
+    with (
+        open(tmp_path / "log", "w") as log,
+        Server(tmp_path, *map(str, options), stderr=log) as server,
+    ):
+        site = f"https://localhost:{server.port}"
+
+        def page_and_then(*paths, after=""):
+            urls = [f"{site}/bus/events?filter=a", *(site + path for path in paths)]
+            done = subprocess.run(
+                [*curl, "--header", f"Last-Event-ID: {after}", *urls],
+                check=True,
+                stdout=subprocess.PIPE,
+                timeout=WATCHDOG,
+            )
+            return done.stdout
+
+        *lines, answer = page_and_then("/publish/x").splitlines(keepends=True)
+        assert answer == b"x"
+        *_, beat = stream(lines)
+        assert beat.name == "hb"
+        (message,) = messages([page_and_then(after=beat.id)])
+        assert message["value"] == version("gunicorn")
+    text = (tmp_path / "log").read_text()
+    assert text.count("gunicorn answers the requests of an HTTP/2 connection") == 1, text
+    assert "Traceback" not in text

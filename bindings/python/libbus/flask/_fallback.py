@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from libbus.flask._servers import is_ending, socket_of
+from libbus.flask._servers import answers_one_by_one, is_ending, socket_of
 
+STAY_S = 0.25  # a page that holds up its browser; EventSource comes again, and goes on where it was
 LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
 BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
 
@@ -33,7 +36,9 @@ class Body:
         ending: Callable[[], object],
     ) -> None:
         self._ours, self.theirs = socket.socketpair()
-        self._ours.settimeout(LOOK_S)
+        stay = STAY_S if answers_one_by_one(environ) else math.inf
+        self._ours.settimeout(min(stay, LOOK_S))
+        self._until = time.monotonic() + stay
         self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._left, self._ending = left, ending
         self._pid = os.getpid()
@@ -47,7 +52,7 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
-        while not _hung_up(self._descriptor):
+        while time.monotonic() < self._until and not _hung_up(self._descriptor):
             if is_ending():
                 self._ending()
             try:

@@ -33,14 +33,21 @@ def kept_because(environ: dict[str, Any]) -> str:
     sock = socket_of(environ)
     if sock is None:
         return f"this server ({name_of(environ)}) keeps its sockets to itself"
+    if answers_one_by_one(environ):
+        return (
+            "gunicorn answers the requests of an HTTP/2 connection one after the other, so pages do not stay: they look for"
+            " events every 2 seconds. Let a proxy such as nginx speak HTTP/2, and they stay"
+        )
     if hasattr(sock, "getpeercert"):
         return "TLS ends inside this server: let a proxy such as nginx do it, and no page holds a thread"
     if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
-        return (
-            f"this server speaks {environ.get('SERVER_PROTOCOL')}: let a proxy such as nginx do it, and no page holds"
-            " a thread"
-        )
+        return f"this server speaks {environ.get('SERVER_PROTOCOL')}: let a proxy do it, and no page holds a thread"
     return ""
+
+
+def answers_one_by_one(environ: dict[str, Any]) -> bool:
+    """Whether a page that stays would hold up all other requests of its browser."""
+    return environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2") and gunicorn_worker() is not None
 
 
 def name_of(environ: dict[str, Any]) -> str:

@@ -294,7 +294,9 @@ class State:
                 return
             self.way_said = True
         if because:
-            self.app.logger.info("libbus: each live page holds a thread here: %s", because)
+            self.app.logger.warning(
+                "libbus: each live page needs a thread of this server: %s", because
+            )
         else:
             self.app.logger.info(
                 "libbus: live pages hold no thread: their sockets leave the server"
