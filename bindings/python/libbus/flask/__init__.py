@@ -13,9 +13,9 @@ In a template {{ bus.script() }}, then in the page
 
 An open page costs a socket. When Flask has answered the request, libbus takes the socket from the server and one thread of the
 process serves all pages. This works in gunicorn (sync, gthread and gevent workers) and in Flask's own server. Elsewhere
-(waitress, uWSGI, TLS or HTTP/2 inside gunicorn) a page holds one thread of the server, and max_pages is small: three quarters of
-gunicorn's threads, 64 under Flask's own server, 3 under a server that libbus does not know. The log names the way once.
-A page over the limit gets 503 and tries again by itself.
+(waitress, uWSGI, TLS inside gunicorn) a page holds one thread of the server, and max_pages is small: three quarters of
+gunicorn's threads, 64 under Flask's own server, 3 under a server that libbus does not know. Over HTTP/2 inside gunicorn it comes
+for its events every 2 seconds. The log names the way once. A page over the limit gets 503 and tries again by itself.
 
 A refused page gets the reason as JSON, {"error": {"code": ..., "message": ...}}, and the client shows it in the page's
 state and in the browser's console. The app's logger has the same sentence as a warning, once in each process.
