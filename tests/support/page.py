@@ -1,6 +1,8 @@
 """What tests of pages share."""
 
+import os
 import time
+from pathlib import Path
 
 from patience import WATCHDOG
 
@@ -16,3 +18,10 @@ def until(browser, script, wanted):
             seen.append(found)
         time.sleep(0.02)
     return seen
+
+
+def picture(browser, name, width, height):
+    """Saves what the browser shows, where ./dev pictures asks for it."""
+    if folder := os.environ.get("LIBBUS_PICTURES"):
+        browser.set_window_size(width, height)
+        browser.save_screenshot(str(Path(folder) / name))
