@@ -116,7 +116,11 @@ def run_sh(text, tmp_path):
     run(["bash", "-euc", "\n".join(rest)], tmp_path, PATH=path)
 
 
-RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh}
+def run_html(text, tmp_path):
+    """A page takes a browser: tests/browser/test_migrated_pages.py."""
+
+
+RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh, "html": run_html}
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Prints how many lines the apps of docs/migrate/live-pages.md take before and after, as the page's own table."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/migrate/live-pages.md"
+
+SECTION = re.compile(r"^## (.*?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"<!-- python3 tools/migrate_lines.py -->\n\n(.*?)\n<!-- / -->", re.DOTALL)
+
+
+def apps():
+    """For each section: the app before, the app after, and the page of both, if it is shown."""
+    found = {}
+    for title, text in SECTION.findall(PAGE.read_text(encoding="utf-8")):
+        blocks = BLOCK.findall(text)
+        if programs := [block for kind, block in blocks if kind == "python"]:
+            before, after = programs
+            found[title] = (
+                before,
+                after,
+                next((page for kind, page in blocks if kind == "html"), None),
+            )
+    return found
+
+
+def lines(program):
+    return [
+        line for line in program.splitlines() if line.strip() and not line.strip().startswith("#")
+    ]
+
+
+def table():
+    rows = ["| from | lines before | after | of these new |", "|---|---|---|---|"]
+    for title, (before, after, _) in apps().items():
+        new = (Counter(lines(after)) - Counter(lines(before))).total()
+        rows.append(f"| {title} | {len(lines(before))} | {len(lines(after))} | {new} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
