@@ -9,7 +9,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/migrate/live-pages.md"
 
 SECTION = re.compile(r"^## (.*?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TABLE = re.compile(r"<!-- python3 tools/migrate_lines.py -->\n\n(.*?)\n<!-- / -->", re.DOTALL)
+HEAD = "| from | lines before | after | of these new |\n|---|---|---|---|\n"
 
 
 def apps():
@@ -34,11 +34,11 @@ def lines(program):
 
 
 def table():
-    rows = ["| from | lines before | after | of these new |", "|---|---|---|---|"]
+    rows = []
     for title, (before, after, _) in apps().items():
         new = (Counter(lines(after)) - Counter(lines(before))).total()
-        rows.append(f"| {title} | {len(lines(before))} | {len(lines(after))} | {new} |")
-    return "\n".join(rows) + "\n"
+        rows.append(f"| {title} | {len(lines(before))} | {len(lines(after))} | {new} |\n")
+    return HEAD + "".join(rows)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import migrate_lines
 
 
 def test_the_page_has_the_table_that_the_tool_prints():
-    (table,) = migrate_lines.TABLE.findall(migrate_lines.PAGE.read_text(encoding="utf-8"))
-    assert table == migrate_lines.table(), "run python3 tools/migrate_lines.py, and put it there"
+    page = migrate_lines.PAGE.read_text(encoding="utf-8")
+    assert page.count(migrate_lines.HEAD) == 1
+    assert f"{migrate_lines.table()}\n" in page, "put what tools/migrate_lines.py prints there"
 
 
 def test_flask_sse_changes_its_import_only():
