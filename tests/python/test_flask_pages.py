@@ -530,6 +530,14 @@ def test_a_page_for_a_first_try_needs_nothing_else():
     assert '["a/#", "\\u003c/script>"]' in text
     assert text.count("</script>") == 2
     assert "<h1>a/# &lt;/script&gt;</h1>" in text
+    assert "<code>bus.publish(&#34;a/test&#34;, 1)</code>" in text
+
+
+def test_a_page_for_a_first_try_says_how_to_publish_on_a_bus_with_a_name():
+    app, bus = site(name="home")
+    with app.test_request_context():
+        assert "<code>libbus pub home room/test/lamp 1</code>" in bus.page("room/+/lamp")
+        assert "<code>libbus pub home &#39;two words&#39; 1</code>" in bus.page("two words")
 
 
 def test_counters_of_pages_are_there():

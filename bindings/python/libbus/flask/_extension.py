@@ -351,7 +351,7 @@ class Bus:
         """
         for asked in filters:
             libbus.filter_check(asked)
-        return _starter.html(filters, self.script(nonce), nonce)
+        return _starter.html(filters, self.script(nonce), nonce, self._state().name)
 
     def sse(
         self,

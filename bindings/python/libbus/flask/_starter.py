@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from markupsafe import Markup
 
@@ -16,15 +17,17 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 50re
 table {{ border-collapse: collapse; width: 100% }}
 td {{ border-bottom: 1px solid #8884; padding: .3rem .6rem .3rem 0; vertical-align: top; overflow-wrap: anywhere }}
 td + td {{ font: 14px/1.7 ui-monospace, monospace; white-space: pre-wrap }}
-#state {{ color: #888 }}
+#state, #hint {{ color: #888 }}
 </style>
 <h1>{title}</h1>
 <p id="state">connecting</p>
+<p id="hint">Nothing yet. Publish something: <code>{hint}</code></p>
 <table id="values"></table>
 {script}
 <script nonce="{nonce}">
 const bus = libbus(), rows = new Map(), table = document.getElementById("values");
 function show(value, msg) {{
+	document.getElementById("hint")?.remove();
 	let cell = rows.get(msg.topic);
 	if (!cell) {{
 		const row = table.insertRow();
@@ -41,7 +44,20 @@ bus.onstate = (state, reason) => document.getElementById("state").textContent = 
 """)
 
 
-def html(filters: tuple[str, ...], script: Markup, nonce: str | None) -> str:
+def html(filters: tuple[str, ...], script: Markup, nonce: str | None, bus: str | None) -> str:
     # "<" would end the script early.
     names = Markup(json.dumps(filters).replace("<", "\\u003c"))
-    return PAGE.format(title=" ".join(filters), script=script, filters=names, nonce=nonce or "")
+    return PAGE.format(
+        title=" ".join(filters),
+        script=script,
+        filters=names,
+        nonce=nonce or "",
+        hint=_how_to_publish(filters, bus),
+    )
+
+
+def _how_to_publish(filters: tuple[str, ...], bus: str | None) -> str:
+    topic = "".join(filters[:1]).replace("+", "test").replace("#", "test")
+    if bus is None:  # no other program is on it
+        return f"bus.publish({json.dumps(topic)}, 1)"
+    return shlex.join(["libbus", "pub", bus, topic, "1"])
