@@ -9,7 +9,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/migrate/live-pages.md"
 
 SECTION = re.compile(r"^## (.*?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-HEAD = "| from | lines before | after | of these new |\n|---|---|---|---|\n"
+HEAD = "| from | lines before | lines after | new or changed |\n|---|---|---|---|\n"
 
 
 def apps():

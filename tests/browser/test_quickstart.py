@@ -1,0 +1,49 @@
+"""README's live page, as it stands there, in a browser."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+from browser import chromium
+from page import until
+from patience import WATCHDOG
+from programs import LIBBUS, REPO
+from readme import Readme
+from webserver import Server
+
+pytestmark = pytest.mark.xdist_group("quickstart")
+
+HINT = "document.getElementById('hint')?.textContent"
+ROWS = "[...document.querySelectorAll('tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+
+
+@pytest.fixture
+def readme():
+    return Readme((REPO / "README.md").read_text(encoding="utf-8"))
+
+
+def test_the_quickstart_is_five_lines_and_every_page_shows_what_the_shell_publishes(
+    readme, tmp_path
+):
+    name = f"test-quickstart-{os.getpid()}"
+    app = readme.take("A live page", "python").text
+    assert len([line for line in app.splitlines() if line]) == 5
+    (tmp_path / "app.py").write_text(app.replace('"home"', repr(name)))
+    run, publish = (shlex.split(readme.take("A live page").text) for _ in range(2))
+    assert run == ["gunicorn", "--workers", "2", "app:app"]
+    program, pub, home, *rest = publish
+    assert (program, pub, home) == ("venv/bin/libbus", "pub", "home")
+
+    with Server(tmp_path, *run[1:-1]) as server, chromium() as browser:
+        browser.get(server.url)
+        until(browser, "document.getElementById('state').textContent", "live")
+        hint = browser.execute_script(f"return {HINT}")
+        assert hint == f"Nothing yet. Publish something: libbus pub {name} room/test 1"
+        subprocess.run([LIBBUS, pub, name, *rest], check=True, timeout=WATCHDOG)
+        wanted = [["room/kitchen/temperature", "22.5"]]
+        until(browser, ROWS, wanted)
+        assert browser.execute_script(f"return {HINT}") is None
+        browser.switch_to.new_window("window")  # opened later
+        browser.get(server.url)
+        until(browser, ROWS, wanted)
