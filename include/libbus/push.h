@@ -13,7 +13,8 @@
  *   event: reset / data: {"reason":…}              ID is too old, or from an earlier life of the bus: the page missed
  *                                                  events and begins as a new one
  *   event: denied / data: {"topic":…,"message":…}  bus_push_answer() said no
- *   retry: MS / event: end / data: {}              bus_push_close(), or the bus closed: connect again after MS milliseconds
+ *   retry: MS / event: end / data: MS              bus_push_close(), or the bus closed: connect again after MS milliseconds,
+ *                                                  from retry_ms to three times that, so that pages come back spread over time
  * ID is opaque. Kept values have no id line. A page that connects with its last id (the header Last-Event-ID) gets every
  * event after that one once. On a named bus the id works in every process, as long as one process stays on the bus
  * and the log still holds the position. On a private bus an id belongs to one struct bus_push, which remembers the last events. */
@@ -123,8 +124,8 @@ BUS_API int bus_push_stats(struct bus_push *push, struct bus_push_stats *ret_sta
  * Threads: any.  Blocks: until the thread of all pages answers, normally below 1 ms.  Callbacks: none run inside. */
 BUS_API int bus_push_page_stats(struct bus_push *push, uint64_t page, struct bus_push_stats *ret_stats);
 
-/* Ends all pages and frees push. Each page gets the event `end` with a retry between retry_ms and three times that, so that
- * pages reconnect spread over time. Returns the number of pages that were open. NULL is fine. In a forked child it does nothing.
+/* Ends all pages and frees push. Each page gets the event `end`. Returns the number of pages that were open. NULL is fine.
+ * In a forked child it does nothing.
  * Threads: any, once; not inside ask() or left() (BUS_E_STATE).  Blocks: up to timeout_ms for what waits to be sent.
  * Callbacks: left() of each page, on the thread of all pages. */
 BUS_API int bus_push_close(struct bus_push *push, int timeout_ms);

@@ -113,7 +113,7 @@ end(struct bus_push *push)
 	push->ended = true;
 	bus__reactor_unwatch(push->reactor, &push->source);
 	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
-		bus__page_finish(page, push->retry_ms);
+		bus__page_finish(page);
 }
 
 bool

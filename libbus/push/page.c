@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/siphash.h"
 #include "push/state.h"
 
 #define ADD(counter, n) atomic_fetch_add_explicit(&(counter), n, memory_order_relaxed)
@@ -96,14 +97,23 @@ bus__page_put_text(struct page *page, struct text *text)
 	bus__frame_unref(frame);
 }
 
+/* Browsers that come back at the same moment would meet a server that has just begun. */
+static uint32_t
+spread(const struct bus_push *push, uint64_t number)
+{
+	uint64_t hash = bus__siphash(push->key, &number, sizeof number);
+
+	return push->retry_ms + (uint32_t)(hash % (2 * (uint64_t)push->retry_ms));
+}
+
 void
-bus__page_finish(struct page *page, uint32_t retry_ms)
+bus__page_finish(struct page *page)
 {
 	struct text text = {.at = NULL};
 
 	if (page->is_ending)
 		return;
-	bus__sse_end(&text, retry_ms);
+	bus__sse_end(&text, spread(page->push, page->number));
 	page->interval_ms = 0;
 	page->is_ending = true;
 	bus__page_put_text(page, &text);

@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/random.h"
-#include "base/siphash.h"
 #include "base/sized.h"
 #include "mailbox/host.h"
 #include "push/state.h"
@@ -179,15 +178,6 @@ bus__push_note_empty(struct bus_push *push)
 	bus__unpark(&push->empty);
 }
 
-/* Browsers that come back at the same moment would meet a server that has just begun. */
-static uint32_t
-spread(struct bus_push *push, uint64_t number)
-{
-	uint64_t hash = bus__siphash(push->key, &number, sizeof number);
-
-	return push->retry_ms + (uint32_t)(hash % (2 * (uint64_t)push->retry_ms));
-}
-
 static void
 begin_closing(void *arg)
 {
@@ -195,7 +185,7 @@ begin_closing(void *arg)
 
 	push->closing = true;
 	for (struct page *page = push->first_beat; page != NULL; page = page->next_beat)
-		bus__page_finish(page, spread(push, page->number));
+		bus__page_finish(page);
 	bus__pages_send(push);
 	bus__push_note_empty(push);
 }

@@ -251,5 +251,6 @@ bus__sse_gap(struct text *out, uint64_t lost)
 void
 bus__sse_end(struct text *out, uint32_t retry_ms)
 {
-	bus__text_format(out, "retry: %" PRIu32 "\nevent: end\ndata: {}\n\n", retry_ms);
+	bus__text_format(
+	    out, "retry: %" PRIu32 "\nevent: end\ndata: %" PRIu32 "\n\n", retry_ms, retry_ms);
 }

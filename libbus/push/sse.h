@@ -43,6 +43,7 @@ void bus__sse_beat(
     struct text *out, const struct event_id *id, uint32_t heartbeat_ms, uint32_t retry_ms);
 
 void bus__sse_gap(struct text *out, uint64_t lost);
+/* `event: end`; the time is its data too, since JavaScript cannot read `retry:`. */
 void bus__sse_end(struct text *out, uint32_t retry_ms);
 
 #endif

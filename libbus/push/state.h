@@ -131,8 +131,8 @@ bool bus__page_waits_for_answer(struct page *page);
 /* bus__pages_send() ends the page and frees it. */
 void bus__page_leave(struct page *page);
 
-/* Sends what waits, then the event `end`; after that the page leaves. */
-void bus__page_finish(struct page *page, uint32_t retry_ms);
+/* Sends what waits, then the event `end`; after that the page leaves, to come back at a time that differs from page to page. */
+void bus__page_finish(struct page *page);
 
 /* Sends what pages have, ends those that are gone, and sets the alarms. The end of each job, event and alarm. */
 void bus__pages_send(struct bus_push *push);

@@ -191,6 +191,21 @@ page_test_expect(int line, struct browser *page, const char *name, const char *d
 }
 #define expect_event(page, name, data) page_test_expect(__LINE__, page, name, data)
 
+/* The stream ends, and the page is told when to come back: by the field and, for JavaScript, by the data. Returns milliseconds. */
+static inline unsigned long
+expect_goodbye(struct browser *page)
+{
+	do
+		ck_assert(next_event(page));
+	while (strcmp(page->name, "hb") == 0);
+	ck_assert_str_eq(page->name, "end");
+	ck_assert_uint_eq(strtoul(page->data, NULL, 10), page->retry);
+	ck_assert_uint_ge(page->retry, 2000);
+	ck_assert_uint_lt(page->retry, 6000);
+	ck_assert(!next_event(page));
+	return page->retry;
+}
+
 /* The stream ends, and brings at most these named events before. */
 static inline void
 expect_end(struct browser *page)
