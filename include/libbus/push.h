@@ -12,6 +12,9 @@
  *   event: gap / data: {"lost":N}                  N events were dropped right here
  *   event: reset / data: {"reason":…}              ID is too old, or from an earlier life of the bus: the page missed
  *                                                  events and begins as a new one
+ *   event: begin / data: {"filter":FILTER}         what follows is for this filter too, which the page adds in its past
+ *   event: begin / data: {}                        and for all that the page adds: now come their kept values
+ *   id: ID / event: live / data: {}                a page that adds filters has got their past and what is kept
  *   event: denied / data: {"topic":…,"message":…}  bus_push_answer() said no
  *   retry: MS / event: end / data: MS              bus_push_close(), or the bus closed: connect again after MS milliseconds,
  *                                                  from retry_ms to three times that, so that pages come back spread over time
@@ -62,7 +65,8 @@ BUS_API int bus_push_open(struct bus *bus, const struct bus_push_config *cfg, st
 
 struct bus_page_filter {
 	const char *filter;
-	bool        is_new; /* with .last_id: the page adds this filter now: it gets kept values, and no past */
+	bool        is_new; /* the page adds this filter now. It gets kept values and no past; with .from, of this filter its
+	                     * past, and no kept values. Ignored without .last_id and .from, and behind a reset */
 };
 
 struct bus_page_config {
@@ -72,8 +76,10 @@ struct bus_page_config {
 	const char *head;          /* sent first: status line and headers of the response; NULL: none */
 	size_t      head_len;      /* at most 64 KiB */
 	const char *last_id;       /* the page's last id; NULL, "" or no id: it is a new page */
-	uint64_t    from_value, from_epoch; /* of a new page, as in struct bus_mailbox_config. On a private bus the past is
-	                                     * what this struct bus_push remembers */
+	uint64_t    from_value, from_epoch; /* as in struct bus_mailbox_config: of a new page for all filters together, and
+	                                     * of each filter that is new for itself. On a private bus the past is what
+	                                     * this struct bus_push remembers. A last_id with a k behind it: the page
+	                                     * resumes its new filters besides */
 	int         from;          /* enum bus_from */
 	int         full;          /* of the page's queue: BUS_FULL_DROP_OLDEST, BUS_FULL_LATEST (a newer event of a topic
 	                            * replaces the one that waits), BUS_FULL_REFUSE: the page is dropped, and resumes */

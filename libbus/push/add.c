@@ -40,7 +40,7 @@ run_page(struct bus__job *job)
 	struct page *page = (struct page *)((char *)job - offsetof(struct page, job));
 	struct bus_push *push = page->push;
 
-	if (page->past != NULL && !page->is_gone)
+	if (page->pasts != NULL && !page->is_gone)
 		bus__page_go_on(page);
 	bus__pages_send(push);
 }
@@ -106,10 +106,12 @@ check_page(const struct bus_page_config *cfg)
 	return 0;
 }
 
-/* Whether another filter of the page matches all that this one does. */
+/* Whether another filter of the page matches all that this one does, from the same start. */
 static bool
 is_covered(const struct bus_page_config *cfg, size_t i)
 {
+	if (cfg->filters[i].is_new && cfg->from != BUS_FROM_NOW)
+		return false;
 	for (size_t j = 0; j < cfg->filters_count; j++)
 		if (j != i && cfg->filters[j].is_new == cfg->filters[i].is_new &&
 		    bus_filter_covers(cfg->filters[j].filter, cfg->filters[i].filter) == 1 &&
@@ -168,7 +170,7 @@ new_page(struct bus_push *push, int fd, const struct bus_page_config *cfg)
 			continue;
 		*wish = (struct wish){.page = page,
 		    .filter = copy(cfg->filters[i].filter, &failed),
-		    .is_new = cfg->filters[i].is_new && cfg->last_id != NULL};
+		    .is_new = cfg->filters[i].is_new};
 		page->wish_count++;
 	}
 	if (!failed)

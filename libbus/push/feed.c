@@ -40,14 +40,8 @@ begin(struct bus_push *push, const struct bus_msg *msg)
 				bus__page_lose(page, msg->lost);
 }
 
-void
-bus__push_remember(void *arg, const struct bus_msg *msg)
-{
-	begin(arg, msg);
-}
-
-static bool
-has_just_got(const struct page *page, const char *topic, uint64_t hash)
+bool
+bus__page_just_got(const struct page *page, const char *topic, uint64_t hash)
 {
 	for (unsigned i = 0; i < page->just_count; i++)
 		if (page->just[i]->hash == hash && strcmp(page->just[i]->topic, topic) == 0)
@@ -70,15 +64,10 @@ takes(const struct page *page, const struct wish *wish, const struct bus_msg *ms
 {
 	const struct bus_push *push = page->push;
 
-	if ((msg->flags & BUS_MSG_KEPT) != 0)
-		return page->kept == KEPT_ALL ? !has_just_got(page, msg->topic, push->now_hash)
-					      : page->kept == KEPT_OF_NEW && wish->is_new;
-	if (!page->is_live)
-		return false;
-	/* Its past included this message, unless only a new filter matches it. */
-	if (push->now_id.position <= page->behind)
-		return wish->is_new && !bus__page_had(page, msg->topic);
-	return true;
+	if ((msg->flags & BUS_MSG_KEPT) == 0)
+		return page->is_live && push->now_id.position > page->behind;
+	return (page->kept == KEPT_ALL || (page->kept == KEPT_OF_NEW && wish->is_new)) &&
+	       !bus__page_just_got(page, msg->topic, push->now_hash);
 }
 
 void
@@ -96,14 +85,22 @@ bus__push_message(void *arg, const struct bus_msg *msg)
 		struct frame *frame = bus__form_write(page->form, msg, NULL, push->now_hash);
 
 		page->kept_count++;
-		if (!page->holds)
-			bus__page_put(page, frame, true);
-		else if (frame == NULL || !bus__queue_add(&page->held, frame))
-			bus__page_lose(page, 1);
+		bus__page_put(page, frame, true);
 		bus__frame_unref(frame);
 	} else
 		bus__page_put(
 		    page, bus__form_frame(page->form, msg, &push->now_id, push->now_hash), false);
+}
+
+void
+bus__push_remember(void *arg, const struct bus_msg *msg)
+{
+	struct lingering *linger = arg;
+
+	begin(linger->push, msg);
+	for (struct wish *wish = linger->wishes; wish != NULL; wish = wish->next)
+		if (wish->follows && (msg->flags & BUS_MSG_KEPT) == 0)
+			bus__push_message(wish, msg);
 }
 
 /* The bus has closed, or its log is damaged. Pages reconnect, perhaps to a process where it works. */

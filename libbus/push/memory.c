@@ -95,28 +95,32 @@ tidy(struct memory *memory)
 		end_linger(memory, oldest);
 }
 
-struct lingering *
-bus__memory_take(struct bus_push *push, const char *filter)
+static struct lingering *
+find(const struct memory *memory, const char *filter)
+{
+	struct lingering *linger = memory->lingers;
+
+	while (linger != NULL && strcmp(linger->filter, filter) != 0)
+		linger = linger->next;
+	return linger;
+}
+
+static struct lingering *
+add(struct bus_push *push, const char *filter)
 {
 	struct memory *memory = &push->memory;
-	struct lingering *linger;
 	size_t size = strlen(filter) + 1;
+	struct lingering *linger = bus__calloc(1, sizeof *linger + size);
 
-	for (linger = memory->lingers; linger != NULL; linger = linger->next)
-		if (strcmp(linger->filter, filter) == 0) {
-			linger->pages++;
-			return linger;
-		}
-	tidy(memory);
-	linger = bus__calloc(1, sizeof *linger + size);
 	if (linger == NULL)
 		return NULL;
 	memcpy(linger->filter, filter, size);
-	if (bus_mailbox_subscribe(push->mbox, filter, bus__push_remember, push, &linger->sub) < 0) {
+	linger->push = push;
+	if (bus_mailbox_subscribe(push->mbox, filter, bus__push_remember, linger, &linger->sub) <
+	    0) {
 		bus__free(linger);
 		return NULL;
 	}
-	linger->pages = 1;
 	linger->since = memory->last;
 	linger->next = memory->lingers;
 	memory->lingers = linger;
@@ -124,17 +128,53 @@ bus__memory_take(struct bus_push *push, const char *filter)
 	return linger;
 }
 
-void
-bus__memory_give(struct lingering *linger)
+bool
+bus__memory_take(struct bus_push *push, const char *filter, struct wish *wish)
 {
-	if (linger != NULL && --linger->pages == 0)
+	struct lingering *linger = find(&push->memory, filter);
+
+	if (linger == NULL) {
+		tidy(&push->memory);
+		linger = add(push, filter);
+	}
+	if (linger == NULL)
+		return false;
+	linger->pages++;
+	if (wish != NULL) {
+		wish->linger = linger;
+		wish->next = linger->wishes;
+		if (wish->next != NULL)
+			wish->next->prev = wish;
+		linger->wishes = wish;
+	}
+	return true;
+}
+
+void
+bus__memory_give(struct wish *wish)
+{
+	struct lingering *linger = wish->linger;
+
+	if (linger == NULL)
+		return;
+	*(wish->prev != NULL ? &wish->prev->next : &linger->wishes) = wish->next;
+	if (wish->next != NULL)
+		wish->next->prev = wish->prev;
+	wish->linger = NULL;
+	if (--linger->pages == 0)
 		linger->left_ns = bus__now_ns();
 }
 
 bool
-bus__memory_reaches(const struct memory *memory, const struct lingering *linger, uint64_t position)
+bus__memory_reaches(const struct memory *memory, const char *filter, uint64_t position)
 {
-	return linger->since <= position && position <= memory->last &&
+	const struct lingering *linger = memory->lingers;
+
+	/* A wider one will do: a page may have had both, and remembers the wider. */
+	while (linger != NULL &&
+	       (linger->since > position || bus_filter_covers(linger->filter, filter) != 1))
+		linger = linger->next;
+	return linger != NULL && position <= memory->last &&
 	       memory->last - position <= memory->count;
 }
 

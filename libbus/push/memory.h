@@ -12,6 +12,7 @@
 #include "push/frame.h"
 
 struct bus_push;
+struct wish;
 
 struct remembered {
 	uint64_t position;
@@ -22,10 +23,12 @@ struct remembered {
 
 struct lingering {
 	struct lingering *next;
+	struct bus_push *push;
 	struct bus_sub *sub;
-	uint64_t since;  /* everything that it matches after this position is remembered */
-	int64_t left_ns; /* when its last page left */
-	uint32_t pages;
+	struct wish *wishes; /* of pages that have it */
+	uint64_t since;      /* everything that it matches after this position is remembered */
+	int64_t left_ns;     /* when its last page left */
+	uint32_t pages;      /* and one more for `remember` */
 	char filter[];
 };
 
@@ -46,13 +49,12 @@ struct remembered *bus__memory_at(const struct memory *memory, uint32_t i);
 /* Messages were lost: no page can resume from an id before now. */
 void bus__memory_break(struct memory *memory);
 
-/* Adds a page to a lingering filter, which begins to linger if it is new. NULL: out of memory. */
-struct lingering *bus__memory_take(struct bus_push *push, const char *filter);
-void bus__memory_give(struct lingering *linger); /* NULL is fine */
+/* Adds a page's wish to a lingering filter, which begins to linger if it is new; NULL: it never ends. false: out of memory. */
+bool bus__memory_take(struct bus_push *push, const char *filter, struct wish *wish);
+void bus__memory_give(struct wish *wish); /* one that lingers nowhere is fine */
 
 /* Whether everything that the filter matches after this position is there. */
-bool bus__memory_reaches(
-    const struct memory *memory, const struct lingering *linger, uint64_t position);
+bool bus__memory_reaches(const struct memory *memory, const char *filter, uint64_t position);
 
 void bus__memory_free(struct memory *memory);
 

@@ -342,7 +342,7 @@ send_page(struct page *page, int64_t now_ns)
 	}
 	if (page->is_ending && !has_something(page))
 		bus__page_leave(page);
-	if (page->past != NULL && !page->is_gone && !page->wants_room && !page->job.posted)
+	if (page->pasts != NULL && !page->is_gone && !page->wants_room && !page->job.posted)
 		bus__page_go_on(page);
 }
 
@@ -378,7 +378,6 @@ bus__page_free(struct page *page)
 		bus__frame_unref(page->just[i]);
 	for (uint32_t i = 0; i < page->wish_count; i++)
 		bus__free(page->wishes[i].filter);
-	bus__queue_clear(&page->held);
 	bus__queue_clear(&page->queue);
 	bus__frame_unref(page->sending);
 	bus__verdicts_free(&page->verdicts);
@@ -391,8 +390,7 @@ bus__page_free(struct page *page)
 static void
 count_unsent(struct page *page)
 {
-	uint64_t unsent =
-	    page->held.count + (page->sending != NULL && page->sending->topic != NULL);
+	uint64_t unsent = page->sending != NULL && page->sending->topic != NULL;
 
 	for (uint32_t i = 0; i < page->queue.count; i++)
 		unsent += bus__queue_at(&page->queue, i)->topic != NULL;
@@ -410,9 +408,9 @@ end_page(struct page *page)
 	count_unsent(page);
 	for (uint32_t i = 0; i < page->wish_count; i++) {
 		bus_unsubscribe(page->wishes[i].sub, NULL);
-		bus__memory_give(page->wishes[i].linger);
+		bus__memory_give(&page->wishes[i]);
 	}
-	bus_mailbox_close(page->past);
+	bus__page_close_pasts(page);
 	bus__reactor_unpost(push->reactor, &page->job);
 	if (was_open) {
 		bus__reactor_unwatch(push->reactor, &page->source);

@@ -55,7 +55,7 @@ start(void *arg)
 
 	opening->err = bus__reactor_watch(push->reactor, &push->source, EPOLLIN);
 	for (size_t i = 0; i < opening->cfg->remember_count && opening->err == 0; i++)
-		if (!push->has_log && bus__memory_take(push, opening->cfg->remember[i]) == NULL)
+		if (!push->has_log && !bus__memory_take(push, opening->cfg->remember[i], NULL))
 			opening->err = BUS_E_NOMEM;
 }
 

@@ -231,6 +231,13 @@ bus__sse_notice(struct text *out, const struct event_id *id, const char *name, c
 }
 
 void
+bus__sse_mark(struct text *out, const struct event_id *id, const char *name)
+{
+	bus__sse_id(out, id);
+	bus__text_format(out, "event: %s\ndata: {}\n\n", name);
+}
+
+void
 bus__sse_beat(struct text *out, const struct event_id *id, uint32_t heartbeat_ms, uint32_t retry_ms)
 {
 	if (retry_ms != 0)

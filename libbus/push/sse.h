@@ -38,6 +38,9 @@ void bus__sse_raw(
 void bus__sse_notice(struct text *out, const struct event_id *id, const char *name, const char *key,
     const char *text, const char *message);
 
+/* An event of that name that says no more. */
+void bus__sse_mark(struct text *out, const struct event_id *id, const char *name);
+
 /* `event: hb` with the heartbeat in seconds; retry_ms 0: no `retry:`. */
 void bus__sse_beat(
     struct text *out, const struct event_id *id, uint32_t heartbeat_ms, uint32_t retry_ms);

@@ -64,8 +64,20 @@ struct wish {
 	struct page *page;
 	struct bus_sub *sub;
 	struct lingering *linger; /* of a private bus */
+	struct wish *prev, *next; /* there */
 	char *filter;
-	bool is_new;
+	bool is_new;    /* the page adds it now */
+	bool has_begun; /* and was told that its past begins */
+	uint64_t start; /* of a private bus: its past lies behind */
+	bool follows;   /* of a private bus: it gets its messages from `linger`, too */
+	uint64_t had;   /* and what the page gets of it: start, or before */
+};
+
+/* A mailbox of a page's past, on a named bus. */
+struct past {
+	struct bus_mailbox *mbox;
+	const struct bus_msg *msg; /* its next one, if it was looked for */
+	struct wish *begins;       /* with the first message */
 };
 
 enum kept_wish { KEPT_ALL, KEPT_OF_NEW, KEPT_NONE };
@@ -89,18 +101,18 @@ struct page {
 	bool asks;
 
 	bool is_live; /* it gets what the mailbox brings */
-	bool holds;   /* what is kept waits in `held`, behind its past */
 	bool is_touched, is_capped, is_gone, wants_room;
 	bool is_ending; /* gone once everything is sent */
 	bool needs_id;  /* no event had a usable id yet */
 	enum kept_wish kept;
 	uint64_t behind; /* it has everything up to this position */
 	uint64_t serial; /* of the last message that it took */
-	struct bus_mailbox *past;
+	bool adds;       /* some filter is new to it */
+	struct past *pasts;
+	uint32_t past_count;
 	struct frame *just[16]; /* what it got of the past while its subscriptions began */
 	unsigned just_count;
 
-	struct queue held;
 	struct queue queue;
 	uint64_t most;         /* bytes in the queue: bound_bytes, and what is kept besides */
 	struct frame *sending; /* goes before the queue; partly sent, perhaps */
@@ -153,12 +165,13 @@ void bus__push_note_empty(struct bus_push *push);
 /* The first turn of a page that was added. 0, or why it cannot begin. */
 int bus__page_begin(struct page *page);
 
-/* Goes on with the past of a page, as its queue has room. */
+/* Goes on with the past of a page of a named bus, as its queue has room (past_log.c). */
 void bus__page_go_on(struct page *page);
+void bus__page_close_pasts(struct page *page);
 
 /* --- feed.c: from the mailbox to pages -------------------------------------------------------------------------------------- */
 
-/* Callbacks of subscriptions: arg is a wish, or the pages' memory's push. */
+/* Callbacks of subscriptions: arg is a wish, or a filter that lingers. */
 void bus__push_message(void *arg, const struct bus_msg *msg);
 void bus__push_remember(void *arg, const struct bus_msg *msg);
 
@@ -170,6 +183,9 @@ struct event_id bus__push_head(struct bus_push *push);
 
 /* Whether one of the filters that the page had when it noted its id matches the topic. */
 bool bus__page_had(const struct page *page, const char *topic);
+
+/* Whether the page got a message of the topic after it had subscribed, before what is kept. */
+bool bus__page_just_got(const struct page *page, const char *topic, uint64_t hash);
 
 uint64_t bus__push_hash(const struct bus_push *push, const char *topic);
 

@@ -255,11 +255,14 @@ START_TEST(page_that_leaves_is_removed_at_once)
 }
 END_TEST
 
+/* Not all at the same moment. */
 START_TEST(pages_of_a_closed_bus_are_told_to_come_back)
 {
+	enum { PAGES = 10 };
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
-	struct browser page = plain_page(push, "t");
+	struct browser pages[PAGES];
+	unsigned long first = 0, other = 0;
 	const struct bus_page_filter filter = {.filter = "t"};
 	const struct bus_page_config cfg = {
 	    .size = sizeof cfg, .filters = &filter, .filters_count = 1};

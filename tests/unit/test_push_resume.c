@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "page_test.h"
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -33,6 +34,22 @@ open_kind(int named)
 {
 	return named ? join(bus_test_dir()) : open_bus();
 }
+
+/* Events without a name by their data, others by both. Heartbeats pass. */
+static void
+expect_all(struct browser *page, const char *const *wanted)
+{
+	for (; *wanted != NULL; wanted++)
+		if (isalpha((unsigned char)(*wanted)[0])) {
+			char name[32];
+			int len = (int)strcspn(*wanted, " ");
+
+			snprintf(name, sizeof name, "%.*s", len, *wanted);
+			expect_event(page, name, *wanted + len + 1);
+		} else
+			expect_event(page, NULL, *wanted);
+}
+#define EXPECT_ALL(page, ...) expect_all(page, (const char *const[]){__VA_ARGS__, NULL})
 
 START_TEST(page_resumes_behind_its_last_id)
 {
@@ -213,8 +230,7 @@ START_TEST(new_filter_begins_with_what_is_kept_while_the_old_one_resumes)
 	publish_number(bus, "t", 1);
 	read_to(&page, &next, 1);
 	again = open_page_on(push, ("t", "!other"), .raw = true, .last_id = page.id);
-	expect_event(&again, NULL, "1");
-	expect_event(&again, NULL, "1000");
+	EXPECT_ALL(&again, "1", "begin {}", "1000", "live {}");
 	publish_number(bus, "other", 1001);
 	publish_number(bus, "t", 2);
 	expect_event(&again, NULL, "1001");
@@ -321,11 +337,153 @@ START_TEST(page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_i
 }
 END_TEST
 
+/* --- filters with a start of their own --------------------------------------------------------------------------------------- */
+
+/* t 0, o 100, t 1, o 101 and so on, remembered before a page has them. Returns the id behind t 4. */
+static struct bus_push *
+push_with_a_past(struct bus *bus, char id[64])
+{
+	static const char *const remembered[] = {"#"};
+	struct bus_push *push = open_push(bus, .remember = remembered, .remember_count = 1);
+	struct browser page = open_page(push, "t", .raw = true);
+	int next = 0;
+
+	for (int i = 0; i < 10; i++) {
+		publish_number(bus, "t", i);
+		publish_number(bus, "o", 100 + i);
+	}
+	read_to(&page, &next, 5);
+	strcpy(id, page.id);
+	leave_page(&page);
+	return push;
+}
+
+START_TEST(new_filter_begins_in_its_past_while_the_old_one_resumes)
+{
+	struct bus *bus = open_kind(_i);
+	char id[64];
+	struct bus_push *push = push_with_a_past(bus, id);
+	struct browser page = open_page_on(
+	    push, ("t", "!o"), .raw = true, .last_id = id, .from = BUS_FROM_LAST, .from_value = 3);
+
+	EXPECT_ALL(&page, "5", "6", "7", "begin {\"filter\":\"o\"}", "107", "8", "108", "9", "109",
+	    "begin {}", "live {}");
+	publish_number(bus, "o", 110);
+	publish_number(bus, "t", 10);
+	EXPECT_ALL(&page, "110", "10");
+	ck_assert_uint_eq(push_stats(push).resumed, 1);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* It may reach back to before the id, too. */
+START_TEST(filter_that_resumes_can_get_its_past_besides)
+{
+	struct bus *bus = open_kind(_i);
+	char id[64];
+	struct bus_push *push = push_with_a_past(bus, id);
+	struct browser page;
+
+	strcat(id, "k");
+	page = open_page_on(
+	    push, ("!t"), .raw = true, .last_id = id, .from = BUS_FROM_LAST, .from_value = 2);
+	EXPECT_ALL(
+	    &page, "5", "6", "7", "begin {\"filter\":\"t\"}", "8", "9", "begin {}", "live {}");
+	leave_page(&page);
+	page = open_page_on(
+	    push, ("!t"), .raw = true, .last_id = id, .from = BUS_FROM_LAST, .from_value = 7);
+	EXPECT_ALL(&page, "begin {\"filter\":\"t\"}", "3", "4", "5", "6", "7", "8", "9", "begin {}",
+	    "live {}");
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(filters_of_a_new_page_can_have_a_past_each)
+{
+	struct bus *bus = open_kind(_i);
+	char id[64];
+	struct bus_push *push = push_with_a_past(bus, id);
+	struct browser page = open_page_on(
+	    push, ("!t", "!o", "!none"), .raw = true, .from = BUS_FROM_LAST, .from_value = 2);
+
+	EXPECT_ALL(&page, "begin {\"filter\":\"t\"}", "8", "begin {\"filter\":\"o\"}", "108", "9",
+	    "109", "begin {}", "live {}");
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+START_TEST(new_filter_gets_no_past_behind_a_reset)
+{
+	struct bus *bus = open_kind(_i);
+	char id[64];
+	struct bus_push *push = push_with_a_past(bus, id);
+	struct browser page = open_page_on(push, ("t", "!o"), .raw = true, .last_id = "1-1",
+	    .from = BUS_FROM_LAST, .from_value = 3);
+
+	do
+		ck_assert(next_event(&page));
+	while (strcmp(page.name, "hb") == 0);
+	ck_assert_str_eq(page.name, "reset");
+	publish_number(bus, "o", 110);
+	expect_event(&page, NULL, "110");
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* Runs on the thread of all pages: all but "forbidden" may be seen. */
+static void
+answer_now(void *arg, uint64_t page, const char *topic)
+{
+	struct bus_push **push = arg;
+
+	bus_push_answer(*push, page, topic, strcmp(topic, "x/forbidden") != 0, NULL);
+}
+
+START_TEST(past_of_a_new_filter_is_asked_about)
+{
+	static const char *const remembered[] = {"#"};
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = NULL;
+	struct browser page;
+
+	push = open_push(
+	    bus, .remember = remembered, .remember_count = 1, .ask = answer_now, .arg = &push);
+	page = open_page(push, "t", .raw = true, .ask = true);
+	publish_number(bus, "t", 0);
+	expect_event(&page, NULL, "0");
+	publish_number(bus, "x/open", 1);
+	publish_number(bus, "x/forbidden", 2);
+	publish_number(bus, "x/open", 3);
+	{
+		struct browser again = open_page_on(push, ("t", "!x/#"), .raw = true, .ask = true,
+		    .last_id = page.id, .from = BUS_FROM_LAST, .from_value = 3);
+
+		EXPECT_ALL(&again, "begin {\"filter\":\"x/#\"}", "1", "3", "begin {}", "live {}",
+		    "denied {\"topic\":\"x/forbidden\"}");
+		leave_page(&again);
+	}
+	ck_assert_uint_eq(push_stats(push).denied, 1);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 /* --- under traffic ---------------------------------------------------------------------------------------------------------- */
 
 struct traffic {
 	struct bus *bus;
 	_Atomic bool stop;
+	bool retains;
 	_Atomic int count, read; /* it never gets further ahead of the reader than queues hold */
 };
 
@@ -335,7 +493,12 @@ publish_all(void *arg)
 	struct traffic *traffic = arg;
 
 	while (!traffic->stop)
-		if (traffic->count - traffic->read < 5000)
+		if (traffic->count - traffic->read < 5000 && traffic->retains) {
+			char text[16];
+
+			snprintf(text, sizeof text, "%d", traffic->count++);
+			retain_text(traffic->bus, "t", text);
+		} else if (traffic->count - traffic->read < 5000)
 			publish_number(traffic->bus, "t", traffic->count++);
 		else
 			bus_test_nap();
@@ -375,6 +538,92 @@ START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 }
 END_TEST
 
+/* The old filter misses nothing, the new one has its last messages and all that follow, and none comes twice. */
+START_TEST(filter_that_is_added_among_traffic_has_its_past_and_what_follows_once)
+{
+	enum { LAST = 50 };
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = open_push(bus, .history = 1000000);
+	struct traffic traffic = {.bus = bus};
+	struct browser page = open_page_on(push, ("t", "+"), .raw = true, .bytes = 4 << 20);
+	pthread_t thread;
+	char id[64];
+	int next = 0;
+
+	pthread_create(&thread, NULL, publish_all, &traffic);
+	for (int adds = 0; adds < 20; adds++) {
+		int first = -1, seen = -1;
+
+		read_to(&page, &next, next + 200);
+		traffic.read = next;
+		strcpy(id, page.id);
+		leave_page(&page);
+		page = open_page_on(push, ("t", "!+"), .raw = true, .bytes = 4 << 20, .last_id = id,
+		    .from = BUS_FROM_LAST, .from_value = LAST);
+		do {
+			must(next_event(&page));
+			if (strcmp(page.data, "{\"filter\":\"+\"}") == 0)
+				first = seen + 1; /* or the next, whatever it is */
+			if (page.name[0] != '\0')
+				continue;
+			if (seen >= 0)
+				ck_assert_int_eq(atoi(page.data), seen + 1);
+			else
+				ck_assert_int_le(atoi(page.data), next);
+			seen = atoi(page.data);
+			first = first == 0 ? seen : first;
+		} while (strcmp(page.name, "live") != 0);
+		ck_assert_int_ge(first, 0);
+		ck_assert_int_ge(seen + 1, next);
+		ck_assert_int_ge(seen + 1 - first, LAST);
+		traffic.read = next = seen + 1;
+	}
+	traffic.stop = true;
+	pthread_join(thread, NULL);
+	read_to(&page, &next, traffic.count);
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* A kept value that changes while a filter is added is not missed, and never followed by an older one. */
+START_TEST(filter_that_is_added_while_its_kept_value_changes_ends_with_the_newest)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	struct traffic traffic = {.bus = bus, .retains = true};
+	struct browser page = open_page(push, "other", .raw = true);
+	pthread_t thread;
+
+	expect_event(&page, "hb", "15");
+	pthread_create(&thread, NULL, publish_all, &traffic);
+	for (int adds = 0; adds < 100; adds++) {
+		struct browser again = open_page_on(
+		    push, ("other", "!t"), .raw = true, .last_id = page.id, .bytes = 4 << 20);
+		int seen = -1;
+
+		for (int count = 0; count < 50;) {
+			must(next_event(&again));
+			if (again.name[0] != '\0')
+				continue;
+			if (seen >= 0)
+				ck_assert_int_eq(atoi(again.data), seen + 1);
+			seen = atoi(again.data);
+			traffic.read = seen;
+			count++;
+		}
+		leave_page(&again);
+	}
+	traffic.stop = true;
+	pthread_join(thread, NULL);
+	leave_page(&page);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 static void
 add_both(TCase *tcase, const TTest *test)
 {
@@ -395,6 +644,13 @@ bus_test_suite(void)
 	add_both(tcase, new_filter_begins_with_what_is_kept_while_the_old_one_resumes);
 	add_both(tcase, page_begins_with_the_last_events);
 	add_both(tcase, past_with_a_large_event_behind_small_ones_loses_none);
+	add_both(tcase, new_filter_begins_in_its_past_while_the_old_one_resumes);
+	add_both(tcase, filter_that_resumes_can_get_its_past_besides);
+	add_both(tcase, filters_of_a_new_page_can_have_a_past_each);
+	add_both(tcase, new_filter_gets_no_past_behind_a_reset);
+	add_both(tcase, past_of_a_new_filter_is_asked_about);
+	add_both(tcase, filter_that_is_added_among_traffic_has_its_past_and_what_follows_once);
+	add_both(tcase, filter_that_is_added_while_its_kept_value_changes_ends_with_the_newest);
 	add_both(tcase, page_that_is_cut_again_and_again_gets_every_event_once);
 	suite_add_tcase(suite, tcase);
 	BUS_TEST_CASE(suite, "ids", page_resumes_in_another_process_of_the_bus,

@@ -1,0 +1,31 @@
+/* push/begin.h: what the pasts of a named and of a private bus share. */
+#ifndef BUS_PUSH_BEGIN_H
+#define BUS_PUSH_BEGIN_H
+
+#include "push/state.h"
+
+enum { BUS__DRAIN_MOST = 4096 /* messages for others while one page begins */ };
+
+/* The head of the response and the first heartbeat, which go before all events. */
+void bus__page_greet(struct page *page, const struct event_id *id, const char *reset);
+
+/* A page that cannot resume begins as a new one. Returns the reason. */
+const char *bus__page_reset(struct page *page);
+
+/* The event `begin`: what follows is for this new filter too; NULL: for all of them. Nothing if the page adds none. */
+void bus__page_mark(struct page *page, struct wish *wish);
+
+/* The page has its past and what is kept: tells it so if it adds filters, and an id up to which it has everything if it had none. */
+void bus__page_arrive(struct page *page, const struct event_id *id);
+
+/* 0, or what bus_mailbox_subscribe() answered. */
+int bus__page_subscribe(struct page *page);
+
+/* Which kept values follow the past of a page that resumes. */
+enum kept_wish bus__page_kept_behind(const struct page *page, const struct event_id *last);
+
+/* last: NULL: a new page. 0, or why it cannot begin. */
+int bus__page_begin_in_log(struct page *page, const struct event_id *last);
+int bus__page_begin_in_memory(struct page *page, const struct event_id *last);
+
+#endif
