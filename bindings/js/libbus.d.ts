@@ -51,8 +51,6 @@ export interface Options {
 	answerMs?: number;
 	/** How long a connection may take to its first event: 10,000. */
 	openMs?: number;
-	/** How long kept values may take after the first event, or after each other, before another listener is added: 200. */
-	settleMs?: number;
 }
 
 export interface Bus {

@@ -12,16 +12,15 @@
 		retryMs: 500, maxRetryMs: 10000,
 		answerMs: 5000,
 		openMs: 10000, // a stream that waits in the server's or the browser's queue gets no error
-		settleMs: 200, // kept values and history come right after the first event, each within this time
 	};
 	const SILENT_BEATS = 2.5; // heartbeats without a sign of life until the connection counts as dead
 	const LOOK_MS = 5000; // how soon after a sleep the clock is looked at
 	const LINGER_MS = 1000; // filters that nobody wants any more stay this long: a new listener often follows
 	const PING_MS = 30000;
-	const END_MS = 2000;
+	const END_MS = 2000; // of a server that ends without saying when to come back
 	const WINDOW = 256000, QUEUE = 1024000; // of a tab: what is on its way, and what waits behind that
 
-	const NEW = 0, BEGUN = 1, SETTLED = 2; // a listener: no id yet; can resume; has all that was kept for it
+	const NEW = 0, BEGUN = 1, SETTLED = 2; // a listener: nothing is for it yet; it can resume; it has all that was kept for it
 
 	/* MQTT's rule: + is one level, # the parent and all below, and neither is for topics that begin with $. */
 	function matches(filter, topic) {
@@ -84,10 +83,12 @@
 		return a.slice(0, cutA) === b.slice(0, cutB) && parseInt(a.slice(cutA), 16) <= parseInt(b.slice(cutB), 16);
 	}
 
+	const filtersOf = (listeners) => new Set(listeners.map(({ filter }) => filter));
+
 	/* One connection to the server, for clients: tabs of the worker, or Bus objects of a tab without one. A client has
 	 * send(kind, ...) and listeners by number, each with
-	 *   at      the id up to which it has all
-	 *   asked   the connection whose kept values are for it; 0: none so far
+	 *   at      the id up to which it has all; empty: none yet
+	 *   asked   the connection that was opened for it, whose kept values it gets; 0: none so far
 	 *   phase   NEW, BEGUN or SETTLED */
 	class Stream {
 		constructor(url, knobs) {
@@ -96,7 +97,7 @@
 			this.server = new URL(url).origin;
 			this.clients = new Set();
 			this.state = "connecting";
-			this.reason = this.lastId = "";
+			this.reason = "";
 			this.serial = this.retries = 0;
 			this.timers = {};
 			root.addEventListener?.("online", () => this.state === "reconnecting" && this.connect());
@@ -138,8 +139,8 @@
 			const all = this.listeners();
 			if (all.length === 0)
 				return this.connect();
-			this.changed = all.some(({ phase }) => phase < SETTLED) || new Set(all.map(({ filter }) => filter)).size !== this.count;
-			if (this.changed && !this.settling && (ms === 0 || this.source))
+			const changed = all.some(({ phase }) => phase < SETTLED) || filtersOf(all).size !== this.count;
+			if (changed && !this.settling && (ms === 0 || this.source))
 				this.after("open", ms, () => this.settling || this.connect());
 		}
 
@@ -147,50 +148,60 @@
 		connect(guess = "") {
 			this.drop();
 			const all = this.listeners(), serial = ++this.serial;
-			const resumed = this.lastId ? all.filter(({ phase }) => phase > NEW) : [];
-			if (resumed.length === 0)
-				this.lastId = "";
 			if (all.length === 0)
 				return this.enter("connecting");
 
-			// History is for a new page, and of one kind: a connection brings it to those that want it alone, and the next one
-			// resumes for all.
-			const fresh = all.filter(({ phase }) => !this.lastId || phase < SETTLED);
+			// Resumes from where the first of them is; the others know what they have. History is of one kind in a connection,
+			// and listeners that want none begin first.
+			const begun = all.filter(({ at }) => at);
+			const since = begun.reduce((first, { at }) => !first || within(at, first) ? at : first, "");
+			const fresh = all.filter(({ at, phase }) => !at || phase < SETTLED);
 			const past = this.withoutIds || !fresh.every((each) => each.past) ? "" : fresh[0]?.past || "";
-			const begun = fresh.filter((each) => this.withoutIds || each.past === past);
-			const since = past ? "" : this.lastId, filters = (those) => new Set(those.map(({ filter }) => filter));
-			const query = new URLSearchParams(past), old = filters(since ? resumed : []), wanted = filters(begun);
-			for (const filter of new Set([...old, ...wanted]))
+			const wanted = fresh.filter((each) => this.withoutIds || each.past === past);
+			const query = new URLSearchParams(past), old = filtersOf(begun), news = filtersOf(wanted);
+			const filters = new Set([...old, ...news]);
+			for (const filter of filters)
 				query.append("filter", filter);
-			if (since) {
-				// A filter with listeners of both kinds resumes; the k asks for all that is kept.
-				let again = "";
-				for (const filter of wanted)
-					if (old.has(filter))
-						again = "k";
-					else
-						query.append("new", filter);
-				query.append("after", since.replace(/k$/, "") + again);
-				for (const each of resumed)
-					if (each.phase === SETTLED && !within(since, each.at))
-						each.at = since;
+			this.count = filters.size;
+			// k: a filter is both old and new. Then all that is kept comes again, and the history of what is new.
+			let again = "";
+			for (const filter of news) {
+				if (old.has(filter))
+					again = "k";
+				if (past || (since && !old.has(filter)))
+					query.append("new", filter);
 			}
-			const aside = past && this.lastId;
-			for (const each of fresh)
-				each.asked = begun.includes(each) ? serial : each.phase && each.asked;
-			this.count = aside ? 0 : query.getAll("filter").length;
-			this.changed = false;
+			if (since)
+				query.append("after", since.replace(/k$/, "") + again);
+			for (const each of wanted) {
+				each.asked = serial;
+				if (!each.at)
+					each.phase = NEW;
+			}
+			let marks = wanted.length > 0 && (since || past); // the server says who begins where, and when all have begun
 			this.address = this.url + "?" + query;
 
 			const source = this.source = new EventSource(this.address);
-			const settle = () => this.after("settle", this.settleMs, () => this.settle());
+			const mine = () => this.listeners().filter(({ asked }) => asked === serial);
 			const hear = (name, fn) => source.addEventListener(name, ({ data, lastEventId: id }) => {
 				this.heard = Date.now();
 				fn(data, id);
-				// Not back to history. At the same position an id without its k says that all kept values came.
-				if (id && !aside && (!within(id, this.lastId) || within(this.lastId, id)))
-					this.lastId = id;
+				// At the same position an id without its k says that all kept values came. A history that begins lies before.
+				for (const each of this.listeners())
+					if (each.phase && id && name !== "begin" && (!within(id, each.at) || within(each.at, id)))
+						each.at = id;
 			});
+			const begin = (filter) => {
+				for (const each of mine())
+					if (!filter || each.filter === filter)
+						each.phase ||= each.past ? SETTLED : BEGUN;
+			};
+			const settle = () => {
+				this.settling = false;
+				for (const each of mine())
+					each.phase &&= SETTLED;
+				this.reopen(0);
+			};
 			this.heard = Date.now();
 			this.limit = this.openMs;
 			this.guess = guess;
@@ -204,27 +215,30 @@
 					this.live = this.settling = true;
 					this.guess = "";
 					this.retries = 0;
-					this.withoutIds = !id;
-					for (const each of this.listeners())
-						if (each.asked === serial && id)
-							each.phase ||= BEGUN;
-					settle();
+					this.withoutIds = !id && !past;
+					marks || begin();
 				}
 				this.look();
 				this.enter("live");
+				if (this.settling && !marks && !/k$/.test(id))
+					settle();
 			});
+			hear("begin", (data) => begin(JSON.parse(data).filter));
+			hear("live", settle);
 			hear("message", (data, id) => {
 				const { topic, kept } = JSON.parse(data);
-				if (this.settling && (kept || within(id, since)))
-					settle();
-				this.tell("message", ({ filter, asked, at }) =>
-					asked && !(aside && asked !== serial) && (kept ? asked === serial : !within(id, at)) && matches(filter, topic), data, kept ? "" : id);
+				this.tell("message", ({ filter, asked, at, phase }) =>
+					phase && (kept ? asked === serial : !within(id, at)) && matches(filter, topic), data);
 			});
 			hear("gap", (data) => this.tell("lost", null, JSON.parse(data).lost));
-			hear("reset", (data) => {
+			hear("reset", (data, id) => {
+				// All begin again with what is kept; history is asked for by the next connection.
 				for (const each of this.listeners())
-					each.asked &&= serial; // the kept values that follow are for all
+					each.asked &&= each.phase || !each.past ? serial : 0;
+				marks = false;
+				begin();
 				this.tell("reset", null, JSON.parse(data).reason);
+				/k$/.test(id) || settle();
 			});
 			hear("denied", (data) => {
 				const { filter, topic } = data = JSON.parse(data);
@@ -233,29 +247,17 @@
 			hear("end", (data) => {
 				this.drop();
 				this.enter("reconnecting");
-				this.after("open", Number(data) || END_MS * (1 + 2 * Math.random()), () => this.connect());
+				this.after("open", Number(data) || END_MS, () => this.connect());
 			});
 			// EventSource gives up for good at the first HTTP error, and all pages of a restarted server
 			// come back at the same moment: so this client does the waiting itself.
 			source.onerror = () => this.lose(this.guess);
 		}
 
-		settle() {
-			this.settling = false;
-			const all = this.listeners();
-			for (const each of all)
-				if (each.asked === this.serial)
-					each.phase = SETTLED;
-			this.reopen(0);
-		}
-
 		/* Sends to every client, or to those with a listener that is wanted. */
-		tell(kind, wanted, data, id) {
+		tell(kind, wanted, data) {
 			for (const client of this.clients) {
 				const to = wanted ? [...client.listeners.values()].filter(wanted) : [];
-				if (id)
-					for (const each of to)
-						each.at = id;
 				if (!wanted || to.length > 0)
 					client.send(kind, data, to.map(({ n }) => n));
 			}
@@ -385,7 +387,7 @@
 			const url = new URL(prefix + "/events", root.document?.baseURI).href;
 			this.base = url.slice(0, -"/events".length);
 			// Tabs with the same name share a worker; the number is that of their protocol.
-			this.name = JSON.stringify([url, knobs, 1]);
+			this.name = JSON.stringify([url, knobs, 2]);
 			this.script = worker ||
 				(script.startsWith(root.origin + "/") && /\/libbus\.js(\?|$)/.test(script) ? script : this.base + "/static/libbus.js");
 			this.state = "connecting";
@@ -504,11 +506,8 @@
 
 		/* --- what the stream says --------------------------------------------------------------- */
 
-		message(text, to, lost = 0) {
+		message(text, to) {
 			const msg = parse(text);
-			lost += msg.lost || 0;
-			if (lost)
-				this.lost(lost);
 			msg.lost = this.missing;
 			this.missing = 0;
 			for (const n of to)
@@ -578,7 +577,7 @@
 
 		/* The worker sends no more than WINDOW ahead. */
 		acknowledge(text) {
-			this.taken += weight(text);
+			this.taken += weight(["message", text]);
 			if (this.taken > WINDOW / 4) {
 				this.tell("ack", this.taken);
 				this.taken = 0;
@@ -602,9 +601,10 @@
 
 	/* --- the worker --------------------------------------------------------------------------- */
 
-	const weight = (text) => text.length + 1000;
+	const weight = ([kind, text]) => kind === "message" ? text.length + 1000 : 0;
 
-	/* A tab of this worker. A slow or frozen tab loses its oldest messages, which it counts, and delays no other tab. */
+	/* A tab of this worker. A slow or frozen tab loses its oldest messages, which it counts, and delays no other tab. All that it is
+	 * told stays in order, but for signs of life. */
 	class Tab {
 		constructor(port, stream) {
 			this.port = port;
@@ -615,15 +615,22 @@
 			stream.join(this);
 		}
 
-		send(kind, data, to, more) {
-			if (kind !== "message")
-				return this.port.postMessage([kind, data, to, more]);
-			this.queue.push([data, to, 0]);
-			this.held += weight(data);
-			while (this.held > QUEUE && this.queue.length > 1) {
-				const [text, , lost] = this.queue.shift();
-				this.held -= weight(text);
-				this.queue[0][2] += lost + 1;
+		send(...told) {
+			if (told[0] === "pong")
+				return this.port.postMessage(told);
+			const { queue } = this;
+			queue.push(told);
+			this.held += weight(told);
+			while (this.held > QUEUE) {
+				const i = queue.findIndex(([kind]) => kind === "message");
+				if (i === queue.length - 1)
+					break;
+				this.held -= weight(queue[i]);
+				if (queue[i - 1]?.[0] === "lost") {
+					queue[i - 1][1]++;
+					queue.splice(i, 1);
+				} else
+					queue[i] = ["lost", 1];
 			}
 			this.ack(0);
 		}
@@ -631,10 +638,10 @@
 		ack(taken) {
 			this.away -= taken;
 			while (this.queue.length > 0 && this.away < WINDOW) {
-				const [text, to, lost] = this.queue.shift();
-				this.held -= weight(text);
-				this.away += weight(text);
-				this.port.postMessage(["message", text, to, lost]);
+				const told = this.queue.shift();
+				this.held -= weight(told);
+				this.away += weight(told);
+				this.port.postMessage(told);
 			}
 		}
 	}

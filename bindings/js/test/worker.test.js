@@ -10,7 +10,7 @@ const { EventSource } = require("./support/eventsource.js");
 
 const source = fs.readFileSync(process.env.LIBBUS_JS || path.join(__dirname, "..", "libbus.js"), "utf8");
 const PATIENCE_MS = 120000;
-const SHORT = { retryMs: 20, maxRetryMs: 100, settleMs: 50 };
+const SHORT = { retryMs: 20, maxRetryMs: 100 };
 
 async function until(condition) {
 	for (const end = Date.now() + PATIENCE_MS; !condition();) {
@@ -158,6 +158,36 @@ scene("a tab that does not read loses its oldest messages, with their count, and
 	assert.equal(lost.reduce((sum, n) => sum + n, 0), missing);
 	assert.deepEqual(mine.values.filter((value, i) => i > 0 && value !== mine.values[i - 1] + 1 + mine.lost[i]), []);
 	assert.deepEqual(other.values, numbers(0, 5001));
+});
+
+scene("a slow tab is told everything in order: losses, a reset and the state stand where they happened", async ({ server, browser }) => {
+	const slow = open(browser.tab()), fast = open(browser.tab()), told = [];
+	slow.on("n", (value) => told.push(value));
+	slow.onlost = (n) => told.push(`lost ${n}`);
+	slow.onreset = () => told.push("reset");
+	slow.onstate = (state) => told.push(state);
+	const other = hear(fast, "n");
+	await until(() => slow.state === "live" && fast.state === "live" && server.open.size === 1);
+	await until(() => server.queries.length === 1 || /new=n|filter=n.*after/.test(server.queries.at(-1)));
+	server.publish("n", 0);
+	await until(() => told.includes(0) && other.values.length === 1);
+	told.length = 0;
+	const { onmessage } = slow.port, waiting = [];
+	slow.port.onmessage = (event) => waiting.push(event);
+	server.burst("n", 1, 400); // more than is sent ahead, less than is kept
+	await until(() => other.values.length === 401);
+	server.gap(7);
+	server.burst("n", 401, 1);
+	await until(() => other.values.length === 402);
+	server.reborn();
+	await until(() => fast.state !== "live");
+	await until(() => fast.state === "live" && server.open.size === 1);
+	server.burst("n", 402, 1);
+	await until(() => other.values.length === 403);
+	slow.port.onmessage = onmessage;
+	waiting.forEach(onmessage);
+	await until(() => told.at(-1) === 402);
+	assert.deepEqual(told, [...numbers(1, 401), "lost 7", 401, "reconnecting", "live", "reset", 402]);
 });
 
 for (const [broken, reason] of [["throws", /does not start \(not here\)/], ["fails", /does not start/], ["hangs", /does not answer/]])

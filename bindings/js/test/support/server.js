@@ -183,26 +183,49 @@ class Script {
 	begin(page, query, after) {
 		const [epoch, position] = (after || "").split("-");
 		const resumes = after && epoch === this.epoch.toString(16) && parseInt(position, 16) >= this.forgotten;
-		const wanted = resumes && !after.endsWith("k") ? page.news : page.filters;
-		const old = page.filters.filter((filter) => !page.news.includes(filter));
-		const wants = ({ topic }) => wanted.some((filter) => matches(filter, topic));
-		const last = resumes ? 0 : Number(query.get("last") || 0), seen = resumes ? parseInt(position, 16) : this.position;
-		const past = new Set(last ? this.log.filter(wants).slice(-last) : []);
-		const begin = resumes || past.size === 0 ? seen : [...past][0].position - 1;
+		const isReset = after && !resumes;
+		let last = Number(query.get("last") || 0), news = new Set(resumes || last ? page.news : []);
+		if (isReset && news.size)
+			[last, news] = [0, new Set()];
+		const again = after?.endsWith("k"), seen = resumes ? parseInt(position, 16) : this.position;
+		const before = (filters) => {
+			const past = last ? this.log.filter(({ topic }) => filters.some((filter) => matches(filter, topic))).slice(-last) : [];
+			return past.length ? past[0].position - 1 : this.position;
+		};
+		const olds = page.filters.filter((filter) => !news.has(filter)), start = resumes ? seen : before(olds), begun = new Set();
+		const wishes = page.filters.map((filter) => {
+			const own = !news.has(filter) ? start : last ? before([filter]) : this.position;
+			return { filter, start: own, had: again && last ? Math.min(seen, own) : own };
+		});
 
-		const kept = last ? [] : [...this.kept].filter(([topic]) => wants({ topic }));
+		const wanted = last ? [] : !resumes || again ? page.filters : [...news];
+		const kept = [...this.kept].filter(([topic]) => wanted.some((filter) => matches(filter, topic)));
+		const beat = (id) => page.response.write(`${id}event: hb\ndata: ${this.heartbeat}\n\n`);
+		const mark = (name, data, id = "") => page.response.write(`${id}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 		const more = !resumes && kept.length > 0; // until the second heartbeat
-		page.response.write(`retry: 2000\n${this.line(begin, more ? "k" : "")}event: hb\ndata: ${this.heartbeat}\n\n`);
+		page.response.write("retry: 2000\n");
+		beat(resumes ? this.line(seen, again ? "k" : "") : last ? "" : this.line(this.position, more ? "k" : ""));
 		page.beat = Date.now();
-		if (after && !resumes)
+		if (isReset)
 			page.response.write('event: reset\ndata: {"reason":"this id is of another life"}\n\n');
+		for (const event of this.log) {
+			const wants = wishes.filter(({ filter, had }) => event.position > had && matches(filter, event.topic));
+			for (const { filter, start } of wants)
+				if (news.has(filter) && event.position > start && !begun.has(filter)) {
+					begun.add(filter);
+					mark("begin", { filter });
+				}
+			if (wants.length > 0)
+				this.send(page, event);
+		}
+		if (news.size)
+			mark("begin", {});
 		for (const [topic, value] of kept)
 			page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
-		if (more)
-			page.response.write(`${this.line(begin)}event: hb\ndata: ${this.heartbeat}\n\n`);
-		for (const event of this.log)
-			if (past.has(event) || (event.position > begin && resumes && old.some((filter) => matches(filter, event.topic))))
-				this.send(page, event);
+		if (news.size)
+			mark("live", {}, this.line(this.position));
+		else if (more || again)
+			beat(this.line(this.position));
 	}
 
 	line(position, more = "") {
