@@ -110,7 +110,9 @@
 		}
 
 		on(client, n, filter, past) {
-			client.listeners.set(n, { n, filter, past, at: "", asked: 0, phase: NEW });
+			// Messages of a filter that others have are here already: only what is kept has to be asked for.
+			const same = this.live && !past && this.listeners().find((each) => each.phase && each.filter === filter);
+			client.listeners.set(n, { n, filter, past, at: same?.at || "", asked: 0, phase: same ? BEGUN : NEW });
 			this.reopen(0);
 		}
 
