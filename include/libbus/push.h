@@ -14,7 +14,7 @@
  *                                                  events and begins as a new one
  *   event: begin / data: {"filter":FILTER}         what follows is for this filter too, which the page adds in its past
  *   event: begin / data: {}                        and for all that the page adds: now come their kept values
- *   id: ID / event: live / data: {}                a page that adds filters has got their past and what is kept
+ *   id: ID / event: live / data: {}                a page that adds filters, or came back among kept values, has got all that
  *   event: denied / data: {"topic":…,"message":…}  bus_push_answer() said no
  *   retry: MS / event: end / data: MS              bus_push_close(), or the bus closed: connect again after MS milliseconds,
  *                                                  from retry_ms to three times that, so that pages come back spread over time

@@ -37,9 +37,9 @@ bus__page_reset(struct page *page)
 {
 	for (uint32_t i = 0; i < page->wish_count; i++)
 		page->wishes[i].is_new = false;
-	if (page->adds)
+	if (page->has_new)
 		page->from = BUS_FROM_NOW;
-	page->adds = false;
+	page->has_new = page->adds = false;
 	atomic_fetch_add_explicit(&page->push->tally.reset, 1, memory_order_relaxed);
 	return "what followed the last id is gone, or the id is from another life of the bus";
 }
@@ -106,7 +106,7 @@ bus__page_subscribe(struct page *page)
 enum kept_wish
 bus__page_kept_behind(const struct page *page, const struct event_id *last)
 {
-	if (page->adds && page->from != BUS_FROM_NOW)
+	if (page->has_new && page->from != BUS_FROM_NOW)
 		return KEPT_NONE; /* its past instead */
 	return last->more ? KEPT_ALL : KEPT_OF_NEW;
 }
@@ -121,8 +121,9 @@ bus__page_begin(struct page *page)
 
 	for (uint32_t i = 0; i < page->wish_count; i++) {
 		page->wishes[i].is_new &= has_id || page->from != BUS_FROM_NOW;
-		page->adds |= page->wishes[i].is_new;
+		page->has_new |= page->wishes[i].is_new;
 	}
+	page->adds = page->has_new || (has_id && last.more);
 	page->form = bus__form_get(&push->forms, page->raw, page->event);
 	if (page->form == NULL)
 		return BUS_E_NOMEM;

@@ -157,7 +157,7 @@ splice(struct page *page)
 	int err = 0;
 
 	/* A filter that has no start in the past begins here. */
-	if (page->adds && page->from == BUS_FROM_NOW) {
+	if (page->has_new && page->from == BUS_FROM_NOW) {
 		err = open_past(page, BUS_FROM_POSITION, head.position, head.epoch, &past);
 		if (err == 0)
 			err = fill_past(page, past, true);

@@ -107,7 +107,8 @@ struct page {
 	enum kept_wish kept;
 	uint64_t behind; /* it has everything up to this position */
 	uint64_t serial; /* of the last message that it took */
-	bool adds;       /* some filter is new to it */
+	bool has_new;    /* some filter is new to it */
+	bool adds; /* or some are for others, too, by the k of its id: it gets `begin` and `live` */
 	struct past *pasts;
 	uint32_t past_count;
 	struct frame *just[16]; /* what it got of the past while its subscriptions began */

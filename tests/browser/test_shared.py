@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
-from page import until
+from page import BEGIN, SHORT, heard, in_each, until
 from patience import WATCHDOG
 from programs import REPO
 
@@ -18,25 +18,6 @@ import libbus
 pytestmark = pytest.mark.xdist_group("shared")
 
 STATIC = Path(libbus.__file__).parent / "static"
-# A worker that starts slowly on a busy machine is waited for.
-SHORT = {"retryMs": 50, "maxRetryMs": 500, "answerMs": 60_000}
-
-BEGIN = """
-    window.states = [];
-    window.heard = {};
-    window.kept = {};
-    window.lost = [];
-    window.resets = [];
-    window.bus = libbus("/bus", arguments[0]);
-    bus.onstate = (state, reason) => states.push([state, reason]);
-    bus.onlost = (n) => lost.push(n);
-    bus.onreset = (reason) => resets.push(reason);
-    window.hear = (filter, past, name = filter) => {
-        heard[name] = [];
-        kept[name] = [];
-        return bus.on(filter, (value, msg) => (msg.kept ? kept : heard)[name].push(value), past);
-    };
-"""
 
 
 class Script:
@@ -106,22 +87,11 @@ def tabs(browser, script):
     browser.switch_to.window(first)
 
 
-def in_each(browser, handles):
-    for handle in handles:
-        browser.switch_to.window(handle)
-        yield handle
-
-
 def one_connection(script, *filters):
     """Waits until the one connection has all of these filters."""
     script.wait(
         lambda state: state["open"] == 1 and all(name in state["queries"][-1] for name in filters)
     )
-
-
-def heard(browser, topic, count):
-    until(browser, f"heard[{topic!r}].length >= {count}", True)
-    return browser.execute_script("return heard[arguments[0]]", topic)
 
 
 def test_eight_tabs_with_five_topics_each_hold_one_connection(browser, script, tabs):

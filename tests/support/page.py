@@ -25,3 +25,36 @@ def picture(browser, name, width, height):
     if folder := os.environ.get("LIBBUS_PICTURES"):
         browser.set_window_size(width, height)
         browser.save_screenshot(str(Path(folder) / name))
+
+
+# A worker that starts slowly on a busy machine is waited for.
+SHORT = {"retryMs": 50, "maxRetryMs": 500, "answerMs": 60_000}
+
+# Its argument: options of the bus. hear(filter, past, name) begins lists of what a listener gets.
+BEGIN = """
+    window.states = [];
+    window.heard = {};
+    window.kept = {};
+    window.lost = [];
+    window.resets = [];
+    window.bus = libbus("/bus", arguments[0]);
+    bus.onstate = (state, reason) => states.push([state, reason]);
+    bus.onlost = (n) => lost.push(n);
+    bus.onreset = (reason) => resets.push(reason);
+    window.hear = (filter, past, name = filter) => {
+        heard[name] = [];
+        kept[name] = [];
+        return bus.on(filter, (value, msg) => (msg.kept ? kept : heard)[name].push(value), past);
+    };
+"""
+
+
+def in_each(browser, handles):
+    for handle in handles:
+        browser.switch_to.window(handle)
+        yield handle
+
+
+def heard(browser, topic, count):
+    until(browser, f"heard[{topic!r}].length >= {count}", True)
+    return browser.execute_script("return heard[arguments[0]]", topic)

@@ -200,6 +200,9 @@ scene("a second listener of a filter gets what is kept, the first one not again"
 	server.publish("a", 1, { retain: true });
 	const bus = open(), first = hear(bus, "a");
 	await until(() => first.kept.length === 1);
+	const other = hear(bus, "a"); // no new filter
+	await until(() => other.kept.length === 1);
+	await settled(bus, server);
 	const second = hear(bus, "a"), wider = hear(bus, "#");
 	await until(() => second.kept.length === 1 && wider.kept.length === 1);
 	await settled(bus, server);

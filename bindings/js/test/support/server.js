@@ -218,13 +218,14 @@ class Script {
 			if (wants.length > 0)
 				this.send(page, event);
 		}
-		if (news.size)
+		const adds = news.size || (resumes && again);
+		if (adds)
 			mark("begin", {});
 		for (const [topic, value] of kept)
 			page.response.write(`data: ${JSON.stringify({ topic, value, kept: true })}\n\n`);
-		if (news.size)
+		if (adds)
 			mark("live", {}, this.line(this.position));
-		else if (more || again)
+		else if (more)
 			beat(this.line(this.position));
 	}
 
