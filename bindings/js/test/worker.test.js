@@ -123,6 +123,33 @@ scene("a tab that leaves takes its filters along", async ({ server, browser }) =
 	await until(() => heard.values.length === 1);
 });
 
+scene("a tab that crashes takes its filters along, where the browser tells the worker", async ({ server, browser }) => {
+	hear(open(browser.tab()), "b");
+	const staying = open(browser.tab()), heard = hear(staying, "a");
+	await until(() => staying.state === "live" && /filter=a/.test(server.queries.at(-1)));
+	browser.ports[1].onclose();
+	await until(() => /^filter=a&after/.test(server.queries.at(-1)));
+	await until(() => server.open.size === 1);
+	server.publish("a", 1);
+	await until(() => heard.values.length === 1);
+});
+
+scene("a tab that crashes where the browser does not tell costs the others nothing", async ({ server, browser }) => {
+	const crashed = open(browser.tab()), staying = open(browser.tab()), waiting = [];
+	hear(crashed, "b");
+	const heard = hear(staying, "a");
+	await until(() => staying.state === "live" && /filter=a/.test(server.queries.at(-1)) && server.open.size === 1);
+	clearTimeout(crashed.timers.ping);
+	crashed.port.onmessage = (event) => waiting.push(event);
+	for (let i = 0; i < 3000; i += 500) {
+		server.burst("b", i, 500);
+		server.burst("a", i, 500);
+		await until(() => heard.values.length === i + 500);
+	}
+	assert.deepEqual(heard.values, numbers(0, 3000));
+	assert.ok(waiting.length < 300, `${waiting.length}`);
+});
+
 scene("a page that comes back by the Back button says what it may have missed", async ({ server, browser }) => {
 	const tab = browser.tab(), bus = open(tab), heard = hear(bus, "a"), reasons = [];
 	bus.onreset = (reason) => reasons.push(reason);
