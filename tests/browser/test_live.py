@@ -11,6 +11,7 @@ import pytest
 from browser import chromium
 from page import BEGIN, SHORT, in_each, until
 from patience import WATCHDOG
+from sse import AWKWARD, one_end_of_lines
 from webserver import Server
 
 import libbus
@@ -186,3 +187,21 @@ def test_eight_tabs_get_every_message_once_whatever_happens_to_them_and_to_the_s
     site.publish(10)
     for _ in in_each(browser, tabs):
         expect_all(browser, site)
+
+
+def test_a_browser_reads_texts_full_of_ends_of_lines_marks_and_nul_as_they_were(browser, site):
+    browser.get(site.server.url)
+    browser.execute_script(BEGIN + """
+        hear("t/x");
+        window.raw = [];
+        window.source = new EventSource("/bus/events?filter=t/x&raw");
+        source.onmessage = ({ data }) => raw.push(data);
+        window.begun = false;
+        source.addEventListener("hb", () => { begun = true; });
+    """, SHORT)  # fmt: skip
+    until(browser, "[bus.state, begun]", ["live", True])
+    for text in AWKWARD:
+        site.bus.publish("t/x", text)
+    until(browser, f"Math.min(heard['t/x'].length, raw.length) >= {len(AWKWARD)}", True)
+    assert browser.execute_script("return heard['t/x']") == AWKWARD
+    assert browser.execute_script("return raw") == list(map(one_end_of_lines, AWKWARD))

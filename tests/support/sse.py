@@ -7,6 +7,26 @@ import codecs
 import re
 from dataclasses import dataclass
 
+# Texts that a careless writer of events breaks.
+AWKWARD = [
+    "",
+    "plain",
+    "one\ntwo",
+    "one\rtwo",
+    "one\r\ntwo",
+    "\n\n",
+    "\r",
+    "ends\n",
+    "data: x\n\nevent: forged\ndata: y",
+    "\ufeffmark",
+    "a\0b",
+    "\u2028\u2029",
+    " leading space",
+    ": colon",
+    "é€😀",
+    "id: 1\0",
+]
+
 
 @dataclass
 class Event:
@@ -79,3 +99,8 @@ def read(chunks):
     parser = Parser()
     for chunk in chunks:
         yield from parser.feed(chunk)
+
+
+def one_end_of_lines(text):
+    """As lines of data bring it: a stream of events knows one end of a line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
