@@ -164,13 +164,23 @@ look_at_place(struct log_cursor *reader, struct log_place *place, uint32_t half,
 	return answer(reader, &f);
 }
 
+/* Most places are empty: the next one that is not, or that begins a bucket. */
+static uint64_t
+skip_empty(const struct log *log, uint64_t at, uint64_t end)
+{
+	while (at < end && at % LOG_BUCKET != 0 && tag_half(bus__log_tag_of(&log->places[at])) == 0)
+		at++;
+	return at;
+}
+
 const struct log_record *
 bus__log_kept_next(
     struct log_cursor *reader, struct log_walk *walk, unsigned *left, struct log_topic *ret_topic)
 {
 	struct log *log = reader->log;
+	uint64_t end = bus__log_places_end(log);
 
-	while (walk->at < bus__log_places_end(log)) {
+	while (walk->at < end) {
 		struct log_place *place = &log->places[walk->at];
 		uint32_t half = tag_half(bus__log_tag_of(place));
 		const struct log_record *record = NULL;
@@ -180,6 +190,10 @@ bus__log_kept_next(
 			if (*left == 0)
 				return NULL;
 			--*left;
+		}
+		if (half == 0 && walk->looks.count == 0) {
+			walk->at = skip_empty(log, walk->at + 1, end);
+			continue;
 		}
 		reader->moving = false;
 		if (half != 0) {

@@ -9,7 +9,7 @@
 #include "named/reader.h"
 #include "named/reader_parts.h"
 #include "named/state.h"
-#include "topic/near.h"
+#include "topic/name.h"
 
 struct making {
 	struct bus *bus;
@@ -26,7 +26,7 @@ make_topic(struct making *making, const struct log_topic *kept)
 
 	heard_copy_name(&copied, kept->name, kept->len);
 	if (!bus__reader_is_name(copied.name, copied.len) ||
-	    bus__near(making->filter, copied.name) != NEAR_MATCH)
+	    !bus__filter_covers(making->filter, copied.name))
 		return 0;
 	/* Nothing keeps these topics until the subscription joins them: beyond the limit, new ones would evict the first. */
 	return ++making->count > making->bus->max_topics
