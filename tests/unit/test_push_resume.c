@@ -477,6 +477,61 @@ START_TEST(past_of_a_new_filter_is_asked_about)
 }
 END_TEST
 
+struct adding {
+	struct bus_push *push;
+	const char *last_id;
+	struct browser page;
+};
+
+static void *
+add_page(void *arg)
+{
+	struct adding *adding = arg;
+
+	adding->page =
+	    open_page(adding->push, "t", .raw = true, .bytes = 8 << 20, .last_id = adding->last_id);
+	return NULL;
+}
+
+/* While all pages are held up, a page is added and many messages are published. */
+START_TEST(page_that_comes_back_behind_a_long_queue_misses_none_of_it)
+{
+	enum { MANY = 20000 };
+	_Atomic int held = 0;
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push =
+	    open_push(bus, .history = 1000000, .ask = hold_up, .arg = (void *)&held);
+	struct browser asking = open_page(push, "ask", .ask = true);
+	struct adding adding = {.push = push, .page = plain_page(push, "t")};
+	pthread_t thread;
+	char id[64];
+	int next = 0;
+
+	publish_text(bus, "t", "first");
+	do
+		must(next_event(&adding.page));
+	while (adding.page.name[0] != '\0');
+	strcpy(id, adding.page.id);
+	leave_page(&adding.page);
+	ck_eventually(push_stats(push).pages == 1);
+	publish_text(bus, "ask", "?");
+	ck_eventually(held == 1);
+	for (int i = 0; i < MANY; i++)
+		publish_number(bus, "t", i);
+	adding.last_id = id;
+	pthread_create(&thread, NULL, add_page, &adding);
+	bus_test_nap();
+	held = 2;
+	pthread_join(thread, NULL);
+	read_to(&adding.page, &next, MANY);
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&adding.page);
+	leave_page(&asking);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 /* --- under traffic ---------------------------------------------------------------------------------------------------------- */
 
 struct traffic {
@@ -650,6 +705,7 @@ bus_test_suite(void)
 	add_both(tcase, past_of_a_new_filter_is_asked_about);
 	add_both(tcase, filter_that_is_added_among_traffic_has_its_past_and_what_follows_once);
 	add_both(tcase, filter_that_is_added_while_its_kept_value_changes_ends_with_the_newest);
+	add_both(tcase, page_that_comes_back_behind_a_long_queue_misses_none_of_it);
 	add_both(tcase, page_that_is_cut_again_and_again_gets_every_event_once);
 	suite_add_tcase(suite, tcase);
 	BUS_TEST_CASE(suite, "ids", page_resumes_in_another_process_of_the_bus,
