@@ -224,3 +224,18 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 			return BUS__E_HANDLER;
 	}
 }
+
+uint64_t
+bus__mailbox_place(const struct bus_mailbox *m)
+{
+	return bus__ring_tail(&m->ring) & ~RING_FLAG_BITS;
+}
+
+bool
+bus__mailbox_is_through(const struct bus_mailbox *m, uint64_t place)
+{
+	/* Relaxed: the drainer's own. Outside a batch what was taken out is handled, or evicted. */
+	return atomic_load_explicit(&m->drained, memory_order_relaxed) >= place ||
+	       (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0 &&
+		   bus__ring_out(&m->ring) >= place);
+}

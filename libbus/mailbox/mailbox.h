@@ -226,6 +226,11 @@ void bus__mailbox_await_callback(struct bus_mailbox *mbox);
 /* Waits until everything put in so far is handled by its own thread. 0 or BUS_E_TIMEDOUT. */
 int bus__mailbox_flush(struct bus_mailbox *mbox, int64_t deadline_ns);
 
+/* The place behind all that is in its ring, and what publishers are about to put in; and whether everything before such a place is
+ * handled. The drainer. */
+uint64_t bus__mailbox_place(const struct bus_mailbox *mbox);
+bool bus__mailbox_is_through(const struct bus_mailbox *mbox, uint64_t place);
+
 /* What is inside is not delivered any more, from the next message on. After bus__mailbox_shut():
  * a call that sees the end empties the mailbox for good. */
 void bus__mailbox_end_delivery(struct bus_mailbox *mbox);

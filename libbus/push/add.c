@@ -40,8 +40,10 @@ run_page(struct bus__job *job)
 	struct page *page = (struct page *)((char *)job - offsetof(struct page, job));
 	struct bus_push *push = page->push;
 
-	if (page->pasts != NULL && !page->is_gone)
+	if (!page->is_gone && page->pasts != NULL)
 		bus__page_go_on(page);
+	else if (!page->is_gone && page->arrives)
+		bus__page_arrive(page, &page->arrival);
 	bus__pages_send(push);
 }
 

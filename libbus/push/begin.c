@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 
 #include "base/mem.h"
+#include "mailbox/mailbox.h"
 
 /* --- its first events -------------------------------------------------------------------------------------------------- */
 
@@ -72,16 +73,31 @@ bus__page_mark(struct page *page, struct wish *wish)
 	put(page, &text);
 }
 
+bool
+bus__page_has_kept(struct page *page)
+{
+	bus__push_drain(page->push, BUS__DRAIN_MOST);
+	return bus__mailbox_is_through(page->push->mbox, page->kept_place);
+}
+
 void
 bus__page_arrive(struct page *page, const struct event_id *id)
 {
 	struct text text = {.at = NULL};
 
+	page->arrival = *id;
+	page->arrives = page->kept != KEPT_NONE && !bus__page_has_kept(page);
+	if (page->arrives) {
+		bus__reactor_post(page->push->reactor, &page->job);
+		return;
+	}
+	if (page->newest > id->position)
+		id = NULL; /* the page has had a later one */
 	for (; page->just_count > 0; page->just_count--)
 		bus__frame_unref(page->just[page->just_count - 1]);
 	if (page->adds)
 		bus__sse_mark(&text, id, "live");
-	else if (page->needs_id)
+	else if (page->needs_id && id != NULL)
 		bus__sse_beat(&text, id, page->push->heartbeat_ms, 0);
 	else
 		return;
@@ -100,6 +116,7 @@ bus__page_subscribe(struct page *page)
 		err = bus_mailbox_subscribe(
 		    page->push->mbox, wish->filter, bus__push_message, wish, &wish->sub);
 	}
+	page->kept_place = bus__mailbox_place(page->push->mbox);
 	return err;
 }
 

@@ -4,7 +4,7 @@
 
 #include "push/state.h"
 
-enum { BUS__DRAIN_MOST = 4096 /* messages for others while one page begins */ };
+enum { BUS__DRAIN_MOST = 4096 /* messages of all pages while one begins */ };
 
 /* The head of the response and the first heartbeat, which go before all events. */
 void bus__page_greet(struct page *page, const struct event_id *id, const char *reset);
@@ -15,8 +15,8 @@ const char *bus__page_reset(struct page *page);
 /* The event `begin`: what follows is for this new filter too; NULL: for all of them. Nothing if the page adds none. */
 void bus__page_mark(struct page *page, struct wish *wish);
 
-/* The page has its past and what is kept: tells it so if it adds filters, and an id up to which it has everything if it had none. */
-void bus__page_arrive(struct page *page, const struct event_id *id);
+/* Handles messages of the mailbox of all pages. Whether the page has all that was kept when it subscribed. */
+bool bus__page_has_kept(struct page *page);
 
 /* 0, or what bus_mailbox_subscribe() answered. */
 int bus__page_subscribe(struct page *page);

@@ -87,9 +87,11 @@ bus__push_message(void *arg, const struct bus_msg *msg)
 		page->kept_count++;
 		bus__page_put(page, frame, true);
 		bus__frame_unref(frame);
-	} else
+	} else {
+		page->newest = push->now_id.position;
 		bus__page_put(
 		    page, bus__form_frame(page->form, msg, &push->now_id, push->now_hash), false);
+	}
 }
 
 void

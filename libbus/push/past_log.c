@@ -178,8 +178,6 @@ splice(struct page *page)
 		page->behind = head.position;
 	bus__page_close_pasts(page);
 	page->is_live = true;
-	if (page->kept != KEPT_NONE)
-		bus__push_drain(push, BUS__DRAIN_MOST);
 	bus__page_arrive(page, &head);
 }
 
@@ -284,8 +282,7 @@ bus__page_begin_in_log(struct page *page, const struct event_id *last)
 	err = bus__page_subscribe(page);
 	if (err < 0)
 		return err;
-	bus__push_drain(push, BUS__DRAIN_MOST);
-	head.more = page->kept_count > 0;
+	head.more = !bus__page_has_kept(page) || page->kept_count > 0;
 	bus__page_greet(page, &head, reset);
 	head.more = false;
 	bus__page_arrive(page, &head);

@@ -166,9 +166,9 @@ bus__page_begin_in_memory(struct page *page, const struct event_id *last)
 	err = bus__page_subscribe(page);
 	if (err < 0)
 		return err;
-	bus__push_drain(push, BUS__DRAIN_MOST);
-	head.more = !resumes && page->kept_count > 0;
-	bus__page_greet(page, resumes ? last : &head, reset);
+	head.more = (!bus__page_has_kept(page) || page->kept_count > 0) && !resumes;
+	/* An id behind its past would skip that, if the page is cut in it. */
+	bus__page_greet(page, resumes ? last : page->kept == KEPT_NONE ? NULL : &head, reset);
 	head.more = false;
 	bus__page_arrive(page, &head);
 	return 0;

@@ -102,8 +102,12 @@ struct page {
 
 	bool is_live; /* it gets what the mailbox brings */
 	bool is_touched, is_capped, is_gone, wants_room;
-	bool is_ending; /* gone once everything is sent */
-	bool needs_id;  /* no event had a usable id yet */
+	bool is_ending;          /* gone once everything is sent */
+	bool needs_id;           /* no event had a usable id yet */
+	bool arrives;            /* what is kept has not come whole */
+	struct event_id arrival; /* up to which it has everything then */
+	uint64_t kept_place;     /* in the mailbox of all pages: behind what is kept */
+	uint64_t newest;         /* position of what that mailbox brought */
 	enum kept_wish kept;
 	uint64_t behind; /* it has everything up to this position */
 	uint64_t serial; /* of the last message that it took */
@@ -168,6 +172,10 @@ int bus__page_begin(struct page *page);
 
 /* Goes on with the past of a page of a named bus, as its queue has room (past_log.c). */
 void bus__page_go_on(struct page *page);
+
+/* The page has its past: when it also has what is kept, tells it so if it adds filters, and an id up to which it has everything if it
+ * had none. */
+void bus__page_arrive(struct page *page, const struct event_id *id);
 void bus__page_close_pasts(struct page *page);
 
 /* --- feed.c: from the mailbox to pages -------------------------------------------------------------------------------------- */

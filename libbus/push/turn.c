@@ -31,7 +31,7 @@ bus__push_beat(struct bus__alarm *alarm)
 	struct frame *frames[2] = {NULL, NULL};
 	struct page *page = push->first_beat;
 	struct event_id head;
-	bool is_through;
+	bool is_through, has_all;
 
 	if (page == NULL)
 		return;
@@ -50,9 +50,9 @@ bus__push_beat(struct bus__alarm *alarm)
 	while ((page = push->first_beat) != NULL && page->beat_due_ns <= until_ns) {
 		bus__page_beat_later(page);
 		/* Events that wait for the socket are as good a sign of life; those that wait for an answer are none. */
-		if (page->queue.count == 0 && page->sending == NULL &&
-		    frames[page->is_live] != NULL)
-			bus__page_put(page, frames[page->is_live], false);
+		has_all = page->is_live && !page->arrives;
+		if (page->queue.count == 0 && page->sending == NULL && frames[has_all] != NULL)
+			bus__page_put(page, frames[has_all], false);
 		else if (frames[0] != NULL && bus__page_waits_for_answer(page)) {
 			page->sending = bus__frame_ref(frames[0]);
 			bus__page_touch(page);

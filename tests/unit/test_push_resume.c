@@ -217,6 +217,52 @@ START_TEST(page_that_missed_kept_values_gets_them_behind_what_it_missed)
 }
 END_TEST
 
+enum { VERY_MANY = 5000 }; /* more than come in one go */
+
+/* Reads kept values until so many different ones were seen. */
+static void
+see(struct browser *page, bool seen[VERY_MANY], int *count, int end)
+{
+	while (*count < end) {
+		int i;
+
+		must(next_event(page));
+		if (page->name[0] != '\0')
+			continue;
+		i = atoi(page->data);
+		*count += !seen[i];
+		seen[i] = true;
+	}
+}
+
+START_TEST(page_that_is_cut_among_very_many_kept_values_gets_the_others)
+{
+	struct bus *bus = open_kind(_i);
+	struct bus_push *push = plain_push(bus);
+	static bool seen[VERY_MANY];
+	struct browser page, again;
+	int count = 0;
+
+	memset(seen, false, sizeof seen);
+	for (int i = 0; i < VERY_MANY; i++) {
+		char topic[16], text[16];
+
+		snprintf(topic, sizeof topic, "k/%d", i);
+		snprintf(text, sizeof text, "%d", i);
+		retain_text(bus, topic, text);
+	}
+	page = open_page(push, "k/#", .raw = true);
+	see(&page, seen, &count, VERY_MANY - 500);
+	again = open_page(push, "k/#", .raw = true, .last_id = page.id);
+	see(&again, seen, &count, VERY_MANY);
+	ck_assert_uint_eq(push_stats(push).reset, 0);
+	leave_page(&page);
+	leave_page(&again);
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
 START_TEST(new_filter_begins_with_what_is_kept_while_the_old_one_resumes)
 {
 	struct bus *bus = open_kind(_i);
@@ -695,6 +741,7 @@ bus_test_suite(void)
 	add_both(tcase, id_of_another_life_gets_one_reset_and_what_is_kept);
 	add_both(tcase, id_that_lies_too_far_back_is_told_so);
 	add_both(tcase, page_that_missed_kept_values_gets_them_behind_what_it_missed);
+	add_both(tcase, page_that_is_cut_among_very_many_kept_values_gets_the_others);
 	add_both(tcase, new_filter_begins_with_what_is_kept_while_the_old_one_resumes);
 	add_both(tcase, page_begins_with_the_last_events);
 	add_both(tcase, past_with_a_large_event_behind_small_ones_loses_none);
