@@ -451,6 +451,7 @@ class Push:
 
         Raises:
             ClosedError: close() was called.
+            MemoryError: The next call gets the questions.
 
         Threads: any; one takes each question. Blocks: up to timeout, without the GIL; a greenlet lets others run.
         """
