@@ -91,13 +91,14 @@ def test_a_page_is_asked_about_in_its_own_session():
     bus.close()
 
 
-def test_an_authorize_that_fails_denies_and_is_logged(caplog):
+@pytest.mark.parametrize("raised", [KeyError("user"), SystemExit(1)], ids=["error", "exit"])
+def test_an_authorize_that_fails_denies_and_is_logged(caplog, raised):
     app, bus = site()
 
     @bus.authorize
     def may(action, what):
         if action == "receive" and what == "bad":
-            raise KeyError("user")
+            raise raised
         return True
 
     with opened(app, "/bus/events?filter=%23") as answer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Authorizer = Callable[[str, str], Any]
 """may(action, what): action is "subscribe" with a filter, "receive" or "publish" with a topic."""
+
+RETRY_S = 0.1  # without memory
 
 log = logging.getLogger("libbus.flask")
 
@@ -72,6 +75,9 @@ def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
             questions = push.questions(None)
         except libbus.BusError:  # closed, or forked
             return
+        except MemoryError:  # they are still there
+            time.sleep(RETRY_S)
+            continue
         answers = find()
         for page, topic in questions:
             if topic is None:
@@ -90,7 +96,7 @@ def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
 def _ask(fn: Authorizer, topic: str) -> tuple[bool, str | None]:
     try:
         may = bool(fn("receive", topic))
-    except Exception:
+    except BaseException:  # SystemExit and gevent.Timeout too: other pages wait for this thread
         log.exception("authorize: whether a page may receive %r; it may not", topic)
         return False, "the server could not find out whether this page may receive it"
     return may, None if may else f"this page may not receive {topic}"
