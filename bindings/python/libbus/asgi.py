@@ -24,15 +24,23 @@ import asyncio
 import json
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import libbus
 from libbus import _core
-from libbus._pages import check_filters, seconds_between_writes
+from libbus._pages import (
+    Page,
+    Query,
+    Refused,
+    add,
+    check_filters,
+    last_id_of,
+    page_of,
+    seconds_between_writes,
+    strings,
+)
 
 if TYPE_CHECKING:
     _Response = object
@@ -51,7 +59,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOOK_S = 0.25  # how soon pages of a server that stops end
 GOODBYE_S = 1.0
 BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
-FIRST_MOMENT = 1e9
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -68,29 +75,45 @@ class EventStream(_Response):
     background: Any = None
     status_code: int = 200
 
-    def __init__(self, pages: Pages, filters: tuple[str, ...], options: dict[str, Any]) -> None:
+    def __init__(self, pages: Pages, page: Page) -> None:
         self.raw_headers: list[tuple[bytes, bytes]] = list(
             HEADERS
         )  # Starlette's set_cookie() and headers add to them
-        self._pages, self._filters, self._options = pages, filters, options
+        self._pages, self._page = pages, page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends events until the page leaves or the server stops."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            ours.setblocking(False)
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            options = {"last_id": _header(scope, b"last-event-id"), **self._options}
-            try:
-                self._pages._push().add(theirs.fileno(), self._filters, **options)
-            except (libbus.BusError, MemoryError) as error:
-                theirs.close()
-                code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
-                await _refuse(send, 503, code, f"no live page: {error or 'out of memory'}")
+        query = Query(scope["query_string"])
+        try:
+            page = self._page._replace(last_id=last_id_of(query, _header(scope, b"last-event-id")))
+            if scope["method"] == "HEAD" or "libbus-ask" in query:
+                await _ask(send)
                 return
-            theirs.detach()
+            ours = self._open(page)
+        except Refused as refused:
+            await _refuse(send, refused)
+            return
+        with ours:
             self._pages._watch_server()
             await self._carry(ours, receive, send)
+
+    def _open(self, page: Page) -> socket.socket:
+        """The socket that the events of a new page come from. Raises Refused."""
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    ours.setblocking(False)
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+                    add(self._pages._push(), theirs.fileno(), page)
+                except BaseException:
+                    ours.close()
+                    raise
+                theirs.detach()
+        except (libbus.BusError, MemoryError, OSError) as error:
+            code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
+            raise Refused(503, code, f"no live page: {error or 'out of memory'}") from None
+        return ours
 
     async def _carry(self, ours: socket.socket, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -134,7 +157,7 @@ class Pages:
         history: int = 0,
     ) -> None:
         self.bus: libbus.Bus = bus
-        self.allow: tuple[str, ...] = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.allow: tuple[str, ...] = strings(allow)
         for asked in self.allow:
             libbus.filter_check(asked)
         self._options: dict[str, Any] = {
@@ -174,15 +197,16 @@ class Pages:
         Threads: any. Blocks: never.
         """
         check_filters(filters)
-        options = {
-            "raw": raw,
-            "event": event,
-            "start": start,
-            "full": full,
-            "max_bytes": max_bytes,
-            "interval": seconds_between_writes(max_hz),
-        }
-        return EventStream(self, filters, options)
+        page = Page(
+            filters,
+            start=start,
+            full=full,
+            max_bytes=max_bytes,
+            interval=seconds_between_writes(max_hz),
+            raw=raw,
+            event=event,
+        )
+        return EventStream(self, page)
 
     def close(self) -> None:
         """Ends open pages, which connect again. The bus stays open.
@@ -198,49 +222,23 @@ class Pages:
             raise RuntimeError(f"libbus.asgi.Pages serves http, not {scope['type']}")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 405, "METHOD", "only GET and HEAD")
+            await _refuse(send, Refused(405, "METHOD", "only GET and HEAD"))
         elif path == "/events":
             await self._events(scope, receive, send)
         elif path.removeprefix("/static/") in FILES:
             await _file(send, path.removeprefix("/static/"))
         else:
-            await _refuse(send, 404, "NOT_FOUND", "there are /events and /static/libbus.js here")
+            message = "there are /events and /static/libbus.js here"
+            await _refuse(send, Refused(404, "NOT_FOUND", message))
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        filters = tuple(dict.fromkeys(query.get("filter", self.allow)))
-        if not filters:
-            await _refuse(
-                send,
-                403,
-                "NOT_ALLOWED",
-                "pages may not listen to anything: Pages(bus, allow=[...])",
-            )
-            return
+        query, seen = Query(scope["query_string"]), _header(scope, b"last-event-id")
         try:
-            for asked in filters:
-                if not any(libbus.filter_covers(allowed, asked) for allowed in self.allow):
-                    libbus.filter_check(asked)
-                    message = f"pages may not listen to {asked!r}: add it to Pages(allow=[...])"
-                    await _refuse(send, 403, "NOT_ALLOWED", message, filter=asked)
-                    return
-        except libbus.FilterError as error:
-            await _refuse(send, 400, "FILTER", str(error), filter=asked)
+            page = page_of(query, seen, self.allow, "Pages(bus, allow=[...])")
+        except Refused as refused:
+            await _refuse(send, refused)
             return
-        options: dict[str, Any] = {"raw": "raw" in query}
-        try:
-            options["start"] = _start(query)
-        except (ValueError, OverflowError) as error:
-            message = f"last=COUNT, or since=SECONDS before now: {error}"
-            await _refuse(send, 400, "START", message)
-            return
-        options["new"] = tuple(each for each in query.get("new", ()) if each in filters)
-        if (after := query.get("after", [""])[0]) and "\0" not in after:
-            options["last_id"] = after
-        if scope["method"] == "HEAD" or "libbus-ask" in query:
-            await _ask(send)
-            return
-        await EventStream(self, filters, options)(scope, receive, send)
+        await EventStream(self, page)(scope, receive, send)
 
     def _push(self) -> _core.Push:
         if self._opened is None or (self._opened.closed and not _stops()):
@@ -279,20 +277,11 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _start(query: dict[str, list[str]]) -> libbus.Start | None:
-    if "last" in query:
-        return libbus.last(int(query["last"][0]))
-    if "since" in query:
-        seconds = float(query["since"][0])
-        return libbus.since(seconds if seconds >= FIRST_MOMENT else time.time() - seconds)
-    return None
-
-
 def _header(scope: Scope, name: bytes) -> str | None:
     for each, value in scope["headers"]:
         if each == name:
             text: str = value.decode("latin-1")
-            return None if "\0" in text else text
+            return text
     return None
 
 
@@ -309,10 +298,11 @@ async def _file(send: Send, name: str) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _refuse(send: Send, status: int, code: str, message: str, **about: str) -> None:
-    body = json.dumps({"error": {"code": code, "message": message, **about}}).encode()
+async def _refuse(send: Send, refused: Refused) -> None:
+    error = {"code": refused.code, "message": refused.message, **refused.about}
+    body = json.dumps({"error": error}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 503:
+    if refused.status == 503:
         headers.append((b"retry-after", b"2"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -22,9 +22,18 @@ from markupsafe import Markup
 
 import libbus
 from libbus import _core
-from libbus._pages import check_filters, seconds_between_writes
+from libbus._pages import (
+    Page,
+    Query,
+    Refused,
+    check_filters,
+    last_id_of,
+    page_of,
+    seconds_between_writes,
+    strings,
+)
 from libbus.flask import _authorize, _guard, _starter, _worker
-from libbus.flask._endpoint import Page, Refused, last_id_of, page_of, publish_of
+from libbus.flask._endpoint import publish_of
 from libbus.flask._handlers import Background, Function, Handler, app_of, handlers_of
 from libbus.flask._servers import is_ending
 from libbus.flask._state import RETRY_S, Settings, State
@@ -121,12 +130,12 @@ class Bus:
             raise ValueError("heartbeat: seconds, at least 0.1")
         settings = Settings(
             name=name,
-            allow=_strings(allow),
-            allow_publish=_strings(allow_publish),
-            hosts=_strings(hosts),
-            origins=_strings(origins),
-            listen=_strings(listen),
-            dial=_strings(dial),
+            allow=strings(allow),
+            allow_publish=strings(allow_publish),
+            hosts=strings(hosts),
+            origins=strings(origins),
+            listen=strings(listen),
+            dial=strings(dial),
             max_pages=max_pages,
             heartbeat=heartbeat,
             history=history,
@@ -389,7 +398,6 @@ class Bus:
         check_filters(filters)  # the view's mistake, not the page's
         page = Page(
             filters,
-            last_id=last_id_of(request),
             start=start,
             full=full,
             max_bytes=max_bytes,
@@ -397,19 +405,25 @@ class Bus:
             raw=raw,
             event=event,
         )
-        state = self._state()
-        try:
-            self._check_site(state)
-            return self._serve(state, page)
-        except Refused as refused:
-            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+        return self._answer(lambda query, seen, _: page._replace(last_id=last_id_of(query, seen)))
 
     def pages(self) -> dict[str, int]:
         """Counters of the live pages of this process: pages (open now), opened, events, bytes, lost, replaced, denied, unsent,
         resumed, reset, waiting_bytes and pages_most."""
         return dict(self._state().pages().stats())
 
-    def _serve(self, state: State, page: Page) -> Response:
+    def _answer(self, find: Callable[[Query, str | None, State], Page]) -> Response:
+        """The events of the page that find() makes of the query and the header Last-Event-ID, or why there are none."""
+        state = self._state()
+        try:
+            self._check_site(state)
+            query = Query(request.query_string)
+            page = find(query, request.headers.get("Last-Event-ID"), state)
+            return self._serve(state, page, ask="libbus-ask" in query)
+        except Refused as refused:
+            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+
+    def _serve(self, state: State, page: Page, ask: bool) -> Response:
         for asked in page.filters:
             if self._authorizer is not None and not _authorize.asks(
                 self._authorizer, "subscribe", asked
@@ -425,7 +439,7 @@ class Bus:
         except BUS_FAILURES as error:
             raise Refused(503, "NO_BUS", f"no bus for this page: {_reason(error)}") from None
         # A browser hides the refusal of an EventSource. libbus.js asks for it first, and takes no place.
-        if request.method == "HEAD" or "libbus-ask" in request.args:
+        if request.method == "HEAD" or ask:
             return Response(headers=HEADERS)
         return EventStream(state, page, self._authorizer)
 
@@ -436,12 +450,11 @@ class Bus:
             raise Refused(403, *refusal)
 
     def _events(self) -> Response:
-        state = self._state()
-        try:
-            self._check_site(state)
-            return self._serve(state, page_of(request, state.settings.allow))
-        except Refused as refused:
-            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+        return self._answer(
+            lambda query, seen, state: page_of(
+                query, seen, state.settings.allow, "init_app(allow=[...])"
+            )
+        )
 
     def _publish(self) -> Response:
         state = self._state()
@@ -508,10 +521,6 @@ class Bus:
         if not states:
             raise RuntimeError("the bus has no app yet: call bus.init_app(app)")
         raise RuntimeError("the bus serves several apps: say which one with app.app_context()")
-
-
-def _strings(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _reason(error: BaseException) -> str:

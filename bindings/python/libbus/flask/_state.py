@@ -16,6 +16,7 @@ from flask import Flask, Response, jsonify
 
 import libbus
 from libbus import _core
+from libbus._pages import Page, add
 from libbus.flask import _detach, _servers
 from libbus.flask._authorize import Answers
 from libbus.flask._handlers import Background, Call, Handler, handlers_of
@@ -23,7 +24,6 @@ from libbus.flask._worker import run_in_background, wait_no_longer
 
 if TYPE_CHECKING:
     from libbus.flask._authorize import Authorizer
-    from libbus.flask._endpoint import Page
     from libbus.flask._extension import Bus
 
 LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
@@ -223,28 +223,12 @@ class State:
         """Adds a page on a socket, in its request."""
         push = self.pages()
 
-        def add() -> int:
-            return push.add(
-                fd,
-                page.filters,
-                new=page.new,
-                head=head,
-                last_id=page.last_id,
-                start=page.start,
-                full=page.full,
-                max_bytes=page.max_bytes,
-                interval=page.interval,
-                raw=page.raw,
-                event=page.event,
-                ask=authorizer is not None,
-            )
-
         answers = self.answers
         if authorizer is None:
-            return add()
+            return add(push, fd, page, head=head)
         if answers is None:
             raise libbus.ClosedError("the bus of this app was closed just now")
-        return answers.add(authorizer, add)
+        return answers.add(authorizer, lambda: add(push, fd, page, head=head, ask=True))
 
     def remove(self, page: int) -> None:
         self.pages().remove(page)
