@@ -26,6 +26,7 @@ from typing_extensions import Buffer, Self, TypeVar
 _T = TypeVar("_T")
 _V_co = TypeVar("_V_co", covariant=True, default=Any)
 
+PAGE_FILTERS_MAX: int
 TRANSPORTS: str
 VERSION: str
 ERRORS: tuple[tuple[int, str, str, type[Exception]], ...]

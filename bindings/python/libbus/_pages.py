@@ -9,7 +9,10 @@ from urllib.parse import unquote_to_bytes
 
 import libbus
 from libbus import _core
-from libbus._start import FIRST_MOMENT, Start
+from libbus._core import PAGE_FILTERS_MAX
+from libbus._start import FIRST_MOMENT, LAST_MOMENT, Start
+
+LAST_DIGITS = 19  # a count of more would be no 64-bit number
 
 
 class Refused(Exception):
@@ -81,6 +84,10 @@ def page_of(query: Query, last_event_id: str | None, allow: tuple[str, ...], opt
         raise Refused(
             403, "NOT_ALLOWED", f"pages may not listen to anything: name filters in {option}"
         )
+    if len(filters) > PAGE_FILTERS_MAX:
+        raise Refused(
+            400, "FILTER", f"a page has at most {PAGE_FILTERS_MAX} filters, not {len(filters)}"
+        )
     for asked in filters:
         try:
             libbus.filter_check(asked)
@@ -110,15 +117,24 @@ def last_id_of(query: Query, last_event_id: str | None) -> str | None:
 
 
 def _start_of(query: Query) -> Start | None:
-    try:
-        if (last := query.first("last")) is not None:
-            return libbus.last(int(last))
-        if (since := query.first("since")) is not None:
-            seconds = float(since)
-            return libbus.since(seconds if seconds >= FIRST_MOMENT else time.time() - seconds)
-    except (ValueError, OverflowError) as error:
-        raise Refused(400, "START", f"last=COUNT, or since=SECONDS before now: {error}") from None
+    if (last := query.first("last")) is not None:
+        if not (last.isascii() and last.isdigit() and len(last) <= LAST_DIGITS):
+            raise Refused(400, "START", f"last: a number of messages, not {last[:40]!r}")
+        return libbus.last(int(last))
+    if (since := query.first("since")) is not None:
+        return libbus.since(_moment(since))
     return None
+
+
+def _moment(since: str) -> float:
+    try:
+        seconds = float(since)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < LAST_MOMENT:
+        message = f"since: seconds before now, or since 1970, not {since[:40]!r}"
+        raise Refused(400, "START", message)
+    return seconds if seconds >= FIRST_MOMENT else max(FIRST_MOMENT, time.time() - seconds)
 
 
 def is_covered(asked: str, allow: Iterable[str]) -> bool:
@@ -126,9 +142,11 @@ def is_covered(asked: str, allow: Iterable[str]) -> bool:
 
 
 def check_filters(filters: tuple[str, ...]) -> None:
-    """Raises ValueError without a filter, FilterError for a malformed one."""
+    """Raises ValueError without a filter or with too many, FilterError for a malformed one."""
     if not filters:
         raise ValueError("sse(): name at least one filter, like sse('sensors/#')")
+    if len(filters) > PAGE_FILTERS_MAX:
+        raise ValueError(f"sse(): at most {PAGE_FILTERS_MAX} filters, not {len(filters)}")
     for asked in filters:
         libbus.filter_check(asked)
 
@@ -137,7 +155,7 @@ def seconds_between_writes(max_hz: float | None) -> float:
     """Raises ValueError: max_hz is not above 0. 0: no limit."""
     if max_hz is None:
         return 0.0
-    if max_hz <= 0:
+    if not max_hz > 0:  # nor nan
         raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
     return 1 / max_hz
 

@@ -32,9 +32,6 @@ struct push_object {
 	int bell; /* eventfd, readable while there are questions, and for ever after close() */
 };
 
-/* More filters than a page has by mistake; the library's own limit. */
-enum { FILTERS_MAX = 256 };
-
 static PyObject *
 raise_of(struct push_object *self, int err)
 {
@@ -308,9 +305,9 @@ wanted_begin(struct core *core, PyObject *filters, PyObject *fresh, struct wante
 	    (fresh != NULL && texts_begin(core, fresh, &wanted->fresh) < 0))
 		return -1;
 	count = wanted->filters.count;
-	if (count < 1 || count > FILTERS_MAX) {
-		PyErr_Format(
-		    PyExc_ValueError, "a page has 1 to %d filters, not %zu", FILTERS_MAX, count);
+	if (count < 1 || count > BUS_PAGE_FILTERS_MAX) {
+		PyErr_Format(PyExc_ValueError, "a page has 1 to %d filters, not %zu",
+		    BUS_PAGE_FILTERS_MAX, count);
 		return -1;
 	}
 	wanted->list = PyMem_Calloc(count, sizeof *wanted->list);
