@@ -26,6 +26,7 @@ from flask import Blueprint, Flask, Response, current_app, has_app_context
 from flask.blueprints import BlueprintSetupState
 
 import libbus
+from libbus._guard import Guard
 from libbus._pages import Page, Query, Refused, last_id_of
 from libbus.flask import Bus
 from libbus.flask._state import Settings, State
@@ -96,7 +97,7 @@ class ServerSentEventsBlueprint(Blueprint):
                 app,
                 Settings(
                     name=app.config.get("SSE_BUS") or _outside_name(),
-                    hosts=("*",),  # Flask-SSE's pages have never had that check
+                    guard=Guard("*", (), "init_app"),  # Flask-SSE has never looked at Host
                 ),
             )
         )

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 import libbus
 from libbus import _core
+from libbus._guard import Asked, Guard, place
 from libbus._pages import (
     Page,
     Query,
@@ -32,7 +33,7 @@ from libbus._pages import (
     seconds_between_writes,
     strings,
 )
-from libbus.flask import _authorize, _guard, _starter, _worker
+from libbus.flask import _authorize, _starter, _worker
 from libbus.flask._endpoint import publish_of
 from libbus.flask._handlers import Background, Function, Handler, app_of, handlers_of
 from libbus.flask._servers import is_ending
@@ -101,7 +102,8 @@ class Bus:
                 been made to mean this server by another site (DNS rebinding). IP addresses, names without a dot, names
                 below .local, .lan, .internal, .home.arpa and .localhost, the machine's own name and the app's SERVER_NAME and
                 TRUSTED_HOSTS are fine; ".example.com" stands for all names below; "*" allows any.
-            origins: Other sites whose pages may use the bus, like "https://example.com".
+            origins: Other sites whose pages may use the bus, like "https://example.com", and read its answers (CORS). Their requests
+                bring no cookies of this one, unless the app lets them by Access-Control-Allow-Credentials.
             listen: Addresses of links to listen on, of a bus without a name.
             dial: Addresses of links to dial, of a bus without a name.
             max_pages: How many pages may be open in a process. None: 10,000, or what the limit of open files leaves; where a
@@ -120,7 +122,7 @@ class Bus:
         Raises:
             RuntimeError: The app has a bus already.
             FilterError: A filter of allow or allow_publish is malformed.
-            ValueError: heartbeat is too short.
+            ValueError: heartbeat is too short, or an origin is none.
 
         Threads: any. Blocks: never.
         """
@@ -132,8 +134,7 @@ class Bus:
             name=name,
             allow=strings(allow),
             allow_publish=strings(allow_publish),
-            hosts=strings(hosts),
-            origins=strings(origins),
+            guard=Guard(hosts, origins, "init_app"),
             listen=strings(listen),
             dial=strings(dial),
             max_pages=max_pages,
@@ -163,6 +164,7 @@ class Bus:
         blueprint.add_url_rule("/events", "events", self._events)
         if settings.allow_publish:
             blueprint.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
+        blueprint.after_request(lambda response: self._let_origins_read(state, response))
         app.register_blueprint(blueprint)
         app.context_processor(lambda: {"bus": self})
         app.before_request(self._open_for_handlers)
@@ -405,7 +407,10 @@ class Bus:
             raw=raw,
             event=event,
         )
-        return self._answer(lambda query, seen, _: page._replace(last_id=last_id_of(query, seen)))
+        response = self._answer(
+            lambda query, seen, _: page._replace(last_id=last_id_of(query, seen))
+        )
+        return self._let_origins_read(self._state(), response)
 
     def pages(self) -> dict[str, int]:
         """Counters of the live pages of this process: pages (open now), opened, events, bytes, lost, replaced, denied, unsent,
@@ -444,10 +449,18 @@ class Bus:
         return EventStream(state, page, self._authorizer)
 
     def _check_site(self, state: State) -> None:
-        settings = state.settings
-        refusal = _guard.refusal(request, state.app, settings.hosts, settings.origins)
-        if refusal is not None:
-            raise Refused(403, *refusal)
+        known = list(state.app.config.get("TRUSTED_HOSTS") or ())
+        if server := state.app.config.get("SERVER_NAME"):
+            known += [server, "." + place(server)[0]]
+        # Werkzeug's request.host is empty for a name with an underscore, which browsers take.
+        host = request.environ.get("HTTP_HOST", "")
+        asked = Asked(host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"))
+        state.settings.guard.check(asked, known)
+
+    def _let_origins_read(self, state: State, response: Response) -> Response:
+        guard = state.settings.guard
+        response.headers.extend(guard.headers(request.method, request.headers.get("Origin")))
+        return response
 
     def _events(self) -> Response:
         return self._answer(

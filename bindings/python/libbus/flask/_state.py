@@ -16,6 +16,7 @@ from flask import Flask, Response, jsonify
 
 import libbus
 from libbus import _core
+from libbus._guard import Guard
 from libbus._pages import Page, add
 from libbus.flask import _detach, _servers
 from libbus.flask._authorize import Answers
@@ -40,8 +41,7 @@ class Settings(NamedTuple):
     name: str | None = None
     allow: tuple[str, ...] = ()
     allow_publish: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
+    guard: Guard = Guard((), (), "init_app")
     listen: tuple[str, ...] = ()
     dial: tuple[str, ...] = ()
     max_pages: int | None = None
