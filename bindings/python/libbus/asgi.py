@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import libbus
 from libbus import _core
+from libbus._guard import Asked, Guard
 from libbus._pages import (
     Page,
     Query,
@@ -83,11 +84,15 @@ class EventStream(_Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends events until the page leaves or the server stops."""
+        await self._serve(scope, receive, self._pages._answering(scope, send))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = Query(scope["query_string"])
         try:
+            self._pages._check_site(scope)
             page = self._page._replace(last_id=last_id_of(query, _header(scope, b"last-event-id")))
             if scope["method"] == "HEAD" or "libbus-ask" in query:
-                await _ask(send)
+                await _say(send, 200, HEADERS)
                 return
             ours = self._open(page)
         except Refused as refused:
@@ -136,6 +141,8 @@ class Pages:
     Args:
         bus: A libbus.Bus, which stays yours to close.
         allow: Filters that pages may listen to at /events; none unless you say so. A page without a filter gets all of them.
+        hosts: As in libbus.flask.Bus.init_app().
+        origins: As in libbus.flask.Bus.init_app().
         max_pages: How many may be open in a process. 0: 10,000.
         heartbeat: Seconds between signs of life to a page, at least 0.1.
         history: Of a bus without a name, how many events of allow= pages can begin with or resume from, kept from the first page on.
@@ -143,6 +150,7 @@ class Pages:
 
     Raises:
         FilterError: A filter of allow is malformed.
+        ValueError: An origin is none.
 
     Threads: any, but pages belong to the event loop that serves them. Blocks: never.
     """
@@ -152,6 +160,8 @@ class Pages:
         bus: libbus.Bus,
         *,
         allow: str | Iterable[str] = (),
+        hosts: str | Iterable[str] = (),
+        origins: str | Iterable[str] = (),
         max_pages: int = 0,
         heartbeat: float = 15.0,
         history: int = 0,
@@ -160,6 +170,7 @@ class Pages:
         self.allow: tuple[str, ...] = strings(allow)
         for asked in self.allow:
             libbus.filter_check(asked)
+        self._guard = Guard(hosts, origins, "Pages")
         self._options: dict[str, Any] = {
             "heartbeat": heartbeat,
             "max_pages": max_pages,
@@ -221,7 +232,10 @@ class Pages:
         if scope["type"] != "http":
             raise RuntimeError(f"libbus.asgi.Pages serves http, not {scope['type']}")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["method"] not in ("GET", "HEAD"):
+        send = self._answering(scope, send)
+        if scope["method"] == "OPTIONS":
+            await _say(send, 204, [(b"allow", b"GET, HEAD, OPTIONS")])
+        elif scope["method"] not in ("GET", "HEAD"):
             await _refuse(send, Refused(405, "METHOD", "only GET and HEAD"))
         elif path == "/events":
             await self._events(scope, receive, send)
@@ -232,13 +246,33 @@ class Pages:
             await _refuse(send, Refused(404, "NOT_FOUND", message))
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query, seen = Query(scope["query_string"]), _header(scope, b"last-event-id")
+        query = Query(scope["query_string"])
         try:
-            page = page_of(query, seen, self.allow, "Pages(bus, allow=[...])")
+            self._check_site(scope)
+            page = page_of(query, None, self.allow, "Pages(bus, allow=[...])")
         except Refused as refused:
             await _refuse(send, refused)
             return
-        await EventStream(self, page)(scope, receive, send)
+        await EventStream(self, page)._serve(scope, receive, send)
+
+    def _check_site(self, scope: Scope) -> None:
+        """Raises Refused."""
+        host = _header(scope, b"host") or ""
+        self._guard.check(Asked(host, _header(scope, b"origin"), _header(scope, b"sec-fetch-site")))
+
+    def _answering(self, scope: Scope, send: Send) -> Send:
+        """send(), with the headers that let pages of allowed sites read the answer."""
+        headers = [
+            (name.lower().encode(), value.encode("latin-1"))
+            for name, value in self._guard.headers(scope["method"], _header(scope, b"origin"))
+        ]
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        return answer
 
     def _push(self) -> _core.Push:
         if self._opened is None or (self._opened.closed and not _stops()):
@@ -285,24 +319,23 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def _ask(send: Send) -> None:
-    headers = [*HEADERS, (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _say(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b""
+) -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _file(send: Send, name: str) -> None:
     body = (resources.files("libbus") / "static" / name).read_bytes()
-    headers = [(b"content-type", FILES[name]), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await _say(send, 200, [(b"content-type", FILES[name])], body)
 
 
 async def _refuse(send: Send, refused: Refused) -> None:
     error = {"code": refused.code, "message": refused.message, **refused.about}
-    body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json")]
     if refused.status == 503:
         headers.append((b"retry-after", b"2"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await _say(send, refused.status, headers, json.dumps({"error": error}).encode())
