@@ -1,7 +1,9 @@
 """Live pages of libbus.flask: who may get what, publish what, and from which site."""
 
 import contextlib
+import gc
 import json
+import weakref
 
 import flask
 import pytest
@@ -142,6 +144,23 @@ def test_what_pages_were_asked_about_goes_with_them():
         assert len(answers._pages) == 1
     until(lambda: not answers._pages)
     bus.close()
+
+
+def test_an_app_ends_though_a_page_was_asked_about():
+    app, bus, _ = guarded()
+    with opened(app, "/bus/events?filter=%23") as answer:
+        bus.publish("a/open", 1)
+        next(messages(answer.response))
+    push = app.extensions["libbus"].push
+    ended = weakref.ref(app)
+    del app, bus, answer, _
+
+    def gone():
+        gc.collect()
+        return ended() is None
+
+    until(gone)
+    assert push.closed
 
 
 # --- publishing from a page ---------------------------------------------------------------------------------

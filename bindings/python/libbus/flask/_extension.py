@@ -33,7 +33,7 @@ from libbus._pages import (
     seconds_between_writes,
     strings,
 )
-from libbus.flask import _authorize, _starter, _worker
+from libbus.flask import _starter, _worker
 from libbus.flask._endpoint import publish_of
 from libbus.flask._handlers import Background, Function, Handler, app_of, handlers_of
 from libbus.flask._servers import is_ending
@@ -41,7 +41,7 @@ from libbus.flask._state import RETRY_S, Settings, State
 from libbus.flask._stream import HEADERS, EventStream
 
 if TYPE_CHECKING:
-    from libbus.flask._authorize import Authorizer
+    from libbus._answers import Authorizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -430,9 +430,7 @@ class Bus:
 
     def _serve(self, state: State, page: Page, ask: bool) -> Response:
         for asked in page.filters:
-            if self._authorizer is not None and not _authorize.asks(
-                self._authorizer, "subscribe", asked
-            ):
+            if not self._may("subscribe", asked):
                 raise Refused(
                     403, "NOT_AUTHORIZED", f"this page may not listen to {asked!r}", filter=asked
                 )
@@ -447,6 +445,10 @@ class Bus:
         if request.method == "HEAD" or ask:
             return Response(headers=HEADERS)
         return EventStream(state, page, self._authorizer)
+
+    def _may(self, action: str, what: str) -> bool:
+        fn = self._authorizer
+        return fn is None or bool(current_app.ensure_sync(fn)(action, what))
 
     def _check_site(self, state: State) -> None:
         known = list(state.app.config.get("TRUSTED_HOSTS") or ())
@@ -474,9 +476,7 @@ class Bus:
         try:
             self._check_site(state)
             topic, value = publish_of(request, state.settings.allow_publish)
-            if self._authorizer is not None and not _authorize.asks(
-                self._authorizer, "publish", topic
-            ):
+            if not self._may("publish", topic):
                 raise Refused(
                     403, "NOT_AUTHORIZED", f"this page may not publish on {topic!r}", topic=topic
                 )
