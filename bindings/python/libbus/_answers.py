@@ -6,6 +6,7 @@ answered; its answer stays with the page. One thread of the process calls the ap
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -26,6 +27,15 @@ Authorizer = Callable[[str, str], Any]
 RETRY_S = 0.1  # without memory
 
 log = logging.getLogger("libbus.pages")
+
+
+def granted(answer: Any) -> bool:
+    """Raises TypeError for a coroutine, which would count as a yes: an async function is called, and nobody awaits it."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError("authorize: a function that returns an awaitable must be an async function")
+    return bool(answer)
 
 
 class Answers:
@@ -89,7 +99,7 @@ def _settle(push: _core.Push, answers: Answers | None, page: int, topic: str | N
 
 def _ask(fn: Authorizer, topic: str) -> tuple[bool, str | None]:
     try:
-        may = bool(fn("receive", topic))
+        may = granted(fn("receive", topic))
     except BaseException:  # SystemExit and gevent.Timeout too: other pages wait for this thread
         log.exception("authorize: whether a page may receive %r; it may not", topic)
         return False, "the server could not find out whether this page may receive it"

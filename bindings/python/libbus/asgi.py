@@ -14,6 +14,8 @@ pages.sse("room/1/#"), after it has decided who may listen:
     async def room(number: int, user: User = Depends(login)):
         return pages.sse(f"room/{number}/#")
 
+Pages cannot publish here: who may is a view's to decide.
+
 One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. Under
 uvicorn pages end, and connect again, when it is told to stop.
 """
@@ -21,6 +23,8 @@ uvicorn pages end, and connect again, when it is told to stop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import json
 import signal
 import socket
@@ -30,7 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import libbus
 from libbus import _core
+from libbus._answers import Answers, Authorizer, granted
 from libbus._guard import Asked, Guard
+from libbus._loop import is_async
 from libbus._pages import (
     Page,
     Query,
@@ -54,6 +60,7 @@ else:
 __all__ = ["EventStream", "Pages"]
 
 Scope = MutableMapping[str, Any]
+Authorize = Callable[[Scope, str, str], Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -91,10 +98,14 @@ class EventStream(_Response):
         try:
             self._pages._check_site(scope)
             page = self._page._replace(last_id=last_id_of(query, _header(scope, b"last-event-id")))
+            for asked in page.filters:
+                if not await self._pages._may(scope, "subscribe", asked):
+                    message = f"this page may not listen to {asked!r}"
+                    raise Refused(403, "NOT_AUTHORIZED", message, filter=asked)
             if scope["method"] == "HEAD" or "libbus-ask" in query:
                 await _say(send, 200, HEADERS)
                 return
-            ours = self._open(page)
+            ours = self._open(scope, page)
         except Refused as refused:
             await _refuse(send, refused)
             return
@@ -102,7 +113,7 @@ class EventStream(_Response):
             self._pages._watch_server()
             await self._carry(ours, receive, send)
 
-    def _open(self, page: Page) -> socket.socket:
+    def _open(self, scope: Scope, page: Page) -> socket.socket:
         """The socket that the events of a new page come from. Raises Refused."""
         try:
             ours, theirs = socket.socketpair()
@@ -110,7 +121,7 @@ class EventStream(_Response):
                 try:
                     ours.setblocking(False)
                     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-                    add(self._pages._push(), theirs.fileno(), page)
+                    self._pages._add(scope, theirs.fileno(), page)
                 except BaseException:
                     ours.close()
                     raise
@@ -141,6 +152,10 @@ class Pages:
     Args:
         bus: A libbus.Bus, which stays yours to close.
         allow: Filters that pages may listen to at /events; none unless you say so. A page without a filter gets all of them.
+        authorize: may(scope, action, what) is asked whether a page may do something, as with libbus.flask.Bus.authorize():
+            "subscribe" a filter, then "receive" each topic before its first event. scope is that of the request:
+            starlette.requests.Request(scope) has its session and user. An async function runs in the event loop, another one on
+            a thread.
         hosts: As in libbus.flask.Bus.init_app().
         origins: As in libbus.flask.Bus.init_app().
         max_pages: How many may be open in a process. 0: 10,000.
@@ -160,6 +175,7 @@ class Pages:
         bus: libbus.Bus,
         *,
         allow: str | Iterable[str] = (),
+        authorize: Authorize | None = None,
         hosts: str | Iterable[str] = (),
         origins: str | Iterable[str] = (),
         max_pages: int = 0,
@@ -177,7 +193,9 @@ class Pages:
             "history": history,
             "remember": self.allow if history and not bus.name else (),
         }
+        self._authorize = authorize
         self._opened: _core.Push | None = None
+        self._answers: Answers | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def sse(
@@ -277,7 +295,25 @@ class Pages:
     def _push(self) -> _core.Push:
         if self._opened is None or (self._opened.closed and not _stops()):
             self._opened = _core.Push(self.bus, **self._options)
+            self._answers = Answers(self._opened)
         return self._opened
+
+    def _add(self, scope: Scope, fd: int, page: Page) -> None:
+        push = self._push()
+        if self._authorize is None:
+            add(push, fd, page)
+        else:
+            assert self._answers is not None
+            may = _receiving(self._authorize, scope)
+            self._answers.add(may, lambda: add(push, fd, page, ask=True))
+
+    async def _may(self, scope: Scope, action: str, what: str) -> bool:
+        fn = self._authorize
+        if fn is None:
+            return True
+        if is_async(fn):
+            return granted(await fn(scope, action, what))
+        return granted(await asyncio.to_thread(fn, scope, action, what))
 
     def _watch_server(self) -> None:
         """One task for all pages."""
@@ -298,6 +334,20 @@ def _stops() -> bool:
     """Whether uvicorn was told to stop. It waits for open responses then, and says nothing to them."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return bool(getattr(server, "should_exit", False))
+
+
+def _receiving(fn: Authorize, scope: Scope) -> Authorizer:
+    """may(action, what) for another thread, in the context of this request."""
+    context = contextvars.copy_context()
+    if not is_async(fn):
+        return functools.partial(context.run, fn, scope)
+    loop = asyncio.get_running_loop()
+
+    def may(action: str, what: str) -> Any:
+        asked = fn(scope, action, what)
+        return context.run(asyncio.run_coroutine_threadsafe, asked, loop).result()
+
+    return may
 
 
 async def _events(ours: socket.socket, send: Send) -> None:

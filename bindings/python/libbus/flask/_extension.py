@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 import libbus
 from libbus import _core
+from libbus._answers import granted
 from libbus._guard import Asked, Guard, place
 from libbus._pages import (
     Page,
@@ -448,7 +449,7 @@ class Bus:
 
     def _may(self, action: str, what: str) -> bool:
         fn = self._authorizer
-        return fn is None or bool(current_app.ensure_sync(fn)(action, what))
+        return fn is None or granted(current_app.ensure_sync(fn)(action, what))
 
     def _check_site(self, state: State) -> None:
         known = list(state.app.config.get("TRUSTED_HOSTS") or ())
