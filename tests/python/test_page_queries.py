@@ -1,6 +1,7 @@
 """What a page may write into its request: garbage is refused by name, at each door, and never an error of the server."""
 
 import contextlib
+import io
 
 import flask
 import pytest
@@ -135,6 +136,36 @@ def test_a_malformed_publish_is_refused_with_a_reason(body):
     app, bus = site(allow_publish=["in/#"])
     headers = {"X-Libbus": "1", "Content-Type": "application/json"}
     answer = app.test_client().post("/bus/publish", data=body, headers=headers)
-    assert answer.status_code == 400
+    assert answer.status_code == (400 if body else 411)
     assert answer.json["error"]["message"]
+    bus.close()
+
+
+@pytest.mark.parametrize(("size", "status"), [(10_000, 204), (10**7, 413), (10**12, 413)])
+def test_a_body_that_cannot_be_a_value_is_refused_before_it_is_read(size, status):
+    app, bus = site(allow_publish=["#"], max_payload=10_000)
+    text = b'{"topic": "a", "value": "' + b"\\u0000" * 1600 + b'"}'
+    body = io.BytesIO(text.ljust(10_000))
+    given = {"X-Libbus": "1", "Content-Type": "application/json"}
+    answer = app.test_client().post(
+        "/bus/publish",
+        input_stream=body,
+        headers=given,
+        environ_overrides={"CONTENT_LENGTH": str(size)},
+    )
+    assert answer.status_code == status
+    assert (body.tell() == 0) == (status == 413)
+    bus.close()
+
+
+def test_a_body_of_unknown_length_is_refused():
+    app, bus = site(allow_publish=["#"])
+    given = {"X-Libbus": "1", "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    answer = app.test_client().post(
+        "/bus/publish",
+        input_stream=io.BytesIO(b'{"topic": "a", "value": 1}'),
+        headers=given,
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert (answer.status_code, answer.json["error"]["code"]) == (411, "BODY")
     bus.close()

@@ -476,7 +476,8 @@ class Bus:
         state = self._state()
         try:
             self._check_site(state)
-            topic, value = publish_of(request, state.settings.allow_publish)
+            settings = state.settings
+            topic, value = publish_of(request, settings.allow_publish, settings.bus["max_payload"])
             if not self._may("publish", topic):
                 raise Refused(
                     403, "NOT_AUTHORIZED", f"this page may not publish on {topic!r}", topic=topic
