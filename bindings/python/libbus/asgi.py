@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import json
 import signal
 import socket
@@ -340,7 +339,7 @@ def _receiving(fn: Authorize, scope: Scope) -> Authorizer:
     """may(action, what) for another thread, in the context of this request."""
     context = contextvars.copy_context()
     if not is_async(fn):
-        return functools.partial(context.run, fn, scope)
+        return lambda action, what: context.run(fn, scope, action, what)
     loop = asyncio.get_running_loop()
 
     def may(action: str, what: str) -> Any:
