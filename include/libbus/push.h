@@ -63,6 +63,8 @@ struct bus_push_config {
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_push_open(struct bus *bus, const struct bus_push_config *cfg, struct bus_push **ret_push);
 
+enum { BUS_PAGE_FILTERS_MAX = 256 }; /* of one page */
+
 struct bus_page_filter {
 	const char *filter;
 	bool        is_new; /* the page adds this filter now. It gets kept values and no past; with .from, of this filter its
@@ -72,7 +74,7 @@ struct bus_page_filter {
 struct bus_page_config {
 	size_t size;
 	const struct bus_page_filter *filters;
-	size_t      filters_count; /* 1 to 256 */
+	size_t      filters_count; /* 1 to BUS_PAGE_FILTERS_MAX */
 	const char *head;          /* sent first: status line and headers of the response; NULL: none */
 	size_t      head_len;      /* at most 64 KiB */
 	const char *last_id;       /* the page's last id; NULL, "" or no id: it is a new page */

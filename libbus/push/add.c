@@ -15,7 +15,6 @@
 enum {
 	DEFAULT_PAGE_BYTES = 64 * 1024,
 	LEAST_PAGE_BYTES = 1024,
-	FILTERS_MOST = 256,
 	HEAD_MOST = 64 * 1024,
 	EVENT_MOST = 128,
 	UNSENT_BYTES = 16 * 1024, /* in the socket, so that what waits is ours to drop */
@@ -83,9 +82,10 @@ is_line(const char *text, size_t most)
 static int
 check_page(const struct bus_page_config *cfg)
 {
-	if (cfg->filters == NULL || cfg->filters_count == 0 || cfg->filters_count > FILTERS_MOST)
+	if (cfg->filters == NULL || cfg->filters_count == 0 ||
+	    cfg->filters_count > BUS_PAGE_FILTERS_MAX)
 		return bus__fail(BUS_E_INVAL, "filters: a page has 1 to %d of them, not %zu",
-		    FILTERS_MOST, cfg->filters_count);
+		    BUS_PAGE_FILTERS_MAX, cfg->filters_count);
 	for (size_t i = 0; i < cfg->filters_count; i++) {
 		int err = bus_filter_check(cfg->filters[i].filter);
 

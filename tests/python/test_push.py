@@ -91,6 +91,28 @@ def test_a_question_waits_for_its_answer_and_holds_the_page_s_events(bus):
         assert push.page_stats(number)["denied"] == 1
 
 
+def test_questions_that_find_no_memory_are_asked_again(bus):
+    python = pytest.importorskip("_testcapi")
+    with pages(bus) as push, page(push, "#", ask=True) as (number, _):
+        failed = 0
+        for n in range(20):
+            topic = f"a/{n}"
+            bus.publish(topic, 1)
+            asked = []
+            python.set_nomemory(n, n + 1)  # the n-th allocation fails
+            try:
+                asked = push.questions(WATCHDOG)
+            except MemoryError:
+                failed += 1
+            finally:
+                python.remove_mem_hooks()
+            # Empty once at most: what was read is put back with a ring.
+            asked = asked or push.questions(WATCHDOG) or push.questions(WATCHDOG)
+            assert asked == [(number, topic)]
+            push.answer(number, topic, True)
+        assert failed > 0
+
+
 def test_a_page_with_questions_is_reported_when_it_leaves(bus):
     with pages(bus) as push:
         with page(push, "#", ask=True) as (number, _):

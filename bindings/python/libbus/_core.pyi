@@ -26,6 +26,7 @@ from typing_extensions import Buffer, Self, TypeVar
 _T = TypeVar("_T")
 _V_co = TypeVar("_V_co", covariant=True, default=Any)
 
+PAGE_FILTERS_MAX: int
 TRANSPORTS: str
 VERSION: str
 ERRORS: tuple[tuple[int, str, str, type[Exception]], ...]
@@ -451,6 +452,7 @@ class Push:
 
         Raises:
             ClosedError: close() was called.
+            MemoryError: The next call gets the questions.
 
         Threads: any; one takes each question. Blocks: up to timeout, without the GIL; a greenlet lets others run.
         """

@@ -14,6 +14,8 @@ pages.sse("room/1/#"), after it has decided who may listen:
     async def room(number: int, user: User = Depends(login)):
         return pages.sse(f"room/{number}/#")
 
+Pages cannot publish here: who may is a view's to decide.
+
 One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. Under
 uvicorn pages end, and connect again, when it is told to stop.
 """
@@ -21,18 +23,30 @@ uvicorn pages end, and connect again, when it is told to stop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import libbus
 from libbus import _core
-from libbus._pages import check_filters, seconds_between_writes
+from libbus._answers import Answers, Authorizer, granted
+from libbus._guard import Asked, Guard
+from libbus._loop import is_async
+from libbus._pages import (
+    Page,
+    Query,
+    Refused,
+    add,
+    check_filters,
+    last_id_of,
+    page_of,
+    seconds_between_writes,
+    strings,
+)
 
 if TYPE_CHECKING:
     _Response = object
@@ -45,13 +59,13 @@ else:
 __all__ = ["EventStream", "Pages"]
 
 Scope = MutableMapping[str, Any]
+Authorize = Callable[[Scope, str, str], Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 LOOK_S = 0.25  # how soon pages of a server that stops end
 GOODBYE_S = 1.0
 BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
-FIRST_MOMENT = 1e9
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -68,29 +82,53 @@ class EventStream(_Response):
     background: Any = None
     status_code: int = 200
 
-    def __init__(self, pages: Pages, filters: tuple[str, ...], options: dict[str, Any]) -> None:
+    def __init__(self, pages: Pages, page: Page) -> None:
         self.raw_headers: list[tuple[bytes, bytes]] = list(
             HEADERS
         )  # Starlette's set_cookie() and headers add to them
-        self._pages, self._filters, self._options = pages, filters, options
+        self._pages, self._page = pages, page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends events until the page leaves or the server stops."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            ours.setblocking(False)
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            options = {"last_id": _header(scope, b"last-event-id"), **self._options}
-            try:
-                self._pages._push().add(theirs.fileno(), self._filters, **options)
-            except (libbus.BusError, MemoryError) as error:
-                theirs.close()
-                code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
-                await _refuse(send, 503, code, f"no live page: {error or 'out of memory'}")
+        await self._serve(scope, receive, self._pages._answering(scope, send))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = Query(scope["query_string"])
+        try:
+            self._pages._check_site(scope)
+            page = self._page._replace(last_id=last_id_of(query, _header(scope, b"last-event-id")))
+            for asked in page.filters:
+                if not await self._pages._may(scope, "subscribe", asked):
+                    message = f"this page may not listen to {asked!r}"
+                    raise Refused(403, "NOT_AUTHORIZED", message, filter=asked)
+            if scope["method"] == "HEAD" or "libbus-ask" in query:
+                await _say(send, 200, HEADERS)
                 return
-            theirs.detach()
+            ours = self._open(scope, page)
+        except Refused as refused:
+            await _refuse(send, refused)
+            return
+        with ours:
             self._pages._watch_server()
             await self._carry(ours, receive, send)
+
+    def _open(self, scope: Scope, page: Page) -> socket.socket:
+        """The socket that the events of a new page come from. Raises Refused."""
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    ours.setblocking(False)
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+                    self._pages._add(scope, theirs.fileno(), page)
+                except BaseException:
+                    ours.close()
+                    raise
+                theirs.detach()
+        except (libbus.BusError, MemoryError, OSError) as error:
+            code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
+            raise Refused(503, code, f"no live page: {error or 'out of memory'}") from None
+        return ours
 
     async def _carry(self, ours: socket.socket, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -113,6 +151,12 @@ class Pages:
     Args:
         bus: A libbus.Bus, which stays yours to close.
         allow: Filters that pages may listen to at /events; none unless you say so. A page without a filter gets all of them.
+        authorize: may(scope, action, what) is asked whether a page may do something, as with libbus.flask.Bus.authorize():
+            "subscribe" a filter, then "receive" each topic before its first event. scope is that of the request:
+            starlette.requests.Request(scope) has its session and user. An async function runs in the event loop, another one on
+            a thread.
+        hosts: As in libbus.flask.Bus.init_app().
+        origins: As in libbus.flask.Bus.init_app().
         max_pages: How many may be open in a process. 0: 10,000.
         heartbeat: Seconds between signs of life to a page, at least 0.1.
         history: Of a bus without a name, how many events of allow= pages can begin with or resume from, kept from the first page on.
@@ -120,6 +164,7 @@ class Pages:
 
     Raises:
         FilterError: A filter of allow is malformed.
+        ValueError: An origin is none.
 
     Threads: any, but pages belong to the event loop that serves them. Blocks: never.
     """
@@ -129,21 +174,27 @@ class Pages:
         bus: libbus.Bus,
         *,
         allow: str | Iterable[str] = (),
+        authorize: Authorize | None = None,
+        hosts: str | Iterable[str] = (),
+        origins: str | Iterable[str] = (),
         max_pages: int = 0,
         heartbeat: float = 15.0,
         history: int = 0,
     ) -> None:
         self.bus: libbus.Bus = bus
-        self.allow: tuple[str, ...] = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.allow: tuple[str, ...] = strings(allow)
         for asked in self.allow:
             libbus.filter_check(asked)
+        self._guard = Guard(hosts, origins, "Pages")
         self._options: dict[str, Any] = {
             "heartbeat": heartbeat,
             "max_pages": max_pages,
             "history": history,
             "remember": self.allow if history and not bus.name else (),
         }
+        self._authorize = authorize
         self._opened: _core.Push | None = None
+        self._answers: Answers | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def sse(
@@ -174,15 +225,16 @@ class Pages:
         Threads: any. Blocks: never.
         """
         check_filters(filters)
-        options = {
-            "raw": raw,
-            "event": event,
-            "start": start,
-            "full": full,
-            "max_bytes": max_bytes,
-            "interval": seconds_between_writes(max_hz),
-        }
-        return EventStream(self, filters, options)
+        page = Page(
+            filters,
+            start=start,
+            full=full,
+            max_bytes=max_bytes,
+            interval=seconds_between_writes(max_hz),
+            raw=raw,
+            event=event,
+        )
+        return EventStream(self, page)
 
     def close(self) -> None:
         """Ends open pages, which connect again. The bus stays open.
@@ -197,55 +249,70 @@ class Pages:
         if scope["type"] != "http":
             raise RuntimeError(f"libbus.asgi.Pages serves http, not {scope['type']}")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 405, "METHOD", "only GET and HEAD")
+        send = self._answering(scope, send)
+        if scope["method"] == "OPTIONS":
+            await _say(send, 204, [(b"allow", b"GET, HEAD, OPTIONS")])
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _refuse(send, Refused(405, "METHOD", "only GET and HEAD"))
         elif path == "/events":
             await self._events(scope, receive, send)
         elif path.removeprefix("/static/") in FILES:
             await _file(send, path.removeprefix("/static/"))
         else:
-            await _refuse(send, 404, "NOT_FOUND", "there are /events and /static/libbus.js here")
+            message = "there are /events and /static/libbus.js here"
+            await _refuse(send, Refused(404, "NOT_FOUND", message))
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        filters = tuple(dict.fromkeys(query.get("filter", self.allow)))
-        if not filters:
-            await _refuse(
-                send,
-                403,
-                "NOT_ALLOWED",
-                "pages may not listen to anything: Pages(bus, allow=[...])",
-            )
-            return
+        query = Query(scope["query_string"])
         try:
-            for asked in filters:
-                if not any(libbus.filter_covers(allowed, asked) for allowed in self.allow):
-                    libbus.filter_check(asked)
-                    message = f"pages may not listen to {asked!r}: add it to Pages(allow=[...])"
-                    await _refuse(send, 403, "NOT_ALLOWED", message, filter=asked)
-                    return
-        except libbus.FilterError as error:
-            await _refuse(send, 400, "FILTER", str(error), filter=asked)
+            self._check_site(scope)
+            page = page_of(query, None, self.allow, "Pages(bus, allow=[...])")
+        except Refused as refused:
+            await _refuse(send, refused)
             return
-        options: dict[str, Any] = {"raw": "raw" in query}
-        try:
-            options["start"] = _start(query)
-        except (ValueError, OverflowError) as error:
-            message = f"last=COUNT, or since=SECONDS before now: {error}"
-            await _refuse(send, 400, "START", message)
-            return
-        options["new"] = tuple(each for each in query.get("new", ()) if each in filters)
-        if (after := query.get("after", [""])[0]) and "\0" not in after:
-            options["last_id"] = after
-        if scope["method"] == "HEAD" or "libbus-ask" in query:
-            await _ask(send)
-            return
-        await EventStream(self, filters, options)(scope, receive, send)
+        await EventStream(self, page)._serve(scope, receive, send)
+
+    def _check_site(self, scope: Scope) -> None:
+        """Raises Refused."""
+        host = _header(scope, b"host") or ""
+        self._guard.check(Asked(host, _header(scope, b"origin"), _header(scope, b"sec-fetch-site")))
+
+    def _answering(self, scope: Scope, send: Send) -> Send:
+        """send(), with the headers that let pages of allowed sites read the answer."""
+        headers = [
+            (name.lower().encode(), value.encode("latin-1"))
+            for name, value in self._guard.headers(scope["method"], _header(scope, b"origin"))
+        ]
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        return answer
 
     def _push(self) -> _core.Push:
         if self._opened is None or (self._opened.closed and not _stops()):
             self._opened = _core.Push(self.bus, **self._options)
+            self._answers = Answers(self._opened)
         return self._opened
+
+    def _add(self, scope: Scope, fd: int, page: Page) -> None:
+        push = self._push()
+        if self._authorize is None:
+            add(push, fd, page)
+        else:
+            assert self._answers is not None
+            may = _receiving(self._authorize, scope)
+            self._answers.add(may, lambda: add(push, fd, page, ask=True))
+
+    async def _may(self, scope: Scope, action: str, what: str) -> bool:
+        fn = self._authorize
+        if fn is None:
+            return True
+        if is_async(fn):
+            return granted(await fn(scope, action, what))
+        return granted(await asyncio.to_thread(fn, scope, action, what))
 
     def _watch_server(self) -> None:
         """One task for all pages."""
@@ -268,6 +335,20 @@ def _stops() -> bool:
     return bool(getattr(server, "should_exit", False))
 
 
+def _receiving(fn: Authorize, scope: Scope) -> Authorizer:
+    """may(action, what) for another thread, in the context of this request."""
+    context = contextvars.copy_context()
+    if not is_async(fn):
+        return lambda action, what: context.run(fn, scope, action, what)
+    loop = asyncio.get_running_loop()
+
+    def may(action: str, what: str) -> Any:
+        asked = fn(scope, action, what)
+        return context.run(asyncio.run_coroutine_threadsafe, asked, loop).result()
+
+    return may
+
+
 async def _events(ours: socket.socket, send: Send) -> None:
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(ours, 65536):
@@ -279,40 +360,31 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _start(query: dict[str, list[str]]) -> libbus.Start | None:
-    if "last" in query:
-        return libbus.last(int(query["last"][0]))
-    if "since" in query:
-        seconds = float(query["since"][0])
-        return libbus.since(seconds if seconds >= FIRST_MOMENT else time.time() - seconds)
-    return None
-
-
 def _header(scope: Scope, name: bytes) -> str | None:
     for each, value in scope["headers"]:
         if each == name:
             text: str = value.decode("latin-1")
-            return None if "\0" in text else text
+            return text
     return None
 
 
-async def _ask(send: Send) -> None:
-    headers = [*HEADERS, (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _say(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b""
+) -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _file(send: Send, name: str) -> None:
     body = (resources.files("libbus") / "static" / name).read_bytes()
-    headers = [(b"content-type", FILES[name]), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await _say(send, 200, [(b"content-type", FILES[name])], body)
 
 
-async def _refuse(send: Send, status: int, code: str, message: str, **about: str) -> None:
-    body = json.dumps({"error": {"code": code, "message": message, **about}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 503:
+async def _refuse(send: Send, refused: Refused) -> None:
+    error = {"code": refused.code, "message": refused.message, **refused.about}
+    headers = [(b"content-type", b"application/json")]
+    if refused.status == 503:
         headers.append((b"retry-after", b"2"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await _say(send, refused.status, headers, json.dumps({"error": error}).encode())

@@ -417,7 +417,8 @@ core_exec(PyObject *module)
 	    type_new(module, &next_spec, NULL, &core->next) < 0 ||
 	    add_type(module, &push_spec, NULL, &core->push) < 0)
 		return -1;
-	if (PyModule_AddStringConstant(module, "TRANSPORTS", LIBBUS_TRANSPORTS) < 0)
+	if (PyModule_AddIntConstant(module, "PAGE_FILTERS_MAX", BUS_PAGE_FILTERS_MAX) < 0 ||
+	    PyModule_AddStringConstant(module, "TRANSPORTS", LIBBUS_TRANSPORTS) < 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "VERSION", bus_version());
 }

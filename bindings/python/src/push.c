@@ -25,14 +25,12 @@ struct push_object {
 	PyObject_HEAD struct core *core;
 	struct gate gate;
 	struct bus_push *push;
-	pthread_mutex_t lock; /* of the questions: the thread of all pages adds, Python takes */
+	/* Of the questions, which the thread of all pages adds and Python takes, and of the last ring. */
+	pthread_mutex_t lock;
 	struct question *first, **last;
 	atomic_bool asks; /* a page has questions, so somebody takes them */
 	int bell; /* eventfd, readable while there are questions, and for ever after close() */
 };
-
-/* More filters than a page has by mistake; the library's own limit. */
-enum { FILTERS_MAX = 256 };
 
 static PyObject *
 raise_of(struct push_object *self, int err)
@@ -107,6 +105,41 @@ take(struct push_object *self)
 	return taken;
 }
 
+/* Taken in vain: the next call gets them, before those that came since. */
+static void
+put_back(struct push_object *self, struct question *questions)
+{
+	struct question *last = questions;
+
+	if (questions == NULL)
+		return;
+	while (last->next != NULL)
+		last = last->next;
+	pthread_mutex_lock(&self->lock);
+	last->next = self->first;
+	if (self->first == NULL)
+		self->last = &last->next;
+	self->first = questions;
+	ring(self);
+	pthread_mutex_unlock(&self->lock);
+}
+
+/* True for one caller, who ends the pages. The ring is the last: take() leaves it, because it looks at the gate under the lock. */
+static bool
+shut(struct push_object *self)
+{
+	bool was_open;
+
+	if (gate_forked(&self->gate))
+		return false;
+	pthread_mutex_lock(&self->lock);
+	was_open = gate_shut(&self->gate);
+	if (was_open)
+		ring(self);
+	pthread_mutex_unlock(&self->lock);
+	return was_open;
+}
+
 static void
 drop(struct question *questions)
 {
@@ -118,13 +151,13 @@ drop(struct question *questions)
 	}
 }
 
-/* [(page, topic), …] of a list that is taken over. */
+/* [(page, topic), …] */
 static PyObject *
-listed(struct question *questions)
+listed(const struct question *questions)
 {
 	PyObject *list = PyList_New(0);
 
-	for (struct question *at = questions; at != NULL && list != NULL; at = at->next) {
+	for (const struct question *at = questions; at != NULL && list != NULL; at = at->next) {
 		PyObject *pair = Py_BuildValue(
 		    "(Kz)", (unsigned long long)at->page, at->left ? NULL : at->topic);
 
@@ -132,7 +165,6 @@ listed(struct question *questions)
 			Py_CLEAR(list);
 		Py_XDECREF(pair);
 	}
-	drop(questions);
 	return list;
 }
 
@@ -143,6 +175,7 @@ PyDoc_STRVAR(push_questions_doc,
     "\n"
     "Raises:\n"
     "    ClosedError: close() was called.\n"
+    "    MemoryError: The next call gets the questions.\n"
     "\n"
     "Threads: any; one takes each question. Blocks: up to timeout, without the GIL; a greenlet lets others run.");
 
@@ -150,13 +183,16 @@ static PyObject *
 push_questions(struct push_object *self, PyObject *args)
 {
 	struct pollfd polled = {.fd = self->bell, .events = POLLIN};
-	PyObject *timeout = Py_None;
+	PyObject *timeout = Py_None, *list;
+	struct question *taken;
 	int ms, green;
 
 	if (!PyArg_ParseTuple(args, "|O:questions", &timeout) || timeout_ms(timeout, &ms) < 0)
 		return NULL;
 	if (gate_forked(&self->gate))
 		return raise_of(self, BUS_E_FORKED);
+	if (gate_is_shut(&self->gate))
+		return raise_of(self, BUS_E_CLOSED);
 	green = greenlets_are_known(self->core);
 	if (green > 0)
 		green = wait_in_greenlet(self->core, self->bell, ms);
@@ -173,7 +209,13 @@ push_questions(struct push_object *self, PyObject *args)
 	}
 	if (gate_is_shut(&self->gate))
 		return raise_of(self, BUS_E_CLOSED);
-	return listed(take(self));
+	taken = take(self);
+	list = listed(taken);
+	if (list != NULL)
+		drop(taken);
+	else
+		put_back(self, taken);
+	return list;
 }
 
 PyDoc_STRVAR(push_answer_doc,
@@ -263,9 +305,9 @@ wanted_begin(struct core *core, PyObject *filters, PyObject *fresh, struct wante
 	    (fresh != NULL && texts_begin(core, fresh, &wanted->fresh) < 0))
 		return -1;
 	count = wanted->filters.count;
-	if (count < 1 || count > FILTERS_MAX) {
-		PyErr_Format(
-		    PyExc_ValueError, "a page has 1 to %d filters, not %zu", FILTERS_MAX, count);
+	if (count < 1 || count > BUS_PAGE_FILTERS_MAX) {
+		PyErr_Format(PyExc_ValueError, "a page has 1 to %d filters, not %zu",
+		    BUS_PAGE_FILTERS_MAX, count);
 		return -1;
 	}
 	wanted->list = PyMem_Calloc(count, sizeof *wanted->list);
@@ -448,9 +490,8 @@ end(struct push_object *self, int ms)
 {
 	int pages;
 
-	if (!gate_shut(&self->gate))
+	if (!shut(self))
 		return 0;
-	ring(self);
 	Py_BEGIN_ALLOW_THREADS gate_wait(&self->gate);
 	pages = bus_push_close(self->push, ms);
 	Py_END_ALLOW_THREADS self->push = NULL;

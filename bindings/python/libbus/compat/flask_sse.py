@@ -22,10 +22,12 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Flask, Response, current_app, has_app_context, request
+from flask import Blueprint, Flask, Response, current_app, has_app_context
 from flask.blueprints import BlueprintSetupState
 
 import libbus
+from libbus._guard import Guard
+from libbus._pages import Page, Query, Refused, last_id_of
 from libbus.flask import Bus
 from libbus.flask._state import Settings, State
 
@@ -84,7 +86,7 @@ class ServerSentEventsBlueprint(Blueprint):
 
     def stream(self) -> Response:
         """The view: events of the channel that the query names, or of "sse"."""
-        return self._pages.sse(_topic(request.args.get("channel") or "sse"), raw=True)
+        return self._pages._answer(_page_of)
 
     def _registered(self, setup: BlueprintSetupState) -> None:
         app = setup.app
@@ -95,7 +97,7 @@ class ServerSentEventsBlueprint(Blueprint):
                 app,
                 Settings(
                     name=app.config.get("SSE_BUS") or _outside_name(),
-                    hosts=("*",),  # Flask-SSE's pages have never had that check
+                    guard=Guard("*", (), "init_app"),  # Flask-SSE has never looked at Host
                 ),
             )
         )
@@ -116,6 +118,15 @@ class ServerSentEventsBlueprint(Blueprint):
 
 def _outside_name() -> str:
     return os.environ.get("SSE_BUS") or BUS_NAME
+
+
+def _page_of(query: Query, last_event_id: str | None, _: State) -> Page:
+    topic = _topic(query.first("channel") or "sse")
+    try:
+        libbus.filter_check(topic)
+    except libbus.FilterError:  # its name is quoted: it is too long
+        raise Refused(400, "CHANNEL", "channel: a name that is too long for a topic") from None
+    return Page((topic,), last_id=last_id_of(query, last_event_id), raw=True)
 
 
 def _topic(channel: str) -> str:

@@ -22,16 +22,27 @@ from markupsafe import Markup
 
 import libbus
 from libbus import _core
-from libbus._pages import check_filters, seconds_between_writes
-from libbus.flask import _authorize, _guard, _starter, _worker
-from libbus.flask._endpoint import Page, Refused, last_id_of, page_of, publish_of
+from libbus._answers import granted
+from libbus._guard import Asked, Guard, place
+from libbus._pages import (
+    Page,
+    Query,
+    Refused,
+    check_filters,
+    last_id_of,
+    page_of,
+    seconds_between_writes,
+    strings,
+)
+from libbus.flask import _starter, _worker
+from libbus.flask._endpoint import publish_of
 from libbus.flask._handlers import Background, Function, Handler, app_of, handlers_of
 from libbus.flask._servers import is_ending
 from libbus.flask._state import RETRY_S, Settings, State
 from libbus.flask._stream import HEADERS, EventStream
 
 if TYPE_CHECKING:
-    from libbus.flask._authorize import Authorizer
+    from libbus._answers import Authorizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,7 +103,8 @@ class Bus:
                 been made to mean this server by another site (DNS rebinding). IP addresses, names without a dot, names
                 below .local, .lan, .internal, .home.arpa and .localhost, the machine's own name and the app's SERVER_NAME and
                 TRUSTED_HOSTS are fine; ".example.com" stands for all names below; "*" allows any.
-            origins: Other sites whose pages may use the bus, like "https://example.com".
+            origins: Other sites whose pages may use the bus, like "https://example.com", and read its answers (CORS). Their requests
+                bring no cookies of this one, unless the app lets them by Access-Control-Allow-Credentials.
             listen: Addresses of links to listen on, of a bus without a name.
             dial: Addresses of links to dial, of a bus without a name.
             max_pages: How many pages may be open in a process. None: 10,000, or what the limit of open files leaves; where a
@@ -111,7 +123,7 @@ class Bus:
         Raises:
             RuntimeError: The app has a bus already.
             FilterError: A filter of allow or allow_publish is malformed.
-            ValueError: heartbeat is too short.
+            ValueError: heartbeat is too short, or an origin is none.
 
         Threads: any. Blocks: never.
         """
@@ -121,12 +133,11 @@ class Bus:
             raise ValueError("heartbeat: seconds, at least 0.1")
         settings = Settings(
             name=name,
-            allow=_strings(allow),
-            allow_publish=_strings(allow_publish),
-            hosts=_strings(hosts),
-            origins=_strings(origins),
-            listen=_strings(listen),
-            dial=_strings(dial),
+            allow=strings(allow),
+            allow_publish=strings(allow_publish),
+            guard=Guard(hosts, origins, "init_app"),
+            listen=strings(listen),
+            dial=strings(dial),
             max_pages=max_pages,
             heartbeat=heartbeat,
             history=history,
@@ -154,6 +165,7 @@ class Bus:
         blueprint.add_url_rule("/events", "events", self._events)
         if settings.allow_publish:
             blueprint.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
+        blueprint.after_request(lambda response: self._let_origins_read(state, response))
         app.register_blueprint(blueprint)
         app.context_processor(lambda: {"bus": self})
         app.before_request(self._open_for_handlers)
@@ -389,7 +401,6 @@ class Bus:
         check_filters(filters)  # the view's mistake, not the page's
         page = Page(
             filters,
-            last_id=last_id_of(request),
             start=start,
             full=full,
             max_bytes=max_bytes,
@@ -397,23 +408,30 @@ class Bus:
             raw=raw,
             event=event,
         )
-        state = self._state()
-        try:
-            self._check_site(state)
-            return self._serve(state, page)
-        except Refused as refused:
-            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+        response = self._answer(
+            lambda query, seen, _: page._replace(last_id=last_id_of(query, seen))
+        )
+        return self._let_origins_read(self._state(), response)
 
     def pages(self) -> dict[str, int]:
         """Counters of the live pages of this process: pages (open now), opened, events, bytes, lost, replaced, denied, unsent,
         resumed, reset, waiting_bytes and pages_most."""
         return dict(self._state().pages().stats())
 
-    def _serve(self, state: State, page: Page) -> Response:
+    def _answer(self, find: Callable[[Query, str | None, State], Page]) -> Response:
+        """The events of the page that find() makes of the query and the header Last-Event-ID, or why there are none."""
+        state = self._state()
+        try:
+            self._check_site(state)
+            query = Query(request.query_string)
+            page = find(query, request.headers.get("Last-Event-ID"), state)
+            return self._serve(state, page, ask="libbus-ask" in query)
+        except Refused as refused:
+            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+
+    def _serve(self, state: State, page: Page, ask: bool) -> Response:
         for asked in page.filters:
-            if self._authorizer is not None and not _authorize.asks(
-                self._authorizer, "subscribe", asked
-            ):
+            if not self._may("subscribe", asked):
                 raise Refused(
                     403, "NOT_AUTHORIZED", f"this page may not listen to {asked!r}", filter=asked
                 )
@@ -425,32 +443,42 @@ class Bus:
         except BUS_FAILURES as error:
             raise Refused(503, "NO_BUS", f"no bus for this page: {_reason(error)}") from None
         # A browser hides the refusal of an EventSource. libbus.js asks for it first, and takes no place.
-        if request.method == "HEAD" or "libbus-ask" in request.args:
+        if request.method == "HEAD" or ask:
             return Response(headers=HEADERS)
         return EventStream(state, page, self._authorizer)
 
+    def _may(self, action: str, what: str) -> bool:
+        fn = self._authorizer
+        return fn is None or granted(current_app.ensure_sync(fn)(action, what))
+
     def _check_site(self, state: State) -> None:
-        settings = state.settings
-        refusal = _guard.refusal(request, state.app, settings.hosts, settings.origins)
-        if refusal is not None:
-            raise Refused(403, *refusal)
+        known = list(state.app.config.get("TRUSTED_HOSTS") or ())
+        if server := state.app.config.get("SERVER_NAME"):
+            known += [server, "." + place(server)[0]]
+        # Werkzeug's request.host is empty for a name with an underscore, which browsers take.
+        host = request.environ.get("HTTP_HOST", "")
+        asked = Asked(host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"))
+        state.settings.guard.check(asked, known)
+
+    def _let_origins_read(self, state: State, response: Response) -> Response:
+        guard = state.settings.guard
+        response.headers.extend(guard.headers(request.method, request.headers.get("Origin")))
+        return response
 
     def _events(self) -> Response:
-        state = self._state()
-        try:
-            self._check_site(state)
-            return self._serve(state, page_of(request, state.settings.allow))
-        except Refused as refused:
-            return state.refuse(refused.status, refused.code, refused.message, **refused.about)
+        return self._answer(
+            lambda query, seen, state: page_of(
+                query, seen, state.settings.allow, "init_app(allow=[...])"
+            )
+        )
 
     def _publish(self) -> Response:
         state = self._state()
         try:
             self._check_site(state)
-            topic, value = publish_of(request, state.settings.allow_publish)
-            if self._authorizer is not None and not _authorize.asks(
-                self._authorizer, "publish", topic
-            ):
+            settings = state.settings
+            topic, value = publish_of(request, settings.allow_publish, settings.bus["max_payload"])
+            if not self._may("publish", topic):
                 raise Refused(
                     403, "NOT_AUTHORIZED", f"this page may not publish on {topic!r}", topic=topic
                 )
@@ -508,10 +536,6 @@ class Bus:
         if not states:
             raise RuntimeError("the bus has no app yet: call bus.init_app(app)")
         raise RuntimeError("the bus serves several apps: say which one with app.app_context()")
-
-
-def _strings(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _reason(error: BaseException) -> str:

@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, copy_current_request_context, jsonify
 
 import libbus
 from libbus import _core
+from libbus._answers import Answers
+from libbus._guard import Guard
+from libbus._pages import Page, add
 from libbus.flask import _detach, _servers
-from libbus.flask._authorize import Answers
 from libbus.flask._handlers import Background, Call, Handler, handlers_of
 from libbus.flask._worker import run_in_background, wait_no_longer
 
 if TYPE_CHECKING:
-    from libbus.flask._authorize import Authorizer
-    from libbus.flask._endpoint import Page
+    from libbus._answers import Authorizer
     from libbus.flask._extension import Bus
 
 LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
@@ -40,8 +41,7 @@ class Settings(NamedTuple):
     name: str | None = None
     allow: tuple[str, ...] = ()
     allow_publish: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
+    guard: Guard = Guard((), (), "init_app")
     listen: tuple[str, ...] = ()
     dial: tuple[str, ...] = ()
     max_pages: int | None = None
@@ -223,28 +223,14 @@ class State:
         """Adds a page on a socket, in its request."""
         push = self.pages()
 
-        def add() -> int:
-            return push.add(
-                fd,
-                page.filters,
-                new=page.new,
-                head=head,
-                last_id=page.last_id,
-                start=page.start,
-                full=page.full,
-                max_bytes=page.max_bytes,
-                interval=page.interval,
-                raw=page.raw,
-                event=page.event,
-                ask=authorizer is not None,
-            )
-
         answers = self.answers
         if authorizer is None:
-            return add()
+            return add(push, fd, page, head=head)
         if answers is None:
             raise libbus.ClosedError("the bus of this app was closed just now")
-        return answers.add(authorizer, add)
+        # Session, request and what is derived from them are those of the page.
+        may = copy_current_request_context(authorizer)
+        return answers.add(may, lambda: add(push, fd, page, head=head, ask=True))
 
     def remove(self, page: int) -> None:
         self.pages().remove(page)

@@ -15,8 +15,8 @@ from libbus.flask._fallback import Body
 from libbus.flask._servers import socket_of
 
 if TYPE_CHECKING:
-    from libbus.flask._authorize import Authorizer
-    from libbus.flask._endpoint import Page
+    from libbus._answers import Authorizer
+    from libbus._pages import Page
     from libbus.flask._state import State
 
 HEADERS = {

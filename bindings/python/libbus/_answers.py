@@ -1,19 +1,18 @@
-"""Asks the app's function of @bus.authorize what a page may get.
+"""Asks an app's function what a page may get.
 
 The library asks about each topic that is new to a page, on its own thread, and holds the page's events back until it is
-answered; its answer stays with the page. One thread of the process calls the app's function, in a copy of the page's request
-context: session, request and what is derived from them are those of the page.
+answered; its answer stays with the page. One thread of the process calls the app's functions.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from flask import copy_current_request_context, current_app
 
 import libbus
 from libbus import _core
@@ -25,12 +24,18 @@ if TYPE_CHECKING:
 Authorizer = Callable[[str, str], Any]
 """may(action, what): action is "subscribe" with a filter, "receive" or "publish" with a topic."""
 
-log = logging.getLogger("libbus.flask")
+RETRY_S = 0.1  # without memory
+
+log = logging.getLogger("libbus.pages")
 
 
-def asks(fn: Authorizer, action: str, what: str) -> bool:
-    """In the request."""
-    return bool(current_app.ensure_sync(fn)(action, what))
+def granted(answer: Any) -> bool:
+    """Raises TypeError for a coroutine, which would count as a yes: an async function is called, and nobody awaits it."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError("authorize: a function that returns an awaitable must be an async function")
+    return bool(answer)
 
 
 class Answers:
@@ -44,12 +49,11 @@ class Answers:
         self._pages: dict[int, Authorizer] = {}
         self._runner: Runner | None = None
 
-    def add(self, fn: Authorizer, add: Callable[[], int]) -> int:
-        """Adds a page by calling add(), and answers for it from then on. In the page's request."""
-        here = copy_current_request_context(fn)
+    def add(self, may: Authorizer, add: Callable[[], int]) -> int:
+        """Adds a page by calling add(), and answers for it from then on by calling may() on another thread."""
         with self._lock:
             page = add()
-            self._pages[page] = here
+            self._pages[page] = may
             if self._runner is None:
                 arguments = (self._push, weakref.ref(self))
                 self._runner = way().runner(_answer, arguments, "libbus-authorize")
@@ -66,31 +70,37 @@ class Answers:
 
 
 def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
-    """Holds the app only while it answers."""
+    """Between questions it holds no app, whose end would otherwise never come."""
     while True:
         try:
             questions = push.questions(None)
+            for page, topic in questions:
+                _settle(push, find(), page, topic)
         except libbus.BusError:  # closed, or forked
             return
-        answers = find()
-        for page, topic in questions:
-            if topic is None:
-                if answers is not None:
-                    answers._forget(page)
-                continue
-            fn = answers._of(page) if answers is not None else None
-            may, message = (False, "the page has left") if fn is None else _ask(fn, topic)
-            try:
-                push.answer(page, topic, may, message)
-            except libbus.BusError:
-                return
-        del answers
+        except MemoryError:  # the questions are still there
+            time.sleep(RETRY_S)
+
+
+def _settle(push: _core.Push, answers: Answers | None, page: int, topic: str | None) -> None:
+    if topic is None:
+        if answers is not None:
+            answers._forget(page)
+        return
+    fn = answers._of(page) if answers is not None else None
+    may, message = (False, "the page has left") if fn is None else _ask(fn, topic)
+    while True:
+        try:
+            push.answer(page, topic, may, message)
+            return
+        except MemoryError:
+            time.sleep(RETRY_S)
 
 
 def _ask(fn: Authorizer, topic: str) -> tuple[bool, str | None]:
     try:
-        may = bool(fn("receive", topic))
-    except Exception:
+        may = granted(fn("receive", topic))
+    except BaseException:  # SystemExit and gevent.Timeout too: other pages wait for this thread
         log.exception("authorize: whether a page may receive %r; it may not", topic)
         return False, "the server could not find out whether this page may receive it"
     return may, None if may else f"this page may not receive {topic}"
