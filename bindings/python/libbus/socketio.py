@@ -34,7 +34,7 @@ from libbus import _core
 
 __all__ = ["AsyncManager", "Manager"]
 
-OLDEST = "5.15.1"  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
+OLDEST = (5, 15, 1)  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
 TELL_S = 1.0  # between log records of losses
@@ -115,9 +115,10 @@ else:
             "libbus.socketio needs python-socketio: pip install 'libbus[socketio]'", name="socketio"
         ) from None
     _found = importlib.metadata.version("python-socketio")
-    if [int(part) for part in re.findall(r"\d+", _found)[:3]] < [5, 15, 1]:
+    if tuple(int(part) for part in re.findall(r"\d+", _found)[:3]) < OLDEST:
         raise ImportError(
-            f"libbus.socketio needs python-socketio {OLDEST}, and {_found} is installed: pip install -U 'libbus[socketio]'"
+            f"libbus.socketio needs python-socketio {'.'.join(map(str, OLDEST))}, and {_found} is installed:"
+            " pip install -U 'libbus[socketio]'"
         )
     from socketio.async_pubsub_manager import AsyncPubSubManager
     from socketio.pubsub_manager import PubSubManager
