@@ -433,6 +433,55 @@ def test_without_a_bus_clients_of_the_process_are_served_and_the_rest_follows_wi
     assert other.events
 
 
+def test_a_bus_that_fails_is_dropped_and_not_the_one_that_another_thread_opened_since(
+    writer, monkeypatch
+):
+    failing, publish = writer._opened(), libbus.Bus.publish
+    both = threading.Barrier(2)
+
+    def fail(bus, *args, **options):
+        if bus is not failing:
+            return publish(bus, *args, **options)
+        both.wait(WATCHDOG)
+        if threading.current_thread() is not other:
+            other.join(WATCHDOG)  # it has dropped the bus, and opened the next one
+        raise libbus.TransportError("failed")
+
+    def emit_twice():
+        with contextlib.suppress(libbus.TransportError):
+            writer.emit("e", 1)
+        writer.emit("e", 1)
+
+    monkeypatch.setattr(libbus.Bus, "publish", fail)
+    other = threading.Thread(target=emit_twice)
+    other.start()
+    with pytest.raises(libbus.TransportError):
+        writer.emit("e", 1)
+    assert failing.closed
+    assert writer._bus is not None and not writer._bus.closed
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_bus_on_which_nothing_can_be_subscribed_is_opened_anew(
+    host, eventually, caplog, monkeypatch, kind
+):
+    monkeypatch.setattr(managers, "RETRY_S", 0.01)
+    here, opened, subscribe = host(kind), [], libbus.Bus.subscribe
+
+    def fail_at_first(bus, *args, **options):
+        opened.append(bus)
+        if len(opened) < 3:
+            raise libbus.TransportError("failed")
+        return subscribe(bus, *args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", fail_at_first)
+    client = Client(here)
+    eventually(lambda: len(opened) == 3)
+    assert [bus.closed for bus in opened] == [True, True, False]
+    writer = host()
+    eventually(lambda: emit(writer, "e") or client.events)
+
+
 def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, monkeypatch):
     monkeypatch.setattr(managers, "TELL_S", 0.0)
     here = host(log_bytes=4 << 20)

@@ -244,7 +244,13 @@ class _OnBus(PubSubBase):
     def _subscribed(self) -> libbus.Subscription[Any]:
         bus = self._opened()
         if self._messages is None or self._messages.bus is not bus:
-            self._messages = bus.subscribe(self._topic)
+            try:
+                self._messages = bus.subscribe(self._topic)
+            except libbus.ClosedError:
+                raise
+            except libbus.BusError:
+                self._drop(bus)
+                raise
         return self._messages
 
     def _end_if_closed(self) -> None:
@@ -253,20 +259,22 @@ class _OnBus(PubSubBase):
         if self._closed or (bus is not None and bus.closed):
             raise _Ended
 
-    def _failed(self, error: libbus.BusError) -> None:
+    def _failed(self, error: libbus.BusError, messages: libbus.Subscription[Any] | None) -> None:
         """The next attempt opens the bus anew: its log is damaged, or there was no room for it."""
-        self._drop()
+        if messages is not None:
+            self._drop(messages.bus)
         self._get_logger().error(
             "no Socket.IO events of other processes arrive here, next attempt in %g s: %s",
             RETRY_S,
             error,
         )
 
-    def _drop(self) -> None:
+    def _drop(self, failed: libbus.Bus) -> None:
+        """Another thread may have opened the next one: that one stays."""
         with self._opening:
-            bus, self._bus, self._messages = self._bus, None, None
-        if bus is not None:
-            bus.close(0)
+            if self._bus is failed:
+                self._bus = self._messages = None
+        failed.close(0)
 
     # --- messages ----------------------------------------------------------------------------------------------
 
@@ -284,7 +292,7 @@ class _OnBus(PubSubBase):
         try:
             bus.publish(self._topic, message)
         except libbus.TransportError:
-            self._drop()
+            self._drop(bus)
             raise
         except libbus.BusError:
             raise
@@ -347,8 +355,10 @@ class Manager(_OnBus, PubSubManager):
 
     def _listen(self) -> Iterator[dict[str, Any]]:
         while True:
+            messages = None
             try:
-                for count, msg in enumerate(self._subscribed(), 1):
+                messages = self._subscribed()
+                for count, msg in enumerate(messages, 1):
                     if (message := self._read(msg)) is not None:
                         yield message
                     if not count % TURN:
@@ -356,7 +366,7 @@ class Manager(_OnBus, PubSubManager):
             except libbus.ClosedError:
                 pass
             except libbus.BusError as error:
-                self._failed(error)
+                self._failed(error, messages)
             self._end_if_closed()
             self.server.sleep(RETRY_S)
 
@@ -377,14 +387,16 @@ class AsyncManager(_OnBus, AsyncPubSubManager):
 
     async def _listen(self) -> AsyncIterator[dict[str, Any]]:
         while True:
+            messages = None
             try:
-                async for msg in self._subscribed():
+                messages = self._subscribed()
+                async for msg in messages:
                     if (message := self._read(msg)) is not None:
                         yield message
             except libbus.ClosedError:
                 pass
             except libbus.BusError as error:
-                self._failed(error)
+                self._failed(error, messages)
             self._end_if_closed()
             await asyncio.sleep(RETRY_S)
 
