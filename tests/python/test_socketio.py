@@ -163,6 +163,20 @@ def emit(here, *args, **kwargs):
     return here.do(here.server.emit(*args, **kwargs))
 
 
+class Lock:
+    """A lock that counts who has come to it."""
+
+    def __init__(self):
+        self._lock, self.comers = threading.Lock(), 0
+
+    def __enter__(self):
+        self.comers += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
 # --- emit ---------------------------------------------------------------------------------------------------------
 
 
@@ -509,6 +523,28 @@ def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, m
     told = [record.args[0] for record in caplog.records if "were overwritten" in record.message]
     assert sum(told) == missing
     assert caplog.records[0].levelno == logging.ERROR
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_two_threads_that_subscribe_at_once_share_one_subscription(writer, eventually, monkeypatch):
+    bus, lock, made, subscribe = writer._opened(), Lock(), [], libbus.Bus.subscribe
+    second = threading.Thread(target=lambda: made.append(writer._subscribed()))
+
+    def slowly(*args, **options):
+        comers = lock.comers
+        if second.ident is None:
+            second.start()
+            eventually(lambda: lock.comers > comers or not second.is_alive())
+        return subscribe(*args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", slowly)
+    writer._opening = lock
+    made.append(writer._subscribed())
+    second.join(WATCHDOG)
+    assert made[0] is made[1]
+    assert made[0].bus is bus
 
 
 # --- processes ----------------------------------------------------------------------------------------------------

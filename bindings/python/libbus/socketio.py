@@ -242,16 +242,18 @@ class _OnBus(PubSubBase):
             return self._bus
 
     def _subscribed(self) -> libbus.Subscription[Any]:
+        """One for all threads: what a second one took would be missing from the first."""
         bus = self._opened()
-        if self._messages is None or self._messages.bus is not bus:
-            try:
-                self._messages = bus.subscribe(self._topic)
-            except libbus.ClosedError:
-                raise
-            except libbus.BusError:
-                self._drop(bus)
-                raise
-        return self._messages
+        try:
+            with self._opening:
+                if self._messages is None or self._messages.bus is not bus:
+                    self._messages = bus.subscribe(self._topic)
+                return self._messages
+        except libbus.ClosedError:
+            raise
+        except libbus.BusError:
+            self._drop(bus)
+            raise
 
     def _end_if_closed(self) -> None:
         """After the end of a subscription: of the bus too, or only of one that was dropped."""
