@@ -547,6 +547,31 @@ def test_two_threads_that_subscribe_at_once_share_one_subscription(writer, event
     assert made[0].bus is bus
 
 
+def test_a_second_client_waits_until_the_first_one_has_subscribed(host, eventually, monkeypatch):
+    here, lock, subscribe = host(), Lock(), libbus.Bus.subscribe
+    second, seen, packets = None, [], []
+
+    def connect():
+        Client(here)
+        seen.append(here.manager._messages)
+
+    def slowly(*args, **options):
+        nonlocal second
+        comers = lock.comers
+        second = threading.Thread(target=connect)
+        second.start()
+        eventually(lambda: lock.comers > comers or not second.is_alive())
+        packets.extend(packet for client in here.clients.values() for packet in client.packets)
+        return subscribe(*args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", slowly)
+    here.manager._starting = lock
+    Client(here)
+    second.join(WATCHDOG)
+    assert packets == []  # no client is told that it is connected before that
+    assert seen == [here.manager._messages]
+
+
 # --- processes ----------------------------------------------------------------------------------------------------
 
 

@@ -83,6 +83,8 @@ if TYPE_CHECKING:
         ) -> None: ...
         def leave_room(self, sid: str, namespace: str, room: Any) -> None: ...
         def close_room(self, room: Any, namespace: str | None = None) -> None: ...
+        def pre_connect(self, eio_sid: str, namespace: str) -> str: ...
+        def connect(self, sid: str, namespace: str) -> Any: ...
         def _thread(self) -> None: ...
 
     class AsyncPubSubManager(PubSubBase):
@@ -200,15 +202,15 @@ class _OnBus(PubSubBase):
 
     def initialize(self) -> None:
         """python-socketio calls it in each process, before its first client is connected."""
-        with self._starting:
+        with self._starting:  # to the end, so that a second client waits
             if self._started:
                 return
+            if not self.write_only:
+                # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
+                with contextlib.suppress(libbus.BusError):
+                    self._subscribed()
+            super().initialize()
             self._started = True
-        if not self.write_only:
-            # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
-            with contextlib.suppress(libbus.BusError):
-                self._subscribed()
-        super().initialize()
 
     def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int:
         """For each callback. A process without clients listens from here on, since the answer comes from another one."""
@@ -351,6 +353,16 @@ class Manager(_OnBus, PubSubManager):
 
     Threads: any. Blocks: never for a reader; the first emit as libbus.Bus() does.
     """
+
+    # For the second client python-socketio does not call initialize(). The first is still in it, perhaps, on another thread.
+    def pre_connect(self, eio_sid: str, namespace: str) -> str:
+        self.initialize()
+        return super().pre_connect(eio_sid, namespace)
+
+    def connect(self, sid: str, namespace: str) -> Any:
+        """Before python-socketio 5.16 there is no pre_connect()."""
+        self.initialize()
+        return super().connect(sid, namespace)
 
     def _publish(self, data: dict[str, Any]) -> None:
         self._send(data)
