@@ -431,7 +431,7 @@ def test_without_a_bus_clients_of_the_process_are_served_and_the_rest_follows_wi
     (tmp_path / "test.bus").mkdir()  # in the place of the log
     here = host(kind)
     client = Client(here)
-    eventually(lambda: any("next attempt in" in record.message for record in caplog.records))
+    eventually(lambda: any("next attempts each" in record.message for record in caplog.records))
     with pytest.raises(libbus.TransportError):
         emit(here, "alone")
     assert client.events == [["alone"]]
@@ -494,6 +494,44 @@ def test_a_bus_on_which_nothing_can_be_subscribed_is_opened_anew(
     assert [bus.closed for bus in opened] == [True, True, False]
     writer = host()
     eventually(lambda: emit(writer, "e") or client.events)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_missed_after_a_failure_is_logged_once_with_what_to_do(
+    host, eventually, caplog, monkeypatch, kind
+):
+    monkeypatch.setattr(managers, "RETRY_S", 0.01)
+    here, failures, subscribe = host(kind), 3, libbus.Bus.subscribe
+
+    def fail_at_first(bus, *args, **options):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise libbus.TransportError(f"failure with {failures} to come")
+        return subscribe(bus, *args, **options)
+
+    def lines():
+        return [record.message for record in caplog.records]
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", fail_at_first)
+    client = Client(here)
+    eventually(lambda: len(lines()) == 2)
+    assert lines()[0].endswith("next attempts each 0.01 s: failure with 1 to come")
+    assert "arrive here again" in lines()[1]
+    assert lines()[1].endswith("let clients of this process load again what they show")
+
+    def fail(*args, **options):
+        raise libbus.TransportError("no")
+
+    caplog.clear()
+    monkeypatch.setattr(libbus.Bus, "publish", fail)
+    with pytest.raises(libbus.TransportError):
+        emit(here, "e")
+    monkeypatch.undo()
+    eventually(lambda: len(lines()) == 2)
+    assert lines()[0].endswith("an emit of this process failed, so it opens the bus anew")
+    assert "arrive here again" in lines()[1]
+    assert client.events == [["e"]]
 
 
 def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, monkeypatch):

@@ -37,6 +37,7 @@ __all__ = ["AsyncManager", "Manager"]
 OLDEST = (5, 15, 1)  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
+DROPPED = "an emit of this process failed, so it opens the bus anew"
 TELL_S = 1.0  # between log records of losses
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 TURN = 64  # messages of a burst before other greenlets get a turn
@@ -181,6 +182,7 @@ class _OnBus(PubSubBase):
         self._messages: libbus.Subscription[Any] | None = None
         self._opening, self._starting = threading.Lock(), threading.Lock()
         self._started = False
+        self._missing_since: float | None = None
         self.host_id: str = uuid.uuid4().hex
 
     @property
@@ -267,11 +269,26 @@ class _OnBus(PubSubBase):
         """The next attempt opens the bus anew: its log is damaged, or there was no room for it."""
         if messages is not None:
             self._drop(messages.bus)
-        self._get_logger().error(
-            "no Socket.IO events of other processes arrive here, next attempt in %g s: %s",
-            RETRY_S,
-            error,
-        )
+        self._miss(str(error))
+
+    def _miss(self, reason: str) -> None:
+        """Once for each failure, however many attempts fail after it."""
+        if self._missing_since is None:
+            self._missing_since = time.monotonic()
+            self._get_logger().error(
+                "no Socket.IO events of other processes arrive here, next attempts each %g s: %s",
+                RETRY_S,
+                reason,
+            )
+
+    def _hear_again(self) -> None:
+        began, self._missing_since = self._missing_since, None
+        if began is not None:
+            self._get_logger().error(
+                "Socket.IO events of other processes arrive here again; those of %.1f s before were missed: let clients of this"
+                " process load again what they show",
+                time.monotonic() - began,
+            )
 
     def _drop(self, failed: libbus.Bus) -> None:
         """Another thread may have opened the next one: that one stays."""
@@ -372,6 +389,7 @@ class Manager(_OnBus, PubSubManager):
             messages = None
             try:
                 messages = self._subscribed()
+                self._hear_again()
                 for count, msg in enumerate(messages, 1):
                     if (message := self._read(msg)) is not None:
                         yield message
@@ -382,6 +400,7 @@ class Manager(_OnBus, PubSubManager):
             except libbus.BusError as error:
                 self._failed(error, messages)
             self._end_if_closed()
+            self._miss(DROPPED)
             self.server.sleep(RETRY_S)
 
     def _thread(self) -> None:
@@ -404,6 +423,7 @@ class AsyncManager(_OnBus, AsyncPubSubManager):
             messages = None
             try:
                 messages = self._subscribed()
+                self._hear_again()
                 async for msg in messages:
                     if (message := self._read(msg)) is not None:
                         yield message
@@ -412,6 +432,7 @@ class AsyncManager(_OnBus, AsyncPubSubManager):
             except libbus.BusError as error:
                 self._failed(error, messages)
             self._end_if_closed()
+            self._miss(DROPPED)
             await asyncio.sleep(RETRY_S)
 
     async def _thread(self) -> None:
