@@ -34,7 +34,7 @@ from libbus import _core
 
 __all__ = ["AsyncManager", "Manager"]
 
-OLDEST = (5, 15, 1)  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
+OLDEST = (5, 16, 1)  # before it a manager took no json module, and messages of the oldest held bytes
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
 DROPPED = "an emit of this process failed, so it opens the bus anew"
@@ -377,7 +377,7 @@ class Manager(_OnBus, PubSubManager):
         return super().pre_connect(eio_sid, namespace)
 
     def connect(self, sid: str, namespace: str) -> Any:
-        """Before python-socketio 5.16 there is no pre_connect()."""
+        """Before python-socketio 5.18 there is no pre_connect()."""
         self.initialize()
         return super().connect(sid, namespace)
 
