@@ -29,6 +29,11 @@ class Framework:
         self._connection = itertools.count()
 
     def open(self, name):
+        """A page whose session has begun."""
+        self.connect(name)
+        self.begun.add(name)
+
+    def connect(self, name):
         self.states.setdefault(name, SimpleNamespace(name=name))
         self.connections[name] = frozenset({str(next(self._connection))})
 
@@ -68,6 +73,7 @@ def ui():
 @pytest.fixture
 def sessions(bus, ui):
     made = Sessions(bus, ui, 10, LOG)
+    ui.begun = made.begun
     yield made
     made.close()
 
@@ -134,6 +140,27 @@ def test_a_session_that_begins_has_the_values_before_its_first_update(bus, ui, s
     assert not hasattr(ui.states["one"], "b")
     sessions.tick()
     assert ui.take() == []
+
+
+def test_a_session_that_has_not_begun_is_not_updated(bus, ui, sessions):
+    bind(sessions, "a", "a")
+    own(sessions)
+    heard = []
+    sessions.hear(Events(("a",), lambda state, msg: heard.append(msg.value), 10, sessions.log), 0)
+    ui.connect("one")
+    publish(bus, "a", 1)
+    sessions.tick()
+    sessions.begin("one", ui.states["one"])
+    ui.states["one"].user = "ann"
+    publish(bus, "a", 2)
+    sessions.tick()  # its initialisation is under way
+    assert ui.take() == heard == []
+    assert ui.states["one"].a == 1
+    ui.open("one")
+    publish(bus, "a", 3)
+    sessions.tick()
+    assert ui.states["one"].a == 3
+    assert heard == [3]
 
 
 def test_a_retained_value_is_shown_whichever_of_both_started_first(bus, ui, sessions):

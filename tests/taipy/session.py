@@ -16,7 +16,7 @@ SHOWN = re.compile(r"TpExPr_(\w+?)_TPMDL_\d+$")
 
 
 class Session:
-    def __init__(self, port):
+    def __init__(self, port, begin=True):
         self.values = {}
         self.updates = []  # times
         self.id = None
@@ -25,6 +25,11 @@ class Session:
         self._socket = self._connected()
         self._send("ID", "")
         assert self._named.wait(WATCHDOG), "Taipy gave this session no name"
+        if begin:
+            self.begin()
+
+    def begin(self):
+        """Until now Taipy has called no on_init."""
         self.get("taipy-init")
         self._page = self.get("taipy-jsx/TaiPy_root_page")["jsx"]
 

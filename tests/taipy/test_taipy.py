@@ -50,8 +50,8 @@ class App:
         self.port, self.bus = port, bus
         self.sessions = []
 
-    def session(self):
-        self.sessions.append(Session(self.port))
+    def session(self, begin=True):
+        self.sessions.append(Session(self.port, begin))
         return self.sessions[-1]
 
     def login(self, **users):
@@ -94,6 +94,19 @@ def test_a_session_has_the_present_values_in_its_own_on_init(sessions):
     first.until("t00", 5)
     late = sessions.session()
     late.until("seen_at_init", "t00=5")
+
+
+def test_a_session_gets_nothing_before_its_on_init_has_run(sessions):
+    first, late = sessions.session(), sessions.session(begin=False)
+    for n in range(3):  # ticks go through all sessions in one order
+        sessions.bus.publish("many/t04", n)
+        first.until("t04", n)
+    assert late.updates == []
+    late.begin()
+    late.until("t04", 2)
+    late.until("seen_at_init", "t00=5")
+    sessions.bus.publish("many/t04", 3)
+    late.until("t04", 3)
 
 
 def test_every_session_gets_a_change(sessions):

@@ -276,6 +276,8 @@ class Sessions:
         self.per_session: list[PerSession] = []
         self.outs: dict[str, Out] = {}
         self.known: dict[str, Session] = {}
+        # Those whose program has initialised them, now and before: a UI framework keeps a session that is away.
+        self.begun: set[str] = set()
         self.callbacks: list[Callback] = []
         self.closed = False
 
@@ -349,6 +351,8 @@ class Sessions:
         for name, connections in live.items():
             if self.closed:
                 return
+            if name not in self.begun:
+                continue
             session = self.known.get(name)
             fresh = session is None
             if session is None:
@@ -462,7 +466,7 @@ class Sessions:
             own.sent = number
 
     def begin(self, name: str, state: Any) -> None:
-        """Gives a session that begins the values of now."""
+        """Gives a session the values of now, for the program's own initialisation. Updates follow once it is in begun."""
         session = Session()
         session.connections = self.framework.live().get(name, frozenset())
         with _from_the_bus():

@@ -26,6 +26,9 @@ from libbus._sessions import Events, Newest, Out, PerSession, Rows, Sessions, Sh
 try:
     from taipy.gui import Gui  # type: ignore[import-not-found]
     from taipy.gui.extension import ElementLibrary  # type: ignore[import-not-found]
+
+    # Below: without Taipy the error names Taipy.
+    from flask import after_this_request  # isort: skip
 except ModuleNotFoundError as _error:
     if _error.name is None or _error.name.partition(".")[0] != "taipy":
         raise
@@ -296,7 +299,9 @@ class BusGui(Closing):
         """On the server's thread, or in its hub, before the session's on_init."""
         if self.closed:
             return
-        self._sessions.begin(self._framework.name_of_current(), state)
+        name = self._framework.name_of_current()
+        self._sessions.begin(name, state)
+        self._framework.after_on_init(lambda: self._sessions.begun.add(name))
         here = os.getpid(), self._run
         if self._ticking != here:
             self._ticking = here
@@ -402,6 +407,14 @@ class _Taipy:
 
     def name_of_current(self) -> str:
         return str(self.gui._get_client_id())
+
+    def after_on_init(self, function: Callable[[], None]) -> None:
+        """In on_user_init(): Taipy calls on_init later in the same request."""
+
+        @after_this_request
+        def call(response: Any) -> Any:
+            function()
+            return response
 
     def is_running(self) -> bool:
         """Whether the thread of run_in_thread=True is there. Any other server ends with its process."""
