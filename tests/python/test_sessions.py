@@ -395,7 +395,7 @@ def own(sessions, var="inbox"):
         return Newest((topic_filter,), var, sessions.log, None, None)
 
     sessions.per_session.append(
-        PerSession(lambda state: state.user and f"user/{state.user}", make, "empty")
+        PerSession(lambda state: state.user and f"user/{state.user}", var, make, "empty")
     )
 
 
@@ -416,7 +416,7 @@ def test_a_session_sees_its_own_topic_and_no_other(bus, ui, sessions):
     sessions.tick()
     assert ui.states["ann"].inbox == "for ann"
     assert ui.states["bob"].inbox == "for bob"
-    assert not hasattr(ui.states["nobody"], "inbox")
+    assert ui.states["nobody"].inbox == "empty"
 
 
 def test_a_session_that_leaves_a_topic_gets_nothing_more_of_it(bus, ui, sessions):
@@ -437,6 +437,27 @@ def test_a_session_that_leaves_a_topic_gets_nothing_more_of_it(bus, ui, sessions
     assert ui.states["one"].inbox == "empty"
 
 
+@pytest.mark.parametrize("user", [None, "bob"])
+def test_a_session_that_was_away_keeps_no_value_of_a_topic_it_has_left(bus, ui, sessions, user):
+    own(sessions)
+    ui.open("one")
+    ui.states["one"].user = "ann"
+    sessions.tick()
+    publish(bus, "user/ann", "a secret")
+    sessions.tick()
+    assert ui.states["one"].inbox == "a secret"
+    ui.leave("one")
+    sessions.tick()
+    ui.states["one"].user = user
+    ui.open("one")
+    sessions.tick()
+    assert ui.states["one"].inbox == "empty"
+    ui.take()
+    ask_again(sessions)
+    sessions.tick()
+    assert [changed for _, changed in ui.take()] == [{}]  # once
+
+
 def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplog):
     own(sessions)
     ui.open("one")  # has no user
@@ -444,7 +465,7 @@ def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplo
     sessions.tick()
     ask_again(sessions)
     sessions.tick()
-    assert not hasattr(ui.states["one"], "inbox")
+    assert ui.states["one"].inbox == "empty"
     assert "this session gets none of its topics" in caplog.records[0].getMessage()
 
 

@@ -220,9 +220,13 @@ class PerSession:
     """A variable whose topics depend on the session."""
 
     def __init__(
-        self, choose: Callable[[Any], str | None], make: Callable[[str], Shown], empty: Any
+        self,
+        choose: Callable[[Any], str | None],
+        var: str,
+        make: Callable[[str], Shown],
+        empty: Any,
     ) -> None:
-        self.choose, self.make, self.empty = choose, make, empty
+        self.choose, self.var, self.make, self.empty = choose, var, make, empty
 
 
 class Own:
@@ -233,6 +237,7 @@ class Own:
         self.callback: Callback | None = None
         self.sent = 0
         self.ask_at = 0.0
+        self.filled = True  # perhaps with a value from before the session was away
 
     def is_due(self, now: float) -> bool:
         return now >= self.ask_at or (self.shown is not None and self.shown.number != self.sent)
@@ -440,12 +445,13 @@ class Sessions:
             self.log.exception("%r failed: this session gets none of its topics", each.choose)
             wanted = None
         own.ask_at = now + ASK_S
-        if wanted != (own.shown.topics() if own.shown is not None else None):
-            had = own.shown
+        topics = own.shown.topics() if own.shown is not None else None
+        if wanted != topics or own.filled:
             own.close()
             own.sent = 0
-            if had is not None:
-                self.set(state, had.topics(), had.var, each.empty)
+            if topics is not None or own.filled:
+                own.filled = False
+                self.set(state, topics or "per_client()", each.var, each.empty)
             if wanted is None:
                 return
             try:

@@ -227,14 +227,14 @@ class BusGui(Closing):
             link.per_client(lambda state: f"user/{state.user}/inbox" if state.user else None, "inbox")
 
         choose(state) is called after the session's on_init, about once a second, and right before each value: no session gets a
-        value of a topic that it has left. When it returns another filter the variable becomes empty first.
+        value of a topic that it has left. The variable is empty until there is a value, and again when choose returns another filter.
 
         Args:
             choose: Returns the filter of a session, or None: the session has none.
             var: A variable that is defined where the Gui was made.
             field: As in bind().
             convert: As in bind().
-            empty: What the variable becomes when the session leaves a topic.
+            empty: What the variable is without a value.
 
         Raises:
             TypeError: choose is not callable.
@@ -248,7 +248,7 @@ class BusGui(Closing):
         def make(topic_filter: str) -> Shown:
             return Newest((topic_filter,), name, lines, field, convert)
 
-        self._sessions.per_session.append(PerSession(choose, make, empty))
+        self._sessions.per_session.append(PerSession(choose, name, make, empty))
 
     # --- from a session to the bus --------------------------------------------------------------------------
 
