@@ -482,6 +482,33 @@ def test_subscriptions_of_a_session_end_with_it(bus, ui, sessions):
     assert callback.closed
 
 
+@pytest.mark.parametrize("end", ["the session", "all"])
+def test_a_session_that_ends_while_it_is_asked_leaves_no_subscription(
+    bus, ui, sessions, monkeypatch, end
+):
+    made, subscribe = [], sessions.subscribe
+
+    def keep(*arguments):
+        made.append(subscribe(*arguments))
+        return made[-1]
+
+    def choose(state):
+        if end == "all":
+            sessions.close()
+        else:
+            sessions.begin("one", state)  # its page was loaded again
+        return "user/ann"
+
+    monkeypatch.setattr(sessions, "subscribe", keep)
+    sessions.per_session.append(
+        PerSession(choose, "inbox", lambda f: Newest((f,), "inbox", sessions.log, None, None), None)
+    )
+    ui.open("one")
+    sessions.tick()
+    (callback,) = made
+    assert callback.closed
+
+
 # --- from a session to the bus --------------------------------------------------------------------------------
 
 

@@ -258,8 +258,10 @@ class Session:
         self.connections: frozenset[str] = frozenset()
         self.sent: dict[Shown, int] = {}
         self.own: dict[PerSession, Own] = {}
+        self.closed = False
 
     def close(self) -> None:
+        self.closed = True  # first: give() subscribes first and looks then
         for own in list(self.own.values()):
             own.close()
 
@@ -389,7 +391,7 @@ class Sessions:
                     self.assign(state, shown, number)
                     session.sent[shown] = number
                 for each, own in asked:
-                    self.give(state, each, own, now)
+                    self.give(state, each, session, own, now)
             for event, messages in heard:
                 for msg in messages:
                     try:
@@ -437,7 +439,7 @@ class Sessions:
         except Exception:
             self.log.exception("%s: cannot set %s", topics, var)
 
-    def give(self, state: Any, each: PerSession, own: Own, now: float) -> None:
+    def give(self, state: Any, each: PerSession, session: Session, own: Own, now: float) -> None:
         """Asks the session for its topics in the same update that sends a value, so no value of topics it has left is sent."""
         try:
             wanted = each.choose(state)
@@ -466,6 +468,8 @@ class Sessions:
                 own.shown = shown
             except Exception:
                 self.log.exception("%s: cannot subscribe for a session", wanted)
+            if session.closed or self.closed:
+                own.close()
             return
         if (mine := own.shown) is not None and (number := mine.number) != own.sent:
             self.assign(state, mine, number)
