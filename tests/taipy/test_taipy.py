@@ -1,12 +1,14 @@
 """The real Taipy, its own pages in two browsers, and sessions that connect as its pages do. ./dev taipy runs this file."""
 
 import contextlib
+import gc
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 from session import Session
+from taipy.gui import Gui
+
+from libbus.taipy import BusGui
 
 EXAMPLE = ROOT / "examples/python/taipy_sensors/app.py"
 MODES = ["gevent", "threading"]  # Taipy's default, and the plain one
@@ -198,6 +203,22 @@ def test_updates_end_with_the_gui_and_begin_again_with_it(mode, end):
         env=os.environ | {"PYTHONPATH": f"{HERE}:{ROOT / 'tests/support'}"},
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.endswith("ended\n"), done.stdout + done.stderr
+
+
+# --- without a server -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bus():
+    with libbus.Bus() as bus:
+        yield bus
+
+
+def test_the_gui_keeps_a_link_that_the_program_does_not(bus):
+    gui = Gui("# Empty")
+    link = weakref.ref(BusGui(bus, gui))
+    gc.collect()
+    assert link() is not None
 
 
 # --- the example, in two browsers ---------------------------------------------------------------------------

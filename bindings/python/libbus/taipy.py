@@ -48,6 +48,8 @@ _log = logging.getLogger("libbus.taipy")
 
 # Taipy's one scope for all pages of Gui.run(single_client=True).
 SINGLE = "global"
+# The attribute of a Gui that holds its BusGui objects.
+LINKS = "_libbus_links"
 
 
 class BusGui(Closing):
@@ -79,7 +81,8 @@ class BusGui(Closing):
         self._run = 0
         self._ticking: tuple[int, int] | None = None
         self._framework.on_change(weakref.WeakMethod(self._changed))
-        _links.add(self)
+        # The Gui keeps it: a program need not.
+        gui.__dict__.setdefault(LINKS, []).append(self)
         _register()
 
     @property
@@ -453,12 +456,11 @@ class _Library(ElementLibrary):  # type: ignore[misc]
                 _log.exception("a session began without its values")
 
 
-_links: weakref.WeakSet[BusGui] = weakref.WeakSet()
 _registered: list[_Library] = []
 
 
 def _links_of(gui: Gui) -> Sequence[BusGui]:
-    return [link for link in list(_links) if link.gui is gui]
+    return list(gui.__dict__.get(LINKS, ()))
 
 
 def _register() -> None:
