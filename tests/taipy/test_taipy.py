@@ -221,6 +221,24 @@ def test_the_gui_keeps_a_link_that_the_program_does_not(bus):
     assert link() is not None
 
 
+def test_each_variable_that_is_missing_is_named_when_the_gui_runs(bus, caplog):
+    there = None  # noqa: F841 - Taipy binds it
+    gui = Gui("<|{there}|text|>")
+    link = BusGui(bus, gui)
+    link.bind("a", "there")
+    link.bind("b", "shown")
+    link.publish_on_change("shown", "b")
+    link.series("c", "grown")
+    link.publish_on_change("sent", "d")
+    link.per_client(lambda state: None, "own")
+    gui.run(run_server=False)
+    lines = [each.getMessage() for each in caplog.records if each.name == "libbus.taipy"]
+    names = ["shown", "grown", "own", "sent"]
+    assert [line.split(" where")[0] for line in lines] == [
+        f"there is no variable {name}" for name in names
+    ]
+
+
 # --- the example, in two browsers ---------------------------------------------------------------------------
 
 

@@ -294,7 +294,9 @@ class BusGui(Closing):
         """gui.run() has been called. The server runs soon, perhaps on another thread: its first session starts the ticker."""
         self._run += 1
         self._ticking = None
-        for var in [*(each.var for each in self._sessions.shown), *self._sessions.outs]:
+        shown, own = self._sessions.shown, self._sessions.per_session
+        names = [*(each.var for each in shown), *(each.var for each in own), *self._sessions.outs]
+        for var in dict.fromkeys(names):
             if not self._framework.has(var):
                 _log.error("%s", _missing(var))
 
