@@ -604,11 +604,11 @@ def test_no_message_carries_the_name_of_a_session(bus, ui, sessions):
 
 
 class Clock:
-    """Stands for time: sleeping and updating make it go on."""
+    """Stands for time in libbus._sessions: sleeping and updating make it go on."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(_sessions.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_sessions, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def sleep(self, seconds):
         self.now += seconds
