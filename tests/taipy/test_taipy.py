@@ -11,6 +11,7 @@ import time
 import weakref
 from pathlib import Path
 
+import numpy
 import pytest
 from browser import chromium
 from patience import WATCHDOG
@@ -139,6 +140,38 @@ def test_a_session_sees_its_own_topic_and_no_other(sessions):
     sessions.bus.publish("many/t02", "and after that")
     ann.until("t02", "and after that")
     assert ann.values["inbox"] == "left"
+
+
+def test_an_array_reaches_every_session_and_nothing_is_unpickled(sessions):
+    both = [sessions.session() for _ in range(2)]
+    sessions.bus.publish("grid", numpy.arange(4, dtype="float32").reshape(2, 2))
+    for session in both:
+        session.until("grid_seen", "ndarray float32 [[0.0, 1.0], [2.0, 3.0]] []")
+
+
+SENDER = """
+import sys, time
+import libbus
+name, topic = sys.argv[1:]
+with libbus.Bus(name) as bus:
+    bus.publish(topic, f"sent by {topic}")
+    time.sleep(1000)
+"""
+
+
+def test_senders_may_be_killed_and_restart_in_any_order(sessions):
+    session, topics = sessions.session(), ["many/t05", "many/t06"]
+    for order in (topics, topics[::-1]):
+        with contextlib.ExitStack() as senders:
+            for topic in order:
+                senders.enter_context(running("-c", SENDER, sessions.bus.name, topic))
+                session.until(topic[-3:], f"sent by {topic}")
+            late = sessions.session()
+            for topic in topics:
+                late.until(topic[-3:], f"sent by {topic}")
+        for topic in topics:
+            sessions.bus.publish(topic, "the senders are gone")
+            session.until(topic[-3:], "the senders are gone")
 
 
 def test_a_function_gets_each_message_in_each_session(sessions):
