@@ -204,7 +204,7 @@
 					this.live = this.settling = true;
 					this.guess = "";
 					this.retries = 0;
-					this.withoutIds = !id;
+					this.withoutIds = !id && !past;
 					for (const each of this.listeners())
 						if (each.asked === serial && id)
 							each.phase ||= BEGUN;
