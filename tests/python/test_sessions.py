@@ -555,6 +555,21 @@ def test_a_slider_that_moves_on_is_not_set_back_by_its_own_value(bus, ui, sessio
     assert ui.states["a"].setpoint == 9
 
 
+def test_the_first_value_of_a_topic_does_not_set_back_the_slider_it_came_from(bus, ui, sessions):
+    bind(sessions, "set", "setpoint")
+    out(sessions, "setpoint", "set")
+    ui.open("a")
+    sessions.tick()
+    change(ui, sessions, "a", "setpoint", 2)
+    bus.flush(WATCHDOG)
+    ui.states["a"].setpoint = 3  # it moves while the tick comes
+    sessions.tick()
+    assert ui.states["a"].setpoint == 3
+    ui.open("a")  # its page connects anew, and shows nothing
+    sessions.tick()
+    assert ui.states["a"].setpoint == 2
+
+
 def test_what_the_bus_assigns_is_not_published(bus, ui, sessions):
     bind(sessions, "set", "setpoint")
     out(sessions, "setpoint", "set")

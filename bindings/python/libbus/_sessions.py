@@ -498,6 +498,9 @@ class Sessions:
         session = self.known.get(name)
         if session is None:
             session = self.known.setdefault(name, Session())
+        for shown in list(self.shown):
+            if shown.var == var:
+                session.sent.setdefault(shown, 0)  # its page has a value: see is_echo()
         topic: Any = out.topic
         try:
             if callable(topic):
