@@ -29,6 +29,11 @@ class Framework:
         self._connection = itertools.count()
 
     def open(self, name):
+        """A page whose session has begun."""
+        self.connect(name)
+        self.begun.add(name)
+
+    def connect(self, name):
         self.states.setdefault(name, SimpleNamespace(name=name))
         self.connections[name] = frozenset({str(next(self._connection))})
 
@@ -68,6 +73,7 @@ def ui():
 @pytest.fixture
 def sessions(bus, ui):
     made = Sessions(bus, ui, 10, LOG)
+    ui.begun = made.begun
     yield made
     made.close()
 
@@ -134,6 +140,27 @@ def test_a_session_that_begins_has_the_values_before_its_first_update(bus, ui, s
     assert not hasattr(ui.states["one"], "b")
     sessions.tick()
     assert ui.take() == []
+
+
+def test_a_session_that_has_not_begun_is_not_updated(bus, ui, sessions):
+    bind(sessions, "a", "a")
+    own(sessions)
+    heard = []
+    sessions.hear(Events(("a",), lambda state, msg: heard.append(msg.value), 10, sessions.log), 0)
+    ui.connect("one")
+    publish(bus, "a", 1)
+    sessions.tick()
+    sessions.begin("one", ui.states["one"])
+    ui.states["one"].user = "ann"
+    publish(bus, "a", 2)
+    sessions.tick()  # its initialisation is under way
+    assert ui.take() == heard == []
+    assert ui.states["one"].a == 1
+    ui.open("one")
+    publish(bus, "a", 3)
+    sessions.tick()
+    assert ui.states["one"].a == 3
+    assert heard == [3]
 
 
 def test_a_retained_value_is_shown_whichever_of_both_started_first(bus, ui, sessions):
@@ -368,7 +395,7 @@ def own(sessions, var="inbox"):
         return Newest((topic_filter,), var, sessions.log, None, None)
 
     sessions.per_session.append(
-        PerSession(lambda state: state.user and f"user/{state.user}", make, "empty")
+        PerSession(lambda state: state.user and f"user/{state.user}", var, make, "empty")
     )
 
 
@@ -389,7 +416,7 @@ def test_a_session_sees_its_own_topic_and_no_other(bus, ui, sessions):
     sessions.tick()
     assert ui.states["ann"].inbox == "for ann"
     assert ui.states["bob"].inbox == "for bob"
-    assert not hasattr(ui.states["nobody"], "inbox")
+    assert ui.states["nobody"].inbox == "empty"
 
 
 def test_a_session_that_leaves_a_topic_gets_nothing_more_of_it(bus, ui, sessions):
@@ -410,6 +437,27 @@ def test_a_session_that_leaves_a_topic_gets_nothing_more_of_it(bus, ui, sessions
     assert ui.states["one"].inbox == "empty"
 
 
+@pytest.mark.parametrize("user", [None, "bob"])
+def test_a_session_that_was_away_keeps_no_value_of_a_topic_it_has_left(bus, ui, sessions, user):
+    own(sessions)
+    ui.open("one")
+    ui.states["one"].user = "ann"
+    sessions.tick()
+    publish(bus, "user/ann", "a secret")
+    sessions.tick()
+    assert ui.states["one"].inbox == "a secret"
+    ui.leave("one")
+    sessions.tick()
+    ui.states["one"].user = user
+    ui.open("one")
+    sessions.tick()
+    assert ui.states["one"].inbox == "empty"
+    ui.take()
+    ask_again(sessions)
+    sessions.tick()
+    assert [changed for _, changed in ui.take()] == [{}]  # once
+
+
 def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplog):
     own(sessions)
     ui.open("one")  # has no user
@@ -417,7 +465,7 @@ def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplo
     sessions.tick()
     ask_again(sessions)
     sessions.tick()
-    assert not hasattr(ui.states["one"], "inbox")
+    assert ui.states["one"].inbox == "empty"
     assert "this session gets none of its topics" in caplog.records[0].getMessage()
 
 
@@ -431,6 +479,33 @@ def test_subscriptions_of_a_session_end_with_it(bus, ui, sessions):
     assert not callback.closed
     ui.leave("one")
     sessions.tick()
+    assert callback.closed
+
+
+@pytest.mark.parametrize("end", ["the session", "all"])
+def test_a_session_that_ends_while_it_is_asked_leaves_no_subscription(
+    bus, ui, sessions, monkeypatch, end
+):
+    made, subscribe = [], sessions.subscribe
+
+    def keep(*arguments):
+        made.append(subscribe(*arguments))
+        return made[-1]
+
+    def choose(state):
+        if end == "all":
+            sessions.close()
+        else:
+            sessions.begin("one", state)  # its page was loaded again
+        return "user/ann"
+
+    monkeypatch.setattr(sessions, "subscribe", keep)
+    sessions.per_session.append(
+        PerSession(choose, "inbox", lambda f: Newest((f,), "inbox", sessions.log, None, None), None)
+    )
+    ui.open("one")
+    sessions.tick()
+    (callback,) = made
     assert callback.closed
 
 
@@ -478,6 +553,21 @@ def test_a_slider_that_moves_on_is_not_set_back_by_its_own_value(bus, ui, sessio
     publish(bus, "set", 9)  # another program
     sessions.tick()
     assert ui.states["a"].setpoint == 9
+
+
+def test_the_first_value_of_a_topic_does_not_set_back_the_slider_it_came_from(bus, ui, sessions):
+    bind(sessions, "set", "setpoint")
+    out(sessions, "setpoint", "set")
+    ui.open("a")
+    sessions.tick()
+    change(ui, sessions, "a", "setpoint", 2)
+    bus.flush(WATCHDOG)
+    ui.states["a"].setpoint = 3  # it moves while the tick comes
+    sessions.tick()
+    assert ui.states["a"].setpoint == 3
+    ui.open("a")  # its page connects anew, and shows nothing
+    sessions.tick()
+    assert ui.states["a"].setpoint == 2
 
 
 def test_what_the_bus_assigns_is_not_published(bus, ui, sessions):
@@ -529,11 +619,11 @@ def test_no_message_carries_the_name_of_a_session(bus, ui, sessions):
 
 
 class Clock:
-    """Stands for time: sleeping and updating make it go on."""
+    """Stands for time in libbus._sessions: sleeping and updating make it go on."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(_sessions.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_sessions, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def sleep(self, seconds):
         self.now += seconds

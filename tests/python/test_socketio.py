@@ -163,6 +163,20 @@ def emit(here, *args, **kwargs):
     return here.do(here.server.emit(*args, **kwargs))
 
 
+class Lock:
+    """A lock that counts who has come to it."""
+
+    def __init__(self):
+        self._lock, self.comers = threading.Lock(), 0
+
+    def __enter__(self):
+        self.comers += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
 # --- emit ---------------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +431,7 @@ def test_without_a_bus_clients_of_the_process_are_served_and_the_rest_follows_wi
     (tmp_path / "test.bus").mkdir()  # in the place of the log
     here = host(kind)
     client = Client(here)
-    eventually(lambda: any("next attempt in" in record.message for record in caplog.records))
+    eventually(lambda: any("next attempts each" in record.message for record in caplog.records))
     with pytest.raises(libbus.TransportError):
         emit(here, "alone")
     assert client.events == [["alone"]]
@@ -431,6 +445,93 @@ def test_without_a_bus_clients_of_the_process_are_served_and_the_rest_follows_wi
 
     eventually(both_hear)
     assert other.events
+
+
+def test_a_bus_that_fails_is_dropped_and_not_the_one_that_another_thread_opened_since(
+    writer, monkeypatch
+):
+    failing, publish = writer._opened(), libbus.Bus.publish
+    both = threading.Barrier(2)
+
+    def fail(bus, *args, **options):
+        if bus is not failing:
+            return publish(bus, *args, **options)
+        both.wait(WATCHDOG)
+        if threading.current_thread() is not other:
+            other.join(WATCHDOG)  # it has dropped the bus, and opened the next one
+        raise libbus.TransportError("failed")
+
+    def emit_twice():
+        with contextlib.suppress(libbus.TransportError):
+            writer.emit("e", 1)
+        writer.emit("e", 1)
+
+    monkeypatch.setattr(libbus.Bus, "publish", fail)
+    other = threading.Thread(target=emit_twice)
+    other.start()
+    with pytest.raises(libbus.TransportError):
+        writer.emit("e", 1)
+    assert failing.closed
+    assert writer._bus is not None and not writer._bus.closed
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_bus_on_which_nothing_can_be_subscribed_is_opened_anew(
+    host, eventually, caplog, monkeypatch, kind
+):
+    monkeypatch.setattr(managers, "RETRY_S", 0.01)
+    here, opened, subscribe = host(kind), [], libbus.Bus.subscribe
+
+    def fail_at_first(bus, *args, **options):
+        opened.append(bus)
+        if len(opened) < 3:
+            raise libbus.TransportError("failed")
+        return subscribe(bus, *args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", fail_at_first)
+    client = Client(here)
+    eventually(lambda: len(opened) == 3)
+    assert [bus.closed for bus in opened] == [True, True, False]
+    writer = host()
+    eventually(lambda: emit(writer, "e") or client.events)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_missed_after_a_failure_is_logged_once_with_what_to_do(
+    host, eventually, caplog, monkeypatch, kind
+):
+    monkeypatch.setattr(managers, "RETRY_S", 0.01)
+    here, failures, subscribe = host(kind), 3, libbus.Bus.subscribe
+
+    def fail_at_first(bus, *args, **options):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise libbus.TransportError(f"failure with {failures} to come")
+        return subscribe(bus, *args, **options)
+
+    def lines():
+        return [record.message for record in caplog.records]
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", fail_at_first)
+    client = Client(here)
+    eventually(lambda: len(lines()) == 2)
+    assert lines()[0].endswith("next attempts each 0.01 s: failure with 1 to come")
+    assert "arrive here again" in lines()[1]
+    assert lines()[1].endswith("let clients of this process load again what they show")
+
+    def fail(*args, **options):
+        raise libbus.TransportError("no")
+
+    caplog.clear()
+    monkeypatch.setattr(libbus.Bus, "publish", fail)
+    with pytest.raises(libbus.TransportError):
+        emit(here, "e")
+    monkeypatch.undo()
+    eventually(lambda: len(lines()) == 2)
+    assert lines()[0].endswith("an emit of this process failed, so it opens the bus anew")
+    assert "arrive here again" in lines()[1]
+    assert client.events == [["e"]]
 
 
 def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, monkeypatch):
@@ -460,6 +561,53 @@ def test_losses_are_logged_with_their_number(host, writer, eventually, caplog, m
     told = [record.args[0] for record in caplog.records if "were overwritten" in record.message]
     assert sum(told) == missing
     assert caplog.records[0].levelno == logging.ERROR
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_two_threads_that_subscribe_at_once_share_one_subscription(writer, eventually, monkeypatch):
+    bus, lock, made, subscribe = writer._opened(), Lock(), [], libbus.Bus.subscribe
+    second = threading.Thread(target=lambda: made.append(writer._subscribed()))
+
+    def slowly(*args, **options):
+        comers = lock.comers
+        if second.ident is None:
+            second.start()
+            eventually(lambda: lock.comers > comers or not second.is_alive())
+        return subscribe(*args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", slowly)
+    writer._opening = lock
+    made.append(writer._subscribed())
+    second.join(WATCHDOG)
+    assert made[0] is made[1]
+    assert made[0].bus is bus
+
+
+def test_a_second_client_waits_until_the_first_one_has_subscribed(host, eventually, monkeypatch):
+    here, lock, subscribe = host(), Lock(), libbus.Bus.subscribe
+    second, seen, packets = None, [], []
+
+    def connect():
+        Client(here)
+        seen.append(here.manager._messages)
+
+    def slowly(*args, **options):
+        nonlocal second
+        comers = lock.comers
+        second = threading.Thread(target=connect)
+        second.start()
+        eventually(lambda: lock.comers > comers or not second.is_alive())
+        packets.extend(packet for client in here.clients.values() for packet in client.packets)
+        return subscribe(*args, **options)
+
+    monkeypatch.setattr(libbus.Bus, "subscribe", slowly)
+    here.manager._starting = lock
+    Client(here)
+    second.join(WATCHDOG)
+    assert packets == []  # no client is told that it is connected before that
+    assert seen == [here.manager._messages]
 
 
 # --- processes ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ def test_without_python_socketio_the_error_says_what_to_install(python):
     )
 
 
-@pytest.mark.parametrize("version", ["4.6.1", "5.7.2", "5.15.0"])
+@pytest.mark.parametrize("version", ["4.6.1", "5.7.2", "5.16.0"])
 def test_with_an_old_python_socketio_the_error_says_what_to_install(python, version):
     said = python(
         "import importlib.metadata, sys, types\n"
@@ -24,6 +24,6 @@ def test_with_an_old_python_socketio_the_error_says_what_to_install(python, vers
         "except ImportError as error: print(error)"
     )
     assert said == (
-        f"libbus.socketio needs python-socketio 5.15.1, and {version} is installed:"
+        f"libbus.socketio needs python-socketio 5.16.1, and {version} is installed:"
         " pip install -U 'libbus[socketio]'\n"
     )

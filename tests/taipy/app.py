@@ -16,6 +16,7 @@ inbox = "nothing"
 setpoint = 1
 quiet = 0
 wave = None
+grid_seen = ""
 rooms = None
 seen_at_init = "-"
 changes = 0
@@ -30,6 +31,8 @@ PAGE = (
 <|{inbox}|text|id=inbox|>
 
 <|{seen_at_init}|text|id=seen_at_init|>
+
+<|{grid_seen}|text|id=grid_seen|>
 
 <|{alarms}|text|id=alarms|>
 
@@ -56,6 +59,14 @@ def alarm(state, msg):
     state.alarms = f"{state.alarms} {msg.value}"
 
 
+unpickled = []
+sys.addaudithook(lambda event, about: event == "pickle.find_class" and unpickled.append(about))
+
+
+def describe(array):
+    return f"{type(array).__name__} {array.dtype} {array.tolist()} {unpickled}"
+
+
 bus = libbus.Bus(name)
 gui = Gui(PAGE)
 link = BusGui(bus, gui, hz=10)
@@ -63,6 +74,7 @@ for each in NAMES:
     link.bind(f"many/{each}", each)
 link.bind("room/+", "rooms")
 link.bind("wave", "wave")
+link.bind("grid", "grid_seen", convert=describe)
 link.bind("set", "setpoint")
 link.publish_on_change("setpoint", "set")
 link.publish_on_change("quiet", "quiet")

@@ -16,15 +16,21 @@ SHOWN = re.compile(r"TpExPr_(\w+?)_TPMDL_\d+$")
 
 
 class Session:
-    def __init__(self, port):
+    def __init__(self, port, begin=True):
         self.values = {}
-        self.updates = []  # times
+        self.updates = 0
+        self.assigned = 0  # variables in them
         self.id = None
         self._named = threading.Event()
         self._port = port
         self._socket = self._connected()
         self._send("ID", "")
         assert self._named.wait(WATCHDOG), "Taipy gave this session no name"
+        if begin:
+            self.begin()
+
+    def begin(self):
+        """Until now Taipy has called no on_init."""
         self.get("taipy-init")
         self._page = self.get("taipy-jsx/TaiPy_root_page")["jsx"]
 
@@ -56,7 +62,7 @@ class Session:
             self.id = message["id"]
             self._named.set()
         if message["type"] in UPDATES:
-            self.updates.append(time.monotonic())
+            self.updates += 1
             self._take(message)
 
     def _take(self, message):
@@ -67,6 +73,7 @@ class Session:
             for each in message["payload"]:
                 # Beside the expression of the page comes the bare name, with the module's value.
                 if found := SHOWN.search(each["name"]):
+                    self.assigned += 1
                     self.values[found[1]] = each["payload"].get("value")
 
     def get(self, path):

@@ -220,9 +220,13 @@ class PerSession:
     """A variable whose topics depend on the session."""
 
     def __init__(
-        self, choose: Callable[[Any], str | None], make: Callable[[str], Shown], empty: Any
+        self,
+        choose: Callable[[Any], str | None],
+        var: str,
+        make: Callable[[str], Shown],
+        empty: Any,
     ) -> None:
-        self.choose, self.make, self.empty = choose, make, empty
+        self.choose, self.var, self.make, self.empty = choose, var, make, empty
 
 
 class Own:
@@ -233,6 +237,7 @@ class Own:
         self.callback: Callback | None = None
         self.sent = 0
         self.ask_at = 0.0
+        self.filled = True  # perhaps with a value from before the session was away
 
     def is_due(self, now: float) -> bool:
         return now >= self.ask_at or (self.shown is not None and self.shown.number != self.sent)
@@ -253,8 +258,10 @@ class Session:
         self.connections: frozenset[str] = frozenset()
         self.sent: dict[Shown, int] = {}
         self.own: dict[PerSession, Own] = {}
+        self.closed = False
 
     def close(self) -> None:
+        self.closed = True  # first: give() subscribes first and looks then
         for own in list(self.own.values()):
             own.close()
 
@@ -276,6 +283,8 @@ class Sessions:
         self.per_session: list[PerSession] = []
         self.outs: dict[str, Out] = {}
         self.known: dict[str, Session] = {}
+        # Those whose program has initialised them, now and before: a UI framework keeps a session that is away.
+        self.begun: set[str] = set()
         self.callbacks: list[Callback] = []
         self.closed = False
 
@@ -349,6 +358,8 @@ class Sessions:
         for name, connections in live.items():
             if self.closed:
                 return
+            if name not in self.begun:
+                continue
             session = self.known.get(name)
             fresh = session is None
             if session is None:
@@ -380,7 +391,7 @@ class Sessions:
                     self.assign(state, shown, number)
                     session.sent[shown] = number
                 for each, own in asked:
-                    self.give(state, each, own, now)
+                    self.give(state, each, session, own, now)
             for event, messages in heard:
                 for msg in messages:
                     try:
@@ -428,7 +439,7 @@ class Sessions:
         except Exception:
             self.log.exception("%s: cannot set %s", topics, var)
 
-    def give(self, state: Any, each: PerSession, own: Own, now: float) -> None:
+    def give(self, state: Any, each: PerSession, session: Session, own: Own, now: float) -> None:
         """Asks the session for its topics in the same update that sends a value, so no value of topics it has left is sent."""
         try:
             wanted = each.choose(state)
@@ -436,12 +447,13 @@ class Sessions:
             self.log.exception("%r failed: this session gets none of its topics", each.choose)
             wanted = None
         own.ask_at = now + ASK_S
-        if wanted != (own.shown.topics() if own.shown is not None else None):
-            had = own.shown
+        topics = own.shown.topics() if own.shown is not None else None
+        if wanted != topics or own.filled:
             own.close()
             own.sent = 0
-            if had is not None:
-                self.set(state, had.topics(), had.var, each.empty)
+            if topics is not None or own.filled:
+                own.filled = False
+                self.set(state, topics or "per_client()", each.var, each.empty)
             if wanted is None:
                 return
             try:
@@ -456,13 +468,15 @@ class Sessions:
                 own.shown = shown
             except Exception:
                 self.log.exception("%s: cannot subscribe for a session", wanted)
+            if session.closed or self.closed:
+                own.close()
             return
         if (mine := own.shown) is not None and (number := mine.number) != own.sent:
             self.assign(state, mine, number)
             own.sent = number
 
     def begin(self, name: str, state: Any) -> None:
-        """Gives a session that begins the values of now."""
+        """Gives a session the values of now, for the program's own initialisation. Updates follow once it is in begun."""
         session = Session()
         session.connections = self.framework.live().get(name, frozenset())
         with _from_the_bus():
@@ -484,6 +498,9 @@ class Sessions:
         session = self.known.get(name)
         if session is None:
             session = self.known.setdefault(name, Session())
+        for shown in list(self.shown):
+            if shown.var == var:
+                session.sent.setdefault(shown, 0)  # its page has a value: see is_echo()
         topic: Any = out.topic
         try:
             if callable(topic):

@@ -34,9 +34,14 @@ from libbus import _core
 
 __all__ = ["AsyncManager", "Manager"]
 
-OLDEST = "5.15.1"  # before it a message of python-socketio held bytes, or lost the difference of a tuple and a list
+OLDEST = (
+    5,
+    16,
+    1,
+)  # before it a manager took no json module, and messages of the oldest held bytes
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
+DROPPED = "an emit of this process failed, so it opens the bus anew"
 TELL_S = 1.0  # between log records of losses
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 TURN = 64  # messages of a burst before other greenlets get a turn
@@ -83,6 +88,8 @@ if TYPE_CHECKING:
         ) -> None: ...
         def leave_room(self, sid: str, namespace: str, room: Any) -> None: ...
         def close_room(self, room: Any, namespace: str | None = None) -> None: ...
+        def pre_connect(self, eio_sid: str, namespace: str) -> str: ...
+        def connect(self, sid: str, namespace: str) -> Any: ...
         def _thread(self) -> None: ...
 
     class AsyncPubSubManager(PubSubBase):
@@ -115,9 +122,10 @@ else:
             "libbus.socketio needs python-socketio: pip install 'libbus[socketio]'", name="socketio"
         ) from None
     _found = importlib.metadata.version("python-socketio")
-    if [int(part) for part in re.findall(r"\d+", _found)[:3]] < [5, 15, 1]:
+    if tuple(int(part) for part in re.findall(r"\d+", _found)[:3]) < OLDEST:
         raise ImportError(
-            f"libbus.socketio needs python-socketio {OLDEST}, and {_found} is installed: pip install -U 'libbus[socketio]'"
+            f"libbus.socketio needs python-socketio {'.'.join(map(str, OLDEST))}, and {_found} is installed:"
+            " pip install -U 'libbus[socketio]'"
         )
     from socketio.async_pubsub_manager import AsyncPubSubManager
     from socketio.pubsub_manager import PubSubManager
@@ -178,6 +186,7 @@ class _OnBus(PubSubBase):
         self._messages: libbus.Subscription[Any] | None = None
         self._opening, self._starting = threading.Lock(), threading.Lock()
         self._started = False
+        self._missing_since: float | None = None
         self.host_id: str = uuid.uuid4().hex
 
     @property
@@ -199,15 +208,15 @@ class _OnBus(PubSubBase):
 
     def initialize(self) -> None:
         """python-socketio calls it in each process, before its first client is connected."""
-        with self._starting:
+        with self._starting:  # to the end, so that a second client waits
             if self._started:
                 return
+            if not self.write_only:
+                # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
+                with contextlib.suppress(libbus.BusError):
+                    self._subscribed()
+            super().initialize()
             self._started = True
-        if not self.write_only:
-            # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
-            with contextlib.suppress(libbus.BusError):
-                self._subscribed()
-        super().initialize()
 
     def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int:
         """For each callback. A process without clients listens from here on, since the answer comes from another one."""
@@ -241,10 +250,18 @@ class _OnBus(PubSubBase):
             return self._bus
 
     def _subscribed(self) -> libbus.Subscription[Any]:
+        """One for all threads: what a second one took would be missing from the first."""
         bus = self._opened()
-        if self._messages is None or self._messages.bus is not bus:
-            self._messages = bus.subscribe(self._topic)
-        return self._messages
+        try:
+            with self._opening:
+                if self._messages is None or self._messages.bus is not bus:
+                    self._messages = bus.subscribe(self._topic)
+                return self._messages
+        except libbus.ClosedError:
+            raise
+        except libbus.BusError:
+            self._drop(bus)
+            raise
 
     def _end_if_closed(self) -> None:
         """After the end of a subscription: of the bus too, or only of one that was dropped."""
@@ -252,20 +269,37 @@ class _OnBus(PubSubBase):
         if self._closed or (bus is not None and bus.closed):
             raise _Ended
 
-    def _failed(self, error: libbus.BusError) -> None:
+    def _failed(self, error: libbus.BusError, messages: libbus.Subscription[Any] | None) -> None:
         """The next attempt opens the bus anew: its log is damaged, or there was no room for it."""
-        self._drop()
-        self._get_logger().error(
-            "no Socket.IO events of other processes arrive here, next attempt in %g s: %s",
-            RETRY_S,
-            error,
-        )
+        if messages is not None:
+            self._drop(messages.bus)
+        self._miss(str(error))
 
-    def _drop(self) -> None:
+    def _miss(self, reason: str) -> None:
+        """Once for each failure, however many attempts fail after it."""
+        if self._missing_since is None:
+            self._missing_since = time.monotonic()
+            self._get_logger().error(
+                "no Socket.IO events of other processes arrive here, next attempts each %g s: %s",
+                RETRY_S,
+                reason,
+            )
+
+    def _hear_again(self) -> None:
+        began, self._missing_since = self._missing_since, None
+        if began is not None:
+            self._get_logger().error(
+                "Socket.IO events of other processes arrive here again; those of %.1f s before were missed: let clients of this"
+                " process load again what they show",
+                time.monotonic() - began,
+            )
+
+    def _drop(self, failed: libbus.Bus) -> None:
+        """Another thread may have opened the next one: that one stays."""
         with self._opening:
-            bus, self._bus, self._messages = self._bus, None, None
-        if bus is not None:
-            bus.close(0)
+            if self._bus is failed:
+                self._bus = self._messages = None
+        failed.close(0)
 
     # --- messages ----------------------------------------------------------------------------------------------
 
@@ -283,7 +317,7 @@ class _OnBus(PubSubBase):
         try:
             bus.publish(self._topic, message)
         except libbus.TransportError:
-            self._drop()
+            self._drop(bus)
             raise
         except libbus.BusError:
             raise
@@ -341,13 +375,26 @@ class Manager(_OnBus, PubSubManager):
     Threads: any. Blocks: never for a reader; the first emit as libbus.Bus() does.
     """
 
+    # For the second client python-socketio does not call initialize(). The first is still in it, perhaps, on another thread.
+    def pre_connect(self, eio_sid: str, namespace: str) -> str:
+        self.initialize()
+        return super().pre_connect(eio_sid, namespace)
+
+    def connect(self, sid: str, namespace: str) -> Any:
+        """Before python-socketio 5.18 there is no pre_connect()."""
+        self.initialize()
+        return super().connect(sid, namespace)
+
     def _publish(self, data: dict[str, Any]) -> None:
         self._send(data)
 
     def _listen(self) -> Iterator[dict[str, Any]]:
         while True:
+            messages = None
             try:
-                for count, msg in enumerate(self._subscribed(), 1):
+                messages = self._subscribed()
+                self._hear_again()
+                for count, msg in enumerate(messages, 1):
                     if (message := self._read(msg)) is not None:
                         yield message
                     if not count % TURN:
@@ -355,8 +402,9 @@ class Manager(_OnBus, PubSubManager):
             except libbus.ClosedError:
                 pass
             except libbus.BusError as error:
-                self._failed(error)
+                self._failed(error, messages)
             self._end_if_closed()
+            self._miss(DROPPED)
             self.server.sleep(RETRY_S)
 
     def _thread(self) -> None:
@@ -376,15 +424,19 @@ class AsyncManager(_OnBus, AsyncPubSubManager):
 
     async def _listen(self) -> AsyncIterator[dict[str, Any]]:
         while True:
+            messages = None
             try:
-                async for msg in self._subscribed():
+                messages = self._subscribed()
+                self._hear_again()
+                async for msg in messages:
                     if (message := self._read(msg)) is not None:
                         yield message
             except libbus.ClosedError:
                 pass
             except libbus.BusError as error:
-                self._failed(error)
+                self._failed(error, messages)
             self._end_if_closed()
+            self._miss(DROPPED)
             await asyncio.sleep(RETRY_S)
 
     async def _thread(self) -> None:

@@ -26,6 +26,9 @@ from libbus._sessions import Events, Newest, Out, PerSession, Rows, Sessions, Sh
 try:
     from taipy.gui import Gui  # type: ignore[import-not-found]
     from taipy.gui.extension import ElementLibrary  # type: ignore[import-not-found]
+
+    # Below: without Taipy the error names Taipy.
+    from flask import after_this_request  # isort: skip
 except ModuleNotFoundError as _error:
     if _error.name is None or _error.name.partition(".")[0] != "taipy":
         raise
@@ -45,6 +48,8 @@ _log = logging.getLogger("libbus.taipy")
 
 # Taipy's one scope for all pages of Gui.run(single_client=True).
 SINGLE = "global"
+# The attribute of a Gui that holds its BusGui objects.
+LINKS = "_libbus_links"
 
 
 class BusGui(Closing):
@@ -76,7 +81,8 @@ class BusGui(Closing):
         self._run = 0
         self._ticking: tuple[int, int] | None = None
         self._framework.on_change(weakref.WeakMethod(self._changed))
-        _links.add(self)
+        # The Gui keeps it: a program need not.
+        gui.__dict__.setdefault(LINKS, []).append(self)
         _register()
 
     @property
@@ -224,14 +230,14 @@ class BusGui(Closing):
             link.per_client(lambda state: f"user/{state.user}/inbox" if state.user else None, "inbox")
 
         choose(state) is called after the session's on_init, about once a second, and right before each value: no session gets a
-        value of a topic that it has left. When it returns another filter the variable becomes empty first.
+        value of a topic that it has left. The variable is empty until there is a value, and again when choose returns another filter.
 
         Args:
             choose: Returns the filter of a session, or None: the session has none.
             var: A variable that is defined where the Gui was made.
             field: As in bind().
             convert: As in bind().
-            empty: What the variable becomes when the session leaves a topic.
+            empty: What the variable is without a value.
 
         Raises:
             TypeError: choose is not callable.
@@ -245,7 +251,7 @@ class BusGui(Closing):
         def make(topic_filter: str) -> Shown:
             return Newest((topic_filter,), name, lines, field, convert)
 
-        self._sessions.per_session.append(PerSession(choose, make, empty))
+        self._sessions.per_session.append(PerSession(choose, name, make, empty))
 
     # --- from a session to the bus --------------------------------------------------------------------------
 
@@ -288,7 +294,9 @@ class BusGui(Closing):
         """gui.run() has been called. The server runs soon, perhaps on another thread: its first session starts the ticker."""
         self._run += 1
         self._ticking = None
-        for var in [*(each.var for each in self._sessions.shown), *self._sessions.outs]:
+        shown, own = self._sessions.shown, self._sessions.per_session
+        names = [*(each.var for each in shown), *(each.var for each in own), *self._sessions.outs]
+        for var in dict.fromkeys(names):
             if not self._framework.has(var):
                 _log.error("%s", _missing(var))
 
@@ -296,7 +304,9 @@ class BusGui(Closing):
         """On the server's thread, or in its hub, before the session's on_init."""
         if self.closed:
             return
-        self._sessions.begin(self._framework.name_of_current(), state)
+        name = self._framework.name_of_current()
+        self._sessions.begin(name, state)
+        self._framework.after_on_init(lambda: self._sessions.begun.add(name))
         here = os.getpid(), self._run
         if self._ticking != here:
             self._ticking = here
@@ -403,6 +413,14 @@ class _Taipy:
     def name_of_current(self) -> str:
         return str(self.gui._get_client_id())
 
+    def after_on_init(self, function: Callable[[], None]) -> None:
+        """In on_user_init(): Taipy calls on_init later in the same request."""
+
+        @after_this_request
+        def call(response: Any) -> Any:
+            function()
+            return response
+
     def is_running(self) -> bool:
         """Whether the thread of run_in_thread=True is there. Any other server ends with its process."""
         thread = getattr(getattr(self.gui, "_server", None), "_thread", None)
@@ -440,12 +458,11 @@ class _Library(ElementLibrary):  # type: ignore[misc]
                 _log.exception("a session began without its values")
 
 
-_links: weakref.WeakSet[BusGui] = weakref.WeakSet()
 _registered: list[_Library] = []
 
 
 def _links_of(gui: Gui) -> Sequence[BusGui]:
-    return [link for link in list(_links) if link.gui is gui]
+    return list(gui.__dict__.get(LINKS, ()))
 
 
 def _register() -> None:
