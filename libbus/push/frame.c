@@ -4,9 +4,8 @@
 
 #include "base/mem.h"
 
-enum {
-	BESIDE = 32
-}; /* bytes that a waiting frame costs besides: its share of the queue, and what malloc() adds */
+/* Bytes that a waiting frame costs besides: its share of the queue, and what malloc() adds. */
+enum { BESIDE = 32 };
 
 struct frame *
 bus__frame_new(struct text *text, const char *topic, uint64_t hash)
