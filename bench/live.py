@@ -1,16 +1,17 @@
 """Live pages: how many a server holds, what an event costs, and how old it is when it comes.
 
-Run: ./dev bench live [CASE...] [--pages N] [--seconds N]. The cases are those of --list. Each starts its servers itself: libbus in
-gunicorn, and beside it Flask-SSE and sse-starlette, both with a Redis server of their own. The client is a C program, the
-same for all. Processor time is that of the server's processes and of Redis, without the client's.
+Run: ./dev bench live [CASE...] [--pages N] [--seconds N] [--rounds N]. The cases are those of --list. Each starts its servers itself:
+libbus in gunicorn, and beside it Flask-SSE, sse-starlette and Flask-SocketIO, these with a Redis server. The client is a C program, the
+same for all: it reads raw bytes, also those of a WebSocket. Processor time is that of the server's processes and of Redis, without the
+client's. Events come from this process.
 """
 
 import argparse
 import contextlib
 import json
-import os
+import resource
+import select
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,110 +19,113 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+from processes import PATIENCE_S, BenchError, Started, cpu_s, free_port, redis_server, resident_kib
 
 import libbus
 
 HERE = Path(__file__).resolve().parent
-TICKS = os.sysconf("SC_CLK_TCK")
 CHANNEL = "live/all"
-PATIENCE_S = 60
+BURST_LIMIT_S = 30
+NUDGE_S = 2  # between events that go out while pages open
+RATE = 20
+FOUR_WORKERS = ("-w", "4", "--worker-class", "gthread", "--threads", "16")
+EIGHT_THREADS = ("--worker-class", "gthread", "--threads", "8")
+SOCKETIO = "/socket.io/?EIO=4&transport=websocket"
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+class Server(Started):
+    """A server on a port of its own, which stands as PORT in its command."""
 
-
-def await_port(port, process):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            sys.exit(f"the server ended with {process.returncode}: run it by hand to see why")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"no server on port {port} within {PATIENCE_S} s")
-
-
-def family(pid):
-    """The process and all below it."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            found += map(int, children.split())
-    return found
-
-
-def cpu_s(pids):
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
-
-
-def resident_kib(pids):
-    return max(
-        int(line.split()[1])
-        for pid in pids
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmRSS")
-    )
-
-
-class Server:
-    """A server process and what it needs beside."""
-
-    def __init__(self, command, env, beside=()):
+    def __init__(self, command, env=None, beside=(), **pipes):
         self.port = free_port()
-        command = [part.replace("PORT", str(self.port)) for part in command]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, env=os.environ | env, cwd=HERE, **quiet)
         self.beside = beside
-        await_port(self.port, self.process)
+        command = [part.replace("PORT", str(self.port)) for part in map(str, command)]
+        super().__init__(command, env, cwd=HERE, **pipes)
+
+    def __enter__(self):
+        try:
+            self.await_port(self.port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def pids(self):
-        return family(self.process.pid) + [pid for each in self.beside for pid in family(each.pid)]
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(PATIENCE_S)
+        return super().pids() + [pid for each in self.beside for pid in each.pids()]
 
 
-class Pages:
+class Side(NamedTuple):
+    """One of what is compared."""
+
+    label: str
+    server: Server
+    publish: Callable[..., object]  # one event to all
+    path: str = "/live"
+    way: str = "sse"  # of live_client
+
+
+class Pages(Started):
     """Pages that are open at a server, in a process of their own."""
 
-    def __init__(self, client, server, path, count):
-        command = [client, "127.0.0.1", str(server.port), path, str(count)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.opened = json.loads(self.process.stdout.readline())
+    def __init__(self, client, side, count):
+        self.side = side
+        command = [client, "127.0.0.1", str(side.server.port), side.path, str(count), side.way]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        super().__init__(command, text=True, **pipes)
+
+    def __enter__(self):
+        """Waits until each is open or refused. Events go out meanwhile: Flask-SSE sends no head before the first one."""
+        end = time.monotonic() + 2 * PATIENCE_S
+        try:
+            while not self._says_something(NUDGE_S):
+                if time.monotonic() > end:
+                    raise self.error(f"pages did not open within {2 * PATIENCE_S} s")
+                self.side.publish()
+            self.open = self._line()["open"]
+            self._warm_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _says_something(self, seconds):
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
+    def _line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise self.error("ended")
+        return json.loads(line)
+
+    def _warm_up(self):
+        """Until an event reaches each page once: a Socket.IO page has to join when it is open."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            self.side.publish()
+            time.sleep(0.5)
+            if self.report()["events"] == self.open:
+                return
+        raise self.error(f"no event reached each of {self.open} pages once")
 
     def report(self):
+        """What came since the last report."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return self._line()
 
     def await_events(self, count, seconds=PATIENCE_S):
-        """Adds up reports until `count` events came or `seconds` passed."""
-        all_of = {"events": 0, "first_ns": 0, "last_ns": 0, "p99_ms": 0}
-        end = time.monotonic() + seconds
-        while all_of["events"] < count and time.monotonic() < end:
+        """How many came, until they were `count` or `seconds` had passed, and the moment of the last one."""
+        events, last_ns, end = 0, 0, time.monotonic() + seconds
+        while events < count and time.monotonic() < end:
             time.sleep(0.05)
             part = self.report()
-            all_of["events"] += part["events"]
-            all_of["first_ns"] = all_of["first_ns"] or part["first_ns"]
-            all_of["last_ns"] = part["last_ns"] or all_of["last_ns"]
-            all_of["p99_ms"] = max(all_of["p99_ms"], part["p99_ms"])
-        return all_of
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(PATIENCE_S)
+            events += part["events"]
+            last_ns = part["last_ns"] or last_ns
+        return events, last_ns / 1e9
 
 
 def gunicorn(app, *options):
@@ -130,35 +134,92 @@ def gunicorn(app, *options):
 
 
 class Bench:
-    def __init__(self, options, scratch):
-        self.options = options
-        self.client = str(scratch / "live_client")
-        subprocess.run(["cc", "-O2", "-o", self.client, HERE / "live_client.c"], check=True)
-        self.name = f"bench-live-{os.getpid()}"
-        self.bus = libbus.Bus(self.name)
+    def __init__(self, options, scratch, ends):
+        self.options, self.scratch, self.ends = options, scratch, ends
+        self.client = self.compiled("live_client")
+        self.name = "bench-live"
+        self.bus = ends.enter_context(libbus.Bus(self.name, directory=scratch))
         self.redis = self.redis_url = None
+
+    def compiled(self, name):
+        program = self.scratch / name
+        subprocess.run(["cc", "-O2", "-o", program, HERE / f"{name}.c"], check=True)
+        return program
 
     def need_redis(self):
         if self.redis is None:
             port = free_port()
-            command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"]
-            self.redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            await_port(port, self.redis)
+            self.redis = self.ends.enter_context(redis_server(port, self.scratch))
+            self.redis.await_port(port)
             self.redis_url = f"redis://127.0.0.1:{port}"
         return {"LIVE_REDIS": self.redis_url}
 
+    def pages(self, side, count):
+        return Pages(self.client, side, count)
+
+    # --- the sides: each serves for as long as its block lasts --------------------------------------------
+
+    @contextlib.contextmanager
     def libbus(self, *options):
-        return Server(gunicorn("with_libbus", *options), {"LIVE_BUS": self.name})
+        env = {"LIVE_BUS": self.name, "LIVE_PLACE": str(self.scratch)}
+        with Server(gunicorn("with_libbus", *options), env) as server:
+            yield Side("libbus", server, self.publish)
 
+    @contextlib.contextmanager
     def flask_sse(self, *options):
-        env = self.need_redis()
-        return Server(gunicorn("with_flask_sse", *options), env, [self.redis])
+        import redis
 
-    def starlette(self):
         env = self.need_redis()
+        client = redis.from_url(self.redis_url)
+
+        def publish():
+            client.publish("sse", json.dumps({"data": {"at": time.monotonic_ns()}}))
+
+        with Server(gunicorn("with_flask_sse", *options), env, [self.redis]) as server:
+            yield Side("Flask-SSE and Redis", server, publish)
+
+    @contextlib.contextmanager
+    def starlette(self):
+        import redis
+
+        env = self.need_redis()
+        client = redis.from_url(self.redis_url)
+
+        def publish():
+            client.publish(CHANNEL, json.dumps({"at": time.monotonic_ns()}))
+
         command = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
         command += ["--port", "PORT", "live_apps:with_sse_starlette"]
-        return Server(command, env, [self.redis])
+        with Server(command, env, [self.redis]) as server:
+            yield Side("uvicorn, sse-starlette and Redis", server, publish)
+
+    @contextlib.contextmanager
+    def socketio(self, *options):
+        import socketio
+
+        env = self.need_redis()
+        # Where Flask-SocketIO listens.
+        manager = socketio.RedisManager(self.redis_url, channel="flask-socketio", write_only=True)
+
+        def publish():
+            manager.emit("n", {"at": time.monotonic_ns()})
+
+        # Each of its pages holds a thread.
+        options = (*options, "--threads", "64")
+        with Server(gunicorn("with_socketio", *options), env, [self.redis]) as server:
+            yield Side("Flask-SocketIO and Redis", server, publish, SOCKETIO, "socketio")
+
+    @contextlib.contextmanager
+    def floor(self):
+        command = [self.compiled("live_floor"), "PORT"]
+        with Server(command, stdin=subprocess.PIPE, text=True) as server:
+
+            def publish():
+                value = {"topic": CHANNEL, "value": {"at": time.monotonic_ns()}, "kept": False}
+                server.process.stdin.write(json.dumps(value, separators=(",", ":")) + "\n")
+                server.process.stdin.flush()
+
+            yield Side("floor: send() alone", server, publish)
 
     def publish(self, size=0):
         value = {"at": time.monotonic_ns()}
@@ -166,133 +227,200 @@ class Bench:
             value["text"] = "x" * size
         self.bus.publish(CHANNEL, value)
 
-    def publish_redis(self, client, flask_sse=False):
-        text = json.dumps({"at": time.monotonic_ns()})
-        if flask_sse:
-            text = json.dumps({"data": json.loads(text)})
-        client.publish("sse" if flask_sse else CHANNEL, text)
 
-    def close(self):
-        self.bus.close(0)
-        if self.redis is not None:
-            self.redis.terminate()
+# --- pages that are held -----------------------------------------------------------------------------------
+
+
+class Asking:
+    """Another page is asked for again and again; its times in ms, sorted, when the block is over."""
+
+    def __init__(self, server):
+        self.url = f"http://127.0.0.1:{server.port}/plain"
+        self.times_ms, self.stop = [], threading.Event()
+        self.thread = threading.Thread(target=self._ask)
+
+    def _ask(self):
+        while not self.stop.is_set():
+            began = time.monotonic()
+            urllib.request.urlopen(self.url, timeout=PATIENCE_S).read()
+            self.times_ms.append((time.monotonic() - began) * 1e3)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+        self.times_ms.sort()
+
+    def share(self, part):
+        return self.times_ms[min(int(len(self.times_ms) * part), len(self.times_ms) - 1)]
+
+
+def held(bench, side, count):
+    start = time.monotonic()
+    with bench.pages(side, count) as pages:
+        yield f"pages open of {count:,}", pages.open, f"in {time.monotonic() - start:.1f} s"
+        resident = resident_kib(side.server.pids()) / 1024
+        yield "resident", resident, "MiB, the larger of worker and arbiter (bar 60)"
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            side.publish(200)
+            events, last = pages.await_events(pages.open)
+            if events < pages.open:
+                raise BenchError(f"an event reached {events:,} of {pages.open:,} pages")
+            times.append(last - began)
+        yield "200 bytes to all", statistics.median(times), "s, median of 5 (bar 0.6)"
+        with Asking(side.server) as asking:
+            for _ in range(bench.options.seconds):
+                side.publish(200)
+                time.sleep(1)
+        yield "another page, p50", asking.share(0.5), f"ms, of {len(asking.times_ms):,}"
+        yield "another page, p99", asking.share(0.99), "ms (bar 25)"
 
 
 def many(bench):
     """Pages in one worker with eight threads, one event to all, and an ordinary page meanwhile."""
-    server = bench.libbus("--worker-class", "gthread", "--threads", "8")
-    count = bench.options.pages
-    start = time.monotonic()
-    pages = Pages(bench.client, server, "/live", count)
-    took = time.monotonic() - start
-    yield f"pages open of {count}", pages.opened["open"], f"in {took:.1f} s"
-    yield "resident", resident_kib(server.pids()) / 1024, "MiB, the larger of worker and arbiter"
-    times = []
-    for _ in range(5):
-        began = time.monotonic()
-        bench.publish(200)
-        got = pages.await_events(pages.opened["open"])
-        times.append(got["last_ns"] / 1e9 - began)
-    yield "200 bytes to all", statistics.median(times), "s, median of 5"
-    asked, stop = [], threading.Event()
-
-    def ask():
-        while not stop.is_set():
-            began = time.monotonic()
-            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/plain").read()
-            asked.append((time.monotonic() - began) * 1e3)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    for _ in range(bench.options.seconds):
-        bench.publish(200)
-        time.sleep(1)
-    stop.set()
-    thread.join()
-    asked.sort()
-    yield (
-        "another page, p50 / p99",
-        asked[len(asked) // 2],
-        f"/ {asked[len(asked) * 99 // 100]:.1f} ms",
-    )
-    pages.close()
-    server.close()
+    with bench.libbus(*EIGHT_THREADS) as side:
+        yield from held(bench, side, bench.options.pages)
 
 
-def cost_of(bench, server, path, publish, count=500):
-    pages = Pages(bench.client, server, path, count)
-    open_pages = pages.opened["open"]
-    publish()
-    pages.await_events(open_pages, 10)
-    before = cpu_s(server.pids())
-    for _ in range(bench.options.seconds):
-        publish()
-        time.sleep(1)
-    got = pages.await_events(open_pages * bench.options.seconds, 10)
-    spent = cpu_s(server.pids()) - before
-    pages.close()
-    server.close()
-    return open_pages, spent / max(got["events"], 1) * 1e6
+def gevent(bench):
+    """The same with half as many pages in a gevent worker."""
+    with bench.libbus("--worker-class", "gevent", "--worker-connections", "20000") as side:
+        yield from held(bench, side, bench.options.pages // 2)
+
+
+def readers(bench):
+    """Readers of the host's log that pages take: one for each worker that has pages."""
+    before = bench.bus.log_stats()["readers"]
+    with bench.libbus(*FOUR_WORKERS) as side, bench.pages(side, bench.options.pages) as pages:
+        taken = bench.bus.log_stats()["readers"] - before
+        yield f"{pages.open:,} pages in 4 workers", taken, "readers (bar 4)"
+
+
+# --- what an event costs ------------------------------------------------------------------------------------
+
+
+def cost_of(bench, side, count=500):
+    """Microseconds of processor time for each event."""
+    seconds = bench.options.seconds
+    with bench.pages(side, count) as pages:
+        before = cpu_s(side.server.pids())
+        for _ in range(seconds):
+            side.publish()
+            time.sleep(1)
+        events, _ = pages.await_events(pages.open * seconds, 10)
+        return (cpu_s(side.server.pids()) - before) / max(events, 1) * 1e6
 
 
 def cost(bench):
     """Processor time for each event that is delivered: 500 pages, one event a second to all of them."""
-    import redis
-
-    server = bench.libbus("--worker-class", "gthread", "--threads", "8")
-    pages, mine = cost_of(bench, server, "/live", bench.publish)
-    yield f"libbus, {pages} pages", mine, "us for each event"
-    server = bench.starlette()
-    client = redis.from_url(bench.redis_url)
-    pages, theirs = cost_of(bench, server, "/live", lambda: bench.publish_redis(client))
-    yield f"uvicorn, sse-starlette and Redis, {pages} pages", theirs, "us for each event"
+    found = []
+    for open_side in (lambda: bench.libbus(*EIGHT_THREADS), bench.floor, bench.starlette):
+        with open_side() as side:
+            found.append(cost_of(bench, side))
+            yield f"{side.label}, 500 pages", found[-1], "us for each event"
+    mine, floor, theirs = found
+    yield "libbus beyond its floor", mine - floor, "us for each event"
     yield "libbus / sse-starlette", mine / theirs, "(bar 0.2)"
 
 
 def idle(bench):
     """Processor time of 500 quiet pages, and with 1,000 messages a second that no page wants."""
-    server = bench.libbus("--worker-class", "gthread", "--threads", "8")
-    pages = Pages(bench.client, server, "/live", 500)
-    for label, rate in (("quiet", 0), ("with 1,000 other messages a second", 1000)):
-        before, start = cpu_s(server.pids()), time.monotonic()
-        while (elapsed := time.monotonic() - start) < bench.options.seconds:
-            for _ in range(int(rate / 100)):
-                bench.bus.publish("other/topic", 1)
-            time.sleep(max(0.0, 0.01 - (time.monotonic() - start - elapsed)))
-        elapsed = time.monotonic() - start
-        yield f"500 pages, {label}", (cpu_s(server.pids()) - before) / elapsed * 100, "% of a core"
-    pages.close()
-    server.close()
+    with bench.libbus(*EIGHT_THREADS) as side, bench.pages(side, 500):
+        pids = side.server.pids()
+        for label, rate in (("quiet", 0), ("with 1,000 other messages a second", 1000)):
+            before, start = cpu_s(pids), time.monotonic()
+            while (elapsed := time.monotonic() - start) < bench.options.seconds:
+                for _ in range(int(rate / 100)):
+                    bench.bus.publish("other/topic", 1)
+                time.sleep(max(0.0, 0.01 - (time.monotonic() - start - elapsed)))
+            elapsed = time.monotonic() - start
+            yield f"500 pages, {label}", (cpu_s(pids) - before) / elapsed * 100, "% of a core"
 
 
-def burst_of(bench, server, path, publish, count=16, events=2000):
-    pages = Pages(bench.client, server, path, count)
-    time.sleep(1)
-    start = time.monotonic()
-    for _ in range(events):
-        publish()
-    got = pages.await_events(count * events, 30)
-    rate = got["events"] / max(got["last_ns"] / 1e9 - start, 1e-9)
-    pages.close()
-    server.close()
-    return got["events"], rate
+# --- how many come, and how soon ------------------------------------------------------------------------------
+
+
+def burst_of(bench, side, count=16, events=2000):
+    """Deliveries a second, and a word on those that did not come in time."""
+    with bench.pages(side, count) as pages:
+        start, wanted = time.monotonic(), count * events
+        end = start + BURST_LIMIT_S
+        published = 0
+        while published < events and time.monotonic() < end:
+            side.publish()
+            published += 1
+        got, last = pages.await_events(wanted, end - time.monotonic())
+        word = f"events/s, all {wanted:,} came"
+        if got < wanted:
+            word = f"events/s; did not finish: {got:,} of {wanted:,} in {BURST_LIMIT_S} s"
+        return got / max(last - start, 1e-9), word
 
 
 def burst(bench):
-    """A burst of 2,000 events to 16 pages on four workers, beside Flask-SSE."""
-    import redis
+    """A burst of 2,000 events to 16 pages on four workers, beside Flask-SSE and Flask-SocketIO."""
+    rates = []
+    for open_side in (bench.libbus, bench.flask_sse, bench.socketio):
+        with open_side(*FOUR_WORKERS) as side:
+            rate, word = burst_of(bench, side)
+            rates.append(rate)
+            yield side.label, rate, word
+    mine, flask_sse, socketio = rates
+    yield "libbus / Flask-SSE", mine / max(flask_sse, 1e-9), "(bar 20)"
+    yield "libbus / Flask-SocketIO", mine / max(socketio, 1e-9), "(bar 8)"
 
-    four = ("-w", "4", "--worker-class", "gthread", "--threads", "16")
-    got, mine = burst_of(bench, bench.libbus(*four), "/live", bench.publish)
-    yield "libbus", mine, f"events/s, {got} of 32000 came"
-    server = bench.flask_sse(*four)
-    client = redis.from_url(bench.redis_url)
-    got, theirs = burst_of(bench, server, "/live", lambda: bench.publish_redis(client, True))
-    yield "Flask-SSE and Redis", theirs, f"events/s, {got} of 32000 came"
-    yield "libbus / Flask-SSE", mine / theirs, "(bar 20)"
+
+def latency_of(bench, pages):
+    """p50 and p99 in ms, from the call that publishes to the bytes at the page."""
+    count = RATE * bench.options.seconds
+    pages.report()
+    due = time.monotonic()
+    for _ in range(count):
+        pages.side.publish()
+        due += 1 / RATE
+        time.sleep(max(0.0, due - time.monotonic()))
+    time.sleep(0.5)
+    got = pages.report()
+    if got["events"] != count * pages.open:
+        raise BenchError(f"{pages.side.label}: {got['events']} of {count * pages.open} came")
+    return got["p50_ms"], got["p99_ms"]
 
 
-CASES = {"many": many, "cost": cost, "idle": idle, "burst": burst}
+def latency(bench):
+    """The age of 20 events a second at 16 pages on four workers, beside Flask-SocketIO, in turns."""
+    with (
+        bench.libbus(*FOUR_WORKERS) as one,
+        bench.socketio(*FOUR_WORKERS) as other,
+        bench.pages(one, 16) as mine,
+        bench.pages(other, 16) as theirs,
+    ):
+        found = {mine: [], theirs: []}
+        for number in range(bench.options.rounds):
+            for pages in (mine, theirs) if number % 2 == 0 else (theirs, mine):
+                found[pages].append(latency_of(bench, pages))
+        for at, name, bar in ((0, "p50", 0.5), (1, "p99", 0.5)):
+            for pages, rounds in found.items():
+                yield f"{pages.side.label}, {name}", statistics.median(r[at] for r in rounds), "ms"
+            ratios = [
+                ours[at] / their[at] for ours, their in zip(found[mine], found[theirs], strict=True)
+            ]
+            between = f"({min(ratios):.2f} to {max(ratios):.2f}; bar {bar})"
+            yield f"libbus / Flask-SocketIO, {name}", statistics.median(ratios), between
+
+
+CASES = {
+    "many": many,
+    "gevent": gevent,
+    "readers": readers,
+    "cost": cost,
+    "idle": idle,
+    "burst": burst,
+    "latency": latency,
+}
 
 
 def main():
@@ -303,29 +431,33 @@ def main():
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="all of them if none is named")
     parser.add_argument(
-        "--pages", type=int, default=10000, help="of the case `many`; 10,000 if it is not given"
+        "--pages", type=int, default=10000, help="of many and readers, half of it of gevent; 10,000"
     )
-    parser.add_argument(
-        "--seconds", type=int, default=10, help="of each measurement; 10 if it is not given"
-    )
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement; 10")
+    parser.add_argument("--rounds", type=int, default=5, help="of latency; 5")
     parser.add_argument("--list", action="store_true", help="the cases")
     options = parser.parse_args()
     if options.list:
         for name, case in CASES.items():
-            print(f"{name:6} {case.__doc__}")
+            print(f"{name:8} {case.__doc__}")
         return
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: --list names them")
+    # Servers and clients have the limit from here; a page takes a descriptor of each.
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(options, Path(scratch))
+    with contextlib.ExitStack() as ends:
+        scratch = Path(ends.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        bench = Bench(options, scratch, ends)
         try:
             for name in options.cases or CASES:
                 print(f"{name}: {CASES[name].__doc__}")
-                for label, value, unit in CASES[name](bench):
-                    print(f"  {label:50} {value:12,.2f} {unit}", flush=True)
-        finally:
-            bench.close()
+                with contextlib.closing(CASES[name](bench)) as lines:
+                    for label, value, unit in lines:
+                        print(f"  {label:42} {value:12,.2f} {unit}", flush=True)
+        except BenchError as error:
+            sys.exit(f"bench live: {error}")
 
 
 if __name__ == "__main__":

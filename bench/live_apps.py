@@ -1,6 +1,6 @@
 """The programs that live.py compares: each serves pages at /live and an ordinary page at /plain.
 
-LIVE_BUS names the bus, LIVE_REDIS is the address of a Redis server.
+LIVE_BUS names the bus, which lies in the folder LIVE_PLACE; LIVE_REDIS is the address of a Redis server.
 """
 
 import os
@@ -14,7 +14,8 @@ def with_libbus():
     from libbus.flask import Bus
 
     app = Flask(__name__)
-    bus = Bus(app, name=os.environ["LIVE_BUS"], max_pages=20000)
+    place = {"name": os.environ["LIVE_BUS"], "directory": os.environ["LIVE_PLACE"]}
+    bus = Bus(app, max_pages=20000, **place)
     app.add_url_rule("/live", "live", lambda: bus.sse(CHANNEL))
     app.add_url_rule("/plain", "plain", lambda: "plain")
     return app
@@ -27,6 +28,16 @@ def with_flask_sse():
     app = Flask(__name__)
     app.config["REDIS_URL"] = os.environ["LIVE_REDIS"]
     app.register_blueprint(sse, url_prefix="/live")
+    app.add_url_rule("/plain", "plain", lambda: "plain")
+    return app
+
+
+def with_socketio():
+    from flask import Flask
+    from flask_socketio import SocketIO
+
+    app = Flask(__name__)
+    SocketIO(app, async_mode="threading", message_queue=os.environ["LIVE_REDIS"])
     app.add_url_rule("/plain", "plain", lambda: "plain")
     return app
 

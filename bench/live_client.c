@@ -1,6 +1,8 @@
 /* Many pages in one process, for live.py: opens them, counts the events that come, and measures how old each is.
  *
- * Run: live_client ADDRESS PORT PATH PAGES. An event tells when it was published by "at":NANOSECONDS (CLOCK_MONOTONIC) in its data.
+ * Run: live_client ADDRESS PORT PATH PAGES [sse|socketio]. Both count the same marks in the bytes that come. Socket.IO comes over a
+ * WebSocket, and gets its two answers: joining, and a pong for each ping. An event tells when it was published by
+ * "at":NANOSECONDS (CLOCK_MONOTONIC) in its data.
  * Prints a line of JSON when all pages are open or refused, and another one for each line that comes on standard input, of
  * what came since the last one. Ends with standard input. */
 #define _GNU_SOURCE
@@ -19,6 +21,24 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Frames of a WebSocket, ours with a mask of zeros: joining the default namespace of Socket.IO, its ping, and our pong. */
+static const unsigned char join[] = {0x81, 0x82, 0, 0, 0, 0, '4', '0'}, ping[] = {0x81, 1, '2'},
+			   pong[] = {0x81, 0x81, 0, 0, 0, 0, '3'};
+
+/* What differs between the two ways. */
+struct way {
+	const char *name, *headers, *status;
+	bool is_socketio;
+};
+
+static const struct way ways[] = {
+    {"sse", "Accept: text/event-stream\r\n", "200", false},
+    {"socketio",
+	"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+	"Sec-WebSocket-Key: bGlidXMgbGl2ZSBiZW5jaA==\r\n",
+	"101", true},
+};
+
 enum { OPENING_MOST = 64, KEPT = 96, AGES = 1 << 20 };
 
 struct page {
@@ -30,6 +50,7 @@ struct page {
 
 static struct sockaddr_in server;
 static const char *path, *host;
+static const struct way *way = &ways[0];
 static int loop, asked, opening, opened, refused, closed;
 static struct page *pages;
 static uint64_t events, bytes, first_ns, last_ns;
@@ -58,9 +79,8 @@ open_page(struct page *page)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = page};
 	char request[512];
-	int len = snprintf(request, sizeof request,
-	    "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n\r\n", path, host,
-	    ntohs(server.sin_port));
+	int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s\r\n",
+	    path, host, ntohs(server.sin_port), way->headers);
 
 	page->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	must(page->fd >= 0, "socket");
@@ -95,15 +115,27 @@ count_events(char *text, size_t len)
 static size_t
 cut_off(const char *text, size_t len)
 {
-	size_t from = len > KEPT - 1 ? len - (KEPT - 1) : 0;
+	size_t from = len > KEPT - 1 ? len - (KEPT - 1) : 0, rest = 0;
 
 	for (size_t i = len; i-- > from;) {
 		if (text[i] == '\n' || text[i] == '}' || text[i] == ',')
-			return 0;
+			return rest;
+		/* On to the first one: the quote behind `"at` looks like a beginning too. */
 		if (text[i] == '"' && memcmp(text + i, "\"at\":", len - i < 5 ? len - i : 5) == 0)
-			return len - i;
+			rest = len - i;
 	}
-	return 0;
+	return rest;
+}
+
+static void
+open_stream(struct page *page, const char *text)
+{
+	opening--;
+	page->is_open = memcmp(text + 9, way->status, 3) == 0;
+	opened += page->is_open;
+	refused += !page->is_open;
+	if (page->is_open && way->is_socketio)
+		must(write(page->fd, join, sizeof join) > 0, "write");
 }
 
 static void
@@ -127,12 +159,10 @@ read_page(struct page *page)
 	}
 	bytes += (uint64_t)got;
 	len = page->kept + (size_t)got;
-	if (!page->is_open && len >= 12) {
-		opening--;
-		page->is_open = memcmp(text + 9, "200", 3) == 0;
-		opened += page->is_open;
-		refused += !page->is_open;
-	}
+	if (!page->is_open && len >= 12)
+		open_stream(page, text);
+	else if (way->is_socketio && memmem(text, len, ping, sizeof ping) != NULL)
+		must(write(page->fd, pong, sizeof pong) > 0, "write");
 	rest = cut_off(text, len);
 	memmove(page->tail, text + len - rest, rest);
 	page->kept = rest;
@@ -180,11 +210,13 @@ main(int argc, char **argv)
 {
 	struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL}, found[256];
 	struct rlimit files;
-	int count = argc == 5 ? atoi(argv[4]) : 0;
+	int count = argc == 5 || argc == 6 ? atoi(argv[4]) : 0;
 	bool said = false;
 
+	if (argc == 6)
+		way = strcmp(argv[5], ways[1].name) == 0 ? &ways[1] : &ways[0];
 	if (count <= 0) {
-		fprintf(stderr, "usage: live_client ADDRESS PORT PATH PAGES\n");
+		fprintf(stderr, "usage: live_client ADDRESS PORT PATH PAGES [sse|socketio]\n");
 		return 2;
 	}
 	getrlimit(RLIMIT_NOFILE, &files);

@@ -9,13 +9,13 @@ measured, whatever came out.
 import argparse
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from bench import counted_line, keep, machine, today
+from processes import cpu_s, free_port
 from table import reached
 
 MIB = 1 << 20
@@ -54,11 +54,6 @@ def peak_mib(process):
     return max(int(line.split()[1]) for line in lines if line.startswith(("VmHWM", "VmRSS"))) / 1024
 
 
-def cpu_seconds(process):
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
 def settled_peak(process, name):
     """The peak of a program that goes on when Enter is pressed: once it has not grown for half a second."""
     wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text().strip() == name, process)
@@ -84,12 +79,6 @@ def measure_hello(build, empty_mib):
         yield "hello, listening: resident above an empty program", above, "MiB", 2
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def measure_sensors(build):
     address = f"tcp://127.0.0.1:{free_port()}"
     ends = ["--count", str(ROUNDS + 1), "--timeout", str(ROUNDS + PATIENCE)]
@@ -99,10 +88,10 @@ def measure_sensors(build):
         running(listener, stdout=subprocess.PIPE) as peer,
     ):
         peer.stdout.readline()  # a value has come, so the link is up
-        begin, used = time.monotonic(), cpu_seconds(sensors)
+        begin, used = time.monotonic(), cpu_s([sensors.pid])
         if len(peer.stdout.readlines()) < ROUNDS:
             sys.exit("bench-small: the values of host_sensors did not come")
-        percent = 100 * (cpu_seconds(sensors) - used) / (time.monotonic() - begin)
+        percent = 100 * (cpu_s([sensors.pid]) - used) / (time.monotonic() - begin)
         yield "host_sensors, one tcp peer: resident", peak_mib(sensors), "MiB", 6
         yield "host_sensors, one tcp peer: CPU time at 1 Hz", percent, "%", 1
 

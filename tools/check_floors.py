@@ -214,7 +214,11 @@ def drawing(lines, before=()):
 def picture_of(root, commit):
     """The same of a commit, from git."""
     command = ["git", "-C", root, "archive", commit, "libbus"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(
+            f"--before {commit}: no such commit with a folder libbus/: {done.stderr.decode().strip()}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")

@@ -42,7 +42,7 @@ struct bus_push; /* the pages of one bus in this process */
 
 struct bus_push_config {
 	size_t   size;
-	uint32_t heartbeat_ms; /* 0: 15,000; at least 100. A TCP peer that acknowledges nothing for two of them is dropped */
+	uint32_t heartbeat_ms; /* 0: 15,000; at least 100. A TCP peer that takes nothing is dropped within three of them */
 	uint32_t retry_ms;     /* how long a browser waits before it connects again; 0: 2,000 */
 	uint32_t max_pages;    /* 0: 10,000 */
 	uint32_t history;      /* events of a private bus that pages can resume from; 0: 1,000; at most 1,000,000 */
@@ -85,7 +85,7 @@ struct bus_page_config {
 	int         from;          /* enum bus_from */
 	int         full;          /* of the page's queue: BUS_FULL_DROP_OLDEST, BUS_FULL_LATEST (a newer event of a topic
 	                            * replaces the one that waits), BUS_FULL_REFUSE: the page is dropped, and resumes */
-	uint32_t    bytes;         /* events that wait for the page; 0: 64 KiB; kept values may take more */
+	uint32_t    bytes;         /* of memory, for events that wait for the page; 0: 64 KiB; kept values may take more */
 	uint32_t    interval_ms;   /* at most one write per interval, with all events since the last; 0: no limit;
 	                            * above heartbeat_ms: heartbeat_ms */
 	bool        raw;           /* the value alone */
@@ -121,7 +121,7 @@ struct bus_push_stats {
 	uint64_t denied;            /* not sent: bus_push_answer() said no */
 	uint64_t unsent;            /* waited for pages that left */
 	uint64_t resumed, reset;    /* pages that resumed from an id; that could not */
-	uint64_t waiting_bytes;     /* in queues of pages now */
+	uint64_t waiting_bytes;     /* of memory, for events that wait now */
 };
 
 /* Reads the counters of all pages so far; set ret_stats->size first.

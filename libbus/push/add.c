@@ -187,7 +187,8 @@ static void
 set_socket(int fd, uint32_t heartbeat_ms)
 {
 	int yes = 1, unsent = UNSENT_BYTES;
-	unsigned give_up_ms = 2 * heartbeat_ms;
+	/* The peer may vanish a heartbeat before something is sent: it is gone within three of them. */
+	unsigned give_up_ms = heartbeat_ms + heartbeat_ms / 4 * 3;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);

@@ -4,16 +4,22 @@
 
 #include "base/mem.h"
 
+/* Bytes that a waiting frame costs besides: its share of the queue, and what malloc() adds. */
+enum { BESIDE = 32 };
+
 struct frame *
 bus__frame_new(struct text *text, const char *topic, uint64_t hash)
 {
 	size_t topic_size = topic != NULL ? strlen(topic) + 1 : 0;
 	struct frame *frame = NULL;
 
-	if (!text->failed && text->len <= UINT32_MAX)
+	if (!text->failed && text->len <= INT32_MAX)
 		frame = bus__malloc(sizeof *frame + text->len + topic_size);
 	if (frame != NULL) {
-		*frame = (struct frame){.refs = 1, .len = (uint32_t)text->len, .hash = hash};
+		*frame = (struct frame){.refs = 1,
+		    .len = (uint32_t)text->len,
+		    .cost = (uint32_t)(sizeof *frame + text->len + topic_size + BESIDE),
+		    .hash = hash};
 		memcpy(frame->bytes, text->at, text->len);
 		if (topic != NULL)
 			frame->topic = memcpy(frame->bytes + text->len, topic, topic_size);

@@ -13,6 +13,7 @@
 /* One event, whole. */
 struct frame {
 	uint32_t refs, len;
+	uint32_t cost;     /* of memory, while it waits for one page alone */
 	uint64_t hash;     /* of the topic */
 	const char *topic; /* behind the bytes; NULL: an event of our own */
 	char bytes[];

@@ -68,13 +68,13 @@ bus__page_put(struct page *page, struct frame *frame, bool is_kept)
 	if (page->queue.count == 0)
 		page->most = page->bound_bytes;
 	if (is_kept && page->queue.bytes < KEPT_MOST)
-		page->most = page->queue.bytes + frame->len + page->bound_bytes;
+		page->most = page->queue.bytes + frame->cost + page->bound_bytes;
 	if (page->full == BUS_FULL_LATEST && frame->topic != NULL &&
 	    bus__queue_drop(&page->queue, frame)) {
 		page->replaced++;
 		ADD(page->push->tally.replaced, 1);
 	}
-	while (page->queue.count > 0 && page->queue.bytes + frame->len > page->most) {
+	while (page->queue.count > 0 && page->queue.bytes + frame->cost > page->most) {
 		if (page->full == BUS_FULL_REFUSE && !is_kept) {
 			bus__page_leave(page);
 			break;

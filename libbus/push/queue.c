@@ -36,7 +36,7 @@ bus__queue_add(struct queue *queue, struct frame *frame)
 		return false;
 	*place(queue, queue->count) = bus__frame_ref(frame);
 	queue->count++;
-	queue->bytes += frame->len;
+	queue->bytes += frame->cost;
 	return true;
 }
 
@@ -53,7 +53,7 @@ bus__queue_take(struct queue *queue)
 
 	queue->head = (queue->head + 1) & (queue->cap - 1);
 	queue->count--;
-	queue->bytes -= frame->len;
+	queue->bytes -= frame->cost;
 	if (queue->count == 0)
 		bus__queue_clear(queue);
 	return frame;
@@ -71,7 +71,7 @@ bus__queue_drop(struct queue *queue, const struct frame *newer)
 		for (; i + 1 < queue->count; i++)
 			*place(queue, i) = *place(queue, i + 1);
 		queue->count--;
-		queue->bytes -= frame->len;
+		queue->bytes -= frame->cost;
 		bus__frame_unref(frame);
 		return true;
 	}

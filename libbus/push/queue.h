@@ -11,7 +11,7 @@
 struct queue {
 	struct frame **frames;
 	uint32_t cap, head, count; /* cap: a power of two, or 0 */
-	uint64_t bytes;
+	uint64_t bytes;            /* of memory: the cost of its frames */
 };
 
 /* Adds a frame at the end, and takes a reference. false: out of memory. */

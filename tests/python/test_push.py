@@ -46,6 +46,19 @@ def test_a_page_gets_its_head_and_then_events(bus):
             assert text.startswith(b"HTTP/1.1 200 OK\r\n\r\nretry: 2000\n")
 
 
+def test_all_pages_of_a_named_bus_are_one_reader_of_its_log(tmp_path, eventually):
+    with libbus.Bus("test", directory=tmp_path) as bus, contextlib.ExitStack() as ends:
+        before = bus.log_stats()["readers"]
+        push = ends.enter_context(pages(bus))
+        bus.publish("a", 0)
+        for _ in range(50):
+            ends.enter_context(page(push, "a"))
+        # A page that resumes reads its past for itself, and no longer.
+        _, events = ends.enter_context(page(push, "a", start=libbus.last(1)))
+        assert next(event for event in events if event.name == "message")
+        eventually(lambda: bus.log_stats()["readers"] == before + 1)
+
+
 def test_a_page_that_cannot_be_added_leaves_its_socket_to_the_caller(bus):
     ours, theirs = socket.socketpair()
     with ours, theirs, pages(bus, max_pages=1) as push:

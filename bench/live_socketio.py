@@ -14,12 +14,9 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +24,7 @@ import urllib.request
 from pathlib import Path
 
 import websockets
+from processes import Started, children, cpu_s, free_port, redis_server
 
 WORKERS, CLIENTS, EVENTS, RATE, SECONDS = 4, 16, 2000, 20, 10
 PATIENCE_S = 120
@@ -68,20 +66,19 @@ def rate(rate, count):
 """
 
 
-class Gunicorn:
+class Gunicorn(Started):
     def __init__(self, folder, mode, **environ):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             kind = ["gevent"] if mode == "gevent" else ["gthread", "--threads", "32"]
-            self.process = subprocess.Popen(
+            super().__init__(
                 [
                     *(sys.executable, "-m", "gunicorn", "app:app", "--chdir", folder),
                     *("--log-level", "warning", "--bind", f"fd://{listener.fileno()}"),
                     *("--workers", str(WORKERS), "--worker-class", *kind),
                 ],
-                env=os.environ | environ | {"MODE": mode},
+                env=environ | {"MODE": mode},
                 pass_fds=[listener.fileno()],
-                start_new_session=True,
             )
 
     async def get(self, path):
@@ -89,19 +86,8 @@ class Gunicorn:
         await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=PATIENCE_S).read())
 
     def cpu_s(self, *more):
-        """Of its processes, so far."""
-        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return sum(map(cpu_s, [*pids.split(), *more]))
-
-    def end(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def cpu_s(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Of its workers, so far."""
+        return cpu_s([*children(self.process.pid), *more])
 
 
 class Client:
@@ -224,24 +210,15 @@ def main():
         sys.exit("there is no redis-server: apt-get install redis-server")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
         (Path(folder) / "app.py").write_text(APP)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        redis = subprocess.Popen(
-            [
-                *("redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""),
-                *("--appendonly", "no", "--dir", folder),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        ends.callback(redis.wait)
-        ends.callback(redis.terminate)
+        port = free_port()
+        redis = ends.enter_context(redis_server(port, folder))
+        redis.await_port(port)
         shared = tempfile.mkdtemp(dir="/dev/shm")
         ends.callback(shutil.rmtree, shared)
-        ours = Gunicorn(folder, options.mode, PLACE=shared)
-        ends.callback(ours.end)
-        theirs = Gunicorn(folder, options.mode, REDIS=f"redis://127.0.0.1:{port}/0")
-        ends.callback(theirs.end)
-        asyncio.run(run([Case(ours), Case(theirs, redis.pid)], options.rounds))
+        ours = ends.enter_context(Gunicorn(folder, options.mode, PLACE=shared))
+        url = f"redis://127.0.0.1:{port}/0"
+        theirs = ends.enter_context(Gunicorn(folder, options.mode, REDIS=url))
+        asyncio.run(run([Case(ours), Case(theirs, redis.process.pid)], options.rounds))
 
 
 if __name__ == "__main__":

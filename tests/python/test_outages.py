@@ -1,0 +1,25 @@
+"""What pages miss while their server fails, and what lost pages cost, in small; ./dev soak has the large one."""
+
+import lost_pages
+import outages
+import pytest
+
+pytestmark = pytest.mark.check
+
+
+@pytest.mark.parametrize("worker", ["gthread", "sync"])
+def test_a_page_misses_and_repeats_nothing_while_its_server_fails(worker):
+    lines = []
+    assert outages.run(worker=worker, outage_s=2, say=lines.append), "\n".join(lines)
+
+
+@pytest.mark.parametrize("case", ["never-reads", "closed"])
+def test_a_page_that_is_not_read_costs_little(case, capsys):
+    assert lost_pages.measure(case, heartbeat=15, patient=True), capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not lost_pages.has_networks(), reason="no network of its own: the system lets unshare make none"
+)
+def test_a_page_whose_host_vanished_is_removed():
+    assert lost_pages.in_a_network(heartbeat=1, patient=True)
