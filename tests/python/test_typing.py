@@ -89,6 +89,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
     public = {name for name in vars(_core) if not name.startswith("_")}
     named = set(classes) | {
         "VERSION",
+        "PAGE_FILTERS_MAX",
         "TRANSPORTS",
         "ERRORS",
         "error",
