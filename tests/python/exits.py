@@ -33,7 +33,10 @@ def again(function):
     daemon(run)
 
 def run_loop(main):
-    daemon(lambda: asyncio.run(main()))
+    def run():
+        with caught: # the program may close the bus before the loop begins
+            asyncio.run(main())
+    daemon(run)
 
 def told():
     heard.release()
