@@ -9,7 +9,7 @@
 #include "bus/gap.h"
 #include "link/debris.h"
 
-/* How long a connection has a large buffer after a read that needed it. */
+/* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
 
 enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
@@ -362,13 +362,14 @@ parse_preamble(struct bus__session *session, size_t *ret_used)
 
 /* The room of the next read, of which `wanted` bytes are the rest of a frame: little while the peer is idle, or a stranger. */
 static size_t
-next_cap(const struct bus__session *session, size_t wanted)
+next_cap(struct bus__session *session, size_t wanted)
 {
 	bool busy = session->heard_ns - session->busy_ns < BUSY_NS;
+	size_t size = bus__size_now(&session->in_size, session->heard_ns);
 
 	if (session->stage != BUS__STAGE_LIVE || (!busy && wanted <= BUS__FIRST_READ))
 		return wanted > BUS__FIRST_READ ? wanted : BUS__FIRST_READ;
-	return wanted > BUS__BUFFER ? wanted : BUS__BUFFER;
+	return wanted > size ? wanted : size;
 }
 
 /* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
@@ -379,12 +380,15 @@ make_room(struct bus__session *session, size_t wanted, size_t largest)
 	struct bus__buffers *buffers = &session->link->links->buffers;
 	struct bus__bytes *in = &session->in;
 	size_t cap = next_cap(session, wanted);
+	int err = 0;
 
 	if (in->cap > cap && in->len == 0 && largest <= cap)
 		bus__buffers_leave(buffers, in);
-	if (cap == BUS__BUFFER)
-		return bus__buffers_take(buffers, in);
-	return cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : 0;
+	if (cap != wanted && cap >= BUS__BUFFER) {
+		err = bus__buffers_take(buffers, in, cap);
+		cap = wanted; /* it may have given less */
+	}
+	return err == 0 && cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : err;
 }
 
 /* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */

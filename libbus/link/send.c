@@ -279,7 +279,8 @@ gather_values(struct bus__session *session, size_t most)
 		got = bus__peer_take_value(session->mbox, &out);
 		if (got != BUS__VALUES_ONE)
 			break;
-		err = bus__buffers_take(&session->link->links->buffers, &session->queue.bytes);
+		err = bus__buffers_take(
+		    &session->link->links->buffers, &session->queue.bytes, BUS__BUFFER);
 		if (err == 0)
 			put_message(session, &out);
 		session->queue.big_is_value = session->queue.big != NULL;
@@ -289,21 +290,49 @@ gather_values(struct bus__session *session, size_t most)
 	return err;
 }
 
+/* As of the last send: it is about loads that follow one another. */
+static size_t
+out_size(struct bus__session *session)
+{
+	return bus__size_now(&session->out_size, session->said_ns);
+}
+
+/* Gives back what nothing is in and what is larger than it is to be by now. */
+static void
+shed(struct bus__session *session, struct bus__bytes *bytes)
+{
+	if (bytes->len == 0 && bytes->cap > out_size(session))
+		bus__buffers_leave(&session->link->links->buffers, bytes);
+}
+
+void
+bus__session_shed(struct bus__session *session)
+{
+	bus__size_now(&session->out_size, bus__now_ns());
+	shed(session, &session->queue.bytes);
+	shed(session, &session->flying.bytes);
+}
+
 /* Fills `queue` from the mailbox, up to one large payload, which stays borrowed. */
 static int
 gather(struct bus__session *session)
 {
+	struct bus__bytes *bytes = &session->queue.bytes;
+	size_t room = out_size(session);
 	struct bus__out out;
 	unsigned taken = 0;
 	int err;
 
-	if (bus__session_has_big(session) || session->queue.bytes.len + WORST > BUS__BUFFER)
+	if (bus__session_has_big(session) || bytes->len + WORST > room)
 		return 0;
-	err = bus__buffers_take(&session->link->links->buffers, &session->queue.bytes);
+	shed(session, bytes);
+	err = bus__buffers_take(&session->link->links->buffers, bytes, room);
 	if (err < 0)
 		return err;
+	if (room > bytes->cap)
+		room = bytes->cap;
 	put_lost_parked(session);
-	while (session->queue.bytes.len + WORST <= BUS__BUFFER) {
+	while (bytes->len + WORST <= room) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
 				/* The last ones expired: no message may come for long that tells of them. */
@@ -378,11 +407,14 @@ static void
 take_off(struct bus__session *session)
 {
 	struct bus__load empty = {.bytes = session->flying.bytes};
+	size_t len = session->queue.bytes.len;
 
 	session->flying = session->queue;
 	session->queue = empty;
 	session->flown = 0;
 	session->said_ns = bus__now_ns();
+	bus__size_learn(&session->out_size, len, len + WORST > out_size(session), BUS__BUFFER_OUT,
+	    session->said_ns);
 	fly(session);
 }
 
@@ -395,8 +427,11 @@ rest(struct bus__session *session)
 	if (session->draining && !bus__peer_sleep(session->mbox))
 		return false;
 	session->draining = false;
-	bus__buffers_leave(&links->buffers, &session->queue.bytes);
-	bus__buffers_leave(&links->buffers, &session->flying.bytes);
+	/* What has grown stays a second, since it may soon be needed again. */
+	if (out_size(session) == BUS__BUFFER) {
+		bus__buffers_leave(&links->buffers, &session->queue.bytes);
+		bus__buffers_leave(&links->buffers, &session->flying.bytes);
+	}
 	/* Values that had to wait for what was in the mailbox. */
 	if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
 		bus__loop_post(&links->loop, &session->values_task);
@@ -453,8 +488,8 @@ bus__session_sent(struct bus__session *session)
 	load->msgs = load->numbered = 0;
 	load->bytes.len = 0;
 	/* Many filters told at once leave a large buffer behind. */
-	if (load->bytes.cap > 2 * BUS__BUFFER)
-		bus__bytes_free(&load->bytes);
+	if (load->bytes.cap > BUS__BUFFER_OUT)
+		bus__buffers_leave(&session->link->links->buffers, &load->bytes);
 	bus__session_release_big(session, load);
 	bus__flush_progress(session->link->links, session);
 	return bus__session_send(session);

@@ -249,6 +249,9 @@ received(void *arg)
 	session->in.len += session->recv_io.count;
 	if (session->recv_io.count >= BUS__FIRST_READ)
 		session->busy_ns = session->heard_ns;
+	bus__size_learn(&session->in_size, session->in.len,
+	    session->in.len >= bus__size_now(&session->in_size, session->heard_ns), BUS__BUFFER_IN,
+	    session->heard_ns);
 	hear(session);
 }
 
@@ -314,6 +317,7 @@ tick(void *arg)
 		bus__session_end(session, BUS_E_TIMEDOUT);
 		return;
 	}
+	bus__session_shed(session);
 	/* The peer hears from us once in each of its heartbeats; a send under way is as good. */
 	ping = session->said_ns + session->hello.heartbeat_ms * NS_PER_MS;
 	if (now >= ping) {

@@ -59,6 +59,7 @@ struct bus__session {
 	struct bus__task parse_task;
 	struct bus__timer rest_timer; /* the same, after a round that was too long */
 	struct bus__bytes in;
+	struct bus__size in_size;
 	int64_t busy_ns; /* when a read last brought more than BUS__FIRST_READ */
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
@@ -71,6 +72,7 @@ struct bus__session {
 	struct bus__io send_io;
 	bool sending;
 	struct bus__load queue, flying;
+	struct bus__size out_size;
 	size_t flown;
 	uint64_t loads_sent;
 	struct bus_mailbox *mbox; /* the peer's, once it has said RESUME */
@@ -131,6 +133,8 @@ int bus__session_send(struct bus__session *session);
 int bus__session_sent(struct bus__session *session);
 bool bus__session_has_big(const struct bus__session *session);
 void bus__session_release_big(struct bus__session *session, struct bus__load *load);
+/* Gives back buffers that nothing is in and that have been too large for a second. */
+void bus__session_shed(struct bus__session *session);
 size_t bus__load_bytes(const struct bus__load *load);
 
 #endif

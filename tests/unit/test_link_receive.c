@@ -3,8 +3,11 @@
 #define _GNU_SOURCE
 #include "link_test.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
+#include "fake_clock.h"
+#include "link/buffers.h"
 #include "raw_peer.h"
 
 enum { LONGEST = 3000, TOPICS = 3, MESSAGES = 3000 };
@@ -275,6 +278,42 @@ START_TEST(a_run_is_kept_where_its_topic_keeps_messages)
 }
 END_TEST
 
+/* --- buffers ------------------------------------------------------------------------------------------------------ */
+
+static size_t
+heap(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+}
+
+START_TEST(the_buffer_of_reads_grows_under_load_and_goes_when_the_peer_is_quiet)
+{
+	static const uint8_t data[1024];
+	size_t before, most = 0;
+	struct rig rig;
+
+	rig_open(&rig, NULL);
+	say(&rig, 0, 0, data, sizeof data);
+	await(&rig); /* the topics are there */
+	before = heap();
+	for (unsigned n = 0; n < 20000; n++) {
+		say(&rig, 0, 0, data, sizeof data);
+		most = heap() > most ? heap() : most;
+	}
+	await(&rig);
+	if (before > 0) /* sanitizers count no heap */
+		ck_assert_uint_gt(most, before + BUS__BUFFER_IN - 8192);
+	ck_assert_uint_lt(most, before + BUS__BUFFER_IN + 3 * BUS__BUFFER); /* it is copied */
+	clock_pass_ms(1000);
+	ck_assert(raw_frame(rig.peer, BUS__FRAME_PING, 0, NULL, 0) && raw_flush(rig.peer));
+	ck_eventually(heap() < before + BUS__BUFFER + 8192); /* one is kept as a spare */
+	clock_pass_ms(-1000);
+	rig_close(&rig);
+}
+END_TEST
+
 Suite *
 bus_test_suite(void)
 {
@@ -292,6 +331,8 @@ bus_test_suite(void)
 	    suite, "protocol", what_came_before_a_frame_that_may_not_be_sent_is_published);
 	BUS_TEST_CASE(suite, "one by one",
 	    mailboxes_that_refuse_or_keep_the_latest_get_what_they_would_one_by_one);
+	BUS_TEST_CASE(
+	    suite, "buffers", the_buffer_of_reads_grows_under_load_and_goes_when_the_peer_is_quiet);
 	BUS_TEST_CASE(suite, "kept", a_run_is_kept_where_its_topic_keeps_messages);
 	return suite;
 }

@@ -209,8 +209,6 @@ START_TEST(a_message_larger_than_a_send_goes_out_between_its_neighbours)
 }
 END_TEST
 
-/* --- while a send is under way ------------------------------------------------------------------------------- */
-
 /* Publishes one message, and its send begins. */
 static void
 begin_send(struct rig *rig)
@@ -222,6 +220,66 @@ begin_send(struct rig *rig)
 	ck_assert(rig->session.sending);
 	ck_assert_uint_eq(rig->sends, 1);
 }
+
+START_TEST(sends_grow_under_load_and_the_buffers_go_when_it_is_over)
+{
+	struct rig rig;
+
+	rig_open(&rig, NULL, 8 << 20);
+	publish(&rig, MESSAGES, 1024);
+	drain(&rig);
+	ck_assert_uint_eq(rig.link.sent, MESSAGES);
+	ck_assert_uint_le(rig.sends, 3 + rig.bytes / (BUS__BUFFER_OUT - FULL_SEND));
+	ck_assert_uint_eq(rig.links.buffers.grown, 2 * BUS__BUFFER_OUT);
+	bus__session_shed(&rig.session);
+	ck_assert_uint_eq(rig.links.buffers.grown, 2 * BUS__BUFFER_OUT);
+	clock_pass_ms(1000);
+	bus__session_shed(&rig.session);
+	ck_assert_uint_eq(rig.links.buffers.grown, 0);
+	ck_assert_ptr_null(rig.session.queue.bytes.data);
+	ck_assert_ptr_null(rig.session.flying.bytes.data);
+	rig_close(&rig);
+}
+END_TEST
+
+/* Light traffic never lets it rest for a second. */
+START_TEST(a_connection_that_goes_on_with_little_gives_back_what_has_grown)
+{
+	struct rig rig;
+
+	rig_open(&rig, NULL, 8 << 20);
+	publish(&rig, MESSAGES, 1024);
+	drain(&rig);
+	for (int i = 0; i < 5; i++) {
+		publish(&rig, 1, 1024);
+		drain(&rig);
+		clock_pass_ms(400);
+	}
+	ck_assert_uint_eq(rig.links.buffers.grown, 0);
+	rig_close(&rig);
+}
+END_TEST
+
+START_TEST(without_memory_for_larger_sends_they_stay_as_they_are)
+{
+	struct rig rig;
+
+	rig_open(&rig, NULL, 8 << 20);
+	begin_send(&rig);
+	publish(&rig, MESSAGES, 1024);
+	bus__mem_fail_many(0, 1000000);
+	for (int i = 0; i < 4; i++)
+		ck_bus(bus__session_sent(&rig.session), 0);
+	ck_assert_uint_eq(rig.links.buffers.grown, 0);
+	bus__mem_fail_after(-1);
+	while (rig.session.sending)
+		ck_bus(bus__session_sent(&rig.session), 0);
+	ck_assert_uint_eq(rig.link.sent, MESSAGES + 1);
+	rig_close(&rig);
+}
+END_TEST
+
+/* --- while a send is under way ------------------------------------------------------------------------------- */
 
 static uint64_t
 pending(struct rig *rig)
@@ -446,6 +504,10 @@ bus_test_suite(void)
 	    suite, "large alone", nothing_is_taken_behind_a_large_payload_until_that_is_sent);
 	BUS_TEST_CASE(suite, "flush",
 	    flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped);
+	BUS_TEST_CASE(suite, "growth", sends_grow_under_load_and_the_buffers_go_when_it_is_over);
+	BUS_TEST_CASE(
+	    suite, "little", a_connection_that_goes_on_with_little_gives_back_what_has_grown);
+	BUS_TEST_CASE(suite, "no memory", without_memory_for_larger_sends_they_stay_as_they_are);
 	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_goes_out_between_its_neighbours);
 	return suite;
 }
