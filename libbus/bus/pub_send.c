@@ -200,8 +200,10 @@ put_run_here(const struct bus_pub *pub, uint8_t type, const struct bus_slice *it
 	for (uint32_t i = 0; i < pub->routes->count; i++) {
 		struct route *route = pub->routes->routes[i];
 
-		if (!route->mbox->is_peer)
-			put_run(pub, route, bus__ring_word(0, 0, type), items, count, bytes, &owed);
+		if (route->mbox->is_peer)
+			continue;
+		bus__mailbox_fed_by_link(route->mbox);
+		put_run(pub, route, bus__ring_word(0, 0, type), items, count, bytes, &owed);
 	}
 	bus__mailbox_drain_owed(owed);
 	bus__heed(pub->bus);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 
 #include "fake_clock.h"
+#include "base/thread.h"
 #include "link/buffers.h"
+#include "mailbox/parts.h"
 #include "raw_peer.h"
 
 enum { LONGEST = 3000, TOPICS = 3, MESSAGES = 3000 };
@@ -143,7 +145,8 @@ END_TEST
 
 /* --- losses ---------------------------------------------------------------------------------------------------- */
 
-static const int policies[] = {BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST};
+static const int policies[] = {
+    BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST, BUS_FULL_REFUSE, BUS_FULL_LATEST};
 
 START_TEST(what_a_full_mailbox_does_not_take_is_counted_to_the_message)
 {
@@ -278,6 +281,35 @@ START_TEST(a_run_is_kept_where_its_topic_keeps_messages)
 }
 END_TEST
 
+/* --- spinning ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_the_rest)
+{
+	struct bus_mailbox *mbox;
+	const struct bus_msg *msg;
+	int64_t least;
+	struct rig rig;
+
+	rig_open(&rig, NULL);
+	mbox = open_mailbox(rig.bus, "t/0", .full = policies[_i]);
+	least = bus__mailbox_spin_ns(mbox);
+	mbox->gap_ns = 10000;
+	ck_assert_int_gt(bus__mailbox_spin_ns(mbox), least);
+	say(&rig, 0, 0, "1", 1);
+	await(&rig);
+	ck_assert_int_eq(bus__mailbox_spin_ns(mbox), least);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
+	ck_assert_int_eq(bus__mailbox_spin_ns(mbox), least);
+	/* It spins in vain, where there is more than one CPU. */
+	mbox->gap_ns = 10000;
+	ck_bus(bus_recv(mbox, 1, &msg), 0);
+	if (bus__cpus() > 1)
+		ck_assert_int_gt(bus__mailbox_spin_ns(mbox), least);
+	bus_mailbox_close(mbox);
+	rig_close(&rig);
+}
+END_TEST
+
 /* --- buffers ------------------------------------------------------------------------------------------------------ */
 
 static size_t
@@ -326,6 +358,8 @@ bus_test_suite(void)
 	suite_add_tcase(suite, both);
 	tcase_add_loop_test(
 	    policy, what_a_full_mailbox_does_not_take_is_counted_to_the_message, 0, 2);
+	tcase_add_loop_test(policy,
+	    a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_the_rest, 0, 4);
 	suite_add_tcase(suite, policy);
 	BUS_TEST_CASE(
 	    suite, "protocol", what_came_before_a_frame_that_may_not_be_sent_is_published);
