@@ -402,7 +402,7 @@ int
 bus__session_parse(struct bus__session *session, int64_t now)
 {
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
-	size_t at = 0, wanted = 0, largest = 0;
+	size_t at = session->in_at, wanted = 0, largest = 0;
 	struct bus__frame frame;
 	unsigned frames = 0;
 	struct run run;
@@ -441,9 +441,13 @@ bus__session_parse(struct bus__session *session, int64_t now)
 	if (err < 0)
 		return err;
 	tell_gap(session);
+	/* Moved once, and not in each round. */
+	session->in_at = session->behind ? at : 0;
+	if (session->behind)
+		return 0;
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
-	return session->behind ? 0 : make_room(session, wanted, largest);
+	return make_room(session, wanted, largest);
 }
 
 /* The topics that a connection named, on their way out. */

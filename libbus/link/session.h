@@ -59,6 +59,7 @@ struct bus__session {
 	struct bus__task parse_task;
 	struct bus__timer rest_timer; /* the same, after a round that was too long */
 	struct bus__bytes in;
+	size_t in_at; /* what is before it was heard; 0 unless `behind` */
 	struct bus__size in_size;
 	int64_t busy_ns; /* when a read last brought more than BUS__FIRST_READ */
 	struct bus__heard_topic {

@@ -9,6 +9,7 @@
 #include "fake_clock.h"
 #include "base/thread.h"
 #include "link/buffers.h"
+#include "link/debris.h"
 #include "mailbox/parts.h"
 #include "raw_peer.h"
 
@@ -97,7 +98,9 @@ START_TEST(messages_arrive_in_order_as_they_were_sent)
 	struct rig rig;
 	char topic[8];
 
-	rig_open(&rig, _i == 0 ? NULL : "runs");
+	if (_i >= 2)
+		bus__round_ns = 0; /* many rounds of the link thread for what one read brings */
+	rig_open(&rig, _i % 2 == 0 ? NULL : "runs");
 	mbox = open_mailbox(rig.bus, "t/+", .bytes = 8 << 20);
 	for (unsigned n = 0; n < MESSAGES; n++) {
 		struct told told = message(n);
@@ -352,7 +355,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("link_receive");
 	TCase *both = bus_test_case("private and named"), *policy = bus_test_case("policies");
 
-	tcase_add_loop_test(both, messages_arrive_in_order_as_they_were_sent, 0, 2);
+	tcase_add_loop_test(both, messages_arrive_in_order_as_they_were_sent, 0, 4);
 	tcase_add_loop_test(both, empty_payloads_go_along, 0, 2);
 	tcase_add_loop_test(both, a_gap_is_told_by_the_first_message_behind_it, 0, 2);
 	suite_add_tcase(suite, both);
