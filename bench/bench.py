@@ -20,6 +20,7 @@ from table import ORDER, TIMED, lines_of, quantity, rows, text_table
 
 PAYLOAD = 64
 FEW, MANY = 6400, 19200  # messages of the two runs that are compared
+LINK_WINDOW = 10000  # messages that are on their way over a link
 RECORD = 88  # bytes that such a payload takes in a log
 
 
@@ -28,6 +29,12 @@ def run(command):
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def summary(profile):
+    """The instructions that callgrind collected."""
+    lines = profile.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("summary:"))
 
 
 class Counter:
@@ -40,6 +47,11 @@ class Counter:
         """Inside the calls of one function of the library."""
         few, many = (self._callgrind(inside, n, callbacks, batch, named) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
+
+    def link(self, payload):
+        """What the link threads of a sender and a receiver take."""
+        few, many = (self._callgrind_link(payload, n) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW))
+        return [(b - a) / (4 * LINK_WINDOW) for a, b in zip(few, many, strict=True)]
 
     def system_calls(self, *, named=False):
         few, many = (self._strace(n, named) for n in (FEW, MANY))
@@ -65,11 +77,20 @@ class Counter:
         only = f"--toggle-collect={inside}"
         counts = [str(messages), str(callbacks), str(batch)]
         run([*valgrind, only, self.program, *counts, *self._where(named)])
-        return next(
-            int(line.split()[1])
-            for line in out.read_text().splitlines()
-            if line.startswith("summary:")
-        )
+        return summary(out)
+
+    def _callgrind_link(self, payload, messages):
+        """Of the parent, which sends, and its child."""
+        for old in self.profiles.glob("callgrind-link.*"):
+            old.unlink()
+        out = self.profiles / "callgrind-link.%p"
+        valgrind = ["valgrind", "--tool=callgrind", "--trace-children=yes"]
+        only = ["--toggle-collect=bus__session_send", "--toggle-collect=bus__session_parse"]
+        program = str(Path(self.program).with_name("bench_count_links"))
+        counts = ["ipc", str(payload), str(LINK_WINDOW), str(messages)]
+        run([*valgrind, f"--callgrind-out-file={out}", *only, program, *counts])
+        profiles = self.profiles.glob("callgrind-link.*")
+        return [summary(file) for file in sorted(profiles, key=lambda file: int(file.suffix[1:]))]
 
     def _page_faults(self, messages):
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
@@ -113,6 +134,14 @@ def count_named(counter):
     yield "page faults per MiB that is new to a process", counter.page_faults(), "faults", None
 
 
+def count_links(counter):
+    for payload in (64, 256, 1024):
+        sent, received = counter.link(payload)
+        what = f"per message of {payload:,} bytes over ipc, link thread of the"
+        yield f"instructions {what} sender", sent, "instructions", None
+        yield f"instructions {what} receiver", received, "instructions", None
+
+
 def count_memory(counter):
     for name, taken in counter.memory():
         yield name, taken, "bytes", None
@@ -122,6 +151,7 @@ COUNTED = {
     "instructions": count_instructions,
     "syscalls": count_system_calls,
     "named-counts": count_named,
+    "link-counts": count_links,
     "memory": count_memory,
 }
 
@@ -153,7 +183,7 @@ def count(groups, programs, results):
             print(f"{group}: counting", flush=True)
             for case, value, unit, bar in COUNTED[group](counter):
                 print(f"  {case}: {quantity(value, unit)}", flush=True)
-                payload = 0 if group == "memory" else PAYLOAD
+                payload = 0 if group in ("memory", "link-counts") else PAYLOAD
                 yield counted_line(group, case, value, unit, bar, payload)
 
 

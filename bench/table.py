@@ -8,7 +8,16 @@ TIMED = (
     "stream", "batch", "publishers", "callbacks", "large", "rtt", "wake", "names", "match", "named", "links",
 )  # fmt: skip
 PYTHON = ("python", "python-steps")  # of bench/python.py
-ORDER = (*TIMED, "instructions", "syscalls", "named-counts", "memory", "small", *PYTHON)
+ORDER = (
+    *TIMED,
+    "instructions",
+    "syscalls",
+    "named-counts",
+    "link-counts",
+    "memory",
+    "small",
+    *PYTHON,
+)
 HEADS = ("case", "bytes", "libbus", "peer", "ratio (least to most)", "bar", "reached")
 
 

@@ -84,6 +84,13 @@ claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_it
 	return 0;
 }
 
+static void
+note_link(const struct snapshot *snapshot)
+{
+	for (uint32_t i = 0; i < snapshot->count; i++)
+		bus__mailbox_fed_by_link(snapshot->routes[i]->mbox);
+}
+
 /* Puts a message into the mailboxes of a snapshot: into those that refuse by what was claimed, then into the others.
  * item->route is set here; item->block, if any, stays the caller's. The caller keeps the snapshot alive. */
 static void
@@ -92,6 +99,8 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 {
 	if (snapshot == NULL)
 		return;
+	if (skip_peers)
+		note_link(snapshot);
 	end_claims(snapshot, snapshot->refusing, claims, item, true, owed);
 	for (uint32_t i = snapshot->refusing; i < snapshot->count; i++) {
 		struct route *route = snapshot->routes[i];

@@ -94,6 +94,10 @@ struct kind {
 	int (*relay)(struct bus *bus, struct log_topic *topic, struct ring_item *item,
 	    struct bus__offer *offer);
 
+	/* The same for a run (bus/peer.h): how many of the first are in, or BUS_E_* if none is. */
+	int (*relay_run)(struct bus *bus, struct log_topic *topic, uint8_t type,
+	    const struct bus_slice *items, size_t count);
+
 	/* Publishes a question and waits for the first reply; `done` is set when the bus closes. */
 	int (*ask)(struct bus *bus, const struct bus_msg *question, uint64_t number,
 	    int64_t deadline_ns, _Atomic uint32_t *done, const struct bus_msg **ret_reply);

@@ -169,6 +169,19 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
 int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus__offer *offer,
     struct bus_mailbox *asker);
 
+/* A run: messages of one topic and type with neither flags nor headers, which a peer sent one behind the other. */
+enum {
+	BUS__RUN = 32,          /* messages */
+	BUS__RUN_BYTES = 8192,  /* of payload */
+	BUS__RUN_PAYLOAD = 1024 /* the longest */
+};
+
+/* Publishes the first messages of a run, all in one step for each mailbox that has room for them. Each mailbox gets
+ * and counts what it would of bus__publish_from_peer() for each. Returns how many those are. 0: the first is to be published alone.
+ * Threads: one at a time per pub. Callbacks: those of BUS_DRAIN_PUBLISHER. [bus lock] */
+size_t bus__publish_run_from_peer(
+    struct bus_pub *pub, uint8_t type, const struct bus_slice *items, size_t count);
+
 /* Tells a peer that nobody here hears its question of that number. [bus lock] */
 void bus__decline_peer(struct bus_mailbox *asker, uint64_t number);
 

@@ -3,34 +3,35 @@
 #include <limits.h>
 
 #include "bus/fail.h"
+#include "bus/peer.h"
 #include "bus/pub.h"
 
 /* For a mailbox that has no room at once. */
 static __attribute__((cold, noinline)) void
-put_otherwise(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len,
+put_otherwise(const struct bus_pub *pub, struct route *route, uint64_t word, const void *data,
     struct bus_mailbox **owed)
 {
 	bus__mailbox_put(route->mbox,
 	    &(struct ring_item){
-		.route = route, .data = data, .len = len, .type = (uint8_t)pub->type},
+		.route = route, .data = data, .len = (uint32_t)word, .type = (uint8_t)(word >> 48)},
 	    owed);
 	bus__heed(pub->bus);
 }
 
-/* Puts a small message into one of several mailboxes. */
+/* Puts a small message into one of several mailboxes; word: of its frame. */
 static inline void
-put_small(const struct bus_pub *pub, struct route *route, const void *data, uint32_t len,
+put_small(const struct bus_pub *pub, struct route *route, uint64_t word, const void *data,
     struct bus_mailbox **owed)
 {
 	struct bus_mailbox *m = route->mbox;
 	uint64_t tail;
-	uint8_t *at = bus__ring_claim_here(&m->ring, bus__ring_small_bytes(len), &tail);
+	uint8_t *at = bus__ring_claim_here(&m->ring, bus__ring_small_bytes((uint32_t)word), &tail);
 
 	if (at == NULL) {
-		put_otherwise(pub, route, data, len, owed);
+		put_otherwise(pub, route, word, data, owed);
 		return;
 	}
-	bus__ring_fill(at, route, pub->word | len, data);
+	bus__ring_fill(at, route, word, data);
 	if (tail & RING_ASLEEP)
 		m->wake(m, owed);
 }
@@ -42,7 +43,7 @@ put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 	struct bus_mailbox *owed = NULL;
 
 	for (uint32_t i = 0; i < pub->routes->count; i++)
-		put_small(pub, pub->routes->routes[i], data, len, &owed);
+		put_small(pub, pub->routes->routes[i], pub->word | len, data, &owed);
 	bus__mailbox_drain_owed(owed);
 	return 0;
 }
@@ -101,17 +102,18 @@ measure_run(
 	return (size_t)(item - items);
 }
 
-static void
-put_run(const struct bus_pub *pub, struct route *route, const struct bus_slice *items, size_t run,
-    uint32_t bytes, struct bus_mailbox **owed)
+/* word: of their frames, but for the length; bytes: of all. */
+static inline __attribute__((always_inline)) void
+put_run(const struct bus_pub *pub, struct route *route, uint64_t word,
+    const struct bus_slice *items, size_t run, uint32_t bytes, struct bus_mailbox **owed)
 {
 	struct bus_mailbox *m = route->mbox;
-	uint64_t tail, word = pub->word;
+	uint64_t tail;
 	uint8_t *at = bus__ring_claim_here(&m->ring, bytes, &tail);
 
 	if (at == NULL) {
 		for (size_t i = 0; i < run; i++)
-			put_small(pub, route, items[i].data, (uint32_t)items[i].len, owed);
+			put_small(pub, route, word | items[i].len, items[i].data, owed);
 		return;
 	}
 	for (size_t i = 0; i < run; i++) {
@@ -135,7 +137,7 @@ send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, 
 		return 1;
 	}
 	for (uint32_t i = 0; i < pub->routes->count; i++)
-		put_run(pub, pub->routes->routes[i], items, run, bytes, &owed);
+		put_run(pub, pub->routes->routes[i], pub->word, items, run, bytes, &owed);
 	bus__mailbox_drain_owed(owed);
 	return run;
 }
@@ -178,4 +180,49 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 		sent += run;
 	}
 	return (int)sent;
+}
+
+/* --- what a peer sent ---------------------------------------------------------------------------------------- */
+
+_Static_assert(BUS__RUN <= RING_MANY && BUS__RUN_BYTES <= RING_TAKE_BYTES &&
+		   BUS__RUN_PAYLOAD <= RING_INLINE_MAX,
+    "a run fits one claim");
+
+/* Peers are anywhere among the routes. */
+static void
+put_run_here(const struct bus_pub *pub, uint8_t type, const struct bus_slice *items, size_t count)
+{
+	struct bus_mailbox *owed = NULL;
+	uint32_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += bus__ring_small_bytes((uint32_t)items[i].len);
+	for (uint32_t i = 0; i < pub->routes->count; i++) {
+		struct route *route = pub->routes->routes[i];
+
+		if (route->mbox->is_peer)
+			continue;
+		bus__mailbox_fed_by_link(route->mbox);
+		put_run(pub, route, bus__ring_word(0, 0, type), items, count, bytes, &owed);
+	}
+	bus__mailbox_drain_owed(owed);
+	bus__heed(pub->bus);
+}
+
+size_t
+bus__publish_run_from_peer(
+    struct bus_pub *pub, uint8_t type, const struct bus_slice *items, size_t count)
+{
+	int done;
+
+	if (pub->record.topic == NULL) {
+		if (!is_quick(pub))
+			return 0;
+		put_run_here(pub, type, items, count);
+		return count;
+	}
+	if (!bus__is_open(pub->bus))
+		return 0;
+	done = pub->bus->kind->relay_run(pub->bus, &pub->named, type, items, count);
+	return done > 0 ? (size_t)done : 0;
 }

@@ -13,7 +13,8 @@ struct bus__flush {
 	struct bus__links *links;
 	struct mark {
 		const struct bus__session *session; /* NULL: reached */
-		uint64_t target;
+		uint64_t target;                    /* messages that are to leave its mailbox */
+		uint64_t load; /* and with which of its loads they do; 0: not all have */
 	} * marks;
 	size_t count, left;
 	int err;
@@ -45,19 +46,27 @@ finish(struct bus__flush *flush)
 	unref(flush);
 }
 
+/* So many messages have left the session's mailbox, the last of them with the load `load`, and `sent` of its loads are through. */
 static void
-reach(struct bus__links *links, const struct bus__session *session, uint64_t handled)
+reach(struct bus__links *links, const struct bus__session *session, uint64_t handled, uint64_t load,
+    uint64_t sent)
 {
 	struct bus__flush *next;
 
 	for (struct bus__flush *flush = links->flushes; flush != NULL; flush = next) {
 		next = flush->next;
-		for (size_t i = 0; i < flush->count; i++)
-			if (flush->marks[i].session == session &&
-			    flush->marks[i].target <= handled) {
-				flush->marks[i].session = NULL;
+		for (size_t i = 0; i < flush->count; i++) {
+			struct mark *mark = &flush->marks[i];
+
+			if (mark->session != session)
+				continue;
+			if (mark->load == 0 && mark->target <= handled)
+				mark->load = load;
+			if (mark->load != 0 && mark->load <= sent) {
+				mark->session = NULL;
 				flush->left--;
 			}
+		}
 		if (flush->left == 0)
 			finish(flush);
 	}
@@ -66,19 +75,23 @@ reach(struct bus__links *links, const struct bus__session *session, uint64_t han
 void
 bus__flush_forget(struct bus__links *links, const struct bus__session *session)
 {
-	reach(links, session, UINT64_MAX);
+	reach(links, session, UINT64_MAX, 1, 1);
 }
 
 void
 bus__flush_progress(struct bus__links *links, struct bus__session *session)
 {
 	struct bus_stats stats = {.size = sizeof stats};
+	uint64_t sent;
 
 	if (links->flushes == NULL || session->mbox == NULL ||
 	    bus__peer_tells_values(session->mbox))
 		return;
 	bus__mailbox_add_stats(session->mbox, 0, &stats);
-	reach(links, session, stats.offered - stats.pending);
+	/* Counted from 1. */
+	sent = session->loads_sent + 1;
+	reach(links, session, stats.offered - stats.pending, sent + (session->queue.bytes.len > 0),
+	    sent);
 }
 
 static void
@@ -100,7 +113,8 @@ begin(void *arg)
 				continue;
 			bus_mailbox_stats(s->mbox, &stats);
 			if (stats.pending > 0 || s->sending || bus__peer_tells_values(s->mbox))
-				flush->marks[flush->count++] = (struct mark){s, stats.offered};
+				flush->marks[flush->count++] =
+				    (struct mark){.session = s, .target = stats.offered};
 		}
 	flush->left = flush->count;
 	flush->next = links->flushes;

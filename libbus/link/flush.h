@@ -10,7 +10,8 @@ struct bus__session;
 /* The hook of the core. */
 int bus__flush_links(void *links, int64_t deadline_ns);
 
-/* Nothing that was taken out of the session's mailbox is on its way to the wire at this moment. */
+/* A load of the session is through, or there was nothing to send: what was taken out of its mailbox is sent or queued, and nothing flies
+ * at this moment. */
 void bus__flush_progress(struct bus__links *links, struct bus__session *session);
 
 /* The session ends: nothing is waited for any more. */

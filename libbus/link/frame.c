@@ -251,6 +251,19 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 }
 
 bool
+bus__plain_read(const struct bus__frame *frame, uint8_t *ret_type, struct bus_slice *ret_payload)
+{
+	uint32_t extra = (frame->flags & MSG_TYPED) != 0 ? 4 : 0;
+	uint64_t type = extra != 0 ? get(frame->body, 4) : 0;
+
+	if (frame->kind != BUS__FRAME_MSG || (frame->flags & ~MSG_TYPED) != 0 || type > UINT8_MAX)
+		return false;
+	*ret_type = (uint8_t)type;
+	*ret_payload = (struct bus_slice){frame->body + extra, frame->len - extra};
+	return true;
+}
+
+bool
 bus__msg_is_before(const struct bus__frame *frame)
 {
 	return frame->kind == BUS__FRAME_MSG && (frame->flags & MSG_BEFORE) != 0;

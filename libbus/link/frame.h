@@ -117,6 +117,10 @@ int bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello
  * names another one. */
 int bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
     struct bus_msg *ret_msg, struct bus__version *ret_version);
+/* Reads a MSG that has nothing but a payload and perhaps a type from 0 to 255. false: there is more to it. */
+bool bus__plain_read(
+    const struct bus__frame *frame, uint8_t *ret_type, struct bus_slice *ret_payload);
+
 bool bus__msg_is_before(const struct bus__frame *frame);
 bool bus__reply_is_nobody(const struct bus__frame *frame);
 uint64_t bus__lost_read(const struct bus__frame *frame);

@@ -9,7 +9,7 @@
 #include "bus/gap.h"
 #include "link/debris.h"
 
-/* How long a connection has a large buffer after a read that needed it. */
+/* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
 
 enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
@@ -102,12 +102,28 @@ tell_number(struct bus__session *session, const struct bus_pub *pub, const struc
 			bus__session_owe_values(peer->session);
 }
 
+/* Publishes one message, of which the peer knows already, and counts it. pub NULL: there was no room for its topic, and
+ * hear_topic() has told why. */
+static void
+publish(struct bus__session *session, struct bus_pub *pub, const struct bus_msg *msg,
+    struct bus__offer *offer)
+{
+	struct bus_link *link = session->link;
+	int err = pub != NULL ? bus__publish_from_peer(pub, msg, offer, session->mbox) : 0;
+
+	tell_number(session, pub, offer);
+	if (err < 0)
+		bus__link_error(link, err);
+	if ((pub == NULL || err == BUS_E_LIMIT) && msg->reply_to != 0)
+		bus__decline_peer(session->mbox, msg->reply_to);
+	bus__count(err < 0 || pub == NULL ? &link->refused : &link->received, 1);
+}
+
 static int
 hear_msg(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__offer offer = {.is_first = session->is_first};
 	struct bus__heard_topic *topic;
-	struct bus_pub *pub;
 	struct bus_msg msg;
 	int err;
 
@@ -117,20 +133,81 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
-	pub = topic->named.pub;
 	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
 	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
 	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
 	offer.is_before = bus__msg_is_before(frame);
-	err = pub != NULL ? bus__publish_from_peer(pub, &msg, &offer, session->mbox) : 0;
-	tell_number(session, pub, &offer);
-	if (err < 0)
-		bus__link_error(session->link, err);
-	if ((pub == NULL || err == BUS_E_LIMIT) && msg.reply_to != 0)
-		bus__decline_peer(session->mbox, msg.reply_to);
-	/* Without a handle there was no room for the topic; hear_topic() has told why. */
-	bus__count(err < 0 || pub == NULL ? &session->link->refused : &session->link->received, 1);
+	publish(session, topic->named.pub, &msg, &offer);
 	return 0;
+}
+
+/* The plain messages of one topic and type that were heard last and are not published yet. */
+struct run {
+	size_t count, bytes;
+	struct bus_pub *pub; /* as publish() takes it */
+	uint16_t number;
+	uint8_t type;
+	struct bus_slice items[BUS__RUN];
+};
+
+/* Publishes the first of a run alone: the short way is closed to it. */
+static void
+publish_first(struct bus__session *session, const struct run *run, const struct bus_slice *item)
+{
+	const struct bus_msg msg = {
+	    .size = sizeof msg, .data = item->data, .len = item->len, .type = run->type};
+	struct bus__offer offer = {.is_first = session->is_first};
+
+	publish(session, run->pub, &msg, &offer);
+}
+
+static void
+end_run(struct bus__session *session, struct run *run)
+{
+	size_t at = 0;
+
+	if (run->count == 0)
+		return;
+	tell_gap(session);
+	session->peer->in.next += run->count;
+	while (at < run->count) {
+		size_t n = run->pub != NULL ? bus__publish_run_from_peer(run->pub, run->type,
+						  run->items + at, run->count - at)
+					    : 0;
+
+		bus__count(&session->link->received, n);
+		if (n == 0)
+			publish_first(session, run, &run->items[at++]);
+		at += n;
+	}
+	run->count = run->bytes = 0;
+}
+
+/* Adds a message to the run, or ends that and begins another one. false: the frame belongs to no run. */
+static bool
+add_to_run(struct bus__session *session, struct run *run, const struct bus__frame *frame)
+{
+	const struct bus__heard_topic *topic;
+	struct bus_slice payload;
+	uint8_t type;
+
+	if (!session->heard_start || !bus__plain_read(frame, &type, &payload) ||
+	    payload.len > BUS__RUN_PAYLOAD)
+		return false;
+	if (run->count == BUS__RUN || run->bytes + payload.len > BUS__RUN_BYTES ||
+	    run->number != frame->number || run->type != type)
+		end_run(session, run);
+	if (run->count == 0) {
+		topic = find_topic(session, frame->number);
+		if (topic == NULL || !topic->announced)
+			return false;
+		run->pub = topic->named.pub;
+		run->number = frame->number;
+		run->type = type;
+	}
+	run->items[run->count++] = payload;
+	run->bytes += payload.len;
+	return true;
 }
 
 static int
@@ -285,13 +362,14 @@ parse_preamble(struct bus__session *session, size_t *ret_used)
 
 /* The room of the next read, of which `wanted` bytes are the rest of a frame: little while the peer is idle, or a stranger. */
 static size_t
-next_cap(const struct bus__session *session, size_t wanted)
+next_cap(struct bus__session *session, size_t wanted)
 {
 	bool busy = session->heard_ns - session->busy_ns < BUSY_NS;
+	size_t size = bus__size_now(&session->in_size, session->heard_ns);
 
 	if (session->stage != BUS__STAGE_LIVE || (!busy && wanted <= BUS__FIRST_READ))
 		return wanted > BUS__FIRST_READ ? wanted : BUS__FIRST_READ;
-	return wanted > BUS__BUFFER ? wanted : BUS__BUFFER;
+	return wanted > size ? wanted : size;
 }
 
 /* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
@@ -302,12 +380,15 @@ make_room(struct bus__session *session, size_t wanted, size_t largest)
 	struct bus__buffers *buffers = &session->link->links->buffers;
 	struct bus__bytes *in = &session->in;
 	size_t cap = next_cap(session, wanted);
+	int err = 0;
 
 	if (in->cap > cap && in->len == 0 && largest <= cap)
 		bus__buffers_leave(buffers, in);
-	if (cap == BUS__BUFFER)
-		return bus__buffers_take(buffers, in);
-	return cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : 0;
+	if (cap != wanted && cap >= BUS__BUFFER) {
+		err = bus__buffers_take(buffers, in, cap);
+		cap = wanted; /* it may have given less */
+	}
+	return err == 0 && cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : err;
 }
 
 /* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
@@ -321,11 +402,13 @@ int
 bus__session_parse(struct bus__session *session, int64_t now)
 {
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
-	size_t at = 0, wanted = 0, largest = 0;
+	size_t at = session->in_at, wanted = 0, largest = 0;
 	struct bus__frame frame;
 	unsigned frames = 0;
+	struct run run;
 	int err = 0;
 
+	run.count = run.bytes = run.number = run.type = 0;
 	session->behind = session->was_heavy = false;
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
@@ -339,7 +422,11 @@ bus__session_parse(struct bus__session *session, int64_t now)
 			largest = wanted;
 		if (session->in.len - at < wanted)
 			break;
-		err = hear(session, &frame);
+		if (!add_to_run(session, &run, &frame)) {
+			/* What came before it comes before it. */
+			end_run(session, &run);
+			err = hear(session, &frame);
+		}
 		if (err == 0)
 			at += wanted;
 		wanted = 0;
@@ -350,12 +437,17 @@ bus__session_parse(struct bus__session *session, int64_t now)
 		if (session->behind)
 			break;
 	}
+	end_run(session, &run);
 	if (err < 0)
 		return err;
 	tell_gap(session);
+	/* Moved once, and not in each round. */
+	session->in_at = session->behind ? at : 0;
+	if (session->behind)
+		return 0;
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
-	return session->behind ? 0 : make_room(session, wanted, largest);
+	return make_room(session, wanted, largest);
 }
 
 /* The topics that a connection named, on their way out. */

@@ -1,4 +1,4 @@
-/* The outgoing direction: gather what the mailbox has, send it as one, gather again when it is gone. */
+/* The outgoing direction: gather what the mailbox has, send it as one, and gather what comes while that is under way. */
 #include "link/session.h"
 
 #include <string.h>
@@ -8,8 +8,9 @@
 #include "link/flush.h"
 
 enum {
-	SMALL = 16 * 1024, /* payloads up to here are copied; above, sent from where they are */
-	TAKE = 64,         /* messages between two bus__peer_release() */
+	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
+	TAKE = 64,          /* messages between two bus__peer_release() */
+	ENOUGH = 16 * 1024, /* of what waits: it is sent before more is gathered */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
@@ -17,20 +18,21 @@ enum {
 _Atomic int64_t bus__repair_ns = INT64_C(1000000000);
 
 static uint8_t *
-end_of(const struct bus__bytes *bytes)
+end_of(const struct bus__load *load)
 {
-	return bytes->data + bytes->len;
+	return load->bytes.data + load->bytes.len;
 }
 
 int
 bus__session_say(struct bus__session *session, enum bus__frame_kind kind, uint16_t number,
     const void *body, size_t len)
 {
-	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + len);
+	int err = bus__bytes_reserve(&session->queue.bytes, BUS__FRAME_HEAD + len);
 
 	if (err < 0)
 		return err;
-	session->queue.len += bus__frame_write(end_of(&session->queue), kind, number, body, len);
+	session->queue.bytes.len +=
+	    bus__frame_write(end_of(&session->queue), kind, number, body, len);
 	return 0;
 }
 
@@ -40,13 +42,14 @@ bus__session_greet(struct bus__session *session)
 	struct bus *bus = session->link->links->bus;
 	struct bus__hello hello = {
 	    .max_payload = bus__max_payload(bus), .heartbeat_ms = session->link->heartbeat_ms};
-	int err = bus__bytes_reserve(&session->queue, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
+	int err =
+	    bus__bytes_reserve(&session->queue.bytes, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
 
 	if (err < 0)
 		return err;
 	memcpy(hello.id, bus__id(bus), sizeof hello.id);
-	session->queue.len += bus__preamble_write(end_of(&session->queue));
-	session->queue.len += bus__hello_write(end_of(&session->queue), &hello);
+	session->queue.bytes.len += bus__preamble_write(end_of(&session->queue));
+	session->queue.bytes.len += bus__hello_write(end_of(&session->queue), &hello);
 	return 0;
 }
 
@@ -61,20 +64,20 @@ bus__session_say_resume(struct bus__session *session)
 	    .has_met = session->peer->has_met,
 	    .has_waited = in->id == 0 && session->peer->has_waited,
 	};
-	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__RESUME);
+	int err = bus__bytes_reserve(&session->queue.bytes, BUS__FRAME_HEAD + BUS__RESUME);
 
 	if (err == 0)
-		session->queue.len += bus__resume_write(end_of(&session->queue), &resume);
+		session->queue.bytes.len += bus__resume_write(end_of(&session->queue), &resume);
 	return err;
 }
 
 int
 bus__session_say_start(struct bus__session *session, const struct bus__start *start)
 {
-	int err = bus__bytes_reserve(&session->queue, BUS__FRAME_HEAD + BUS__START);
+	int err = bus__bytes_reserve(&session->queue.bytes, BUS__FRAME_HEAD + BUS__START);
 
 	if (err == 0)
-		session->queue.len += bus__start_write(end_of(&session->queue), start);
+		session->queue.bytes.len += bus__start_write(end_of(&session->queue), start);
 	return err;
 }
 
@@ -134,7 +137,7 @@ bus__session_tell_change(
 static void
 put_lost(struct bus__session *session, uint64_t count)
 {
-	session->queue.len += bus__lost_write(end_of(&session->queue), count);
+	session->queue.bytes.len += bus__lost_write(end_of(&session->queue), count);
 	session->peer->out.next += count;
 	session->peer->out.lost += count;
 	bus__count(&session->link->lost, count);
@@ -164,17 +167,20 @@ put_lost_parked(struct bus__session *session)
 static void
 put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 {
-	session->flying_msgs++;
+	struct bus__load *load = &session->queue;
+
+	load->msgs++;
 	if ((msg->flags & BUS_MSG_KEPT) == 0) {
-		session->flying_numbered++;
+		load->numbered++;
 		session->peer->out.next++;
 	}
 	if (len > SMALL) {
-		session->big = msg->data;
-		session->big_len = len;
+		load->big = msg->data;
+		load->big_at = load->bytes.len;
+		load->big_len = len;
 	} else if (len > 0) {
-		memcpy(end_of(&session->queue), msg->data, len);
-		session->queue.len += len;
+		memcpy(end_of(load), msg->data, len);
+		load->bytes.len += len;
 	}
 }
 
@@ -211,16 +217,16 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		return;
 	}
 	if (out->is_reply) {
-		session->queue.len +=
+		session->queue.bytes.len +=
 		    bus__reply_head_write(end_of(&session->queue), msg, out->nobody);
 		put_content(session, msg, len);
 		return;
 	}
 	if (!tell_topic(session, number, out->topic_serial)) {
-		session->queue.len += bus__frame_write(end_of(&session->queue), BUS__FRAME_TOPIC,
-		    number, msg->topic, strlen(msg->topic));
+		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
+		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
-	session->queue.len += bus__msg_head_write(end_of(&session->queue), number, msg,
+	session->queue.bytes.len += bus__msg_head_write(end_of(&session->queue), number, msg,
 	    &out->version, bus__id(session->link->links->bus),
 	    out->is_before && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0);
 	put_content(session, msg, len);
@@ -253,6 +259,12 @@ bus__session_owe_values(struct bus__session *session)
 		bus__loop_post(&session->link->links->loop, &session->values_task);
 }
 
+bool
+bus__session_has_big(const struct bus__session *session)
+{
+	return session->queue.big != NULL || session->flying.big != NULL;
+}
+
 /* Fills `queue` with values, up to `most` bytes, or one large payload. Looks at so many topics as others can wait for. */
 static int
 gather_values(struct bus__session *session, size_t most)
@@ -262,35 +274,65 @@ gather_values(struct bus__session *session, size_t most)
 	int err = 0;
 
 	repair(session);
-	while (err == 0 && session->big == NULL && session->queue.len + WORST <= most) {
+	while (err == 0 && !bus__session_has_big(session) &&
+	       session->queue.bytes.len + WORST <= most) {
 		got = bus__peer_take_value(session->mbox, &out);
 		if (got != BUS__VALUES_ONE)
 			break;
-		err = bus__buffers_take(&session->link->links->buffers, &session->queue);
+		err = bus__buffers_take(
+		    &session->link->links->buffers, &session->queue.bytes, BUS__BUFFER);
 		if (err == 0)
 			put_message(session, &out);
-		session->big_is_value = session->big != NULL;
+		session->queue.big_is_value = session->queue.big != NULL;
 	}
 	if (got == BUS__VALUES_LATER)
 		bus__loop_post(&session->link->links->loop, &session->values_task);
 	return err;
 }
 
+/* As of the last send: it is about loads that follow one another. */
+static size_t
+out_size(struct bus__session *session)
+{
+	return bus__size_now(&session->out_size, session->said_ns);
+}
+
+/* Gives back what nothing is in and what is larger than it is to be by now. */
+static void
+shed(struct bus__session *session, struct bus__bytes *bytes)
+{
+	if (bytes->len == 0 && bytes->cap > out_size(session))
+		bus__buffers_leave(&session->link->links->buffers, bytes);
+}
+
+void
+bus__session_shed(struct bus__session *session)
+{
+	bus__size_now(&session->out_size, bus__now_ns());
+	shed(session, &session->queue.bytes);
+	shed(session, &session->flying.bytes);
+}
+
 /* Fills `queue` from the mailbox, up to one large payload, which stays borrowed. */
 static int
 gather(struct bus__session *session)
 {
+	struct bus__bytes *bytes = &session->queue.bytes;
+	size_t room = out_size(session);
 	struct bus__out out;
 	unsigned taken = 0;
 	int err;
 
-	if (session->queue.len + WORST > BUS__BUFFER)
+	if (bus__session_has_big(session) || bytes->len + WORST > room)
 		return 0;
-	err = bus__buffers_take(&session->link->links->buffers, &session->queue);
+	shed(session, bytes);
+	err = bus__buffers_take(&session->link->links->buffers, bytes, room);
 	if (err < 0)
 		return err;
+	if (room > bytes->cap)
+		room = bytes->cap;
 	put_lost_parked(session);
-	while (session->queue.len + WORST <= BUS__BUFFER) {
+	while (bytes->len + WORST <= room) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
 				/* The last ones expired: no message may come for long that tells of them. */
@@ -304,7 +346,7 @@ gather(struct bus__session *session)
 		}
 		taken++;
 		put_message(session, &out);
-		if (session->big != NULL)
+		if (session->queue.big != NULL)
 			return 0;
 		if (taken == TAKE) {
 			bus__peer_release(session->mbox);
@@ -316,99 +358,139 @@ gather(struct bus__session *session)
 	return 0;
 }
 
+/* Values and messages: neither leaves all the room to the other. */
+static int
+fill(struct bus__session *session)
+{
+	int err = session->mbox != NULL ? gather_values(session, BUS__BUFFER / 2) : 0;
+
+	return err == 0 && session->draining ? gather(session) : err;
+}
+
 /* --- the wire --------------------------------------------------------------------------------------- */
+
+size_t
+bus__load_bytes(const struct bus__load *load)
+{
+	return load->bytes.len + load->big_len;
+}
 
 static void
 fly(struct bus__session *session)
 {
-	struct iovec iov[2];
+	const struct bus__load *load = &session->flying;
+	const struct iovec parts[] = {
+	    {load->bytes.data, load->big_at},
+	    {(uint8_t *)(uintptr_t)load->big, load->big_len},
+	    {load->bytes.data + load->big_at, load->bytes.len - load->big_at},
+	};
+	struct iovec iov[sizeof parts / sizeof parts[0]];
 	size_t flown = session->flown;
 	unsigned n = 0;
 
-	if (flown < session->flying.len) {
-		iov[n++] =
-		    (struct iovec){session->flying.data + flown, session->flying.len - flown};
-		flown = 0;
-	} else {
-		flown -= session->flying.len;
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		size_t skip = flown < parts[i].iov_len ? flown : parts[i].iov_len;
+
+		flown -= skip;
+		if (skip < parts[i].iov_len)
+			iov[n++] = (struct iovec){
+			    (uint8_t *)parts[i].iov_base + skip, parts[i].iov_len - skip};
 	}
-	if (session->big != NULL)
-		iov[n++] = (struct iovec){
-		    (uint8_t *)(uintptr_t)session->big + flown, session->big_len - flown};
 	session->sending = true;
 	session->send_io.err = BUS_E_GONE; /* until it has been done */
 	session->send_io.count = 0;
 	session->stream->ops->send(session->stream, iov, n, &session->send_io);
 }
 
-int
-bus__session_send(struct bus__session *session)
+/* What is queued leaves; the next one gathers in the other buffer. */
+static void
+take_off(struct bus__session *session)
 {
-	struct bus__bytes empty = session->flying;
-	int err;
+	struct bus__load empty = {.bytes = session->flying.bytes};
+	size_t len = session->queue.bytes.len;
 
-	if (session->sending)
-		return 0;
-	for (;;) {
-		/* Neither leaves all the room to the other. */
-		err = session->mbox != NULL ? gather_values(session, BUS__BUFFER / 2) : 0;
-		if (err == 0 && session->draining && session->big == NULL)
-			err = gather(session);
-		if (err < 0)
-			return err;
-		if (session->queue.len > 0)
-			break;
-		if (!session->draining || bus__peer_sleep(session->mbox)) {
-			session->draining = false;
-			bus__buffers_leave(&session->link->links->buffers, &session->queue);
-			bus__buffers_leave(&session->link->links->buffers, &session->flying);
-			/* Values that had to wait for what was in the mailbox. */
-			if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
-				bus__loop_post(&session->link->links->loop, &session->values_task);
-			bus__flush_progress(session->link->links, session);
-			return 0;
-		}
-	}
 	session->flying = session->queue;
 	session->queue = empty;
 	session->flown = 0;
 	session->said_ns = bus__now_ns();
+	bus__size_learn(&session->out_size, len, len + WORST > out_size(session), BUS__BUFFER_OUT,
+	    session->said_ns);
 	fly(session);
-	return 0;
+}
+
+/* Nothing is queued and nothing flies. false: there are messages after all. */
+static bool
+rest(struct bus__session *session)
+{
+	struct bus__links *links = session->link->links;
+
+	if (session->draining && !bus__peer_sleep(session->mbox))
+		return false;
+	session->draining = false;
+	/* What has grown stays a second, since it may soon be needed again. */
+	if (out_size(session) == BUS__BUFFER) {
+		bus__buffers_leave(&links->buffers, &session->queue.bytes);
+		bus__buffers_leave(&links->buffers, &session->flying.bytes);
+	}
+	/* Values that had to wait for what was in the mailbox. */
+	if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
+		bus__loop_post(&links->loop, &session->values_task);
+	bus__flush_progress(links, session);
+	return true;
+}
+
+int
+bus__session_send(struct bus__session *session)
+{
+	int err;
+
+	for (;;) {
+		/* What waits already waits for no more; otherwise sends would be small. */
+		err = session->sending || session->queue.bytes.len < ENOUGH ? fill(session) : 0;
+		if (err < 0 || session->sending)
+			return err;
+		if (session->queue.bytes.len > 0)
+			take_off(session);
+		else if (rest(session))
+			return 0;
+	}
 }
 
 void
-bus__session_release_big(struct bus__session *session)
+bus__session_release_big(struct bus__session *session, struct bus__load *load)
 {
-	if (session->big == NULL)
+	if (load->big == NULL)
 		return;
-	if (session->big_is_value)
+	if (load->big_is_value)
 		bus__peer_release_value(session->mbox);
 	else
 		bus__peer_release(session->mbox);
-	session->big = NULL;
-	session->big_is_value = false;
-	session->big_len = 0;
+	load->big = NULL;
+	load->big_is_value = false;
+	load->big_at = load->big_len = 0;
 }
 
 int
 bus__session_sent(struct bus__session *session)
 {
+	struct bus__load *load = &session->flying;
+
 	session->sending = false;
 	if (session->send_io.err < 0)
 		return BUS_E_GONE;
 	session->flown += session->send_io.count;
-	if (session->flown < session->flying.len + session->big_len) {
+	if (session->flown < bus__load_bytes(load)) {
 		fly(session);
 		return 0;
 	}
-	bus__count(&session->link->sent, session->flying_msgs);
-	session->flying_msgs = session->flying_numbered = 0;
-	session->flying.len = 0;
+	session->loads_sent++;
+	bus__count(&session->link->sent, load->msgs);
+	load->msgs = load->numbered = 0;
+	load->bytes.len = 0;
 	/* Many filters told at once leave a large buffer behind. */
-	if (session->flying.cap > 2 * BUS__BUFFER)
-		bus__bytes_free(&session->flying);
-	bus__session_release_big(session);
+	if (load->bytes.cap > BUS__BUFFER_OUT)
+		bus__buffers_leave(&session->link->links->buffers, &load->bytes);
+	bus__session_release_big(session, load);
 	bus__flush_progress(session->link->links, session);
 	return bus__session_send(session);
 }

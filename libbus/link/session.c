@@ -69,14 +69,24 @@ leave_mailbox(struct bus__session *session)
 	session->draining = false;
 }
 
-/* What was handed to the wire is lost, as far as anybody knows; a peer that comes back says what it got. */
 static void
-lose_flying(struct bus__session *session)
+lose(struct bus__session *session, struct bus__load *load)
 {
-	bus__count(&session->link->lost, session->flying_msgs);
+	bus__count(&session->link->lost, load->msgs);
 	if (session->peer != NULL)
-		session->peer->out.lost += session->flying_numbered;
-	session->flying_msgs = session->flying_numbered = 0;
+		session->peer->out.lost += load->numbered;
+	load->msgs = load->numbered = 0;
+}
+
+/* What was handed to the wire is lost, as far as anybody knows; a peer that comes back says what it got. What waits behind it
+ * is not sent. */
+static void
+give_up_loads(struct bus__session *session)
+{
+	if (session->queue.msgs > 0)
+		session->queue.bytes.len = 0;
+	lose(session, &session->flying);
+	lose(session, &session->queue);
 }
 
 static void
@@ -94,17 +104,19 @@ free_session(struct bus__session *session)
 	bus__timer_stop(loop, &session->rest_timer);
 	/* A send may be through and not heard of yet: the peer read it and went. */
 	through = session->send_io.err == 0 &&
-		  session->flown + session->send_io.count == session->flying.len + session->big_len;
+		  session->flown + session->send_io.count == bus__load_bytes(&session->flying);
 	if (through)
-		bus__count(&link->sent, session->flying_msgs);
+		bus__count(&link->sent, session->flying.msgs);
 	else
-		lose_flying(session);
-	bus__session_release_big(session);
+		lose(session, &session->flying);
+	lose(session, &session->queue);
+	bus__session_release_big(session, &session->flying);
+	bus__session_release_big(session, &session->queue);
 	leave_mailbox(session);
 	bus__session_forget_topics(session);
 	bus__buffers_leave(&link->links->buffers, &session->in);
-	bus__buffers_leave(&link->links->buffers, &session->queue);
-	bus__buffers_leave(&link->links->buffers, &session->flying);
+	bus__buffers_leave(&link->links->buffers, &session->queue.bytes);
+	bus__buffers_leave(&link->links->buffers, &session->flying.bytes);
 	for (size_t i = 0; i < BUS__TOPICS_PARTS; i++)
 		bus__free(session->told_topics[i]);
 	bus__link_freed(link, session);
@@ -144,8 +156,8 @@ void
 bus__session_end(struct bus__session *session, int err)
 {
 	const struct verdict *verdict = judge(err);
-	/* A large payload in flight is the mailbox's, which is given up. */
-	bool polite = verdict->polite && !session->heard_bye && session->big == NULL;
+	/* A large payload is the mailbox's, which is given up. */
+	bool polite = verdict->polite && !session->heard_bye && !bus__session_has_big(session);
 
 	if (session->stage == BUS__STAGE_ENDING)
 		return;
@@ -155,7 +167,7 @@ bus__session_end(struct bus__session *session, int err)
 	/* What made an account too large is not to come back with the peer. */
 	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
-		lose_flying(session);
+		give_up_loads(session);
 		leave_mailbox(session);
 		polite = say_bye(session, verdict) == 0 && session->sending;
 	}
@@ -237,6 +249,9 @@ received(void *arg)
 	session->in.len += session->recv_io.count;
 	if (session->recv_io.count >= BUS__FIRST_READ)
 		session->busy_ns = session->heard_ns;
+	bus__size_learn(&session->in_size, session->in.len,
+	    session->in.len >= bus__size_now(&session->in_size, session->heard_ns), BUS__BUFFER_IN,
+	    session->heard_ns);
 	hear(session);
 }
 
@@ -302,6 +317,7 @@ tick(void *arg)
 		bus__session_end(session, BUS_E_TIMEDOUT);
 		return;
 	}
+	bus__session_shed(session);
 	/* The peer hears from us once in each of its heartbeats; a send under way is as good. */
 	ping = session->said_ns + session->hello.heartbeat_ms * NS_PER_MS;
 	if (now >= ping) {

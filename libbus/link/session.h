@@ -23,6 +23,15 @@ enum { BUS__FIRST_READ = 512 /* what an idle connection lends to the transport *
 #define BUS__TOPICS_PART  256 /* numbers of topics that come into use together */
 #define BUS__TOPICS_PARTS (BUS__LIMIT_TOPICS / BUS__TOPICS_PART + 1)
 
+/* The bytes of one send. */
+struct bus__load {
+	struct bus__bytes bytes;
+	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
+	size_t big_at, big_len;  /* it goes behind so many of `bytes` */
+	bool big_is_value;       /* then the walk over the values holds it */
+	uint32_t msgs, numbered; /* all but values that are kept have a number */
+};
+
 struct bus__session {
 	struct bus__session *next; /* of its link */
 	struct bus_link *link;
@@ -50,6 +59,8 @@ struct bus__session {
 	struct bus__task parse_task;
 	struct bus__timer rest_timer; /* the same, after a round that was too long */
 	struct bus__bytes in;
+	size_t in_at; /* what is before it was heard; 0 unless `behind` */
+	struct bus__size in_size;
 	int64_t busy_ns; /* when a read last brought more than BUS__FIRST_READ */
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
@@ -57,15 +68,15 @@ struct bus__session {
 	} * heard_topics[BUS__TOPICS_PARTS]; /* by number, in parts */
 	struct bus__account *topics_account; /* that they are on; NULL: there is no part */
 
-	/* Out: frames gather in `queue`; `flying` and then `big` are with the transport. */
+	/* Out: frames gather in `queue` while `flying` is with the transport. At most one of the two has a large payload, behind
+	 * which nothing more is taken until it is sent. */
 	struct bus__io send_io;
 	bool sending;
-	struct bus__bytes queue, flying;
-	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
-	size_t big_len, flown;
-	bool big_is_value;                     /* then the walk over the values holds it */
-	uint32_t flying_msgs, flying_numbered; /* all but values that are kept have a number */
-	struct bus_mailbox *mbox;              /* the peer's, once it has said RESUME */
+	struct bus__load queue, flying;
+	struct bus__size out_size;
+	size_t flown;
+	uint64_t loads_sent;
+	struct bus_mailbox *mbox; /* the peer's, once it has said RESUME */
 	struct bus__task wake_task;
 	bool draining;                  /* the drainer role of mbox is ours */
 	struct bus__task values_task;   /* the walk over the values goes on */
@@ -118,9 +129,13 @@ extern _Atomic int64_t bus__repair_ns; /* tests shorten it */
 /* The peer is to be sent the values that it was not sent in this connection, soon. */
 void bus__session_owe_values(struct bus__session *session);
 
-/* Sends what is queued and what the mailbox has, unless a send is under way. */
+/* Queues what the mailbox has, and sends what is queued unless a send is under way. */
 int bus__session_send(struct bus__session *session);
 int bus__session_sent(struct bus__session *session);
-void bus__session_release_big(struct bus__session *session);
+bool bus__session_has_big(const struct bus__session *session);
+void bus__session_release_big(struct bus__session *session, struct bus__load *load);
+/* Gives back buffers that nothing is in and that have been too large for a second. */
+void bus__session_shed(struct bus__session *session);
+size_t bus__load_bytes(const struct bus__load *load);
 
 #endif

@@ -97,6 +97,8 @@ struct bus_mailbox {
 	_Atomic bool ended;    /* what is inside is not delivered any more */
 	_Atomic bool busy;     /* a call of its owner is inside: recv, dispatch or the end */
 	_Atomic bool finished; /* discarded and off the bus's list */
+	_Atomic bool
+	    from_link; /* a link put something in since it last spun in vain; relaxed: a hint */
 	void (*peer_wake)(void *arg);
 	void *peer_arg;
 	_Atomic uint32_t peer_sleeps, peer_woken; /* equal: no wake() is under way */
@@ -176,6 +178,14 @@ int bus__mailbox_start(struct bus_mailbox *mbox);
 
 struct bus_mailbox *bus__mailbox_ref(struct bus_mailbox *mbox);
 void bus__mailbox_unref(struct bus_mailbox *mbox);
+
+/* What is put in next comes by a link: the drainer is not to spin long for more. */
+static inline void
+bus__mailbox_fed_by_link(struct bus_mailbox *mbox)
+{
+	if (!atomic_load_explicit(&mbox->from_link, memory_order_relaxed))
+		atomic_store_explicit(&mbox->from_link, true, memory_order_relaxed);
+}
 
 /* Puts a message in, as the mailbox's policy says, and wakes the drainer: one that is the publisher is put on the
  * list *owed, for bus__mailbox_drain_owed(). Never waits. A block in item gets a reference more if it is in.

@@ -34,6 +34,9 @@ uint32_t bus__mailbox_await_batch(struct bus_mailbox *mbox, unsigned phase, int6
 /* Lets a publisher that stands between claim and commit go on, asked for the so many-th time. */
 void bus__mailbox_give_way(struct bus_mailbox *mbox, unsigned times);
 
+/* How long the drainer spins for a message before it sleeps. */
+int64_t bus__mailbox_spin_ns(const struct bus_mailbox *mbox);
+
 /* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
 void bus__mailbox_learn_gap(struct bus_mailbox *mbox, int64_t gap_ns);
 

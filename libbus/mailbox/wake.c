@@ -129,15 +129,22 @@ bus__mailbox_learn_gap(struct bus_mailbox *m, int64_t gap_ns)
 /* The drainers that spin, of all buses. */
 static _Atomic int spinners;
 
+int64_t
+bus__mailbox_spin_ns(const struct bus_mailbox *m)
+{
+	/* By a link it comes when another thread has run, which may need this CPU. */
+	if (m->gap_ns >= SPIN_MOST_NS ||
+	    atomic_load_explicit(&m->queue->from_link, memory_order_relaxed) ||
+	    m->gap_ns * 2 < SPIN_FLOOR_NS)
+		return SPIN_FLOOR_NS;
+	return m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
+}
+
 static bool
 spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 {
-	int64_t budget = SPIN_FLOOR_NS, begun, now;
+	int64_t budget = bus__mailbox_spin_ns(m), begun, now;
 
-	if (m->gap_ns < SPIN_MOST_NS)
-		budget = m->gap_ns * 2 < SPIN_MOST_NS ? m->gap_ns * 2 : SPIN_MOST_NS;
-	if (budget < SPIN_FLOOR_NS)
-		budget = SPIN_FLOOR_NS;
 	begun = bus__now_ns();
 	do {
 		/* Where every CPU may have one who spins, somebody with work may have none: offer ours. */
@@ -152,6 +159,8 @@ spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 		}
 		now = bus__now_ns();
 	} while (now - begun < budget && now < deadline_ns);
+	/* Whoever ends the sleep says anew. */
+	atomic_store_explicit(&m->queue->from_link, false, memory_order_relaxed);
 	return false;
 }
 

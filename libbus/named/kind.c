@@ -158,6 +158,7 @@ const struct kind bus__named_kind = {
     .send_parts = bus__named_send_parts,
     .send_many = bus__named_send_many,
     .relay = bus__named_relay,
+    .relay_run = bus__named_relay_run,
     .ask = bus__named_ask,
     .tell_gap = tell_gap,
     .take_link_role = take_link_role,

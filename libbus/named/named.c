@@ -301,6 +301,17 @@ bus__named_relay(
 	return err < 0 ? err : 0;
 }
 
+int
+bus__named_relay_run(struct bus *bus, struct log_topic *topic, uint8_t type,
+    const struct bus_slice *items, size_t count)
+{
+	const struct log_item entry =
+	    entry_of(topic, bus->log->member, LOG_RELAYED, &(struct ring_item){.type = type});
+	uint64_t sequence;
+
+	return bus__log_append(bus->log, &entry, items, count, &sequence);
+}
+
 static __attribute__((cold, noinline)) int
 fail_send(struct bus *bus, int err, const struct log_item *record, size_t len)
 {

@@ -38,6 +38,10 @@ int bus__named_append(
 int bus__named_relay(
     struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer);
 
+/* The same for a run: how many of the first are in, or BUS_E_* if none is. */
+int bus__named_relay_run(struct bus *bus, struct log_topic *topic, uint8_t type,
+    const struct bus_slice *items, size_t count);
+
 /* A payload of such a record. */
 int bus__named_send_one(
     struct bus *bus, const struct log_item *record, const void *data, size_t len);

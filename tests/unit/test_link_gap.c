@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cut.h"
+#include "raw_peer.h"
 
 /* Bus a listens, b dials through a wire; each hears what the other says on n/#. */
 struct cut_pair {
@@ -93,6 +94,38 @@ START_TEST(messages_of_the_time_without_a_link_are_counted_and_the_next_one_tell
 	ck_assert_uint_eq(stats_of(p.la).lost_by_peers, 50);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 100);
 	close_cut_pair(&p);
+}
+END_TEST
+
+/* It flies, it is gathered behind that, or it is in the mailbox. */
+START_TEST(every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or_lost)
+{
+	static const char data[200];
+	struct raw_peer *peer = calloc(1, sizeof *peer);
+	const struct bus_link_config wide = {
+	    .size = sizeof wide, .heartbeat_ms = 3600000, .bytes = _i == 0 ? 4096 : 1 << 20};
+	struct bus *bus = open_bus();
+	struct bus_link *link;
+	uint64_t said = 0;
+	char url[256];
+
+	ck_assert_ptr_nonnull(peer);
+	ck_bus(bus_listen(bus, listen_url(1), &wide, &link), 0);
+	ck_assert_int_gt(bus_link_url(link, url, sizeof url), 0);
+	ck_assert(raw_open(peer, url, "stops") && raw_text(peer, BUS__FRAME_SUB, 0, "#") &&
+		  raw_ready(peer));
+	ck_eventually(stats_of(link).peers == 1);
+	do
+		for (int i = 0; i < 3000; i++, said++)
+			ck_bus(bus_publish(bus, "flood", data, sizeof data), 0);
+	while (bus_flush(bus, 50) == 0);
+	close(peer->fd);
+	ck_eventually(stats_of(link).peers == 0);
+	ck_eventually(stats_of(link).sent + stats_of(link).lost == said);
+	ck_assert_uint_gt(stats_of(link).lost, 0);
+	bus_link_close(link);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+	free(peer);
 }
 END_TEST
 
@@ -414,6 +447,8 @@ bus_test_suite(void)
 	tcase_add_test(
 	    tcase, messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells);
 	tcase_add_test(tcase, what_was_on_its_way_is_taken_back_from_what_was_sent);
+	tcase_add_loop_test(tcase,
+	    every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or_lost, 0, 2);
 	tcase_add_test(tcase, every_mailbox_that_a_link_could_fill_is_told_and_no_other);
 	tcase_add_test(tcase, a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows);
 	tcase_add_test(tcase, a_filter_that_ended_meanwhile_ends_on_the_other_side_too);
