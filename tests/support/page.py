@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from patience import WATCHDOG
+from selenium.common.exceptions import JavascriptException
 
 
 def until(browser, script, wanted):
@@ -13,7 +14,10 @@ def until(browser, script, wanted):
     deadline = time.monotonic() + WATCHDOG
     while wanted not in seen:
         assert time.monotonic() < deadline, f"waited for {wanted!r}, saw {seen}"
-        found = browser.execute_script(f"return {script}")
+        try:
+            found = browser.execute_script(f"return {script}")
+        except JavascriptException as error:
+            found = error.msg  # the page may not have come yet
         if found not in seen[-1:]:
             seen.append(found)
         time.sleep(0.02)
