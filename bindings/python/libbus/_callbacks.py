@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import functools
 import itertools
 import logging
@@ -342,6 +343,10 @@ class Callbacks:
             pass
         except ValueError:  # the thread has ended and closed it
             raise _core.error(CLOSED) from None
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            raise _core.error(CLOSED) from None  # the bus has ended since fileno()
         # Last: it ends when a mailbox that it watches does, so one that watches none would never end.
         self._start(runner)
 
