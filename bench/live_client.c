@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "must.h"
+
 /* Frames of a WebSocket, ours with a mask of zeros: joining the default namespace of Socket.IO, its ping, and our pong. */
 static const unsigned char join[] = {0x81, 0x82, 0, 0, 0, 0, '4', '0'}, ping[] = {0x81, 1, '2'},
 			   pong[] = {0x81, 0x81, 0, 0, 0, 0, '3'};
@@ -63,15 +65,6 @@ now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static void
-must(bool fine, const char *what)
-{
-	if (fine)
-		return;
-	perror(what);
-	exit(1);
 }
 
 static void

@@ -15,20 +15,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "must.h"
+
 enum { PAGES_MOST = 1 << 16 };
 
 static const char head[] =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 static int pages[PAGES_MOST], count, loop, listener;
-
-static void
-must(bool fine, const char *what)
-{
-	if (fine)
-		return;
-	perror(what);
-	exit(1);
-}
 
 static void
 watch(int fd)

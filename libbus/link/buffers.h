@@ -37,7 +37,7 @@ struct bus__size {
 /* The size, which is BUS__BUFFER again when for a second no more was in use. */
 size_t bus__size_now(struct bus__size *size, int64_t now_ns);
 
-/* So many bytes were in use; is_full: there may have been more. */
+/* Notes that `used` bytes were in use. is_full: more would have been, with more room. */
 void bus__size_learn(
     struct bus__size *size, size_t used, bool is_full, size_t most, int64_t now_ns);
 

@@ -46,7 +46,8 @@ finish(struct bus__flush *flush)
 	unref(flush);
 }
 
-/* So many messages have left the session's mailbox, the last of them with the load `load`, and `sent` of its loads are through. */
+/* Ends the marks that are reached. `handled` messages have left the session's mailbox, the last of them in load number `load`; its
+ * loads up to number `sent` are sent. */
 static void
 reach(struct bus__links *links, const struct bus__session *session, uint64_t handled, uint64_t load,
     uint64_t sent)

@@ -27,7 +27,7 @@ enum { BUS__FIRST_READ = 512 /* what an idle connection lends to the transport *
 struct bus__load {
 	struct bus__bytes bytes;
 	const void *big; /* a large payload, in place: the mailbox holds it until it is sent */
-	size_t big_at, big_len;  /* it goes behind so many of `bytes` */
+	size_t big_at, big_len;  /* its place among `bytes`, and its length */
 	bool big_is_value;       /* then the walk over the values holds it */
 	uint32_t msgs, numbered; /* all but values that are kept have a number */
 };

@@ -77,7 +77,8 @@ bool
 bus__page_has_kept(struct page *page)
 {
 	bus__push_drain(page->push, BUS__DRAIN_MOST);
-	return bus__mailbox_is_through(page->push->mbox, page->kept_place);
+	return page->push->ended || /* no more comes */
+	       bus__mailbox_is_through(page->push->mbox, page->kept_place);
 }
 
 void

@@ -187,7 +187,7 @@ scene("a tab that does not read loses its oldest messages, with their count, and
 	assert.deepEqual(other.values, numbers(0, 5001));
 });
 
-scene("a slow tab is told everything in order: losses, a reset and the state stand where they happened", async ({ server, browser }) => {
+scene("a slow tab gets losses, resets and states in the order in which they happened", async ({ server, browser }) => {
 	const slow = open(browser.tab()), fast = open(browser.tab()), told = [];
 	slow.on("n", (value) => told.push(value));
 	slow.onlost = (n) => told.push(`lost ${n}`);

@@ -141,23 +141,26 @@ def is_covered(asked: str, allow: Iterable[str]) -> bool:
     return any(libbus.filter_covers(allowed, asked) for allowed in allow)
 
 
-def check_filters(filters: tuple[str, ...]) -> None:
-    """Raises ValueError without a filter or with too many, FilterError for a malformed one."""
+def page_of_view(
+    filters: tuple[str, ...],
+    raw: bool,
+    event: str | None,
+    start: Start | None,
+    full: _core.PagePolicy,
+    max_bytes: int,
+    max_hz: float | None,
+) -> Page:
+    """The page of a view's sse(). ValueError: no filter, too many, or max_hz is not above 0. FilterError: a malformed filter."""
     if not filters:
         raise ValueError("sse(): name at least one filter, like sse('sensors/#')")
     if len(filters) > PAGE_FILTERS_MAX:
         raise ValueError(f"sse(): at most {PAGE_FILTERS_MAX} filters, not {len(filters)}")
     for asked in filters:
         libbus.filter_check(asked)
-
-
-def seconds_between_writes(max_hz: float | None) -> float:
-    """Raises ValueError: max_hz is not above 0. 0: no limit."""
-    if max_hz is None:
-        return 0.0
-    if not max_hz > 0:  # nor nan
+    if max_hz is not None and not max_hz > 0:  # nor nan
         raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
-    return 1 / max_hz
+    interval = 0.0 if max_hz is None else 1 / max_hz
+    return Page(filters, (), None, start, full, max_bytes, interval, raw, event)
 
 
 def strings(given: str | Iterable[str]) -> tuple[str, ...]:

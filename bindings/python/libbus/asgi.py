@@ -41,10 +41,9 @@ from libbus._pages import (
     Query,
     Refused,
     add,
-    check_filters,
     last_id_of,
     page_of,
-    seconds_between_writes,
+    page_of_view,
     strings,
 )
 
@@ -224,16 +223,7 @@ class Pages:
 
         Threads: any. Blocks: never.
         """
-        check_filters(filters)
-        page = Page(
-            filters,
-            start=start,
-            full=full,
-            max_bytes=max_bytes,
-            interval=seconds_between_writes(max_hz),
-            raw=raw,
-            event=event,
-        )
+        page = page_of_view(filters, raw, event, start, full, max_bytes, max_hz)
         return EventStream(self, page)
 
     def close(self) -> None:

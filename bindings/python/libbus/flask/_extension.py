@@ -28,10 +28,9 @@ from libbus._pages import (
     Page,
     Query,
     Refused,
-    check_filters,
     last_id_of,
     page_of,
-    seconds_between_writes,
+    page_of_view,
     strings,
 )
 from libbus.flask import _starter, _worker
@@ -398,16 +397,8 @@ class Bus:
 
         Threads: any, in a request. Blocks: never.
         """
-        check_filters(filters)  # the view's mistake, not the page's
-        page = Page(
-            filters,
-            start=start,
-            full=full,
-            max_bytes=max_bytes,
-            interval=seconds_between_writes(max_hz),
-            raw=raw,
-            event=event,
-        )
+        # First: its errors are the view's mistakes, not the page's.
+        page = page_of_view(filters, raw, event, start, full, max_bytes, max_hz)
         response = self._answer(
             lambda query, seen, _: page._replace(last_id=last_id_of(query, seen))
         )
