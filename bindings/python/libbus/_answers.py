@@ -30,7 +30,7 @@ log = logging.getLogger("libbus.pages")
 
 
 def granted(answer: Any) -> bool:
-    """Raises TypeError for a coroutine, which would count as a yes: an async function is called, and nobody awaits it."""
+    """Raises TypeError for an awaitable: without an await it would count as a yes."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()

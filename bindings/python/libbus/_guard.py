@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from libbus._pages import Refused, strings
 
-# Nobody can register a name below these for the whole Internet.
+# Names below these cannot be registered on the Internet.
 LOCAL = ("localhost", "local", "lan", "internal", "home.arpa")
 
 PORTS = {"http": "80", "https": "443"}

@@ -14,7 +14,7 @@ pages.sse("room/1/#"), after it has decided who may listen:
     async def room(number: int, user: User = Depends(login)):
         return pages.sse(f"room/{number}/#")
 
-Pages cannot publish here: who may is a view's to decide.
+Pages cannot publish here. Write a view for that, which decides who may.
 
 One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. Under
 uvicorn pages end, and connect again, when it is told to stop.

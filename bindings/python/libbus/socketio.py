@@ -34,11 +34,8 @@ from libbus import _core
 
 __all__ = ["AsyncManager", "Manager"]
 
-OLDEST = (
-    5,
-    16,
-    1,
-)  # before it a manager took no json module, and messages of the oldest held bytes
+# Earlier managers take no json module, or have bytes in their messages.
+OLDEST = (5, 16, 1)
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
 DROPPED = "an emit of this process failed, so it opens the bus anew"
