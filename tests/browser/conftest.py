@@ -4,8 +4,9 @@ they are skipped, and the closing line of ./dev test counts them."""
 import os
 from pathlib import Path
 
-import browser
+import browser as chrome
 import pytest
+from patience import WATCHDOG
 
 SKIPPED = pytest.StashKey()
 
@@ -19,9 +20,9 @@ def pytest_collection_modifyitems(config, items):
     if not driven:
         return
     try:
-        browser.find()
-    except browser.NoBrowserError as reason:
-        if browser.archive_has_one():
+        chrome.find()
+    except chrome.NoBrowserError as reason:
+        if chrome.archive_has_one():
             return  # the fixture fails, with the reason
         config.stash[SKIPPED] = len(driven)
         for item in driven:
@@ -33,3 +34,10 @@ def pytest_sessionfinish(session):
         Path(os.environ["LIBBUS_SKIPPED"]).write_text(
             f"{count} tests skipped that need a browser: none starts here, and this system's archive has none"
         )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chrome.chromium() as page:
+        page.set_script_timeout(WATCHDOG)
+        yield page

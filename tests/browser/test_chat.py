@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("chat")
 
 @pytest.fixture(scope="module")
 def browser():
-    """Two, with cookies of their own. The name is that by which conftest.py knows tests that need one."""
+    """Two browsers with separate cookies. conftest.py skips tests by the name of this fixture."""
     with chromium() as one, chromium() as two:
         yield one, two
 

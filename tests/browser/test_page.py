@@ -9,7 +9,6 @@ import time
 from textwrap import dedent
 
 import pytest
-from browser import chromium
 from demo import DASHBOARD
 from page import until
 from patience import WATCHDOG
@@ -76,13 +75,6 @@ APP = """
     def refuse(status):
         return "no", status
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        browser.set_script_timeout(WATCHDOG)
-        yield browser
 
 
 @pytest.fixture

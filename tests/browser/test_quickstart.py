@@ -5,7 +5,6 @@ import shlex
 import subprocess
 
 import pytest
-from browser import chromium
 from page import until
 from patience import WATCHDOG
 from programs import LIBBUS, REPO
@@ -24,9 +23,9 @@ def readme():
 
 
 def test_the_quickstart_is_five_lines_and_every_page_shows_what_the_shell_publishes(
-    readme, tmp_path
+    browser, readme, tmp_path
 ):
-    name = f"test-quickstart-{os.getpid()}"
+    name = f"test-quickstart-{os.getpid()}-{os.urandom(4).hex()}"
     app = readme.take("A live page", "python").text
     assert len([line for line in app.splitlines() if line]) == 5
     (tmp_path / "app.py").write_text(app.replace('"home"', repr(name)))
@@ -35,7 +34,7 @@ def test_the_quickstart_is_five_lines_and_every_page_shows_what_the_shell_publis
     program, pub, home, *rest = publish
     assert (program, pub, home) == ("venv/bin/libbus", "pub", "home")
 
-    with Server(tmp_path, *run[1:-1]) as server, chromium() as browser:
+    with Server(tmp_path, *run[1:-1]) as server:
         browser.get(server.url)
         until(browser, "document.getElementById('state').textContent", "live")
         hint = browser.execute_script(f"return {HINT}")

@@ -9,9 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from browser import chromium
 from page import until
-from patience import WATCHDOG
 from webserver import Server
 
 HTMX = Path(os.environ.get("LIBBUS_HTMX", "/nowhere"))
@@ -62,13 +60,6 @@ APP = """
     def opened():
         return str(bus.pages()["opened"])
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        browser.set_script_timeout(WATCHDOG)
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from browser import chromium
 from page import BEGIN, SHORT, heard, in_each, until
 from patience import WATCHDOG
 from programs import REPO
@@ -52,13 +51,6 @@ class Script:
 
     def close(self):
         self.process.communicate(timeout=WATCHDOG)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        browser.set_script_timeout(WATCHDOG)
-        yield browser
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from textwrap import dedent
 
 import pytest
-from browser import chromium
-from patience import WATCHDOG
 from webserver import Server
 
-pytestmark = pytest.mark.xdist_group("page")
+pytestmark = pytest.mark.xdist_group("sites")
 
 # The same server under three names: three sites to a browser.
 APP = """
@@ -34,12 +32,11 @@ FETCHED = """
 """
 
 
-def test_a_page_of_an_allowed_site_listens_and_publishes_and_another_one_cannot(tmp_path):
+def test_a_page_of_an_allowed_site_listens_and_publishes_and_another_one_cannot(browser, tmp_path):
     (tmp_path / "app.py").write_text(dedent(APP))
     server = Server(tmp_path, "--worker-class", "gthread", "--threads", "4")
     server.environ["FRIEND"] = f"http://localhost:{server.port}"
-    with server, chromium() as browser:
-        browser.set_script_timeout(WATCHDOG)
+    with server:
         browser.get(f"http://localhost:{server.port}/")
         assert browser.execute_async_script(LIVE, server.url + "/bus") == 7
         browser.get(f"http://other.localhost:{server.port}/")

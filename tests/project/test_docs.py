@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import migrate_lines
 import pytest
 from patience import WATCHDOG
 
@@ -117,7 +118,9 @@ def run_sh(text, tmp_path):
 
 
 def run_html(text, tmp_path):
-    """A page takes a browser: tests/browser/test_migrated_pages.py."""
+    """A page takes a browser, in tests/browser/test_migrated_pages.py: that has the pages of migrate_lines.apps()."""
+    shown = [page for _, _, page in migrate_lines.apps().values()]
+    assert text.strip() in [page.strip() for page in shown if page], "no test shows this page"
 
 
 RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh, "html": run_html}

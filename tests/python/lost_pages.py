@@ -204,7 +204,8 @@ def say(process):
 
 
 CASES = {"never-reads": never_reads, "closed": closed, "half-open": half_open}
-IN_A_NETWORK = ("unshare", "--user", "--map-root-user", "--net")
+AS_ROOT = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+IN_A_NETWORK = ("unshare", *AS_ROOT, "--net")
 
 
 def has_networks():
@@ -223,11 +224,11 @@ def in_a_network(heartbeat, patient=False):
 
 
 def measure(case, heartbeat, patient=False):
-    """Prints what a case counts. Whether all of it is within its limits; patient: but for times, which a busy machine adds to."""
+    """Prints what a case counts. Whether all of it is within its limits; patient: ten times those of times, for a busy machine."""
     well = True
     for label, count, unit, most in CASES[case](heartbeat):
         print(f"{label:66} {count:8,.3f} {unit}, of at most {most:g}", flush=True)
-        well &= count <= most or (patient and unit == "s")
+        well &= count <= most * (10 if patient and unit == "s" else 1)
     return well
 
 
@@ -237,7 +238,7 @@ def main():
     )
     parser.add_argument("--heartbeat", type=float, default=15, metavar="SECONDS")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
-    parser.add_argument("--patient", action="store_true", help="times have no limits")
+    parser.add_argument("--patient", action="store_true", help="ten times the limits of times")
     options = parser.parse_args()
     if options.case:
         return not measure(options.case, options.heartbeat, options.patient)

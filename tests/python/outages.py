@@ -212,8 +212,10 @@ class Site:
         self.server.kill()
         # The listening socket is ours: without this the kernel would go on to accept connections.
         listener.shutdown(socket.SHUT_RDWR)
+        listener.bind(
+            ("127.0.0.1", self.server.port)
+        )  # at once, before another program takes the port
         await asyncio.sleep(seconds)
-        listener.bind(("127.0.0.1", self.server.port))
         listener.listen(BACKLOG)
         self.server.start()
 
@@ -248,7 +250,7 @@ def sum_of(pages):
 
 
 async def run_case(site, publisher, case, outage_s):
-    """What the pages counted meanwhile, and how long it took."""
+    """Counts of the pages during the case, and its duration."""
     pages, start = site.pages, time.monotonic()
     before, opened = sum_of(pages), [page.opened for page in pages]
     await case(site, outage_s)
@@ -279,19 +281,24 @@ async def run_cases(site, publish, outage_s, say):
     finally:
         for task in reading:
             task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
+        ends = await asyncio.gather(*reading, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):  # the strict parser's, say
+            raise end
     return well
 
 
 def run(pages=16, worker="gthread", outage_s=30, say=print):
     """Whether all pages had every event once, in all cases."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = limits[1]
     if most < pages + 1000:
         raise OSError(f"{pages} pages need `ulimit -Hn {pages + 1000}`, and it is {most}")
     topics = max(1, pages // PAGES_OF_A_TOPIC)
     options = ("--workers", str(WORKERS), "--worker-class", *KINDS[worker])
     with contextlib.ExitStack() as ends:
+        ends.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         folder = Path(ends.enter_context(tempfile.TemporaryDirectory()))
         (folder / "app.py").write_text(APP)
         ends.enter_context(libbus.Bus("outages", directory=folder))  # keeps it

@@ -29,7 +29,7 @@ def last_id(door, query):
 
 
 def seen(answer):
-    """The events up to the one that says so, or to silence."""
+    """Events up to "the end", or up to four heartbeats."""
     found, beats = [], 0
     for event in stream(answer.response):
         found.append(event)
@@ -100,7 +100,7 @@ def test_no_request_gets_what_is_denied(at_door):
     assert refused >= 7
 
 
-def test_what_was_allowed_once_is_not_sent_again_when_it_no_longer_is(at_door):
+def test_revoked_topics_are_not_replayed(at_door):
     denied = set()
 
     def may(action, what):
@@ -140,7 +140,7 @@ def test_a_filter_that_is_denied_is_refused_with_a_reason(at_door):
             assert (error["code"], error["filter"]) == ("NOT_AUTHORIZED", "a")
 
 
-def test_a_coroutine_that_nobody_awaits_is_no_yes(at_door):
+def test_an_unawaited_coroutine_denies(at_door):
     async def later():
         return True
 

@@ -72,7 +72,9 @@ def test_400_of_500_pages_vanish_and_the_others_go_on(server, tmp_path):
     for client in clients[400:]:
         text = b""
         while b'"value":1' not in text:
-            text += client.recv(65536)
+            data = client.recv(65536)
+            assert data, text
+            text += data
     until(lambda: pages(server) == 100)
     for client in clients:
         client.close()
@@ -85,10 +87,14 @@ def test_a_page_gets_events_while_half_requests_hold_all_threads(server, tmp_pat
         bus.publish("a", "before")
         assert next(found)["value"] == "before"
         slow = [sent(server, ASKED[:20]) for _ in range(20)]
+        probe = sent(server, b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
         for number in range(3):
             bus.publish("a", number)
             assert next(found)["value"] == number
-        for client in slow:
+        probe.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            probe.recv(1)  # no thread is free
+        for client in (*slow, probe):
             client.close()
     until(lambda: pages(server) == 0)
 

@@ -71,11 +71,19 @@ def test_a_name_that_another_site_made_mean_this_server_is_refused(at_door, host
     assert ask(door, Host=host, Origin=f"http://{host}")[:2] == (403, "HOST")
 
 
+@pytest.fixture
+def no_full_name():
+    """The machine's full name is not looked up yet, and is forgotten again."""
+    _guard._full_name.cache_clear()
+    yield
+    _guard._full_name.cache_clear()
+
+
+@pytest.mark.usefixtures("no_full_name")
 def test_no_name_server_is_asked_about_a_name_that_is_known_or_foreign(at_door, monkeypatch):
     def slow():
         raise AssertionError("the name server was asked")
 
-    _guard._full_name.cache_clear()
     monkeypatch.setattr(socket, "getfqdn", slow)
     door = at_door(hosts=["shop.example.com", socket.gethostname() + ".example.com"])
     assert ask(door, Host="shop.example.com")[0] == 200
@@ -83,14 +91,13 @@ def test_no_name_server_is_asked_about_a_name_that_is_known_or_foreign(at_door, 
     assert ask(door, Host="evil.example")[0] == 403
 
 
+@pytest.mark.usefixtures("no_full_name")
 def test_the_full_name_of_the_machine_is_ours(at_door, monkeypatch):
     full = socket.gethostname() + ".example.com"
-    _guard._full_name.cache_clear()
     monkeypatch.setattr(socket, "getfqdn", lambda: full)
     door = at_door()
     assert ask(door, Host=full)[0] == 200
     assert ask(door, Host="other." + full)[0] == 403
-    _guard._full_name.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,7 @@ def test_pages_of_an_allowed_site_may_read_the_answer(at_door, query):
             assert answer.headers["Vary"] == "Origin"
 
 
-def test_nobody_else_s_page_may_read_the_answer(at_door):
+def test_other_sites_cannot_read_the_answer(at_door):
     door = at_door()
     _, _, headers = ask(door, Origin=FRIEND)
     assert not [name for name in headers if name.startswith("Access-Control")]

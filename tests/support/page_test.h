@@ -60,6 +60,8 @@ page_test_open(struct bus_push *push, const char *const *filters, struct bus_pag
 	}
 	cfg.filters = list;
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	/* A machine may give sockets more room than tests fill. */
+	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){128 * 1024}, sizeof(int));
 	page.fd = ends[0];
 	ck_bus(bus_push_add(push, ends[1], &cfg, &page.number), 0);
 	return page;
@@ -191,7 +193,7 @@ page_test_expect(int line, struct browser *page, const char *name, const char *d
 }
 #define expect_event(page, name, data) page_test_expect(__LINE__, page, name, data)
 
-/* The stream ends, and the page is told when to come back: by the field and, for JavaScript, by the data. Returns milliseconds. */
+/* The stream ends with a retry time, in the field retry and in the data. Returns its milliseconds. */
 static inline unsigned long
 expect_goodbye(struct browser *page)
 {
@@ -222,6 +224,13 @@ leave_page(struct browser *page)
 	free(page->got);
 	free(page->data);
 	*page = (struct browser){.fd = -1};
+}
+
+static inline void
+close_pages(struct bus *bus, struct bus_push *push)
+{
+	bus_push_close(push, patience_ms());
+	ck_bus(bus_close(bus, patience_ms()), 0);
 }
 
 static inline struct bus_push_stats

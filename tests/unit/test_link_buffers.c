@@ -50,7 +50,7 @@ START_TEST(what_has_grown_is_bounded_for_all_connections_of_a_bus_together)
 }
 END_TEST
 
-START_TEST(what_is_in_a_buffer_stays_when_it_grows_and_without_memory_it_is_as_large_as_it_was)
+START_TEST(growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size)
 {
 	struct bus__buffers buffers = {.count = 0};
 	struct bus__bytes bytes = {.data = NULL};
@@ -104,8 +104,8 @@ bus_test_suite(void)
 	    a_size_doubles_when_full_and_is_the_usual_one_after_a_second_without_use);
 	BUS_TEST_CASE(
 	    suite, "bound", what_has_grown_is_bounded_for_all_connections_of_a_bus_together);
-	BUS_TEST_CASE(suite, "memory",
-	    what_is_in_a_buffer_stays_when_it_grows_and_without_memory_it_is_as_large_as_it_was);
+	BUS_TEST_CASE(
+	    suite, "memory", growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size);
 	BUS_TEST_CASE(suite, "long", a_long_frame_has_room_where_nothing_may_grow_any_more);
 	return suite;
 }

@@ -97,7 +97,7 @@ START_TEST(messages_of_the_time_without_a_link_are_counted_and_the_next_one_tell
 }
 END_TEST
 
-/* It flies, it is gathered behind that, or it is in the mailbox. */
+/* Each message is in the current send, in the next buffer, or in the mailbox. */
 START_TEST(every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or_lost)
 {
 	static const char data[200];

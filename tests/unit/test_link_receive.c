@@ -1,5 +1,4 @@
-/* What a peer sends in one piece is published by runs, and nobody can tell: order, types, losses and gaps are those of messages
- * that come one by one. */
+/* Messages that arrive in one read are published in runs. Order, types, losses and gaps stay as if each arrived alone. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -172,7 +171,7 @@ START_TEST(what_a_full_mailbox_does_not_take_is_counted_to_the_message)
 		ck_assert_uint_eq(n, next + msg->lost);
 		lost += msg->lost;
 		next = n + 1;
-		/* There is room again: one that tells what was given up before it. */
+		/* Room again: the next message carries the count of those dropped before it. */
 		n = 1000;
 		if (came++ == 0)
 			say(&rig, 0, 0, &n, sizeof n);

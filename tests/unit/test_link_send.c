@@ -243,7 +243,7 @@ START_TEST(sends_grow_under_load_and_the_buffers_go_when_it_is_over)
 END_TEST
 
 /* Light traffic never lets it rest for a second. */
-START_TEST(a_connection_that_goes_on_with_little_gives_back_what_has_grown)
+START_TEST(light_traffic_shrinks_grown_buffers)
 {
 	struct rig rig;
 
@@ -287,7 +287,7 @@ pending(struct rig *rig)
 	return mailbox_stats(rig->session.mbox).pending;
 }
 
-START_TEST(what_comes_while_a_send_is_under_way_is_ready_when_it_is_through)
+START_TEST(messages_published_during_a_send_go_out_with_the_next)
 {
 	struct rig rig;
 
@@ -343,7 +343,7 @@ read_kinds(const struct rig *rig, size_t most, uint8_t *ret_kinds, size_t *ret_l
 	return count;
 }
 
-START_TEST(frames_said_behind_a_large_payload_come_behind_it)
+START_TEST(frames_queued_after_a_large_payload_follow_it)
 {
 	static const size_t pieces[] = {0, 1, 7, 1000, 65536};
 	static const uint8_t expected[] = {BUS__FRAME_TOPIC, BUS__FRAME_MSG, BUS__FRAME_TOPIC,
@@ -496,17 +496,15 @@ bus_test_suite(void)
 	suite_add_tcase(suite, loops);
 	BUS_TEST_CASE(
 	    suite, "expired", a_message_that_expires_is_counted_at_once_also_if_no_other_follows);
-	BUS_TEST_CASE(
-	    suite, "under way", what_comes_while_a_send_is_under_way_is_ready_when_it_is_through);
+	BUS_TEST_CASE(suite, "under way", messages_published_during_a_send_go_out_with_the_next);
 	BUS_TEST_CASE(suite, "bound", no_more_waits_behind_a_send_than_fits_the_next_one);
-	tcase_add_loop_test(loops, frames_said_behind_a_large_payload_come_behind_it, 0, 5);
+	tcase_add_loop_test(loops, frames_queued_after_a_large_payload_follow_it, 0, 5);
 	BUS_TEST_CASE(
 	    suite, "large alone", nothing_is_taken_behind_a_large_payload_until_that_is_sent);
 	BUS_TEST_CASE(suite, "flush",
 	    flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped);
 	BUS_TEST_CASE(suite, "growth", sends_grow_under_load_and_the_buffers_go_when_it_is_over);
-	BUS_TEST_CASE(
-	    suite, "little", a_connection_that_goes_on_with_little_gives_back_what_has_grown);
+	BUS_TEST_CASE(suite, "little", light_traffic_shrinks_grown_buffers);
 	BUS_TEST_CASE(suite, "no memory", without_memory_for_larger_sends_they_stay_as_they_are);
 	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_goes_out_between_its_neighbours);
 	return suite;

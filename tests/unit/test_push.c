@@ -74,8 +74,7 @@ START_TEST(new_page_gets_what_is_kept_and_then_what_comes)
 	expect_event(&second, NULL, "{\"topic\":\"door\",\"value\":\"ajar\",\"kept\":false}");
 	leave_page(&first);
 	leave_page(&second);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -90,8 +89,7 @@ START_TEST(filters_that_overlap_bring_a_message_once)
 	publish_text(bus, "c/b", "3");
 	expect_numbers(&page, 1, 4);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -126,8 +124,7 @@ START_TEST(raw_page_gets_the_value_alone_and_text_line_by_line)
 		expect_event(&page, "news", cases[i].data);
 	}
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -163,8 +160,7 @@ START_TEST(raw_event_takes_its_name_id_and_retry_from_headers)
 	expect_event(&page, NULL, "hello");
 	bus_packer_free(packer);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -182,8 +178,7 @@ START_TEST(payload_that_is_not_what_its_type_says_comes_as_bytes)
 	expect_event(&raw, NULL, "{\"$bytes\":\"e/8=\"}");
 	leave_page(&page);
 	leave_page(&raw);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -204,8 +199,7 @@ START_TEST(head_of_the_response_goes_first)
 	ck_assert_str_eq(got, head);
 	expect_event(&page, "hb", "15");
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -225,8 +219,7 @@ START_TEST(quiet_page_gets_heartbeats_with_a_fresh_id)
 		expect_event(&page, "hb", "0.100");
 	while (strcmp(first, page.id) == 0);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -351,8 +344,7 @@ START_TEST(forked_child_is_refused_and_serves_its_own_pages)
 	publish_text(bus, "t", "parent");
 	expect_event(&page, NULL, "parent");
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -410,8 +402,7 @@ START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
 	ck_assert_uint_ge(lost, 5);
 	leave_page(&page);
 	leave_page(&other);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -435,8 +426,7 @@ START_TEST(page_with_the_latest_skips_what_is_old_without_a_gap)
 	ck_assert_uint_eq(push_stats(push).lost, 0);
 	ck_assert_uint_ge(push_stats(push).replaced, 5);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -470,8 +460,7 @@ START_TEST(page_that_refuses_loses_nothing_but_its_connection)
 	}
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -497,8 +486,7 @@ START_TEST(page_with_an_interval_gets_many_events_in_one_write)
 	/* One for each interval that may have ended meanwhile, at most. */
 	ck_assert_int_le(events, (bus_test_now_ms() - begun_ms) / 100 + 2);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -611,8 +599,7 @@ START_TEST(page_that_waits_for_an_answer_still_gets_heartbeats)
 	ck_bus(bus_push_answer(push, page.number, "t", true, NULL), 0);
 	expect_event(&page, NULL, "1");
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -666,8 +653,7 @@ START_TEST(bad_arguments_are_refused_and_leave_the_socket_alone)
 		close(pipe_ends[i]);
 	}
 	ck_assert_int_eq(bus_push_close(NULL, 0), 0);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 

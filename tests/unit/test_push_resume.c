@@ -70,8 +70,7 @@ START_TEST(page_resumes_behind_its_last_id)
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -93,8 +92,7 @@ START_TEST(page_resumes_what_was_published_while_it_was_away)
 	page = open_page(push, "t", .raw = true, .last_id = id);
 	read_to(&page, &next, 50);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -140,8 +138,7 @@ START_TEST(id_of_another_life_gets_one_reset_and_what_is_kept)
 	expect_event(&page, NULL, "8");
 	ck_assert_uint_eq(push_stats(push).reset, 1);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -163,8 +160,7 @@ START_TEST(id_that_lies_too_far_back_is_told_so)
 	while (strcmp(again.name, "reset") != 0 && strcmp(again.name, "gap") != 0);
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -184,8 +180,7 @@ START_TEST(garbage_as_an_id_is_a_new_page)
 		leave_page(&page);
 	}
 	ck_assert_uint_eq(push_stats(push).reset, 0);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -212,8 +207,7 @@ START_TEST(page_that_missed_kept_values_gets_them_behind_what_it_missed)
 	ck_assert(strcmp(again.data, "1") == 0 || strcmp(again.data, "4") == 0);
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -258,8 +252,7 @@ START_TEST(page_that_is_cut_among_very_many_kept_values_gets_the_others)
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -282,8 +275,7 @@ START_TEST(new_filter_begins_with_what_is_kept_while_the_old_one_resumes)
 	expect_event(&again, NULL, "2");
 	leave_page(&page);
 	leave_page(&again);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -304,8 +296,7 @@ START_TEST(page_begins_with_the_last_events)
 	publish_number(bus, "t", 20);
 	read_to(&page, &next, 21);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -332,8 +323,7 @@ START_TEST(past_with_a_large_event_behind_small_ones_loses_none)
 		ck_assert(next_event(&page));
 	while (page.data[0] != 'x');
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -377,8 +367,7 @@ START_TEST(page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_i
 	ck_assert_str_eq(page.name, "reset");
 	leave_page(&page);
 	leave_page(&asking);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -418,8 +407,7 @@ START_TEST(new_filter_begins_in_its_past_while_the_old_one_resumes)
 	EXPECT_ALL(&page, "110", "10");
 	ck_assert_uint_eq(push_stats(push).resumed, 1);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -442,8 +430,7 @@ START_TEST(filter_that_resumes_can_get_its_past_besides)
 	EXPECT_ALL(&page, "begin {\"filter\":\"t\"}", "3", "4", "5", "6", "7", "8", "9", "begin {}",
 	    "live {}");
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -459,8 +446,7 @@ START_TEST(filters_of_a_new_page_can_have_a_past_each)
 	    "109", "begin {}", "live {}");
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -479,8 +465,7 @@ START_TEST(new_filter_gets_no_past_behind_a_reset)
 	publish_number(bus, "o", 110);
 	expect_event(&page, NULL, "110");
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -518,8 +503,7 @@ START_TEST(past_of_a_new_filter_is_asked_about)
 	}
 	ck_assert_uint_eq(push_stats(push).denied, 1);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -573,8 +557,7 @@ START_TEST(page_that_comes_back_behind_a_long_queue_misses_none_of_it)
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&adding.page);
 	leave_page(&asking);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -633,8 +616,7 @@ START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 	read_to(&page, &next, traffic.count);
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -683,8 +665,7 @@ START_TEST(filter_that_is_added_among_traffic_has_its_past_and_what_follows_once
 	read_to(&page, &next, traffic.count);
 	ck_assert_uint_eq(push_stats(push).reset, 0);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
@@ -719,8 +700,7 @@ START_TEST(filter_that_is_added_while_its_kept_value_changes_ends_with_the_newes
 	traffic.stop = true;
 	pthread_join(thread, NULL);
 	leave_page(&page);
-	bus_push_close(push, patience_ms());
-	ck_bus(bus_close(bus, patience_ms()), 0);
+	close_pages(bus, push);
 }
 END_TEST
 
