@@ -113,8 +113,11 @@ class Pages(Started):
 
     def report(self):
         """What came since the last report."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self.error("ended") from None
         return self._line()
 
     def await_events(self, count, seconds=PATIENCE_S):

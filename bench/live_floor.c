@@ -36,9 +36,8 @@ accept_page(void)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), yes = 1;
 
-	must(fd >= 0 && count < PAGES_MOST, "accept4");
+	must(fd >= 0, "accept4");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-	pages[count++] = fd;
 	watch(fd);
 }
 
@@ -56,10 +55,12 @@ answer(int fd)
 {
 	char request[4096];
 
-	if (recv(fd, request, sizeof request, MSG_DONTWAIT) <= 0)
+	if (recv(fd, request, sizeof request, MSG_DONTWAIT) <= 0) {
 		forget(fd);
-	else
-		must(send(fd, head, sizeof head - 1, MSG_NOSIGNAL) > 0, "send");
+		return;
+	}
+	must(count < PAGES_MOST && send(fd, head, sizeof head - 1, MSG_NOSIGNAL) > 0, "send");
+	pages[count++] = fd; /* its events come behind the head */
 }
 
 static bool
