@@ -46,7 +46,9 @@ extern "C" {
 	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), raise the limit on file sizes (ulimit -f), or name another directory or fewer bytes in the configuration") \
 	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew") \
 	X(RESET, -34, "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now") \
-	X(LOCKED, -35, "no more memory can be locked: after mlockall(MCL_FUTURE) a log or a thread's stack counts; raise RLIMIT_MEMLOCK (ulimit -l), or lock less")
+	X(LOCKED, -35, "no more memory can be locked: after mlockall(MCL_FUTURE) a log or a thread's stack counts; raise RLIMIT_MEMLOCK (ulimit -l), or lock less") \
+	X(AUTH, -36, "user or password not accepted: check both, or add the user where the address is opened: libbus user add") \
+	X(TLS, -37, "TLS refused: libbus explain BUS --peers says why: certificate, name or time")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,

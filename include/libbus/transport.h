@@ -29,6 +29,13 @@ struct bus_link_config {
 	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
 	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
 	size_t   peer_bytes;   /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
+	const char *user, *password;                               /* dialling: who we are. Copied, as all texts here. */
+	const char *users_file, *acl_file;                         /* listening: who may connect, and what each may do */
+	const char *ca_file, *cert_file, *key_file, *psk_file;     /* tls://: PEM files; NULL: those of `libbus cert` */
+	uint32_t allow_lan;             /* beyond loopback in clear text, with peers of this network only, who give user and password */
+	uint32_t allow_insecure_remote; /* beyond loopback in clear text, with any address */
+	uint32_t relays;                /* what comes by this link goes on by the others of the bus that relay: a hub */
+	uint32_t reserved;              /* 0 */
 };
 
 /* peer_bytes counts the retained values that a peer published (on a bus with a name the log has them, within its own bounds), the
