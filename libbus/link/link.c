@@ -9,6 +9,7 @@
 #include "link/flush.h"
 #include "link/peers.h"
 #include "link/session.h"
+#include "link/terms.h"
 
 enum {
 	DIAL_MS = 5000,         /* one attempt */
@@ -79,7 +80,7 @@ dial(struct bus_link *link)
 	int err;
 
 	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + DIAL_MS * NS_PER_MS);
-	err = link->transport->dial(&link->addr, &link->io, &link->dialer);
+	err = link->transport->dial(&link->addr, &link->terms, &link->io, &link->dialer);
 	if (err < 0) {
 		bus__link_error(link, err);
 		dial_later(link);
@@ -188,7 +189,7 @@ accepted(void *arg)
 int
 bus__link_listen(struct bus_link *link)
 {
-	int err = link->transport->listen(&link->addr, &link->listener);
+	int err = link->transport->listen(&link->addr, &link->terms, &link->listener);
 
 	if (err < 0)
 		return err;
@@ -260,6 +261,15 @@ bus__link_ended(struct bus_link *link, bool was_joined, enum bus_link_end end, i
 	dial_later(link);
 }
 
+void
+bus__link_free(struct bus_link *link)
+{
+	if (link->transport->release != NULL)
+		link->transport->release(&link->terms);
+	bus__terms_fini(&link->terms);
+	bus__free(link);
+}
+
 static void
 leave(struct bus_link *link)
 {
@@ -273,10 +283,10 @@ leave(struct bus_link *link)
 	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);
 	if (!link->owned) {
-		bus__free(link);
+		bus__link_free(link);
 	} else if (atomic_exchange_explicit(&link->gone, LINK_GONE, memory_order_acq_rel) ==
 		   LINK_LEFT) {
-		bus__free(link);
+		bus__link_free(link);
 		bus__unref(links->bus); /* not the last: the link thread runs */
 	} else {
 		/* From the exchange on the memory is the closing thread's. */

@@ -68,6 +68,7 @@ struct bus_link {
 	struct bus__links *links;
 	const struct bus__transport *transport;
 	struct bus__address addr; /* numeric */
+	struct bus__terms terms;
 	char url[BUS__URL_TEXT];
 	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;
@@ -132,6 +133,9 @@ struct bus__session *bus__links_find_peer(
 
 /* Opens the address. Threads: any, before the link is in use; then the link thread. */
 int bus__link_listen(struct bus_link *link);
+
+/* Ends its memory. Threads: any, when nothing else uses the link. */
+void bus__link_free(struct bus_link *link);
 
 /* Tasks: a link starts; a link ends, which it says in `gone` when its connections have. */
 void bus__link_begin(void *link);

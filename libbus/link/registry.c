@@ -13,6 +13,7 @@
 #include "link/frame.h"
 #include "link/link.h"
 #include "link/peers.h"
+#include "link/terms.h"
 
 #define LOOK_NS  INT64_C(5000000)
 #define LEAST_NS INT64_C(60000000) /* what bus_close() gives links beyond its time */
@@ -215,7 +216,7 @@ settle(const struct bus_link *link)
 }
 
 static int
-link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link)
 {
 	static const struct bus_link_config defaults = {.size = sizeof defaults};
 	struct bus__address addr;
@@ -241,14 +242,19 @@ link_new(const char *url, const struct bus_link_config *cfg, struct bus_link **r
 	link->max_peers = cfg->max_peers != 0 ? cfg->max_peers : DEFAULT_PEERS;
 	link->begin = (struct bus__task){.run = bus__link_begin, .arg = link};
 	bus__url_write(&addr, link->url);
-	err = link->transport->check(&addr, &link->addr);
+	link->dials = dials;
+	err = bus__terms_init(&link->terms, cfg, &addr, dials);
+	if (err == 0)
+		err = link->transport->check(&addr, &link->terms, &link->addr);
+	if (err == 0 && link->transport->prepare != NULL)
+		err = link->transport->prepare(&link->terms);
 	if (err < 0)
 		goto free_link;
 	*ret_link = link;
 	return 0;
 
 free_link:
-	bus__free(link);
+	bus__link_free(link);
 	return err;
 }
 
@@ -298,15 +304,14 @@ dial(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, &link);
+	err = link_new(url, cfg, true, &link);
 	if (err < 0)
 		return err;
-	link->dials = true;
 	err = find_links(bus, &link->links);
 	if (err == 0)
 		err = enlist(link, ret_link);
 	if (err < 0)
-		bus__free(link);
+		bus__link_free(link);
 	return err;
 }
 
@@ -335,6 +340,8 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 {
 	const char *hint;
 
+	if (err == BUS_E_TLS)
+		return err; /* prepare() has set the sentence */
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
@@ -383,7 +390,7 @@ listen_at(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, &link);
+	err = link_new(url, cfg, false, &link);
 	if (err < 0)
 		return err;
 	err = find_links(bus, &link->links);
@@ -403,7 +410,7 @@ listen_at(
 	if (link->has_role)
 		bus__peer_role_end(bus, link->role);
 free_link:
-	bus__free(link);
+	bus__link_free(link);
 	return err;
 }
 
@@ -449,7 +456,7 @@ bus_link_close(struct bus_link *link)
 	    atomic_exchange_explicit(&link->gone, LINK_LEFT, memory_order_acq_rel) != LINK_GONE)
 		return;
 	settle(link);
-	bus__free(link);
+	bus__link_free(link);
 	bus__unref(links->bus);
 }
 

@@ -477,7 +477,7 @@ bus__session_sent(struct bus__session *session)
 
 	session->sending = false;
 	if (session->send_io.err < 0)
-		return BUS_E_GONE;
+		return session->send_io.err == BUS_E_TLS ? BUS_E_TLS : BUS_E_GONE;
 	session->flown += session->send_io.count;
 	if (session->flown < bus__load_bytes(load)) {
 		fly(session);

@@ -30,6 +30,7 @@ static const struct verdict {
     {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
+    {BUS_E_TLS, BUS_LINK_END_DENIED, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
     {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
 };
@@ -238,7 +239,8 @@ received(void *arg)
 		if (session->stage == BUS__STAGE_ENDING)
 			free_session(session);
 		else
-			bus__session_end(session, BUS_E_GONE);
+			bus__session_end(
+			    session, session->recv_io.err == BUS_E_TLS ? BUS_E_TLS : BUS_E_GONE);
 		return;
 	}
 	session->heard_ns = bus__now_ns();

@@ -8,6 +8,7 @@
 #ifndef BUS_LINK_TRANSPORT_H
 #define BUS_LINK_TRANSPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
 
@@ -32,6 +33,18 @@ bus__io_done(struct bus__io *io, int err, size_t count)
 	bus__loop_post(io->loop, &io->task);
 }
 
+struct bus__tls_config; /* crypto/tls.h */
+
+/* The settings of a link as far as a transport needs them. The link owns all of it; a transport borrows it for a call. */
+struct bus__terms {
+	char *ca_file, *cert_file, *key_file, *psk_file; /* NULL: the transport's defaults */
+	char host[BUS__URL_NAME];                        /* as the URL has it */
+	bool dials;
+	bool allow_lan, allow_insecure_remote;
+	bool encrypts;               /* the caller of check() encrypts: any address will do */
+	struct bus__tls_config *tls; /* made by prepare(); NULL: none */
+};
+
 struct bus__stream {
 	const struct bus__stream_ops *ops;
 };
@@ -45,6 +58,8 @@ struct bus__stream_ops {
 	int (*admit)(struct bus__stream *stream);
 	/* Closes and frees. Operations under way end; when it returns, no io is touched any more. */
 	void (*free)(struct bus__stream *stream);
+	/* Why an operation answered BUS_E_TLS, in words, as long as the stream. NULL: this transport has no words. */
+	const char *(*reason)(const struct bus__stream *stream);
 };
 
 struct bus__listener {
@@ -73,11 +88,18 @@ struct bus__transport {
 	const struct bus__form *form; /* of its addresses */
 	/* Whether this machine may use the address; a host becomes a numeric one in *numeric.
 	 * Blocks: for a name look-up. */
-	int (*check)(const struct bus__address *addr, struct bus__address *numeric);
+	int (*check)(const struct bus__address *addr, const struct bus__terms *terms,
+	    struct bus__address *numeric);
+	/* Makes what all listens and dials of a link share: reads the files that the terms name. Sets the sentence of the
+	 * failure itself (bus__fail()). NULL: nothing to make.
+	 * Threads: any.  Blocks: for files. */
+	int (*prepare)(struct bus__terms *terms);
+	void (*release)(struct bus__terms *terms); /* what prepare() made; goes with prepare() */
 	/* Opens a numeric address; port 0 becomes the real one. Peers can connect when it returns 0. */
-	int (*listen)(struct bus__address *addr, struct bus__listener **ret_listener);
-	int (*dial)(
-	    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
+	int (*listen)(struct bus__address *addr, const struct bus__terms *terms,
+	    struct bus__listener **ret_listener);
+	int (*dial)(const struct bus__address *addr, const struct bus__terms *terms,
+	    struct bus__io *io, struct bus__dialer **ret_dialer);
 	/* Waits, until the deadline at most, until what was freed is also closed. NULL: it is.
 	 * Threads: any but the link thread. */
 	void (*settle)(const struct bus__transport *transport, int64_t deadline_ns);

@@ -192,7 +192,8 @@ conn_free(struct bus__stream *stream)
 	pthread_mutex_unlock(&conn->endpoint.lock);
 }
 
-static const struct bus__stream_ops conn_ops = {conn_send, conn_recv, conn_admit, conn_free};
+static const struct bus__stream_ops conn_ops = {
+    .send = conn_send, .recv = conn_recv, .admit = conn_admit, .free = conn_free};
 
 /* Owns the handle from here on, also on failure. */
 static int

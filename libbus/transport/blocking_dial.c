@@ -51,13 +51,14 @@ attempt_free(struct bus__dialer *dialer)
 static const struct bus__dialer_ops attempt_ops = {attempt_free};
 
 int
-bus__blocking_dial(
-    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer)
+bus__blocking_dial(const struct bus__address *addr, const struct bus__terms *terms,
+    struct bus__io *io, struct bus__dialer **ret_dialer)
 {
 	struct blocking *kind = bus__blocking_kind(addr);
 	struct attempt *attempt;
 	int err;
 
+	(void)terms;
 	if (bus__blocking_is_crowded(kind))
 		return BUS_E_LIMIT;
 	attempt = (struct attempt *)bus__endpoint_new(kind, sizeof *attempt);

@@ -127,12 +127,14 @@ open_up(struct listening *listening)
 }
 
 int
-bus__blocking_listen(struct bus__address *addr, struct bus__listener **ret_listener)
+bus__blocking_listen(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct blocking *kind = bus__blocking_kind(addr);
 	struct listening *listening;
 	int err;
 
+	(void)terms;
 	if (bus__blocking_is_crowded(kind))
 		bus__blocking_settle(addr->transport,
 		    bus__deadline_ns(SETTLE_MS)); /* many links may have ended at once */

@@ -109,8 +109,9 @@ bool bus__endpoint_goes_on(struct endpoint *endpoint, unsigned bell, int64_t beg
 /* Ends an accept or a dial, which brought a handle if err is 0: makes its connection. */
 void bus__blocking_bring(struct endpoint *endpoint, struct bus__io **at, int err, void *handle);
 
-int bus__blocking_listen(struct bus__address *addr, struct bus__listener **ret_listener);
-int bus__blocking_dial(
-    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
+int bus__blocking_listen(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener);
+int bus__blocking_dial(const struct bus__address *addr, const struct bus__terms *terms,
+    struct bus__io *io, struct bus__dialer **ret_dialer);
 
 #endif

@@ -128,7 +128,8 @@ end_free(struct bus__stream *stream)
 	bus__free(pipe);
 }
 
-static const struct bus__stream_ops end_ops = {end_send, end_recv, end_admit, end_free};
+static const struct bus__stream_ops end_ops = {
+    .send = end_send, .recv = end_recv, .admit = end_admit, .free = end_free};
 
 static struct pipe *
 pipe_new(void)
@@ -194,18 +195,21 @@ listener_free(struct bus__listener *listener)
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
 
 static int
-check(const struct bus__address *addr, struct bus__address *numeric)
+check(const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {
+	(void)terms;
 	*numeric = *addr;
 	return 0;
 }
 
 static int
-listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
+listen_at(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct inproc_listener *inproc = bus__calloc(1, sizeof *inproc);
 	bool added;
 
+	(void)terms;
 	if (inproc == NULL)
 		return BUS_E_NOMEM;
 	inproc->base.ops = &listener_ops;
@@ -253,11 +257,13 @@ dialer_free(struct bus__dialer *dialer)
 static struct bus__dialer no_dialer = {&(const struct bus__dialer_ops){dialer_free}};
 
 static int
-dial(const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer)
+dial(const struct bus__address *addr, const struct bus__terms *terms, struct bus__io *io,
+    struct bus__dialer **ret_dialer)
 {
 	struct pipe *pipe = pipe_new();
 	int err;
 
+	(void)terms;
 	if (pipe == NULL)
 		return BUS_E_NOMEM;
 	bus__names_lock();

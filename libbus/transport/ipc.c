@@ -202,14 +202,16 @@ listener_free(struct bus__listener *listener)
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
 
 static int
-check(const struct bus__address *addr, struct bus__address *numeric)
+check(const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {
+	(void)terms;
 	*numeric = *addr;
 	return bus__nng_check();
 }
 
 static int
-listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
+listen_at(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct ipc_listener *ipc;
 	bool lock_is_new;
@@ -234,7 +236,7 @@ listen_at(struct bus__address *addr, struct bus__listener **ret_listener)
 	err = remove_stale(addr->name, lock_is_new);
 	if (err < 0)
 		goto close_lock;
-	err = bus__nng_listen(addr, &ipc->wire);
+	err = bus__nng_listen(addr, terms, &ipc->wire);
 	if (err < 0)
 		goto close_lock;
 	*ret_listener = &ipc->base;

@@ -239,9 +239,9 @@ stream_free(struct bus__stream *stream)
 }
 
 static const struct bus__stream_ops tcp_stream_ops = {
-    stream_send, stream_recv, admit_anyone, stream_free};
+    .send = stream_send, .recv = stream_recv, .admit = admit_anyone, .free = stream_free};
 static const struct bus__stream_ops ipc_stream_ops = {
-    stream_send, stream_recv, admit_our_user, stream_free};
+    .send = stream_send, .recv = stream_recv, .admit = admit_our_user, .free = stream_free};
 
 /* All but the NNG stream itself, made before there is one: a callback can then fail at nothing. */
 static struct wire_stream *
@@ -336,12 +336,14 @@ listener_options(nng_stream_listener *listener, const struct bus__address *addr)
 }
 
 int
-bus__nng_listen(struct bus__address *addr, struct bus__listener **ret_listener)
+bus__nng_listen(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct wire_listener *wire;
 	char url[BUS__URL_TEXT];
 	int err, sys = 0, port;
 
+	(void)terms;
 	err = enter();
 	if (err < 0)
 		return err;
@@ -434,12 +436,14 @@ dialer_options(nng_stream_dialer *dialer, const struct bus__address *addr)
 }
 
 int
-bus__nng_dial(const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer)
+bus__nng_dial(const struct bus__address *addr, const struct bus__terms *terms, struct bus__io *io,
+    struct bus__dialer **ret_dialer)
 {
 	struct wire_dialer *wire;
 	char url[BUS__URL_TEXT];
 	int err, sys;
 
+	(void)terms;
 	err = enter();
 	if (err < 0)
 		return err;

@@ -12,9 +12,10 @@ int bus__nng_check(void);
 
 /* Listens at an address of NNG. Its scheme decides the options: tcp sends at once and keeps alive, ipc
  * makes the socket 0600 and admits only peers of our user and root. */
-int bus__nng_listen(struct bus__address *addr, struct bus__listener **ret_listener);
+int bus__nng_listen(
+    struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener);
 
-int bus__nng_dial(
-    const struct bus__address *addr, struct bus__io *io, struct bus__dialer **ret_dialer);
+int bus__nng_dial(const struct bus__address *addr, const struct bus__terms *terms,
+    struct bus__io *io, struct bus__dialer **ret_dialer);
 
 #endif

@@ -105,10 +105,11 @@ look_up_elsewhere(const struct bus__address *addr, struct bus__address *numeric)
 }
 
 static int
-check(const struct bus__address *addr, struct bus__address *numeric)
+check(const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {
 	int err;
 
+	(void)terms;
 	*numeric = *addr;
 	err = bus__nng_check();
 	if (err < 0)

@@ -8,8 +8,10 @@
 	"this libbus was built without NNG: install libnng-dev (Debian, Ubuntu), nng-devel (Fedora), nng-dev (Alpine) or nng (Arch), then build libbus again with -Dlinks=enabled"
 
 static int
-refuse(const struct bus__address *addr, struct bus__address *numeric)
+refuse(
+    const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {
+	(void)terms;
 	(void)addr;
 	(void)numeric;
 	return BUS_E_NOTSUP;

@@ -1,0 +1,44 @@
+#include "link/terms.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+/* NULL stays NULL. */
+static int
+copy(const char *text, char **ret_copy)
+{
+	if (text == NULL)
+		return 0;
+	*ret_copy = bus__strdup(text);
+	return *ret_copy != NULL ? 0 : BUS_E_NOMEM;
+}
+
+int
+bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
+    const struct bus__address *addr, bool dials)
+{
+	int err;
+
+	memcpy(terms->host, addr->name, sizeof terms->host);
+	terms->dials = dials;
+	terms->allow_lan = cfg->allow_lan != 0;
+	terms->allow_insecure_remote = cfg->allow_insecure_remote != 0;
+	err = copy(cfg->ca_file, &terms->ca_file);
+	if (err == 0)
+		err = copy(cfg->cert_file, &terms->cert_file);
+	if (err == 0)
+		err = copy(cfg->key_file, &terms->key_file);
+	if (err == 0)
+		err = copy(cfg->psk_file, &terms->psk_file);
+	return err;
+}
+
+void
+bus__terms_fini(struct bus__terms *terms)
+{
+	bus__free(terms->ca_file);
+	bus__free(terms->cert_file);
+	bus__free(terms->key_file);
+	bus__free(terms->psk_file);
+}
