@@ -3,6 +3,7 @@
 #define BUS_ACCESS_REACH_H
 
 #include <ifaddrs.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 enum bus__reach {
@@ -18,6 +19,13 @@ enum bus__reach bus__reach_among(const struct sockaddr *addr, const struct ifadd
 /* The same with the addresses that this machine has now; where they cannot be read, as if it had none.
  * Threads: any.  Blocks: never. */
 enum bus__reach bus__reach_of(const struct sockaddr *addr);
+
+/* Whether clear text may go there. any: wherever it is; lan: on this network too. */
+static inline bool
+bus__reach_allows(enum bus__reach reach, bool lan, bool any)
+{
+	return any || reach == BUS__REACH_LOOPBACK || (lan && reach != BUS__REACH_PUBLIC);
+}
 
 /* "a public address" and the like, for error texts. */
 const char *bus__reach_words(enum bus__reach reach);

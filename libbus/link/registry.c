@@ -1,4 +1,5 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -112,6 +113,7 @@ end_alone(void *arg)
 	if (atomic_load_explicit(&links->users, memory_order_acquire) == 0) {
 		close_all(links);
 		if (atomic_load_explicit(&links->idle, memory_order_relaxed) != 0) {
+			bus__network_unwatch(&links->network);
 			bus__loop_end(&links->loop, let_go, links->bus);
 			return;
 		}
@@ -149,6 +151,7 @@ hook_close(void *arg, int64_t deadline_ns)
 		links->close_task = (struct bus__task){.run = close_all, .arg = links};
 		bus__loop_post(&links->loop, &links->close_task);
 		if (bus__links_await(links, &links->idle, deadline_ns)) {
+			bus__network_unwatch(&links->network);
 			bus__loop_stop(&links->loop);
 			if (atomic_load_explicit(&links->settles, memory_order_relaxed))
 				bus__transport_settle(settle_until(links->close_until_ns));
@@ -180,6 +183,26 @@ static const struct bus__link_hooks hooks = {
     .free = hook_free,
 };
 
+/* On the link thread. */
+static void
+hurry_all(void *arg)
+{
+	struct bus__links *links = arg;
+
+	for (struct bus_link *link = links->first; link != NULL; link = link->next)
+		bus__link_hurry(link);
+}
+
+/* On the reactor's thread. */
+static void
+network_changed(struct bus__network_watch *watch)
+{
+	struct bus__links *links =
+	    (struct bus__links *)(void *)((char *)watch - offsetof(struct bus__links, network));
+
+	bus__loop_post(&links->loop, &links->network_task);
+}
+
 static int
 make_links(struct bus *bus, void **ret_links)
 {
@@ -189,6 +212,8 @@ make_links(struct bus *bus, void **ret_links)
 	if (links == NULL)
 		return BUS_E_NOMEM;
 	links->bus = bus;
+	links->network.changed = network_changed;
+	links->network_task = (struct bus__task){.run = hurry_all, .arg = links};
 	memcpy(&links->random, bus__id(bus), sizeof links->random);
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
@@ -278,6 +303,8 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 	}
 	if (link->transport->settle != NULL)
 		atomic_store_explicit(&links->settles, true, memory_order_relaxed);
+	if (link->dials && bus__terms_leave(&link->terms))
+		bus__network_watch(&links->network);
 	bus__loop_post(&links->loop, &link->begin);
 	bus__links_leave(links);
 	return 0;
@@ -340,8 +367,8 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 {
 	const char *hint;
 
-	if (err == BUS_E_TLS)
-		return err; /* prepare() has set the sentence */
+	if (err == BUS_E_TLS || err == BUS_E_NOT_LOOPBACK)
+		return err; /* prepare() or check() has set the sentence */
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)

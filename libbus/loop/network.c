@@ -117,11 +117,19 @@ stop_source(void *reactor)
 void
 bus__network_watch(struct bus__network_watch *watch)
 {
+	struct bus__reactor *reactor;
+
 	/* The reactor first: a fork then takes our locks before its one, in the order of the calls below. */
-	if (watch->reactor != NULL || bus__reactor_take(&watch->reactor) < 0)
+	if (bus__reactor_take(&reactor) < 0)
 		return;
 	pthread_once(&once, watch_forks);
 	take_locks();
+	if (watch->reactor != NULL) {
+		leave_locks();
+		bus__reactor_give(reactor);
+		return;
+	}
+	watch->reactor = reactor;
 	watch->next = watches;
 	watches = watch;
 	pthread_mutex_unlock(&lock);

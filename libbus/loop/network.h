@@ -16,11 +16,11 @@ struct bus__network_watch {
 };
 
 /* Begins a watch, unless it is on. Where the system has no such socket for us, nothing is told.
- * Threads: any but the reactor's; one at a time for each watch.  Blocks: never. */
+ * Threads: any but the reactor's.  Blocks: never. */
 void bus__network_watch(struct bus__network_watch *watch);
 
 /* Ends it, if it is on: changed() does not run any more.
- * Threads: any but the reactor's; one at a time for each watch.  Blocks: until a changed() that runs has returned. */
+ * Threads: any but the reactor's, when none begins it.  Blocks: until a changed() that runs has returned. */
 void bus__network_unwatch(struct bus__network_watch *watch);
 
 #endif
