@@ -240,6 +240,14 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
+/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
+static bool
+lacks_users(const struct bus_link_config *cfg, bool dials)
+{
+	return !dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
+	       cfg->users_file == NULL;
+}
+
 static int
 link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link)
 {
@@ -252,7 +260,7 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 		cfg = &defaults;
 	if (url == NULL || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
 	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
-	    cfg->bytes > BUS__MAILBOX_MOST)
+	    cfg->bytes > BUS__MAILBOX_MOST || lacks_users(cfg, dials))
 		return BUS_E_INVAL;
 	err = bus__url_parse(url, &addr);
 	if (err < 0)
@@ -363,7 +371,8 @@ transport_of(const char *url)
 
 /* A call that failed with errno as the system left it. */
 static int
-fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
+fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg,
+    bool listens)
 {
 	const char *hint;
 
@@ -374,6 +383,11 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
 		    url, cfg->bytes);
+	if (err == BUS_E_INVAL && cfg != NULL && lacks_users(cfg, !listens))
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": allow_lan needs a users_file: make one with libbus user add, and give its name",
+		    url);
 	if (err == BUS_E_INVAL && cfg != NULL)
 		return bus__fail(err, BUS__SHOWN ": heartbeat_ms: %u: from %d to %d", url,
 		    (unsigned)cfg->heartbeat_ms, BUS__HEARTBEAT_MIN, BUS__HEARTBEAT_MAX);
@@ -404,7 +418,7 @@ bus_dial(
 	cancel = bus__cancel_off(); /* name look-ups */
 	err = dial(bus, url, cfg, ret_link);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
+	return err < 0 ? fail_link(bus, err, url, cfg, false) : 0;
 }
 
 static int
@@ -454,7 +468,7 @@ bus_listen(
 	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
 	err = listen_at(bus, url, cfg, ret_link);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
+	return err < 0 ? fail_link(bus, err, url, cfg, true) : 0;
 }
 
 static bool
