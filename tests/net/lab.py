@@ -27,7 +27,9 @@ from patience import WATCHDOG
 
 HEARTBEAT = 0.5
 PORT = 7000
-NOBODY = "10.1.0.3"  # as near to a as b is, so that the system keeps the order of a name's addresses
+NOBODY = (
+    "10.1.0.3"  # as near to a as b is, so that the system keeps the order of a name's addresses
+)
 AS_ROOT = () if os.geteuid() == 0 else ("--user", "--map-root-user")
 ENTER = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
 NODE = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "net_node"
@@ -172,7 +174,9 @@ class Node:
         """When it first was that, no earlier than then."""
 
         def first():
-            return next((at for what, at, *_ in self.changes if what == state and at >= after), None)
+            return next(
+                (at for what, at, *_ in self.changes if what == state and at >= after), None
+            )
 
         return eventually(first, f"{state}, but {self.changes}", limit)
 
@@ -228,7 +232,8 @@ class Lab:
             machine.ip("address", "add", f"fe80::{number}/64", "dev", machine.port, "nodad")
             machine.ip("link", "set", machine.port, "up")
         eventually(
-            lambda: "LOWER_UP" in a.ip("link", "show", "a0") and "state UP" in b.ip("link"), "a cable"
+            lambda: "LOWER_UP" in a.ip("link", "show", "a0") and "state UP" in b.ip("link"),
+            "a cable",
         )
 
     def hosts(self, names):
@@ -243,12 +248,3 @@ class Lab:
     def heal(self):
         self.a.heal()
         return self.b.heal()
-
-
-def has_networks():
-    """Whether this system lets us make them, or what it says."""
-    try:
-        with Lab():
-            return True
-    except (AssertionError, OSError) as error:
-        return str(error)

@@ -11,7 +11,7 @@ import time
 import pytest
 from lab import HEARTBEAT, NOBODY, PORT, eventually
 
-pytestmark = pytest.mark.check
+pytestmark = pytest.mark.net
 
 # Beside the limits of the library: the time in which a busy machine gets round to a thread.
 SLACK = 0.5
@@ -162,7 +162,9 @@ def test_loss_of_five_in_a_hundred(lab):
 def test_a_cable_of_one_megabit(lab):
     pair = Pair(lab)
     for machine in (lab.a, lab.b):
-        machine.run(*f"tc qdisc add dev {machine.port} root tbf rate 1mbit burst 16kb latency 100ms".split())
+        machine.run(
+            *f"tc qdisc add dev {machine.port} root tbf rate 1mbit burst 16kb latency 100ms".split()
+        )
     pair.publish("1000 1000")
     began = pair.listener.report()["count"]
     eventually(lambda: pair.listener.report()["published"] > 4000, "four seconds of traffic")
