@@ -241,6 +241,18 @@ def test_a_network_that_comes_up_is_tried_at_once(lab, measured):
     measured("back", dialler.when("up", healed) - healed, BACK)
 
 
+def test_an_interface_that_flaps_asks_for_two_attempts_a_second_at_most(lab):
+    lab.b.nft("add chain inet lab counted { type filter hook input priority -1; }")
+    lab.b.nft("add rule inet lab counted tcp flags syn counter")
+    lab.a.node("dial", B)  # which nobody listens at
+    began = time.monotonic()
+    flap = "for i in $(seq 200); do ip address add 10.9.9.9/32 dev lo; ip address delete 10.9.9.9/32 dev lo; done"
+    lab.a.run("sh", "-c", flap)
+    counter = re.search(r"packets (\d+)", lab.b.run("nft", "list", "chain", "inet", "lab", "counted"))
+    first = 10  # whose pauses are shorter
+    assert int(counter[1]) <= 2 * (time.monotonic() - began) + first
+
+
 # --- who may connect ------------------------------------------------------------------------------------------------------
 
 
