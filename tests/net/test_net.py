@@ -248,7 +248,9 @@ def test_an_interface_that_flaps_asks_for_two_attempts_a_second_at_most(lab):
     began = time.monotonic()
     flap = "for i in $(seq 200); do ip address add 10.9.9.9/32 dev lo; ip address delete 10.9.9.9/32 dev lo; done"
     lab.a.run("sh", "-c", flap)
-    counter = re.search(r"packets (\d+)", lab.b.run("nft", "list", "chain", "inet", "lab", "counted"))
+    counter = re.search(
+        r"packets (\d+)", lab.b.run("nft", "list", "chain", "inet", "lab", "counted")
+    )
     first = 10  # whose pauses are shorter
     assert int(counter[1]) <= 2 * (time.monotonic() - began) + first
 
