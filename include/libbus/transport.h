@@ -84,6 +84,8 @@ enum bus_link_end {
 	BUS_LINK_END_PROTOCOL,   /* a frame that may not be sent */
 	BUS_LINK_END_TOO_BIG,    /* a frame above the limit */
 	BUS_LINK_END_DENIED,     /* another user, or too many connections */
+	BUS_LINK_END_AUTH,       /* user or password not accepted, or none given */
+	BUS_LINK_END_TLS,        /* TLS refused */
 	BUS_LINK_END_COUNT
 };
 

@@ -93,6 +93,7 @@ static const struct shape {
     [BUS__FRAME_REPLY] = {0, 0, 0},
     [BUS__FRAME_RESUME] = {BUS__RESUME, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
     [BUS__FRAME_START] = {BUS__START, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_AUTH] = {1, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
 };
 
 /* Flags that a frame of its kind may have, all of them together where one calls for another. */
@@ -163,7 +164,7 @@ bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello)
 	ret_hello->max_payload = (uint32_t)get(frame->body + 16, 4);
 	ret_hello->heartbeat_ms = (uint32_t)get(frame->body + 20, 4);
 	ret_hello->features = get(frame->body + 24, 8);
-	if ((ret_hello->features & BUS__FEATURES_NEEDED) != 0)
+	if ((ret_hello->features & BUS__FEATURES_NEEDED & ~BUS__NEEDS_AUTH) != 0)
 		return BUS_E_VERSION;
 	return ret_hello->heartbeat_ms < BUS__HEARTBEAT_MIN ? BUS_E_PROTOCOL : 0;
 }

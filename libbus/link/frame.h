@@ -46,13 +46,14 @@ enum bus__frame_kind {
 	BUS__FRAME_REPLY,
 	BUS__FRAME_RESUME,
 	BUS__FRAME_START,
-	BUS__FRAME_AUTH, /* reserved, as is the next: no version of ours sends them */
-	BUS__FRAME_ACK
+	BUS__FRAME_AUTH, /* a step of SCRAM, before JOIN */
+	BUS__FRAME_ACK   /* reserved: no version of ours sends it */
 };
 
 /* Features in HELLO. A bus ignores an unknown one of the low half and refuses a peer that sets an unknown one of the
  * high half. */
 #define BUS__FEATURES_NEEDED (UINT64_C(0xffffffff) << 32)
+#define BUS__NEEDS_AUTH      (UINT64_C(1) << 32) /* the peer has to say who it is, by AUTH */
 
 /* Why a side says BYE, in the number field. */
 enum bus__bye {
@@ -62,7 +63,8 @@ enum bus__bye {
 	BUS__BYE_PROTOCOL, /* a frame that may not be sent */
 	BUS__BYE_TOO_BIG,
 	BUS__BYE_DENIED,
-	BUS__BYE_VERSION /* the peer needs a feature that this bus does not know */
+	BUS__BYE_VERSION, /* the peer needs a feature that this bus does not know */
+	BUS__BYE_AUTH     /* the user or the password is not accepted */
 };
 
 struct bus__frame {
@@ -77,7 +79,7 @@ struct bus__hello {
 	uint8_t id[BUS__BUS_ID];
 	uint32_t max_payload;
 	uint32_t heartbeat_ms;
-	uint64_t features; /* none is defined yet */
+	uint64_t features;
 };
 
 /* RESUME: what a side has handled of the other's sequence of messages. */

@@ -13,7 +13,7 @@
  * its values (base/offer.h).
  *
  * What a peer made this bus hold stays on its account as long as it is there. So an account with something on it is found again by
- * the peer's id, also after the peer was forgotten; of 1,024 such, at least, the latest. */
+ * the peer's identity, also after the peer was forgotten; of 1,024 such, at least, the latest. */
 #ifndef BUS_LINK_PEERS_H
 #define BUS_LINK_PEERS_H
 
@@ -28,6 +28,17 @@ struct bus__links;
 struct bus__session;
 struct bus_link;
 
+enum { BUS__USER_NAME = 65 /* bytes of a user's name, with the NUL */ };
+
+/* Who a peer is. What a bus remembers of a peer belongs to both together, so a user who learns the id of another's bus gets
+ * nothing that is meant for that. */
+struct bus__identity {
+	uint8_t id[BUS__BUS_ID]; /* of the bus */
+	char name[BUS__USER_NAME]; /* of the user, whose password the peer has; "": nobody asked */
+};
+
+bool bus__identity_equal(const struct bus__identity *a, const struct bus__identity *b);
+
 /* Of the numbers below `next`, `lost` belong to messages that did not reach the receiver, as far as this side knows. */
 struct bus__sequence {
 	uint64_t id; /* 0: there is none */
@@ -37,7 +48,7 @@ struct bus__sequence {
 struct bus__peer {
 	struct bus__debris debris; /* when it is forgotten */
 	struct bus__peer *next;
-	uint8_t id[BUS__BUS_ID];
+	struct bus__identity identity;
 	struct bus__session *session; /* its connection; NULL: that broke */
 	struct bus_link *link;        /* of its last connection */
 	int64_t forget_ns;
@@ -59,7 +70,7 @@ struct bus__peer {
 /* An account that a peer left behind. */
 struct bus__left {
 	struct bus__left *next;
-	uint8_t id[BUS__BUS_ID];
+	struct bus__identity identity;
 	struct bus__account *account; /* counted */
 };
 

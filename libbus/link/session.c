@@ -405,20 +405,32 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 	return err == 0 ? bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0) : err;
 }
 
-/* The listening side believes JOIN: what it still has from that peer is dead and goes. Only when both
- * dialled each other at the same moment must they agree which stays: the smaller id's. */
+/* Whether a connection takes the place of another one to a bus of that id. Ids are no secret: a user takes the place of
+ * connections of that user only. Without users, two buses that dialled each other at the same moment agree which stays: the
+ * smaller id's. With users both are refused, and one of them dials first the next time. */
+static int
+may_replace(const struct bus__session *session, const struct bus__session *other)
+{
+	const char *user = session->identity.name;
+	const uint8_t *own = bus__id(session->link->links->bus);
+
+	if (other->dialled && (user[0] != '\0' || memcmp(own, session->hello.id, BUS__BUS_ID) < 0))
+		return BUS_E_EXIST;
+	return other->dialled || strcmp(other->identity.name, user) == 0 ? 0 : BUS_E_DENIED;
+}
+
+/* The listening side believes JOIN: what it still has from that peer is dead and goes. */
 int
 bus__session_join(struct bus__session *session)
 {
 	struct bus__links *links = session->link->links;
 	struct bus__session *other = bus__links_find_peer(links, session->hello.id, session);
+	int err = other != NULL ? may_replace(session, other) : 0;
 
-	if (other != NULL) {
-		if (other->dialled &&
-		    memcmp(bus__id(links->bus), session->hello.id, BUS__BUS_ID) < 0)
-			return BUS_E_EXIST;
+	if (err < 0)
+		return err;
+	if (other != NULL)
 		bus__session_end(other, BUS_E_EXIST);
-	}
 	return go_live(session);
 }
 

@@ -11,6 +11,7 @@
 enum bus__stage {
 	BUS__STAGE_GREETING, /* the peer's preamble is awaited */
 	BUS__STAGE_HELLO,    /* its HELLO */
+	BUS__STAGE_AUTH,     /* its next AUTH */
 	BUS__STAGE_JOIN,     /* listening: its JOIN */
 	BUS__STAGE_LIVE,     /* there is a mailbox */
 	BUS__STAGE_ENDING    /* BYE is on its way; what comes in is not looked at */
@@ -46,6 +47,8 @@ struct bus__session {
 	bool heard_start;        /* what the peer sends has numbers from here on */
 	bool gap_at_least;       /* as `gap` */
 	struct bus__hello hello; /* the peer's */
+	struct bus__identity identity; /* from HELLO on; its user from AUTH on */
+	struct bus__auth *auth;        /* while AUTH is under way */
 	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
