@@ -267,6 +267,7 @@ bus__link_free(struct bus_link *link)
 	if (link->transport->release != NULL)
 		link->transport->release(&link->terms);
 	bus__terms_fini(&link->terms);
+	bus__guard_fini(&link->guard);
 	bus__free(link);
 }
 
@@ -279,6 +280,8 @@ leave(struct bus_link *link)
 	while (*at != link)
 		at = &(*at)->next;
 	*at = link->next;
+	bus__guard_stop(&link->guard);
+	bus__loop_cancel(&links->loop, &link->guard.hashed);
 	bus__peers_forget_link(link);
 	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);

@@ -12,6 +12,7 @@
 
 #include "bus/peer.h"
 #include "link/buffers.h"
+#include "link/guard.h"
 #include "link/loop.h"
 #include "link/transport.h"
 #include "link/url.h"
@@ -69,6 +70,7 @@ struct bus_link {
 	const struct bus__transport *transport;
 	struct bus__address addr; /* numeric */
 	struct bus__terms terms;
+	struct bus__guard guard;
 	char url[BUS__URL_TEXT];
 	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "access/users.h"
 #include "link/debris.h"
 #include "link/filters.h"
 #include "link/frame.h"
@@ -28,13 +29,11 @@ struct bus__links;
 struct bus__session;
 struct bus_link;
 
-enum { BUS__USER_NAME = 65 /* bytes of a user's name, with the NUL */ };
-
 /* Who a peer is. What a bus remembers of a peer belongs to both together, so a user who learns the id of another's bus gets
  * nothing that is meant for that. */
 struct bus__identity {
 	uint8_t id[BUS__BUS_ID]; /* of the bus */
-	char name[BUS__USER_NAME]; /* of the user, whose password the peer has; "": nobody asked */
+	char name[BUS__USER_NAME + 1]; /* of the user, whose password the peer has; "": nobody asked */
 };
 
 bool bus__identity_equal(const struct bus__identity *a, const struct bus__identity *b);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "bus/gap.h"
 #include "link/debris.h"
+#include "link/login.h"
 
 /* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
@@ -256,6 +257,7 @@ static const int bye_errors[] = {
     [BUS__BYE_TOO_BIG] = BUS_E_TOO_BIG,
     [BUS__BYE_DENIED] = BUS_E_DENIED,
     [BUS__BYE_VERSION] = BUS_E_VERSION,
+    [BUS__BYE_AUTH] = BUS_E_AUTH,
 };
 
 static int
@@ -342,6 +344,8 @@ hear(struct bus__session *session, const struct bus__frame *frame)
 	case BUS__STAGE_HELLO:
 		return frame->kind == BUS__FRAME_HELLO ? bus__session_hello(session, frame)
 						       : BUS_E_PROTOCOL;
+	case BUS__STAGE_AUTH:
+		return bus__login_hear(session, frame);
 	case BUS__STAGE_JOIN:
 		return frame->kind == BUS__FRAME_JOIN ? bus__session_join(session) : BUS_E_PROTOCOL;
 	default:

@@ -215,8 +215,10 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
+/* *ret_said: the sentence of the failure is set. */
 static int
-link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link)
+link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link,
+    bool *ret_said)
 {
 	static const struct bus_link_config defaults = {.size = sizeof defaults};
 	struct bus__address addr;
@@ -246,8 +248,12 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 	err = bus__terms_init(&link->terms, cfg, &addr, dials);
 	if (err == 0)
 		err = link->transport->check(&addr, &link->terms, &link->addr);
+	if (err < 0)
+		goto free_link;
+	err = bus__guard_init(&link->guard, cfg, dials);
 	if (err == 0 && link->transport->prepare != NULL)
 		err = link->transport->prepare(&link->terms);
+	*ret_said = err < 0 && err != BUS_E_NOMEM;
 	if (err < 0)
 		goto free_link;
 	*ret_link = link;
@@ -296,7 +302,8 @@ find_links(struct bus *bus, struct bus__links **ret_links)
 
 static int
 dial(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
+    bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -304,7 +311,7 @@ dial(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, true, &link);
+	err = link_new(url, cfg, true, &link, ret_said);
 	if (err < 0)
 		return err;
 	err = find_links(bus, &link->links);
@@ -340,8 +347,6 @@ fail_link(const struct bus *bus, int err, const char *url, const struct bus_link
 {
 	const char *hint;
 
-	if (err == BUS_E_TLS)
-		return err; /* prepare() has set the sentence */
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
@@ -370,19 +375,23 @@ bus_dial(
 {
 	struct bus_link_config room;
 	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	bool said = false;
 	int cancel;
 
 	if (err < 0)
 		return err;
 	cancel = bus__cancel_off(); /* name look-ups */
-	err = dial(bus, url, cfg, ret_link);
+	err = dial(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
+	if (err < 0 && !said)
+		fail_link(bus, err, url, cfg);
+	return err < 0 ? err : 0;
 }
 
 static int
 listen_at(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
+    bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -390,7 +399,7 @@ listen_at(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, false, &link);
+	err = link_new(url, cfg, false, &link, ret_said);
 	if (err < 0)
 		return err;
 	err = find_links(bus, &link->links);
@@ -420,14 +429,17 @@ bus_listen(
 {
 	struct bus_link_config room;
 	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	bool said = false;
 	int cancel;
 
 	if (err < 0)
 		return err;
 	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
-	err = listen_at(bus, url, cfg, ret_link);
+	err = listen_at(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg) : 0;
+	if (err < 0 && !said)
+		fail_link(bus, err, url, cfg);
+	return err < 0 ? err : 0;
 }
 
 static bool

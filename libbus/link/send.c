@@ -41,7 +41,9 @@ bus__session_greet(struct bus__session *session)
 {
 	struct bus *bus = session->link->links->bus;
 	struct bus__hello hello = {
-	    .max_payload = bus__max_payload(bus), .heartbeat_ms = session->link->heartbeat_ms};
+	    .max_payload = bus__max_payload(bus),
+	    .heartbeat_ms = session->link->heartbeat_ms,
+	    .features = session->link->guard.users != NULL ? BUS__NEEDS_AUTH : 0};
 	int err =
 	    bus__bytes_reserve(&session->queue.bytes, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
 

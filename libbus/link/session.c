@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "link/login.h"
 
 #define REST_MOST_NS (100 * NS_PER_MS)
 
@@ -30,7 +31,8 @@ static const struct verdict {
     {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
-    {BUS_E_TLS, BUS_LINK_END_DENIED, false, 0},
+    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH},
+    {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
     {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
 };
@@ -114,6 +116,7 @@ free_session(struct bus__session *session)
 	bus__session_release_big(session, &session->flying);
 	bus__session_release_big(session, &session->queue);
 	leave_mailbox(session);
+	bus__login_end(session);
 	bus__session_forget_topics(session);
 	bus__buffers_leave(&link->links->buffers, &session->in);
 	bus__buffers_leave(&link->links->buffers, &session->queue.bytes);
@@ -165,6 +168,7 @@ bus__session_end(struct bus__session *session, int err)
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
+	bus__login_end(session);
 	/* What made an account too large is not to come back with the peer. */
 	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
@@ -384,6 +388,7 @@ int
 bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__links *links = session->link->links;
+	bool has_login;
 	int err;
 
 	err = bus__hello_read(frame, &session->hello);
@@ -391,13 +396,23 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 		return err;
 	if (memcmp(session->hello.id, bus__id(links->bus), BUS__BUS_ID) == 0)
 		return BUS_E_EXIST;
+	memcpy(session->identity.id, session->hello.id, sizeof session->identity.id);
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
-		return bus__session_greet(session);
+		err = bus__login_begin(session, &has_login);
+		return err == 0 ? bus__session_greet(session) : err;
 	}
 	if (bus__links_find_peer(links, session->hello.id, session) != NULL)
 		return BUS_E_EXIST;
-	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+	err = bus__login_begin(session, &has_login);
+	return err == 0 && !has_login ? bus__session_say_join(session) : err;
+}
+
+int
+bus__session_say_join(struct bus__session *session)
+{
+	int err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+
 	if (err == 0)
 		err = go_live(session);
 	if (err == 0)

@@ -48,7 +48,7 @@ struct bus__session {
 	bool gap_at_least;       /* as `gap` */
 	struct bus__hello hello; /* the peer's */
 	struct bus__identity identity; /* from HELLO on; its user from AUTH on */
-	struct bus__auth *auth;        /* while AUTH is under way */
+	struct bus__login *login;      /* while AUTH is under way */
 	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
@@ -111,6 +111,7 @@ void bus__session_forget_topics(struct bus__session *session);
 /* In session.c: the answers to handshake frames. */
 int bus__session_greeted(struct bus__session *session);
 int bus__session_hello(struct bus__session *session, const struct bus__frame *frame);
+int bus__session_say_join(struct bus__session *session);
 int bus__session_join(struct bus__session *session);
 int bus__session_ready(struct bus__session *session); /* or BUS__AGAIN */
 int bus__session_resume(struct bus__session *session, const struct bus__frame *frame);
