@@ -69,6 +69,12 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);
 
+/* Reads users_file, acl_file and the files of tls:// again, as on SIGHUP. Connections begin again by what the files say now; what
+ * was on its way to a peer is counted in a gap. Where a file is bad everything stays as it was, and bus_error_text() says why.
+ * BUS_E_INVAL, _DENIED, _TLS, _LIMIT, _NOMEM, _CLOSED, _SYS.
+ * Threads: any, not beside bus_link_close().  Blocks: for the files.  Callbacks: none run inside. */
+BUS_API int bus_link_reload(struct bus_link *link);
+
 enum bus_link_state {
 	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed. Or standing by */
 	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */

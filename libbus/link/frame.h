@@ -64,7 +64,8 @@ enum bus__bye {
 	BUS__BYE_TOO_BIG,
 	BUS__BYE_DENIED,
 	BUS__BYE_VERSION, /* the peer needs a feature that this bus does not know */
-	BUS__BYE_AUTH     /* the user or the password is not accepted */
+	BUS__BYE_AUTH,    /* the user or the password is not accepted */
+	BUS__BYE_AGAIN    /* users or rights may have changed: begin again */
 };
 
 struct bus__frame {

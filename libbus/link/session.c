@@ -34,6 +34,7 @@ static const struct verdict {
     {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH},
     {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
+    {BUS_E_RESET, BUS_LINK_END_CLOSED, true, BUS__BYE_AGAIN}, /* files were read again */
     {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
 };
 
