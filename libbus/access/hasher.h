@@ -17,10 +17,9 @@ struct bus__hash_job {
 	void (*done)(void *
 		arg); /* on the hasher's thread, once; it may post, and may neither block nor call the hasher */
 	void *arg;
-	int err; /* in done(): 0, BUS_E_NOMEM */
+	int err; /* in done(): 0, or an error of crypto/digest.h */
 	struct bus__scram_keys keys;
-	struct bus__hash_job *next; /* from here on: the hasher's */
-	bool waits;
+	struct bus__hash_job *next; /* the hasher's */
 };
 
 /* Asks for job->keys. 1: they are known from before, and there is no done(). 0: done() follows. BUS_E_LIMIT: 64 jobs wait, or no

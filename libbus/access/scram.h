@@ -39,7 +39,7 @@ enum bus__scram_reason {
 	BUS__SCRAM_MANY_ITERATIONS,
 	BUS__SCRAM_NOT_THE_SERVER, /* the listener does not know the password */
 	BUS__SCRAM_REFUSED,        /* the listener said no: e= */
-	BUS__SCRAM_SYSTEM,         /* no memory, no random bytes, no mbedTLS */
+	BUS__SCRAM_SYSTEM,         /* no random bytes, no mbedTLS */
 	BUS__SCRAM_REASONS
 };
 
@@ -72,8 +72,7 @@ struct bus__scram_server {
 };
 
 /* Each step that makes a message returns its length, the others return 0. Errors: BUS_E_PROTOCOL (malformed), BUS_E_AUTH (refused),
- * BUS_E_INVAL (user: not a name), BUS_E_STATE (not the next step); BUS_E_NOTSUP (no mbedTLS), BUS_E_NOMEM, BUS_E_SYS (no random
- * bytes). Messages have no NUL byte behind them. */
+ * BUS_E_INVAL (user: not a name), BUS_E_STATE (not the next step); BUS_E_NOTSUP (no mbedTLS), BUS_E_SYS (no random bytes). Messages have no NUL byte behind them. */
 
 int bus__scram_client_first(
     struct bus__scram_client *client, const char *user, char ret_message[BUS__SCRAM_MESSAGE]);

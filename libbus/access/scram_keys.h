@@ -26,10 +26,10 @@ struct bus__scram_keys {
 	uint8_t client[BUS__SHA512], server[BUS__SHA512];
 };
 
-/* From what PBKDF2 answers. 0, BUS_E_NOMEM, BUS_E_NOTSUP. */
+/* From what PBKDF2 answers. Errors as in crypto/digest.h. */
 int bus__scram_keys(const uint8_t salted[BUS__SHA512], struct bus__scram_keys *ret_keys);
 
-/* What the listener keeps of the client's key. */
+/* What the listener keeps of the client's key. The same errors. */
 int bus__scram_stored_key(const struct bus__scram_keys *keys, uint8_t ret_stored_key[BUS__SHA512]);
 
 #endif

@@ -18,7 +18,8 @@ enum {
 	BUS__USER_NAME = 64, /* bytes at most */
 	BUS__USERS_MOST = 10000,
 	BUS__USER_LINE = 1024,    /* bytes of a line at most */
-	BUS__ITERATIONS = 100000, /* of new entries */
+	BUS__ITERATIONS = 100000, /* of new entries, as the next one */
+	BUS__NEW_SALT = 16,
 };
 
 struct bus__user {
@@ -48,7 +49,7 @@ const struct bus__user *bus__users_find(
 size_t bus__users_count(const struct bus__users *users);
 const struct bus__user *bus__users_at(const struct bus__users *users, size_t i);
 
-/* How the first user of the file is salted; that of new entries if there is none. */
+/* How the first user of the file is salted that a handshake may use; as new entries are if there is none. */
 const struct bus__salting *bus__users_salting(const struct bus__users *users);
 
 /* Whether it may name a user: 1 to 64 bytes of UTF-8 without control characters, none of : / + #, no blank at its ends and no $ at

@@ -12,7 +12,8 @@ enum { BUS__SHA512 = 64 /* bytes of each digest here */ };
 /* The package that this libbus lacks, as a sentence; NULL: none. */
 extern const char *const bus__digest_missing;
 
-/* Each: 0, BUS_E_NOMEM, BUS_E_NOTSUP. Threads: any.  Blocks: never, but see the last one. */
+/* Each: 0, BUS_E_NOTSUP (no mbedTLS), BUS_E_SYS (hashing hardware that fails). None allocates.
+ * Threads: any.  Blocks: never, but see the last one. */
 int bus__sha512(const void *data, size_t len, uint8_t ret_digest[BUS__SHA512]);
 int bus__hmac_sha512(
     const void *key, size_t key_len, const void *data, size_t len, uint8_t ret_digest[BUS__SHA512]);
@@ -22,11 +23,5 @@ int bus__hmac_sha512(
  * BUS_E_CLOSED. NULL: it always goes on. */
 int bus__pbkdf2_sha512(const void *password, size_t password_len, const void *salt, size_t salt_len,
     uint32_t iterations, bool (*go_on)(void *arg), void *arg, uint8_t ret_digest[BUS__SHA512]);
-
-/* Compares in a time that depends on len alone. */
-bool bus__same_secret(const void *a, const void *b, size_t len);
-
-/* Clears a secret; the compiler may not leave it out. */
-void bus__wipe(void *secret, size_t len);
 
 #endif
