@@ -398,6 +398,8 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 	if (memcmp(session->hello.id, bus__id(links->bus), BUS__BUS_ID) == 0)
 		return BUS_E_EXIST;
 	memcpy(session->identity.id, session->hello.id, sizeof session->identity.id);
+	if (!session->dialled && (session->hello.features & BUS__NEEDS_AUTH) != 0)
+		return BUS_E_VERSION; /* it is who listens that asks */
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
 		err = bus__login_begin(session, &has_login);
