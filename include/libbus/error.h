@@ -33,7 +33,7 @@ extern "C" {
 	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
 	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
 	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
-	X(NOT_LOOPBACK, -22, "address beyond this machine: refused, since nothing protects it; use 127.0.0.1") \
+	X(NOT_LOOPBACK, -22, "address beyond this machine, where nothing protects clear text: use tls://, or allow_lan with users for this network; 127.0.0.1 is this machine") \
 	X(DENIED, -23, "not allowed: the other end is another user's, or the directory of the socket or the log is, or others may write there (it has mode 0700)") \
 	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")               \
 	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \

@@ -12,9 +12,12 @@
 #include "link/terms.h"
 
 enum {
-	DIAL_MS = 5000,         /* one attempt */
-	ACCEPT_AGAIN_MS = 100,  /* after a failure, such as no descriptor left */
-	BACK_OFF_FIRST_MS = 100 /* doubles with every attempt */
+	DIAL_MS = 5000,           /* one attempt, of most transports */
+	ACCEPT_AGAIN_MS = 100,    /* after a failure, such as no descriptor left */
+	BACK_OFF_FIRST_MS = 100,  /* doubles with every attempt */
+	BACK_OFF_KNOWN_MS = 2000, /* at most, for an address that was up */
+	HURRY_MS = 500,           /* between two attempts that changes of the network ask for */
+	HURRY_ATTEMPTS = 4        /* after which the pauses grow again from 1.6 s */
 };
 
 _Atomic int bus__back_off_most_ms = 30000;
@@ -57,9 +60,9 @@ bus__links_find_peer(struct bus__links *links, const uint8_t *id, const struct b
 
 /* --- dialling ---------------------------------------------------------------------------------------- */
 
-/* Full jitter: any moment up to a bound that doubles. */
+/* Full jitter: any moment from then on, up to a bound that doubles. */
 static void
-dial_later(struct bus_link *link)
+dial_later(struct bus_link *link, int64_t from_ns)
 {
 	int64_t bound_ms = (int64_t)BACK_OFF_FIRST_MS
 			   << (link->attempts < 16 ? link->attempts : 16);
@@ -67,23 +70,53 @@ dial_later(struct bus_link *link)
 
 	if (link->closing)
 		return;
+	if (link->has_joined && most_ms > BACK_OFF_KNOWN_MS)
+		most_ms = BACK_OFF_KNOWN_MS;
 	if (bound_ms > most_ms)
 		bound_ms = most_ms;
 	link->attempts++;
 	bus__timer_set(&link->links->loop, &link->timer,
-	    bus__now_ns() + (int64_t)(next_random(link->links) % (uint64_t)(bound_ms * NS_PER_MS)));
+	    from_ns + (int64_t)(next_random(link->links) % (uint64_t)(bound_ms * NS_PER_MS)));
+	if (link->hurries)
+		bus__link_hurry(link);
+}
+
+/* The pause counts from the beginning of what failed: an attempt that took long was a pause too. */
+static void
+dial_again(struct bus_link *link)
+{
+	dial_later(link, link->dialled_ns);
+}
+
+void
+bus__link_hurry(struct bus_link *link)
+{
+	int64_t due_ns = link->dialled_ns + HURRY_MS * NS_PER_MS, now_ns = bus__now_ns();
+
+	if (!link->dials || !link->has_role || link->closing || !bus__terms_leave(&link->terms))
+		return;
+	link->hurries = link->dialer != NULL;
+	if (link->attempts > HURRY_ATTEMPTS)
+		link->attempts = HURRY_ATTEMPTS;
+	if (due_ns < now_ns)
+		due_ns = now_ns;
+	/* A timer that is not set is due at the end of time: the link is up. */
+	if (link->dialer == NULL && link->timer.due_ns != INT64_MAX && due_ns < link->timer.due_ns)
+		bus__timer_set(&link->links->loop, &link->timer, due_ns);
 }
 
 static void
 dial(struct bus_link *link)
 {
-	int err;
+	int err, most_ms = link->transport->dial_ms != 0 ? link->transport->dial_ms : DIAL_MS;
 
-	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + DIAL_MS * NS_PER_MS);
+	link->dialled_ns = bus__now_ns();
+	link->hurries = false;
+	bus__timer_set(&link->links->loop, &link->timer, link->dialled_ns + most_ms * NS_PER_MS);
 	err = link->transport->dial(&link->addr, &link->terms, &link->io, &link->dialer);
 	if (err < 0) {
 		bus__link_error(link, err);
-		dial_later(link);
+		dial_again(link);
 	}
 }
 
@@ -116,6 +149,34 @@ take_stream(struct bus_link *link)
 	return stream;
 }
 
+/* Who connects to 0.0.0.0 is known only now. */
+static int
+judge_remote(const struct bus_link *link, struct bus__stream *stream)
+{
+	struct sockaddr_storage addr;
+	int err;
+
+	if (link->dials || stream->ops->remote == NULL)
+		return 0;
+	err = stream->ops->remote(stream, &addr);
+	if (err < 0)
+		return err;
+	return bus__terms_reach(
+		   &link->terms, bus__reach_of((const struct sockaddr *)(const void *)&addr))
+		   ? 0
+		   : BUS_E_NOT_LOOPBACK;
+}
+
+/* Until it has joined, a host is a bad one. */
+static void
+note_host(struct bus_link *link, struct bus__stream *stream)
+{
+	struct sockaddr_storage addr;
+
+	if (link->dials && stream->ops->remote != NULL && stream->ops->remote(stream, &addr) == 0)
+		memcpy(&link->terms.bad, &addr, sizeof link->terms.bad);
+}
+
 static void
 begin_session(struct bus_link *link, struct bus__stream *stream)
 {
@@ -123,11 +184,14 @@ begin_session(struct bus_link *link, struct bus__stream *stream)
 
 	if (err == 0)
 		err = stream->ops->admit(stream);
+	if (err == 0)
+		err = judge_remote(link, stream);
 	if (err < 0) {
 		stream->ops->free(stream);
 		bus__link_ended(link, false, BUS_LINK_END_DENIED, err);
 		return;
 	}
+	note_host(link, stream);
 	bus__session_start(link, stream, link->dials);
 }
 
@@ -142,7 +206,7 @@ dialled(void *arg)
 		begin_session(link, stream);
 	} else {
 		bus__link_error(link, link->io.err);
-		dial_later(link);
+		dial_again(link);
 	}
 }
 
@@ -157,7 +221,7 @@ dial_time(void *arg)
 	}
 	drop_io(link);
 	bus__link_error(link, BUS_E_TIMEDOUT);
-	dial_later(link);
+	dial_again(link);
 }
 
 /* --- listening --------------------------------------------------------------------------------------- */
@@ -245,6 +309,8 @@ bus__link_joined(struct bus_link *link)
 {
 	atomic_fetch_add_explicit(&link->peers, 1, memory_order_relaxed);
 	link->attempts = 0;
+	link->terms.good = link->terms.bad;
+	link->terms.bad = (union bus__host){.any.sa_family = AF_UNSPEC};
 	set_state(link, BUS_LINK_UP);
 }
 
@@ -258,7 +324,10 @@ bus__link_ended(struct bus_link *link, bool was_joined, enum bus_link_end end, i
 	if (!link->dials)
 		return;
 	set_state(link, BUS_LINK_DOWN);
-	dial_later(link);
+	if (was_joined)
+		dial_later(link, bus__now_ns());
+	else
+		dial_again(link);
 }
 
 void

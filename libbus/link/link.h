@@ -16,6 +16,7 @@
 #include "link/loop.h"
 #include "link/transport.h"
 #include "link/url.h"
+#include "loop/network.h"
 
 struct bus__session;
 struct bus__change;
@@ -57,7 +58,9 @@ struct bus__links {
 	bool closing;
 	int64_t close_until_ns; /* bus_close()'s deadline, set before `closing` */
 	struct bus__task close_task, end_task;
-	struct bus__timer end_timer; /* of a link thread that was left behind */
+	struct bus__timer end_timer;       /* of a link thread that was left behind */
+	struct bus__network_watch network; /* on once a link dials beyond this machine */
+	struct bus__task network_task;
 };
 
 enum gone {
@@ -97,6 +100,8 @@ struct bus_link {
 	struct bus__io io;       /* the accept or the dial under way */
 	struct bus__timer timer; /* when to accept or dial again, or to give up a dial */
 	unsigned attempts;       /* dials since the last success */
+	int64_t dialled_ns;      /* when the last one began */
+	bool hurries;            /* this machine's networks have changed since */
 	bool has_joined;         /* dialling: there was a connection */
 	bool closing;
 	_Atomic uint32_t gone; /* futex, enum gone */
@@ -114,8 +119,8 @@ bus__count(_Atomic uint64_t *counter, uint64_t n)
 bool bus__links_enter(struct bus__links *links);
 void bus__links_leave(struct bus__links *links);
 
-/* The longest pause between two attempts to dial, and the one between two looks of a member that stands by whether the link's owner is
- * gone. Tests shorten both. Relaxed: they publish nothing. */
+/* The longest pause between two attempts to dial an address that never was up, and the one between two looks of a member that stands by
+ * whether the link's owner is gone. Tests shorten both. Relaxed: they publish nothing. */
 extern _Atomic int bus__back_off_most_ms, bus__stand_by_ms;
 
 /* Waits until *word is not 0, which the link thread stores. false: the deadline has passed, and the link thread is in a callback
@@ -138,6 +143,9 @@ int bus__link_listen(struct bus_link *link);
 
 /* Ends its memory. Threads: any, when nothing else uses the link. */
 void bus__link_free(struct bus_link *link);
+
+/* This machine's networks have changed: a link that waits to dial beyond it does so at once. */
+void bus__link_hurry(struct bus_link *link);
 
 /* Tasks: a link starts; a link ends, which it says in `gone` when its connections have. */
 void bus__link_begin(void *link);

@@ -1,4 +1,5 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -112,6 +113,7 @@ end_alone(void *arg)
 	if (atomic_load_explicit(&links->users, memory_order_acquire) == 0) {
 		close_all(links);
 		if (atomic_load_explicit(&links->idle, memory_order_relaxed) != 0) {
+			bus__network_unwatch(&links->network);
 			bus__loop_end(&links->loop, let_go, links->bus);
 			return;
 		}
@@ -149,6 +151,7 @@ hook_close(void *arg, int64_t deadline_ns)
 		links->close_task = (struct bus__task){.run = close_all, .arg = links};
 		bus__loop_post(&links->loop, &links->close_task);
 		if (bus__links_await(links, &links->idle, deadline_ns)) {
+			bus__network_unwatch(&links->network);
 			bus__loop_stop(&links->loop);
 			if (atomic_load_explicit(&links->settles, memory_order_relaxed))
 				bus__transport_settle(settle_until(links->close_until_ns));
@@ -180,6 +183,26 @@ static const struct bus__link_hooks hooks = {
     .free = hook_free,
 };
 
+/* On the link thread. */
+static void
+hurry_all(void *arg)
+{
+	struct bus__links *links = arg;
+
+	for (struct bus_link *link = links->first; link != NULL; link = link->next)
+		bus__link_hurry(link);
+}
+
+/* On the reactor's thread. */
+static void
+network_changed(struct bus__network_watch *watch)
+{
+	struct bus__links *links =
+	    (struct bus__links *)(void *)((char *)watch - offsetof(struct bus__links, network));
+
+	bus__loop_post(&links->loop, &links->network_task);
+}
+
 static int
 make_links(struct bus *bus, void **ret_links)
 {
@@ -189,6 +212,8 @@ make_links(struct bus *bus, void **ret_links)
 	if (links == NULL)
 		return BUS_E_NOMEM;
 	links->bus = bus;
+	links->network.changed = network_changed;
+	links->network_task = (struct bus__task){.run = hurry_all, .arg = links};
 	memcpy(&links->random, bus__id(bus), sizeof links->random);
 	pthread_mutex_init(&links->lock, NULL);
 	bus__changes_init(links);
@@ -215,7 +240,18 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
+<<<<<<< HEAD
 /* *ret_said: the sentence of the failure is set. */
+=======
+/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
+static bool
+lacks_users(const struct bus_link_config *cfg, bool dials)
+{
+	return !dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
+	       cfg->users_file == NULL;
+}
+
+>>>>>>> ready-network
 static int
 link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link,
     bool *ret_said)
@@ -229,7 +265,7 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 		cfg = &defaults;
 	if (url == NULL || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
 	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
-	    cfg->bytes > BUS__MAILBOX_MOST)
+	    cfg->bytes > BUS__MAILBOX_MOST || lacks_users(cfg, dials))
 		return BUS_E_INVAL;
 	err = bus__url_parse(url, &addr);
 	if (err < 0)
@@ -284,6 +320,8 @@ enlist(struct bus_link *link, struct bus_link **ret_link)
 	}
 	if (link->transport->settle != NULL)
 		atomic_store_explicit(&links->settles, true, memory_order_relaxed);
+	if (link->dials && bus__terms_leave(&link->terms))
+		bus__network_watch(&links->network);
 	bus__loop_post(&links->loop, &link->begin);
 	bus__links_leave(links);
 	return 0;
@@ -343,15 +381,26 @@ transport_of(const char *url)
 
 /* A call that failed with errno as the system left it. */
 static int
-fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
+fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg,
+    bool listens)
 {
 	const char *hint;
 
+<<<<<<< HEAD
+=======
+	if (err == BUS_E_TLS || err == BUS_E_NOT_LOOPBACK)
+		return err; /* prepare() or check() has set the sentence */
+>>>>>>> ready-network
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
 		    url, cfg->bytes);
+	if (err == BUS_E_INVAL && cfg != NULL && lacks_users(cfg, !listens))
+		return bus__fail(err,
+		    BUS__SHOWN
+		    ": allow_lan needs a users_file: make one with libbus user add, and give its name",
+		    url);
 	if (err == BUS_E_INVAL && cfg != NULL)
 		return bus__fail(err, BUS__SHOWN ": heartbeat_ms: %u: from %d to %d", url,
 		    (unsigned)cfg->heartbeat_ms, BUS__HEARTBEAT_MIN, BUS__HEARTBEAT_MAX);
@@ -383,9 +432,13 @@ bus_dial(
 	cancel = bus__cancel_off(); /* name look-ups */
 	err = dial(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
+<<<<<<< HEAD
 	if (err < 0 && !said)
 		fail_link(bus, err, url, cfg);
 	return err < 0 ? err : 0;
+=======
+	return err < 0 ? fail_link(bus, err, url, cfg, false) : 0;
+>>>>>>> ready-network
 }
 
 static int
@@ -437,9 +490,13 @@ bus_listen(
 	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
 	err = listen_at(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
+<<<<<<< HEAD
 	if (err < 0 && !said)
 		fail_link(bus, err, url, cfg);
 	return err < 0 ? err : 0;
+=======
+	return err < 0 ? fail_link(bus, err, url, cfg, true) : 0;
+>>>>>>> ready-network
 }
 
 static bool

@@ -22,6 +22,7 @@ bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
 
 	memcpy(terms->host, addr->name, sizeof terms->host);
 	terms->dials = dials;
+	terms->encrypts = addr->transport->encrypts;
 	terms->allow_lan = cfg->allow_lan != 0;
 	terms->allow_insecure_remote = cfg->allow_insecure_remote != 0;
 	err = copy(cfg->ca_file, &terms->ca_file);

@@ -4,11 +4,27 @@
 
 #include <libbus/transport.h>
 
+#include "access/reach.h"
 #include "link/transport.h"
 
 /* Copies the texts. terms is zeroed before. 0 or BUS_E_NOMEM; either way _fini() ends it. */
 int bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
     const struct bus__address *addr, bool dials);
 void bus__terms_fini(struct bus__terms *terms);
+
+/* Whether peers may be on other machines. */
+static inline bool
+bus__terms_leave(const struct bus__terms *terms)
+{
+	return terms->encrypts || terms->allow_lan || terms->allow_insecure_remote;
+}
+
+/* Whether a peer, or an address to listen at, may be this far away. */
+static inline bool
+bus__terms_reach(const struct bus__terms *terms, enum bus__reach reach)
+{
+	return bus__reach_allows(
+	    reach, terms->allow_lan, terms->encrypts || terms->allow_insecure_remote);
+}
 
 #endif

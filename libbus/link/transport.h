@@ -8,8 +8,10 @@
 #ifndef BUS_LINK_TRANSPORT_H
 #define BUS_LINK_TRANSPORT_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "link/loop.h"
@@ -35,13 +37,22 @@ bus__io_done(struct bus__io *io, int err, size_t count)
 
 struct bus__tls_config; /* crypto/tls.h */
 
+/* An address of the internet, without its port. */
+union bus__host {
+	struct sockaddr any; /* AF_UNSPEC: none */
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
 /* The settings of a link as far as a transport needs them. The link owns all of it; a transport borrows it for a call. */
 struct bus__terms {
 	char *ca_file, *cert_file, *key_file, *psk_file; /* NULL: the transport's defaults */
 	char host[BUS__URL_NAME];                        /* as the URL has it */
 	bool dials;
 	bool allow_lan, allow_insecure_remote;
-	bool encrypts;               /* the caller of check() encrypts: any address will do */
+	bool encrypts;        /* the caller of check() and dial() encrypts: any address will do */
+	union bus__host good; /* dialling: of the last connection that was joined; tried first */
+	union bus__host bad;  /* the same of the last one that was not; tried last */
 	struct bus__tls_config *tls; /* made by prepare(); NULL: none */
 };
 
@@ -60,6 +71,8 @@ struct bus__stream_ops {
 	void (*free)(struct bus__stream *stream);
 	/* Why an operation answered BUS_E_TLS, in words, as long as the stream. NULL: this transport has no words. */
 	const char *(*reason)(const struct bus__stream *stream);
+	/* Reads the peer's address. 0, or BUS_E_GONE. NULL: peers of this transport have none. */
+	int (*remote)(struct bus__stream *stream, struct sockaddr_storage *ret_addr);
 };
 
 struct bus__listener {
@@ -86,7 +99,8 @@ struct bus__dialer_ops {
 struct bus__transport {
 	const char *scheme;
 	const struct bus__form *form; /* of its addresses */
-	/* Whether this machine may use the address; a host becomes a numeric one in *numeric.
+	/* Whether this machine may use the address; a host becomes a numeric one in *numeric, or stays a name that each dial looks
+	 * up. BUS_E_NOT_LOOPBACK: it has set the sentence itself (bus__fail()).
 	 * Blocks: for a name look-up. */
 	int (*check)(const struct bus__address *addr, const struct bus__terms *terms,
 	    struct bus__address *numeric);
@@ -103,6 +117,9 @@ struct bus__transport {
 	/* Waits, until the deadline at most, until what was freed is also closed. NULL: it is.
 	 * Threads: any but the link thread. */
 	void (*settle)(const struct bus__transport *transport, int64_t deadline_ns);
+	/* How long one dial may take, with look-ups and all addresses of a name, and without the handshake. 0: five seconds. */
+	int dial_ms;
+	bool encrypts; /* what it carries: any address will do */
 	/* What an address looks like, for an error; NULL: as bus_strerror() says. */
 	const char *address_hint;
 	/* What this libbus was built without, and how to get it: check() returns BUS_E_NOTSUP. NULL: nothing is missing. */

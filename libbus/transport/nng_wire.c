@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -238,8 +239,37 @@ stream_free(struct bus__stream *stream)
 	bus__free(wire);
 }
 
-static const struct bus__stream_ops tcp_stream_ops = {
-    .send = stream_send, .recv = stream_recv, .admit = admit_anyone, .free = stream_free};
+static int
+tcp_remote(struct bus__stream *stream, struct sockaddr_storage *ret_addr)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)(void *)ret_addr;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)ret_addr;
+	nng_sockaddr addr;
+
+	if (nng_stream_get_addr(((struct wire_stream *)stream)->stream, NNG_OPT_REMADDR, &addr) !=
+	    0)
+		return BUS_E_GONE;
+	*ret_addr = (struct sockaddr_storage){.ss_family = AF_UNSPEC};
+	if (addr.s_family == NNG_AF_INET) {
+		in->sin_family = AF_INET;
+		in->sin_port = addr.s_in.sa_port;
+		in->sin_addr.s_addr = addr.s_in.sa_addr;
+		return 0;
+	}
+	if (addr.s_family != NNG_AF_INET6)
+		return BUS_E_GONE;
+	in6->sin6_family = AF_INET6;
+	in6->sin6_port = addr.s_in6.sa_port;
+	in6->sin6_scope_id = addr.s_in6.sa_scope;
+	memcpy(&in6->sin6_addr, addr.s_in6.sa_addr, sizeof in6->sin6_addr);
+	return 0;
+}
+
+static const struct bus__stream_ops tcp_stream_ops = {.send = stream_send,
+    .recv = stream_recv,
+    .admit = admit_anyone,
+    .free = stream_free,
+    .remote = tcp_remote};
 static const struct bus__stream_ops ipc_stream_ops = {
     .send = stream_send, .recv = stream_recv, .admit = admit_our_user, .free = stream_free};
 
@@ -266,6 +296,49 @@ static const struct bus__stream_ops *
 ops_of(const struct bus__address *addr)
 {
 	return strcmp(addr->transport->scheme, "tcp") == 0 ? &tcp_stream_ops : &ipc_stream_ops;
+}
+
+/* An address as NNG takes it. Its parser refuses the scope in fe80::1%eth0, so what it would make of an address of tcp is made here. */
+struct place {
+	char url[BUS__URL_TEXT], host[BUS__URL_NAME], port[6];
+	nng_url parts;
+};
+
+static void
+locate(const struct bus__address *addr, struct place *ret_place)
+{
+	bus__url_write(addr, ret_place->url);
+	memcpy(ret_place->host, addr->name, sizeof ret_place->host);
+	snprintf(ret_place->port, sizeof ret_place->port, "%u", addr->port);
+	ret_place->parts = (nng_url){.u_rawurl = ret_place->url,
+	    .u_scheme = (char *)(uintptr_t)addr->transport->scheme,
+	    .u_host = ret_place->host,
+	    .u_hostname = ret_place->host,
+	    .u_port = ret_place->port,
+	    .u_path = "",
+	    .u_requri = ""};
+}
+
+static int
+alloc_listener(const struct bus__address *addr, nng_stream_listener **ret_listener)
+{
+	struct place place;
+
+	locate(addr, &place);
+	return ops_of(addr) == &tcp_stream_ops
+		   ? nng_stream_listener_alloc_url(ret_listener, &place.parts)
+		   : nng_stream_listener_alloc(ret_listener, place.url);
+}
+
+static int
+alloc_dialer(const struct bus__address *addr, nng_stream_dialer **ret_dialer)
+{
+	struct place place;
+
+	locate(addr, &place);
+	return ops_of(addr) == &tcp_stream_ops
+		   ? nng_stream_dialer_alloc_url(ret_dialer, &place.parts)
+		   : nng_stream_dialer_alloc(ret_dialer, place.url);
 }
 
 /* --- listening -------------------------------------------------------------------------------------- */
@@ -340,7 +413,6 @@ bus__nng_listen(
     struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct wire_listener *wire;
-	char url[BUS__URL_TEXT];
 	int err, sys = 0, port;
 
 	(void)terms;
@@ -356,8 +428,7 @@ bus__nng_listen(
 	if (err != 0)
 		goto free_wire;
 	nng_aio_set_timeout(wire->aio, NNG_DURATION_INFINITE);
-	bus__url_write(addr, url);
-	err = nng_stream_listener_alloc(&wire->listener, url);
+	err = alloc_listener(addr, &wire->listener);
 	if (err != 0)
 		goto free_aio;
 	err = listener_options(wire->listener, addr);
@@ -440,7 +511,6 @@ bus__nng_dial(const struct bus__address *addr, const struct bus__terms *terms, s
     struct bus__dialer **ret_dialer)
 {
 	struct wire_dialer *wire;
-	char url[BUS__URL_TEXT];
 	int err, sys;
 
 	(void)terms;
@@ -460,8 +530,7 @@ bus__nng_dial(const struct bus__address *addr, const struct bus__terms *terms, s
 	if (err != 0)
 		goto free_next;
 	nng_aio_set_timeout(wire->aio, NNG_DURATION_INFINITE);
-	bus__url_write(addr, url);
-	err = nng_stream_dialer_alloc(&wire->dialer, url);
+	err = alloc_dialer(addr, &wire->dialer);
 	if (err != 0)
 		goto free_aio;
 	err = dialer_options(wire->dialer, addr);

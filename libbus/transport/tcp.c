@@ -1,79 +1,61 @@
-/* tcp://host:port, on this machine only: nothing here protects what crosses a network. */
+/* tcp://host:port, in clear text: on this machine, and beyond it where the link's terms allow that. */
 #define _GNU_SOURCE
 #include "transport/table.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <libbus/error.h>
 
+#include "base/error_text.h"
 #include "base/thread.h"
+#include "link/terms.h"
+#include "transport/hosts.h"
 #include "transport/nng_wire.h"
+#include "transport/tcp_dial.h"
 
-static bool
-is_loopback(const struct sockaddr *addr)
-{
-	if (addr->sa_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)addr;
-
-		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-	}
-	return addr->sa_family == AF_INET6 &&
-	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
-}
+#define DIAL_MS 60000
 
 static int
-translate(int gai)
+fail_reach(const struct bus__address *addr, const union bus__host *host, enum bus__reach reach)
 {
-	switch (gai) {
-	case 0:
-		return 0;
-	case EAI_MEMORY:
-		return BUS_E_NOMEM;
-	case EAI_SYSTEM:
-		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	default: /* no such host, or no memory to look for it */
-		return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_ADDRESS;
-	}
+	char url[BUS__URL_TEXT], text[BUS__URL_NAME] = "it";
+	const char *way = reach == BUS__REACH_PUBLIC
+			      ? "tls://, or allow_insecure_remote inside a VPN"
+			      : "tls://, or allow_lan with users";
+
+	bus__url_write(addr, url);
+	bus__host_write(host, text);
+	return bus__fail(BUS_E_NOT_LOOPBACK,
+	    BUS__SHOWN
+	    ": %.46s is %s: in clear text a link stays on this machine, at 127.0.0.1; use %s",
+	    url, text, bus__reach_words(reach), way);
 }
 
-/* NNG gets the number that was checked, and never looks the name up again. Of several addresses IPv4 is
- * taken, so that both sides of tcp://localhost meet. flags: AI_NUMERICHOST, or 0. */
+/* All that the name stands for must be allowed. IPv4 is taken, so that both sides of tcp://localhost meet. NNG gets the number that was
+ * checked, and never looks the name up again. */
 static int
-look_up(const struct bus__address *addr, int flags, struct bus__address *numeric)
+choose(const struct bus__address *addr, const struct bus__terms *terms,
+    const struct bus__hosts *hosts, struct bus__address *numeric)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list, *chosen;
-	int err;
+	unsigned chosen = 0;
 
-	errno = 0;
-	err = translate(getaddrinfo(addr->name, NULL, &hints, &list));
-	if (err < 0)
-		return err;
-	chosen = list;
-	for (struct addrinfo *at = list; at != NULL; at = at->ai_next) {
-		if (!is_loopback(at->ai_addr)) {
-			err = BUS_E_NOT_LOOPBACK;
-			goto free_list;
-		}
-		if (at->ai_family == AF_INET && chosen->ai_family != AF_INET)
-			chosen = at;
+	for (unsigned i = 0; i < hosts->count; i++) {
+		enum bus__reach reach = bus__reach_of(&hosts->at[i].any);
+
+		if (!bus__terms_reach(terms, reach))
+			return fail_reach(addr, &hosts->at[i], reach);
+		if (hosts->at[i].any.sa_family == AF_INET &&
+		    hosts->at[chosen].any.sa_family != AF_INET)
+			chosen = i;
 	}
-	err = translate(getnameinfo(chosen->ai_addr, chosen->ai_addrlen, numeric->name,
-	    sizeof numeric->name, NULL, 0, NI_NUMERICHOST));
-
-free_list:
-	freeaddrinfo(list);
-	return err;
+	return bus__host_write(&hosts->at[chosen], numeric->name);
 }
 
 struct lookup {
-	const struct bus__address *addr;
-	struct bus__address *numeric;
+	const char *name;
+	struct bus__hosts *hosts;
 	int err, system; /* the second: errno */
 };
 
@@ -83,7 +65,7 @@ run_lookup(void *arg)
 	struct lookup *lookup = arg;
 
 	bus__thread_name("bus-lookup");
-	lookup->err = look_up(lookup->addr, 0, lookup->numeric);
+	lookup->err = bus__hosts_find(lookup->name, false, lookup->hosts);
 	lookup->system = errno;
 	return NULL;
 }
@@ -91,9 +73,9 @@ run_lookup(void *arg)
 /* A name takes as much stack as the system's modules for names do: 12 KiB for those in glibc, any number for others. A
  * caller may have 32 KiB. */
 static int
-look_up_elsewhere(const struct bus__address *addr, struct bus__address *numeric)
+look_up_elsewhere(const char *name, struct bus__hosts *hosts)
 {
-	struct lookup lookup = {.addr = addr, .numeric = numeric};
+	struct lookup lookup = {.name = name, .hosts = hosts};
 	pthread_t thread;
 	int err = bus__thread_start(&thread, run_lookup, &lookup);
 
@@ -104,20 +86,24 @@ look_up_elsewhere(const struct bus__address *addr, struct bus__address *numeric)
 	return lookup.err;
 }
 
+/* A name that is dialled beyond this machine stays one: what it stands for may change, and may be unknown until a network is there. */
 static int
 check(const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {
+	const char *name = strcmp(addr->name, "*") == 0 ? "0.0.0.0" : addr->name;
+	struct bus__hosts hosts;
 	int err;
 
-	(void)terms;
 	*numeric = *addr;
 	err = bus__nng_check();
 	if (err < 0)
 		return err;
-	if (strcmp(addr->name, "*") == 0)
-		return BUS_E_NOT_LOOPBACK;
-	err = look_up(addr, AI_NUMERICHOST, numeric);
-	return err == BUS_E_ADDRESS ? look_up_elsewhere(addr, numeric) : err;
+	err = bus__hosts_find(name, true, &hosts);
+	if (err == BUS_E_ADDRESS && terms->dials && bus__terms_leave(terms))
+		return 0;
+	if (err == BUS_E_ADDRESS)
+		err = look_up_elsewhere(name, &hosts);
+	return err < 0 ? err : choose(addr, terms, &hosts, numeric);
 }
 
 const struct bus__transport bus__transport_tcp = {
@@ -125,5 +111,6 @@ const struct bus__transport bus__transport_tcp = {
     .form = &bus__form_host,
     .check = check,
     .listen = bus__nng_listen,
-    .dial = bus__nng_dial,
+    .dial = bus__tcp_dial,
+    .dial_ms = DIAL_MS,
 };

@@ -20,6 +20,21 @@ path_of(const char *url)
 	return url + strlen("ipc://");
 }
 
+/* Empty: nobody may connect. */
+static const char *
+users_file(void)
+{
+	static char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof path, "%s/users", bus_test_dir());
+	file = fopen(path, "w");
+	ck_assert_ptr_nonnull(file);
+	fclose(file);
+	ck_assert_int_eq(chmod(path, 0600), 0);
+	return path;
+}
+
 START_TEST(an_address_that_is_none_is_refused_by_name)
 {
 	static const struct {
@@ -41,6 +56,114 @@ START_TEST(an_address_that_is_none_is_refused_by_name)
 	ck_bus(bus_listen(bus, NULL, NULL, NULL), BUS_E_INVAL);
 	ck_bus(bus_listen(NULL, "inproc://a", NULL, NULL), BUS_E_INVAL);
 	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+static int
+listen_with(struct bus *bus, const char *url, const struct bus_link_config *cfg)
+{
+	struct bus_link *link = NULL;
+	int err = bus_listen(bus, url, cfg, &link);
+
+	bus_link_close(link);
+	return err;
+}
+
+START_TEST(clear_text_leaves_this_machine_only_where_that_is_asked_for)
+{
+	struct bus_link_config lan = {
+	    .size = sizeof lan, .allow_lan = 1, .users_file = users_file()};
+	struct bus_link_config any = {.size = sizeof any, .allow_insecure_remote = 1};
+	struct bus *bus = open_bus();
+
+	ck_bus(listen_with(bus, "tcp://0.0.0.0:0", &lan), 0);
+	ck_bus(listen_with(bus, "tcp://*:0", &lan), 0);
+	ck_bus(listen_with(bus, "tcp://[::]:0", &lan), 0);
+	ck_bus(listen_with(bus, "tcp://0.0.0.0:0", &any), 0);
+	ck_bus(listen_with(bus, "tcp://8.8.8.8:0", &lan), BUS_E_NOT_LOOPBACK);
+	ck_bus(bus_dial(bus, "tcp://8.8.8.8:1", &lan, NULL), BUS_E_NOT_LOOPBACK);
+	ck_bus(bus_dial(bus, "tcp://[2001:db8::1]:1", &lan, NULL), BUS_E_NOT_LOOPBACK);
+	ck_bus(bus_dial(bus, "tcp://10.255.255.254:1", &lan, NULL), 0);
+	ck_bus(bus_dial(bus, "tcp://8.8.8.8:1", &any, NULL), 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(a_lan_listener_needs_users)
+{
+	struct bus_link_config lan = {.size = sizeof lan, .allow_lan = 1};
+	struct bus *bus = open_bus();
+
+	ck_bus(listen_with(bus, "tcp://0.0.0.0:0", &lan), BUS_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), "libbus user add"));
+	ck_bus(bus_dial(bus, "tcp://127.0.0.1:1", &lan, NULL), 0);
+	lan.allow_insecure_remote = 1;
+	ck_bus(listen_with(bus, "tcp://0.0.0.0:0", &lan), 0);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(a_refused_address_says_what_it_is_and_what_would_do)
+{
+	static const struct {
+		const char *url, *what, *way;
+		bool lan;
+	} cases[] = {{"tcp://8.8.8.8:1", "8.8.8.8 is a public address", "tls://", false},
+	    {"tcp://192.168.1.2:1", "192.168.1.2 is an address of this network", "allow_lan",
+		false},
+	    {"tcp://[fe80::1]:1", "fe80::1 is an address of this network", "allow_lan", false},
+	    {"tcp://0.0.0.0:1", "0.0.0.0 is all addresses", "allow_lan", false},
+	    {"tcp://8.8.8.8:1", "8.8.8.8 is a public address", "allow_insecure_remote", true}};
+	struct bus *bus = open_bus();
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct bus_link_config cfg = {
+		    .size = sizeof cfg, .allow_lan = cases[i].lan, .users_file = NULL};
+
+		ck_bus(bus_dial(bus, cases[i].url, &cfg, NULL), BUS_E_NOT_LOOPBACK);
+		ck_assert_msg(strncmp(bus_error_text(), cases[i].url, strlen(cases[i].url)) == 0 &&
+				  strstr(bus_error_text(), cases[i].what) != NULL &&
+				  strstr(bus_error_text(), cases[i].way) != NULL,
+		    "%s", bus_error_text());
+	}
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+/* A machine may start before the network that knows the name. */
+START_TEST(an_unknown_name_beyond_this_machine_is_tried_again)
+{
+	struct bus_link_config any = {.size = sizeof any, .allow_insecure_remote = 1};
+	struct bus *bus = open_bus();
+	struct bus_link *link;
+
+	ck_bus(bus_listen(bus, "tcp://no-such-host.invalid:7000", &any, NULL), BUS_E_ADDRESS);
+	ck_bus(bus_dial(bus, "tcp://no-such-host.invalid:7000", &any, &link), 0);
+	ck_eventually(stats_of(link).last_error == BUS_E_ADDRESS);
+	ck_assert(!is_up(link));
+	bus_link_close(link);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(a_name_that_may_be_elsewhere_is_looked_up_at_each_dial)
+{
+	struct bus_link_config any = {.size = sizeof any, .allow_insecure_remote = 1};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	struct bus_link *first;
+	char url[64];
+
+	/* The name of 127.0.0.1 may also be that of ::1, where nobody listens. */
+	ck_bus(bus_listen(p.a, "tcp://127.0.0.1:0", NULL, &first), 0);
+	ck_assert_int_gt(bus_link_url(first, p.url, sizeof p.url), 0);
+	snprintf(url, sizeof url, "tcp://localhost%s", strrchr(p.url, ':'));
+	ck_bus(bus_dial(p.b, url, &any, &p.lb), 0);
+	ck_eventually(is_up(p.lb));
+	bus_link_close(first);
+	ck_eventually(!is_up(p.lb));
+	ck_bus(bus_listen(p.a, p.url, NULL, &p.la), 0);
+	ck_eventually(is_up(p.lb));
+	pair_close(&p);
 }
 END_TEST
 
@@ -277,6 +400,10 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("taken");
 
 	BUS_TEST_CASE(suite, "address", an_address_that_is_none_is_refused_by_name,
+	    clear_text_leaves_this_machine_only_where_that_is_asked_for, a_lan_listener_needs_users,
+	    a_refused_address_says_what_it_is_and_what_would_do,
+	    an_unknown_name_beyond_this_machine_is_tried_again,
+	    a_name_that_may_be_elsewhere_is_looked_up_at_each_dial,
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,
 	    localhost_gets_a_port_and_keeps_its_name);
 	BUS_TEST_CASE(suite, "path", a_file_in_the_way_stays_as_it_is,
