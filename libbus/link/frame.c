@@ -74,6 +74,12 @@ msg_extra(uint8_t flags)
 	       ((flags & MSG_REPLY_TO) != 0 ? 8u : 0u);
 }
 
+/* No length is right. */
+#define RESERVED                                                                                   \
+	{                                                                                          \
+		UINT32_MAX, 0, 0                                                                   \
+	}
+
 /* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
  * on its flags and on the payload limit. */
 static const struct shape {
@@ -94,6 +100,8 @@ static const struct shape {
     [BUS__FRAME_RESUME] = {BUS__RESUME, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
     [BUS__FRAME_START] = {BUS__START, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
     [BUS__FRAME_AUTH] = {1, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_ACK] = RESERVED,
+    [BUS__FRAME_DENY] = {1, BUS_LIMIT_TOPIC_BYTES, BUS__DENY_TOPIC},
 };
 
 /* Flags that a frame of its kind may have, all of them together where one calls for another. */
@@ -142,7 +150,7 @@ bus__frame_read(
 		return BUS_E_PROTOCOL;
 	min = shapes[frame.kind].min;
 	max = shapes[frame.kind].max;
-	if (!are_flags_right(frame.kind, frame.flags))
+	if (min > max || !are_flags_right(frame.kind, frame.flags))
 		return BUS_E_PROTOCOL;
 	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY) {
 		min = msg_extra(frame.flags);

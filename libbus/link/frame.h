@@ -47,8 +47,12 @@ enum bus__frame_kind {
 	BUS__FRAME_RESUME,
 	BUS__FRAME_START,
 	BUS__FRAME_AUTH, /* a step of SCRAM, before JOIN */
-	BUS__FRAME_ACK   /* reserved: no version of ours sends it */
+	BUS__FRAME_ACK,  /* reserved: no version of ours sends it */
+	BUS__FRAME_DENY  /* what the other side may not read or write */
 };
+
+/* In the number field of DENY. */
+enum bus__deny { BUS__DENY_FILTER, BUS__DENY_TOPIC };
 
 /* Features in HELLO. A bus ignores an unknown one of the low half and refuses a peer that sets an unknown one of the
  * high half. */

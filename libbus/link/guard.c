@@ -15,32 +15,29 @@ copy(const char *text, char **ret_copy)
 	return *ret_copy != NULL ? 0 : BUS_E_NOMEM;
 }
 
-/* What a dialler and a listener may be told; names and passwords are never part of a sentence. */
-static int
-check(const struct bus_link_config *cfg, bool dials)
+/* What is wrong with the settings; NULL: nothing. Names and passwords are never part of a sentence. */
+static const char *
+find_fault(const struct bus_link_config *cfg, bool dials)
 {
 	if (cfg->reserved != 0)
-		return bus__fail(BUS_E_INVAL, "bus_link_config.reserved is not 0: leave it 0");
+		return "reserved: leave it 0";
 	if (dials && (cfg->users_file != NULL || cfg->acl_file != NULL))
-		return bus__fail(BUS_E_INVAL,
-		    "users_file and acl_file belong to bus_listen(): a dialling link has user and password");
+		return "users_file and acl_file belong to bus_listen(): a dialling link has user and password";
 	if (!dials && (cfg->user != NULL || cfg->password != NULL))
-		return bus__fail(BUS_E_INVAL,
-		    "user and password belong to bus_dial(): a listening link has users_file");
+		return "user and password belong to bus_dial(): a listening link has users_file";
 	if ((cfg->user == NULL) != (cfg->password == NULL))
-		return bus__fail(
-		    BUS_E_INVAL, "user and password go together: one of them is missing");
-	if (cfg->acl_file != NULL && cfg->users_file == NULL)
-		return bus__fail(BUS_E_INVAL,
-		    "acl_file says what each user may do, and users_file is missing: make one with libbus user add");
+		return "user and password go together: one of them is missing";
 	if (cfg->user != NULL && !bus__user_name_ok(cfg->user, strlen(cfg->user)))
-		return bus__fail(BUS_E_INVAL,
-		    "user: 1 to %d bytes of text without : / + # and control characters",
-		    BUS__USER_NAME);
+		return "user: 1 to 64 bytes of text without : / + # and control characters";
 	if (cfg->password != NULL && !bus__password_ok(cfg->password, strlen(cfg->password)))
-		return bus__fail(BUS_E_INVAL,
-		    "password: 1 to %d bytes of text without control characters", BUS__PASSWORD);
-	return 0;
+		return "password: 1 to 1024 bytes of text without control characters";
+	if (cfg->acl_file != NULL && cfg->users_file == NULL)
+		return "acl_file says what each user may do, and users_file is missing: make one with libbus user add";
+	/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
+	if (!dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
+	    cfg->users_file == NULL)
+		return "allow_lan needs a users_file: make one with libbus user add, and give its name";
+	return NULL;
 }
 
 int
@@ -68,12 +65,15 @@ bus__guard_read(
 }
 
 int
-bus__guard_init(struct bus__guard *guard, const struct bus_link_config *cfg, bool dials)
+bus__guard_init(
+    struct bus__guard *guard, const char *url, const struct bus_link_config *cfg, bool dials)
 {
-	int err = check(cfg, dials);
+	const char *fault = find_fault(cfg, dials);
+	int err;
 
-	if (err == 0)
-		err = copy(cfg->user, &guard->user);
+	if (fault != NULL)
+		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": %s", url, fault);
+	err = copy(cfg->user, &guard->user);
 	if (err == 0)
 		err = copy(cfg->password, &guard->password);
 	if (err == 0)

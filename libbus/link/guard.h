@@ -27,7 +27,8 @@ struct bus__guard {
 /* Copies the texts and reads the files. guard is zeroed before. 0, or the error of the setting or the file, with its sentence;
  * either way bus__guard_fini() ends it.
  * Threads: any.  Blocks: for the files. */
-int bus__guard_init(struct bus__guard *guard, const struct bus_link_config *cfg, bool dials);
+int bus__guard_init(
+    struct bus__guard *guard, const char *url, const struct bus_link_config *cfg, bool dials);
 void bus__guard_fini(struct bus__guard *guard);
 
 /* Reads the files again. 0 or an error with its sentence, and then nothing is returned.

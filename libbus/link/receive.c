@@ -9,6 +9,8 @@
 #include "bus/gap.h"
 #include "link/debris.h"
 #include "link/login.h"
+#include "link/permit.h"
+#include "topic/name.h"
 
 /* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
@@ -58,6 +60,9 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	topic->announced = true;
 	/* The old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
+	/* Its messages are refused one by one, as where there is no room. */
+	if (!bus__permit_write(session, text))
+		return bus__permit_deny(session, BUS__DENY_TOPIC, text);
 	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
@@ -235,6 +240,7 @@ static int
 hear_filter(struct bus__session *session, const struct bus__frame *frame)
 {
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	size_t len;
 	int err;
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
@@ -243,10 +249,25 @@ hear_filter(struct bus__session *session, const struct bus__frame *frame)
 		bus__filters_remove(&session->peer->filters, text);
 		return 0;
 	}
+	if (bus__filter_check(text, &len) == 0 && !bus__permit_subscribe(session, text))
+		return bus__permit_deny(session, BUS__DENY_FILTER, text);
 	err = bus__filters_add(&session->peer->filters, session->mbox, text);
 	if (err == 0 && session->joined)
 		bus__peer_tell_values(session->mbox);
 	return err == BUS_E_FILTER || err == BUS_E_TOPIC_LONG ? BUS_E_PROTOCOL : err;
+}
+
+static int
+hear_deny(struct bus__session *session, const struct bus__frame *frame)
+{
+	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	size_t len;
+
+	if (!bus__text_read(frame, text) || text[0] == '$' || bus__filter_check(text, &len) < 0 ||
+	    (frame->number == BUS__DENY_TOPIC && bus__topic_check(text, &len) < 0))
+		return BUS_E_PROTOCOL;
+	bus__permit_denied(session, (enum bus__deny)frame->number, text);
+	return 0;
 }
 
 static const int bye_errors[] = {
@@ -328,6 +349,8 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 		return hear_start(session, frame);
 	case BUS__FRAME_LOST:
 		return hear_lost(session, frame);
+	case BUS__FRAME_DENY:
+		return hear_deny(session, frame);
 	case BUS__FRAME_PING:
 		return 0;
 	default:

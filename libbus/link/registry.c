@@ -240,18 +240,7 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
-<<<<<<< HEAD
 /* *ret_said: the sentence of the failure is set. */
-=======
-/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
-static bool
-lacks_users(const struct bus_link_config *cfg, bool dials)
-{
-	return !dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
-	       cfg->users_file == NULL;
-}
-
->>>>>>> ready-network
 static int
 link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link,
     bool *ret_said)
@@ -265,7 +254,7 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 		cfg = &defaults;
 	if (url == NULL || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
 	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
-	    cfg->bytes > BUS__MAILBOX_MOST || lacks_users(cfg, dials))
+	    cfg->bytes > BUS__MAILBOX_MOST)
 		return BUS_E_INVAL;
 	err = bus__url_parse(url, &addr);
 	if (err < 0)
@@ -284,9 +273,10 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 	err = bus__terms_init(&link->terms, cfg, &addr, dials);
 	if (err == 0)
 		err = link->transport->check(&addr, &link->terms, &link->addr);
+	*ret_said = err == BUS_E_NOT_LOOPBACK;
 	if (err < 0)
 		goto free_link;
-	err = bus__guard_init(&link->guard, cfg, dials);
+	err = bus__guard_init(&link->guard, link->url, cfg, dials);
 	if (err == 0 && link->transport->prepare != NULL)
 		err = link->transport->prepare(&link->terms);
 	*ret_said = err < 0 && err != BUS_E_NOMEM;
@@ -381,26 +371,15 @@ transport_of(const char *url)
 
 /* A call that failed with errno as the system left it. */
 static int
-fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg,
-    bool listens)
+fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
 {
 	const char *hint;
 
-<<<<<<< HEAD
-=======
-	if (err == BUS_E_TLS || err == BUS_E_NOT_LOOPBACK)
-		return err; /* prepare() or check() has set the sentence */
->>>>>>> ready-network
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
 		    url, cfg->bytes);
-	if (err == BUS_E_INVAL && cfg != NULL && lacks_users(cfg, !listens))
-		return bus__fail(err,
-		    BUS__SHOWN
-		    ": allow_lan needs a users_file: make one with libbus user add, and give its name",
-		    url);
 	if (err == BUS_E_INVAL && cfg != NULL)
 		return bus__fail(err, BUS__SHOWN ": heartbeat_ms: %u: from %d to %d", url,
 		    (unsigned)cfg->heartbeat_ms, BUS__HEARTBEAT_MIN, BUS__HEARTBEAT_MAX);
@@ -432,13 +411,9 @@ bus_dial(
 	cancel = bus__cancel_off(); /* name look-ups */
 	err = dial(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-<<<<<<< HEAD
 	if (err < 0 && !said)
 		fail_link(bus, err, url, cfg);
 	return err < 0 ? err : 0;
-=======
-	return err < 0 ? fail_link(bus, err, url, cfg, false) : 0;
->>>>>>> ready-network
 }
 
 static int
@@ -490,13 +465,9 @@ bus_listen(
 	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
 	err = listen_at(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-<<<<<<< HEAD
 	if (err < 0 && !said)
 		fail_link(bus, err, url, cfg);
 	return err < 0 ? err : 0;
-=======
-	return err < 0 ? fail_link(bus, err, url, cfg, true) : 0;
->>>>>>> ready-network
 }
 
 static bool

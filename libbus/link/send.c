@@ -6,11 +6,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "link/flush.h"
+#include "link/permit.h"
 
 enum {
 	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
 	TAKE = 64,          /* messages between two bus__peer_release() */
 	ENOUGH = 16 * 1024, /* of what waits: it is sent before more is gathered */
+	WITHHELD_MOST =
+	    1024, /* messages that the peer may not read, which fill no buffer, before others have their turn */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
 		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
@@ -40,8 +43,7 @@ int
 bus__session_greet(struct bus__session *session)
 {
 	struct bus *bus = session->link->links->bus;
-	struct bus__hello hello = {
-	    .max_payload = bus__max_payload(bus),
+	struct bus__hello hello = {.max_payload = bus__max_payload(bus),
 	    .heartbeat_ms = session->link->heartbeat_ms,
 	    .features = session->link->guard.users != NULL ? BUS__NEEDS_AUTH : 0};
 	int err =
@@ -186,21 +188,41 @@ put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 	}
 }
 
-/* Whether the peer was told that the number stands for the topic. From now on it was, unless there is no memory to remember that. */
-static bool
-tell_topic(struct bus__session *session, uint16_t number, uint64_t serial)
+enum told { TOLD_BEFORE, TOLD_NOW, TOLD_NEVER };
+
+/* In told_topics beside the serial: the peer may not read it. */
+#define WITHHELD (UINT64_C(1) << 63)
+
+/* Whether the peer was told that the number stands for the topic, which it was from now on, unless there is no memory to remember
+ * that; or is not told, since it may not read the topic. */
+static enum told
+tell_topic(struct bus__session *session, uint16_t number, const struct bus__out *out)
 {
-	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told;
+	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told, none = 0;
+	uint64_t serial = out->topic_serial + 1;
 
 	if (*part == NULL)
 		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
-	if (*part == NULL)
-		return false;
-	told = &(*part)[number % BUS__TOPICS_PART];
-	if (*told == serial + 1)
-		return true;
-	*told = serial + 1;
-	return false;
+	told = *part != NULL ? &(*part)[number % BUS__TOPICS_PART] : &none;
+	if (*told == serial)
+		return TOLD_BEFORE;
+	if (*told == (serial | WITHHELD))
+		return TOLD_NEVER;
+	if (!bus__permit_read(session, out->msg->topic))
+		serial |= WITHHELD;
+	*told = serial;
+	return serial & WITHHELD ? TOLD_NEVER : TOLD_NOW;
+}
+
+/* The peer learns nothing of it, and so takes no number for it. Nobody there replies. */
+static void
+withhold(struct bus__session *session, const struct bus_msg *msg)
+{
+	const struct bus_msg nobody = {.size = sizeof nobody, .reply_to = msg->reply_to};
+
+	session->withheld++;
+	if (msg->reply_to != 0)
+		bus__reply_from_peer(session->link->links->bus, msg->reply_to, &nobody, true);
 }
 
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
@@ -212,9 +234,12 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	size_t len = msg->len + msg->headers_len;
 	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
 
+	enum told told;
+
 	put_lost_before(session, msg->lost);
 	if (len > session->hello.max_payload) {
-		if ((msg->flags & BUS_MSG_KEPT) == 0)
+		if ((msg->flags & BUS_MSG_KEPT) == 0 &&
+		    (out->is_reply || bus__permit_read(session, msg->topic)))
 			put_lost(session, 1);
 		return;
 	}
@@ -224,7 +249,12 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		put_content(session, msg, len);
 		return;
 	}
-	if (!tell_topic(session, number, out->topic_serial)) {
+	told = tell_topic(session, number, out);
+	if (told == TOLD_NEVER) {
+		withhold(session, msg);
+		return;
+	}
+	if (told == TOLD_NOW) {
 		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
 		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
@@ -277,7 +307,7 @@ gather_values(struct bus__session *session, size_t most)
 
 	repair(session);
 	while (err == 0 && !bus__session_has_big(session) &&
-	       session->queue.bytes.len + WORST <= most) {
+	       session->queue.bytes.len + WORST <= most && session->withheld < WITHHELD_MOST) {
 		got = bus__peer_take_value(session->mbox, &out);
 		if (got != BUS__VALUES_ONE)
 			break;
@@ -334,7 +364,7 @@ gather(struct bus__session *session)
 	if (room > bytes->cap)
 		room = bytes->cap;
 	put_lost_parked(session);
-	while (bytes->len + WORST <= room) {
+	while (bytes->len + WORST <= room && session->withheld < WITHHELD_MOST) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
 				/* The last ones expired: no message may come for long that tells of them. */
@@ -446,15 +476,20 @@ bus__session_send(struct bus__session *session)
 {
 	int err;
 
+	session->withheld = 0;
 	for (;;) {
 		/* What waits already waits for no more; otherwise sends would be small. */
 		err = session->sending || session->queue.bytes.len < ENOUGH ? fill(session) : 0;
 		if (err < 0 || session->sending)
 			return err;
-		if (session->queue.bytes.len > 0)
+		if (session->queue.bytes.len > 0) {
 			take_off(session);
-		else if (rest(session))
+		} else if (session->withheld >= WITHHELD_MOST) {
+			bus__loop_post(&session->link->links->loop, &session->values_task);
 			return 0;
+		} else if (rest(session)) {
+			return 0;
+		}
 	}
 }
 

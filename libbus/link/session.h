@@ -41,15 +41,15 @@ struct bus__session {
 	enum bus__stage stage;
 	bool joined; /* both READY are said */
 	bool heard_bye;
-	bool heard_end;          /* and it was for good */
-	bool for_good;           /* it ends so */
-	bool is_first;           /* between the two buses */
-	bool heard_start;        /* what the peer sends has numbers from here on */
-	bool gap_at_least;       /* as `gap` */
-	struct bus__hello hello; /* the peer's */
+	bool heard_end;                /* and it was for good */
+	bool for_good;                 /* it ends so */
+	bool is_first;                 /* between the two buses */
+	bool heard_start;              /* what the peer sends has numbers from here on */
+	bool gap_at_least;             /* as `gap` */
+	struct bus__hello hello;       /* the peer's */
 	struct bus__identity identity; /* from HELLO on; its user from AUTH on */
 	struct bus__login *login;      /* while AUTH is under way */
-	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
+	struct bus__peer *peer;        /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
 	int64_t heard_ns, said_ns;
@@ -86,8 +86,9 @@ struct bus__session {
 	struct bus__timer values_timer; /* when it may begin again because of losses */
 	int64_t values_ns;              /* the same: not before */
 	bool owes_values;               /* it is to begin again: some have other numbers now */
-	/* By number: the serial that it stands for, and one. */
+	/* By number: the serial that it stands for, and one; and whether the peer may not read it. */
 	uint64_t *told_topics[BUS__TOPICS_PARTS];
+	uint32_t withheld; /* in this round */
 	uint32_t told_filters;
 	bool told_all, telling;
 	int tell_error;

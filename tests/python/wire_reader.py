@@ -18,6 +18,7 @@ RESTARTED = 1
 WAITED, MET = 1, 2  # of RESUME
 RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN, BEFORE = (1 << bit for bit in range(8))
 NOBODY = 64
+DENY_TOPIC = 1  # the number of a DENY whose text is a topic, not a filter
 MSG_FLAGS, REPLY_FLAGS = 255, TYPED | TTL | HEADERS | REPLY_TO | NOBODY
 
 # The fields of MSG and REPLY in their order: name, the flags it comes with, its format.
@@ -72,6 +73,7 @@ KINDS = {
     12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED | MET),
     13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
     14: Kind("AUTH", 1, MOST_LONGER),
+    16: Kind("DENY", 1, MOST_TEXT, number=1),
 }
 RESERVED = {15: "ACK"}
 CODES = {kind.name: code for code, kind in KINDS.items()} | {"ACK": 15}
@@ -252,7 +254,7 @@ def read_text(found, max_payload):
         found.refuse("text", f"no UTF-8 at {error.start}")
     if text.startswith("$"):
         found.refuse("text", f"{text!r} concerns one bus only")
-    if found.kind == "TOPIC":
+    if found.kind == "TOPIC" or (found.kind == "DENY" and found.number == DENY_TOPIC):
         if "+" in text or "#" in text:
             found.refuse("text", f"the topic {text!r} has a wildcard")
     else:
@@ -304,6 +306,7 @@ READ = {
     "SUB": read_text,
     "UNSUB": read_text,
     "TOPIC": read_text,
+    "DENY": read_text,
     "MSG": read_message,
     "REPLY": read_message,
     "LOST": read_lost,
