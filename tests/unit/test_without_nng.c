@@ -1,11 +1,11 @@
 /* A libbus that was built without NNG. This program brings transport/without_nng.c, so the library's own ipc.c, tcp.c and
- * nng_wire.c are not linked. */
+ * nng_wire.c are not linked; nor is tls.c, which needs tcp. */
 #include "error_text_test.h"
 
 #include "link_test.h"
 
 static const char *const urls[] = {
-    "ipc:///tmp/a.sock", "tcp://127.0.0.1:0", "tcp://no-such-host:1"};
+    "ipc:///tmp/a.sock", "tcp://127.0.0.1:0", "tcp://no-such-host:1", "tls://127.0.0.1:0"};
 
 START_TEST(dialling_and_listening_name_the_missing_package_and_the_next_step)
 {

@@ -1,0 +1,121 @@
+#include "crypto/mbed.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+#include <mbedtls/error.h>
+
+#include "base/fork.h"
+#include "base/random.h"
+
+int
+bus__mbed_random(void *none, unsigned char *ret_bytes, size_t len)
+{
+	(void)none;
+	return bus__random(ret_bytes, len) == 0 ? 0 : MBEDTLS_ERR_ERROR_GENERIC_ERROR;
+}
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+#include <psa/crypto.h>
+
+#ifdef MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG
+/* A build for us (tools/wheel_libs.sh) asks here. */
+psa_status_t
+mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context, uint8_t *output,
+    size_t output_size, size_t *output_length)
+{
+	(void)context;
+	*output_length = output_size;
+	return bus__random(output, output_size) == 0 ? PSA_SUCCESS : PSA_ERROR_HARDWARE_FAILURE;
+}
+#endif
+
+static pthread_mutex_t begin_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t begun_in; /* the fork generation, and one; 0: not begun */
+
+static void
+take_lock(void)
+{
+	pthread_mutex_lock(&begin_lock);
+}
+
+static void
+leave_lock(void)
+{
+	pthread_mutex_unlock(&begin_lock);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+watch_forks(void)
+{
+	pthread_atfork(take_lock, leave_lock, leave_lock);
+}
+
+/* Its generator of random numbers is seeded once: a child seeds its own, or both would draw the same keys. */
+int
+bus__mbed_begin(void)
+{
+	uint32_t now = bus__fork_generation() + 1;
+	int err = 0;
+
+	pthread_once(&once, watch_forks);
+	take_lock();
+	if (begun_in != now) {
+		if (begun_in != 0)
+			mbedtls_psa_crypto_free();
+		err = psa_crypto_init() == PSA_SUCCESS ? 0 : MBEDTLS_ERR_ERROR_GENERIC_ERROR;
+		begun_in = err == 0 ? now : 0;
+	}
+	leave_lock();
+	return err;
+}
+
+int
+bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, size_t len)
+{
+	return mbedtls_pk_parse_key(ret_key, data, len, NULL, 0, bus__mbed_random, NULL);
+}
+
+bool
+bus__mbed_is_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
+{
+	return mbedtls_pk_check_pair(public_key, key, bus__mbed_random, NULL) == 0;
+}
+#else
+int
+bus__mbed_begin(void)
+{
+	return 0;
+}
+
+int
+bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, size_t len)
+{
+	return mbedtls_pk_parse_key(ret_key, data, len, NULL, 0);
+}
+
+bool
+bus__mbed_is_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
+{
+	return mbedtls_pk_check_pair(public_key, key) == 0;
+}
+#endif
+
+bool
+bus__mbed_is_ec(const mbedtls_pk_context *key)
+{
+	mbedtls_pk_type_t type = mbedtls_pk_get_type(key);
+
+	return type == MBEDTLS_PK_ECKEY || type == MBEDTLS_PK_ECDSA;
+}
+
+void
+bus__mbed_words(int err, char *ret_text, size_t cap)
+{
+	char text[120];
+
+	mbedtls_strerror(err, text, sizeof text);
+	snprintf(ret_text, cap, "%s", text);
+}
