@@ -31,7 +31,7 @@ int bus__hasher_ask(struct bus__hash_job *job);
  * Threads: any but inside done().  Blocks: while done() runs. */
 void bus__hasher_cancel(struct bus__hash_job *job);
 
-/* Remembers the keys of a job for the next ask with the same password and salting: after the peer proved that they are
+/* Remembers the keys of a job that was asked for, for the next ask with the same password and salting: after the peer proved that they are
  * right, so that a stranger cannot fill the 64 places. Threads: any.  Blocks: never. */
 void bus__hasher_remember(const struct bus__hash_job *job);
 

@@ -101,21 +101,23 @@ read_mosquitto(const struct bus__part *fields, struct bus__user *ret_user, int *
 {
 	const char *complaint = read_salting(fields, 1, &ret_user->salting);
 	uint8_t salted[BUS__SHA512];
-	struct bus__scram_keys keys;
+	struct bus__scram_keys keys = {0};
+	int err;
 
 	if (complaint != NULL)
 		return complaint;
 	if (!read_digest(fields[2], salted))
 		return "its hash is not base64 of 64 bytes";
-	*ret_err = bus__scram_keys(salted, &keys);
-	if (*ret_err == 0)
-		*ret_err = bus__scram_stored_key(&keys, ret_user->stored_key);
+	err = bus__scram_keys(salted, &keys);
+	if (err == 0)
+		err = bus__scram_stored_key(&keys, ret_user->stored_key);
 	memcpy(ret_user->server_key, keys.server, sizeof keys.server);
 	bus__wipe(salted, sizeof salted);
 	bus__wipe(&keys, sizeof keys);
-	if (*ret_err == BUS_E_NOTSUP)
-		return bus__digest_missing;
-	return *ret_err < 0 ? "hashing failed" : NULL;
+	if (err == 0)
+		return NULL;
+	*ret_err = err;
+	return err == BUS_E_NOTSUP ? bus__digest_missing : "hashing failed";
 }
 
 static const struct form {
