@@ -18,6 +18,7 @@ enum status top_main(int argc, char **argv);
 enum status log_main(int argc, char **argv);
 enum status explain_main(int argc, char **argv);
 enum status hub_main(int argc, char **argv);
+enum status user_main(int argc, char **argv);
 enum status tail_main(int argc, char **argv); /* of libbus log; sub with other defaults */
 
 /* Prints one line on stderr, "libbus: …". */

@@ -1,15 +1,11 @@
 /* cli_links.c: the links of a command, and what they need beyond this machine. */
 #define _GNU_SOURCE
 #include "cli.h"
+#include "password.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
-
-enum { PASSWORD_MOST = 1024 };
 
 bool
 cli_link_option(struct cli *cli, int option, const char *value)
@@ -55,56 +51,17 @@ cli_link_option(struct cli *cli, int option, const char *value)
 	}
 }
 
-/* The first line. */
 static bool
-read_line(FILE *from, char text[PASSWORD_MOST + 2])
+ask_terminal(const char *user, char text[PASSWORD_SIZE])
 {
-	if (fgets(text, PASSWORD_MOST + 2, from) == NULL)
-		return false;
-	text[strcspn(text, "\r\n")] = '\0';
-	return true;
-}
+	char prompt[256];
+	bool none;
 
-static bool
-ask_terminal(const char *user, char text[PASSWORD_MOST + 2])
-{
-	FILE *terminal = fopen("/dev/tty", "r+e");
-	struct termios shown, hidden;
-	bool ok;
-
-	if (terminal == NULL || tcgetattr(fileno(terminal), &shown) != 0) {
-		if (terminal != NULL)
-			fclose(terminal);
-		complain("the password of %s: give --password-file FILE or set LIBBUS_PASSWORD", user);
-		return false;
-	}
-	hidden = shown;
-	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	tcsetattr(fileno(terminal), TCSAFLUSH, &hidden);
-	fprintf(terminal, "Password of %s: ", user);
-	fflush(terminal);
-	ok = read_line(terminal, text);
-	tcsetattr(fileno(terminal), TCSAFLUSH, &shown);
-	fputc('\n', terminal);
-	fclose(terminal);
-	return ok;
-}
-
-static bool
-read_password_file(const char *path, char text[PASSWORD_MOST + 2])
-{
-	FILE *file = fopen(path, "re");
-	bool ok;
-
-	if (file == NULL) {
-		complain("%s: %s", path, strerror(errno));
-		return false;
-	}
-	ok = read_line(file, text);
-	fclose(file);
-	if (!ok)
-		complain("%s: the first line is the password, and there is none", path);
-	return ok;
+	snprintf(prompt, sizeof prompt, "Password of %s: ", user);
+	if (password_of_terminal(prompt, text, &none))
+		return true;
+	complain("the password of %s: give --password-file FILE or set LIBBUS_PASSWORD", user);
+	return false;
 }
 
 /* From the file, the environment or the terminal: the words of a command are seen by everybody on the machine. */
@@ -112,7 +69,7 @@ static bool
 find_password(struct cli *cli)
 {
 	const char *set = getenv("LIBBUS_PASSWORD");
-	char text[PASSWORD_MOST + 2] = "";
+	char text[PASSWORD_SIZE] = "";
 	bool ok;
 
 	if (cli->link.user == NULL) {
@@ -122,7 +79,7 @@ find_password(struct cli *cli)
 		return false;
 	}
 	if (cli->password_file != NULL)
-		ok = read_password_file(cli->password_file, text);
+		ok = password_of_file(cli->password_file, text);
 	else if (set != NULL)
 		ok = snprintf(text, sizeof text, "%s", set) < (int)sizeof text;
 	else

@@ -16,6 +16,7 @@ static const char help[] =
     "  libbus top BUS                 show which topics are busy\n"
     "  libbus explain BUS TOPIC       say who gets a topic, who does not, and why\n"
     "  libbus hub BUS                 let other machines onto a bus\n"
+    "  libbus user add NAME           say who may connect from there\n"
     "  libbus log tail BUS            print the newest messages of its log, with positions\n"
     "  libbus log stat BUS            say how full its log is, and who is on it\n"
     "  libbus COMMAND --help          options and examples\n"
@@ -42,6 +43,7 @@ static const struct command {
     {"pub", (char[]){"libbus pub"}, pub_main},
     {"sub", (char[]){"libbus sub"}, sub_main},
     {"top", (char[]){"libbus top"}, top_main},
+    {"user", (char[]){"libbus user"}, user_main},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

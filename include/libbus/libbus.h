@@ -2,6 +2,7 @@
 #ifndef LIBBUS_H
 #define LIBBUS_H
 
+#include <libbus/access.h>
 #include <libbus/bus.h>
 #include <libbus/error.h>
 #include <libbus/export.h>
