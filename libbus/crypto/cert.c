@@ -205,7 +205,7 @@ read_issuer(const struct bus__cert_pair *pair, struct issuer *issuer)
 	    bus__mbed_parse_key(
 		&issuer->key, (const unsigned char *)pair->key, strlen(pair->key) + 1) != 0 ||
 	    mbedtls_x509_dn_gets(issuer->name, sizeof issuer->name, &issuer->cert.subject) < 0 ||
-	    !bus__mbed_is_pair(&issuer->cert.pk, &issuer->key))
+	    bus__mbed_check_pair(&issuer->cert.pk, &issuer->key) != 0)
 		return BUS_E_TLS;
 	return 0;
 }
@@ -250,19 +250,11 @@ write_cert(
 static int
 translate(int err)
 {
-	switch (err) {
-	case 0:
+	if (err == 0)
 		return 0;
-	case MBEDTLS_ERR_X509_ALLOC_FAILED:
-	case MBEDTLS_ERR_ASN1_ALLOC_FAILED:
-	case MBEDTLS_ERR_PK_ALLOC_FAILED:
-	case MBEDTLS_ERR_ECP_ALLOC_FAILED:
+	if (bus__mbed_is_no_memory(err))
 		return BUS_E_NOMEM;
-	case MBEDTLS_ERR_X509_INVALID_SERIAL:
-		return BUS_E_SYS;
-	default:
-		return BUS_E_INVAL;
-	}
+	return err == MBEDTLS_ERR_X509_INVALID_SERIAL ? BUS_E_SYS : BUS_E_INVAL;
 }
 
 int

@@ -3,7 +3,13 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include <mbedtls/asn1.h>
+#include <mbedtls/cipher.h>
+#include <mbedtls/ecp.h>
 #include <mbedtls/error.h>
+#include <mbedtls/md.h>
+#include <mbedtls/pem.h>
+#include <mbedtls/ssl.h>
 
 #include "base/fork.h"
 #include "base/random.h"
@@ -78,10 +84,10 @@ bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, size
 	return mbedtls_pk_parse_key(ret_key, data, len, NULL, 0, bus__mbed_random, NULL);
 }
 
-bool
-bus__mbed_is_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
+int
+bus__mbed_check_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
 {
-	return mbedtls_pk_check_pair(public_key, key, bus__mbed_random, NULL) == 0;
+	return mbedtls_pk_check_pair(public_key, key, bus__mbed_random, NULL);
 }
 #else
 int
@@ -96,10 +102,10 @@ bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, size
 	return mbedtls_pk_parse_key(ret_key, data, len, NULL, 0);
 }
 
-bool
-bus__mbed_is_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
+int
+bus__mbed_check_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key)
 {
-	return mbedtls_pk_check_pair(public_key, key) == 0;
+	return mbedtls_pk_check_pair(public_key, key);
 }
 #endif
 
@@ -109,6 +115,23 @@ bus__mbed_is_ec(const mbedtls_pk_context *key)
 	mbedtls_pk_type_t type = mbedtls_pk_get_type(key);
 
 	return type == MBEDTLS_PK_ECKEY || type == MBEDTLS_PK_ECDSA;
+}
+
+/* An error is the sum of that of a module and that of a lower one. */
+bool
+bus__mbed_is_no_memory(int err)
+{
+	static const int high[] = {MBEDTLS_ERR_X509_ALLOC_FAILED, MBEDTLS_ERR_PK_ALLOC_FAILED,
+	    MBEDTLS_ERR_ECP_ALLOC_FAILED, MBEDTLS_ERR_PEM_ALLOC_FAILED, MBEDTLS_ERR_MD_ALLOC_FAILED,
+	    MBEDTLS_ERR_CIPHER_ALLOC_FAILED, MBEDTLS_ERR_SSL_ALLOC_FAILED};
+	int low = -err & 0x7f;
+
+	if (low == -MBEDTLS_ERR_MPI_ALLOC_FAILED || low == -MBEDTLS_ERR_ASN1_ALLOC_FAILED)
+		return true;
+	for (size_t i = 0; i < sizeof high / sizeof high[0]; i++)
+		if ((-err & ~0x7f) == -high[i])
+			return true;
+	return false;
 }
 
 void

@@ -26,8 +26,11 @@ int bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, 
 /* Whether a key is one of elliptic curves. */
 bool bus__mbed_is_ec(const mbedtls_pk_context *key);
 
-/* Whether the public key is that of the private one. */
-bool bus__mbed_is_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key);
+/* 0: the public key is that of the private one; an error of mbedTLS. */
+int bus__mbed_check_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key);
+
+/* Whether memory is all that was missing. */
+bool bus__mbed_is_no_memory(int err);
 
 /* An error of mbedTLS in its own words. */
 void bus__mbed_words(int err, char *ret_text, size_t cap);

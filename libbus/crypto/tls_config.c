@@ -74,7 +74,7 @@ say(const char *path, int err, const char *what, char reason[BUS__TLS_REASON])
 {
 	char words[100];
 
-	if (err == MBEDTLS_ERR_X509_ALLOC_FAILED || err == MBEDTLS_ERR_PK_ALLOC_FAILED)
+	if (bus__mbed_is_no_memory(err))
 		return BUS_E_NOMEM;
 	bus__mbed_words(err, words, sizeof words);
 	snprintf(reason, BUS__TLS_REASON, "%.120s: %s (%.60s)", path, what, words);
@@ -129,8 +129,12 @@ check_use(const char *path, struct bus__tls_config *config, char reason[BUS__TLS
 static int
 check_pair(const char *path, struct bus__tls_config *config, char reason[BUS__TLS_REASON])
 {
-	if (bus__mbed_is_pair(&config->cert.pk, &config->key))
+	int err = bus__mbed_check_pair(&config->cert.pk, &config->key);
+
+	if (err == 0)
 		return 0;
+	if (bus__mbed_is_no_memory(err))
+		return BUS_E_NOMEM;
 	snprintf(reason, BUS__TLS_REASON, "%.160s: the key of another certificate", path);
 	return BUS_E_TLS;
 }

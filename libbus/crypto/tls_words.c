@@ -245,7 +245,7 @@ bus__tls_fail(struct bus__tls *tls, int err)
 	uint32_t flags;
 
 	tls->failed = true;
-	if (err == MBEDTLS_ERR_SSL_ALLOC_FAILED)
+	if (bus__mbed_is_no_memory(err))
 		return BUS_E_NOMEM;
 	if (tls->reason[0] != '\0')
 		return BUS_E_TLS;
