@@ -160,8 +160,8 @@ bus__loop_start(struct bus__loop *loop)
 {
 	int err;
 
-	*loop = (struct bus__loop){
-	    .last = &loop->first, .sleep = &on_word, .next_due_ns = INT64_MAX};
+	*loop =
+	    (struct bus__loop){.last = &loop->first, .sleep = &on_word, .next_due_ns = INT64_MAX};
 	pthread_mutex_init(&loop->lock, NULL);
 	err = bus__thread_start(&loop->thread, run, loop);
 	if (err < 0)

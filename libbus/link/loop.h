@@ -39,7 +39,8 @@ struct bus__loop {
 	void (*at_end)(
 	    void *arg); /* where nobody joins the thread: what it does last; otherwise NULL */
 	void *at_end_arg;
-	_Atomic uint32_t bell; /* changes with each ring. Relaxed: the lock orders what was posted. */
+	_Atomic uint32_t
+	    bell; /* changes with each ring. Relaxed: the lock orders what was posted. */
 	pthread_t thread;
 	struct bus__poller poller; /* open once `sleep` says so; any thread rings its bell */
 

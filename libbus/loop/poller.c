@@ -20,8 +20,7 @@ bus__poller_open(struct bus__poller *poller)
 	if (poller->epoll < 0)
 		return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_LIMIT;
 	poller->bell = bus__fd_above_std(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	if (poller->bell >= 0 &&
-	    epoll_ctl(poller->epoll, EPOLL_CTL_ADD, poller->bell, &event) == 0)
+	if (poller->bell >= 0 && epoll_ctl(poller->epoll, EPOLL_CTL_ADD, poller->bell, &event) == 0)
 		return 0;
 	if (poller->bell >= 0)
 		bus__fd_close(poller->bell);
@@ -46,8 +45,7 @@ void
 bus__poller_wait(struct bus__poller *poller, int timeout_ms)
 {
 	poller->at = 0;
-	poller->count =
-	    epoll_wait(poller->epoll, poller->events, BUS__POLLER_EVENTS, timeout_ms);
+	poller->count = epoll_wait(poller->epoll, poller->events, BUS__POLLER_EVENTS, timeout_ms);
 }
 
 void

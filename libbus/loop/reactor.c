@@ -23,7 +23,8 @@ struct bus__reactor {
 	struct bus__job *first, **last;
 	bool stop;
 
-	struct bus__poller poller; /* any thread rings its bell; the rest, from here on: the thread alone */
+	struct bus__poller
+	    poller; /* any thread rings its bell; the rest, from here on: the thread alone */
 	struct bus__alarm *alarms;
 };
 

@@ -74,7 +74,7 @@ static int
 find_host(const struct bus__address *addr, union place *ret_place, socklen_t *ret_len)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
+			    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
 			*found;
 	bool all = strcmp(addr->name, "*") == 0;
 	char port[8];
@@ -207,8 +207,8 @@ bus__socket_listen(struct bus__address *addr, int *ret_fd)
 static bool
 is_of_the_connection(int error)
 {
-	static const int them[] = {ECONNABORTED, EINTR, ENETDOWN, EPROTO, ENOPROTOOPT, EHOSTDOWN, ENONET,
-	    EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
+	static const int them[] = {ECONNABORTED, EINTR, ENETDOWN, EPROTO, ENOPROTOOPT, EHOSTDOWN,
+	    ENONET, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
 
 	for (size_t i = 0; i < sizeof them / sizeof them[0]; i++)
 		if (them[i] == error)

@@ -40,9 +40,10 @@ struct socket_stream {
 	void *buf;
 	size_t len;
 	bool readable; /* there may be more to read */
-	bool is_over;  /* the peer has ended it, or it broke: what is left to read ends with an error */
-	bool is_full;  /* a send was cut */
-	bool waits;    /* epoll says when there is room for more */
+	bool
+	    is_over; /* the peer has ended it, or it broke: what is left to read ends with an error */
+	bool is_full; /* a send was cut */
+	bool waits;   /* epoll says when there is room for more */
 };
 
 /* Wakes for room only on demand: a Unix socket would say so with each read of its peer. */
@@ -243,8 +244,9 @@ struct socket_listener {
 	struct bus__loop *loop; /* NULL: nothing was accepted yet */
 	struct bus__io *io;     /* the accept under way */
 	const struct bus__stream_ops *ops;
-	struct socket_stream *next; /* waits for its peer: then a connection is not lost for want of memory */
-	char path[BUS__URL_PATH];   /* of a file that goes with it; otherwise "" */
+	struct socket_stream
+	    *next; /* waits for its peer: then a connection is not lost for want of memory */
+	char path[BUS__URL_PATH]; /* of a file that goes with it; otherwise "" */
 };
 
 /* false: nobody is there. */

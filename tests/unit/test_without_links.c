@@ -15,8 +15,8 @@ START_TEST(dialling_and_listening_name_the_option_that_is_missing)
 	for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
 		ck_says(bus_dial(bus, urls[i], NULL, &link), BUS_E_NOTSUP, urls[i], "without links",
 		    "-Dlinks=enabled");
-		ck_says(bus_listen(bus, urls[i], NULL, &link), BUS_E_NOTSUP, urls[i], "without links",
-		    "-Dlinks=enabled");
+		ck_says(bus_listen(bus, urls[i], NULL, &link), BUS_E_NOTSUP, urls[i],
+		    "without links", "-Dlinks=enabled");
 	}
 	ck_says(bus_dial(bus, "tcp://x", NULL, &link), BUS_E_ADDRESS, "malformed");
 	bus_close(bus, 0);
@@ -51,8 +51,7 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("without links");
 
-	BUS_TEST_CASE(suite, "links",
-	    dialling_and_listening_name_the_option_that_is_missing,
+	BUS_TEST_CASE(suite, "links", dialling_and_listening_name_the_option_that_is_missing,
 	    an_unknown_scheme_is_told_only_those_that_work,
 	    buses_of_one_process_are_linked_all_the_same);
 	return suite;
