@@ -4,8 +4,8 @@
  * tcp://host:port (loopback only in this version; port 0 lets the system choose), and what own_transport.h registered.
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
  * itself on the dialling side: 100 ms to 30 s with full jitter. Every byte: docs/wire.md.
- * NNG, which moves the bytes of ipc and tcp, opens descriptors at any time, in the lowest places that are free: such a
- * link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
+ * Where NNG moves the bytes of ipc and tcp (the build chooses), it opens descriptors at any time, in the lowest places that are
+ * free: such a link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
 #ifndef LIBBUS_TRANSPORT_H
 #define LIBBUS_TRANSPORT_H
 

@@ -171,7 +171,7 @@ hook_free(void *arg)
 	bus__changes_clear(links);
 	bus__peers_fini(links);
 	bus__buffers_free(&links->buffers);
-	pthread_mutex_destroy(&links->loop.lock);
+	bus__loop_fini(&links->loop);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
 }

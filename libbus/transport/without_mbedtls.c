@@ -18,5 +18,5 @@ const struct bus__transport bus__transport_tls = {
     .form = &bus__form_host,
     .check = refuse,
     .missing =
-	"this libbus was built without mbedTLS or without NNG: install libmbedtls-dev and libnng-dev (Debian, Ubuntu), mbedtls-devel and nng-devel (Fedora), mbedtls-dev and nng-dev (Alpine) or mbedtls and nng (Arch), then build libbus again with -Dlinks=enabled",
+	"this libbus was built without mbedTLS or without links: install libmbedtls-dev (Debian, Ubuntu), mbedtls-devel (Fedora), mbedtls-dev (Alpine) or mbedtls (Arch), then build libbus again with -Dlinks=enabled",
 };
