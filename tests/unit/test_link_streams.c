@@ -25,6 +25,8 @@ struct way {
 	_Atomic int err;
 };
 
+static const struct bus__terms terms;
+
 struct rig {
 	struct bus__loop loop;
 	struct bus__address addr;
@@ -122,7 +124,8 @@ begin_connecting(void *arg)
 	    (struct bus__io){.task = {.run = on_connected, .arg = rig}, .loop = &rig->loop};
 	rig->dial_io = rig->accept_io;
 	rig->listener->ops->accept(rig->listener, &rig->accept_io);
-	ck_bus(rig->addr.transport->dial(&rig->addr, &rig->dial_io, &rig->dialer), 0);
+	ck_bus(rig->addr.transport->dial(
+		   &rig->addr, &terms, &rig->dial_io, &rig->dialer), 0);
 }
 
 static void
@@ -154,9 +157,9 @@ rig_open(int scheme)
 	struct bus__address addr;
 
 	ck_bus(bus__url_parse(listen_url(scheme), &addr), 0);
-	ck_bus(addr.transport->check(&addr, &rig->addr), 0);
+	ck_bus(addr.transport->check(&addr, &terms, &rig->addr), 0);
 	ck_bus(bus__loop_start(&rig->loop), 0);
-	ck_bus(addr.transport->listen(&rig->addr, &rig->listener), 0);
+	ck_bus(addr.transport->listen(&rig->addr, &terms, &rig->listener), 0);
 	rig->out.data = malloc(MUCH);
 	rig->in.data = calloc(1, MUCH);
 	for (size_t i = 0; i < MUCH; i++)
