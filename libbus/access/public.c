@@ -189,7 +189,7 @@ check(const struct bus__users *users, const char *name, const char *password)
 	int err;
 
 	if (user == NULL)
-		return bus__fail(BUS_E_AUTH, "there is no user \"%s\"", name);
+		return bus__fail(BUS_E_AUTH, "%s: there is no such user: libbus user add", name);
 	err = keys_of(password, &user->salting, &keys);
 	if (err == 0)
 		err = bus__scram_stored_key(&keys, stored_key);
@@ -197,7 +197,7 @@ check(const struct bus__users *users, const char *name, const char *password)
 		return fail_digest(err);
 	right = bus__same_secret(stored_key, user->stored_key, sizeof stored_key);
 	bus__wipe(&keys, sizeof keys);
-	return right ? 0 : bus__fail(BUS_E_AUTH, "wrong password for \"%s\"", name);
+	return right ? 0 : bus__fail(BUS_E_AUTH, "%s: wrong password", name);
 }
 
 int
