@@ -107,6 +107,10 @@ struct bus_link_stats {
 	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
 	uint64_t refused;                  /* messages that came and could not be published here: last_error */
 	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
+	/* Where hubs are: messages that came and were not taken. */
+	uint64_t repeated;                 /* they had come another way */
+	uint64_t late;                     /* 1,024 newer ones of the same bus had come, so nobody knows whether they had */
+	uint64_t too_far;                  /* they had come through 8 hubs */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

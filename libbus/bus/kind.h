@@ -14,6 +14,7 @@
 
 struct bus;
 struct bus__offer;
+struct bus__passed;
 struct bus_sub;
 struct explaining;
 struct log_item;
@@ -90,9 +91,10 @@ struct kind {
 	int (*send_many)(struct bus *bus, const struct log_item *record,
 	    const struct bus_slice *items, size_t count);
 
-	/* What a peer sent, which links do not take away. Of a retained one bus__offer_judge() says what becomes of it. */
+	/* What a peer sent, which links do not take away unless they pass it on (bus/peer.h). Of a retained one
+	 * bus__offer_judge() says what becomes of it. */
 	int (*relay)(struct bus *bus, struct log_topic *topic, struct ring_item *item,
-	    struct bus__offer *offer);
+	    struct bus__offer *offer, const struct bus__passed *passed);
 
 	/* The same for a run (bus/peer.h): how many of the first are in, or BUS_E_* if none is. */
 	int (*relay_run)(struct bus *bus, struct log_topic *topic, uint8_t type,

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "link/hub.h"
 #include "link/session.h"
 
 enum { REMEMBERED = 1024, LEFT_MOST = 1024, MET_FIRST = 8, MET_MOST = 1024 };
@@ -116,6 +117,7 @@ bus__peers_fini(struct bus__links *links)
 	while (links->left != NULL)
 		free_left(&links->left);
 	bus__free(links->met);
+	bus__seen_free(links->seen);
 }
 
 /* --- who was met -------------------------------------------------------------------------------------------- */
@@ -267,11 +269,21 @@ bus__peers_join(struct bus__session *session)
 	struct bus__links *links = session->link->links;
 	struct bus__peer *peer = find(links, &session->identity);
 
+	session->numbered = bus__hub_numbers(session);
+	/* Its routes say what its mailbox is given: of another kind, it is another peer. */
+	if (peer != NULL &&
+	    (peer->numbered != session->numbered || peer->fed != session->link->relays)) {
+		forget(links, peer);
+		peer = NULL;
+	}
 	if (peer == NULL) {
 		peer = bus__calloc(1, sizeof *peer);
 		if (peer == NULL)
 			return BUS_E_NOMEM;
 		peer->identity = session->identity;
+		peer->numbered = session->numbered;
+		peer->fed = session->link->relays;
+		peer->via = peer->fed ? bus__hub_new_via(links) : 0;
 		peer->has_met = has_met(links, peer->identity.id);
 		peer->next = links->peers;
 		links->peers = peer;
@@ -341,6 +353,19 @@ begin_sequence(struct bus__peer *peer, uint64_t unsent)
 	peer->out = (struct bus__sequence){.id = id, .next = unsent, .lost = unsent};
 }
 
+static int
+open_mailbox(struct bus__peer *peer, struct bus_link *link, void (*wake)(void *arg), void *session)
+{
+	struct far far = {.via = peer->via, .numbered = peer->numbered, .fed = peer->fed};
+	int err = bus__peer_open(
+	    link->links->bus, peer->account, link->bytes, wake, session, &peer->mbox);
+
+	memcpy(far.id, peer->identity.id, sizeof far.id);
+	if (err == 0)
+		bus__peer_know(peer->mbox, &far);
+	return err;
+}
+
 int
 bus__peers_resume(struct bus__session *session, const struct bus__resume *resume,
     void (*wake)(void *arg), struct bus__start *ret_start)
@@ -357,8 +382,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (was_here && goes_on)
 		err = settle(peer, resume);
 	if (err == 0 && !was_here)
-		err = bus__peer_open(
-		    link->links->bus, peer->account, link->bytes, wake, session, &peer->mbox);
+		err = open_mailbox(peer, link, wake, session);
 	else if (err == 0)
 		err = bus__peer_resume(peer->mbox, wake, session);
 	bus__filters_begin_renewal(&peer->filters);

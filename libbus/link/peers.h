@@ -33,7 +33,8 @@ struct bus_link;
  * nothing that is meant for that. */
 struct bus__identity {
 	uint8_t id[BUS__BUS_ID]; /* of the bus */
-	char name[BUS__USER_NAME + 1]; /* of the user, whose password the peer has; "": nobody asked */
+	char name[BUS__USER_NAME +
+		  1]; /* of the user, whose password the peer has; "": nobody asked */
 };
 
 bool bus__identity_equal(const struct bus__identity *a, const struct bus__identity *b);
@@ -56,6 +57,10 @@ struct bus__peer {
 	struct bus__account *account; /* what it makes this bus hold */
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
+	/* Where hubs are (hub.h): what its mailbox knows, and of which loss it is to know. */
+	bool numbered, fed, owes_loss;
+	uint16_t via;
+	struct bus__lost owed_loss;
 	bool has_waited; /* there was a connection before this one, and it is remembered */
 	bool has_met;    /* there was one, in this bus's life */
 	bool is_known;   /* the peer has named `out`, so it knows it */

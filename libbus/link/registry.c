@@ -267,6 +267,7 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 	link->peer_bytes = cfg->peer_bytes != 0 ? cfg->peer_bytes : DEFAULT_PEER_BYTES;
 	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
 	link->max_peers = cfg->max_peers != 0 ? cfg->max_peers : DEFAULT_PEERS;
+	link->relays = cfg->relays != 0;
 	link->begin = (struct bus__task){.run = bus__link_begin, .arg = link};
 	bus__url_write(&addr, link->url);
 	link->dials = dials;
@@ -329,9 +330,8 @@ find_links(struct bus *bus, struct bus__links **ret_links)
 }
 
 static int
-dial(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
-    bool *ret_said)
+dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -417,9 +417,8 @@ bus_dial(
 }
 
 static int
-listen_at(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
-    bool *ret_said)
+listen_at(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -527,6 +526,9 @@ bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 	stats.lost = read_count(&link->lost);
 	stats.lost_by_peers = read_count(&link->lost_by_peers);
 	stats.refused = read_count(&link->refused);
+	stats.repeated = read_count(&link->repeated);
+	stats.late = read_count(&link->late);
+	stats.too_far = read_count(&link->too_far);
 	for (int i = 0; i < BUS_LINK_END_COUNT; i++)
 		stats.ended[i] = read_count(&link->ended[i]);
 	bus__sized_write(&bus__sized[SIZED_LINK_STATS], &stats, ret_stats);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "link/flush.h"
+#include "link/hub.h"
 #include "link/permit.h"
 
 enum {
@@ -15,7 +16,7 @@ enum {
 	WITHHELD_MOST =
 	    1024, /* messages that the peer may not read, which fill no buffer, before others have their turn */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
-		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
+		BUS__PASSED_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
 
 _Atomic int64_t bus__repair_ns = INT64_C(1000000000);
@@ -45,7 +46,8 @@ bus__session_greet(struct bus__session *session)
 	struct bus *bus = session->link->links->bus;
 	struct bus__hello hello = {.max_payload = bus__max_payload(bus),
 	    .heartbeat_ms = session->link->heartbeat_ms,
-	    .features = session->link->guard.users != NULL ? BUS__NEEDS_AUTH : 0};
+	    .features = (session->link->guard.users != NULL ? BUS__NEEDS_AUTH : 0) |
+			(session->link->relays ? BUS__CAN_RELAY | BUS__NEEDS_PASSED : 0)};
 	int err =
 	    bus__bytes_reserve(&session->queue.bytes, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
 
@@ -117,6 +119,11 @@ int
 bus__session_tell_filters(struct bus__session *session)
 {
 	session->telling = true;
+	/* A hub keeps all values, and does not know what others will want of it. */
+	if (session->link->relays) {
+		session->told_filters = BUS__LIMIT_FILTERS - 1;
+		return tell_filter(session, "#");
+	}
 	bus__wanted_filters(session->link->links->bus, tell_wanted, session);
 	return session->tell_error;
 }
@@ -225,6 +232,30 @@ withhold(struct bus__session *session, const struct bus_msg *msg)
 		bus__reply_from_peer(session->link->links->bus, msg->reply_to, &nobody, true);
 }
 
+/* A kept value is no event: it travels as it does everywhere. */
+static void
+put_head(struct bus__session *session, uint16_t number, const struct bus__out *out)
+{
+	const struct bus_msg *msg = out->msg;
+	const uint8_t *own = bus__id(session->link->links->bus);
+	uint32_t value = msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT);
+	bool before = out->is_before && value != 0;
+	unsigned hubs = bus__passed_hubs(&out->passed);
+	uint8_t *at = end_of(&session->queue);
+	struct bus__passed passed;
+
+	if (!out->numbered || value == BUS_MSG_KEPT) {
+		session->queue.bytes.len +=
+		    bus__msg_head_write(at, number, msg, &out->version, own, before);
+		return;
+	}
+	/* What was published at a hub has come through that. */
+	passed = bus__passed_make(out->passed.source, bus__passed_number(&out->passed),
+	    hubs > 0 ? hubs : session->link->relays, 0);
+	session->queue.bytes.len +=
+	    bus__passed_head_write(at, number, msg, &out->version, own, before, &passed);
+}
+
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
  * search, and two topics meet in one number only after 10,000 others came between. */
 static void
@@ -258,9 +289,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
 		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
-	session->queue.bytes.len += bus__msg_head_write(end_of(&session->queue), number, msg,
-	    &out->version, bus__id(session->link->links->bus),
-	    out->is_before && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0);
+	put_head(session, number, out);
 	put_content(session, msg, len);
 }
 
@@ -394,8 +423,10 @@ gather(struct bus__session *session)
 static int
 fill(struct bus__session *session)
 {
-	int err = session->mbox != NULL ? gather_values(session, BUS__BUFFER / 2) : 0;
+	int err = session->mbox != NULL ? bus__hub_say_loss(session) : 0;
 
+	if (err == 0 && session->mbox != NULL)
+		err = gather_values(session, BUS__BUFFER / 2);
 	return err == 0 && session->draining ? gather(session) : err;
 }
 

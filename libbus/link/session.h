@@ -45,6 +45,7 @@ struct bus__session {
 	bool for_good;                 /* it ends so */
 	bool is_first;                 /* between the two buses */
 	bool heard_start;              /* what the peer sends has numbers from here on */
+	bool numbered;                 /* one side is a hub: events are PASSED (hub.h) */
 	bool gap_at_least;             /* as `gap` */
 	struct bus__hello hello;       /* the peer's */
 	struct bus__identity identity; /* from HELLO on; its user from AUTH on */

@@ -258,6 +258,12 @@ class LinkStats(TypedDict):
     """Messages that came and could not be published here."""
     ended: LinkEnds
     """Why connections ended."""
+    repeated: int
+    """Where hubs are: messages that had come another way, and were not taken again."""
+    late: int
+    """The same: 1,024 newer ones of the same bus had come, so nobody knows whether they had."""
+    too_far: int
+    """The same: they had come through 8 hubs."""
 
 class Ext(NamedTuple):
     """A msgpack extension: its number, -128 to 127, and its bytes."""

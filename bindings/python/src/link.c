@@ -109,13 +109,14 @@ link_counters(struct link_object *self, PyObject *unused)
 	ended = counters(ends, stats.ended, BUS_LINK_END_COUNT);
 	if (ended == NULL)
 		return NULL;
-	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N}", "state",
+	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N, s:K, s:K, s:K}", "state",
 	    state_name(stats.state), "peers", (unsigned)stats.peers, "last_error",
 	    stats.last_error < 0 ? bus_errname(stats.last_error) : NULL, "sent",
 	    (unsigned long long)stats.sent, "received", (unsigned long long)stats.received, "lost",
 	    (unsigned long long)stats.lost, "lost_by_peers",
 	    (unsigned long long)stats.lost_by_peers, "refused", (unsigned long long)stats.refused,
-	    "ended", ended);
+	    "ended", ended, "repeated", (unsigned long long)stats.repeated, "late",
+	    (unsigned long long)stats.late, "too_far", (unsigned long long)stats.too_far);
 }
 
 PyDoc_STRVAR(link_reload_doc,
