@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/park.h"
+#include "link/attempts.h"
 #include "link/flush.h"
 #include "link/peers.h"
 #include "link/session.h"
@@ -119,11 +120,20 @@ take_stream(struct bus_link *link)
 static void
 begin_session(struct bus_link *link, struct bus__stream *stream)
 {
+	enum bus__refusal why = BUS__REFUSED_CONNECTIONS;
 	int err = link->session_count < link->max_peers ? 0 : BUS_E_DENIED;
 
-	if (err == 0)
+	if (err == 0 && bus__attempt_is_early(link, stream, NULL)) {
+		why = BUS__REFUSED_ATTEMPTS;
+		err = BUS_E_DENIED;
+	}
+	if (err == 0) {
+		why = BUS__REFUSED_ACCOUNT;
 		err = stream->ops->admit(stream);
+	}
 	if (err < 0) {
+		if (!link->dials)
+			bus__roster_refuse(link, stream, why, NULL, NULL);
 		stream->ops->free(stream);
 		bus__link_ended(link, false, BUS_LINK_END_DENIED, err);
 		return;

@@ -1,6 +1,7 @@
 /* The links of a bus, from outside: the public calls, and what the core calls. */
 #include <string.h>
 
+#include "access/backoff.h"
 #include "base/clock.h"
 #include "base/error_text.h"
 #include "base/mem.h"
@@ -167,6 +168,8 @@ hook_free(void *arg)
 
 	bus__changes_clear(links);
 	bus__peers_fini(links);
+	bus__roster_fini(links);
+	bus__backoff_free(links->backoff);
 	bus__buffers_free(&links->buffers);
 	pthread_mutex_destroy(&links->loop.lock);
 	pthread_mutex_destroy(&links->lock);
@@ -177,6 +180,7 @@ static const struct bus__link_hooks hooks = {
     .filter_changed = bus__changes_add,
     .flush = bus__flush_links,
     .close = hook_close,
+    .explain = bus__roster_explain,
     .free = hook_free,
 };
 
@@ -194,6 +198,7 @@ make_links(struct bus *bus, void **ret_links)
 	bus__changes_init(links);
 	bus__peers_init(links);
 	bus__debris_init(links);
+	bus__roster_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;
@@ -201,6 +206,7 @@ make_links(struct bus *bus, void **ret_links)
 	return 0;
 
 free_links:
+	bus__roster_fini(links);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
 	return err;
@@ -301,9 +307,8 @@ find_links(struct bus *bus, struct bus__links **ret_links)
 }
 
 static int
-dial(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
-    bool *ret_said)
+dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -389,9 +394,8 @@ bus_dial(
 }
 
 static int
-listen_at(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link,
-    bool *ret_said)
+listen_at(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;

@@ -31,11 +31,10 @@ static const struct verdict {
     {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
-    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH},
-    {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
+    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH}, {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
     {BUS_E_RESET, BUS_LINK_END_CLOSED, true, BUS__BYE_AGAIN}, /* files were read again */
-    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
+    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED},          /* and all others */
 };
 
 static const struct verdict *
@@ -166,6 +165,7 @@ bus__session_end(struct bus__session *session, int err)
 
 	if (session->stage == BUS__STAGE_ENDING)
 		return;
+	bus__roster_ended(session, err);
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
@@ -398,6 +398,8 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 	if (memcmp(session->hello.id, bus__id(links->bus), BUS__BUS_ID) == 0)
 		return BUS_E_EXIST;
 	memcpy(session->identity.id, session->hello.id, sizeof session->identity.id);
+	if (!session->dialled && (session->hello.features & BUS__NEEDS_AUTH) != 0)
+		return BUS_E_VERSION; /* it is who listens that asks */
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
 		err = bus__login_begin(session, &has_login);
@@ -471,6 +473,7 @@ bus__session_ready(struct bus__session *session)
 	session->joined = true;
 	bus__peers_met(session);
 	bus__link_joined(session->link);
+	bus__roster_join(session);
 	return 0;
 }
 

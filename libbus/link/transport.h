@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "link/loop.h"
@@ -60,6 +61,8 @@ struct bus__stream_ops {
 	void (*free)(struct bus__stream *stream);
 	/* Why an operation answered BUS_E_TLS, in words, as long as the stream. NULL: this transport has no words. */
 	const char *(*reason)(const struct bus__stream *stream);
+	/* Reads the peer's address. 0, or BUS_E_GONE. NULL: peers of this transport have none. */
+	int (*remote)(struct bus__stream *stream, struct sockaddr_storage *ret_addr);
 };
 
 struct bus__listener {

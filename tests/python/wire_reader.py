@@ -72,10 +72,12 @@ KINDS = {
     11: Kind("REPLY", flags=REPLY_FLAGS),
     12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED | MET),
     13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
+    14: Kind("AUTH", 1, MOST_LONGER),
     16: Kind("DENY", 1, MOST_TEXT, number=1),
 }
-RESERVED = {14: "AUTH", 15: "ACK"}
-CODES = {kind.name: code for code, kind in KINDS.items()} | {"AUTH": 14, "ACK": 15}
+RESERVED = {15: "ACK"}
+CODES = {kind.name: code for code, kind in KINDS.items()} | {"ACK": 15}
+NEEDS_AUTH = 1 << 32
 
 
 @dataclasses.dataclass
@@ -233,8 +235,8 @@ def read_hello(found, max_payload):
     id_, payload, heartbeat, features = HELLO.unpack_from(found.body)
     if heartbeat < 100:
         found.refuse("heartbeat_ms", f"{heartbeat}, less than 100")
-    if features >> 32:
-        found.refuse("feature bits", f"{features:#x} is needed, and none is defined", FEATURE)
+    if (features & ~NEEDS_AUTH) >> 32:
+        found.refuse("feature bits", f"{features:#x} is needed, and is not defined", FEATURE)
     found.fields = {
         "id": id_,
         "max_payload": payload,
@@ -345,6 +347,7 @@ class Side:
         self.said = []  # frames
         self.hello = self.resume = self.start = self.bye = None
         self.joined = self.ready = False
+        self.auths = 0  # how many AUTH it said
         self.topics = {}  # number: topic
         self.filters = set()  # now
         self.asked = set()  # of this connection, and what the other side remembers before READY
@@ -387,7 +390,7 @@ class Connection:
             side.refuse(found, "HELLO is the first")
         # JOIN is that of the dialling side, for both.
         joined = self.sides["dialling"].joined
-        if not joined and kind not in ("HELLO", "JOIN", "BYE"):
+        if not joined and kind not in ("HELLO", "AUTH", "JOIN", "BYE"):
             side.refuse(found, "it comes before JOIN")
         if joined and side.resume is None and kind not in ("RESUME", "BYE"):
             side.refuse(found, "RESUME is the first after JOIN")
@@ -404,9 +407,22 @@ class Connection:
         if side.hello is not None:
             side.refuse(found, "it is the second")
         side.hello = found
+        if side.name == "dialling" and found["features"] & NEEDS_AUTH:
+            raise WireError("dialling: HELLO: only a listening side needs AUTH", FEATURE)
         other.parser.max_payload = found["max_payload"]
         if other.hello is not None and self.past is not None:
             self.before = self.past.of(side.hello["id"], other.hello["id"])
+
+    def on_auth(self, found, side, other):
+        listening = self.sides["listening"]
+        if listening.hello is None or not listening.hello["features"] & NEEDS_AUTH:
+            side.refuse(found, "the listening side does not need it")
+        if self.sides["dialling"].joined:
+            side.refuse(found, "it comes behind JOIN")
+        side.auths += 1
+        # client-first, server-first, client-final, server-final
+        if side.auths > 2 or side.auths - other.auths != (side.name == "dialling"):
+            side.refuse(found, f"it is number {side.auths}, and the other side said {other.auths}")
 
     def on_join(self, found, side, other):
         if side.name == "listening":
@@ -415,6 +431,8 @@ class Connection:
             side.refuse(found, "it is the second")
         if other.hello is None:
             side.refuse(found, "it comes before the other's HELLO")
+        if other.hello["features"] & NEEDS_AUTH and other.auths != 2:
+            side.refuse(found, "it comes before the last AUTH")
         if side.hello["id"] == other.hello["id"]:
             side.refuse(found, "both sides are the same bus")
         side.joined = other.parser.joined = True
