@@ -43,6 +43,8 @@ static const struct sentence {
     [BUS__REFUSED_PUBLIC] = {"public_address",
 	"a public address, and this listener takes its own network only", NULL, false,
 	"listen at tls:// for peers beyond it"},
+    [BUS__REFUSED_ENTRY] = {"weak_entry", "too few iterations in users_file for", "a user", false,
+	"set the password again with libbus user add"},
     [BUS__REFUSED_ATTEMPTS] = {"attempts", "too many attempts, it has to wait", NULL, false,
 	"put user and password right on the peer: the wait ends by itself within a minute"},
     [BUS__REFUSED_CONNECTIONS] = {"connections", "too many connections", NULL, false,

@@ -19,6 +19,7 @@ enum bus__refusal {
 	BUS__REFUSED_BYTES,       /* something else */
 	BUS__REFUSED_TLS,         /* detail: what TLS says */
 	BUS__REFUSED_PUBLIC,      /* not of this network, where the listener takes no others */
+	BUS__REFUSED_ENTRY,       /* user: the line in users_file is too weak */
 	BUS__REFUSED_ATTEMPTS,    /* it has to wait: backoff.h */
 	BUS__REFUSED_CONNECTIONS, /* there are as many as there may be */
 	BUS__REFUSED_VERSION,     /* of the wire, or a feature that it needs */

@@ -19,6 +19,7 @@ struct bus_sub;
 struct explaining;
 struct log_item;
 struct log_topic;
+struct page;
 struct ring_item;
 struct route;
 struct source;
@@ -122,6 +123,16 @@ struct kind {
 	void (*explain_others)(struct explaining *e, struct bus *bus);
 	void (*explain_topic)(struct explaining *e, struct bus *bus, size_t len);
 	void (*explain_next)(struct explaining *e, struct bus *bus);
+
+	/* --- peers of links: explain_peers.c ---------------------------------------------------------------------------- */
+
+	/* Publishes msgpack on a topic of the bus's own: to all who hear it, in other processes too. No lock held. */
+	int (*announce)(struct bus *bus, const char *topic, const void *data, size_t len);
+
+	/* Keeps what the links of this process say of their peers, for the other processes; adds what those keep. NULL: there are
+	 * none. No lock held. */
+	int (*keep_peers)(struct bus *bus, const char *text, size_t len);
+	void (*explain_peers)(struct bus *bus, struct page *page);
 
 	/* --- failures and the end ----------------------------------------------------------------------------------------- */
 

@@ -13,11 +13,14 @@
 
 #include <libbus/bus.h>
 
+#include "access/refusals.h"
 #include "base/offer.h"
 #include "base/account.h"
 #include "base/passed.h"
 #include "mailbox/far.h"
 #include "mailbox/host.h"
+
+struct page;
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 
@@ -37,6 +40,8 @@ struct bus__link_hooks {
 	 * reference to the bus, and ends by itself; otherwise no callback into the core runs after it returned.
 	 * No lock held. Called once, in bus_close(), after publishes are refused. */
 	void (*close)(void *links, int64_t deadline_ns);
+	/* Adds who is connected and who was refused. No lock held. */
+	void (*explain)(void *links, struct page *page);
 	/* Last reference to the bus is gone: free links. */
 	void (*free)(void *links);
 };
@@ -57,6 +62,13 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
 
 /* Whether a callback runs on a publisher's thread, which may be the link thread. No lock held. */
 bool bus__calls_on_publisher(struct bus *bus);
+
+/* Publishes on $bus/refused what a peer was refused, for the count-th time. No lock held. */
+void bus__notice_refused(struct bus *bus, const struct bus__refused *refused, uint64_t count);
+
+/* Whether other processes are to read what bus_explain_peers() says of this one, and a text that says it. No lock held. */
+bool bus__has_peers_readers(const struct bus *bus);
+void bus__keep_peers(struct bus *bus, const char *text, size_t len);
 
 /* --- outgoing: the peer's mailbox ------------------------------------------------------------------ */
 

@@ -14,6 +14,7 @@
 #include "link/buffers.h"
 #include "link/guard.h"
 #include "link/loop.h"
+#include "link/roster.h"
 #include "link/seen.h"
 #include "link/transport.h"
 #include "link/url.h"
@@ -25,6 +26,7 @@ struct bus__flush;
 struct bus__peer;
 struct bus__debris;
 struct bus__left;
+struct bus__backoff;
 
 /* The link state of one bus: made by its first link, freed with its last reference. */
 struct bus__links {
@@ -60,6 +62,8 @@ struct bus__links {
 	struct bus__buffers buffers;
 	struct bus__debris *debris;
 	struct bus__task debris_task;
+	struct bus__roster roster;
+	struct bus__backoff *backoff; /* NULL: nobody has failed to log in */
 	uint64_t random;
 	bool closing;
 	int64_t close_until_ns; /* bus_close()'s deadline, set before `closing` */

@@ -5,9 +5,11 @@
 #include "access/scram.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "link/attempts.h"
 
 struct bus__login {
-	bool waits; /* dialling: for the keys */
+	bool waits;    /* dialling: for the keys */
+	bool is_early; /* listening: the peer has failed too often, and too short a while ago */
 	union {
 		struct bus__scram_client client;
 		struct bus__scram_server server;
@@ -162,6 +164,38 @@ hear_listener(struct bus__session *session, const struct bus__frame *frame)
 	return bus__session_say_join(session);
 }
 
+/* --- refusals ---------------------------------------------------------------------------------------------- */
+
+static const enum bus__refusal refusals[BUS__SCRAM_REASONS] = {
+    [BUS__SCRAM_OK] = BUS__REFUSED_NO_USER, /* it went before it said who it is */
+    [BUS__SCRAM_MALFORMED] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_BINDING] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_UNKNOWN_USER] = BUS__REFUSED_UNKNOWN,
+    [BUS__SCRAM_WEAK_ENTRY] = BUS__REFUSED_ENTRY,
+    [BUS__SCRAM_WRONG_PASSWORD] = BUS__REFUSED_PASSWORD,
+    [BUS__SCRAM_FEW_ITERATIONS] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_MANY_ITERATIONS] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_NOT_THE_SERVER] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_REFUSED] = BUS__REFUSED_BYTES,
+    [BUS__SCRAM_SYSTEM] = BUS__REFUSED_BYTES,
+};
+
+enum bus__refusal
+bus__login_refusal(const struct bus__session *session, const char **ret_user)
+{
+	const struct bus__login *login = session->login;
+
+	if (session->dialled) {
+		*ret_user = session->link->guard.user;
+		return BUS__REFUSED_OUR_LOGIN;
+	}
+	if (login == NULL)
+		return BUS__REFUSED_NO_USER;
+	if (login->of.server.user != NULL)
+		*ret_user = login->of.server.name;
+	return login->is_early ? BUS__REFUSED_ATTEMPTS : refusals[login->of.server.reason];
+}
+
 /* --- listening --------------------------------------------------------------------------------------------- */
 
 static int
@@ -172,13 +206,19 @@ hear_dialler(struct bus__session *session, const struct bus__frame *frame)
 	char message[BUS__SCRAM_MESSAGE];
 	int len;
 
-	if (server->name[0] == '\0')
-		return say(session, message,
-		    bus__scram_server_first(
-			server, login->users, frame->body, frame->len, message));
+	if (server->name[0] == '\0') {
+		len =
+		    bus__scram_server_first(server, login->users, frame->body, frame->len, message);
+		login->is_early =
+		    len >= 0 && bus__attempt_is_early(session->link, session->stream, server->name);
+		return login->is_early ? BUS_E_AUTH : say(session, message, len);
+	}
 	len = bus__scram_server_final(server, frame->body, frame->len, message);
+	if (len == BUS_E_AUTH)
+		bus__attempt_failed(session->link, session->stream, server->name);
 	if (len < 0)
 		return len;
+	bus__attempt_succeeded(session->link, session->stream, server->name);
 	memcpy(session->identity.name, server->name, sizeof session->identity.name);
 	session->stage = BUS__STAGE_JOIN;
 	bus__login_end(session);

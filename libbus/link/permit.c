@@ -23,6 +23,9 @@ bus__permit_subscribe(const struct bus__session *session, const char *filter)
 int
 bus__permit_deny(struct bus__session *session, enum bus__deny what, const char *name)
 {
+	bus__roster_refuse(session->link, session->stream,
+	    what == BUS__DENY_FILTER ? BUS__REFUSED_FILTER : BUS__REFUSED_TOPIC,
+	    session->identity.name, name);
 	bus__link_error(session->link, BUS_E_DENIED);
 	bus__count(
 	    &session->link->refused, what == BUS__DENY_FILTER); /* messages count themselves */
@@ -32,8 +35,9 @@ bus__permit_deny(struct bus__session *session, enum bus__deny what, const char *
 void
 bus__permit_denied(struct bus__session *session, enum bus__deny what, const char *name)
 {
-	(void)what;
-	(void)name;
+	bus__roster_refuse(session->link, session->stream,
+	    what == BUS__DENY_FILTER ? BUS__REFUSED_OUR_FILTER : BUS__REFUSED_OUR_TOPIC, NULL,
+	    name);
 	bus__link_error(session->link, BUS_E_DENIED);
 	bus__count(&session->link->refused, 1);
 }

@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "access/backoff.h"
 #include "base/clock.h"
 #include "base/error_text.h"
 #include "base/mem.h"
@@ -170,6 +171,8 @@ hook_free(void *arg)
 
 	bus__changes_clear(links);
 	bus__peers_fini(links);
+	bus__roster_fini(links);
+	bus__backoff_free(links->backoff);
 	bus__buffers_free(&links->buffers);
 	bus__loop_fini(&links->loop);
 	pthread_mutex_destroy(&links->lock);
@@ -180,6 +183,7 @@ static const struct bus__link_hooks hooks = {
     .filter_changed = bus__changes_add,
     .flush = bus__flush_links,
     .close = hook_close,
+    .explain = bus__roster_explain,
     .free = hook_free,
 };
 
@@ -219,6 +223,7 @@ make_links(struct bus *bus, void **ret_links)
 	bus__changes_init(links);
 	bus__peers_init(links);
 	bus__debris_init(links);
+	bus__roster_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;
@@ -226,6 +231,7 @@ make_links(struct bus *bus, void **ret_links)
 	return 0;
 
 free_links:
+	bus__roster_fini(links);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
 	return err;

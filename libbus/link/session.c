@@ -31,11 +31,10 @@ static const struct verdict {
     {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
-    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH},
-    {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
+    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH}, {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
     {BUS_E_RESET, BUS_LINK_END_CLOSED, true, BUS__BYE_AGAIN}, /* files were read again */
-    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
+    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED},          /* and all others */
 };
 
 static const struct verdict *
@@ -166,6 +165,7 @@ bus__session_end(struct bus__session *session, int err)
 
 	if (session->stage == BUS__STAGE_ENDING)
 		return;
+	bus__roster_ended(session, err);
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
@@ -473,6 +473,7 @@ bus__session_ready(struct bus__session *session)
 	session->joined = true;
 	bus__peers_met(session);
 	bus__link_joined(session->link);
+	bus__roster_join(session);
 	return 0;
 }
 

@@ -50,6 +50,7 @@ struct bus__session {
 	struct bus__hello hello;       /* the peer's */
 	struct bus__identity identity; /* from HELLO on; its user from AUTH on */
 	struct bus__login *login;      /* while AUTH is under way */
+	struct bus__guest guest;       /* while it is joined */
 	struct bus__peer *peer;        /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
