@@ -43,12 +43,20 @@ prepare(struct ask *ask, const char *password, uint32_t iterations)
 	ask->job.arg = ask;
 }
 
-/* A job that no test waits for to its end. */
+/* Lets the thread begin with a job that no test waits for to its end, behind which the queue is full. */
 static void
-begin_long(struct ask *ask)
+begin_long(struct ask *ask, struct ask fillers[BUS__HASHES_MOST])
 {
 	prepare(ask, "long", BUS__ITERATIONS_MOST);
 	ck_bus(bus__hasher_ask(&ask->job), 0);
+	for (int i = 0; i < BUS__HASHES_MOST; i++) {
+		char password[16];
+
+		snprintf(password, sizeof password, "p%d", i);
+		prepare(&fillers[i], password, BUS__ITERATIONS_MOST);
+		/* The last one finds room once the thread has taken the first. */
+		ck_eventually(bus__hasher_ask(&fillers[i].job) == 0);
+	}
 }
 
 /* Whether the hasher's thread is there; sanitizers have threads too. */
@@ -190,24 +198,31 @@ END_TEST
 
 /* --- cancels and bounds --------------------------------------------------------------------------------------------------- */
 
-START_TEST(a_cancelled_job_is_not_called_and_may_be_freed)
+START_TEST(a_cancelled_job_is_not_called)
 {
-	struct ask *running = malloc(sizeof *running), *waiting = malloc(sizeof *waiting), after;
+	static struct ask fillers[BUS__HASHES_MOST];
+	struct ask running, *waiting = malloc(sizeof *waiting), after;
+	int before; /* 1 where a busy machine let the long job end first */
 
-	begin_long(running);
+	begin_long(&running, fillers);
+	for (int i = 0; i < BUS__HASHES_MOST; i++)
+		bus__hasher_cancel(&fillers[i].job);
 	prepare(waiting, "waiting", TEST_ITERATIONS);
 	ck_bus(bus__hasher_ask(&waiting->job), 0);
 	bus__hasher_cancel(&waiting->job);
-	bus__hasher_cancel(&running->job);
-	bus__hasher_cancel(&running->job); /* a second time is nothing */
-	ck_assert_int_eq(done(running) + done(waiting), 0);
-	free(running);
 	free(waiting);
+	bus__hasher_cancel(&running.job);
+	bus__hasher_cancel(&running.job); /* a second time is nothing */
+	before = done(&running);
 
+	/* Jobs are done in their order: had the others been, they would be by now. */
 	prepare(&after, "after", TEST_ITERATIONS);
 	ck_bus(bus__hasher_ask(&after.job), 0);
 	ck_eventually(done(&after) == 1);
 	check_keys(&after);
+	ck_assert_int_eq(done(&running), before);
+	for (int i = 0; i < BUS__HASHES_MOST; i++)
+		ck_assert_int_eq(done(&fillers[i]), 0);
 	bus__hasher_cancel(&after.job);
 	ck_eventually(!is_running());
 }
@@ -215,31 +230,23 @@ END_TEST
 
 START_TEST(a_full_queue_refuses_and_takes_one_after_a_cancel)
 {
-	static struct ask asks[BUS__HASHES_MOST + 2];
-	struct ask *last = &asks[BUS__HASHES_MOST + 1];
-	size_t taken = 0;
+	static struct ask fillers[BUS__HASHES_MOST];
+	struct ask running, last;
+	int err;
 
-	/* The thread may have begun with the first one or not. */
-	for (size_t i = 0; i <= BUS__HASHES_MOST; i++) {
-		char password[16];
-		int err;
-
-		snprintf(password, sizeof password, "p%zu", i);
-		prepare(&asks[i], password, BUS__ITERATIONS_MOST);
-		err = bus__hasher_ask(&asks[i].job);
-		ck_assert(err == 0 || (err == BUS_E_LIMIT && i == BUS__HASHES_MOST));
-		taken += err == 0;
-	}
-	ck_assert_uint_ge(taken, BUS__HASHES_MOST);
-	prepare(last, "last", BUS__ITERATIONS_MOST);
-	if (taken == BUS__HASHES_MOST + 1)
-		ck_bus(bus__hasher_ask(&last->job), BUS_E_LIMIT);
-	bus__hasher_cancel(&asks[BUS__HASHES_MOST - 1].job);
-	ck_bus(bus__hasher_ask(&last->job), 0);
-	for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++)
-		bus__hasher_cancel(&asks[i].job);
-	for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++)
-		ck_assert_int_eq(done(&asks[i]), 0);
+	begin_long(&running, fillers);
+	prepare(&last, "last", TEST_ITERATIONS);
+	err = bus__hasher_ask(&last.job);
+	/* A busy machine may have let the long job end by now. */
+	ck_assert(err == BUS_E_LIMIT || (err == 0 && done(&running) == 1));
+	bus__hasher_cancel(&last.job);
+	bus__hasher_cancel(&fillers[BUS__HASHES_MOST / 2].job);
+	ck_bus(bus__hasher_ask(&last.job), 0);
+	for (int i = 0; i < BUS__HASHES_MOST; i++)
+		bus__hasher_cancel(&fillers[i].job);
+	bus__hasher_cancel(&running.job);
+	ck_eventually(done(&last) == 1);
+	check_keys(&last);
 }
 END_TEST
 
@@ -285,13 +292,13 @@ END_TEST
 
 /* --- forks -------------------------------------------------------------------------------------------------------------- */
 
-/* The child's status; ends it. */
+/* Ends the child. */
 static void
-work_in_child(struct ask *of_parent)
+work_in_child(struct ask *running, struct ask *waiting)
 {
+	const int before = done(running) + done(waiting);
 	struct ask own;
 
-	bus__hasher_cancel(&of_parent->job);
 	prepare(&own, "known", TEST_ITERATIONS);
 	if (bus__hasher_ask(&own.job) != 1)
 		_exit(1);
@@ -300,12 +307,15 @@ work_in_child(struct ask *of_parent)
 		_exit(2);
 	ck_eventually(done(&own) == 1);
 	check_keys(&own);
-	_exit(done(of_parent) == 0 ? 0 : 3);
+	bus__hasher_cancel(&running->job);
+	bus__hasher_cancel(&waiting->job);
+	_exit(done(running) + done(waiting) == before ? 0 : 3);
 }
 
 START_TEST(a_child_has_a_thread_of_its_own_and_no_job_of_its_parent)
 {
-	struct ask known, running;
+	static struct ask fillers[BUS__HASHES_MOST];
+	struct ask known, running, waiting;
 	int status;
 	pid_t pid;
 
@@ -313,15 +323,20 @@ START_TEST(a_child_has_a_thread_of_its_own_and_no_job_of_its_parent)
 	ck_bus(bus__hasher_ask(&known.job), 0);
 	ck_eventually(done(&known) == 1);
 	bus__hasher_remember(&known.job);
-	begin_long(&running);
+	begin_long(&running, fillers);
+	for (int i = 0; i < BUS__HASHES_MOST; i++)
+		bus__hasher_cancel(&fillers[i].job);
+	prepare(&waiting, "waiting", TEST_ITERATIONS);
+	ck_bus(bus__hasher_ask(&waiting.job), 0);
 	pid = fork(); /* bus_test_fork() would wait for the thread, which allocates nothing */
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0)
-		work_in_child(&running);
+		work_in_child(&running, &waiting);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
 	bus__hasher_cancel(&running.job);
-	ck_assert_int_eq(done(&running), 0);
+	ck_eventually(done(&waiting) == 1);
+	check_keys(&waiting);
 }
 END_TEST
 
@@ -333,7 +348,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "answers", keys_are_made_on_another_thread_which_then_ends,
 	    keys_that_a_peer_proved_are_known_at_once, what_is_remembered_is_bounded,
 	    a_job_without_a_password_or_a_salt_is_refused);
-	BUS_TEST_CASE(suite, "cancels", a_cancelled_job_is_not_called_and_may_be_freed,
+	BUS_TEST_CASE(suite, "cancels", a_cancelled_job_is_not_called,
 	    a_full_queue_refuses_and_takes_one_after_a_cancel,
 	    threads_that_ask_and_cancel_at_once_disturb_nobody);
 	BUS_TEST_CASE(suite, "forks", a_child_has_a_thread_of_its_own_and_no_job_of_its_parent);
