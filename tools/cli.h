@@ -16,6 +16,7 @@ enum status pub_main(int argc, char **argv);
 enum status sub_main(int argc, char **argv);
 enum status top_main(int argc, char **argv);
 enum status log_main(int argc, char **argv);
+enum status cert_main(int argc, char **argv);
 enum status explain_main(int argc, char **argv);
 enum status hub_main(int argc, char **argv);
 enum status user_main(int argc, char **argv);

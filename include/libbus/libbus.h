@@ -4,6 +4,7 @@
 
 #include <libbus/access.h>
 #include <libbus/bus.h>
+#include <libbus/cert.h>
 #include <libbus/error.h>
 #include <libbus/export.h>
 #include <libbus/own_transport.h>

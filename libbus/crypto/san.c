@@ -85,7 +85,7 @@ copy_printable(const unsigned char *name, size_t len, char *ret_text, size_t cap
 	size_t at = 0;
 
 	for (; at < len && at + 1 < cap; at++)
-		ret_text[at] = name[at] > ' ' && name[at] < 0x7f ? (char)name[at] : '?';
+		ret_text[at] = name[at] >= ' ' && name[at] < 0x7f ? (char)name[at] : '?';
 	ret_text[at] = '\0';
 }
 

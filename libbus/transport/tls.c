@@ -11,6 +11,8 @@
 #include "crypto/tls.h"
 #include "transport/tls_stream.h"
 
+#define DIAL_MS 60000 /* as tcp has it: all addresses of a name */
+
 static const struct bus__transport *const tcp = &bus__transport_tcp;
 
 /* --- listening --------------------------------------------------------------------------------------------------------------- */
@@ -239,4 +241,6 @@ const struct bus__transport bus__transport_tls = {
     .release = release,
     .listen = listen_at,
     .dial = dial,
+    .dial_ms = DIAL_MS,
+    .encrypts = true,
 };

@@ -491,6 +491,14 @@ tls_admit(struct bus__stream *base)
 	return stream->lower->ops->admit(stream->lower);
 }
 
+static int
+tls_remote(struct bus__stream *base, struct sockaddr_storage *ret_addr)
+{
+	struct bus__tls_stream *stream = (struct bus__tls_stream *)base;
+
+	return stream->lower->ops->remote(stream->lower, ret_addr);
+}
+
 static const char *
 tls_reason(const struct bus__stream *base)
 {
@@ -527,6 +535,7 @@ static const struct bus__stream_ops tls_ops = {
     .admit = tls_admit,
     .free = tls_free,
     .reason = tls_reason,
+    .remote = tls_remote,
 };
 
 struct bus__stream *

@@ -24,9 +24,11 @@ tls_url(void)
 
 	if (strcmp(made, bus_test_dir()) != 0) {
 		bus_test_config_here();
-		ck_assert_int_eq(mkdir(folder, 0700), 0);
-		make_ca("libbus/ca");
-		make_cert("libbus/server", "libbus/ca", "127.0.0.1", "localhost");
+		/* Each file of a program that includes this has a `made` of its own. */
+		if (mkdir(folder, 0700) == 0) {
+			make_ca("libbus/ca");
+			make_cert("libbus/server", "libbus/ca", "127.0.0.1", "localhost");
+		}
 		snprintf(made, sizeof made, "%s", bus_test_dir());
 	}
 	return "tls://127.0.0.1:0";

@@ -188,7 +188,8 @@ shake(struct tls_end *end, size_t most)
 	end->state = bus__tls_handshake(end->tls);
 	n -= bus__tls_unread(end->tls);
 	bus__tls_feed(end->tls, NULL, 0);
-	memmove(end->in, end->in + n, end->in_len - n);
+	if (n > 0)
+		memmove(end->in, end->in + n, end->in_len - n);
 	end->in_len -= n;
 }
 

@@ -30,7 +30,7 @@ listen_with(struct bus *bus, const struct bus_link_config *cfg, char url[256])
 static uint64_t
 refused(struct bus_link *link)
 {
-	return stats_of(link).ended[BUS_LINK_END_DENIED];
+	return stats_of(link).ended[BUS_LINK_END_TLS];
 }
 
 /* A client of raw bytes. */
