@@ -1,9 +1,11 @@
-/* libbus/transport.h: links carry a bus to another bus of this machine.
+/* libbus/transport.h: links carry a bus to another bus, of this machine or another.
  *
  * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
- * tcp://host:port (loopback only in this version; port 0 lets the system choose), and what own_transport.h registered.
+ * tcp://host:port (this machine, and others where allow_lan or allow_insecure_remote say so; port 0 lets the system choose; an
+ * IPv6 address in brackets, with its interface if it is link-local: tcp://[fe80::1%eth0]:7000), and what own_transport.h registered.
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
- * itself on the dialling side: 100 ms to 30 s with full jitter. Every byte: docs/wire.md.
+ * itself on the dialling side, after a pause of at most 2 s, or 30 s for an address that was never up, with full jitter; a
+ * change of this machine's networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
  * Where NNG moves the bytes of ipc and tcp (the build chooses), it opens descriptors at any time, in the lowest places that are
  * free: such a link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
 #ifndef LIBBUS_TRANSPORT_H
@@ -57,8 +59,9 @@ BUS_API int bus_listen(struct bus *bus, const char *url, const struct bus_link_c
     struct bus_link **ret_link);
 
 /* Keeps a connection to an address, also to one where nobody listens yet. Errors as above. ret_link may be NULL here and
- * in bus_listen(): the link then ends with the bus.
- * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
+ * in bus_listen(): the link then ends with the bus. A name that may be another machine is looked up at each attempt, and unknown it is
+ * no error here: last_error says so, since a machine may start before its network. Each of its addresses gets a second.
+ * Threads: any.  Blocks: for a look-up of a name that must be this machine.  Callbacks: none run inside. */
 BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
     struct bus_link **ret_link);
 

@@ -11,10 +11,12 @@
 #include "transport/hosts.h"
 #include "transport/wire.h"
 
+enum { EARLY_LOOK_MS = 10 };
+
 _Atomic int bus__connect_ms = 1000;
 
-/* First the name is looked up, unless it is a number; then its hosts are tried in turn. One of `lookup` and `attempt` is there, or none
- * when `outer` has ended. */
+/* First the name is looked up, unless it is a number; then its hosts are tried in turn. One of `lookup`, `attempt` and `early` is
+ * there, or none when `outer` has ended. */
 struct dialer {
 	struct bus__dialer base;
 	struct bus__address addr; /* its name: that of the host that is tried */
@@ -29,15 +31,18 @@ struct dialer {
 	unsigned next;
 	struct bus__dialer *attempt;
 	struct bus__io io; /* of the attempt */
-	int err, sys;      /* of the last that failed */
+	struct bus__stream *
+	    early; /* NNG takes a socket's first event for its connection: it is not connected yet */
+	int64_t until_ns; /* that the attempt has */
+	int err, sys;     /* of the last that failed */
 };
 
 static void
 set_timer(struct dialer *dialer)
 {
-	bus__timer_set(dialer->io.loop, &dialer->timer,
-	    bus__now_ns() +
-		atomic_load_explicit(&bus__connect_ms, memory_order_relaxed) * NS_PER_MS);
+	dialer->until_ns = bus__now_ns() +
+			   atomic_load_explicit(&bus__connect_ms, memory_order_relaxed) * NS_PER_MS;
+	bus__timer_set(dialer->io.loop, &dialer->timer, dialer->until_ns);
 }
 
 static void
@@ -48,21 +53,27 @@ drop_lookup(struct dialer *dialer)
 	dialer->lookup = NULL;
 }
 
+static void
+drop_stream(struct bus__stream **at)
+{
+	struct bus__stream *stream = *at;
+
+	*at = NULL;
+	if (stream != NULL)
+		stream->ops->free(stream);
+}
+
 /* And what it may have brought meanwhile. */
 static void
 drop_attempt(struct dialer *dialer)
 {
-	struct bus__stream *stream;
-
 	bus__timer_stop(dialer->io.loop, &dialer->timer);
 	if (dialer->attempt != NULL)
 		dialer->attempt->ops->free(dialer->attempt);
 	dialer->attempt = NULL;
 	bus__loop_cancel(dialer->io.loop, &dialer->io.task);
-	stream = dialer->io.stream;
-	dialer->io.stream = NULL;
-	if (stream != NULL)
-		stream->ops->free(stream);
+	drop_stream(&dialer->io.stream);
+	drop_stream(&dialer->early);
 }
 
 /* --- one host after the other ------------------------------------------------------------------------------------------ */
@@ -140,6 +151,29 @@ try_all(struct dialer *dialer)
 	try_next(dialer);
 }
 
+static bool
+is_connected(struct bus__stream *stream)
+{
+	struct sockaddr_storage addr;
+
+	return stream->ops->remote == NULL || stream->ops->remote(stream, &addr) == 0;
+}
+
+static void
+look_at_stream(struct dialer *dialer, struct bus__stream *stream)
+{
+	int64_t look_ns = bus__now_ns() + EARLY_LOOK_MS * NS_PER_MS;
+
+	if (is_connected(stream)) {
+		dialer->outer->stream = stream;
+		bus__io_done(dialer->outer, 0, 0);
+		return;
+	}
+	dialer->early = stream;
+	bus__timer_set(dialer->io.loop, &dialer->timer,
+	    look_ns < dialer->until_ns ? look_ns : dialer->until_ns);
+}
+
 static void
 attempted(void *arg)
 {
@@ -148,14 +182,13 @@ attempted(void *arg)
 
 	dialer->io.stream = NULL;
 	drop_attempt(dialer);
-	if (stream == NULL) {
-		dialer->err = dialer->io.err;
-		dialer->sys = dialer->io.sys;
-		try_next(dialer);
+	if (stream != NULL) {
+		look_at_stream(dialer, stream);
 		return;
 	}
-	dialer->outer->stream = stream;
-	bus__io_done(dialer->outer, 0, 0);
+	dialer->err = dialer->io.err;
+	dialer->sys = dialer->io.sys;
+	try_next(dialer);
 }
 
 /* --- the name ------------------------------------------------------------------------------------------------------------ */
@@ -196,6 +229,13 @@ timed_out(void *arg)
 			drop_lookup(dialer);
 			try_good(dialer);
 		}
+		return;
+	}
+	if (dialer->early != NULL && bus__now_ns() < dialer->until_ns) {
+		struct bus__stream *early = dialer->early;
+
+		dialer->early = NULL;
+		look_at_stream(dialer, early);
 		return;
 	}
 	drop_attempt(dialer);

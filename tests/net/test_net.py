@@ -20,7 +20,7 @@ BACK = 3 + SLACK
 ANYWHERE = f"tcp://0.0.0.0:{PORT}"
 B = f"tcp://10.1.0.2:{PORT}"
 SERVER = f"tcp://server.lab:{PORT}"
-CALM, HEAVY = "200 64", "2000 4096"
+CALM, HEAVY = "200 64", "500 4096"
 
 
 class Pair:
@@ -77,8 +77,9 @@ def fails_and_heals(pair, measured, fail, heal):
     began = time.monotonic()
     fail()
     measured("noticed", pair.down(began) - began, NOTICED)
+    begun = time.monotonic()
     healed = heal()
-    measured("back", pair.up(healed) - healed, BACK)
+    measured("back", pair.up(begun) - healed, BACK)  # a link may be faster than the last command
     pair.flows()
     pair.account()
 
@@ -238,6 +239,18 @@ def test_a_network_that_comes_up_is_tried_at_once(lab, measured):
     healed = time.monotonic()
     lab.a.ip("link", "set", "a0", "up")
     measured("back", dialler.when("up", healed) - healed, BACK)
+
+
+def test_an_interface_that_flaps_asks_for_two_attempts_a_second_at_most(lab):
+    lab.b.nft("add chain inet lab counted { type filter hook input priority -1; }")
+    lab.b.nft("add rule inet lab counted tcp flags syn counter")
+    lab.a.node("dial", B)  # which nobody listens at
+    began = time.monotonic()
+    flap = "for i in $(seq 200); do ip address add 10.9.9.9/32 dev lo; ip address delete 10.9.9.9/32 dev lo; done"
+    lab.a.run("sh", "-c", flap)
+    counter = re.search(r"packets (\d+)", lab.b.run("nft", "list", "chain", "inet", "lab", "counted"))
+    first = 10  # whose pauses are shorter
+    assert int(counter[1]) <= 2 * (time.monotonic() - began) + first
 
 
 # --- who may connect ------------------------------------------------------------------------------------------------------
