@@ -257,6 +257,8 @@ bus__reader_choose(struct bus_mailbox *m, struct pause *pause)
 		}
 		count++;
 	}
+	if (count > 0 && batch[count - 1].word >> 32 & LOG_RELAYED)
+		bus__mailbox_fed_by_link(m);
 	pause->tired = left == 0;
 	return count;
 }

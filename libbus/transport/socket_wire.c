@@ -194,8 +194,8 @@ tcp_remote(struct bus__stream *stream, struct sockaddr_storage *ret_addr)
 	socklen_t len = sizeof *ret_addr;
 
 	*ret_addr = (struct sockaddr_storage){.ss_family = AF_UNSPEC};
-	return getpeername(((struct socket_stream *)stream)->source.fd,
-		   (struct sockaddr *)ret_addr, &len) == 0
+	return getpeername(((struct socket_stream *)stream)->source.fd, (struct sockaddr *)ret_addr,
+		   &len) == 0
 		   ? 0
 		   : BUS_E_GONE;
 }
