@@ -145,11 +145,6 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 		case 1:
 			cli->words[cli->word_count++] = optarg;
 			break;
-		case 'l':
-		case 'd':
-			cli->links[cli->link_count++] =
-			    (struct cli_link){.url = optarg, .listen = c == 'l'};
-			break;
 		case 't':
 			if (!cli_seconds("connect-timeout", optarg, &cli->connect_ms))
 				return false;
@@ -165,13 +160,13 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 			complain("%s --help lists the options", argv[0]);
 			return false;
 		default:
-			if (!own(arg, c, optarg))
+			if (!cli_link_option(cli, c, optarg) && !own(arg, c, optarg))
 				return false;
 		}
 	}
 	while (optind < argc)
 		cli->words[cli->word_count++] = argv[optind++];
-	if (cli->link_count > 0)
+	if (cli->link_count > 0 && !cli->named)
 		return true;
 	if (cli->word_count == 0) {
 		complain("which bus? Give its name%s",
@@ -222,58 +217,7 @@ cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox)
 void
 cli_free(struct cli *cli)
 {
-	for (size_t i = 0; i < cli->link_count; i++)
-		bus_link_close(cli->links[i].link);
+	cli_close_links(cli);
 	free(cli->links);
 	free(cli->words);
-}
-
-static void
-tell_port(const struct cli_link *link)
-{
-	char url[512];
-
-	if (bus_link_url(link->link, url, sizeof url) > 0 && strcmp(url, link->url) != 0)
-		complain("listening on %s", url);
-}
-
-bool
-cli_open_links(struct cli *cli, struct bus *bus)
-{
-	for (size_t i = 0; i < cli->link_count; i++) {
-		struct cli_link *link = &cli->links[i];
-		int err = link->listen ? bus_listen(bus, link->url, NULL, &link->link)
-				       : bus_dial(bus, link->url, NULL, &link->link);
-
-		if (err < 0) {
-			complain_of(link->url, err);
-			return false;
-		}
-		if (link->listen)
-			tell_port(link);
-	}
-	return true;
-}
-
-const struct cli_link *
-cli_unconnected(const struct cli *cli, int *ret_reason)
-{
-	for (size_t i = 0; i < cli->link_count; i++) {
-		struct bus_link_stats stats = {.size = sizeof stats};
-
-		if (bus_link_stats(cli->links[i].link, &stats) < 0 || stats.state != BUS_LINK_UP ||
-		    stats.peers == 0) {
-			*ret_reason = stats.last_error;
-			return &cli->links[i];
-		}
-	}
-	return NULL;
-}
-
-void
-complain_unconnected(const struct cli_link *link, int reason, const char *so)
-{
-	const char *why = link->listen ? "nobody has connected yet" : "no answer yet";
-
-	complain("%s: %s; %s", link->url, reason < 0 ? bus_strerror(reason) : why, so);
 }

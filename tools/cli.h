@@ -16,7 +16,10 @@ enum status pub_main(int argc, char **argv);
 enum status sub_main(int argc, char **argv);
 enum status top_main(int argc, char **argv);
 enum status log_main(int argc, char **argv);
+enum status cert_main(int argc, char **argv);
 enum status explain_main(int argc, char **argv);
+enum status hub_main(int argc, char **argv);
+enum status user_main(int argc, char **argv);
 enum status tail_main(int argc, char **argv); /* of libbus log; sub with other defaults */
 
 /* Prints one line on stderr, "libbus: …". */
@@ -42,13 +45,31 @@ struct cli_link {
 struct cli {
 	struct cli_link *links;
 	size_t link_count;
+	struct bus_link_config link;  /* of each: what its kind of link has; size 0: nothing was given */
+	const char *password_file;    /* NULL: not given */
+	char *password;               /* as read; wiped by cli_free() */
 	int64_t connect_ms; /* 0: not given */
 	const char *
 	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
-	bool named;         /* it is for buses with a name: addresses are no help */
+	bool named;         /* it is for buses with a name: addresses do not replace that */
 	const char *dir;    /* where its log lies; NULL: where it does by default */
 	const char **words; /* what is not an option, in order, without that name */
 	size_t word_count;
+};
+
+/* Options without a letter, about links; those of a command begin at CLI_OWN. */
+enum {
+	CLI_USER = 0x100,
+	CLI_PASSWORD_FILE,
+	CLI_USERS,
+	CLI_ACL,
+	CLI_LAN,
+	CLI_INSECURE_REMOTE,
+	CLI_CA,
+	CLI_CERT,
+	CLI_KEY,
+	CLI_PSK,
+	CLI_OWN
 };
 
 /* What every command understands, for its own table of options; NAMED: those for buses with a name alone. */
@@ -56,9 +77,21 @@ struct cli {
 #define CLI_NAMED_OPTIONS                                                                          \
 	{"dir", required_argument, NULL, 'D'},                                                     \
 	{"help", no_argument, NULL, 'h'}
-#define CLI_OPTIONS                                                                                \
+#define CLI_LINK_OPTIONS                                                                           \
 	{"listen", required_argument, NULL, 'l'},                                                  \
 	{"dial", required_argument, NULL, 'd'},                                                    \
+	{"user", required_argument, NULL, CLI_USER},                                               \
+	{"password-file", required_argument, NULL, CLI_PASSWORD_FILE},                             \
+	{"users", required_argument, NULL, CLI_USERS},                                             \
+	{"acl", required_argument, NULL, CLI_ACL},                                                 \
+	{"lan", no_argument, NULL, CLI_LAN},                                                       \
+	{"insecure-remote", no_argument, NULL, CLI_INSECURE_REMOTE},                               \
+	{"ca", required_argument, NULL, CLI_CA},                                                   \
+	{"cert", required_argument, NULL, CLI_CERT},                                               \
+	{"key", required_argument, NULL, CLI_KEY},                                                 \
+	{"psk", required_argument, NULL, CLI_PSK}
+#define CLI_OPTIONS                                                                                \
+	CLI_LINK_OPTIONS,                                                                          \
 	{"connect-timeout", required_argument, NULL, 't'},                                         \
 	CLI_NAMED_OPTIONS
 /* clang-format on */
@@ -71,7 +104,12 @@ struct cli {
 	CLI_NAMED_OPTIONS_HELP                                                                     \
 	"Or, instead of a name, addresses of programs that have private buses:\n"                  \
 	"  --dial URL              connect there; may be given several times\n"                    \
-	"  --listen URL            let others connect here; may be given several times\n"
+	"  --listen URL            let others connect here; may be given several times\n"              \
+	"Beyond this machine (libbus hub --help says more):\n"                                     \
+	"  --user NAME             who we are there; the password comes from --password-file FILE,\n"  \
+	"                          $LIBBUS_PASSWORD or the terminal\n"                             \
+	"  --lan                   the address is in this network, and nothing is encrypted\n"     \
+	"  --ca FILE               of tls://: who signed the other side's certificate\n"
 
 /* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
  * bus_close(), also when it answers false: then *ret_status is how to end (OK after --help). */
@@ -92,8 +130,14 @@ struct bus *cli_open_bus(const struct cli *cli);
 /* Subscribes to the filters that are given; to all topics where none is. Complains if it cannot. */
 enum status cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
 
+/* Takes an option about links. false: it is another one. */
+bool cli_link_option(struct cli *cli, int option, const char *value);
+
 /* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
 bool cli_open_links(struct cli *cli, struct bus *bus);
+
+/* Closes them, and wipes the password. */
+void cli_close_links(struct cli *cli);
 
 /* The first link that has no peer yet, with the reason; NULL: all have. */
 const struct cli_link *cli_unconnected(const struct cli *cli, int *ret_reason);

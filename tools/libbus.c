@@ -15,6 +15,9 @@ static const char help[] =
     "  libbus sub BUS FILTER...       print what is published\n"
     "  libbus top BUS                 show which topics are busy\n"
     "  libbus explain BUS TOPIC       say who gets a topic, who does not, and why\n"
+    "  libbus hub BUS                 let other machines onto a bus\n"
+    "  libbus user add NAME           say who may connect from there\n"
+    "  libbus cert                    make the certificates of tls:// links\n"
     "  libbus log tail BUS            print the newest messages of its log, with positions\n"
     "  libbus log stat BUS            say how full its log is, and who is on it\n"
     "  libbus COMMAND --help          options and examples\n"
@@ -35,11 +38,14 @@ static const struct command {
 	char *title; /* as argv[0], which getopt puts before its complaints */
 	enum status (*run)(int argc, char **argv);
 } commands[] = {
+    {"cert", (char[]){"libbus cert"}, cert_main},
     {"explain", (char[]){"libbus explain"}, explain_main},
+    {"hub", (char[]){"libbus hub"}, hub_main},
     {"log", (char[]){"libbus log"}, log_main},
     {"pub", (char[]){"libbus pub"}, pub_main},
     {"sub", (char[]){"libbus sub"}, sub_main},
     {"top", (char[]){"libbus top"}, top_main},
+    {"user", (char[]){"libbus user"}, user_main},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -2,7 +2,9 @@
 #ifndef LIBBUS_H
 #define LIBBUS_H
 
+#include <libbus/access.h>
 #include <libbus/bus.h>
+#include <libbus/cert.h>
 #include <libbus/error.h>
 #include <libbus/export.h>
 #include <libbus/own_transport.h>

@@ -6,8 +6,8 @@
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
  * itself on the dialling side, after a pause of at most 2 s, or 30 s for an address that was never up, with full jitter; a
  * change of this machine's networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
- * NNG, which moves the bytes of ipc and tcp, opens descriptors at any time, in the lowest places that are free: such a
- * link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
+ * Where NNG moves the bytes of ipc and tcp (the build chooses), it opens descriptors at any time, in the lowest places that are
+ * free: such a link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
 #ifndef LIBBUS_TRANSPORT_H
 #define LIBBUS_TRANSPORT_H
 
@@ -72,6 +72,12 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);
 
+/* Reads users_file, acl_file and the files of tls:// again, as on SIGHUP. Connections begin again by what the files say now; what
+ * was on its way to a peer is counted in a gap. Where a file is bad everything stays as it was, and bus_error_text() says why.
+ * BUS_E_INVAL, _DENIED, _TLS, _LIMIT, _NOMEM, _CLOSED, _SYS.
+ * Threads: any, not beside bus_link_close().  Blocks: for the files.  Callbacks: none run inside. */
+BUS_API int bus_link_reload(struct bus_link *link);
+
 enum bus_link_state {
 	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed. Or standing by */
 	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */
@@ -87,6 +93,8 @@ enum bus_link_end {
 	BUS_LINK_END_PROTOCOL,   /* a frame that may not be sent */
 	BUS_LINK_END_TOO_BIG,    /* a frame above the limit */
 	BUS_LINK_END_DENIED,     /* another user, or too many connections */
+	BUS_LINK_END_AUTH,       /* user or password not accepted, or none given */
+	BUS_LINK_END_TLS,        /* TLS refused */
 	BUS_LINK_END_COUNT
 };
 
@@ -102,6 +110,10 @@ struct bus_link_stats {
 	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
 	uint64_t refused;                  /* messages that came and could not be published here: last_error */
 	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
+	/* Where hubs are: messages that came and were not taken. */
+	uint64_t repeated;                 /* they had come another way */
+	uint64_t late;                     /* 1,024 newer ones of the same bus had come, so nobody knows whether they had */
+	uint64_t too_far;                  /* they had come through 8 hubs */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

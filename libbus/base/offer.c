@@ -103,8 +103,9 @@ bus__offer_judge(
 			       offer->version.changes > standing->theirs &&
 			       offer->version.changes < standing->version.changes);
 	/* Its maker sends a change to all peers, also one that comes back and replaces another's value. */
-	offer->tell_all = verdict == BUS__OFFER_RAISES || verdict == BUS__OFFER_OURS ||
-			  (verdict == BUS__OFFER_NEWER && is_of(&offer->version, own));
+	offer->tell_all =
+	    verdict == BUS__OFFER_RAISES || verdict == BUS__OFFER_OURS ||
+	    (verdict == BUS__OFFER_NEWER && (offer->is_repeated || is_of(&offer->version, own)));
 	return verdict;
 }
 

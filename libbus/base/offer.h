@@ -21,7 +21,9 @@ struct bus__offer {
 	bool is_before;            /* from before the connection */
 	bool is_raise;             /* only if the topic has ours */
 	bool is_first;             /* the two buses have had no connection before */
-	uint64_t since; /* where the bus's changes, or its log, were when the connection began */
+	bool
+	    is_repeated; /* the change was delivered here already, when it came another way: its value counts, and is no news */
+	uint64_t since;  /* where the bus's changes, or its log, were when the connection began */
 	/* What is to follow from it: the peer is sent our version, which has another number than its own; or all peers are,
 	 * since a change made here has another number now. */
 	bool tell_peer, tell_all;

@@ -1,6 +1,8 @@
 /* bus/attempt.c: one publish into the mailboxes of this process: claims, blocks, and what is kept. */
 #include "bus/attempt.h"
 
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bus/keep.h"
@@ -91,6 +93,47 @@ note_link(const struct snapshot *snapshot)
 		bus__mailbox_fed_by_link(snapshot->routes[i]->mbox);
 }
 
+/* Whether a peer gets a message. What another one brought goes on only where hubs are, and neither to the bus that published it nor
+ * by the connection that brought it. */
+static bool
+goes_to_peer(const struct bus_mailbox *m, const struct attempt *attempt)
+{
+	const struct brought *brought = attempt->brought;
+
+	if (!attempt->from_peer)
+		return true;
+	return brought != NULL && brought->passed != NULL && m->far.fed && m != brought->by &&
+	       memcmp(m->far.id, brought->passed->source, sizeof m->far.id) != 0;
+}
+
+/* Puts a message into the mailboxes of peers, of which some number what they are given. It gets one number for all of them. */
+static __attribute__((cold, noinline)) void
+put_for_peers(
+    const struct snapshot *snapshot, const struct ring_item *item, struct attempt *attempt)
+{
+	struct ring_item plain = *item, numbered = *item;
+	struct bus__passed own;
+
+	numbered.flags |= RING_PASSED;
+	/* One that is older than what is kept is no value any more. */
+	if (attempt->is_older)
+		numbered.flags &= (uint16_t) ~(RING_RETAIN | RING_TIME);
+	numbered.passed = attempt->brought != NULL ? attempt->brought->passed : NULL;
+	for (uint32_t i = snapshot->refusing; i < snapshot->count; i++) {
+		struct bus_mailbox *m = snapshot->routes[i]->mbox;
+		struct ring_item *given = m->far.numbered ? &numbered : &plain;
+
+		if (!m->is_peer || !goes_to_peer(m, attempt))
+			continue;
+		if (m->far.numbered && numbered.passed == NULL) {
+			own = bus__passed_make(m->bus->id, bus__next_number(m->bus), 0, 0);
+			numbered.passed = &own;
+		}
+		given->route = snapshot->routes[i];
+		bus__mailbox_put(m, given, &attempt->owed);
+	}
+}
+
 /* Puts a message into the mailboxes of a snapshot: into those that refuse by what was claimed, then into the others.
  * item->route is set here; item->block, if any, stays the caller's. The caller keeps the snapshot alive. */
 static void
@@ -99,8 +142,6 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 {
 	if (snapshot == NULL)
 		return;
-	if (skip_peers)
-		note_link(snapshot);
 	end_claims(snapshot, snapshot->refusing, claims, item, true, owed);
 	for (uint32_t i = snapshot->refusing; i < snapshot->count; i++) {
 		struct route *route = snapshot->routes[i];
@@ -110,6 +151,18 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 		item->route = route;
 		bus__mailbox_put(route->mbox, item, owed);
 	}
+}
+
+/* Before deliver(). Whether that is to leave out peers: they get nothing, or have got it. */
+static inline bool
+skips_peers(const struct snapshot *snapshot, const struct ring_item *item, struct attempt *attempt)
+{
+	if (snapshot != NULL && attempt->from_peer)
+		note_link(snapshot);
+	if (snapshot == NULL || !snapshot->numbered)
+		return attempt->from_peer;
+	put_for_peers(snapshot, item, attempt);
+	return true;
 }
 
 struct bus__block *
@@ -162,7 +215,8 @@ bus__attempt_kept(
 		item->block = kept->block;
 	err = topic->gone ? ATTEMPT_SWEPT : bus__history_make(topic);
 	if (err == 0)
-		err = bus__kept_charge(topic, kept, attempt->account);
+		err = bus__kept_charge(
+		    topic, kept, attempt->brought != NULL ? attempt->brought->by->account : NULL);
 	if (err == 0 && routes == NULL)
 		err = bus__enter(bus); /* its end takes all routes away */
 	/* A peer that sent a value could not send it again: it is kept, and who has no room is passed over. */
@@ -170,10 +224,12 @@ bus__attempt_kept(
 		err = claim_all(routes, &claims, item, attempt->offer != NULL, &attempt->owed);
 	if (err == 0) {
 		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
+		attempt->is_older = answer == KEEP_OLDER;
 		/* A live message that is older than what is kept is news all the same; a kept one is not. */
 		if (answer == KEEP_STORED ||
 		    (answer == KEEP_OLDER && attempt->offer != NULL && !attempt->offer->is_kept))
-			deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
+			deliver(routes, &claims, item, skips_peers(routes, item, attempt),
+			    &attempt->owed);
 		else if (routes != NULL)
 			end_claims(routes, routes->refusing, &claims, item, false, &attempt->owed);
 	}
@@ -186,14 +242,14 @@ bus__attempt_kept(
 }
 
 static __attribute__((noinline)) uint32_t
-count_takers(const struct snapshot *routes, bool from_peer)
+count_takers(const struct snapshot *routes, const struct attempt *attempt)
 {
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < routes->count; i++) {
 		const struct bus_mailbox *m = routes->routes[i]->mbox;
 
-		count += !(from_peer && m->is_peer) &&
+		count += (!m->is_peer || goes_to_peer(m, attempt)) &&
 			 !atomic_load_explicit(&m->is_cut_off, memory_order_relaxed);
 	}
 	return count;
@@ -215,8 +271,8 @@ bus__attempt_plain(const struct snapshot *routes, struct ring_item *item, struct
 	err = claim_all(routes, &claims, item, false, &attempt->owed);
 	if (err == 0) {
 		if (item->flags & RING_REPLY)
-			attempt->takers = count_takers(routes, attempt->from_peer);
-		deliver(routes, &claims, item, attempt->from_peer, &attempt->owed);
+			attempt->takers = count_takers(routes, attempt);
+		deliver(routes, &claims, item, skips_peers(routes, item, attempt), &attempt->owed);
 	} else if (err == BUS_E_FULL) {
 		attempt->full = claims.full;
 	}

@@ -14,6 +14,12 @@
 #include "queue/block.h"
 #include "queue/ring.h"
 
+/* What a peer brings. */
+struct brought {
+	struct bus_mailbox *by;           /* the peer's */
+	const struct bus__passed *passed; /* NULL: it does not go on to other peers */
+};
+
 /* A publish, besides its message: what its caller has and what it leaves to him. */
 struct attempt {
 	bool from_peer;           /* or the bus's own: not for peers */
@@ -22,8 +28,9 @@ struct attempt {
 	struct bus_mailbox *full; /* because of which it was refused */
 	struct bus_mailbox *owed; /* to be drained when nothing is held any more */
 	bool unheard;             /* so often that it is time for a warning */
+	bool is_older;            /* than what is kept: so it was not */
 	uint32_t takers;          /* mailboxes that were to get a question */
-	struct bus__account *account; /* of the peer that it comes from */
+	const struct brought *brought; /* by a peer; NULL: not */
 	struct bus *held; /* by name: counted, where more is to be done behind the stripe */
 };
 

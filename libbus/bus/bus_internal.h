@@ -67,10 +67,18 @@ struct bus {
 	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
 	void *links;
 	const struct bus__link_hooks *hooks;
+	_Atomic uint64_t numbered; /* messages for peers that number them, on a private bus */
 	/* Of a bus that is closed: the stripes that were not free yet, and the next one that is left behind. */
 	uint32_t waiting;
 	struct bus *next_left;
 };
+
+/* Relaxed: it only has to be another one each time. */
+static inline uint64_t
+bus__next_number(struct bus *bus)
+{
+	return atomic_fetch_add_explicit(&bus->numbered, 1, memory_order_relaxed) + 1;
+}
 
 /* bus__enter(bus) == 0, for a bus that is not NULL. */
 static inline bool

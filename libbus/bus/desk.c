@@ -80,6 +80,7 @@ bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms, uint64_t *
 		return BUS_E_NOMEM;
 	asked->q.desk = desk;
 	asked->theirs = theirs;
+	asked->passes = desk->way.route.mbox->far.fed;
 	asked->expires_ns = ttl_ms != 0 ? now + ttl_ms * NS_PER_MS : INT64_MAX;
 	pthread_mutex_lock(&bus->inbox.lock);
 	while (desk->count == DESK_MOST || (desk->count > 0 && desk->oldest->expires_ns <= now))
@@ -96,6 +97,20 @@ bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms, uint64_t *
 	if (err < 0)
 		bus__free(asked);
 	return err;
+}
+
+void
+bus__desk_note_takers(struct desk *desk, uint64_t number, uint32_t takers)
+{
+	struct inbox *inbox = &desk->way.route.mbox->bus->inbox;
+	struct question **at;
+
+	pthread_mutex_lock(&inbox->lock);
+	at = bus__question_find(inbox, number);
+	if (at != NULL && *at != NULL && (*at)->desk == desk)
+		((struct peer_question *)*at)->takers =
+		    (struct takers){.count = takers, .known = true};
+	pthread_mutex_unlock(&inbox->lock);
 }
 
 void

@@ -215,9 +215,11 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	case BUS__OFFER_SAME:
 		return KEEP_REPEATED;
 	default:
-		/* The end of a value that was not known here. */
-		return is_empty(item) && item->flags & RING_KEPT && h->first == NULL ? KEEP_SILENT
-										     : KEEP_STORED;
+		/* The end of a value that was not known here; a change that came before. */
+		return offer->is_repeated ||
+			       (is_empty(item) && item->flags & RING_KEPT && h->first == NULL)
+			   ? KEEP_SILENT
+			   : KEEP_STORED;
 	}
 }
 

@@ -14,10 +14,12 @@
 
 struct bus;
 struct bus__offer;
+struct bus__passed;
 struct bus_sub;
 struct explaining;
 struct log_item;
 struct log_topic;
+struct page;
 struct ring_item;
 struct route;
 struct source;
@@ -90,9 +92,10 @@ struct kind {
 	int (*send_many)(struct bus *bus, const struct log_item *record,
 	    const struct bus_slice *items, size_t count);
 
-	/* What a peer sent, which links do not take away. Of a retained one bus__offer_judge() says what becomes of it. */
+	/* What a peer sent, which links do not take away unless they pass it on (bus/peer.h). Of a retained one
+	 * bus__offer_judge() says what becomes of it. */
 	int (*relay)(struct bus *bus, struct log_topic *topic, struct ring_item *item,
-	    struct bus__offer *offer);
+	    struct bus__offer *offer, const struct bus__passed *passed);
 
 	/* The same for a run (bus/peer.h): how many of the first are in, or BUS_E_* if none is. */
 	int (*relay_run)(struct bus *bus, struct log_topic *topic, uint8_t type,
@@ -120,6 +123,16 @@ struct kind {
 	void (*explain_others)(struct explaining *e, struct bus *bus);
 	void (*explain_topic)(struct explaining *e, struct bus *bus, size_t len);
 	void (*explain_next)(struct explaining *e, struct bus *bus);
+
+	/* --- peers of links: explain_peers.c ---------------------------------------------------------------------------- */
+
+	/* Publishes msgpack on a topic of the bus's own: to all who hear it, in other processes too. No lock held. */
+	int (*announce)(struct bus *bus, const char *topic, const void *data, size_t len);
+
+	/* Keeps what the links of this process say of their peers, for the other processes; adds what those keep. NULL: there are
+	 * none. No lock held. */
+	int (*keep_peers)(struct bus *bus, const char *text, size_t len);
+	void (*explain_peers)(struct bus *bus, struct page *page);
 
 	/* --- failures and the end ----------------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include <libbus/pack.h>
 
 #include "base/clock.h"
+#include "bus/peer.h"
 #include "bus/words.h"
 #include "value/value.h"
 
@@ -61,6 +62,28 @@ bus__warn(struct bus *bus, const char *kind, const char *about, const char *name
 	pack_number(packer, unit, number);
 	pack_name(packer, "text", text);
 	publish_packed(bus, "$bus/warnings", packer);
+	bus_packer_free(packer);
+}
+
+void
+bus__notice_refused(struct bus *bus, const struct bus__refused *refused, uint64_t count)
+{
+	struct bus_packer *packer = bus__packer_new();
+	char text[BUS__REFUSED_LINE];
+	const void *data;
+	size_t len;
+
+	if (packer == NULL)
+		return;
+	bus__refusal_text(refused, text);
+	bus_pack_map(packer, 5);
+	pack_name(packer, "refused", bus__refusal_word(refused->reason));
+	pack_name(packer, "address", refused->where);
+	pack_name(packer, "user", refused->user != NULL ? refused->user : "");
+	pack_number(packer, "count", count);
+	pack_name(packer, "text", text);
+	if (bus__packer_data(packer, &data, &len) == 0)
+		bus->kind->announce(bus, "$bus/refused", data, len);
 	bus_packer_free(packer);
 }
 

@@ -135,11 +135,32 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 	return err;
 }
 
-/* The version of the value that was taken. Others' values do not come through the mailbox, so it is ours. */
+void
+bus__peer_know(struct bus_mailbox *m, const struct far *far)
+{
+	m->far = *far;
+}
+
+/* Who published the message that was taken. What is not passed on was published here, and its number on a bus with a log is its
+ * position there. A kept value that is passed on is no event. */
+static void
+read_passed(struct bus_mailbox *m, struct bus__passed *ret_passed)
+{
+	if (m->far.passed == NULL) {
+		*ret_passed = bus__passed_make(m->bus->id, m->msg.position, 0, 0);
+		return;
+	}
+	memcpy(ret_passed, m->far.passed, sizeof *ret_passed);
+	if (bus__passed_number(ret_passed) == 0)
+		m->msg.flags &= ~(uint32_t)BUS_MSG_RETAIN;
+}
+
+/* The version of the value that was taken. A log names its maker. In a ring that is who published it, or this bus. */
 static void
 read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 {
-	memcpy(ret_version->bus, m->bus->id, sizeof ret_version->bus);
+	memcpy(ret_version->bus, m->far.passed != NULL ? m->far.passed : m->bus->id,
+	    sizeof ret_version->bus);
 	ret_version->changes = 1;
 	m->source->version(m, ret_version);
 	ret_version->changes += ret_version->changes == 0; /* somebody wrote there */
@@ -163,6 +184,9 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	ret_out->is_reply = (m->msg_frame & RING_ANSWER) != 0;
 	ret_out->nobody = (m->msg_frame & RING_NOBODY) != 0;
 	ret_out->is_before = m->borrowed && bus__walk_is_before(m->walk, m->msg.position);
+	ret_out->numbered = m->far.numbered && !ret_out->is_reply;
+	if (ret_out->numbered)
+		read_passed(m, &ret_out->passed);
 	if ((msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0)
 		read_version(m, &ret_out->version);
 	return true;

@@ -13,9 +13,14 @@
 
 #include <libbus/bus.h>
 
+#include "access/refusals.h"
 #include "base/offer.h"
 #include "base/account.h"
+#include "base/passed.h"
+#include "mailbox/far.h"
 #include "mailbox/host.h"
+
+struct page;
 
 /* --- the bus as links see it ---------------------------------------------------------------------- */
 
@@ -35,6 +40,8 @@ struct bus__link_hooks {
 	 * reference to the bus, and ends by itself; otherwise no callback into the core runs after it returned.
 	 * No lock held. Called once, in bus_close(), after publishes are refused. */
 	void (*close)(void *links, int64_t deadline_ns);
+	/* Adds who is connected and who was refused. No lock held. */
+	void (*explain)(void *links, struct page *page);
 	/* Last reference to the bus is gone: free links. */
 	void (*free)(void *links);
 };
@@ -56,6 +63,13 @@ void bus__wanted_filters(struct bus *bus, void (*fn)(void *arg, const char *filt
 /* Whether a callback runs on a publisher's thread, which may be the link thread. No lock held. */
 bool bus__calls_on_publisher(struct bus *bus);
 
+/* Publishes on $bus/refused what a peer was refused, for the count-th time. No lock held. */
+void bus__notice_refused(struct bus *bus, const struct bus__refused *refused, uint64_t count);
+
+/* Whether other processes are to read what bus_explain_peers() says of this one, and a text that says it. No lock held. */
+bool bus__has_peers_readers(const struct bus *bus);
+void bus__keep_peers(struct bus *bus, const char *text, size_t len);
+
 /* --- outgoing: the peer's mailbox ------------------------------------------------------------------ */
 
 /* Opens the mailbox of a peer (drop_oldest). It starts asleep. wake(arg) runs on the publishing thread
@@ -76,7 +90,12 @@ struct bus__out {
 	bool nobody;                 /* and says that there will be none */
 	bool is_before;              /* a value that was published before the connection began */
 	struct bus__version version; /* of a value */
+	bool numbered;               /* to a peer that numbers what it is given: */
+	struct bus__passed passed;
 };
+
+/* Where hubs are: whose mailbox it is, and what it is given. Before its first subscription. */
+void bus__peer_know(struct bus_mailbox *mbox, const struct far *far);
 
 /* Takes the next message. false: the mailbox is empty if nothing is held; otherwise its batch has ended: release, and
  * take again. Drainer only.
@@ -159,7 +178,8 @@ int bus__peer_name(
 /* The peer needs it no more. Zeroes it, and does nothing on one that is. [bus lock] */
 void bus__peer_unname(struct bus *bus, struct bus__named *named);
 
-/* Publishes what a peer sent: to all mailboxes except those of peers. One with BUS_MSG_RETAIN or BUS_MSG_KEPT is
+/* Publishes what a peer sent: to all mailboxes except those of peers; with `passed`, to those of other peers as well that are fed
+ * with it (struct far), where it travels with *passed. One with BUS_MSG_RETAIN or BUS_MSG_KEPT is
  * a value, and bus__offer_judge() says what becomes of it and what the caller is to do then; one with
  * BUS_MSG_KEPT that is not newer is not delivered, nor is one that is here already.
  * pub->topic is used, msg->topic ignored.
@@ -167,7 +187,7 @@ void bus__peer_unname(struct bus *bus, struct bus__named *named);
  * what would be kept.
  * Threads: one at a time per pub. May create the topic, so no lock of links. [bus lock] */
 int bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus__offer *offer,
-    struct bus_mailbox *asker);
+    const struct bus__passed *passed, struct bus_mailbox *asker);
 
 /* A run: messages of one topic and type with neither flags nor headers, which a peer sent one behind the other. */
 enum {

@@ -5,6 +5,7 @@
 #include "bus/explain.h"
 #include "bus/fail.h"
 #include "bus/keep.h"
+#include "bus/notice.h"
 #include "mailbox/mailbox.h"
 #include "bus/request.h"
 #include "mailbox/source.h"
@@ -185,6 +186,14 @@ fini(struct bus *bus)
 	(void)bus;
 }
 
+static int
+announce(struct bus *bus, const char *topic, const void *data, size_t len)
+{
+	if (atomic_load_explicit(&bus->watched, memory_order_relaxed) == 0)
+		return 0;
+	return bus__publish_notice(bus, topic, data, len);
+}
+
 const struct kind bus__private_kind = {
     .source = &bus__from_ring,
     .walker = &bus__walk_topics,
@@ -211,6 +220,7 @@ const struct kind bus__private_kind = {
     .explain_others = explain_nothing,
     .explain_topic = bus__explain_topic,
     .explain_next = explain_nothing,
+    .announce = announce,
     .fail = fail,
     .error = error,
     .leave = leave,

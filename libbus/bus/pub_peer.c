@@ -8,11 +8,12 @@
 
 int
 bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bus__offer *offer,
-    struct bus_mailbox *asker)
+    const struct bus__passed *passed, struct bus_mailbox *asker)
 {
 	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
+	const struct brought brought = {.by = asker, .passed = passed};
 	struct attempt attempt = {
-	    .from_peer = true, .account = asker->account, .offer = is_value ? offer : NULL};
+	    .from_peer = true, .brought = &brought, .offer = is_value ? offer : NULL};
 	struct ring_item item;
 	int err = bus__pub_enter(pub);
 
@@ -41,7 +42,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 			return err;
 	}
 	if (pub->record.topic != NULL)
-		return pub->bus->kind->relay(pub->bus, &pub->named, &item, offer);
+		return pub->bus->kind->relay(pub->bus, &pub->named, &item, offer, passed);
 	err = bus__pub_try(pub, &item, &attempt);
 	if (err == BUS_E_FULL) {
 		bus__count_refused(attempt.full);
@@ -49,6 +50,8 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 	}
 	if (err == 0 && msg->reply_to != 0 && attempt.takers == 0)
 		bus__desk_decline(asker->desk, msg->reply_to);
+	else if (err == 0 && msg->reply_to != 0 && passed != NULL)
+		bus__desk_note_takers(asker->desk, item.reply, attempt.takers);
 	bus__attempt_end(pub->bus, pub->topic->name, &attempt);
 	return err;
 }

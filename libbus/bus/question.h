@@ -54,6 +54,8 @@ struct bus_request {
 
 struct peer_question {
 	struct question q;
+	struct takers takers; /* where other peers may reply: on a hub */
+	bool passes;          /* the same */
 	uint64_t theirs;
 	int64_t expires_ns;
 	struct peer_question *newer;

@@ -57,10 +57,12 @@ give(struct bus *bus, struct question *q, const struct bus_msg *msg, struct ring
 static bool
 is_open(const struct question *q, bool from_peer)
 {
+	const struct peer_question *asked = (const struct peer_question *)q;
+
 	if (q == NULL || q->desk == NULL)
 		return q != NULL;
-	/* What one peer asked no other one answers. */
-	return !from_peer && ((const struct peer_question *)q)->expires_ns > bus__now_ns();
+	/* What one peer asked another one answers only where hubs are. */
+	return (!from_peer || asked->passes) && asked->expires_ns > bus__now_ns();
 }
 
 int
@@ -152,6 +154,18 @@ bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
 	pthread_mutex_unlock(&inbox->lock);
 }
 
+/* Of those to which a hub passed a peer's question one has nobody who would reply. */
+static void
+decline_peer(struct peer_question *asked)
+{
+	struct ring_item item = {
+	    .flags = RING_REPLY | RING_ANSWER | RING_NOBODY, .reply = asked->theirs};
+
+	asked->takers.declined++;
+	if (asked->passes && bus__is_hopeless(&asked->takers))
+		bus__way_put(&asked->q.desk->way, &item);
+}
+
 void
 bus__question_decline(struct bus *bus, uint64_t number)
 {
@@ -161,13 +175,15 @@ bus__question_decline(struct bus *bus, uint64_t number)
 
 	pthread_mutex_lock(&inbox->lock);
 	at = bus__question_find(inbox, number);
-	if (at != NULL && *at != NULL && (*at)->desk == NULL && (*at)->waits) {
+	if (at != NULL && *at != NULL && (*at)->desk != NULL) {
+		decline_peer((struct peer_question *)*at);
+	} else if (at != NULL && *at != NULL && (*at)->waits) {
 		struct waiter *w = (struct waiter *)*at;
 
 		w->takers.declined++;
 		if (bus__is_hopeless(&w->takers))
 			bus__waiter_release(w, BUS_E_NOBODY);
-	} else if (at != NULL && *at != NULL && (*at)->desk == NULL) {
+	} else if (at != NULL && *at != NULL) {
 		struct bus_request *req = (struct bus_request *)*at;
 
 		req->takers.declined++;

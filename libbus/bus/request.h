@@ -74,6 +74,9 @@ void bus__desk_free(struct desk *desk);
  * Gives the number under which it is known here. 0, BUS_E_NOMEM, or BUS_E_LIMIT: the peer's account has no room. */
 int bus__desk_accept(struct desk *desk, uint64_t theirs, uint32_t ttl_ms, uint64_t *ret_number);
 
+/* So many mailboxes got it; when as many peers have said that nobody there listens, the asker is told. */
+void bus__desk_note_takers(struct desk *desk, uint64_t number, uint32_t takers);
+
 /* Nobody here listens to it. */
 void bus__desk_decline(struct desk *desk, uint64_t theirs);
 

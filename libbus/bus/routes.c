@@ -211,7 +211,9 @@ list_route(struct snapshot *snapshot, struct route *route)
 		at = snapshot->refusing++;
 	}
 	snapshot->routes[at] = route;
-	snapshot->plain &= full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST;
+	snapshot->numbered |= route->mbox->far.numbered;
+	snapshot->plain &=
+	    (full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST) && !snapshot->numbered;
 	route->refs++;
 }
 

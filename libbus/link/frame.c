@@ -21,6 +21,7 @@ enum msg_flag {
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
 
+enum { LOST_AT_LEAST = 1u << 0, LOST_PASSED = 1u << 1 };
 enum { START_RESTARTED = 1u << 0, RESUME_WAITED = 1u << 0, RESUME_MET = 1u << 1 };
 
 static void
@@ -74,6 +75,12 @@ msg_extra(uint8_t flags)
 	       ((flags & MSG_REPLY_TO) != 0 ? 8u : 0u);
 }
 
+/* No length is right. */
+#define RESERVED                                                                                   \
+	{                                                                                          \
+		UINT32_MAX, 0, 0                                                                   \
+	}
+
 /* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
  * on its flags and on the payload limit. */
 static const struct shape {
@@ -87,12 +94,16 @@ static const struct shape {
     [BUS__FRAME_READY] = {0, 0, 0},
     [BUS__FRAME_TOPIC] = {1, BUS_LIMIT_TOPIC_BYTES, BUS__LIMIT_TOPICS - 1},
     [BUS__FRAME_MSG] = {0, 0, BUS__LIMIT_TOPICS - 1},
-    [BUS__FRAME_LOST] = {8, 8, 0},
+    [BUS__FRAME_LOST] = {8, 8 + BUS__PASSED, 0},
     [BUS__FRAME_PING] = {0, 0, 0},
     [BUS__FRAME_BYE] = {0, 0, UINT16_MAX},
     [BUS__FRAME_REPLY] = {0, 0, 0},
     [BUS__FRAME_RESUME] = {BUS__RESUME, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
     [BUS__FRAME_START] = {BUS__START, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_AUTH] = {1, BUS__LIMIT_STRANGER - BUS__FRAME_HEAD, 0},
+    [BUS__FRAME_ACK] = RESERVED,
+    [BUS__FRAME_DENY] = {1, BUS_LIMIT_TOPIC_BYTES, BUS__DENY_TOPIC},
+    [BUS__FRAME_PASSED] = {0, 0, BUS__LIMIT_TOPICS - 1},
 };
 
 /* Flags that a frame of its kind may have, all of them together where one calls for another. */
@@ -100,6 +111,11 @@ static bool
 are_flags_right(uint8_t kind, uint8_t flags)
 {
 	switch (kind) {
+	case BUS__FRAME_PASSED:
+		/* A kept value is no event. */
+		if ((flags & MSG_VALUE) == MSG_KEPT)
+			return false;
+		/* Fall through. */
 	case BUS__FRAME_MSG:
 		/* A value asks nothing, and so far only a value has an origin. */
 		return (flags & ~MSG_FLAGS) == 0 &&
@@ -110,6 +126,8 @@ are_flags_right(uint8_t kind, uint8_t flags)
 		if ((flags & REPLY_NOBODY) != 0)
 			return flags == (REPLY_NOBODY | MSG_REPLY_TO);
 		return (flags & ~REPLY_FLAGS) == 0 && (flags & MSG_REPLY_TO) != 0;
+	case BUS__FRAME_LOST:
+		return (flags & ~(LOST_AT_LEAST | LOST_PASSED)) == 0;
 	case BUS__FRAME_START:
 		return (flags & ~START_RESTARTED) == 0;
 	case BUS__FRAME_RESUME:
@@ -141,12 +159,16 @@ bus__frame_read(
 		return BUS_E_PROTOCOL;
 	min = shapes[frame.kind].min;
 	max = shapes[frame.kind].max;
-	if (!are_flags_right(frame.kind, frame.flags))
+	if (min > max || !are_flags_right(frame.kind, frame.flags))
 		return BUS_E_PROTOCOL;
-	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY) {
-		min = msg_extra(frame.flags);
+	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY ||
+	    frame.kind == BUS__FRAME_PASSED) {
+		min = msg_extra(frame.flags) +
+		      (frame.kind == BUS__FRAME_PASSED ? (uint32_t)BUS__PASSED : 0u);
 		max = bus__reply_is_nobody(&frame) ? min : min + max_payload;
 	}
+	if (frame.kind == BUS__FRAME_LOST)
+		min = max = 8 + ((frame.flags & LOST_PASSED) != 0 ? (uint32_t)BUS__PASSED : 0u);
 	if (frame.len > max)
 		return BUS_E_TOO_BIG;
 	if (frame.len < min || frame.number > shapes[frame.kind].numbers)
@@ -163,7 +185,7 @@ bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello)
 	ret_hello->max_payload = (uint32_t)get(frame->body + 16, 4);
 	ret_hello->heartbeat_ms = (uint32_t)get(frame->body + 20, 4);
 	ret_hello->features = get(frame->body + 24, 8);
-	if ((ret_hello->features & BUS__FEATURES_NEEDED) != 0)
+	if ((ret_hello->features & BUS__FEATURES_NEEDED & ~BUS__FEATURES_KNOWN) != 0)
 		return BUS_E_VERSION;
 	return ret_hello->heartbeat_ms < BUS__HEARTBEAT_MIN ? BUS_E_PROTOCOL : 0;
 }
@@ -275,10 +297,39 @@ bus__reply_is_nobody(const struct bus__frame *frame)
 	return frame->kind == BUS__FRAME_REPLY && (frame->flags & REPLY_NOBODY) != 0;
 }
 
-uint64_t
-bus__lost_read(const struct bus__frame *frame)
+/* BUS_E_PROTOCOL: a number that no bus gives, or more hubs than there may be. */
+static int
+read_passed(const uint8_t *at, struct bus__passed *ret_passed)
 {
-	return get(frame->body, 8);
+	memcpy(ret_passed->source, at, sizeof ret_passed->source);
+	ret_passed->word = get(at + BUS__BUS_ID, 8);
+	return bus__passed_number(ret_passed) != 0 &&
+		       bus__passed_hubs(ret_passed) <= BUS__HUBS_MOST &&
+		       bus__passed_via(ret_passed) == 0
+		   ? 0
+		   : BUS_E_PROTOCOL;
+}
+
+int
+bus__lost_read(const struct bus__frame *frame, struct bus__lost *ret_lost)
+{
+	*ret_lost = (struct bus__lost){
+	    .count = get(frame->body, 8),
+	    .at_least = (frame->flags & LOST_AT_LEAST) != 0,
+	    .is_passed = (frame->flags & LOST_PASSED) != 0,
+	};
+	return ret_lost->is_passed ? read_passed(frame->body + 8, &ret_lost->passed) : 0;
+}
+
+int
+bus__passed_read(
+    const struct bus__frame *frame, struct bus__frame *ret_msg, struct bus__passed *ret_passed)
+{
+	*ret_msg = *frame;
+	ret_msg->kind = BUS__FRAME_MSG;
+	ret_msg->body += BUS__PASSED;
+	ret_msg->len -= BUS__PASSED;
+	return read_passed(frame->body, ret_passed);
 }
 
 bool
@@ -341,6 +392,23 @@ bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count)
 	return BUS__FRAME_HEAD + 8;
 }
 
+static void
+put_passed(uint8_t *at, const struct bus__passed *passed)
+{
+	memcpy(at, passed->source, sizeof passed->source);
+	put(at + BUS__BUS_ID, passed->word, 8);
+}
+
+size_t
+bus__lost_passed_write(uint8_t at[BUS__LOST_MAX], const struct bus__lost *lost)
+{
+	put_head(at, 8 + BUS__PASSED, BUS__FRAME_LOST,
+	    (uint8_t)(LOST_PASSED | (lost->at_least ? LOST_AT_LEAST : 0u)), 0);
+	put(at + BUS__FRAME_HEAD, lost->count, 8);
+	put_passed(at + BUS__FRAME_HEAD + 8, &lost->passed);
+	return BUS__LOST_MAX;
+}
+
 size_t
 bus__resume_write(uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__resume *resume)
 {
@@ -368,10 +436,10 @@ bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__sta
 	return BUS__FRAME_HEAD + BUS__START;
 }
 
-/* version: of a value, which a REPLY never is; otherwise ignored. */
+/* version: of a value, which a REPLY never is; otherwise ignored. passed: of a PASSED, otherwise NULL. */
 static size_t
 put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t number,
-    const struct bus_msg *msg, const struct bus__version *version)
+    const struct bus_msg *msg, const struct bus__version *version, const struct bus__passed *passed)
 {
 	uint8_t flags = (uint8_t)((msg->flags & MSG_VALUE) | (msg->type != 0 ? MSG_TYPED : 0u) |
 				  (msg->ttl_ms != 0 ? MSG_TTL : 0u) |
@@ -379,7 +447,14 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 				  (msg->reply_to != 0 ? MSG_REPLY_TO : 0u) | more);
 	size_t n = BUS__FRAME_HEAD;
 
-	put_head(at, msg_extra(flags) + (uint64_t)msg->len + msg->headers_len, kind, flags, number);
+	put_head(at,
+	    (passed != NULL ? (uint64_t)BUS__PASSED : 0u) + msg_extra(flags) + msg->len +
+		msg->headers_len,
+	    kind, flags, number);
+	if (passed != NULL) {
+		put_passed(at + n, passed);
+		n += BUS__PASSED;
+	}
 	if ((flags & MSG_TYPED) != 0) {
 		put(at + n, (uint32_t)msg->type, 4);
 		n += 4;
@@ -408,19 +483,36 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 	return n;
 }
 
-size_t
-bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
-    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before)
+static uint8_t
+more_flags(const struct bus_msg *msg, const struct bus__version *version,
+    const uint8_t sender[BUS__BUS_ID], bool before)
 {
 	uint8_t more = before ? MSG_BEFORE : 0;
 
 	if ((msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0)
 		more |= MSG_ORIGIN;
-	return put_msg_head(at, BUS__FRAME_MSG, more, number, msg, version);
+	return more;
+}
+
+size_t
+bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before)
+{
+	return put_msg_head(at, BUS__FRAME_MSG, more_flags(msg, version, sender, before), number,
+	    msg, version, NULL);
+}
+
+size_t
+bus__passed_head_write(uint8_t at[BUS__PASSED_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before,
+    const struct bus__passed *passed)
+{
+	return put_msg_head(at, BUS__FRAME_PASSED, more_flags(msg, version, sender, before), number,
+	    msg, version, passed);
 }
 
 size_t
 bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody)
 {
-	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg, NULL);
+	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 
 #include <libbus/bus.h>
 
+#include "base/passed.h"
 #include "base/version.h"
 
 enum bus__frame_size {
@@ -17,9 +18,12 @@ enum bus__frame_size {
 	BUS__HELLO = 32,
 	BUS__RESUME = 24,
 	BUS__START = 24,
+	BUS__PASSED = BUS__BUS_ID + 8,
+	BUS__LOST_MAX = BUS__FRAME_HEAD + 8 + BUS__PASSED,
 	BUS__MSG_HEAD_MAX =
 	    BUS__FRAME_HEAD + 4 + 8 + 8 + BUS__BUS_ID + 4 + 8 +
-	    4 /* head, type, time, changes, origin, ttl, question, headers' length */
+	    4, /* head, type, time, changes, origin, ttl, question, headers' length */
+	BUS__PASSED_HEAD_MAX = BUS__MSG_HEAD_MAX + BUS__PASSED
 };
 
 enum bus__frame_limit {
@@ -46,13 +50,22 @@ enum bus__frame_kind {
 	BUS__FRAME_REPLY,
 	BUS__FRAME_RESUME,
 	BUS__FRAME_START,
-	BUS__FRAME_AUTH, /* reserved, as is the next: no version of ours sends them */
-	BUS__FRAME_ACK
+	BUS__FRAME_AUTH,  /* a step of SCRAM, before JOIN */
+	BUS__FRAME_ACK,   /* reserved: no version of ours sends it */
+	BUS__FRAME_DENY,  /* what the other side may not read or write */
+	BUS__FRAME_PASSED /* a MSG where hubs are: it says who published it */
 };
+
+/* In the number field of DENY. */
+enum bus__deny { BUS__DENY_FILTER, BUS__DENY_TOPIC };
 
 /* Features in HELLO. A bus ignores an unknown one of the low half and refuses a peer that sets an unknown one of the
  * high half. */
 #define BUS__FEATURES_NEEDED (UINT64_C(0xffffffff) << 32)
+#define BUS__CAN_RELAY       (UINT64_C(1) << 1)  /* it is a hub */
+#define BUS__NEEDS_AUTH      (UINT64_C(1) << 32) /* the peer has to say who it is, by AUTH */
+#define BUS__NEEDS_PASSED    (UINT64_C(1) << 33) /* and its peers have to number what they publish */
+#define BUS__FEATURES_KNOWN  (BUS__NEEDS_AUTH | BUS__NEEDS_PASSED)
 
 /* Why a side says BYE, in the number field. */
 enum bus__bye {
@@ -62,7 +75,9 @@ enum bus__bye {
 	BUS__BYE_PROTOCOL, /* a frame that may not be sent */
 	BUS__BYE_TOO_BIG,
 	BUS__BYE_DENIED,
-	BUS__BYE_VERSION /* the peer needs a feature that this bus does not know */
+	BUS__BYE_VERSION, /* the peer needs a feature that this bus does not know */
+	BUS__BYE_AUTH,    /* the user or the password is not accepted */
+	BUS__BYE_AGAIN    /* users or rights may have changed: begin again */
 };
 
 struct bus__frame {
@@ -77,7 +92,7 @@ struct bus__hello {
 	uint8_t id[BUS__BUS_ID];
 	uint32_t max_payload;
 	uint32_t heartbeat_ms;
-	uint64_t features; /* none is defined yet */
+	uint64_t features;
 };
 
 /* RESUME: what a side has handled of the other's sequence of messages. */
@@ -123,7 +138,18 @@ bool bus__plain_read(
 
 bool bus__msg_is_before(const struct bus__frame *frame);
 bool bus__reply_is_nobody(const struct bus__frame *frame);
-uint64_t bus__lost_read(const struct bus__frame *frame);
+
+/* LOST. passed: it comes on from a hub, otherwise zero. */
+struct bus__lost {
+	uint64_t count;
+	bool at_least, is_passed;
+	struct bus__passed passed;
+};
+int bus__lost_read(const struct bus__frame *frame, struct bus__lost *ret_lost);
+
+/* PASSED: who published it, and the MSG that it is besides. */
+int bus__passed_read(
+    const struct bus__frame *frame, struct bus__frame *ret_msg, struct bus__passed *ret_passed);
 int bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume);
 int bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start);
 
@@ -137,6 +163,7 @@ size_t bus__hello_write(uint8_t at[BUS__FRAME_HEAD + BUS__HELLO], const struct b
 size_t bus__frame_write(
     uint8_t *at, enum bus__frame_kind kind, uint16_t number, const void *body, size_t len);
 size_t bus__lost_write(uint8_t at[BUS__FRAME_HEAD + 8], uint64_t count);
+size_t bus__lost_passed_write(uint8_t at[BUS__LOST_MAX], const struct bus__lost *lost);
 size_t bus__resume_write(
     uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__resume *resume);
 size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start);
@@ -146,6 +173,11 @@ size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct b
 size_t bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number,
     const struct bus_msg *msg, const struct bus__version *version,
     const uint8_t sender[BUS__BUS_ID], bool before);
+
+/* The same of a PASSED. */
+size_t bus__passed_head_write(uint8_t at[BUS__PASSED_HEAD_MAX], uint16_t number,
+    const struct bus_msg *msg, const struct bus__version *version,
+    const uint8_t sender[BUS__BUS_ID], bool before, const struct bus__passed *passed);
 
 /* The same of a reply to the question of number msg->reply_to; nobody: there will be none. */
 size_t bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody);

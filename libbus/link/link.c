@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/park.h"
+#include "link/attempts.h"
 #include "link/flush.h"
 #include "link/peers.h"
 #include "link/session.h"
@@ -177,16 +178,35 @@ note_host(struct bus_link *link, struct bus__stream *stream)
 		memcpy(&link->terms.bad, &addr, sizeof link->terms.bad);
 }
 
+/* 0: it may begin; otherwise *ret_why says why not. */
+static int
+judge(struct bus_link *link, struct bus__stream *stream, enum bus__refusal *ret_why)
+{
+	int err;
+
+	*ret_why = BUS__REFUSED_CONNECTIONS;
+	if (link->session_count >= link->max_peers)
+		return BUS_E_DENIED;
+	*ret_why = BUS__REFUSED_ATTEMPTS;
+	if (bus__attempt_is_early(link, stream, NULL))
+		return BUS_E_DENIED;
+	*ret_why = BUS__REFUSED_ACCOUNT;
+	err = stream->ops->admit(stream);
+	if (err < 0)
+		return err;
+	*ret_why = BUS__REFUSED_PUBLIC;
+	return judge_remote(link, stream);
+}
+
 static void
 begin_session(struct bus_link *link, struct bus__stream *stream)
 {
-	int err = link->session_count < link->max_peers ? 0 : BUS_E_DENIED;
+	enum bus__refusal why;
+	int err = judge(link, stream, &why);
 
-	if (err == 0)
-		err = stream->ops->admit(stream);
-	if (err == 0)
-		err = judge_remote(link, stream);
 	if (err < 0) {
+		if (!link->dials)
+			bus__roster_refuse(link, stream, why, NULL, NULL);
 		stream->ops->free(stream);
 		bus__link_ended(link, false, BUS_LINK_END_DENIED, err);
 		return;
@@ -336,6 +356,7 @@ bus__link_free(struct bus_link *link)
 	if (link->transport->release != NULL)
 		link->transport->release(&link->terms);
 	bus__terms_fini(&link->terms);
+	bus__guard_fini(&link->guard);
 	bus__free(link);
 }
 
@@ -348,6 +369,8 @@ leave(struct bus_link *link)
 	while (*at != link)
 		at = &(*at)->next;
 	*at = link->next;
+	bus__guard_stop(&link->guard);
+	bus__loop_cancel(&links->loop, &link->guard.hashed);
 	bus__peers_forget_link(link);
 	end_role(link);
 	atomic_fetch_sub_explicit(&links->count, 1, memory_order_relaxed);

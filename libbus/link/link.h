@@ -12,7 +12,10 @@
 
 #include "bus/peer.h"
 #include "link/buffers.h"
+#include "link/guard.h"
 #include "link/loop.h"
+#include "link/roster.h"
+#include "link/seen.h"
 #include "link/transport.h"
 #include "link/url.h"
 #include "loop/network.h"
@@ -23,6 +26,7 @@ struct bus__flush;
 struct bus__peer;
 struct bus__debris;
 struct bus__left;
+struct bus__backoff;
 
 /* The link state of one bus: made by its first link, freed with its last reference. */
 struct bus__links {
@@ -49,10 +53,17 @@ struct bus__links {
 	uint8_t (*met)[BUS__BUS_ID];    /* ids of buses that were met, around */
 	uint32_t met_count, met_cap;    /* how many were, in all, and how many there is room for */
 	struct bus__task over_task;     /* an account may have come over its bound */
+	/* Where hubs are (hub.h). */
+	struct bus__seen *seen;
+	uint8_t loss_id[BUS__BUS_ID]; /* the source of the losses that were first known here */
+	uint64_t losses;              /* how many those are */
+	uint16_t last_via;
 	struct bus__flush *flushes;
 	struct bus__buffers buffers;
 	struct bus__debris *debris;
 	struct bus__task debris_task;
+	struct bus__roster roster;
+	struct bus__backoff *backoff; /* NULL: nobody has failed to log in */
 	uint64_t random;
 	bool closing;
 	int64_t close_until_ns; /* bus_close()'s deadline, set before `closing` */
@@ -72,12 +83,14 @@ struct bus_link {
 	const struct bus__transport *transport;
 	struct bus__address addr; /* numeric */
 	struct bus__terms terms;
+	struct bus__guard guard;
 	char url[BUS__URL_TEXT];
 	_Atomic uint16_t port; /* of a listener, as the system chose it; 0: as the url says */
 	size_t bytes;
 	uint64_t peer_bytes;
 	uint32_t heartbeat_ms, max_peers;
 	bool dials;
+	bool relays; /* hub.h */
 	bool
 	    has_role; /* without it, another process of the bus's name has this address, and it stands by */
 	uint64_t role;
@@ -86,7 +99,7 @@ struct bus_link {
 	/* Written by the link thread, read by any. */
 	_Atomic int state, last_error;
 	_Atomic uint32_t peers;
-	_Atomic uint64_t sent, received, lost, lost_by_peers, refused;
+	_Atomic uint64_t sent, received, lost, lost_by_peers, refused, repeated, late, too_far;
 	_Atomic uint64_t ended[BUS_LINK_END_COUNT];
 
 	struct bus_link *next;

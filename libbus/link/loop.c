@@ -6,6 +6,80 @@
 #include "base/park.h"
 #include "base/thread.h"
 
+enum { TASKS = 16 /* before sockets get their turn */ };
+
+/* --- sleep ------------------------------------------------------------------------------------------- */
+
+struct bus__loop_sleep {
+	/* Until the bell rings, at the latest until the next timer. seen: the bell when there was nothing to do. */
+	void (*rest)(struct bus__loop *loop, uint32_t seen);
+	/* Hears what there is to be heard, between tasks. */
+	void (*glance)(struct bus__loop *loop);
+	void (*ring)(struct bus__loop *loop);
+};
+
+static void
+rest_on_word(struct bus__loop *loop, uint32_t seen)
+{
+	bus__park(&loop->bell, seen, loop->next_due_ns);
+}
+
+static void
+hear_nothing(struct bus__loop *loop)
+{
+	(void)loop;
+}
+
+static void
+ring_word(struct bus__loop *loop)
+{
+	atomic_fetch_add_explicit(&loop->bell, 1, memory_order_relaxed);
+	bus__unpark(&loop->bell);
+}
+
+static const struct bus__loop_sleep on_word = {rest_on_word, hear_nothing, ring_word};
+
+static void
+glance_at_poller(struct bus__loop *loop)
+{
+	bus__poller_wait(&loop->poller, 0);
+	bus__poller_dispatch(&loop->poller);
+}
+
+/* A ring between the look at the queue and the wait is an edge that the wait finds, so `seen` is not needed. */
+static void
+rest_in_poller(struct bus__loop *loop, uint32_t seen)
+{
+	(void)seen;
+	bus__poller_wait(&loop->poller, bus__left_ms(loop->next_due_ns));
+	/* What is posted while sources are heard need not ring. */
+	pthread_mutex_lock(&loop->lock);
+	loop->asleep = false;
+	pthread_mutex_unlock(&loop->lock);
+	bus__poller_dispatch(&loop->poller);
+}
+
+static void
+ring_poller(struct bus__loop *loop)
+{
+	bus__poller_ring(&loop->poller);
+}
+
+static const struct bus__loop_sleep in_poller = {rest_in_poller, glance_at_poller, ring_poller};
+
+/* Lock held: who is to ring, once the lock is let go of. NULL: the thread is awake. */
+static const struct bus__loop_sleep *
+wake(struct bus__loop *loop)
+{
+	const struct bus__loop_sleep *sleep = loop->asleep ? loop->sleep : NULL;
+
+	loop->asleep = false;
+	return sleep;
+}
+
+/* --- the thread -------------------------------------------------------------------------------------- */
+
+/* NULL: nothing is to be done, and from now on whoever posts rings. */
 static struct bus__task *
 pop(struct bus__loop *loop, bool *ret_stop, uint32_t *ret_bell)
 {
@@ -19,6 +93,7 @@ pop(struct bus__loop *loop, bool *ret_stop, uint32_t *ret_bell)
 			loop->last = &loop->first;
 		task->queued = false;
 	}
+	loop->asleep = task == NULL;
 	*ret_stop = loop->stop;
 	*ret_bell = atomic_load_explicit(&loop->bell, memory_order_relaxed);
 	pthread_mutex_unlock(&loop->lock);
@@ -54,19 +129,26 @@ run(void *arg)
 {
 	struct bus__loop *loop = arg;
 	struct bus__task *task;
+	unsigned tasks = 0;
 	uint32_t bell;
 	bool stop;
 
 	bus__thread_name("bus-link");
 	for (;;) {
+		fire_timers(loop);
 		task = pop(loop, &stop, &bell);
 		if (stop)
 			break;
-		if (task != NULL)
-			task->run(task->arg);
-		fire_timers(loop);
-		if (task == NULL)
-			bus__park(&loop->bell, bell, loop->next_due_ns);
+		if (task == NULL) {
+			loop->sleep->rest(loop, bell);
+			tasks = 0;
+			continue;
+		}
+		task->run(task->arg);
+		if (++tasks == TASKS) {
+			loop->sleep->glance(loop);
+			tasks = 0;
+		}
 	}
 	if (loop->at_end != NULL)
 		loop->at_end(loop->at_end_arg);
@@ -78,7 +160,8 @@ bus__loop_start(struct bus__loop *loop)
 {
 	int err;
 
-	*loop = (struct bus__loop){.last = &loop->first, .next_due_ns = INT64_MAX};
+	*loop =
+	    (struct bus__loop){.last = &loop->first, .sleep = &on_word, .next_due_ns = INT64_MAX};
 	pthread_mutex_init(&loop->lock, NULL);
 	err = bus__thread_start(&loop->thread, run, loop);
 	if (err < 0)
@@ -86,21 +169,26 @@ bus__loop_start(struct bus__loop *loop)
 	return err;
 }
 
-static void
-ring(struct bus__loop *loop)
-{
-	atomic_fetch_add_explicit(&loop->bell, 1, memory_order_relaxed);
-	bus__unpark(&loop->bell);
-}
-
 void
 bus__loop_stop(struct bus__loop *loop)
 {
+	const struct bus__loop_sleep *sleep;
+
 	pthread_mutex_lock(&loop->lock);
 	loop->stop = true;
-	ring(loop);
+	sleep = wake(loop);
 	pthread_mutex_unlock(&loop->lock);
+	if (sleep != NULL)
+		sleep->ring(loop);
 	bus__thread_join(loop->thread);
+}
+
+void
+bus__loop_fini(struct bus__loop *loop)
+{
+	if (loop->sleep == &in_poller)
+		bus__poller_close(&loop->poller);
+	pthread_mutex_destroy(&loop->lock);
 }
 
 void
@@ -114,21 +202,23 @@ bus__loop_end(struct bus__loop *loop, void (*at_end)(void *arg), void *arg)
 	pthread_mutex_unlock(&loop->lock);
 }
 
+/* Rings without the lock: the thread would wake only to wait for it. */
 void
 bus__loop_post(struct bus__loop *loop, struct bus__task *task)
 {
+	const struct bus__loop_sleep *sleep = NULL;
+
 	pthread_mutex_lock(&loop->lock);
 	if (!task->queued) {
-		bool idle = loop->first == NULL;
-
 		task->queued = true;
 		task->next = NULL;
 		*loop->last = task;
 		loop->last = &task->next;
-		if (idle)
-			ring(loop);
+		sleep = wake(loop);
 	}
 	pthread_mutex_unlock(&loop->lock);
+	if (sleep != NULL)
+		sleep->ring(loop);
 }
 
 void
@@ -196,4 +286,33 @@ bus__timer_stop(struct bus__loop *loop, struct bus__timer *timer)
 			break;
 		}
 	timer->due_ns = INT64_MAX;
+}
+
+/* --- descriptors -------------------------------------------------------------------------------------- */
+
+int
+bus__loop_watch(struct bus__loop *loop, struct bus__source *source, uint32_t events)
+{
+	if (loop->sleep == &on_word) {
+		int err = bus__poller_open(&loop->poller);
+
+		if (err < 0)
+			return err;
+		pthread_mutex_lock(&loop->lock);
+		loop->sleep = &in_poller;
+		pthread_mutex_unlock(&loop->lock);
+	}
+	return bus__poller_watch(&loop->poller, source, events | EPOLLET);
+}
+
+void
+bus__loop_rewatch(struct bus__loop *loop, struct bus__source *source, uint32_t events)
+{
+	bus__poller_rewatch(&loop->poller, source, events | EPOLLET);
+}
+
+void
+bus__loop_unwatch(struct bus__loop *loop, struct bus__source *source)
+{
+	bus__poller_unwatch(&loop->poller, source);
 }

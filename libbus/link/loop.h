@@ -1,6 +1,8 @@
 /* link/loop.h: the link thread of a bus. Whatever happens to links happens here, one thing after the
- * other: NNG's callbacks and publishers only post tasks, and nothing else begins or ends an operation.
- * So links need no lock of their own, and an operation can never begin after its stream was closed. */
+ * other: other threads only post tasks, and nothing else begins or ends an operation.
+ * So links need no lock of their own, and an operation can never begin after its stream was closed.
+ *
+ * The thread sleeps on a word (a futex) until the first descriptor is watched, and from then on in epoll_wait(). */
 #ifndef BUS_LINK_LOOP_H
 #define BUS_LINK_LOOP_H
 
@@ -8,6 +10,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "loop/poller.h"
 
 /* Posted at most once at a time: posting a waiting task again changes nothing. */
 struct bus__task {
@@ -24,15 +28,21 @@ struct bus__timer {
 	struct bus__timer *next;
 };
 
+struct bus__loop_sleep;
+
 struct bus__loop {
-	pthread_mutex_t lock; /* guards the queue; nothing is called under it */
+	pthread_mutex_t lock; /* guards all down to `bell`; nothing is called under it */
 	struct bus__task *first, **last;
 	bool stop;
+	bool asleep; /* the thread found nothing to do: a post clears this, and rings */
+	const struct bus__loop_sleep *sleep; /* how it sleeps */
 	void (*at_end)(
 	    void *arg); /* where nobody joins the thread: what it does last; otherwise NULL */
 	void *at_end_arg;
-	_Atomic uint32_t bell; /* changes with every post to an empty queue */
+	_Atomic uint32_t
+	    bell; /* changes with each ring. Relaxed: the lock orders what was posted. */
 	pthread_t thread;
+	struct bus__poller poller; /* open once `sleep` says so; any thread rings its bell */
 
 	struct bus__timer *timers; /* from here on: link thread only */
 	int64_t next_due_ns;
@@ -43,6 +53,9 @@ int bus__loop_start(struct bus__loop *loop);
 
 /* Ends the thread; what is still queued does not run. */
 void bus__loop_stop(struct bus__loop *loop);
+
+/* Frees what the loop holds. The thread has ended, or calls this last; nobody posts any more. */
+void bus__loop_fini(struct bus__loop *loop);
 
 /* The thread ends by itself and calls at_end(arg), which may free the loop. Nobody joins it. Threads: the link thread. */
 void bus__loop_end(struct bus__loop *loop, void (*at_end)(void *arg), void *arg);
@@ -59,5 +72,12 @@ void bus__loop_call(struct bus__loop *loop, void (*fn)(void *arg), void *arg);
 /* Sets a timer, or moves it. Threads: the link thread, for both. */
 void bus__timer_set(struct bus__loop *loop, struct bus__timer *timer, int64_t due_ns);
 void bus__timer_stop(struct bus__loop *loop, struct bus__timer *timer);
+
+/* Watches source->fd for events of epoll, edge-triggered. The first one opens the poller: 0, BUS_E_NOMEM, BUS_E_LIMIT or BUS_E_SYS.
+ * Threads: the link thread, for all three. */
+int bus__loop_watch(struct bus__loop *loop, struct bus__source *source, uint32_t events);
+void bus__loop_rewatch(struct bus__loop *loop, struct bus__source *source, uint32_t events);
+/* ready() is not called any more. Close the descriptor after it. */
+void bus__loop_unwatch(struct bus__loop *loop, struct bus__source *source);
 
 #endif

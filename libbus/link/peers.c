@@ -5,17 +5,24 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "link/hub.h"
 #include "link/session.h"
 
 enum { REMEMBERED = 1024, LEFT_MOST = 1024, MET_FIRST = 8, MET_MOST = 1024 };
 #define REMEMBERED_NS (INT64_C(600) * 1000000000)
 
+bool
+bus__identity_equal(const struct bus__identity *a, const struct bus__identity *b)
+{
+	return memcmp(a->id, b->id, sizeof a->id) == 0 && strcmp(a->name, b->name) == 0;
+}
+
 static struct bus__peer *
-find(struct bus__links *links, const uint8_t *id)
+find(struct bus__links *links, const struct bus__identity *identity)
 {
 	struct bus__peer *peer = links->peers;
 
-	while (peer != NULL && memcmp(peer->id, id, BUS__BUS_ID) != 0)
+	while (peer != NULL && !bus__identity_equal(&peer->identity, identity))
 		peer = peer->next;
 	return peer;
 }
@@ -47,9 +54,9 @@ free_left(struct bus__left **at)
 	bus__free(left);
 }
 
-/* Takes the account that the peer of that id left behind, NULL: none. Drops what is empty, and the first of too many. */
+/* Takes the account that the peer left behind, NULL: none. Drops what is empty, and the first of too many. */
 static struct bus__account *
-take_left(struct bus__links *links, const uint8_t *id)
+take_left(struct bus__links *links, const struct bus__identity *identity)
 {
 	struct bus__account *account = NULL;
 	struct bus__left **at = &links->left;
@@ -58,7 +65,7 @@ take_left(struct bus__links *links, const uint8_t *id)
 	while (*at != NULL) {
 		struct bus__left *left = *at;
 
-		if (memcmp(left->id, id, BUS__BUS_ID) == 0) {
+		if (bus__identity_equal(&left->identity, identity)) {
 			account = left->account;
 			*at = left->next;
 			bus__free(left);
@@ -77,7 +84,7 @@ open_account(struct bus__peer *peer, struct bus_link *link)
 	struct bus__links *links = link->links;
 
 	if (peer->account == NULL)
-		peer->account = take_left(links, peer->id);
+		peer->account = take_left(links, &peer->identity);
 	if (peer->account == NULL)
 		peer->account = bus__account_open(link->peer_bytes, call_over, links);
 	if (peer->account == NULL)
@@ -98,7 +105,7 @@ leave_account(struct bus__links *links, struct bus__peer *peer)
 		bus__account_unref(peer->account);
 		return;
 	}
-	memcpy(left->id, peer->id, sizeof left->id);
+	left->identity = peer->identity;
 	left->account = peer->account;
 	left->next = links->left;
 	links->left = left;
@@ -110,6 +117,7 @@ bus__peers_fini(struct bus__links *links)
 	while (links->left != NULL)
 		free_left(&links->left);
 	bus__free(links->met);
+	bus__seen_free(links->seen);
 }
 
 /* --- who was met -------------------------------------------------------------------------------------------- */
@@ -148,7 +156,8 @@ bus__peers_met(struct bus__session *session)
 		}
 	}
 	if (links->met_cap > 0)
-		memcpy(links->met[links->met_count++ % links->met_cap], peer->id, BUS__BUS_ID);
+		memcpy(links->met[links->met_count++ % links->met_cap], peer->identity.id,
+		    BUS__BUS_ID);
 }
 
 /* --- what is remembered ---------------------------------------------------------------------------------- */
@@ -258,14 +267,24 @@ int
 bus__peers_join(struct bus__session *session)
 {
 	struct bus__links *links = session->link->links;
-	struct bus__peer *peer = find(links, session->hello.id);
+	struct bus__peer *peer = find(links, &session->identity);
 
+	session->numbered = bus__hub_numbers(session);
+	/* Its routes say what its mailbox is given: of another kind, it is another peer. */
+	if (peer != NULL &&
+	    (peer->numbered != session->numbered || peer->fed != session->link->relays)) {
+		forget(links, peer);
+		peer = NULL;
+	}
 	if (peer == NULL) {
 		peer = bus__calloc(1, sizeof *peer);
 		if (peer == NULL)
 			return BUS_E_NOMEM;
-		memcpy(peer->id, session->hello.id, BUS__BUS_ID);
-		peer->has_met = has_met(links, peer->id);
+		peer->identity = session->identity;
+		peer->numbered = session->numbered;
+		peer->fed = session->link->relays;
+		peer->via = peer->fed ? bus__hub_new_via(links) : 0;
+		peer->has_met = has_met(links, peer->identity.id);
 		peer->next = links->peers;
 		links->peers = peer;
 	}
@@ -334,6 +353,19 @@ begin_sequence(struct bus__peer *peer, uint64_t unsent)
 	peer->out = (struct bus__sequence){.id = id, .next = unsent, .lost = unsent};
 }
 
+static int
+open_mailbox(struct bus__peer *peer, struct bus_link *link, void (*wake)(void *arg), void *session)
+{
+	struct far far = {.via = peer->via, .numbered = peer->numbered, .fed = peer->fed};
+	int err = bus__peer_open(
+	    link->links->bus, peer->account, link->bytes, wake, session, &peer->mbox);
+
+	memcpy(far.id, peer->identity.id, sizeof far.id);
+	if (err == 0)
+		bus__peer_know(peer->mbox, &far);
+	return err;
+}
+
 int
 bus__peers_resume(struct bus__session *session, const struct bus__resume *resume,
     void (*wake)(void *arg), struct bus__start *ret_start)
@@ -350,8 +382,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (was_here && goes_on)
 		err = settle(peer, resume);
 	if (err == 0 && !was_here)
-		err = bus__peer_open(
-		    link->links->bus, peer->account, link->bytes, wake, session, &peer->mbox);
+		err = open_mailbox(peer, link, wake, session);
 	else if (err == 0)
 		err = bus__peer_resume(peer->mbox, wake, session);
 	bus__filters_begin_renewal(&peer->filters);

@@ -13,13 +13,14 @@
  * its values (base/offer.h).
  *
  * What a peer made this bus hold stays on its account as long as it is there. So an account with something on it is found again by
- * the peer's id, also after the peer was forgotten; of 1,024 such, at least, the latest. */
+ * the peer's identity, also after the peer was forgotten; of 1,024 such, at least, the latest. */
 #ifndef BUS_LINK_PEERS_H
 #define BUS_LINK_PEERS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "access/users.h"
 #include "link/debris.h"
 #include "link/filters.h"
 #include "link/frame.h"
@@ -27,6 +28,16 @@
 struct bus__links;
 struct bus__session;
 struct bus_link;
+
+/* Who a peer is. What a bus remembers of a peer belongs to both together, so a user who learns the id of another's bus gets
+ * nothing that is meant for that. */
+struct bus__identity {
+	uint8_t id[BUS__BUS_ID]; /* of the bus */
+	char name[BUS__USER_NAME +
+		  1]; /* of the user, whose password the peer has; "": nobody asked */
+};
+
+bool bus__identity_equal(const struct bus__identity *a, const struct bus__identity *b);
 
 /* Of the numbers below `next`, `lost` belong to messages that did not reach the receiver, as far as this side knows. */
 struct bus__sequence {
@@ -37,7 +48,7 @@ struct bus__sequence {
 struct bus__peer {
 	struct bus__debris debris; /* when it is forgotten */
 	struct bus__peer *next;
-	uint8_t id[BUS__BUS_ID];
+	struct bus__identity identity;
 	struct bus__session *session; /* its connection; NULL: that broke */
 	struct bus_link *link;        /* of its last connection */
 	int64_t forget_ns;
@@ -46,6 +57,10 @@ struct bus__peer {
 	struct bus__account *account; /* what it makes this bus hold */
 	uint64_t told_lost,
 	    told_parked; /* how much of bus__peer_lost() and bus__peer_lost_parked() `out` counts */
+	/* Where hubs are (hub.h): what its mailbox knows, and of which loss it is to know. */
+	bool numbered, fed, owes_loss;
+	uint16_t via;
+	struct bus__lost owed_loss;
 	bool has_waited; /* there was a connection before this one, and it is remembered */
 	bool has_met;    /* there was one, in this bus's life */
 	bool is_known;   /* the peer has named `out`, so it knows it */
@@ -59,7 +74,7 @@ struct bus__peer {
 /* An account that a peer left behind. */
 struct bus__left {
 	struct bus__left *next;
-	uint8_t id[BUS__BUS_ID];
+	struct bus__identity identity;
 	struct bus__account *account; /* counted */
 };
 

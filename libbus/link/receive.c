@@ -8,6 +8,10 @@
 #include "base/mem.h"
 #include "bus/gap.h"
 #include "link/debris.h"
+#include "link/hub.h"
+#include "link/login.h"
+#include "link/permit.h"
+#include "topic/name.h"
 
 /* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
@@ -57,6 +61,9 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	topic->announced = true;
 	/* The old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
+	/* Its messages are refused one by one, as where there is no room. */
+	if (!bus__permit_write(session, text))
+		return bus__permit_deny(session, BUS__DENY_TOPIC, text);
 	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
@@ -106,10 +113,10 @@ tell_number(struct bus__session *session, const struct bus_pub *pub, const struc
  * hear_topic() has told why. */
 static void
 publish(struct bus__session *session, struct bus_pub *pub, const struct bus_msg *msg,
-    struct bus__offer *offer)
+    struct bus__offer *offer, const struct bus__passed *passed)
 {
 	struct bus_link *link = session->link;
-	int err = pub != NULL ? bus__publish_from_peer(pub, msg, offer, session->mbox) : 0;
+	int err = pub != NULL ? bus__publish_from_peer(pub, msg, offer, passed, session->mbox) : 0;
 
 	tell_number(session, pub, offer);
 	if (err < 0)
@@ -119,11 +126,14 @@ publish(struct bus__session *session, struct bus_pub *pub, const struct bus_msg 
 	bus__count(err < 0 || pub == NULL ? &link->refused : &link->received, 1);
 }
 
+/* passed: of a PASSED, else NULL. */
 static int
-hear_msg(struct bus__session *session, const struct bus__frame *frame)
+hear_msg(
+    struct bus__session *session, const struct bus__frame *frame, const struct bus__passed *passed)
 {
 	struct bus__offer offer = {.is_first = session->is_first};
 	struct bus__heard_topic *topic;
+	struct bus__passed room;
 	struct bus_msg msg;
 	int err;
 
@@ -131,14 +141,32 @@ hear_msg(struct bus__session *session, const struct bus__frame *frame)
 	topic = find_topic(session, frame->number);
 	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
+	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
+	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
+	if (session->numbered != (passed != NULL) && !offer.is_kept)
+		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
 	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
-	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
-	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
 	offer.is_before = bus__msg_is_before(frame);
-	publish(session, topic->named.pub, &msg, &offer);
+	/* What is refused here may be taken when it comes another way. */
+	if (passed != NULL && topic->named.pub != NULL &&
+	    !bus__hub_takes(session, passed, &msg, &offer))
+		return 0;
+	publish(session, topic->named.pub, &msg, &offer,
+	    bus__hub_passes(session, offer.is_repeated ? NULL : passed, offer.version.bus, &room));
 	return 0;
+}
+
+static int
+hear_passed(struct bus__session *session, const struct bus__frame *frame)
+{
+	struct bus__passed passed;
+	struct bus__frame msg;
+
+	return bus__passed_read(frame, &msg, &passed) < 0 || !bus__hub_may_say(session, &passed)
+		   ? BUS_E_PROTOCOL
+		   : hear_msg(session, &msg, &passed);
 }
 
 /* The plain messages of one topic and type that were heard last and are not published yet. */
@@ -158,7 +186,7 @@ publish_first(struct bus__session *session, const struct run *run, const struct 
 	    .size = sizeof msg, .data = item->data, .len = item->len, .type = run->type};
 	struct bus__offer offer = {.is_first = session->is_first};
 
-	publish(session, run->pub, &msg, &offer);
+	publish(session, run->pub, &msg, &offer, NULL);
 }
 
 static void
@@ -191,8 +219,8 @@ add_to_run(struct bus__session *session, struct run *run, const struct bus__fram
 	struct bus_slice payload;
 	uint8_t type;
 
-	if (!session->heard_start || !bus__plain_read(frame, &type, &payload) ||
-	    payload.len > BUS__RUN_PAYLOAD)
+	if (!session->heard_start || session->numbered ||
+	    !bus__plain_read(frame, &type, &payload) || payload.len > BUS__RUN_PAYLOAD)
 		return false;
 	if (run->count == BUS__RUN || run->bytes + payload.len > BUS__RUN_BYTES ||
 	    run->number != frame->number || run->type != type)
@@ -234,6 +262,7 @@ static int
 hear_filter(struct bus__session *session, const struct bus__frame *frame)
 {
 	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	size_t len;
 	int err;
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
@@ -242,10 +271,25 @@ hear_filter(struct bus__session *session, const struct bus__frame *frame)
 		bus__filters_remove(&session->peer->filters, text);
 		return 0;
 	}
+	if (bus__filter_check(text, &len) == 0 && !bus__permit_subscribe(session, text))
+		return bus__permit_deny(session, BUS__DENY_FILTER, text);
 	err = bus__filters_add(&session->peer->filters, session->mbox, text);
 	if (err == 0 && session->joined)
 		bus__peer_tell_values(session->mbox);
 	return err == BUS_E_FILTER || err == BUS_E_TOPIC_LONG ? BUS_E_PROTOCOL : err;
+}
+
+static int
+hear_deny(struct bus__session *session, const struct bus__frame *frame)
+{
+	char text[BUS_LIMIT_TOPIC_BYTES + 1];
+	size_t len;
+
+	if (!bus__text_read(frame, text) || text[0] == '$' || bus__filter_check(text, &len) < 0 ||
+	    (frame->number == BUS__DENY_TOPIC && bus__topic_check(text, &len) < 0))
+		return BUS_E_PROTOCOL;
+	bus__permit_denied(session, (enum bus__deny)frame->number, text);
+	return 0;
 }
 
 static const int bye_errors[] = {
@@ -256,6 +300,7 @@ static const int bye_errors[] = {
     [BUS__BYE_TOO_BIG] = BUS_E_TOO_BIG,
     [BUS__BYE_DENIED] = BUS_E_DENIED,
     [BUS__BYE_VERSION] = BUS_E_VERSION,
+    [BUS__BYE_AUTH] = BUS_E_AUTH,
 };
 
 static int
@@ -281,24 +326,32 @@ hear_start(struct bus__session *session, const struct bus__frame *frame)
 {
 	int err = bus__session_started(session, frame);
 
-	if (err == 0)
-		count_up_to_most(&session->link->lost_by_peers, session->gap);
-	if (err == 0 && session->gap > BUS__GAP_MOST)
+	if (err < 0)
+		return err;
+	count_up_to_most(&session->link->lost_by_peers, session->gap);
+	bus__hub_pass_loss(
+	    session, &(struct bus__lost){.count = session->gap, .at_least = session->gap_at_least});
+	if (session->gap > BUS__GAP_MOST)
 		session->gap = BUS__GAP_MOST;
-	return err;
+	return 0;
 }
 
 static int
 hear_lost(struct bus__session *session, const struct bus__frame *frame)
 {
-	uint64_t lost = bus__lost_read(frame);
+	struct bus__lost lost;
 
-	if (!session->heard_start)
+	if (!session->heard_start || bus__lost_read(frame, &lost) < 0 ||
+	    (frame->flags != 0 && !bus__hub_may_say(session, NULL)))
 		return BUS_E_PROTOCOL;
-	count_up_to_most(&session->link->lost_by_peers, lost);
-	session->peer->in.next += lost;
-	session->peer->in.lost += lost;
-	session->gap += lost < BUS__GAP_MOST ? lost : BUS__GAP_MOST;
+	session->peer->in.next += lost.count;
+	session->peer->in.lost += lost.count;
+	if (lost.is_passed && !bus__hub_takes_loss(session, &lost))
+		return 0;
+	count_up_to_most(&session->link->lost_by_peers, lost.count);
+	session->gap += lost.count < BUS__GAP_MOST ? lost.count : BUS__GAP_MOST;
+	session->gap_at_least |= lost.at_least;
+	bus__hub_pass_loss(session, &lost);
 	return 0;
 }
 
@@ -317,7 +370,9 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 	case BUS__FRAME_TOPIC:
 		return hear_topic(session, frame);
 	case BUS__FRAME_MSG:
-		return hear_msg(session, frame);
+		return hear_msg(session, frame, NULL);
+	case BUS__FRAME_PASSED:
+		return hear_passed(session, frame);
 	case BUS__FRAME_REPLY:
 		return hear_reply(session, frame);
 	case BUS__FRAME_RESUME:
@@ -326,6 +381,8 @@ hear_live(struct bus__session *session, const struct bus__frame *frame)
 		return hear_start(session, frame);
 	case BUS__FRAME_LOST:
 		return hear_lost(session, frame);
+	case BUS__FRAME_DENY:
+		return hear_deny(session, frame);
 	case BUS__FRAME_PING:
 		return 0;
 	default:
@@ -342,6 +399,8 @@ hear(struct bus__session *session, const struct bus__frame *frame)
 	case BUS__STAGE_HELLO:
 		return frame->kind == BUS__FRAME_HELLO ? bus__session_hello(session, frame)
 						       : BUS_E_PROTOCOL;
+	case BUS__STAGE_AUTH:
+		return bus__login_hear(session, frame);
 	case BUS__STAGE_JOIN:
 		return frame->kind == BUS__FRAME_JOIN ? bus__session_join(session) : BUS_E_PROTOCOL;
 	default:

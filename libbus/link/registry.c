@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "access/backoff.h"
 #include "base/clock.h"
 #include "base/error_text.h"
 #include "base/mem.h"
@@ -170,8 +171,10 @@ hook_free(void *arg)
 
 	bus__changes_clear(links);
 	bus__peers_fini(links);
+	bus__roster_fini(links);
+	bus__backoff_free(links->backoff);
 	bus__buffers_free(&links->buffers);
-	pthread_mutex_destroy(&links->loop.lock);
+	bus__loop_fini(&links->loop);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
 }
@@ -180,6 +183,7 @@ static const struct bus__link_hooks hooks = {
     .filter_changed = bus__changes_add,
     .flush = bus__flush_links,
     .close = hook_close,
+    .explain = bus__roster_explain,
     .free = hook_free,
 };
 
@@ -219,6 +223,7 @@ make_links(struct bus *bus, void **ret_links)
 	bus__changes_init(links);
 	bus__peers_init(links);
 	bus__debris_init(links);
+	bus__roster_init(links);
 	err = bus__loop_start(&links->loop);
 	if (err < 0)
 		goto free_links;
@@ -226,6 +231,7 @@ make_links(struct bus *bus, void **ret_links)
 	return 0;
 
 free_links:
+	bus__roster_fini(links);
 	pthread_mutex_destroy(&links->lock);
 	bus__free(links);
 	return err;
@@ -240,16 +246,10 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
-/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
-static bool
-lacks_users(const struct bus_link_config *cfg, bool dials)
-{
-	return !dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
-	       cfg->users_file == NULL;
-}
-
+/* *ret_said: the sentence of the failure is set. */
 static int
-link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link)
+link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link,
+    bool *ret_said)
 {
 	static const struct bus_link_config defaults = {.size = sizeof defaults};
 	struct bus__address addr;
@@ -260,7 +260,7 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 		cfg = &defaults;
 	if (url == NULL || cfg->heartbeat_ms > BUS__HEARTBEAT_MAX ||
 	    (cfg->heartbeat_ms != 0 && cfg->heartbeat_ms < BUS__HEARTBEAT_MIN) ||
-	    cfg->bytes > BUS__MAILBOX_MOST || lacks_users(cfg, dials))
+	    cfg->bytes > BUS__MAILBOX_MOST)
 		return BUS_E_INVAL;
 	err = bus__url_parse(url, &addr);
 	if (err < 0)
@@ -273,14 +273,20 @@ link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct 
 	link->peer_bytes = cfg->peer_bytes != 0 ? cfg->peer_bytes : DEFAULT_PEER_BYTES;
 	link->heartbeat_ms = cfg->heartbeat_ms != 0 ? cfg->heartbeat_ms : DEFAULT_HEARTBEAT_MS;
 	link->max_peers = cfg->max_peers != 0 ? cfg->max_peers : DEFAULT_PEERS;
+	link->relays = cfg->relays != 0;
 	link->begin = (struct bus__task){.run = bus__link_begin, .arg = link};
 	bus__url_write(&addr, link->url);
 	link->dials = dials;
 	err = bus__terms_init(&link->terms, cfg, &addr, dials);
 	if (err == 0)
 		err = link->transport->check(&addr, &link->terms, &link->addr);
+	*ret_said = err == BUS_E_NOT_LOOPBACK;
+	if (err < 0)
+		goto free_link;
+	err = bus__guard_init(&link->guard, link->url, cfg, dials);
 	if (err == 0 && link->transport->prepare != NULL)
 		err = link->transport->prepare(&link->terms);
+	*ret_said = err < 0 && err != BUS_E_NOMEM;
 	if (err < 0)
 		goto free_link;
 	*ret_link = link;
@@ -330,8 +336,8 @@ find_links(struct bus *bus, struct bus__links **ret_links)
 }
 
 static int
-dial(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -339,7 +345,7 @@ dial(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, true, &link);
+	err = link_new(url, cfg, true, &link, ret_said);
 	if (err < 0)
 		return err;
 	err = find_links(bus, &link->links);
@@ -371,23 +377,15 @@ transport_of(const char *url)
 
 /* A call that failed with errno as the system left it. */
 static int
-fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg,
-    bool listens)
+fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
 {
 	const char *hint;
 
-	if (err == BUS_E_TLS || err == BUS_E_NOT_LOOPBACK)
-		return err; /* prepare() or check() has set the sentence */
 	if (bus == NULL || url == NULL)
 		return bus__fail(err, "the bus or the address is NULL");
 	if (err == BUS_E_INVAL && cfg != NULL && cfg->bytes > BUS__MAILBOX_MOST)
 		return bus__fail(err, BUS__SHOWN ": bytes: %zu: a peer's mailbox has at most 1 GiB",
 		    url, cfg->bytes);
-	if (err == BUS_E_INVAL && cfg != NULL && lacks_users(cfg, !listens))
-		return bus__fail(err,
-		    BUS__SHOWN
-		    ": allow_lan needs a users_file: make one with libbus user add, and give its name",
-		    url);
 	if (err == BUS_E_INVAL && cfg != NULL)
 		return bus__fail(err, BUS__SHOWN ": heartbeat_ms: %u: from %d to %d", url,
 		    (unsigned)cfg->heartbeat_ms, BUS__HEARTBEAT_MIN, BUS__HEARTBEAT_MAX);
@@ -411,19 +409,22 @@ bus_dial(
 {
 	struct bus_link_config room;
 	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	bool said = false;
 	int cancel;
 
 	if (err < 0)
 		return err;
 	cancel = bus__cancel_off(); /* name look-ups */
-	err = dial(bus, url, cfg, ret_link);
+	err = dial(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg, false) : 0;
+	if (err < 0 && !said)
+		fail_link(bus, err, url, cfg);
+	return err < 0 ? err : 0;
 }
 
 static int
-listen_at(
-    struct bus *bus, const char *url, const struct bus_link_config *cfg, struct bus_link **ret_link)
+listen_at(struct bus *bus, const char *url, const struct bus_link_config *cfg,
+    struct bus_link **ret_link, bool *ret_said)
 {
 	struct bus_link *link;
 	int err;
@@ -431,7 +432,7 @@ listen_at(
 	err = bus__enter(bus);
 	if (err < 0)
 		return err;
-	err = link_new(url, cfg, false, &link);
+	err = link_new(url, cfg, false, &link, ret_said);
 	if (err < 0)
 		return err;
 	err = find_links(bus, &link->links);
@@ -461,14 +462,17 @@ bus_listen(
 {
 	struct bus_link_config room;
 	int err = BUS__SIZED_IN(SIZED_LINK_CONFIG, cfg, &room);
+	bool said = false;
 	int cancel;
 
 	if (err < 0)
 		return err;
 	cancel = bus__cancel_off(); /* name look-ups, lock files, the start of NNG */
-	err = listen_at(bus, url, cfg, ret_link);
+	err = listen_at(bus, url, cfg, ret_link, &said);
 	bus__cancel_back(cancel);
-	return err < 0 ? fail_link(bus, err, url, cfg, true) : 0;
+	if (err < 0 && !said)
+		fail_link(bus, err, url, cfg);
+	return err < 0 ? err : 0;
 }
 
 static bool
@@ -528,6 +532,9 @@ bus_link_stats(struct bus_link *link, struct bus_link_stats *ret_stats)
 	stats.lost = read_count(&link->lost);
 	stats.lost_by_peers = read_count(&link->lost_by_peers);
 	stats.refused = read_count(&link->refused);
+	stats.repeated = read_count(&link->repeated);
+	stats.late = read_count(&link->late);
+	stats.too_far = read_count(&link->too_far);
 	for (int i = 0; i < BUS_LINK_END_COUNT; i++)
 		stats.ended[i] = read_count(&link->ended[i]);
 	bus__sized_write(&bus__sized[SIZED_LINK_STATS], &stats, ret_stats);

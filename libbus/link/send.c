@@ -6,13 +6,17 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "link/flush.h"
+#include "link/hub.h"
+#include "link/permit.h"
 
 enum {
 	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
 	TAKE = 64,          /* messages between two bus__peer_release() */
 	ENOUGH = 16 * 1024, /* of what waits: it is sent before more is gathered */
+	WITHHELD_MOST =
+	    1024, /* messages that the peer may not read, which fill no buffer, before others have their turn */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
-		BUS__MSG_HEAD_MAX + SMALL /* one message with all that may come before it */
+		BUS__PASSED_HEAD_MAX + SMALL /* one message with all that may come before it */
 };
 
 _Atomic int64_t bus__repair_ns = INT64_C(1000000000);
@@ -40,8 +44,10 @@ int
 bus__session_greet(struct bus__session *session)
 {
 	struct bus *bus = session->link->links->bus;
-	struct bus__hello hello = {
-	    .max_payload = bus__max_payload(bus), .heartbeat_ms = session->link->heartbeat_ms};
+	struct bus__hello hello = {.max_payload = bus__max_payload(bus),
+	    .heartbeat_ms = session->link->heartbeat_ms,
+	    .features = (session->link->guard.users != NULL ? BUS__NEEDS_AUTH : 0) |
+			(session->link->relays ? BUS__CAN_RELAY | BUS__NEEDS_PASSED : 0)};
 	int err =
 	    bus__bytes_reserve(&session->queue.bytes, BUS__PREAMBLE + BUS__FRAME_HEAD + BUS__HELLO);
 
@@ -113,6 +119,11 @@ int
 bus__session_tell_filters(struct bus__session *session)
 {
 	session->telling = true;
+	/* A hub keeps all values, and does not know what others will want of it. */
+	if (session->link->relays) {
+		session->told_filters = BUS__LIMIT_FILTERS - 1;
+		return tell_filter(session, "#");
+	}
 	bus__wanted_filters(session->link->links->bus, tell_wanted, session);
 	return session->tell_error;
 }
@@ -184,21 +195,65 @@ put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 	}
 }
 
-/* Whether the peer was told that the number stands for the topic. From now on it was, unless there is no memory to remember that. */
-static bool
-tell_topic(struct bus__session *session, uint16_t number, uint64_t serial)
+enum told { TOLD_BEFORE, TOLD_NOW, TOLD_NEVER };
+
+/* In told_topics beside the serial: the peer may not read it. */
+#define WITHHELD (UINT64_C(1) << 63)
+
+/* Whether the peer was told that the number stands for the topic, which it was from now on, unless there is no memory to remember
+ * that; or is not told, since it may not read the topic. */
+static enum told
+tell_topic(struct bus__session *session, uint16_t number, const struct bus__out *out)
 {
-	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told;
+	uint64_t **part = &session->told_topics[number / BUS__TOPICS_PART], *told, none = 0;
+	uint64_t serial = out->topic_serial + 1;
 
 	if (*part == NULL)
 		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
-	if (*part == NULL)
-		return false;
-	told = &(*part)[number % BUS__TOPICS_PART];
-	if (*told == serial + 1)
-		return true;
-	*told = serial + 1;
-	return false;
+	told = *part != NULL ? &(*part)[number % BUS__TOPICS_PART] : &none;
+	if (*told == serial)
+		return TOLD_BEFORE;
+	if (*told == (serial | WITHHELD))
+		return TOLD_NEVER;
+	if (!bus__permit_read(session, out->msg->topic))
+		serial |= WITHHELD;
+	*told = serial;
+	return serial & WITHHELD ? TOLD_NEVER : TOLD_NOW;
+}
+
+/* The peer learns nothing of it, and so takes no number for it. Nobody there replies. */
+static void
+withhold(struct bus__session *session, const struct bus_msg *msg)
+{
+	const struct bus_msg nobody = {.size = sizeof nobody, .reply_to = msg->reply_to};
+
+	session->withheld++;
+	if (msg->reply_to != 0)
+		bus__reply_from_peer(session->link->links->bus, msg->reply_to, &nobody, true);
+}
+
+/* A kept value is no event: it travels as it does everywhere. */
+static void
+put_head(struct bus__session *session, uint16_t number, const struct bus__out *out)
+{
+	const struct bus_msg *msg = out->msg;
+	const uint8_t *own = bus__id(session->link->links->bus);
+	uint32_t value = msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT);
+	bool before = out->is_before && value != 0;
+	unsigned hubs = bus__passed_hubs(&out->passed);
+	uint8_t *at = end_of(&session->queue);
+	struct bus__passed passed;
+
+	if (!out->numbered || value == BUS_MSG_KEPT) {
+		session->queue.bytes.len +=
+		    bus__msg_head_write(at, number, msg, &out->version, own, before);
+		return;
+	}
+	/* What was published at a hub has come through that. */
+	passed = bus__passed_make(out->passed.source, bus__passed_number(&out->passed),
+	    hubs > 0 ? hubs : session->link->relays, 0);
+	session->queue.bytes.len +=
+	    bus__passed_head_write(at, number, msg, &out->version, own, before, &passed);
 }
 
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
@@ -210,9 +265,12 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	size_t len = msg->len + msg->headers_len;
 	uint16_t number = (uint16_t)(out->topic_serial % BUS__LIMIT_TOPICS);
 
+	enum told told;
+
 	put_lost_before(session, msg->lost);
 	if (len > session->hello.max_payload) {
-		if ((msg->flags & BUS_MSG_KEPT) == 0)
+		if ((msg->flags & BUS_MSG_KEPT) == 0 &&
+		    (out->is_reply || bus__permit_read(session, msg->topic)))
 			put_lost(session, 1);
 		return;
 	}
@@ -222,13 +280,16 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		put_content(session, msg, len);
 		return;
 	}
-	if (!tell_topic(session, number, out->topic_serial)) {
+	told = tell_topic(session, number, out);
+	if (told == TOLD_NEVER) {
+		withhold(session, msg);
+		return;
+	}
+	if (told == TOLD_NOW) {
 		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
 		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
-	session->queue.bytes.len += bus__msg_head_write(end_of(&session->queue), number, msg,
-	    &out->version, bus__id(session->link->links->bus),
-	    out->is_before && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0);
+	put_head(session, number, out);
 	put_content(session, msg, len);
 }
 
@@ -275,7 +336,7 @@ gather_values(struct bus__session *session, size_t most)
 
 	repair(session);
 	while (err == 0 && !bus__session_has_big(session) &&
-	       session->queue.bytes.len + WORST <= most) {
+	       session->queue.bytes.len + WORST <= most && session->withheld < WITHHELD_MOST) {
 		got = bus__peer_take_value(session->mbox, &out);
 		if (got != BUS__VALUES_ONE)
 			break;
@@ -332,7 +393,7 @@ gather(struct bus__session *session)
 	if (room > bytes->cap)
 		room = bytes->cap;
 	put_lost_parked(session);
-	while (bytes->len + WORST <= room) {
+	while (bytes->len + WORST <= room && session->withheld < WITHHELD_MOST) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
 				/* The last ones expired: no message may come for long that tells of them. */
@@ -362,8 +423,10 @@ gather(struct bus__session *session)
 static int
 fill(struct bus__session *session)
 {
-	int err = session->mbox != NULL ? gather_values(session, BUS__BUFFER / 2) : 0;
+	int err = session->mbox != NULL ? bus__hub_say_loss(session) : 0;
 
+	if (err == 0 && session->mbox != NULL)
+		err = gather_values(session, BUS__BUFFER / 2);
 	return err == 0 && session->draining ? gather(session) : err;
 }
 
@@ -444,15 +507,20 @@ bus__session_send(struct bus__session *session)
 {
 	int err;
 
+	session->withheld = 0;
 	for (;;) {
 		/* What waits already waits for no more; otherwise sends would be small. */
 		err = session->sending || session->queue.bytes.len < ENOUGH ? fill(session) : 0;
 		if (err < 0 || session->sending)
 			return err;
-		if (session->queue.bytes.len > 0)
+		if (session->queue.bytes.len > 0) {
 			take_off(session);
-		else if (rest(session))
+		} else if (session->withheld >= WITHHELD_MOST) {
+			bus__loop_post(&session->link->links->loop, &session->values_task);
 			return 0;
+		} else if (rest(session)) {
+			return 0;
+		}
 	}
 }
 

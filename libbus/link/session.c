@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "link/login.h"
 
 #define REST_MOST_NS (100 * NS_PER_MS)
 
@@ -30,9 +31,10 @@ static const struct verdict {
     {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
-    {BUS_E_TLS, BUS_LINK_END_DENIED, false, 0},
+    {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH}, {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
-    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED}, /* and all others */
+    {BUS_E_RESET, BUS_LINK_END_CLOSED, true, BUS__BYE_AGAIN}, /* files were read again */
+    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED},          /* and all others */
 };
 
 static const struct verdict *
@@ -114,6 +116,7 @@ free_session(struct bus__session *session)
 	bus__session_release_big(session, &session->flying);
 	bus__session_release_big(session, &session->queue);
 	leave_mailbox(session);
+	bus__login_end(session);
 	bus__session_forget_topics(session);
 	bus__buffers_leave(&link->links->buffers, &session->in);
 	bus__buffers_leave(&link->links->buffers, &session->queue.bytes);
@@ -162,9 +165,11 @@ bus__session_end(struct bus__session *session, int err)
 
 	if (session->stage == BUS__STAGE_ENDING)
 		return;
+	bus__roster_ended(session, err);
 	bus__link_ended(session->link, session->joined,
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
+	bus__login_end(session);
 	/* What made an account too large is not to come back with the peer. */
 	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
@@ -384,6 +389,7 @@ int
 bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 {
 	struct bus__links *links = session->link->links;
+	bool has_login;
 	int err;
 
 	err = bus__hello_read(frame, &session->hello);
@@ -391,13 +397,25 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 		return err;
 	if (memcmp(session->hello.id, bus__id(links->bus), BUS__BUS_ID) == 0)
 		return BUS_E_EXIST;
+	memcpy(session->identity.id, session->hello.id, sizeof session->identity.id);
+	if (!session->dialled && (session->hello.features & BUS__NEEDS_AUTH) != 0)
+		return BUS_E_VERSION; /* it is who listens that asks */
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
-		return bus__session_greet(session);
+		err = bus__login_begin(session, &has_login);
+		return err == 0 ? bus__session_greet(session) : err;
 	}
 	if (bus__links_find_peer(links, session->hello.id, session) != NULL)
 		return BUS_E_EXIST;
-	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+	err = bus__login_begin(session, &has_login);
+	return err == 0 && !has_login ? bus__session_say_join(session) : err;
+}
+
+int
+bus__session_say_join(struct bus__session *session)
+{
+	int err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+
 	if (err == 0)
 		err = go_live(session);
 	if (err == 0)
@@ -405,20 +423,32 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 	return err == 0 ? bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0) : err;
 }
 
-/* The listening side believes JOIN: what it still has from that peer is dead and goes. Only when both
- * dialled each other at the same moment must they agree which stays: the smaller id's. */
+/* Whether a connection takes the place of another one to a bus of that id. Ids are no secret: a user takes the place of
+ * connections of that user only. Without users, two buses that dialled each other at the same moment agree which stays: the
+ * smaller id's. With users both are refused, and one of them dials first the next time. */
+static int
+may_replace(const struct bus__session *session, const struct bus__session *other)
+{
+	const char *user = session->identity.name;
+	const uint8_t *own = bus__id(session->link->links->bus);
+
+	if (other->dialled && (user[0] != '\0' || memcmp(own, session->hello.id, BUS__BUS_ID) < 0))
+		return BUS_E_EXIST;
+	return other->dialled || strcmp(other->identity.name, user) == 0 ? 0 : BUS_E_DENIED;
+}
+
+/* The listening side believes JOIN: what it still has from that peer is dead and goes. */
 int
 bus__session_join(struct bus__session *session)
 {
 	struct bus__links *links = session->link->links;
 	struct bus__session *other = bus__links_find_peer(links, session->hello.id, session);
+	int err = other != NULL ? may_replace(session, other) : 0;
 
-	if (other != NULL) {
-		if (other->dialled &&
-		    memcmp(bus__id(links->bus), session->hello.id, BUS__BUS_ID) < 0)
-			return BUS_E_EXIST;
+	if (err < 0)
+		return err;
+	if (other != NULL)
 		bus__session_end(other, BUS_E_EXIST);
-	}
 	return go_live(session);
 }
 
@@ -443,6 +473,7 @@ bus__session_ready(struct bus__session *session)
 	session->joined = true;
 	bus__peers_met(session);
 	bus__link_joined(session->link);
+	bus__roster_join(session);
 	return 0;
 }
 

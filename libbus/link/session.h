@@ -11,6 +11,7 @@
 enum bus__stage {
 	BUS__STAGE_GREETING, /* the peer's preamble is awaited */
 	BUS__STAGE_HELLO,    /* its HELLO */
+	BUS__STAGE_AUTH,     /* its next AUTH */
 	BUS__STAGE_JOIN,     /* listening: its JOIN */
 	BUS__STAGE_LIVE,     /* there is a mailbox */
 	BUS__STAGE_ENDING    /* BYE is on its way; what comes in is not looked at */
@@ -40,13 +41,17 @@ struct bus__session {
 	enum bus__stage stage;
 	bool joined; /* both READY are said */
 	bool heard_bye;
-	bool heard_end;          /* and it was for good */
-	bool for_good;           /* it ends so */
-	bool is_first;           /* between the two buses */
-	bool heard_start;        /* what the peer sends has numbers from here on */
-	bool gap_at_least;       /* as `gap` */
-	struct bus__hello hello; /* the peer's */
-	struct bus__peer *peer;  /* from JOIN on; NULL when that has ended */
+	bool heard_end;                /* and it was for good */
+	bool for_good;                 /* it ends so */
+	bool is_first;                 /* between the two buses */
+	bool heard_start;              /* what the peer sends has numbers from here on */
+	bool numbered;                 /* one side is a hub: events are PASSED (hub.h) */
+	bool gap_at_least;             /* as `gap` */
+	struct bus__hello hello;       /* the peer's */
+	struct bus__identity identity; /* from HELLO on; its user from AUTH on */
+	struct bus__login *login;      /* while AUTH is under way */
+	struct bus__guest guest;       /* while it is joined */
+	struct bus__peer *peer;        /* from JOIN on; NULL when that has ended */
 	uint64_t gap; /* messages that did not reach us, of which mailboxes are still to be told */
 	struct bus__timer timer;
 	int64_t heard_ns, said_ns;
@@ -83,8 +88,9 @@ struct bus__session {
 	struct bus__timer values_timer; /* when it may begin again because of losses */
 	int64_t values_ns;              /* the same: not before */
 	bool owes_values;               /* it is to begin again: some have other numbers now */
-	/* By number: the serial that it stands for, and one. */
+	/* By number: the serial that it stands for, and one; and whether the peer may not read it. */
 	uint64_t *told_topics[BUS__TOPICS_PARTS];
+	uint32_t withheld; /* in this round */
 	uint32_t told_filters;
 	bool told_all, telling;
 	int tell_error;
@@ -108,6 +114,7 @@ void bus__session_forget_topics(struct bus__session *session);
 /* In session.c: the answers to handshake frames. */
 int bus__session_greeted(struct bus__session *session);
 int bus__session_hello(struct bus__session *session, const struct bus__frame *frame);
+int bus__session_say_join(struct bus__session *session);
 int bus__session_join(struct bus__session *session);
 int bus__session_ready(struct bus__session *session); /* or BUS__AGAIN */
 int bus__session_resume(struct bus__session *session, const struct bus__frame *frame);

@@ -40,8 +40,8 @@ record_size(const struct log_item *item, const struct bus_slice *payload, bool n
 {
 	uint64_t bytes = sizeof(struct log_record) + payload->len + item->headers_len;
 
-	if (item->flags & LOG_WORDS)
-		bytes += 8 * (uint64_t)__builtin_popcount(item->flags & LOG_WORDS);
+	if (item->flags & (LOG_WORDS | LOG_PASSED))
+		bytes += 8 * (uint64_t)record_words(item->flags & (LOG_WORDS | LOG_PASSED));
 	if (names)
 		bytes += sizeof(uint64_t) + item->topic->len;
 	return (bytes + 7) & ~UINT64_C(7);
@@ -53,7 +53,7 @@ write_record(uint8_t *to, uint32_t topic, const struct log_item *item,
 {
 	uint8_t *at = to + sizeof(struct log_record);
 
-	if (item->flags & LOG_WORDS)
+	if (item->flags & (LOG_WORDS | LOG_PASSED))
 		at = bus__log_write_words(at, item);
 	if (item->flags & LOG_NAMED)
 		at = bus__log_write_word(at, item->topic->len);
@@ -65,7 +65,7 @@ bus__log_most(const struct log *log)
 {
 	/* Less every word that a record can have, and the longest name. The last 8 bytes of a segment are never used, so that
 	 * the tail at its end is still in it. */
-	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - 9 * 8 -
+	return (uint32_t)(log->segment_bytes - sizeof(struct log_record) - LOG_WORDS_MOST -
 			  BUS_LIMIT_TOPIC_BYTES);
 }
 

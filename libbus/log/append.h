@@ -47,6 +47,10 @@ bus__log_write_words(uint8_t *at, const struct log_item *item)
 			memcpy(at, &words[i], sizeof words[i]);
 			at += sizeof words[i];
 		}
+	if (item->flags & LOG_PASSED) {
+		memcpy(at, item->passed, sizeof *item->passed);
+		at += sizeof *item->passed;
+	}
 	return at;
 }
 

@@ -119,7 +119,8 @@ decide_offer(struct log *log, const struct log_newest *now, struct bus__offer *o
 	default:
 		/* The end of a value that was not there is no news. */
 		value->is_news =
-		    payload->len > 0 || !(value->item.flags & LOG_KEPT) || now->kind == LOG_A_VALUE;
+		    !offer->is_repeated && (payload->len > 0 || !(value->item.flags & LOG_KEPT) ||
+					       now->kind == LOG_A_VALUE);
 		return FATE_IN;
 	}
 }

@@ -28,8 +28,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-#define LOG_VERSION 3u
+#include "base/passed.h"
+
+#define LOG_VERSION 4u
 #define LOG_LINE    64         /* bytes that travel between CPUs together */
 #define LOG_MEMBERS 1022       /* processes at a time */
 #ifndef LOG_PINS               /* a model has so few of these that it comes to an end */
@@ -235,7 +238,7 @@ enum log_flag {
 	LOG_HEADERS = 1u << 2, /* a word has how many bytes of headers stand behind the payload */
 	LOG_REPLY = 1u << 3,   /* a word has the number under which a reply is expected, or given */
 	LOG_ANSWER = 1u << 4,  /* it is a reply, for `origin` alone */
-	LOG_NOBODY = 1u << 5,  /* and there will be none */
+	LOG_PASSED = 1u << 5,  /* a hub's link brought it: three words are a struct bus__passed */
 	LOG_RELAYED = 1u << 6, /* a link brought it */
 	LOG_CARRIED =
 	    1u
@@ -264,16 +267,17 @@ enum log_flag {
 
 #define LOG_WORDS       ((unsigned)LOG_EXPIRES | LOG_HEADERS | LOG_REPLY)
 #define LOG_VALUE_WORDS ((unsigned)LOG_CHANGES | LOG_OTHER | LOG_MARK | LOG_THEIRS)
-#define LOG_MORE_WORDS  (LOG_VALUE_WORDS | LOG_NAMED) /* which few records have */
+#define LOG_MORE_WORDS  (LOG_PASSED | LOG_VALUE_WORDS | LOG_NAMED) /* which few records have */
 
-#define LOG_HEAD_MOST (24u + 9u * 8u) /* a head and all words */
+#define LOG_WORDS_MOST (12u * 8u)
+#define LOG_HEAD_MOST  (24u + LOG_WORDS_MOST)
 
 /* How many words follow the head. */
 static inline unsigned
 record_words(unsigned flags)
 {
 	return (unsigned)__builtin_popcount(flags & (LOG_WORDS | LOG_MORE_WORDS)) +
-	       ((flags & LOG_OTHER) != 0);
+	       ((flags & LOG_OTHER) != 0) + ((flags & LOG_PASSED) != 0 ? 2 : 0);
 }
 
 /* Then the words that the flags announce, in their order; the payload; the headers; the topic's name; up to 7 bytes of
@@ -316,6 +320,27 @@ static inline bool
 record_is_carried(uint64_t word)
 {
 	return (word >> 32 & LOG_CARRIED) != 0;
+}
+
+/* Where the words of LOG_PASSED begin. */
+static inline const void *
+record_passed_at(uint64_t word, const struct log_record *record)
+{
+	return (const uint8_t *)(record + 1) +
+	       8 * (size_t)record_words((unsigned)(word >> 32) & LOG_WORDS);
+}
+
+/* Who published a record that a hub's link brought. false: it says nothing of that, or its parts do not fit. */
+static inline bool
+record_passed(uint64_t word, const struct log_record *record, struct bus__passed *ret_passed)
+{
+	unsigned flags = (unsigned)(word >> 32) & (LOG_WORDS | LOG_PASSED);
+
+	if (!(flags & LOG_PASSED) ||
+	    record_bytes(word) < sizeof *record + 8 * (uint64_t)record_words(flags))
+		return false;
+	memcpy(ret_passed, record_passed_at(word, record), sizeof *ret_passed);
+	return true;
 }
 
 _Static_assert(LOG_MOST_SEGMENTS <= 64, "a place is a bit of a word");

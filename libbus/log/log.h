@@ -235,6 +235,7 @@ struct log_item {
 	const struct bus_slice
 	    *parts; /* not NULL: the payload, instead of the bytes of its slice */
 	size_t part_count;
+	const struct bus__passed *passed; /* with LOG_PASSED */
 };
 
 /* The most that payload and headers of a record may have together. */

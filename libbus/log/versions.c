@@ -21,7 +21,7 @@ read_words(const struct log *log, unsigned flags, const struct log_record *recor
     struct bus__version *ret_version, int64_t *ret_until_ns, uint64_t *ret_theirs)
 {
 	const uint8_t *at =
-	    (const uint8_t *)(record + 1) + 8 * (unsigned)__builtin_popcount(flags & LOG_WORDS);
+	    (const uint8_t *)(record + 1) + 8 * record_words(flags & (LOG_WORDS | LOG_PASSED));
 
 	memset(ret_version, 0, sizeof *ret_version);
 	*ret_until_ns = 0;

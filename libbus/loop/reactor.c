@@ -1,37 +1,31 @@
-#define _GNU_SOURCE
 #include "loop/reactor.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 
 #include <libbus/error.h>
 
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/park.h"
 #include "base/thread.h"
 
-enum { EVENTS = 64 /* of one look */, JOBS = 64 /* before sockets get their turn */ };
+enum { JOBS = 64 /* before sockets get their turn */ };
 
 struct bus__reactor {
 	uint32_t users; /* under `shared` */
 	uint32_t fork_generation;
-	int epoll, bell; /* the bell is an eventfd, which a post rings */
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* of the next three; nothing is called under it */
 	struct bus__job *first, **last;
 	bool stop;
 
-	struct bus__alarm *alarms; /* from here on: the thread alone */
-	struct epoll_event *events;
-	int count;
+	struct bus__poller
+	    poller; /* any thread rings its bell; the rest, from here on: the thread alone */
+	struct bus__alarm *alarms;
 };
 
 /* The reactor of this process. A fork waits until nobody is inside, so that the child finds the lock free. */
@@ -101,27 +95,6 @@ again:
 	return bus__left_ms(next_ns);
 }
 
-static void
-look(struct bus__reactor *reactor, int timeout_ms)
-{
-	struct epoll_event events[EVENTS];
-	int count = epoll_wait(reactor->epoll, events, EVENTS, timeout_ms);
-
-	reactor->events = events;
-	reactor->count = count;
-	for (int i = 0; i < count; i++) {
-		struct bus__source *source = events[i].data.ptr;
-		uint64_t rung;
-
-		if (source != NULL)
-			source->ready(source, events[i].events);
-		else if ((events[i].events & EPOLLIN) !=
-			 0) /* the bell, or one that was ended since */
-			(void)!bus__fd_read(reactor->bell, &rung, sizeof rung);
-	}
-	reactor->count = 0;
-}
-
 static void *
 run(void *arg)
 {
@@ -130,7 +103,7 @@ run(void *arg)
 	int cancel = bus__cancel_off();
 
 	bus__thread_name("bus-loop");
-	while (!stop) {
+	for (;;) {
 		struct bus__job *job = NULL;
 		int jobs = 0, next_ms;
 
@@ -139,39 +112,16 @@ run(void *arg)
 			jobs++;
 		}
 		next_ms = ring_alarms(reactor);
-		if (!stop)
-			look(reactor, job != NULL ? 0 : next_ms);
+		if (stop)
+			break;
+		bus__poller_wait(&reactor->poller, job != NULL ? 0 : next_ms);
+		bus__poller_dispatch(&reactor->poller);
 	}
 	bus__cancel_back(cancel);
 	return NULL;
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------- */
-
-static int
-open_descriptors(struct bus__reactor *reactor)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-
-	reactor->epoll = bus__fd_above_std(epoll_create1(EPOLL_CLOEXEC));
-	if (reactor->epoll < 0)
-		return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_LIMIT;
-	reactor->bell = bus__fd_above_std(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	if (reactor->bell >= 0 &&
-	    epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, reactor->bell, &event) == 0)
-		return 0;
-	if (reactor->bell >= 0)
-		bus__fd_close(reactor->bell);
-	bus__fd_close(reactor->epoll);
-	return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_LIMIT;
-}
-
-static void
-close_descriptors(struct bus__reactor *reactor)
-{
-	bus__fd_close(reactor->bell);
-	bus__fd_close(reactor->epoll);
-}
 
 static int
 start(struct bus__reactor **ret_reactor)
@@ -185,17 +135,17 @@ start(struct bus__reactor **ret_reactor)
 	reactor->fork_generation = bus__fork_generation();
 	reactor->last = &reactor->first;
 	pthread_mutex_init(&reactor->lock, NULL);
-	err = open_descriptors(reactor);
+	err = bus__poller_open(&reactor->poller);
 	if (err < 0)
 		goto free_reactor;
 	err = bus__thread_start(&reactor->thread, run, reactor);
 	if (err < 0)
-		goto close_descriptors;
+		goto close_poller;
 	*ret_reactor = reactor;
 	return 0;
 
-close_descriptors:
-	close_descriptors(reactor);
+close_poller:
+	bus__poller_close(&reactor->poller);
 free_reactor:
 	pthread_mutex_destroy(&reactor->lock);
 	bus__free(reactor);
@@ -239,9 +189,9 @@ bus__reactor_give(struct bus__reactor *reactor)
 	pthread_mutex_lock(&reactor->lock);
 	reactor->stop = true;
 	pthread_mutex_unlock(&reactor->lock);
-	(void)!bus__fd_write(reactor->bell, &(uint64_t){1}, sizeof(uint64_t));
+	bus__poller_ring(&reactor->poller);
 	bus__thread_join(reactor->thread);
-	close_descriptors(reactor);
+	bus__poller_close(&reactor->poller);
 	pthread_mutex_destroy(&reactor->lock);
 	bus__free(reactor);
 }
@@ -269,7 +219,7 @@ bus__reactor_post(struct bus__reactor *reactor, struct bus__job *job)
 	}
 	pthread_mutex_unlock(&reactor->lock);
 	if (was_empty)
-		(void)!bus__fd_write(reactor->bell, &(uint64_t){1}, sizeof(uint64_t));
+		bus__poller_ring(&reactor->poller);
 }
 
 void
@@ -323,28 +273,19 @@ bus__reactor_call(struct bus__reactor *reactor, void (*fn)(void *arg), void *arg
 int
 bus__reactor_watch(struct bus__reactor *reactor, struct bus__source *source, uint32_t events)
 {
-	struct epoll_event event = {.events = events, .data.ptr = source};
-
-	if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, source->fd, &event) == 0)
-		return 0;
-	return errno == ENOMEM ? BUS_E_NOMEM : errno == ENOSPC ? BUS_E_LIMIT : BUS_E_SYS;
+	return bus__poller_watch(&reactor->poller, source, events);
 }
 
 void
 bus__reactor_rewatch(struct bus__reactor *reactor, struct bus__source *source, uint32_t events)
 {
-	struct epoll_event event = {.events = events, .data.ptr = source};
-
-	epoll_ctl(reactor->epoll, EPOLL_CTL_MOD, source->fd, &event);
+	bus__poller_rewatch(&reactor->poller, source, events);
 }
 
 void
 bus__reactor_unwatch(struct bus__reactor *reactor, struct bus__source *source)
 {
-	epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, source->fd, NULL);
-	for (int i = 0; i < reactor->count; i++)
-		if (reactor->events[i].data.ptr == source)
-			reactor->events[i] = (struct epoll_event){.events = 0};
+	bus__poller_unwatch(&reactor->poller, source);
 }
 
 void

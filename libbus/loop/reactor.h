@@ -8,13 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct bus__reactor;
+#include "loop/poller.h"
 
-/* A descriptor that is watched. ready() gets events of epoll (EPOLLIN and so on) and may end or free the source. */
-struct bus__source {
-	int fd;
-	void (*ready)(struct bus__source *source, uint32_t events);
-};
+struct bus__reactor;
 
 /* Posted at most once at a time: posting a waiting job again changes nothing. run() may free it. */
 struct bus__job {

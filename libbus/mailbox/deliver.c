@@ -350,6 +350,7 @@ bus__mailbox_next(struct bus_mailbox *m)
 			if (is_due(m, &view)) {
 				bus__count_one(&m->delivered);
 				m->lent = true;
+				m->far.passed = view.flags & RING_PASSED ? view.passed : NULL;
 				return &m->msg;
 			}
 		}

@@ -15,6 +15,7 @@
 #include <libbus/bus.h>
 
 #include "mailbox/deadline.h"
+#include "mailbox/far.h"
 #include "mailbox/host.h"
 #include "queue/ring.h"
 
@@ -135,6 +136,7 @@ struct bus_mailbox {
 	struct desk *desk;            /* of a peer */
 	struct bus__account *account; /* of a peer, counted; otherwise NULL */
 	struct bus__walk *walk;       /* the same */
+	struct far far;               /* the same; otherwise zero */
 
 	/* A group is a mailbox without a drainer; each receiver is one without a ring (group.h). */
 	bool is_group;

@@ -57,7 +57,8 @@ struct snapshot {
 	_Atomic uint32_t refs;
 	uint32_t count;
 	uint32_t refusing; /* how many refuse; they come first */
-	bool plain;        /* all are rings that drop, and nothing is to be kept */
+	bool plain;        /* all are rings that drop, and nothing is to be kept or numbered */
+	bool numbered;     /* some number what they are given: struct far */
 	struct snapshot *next_garbage;
 	struct route *routes[];
 };

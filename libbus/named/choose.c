@@ -153,6 +153,21 @@ take_gap(struct bus_mailbox *m, bool behind, const struct log_record *record)
 	return true;
 }
 
+/* Whether a record that a link brought goes on to this peer: only where hubs are, and neither to the bus that published it nor by
+ * the connection that brought it. */
+static __attribute__((noinline)) bool
+passes_on(const struct bus_mailbox *m, const struct log_record *record)
+{
+	const struct log_cursor *c = &m->reader->cursor;
+	struct bus__passed passed;
+
+	if (!m->far.fed || !record_passed(c->word, record, &passed) ||
+	    memcmp(passed.source, m->far.id, sizeof passed.source) == 0)
+		return false;
+	return m->far.via == 0 || bus__passed_via(&passed) != m->far.via ||
+	       record->origin != c->log->member;
+}
+
 /* Finds the next record that this mailbox wants; `here`: within the segment that the cursor holds. false: there is none, or
  * (unknown->len) its topic must be learned first. Reader lock. */
 static inline __attribute__((always_inline)) bool
@@ -186,8 +201,8 @@ next_wanted(
 			if (c->word >> 32 & LOG_GAP && !take_gap(m, here, record))
 				return false;
 			t->route = answer_route(m, t, record);
-		} else if (m->is_peer && (c->word >> 32 & LOG_RELAYED)) {
-			t->route = NULL; /* a link brought it: links do not pass it on */
+		} else if (m->is_peer && (c->word >> 32 & LOG_RELAYED) && !passes_on(m, record)) {
+			t->route = NULL;
 		} else if (number == r->last_number) {
 			t->route = r->last_route; /* most come in runs */
 		} else if (!look_up(m, record, unknown, &t->route)) {
@@ -242,6 +257,8 @@ bus__reader_choose(struct bus_mailbox *m, struct pause *pause)
 		}
 		count++;
 	}
+	if (count > 0 && batch[count - 1].word >> 32 & LOG_RELAYED)
+		bus__mailbox_fed_by_link(m);
 	pause->tired = left == 0;
 	return count;
 }

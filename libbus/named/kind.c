@@ -14,6 +14,7 @@
 #include "named/listens.h"
 #include "named/members.h"
 #include "named/named.h"
+#include "named/peers.h"
 #include "bus/publish.h"
 #include "named/reader.h"
 #include "mailbox/source.h"
@@ -167,6 +168,9 @@ const struct kind bus__named_kind = {
     .explain_others = bus__explain_others,
     .explain_topic = bus__explain_logged,
     .explain_next = bus__explain_next,
+    .announce = bus__peers_announce,
+    .keep_peers = bus__peers_keep,
+    .explain_peers = bus__peers_explain,
     .fail = bus__fail_named,
     .error = error,
     .leave = leave,

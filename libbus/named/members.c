@@ -16,6 +16,7 @@
 #include "named/listens.h"
 #include "topic/name.h"
 #include "named/named.h"
+#include "named/peers.h"
 #include "bus/notice.h"
 #include "bus/publish.h"
 #include "value/value.h"
@@ -221,6 +222,8 @@ bury(struct bus *bus, uint32_t slot, int64_t until_ns)
 	int err = end_will(bus, slot, true, until_ns);
 
 	if (err == 0)
+		err = bus__peers_end(bus, slot, until_ns);
+	if (err == 0)
 		err = keep(bus, MEMBERS_PREFIX, slot, 0, "", 0, until_ns);
 	if (err == 0)
 		bus__log_forget_pid(bus->log, slot);
@@ -300,6 +303,8 @@ bus__members_leave(struct bus *bus, int64_t until_ns)
 	if (--log->buses == 0 && !log->took_over) {
 		if (log->has_will)
 			err = keep(bus, WILLS_PREFIX, log->member, 0, "", 0, until_ns);
+		if (err == 0)
+			err = bus__peers_end(bus, log->member, until_ns);
 		if (err == 0)
 			err = keep(bus, MEMBERS_PREFIX, log->member, 0, "", 0, until_ns);
 		/* What it could not take back in time another member does, as of one that has died. */

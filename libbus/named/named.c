@@ -271,8 +271,8 @@ renumber(struct bus *bus, struct log_topic *topic, const struct bus__version *ve
 }
 
 int
-bus__named_relay(
-    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer)
+bus__named_relay(struct bus *bus, struct log_topic *topic, struct ring_item *item,
+    struct bus__offer *offer, const struct bus__passed *passed)
 {
 	struct bus_slice payload = payload_of(item);
 	struct bus__version ours;
@@ -286,7 +286,9 @@ bus__named_relay(
 		now = bus__wall_ns();
 		item->time_ns = item->time_ns < now ? item->time_ns : now;
 	}
-	entry = entry_of(topic, bus->log->member, LOG_RELAYED, item);
+	entry = entry_of(
+	    topic, bus->log->member, passed != NULL ? LOG_RELAYED | LOG_PASSED : LOG_RELAYED, item);
+	entry.passed = passed;
 	if (!(item->flags & RING_RETAIN)) {
 		err = bus__log_append(bus->log, &entry, &payload, 1, &sequence);
 		return err < 0 ? err : 0;

@@ -33,10 +33,10 @@ int bus__named_send(struct bus *bus, struct log_topic *topic, const struct ring_
 int bus__named_append(
     struct bus *bus, const char *topic, const struct ring_item *item, int64_t until_ns);
 
-/* The same for what a peer sent, and so links do not take away. Of a retained one bus__offer_judge() says what
- * becomes of it. */
-int bus__named_relay(
-    struct bus *bus, struct log_topic *topic, struct ring_item *item, struct bus__offer *offer);
+/* The same for what a peer sent, and so links do not take away, unless they pass it on. Of a retained one bus__offer_judge() says
+ * what becomes of it. */
+int bus__named_relay(struct bus *bus, struct log_topic *topic, struct ring_item *item,
+    struct bus__offer *offer, const struct bus__passed *passed);
 
 /* The same for a run: how many of the first are in, or BUS_E_* if none is. */
 int bus__named_relay_run(struct bus *bus, struct log_topic *topic, uint8_t type,

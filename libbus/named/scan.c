@@ -82,8 +82,8 @@ hit_routes(struct scan *s, const struct topic *topic, bool relayed)
 	for (uint32_t i = 0; routes != NULL && i < routes->count; i++) {
 		struct bus_mailbox *m = routes->routes[i]->mbox;
 
-		/* A link brought it: links do not pass it on. */
-		if (!(m->is_peer && relayed))
+		/* What a link brought, only hubs pass on. */
+		if (!(m->is_peer && relayed && !m->far.fed))
 			hit_if_quiet(s, m);
 	}
 }

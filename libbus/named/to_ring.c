@@ -13,6 +13,7 @@ static const struct {
     {LOG_REPLY, RING_REPLY},
     {LOG_ANSWER, RING_ANSWER},
     {LOG_KEPT, RING_KEPT},
+    {LOG_PASSED, RING_PASSED},
 };
 
 static void
@@ -49,6 +50,8 @@ bus__reader_view(const struct taken *t, struct ring_view *ret_view)
 		ret_view->flags |= RING_REPLY;
 		ret_view->reply = t->reply;
 	}
+	if (ret_view->flags & RING_PASSED) /* bus__log_read() has found room for it */
+		ret_view->passed = record_passed_at(t->word, t->record);
 	ret_view->route = t->route;
 	ret_view->position = t->sequence;
 	return whole;
@@ -64,7 +67,7 @@ bus__reader_put(struct bus_mailbox *m, const struct ring_view *v, struct route *
 	    .headers = (const uint8_t *)v->data + v->len,
 	    .len = v->len + v->headers_len,
 	    .headers_len = v->headers_len,
-	    .flags = (uint16_t)(v->flags | flags),
+	    .flags = (uint16_t)((v->flags & ~(unsigned)RING_PASSED) | flags),
 	    .type = v->type,
 	    .target = target,
 	    .time_ns = v->time_ns,

@@ -5,6 +5,7 @@
  *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
  *     route   where it goes; the ring does not look at it
  *     [lost]  [target]  [time]  [expiry]  [headers]  [reply]        8 bytes each, as the flags say
+ *     [passed]   24 bytes, for a peer: struct bus__passed
  *     payload, then as many bytes of headers                or a pointer to a block with both (RING_BLOCK)
  *
  * Producers claim space by one CAS on `tail`, copy, and release-store the word. Positions are bytes
@@ -36,6 +37,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/passed.h"
 #include "queue/block.h"
 #include "queue/latest.h"
 
@@ -49,7 +51,7 @@
 #define RING_FLAG_BITS   UINT64_C(7)
 #define RING_TAKE_FRAMES 64
 #define RING_TAKE_BYTES  8192
-#define RING_BATCH_BYTES (RING_TAKE_BYTES + RING_INLINE_MAX + 64) /* of the memory behind a batch */
+#define RING_BATCH_BYTES (RING_TAKE_BYTES + RING_INLINE_MAX + 88) /* of the memory behind a batch */
 #define RING_MANY        32 /* most frames in one claim: a few KiB, as a take copies out at once */
 
 enum ring_flag {
@@ -69,7 +71,8 @@ enum ring_flag {
 	RING_HEADERS = 1u << 11, /* a word says how many bytes of the length are headers */
 	RING_REPLY = 1u << 12, /* a word has the number under which a reply is expected, or given */
 	RING_ANSWER = 1u << 13, /* it is a reply */
-	RING_NOBODY = 1u << 14  /* and there will be none */
+	RING_NOBODY = 1u << 14, /* and there will be none */
+	RING_PASSED = 1u << 15  /* three words are a struct bus__passed; never with RING_TARGET */
 };
 
 /* A count of lost messages with this bit is a lower bound: nobody knows how many there were. */
@@ -121,7 +124,10 @@ struct ring_item {
 	uint32_t headers_len; /* with RING_HEADERS, else 0 */
 	uint16_t flags;       /* none of RING_COMMITTED, PAD, BLOCK, LOST, CELL, OUT */
 	uint8_t type;
-	void *target;
+	union {
+		void *target;                     /* with RING_TARGET */
+		const struct bus__passed *passed; /* with RING_PASSED */
+	};
 	int64_t time_ns;
 	int64_t expires_ns; /* monotonic */
 	uint64_t reply;
@@ -149,6 +155,7 @@ struct ring_view {
 	int64_t expires_ns;   /* with RING_TTL only */
 	uint32_t headers_len; /* behind data, not in len; with RING_HEADERS only */
 	uint64_t reply;       /* with RING_REPLY only */
+	const void *passed;   /* with RING_PASSED only: a struct bus__passed, at any address */
 };
 
 /* The size of a ring of `bytes`. */
@@ -361,7 +368,7 @@ void bus__ring_read_more(uint8_t *frame, struct ring_view *view);
 uint32_t bus__ring_frame_bytes(unsigned flags, uint32_t len);
 
 #define RING_EXTENSIONS (RING_LOST | RING_TARGET | RING_TIME | RING_TTL | RING_HEADERS | RING_REPLY)
-#define RING_MORE       (RING_EXTENSIONS | RING_BLOCK | RING_CELL)
+#define RING_MORE       (RING_EXTENSIONS | RING_PASSED | RING_BLOCK | RING_CELL)
 
 /* Reads the frame at *offset of a batch and moves *offset to the next one. */
 static inline void

@@ -11,7 +11,9 @@
 static inline uint32_t
 bus__ring_extension_bytes(unsigned flags)
 {
-	return 8 * (uint32_t)__builtin_popcount(flags & RING_EXTENSIONS);
+	/* The one flag for three words adds two more. */
+	return 8 * (uint32_t)__builtin_popcount(flags & (RING_EXTENSIONS | RING_PASSED)) +
+	       (flags & RING_PASSED) / (RING_PASSED / 16);
 }
 
 /* bus__ring_frame_bytes(), which may be inlined. */

@@ -157,6 +157,10 @@ bus__ring_commit(struct ring *r, const struct ring_claim *claim, const struct ri
 		at = write_word(at, &headers);
 	if (claim->flags & RING_REPLY)
 		at = write_word(at, &item->reply);
+	if (claim->flags & RING_PASSED) {
+		memcpy(at, item->passed, sizeof *item->passed);
+		at += sizeof *item->passed;
+	}
 	if (is_elsewhere(item))
 		write_word(at, &elsewhere);
 	else

@@ -60,7 +60,7 @@ bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most)
 				block_bytes += RING_WORD_LEN(word);
 				owns = true;
 			}
-			at += bus__ring_bytes_of(RING_WORD_FLAGS(word), RING_WORD_LEN(word));
+			at += bus__ring_frame_bytes(RING_WORD_FLAGS(word), RING_WORD_LEN(word));
 		}
 		if (++count == most || at >= stop)
 			break;
@@ -146,6 +146,10 @@ bus__ring_read_more(uint8_t *frame, struct ring_view *v)
 	if (flags & RING_REPLY) {
 		memcpy(&v->reply, at, 8);
 		at += 8;
+	}
+	if (flags & RING_PASSED) {
+		v->passed = at;
+		at += sizeof(struct bus__passed);
 	}
 	v->data = at;
 	if (flags & RING_BLOCK)

@@ -20,7 +20,7 @@
 #include "base/hold.h"
 #include "base/mem.h"
 #include "transport/names.h"
-#include "transport/nng_wire.h"
+#include "transport/wire.h"
 
 struct ipc_listener {
 	struct bus__listener base;
@@ -206,7 +206,7 @@ check(const struct bus__address *addr, const struct bus__terms *terms, struct bu
 {
 	(void)terms;
 	*numeric = *addr;
-	return bus__nng_check();
+	return bus__wire_check();
 }
 
 static int
@@ -236,7 +236,7 @@ listen_at(
 	err = remove_stale(addr->name, lock_is_new);
 	if (err < 0)
 		goto close_lock;
-	err = bus__nng_listen(addr, terms, &ipc->wire);
+	err = bus__wire_listen(addr, terms, &ipc->wire);
 	if (err < 0)
 		goto close_lock;
 	*ret_listener = &ipc->base;
@@ -256,5 +256,5 @@ const struct bus__transport bus__transport_ipc = {
     .form = &bus__form_path,
     .check = check,
     .listen = listen_at,
-    .dial = bus__nng_dial,
+    .dial = bus__wire_dial,
 };

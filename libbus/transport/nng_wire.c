@@ -1,4 +1,4 @@
-#include "transport/nng_wire.h"
+#include "transport/wire.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -116,7 +116,7 @@ start(void)
 }
 
 int
-bus__nng_check(void)
+bus__wire_check(void)
 {
 	uint32_t begun = atomic_load(&begun_in);
 
@@ -409,7 +409,7 @@ listener_options(nng_stream_listener *listener, const struct bus__address *addr)
 }
 
 int
-bus__nng_listen(
+bus__wire_listen(
     struct bus__address *addr, const struct bus__terms *terms, struct bus__listener **ret_listener)
 {
 	struct wire_listener *wire;
@@ -507,7 +507,7 @@ dialer_options(nng_stream_dialer *dialer, const struct bus__address *addr)
 }
 
 int
-bus__nng_dial(const struct bus__address *addr, const struct bus__terms *terms, struct bus__io *io,
+bus__wire_dial(const struct bus__address *addr, const struct bus__terms *terms, struct bus__io *io,
     struct bus__dialer **ret_dialer)
 {
 	struct wire_dialer *wire;

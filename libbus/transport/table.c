@@ -11,6 +11,7 @@ static const struct bus__transport *const ours[] = {
     &bus__transport_inproc,
     &bus__transport_ipc,
     &bus__transport_tcp,
+    &bus__transport_tls,
 };
 
 enum { OURS = sizeof ours / sizeof ours[0] };

@@ -9,7 +9,8 @@
 extern const struct bus__transport bus__transport_inproc; /* buses of one process, in memory */
 extern const struct bus__transport bus__transport_ipc;    /* Unix sockets, one user */
 extern const struct bus__transport bus__transport_tcp;    /* loopback only */
-/* The last two without NNG: transport/without_nng.c. */
+extern const struct bus__transport bus__transport_tls;    /* tcp, encrypted, both sides known */
+/* ipc and tcp without links: transport/without_links.c; tls without mbedTLS: transport/without_mbedtls.c. */
 
 /* One that a program registered. It stays for good, so that links need no reference. */
 struct bus__added {

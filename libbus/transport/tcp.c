@@ -12,7 +12,7 @@
 #include "base/thread.h"
 #include "link/terms.h"
 #include "transport/hosts.h"
-#include "transport/nng_wire.h"
+#include "transport/wire.h"
 #include "transport/tcp_dial.h"
 
 #define DIAL_MS 60000
@@ -95,7 +95,7 @@ check(const struct bus__address *addr, const struct bus__terms *terms, struct bu
 	int err;
 
 	*numeric = *addr;
-	err = bus__nng_check();
+	err = bus__wire_check();
 	if (err < 0)
 		return err;
 	err = bus__hosts_find(name, true, &hosts);
@@ -110,7 +110,7 @@ const struct bus__transport bus__transport_tcp = {
     .scheme = "tcp",
     .form = &bus__form_host,
     .check = check,
-    .listen = bus__nng_listen,
+    .listen = bus__wire_listen,
     .dial = bus__tcp_dial,
     .dial_ms = DIAL_MS,
 };

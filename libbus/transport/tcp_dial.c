@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "link/terms.h"
 #include "transport/hosts.h"
-#include "transport/nng_wire.h"
+#include "transport/wire.h"
 
 enum { EARLY_LOOK_MS = 10 };
 
@@ -118,7 +118,7 @@ try_host(struct dialer *dialer, const union bus__host *host)
 		return BUS_E_NOT_LOOPBACK;
 	err = bus__host_write(host, dialer->addr.name);
 	if (err == 0)
-		err = bus__nng_dial(&dialer->addr, &dialer->terms, &dialer->io, &dialer->attempt);
+		err = bus__wire_dial(&dialer->addr, &dialer->terms, &dialer->io, &dialer->attempt);
 	dialer->sys = errno;
 	return err;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "value/ext.h"
@@ -154,23 +155,13 @@ put_text(struct out *out, const char *text, size_t len)
 static void
 put_base64(struct out *out, const char *bytes, size_t len)
 {
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	enum { PART = 48 /* a multiple of 3, so that only the last part has padding */ };
+	char text[BUS__BASE64_LEN(PART)];
 
-	for (size_t at = 0; at < len; at += 3) {
-		size_t left = len - at;
-		uint32_t three = (uint32_t)(unsigned char)bytes[at] << 16;
-		char four[4];
+	for (size_t at = 0; at < len; at += PART) {
+		size_t n = len - at < PART ? len - at : PART;
 
-		if (left > 1)
-			three |= (uint32_t)(unsigned char)bytes[at + 1] << 8;
-		if (left > 2)
-			three |= (unsigned char)bytes[at + 2];
-		four[0] = digits[three >> 18];
-		four[1] = digits[three >> 12 & 63];
-		four[2] = left > 1 ? digits[three >> 6 & 63] : '=';
-		four[3] = left > 2 ? digits[three & 63] : '=';
-		put(out, four, 4);
+		put(out, text, bus__base64_write(bytes + at, n, text));
 	}
 }
 

@@ -9,6 +9,9 @@ static const struct door doors[] = {
     {"inproc", BUS_DRAIN_CALLER, 0},
     {"ipc", BUS_DRAIN_CALLER, 1},
     {"tcp", BUS_DRAIN_CALLER, 2},
+#ifdef BUS_TEST_TLS
+    {"tls", BUS_DRAIN_CALLER, TLS},
+#endif
     {"own", BUS_DRAIN_CALLER, OWN},
 };
 

@@ -12,7 +12,7 @@
 
 #include <libbus/own_transport.h>
 
-enum { NAMED = -2, NO_LINK = -1, OWN = LINK_TEST_SCHEMES, ROOM = 4 << 20 };
+enum { NAMED = -2, NO_LINK = -1, TLS = 3, OWN = LINK_TEST_SCHEMES, ROOM = 4 << 20 };
 
 struct door {
 	const char *name;

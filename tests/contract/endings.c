@@ -178,6 +178,8 @@ promise_killed(const struct door *door)
 		kill_member(door);
 		return;
 	}
+	if (door->scheme == TLS)
+		listen_url(TLS); /* the peer inherits where certificates are */
 	ck_assert_int_eq(pipe(address), 0);
 	snprintf(what, sizeof what, "%d", address[0]);
 	peer = bus_test_child(be_the_peer, what);

@@ -8,22 +8,34 @@
 
 enum { MAX_PAYLOAD = 4096 };
 
+static const uint8_t sender[BUS__BUS_ID];
+
+/* false: it may not be sent. */
+static bool
+read_msg(const struct bus__frame *frame, struct bus_msg *ret_msg, struct bus__version *ret_version)
+{
+	if (bus__msg_read(frame, sender, ret_msg, ret_version) < 0)
+		return false;
+	if ((const uint8_t *)ret_msg->data + ret_msg->len + ret_msg->headers_len !=
+	    frame->body + frame->len)
+		abort();
+	if (ret_msg->headers_len > 0 &&
+	    ret_msg->headers != (const uint8_t *)ret_msg->data + ret_msg->len)
+		abort();
+	return true;
+}
+
 /* What was read writes back as the same bytes. */
 static void
 check_msg(const struct bus__frame *frame)
 {
-	static const uint8_t sender[BUS__BUS_ID];
 	uint8_t head[BUS__MSG_HEAD_MAX];
 	struct bus__version version;
 	struct bus_msg msg;
 	size_t n;
 
-	if (bus__msg_read(frame, sender, &msg, &version) < 0)
+	if (!read_msg(frame, &msg, &version))
 		return;
-	if ((const uint8_t *)msg.data + msg.len + msg.headers_len != frame->body + frame->len)
-		abort();
-	if (msg.headers_len > 0 && msg.headers != (const uint8_t *)msg.data + msg.len)
-		abort();
 	n = frame->kind == BUS__FRAME_REPLY
 		? bus__reply_head_write(head, &msg, bus__reply_is_nobody(frame))
 		: bus__msg_head_write(
@@ -34,6 +46,38 @@ check_msg(const struct bus__frame *frame)
 		memcmp(version.bus, sender, sizeof sender) != 0))
 		if (memcmp(head, frame->body - BUS__FRAME_HEAD, n) != 0)
 			abort();
+}
+
+/* A PASSED is a MSG behind what it says of itself. */
+static void
+check_passed(const struct bus__frame *frame)
+{
+	struct bus__passed passed;
+	struct bus__version version;
+	struct bus__frame msg;
+	struct bus_msg read;
+
+	if (bus__passed_read(frame, &msg, &passed) < 0)
+		return;
+	if (msg.body + msg.len != frame->body + frame->len || bus__passed_number(&passed) == 0 ||
+	    bus__passed_hubs(&passed) > BUS__HUBS_MOST)
+		abort();
+	read_msg(&msg, &read, &version);
+}
+
+static void
+check_lost(const struct bus__frame *frame)
+{
+	uint8_t again[BUS__LOST_MAX];
+	struct bus__lost lost;
+	size_t n;
+
+	if (bus__lost_read(frame, &lost) < 0 || (lost.at_least && !lost.is_passed))
+		return;
+	n = lost.is_passed ? bus__lost_passed_write(again, &lost)
+			   : bus__lost_write(again, lost.count);
+	if (memcmp(again, frame->body - BUS__FRAME_HEAD, n) != 0)
+		abort();
 }
 
 static void
@@ -59,7 +103,10 @@ check_frame(const struct bus__frame *frame)
 		check_msg(frame);
 		break;
 	case BUS__FRAME_LOST:
-		bus__lost_read(frame);
+		check_lost(frame);
+		break;
+	case BUS__FRAME_PASSED:
+		check_passed(frame);
 		break;
 	case BUS__FRAME_RESUME:
 		bus__resume_read(frame, &resume);
@@ -86,7 +133,7 @@ check_stream(const uint8_t *at, size_t n)
 		size_t size = BUS__FRAME_HEAD + (size_t)frame.len;
 
 		if (size >
-		    (stranger ? (size_t)BUS__LIMIT_STRANGER : MAX_PAYLOAD + BUS__MSG_HEAD_MAX))
+		    (stranger ? (size_t)BUS__LIMIT_STRANGER : MAX_PAYLOAD + BUS__PASSED_HEAD_MAX))
 			abort();
 		if (size > n)
 			return;

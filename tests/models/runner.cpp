@@ -17,6 +17,7 @@
 	X(hand_over)                                                                               \
 	X(block_refs)                                                                              \
 	X(pool)                                                                                    \
+	X(link_run)                                                                                \
 	X(receive)                                                                                 \
 	X(room)                                                                                    \
 	X(shared)                                                                                  \

@@ -17,10 +17,10 @@ from patience import WATCHDOG
 ROOT = Path(__file__).resolve().parents[2]
 WHEELS = Path(os.environ["LIBBUS_WHEELS"])
 SYSTEMS = {
-    "Debian, Ubuntu:  apt install": ["libnng-dev", "libmsgpack-dev", "libjansson-dev"],
-    "Fedora:          dnf install": ["nng-devel", "msgpack-devel", "jansson-devel"],
-    "Alpine:          apk add": ["nng-dev", "msgpack-c-dev", "jansson-dev"],
-    "Arch:            pacman -S": ["nng", "msgpack-c", "jansson"],
+    "Debian, Ubuntu:  apt install": ["libmbedtls-dev", "libmsgpack-dev", "libjansson-dev"],
+    "Fedora:          dnf install": ["mbedtls-devel", "msgpack-devel", "jansson-devel"],
+    "Alpine:          apk add": ["mbedtls-dev", "msgpack-c-dev", "jansson-dev"],
+    "Arch:            pacman -S": ["mbedtls", "msgpack-c", "jansson"],
 }
 slow = pytest.mark.skipif("LIBBUS_SLOW" not in os.environ, reason="minutes: ./dev soak runs it")
 
@@ -91,7 +91,9 @@ def pip_install(source, target, keep=(), status=0):
 def test_pip_stops_with_the_packages_to_install(source, sdist, tmp_path):
     out = pip_install(ROOT if source == "folder" else sdist, tmp_path, status=1)
     print(out)
-    wanted = "not found: msgpack-c, jansson, NNG (for ipc and tcp links). Install the packages"
+    wanted = (
+        "not found: msgpack-c, jansson, mbedTLS (for passwords and tls links). Install the packages"
+    )
     assert wanted in out
     last = out[out.index(wanted) :]
     for command, packages in SYSTEMS.items():
@@ -109,5 +111,5 @@ def test_pip_builds_without_nng(sdist, tmp_path):
         return run(*in_hidden_root(sys.executable, *arguments, keep=keep), env=environ)
 
     facts = python("-m", "libbus")
-    assert re.search(r"^links +inproc$", facts, re.MULTILINE), facts
+    assert re.search(r"^links +inproc, ipc, tcp$", facts, re.MULTILINE), facts
     print(python(ROOT / "tests/project/use_without_nng.py"))

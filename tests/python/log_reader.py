@@ -30,8 +30,8 @@ class LogReader:
         ) = head[:7]
         self.kept_begin, self.kept_bytes = head[7:9]
         self.key = head[9:11]
-        if magic != b"libbuslg" or version != 3 or file_bytes != len(self.bytes):
-            raise ValueError(f"{path} is no log of version 3")
+        if magic != b"libbuslg" or version != 4 or file_bytes != len(self.bytes):
+            raise ValueError(f"{path} is no log of version 4")
 
     def word(self, offset):
         return struct.unpack_from("=Q", self.bytes, offset)[0]
@@ -120,7 +120,8 @@ def name_in(copy, topic, at):
     size, flags, _, padding = RECORD.unpack_from(copy, where)[:4]
     if where > at or not flags & 16384 or size > len(copy) - where:
         raise ValueError(f"the record at {at} has no name")
-    words = (flags & (2 | 4 | 8 | 1024 | 2048 | 4096 | 8192)).bit_count() + bool(flags & 2048)
+    words = (flags & (2 | 4 | 8 | 32 | 1024 | 2048 | 4096 | 8192)).bit_count()
+    words += bool(flags & 2048) + 2 * bool(flags & 32)
     length = struct.unpack_from("=Q", copy, where + 24 + 8 * words)[0]
     end = where + size - padding
     return copy[end - length : end].decode()
@@ -201,7 +202,11 @@ def split(copy, at=0):
             if flags & flag:
                 words[flag] = struct.unpack_from("=Q", copy, body)[0]
                 body += 8
-        bus = until_ns = theirs = None
+        bus = until_ns = theirs = passed = None
+        if flags & 32:
+            source, place = struct.unpack_from("=16sQ", copy, body)
+            passed = (source, place & (1 << 48) - 1, place >> 48 & 15)
+            body += 24
         if flags & 1024:
             words[1024] = struct.unpack_from("=Q", copy, body)[0]
             body += 8
@@ -225,6 +230,7 @@ def split(copy, at=0):
             "time_ns": time_ns,
             "expires_ns": words.get(2),
             "reply": words.get(8),
+            "passed": passed,
             "changes": words.get(1024),
             "bus": bus,
             "until_ns": until_ns,

@@ -14,13 +14,20 @@ HELLO = struct.Struct("<16sIIQ")
 STAND = struct.Struct("<QQQ")  # RESUME and START: id, number, how many
 DEALT = 1 << 64  # numbers and counts are counted modulo this
 
+AT_LEAST, PASSED_ON = 1, 2  # of LOST
 RESTARTED = 1
 WAITED, MET = 1, 2  # of RESUME
 RETAIN, KEPT, TYPED, TTL, HEADERS, REPLY_TO, ORIGIN, BEFORE = (1 << bit for bit in range(8))
 NOBODY = 64
+DENY_TOPIC = 1  # the number of a DENY whose text is a topic, not a filter
 MSG_FLAGS, REPLY_FLAGS = 255, TYPED | TTL | HEADERS | REPLY_TO | NOBODY
 
-# The fields of MSG and REPLY in their order: name, the flags it comes with, its format.
+# The fields of PASSED before those of MSG, and of a LOST that hubs pass on behind its count: the bus, its number and the hubs.
+PASSED = struct.Struct("<16sQ")
+MOST_HUBS = 8
+RELAY, NUMBERS = 1 << 1, 1 << 33  # feature bits of a hub
+
+# The fields of MSG, PASSED and REPLY in their order: name, the flags it comes with, its format.
 FIELDS = (
     ("type", TYPED, "<i"),
     ("time_ns", RETAIN | KEPT, "<q"),
@@ -65,15 +72,19 @@ KINDS = {
     5: Kind("READY"),
     6: Kind("TOPIC", 1, MOST_TEXT, number=MOST_TOPICS - 1),
     7: Kind("MSG", flags=MSG_FLAGS, number=MOST_TOPICS - 1),
-    8: Kind("LOST", 8, 8),
+    8: Kind("LOST", 8, 8, AT_LEAST | PASSED_ON),
     9: Kind("PING"),
     10: Kind("BYE", number=0xFFFF),
     11: Kind("REPLY", flags=REPLY_FLAGS),
     12: Kind("RESUME", STAND.size, MOST_LONGER, flags=WAITED | MET),
     13: Kind("START", STAND.size, MOST_LONGER, RESTARTED),
+    14: Kind("AUTH", 1, MOST_LONGER),
+    16: Kind("DENY", 1, MOST_TEXT, number=1),
+    17: Kind("PASSED", flags=MSG_FLAGS, number=MOST_TOPICS - 1),
 }
-RESERVED = {14: "AUTH", 15: "ACK"}
-CODES = {kind.name: code for code, kind in KINDS.items()} | {"AUTH": 14, "ACK": 15}
+RESERVED = {15: "ACK"}
+CODES = {kind.name: code for code, kind in KINDS.items()} | {"ACK": 15}
+NEEDS_AUTH = 1 << 32
 
 
 @dataclasses.dataclass
@@ -97,7 +108,8 @@ class Frame:
         """How many numbers of its direction the frame takes."""
         if self.kind == "LOST":
             return self["count"]
-        return int(self.kind == "REPLY" or (self.kind == "MSG" and not self.flags & KEPT))
+        event = self.kind in ("MSG", "PASSED") and not self.flags & KEPT
+        return int(self.kind == "REPLY" or event)
 
     def refuse(self, field, text, bye=FORBIDDEN):
         raise WireError(f"{self.kind} at byte {self.offset}, {field}: {text}", bye)
@@ -178,9 +190,12 @@ class Parser:
         if found.flags & ~kind.flags:
             found.refuse("flags", f"{found.flags:#x}, not within {kind.flags:#x}")
         least, most = kind.least, kind.most
-        if found.kind in ("MSG", "REPLY"):
+        if found.kind == "LOST" and found.flags & PASSED_ON:
+            least = most = least + PASSED.size
+        if found.kind in ("MSG", "PASSED", "REPLY"):
             check_flags(found)
             least = sum(size for _, size, _ in fields_of(found))
+            least += PASSED.size if found.kind == "PASSED" else 0
             nobody = found.kind == "REPLY" and found.flags & NOBODY
             most = least + (0 if nobody else self.max_payload)
         if length > most:
@@ -205,6 +220,8 @@ def check_flags(found):
         if flags & NOBODY and flags != NOBODY | REPLY_TO:
             found.refuse("flags", f"{flags:#x}: NOBODY goes with REPLY_TO only")
     else:
+        if found.kind == "PASSED" and flags & (RETAIN | KEPT) == KEPT:
+            found.refuse("flags", f"{flags:#x}: a kept value is no event")
         if flags & REPLY_TO and flags & (RETAIN | KEPT):
             found.refuse("flags", f"{flags:#x}: a question that is kept")
         if flags & ORIGIN and not flags & (RETAIN | KEPT):
@@ -231,8 +248,8 @@ def read_hello(found, max_payload):
     id_, payload, heartbeat, features = HELLO.unpack_from(found.body)
     if heartbeat < 100:
         found.refuse("heartbeat_ms", f"{heartbeat}, less than 100")
-    if features >> 32:
-        found.refuse("feature bits", f"{features:#x} is needed, and none is defined", FEATURE)
+    if (features & ~NEEDS_AUTH & ~NUMBERS) >> 32:
+        found.refuse("feature bits", f"{features:#x} is needed, and is not defined", FEATURE)
     found.fields = {
         "id": id_,
         "max_payload": payload,
@@ -250,7 +267,7 @@ def read_text(found, max_payload):
         found.refuse("text", f"no UTF-8 at {error.start}")
     if text.startswith("$"):
         found.refuse("text", f"{text!r} concerns one bus only")
-    if found.kind == "TOPIC":
+    if found.kind == "TOPIC" or (found.kind == "DENY" and found.number == DENY_TOPIC):
         if "+" in text or "#" in text:
             found.refuse("text", f"the topic {text!r} has a wildcard")
     else:
@@ -263,8 +280,19 @@ def read_text(found, max_payload):
     found.fields = {"text": text}
 
 
+def read_passed(found, at):
+    """Who published it: the bus, the number there, through how many hubs."""
+    source, place = PASSED.unpack_from(found.body, at)
+    number, hubs = place & (1 << 48) - 1, place >> 48
+    if number == 0 or hubs > MOST_HUBS:
+        found.refuse(f"number at {at + 16}", f"{number} through {hubs} hubs")
+    return {"source": source, "number": number, "hubs": hubs}
+
+
 def read_lost(found, max_payload):
-    found.fields = {"count": struct.unpack("<Q", found.body)[0]}
+    found.fields = {"count": struct.unpack_from("<Q", found.body)[0]}
+    if found.flags & PASSED_ON:
+        found.fields |= read_passed(found, 8)
 
 
 def read_stand(found, max_payload):
@@ -280,6 +308,8 @@ def read_stand(found, max_payload):
 
 def read_message(found, max_payload):
     at, fields = 0, {}
+    if found.kind == "PASSED":
+        at, fields = PASSED.size, read_passed(found, 0)
     for name, size, layout in fields_of(found):
         fields[name] = struct.unpack_from(layout, found.body, at)[0]
         least = 0 if name == "time_ns" else 1
@@ -302,7 +332,9 @@ READ = {
     "SUB": read_text,
     "UNSUB": read_text,
     "TOPIC": read_text,
+    "DENY": read_text,
     "MSG": read_message,
+    "PASSED": read_message,
     "REPLY": read_message,
     "LOST": read_lost,
     "RESUME": read_stand,
@@ -342,6 +374,7 @@ class Side:
         self.said = []  # frames
         self.hello = self.resume = self.start = self.bye = None
         self.joined = self.ready = False
+        self.auths = 0  # how many AUTH it said
         self.topics = {}  # number: topic
         self.filters = set()  # now
         self.asked = set()  # of this connection, and what the other side remembers before READY
@@ -384,11 +417,11 @@ class Connection:
             side.refuse(found, "HELLO is the first")
         # JOIN is that of the dialling side, for both.
         joined = self.sides["dialling"].joined
-        if not joined and kind not in ("HELLO", "JOIN", "BYE"):
+        if not joined and kind not in ("HELLO", "AUTH", "JOIN", "BYE"):
             side.refuse(found, "it comes before JOIN")
         if joined and side.resume is None and kind not in ("RESUME", "BYE"):
             side.refuse(found, "RESUME is the first after JOIN")
-        if kind in ("MSG", "REPLY", "LOST") and side.start is None:
+        if kind in ("MSG", "PASSED", "REPLY", "LOST") and side.start is None:
             side.refuse(found, "it comes before START")
         getattr(self, "on_" + kind.lower(), self.on_nothing)(found, side, other)
         if found.numbers:
@@ -401,9 +434,22 @@ class Connection:
         if side.hello is not None:
             side.refuse(found, "it is the second")
         side.hello = found
+        if side.name == "dialling" and found["features"] & NEEDS_AUTH:
+            raise WireError("dialling: HELLO: only a listening side needs AUTH", FEATURE)
         other.parser.max_payload = found["max_payload"]
         if other.hello is not None and self.past is not None:
             self.before = self.past.of(side.hello["id"], other.hello["id"])
+
+    def on_auth(self, found, side, other):
+        listening = self.sides["listening"]
+        if listening.hello is None or not listening.hello["features"] & NEEDS_AUTH:
+            side.refuse(found, "the listening side does not need it")
+        if self.sides["dialling"].joined:
+            side.refuse(found, "it comes behind JOIN")
+        side.auths += 1
+        # client-first, server-first, client-final, server-final
+        if side.auths > 2 or side.auths - other.auths != (side.name == "dialling"):
+            side.refuse(found, f"it is number {side.auths}, and the other side said {other.auths}")
 
     def on_join(self, found, side, other):
         if side.name == "listening":
@@ -412,6 +458,8 @@ class Connection:
             side.refuse(found, "it is the second")
         if other.hello is None:
             side.refuse(found, "it comes before the other's HELLO")
+        if other.hello["features"] & NEEDS_AUTH and other.auths != 2:
+            side.refuse(found, "it comes before the last AUTH")
         if side.hello["id"] == other.hello["id"]:
             side.refuse(found, "both sides are the same bus")
         side.joined = other.parser.joined = True
@@ -490,7 +538,16 @@ class Connection:
             side.refuse(found, f"nobody asked for {topic}")
         side.counts["KEPT" if found.flags & KEPT else "MSG"] += 1
 
+        hub = any(each.hello["features"] & RELAY for each in (side, other))
+        event = found.flags & (RETAIN | KEPT) != KEPT
+        if event and hub != (found.kind == "PASSED"):
+            side.refuse(found, "an event is PASSED where one side is a hub, and nowhere else")
+
+    on_passed = on_msg
+
     def on_lost(self, found, side, other):
+        if found.flags and not any(each.hello["features"] & RELAY for each in (side, other)):
+            side.refuse(found, "a loss is passed on where one side is a hub, and nowhere else")
         side.counts["LOST"] += found["count"]
 
     def on_bye(self, found, side, other):

@@ -85,7 +85,7 @@ FORBIDDEN_BYTES = {
     "kind 0": (frame(0), FORBIDDEN, "kind: there is none such"),
     "kind 16": (frame(16), FORBIDDEN, "kind: there is none such"),
     "kind 255": (frame(255), FORBIDDEN, "kind: there is none such"),
-    "AUTH": (frame("AUTH"), FORBIDDEN, "kind: AUTH is reserved"),
+    "AUTH": (frame("AUTH", b"n,,n=pico,r=nonce"), FORBIDDEN, "does not need it"),
     "ACK": (frame("ACK", u64(1)), FORBIDDEN, "kind: ACK is reserved"),
     "HELLO again": (
         frame("HELLO", HELLO.pack(b"a stranger's id.", 1 << 20, 1000, 0)),

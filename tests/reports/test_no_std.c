@@ -139,6 +139,22 @@ START_TEST(a_link_opens_the_null_device_where_a_standard_descriptor_is_closed)
 }
 END_TEST
 
+/* _i: ipc or tcp. Where links need no NNG, which takes any number. */
+START_TEST(no_descriptor_of_a_link_is_a_standard_one)
+{
+	struct heard heard = {.count = 0};
+	struct pair p;
+
+	close_std();
+	pair_open(&p, _i);
+	ck_std_closed("a link");
+	ck_bus(bus_subscribe(p.b, "t", hear, &heard, NULL), 0);
+	ck_eventually(bus_publish(p.a, "t", "x", 1) == 0 && heard.count > 0);
+	pair_close(&p);
+	ck_std_closed("the end of a link");
+}
+END_TEST
+
 START_TEST(a_standard_descriptor_that_is_open_stays_what_it_is)
 {
 	struct stat before, after;
@@ -171,6 +187,7 @@ bus_test_suite(void)
 	bus_test_add_loop(
 	    tcase, a_link_opens_the_null_device_where_a_standard_descriptor_is_closed, 0, 4);
 	bus_test_add_loop(tcase, a_standard_descriptor_that_is_open_stays_what_it_is, 0, 1);
+	bus_test_add_loop(tcase, no_descriptor_of_a_link_is_a_standard_one, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

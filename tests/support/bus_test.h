@@ -69,6 +69,9 @@ void bus_test_nap(void); /* one millisecond */
 /* A fresh directory (0700) of this test; removed with its files when the test or its process ends. */
 const char *bus_test_dir(void);
 
+/* The default files of libbus are in its folder libbus from here on ($XDG_CONFIG_HOME). */
+void bus_test_config_here(void);
+
 /* fork(), at once. Under AddressSanitizer it first waits until every other thread sleeps: that of gcc 12 does
  * not hold the locks of its allocator over fork(), and a thread that was just starting leaves one locked. */
 pid_t bus_test_fork(void);

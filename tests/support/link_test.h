@@ -10,9 +10,40 @@
 
 #include <libbus/transport.h>
 
-enum { LINK_TEST_SCHEMES = 3 };
+#ifdef BUS_TEST_TLS
+#include "tls_test.h"
 
-/* An address of this test to listen at; i: 0 inproc, 1 ipc, 2 tcp. */
+enum { LINK_TEST_CLEAR = 3, LINK_TEST_SCHEMES = 4 };
+
+/* The default files of both sides, so that no test has to name them. */
+static inline const char *
+tls_url(void)
+{
+	static char made[64];
+	char *folder = tls_path("libbus", "");
+
+	if (strcmp(made, bus_test_dir()) != 0) {
+		bus_test_config_here();
+		/* Each file of a program that includes this has a `made` of its own. */
+		if (mkdir(folder, 0700) == 0) {
+			make_ca("libbus/ca");
+			make_cert("libbus/server", "libbus/ca", "127.0.0.1", "localhost");
+		}
+		snprintf(made, sizeof made, "%s", bus_test_dir());
+	}
+	return "tls://127.0.0.1:0";
+}
+#else
+enum { LINK_TEST_CLEAR = 3, LINK_TEST_SCHEMES = LINK_TEST_CLEAR };
+
+static inline const char *
+tls_url(void)
+{
+	return NULL;
+}
+#endif
+
+/* An address of this test to listen at; i: 0 inproc, 1 ipc, 2 tcp, 3 tls. */
 static inline const char *
 listen_url(int i)
 {
@@ -24,8 +55,10 @@ listen_url(int i)
 	case 1:
 		snprintf(url, sizeof url, "ipc://%s/socket", bus_test_dir());
 		return url;
-	default:
+	case 2:
 		return "tcp://127.0.0.1:0";
+	default:
+		return tls_url();
 	}
 }
 

@@ -64,6 +64,12 @@ bus_test_dir(void)
 	return dir;
 }
 
+void
+bus_test_config_here(void)
+{
+	ck_assert_int_eq(setenv("XDG_CONFIG_HOME", bus_test_dir(), 1), 0);
+}
+
 #ifdef __SANITIZE_ADDRESS__
 /* Whether no thread of the process but this one runs or could: /proc/self/task/N/stat, "N (name) S ...". */
 static bool

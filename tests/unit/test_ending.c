@@ -192,7 +192,8 @@ START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
 	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "polled", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "x", cancellation_point, &d, &d.sub), 0);
-	listen_url(1); /* its directory is made by calls that are */
+	listen_url(1); /* its directory is made by calls that are, and so are certificates */
+	listen_url(LINK_TEST_SCHEMES - 1);
 	DOOM(&d, open_and_close);
 	DOOM(&d, make_a_descriptor);
 	DOOM(&d, wake_a_poller);

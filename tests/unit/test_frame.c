@@ -246,7 +246,8 @@ START_TEST(what_has_no_meaning_yet_is_refused)
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_AUTH, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_ACK, 0, 0, false), BUS_E_PROTOCOL);
-	ck_bus(head_of(0, BUS__FRAME_ACK + 1, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(1, BUS__FRAME_ACK, 0, 0, false), BUS_E_PROTOCOL);
+	ck_bus(head_of(0, BUS__FRAME_DENY + 1, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(24, BUS__FRAME_MSG, 64, 0, false), BUS_E_PROTOCOL); /* no value */
 	ck_assert_int_eq(head_of(32, BUS__FRAME_MSG, 65, 0, false), 0);
 	ck_bus(head_of(31, BUS__FRAME_MSG, 65, 0, false), BUS_E_PROTOCOL);

@@ -26,10 +26,14 @@ START_TEST(dialling_first_is_fine)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 
-	ck_bus(bus_dial(p.b, _i == 2 ? "tcp://127.0.0.1:1" : listen_url(_i), NULL, &p.lb), 0);
+	const char *url = listen_url(_i);
+	bool port = _i >= 2; /* is the system's to choose */
+
+	url = _i == 2 ? "tcp://127.0.0.1:1" : port ? "tls://127.0.0.1:1" : url;
+	ck_bus(bus_dial(p.b, url, NULL, &p.lb), 0);
 	ck_eventually(stats_of(p.lb).last_error == BUS_E_REFUSED);
 	ck_assert_int_eq(stats_of(p.lb).state, BUS_LINK_DOWN);
-	if (_i != 2) {
+	if (!port) {
 		ck_bus(bus_listen(p.a, listen_url(_i), NULL, &p.la), 0);
 		ck_eventually(is_up(p.lb));
 	}
@@ -287,7 +291,7 @@ END_TEST
 #ifndef __SANITIZE_THREAD__ /* which knows no new threads in a forked child */
 /* The name that the parent listens at is free in the child; NNG does not survive a fork. */
 static bool
-use_own(struct pair *p)
+use_own_inproc(struct pair *p)
 {
 	struct bus *own;
 
@@ -307,8 +311,44 @@ START_TEST(a_forked_child_has_inproc_links_and_is_told_that_it_has_no_others)
 
 	pair_open(&p, 0);
 	ck_bus(bus_listen(p.a, "tcp://127.0.0.1:0", NULL, &listener), 0);
-	check_in_child(use_own, &p);
+	check_in_child(use_own_inproc, &p);
 	bus_link_close(listener);
+	pair_close(&p);
+}
+END_TEST
+
+static bool
+becomes_up(struct bus_link *link)
+{
+	ck_eventually(is_up(link));
+	return true;
+}
+
+/* One to the parent, which has links of the same kind. */
+static bool
+use_own_links(struct pair *p)
+{
+	struct bus_link *listener, *dialler;
+	struct bus *own;
+
+	return bus_open(NULL, NULL, &own) == 0 &&
+	       bus_listen(own, "tcp://127.0.0.1:0", NULL, &listener) == 0 &&
+	       bus_dial(own, p->url, NULL, &dialler) == 0 && becomes_up(dialler) &&
+	       bus_publish(own, "x", "child", 5) == 0 && bus_flush(own, patience_ms()) == 0 &&
+	       bus_close(own, patience_ms()) == 0;
+}
+
+/* _i: ipc or tcp. Without NNG there is nothing of a parent's that links of a child need. */
+START_TEST(a_forked_child_opens_links_of_its_own)
+{
+	struct heard heard = {.count = 0};
+	struct pair p;
+
+	pair_open(&p, _i);
+	ck_bus(bus_subscribe(p.a, "x", hear, &heard, NULL), 0);
+	check_in_child(use_own_links, &p);
+	ck_eventually(heard.count == 1);
+	ck_assert(is_up(p.lb));
 	pair_close(&p);
 }
 END_TEST
@@ -444,6 +484,9 @@ bus_test_suite(void)
 #ifndef __SANITIZE_THREAD__
 	BUS_TEST_CASE(
 	    suite, "forked", a_forked_child_has_inproc_links_and_is_told_that_it_has_no_others);
+	tcase = bus_test_case("forked, with links of its own");
+	bus_test_add_loop(tcase, a_forked_child_opens_links_of_its_own, 1, LINK_TEST_SCHEMES);
+	suite_add_tcase(suite, tcase);
 #endif
 	return suite;
 }

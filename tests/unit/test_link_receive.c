@@ -313,6 +313,33 @@ START_TEST(a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_th
 }
 END_TEST
 
+START_TEST(a_mailbox_of_a_named_bus_does_not_spin_long_for_what_a_link_brought)
+{
+	struct bus_mailbox *mbox;
+	const struct bus_msg *msg;
+	int64_t least;
+	struct rig rig;
+
+	rig_open(&rig, "spin");
+	mbox = open_mailbox(rig.bus, "t/0", .full = BUS_FULL_DROP_OLDEST);
+	least = bus__mailbox_spin_ns(mbox);
+	say(&rig, 0, 0, "1", 1);
+	await(&rig);
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
+	mbox->gap_ns = 10000;
+	ck_assert_int_eq(bus__mailbox_spin_ns(mbox), least);
+	publish_text(rig.bus, "t/0", "here");
+	ck_bus(bus_recv(mbox, patience_ms(), &msg), 1);
+	/* It spins in vain, where there is more than one CPU. */
+	ck_bus(bus_recv(mbox, 1, &msg), 0);
+	mbox->gap_ns = 10000;
+	if (bus__cpus() > 1)
+		ck_assert_int_gt(bus__mailbox_spin_ns(mbox), least);
+	bus_mailbox_close(mbox);
+	rig_close(&rig);
+}
+END_TEST
+
 /* --- buffers ------------------------------------------------------------------------------------------------------ */
 
 static size_t
@@ -364,6 +391,8 @@ bus_test_suite(void)
 	tcase_add_loop_test(policy,
 	    a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_the_rest, 0, 4);
 	suite_add_tcase(suite, policy);
+	BUS_TEST_CASE(suite, "spin on a named bus",
+	    a_mailbox_of_a_named_bus_does_not_spin_long_for_what_a_link_brought);
 	BUS_TEST_CASE(
 	    suite, "protocol", what_came_before_a_frame_that_may_not_be_sent_is_published);
 	BUS_TEST_CASE(suite, "one by one",

@@ -439,7 +439,7 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("over ipc and tcp"), *slow = bus_test_case("over tcp");
 
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
-		tcase_add_loop_test(tcase, *tests[i], 1, LINK_TEST_SCHEMES);
+		tcase_add_loop_test(tcase, *tests[i], 1, LINK_TEST_CLEAR);
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(slow,
 	    who_says_nothing_or_half_a_word_is_ended_when_the_time_for_a_greeting_is_over, 2, 3);

@@ -17,7 +17,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
-HEADERS = ["bus.h", "pack.h", "error.h", "transport.h", "own_transport.h"]
+HEADERS = ["access.h", "bus.h", "pack.h", "error.h", "transport.h", "own_transport.h"]
 # File of the source, from the root: page of the site.
 ELSEWHERE = {
     "README.md": "index.md",

@@ -593,15 +593,35 @@ class Bus(_core.Bus, Closing):
         max_peers: int = 0,
         max_bytes: int = 0,
         peer_bytes: int = 0,
+        users: str | os.PathLike[str] | None = None,
+        acl: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        psk: str | os.PathLike[str] | None = None,
+        allow_lan: bool = False,
+        allow_insecure_remote: bool = False,
+        relays: bool = False,
     ) -> _core.Link:
-        """Opens an address for other buses of this machine, which dial it.
+        """Opens an address for other buses, which dial it.
 
         Args:
-            url: inproc://name, ipc:///absolute/path or tcp://127.0.0.1:port; port 0 takes a free one, which link.url has.
+            url: inproc://name, ipc:///absolute/path, tcp://host:port or tls://host:port; port 0 takes a free one, which link.url has.
+                Beyond this machine: tls://, or allow_lan.
             heartbeat: Seconds, at least 0.1; a peer that is silent for three of them is gone. None: 5.
             max_peers: Connections at a time. 0: 1,024.
             max_bytes: Room for messages that wait for each peer, in bytes. 0: 1 MiB.
             peer_bytes: Bytes that one peer may make this bus hold beside that. 0: 32 MiB.
+            users: File of those who may connect, as `libbus user` makes it; each gives a user and a password. None: everybody may,
+                and only from this machine.
+            acl: File that says which topics each user may read and write. None: all.
+            ca: Of tls://: PEM file of who signs the certificates that peers must have then.
+            cert: Of tls://: PEM file of this machine's certificate. None: the one that `libbus cert` made.
+            key: Of tls://: PEM file of its key.
+            psk: Of tls://: file of keys that both sides know, in place of certificates.
+            allow_lan: Accepts peers of this network on tcp://, which is not encrypted. Needs users.
+            allow_insecure_remote: Accepts peers from anywhere on tcp://, for networks that something else protects.
+            relays: What comes by this link goes on by the other links of the bus that relay.
 
         Raises:
             AddressError: The address is malformed, of an unknown scheme or beyond this machine.
@@ -617,6 +637,15 @@ class Bus(_core.Bus, Closing):
             max_peers=max_peers,
             max_bytes=max_bytes,
             peer_bytes=peer_bytes,
+            users=users,
+            acl=acl,
+            ca=ca,
+            cert=cert,
+            key=key,
+            psk=psk,
+            allow_lan=allow_lan,
+            allow_insecure_remote=allow_insecure_remote,
+            relays=relays,
         )
         return self._keep(link)
 
@@ -628,6 +657,15 @@ class Bus(_core.Bus, Closing):
         max_peers: int = 0,
         max_bytes: int = 0,
         peer_bytes: int = 0,
+        user: str | None = None,
+        password: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        psk: str | os.PathLike[str] | None = None,
+        allow_lan: bool = False,
+        allow_insecure_remote: bool = False,
+        relays: bool = False,
     ) -> _core.Link:
         """Keeps a connection to an address, also to one where nobody listens yet: it connects, and connects again, by itself.
 
@@ -637,6 +675,15 @@ class Bus(_core.Bus, Closing):
             max_peers: As in listen().
             max_bytes: As in listen().
             peer_bytes: As in listen().
+            user: Who we are there. The other side has to prove that it knows the password, too.
+            password: The user's. It is never sent.
+            ca: Of tls://: PEM file of who signed the other side's certificate. None: the one that `libbus cert` made.
+            cert: Of tls://: PEM file of a certificate of ours, where the other side asks for one.
+            key: Of tls://: PEM file of its key.
+            psk: Of tls://: file of keys that both sides know, in place of certificates.
+            allow_lan: As in listen().
+            allow_insecure_remote: As in listen().
+            relays: As in listen().
 
         Raises:
             AddressError: The address is malformed, of an unknown scheme or beyond this machine.
@@ -652,6 +699,15 @@ class Bus(_core.Bus, Closing):
             max_peers=max_peers,
             max_bytes=max_bytes,
             peer_bytes=peer_bytes,
+            user=user,
+            password=password,
+            ca=ca,
+            cert=cert,
+            key=key,
+            psk=psk,
+            allow_lan=allow_lan,
+            allow_insecure_remote=allow_insecure_remote,
+            relays=relays,
         )
         return self._keep(link)
 

@@ -231,6 +231,10 @@ class LinkEnds(TypedDict):
     """The peer sent a frame above the limit."""
     denied: int
     """The peer is another user's, or one of too many."""
+    auth: int
+    """User or password were not accepted, or none was given."""
+    tls: int
+    """TLS refused."""
 
 @type_check_only
 class LinkStats(TypedDict):
@@ -254,6 +258,12 @@ class LinkStats(TypedDict):
     """Messages that came and could not be published here."""
     ended: LinkEnds
     """Why connections ended."""
+    repeated: int
+    """Where hubs are: messages that had come another way, and were not taken again."""
+    late: int
+    """The same: 1,024 newer ones of the same bus had come, so nobody knows whether they had."""
+    too_far: int
+    """The same: they had come through 8 hubs."""
 
 class Ext(NamedTuple):
     """A msgpack extension: its number, -128 to 127, and its bytes."""
@@ -382,6 +392,16 @@ class Link:
         """State, peers and counters of the link.
 
         Threads: any. Blocks: never.
+        """
+    def reload(self) -> None:
+        """Reads the files of users, ACL and certificates again. Connections begin again by what they say now; a bad file changes nothing.
+
+        Raises:
+            ArgumentError: A line of a file is malformed; the text names it.
+            TransportError: A file cannot be read, or others may read it.
+            ClosedError: The link or its bus has ended.
+
+        Threads: any. Blocks: for the files.
         """
     def close(self) -> None:
         """Ends the link and its connections. What still waits for the wire is counted as lost.
@@ -775,6 +795,15 @@ class Bus:
         max_peers: int = 0,
         max_bytes: int = 0,
         peer_bytes: int = 0,
+        users: str | PathLike[str] | None = None,
+        acl: str | PathLike[str] | None = None,
+        ca: str | PathLike[str] | None = None,
+        cert: str | PathLike[str] | None = None,
+        key: str | PathLike[str] | None = None,
+        psk: str | PathLike[str] | None = None,
+        allow_lan: bool = False,
+        allow_insecure_remote: bool = False,
+        relays: bool = False,
     ) -> Link: ...
     def dial(
         self,
@@ -784,6 +813,15 @@ class Bus:
         max_peers: int = 0,
         max_bytes: int = 0,
         peer_bytes: int = 0,
+        user: str | None = None,
+        password: str | None = None,
+        ca: str | PathLike[str] | None = None,
+        cert: str | PathLike[str] | None = None,
+        key: str | PathLike[str] | None = None,
+        psk: str | PathLike[str] | None = None,
+        allow_lan: bool = False,
+        allow_insecure_remote: bool = False,
+        relays: bool = False,
     ) -> Link: ...
     def flush(self, timeout: float | None = None) -> None: ...
     def close(self, timeout: float | None = 1.0) -> int: ...

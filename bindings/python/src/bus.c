@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "gate.h"
+#include "link_settings.h"
 
 struct bus_object {
 	PyObject_HEAD struct core *core;
@@ -407,15 +408,6 @@ bus_get_kept(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 /* --- open --------------------------------------------------------------------------------------------------- */
 
-/* A converter: a path as bytes, a new reference, or NULL for None. */
-static int
-path_or_none(PyObject *path, void *ret_bytes)
-{
-	if (path == Py_None || path == NULL)
-		return 1;
-	return PyUnicode_FSConverter(path, ret_bytes);
-}
-
 /* Which of its arguments bus_open() calls bad; NULL: none that we know. */
 static const char *
 bad_argument(const char *name, const struct bus_config *cfg)
@@ -669,64 +661,46 @@ typedef int (*link_open)(struct bus *bus, const char *url, const struct bus_link
     struct bus_link **ret_link);
 
 static PyObject *
-open_link(struct bus_object *self, link_open open, PyObject *args, PyObject *kwargs)
+open_link(struct bus_object *self, link_open open, bool dials, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"url", "heartbeat", "max_peers", "max_bytes", "peer_bytes", NULL};
-	PyObject *url, *heartbeat = Py_None;
-	Py_ssize_t max_peers = 0, bytes = 0, peer_bytes = 0;
-	struct bus_link_config cfg = {.size = sizeof cfg};
+	struct link_settings settings = {.url = NULL};
 	struct bus_link *link = NULL;
-	const char *text;
-	int heartbeat_ms, err;
+	PyObject *answer = NULL;
+	int err;
 
-	if (!PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|$Onnn", names, &url, &heartbeat, &max_peers, &bytes, &peer_bytes))
-		return NULL;
-	text = text_of(self->core, url, ABOUT_ADDRESS);
-	if (text == NULL || timeout_ms(heartbeat, &heartbeat_ms) < 0 ||
-	    size_between(max_peers, UINT32_MAX, "max_peers") < 0 ||
-	    size_between(bytes, SIZE_MAX, "max_bytes") < 0 ||
-	    size_between(peer_bytes, SIZE_MAX, "peer_bytes") < 0)
-		return NULL;
-	/* None is the default, and so is 0 in C; asking for 0 seconds is a mistake that C shall name. */
-	cfg.heartbeat_ms = heartbeat == Py_None ? 0
-			   : heartbeat_ms == 0  ? 1
-						: (uint32_t)heartbeat_ms;
-	cfg.max_peers = (uint32_t)max_peers;
-	cfg.bytes = (size_t)bytes;
-	cfg.peer_bytes = (size_t)peer_bytes;
-
+	if (link_settings_read(self->core, args, kwargs, dials, &settings) < 0)
+		goto end_settings;
 	err = gate_enter(&self->gate);
 	if (err == 0) {
-		Py_BEGIN_ALLOW_THREADS err = open(self->bus, text, &cfg, &link);
+		Py_BEGIN_ALLOW_THREADS err = open(self->bus, settings.text, &settings.config, &link);
 		Py_END_ALLOW_THREADS gate_leave(&self->gate);
 	}
-	if (err < 0)
-		return error_raise(self->core, err, ABOUT_ADDRESS, url);
-	return link_new(self->core, link);
+	answer = err < 0 ? error_raise(self->core, err, ABOUT_ADDRESS, settings.url)
+			 : link_new(self->core, link);
+
+end_settings:
+	link_settings_end(&settings);
+	return answer;
 }
 
 PyDoc_STRVAR(bus_listen_doc,
-    "listen($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0)\n--\n\n"
-    "Opens an address for other buses: inproc://name, ipc:///absolute/path, tcp://127.0.0.1:port.\n\n"
-    "heartbeat: seconds, at least 0.1; a peer silent for three of them is gone. None: 5.\n"
-    "max_peers: connections at once. max_bytes: room towards each peer.\n"
-    "peer_bytes: what one peer may make this bus hold beside that. 0: 1,024, 1 MiB, 32 MiB.");
+    "listen($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0, users=None, acl=None, ca=None, cert=None, key=None, psk=None, allow_lan=False, allow_insecure_remote=False, relays=False)\n--\n\n"
+    "Opens an address for other buses.");
 
 static PyObject *
 bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	return open_link(self, bus_listen, args, kwargs);
+	return open_link(self, bus_listen, false, args, kwargs);
 }
 
 PyDoc_STRVAR(bus_dial_doc,
-    "dial($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0)\n--\n\n"
+    "dial($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0, user=None, password=None, ca=None, cert=None, key=None, psk=None, allow_lan=False, allow_insecure_remote=False, relays=False)\n--\n\n"
     "Keeps a connection to an address, also to one where nobody listens yet.");
 
 static PyObject *
 bus_dial_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
-	return open_link(self, bus_dial, args, kwargs);
+	return open_link(self, bus_dial, true, args, kwargs);
 }
 
 /* --- flush, close, stats -------------------------------------------------------------------------------------- */

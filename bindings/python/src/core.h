@@ -148,6 +148,9 @@ int timeout_ms(PyObject *seconds, int *ret_ms); /* of the argument timeout */
 /* A size from Python, between 0 and max. 0 or -1; name is the argument's. */
 int size_between(Py_ssize_t size, uint64_t max, const char *name);
 
+/* A converter of arguments: a path as bytes, a new reference, or NULL for None. */
+int path_or_none(PyObject *path, void *ret_bytes);
+
 /* The index of text in names, or -1 with a ValueError that lists them. */
 int choice(PyObject *text, const char *const *names, const char *argument);
 

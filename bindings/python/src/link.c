@@ -96,6 +96,8 @@ link_counters(struct link_object *self, PyObject *unused)
 	    [BUS_LINK_END_PROTOCOL] = "protocol",
 	    [BUS_LINK_END_TOO_BIG] = "too_big",
 	    [BUS_LINK_END_DENIED] = "denied",
+	    [BUS_LINK_END_AUTH] = "auth",
+	    [BUS_LINK_END_TLS] = "tls",
 	};
 	struct bus_link_stats stats = {.size = sizeof stats};
 	int err = read_stats(self, &stats);
@@ -107,13 +109,38 @@ link_counters(struct link_object *self, PyObject *unused)
 	ended = counters(ends, stats.ended, BUS_LINK_END_COUNT);
 	if (ended == NULL)
 		return NULL;
-	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N}", "state",
+	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N, s:K, s:K, s:K}", "state",
 	    state_name(stats.state), "peers", (unsigned)stats.peers, "last_error",
 	    stats.last_error < 0 ? bus_errname(stats.last_error) : NULL, "sent",
 	    (unsigned long long)stats.sent, "received", (unsigned long long)stats.received, "lost",
 	    (unsigned long long)stats.lost, "lost_by_peers",
 	    (unsigned long long)stats.lost_by_peers, "refused", (unsigned long long)stats.refused,
-	    "ended", ended);
+	    "ended", ended, "repeated", (unsigned long long)stats.repeated, "late",
+	    (unsigned long long)stats.late, "too_far", (unsigned long long)stats.too_far);
+}
+
+PyDoc_STRVAR(link_reload_doc,
+    "reload($self, /)\n--\n\n"
+    "Reads the files of users, ACL and certificates again. Connections begin again by what they say now; a bad file changes nothing.\n"
+    "\n"
+    "Raises:\n"
+    "    ArgumentError: A line of a file is malformed; the text names it.\n"
+    "    TransportError: A file cannot be read, or others may read it.\n"
+    "    ClosedError: The link or its bus has ended.\n"
+    "\n"
+    "Threads: any. Blocks: for the files.");
+
+static PyObject *
+link_reload(struct link_object *self, PyObject *unused)
+{
+	int err = gate_enter(&self->gate);
+
+	(void)unused;
+	if (err == 0) {
+		Py_BEGIN_ALLOW_THREADS err = bus_link_reload(self->link);
+		Py_END_ALLOW_THREADS gate_leave(&self->gate);
+	}
+	return err < 0 ? raise_of(self, err) : Py_NewRef(Py_None);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
@@ -224,6 +251,7 @@ static PyGetSetDef link_getset[] = {
 
 static PyMethodDef link_methods[] = {
     {"stats", (PyCFunction)link_counters, METH_NOARGS, link_stats_doc},
+    {"reload", (PyCFunction)link_reload, METH_NOARGS, link_reload_doc},
     {"close", (PyCFunction)link_close, METH_NOARGS, link_close_doc},
     {"_then", (PyCFunction)link_then, METH_O, NULL},
     {"__enter__", (PyCFunction)link_enter, METH_NOARGS, NULL},

@@ -169,3 +169,11 @@ PyType_Spec numbers_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = numbers_slots,
 };
+
+int
+path_or_none(PyObject *path, void *ret_bytes)
+{
+	if (path == Py_None || path == NULL)
+		return 1;
+	return PyUnicode_FSConverter(path, ret_bytes);
+}

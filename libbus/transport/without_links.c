@@ -1,11 +1,10 @@
-/* ipc:// and tcp:// of a libbus that was built without NNG (meson's -Dlinks): the addresses parse, and each use names the missing
- * package. inproc:// and registered transports need no NNG. */
+/* ipc:// and tcp:// of a libbus that was built without links (meson's -Dlinks=disabled): the addresses parse, and each use names
+ * the option. inproc:// and registered transports are there. */
 #include <libbus/error.h>
 
 #include "transport/table.h"
 
-#define MISSING                                                                                    \
-	"this libbus was built without NNG: install libnng-dev (Debian, Ubuntu), nng-devel (Fedora), nng-dev (Alpine) or nng (Arch), then build libbus again with -Dlinks=enabled"
+#define MISSING "this libbus was built without links: build it again with -Dlinks=enabled"
 
 static int
 refuse(

@@ -1,0 +1,204 @@
+#include "access/backoff.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/siphash.h"
+
+struct bus__backoff {
+	uint64_t secret[2]; /* so that nobody can fail for another */
+	size_t count;
+	/* Searched one after the other: of all of them within a microsecond, once for an attempt to log in. */
+	uint64_t ids[BUS__BACKOFF_MOST];
+	struct entry {
+		int64_t last_ms;
+		uint32_t failures;
+	} entries[BUS__BACKOFF_MOST];
+};
+
+struct bus__backoff *
+bus__backoff_new(void)
+{
+	struct bus__backoff *backoff = bus__calloc(1, sizeof *backoff);
+
+	if (backoff != NULL)
+		bus__random(backoff->secret, sizeof backoff->secret);
+	return backoff;
+}
+
+void
+bus__backoff_free(struct bus__backoff *backoff)
+{
+	bus__free(backoff);
+}
+
+size_t
+bus__backoff_count(const struct bus__backoff *backoff)
+{
+	return backoff->count;
+}
+
+/* --- whose failures count together --------------------------------------------------------------------------- */
+
+enum { KEY = 72 /* a byte that tells kinds apart, then an address or a name */ };
+
+static size_t
+key_of_ipv4(uint32_t net_order, uint8_t key[KEY])
+{
+	if (ntohl(net_order) >> 24 == 127)
+		return 0;
+	key[0] = 4;
+	memcpy(key + 1, &net_order, 4);
+	return 5;
+}
+
+static size_t
+key_of_ipv6(const struct in6_addr *addr, uint8_t key[KEY])
+{
+	uint32_t mapped;
+
+	if (IN6_IS_ADDR_LOOPBACK(addr))
+		return 0;
+	if (IN6_IS_ADDR_V4MAPPED(addr)) {
+		memcpy(&mapped, addr->s6_addr + 12, sizeof mapped);
+		return key_of_ipv4(mapped, key);
+	}
+	key[0] = 6;
+	memcpy(key + 1, addr->s6_addr, 8);
+	return 9;
+}
+
+/* 0: the address is this machine. */
+static size_t
+key_of_address(const struct sockaddr *addr, uint8_t key[KEY])
+{
+	if (addr == NULL)
+		return 0;
+	if (addr->sa_family == AF_INET)
+		return key_of_ipv4(
+		    ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr, key);
+	if (addr->sa_family == AF_INET6)
+		return key_of_ipv6(
+		    &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, key);
+	return 0;
+}
+
+/* false: nothing is known by which failures could be told apart. */
+static bool
+make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const char *user,
+    uint64_t *ret_id)
+{
+	uint8_t key[KEY];
+	size_t len = key_of_address(addr, key);
+
+	if (len == 0 && user != NULL && user[0] != '\0') {
+		len = strlen(user);
+		if (len > KEY - 1)
+			len = KEY - 1;
+		key[0] = 'u';
+		memcpy(key + 1, user, len++);
+	}
+	*ret_id = bus__siphash(backoff->secret, key, len);
+	return len > 0;
+}
+
+/* --- the table ------------------------------------------------------------------------------------------------ */
+
+static bool
+find(const struct bus__backoff *backoff, uint64_t id, size_t *ret_at)
+{
+	for (size_t i = 0; i < backoff->count; i++)
+		if (backoff->ids[i] == id) {
+			*ret_at = i;
+			return true;
+		}
+	return false;
+}
+
+static bool
+is_forgiven(const struct entry *entry, int64_t now_ms)
+{
+	return now_ms - entry->last_ms >= BUS__BACKOFF_FORGIVEN_MS;
+}
+
+static int64_t
+pause_of(uint32_t failures)
+{
+	uint32_t more = failures - BUS__BACKOFF_FREE;
+
+	if (failures < BUS__BACKOFF_FREE)
+		return 0;
+	if (more >= 6 || BUS__BACKOFF_FIRST_MS << more > BUS__BACKOFF_LAST_MS)
+		return BUS__BACKOFF_LAST_MS;
+	return BUS__BACKOFF_FIRST_MS << more;
+}
+
+int64_t
+bus__backoff_wait(const struct bus__backoff *backoff, const struct sockaddr *addr, const char *user,
+    int64_t now_ms)
+{
+	const struct entry *entry;
+	int64_t left;
+	uint64_t id;
+	size_t at;
+
+	if (!make_id(backoff, addr, user, &id) || !find(backoff, id, &at))
+		return 0;
+	entry = &backoff->entries[at];
+	if (is_forgiven(entry, now_ms))
+		return 0;
+	left = entry->last_ms + pause_of(entry->failures) - now_ms;
+	return left > 0 ? left : 0;
+}
+
+/* A place: a new one, or that of who failed the longest time ago. */
+static size_t
+make_place(struct bus__backoff *backoff)
+{
+	size_t oldest = 0;
+
+	if (backoff->count < BUS__BACKOFF_MOST)
+		return backoff->count++;
+	for (size_t i = 1; i < backoff->count; i++)
+		if (backoff->entries[i].last_ms < backoff->entries[oldest].last_ms)
+			oldest = i;
+	return oldest;
+}
+
+void
+bus__backoff_failed(
+    struct bus__backoff *backoff, const struct sockaddr *addr, const char *user, int64_t now_ms)
+{
+	struct entry *entry;
+	uint64_t id;
+	size_t at;
+
+	if (!make_id(backoff, addr, user, &id))
+		return;
+	if (!find(backoff, id, &at)) {
+		at = make_place(backoff);
+		backoff->ids[at] = id;
+		backoff->entries[at] = (struct entry){.failures = 0};
+	}
+	entry = &backoff->entries[at];
+	if (entry->failures > 0 && is_forgiven(entry, now_ms))
+		entry->failures = 0;
+	entry->failures += entry->failures < UINT32_MAX;
+	entry->last_ms = now_ms;
+}
+
+void
+bus__backoff_succeeded(struct bus__backoff *backoff, const struct sockaddr *addr, const char *user)
+{
+	uint64_t id;
+	size_t at;
+
+	if (!make_id(backoff, addr, user, &id) || !find(backoff, id, &at))
+		return;
+	backoff->count--;
+	backoff->ids[at] = backoff->ids[backoff->count];
+	backoff->entries[at] = backoff->entries[backoff->count];
+}

@@ -1,0 +1,38 @@
+/* access/hasher.h: makes keys of passwords on a thread of its own, since that takes from 70 ms to seconds.
+ *
+ * One thread per process, which runs while jobs wait. A forked child has none of its parent's jobs. */
+#ifndef BUS_ACCESS_HASHER_H
+#define BUS_ACCESS_HASHER_H
+
+#include <stdbool.h>
+
+#include "access/scram_keys.h"
+
+enum { BUS__HASHES_MOST = 64 /* jobs that wait, of the process */ };
+
+struct bus__hash_job {
+	const char *
+	    password; /* set by the caller, as the next three; borrowed until done() or the cancel */
+	struct bus__salting salting;
+	void (*done)(void *
+		arg); /* on the hasher's thread, once; it may post, and may neither block nor call the hasher */
+	void *arg;
+	int err; /* in done(): 0, or an error of crypto/digest.h */
+	struct bus__scram_keys keys;
+	struct bus__hash_job *next; /* the hasher's */
+};
+
+/* Asks for job->keys. 1: they are known from before, and there is no done(). 0: done() follows. BUS_E_LIMIT: 64 jobs wait, or no
+ * more threads. BUS_E_NOMEM, BUS_E_LOCKED, BUS_E_NOTSUP (no mbedTLS), BUS_E_INVAL (no password, or no salt).
+ * Threads: any.  Blocks: never. */
+int bus__hasher_ask(struct bus__hash_job *job);
+
+/* done() is not called any more, or has returned; the job may be freed. Fine for any job that was asked for.
+ * Threads: any but inside done().  Blocks: while done() runs. */
+void bus__hasher_cancel(struct bus__hash_job *job);
+
+/* Remembers the keys of a job that was asked for, for the next ask with the same password and salting: after the peer proved that they are
+ * right, so that a stranger cannot fill the 64 places. Threads: any.  Blocks: never. */
+void bus__hasher_remember(const struct bus__hash_job *job);
+
+#endif

@@ -1,0 +1,52 @@
+/* access/part.h: reading text that has no NUL byte behind it, field by field. */
+#ifndef BUS_ACCESS_PART_H
+#define BUS_ACCESS_PART_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct bus__part {
+	const char *at; /* NULL: there is no such field, not even an empty one */
+	size_t len;
+};
+
+static inline bool
+bus__part_is(struct bus__part part, const char *word)
+{
+	return part.len == strlen(word) && memcmp(part.at, word, part.len) == 0;
+}
+
+/* Cuts off what is before the first `end`, and that too. Where there is none it cuts off all, and nothing is left, not even an
+ * empty field. */
+static inline struct bus__part
+bus__part_cut(struct bus__part *rest, char end)
+{
+	const char *found = rest->len > 0 ? memchr(rest->at, end, rest->len) : NULL;
+	struct bus__part first = *rest;
+
+	if (found != NULL)
+		first.len = (size_t)(found - rest->at);
+	rest->at = found != NULL ? found + 1 : NULL;
+	rest->len = found != NULL ? rest->len - first.len - 1 : 0;
+	return first;
+}
+
+/* A decimal number from 1 to `most`, of at most 9 digits, without a sign or a 0 in front; 0: it is none. */
+static inline uint32_t
+bus__part_number(struct bus__part part, uint32_t most)
+{
+	uint32_t value = 0;
+
+	if (part.len == 0 || part.len > 9 || part.at[0] == '0')
+		return 0;
+	for (size_t i = 0; i < part.len; i++) {
+		if (part.at[i] < '0' || part.at[i] > '9')
+			return 0;
+		value = value * 10 + (uint32_t)(part.at[i] - '0');
+	}
+	return value <= most ? value : 0;
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* access/refusals.h: what was refused to peers, for people: the last 32 peers, and of each the last four kinds of refusal, with their
+ * counts and times. One table has the sentences. Pure: the caller has the lock and the clock. */
+#ifndef BUS_ACCESS_REFUSALS_H
+#define BUS_ACCESS_REFUSALS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum bus__refusal {
+	BUS__REFUSED_PASSWORD, /* user */
+	BUS__REFUSED_NO_USER,  /* one is asked for */
+	BUS__REFUSED_UNKNOWN, /* its name is neither kept nor shown: it may be a password in the wrong place */
+	BUS__REFUSED_FILTER, /* user, if any; detail: the filter */
+	BUS__REFUSED_TOPIC,  /* user, if any; detail: the topic */
+	BUS__REFUSED_HTTP,   /* another protocol, by its first bytes: see bus__refusal_of_bytes() */
+	BUS__REFUSED_TLS_PLAIN,   /* TLS where none is spoken */
+	BUS__REFUSED_MQTT,        /* a client of a broker */
+	BUS__REFUSED_BYTES,       /* something else */
+	BUS__REFUSED_TLS,         /* detail: what TLS says */
+	BUS__REFUSED_PUBLIC,      /* not of this network, where the listener takes no others */
+	BUS__REFUSED_ENTRY,       /* user: the line in users_file is too weak */
+	BUS__REFUSED_ATTEMPTS,    /* it has to wait: backoff.h */
+	BUS__REFUSED_CONNECTIONS, /* there are as many as there may be */
+	BUS__REFUSED_VERSION,     /* of the wire, or a feature that it needs */
+	BUS__REFUSED_BUS_ID,      /* the bus of another user is connected under that id */
+	BUS__REFUSED_ACCOUNT,     /* a process of another account of this machine */
+	BUS__REFUSED_OUR_FILTER,  /* by the peer, as the next; detail: the filter */
+	BUS__REFUSED_OUR_TOPIC,   /* detail: the topic */
+	BUS__REFUSED_OUR_LOGIN,   /* user */
+	BUS__REFUSAL_COUNT
+};
+
+struct bus__refused {
+	enum bus__refusal reason;
+	const char *where;  /* the peer's address without its port */
+	const char *user;   /* one that is known; NULL or "": none */
+	const char *detail; /* NULL: none */
+};
+
+enum {
+	BUS__REFUSED_PEERS = 32,
+	BUS__REFUSED_EACH = 4,  /* kinds of refusal kept for a peer */
+	BUS__REFUSED_LINE = 512 /* bytes of a line of text, with its NUL */
+};
+
+struct bus__refusals;
+
+/* NULL: out of memory. */
+struct bus__refusals *bus__refusals_new(void);
+void bus__refusals_free(struct bus__refusals *refusals);
+
+/* Notes a refusal. now_ms: since 1970, for people. Returns how many times this peer was refused this by now; *ret_due: it is a second
+ * since this was true for the peer, and there is something to tell. */
+uint64_t bus__refusals_add(struct bus__refusals *refusals, const struct bus__refused *refused,
+    int64_t now_ms, bool *ret_due);
+
+/* Calls line() for each kind of refusal of each peer, the latest peer first. */
+void bus__refusals_each(
+    const struct bus__refusals *refusals, void (*line)(void *arg, const char *text), void *arg);
+
+/* The sentence of one refusal: what was refused and what to do. */
+void bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__REFUSED_LINE]);
+
+/* The reason in one word, for programs: "password", "filter", ... */
+const char *bus__refusal_word(enum bus__refusal reason);
+
+/* What a stranger speaks, who begins with these bytes and not as a link does. */
+enum bus__refusal bus__refusal_of_bytes(const void *bytes, size_t len);
+
+#endif

@@ -1,0 +1,18 @@
+/* link/attempts.h: which peers of a listening link have failed to log in so often that they have to wait (access/backoff.h). Link
+ * thread. */
+#ifndef BUS_LINK_ATTEMPTS_H
+#define BUS_LINK_ATTEMPTS_H
+
+#include <stdbool.h>
+
+struct bus_link;
+struct bus__stream;
+
+/* Whether the peer has to wait. user NULL: it has not said yet who it is. */
+bool bus__attempt_is_early(
+    const struct bus_link *link, struct bus__stream *stream, const char *user);
+
+void bus__attempt_failed(struct bus_link *link, struct bus__stream *stream, const char *user);
+void bus__attempt_succeeded(struct bus_link *link, struct bus__stream *stream, const char *user);
+
+#endif

@@ -1,0 +1,25 @@
+/* link/login.h: the exchange of AUTH frames between HELLO and JOIN, in which a dialling side proves a user's password and the
+ * listening side that it knows it (access/scram.h). Link thread. */
+#ifndef BUS_LINK_LOGIN_H
+#define BUS_LINK_LOGIN_H
+
+#include "link/session.h"
+
+/* HELLO is read: begins the exchange. *ret_asked: there is one, and JOIN comes behind it. 0, BUS_E_AUTH (one side wants it, the
+ * other does not), BUS_E_NOMEM. */
+int bus__login_begin(struct bus__session *session, bool *ret_asked);
+
+/* Takes an AUTH frame. 0 or what ends the connection. */
+int bus__login_hear(struct bus__session *session, const struct bus__frame *frame);
+
+/* The peer is not accepted, or does not accept this side: why. *ret_user: who it is, if it is one that is known. Before the
+ * exchange is ended. */
+enum bus__refusal bus__login_refusal(const struct bus__session *session, const char **ret_user);
+
+/* Ends the exchange, if one is under way, and wipes what it knows. */
+void bus__login_end(struct bus__session *session);
+
+/* Task of a dialling link: its guard has the keys. */
+void bus__login_hashed(void *link);
+
+#endif

@@ -1,0 +1,41 @@
+/* link/seen.h: which numbers of other buses have come. Where hubs are, a message may come by several ways; each bus takes it once.
+ *
+ * Of each source the newest 1,024 numbers are known one by one. Of 1,024 sources, at most; of more, the one that was heard of least
+ * recently is forgotten. Link thread. */
+#ifndef BUS_LINK_SEEN_H
+#define BUS_LINK_SEEN_H
+
+#include <stdint.h>
+
+#include "base/version.h"
+
+enum { BUS__SEEN_WINDOW = 1024, BUS__SEEN_SOURCES = 1024, BUS__SEEN_BUCKETS = 256 };
+
+struct bus__seen_source {
+	struct bus__seen_source *next;          /* in its bucket */
+	struct bus__seen_source *newer, *older; /* heard of, around `bus__seen.ends` */
+	uint8_t id[BUS__BUS_ID];
+	uint64_t top; /* the largest number that came */
+	uint64_t
+	    came[BUS__SEEN_WINDOW / 64]; /* a bit for each number of the window, by its remainder */
+};
+
+struct bus__seen {
+	uint64_t key[2];
+	uint32_t count;
+	struct bus__seen_source *newest, *oldest;
+	struct bus__seen_source *buckets[BUS__SEEN_BUCKETS];
+};
+
+enum bus__seen_answer {
+	BUS__SEEN_NEW,   /* take it; also where there is no memory to know */
+	BUS__SEEN_TWICE, /* it came before */
+	BUS__SEEN_LATE   /* so many newer ones came that nobody knows whether it did */
+};
+
+/* *seen: made with the first, NULL before. */
+enum bus__seen_answer bus__seen_take(
+    struct bus__seen **seen, const uint8_t source[BUS__BUS_ID], uint64_t number);
+void bus__seen_free(struct bus__seen *seen);
+
+#endif

@@ -1,0 +1,34 @@
+/* transport/tls_stream.h: a connection of tls://: the byte stream of tcp below, and crypto/tls.h between it and the link. */
+#ifndef BUS_TRANSPORT_TLS_STREAM_H
+#define BUS_TRANSPORT_TLS_STREAM_H
+
+#include "crypto/tls.h"
+#include "link/transport.h"
+
+/* How many handshakes of a listener are under way at once. The peers of others wait, in their order, with their first bytes unread; while
+ * some wait, a handshake whose peer is silent for BUS__TLS_PATIENCE_NS ends. A peer that has said nothing yet counts for nothing. */
+enum { BUS__TLS_HANDSHAKES = 32 };
+extern _Atomic int bus__tls_patience_ms; /* tests shorten it; relaxed: it publishes nothing */
+
+struct bus__tls_stream;
+
+struct bus__tls_gate {
+	unsigned refs; /* of its listener and of connections whose handshake is not over */
+	struct bus__tls_stream *waiting, **last_waiting;
+	struct bus__tls_stream *inside; /* handshakes under way */
+	unsigned count;                 /* of them */
+	struct bus__loop *loop;
+	struct bus__timer timer;
+};
+
+/* One reference. `loop` is set before its first stream. NULL: no memory. */
+struct bus__tls_gate *bus__tls_gate_new(void);
+void bus__tls_gate_unref(struct bus__tls_gate
+	*gate); /* NULL is fine. Threads: the link thread, or before the first stream any */
+
+/* Wraps `lower`, which is the stream's from here on unless NULL is returned (no memory). host: as for bus__tls_new(). gate: of the
+ * listener; NULL: none. Nothing moves before the first operation. Threads: the link thread. */
+struct bus__stream *bus__tls_stream_new(struct bus__stream *lower, struct bus__tls_config *config,
+    const char *host, struct bus__tls_gate *gate, struct bus__loop *loop);
+
+#endif

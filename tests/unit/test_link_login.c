@@ -1,0 +1,474 @@
+/* Users on links: who has the password gets in, and nobody else does, whatever is said in place of it. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "access/scram.h"
+#include "raw_peer.h"
+#include "users_test.h"
+
+#define PATIENT .heartbeat_ms = 3600000
+
+static const char *
+users_file(void)
+{
+	static char path[256];
+
+	snprintf(path, sizeof path, "%s/users", bus_test_dir());
+	return path;
+}
+
+/* A bus that asks for users: pico, whose password is "leek soup". */
+static void
+open_guarded(struct pair *p, int i)
+{
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, PATIENT, .users_file = users_file()};
+
+	unlink(users_file());
+	add_user(users_file(), "pico", "leek soup");
+	p->a = open_bus();
+	p->b = open_bus();
+	ck_bus(bus_listen(p->a, listen_url(i), &cfg, &p->la), 0);
+	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
+}
+
+static struct bus_link *
+dial_as(struct bus *bus, const char *url, const char *user, const char *password)
+{
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, PATIENT, .user = user, .password = password};
+	struct bus_link *link;
+
+	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
+	return link;
+}
+
+static void
+close_guarded(struct pair *p)
+{
+	bus_link_close(p->la);
+	ck_assert_int_ge(bus_close(p->b, 5000), 0);
+	ck_assert_int_ge(bus_close(p->a, 5000), 0);
+}
+
+START_TEST(who_has_the_password_is_linked)
+{
+	struct heard heard = {.count = 0}, back = {.count = 0};
+	struct pair p;
+
+	open_guarded(&p, _i);
+	ck_bus(bus_subscribe(p.a, "up", hear, &heard, NULL), 0);
+	ck_bus(bus_subscribe(p.b, "down", hear, &back, NULL), 0);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(is_up(p.lb));
+	publish_text(p.b, "up", "1");
+	publish_text(p.a, "down", "1");
+	ck_eventually(heard.count == 1 && back.count == 1);
+	ck_assert_int_eq(stats_of(p.lb).last_error, 0);
+	close_guarded(&p);
+}
+END_TEST
+
+static const struct {
+	const char *user, *password;
+} strangers[] = {
+    {"pico", "leek soup "},
+    {"pico", "Leek soup"},
+    {"pic", "leek soup"},
+    {"nobody", "leek soup"},
+    {NULL, NULL},
+};
+
+START_TEST(who_has_not_is_refused_counted_and_told_the_same_each_time)
+{
+	const size_t i = (size_t)_i;
+	struct heard heard = {.count = 0};
+	struct pair p;
+
+	open_guarded(&p, 2);
+	ck_bus(bus_subscribe(p.a, "#", hear, &heard, NULL), 0);
+	p.lb = dial_as(p.b, p.url, strangers[i].user, strangers[i].password);
+	publish_text(p.b, "up", "1");
+	ck_eventually(stats_of(p.lb).last_error == BUS_E_AUTH);
+	ck_eventually(stats_of(p.la).ended[BUS_LINK_END_AUTH] > 0 ||
+		      stats_of(p.lb).ended[BUS_LINK_END_AUTH] > 0);
+	ck_assert(!is_up(p.lb));
+	ck_assert_uint_eq(stats_of(p.la).peers, 0);
+	ck_assert_uint_eq(heard.count, 0);
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it)
+{
+	struct heard heard = {.count = 0};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	ck_bus(bus_subscribe(p.a, "#", hear, &heard, NULL), 0);
+	ck_bus(bus_listen(p.a, listen_url(2), NULL, &p.la), 0);
+	ck_assert_int_gt(bus_link_url(p.la, p.url, sizeof p.url), 0);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(stats_of(p.lb).ended[BUS_LINK_END_AUTH] > 0);
+	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_AUTH);
+	publish_text(p.b, "up", "1");
+	ck_assert_int_eq(bus_flush(p.b, 1000), 0);
+	ck_assert_uint_eq(heard.count, 0);
+	close_guarded(&p);
+}
+END_TEST
+
+/* --- what is said in place of a password ------------------------------------------------------------------------- */
+
+/* Reads one frame into peer->buf. false: the connection ended. */
+static bool
+read_frame(struct raw_peer *peer, size_t skip, struct bus__frame *ret_frame)
+{
+	uint8_t head[BUS__FRAME_HEAD];
+
+	ck_assert_int_ge(recv(peer->fd, peer->buf, skip, MSG_WAITALL), 0);
+	if (recv(peer->fd, head, sizeof head, MSG_WAITALL) != sizeof head)
+		return false;
+	memcpy(peer->buf, head, sizeof head);
+	ck_bus(bus__frame_read(peer->buf, sizeof head, true, 1 << 20, ret_frame), 0);
+	return recv(peer->fd, peer->buf + sizeof head, ret_frame->len, MSG_WAITALL) ==
+	       (ssize_t)ret_frame->len;
+}
+
+static void
+greet(struct raw_peer *peer, const char *url, const char *id)
+{
+	struct bus__hello hello = {.max_payload = 1 << 20, .heartbeat_ms = 3600000};
+	uint8_t bytes[BUS__FRAME_HEAD + BUS__HELLO];
+	struct bus__frame frame;
+
+	peer->len = 0;
+	peer->fd = raw_connect(url);
+	ck_assert_int_ge(peer->fd, 0);
+	memset(peer->id, 'x', sizeof peer->id);
+	memcpy(peer->id, id, strlen(id));
+	memcpy(hello.id, peer->id, sizeof hello.id);
+	raw_bytes(peer, bytes, bus__preamble_write(bytes));
+	raw_bytes(peer, bytes, bus__hello_write(bytes, &hello));
+	ck_assert(raw_flush(peer));
+	ck_assert(read_frame(peer, BUS__PREAMBLE, &frame));
+	ck_assert_int_eq(frame.kind, BUS__FRAME_HELLO);
+	ck_assert_uint_eq(frame.body[28], 1); /* AUTH is needed */
+}
+
+static bool
+is_ended(struct raw_peer *peer)
+{
+	uint8_t byte;
+
+	/* BYE and the end, or the end alone. */
+	shutdown(peer->fd, SHUT_WR);
+	while (recv(peer->fd, &byte, 1, 0) > 0)
+		;
+	close(peer->fd);
+	return true;
+}
+
+/* The whole exchange as a client, in which `spoil` may change the final message. */
+static bool
+log_in(struct raw_peer *peer, const char *user, const char *password,
+    void (*spoil)(char *message, int *len, int at), int at)
+{
+	struct bus__scram_client client = {.reason = BUS__SCRAM_OK};
+	char message[BUS__SCRAM_MESSAGE];
+	uint8_t salted[BUS__SHA512];
+	struct bus__scram_keys keys;
+	struct bus__frame frame;
+	int len = bus__scram_client_first(&client, user, message);
+
+	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
+	ck_assert(raw_flush(peer));
+	if (!read_frame(peer, 0, &frame) || frame.kind != BUS__FRAME_AUTH)
+		return false;
+	ck_bus(bus__scram_client_challenge(
+		   &client, peer->buf + BUS__FRAME_HEAD, frame.len),
+	    0);
+	ck_bus(bus__pbkdf2_sha512(password, strlen(password), client.salting.salt,
+		   client.salting.salt_len, client.salting.iterations, NULL, NULL, salted),
+	    0);
+	ck_bus(bus__scram_keys(salted, &keys), 0);
+	len = bus__scram_client_final(&client, &keys, message);
+	ck_assert_int_gt(len, 0);
+	if (spoil != NULL)
+		spoil(message, &len, at);
+	peer->len = 0;
+	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
+	ck_assert(raw_flush(peer));
+	return read_frame(peer, 0, &frame) && frame.kind == BUS__FRAME_AUTH;
+}
+
+/* JOIN and all up to READY, behind a login. */
+static void
+join_raw(struct raw_peer *peer, uint64_t sequence)
+{
+	const struct bus__resume resume = {.id = 0};
+	const struct bus__start start = {.id = sequence};
+	uint8_t bytes[BUS__FRAME_HEAD + 64];
+
+	raw_frame(peer, BUS__FRAME_JOIN, 0, NULL, 0);
+	raw_bytes(peer, bytes, bus__resume_write(bytes, &resume));
+	raw_bytes(peer, bytes, bus__start_write(bytes, &start));
+	ck_assert(raw_ready(peer));
+}
+
+START_TEST(neither_join_nor_frames_without_sense_get_in_without_a_password)
+{
+	static const struct {
+		enum bus__frame_kind kind;
+		const char *body;
+		enum bus_link_end end;
+	} frames[] = {
+	    {BUS__FRAME_JOIN, "", BUS_LINK_END_AUTH},
+	    {BUS__FRAME_PING, "", BUS_LINK_END_PROTOCOL},
+	    {BUS__FRAME_SUB, "#", BUS_LINK_END_PROTOCOL},
+	    {BUS__FRAME_AUTH, "x", BUS_LINK_END_PROTOCOL},
+	    {BUS__FRAME_AUTH, "n,,n=pico", BUS_LINK_END_PROTOCOL},
+	    {BUS__FRAME_AUTH, "y,,n=pico,r=aaaaaaaaaaaaaaaaaaaaaaaa", BUS_LINK_END_AUTH},
+	    {BUS__FRAME_AUTH, "n,a=other,n=pico,r=aaaaaaaaaaaaaaaaaaaaaaaa", BUS_LINK_END_AUTH},
+	    {BUS__FRAME_AUTH, "n,,n=pi=2,r=aaaaaaaaaaaaaaaaaaaaaaaa", BUS_LINK_END_PROTOCOL},
+	};
+	struct pair p;
+
+	open_guarded(&p, 2);
+	for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
+		struct bus_link_stats before = stats_of(p.la);
+		struct raw_peer peer;
+
+		greet(&peer, p.url, "stranger");
+		raw_frame(&peer, frames[i].kind, 0, frames[i].body, strlen(frames[i].body));
+		join_raw(&peer, i + 1);
+		ck_assert(is_ended(&peer));
+		ck_assert_msg(
+		    stats_of(p.la).ended[frames[i].end] == before.ended[frames[i].end] + 1,
+		    "case %zu has another end: %d", i, stats_of(p.la).last_error);
+	}
+	close_guarded(&p);
+}
+END_TEST
+
+static void
+cut(char *message, int *len, int at)
+{
+	(void)message;
+	*len = at;
+}
+
+static void
+flip(char *message, int *len, int at)
+{
+	(void)len;
+	message[at / 8] = (char)(message[at / 8] ^ 1 << at % 8);
+}
+
+START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
+{
+	static struct raw_peer peer;
+	struct pair p;
+
+	open_guarded(&p, 2);
+	greet(&peer, p.url, "stranger");
+	ck_assert(log_in(&peer, "pico", "leek soup", NULL, 0));
+	close(peer.fd);
+	for (int at = 1; at < 150; at += 7) {
+		greet(&peer, p.url, "stranger");
+		ck_assert(!log_in(&peer, "pico", "leek soup", cut, at));
+		close(peer.fd);
+	}
+	for (int at = 0; at < 150 * 8; at += 41) {
+		greet(&peer, p.url, "stranger");
+		ck_assert(!log_in(&peer, "pico", "leek soup", flip, at));
+		close(peer.fd);
+	}
+	ck_assert_uint_eq(stats_of(p.la).peers, 0);
+	close_guarded(&p);
+}
+END_TEST
+
+/* What one client said is worth nothing in another connection: the nonce is another. */
+START_TEST(replayed_login_is_refused)
+{
+	static struct raw_peer peer;
+	struct bus__frame frame;
+	char first[] = "n,,n=pico,r=rOprNGfwEbeRWgbNEkqO", final[512];
+	struct pair p;
+	int len;
+
+	open_guarded(&p, 2);
+	greet(&peer, p.url, "stranger");
+	raw_frame(&peer, BUS__FRAME_AUTH, 0, first, strlen(first));
+	ck_assert(raw_flush(&peer));
+	ck_assert(read_frame(&peer, 0, &frame));
+	/* The nonce of that connection, and any proof. */
+	len = snprintf(final, sizeof final, "c=biws,%.*s,p=",
+	    (int)strcspn((char *)peer.buf + BUS__FRAME_HEAD, ","),
+	    (char *)peer.buf + BUS__FRAME_HEAD);
+	memset(final + len, 'A', 86);
+	memcpy(final + len + 86, "==", 2);
+	close(peer.fd);
+	greet(&peer, p.url, "stranger");
+	raw_frame(&peer, BUS__FRAME_AUTH, 0, first, strlen(first));
+	raw_frame(&peer, BUS__FRAME_AUTH, 0, final, (size_t)len + 88);
+	join_raw(&peer, 1);
+	ck_assert(is_ended(&peer));
+	ck_assert_uint_eq(stats_of(p.la).peers, 0);
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
+{
+	static struct raw_peer first, other, again;
+	struct pair p;
+
+	open_guarded(&p, 2);
+	add_user(users_file(), "mallory", "garlic");
+	ck_bus(bus_link_reload(p.la), 0);
+	greet(&first, p.url, "known id");
+	ck_assert(log_in(&first, "pico", "leek soup", NULL, 0));
+	join_raw(&first, 2);
+	ck_eventually(stats_of(p.la).peers == 1);
+
+	greet(&other, p.url, "known id");
+	ck_assert(log_in(&other, "mallory", "garlic", NULL, 0));
+	join_raw(&other, 3);
+	ck_assert(is_ended(&other));
+	ck_eventually(stats_of(p.la).ended[BUS_LINK_END_DENIED] == 1);
+	ck_assert_uint_eq(stats_of(p.la).peers, 1);
+
+	/* The same user's place is taken. */
+	greet(&again, p.url, "known id");
+	ck_assert(log_in(&again, "pico", "leek soup", NULL, 0));
+	join_raw(&again, 4);
+	ck_assert(is_ended(&first));
+	ck_eventually(stats_of(p.la).peers == 1);
+	close(again.fd);
+	close_guarded(&p);
+}
+END_TEST
+
+/* --- the files ------------------------------------------------------------------------------------------------------ */
+
+START_TEST(reload_lets_new_users_in_and_removed_ones_out)
+{
+	struct bus *second = open_bus();
+	struct bus_link *late;
+	struct pair p;
+
+	open_guarded(&p, 2);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(is_up(p.lb));
+	unlink(users_file());
+	add_user(users_file(), "nano", "onion");
+	late = dial_as(second, p.url, "nano", "onion");
+	ck_eventually(stats_of(late).last_error == BUS_E_AUTH);
+	ck_bus(bus_link_reload(p.la), 0);
+	ck_eventually(is_up(late));
+	ck_eventually(!is_up(p.lb) && stats_of(p.lb).last_error == BUS_E_AUTH);
+	bus_link_close(late);
+	ck_assert_int_ge(bus_close(second, 5000), 0);
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(bad_file_is_named_at_the_reload_and_changes_nothing)
+{
+	struct pair p;
+	FILE *file;
+
+	open_guarded(&p, 2);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(is_up(p.lb));
+	file = fopen(users_file(), "a");
+	fputs("not a user\n", file);
+	fclose(file);
+	ck_assert_int_eq(bus_link_reload(p.la), BUS_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(bus_error_text(), users_file()));
+	unlink(users_file());
+	ck_assert_int_lt(bus_link_reload(p.la), 0);
+	ck_assert(is_up(p.lb));
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(link_ends_while_its_password_is_hashed)
+{
+	struct pair p;
+
+	open_guarded(&p, 2);
+	for (int i = 0; i < 20; i++) {
+		p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+		bus_link_close(p.lb);
+	}
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(settings_that_do_not_fit_are_refused_by_name)
+{
+	static const struct {
+		bool dials;
+		struct bus_link_config cfg;
+		const char *word;
+	} wrong[] = {
+	    {true, {.user = "pico"}, "password"},
+	    {true, {.password = "leek soup"}, "user"},
+	    {true, {.user = "pi/co", .password = "x"}, "user"},
+	    {true, {.user = "", .password = "x"}, "user"},
+	    {true, {.user = "pico", .password = ""}, "password"},
+	    {true, {.users_file = "users"}, "bus_listen"},
+	    {true, {.acl_file = "acl"}, "bus_listen"},
+	    {false, {.user = "pico", .password = "x"}, "bus_dial"},
+	    {false, {.acl_file = "acl"}, "users_file"},
+	    {false, {.users_file = "/nowhere/users"}, "/nowhere/users"},
+	    {false, {.reserved = 1}, "reserved"},
+	};
+	struct bus *bus = open_bus();
+	struct bus_link *link;
+
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		struct bus_link_config cfg = wrong[i].cfg;
+		int err;
+
+		cfg.size = sizeof cfg;
+		err = wrong[i].dials ? bus_dial(bus, "tcp://127.0.0.1:1", &cfg, &link)
+				     : bus_listen(bus, "tcp://127.0.0.1:0", &cfg, &link);
+		ck_assert_msg(err < 0, "case %zu was taken", i);
+		ck_assert_msg(strstr(bus_error_text(), wrong[i].word) != NULL, "case %zu: %s", i,
+		    bus_error_text());
+		ck_assert_ptr_null(strstr(bus_error_text(), "leek soup"));
+	}
+	ck_assert_int_ge(bus_close(bus, 1000), 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	static const TTest *const *const tests[] = {
+	    &link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it,
+	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
+	    &no_flipped_bit_and_no_shorter_proof_gets_in, &replayed_login_is_refused,
+	    &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
+	    &reload_lets_new_users_in_and_removed_ones_out,
+	    &bad_file_is_named_at_the_reload_and_changes_nothing,
+	    &link_ends_while_its_password_is_hashed, &settings_that_do_not_fit_are_refused_by_name};
+	Suite *suite = suite_create("link login");
+	TCase *tcase = bus_test_case("users");
+
+	tcase_add_loop_test(tcase, who_has_the_password_is_linked, 0, LINK_TEST_SCHEMES);
+	tcase_add_loop_test(tcase, who_has_not_is_refused_counted_and_told_the_same_each_time, 0,
+	    sizeof strangers / sizeof strangers[0]);
+	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
+		tcase_add_test(tcase, *tests[i]);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
