@@ -50,7 +50,8 @@ static const struct bus_link_config net_hub = {
     .size = sizeof net_hub, .heartbeat_ms = 3600000, .relays = 1};
 static const struct bus_link_config net_leaf = {.size = sizeof net_leaf, .heartbeat_ms = 3600000};
 
-/* The bus i of the net: with a name, or a private one. It hears what is published on n/#. */
+/* The bus i of the net: with a name, or a private one. It hears what is published on n/#, and
+ * values on v/#. */
 static inline void
 net_open(struct net *net, unsigned i, bool named)
 {
@@ -59,6 +60,7 @@ net_open(struct net *net, unsigned i, bool named)
 	snprintf(name, sizeof name, "n%u", i);
 	net->bus[i] = named ? join_as(bus_test_dir(), name) : open_bus();
 	ck_bus(bus_subscribe(net->bus[i], "n/#", net_hear, &net->tally[i], NULL), 0);
+	ck_bus(bus_subscribe(net->bus[i], "v/#", ignore_message, NULL, NULL), 0);
 }
 
 static inline void
