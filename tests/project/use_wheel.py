@@ -1,5 +1,5 @@
 """Uses the installed libbus with nothing but the standard library: README's hello.py, a bus with a name between two processes, a tcp
-link, the command. Then looks at what is loaded: no library of the system's but the C library.
+and a tls link, the command. Then looks at what is loaded: no library of the system's but the C library.
 
 Run by test_wheel.py where the libraries are hidden, and by cibuildwheel (pyproject.toml)."""
 
@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import libbus
@@ -25,7 +26,7 @@ def loaded(pid="self"):
 
 
 def check_loaded(files):
-    """NNG, msgpack-c and jansson lie in the wheel, or inside the extension itself."""
+    """NNG, msgpack-c, jansson and mbedTLS lie in the wheel, or inside the extension itself."""
     site = str(Path(libbus.__file__).parent.parent)
     strangers = [name for name in files if OURS.search(name) and not name.startswith(site)]
     assert not strangers, f"loaded from outside the wheel: {strangers}"
@@ -48,9 +49,9 @@ def name_between_processes(name):
     assert answer == "42\n", answer
 
 
-def link():
+def link(url):
     with libbus.Bus() as here, libbus.Bus() as there:
-        there.dial(here.listen("tcp://127.0.0.1:0").url)
+        there.dial(here.listen(url).url)
         with there.subscribe("room/#") as room:
             here.publish("room/kitchen", {"celsius": 21.5}, retain=True)
             assert room.recv(timeout=WAIT_S).value == {"celsius": 21.5}
@@ -74,7 +75,11 @@ def main():
     name = f"wheel-{os.getpid()}"
     hello()
     name_between_processes(name)
-    link()
+    link("tcp://127.0.0.1:0")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CONFIG_HOME"] = folder
+        subprocess.run([sys.executable, "-m", "libbus", "cert", "127.0.0.1"], check=True)
+        link("tls://127.0.0.1:0")
     print("extension:", *check_loaded(loaded()))
     print("command:", *check_loaded(command(name)))
     print(f"libbus {libbus.__version__} works on Python {sys.version.split()[0]}")

@@ -159,7 +159,8 @@ end_hear(struct tls_end *end, const void *data, size_t len)
 		end->in = realloc(end->in, end->in_cap);
 		ck_assert_ptr_nonnull(end->in);
 	}
-	memcpy(end->in + end->in_len, data, len);
+	if (len > 0)
+		memcpy(end->in + end->in_len, data, len);
 	end->in_len += len;
 }
 

@@ -166,24 +166,35 @@ START_TEST(a_file_that_is_missing_is_named_by_the_call)
 }
 END_TEST
 
+static _Atomic size_t longest;
+
+static void
+measure(void *arg, const struct bus_msg *msg)
+{
+	(void)arg;
+	if (msg->len > longest)
+		longest = msg->len;
+}
+
 START_TEST(a_large_message_and_many_small_ones_cross)
 {
-	enum { LARGE = 1000000, MANY = 20000 };
+	enum { LARGE = 1000000, SMALL = 20000 };
 	struct pair p;
-	struct heard heard = {.count = 0}, large = {.count = 0};
+	struct heard heard = {.count = 0}, last = {.count = 0};
 	static unsigned char data[LARGE];
 
 	pair_open(&p, 3);
 	ck_bus(bus_subscribe(p.b, "x", hear, &heard, NULL), 0);
-	ck_bus(bus_subscribe(p.a, "large", hear, &large, NULL), 0);
+	ck_bus(bus_subscribe(p.b, "last", hear, &last, NULL), 0);
+	ck_bus(bus_subscribe(p.a, "large", measure, NULL, NULL), 0);
 	ck_eventually((bus_publish(p.a, "x", "1", 1), heard.count > 0));
-	ck_eventually((bus_publish(p.b, "large", data, 1), large.count > 0));
+	ck_eventually((bus_publish(p.b, "large", data, 1), longest > 0));
 	ck_bus(bus_publish(p.b, "large", data, LARGE), 0);
-	ck_eventually(large.msg.len == LARGE);
-	for (unsigned i = 0; i < MANY; i++)
+	ck_eventually(longest == LARGE);
+	for (unsigned i = 0; i < SMALL; i++)
 		ck_bus(bus_publish(p.a, "x", &i, sizeof i), 0);
-	ck_bus(bus_publish(p.a, "x", "last", 5), 0);
-	ck_eventually(strcmp(heard.data, "last") == 0);
+	ck_bus(bus_publish(p.a, "last", "", 0), 0);
+	ck_eventually(last.count > 0);
 	pair_close(&p);
 }
 END_TEST
