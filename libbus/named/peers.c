@@ -39,7 +39,7 @@ keep(struct bus *bus, uint32_t slot, const char *text, size_t len, int64_t until
 	    .type = (uint8_t)BUS_TYPE_TEXT};
 	char name[NAME_BYTES];
 
-	snprintf(name, sizeof name, "$bus/peers/%u", slot);
+	snprintf(name, sizeof name, PEERS_PREFIX "%u", slot);
 	return bus__named_append(bus, name, &item, until_ns);
 }
 
@@ -61,7 +61,7 @@ with_text(
 	struct log_view v;
 	int err;
 
-	snprintf(name, sizeof name, "$bus/peers/%u", slot);
+	snprintf(name, sizeof name, PEERS_PREFIX "%u", slot);
 	bus__log_topic(bus->log, name, strlen(name), &topic);
 	err = bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c);
 	if (err < 0)

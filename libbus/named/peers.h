@@ -8,6 +8,9 @@
 struct bus;
 struct page;
 
+#define PEERS_PREFIX  "$bus/peers/"
+#define REFUSED_TOPIC "$bus/refused"
+
 /* Publishes msgpack on a topic of the bus's own, for all processes. 0 or what bus__named_append() answers. */
 int bus__peers_announce(struct bus *bus, const char *topic, const void *data, size_t len);
 

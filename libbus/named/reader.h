@@ -23,6 +23,7 @@
 
 #include "named/heard.h"
 #include "named/members.h"
+#include "named/peers.h"
 #include "named/watch.h"
 #include "log/log.h"
 #include "queue/ring.h"
@@ -215,11 +216,14 @@ int bus__reader_topic(struct bus *bus, const struct bus_mailbox *mbox, const cha
 /* A question is to be asked from the mailbox, and its replies to be read. The same errors. */
 int bus__reader_start(struct bus_mailbox *mbox);
 
-/* Whether messages on the topic come through the log: all but what a bus tells of itself, unless it is of its members. */
+/* Whether messages on the topic come through the log: all but what a bus tells of itself, unless it is of its members and their
+ * links' peers. */
 static inline bool
 bus__is_logged(const char *topic)
 {
-	return topic[0] != '$' || strncmp(topic, MEMBERS_PREFIX, sizeof MEMBERS_PREFIX - 1) == 0;
+	return topic[0] != '$' || strncmp(topic, MEMBERS_PREFIX, sizeof MEMBERS_PREFIX - 1) == 0 ||
+	       strncmp(topic, PEERS_PREFIX, sizeof PEERS_PREFIX - 1) == 0 ||
+	       strcmp(topic, REFUSED_TOPIC) == 0;
 }
 
 #endif

@@ -1,0 +1,352 @@
+/* Who is connected by links, who was refused and why: bus_explain_peers(), $bus/refused and $bus/peers/N. */
+#define _GNU_SOURCE
+#include "link_test.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <libbus/pack.h>
+
+#include "link/link.h"
+#include "named_test.h"
+#include "raw_peer.h"
+#include "users_test.h"
+
+static const struct bus_link_config patient = {.size = sizeof patient, .heartbeat_ms = 3600000};
+
+static bool
+says(struct bus *bus, const char *what)
+{
+	static char text[64 * 1024];
+
+	ck_assert_int_gt(bus_explain_peers(bus, text, sizeof text), 0);
+	return strstr(text, what) != NULL;
+}
+
+static const char *
+file_of_test(const char *name, const char *text)
+{
+	static char path[2][300];
+	char *at = path[name[0] == 'u'];
+	FILE *file;
+
+	snprintf(at, sizeof path[0], "%s/%s", bus_test_dir(), name);
+	file = fopen(at, "w");
+	ck_assert_ptr_nonnull(file);
+	fputs(text, file);
+	fclose(file);
+	ck_assert_int_eq(chmod(at, 0600), 0);
+	return at;
+}
+
+/* A bus with the users pico and zero, "leek soup", and this ACL. i: of listen_url(). */
+static void
+open_guarded(struct pair *p, struct bus *a, int i, const char *acl)
+{
+	const char *users = file_of_test("users", "");
+	const struct bus_link_config cfg = {.size = sizeof cfg,
+	    .heartbeat_ms = 3600000,
+	    .users_file = users,
+	    .acl_file = acl != NULL ? file_of_test("acl", acl) : NULL};
+
+	add_user(users, "pico", "leek soup");
+	add_user(users, "zero", "leek soup");
+	p->a = a;
+	p->b = open_bus();
+	ck_bus(bus_listen(p->a, listen_url(i), &cfg, &p->la), 0);
+	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
+}
+
+static struct bus_link *
+dial_as(struct bus *bus, const char *url, const char *user, const char *password)
+{
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, .heartbeat_ms = 3600000, .user = user, .password = password};
+	struct bus_link *link;
+
+	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
+	return link;
+}
+
+static void
+pair_end(struct pair *p)
+{
+	bus_link_close(p->lb);
+	bus_link_close(p->la);
+	ck_assert_int_ge(bus_close(p->b, patience_ms()), 0);
+	ck_assert_int_ge(bus_close(p->a, patience_ms()), 0);
+}
+
+/* --- what is said ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(peers_are_there_while_they_are_connected)
+{
+	struct pair p = {.lb = NULL};
+
+	open_guarded(&p, open_bus(), _i, NULL);
+	ck_assert(says(p.a, "no peer is connected, and none was refused\n"));
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(is_up(p.lb) && stats_of(p.la).peers == 1);
+	ck_eventually(says(p.a, ": user \"pico\", at "));
+	ck_eventually(says(p.b, "connected ") && says(p.b, p.url) &&
+		      says(p.b, "user \"pico\", dialled since 20"));
+	bus_link_close(p.lb);
+	p.lb = NULL;
+	ck_eventually(!says(p.a, "connected "));
+	ck_eventually(!says(p.b, "connected "));
+	pair_end(&p);
+}
+END_TEST
+
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+{
+	char text[32], one[1];
+	struct bus *bus = open_bus();
+	int len = bus_explain_peers(bus, NULL, 0);
+
+	ck_assert_int_eq(len, (int)strlen("no peer is connected, and none was refused\n"));
+	ck_assert_int_eq(bus_explain_peers(bus, text, sizeof text), len);
+	ck_assert_str_eq(text, "no peer is connected, and none ");
+	ck_assert_int_eq(bus_explain_peers(bus, one, 1), len);
+	ck_bus(bus_explain_peers(bus, NULL, 1), BUS_E_INVAL);
+	ck_bus(bus_explain_peers(NULL, text, sizeof text), BUS_E_INVAL);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+static const struct {
+	const char *user, *password, *there,
+	    *here; /* what is said where it listens, and where it dials */
+} logins[] = {
+    {"pico", "leek",
+	"wrong password for \"pico\": ", "does not accept the user or password of \"pico\""},
+    {"nobody", "leek soup",
+	"a user that is not in users_file: ", "does not accept the user or password of \"nobody\""},
+    {NULL, NULL, "no user given: ", "does not accept the user or password of this bus"},
+};
+
+START_TEST(who_may_not_log_in_is_told_apart_here_and_not_there)
+{
+	struct pair p;
+
+	open_guarded(&p, open_bus(), 2, NULL);
+	p.lb = dial_as(p.b, p.url, logins[_i].user, logins[_i].password);
+	ck_eventually(says(p.a, logins[_i].there));
+	ck_eventually(says(p.b, logins[_i].here));
+	ck_assert(!says(p.a, "nobody") && !says(p.a, "leek"));
+	ck_assert(!says(p.b, "users_file") && !says(p.b, "wrong password"));
+	pair_end(&p);
+}
+END_TEST
+
+START_TEST(who_fails_too_often_waits_and_another_user_does_not)
+{
+	struct bus_link *other;
+	struct bus *c = open_bus();
+	struct pair p;
+
+	open_guarded(&p, open_bus(), 2, NULL);
+	bus__back_off_most_ms = 10;
+	p.lb = dial_as(p.b, p.url, "pico", "wrong");
+	ck_eventually(says(p.a, "too many attempts"));
+	/* Failures count, attempts that come too early do not. */
+	ck_assert(says(p.a, "5 times"));
+	other = dial_as(c, p.url, "zero", "leek soup");
+	ck_eventually(is_up(other));
+	/* With the right password now, it still has to wait. */
+	bus_link_close(p.lb);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(is_up(p.lb));
+	ck_bus(bus_close(c, 0), 0);
+	pair_end(&p);
+}
+END_TEST
+
+static const struct {
+	const char *bytes, *says;
+} strangers[] = {
+    {"GET / HTTP/1.1\r\n\r\n", "HTTP, and this port speaks links only"},
+    {"\x16\x03\x01\x02", "TLS on a port without it"},
+    {"\x10\x0c\x04\x04MQTT", "bytes that are no libbus"},
+    {"\xb5libbus\x09", "another version of the wire"},
+};
+
+START_TEST(strangers_are_known_by_what_they_speak)
+{
+	struct bus *bus = open_bus();
+	struct bus_link *link;
+	char url[256];
+	int fd;
+
+	ck_bus(bus_listen(bus, listen_url(_i % 2 + 1), &patient, &link), 0);
+	ck_assert_int_gt(bus_link_url(link, url, sizeof url), 0);
+	for (size_t i = 0; i < sizeof strangers / sizeof strangers[0]; i++) {
+		fd = raw_connect(url);
+		ck_assert_int_ge(fd, 0);
+		ck_assert_int_gt(
+		    send(fd, strangers[i].bytes, strlen(strangers[i].bytes), MSG_NOSIGNAL), 0);
+		ck_eventually(says(bus, strangers[i].says));
+		close(fd);
+	}
+	bus_link_close(link);
+	/* What was refused outlives its link. */
+	ck_assert(says(bus, "HTTP"));
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
+START_TEST(too_many_connections_are_told)
+{
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, .max_peers = 1, .heartbeat_ms = 3600000};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	int fd;
+
+	pair_link(&p, 1, &cfg);
+	fd = raw_connect(p.url);
+	ck_assert_int_ge(fd, 0);
+	ck_eventually(says(p.a, "refused this machine: too many connections: raise max_peers"));
+	close(fd);
+	pair_end(&p);
+}
+END_TEST
+
+START_TEST(what_the_acl_refuses_is_told_on_both_sides)
+{
+	struct bus_mailbox *m;
+	struct pair p;
+
+	open_guarded(&p, open_bus(), 1, "user pico\ntopic read public/#\n");
+	m = subscriber(p.b, "secrets/#");
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually(says(p.a, "filter not allowed for \"pico\": secrets/#: "));
+	ck_eventually(says(p.b, "the peer does not let this bus read: secrets/#: "));
+	ck_bus(bus_mailbox_subscribe(m, "public/#", NULL, NULL, NULL), 0);
+	ck_eventually(is_up(p.lb));
+	publish_text(p.b, "public/x", "no");
+	ck_bus(bus_subscribe(p.a, "public/#", ignore_message, NULL, NULL), 0);
+	ck_eventually((publish_text(p.b, "public/x", "no"),
+	    says(p.a, "topic not allowed for \"pico\": public/x: ")));
+	ck_eventually(says(p.b, "the peer does not let this bus write: public/x: "));
+	pair_end(&p);
+}
+END_TEST
+
+/* --- notices ------------------------------------------------------------------------------------------------------------- */
+
+static bool
+has(const struct bus_msg *msg, const char *text)
+{
+	return memmem(msg->data, msg->len, text, strlen(text)) != NULL;
+}
+
+static void
+await_notice(struct bus_mailbox *m, const char *text)
+{
+	const struct bus_msg *msg;
+
+	do
+		ck_assert_int_eq(bus_recv(m, patience_ms(), &msg), 1);
+	while (!has(msg, text));
+	ck_assert_str_eq(msg->topic, "$bus/refused");
+	ck_assert_int_eq(msg->type, BUS_TYPE_MSGPACK);
+	ck_assert(has(msg, "refused") && has(msg, "address") && has(msg, "count"));
+}
+
+START_TEST(refusal_is_a_notice_too)
+{
+	struct bus *bus = _i == 1 ? join(bus_test_dir()) : open_bus();
+	struct bus_mailbox *m = subscriber(bus, "$bus/refused");
+	struct bus_link *link;
+	char url[256];
+	int fd;
+
+	ck_bus(bus_listen(bus, listen_url(1), &patient, &link), 0);
+	ck_assert_int_gt(bus_link_url(link, url, sizeof url), 0);
+	fd = raw_connect(url);
+	ck_assert_int_eq(send(fd, "GET / ", 6, MSG_NOSIGNAL), 6);
+	await_notice(m, "HTTP, and this port");
+	close(fd);
+	bus_link_close(link);
+	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+/* --- other processes ------------------------------------------------------------------------------------------------------- */
+
+static void
+listen_and_stay(const char *dir, int number)
+{
+	struct bus *bus = join(dir);
+	struct bus_mailbox *m = subscriber(bus, "end");
+	const struct bus_msg *msg;
+	struct bus_link *link;
+	char url[256];
+
+	snprintf(url, sizeof url, "ipc://%s/socket", dir);
+	ck_bus(bus_listen(bus, url, &patient, &link), 0);
+	retain_text(bus, "listens", url);
+	ck_assert_int_eq(bus_recv(m, patience_ms(), &msg), 1);
+	/* Without closing, or in order. */
+	if (number == 0)
+		_exit(0);
+	bus_link_close(link);
+	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
+}
+
+START_TEST(other_processes_read_what_the_one_with_the_link_knows)
+{
+	pid_t child = start(listen_and_stay, bus_test_dir(), _i);
+	struct bus *bus = join(bus_test_dir()), *peer = open_bus();
+	struct bus_mailbox *m = subscriber(bus, "listens"), *kept;
+	const struct bus_msg *msg;
+	struct bus_link *link;
+	char url[256], line[64];
+	int fd;
+
+	ck_assert_int_eq(bus_recv(m, patience_ms(), &msg), 1);
+	snprintf(url, sizeof url, "%.*s", (int)msg->len, (const char *)msg->data);
+	fd = raw_connect(url);
+	ck_assert_int_eq(send(fd, "GET / ", 6, MSG_NOSIGNAL), 6);
+	snprintf(line, sizeof line, "pid %d: refused this machine: HTTP", (int)child);
+	ck_eventually(says(bus, line));
+	ck_bus(bus_dial(peer, url, &patient, &link), 0);
+	ck_eventually(is_up(link));
+	snprintf(line, sizeof line, "pid %d: connected this machine: without a user", (int)child);
+	ck_eventually(says(bus, line));
+	kept = subscriber(bus, "$bus/peers/+");
+	ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
+	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
+	ck_assert(has(msg, "HTTP, and this port") && (msg->flags & BUS_MSG_KEPT));
+	/* When the process has gone, so has what it kept. */
+	publish_text(bus, "end", "");
+	finish(child);
+	close(fd);
+	do
+		ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
+	while (msg->len != 0);
+	ck_eventually(says(bus, "no peer is connected, and none was refused"));
+	ck_assert_int_ge(bus_close(peer, patience_ms()), 0);
+	ck_bus(bus_close(bus, patience_ms()), 0);
+}
+END_TEST
+
+Suite *
+bus_test_suite(void)
+{
+	Suite *suite = suite_create("explain peers");
+	TCase *tcase = tcase_create("explain peers");
+
+	tcase_set_timeout(tcase, bus_test_limit());
+	tcase_add_loop_test(tcase, peers_are_there_while_they_are_connected, 0, LINK_TEST_SCHEMES);
+	tcase_add_test(tcase, text_that_does_not_fit_is_cut_and_its_length_is_told);
+	tcase_add_loop_test(tcase, who_may_not_log_in_is_told_apart_here_and_not_there, 0, 3);
+	tcase_add_test(tcase, who_fails_too_often_waits_and_another_user_does_not);
+	tcase_add_loop_test(tcase, strangers_are_known_by_what_they_speak, 0, 2);
+	tcase_add_test(tcase, too_many_connections_are_told);
+	tcase_add_test(tcase, what_the_acl_refuses_is_told_on_both_sides);
+	tcase_add_loop_test(tcase, refusal_is_a_notice_too, 0, 2);
+	tcase_add_loop_test(tcase, other_processes_read_what_the_one_with_the_link_knows, 0, 2);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
