@@ -10,6 +10,7 @@
 
 #include <libbus/error.h>
 
+#include "base/config_path.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "crypto/mbed.h"
@@ -82,17 +83,7 @@ bus__file_free(unsigned char *data, size_t len)
 char *
 bus__file_default(const char *name)
 {
-	const char *config = secure_getenv("XDG_CONFIG_HOME"), *home = secure_getenv("HOME");
-	bool given = config != NULL && config[0] == '/';
-	size_t cap;
 	char *path;
 
-	if (!given && (home == NULL || home[0] != '/'))
-		return NULL;
-	cap = strlen(given ? config : home) + strlen(name) + sizeof "/.config/libbus/";
-	path = bus__malloc(cap);
-	if (path != NULL)
-		snprintf(path, cap, "%s%s/libbus/%s", given ? config : home,
-		    given ? "" : "/.config", name);
-	return path;
+	return bus__config_path(name, &path) == 0 ? path : NULL;
 }
