@@ -304,6 +304,7 @@ bus__unref(struct bus *bus)
 	bus__trie_fini(&bus->trie);
 	for (unsigned i = 0; i < STRIPES; i++)
 		bus__pool_close(bus->stripes[i].pool);
+	bus__pool_close(bus->links_pool);
 	bus__inbox_fini(&bus->inbox);
 	bus->kind->fini(bus);
 	for (unsigned i = 0; i < KEEP_LOCKS; i++)

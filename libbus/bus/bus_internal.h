@@ -66,6 +66,7 @@ struct bus {
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
 	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
 	void *links;
+	struct bus__pool *links_pool; /* for large payloads that links brought: the link thread's */
 	const struct bus__link_hooks *hooks;
 	_Atomic uint64_t numbered; /* messages for peers that number them, on a private bus */
 	/* Of a bus that is closed: the stripes that were not free yet, and the next one that is left behind. */

@@ -12,8 +12,10 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 {
 	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
 	const struct brought brought = {.by = asker, .passed = passed};
-	struct attempt attempt = {
-	    .from_peer = true, .brought = &brought, .offer = is_value ? offer : NULL};
+	struct attempt attempt = {.from_peer = true,
+	    .brought = &brought,
+	    .offer = is_value ? offer : NULL,
+	    .pool = &pub->bus->links_pool};
 	struct ring_item item;
 	int err = bus__pub_enter(pub);
 
