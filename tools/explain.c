@@ -1,4 +1,4 @@
-/* libbus explain: who gets a topic, who does not, and why. */
+/* libbus explain: who gets a topic, who does not, and why; and who is connected by links, or was refused. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
@@ -7,24 +7,38 @@
 
 static const char help[] =
     "Usage: libbus explain BUS TOPIC [--dir DIR]\n"
+    "       libbus explain BUS --peers [--dir DIR]\n"
     "\n"
     "Says which processes on the bus get a topic: pid, program, filter, how many messages of the log they\n"
     "have not handled yet, how many they lost, and their policy. Then which filters nearly match, and why they do\n"
     "not: a level too many or missing, a slash at an end, another case, another spelling. Then the topic's\n"
     "last value, if it keeps one. It asks no process: those that are stopped are told too.\n"
-    "\n" CLI_NAMED_OPTIONS_HELP "  --help                  this text\n"
+    "With --peers it says who is connected to the bus by links, and since when; then the last 32 peers that were refused something:\n"
+    "the reason, what to do, how often and when. Up to a second may pass until a refusal is there.\n"
+    "\n" CLI_NAMED_OPTIONS_HELP "  --peers                 of links, instead of a topic\n"
+    "  --help                  this text\n"
     "\n"
     "Examples:\n"
     "  libbus explain home room/kitchen/temperature\n"
     "  libbus explain home room/door | grep ' gets it by '\n"
+    "  libbus explain home --peers\n"
     "\n"
     "Status: 0 it was said, also if nobody gets it; 1 a failure, or nobody is on the bus; 2 a wrong command line.\n";
 
 static bool
 take_option(void *arg, int option, const char *value)
 {
-	(void)arg, (void)option, (void)value;
-	return false;
+	(void)option, (void)value;
+	*(bool *)arg = true;
+	return true;
+}
+
+/* topic NULL: of the peers. */
+static int
+explain(struct bus *bus, const char *topic, char *text, size_t cap)
+{
+	return topic != NULL ? bus_explain(bus, topic, text, cap)
+			     : bus_explain_peers(bus, text, cap);
 }
 
 static enum status
@@ -43,7 +57,7 @@ print_text(struct bus *bus, const char *topic)
 			return STATUS_FAILED;
 		}
 		text = larger;
-		len = bus_explain(bus, topic, text, (size_t)room);
+		len = explain(bus, topic, text, (size_t)room);
 	} while (len >= room);
 	if (len >= 0)
 		fputs(text, stdout);
@@ -83,17 +97,23 @@ enum status
 explain_main(int argc, char **argv)
 {
 	static const struct option options[] = {
+	    {"peers", no_argument, NULL, 'p'},
 	    CLI_NAMED_OPTIONS,
 	    {0},
 	};
+	bool peers = false;
 	struct cli cli = {.named = true};
 	struct bus *bus = NULL;
 	enum status status;
 
-	if (!cli_parse(&cli, argc, argv, options, help, take_option, NULL, &status))
+	if (!cli_parse(&cli, argc, argv, options, help, take_option, &peers, &status))
 		goto free_cli;
 	status = STATUS_USAGE;
-	if (cli.word_count != 1) {
+	if (peers && cli.word_count != 0) {
+		complain("give a topic or --peers: libbus explain %s --peers", cli.bus);
+		goto free_cli;
+	}
+	if (!peers && cli.word_count != 1) {
 		complain("give one topic: libbus explain %s room/kitchen", cli.bus);
 		goto free_cli;
 	}
@@ -102,8 +122,8 @@ explain_main(int argc, char **argv)
 		bus = cli_open_bus(&cli);
 	if (bus == NULL)
 		goto free_cli;
-	status = print_text(bus, cli.words[0]);
-	if (status == STATUS_OK)
+	status = print_text(bus, peers ? NULL : cli.words[0]);
+	if (status == STATUS_OK && !peers)
 		print_kept(bus, cli.words[0]);
 	bus_close(bus, 0);
 free_cli:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 
 import pytest
 from programs import LIBBUS, run, started
@@ -104,3 +105,35 @@ def test_help_says_what_it_prints(named):
     assert done.returncode == 0
     assert done.stdout.decode().startswith("Usage: libbus explain BUS TOPIC [--dir DIR]\n")
     assert "  libbus explain BUS TOPIC " in run(LIBBUS, "--help").stdout.decode()
+
+
+def test_peers_of_another_process_are_told_with_what_was_refused(named, tmp_path, eventually):
+    def peers():
+        done = run(LIBBUS, "explain", "test", "--peers", "--dir", tmp_path)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    assert named.explain_peers() == "no peer is connected, and none was refused\n"
+    assert peers() == named.explain_peers()
+    with named.listen(f"ipc://{tmp_path}/link") as link, libbus.Bus() as peer, peer.dial(link.url):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(f"{tmp_path}/link")
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            eventually(lambda: f"pid {os.getpid()}: refused this machine: HTTP" in peers())
+        eventually(
+            lambda: (
+                f"pid {os.getpid()}: connected this machine: without a user, at ipc://" in peers()
+            )
+        )
+        assert (
+            "refused this machine: HTTP, and this port speaks links only" in named.explain_peers()
+        )
+        assert "dialled since 20" in peer.explain_peers()
+    eventually(lambda: "connected" not in peers())
+
+
+@pytest.mark.parametrize("words", [("--peers", "topic"), ()])
+def test_a_topic_or_the_peers(named, tmp_path, words):
+    done = run(LIBBUS, "explain", "test", *words, "--dir", tmp_path)
+    assert done.returncode == 2
+    assert b"give " in done.stderr

@@ -205,6 +205,7 @@ def named(folder: str) -> None:
         assert_type(bus.log_stats()["messages_left"], int)
         assert_type(bus.log_stats()["members"][0]["alive"], bool)
         assert_type(bus.explain("a"), str)
+        assert_type(bus.explain_peers(), str)
         assert_type(bus.describe(), str)
         with bus.role("typing", timeout=1) as role:
             assert_type(role, libbus.Role)

@@ -851,6 +851,14 @@ class Bus:
 
         Threads: any. Blocks: never, but it looks at every filter and, on a named bus, reads a file of each process.
         """
+    def explain_peers(self) -> str:
+        """Who is connected to the bus by links, and what was refused to peers and why: one fact a line, for people.
+
+        Of what was refused it knows the last 32 peers: the reason, what to do, how often and when (UTC). On a bus with a name it
+        tells of the links of all processes, up to a second ago. The words may change between versions; $bus/refused is for programs.
+
+        Threads: any. Blocks: never.
+        """
     def describe(self) -> str:
         """What a bus with a name is, for people: its log, how full that is, and the processes on it.
 

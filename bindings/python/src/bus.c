@@ -939,17 +939,26 @@ PyDoc_STRVAR(bus_explain_doc,
     "\n"
     "Threads: any. Blocks: never, but it looks at every filter and, on a named bus, reads a file of each process.");
 
-/* What the bus writes of a topic, or without one of itself. */
+/* What a bus writes for people. */
+typedef int (*writer)(struct bus *bus, const char *topic, char *ret_text, size_t cap);
+
 static int
-write_text(struct bus *bus, const char *topic, char *ret_text, size_t cap)
+write_bus(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 {
-	return topic != NULL ? bus_explain(bus, topic, ret_text, cap)
-			     : bus_describe(bus, ret_text, cap);
+	(void)topic;
+	return bus_describe(bus, ret_text, cap);
+}
+
+static int
+write_peers(struct bus *bus, const char *topic, char *ret_text, size_t cap)
+{
+	(void)topic;
+	return bus_explain_peers(bus, ret_text, cap);
 }
 
 /* The whole text, to be freed by PyMem_RawFree(); NULL with a length: out of memory. */
 static int
-whole_text(struct bus *bus, const char *topic, char **ret_text)
+whole_text(struct bus *bus, writer write_text, const char *topic, char **ret_text)
 {
 	char *text = NULL;
 	int cap = 0, len;
@@ -966,9 +975,9 @@ whole_text(struct bus *bus, const char *topic, char **ret_text)
 	return len;
 }
 
-/* topic NULL: of the bus itself; name is its text. */
+/* topic: NULL unless it is about one; name is its text. */
 static PyObject *
-text_about(struct bus_object *self, PyObject *topic, const char *name)
+text_about(struct bus_object *self, writer write_text, PyObject *topic, const char *name)
 {
 	char *text = NULL;
 	PyObject *answer;
@@ -976,7 +985,7 @@ text_about(struct bus_object *self, PyObject *topic, const char *name)
 
 	if (len < 0)
 		return error_raise(self->core, len, ABOUT_NAME, NULL);
-	Py_BEGIN_ALLOW_THREADS len = whole_text(self->bus, name, &text);
+	Py_BEGIN_ALLOW_THREADS len = whole_text(self->bus, write_text, name, &text);
 	Py_END_ALLOW_THREADS gate_leave(&self->gate);
 	if (len < 0)
 		answer = error_raise_because(self->core, len, ABOUT_TOPIC, topic,
@@ -996,7 +1005,23 @@ bus_explain_topic(struct bus_object *self, PyObject *topic)
 {
 	const char *name = text_of(self->core, topic, ABOUT_TOPIC);
 
-	return name == NULL ? NULL : text_about(self, topic, name);
+	return name == NULL ? NULL : text_about(self, bus_explain, topic, name);
+}
+
+PyDoc_STRVAR(bus_explain_peers_doc,
+    "explain_peers($self, /)\n--\n\n"
+    "Who is connected to the bus by links, and what was refused to peers and why: one fact a line, for people.\n"
+    "\n"
+    "Of what was refused it knows the last 32 peers: the reason, what to do, how often and when (UTC). On a bus with a name it\n"
+    "tells of the links of all processes, up to a second ago. The words may change between versions; $bus/refused is for programs.\n"
+    "\n"
+    "Threads: any. Blocks: never.");
+
+static PyObject *
+bus_explain_the_peers(struct bus_object *self, PyObject *unused)
+{
+	(void)unused;
+	return text_about(self, write_peers, NULL, NULL);
 }
 
 PyDoc_STRVAR(bus_describe_doc,
@@ -1011,7 +1036,7 @@ static PyObject *
 bus_describe_self(struct bus_object *self, PyObject *unused)
 {
 	(void)unused;
-	return text_about(self, NULL, NULL);
+	return text_about(self, write_bus, NULL, NULL);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
@@ -1071,6 +1096,7 @@ static PyMethodDef bus_methods[] = {
     {"stats", (PyCFunction)bus_counters, METH_NOARGS, bus_stats_doc},
     {"log_stats", (PyCFunction)bus_log_numbers, METH_NOARGS, bus_log_stats_doc},
     {"explain", (PyCFunction)bus_explain_topic, METH_O, bus_explain_doc},
+    {"explain_peers", (PyCFunction)bus_explain_the_peers, METH_NOARGS, bus_explain_peers_doc},
     {"describe", (PyCFunction)bus_describe_self, METH_NOARGS, bus_describe_doc},
     {NULL, NULL, 0, NULL},
 };
