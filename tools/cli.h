@@ -45,10 +45,11 @@ struct cli_link {
 struct cli {
 	struct cli_link *links;
 	size_t link_count;
-	struct bus_link_config link;  /* of each: what its kind of link has; size 0: nothing was given */
-	const char *password_file;    /* NULL: not given */
-	char *password;               /* as read; wiped by cli_free() */
-	int64_t connect_ms; /* 0: not given */
+	struct bus_link_config
+	    link; /* of each: what its kind of link has; size 0: nothing was given */
+	const char *password_file; /* NULL: not given */
+	char *password;            /* as read; wiped by cli_free() */
+	int64_t connect_ms;        /* 0: not given */
 	const char *
 	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
 	bool named;         /* it is for buses with a name: addresses do not replace that */
@@ -100,15 +101,15 @@ enum {
 	"  BUS                     its name: all programs of this user that open it are on it\n"   \
 	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
 
-#define CLI_OPTIONS_HELP                                                                           \
-	CLI_NAMED_OPTIONS_HELP                                                                     \
-	"Or, instead of a name, addresses of programs that have private buses:\n"                  \
-	"  --dial URL              connect there; may be given several times\n"                    \
-	"  --listen URL            let others connect here; may be given several times\n"              \
-	"Beyond this machine (libbus hub --help says more):\n"                                     \
-	"  --user NAME             who we are there; the password comes from --password-file FILE,\n"  \
-	"                          $LIBBUS_PASSWORD or the terminal\n"                             \
-	"  --lan                   the address is in this network, and nothing is encrypted\n"     \
+#define CLI_OPTIONS_HELP                                                                              \
+	CLI_NAMED_OPTIONS_HELP                                                                        \
+	"Or, instead of a name, addresses of programs that have private buses:\n"                     \
+	"  --dial URL              connect there; may be given several times\n"                       \
+	"  --listen URL            let others connect here; may be given several times\n"             \
+	"Beyond this machine (libbus hub --help says more):\n"                                        \
+	"  --user NAME             who we are there; the password comes from --password-file FILE,\n" \
+	"                          $LIBBUS_PASSWORD or the terminal\n"                                \
+	"  --lan                   the address is in this network, and nothing is encrypted\n"        \
 	"  --ca FILE               of tls://: who signed the other side's certificate\n"
 
 /* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after

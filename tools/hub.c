@@ -203,8 +203,7 @@ hub_main(int argc, char **argv)
 	signals = cli_signals();
 	if (signals < 0)
 		goto free_cli;
-	if (hub.cli.link.users_file != NULL &&
-	    !hub_first_user(hub.cli.link.users_file, &password))
+	if (hub.cli.link.users_file != NULL && !hub_first_user(hub.cli.link.users_file, &password))
 		goto free_cli;
 	hub.bus = cli_open_bus(&hub.cli);
 	if (hub.bus == NULL)

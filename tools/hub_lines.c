@@ -69,7 +69,8 @@ url_from_outside(struct bus_link *link, char ret_url[URL])
 /* --- what to paste -------------------------------------------------------------------------------------- */
 
 void
-hub_print_lines(const struct cli_link *link, const struct bus_link_config *cfg, const char *password)
+hub_print_lines(
+    const struct cli_link *link, const struct bus_link_config *cfg, const char *password)
 {
 	const bool encrypts = strncmp(link->url, "tls:", 4) == 0;
 	const char *user = password != NULL ? HUB_USER : "NAME";
@@ -93,9 +94,10 @@ hub_print_lines(const struct cli_link *link, const struct bus_link_config *cfg, 
 	    user, shown, encrypts ? ".ca_file = \"ca.pem\"" : ".allow_lan = 1", url);
 	printf("  Python  bus.dial(\"%s\", user=\"%s\", password=\"%s\", %s)\n\n", url, user, shown,
 	    encrypts ? "ca=\"ca.pem\"" : "allow_lan=True");
-	printf("  shell   LIBBUS_PASSWORD='%s' libbus sub --dial %s --user %s %s '#'\n\n", shown, url,
-	    user, encrypts ? "--ca ca.pem" : "--lan");
+	printf("  shell   LIBBUS_PASSWORD='%s' libbus sub --dial %s --user %s %s '#'\n\n", shown,
+	    url, user, encrypts ? "--ca ca.pem" : "--lan");
 	if (!encrypts && cfg->allow_lan != 0)
-		printf("Nothing is encrypted: whoever is in this network can read what is published.\n");
+		printf(
+		    "Nothing is encrypted: whoever is in this network can read what is published.\n");
 	fflush(stdout);
 }

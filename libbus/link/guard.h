@@ -13,10 +13,11 @@
 
 struct bus__guard {
 	/* Dialling. */
-	char *user, *password;      /* both or neither */
-	struct bus__hash_job job;   /* the keys of the password, for the salt that the peer named last */
-	struct bus__task hashed;    /* job is done */
-	bool is_hashing, has_keys;  /* job runs; job.keys are those of job.salting */
+	char *user, *password; /* both or neither */
+	struct bus__hash_job
+	    job; /* the keys of the password, for the salt that the peer named last */
+	struct bus__task hashed;   /* job is done */
+	bool is_hashing, has_keys; /* job runs; job.keys are those of job.salting */
 
 	/* Listening. The link thread replaces both when the files are read again. */
 	char *users_file, *acl_file;

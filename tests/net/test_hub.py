@@ -80,7 +80,9 @@ class Program:
         return "\n".join(self.lines)
 
     def shows(self, pattern):
-        return eventually(lambda: re.search(pattern, self.text(), re.MULTILINE), f"{pattern} in {self.text()}")
+        return eventually(
+            lambda: re.search(pattern, self.text(), re.MULTILINE), f"{pattern} in {self.text()}"
+        )
 
     def close(self):
         with contextlib.suppress(ProcessLookupError):
@@ -103,7 +105,17 @@ class Hub:
         self.bus_dir = tmp_path / "b"
         self.bus_dir.mkdir(mode=0o700)
         self.programs = []
-        self.hub = self.on(lab.b, LIBBUS, "hub", "home", "--dir", self.bus_dir, "--lan", "--listen", f"tcp://0.0.0.0:{PORT}")
+        self.hub = self.on(
+            lab.b,
+            LIBBUS,
+            "hub",
+            "home",
+            "--dir",
+            self.bus_dir,
+            "--lan",
+            "--listen",
+            f"tcp://0.0.0.0:{PORT}",
+        )
         self.hub.shows("^home: 0 peers")
 
     def on(self, machine, *words, **options):
@@ -146,8 +158,18 @@ def c_program(hub):
     source, program = hub.tmp / "pasted.c", hub.tmp / "pasted"
     source.write_text(C_PROGRAM % "\n".join(hub.lines("C")))
     subprocess.run(
-        ["cc", "-Wall", "-Werror", source, "-o", program, f"-I{ROOT / 'include'}", f"-I{BUILD / 'include'}",
-         f"-L{BUILD / 'libbus'}", "-lbus"],
+        [
+            "cc",
+            "-Wall",
+            "-Werror",
+            source,
+            "-o",
+            program,
+            f"-I{ROOT / 'include'}",
+            f"-I{BUILD / 'include'}",
+            f"-L{BUILD / 'libbus'}",
+            "-lbus",
+        ],
         check=True,
     )
     return hub.on(hub.lab.a, program)
@@ -189,12 +211,16 @@ def test_each_who_is_refused_is_told_to_the_owner_in_words(hub):
         "users_file": (
             "LIBBUS_PASSWORD=guess libbus sub --dial URL --user nobody --lan --connect-timeout 0.5 x",
         ),
-        "HTTP": ("python3 -c 'import socket; s = socket.create_connection((\"10.1.0.2\", PORT)); s.sendall(b\"GET / HTTP/1.1\\r\\n\\r\\n\"); s.recv(1)'",),
+        "HTTP": (
+            'python3 -c \'import socket; s = socket.create_connection(("10.1.0.2", PORT)); s.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n"); s.recv(1)\'',
+        ),
         "TLS": ("openssl s_client -connect 10.1.0.2:PORT </dev/null || :",),
     }
     for expected, (command,) in words.items():
         said = hub.on(hub.lab.a, command.replace("URL", URL).replace("PORT", str(PORT)), shell=True)
-        eventually(lambda expected=expected: expected in hub.peers(), f"{expected} in {hub.peers()}")
+        eventually(
+            lambda expected=expected: expected in hub.peers(), f"{expected} in {hub.peers()}"
+        )
         said.process.wait()
     shown = hub.peers()
     print(shown)

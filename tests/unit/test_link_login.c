@@ -189,9 +189,7 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 	ck_assert(raw_flush(peer));
 	if (!read_frame(peer, 0, &frame) || frame.kind != BUS__FRAME_AUTH)
 		return false;
-	ck_bus(bus__scram_client_challenge(
-		   &client, peer->buf + BUS__FRAME_HEAD, frame.len),
-	    0);
+	ck_bus(bus__scram_client_challenge(&client, peer->buf + BUS__FRAME_HEAD, frame.len), 0);
 	ck_bus(bus__pbkdf2_sha512(password, strlen(password), client.salting.salt,
 		   client.salting.salt_len, client.salting.iterations, NULL, NULL, salted),
 	    0);
@@ -308,8 +306,8 @@ START_TEST(replayed_login_is_refused)
 	ck_assert(raw_flush(&peer));
 	ck_assert(read_frame(&peer, 0, &frame));
 	/* The nonce of that connection, and any proof. */
-	len = snprintf(final, sizeof final, "c=biws,%.*s,p=",
-	    (int)strcspn((char *)peer.buf + BUS__FRAME_HEAD, ","),
+	len = snprintf(final, sizeof final,
+	    "c=biws,%.*s,p=", (int)strcspn((char *)peer.buf + BUS__FRAME_HEAD, ","),
 	    (char *)peer.buf + BUS__FRAME_HEAD);
 	memset(final + len, 'A', 86);
 	memcpy(final + len + 86, "==", 2);

@@ -672,7 +672,8 @@ open_link(struct bus_object *self, link_open open, bool dials, PyObject *args, P
 		goto end_settings;
 	err = gate_enter(&self->gate);
 	if (err == 0) {
-		Py_BEGIN_ALLOW_THREADS err = open(self->bus, settings.text, &settings.config, &link);
+		Py_BEGIN_ALLOW_THREADS err =
+		    open(self->bus, settings.text, &settings.config, &link);
 		Py_END_ALLOW_THREADS gate_leave(&self->gate);
 	}
 	answer = err < 0 ? error_raise(self->core, err, ABOUT_ADDRESS, settings.url)

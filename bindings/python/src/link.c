@@ -109,8 +109,8 @@ link_counters(struct link_object *self, PyObject *unused)
 	ended = counters(ends, stats.ended, BUS_LINK_END_COUNT);
 	if (ended == NULL)
 		return NULL;
-	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N, s:K, s:K, s:K}", "state",
-	    state_name(stats.state), "peers", (unsigned)stats.peers, "last_error",
+	return Py_BuildValue("{s:s, s:I, s:z, s:K, s:K, s:K, s:K, s:K, s:N, s:K, s:K, s:K}",
+	    "state", state_name(stats.state), "peers", (unsigned)stats.peers, "last_error",
 	    stats.last_error < 0 ? bus_errname(stats.last_error) : NULL, "sent",
 	    (unsigned long long)stats.sent, "received", (unsigned long long)stats.received, "lost",
 	    (unsigned long long)stats.lost, "lost_by_peers",

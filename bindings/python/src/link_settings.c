@@ -5,8 +5,7 @@ enum path { PATH_CA, PATH_CERT, PATH_KEY, PATH_PSK, PATH_USERS, PATH_ACL };
 
 /* What both calls take, before and behind what only one of them does. */
 #define FIRST_NAMES "url", "heartbeat", "max_peers", "max_bytes", "peer_bytes"
-#define LAST_NAMES                                                                                 \
-	"ca", "cert", "key", "psk", "allow_lan", "allow_insecure_remote", "relays", NULL
+#define LAST_NAMES  "ca", "cert", "key", "psk", "allow_lan", "allow_insecure_remote", "relays", NULL
 
 struct numbers {
 	PyObject *heartbeat;
@@ -43,8 +42,8 @@ path(const struct link_settings *settings, enum path which)
 }
 
 int
-link_settings_read(struct core *core, PyObject *args, PyObject *kwargs, bool dials,
-    struct link_settings *settings)
+link_settings_read(
+    struct core *core, PyObject *args, PyObject *kwargs, bool dials, struct link_settings *settings)
 {
 	struct numbers n = {.heartbeat = Py_None};
 	struct bus_link_config *cfg = &settings->config;

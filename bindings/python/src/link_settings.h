@@ -5,7 +5,7 @@
 #include "core.h"
 
 struct link_settings {
-	PyObject *url;   /* borrowed, as the texts of config */
+	PyObject *url;    /* borrowed, as the texts of config */
 	const char *text; /* of the url */
 	struct bus_link_config config;
 	PyObject *paths[6]; /* held */
