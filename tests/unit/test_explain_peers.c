@@ -157,6 +157,7 @@ START_TEST(who_fails_too_often_waits_and_another_user_does_not)
 	bus_link_close(p.lb);
 	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
 	ck_eventually(is_up(p.lb));
+	bus_link_close(other);
 	ck_bus(bus_close(c, 0), 0);
 	pair_end(&p);
 }
@@ -228,6 +229,7 @@ START_TEST(what_the_acl_refuses_is_told_on_both_sides)
 	ck_eventually((publish_text(p.b, "public/x", "no"),
 	    says(p.a, "topic not allowed for \"pico\": public/x: ")));
 	ck_eventually(says(p.b, "the peer does not let this bus write: public/x: "));
+	bus_mailbox_close(m);
 	pair_end(&p);
 }
 END_TEST
@@ -290,6 +292,7 @@ listen_and_stay(const char *dir, int number)
 	/* Without closing, or in order. */
 	if (number == 0)
 		_exit(0);
+	bus_mailbox_close(m);
 	bus_link_close(link);
 	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
 }
@@ -326,6 +329,9 @@ START_TEST(other_processes_read_what_the_one_with_the_link_knows)
 		ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
 	while (msg->len != 0);
 	ck_eventually(says(bus, "no peer is connected, and none was refused"));
+	bus_link_close(link);
+	bus_mailbox_close(kept);
+	bus_mailbox_close(m);
 	ck_assert_int_ge(bus_close(peer, patience_ms()), 0);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }

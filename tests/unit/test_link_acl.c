@@ -83,6 +83,7 @@ START_TEST(filter_that_can_bring_nothing_is_refused_and_the_connection_stays)
 	expect_nothing(m);
 	ck_eventually(stats_of(p.la).sent == 1);
 	ck_assert_uint_eq(stats_of(p.la).peers, 1);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -104,6 +105,7 @@ START_TEST(dialling_side_may_have_an_acl_too)
 	publish_text(p.b, "public", "yes");
 	expect_message(m, "public", "yes");
 	expect_nothing(m);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -152,6 +154,7 @@ START_TEST(wide_filter_brings_what_may_be_read_and_loses_nothing)
 	ck_assert_uint_eq(stats_of(p.la).lost, 0);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 0);
 	ck_eventually(stats_of(p.la).sent == stats_of(p.lb).received);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -177,6 +180,7 @@ START_TEST(message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read)
 	ck_bus(bus_publish(p.a, "public", large, sizeof large), 0);
 	publish_text(p.a, "public", "2");
 	ck_assert_uint_eq(expect_message(m, "public", "2")->lost, 1);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -206,6 +210,7 @@ START_TEST(many_values_that_may_not_be_read_hide_none_that_may)
 	expect_message(m, "public", "more");
 	expect_nothing(m);
 	ck_eventually(stats_of(p.la).sent == 2);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -233,6 +238,7 @@ START_TEST(value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not)
 	publish_text(p.a, "public", "2");
 	expect_message(m, "public", "1");
 	expect_message(m, "public", "2");
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -260,6 +266,7 @@ START_TEST(message_on_a_topic_that_may_not_be_written_is_refused_and_counted)
 	ck_assert_uint_eq(stats_of(p.la).lost_by_peers, 0);
 	/* The other side is told once for each topic. */
 	ck_eventually(stats_of(p.lb).refused == 2);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
@@ -418,6 +425,7 @@ START_TEST(peer_is_told_what_its_user_may_not)
 	ck_assert_str_eq(text, "hello");
 	close(peer->fd);
 	free(peer);
+	bus_mailbox_close(m);
 	bus_link_close(p.la);
 	ck_assert_int_ge(bus_close(p.a, patience_ms()), 0);
 	ck_bus(bus_close(p.b, patience_ms()), 0);
@@ -477,6 +485,7 @@ START_TEST(topic_stays_withheld_without_memory)
 	publish_text(p.a, "public", "yes");
 	expect_message(m, "public", "yes");
 	expect_nothing(m);
+	bus_mailbox_close(m);
 	pair_close(&p);
 }
 END_TEST
