@@ -2,7 +2,8 @@
  *
  * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
  * tcp://host:port (this machine, and others where allow_lan or allow_insecure_remote say so; port 0 lets the system choose; an
- * IPv6 address in brackets, with its interface if it is link-local: tcp://[fe80::1%eth0]:7000), and what own_transport.h registered.
+ * IPv6 address in brackets, with its interface if it is link-local: tcp://[fe80::1%eth0]:7000), tls://host:port (any machine, encrypted,
+ * by the files of `libbus cert`: cert.h), and what own_transport.h registered.
  * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
  * itself on the dialling side, after a pause of at most 2 s, or 30 s for an address that was never up, with full jitter; a
  * change of this machine's networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.

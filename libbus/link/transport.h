@@ -44,7 +44,8 @@ union bus__host {
 	struct sockaddr_in6 in6;
 };
 
-/* The settings of a link as far as a transport needs them. The link owns all of it; a transport borrows it for a call. */
+/* The settings of a link as far as a transport needs them. The link owns all of it; a transport borrows it for a call, a listener as long
+ * as it lives. */
 struct bus__terms {
 	char *ca_file, *cert_file, *key_file, *psk_file; /* NULL: the transport's defaults */
 	char host[BUS__URL_NAME];                        /* as the URL has it */

@@ -20,7 +20,8 @@ static const struct bus__transport *const tcp = &bus__transport_tcp;
 struct tls_listener {
 	struct bus__listener base;
 	struct bus__listener *lower;
-	struct bus__tls_config *config;
+	const struct bus__terms
+	    *terms; /* of its link, whose files may be read again: tls is the latest config */
 	struct bus__tls_gate *gate;
 	struct bus__io lower_io, *io;
 };
@@ -36,7 +37,7 @@ accepted(void *arg)
 	tls->lower_io.stream = NULL;
 	tls->io = NULL;
 	if (err == 0) {
-		io->stream = bus__tls_stream_new(lower, tls->config, NULL, tls->gate, io->loop);
+		io->stream = bus__tls_stream_new(lower, tls->terms->tls, NULL, tls->gate, io->loop);
 		if (io->stream == NULL) {
 			lower->ops->free(lower);
 			err = BUS_E_NOMEM;
@@ -68,7 +69,6 @@ listener_free(struct bus__listener *listener)
 	if (tls->lower_io.stream != NULL)
 		tls->lower_io.stream->ops->free(tls->lower_io.stream);
 	bus__tls_gate_unref(tls->gate);
-	bus__tls_config_unref(tls->config);
 	bus__free(tls);
 }
 
@@ -103,7 +103,7 @@ listen_at(
 		bus__free(tls);
 		return err;
 	}
-	tls->config = bus__tls_config_ref(terms->tls);
+	tls->terms = terms;
 	addr->port = lower.port;
 	*ret_listener = &tls->base;
 	return 0;

@@ -1,4 +1,4 @@
-/* tls:// of a libbus that was built without mbedTLS, or without tcp://: the address parses, and each use names the missing package. */
+/* tls:// of a libbus that was built without mbedTLS, or without links: the address parses, and each use names the missing package. */
 #include <libbus/error.h>
 
 #include "transport/table.h"

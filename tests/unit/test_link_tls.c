@@ -150,6 +150,25 @@ START_TEST(keys_join_two_buses)
 }
 END_TEST
 
+START_TEST(files_that_are_read_again_hold_for_the_next_connection)
+{
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+	struct bus_link_config cfg = {.size = sizeof cfg};
+
+	p.la = listen_with(p.a, NULL, p.url);
+	make_ca("other");
+	cfg.ca_file = pem("other");
+	ck_bus(bus_dial(p.b, p.url, &cfg, &p.lb), 0);
+	ck_eventually(refused(p.lb) > 0);
+	write_text(key_of("libbus/server"), "no key", 0600);
+	ck_says(bus_link_reload(p.la), BUS_E_TLS, "server-key.pem");
+	make_cert("libbus/server", "other", "127.0.0.1");
+	ck_bus(bus_link_reload(p.la), 0);
+	ck_eventually(is_up(p.lb));
+	pair_close(&p);
+}
+END_TEST
+
 START_TEST(a_file_that_is_missing_is_named_by_the_call)
 {
 	struct bus *bus = open_bus();
@@ -369,8 +388,8 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "refusals", a_dialler_refuses_a_server_of_another_ca,
 	    a_listener_with_a_ca_refuses_who_shows_nothing_and_takes_who_shows_more,
-	    keys_join_two_buses, a_file_that_is_missing_is_named_by_the_call,
-	    a_large_message_and_many_small_ones_cross);
+	    keys_join_two_buses, files_that_are_read_again_hold_for_the_next_connection,
+	    a_file_that_is_missing_is_named_by_the_call, a_large_message_and_many_small_ones_cross);
 	BUS_TEST_CASE(suite, "strangers", clear_text_to_a_port_of_tls_is_refused,
 	    tls_to_a_port_of_clear_text_is_no_libbus,
 	    a_peer_that_vanishes_in_the_handshake_leaves_nothing,
