@@ -531,6 +531,10 @@ class Connection:
         side.counts["TOPIC"] += 1
 
     def on_msg(self, found, side, other):
+        hub = any(each.hello["features"] & RELAY for each in (side, other))
+        event = found.flags & (RETAIN | KEPT) != KEPT
+        if event and hub != (found.kind == "PASSED"):
+            side.refuse(found, "an event is PASSED where one side is a hub, and nowhere else")
         if found.number not in side.topics:
             side.refuse(found, f"no TOPIC has said what {found.number} is")
         topic = found.fields["topic"] = side.topics[found.number]
@@ -538,10 +542,6 @@ class Connection:
             side.refuse(found, f"nobody asked for {topic}")
         side.counts["KEPT" if found.flags & KEPT else "MSG"] += 1
 
-        hub = any(each.hello["features"] & RELAY for each in (side, other))
-        event = found.flags & (RETAIN | KEPT) != KEPT
-        if event and hub != (found.kind == "PASSED"):
-            side.refuse(found, "an event is PASSED where one side is a hub, and nowhere else")
 
     on_passed = on_msg
 

@@ -83,7 +83,7 @@ MOST = (1 << 64) - 1
 # What may not come behind the handshake: bytes, reason of the BYE, what the reader says of it.
 FORBIDDEN_BYTES = {
     "kind 0": (frame(0), FORBIDDEN, "kind: there is none such"),
-    "kind 16": (frame(16), FORBIDDEN, "kind: there is none such"),
+    "kind 18": (frame(18), FORBIDDEN, "kind: there is none such"),
     "kind 255": (frame(255), FORBIDDEN, "kind: there is none such"),
     "AUTH": (frame("AUTH", b"n,,n=pico,r=nonce"), FORBIDDEN, "does not need it"),
     "ACK": (frame("ACK", u64(1)), FORBIDDEN, "kind: ACK is reserved"),
@@ -98,7 +98,23 @@ FORBIDDEN_BYTES = {
     "START again": (STARTED, FORBIDDEN, "second"),
     "flags of PING": (frame("PING", flags=1), FORBIDDEN, "flags"),
     "flags of TOPIC": (frame("TOPIC", b"t", 0, 1), FORBIDDEN, "flags"),
-    "flags of LOST": (frame("LOST", u64(1), flags=1), FORBIDDEN, "flags"),
+    "flags of LOST": (frame("LOST", u64(1), flags=4), FORBIDDEN, "flags"),
+    "LOST at least, without a hub": (frame("LOST", u64(1), flags=1), FORBIDDEN, "hub"),
+    "LOST passed on, without a hub": (
+        frame("LOST", u64(1) + bytes(16) + u64(1), flags=2),
+        FORBIDDEN,
+        "hub",
+    ),
+    "LOST passed on, of 8 bytes": (frame("LOST", u64(1), flags=2), FORBIDDEN, "length"),
+    "PASSED without a hub": (frame("PASSED", bytes(16) + u64(1)), FORBIDDEN, "hub"),
+    "PASSED of 23 bytes": (frame("PASSED", bytes(23)), FORBIDDEN, "length"),
+    "PASSED under number 0": (frame("PASSED", bytes(24)), FORBIDDEN, "number"),
+    "PASSED through 9 hubs": (frame("PASSED", bytes(16) + u64(1 | 9 << 48)), FORBIDDEN, "number"),
+    "PASSED and KEPT": (
+        frame("PASSED", bytes(16) + u64(1) + u64(0) + u64(1), flags=KEPT),
+        FORBIDDEN,
+        "event",
+    ),
     "number of PING": (frame("PING", number=1), FORBIDDEN, "number"),
     "number of SUB": (frame("SUB", b"a", 1), FORBIDDEN, "number"),
     "number of LOST": (frame("LOST", u64(1), 1), FORBIDDEN, "number"),
