@@ -468,7 +468,7 @@ bus_close(struct bus *bus, int timeout_ms)
 	}
 	sum_stats(bus, &before);
 	bus__unlock(bus);
-	bus__flush_links(bus, deadline_ns);
+	bus__flush_peers(bus, deadline_ns);
 	if (bus__links_of(bus) != NULL)
 		bus->hooks->close(bus->links, deadline_ns);
 	end_mailboxes(bus, deadline_ns);

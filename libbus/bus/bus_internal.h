@@ -96,7 +96,7 @@ struct stripe *bus__read_begin(struct bus *bus);
 void bus__read_end(struct stripe *stripe);
 
 /* In flush.c: waits for what peers' mailboxes and the links hold. 0, BUS_E_TIMEDOUT and what bus_flush() answers. */
-int bus__flush_links(struct bus *bus, int64_t deadline_ns);
+int bus__flush_peers(struct bus *bus, int64_t deadline_ns);
 
 /* The state of links; NULL: there was no link yet. It is set once: under the lock it is certain that this thread sees it whole. */
 void *bus__links_of(struct bus *bus);

@@ -51,7 +51,7 @@ bus__links_of(struct bus *bus)
 }
 
 int
-bus__flush_links(struct bus *bus, int64_t deadline_ns)
+bus__flush_peers(struct bus *bus, int64_t deadline_ns)
 {
 	int err;
 
@@ -70,7 +70,7 @@ flush(struct bus *bus, int64_t deadline_ns)
 	bus__ref(bus);
 	err = flush_mailboxes(bus, has_thread, deadline_ns);
 	if (err == 0)
-		err = bus__flush_links(bus, deadline_ns);
+		err = bus__flush_peers(bus, deadline_ns);
 	if (err == 0)
 		err = bus->kind->error(bus);
 	bus__unref(bus);
