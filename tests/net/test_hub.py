@@ -202,26 +202,32 @@ def test_peers_of_the_hub_hear_each_other(hub):
     assert says.process.wait() == 0
 
 
-def test_each_who_is_refused_is_told_to_the_owner_in_words(hub):
-    words = {
-        'wrong password for "remote"': (
-            "LIBBUS_PASSWORD=guess libbus sub --dial URL --user remote --lan --connect-timeout 0.5 x",
+SUB = f"libbus sub x --dial {URL} --lan --connect-timeout 0.5"
+GET = f"""{sys.executable} -c "
+import socket
+with socket.create_connection(('10.1.0.2', {PORT})) as s:
+    s.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')
+    s.recv(1)" """
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (f"LIBBUS_PASSWORD=guess {SUB} --user remote", 'wrong password for "remote"'),
+        (f"LIBBUS_PASSWORD=guess {SUB} --user nobody", "a user that is not in users_file"),
+        (SUB, "no user given"),
+        (f"{GET}", "HTTP"),
+        (f"openssl s_client -connect 10.1.0.2:{PORT} </dev/null", "TLS"),
+        (
+            f"export LIBBUS_PASSWORD=guess; for i in 1 2 3 4 5 6; do {SUB} --user remote; done",
+            "too many attempts",
         ),
-        "no user": ("libbus sub --dial URL --lan --connect-timeout 0.5 x",),
-        "users_file": (
-            "LIBBUS_PASSWORD=guess libbus sub --dial URL --user nobody --lan --connect-timeout 0.5 x",
-        ),
-        "HTTP": (
-            'python3 -c \'import socket; s = socket.create_connection(("10.1.0.2", PORT)); s.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n"); s.recv(1)\'',
-        ),
-        "TLS": ("openssl s_client -connect 10.1.0.2:PORT </dev/null || :",),
-    }
-    for expected, (command,) in words.items():
-        said = hub.on(hub.lab.a, command.replace("URL", URL).replace("PORT", str(PORT)), shell=True)
-        eventually(
-            lambda expected=expected: expected in hub.peers(), f"{expected} in {hub.peers()}"
-        )
-        said.process.wait()
+    ],
+    ids=["password", "unknown", "none", "http", "tls", "many"],
+)
+def test_owner_is_told_in_words_who_was_refused(hub, command, words):
+    hub.on(hub.lab.a, command, shell=True)
+    eventually(lambda: words in hub.peers(), f"{words} in {hub.peers()}")
     shown = hub.peers()
     print(shown)
     assert "10.1.0.1" in shown
