@@ -112,6 +112,9 @@ tune_tcp(int fd)
 	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_ALIVE_EACH_S);
 	set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEP_ALIVE_TIMES);
 	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKED_MS);
+	/* After an outage that ends no connection, a link with little to say goes on at once: pauses between retransmissions do
+	 * not double. */
+	set(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
 }
 
 /* Nobody can connect before the socket listens. */
