@@ -6,6 +6,7 @@
 #include "bus/bus_internal.h"
 #include "link/link.h"
 #include "link/session.h"
+#include "link/terms.h"
 
 struct reload {
 	struct bus__task task;
@@ -76,8 +77,7 @@ bus_link_reload(struct bus_link *link)
 		return bus__fail_about(BUS_E_NOMEM, link->url);
 	reload->link = link;
 	reload->task = (struct bus__task){.run = swap, .arg = reload};
-	reload->terms = link->terms;
-	reload->terms.tls = NULL;
+	bus__terms_again(&link->terms, &reload->terms);
 	err = read_files(reload);
 	if (err < 0)
 		goto drop_reload;

@@ -43,3 +43,15 @@ bus__terms_fini(struct bus__terms *terms)
 	bus__free(terms->key_file);
 	bus__free(terms->psk_file);
 }
+
+void
+bus__terms_again(const struct bus__terms *terms, struct bus__terms *ret_terms)
+{
+	*ret_terms = (struct bus__terms){.ca_file = terms->ca_file,
+	    .cert_file = terms->cert_file,
+	    .key_file = terms->key_file,
+	    .psk_file = terms->psk_file,
+	    .dials = terms->dials,
+	    .encrypts = terms->encrypts};
+	memcpy(ret_terms->host, terms->host, sizeof ret_terms->host);
+}

@@ -12,6 +12,10 @@ int bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
     const struct bus__address *addr, bool dials);
 void bus__terms_fini(struct bus__terms *terms);
 
+/* The same terms for files that are read again: what prepare() reads, and nothing that the link thread writes. The texts are borrowed.
+ * Threads: any. */
+void bus__terms_again(const struct bus__terms *terms, struct bus__terms *ret_terms);
+
 /* Whether peers may be on other machines. */
 static inline bool
 bus__terms_leave(const struct bus__terms *terms)

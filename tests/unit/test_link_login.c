@@ -29,6 +29,7 @@ open_guarded(struct pair *p, int i)
 	const struct bus_link_config cfg = {
 	    .size = sizeof cfg, PATIENT, .users_file = users_file()};
 
+	p->lb = NULL;
 	unlink(users_file());
 	add_user(users_file(), "pico", "leek soup");
 	p->a = open_bus();
@@ -51,6 +52,7 @@ dial_as(struct bus *bus, const char *url, const char *user, const char *password
 static void
 close_guarded(struct pair *p)
 {
+	bus_link_close(p->lb);
 	bus_link_close(p->la);
 	ck_assert_int_ge(bus_close(p->b, 5000), 0);
 	ck_assert_int_ge(bus_close(p->a, 5000), 0);
@@ -406,6 +408,7 @@ START_TEST(link_ends_while_its_password_is_hashed)
 		p.lb = dial_as(p.b, p.url, "pico", "leek soup");
 		bus_link_close(p.lb);
 	}
+	p.lb = NULL;
 	close_guarded(&p);
 }
 END_TEST
