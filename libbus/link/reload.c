@@ -50,6 +50,21 @@ swap(void *arg)
 	drop(reload);
 }
 
+/* What never changes: the link thread writes the rest. */
+static void
+copy_terms(const struct bus__terms *terms, struct bus__terms *ret_copy)
+{
+	*ret_copy = (struct bus__terms){.ca_file = terms->ca_file,
+	    .cert_file = terms->cert_file,
+	    .key_file = terms->key_file,
+	    .psk_file = terms->psk_file,
+	    .dials = terms->dials,
+	    .allow_lan = terms->allow_lan,
+	    .allow_insecure_remote = terms->allow_insecure_remote,
+	    .encrypts = terms->encrypts};
+	memcpy(ret_copy->host, terms->host, sizeof ret_copy->host);
+}
+
 static int
 read_files(struct reload *reload)
 {
@@ -76,8 +91,7 @@ bus_link_reload(struct bus_link *link)
 		return bus__fail_about(BUS_E_NOMEM, link->url);
 	reload->link = link;
 	reload->task = (struct bus__task){.run = swap, .arg = reload};
-	reload->terms = link->terms;
-	reload->terms.tls = NULL;
+	copy_terms(&link->terms, &reload->terms);
 	err = read_files(reload);
 	if (err < 0)
 		goto drop_reload;
