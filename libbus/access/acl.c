@@ -484,7 +484,8 @@ next_rule(struct asking *asking, const char **ret_filter)
 	return &acl->rules[asking->at++];
 }
 
-static bool
+/* Apart, for its place on the stack. */
+static __attribute__((noinline)) bool
 may(const struct bus__acl *acl, const char *user, const char *topic, enum may what)
 {
 	const struct rule *rule;

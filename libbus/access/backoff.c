@@ -101,8 +101,10 @@ make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const c
 		key[0] = 'u';
 		memcpy(key + 1, user, len++);
 	}
+	if (len == 0)
+		return false;
 	*ret_id = bus__siphash(backoff->secret, key, len);
-	return len > 0;
+	return true;
 }
 
 /* --- the table ------------------------------------------------------------------------------------------------ */

@@ -81,8 +81,13 @@ static void
 post_hashed(void *arg)
 {
 	struct bus_link *link = arg;
+	struct bus__links *links = link->links;
 
-	bus__loop_post(&link->links->loop, &link->guard.hashed);
+	/* Once it is posted the link may be gone, and the links too unless they are held. */
+	if (!bus__links_enter(links))
+		return;
+	bus__loop_post(&links->loop, &link->guard.hashed);
+	bus__links_leave(links);
 }
 
 /* 1: the guard has the keys; 0: they come. The job outlives the connection: where hashing takes longer than a handshake may, the

@@ -269,6 +269,7 @@ START_TEST(refusal_is_a_notice_too)
 	ck_assert_int_eq(send(fd, "GET / ", 6, MSG_NOSIGNAL), 6);
 	await_notice(m, "HTTP, and this port");
 	close(fd);
+	bus_mailbox_close(m);
 	bus_link_close(link);
 	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
 }
