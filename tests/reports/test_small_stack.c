@@ -284,6 +284,24 @@ link_by_fifos(struct bus *bus)
 }
 
 static void
+make_certificates(void)
+{
+#ifdef BUS_TEST_TLS
+	const char *const names[] = {"pi.local", "192.168.1.4"};
+	char dir[200], path[300], line[600];
+
+	snprintf(dir, sizeof dir, "%s/certificates", bus_test_dir());
+	ck_bus(bus_cert_server(dir, names, 2, 0), 0);
+	ck_bus(bus_cert_client(dir, "kitchen", 0), 0);
+	ck_bus(bus_cert_psk(dir, "pi", line, sizeof line), 0);
+	ck_fails(bus_cert_psk(dir, "pi", line, sizeof line), BUS_E_EXIST);
+	ck_assert_int_gt(bus_cert_path(dir, "server.pem", path, sizeof path), 0);
+	ck_assert_int_gt(bus_cert_describe(path, line, sizeof line), 0);
+	ck_fails(bus_cert_describe("/nowhere", line, sizeof line), BUS_E_TLS);
+#endif
+}
+
+static void
 link_and_fail(struct bus *bus)
 {
 	struct bus_link_stats stats = {.size = 0};
@@ -390,6 +408,7 @@ use_a_bus(const char *name)
 	link_in_every_way(bus, topic);
 	link_by_name(bus);
 	fail_in_every_way(bus, mbox, topic, name != NULL);
+	make_certificates();
 	link_by_fifos(bus);
 	ck_bus(bus_flush(bus, patience_ms()), 0);
 	bus_unsubscribe(sub, NULL);
