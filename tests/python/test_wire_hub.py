@@ -45,9 +45,7 @@ def test_events_of_a_hub_say_who_published_them_and_losses_who_was_told(hub):
         publish_all(bus, "hub")
         eventually(lambda: len(events(to_b, "listening")) == 4)
 
-        hello = {
-            side: to_a.last.said(side, "HELLO")[0]["id"] for side in ("dialling", "listening")
-        }
+        hello = {side: to_a.last.said(side, "HELLO")[0]["id"] for side in ("dialling", "listening")}
         said = events(to_a, "dialling")
         assert {found["source"] for found in said} == {hello["dialling"]}
         assert [(found["number"], found["hubs"]) for found in said] == [(1, 0), (2, 0)]

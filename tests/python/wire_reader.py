@@ -542,7 +542,6 @@ class Connection:
             side.refuse(found, f"nobody asked for {topic}")
         side.counts["KEPT" if found.flags & KEPT else "MSG"] += 1
 
-
     on_passed = on_msg
 
     def on_lost(self, found, side, other):
