@@ -216,7 +216,9 @@ bus__publish_run_from_peer(
 	int done;
 
 	if (pub->record.topic == NULL) {
-		if (!is_quick(pub))
+		/* Peers get nothing of it. */
+		if (!bus__is_open(pub->bus) || !bus__pub_is_current(pub) || pub->routes == NULL ||
+		    !pub->routes->plain_here)
 			return 0;
 		put_run_here(pub, type, items, count);
 		return count;

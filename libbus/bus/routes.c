@@ -195,7 +195,7 @@ snapshot_new(uint32_t most)
 	if (snapshot == NULL)
 		return NULL;
 	atomic_init(&snapshot->refs, 1);
-	snapshot->plain = true;
+	snapshot->plain = snapshot->plain_here = true;
 	return snapshot;
 }
 
@@ -212,6 +212,8 @@ list_route(struct snapshot *snapshot, struct route *route)
 	}
 	snapshot->routes[at] = route;
 	snapshot->numbered |= route->mbox->far.numbered;
+	snapshot->plain_here &=
+	    route->mbox->is_peer || full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST;
 	snapshot->plain &=
 	    (full == BUS_FULL_DROP_OLDEST || full == BUS_FULL_DROP_NEWEST) && !snapshot->numbered;
 	route->refs++;
@@ -257,7 +259,7 @@ void
 bus__routes_show(struct bus *bus, struct topic *topic, struct snapshot *snapshot)
 {
 	if (snapshot != NULL && bus__keeps(topic))
-		snapshot->plain = false;
+		snapshot->plain = snapshot->plain_here = false;
 	/* Release: pairs with the acquire of publishers. Handles notice by comparing the pointer; it cannot
 	 * come back while they hold the old one. */
 	throw_away(bus, atomic_exchange_explicit(&topic->routes, snapshot, memory_order_acq_rel));
@@ -491,7 +493,7 @@ route_matches(struct topic *topic, struct bus_sub *const subs[], size_t count)
 	snapshot = snapshot_new(mailboxes);
 	if (snapshot == NULL)
 		return BUS_E_NOMEM;
-	snapshot->plain = !bus__keeps(topic);
+	snapshot->plain = snapshot->plain_here = !bus__keeps(topic);
 	for (size_t i = 0; i < count && err == 0; i = end) {
 		while (end < count && subs[end]->mbox->queue == subs[i]->mbox->queue)
 			end++;

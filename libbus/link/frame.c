@@ -137,6 +137,29 @@ are_flags_right(uint8_t kind, uint8_t flags)
 	}
 }
 
+/* The bodies of other frames than MSG that depend on their flags. Apart, so that a MSG pays nothing for them. */
+static __attribute__((noinline)) void
+bound_others(
+    const struct bus__frame *frame, uint32_t max_payload, uint64_t *ret_min, uint64_t *ret_max)
+{
+	switch (frame->kind) {
+	case BUS__FRAME_PASSED:
+		*ret_min = (uint32_t)BUS__PASSED + msg_extra(frame->flags);
+		*ret_max = *ret_min + max_payload;
+		break;
+	case BUS__FRAME_REPLY:
+		*ret_min = msg_extra(frame->flags);
+		*ret_max = *ret_min + (bus__reply_is_nobody(frame) ? 0 : max_payload);
+		break;
+	case BUS__FRAME_LOST:
+		*ret_min = 8 + ((frame->flags & LOST_PASSED) != 0 ? (uint32_t)BUS__PASSED : 0u);
+		*ret_max = *ret_min;
+		break;
+	default:
+		break;
+	}
+}
+
 int
 bus__frame_read(
     const uint8_t *at, size_t n, bool stranger, uint32_t max_payload, struct bus__frame *ret_frame)
@@ -161,14 +184,12 @@ bus__frame_read(
 	max = shapes[frame.kind].max;
 	if (min > max || !are_flags_right(frame.kind, frame.flags))
 		return BUS_E_PROTOCOL;
-	if (frame.kind == BUS__FRAME_MSG || frame.kind == BUS__FRAME_REPLY ||
-	    frame.kind == BUS__FRAME_PASSED) {
-		min = msg_extra(frame.flags) +
-		      (frame.kind == BUS__FRAME_PASSED ? (uint32_t)BUS__PASSED : 0u);
-		max = bus__reply_is_nobody(&frame) ? min : min + max_payload;
+	if (frame.kind == BUS__FRAME_MSG) {
+		min = msg_extra(frame.flags);
+		max = min + max_payload;
+	} else {
+		bound_others(&frame, max_payload, &min, &max);
 	}
-	if (frame.kind == BUS__FRAME_LOST)
-		min = max = 8 + ((frame.flags & LOST_PASSED) != 0 ? (uint32_t)BUS__PASSED : 0u);
 	if (frame.len > max)
 		return BUS_E_TOO_BIG;
 	if (frame.len < min || frame.number > shapes[frame.kind].numbers)
@@ -436,10 +457,10 @@ bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__sta
 	return BUS__FRAME_HEAD + BUS__START;
 }
 
-/* version: of a value, which a REPLY never is; otherwise ignored. passed: of a PASSED, otherwise NULL. */
+/* version: of a value, which a REPLY never is; otherwise ignored. */
 static size_t
 put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t number,
-    const struct bus_msg *msg, const struct bus__version *version, const struct bus__passed *passed)
+    const struct bus_msg *msg, const struct bus__version *version)
 {
 	uint8_t flags = (uint8_t)((msg->flags & MSG_VALUE) | (msg->type != 0 ? MSG_TYPED : 0u) |
 				  (msg->ttl_ms != 0 ? MSG_TTL : 0u) |
@@ -447,14 +468,7 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 				  (msg->reply_to != 0 ? MSG_REPLY_TO : 0u) | more);
 	size_t n = BUS__FRAME_HEAD;
 
-	put_head(at,
-	    (passed != NULL ? (uint64_t)BUS__PASSED : 0u) + msg_extra(flags) + msg->len +
-		msg->headers_len,
-	    kind, flags, number);
-	if (passed != NULL) {
-		put_passed(at + n, passed);
-		n += BUS__PASSED;
-	}
+	put_head(at, msg_extra(flags) + (uint64_t)msg->len + msg->headers_len, kind, flags, number);
 	if ((flags & MSG_TYPED) != 0) {
 		put(at + n, (uint32_t)msg->type, 4);
 		n += 4;
@@ -483,23 +497,15 @@ put_msg_head(uint8_t *at, enum bus__frame_kind kind, uint8_t more, uint16_t numb
 	return n;
 }
 
-static uint8_t
-more_flags(const struct bus_msg *msg, const struct bus__version *version,
-    const uint8_t sender[BUS__BUS_ID], bool before)
+size_t
+bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
+    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before)
 {
 	uint8_t more = before ? MSG_BEFORE : 0;
 
 	if ((msg->flags & MSG_VALUE) != 0 && memcmp(version->bus, sender, BUS__BUS_ID) != 0)
 		more |= MSG_ORIGIN;
-	return more;
-}
-
-size_t
-bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number, const struct bus_msg *msg,
-    const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before)
-{
-	return put_msg_head(at, BUS__FRAME_MSG, more_flags(msg, version, sender, before), number,
-	    msg, version, NULL);
+	return put_msg_head(at, BUS__FRAME_MSG, more, number, msg, version);
 }
 
 size_t
@@ -507,12 +513,17 @@ bus__passed_head_write(uint8_t at[BUS__PASSED_HEAD_MAX], uint16_t number, const 
     const struct bus__version *version, const uint8_t sender[BUS__BUS_ID], bool before,
     const struct bus__passed *passed)
 {
-	return put_msg_head(at, BUS__FRAME_PASSED, more_flags(msg, version, sender, before), number,
-	    msg, version, passed);
+	/* A MSG, whose head then moves to the front. */
+	uint8_t *moved = at + BUS__PASSED;
+	size_t n = bus__msg_head_write(moved, number, msg, version, sender, before);
+
+	put_head(at, get(moved, 4) + BUS__PASSED, BUS__FRAME_PASSED, moved[5], number);
+	put_passed(at + BUS__FRAME_HEAD, passed);
+	return BUS__PASSED + n;
 }
 
 size_t
 bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody)
 {
-	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg, NULL, NULL);
+	return put_msg_head(at, BUS__FRAME_REPLY, nobody ? REPLY_NOBODY : 0, 0, msg, NULL);
 }

@@ -28,21 +28,29 @@ is_too_far(const struct bus__session *session, const struct bus__passed *passed)
 }
 
 bool
-bus__hub_takes(struct bus__session *session, const struct bus__passed *passed, struct bus_msg *msg,
-    struct bus__offer *offer)
+bus__hub_is_new(struct bus__session *session, const struct bus__passed *passed)
 {
 	struct bus__links *links = session->link->links;
 	enum bus__seen_answer answer = BUS__SEEN_TWICE;
 
-	if (is_too_far(session, passed)) {
-		bus__count(&session->link->too_far, 1);
-		return false;
-	}
 	if (memcmp(passed->source, bus__id(links->bus), sizeof passed->source) != 0)
 		answer = bus__seen_take(&links->seen, passed->source, bus__passed_number(passed));
 	if (answer == BUS__SEEN_NEW)
 		return true;
 	bus__count(answer == BUS__SEEN_TWICE ? &session->link->repeated : &session->link->late, 1);
+	return false;
+}
+
+bool
+bus__hub_takes(struct bus__session *session, const struct bus__passed *passed, struct bus_msg *msg,
+    struct bus__offer *offer)
+{
+	if (is_too_far(session, passed)) {
+		bus__count(&session->link->too_far, 1);
+		return false;
+	}
+	if (bus__hub_is_new(session, passed))
+		return true;
 	if ((msg->flags & BUS_MSG_RETAIN) == 0)
 		return false;
 	/* Two hubs may have given it two numbers. */

@@ -15,6 +15,9 @@ bool bus__hub_numbers(const struct bus__session *session);
 /* Whether the peer may say that of a message: one that is no hub publishes only its own, and (passed NULL) passes nothing on. */
 bool bus__hub_may_say(const struct bus__session *session, const struct bus__passed *passed);
 
+/* Whether it has not come before; then it has from now on. Otherwise it is counted. */
+bool bus__hub_is_new(struct bus__session *session, const struct bus__passed *passed);
+
 /* Whether an event that came is to be published; if not it is counted. A change that came before is to be made known as a kept value,
  * of which *msg and *offer then speak. */
 bool bus__hub_takes(struct bus__session *session, const struct bus__passed *passed,

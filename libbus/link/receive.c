@@ -212,15 +212,15 @@ end_run(struct bus__session *session, struct run *run)
 }
 
 /* Adds a message to the run, or ends that and begins another one. false: the frame belongs to no run. */
-static bool
-add_to_run(struct bus__session *session, struct run *run, const struct bus__frame *frame)
+static inline __attribute__((always_inline)) bool
+add_plain(struct bus__session *session, struct run *run, const struct bus__frame *frame)
 {
 	const struct bus__heard_topic *topic;
 	struct bus_slice payload;
 	uint8_t type;
 
-	if (!session->heard_start || session->numbered ||
-	    !bus__plain_read(frame, &type, &payload) || payload.len > BUS__RUN_PAYLOAD)
+	if (!session->heard_start || !bus__plain_read(frame, &type, &payload) ||
+	    payload.len > BUS__RUN_PAYLOAD)
 		return false;
 	if (run->count == BUS__RUN || run->bytes + payload.len > BUS__RUN_BYTES ||
 	    run->number != frame->number || run->type != type)
@@ -236,6 +236,35 @@ add_to_run(struct bus__session *session, struct run *run, const struct bus__fram
 	run->items[run->count++] = payload;
 	run->bytes += payload.len;
 	return true;
+}
+
+/* The same of what a hub passes on to a bus that passes nothing on itself: so it needs not say any more who published it. */
+static __attribute__((noinline)) bool
+add_passed(struct bus__session *session, struct run *run, const struct bus__frame *frame)
+{
+	const struct bus__heard_topic *topic;
+	struct bus_slice payload;
+	struct bus__passed passed;
+	struct bus__frame msg;
+	uint8_t type;
+
+	if (!session->heard_start || session->link->relays || frame->kind != BUS__FRAME_PASSED ||
+	    bus__passed_read(frame, &msg, &passed) < 0 || !bus__hub_may_say(session, &passed) ||
+	    !bus__plain_read(&msg, &type, &payload) || payload.len > BUS__RUN_PAYLOAD)
+		return false;
+	topic = find_topic(session, frame->number);
+	if (topic == NULL || !topic->announced || topic->named.pub == NULL)
+		return false;
+	if (bus__hub_is_new(session, &passed))
+		return add_plain(session, run, &msg);
+	session->peer->in.next++;
+	return true;
+}
+
+static inline bool
+add_to_run(struct bus__session *session, struct run *run, const struct bus__frame *frame)
+{
+	return session->numbered ? add_passed(session, run, frame) : add_plain(session, run, frame);
 }
 
 static int

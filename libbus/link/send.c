@@ -232,28 +232,23 @@ withhold(struct bus__session *session, const struct bus_msg *msg)
 		bus__reply_from_peer(session->link->links->bus, msg->reply_to, &nobody, true);
 }
 
-/* A kept value is no event: it travels as it does everywhere. */
-static void
-put_head(struct bus__session *session, uint16_t number, const struct bus__out *out)
+static inline bool
+is_before(const struct bus__out *out)
 {
-	const struct bus_msg *msg = out->msg;
-	const uint8_t *own = bus__id(session->link->links->bus);
-	uint32_t value = msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT);
-	bool before = out->is_before && value != 0;
-	unsigned hubs = bus__passed_hubs(&out->passed);
-	uint8_t *at = end_of(&session->queue);
-	struct bus__passed passed;
+	return out->is_before && (out->msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
+}
 
-	if (!out->numbered || value == BUS_MSG_KEPT) {
-		session->queue.bytes.len +=
-		    bus__msg_head_write(at, number, msg, &out->version, own, before);
-		return;
-	}
+/* Writes the head of an event for a peer that is told who published it. Apart: a link without a hub pays nothing for it. */
+static __attribute__((noinline)) void
+put_passed_head(struct bus__session *session, uint16_t number, const struct bus__out *out)
+{
+	unsigned hubs = bus__passed_hubs(&out->passed);
 	/* What was published at a hub has come through that. */
-	passed = bus__passed_make(out->passed.source, bus__passed_number(&out->passed),
-	    hubs > 0 ? hubs : session->link->relays, 0);
-	session->queue.bytes.len +=
-	    bus__passed_head_write(at, number, msg, &out->version, own, before, &passed);
+	const struct bus__passed passed = bus__passed_make(out->passed.source,
+	    bus__passed_number(&out->passed), hubs > 0 ? hubs : session->link->relays, 0);
+
+	session->queue.bytes.len += bus__passed_head_write(end_of(&session->queue), number,
+	    out->msg, &out->version, bus__id(session->link->links->bus), is_before(out), &passed);
 }
 
 /* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
@@ -289,7 +284,12 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
 		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
-	put_head(session, number, out);
+	/* A kept value is no event: it travels as it does everywhere. */
+	if (out->numbered && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != BUS_MSG_KEPT)
+		put_passed_head(session, number, out);
+	else
+		session->queue.bytes.len += bus__msg_head_write(end_of(&session->queue), number,
+		    msg, &out->version, bus__id(session->link->links->bus), is_before(out));
 	put_content(session, msg, len);
 }
 

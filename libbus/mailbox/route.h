@@ -58,6 +58,7 @@ struct snapshot {
 	uint32_t count;
 	uint32_t refusing; /* how many refuse; they come first */
 	bool plain;        /* all are rings that drop, and nothing is to be kept or numbered */
+	bool plain_here;   /* the same but for peers */
 	bool numbered;     /* some number what they are given: struct far */
 	struct snapshot *next_garbage;
 	struct route *routes[];
