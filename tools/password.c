@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
@@ -53,7 +54,8 @@ password_of_file(const char *path, char ret_text[PASSWORD_SIZE])
 
 static volatile sig_atomic_t caught;
 
-static void catch (int number)
+static void
+note_signal(int number)
 {
 	caught = number;
 }
@@ -62,10 +64,29 @@ static const int endings[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 
 enum { ENDINGS = sizeof endings / sizeof endings[0] };
 
+/* Waits for a line. The signals are let in here alone, so that none is caught before the wait and then waited past. */
+static bool
+wait_for_line(int fd)
+{
+	struct pollfd line = {.fd = fd, .events = POLLIN};
+	sigset_t ends, before;
+	int got;
+
+	sigemptyset(&ends);
+	for (int i = 0; i < ENDINGS; i++)
+		sigaddset(&ends, endings[i]);
+	sigprocmask(SIG_BLOCK, &ends, &before);
+	do
+		got = caught == 0 ? ppoll(&line, 1, NULL, &before) : 0;
+	while (got < 0 && errno == EINTR && caught == 0);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return got > 0;
+}
+
 bool
 password_of_terminal(const char *prompt, char ret_text[PASSWORD_SIZE], bool *ret_none)
 {
-	const struct sigaction interrupt = {.sa_handler = catch};
+	const struct sigaction interrupt = {.sa_handler = note_signal};
 	struct sigaction before[ENDINGS];
 	struct termios shown, hidden;
 	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
@@ -85,7 +106,7 @@ password_of_terminal(const char *prompt, char ret_text[PASSWORD_SIZE], bool *ret
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
 	tcsetattr(fd, TCSAFLUSH, &hidden);
 	(void)!write(fd, prompt, strlen(prompt));
-	ok = read_line(fd, ret_text) && caught == 0;
+	ok = wait_for_line(fd) && read_line(fd, ret_text) && caught == 0;
 	tcsetattr(fd, TCSAFLUSH, &shown);
 	(void)!write(fd, "\n", 1);
 	close(fd);
