@@ -161,6 +161,41 @@ START_TEST(wide_filter_brings_what_may_be_read_and_loses_nothing)
 }
 END_TEST
 
+static void
+break_sessions(void *arg)
+{
+	struct bus_link *link = arg;
+	struct bus__session *next;
+
+	for (struct bus__session *s = link->sessions; s != NULL; s = next) {
+		next = s->next;
+		bus__session_end(s, BUS_E_GONE);
+	}
+}
+
+START_TEST(no_gap_after_an_outage_tells_of_what_was_withheld)
+{
+	struct bus_mailbox *m;
+	struct pair p;
+
+	pair_begin(&p, _i == 1, "topic read public");
+	m = subscriber(p.b, "#");
+	pair_connect(&p);
+	for (unsigned n = 0; n < 100; n++)
+		publish_text(p.a, "secret", "no");
+	publish_text(p.a, "public", "1");
+	expect_message(m, "public", "1");
+	bus__loop_call(&p.la->links->loop, break_sessions, p.la);
+	ck_eventually(stats_of(p.lb).ended[BUS_LINK_END_GONE] == 1);
+	ck_eventually(is_up(p.lb) && stats_of(p.la).peers == 1);
+	publish_text(p.a, "public", "2");
+	ck_assert_uint_eq(expect_message(m, "public", "2")->lost, 0);
+	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, 0);
+	bus_mailbox_close(m);
+	pair_close(&p);
+}
+END_TEST
+
 START_TEST(message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read)
 {
 	enum { LARGE = 5000 };
@@ -502,6 +537,7 @@ bus_test_suite(void)
 	tcase_add_test(tcase, filter_that_can_bring_nothing_is_refused_and_the_connection_stays);
 	tcase_add_test(tcase, dialling_side_may_have_an_acl_too);
 	tcase_add_loop_test(tcase, wide_filter_brings_what_may_be_read_and_loses_nothing, 0, 2);
+	tcase_add_loop_test(tcase, no_gap_after_an_outage_tells_of_what_was_withheld, 0, 2);
 	tcase_add_test(tcase, message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read);
 	tcase_add_loop_test(tcase, many_values_that_may_not_be_read_hide_none_that_may, 0, 2);
 	tcase_add_test(tcase, value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not);
