@@ -138,6 +138,7 @@ look_at_everything(struct bus *bus, struct bus_mailbox *mbox, const char *topic,
 	ck_bus(bus_filter_check("a/+/#"), 0);
 	ck_bus(bus_filter_covers("a/#", "a/+/#"), 1);
 	ck_assert_int_gt(bus_explain(bus, topic, text, sizeof text), 0);
+	ck_assert_int_ge(bus_explain_peers(bus, text, sizeof text), 0);
 	ck_assert_int_ge(bus_describe(bus, text, sizeof text), named ? 0 : BUS_E_NOTSUP);
 	ck_bus(bus_stats(bus, &stats), 0);
 	ck_bus(bus_mailbox_stats(mbox, &stats), 0);
@@ -353,6 +354,7 @@ fail_in_every_way(struct bus *bus, struct bus_mailbox *mbox, const char *topic, 
 	ck_fails(bus_filter_check("a+"), BUS_E_FILTER);
 	ck_fails(bus_filter_covers("a", "a+"), BUS_E_FILTER);
 	ck_fails(bus_explain(bus, "a/+", NULL, 0), BUS_E_TOPIC_WILDCARD);
+	ck_fails(bus_explain_peers(bus, NULL, 1), BUS_E_INVAL);
 	ck_fails(bus_describe(bus, NULL, 1), BUS_E_INVAL);
 	ck_fails(bus_stats(bus, &stats), BUS_E_INVAL);
 	ck_fails(bus_log_stats(bus, &log), BUS_E_INVAL);
