@@ -264,7 +264,11 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
         (("sub", "t", "--timeout", "soon", "--dial", "{ipc}"), 2, "--timeout soon: give seconds"),
         (("sub", "a/#/b", "--dial", "{ipc}"), 2, "a/#/b: malformed filter"),
         (("sub", "t", "--dial", "smoke://hill"), 1, "smoke://hill: unknown scheme"),
-        (("sub", "t", "--listen", "tcp://0.0.0.0:0"), 1, "0.0.0.0 is all addresses of this machine"),
+        (
+            ("sub", "t", "--listen", "tcp://0.0.0.0:0"),
+            1,
+            "0.0.0.0 is all addresses of this machine",
+        ),
         (("sub", "t", "--listen", "ipc://relative"), 1, "ipc://relative: malformed address"),
     ],
 )
