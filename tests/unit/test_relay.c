@@ -67,8 +67,7 @@ START_TEST(a_second_way_costs_bandwidth_and_delivers_once)
 	    stats_of(net->dialled[2]).repeated + stats_of(net->dialled[3]).repeated == 500);
 	ck_assert_uint_eq(net->tally[0].twice + net->tally[3].twice, 0);
 	/* Of each other the hubs hear by their leaves, and a leaf does not pass on. */
-	ck_assert_uint_eq(net->tally[1].count, 1000);
-	ck_assert_uint_eq(net->tally[2].count, 1000);
+	ck_eventually(net->tally[1].count == 1000 && net->tally[2].count == 1000);
 	net_close(net);
 }
 END_TEST
@@ -189,8 +188,7 @@ START_TEST(a_loss_on_the_way_to_a_hub_is_told_behind_it)
 	ck_eventually(stats_of(net->dialled[2]).lost_by_peers == 20);
 	net_say(net, 0, 1); /* the loss may have come behind the message */
 	ck_eventually(net->tally[3].lost == 20);
-	ck_assert_uint_eq(net->tally[1].lost, 20);
-	ck_assert_uint_eq(net->tally[2].lost, 20);
+	ck_eventually(net->tally[1].lost == 20 && net->tally[2].lost == 20);
 	ck_assert(!net->tally[3].at_least);
 	ck_assert_uint_eq(stats_of(net->dialled[3]).lost_by_peers, 0);
 	net_close(net);
