@@ -19,7 +19,7 @@ def main() -> None:
         "libbus": libbus.__version__,
         "python": f"{platform.python_version()} ({'with' if gil else 'without'} GIL), {sysconfig.get_platform()}",
         "installed": pathlib.Path(_core.__file__).parent,
-        "links": _core.TRANSPORTS.replace("tcp", "tcp (loopback)"),
+        "links": _core.TRANSPORTS,
         "command": PROGRAM if PROGRAM.exists() else "missing",
     }
     for name, fact in facts.items():
