@@ -200,6 +200,7 @@ link_by_name(struct bus *bus)
 
 	ck_bus(bus_listen(bus, "tcp://localhost:0", NULL, &listening), 0);
 	ck_assert_int_gt(bus_link_url(listening, url, sizeof url), 0);
+	ck_bus(bus_link_reload(listening), 0);
 	ck_bus(bus_dial(bus, url, NULL, &dialling), 0);
 	bus_link_close(dialling);
 	bus_link_close(listening);
@@ -317,6 +318,7 @@ link_and_fail(struct bus *bus)
 	ck_bus(bus_listen(bus, "inproc://small", NULL, &link), 0);
 	ck_fails(bus_link_url(link, url, 1), BUS_E_LIMIT);
 	ck_fails(bus_link_stats(link, &stats), BUS_E_INVAL);
+	ck_fails(bus_link_reload(NULL), BUS_E_INVAL);
 	bus_link_close(link);
 }
 
