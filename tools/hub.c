@@ -106,14 +106,18 @@ show(struct hub *hub)
 static void
 reload(struct hub *hub)
 {
+	bool ok = true;
+
 	for (size_t i = 0; i < hub->cli.link_count; i++) {
-		struct cli_link *link = &hub->cli.links[i];
-		int err = link->listen ? bus_link_reload(link->link) : 0;
+		const struct cli_link *link = &hub->cli.links[i];
+		int err = bus_link_reload(link->link);
 
 		if (err < 0)
 			complain_of(link->url, err);
+		ok &= err == 0;
 	}
-	complain("%s: users, ACL and certificates were read again", hub->cli.bus);
+	if (ok)
+		complain("%s: users, ACL and certificates were read again", hub->cli.bus);
 }
 
 /* Until a signal that ends. */

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "password.h"
 
@@ -41,6 +42,12 @@ hub_first_user(const char *users_file, char **ret_password)
 
 	if (err > 0)
 		return true;
+	if (err == 0 && isatty(STDOUT_FILENO) == 0) {
+		complain(
+		    "%s: there is no user yet, and no terminal to show a password on: libbus user add NAME",
+		    users_file);
+		return false;
+	}
 	if (err == 0 && !password_make(password))
 		return false;
 	if (err == 0)

@@ -341,6 +341,11 @@ read_file(int fd, const char *path, struct bus__acl **ret_acl, char ret_error[BU
 		    ret_error, BUS__ACL_ERROR, "%.200s: no file: name the ACL file itself", path);
 		return BUS_E_INVAL;
 	}
+	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+		snprintf(ret_error, BUS__ACL_ERROR,
+		    "%.200s: others may write it: chmod go-w, and look what it says", path);
+		return BUS_E_DENIED;
+	}
 	text = bus__malloc(BUS__ACL_BYTES + 2);
 	if (text == NULL)
 		return BUS_E_NOMEM;

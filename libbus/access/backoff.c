@@ -8,6 +8,8 @@
 #include "base/random.h"
 #include "base/siphash.h"
 
+#define SEVERAL UINT64_C(2) /* no name_id() */
+
 struct bus__backoff {
 	uint64_t secret[2]; /* so that nobody can fail for another */
 	size_t count;
@@ -15,6 +17,7 @@ struct bus__backoff {
 	uint64_t ids[BUS__BACKOFF_MOST];
 	struct entry {
 		int64_t last_ms;
+		uint64_t user; /* whose password was wrong: name_id(), or SEVERAL */
 		uint32_t failures;
 	} entries[BUS__BACKOFF_MOST];
 };
@@ -107,6 +110,15 @@ make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const c
 	return true;
 }
 
+/* 0: nobody. */
+static uint64_t
+name_id(const struct bus__backoff *backoff, const char *user)
+{
+	if (user == NULL || user[0] == '\0')
+		return 0;
+	return bus__siphash(backoff->secret, user, strlen(user)) | 1;
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------ */
 
 static bool
@@ -188,6 +200,9 @@ bus__backoff_failed(
 	entry = &backoff->entries[at];
 	if (entry->failures > 0 && is_forgiven(entry, now_ms))
 		entry->failures = 0;
+	entry->user = entry->failures == 0 || entry->user == name_id(backoff, user)
+			  ? name_id(backoff, user)
+			  : SEVERAL;
 	entry->failures += entry->failures < UINT32_MAX;
 	entry->last_ms = now_ms;
 }
@@ -199,6 +214,9 @@ bus__backoff_succeeded(struct bus__backoff *backoff, const struct sockaddr *addr
 	size_t at;
 
 	if (!make_id(backoff, addr, user, &id) || !find(backoff, id, &at))
+		return;
+	/* Who knows one password is not forgiven guesses at others. */
+	if (backoff->entries[at].user != name_id(backoff, user))
 		return;
 	backoff->count--;
 	backoff->ids[at] = backoff->ids[backoff->count];

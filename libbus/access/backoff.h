@@ -1,5 +1,5 @@
 /* access/backoff.h: who has failed to log in, and how long it has to wait before it may try again. After five failures in a row a
- * second, doubling with each further one up to a minute. A success, or ten minutes without a failure, forgives all.
+ * second, doubling with each further one up to a minute. A success of the one user that failed, or ten minutes without a failure, forgives all.
  *
  * An IPv4 address stands for itself, an IPv6 one for its /64, which one household has. On loopback the addresses are all
  * the same, so there each user name counts for itself. Pure: the caller has the clock, which may begin anywhere. */

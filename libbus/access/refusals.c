@@ -62,6 +62,12 @@ static const struct sentence {
 	"its ACL file needs a line topic write for it"},
     [BUS__REFUSED_OUR_LOGIN] = {"our_login", "the peer does not accept the user or password of",
 	"this bus", false, "check both in the call that dials, and libbus user list on the peer"},
+    [BUS__REFUSED_NOT_PROVED] = {"not_proved", "the peer did not prove to know the password of",
+	"this bus", false,
+	"check that the address is right and that its listener has a users_file with this user"},
+    [BUS__REFUSED_ASKS_NOBODY] = {"asks_nobody",
+	"the peer has a user, and this listener asks for none", NULL, false,
+	"give the listener a users_file, or the peer no user"},
 };
 
 struct kind {

@@ -28,6 +28,8 @@ enum bus__refusal {
 	BUS__REFUSED_OUR_FILTER,  /* by the peer, as the next; detail: the filter */
 	BUS__REFUSED_OUR_TOPIC,   /* detail: the topic */
 	BUS__REFUSED_OUR_LOGIN,   /* user */
+	BUS__REFUSED_NOT_PROVED,  /* user: the peer has not proved to know the password */
+	BUS__REFUSED_ASKS_NOBODY, /* the peer has a user, and the listener asks for none */
 	BUS__REFUSAL_COUNT
 };
 

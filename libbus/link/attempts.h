@@ -4,6 +4,7 @@
 #define BUS_LINK_ATTEMPTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct bus_link;
 struct bus__stream;
@@ -11,6 +12,9 @@ struct bus__stream;
 /* Whether the peer has to wait. user NULL: it has not said yet who it is. */
 bool bus__attempt_is_early(
     const struct bus_link *link, struct bus__stream *stream, const char *user);
+
+/* The address of a peer as a number: an IPv4 address, or the /64 of an IPv6 one. 0: it has none, or it is this machine. */
+uint64_t bus__attempt_host(struct bus__stream *stream);
 
 void bus__attempt_failed(struct bus_link *link, struct bus__stream *stream, const char *user);
 void bus__attempt_succeeded(struct bus_link *link, struct bus__stream *stream, const char *user);

@@ -12,9 +12,22 @@ bus__hub_numbers(const struct bus__session *session)
 }
 
 bool
+bus__hub_is_trusted(const struct bus__session *session)
+{
+	const struct bus__acl *acl = session->link->guard.acl;
+	const char *user = session->identity.name;
+
+	if ((session->hello.features & BUS__CAN_RELAY) == 0)
+		return false;
+	/* No line of an ACL names such a level, so one that allows it allows all. */
+	return session->dialled ||
+	       (bus__acl_may_write(acl, user, "\1") && bus__acl_may_write(acl, user, "\1/\1"));
+}
+
+bool
 bus__hub_may_say(const struct bus__session *session, const struct bus__passed *passed)
 {
-	if (session->hello.features & BUS__CAN_RELAY)
+	if (session->may_relay)
 		return true;
 	return passed != NULL && bus__passed_hubs(passed) == 0 &&
 	       memcmp(passed->source, session->hello.id, sizeof passed->source) == 0;
@@ -83,7 +96,7 @@ bus__hub_takes_loss(struct bus__session *session, const struct bus__lost *lost)
 	if (is_too_far(session, &lost->passed) ||
 	    memcmp(lost->passed.source, links->loss_id, sizeof links->loss_id) == 0)
 		return false;
-	return bus__seen_take(&links->seen, lost->passed.source,
+	return bus__seen_take(&links->seen_losses, lost->passed.source,
 		   bus__passed_number(&lost->passed)) == BUS__SEEN_NEW;
 }
 

@@ -12,6 +12,9 @@
 /* Whether messages of the connection say who published them: one side is a hub. Its HELLO has been read. */
 bool bus__hub_numbers(const struct bus__session *session);
 
+/* Whether the peer may say what other buses published: it passes on, and may write every topic. Holds for the connection. */
+bool bus__hub_is_trusted(const struct bus__session *session);
+
 /* Whether the peer may say that of a message: one that is no hub publishes only its own, and (passed NULL) passes nothing on. */
 bool bus__hub_may_say(const struct bus__session *session, const struct bus__passed *passed);
 

@@ -15,6 +15,7 @@
 enum {
 	DIAL_MS = 5000,           /* one attempt, of most transports */
 	ACCEPT_AGAIN_MS = 100,    /* after a failure, such as no descriptor left */
+	STRANGERS_MOST = 16,      /* of one address, before they join */
 	BACK_OFF_FIRST_MS = 100,  /* doubles with every attempt */
 	BACK_OFF_KNOWN_MS = 2000, /* at most, for an address that was up */
 	HURRY_MS = 500,           /* between two attempts that changes of the network ask for */
@@ -157,7 +158,8 @@ judge_remote(const struct bus_link *link, struct bus__stream *stream)
 	struct sockaddr_storage addr;
 	int err;
 
-	if (link->dials || stream->ops->remote == NULL)
+	if (link->dials || stream->ops->remote == NULL ||
+	    bus__terms_reach(&link->terms, BUS__REACH_PUBLIC))
 		return 0;
 	err = stream->ops->remote(stream, &addr);
 	if (err < 0)
@@ -178,6 +180,19 @@ note_host(struct bus_link *link, struct bus__stream *stream)
 		memcpy(&link->terms.bad, &addr, sizeof link->terms.bad);
 }
 
+/* Whether as many connections of that address have not joined yet as there may be. */
+static bool
+is_crowd(const struct bus_link *link, uint64_t host)
+{
+	unsigned strangers = 0;
+
+	if (host == 0)
+		return false;
+	for (const struct bus__session *s = link->sessions; s != NULL; s = s->next)
+		strangers += s->host == host && s->stage < BUS__STAGE_LIVE;
+	return strangers >= STRANGERS_MOST;
+}
+
 /* 0: it may begin; otherwise *ret_why says why not. */
 static int
 judge(struct bus_link *link, struct bus__stream *stream, enum bus__refusal *ret_why)
@@ -185,7 +200,8 @@ judge(struct bus_link *link, struct bus__stream *stream, enum bus__refusal *ret_
 	int err;
 
 	*ret_why = BUS__REFUSED_CONNECTIONS;
-	if (link->session_count >= link->max_peers)
+	if (link->session_count >= link->max_peers ||
+	    (!link->dials && is_crowd(link, bus__attempt_host(stream))))
 		return BUS_E_DENIED;
 	*ret_why = BUS__REFUSED_ATTEMPTS;
 	if (bus__attempt_is_early(link, stream, NULL))

@@ -54,7 +54,7 @@ struct bus__links {
 	uint32_t met_count, met_cap;    /* how many were, in all, and how many there is room for */
 	struct bus__task over_task;     /* an account may have come over its bound */
 	/* Where hubs are (hub.h). */
-	struct bus__seen *seen;
+	struct bus__seen *seen, *seen_losses; /* apart: a loss asks for no right to write */
 	uint8_t loss_id[BUS__BUS_ID]; /* the source of the losses that were first known here */
 	uint64_t losses;              /* how many those are */
 	uint16_t last_via;

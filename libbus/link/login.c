@@ -192,10 +192,12 @@ bus__login_refusal(const struct bus__session *session, const char **ret_user)
 
 	if (session->dialled) {
 		*ret_user = session->link->guard.user;
-		return BUS__REFUSED_OUR_LOGIN;
+		return session->heard_bye || session->link->guard.user == NULL
+			   ? BUS__REFUSED_OUR_LOGIN
+			   : BUS__REFUSED_NOT_PROVED;
 	}
 	if (login == NULL)
-		return BUS__REFUSED_NO_USER;
+		return session->heard_bye ? BUS__REFUSED_ASKS_NOBODY : BUS__REFUSED_NO_USER;
 	if (login->of.server.user != NULL)
 		*ret_user = login->of.server.name;
 	return login->is_early ? BUS__REFUSED_ATTEMPTS : refusals[login->of.server.reason];
@@ -218,6 +220,10 @@ hear_dialler(struct bus__session *session, const struct bus__frame *frame)
 		    len >= 0 && bus__attempt_is_early(session->link, session->stream, server->name);
 		return login->is_early ? BUS_E_AUTH : say(session, message, len);
 	}
+	/* Again: many connections of one peer may have come as far as this. */
+	login->is_early = bus__attempt_is_early(session->link, session->stream, server->name);
+	if (login->is_early)
+		return BUS_E_AUTH;
 	len = bus__scram_server_final(server, frame->body, frame->len, message);
 	if (len == BUS_E_AUTH)
 		bus__attempt_failed(session->link, session->stream, server->name);

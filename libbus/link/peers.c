@@ -118,6 +118,7 @@ bus__peers_fini(struct bus__links *links)
 		free_left(&links->left);
 	bus__free(links->met);
 	bus__seen_free(links->seen);
+	bus__seen_free(links->seen_losses);
 }
 
 /* --- who was met -------------------------------------------------------------------------------------------- */
@@ -291,6 +292,7 @@ bus__peers_join(struct bus__session *session)
 	peer->session = session;
 	peer->link = session->link;
 	session->peer = peer;
+	session->may_relay = bus__hub_is_trusted(session);
 	return open_account(peer, session->link);
 }
 

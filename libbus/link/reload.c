@@ -44,6 +44,10 @@ swap(void *arg)
 	reload->users = had.users;
 	reload->acl = had.acl;
 	reload->terms.tls = had.terms.tls;
+	/* One that was accepted, or dialled, by what the files said before. */
+	if (link->io.stream != NULL)
+		link->io.stream->ops->free(link->io.stream);
+	link->io.stream = NULL;
 	for (struct bus__session *s = link->sessions; s != NULL; s = next) {
 		next = s->next;
 		bus__session_end(s, BUS_E_RESET);

@@ -267,6 +267,8 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		if ((msg->flags & BUS_MSG_KEPT) == 0 &&
 		    (out->is_reply || bus__permit_read(session, msg->topic)))
 			put_lost(session, 1);
+		else
+			session->withheld++;
 		return;
 	}
 	if (out->is_reply) {

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "link/attempts.h"
 #include "link/login.h"
 
 #define REST_MOST_NS (100 * NS_PER_MS)
@@ -405,8 +406,6 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 		err = bus__login_begin(session, &has_login);
 		return err == 0 ? bus__session_greet(session) : err;
 	}
-	if (bus__links_find_peer(links, session->hello.id, session) != NULL)
-		return BUS_E_EXIST;
 	err = bus__login_begin(session, &has_login);
 	return err == 0 && !has_login ? bus__session_say_join(session) : err;
 }
@@ -414,13 +413,24 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 int
 bus__session_say_join(struct bus__session *session)
 {
-	int err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
+	int err;
 
+	/* Only now: another connection to that bus may have joined while AUTH was under way. */
+	if (bus__links_find_peer(session->link->links, session->hello.id, session) != NULL)
+		return BUS_E_EXIST;
+	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
 	if (err == 0)
 		err = go_live(session);
 	if (err == 0)
 		err = bus__session_tell_filters(session);
 	return err == 0 ? bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0) : err;
+}
+
+/* Whether the listening side of a dialled connection has proved who it is. */
+static bool
+is_proved(const struct bus__session *dialled)
+{
+	return dialled->link->guard.user != NULL || dialled->link->terms.encrypts;
 }
 
 /* Whether a connection takes the place of another one to a bus of that id. Ids are no secret: a user takes the place of
@@ -432,7 +442,8 @@ may_replace(const struct bus__session *session, const struct bus__session *other
 	const char *user = session->identity.name;
 	const uint8_t *own = bus__id(session->link->links->bus);
 
-	if (other->dialled && (user[0] != '\0' || memcmp(own, session->hello.id, BUS__BUS_ID) < 0))
+	if (other->dialled && (user[0] != '\0' || is_proved(other) ||
+				  memcmp(own, session->hello.id, BUS__BUS_ID) < 0))
 		return BUS_E_EXIST;
 	return other->dialled || strcmp(other->identity.name, user) == 0 ? 0 : BUS_E_DENIED;
 }
@@ -491,6 +502,7 @@ bus__session_start(struct bus_link *link, struct bus__stream *stream, bool diall
 	}
 	session->link = link;
 	session->stream = stream;
+	session->host = bus__attempt_host(stream);
 	session->dialled = dialled;
 	session->recv_io =
 	    (struct bus__io){.task = {.run = received, .arg = session}, .loop = loop};

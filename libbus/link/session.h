@@ -37,9 +37,11 @@ struct bus__session {
 	struct bus__session *next; /* of its link */
 	struct bus_link *link;
 	struct bus__stream *stream;
+	uint64_t host; /* as bus__attempt_host() */
 	bool dialled;
 	enum bus__stage stage;
-	bool joined; /* both READY are said */
+	bool joined;    /* both READY are said */
+	bool may_relay; /* the peer may say what other buses published */
 	bool heard_bye;
 	bool heard_end;                /* and it was for good */
 	bool for_good;                 /* it ends so */

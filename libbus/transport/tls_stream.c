@@ -310,13 +310,14 @@ shaken(void *arg)
 static void
 begin_handshake(struct bus__tls_stream *stream)
 {
-	int err = bus__tls_new(stream->config, stream->host, &stream->tls);
+	int err;
 
+	stream->stage = STAGE_SHAKING; /* before it can end, which takes it out of the gate */
+	err = bus__tls_new(stream->config, stream->host, &stream->tls);
 	if (err < 0) {
 		end(stream, err);
 		return;
 	}
-	stream->stage = STAGE_SHAKING;
 	stream->heard_ns = bus__now_ns();
 	if (stream->host == NULL)
 		bus__tls_feed(stream->tls, stream->in, stream->in_len);

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -60,21 +61,32 @@ class Program:
     def __init__(self, machine, *words, shell=False, env=None):
         command = ["sh", "-c", words[0]] if shell else words
         self.lines = []
+        # A hub shows passwords on a terminal only.
+        mine, terminal = pty.openpty()
+        self.screen = os.fdopen(mine, encoding="utf-8", errors="replace", newline="")
         self.process = subprocess.Popen(
             machine.command(*command),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=terminal,
+            stderr=terminal,
             env=os.environ | (env or {}),
             start_new_session=True,
         )
+        os.close(terminal)
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
 
     def read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        """The status line is written over itself: each time counts as a line."""
+        said = ""
+        with contextlib.suppress(OSError):  # the last program on the terminal has ended
+            while more := self.screen.read(1):
+                said = said + more if more not in "\r\n" else self.add(said)
+        self.add(said)
+
+    def add(self, line):
+        self.lines.append(line.removesuffix("\033[K"))
+        return ""
 
     def text(self):
         return "\n".join(self.lines)
@@ -89,7 +101,7 @@ class Program:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
-        self.process.stdout.close()
+        self.screen.close()
 
 
 class Hub:

@@ -160,10 +160,13 @@ read_frame(struct raw_peer *peer, size_t skip, struct bus__frame *ret_frame)
 					  MSG_WAITALL) == (ssize_t)ret_frame->len;
 }
 
+static uint64_t features; /* of raw peers */
+
 static void
 greet(struct raw_peer *peer, const char *url, const char *id)
 {
-	struct bus__hello hello = {.max_payload = 1 << 20, .heartbeat_ms = 3600000};
+	struct bus__hello hello = {
+	    .max_payload = 1 << 20, .heartbeat_ms = 3600000, .features = features};
 	uint8_t bytes[BUS__FRAME_HEAD + BUS__HELLO];
 	struct bus__frame frame;
 
@@ -178,7 +181,7 @@ greet(struct raw_peer *peer, const char *url, const char *id)
 	ck_assert(flush(peer));
 	ck_assert(read_frame(peer, BUS__PREAMBLE, &frame));
 	ck_assert_int_eq(frame.kind, BUS__FRAME_HELLO);
-	ck_assert_uint_eq(frame.body[28], 1); /* AUTH is needed */
+	ck_assert_uint_eq(frame.body[28] & 1, 1); /* AUTH is needed */
 }
 
 static bool
@@ -194,28 +197,38 @@ is_ended(struct raw_peer *peer)
 	return true;
 }
 
-/* The whole exchange as a client, in which `spoil` may change the final message. */
+/* The first half of the exchange as a client. false: there is no challenge. */
 static bool
-log_in(struct raw_peer *peer, const char *user, const char *password,
-    void (*spoil)(char *message, int *len, int at), int at)
+ask_in(struct raw_peer *peer, const char *user, struct bus__scram_client *client)
 {
-	struct bus__scram_client client = {.reason = BUS__SCRAM_OK};
 	char message[BUS__SCRAM_MESSAGE];
-	uint8_t salted[BUS__SHA512];
-	struct bus__scram_keys keys;
 	struct bus__frame frame;
-	int len = bus__scram_client_first(&client, user, message);
+	int len = bus__scram_client_first(client, user, message);
 
 	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
 	ck_assert(flush(peer));
 	if (!read_frame(peer, 0, &frame) || frame.kind != BUS__FRAME_AUTH)
 		return false;
-	ck_bus(bus__scram_client_challenge(&client, peer->buf + BUS__FRAME_HEAD, frame.len), 0);
-	ck_bus(bus__pbkdf2_sha512(password, strlen(password), client.salting.salt,
-		   client.salting.salt_len, client.salting.iterations, NULL, NULL, salted),
+	ck_bus(bus__scram_client_challenge(client, peer->buf + BUS__FRAME_HEAD, frame.len), 0);
+	return true;
+}
+
+/* The other half, in which `spoil` may change the proof. */
+static bool
+prove(struct raw_peer *peer, struct bus__scram_client *client, const char *password,
+    void (*spoil)(char *message, int *len, int at), int at)
+{
+	char message[BUS__SCRAM_MESSAGE];
+	uint8_t salted[BUS__SHA512];
+	struct bus__scram_keys keys;
+	struct bus__frame frame;
+	int len;
+
+	ck_bus(bus__pbkdf2_sha512(password, strlen(password), client->salting.salt,
+		   client->salting.salt_len, client->salting.iterations, NULL, NULL, salted),
 	    0);
 	ck_bus(bus__scram_keys(salted, &keys), 0);
-	len = bus__scram_client_final(&client, &keys, message);
+	len = bus__scram_client_final(client, &keys, message);
 	ck_assert_int_gt(len, 0);
 	if (spoil != NULL)
 		spoil(message, &len, at);
@@ -223,6 +236,15 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
 	ck_assert(flush(peer));
 	return read_frame(peer, 0, &frame) && frame.kind == BUS__FRAME_AUTH;
+}
+
+static bool
+log_in(struct raw_peer *peer, const char *user, const char *password,
+    void (*spoil)(char *message, int *len, int at), int at)
+{
+	struct bus__scram_client client = {.reason = BUS__SCRAM_OK};
+
+	return ask_in(peer, user, &client) && prove(peer, &client, password, spoil, at);
 }
 
 /* JOIN and all up to READY, behind a login. */
@@ -414,6 +436,100 @@ START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
 }
 END_TEST
 
+/* Each had its challenge before the first of them failed. */
+START_TEST(guesses_on_many_connections_wait_as_those_on_one_do)
+{
+	enum { GUESSES = 8, FREE = 5 };
+	static struct raw_peer peers[GUESSES], owner;
+	struct bus__scram_client clients[GUESSES] = {{.reason = BUS__SCRAM_OK}};
+	struct pair p;
+
+	open_guarded(&p, 1);
+	for (int i = 0; i < GUESSES; i++) {
+		greet(&peers[i], p.url, "stranger");
+		ck_assert(ask_in(&peers[i], "pico", &clients[i]));
+	}
+	for (int i = 0; i < FREE; i++)
+		ck_assert(!prove(&peers[i], &clients[i], "guess", NULL, 0));
+	for (int i = FREE; i < GUESSES; i++)
+		ck_assert(!prove(&peers[i], &clients[i], "leek soup", NULL, 0));
+	for (int i = 0; i < GUESSES; i++)
+		close(peers[i].fd);
+	/* The pause ends. */
+	ck_eventually((greet(&owner, p.url, "stranger"),
+	    log_in(&owner, "pico", "leek soup", NULL, 0) || close(owner.fd) != 0));
+	close(owner.fd);
+	close_guarded(&p);
+}
+END_TEST
+
+START_TEST(two_links_with_a_password_to_one_bus_keep_one_connection)
+{
+	struct bus_link *second;
+	struct heard heard = {.count = 0};
+	struct pair p;
+
+	open_guarded(&p, 2);
+	ck_bus(bus_subscribe(p.a, "up", hear, &heard, NULL), 0);
+	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
+	second = dial_as(p.b, p.url, "pico", "leek soup");
+	ck_eventually((is_up(p.lb) && stats_of(second).ended[BUS_LINK_END_CLOSED] > 0) ||
+		      (is_up(second) && stats_of(p.lb).ended[BUS_LINK_END_CLOSED] > 0));
+	ck_assert_uint_eq(stats_of(p.la).peers, 1);
+	ck_eventually((publish_text(p.b, "up", "1"), heard.count > 0));
+	bus_link_close(second);
+	ck_eventually((publish_text(p.b, "up", "1"), is_up(p.lb)));
+	close_guarded(&p);
+}
+END_TEST
+
+/* Otherwise it could make its hubs take the next messages of another bus for repetitions. */
+START_TEST(only_who_may_write_everything_speaks_for_other_buses)
+{
+	static const char rights[] =
+	    "user pico\ntopic readwrite #\nuser guest\ntopic write guest/#\n";
+	static const char *const users[] = {"pico", "guest"};
+	static struct raw_peer peer;
+	const uint8_t victim[BUS__BUS_ID] = "victim";
+	const struct bus__lost lost = {
+	    .at_least = true, .is_passed = true, .passed = bus__passed_make(victim, 1000, 1, 0)};
+	char acl[300];
+	struct bus_link_config cfg = {
+	    .size = sizeof cfg, PATIENT, .users_file = users_file(), .acl_file = acl, .relays = 1};
+	struct pair p;
+	FILE *file;
+
+	open_guarded(&p, 1);
+	bus_link_close(p.la);
+	add_user(users_file(), "guest", "leek soup");
+	snprintf(acl, sizeof acl, "%s/acl", bus_test_dir());
+	file = fopen(acl, "w");
+	fputs(rights, file);
+	fclose(file);
+	ck_assert_int_eq(chmod(acl, 0600), 0);
+	ck_bus(bus_listen(p.a, listen_url(1), &cfg, &p.la), 0);
+	features = BUS__CAN_RELAY;
+	for (uint64_t i = 0; i < 2; i++) {
+		uint8_t bytes[BUS__LOST_MAX];
+
+		greet(&peer, p.url, users[i]);
+		ck_assert(log_in(&peer, users[i], "leek soup", NULL, 0));
+		join_raw(&peer, i + 1);
+		ck_eventually(stats_of(p.la).peers == 1);
+		raw_bytes(&peer, bytes, bus__lost_passed_write(bytes, &lost));
+		raw_frame(&peer, BUS__FRAME_PING, 0, NULL, 0);
+		ck_assert(flush(&peer));
+		if (i == 1)
+			ck_eventually(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL] == 1);
+		ck_assert(is_ended(&peer));
+		ck_eventually(stats_of(p.la).peers == 0);
+		ck_assert_uint_eq(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL], i);
+	}
+	features = 0;
+	close_guarded(&p);
+}
+END_TEST
+
 /* --- the files ------------------------------------------------------------------------------------------------------ */
 
 START_TEST(reload_lets_new_users_in_and_removed_ones_out)
@@ -518,6 +634,9 @@ bus_test_suite(void)
 	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
 	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_come_byte_by_byte,
 	    &replayed_login_is_refused, &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
+	    &guesses_on_many_connections_wait_as_those_on_one_do,
+	    &two_links_with_a_password_to_one_bus_keep_one_connection,
+	    &only_who_may_write_everything_speaks_for_other_buses,
 	    &reload_lets_new_users_in_and_removed_ones_out,
 	    &bad_file_is_named_at_the_reload_and_changes_nothing,
 	    &link_ends_while_its_password_is_hashed, &settings_that_do_not_fit_are_refused_by_name};
