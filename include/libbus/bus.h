@@ -471,8 +471,8 @@ BUS_API int bus_stats(struct bus *bus, struct bus_stats *ret_stats);
  * Callbacks: none run inside. */
 BUS_API int bus_explain(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
-/* Writes who is connected to this bus by links, and since when, and what was refused to peers: the last 32, with the reason, what to
- * do, how often and when (UTC). On a named bus also what the links of all other processes have, up to a second ago. As bus_explain().
+/* Writes the peers that are connected by links, and since when. Then the last 32 peers that were refused something: the reason, what to
+ * do, how often and when (UTC). On a named bus it includes the links of all other processes, up to a second old. As bus_explain().
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
 BUS_API int bus_explain_peers(struct bus *bus, char *ret_text, size_t cap);
 
@@ -530,11 +530,11 @@ BUS_API int bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_
  *                  {"warning": "removed", "log": path, "epoch": number, "text": sentence}
  *   $bus/members/N of a named bus, and this through its log: each of its processes is a retained value
  *                  {"pid": number, "program": name}; one without payload says that it has left or died
- *   $bus/refused   a link refused something to a peer, at most once a second for each peer and eight times for all; of a named
- *                  bus through its log, whoever subscribes:
- *                  {"refused": "password" …, "address": text, "user": one that is known or "", "count": so far,
+ *   $bus/refused   a link refused something to a peer. At most once a second for each peer, and eight times for all. On a named
+ *                  bus every process receives it:
+ *                  {"refused": "password" …, "address": text, "user": a known user or "", "count": so far,
  *                   "text": sentence}
- *   $bus/peers/N   of a named bus: what bus_explain_peers() writes of the links of process N, a retained text
+ *   $bus/peers/N   of a named bus: what bus_explain_peers() writes about the links of process N, a retained text
  *   $bus/drops     a mailbox whose policy lost something, at most once a second for each:
  *                  {"mailbox": number, "kind": "mailbox" or "peer", "filter": one of its filters,
  *                   "policy": "drop_oldest" …, "full": n, "replaced": n, "expired": n, "unsubscribed": n,

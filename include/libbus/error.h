@@ -33,7 +33,7 @@ extern "C" {
 	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
 	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
 	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
-	X(NOT_LOOPBACK, -22, "address beyond this machine, where nothing protects clear text: use tls://, or allow_lan with users for this network; 127.0.0.1 is this machine") \
+	X(NOT_LOOPBACK, -22, "address beyond this machine, and clear text is not protected: use tls://, allow_lan with users inside this network, or 127.0.0.1") \
 	X(DENIED, -23, "not allowed: the other end is another user's, or the directory of the socket or the log is, or others may write there (it has mode 0700)") \
 	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")               \
 	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \
@@ -48,7 +48,7 @@ extern "C" {
 	X(RESET, -34, "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now") \
 	X(LOCKED, -35, "no more memory can be locked: after mlockall(MCL_FUTURE) a log or a thread's stack counts; raise RLIMIT_MEMLOCK (ulimit -l), or lock less") \
 	X(AUTH, -36, "user or password not accepted: check both, or add the user where the address is opened: libbus user add") \
-	X(TLS, -37, "TLS refused: libbus explain BUS --peers says why: certificate, name or time")
+	X(TLS, -37, "TLS failed: libbus explain BUS --peers shows the reason (certificate, name or clock)")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,
