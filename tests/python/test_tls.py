@@ -162,7 +162,7 @@ def test_this_machines_names_and_addresses_are_the_default(files):
         (("a b",), 1, "a b"),
         (("client", "ca"), 1, "no name of a client"),
         (("client", "../x"), 1, "no name of a client"),
-        (("client",), 2, "wants one name"),
+        (("client",), 2, "takes one name"),
         (("psk", "a:b"), 1, "no identity"),
         (("show", "/nowhere"), 1, "no such file"),
         (("--days", "soon"), 2, "soon"),
