@@ -160,10 +160,10 @@ def test_this_machines_names_and_addresses_are_the_default(files):
     ("words", "status", "says"),
     [
         (("a b",), 1, "a b"),
-        (("client", "ca"), 1, "no name of a client"),
-        (("client", "../x"), 1, "no name of a client"),
+        (("client", "ca"), 1, "not a client name"),
+        (("client", "../x"), 1, "not a client name"),
         (("client",), 2, "takes one name"),
-        (("psk", "a:b"), 1, "no identity"),
+        (("psk", "a:b"), 1, "not an identity"),
         (("show", "/nowhere"), 1, "no such file"),
         (("--days", "soon"), 2, "soon"),
     ],
