@@ -176,10 +176,11 @@ make_client(const struct cert *cert)
 	snprintf(key, sizeof key, "%s-key.pem", name);
 	if (show_one(path_of(cert, file)) != STATUS_OK)
 		return STATUS_FAILED;
-	printf("\nCopy both files and the CA to the machine of %s, and give the files when it dials:\n"
-	       "  scp %s %s %s OTHER:.config/libbus/\n"
-	       "  cert_file %s, key_file %s\n"
-	       "A listener demands client certificates if it is given a ca_file.\n",
+	printf(
+	    "\nCopy both files and the CA to the machine of %s, and give the files when it dials:\n"
+	    "  scp %s %s %s OTHER:.config/libbus/\n"
+	    "  cert_file %s, key_file %s\n"
+	    "A listener demands client certificates if it is given a ca_file.\n",
 	    name, path_of(cert, file), path_of(cert, key), path_of(cert, "ca.pem"), file, key);
 	return STATUS_OK;
 }

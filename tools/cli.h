@@ -45,11 +45,10 @@ struct cli_link {
 struct cli {
 	struct cli_link *links;
 	size_t link_count;
-	struct bus_link_config
-	    link; /* options of all links; config_of() picks those of one */
-	const char *password_file; /* NULL: not given */
-	char *password;            /* cli_free() wipes it */
-	int64_t connect_ms;        /* 0: not given */
+	struct bus_link_config link; /* options of all links; config_of() picks those of one */
+	const char *password_file;   /* NULL: not given */
+	char *password;              /* cli_free() wipes it */
+	int64_t connect_ms;          /* 0: not given */
 	const char *
 	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
 	bool named;         /* needs a named bus, also when addresses are given */
@@ -101,15 +100,15 @@ enum {
 	"  BUS                     its name: all programs of this user that open it are on it\n"   \
 	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
 
-#define CLI_OPTIONS_HELP                                                                              \
-	CLI_NAMED_OPTIONS_HELP                                                                        \
-	"Or, instead of a name, addresses of programs that have private buses:\n"                     \
-	"  --dial URL              connect there; may be given several times\n"                       \
-	"  --listen URL            let others connect here; may be given several times\n"             \
-	"For other machines (all options: libbus hub --help):\n"                                        \
+#define CLI_OPTIONS_HELP                                                                                 \
+	CLI_NAMED_OPTIONS_HELP                                                                           \
+	"Or, instead of a name, addresses of programs that have private buses:\n"                        \
+	"  --dial URL              connect there; may be given several times\n"                          \
+	"  --listen URL            let others connect here; may be given several times\n"                \
+	"For other machines (all options: libbus hub --help):\n"                                         \
 	"  --user NAME             log in as this user; the password comes from --password-file FILE,\n" \
-	"                          $LIBBUS_PASSWORD or the terminal\n"                                \
-	"  --lan                   allow tcp:// addresses of this network; nothing is encrypted\n"    \
+	"                          $LIBBUS_PASSWORD or the terminal\n"                                   \
+	"  --lan                   allow tcp:// addresses of this network; nothing is encrypted\n"       \
 	"  --ca FILE               tls://: the CA that signed the other side's certificate\n"
 
 /* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after

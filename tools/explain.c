@@ -15,7 +15,8 @@ static const char help[] =
     "last value, if it keeps one. It asks no process: those that are stopped are told too.\n"
     "With --peers it lists the peers that are connected by links, and since when. Then the last 32 peers that were refused\n"
     "something: the reason, what to do, how often and when. A refusal appears within a second.\n"
-    "\n" CLI_NAMED_OPTIONS_HELP "  --peers                 list the peers of links; takes no topic\n"
+    "\n" CLI_NAMED_OPTIONS_HELP
+    "  --peers                 list the peers of links; takes no topic\n"
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
@@ -110,7 +111,8 @@ explain_main(int argc, char **argv)
 		goto free_cli;
 	status = STATUS_USAGE;
 	if (peers && cli.word_count != 0) {
-		complain("a topic and --peers exclude each other: libbus explain %s --peers", cli.bus);
+		complain(
+		    "a topic and --peers exclude each other: libbus explain %s --peers", cli.bus);
 		goto free_cli;
 	}
 	if (!peers && cli.word_count != 1) {

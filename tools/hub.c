@@ -157,11 +157,14 @@ check(struct hub *hub)
 	struct cli *cli = &hub->cli;
 
 	if (cli->word_count > 0) {
-		complain("%s: unexpected argument: libbus hub takes one bus and options (libbus hub --help)", cli->words[0]);
+		complain(
+		    "%s: unexpected argument: libbus hub takes one bus and options (libbus hub --help)",
+		    cli->words[0]);
 		return false;
 	}
 	if (cli->link_count == 0) {
-		complain("no address: add --listen URL, for example --lan --listen tcp://0.0.0.0:7070");
+		complain(
+		    "no address: add --listen URL, for example --lan --listen tcp://0.0.0.0:7070");
 		return false;
 	}
 	if (cli->link.users_file == NULL && asks_for_users(cli)) {

@@ -337,8 +337,8 @@ read_file(int fd, const char *path, struct bus__acl **ret_acl, char ret_error[BU
 	if (fstat(fd, &st) != 0)
 		return refuse_file(path, ret_error);
 	if (!S_ISREG(st.st_mode)) {
-		snprintf(
-		    ret_error, BUS__ACL_ERROR, "%.200s: not a regular file: name the ACL file itself", path);
+		snprintf(ret_error, BUS__ACL_ERROR,
+		    "%.200s: not a regular file: name the ACL file itself", path);
 		return BUS_E_INVAL;
 	}
 	text = bus__malloc(BUS__ACL_BYTES + 2);

@@ -42,9 +42,8 @@ complain(const char *path, size_t line, int err, const char *name, const char *c
 		return bus__fail(err,
 		    BUS__SHOWN ":%zu: %s; libbus user add NAME writes a correct line", path, line,
 		    complaint);
-	return bus__fail(err,
-	    BUS__SHOWN ":%zu: \"%s\": %s; replace this line: libbus user add %s", path, line,
-	    name, complaint, name);
+	return bus__fail(err, BUS__SHOWN ":%zu: \"%s\": %s; replace this line: libbus user add %s",
+	    path, line, name, complaint, name);
 }
 
 static int

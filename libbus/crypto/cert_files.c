@@ -51,7 +51,8 @@ find(const char *dir, const char *name, char *ret_path, size_t cap)
 	}
 	path = bus__file_default(name);
 	if (path == NULL)
-		return bus__fail(BUS_E_INVAL, "no directory given, and neither $XDG_CONFIG_HOME nor $HOME is set");
+		return bus__fail(BUS_E_INVAL,
+		    "no directory given, and neither $XDG_CONFIG_HOME nor $HOME is set");
 	len = snprintf(ret_path, cap, "%s", path);
 	bus__free(path);
 	return len < (int)cap ? len : BUS_E_LIMIT;
@@ -282,8 +283,8 @@ add_key(char *path, const char *identity, char *ret_line, size_t cap)
 	if (err == BUS_E_TLS && line > 0)
 		(void)bus__fail(err, "%.200s: line %u is not identity:key", path, line);
 	if (err == 0 && bus__psk_find(keys, identity, strlen(identity)) != NULL)
-		err =
-		    bus__fail(BUS_E_EXIST, BUS__SHOWN ": %.160s has a key for this identity already", identity, path);
+		err = bus__fail(BUS_E_EXIST,
+		    BUS__SHOWN ": %.160s has a key for this identity already", identity, path);
 	if (err == 0)
 		err = bus__random(key, sizeof key);
 	if (err < 0)

@@ -107,7 +107,8 @@ read_key(const char *path, mbedtls_pk_context *ret_key, char reason[BUS__TLS_REA
 	err = bus__mbed_parse_key(ret_key, data, parse_len(data, len));
 	bus__file_free(data, len);
 	if (err != 0)
-		return say(path, err, "not a private key in PEM, or protected by a password", reason);
+		return say(
+		    path, err, "not a private key in PEM, or protected by a password", reason);
 	if (bus__mbed_is_ec(ret_key))
 		return 0;
 	snprintf(
@@ -197,8 +198,8 @@ read_keys(const char *path, struct bus__psk **ret_keys, char reason[BUS__TLS_REA
 	bus__file_free(data, len);
 	if (err == BUS_E_TLS)
 		snprintf(reason, BUS__TLS_REASON,
-		    "%.160s: line %u is not identity:key with a key of %d to %d bytes in hex", path, line,
-		    BUS__PSK_LEAST, BUS__PSK_MOST);
+		    "%.160s: line %u is not identity:key with a key of %d to %d bytes in hex", path,
+		    line, BUS__PSK_LEAST, BUS__PSK_MOST);
 	if (err == 0 && *ret_keys == NULL) {
 		snprintf(reason, BUS__TLS_REASON,
 		    "%.160s: no key in it; 'libbus cert psk IDENTITY' adds one", path);

@@ -143,7 +143,8 @@ static const struct {
     {BUS__TLS_CERTIFICATE_REQUIRED, "it demands a certificate (cert_file)"},
     {MBEDTLS_SSL_ALERT_MSG_BAD_CERT,
 	"this side's certificate is not accepted: its name, its use or its key"},
-    {MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT, "it does not support the kind of this side's certificate"},
+    {MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT,
+	"it does not support the kind of this side's certificate"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_REVOKED, "this side's certificate is revoked"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED, "this side's certificate has expired, by its clock"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN, "this side's certificate is not accepted"},
@@ -152,7 +153,8 @@ static const struct {
     {MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED, "access denied"},
     {MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC, "keys differ, or bytes were changed on the way"},
     {MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR, "keys differ"},
-    {MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION, "no common version of TLS: both sides need 1.2 or later"},
+    {MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION,
+	"no common version of TLS: both sides need 1.2 or later"},
     {MBEDTLS_SSL_ALERT_MSG_UNRECOGNIZED_NAME, "it does not have this name"},
     {MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY, "its psk_file does not have this side's identity"},
 };
@@ -230,7 +232,8 @@ static const struct {
     {MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY, "the peer's identity is not in psk_file"},
     {MBEDTLS_ERR_SSL_CONN_EOF, "the peer closed the connection during the handshake"},
 #ifdef MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
-    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, "no common version of TLS: both sides need 1.2 or later"},
+    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION,
+	"no common version of TLS: both sides need 1.2 or later"},
 #endif
 #ifdef MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
     {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION,

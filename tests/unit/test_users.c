@@ -132,8 +132,7 @@ START_TEST(bad_lines_are_refused_by_number_and_without_the_secret)
 	    {"pi\xff"
 	     "co:hunter2",
 		"no name"},
-	    {"pico:hunter2",
-		":2: \"pico\": neither $scram-sha-512$ nor $7$ follows the name"},
+	    {"pico:hunter2", ":2: \"pico\": neither $scram-sha-512$ nor $7$ follows the name"},
 	    {"pico:", "follows the name"},
 	    {"pico:$", "follows the name"},
 	    {"pico:$1$hunter2", "follows the name"},
