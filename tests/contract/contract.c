@@ -2,17 +2,18 @@
 #include "contract.h"
 
 static const struct door doors[] = {
-    {"polled", BUS_DRAIN_CALLER, NO_LINK},
-    {"thread", BUS_DRAIN_THREAD, NO_LINK},
-    {"publisher", BUS_DRAIN_PUBLISHER, NO_LINK},
-    {"named", BUS_DRAIN_CALLER, NAMED},
-    {"inproc", BUS_DRAIN_CALLER, 0},
-    {"ipc", BUS_DRAIN_CALLER, 1},
-    {"tcp", BUS_DRAIN_CALLER, 2},
+    {"polled", BUS_DRAIN_CALLER, NO_LINK, false},
+    {"thread", BUS_DRAIN_THREAD, NO_LINK, false},
+    {"publisher", BUS_DRAIN_PUBLISHER, NO_LINK, false},
+    {"named", BUS_DRAIN_CALLER, NAMED, false},
+    {"inproc", BUS_DRAIN_CALLER, 0, false},
+    {"ipc", BUS_DRAIN_CALLER, 1, false},
+    {"tcp", BUS_DRAIN_CALLER, 2, false},
 #ifdef BUS_TEST_TLS
-    {"tls", BUS_DRAIN_CALLER, TLS},
+    {"tls", BUS_DRAIN_CALLER, TLS, false},
+    {"user", BUS_DRAIN_CALLER, 2, true},
 #endif
-    {"own", BUS_DRAIN_CALLER, OWN},
+    {"own", BUS_DRAIN_CALLER, OWN, false},
 };
 
 static const struct {

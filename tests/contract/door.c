@@ -1,6 +1,11 @@
 #include "door.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+#ifdef BUS_TEST_TLS
+#include "users_test.h"
+#endif
 
 static const char mark[] = "mark/it/here", stall[] = "stall/it/here";
 
@@ -28,11 +33,34 @@ open_named(const char *dir)
 	return bus;
 }
 
+static const char *
+users_path(void)
+{
+	static char path[256];
+
+	snprintf(path, sizeof path, "%s/users", bus_test_dir());
+	return path;
+}
+
+struct bus_link_config
+dial_config(const struct door *door)
+{
+	struct bus_link_config cfg = {.size = sizeof cfg};
+
+	if (door->asks) {
+		cfg.user = "pico";
+		cfg.password = "leek soup";
+	}
+	return cfg;
+}
+
 static void
 listen_at(struct rig *rig, const char *url)
 {
-	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = ROOM};
+	struct bus_link_config cfg = {.size = sizeof cfg, .bytes = ROOM};
 
+	if (rig->door->asks)
+		cfg.users_file = users_path();
 	ck_bus(bus_listen(rig->from, url, &cfg, &rig->listener), 0);
 }
 
@@ -50,15 +78,22 @@ url_of(const struct door *door)
 void
 rig_open(struct rig *rig, const struct door *door)
 {
+	struct bus_link_config dial;
+
 	*rig = (struct rig){.door = door};
 	rig->from = is_named(door) ? open_named(bus_test_dir()) : open_bus();
 	rig->to = is_named(door) ? open_named(bus_test_dir()) : rig->from;
 	if (!has_link(rig))
 		return;
 	rig->to = open_bus();
+#ifdef BUS_TEST_TLS
+	if (door->asks && access(users_path(), F_OK) != 0)
+		add_user(users_path(), "pico", "leek soup");
+#endif
 	listen_at(rig, url_of(door));
 	ck_assert_int_gt(bus_link_url(rig->listener, rig->url, sizeof rig->url), 0);
-	ck_bus(bus_dial(rig->to, rig->url, NULL, &rig->dialled), 0);
+	dial = dial_config(door);
+	ck_bus(bus_dial(rig->to, rig->url, &dial, &rig->dialled), 0);
 	ck_eventually(is_up(rig->dialled));
 }
 

@@ -18,6 +18,7 @@ struct door {
 	const char *name;
 	int drain;  /* enum bus_drain of its inboxes */
 	int scheme; /* of listen_url(), or OWN, or NO_LINK, or NAMED: two buses of one name */
+	bool asks;  /* its listener asks for user and password */
 };
 
 /* In examples/c/own_transport.c: the door OWN. */
@@ -53,6 +54,9 @@ void rig_open(struct rig *rig, const struct door *door);
 void rig_close(struct rig *rig);
 bool has_link(const struct rig *rig);
 bool is_named(const struct door *door);
+
+/* How its dialling side connects. */
+struct bus_link_config dial_config(const struct door *door);
 
 /* A bus of the name that the ends of such a door have. */
 struct bus *open_named(const char *dir);

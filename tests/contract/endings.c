@@ -104,10 +104,12 @@ promise_back(const struct door *door)
 }
 
 /* The peer that will be killed: wants everything from the address that it reads, and takes nothing. what: the descriptor to
- * read it from. */
+ * read it from, and a word where the address asks for user and password. */
 static void
 be_the_peer(const char *what)
 {
+	const struct bus_link_config cfg =
+	    dial_config(&(struct door){.asks = strchr(what, ' ') != NULL});
 	int address = atoi(what);
 	char url[256] = "";
 	struct bus *bus = open_bus();
@@ -119,7 +121,7 @@ be_the_peer(const char *what)
 		_exit(1);
 	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "#", NULL, NULL, NULL), 0);
-	ck_bus(bus_dial(bus, url, NULL, NULL), 0);
+	ck_bus(bus_dial(bus, url, &cfg, NULL), 0);
 	for (;;)
 		pause();
 }
@@ -181,7 +183,7 @@ promise_killed(const struct door *door)
 	if (door->scheme == TLS)
 		listen_url(TLS); /* the peer inherits where certificates are */
 	ck_assert_int_eq(pipe(address), 0);
-	snprintf(what, sizeof what, "%d", address[0]);
+	snprintf(what, sizeof what, "%d%s", address[0], door->asks ? " user" : "");
 	peer = bus_test_child(be_the_peer, what);
 	ck_assert_int_ge(peer, 0);
 	open_all(&rig, &inbox, door, "n");

@@ -200,6 +200,7 @@ link_by_name(struct bus *bus)
 
 	ck_bus(bus_listen(bus, "tcp://localhost:0", NULL, &listening), 0);
 	ck_assert_int_gt(bus_link_url(listening, url, sizeof url), 0);
+	ck_bus(bus_link_reload(listening), 0);
 	ck_bus(bus_dial(bus, url, NULL, &dialling), 0);
 	bus_link_close(dialling);
 	bus_link_close(listening);
@@ -284,6 +285,30 @@ link_by_fifos(struct bus *bus)
 	ck_assert_int_ge(bus_close(other, patience_ms()), 0);
 }
 
+#ifdef BUS_TEST_TLS
+static void
+ignore_user(void *arg, const char *name, uint32_t flags)
+{
+	(void)arg, (void)name, (void)flags;
+}
+#endif
+
+static void
+keep_users(void)
+{
+#ifdef BUS_TEST_TLS
+	char file[200], other[300];
+
+	snprintf(file, sizeof file, "%s/users", bus_test_dir());
+	ck_bus(bus_user_set(file, "pico", "leek soup", 0), 0);
+	ck_bus(bus_user_check(file, "pico", "leek soup"), 0);
+	ck_fails(bus_user_check(file, "pico", "onion"), BUS_E_AUTH);
+	ck_bus(bus_users_each(file, ignore_user, NULL), 1);
+	ck_bus(bus_user_remove(file, "pico"), 1);
+	ck_assert_int_gt(bus_users_file(other, sizeof other), 0);
+#endif
+}
+
 static void
 make_certificates(void)
 {
@@ -317,6 +342,7 @@ link_and_fail(struct bus *bus)
 	ck_bus(bus_listen(bus, "inproc://small", NULL, &link), 0);
 	ck_fails(bus_link_url(link, url, 1), BUS_E_LIMIT);
 	ck_fails(bus_link_stats(link, &stats), BUS_E_INVAL);
+	ck_fails(bus_link_reload(NULL), BUS_E_INVAL);
 	bus_link_close(link);
 }
 
@@ -410,6 +436,7 @@ use_a_bus(const char *name)
 	link_in_every_way(bus, topic);
 	link_by_name(bus);
 	fail_in_every_way(bus, mbox, topic, name != NULL);
+	keep_users();
 	make_certificates();
 	link_by_fifos(bus);
 	ck_bus(bus_flush(bus, patience_ms()), 0);

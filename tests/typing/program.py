@@ -185,8 +185,11 @@ def links(bus: libbus.Bus) -> None:
         assert_type(link.state == "up", bool)
         assert_type(link.url, str)
         assert_type(link.stats()["ended"]["gone"], int)
+        link.reload()
         with libbus.Bus() as other:
-            other.dial(link.url, peer_bytes=4096).close()
+            other.dial(
+                link.url, peer_bytes=4096, user="me", password="word", allow_lan=True
+            ).close()
     assert_type(link.closed, bool)
 
 

@@ -126,19 +126,38 @@ END_TEST
 
 /* --- what is said in place of a password ------------------------------------------------------------------------- */
 
+static bool is_slow;
+
+/* Sends what was gathered, at once or each byte alone. */
+static bool
+flush(struct raw_peer *peer)
+{
+	const size_t len = peer->len;
+
+	if (!is_slow)
+		return raw_flush(peer);
+	for (size_t i = 0; i < len; i++)
+		if (send(peer->fd, peer->buf + i, 1, MSG_NOSIGNAL) != 1)
+			return false;
+	peer->len = 0;
+	return true;
+}
+
 /* Reads one frame into peer->buf. false: the connection ended. */
 static bool
 read_frame(struct raw_peer *peer, size_t skip, struct bus__frame *ret_frame)
 {
 	uint8_t head[BUS__FRAME_HEAD];
 
-	ck_assert_int_ge(recv(peer->fd, peer->buf, skip, MSG_WAITALL), 0);
+	if (skip > 0)
+		ck_assert_int_ge(recv(peer->fd, peer->buf, skip, MSG_WAITALL), 0);
 	if (recv(peer->fd, head, sizeof head, MSG_WAITALL) != sizeof head)
 		return false;
 	memcpy(peer->buf, head, sizeof head);
 	ck_bus(bus__frame_read(peer->buf, sizeof head, true, 1 << 20, ret_frame), 0);
-	return recv(peer->fd, peer->buf + sizeof head, ret_frame->len, MSG_WAITALL) ==
-	       (ssize_t)ret_frame->len;
+	/* One of no bytes would wait for the next frame. */
+	return ret_frame->len == 0 || recv(peer->fd, peer->buf + sizeof head, ret_frame->len,
+					  MSG_WAITALL) == (ssize_t)ret_frame->len;
 }
 
 static void
@@ -156,7 +175,7 @@ greet(struct raw_peer *peer, const char *url, const char *id)
 	memcpy(hello.id, peer->id, sizeof hello.id);
 	raw_bytes(peer, bytes, bus__preamble_write(bytes));
 	raw_bytes(peer, bytes, bus__hello_write(bytes, &hello));
-	ck_assert(raw_flush(peer));
+	ck_assert(flush(peer));
 	ck_assert(read_frame(peer, BUS__PREAMBLE, &frame));
 	ck_assert_int_eq(frame.kind, BUS__FRAME_HELLO);
 	ck_assert_uint_eq(frame.body[28], 1); /* AUTH is needed */
@@ -188,7 +207,7 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 	int len = bus__scram_client_first(&client, user, message);
 
 	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
-	ck_assert(raw_flush(peer));
+	ck_assert(flush(peer));
 	if (!read_frame(peer, 0, &frame) || frame.kind != BUS__FRAME_AUTH)
 		return false;
 	ck_bus(bus__scram_client_challenge(&client, peer->buf + BUS__FRAME_HEAD, frame.len), 0);
@@ -202,7 +221,7 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 		spoil(message, &len, at);
 	peer->len = 0;
 	raw_frame(peer, BUS__FRAME_AUTH, 0, message, (size_t)len);
-	ck_assert(raw_flush(peer));
+	ck_assert(flush(peer));
 	return read_frame(peer, 0, &frame) && frame.kind == BUS__FRAME_AUTH;
 }
 
@@ -217,7 +236,8 @@ join_raw(struct raw_peer *peer, uint64_t sequence)
 	raw_frame(peer, BUS__FRAME_JOIN, 0, NULL, 0);
 	raw_bytes(peer, bytes, bus__resume_write(bytes, &resume));
 	raw_bytes(peer, bytes, bus__start_write(bytes, &start));
-	ck_assert(raw_ready(peer));
+	raw_frame(peer, BUS__FRAME_READY, 0, NULL, 0);
+	ck_assert(flush(peer));
 }
 
 START_TEST(neither_join_nor_frames_without_sense_get_in_without_a_password)
@@ -269,31 +289,70 @@ flip(char *message, int *len, int at)
 	message[at / 8] = (char)(message[at / 8] ^ 1 << at % 8);
 }
 
-START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
+/* A user of its own for each attempt: one that fails too often has to wait. */
+static void
+fail_to_log_in(struct pair *p, void (*spoil)(char *message, int *len, int at), int at)
 {
 	static struct raw_peer peer;
+	struct bus_link_stats before = stats_of(p->la);
+	char user[32];
+
+	snprintf(user, sizeof user, "%s%d", spoil == cut ? "cut" : "flip", at);
+	greet(&peer, p->url, "stranger");
+	ck_assert(!log_in(&peer, user, "leek soup", spoil, at));
+	close(peer.fd);
+	ck_eventually(stats_of(p->la).ended[BUS_LINK_END_AUTH] +
+			  stats_of(p->la).ended[BUS_LINK_END_PROTOCOL] ==
+		      before.ended[BUS_LINK_END_AUTH] + before.ended[BUS_LINK_END_PROTOCOL] + 1);
+}
+
+START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
+{
+	enum { PROOF = 150, CUTS = 7, FLIPS = 41 };
+	static struct raw_peer peer;
+	char user[32];
 	struct pair p;
 
-	open_guarded(&p, 2);
+	open_guarded(&p, 1);
+	for (int at = 1; at < PROOF; at += CUTS) {
+		snprintf(user, sizeof user, "cut%d", at);
+		add_user(users_file(), user, "leek soup");
+	}
+	for (int at = 0; at < PROOF * 8; at += FLIPS) {
+		snprintf(user, sizeof user, "flip%d", at);
+		add_user(users_file(), user, "leek soup");
+	}
+	ck_bus(bus_link_reload(p.la), 0);
 	greet(&peer, p.url, "stranger");
-	ck_assert(log_in(&peer, "pico", "leek soup", NULL, 0));
+	ck_assert(log_in(&peer, "cut1", "leek soup", NULL, 0));
 	close(peer.fd);
-	for (int at = 1; at < 150; at += 7) {
-		greet(&peer, p.url, "stranger");
-		ck_assert(!log_in(&peer, "pico", "leek soup", cut, at));
-		close(peer.fd);
-	}
-	for (int at = 0; at < 150 * 8; at += 41) {
-		greet(&peer, p.url, "stranger");
-		ck_assert(!log_in(&peer, "pico", "leek soup", flip, at));
-		close(peer.fd);
-	}
+	for (int at = 1; at < PROOF; at += CUTS)
+		fail_to_log_in(&p, cut, at);
+	for (int at = 0; at < PROOF * 8; at += FLIPS)
+		fail_to_log_in(&p, flip, at);
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
 	close_guarded(&p);
 }
 END_TEST
 
 /* What one client said is worth nothing in another connection: the nonce is another. */
+START_TEST(login_may_come_byte_by_byte)
+{
+	static struct raw_peer peer;
+	struct pair p;
+
+	open_guarded(&p, 1);
+	is_slow = true;
+	greet(&peer, p.url, "stranger");
+	ck_assert(log_in(&peer, "pico", "leek soup", NULL, 0));
+	join_raw(&peer, 1);
+	ck_eventually(stats_of(p.la).peers == 1);
+	is_slow = false;
+	close(peer.fd);
+	close_guarded(&p);
+}
+END_TEST
+
 START_TEST(replayed_login_is_refused)
 {
 	static struct raw_peer peer;
@@ -305,7 +364,7 @@ START_TEST(replayed_login_is_refused)
 	open_guarded(&p, 2);
 	greet(&peer, p.url, "stranger");
 	raw_frame(&peer, BUS__FRAME_AUTH, 0, first, strlen(first));
-	ck_assert(raw_flush(&peer));
+	ck_assert(flush(&peer));
 	ck_assert(read_frame(&peer, 0, &frame));
 	/* The nonce of that connection, and any proof. */
 	len = snprintf(final, sizeof final,
@@ -457,8 +516,8 @@ bus_test_suite(void)
 	static const TTest *const *const tests[] = {
 	    &link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it,
 	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
-	    &no_flipped_bit_and_no_shorter_proof_gets_in, &replayed_login_is_refused,
-	    &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
+	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_come_byte_by_byte,
+	    &replayed_login_is_refused, &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
 	    &reload_lets_new_users_in_and_removed_ones_out,
 	    &bad_file_is_named_at_the_reload_and_changes_nothing,
 	    &link_ends_while_its_password_is_hashed, &settings_that_do_not_fit_are_refused_by_name};
