@@ -17,17 +17,19 @@ static const char help[] =
     "       libbus cert psk IDENTITY [--dir DIR]\n"
     "       libbus cert show [FILE...] [--dir DIR]\n"
     "\n"
-    "Makes what tls:// links need, and prints what to copy to the other machine.\n"
+    "Makes the files that tls:// links need, and prints how to copy them to the other machine.\n"
     "\n"
-    "  libbus cert             a CA, where there is none, and server.pem for this machine: its names,\n"
-    "                          localhost and the addresses of its interfaces, or the NAMEs instead\n"
-    "  client NAME             NAME.pem, for a client of a listener that asks for certificates\n"
-    "  psk IDENTITY            adds a key to the file psk: instead of certificates, for two machines\n"
-    "  show                    says whom certificates are for, and until when\n"
+    "  libbus cert             makes server.pem, the certificate of this machine, and a CA if there\n"
+    "                          is none. It is valid for the NAMEs; without NAMEs for this machine's\n"
+    "                          names, localhost and the addresses of its interfaces\n"
+    "  client NAME             makes NAME.pem, for a client of a listener that demands certificates\n"
+    "  psk IDENTITY            adds a pre-shared key to the file psk, in place of certificates\n"
+    "  show                    prints names, dates and signers of certificates: the FILEs, or\n"
+    "                          ca.pem and server.pem\n"
     "\n"
-    "  --dir DIR               where the files are ($XDG_CONFIG_HOME/libbus, or ~/.config/libbus):\n"
-    "                          tls:// links look there by themselves\n"
-    "  --days N                how long a new certificate is valid (1825)\n"
+    "  --dir DIR               the directory of the files ($XDG_CONFIG_HOME/libbus, or\n"
+    "                          ~/.config/libbus): tls:// links look there by default\n"
+    "  --days N                days that a new certificate is valid (1825)\n"
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
@@ -83,7 +85,7 @@ add(struct names *names, const char *name)
 		names->list[names->count++] = name;
 }
 
-/* Link-local addresses are of an interface, and no certificate says of which. */
+/* Skips link-local addresses: they need an interface, which a certificate cannot name. */
 static bool
 write_address(const struct sockaddr *addr, char ret_text[ADDRESS])
 {
@@ -157,7 +159,7 @@ make_server(const struct cert *cert)
 	    "\nThis machine can listen at tls:// addresses now. Copy the CA to each machine that dials it,\n"
 	    "as ~/.config/libbus/ca.pem:\n"
 	    "  ssh OTHER mkdir -p .config/libbus && scp %s OTHER:.config/libbus/\n"
-	    "Keep ca-key.pem here: whoever has it can be any machine.\n",
+	    "Keep ca-key.pem here: a machine that has it can pretend to be any other.\n",
 	    path_of(cert, "ca.pem"));
 	return STATUS_OK;
 }
@@ -174,10 +176,11 @@ make_client(const struct cert *cert)
 	snprintf(key, sizeof key, "%s-key.pem", name);
 	if (show_one(path_of(cert, file)) != STATUS_OK)
 		return STATUS_FAILED;
-	printf("\nCopy both files and the CA to the machine of %s, and name them when it dials:\n"
-	       "  scp %s %s %s OTHER:.config/libbus/\n"
-	       "  cert_file %s, key_file %s\n"
-	       "The listener asks for certificates where its ca_file is given.\n",
+	printf(
+	    "\nCopy both files and the CA to the machine of %s, and give the files when it dials:\n"
+	    "  scp %s %s %s OTHER:.config/libbus/\n"
+	    "  cert_file %s, key_file %s\n"
+	    "A listener demands client certificates if it is given a ca_file.\n",
 	    name, path_of(cert, file), path_of(cert, key), path_of(cert, "ca.pem"), file, key);
 	return STATUS_OK;
 }
@@ -190,8 +193,8 @@ make_psk(const struct cert *cert)
 	if (bus_cert_psk(cert->dir, cert->words[1], line, sizeof line) < 0)
 		return fail();
 	printf(
-	    "%s has a key for %s now. Put this line into a file on the other machine, readable by\n"
-	    "its user alone (chmod 600), and give it as psk_file there; here it is the file above:\n"
+	    "%s has a key for %s now. Put the line below into a file on the other machine, readable\n"
+	    "by its user alone (chmod 600). Give that file as psk_file there, and the file above here:\n"
 	    "%s\n",
 	    path_of(cert, "psk"), cert->words[1], line);
 	return STATUS_OK;
@@ -212,7 +215,7 @@ show(const struct cert *cert)
 	return show_one(path_of(cert, "server.pem"));
 }
 
-/* words: how many there are with its own, at most; 0: any number. */
+/* words: the exact number of words, with the command's own; 0: any number. */
 static const struct {
 	const char *name;
 	int words;
@@ -227,7 +230,7 @@ run(const struct cert *cert)
 			continue;
 		if (commands[i].words == 0 || commands[i].words == cert->word_count)
 			return commands[i].run(cert);
-		complain("libbus cert %s wants one name; libbus cert --help", commands[i].name);
+		complain("libbus cert %s takes one name (libbus cert --help)", commands[i].name);
 		return STATUS_USAGE;
 	}
 	return make_server(cert);
@@ -252,7 +255,7 @@ cert_main(int argc, char **argv)
 		case 'n':
 			cert.days = (uint32_t)strtoul(optarg, &end, 10);
 			if (cert.days == 0 || *end != '\0') {
-				complain("--days %s: not a number of days", optarg);
+				complain("--days %s: give a number of days, at least 1", optarg);
 				return STATUS_USAGE;
 			}
 			break;

@@ -45,20 +45,19 @@ struct cli_link {
 struct cli {
 	struct cli_link *links;
 	size_t link_count;
-	struct bus_link_config
-	    link; /* of each: what its kind of link has; size 0: nothing was given */
-	const char *password_file; /* NULL: not given */
-	char *password;            /* as read; wiped by cli_free() */
-	int64_t connect_ms;        /* 0: not given */
+	struct bus_link_config link; /* options of all links; config_of() picks those of one */
+	const char *password_file;   /* NULL: not given */
+	char *password;              /* cli_free() wipes it */
+	int64_t connect_ms;          /* 0: not given */
 	const char *
 	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
-	bool named;         /* it is for buses with a name: addresses do not replace that */
+	bool named;         /* needs a named bus, also when addresses are given */
 	const char *dir;    /* where its log lies; NULL: where it does by default */
 	const char **words; /* what is not an option, in order, without that name */
 	size_t word_count;
 };
 
-/* Options without a letter, about links; those of a command begin at CLI_OWN. */
+/* Options of links that have no letter. A command's own begin at CLI_OWN. */
 enum {
 	CLI_USER = 0x100,
 	CLI_PASSWORD_FILE,
@@ -101,16 +100,16 @@ enum {
 	"  BUS                     its name: all programs of this user that open it are on it\n"   \
 	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
 
-#define CLI_OPTIONS_HELP                                                                              \
-	CLI_NAMED_OPTIONS_HELP                                                                        \
-	"Or, instead of a name, addresses of programs that have private buses:\n"                     \
-	"  --dial URL              connect there; may be given several times\n"                       \
-	"  --listen URL            let others connect here; may be given several times\n"             \
-	"Beyond this machine (libbus hub --help says more):\n"                                        \
-	"  --user NAME             who we are there; the password comes from --password-file FILE,\n" \
-	"                          $LIBBUS_PASSWORD or the terminal\n"                                \
-	"  --lan                   the address is in this network, and nothing is encrypted\n"        \
-	"  --ca FILE               of tls://: who signed the other side's certificate\n"
+#define CLI_OPTIONS_HELP                                                                                 \
+	CLI_NAMED_OPTIONS_HELP                                                                           \
+	"Or, instead of a name, addresses of programs that have private buses:\n"                        \
+	"  --dial URL              connect there; may be given several times\n"                          \
+	"  --listen URL            let others connect here; may be given several times\n"                \
+	"For other machines (all options: libbus hub --help):\n"                                         \
+	"  --user NAME             log in as this user; the password comes from --password-file FILE,\n" \
+	"                          $LIBBUS_PASSWORD or the terminal\n"                                   \
+	"  --lan                   allow tcp:// addresses of this network; nothing is encrypted\n"       \
+	"  --ca FILE               tls://: the CA that signed the other side's certificate\n"
 
 /* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
  * bus_close(), also when it answers false: then *ret_status is how to end (OK after --help). */
@@ -131,7 +130,7 @@ struct bus *cli_open_bus(const struct cli *cli);
 /* Subscribes to the filters that are given; to all topics where none is. Complains if it cannot. */
 enum status cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
 
-/* Takes an option about links. false: it is another one. */
+/* Takes an option about links. false: the option is not about links. */
 bool cli_link_option(struct cli *cli, int option, const char *value);
 
 /* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */

@@ -1,4 +1,4 @@
-/* cli_links.c: the links of a command, and what they need beyond this machine. */
+/* cli_links.c: the links of a command, with their options for other machines. */
 #define _GNU_SOURCE
 #include "cli.h"
 #include "password.h"
@@ -60,11 +60,11 @@ ask_terminal(const char *user, char text[PASSWORD_SIZE])
 	snprintf(prompt, sizeof prompt, "Password of %s: ", user);
 	if (password_of_terminal(prompt, text, &none))
 		return true;
-	complain("the password of %s: give --password-file FILE or set LIBBUS_PASSWORD", user);
+	complain("no password for %s: give --password-file FILE or set LIBBUS_PASSWORD", user);
 	return false;
 }
 
-/* From the file, the environment or the terminal: the words of a command are seen by everybody on the machine. */
+/* From the file, the environment or the terminal, but not from the command line: every user of the machine can read that. */
 static bool
 find_password(struct cli *cli)
 {
@@ -109,7 +109,7 @@ tell_port(const struct cli_link *link)
 		complain("listening on %s", url);
 }
 
-/* What was given for links belongs to listening or to dialling ones. */
+/* Drops the options of the other kind of link: users and ACL are for listening, user and password for dialling. */
 static struct bus_link_config
 config_of(const struct cli *cli, const struct cli_link *link)
 {

@@ -1,4 +1,4 @@
-/* libbus explain: who gets a topic, who does not, and why; and who is connected by links, or was refused. */
+/* libbus explain: which processes get a topic and why; which peers are connected by links, and which were refused. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
@@ -13,9 +13,10 @@ static const char help[] =
     "have not handled yet, how many they lost, and their policy. Then which filters nearly match, and why they do\n"
     "not: a level too many or missing, a slash at an end, another case, another spelling. Then the topic's\n"
     "last value, if it keeps one. It asks no process: those that are stopped are told too.\n"
-    "With --peers it says who is connected to the bus by links, and since when; then the last 32 peers that were refused something:\n"
-    "the reason, what to do, how often and when. Up to a second may pass until a refusal is there.\n"
-    "\n" CLI_NAMED_OPTIONS_HELP "  --peers                 of links, instead of a topic\n"
+    "With --peers it lists the peers that are connected by links, and since when. Then the last 32 peers that were refused\n"
+    "something: the reason, what to do, how often and when. A refusal appears within a second.\n"
+    "\n" CLI_NAMED_OPTIONS_HELP
+    "  --peers                 list the peers of links; takes no topic\n"
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
@@ -33,7 +34,7 @@ take_option(void *arg, int option, const char *value)
 	return true;
 }
 
-/* topic NULL: of the peers. */
+/* topic NULL: explains the peers. */
 static int
 explain(struct bus *bus, const char *topic, char *text, size_t cap)
 {
@@ -110,7 +111,8 @@ explain_main(int argc, char **argv)
 		goto free_cli;
 	status = STATUS_USAGE;
 	if (peers && cli.word_count != 0) {
-		complain("give a topic or --peers: libbus explain %s --peers", cli.bus);
+		complain(
+		    "a topic and --peers exclude each other: libbus explain %s --peers", cli.bus);
 		goto free_cli;
 	}
 	if (!peers && cli.word_count != 1) {

@@ -1,4 +1,4 @@
-/* libbus hub: lets other machines onto a bus with a name, in the foreground. */
+/* libbus hub: connects other machines to a named bus, in the foreground. */
 #define _GNU_SOURCE
 #include "cli.h"
 #include "hub.h"
@@ -16,31 +16,32 @@
 static const char help[] =
     "Usage: libbus hub BUS --listen URL [--lan] [OPTION]...\n"
     "\n"
-    "Lets other machines onto a bus, until Ctrl-C. Programs there dial the address and are on BUS;\n"
-    "what one of them publishes reaches the programs of this machine and all other machines.\n"
+    "Connects other machines to a bus, until Ctrl-C. Programs on those machines dial the address.\n"
+    "Their messages reach all programs on BUS, here and on every connected machine.\n"
     "Retained values stay as long as a program of this machine is on the bus.\n"
     "\n"
-    "  BUS                     its name: all programs of this user that open it are on it\n"
-    "  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
-    "  --listen URL            where others connect; may be given several times:\n"
+    "  BUS                     the name of the bus; every program of this user may open it\n"
+    "  --dir DIR               the directory of its log (/dev/shm/libbus-UID)\n"
+    "  --listen URL            accept connections at this address; may be given several times:\n"
     "                            tcp://127.0.0.1:7070  this machine only\n"
     "                            tcp://0.0.0.0:7070    this network, with --lan; not encrypted\n"
     "                            tls://0.0.0.0:7071    anywhere, encrypted; libbus cert first\n"
-    "  --lan                   peers are in this network, and each gives a user and a password. If\n"
-    "                          there is no user yet, makes one and prints what the other machine needs\n"
+    "  --lan                   accept peers of this network, each with a user and a password. If the\n"
+    "                          users file is empty, the hub adds a user and prints its password\n"
     "  --dial URL              connect to another hub; may be given several times\n"
-    "  --users FILE            who may connect ($XDG_CONFIG_HOME/libbus/users); libbus user add\n"
-    "  --acl FILE              which topics each user may read and write\n"
-    "  --user NAME             who we are at other hubs; the password comes from\n"
-    "  --password-file FILE    this file, $LIBBUS_PASSWORD or the terminal\n"
-    "  --cert FILE --key FILE  of tls://: the certificate of this machine and its key (libbus cert)\n"
-    "  --ca FILE               of tls://: who signs certificates that are accepted\n"
-    "  --psk FILE              of tls://: keys that both sides know, in place of certificates\n"
-    "  --insecure-remote       any address, unencrypted: for networks that something else protects\n"
+    "  --users FILE            the users that may log in; libbus user add. With --lan or tls:// the\n"
+    "                          default is $XDG_CONFIG_HOME/libbus/users or ~/.config/libbus/users\n"
+    "  --acl FILE              the topics that each user may read and write\n"
+    "  --user NAME             log in to other hubs as this user\n"
+    "  --password-file FILE    its password; without it $LIBBUS_PASSWORD or the terminal\n"
+    "  --cert FILE --key FILE  tls://: this machine's certificate and its key (libbus cert)\n"
+    "  --ca FILE               tls://: the CA whose certificates are accepted\n"
+    "  --psk FILE              tls://: pre-shared keys in place of certificates\n"
+    "  --insecure-remote       any address, unencrypted: for networks protected by other means (VPN)\n"
     "  --help                  this text\n"
     "\n"
-    "SIGHUP reads users, ACL and certificates again. libbus explain BUS --peers says who was refused,\n"
-    "and why.\n"
+    "SIGHUP reads users, ACL and certificates again. libbus explain BUS --peers lists the connected\n"
+    "and the refused peers, with reasons.\n"
     "\n"
     "Examples:\n"
     "  libbus hub home --lan --listen tcp://0.0.0.0:7070\n"
@@ -80,7 +81,7 @@ sum(const struct cli *cli)
 	return all;
 }
 
-/* On a terminal one line that is written over; elsewhere one more when peers come, go or are refused. */
+/* On a terminal one line is rewritten. Elsewhere a new line follows when a peer joins, leaves or is refused. */
 static void
 show(struct hub *hub)
 {
@@ -120,7 +121,7 @@ reload(struct hub *hub)
 		complain("%s: users, ACL and certificates were read again", hub->cli.bus);
 }
 
-/* Until a signal that ends. */
+/* Runs until a signal other than SIGHUP. */
 static enum status
 run(struct hub *hub, int signals)
 {
@@ -160,11 +161,14 @@ check(struct hub *hub)
 	struct cli *cli = &hub->cli;
 
 	if (cli->word_count > 0) {
-		complain("%s: a hub takes one bus and options; libbus hub --help", cli->words[0]);
+		complain(
+		    "%s: unexpected argument: libbus hub takes one bus and options (libbus hub --help)",
+		    cli->words[0]);
 		return false;
 	}
 	if (cli->link_count == 0) {
-		complain("where? Give --listen URL, like --lan --listen tcp://0.0.0.0:7070");
+		complain(
+		    "no address: add --listen URL, for example --lan --listen tcp://0.0.0.0:7070");
 		return false;
 	}
 	if (cli->link.users_file == NULL && asks_for_users(cli)) {

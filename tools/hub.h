@@ -8,14 +8,13 @@ enum { HUB_PATH = PATH_MAX };
 
 #define HUB_USER "remote" /* the user that a hub makes where there is none */
 
-/* The file of users that is taken where none is named. Complains if there is no home directory. */
+/* The default users file. Complains if there is no home directory. */
 bool hub_default_users(char ret_path[HUB_PATH]);
 
-/* Makes the first user if the file has none, and gives its password, which is yours; NULL: there are users. Complains if it
- * cannot. */
+/* Adds the first user to an empty file. *ret_password is yours; it stays NULL if the file has users. Complains if it cannot. */
 bool hub_first_user(const char *users_file, char **ret_password);
 
-/* Prints what a program on another machine says to connect to a listening link. password NULL: it was shown before. */
+/* Prints the lines that connect a program on another machine to a listening link. password NULL: it was shown before. */
 void hub_print_lines(
     const struct cli_link *link, const struct bus_link_config *cfg, const char *password);
 

@@ -21,7 +21,7 @@ is_wildcard(const char *host)
 	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "[::]") == 0;
 }
 
-/* An address of this machine that others of its network reach; its name if it has none now. */
+/* An address of this machine that its network reaches. Without one, its name. */
 static void
 own_host(char ret_host[HOST])
 {
@@ -44,7 +44,7 @@ own_host(char ret_host[HOST])
 	freeifaddrs(all);
 }
 
-/* The url as the other machine writes it. */
+/* The URL that the other machine dials. */
 static void
 url_from_outside(struct bus_link *link, char ret_url[URL])
 {
@@ -84,10 +84,10 @@ hub_print_lines(
 		return;
 	}
 	if (password != NULL)
-		printf("Made the user %s in %s. Its password is shown now and never again.\n", user,
+		printf("Added the user %s to %s. Its password is shown only once.\n", user,
 		    cfg->users_file);
 	printf("On the other machine, paste one of these%s:\n\n",
-	    password == NULL ? ", with a user that libbus user add made" : "");
+	    password == NULL ? ", with a user from libbus user list and its password" : "");
 	printf("  C       const struct bus_link_config cfg = {.size = sizeof cfg,\n"
 	       "              .user = \"%s\", .password = \"%s\", %s};\n"
 	       "          bus_dial(bus, \"%s\", &cfg, NULL);\n\n",
@@ -98,6 +98,6 @@ hub_print_lines(
 	    url, user, encrypts ? "--ca ca.pem" : "--lan");
 	if (!encrypts && cfg->allow_lan != 0)
 		printf(
-		    "Nothing is encrypted: whoever is in this network can read what is published.\n");
+		    "Nothing is encrypted: every machine in this network can read the messages.\n");
 	fflush(stdout);
 }

@@ -24,7 +24,7 @@ ignore(void *arg, const char *name, uint32_t flags)
 	(void)arg, (void)name, (void)flags;
 }
 
-/* Whether the file is the default one, whose directories are made. */
+/* Whether this is the default file. The library creates the directories of that one only. */
 static bool
 is_default(const char *users_file)
 {

@@ -12,8 +12,8 @@
 
 #include "cli.h"
 
-/* The first line, byte by byte: what follows is another program's, and no buffer keeps the password. What does not fit is cut, and is
- * too long for the library then. */
+/* Reads the first line byte by byte: the rest stays for other programs, and no buffer keeps the password. A line that does not fit is cut
+ * to a length that the library refuses. */
 static bool
 read_line(int fd, char ret_text[PASSWORD_SIZE])
 {
@@ -45,7 +45,7 @@ password_of_file(const char *path, char ret_text[PASSWORD_SIZE])
 	if (!is_input)
 		close(fd);
 	if (!ok)
-		complain("%s: the first line is the password, and there is none",
+		complain("%s: the first line is empty: write the password there",
 		    is_input ? "standard input" : path);
 	return ok;
 }
@@ -64,7 +64,7 @@ static const int endings[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 
 enum { ENDINGS = sizeof endings / sizeof endings[0] };
 
-/* Waits for a line. The signals are let in here alone, so that none is caught before the wait and then waited past. */
+/* Waits for a line. Only ppoll() lets the signals in, so none can arrive just before the wait and be missed. */
 static bool
 wait_for_line(int fd)
 {

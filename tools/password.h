@@ -12,7 +12,7 @@ bool password_of_file(const char *path, char ret_text[PASSWORD_SIZE]);
 /* Asks on the terminal, without echo. false: there is no terminal (*ret_none), or a signal that ends us came. */
 bool password_of_terminal(const char *prompt, char ret_text[PASSWORD_SIZE], bool *ret_none);
 
-/* Makes one that cannot be guessed, of letters and digits that are not mistaken for each other: 99 bits. Complains if the system has no
+/* Makes one that cannot be guessed, of letters and digits that are not mistaken for each other: 100 bits. Complains if the system has no
  * random bytes. */
 bool password_make(char ret_text[PASSWORD_SIZE]);
 

@@ -1,4 +1,4 @@
-/* libbus user: the users file, which says who may connect with user and password. */
+/* libbus user: edits the users file, which lists the users that may log in. */
 #define _GNU_SOURCE
 #include "cli.h"
 #include "password.h"
@@ -13,25 +13,25 @@ static const char help[] =
     "       libbus user list [--file FILE]\n"
     "       libbus user check NAME [--password-file FILE] [--file FILE]\n"
     "\n"
-    "The users file says who may connect to an address that asks for user and password.\n"
+    "The users file lists the users that may log in to a listening address.\n"
     "\n"
-    "  add      adds a user, or gives one another password\n"
-    "  remove   takes a user away\n"
-    "  list     prints the users, one a line, with what is special about them\n"
-    "  check    says whether a password is the user's\n"
+    "  add      adds a user, or changes the password and flag of an existing one\n"
+    "  remove   removes a user\n"
+    "  list     prints the users, one per line, with their flags\n"
+    "  check    checks a user's password\n"
     "\n"
     "  --file FILE             the users file ($XDG_CONFIG_HOME/libbus/users, or\n"
-    "                          ~/.config/libbus/users); it is made where there is none\n"
-    "  --generate              makes a password and prints it, now and never again\n"
+    "                          ~/.config/libbus/users); add creates a missing file\n"
+    "  --generate              generate a password and print it, once\n"
     "  --password-file FILE    its first line is the password; - is standard input. Without it\n"
-    "                          the terminal is asked, or standard input is read\n"
-    "  --clear-text            this user may also log in where the password itself is sent without\n"
-    "                          encryption (MQTT without TLS). Links never send it\n"
+    "                          the terminal asks; if standard input is no terminal, it is read\n"
+    "  --clear-text            this user may also log in through protocols that send the password\n"
+    "                          without encryption (MQTT without TLS). Links never send it\n"
     "  --help                  this text\n"
     "\n"
-    "The file holds no passwords. Listening programs read a changed file after SIGHUP to libbus hub,\n"
-    "or bus_link_reload(). A file of mosquitto_passwd (-H sha512-pbkdf2) can be taken over; links\n"
-    "need more iterations than it takes by default: list shows whom to add again.\n"
+    "The file holds no passwords. After a change, send SIGHUP to libbus hub; other programs call\n"
+    "bus_link_reload(). A file of mosquitto_passwd (-H sha512-pbkdf2) works if its lines have at\n"
+    "least 4,096 iterations (its default is 101). list marks the others as weak: add them again.\n"
     "\n"
     "Examples:\n"
     "  libbus user add pico --generate\n"
@@ -79,7 +79,7 @@ ask(const char *name, const char *again, char ret_text[PASSWORD_SIZE])
 	if (password_of_terminal(prompt, ret_text, &none))
 		return true;
 	complain(none ? "there is no terminal: give --password-file FILE"
-		      : "no password, nothing was changed");
+		      : "no password given: nothing was changed");
 	return false;
 }
 
@@ -101,7 +101,7 @@ find_password(const struct user *user, bool twice, char ret_text[PASSWORD_SIZE])
 		return true;
 	same = ask(user->name, " again", again) && strcmp(ret_text, again) == 0;
 	if (!same)
-		complain("the two are not the same, nothing was changed");
+		complain("the two passwords differ: nothing was changed");
 	explicit_bzero(again, sizeof again);
 	return same;
 }
@@ -121,7 +121,7 @@ add(const struct user *user)
 		if (err >= 0)
 			complain("%s: %s was %s%s", file_of(user), user->name,
 			    err > 0 ? "changed" : "added",
-			    user->generate ? "; the password is shown now and never again" : "");
+			    user->generate ? "; its password is shown only once" : "");
 		if (err >= 0 && user->generate && puts(password) < 0)
 			status = STATUS_FAILED;
 	}
@@ -157,7 +157,7 @@ list(const struct user *user)
 	if (count < 0)
 		return fail(user, count);
 	if (count == 0)
-		complain("%s: there is no user yet: libbus user add NAME", file_of(user));
+		complain("%s: no user yet: libbus user add NAME", file_of(user));
 	return STATUS_OK;
 }
 
@@ -201,7 +201,7 @@ verb_named(const char *name)
 	return NULL;
 }
 
-/* What is not an option: the verb's name first, then the user's. */
+/* The arguments: the verb, then the user's name. */
 static bool
 read_words(int argc, char **argv, const struct verb **ret_verb, struct user *user)
 {
@@ -210,7 +210,7 @@ read_words(int argc, char **argv, const struct verb **ret_verb, struct user *use
 	*ret_verb = count > 0 ? verb_named(argv[optind]) : NULL;
 	if (*ret_verb == NULL) {
 		complain(
-		    "say what to do: libbus user add, remove, list or check; --help says more");
+		    "command missing or unknown: libbus user add, remove, list or check (libbus user --help)");
 		return false;
 	}
 	if (count != ((*ret_verb)->named ? 2 : 1)) {
@@ -266,12 +266,12 @@ user_main(int argc, char **argv)
 	if (!read_words(argc, argv, &verb, &user))
 		return STATUS_USAGE;
 	if (strspn(given, verb->options) < strlen(given)) {
-		complain("libbus user %s does not take all of these options; --help says more",
+		complain("libbus user %s does not take all of these options (libbus user --help)",
 		    verb->name);
 		return STATUS_USAGE;
 	}
 	if (user.generate && user.password_file != NULL) {
-		complain("--generate makes the password: --password-file is one too many");
+		complain("--generate and --password-file exclude each other: give one of them");
 		return STATUS_USAGE;
 	}
 	return verb->run(&user);

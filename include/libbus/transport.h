@@ -1,14 +1,16 @@
 /* libbus/transport.h: links carry a bus to another bus, of this machine or another.
  *
  * Addresses: inproc://name (another bus of this process), ipc:///absolute/path (this host, this user),
- * tcp://host:port (this machine, and others where allow_lan or allow_insecure_remote say so; port 0 lets the system choose; an
- * IPv6 address in brackets, with its interface if it is link-local: tcp://[fe80::1%eth0]:7000), tls://host:port (any machine, encrypted,
- * by the files of `libbus cert`: cert.h), and what own_transport.h registered.
- * Each side tells the other its filters, so only wanted messages cross. A lost connection comes back by
- * itself on the dialling side, after a pause of at most 2 s, or 30 s for an address that was never up, with full jitter; a
- * change of this machine's networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
- * Where NNG moves the bytes of ipc and tcp (the build chooses), it opens descriptors at any time, in the lowest places that are
- * free: such a link first opens /dev/null as each of 0, 1 and 2 that is closed, and it stays there. Do not close them later. */
+ * tcp://host:port (this machine; with allow_lan or allow_insecure_remote also others), tls://host:port (any machine, encrypted with the
+ * files of `libbus cert`: cert.h), and schemes registered through own_transport.h. Port 0 lets the system choose. An IPv6 address stands in
+ * brackets, a link-local one with its interface: tcp://[fe80::1%eth0]:7000.
+ *
+ * Each side tells the other its filters, so only wanted messages cross. The dialling side reconnects a
+ * lost connection after a random pause of at most 2 s (30 s for an address that was never up). A change of this machine's
+ * networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
+ *
+ * In a build whose ipc and tcp use NNG, NNG opens descriptors at any time and takes the lowest free numbers: such a link first
+ * opens /dev/null as each of 0, 1 and 2 that is closed, and leaves it there. Do not close them later. */
 #ifndef LIBBUS_TRANSPORT_H
 #define LIBBUS_TRANSPORT_H
 
@@ -27,18 +29,24 @@ extern "C" {
 struct bus_link;
 
 struct bus_link_config {
-	size_t   size;
-	size_t   bytes;        /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
-	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
-	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
-	size_t   peer_bytes;   /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
-	const char *user, *password;                               /* dialling: who we are. Copied, as all texts here. */
-	const char *users_file, *acl_file;                         /* listening: who may connect, and what each may do */
-	const char *ca_file, *cert_file, *key_file, *psk_file;     /* tls://: PEM files; NULL: those of `libbus cert` */
-	uint32_t allow_lan;             /* beyond loopback in clear text, with peers of this network only, who give user and password */
-	uint32_t allow_insecure_remote; /* beyond loopback in clear text, with any address */
-	uint32_t relays;                /* what comes by this link goes on by the others of the bus that relay: a hub */
-	uint32_t reserved;              /* 0 */
+	size_t size;
+	size_t
+	    bytes; /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
+	uint32_t
+	    heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
+	uint32_t max_peers; /* listening: connections at once; 0: 1024 */
+	size_t
+	    peer_bytes; /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
+	const char *user, *password; /* dialling: the login. Copied, like all texts here. */
+	const char *users_file,
+	    *acl_file; /* listening: the users that may log in, and their rights */
+	const char *ca_file, *cert_file, *key_file,
+	    *psk_file;      /* tls://: NULL: the files of `libbus cert` (cert.h) */
+	uint32_t allow_lan; /* clear text to peers of this network; a listener needs users_file */
+	uint32_t allow_insecure_remote; /* clear text to any address */
+	uint32_t
+	    relays; /* the bus is a hub: messages from this link go on to its other links with relays */
+	uint32_t reserved; /* 0 */
 };
 
 /* peer_bytes counts the retained values that a peer published (on a bus with a name the log has them, within its own bounds), the
@@ -60,9 +68,9 @@ BUS_API int bus_listen(struct bus *bus, const char *url, const struct bus_link_c
     struct bus_link **ret_link);
 
 /* Keeps a connection to an address, also to one where nobody listens yet. Errors as above. ret_link may be NULL here and
- * in bus_listen(): the link then ends with the bus. A name that may be another machine is looked up at each attempt, and unknown it is
- * no error here: last_error says so, since a machine may start before its network. Each of its addresses gets a second.
- * Threads: any.  Blocks: for a look-up of a name that must be this machine.  Callbacks: none run inside. */
+ * in bus_listen(): the link then ends with the bus. A name that may be another machine is looked up at each attempt. An unknown
+ * name is no error here, since a machine may start before its network: last_error reports it. Each address gets one second.
+ * Threads: any.  Blocks: for the look-up of a name that must be this machine.  Callbacks: none run inside. */
 BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
     struct bus_link **ret_link);
 
@@ -73,15 +81,16 @@ BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_con
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);
 
-/* Reads users_file, acl_file and the files of tls:// again, as on SIGHUP. Connections begin again by what the files say now; what
- * was on its way to a peer is counted in a gap. Where a file is bad everything stays as it was, and bus_error_text() says why.
+/* Reads users_file, acl_file and the files of tls:// again, as `libbus hub` does on SIGHUP. The link ends its connections; they come back
+ * under the new files. Messages that were on their way to a peer are counted in a gap. A bad file changes nothing, and bus_error_text()
+ * says what is wrong with it.
  * BUS_E_INVAL, _DENIED, _TLS, _LIMIT, _NOMEM, _CLOSED, _SYS.
  * Threads: any, not beside bus_link_close().  Blocks: for the files.  Callbacks: none run inside. */
 BUS_API int bus_link_reload(struct bus_link *link);
 
 enum bus_link_state {
 	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed. Or standing by */
-	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */
+	BUS_LINK_UP /* dialling: connected and in step; listening: the address is open */
 };
 
 /* Why connections ended, each counted. */
@@ -94,7 +103,7 @@ enum bus_link_end {
 	BUS_LINK_END_PROTOCOL,   /* a frame that may not be sent */
 	BUS_LINK_END_TOO_BIG,    /* a frame above the limit */
 	BUS_LINK_END_DENIED,     /* another user, or too many connections */
-	BUS_LINK_END_AUTH,       /* user or password not accepted, or none given */
+	BUS_LINK_END_AUTH,       /* user or password not accepted, or not given */
 	BUS_LINK_END_TLS,        /* TLS refused */
 	BUS_LINK_END_COUNT
 };
@@ -102,19 +111,19 @@ enum bus_link_end {
 enum { BUS_LINK_END_ROOM = 16 /* newer versions may have that many reasons */ };
 
 struct bus_link_stats {
-	size_t   size;
-	int      state;                    /* enum bus_link_state */
-	uint32_t peers;                    /* connections that finished their handshake */
-	int      last_error;               /* BUS_E_* of the last failed attempt or ended connection; 0: none */
-	uint64_t sent, received;           /* messages; those that turn out not to have arrived become lost */
-	uint64_t lost;                     /* messages for peers that our side dropped, or that did not arrive */
-	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
-	uint64_t refused;                  /* messages that came and could not be published here: last_error */
+	size_t size;
+	int state;      /* enum bus_link_state */
+	uint32_t peers; /* connections that finished their handshake */
+	int last_error; /* BUS_E_* of the last failed attempt or ended connection; 0: none */
+	uint64_t sent, received; /* messages; those that turn out not to have arrived become lost */
+	uint64_t lost; /* messages for peers that our side dropped, or that did not arrive */
+	uint64_t lost_by_peers; /* the same in the other direction, as far as it is known here */
+	uint64_t refused;       /* messages that came and could not be published here: last_error */
 	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
-	/* Where hubs are: messages that came and were not taken. */
-	uint64_t repeated;                 /* they had come another way */
-	uint64_t late;                     /* 1,024 newer ones of the same bus had come, so nobody knows whether they had */
-	uint64_t too_far;                  /* they had come through 8 hubs */
+	/* On links with a hub: messages received and dropped. */
+	uint64_t repeated; /* received before, by another way */
+	uint64_t late;     /* behind 1,024 newer ones of the same bus: perhaps repeated */
+	uint64_t too_far;  /* they came through 8 hubs */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

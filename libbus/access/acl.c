@@ -21,7 +21,7 @@
 
 enum may { MAY_READ = 1, MAY_WRITE = 2, MAY_NOT = 4 };
 
-/* In a topic that stands for all that differ in a level: no line of a file has such a character. */
+/* Replaces a level that no line names in sample topics: no line of a file has such a character. */
 #define ANY_LEVEL '\x01'
 
 struct rule {
@@ -108,11 +108,11 @@ check_percent(struct reader *r, bool is_pattern, const char *filter)
 			continue;
 		if (!is_pattern)
 			return refuse(r,
-			    "%.100s: only a pattern knows %%u: write pattern instead of topic",
+			    "%.100s: %%u works in pattern lines only: write pattern instead of topic",
 			    filter);
 		if ((at > filter && at[-1] != '/') || (at[2] != '\0' && at[2] != '/'))
 			return refuse(r,
-			    "%.100s: %%u stands alone in a level: write home/%%u/#, not home/x%%u",
+			    "%.100s: %%u must be a whole level: write home/%%u/#, not home/x%%u",
 			    filter);
 	}
 	return 0;
@@ -152,7 +152,7 @@ read_rule(struct reader *r, bool is_pattern, char *filter)
 		return refuse(r, "the filter is missing: write %s read sensors/#", what);
 	if (access == NULL && *rest != '\0')
 		return refuse(r,
-		    "\"%.40s\": no access: write %s read, write, readwrite or deny, then the filter",
+		    "\"%.40s\": unknown access: write %s read, write, readwrite or deny, then the filter",
 		    filter, what);
 	if (access != NULL) {
 		may = access->may;
@@ -243,7 +243,7 @@ read_text(struct reader *r, size_t len)
 	char *text = r->acl->text, *line = text, *end;
 	int err = 0;
 
-	/* Some editors begin a file with this. */
+	/* Some editors write a byte order mark. */
 	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
 		line += 3;
 	for (; err == 0 && line < text + len; line = end + 1) {
@@ -270,14 +270,14 @@ refuse_size(const char *name, char ret_error[BUS__ACL_ERROR])
 	return BUS_E_INVAL;
 }
 
-/* Stands there until there is something else to say. */
+/* The default error text, replaced by any other. */
 static void
 say_no_memory(const char *name, char ret_error[BUS__ACL_ERROR])
 {
 	snprintf(ret_error, BUS__ACL_ERROR, "%.200s: %s", name, bus_strerror(BUS_E_NOMEM));
 }
 
-/* A NUL stands behind the text, which is the ACL's from now on, whatever happens. */
+/* Takes ownership of the text, also on failure. The text ends with a NUL. */
 static int
 parse(const char *name, char *text, size_t len, struct bus__acl **ret_acl,
     char ret_error[BUS__ACL_ERROR])
@@ -337,8 +337,8 @@ read_file(int fd, const char *path, struct bus__acl **ret_acl, char ret_error[BU
 	if (fstat(fd, &st) != 0)
 		return refuse_file(path, ret_error);
 	if (!S_ISREG(st.st_mode)) {
-		snprintf(
-		    ret_error, BUS__ACL_ERROR, "%.200s: no file: name the ACL file itself", path);
+		snprintf(ret_error, BUS__ACL_ERROR,
+		    "%.200s: not a regular file: name the ACL file itself", path);
 		return BUS_E_INVAL;
 	}
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {

@@ -1,8 +1,9 @@
-/* access/backoff.h: who has failed to log in, and how long it has to wait before it may try again. After five failures in a row a
- * second, doubling with each further one up to a minute. A success of the one user that failed, or ten minutes without a failure, forgives all.
+/* access/backoff.h: counts failed logins, and says how long a peer has to wait before its next attempt. After five failures in a row
+ * it waits a second, doubling with each further failure up to a minute. A success of the one user that failed, or ten minutes without a failure, clears the
+ * count.
  *
- * An IPv4 address stands for itself, an IPv6 one for its /64, which one household has. On loopback the addresses are all
- * the same, so there each user name counts for itself. Pure: the caller has the clock, which may begin anywhere. */
+ * An IPv4 address stands for itself, an IPv6 one for its /64, which one household has. On loopback all peers
+ * share an address, so failures count by user name there. Pure: the caller passes the time, from any starting point. */
 #ifndef BUS_ACCESS_BACKOFF_H
 #define BUS_ACCESS_BACKOFF_H
 
@@ -12,7 +13,7 @@
 
 enum {
 	BUS__BACKOFF_MOST =
-	    1024, /* addresses; of more, the one that failed the longest time ago is forgotten */
+	    1024, /* addresses; a further one replaces the one whose last failure is oldest */
 	BUS__BACKOFF_FREE = 5, /* failures without a wait */
 	BUS__BACKOFF_FIRST_MS = 1000,
 	BUS__BACKOFF_LAST_MS = 60000,
@@ -25,8 +26,8 @@ struct bus__backoff;
 struct bus__backoff *bus__backoff_new(void);
 void bus__backoff_free(struct bus__backoff *backoff); /* NULL is fine */
 
-/* How many milliseconds the peer has yet to wait; 0: it may try. addr NULL: it has none, as on ipc://. user NULL or "": it is not
- * known yet; on loopback nothing is then. */
+/* Milliseconds that the peer still has to wait; 0: it may try. addr NULL: the peer has no address, as on ipc://. user NULL or "": not
+ * known yet; on loopback the result is then 0. */
 int64_t bus__backoff_wait(const struct bus__backoff *backoff, const struct sockaddr *addr,
     const char *user, int64_t now_ms);
 

@@ -1,4 +1,4 @@
-/* access/hasher.h: makes keys of passwords on a thread of its own, since that takes from 70 ms to seconds.
+/* access/hasher.h: derives keys from passwords on a separate thread, since that takes from 70 ms to seconds.
  *
  * One thread per process, which runs while jobs wait. A forked child has none of its parent's jobs. */
 #ifndef BUS_ACCESS_HASHER_H
@@ -27,11 +27,11 @@ struct bus__hash_job {
  * Threads: any.  Blocks: never. */
 int bus__hasher_ask(struct bus__hash_job *job);
 
-/* done() is not called any more, or has returned; the job may be freed. Fine for any job that was asked for.
+/* Cancels a job. When this returns, done() has returned or will not run, and the job may be freed. Fine for any job that was asked for.
  * Threads: any but inside done().  Blocks: while done() runs. */
 void bus__hasher_cancel(struct bus__hash_job *job);
 
-/* Remembers the keys of a job that was asked for, for the next ask with the same password and salting: after the peer proved that they are
+/* Remembers the keys of a job for later jobs with the same password and salting. Call it after the peer proved that the keys are
  * right, so that a stranger cannot fill the 64 places. Threads: any.  Blocks: never. */
 void bus__hasher_remember(const struct bus__hash_job *job);
 

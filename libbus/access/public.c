@@ -1,4 +1,4 @@
-/* libbus/access.h: the calls that programs change and read the users file by. */
+/* The calls of libbus/access.h: programs edit and read the users file with them. */
 #include <libbus/access.h>
 
 #include <errno.h>
@@ -189,7 +189,7 @@ check(const struct bus__users *users, const char *name, const char *password)
 	int err;
 
 	if (user == NULL)
-		return bus__fail(BUS_E_AUTH, "%s: there is no such user: libbus user add", name);
+		return bus__fail(BUS_E_AUTH, "%s: no such user: add it with libbus user add", name);
 	err = keys_of(password, &user->salting, &keys);
 	if (err == 0)
 		err = bus__scram_stored_key(&keys, stored_key);

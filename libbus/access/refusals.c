@@ -11,7 +11,7 @@ enum { WHERE = 64, USER = 65, DETAIL = 160 };
 
 #define NOTICE_PAUSE_MS 1000
 
-/* How a reason is told: `what`, the user in quotes, the detail, then what to do. */
+/* The text of a reason: `what`, the user in quotes, the detail, then `next`, the remedy. */
 static const struct sentence {
 	const char *word;
 	const char *what;
@@ -21,47 +21,47 @@ static const struct sentence {
 	const char *next;
 } sentences[BUS__REFUSAL_COUNT] = {
     [BUS__REFUSED_PASSWORD] = {"password", "wrong password for", "a user", false,
-	"give the password that libbus user add was given, or set another one with it"},
+	"correct the password on the peer, or set a new one with libbus user add"},
     [BUS__REFUSED_NO_USER] = {"no_user", "no user given", NULL, false,
-	"the peer needs user and password: add one with libbus user add"},
-    [BUS__REFUSED_UNKNOWN] = {"unknown_user", "a user that is not in users_file", NULL, false,
-	"check the name on the peer, or add it with libbus user add"},
+	"give the peer a user and its password: libbus user add makes one"},
+    [BUS__REFUSED_UNKNOWN] = {"unknown_user", "unknown user, not in users_file", NULL, false,
+	"check the name on the peer, or add the user with libbus user add"},
     [BUS__REFUSED_FILTER] = {"filter", "filter not allowed for", "peers without a user", true,
-	"add a line topic read for it to the ACL file, or subscribe to less"},
+	"add a line \"topic read ...\" to the ACL file, or subscribe to less"},
     [BUS__REFUSED_TOPIC] = {"topic", "topic not allowed for", "peers without a user", true,
-	"add a line topic write for it to the ACL file, or publish elsewhere"},
-    [BUS__REFUSED_HTTP] = {"http", "HTTP, and this port speaks links only", NULL, false,
-	"dial it with libbus, and give browsers the address of the web server"},
-    [BUS__REFUSED_TLS_PLAIN] = {"tls_on_plain", "TLS on a port without it", NULL, false,
+	"add a line \"topic write ...\" to the ACL file, or publish on another topic"},
+    [BUS__REFUSED_HTTP] = {"http", "HTTP on a port for links", NULL, false,
+	"point the browser at the web server; only libbus can dial this port"},
+    [BUS__REFUSED_TLS_PLAIN] = {"tls_on_plain", "TLS on a port without TLS", NULL, false,
 	"dial tcp:// instead of tls://, or listen at tls://"},
-    [BUS__REFUSED_MQTT] = {"mqtt", "MQTT, and this port speaks links only", NULL, false,
-	"point the client at an MQTT broker, or use libbus on it"},
-    [BUS__REFUSED_BYTES] = {"bytes", "bytes that are no libbus", NULL, false,
-	"check what else connects to this port"},
+    [BUS__REFUSED_MQTT] = {"mqtt", "MQTT on a port for links", NULL, false,
+	"point the client at an MQTT broker, or make it use libbus"},
+    [BUS__REFUSED_BYTES] = {"bytes", "bytes of an unknown protocol", NULL, false,
+	"check which program connects to this port"},
     [BUS__REFUSED_TLS] = {"tls", "TLS refused", NULL, true,
 	"check certificate, name and clock of both sides: libbus cert"},
     [BUS__REFUSED_PUBLIC] = {"public_address",
-	"a public address, and this listener takes its own network only", NULL, false,
-	"listen at tls:// for peers beyond it"},
+	"public address, but this listener accepts its own network only", NULL, false,
+	"listen at tls:// for peers on other networks"},
     [BUS__REFUSED_ENTRY] = {"weak_entry", "too few iterations in users_file for", "a user", false,
 	"set the password again with libbus user add"},
-    [BUS__REFUSED_ATTEMPTS] = {"attempts", "too many attempts, it has to wait", NULL, false,
-	"put user and password right on the peer: the wait ends by itself within a minute"},
+    [BUS__REFUSED_ATTEMPTS] = {"attempts", "too many failed attempts to log in", NULL, false,
+	"correct user and password on the peer; it may try again within a minute"},
     [BUS__REFUSED_CONNECTIONS] = {"connections", "too many connections", NULL, false,
-	"raise max_peers, or end some peers"},
-    [BUS__REFUSED_VERSION] = {"version", "another version of the wire", NULL, false,
+	"raise max_peers, or disconnect some peers"},
+    [BUS__REFUSED_VERSION] = {"version", "another version of the wire protocol", NULL, false,
 	"install the same libbus on both machines"},
-    [BUS__REFUSED_BUS_ID] = {"bus_id", "the id of a bus that is connected as another user, by",
-	"nobody", false,
-	"end the other connection first; if nobody copied a bus, somebody tries to take its place"},
+    [BUS__REFUSED_BUS_ID] = {"bus_id", "a bus id that is connected as another user, claimed by",
+	"a peer without a user", false,
+	"close the other connection first; if no bus was copied, this may be an attack"},
     [BUS__REFUSED_ACCOUNT] = {"account", "a process of another account", NULL, false,
-	"run both as one account, or listen at tcp:// with users"},
+	"run both under one account, or listen at tcp:// with users"},
     [BUS__REFUSED_OUR_FILTER] = {"our_filter", "the peer does not let this bus read", NULL, true,
-	"its ACL file needs a line topic read for it"},
+	"add a line \"topic read ...\" to the peer's ACL file"},
     [BUS__REFUSED_OUR_TOPIC] = {"our_topic", "the peer does not let this bus write", NULL, true,
-	"its ACL file needs a line topic write for it"},
+	"add a line \"topic write ...\" to the peer's ACL file"},
     [BUS__REFUSED_OUR_LOGIN] = {"our_login", "the peer does not accept the user or password of",
-	"this bus", false, "check both in the call that dials, and libbus user list on the peer"},
+	"this bus", false, "check both where this bus dials, and run libbus user list on the peer"},
     [BUS__REFUSED_NOT_PROVED] = {"not_proved", "the peer did not prove to know the password of",
 	"this bus", false,
 	"check that the address is right and that its listener has a users_file with this user"},
@@ -101,8 +101,8 @@ bus__refusals_free(struct bus__refusals *refusals)
 	bus__free(refusals);
 }
 
-/* Copies what fits, in whole characters. A peer chose it, and it stands in a line of text: what could end that, or look like
- * something else, becomes a question mark. */
+/* Copies what fits, in whole characters. The peer chose the text, so control characters and bad UTF-8, which could break the line,
+ * become question marks. */
 static void
 copy(char *to, size_t cap, const char *from)
 {
@@ -146,7 +146,7 @@ bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__REFUSED
 	    s->has_detail && detail[0] != '\0' ? ": " : "", s->has_detail ? detail : "", s->next);
 }
 
-/* The peer of that address and user, or the place of the one that was refused nothing for longest. */
+/* The peer with that address and user. A new peer replaces the one whose last refusal is oldest. */
 static struct peer *
 find_peer(struct bus__refusals *r, const char *where, const char *user)
 {
@@ -264,7 +264,7 @@ begins(const uint8_t *bytes, size_t len, const char *with)
 	return len >= strlen(with) && memcmp(bytes, with, strlen(with)) == 0;
 }
 
-/* A request of HTTP has its method first, whatever may follow. */
+/* An HTTP request begins with its method. */
 static bool
 is_http(const uint8_t *bytes, size_t len)
 {

@@ -1,5 +1,5 @@
-/* access/refusals.h: what was refused to peers, for people: the last 32 peers, and of each the last four kinds of refusal, with their
- * counts and times. One table has the sentences. Pure: the caller has the lock and the clock. */
+/* access/refusals.h: the refusals of a bus, for people: the last 32 peers, and the last four kinds of refusal of each, with counts and
+ * times. One table has the sentences. Pure: the caller has the lock and the clock. */
 #ifndef BUS_ACCESS_REFUSALS_H
 #define BUS_ACCESS_REFUSALS_H
 
@@ -20,8 +20,8 @@ enum bus__refusal {
 	BUS__REFUSED_TLS,         /* detail: what TLS says */
 	BUS__REFUSED_PUBLIC,      /* not of this network, where the listener takes no others */
 	BUS__REFUSED_ENTRY,       /* user: the line in users_file is too weak */
-	BUS__REFUSED_ATTEMPTS,    /* it has to wait: backoff.h */
-	BUS__REFUSED_CONNECTIONS, /* there are as many as there may be */
+	BUS__REFUSED_ATTEMPTS,    /* the peer has to wait: backoff.h */
+	BUS__REFUSED_CONNECTIONS, /* max_peers is reached */
 	BUS__REFUSED_VERSION,     /* of the wire, or a feature that it needs */
 	BUS__REFUSED_BUS_ID,      /* the bus of another user is connected under that id */
 	BUS__REFUSED_ACCOUNT,     /* a process of another account of this machine */
@@ -52,8 +52,8 @@ struct bus__refusals;
 struct bus__refusals *bus__refusals_new(void);
 void bus__refusals_free(struct bus__refusals *refusals);
 
-/* Notes a refusal. now_ms: since 1970, for people. Returns how many times this peer was refused this by now; *ret_due: it is a second
- * since this was true for the peer, and there is something to tell. */
+/* Notes a refusal. now_ms: since 1970. Returns the number of such refusals of this peer so far. *ret_due: publish a notice, which is
+ * due once a second for each peer. */
 uint64_t bus__refusals_add(struct bus__refusals *refusals, const struct bus__refused *refused,
     int64_t now_ms, bool *ret_due);
 
@@ -67,7 +67,7 @@ void bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__RE
 /* The reason in one word, for programs: "password", "filter", ... */
 const char *bus__refusal_word(enum bus__refusal reason);
 
-/* What a stranger speaks, who begins with these bytes and not as a link does. */
+/* The protocol of a stranger, by its first bytes. They are not those of a link. */
 enum bus__refusal bus__refusal_of_bytes(const void *bytes, size_t len);
 
 #endif

@@ -22,20 +22,20 @@ static const char no_binding[] = "biws"; /* base64 of "n,," */
 
 static const char *const texts[BUS__SCRAM_REASONS] = {
     [BUS__SCRAM_OK] = "accepted",
-    [BUS__SCRAM_MALFORMED] = "it does not speak SCRAM-SHA-512",
+    [BUS__SCRAM_MALFORMED] = "the peer does not speak SCRAM-SHA-512",
     [BUS__SCRAM_BINDING] =
-	"it wants channel binding, or to act as another user; neither is offered",
+	"the peer asks for channel binding or another identity: neither is supported",
     [BUS__SCRAM_UNKNOWN_USER] = "no such user: libbus user add",
     [BUS__SCRAM_WEAK_ENTRY] =
-	"the line in the users file has too few iterations for links: libbus user add makes a new one",
+	"too few iterations in the users file: set the password again with libbus user add",
     [BUS__SCRAM_WRONG_PASSWORD] = "wrong password",
     [BUS__SCRAM_FEW_ITERATIONS] =
-	"the listener asks for a weak hash of the password: make its line in the users file anew with libbus user add",
+	"the listener asks for fewer than 4096 iterations: set the password again there with libbus user add",
     [BUS__SCRAM_MANY_ITERATIONS] = "the listener asks for more than 1000000 iterations",
     [BUS__SCRAM_NOT_THE_SERVER] =
-	"the listener does not know the password either: check which program listens there",
+	"the listener does not know the password: check which program listens there",
     [BUS__SCRAM_REFUSED] = "the listener refused the user or the password",
-    [BUS__SCRAM_SYSTEM] = "no cryptography, or no random bytes",
+    [BUS__SCRAM_SYSTEM] = "no mbedTLS, or no random bytes",
 };
 
 const char *
@@ -318,7 +318,7 @@ read_name(struct bus__part part, char ret_name[BUS__USER_NAME + 1])
 	return bus__user_name_ok(ret_name, len);
 }
 
-/* How a user is salted, or one would be that there is not. */
+/* The salting of a user; for an unknown name, the one that its user would have. */
 static int
 salting_of(const struct bus__user *user, const struct bus__users *users, const char *name,
     struct bus__salting *ret_salting)
@@ -407,7 +407,7 @@ bus__scram_server_first(struct bus__scram_server *server, const struct bus__user
 	return bus__scram_server_first_with(server, users, message, len, random, ret_message);
 }
 
-/* Why a proof is refused, or OK. The work is the same for a user that there is not. */
+/* Why a proof is refused, or OK. An unknown user costs the same work. */
 static enum bus__scram_reason
 judge(const struct bus__scram_server *server, const uint8_t proof[BUS__SHA512])
 {

@@ -11,7 +11,7 @@
  * is taken as its bytes: neither NFC nor another step of SASLprep is applied, and control characters are refused.
  *
  * No step blocks or allocates. An engine is used once, on one thread at a time, and after an error no further: bus__scram_*_end()
- * wipes it. Its `reason` then says why, for the own log; the peer learns only that it was refused. */
+ * wipes it. Its `reason` then says why, for this side's log only; the peer learns just that it was refused. */
 #ifndef BUS_ACCESS_SCRAM_H
 #define BUS_ACCESS_SCRAM_H
 
@@ -46,7 +46,7 @@ enum bus__scram_reason {
 /* As in "user \"pico\": wrong password". */
 const char *bus__scram_text(enum bus__scram_reason reason);
 
-/* Both engines' own: what was said so far, which the proofs are made of. */
+/* Part of both engines: the messages so far, which the proofs sign. */
 struct bus__scram {
 	uint8_t step; /* the number of steps done; 255: failed */
 	uint16_t said_len;
@@ -64,7 +64,7 @@ struct bus__scram_client {
 
 struct bus__scram_server {
 	enum bus__scram_reason reason;
-	/* What the client says it is, known or not; "" before bus__scram_server_first(). */
+	/* The name that the client gave, known or not; "" before bus__scram_server_first(). */
 	char name[BUS__USER_NAME + 1];
 	/* That user; NULL: unknown. The client has proved it once bus__scram_server_final() returned a message. */
 	const struct bus__user *user;

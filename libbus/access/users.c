@@ -40,11 +40,10 @@ complain(const char *path, size_t line, int err, const char *name, const char *c
 {
 	if (name[0] == '\0')
 		return bus__fail(err,
-		    BUS__SHOWN ":%zu: %s; a line is made by: libbus user add NAME", path, line,
+		    BUS__SHOWN ":%zu: %s; libbus user add NAME writes a correct line", path, line,
 		    complaint);
-	return bus__fail(err,
-	    BUS__SHOWN ":%zu: \"%s\": %s; make this line anew: libbus user add %s", path, line,
-	    name, complaint, name);
+	return bus__fail(err, BUS__SHOWN ":%zu: \"%s\": %s; replace this line: libbus user add %s",
+	    path, line, name, complaint, name);
 }
 
 static int
@@ -74,7 +73,7 @@ read_rows(const char *path, const struct bus__users_text *text, struct bus__user
 	return 0;
 }
 
-/* An entry too weak to be used in a handshake is no example for those that do not exist. */
+/* Unknown users do not imitate an entry that is too weak for a handshake. */
 static void
 choose_salting(struct bus__users *users)
 {
@@ -94,7 +93,7 @@ find_twins(const char *path, const struct bus__users *users)
 		if (strcmp(users->rows[i - 1].user.name, users->rows[i].user.name) == 0)
 			return bus__fail(BUS_E_INVAL,
 			    BUS__SHOWN
-			    ":%zu: \"%s\" is in line %zu already: take one of the two away",
+			    ":%zu: \"%s\" is in line %zu already: remove one of the two lines",
 			    path, users->rows[i].line, users->rows[i].user.name,
 			    users->rows[i - 1].line);
 	return 0;

@@ -1,10 +1,11 @@
-/* access/users.h: the users file: who may give a password, and what their password is checked against.
+/* access/users.h: the users file: names, and the keys that their passwords are checked against.
  *
- * One user a line; empty lines and those that begin with # are ignored. The fields of a password have $ between them, flags follow:
+ * One user a line; empty lines and those that begin with # are ignored. The fields of a password have $ between them, flags follow
+ * after a colon:
  *   NAME:$scram-sha-512$ITERATIONS$SALT$STOREDKEY$SERVERKEY[:FLAG,...]    of `libbus user add`; the last three in base64
  *   NAME:$7$ITERATIONS$SALT$HASH[:FLAG,...]                               of mosquitto_passwd; as PBKDF2 makes it of SHA-512
  * The one flag is "clear-text": protocols that send the password itself may use the user, also without TLS. The file holds no
- * password, but whoever reads it can guess passwords at leisure, and with a $7$ line log in: its mode must be 0600. */
+ * password, but a reader can guess passwords offline, and can log in with a $7$ line: its mode must be 0600. */
 #ifndef BUS_ACCESS_USERS_H
 #define BUS_ACCESS_USERS_H
 
@@ -29,7 +30,7 @@ struct bus__user {
 	uint8_t stored_key[BUS__SHA512], server_key[BUS__SHA512];
 };
 
-/* All users of one file, as it was when it was read: never changed, and counted. */
+/* All users of one file at the time of reading. Immutable, with a reference count. */
 struct bus__users;
 
 /* Reads a file. BUS_E_INVAL (a bad line), BUS_E_DENIED (others may read it), BUS_E_LIMIT, BUS_E_NOMEM, BUS_E_NOTSUP (no mbedTLS),
@@ -49,7 +50,7 @@ const struct bus__user *bus__users_find(
 size_t bus__users_count(const struct bus__users *users);
 const struct bus__user *bus__users_at(const struct bus__users *users, size_t i);
 
-/* How the first user of the file is salted that a handshake may use; as new entries are if there is none. */
+/* The salting of the first user that a handshake may use. Without one, that of new entries. */
 const struct bus__salting *bus__users_salting(const struct bus__users *users);
 
 /* Whether it may name a user: 1 to 64 bytes of UTF-8 without control characters, none of : / + #, no blank at its ends and no $ at

@@ -25,10 +25,10 @@ static int
 refuse_mode(const char *path, const struct stat *st)
 {
 	if (!S_ISREG(st->st_mode))
-		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": it is no regular file", path);
+		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": not a regular file", path);
 	if (st->st_uid != geteuid() && st->st_uid != 0 && geteuid() != 0)
 		return bus__fail(BUS_E_DENIED,
-		    BUS__SHOWN ": it is another user's: chown %u " BUS__SHOWN, path,
+		    BUS__SHOWN ": belongs to another account: chown %u " BUS__SHOWN, path,
 		    (unsigned)geteuid(), path);
 	if ((st->st_mode & 077) != 0)
 		return bus__fail(BUS_E_DENIED,
@@ -100,7 +100,7 @@ bus__users_text_read(const char *path, struct bus__users_text *ret_text)
 {
 	struct bus__users_text text = {0};
 	int cancel = bus__cancel_off();
-	/* A FIFO must not make us wait. */
+	/* Opening a FIFO must not block. */
 	int fd = bus__fd_above_std(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)), err;
 
 	bus__cancel_back(cancel);

@@ -72,9 +72,9 @@ read_salting(const struct bus__part fields[2], uint32_t least, struct bus__salti
 
 	ret_salting->iterations = bus__part_number(fields[0], BUS__ITERATIONS_MOST);
 	if (ret_salting->iterations == 0)
-		return "its iterations are no number from 1 to 1000000";
+		return "its iterations are not a number from 1 to 1000000";
 	if (ret_salting->iterations < least)
-		return "it has fewer than 4096 iterations, which no client takes";
+		return "it has fewer than 4096 iterations, which every client refuses";
 	if (salt_len <= 0)
 		return "its salt is not base64 of 1 to 64 bytes";
 	ret_salting->salt_len = (uint32_t)salt_len;
@@ -129,8 +129,8 @@ static const struct form {
 } forms[] = {
     {"scram-sha-512", 4, read_scram, NULL},
     {"7", 3, read_mosquitto, NULL},
-    {"6", 0, NULL, "its $6$ hash is of another kind"},
-    {"argon2id", 0, NULL, "its $argon2id$ hash is of another kind"},
+    {"6", 0, NULL, "its $6$ hash is not supported"},
+    {"argon2id", 0, NULL, "its $argon2id$ hash is not supported"},
 };
 
 enum { FIELDS_MOST = 4 };
@@ -152,13 +152,13 @@ read_password(struct bus__part rest, struct bus__user *ret_user, int *ret_err)
 	size_t count = 0;
 
 	if (before.len > 0 || form == NULL)
-		return "behind the name there is no $scram-sha-512$ and no $7$";
+		return "neither $scram-sha-512$ nor $7$ follows the name";
 	if (form->read == NULL)
 		return form->complaint;
 	while (rest.at != NULL && count < form->fields)
 		fields[count++] = bus__part_cut(&rest, '$');
 	if (count < form->fields || rest.at != NULL)
-		return "it has too few fields, or too many";
+		return "it has too few fields or too many";
 	return form->read(fields, ret_user, ret_err);
 }
 
@@ -184,7 +184,7 @@ bus__user_line_read(
 	*ret_complaint = "it is longer than 1024 bytes";
 	if (len >= BUS__USER_LINE)
 		return err;
-	*ret_complaint = "there is no name with : behind it";
+	*ret_complaint = "it does not begin with a name and a colon";
 	if (name_len == 0)
 		return err;
 	memset(ret_user, 0, sizeof *ret_user);

@@ -51,7 +51,8 @@ find(const char *dir, const char *name, char *ret_path, size_t cap)
 	}
 	path = bus__file_default(name);
 	if (path == NULL)
-		return bus__fail(BUS_E_INVAL, "no directory is given, and $HOME is not set");
+		return bus__fail(BUS_E_INVAL,
+		    "no directory given, and neither $XDG_CONFIG_HOME nor $HOME is set");
 	len = snprintf(ret_path, cap, "%s", path);
 	bus__free(path);
 	return len < (int)cap ? len : BUS_E_LIMIT;
@@ -219,7 +220,7 @@ make_cert(const char *dir, const char *file, struct bus__cert_order *order, uint
 		err = bus__cert_make(order, &ca, &pair);
 		if (err == BUS_E_INVAL)
 			(void)bus__fail(err,
-			    BUS__SHOWN ": a name or an address that no certificate can have",
+			    BUS__SHOWN ": not a name or an address that a certificate can hold",
 			    order->host_count > 0 ? order->hosts[0] : order->name);
 		else if (err == BUS_E_TLS)
 			(void)bus__fail(err, "ca.pem and ca-key.pem do not belong together");
@@ -257,7 +258,7 @@ bus_cert_client(const char *dir, const char *name, uint32_t days)
 	    strcmp(name, "server") == 0)
 		return bus__fail(BUS_E_INVAL,
 		    BUS__SHOWN
-		    ": no name of a client: 1 to 64 of A-Z, a-z, 0-9, '.', '-' and '_', and neither ca nor server",
+		    ": not a client name: 1 to 64 of A-Z, a-z, 0-9, '.', '-' and '_', and neither ca nor server",
 		    name != NULL ? name : "NULL");
 	cancel = bus__cancel_off();
 	err = make_cert(dir, name, &order, days);
@@ -280,10 +281,10 @@ add_key(char *path, const char *identity, char *ret_line, size_t cap)
 	if (err == 0 && old != NULL)
 		err = bus__psk_parse(old, &keys, &line);
 	if (err == BUS_E_TLS && line > 0)
-		(void)bus__fail(err, "%.200s: line %u is no identity:key", path, line);
+		(void)bus__fail(err, "%.200s: line %u is not identity:key", path, line);
 	if (err == 0 && bus__psk_find(keys, identity, strlen(identity)) != NULL)
-		err =
-		    bus__fail(BUS_E_EXIST, BUS__SHOWN ": %.160s has a key for it", identity, path);
+		err = bus__fail(BUS_E_EXIST,
+		    BUS__SHOWN ": %.160s has a key for this identity already", identity, path);
 	if (err == 0)
 		err = bus__random(key, sizeof key);
 	if (err < 0)
@@ -319,7 +320,7 @@ bus_cert_psk(const char *dir, const char *identity, char *ret_line, size_t cap)
 	if (identity == NULL || identity[0] == '\0' || identity[0] == '#' ||
 	    strlen(identity) >= BUS__PSK_IDENTITY || strpbrk(identity, ": \t\r\n") != NULL)
 		return bus__fail(BUS_E_INVAL,
-		    BUS__SHOWN ": no identity: 1 to 127 bytes without ':' and spaces",
+		    BUS__SHOWN ": not an identity: 1 to 127 bytes without ':' and spaces",
 		    identity != NULL ? identity : "NULL");
 	if (ret_line == NULL || cap < 2 * BUS__PSK_MOST + BUS__PSK_IDENTITY + 2)
 		return bus__answer(BUS_E_LIMIT);

@@ -48,15 +48,15 @@ bus__file_read(const char *path, bool secret, unsigned char **ret_data, size_t *
 
 	if (fd < 0)
 		return say(path,
-		    errno == ENOENT   ? "no such file: 'libbus cert' makes it, or name another"
+		    errno == ENOENT   ? "no such file: make it with 'libbus cert', or name another"
 		    : errno == EACCES ? "this user may not read it"
 				      : "cannot be opened",
 		    ret_reason, reason_cap);
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > BUS__FILE_MOST)
 		err = say(path, "not a file of at most 1 MiB", ret_reason, reason_cap);
 	else if (secret && (st.st_mode & S_IRWXO) != 0)
-		err =
-		    say(path, "all users can read this secret: chmod 600", ret_reason, reason_cap);
+		err = say(
+		    path, "every account can read this secret: chmod 600", ret_reason, reason_cap);
 	else if ((data = bus__malloc((size_t)st.st_size + 1)) == NULL)
 		err = BUS_E_NOMEM;
 	else if (read_all(fd, data, (size_t)st.st_size) != 0)

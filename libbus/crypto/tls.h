@@ -15,8 +15,8 @@ enum { BUS__TLS_REASON = 240 /* bytes of a reason, with its NUL */ };
 
 struct bus__tls_settings {
 	bool dials;
-	const char *ca_file;   /* who signs peers; NULL: a listener asks for no certificate */
-	const char *cert_file; /* who we are; NULL: a dialler shows none */
+	const char *ca_file;   /* the CA of the peers; NULL: a listener demands no certificate */
+	const char *cert_file; /* this side's certificate; NULL: a dialler sends none */
 	const char *key_file;  /* NULL: in cert_file */
 	const char *psk_file; /* pre-shared keys instead of certificates; the others are not read */
 };

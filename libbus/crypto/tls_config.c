@@ -92,7 +92,7 @@ read_certs(const char *path, mbedtls_x509_crt *ret_certs, char reason[BUS__TLS_R
 		return err;
 	err = mbedtls_x509_crt_parse(ret_certs, data, parse_len(data, len));
 	bus__file_free(data, len);
-	return err == 0 ? 0 : say(path, err, "not a certificate, or not all of it is", reason);
+	return err == 0 ? 0 : say(path, err, "not a certificate in PEM, or damaged", reason);
 }
 
 static int
@@ -107,7 +107,8 @@ read_key(const char *path, mbedtls_pk_context *ret_key, char reason[BUS__TLS_REA
 	err = bus__mbed_parse_key(ret_key, data, parse_len(data, len));
 	bus__file_free(data, len);
 	if (err != 0)
-		return say(path, err, "not a private key without a password", reason);
+		return say(
+		    path, err, "not a private key in PEM, or protected by a password", reason);
 	if (bus__mbed_is_ec(ret_key))
 		return 0;
 	snprintf(
@@ -135,7 +136,7 @@ check_pair(const char *path, struct bus__tls_config *config, char reason[BUS__TL
 		return 0;
 	if (bus__mbed_is_no_memory(err))
 		return BUS_E_NOMEM;
-	snprintf(reason, BUS__TLS_REASON, "%.160s: the key of another certificate", path);
+	snprintf(reason, BUS__TLS_REASON, "%.160s: this key belongs to another certificate", path);
 	return BUS_E_TLS;
 }
 
@@ -197,11 +198,11 @@ read_keys(const char *path, struct bus__psk **ret_keys, char reason[BUS__TLS_REA
 	bus__file_free(data, len);
 	if (err == BUS_E_TLS)
 		snprintf(reason, BUS__TLS_REASON,
-		    "%.160s: line %u is no identity:key of %d to %d bytes in hex", path, line,
-		    BUS__PSK_LEAST, BUS__PSK_MOST);
+		    "%.160s: line %u is not identity:key with a key of %d to %d bytes in hex", path,
+		    line, BUS__PSK_LEAST, BUS__PSK_MOST);
 	if (err == 0 && *ret_keys == NULL) {
 		snprintf(reason, BUS__TLS_REASON,
-		    "%.160s: no key in it; 'libbus cert psk NAME' adds one", path);
+		    "%.160s: no key in it; 'libbus cert psk IDENTITY' adds one", path);
 		err = BUS_E_TLS;
 	}
 	return err;

@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-/* crypto/tls_words.c: why TLS failed, so that the person in front of it knows what to change. */
+/* crypto/tls_words.c: turns failures of TLS into sentences that say what to change. */
 #include "crypto/tls_parts.h"
 
 #include <stdio.h>
@@ -30,7 +30,7 @@ say_expired(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert)
 	snprintf(tls->verdict, sizeof tls->verdict, "%s expired on %s", of, date);
 }
 
-/* A small machine without a clock of its own begins in 1970. */
+/* A small machine without a clock starts in 1970. */
 static void
 say_future(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert)
 {
@@ -79,7 +79,7 @@ say_weak(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert)
 {
 	(void)cert;
 	snprintf(tls->verdict, sizeof tls->verdict,
-	    "%s has a key or a hash that is too weak, or unknown here", of);
+	    "%s has a key or a hash that is too weak or not supported", of);
 }
 
 enum {
@@ -87,7 +87,7 @@ enum {
 		MBEDTLS_X509_BADCERT_NS_CERT_TYPE
 };
 
-/* The first that applies is said: what must be mended before the others matter. */
+/* The first match is reported: it must be fixed before the others matter. */
 static const struct {
 	uint32_t flags;
 	void (*say)(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert);
@@ -132,18 +132,19 @@ bus__tls_look_at(void *arg, mbedtls_x509_crt *cert, int depth, uint32_t *flags)
 
 /* --- alerts ------------------------------------------------------------------------------------------------------------------ */
 
-/* What the peer says of us. */
+/* Alerts of the peer about this side. */
 static const struct {
 	int number;
 	const char *words;
 } alerts[] = {
     {MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE,
-	"no cipher in common, or one side has keys of a psk_file and the other certificates"},
-    {MBEDTLS_SSL_ALERT_MSG_NO_CERT, "it wants a certificate (cert_file)"},
-    {BUS__TLS_CERTIFICATE_REQUIRED, "it wants a certificate (cert_file)"},
+	"no common cipher, or one side uses a psk_file and the other certificates"},
+    {MBEDTLS_SSL_ALERT_MSG_NO_CERT, "it demands a certificate (cert_file)"},
+    {BUS__TLS_CERTIFICATE_REQUIRED, "it demands a certificate (cert_file)"},
     {MBEDTLS_SSL_ALERT_MSG_BAD_CERT,
 	"this side's certificate is not accepted: its name, its use or its key"},
-    {MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT, "this side's certificate is of a kind it cannot use"},
+    {MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT,
+	"it does not support the kind of this side's certificate"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_REVOKED, "this side's certificate is revoked"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED, "this side's certificate has expired, by its clock"},
     {MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN, "this side's certificate is not accepted"},
@@ -152,12 +153,13 @@ static const struct {
     {MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED, "access denied"},
     {MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC, "keys differ, or bytes were changed on the way"},
     {MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR, "keys differ"},
-    {MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION, "no version of TLS in common: 1.2 is needed at least"},
+    {MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION,
+	"no common version of TLS: both sides need 1.2 or later"},
     {MBEDTLS_SSL_ALERT_MSG_UNRECOGNIZED_NAME, "it does not have this name"},
     {MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY, "its psk_file does not have this side's identity"},
 };
 
-/* mbedTLS 3.6 tells a peer of TLS 1.3 in clear text, where that expects a record with a MAC. Believed for the words alone. */
+/* In TLS 1.3, mbedTLS 3.6 sends some alerts in clear text, where this side expects a record with a MAC. Used for the sentence only. */
 static bool
 is_clear_alert(const struct bus__tls *tls)
 {
@@ -217,24 +219,25 @@ static const struct {
 	const char *words;
 } errors[] = {
     {MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE,
-	"the peer sent no certificate, and this listener has a ca_file: give the peer one (libbus cert client NAME)"},
-    {MBEDTLS_ERR_SSL_CA_CHAIN_REQUIRED, "there is no ca_file to check the peer's certificate by"},
+	"the peer sent no certificate, and this listener has a ca_file: make one for the peer (libbus cert client NAME)"},
+    {MBEDTLS_ERR_SSL_CA_CHAIN_REQUIRED, "no ca_file to check the peer's certificate with"},
 #ifdef MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN
     {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN,
-	"no cipher in common, or one side has keys of a psk_file and the other certificates"},
+	"no common cipher, or one side uses a psk_file and the other certificates"},
 #endif
 #ifdef MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE
     {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE,
-	"no cipher in common, or one side has keys of a psk_file and the other certificates"},
+	"no common cipher, or one side uses a psk_file and the other certificates"},
 #endif
     {MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY, "the peer's identity is not in psk_file"},
-    {MBEDTLS_ERR_SSL_CONN_EOF, "the peer went away during the handshake"},
+    {MBEDTLS_ERR_SSL_CONN_EOF, "the peer closed the connection during the handshake"},
 #ifdef MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
-    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, "no version of TLS in common: 1.2 is needed at least"},
+    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION,
+	"no common version of TLS: both sides need 1.2 or later"},
 #endif
 #ifdef MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
     {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION,
-	"no version of TLS in common: 1.2 is needed at least"},
+	"no common version of TLS: both sides need 1.2 or later"},
 #endif
 };
 
@@ -256,7 +259,7 @@ bus__tls_fail(struct bus__tls *tls, int err)
 	}
 	flags = mbedtls_ssl_get_verify_result(&tls->ssl);
 	if (tls->verdict[0] == '\0' && flags != UINT32_MAX && (flags & USAGE) != 0)
-		say_usage(tls, "certificate", NULL); /* which mbedTLS judges without asking us */
+		say_usage(tls, "certificate", NULL); /* mbedTLS judges this without the callback */
 	if (tls->verdict[0] != '\0') {
 		memcpy(tls->reason, tls->verdict, sizeof tls->reason);
 		return BUS_E_TLS;
@@ -271,7 +274,7 @@ bus__tls_fail(struct bus__tls *tls, int err)
 	if (err == MBEDTLS_ERR_SSL_INVALID_MAC && tls->is_open && !tls->heard &&
 	    tls->config->dials) {
 		snprintf(tls->reason, sizeof tls->reason,
-		    "the peer refused: right behind the handshake, as if it wants another certificate (cert_file), or one at all");
+		    "the peer refused right after the handshake: it probably demands a certificate, or another one (cert_file)");
 		return BUS_E_TLS;
 	}
 	for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)

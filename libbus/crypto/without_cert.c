@@ -1,4 +1,4 @@
-/* libbus/cert.h of a libbus that was built without mbedTLS, or without tcp://. */
+/* libbus/cert.h of a libbus that was built without mbedTLS, or without links. */
 #include <libbus/cert.h>
 
 #include <libbus/error.h>
@@ -9,7 +9,7 @@ static int
 refuse(void)
 {
 	return bus__fail(BUS_E_NOTSUP,
-	    "certificates: this libbus was built without mbedTLS or without NNG: install both, then build libbus again");
+	    "certificates: this libbus was built without mbedTLS or without links: install mbedTLS, then build libbus again with -Dlinks=enabled");
 }
 
 int

@@ -1,5 +1,4 @@
-/* link/attempts.h: which peers of a listening link have failed to log in so often that they have to wait (access/backoff.h). Link
- * thread. */
+/* link/attempts.h: makes peers of a listening link wait after too many failed logins (access/backoff.h). Link thread. */
 #ifndef BUS_LINK_ATTEMPTS_H
 #define BUS_LINK_ATTEMPTS_H
 
@@ -9,7 +8,7 @@
 struct bus_link;
 struct bus__stream;
 
-/* Whether the peer has to wait. user NULL: it has not said yet who it is. */
+/* Whether the peer has to wait. user NULL: it has not given a name yet. */
 bool bus__attempt_is_early(
     const struct bus_link *link, struct bus__stream *stream, const char *user);
 

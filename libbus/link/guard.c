@@ -15,7 +15,7 @@ copy(const char *text, char **ret_copy)
 	return *ret_copy != NULL ? 0 : BUS_E_NOMEM;
 }
 
-/* What is wrong with the settings; NULL: nothing. Names and passwords are never part of a sentence. */
+/* The sentence of the first bad setting; NULL: all are good. No sentence contains a name or a password. */
 static const char *
 find_fault(const struct bus_link_config *cfg, bool dials)
 {
@@ -28,15 +28,15 @@ find_fault(const struct bus_link_config *cfg, bool dials)
 	if ((cfg->user == NULL) != (cfg->password == NULL))
 		return "user and password go together: one of them is missing";
 	if (cfg->user != NULL && !bus__user_name_ok(cfg->user, strlen(cfg->user)))
-		return "user: 1 to 64 bytes of text without : / + # and control characters";
+		return "user: 1 to 64 bytes of text without : / + # and control characters, no blank at its ends and no $ in front";
 	if (cfg->password != NULL && !bus__password_ok(cfg->password, strlen(cfg->password)))
 		return "password: 1 to 1024 bytes of text without control characters";
 	if (cfg->acl_file != NULL && cfg->users_file == NULL)
-		return "acl_file says what each user may do, and users_file is missing: make one with libbus user add";
-	/* Beyond this machine clear text needs users, unless a program says in so many words that it does not. */
+		return "acl_file needs a users_file: make one with libbus user add, then set users_file to it";
+	/* Clear text to other machines needs users, unless the program sets allow_insecure_remote. */
 	if (!dials && cfg->allow_lan != 0 && cfg->allow_insecure_remote == 0 &&
 	    cfg->users_file == NULL)
-		return "allow_lan needs a users_file: make one with libbus user add, and give its name";
+		return "allow_lan needs a users_file: make one with libbus user add, then set users_file to it";
 	return NULL;
 }
 

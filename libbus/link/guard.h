@@ -1,4 +1,4 @@
-/* link/guard.h: who may connect by a link and what each may do, and as whom the link itself connects. */
+/* link/guard.h: the users and rights of a listening link, and the login of a dialling one. */
 #ifndef BUS_LINK_GUARD_H
 #define BUS_LINK_GUARD_H
 
@@ -21,8 +21,8 @@ struct bus__guard {
 
 	/* Listening. The link thread replaces both when the files are read again. */
 	char *users_file, *acl_file;
-	struct bus__users *users; /* NULL: nobody is asked who it is */
-	struct bus__acl *acl;     /* NULL: everybody may do everything */
+	struct bus__users *users; /* NULL: peers need no login */
+	struct bus__acl *acl;     /* NULL: every peer may read and write everything */
 };
 
 /* Copies the texts and reads the files. guard is zeroed before. 0, or the error of the setting or the file, with its sentence;

@@ -1,7 +1,7 @@
-/* link/hub.h: what comes by a connection at one of whose ends a hub is: whether it is taken, and what goes on to others.
+/* link/hub.h: messages on connections with a hub at one end: which are taken, and which go on to others.
  *
- * A hub is a bus with a link that relays. What comes by such a link goes on by the others that do. It says who published it, so each
- * bus takes it once, and it never comes back there. Link thread. */
+ * A hub is a bus with links that relay. It passes messages of one such link on to the others. Each message names its publisher, so each
+ * bus takes it once, and it never returns to its publisher. Link thread. */
 #ifndef BUS_LINK_HUB_H
 #define BUS_LINK_HUB_H
 
@@ -9,16 +9,16 @@
 
 #include "link/session.h"
 
-/* Whether messages of the connection say who published them: one side is a hub. Its HELLO has been read. */
+/* Whether messages of the connection name their publisher: one side is a hub. The peer's HELLO has been read. */
 bool bus__hub_numbers(const struct bus__session *session);
 
-/* Whether the peer may say what other buses published: it passes on, and may write every topic. Holds for the connection. */
+/* Whether the peer may name other buses as publishers: it relays, and may write every topic. Holds for the connection. */
 bool bus__hub_is_trusted(const struct bus__session *session);
 
-/* Whether the peer may say that of a message: one that is no hub publishes only its own, and (passed NULL) passes nothing on. */
+/* Whether the peer may send such a message: a peer that is no hub may name only itself as publisher, and (passed NULL) passes nothing on. */
 bool bus__hub_may_say(const struct bus__session *session, const struct bus__passed *passed);
 
-/* Whether it has not come before; then it has from now on. Otherwise it is counted. */
+/* Whether the message is new; notes it. A repeated one is counted. */
 bool bus__hub_is_new(struct bus__session *session, const struct bus__passed *passed);
 
 /* Whether an event that came is to be published; if not it is counted. A change that came before is to be made known as a kept value,
@@ -31,14 +31,14 @@ const struct bus__passed *bus__hub_passes(const struct bus__session *session,
     const struct bus__passed *passed, const uint8_t maker[BUS__BUS_ID],
     struct bus__passed *ret_room);
 
-/* Whether a loss that came is news; and lets the others know of it that could have wanted what was lost. */
+/* Whether a reported loss is new. If so, passes it on to the peers that may have wanted the lost messages. */
 bool bus__hub_takes_loss(struct bus__session *session, const struct bus__lost *lost);
 void bus__hub_pass_loss(struct bus__session *session, const struct bus__lost *lost);
 
-/* Queues the loss of which the peer is to know. 0 or BUS_E_NOMEM. */
+/* Queues the loss that is to be reported to the peer. 0 or BUS_E_NOMEM. */
 int bus__hub_say_loss(struct bus__session *session);
 
-/* A mark for a connection that none has; 0: all are taken. */
+/* An unused mark for a connection; 0: all are in use. */
 uint16_t bus__hub_new_via(struct bus__links *links);
 
 #endif

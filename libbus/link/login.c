@@ -49,7 +49,7 @@ bus__login_begin(struct bus__session *session, bool *ret_asked)
 				      : guard->users != NULL;
 	char message[BUS__SCRAM_MESSAGE];
 
-	/* A side that has a user speaks to nobody who cannot prove to know it. */
+	/* A side with a user speaks only to a listener that proves that it knows the password. */
 	if (session->dialled && asked != (guard->user != NULL))
 		return BUS_E_AUTH;
 	*ret_asked = asked;
@@ -172,7 +172,7 @@ hear_listener(struct bus__session *session, const struct bus__frame *frame)
 /* --- refusals ---------------------------------------------------------------------------------------------- */
 
 static const enum bus__refusal refusals[BUS__SCRAM_REASONS] = {
-    [BUS__SCRAM_OK] = BUS__REFUSED_NO_USER, /* it went before it said who it is */
+    [BUS__SCRAM_OK] = BUS__REFUSED_NO_USER, /* the peer left before it gave a name */
     [BUS__SCRAM_MALFORMED] = BUS__REFUSED_BYTES,
     [BUS__SCRAM_BINDING] = BUS__REFUSED_BYTES,
     [BUS__SCRAM_UNKNOWN_USER] = BUS__REFUSED_UNKNOWN,

@@ -12,8 +12,8 @@ int bus__login_begin(struct bus__session *session, bool *ret_asked);
 /* Takes an AUTH frame. 0 or what ends the connection. */
 int bus__login_hear(struct bus__session *session, const struct bus__frame *frame);
 
-/* The peer is not accepted, or does not accept this side: why. *ret_user: who it is, if it is one that is known. Before the
- * exchange is ended. */
+/* The reason for which the peer is refused, or refuses this side. *ret_user: the user, if known. Call it before the exchange
+ * ends. */
 enum bus__refusal bus__login_refusal(const struct bus__session *session, const char **ret_user);
 
 /* Ends the exchange, if one is under way, and wipes what it knows. */

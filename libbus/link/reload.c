@@ -27,8 +27,8 @@ drop(struct reload *reload)
 	bus__free(reload);
 }
 
-/* Connections begin again, so that none goes on by what was allowed before. Both sides remember each other: nothing is lost
- * without a count. */
+/* Ends the connections, so that none continues under the old files. Both sides remember each other, so every lost message is
+ * counted. */
 static void
 swap(void *arg)
 {

@@ -1,5 +1,5 @@
-/* link/roster.h: the peers of a bus, for people: who is connected, and who was refused and why. The link thread writes; any thread
- * reads. On a named bus the other processes read it too: it is kept there as text, at most once a second. */
+/* link/roster.h: the peers of a bus, for people: the connected ones, and the refused ones with reasons. The link thread writes; any
+ * thread reads. On a named bus the text is also a kept value for the other processes, updated at most once a second. */
 #ifndef BUS_LINK_ROSTER_H
 #define BUS_LINK_ROSTER_H
 
@@ -39,7 +39,7 @@ struct bus__roster {
 void bus__roster_init(struct bus__links *links);
 void bus__roster_fini(struct bus__links *links);
 
-/* A connection is complete; and it has ended, for the reason err: notes what was refused, if anything was. */
+/* A connection is complete; it has ended with err, which is noted if it is a refusal. */
 void bus__roster_join(struct bus__session *session);
 void bus__roster_ended(struct bus__session *session, int err);
 

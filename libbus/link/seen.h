@@ -1,7 +1,7 @@
-/* link/seen.h: which numbers of other buses have come. Where hubs are, a message may come by several ways; each bus takes it once.
+/* link/seen.h: the numbers received from other buses. With hubs a message may arrive by several ways; each bus takes it once.
  *
- * Of each source the newest 1,024 numbers are known one by one. Of 1,024 sources, at most; of more, the one that was heard of least
- * recently is forgotten. Link thread. */
+ * The newest 1,024 numbers of each source are known one by one, for at most 1,024 sources. A further source replaces the least recently
+ * seen one. Link thread. */
 #ifndef BUS_LINK_SEEN_H
 #define BUS_LINK_SEEN_H
 
@@ -30,7 +30,7 @@ struct bus__seen {
 enum bus__seen_answer {
 	BUS__SEEN_NEW,   /* take it; also where there is no memory to know */
 	BUS__SEEN_TWICE, /* it came before */
-	BUS__SEEN_LATE   /* so many newer ones came that nobody knows whether it did */
+	BUS__SEEN_LATE   /* below the window: perhaps it came before */
 };
 
 /* *seen: made with the first, NULL before. */

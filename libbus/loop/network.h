@@ -1,4 +1,4 @@
-/* loop/network.h: tells when this machine's own addresses or network interfaces have changed, so that a pause ends when a network is
+/* loop/network.h: reports changes of this machine's addresses and network interfaces, so that a link redials as soon as a network is
  * back. One rtnetlink socket for the whole process, on the reactor's thread. */
 #ifndef BUS_LOOP_NETWORK_H
 #define BUS_LOOP_NETWORK_H
@@ -15,7 +15,7 @@ struct bus__network_watch {
 	struct bus__reactor *reactor; /* NULL: it is not on */
 };
 
-/* Begins a watch, unless it is on. Where the system has no such socket for us, nothing is told.
+/* Begins a watch, unless it is on. Without such a socket from the system nothing is reported.
  * Threads: any but the reactor's.  Blocks: never. */
 void bus__network_watch(struct bus__network_watch *watch);
 

@@ -23,7 +23,7 @@ int bus__hosts_find(const char *name, bool numeric, struct bus__hosts *ret_hosts
 /* Writes a host as an address, of at most BUS__URL_NAME bytes. */
 int bus__host_write(const union bus__host *host, char *ret_text);
 
-/* The same on a thread of its own, which may outlive whoever asked. */
+/* The same on a separate thread, which may outlive the caller. */
 struct bus__lookup;
 
 /* Begins a look-up of a name; the task is posted when it has ended. BUS_E_NOMEM, _LIMIT or _LOCKED: there is no memory, thread or stack,

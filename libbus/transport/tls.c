@@ -1,4 +1,4 @@
-/* tls://host:port: tcp:// with both sides known and nothing readable on the way. NNG's own TLS is not used: docs/transports.md. */
+/* tls://host:port: tcp:// with encryption and certificates. NNG's TLS is not used: docs/transports.md. */
 #include "transport/table.h"
 
 #include <string.h>

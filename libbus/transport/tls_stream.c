@@ -412,7 +412,7 @@ received(void *arg)
 	stream->receiving = false;
 	if (stream->recv_io.err < 0) {
 		if (stream->stage == STAGE_SHAKING)
-			stream->why = "the peer went away during the handshake";
+			stream->why = "the peer closed the connection during the handshake";
 		end(stream, stream->recv_io.err);
 		return;
 	}

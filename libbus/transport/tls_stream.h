@@ -5,8 +5,8 @@
 #include "crypto/tls.h"
 #include "link/transport.h"
 
-/* How many handshakes of a listener are under way at once. The peers of others wait, in their order, with their first bytes unread; while
- * some wait, a handshake whose peer is silent for BUS__TLS_PATIENCE_NS ends. A peer that has said nothing yet counts for nothing. */
+/* How many handshakes of a listener are under way at once. Further peers wait in order, with their first bytes unread. While
+ * some wait, a handshake whose peer is silent for bus__tls_patience_ms ends. A peer that has sent nothing yet is not counted. */
 enum { BUS__TLS_HANDSHAKES = 32 };
 extern _Atomic int bus__tls_patience_ms; /* tests shorten it; relaxed: it publishes nothing */
 

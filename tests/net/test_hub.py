@@ -226,13 +226,13 @@ with socket.create_connection(('10.1.0.2', {PORT})) as s:
     ("command", "words"),
     [
         (f"LIBBUS_PASSWORD=guess {SUB} --user remote", 'wrong password for "remote"'),
-        (f"LIBBUS_PASSWORD=guess {SUB} --user nobody", "a user that is not in users_file"),
+        (f"LIBBUS_PASSWORD=guess {SUB} --user nobody", "unknown user, not in users_file"),
         (SUB, "no user given"),
         (f"{GET}", "HTTP"),
         (f"openssl s_client -connect 10.1.0.2:{PORT} </dev/null", "TLS"),
         (
             f"export LIBBUS_PASSWORD=guess; for i in 1 2 3 4 5 6; do {SUB} --user remote; done",
-            "too many attempts",
+            "too many failed attempts",
         ),
     ],
     ids=["password", "unknown", "none", "http", "tls", "many"],

@@ -125,9 +125,7 @@ def test_peers_of_another_process_are_told_with_what_was_refused(named, tmp_path
                 f"pid {os.getpid()}: connected this machine: without a user, at ipc://" in peers()
             )
         )
-        assert (
-            "refused this machine: HTTP, and this port speaks links only" in named.explain_peers()
-        )
+        assert "refused this machine: HTTP on a port for links" in named.explain_peers()
         assert "dialled since 20" in peer.explain_peers()
     eventually(lambda: "connected" not in peers())
 

@@ -121,7 +121,7 @@ static const struct {
     {"pico", "leek",
 	"wrong password for \"pico\": ", "does not accept the user or password of \"pico\""},
     {"nobody", "leek soup",
-	"a user that is not in users_file: ", "does not accept the user or password of \"nobody\""},
+	"unknown user, not in users_file: ", "does not accept the user or password of \"nobody\""},
     {NULL, NULL, "no user given: ", "does not accept the user or password of this bus"},
 };
 
@@ -148,7 +148,7 @@ START_TEST(who_fails_too_often_waits_and_another_user_does_not)
 	open_guarded(&p, open_bus(), 2, NULL);
 	bus__back_off_most_ms = 10;
 	p.lb = dial_as(p.b, p.url, "pico", "wrong");
-	ck_eventually(says(p.a, "too many attempts"));
+	ck_eventually(says(p.a, "too many failed attempts"));
 	/* Failures count, attempts that come too early do not. */
 	ck_assert(says(p.a, "5 times"));
 	other = dial_as(c, p.url, "zero", "leek soup");
@@ -166,9 +166,9 @@ END_TEST
 static const struct {
 	const char *bytes, *says;
 } strangers[] = {
-    {"GET / HTTP/1.1\r\n\r\n", "HTTP, and this port speaks links only"},
-    {"\x16\x03\x01\x02", "TLS on a port without it"},
-    {"\x10\x0c\x04\x04MQTT", "bytes that are no libbus"},
+    {"GET / HTTP/1.1\r\n\r\n", "HTTP on a port for links"},
+    {"\x16\x03\x01\x02", "TLS on a port without TLS"},
+    {"\x10\x0c\x04\x04MQTT", "bytes of an unknown protocol"},
     {"\xb5libbus\x09", "another version of the wire"},
 };
 
@@ -267,7 +267,7 @@ START_TEST(refusal_is_a_notice_too)
 	ck_assert_int_gt(bus_link_url(link, url, sizeof url), 0);
 	fd = raw_connect(url);
 	ck_assert_int_eq(send(fd, "GET / ", 6, MSG_NOSIGNAL), 6);
-	await_notice(m, "HTTP, and this port");
+	await_notice(m, "HTTP on a port for links");
 	close(fd);
 	bus_mailbox_close(m);
 	bus_link_close(link);
@@ -321,7 +321,7 @@ START_TEST(other_processes_read_what_the_one_with_the_link_knows)
 	kept = subscriber(bus, "$bus/peers/+");
 	ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
-	ck_assert(has(msg, "HTTP, and this port") && (msg->flags & BUS_MSG_KEPT));
+	ck_assert(has(msg, "HTTP on a port for links") && (msg->flags & BUS_MSG_KEPT));
 	/* When the process has gone, so has what it kept. */
 	publish_text(bus, "end", "");
 	finish(child);

@@ -464,7 +464,7 @@ START_TEST(a_file_that_cannot_be_used_is_named_with_the_reason)
 	ck_file(as_client("noise", NULL), "noise.pem", "not a certificate");
 	ck_file(
 	    ((struct bus__tls_settings){.cert_file = pem("server"), .key_file = key_of("second")}),
-	    "second-key.pem", "the key of another certificate");
+	    "second-key.pem", "this key belongs to another certificate");
 	make_client("pi", "ca");
 	ck_file(as_server("pi", NULL), "pi.pem", "not meant for a server");
 	chmod(pem("server"), 0600);

@@ -606,22 +606,21 @@ class Bus(_core.Bus, Closing):
         """Opens an address for other buses, which dial it.
 
         Args:
-            url: inproc://name, ipc:///absolute/path, tcp://host:port or tls://host:port; port 0 takes a free one, which link.url has.
-                Beyond this machine: tls://, or allow_lan.
+            url: inproc://name, ipc:///absolute/path, tcp://host:port or tls://host:port. Port 0 takes a free port; link.url has it.
+                For other machines use tls://, or allow_lan.
             heartbeat: Seconds, at least 0.1; a peer that is silent for three of them is gone. None: 5.
             max_peers: Connections at a time. 0: 1,024.
             max_bytes: Room for messages that wait for each peer, in bytes. 0: 1 MiB.
             peer_bytes: Bytes that one peer may make this bus hold beside that. 0: 32 MiB.
-            users: File of those who may connect, as `libbus user` makes it; each gives a user and a password. None: everybody may,
-                and only from this machine.
-            acl: File that says which topics each user may read and write. None: all.
-            ca: Of tls://: PEM file of who signs the certificates that peers must have then.
-            cert: Of tls://: PEM file of this machine's certificate. None: the one that `libbus cert` made.
-            key: Of tls://: PEM file of its key.
-            psk: Of tls://: file of keys that both sides know, in place of certificates.
+            users: Users file, as `libbus user` writes it. Peers then log in with a user and a password. None: peers need no login.
+            acl: ACL file, with the topics that each user may read and write. None: all topics.
+            ca: For tls://: PEM file of a CA. Peers then need a certificate that it signed.
+            cert: For tls://: PEM file of this machine's certificate. None: server.pem of `libbus cert`.
+            key: For tls://: PEM file of the key of that certificate. None: server-key.pem of `libbus cert`.
+            psk: For tls://: file of pre-shared keys, in place of certificates.
             allow_lan: Accepts peers of this network on tcp://, which is not encrypted. Needs users.
-            allow_insecure_remote: Accepts peers from anywhere on tcp://, for networks that something else protects.
-            relays: What comes by this link goes on by the other links of the bus that relay.
+            allow_insecure_remote: Accepts peers from anywhere on tcp://. For networks that are protected by other means, such as a VPN.
+            relays: Makes the bus a hub: messages of this link go on to its other links with relays.
 
         Raises:
             AddressError: The address is malformed, of an unknown scheme or beyond this machine.
@@ -675,14 +674,14 @@ class Bus(_core.Bus, Closing):
             max_peers: As in listen().
             max_bytes: As in listen().
             peer_bytes: As in listen().
-            user: Who we are there. The other side has to prove that it knows the password, too.
-            password: The user's. It is never sent.
-            ca: Of tls://: PEM file of who signed the other side's certificate. None: the one that `libbus cert` made.
-            cert: Of tls://: PEM file of a certificate of ours, where the other side asks for one.
-            key: Of tls://: PEM file of its key.
-            psk: Of tls://: file of keys that both sides know, in place of certificates.
-            allow_lan: As in listen().
-            allow_insecure_remote: As in listen().
+            user: User to log in as. The other side has to prove that it knows the password, too.
+            password: The user's password. It is never sent.
+            ca: For tls://: PEM file of the CA that signed the other side's certificate. None: ca.pem of `libbus cert`.
+            cert: For tls://: PEM file of a client certificate, if the other side demands one.
+            key: For tls://: PEM file of the key of that certificate.
+            psk: For tls://: file of pre-shared keys, in place of certificates.
+            allow_lan: Allows tcp:// addresses of this network, which is not encrypted.
+            allow_insecure_remote: Allows any tcp:// address. For networks that are protected by other means, such as a VPN.
             relays: As in listen().
 
         Raises:

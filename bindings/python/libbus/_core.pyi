@@ -232,7 +232,7 @@ class LinkEnds(TypedDict):
     denied: int
     """The peer is another user's, or one of too many."""
     auth: int
-    """User or password were not accepted, or none was given."""
+    """User or password were not accepted, or were not given."""
     tls: int
     """TLS refused."""
 
@@ -259,11 +259,11 @@ class LinkStats(TypedDict):
     ended: LinkEnds
     """Why connections ended."""
     repeated: int
-    """Where hubs are: messages that had come another way, and were not taken again."""
+    """On links with a hub: messages dropped because they had come before, by another way."""
     late: int
-    """The same: 1,024 newer ones of the same bus had come, so nobody knows whether they had."""
+    """On links with a hub: messages dropped because 1,024 newer ones of the same bus had come; perhaps repeated."""
     too_far: int
-    """The same: they had come through 8 hubs."""
+    """On links with a hub: messages dropped because they came through 8 hubs."""
 
 class Ext(NamedTuple):
     """A msgpack extension: its number, -128 to 127, and its bytes."""
@@ -394,11 +394,11 @@ class Link:
         Threads: any. Blocks: never.
         """
     def reload(self) -> None:
-        """Reads the files of users, ACL and certificates again. Connections begin again by what they say now; a bad file changes nothing.
+        """Reads the files of users, ACL and certificates again. Connections are made again under the new files; a bad file changes nothing.
 
         Raises:
             ArgumentError: A line of a file is malformed; the text names it.
-            TransportError: A file cannot be read, or others may read it.
+            TransportError: A file cannot be read, or other accounts may read it.
             ClosedError: The link or its bus has ended.
 
         Threads: any. Blocks: for the files.
@@ -852,10 +852,10 @@ class Bus:
         Threads: any. Blocks: never, but it looks at every filter and, on a named bus, reads a file of each process.
         """
     def explain_peers(self) -> str:
-        """Who is connected to the bus by links, and what was refused to peers and why: one fact a line, for people.
+        """Lists the connected peers, and the peers that were refused something, with reasons: one fact a line, for people.
 
-        Of what was refused it knows the last 32 peers: the reason, what to do, how often and when (UTC). On a bus with a name it
-        tells of the links of all processes, up to a second ago. The words may change between versions; $bus/refused is for programs.
+        It covers the last 32 refused peers: the reason, what to do, how often and when (UTC). On a bus with a name it covers the
+        links of all processes, up to a second old. The words may change between versions; programs subscribe to $bus/refused.
 
         Threads: any. Blocks: never.
         """

@@ -1011,10 +1011,10 @@ bus_explain_topic(struct bus_object *self, PyObject *topic)
 
 PyDoc_STRVAR(bus_explain_peers_doc,
     "explain_peers($self, /)\n--\n\n"
-    "Who is connected to the bus by links, and what was refused to peers and why: one fact a line, for people.\n"
+    "Lists the connected peers, and the peers that were refused something, with reasons: one fact a line, for people.\n"
     "\n"
-    "Of what was refused it knows the last 32 peers: the reason, what to do, how often and when (UTC). On a bus with a name it\n"
-    "tells of the links of all processes, up to a second ago. The words may change between versions; $bus/refused is for programs.\n"
+    "It covers the last 32 refused peers: the reason, what to do, how often and when (UTC). On a bus with a name it covers the\n"
+    "links of all processes, up to a second old. The words may change between versions; programs subscribe to $bus/refused.\n"
     "\n"
     "Threads: any. Blocks: never.");
 

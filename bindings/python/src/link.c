@@ -121,11 +121,11 @@ link_counters(struct link_object *self, PyObject *unused)
 
 PyDoc_STRVAR(link_reload_doc,
     "reload($self, /)\n--\n\n"
-    "Reads the files of users, ACL and certificates again. Connections begin again by what they say now; a bad file changes nothing.\n"
+    "Reads the files of users, ACL and certificates again. Connections are made again under the new files; a bad file changes nothing.\n"
     "\n"
     "Raises:\n"
     "    ArgumentError: A line of a file is malformed; the text names it.\n"
-    "    TransportError: A file cannot be read, or others may read it.\n"
+    "    TransportError: A file cannot be read, or other accounts may read it.\n"
     "    ClosedError: The link or its bus has ended.\n"
     "\n"
     "Threads: any. Blocks: for the files.");
