@@ -122,16 +122,16 @@ START_TEST(bad_lines_are_refused_by_number_and_without_the_secret)
 		const char *line, *words;
 	} cases[] = {
 	    {"hunter2", ":2: it does not begin with a name and a colon"},
-	    {":hunter2", "no name"},
-	    {"pico/x:hunter2", "no name"},
-	    {"$pico:hunter2", "no name"},
-	    {" pico:hunter2", "no name"},
+	    {":hunter2", "does not begin with a name"},
+	    {"pico/x:hunter2", "does not begin with a name"},
+	    {"$pico:hunter2", "does not begin with a name"},
+	    {" pico:hunter2", "does not begin with a name"},
 	    {"pi\x01"
 	     "co:hunter2",
-		"no name"},
+		"does not begin with a name"},
 	    {"pi\xff"
 	     "co:hunter2",
-		"no name"},
+		"does not begin with a name"},
 	    {"pico:hunter2", ":2: \"pico\": neither $scram-sha-512$ nor $7$ follows the name"},
 	    {"pico:", "follows the name"},
 	    {"pico:$", "follows the name"},
