@@ -20,10 +20,8 @@ extern "C" {
 #endif
 
 enum {
-	BUS_USER_CLEAR_TEXT =
-	    1, /* protocols that send the password (MQTT) accept this user without TLS too. Links never send it */
-	BUS_USER_WEAK =
-	    2, /* read only: fewer than 4,096 iterations. Links refuse this user until the password is set again */
+	BUS_USER_CLEAR_TEXT = 1, /* protocols that send the password (MQTT) accept this user without TLS too. Links never send it */
+	BUS_USER_WEAK       = 2, /* read only: fewer than 4,096 iterations. Links refuse this user until the password is set again */
 };
 
 /* Writes the path of the default file, $XDG_CONFIG_HOME/libbus/users or ~/.config/libbus/users, NUL-terminated. Returns its length;

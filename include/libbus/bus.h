@@ -49,16 +49,16 @@ extern "C" {
 #pragma GCC diagnostic ignored "-Wshadow"
 #endif
 
-struct bus; /* topics and whoever listens to them: in this process, or under a name on this host */
+struct bus;         /* topics and whoever listens to them: in this process, or under a name on this host */
 struct bus_mailbox; /* bounded queue with one drainer at a time */
 struct bus_sub;     /* one filter bound to one mailbox */
 struct bus_pub;     /* one topic, resolved; used by one thread at a time */
 struct bus_request; /* a question under way */
 
 enum bus_limit {
-	BUS_LIMIT_TOPIC_BYTES = 1024,
+	BUS_LIMIT_TOPIC_BYTES  = 1024,
 	BUS_LIMIT_TOPIC_LEVELS = 32,
-	BUS_LIMIT_MEMBERS = 1022 /* processes on a named bus at a time */
+	BUS_LIMIT_MEMBERS      = 1022 /* processes on a named bus at a time */
 };
 
 /* Content of a payload. An open set from 0 to 255: pass on what you do not know. */
@@ -71,39 +71,30 @@ enum bus_type {
 };
 
 enum bus_msg_flag {
-	BUS_MSG_RETAIN =
-	    1u
-	    << 0, /* publishing: keep as the topic's last value; empty payload: forget it. On linked
+	BUS_MSG_RETAIN = 1u << 0, /* publishing: keep as the topic's last value; empty payload: forget it. On linked
 	                           * buses the last change wins; after an outage the side with more changes */
-	BUS_MSG_KEPT = 1u << 1, /* receiving: a kept value, not a new event */
-	BUS_MSG_LOST_AT_LEAST =
-	    1u
-	    << 2 /* receiving: `lost` is a lower bound, since a link's other side has begun anew */
+	BUS_MSG_KEPT   = 1u << 1, /* receiving: a kept value, not a new event */
+	BUS_MSG_LOST_AT_LEAST = 1u << 2 /* receiving: `lost` is a lower bound, since a link's other side has begun anew */
 };
 
 /* A message. Receiving: a borrowed view, valid until the callback returns or the next call on the mailbox.
  * Publishing: set size, topic, data and len; zero is right for the rest. Grows only at its end. */
 struct bus_msg {
-	size_t size;
+	size_t      size;
 	const char *topic;
 	const void *data;
-	size_t len;
-	int type;       /* enum bus_type */
-	uint32_t flags; /* enum bus_msg_flag */
-	uint64_t
-	    lost; /* messages this mailbox lost right before this one; those that a link or a log
+	size_t      len;
+	int         type;        /* enum bus_type */
+	uint32_t    flags;       /* enum bus_msg_flag */
+	uint64_t    lost;        /* messages this mailbox lost right before this one; those that a link or a log
 	                          * lost are of any topic */
-	int64_t
-	    time_ns; /* wall clock when a retained or kept message was published, for people; 0: unknown */
-	uint32_t
-	    ttl_ms; /* publishing: nobody gets it later than this, from a kept value either; 0: no
+	int64_t     time_ns;     /* wall clock when a retained or kept message was published, for people; 0: unknown */
+	uint32_t    ttl_ms;      /* publishing: nobody gets it later than this, from a kept value either; 0: no
 	                          * limit. Receiving: what is left of that, at least 1 */
-	const void
-	    *headers; /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
-	size_t headers_len; /* counts into max_payload, together with len */
-	uint64_t reply_to;  /* receiving: not 0: a question, for bus_reply(). Publishing: ignored */
-	uint64_t
-	    position; /* receiving: its number in a named bus's log, from 1 on; 0: it has none */
+	const void *headers;     /* a map in msgpack (pack.h), carried and not read by the bus; NULL: none */
+	size_t      headers_len; /* counts into max_payload, together with len */
+	uint64_t    reply_to;    /* receiving: not 0: a question, for bus_reply(). Publishing: ignored */
+	uint64_t    position;    /* receiving: its number in a named bus's log, from 1 on; 0: it has none */
 };
 
 /* Runs on the mailbox's drainer, one at a time per mailbox. It may publish, subscribe and unsubscribe.
@@ -113,16 +104,14 @@ typedef void (*bus_msg_fn)(void *arg, const struct bus_msg *msg);
 /* --- the bus ------------------------------------------------------------------------------------ */
 
 struct bus_config {
-	size_t size;
+	size_t   size;
 	uint32_t max_topics;  /* 0: 1,000,000; idle topics make room for new ones */
 	uint32_t max_payload; /* bytes; 0: 1 MiB; at most 256 MiB */
 	/* Of a named bus. Who opens the name first decides how large its log is. */
-	const char *dir; /* where its log lies; NULL: /dev/shm/libbus-UID, for this user alone */
-	uint64_t
-	    log_bytes; /* 4 MiB to 16 GiB; 0: 16 MiB, or less where little is free. A message has at
+	const char *dir;       /* where its log lies; NULL: /dev/shm/libbus-UID, for this user alone */
+	uint64_t    log_bytes; /* 4 MiB to 16 GiB; 0: 16 MiB, or less where little is free. A message has at
 	                        * most 1/16 of it */
-	const struct bus_msg
-	    *will; /* NULL, or what another process of the bus publishes if this one ends without
+	const struct bus_msg *will; /* NULL, or what another process of the bus publishes if this one ends without
 	                             * bus_close(): killed, crashed. topic, data, len, type, headers and
 	                             * BUS_MSG_RETAIN count; copied */
 };
@@ -167,8 +156,7 @@ struct bus_role; /* what one process of a named bus does at a time */
  * It is free again with bus_role_end(), bus_close() or the death of its process. BUS_E_TIMEDOUT, BUS_E_CLOSED;
  * BUS_E_STATE: it would wait inside a callback; BUS_E_NOTSUP on a private bus.
  * Threads: any.  Blocks: up to timeout_ms.  Callbacks: none run inside. */
-BUS_API int bus_role_take(
-    struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
+BUS_API int bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role **ret_role);
 
 /* Gives it back, and frees role; NULL is fine.
  * Threads: any, once.  Blocks: never.  Callbacks: none run inside. */
@@ -193,14 +181,14 @@ BUS_API int bus_publish_msg(struct bus *bus, const struct bus_msg *msg);
 
 struct bus_pub_config {
 	size_t size;
-	int type; /* enum bus_type of everything sent */
-	int wait_ms; /* how long a send may wait for room in a mailbox that refuses; 0 inside callbacks */
+	int    type;    /* enum bus_type of everything sent */
+	int    wait_ms; /* how long a send may wait for room in a mailbox that refuses; 0 inside callbacks */
 };
 
 /* Resolves a topic once, for many messages. Ends with bus_pub_close().
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
-BUS_API int bus_pub_open(
-    struct bus *bus, const char *topic, const struct bus_pub_config *cfg, struct bus_pub **ret_pub);
+BUS_API int bus_pub_open(struct bus *bus, const char *topic, const struct bus_pub_config *cfg,
+    struct bus_pub **ret_pub);
 
 /* Publishes len bytes on the handle's topic, as bus_publish() does.
  * Threads: one at a time per pub.  Blocks: up to wait_ms.  Callbacks: as bus_publish(). */
@@ -212,7 +200,7 @@ BUS_API int bus_pub_send_msg(struct bus_pub *pub, const struct bus_msg *msg);
 
 struct bus_slice {
 	const void *data;
-	size_t len;
+	size_t      len;
 };
 
 /* Publishes count messages on the handle's topic, in order, as so many bus_pub_send() would do it and
@@ -249,14 +237,14 @@ BUS_API void bus_pub_close(struct bus_pub *pub);
 enum bus_full {
 	BUS_FULL_DROP_OLDEST, /* default: fresh news first */
 	BUS_FULL_DROP_NEWEST,
-	BUS_FULL_LATEST, /* one message per topic waits, a newer one replaces it; a kept value comes to
+	BUS_FULL_LATEST,      /* one message per topic waits, a newer one replaces it; a kept value comes to
 	                       * all subscriptions of the topic. More topics than fit: drops the oldest */
-	BUS_FULL_REFUSE /* loses nothing: the publisher gets BUS_E_FULL, or waits wait_ms */
+	BUS_FULL_REFUSE       /* loses nothing: the publisher gets BUS_E_FULL, or waits wait_ms */
 };
 
 enum bus_drain {
-	BUS_DRAIN_CALLER, /* bus_recv() or bus_dispatch(), with bus_mailbox_fd() if you poll */
-	BUS_DRAIN_THREAD, /* a thread of its own, made with the mailbox */
+	BUS_DRAIN_CALLER,   /* bus_recv() or bus_dispatch(), with bus_mailbox_fd() if you poll */
+	BUS_DRAIN_THREAD,   /* a thread of its own, made with the mailbox */
 	BUS_DRAIN_PUBLISHER /* inside the publish that finds it idle, on that thread, for what others publish
 	                     * meanwhile too (messages from links: on the link's thread). A publish inside
 	                     * such a callback is delivered after it. */
@@ -269,22 +257,20 @@ enum bus_from {
 	BUS_FROM_OLDEST,   /* all that is still in the log */
 	BUS_FROM_LAST,     /* so many that its subscriptions want, at most 10,000 */
 	BUS_FROM_POSITION, /* behind the message with that position */
-	BUS_FROM_TIME /* what was published at that time (ns since 1970) or later, within some milliseconds */
+	BUS_FROM_TIME      /* what was published at that time (ns since 1970) or later, within some milliseconds */
 };
 
 struct bus_mailbox_config {
 	size_t size;
-	int full;  /* enum bus_full */
-	int drain; /* enum bus_drain */
-	size_t
-	    bytes; /* bound on frames and payloads, rounded up to a power of two, from 4 KiB to 1 GiB;
+	int    full;  /* enum bus_full */
+	int    drain; /* enum bus_drain */
+	size_t bytes; /* bound on frames and payloads, rounded up to a power of two, from 4 KiB to 1 GiB;
 	               * 0: 256 KiB, or on a named bus twice what all its values take now, if that is more.
 	               * An empty mailbox takes one message of any allowed size. */
 	const char *group; /* NULL, or a name of 1 to 64 of A-Z a-z 0-9 . _ - */
-	int from; /* enum bus_from. It begins with its first subscription (or question), for those after it too */
+	int      from;       /* enum bus_from. It begins with its first subscription (or question), for those after it too */
 	uint64_t from_value; /* the count, position or time (at most 2^63 - 1: BUS_E_INVAL) */
-	uint64_t
-	    from_epoch; /* with BUS_FROM_POSITION: bus_epoch() when it was noted; 0: of this life */
+	uint64_t from_epoch; /* with BUS_FROM_POSITION: bus_epoch() when it was noted; 0: of this life */
 };
 
 /* Opens a mailbox. Ends with bus_mailbox_close().
@@ -300,8 +286,8 @@ struct bus_mailbox_config {
  * go on, and the queue ends with the last. The counters are those of the group.
  * BUS_E_INVAL: the group has another full or bytes; BUS_DRAIN_PUBLISHER, which cannot share.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
-BUS_API int bus_mailbox_open(
-    struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_mbox);
+BUS_API int bus_mailbox_open(struct bus *bus, const struct bus_mailbox_config *cfg,
+    struct bus_mailbox **ret_mbox);
 
 /* Waits for a message. 1: *ret_msg is borrowed until the next call on mbox. 0: none came in time, a
  * signal handler ran, or a request's fn was called.
@@ -333,15 +319,15 @@ BUS_API void bus_mailbox_close(struct bus_mailbox *mbox);
  * Kept messages of a matching topic are delivered first, flagged BUS_MSG_KEPT. ret_sub may be NULL:
  * the subscription then lasts as long as the bus.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
-BUS_API int bus_subscribe(
-    struct bus *bus, const char *filter, bus_msg_fn fn, void *arg, struct bus_sub **ret_sub);
+BUS_API int bus_subscribe(struct bus *bus, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub);
 
 /* The same on a mailbox of your own; fn NULL: for bus_recv(). ret_sub NULL: it ends with mbox.
  * BUS_E_INVAL: fn NULL, or a filter that begins with $bus/, where a mailbox cannot have it; BUS_E_FULL:
  * it refuses, and has no room for what is kept.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
-BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn,
-    void *arg, struct bus_sub **ret_sub);
+BUS_API int bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn fn, void *arg,
+    struct bus_sub **ret_sub);
 
 /* Ends a subscription and frees sub. Outside callbacks: returns when fn is not running and will not run
  * again. Inside any callback: only stops new calls. done(arg), if given, runs once after the last call
@@ -364,10 +350,9 @@ BUS_API int bus_filter_covers(const char *filter, const char *other);
 /* --- memory ------------------------------------------------------------------------------------------ */
 
 struct bus_keep_config {
-	size_t size;
-	uint32_t last; /* messages of each topic; 0: 1; at most 10,000 */
-	uint64_t
-	    max_bytes; /* their payloads, of each topic; 0: 1 MiB; at most 1 GiB. The oldest make room;
+	size_t   size;
+	uint32_t last;      /* messages of each topic; 0: 1; at most 10,000 */
+	uint64_t max_bytes; /* their payloads, of each topic; 0: 1 MiB; at most 1 GiB. The oldest make room;
 	                     * the newest stays, whatever its size. */
 };
 
@@ -397,8 +382,8 @@ BUS_API void bus_msg_free(const struct bus_msg *kept);
  * of those linked to it wants the topic, said at once; BUS_E_TIMEDOUT; BUS_E_CLOSED: the bus closed;
  * BUS_E_STATE in a callback, which takes bus_request_start(); and what bus_publish() answers.
  * Threads: any.  Blocks: up to timeout_ms.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER. */
-BUS_API int bus_request(struct bus *bus, const char *topic, const void *data, size_t len,
-    int timeout_ms, const struct bus_msg **ret_reply);
+BUS_API int bus_request(struct bus *bus, const char *topic, const void *data, size_t len, int timeout_ms,
+    const struct bus_msg **ret_reply);
 
 /* The same with type, headers and a shorter ttl_ms; no BUS_MSG_RETAIN (BUS_E_INVAL). */
 BUS_API int bus_request_msg(struct bus *bus, const struct bus_msg *question, int timeout_ms,
@@ -411,12 +396,12 @@ BUS_API int bus_request_msg(struct bus *bus, const struct bus_msg *question, int
  * BUS_E_NOBODY as above, BUS_E_INVAL also on a mailbox with BUS_DRAIN_PUBLISHER, which nobody wakes.
  * ret_req not NULL: yours until bus_request_cancel(), also beyond its end.
  * Threads: any.  Blocks: never.  Callbacks: of mailboxes with BUS_DRAIN_PUBLISHER. */
-BUS_API int bus_request_start(struct bus_mailbox *mbox, const char *topic, const void *data,
-    size_t len, int timeout_ms, bus_msg_fn fn, void *arg, struct bus_request **ret_req);
+BUS_API int bus_request_start(struct bus_mailbox *mbox, const char *topic, const void *data, size_t len,
+    int timeout_ms, bus_msg_fn fn, void *arg, struct bus_request **ret_req);
 
 /* The same with type, headers and a shorter ttl_ms; no BUS_MSG_RETAIN (BUS_E_INVAL). */
-BUS_API int bus_request_start_msg(struct bus_mailbox *mbox, const struct bus_msg *question,
-    int timeout_ms, bus_msg_fn fn, void *arg, struct bus_request **ret_req);
+BUS_API int bus_request_start_msg(struct bus_mailbox *mbox, const struct bus_msg *question, int timeout_ms,
+    bus_msg_fn fn, void *arg, struct bus_request **ret_req);
 
 /* Ends a request, if it has not ended, and frees req. Outside callbacks: returns when fn is not running
  * and will not be called with a reply again; fn(arg, NULL) has run then, unless the drainer holds messages
@@ -428,8 +413,7 @@ BUS_API void bus_request_cancel(struct bus_request *req);
  * else, or the question is over, which is counted (bus_stats.late_replies). BUS_E_INVAL: not a question; BUS_E_FULL: the
  * asker's mailbox may not lose and is full.
  * Threads: any.  Blocks: never.  Callbacks: none run inside. */
-BUS_API int bus_reply(
-    struct bus *bus, const struct bus_msg *question, const void *data, size_t len);
+BUS_API int bus_reply(struct bus *bus, const struct bus_msg *question, const void *data, size_t len);
 
 /* The same with type, ttl_ms and headers; topic is not looked at, and no BUS_MSG_RETAIN. */
 BUS_API int bus_reply_msg(
@@ -443,8 +427,8 @@ enum bus_loss {
 	BUS_LOSS_EXPIRED,      /* its ttl_ms had passed when it was taken out */
 	BUS_LOSS_UNSUBSCRIBED, /* nobody wanted it any more when it was taken out */
 	BUS_LOSS_CLOSED,       /* still inside when the mailbox or the bus ended */
-	BUS_LOSS_LAPPED, /* a named bus's log was used again before it was read: messages of any topic */
-	BUS_LOSS_LINK, /* a link was down, or lost them on the way: messages of any topic. In the mailbox of a
+	BUS_LOSS_LAPPED,       /* a named bus's log was used again before it was read: messages of any topic */
+	BUS_LOSS_LINK,         /* a link was down, or lost them on the way: messages of any topic. In the mailbox of a
 	                        * peer: those that it wanted */
 	BUS_LOSS_COUNT
 };
@@ -452,15 +436,13 @@ enum bus_loss {
 enum { BUS_LOSS_ROOM = 16 /* newer versions may have that many kinds */ };
 
 struct bus_stats {
-	size_t size;
+	size_t   size;
 	uint64_t offered;   /* delivered + lost + refused + pending, exactly */
 	uint64_t delivered; /* handed to bus_recv() or to callbacks (a message counts once) */
 	uint64_t pending;   /* without what lies unread in the log of a named bus */
 	uint64_t refused;   /* publishes that got BUS_E_FULL because of this mailbox */
-	uint64_t lost
-	    [BUS_LOSS_ROOM]; /* by enum bus_loss; sum all, since a newer library may know more kinds */
-	uint64_t
-	    late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
+	uint64_t lost[BUS_LOSS_ROOM]; /* by enum bus_loss; sum all, since a newer library may know more kinds */
+	uint64_t late_replies; /* of a bus: replies given here, or by peers, to questions that were over */
 	/* Of a mailbox, for whoever waits until what was put in by now is taken out: until `reached` is what
 	 * `goal` was. Of a named bus positions of bytes in its log. */
 	uint64_t reached, goal;
@@ -502,19 +484,17 @@ BUS_API int bus_describe(struct bus *bus, char *ret_text, size_t cap);
 /* The log of a named bus, and how full it is. While others publish, come and go, each number is of a moment of
  * its own. What the bus says itself ($bus/...) counts too. */
 struct bus_log_stats {
-	size_t size;
-	uint64_t log_bytes;     /* of its file */
-	uint64_t messages;      /* so far: the position of the last one */
-	uint64_t messages_left; /* of these are still there */
-	uint64_t oldest;        /* the position of the oldest that is; messages + 1: none is */
-	uint64_t values_bytes,
-	    values_most; /* of retained messages; the bus's own may go beyond the most. One that died
+	size_t   size;
+	uint64_t log_bytes;                 /* of its file */
+	uint64_t messages;                  /* so far: the position of the last one */
+	uint64_t messages_left;             /* of these are still there */
+	uint64_t oldest;                    /* the position of the oldest that is; messages + 1: none is */
+	uint64_t values_bytes, values_most; /* of retained messages; the bus's own may go beyond the most. One that died
 	                                     * in the middle of a publish may have counted more, until room is short */
-	uint64_t values_count; /* how many, without the bus's own; as above */
+	uint64_t values_count;              /* how many, without the bus's own; as above */
 	uint64_t values_count_most;
-	uint32_t segments; /* its parts: the oldest makes room as a whole */
-	uint32_t readers,
-	    readers_most; /* processes with a mailbox that has a subscription, or with a question that is
+	uint32_t segments;                  /* its parts: the oldest makes room as a whole */
+	uint32_t readers, readers_most;     /* processes with a mailbox that has a subscription, or with a question that is
 	                                     * waited for */
 	uint32_t processes, processes_most; /* those that bus_member() finds */
 };
@@ -525,10 +505,10 @@ struct bus_log_stats {
 BUS_API int bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats);
 
 struct bus_member {
-	size_t size;
-	uint32_t pid;  /* as the process said; never 0 */
-	bool is_this;  /* it is the caller's process */
-	bool is_alive; /* false: it died, and no other process has noticed yet */
+	size_t   size;
+	uint32_t pid;      /* as the process said; never 0 */
+	bool     is_this;  /* it is the caller's process */
+	bool     is_alive; /* false: it died, and no other process has noticed yet */
 };
 
 /* Finds the process with that number, the one of "$bus/members/NUMBER", from 0 to BUS_LIMIT_MEMBERS - 1; set

@@ -11,71 +11,44 @@ extern "C" {
 #endif
 
 /* X(name, value, text) */
-#define BUS_ERRORS(X)                                                                                                                                                                        \
-	X(NOMEM, -1, "out of memory: nothing was changed, free some and call again")                                                                                                         \
-	X(INVAL, -2,                                                                                                                                                                         \
-	    "bad argument: a pointer is NULL, a size field unset or a value out of its range")                                                                                               \
-	X(CLOSED, -3, "closed: this object or its bus has ended; open a new one")                                                                                                            \
-	X(FULL, -4,                                                                                                                                                                          \
-	    "full: a mailbox that may not lose has no room, or stopped processes hold all of a bus's log; wait, drain it or raise its bytes")                                                \
-	X(TIMEDOUT, -5,                                                                                                                                                                      \
-	    "timed out: not done in the time given; give it more, or look why it is slow")                                                                                                   \
-	X(STATE, -6,                                                                                                                                                                         \
-	    "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns")                                                                \
-	X(FORKED, -7,                                                                                                                                                                        \
-	    "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")                                                           \
-	X(LIMIT, -8,                                                                                                                                                                         \
-	    "limit reached: the call's description names it; raise it or end something first")                                                                                               \
-	X(NOTSUP, -9,                                                                                                                                                                        \
-	    "not on this kind of bus, or not in this version: the call's description says where it is possible")                                                                             \
-	X(SYS, -10, "the system refused: errno says why")                                                                                                                                    \
-	X(TOPIC_EMPTY, -11,                                                                                                                                                                  \
-	    "empty: a topic or filter has at least one character, like sensors/pi/temp")                                                                                                     \
-	X(TOPIC_LONG, -12, "too long: a topic or filter has at most 1024 bytes and 32 levels")                                                                                               \
-	X(TOPIC_BYTES, -13, "topic is not text: use UTF-8 without NUL bytes")                                                                                                                \
-	X(TOPIC_WILDCARD, -14,                                                                                                                                                               \
-	    "topic has + or #: wildcards are for filters, a publish names one topic")                                                                                                        \
-	X(TOPIC_RESERVED, -15,                                                                                                                                                               \
-	    "topic begins with $: those belong to the bus itself, choose another name")                                                                                                      \
-	X(FILTER, -16, "malformed filter: + stands alone in a level, # alone in the last one")                                                                                               \
-	X(TOO_BIG, -17,                                                                                                                                                                      \
-	    "payload too big: split it, or raise max_payload of the bus (1 MiB by default), or log_bytes of one with a name (16 times as much)")                                             \
-	X(SCHEME, -18,                                                                                                                                                                       \
-	    "unknown scheme: use inproc://name, ipc:///path, tcp://host:port or one that bus_transport_register() added")                                                                    \
-	X(ADDRESS, -19,                                                                                                                                                                      \
-	    "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here")                                                   \
-	X(ADDRESS_TAKEN, -20,                                                                                                                                                                \
-	    "address in use: another program listens there; choose another or end it")                                                                                                       \
-	X(NOT_A_SOCKET, -21,                                                                                                                                                                 \
-	    "the path holds something that is not our socket: left untouched, choose another")                                                                                               \
-	X(NOT_LOOPBACK, -22,                                                                                                                                                                 \
-	    "address beyond this machine, and clear text is not protected: use tls://, allow_lan with users inside this network, or 127.0.0.1")                                              \
-	X(DENIED, -23,                                                                                                                                                                       \
-	    "not allowed: the other end is another user's, or the directory of the socket or the log is, or others may write there (it has mode 0700)")                                      \
-	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")                                                                                                  \
-	X(NOT_LIBBUS, -25,                                                                                                                                                                   \
-	    "the peer does not speak libbus: check which program listens on that address")                                                                                                   \
-	X(VERSION, -26,                                                                                                                                                                      \
-	    "the peer speaks another version of the libbus protocol: update the older side")                                                                                                 \
-	X(PROTOCOL, -27, "the peer broke the libbus protocol: the connection was closed")                                                                                                    \
-	X(GONE, -28, "the peer went away: a dialling link tries again by itself")                                                                                                            \
-	X(DECODE, -29,                                                                                                                                                                       \
-	    "not valid: truncated, too deep, too large, or not what its content type says")                                                                                                  \
-	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")                                                                                              \
-	X(NOBODY, -31,                                                                                                                                                                       \
-	    "nobody listens to the question's topic: start who answers it, or link to it first")                                                                                             \
-	X(NOSPACE, -32,                                                                                                                                                                      \
-	    "no room for the bus's log: free some in its directory (df shows it), raise the limit on file sizes (ulimit -f), or name another directory or fewer bytes in the configuration") \
-	X(DAMAGED, -33,                                                                                                                                                                      \
-	    "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew")                                                           \
-	X(RESET, -34,                                                                                                                                                                        \
-	    "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now")                                                                        \
-	X(LOCKED, -35,                                                                                                                                                                       \
-	    "no more memory can be locked: after mlockall(MCL_FUTURE) a log or a thread's stack counts; raise RLIMIT_MEMLOCK (ulimit -l), or lock less")                                     \
-	X(AUTH, -36,                                                                                                                                                                         \
-	    "user or password not accepted: check both, or add the user where the address is opened: libbus user add")                                                                       \
-	X(TLS, -37,                                                                                                                                                                          \
-	    "TLS failed: libbus explain BUS --peers shows the reason (certificate, name or clock)")
+#define BUS_ERRORS(X)                                                                                 \
+	X(NOMEM, -1, "out of memory: nothing was changed, free some and call again")                      \
+	X(INVAL, -2, "bad argument: a pointer is NULL, a size field unset or a value out of its range")   \
+	X(CLOSED, -3, "closed: this object or its bus has ended; open a new one")                         \
+	X(FULL, -4, "full: a mailbox that may not lose has no room, or stopped processes hold all of a bus's log; wait, drain it or raise its bytes") \
+	X(TIMEDOUT, -5, "timed out: not done in the time given; give it more, or look why it is slow")    \
+	X(STATE, -6, "not from here: a callback may not close or flush its bus, nor dispatch its own mailbox; do it after it returns") \
+	X(FORKED, -7, "forked: this bus belongs to the parent process; open a new one in the child, and no ipc or tcp link before the fork")      \
+	X(LIMIT, -8, "limit reached: the call's description names it; raise it or end something first")   \
+	X(NOTSUP, -9, "not on this kind of bus, or not in this version: the call's description says where it is possible") \
+	X(SYS, -10, "the system refused: errno says why")                                                 \
+	X(TOPIC_EMPTY, -11, "empty: a topic or filter has at least one character, like sensors/pi/temp")  \
+	X(TOPIC_LONG, -12, "too long: a topic or filter has at most 1024 bytes and 32 levels")            \
+	X(TOPIC_BYTES, -13, "topic is not text: use UTF-8 without NUL bytes")                             \
+	X(TOPIC_WILDCARD, -14, "topic has + or #: wildcards are for filters, a publish names one topic")  \
+	X(TOPIC_RESERVED, -15, "topic begins with $: those belong to the bus itself, choose another name") \
+	X(FILTER, -16, "malformed filter: + stands alone in a level, # alone in the last one")            \
+	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default), or log_bytes of one with a name (16 times as much)") \
+	X(SCHEME, -18, "unknown scheme: use inproc://name, ipc:///path, tcp://host:port or one that bus_transport_register() added") \
+	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
+	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
+	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
+	X(NOT_LOOPBACK, -22, "address beyond this machine, and clear text is not protected: use tls://, allow_lan with users inside this network, or 127.0.0.1") \
+	X(DENIED, -23, "not allowed: the other end is another user's, or the directory of the socket or the log is, or others may write there (it has mode 0700)") \
+	X(REFUSED, -24, "nobody listens there: start the other side, or check the address")               \
+	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \
+	X(VERSION, -26, "the peer speaks another version of the libbus protocol: update the older side")  \
+	X(PROTOCOL, -27, "the peer broke the libbus protocol: the connection was closed")                 \
+	X(GONE, -28, "the peer went away: a dialling link tries again by itself")                         \
+	X(DECODE, -29, "not valid: truncated, too deep, too large, or not what its content type says")    \
+	X(EXIST, -30, "already there: these two buses are linked, or are one; close this link")           \
+	X(NOBODY, -31, "nobody listens to the question's topic: start who answers it, or link to it first") \
+	X(NOSPACE, -32, "no room for the bus's log: free some in its directory (df shows it), raise the limit on file sizes (ulimit -f), or name another directory or fewer bytes in the configuration") \
+	X(DAMAGED, -33, "the bus's log is damaged: some process wrote into what is not its own; end all that are on this bus, and begin anew") \
+	X(RESET, -34, "that position is from an earlier life of the bus, whose messages are gone: begin at the oldest, or now") \
+	X(LOCKED, -35, "no more memory can be locked: after mlockall(MCL_FUTURE) a log or a thread's stack counts; raise RLIMIT_MEMLOCK (ulimit -l), or lock less") \
+	X(AUTH, -36, "user or password not accepted: check both, or add the user where the address is opened: libbus user add") \
+	X(TLS, -37, "TLS failed: libbus explain BUS --peers shows the reason (certificate, name or clock)")
 
 enum bus_error {
 #define BUS_ERROR_ENUM(name, value, text) BUS_E_##name = value,

@@ -29,24 +29,18 @@ extern "C" {
 struct bus_link;
 
 struct bus_link_config {
-	size_t size;
-	size_t
-	    bytes; /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
-	uint32_t
-	    heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
-	uint32_t max_peers; /* listening: connections at once; 0: 1024 */
-	size_t
-	    peer_bytes; /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
-	const char *user, *password; /* dialling: the login. Copied, like all texts here. */
-	const char *users_file,
-	    *acl_file; /* listening: the users that may log in, and their rights */
-	const char *ca_file, *cert_file, *key_file,
-	    *psk_file;      /* tls://: NULL: the files of `libbus cert` (cert.h) */
-	uint32_t allow_lan; /* clear text to peers of this network; a listener needs users_file */
+	size_t   size;
+	size_t   bytes;        /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
+	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
+	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
+	size_t   peer_bytes;   /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
+	const char *user, *password;                               /* dialling: the login. Copied, like all texts here. */
+	const char *users_file, *acl_file;                         /* listening: the users that may log in, and their rights */
+	const char *ca_file, *cert_file, *key_file, *psk_file;     /* tls://: NULL: the files of `libbus cert` (cert.h) */
+	uint32_t allow_lan;             /* clear text to peers of this network; a listener needs users_file */
 	uint32_t allow_insecure_remote; /* clear text to any address */
-	uint32_t
-	    relays; /* the bus is a hub: messages from this link go on to its other links with relays */
-	uint32_t reserved; /* 0 */
+	uint32_t relays;                /* the bus is a hub: messages from this link go on to its other links with relays */
+	uint32_t reserved;              /* 0 */
 };
 
 /* peer_bytes counts the retained values that a peer published (on a bus with a name the log has them, within its own bounds), the
@@ -90,7 +84,7 @@ BUS_API int bus_link_reload(struct bus_link *link);
 
 enum bus_link_state {
 	BUS_LINK_DOWN, /* dialling: waiting to try again; listening: the bus is closed. Or standing by */
-	BUS_LINK_UP /* dialling: connected and in step; listening: the address is open */
+	BUS_LINK_UP    /* dialling: connected and in step; listening: the address is open */
 };
 
 /* Why connections ended, each counted. */
@@ -111,19 +105,19 @@ enum bus_link_end {
 enum { BUS_LINK_END_ROOM = 16 /* newer versions may have that many reasons */ };
 
 struct bus_link_stats {
-	size_t size;
-	int state;      /* enum bus_link_state */
-	uint32_t peers; /* connections that finished their handshake */
-	int last_error; /* BUS_E_* of the last failed attempt or ended connection; 0: none */
-	uint64_t sent, received; /* messages; those that turn out not to have arrived become lost */
-	uint64_t lost; /* messages for peers that our side dropped, or that did not arrive */
-	uint64_t lost_by_peers; /* the same in the other direction, as far as it is known here */
-	uint64_t refused;       /* messages that came and could not be published here: last_error */
+	size_t   size;
+	int      state;                    /* enum bus_link_state */
+	uint32_t peers;                    /* connections that finished their handshake */
+	int      last_error;               /* BUS_E_* of the last failed attempt or ended connection; 0: none */
+	uint64_t sent, received;           /* messages; those that turn out not to have arrived become lost */
+	uint64_t lost;                     /* messages for peers that our side dropped, or that did not arrive */
+	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
+	uint64_t refused;                  /* messages that came and could not be published here: last_error */
 	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
 	/* On links with a hub: messages received and dropped. */
-	uint64_t repeated; /* received before, by another way */
-	uint64_t late;     /* behind 1,024 newer ones of the same bus: perhaps repeated */
-	uint64_t too_far;  /* they came through 8 hubs */
+	uint64_t repeated;                 /* received before, by another way */
+	uint64_t late;                     /* behind 1,024 newer ones of the same bus: perhaps repeated */
+	uint64_t too_far;                  /* they came through 8 hubs */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

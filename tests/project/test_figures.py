@@ -46,7 +46,7 @@ NOT_MEASURED = {
     "named-bus.md": ["after 0.25 s", "after 0.1 s", "At 80 % of either"],
     "performance.md": ["with 300 µs between messages", "for up to 50 µs"],
     "quickstart.md": ["Python 3.10"],
-    "security.md": ["Version 2.28 speaks TLS 1.2, 3.6 also 1.3"],
+    "security.md": ["Version 2.28 speaks TLS 1.2, version 3.6 also TLS 1.3"],
     "which-protocol.md": [
         "0.1–1 ms", "libbus 0.1", "Version 0.1", "AMQP 1.0",
     ],
