@@ -60,10 +60,9 @@ class Program:
 
     def __init__(self, machine, *words, shell=False, env=None):
         command = ["sh", "-c", words[0]] if shell else words
-        self.lines = []
+        self.lines, self.last = [], ""
         # A hub shows passwords on a terminal only.
-        mine, terminal = pty.openpty()
-        self.screen = os.fdopen(mine, encoding="utf-8", errors="replace", newline="")
+        self.screen, terminal = pty.openpty()
         self.process = subprocess.Popen(
             machine.command(*command),
             stdin=subprocess.DEVNULL,
@@ -78,18 +77,13 @@ class Program:
 
     def read(self):
         """The status line is written over itself: each time counts as a line."""
-        said = ""
         with contextlib.suppress(OSError):  # the last program on the terminal has ended
-            while more := self.screen.read(1):
-                said = said + more if more not in "\r\n" else self.add(said)
-        self.add(said)
-
-    def add(self, line):
-        self.lines.append(line.removesuffix("\033[K"))
-        return ""
+            while more := os.read(self.screen, 4096).decode():
+                *lines, self.last = re.split(r"\r?\n|\r(?=[^\n])", self.last + more)
+                self.lines += lines
 
     def text(self):
-        return "\n".join(self.lines)
+        return "\n".join([*self.lines, self.last])
 
     def shows(self, pattern):
         return eventually(
@@ -101,7 +95,7 @@ class Program:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
-        self.screen.close()
+        os.close(self.screen)
 
 
 class Hub:
