@@ -223,8 +223,9 @@ START_TEST(a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_it
 	ck_assert_int_eq(pthread_create(&beside, NULL, publish_beside, &c), 0);
 	for (int times = 0; times < 10;) {
 		c.ran = false;
+		/* Mailbox 2 is full, and mailbox 1 too when who drains it has no CPU for long. */
 		ck_says(bus_publish(c.bus, "refused", "0123456789", 10), BUS_E_FULL,
-		    "refused: ", "mailbox 2");
+		    "refused: mailbox ", "is full");
 		times += c.ran;
 	}
 	c.stop = true;
