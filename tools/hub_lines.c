@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { URL = 512, HOST = 256 };
@@ -18,7 +19,27 @@ enum { URL = 512, HOST = 256 };
 static bool
 is_wildcard(const char *host)
 {
-	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "[::]") == 0;
+	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "[::]") == 0 || strcmp(host, "*") == 0;
+}
+
+/* The address from which packets leave for other networks: a machine with containers has several. false: there is no route. Sends
+ * nothing. */
+static bool
+find_by_route(char ret_host[HOST])
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(9)};
+	socklen_t len = sizeof in;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool found;
+
+	inet_pton(AF_INET, "198.51.100.1", &in.sin_addr); /* for documentation: no machine has it */
+	found = fd >= 0 && connect(fd, (struct sockaddr *)&in, sizeof in) == 0 &&
+		getsockname(fd, (struct sockaddr *)&in, &len) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (found)
+		inet_ntop(AF_INET, &in.sin_addr, ret_host, HOST);
+	return found;
 }
 
 /* An address of this machine that its network reaches. Without one, its name. */
@@ -30,7 +51,7 @@ own_host(char ret_host[HOST])
 
 	gethostname(name, sizeof name - 1);
 	snprintf(ret_host, HOST, "%s.local", name);
-	if (getifaddrs(&all) != 0)
+	if (find_by_route(ret_host) || getifaddrs(&all) != 0)
 		return;
 	for (struct ifaddrs *at = all; at != NULL; at = at->ifa_next) {
 		const struct sockaddr_in *in = (const struct sockaddr_in *)(void *)at->ifa_addr;
