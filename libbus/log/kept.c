@@ -46,20 +46,32 @@ bus__log_was_published(const struct log *log, uint64_t position, uint64_t tail)
 	return life_has_ended(log->rescue, &end) && position - number * log->segment_bytes < end;
 }
 
-uint64_t
-bus__log_counted_bytes(const struct log *log, uint64_t position, uint64_t tail)
+/* What a record counts for. 0: it is no value. */
+static uint64_t
+value_bytes(uint64_t word)
 {
-	uint64_t number = position / log->segment_bytes, word;
+	return record_is_value(word) ? record_bytes(word) : 0;
+}
+
+/* The same of the record at `position`, if its memory still has it. */
+static uint64_t
+value_bytes_at(const struct log *log, uint64_t position)
+{
+	uint64_t number = position / log->segment_bytes;
 	uint64_t at = position - number * log->segment_bytes;
 	uint8_t *bytes;
 
 	if (position == 0 || at % 8 != 0 || at + sizeof(struct log_record) > log->segment_bytes ||
-	    !bus__log_is_published(log, position, tail) ||
 	    bus__log_find(log, number, &bytes) == NULL)
 		return 0;
-	word = atomic_load_explicit(
-	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed);
-	return record_is_value(word) ? record_bytes(word) : 0;
+	return value_bytes(atomic_load_explicit(
+	    &((const struct log_record *)(bytes + at))->word, memory_order_relaxed));
+}
+
+uint64_t
+bus__log_counted_bytes(const struct log *log, uint64_t position, uint64_t tail)
+{
+	return bus__log_is_published(log, position, tail) ? value_bytes_at(log, position) : 0;
 }
 
 void
@@ -86,11 +98,12 @@ note(struct log *log, struct log_place *place, uint64_t position, uint64_t word,
 			return;
 		if (now != 0 && bus__log_was_published(log, now, tail))
 			bus__log_raise_before(place, now);
-		old = bus__log_counted_bytes(log, now, tail);
+		/* What its last note added, also if that owner lost the tail before it published. */
+		old = value_bytes_at(log, now);
 	} while (!atomic_compare_exchange_strong_explicit(
 	    &place->kept[0], &now, position, memory_order_release, memory_order_acquire));
-	atomic_fetch_add_explicit(&log->shared->kept_bytes,
-	    (record_is_value(word) ? record_bytes(word) : 0) - old, memory_order_relaxed);
+	atomic_fetch_add_explicit(
+	    &log->shared->kept_bytes, value_bytes(word) - old, memory_order_relaxed);
 	if (!bus__log_is_own_place(log, place))
 		atomic_fetch_add_explicit(&log->shared->kept_count,
 		    (uint64_t)record_is_value(word) - (old != 0), memory_order_relaxed);

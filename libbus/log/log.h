@@ -560,16 +560,25 @@ bus__log_kept_count_most(const struct log *log)
 	return places - places / 4;
 }
 
+/* A count that a writer lost between its note and its sum may be short: never below 0. */
+static inline uint64_t
+bus__log_at_least_0(uint64_t count)
+{
+	return (int64_t)count > 0 ? count : 0;
+}
+
 static inline uint64_t
 bus__log_kept_bytes(const struct log *log)
 {
-	return atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed);
+	return bus__log_at_least_0(
+	    atomic_load_explicit(&log->shared->kept_bytes, memory_order_relaxed));
 }
 
 static inline uint64_t
 bus__log_kept_count(const struct log *log)
 {
-	return atomic_load_explicit(&log->shared->kept_count, memory_order_relaxed);
+	return bus__log_at_least_0(
+	    atomic_load_explicit(&log->shared->kept_count, memory_order_relaxed));
 }
 
 /* --- for people (summary.c) -------------------------------------------------------------------------------------- */

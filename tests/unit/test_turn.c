@@ -117,6 +117,49 @@ START_TEST(process_whose_every_lane_is_stalled_is_told_and_goes_on_when_one_is_f
 }
 END_TEST
 
+/* Fills the log until this thread has carried values to its end, and stalls there. */
+static void *
+fill_and_stall(void *arg)
+{
+	static const char text[1 << 16];
+	struct stalling *s = arg;
+
+	self = s;
+	while (s->answer == 0 && !s->stalled)
+		s->answer = bus_publish(s->bus, "fill", text, sizeof text);
+	return NULL;
+}
+
+START_TEST(values_are_counted_once_though_the_thread_that_carried_them_lost_the_tail)
+{
+	enum { VALUES = 500 };
+	struct bus *bus = join(bus_test_dir());
+	struct bus_log_stats stats = {.size = sizeof stats};
+	struct stalling s = {.bus = bus, .at = LOG_STALL_CARRIED};
+
+	for (int i = 0; i < VALUES; i++) {
+		char topic[16];
+
+		snprintf(topic, sizeof topic, "v/%d", i);
+		ck_bus(bus_publish_msg(bus, &(struct bus_msg){.size = sizeof(struct bus_msg),
+						.topic = topic,
+						.data = "x",
+						.len = 1,
+						.flags = BUS_MSG_RETAIN}),
+		    0);
+	}
+	bus__log_stall_hook = stall;
+	ck_assert_int_eq(pthread_create(&s.thread, NULL, fill_and_stall, &s), 0);
+	ck_eventually(s.stalled);
+	ck_bus(bus_publish(bus, "t", "x", 1), 0);
+	finish(&s);
+	ck_bus(s.answer, 0);
+	ck_bus(bus_log_stats(bus, &stats), 0);
+	ck_assert_uint_eq(stats.values_count, VALUES);
+	ck_bus(bus_close(bus, 0), 0);
+}
+END_TEST
+
 START_TEST(other_processes_and_openings_hear_a_process_whose_thread_stalls)
 {
 	const char *dir = bus_test_dir();
@@ -240,6 +283,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "lanes",
 	    process_whose_every_lane_is_stalled_is_told_and_goes_on_when_one_is_free,
 	    other_processes_and_openings_hear_a_process_whose_thread_stalls,
+	    values_are_counted_once_though_the_thread_that_carried_them_lost_the_tail,
 	    last_thread_that_comes_out_of_a_bus_that_was_closed_removes_its_files);
 	BUS_TEST_CASE(suite, "handlers",
 	    publish_in_a_handler_answers_when_it_interrupted_a_publish_of_its_thread);
