@@ -1,9 +1,9 @@
 #include "access/backoff.h"
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "access/reach.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/siphash.h"
@@ -46,70 +46,6 @@ bus__backoff_count(const struct bus__backoff *backoff)
 
 /* --- whose failures count together --------------------------------------------------------------------------- */
 
-enum { KEY = 72 /* a byte that tells kinds apart, then an address or a name */ };
-
-static size_t
-key_of_ipv4(uint32_t net_order, uint8_t key[KEY])
-{
-	if (ntohl(net_order) >> 24 == 127)
-		return 0;
-	key[0] = 4;
-	memcpy(key + 1, &net_order, 4);
-	return 5;
-}
-
-static size_t
-key_of_ipv6(const struct in6_addr *addr, uint8_t key[KEY])
-{
-	uint32_t mapped;
-
-	if (IN6_IS_ADDR_LOOPBACK(addr))
-		return 0;
-	if (IN6_IS_ADDR_V4MAPPED(addr)) {
-		memcpy(&mapped, addr->s6_addr + 12, sizeof mapped);
-		return key_of_ipv4(mapped, key);
-	}
-	key[0] = 6;
-	memcpy(key + 1, addr->s6_addr, 8);
-	return 9;
-}
-
-/* 0: the address is this machine. */
-static size_t
-key_of_address(const struct sockaddr *addr, uint8_t key[KEY])
-{
-	if (addr == NULL)
-		return 0;
-	if (addr->sa_family == AF_INET)
-		return key_of_ipv4(
-		    ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr, key);
-	if (addr->sa_family == AF_INET6)
-		return key_of_ipv6(
-		    &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, key);
-	return 0;
-}
-
-/* false: nothing is known by which failures could be told apart. */
-static bool
-make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const char *user,
-    uint64_t *ret_id)
-{
-	uint8_t key[KEY];
-	size_t len = key_of_address(addr, key);
-
-	if (len == 0 && user != NULL && user[0] != '\0') {
-		len = strlen(user);
-		if (len > KEY - 1)
-			len = KEY - 1;
-		key[0] = 'u';
-		memcpy(key + 1, user, len++);
-	}
-	if (len == 0)
-		return false;
-	*ret_id = bus__siphash(backoff->secret, key, len);
-	return true;
-}
-
 /* 0: nobody. */
 static uint64_t
 name_id(const struct bus__backoff *backoff, const char *user)
@@ -117,6 +53,16 @@ name_id(const struct bus__backoff *backoff, const char *user)
 	if (user == NULL || user[0] == '\0')
 		return 0;
 	return bus__siphash(backoff->secret, user, strlen(user)) | 1;
+}
+
+/* 0: nothing is known by which failures could be told apart. */
+static uint64_t
+make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const char *user)
+{
+	uint64_t host = bus__reach_host(addr);
+
+	return host != 0 ? bus__siphash(backoff->secret, &host, sizeof host) | 1
+			 : name_id(backoff, user);
 }
 
 /* --- the table ------------------------------------------------------------------------------------------------ */
@@ -156,10 +102,9 @@ bus__backoff_wait(const struct bus__backoff *backoff, const struct sockaddr *add
 {
 	const struct entry *entry;
 	int64_t left;
-	uint64_t id;
 	size_t at;
 
-	if (!make_id(backoff, addr, user, &id) || !find(backoff, id, &at))
+	if (!find(backoff, make_id(backoff, addr, user), &at))
 		return 0;
 	entry = &backoff->entries[at];
 	if (is_forgiven(entry, now_ms))
@@ -186,11 +131,11 @@ void
 bus__backoff_failed(
     struct bus__backoff *backoff, const struct sockaddr *addr, const char *user, int64_t now_ms)
 {
+	uint64_t id = make_id(backoff, addr, user);
 	struct entry *entry;
-	uint64_t id;
 	size_t at;
 
-	if (!make_id(backoff, addr, user, &id))
+	if (id == 0)
 		return;
 	if (!find(backoff, id, &at)) {
 		at = make_place(backoff);
@@ -210,10 +155,9 @@ bus__backoff_failed(
 void
 bus__backoff_succeeded(struct bus__backoff *backoff, const struct sockaddr *addr, const char *user)
 {
-	uint64_t id;
 	size_t at;
 
-	if (!make_id(backoff, addr, user, &id) || !find(backoff, id, &at))
+	if (!find(backoff, make_id(backoff, addr, user), &at))
 		return;
 	/* Who knows one password is not forgiven guesses at others. */
 	if (backoff->entries[at].user != name_id(backoff, user))

@@ -121,6 +121,21 @@ bus__reach_among(const struct sockaddr *addr, const struct ifaddrs *own)
 	return reach == BUS__REACH_PUBLIC && is_beside(&number, own) ? BUS__REACH_LAN : reach;
 }
 
+uint64_t
+bus__reach_host(const struct sockaddr *addr)
+{
+	static const struct number ipv4 = IPV4(0, 0, 0, 0);
+	struct number number;
+	uint32_t low;
+	uint64_t net;
+
+	if (!read_number(addr, &number) || bus__reach_among(addr, NULL) == BUS__REACH_LOOPBACK)
+		return 0;
+	memcpy(&low, number.bytes + 12, sizeof low);
+	memcpy(&net, number.bytes, sizeof net);
+	return share(&number, &ipv4, 96) ? UINT64_C(1) << 32 | low : net;
+}
+
 enum bus__reach
 bus__reach_of(const struct sockaddr *addr)
 {

@@ -4,6 +4,7 @@
 
 #include <ifaddrs.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 enum bus__reach {
@@ -19,6 +20,10 @@ enum bus__reach bus__reach_among(const struct sockaddr *addr, const struct ifadd
 /* The same with the addresses that this machine has now; where they cannot be read, as if it had none.
  * Threads: any.  Blocks: never. */
 enum bus__reach bus__reach_of(const struct sockaddr *addr);
+
+/* An address as a number, to count what one host does: an IPv4 address, or the /64 of an IPv6 address, which one household has.
+ * 0: this machine, or no such address (NULL too). Pure. */
+uint64_t bus__reach_host(const struct sockaddr *addr);
 
 /* Whether clear text may go there. any: wherever it is; lan: on this network too. */
 static inline bool

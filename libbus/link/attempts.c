@@ -1,9 +1,7 @@
 #include "link/attempts.h"
 
-#include <netinet/in.h>
-#include <string.h>
-
 #include "access/backoff.h"
+#include "access/reach.h"
 #include "base/clock.h"
 #include "link/link.h"
 
@@ -54,34 +52,10 @@ bus__attempt_succeeded(struct bus_link *link, struct bus__stream *stream, const 
 		bus__backoff_succeeded(link->links->backoff, address_of(stream, &room), user);
 }
 
-static uint64_t
-number_of_ipv4(uint32_t net_order)
-{
-	uint32_t host_order = ntohl(net_order);
-
-	return host_order >> 24 == IN_LOOPBACKNET ? 0 : UINT64_C(1) << 32 | host_order;
-}
-
 uint64_t
 bus__attempt_host(struct bus__stream *stream)
 {
 	struct sockaddr_storage room;
-	const struct sockaddr *addr = address_of(stream, &room);
-	const struct in6_addr *in6;
-	uint64_t net;
-	uint32_t mapped;
 
-	if (addr == NULL)
-		return 0;
-	if (addr->sa_family == AF_INET)
-		return number_of_ipv4(
-		    ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr);
-	if (addr->sa_family != AF_INET6)
-		return 0;
-	in6 = &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
-	memcpy(&mapped, in6->s6_addr + 12, sizeof mapped);
-	if (IN6_IS_ADDR_V4MAPPED(in6))
-		return number_of_ipv4(mapped);
-	memcpy(&net, in6->s6_addr, sizeof net);
-	return net; /* 0 of ::1 */
+	return bus__reach_host(address_of(stream, &room));
 }

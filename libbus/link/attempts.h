@@ -12,7 +12,7 @@ struct bus__stream;
 bool bus__attempt_is_early(
     const struct bus_link *link, struct bus__stream *stream, const char *user);
 
-/* The address of a peer as a number: an IPv4 address, or the /64 of an IPv6 one. 0: it has none, or it is this machine. */
+/* The host of a peer, as bus__reach_host(). */
 uint64_t bus__attempt_host(struct bus__stream *stream);
 
 void bus__attempt_failed(struct bus_link *link, struct bus__stream *stream, const char *user);

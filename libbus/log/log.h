@@ -581,27 +581,6 @@ bus__log_kept_count(const struct log *log)
 	    atomic_load_explicit(&log->shared->kept_count, memory_order_relaxed));
 }
 
-/* --- for people (summary.c) -------------------------------------------------------------------------------------- */
-
-struct log_summary {
-	uint64_t bytes;               /* of the file */
-	uint64_t oldest, next, there; /* the sequences of the oldest record and of the next one, and
-					 how many there are between */
-	uint64_t kept_count, kept_count_most, kept_bytes, kept_most;
-	uint32_t segments, members, readers;
-};
-
-/* The number of the next record. 0, or what bus__log_cursor_open() answers. */
-int bus__log_next_sequence(struct log *log, uint64_t *ret_next);
-
-/* 0, or what bus__log_cursor_open() answers. */
-int bus__log_summary(struct log *log, struct log_summary *ret_summary);
-
-/* How many records lie between that position and the tail, without those that tell of the bus itself ($...); *ret_gone: at
- * least so many, since some are gone. 0, or what
- * bus__log_cursor_open() answers. */
-int bus__log_behind(struct log *log, uint64_t position, uint64_t *ret_count, bool *ret_gone);
-
 /* The pid of the process in that slot, by its own account; 0: none. */
 uint32_t bus__log_pid(const struct log *log, uint32_t member);
 

@@ -1,5 +1,5 @@
 /* log/summary.c: what people want to know of a log. */
-#include "log/log.h"
+#include "log/summary.h"
 
 #include <libbus/error.h>
 

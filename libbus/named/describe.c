@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error_text.h"
 #include "bus/page.h"
+#include "log/summary.h"
 #include "named/explain.h"
 #include "named/state.h"
 

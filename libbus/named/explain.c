@@ -9,6 +9,7 @@
 #include "bus/explain.h"
 #include "bus/page.h"
 #include "bus/words.h"
+#include "log/summary.h"
 #include "named/state.h"
 #include "topic/name.h"
 #include "topic/near.h"

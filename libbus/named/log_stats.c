@@ -4,6 +4,7 @@
 #include "base/sized.h"
 
 #include "log/log.h"
+#include "log/summary.h"
 
 _Static_assert(
     BUS_LIMIT_MEMBERS == LOG_MEMBERS, "each slot of the log is a number of bus_member()");

@@ -13,6 +13,7 @@
 #include "topic/name.h"
 #include "bus/publish.h"
 #include "log/log.h"
+#include "log/summary.h"
 
 #define LEAVE_NS INT64_C(100000000)
 #define PAGE     4096

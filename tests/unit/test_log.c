@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "log/log.h"
+#include "log/summary.h"
 
 static void
 expect_nothing(struct log_cursor *cursor)

@@ -128,6 +128,29 @@ START_TEST(a_prefix_of_an_own_interface_is_this_network)
 }
 END_TEST
 
+static uint64_t
+host(const char *text)
+{
+	union any addr = read_address(text);
+
+	return bus__reach_host(&addr.sa);
+}
+
+START_TEST(an_ipv6_host_is_its_64_bits_of_network_and_this_machine_is_none)
+{
+	ck_assert_uint_ne(host("192.0.2.1"), host("192.0.2.2"));
+	ck_assert_uint_eq(host("192.0.2.1"), host("::ffff:192.0.2.1"));
+	ck_assert_uint_eq(host("2001:db8:0:1::1"), host("2001:db8:0:1:ffff::9"));
+	ck_assert_uint_ne(host("2001:db8:0:1::1"), host("2001:db8:0:2::1"));
+	ck_assert_uint_ne(host("192.0.2.1"), 0);
+	ck_assert_uint_eq(host("127.0.0.1"), 0);
+	ck_assert_uint_eq(host("127.9.9.9"), 0);
+	ck_assert_uint_eq(host("::1"), 0);
+	ck_assert_uint_eq(host("::ffff:127.0.0.1"), 0);
+	ck_assert_uint_eq(bus__reach_host(NULL), 0);
+}
+END_TEST
+
 START_TEST(addresses_of_this_machine_are_never_public)
 {
 	struct ifaddrs *own;
@@ -149,6 +172,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "address", each_net_begins_and_ends_where_it_does,
 	    an_ipv4_address_in_ipv6_is_judged_as_ipv4, what_only_looks_private_is_public,
 	    a_prefix_of_an_own_interface_is_this_network,
+	    an_ipv6_host_is_its_64_bits_of_network_and_this_machine_is_none,
 	    addresses_of_this_machine_are_never_public);
 	return suite;
 }
