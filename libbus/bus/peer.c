@@ -192,6 +192,19 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 	return true;
 }
 
+unsigned
+bus__peer_see_run(struct bus_mailbox *m, struct plain_run *ret_run)
+{
+	/* A peer that numbers messages needs more of each. */
+	return m->far.numbered ? 0 : bus__mailbox_see_run(m, ret_run);
+}
+
+void
+bus__peer_take_run(struct bus_mailbox *m, const struct plain_run *run, unsigned n)
+{
+	bus__mailbox_take_run(m, run, n);
+}
+
 void
 bus__peer_release(struct bus_mailbox *m)
 {

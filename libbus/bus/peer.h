@@ -19,6 +19,7 @@
 #include "base/passed.h"
 #include "mailbox/far.h"
 #include "mailbox/host.h"
+#include "mailbox/plain.h"
 
 struct page;
 
@@ -102,6 +103,11 @@ void bus__peer_know(struct bus_mailbox *mbox, const struct far *far);
  * Up to 64 messages may be taken before bus__peer_release(), which lets go of those taken. */
 bool bus__peer_take(struct bus_mailbox *mbox, struct bus__out *ret_out);
 void bus__peer_release(struct bus_mailbox *mbox);
+
+/* Reads the run of plain messages that come next, and takes the first n of them, which count among the 64. bus__peer_see_run() returns
+ * their number. 0: bus__peer_take() takes the next message. Drainer only. */
+unsigned bus__peer_see_run(struct bus_mailbox *mbox, struct plain_run *ret_run);
+void bus__peer_take_run(struct bus_mailbox *mbox, const struct plain_run *run, unsigned n);
 
 /* Nothing is there to take: how many messages were lost since the last one that was taken, and whom no message tells of
  * any more. Drainer only. */

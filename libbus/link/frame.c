@@ -10,7 +10,7 @@ static const uint8_t magic[BUS__PREAMBLE - 1] = {0xb5, 'l', 'i', 'b', 'b', 'u', 
 enum msg_flag {
 	MSG_RETAIN = 1u << 0, /* the same bits as enum bus_msg_flag */
 	MSG_KEPT = 1u << 1,
-	MSG_TYPED = 1u << 2,    /* four bytes of type come first */
+	MSG_TYPED = BUS__MSG_TYPED,
 	MSG_TTL = 1u << 3,      /* four bytes of milliseconds follow the time */
 	MSG_HEADERS = 1u << 4,  /* four bytes of their length come before the payload */
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */

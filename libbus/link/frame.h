@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <libbus/bus.h>
 
@@ -112,6 +113,54 @@ struct bus__start {
 	bool
 	    is_restarted; /* the peer's RESUME named a sequence that is not known, or none where there was one */
 };
+
+/* --- plain messages: a MSG without flags, or with a type alone -------------------------------------- */
+
+enum {
+	BUS__MSG_TYPED = 1u << 2, /* flag: four bytes of type come first */
+	BUS__PLAIN_HEAD_MAX = BUS__FRAME_HEAD + 4
+};
+
+/* What follows the length in the head, as it stands in memory. */
+static inline uint32_t
+bus__plain_head(uint8_t type, uint16_t number)
+{
+	const uint8_t bytes[4] = {BUS__FRAME_MSG, type != 0 ? BUS__MSG_TYPED : 0, (uint8_t)number,
+	    (uint8_t)(number >> 8)};
+	uint32_t head;
+
+	memcpy(&head, bytes, sizeof head);
+	return head;
+}
+
+/* Writes the head of a message; `head` is bus__plain_head() of its type. Returns its bytes. */
+static inline size_t
+bus__plain_write(uint8_t *at, uint32_t head, uint8_t type, uint32_t len)
+{
+	uint32_t body = type != 0 ? len + 4 : len;
+
+	at[0] = (uint8_t)body;
+	at[1] = (uint8_t)(body >> 8);
+	at[2] = (uint8_t)(body >> 16);
+	at[3] = (uint8_t)(body >> 24);
+	memcpy(at + 4, &head, sizeof head);
+	if (type == 0)
+		return BUS__FRAME_HEAD;
+	at[8] = type;
+	at[9] = at[10] = at[11] = 0;
+	return BUS__FRAME_HEAD + 4;
+}
+
+/* Whether the frame at the front of n bytes is complete, and `head` is its head. *ret_len: the bytes of its body. */
+static inline bool
+bus__plain_is(const uint8_t *at, size_t n, uint32_t head, uint32_t *ret_len)
+{
+	if (n < BUS__FRAME_HEAD || memcmp(at + 4, &head, sizeof head) != 0)
+		return false;
+	*ret_len =
+	    (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+	return n - BUS__FRAME_HEAD >= *ret_len;
+}
 
 /* --- reading -------------------------------------------------------------------------------------- */
 

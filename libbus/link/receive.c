@@ -171,8 +171,8 @@ hear_passed(struct bus__session *session, const struct bus__frame *frame)
 
 /* The plain messages of one topic and type that were heard last and are not published yet. */
 struct run {
-	size_t count, bytes;
-	struct bus_pub *pub; /* as publish() takes it */
+	size_t count, bytes, longest; /* messages, of payload, the longest that may be added */
+	struct bus_pub *pub;          /* as publish() takes it */
 	uint16_t number;
 	uint8_t type;
 	struct bus_slice items[BUS__RUN];
@@ -220,7 +220,7 @@ add_plain(struct bus__session *session, struct run *run, const struct bus__frame
 	uint8_t type;
 
 	if (!session->heard_start || !bus__plain_read(frame, &type, &payload) ||
-	    payload.len > BUS__RUN_PAYLOAD)
+	    payload.len > run->longest)
 		return false;
 	if (run->count == BUS__RUN || run->bytes + payload.len > BUS__RUN_BYTES ||
 	    run->number != frame->number || run->type != type)
@@ -238,6 +238,27 @@ add_plain(struct bus__session *session, struct run *run, const struct bus__frame
 	return true;
 }
 
+/* Adds the messages that follow at *at and continue the run: same topic, no type, no flags. Where hubs are they have another form. */
+static void
+continue_run(struct bus__session *session, struct run *run, size_t *at, unsigned *frames)
+{
+	uint32_t head = bus__plain_head(0, run->number);
+	const uint8_t *begin = session->in.data, *end = begin + session->in.len;
+	const uint8_t *frame = begin + *at;
+	uint32_t len;
+
+	if (run->count == 0 || run->type != 0 || session->numbered)
+		return;
+	while (run->count < BUS__RUN && bus__plain_is(frame, (size_t)(end - frame), head, &len) &&
+	       len <= run->longest && run->bytes + len <= BUS__RUN_BYTES) {
+		run->items[run->count++] = (struct bus_slice){frame + BUS__FRAME_HEAD, len};
+		run->bytes += len;
+		frame += BUS__FRAME_HEAD + len;
+		++*frames;
+	}
+	*at = (size_t)(frame - begin);
+}
+
 /* The same of what a hub passes on to a bus that passes nothing on itself: so it needs not say any more who published it. */
 static __attribute__((noinline)) bool
 add_passed(struct bus__session *session, struct run *run, const struct bus__frame *frame)
@@ -250,7 +271,7 @@ add_passed(struct bus__session *session, struct run *run, const struct bus__fram
 
 	if (!session->heard_start || session->link->relays || frame->kind != BUS__FRAME_PASSED ||
 	    bus__passed_read(frame, &msg, &passed) < 0 || !bus__hub_may_say(session, &passed) ||
-	    !bus__plain_read(&msg, &type, &payload) || payload.len > BUS__RUN_PAYLOAD)
+	    !bus__plain_read(&msg, &type, &payload) || payload.len > run->longest)
 		return false;
 	topic = find_topic(session, frame->number);
 	if (topic == NULL || !topic->announced || topic->named.pub == NULL)
@@ -481,9 +502,13 @@ make_room(struct bus__session *session, size_t wanted, size_t largest)
 
 /* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
 static bool
-is_round_over(const struct bus__session *session, unsigned frames, int64_t until_ns)
+is_round_over(
+    const struct bus__session *session, unsigned frames, unsigned *next_look, int64_t until_ns)
 {
-	return (session->was_heavy || frames % LOOK_EACH == 0) && bus__now_ns() >= until_ns;
+	if (!session->was_heavy && frames < *next_look)
+		return false;
+	*next_look = frames + LOOK_EACH;
+	return bus__now_ns() >= until_ns;
 }
 
 int
@@ -492,11 +517,12 @@ bus__session_parse(struct bus__session *session, int64_t now)
 	uint32_t max_payload = bus__max_payload(session->link->links->bus);
 	size_t at = session->in_at, wanted = 0, largest = 0;
 	struct bus__frame frame;
-	unsigned frames = 0;
+	unsigned frames = 0, next_look = LOOK_EACH;
 	struct run run;
 	int err = 0;
 
 	run.count = run.bytes = run.number = run.type = 0;
+	run.longest = max_payload < BUS__RUN_PAYLOAD ? max_payload : BUS__RUN_PAYLOAD;
 	session->behind = session->was_heavy = false;
 	if (session->stage == BUS__STAGE_GREETING)
 		err = parse_preamble(session, &at);
@@ -515,13 +541,16 @@ bus__session_parse(struct bus__session *session, int64_t now)
 			end_run(session, &run);
 			err = hear(session, &frame);
 		}
-		if (err == 0)
+		if (err == 0) {
 			at += wanted;
+			frames++;
+			continue_run(session, &run, &at, &frames);
+		}
 		wanted = 0;
 		session->was_heavy = frame.kind != BUS__FRAME_MSG && frame.kind != BUS__FRAME_REPLY;
-		session->behind =
-		    err == BUS__AGAIN ||
-		    (at < session->in.len && is_round_over(session, ++frames, now + bus__round()));
+		session->behind = err == BUS__AGAIN ||
+				  (at < session->in.len && is_round_over(session, frames,
+							       &next_look, now + bus__round()));
 		if (session->behind)
 			break;
 	}

@@ -295,6 +295,54 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	put_content(session, msg, len);
 }
 
+/* Appends the first messages of a run: at most `most`, up to `room` bytes of the buffer. Returns how many. 0: the peer does not know the
+ * topic's number, and put_message() takes the first. */
+static unsigned
+put_run(struct bus__session *session, const struct plain_run *run, unsigned most, size_t room)
+{
+	uint16_t number = (uint16_t)(run->topic_serial % BUS__LIMIT_TOPICS);
+	uint32_t head = bus__plain_head(run->type, number);
+	const uint64_t *part = session->told_topics[number / BUS__TOPICS_PART];
+	uint8_t *at = end_of(&session->queue), *end = session->queue.bytes.data + room;
+	unsigned n = 0;
+
+	if (part == NULL || part[number % BUS__TOPICS_PART] != run->topic_serial + 1)
+		return 0;
+	for (; n < most; n++) {
+		const struct bus_slice *item = &run->items[n];
+
+		if (item->len > session->hello.max_payload ||
+		    item->len + BUS__PLAIN_HEAD_MAX > (size_t)(end - at))
+			break;
+		at += bus__plain_write(at, head, run->type, (uint32_t)item->len);
+		memcpy(at, item->data, item->len);
+		at += item->len;
+	}
+	session->queue.bytes.len = (size_t)(at - session->queue.bytes.data);
+	session->queue.msgs += n;
+	session->queue.numbered += n;
+	session->peer->out.next += n;
+	return n;
+}
+
+/* Takes and appends plain messages, at most `most`, up to `room` bytes of the buffer. Returns how many. */
+static unsigned
+gather_runs(struct bus__session *session, unsigned most, size_t room)
+{
+	struct plain_run run;
+	unsigned taken = 0, count, n;
+
+	do {
+		count = bus__peer_see_run(session->mbox, &run);
+		if (count > most - taken)
+			count = most - taken;
+		n = count > 0 ? put_run(session, &run, count, room) : 0;
+		bus__peer_take_run(session->mbox, &run, n);
+		taken += n;
+	} while (n > 0 && n == count && taken < most);
+	return taken;
+}
+
 /* After losses there may be values among those, and numbers of values change; but not all the time, while that goes on. */
 static void
 repair(struct bus__session *session)
@@ -411,6 +459,7 @@ gather(struct bus__session *session)
 		put_message(session, &out);
 		if (session->queue.big != NULL)
 			return 0;
+		taken += gather_runs(session, TAKE - taken, room);
 		if (taken == TAKE) {
 			bus__peer_release(session->mbox);
 			taken = 0;

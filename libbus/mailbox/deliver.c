@@ -360,6 +360,25 @@ bus__mailbox_next(struct bus_mailbox *m)
 	}
 }
 
+unsigned
+bus__mailbox_see_run(struct bus_mailbox *m, struct plain_run *ret_run)
+{
+	return atomic_load_explicit(&m->phase, memory_order_relaxed) != 0
+		   ? m->source->see_run(m, ret_run)
+		   : 0;
+}
+
+void
+bus__mailbox_take_run(struct bus_mailbox *m, const struct plain_run *run, unsigned n)
+{
+	if (n == 0)
+		return;
+	m->at = run->next[n - 1];
+	m->handled += n;
+	m->lent = true;
+	bus__count_some(&m->delivered, n);
+}
+
 void
 bus__mailbox_release(struct bus_mailbox *m)
 {

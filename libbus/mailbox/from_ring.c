@@ -96,6 +96,41 @@ bus__ring_only_nothing(struct bus_mailbox *m)
 	(void)m;
 }
 
+unsigned
+bus__ring_only_see_run(struct bus_mailbox *m, struct plain_run *ret_run)
+{
+	const uint8_t *frame = m->batch.bytes + m->at;
+	uint32_t left = m->batch.count - m->handled;
+	uint64_t first_word = 0, first_route = 0;
+	unsigned n;
+
+	/* The next message tells of the lost ones. */
+	if (m->carried != 0)
+		return 0;
+	for (n = 0; n < PLAIN_RUN && n < left; n++) {
+		struct ring_view view = {
+		    .position = m->batch.begin + (uint64_t)(frame - m->batch.bytes)};
+		uint64_t word, route_word;
+
+		memcpy(&word, frame, 8);
+		memcpy(&route_word, frame + 8, 8);
+		view.route = (void *)(uintptr_t)route_word;
+		if (n == 0) {
+			first_word = word;
+			ret_run->topic_serial = ((const struct route *)view.route)->topic->serial;
+			ret_run->type = (uint8_t)(word >> 48);
+			first_route = route_word;
+		}
+		if ((word >> 32 & 0xffff) != RING_COMMITTED || (word ^ first_word) >> 48 != 0 ||
+		    route_word != first_route || !bus__is_wanted(&view, m->only))
+			break;
+		ret_run->items[n] = (struct bus_slice){frame + RING_FRAME_HEAD, (uint32_t)word};
+		frame += bus__ring_small_bytes((uint32_t)word);
+		ret_run->next[n] = (uint32_t)(frame - m->batch.bytes);
+	}
+	return n;
+}
+
 /* --- waiting for one ------------------------------------------------------------------------------------------- */
 
 bool
@@ -285,6 +320,7 @@ const struct source bus__from_ring = {
     .is_empty = is_empty,
     .error = bus__ring_only_error,
     .version = bus__ring_only_version,
+    .see_run = bus__ring_only_see_run,
     .leave = bus__ring_only_nothing,
     .peer_rests = bus__ring_only_nothing,
     .park = bus__ring_only_nothing,

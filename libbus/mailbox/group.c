@@ -287,6 +287,7 @@ const struct source bus__from_group = {
     .is_empty = is_empty,
     .error = bus__ring_only_error,
     .version = bus__ring_only_version,
+    .see_run = bus__ring_only_see_run,
     .leave = bus__ring_only_nothing,
     .peer_rests = bus__ring_only_nothing,
     .park = bus__ring_only_nothing,

@@ -17,6 +17,7 @@
 #include "mailbox/deadline.h"
 #include "mailbox/far.h"
 #include "mailbox/host.h"
+#include "mailbox/plain.h"
 #include "queue/ring.h"
 
 struct bus;
@@ -264,6 +265,10 @@ void bus__mailbox_stop(struct bus_mailbox *mbox, int64_t deadline_ns);
  * none; mbox->msg_route is how it came; and the end of what was lent. */
 const struct bus_msg *bus__mailbox_next(struct bus_mailbox *mbox);
 void bus__mailbox_release(struct bus_mailbox *mbox);
+
+/* For peers: reads the run of plain messages that the batch in progress has next, and takes the first n of those. */
+unsigned bus__mailbox_see_run(struct bus_mailbox *mbox, struct plain_run *ret_run);
+void bus__mailbox_take_run(struct bus_mailbox *mbox, const struct plain_run *run, unsigned n);
 
 /* Adds the mailbox's counters; those of a receiver are its group's. Each message that waits costs a look: it takes at most `most`,
  * and counts no more as pending and offered. */

@@ -60,6 +60,7 @@ __attribute__((noinline)) void bus__mailbox_call_any(struct bus_mailbox *mbox);
 
 /* What a source answers that has a ring and nothing else. */
 void bus__ring_only_next(struct bus_mailbox *mbox, struct ring_view *ret_view);
+unsigned bus__ring_only_see_run(struct bus_mailbox *mbox, struct plain_run *ret_run);
 bool bus__ring_only_look(struct bus_mailbox *mbox);
 void bus__ring_only_idle(struct bus_mailbox *mbox, int64_t deadline_ns);
 bool bus__ring_only_has_read_for(struct bus_mailbox *mbox, int64_t due_ns);
@@ -74,12 +75,18 @@ uint64_t bus__ring_only_behind(struct bus_mailbox *mbox);
 void bus__ring_only_progress(struct bus_mailbox *mbox, struct progress *progress);
 void bus__ring_only_nothing(struct bus_mailbox *mbox);
 
-/* Counts in a counter that the drainer alone writes: no read-modify-write is needed. */
+/* Adds to a counter that only the drainer writes: no read-modify-write is needed. */
+static inline void
+bus__count_some(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(
+	    counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
 static inline void
 bus__count_one(_Atomic uint64_t *counter)
 {
-	atomic_store_explicit(
-	    counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+	bus__count_some(counter, 1);
 }
 
 /* Whether a call may go in: 0, BUS_E_INVAL (NULL), BUS_E_FORKED or BUS_E_CLOSED. Inline, as is the next: they run for

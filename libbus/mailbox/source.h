@@ -16,6 +16,7 @@
 
 #include <libbus/bus.h>
 
+#include "mailbox/plain.h"
 #include "queue/ring.h"
 
 struct bus__version;
@@ -71,6 +72,9 @@ struct source {
 
 	/* Reads the version of the value that was taken last into *version, as far as it is known there. */
 	void (*version)(const struct bus_mailbox *m, struct bus__version *version);
+
+	/* Reads the run of plain messages that the batch has next, and takes none: their number, 0 where there is no short way. */
+	unsigned (*see_run)(struct bus_mailbox *m, struct plain_run *ret_run);
 
 	/* Nobody wakes the peer any more. */
 	void (*leave)(struct bus_mailbox *m);

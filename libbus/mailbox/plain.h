@@ -1,0 +1,18 @@
+/* mailbox/plain.h: messages of a batch that follow one another, have one topic and one type, and are a payload and nothing else. */
+#ifndef BUS_MAILBOX_PLAIN_H
+#define BUS_MAILBOX_PLAIN_H
+
+#include <stdint.h>
+
+#include <libbus/bus.h>
+
+enum { PLAIN_RUN = 32 };
+
+struct plain_run {
+	uint64_t topic_serial;
+	uint8_t type;
+	struct bus_slice items[PLAIN_RUN];
+	uint32_t next[PLAIN_RUN]; /* where the batch goes on behind each */
+};
+
+#endif
