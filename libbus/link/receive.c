@@ -16,34 +16,7 @@
 /* How long a connection has more than BUS__FIRST_READ after a read that needed it. */
 #define BUSY_NS INT64_C(1000000000)
 
-enum { LOOK_EACH = 32 /* messages, or topics, between two looks at the clock */ };
-
-/* Finds the topic of that number; NULL: none was announced near it. */
-static struct bus__heard_topic *
-find_topic(struct bus__session *session, uint16_t number)
-{
-	struct bus__heard_topic *part = session->heard_topics[number / BUS__TOPICS_PART];
-
-	return part != NULL ? &part[number % BUS__TOPICS_PART] : NULL;
-}
-
-#define PART_BYTES bus__held(BUS__TOPICS_PART * sizeof(struct bus__heard_topic))
-
-/* The same, making room for it, which is on the peer's account, too. NULL: out of memory. */
-static struct bus__heard_topic *
-make_topic(struct bus__session *session, uint16_t number)
-{
-	struct bus__heard_topic **part = &session->heard_topics[number / BUS__TOPICS_PART];
-
-	if (*part == NULL) {
-		*part = bus__calloc(BUS__TOPICS_PART, sizeof **part);
-		if (*part == NULL)
-			return NULL;
-		session->topics_account = session->peer->account;
-		bus__account_add(session->topics_account, PART_BYTES);
-	}
-	return find_topic(session, number);
-}
+enum { LOOK_EACH = 32 /* messages between two looks at the clock */ };
 
 static int
 hear_topic(struct bus__session *session, const struct bus__frame *frame)
@@ -55,7 +28,7 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 
 	if (!bus__text_read(frame, text) || text[0] == '$')
 		return BUS_E_PROTOCOL;
-	topic = make_topic(session, frame->number);
+	topic = bus__heard_make(session, frame->number);
 	if (topic == NULL)
 		return BUS_E_NOMEM;
 	topic->announced = true;
@@ -138,7 +111,7 @@ hear_msg(
 	int err;
 
 	err = bus__msg_read(frame, session->hello.id, &msg, &offer.version);
-	topic = find_topic(session, frame->number);
+	topic = bus__heard_find(session, frame->number);
 	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
 	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
@@ -226,7 +199,7 @@ add_plain(struct bus__session *session, struct run *run, const struct bus__frame
 	    run->number != frame->number || run->type != type)
 		end_run(session, run);
 	if (run->count == 0) {
-		topic = find_topic(session, frame->number);
+		topic = bus__heard_find(session, frame->number);
 		if (topic == NULL || !topic->announced)
 			return false;
 		run->pub = topic->named.pub;
@@ -273,7 +246,7 @@ add_passed(struct bus__session *session, struct run *run, const struct bus__fram
 	    bus__passed_read(frame, &msg, &passed) < 0 || !bus__hub_may_say(session, &passed) ||
 	    !bus__plain_read(&msg, &type, &payload) || payload.len > run->longest)
 		return false;
-	topic = find_topic(session, frame->number);
+	topic = bus__heard_find(session, frame->number);
 	if (topic == NULL || !topic->announced || topic->named.pub == NULL)
 		return false;
 	if (bus__hub_is_new(session, &passed))
@@ -565,62 +538,4 @@ bus__session_parse(struct bus__session *session, int64_t now)
 	session->in.len -= at;
 	memmove(session->in.data, session->in.data + at, session->in.len);
 	return make_room(session, wanted, largest);
-}
-
-/* The topics that a connection named, on their way out. */
-struct topics {
-	struct bus__debris debris;
-	struct bus__heard_topic *parts[BUS__TOPICS_PARTS];
-	struct bus__account *account;
-	unsigned part, at;
-};
-
-/* false: not all by that time. */
-static bool
-clear_parts(struct bus__links *links, struct topics *topics, int64_t until_ns)
-{
-	for (; topics->part < BUS__TOPICS_PARTS; topics->part++, topics->at = 0) {
-		struct bus__heard_topic *part = topics->parts[topics->part];
-
-		if (part == NULL)
-			continue;
-		for (; topics->at < BUS__TOPICS_PART; topics->at++) {
-			if (topics->at % LOOK_EACH == LOOK_EACH - 1 && bus__now_ns() >= until_ns) {
-				bus__peer_unname(links->bus, &part[topics->at++].named);
-				return false;
-			}
-			bus__peer_unname(links->bus, &part[topics->at].named);
-		}
-		bus__account_sub(topics->account, PART_BYTES);
-		bus__free(part);
-	}
-	return true;
-}
-
-static bool
-clear_topics(struct bus__links *links, struct bus__debris *debris, int64_t until_ns)
-{
-	if (!clear_parts(links, (struct topics *)debris, until_ns))
-		return false;
-	bus__free(debris);
-	return true;
-}
-
-void
-bus__session_forget_topics(struct bus__session *session)
-{
-	struct bus__links *links = session->link->links;
-	struct topics here = {.debris.clear = clear_topics, .account = session->topics_account};
-	struct topics *topics;
-
-	if (session->topics_account == NULL)
-		return;
-	memcpy(here.parts, session->heard_topics, sizeof here.parts);
-	topics = bus__malloc(sizeof *topics);
-	if (topics == NULL) {
-		clear_parts(links, &here, INT64_MAX);
-		return;
-	}
-	*topics = here;
-	bus__debris_add(links, &topics->debris);
 }

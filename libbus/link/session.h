@@ -111,6 +111,11 @@ void bus__session_end(struct bus__session *session, int err);
 
 /* In receive.c: takes what came in, for one round. 0 or BUS_E_*; `behind`: there is more for another round. */
 int bus__session_parse(struct bus__session *session, int64_t now);
+
+/* In heard.c: the topic of a number; NULL: the peer named none near it. The second makes room for it, on the peer's account; NULL: out
+ * of memory. The third frees them all. */
+struct bus__heard_topic *bus__heard_find(struct bus__session *session, uint16_t number);
+struct bus__heard_topic *bus__heard_make(struct bus__session *session, uint16_t number);
 void bus__session_forget_topics(struct bus__session *session);
 
 /* In session.c: the answers to handshake frames. */
@@ -128,6 +133,8 @@ int bus__session_say(struct bus__session *session, enum bus__frame_kind kind, ui
 int bus__session_greet(struct bus__session *session);
 int bus__session_say_resume(struct bus__session *session);
 int bus__session_say_start(struct bus__session *session, const struct bus__start *start);
+
+/* In tell.c: the filters that this bus wants, and a change of those. */
 int bus__session_tell_filters(struct bus__session *session);
 int bus__session_tell_change(
     struct bus__session *session, uint64_t number, const char *filter, bool wanted);
