@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds NNG, msgpack-c, jansson and mbedTLS as static libraries for a wheel: wheel_libs.sh PREFIX. cibuildwheel runs it once in each
+# Builds msgpack-c, jansson and mbedTLS as static libraries for a wheel: wheel_libs.sh PREFIX. cibuildwheel runs it once in each
 # container (pyproject.toml); it needs git, cmake and a C compiler. Each version is a commit, so git checks what it gets.
 set -eu
 prefix=$1
@@ -8,7 +8,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # What a library needs before it is configured.
-prepare_nng() { :; }
 prepare_msgpack_c() { :; }
 prepare_jansson() { :; }
 
@@ -37,9 +36,6 @@ library() {
 	cmake --install "$work/$name/build"
 }
 
-# 1.11
-library nng https://github.com/nanomsg/nng 84aa701f42968bf536141a24e826da66963b571a \
-	-DNNG_TESTS=OFF -DNNG_TOOLS=OFF -DNNG_ENABLE_NNGCAT=OFF -DNNG_ENABLE_TLS=OFF
 # 6.0.0 of the C library
 library msgpack_c https://github.com/msgpack/msgpack-c 8160ede5e20fd3019a77eea46d9c72cf6163f802 \
 	-DMSGPACK_BUILD_EXAMPLES=OFF -DMSGPACK_BUILD_TESTS=OFF -DMSGPACK_ENABLE_SHARED=OFF

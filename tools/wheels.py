@@ -1,4 +1,4 @@
-"""Builds a wheel for each CPython of 3.10 to 3.13 that is found here, with NNG, msgpack-c, jansson and mbedTLS inside.
+"""Builds a wheel for each CPython of 3.10 to 3.13 that is found here, with msgpack-c, jansson and mbedTLS inside.
 
 `./dev wheel` runs it. A wheel is built by pip as everybody's, then auditwheel copies the libraries into it and gives it the
 manylinux tag that it deserves. The interpreters share a build directory: only the extension is compiled for each.

@@ -102,7 +102,7 @@ def test_pip_stops_with_the_packages_to_install(source, sdist, tmp_path):
 
 
 @slow
-def test_pip_builds_without_nng(sdist, tmp_path):
+def test_pip_builds_without_mbedtls(sdist, tmp_path):
     keep = ("msgpack", "jansson")
     print(pip_install(sdist, tmp_path, keep=keep))
     environ = os.environ | {"PYTHONPATH": str(tmp_path)}
@@ -112,4 +112,4 @@ def test_pip_builds_without_nng(sdist, tmp_path):
 
     facts = python("-m", "libbus")
     assert re.search(r"^links +inproc, ipc, tcp$", facts, re.MULTILINE), facts
-    print(python(ROOT / "tests/project/use_without_nng.py"))
+    print(python(ROOT / "tests/project/use_without_mbedtls.py"))

@@ -37,7 +37,7 @@ def bare(tmp_path):
 @pytest.mark.parametrize(
     ("command", "some"),
     [
-        ("demo", ["gcc", "python3-venv", "python3-dev", "libnng-dev"]),
+        ("demo", ["gcc", "python3-venv", "python3-dev", "libmbedtls-dev"]),
         ("test", ["gcc", "python3-dev", "check", "nodejs", "libmsgpack-dev"]),
         ("install", ["gcc", "ninja-build", "python3-venv"]),
         ("bench", ["gcc", "valgrind", "libzmq3-dev"]),

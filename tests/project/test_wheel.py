@@ -1,4 +1,4 @@
-"""A wheel on a machine that has neither libnng nor msgpack-c nor jansson and no network: it brings its own.
+"""A wheel on a machine that has neither msgpack-c nor jansson nor mbedTLS and no network: it brings its own.
 
 `./dev test` looks at the one for its own Python; `./dev wheel` at all that tools/wheels.py built (LIBBUS_WHEELS is their folder).
 """
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.xdist_group("wheel")
 
 # Of a library that a wheel has to bring: its text in the wheel's licences.
 LICENCES = {
-    "nng": "nng.txt",
     "msgpackc": "msgpack-c.txt",
     "jansson": "jansson.txt",
     "mbed": "mbedtls.txt",
@@ -85,7 +84,7 @@ def test_wheel_works_where_no_library_of_its_is_installed(wheel, tmp_path):
 
 def test_nothing_of_the_system_would_do_in_its_place():
     look = "import ctypes, sys\ntry: ctypes.CDLL(sys.argv[1])\nexcept OSError: print('hidden')"
-    for name in ("libnng.so.1", "libmsgpackc.so.2", "libjansson.so.4", "libmbedtls.so.14"):
+    for name in ("libmsgpackc.so.2", "libjansson.so.4", "libmbedtls.so.14"):
         assert run(*in_hidden_root(sys.executable, "-c", look, name)) == "hidden\n", name
 
 

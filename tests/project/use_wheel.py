@@ -16,7 +16,7 @@ import libbus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 WAIT_S = 60
-OURS = re.compile(r"lib(nng|msgpack|jansson|mbed)")
+OURS = re.compile(r"lib(msgpack|jansson|mbed)")
 
 
 def loaded(pid="self"):
@@ -26,7 +26,7 @@ def loaded(pid="self"):
 
 
 def check_loaded(files):
-    """NNG, msgpack-c, jansson and mbedTLS lie in the wheel, or inside the extension itself."""
+    """msgpack-c, jansson and mbedTLS lie in the wheel, or inside the extension itself."""
     site = str(Path(libbus.__file__).parent.parent)
     strangers = [name for name in files if OURS.search(name) and not name.startswith(site)]
     assert not strangers, f"loaded from outside the wheel: {strangers}"

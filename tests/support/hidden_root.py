@@ -1,4 +1,4 @@
-"""A root in which this machine has neither NNG nor msgpack-c nor jansson, and no network but loopback.
+"""A root in which this machine has neither msgpack-c nor jansson nor mbedTLS, and no network but loopback.
 
 Run as a program, in fresh namespaces, it hides them and then runs a command: `in_hidden_root()` gives the whole line. A file is
 hidden by an empty one on top of it, a folder by an empty folder, which also a user without root may do. The linker of Debian loads
@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 
-LIBRARIES = ("nng", "msgpack", "jansson", "mbed")
+LIBRARIES = ("msgpack", "jansson", "mbed")
 PLACES = (
     "/usr/lib/lib{}*",
     "/usr/lib/*/lib{}*",

@@ -1,4 +1,4 @@
-"""Uses a libbus that was built without NNG: links between processes work, over ipc and tcp. Run by packages.py."""
+"""Uses a libbus that was built without mbedTLS: links between processes work, over ipc and tcp. Run by packages.py."""
 
 import tempfile
 import time
