@@ -172,6 +172,17 @@ def test_every_sample_is_built_here():
         assert folder.name == "README.md" or f'samples / "{folder.name}' in text
 
 
+def test_the_page_about_installing_shows_the_lines_of_the_samples():
+    text = (ROOT / "docs/install.md").read_text()
+    shown = text[text.index("## C programs") : text.index("## The command")]
+    for name in ("cmake/CMakeLists.txt", "meson-subproject/meson.build"):
+        lines = (ROOT / "examples/build" / name).read_text().splitlines()
+        lines = [
+            line for line in lines if line and not line.startswith(("#", "project(", "cmake_"))
+        ]
+        assert "\n".join(lines).replace("../../c/hello.c", "hello.c") in shown
+
+
 def test_source_archive_builds_and_passes_a_test(archive, tmp_path):
     tracked = run("git ls-tree -r --name-only HEAD | sort", ROOT).splitlines()
     assert {name for name in tracked if not (archive / name).exists()} == set()
