@@ -1,4 +1,5 @@
 /* log/kept_read.c: reads the value that a topic keeps, and goes through all of them. */
+#define _POSIX_C_SOURCE 200809L
 #include "log/kept.h"
 
 #include <string.h>

@@ -1,8 +1,10 @@
+#define _POSIX_C_SOURCE 200809L
 #include "mailbox/deadline.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fd.h"

@@ -113,8 +113,8 @@ escape_of(const char *text, size_t left, char escape[8])
 		return 1;
 	}
 	code = unruly(text, left, &bytes);
-	if (code != 0)
-		snprintf(escape, 8, "\\u%04x", code);
+	if (code != 0) /* the mask changes nothing, and tells gcc -O0 that four digits are enough */
+		snprintf(escape, 8, "\\u%04x", code & 0xffff);
 	return code != 0 ? bytes : 0;
 }
 
