@@ -48,9 +48,9 @@ class Counter:
         few, many = (self._callgrind(inside, n, callbacks, batch, named) for n in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
-    def link(self, payload):
+    def link(self, payload, *, user=False):
         """What the link threads of a sender and a receiver take."""
-        few, many = (self._callgrind_link(payload, n) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW))
+        few, many = (self._callgrind_link(payload, n, user=user) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW))
         return [(b - a) / (4 * LINK_WINDOW) for a, b in zip(few, many, strict=True)]
 
     def system_calls(self, *, named=False):
@@ -79,7 +79,7 @@ class Counter:
         run([*valgrind, only, self.program, *counts, *self._where(named)])
         return summary(out)
 
-    def _callgrind_link(self, payload, messages):
+    def _callgrind_link(self, payload, messages, *, user):
         """Of the parent, which sends, and its child."""
         for old in self.profiles.glob("callgrind-link.*"):
             old.unlink()
@@ -88,6 +88,8 @@ class Counter:
         only = ["--toggle-collect=bus__session_send", "--toggle-collect=bus__session_parse"]
         program = str(Path(self.program).with_name("bench_count_links"))
         counts = ["ipc", str(payload), str(LINK_WINDOW), str(messages)]
+        if user:
+            counts.append(str(self.profiles / "users"))
         run([*valgrind, f"--callgrind-out-file={out}", *only, program, *counts])
         profiles = self.profiles.glob("callgrind-link.*")
         return [summary(file) for file in sorted(profiles, key=lambda file: int(file.suffix[1:]))]
@@ -140,6 +142,10 @@ def count_links(counter):
         what = f"per message of {payload:,} bytes over ipc, link thread of the"
         yield f"instructions {what} sender", sent, "instructions", None
         yield f"instructions {what} receiver", received, "instructions", None
+    sent, received = counter.link(64, user=True)
+    what = "per message of 64 bytes over ipc with user and password, link thread of the"
+    yield f"instructions {what} sender", sent, "instructions", None
+    yield f"instructions {what} receiver", received, "instructions", None
 
 
 def count_memory(counter):

@@ -1,8 +1,8 @@
 /* bench/count_links.c: a link between two processes, whose instructions and system calls are counted and not timed.
  *
- *   bench_count_links SCHEME PAYLOAD WINDOW MESSAGES
+ *   bench_count_links SCHEME PAYLOAD WINDOW MESSAGES [USERS_FILE]
  *
- * SCHEME is ipc or tcp. The parent sends, its child receives, and neither spins: a sender whose window is full sleeps until half of
+ * SCHEME is ipc or tcp. With a file, which it makes, the link has a user and a password. The parent sends, its child receives, and neither spins: a sender whose window is full sleeps until half of
  * it has come. bench/bench.py counts for two numbers of messages; the difference is what the messages cost. */
 #include <semaphore.h>
 #include <stdint.h>
@@ -13,14 +13,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <libbus/access.h>
 #include <libbus/bus.h>
 #include <libbus/transport.h>
 
 #define ROOM    (64 << 20) /* of a mailbox: nothing is lost */
 #define WAIT_MS 600000
 
+#define USER     "bench"
+#define PASSWORD "a password of the benchmark"
+
 struct run {
-	const char *scheme;
+	const char *scheme, *users_file; /* NULL: no user */
 	size_t payload;
 	uint64_t window, messages;
 	uint64_t came; /* the receiver's */
@@ -52,7 +56,8 @@ static void
 receive(struct run *run)
 {
 	const struct bus_mailbox_config box = {.size = sizeof box, .bytes = ROOM};
-	const struct bus_link_config cfg = {.size = sizeof cfg, .heartbeat_ms = WAIT_MS};
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, .heartbeat_ms = WAIT_MS, .users_file = run->users_file};
 	struct bus_mailbox *mailbox;
 	struct bus_link *link;
 	struct bus *bus;
@@ -79,8 +84,11 @@ receive(struct run *run)
 static void
 send_all(struct run *run)
 {
-	const struct bus_link_config cfg = {
-	    .size = sizeof cfg, .bytes = ROOM, .heartbeat_ms = WAIT_MS};
+	const struct bus_link_config cfg = {.size = sizeof cfg,
+	    .bytes = ROOM,
+	    .heartbeat_ms = WAIT_MS,
+	    .user = run->users_file != NULL ? USER : NULL,
+	    .password = run->users_file != NULL ? PASSWORD : NULL};
 	struct bus_link_stats stats = {.size = sizeof stats};
 	char *data = calloc(1, run->payload);
 	struct bus_link *link;
@@ -116,17 +124,21 @@ main(int argc, char **argv)
 	int status;
 	pid_t far;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: bench_count_links SCHEME PAYLOAD WINDOW MESSAGES\n");
+	if (argc < 5 || argc > 6) {
+		fprintf(stderr,
+		    "usage: bench_count_links SCHEME PAYLOAD WINDOW MESSAGES [USERS_FILE]\n");
 		return 2;
 	}
 	run = mmap(NULL, sizeof *run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check(run == MAP_FAILED ? BUS_E_NOMEM : 0, "mmap");
 	run->scheme = argv[1];
+	run->users_file = argc == 6 ? argv[5] : NULL;
 	run->payload = strtoul(argv[2], NULL, 10);
 	run->window = strtoul(argv[3], NULL, 10);
 	run->messages = strtoul(argv[4], NULL, 10) / run->window * run->window;
 	check(run->window < 2 || run->messages == 0 ? BUS_E_INVAL : 0, "the numbers");
+	if (run->users_file != NULL)
+		check(bus_user_set(run->users_file, USER, PASSWORD, 0), "bus_user_set");
 	sem_init(&run->ready, 1, 0);
 	sem_init(&run->half, 1, 0);
 	far = fork();

@@ -14,6 +14,7 @@
 #include <libbus/bus.h>
 #include <libbus/transport.h>
 
+#include "hostile.h"
 #include "raw_peer.h"
 
 enum { WARM = 50, PEERS = 400, TOPICS = 10000, FILTERS = 9000, HANDSHAKES = 300 };
@@ -283,11 +284,14 @@ int
 main(int argc, char **argv)
 {
 	bool idle = argc < 2 || strcmp(argv[1], "idle") == 0;
+	bool hostile = argc < 2 || strcmp(argv[1], "hostile") == 0;
 	bool handshakes = argc < 2 || strcmp(argv[1], "handshakes") == 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (idle)
 		measure_idle();
+	if (hostile)
+		measure_hostile();
 	if (!handshakes)
 		return 0;
 	measure_handshakes("alone", -1);
