@@ -50,7 +50,9 @@ class Counter:
 
     def link(self, payload, *, user=False):
         """What the link threads of a sender and a receiver take."""
-        few, many = (self._callgrind_link(payload, n, user=user) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW))
+        few, many = (
+            self._callgrind_link(payload, n, user=user) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW)
+        )
         return [(b - a) / (4 * LINK_WINDOW) for a, b in zip(few, many, strict=True)]
 
     def system_calls(self, *, named=False):
