@@ -9,7 +9,7 @@
  * lost connection after a random pause of at most 2 s (30 s for an address that was never up). A change of this machine's
  * networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
  *
- * In a build whose ipc and tcp use NNG, NNG opens descriptors at any time and takes the lowest free numbers: such a link first
+ * With -Dstreams=nng, NNG opens descriptors at any time and takes the lowest free numbers. Such a link first
  * opens /dev/null as each of 0, 1 and 2 that is closed, and leaves it there. Do not close them later. */
 #ifndef LIBBUS_TRANSPORT_H
 #define LIBBUS_TRANSPORT_H
@@ -33,7 +33,7 @@ struct bus_link_config {
 	size_t   bytes;        /* bound of the mailbox towards each peer (drop_oldest); 0: 1 MiB; at most 1 GiB */
 	uint32_t heartbeat_ms; /* 0: 5000; from 100 to 3,600,000. A peer silent for three of them is gone. */
 	uint32_t max_peers;    /* listening: connections at once; 0: 1024 */
-	size_t   peer_bytes;   /* bound of what one peer makes this bus hold beside its mailbox; 0: 32 MiB. See below. */
+	size_t   peer_bytes;   /* bound on the memory that one peer makes this bus hold besides its mailbox; 0: 32 MiB. See below. */
 	const char *user, *password;                               /* dialling: the login. Copied, like all texts here. */
 	const char *users_file, *acl_file;                         /* listening: the users that may log in, and their rights */
 	const char *ca_file, *cert_file, *key_file, *psk_file;     /* tls://: NULL: the files of `libbus cert` (cert.h) */
@@ -43,34 +43,34 @@ struct bus_link_config {
 	uint32_t reserved;              /* 0 */
 };
 
-/* peer_bytes counts the retained values that a peer published (on a bus with a name the log has them, within its own bounds), the
- * topics it named, its filters, the routes that lead to them, and its open questions. A message beyond it is refused
+/* peer_bytes counts the retained values that a peer published (on a named bus they are in the log, within its bounds), the
+ * topics it named, its filters, the routes that lead to them, and its pending requests. A message beyond it is refused
  * and counted: bus_link_stats.refused, last_error BUS_E_LIMIT. A filter beyond it ends the connection
- * (BUS_LINK_END_PROTOCOL, the same error), and so does a new topic of others that its filters match: each topic costs
- * a filter that matches it about 250 bytes, and each further filter of that peer 48. An eighth is for filters alone, so that
- * a peer which published all that it may can still join. Values count while they are kept, also when their peer
+ * (BUS_LINK_END_PROTOCOL, the same error), and so does a new topic of other publishers that its filters match: each topic costs
+ * a matching filter about 250 bytes, and each further filter of that peer 48. An eighth is reserved for filters, so that
+ * a peer that has published its maximum can still join. Values count as long as they are kept, even after their peer
  * has left. */
 
 /* Opens an address for peers. When the call returns 0, they can connect. A bus has at most 1,024 links.
- * Of a named bus one process at a time has an address, to listen or to dial; another that asks for it gets a link
- * that is down and stands by, until the first one ends the link or dies. It brings all that the peer has, wanted by
- * now or not, since whoever comes later may ask for it; and takes away what peers want, of whichever process.
+ * On a named bus one process at a time has an address, to listen or to dial. The link of another process at the same address is
+ * down and a standby, until the first process ends its link or dies. The link of a named bus asks peers for all topics, since late
+ * joiners may replay them, and sends them the matching messages of every process.
  * BUS_E_SCHEME, _ADDRESS, _ADDRESS_TAKEN, _NOT_A_SOCKET, _NOT_LOOPBACK, _DENIED, _LIMIT, _SYS;
- * BUS_E_FORKED: ipc or tcp after a fork() whose parent had used them.
+ * With -Dstreams=nng, BUS_E_FORKED: ipc or tcp in the child of a process that had used them.
  * Threads: any.  Blocks: for a name look-up.  Callbacks: none run inside. */
 BUS_API int bus_listen(struct bus *bus, const char *url, const struct bus_link_config *cfg,
     struct bus_link **ret_link);
 
-/* Keeps a connection to an address, also to one where nobody listens yet. Errors as above. ret_link may be NULL here and
+/* Keeps a connection to an address, even before its listener exists. Errors as above. ret_link may be NULL here and
  * in bus_listen(): the link then ends with the bus. A name that may be another machine is looked up at each attempt. An unknown
  * name is no error here, since a machine may start before its network: last_error reports it. Each address gets one second.
  * Threads: any.  Blocks: for the look-up of a name that must be this machine.  Callbacks: none run inside. */
 BUS_API int bus_dial(struct bus *bus, const char *url, const struct bus_link_config *cfg,
     struct bus_link **ret_link);
 
-/* Ends a link and its connections and frees it; what waited for the wire is counted as lost in the
- * mailbox it waited in (bus_flush() first to avoid that). NULL is fine. A callback on the thread of links
- * (BUS_DRAIN_PUBLISHER) is not waited for: the link ends behind it.
+/* Ends a link and its connections and frees it. Unsent messages count as lost in the mailbox of their peer; bus_flush() first
+ * sends them. NULL is fine. The call does not wait for a callback on the link thread (BUS_DRAIN_PUBLISHER): the link
+ * ends after it.
  * Threads: any, once.  Blocks: for under a second.
  * Callbacks: none run inside. */
 BUS_API void bus_link_close(struct bus_link *link);
@@ -102,22 +102,22 @@ enum bus_link_end {
 	BUS_LINK_END_COUNT
 };
 
-enum { BUS_LINK_END_ROOM = 16 /* newer versions may have that many reasons */ };
+enum { BUS_LINK_END_ROOM = 16 /* room for reasons of newer versions */ };
 
 struct bus_link_stats {
 	size_t   size;
 	int      state;                    /* enum bus_link_state */
 	uint32_t peers;                    /* connections that finished their handshake */
 	int      last_error;               /* BUS_E_* of the last failed attempt or ended connection; 0: none */
-	uint64_t sent, received;           /* messages; those that turn out not to have arrived become lost */
+	uint64_t sent, received;           /* messages; sent ones that did not arrive move to lost */
 	uint64_t lost;                     /* messages for peers that our side dropped, or that did not arrive */
-	uint64_t lost_by_peers;            /* the same in the other direction, as far as it is known here */
-	uint64_t refused;                  /* messages that came and could not be published here: last_error */
+	uint64_t lost_by_peers;            /* the same in the other direction, as far as known here */
+	uint64_t refused;                  /* messages received and not published here: see last_error */
 	uint64_t ended[BUS_LINK_END_ROOM]; /* connections, by enum bus_link_end */
 	/* On links with a hub: messages received and dropped. */
-	uint64_t repeated;                 /* received before, by another way */
+	uint64_t repeated;                 /* received before, by another path */
 	uint64_t late;                     /* behind 1,024 newer ones of the same bus: perhaps repeated */
-	uint64_t too_far;                  /* they came through 8 hubs */
+	uint64_t too_far;                  /* passed through 8 hubs already */
 };
 
 /* Reads the counters of a link; set ret_stats->size first.

@@ -220,7 +220,7 @@ def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
     done = run(LIBBUS, *command, "--dial", ipc, "--connect-timeout", "0.3")
     assert done.returncode == 1
     assert ipc in done.stderr.decode()
-    assert "nobody listens there" in done.stderr.decode()
+    assert "nothing listens at that address" in done.stderr.decode()
 
 
 @pytest.mark.parametrize(
