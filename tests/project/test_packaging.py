@@ -188,7 +188,8 @@ def test_the_page_about_installing_shows_the_lines_of_the_samples():
 
 
 def test_source_archive_builds_and_passes_a_test(archive, tmp_path):
-    tracked = run("git ls-tree -r --name-only HEAD | sort", ROOT).splitlines()
+    listed = subprocess.check_output(["git", "ls-tree", "-r", "--name-only", "HEAD"], cwd=ROOT)
+    tracked = listed.decode().splitlines()
     assert {name for name in tracked if not (archive / name).exists()} == set()
     build = tmp_path / "build"
     run(
