@@ -103,7 +103,8 @@ def test_the_example_of_the_overview_runs(tmp_path):
 
 @pytest.mark.packaging
 def test_pages_are_installed_and_are_well_formed():
-    assert shutil.which("mandoc"), "mandoc is missing: apt install mandoc"
+    for program, package in {"mandoc": "mandoc", "man": "man-db"}.items():
+        assert shutil.which(program), f"{program} is missing: apt install {package}"
     pages = sorted(Path(os.environ["LIBBUS_PREFIX"]).glob("share/man/man*/libbus.*"))
     assert [page.name for page in pages] == ["libbus.1", "libbus.3"]
     assert printed("mandoc", "-T", "lint", "-W", "warning", *pages) == ""
