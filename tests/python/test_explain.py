@@ -84,7 +84,7 @@ def test_the_commands_own_questions_are_not_told_of(named, explain):
 @pytest.mark.parametrize(
     ("args", "status", "text"),
     [
-        ((), 2, "which bus? Give its name"),
+        ((), 2, "the bus is missing: give its name"),
         (("test",), 2, "give one topic: libbus explain test room/kitchen"),
         (("test", "a", "b"), 2, "give one topic: libbus explain test room/kitchen"),
         (("a/b", "a"), 2, "a/b is not the name of a bus"),

@@ -348,7 +348,7 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
     done = run(LIBBUS, "log", "stat", "test", "--dir", tmp_path)
     assert re.search(rf"  member \d+: pid {os.getpid()}, py\S+\n", done.stdout.decode())
     assert re.search(r"  member \d+: pid \d+, libbus, this one\n", done.stdout.decode())
-    assert re.search(r"messages: (\d+) so far; \1 are still there", done.stdout.decode())
+    assert re.search(r"messages: (\d+) so far; \1 are still in the log", done.stdout.decode())
     assert run(LIBBUS, "log", "stat", "a/b").returncode == 2
     assert run(LIBBUS, "log").returncode == 2
     command = (LIBBUS, "top", "test", "--dir", tmp_path, "--interval", "0.2")
@@ -426,12 +426,15 @@ def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_
         done = run(LIBBUS, "log", look, wrong, "--dir", tmp_path)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
-            f"libbus: no such bus: {wrong} in {tmp_path}\nlibbus: there are:\n  test\n"
+            f"libbus: no such bus: {wrong} in {tmp_path}\nlibbus: the buses there are:\n  test\n"
         )
     assert sorted(tmp_path.iterdir()) == before
     done = run(LIBBUS, "log", look, "test", "--dir", tmp_path / "none")
     assert done.returncode == 1
-    assert f"no such bus: test in {tmp_path}/none\nlibbus: there is none" in done.stderr.decode()
+    assert (
+        f"no such bus: test in {tmp_path}/none\nlibbus: no bus is there: start its program first\n"
+        in done.stderr.decode()
+    )
     assert not (tmp_path / "none").exists()
 
 
@@ -447,7 +450,7 @@ def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
 
 @pytest.mark.parametrize("command", ["sub", "top"])
 def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
-    alone = "libbus: tset: nobody else is on this bus yet; waiting\n"
+    alone = 'libbus: no other process is on "tset" yet; waiting\n'
     for name, said in (("tset", alone), ("test", "")):
         with started(LIBBUS, command, name, "#", "--dir", tmp_path) as process:
             if said:
@@ -463,8 +466,8 @@ def test_a_value_that_is_gone_with_its_publisher_is_told(tmp_path):
     done = run(LIBBUS, "pub", "test", "room/door", "open", "--retain", "--dir", tmp_path)
     assert done.returncode == 0
     assert done.stderr.decode() == (
-        "libbus: nobody else is on test, so what was published is gone with this process: "
-        "first start who wants it, like libbus sub test room/door\n"
+        'libbus: no other process is on "test", so nothing was delivered or kept: '
+        "start a subscriber first: libbus sub test room/door\n"
     )
     done = run(LIBBUS, "pub", "test", "n", "--lines", "--dir", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
