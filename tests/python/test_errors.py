@@ -168,7 +168,7 @@ def test_an_error_can_be_printed_whatever_it_is_about():
 
 
 def test_a_callback_must_be_callable():
-    with libbus.Bus() as bus, pytest.raises(TypeError, match="a callback is a function, not int"):
+    with libbus.Bus() as bus, pytest.raises(TypeError, match="a callback must be a function, not int"):
         bus.subscribe("a", callback=3)
 
 
@@ -218,7 +218,7 @@ def test_a_decorator_without_parentheses_shows_the_right_form(bus, method):
     decorator = getattr(bus, method)
     with pytest.raises(TypeError, match=rf"^{method}\(\) has no filter: write @bus.{method}\('sen"):
         decorator(lambda msg: None)
-    with pytest.raises(TypeError, match=rf"name at least one filter, like @bus.{method}\('sensors"):
+    with pytest.raises(TypeError, match=rf"give at least one filter, like @bus.{method}\('sensors"):
         decorator()
-    with pytest.raises(TypeError, match="a callback is a function, not int"):
+    with pytest.raises(TypeError, match="a callback must be a function, not int"):
         decorator("a")(3)

@@ -203,6 +203,6 @@ def test_a_timeout_that_is_no_number_is_refused_by_name(bus):
         lambda: bus.close("soon"),
     ):
         with pytest.raises(
-            TypeError, match=r"timeout='soon': seconds, or None for no limit, not str"
+            TypeError, match=r"timeout='soon': give seconds, or None for no limit, not"
         ):
             call()

@@ -71,7 +71,7 @@ def test_a_private_bus_has_no_past(bus):
     for start in (libbus.last(1), libbus.oldest(), libbus.after(7, 5)):
         with pytest.raises(
             libbus.NotSupportedError,
-            match=f"^start={re.escape(repr(start))}: a private bus has no past",
+            match=f"^start={re.escape(repr(start))}: a private bus has no log",
         ):
             bus.subscribe("t", start=start)
 
@@ -111,20 +111,20 @@ def test_a_subscription_begins_where_it_is_told_to(named):
 @pytest.mark.parametrize(
     ("begin", "kind", "text"),
     [
-        (lambda: libbus.since(-1), ValueError, r"^since\(-1\): a moment in seconds since 1970"),
-        (lambda: libbus.since(10), ValueError, r"^since\(10\): a moment"),
+        (lambda: libbus.since(-1), ValueError, r"^since\(-1\): give a moment in seconds since 1970"),
+        (lambda: libbus.since(10), ValueError, r"^since\(10\): give a moment"),
         (lambda: libbus.since(0), ValueError, r"libbus.oldest\(\) begins"),
-        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): a moment"),
-        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): a moment"),
-        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): a moment"),
-        (lambda: libbus.since(datetime.datetime(2026, 1, 1)), ValueError, "with a time zone"),
+        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): give a moment"),
+        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): give a moment"),
+        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): give a moment"),
+        (lambda: libbus.since(datetime.datetime(2026, 1, 1)), ValueError, "give the datetime a time zone"),
         (lambda: libbus.since("now"), TypeError, "not str"),
-        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: a number from 0"),
-        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: a number from 0"),
-        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: a number from 0"),
-        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: a number"),
+        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: give a number from 0"),
+        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: give a number from 0"),
+        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: give a number from 0"),
+        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: give a"),
         (lambda: libbus.after(1), TypeError, "epoch"),
-        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count is an int, not float"),
+        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count must be an int, not float"),
     ],
 )
 def test_a_start_that_cannot_be_meant_is_refused(begin, kind, text):
@@ -274,13 +274,9 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
 
 def test_what_it_cannot_have_says_so(named):
     for full in ("refuse", "drop_newest"):
-        with pytest.raises(
-            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
-        ):
+        with pytest.raises(libbus.NotSupportedError, match=f"^full='{full}': not on a named bus"):
             named.subscribe("t", full=full)
-        with pytest.raises(
-            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
-        ):
+        with pytest.raises(libbus.NotSupportedError, match=f"^full='{full}': not on a named bus"):
             named.on("t", print, full=full)
     with pytest.raises(libbus.NotSupportedError, match=r"^t: keep\(\) is for a private bus"):
         named.keep("t", last=5)
@@ -296,19 +292,17 @@ def test_a_bad_name_is_told_what_a_name_may_have(bad):
 
 
 def test_a_size_out_of_its_range_is_named(tmp_path):
-    with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: from 4 MiB to 16 GiB"):
+    with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: give 4 MiB to 16 GiB"):
         libbus.Bus("test", directory=tmp_path, log_bytes=1)
-    with pytest.raises(libbus.ArgumentError, match=r"^max_payload: at most 256 MiB"):
+    with pytest.raises(libbus.ArgumentError, match=r"^max_payload: give at most 256 MiB"):
         libbus.Bus(max_payload=(256 << 20) + 1)
-    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: too long a path"):
+    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: the path is too long"):
         libbus.Bus("test", directory="/" + "x" * 5000, log_bytes=4 << 20)
 
 
 def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
     for options in ({"directory": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
-        with pytest.raises(
-            TypeError, match=r"^directory, log_bytes and will are for a bus with a name"
-        ):
+        with pytest.raises(TypeError, match=r"^directory, log_bytes and will are for a named bus"):
             libbus.Bus(**options)
 
 
@@ -608,7 +602,7 @@ def test_its_numbers_name_each_process_until_it_has_left_or_was_found_dead(
 
 
 def test_who_has_no_log_has_no_numbers_of_it(bus, named):
-    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a named bus"):
         bus.log_stats()
     named.close()
     with pytest.raises(libbus.ClosedError):

@@ -48,7 +48,7 @@ def test_packed_bytes_are_what_publish_sends(bus):
         ({(1, 2): 0}, TypeError, r"^cannot pack tuple as a key at the key \(1, 2\) of value"),
         ([2**64], OverflowError, r"^the int does not fit 64 bits at value\[0\]"),
         ("\ud800", ValueError, r"^the str has half a surrogate pair; "),
-        ([0] * 65536, ValueError, r"^a value may nest 32 deep and hold 65536 values"),
+        ([0] * 65536, ValueError, r"^a value may nest 32 deep and hold 65536 elements"),
     ],
 )
 def test_what_cannot_be_packed_is_named_with_its_path(value, kind, text):

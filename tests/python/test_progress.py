@@ -164,15 +164,15 @@ def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
         bus.progress("job/+", 3)
     with pytest.raises(TypeError, match=r"job/1: total is given twice"):
         bus.progress("job/1", 3, total=4)
-    with pytest.raises(TypeError, match=r"takes a total or what to iterate over, not object"):
+    with pytest.raises(TypeError, match=r"takes a total or an iterable, not object"):
         bus.progress("job/1", object())
-    with pytest.raises(TypeError, match=r"job/1: this progress has no items: give it some"):
+    with pytest.raises(TypeError, match=r"job/1: this loop cannot iterate .*: give it an iterable"):
         iter(bus.progress("job/1", 3))
-    with pytest.raises(TypeError, match=r"no items: write `for`"):
+    with pytest.raises(TypeError, match=r"over the progress: write `for`"):
         aiter(bus.progress("job/1", [3]))
-    with pytest.raises(ValueError, match=r"job/1: total=-3: a number, 0 or more"):
+    with pytest.raises(ValueError, match=r"job/1: total=-3: give a number from 0 up"):
         bus.progress("job/1", -3)
-    with pytest.raises(TypeError, match=r"job/1: total is a number or None, not str"):
+    with pytest.raises(TypeError, match=r"job/1: total must be a number or None, not str"):
         bus.progress("job/1", []).total = "many"
     with pytest.raises(TypeError, match="a topic is a str, not int"):
         bus.progress(3)

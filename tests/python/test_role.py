@@ -162,5 +162,5 @@ def test_a_bad_argument_is_named(named, name, timeout, kind, text):
 
 
 def test_a_private_bus_has_no_roles(bus):
-    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a named bus"):
         bus.role("heater")

@@ -466,7 +466,7 @@ def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplo
     ask_again(sessions)
     sessions.tick()
     assert ui.states["one"].inbox == "empty"
-    assert "this session gets none of its topics" in caplog.records[0].getMessage()
+    assert "so this session gets no values of its topics" in caplog.records[0].getMessage()
 
 
 def test_subscriptions_of_a_session_end_with_it(bus, ui, sessions):

@@ -127,7 +127,7 @@ def test_a_group_has_one_policy_one_bound_and_a_name(bus):
             bus.subscribe("job", group=wrong)
     with pytest.raises(TypeError):
         bus.subscribe("job", group=3)
-    with pytest.raises(TypeError, match="a callback takes workers="):
+    with pytest.raises(TypeError, match="use workers= with a callback"):
         bus.subscribe("job", callback=print, group="workers")
 
 

@@ -223,7 +223,7 @@ def test_the_fixtures_close_their_buses_and_tell_what_callbacks_raise(pytester):
             "*test_fails_by_a_callback*",
             "callback test_fails_by_a_callback.<locals>.heard raised on a:",
             "*ValueError: no such door",
-            "(a test that expects this takes it out of bus.failures)",
+            "(a test that expects this exception removes it from bus.failures)",
             "*ValueError: no such worker",
             "*ValueError: no such task",
             "*assert 1 == 2",

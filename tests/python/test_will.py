@@ -77,9 +77,9 @@ def test_a_process_that_crashes_has_left_without_close(named, tmp_path):
         (libbus.Will("a\0", 1), libbus.TopicError, r"topic is not text"),
         (libbus.Will("a", b"x" * (1 << 20)), libbus.TooBigError, r"^a: payload too big"),
         (libbus.Will("a", object()), TypeError, r"^a: .*object"),
-        (libbus.Will("a", 1, headers=[1]), TypeError, r"^a: headers are a dict"),
+        (libbus.Will("a", 1, headers=[1]), TypeError, r"^a: headers must be a dict"),
         (libbus.Will(7, 1), TypeError, r"a topic is a str, not int"),
-        ("a", TypeError, r"^will is a libbus.Will, not str"),
+        ("a", TypeError, r"^will must be a libbus.Will, not str"),
     ],
 )
 def test_a_will_that_could_not_be_said_is_refused(tmp_path, will, kind, text):

@@ -259,7 +259,7 @@ def test_the_number_of_workers_is_checked(bus):
     for wrong, kind in ((0, ValueError), (-1, ValueError), (257, ValueError), ("2", TypeError)):
         with pytest.raises(kind):
             bus.on("a", print, workers=wrong)
-    with pytest.raises(TypeError, match="workers= goes with callback="):
+    with pytest.raises(TypeError, match="workers= needs callback="):
         bus.subscribe("a", workers=2)
     with pytest.raises(libbus.FilterError):
         bus.on("a/#/b", print, workers=2)
