@@ -70,7 +70,7 @@ def test_values_cross_ipc_and_tcp(listener):
     assert topics == {"room/kitchen/temperature": 21.5, "room/hall/temperature": 19}
 
 
-def test_the_publisher_may_be_the_one_that_listens(ipc):
+def test_the_publisher_may_listen(ipc):
     with started(LIBBUS, "sub", "--dial", ipc, "--count", "1", "room/+") as sub:
         pub("--listen", ipc, "room/hall", "19.25")
         assert sub.stdout.readline() == "room/hall 19.25\n"
@@ -98,7 +98,7 @@ def test_text_is_printed_bare_unless_it_would_break_the_line(ipc):
         assert line.startswith('t "') and json.loads(line[2:]) == "two\nlines\x1b[31m"
 
 
-def test_what_would_steer_a_terminal_is_escaped(ipc):
+def test_terminal_control_characters_are_escaped(ipc):
     with started(LIBBUS, "sub", "--listen", ipc, "#") as sub:
         for text in ("\x9b31mred", "\u202egnp.exe", "\u2066x", "rub\x7fout"):
             pub("--dial", ipc, "t", text)
@@ -108,7 +108,7 @@ def test_what_would_steer_a_terminal_is_escaped(ipc):
         assert sub.stdout.readline() == 't plain <b> "quoted" \\ größer\n'
 
 
-def test_lines_that_the_other_side_did_not_wait_for_are_told(ipc):
+def test_pub_reports_lines_that_the_peer_did_not_wait_for(ipc):
     with started(LIBBUS, "sub", "--listen", ipc, "--count", "1", "#"):
         many = b"".join(b"%d\n" % i for i in range(200_000))
         done = run(LIBBUS, "pub", "--dial", ipc, "--lines", "n", stdin=many)
@@ -116,7 +116,7 @@ def test_lines_that_the_other_side_did_not_wait_for_are_told(ipc):
     assert b"messages" in done.stderr
 
 
-def test_what_a_link_lost_is_counted_when_the_other_side_dies(ipc, eventually):
+def test_losses_of_a_link_are_counted_when_the_peer_dies(ipc, eventually):
     sent = 20_000
     with started(LIBBUS, "sub", "--listen", ipc, "n") as sub, libbus.Bus() as bus:
         link = bus.dial(ipc)
@@ -139,7 +139,7 @@ def test_every_line_of_stdin_is_a_message_in_its_order(listener):
     assert not any(m["lost"] for m in messages)
 
 
-def test_what_a_slow_reader_lost_is_counted_exactly(ipc, tmp_path):
+def test_losses_of_a_slow_reader_are_counted_exactly(ipc, tmp_path):
     with (tmp_path / "stderr").open("w+") as stderr:
         with started(LIBBUS, "sub", "--listen", ipc, "#", stderr=stderr) as sub:
             # Nobody reads sub's output until 10 MB came in: its mailbox must drop.
@@ -154,7 +154,7 @@ def test_what_a_slow_reader_lost_is_counted_exactly(ipc, tmp_path):
     assert printed + sum(lost) == 20000
 
 
-def test_hello_gives_the_number_21_5_also_to_who_comes_later(ipc):
+def test_hello_gives_late_joiners_the_number_21_5(ipc):
     with started(HELLO, ipc) as hello:
         for _ in range(2):
             done = run(LIBBUS, "sub", "--json", "--count", "1", "--dial", ipc, "room/#")
@@ -167,13 +167,13 @@ def test_hello_gives_the_number_21_5_also_to_who_comes_later(ipc):
         assert "room/kitchen/temperature is 21.5\n" in out
 
 
-def test_where_there_is_neither_position_nor_time_a_dash_stands(ipc):
+def test_a_dash_stands_for_a_missing_position_or_time(ipc):
     with started(LIBBUS, "sub", "--positions", "--listen", ipc, "#") as sub:
         pub("--dial", ipc, "t", "1")
         assert sub.stdout.readline().split() == ["-", "-", "t", "1"]
 
 
-def test_hello_alone_hears_itself():
+def test_hello_alone_prints_its_own_message():
     assert run(HELLO).stdout == b"room/kitchen/temperature is 21.5\n"
 
 
@@ -192,7 +192,7 @@ def test_a_signal_ends_sub_cleanly(listener, number):
     assert sub.stderr.read() == ""
 
 
-def test_sub_ends_quietly_when_nobody_reads_its_output(listener):
+def test_sub_ends_quietly_when_its_output_is_closed(listener):
     sub, _ = listener
     sub.stdout.close()
     assert sub.wait(WATCHDOG) == 0
@@ -209,14 +209,14 @@ def test_output_that_cannot_be_written_is_a_failure(ipc):
         assert sub.stderr.read() == "libbus: stdout: No space left on device\n"
 
 
-def test_pub_says_when_nobody_there_wants_the_topic(ipc):
+def test_pub_reports_that_no_subscriber_matches(ipc):
     with started(LIBBUS, "sub", "--listen", ipc, "room/#"):
         done = pub("--dial", ipc, "garden/temperature", "9")
         assert b"garden/temperature: no subscriber there has a matching filter" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("pub", "t", "1"), ("sub", "t")])
-def test_an_address_where_nobody_listens_is_named_with_the_reason(ipc, command):
+def test_an_address_without_a_listener_is_named_with_the_reason(ipc, command):
     done = run(LIBBUS, *command, "--dial", ipc, "--connect-timeout", "0.3")
     assert done.returncode == 1
     assert ipc in done.stderr.decode()
@@ -290,7 +290,7 @@ def test_a_mistake_is_answered_with_the_next_step(ipc, args, status, text):
         (("--type", "text", "t"), 1, "t: the value does not match --type"),
     ],
 )
-def test_what_cannot_be_published_is_refused(listener, args, status, text):
+def test_an_unpublishable_value_is_refused(listener, args, status, text):
     _, url = listener
     done = run(LIBBUS, "pub", "--dial", url, *args, stdin=b"\xff")
     assert text in done.stderr.decode()
@@ -324,7 +324,7 @@ def test_help_teaches_with_examples(args):
     assert b"\n  libbus " in done.stdout
 
 
-def test_each_command_says_its_own_usage():
+def test_each_command_prints_its_usage():
     for args in (("pub",), ("sub",), ("top",), ("log", "tail")):
         usage = f"Usage: libbus {' '.join(args)} BUS"
         assert run(LIBBUS, *args, "--help").stdout.decode().startswith(usage)

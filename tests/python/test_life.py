@@ -152,7 +152,7 @@ def test_callbacks_are_registered_again_in_a_child_that_reopens(python):
     )
 
 
-def test_a_private_bus_that_reopens_is_another_one(python):
+def test_a_private_bus_that_reopens_is_a_new_one(python):
     out = python(
         FORK
         + """
@@ -284,7 +284,9 @@ def test_an_async_callback_is_registered_by_the_loop_of_the_child(python):
     asyncio.run(main())
     """
     )
-    assert "is async and is not called in this forked process: register it again in a running" in out
+    assert (
+        "is async and is not called in this forked process: register it again in a running" in out
+    )
     assert len(out.splitlines()) == 1
 
 

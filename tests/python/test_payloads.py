@@ -185,7 +185,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("value", "kind", "says"), REFUSED, ids=in_short)
-def test_what_no_reader_could_hold_raises_with_its_path(bus, value, kind, says):
+def test_a_value_that_no_reader_can_hold_raises_with_its_path(bus, value, kind, says):
     with bus.subscribe("t") as heard:
         with pytest.raises(kind) as caught:
             bus.publish("t", {"a": [0, value]})
@@ -211,7 +211,7 @@ def test_a_day_that_the_calendar_lacks_is_read_as_an_extension(text):
 @pytest.mark.parametrize(
     "data", [b"", b"12345", b"\xff" * 8, b"\xff" * 12, b"\x3b\x9a\xca\x00" + bytes(8)]
 )
-def test_a_time_that_is_none_is_read_as_an_extension(data):
+def test_an_invalid_time_is_read_as_an_extension(data):
     assert libbus.unpackb(libbus.packb(libbus.Ext(-1, data))) == libbus.Ext(-1, data)
 
 
@@ -248,14 +248,14 @@ def test_an_array_keeps_its_dtype_its_shape_and_its_numbers(through, kind, shape
         lambda a: numpy.broadcast_to(a[0], (3, 6)),
     ],
 )
-def test_an_array_that_is_not_in_a_row_is_sent_as_one_that_is(through, part):
+def test_a_non_contiguous_array_is_sent_contiguous(through, part):
     sent = part(numpy.arange(24.0).reshape(4, 6))
     read = numpy.asarray(through(sent))
     assert numpy.array_equal(read, sent)
     assert read.flags.c_contiguous
 
 
-def test_an_array_is_looked_at_where_it_lies_and_keeps_the_message_alive(through):
+def test_an_array_is_read_in_place_and_keeps_the_message_alive(through):
     msg = through(numpy.arange(8192.0))
     read, again, value = numpy.asarray(msg), numpy.asarray(msg), numpy.asarray(msg.value)
     assert numpy.shares_memory(read, again) and numpy.shares_memory(read, value)
@@ -427,7 +427,7 @@ ARRAYS = st.builds(
 
 @given(VALUES)
 @settings(deadline=None, max_examples=300)
-def test_every_value_comes_back_equal(value):
+def test_every_value_arrives_equal(value):
     packed = libbus.packb(value)
     read = libbus.unpackb(packed)
     assert read == value
@@ -436,7 +436,7 @@ def test_every_value_comes_back_equal(value):
 
 @given(ARRAYS)
 @settings(deadline=None, max_examples=200)
-def test_every_array_comes_back_equal(sent):
+def test_every_array_arrives_equal(sent):
     read = numpy.asarray(libbus.unpackb(libbus.packb(["x", sent]))[1])
     assert (read.dtype, read.shape, read.tobytes()) == (sent.dtype, sent.shape, sent.tobytes())
 
@@ -503,7 +503,7 @@ def test_a_large_array_arrives_by_every_way_of_publishing(name, tmp_path):
         assert numpy.array_equal(numpy.asarray(bus.get("t")), LARGE)
 
 
-def test_a_large_array_that_cannot_travel_is_refused_and_the_next_one_goes(bus):
+def test_a_large_array_that_cannot_be_published_is_refused_and_the_next_is_sent(bus):
     with bus.subscribe("t") as sub, bus.publisher("t") as publisher:
         for send in (lambda value: bus.publish("t", value), publisher.send):
             with pytest.raises(TypeError, match=r"^t: cannot publish numpy\.ndarray with items"):
@@ -517,7 +517,7 @@ def test_a_large_array_that_cannot_travel_is_refused_and_the_next_one_goes(bus):
         assert sub.recv_nowait() is None
 
 
-def test_a_large_array_waits_for_room_and_is_refused_when_there_is_none(bus):
+def test_a_large_array_waits_for_room_then_is_refused(bus):
     with bus.subscribe("t", full="refuse", max_bytes=200_000) as sub:
         late = bus.publisher("t", wait=0.05)
         with late, pytest.raises(libbus.FullError, match=r"^t: "):
@@ -604,7 +604,7 @@ def test_large_value_of_callbacks_is_the_same_bytes_for_all():
     assert got[0] == got[1] and got[0] is got[1]
 
 
-def test_large_value_that_has_no_room_is_refused_or_waits():
+def test_a_large_value_without_room_is_refused_or_waits():
     value = b"x" * 40_000
     with (
         libbus.Bus() as bus,

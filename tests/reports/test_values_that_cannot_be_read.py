@@ -243,5 +243,5 @@ def test_a_failing_repr_of_a_key_does_not_hide_the_reason(bus):
 def test_a_list_that_holds_itself_is_refused(bus):
     endless = []
     endless.append(endless)
-    with pytest.raises(ValueError, match=r"nest 32 deep .* begins at value(\[0\]){32};"):
+    with pytest.raises(ValueError, match=r"nest 32 deep .* limit is passed at value(\[0\]){32};"):
         bus.publish("t", endless)

@@ -119,7 +119,7 @@ class Recorder:
         with contextlib.suppress(libbus.ClosedError):  # closed by close(), which took all messages
             if unread := self._subscription.stats()["lost_by"]["closed"]:
                 raise AssertionError(
-                    f"{self!r} had {unread} unread messages when its bus was closed: read or close it before the bus"
+                    f"{self!r} had unread messages ({unread}) when its bus was closed: read or close it before the bus"
                 )
         return Messages(self._messages)
 
