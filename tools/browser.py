@@ -1,4 +1,4 @@
-"""A browser without a screen, for ./dev demo --check and the tests of pages: whichever can be started here."""
+"""A headless browser for ./dev demo --check and the tests of pages: the first one that starts here."""
 
 import contextlib
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# The names that Debian, Ubuntu's snap and Google give them.
+# Their names in Debian, in Ubuntu's snap and by Google.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 START_LIMIT_S = 60
@@ -26,11 +26,11 @@ FLAGS = [
 
 
 class NoBrowserError(Exception):
-    """No browser can be started here; the text says what to do."""
+    """No browser starts here; the text says what to do."""
 
 
 def startable(names):
-    """The first of these programs that starts. On Ubuntu chromium is a script that only asks for snapd."""
+    """Returns the first of these programs that starts. On Ubuntu chromium is a script that only asks for snapd."""
     for name in names:
         path = shutil.which(name)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -45,7 +45,7 @@ def startable(names):
 
 
 def archive_has_one():
-    """Whether apt-get can install a browser that starts: on Debian, not on Ubuntu and its kin."""
+    """Returns whether apt-get can install a browser that starts: on Debian, not on Ubuntu and its derivatives."""
     with contextlib.suppress(OSError):
         lines = Path("/etc/os-release").read_text().splitlines()
         return not any(line.startswith("ID") and "ubuntu" in line for line in lines)
@@ -75,7 +75,9 @@ def chromium():
     try:
         from selenium import webdriver
     except ImportError:
-        raise NoBrowserError("driving a browser takes selenium: pip install selenium") from None
+        raise NoBrowserError(
+            "selenium is missing, which drives the browser: pip install selenium"
+        ) from None
     with tempfile.TemporaryDirectory(
         prefix="libbus-chromium-", ignore_cleanup_errors=True
     ) as profile:

@@ -20,8 +20,8 @@ static const char help[] =
     "Makes the files that tls:// links need, and prints how to copy them to the other machine.\n"
     "\n"
     "  libbus cert             makes server.pem, the certificate of this machine, and a CA if there\n"
-    "                          is none. It is valid for the NAMEs; without NAMEs for this machine's\n"
-    "                          names, localhost and the addresses of its interfaces\n"
+    "                          is none. The certificate is valid for the NAMEs; without NAMEs for this\n"
+    "                          machine's names, localhost and the addresses of its interfaces\n"
     "  client NAME             makes NAME.pem, for a client of a listener that demands certificates\n"
     "  psk IDENTITY            adds a pre-shared key to the file psk, in place of certificates\n"
     "  show                    prints names, dates and signers of certificates: the FILEs, or\n"
@@ -38,7 +38,8 @@ static const char help[] =
     "  libbus cert client kitchen\n"
     "  libbus cert show\n"
     "\n"
-    "Status: 0 done; 1 a failure; 2 a wrong command line.\n";
+    "Exit status: 0 success; 1 failure; 2 wrong command line.\n"
+    "Read on: docs/security.md\n";
 
 enum { NAMES_MOST = 64, ADDRESS = INET6_ADDRSTRLEN, HOST = 256, LINE = 1024 };
 
@@ -159,7 +160,7 @@ make_server(const struct cert *cert)
 	    "\nThis machine can listen at tls:// addresses now. Copy the CA to each machine that dials it,\n"
 	    "as ~/.config/libbus/ca.pem:\n"
 	    "  ssh OTHER mkdir -p .config/libbus && scp %s OTHER:.config/libbus/\n"
-	    "Keep ca-key.pem here: a machine that has it can pretend to be any other.\n",
+	    "Keep ca-key.pem here: a machine that has it can pretend to be any other machine.\n",
 	    path_of(cert, "ca.pem"));
 	return STATUS_OK;
 }
@@ -194,7 +195,7 @@ make_psk(const struct cert *cert)
 		return fail();
 	printf(
 	    "%s has a key for %s now. Put the line below into a file on the other machine, readable\n"
-	    "by its user alone (chmod 600). Give that file as psk_file there, and the file above here:\n"
+	    "by its user alone (chmod 600). Give that file as psk_file there, and the file above as psk_file here:\n"
 	    "%s\n",
 	    path_of(cert, "psk"), cert->words[1], line);
 	return STATUS_OK;

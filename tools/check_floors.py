@@ -3,8 +3,8 @@ third-party names stop at one file each; files are short, circles of files insid
 named is a table (bus/kind.h, mailbox/source.h) and hardly ever an `if`.
 
 Run: python3 tools/check_floors.py [ROOT] [--svg FILE [--before COMMIT]]. Prints each offence; status 1 if there is any. Otherwise it
-prints the floors, how many lines each folder has, and the largest circle of files in it, which can only be understood together; then
-each limit and how near it is. --svg also draws the floors, below those of an earlier commit.
+prints the floors, the lines of each folder, and its largest circle of files, which can only be understood together; then each limit
+with the present number. --svg also draws the floors, below those of an earlier commit.
 """
 
 import argparse
@@ -39,9 +39,9 @@ ONLY_IN = {  # header: the one file of libbus/, or folder, that may include it
     "mbedtls/": "crypto/",
     "psa/": "crypto/",
 }
-# What lies outside may use public headers only; the extension, which holds the whole library, also floor 0 and how values are written.
+# Files outside may use public headers only; the extension, which holds the whole library, also floor 0 and the packing of values.
 OUTSIDE = {"tools": (), "examples": (), "gateways": (), "bindings": ("base", "value")}
-EARLIER = {"core": 3}  # rooms that are gone, for drawings of earlier commits
+EARLIER = {"core": 3}  # removed rooms, for drawings of earlier commits
 LINES_MOST = 600
 TEST_LINES_MOST = 800
 CIRCLE_MOST = 9
@@ -55,7 +55,7 @@ def includes(path):
 
 
 def is_above(name, folder):
-    """Whether a file of folder may not include name: it lies on a floor above, or in another room of the same floor."""
+    """Returns whether a file of folder may not include name: name is on a floor above, or in another room of the same floor."""
     other = name.split("/")[0]
     if other == folder or other not in FLOOR:
         return False
@@ -67,7 +67,7 @@ def offences(root):
         inside = path.relative_to(root / "libbus")
         for name in includes(path):
             if is_above(name, inside.parts[0]):
-                yield f"libbus/{inside} includes {name}, which is no floor below"
+                yield f"libbus/{inside} includes {name}, which is not on a floor below"
             for foreign, home in ONLY_IN.items():
                 if name.startswith(foreign) and not str(inside).startswith(home):
                     yield f"libbus/{inside} includes {name}; only {home} may"
@@ -131,7 +131,7 @@ def excesses(root, found):
     for files, most in ((of_library(root), LINES_MOST), (of_tests(root), TEST_LINES_MOST)):
         for lines, name in files:
             if lines > most:
-                yield f"{name} has {lines} lines, of at most {most}: cut it by idea"
+                yield f"{name} has {lines} lines, of at most {most}: split it by idea"
     for circle in found:
         if len(circle) > CIRCLE_MOST:
             yield f"a circle of {len(circle)} files, of at most {CIRCLE_MOST}: {' '.join(sorted(circle))}"
@@ -141,7 +141,7 @@ def excesses(root, found):
 
 
 def limits(root, found):
-    """How near the sources are to each limit."""
+    """Returns each limit with the present number."""
     rooms = [{name.split("/")[0] for name in circle} for circle in found]
     inside = max(found, key=len, default=())
     yield f"largest circle of files: {len(inside)} of at most {CIRCLE_MOST}"
@@ -179,7 +179,7 @@ def box(x, y, width, words):
 
 
 def house(lines, top):
-    """The floors as boxes, the highest on top; rooms of one floor share it evenly. Returns the boxes and where they end."""
+    """Draws the floors as boxes, the highest on top; rooms of one floor share it evenly. Returns the boxes and their lower end."""
     floors = {}
     for words in lines:
         floors.setdefault(words.split()[0], []).append(words)
@@ -193,7 +193,7 @@ def house(lines, top):
 
 
 def drawing(lines, before=()):
-    """The floors, below what they were before."""
+    """Draws the floors, below those of the earlier commit."""
     boxes, height = [], 0
     if before:
         boxes, height = house(before, 0)
@@ -235,7 +235,7 @@ def main():
     )
     args.add_argument("root", nargs="?", type=Path, default=Path())
     args.add_argument("--svg", type=Path, help="a file for the drawing")
-    args.add_argument("--before", metavar="COMMIT", help="what is drawn above it")
+    args.add_argument("--before", metavar="COMMIT", help="the commit whose floors are drawn above")
     args = args.parse_args()
     root = args.root
     found = circles(graph(root))

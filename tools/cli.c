@@ -22,7 +22,7 @@ complain(const char *format, ...)
 	fputc('\n', stderr);
 }
 
-#define SHOWN 40 /* bytes that a sentence has of any object */
+#define SHOWN 40 /* an error text shows at most this many bytes of a name */
 
 void
 complain_of(const char *what, int err)
@@ -30,7 +30,7 @@ complain_of(const char *what, int err)
 	const char *text = err < 0 ? bus_error_text() : strerror(errno);
 	size_t shown = strnlen(what, SHOWN);
 
-	/* Most sentences begin with their object. */
+	/* Most error texts already begin with the name. */
 	if (strncmp(text, what, shown) == 0)
 		complain("%s", text);
 	else
@@ -74,14 +74,14 @@ cli_signals(void)
 	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
 		struct sigaction before;
 
-		/* A descriptor would read an ignored signal too: nohup, and & in a script, ignore some. */
+		/* A signalfd also reads ignored signals. nohup, and & in a script, ignore some of them. */
 		if (sigaction(endings[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaddset(&ends, endings[i]);
 	}
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 	fd = signalfd(-1, &ends, SFD_CLOEXEC);
 	if (fd < 0)
-		complain("signals: %s", strerror(errno));
+		complain("signalfd: %s", strerror(errno));
 	return fd;
 }
 
@@ -92,14 +92,14 @@ cli_seconds(const char *option, const char *text, int64_t *ret_ms)
 	double seconds = strtod(text, &end);
 
 	if (end == text || *end != '\0' || !(seconds > 0 && seconds <= 1e6)) {
-		complain("--%s %s: give seconds, like 5 or 0.5", option, text);
+		complain("--%s %s: give seconds above 0, like 5 or 0.5", option, text);
 		return false;
 	}
 	*ret_ms = (int64_t)(seconds * 1000) + 1;
 	return true;
 }
 
-/* A value like -5 is no option. */
+/* A word like -5 is a value, not an option. */
 static bool
 is_negative_number(const char *word)
 {
@@ -169,15 +169,14 @@ cli_parse(struct cli *cli, int argc, char **argv, const struct option *options, 
 	if (cli->link_count > 0 && !cli->named)
 		return true;
 	if (cli->word_count == 0) {
-		complain("which bus? Give its name%s",
-		    cli->named ? ", like home"
-			       : ", or --dial URL of a program that listens, or --listen URL");
+		complain("the bus is missing: give its name, like home%s",
+		    cli->named ? "" : ", or --dial URL, or --listen URL");
 		return false;
 	}
 	if (!cli_is_name(cli->words[0])) {
 		complain(
-		    "%s is not the name of a bus, which comes first: 1 to 64 of a-z 0-9 . _ -%s",
-		    cli->words[0], cli->named ? "" : " (or else give --dial URL, or --listen URL)");
+		    "%s is not the name of a bus: give the name first, 1 to 64 of a-z 0-9 . _ -%s",
+		    cli->words[0], cli->named ? "" : ", or give --dial URL or --listen URL");
 		return false;
 	}
 	cli->bus = cli->words[0];

@@ -1,4 +1,4 @@
-/* cli.h: what the commands of `libbus` share: their options, their bus and its links, their way to complain. */
+/* cli.h: shared by the commands of `libbus`: options, the bus and its links, error lines. */
 #ifndef LIBBUS_CLI_H
 #define LIBBUS_CLI_H
 
@@ -20,19 +20,19 @@ enum status cert_main(int argc, char **argv);
 enum status explain_main(int argc, char **argv);
 enum status hub_main(int argc, char **argv);
 enum status user_main(int argc, char **argv);
-enum status tail_main(int argc, char **argv); /* of libbus log; sub with other defaults */
+enum status tail_main(int argc, char **argv); /* libbus log tail: sub with other defaults */
 
 /* Prints one line on stderr, "libbus: …". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The same for an answer of the library about a topic, a filter or an address. */
+/* Prints the library's error text, with the topic, filter or address before it unless the text begins with that. */
 void complain_of(const char *what, int err);
 
-/* Complains of a topic or a filter, and answers how to end: USAGE if it is not one. */
+/* complain_of() for a topic or a filter. Returns STATUS_USAGE for a malformed name, STATUS_FAILED for any other error. */
 enum status cli_refuse(const char *name, int err);
 
-/* Print a value on one line of stdout: as JSON, or as people read it. Text is bare then, unless it would break the line
- * or play tricks on a terminal: then JSON says it otherwise. */
+/* Print a value on one line of stdout. print_plain() prints text without quotes, unless it contains characters that break
+ * the line or control a terminal: such text is printed as JSON. */
 int print_json(const struct bus_value *value);
 int print_plain(const struct bus_value *value);
 
@@ -45,19 +45,18 @@ struct cli_link {
 struct cli {
 	struct cli_link *links;
 	size_t link_count;
-	struct bus_link_config link; /* options of all links; config_of() picks those of one */
+	struct bus_link_config link; /* options of all links; config_of() selects those of one */
 	const char *password_file;   /* NULL: not given */
 	char *password;              /* cli_free() wipes it */
 	int64_t connect_ms;          /* 0: not given */
-	const char *
-	    bus; /* the name of the bus, the first word where no link is given; NULL: links make it */
-	bool named;         /* needs a named bus, also when addresses are given */
-	const char *dir;    /* where its log lies; NULL: where it does by default */
-	const char **words; /* what is not an option, in order, without that name */
+	const char *bus; /* the name of the bus: the first word; NULL: a private bus with links */
+	bool named;      /* needs a named bus, also when addresses are given */
+	const char *dir; /* directory of the log; NULL: the default one */
+	const char **words; /* the arguments that are not options, in order, without the name */
 	size_t word_count;
 };
 
-/* Options of links that have no letter. A command's own begin at CLI_OWN. */
+/* Long options of links. Those of a single command begin at CLI_OWN. */
 enum {
 	CLI_USER = 0x100,
 	CLI_PASSWORD_FILE,
@@ -72,7 +71,7 @@ enum {
 	CLI_OWN
 };
 
-/* What every command understands, for its own table of options; NAMED: those for buses with a name alone. */
+/* Shared entries for a command's option table. CLI_NAMED_OPTIONS alone: for commands that take a named bus only. */
 /* clang-format off */
 #define CLI_NAMED_OPTIONS                                                                          \
 	{"dir", required_argument, NULL, 'D'},                                                     \
@@ -97,71 +96,72 @@ enum {
 /* clang-format on */
 
 #define CLI_NAMED_OPTIONS_HELP                                                                     \
-	"  BUS                     its name: all programs of this user that open it are on it\n"   \
-	"  --dir DIR               where its log lies (/dev/shm/libbus-UID)\n"
+	"  BUS                     the name of the bus; every program of this user may open it\n"  \
+	"  --dir DIR               the directory of its log (/dev/shm/libbus-UID)\n"
 
 #define CLI_OPTIONS_HELP                                                                                 \
 	CLI_NAMED_OPTIONS_HELP                                                                           \
-	"Or, instead of a name, addresses of programs that have private buses:\n"                        \
-	"  --dial URL              connect there; may be given several times\n"                          \
-	"  --listen URL            let others connect here; may be given several times\n"                \
-	"For other machines (all options: libbus hub --help):\n"                                         \
+	"Instead of a name, addresses of programs with private buses:\n"                                 \
+	"  --dial URL              connect to this address; may be given several times\n"                \
+	"  --listen URL            accept connections at this address; may be given several times\n"     \
+	"Other machines (all options: libbus hub --help):\n"                                             \
 	"  --user NAME             log in as this user; the password comes from --password-file FILE,\n" \
 	"                          $LIBBUS_PASSWORD or the terminal\n"                                   \
 	"  --lan                   allow tcp:// addresses of this network; nothing is encrypted\n"       \
 	"  --ca FILE               tls://: the CA that signed the other side's certificate\n"
 
-/* Reads a command line into cli, zero but for .named; own() gets the options that CLI_OPTIONS lacks. Ends with cli_free(), after
- * bus_close(), also when it answers false: then *ret_status is how to end (OK after --help). */
+/* Reads a command line into cli, which is zero except for .named. own() handles the options that CLI_OPTIONS lacks.
+ * false: exit with *ret_status (STATUS_OK after --help). In both cases call cli_free(), after bus_close(). */
 bool cli_parse(struct cli *cli, int argc, char **argv, const struct option *options,
     const char *help, bool (*own)(void *arg, int option, const char *value), void *arg,
     enum status *ret_status);
 void cli_free(struct cli *cli);
 
-/* Seconds as people write them, in milliseconds. */
+/* Parses seconds, such as 5 or 0.5, into milliseconds. Complains if the text is not a positive number. */
 bool cli_seconds(const char *option, const char *text, int64_t *ret_ms);
 
-/* Whether a word may be the name of a bus. */
+/* Returns whether a word is a valid name of a bus. */
 bool cli_is_name(const char *word);
 
-/* Opens the bus, named or private. Complains if it cannot, and answers NULL. */
+/* Opens the bus, named or private. NULL: it failed and complained. */
 struct bus *cli_open_bus(const struct cli *cli);
 
-/* Subscribes to the filters that are given; to all topics where none is. Complains if it cannot. */
+/* Subscribes to the given filters, or to all topics if none is given. Complains on failure. */
 enum status cli_subscribe(const struct cli *cli, struct bus_mailbox *mbox);
 
 /* Takes an option about links. false: the option is not about links. */
 bool cli_link_option(struct cli *cli, int option, const char *value);
 
-/* Listens and dials; says which port it got where port 0 was asked for. Complains if one cannot. */
+/* Listens and dials. Prints the address of a listener that chose its port. Complains on failure. */
 bool cli_open_links(struct cli *cli, struct bus *bus);
 
-/* Closes them, and wipes the password. */
+/* Closes all links and wipes the password. */
 void cli_close_links(struct cli *cli);
 
-/* The first link that has no peer yet, with the reason; NULL: all have. */
+/* Returns the first link without a peer, and the error of its last attempt. NULL: every link has a peer. */
 const struct cli_link *cli_unconnected(const struct cli *cli, int *ret_reason);
 void complain_unconnected(const struct cli_link *link, int reason, const char *so);
 
-/* Whether somebody is on the bus of that name, before it is opened, which would begin it. Complains otherwise, and lists
- * those that there are. */
+/* Returns whether a process is on the named bus, without opening it: opening creates a missing bus. Otherwise complains
+ * and lists the buses in that directory. */
 bool cli_bus_is_there(const struct cli *cli);
 
-/* Where the log of an open bus lies, without symbolic links. false, with errno: its directory is not to be found. */
+/* Writes the path of an open bus's log, symbolic links resolved. false: realpath() failed, see errno. */
 enum { CLI_PATH_MOST = PATH_MAX + 80 };
 bool cli_log_path(const struct cli *cli, char ret_path[CLI_PATH_MOST]);
 
-/* A mailbox for cli_joined(), on a bus with a name; NULL if there cannot be one. */
+/* Opens a mailbox for cli_joined() on a named bus. NULL: it failed. */
 struct bus_mailbox *cli_members(struct bus *bus);
 
-/* How many processes were on the bus, this one included, when that was opened, and have joined it since; each counts once. */
+/* Counts the processes that were on the bus when the mailbox was opened, this one included. Later calls count those that
+ * joined since the previous call. */
 unsigned cli_joined(struct bus_mailbox *members);
 
-/* Says so if no other process is on the bus. */
+/* Complains if no other process is on the named bus. */
 void cli_note_alone(const struct cli *cli, struct bus *bus);
 
-/* A descriptor for poll() that is readable after SIGINT, SIGTERM or SIGHUP, except those that were ignored when the
- * command started. Complains if there is none, and answers -1. */
+/* Returns a descriptor that becomes readable after SIGINT, SIGTERM or SIGHUP. A signal that was ignored when the command
+ * started stays ignored. -1: it failed and complained. */
 int cli_signals(void);
 
 int64_t now_ms(void);

@@ -64,7 +64,7 @@ ask_terminal(const char *user, char text[PASSWORD_SIZE])
 	return false;
 }
 
-/* From the file, the environment or the terminal, but not from the command line: every user of the machine can read that. */
+/* Reads the password from the file, the environment or the terminal. The command line is visible to every user of the machine. */
 static bool
 find_password(struct cli *cli)
 {
@@ -109,7 +109,7 @@ tell_port(const struct cli_link *link)
 		complain("listening on %s", url);
 }
 
-/* Drops the options of the other kind of link: users and ACL are for listening, user and password for dialling. */
+/* A listener takes the users file and the ACL; a dialling link takes the user and the password. */
 static struct bus_link_config
 config_of(const struct cli *cli, const struct cli_link *link)
 {
@@ -162,7 +162,7 @@ cli_unconnected(const struct cli *cli, int *ret_reason)
 void
 complain_unconnected(const struct cli_link *link, int reason, const char *so)
 {
-	const char *why = link->listen ? "nobody has connected yet" : "no answer yet";
+	const char *why = link->listen ? "no peer has connected yet" : "no answer yet";
 
 	complain("%s: %s; %s", link->url, reason < 0 ? bus_strerror(reason) : why, so);
 }

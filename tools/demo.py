@@ -1,6 +1,6 @@
 """This machine's sensors on a live page; ./dev demo runs it with everything in place.
 
-host_sensors publishes, two workers of gunicorn serve examples/python/live_dashboard; whichever dies is started again.
+host_sensors publishes, two workers of gunicorn serve examples/python/live_dashboard. A process that dies is started again.
 """
 
 import argparse
@@ -28,13 +28,13 @@ import browser
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "examples/python/live_dashboard"
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
-WORKERS = 2  # on one bus with the sensors: whichever gets a page shows the same
-THREADS = 4  # each, for requests: open pages hold none
+WORKERS = 2  # on one bus with the sensors: each worker shows the same values
+THREADS = 4  # threads of each worker, for requests: open pages hold none
 FIRST_READING_S = int(os.environ.get("DEMO_PATIENCE_S", "60"))  # of a slow machine; tests set it
 
 
 class Failure(Exception):
-    """What to tell the user, without a traceback."""
+    """An error for the user, shown without a traceback."""
 
 
 class Child:
@@ -51,7 +51,7 @@ class Child:
 
     def start(self):
         self.began = time.monotonic()
-        # A session of its own: Ctrl-C is for this script, which ends its children in order.
+        # A new session: Ctrl-C ends this script, which ends its children in order.
         command = [*self.LEASH, *self.command]
         self.process = subprocess.Popen(command, start_new_session=True, **self.options)
 
@@ -83,10 +83,10 @@ class Demo:
         self.local = self.host.startswith("127.")
         self.directory = Path(
             tempfile.mkdtemp(prefix="libbus-demo-")
-        )  # 0700, and so is who may reach the socket
+        )  # mode 0700, which protects the socket too
         self.children = []
         self.opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),  # this machine's own page, whatever http_proxy says
+            urllib.request.ProxyHandler({}),  # ignores http_proxy: the page is on this machine
             urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
         )
 
@@ -95,7 +95,7 @@ class Demo:
         environ = {
             **os.environ,
             "DASHBOARD_BUS": name,
-            "DASHBOARD_SECRET_KEY": secrets.token_hex(),  # the same after a restart: cookies stay good
+            "DASHBOARD_SECRET_KEY": secrets.token_hex(),  # kept over a restart: cookies stay valid
         }
         if not self.local:
             (self.directory / "tokens").mkdir()
@@ -134,7 +134,7 @@ class Demo:
         time.sleep(0.1)
 
     def link(self, host):
-        """An address to open; beyond this machine it carries a token that works once."""
+        """Returns the address to open; beyond this machine it has a token that works once."""
         address = f"http://{host}:{self.port}/"
         if self.local:
             return address
@@ -143,7 +143,7 @@ class Demo:
         return f"{address}?token={token}"
 
     def first_reading(self):
-        """Waits for a live reading, the way a browser gets it."""
+        """Waits for a live reading, received as a browser does."""
         found = []
         reader = threading.Thread(target=lambda: found.append(self.read_one()), daemon=True)
         reader.start()
@@ -175,12 +175,12 @@ class Demo:
         print(f"  {self.link(lan_address() if self.host == '0.0.0.0' else self.host)}")
         if self.local:
             user = os.environ.get("USER", "user")
-            print("\n  From another machine, say when this one has no screen:")
+            print("\n  From another machine, for example if this one has no screen:")
             print(f"  ssh -L {self.port}:127.0.0.1:{self.port} {user}@{socket.gethostname()}")
-            print("  and open the address above there.")
+            print("  then open the address above there.")
         else:
             print(
-                "\n  The link opens one browser, once. The way is not encrypted: for a network you trust."
+                "\n  The link works once, in one browser. Nothing is encrypted: use it in a trusted network."
             )
         print("\n  Ctrl-C ends it.", flush=True)
 
@@ -189,7 +189,7 @@ def find_sensors(given):
     found = [Path(given)] if given else sorted(BUILD.glob("examples/**/host_sensors"))
     if not found or not os.access(found[0], os.X_OK):
         raise Failure(
-            f"no host_sensors {'at ' + given if given else 'below ' + str(BUILD)}: build first, or say --sensors PATH"
+            f"no host_sensors {'at ' + given if given else 'below ' + str(BUILD)}: build first, or give --sensors PATH"
         )
     return str(found[0].resolve())
 
@@ -218,20 +218,20 @@ def listen(host, port):
 def lan_address():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing: only asks which way it would go
+            sock.connect(("192.0.2.1", 9))  # sends nothing: finds the route and its address
             return sock.getsockname()[0]
         except OSError:
             return socket.gethostname()
 
 
-# --- --check: what a user would see, seen by a browser -------------------------------------------------
+# --- --check: a browser looks at the page as a user does ------------------------------------------------
 
 READINGS = """return Object.fromEntries([...document.querySelectorAll("[data-topic]")]
     .map((shown) => [shown.dataset.topic, Number(shown.dataset.value)]))"""
 
 
 def check(demo):
-    seen = {}  # topic: the numbers it showed, one after the other
+    seen = {}  # by topic: the numbers shown, in order
 
     def four_changed():
         for topic, number in page.execute_script(READINGS).items():
@@ -259,14 +259,14 @@ def check(demo):
         state = page.execute_script("return document.documentElement.dataset.state")
         if state != "live":
             raise Failure(f"the badge says {state!r}, not 'live'")
-        take_picture_at = time.monotonic() + 10  # with something on the plots
+        take_picture_at = time.monotonic() + 10  # with lines on the plots
         while time.monotonic() < take_picture_at:
             demo.watch()
         page.set_window_size(
             1280,
             page.execute_script("return document.body.scrollHeight + outerHeight - innerHeight"),
         )
-        time.sleep(1)  # until the plots are drawn anew
+        time.sleep(1)  # until the plots are redrawn
         BUILD.mkdir(parents=True, exist_ok=True)
         page.save_screenshot(str(BUILD / "demo.png"))
         print(f"  the page is live; its picture: {BUILD / 'demo.png'}", flush=True)
@@ -290,7 +290,7 @@ def memory_used_percent():
 def port_number(text):
     number = int(text)
     if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+        raise argparse.ArgumentTypeError("give a port from 0 to 65535")
     return number
 
 
@@ -306,12 +306,12 @@ def parse():
     parser.add_argument(
         "--port",
         type=port_number,
-        help="8000 unless given, and another if that is taken; 0: any free one",
+        help="8000 by default, or another one if that is taken; 0: any free one",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="look at the page with a headless browser, save build/demo.png, end",
+        help="check the page with a headless browser, save build/demo.png, then end",
     )
     parser.add_argument("--sensors", metavar="PATH", help="the built host_sensors program")
     parser.add_argument(
@@ -319,7 +319,7 @@ def parse():
         type=float,
         default=time.time(),
         metavar="EPOCH_S",
-        help="when the way to the first reading began",
+        help="the time from which the first reading is measured",
     )
     return parser.parse_args()
 

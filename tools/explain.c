@@ -1,4 +1,4 @@
-/* libbus explain: which processes get a topic and why; which peers are connected by links, and which were refused. */
+/* libbus explain: lists the processes that get a topic, with reasons, or the peers of links, with refusals. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
@@ -9,12 +9,13 @@ static const char help[] =
     "Usage: libbus explain BUS TOPIC [--dir DIR]\n"
     "       libbus explain BUS --peers [--dir DIR]\n"
     "\n"
-    "Says which processes on the bus get a topic: pid, program, filter, how many messages of the log they\n"
-    "have not handled yet, how many they lost, and their policy. Then which filters nearly match, and why they do\n"
-    "not: a level too many or missing, a slash at an end, another case, another spelling. Then the topic's\n"
-    "last value, if it keeps one. It asks no process: those that are stopped are told too.\n"
-    "With --peers it lists the peers that are connected by links, and since when. Then the last 32 peers that were refused\n"
-    "something: the reason, what to do, how often and when. A refusal appears within a second.\n"
+    "Lists the processes on the bus that get a topic: pid, program, filter, the number of messages in the\n"
+    "log that they have not handled yet, the number they lost, and their policy. Then it lists the filters\n"
+    "that nearly match, each with its difference: a level too many or missing, a slash at an end, another\n"
+    "case, another spelling. The topic's retained value is last. It asks no process, so it lists stopped\n"
+    "ones too.\n"
+    "With --peers it lists the peers that links connect, with the time they joined. Then it lists the last\n"
+    "32 refusals of peers: the reason, the remedy, the count and the time. A refusal appears within a second.\n"
     "\n" CLI_NAMED_OPTIONS_HELP
     "  --peers                 list the peers of links; takes no topic\n"
     "  --help                  this text\n"
@@ -24,7 +25,9 @@ static const char help[] =
     "  libbus explain home room/door | grep ' gets it by '\n"
     "  libbus explain home --peers\n"
     "\n"
-    "Status: 0 it was said, also if nobody gets it; 1 a failure, or nobody is on the bus; 2 a wrong command line.\n";
+    "Exit status: 0 success, even if no process gets the topic; 1 failure, or no process is on the bus; 2 wrong\n"
+    "command line.\n"
+    "Read on: docs/named-bus.md, docs/security.md\n";
 
 static bool
 take_option(void *arg, int option, const char *value)
@@ -48,7 +51,7 @@ print_text(struct bus *bus, const char *topic)
 	int len = 0, room;
 	char *text = NULL, *larger;
 
-	/* It may grow meanwhile. */
+	/* The text may grow between two calls. */
 	do {
 		room = len + 1024;
 		larger = realloc(text, (size_t)room);
@@ -79,7 +82,7 @@ print_value(const struct bus_msg *msg)
 	bus_value_free(value);
 }
 
-/* Behind the text, which would tell of this mailbox too. */
+/* Runs after the text is made: the text would list this mailbox too. */
 static void
 print_kept(struct bus *bus, const char *topic)
 {
@@ -111,8 +114,8 @@ explain_main(int argc, char **argv)
 		goto free_cli;
 	status = STATUS_USAGE;
 	if (peers && cli.word_count != 0) {
-		complain(
-		    "a topic and --peers exclude each other: libbus explain %s --peers", cli.bus);
+		complain("a topic and --peers exclude each other: give libbus explain %s --peers",
+		    cli.bus);
 		goto free_cli;
 	}
 	if (!peers && cli.word_count != 1) {

@@ -18,7 +18,7 @@ static const char help[] =
     "\n"
     "Connects other machines to a bus, until Ctrl-C. Programs on those machines dial the address.\n"
     "Their messages reach all programs on BUS, here and on every connected machine.\n"
-    "Retained values stay as long as a program of this machine is on the bus.\n"
+    "Retained values last as long as a program of this machine is on the bus.\n"
     "\n"
     "  BUS                     the name of the bus; every program of this user may open it\n"
     "  --dir DIR               the directory of its log (/dev/shm/libbus-UID)\n"
@@ -40,14 +40,15 @@ static const char help[] =
     "  --insecure-remote       any address, unencrypted: for networks protected by other means (VPN)\n"
     "  --help                  this text\n"
     "\n"
-    "SIGHUP reads users, ACL and certificates again. libbus explain BUS --peers lists the connected\n"
-    "and the refused peers, with reasons.\n"
+    "SIGHUP reloads users, ACL and certificates. libbus explain BUS --peers lists the connected peers,\n"
+    "and the refused ones with reasons.\n"
     "\n"
     "Examples:\n"
     "  libbus hub home --lan --listen tcp://0.0.0.0:7070\n"
     "  libbus hub home --listen tls://0.0.0.0:7071 --acl /etc/libbus/home.acl\n"
     "\n"
-    "Status: 0 ended by a signal; 1 a failure; 2 a wrong command line.\n";
+    "Exit status: 0 ended by a signal; 1 failure; 2 wrong command line.\n"
+    "Read on: docs/guide/two-machines.md, docs/security.md\n";
 
 enum { LOOK_MS = 500 };
 
@@ -55,7 +56,7 @@ struct hub {
 	struct cli cli;
 	struct bus *bus;
 	char users_file[HUB_PATH];
-	struct bus_link_stats shown; /* of all links, as last printed */
+	struct bus_link_stats shown; /* totals of all links, as last printed */
 	bool shows;                  /* a status line is on the terminal */
 };
 

@@ -14,7 +14,7 @@
 
 enum { URL = 512, HOST = 256 };
 
-/* --- where we are ---------------------------------------------------------------------------------------- */
+/* --- the address of this machine ------------------------------------------------------------------------- */
 
 static bool
 is_wildcard(const char *host)
@@ -22,8 +22,8 @@ is_wildcard(const char *host)
 	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "[::]") == 0 || strcmp(host, "*") == 0;
 }
 
-/* The address from which packets leave for other networks: a machine with containers has several. false: there is no route. Sends
- * nothing. */
+/* Finds the source address of packets to other networks; a machine with containers has several addresses. Sends nothing.
+ * false: there is no route. */
 static bool
 find_by_route(char ret_host[HOST])
 {
@@ -42,7 +42,7 @@ find_by_route(char ret_host[HOST])
 	return found;
 }
 
-/* An address of this machine that its network reaches. Without one, its name. */
+/* Finds an address of this machine that its network reaches; without one, takes its name. */
 static void
 own_host(char ret_host[HOST])
 {
@@ -87,7 +87,7 @@ url_from_outside(struct bus_link *link, char ret_url[URL])
 	snprintf(ret_url, URL, "%.*s://%s%s", (int)(at - url), url, host, port);
 }
 
-/* --- what to paste -------------------------------------------------------------------------------------- */
+/* --- lines to paste ------------------------------------------------------------------------------------- */
 
 void
 hub_print_lines(

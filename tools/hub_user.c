@@ -44,7 +44,7 @@ hub_first_user(const char *users_file, char **ret_password)
 		return true;
 	if (err == 0 && isatty(STDOUT_FILENO) == 0) {
 		complain(
-		    "%s: there is no user yet, and no terminal to show a password on: libbus user add NAME",
+		    "%s: there is no user yet, and no terminal to show a password on: add a user: libbus user add NAME",
 		    users_file);
 		return false;
 	}

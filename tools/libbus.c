@@ -1,4 +1,4 @@
-/* libbus: the command. Each of its commands is one file and one line of this table. */
+/* libbus: the command. Each subcommand is one file and one line of the table below. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 
@@ -9,33 +9,34 @@
 static const char help[] =
     "Usage: libbus COMMAND ...\n"
     "\n"
-    "Speaks on a bus of another program, and listens to it.\n"
+    "Publishes and prints messages, and shows the state of a bus.\n"
     "\n"
     "  libbus pub BUS TOPIC [VALUE]   publish a value\n"
-    "  libbus sub BUS FILTER...       print what is published\n"
-    "  libbus top BUS                 show which topics are busy\n"
-    "  libbus explain BUS TOPIC       say who gets a topic, who does not, and why\n"
+    "  libbus sub BUS FILTER...       print messages as they arrive\n"
+    "  libbus top BUS                 show the busiest topics\n"
+    "  libbus explain BUS TOPIC       list the processes that get a topic, and those that miss it\n"
     "  libbus hub BUS                 connect other machines to a bus\n"
-    "  libbus user add NAME           add a user that may log in from there\n"
+    "  libbus user add NAME           add a user that may log in from another machine\n"
     "  libbus cert                    make certificates for tls:// links\n"
-    "  libbus log tail BUS            print the newest messages of its log, with positions\n"
-    "  libbus log stat BUS            say how full its log is, and who is on it\n"
-    "  libbus COMMAND --help          options and examples\n"
-    "  libbus --version               the version of the library\n"
+    "  libbus log tail BUS            print the newest messages in the log, with their positions\n"
+    "  libbus log stat BUS            show how full the log is, and list the processes on the bus\n"
+    "  libbus COMMAND --help          options, examples and the page to read on\n"
+    "  libbus --version               print the version of the library\n"
     "\n"
-    "Try it, in two terminals:\n"
+    "Example, in two terminals:\n"
     "  libbus sub try 'room/#'\n"
     "  libbus pub try room/kitchen/temperature 21.5\n"
     "\n"
-    "BUS is a name: all programs of this user on this machine that open it are on one bus. Programs\n"
-    "with private buses are reached by --dial or --listen and an address instead of a name:\n"
+    "BUS is a name. All programs of this user on this machine that open this name share one bus.\n"
+    "A program with a private bus has an address instead: give --dial URL or --listen URL, with\n"
     "ipc:///absolute/path (this machine, this user) or tcp://127.0.0.1:port.\n"
     "\n"
-    "Status: 0 done; 1 a failure; 2 a wrong command line; 3 the time was up.\n";
+    "Exit status: 0 success; 1 failure; 2 wrong command line; 3 the --timeout ran out.\n"
+    "Read on: docs/quickstart.md, docs/named-bus.md\n";
 
 static const struct command {
 	const char *name;
-	char *title; /* as argv[0], which getopt puts before its complaints */
+	char *title; /* argv[0] of the subcommand: getopt prefixes its messages with it */
 	enum status (*run)(int argc, char **argv);
 } commands[] = {
     {"cert", (char[]){"libbus cert"}, cert_main},
@@ -68,7 +69,7 @@ main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
-	/* A reader that went away shows as an error of the write, and ends us without noise. */
+	/* A write to a closed pipe then fails with EPIPE, and the command ends without a message. */
 	signal(SIGPIPE, SIG_IGN);
 
 	if (argc < 2) {

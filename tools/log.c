@@ -1,4 +1,4 @@
-/* libbus log: looks into the log of a bus with a name. */
+/* libbus log: shows the log of a named bus. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 
@@ -11,23 +11,24 @@ static const char help[] =
     "Usage: libbus log tail BUS [FILTER]... [OPTION]...\n"
     "       libbus log stat BUS [--dir DIR] [--json]\n"
     "\n"
-    "tail prints the last ten messages in the log of the bus and then each that comes: its\n"
-    "position, when it was published, topic and value. libbus log tail --help says more.\n"
-    "stat says how large the log is, how full, and which processes are on the bus; with --json as\n"
-    "one object, sizes in bytes.\n"
+    "tail prints the last ten messages in the log, then each new one: position, time of\n"
+    "publication, topic and value. Its options: libbus log tail --help.\n"
+    "stat prints how large and how full the log is, and the processes on the bus. With --json\n"
+    "it prints one object, with sizes in bytes.\n"
     "\n"
     "Examples:\n"
     "  libbus log tail home\n"
     "  libbus log tail home 'room/#' --oldest --timeout 1\n"
     "  libbus log stat home\n"
     "\n"
-    "Status: as libbus sub.\n";
+    "Exit status: as libbus sub.\n"
+    "Read on: docs/named-bus.md\n";
 
 /* --- stat ----------------------------------------------------------------------------------------------- */
 
 struct member {
-	struct bus_member process;         /* pid 0: nobody has the number */
-	const struct bus_value *announced; /* what it says of itself; NULL: nothing */
+	struct bus_member process;         /* pid 0: the number is free */
+	const struct bus_value *announced; /* its value on $bus/members/N; NULL: none */
 };
 
 struct log_stat {
@@ -78,7 +79,7 @@ read_announcements(struct log_stat *stat, struct bus *bus)
 	bus_mailbox_close(mbox);
 }
 
-/* Nil: it is not known. */
+/* Returns the program's name; nil: unknown. */
 static const struct bus_value *
 program_of(const struct member *member)
 {
@@ -143,7 +144,7 @@ path_of(const struct log_stat *stat)
 	};
 }
 
-/* Exact where KiB would hide most of it: values of some bytes are not 0 KiB. */
+/* In bytes below 10 KiB: a few small values would show as 0 KiB. */
 static void
 print_size(uint64_t bytes)
 {
@@ -174,8 +175,8 @@ print_text(const struct log_stat *stat, uint64_t epoch)
 	fputs(", ", stdout);
 	print_size(log->log_bytes);
 	printf(" in %" PRIu32 " segments, epoch %" PRIu64 "\n", log->segments, epoch);
-	printf("messages: %" PRIu64 " so far; %" PRIu64 " are still there, from position %" PRIu64
-	       " on\n",
+	printf("messages: %" PRIu64 " so far; %" PRIu64
+	       " are still in the log, from position %" PRIu64 " on\n",
 	    log->messages, log->messages_left, log->oldest);
 	print_fill("kept values", log->values_bytes, log->values_most);
 	printf("number of kept values: %" PRIu64 " of at most %" PRIu64 "\n", log->values_count,
@@ -194,7 +195,7 @@ print_object(const struct log_stat *stat, uint64_t epoch)
 
 	printf("{\"bus\":\"%s\",\"log\":", stat->cli.bus);
 	print_json(&path);
-	/* The epoch as text, as in the lines of libbus sub. */
+	/* The epoch is text, as libbus sub --json prints it. */
 	printf(",\"log_bytes\":%" PRIu64 ",\"segments\":%" PRIu32 ",\"epoch\":\"%" PRIu64 "\"",
 	    log->log_bytes, log->segments, epoch);
 	printf(",\"messages\":%" PRIu64 ",\"messages_left\":%" PRIu64 ",\"oldest\":%" PRIu64,
@@ -222,7 +223,7 @@ print_stat(struct log_stat *stat, struct bus *bus)
 		complain_of(stat->cli.bus, err);
 		return STATUS_FAILED;
 	}
-	/* Before there is a mailbox, which is a reader and may find that one is dead. */
+	/* Before opening a mailbox: it counts as a reader and may remove a dead process. */
 	read_members(stat, bus);
 	read_announcements(stat, bus);
 	(stat->json ? print_object : print_text)(stat, bus_epoch(bus));
@@ -246,7 +247,7 @@ stat_main(int argc, char **argv)
 	if (cli_parse(&stat.cli, argc, argv, options, help, take_option, &stat, &status)) {
 		status = STATUS_FAILED;
 		if (stat.cli.word_count > 0) {
-			complain("give the name of one bus: libbus log stat BUS");
+			complain("unexpected argument: give one bus: libbus log stat BUS");
 			status = STATUS_USAGE;
 		} else if (cli_bus_is_there(&stat.cli)) {
 			bus = cli_open_bus(&stat.cli);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints how many lines the apps of docs/migrate/live-pages.md take before and after, as the page's own table."""
+"""Counts the lines of the apps of docs/migrate/live-pages.md, before and after, and prints the page's table."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ HEAD = "| from | lines before | lines after | new or changed |\n|---|---|---|---
 
 
 def apps():
-    """For each section: the app before, the app after, and the page of both, if it is shown."""
+    """Returns for each section: the app before, the app after, and the page of both, if there is one."""
     found = {}
     for title, text in SECTION.findall(PAGE.read_text(encoding="utf-8")):
         blocks = BLOCK.findall(text)

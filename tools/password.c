@@ -12,8 +12,8 @@
 
 #include "cli.h"
 
-/* Reads the first line byte by byte: the rest stays for other programs, and no buffer keeps the password. A line that does not fit is cut
- * to a length that the library refuses. */
+/* Reads the first line byte by byte: the rest stays for other programs, and no buffer keeps the password. A longer line is
+ * cut to a length that the library refuses. */
 static bool
 read_line(int fd, char ret_text[PASSWORD_SIZE])
 {
@@ -64,7 +64,7 @@ static const int endings[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 
 enum { ENDINGS = sizeof endings / sizeof endings[0] };
 
-/* Waits for a line. Only ppoll() lets the signals in, so none can arrive just before the wait and be missed. */
+/* Waits for a line. Signals are blocked except inside ppoll(), so a signal just before the wait is not missed. */
 static bool
 wait_for_line(int fd)
 {
@@ -98,7 +98,7 @@ password_of_terminal(const char *prompt, char ret_text[PASSWORD_SIZE], bool *ret
 			close(fd);
 		return false;
 	}
-	/* A signal must not leave the terminal without its echo. */
+	/* The echo must be restored also when a signal ends the command. */
 	caught = 0;
 	for (int i = 0; i < ENDINGS; i++)
 		sigaction(endings[i], &interrupt, &before[i]);
@@ -117,7 +117,7 @@ password_of_terminal(const char *prompt, char ret_text[PASSWORD_SIZE], bool *ret
 	return ok;
 }
 
-/* --- a new one --------------------------------------------------------------------------------------------- */
+/* --- a new password ---------------------------------------------------------------------------------------- */
 
 bool
 password_make(char ret_text[PASSWORD_SIZE])

@@ -1,4 +1,4 @@
-/* libbus pub: publishes a value, or what stdin says. */
+/* libbus pub: publishes one value, or the lines of stdin. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 
@@ -13,19 +13,19 @@ static const char help[] =
     "Usage: libbus pub BUS TOPIC [VALUE] [OPTION]...\n"
     "       libbus pub TOPIC [VALUE] --dial URL|--listen URL [OPTION]...\n"
     "\n"
-    "Publishes VALUE on TOPIC; over addresses as soon as the other side is there. Without VALUE, or with -,\n"
-    "the value is what stdin holds. Readers take 21.5, true or {\"a\": 1} for what they are in\n"
-    "JSON, and anything else for text.\n"
+    "Publishes VALUE on TOPIC. Without VALUE, or with -, stdin is the value. With --dial or\n"
+    "--listen it first waits until every address is connected. Without --type, readers\n"
+    "parse a value such as 21.5, true or {\"a\": 1} as JSON, and take any other as text.\n"
     "\n" CLI_OPTIONS_HELP
-    "  --retain                keep it as the topic's last value for those who come later;\n"
-    "                          an empty VALUE ('') makes them forget it\n"
-    "  --lines                 every line of stdin, ended by LF or CRLF, is a message; blank lines are\n"
-    "                          skipped\n"
-    "  --blank-lines           with --lines: a blank line is an empty message\n"
-    "  --type TYPE             say what the value is, so that nobody guesses:\n"
+    "  --retain                keep the value as the topic's last one: late joiners get it first;\n"
+    "                          an empty VALUE ('') deletes it\n"
+    "  --lines                 publish each line of stdin, ended by LF or CRLF, as a message; skip\n"
+    "                          blank lines\n"
+    "  --blank-lines           with --lines: publish a blank line as an empty message\n"
+    "  --type TYPE             the type of the value, which readers then need not guess:\n"
     "                          json, text, bytes, msgpack or untagged (the default)\n"
     "  --connect-timeout SECONDS\n"
-    "                          how long to wait for the other side (5)\n"
+    "                          give up if an address is not connected by then (5)\n"
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
@@ -34,22 +34,23 @@ static const char help[] =
     "  libbus pub --dial tcp://127.0.0.1:5555 --type text room/kitchen/name 007\n"
     "  tail -f log.txt | libbus pub --listen ipc:///tmp/log.sock --lines log\n"
     "\n"
-    "Status: 0 sent, also when nobody there wanted the topic, or nobody else was on the bus of that\n"
-    "name (stderr says so then); 1 a failure; 2 a wrong command line.\n";
+    "Exit status: 0 published, even if no subscriber got it (then stderr says why);\n"
+    "1 failure; 2 wrong command line.\n"
+    "Read on: docs/quickstart.md, docs/payloads.md\n";
 
 enum {
 	CONNECT_MS = 5000,
 	FLUSH_MS = 5000,
-	UNFLUSHED_MAX = 128 * 1024, /* a link holds 1 MiB before it drops the oldest */
-	FRAME_MAX = 128,            /* more than what a message costs beside its topic and value */
-	PAYLOAD_MAX = 16 * 1024 * 1024, /* the bus refuses far less; this only bounds our memory */
+	UNFLUSHED_MAX = 128 * 1024,     /* a link holds 1 MiB before it drops the oldest */
+	FRAME_MAX = 128,                /* a frame is smaller than this, plus topic and value */
+	PAYLOAD_MAX = 16 * 1024 * 1024, /* bounds our memory; the bus's own limit is far lower */
 };
 
 struct pub {
 	struct cli cli;
 	struct bus *bus;
-	struct bus_mailbox *members; /* of a bus with a name */
-	unsigned joined;             /* processes that were on it meanwhile, this one included */
+	struct bus_mailbox *members; /* NULL on a private bus */
+	unsigned joined;             /* processes seen on the bus so far, this one included */
 	struct bus_msg msg;
 	bool lines, blank_lines;
 	size_t unflushed;
@@ -100,7 +101,7 @@ take_option(void *arg, int option, const char *value)
 	}
 }
 
-/* The value as a reader will see it, so that a mistake shows here and not there. */
+/* Reads the value as a subscriber will: a mistake is reported here, not there. */
 static bool
 is_of_type(const struct pub *pub, const void *data, size_t len)
 {
@@ -108,10 +109,11 @@ is_of_type(const struct pub *pub, const void *data, size_t len)
 	int err;
 
 	if (len == 0 && pub->msg.flags & BUS_MSG_RETAIN)
-		return true; /* forgets the topic */
+		return true; /* deletes the retained value */
 	err = bus_value_read(pub->msg.type, data, len, &value);
 	if (err < 0) {
-		complain("the value of %s is not of the --type given", pub->msg.topic);
+		complain(
+		    "%s: the value does not match --type: correct one of them", pub->msg.topic);
 		return false;
 	}
 	bus_value_free(value);
@@ -157,7 +159,7 @@ publish_lines(struct pub *pub)
 	size_t cap = 0;
 	ssize_t len;
 	bool ok = true;
-	/* In msgpack and bytes a last 13 belongs to the value. */
+	/* In msgpack and bytes a trailing CR belongs to the value. */
 	bool text = pub->msg.type != BUS_TYPE_MSGPACK && pub->msg.type != BUS_TYPE_BYTES;
 
 	while (ok && (len = getline(&line, &cap, stdin)) >= 0) {
@@ -221,7 +223,7 @@ connect_links(struct pub *pub)
 	return true;
 }
 
-/* What became of it, as far as this side can know. */
+/* Reports losses, as far as this side knows of them. */
 static bool
 report(struct pub *pub)
 {
@@ -239,23 +241,24 @@ report(struct pub *pub)
 			most = stats.sent + stats.lost;
 	}
 	if (pub->joined == 1 && pub->published > 0)
-		complain(
-		    "nobody else is on %s, so what was published is gone with this process: first "
-		    "start who wants it, like libbus sub %s %s",
+		complain("no other process is on \"%s\", so nothing was delivered or kept: start a "
+			 "subscriber first: libbus sub %s %s",
 		    pub->cli.bus, pub->cli.bus, pub->msg.topic);
 	if (pub->cli.bus != NULL)
-		return true; /* it is in the log: who of the others reads it is not this side's to know */
+		return true; /* it is in the log; this side cannot see which processes read it */
 	gone = cli_unconnected(&pub->cli, &reason);
 	if (gone != NULL && most < pub->published) {
-		complain("%s: the other side went away: %llu of %llu messages went nowhere",
+		complain("%s: the connection ended: %llu of %llu messages were not sent; start the "
+			 "other side and publish again",
 		    gone->url, (unsigned long long)(pub->published - most),
 		    (unsigned long long)pub->published);
 		return false;
 	}
 	if (lost > 0)
-		complain("lost %llu messages on the way out", (unsigned long long)lost);
+		complain("%llu messages were lost on the link", (unsigned long long)lost);
 	else if (sent == 0 && pub->published > 0)
-		complain("nobody there wants %s: published to no one", pub->msg.topic);
+		complain("%s: no subscriber there has a matching filter, so nothing was sent",
+		    pub->msg.topic);
 	return lost == 0;
 }
 
@@ -266,7 +269,7 @@ run(struct pub *pub, const char *value)
 	bool ok;
 	int err = bus_pub_open(pub->bus, pub->msg.topic, NULL, &probe);
 
-	/* A bad topic is not the fault of whoever does not listen yet. */
+	/* Check the topic before waiting for a connection. */
 	if (err < 0)
 		return cli_refuse(pub->msg.topic, err);
 	bus_pub_close(probe);
@@ -275,7 +278,7 @@ run(struct pub *pub, const char *value)
 	if (pub->cli.bus != NULL)
 		pub->members = cli_members(pub->bus);
 	if (value == NULL && isatty(STDIN_FILENO))
-		complain("reading from the terminal; Ctrl-D ends it");
+		complain("reading the value from the terminal; end it with Ctrl-D");
 	if (value)
 		ok = publish(pub, value, strlen(value));
 	else if (pub->lines)
@@ -305,7 +308,7 @@ pub_main(int argc, char **argv)
 	status = STATUS_USAGE;
 	if (pub.cli.word_count < 1 || pub.cli.word_count > 2) {
 		complain("give one topic and at most one value: libbus pub %sTOPIC [VALUE]; "
-			 "quote a value that has spaces",
+			 "quote a value with spaces",
 		    pub.cli.bus != NULL ? "BUS " : "");
 		goto out;
 	}
@@ -317,7 +320,7 @@ pub_main(int argc, char **argv)
 		goto out;
 	}
 	if (pub.blank_lines && !pub.lines) {
-		complain("--blank-lines says what --lines does: give both");
+		complain("--blank-lines needs --lines: give both");
 		goto out;
 	}
 

@@ -1,4 +1,4 @@
-/* libbus sub: prints what arrives. */
+/* libbus sub, and libbus log tail: print messages. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 
@@ -12,35 +12,37 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BEGINNINGS_HELP                                                                                 \
-	"  --oldest                begin with the oldest message in the log; of these four, give one\n" \
-	"  --last N                begin with the last N messages of these topics, at most 10000\n"     \
-	"  --since AGO             begin with what was published so many seconds ago, or 5m, 2h, 1d\n"  \
-	"  --after POSITION        begin behind that position\n"                                        \
-	"  --epoch EPOCH           with --after: an error if the bus has begun another life since\n"
+#define BEGINNINGS_HELP                                                                               \
+	"Where to begin in the log of a named bus; give one of these four:\n"                         \
+	"  --oldest                begin with the oldest message in the log\n"                        \
+	"  --last N                begin with the last N messages of these topics, at most 10000\n"   \
+	"  --since AGO             begin with the messages of the last AGO seconds, or 5m, 2h, 1d\n"  \
+	"  --after POSITION        begin after the message at this position\n"                        \
+	"  --epoch EPOCH           with --after: fail if the bus has ended and started again since\n" \
+	"Output:\n"
 
 static const char help[] =
     "Usage: libbus sub BUS FILTER... [OPTION]...\n"
     "       libbus sub FILTER... --dial URL|--listen URL [OPTION]...\n"
     "\n"
-    "Prints each message of the topics that match a FILTER as one line: topic, space, value\n"
-    "as JSON (text without quotes). In a filter + is any one level and # all that follow:\n"
-    "quote them. Kept values come first. Lost messages are reported on stderr.\n"
+    "Prints each message whose topic matches a FILTER as one line: topic, space, value as\n"
+    "JSON (text without quotes). In a filter + matches one level and # all levels that follow:\n"
+    "quote them. Retained values are printed first. Lost messages are reported on stderr.\n"
     "\n" CLI_OPTIONS_HELP BEGINNINGS_HELP
-    "  --positions             put position and time before each line, or - where there is none\n"
-    "  --json                  one JSON object per line: topic, value, kept, lost, what there is\n"
-    "                          of position and time, and epoch of a bus with a name\n"
+    "  --positions             start each line with position and time, - for a missing one\n"
+    "  --json                  print one JSON object per line: topic, value, kept, lost; position\n"
+    "                          and time if the message has them; the epoch of a named bus\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --connect-timeout SECONDS\n"
-    "                          give up if the other side is not there by then (never)\n"
+    "                          give up if an address is not connected by then (never)\n"
     "  --help                  this text\n"
     "\n"
-    "To go on later behind the last line, give what it has: --after POSITION --epoch EPOCH. If the bus\n"
-    "has ended since and this is another life of it, that is an error, and nothing is printed.\n"
+    "To resume after the last line that --json printed, give its position and epoch: --after POSITION\n"
+    "--epoch EPOCH. If the bus has ended and started again since, sub fails and prints nothing.\n"
     "\n"
-    "A kept value has the time when it was published, and no position. On a private bus nothing has\n"
-    "a position, and only what was published to be kept has a time.\n"
+    "A retained value has the time of its publication, but no position. On a private bus no message\n"
+    "has a position, and only retained messages have a time.\n"
     "\n"
     "Examples:\n"
     "  libbus sub home 'room/#'\n"
@@ -49,18 +51,19 @@ static const char help[] =
     "  libbus sub --dial tcp://127.0.0.1:5555 --count 1 --timeout 5 room/kitchen/temperature\n"
     "  libbus sub --listen ipc:///tmp/all.sock --json '#' > all.jsonl\n"
     "\n"
-    "Status: 0 --count was reached, Ctrl-C, or nobody reads the output any more;\n"
-    "1 a failure; 2 a wrong command line; 3 the time was up.\n";
+    "Exit status: 0 --count was reached, Ctrl-C, or the output was closed;\n"
+    "1 failure; 2 wrong command line; 3 the --timeout ran out.\n"
+    "Read on: docs/quickstart.md, docs/named-bus.md\n";
 
 static const char tail_help[] =
     "Usage: libbus log tail BUS [FILTER]... [OPTION]...\n"
     "\n"
-    "Prints the last ten messages in the log of the bus and then each that comes, one a line:\n"
-    "position, when it was published, topic, value. Without a FILTER all topics; in a filter + is\n"
-    "any one level and # all that follow: quote them. Lost messages are reported on stderr.\n"
+    "Prints the last ten messages in the log, then each new one, one per line: position, time of\n"
+    "publication, topic, value. Without a FILTER it prints all topics. In a filter + matches one\n"
+    "level and # all levels that follow: quote them. Lost messages are reported on stderr.\n"
     "\n" CLI_NAMED_OPTIONS_HELP BEGINNINGS_HELP
-    "  --json                  one JSON object per line: topic, value, kept, lost, position, time,\n"
-    "                          epoch\n"
+    "  --json                  print one JSON object per line: topic, value, kept, lost, position,\n"
+    "                          time, epoch\n"
     "  --count N               end after N messages\n"
     "  --timeout SECONDS       end after this time, with status 3\n"
     "  --help                  this text\n"
@@ -70,23 +73,24 @@ static const char tail_help[] =
     "  libbus log tail home 'room/#' --last 3 --count 3\n"
     "  libbus log tail home --oldest --timeout 1\n"
     "\n"
-    "Status: as libbus sub.\n";
+    "Exit status: as libbus sub.\n"
+    "Read on: docs/named-bus.md\n";
 
 enum {
 	TAIL_LAST = 10,
-	LAST_MOST = 10000,  /* of BUS_FROM_LAST */
-	NOTE_MS = 2000,     /* silence this long without a connection deserves a word */
-	LOOK_MS = 50,       /* how often to look whether the links are up, until they are */
-	BETWEEN_POLLS = 64, /* messages, while there are more of them */
-	MAILBOX_BYTES = 4 * 1024 * 1024, /* a terminal is slow, and bursts are not */
+	LAST_MOST = 10000,  /* the limit of BUS_FROM_LAST */
+	NOTE_MS = 2000,     /* report a link that is not connected after this time */
+	LOOK_MS = 50,       /* between checks of links that are not connected yet */
+	BETWEEN_POLLS = 64, /* messages taken before the next look at signals and stdout */
+	MAILBOX_BYTES = 4 * 1024 * 1024, /* holds a burst while a slow terminal prints */
 };
 
 struct sub {
 	struct cli cli;
 	struct bus_mailbox *mbox;
-	uint64_t epoch; /* of the bus; 0 of a private one */
+	uint64_t epoch; /* of the bus; 0: a private bus */
 	bool json, positions;
-	int beginning; /* the option that says where to begin; 0: none */
+	int beginning; /* the option that chose the first message; 0: none */
 	long count;
 	int64_t timeout_ms;
 	struct bus_mailbox_config mailbox;
@@ -108,13 +112,13 @@ whole_number(const char *option, const char *value, unsigned long long least, ui
 	return true;
 }
 
-/* Makes a time, in ns since 1970, of how long ago it was. */
+/* Parses an age such as 90 or 5m. Returns the moment that long ago, in ns since 1970. */
 static bool
 time_ago(const char *value, uint64_t *ret_ns)
 {
 	static const char units[] = "smhd";
 	static const int seconds[] = {1, 60, 60 * 60, 24 * 60 * 60};
-	const double most = 1e9; /* seconds: a log in memory is younger */
+	const double most = 1e9; /* seconds; no log in memory is older */
 	struct timespec now;
 	const char *unit;
 	double ago, since;
@@ -157,7 +161,7 @@ take_beginning(struct sub *sub, int option, const char *value)
 		if (!whole_number("last", value, 0, &mailbox->from_value))
 			return false;
 		if (mailbox->from_value > LAST_MOST)
-			complain("--last %s: at most %d", value, LAST_MOST);
+			complain("--last %s: give at most %d", value, LAST_MOST);
 		return mailbox->from_value <= LAST_MOST;
 	case 'a':
 		mailbox->from = BUS_FROM_POSITION;
@@ -200,7 +204,7 @@ take_option(void *arg, int option, const char *value)
 
 /* --- printing ---------------------------------------------------------------------------------------- */
 
-/* Position and time, - for what there is not. */
+/* Prints position and time, - for a missing one. */
 static void
 print_position(const struct bus_msg *msg)
 {
@@ -251,15 +255,14 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 			printf(",\"position\":%" PRIu64, msg->position);
 		if (msg->time_ns != 0)
 			printf(",\"time\":%.3f", (double)msg->time_ns / 1e9);
-		/* As text: it has 64 bits, and many that read JSON keep 53 of a number. */
+		/* As text: an epoch has 64 bits, and many JSON readers keep only 53 of a number. */
 		if (sub->epoch != 0)
 			printf(",\"epoch\":\"%" PRIu64 "\"", sub->epoch);
 		puts("}");
 	} else {
 		if (msg->flags & BUS_MSG_LOST_AT_LEAST)
-			complain(
-			    "lost at least %" PRIu64
-			    " messages before this one: the other side of a link has begun anew",
+			complain("lost at least %" PRIu64
+				 " messages before this one: the peer of a link restarted",
 			    msg->lost);
 		else if (msg->lost > 0)
 			complain("lost %" PRIu64 " messages before this one", msg->lost);
@@ -277,7 +280,7 @@ print_message(const struct sub *sub, const struct bus_msg *msg)
 
 /* --- receiving --------------------------------------------------------------------------------------- */
 
-/* Looks after the links until they are up: one word when it takes long, the end when it takes too long. */
+/* Waits for the links: prints one notice at note_ms, gives up at give_up_ms. */
 struct watch {
 	int64_t note_ms, give_up_ms;
 	bool up;
@@ -305,7 +308,7 @@ watch_links(const struct sub *sub, struct watch *watch)
 	return true;
 }
 
-/* The output takes no more: no failure if its reader had enough. */
+/* stdout failed. A closed pipe is no failure: its reader has finished. */
 static enum status
 output_ended(void)
 {
@@ -322,7 +325,7 @@ receive(struct sub *sub, int signals)
 	struct pollfd fds[] = {
 	    [MAILBOX] = {.fd = bus_mailbox_fd(sub->mbox), .events = POLLIN},
 	    [SIGNALS] = {.fd = signals, .events = POLLIN},
-	    [OUTPUT] = {.fd = STDOUT_FILENO}, /* an error: nobody reads it any more */
+	    [OUTPUT] = {.fd = STDOUT_FILENO}, /* POLLERR: the reader closed its end */
 	};
 	int64_t start = now_ms(), deadline = sub->timeout_ms ? start + sub->timeout_ms : INT64_MAX;
 	struct watch watch = {
@@ -352,7 +355,7 @@ receive(struct sub *sub, int signals)
 			complain_of("receiving", err);
 			return STATUS_FAILED;
 		}
-		/* Lines wait for one another only while more messages are there. */
+		/* Buffer lines only while more messages wait. */
 		if (got == 0)
 			fflush(stdout);
 		if (ferror(stdout))
@@ -369,7 +372,6 @@ receive(struct sub *sub, int signals)
 	return fflush(stdout) == 0 ? STATUS_OK : output_ended();
 }
 
-/* What the command line asked for. */
 static enum status
 run(struct sub *sub)
 {
@@ -378,7 +380,7 @@ run(struct sub *sub)
 	struct bus *bus;
 
 	if (sub->mailbox.from_epoch != 0 && sub->mailbox.from != BUS_FROM_POSITION) {
-		complain("--epoch goes with --after, whose position is of that epoch");
+		complain("--epoch needs --after: give the position of that epoch");
 		return STATUS_USAGE;
 	}
 	signals = cli_signals();
@@ -391,8 +393,8 @@ run(struct sub *sub)
 	err = bus_mailbox_open(bus, &sub->mailbox, &sub->mbox);
 	if (err < 0) {
 		if (err == BUS_E_NOTSUP)
-			complain("--oldest, --last, --since and --after need a bus with a name: a "
-				 "private one has no log");
+			complain("--oldest, --last, --since and --after need a named bus: a "
+				 "private bus has no log");
 		else
 			complain_of(sub->cli.bus != NULL ? sub->cli.bus : "bus", err);
 		goto close_bus;
@@ -439,7 +441,7 @@ sub_main(int argc, char **argv)
 	if (!cli_parse(&sub.cli, argc, argv, options, help, take_option, &sub, &status)) {
 		;
 	} else if (sub.cli.word_count == 0) {
-		complain("no filter: name topics, or quote a # for all: libbus sub %s'#'",
+		complain("the filter is missing: give topics, or '#' for all: libbus sub %s'#'",
 		    sub.cli.bus != NULL ? "BUS " : "");
 		status = STATUS_USAGE;
 	} else {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Everyday tasks in Python: the lines that each takes with libbus, and with the peer that takes the fewest.
+"""Everyday tasks in Python: the lines of each with libbus, and with the peer that needs the fewest.
 
 python3 tools/task_lines.py            print the table
-python3 tools/task_lines.py --run      run all programs first; those of peers whose package is missing are named
+python3 tools/task_lines.py --run      run all programs first; lists those of peers whose package is missing
 """
 
 import argparse
@@ -39,12 +39,12 @@ ORDER = [
 ]
 
 REMARKS = {
-    "share_work": "between processes not with libbus yet: group= raises NotSupportedError there",
-    "history": "libbus: of a bus with a name",
+    "share_work": "not between processes with libbus yet: group= raises NotSupportedError there",
+    "history": "libbus: on a named bus",
 }
 
-RULE = """A line counts if it lies between "# task" and "# end", is not blank and no comment. Both sides are formatted by ruff at 100
-columns. What lies outside, on both sides alike: imports, opening the bus or the connection, what the example is fed with."""
+RULE = """A line counts if it is between "# task" and "# end", not blank and not a comment. Both sides are formatted by ruff at 100
+columns. Outside, on both sides: imports, opening the bus or the connection, and the input of the example."""
 
 # What a peer needs: a module, and a server with the arguments that make it listen on a port.
 PEERS = {
@@ -70,7 +70,7 @@ LIMIT_S = 60
 
 
 def lines_of(path):
-    """How many lines the task takes."""
+    """Counts the lines of the task."""
     inside, count = False, 0
     for line in path.read_text(encoding="utf-8").splitlines():
         word = line.strip()

@@ -1,4 +1,4 @@
-/* libbus top: which topics are busy. */
+/* libbus top: shows the busiest topics. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
@@ -15,22 +15,24 @@ static const char help[] =
     "Usage: libbus top BUS [FILTER]... [OPTION]...\n"
     "       libbus top [FILTER]... --dial URL|--listen URL [OPTION]...\n"
     "\n"
-    "Shows once a second which topics are busiest: messages and bytes per second, messages since it began,\n"
-    "and the size of the last one. Without a FILTER all topics.\n"
-    "\n" CLI_OPTIONS_HELP "  --interval SECONDS      how often (1)\n"
-    "  --count N               end after N times\n"
+    "Shows the busiest topics once a second: messages and bytes per second, messages since the\n"
+    "start of top, and the size of the last message. Without a FILTER it counts all topics.\n"
+    "\n" CLI_OPTIONS_HELP "  --interval SECONDS      time between two tables (1)\n"
+    "  --count N               end after N tables\n"
     "  --help                  this text\n"
     "\n"
     "Examples:\n"
     "  libbus top home\n"
     "  libbus top home 'room/#' --interval 5 --count 1\n"
     "\n"
-    "Status: 0 --count was reached, Ctrl-C, or nobody reads the output any more; 1 a failure; 2 a wrong command line.\n";
+    "Exit status: 0 --count was reached, Ctrl-C, or the output was closed; 1 failure; 2 wrong\n"
+    "command line.\n"
+    "Read on: docs/named-bus.md\n";
 
 enum {
 	SCREEN_LINES = 20,
 	TOPICS_MOST = 100000,
-	BETWEEN_POLLS = 64, /* messages, while there are more of them */
+	BETWEEN_POLLS = 64, /* messages taken before the next look at signals */
 };
 
 struct row {
@@ -83,7 +85,7 @@ by_rate(const void *left, const void *right)
 	return l->all != r->all ? (l->all < r->all ? 1 : -1) : strcmp(l->topic, r->topic);
 }
 
-/* The row of a topic, made if it is new; NULL: there are too many. */
+/* Returns the row of a topic, new if need be. NULL: there are TOPICS_MOST rows, or no memory. */
 static struct row *
 row_of(struct top *top, const char *topic)
 {
@@ -146,9 +148,9 @@ show(struct top *top, double seconds)
 	printf("%zu topics, %.1f messages/s, %.0f bytes/s", top->row_count,
 	    (double)messages / seconds, (double)bytes / seconds);
 	if (top->lost > 0)
-		printf(", %" PRIu64 " not seen", top->lost);
+		printf(", %" PRIu64 " lost", top->lost);
 	if (top->others > 0)
-		printf(", %" PRIu64 " of further topics", top->others);
+		printf(", %" PRIu64 " on further topics", top->others);
 	printf("\n%12s %14s %12s %10s  topic\n", "messages/s", "bytes/s", "messages", "last bytes");
 	for (size_t i = 0; i < top->row_count && i < SCREEN_LINES; i++) {
 		struct row *row = top->rows[i];

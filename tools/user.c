@@ -25,7 +25,7 @@ static const char help[] =
     "  --generate              generate a password and print it, once\n"
     "  --password-file FILE    its first line is the password; - is standard input. Without it\n"
     "                          the terminal asks; if standard input is no terminal, it is read\n"
-    "  --clear-text            this user may also log in through protocols that send the password\n"
+    "  --clear-text            let this user also log in through protocols that send the password\n"
     "                          without encryption (MQTT without TLS). Links never send it\n"
     "  --help                  this text\n"
     "\n"
@@ -39,7 +39,8 @@ static const char help[] =
     "  echo 'a long sentence' | libbus user add pico --password-file -\n"
     "  libbus user list\n"
     "\n"
-    "Status: 0 done; 1 a failure, no such user or a wrong password; 2 a wrong command line.\n";
+    "Exit status: 0 success; 1 failure, no such user or a wrong password; 2 wrong command line.\n"
+    "Read on: docs/security.md\n";
 
 struct user {
 	const char *name;
@@ -49,7 +50,7 @@ struct user {
 	uint32_t flags;
 };
 
-/* For sentences. */
+/* The file's path for messages. */
 static const char *
 file_of(const struct user *user)
 {
@@ -78,7 +79,7 @@ ask(const char *name, const char *again, char ret_text[PASSWORD_SIZE])
 	snprintf(prompt, sizeof prompt, "Password of %s%s: ", name, again);
 	if (password_of_terminal(prompt, ret_text, &none))
 		return true;
-	complain(none ? "there is no terminal: give --password-file FILE"
+	complain(none ? "there is no terminal to ask on: give --password-file FILE"
 		      : "no password given: nothing was changed");
 	return false;
 }
@@ -106,7 +107,7 @@ find_password(const struct user *user, bool twice, char ret_text[PASSWORD_SIZE])
 	return same;
 }
 
-/* --- what it does ------------------------------------------------------------------------------------------- */
+/* --- verbs -------------------------------------------------------------------------------------------------- */
 
 static enum status
 add(const struct user *user)
@@ -210,7 +211,7 @@ read_words(int argc, char **argv, const struct verb **ret_verb, struct user *use
 	*ret_verb = count > 0 ? verb_named(argv[optind]) : NULL;
 	if (*ret_verb == NULL) {
 		complain(
-		    "command missing or unknown: libbus user add, remove, list or check (libbus user --help)");
+		    "command missing or unknown: give libbus user add, remove, list or check (libbus user --help)");
 		return false;
 	}
 	if (count != ((*ret_verb)->named ? 2 : 1)) {
@@ -266,7 +267,8 @@ user_main(int argc, char **argv)
 	if (!read_words(argc, argv, &verb, &user))
 		return STATUS_USAGE;
 	if (strspn(given, verb->options) < strlen(given)) {
-		complain("libbus user %s does not take all of these options (libbus user --help)",
+		complain(
+		    "libbus user %s does not take all of these options: see libbus user --help",
 		    verb->name);
 		return STATUS_USAGE;
 	}

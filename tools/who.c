@@ -1,4 +1,4 @@
-/* Which buses there are, and who is on one. */
+/* Finds the buses in a directory and the processes on a bus. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
@@ -11,16 +11,16 @@
 #include <unistd.h>
 
 enum {
-	MEMBER_BYTE = 16, /* from here on each process on a bus has locked a byte of NAME.lock */
+	MEMBER_BYTE = 16, /* each process on a bus locks one byte of NAME.lock, from here on */
 	PATH_MOST = 4096,
 	OWN_DIR_MOST = 64,
 };
 
-/* --- buses, found without joining one: files and locks as docs/log-format.md has them ----------------- */
+/* --- buses, found without joining one, by the files and locks of docs/log-format.md -------------------- */
 
 static const char suffix[] = ".lock";
 
-/* Also true where it cannot be told: bus_open() will say why. */
+/* Also true if the lock cannot be read: bus_open() reports the reason. */
 static bool
 somebody_is_on(const char *dir, const char *name)
 {
@@ -50,7 +50,7 @@ is_lock(const struct dirent *entry)
 	return end != NULL && strcmp(end, suffix) == 0;
 }
 
-/* Prints the names of the buses there, one a line; says so if there is none. */
+/* Prints the names of the buses in dir, one per line. */
 static void
 list_buses(const char *dir)
 {
@@ -64,7 +64,7 @@ list_buses(const char *dir)
 		*strrchr(name, '.') = '\0';
 		if (cli_is_name(name) && somebody_is_on(dir, name)) {
 			if (listed++ == 0)
-				complain("there are:");
+				complain("the buses there are:");
 			fprintf(stderr, "  %s\n", name);
 		}
 		free(entries[i]);
@@ -72,10 +72,10 @@ list_buses(const char *dir)
 	if (count >= 0)
 		free(entries);
 	if (listed == 0)
-		complain("there is none");
+		complain("no bus is there: start its program first");
 }
 
-/* Where the log lies: --dir, or the user's own place, written into own. */
+/* Returns the directory of the log: --dir, or the default one, written into own. */
 static const char *
 dir_of(const struct cli *cli, char own[OWN_DIR_MOST])
 {
@@ -139,6 +139,6 @@ cli_note_alone(const struct cli *cli, struct bus *bus)
 	struct bus_mailbox *members = cli->bus != NULL ? cli_members(bus) : NULL;
 
 	if (members != NULL && cli_joined(members) == 1)
-		complain("%s: nobody else is on this bus yet; waiting", cli->bus);
+		complain("no other process is on \"%s\" yet; waiting", cli->bus);
 	bus_mailbox_close(members);
 }

@@ -1,37 +1,37 @@
-/** libbus.js: the bus in a page. docs/guide/browser.md is its guide. */
+/** libbus.js: the bus in a page. Guide: docs/guide/browser.md. */
 
 export type State =
-	/** Not yet connected, or nobody listens. */
+	/** Not yet connected, or without a listener. */
 	| "connecting"
 	| "live"
 	/** Connected, but no message for `staleAfter` milliseconds. */
 	| "stale"
-	/** The connection is lost; the client tries again by itself. */
+	/** The connection is lost; the client reconnects by itself. */
 	| "reconnecting"
-	/** By close(), or the server said no for good. */
+	/** Closed by close(), or refused by the server for good. */
 	| "closed";
 
-/** A value as JSON has it; integers beyond 2^53 as their digits, arrays of numbers as typed arrays with a shape. */
+/** A JSON value; integers beyond 2^53 are strings of digits, arrays of numbers are typed arrays with a shape. */
 export type Value = unknown;
 
 export interface Message<T = Value> {
 	topic: string;
 	value: T;
-	/** A value that was kept, and no new event. */
+	/** True: the topic's kept value, not a new event. */
 	kept: boolean;
-	/** How many messages this page lost right before this one. */
+	/** The number of messages that this page lost right before this one. */
 	lost: number;
 }
 
-/** Where a listener begins; without one, with the values that are kept. */
+/** The first message of a listener; without it a listener begins with the kept values. */
 export interface Past {
 	/** Begin with this many of the last messages. */
 	last?: number;
-	/** With what was published since then, in seconds since 1970. */
+	/** Begin with the messages published since this moment, in seconds since 1970. */
 	since?: number;
 }
 
-/** What the server's authorization refused. */
+/** A refusal by the server's authorization. */
 export interface Denied {
 	topic?: string;
 	filter?: string;
@@ -41,34 +41,34 @@ export interface Denied {
 export interface Options {
 	/** Milliseconds without a message until the state is "stale"; 0: never. */
 	staleAfter?: number;
-	/** Where the shared worker's script is, on this origin; false: a connection for each tab. */
+	/** The URL of the shared worker's script, on this origin; false: each tab has a separate connection. */
 	worker?: string | false;
-	/** The first wait before a new attempt, which doubles up to maxRetryMs: 500. */
+	/** Milliseconds before the first new attempt, doubled up to maxRetryMs: 500. */
 	retryMs?: number;
-	/** 10,000. */
+	/** The longest wait before a new attempt, in milliseconds: 10,000. */
 	maxRetryMs?: number;
-	/** How long an answer may take: 5,000. */
+	/** Timeout of an answer, in milliseconds: 5,000. */
 	answerMs?: number;
-	/** How long a connection may take to its first event: 10,000. */
+	/** Timeout of a connection's first event, in milliseconds: 10,000. */
 	openMs?: number;
 }
 
 export interface Bus {
 	readonly state: State;
-	/** Why the page is not live, in one sentence; empty while it is. */
+	/** The reason why the page is not live, in one sentence; empty while it is. */
 	readonly reason: string;
-	/** Whether the connection is that of all tabs. */
+	/** Whether all tabs share the connection. */
 	readonly shared: boolean;
 
-	/** Runs when the state or the reason changes. */
+	/** Called when the state or the reason changes. */
 	onstate: ((state: State, reason: string) => void) | null;
-	/** Called with the number of messages that were lost; the next message has it in `lost`. */
+	/** Called with the number of lost messages; the next message has it in `lost`. */
 	onlost: ((lost: number) => void) | null;
-	/** Messages were missed that nobody can count; kept values follow. */
+	/** Called when an unknown number of messages was missed; kept values follow. */
 	onreset: ((reason: string) => void) | null;
 	ondenied: ((denied: Denied) => void) | null;
 
-	/** Calls fn for every message that matches; returns a function that ends it. */
+	/** Calls fn for every matching message; returns a function that ends the listener. */
 	on<T = any>(filter: string, fn: (value: T, msg: Message<T>) => void, past?: Past): () => void;
 	/** Publishes a value that JSON can hold; rejects with the server's reason. */
 	publish(topic: string, value?: Value): Promise<void>;
@@ -78,16 +78,16 @@ export interface Bus {
 export interface Libbus {
 	/**
 	 * A bus of this page.
-	 * @param prefix url_prefix of the server's Bus; by default where the script came from, or "/bus".
+	 * @param prefix url_prefix of the server's Bus; by default the prefix of the script's own URL, or "/bus".
 	 */
 	(prefix?: string, options?: Options): Bus;
-	/** Where libbus.js came from. */
+	/** The URL of libbus.js. */
 	src: string;
 }
 
 export const libbus: Libbus;
 
 declare global {
-	/** Of the classic script. */
+	/** The global of the classic script. */
 	var libbus: Libbus;
 }

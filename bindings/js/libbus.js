@@ -1,28 +1,28 @@
-/* libbus.js: the bus in a page, as a script, behind libbus.mjs as a module, and as the worker that all tabs share.
+/* libbus.js: the bus in a page. It is a script, the code of the module libbus.mjs, and the worker that all tabs share.
  *
  *     const bus = libbus();                                    // or libbus("/prefix")
  *     const off = bus.on("sensors/+/temp", (value, msg) => …); // msg: {topic, value, kept, lost}
  *     bus.onstate = (state, reason) => …;
  *
- * libbus.d.ts has the whole interface, docs/guide/browser.md explains it. */
+ * libbus.d.ts has the whole interface; docs/guide/browser.md explains it. */
 (function (root) {
 	"use strict";
 
 	const KNOBS = {
 		retryMs: 500, maxRetryMs: 10000,
 		answerMs: 5000,
-		openMs: 10000, // a stream that waits in the server's or the browser's queue gets no error
+		openMs: 10000, // a stream that waits in the server's or the browser's queue reports no error
 	};
-	const SILENT_BEATS = 2.5; // heartbeats without a sign of life until the connection counts as dead
-	const LOOK_MS = 5000; // how soon after a sleep the clock is looked at
-	const LINGER_MS = 1000; // filters that nobody wants any more stay this long: a new listener often follows
+	const SILENT_BEATS = 2.5; // missed heartbeats until the connection counts as dead
+	const LOOK_MS = 5000; // delay until the clock is checked after a sleep
+	const LINGER_MS = 1000; // filters without a listener stay this long: a new listener often follows
 	const PING_MS = 30000;
-	const END_MS = 2000; // of a server that ends without saying when to come back
-	const WINDOW = 256000, QUEUE = 1024000; // of a tab: what is on its way, and what waits behind that
+	const END_MS = 2000; // for a server that ends without a retry time
+	const WINDOW = 256000, QUEUE = 1024000; // messages of a tab: in transit, and waiting behind those
 
-	const NEW = 0, BEGUN = 1, SETTLED = 2; // a listener: nothing is for it yet; it can resume; it has all that was kept for it
+	const NEW = 0, BEGUN = 1, SETTLED = 2; // a listener: no event yet; it can resume; it has all kept values
 
-	/* MQTT's rule: + is one level, # the parent and all below, and neither is for topics that begin with $. */
+	/* MQTT's rule: + matches one level, # the parent and all levels below; in the first level neither matches a topic that begins with $. */
 	function matches(filter, topic) {
 		const want = filter.split("/"), have = topic.split("/");
 		if (have[0].startsWith("$") && (want[0] === "+" || want[0] === "#"))
@@ -45,7 +45,7 @@
 	};
 	const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
 
-	/* The bits of a float16 as a number. */
+	/* Converts the bits of a float16 to a number. */
 	function half(bits) {
 		const sign = bits >> 15 ? -1 : 1, exponent = bits >> 10 & 31, fraction = bits & 1023;
 		if (exponent === 31)
@@ -53,7 +53,7 @@
 		return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
 	}
 
-	/* An array of numbers out of its JSON; any other value as it is. */
+	/* Makes a typed array of an array of numbers in JSON; returns any other value as it is. */
 	function revived(_, value) {
 		if (!value || typeof value.$numbers !== "string" || typeof value.$bytes !== "string" || !Array.isArray(value.$shape))
 			return value;
@@ -67,7 +67,7 @@
 		}
 	}
 
-	/* JSON.parse(), for what JSON lacks. */
+	/* JSON.parse() with large integers and arrays of numbers. */
 	function parse(text) {
 		if (/\d{16}/.test(text))
 			text = text.replace(TOKENS, (token) =>
@@ -77,7 +77,7 @@
 
 	/* --- the connection ----------------------------------------------------------------------- */
 
-	/* Whether the event with id a is b or before it, in the same epoch. A k behind the position does not count. */
+	/* Whether event a is not after event b, in the same epoch. A k after the position is ignored. */
 	function within(a, b) {
 		const [cutA, cutB] = [a, b].map((id) => id.lastIndexOf("-") + 1);
 		return a.slice(0, cutA) === b.slice(0, cutB) && parseInt(a.slice(cutA), 16) <= parseInt(b.slice(cutB), 16);
@@ -85,7 +85,7 @@
 
 	const filtersOf = (listeners) => new Set(listeners.map(({ filter }) => filter));
 
-	/* One connection to the server, for clients: tabs of the worker, or Bus objects of a tab without one. A client has
+	/* One connection to the server, for its clients: tabs of the worker, or Bus objects of a tab without a worker. A client has
 	 * send(kind, ...) and listeners by number, each with
 	 *   at      the id up to which it has all; empty: none yet
 	 *   asked   the connection that was opened for it, whose kept values it gets; 0: none so far
@@ -110,7 +110,7 @@
 		}
 
 		on(client, n, filter, past) {
-			// Messages of a filter that others have are here already: only what is kept has to be asked for.
+			// Messages of a filter that another listener has arrive already: only its kept values must be requested.
 			const same = this.live && !past && this.listeners().find((each) => each.phase && each.filter === filter);
 			client.listeners.set(n, { n, filter, past, at: same?.at || "", asked: 0, phase: same ? BEGUN : NEW });
 			this.reopen(0);
@@ -135,7 +135,7 @@
 			return [...this.clients].flatMap((client) => [...client.listeners.values()]);
 		}
 
-		/* Later: on() comes in groups, and one connection is enough for the group. A connection that brings kept values
+		/* Delayed: calls of on() arrive in groups, and one connection serves the group. A connection that brings kept values
 		 * stays until it has brought them. */
 		reopen(ms) {
 			const all = this.listeners();
@@ -146,7 +146,7 @@
 				this.after("open", ms, () => this.settling || this.connect());
 		}
 
-		/* guess: the reason if events do not arrive and no other is known. */
+		/* guess: the reason to report if no events arrive and no other reason is known. */
 		connect(guess = "") {
 			this.drop();
 			const all = this.listeners(), serial = ++this.serial;
@@ -165,7 +165,7 @@
 			for (const filter of filters)
 				query.append("filter", filter);
 			this.count = filters.size;
-			// k: a filter is both old and new. Then all that is kept comes again, and the history of what is new.
+			// k: a filter is both old and new. Then all kept values arrive again, and the history of the new listeners.
 			let again = "";
 			for (const filter of news) {
 				if (old.has(filter))
@@ -180,7 +180,7 @@
 				if (!each.at)
 					each.phase = NEW;
 			}
-			let marks = wanted.length > 0 && (since || past); // the server says who begins where, and when all have begun
+			let marks = wanted.length > 0 && (since || past); // the server says where each listener begins, and when all have begun
 			this.address = this.url + "?" + query;
 
 			const source = this.source = new EventSource(this.address);
@@ -188,7 +188,7 @@
 			const hear = (name, fn) => source.addEventListener(name, ({ data, lastEventId: id }) => {
 				this.heard = Date.now();
 				fn(data, id);
-				// At the same position an id without its k says that all kept values came. A history that begins lies before.
+				// At the same position an id without k means that all kept values have arrived. The start of a history lies before it.
 				for (const each of this.listeners())
 					if (each.phase && id && name !== "begin" && (!within(id, each.at) || within(each.at, id)))
 						each.at = id;
@@ -234,7 +234,7 @@
 			});
 			hear("gap", (data) => this.tell("lost", null, JSON.parse(data).lost));
 			hear("reset", (data, id) => {
-				// All begin again with what is kept; history is asked for by the next connection.
+				// All listeners begin again with kept values; the next connection requests history.
 				for (const each of this.listeners())
 					each.asked &&= each.phase || !each.past ? serial : 0;
 				marks = false;
@@ -256,7 +256,7 @@
 			source.onerror = () => this.lose(this.guess);
 		}
 
-		/* Sends to every client, or to those with a listener that is wanted. */
+		/* Sends to every client, or only to those with a wanted listener. */
 		tell(kind, wanted, data) {
 			for (const client of this.clients) {
 				const to = wanted ? [...client.listeners.values()].filter(wanted) : [];
@@ -265,7 +265,7 @@
 			}
 		}
 
-		/* By the wall clock: timers stand still while a laptop sleeps. */
+		/* Uses the wall clock: timers stop while a laptop sleeps. */
 		look() {
 			if (!this.source)
 				return;
@@ -288,12 +288,12 @@
 			this.after("open", atLeastMs + most * (0.2 + 0.8 * Math.random()), () => this.ask());
 		}
 
-		/* EventSource hides what the server said; ask, then try again, wait longer, or give up. */
+		/* EventSource hides the server's answer: request it, then retry, wait longer, or give up. */
 		async ask() {
 			const { serial, server } = this;
 			const { answer, reason, filter } = await request(this.address + "&libbus-ask", server, this.answerMs);
 			if (this.state !== "reconnecting" || serial !== this.serial)
-				return; // nobody listens any more, or connecting anew for other filters
+				return; // no listener is left, or a new connection for other filters is under way
 			const status = answer ? answer.status : 0;
 			if (!reason)
 				return this.connect(held(server));
@@ -303,7 +303,7 @@
 			this.retry(status ? (Number(answer.headers.get("Retry-After")) || 0) * 1000 : 0);
 		}
 
-		/* Closes the clients that want the filter, or all if none does; the others go on. */
+		/* Closes the clients with this filter, or all if none has it; the others continue. */
 		refuse(reason, filter) {
 			const wants = (client) => [...client.listeners.values()].some((each) => each.filter === filter);
 			const all = [...this.clients], those = all.filter(wants);
@@ -332,7 +332,7 @@
 		}
 	}
 
-	/* The answer, and why it is not the one that was wanted: empty if it is. */
+	/* Returns the answer, and the reason why it is not an event stream; empty if it is. */
 	async function request(address, server, answerMs, options) {
 		let answer = null;
 		try {
@@ -373,7 +373,7 @@
 
 	/* --- the page ----------------------------------------------------------------------------- */
 
-	const streams = new Map(); // of this tab, or the one of this worker
+	const streams = new Map(); // the stream of this tab or of this worker
 	let count = 0;
 
 	function streamOf(name) {
@@ -388,7 +388,7 @@
 			Object.assign(this, { staleAfter, worker, answerMs: knobs.answerMs });
 			const url = new URL(prefix + "/events", root.document?.baseURI).href;
 			this.base = url.slice(0, -"/events".length);
-			// Tabs with the same name share a worker; the number is that of their protocol.
+			// Tabs with the same name share a worker; the number is the version of their protocol.
 			this.name = JSON.stringify([url, knobs, 2]);
 			this.script = worker ||
 				(script.startsWith(root.origin + "/") && /\/libbus\.js(\?|$)/.test(script) ? script : this.base + "/static/libbus.js");
@@ -396,20 +396,20 @@
 			this.reason = "";
 			this.retries = this.missing = this.taken = 0;
 			this.onstate = this.onlost = this.onreset = this.ondenied = null;
-			this.warned = new Set(); // reasons that the console shows
+			this.warned = new Set(); // reasons already in the console
 			this.fns = new Map();
 			this.timers = {};
 			this.share();
 			if (root.document) {
 				document.addEventListener("visibilitychange", () => document.hidden || this.ping());
-				// A page that goes away, perhaps to come back by the Back button, holds no connection.
+				// A hidden page holds no connection; it may return by the Back button.
 				addEventListener("pagehide", () => this.tell("leave"));
 				addEventListener("pageshow", ({ persisted }) => persisted && this.state !== "closed" && this.again(
-					"the browser had put this page aside"));
+					"the browser had suspended this page"));
 			}
 		}
 
-		/* Calls fn(value, msg) for every message that matches; returns a function that ends it. */
+		/* Calls fn(value, msg) for every matching message; returns a function that ends the listener. */
 		on(filter, fn, { last, since } = {}) {
 			const n = ++count, past = last ? "last=" + last : since ? "since=" + since : "";
 			this.fns.set(n, { fn, told: [n, filter, past] });
@@ -467,7 +467,7 @@
 			this.shared = false;
 			clearTimeout(this.timers.ping);
 			if (reason)
-				this.warn(reason + ": this tab has a connection of its own");
+				this.warn(reason + ": this tab uses a separate connection");
 			this.stream = streamOf(this.name);
 			const began = this.state !== "connecting";
 			this.again();
@@ -475,7 +475,7 @@
 				this.reset(reason);
 		}
 
-		/* Brings the listeners to a stream that does not know them. */
+		/* Adds the listeners to a new stream. */
 		again(reason) {
 			if (this.stream)
 				this.stream.join(this);
@@ -494,7 +494,7 @@
 				this.port?.postMessage([kind, ...rest]);
 		}
 
-		/* Twice the time: a page that was busy itself finds the answer after the first. */
+		/* Waits twice: a page that was busy itself finds the answer after the first wait. */
 		ping() {
 			this.tell("check");
 			if (!this.port)
@@ -506,7 +506,7 @@
 
 		pong() {}
 
-		/* --- what the stream says --------------------------------------------------------------- */
+		/* --- messages of the stream ------------------------------------------------------------- */
 
 		message(text, to) {
 			const msg = parse(text);
@@ -577,7 +577,7 @@
 			this[kind](...rest);
 		}
 
-		/* The worker sends no more than WINDOW ahead. */
+		/* The worker sends at most WINDOW messages ahead. */
 		acknowledge(text) {
 			this.taken += weight(["message", text]);
 			if (this.taken > WINDOW / 4) {
@@ -592,7 +592,7 @@
 		this.timers[name] = setTimeout(fn, ms);
 	};
 
-	/* A page's mistake is the page's: it shows in the console, and the next listener still runs. */
+	/* An exception of a listener shows in the console, and the next listener still runs. */
 	function guarded(fn) {
 		try {
 			fn();
@@ -605,8 +605,8 @@
 
 	const weight = ([kind, text]) => kind === "message" ? text.length + 1000 : 0;
 
-	/* A tab of this worker. A slow or frozen tab loses its oldest messages, which it counts, and delays no other tab. All that it is
-	 * told stays in order, but for signs of life. */
+	/* A tab of this worker. A slow or frozen tab loses its oldest messages, which are counted, and delays no other tab. Everything
+	 * sent to a tab stays in order, except heartbeats. */
 	class Tab {
 		constructor(port, stream) {
 			this.port = port;
@@ -651,7 +651,7 @@
 	if ("onconnect" in root)
 		root.onconnect = ({ ports: [port] }) => new Tab(port, streamOf(root.name));
 
-	/* Where this script came from is where its events are; a copy of it elsewhere takes the default. */
+	/* The events are on the server of this script; a copy of the script elsewhere uses the default prefix. */
 	const libbus = (prefix, options) => {
 		const [, home] = libbus.src.match(/^(.*)\/static\/libbus\.js/) || [null, "/bus"];
 		return new Bus((prefix ?? home).replace(/\/$/, ""), options, libbus.src);

@@ -1,4 +1,4 @@
-/* plot.js: the last seconds of some numbers, as lines on a canvas.
+/* plot.js: draws the last seconds of some numbers as lines on a canvas.
  *
  *     const plot = livePlot(element, { range: [0, 100], label: (y) => `${y} %`, fill: true });
  *     plot.draw({
@@ -8,8 +8,8 @@
  *     plot.destroy();
  *
  * The canvas fills the element, which needs a size from CSS. Points ascend in time; null breaks a line. draw() keeps
- * its argument, and draws it again when the size, the theme or the pixel ratio changes. Options, with their defaults:
- *   range   [low, high], or a function of the lowest and the highest number in sight (adds a tenth at both ends)
+ * its argument, and redraws it when the size, the theme or the pixel ratio changes. Options, with their defaults:
+ *   range   [low, high], or a function of the lowest and the highest visible number (adds a tenth at both ends)
  *   label   returns the text of a tick of the y axis (String)
  *   fill    true: a line without others has a tint below it (false)
  *   text, grid   CSS variables of the element, as a line's colour is ("--soft", "--line") */
@@ -32,7 +32,7 @@
 		return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 	}
 
-	/* The pieces of a line between its gaps. */
+	/* Returns the pieces of a line between its gaps. */
 	function pieces(points) {
 		const all = [[]];
 		for (const point of points)
@@ -40,7 +40,7 @@
 		return all.filter((piece) => piece.length > 0);
 	}
 
-	/* [low, high] of the y axis; null if it depends on numbers and none is in sight. */
+	/* Returns [low, high] of the y axis; null if it depends on numbers and none is visible. */
 	function bounds(range, points, from, until) {
 		if (Array.isArray(range))
 			return range;
@@ -56,11 +56,11 @@
 	function livePlot(element, { range = withRoom, label = String, fill = false, text = "--soft", grid = "--line" } = {}) {
 		const canvas = element.appendChild(document.createElement("canvas"));
 		const ctx = canvas.getContext("2d"), style = getComputedStyle(canvas);
-		// Without a transition, colour() reads the colour it has just set.
+		// No transition: colour() reads the colour right after setting it.
 		Object.assign(canvas.style, { display: "block", width: "100%", height: "100%", transition: "none" });
 		let shown = null, scale, left = LEFT, right, bottom;
 
-		/* A canvas knows no CSS variables; the style of its element does. */
+		/* A canvas does not resolve CSS variables; the style of its element does. */
 		function colour(name) {
 			canvas.style.color = `var(${name})`;
 			return style.color;
@@ -69,7 +69,7 @@
 		function redraw() {
 			const box = canvas.getBoundingClientRect();
 			scale = devicePixelRatio;
-			// Browsers round the edges of a box to pixels of the screen: with as many, a canvas is sharp.
+			// Browsers round the edges of a box to device pixels: a canvas with the same number of pixels is sharp.
 			canvas.width = Math.round(box.right * scale) - Math.round(box.left * scale);
 			canvas.height = Math.round(box.bottom * scale) - Math.round(box.top * scale);
 			right = box.width - RIGHT;
@@ -85,7 +85,7 @@
 			ctx.font = `${FONT_PX}px ${style.fontFamily}`;
 			drawLevels(known ? ticks(low, high, (bottom - TOP) / TICK_PX) : [], y);
 			drawMarks(marks.filter((ago) => ago <= span), (ago) => x(now - ago));
-			ctx.rect(left, TOP - LINE_PX, right - left + LINE_PX, bottom - TOP + 2 * LINE_PX); // a line at an edge is whole
+			ctx.rect(left, TOP - LINE_PX, right - left + LINE_PX, bottom - TOP + 2 * LINE_PX); // keeps a line at an edge whole
 			ctx.clip();
 			lines.forEach((line) => drawLine(line, x, y));
 		}
@@ -100,7 +100,7 @@
 			levels.forEach((number, i) => ctx.fillText(names[i], left - LABEL_GAP_PX, y(number)));
 		}
 
-		/* From now on back; a label that would touch the one before is left out. */
+		/* Draws the labels from now backwards; omits a label that would touch the last one. */
 		function drawMarks(marks, x) {
 			let free = right + RIGHT;
 			ctx.textAlign = "center";
@@ -132,7 +132,7 @@
 		sizes.observe(canvas);
 		themes.observe(document.documentElement, { attributes: true });
 		matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, ended);
-		addEventListener("resize", redraw, ended); // also a change of the pixel ratio
+		addEventListener("resize", redraw, ended); // fires on a change of the pixel ratio too
 
 		return {
 			draw: (data) => { shown = data; redraw(); },

@@ -1,6 +1,6 @@
 """The pytest plugin of libbus: the fixtures bus, named_bus and open_bus.
 
-It lies beside the package, and imports it when a test asks for a fixture: test runs that use no bus do not load libbus.
+It lies beside the package and imports it when a test uses a fixture: test runs without a bus do not load libbus.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
     from libbus.testing import Bus
 
-# How long callbacks have, when a test has ended, to handle what it published.
+# Seconds that callbacks have after a test to handle its messages.
 SETTLE_S = 1.0
 
-HINT = "(a test that expects this takes it out of bus.failures)"
+HINT = "(a test that expects this exception removes it from bus.failures)"
 
 buses_key = pytest.StashKey[Any]()
 
 
 @pytest.fixture
 def open_bus(request: pytest.FixtureRequest) -> Iterator[Callable[..., Bus]]:
-    """Opens buses, which are closed after the test: open_bus() a private one; open_bus("home") one with a name, in a
-    directory of the test, where the same name is the same bus. Takes the arguments of libbus.Bus(). The test fails
-    if a callback raises."""
+    """Opens buses and closes them after the test: open_bus() a private one; open_bus("home") a named one, in a directory of
+    the test, where the same name is the same bus. Takes the arguments of libbus.Bus(). The test fails if a callback raises."""
     from libbus.testing import Bus
 
     buses: list[Bus] = []
@@ -58,8 +57,8 @@ def bus(open_bus: Callable[..., Bus]) -> Bus:
 
 @pytest.fixture
 def named_bus(open_bus: Callable[..., Bus]) -> Bus:
-    """A libbus.Bus with a name, in a directory of this test. open_bus(named_bus.name) joins it once more, and so
-    does libbus.Bus(named_bus.name, directory=named_bus.directory) in another process."""
+    """A named libbus.Bus, in a directory of this test. open_bus(named_bus.name) joins it once more, and so does
+    libbus.Bus(named_bus.name, directory=named_bus.directory) in another process."""
     return open_bus("test")
 
 
@@ -67,7 +66,7 @@ def named_bus(open_bus: Callable[..., Bus]) -> Bus:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, None]:
-    """Here, since what fails in a fixture's end is an error beside a test that has passed."""
+    """Checks here: a failure in a fixture's teardown would be an error beside a passed test."""
     outcome = yield
     if call.when != "call" or not (text := _failures(item.stash.get(buses_key, []))):
         return

@@ -1,6 +1,6 @@
-/* hello.c: one publisher, one listener.   cc hello.c $(pkg-config --cflags --libs libbus) && ./a.out
- * With an address, other programs hear it too:   ./a.out ipc:///tmp/hello.sock
- * and in a second terminal:                      libbus sub --dial ipc:///tmp/hello.sock 'room/#' */
+/* hello.c: one publisher, one subscriber.   cc hello.c $(pkg-config --cflags --libs libbus) && ./a.out
+ * With an address, other programs get the message too:   ./a.out ipc:///tmp/hello.sock
+ * and in a second terminal:                              libbus sub --dial ipc:///tmp/hello.sock 'room/#' */
 #include <libbus/libbus.h>
 #include <stdio.h>
 
@@ -20,7 +20,7 @@ main(int argc, char **argv)
 	    .topic = "room/kitchen/temperature",
 	    .data = "21.5",
 	    .len = 4,
-	    .flags = BUS_MSG_RETAIN, /* whoever connects later still gets it */
+	    .flags = BUS_MSG_RETAIN, /* late joiners get it too */
 	};
 	struct bus *bus = NULL;
 	int err = bus_open(NULL, NULL, &bus);

@@ -19,7 +19,7 @@ read_cpu(struct host *host)
 		double busy, rest;
 		bool known;
 
-		/* Guests are counted in user and nice already. */
+		/* user and nice already include the guests. */
 		if (sscanf(line, "%127s %llu %llu %llu %llu %llu %llu %llu %llu", cpu, &user, &nice,
 			&sys, &idle, &io, &irq, &soft, &steal) < 5)
 			continue;
@@ -104,7 +104,7 @@ read_disks(struct host *host)
 		if (sscanf(line, "%*u %*u %63s %*u %*u %llu %*u %*u %*u %llu", disk, &read,
 			&written) != 3)
 			continue;
-		/* A partition has no folder there, and a loop, ram or mapped disk no device in it. */
+		/* A partition has no folder there; the folder of a loop, ram or mapped disk has no device. */
 		snprintf(device, sizeof device, "sys/block/%s/device", disk);
 		if (!file_exists(host->root, device))
 			continue;

@@ -39,7 +39,7 @@ join(const char *const levels[], char *ret_topic, size_t cap)
 	}
 }
 
-/* --- counters: a rate is how much one grew since the round before ----------------------------------- */
+/* --- counters: a rate is the growth of a counter since the last round ------------------------------- */
 
 enum { COUNTER_NAME_CAP = 96 };
 
@@ -58,7 +58,7 @@ remember(struct round *round, const char *name, uint64_t value)
 
 		counter = realloc(round->counters, cap * sizeof *counter);
 		if (counter == NULL)
-			return; /* costs the next round this rate, no more */
+			return; /* only this rate is missing in the next round */
 		round->counters = counter;
 		round->cap = cap;
 	}
@@ -70,7 +70,7 @@ remember(struct round *round, const char *name, uint64_t value)
 static const struct counter *
 recall(const struct round *round, const char *name, size_t guess)
 {
-	/* Files list the same things in the same order, so the guess is nearly always right. */
+	/* Files list the same entries in the same order, so the guess is nearly always right. */
 	if (guess < round->count && strcmp(round->counters[guess].name, name) == 0)
 		return &round->counters[guess];
 	for (size_t i = 0; i < round->count; i++)
@@ -252,7 +252,7 @@ host_read(struct host *host, int64_t now_ns, host_reading_fn fn, void *arg)
 		readers[i](host);
 	close(host->root);
 
-	/* What did not show up this time is forgotten: a new device of its name starts anew. */
+	/* Forget the counters that this round did not see: a new device of that name starts without a rate. */
 	old = host->before;
 	host->before = host->now;
 	host->now = old;

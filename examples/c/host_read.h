@@ -1,6 +1,6 @@
-/* host_read.h: what a Linux machine says about itself in /proc and /sys, as topics and numbers.
- * What is missing, broken or not known yet (a rate needs two rounds) gives no reading: no number is
- * invented. README.md beside this file lists topics and units. */
+/* host_read.h: reads the state of a Linux machine from /proc and /sys, as topics and numbers. A value
+ * that is missing, broken or not known yet (a rate needs two rounds) gives no reading. README.md beside
+ * this file lists topics and units. */
 #ifndef HOST_READ_H
 #define HOST_READ_H
 
@@ -23,14 +23,14 @@ typedef void (*host_reading_fn)(void *arg, const struct host_reading *reading);
 struct host *host_new(const char *root);
 void host_free(struct host *host);
 
-/* Reads every source once and calls fn for each number found. now_ns, a monotonic time, is what rates
- * divide by. false: root could not be opened, see errno. */
+/* Reads every source once and calls fn for each number found. Rates use now_ns, a monotonic time.
+ * false: root could not be opened, see errno. */
 bool host_read(struct host *host, int64_t now_ns, host_reading_fn fn, void *arg);
 
-/* The name of the machine as one topic level; false if root does not tell. */
+/* Writes the name of the machine as one topic level. false: root does not have it. */
 bool host_name(const char *root, char *ret_name, size_t cap);
 
-/* Copies text as one level of a topic: what means something there, or does not print, becomes _. */
+/* Copies text as one level of a topic. Characters with a meaning there, and unprintable ones, become _. */
 void host_level(const char *text, char *ret_level, size_t cap);
 
 #endif

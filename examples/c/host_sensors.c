@@ -1,4 +1,4 @@
-/* host_sensors.c: publishes what this machine measures about itself, once a second. Try --help. */
+/* host_sensors.c: publishes the load and the sensors of this machine, once a second. Try --help. */
 #define _POSIX_C_SOURCE 200809L
 #include <libbus/libbus.h>
 
@@ -16,13 +16,12 @@ static const char help[] =
     "Usage: host_sensors [--bus NAME] [--listen URL]... [--dial URL]... [--print] [OPTION]...\n"
     "\n"
     "Publishes CPU load, memory, disk and network rates and temperatures of this machine\n"
-    "on topics like host/NAME/cpu/0, each as one number, retained. What the machine does\n"
-    "not have is not published; rates begin with the second round.\n"
+    "on topics like host/NAME/cpu/0, each as one number, retained. Missing sensors are not\n"
+    "published; rates begin with the second round.\n"
     "\n"
-    "  --bus NAME      publish on the bus of that name: all programs of this user that open it\n"
-    "                  are on it\n"
-    "  --listen URL    let other programs connect here: ipc:///tmp/host.sock, tcp://127.0.0.1:5555\n"
-    "  --dial URL      connect there, and again whenever the connection is lost\n"
+    "  --bus NAME      publish on this named bus; every program of this user may open it\n"
+    "  --listen URL    accept connections at ipc:///tmp/host.sock, tcp://127.0.0.1:5555\n"
+    "  --dial URL      connect to this address, and reconnect when the connection is lost\n"
     "  --print         print each topic and value too\n"
     "  --interval MS   milliseconds from round to round (1000)\n"
     "  --count N       end after N rounds\n"
@@ -34,7 +33,7 @@ static const char help[] =
     "  host_sensors --bus sensors\n"
     "  libbus sub sensors 'host/+/temperature/#'\n"
     "\n"
-    "Status: 0 ended by --count, Ctrl-C or SIGTERM; 1 a failure; 2 a wrong option.\n";
+    "Exit status: 0 ended by --count, Ctrl-C or SIGTERM; 1 failure; 2 wrong option.\n";
 
 enum status { STATUS_OK, STATUS_FAILED, STATUS_USAGE };
 
@@ -46,7 +45,7 @@ struct address {
 struct options {
 	struct address *addresses;
 	int address_count;
-	const char *root, *host, *bus; /* bus NULL: a private one, for its links */
+	const char *root, *host, *bus; /* bus NULL: a private bus with links */
 	long interval_ms, count;
 	bool print, help;
 };
@@ -91,7 +90,7 @@ now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* Waits until time_ns. false: a signal asks to end. */
+/* Waits until time_ns. false: a signal told the program to end. */
 static bool
 wait_until(int64_t time_ns, const sigset_t *ends)
 {
@@ -155,7 +154,7 @@ run(const struct options *options, struct publisher *publisher, struct host *hos
 		if (fflush(stdout) != 0)
 			return STATUS_FAILED;
 		next += interval;
-		if (next < now_ns()) /* a sensor took its time: no rounds to make up for */
+		if (next < now_ns()) /* a sensor was slow: skip the rounds that are due */
 			next = now_ns();
 	}
 	return STATUS_OK;
@@ -231,14 +230,13 @@ parse(int argc, char **argv, struct options *options)
 		}
 	}
 	if (optind < argc) {
-		fprintf(
-		    stderr, "host_sensors: %s: not an option; --help lists them\n", argv[optind]);
+		fprintf(stderr, "host_sensors: %s: unexpected argument; --help lists the options\n",
+		    argv[optind]);
 		return false;
 	}
 	if (options->address_count == 0 && options->bus == NULL && !options->print) {
-		fprintf(stderr,
-		    "host_sensors: nobody would hear it: give --bus NAME, --listen URL, "
-		    "--dial URL or --print\n");
+		fprintf(stderr, "host_sensors: no destination: give --bus NAME, --listen URL, "
+				"--dial URL or --print\n");
 		return false;
 	}
 	return true;
@@ -266,7 +264,7 @@ main(int argc, char **argv)
 		host_level(options.host, name, sizeof name);
 	} else if (!host_name(options.root, name, sizeof name)) {
 		fprintf(stderr,
-		    "host_sensors: %s/proc does not tell the host's name: check --root, "
+		    "host_sensors: %s/proc does not have the host's name: check --root, "
 		    "or give --host NAME\n",
 		    options.root);
 		goto free_addresses;
@@ -285,7 +283,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "host_sensors: %s: %s\n", options.bus != NULL ? options.bus : "bus",
 		    bus_strerror(err));
 
-	bus_close(publisher.bus, 1000); /* up to a second for what is on its way */
+	bus_close(publisher.bus, 1000); /* waits up to a second for queued messages */
 	bus_packer_free(publisher.packer);
 	host_free(host);
 free_addresses:

@@ -1,4 +1,4 @@
-/* host_source.h: what the sources of host_read.c are written with. */
+/* host_source.h: helpers for the sources of host_read.c. */
 #ifndef HOST_SOURCE_H
 #define HOST_SOURCE_H
 
@@ -31,10 +31,10 @@ struct host {
 void give(struct host *host, const char *const levels[], double value);
 void give_bytes(struct host *host, const char *const levels[], uint64_t bytes);
 
-/* Gives how fast count grew since the round before; nothing if growth() says so. */
+/* Gives the rate of count since the last round; nothing if growth() returns false. */
 void give_rate(struct host *host, const char *const levels[], uint64_t count);
 
-/* false: not counted in the round before, or smaller than there (it wrapped or was reset). */
+/* false: the last round did not count it, or it is smaller now (it wrapped or was reset). */
 bool growth(struct host *host, const char *name, uint64_t count, double *ret_growth);
 
 /* --- files: false or NULL when there is none or it cannot be read ------------------------------------- */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The name that a driver gives to what it measures, or the next best. */
+/* The driver's label for a channel, or the best substitute. */
 static void
 read_label(int dir, const char *path, const char *otherwise, char *ret_label, size_t cap)
 {
@@ -119,7 +119,7 @@ read_factor(int folder, const char *channel, const char *kind, const char *facto
 		*ret = 0;
 		return true;
 	}
-	/* Without a scale nobody knows what the raw number means. */
+	/* Without a scale the raw number has no unit. */
 	return read_number(folder, path, ret);
 }
 
@@ -206,7 +206,7 @@ read_w1_device(void *arg, int folder, const char *device)
 	char path[TOPIC_CAP];
 	double milli;
 
-	/* Each read makes the thermometer measure anew, so only one of the two files is asked. */
+	/* Each read starts a new measurement, so only one of the two files is read. */
 	if (file_exists(folder, within(&path, device, "temperature"))) {
 		if (!read_number(folder, path, &milli))
 			return;

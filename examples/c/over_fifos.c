@@ -14,7 +14,7 @@ use(struct bus *bus, const char *what, const char *address)
 	    .topic = "room/kitchen/temperature",
 	    .data = "21.5",
 	    .len = 4,
-	    .flags = BUS_MSG_RETAIN, /* whoever dials later still gets it */
+	    .flags = BUS_MSG_RETAIN, /* late joiners get it too */
 	};
 	const struct bus_msg *msg;
 	struct bus_mailbox *mbox = NULL;

@@ -1,5 +1,5 @@
-/* A transport of one's own: fifo:///path. A listener has a FIFO there, in which those who dial write the names of a new pair
- * of FIFOs, one for each direction. A handle is two descriptors, to read and to write. docs/own-transport.md */
+/* A custom transport: fifo:///path. A listener has a FIFO at path. A dialler writes the names of a new pair of FIFOs into it,
+ * one for each direction. A handle is two descriptors, to read and to write. docs/own-transport.md */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <libbus/libbus.h>
@@ -24,12 +24,12 @@ fifo_open(const char *in, const char *out, int how, void **ret_handle)
 
 	if (fd == NULL)
 		return BUS_E_NOMEM;
-	fd[1] = open(out, how | O_NONBLOCK | O_CLOEXEC); /* O_WRONLY: only where somebody reads */
+	fd[1] = open(out, how | O_NONBLOCK | O_CLOEXEC); /* O_WRONLY: fails without a reader */
 	fd[0] = in == NULL ? -1 : open(in, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	*ret_handle = fd;
 	if (fd[1] >= 0 && lseek(fd[1], 0, SEEK_CUR) < 0 && (in == NULL || fd[0] >= 0))
 		return 0;
-	fifo_close(fd); /* nobody reads, or it is a file of another kind, left as it was */
+	fifo_close(fd); /* no reader, or a file of another kind, which is left alone */
 	return BUS_E_SYS;
 }
 
@@ -39,7 +39,7 @@ fifo_listen(void *arg, const char *path, void **ret_listener)
 	(void)arg;
 	if (fifo_open(NULL, path, O_WRONLY, ret_listener) == 0)
 		return fifo_close(*ret_listener), BUS_E_ADDRESS_TAKEN;
-	mkfifo(path, 0600); /* or there is one already: it stays, as a device would */
+	mkfifo(path, 0600); /* an existing FIFO stays, as a device would */
 	return fifo_open(path, path, O_RDWR, ret_listener);
 }
 
@@ -51,7 +51,8 @@ fifo_accept(void *listener, int timeout_ms, void **ret_conn)
 
 	if (poll(&in, 1, timeout_ms) != 1 || read(in.fd, pair, sizeof pair) != sizeof pair)
 		return BUS_E_TIMEDOUT;
-	return fifo_open(pair[0], pair[1], O_RDWR, ret_conn) < 0 ? BUS_E_TIMEDOUT : 0; /* it left */
+	return fifo_open(pair[0], pair[1], O_RDWR, ret_conn) < 0 ? BUS_E_TIMEDOUT
+								 : 0; /* the peer closed its end */
 }
 
 static int

@@ -151,7 +151,7 @@ class Program:
 
 def test_without_the_password_nothing_is_read_or_written(server):
     guest = Program(server, "eve", "bob")
-    assert "This name and this password do not belong together." in guest.page[1]
+    assert "The name or the password is wrong: try again." in guest.page[1]
     status, reason = guest.ask("/bus/events?last=30&filter=chat/cellar/%2B")
     assert status == 403 and "may not listen" in reason
     assert guest.publish(**{"X-Libbus": "1"}) == 403

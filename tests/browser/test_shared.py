@@ -270,7 +270,7 @@ def test_a_worker_that_does_not_load_leaves_each_tab_its_own_connection(browser,
     (line,) = [
         line["message"] for line in browser.get_log("browser") if "libbus: " in line["message"]
     ]
-    assert "libbus.js does not start: this tab has a connection of its own" in line
+    assert "libbus.js does not start: this tab uses a separate connection" in line
 
 
 def test_history_comes_before_what_is_new_and_to_whom_it_is_for(browser, script, tabs):

@@ -191,7 +191,7 @@ def shell(hub):
     return hub.on(hub.lab.a, hub.lines("shell")[0], shell=True)
 
 
-def test_what_the_hub_prints_connects_c_python_and_a_shell(hub):
+def test_the_printed_lines_connect_c_python_and_a_shell(hub):
     programs = [paste(hub) for paste in (c_program, python_script, shell)]
     hub.hub.shows("^home: 3 peers")
     hub.publish("room/door", "open")
@@ -199,7 +199,7 @@ def test_what_the_hub_prints_connects_c_python_and_a_shell(hub):
         program.shows("^room/door .?open")
 
 
-def test_peers_of_the_hub_hear_each_other(hub):
+def test_peers_of_the_hub_get_each_others_messages(hub):
     hears = shell(hub)
     hub.hub.shows("^home: 1 peers")
     command = hub.lines("shell")[0].replace(" sub ", " pub ").removesuffix(" '#'")
@@ -231,7 +231,7 @@ with socket.create_connection(('10.1.0.2', {PORT})) as s:
     ],
     ids=["password", "unknown", "none", "http", "tls", "many"],
 )
-def test_owner_is_told_in_words_who_was_refused(hub, command, words):
+def test_explain_peers_names_refused_peers_with_reasons(hub, command, words):
     hub.on(hub.lab.a, command, shell=True)
     eventually(lambda: words in hub.peers(), f"{words} in {hub.peers()}")
     shown = hub.peers()

@@ -126,7 +126,7 @@ def test_a_peer_that_is_stopped(lab, measured, end):
     pair.account()
 
 
-def test_a_dialler_that_gets_another_address(lab, measured):
+def test_a_dialler_whose_address_changes(lab, measured):
     pair = Pair(lab)
     pair.flows()
     began = time.monotonic()
@@ -137,7 +137,7 @@ def test_a_dialler_that_gets_another_address(lab, measured):
     pair.account()
 
 
-def test_a_listener_that_gets_another_address_is_found_by_its_name(lab, measured):
+def test_a_listener_whose_address_changes_is_found_by_its_name(lab, measured):
     lab.hosts({"server.lab": ["10.1.0.2"]})
     pair = Pair(lab, SERVER)
     pair.flows()
@@ -201,7 +201,7 @@ def test_a_name_whose_first_address_is_dead(lab, measured):
     fails_and_heals(Pair(lab, SERVER), measured, lab.blackhole, lab.heal)
 
 
-def test_a_name_whose_first_address_takes_connections_and_says_nothing(lab):
+def test_a_name_whose_first_address_accepts_and_stays_silent(lab):
     lab.b.ip("address", "add", f"{NOBODY}/24", "dev", "b0")
     silent = lab.b.node("listen", f"tcp://{NOBODY}:{PORT}")
     silent.signal(signal.SIGSTOP)
@@ -216,14 +216,14 @@ def test_a_name_server_that_fails_leaves_the_address_that_was_good(lab, measured
     fails_and_heals(pair, measured, lab.blackhole, lab.heal)
 
 
-def test_a_name_that_is_unknown_until_later(lab):
+def test_a_name_that_resolves_only_later(lab):
     lab.b.node("listen", ANYWHERE)
     dialler = lab.a.node("dial", SERVER)
     lab.hosts({"server.lab": ["10.1.0.2"]})
     dialler.when("up", 0)
 
 
-def test_a_look_up_under_way_holds_up_no_end(lab):
+def test_a_pending_look_up_does_not_delay_close(lab):
     dialler = lab.a.node("dial", SERVER)
     eventually(lambda: "bus-lookup" in dialler.threads(), "a look-up")
     began = time.monotonic()
@@ -292,7 +292,7 @@ input()
 LOOPBACK = re.compile(r"0100007F:|0{24}01000000:")
 
 
-def test_nothing_listens_beyond_this_machine_unless_it_is_told_to(lab, tmp_path):
+def test_no_default_address_listens_beyond_this_machine(lab, tmp_path):
     tmp_path.chmod(0o700)
     command = lab.a.command(sys.executable, "-c", SCANNED, tmp_path)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:

@@ -149,7 +149,7 @@ def test_pages_that_leave_free_their_places(site):
                 assert json.load(refused)["error"]["code"] == "TOO_MANY_PAGES"
 
 
-def test_a_server_that_is_told_to_stop_sends_its_pages_elsewhere(site):
+def test_the_pages_of_a_stopping_server_reconnect_elsewhere(site):
     with site.page("/bus/events") as page:
         found = stream(page)
         next(found)
@@ -166,12 +166,12 @@ def test_a_server_that_is_told_to_stop_sends_its_pages_elsewhere(site):
         ("filter=a&last=x", 400, "START"),
     ],
 )
-def test_a_request_that_is_refused_says_why(site, query, status, code):
+def test_a_refused_request_gets_the_reason(site, query, status, code):
     with site.page(f"/bus/events?{query}") as answer:
         assert (answer.status, json.load(answer)["error"]["code"]) == (status, code)
 
 
-def test_the_client_is_served_and_asking_takes_no_place(site):
+def test_the_client_is_served_and_a_trial_request_takes_no_place(site):
     with site.page("/bus/static/libbus.js") as answer:
         assert answer.headers["Content-Type"].startswith("text/javascript")
         assert b"EventSource" in answer.read()

@@ -76,7 +76,7 @@ def test_with_workers_topics_are_handled_side_by_side_and_each_in_order(bus):
     asyncio.run(main())
 
 
-def test_a_slow_topic_does_not_hold_up_the_others(bus):
+def test_a_slow_topic_does_not_delay_the_others(bus):
     async def main():
         go_on, seen = asyncio.Event(), []
 
@@ -121,7 +121,7 @@ def test_questions_are_answered_by_async_functions(bus, caplog):
     assert "no such room" in caplog.text
 
 
-def test_what_it_raises_is_logged_and_the_next_message_is_handled(bus, caplog):
+def test_an_exception_is_logged_and_the_next_message_is_handled(bus, caplog):
     async def main():
         seen = []
 

@@ -20,12 +20,12 @@ def test_a_published_value_arrives(bus):
     assert (msg.topic, msg.value, msg.lost, msg.kept) == ("room/kitchen", 21.5, 0, False)
 
 
-def test_publishing_where_nobody_listens_is_fine(bus):
+def test_publishing_without_a_subscriber_is_no_error(bus):
     bus.publish("nobody/here", 1)
     assert bus.stats()["offered"] == 0
 
 
-def test_a_retained_value_waits_for_whoever_subscribes_later(bus):
+def test_a_late_joiner_gets_the_retained_value(bus):
     before = time.time()
     bus.publish("room/kitchen", 20, retain=True)
     bus.publish("room/kitchen", 21, retain=True)
@@ -108,7 +108,7 @@ def test_an_exception_in_a_callback_is_logged_and_stops_nothing(bus, caplog):
     assert "fails" in caplog.text and "on a" in caplog.text and "no good" in caplog.text
 
 
-def test_a_kept_value_comes_only_to_the_callback_that_is_new(bus):
+def test_only_the_new_callback_gets_a_kept_value(bus):
     old, new = [], []
     bus.on("a", old.append)
     bus.publish("a", 1, retain=True)
@@ -159,7 +159,7 @@ def either(request, tmp_path):
         yield bus
 
 
-def test_a_callback_shows_what_is_called_and_whether_it_ended(bus):
+def test_repr_of_a_callback_shows_its_function_and_closed(bus):
     with bus.subscribe("a/#", "b", callback=print) as handle:
         assert repr(handle) == "<libbus.Callback print on a/# b>"
         assert not handle.closed
@@ -179,7 +179,7 @@ def test_a_flush_does_not_wait_for_a_first_message(either):
 
 
 @pytest.mark.parametrize("filters", [("a", "b/#/c"), ("b/#/c", "a")])
-def test_a_callback_with_one_bad_filter_gets_nothing_and_holds_up_no_flush(either, filters):
+def test_a_callback_with_one_bad_filter_gets_nothing_and_blocks_no_flush(either, filters):
     seen = []
     with pytest.raises(libbus.FilterError):
         either.on(*filters)(seen.append)
@@ -188,7 +188,7 @@ def test_a_callback_with_one_bad_filter_gets_nothing_and_holds_up_no_flush(eithe
     assert seen == []
 
 
-def test_flush_waits_for_slow_callbacks_or_says_that_it_did_not(bus):
+def test_flush_waits_for_slow_callbacks_or_times_out(bus):
     let_go = threading.Event()
     bus.on("a", lambda msg: let_go.wait())
     bus.publish("a", 1)
@@ -210,7 +210,7 @@ def url(request, tmp_path_factory):
     }[request.param]
 
 
-def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
+def test_a_link_carries_the_messages_of_the_peers_filters(bus, url, eventually):
     with bus.listen(url) as link, libbus.Bus() as other:
         assert link.state == "up"
         dialled = other.dial(link.url, heartbeat=WATCHDOG)
@@ -227,7 +227,7 @@ def test_a_link_carries_what_the_other_side_wants(bus, url, eventually):
         assert dialled.stats()["received"] >= 1
 
 
-def test_what_a_peer_may_make_a_bus_hold_is_bounded(bus, eventually):
+def test_the_memory_that_a_peer_can_cause_is_bounded(bus, eventually):
     link = bus.listen("tcp://127.0.0.1:0", peer_bytes=1 << 20)
     wanted = bus.subscribe("v/#", max_bytes=8 << 20)
     with libbus.Bus() as other:
@@ -241,7 +241,7 @@ def test_what_a_peer_may_make_a_bus_hold_is_bounded(bus, eventually):
     assert wanted.recv(timeout=WATCHDOG).topic == "v/0"
 
 
-def test_a_link_that_nobody_holds_stays(bus, tmp_path, eventually):
+def test_a_link_without_references_stays(bus, tmp_path, eventually):
     url = bus.listen(f"ipc://{tmp_path}/s").url
     gc.collect()
     with libbus.Bus() as other:
@@ -249,7 +249,7 @@ def test_a_link_that_nobody_holds_stays(bus, tmp_path, eventually):
         eventually(lambda: link.state == "up")
 
 
-def test_a_closed_link_says_so(bus):
+def test_a_closed_link_shows_that_it_is_closed(bus):
     link = bus.listen("tcp://127.0.0.1:0")
     assert "tcp://127.0.0.1:" in repr(link)
     link.close()
@@ -323,7 +323,7 @@ def test_a_message_counts_until_all_its_callbacks_are_called_and_for_those_that_
     go.set()
 
 
-def test_a_flush_that_waits_when_the_bus_is_closed_says_closed(either, eventually):
+def test_a_flush_that_waits_while_the_bus_closes_raises_closed(either, eventually):
     held, errors = Held(either), []
 
     def flush():
@@ -359,7 +359,7 @@ def test_a_callback_that_closes_its_bus_is_the_last_one(either, eventually):
     assert (seen, counted) == ([0, 1, 2, 3, 4, 5], [15])
 
 
-def test_close_counts_what_stayed_undelivered():
+def test_close_counts_undelivered_messages():
     bus = libbus.Bus()
     keeps = bus.subscribe("a")
     for n in range(3):
@@ -368,7 +368,7 @@ def test_close_counts_what_stayed_undelivered():
     assert keeps.closed is True
 
 
-def test_every_call_on_a_closed_bus_says_closed():
+def test_every_call_on_a_closed_bus_raises_closed():
     bus = libbus.Bus()
     sub, link = bus.subscribe("a"), bus.listen("tcp://127.0.0.1:0")
     bus.close()
@@ -439,5 +439,5 @@ def test_threads_that_publish_while_the_bus_closes_see_closed():
             assert not thread.is_alive()
 
 
-def test_what_python_calls_version_is_what_c_says():
+def test_python_and_c_have_the_same_version():
     assert libbus.__version__ == _core.VERSION == "0.1.0"

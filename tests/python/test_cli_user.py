@@ -73,7 +73,7 @@ def test_a_password_comes_from_a_file(user, tmp_path):
     assert status == 1 and "first line is empty" in complaint
 
 
-def test_users_are_listed_with_what_is_special(user, file):
+def test_users_are_listed_with_their_flags(user, file):
     status, names, complaint = user("list")
     assert (status, names) == (0, "") and "no user yet" in complaint
     user("add", "zero", stdin="x")
@@ -124,14 +124,14 @@ def test_a_file_that_others_may_read_is_refused(user, file):
         (["add", "a" * 65], "the name of a user has"),
     ],
 )
-def test_a_wrong_command_line_is_told(user, file, words, complaint):
+def test_a_wrong_command_line_is_an_error(user, file, words, complaint):
     status, printed, complained = user(*words, stdin="x\n")
     assert (status, printed) == (2, "")
     assert complaint in complained
     assert not file.exists()
 
 
-def test_a_password_that_is_none_is_refused(user, file):
+def test_a_malformed_password_is_refused(user, file):
     for password in ("x" * 1025, "a\tb", "\x00\x01"):
         status, _, complaint = user("add", "pico", stdin=password + "\n")
         assert status == 2 and "a password has" in complaint

@@ -75,7 +75,7 @@ def ways(id):
         yield f"{query}&raw&last=99&since=3600", id + "k"
 
 
-def test_no_request_gets_what_is_denied(at_door):
+def test_no_request_gets_a_denied_topic(at_door):
     def may(action, what):
         return "secret" not in what
 

@@ -104,7 +104,7 @@ def test_a_payload_above_the_limit_is_too_big():
         assert everything.recv_nowait() is None
 
 
-def test_an_exception_says_which_limit_was_met_and_by_what(bus):
+def test_an_exception_names_the_limit_and_the_value_beyond_it(bus):
     with (
         libbus.Bus(max_payload=1000) as small,
         pytest.raises(libbus.TooBigError, match=r"^a: .* 1001 bytes, and this bus takes 1000: "),
@@ -118,7 +118,7 @@ def test_an_exception_says_which_limit_was_met_and_by_what(bus):
         libbus.Bus("home", directory="/nowhere/bus")
 
 
-def test_an_exception_without_a_failed_call_takes_no_sentence_of_an_earlier_one(bus):
+def test_an_exception_without_a_failed_call_has_no_text_of_an_earlier_one(bus):
     full = _core.error(CODES["BUS_E_FILTER"], "a/#/b")
     with pytest.raises(libbus.FilterError, match="level 2"):
         bus.subscribe("a/#/b")
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_a_transport_error(bus):
             bus.listen(url)
 
 
-def test_a_file_where_the_socket_should_be_stays_as_it_is(bus, tmp_path):
+def test_a_file_in_place_of_the_socket_is_left_alone(bus, tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(libbus.TransportError, match="left untouched") as caught:
         bus.listen(f"ipc://{tmp_path}/file")
@@ -168,11 +168,14 @@ def test_an_error_can_be_printed_whatever_it_is_about():
 
 
 def test_a_callback_must_be_callable():
-    with libbus.Bus() as bus, pytest.raises(TypeError, match="a callback is a function, not int"):
+    with (
+        libbus.Bus() as bus,
+        pytest.raises(TypeError, match="a callback must be a function, not int"),
+    ):
         bus.subscribe("a", callback=3)
 
 
-def test_what_the_system_refuses_has_its_errno(tmp_path):
+def test_a_refusal_by_the_system_has_its_errno(tmp_path):
     with libbus.Bus() as bus, pytest.raises(libbus.TransportError) as caught:
         bus.listen(f"ipc://{tmp_path}/none/x.sock")
     assert caught.value.errno == errno.ENOENT
@@ -218,7 +221,7 @@ def test_a_decorator_without_parentheses_shows_the_right_form(bus, method):
     decorator = getattr(bus, method)
     with pytest.raises(TypeError, match=rf"^{method}\(\) has no filter: write @bus.{method}\('sen"):
         decorator(lambda msg: None)
-    with pytest.raises(TypeError, match=rf"name at least one filter, like @bus.{method}\('sensors"):
+    with pytest.raises(TypeError, match=rf"give at least one filter, like @bus.{method}\('sensors"):
         decorator()
-    with pytest.raises(TypeError, match="a callback is a function, not int"):
+    with pytest.raises(TypeError, match="a callback must be a function, not int"):
         decorator("a")(3)

@@ -39,7 +39,7 @@ def listener(named, tmp_path, eventually):
         yield sub
 
 
-def test_the_command_tells_of_a_stopped_process(listener, named, explain):
+def test_explain_lists_a_stopped_process(listener, named, explain):
     pid = f"pid {listener.pid:<7} libbus"
     named.publish("room/kitchen", 21.5, retain=True)
     text = explain("room/kitchen")
@@ -57,7 +57,7 @@ def test_the_command_tells_of_a_stopped_process(listener, named, explain):
     assert text.endswith("last value: 21.5\n")
 
 
-def test_what_nobody_gets_is_told_with_the_next_step(named, explain):
+def test_explain_shows_the_next_step_for_a_topic_without_subscribers(named, explain):
     assert explain("room/door") == (
         "other processes that listen: 0; that get it: 0\n"
         "nobody gets it: no filter matches room/door\n"
@@ -75,7 +75,7 @@ def test_a_program_sees_the_other_processes_too(listener, named):
         assert "mailbox 1 gets it by room/+\n" in named.explain("room/kitchen")
 
 
-def test_the_commands_own_questions_are_not_told_of(named, explain):
+def test_explain_does_not_list_itself(named, explain):
     with named.subscribe("a"):
         assert len(re.findall("gets it by", explain("a"))) == 1
         assert "libbus gets" not in explain("a")
@@ -84,7 +84,7 @@ def test_the_commands_own_questions_are_not_told_of(named, explain):
 @pytest.mark.parametrize(
     ("args", "status", "text"),
     [
-        ((), 2, "which bus? Give its name"),
+        ((), 2, "the bus is missing: give its name"),
         (("test",), 2, "give one topic: libbus explain test room/kitchen"),
         (("test", "a", "b"), 2, "give one topic: libbus explain test room/kitchen"),
         (("a/b", "a"), 2, "a/b is not the name of a bus"),
@@ -100,14 +100,14 @@ def test_a_mistake_is_answered_with_the_next_step(named, tmp_path, args, status,
     assert text in done.stderr.decode()
 
 
-def test_help_says_what_it_prints(named):
+def test_help_names_explain_and_its_arguments(named):
     done = run(LIBBUS, "explain", "--help")
     assert done.returncode == 0
     assert done.stdout.decode().startswith("Usage: libbus explain BUS TOPIC [--dir DIR]\n")
     assert "  libbus explain BUS TOPIC " in run(LIBBUS, "--help").stdout.decode()
 
 
-def test_peers_of_another_process_are_told_with_what_was_refused(named, tmp_path, eventually):
+def test_explain_peers_covers_other_processes_and_refusals(named, tmp_path, eventually):
     def peers():
         done = run(LIBBUS, "explain", "test", "--peers", "--dir", tmp_path)
         assert done.returncode == 0, done.stderr.decode()

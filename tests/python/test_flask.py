@@ -59,7 +59,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("asked", ["a", "a/b", "#", "$SYS/x"])
-def test_a_page_may_listen_to_nothing_unless_the_app_says_so(asked):
+def test_a_page_may_listen_to_nothing_by_default(asked):
     app, _ = site()
     answer = app.test_client().get("/bus/events", query_string={"filter": asked})
     assert answer.status_code == 403
@@ -131,7 +131,7 @@ def test_a_stream_begins_with_the_heartbeat_and_beats_in_silence():
     bus.close()
 
 
-def test_a_view_of_your_own_may_show_what_allow_does_not():
+def test_a_view_may_show_topics_outside_allow():
     app, bus = site()
     bus.publish("mine/1", 1, retain=True)
     with opened(app, "/mine") as answer:
@@ -139,7 +139,7 @@ def test_a_view_of_your_own_may_show_what_allow_does_not():
     bus.close()
 
 
-def test_a_page_is_told_how_many_messages_it_lost():
+def test_a_page_gets_the_number_of_lost_messages():
     app, bus = site(allow=["#"])
     with opened(app, "/bus/events?filter=a") as answer:
         found = events(lines(answer))
@@ -159,7 +159,7 @@ def test_a_page_is_told_how_many_messages_it_lost():
     bus.close()
 
 
-def test_a_payload_that_is_not_what_it_says_reaches_the_page_as_bytes():
+def test_a_payload_that_does_not_match_its_type_reaches_the_page_as_bytes():
     app, bus = site(allow=["#"])
     with opened(app, "/bus/events?filter=a") as answer:
         found = messages(lines(answer))
@@ -271,11 +271,11 @@ def test_the_page_without_a_place_and_the_log_get_the_cause_and_the_next_step(
 @pytest.mark.parametrize(
     ("several", "places", "said"),
     [
-        (False, 0, "this server (one that does not say its name) handles one request at a time"),
-        (True, 3, "3 under one that does not say its name, whose number of threads is unknown"),
+        (False, 0, "this server (an unnamed server) handles one request at a time"),
+        (True, 3, "3 under an unnamed server, whose number of threads is unknown"),
     ],
 )
-def test_a_server_that_does_not_say_its_name_is_no_test_client(several, places, said):
+def test_an_unnamed_server_is_not_taken_for_the_test_client(several, places, said):
     app, bus = site(allow=["#"])
     pages = []
     for _ in range(places + 1):
@@ -296,7 +296,7 @@ def test_a_server_that_does_not_say_its_name_is_no_test_client(several, places, 
     bus.close()
 
 
-def test_asking_gets_the_same_refusal_and_takes_no_place():
+def test_a_trial_request_gets_the_same_refusal_and_takes_no_place():
     app, bus = site(allow=["#"], max_pages=1)
     url = "/bus/events?filter=a"
     for _ in range(2):
@@ -327,7 +327,9 @@ def test_invented_filters_neither_fill_the_log_nor_hide_other_reasons(caplog):
     lines = logged(caplog)
     assert len(lines) == 8
     assert not any("\n" in line for line in lines)
-    assert ["no further reason" in line for line in lines] == [False] * 7 + [True]
+    assert ["further reasons of this kind are not logged" in line for line in lines] == [
+        False
+    ] * 7 + [True]
     assert app.test_client().get("/bus/events?filter=a/1").status_code == 503
     assert "max_pages=0" in logged(caplog)[-1]
 
@@ -340,7 +342,7 @@ def test_invented_filters_neither_fill_the_log_nor_hide_other_reasons(caplog):
         ({"dial": "tcp://203.0.113.1:1"}, "tcp://203.0.113.1:1"),
     ],
 )
-def test_a_bus_that_does_not_open_is_a_reason_and_no_traceback(caplog, options, said):
+def test_a_bus_that_cannot_be_opened_gives_a_reason_and_no_traceback(caplog, options, said):
     app, bus = site(allow=["#"], **options)
     bus.on("a")(print)  # opens the bus before a request, too
     for query in ("filter=a", "filter=a&libbus-ask", "filter=a"):
@@ -362,7 +364,7 @@ def test_nothing_opens_until_the_bus_is_used():
         bus.publish("a", 1)
 
 
-def test_a_handler_hears_publishes_from_anywhere():
+def test_a_handler_gets_messages_published_anywhere():
     app, bus = site()
     heard = []
     done = threading.Event()
@@ -394,7 +396,7 @@ def test_views_without_the_bus_answer_while_it_cannot_be_opened(caplog, monkeypa
     for _ in range(3):
         assert app.test_client().get("/script").status_code == 200
     (message,) = logged(caplog)
-    assert message.startswith("libbus: no bus, so no handler is called: ")
+    assert message.startswith("libbus: the bus cannot be opened, so no handler is called: ")
     assert "no/name" in message
     assert app.test_client().get("/publish").status_code == 500
     app.testing = True
@@ -445,7 +447,7 @@ def factory(bus, heard):
     return app
 
 
-def test_a_handler_of_one_app_hears_the_bus_of_that_app_alone():
+def test_a_handler_of_one_app_gets_messages_of_that_apps_bus_only():
     bus, heard = Bus(), []
     bus.on("a")(lambda msg: heard.append(("all", None, msg.value)))
     apps = [factory(bus, heard) for _ in range(2)]
@@ -653,7 +655,7 @@ def test_open_pages_hold_no_thread(gunicorn, worker):
             assert [next(each)["value"] for each in found] == [number] * 20
 
 
-def test_each_worker_logs_once_why_it_takes_no_page(gunicorn, tmp_path):
+def test_each_worker_logs_once_the_reason_for_refusing_pages(gunicorn, tmp_path):
     with open(tmp_path / "stderr", "w") as stderr:
         server = gunicorn("--workers", "2", limit=0, stderr=stderr)
     refused = collections.Counter()

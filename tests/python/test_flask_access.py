@@ -31,7 +31,7 @@ def guarded(**options):
     return app, bus, asked
 
 
-def test_a_topic_that_is_denied_never_arrives_whatever_the_filter():
+def test_a_denied_topic_never_arrives_by_any_filter():
     app, bus, asked = guarded()
     bus.publish("a/secret", "kept", retain=True)
     bus.publish("a/open", "kept", retain=True)
@@ -74,7 +74,7 @@ def test_a_filter_that_is_denied_is_refused_with_a_reason():
     bus.close()
 
 
-def test_a_page_is_asked_about_in_its_own_session():
+def test_authorize_sees_the_session_of_the_page():
     app, bus, _ = guarded()
     users = []
     bus._authorizer = lambda action, what: (
@@ -111,11 +111,11 @@ def test_an_authorize_that_fails_denies_and_is_logged(caplog, raised):
             seen.update([next(found)])
         assert json.loads(seen["message"])["topic"] == "good"
         assert json.loads(seen["denied"])["topic"] == "bad"
-    assert "whether a page may receive 'bad'" in caplog.text
+    assert "authorize failed for topic 'bad', so the page does not receive it" in caplog.text
     bus.close()
 
 
-def test_a_view_of_your_own_is_asked_about_too():
+def test_authorize_is_asked_about_a_view_too():
     app, bus, _ = guarded(allow=[])
 
     @app.get("/mine")
@@ -136,7 +136,7 @@ def test_one_function_decides():
         bus.authorize(lambda action, what: True)
 
 
-def test_what_pages_were_asked_about_goes_with_them():
+def test_answers_about_a_page_end_with_it():
     app, bus, _ = guarded()
     with opened(app, "/bus/events?filter=%23") as answer:
         next(events(answer.response))
@@ -146,7 +146,7 @@ def test_what_pages_were_asked_about_goes_with_them():
     bus.close()
 
 
-def test_an_app_ends_though_a_page_was_asked_about():
+def test_an_app_ends_after_questions_about_a_page():
     app, bus, _ = guarded()
     with opened(app, "/bus/events?filter=%23") as answer:
         bus.publish("a/open", 1)
@@ -173,7 +173,7 @@ def publishing(**options):
     return app, bus, app.test_client()
 
 
-def test_a_page_publishes_what_it_may():
+def test_a_page_publishes_on_allowed_topics():
     _, bus, client = publishing()
     with bus.subscribe("#") as got:
         answer = client.post(
@@ -185,7 +185,7 @@ def test_a_page_publishes_what_it_may():
     bus.close()
 
 
-def test_nothing_is_published_unless_the_app_says_so():
+def test_pages_publish_nothing_by_default():
     app, _ = site()
     assert app.test_client().post("/bus/publish", json={}, headers=OURS).status_code == 404
 
@@ -209,7 +209,7 @@ def test_nothing_is_published_unless_the_app_says_so():
         ({"topic": "in/a", "value": 1}, {**OURS, "Host": "evil.example"}, 403, "HOST"),
     ],
 )
-def test_a_publish_that_is_refused_says_why_and_publishes_nothing(body, headers, status, code):
+def test_a_refused_publish_gives_the_reason_and_publishes_nothing(body, headers, status, code):
     _, bus, client = publishing()
     with bus.subscribe("#") as got:
         answer = client.post("/bus/publish", json=body, headers=headers)

@@ -152,7 +152,7 @@ def test_an_id_of_another_life_resets_the_page(id):
 
 
 @pytest.mark.parametrize("id", ["no id", "é", "a\0b", "x" * 5000])
-def test_what_is_no_id_at_all_begins_a_new_page(id):
+def test_a_malformed_id_begins_a_new_page(id):
     app, bus = site()
     bus.publish("a", 1, retain=True)
     with opened(app, "/bus/events", query_string={"filter": "a", "after": id}) as answer:
@@ -271,7 +271,7 @@ def test_a_page_on_a_connection_that_was_used_before_is_taken_too(program, worke
 
 
 @pytest.mark.parametrize("worker", WORKERS, ids=["sync", "gthread"])
-def test_a_worker_that_is_told_to_end_sends_its_pages_elsewhere(program, tmp_path, worker):
+def test_the_pages_of_an_ending_worker_reconnect_elsewhere(program, tmp_path, worker):
     with open(tmp_path / "log", "w") as log:
         server = program("", "--worker-class", *worker, stderr=log)
         with server.page("/bus/events?filter=a") as page:
@@ -319,7 +319,7 @@ def page_of(port, path="/bus/events?filter=a", **headers):
 
 
 @pytest.mark.parametrize("threaded", [True, False])
-def test_flask_s_own_server_goes_on_without_a_word(threaded, capfd):
+def test_flask_s_own_server_continues_without_a_log_line(threaded, capfd):
     app, bus = site()
     with werkzeug(app, threaded=threaded) as (port, lines):
         pages = [page_of(port) for _ in range(3)]
@@ -399,7 +399,7 @@ def test_a_child_of_the_worker_does_not_keep_a_page_open():
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_handlers_hear_messages_before_the_worker_has_had_a_request(program, tmp_path, preload):
+def test_handlers_get_messages_before_the_first_request_of_the_worker(program, tmp_path, preload):
     program(
         """
         @bus.on("ping")
@@ -460,7 +460,7 @@ def test_a_background_function_that_fails_is_called_again(caplog, monkeypatch):
     app.test_client().get("/bus/static/libbus.js")
     assert done.wait(WATCHDOG)
     assert len(calls) == 3
-    assert "job failed; it is called again" in caplog.text
+    assert "job failed and is called again" in caplog.text
     bus.close()
 
 
@@ -513,14 +513,14 @@ def test_a_page_for_a_first_try_needs_nothing_else():
     assert "<code>bus.publish(&#34;a/test&#34;, 1)</code>" in text
 
 
-def test_a_page_for_a_first_try_says_how_to_publish_on_a_bus_with_a_name():
+def test_a_page_for_a_first_try_shows_how_to_publish_on_a_named_bus():
     app, bus = site(name="home")
     with app.test_request_context():
         assert "<code>libbus pub home room/test/lamp 1</code>" in bus.page("room/+/lamp")
         assert "<code>libbus pub home &#39;two words&#39; 1</code>" in bus.page("two words")
 
 
-def test_counters_of_pages_are_there():
+def test_pages_have_counters():
     app, bus = site()
     with opened(app, "/bus/events?filter=a") as answer:
         next(events(answer.response))

@@ -30,7 +30,7 @@ def waits_in(pid):
         return file.read()
 
 
-def test_a_signal_handler_may_close_what_recv_waits_for(python):
+def test_a_signal_handler_may_close_the_subscription_in_recv(python):
     assert (
         python("""
 import libbus, signal
@@ -105,7 +105,7 @@ print(os.waitpid(pid, 0)[1])
     )
 
 
-def test_a_forked_child_lets_the_buses_of_its_parent_go_and_ends_none(python):
+def test_a_forked_child_releases_the_buses_of_its_parent_and_ends_none(python):
     out = python("""
 import gc, libbus, os, weakref
 from libbus._callbacks import with_callbacks
@@ -194,7 +194,7 @@ cycle.extend([cycle, libbus.Bus(), libbus])
 """)
 
 
-def test_the_module_comes_and_goes_without_growing(python):
+def test_reloading_the_module_does_not_leak(python):
     python("""
 import gc, importlib, sys, libbus._core
 for _ in range(5):

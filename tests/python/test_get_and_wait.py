@@ -42,7 +42,7 @@ def test_get_after_the_value_was_deleted_gives_the_default(bus):
     assert bus.get("room/lamp") is None
 
 
-def test_get_gives_no_value_that_has_expired(bus, eventually):
+def test_get_returns_no_expired_value(bus, eventually):
     bus.publish("room/lamp", "on", retain=True, ttl=0.001)
     eventually(lambda: bus.get("room/lamp") is None)
 
@@ -86,13 +86,13 @@ def test_get_takes_one_topic(bus):
         bus.get(3)
 
 
-def test_get_on_a_closed_bus_says_closed(bus):
+def test_get_on_a_closed_bus_raises_closed(bus):
     bus.close()
     with pytest.raises(libbus.ClosedError):
         bus.get("room/lamp")
 
 
-def test_get_reads_what_a_named_bus_says_of_its_members(tmp_path):
+def test_get_reads_the_member_topics_of_a_named_bus(tmp_path):
     with libbus.Bus("test", directory=tmp_path) as bus:
         (member,) = bus.log_stats()["members"]
         msg = bus.get(f"$bus/members/{member['number']}")
@@ -124,7 +124,7 @@ def test_wait_gives_a_kept_value_at_once(bus):
     assert bus.wait("room/#", 0).value == "on"
 
 
-def test_wait_without_kept_values_gives_the_first_that_is_published_after(bus):
+def test_wait_without_kept_values_returns_the_next_published_message(bus):
     bus.publish("room/lamp", "on", retain=True)
     bus.publish("room/door", "shut", retain=True)
     with pytest.raises(libbus.BusTimeoutError):
@@ -140,7 +140,7 @@ def test_wait_without_kept_values_gives_the_first_that_is_published_after(bus):
     assert got == ["off"]
 
 
-def test_wait_names_its_filter_when_nothing_comes(bus):
+def test_wait_names_its_filter_when_it_times_out(bus):
     start = time.monotonic()
     with pytest.raises(libbus.BusTimeoutError, match=r"^room/\+: timed out") as caught:
         bus.wait("room/+", timeout=0.05)
@@ -196,13 +196,13 @@ def test_get_and_wait_leave_no_descriptor_and_no_mailbox(bus):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_timeout_that_is_no_number_is_refused_by_name(bus):
+def test_a_timeout_that_is_not_a_number_is_refused_by_name(bus):
     for call in (
         lambda: bus.wait("a", "soon"),
         lambda: bus.flush("soon"),
         lambda: bus.close("soon"),
     ):
         with pytest.raises(
-            TypeError, match=r"timeout='soon': seconds, or None for no limit, not str"
+            TypeError, match=r"timeout='soon': give seconds, or None for no limit, not"
         ):
             call()

@@ -160,7 +160,7 @@ for bus in buses():
     )
 
 
-def test_a_question_that_nobody_answers_ends_while_others_run(greenlets):
+def test_an_unanswered_request_times_out_while_others_run(greenlets):
     greenlets("""
 bus = libbus.Bus()
 try:
@@ -232,7 +232,7 @@ with tempfile.TemporaryDirectory() as folder, libbus.Bus("test", directory=folde
 """)
 
 
-def test_close_and_flush_with_a_link_leave_the_hub_to_others_and_end_what_waits(greenlets):
+def test_close_and_flush_with_a_link_let_greenlets_run_and_end_waits(greenlets):
     greenlets("""
 bus, heard = libbus.Bus(), []
 bus.listen("tcp://127.0.0.1:0")
@@ -466,7 +466,7 @@ assert heard == [True] * 41, heard
 """)
 
 
-def test_what_would_stop_the_hub_itself_is_refused(patched):
+def test_a_wait_that_would_block_the_hub_itself_is_refused(patched):
     patched("""
 bus, refused = libbus.Bus(), []
 messages = bus.subscribe("a")
@@ -484,7 +484,7 @@ bus.close()
 """)
 
 
-def test_a_thread_of_the_threadpool_may_wait_and_is_told_that_it_has_no_callbacks(patched):
+def test_a_thread_of_the_threadpool_may_wait_but_not_register_callbacks(patched):
     patched("""
 bus = libbus.Bus()
 messages, pool = bus.subscribe("a"), gevent.get_hub().threadpool
@@ -623,7 +623,7 @@ bus.close()
 
 
 @pytest.mark.parametrize("patch", [pytest.param("", marks=in_check), "eventlet.monkey_patch()"])
-def test_with_eventlet_what_would_stop_its_hub_is_refused_and_its_threads_may_wait(python, patch):
+def test_with_eventlet_waits_in_the_hub_are_refused_and_threads_may_wait(python, patch):
     if importlib.util.find_spec("eventlet") is None:
         pytest.skip("eventlet is not installed")
     python(EVENTLET.replace("PATCH", patch))

@@ -73,7 +73,7 @@ def get(server, path):
         return int(page.getheader("X-Pid")), json.load(page)
 
 
-def test_each_gevent_worker_hears_publishes_in_its_hub_and_serves_others_while_pages_wait(
+def test_each_gevent_worker_gets_messages_in_its_hub_and_serves_while_pages_wait(
     server, eventually, tmp_path
 ):
     workers = {}

@@ -77,7 +77,7 @@ def test_pages_hold_no_thread_and_the_log_has_one_line_for_each(tmp_path, folder
 
 
 @pytest.mark.parametrize("worker", ["gthread", "gevent"])
-def test_a_page_of_http_2_does_not_hold_up_its_browser(tmp_path, certificate, worker):
+def test_a_page_of_http_2_does_not_block_its_browser(tmp_path, certificate, worker):
     """curl sends its requests on one connection, as a browser does: the second is answered behind the first."""
     (tmp_path / "app.py").write_text(dedent(APP))
     files = ["--certfile", certificate / "cert.pem", "--keyfile", certificate / "key.pem"]

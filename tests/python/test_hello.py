@@ -60,7 +60,7 @@ def test_hello_compiles_by_hand_and_runs(installed, tmp_path, compiler):
     assert done.stdout == "room/kitchen/temperature is 21.5\n"
 
 
-def test_what_hello_publishes_untagged_is_a_number_in_python(tmp_path):
+def test_the_untagged_value_of_hello_is_a_number_in_python(tmp_path):
     address = f"ipc://{tmp_path}/hello.sock"
     hello = subprocess.Popen(
         [BUILD / "examples" / "hello", address], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

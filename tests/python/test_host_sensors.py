@@ -90,7 +90,7 @@ def test_a_recorded_raspberry_pi_is_published_exactly(tmp_path, ipc):
         assert sensors.stderr.read() == ""
 
 
-def test_values_are_kept_for_those_who_come_later(ipc):
+def test_late_joiners_get_kept_values(ipc):
     with started(
         HOST_SENSORS, "--listen", ipc, "--root", DATA / "pi-root", "--print", "--interval", "600000"
     ) as sensors:
@@ -106,7 +106,7 @@ def test_values_are_kept_for_those_who_come_later(ipc):
         assert message["kept"] is True
 
 
-def test_this_machine_reads_as_proc_says():
+def test_readings_of_this_machine_match_proc():
     done = run(HOST_SENSORS, "--print", "--count", "2", "--interval", "100", "--host", "$me/+")
     assert done.returncode == 0, done.stderr
     readings = dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())
@@ -141,7 +141,7 @@ def test_a_mistake_is_answered_with_the_next_step(args, status, text):
     assert done.returncode == status
 
 
-def test_a_tree_that_is_away_for_a_while_is_not_the_end(tmp_path):
+def test_a_tree_that_vanishes_for_a_while_does_not_end_the_program(tmp_path):
     done = run(
         HOST_SENSORS, "--print", "--host", "pi", "--root", tmp_path / "later", "--count", "1"
     )

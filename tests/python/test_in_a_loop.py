@@ -60,7 +60,7 @@ def test_calls_that_do_not_wait_are_fine_in_a_loop(named):
     in_a_loop(calls)
 
 
-def test_what_the_errors_name_works(named):
+def test_the_remedies_named_by_errors_work(named):
     async def main():
         sub = named.subscribe("a")
         asyncio.get_running_loop().call_later(0.01, named.publish, "a", 1)
@@ -84,7 +84,7 @@ def test_other_threads_may_wait_while_a_loop_runs(bus):
     asyncio.run(main())
 
 
-def test_an_async_callback_needs_a_running_loop_and_an_async_generator_is_none(bus):
+def test_an_async_callback_needs_a_running_loop_and_no_generator(bus):
     async def show(msg):
         raise AssertionError("never awaited")
 

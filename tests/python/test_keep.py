@@ -6,7 +6,7 @@ from patience import WATCHDOG
 import libbus
 
 
-def test_the_last_messages_come_first_and_are_flagged(bus):
+def test_the_last_messages_arrive_first_and_flagged(bus):
     bus.keep("room/#", last=3)
     for n in range(5):
         bus.publish("room/kitchen", n)
@@ -22,7 +22,7 @@ def test_the_last_messages_come_first_and_are_flagged(bus):
     assert got[0].time <= got[2].time
 
 
-def test_one_is_kept_if_nobody_says_how_many(bus):
+def test_one_message_is_kept_by_default(bus):
     bus.keep("t")
     bus.publish("t", 1)
     bus.publish("t", 2)
@@ -30,14 +30,14 @@ def test_one_is_kept_if_nobody_says_how_many(bus):
     assert "keeps 1 of the last 1 messages, 1 bytes, for new subscriptions\n" in bus.explain("t")
 
 
-def test_empty_retained_data_deletes_what_is_kept(bus):
+def test_empty_retained_data_deletes_the_kept_value(bus):
     bus.keep("t", last=10)
     bus.publish("t", 1)
     bus.publish_raw("t", b"", retain=True)
     assert bus.subscribe("t").recv_nowait() is None
 
 
-def test_bounds_are_told_with_the_filter(bus):
+def test_limits_are_named_with_the_filter(bus):
     with pytest.raises(libbus.LimitError) as raised:
         bus.keep("room/#", last=10_001)
     assert raised.value.topic == "room/#"

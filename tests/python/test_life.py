@@ -152,7 +152,7 @@ def test_callbacks_are_registered_again_in_a_child_that_reopens(python):
     )
 
 
-def test_a_private_bus_that_reopens_is_another_one(python):
+def test_a_private_bus_that_reopens_is_a_new_one(python):
     out = python(
         FORK
         + """
@@ -204,8 +204,8 @@ def test_a_child_that_does_not_reopen_logs_one_error_that_says_how(python):
     assert told.startswith("ERROR the callbacks of ")
     assert sorted(told.split(" of ")[1].split(", ")) == ["a bus without a name", "bus 'test'"]
     assert how == (
-        "open the bus with on_fork='reopen', which registers them again, or with on_fork='close',"
-        " which is silent"
+        "open the bus with on_fork='reopen' to register them again, or with on_fork='close' to"
+        " silence this message"
     )
 
 
@@ -284,7 +284,9 @@ def test_an_async_callback_is_registered_by_the_loop_of_the_child(python):
     asyncio.run(main())
     """
     )
-    assert "is async: in this forked process register it in a running loop" in out
+    assert (
+        "is async and is not called in this forked process: register it again in a running" in out
+    )
     assert len(out.splitlines()) == 1
 
 

@@ -13,7 +13,7 @@ import libbus
 WRITER = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "log_writer"
 
 
-def test_what_a_member_listens_to_is_read_from_the_page_too(tmp_path):
+def test_the_filters_of_a_member_are_read_by_the_page_too(tmp_path):
     tmp_path.chmod(0o700)
     long = "long/" + "x" * 1000
     with libbus.Bus("test", directory=tmp_path) as bus:
@@ -48,7 +48,7 @@ def expected(index):
 
 
 @pytest.mark.parametrize("count", [10, 3000, 50000])
-def test_a_reader_made_from_the_page_reads_what_is_there(tmp_path, count):
+def test_a_reader_made_from_the_page_reads_the_log(tmp_path, count):
     tmp_path.chmod(0o700)
     writer = subprocess.Popen(
         [WRITER, tmp_path, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -86,7 +86,7 @@ def test_an_exception_and_a_stack_are_text(logger, handler, records):
     assert "exception" not in here
 
 
-def test_what_cannot_be_packed_is_there_as_text(logger, handler, records):
+def test_an_unpackable_value_is_logged_as_text(logger, handler, records):
     class Broken:
         def __repr__(self):
             raise RuntimeError("no words")
@@ -106,7 +106,7 @@ def test_what_cannot_be_packed_is_there_as_text(logger, handler, records):
     assert handler.dropped == 0
 
 
-def test_records_that_cannot_be_published_are_counted_and_told(bus, logger, handler, caplog):
+def test_unpublishable_records_are_counted_and_reported(bus, logger, handler, caplog):
     jobs = bus.subscribe("log/#", full="refuse", max_bytes=4096)
     handler.setLevel("INFO")
     sent = 0
@@ -124,7 +124,7 @@ def test_records_that_cannot_be_published_are_counted_and_told(bus, logger, hand
     assert "dropped" not in then.value
 
 
-def test_a_closed_bus_troubles_nobody(bus, logger, handler, capfd, caplog):
+def test_a_closed_bus_causes_no_error(bus, logger, handler, capfd, caplog):
     bus.close()
     logger.error("too late")
     assert handler.dropped == 1
@@ -135,7 +135,7 @@ def test_a_closed_bus_troubles_nobody(bus, logger, handler, capfd, caplog):
 def test_a_record_whose_arguments_do_not_fit_arrives_and_shows_them(logger, handler, records):
     handler.handle(logger.makeRecord("app", logging.INFO, "a.py", 1, "%d apples", ("no",), None))
     (payload,) = records.values()
-    assert payload["message"] == "%d apples with ('no',): TypeError where its text is made"
+    assert payload["message"] == "%d apples with ('no',): TypeError while its text was formatted"
     assert handler.dropped == 0
 
 
@@ -153,7 +153,7 @@ assert handler.dropped == 2
 """
 
 
-def test_where_no_other_handler_tells_of_drops_stderr_does():
+def test_without_other_handlers_stderr_reports_drops():
     done = subprocess.run(
         [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=WATCHDOG
     )
@@ -165,7 +165,7 @@ def test_where_no_other_handler_tells_of_drops_stderr_does():
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_callback_that_logs_what_was_logged_does_not_loop(bus, logger, handler, workers):
+def test_a_callback_that_logs_log_messages_does_not_loop(bus, logger, handler, workers):
     heard = []
 
     class Receiver:
@@ -186,7 +186,7 @@ def test_a_callback_that_logs_what_was_logged_does_not_loop(bus, logger, handler
     assert handler.dropped == 2
 
 
-def test_a_callback_that_raises_on_what_was_logged_does_not_loop(bus, logger):
+def test_a_callback_that_raises_on_log_messages_does_not_loop(bus, logger):
     handler = libbus.logging.Handler(bus)
     logging.getLogger("libbus").addHandler(handler)
     logger.addHandler(handler)
@@ -204,7 +204,7 @@ def test_a_callback_that_raises_on_what_was_logged_does_not_loop(bus, logger):
     assert tried == ["log/app"]
 
 
-def test_what_fails_in_callbacks_can_be_read_from_the_bus(bus, records):
+def test_failures_of_callbacks_can_be_read_from_the_bus(bus, records):
     logging.getLogger("libbus").addHandler(handler := libbus.logging.Handler(bus))
     try:
         bus.on("door", lambda msg: 1 / 0)
@@ -238,7 +238,7 @@ def test_an_async_callback_that_logs_does_not_loop(logger):
     asyncio.run(main())
 
 
-def test_what_is_logged_while_a_record_is_published_does_not_loop(logger, handler, records):
+def test_logging_while_a_record_is_published_does_not_loop(logger, handler, records):
     class Chatty:
         def __repr__(self):
             logger.info("somebody looks at me", extra={"me": self})
@@ -250,7 +250,7 @@ def test_what_is_logged_while_a_record_is_published_does_not_loop(logger, handle
     assert handler.dropped == 1
 
 
-def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
+def test_bad_arguments_raise_at_the_call(bus):
     with pytest.raises(TypeError, match=r"bus is a libbus.Bus, or the name of one, not NoneType"):
         libbus.logging.Handler(None)
     with pytest.raises(libbus.FilterError, match="log/#/x: malformed filter"):

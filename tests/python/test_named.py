@@ -63,7 +63,7 @@ def test_another_process_is_on_the_same_bus(named, tmp_path, python):
     assert repr(named) == "<libbus.Bus test open>"
 
 
-def test_a_private_bus_has_no_past(bus):
+def test_a_private_bus_refuses_start(bus):
     assert bus.epoch == 0
     with bus.subscribe("t") as got:
         bus.publish("t", 1)
@@ -71,12 +71,12 @@ def test_a_private_bus_has_no_past(bus):
     for start in (libbus.last(1), libbus.oldest(), libbus.after(7, 5)):
         with pytest.raises(
             libbus.NotSupportedError,
-            match=f"^start={re.escape(repr(start))}: a private bus has no past",
+            match=f"^start={re.escape(repr(start))}: a private bus has no log",
         ):
             bus.subscribe("t", start=start)
 
 
-def test_a_subscription_begins_where_it_is_told_to(named):
+def test_a_subscription_begins_at_its_start(named):
     for n in range(10):
         named.publish("n", n)
     middle = time.time() + 0.05
@@ -111,29 +111,37 @@ def test_a_subscription_begins_where_it_is_told_to(named):
 @pytest.mark.parametrize(
     ("begin", "kind", "text"),
     [
-        (lambda: libbus.since(-1), ValueError, r"^since\(-1\): a moment in seconds since 1970"),
-        (lambda: libbus.since(10), ValueError, r"^since\(10\): a moment"),
+        (
+            lambda: libbus.since(-1),
+            ValueError,
+            r"^since\(-1\): give a moment in seconds since 1970",
+        ),
+        (lambda: libbus.since(10), ValueError, r"^since\(10\): give a moment"),
         (lambda: libbus.since(0), ValueError, r"libbus.oldest\(\) begins"),
-        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): a moment"),
-        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): a moment"),
-        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): a moment"),
-        (lambda: libbus.since(datetime.datetime(2026, 1, 1)), ValueError, "with a time zone"),
+        (lambda: libbus.since(1.7e12), ValueError, r"^since\(1700000000000.0\): give a moment"),
+        (lambda: libbus.since(float("nan")), ValueError, r"^since\(nan\): give a moment"),
+        (lambda: libbus.since(float("inf")), ValueError, r"^since\(inf\): give a moment"),
+        (
+            lambda: libbus.since(datetime.datetime(2026, 1, 1)),
+            ValueError,
+            "give the datetime a time zone",
+        ),
         (lambda: libbus.since("now"), TypeError, "not str"),
-        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: a number from 0"),
-        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: a number from 0"),
-        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: a number from 0"),
-        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: a number"),
+        (lambda: libbus.last(-1), ValueError, r"^last\(\): count=-1: give a number from 0"),
+        (lambda: libbus.after(-1, 1), ValueError, r"^after\(\): position=-1: give a number from 0"),
+        (lambda: libbus.after(1, -1), ValueError, r"^after\(\): epoch=-1: give a number from 0"),
+        (lambda: libbus.after(2**64, 1), ValueError, "position=18446744073709551616: give a"),
         (lambda: libbus.after(1), TypeError, "epoch"),
-        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count is an int, not float"),
+        (lambda: libbus.last(1.5), TypeError, r"^last\(\): count must be an int, not float"),
     ],
 )
-def test_a_start_that_cannot_be_meant_is_refused(begin, kind, text):
+def test_an_implausible_start_is_refused(begin, kind, text):
     with pytest.raises(kind, match=text):
         begin()
 
 
 @pytest.mark.parametrize("start", [10, "oldest", (1, 2, 3), ("last", "3", 0), libbus.oldest])
-def test_a_start_that_is_none_is_refused_with_those_that_there_are(named, start):
+def test_a_bad_start_is_refused_with_the_valid_ones(named, start):
     for subscribe in (named.subscribe, functools.partial(named.subscribe, callback=print)):
         with pytest.raises(TypeError, match=r"^start=.*: libbus\.last\(count\), libbus\.since"):
             subscribe("n", start=start)
@@ -174,7 +182,7 @@ def test_the_epoch_can_be_noted_after_the_end(tmp_path):
     assert bus.epoch == epoch != 0
 
 
-def test_callbacks_begin_where_they_are_told_to_and_go_on(named):
+def test_callbacks_begin_at_their_start_and_continue(named):
     for n in range(10):
         named.publish("n", n)
         named.publish("m", -n)
@@ -220,12 +228,12 @@ def test_a_closed_callback_that_began_in_the_past_leaves_nothing(named):
     assert descriptors() == before
 
 
-def test_a_bus_whose_only_callback_began_in_the_past_and_ended_ends_too(tmp_path):
+def test_a_bus_ends_with_its_only_callback_which_had_a_start(tmp_path):
     with libbus.Bus("test", directory=tmp_path) as bus:
         bus.subscribe("n", callback=print, start=libbus.oldest()).close()
 
 
-def test_callbacks_get_what_is_kept_and_flush_waits_for_them(named):
+def test_callbacks_get_kept_values_and_flush_waits_for_them(named):
     named.publish("v", "kept", retain=True)
     got = []
     named.on("v", lambda msg: got.append((msg.value, msg.kept)))
@@ -272,22 +280,18 @@ def test_a_question_is_answered_by_another_process(named, tmp_path):
         assert server.wait(WATCHDOG) == 0
 
 
-def test_what_it_cannot_have_says_so(named):
+def test_unsupported_options_raise(named):
     for full in ("refuse", "drop_newest"):
-        with pytest.raises(
-            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
-        ):
+        with pytest.raises(libbus.NotSupportedError, match=f"^full='{full}': not on a named bus"):
             named.subscribe("t", full=full)
-        with pytest.raises(
-            libbus.NotSupportedError, match=f"^full='{full}': not on a bus with a name"
-        ):
+        with pytest.raises(libbus.NotSupportedError, match=f"^full='{full}': not on a named bus"):
             named.on("t", print, full=full)
     with pytest.raises(libbus.NotSupportedError, match=r"^t: keep\(\) is for a private bus"):
         named.keep("t", last=5)
 
 
 @pytest.mark.parametrize("bad", ["Home", "no/name", "", "x" * 65, "höme", "a b", "home\n"])
-def test_a_bad_name_is_told_what_a_name_may_have(bad):
+def test_a_bad_name_is_refused_with_the_allowed_characters(bad):
     with pytest.raises(libbus.ArgumentError, match=r"has 1 to 64 of a-z 0-9 \. _ -$") as caught:
         libbus.Bus(bad)
     assert caught.value.name == "BUS_E_INVAL"
@@ -296,19 +300,17 @@ def test_a_bad_name_is_told_what_a_name_may_have(bad):
 
 
 def test_a_size_out_of_its_range_is_named(tmp_path):
-    with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: from 4 MiB to 16 GiB"):
+    with pytest.raises(libbus.ArgumentError, match=r"^test: log_bytes: give 4 MiB to 16 GiB"):
         libbus.Bus("test", directory=tmp_path, log_bytes=1)
-    with pytest.raises(libbus.ArgumentError, match=r"^max_payload: at most 256 MiB"):
+    with pytest.raises(libbus.ArgumentError, match=r"^max_payload: give at most 256 MiB"):
         libbus.Bus(max_payload=(256 << 20) + 1)
-    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: too long a path"):
+    with pytest.raises(libbus.ArgumentError, match=r"^test: directory: the path is too long"):
         libbus.Bus("test", directory="/" + "x" * 5000, log_bytes=4 << 20)
 
 
-def test_where_a_log_lies_its_size_and_a_will_need_a_name(tmp_path):
+def test_directory_log_bytes_and_will_need_a_name(tmp_path):
     for options in ({"directory": tmp_path}, {"log_bytes": 4 << 20}, {"will": libbus.Will("t", 1)}):
-        with pytest.raises(
-            TypeError, match=r"^directory, log_bytes and will are for a bus with a name"
-        ):
+        with pytest.raises(TypeError, match=r"^directory, log_bytes and will are for a named bus"):
             libbus.Bus(**options)
 
 
@@ -319,7 +321,7 @@ def test_an_interpreter_that_ends_without_close_leaves_nothing(tmp_path, python)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_shell_finds_the_past_and_tells_positions(named, tmp_path):
+def test_sub_prints_the_past_with_positions(named, tmp_path):
     for n in range(5):
         named.publish("n", n)
     sub = [LIBBUS, "sub", "test", "n", "--dir", tmp_path, "--json", "--count"]
@@ -335,7 +337,7 @@ def test_the_shell_finds_the_past_and_tells_positions(named, tmp_path):
     assert len(run(*sub, "5", "--last", "10000").stdout.splitlines()) == 5
 
 
-def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
+def test_the_shell_shows_the_log_and_the_busiest_topics(named, tmp_path):
     for n in range(15):
         named.publish("many", n)
     named.publish("one", "x")
@@ -348,7 +350,7 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
     done = run(LIBBUS, "log", "stat", "test", "--dir", tmp_path)
     assert re.search(rf"  member \d+: pid {os.getpid()}, py\S+\n", done.stdout.decode())
     assert re.search(r"  member \d+: pid \d+, libbus, this one\n", done.stdout.decode())
-    assert re.search(r"messages: (\d+) so far; \1 are still there", done.stdout.decode())
+    assert re.search(r"messages: (\d+) so far; \1 are still in the log", done.stdout.decode())
     assert run(LIBBUS, "log", "stat", "a/b").returncode == 2
     assert run(LIBBUS, "log").returncode == 2
     command = (LIBBUS, "top", "test", "--dir", tmp_path, "--interval", "0.2")
@@ -361,7 +363,7 @@ def test_the_shell_shows_the_log_and_what_is_busy(named, tmp_path):
         assert re.search(r"^\d+ topics, \d+\.\d messages/s, ", table, re.MULTILINE)
 
 
-def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
+def test_log_stats_gives_programs_the_numbers_of_the_log(named, by_shell, tmp_path):
     named.publish("n", "x" * 100_000, retain=True)
     by_shell("pub", "test", "n", "1")
     stat = json.loads(by_shell("log", "stat", "test", "--json"))
@@ -377,7 +379,7 @@ def test_what_a_log_holds_is_there_for_programs_too(named, by_shell, tmp_path):
     assert (stat["readers_most"], stat["processes_most"]) == (1022, 1022)
 
 
-def test_what_fills_a_log_a_little_is_told_in_bytes(named, by_shell):
+def test_small_fills_of_a_log_are_shown_in_bytes(named, by_shell):
     some = r"[1-9]\d{1,3} bytes of at most \d{3,} KiB"
     named.publish("n", "x", retain=True)
     text = by_shell("log", "stat", "test")
@@ -399,7 +401,7 @@ def test_the_path_of_a_log_is_whole_however_its_directory_is_named(named, tmp_pa
         assert json.loads(done.stdout)["log"] == str(tmp_path.resolve() / "test.bus")
 
 
-def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
+def test_log_tail_prints_the_given_topics(named, tmp_path):
     for n in range(12):
         named.publish("a/n", n)
         named.publish("b/n", n)
@@ -415,7 +417,7 @@ def test_the_tail_is_of_the_topics_asked_for(named, tmp_path):
 
 
 @pytest.mark.parametrize("look", ["tail", "stat"])
-def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_path, python, look):
+def test_reading_the_log_does_not_create_a_bus(named, tmp_path, python, look):
     python(
         "import libbus, os\n"
         f"bus = libbus.Bus('dead', directory={str(tmp_path)!r}, log_bytes=4 << 20)\nos._exit(0)"
@@ -426,16 +428,19 @@ def test_a_bus_that_nobody_is_on_is_not_begun_by_a_look_into_its_log(named, tmp_
         done = run(LIBBUS, "log", look, wrong, "--dir", tmp_path)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
-            f"libbus: no such bus: {wrong} in {tmp_path}\nlibbus: there are:\n  test\n"
+            f"libbus: no such bus: {wrong} in {tmp_path}\nlibbus: the buses there are:\n  test\n"
         )
     assert sorted(tmp_path.iterdir()) == before
     done = run(LIBBUS, "log", look, "test", "--dir", tmp_path / "none")
     assert done.returncode == 1
-    assert f"no such bus: test in {tmp_path}/none\nlibbus: there is none" in done.stderr.decode()
+    assert (
+        f"no such bus: test in {tmp_path}/none\nlibbus: no bus is there: start its program first\n"
+        in done.stderr.decode()
+    )
     assert not (tmp_path / "none").exists()
 
 
-def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
+def test_without_dir_the_default_directory_is_searched(name):
     with libbus.Bus(name):
         done = run(LIBBUS, "log", "stat", name)
         assert done.returncode == 0
@@ -446,8 +451,8 @@ def test_without_dir_a_bus_is_looked_for_where_it_lies_by_default(name):
 
 
 @pytest.mark.parametrize("command", ["sub", "top"])
-def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
-    alone = "libbus: tset: nobody else is on this bus yet; waiting\n"
+def test_a_command_alone_on_a_bus_prints_a_notice(named, tmp_path, command):
+    alone = 'libbus: no other process is on "tset" yet; waiting\n'
     for name, said in (("tset", alone), ("test", "")):
         with started(LIBBUS, command, name, "#", "--dir", tmp_path) as process:
             if said:
@@ -459,18 +464,18 @@ def test_who_waits_alone_on_a_bus_is_told_so(named, tmp_path, command):
             assert (process.wait(WATCHDOG), process.stderr.read()) == (0, "")
 
 
-def test_a_value_that_is_gone_with_its_publisher_is_told(tmp_path):
+def test_pub_reports_a_value_that_ends_with_the_bus(tmp_path):
     done = run(LIBBUS, "pub", "test", "room/door", "open", "--retain", "--dir", tmp_path)
     assert done.returncode == 0
     assert done.stderr.decode() == (
-        "libbus: nobody else is on test, so what was published is gone with this process: "
-        "first start who wants it, like libbus sub test room/door\n"
+        'libbus: no other process is on "test", so nothing was delivered or kept: '
+        "start a subscriber first: libbus sub test room/door\n"
     )
     done = run(LIBBUS, "pub", "test", "n", "--lines", "--dir", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_value_that_somebody_could_take_is_not_told(named, tmp_path):
+def test_pub_is_silent_if_another_process_could_take_the_value(named, tmp_path):
     pub = (LIBBUS, "pub", "test", "n", "--lines", "--dir", tmp_path)
     with started(*pub) as publisher:
         with named.subscribe("n") as numbers:
@@ -482,9 +487,7 @@ def test_a_value_that_somebody_could_take_is_not_told(named, tmp_path):
     assert (publisher.returncode, out, err) == (0, "", "")
 
 
-def test_the_shell_goes_on_behind_a_line_in_the_same_life_of_the_bus_alone(
-    named, by_shell, tmp_path
-):
+def test_sub_resumes_after_a_line_only_in_the_same_life_of_the_bus(named, by_shell, tmp_path):
     named.publish("n", 1)
     named.publish("n", 2)
     line = json.loads(by_shell("log", "tail", "test", "--json", "--last", "2", "--count", "1"))
@@ -499,7 +502,7 @@ def test_the_shell_goes_on_behind_a_line_in_the_same_life_of_the_bus_alone(
     assert done.stderr.startswith(b"libbus: test: that position is from an earlier life of the bus")
 
 
-def test_a_kept_value_comes_with_its_time_and_without_a_position(named, by_shell):
+def test_a_kept_value_has_its_time_and_no_position(named, by_shell):
     named.publish("n", 1, retain=True)
     published = time.time()
     line = by_shell("sub", "test", "n", "--json", "--count", "1")
@@ -511,7 +514,7 @@ def test_a_kept_value_comes_with_its_time_and_without_a_position(named, by_shell
     assert re.fullmatch(r" +- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} n 1\n", line)
 
 
-def test_who_is_on_it_is_told(named, tmp_path, python):
+def test_member_topics_list_the_processes(named, tmp_path, python):
     with named.subscribe("$bus/members/+") as members:
         (me,) = (msg.value for msg in members.iter(timeout=0))
         assert me["pid"] == os.getpid()
@@ -524,7 +527,7 @@ def test_who_is_on_it_is_told(named, tmp_path, python):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", [("sub", "test", "#"), ("top", "test")])
-def test_a_signal_ends_what_looks_on_and_it_leaves_the_bus(named, tmp_path, command, number):
+def test_a_signal_ends_a_watching_command_which_leaves_the_bus(named, tmp_path, command, number):
     with (
         named.subscribe("$bus/members/+") as members,
         started(LIBBUS, *command, "--dir", tmp_path) as process,
@@ -536,7 +539,7 @@ def test_a_signal_ends_what_looks_on_and_it_leaves_the_bus(named, tmp_path, comm
     assert gone.topic == came.topic
 
 
-def test_what_began_with_nohup_outlives_its_terminal(named, tmp_path):
+def test_a_command_under_nohup_outlives_its_terminal(named, tmp_path):
     command = ("env", "--ignore-signal=HUP", LIBBUS, "sub", "test", "n", "--dir", tmp_path)
     with started(*command) as sub, named.subscribe("$bus/members/+") as members:
         while members.recv(timeout=WATCHDOG).value["program"] != "libbus":
@@ -563,7 +566,7 @@ def test_it_describes_itself(named, tmp_path):
         named.describe()
 
 
-def test_its_numbers_are_those_of_what_was_published(named, tmp_path):
+def test_the_log_counts_the_published_messages(named, tmp_path):
     before = named.log_stats()
     with named.subscribe("n") as numbers:
         for n in range(10):
@@ -604,8 +607,8 @@ def test_its_numbers_name_each_process_until_it_has_left_or_was_found_dead(
         eventually(lambda: others() == [])
 
 
-def test_who_has_no_log_has_no_numbers_of_it(bus, named):
-    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a bus with a name"):
+def test_a_private_bus_has_no_log_stats(bus, named):
+    with pytest.raises(libbus.NotSupportedError, match=r"^log_stats\(\) is for a named bus"):
         bus.log_stats()
     named.close()
     with pytest.raises(libbus.ClosedError):
@@ -627,7 +630,7 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_where_there_is_no_room_it_says_so_and_begins_when_there_is(tmp_path):
+def test_without_room_for_the_log_it_reports_and_starts_later(tmp_path):
     with small_disk(tmp_path, "6m") as folder:
         (folder / "other").write_bytes(bytes(3 << 20))
         with pytest.raises(

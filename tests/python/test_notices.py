@@ -6,7 +6,7 @@ from patience import WATCHDOG
 import libbus
 
 
-def test_explain_names_who_gets_a_topic_and_who_nearly_does(bus):
+def test_explain_lists_matching_and_nearly_matching_filters(bus):
     with bus.subscribe("room/+"), bus.subscribe("Room/#"):
         lines = bus.explain("room/kitchen").splitlines()
     assert "mailbox 1 gets it by room/+" in lines
@@ -20,7 +20,7 @@ def test_explain_takes_any_length_of_text_and_any_letters(bus):
     assert "41 more filters differ in one level\n" in text
 
 
-def test_explain_refuses_what_is_no_topic(bus):
+def test_explain_refuses_a_malformed_topic(bus):
     with pytest.raises(libbus.TopicError) as raised:
         bus.explain("room/+")
     assert raised.value.topic == "room/+"
@@ -29,7 +29,7 @@ def test_explain_refuses_what_is_no_topic(bus):
         bus.explain("room")
 
 
-def test_a_topic_that_nobody_hears_is_warned_of_on_a_topic_of_the_bus(bus):
+def test_a_topic_without_subscribers_causes_a_warning_of_the_bus(bus):
     with bus.subscribe("$bus/warnings") as warnings:
         for n in range(1000):
             bus.publish("room/kitchen", n)
@@ -43,7 +43,7 @@ def test_a_topic_that_nobody_hears_is_warned_of_on_a_topic_of_the_bus(bus):
     assert "warning: published 1000 times, matched nobody\n" in bus.explain("room/kitchen")
 
 
-def test_what_a_mailbox_drops_is_announced(bus, eventually):
+def test_drops_of_a_mailbox_are_announced(bus, eventually):
     with (
         bus.subscribe("room/#", full="drop_newest", max_bytes=4096),
         bus.subscribe("$bus/#") as told,

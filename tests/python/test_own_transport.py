@@ -41,7 +41,7 @@ def test_a_bus_reaches_another_process_over_fifos(address):
     assert listening.returncode == 0
 
 
-def test_an_address_of_no_transport_is_answered_with_those_that_there_are():
+def test_an_unknown_scheme_is_refused_with_the_known_ones():
     done = run("dial", "smoke://hill")
     assert done.returncode == 1
     # tls is among them in a build that has mbedTLS.

@@ -23,14 +23,14 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_what_is_packed_is_unpacked(value):
+def test_packed_values_are_unpacked(value):
     packed = libbus.packb(value)
     for data in (packed, bytearray(packed), memoryview(packed)):
         unpacked = libbus.unpackb(data)
         assert (unpacked, type(unpacked)) == (value, type(value))
 
 
-def test_packed_bytes_are_what_publish_sends(bus):
+def test_publish_sends_the_packed_bytes(bus):
     with bus.subscribe("#") as sub:
         for value in VALUES:
             bus.publish("a", value)
@@ -48,10 +48,10 @@ def test_packed_bytes_are_what_publish_sends(bus):
         ({(1, 2): 0}, TypeError, r"^cannot pack tuple as a key at the key \(1, 2\) of value"),
         ([2**64], OverflowError, r"^the int does not fit 64 bits at value\[0\]"),
         ("\ud800", ValueError, r"^the str has half a surrogate pair; "),
-        ([0] * 65536, ValueError, r"^a value may nest 32 deep and hold 65536 values"),
+        ([0] * 65536, ValueError, r"^a value may nest 32 deep and hold 65536 elements"),
     ],
 )
-def test_what_cannot_be_packed_is_named_with_its_path(value, kind, text):
+def test_an_unpackable_element_is_named_with_its_path(value, kind, text):
     with pytest.raises(kind, match=text):
         libbus.packb(value)
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_packed_is_named_with_its_path(value, kind, text):
 @pytest.mark.parametrize(
     "data", [b"", b"\xc1", b"\x01\x01", b"\x92\x01", b"\xa1\xff", b"\x81\x90\x01"]
 )
-def test_what_is_no_value_raises_a_decode_error(data):
+def test_invalid_bytes_raise_a_decode_error(data):
     with pytest.raises(libbus.DecodeError) as caught:
         libbus.unpackb(data)
     assert caught.value.topic is None

@@ -70,7 +70,7 @@ ANY_ID = ["no id", "1-", "-", "0-" + "f" * 40, "1-1kk", "1" * 5000, "é"]
         *(("filter=a", {"Last-Event-ID": id}) for id in ANY_ID),
     ],
 )
-def test_what_is_unusual_and_not_malformed_is_served(door, query, headers):
+def test_unusual_but_valid_requests_are_served(door, query, headers):
     with door.opened(query, headers=headers) as answer:
         assert answer.status_code == 200
         assert b"event: hb" in next(iter(answer.response))

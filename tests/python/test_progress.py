@@ -19,7 +19,7 @@ def told(bus):
     return libbus.testing.record(bus, "job/#")
 
 
-def test_a_loop_over_progress_gives_the_items_and_says_how_far_it_is(bus, told):
+def test_a_loop_over_progress_yields_the_items_and_publishes_its_progress(bus, told):
     assert list(bus.progress("job/42", "abc", interval=0)) == ["a", "b", "c"]
     values = told.values("job/42")
     assert [value["done"] for value in values] == [0, 1, 2, 3, 3]
@@ -30,7 +30,7 @@ def test_a_loop_over_progress_gives_the_items_and_says_how_far_it_is(bus, told):
     assert set(kept.value) == set(libbus.ProgressValue.__annotations__)
 
 
-def test_what_is_published_is_readable_as_its_type(bus):
+def test_published_values_are_readable_as_their_type(bus):
     with bus.progress("job/1", 10) as job:
         job.advance(2.5)
     value = bus.get("job/1", type=libbus.ProgressValue).value
@@ -39,7 +39,7 @@ def test_what_is_published_is_readable_as_its_type(bus):
     assert value["rate"] > 0
 
 
-def test_a_with_block_says_how_it_ended(bus):
+def test_a_with_block_publishes_how_it_ended(bus):
     with bus.progress("job/1", total=3) as job:
         job.note("reading")
         job.advance()
@@ -86,7 +86,7 @@ def test_a_loop_in_a_with_block_may_end_early_and_be_done(bus):
     assert bus.get("job/1").value["state"] == "done"
 
 
-def test_the_rate_of_messages_is_capped_and_the_last_one_always_comes(bus, told):
+def test_the_rate_of_messages_is_capped_and_the_last_one_always_arrives(bus, told):
     with bus.progress("job/1", 100_000, interval=3600) as job:
         for _ in range(100_000):
             job.advance()
@@ -94,7 +94,7 @@ def test_the_rate_of_messages_is_capped_and_the_last_one_always_comes(bus, told)
     assert told.values()[-1]["state"] == "done"
 
 
-def test_what_changed_in_between_is_published_when_the_interval_is_over(bus, told):
+def test_changes_in_between_are_published_after_the_interval(bus, told):
     job = bus.progress("job/1", 10, interval=0.01)
     job.advance()
     job.note("the rest takes long")
@@ -103,7 +103,7 @@ def test_what_changed_in_between_is_published_when_the_interval_is_over(bus, tol
     job.close()
 
 
-def test_rate_and_time_that_is_left_follow_what_was_done(bus, monkeypatch):
+def test_rate_and_time_left_follow_the_work_done(bus, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("libbus._progress.time.monotonic", lambda: now[0])
     job = bus.progress("job/1", 1000, interval=1)
@@ -123,7 +123,7 @@ def test_rate_and_time_that_is_left_follow_what_was_done(bus, monkeypatch):
     assert (value["done"], value["total"], value["rate"]) == (2000, 2000, float(f"{2000 / 81:.4g}"))
 
 
-def test_a_job_that_has_ended_says_no_more(bus):
+def test_a_job_that_has_ended_publishes_no_more(bus):
     job = bus.progress("job/1", 3)
     job.fail("no disk")
     job.close()
@@ -145,7 +145,7 @@ def test_a_job_that_is_dropped_or_whose_bus_is_closed_has_stopped(bus, told):
         assert end.values()[-1]["state"] == "stopped"
 
 
-def test_a_job_goes_on_when_nobody_can_be_told(bus, caplog):
+def test_a_job_continues_when_its_progress_cannot_be_published(bus, caplog):
     with (
         bus.progress("job/1", 5, interval=0) as job,
         bus.subscribe("job/1", full="refuse", max_bytes=4096),
@@ -159,20 +159,20 @@ def test_a_job_goes_on_when_nobody_can_be_told(bus, caplog):
     assert bus.get("job/1").value["state"] == "done"
 
 
-def test_what_is_wrong_with_the_arguments_is_said_where_they_are(bus):
+def test_bad_arguments_raise_at_the_call(bus):
     with pytest.raises(libbus.TopicError, match=r"job/\+"):
         bus.progress("job/+", 3)
     with pytest.raises(TypeError, match=r"job/1: total is given twice"):
         bus.progress("job/1", 3, total=4)
-    with pytest.raises(TypeError, match=r"takes a total or what to iterate over, not object"):
+    with pytest.raises(TypeError, match=r"takes a total or an iterable, not object"):
         bus.progress("job/1", object())
-    with pytest.raises(TypeError, match=r"job/1: this progress has no items: give it some"):
+    with pytest.raises(TypeError, match=r"job/1: this loop cannot iterate .*: give it an iterable"):
         iter(bus.progress("job/1", 3))
-    with pytest.raises(TypeError, match=r"no items: write `for`"):
+    with pytest.raises(TypeError, match=r"over the progress: write `for`"):
         aiter(bus.progress("job/1", [3]))
-    with pytest.raises(ValueError, match=r"job/1: total=-3: a number, 0 or more"):
+    with pytest.raises(ValueError, match=r"job/1: total=-3: give a number from 0 up"):
         bus.progress("job/1", -3)
-    with pytest.raises(TypeError, match=r"job/1: total is a number or None, not str"):
+    with pytest.raises(TypeError, match=r"job/1: total must be a number or None, not str"):
         bus.progress("job/1", []).total = "many"
     with pytest.raises(TypeError, match="a topic is a str, not int"):
         bus.progress(3)

@@ -101,7 +101,7 @@ def test_a_send_without_room_in_time_raises_once_and_counts_once(bus, refusing):
     assert [msg.value for msg in refusing.iter(timeout=0)] == list(range(held))
 
 
-def test_what_ends_send_many_says_how_many_went(bus):
+def test_the_exception_of_send_many_has_the_number_sent(bus):
     with bus.subscribe("jobs") as got, bus.publisher("jobs") as jobs:
         with pytest.raises(TypeError, match="jobs: cannot publish range") as caught:
             jobs.send_many([1, 2, range(3), 4])
@@ -211,7 +211,7 @@ def test_a_callback_does_not_wait_for_itself(bus, refusing):
     assert raised == [refusing.stats()["pending"]]
 
 
-def test_a_send_in_a_loop_may_be_awaited_and_has_gone_where_there_is_room(bus):
+def test_a_send_in_a_loop_with_room_is_sent_before_it_is_awaited(bus):
     async def main():
         with bus.subscribe("a") as got, bus.publisher("a", wait=None) as publisher:
             assert await publisher.send(1) is None
@@ -288,7 +288,7 @@ def test_a_send_in_a_loop_without_room_in_time_raises_once_and_counts_once(bus, 
     assert left == [*range(1, held), *range(len(left) - held + 1)]
 
 
-def test_a_send_in_a_loop_that_is_cancelled_has_published_what_it_says(bus, refusing):
+def test_a_cancelled_send_in_a_loop_reports_the_number_sent(bus, refusing):
     async def main():
         got, sent = [], 0
         with bus.publisher("jobs", wait=None) as jobs:
@@ -309,7 +309,7 @@ def test_a_send_in_a_loop_that_is_cancelled_has_published_what_it_says(bus, refu
     asyncio.run(main())
 
 
-def test_the_number_that_a_cancelled_send_says_is_exact(bus, refusing):
+def test_the_number_of_a_cancelled_send_is_exact(bus, refusing):
     async def main():
         with bus.publisher("jobs", wait=None) as jobs:
             sending = jobs.send_many(itertools.count())
@@ -323,13 +323,13 @@ def test_the_number_that_a_cancelled_send_says_is_exact(bus, refusing):
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert sending.sent == refusing.stats()["pending"]
-            with pytest.raises(RuntimeError, match="awaited already"):
+            with pytest.raises(RuntimeError, match="already awaited"):
                 await sending
 
     asyncio.run(main())
 
 
-def test_what_the_values_raise_in_a_loop_comes_behind_those_before(bus, refusing):
+def test_in_a_loop_an_exception_of_the_values_follows_the_values_before(bus, refusing):
     def values(last):
         yield from range(1_000)
         raise last
@@ -356,7 +356,7 @@ def test_what_the_values_raise_in_a_loop_comes_behind_those_before(bus, refusing
     asyncio.run(main())
 
 
-def test_a_send_without_room_that_is_never_awaited_says_so(bus, refusing):
+def test_a_send_without_room_never_awaited_warns(bus, refusing):
     held = fill(bus)
 
     async def main():
@@ -387,14 +387,14 @@ def test_close_ends_a_send_that_a_task_awaits(bus, refusing):
         asyncio.run(main(end))
 
 
-def test_a_named_bus_has_nothing_to_wait_for_and_says_so(tmp_path):
+def test_a_named_bus_refuses_wait_with_the_reason(tmp_path):
     with libbus.Bus("test", directory=tmp_path) as bus:
         for wait in (1, None):
             with pytest.raises(libbus.NotSupportedError, match=r"^jobs: wait= is for a private"):
                 bus.publisher("jobs", wait=wait)
 
 
-def test_a_publisher_says_what_it_is_and_refuses_what_is_none(bus):
+def test_a_publisher_has_a_repr_and_refuses_bad_arguments(bus):
     jobs = bus.publisher("jobs", wait=5)
     assert repr(jobs) == "<libbus.Publisher jobs wait=5>"
     jobs.close()
@@ -426,7 +426,7 @@ def test_a_forked_child_cannot_send(python):
     assert out == "fork\n"
 
 
-def test_a_publisher_keeps_its_bus_and_goes_with_it():
+def test_a_publisher_keeps_its_bus_open_and_ends_with_it():
     import gc
     import weakref
 
@@ -498,10 +498,10 @@ def test_retained_messages_wait_for_room_in_a_loop():
     asyncio.run(main())
 
 
-def test_a_publisher_refuses_what_publish_refuses(bus):
-    with pytest.raises(ValueError, match=r"ttl=0: seconds, above 0"):
+def test_a_publisher_refuses_the_values_that_publish_refuses(bus):
+    with pytest.raises(ValueError, match=r"ttl=0: give seconds above 0"):
         bus.publisher("a", ttl=0)
-    with pytest.raises(TypeError, match="a: headers are a dict, not list"):
+    with pytest.raises(TypeError, match="a: headers must be a dict, not list"):
         bus.publisher("a", headers=[1])
     with pytest.raises(TypeError, match="a: cannot publish range at headers"):
         bus.publisher("a", headers={"x": range(3)})

@@ -136,7 +136,7 @@ print(failed > 0)
 """
 
 
-def test_questions_that_find_no_memory_are_asked_again(python):
+def test_questions_are_asked_again_after_a_lack_of_memory(python):
     pytest.importorskip("_testcapi")
     assert python(WITHOUT_MEMORY.replace("WATCHDOG", str(WATCHDOG))) == "True\n"
 
@@ -151,7 +151,7 @@ def test_a_page_with_questions_is_reported_when_it_leaves(bus):
         push.remove(number)
 
 
-def test_close_ends_pages_and_who_waits_for_questions(bus):
+def test_close_ends_pages_and_waits_for_questions(bus):
     push = _core.Push(bus)
     ended = []
 
@@ -206,7 +206,7 @@ def test_pages_are_the_parent_s_in_a_forked_child(bus):
         assert next(event for event in events if event.name == "message")
 
 
-def test_a_push_that_is_dropped_ends_its_pages(bus):
+def test_a_push_without_references_ends_its_pages(bus):
     ours, theirs = socket.socketpair()
     with ours:
         push = _core.Push(bus)
@@ -217,7 +217,7 @@ def test_a_push_that_is_dropped_ends_its_pages(bus):
             pass
 
 
-def test_pages_come_and_go_while_others_publish(bus):
+def test_pages_join_and_leave_under_traffic(bus):
     with pages(bus) as push:
         stop = threading.Event()
 

@@ -58,7 +58,7 @@ def push():
 @settings(deadline=None, max_examples=200)
 @given(st.lists(published, max_size=5))
 @example([("x", text, {"event": text, "id": text}) for text in sse.AWKWARD])
-def test_a_strict_parser_reads_what_was_published(push, messages):
+def test_a_strict_parser_reads_the_published_values(push, messages):
     bus, push = push
     pages = Page(push), Page(push, raw=True), Page(push, raw=True, event="named")
     whole, raw, named = pages

@@ -365,7 +365,7 @@ def normal(text: Any) -> Any:
 
 @given(VALUES)
 @random_values
-def test_what_was_read_is_published_again_as_the_same(value):
+def test_a_received_value_is_published_again_unchanged(value):
     packed = libbus.packb(value.published)
     assert libbus.packb(libbus.unpackb(packed)) == packed
 
@@ -411,7 +411,7 @@ EVERYTHING = st.builds(
 
 @given(EVERYTHING)
 @random_values
-def test_a_typed_value_comes_back_as_the_same_object(between, value):
+def test_a_typed_value_is_the_same_object_each_time(between, value):
     bus, other, _ = between
     with other.subscribe("typed", type=Everything) as typed:
         bus.publish("typed", value)

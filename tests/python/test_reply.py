@@ -90,7 +90,7 @@ def test_many_questions_are_under_way_at_once_and_each_gets_its_reply(served):
     assert descriptors() <= before
 
 
-def test_what_request_raises_is_raised_where_it_is_awaited(bus, caplog):
+def test_awaiting_a_request_raises_its_exception(bus, caplog):
     bus.serve("fails", lambda msg: 1 / 0)
     bus.on("silent", lambda msg: None)
 
@@ -112,7 +112,7 @@ def test_what_request_raises_is_raised_where_it_is_awaited(bus, caplog):
     asyncio.run(main())
 
 
-def test_a_reply_that_is_never_awaited_says_so_and_gives_up_its_question(bus):
+def test_a_reply_never_awaited_warns_and_ends_its_request(bus):
     async def main():
         questions = bus.subscribe("q")
         with warnings.catch_warnings(record=True) as caught:
@@ -129,7 +129,7 @@ def test_a_reply_that_is_never_awaited_says_so_and_gives_up_its_question(bus):
     assert descriptors() <= before
 
 
-def test_a_task_that_is_cancelled_gives_up_what_it_alone_awaits(bus):
+def test_a_cancelled_task_ends_the_request_that_it_alone_awaits(bus):
     async def main():
         questions = bus.subscribe("q")
 
@@ -150,7 +150,7 @@ def test_a_task_that_is_cancelled_gives_up_what_it_alone_awaits(bus):
     assert descriptors() <= before
 
 
-def test_a_task_that_is_cancelled_leaves_the_reply_to_others(bus):
+def test_a_cancelled_task_leaves_the_reply_to_others(bus):
     async def main():
         questions = bus.subscribe("q")
         reply = bus.request("q", 1, timeout=WATCHDOG)

@@ -19,7 +19,7 @@ def served(bus):
     return bus
 
 
-def test_what_a_function_returns_is_the_reply(served):
+def test_the_result_of_a_function_is_the_reply(served):
     reply = served.request("double", 21)
     assert (reply.value, reply.topic, reply.question) == (42, "double", False)
     assert served.request("double", "ab", timeout=None).value == "abab"
@@ -36,7 +36,7 @@ def test_a_question_across_a_link_is_answered(served):
             other.request("half", 21, timeout=WATCHDOG)
 
 
-def test_what_a_function_raises_is_raised_where_it_was_asked(bus, caplog):
+def test_request_raises_the_exception_of_the_function(bus, caplog):
     @bus.serve("f")
     def fail(msg):
         raise ValueError("no such room")
@@ -48,20 +48,20 @@ def test_what_a_function_raises_is_raised_where_it_was_asked(bus, caplog):
     assert "no such room" in caplog.text
 
 
-def test_a_reply_that_cannot_travel_is_an_error_there_and_here(bus, caplog):
+def test_an_unpackable_reply_is_an_error_on_both_sides(bus, caplog):
     bus.serve("f")(lambda msg: object())
     with pytest.raises(libbus.ReplyError, match=r"^f: TypeError: f: cannot publish object"):
         bus.request("f", 1)
     assert "cannot publish object" in caplog.text
 
 
-def test_nobody_listens(bus):
+def test_a_request_without_a_subscriber_fails(bus):
     with pytest.raises(libbus.NobodyError, match=r"^f: nobody listens") as caught:
         bus.request("f", 1, timeout=None)
     assert caught.value.topic == "f" and caught.value.name == "BUS_E_NOBODY"
 
 
-def test_nobody_answers_in_time_and_a_late_reply_is_counted(bus):
+def test_a_request_times_out_and_a_late_reply_is_counted(bus):
     with bus.subscribe("f") as questions:
         for timeout in (0, 0.01):
             with pytest.raises(libbus.BusTimeoutError):
@@ -91,7 +91,7 @@ def test_headers_go_both_ways(bus):
         thread.join()
 
 
-def test_served_functions_are_not_called_for_what_asks_nothing(bus):
+def test_served_functions_are_called_for_requests_only(bus):
     called = []
     bus.serve("f")(called.append)
     bus.publish("f", "no question")

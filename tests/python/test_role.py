@@ -36,7 +36,7 @@ def holder(place):
     return started(sys.executable, "-c", program)
 
 
-def test_one_process_has_it_and_the_next_gets_it_when_that_one_ends(named, place):
+def test_one_process_holds_the_role_and_the_next_takes_it_after_its_end(named, place):
     with holder(place) as other:
         assert other.stdout.readline() == "has it\n"
         with pytest.raises(libbus.BusTimeoutError, match=r"^heater: timed out") as caught:
@@ -52,7 +52,7 @@ def test_one_process_has_it_and_the_next_gets_it_when_that_one_ends(named, place
         role.close()
 
 
-def test_the_next_gets_it_when_who_has_it_is_killed(named, place):
+def test_the_next_process_takes_the_role_when_its_holder_is_killed(named, place):
     with holder(place) as other:
         assert other.stdout.readline() == "has it\n"
         other.kill()
@@ -72,7 +72,7 @@ def test_a_bus_can_wait_for_another_of_the_same_process_while_python_runs(named,
         assert not got[0].closed
 
 
-def test_it_stays_without_anybody_who_holds_the_object_until_the_bus_closes(named, place):
+def test_a_role_without_references_is_held_until_the_bus_closes(named, place):
     named.role("heater")
     gc.collect()
     with libbus.Bus("test", directory=place) as second:
@@ -94,7 +94,7 @@ def test_it_keeps_its_bus_open(place):
     role.bus.close()
 
 
-def test_whoever_waits_for_it_gets_closed_when_the_bus_closes(named, place):
+def test_waiting_for_a_role_raises_closed_when_the_bus_closes(named, place):
     with libbus.Bus("test", directory=place) as second:
         second.role("heater")
         threading.Timer(0.1, named.close).start()
@@ -162,5 +162,5 @@ def test_a_bad_argument_is_named(named, name, timeout, kind, text):
 
 
 def test_a_private_bus_has_no_roles(bus):
-    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a bus with a name"):
+    with pytest.raises(libbus.NotSupportedError, match=r"^heater: roles are for a named bus"):
         bus.role("heater")

@@ -111,32 +111,32 @@ def users_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_client_logs_in_and_trusts_the_listener(users, name):
+def test_a_foreign_client_logs_in_and_trusts_the_listener(users, name):
     with started(PEER, "server", users(name, "pässword, =x")) as server:
         assert log_in(Line(server), name, "pässword, =x")[1]
         assert server.stdout.readline() == "accepted\n"
 
 
-def test_another_client_with_a_wrong_password_is_refused(users):
+def test_a_foreign_client_with_a_wrong_password_is_refused(users):
     with started(PEER, "server", users("pico", "pencil")) as server:
         answer, right = log_in(Line(server), "pico", "pencils")
         assert (answer, right) == ("refused: wrong password", False)
 
 
-def test_another_client_of_an_unknown_user_is_refused(users):
+def test_a_foreign_client_with_an_unknown_user_is_refused(users):
     with started(PEER, "server", users("pico", "pencil")) as server:
         answer, right = log_in(Line(server), "nano", "pencil")
         assert answer.startswith("refused: no such user") and not right
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_listener_lets_the_dialler_in(name):
+def test_a_foreign_listener_admits_the_dialler(name):
     with started(PEER, "client", name, "pässword, =x") as client:
         assert let_in(Line(client), "pässword, =x") == (name, True)
         assert client.stdout.readline() == "accepted\n"
 
 
-def test_another_listener_sees_a_wrong_password():
+def test_a_foreign_listener_sees_a_wrong_password():
     with started(PEER, "client", "pico", "pencils") as client:
         assert let_in(Line(client), "pencil") == ("pico", False)
         assert "does not know the password" in client.stdout.readline()
@@ -164,7 +164,7 @@ def test_a_line_of_mosquitto_lets_its_user_in_if_it_has_enough_iterations(tmp_pa
         assert log_in(Line(server), "pico", "pencil")[1]
 
 
-def test_what_is_stored_is_what_rfc_5802_says(users):
+def test_the_stored_keys_are_those_of_rfc_5802(users):
     name, password = "pico", "pencil"
     with open(users(name, password), encoding="utf-8") as file:
         (line,) = file

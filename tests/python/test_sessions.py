@@ -119,7 +119,7 @@ def test_a_tick_without_news_sends_nothing(bus, ui, sessions):
     assert ui.take() == []
 
 
-def test_a_session_that_comes_later_gets_the_present_values(bus, ui, sessions):
+def test_a_later_session_gets_the_present_values(bus, ui, sessions):
     bind(sessions, "a", "a")
     ui.open("one")
     publish(bus, "a", 1)
@@ -130,7 +130,7 @@ def test_a_session_that_comes_later_gets_the_present_values(bus, ui, sessions):
     assert ui.take() == [("two", {"a": 1})]
 
 
-def test_a_session_that_begins_has_the_values_before_its_first_update(bus, ui, sessions):
+def test_a_new_session_has_the_values_before_its_first_update(bus, ui, sessions):
     bind(sessions, "a", "a")
     bind(sessions, "b", "b")
     publish(bus, "a", 1)
@@ -216,9 +216,7 @@ def test_a_filter_with_wildcards_is_a_table_of_topics(bus, ui, sessions, without
     assert ui.states["one"].rooms == {"topic": ["room/a", "room/b"], "value": [3, 2]}
 
 
-def test_a_dict_becomes_columns_and_a_row_without_a_key_has_none(
-    bus, ui, sessions, without_packages
-):
+def test_a_dict_becomes_columns_and_a_missing_key_becomes_none(bus, ui, sessions, without_packages):
     bind(sessions, "room/+", "rooms")
     ui.open("one")
     publish(bus, "room/a", {"t": 1})
@@ -265,7 +263,7 @@ def test_with_pandas_a_table_is_a_data_frame(bus, ui, sessions, monkeypatch):
     assert len(made) == 1  # for both sessions
 
 
-def test_an_array_is_a_numpy_array_of_its_own(bus, ui, sessions):
+def test_an_array_is_a_separate_numpy_array(bus, ui, sessions):
     numpy = pytest.importorskip("numpy")
     bind(sessions, "wave", "wave")
     bind(sessions, "sound", "sound")
@@ -458,7 +456,7 @@ def test_a_session_that_was_away_keeps_no_value_of_a_topic_it_has_left(bus, ui, 
     assert [changed for _, changed in ui.take()] == [{}]  # once
 
 
-def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplog):
+def test_a_session_whose_choose_fails_gets_no_values(bus, ui, sessions, caplog):
     own(sessions)
     ui.open("one")  # has no user
     publish(bus, "user/None", "secret")
@@ -466,7 +464,7 @@ def test_a_session_whose_topic_cannot_be_told_gets_none(bus, ui, sessions, caplo
     ask_again(sessions)
     sessions.tick()
     assert ui.states["one"].inbox == "empty"
-    assert "this session gets none of its topics" in caplog.records[0].getMessage()
+    assert "so this session gets no values of its topics" in caplog.records[0].getMessage()
 
 
 def test_subscriptions_of_a_session_end_with_it(bus, ui, sessions):
@@ -570,7 +568,7 @@ def test_the_first_value_of_a_topic_does_not_set_back_the_slider_it_came_from(bu
     assert ui.states["a"].setpoint == 2
 
 
-def test_what_the_bus_assigns_is_not_published(bus, ui, sessions):
+def test_values_assigned_by_the_bus_are_not_published(bus, ui, sessions):
     bind(sessions, "set", "setpoint")
     out(sessions, "setpoint", "set")
     assign = ui.assign
@@ -650,7 +648,7 @@ def test_updates_keep_their_rate_and_their_share_of_the_time(
     assert cost / min(gaps) <= share + 1e-9
 
 
-def test_a_tick_that_fails_is_logged_and_the_next_one_comes(bus, ui, sessions, caplog):
+def test_a_failed_tick_is_logged_and_the_next_one_runs(bus, ui, sessions, caplog):
     calls = []
 
     def live():

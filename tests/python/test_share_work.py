@@ -81,7 +81,7 @@ def test_a_group_with_refuse_loses_nothing(bus):
     assert got == list(range(2000))
 
 
-def test_one_that_goes_leaves_the_work_to_the_others(bus):
+def test_a_member_that_leaves_hands_its_work_to_the_others(bus):
     first, second = (bus.subscribe("job", group="workers") for _ in range(2))
     for n in range(10):
         bus.publish("job", n)
@@ -101,7 +101,7 @@ def test_recv_of_a_group_waits_times_out_and_ends_with_its_bus(bus):
             sub.recv(WATCHDOG)
 
 
-def test_one_without_a_filter_does_not_spin_on_what_is_for_the_others(bus):
+def test_a_member_without_a_filter_does_not_spin_on_messages_for_others(bus):
     idle, other = (bus.subscribe("job", group="workers") for _ in range(2))
     idle.unsubscribe("job")
     bus.publish("job", 1)
@@ -127,11 +127,11 @@ def test_a_group_has_one_policy_one_bound_and_a_name(bus):
             bus.subscribe("job", group=wrong)
     with pytest.raises(TypeError):
         bus.subscribe("job", group=3)
-    with pytest.raises(TypeError, match="a callback takes workers="):
+    with pytest.raises(TypeError, match="use workers= with a callback"):
         bus.subscribe("job", callback=print, group="workers")
 
 
-def test_a_named_bus_has_no_groups_and_names_the_way(tmp_path):
+def test_a_named_bus_has_no_groups_and_names_the_alternative(tmp_path):
     with (
         libbus.Bus("test", directory=tmp_path) as bus,
         pytest.raises(libbus.NotSupportedError, match=r"group='jobs': .*bus\.role\(\).*workers="),

@@ -47,7 +47,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("host", OWN, ids=range(len(OWN)))
-def test_a_host_that_is_ours_is_served(at_door, host):
+def test_a_known_host_is_served(at_door, host):
     door = at_door(hosts=[".shop.example.com", "named.example"])
     assert ask(door, Host=host)[0] == 200
 
@@ -65,7 +65,7 @@ def test_a_host_that_is_ours_is_served(at_door, host):
         "[::1].evil.example",
     ],
 )
-def test_a_name_that_another_site_made_mean_this_server_is_refused(at_door, host):
+def test_a_name_that_another_site_pointed_here_is_refused(at_door, host):
     door = at_door(hosts=["shop.example.com"])
     assert ask(door, Host=host, Sec_Fetch_Site="same-origin")[:2] == (403, "HOST")
     assert ask(door, Host=host, Origin=f"http://{host}")[:2] == (403, "HOST")
@@ -151,7 +151,7 @@ def test_pages_of_other_sites_are_refused_unless_they_are_named(at_door, headers
 
 
 @pytest.mark.parametrize("origin", ["*", "friend.example", "https://", "null", "https://a/b"])
-def test_an_origin_that_no_browser_sends_is_the_app_s_mistake(at_door, origin):
+def test_a_malformed_origin_raises_in_the_app(at_door, origin):
     with pytest.raises(ValueError, match="origins"):
         at_door(origins=[origin])
 
@@ -179,7 +179,7 @@ def test_other_sites_cannot_read_the_answer(at_door):
     assert not [name for name in headers if name.startswith("Access-Control")]
 
 
-def test_a_browser_that_asks_first_learns_what_an_allowed_site_may_send(at_door):
+def test_a_preflight_request_lists_the_methods_and_headers_for_allowed_sites(at_door):
     door = at_door(origins=[FRIEND])
     status, _, headers = ask(door, "OPTIONS", Origin=FRIEND, Access_Control_Request_Method="GET")
     assert status in (200, 204)

@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_without_python_socketio_the_error_says_what_to_install(python):
+def test_without_python_socketio_the_error_names_the_package(python):
     said = python(
         "import sys; sys.modules['socketio'] = None\n"
         "try: import libbus.socketio\n"
@@ -15,7 +15,7 @@ def test_without_python_socketio_the_error_says_what_to_install(python):
 
 
 @pytest.mark.parametrize("version", ["4.6.1", "5.7.2", "5.16.0"])
-def test_with_an_old_python_socketio_the_error_says_what_to_install(python, version):
+def test_with_an_old_python_socketio_the_error_names_the_version(python, version):
     said = python(
         "import importlib.metadata, sys, types\n"
         "sys.modules['socketio'] = types.ModuleType('socketio')\n"

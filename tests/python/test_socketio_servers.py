@@ -297,9 +297,7 @@ def test_a_client_of_another_worker_answers_and_is_disconnected(server, clients,
     eventually(lambda: ["after", 1] in first.events)
 
 
-def test_when_a_worker_is_killed_the_other_one_and_its_successor_hear_all(
-    server, clients, eventually
-):
+def test_after_a_worker_is_killed_the_other_and_its_successor_get_all(server, clients, eventually):
     first, second, other = clients
     os.kill(other.pid, signal.SIGKILL)
     eventually(lambda: other.gone)
@@ -323,7 +321,7 @@ def test_when_a_worker_is_killed_the_other_one_and_its_successor_hear_all(
         new.close()
 
 
-def test_a_server_that_is_told_to_ends_with_no_error_in_its_log(server):
+def test_a_stopped_server_logs_no_error(server):
     server.process.terminate()
     assert server.process.wait(WATCHDOG) in (0, -signal.SIGTERM)
     said = server.log.read_text()

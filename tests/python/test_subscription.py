@@ -39,7 +39,7 @@ def test_a_loop_ends_when_the_bus_is_closed(bus):
     assert list(sub) == []
 
 
-def test_iter_ends_when_nothing_comes_in_time(bus):
+def test_iter_ends_when_no_message_arrives_in_time(bus):
     sub = bus.subscribe("a")
     for n in range(3):
         bus.publish("a", n)
@@ -48,7 +48,7 @@ def test_iter_ends_when_nothing_comes_in_time(bus):
     assert list(sub.iter()) == []
 
 
-def test_recv_says_timeout_after_the_time_given_and_not_before(bus):
+def test_recv_times_out_after_the_given_time_and_not_before(bus):
     sub = bus.subscribe("a")
     for timeout in (0, 0.05):
         start = time.monotonic()
@@ -58,7 +58,7 @@ def test_recv_says_timeout_after_the_time_given_and_not_before(bus):
         assert caught.value.name == "BUS_E_TIMEDOUT"
 
 
-def test_a_message_that_matches_two_filters_comes_once(bus):
+def test_a_message_that_matches_two_filters_is_delivered_once(bus):
     sub = bus.subscribe("a/#", "+/b")
     bus.publish("a/b", 1)
     assert [msg.value for msg in sub.iter(timeout=0)] == [1]
@@ -73,7 +73,7 @@ def test_a_filter_may_be_added_later(bus):
 
 
 @pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
-def test_what_a_full_mailbox_drops_is_counted_on_messages_and_in_stats(bus, full):
+def test_drops_of_a_full_mailbox_are_counted_on_messages_and_in_stats(bus, full):
     sent = 1000
     with bus.subscribe("a", full=full, max_bytes=4096) as sub:
         for n in range(sent):
@@ -132,7 +132,7 @@ def test_refuse_raises_full_at_the_publisher_and_loses_nothing(bus):
         bus.publish("a", "there is room again")
 
 
-def test_a_closed_subscription_says_closed(bus):
+def test_a_closed_subscription_raises_closed(bus):
     with bus.subscribe("a") as sub:
         assert repr(sub) == "<libbus.Subscription a>"
     sub.close()
@@ -168,7 +168,7 @@ def test_a_filter_ends_with_unsubscribe_and_the_others_go_on(either):
         assert sub.recv_nowait() is None
 
 
-def test_what_waits_of_a_filter_that_ends_is_lost_as_unsubscribed(bus):
+def test_waiting_messages_of_an_ended_filter_are_lost_as_unsubscribed(bus):
     with bus.subscribe("a", "b") as sub:
         bus.publish("a", 1)
         bus.publish("b", 2)
@@ -373,7 +373,7 @@ def test_a_busy_topic_does_not_starve_the_loop(bus):
     assert run(main()) >= 1000 // 64
 
 
-def test_what_a_closed_bus_had_says_that_it_is_closed(bus):
+def test_objects_of_a_closed_bus_are_closed(bus):
     sub, publisher, link = bus.subscribe("a"), bus.publisher("a"), bus.listen("inproc://closed")
     handle = bus.subscribe("a", callback=print)
     assert not any(each.closed for each in (sub, publisher, link, handle))
@@ -383,7 +383,7 @@ def test_what_a_closed_bus_had_says_that_it_is_closed(bus):
 
 
 @pytest.mark.parametrize("method", ["on", "serve"])
-def test_decorator_that_gets_no_function_warns(bus, method):
+def test_decorator_without_a_function_warns(bus, method):
     with pytest.warns(RuntimeWarning, match=rf"bus\.{method}\('a'\) was given no function"):
         getattr(bus, method)("a")
 

@@ -59,7 +59,7 @@ def test_openssl_checks_our_certificate_and_agrees_on_a_suite(files):
         ("-tls1_2", "-cipher", "PSK"),
     ],
 )
-def test_what_is_old_or_weak_is_refused(files, options):
+def test_old_and_weak_tls_is_refused(files, options):
     with listening() as port:
         status, said = client(port, files, *options)
         assert status != 0, said
@@ -119,7 +119,7 @@ def test_we_check_openssls_certificate_and_speak_behind_it(files):
             said += part
 
 
-def test_openssl_is_told_why_we_refuse_it(files, tmp_path):
+def test_openssl_gets_the_reason_of_a_refusal(files, tmp_path):
     other = tmp_path / "other"
     assert run(LIBBUS, "cert", "127.0.0.1", "--dir", other).returncode == 0
     theirs = ("-cert", other / "server.pem", "-key", other / "server-key.pem")

@@ -101,7 +101,7 @@ def test_the_stub_names_exactly_what_the_extension_has():
     assert public <= named
 
 
-def test_python_m_libbus_says_what_it_is(python):
+def test_python_m_libbus_prints_version_and_features(python):
     out = python("import runpy; runpy.run_module('libbus', run_name='__main__')")
     assert f"libbus     {libbus.__version__}\n" in out
     assert "inproc, ipc, tcp" in out
@@ -128,5 +128,5 @@ def test_a_missing_command_is_explained(monkeypatch, tmp_path):
         raise AssertionError("it started something")
 
 
-def test_what_is_tested_is_installed():
+def test_the_tested_package_is_the_installed_one():
     assert not PACKAGE.is_relative_to(REPO / "bindings")

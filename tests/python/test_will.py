@@ -34,7 +34,7 @@ def wait_for(got):
     return msg
 
 
-def test_the_will_of_a_process_that_is_killed_is_said(named, tmp_path):
+def test_the_will_of_a_killed_process_is_published(named, tmp_path):
     will = "libbus.Will('heater/state', {'why': 'died'}, retain=True, headers={'by': 'will'})"
     with named.subscribe("heater/state") as got, member(tmp_path, will) as process:
         assert process.stdout.readline() == "there\n"
@@ -51,7 +51,7 @@ def test_the_will_of_a_process_that_is_killed_is_said(named, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["bus.close()", "sys.exit(3)", "raise ValueError"])
-def test_the_will_of_a_process_that_leaves_is_not_said(named, tmp_path, end):
+def test_the_will_of_a_process_that_leaves_is_not_published(named, tmp_path, end):
     with named.subscribe("a", "$bus/members/+") as got:
         me = got.recv(timeout=WATCHDOG)
         with member(tmp_path, "libbus.Will('a', 1)", end) as process:
@@ -77,12 +77,12 @@ def test_a_process_that_crashes_has_left_without_close(named, tmp_path):
         (libbus.Will("a\0", 1), libbus.TopicError, r"topic is not text"),
         (libbus.Will("a", b"x" * (1 << 20)), libbus.TooBigError, r"^a: payload too big"),
         (libbus.Will("a", object()), TypeError, r"^a: .*object"),
-        (libbus.Will("a", 1, headers=[1]), TypeError, r"^a: headers are a dict"),
+        (libbus.Will("a", 1, headers=[1]), TypeError, r"^a: headers must be a dict"),
         (libbus.Will(7, 1), TypeError, r"a topic is a str, not int"),
-        ("a", TypeError, r"^will is a libbus.Will, not str"),
+        ("a", TypeError, r"^will must be a libbus.Will, not str"),
     ],
 )
-def test_a_will_that_could_not_be_said_is_refused(tmp_path, will, kind, text):
+def test_a_will_that_could_not_be_published_is_refused(tmp_path, will, kind, text):
     with pytest.raises(kind, match=text) as caught:
         libbus.Bus("test", directory=tmp_path, will=will)
     if isinstance(caught.value, libbus.BusError):

@@ -45,7 +45,7 @@ import libbus
 
 
 @pytest.mark.parametrize("name", FORBIDDEN_BYTES)
-def test_the_reader_says_what_is_wrong_and_where(name):
+def test_the_reader_names_the_fault_and_its_place(name):
     data, bye, word = FORBIDDEN_BYTES[name]
     offset = len(HANDSHAKE) + len(STARTED) + len(T)
     error = judged(a_record(STARTED + T + data))
@@ -195,7 +195,7 @@ def ask(bus, topic, answers):
         answers.append(type(error).__name__)
 
 
-def test_both_sides_ping_when_there_is_nothing_else(two):
+def test_both_sides_ping_when_idle(two):
     a, b = two
     with contextlib.ExitStack() as stack:
         _, _, proxy = linked(stack, a, b, heartbeat=0.1)
@@ -214,7 +214,7 @@ def test_both_sides_ping_when_there_is_nothing_else(two):
             each.judge(history)
 
 
-def test_what_finds_no_room_towards_a_peer_is_said_as_lost(two):
+def test_messages_without_room_towards_a_peer_are_reported_as_lost(two):
     a, b = two
     with contextlib.ExitStack() as stack:
         inbox = b.subscribe("n", max_bytes=ROOM)

@@ -31,7 +31,7 @@ def publish_all(bus, name):
     bus.publish(f"v/{name}", 3, retain=True)
 
 
-def test_events_of_a_hub_say_who_published_them_and_losses_who_was_told(hub):
+def test_events_of_a_hub_name_their_publisher_and_losses_the_peers_told(hub):
     bus, log = hub
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(libbus.Bus()) for _ in range(2))

@@ -36,7 +36,7 @@ def test_resume_says_whether_two_buses_have_met(served):
         assert theirs.flags == MET
 
 
-def test_a_peer_that_comes_back_learns_what_it_missed(served):
+def test_a_peer_that_reconnects_learns_its_losses(served):
     with served.attacker() as it:
         theirs, began = it.handshake("to/it")
         assert says(theirs) == (0, 0, 0, 0)
@@ -67,7 +67,7 @@ def test_a_peer_that_comes_back_learns_what_it_missed(served):
         assert says(began) == (id, 8, 0, 0)
 
 
-def test_a_peer_that_forgets_is_told_that_it_did(served):
+def test_a_peer_that_forgot_the_sequence_learns_so(served):
     with served.attacker() as it:
         _, began = it.handshake("to/it")
         id = began["id"]
@@ -83,7 +83,7 @@ def test_a_peer_that_forgets_is_told_that_it_did(served):
         assert began["next"] == began["missing"] == 4
 
 
-def test_a_peer_that_restarts_as_another_bus_begins_anew(served):
+def test_a_peer_that_restarts_as_another_bus_starts_over(served):
     with served.attacker() as it:
         _, began = it.handshake("to/it")
         publish(served, "to/it", 3)
@@ -106,7 +106,7 @@ def test_a_peer_that_restarts_as_another_bus_begins_anew(served):
         assert says(third)[1:] == (0, 0, RESTARTED)
 
 
-def test_bye_0_ends_what_is_remembered(served):
+def test_bye_0_ends_the_memory_of_a_peer(served):
     with served.attacker() as it:
         _, began = it.handshake("to/it")
         it.publish("from/it", b"1")
@@ -139,7 +139,7 @@ def test_any_other_bye_breaks_the_connection(served, reason):
         assert says(anew) == (began["id"], 4, 4, 0)
 
 
-def test_what_the_start_of_a_peer_says_is_missing_is_missing(served):
+def test_the_losses_in_the_start_of_a_peer_are_counted(served):
     with served.attacker() as it:
         it.handshake()
 
@@ -176,14 +176,14 @@ def test_what_the_start_of_a_peer_says_is_missing_is_missing(served):
         assert served.link.stats()["lost_by_peers"] == 5 + 3 + 6 + 2
 
 
-def test_a_peer_that_is_new_here_has_lost_nothing(served):
+def test_a_new_peer_has_lost_nothing(served):
     with served.attacker() as it:
         it.handshake(start=(5, 9, 0))
         it.publish("from/it", b"1")
         assert served.inbox.recv(WATCHDOG).lost == 0
 
 
-def test_where_the_bus_dials_a_peer_may_restart_too(tmp_path):
+def test_a_dialled_peer_may_restart_too(tmp_path):
     with libbus.Bus() as bus, bus.subscribe("from/#") as inbox, peer(1) as it:
         url = it.listen("tcp://127.0.0.1:0")
         link = bus.dial(url, heartbeat=CALM)
@@ -210,7 +210,7 @@ def test_where_the_bus_dials_a_peer_may_restart_too(tmp_path):
         assert it.ended() == 0
 
 
-def test_a_named_bus_goes_on_where_it_was_however_often_the_peer_breaks_off(tmp_path):
+def test_a_named_bus_resumes_after_any_number_of_breaks(tmp_path):
     tmp_path.chmod(0o700)
     url = f"ipc://{tmp_path}/bus.sock"
     count = 40
@@ -234,7 +234,7 @@ def test_a_named_bus_goes_on_where_it_was_however_often_the_peer_breaks_off(tmp_
         assert len(it.messages) + it.heard[2] == it.heard[1] == count + 1
 
 
-def test_what_was_unsubscribed_is_not_missed(served):
+def test_messages_of_an_unsubscribed_filter_are_not_missed(served):
     with served.attacker() as it:
         _, began = it.handshake("to/it", "to/it/too")
         it.unsubscribe("to/it")
@@ -273,7 +273,7 @@ def test_a_second_connection_of_a_bus_takes_the_place_of_the_first(served):
         assert twin.until("MSG")["payload"] == bytes([0])
 
 
-def test_a_message_whose_life_is_over_is_said_as_lost(tmp_path):
+def test_an_expired_message_is_reported_as_lost(tmp_path):
     tmp_path.chmod(0o700)
     url = f"ipc://{tmp_path}/bus.sock"
     with libbus.Bus() as bus, bus.listen(url, heartbeat=CALM, max_bytes=ROOM), peer(1) as it:
@@ -290,7 +290,7 @@ def test_a_message_whose_life_is_over_is_said_as_lost(tmp_path):
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-def test_what_waited_when_the_connection_broke_was_never_sent(tmp_path, forgets):
+def test_messages_waiting_when_the_connection_broke_were_never_sent(tmp_path, forgets):
     tmp_path.chmod(0o700)
     url = f"ipc://{tmp_path}/bus.sock"
     count = 40

@@ -165,7 +165,7 @@ def test_resume_is_the_first_frame_after_join(served, kind):
     assert said == FORBIDDEN
 
 
-def test_a_feature_that_is_only_offered_and_a_longer_hello_are_ignored(served):
+def test_an_offered_feature_and_a_longer_hello_are_ignored(served):
     for features, extra in ((1, b""), (0xFFFFFFFF, b""), (0, b"more"), (0, bytes(4088 - 32))):
         with served.attacker() as attacker:
             attacker.hello(features, extra)

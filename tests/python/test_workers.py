@@ -52,7 +52,7 @@ def test_messages_of_a_topic_are_handled_in_order_one_at_a_time(bus):
     assert seen == {f"job/{topic}": list(range(each)) for topic in range(topics)}
 
 
-def test_a_slow_topic_does_not_hold_up_the_others(bus):
+def test_a_slow_topic_does_not_delay_the_others(bus):
     go_on, seen = threading.Event(), []
 
     def handle(msg):
@@ -84,7 +84,7 @@ def test_one_worker_leaves_the_other_callbacks_their_thread(bus):
     assert seen == [1]
 
 
-def test_flush_waits_for_the_calls_of_workers_and_tells_when_they_are_late(bus):
+def test_flush_waits_for_calls_of_workers_or_times_out(bus):
     go_on, began = threading.Event(), threading.Event()
     bus.on("a", lambda msg: (began.set(), go_on.wait(WATCHDOG)), workers=2)
     bus.flush(WATCHDOG)
@@ -136,7 +136,7 @@ def test_questions_are_answered_side_by_side(bus):
     assert sorted(answers) == [0, 1, 2]
 
 
-def test_what_a_worker_raises_is_logged_and_it_goes_on(bus, caplog):
+def test_an_exception_of_a_worker_is_logged_and_it_continues(bus, caplog):
     seen = []
 
     def handle(msg):
@@ -191,7 +191,7 @@ def test_a_worker_may_close_its_callback_and_its_bus(bus, eventually):
     assert seen == [1]
 
 
-def test_close_of_the_bus_counts_what_workers_did_not_begin(eventually):
+def test_close_of_the_bus_counts_messages_that_workers_did_not_begin(eventually):
     go_on, seen = threading.Event(), []
     bus = libbus.Bus()
 
@@ -259,14 +259,14 @@ def test_the_number_of_workers_is_checked(bus):
     for wrong, kind in ((0, ValueError), (-1, ValueError), (257, ValueError), ("2", TypeError)):
         with pytest.raises(kind):
             bus.on("a", print, workers=wrong)
-    with pytest.raises(TypeError, match="workers= goes with callback="):
+    with pytest.raises(TypeError, match="workers= needs callback="):
         bus.subscribe("a", workers=2)
     with pytest.raises(libbus.FilterError):
         bus.on("a/#/b", print, workers=2)
     assert threading.active_count() == before
 
 
-def test_kept_values_and_new_messages_come_in_order():
+def test_kept_values_and_new_messages_arrive_in_order():
     with libbus.Bus() as bus:
         bus.keep("a", last=10)
         for n in range(5):

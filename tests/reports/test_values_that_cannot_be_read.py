@@ -57,23 +57,23 @@ REFUSED = [
     ([libbus.Ext(2**100, b"")], ValueError, "the code of the Ext does not fit 8 bits at {}[0];"),
     ([libbus.Ext("1", b"")], TypeError, "the code of the Ext is str at {}[0];"),
     ([libbus.Ext(1, bytearray())], TypeError, "the data of the Ext is bytearray at {}[0];"),
-    ([tuple.__new__(libbus.Ext, ())], TypeError, "the Ext is not a code and data at {}[0];"),
+    ([tuple.__new__(libbus.Ext, ())], TypeError, "the Ext does not have a code and data at {}[0];"),
     (
         {libbus.Ext(1, "text"): 1},
         TypeError,
         "the data of the Ext is str at the key Ext(code=1, data='text') of {};",
     ),
-    ([{Own("a"): 1, "a": 2}], ValueError, "is the same to readers at the key 'a' of {}[0];"),
-    ({Own("a"): 1, Own("a"): 2}, ValueError, "is the same to readers at the key 'a' of {};"),
-    ({OwnInt(1): 1, True: 2}, ValueError, "is the same to readers at the key True of {};"),
+    ([{Own("a"): 1, "a": 2}], ValueError, "are the same to readers at the key 'a' of {}[0];"),
+    ({Own("a"): 1, Own("a"): 2}, ValueError, "are the same to readers at the key 'a' of {};"),
+    ({OwnInt(1): 1, True: 2}, ValueError, "are the same to readers at the key True of {};"),
     ({OwnBytes(b"k"): 1, memoryview(b"k"): 2}, ValueError, "the same to readers at the key <mem"),
     (
         {libbus.Ext(OwnInt(1), b""): 1, libbus.Ext(1, b""): 2},
         ValueError,
-        "is the same to readers at the key Ext(code=1, data=b'') of {};",
+        "are the same to readers at the key Ext(code=1, data=b'') of {};",
     ),
-    ([0, [0] * 65536], ValueError, "65536 values in all; too much begins at {}[1];"),
-    ([0, [0] * 40000, {1: [0] * 30000}], ValueError, "too much begins at {}[2][1];"),
+    ([0, [0] * 65536], ValueError, "65536 elements in all; the limit is passed at {}[1];"),
+    ([0, [0] * 40000, {1: [0] * 30000}], ValueError, "the limit is passed at {}[2][1];"),
 ]
 
 
@@ -84,7 +84,7 @@ def nested(depth):
     return value
 
 
-REFUSED.append(([nested(32)], ValueError, "too much begins at {}[0]" + "['k']" * 30))
+REFUSED.append(([nested(32)], ValueError, "the limit is passed at {}[0]" + "['k']" * 30))
 
 
 @pytest.fixture
@@ -243,5 +243,5 @@ def test_a_failing_repr_of_a_key_does_not_hide_the_reason(bus):
 def test_a_list_that_holds_itself_is_refused(bus):
     endless = []
     endless.append(endless)
-    with pytest.raises(ValueError, match=r"nest 32 deep .* begins at value(\[0\]){32};"):
+    with pytest.raises(ValueError, match=r"nest 32 deep .* limit is passed at value(\[0\]){32};"):
         bus.publish("t", endless)

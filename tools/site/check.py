@@ -1,5 +1,5 @@
-"""Looks over the built site: every link within it leads to a file and to an anchor that are there, and no page loads
-anything from elsewhere.
+"""Checks the built site: every link within it leads to an existing file and anchor, and no page loads anything from another
+server.
 
 usage: python3 tools/site/check.py build/site
 """
@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
-# A link tag that is no more than a link.
+# A link tag that loads nothing.
 NAMED_ONLY = {"next", "prev", "canonical"}
 
 
 class Reader(HTMLParser):
-    """The anchors of a page, what it links to and what it loads."""
+    """The anchors, links and loaded files of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -57,14 +57,14 @@ def look(site: Path) -> list[str]:
             if there.is_dir():
                 there /= "index.html"
             if not there.exists():
-                found.append(f"{name} links to {target}, which is not there")
+                found.append(f"{name} links to {target}, which does not exist")
             elif there in pages and unquote(parts.fragment) not in pages[there].anchors:
                 found.append(f"{name} links to {target}: that page has no such anchor")
     for sheet in sorted(site.rglob("*.css")):
         text = sheet.read_text(encoding="utf-8")
         for before in ("url(http", "url(//", '@import "http'):
             if before in text:
-                found.append(f"{sheet.relative_to(site)} loads from elsewhere: {before}")
+                found.append(f"{sheet.relative_to(site)} loads from another server: {before}")
     return found
 
 

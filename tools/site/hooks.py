@@ -1,7 +1,7 @@
-"""What MkDocs does besides for the site: pages from files outside docs/, and links to such files.
+"""MkDocs hooks of the site: pages made of files outside docs/, and links to such files.
 
-The pages of docs/ are also read where they lie, so their links lead to files. A link to a file that is a page of the site
-leads to that page; one to another file of the source, a test for instance, becomes its text.
+The pages of docs/ are also read in the repository, so their links lead to files. A link to a file that is a page of the site
+leads to that page; a link to any other source file, a test for instance, becomes plain text.
 """
 
 import ast
@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 
 HEADERS = ["access.h", "bus.h", "pack.h", "error.h", "transport.h", "own_transport.h"]
-# File of the source, from the root: page of the site.
+# Source file, from the root: page of the site.
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -26,8 +26,8 @@ ELSEWHERE = {
 } | {f"include/libbus/{name}": f"api/{name}.md" for name in HEADERS}
 
 TASKS_LEFT_OUT = """
-Each task with libbus, and with the library that needs the least for it. Left out are imports, opening the bus or the connection, and
-what feeds the example. The whole programs are in `examples/python/tasks`; a test runs those of libbus.
+Each task with libbus, and with the library that needs the fewest lines for it. Imports, opening the bus or the connection, and the
+input of the example are left out. The whole programs are in `examples/python/tasks`; a test runs those of libbus.
 """
 
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
@@ -59,7 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def tasks() -> str:
-    """The page of everyday tasks: the part of each program that counts, beside that of its peers."""
+    """Makes the page of everyday tasks: the counted part of each program, beside those of its peers."""
     sys.path.insert(0, str(ROOT / "tools"))
     import task_lines
 
@@ -77,7 +77,7 @@ def tasks() -> str:
 
 
 def counted(path: Path) -> str:
-    """What stands between the marks of a task, as often as there are any."""
+    """Returns the text between each pair of task marks."""
     found = re.findall(r"^ *# task\n(.*?)^ *# end$", path.read_text(), re.MULTILINE | re.DOTALL)
     return "\n\n".join(textwrap.dedent(part).strip("\n") for part in found)
 

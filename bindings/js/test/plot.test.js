@@ -29,12 +29,12 @@ test("ticks are round, inside the range and no closer than the steps allow, at e
 	}
 });
 
-test("null, NaN and a number that never came break a line", () => {
+test("null, NaN and a missing number break a line", () => {
 	const line = [[1, 10], [2, 20], [3, null], [4, 40], [5, NaN], [6, undefined], [7, 70], [8, 0]];
 	assert.deepStrictEqual(pieces(line), [[[1, 10], [2, 20]], [[4, 40]], [[7, 70], [8, 0]]]);
 });
 
-test("a line of gaps, and a line without points, have no pieces", () => {
+test("a line of gaps and a line without points have no pieces", () => {
 	assert.deepStrictEqual(pieces([]), []);
 	assert.deepStrictEqual(pieces([[1, null], [2, null]]), []);
 });
@@ -43,12 +43,12 @@ const same = (low, high) => [low, high];
 
 test("a fixed range needs no numbers", () => assert.deepStrictEqual(bounds([0, 100], [], 0, 30), [0, 100]));
 
-test("a computed range is that of the numbers in sight, gaps left out", () => {
+test("a computed range covers the visible numbers and ignores gaps", () => {
 	const points = [[9, 900], [10, 9], [15, null], [20, 10], [30, -2], [31, -900]];
 	assert.deepStrictEqual(bounds(same, points, 10, 30), [-2, 10]);
 });
 
-test("a computed range without a number in sight is none", () => {
+test("a computed range without a visible number is null", () => {
 	assert.strictEqual(bounds(same, [[1, 5], [20, null]], 10, 30), null);
 	assert.strictEqual(bounds(same, [], 10, 30), null);
 });

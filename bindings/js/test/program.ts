@@ -1,4 +1,4 @@
-// A program that tsc reads and nobody runs: ./dev js.
+// A program for tsc only, never run: ./dev js.
 import def, { libbus, type Bus, type Message, type State } from "../libbus.mjs";
 
 const bus: Bus = libbus("/bus", { staleAfter: 1000, worker: false });

@@ -19,7 +19,7 @@ async function until(condition, what = condition.toString()) {
 
 const numbers = (from, until) => Array.from({ length: until - from }, (_, i) => from + i);
 
-/* A test with a server, a way to open buses there, and the console's warnings. */
+/* A test with a server, a function that opens buses on it, and the console's warnings. */
 function scene(name, fn) {
 	test(name, async (context) => {
 		const server = await start(), buses = [], warnings = [];
@@ -40,7 +40,7 @@ function scene(name, fn) {
 	});
 }
 
-/* What a listener hears: values, and all messages. */
+/* Records a listener: its values, and all messages. */
 function hear(bus, filter, past) {
 	const heard = { values: [], kept: [], messages: [] };
 	heard.off = bus.on(filter, (value, msg) => {
@@ -50,7 +50,7 @@ function hear(bus, filter, past) {
 	return heard;
 }
 
-/* Live, with all that is kept, and nothing to be asked. */
+/* True once the bus is live and every listener has its kept values. */
 async function settled(bus, server) {
 	await until(() => bus.state === "live" && bus.stream.live && !bus.stream.settling && server.open.size === 1 &&
 		bus.stream.listeners().every(({ phase }) => phase === 2) && new Set(bus.stream.listeners().map(({ filter }) => filter)).size === bus.stream.count);
@@ -70,7 +70,7 @@ scene("a message has its topic, its value and whether it was kept", async ({ ser
 	assert.deepEqual(bus.states, [["live", ""]]);
 });
 
-scene("listeners added under traffic cost those that were there nothing", async ({ server, open }) => {
+scene("listeners added under traffic cost the earlier ones no message", async ({ server, open }) => {
 	const bus = open(), first = hear(bus, "n");
 	await settled(bus, server);
 	server.stream("n", 0, 90, 5);
@@ -100,7 +100,7 @@ scene("a broken connection resumes where it broke", async ({ server, open, warni
 	assert.deepEqual(warnings, []);
 });
 
-scene("a server that ends on purpose is found again without a warning", async ({ server, open, warnings }) => {
+scene("a client reconnects without a warning to a server that ended on purpose", async ({ server, open, warnings }) => {
 	const bus = open(), heard = hear(bus, "n");
 	await settled(bus, server);
 	server.burst("n", 0, 10);
@@ -112,7 +112,7 @@ scene("a server that ends on purpose is found again without a warning", async ({
 	assert.deepEqual([warnings, server.asked], [[], 0]);
 });
 
-scene("503 is waited for, with its reason, and nothing is missed", async ({ server, open, warnings }) => {
+scene("a client waits out a 503, shows its reason, and misses no message", async ({ server, open, warnings }) => {
 	const bus = open(), heard = hear(bus, "n");
 	await settled(bus, server);
 	server.burst("n", 0, 10);
@@ -128,7 +128,7 @@ scene("503 is waited for, with its reason, and nothing is missed", async ({ serv
 	assert.deepEqual([bus.reason, warnings], ["", ["libbus: no place"]]);
 });
 
-scene("an id of another life brings a reset, and what is kept to every listener", async ({ server, open, warnings }) => {
+scene("an id of another life brings a reset, and the kept values to every listener", async ({ server, open, warnings }) => {
 	server.publish("a", 1, { retain: true });
 	const bus = open(), heard = hear(bus, "a"), other = hear(bus, "#"), reasons = [];
 	bus.onreset = (reason) => reasons.push(reason);
@@ -143,7 +143,7 @@ scene("an id of another life brings a reset, and what is kept to every listener"
 	assert.deepEqual(warnings, ["libbus: events were missed: this id is of another life"]);
 });
 
-scene("a gap is counted at the next message", async ({ server, open }) => {
+scene("the next message has the count of a gap", async ({ server, open }) => {
 	const bus = open(), heard = hear(bus, "n"), lost = [];
 	bus.onlost = (n) => lost.push(n);
 	await settled(bus, server);
@@ -174,7 +174,7 @@ scene("a denied topic is reported to the listeners of its filter", async ({ serv
 	assert.deepEqual(warnings, ["libbus: not your room", "libbus: log in"]);
 });
 
-scene("a filter that is refused closes the bus that wants it, and no other", async ({ server, open }) => {
+scene("a refused filter closes the bus that has it, and no other", async ({ server, open }) => {
 	server.allowed = ["a"];
 	const good = open(), heard = hear(good, "a");
 	await settled(good, server);
@@ -196,7 +196,7 @@ scene("buses of a tab share one connection", async ({ server, open }) => {
 	assert.equal(server.queries.length, 1);
 });
 
-scene("a second listener of a filter gets what is kept, the first one not again", async ({ server, open }) => {
+scene("a second listener of a filter gets the kept values, the first one not again", async ({ server, open }) => {
 	server.publish("a", 1, { retain: true });
 	const bus = open(), first = hear(bus, "a");
 	await until(() => first.kept.length === 1);
@@ -211,7 +211,7 @@ scene("a second listener of a filter gets what is kept, the first one not again"
 	assert.deepEqual([first.kept, second.kept, wider.kept], [[1], [1], [1]]);
 });
 
-scene("history is for the listener that asks for it", async ({ server, open }) => {
+scene("only the listener that asks for history gets it", async ({ server, open }) => {
 	server.burst("n", 0, 100);
 	server.publish("state", "on", { retain: true });
 	const bus = open(), plain = hear(bus, "n"), ten = hear(bus, "n", { last: 10 }), state = hear(bus, "state"), three = hear(bus, "#", { last: 3 });
@@ -234,7 +234,7 @@ scene("history is for the listener that asks for it", async ({ server, open }) =
 	assert.deepEqual(plain.values, [100, 101]);
 });
 
-scene("history asked for under traffic comes once and in order", async ({ server, open }) => {
+scene("history requested under traffic arrives once and in order", async ({ server, open }) => {
 	const bus = open(), first = hear(bus, "n");
 	await settled(bus, server);
 	server.stream("n", 0, 200, 2);
@@ -249,7 +249,7 @@ scene("history asked for under traffic comes once and in order", async ({ server
 		assert.deepEqual(values, numbers(values[0], 200));
 });
 
-scene("history of several filters and lengths comes to each listener alone", async ({ server, open }) => {
+scene("each listener gets the history of its own filter and length", async ({ server, open }) => {
 	for (let i = 0; i < 20; i++) {
 		server.publish("a", i);
 		server.publish("b", 100 + i);
@@ -272,7 +272,7 @@ scene("history of several filters and lengths comes to each listener alone", asy
 	assert.deepEqual(counts[3], [112, 113, 114, 115, 116, 117, 118, 119, 120]);
 });
 
-scene("what a page no longer wants is no longer asked for", async ({ server, open }) => {
+scene("a page stops requesting a filter without listeners", async ({ server, open }) => {
 	const bus = open(), kept = hear(bus, "a"), gone = hear(bus, "b"), twice = hear(bus, "a");
 	await settled(bus, server);
 	twice.off();
@@ -288,7 +288,7 @@ scene("what a page no longer wants is no longer asked for", async ({ server, ope
 	assert.equal(bus.state, "connecting");
 });
 
-scene("a server without ids begins anew each time", async ({ server, open }) => {
+scene("a page of a server without ids starts again at each connection", async ({ server, open }) => {
 	server.ids = false;
 	server.publish("a", 1, { retain: true });
 	const bus = open(), heard = hear(bus, "a"), history = hear(bus, "n", { last: 3 });
@@ -306,7 +306,7 @@ scene("a server without ids begins anew each time", async ({ server, open }) => 
 	assert.ok(heard.kept.length >= 2);
 });
 
-scene("a server that falls silent is noticed, and left", async ({ server, open }) => {
+scene("a client leaves a server that falls silent", async ({ server, open }) => {
 	server.heartbeat = 0.1;
 	const bus = open(), heard = hear(bus, "n");
 	await settled(bus, server);
@@ -319,7 +319,7 @@ scene("a server that falls silent is noticed, and left", async ({ server, open }
 	await until(() => heard.values.length === 1);
 });
 
-scene("after a sleep the clock tells that the connection is old", async ({ server, open }) => {
+scene("after a sleep the clock shows that the connection is stale", async ({ server, open }) => {
 	server.heartbeat = 2; // looked at when it would be silent, and every few seconds
 	const bus = open();
 	hear(bus, "n");
@@ -350,7 +350,7 @@ scene("publish sends JSON that no foreign page can send, and rejects with the se
 	await server.listen(server.port);
 });
 
-scene("a closed bus hears nothing and leaves the others alone", async ({ server, open }) => {
+scene("a closed bus gets no message and leaves the others alone", async ({ server, open }) => {
 	const bus = open(), other = open(), heard = hear(bus, "a"), rest = hear(other, "a");
 	await settled(bus, server);
 	bus.close();

@@ -7,13 +7,13 @@ const base64 = (array) => Buffer.from(array.buffer).toString("base64");
 const json = (array, kind, shape) =>
 	JSON.stringify({ value: { $bytes: base64(array), $numbers: kind, $shape: shape } });
 
-test("integers that a number cannot hold arrive as their digits", () => {
+test("integers that a number cannot hold arrive as digits", () => {
 	assert.deepEqual(
 		parse('{"a":9007199254740991,"b":[9007199254740993,-9223372036854775808,18446744073709551615]}'),
 		{ a: 9007199254740991, b: ["9007199254740993", "-9223372036854775808", "18446744073709551615"] });
 });
 
-test("digits in texts, in keys and behind a point stay what they are", () => {
+test("digits in texts, in keys and after a point are unchanged", () => {
 	const value = { "12345678901234567890": "\\\"12345678901234567890,", f: 0.12345678901234568, g: 1.2345678901234567e+25 };
 	assert.deepEqual(parse(JSON.stringify(value)), value);
 	assert.deepEqual(parse("[9007199254740994.0,1e+22]"), [9007199254740994, 1e22]);
@@ -37,14 +37,14 @@ for (const [kind, array] of Object.entries({
 		assert.deepEqual(value.shape, [1, 2]);
 	});
 
-test("halves arrive as the numbers they are", () => {
+test("half-precision floats arrive as numbers", () => {
 	const bits = Uint16Array.of(0x3c00, 0xc000, 0x0001, 0x7c00, 0xfc00, 0x7e00, 0x8000, 0x7bff);
 	const { value } = parse(json(bits, "f2", [8]));
 	assert.ok(value instanceof Float32Array);
 	assert.deepEqual([...value], [1, -2, 2 ** -24, Infinity, -Infinity, NaN, -0, 65504]);
 });
 
-test("a program's own object that looks like an array stays what it is", () => {
+test("an object of a program that looks like an array is unchanged", () => {
 	for (const value of [{ $numbers: "f8" }, { $numbers: 1, $bytes: "", $shape: [] }, { $numbers: "x9", $bytes: "", $shape: [] },
 		{ $numbers: "f8", $bytes: "AAAA", $shape: [] }, { $numbers: "f8", $bytes: "?", $shape: [] }, { $numbers: "constructor", $bytes: "", $shape: [] }])
 		assert.deepEqual(parse(JSON.stringify({ value })), { value });

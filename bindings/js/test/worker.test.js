@@ -1,5 +1,5 @@
 "use strict";
-/* The shared worker and its tabs, each in a global scope of its own, as browsers have them. */
+/* The shared worker and its tabs, each in a separate global scope, as in a browser. */
 const test = require("node:test");
 const assert = require("node:assert");
 const fs = require("node:fs");
@@ -99,7 +99,7 @@ function open(tab, options, prefix = "/bus") {
 
 const numbers = (from, until) => Array.from({ length: until - from }, (_, i) => from + i);
 
-scene("tabs share a connection, and each hears what it asked for", async ({ server, browser }) => {
+scene("tabs share a connection, and each gets the messages of its filters", async ({ server, browser }) => {
 	const buses = numbers(0, 8).map(() => open(browser.tab()));
 	const heard = buses.map((bus, i) => numbers(0, 5).map((j) => hear(bus, `tab/${(i + j) % 8}`)));
 	await until(() => buses.every(({ state }) => state === "live") && server.queries.at(-1)?.match(/filter=|new=/g).length === 8);
@@ -112,7 +112,7 @@ scene("tabs share a connection, and each hears what it asked for", async ({ serv
 	assert.ok(buses.every((bus) => bus.shared));
 });
 
-scene("a tab that leaves takes its filters along", async ({ server, browser }) => {
+scene("the filters of a tab end when it leaves", async ({ server, browser }) => {
 	const going = browser.tab(), staying = open(browser.tab()), heard = hear(staying, "a");
 	hear(open(going), "b");
 	await until(() => staying.state === "live" && /b/.test(server.queries.at(-1)));
@@ -123,7 +123,7 @@ scene("a tab that leaves takes its filters along", async ({ server, browser }) =
 	await until(() => heard.values.length === 1);
 });
 
-scene("a tab that crashes takes its filters along, where the browser tells the worker", async ({ server, browser }) => {
+scene("the filters of a crashed tab end if the browser tells the worker", async ({ server, browser }) => {
 	hear(open(browser.tab()), "b");
 	const staying = open(browser.tab()), heard = hear(staying, "a");
 	await until(() => staying.state === "live" && /filter=a/.test(server.queries.at(-1)));
@@ -134,7 +134,7 @@ scene("a tab that crashes takes its filters along, where the browser tells the w
 	await until(() => heard.values.length === 1);
 });
 
-scene("a tab that crashes where the browser does not tell costs the others nothing", async ({ server, browser }) => {
+scene("a crashed tab that the browser does not report costs the others no message", async ({ server, browser }) => {
 	const crashed = open(browser.tab()), staying = open(browser.tab()), waiting = [];
 	hear(crashed, "b");
 	const heard = hear(staying, "a");
@@ -150,7 +150,7 @@ scene("a tab that crashes where the browser does not tell costs the others nothi
 	assert.ok(waiting.length < 300, `${waiting.length}`);
 });
 
-scene("a page that comes back by the Back button says what it may have missed", async ({ server, browser }) => {
+scene("a page that returns by the Back button reports that it may have missed messages", async ({ server, browser }) => {
 	const tab = browser.tab(), bus = open(tab), heard = hear(bus, "a"), reasons = [];
 	bus.onreset = (reason) => reasons.push(reason);
 	await until(() => bus.state === "live");
@@ -159,10 +159,10 @@ scene("a page that comes back by the Back button says what it may have missed", 
 	server.publish("a", 1, { retain: true });
 	tab.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
 	await until(() => heard.values.length === 1);
-	assert.deepEqual(reasons, ["the browser had put this page aside"]);
+	assert.deepEqual(reasons, ["the browser had suspended this page"]);
 });
 
-scene("a tab that does not read loses its oldest messages, with their count, and holds up no other", async ({ server, browser }) => {
+scene("a tab that does not read loses its oldest messages, with a count, and delays no other tab", async ({ server, browser }) => {
 	const tab = browser.tab(), slow = open(tab), fast = open(browser.tab());
 	const mine = hear(slow, "n"), other = hear(fast, "n"), lost = [];
 	slow.onlost = (n) => lost.push(n);
@@ -187,7 +187,7 @@ scene("a tab that does not read loses its oldest messages, with their count, and
 	assert.deepEqual(other.values, numbers(0, 5001));
 });
 
-scene("a slow tab gets losses, resets and states in the order in which they happened", async ({ server, browser }) => {
+scene("a slow tab gets losses, resets and states in order", async ({ server, browser }) => {
 	const slow = open(browser.tab()), fast = open(browser.tab()), told = [];
 	slow.on("n", (value) => told.push(value));
 	slow.onlost = (n) => told.push(`lost ${n}`);
@@ -218,7 +218,7 @@ scene("a slow tab gets losses, resets and states in the order in which they happ
 });
 
 for (const [broken, reason] of [["throws", /does not start \(not here\)/], ["fails", /does not start/], ["hangs", /does not answer/]])
-	scene(`a worker that ${broken} leaves each tab a connection of its own, with the reason`, async ({ server, browser }) => {
+	scene(`if a worker ${broken}, each tab uses a separate connection, with the reason`, async ({ server, browser }) => {
 		browser.broken = broken;
 		const tabs = [browser.tab(), browser.tab()], buses = tabs.map((tab) => open(tab, { answerMs: 100 }));
 		const heard = buses.map((bus) => hear(bus, "a"));
@@ -229,7 +229,7 @@ for (const [broken, reason] of [["throws", /does not start \(not here\)/], ["fai
 		for (const { warnings } of tabs) {
 			assert.equal(warnings.length, 1);
 			assert.match(warnings[0], reason);
-			assert.match(warnings[0], /this tab has a connection of its own/);
+			assert.match(warnings[0], /this tab uses a separate connection/);
 		}
 	});
 
@@ -247,7 +247,7 @@ scene("a worker that dies is replaced by a connection of the tab, with a reset",
 	await until(() => heard.values.length === 1);
 });
 
-scene("buses with other settings have a worker of their own", async ({ server, browser }) => {
+scene("buses with other settings use a separate worker", async ({ server, browser }) => {
 	const tab = browser.tab(), buses = [open(tab), open(tab), open(tab, { retryMs: 30 }), open(tab, {}, server.url + "/bus")];
 	buses.forEach((bus) => hear(bus, "a"));
 	await until(() => server.open.size === 2);

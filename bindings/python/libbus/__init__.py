@@ -3,13 +3,13 @@
     import libbus
 
     with libbus.Bus() as bus:
-        bus.listen("ipc:///tmp/room.sock")                    # others may dial it
+        bus.listen("ipc:///tmp/room.sock")                    # other processes may dial it
         with bus.subscribe("room/#") as rooms:
             bus.publish("room/kitchen/temperature", 21.5)
             for msg in rooms.iter(timeout=1):
                 print(msg.topic, msg.value)
 
-What goes wrong is a BusError that says what to do next.
+Every error is a BusError; its text says what to do next.
 """
 
 from libbus._bus import Bus, Will

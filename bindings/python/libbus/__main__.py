@@ -1,4 +1,4 @@
-"""python -m libbus: which libbus this is, and what it can do; with arguments it is the command `libbus`."""
+"""python -m libbus prints the version and features of this libbus; with arguments it runs the command `libbus`."""
 
 import pathlib
 import platform

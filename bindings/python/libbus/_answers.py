@@ -1,7 +1,7 @@
-"""Asks an app's function what a page may get.
+"""Asks an app's function which topics a page may get.
 
-The library asks about each topic that is new to a page, on its own thread, and holds the page's events back until it is
-answered; its answer stays with the page. One thread of the process calls the app's functions.
+The library asks about each topic that is new to a page, and holds the page's events back until the answer. The answer stays
+with the page. One thread of the process calls the functions of all apps.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ log = logging.getLogger("libbus.pages")
 
 
 def granted(answer: Any) -> bool:
-    """Raises TypeError for an awaitable: without an await it would count as a yes."""
+    """Raises TypeError for an awaitable: unawaited, it would count as True."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
-        raise TypeError("authorize: a function that returns an awaitable must be an async function")
+        raise TypeError("authorize: the function returned an awaitable: make it an async function")
     return bool(answer)
 
 
@@ -45,12 +45,12 @@ class Answers:
         self._push = push
         self._lock = (
             threading.Lock()
-        )  # of what follows: a question may come before its page has a number
+        )  # guards the fields below: a question may arrive before its page has a number
         self._pages: dict[int, Authorizer] = {}
         self._runner: Runner | None = None
 
     def add(self, may: Authorizer, add: Callable[[], int]) -> int:
-        """Adds a page by calling add(), and answers for it from then on by calling may() on another thread."""
+        """Adds a page with add(). From then on another thread answers its questions with may()."""
         with self._lock:
             page = add()
             self._pages[page] = may
@@ -70,7 +70,7 @@ class Answers:
 
 
 def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
-    """Between questions it holds no app, whose end would otherwise never come."""
+    """Holds no reference to an app between questions: it would keep the app alive."""
     while True:
         try:
             questions = push.questions(None)
@@ -78,7 +78,7 @@ def _answer(push: _core.Push, find: weakref.ref[Answers]) -> None:
                 _settle(push, find(), page, topic)
         except libbus.BusError:  # closed, or forked
             return
-        except MemoryError:  # the questions are still there
+        except MemoryError:  # the next call gets the questions
             time.sleep(RETRY_S)
 
 
@@ -101,6 +101,9 @@ def _ask(fn: Authorizer, topic: str) -> tuple[bool, str | None]:
     try:
         may = granted(fn("receive", topic))
     except BaseException:  # SystemExit and gevent.Timeout too: other pages wait for this thread
-        log.exception("authorize: whether a page may receive %r; it may not", topic)
-        return False, "the server could not find out whether this page may receive it"
+        log.exception("authorize failed for topic %r, so the page does not receive it", topic)
+        return (
+            False,
+            "the server failed to check whether this page may receive the topic; see its log",
+        )
     return may, None if may else f"this page may not receive {topic}"

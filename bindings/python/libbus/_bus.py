@@ -1,4 +1,4 @@
-"""Bus: the C bus, with the parts that read better in Python."""
+"""Bus: the C bus, with the parts that are written in Python."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OnFork: TypeAlias = Literal["reopen", "close"]
 
 
 class Will(NamedTuple):
-    """What another process on the bus publishes if this one ends without close(): it was killed, or crashed.
+    """A message that another process on the bus publishes if this one ends without close(), because it was killed or crashed.
 
     The fields are the arguments of publish().
     """
@@ -55,8 +55,8 @@ class Will(NamedTuple):
 class Bus(_core.Bus, Closing):
     """Topics and their subscriptions, in this process or on this machine.
 
-    Without a name it is private to this process until it listens or dials. With a name every process of this user that
-    opens the name is on the bus, which lives as long as one of them does. What is published lies in one log in shared memory.
+    A bus without a name is private to this process until it listens or dials. A named bus is shared by every process of this
+    user that opens the name, and lasts until the last of them closes it. Its messages lie in one log in shared memory.
 
     A bus with callbacks, links or roles lives until close(), or to the end of the interpreter, also without a reference
     to it.
@@ -65,27 +65,27 @@ class Bus(_core.Bus, Closing):
         name: 1 to 64 of a-z 0-9 . _ -. None: a private bus.
         max_topics: Topics at a time; idle ones make room for new ones. 0: 1,000,000.
         max_payload: Bytes of a message, at most 256 MiB. 0: 1 MiB.
-        directory: Where the log of a named bus lies. None: /dev/shm/libbus-UID.
-        log_bytes: How large the log is, 4 MiB to 16 GiB, if this is the first process on the bus. 0: 16 MiB, or a
-            quarter of what is free if that is less. A message has at most 1/16 of it.
-        will: A libbus.Will, for when this process dies. A process has one on a bus: the last it gave.
-        on_fork: What becomes of it in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus
-            with the same arguments, and registers the callbacks again, without start=; subscriptions, publishers, links
-            and roles are the parent's. "close": calls on it raise ForkError there, and its callbacks are not called; the
-            child opens a bus of its own. None: the same, and an error is logged if it has callbacks.
+        directory: Directory of a named bus's log. None: /dev/shm/libbus-UID.
+        log_bytes: Size of the log, 4 MiB to 16 GiB, if this is the first process on the bus. 0: 16 MiB, or a quarter of
+            the free space if that is less. A message takes at most 1/16 of the log.
+        will: A libbus.Will, published if this process dies. A process has one will on a bus: the last one given.
+        on_fork: What happens in a child that os.fork() or multiprocessing makes. "reopen": the child opens a bus with the
+            same arguments and registers the callbacks again, without start=; subscriptions, publishers, links and roles
+            stay with the parent. "close": calls on the bus raise ForkError in the child, and callbacks are not called
+            there; the child may open another bus. None: like "close", and an error is logged if the bus has callbacks.
 
     Raises:
         ArgumentError: The name, or a number, is out of its range.
-        TransportError: There is no room for the log, it is damaged, or its directory is another user's.
-        LimitError: 1,022 processes are on the bus already.
+        TransportError: There is no room for the log, the log is damaged, or its directory belongs to another user.
+        LimitError: 1,022 processes are already on the bus.
 
-    Threads: any. Blocks: never; with a name up to 5 s, while another process joins or leaves.
+    Threads: any. Blocks: a private bus never; a named bus up to 5 s, while another process joins or leaves.
     """
 
     name: str | None
-    """The name that it was opened with."""
+    """The name of the bus; None: it is private."""
     on_fork: OnFork | None
-    """As it was opened with."""
+    """The argument on_fork."""
 
     def __init__(
         self,
@@ -126,19 +126,19 @@ class Bus(_core.Bus, Closing):
         ttl: float | None = None,
         headers: dict[Any, Any] | None = None,
     ) -> Publisher:
-        """A topic for many messages, each sent for less than by publish().
+        """Opens a topic for many messages; a send() is cheaper than a publish().
 
         Args:
             topic: As in publish().
-            wait: How many seconds send() waits for room when a subscription with full="refuse" is full. Such a
-                subscription loses nothing, and its publishers go at its pace. None: no limit; 0: FullError at once.
+            wait: Seconds that send() waits for room when a subscription with full="refuse" is full. Such a subscription
+                loses nothing; it slows its publishers down. None: no limit; 0: FullError at once.
             retain: As in publish(), of each message.
             ttl: As in publish(), of each message.
             headers: As in publish(), of each message.
 
         Raises:
             TopicError: The topic is malformed.
-            NotSupportedError: wait is not 0 on a bus with a name, where no reader holds up others.
+            NotSupportedError: wait is not 0 on a named bus, where no reader blocks a writer.
             ClosedError: The bus is closed.
 
         Threads: any. Blocks: never.
@@ -177,8 +177,8 @@ class Bus(_core.Bus, Closing):
         total: float | None = None,
         interval: float = 0.1,
     ) -> Progress[Any]:
-        """Says how far a job is, as the retained value of a topic: a dict of state, done, total, elapsed, rate, eta, note and
-        error (libbus.ProgressValue).
+        """Publishes the progress of a job as the retained value of a topic: a dict of state, done, total, elapsed, rate, eta,
+        note and error (libbus.ProgressValue).
 
             for item in bus.progress("job/42", items): ...
 
@@ -186,15 +186,15 @@ class Bus(_core.Bus, Closing):
                 job.note("reading")
                 job.advance(10)
 
-        The state is running, and in the end done, failed or stopped: a with block knows of an exception, a loop without
-        one only that it was left early.
+        The state is running, then done, failed or stopped. A with block reports an exception as failed; a loop without a with
+        block that ends early is stopped, for any reason.
 
         Args:
             topic: As in publish().
-            work: How much there is to do, or what to iterate over, with for or async for.
-            total: How much there is to do. None: the len() of what is iterated over, if it has one.
-            interval: Seconds from one message to the next at least. What changes in between is published when they are
-                over, and the end at once.
+            work: The total, or an iterable for a for or async for loop.
+            total: The total. None: the len() of the iterable, if it has one.
+            interval: Least number of seconds between two messages. Changes in between are published when it is over; the end
+                is published at once.
 
         Raises:
             TypeError: The total is given twice, or work is neither a number nor iterable.
@@ -262,49 +262,49 @@ class Bus(_core.Bus, Closing):
         start: Start | None = None,
         type: Any = None,  # noqa: A002 - msgspec has the same word for it
     ) -> Subscription[Any] | Callback:
-        """Messages of the filters, in a mailbox of their own that you drain; or calls of callback.
+        """Subscribes to filters. You drain the subscription's mailbox, or callback is called for each message.
 
-        Kept values of the topics come first, with msg.kept True. The subscription is in force when the call returns.
+        Kept values of the topics are delivered first, with msg.kept True. The subscription is active when the call returns.
 
         Args:
-            filters: Topics, in which + stands for one level and # for all levels that follow.
+            filters: Topics, in which + matches one level and # all levels that follow.
             callback: A function of one argument, the message. An async function runs as a task of the running loop.
-            full: What to do when messages come faster than they are taken: drop_oldest, drop_newest,
-                latest (the newest of each topic waits) or refuse (publish raises FullError). On a named bus drop_oldest
-                or latest.
-            max_bytes: Room for messages that wait, in bytes; 0: 256 KiB. On a named bus they wait in its log.
-            start: On a named bus, where in its past to begin: libbus.last(count), libbus.since(moment),
-                libbus.after(position, epoch) or libbus.oldest(). Kept values are not delivered besides.
-            type: msg.value is of this type, a dataclass, TypedDict, msgspec.Struct, list[int] and so on. It raises
-                DecodeError where the payload is of another one.
-            workers: The number of threads, 1 to 256, that call the callback at the same time. Messages of one topic stay
-                in order, and are handled one after the other. Without it all callbacks of the bus share one thread. Of an
-                async function it is the number of tasks, 1 by default.
-            group: Subscriptions of a private bus with this name share one mailbox, and a message goes to one of
-                them, whichever takes it first: for threads and tasks that share work. Give all of them the same filters,
-                full and max_bytes; what one takes and has no filter for is lost as unsubscribed. stats() are those of
-                the group.
+            full: The policy of a full mailbox: drop_oldest, drop_newest, latest (keep the newest of each topic) or
+                refuse (publish raises FullError). A named bus has drop_oldest and latest.
+            max_bytes: Room for waiting messages, in bytes; 0: 256 KiB. On a named bus messages wait in the log.
+            start: On a named bus, the first message to deliver: libbus.last(count), libbus.since(moment),
+                libbus.after(position, epoch) or libbus.oldest(). With start, kept values are not delivered as well.
+            type: The type of msg.value: a dataclass, TypedDict, msgspec.Struct, list[int] and so on. msg.value raises
+                DecodeError if the payload does not match it.
+            workers: The number of threads, 1 to 256, that call the callback at the same time. Messages of one topic are
+                handled in order, one after the other. Without it all callbacks of the bus share one thread. For an async
+                function it is the number of tasks, 1 by default.
+            group: Subscriptions of a private bus with the same group share one mailbox, and one of them gets each
+                message: for threads and tasks that share work. Give all of them the same filters, full and max_bytes: a
+                message that one of them takes without a matching filter is lost (unsubscribed). stats() counts the group.
 
         Returns:
-            A Subscription; with callback a Callback, whose close() ends the calls.
+            A Subscription, or with callback a Callback, whose close() ends the calls.
 
         Raises:
             FilterError: A filter is malformed.
-            NotSupportedError: This kind of bus has no such full, group or start.
-            StateError: start is of an earlier life of the bus, or callback is async and no loop runs.
+            NotSupportedError: This kind of bus does not support this full, group or start.
+            StateError: start belongs to an earlier life of the bus, or callback is async and no event loop runs.
             ClosedError: The bus is closed.
 
         Threads: any; also callbacks and signal handlers. Blocks: never.
         """
         if callback is not None and group is not None:
-            raise TypeError("group= is for subscriptions that you drain: a callback takes workers=")
+            raise TypeError(
+                "group= is for subscriptions that you drain: use workers= with a callback"
+            )
         if callback is not None:
             return self._callbacks.add(
                 self, filters, callback, full, max_bytes, start, type, workers
             )
         if workers is not None:
             raise TypeError(
-                "workers= goes with callback=: threads of your own may share a Subscription"
+                "workers= needs callback=: without one, let several threads drain the Subscription"
             )
         return Subscription(self, filters, full, max_bytes, start, type, group)
 
@@ -344,9 +344,9 @@ class Bus(_core.Bus, Closing):
     ) -> Any:
         """Calls the function below for each message: @bus.on("a/#"), or bus.on("a/#", function).
 
-        All callbacks of a bus run on one thread, one after the other, except those with workers=. An async function runs
-        as a task of the event loop in which it is registered, and ends with it. What a callback raises is logged under
-        "libbus", and the next message is handled. To end one, make it by subscribe(..., callback=function), which returns a
+        All callbacks of a bus run on one thread, one after the other, except those with workers=. An async function runs as
+        a task of the event loop in which it is registered, and ends with the loop. An exception is logged under "libbus", and
+        the next message is handled. To be able to end a callback, use subscribe(..., callback=function), which returns a
         Callback.
 
         Args:
@@ -358,7 +358,7 @@ class Bus(_core.Bus, Closing):
             workers: As in subscribe().
 
         Returns:
-            The function; without one, the decorator. A decorator that no function is given to warns (RuntimeWarning).
+            The function; without one, the decorator. A decorator without a function below it warns (RuntimeWarning).
 
         Raises:
             TypeError: There is no filter, as in a bare `@bus.on`.
@@ -408,11 +408,11 @@ class Bus(_core.Bus, Closing):
         *,
         type: Any = None,  # noqa: A002
     ) -> Any:
-        """The message that the topic keeps: the last one that was published with retain=True, or the newest of keep().
+        """Returns the kept message of a topic: the last one published with retain=True, or the newest of keep().
 
         Args:
             topic: One topic, without wildcards.
-            default: What is returned where the topic keeps none.
+            default: Returned if the topic keeps no message.
             type: As in subscribe().
 
         Raises:
@@ -452,17 +452,17 @@ class Bus(_core.Bus, Closing):
         kept: bool = True,
         type: Any = None,  # noqa: A002
     ) -> _core.Message[Any]:
-        """Waits for one message of the filter, and returns it.
+        """Waits for one message of the filter and returns it.
 
         Args:
             topic_filter: As in subscribe().
-            timeout: Seconds. None: no limit; 0: does not wait.
-            kept: A kept value counts too, so a topic that has one answers at once.
+            timeout: Seconds to wait. None: no limit; 0: do not wait.
+            kept: A kept value counts too: a topic that has one returns at once.
             type: As in subscribe().
 
         Raises:
-            BusTimeoutError: None came in time.
-            StateError: It would wait in a callback or in a running event loop.
+            BusTimeoutError: No message arrived in time.
+            StateError: The wait would block a callback or a running event loop.
             FilterError: The filter is malformed.
             ClosedError: The bus was closed.
 
@@ -497,20 +497,20 @@ class Bus(_core.Bus, Closing):
         timeout: float | None = 5.0,
         headers: dict[Any, Any] | None = None,
     ) -> Reply:
-        """Asks on a topic, and waits for the first reply, a Message. In a running event loop await it: `reply = await
-        bus.request("a", 1)`.
+        """Sends a request on a topic and waits for the first reply, a Message. In a running event loop await it:
+        `reply = await bus.request("a", 1)`.
 
         Args:
             topic: As in publish().
-            value: The question; msg.value where it is served.
-            timeout: Seconds. None: no limit.
-            headers: A dict that travels with the question.
+            value: The question; the serving function gets it as msg.value.
+            timeout: Seconds to wait. None: no limit.
+            headers: A dict to send with the question.
 
         Raises:
-            NobodyError: The topic has no subscription. On a named bus it is not known, and the time runs out.
-            BusTimeoutError: No reply came in time.
-            ReplyError: The function that serves the topic raised; the text says what.
-            StateError: It would wait in a callback; with workers= a callback may.
+            NobodyError: The topic has no subscription. A named bus cannot know this, and the request times out.
+            BusTimeoutError: No reply arrived in time.
+            ReplyError: The serving function raised an exception; the text names it.
+            StateError: The wait would block a callback. A callback with workers= may wait.
             TypeError: The value cannot be published.
             ClosedError: The bus is closed.
 
@@ -554,12 +554,11 @@ class Bus(_core.Bus, Closing):
         type: Any = None,  # noqa: A002
         workers: int | None = None,
     ) -> Any:
-        """Calls the function below for each question, and replies with what it returns: @bus.serve("a"), or
-        bus.serve("a", function).
+        """Calls the function below for each request and replies with its result: @bus.serve("a"), or bus.serve("a", function).
 
-        An exception in it is logged, and raised as ReplyError where the question came from. Messages that ask nothing
-        go by. It runs as callbacks do: on their thread, one after the other, or on its workers; an async function as a task
-        of the running loop.
+        An exception in the function is logged, and request() raises it as ReplyError. Messages that are not requests are
+        ignored. The function runs as callbacks do: on their thread, one after the other, or on its workers; an async function
+        as a task of the running loop.
 
         Args:
             filters: As in subscribe(), and last the function, unless it is a decorator.
@@ -575,7 +574,7 @@ class Bus(_core.Bus, Closing):
         def register(names: tuple[str, ...], function: F) -> F:
             if not callable(function):
                 # `type` is an argument here.
-                raise TypeError(f"a callback is a function, not {function.__class__.__name__}")
+                raise TypeError(f"a callback must be a function, not {function.__class__.__name__}")
             reply = answer_later if is_async(function) else answer
             call = functools.partial(reply, self, function)
             self._callbacks.add(self, names, call, full, max_bytes, start, type, workers)
@@ -583,7 +582,7 @@ class Bus(_core.Bus, Closing):
 
         return _decorator("serve", filters, register)
 
-    # --- links: the bus keeps them, whether or not the caller does ----------------------------------------
+    # --- links: the bus keeps a reference to each -----------------------------------------------------------
 
     def listen(
         self,
@@ -603,15 +602,15 @@ class Bus(_core.Bus, Closing):
         allow_insecure_remote: bool = False,
         relays: bool = False,
     ) -> _core.Link:
-        """Opens an address for other buses, which dial it.
+        """Opens an address that other buses dial.
 
         Args:
             url: inproc://name, ipc:///absolute/path, tcp://host:port or tls://host:port. Port 0 takes a free port; link.url has it.
                 For other machines use tls://, or allow_lan.
-            heartbeat: Seconds, at least 0.1; a peer that is silent for three of them is gone. None: 5.
+            heartbeat: Seconds, at least 0.1. A peer that is silent for three heartbeats is disconnected. None: 5.
             max_peers: Connections at a time. 0: 1,024.
-            max_bytes: Room for messages that wait for each peer, in bytes. 0: 1 MiB.
-            peer_bytes: Bytes that one peer may make this bus hold beside that. 0: 32 MiB.
+            max_bytes: Room for messages that wait for one peer, in bytes. 0: 1 MiB.
+            peer_bytes: Limit of the other memory that one peer may cause this bus to use, in bytes. 0: 32 MiB.
             users: Users file, as `libbus user` writes it. Peers then log in with a user and a password. None: peers need no login.
             acl: ACL file, with the topics that each user may read and write. None: all topics.
             ca: For tls://: PEM file of a CA. Peers then need a certificate that it signed.
@@ -620,7 +619,7 @@ class Bus(_core.Bus, Closing):
             psk: For tls://: file of pre-shared keys, in place of certificates.
             allow_lan: Accepts peers of this network on tcp://, which is not encrypted. Needs users.
             allow_insecure_remote: Accepts peers from anywhere on tcp://. For networks that are protected by other means, such as a VPN.
-            relays: Makes the bus a hub: messages of this link go on to its other links with relays.
+            relays: Makes the bus a hub: it forwards messages of this link to its other links with relays.
 
         Raises:
             AddressError: The address is malformed, of an unknown scheme or beyond this machine.
@@ -666,7 +665,7 @@ class Bus(_core.Bus, Closing):
         allow_insecure_remote: bool = False,
         relays: bool = False,
     ) -> _core.Link:
-        """Keeps a connection to an address, also to one where nobody listens yet: it connects, and connects again, by itself.
+        """Keeps a connection to an address. It retries until a listener is there, and reconnects after a break.
 
         Args:
             url: As in listen().
@@ -674,7 +673,7 @@ class Bus(_core.Bus, Closing):
             max_peers: As in listen().
             max_bytes: As in listen().
             peer_bytes: As in listen().
-            user: User to log in as. The other side has to prove that it knows the password, too.
+            user: User to log in as. The other side must prove that it knows the password, too.
             password: The user's password. It is never sent.
             ca: For tls://: PEM file of the CA that signed the other side's certificate. None: ca.pem of `libbus cert`.
             cert: For tls://: PEM file of a client certificate, if the other side demands one.
@@ -686,11 +685,11 @@ class Bus(_core.Bus, Closing):
 
         Raises:
             AddressError: The address is malformed, of an unknown scheme or beyond this machine.
-            StateError: These two buses are linked already, or are one.
+            StateError: The two buses are already linked, or are the same bus.
             LimitError: There are no more threads or descriptors.
             ClosedError: The bus is closed.
 
-        Threads: any. Blocks: never; link.state and link.stats() say how it goes.
+        Threads: any. Blocks: never; link.state and link.stats() show the state.
         """
         link = super().dial(
             url,
@@ -723,38 +722,38 @@ class Bus(_core.Bus, Closing):
         return link
 
     def _live(self) -> None:
-        """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
+        """Adds the bus first, then checks closed. close() marks the bus closed before it discards it, so one of the two removes it."""
         _with_links.add(self)
         if self.closed:
             _with_links.discard(self)
 
     def _let_go(self) -> None:
-        """A link or a role has ended."""
+        """Called when a link or a role has ended."""
         if not self._has_links():
             _with_links.discard(self)
-            if self._has_links():  # another thread has opened one since
+            if self._has_links():  # another thread has opened a link or role since
                 self._live()
 
     def _has_links(self) -> bool:
         links = any(not each.closed for each in list(self._links))
         return links or any(not each.closed for each in list(self._roles))
 
-    # --- roles: kept as links are ---------------------------------------------------------------------------
+    # --- roles: the bus keeps a reference to each, as to links ----------------------------------------------
 
     def role(self, name: str, *, timeout: float | None = None) -> Role:
-        """Takes a role, on a named bus: what one process of several is to do.
+        """Takes a role on a named bus: only one holder at a time has it, and does the role's work.
 
-        Waits while another part of this process, or another process, has it. It is free again with close(), the end of
-        a with block, the close of the bus or the death of the process.
+        Waits while another holder, in this process or another one, has the role. The role is free again after close(), the end
+        of a with block, the close of the bus or the death of the process.
 
         Args:
-            name: As a topic.
-            timeout: Seconds. None: no limit; 0: does not wait.
+            name: A name with the rules of a topic.
+            timeout: Seconds to wait. None: no limit; 0: do not wait.
 
         Raises:
-            BusTimeoutError: Another still has it.
-            StateError: It would wait in a callback or in a running event loop.
-            NotSupportedError: The bus has no name.
+            BusTimeoutError: Another holder still has the role.
+            StateError: The wait would block a callback or a running event loop.
+            NotSupportedError: The bus is private.
             ClosedError: The bus is closed.
 
         Threads: any. Blocks: up to timeout, without the GIL.
@@ -771,14 +770,14 @@ class Bus(_core.Bus, Closing):
     # --- the end ------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> None:
-        """Waits until what was published before is handled by callbacks, and handed to the wire of links that are up.
+        """Waits until callbacks have handled all earlier messages, and links that are up have sent them.
 
         Args:
-            timeout: Seconds. None: no limit.
+            timeout: Seconds to wait. None: no limit.
 
         Raises:
-            BusTimeoutError: It was not, in time.
-            StateError: It would wait in a callback or in a running event loop.
+            BusTimeoutError: They did not finish in time.
+            StateError: The wait would block a callback or a running event loop.
             ClosedError: The bus is closed.
 
         Threads: any. Blocks: up to timeout, without the GIL; Ctrl-C ends it.
@@ -799,34 +798,34 @@ class Bus(_core.Bus, Closing):
     def close(self, timeout: float | None = 1.0) -> int:
         """Lets callbacks and links finish, then ends the bus.
 
-        From then on no callback begins; one that still runs is left to itself. A callback may close its bus, and is
-        its last one then.
+        After close() no callback begins; one that still runs continues on its thread. A callback may close its bus; no other
+        callback is called then.
 
         Args:
-            timeout: Seconds that they have. None: no limit.
+            timeout: Seconds for callbacks and links to finish. None: no limit.
 
         Returns:
-            How many messages stayed undelivered, without what lies unread in the log of a named bus. 0 the second time,
-            and in a forked child, which has nothing to end.
+            The number of undelivered messages, without those still unread in the log of a named bus. 0 if the bus was closed
+            already, and in a forked child.
 
         Threads: any; also callbacks, signal handlers and finalizers. Blocks: up to timeout.
         """
         if self.closed:
-            # In a forked child, or after a close() that was interrupted.
+            # In a forked child, or after an interrupted close().
             with_callbacks.discard(self)
             _with_links.discard(self)
             return 0
-        if not threading.main_thread().is_alive():  # called by a function of atexit
+        if not threading.main_thread().is_alive():  # called from an atexit function
             way().hush()
         deadline = _deadline(timeout)
         self._end_jobs()
-        # ClosedError: another thread closes it as well.
+        # ClosedError: another thread closes the bus at the same time.
         with contextlib.suppress(_core.ClosedError):
             if not self._callbacks.inside():
                 self._callbacks.flush(deadline)
         try:
             undelivered = self._callbacks.stop()
-            # Only links are waited for.
+            # Only links still have to finish.
             end = super().close
             undelivered += (
                 way().aside(end, _left(deadline)) if self._links else end(_left(deadline))
@@ -846,7 +845,7 @@ class Bus(_core.Bus, Closing):
             job._end("stopped")
 
     def _reopen(self) -> None:
-        """In a forked child."""
+        """Closes the bus in a forked child."""
         self._adopt(_core.Bus(self.name, **self._arguments))
         before, self._callbacks = self._callbacks, Callbacks()
         self._links, self._roles = [], []
@@ -858,7 +857,7 @@ class Bus(_core.Bus, Closing):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Lets callbacks finish, also those of this loop, which runs meanwhile."""
+        """Lets callbacks finish, also those of this loop, which keeps running."""
         import asyncio
 
         await asyncio.to_thread(self.close)
@@ -875,9 +874,9 @@ TIMEDOUT = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_TIMEDO
 def _decorator(
     method: str, filters: tuple[Any, ...], register: Callable[[tuple[str, ...], Any], Any]
 ) -> Any:
-    """What on() and serve() return: the function, if it is the last argument, or the decorator of one."""
+    """Registers the function, if it is the last argument, and returns it; otherwise returns a decorator."""
     if not filters:
-        raise TypeError(f"{method}(): name at least one filter, like @bus.{method}('sensors/#')")
+        raise TypeError(f"{method}(): give at least one filter, like @bus.{method}('sensors/#')")
     *names, function = filters
     if not callable(function):
         return _Decorator(method, filters, register)
@@ -889,7 +888,7 @@ def _decorator(
 
 
 class _Decorator:
-    """Registers the function that is below it. Without one nothing is called for the filters, which a warning says."""
+    """Registers the function below it. Without a function it warns, since nothing is called for the filters."""
 
     def __init__(
         self,
@@ -915,7 +914,7 @@ class _Decorator:
 
 
 def _hold(held: list[Kept], one: Kept) -> None:
-    """Appends, and lets go of what is closed. In place: a signal handler may hold another one meanwhile."""
+    """Appends an object and drops closed ones. Changes the list in place: a signal handler may append at the same time."""
     held.append(one)
     for other in [other for other in list(held) if other.closed]:
         with contextlib.suppress(ValueError):
@@ -927,7 +926,7 @@ def _deadline(timeout: float | None) -> float | None:
         return None
     if not isinstance(timeout, (int, float)):
         raise TypeError(
-            f"timeout={timeout!r}: seconds, or None for no limit, not {type(timeout).__name__}"
+            f"timeout={timeout!r}: give seconds, or None for no limit, not {type(timeout).__name__}"
         )
     return time.monotonic() + timeout
 
@@ -938,29 +937,29 @@ def _left(deadline: float | None) -> float | None:
 
 _open: weakref.WeakSet[Bus] = weakref.WeakSet()
 
-# Buses that have links or roles: these are a reason to live, as a reference is.
+# Buses with links or roles: these keep a bus alive, as a reference does.
 _with_links: set[Bus] = set()
 
 
 def _after_fork() -> None:
-    """In a forked child, which has none of the threads."""
+    """Runs in a forked child, which has none of the parent's threads."""
     with_callbacks.clear()
     _with_links.clear()
     silent = []
     for bus in list(_open):
-        if bus._callbacks._stopped:  # it was closed before
+        if bus._callbacks._stopped:  # closed before the fork
             continue
         if bus.on_fork == "reopen":
             try:
                 bus._reopen()
             except Exception:  # noqa: BLE001 - logged
-                log.exception("%s could not be opened again in this forked process", _named(bus))
+                log.exception("%s could not be reopened in this forked process", _named(bus))
         elif bus.on_fork is None and bus._callbacks._functions:
             silent.append(_named(bus))
     if silent:
         log.error(
-            "the callbacks of %s are not called in this forked process: open the bus with on_fork='reopen', which"
-            " registers them again, or with on_fork='close', which is silent",
+            "the callbacks of %s are not called in this forked process: open the bus with on_fork='reopen' to"
+            " register them again, or with on_fork='close' to silence this message",
             ", ".join(silent),
         )
 
@@ -974,9 +973,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while Python can still run callbacks; one second for all of them.
+    """Closes all open buses while Python can still run callbacks; it has one second for all of them.
 
-    Daemon threads and greenlets go on meanwhile, and what they do with a bus raises ClosedError: that is how they end.
+    Daemon threads and greenlets still run then. Their calls on a bus raise ClosedError, which ends them.
     """
     way().hush()
     deadline = _deadline(1.0)

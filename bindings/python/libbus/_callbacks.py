@@ -1,8 +1,8 @@
-"""Callbacks: one thread of Python's own that pulls batches and calls functions, and one that asks for several has threads
-of its own (work.c). Where greenlets run, these are greenlets (_green.py).
+"""Callbacks: one Python thread pulls batches and calls the functions. A callback with workers= has separate threads (work.c).
+In a program with greenlets these threads are greenlets (_green.py).
 
-The thread holds no function, nor the bus, while it waits. A bus with callbacks lives until its close() or the end of
-the interpreter, whether or not the program refers to it.
+The thread holds no reference to a function or to the bus while it waits. A bus with callbacks lives until close() or the end
+of the interpreter, even if the program holds no reference to it.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ FAILED = "callback %r failed on %s"
 CLOSED = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_CLOSED")
 
 
-# Every bus that has callbacks: they are a reason to live, as a reference is.
+# Every bus with callbacks: they keep the bus alive, as a reference does.
 with_callbacks: set[Bus] = set()
 
 
 def _keep(bus: Bus) -> None:
-    """Adds first and looks then: close() marks the bus closed before it discards it, so one of both sees the other."""
+    """Adds the bus first, then checks closed. close() marks the bus closed before it discards it, so one of the two removes it."""
     with_callbacks.add(bus)
     if bus.closed:
         with_callbacks.discard(bus)
 
 
 class Callback(Closing):
-    """A function that is called for each message, until close(): bus.subscribe(..., callback=function) makes it."""
+    """A registered callback, called for each message until close(). Made by bus.subscribe(..., callback=function)."""
 
     filters: tuple[str, ...]
-    """The filters that it was registered with."""
+    """The filters of the callback."""
 
     def __init__(
         self, bus: Bus, filters: tuple[str, ...], mailbox: _core.Mailbox, key: int
@@ -67,15 +67,15 @@ class Callback(Closing):
         self.filters = filters
         self._mailbox = mailbox
         self._key = key
-        self._last: _core.Stats | None = None  # of a mailbox that is closed
+        self._last: _core.Stats | None = None  # the stats of a closed mailbox
 
     @property
     def closed(self) -> bool:
-        """True after close() of it or of the bus, and in a forked child."""
+        """True after close() of the callback or the bus, and in a forked child."""
         return self._bus.closed or self._key not in self._bus._callbacks._functions
 
     def close(self) -> None:
-        """Ends the calls. In another thread than the callbacks', one may still be running.
+        """Ends the calls. When close() returns on another thread, a last call may still run.
 
         Threads: any; also the callback itself, signal handlers and finalizers. Blocks: never.
         """
@@ -88,13 +88,13 @@ class Callback(Closing):
         callbacks.forget(mailbox)
 
     def _current(self) -> _core.Mailbox:
-        """The mailbox; a forked child may have another than its parent."""
+        """The mailbox. A forked child may have a different one than its parent."""
         asked = self._bus._callbacks._asked.get(self._key)
         return self._mailbox if asked is None else asked.mailbox
 
     def stats(self) -> _core.Stats:
-        """Counters of the mailbox, which callbacks with the same full and max_bytes share unless they begin
-        in the past or have workers.
+        """Returns the counters of the mailbox. Callbacks with the same full and max_bytes share one, unless they have start
+        or workers.
 
         Threads: any. Blocks: never.
         """
@@ -107,7 +107,7 @@ class Callback(Closing):
 
 
 class Asked(NamedTuple):
-    """What add() was asked for: what a forked child asks for again."""
+    """The arguments of add(), with which a forked child registers the callback again."""
 
     filters: tuple[str, ...]
     function: Function
@@ -119,7 +119,7 @@ class Asked(NamedTuple):
 
 
 class Failures:
-    """Is called with what a callback raised, also SystemExit: the other callbacks still want their messages."""
+    """Called with an exception of a callback, SystemExit too: the other callbacks still get their messages."""
 
     def __init__(self) -> None:
         self.tell: Callable[[str, Function, BaseException], None] | None = None  # libbus.testing
@@ -131,7 +131,7 @@ class Failures:
 
 
 class Workers(NamedTuple):
-    """The threads of one callback, or its greenlets."""
+    """The threads or greenlets of one callback."""
 
     work: Work
     mailbox: _core.Mailbox
@@ -141,33 +141,35 @@ class Workers(NamedTuple):
 class Callbacks:
     """All callbacks of one bus.
 
-    A signal handler or a finalizer may add and remove while its own thread does: neither takes a lock. Each step is
-    one operation of a dict, a set or the kernel, and steps that decide something twice use setdefault.
+    A signal handler or a finalizer may add and remove while the interrupted thread does: neither takes a lock. Each step is
+    one operation of a dict, a set or the kernel; a step that may run twice uses setdefault.
     """
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._functions: dict[int, Function] = {}
         self._asked: dict[int, Asked] = {}
-        self._readers: dict[int, Reader] = {}  # of those with a type
-        self._workers: dict[int, Workers] = {}  # of those that have some
+        self._readers: dict[int, Reader] = {}  # for callbacks with a type
+        self._workers: dict[int, Workers] = {}  # of callbacks with workers
         self._tasks: dict[int, Tasks] = {}  # of async functions
-        self._flushing = 0  # threads that want to hear of each message that a task has handled
+        self._flushing = 0  # threads that wait for handled messages of a task
         self._keys = itertools.count(1)
         self._by_policy: dict[tuple[_core.Policy, int], _core.Mailbox] = {}
-        # By descriptor; shared with the thread. Besides those by policy each that begins in the past.
+        # By descriptor; shared with the thread. One for each policy, and one for each callback with start.
         self._mailboxes: dict[int, _core.Mailbox] = {}
-        # How far the calls that have returned go, in those that a filter has begun: only they are flushed.
+        # How far each mailbox is handled. Only mailboxes with a filter are flushed.
         self._done: dict[_core.Mailbox, int] = {}
-        self._servers: dict[None, tuple[select.epoll, Runner]] = {}  # one, or none yet
+        self._servers: dict[
+            None, tuple[select.epoll, Runner]
+        ] = {}  # the thread; empty: not started yet
         self._started = threading.Lock()  # stays locked: the thread starts once
-        # _thread's is a lock of threads also in a program that gevent has patched: no greenlet waits inside.
+        # _thread's lock blocks threads even in a program that gevent has patched; no greenlet waits inside.
         self._handled = threading.Condition(_thread.RLock())
         self.failures = Failures()
         self._calls = _core.Calls(self._functions, self._readers, self.failures)
         self._stopped = False
-        # Calls what was taken out of it, or has. Set before the taking, so that progress read first and this
-        # second never miss a message between both.
+        # The mailbox whose messages the thread takes and handles. Set before the taking: a reader that reads the progress
+        # first and this second misses no message in between.
         self._busy_with: _core.Mailbox | None = None
 
     def add(
@@ -182,11 +184,11 @@ class Callbacks:
         workers: int | None,
         again: int | None = None,
     ) -> Callback:
-        """again: the key that it had in the parent of this process."""
+        """again: the callback's key in the parent of this process."""
         if not filters:
-            raise TypeError("name at least one filter, like 'sensors/#'")
+            raise TypeError("give at least one filter, like 'sensors/#'")
         if not callable(function):
-            raise TypeError(f"a callback is a function, not {type(function).__name__}")
+            raise TypeError(f"a callback must be a function, not {type(function).__name__}")
         if is_async(function):
             return self._add_async(bus, filters, function, full, max_bytes, start, kind, workers)
         read = reader(kind)
@@ -195,15 +197,15 @@ class Callbacks:
             mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
             work = way().work(mailbox, workers)
         else:
-            # Also where one is made for this callback alone: the shared ones stay, and wake the thread when
-            # the bus ends.
+            # Even if this callback gets a separate mailbox: the shared one stays, and wakes the thread when the
+            # bus ends.
             mailbox = self._shared(bus, full, max_bytes)
             if start is not None:
                 mailbox = _core.Mailbox(bus, full=full, max_bytes=max_bytes, start=start)
         key = next(self._keys) if again is None else again
         if read is not None:
             self._readers[key] = read
-        self._functions[key] = function  # first: kept values come at once
+        self._functions[key] = function  # first: kept values are delivered at once
         self._asked[key] = Asked(filters, function, full, max_bytes, kind, workers, mailbox)
         _keep(bus)
         try:
@@ -212,7 +214,7 @@ class Callbacks:
             if work is not None:
                 self._start_workers(work, mailbox, key, workers or 0)
             elif start is not None:
-                # Only now: what was taken out before is gone for a filter that comes later.
+                # Only now: a later filter does not get messages taken before.
                 self._watch(mailbox)
         except BaseException:
             self.remove(bus, mailbox, key)
@@ -233,7 +235,7 @@ class Callbacks:
         kind: Any,
         workers: int | None,
     ) -> Callback:
-        from libbus._tasks import Tasks  # here: it is for programs that have imported asyncio
+        from libbus._tasks import Tasks  # imported here: only programs with asyncio need it
 
         loop = loop_for(function)
         tasks = Tasks(bus, filters, function, full, max_bytes, start, kind, workers, loop)
@@ -244,7 +246,7 @@ class Callbacks:
         self._tasks[key] = tasks
         _keep(bus)
         tasks.start(functools.partial(self.remove, bus, mailbox, key), self._tell)
-        if self._stopped:  # close() has perhaps not seen them
+        if self._stopped:  # close() may have missed them
             tasks.close()
         return Callback(bus, filters, mailbox, key)
 
@@ -262,21 +264,21 @@ class Callbacks:
         self._workers[key] = Workers(work, mailbox, runners)
         for runner in runners:
             runner.start()
-        if self._stopped:  # close() has perhaps not seen them
+        if self._stopped:  # close() may have missed them
             work.close()
             mailbox.close()
 
     def forked(self) -> bool:
-        """Whether all of it is the parent's of this process, which shares its descriptors."""
+        """Whether this process is a forked child: everything here belongs to the parent, which shares the descriptors."""
         return self._process != os.getpid()
 
     def reopen(self, bus: Bus, before: Callbacks) -> None:
-        """Registers again, in a forked child, what was registered on the same bus before."""
+        """Registers the callbacks of the parent's bus again, in a forked child."""
         self._keys = before._keys
         for key, asked in sorted(before._asked.items()):
             if is_async(asked.function):
                 log.error(
-                    "%r is async: in this forked process register it in a running loop",
+                    "%r is async and is not called in this forked process: register it again in a running event loop",
                     asked.function,
                 )
                 continue
@@ -286,7 +288,7 @@ class Callbacks:
                 asked.function,
                 asked.full,
                 asked.max_bytes,
-                None,  # the past is the parent's
+                None,  # start is for the parent only
                 asked.kind,
                 asked.workers,
                 again=key,
@@ -305,20 +307,22 @@ class Callbacks:
             tasks.close()
         if not self._functions:
             with_callbacks.discard(bus)
-        if self._functions:  # they are left, or another thread has added one since
+        if self._functions:  # some remain, or another thread has added one since
             _keep(bus)
         with contextlib.suppress(_core.ClosedError):
             mailbox._detach(key)
 
     def forget(self, mailbox: _core.Mailbox) -> None:
-        """Leaves a mailbox to its Callback, unless others share it."""
+        """Leaves a mailbox that is not shared to its Callback."""
         if self.forked() or mailbox in list(self._by_policy.values()):
             return
-        # A list of the keys alone: a list of pairs allocates, and so may run finalizers that change the dict.
+        # List the keys only: a list of pairs allocates, which may run finalizers that change the dict.
         for fd in list(self._mailboxes):
             if self._mailboxes.get(fd) is mailbox and self._mailboxes.pop(fd, None) is mailbox:
                 epoll, _ = self._servers[None]
-                with contextlib.suppress(OSError, ValueError):  # the thread has ended and closed it
+                with contextlib.suppress(
+                    OSError, ValueError
+                ):  # the thread has ended and closed the epoll
                     epoll.unregister(fd)
         self._done.pop(mailbox, None)
 
@@ -332,22 +336,20 @@ class Callbacks:
         return mailbox
 
     def _watch(self, mailbox: _core.Mailbox) -> None:
-        fd = (
-            mailbox.fileno()
-        )  # before all else: on a bus that has ended it raises, and nothing was made
+        fd = mailbox.fileno()  # first: on a closed bus it raises, and nothing has been made yet
         epoll, runner = self._server()
         self._mailboxes[fd] = mailbox  # first: the thread looks it up
         try:
             epoll.register(fd, select.EPOLLIN)
         except FileExistsError:
             pass
-        except ValueError:  # the thread has ended and closed it
+        except ValueError:  # the thread has ended and closed the epoll
             raise _core.error(CLOSED) from None
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
             raise _core.error(CLOSED) from None  # the bus has ended since fileno()
-        # Last: it ends when a mailbox that it watches does, so one that watches none would never end.
+        # Last: the thread ends when a mailbox that it watches ends; without a mailbox it would never end.
         self._start(runner)
 
     def _server(self) -> tuple[select.epoll, Runner]:
@@ -374,20 +376,20 @@ class Callbacks:
         server = self._servers.get(None)
         return server[1] if server else None
 
-    # --- the thread's part ------------------------------------------------------------------------------
+    # --- on the thread ----------------------------------------------------------------------------------
 
     def handle(self, mailbox: _core.Mailbox) -> None:
-        """Calls the functions for what is there. ClosedError: the bus has ended."""
+        """Calls the functions for the waiting messages. ClosedError: the bus has ended."""
         self._busy_with = mailbox
         try:
             self._calls.run(mailbox)
         except BaseException:
-            self._busy_with = None  # flush() would wait for it
+            self._busy_with = None  # else flush() would wait for it
             raise
         self.count(mailbox)
 
     def call(self, key: int, msg: _core.Message) -> None:
-        """For a worker."""
+        """Calls a function for one message, on a worker."""
         function = self._functions.get(key)
         if function is None:
             return
@@ -398,10 +400,10 @@ class Callbacks:
             self.failures(function, msg, error)
 
     def count(self, mailbox: _core.Mailbox) -> None:
-        # Only this thread takes messages out, so all that was taken by now has been handled.
+        # Only this thread takes messages, so all taken ones have been handled.
         done, _ = mailbox._reached()
         self._done[mailbox] = done
-        if mailbox not in list(self._mailboxes.values()):  # forgotten, perhaps just now
+        if mailbox not in list(self._mailboxes.values()):  # removed, perhaps just now
             self._done.pop(mailbox, None)
         self._busy_with = None
         with self._handled:
@@ -422,7 +424,7 @@ class Callbacks:
         return any(runner.is_current() for each in workers for runner in each.runners)
 
     def flush(self, deadline: float | None) -> bool:
-        """Waits until what the mailboxes hold now is handled; False: not before the deadline."""
+        """Waits until the messages now in the mailboxes are handled. False: not before the deadline."""
         due = [(each.work, each.mailbox._goal()) for each in list(self._workers.values())]
         tasks = self._tasks_due()
         if not self._flush_shared(deadline) or not self._flush_tasks(tasks, deadline):
@@ -438,7 +440,7 @@ class Callbacks:
     def _tasks_due(self) -> list[tuple[Tasks, int]]:
         due = []
         for each in list(self._tasks.values()):
-            with contextlib.suppress(_core.ClosedError):  # its loop ends just now
+            with contextlib.suppress(_core.ClosedError):  # its loop is ending
                 due.append((each, each.due()))
         return due
 
@@ -456,7 +458,7 @@ class Callbacks:
                 self._flushing -= 1
 
     def _flush_shared(self, deadline: float | None) -> bool:
-        # In a forked child the thread is not there, and its locks may be held for ever.
+        # A forked child does not have the thread, and its locks may stay held for ever.
         runner = self._runner
         if runner is None or not runner.is_alive():
             return True
@@ -474,7 +476,7 @@ class Callbacks:
 
     def _are_handled(self, waiting: dict[_core.Mailbox, int]) -> bool:
         watched = list(self._mailboxes.values())  # a copy in one step
-        served = set(watched)  # messages of the others stay where they are
+        served = set(watched)  # the messages of other mailboxes stay there
         return all(
             mailbox not in served or self._is_handled(mailbox, due)
             for mailbox, due in waiting.items()
@@ -485,14 +487,13 @@ class Callbacks:
         if done is None or done >= due:
             return True
         reached, nothing_waits = mailbox._reached()
-        # The second: what was due has been pushed out since.
+        # The second condition: the due messages have been dropped since.
         return self._busy_with is not mailbox and (reached >= due or nothing_waits)
 
     def stop(self) -> int:
-        """From here on no call begins. How many messages were taken out and not given to every callback
-        that wants them."""
+        """Stops all calls. Returns the number of taken messages that some callback did not get."""
         self._stopped = True
-        self.failures.tell = None  # what still runs meets a closed bus
+        self.failures.tell = None  # callbacks that still run find a closed bus
         left = self._calls.stop()
         ends = [each.work.close for each in list(self._workers.values())]
         ends += [each.close for each in list(self._tasks.values())]
@@ -504,7 +505,7 @@ class Callbacks:
         if self._runner is not None:
             runners.append(self._runner)
         for each in list(self._workers.values()):
-            each.mailbox.close()  # the worker that waits on it leaves
+            each.mailbox.close()  # wakes the worker that waits on it
         for runner in runners:
             if not runner.is_current():
                 with contextlib.suppress(
@@ -517,8 +518,8 @@ def _serve(waiting: Threads, callbacks: Callbacks, work: Work, number: int, key:
     while True:
         try:
             msg = work.next(number)
-        except _core.TransportError:  # the log is damaged: nothing comes from it any more
-            log.exception("callbacks get no more messages")
+        except _core.TransportError:  # the log is damaged: it delivers no more messages
+            log.exception("the log of the bus failed: its callbacks get no more messages")
             return
         except Exception:
             log.exception("a message to a callback was lost")
@@ -543,7 +544,7 @@ def _run(
                 return
             for fd, _ in found:
                 mailbox = mailboxes.get(fd)
-                if mailbox is None:  # forgotten meanwhile
+                if mailbox is None:  # removed since
                     continue
                 try:
                     callbacks = find()
@@ -552,8 +553,8 @@ def _run(
                     waiting.call(callbacks.handle, mailbox)
                 except _core.ClosedError:
                     return
-                except _core.TransportError:  # the log is damaged: nothing comes from it any more
-                    log.exception("callbacks get no more messages")
+                except _core.TransportError:  # the log is damaged: it delivers no more messages
+                    log.exception("the log of the bus failed: its callbacks get no more messages")
                     with contextlib.suppress(OSError, ValueError):
                         epoll.unregister(fd)
                 except Exception:

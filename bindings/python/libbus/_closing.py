@@ -1,4 +1,4 @@
-"""Closing: what ends with close(), and with the end of a with block."""
+"""Closing: the base of objects that end with close() or a with block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """Ends with its with block, or its async with block, which never waits unless __aexit__ says so."""
+    """Closes at the end of a with block, or of an async with block, which does not wait unless __aexit__ is overridden."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ class Closing:
         self.close()
 
     def _about(self) -> str:
-        """What repr() says of it."""
+        """The details that repr() shows."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -9,7 +9,5 @@ PROGRAM = pathlib.Path(__file__).with_name("bin") / "libbus"
 
 def main() -> None:
     if not PROGRAM.exists():
-        sys.exit(
-            f"libbus: {PROGRAM} is missing: this libbus was built without its command (-Dtools=true)"
-        )
+        sys.exit(f"libbus: {PROGRAM} is missing: build libbus with its command (-Dtools=true)")
     os.execv(PROGRAM, ["libbus", *sys.argv[1:]])

@@ -36,27 +36,27 @@ def _wait_with(
     modules: tuple[str, ...], function: Callable[[int, float | None], bool], /
 ) -> None: ...
 def packb(value: Value, /) -> bytes:
-    """The msgpack bytes that publish() sends of a value.
+    """Packs a value into the msgpack bytes that publish() sends.
 
     Raises:
-        TypeError: An element cannot be packed; the text has its path.
-        ValueError: It is too deep, too large or malformed.
+        TypeError: An element cannot be packed; the text names its path.
+        ValueError: The value is too deep, too large or malformed.
         OverflowError: An int has more than 64 bits.
 
     Threads: any. Blocks: never.
     """
 
 def unpackb(data: Buffer, /) -> Any:
-    """The value of msgpack bytes, as msg.value gives it.
+    """Returns the value of msgpack bytes, as msg.value does.
 
     Raises:
-        DecodeError: They are not one value, or it is beyond the limits of a payload: 32 deep, 65,536 elements.
+        DecodeError: The bytes are not exactly one value, or the value is deeper than 32 or has more than 65,536 elements.
 
     Threads: any. Blocks: never.
     """
 
 def filter_check(topic_filter: str, /) -> None:
-    """Raises the FilterError that subscribing to the filter would raise; returns None for a filter that is well formed."""
+    """Checks a filter: raises the FilterError that subscribing to it would raise, else returns None."""
 
 def filter_covers(topic_filter: str, other: str, /) -> bool:
     """True if the first filter matches every topic that the other matches: 'a/#' covers 'a/+/b'.
@@ -64,35 +64,35 @@ def filter_covers(topic_filter: str, other: str, /) -> bool:
     Wildcards in the first level match no topic that begins with $: '#' does not cover '$bus/#'.
 
     Raises:
-        FilterError: One of them is malformed.
+        FilterError: One of the two is malformed.
     """
 
 class BusError(Exception):
-    """What libbus raises. code and name are those of libbus/error.h; topic and address say
-    what it is about, or are None.
+    """The base of all errors of libbus. code and name are those of libbus/error.h; topic and address
+    name the object of the error, or are None.
     """
 
     code: int
     """The negative BUS_E_* of libbus/error.h."""
     name: str
-    """Its name, such as "BUS_E_FULL"."""
+    """The name of the code, such as "BUS_E_FULL"."""
     topic: str | None
-    """The topic or filter that it is about."""
+    """The topic or filter that caused the error; None: no topic did."""
     address: str | None
-    """The address that it is about."""
+    """The address that caused the error; None: no address did."""
     sent: int  # only of Publisher.send_many()
 
 class ClosedError(BusError):
     """The bus, subscription or link has ended."""
 
 class FullError(BusError):
-    """A mailbox that may not lose has no room."""
+    """A mailbox that refuses instead of dropping has no room."""
 
 class BusTimeoutError(BusError, TimeoutError):
-    """It did not happen in the time given."""
+    """The timeout ran out."""
 
 class StateError(BusError, RuntimeError):
-    """Not possible from here or now."""
+    """The call is not possible here or now."""
 
 class ForkError(BusError, RuntimeError):
     """The bus belongs to the parent process."""
@@ -101,13 +101,13 @@ class LimitError(BusError):
     """A configured limit is reached."""
 
 class NotSupportedError(BusError):
-    """This kind of bus or version cannot do it."""
+    """This kind of bus, or this version, does not support the call."""
 
 class ArgumentError(BusError, ValueError):
     """A value is out of its range."""
 
 class TopicError(BusError, ValueError):
-    """The topic is malformed, or not one to publish on."""
+    """The topic is malformed, or reserved."""
 
 class FilterError(BusError, ValueError):
     """The filter is malformed."""
@@ -122,94 +122,94 @@ class TransportError(BusError, OSError):
     """The system or the peer refused."""
 
 class NobodyError(BusError):
-    """Nobody listens to the topic of the question."""
+    """No subscriber listens to the topic of the request."""
 
 class DecodeError(BusError, ValueError):
-    """The payload is not what its type says."""
+    """The payload does not match its type."""
 
 @type_check_only
 class LostBy(TypedDict):
-    """Messages that were lost, by cause."""
+    """Lost messages, by cause."""
 
     full: int
-    """No room: dropped by drop_oldest or drop_newest."""
+    """Dropped by drop_oldest or drop_newest in a full mailbox."""
     replaced: int
-    """A newer one of the topic came, with latest."""
+    """Replaced by a newer message of the topic, with latest."""
     expired: int
-    """Their ttl was over."""
+    """Their ttl ran out."""
     unsubscribed: int
-    """Their filter was ended first."""
+    """Their filter was unsubscribed first."""
     closed: int
     """The subscription or the bus was closed first."""
     lapped: int
-    """The log of the named bus was used again before they were read."""
+    """Overwritten in the log of the named bus before they were read."""
     link: int
-    """They were under way on a connection that broke."""
+    """In transit on a connection that broke."""
 
 @type_check_only
 class Stats(TypedDict):
-    """Counters in messages. offered is delivered + lost + refused + pending, exactly."""
+    """Counters, in messages. offered == delivered + lost + refused + pending, exactly."""
 
     offered: int
-    """All that matched a filter."""
+    """Messages that matched a filter."""
     delivered: int
-    """Taken out, or handed to a callback."""
+    """Messages received, or passed to a callback."""
     pending: int
-    """Waiting; on a named bus without what lies unread in the log."""
+    """Messages waiting; on a named bus without those still unread in the log."""
     refused: int
     """Publishes that raised FullError because of this mailbox."""
     lost: int
     """The sum of lost_by."""
     late_replies: int
-    """Of a bus: replies to questions that were given up."""
+    """On a bus: replies that arrived after their request had ended."""
     lost_by: LostBy
-    """The causes."""
+    """Lost messages by cause."""
 
 @type_check_only
 class Member(TypedDict):
     """A process on a named bus."""
 
     number: int
-    """N of its topic $bus/members/N."""
+    """The number N in its topic $bus/members/N."""
     pid: int
-    """Its process id, as it said."""
+    """Its process id, as the process itself wrote it."""
     this: bool
-    """It is the calling process."""
+    """True: it is the calling process."""
     alive: bool
     """False: it died, and no other process has noticed yet."""
 
 @type_check_only
 class LogStats(TypedDict):
-    """The log of a named bus. Each number is of a moment of its own."""
+    """The log of a named bus. The numbers are read one after another, not at one moment."""
 
     log_bytes: int
     """Size of the log, in bytes."""
     segments: int
-    """Its parts. The oldest makes room as a whole."""
+    """Number of segments. The log frees its oldest segment as a whole."""
     messages: int
-    """Messages so far: the position of the last one."""
+    """Messages published so far: the position of the last one."""
     messages_left: int
-    """How many of them are still there."""
+    """Messages still in the log."""
     oldest: int
-    """The position of the oldest of these."""
+    """The position of the oldest message still in the log."""
     values_bytes: int
     """Bytes of retained messages."""
     values_most: int
-    """Bytes that they may take."""
+    """The most bytes that retained messages may take."""
     values_count: int
     """Retained messages."""
     values_count_most: int
-    """How many there may be."""
+    """The limit of this number."""
     readers: int
-    """Processes with a subscription, or with a question under way."""
+    """Processes with a subscription, or with a pending request."""
     readers_most: int
-    """How many there may be."""
+    """The limit of this number."""
     processes: int
     """Processes on the bus."""
     processes_most: int
-    """How many there may be."""
+    """The limit of this number."""
     members: list[Member]
-    """These processes."""
+    """The processes on the bus."""
 
 @type_check_only
 class LinkEnds(TypedDict):
@@ -220,7 +220,7 @@ class LinkEnds(TypedDict):
     gone: int
     """The peer closed it or died."""
     silent: int
-    """No heartbeat came, or no handshake within 5 s."""
+    """No heartbeat arrived in time, or no handshake within 5 s."""
     not_libbus: int
     """The peer spoke another protocol."""
     version: int
@@ -230,22 +230,22 @@ class LinkEnds(TypedDict):
     too_big: int
     """The peer sent a frame above the limit."""
     denied: int
-    """The peer is another user's, or one of too many."""
+    """The peer belongs to another user, or the link has too many peers."""
     auth: int
-    """User or password were not accepted, or were not given."""
+    """The user or password was wrong or missing."""
     tls: int
-    """TLS refused."""
+    """The TLS handshake failed."""
 
 @type_check_only
 class LinkStats(TypedDict):
-    """A link, as it is now and has been."""
+    """The state and the counters of a link."""
 
     state: Literal["up", "down"]
     """up: connected (dialling) or open (listening)."""
     peers: int
     """Connections that finished their handshake."""
     last_error: str | None
-    """The last failed attempt or ended connection, as BUS_E_*; None: none."""
+    """The error of the last failed attempt or ended connection, as BUS_E_*; None: no error yet."""
     sent: int
     """Messages."""
     received: int
@@ -253,17 +253,17 @@ class LinkStats(TypedDict):
     lost: int
     """Messages for peers that this side dropped, or that did not arrive."""
     lost_by_peers: int
-    """The same in the other direction, as far as it is known here."""
+    """Messages from peers that were lost, as far as this side knows."""
     refused: int
-    """Messages that came and could not be published here."""
+    """Messages that arrived and could not be published here."""
     ended: LinkEnds
-    """Why connections ended."""
+    """Ended connections, by cause."""
     repeated: int
-    """On links with a hub: messages dropped because they had come before, by another way."""
+    """On links with a hub: messages dropped because they had already arrived by another path."""
     late: int
-    """On links with a hub: messages dropped because 1,024 newer ones of the same bus had come; perhaps repeated."""
+    """On links with a hub: messages dropped because 1,024 newer ones of the same bus had arrived; some may be repeats."""
     too_far: int
-    """On links with a hub: messages dropped because they came through 8 hubs."""
+    """On links with a hub: messages dropped because they passed 8 hubs."""
 
 class Ext(NamedTuple):
     """A msgpack extension: its number, -128 to 127, and its bytes."""
@@ -305,57 +305,57 @@ Value: TypeAlias = (
 class Message(Generic[_V_co]):
     """A message that arrived.
 
-    Its fields are read-only. numpy.asarray(msg) and memoryview(msg) look at the payload where it lies, without a copy.
+    Its fields are read-only. numpy.asarray(msg) and memoryview(msg) read the payload in place, without a copy.
     """
 
     @property
     def topic(self) -> str:
-        """The topic it was published on."""
+        """The topic of the message."""
     @property
     def data(self) -> bytes:
-        """The payload as it travelled."""
+        """The payload, as bytes."""
     @property
     def value(self) -> _V_co:
-        """The payload read by its type, decoded at the first use.
+        """The value of the payload, decoded at the first use.
         Untagged bytes: JSON, else text, else bytes. With type=, an object of that type.
-        DecodeError: not what its type says.
+        DecodeError: the payload does not match its type.
         """
     @property
     def headers(self) -> dict[Any, Any]:
-        """The dict that its publisher gave with it; empty: none. DecodeError: it was none."""
+        """The dict of headers that its publisher sent; empty: none. DecodeError: the headers are not a dict."""
     @property
     def encoding(self) -> Encoding:
-        """untagged, msgpack, bytes, json or text."""
+        """The type of the payload: untagged, msgpack, bytes, json or text."""
     @property
     def lost(self) -> int:
-        """How many were lost here right before this one."""
+        """The number of messages lost by this subscription right before this one."""
     @property
     def lost_unknown(self) -> bool:
-        """True: more may have been lost than `lost` says, since the other side of a link has begun anew."""
+        """True: `lost` is a lower bound, since the peer of a link restarted."""
     @property
     def kept(self) -> bool:
-        """True: the topic's last value, not a new event."""
+        """True: the topic's kept value, not a new event."""
     @property
     def time(self) -> float | None:
-        """When it was published, in seconds since 1970: on a named bus, and of a retained value.
+        """The time of publication, in seconds since 1970: on a named bus, and for a retained value.
         None: unknown.
         """
     @property
     def position(self) -> int | None:
-        """Its number in the log of a named bus, for libbus.after(); None: it has none."""
+        """Its position in the log of a named bus, for libbus.after(); None: it has none."""
     @property
     def ttl(self) -> float | None:
-        """Seconds that were left of its life when it was taken; None: no limit."""
+        """The seconds of its ttl that were left when it was received; None: no limit."""
     @property
     def question(self) -> bool:
-        """True: a reply is expected, by bus.reply()."""
+        """True: the sender waits for a reply; send it with bus.reply()."""
     def json(self) -> str:
-        """The value as JSON text on one line, for pages and logs.
+        """Returns the value as JSON text on one line, for pages and logs.
 
         bytes become {"$bytes": base64}; numbers that JSON lacks become null; docs/payloads.md has all types.
 
         Raises:
-            DecodeError: The payload is not what its type says.
+            DecodeError: The payload does not match its type.
         """
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def _plain(self) -> Any: ...
@@ -366,7 +366,7 @@ class Reply(Message[_V_co]):
     def __new__(cls, topic: str) -> Self: ...
     @property
     def answered(self) -> bool:
-        """True: the reply is there. False: it is to be awaited first."""
+        """True: the reply has arrived. False: await it first."""
     def _fill(self, message: Message, /) -> None: ...
 
 @final
@@ -381,7 +381,7 @@ class Link:
 
     @property
     def url(self) -> str:
-        """The address, with the real port where 0 was asked for."""
+        """The address. Port 0 is replaced by the port that the system chose."""
     @property
     def state(self) -> Literal["up", "down"]:
         """up: connected (dialling) or open (listening); down: neither."""
@@ -389,12 +389,12 @@ class Link:
     def closed(self) -> bool:
         """True after close(), and in a forked child."""
     def stats(self) -> LinkStats:
-        """State, peers and counters of the link.
+        """Returns state, peers and counters of the link.
 
         Threads: any. Blocks: never.
         """
     def reload(self) -> None:
-        """Reads the files of users, ACL and certificates again. Connections are made again under the new files; a bad file changes nothing.
+        """Reloads the files of users, ACL and certificates. Connections are made again under the new files; a bad file changes nothing.
 
         Raises:
             ArgumentError: A line of a file is malformed; the text names it.
@@ -404,7 +404,7 @@ class Link:
         Threads: any. Blocks: for the files.
         """
     def close(self) -> None:
-        """Ends the link and its connections. What still waits for the wire is counted as lost.
+        """Ends the link and its connections. Messages that still wait to be sent are counted as lost.
 
         Threads: any. Blocks: never.
         """
@@ -425,7 +425,7 @@ class Role:
     def closed(self) -> bool:
         """True after close(), and in a forked child."""
     def close(self) -> None:
-        """Gives it back."""
+        """Gives the role back."""
 
 @final
 class Push:
@@ -459,16 +459,16 @@ class Push:
         event: str | None = None,
         ask: bool = False,
     ) -> int:
-        """Serves a page on a connected socket, which is the library's from then on. An exception leaves it to the caller.
+        """Serves a page on a connected socket and takes the socket over. After an exception the caller still owns it.
 
         Returns:
             The number of the page.
 
-        Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.
+        Threads: any. Blocks: until the thread of all pages has done it, a moment; without the GIL.
         """
     def questions(self, timeout: float | None = None, /) -> list[tuple[int, str | None]]:
-        """Takes the questions that answer() has to answer: [(page, topic), ...]; (page, None): a page has left, perhaps one without
-        questions. Empty: there were none in that time.
+        """Takes the questions for answer(): [(page, topic), ...]. (page, None): this page has left; it may have had no question.
+        Empty: none arrived in that time.
 
         Raises:
             ClosedError: close() was called.
@@ -477,30 +477,30 @@ class Push:
         Threads: any; one takes each question. Blocks: up to timeout, without the GIL; a greenlet lets others run.
         """
     def answer(self, page: int, topic: str, may: bool, message: str | None = None, /) -> None:
-        """Whether a page may get messages of a topic, from now on. A page that is gone is fine.
+        """Says whether a page may get messages of a topic from now on. Ignores a page that has left.
 
         Threads: any. Blocks: never.
         """
     def remove(self, page: int, /) -> None:
-        """Ends a page. One that is gone is fine.
+        """Ends a page. Ignores a page that has left.
 
         Threads: any. Blocks: never.
         """
     def stats(self) -> dict[str, int]:
-        """The counters of all pages so far.
+        """Returns the counters of all pages so far.
 
         Threads: any. Blocks: never.
         """
     def page_stats(self, page: int, /) -> dict[str, int] | None:
-        """The counters of one open page; None: it is gone.
+        """Returns the counters of one open page; None: it has left.
 
-        Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.
+        Threads: any. Blocks: until the thread of all pages has done it, a moment; without the GIL.
         """
     def close(self, timeout: float | None = 1.0, /) -> int:
-        """Ends all pages, which are told to connect again.
+        """Ends all pages and tells them to connect again.
 
         Returns:
-            How many were open. 0 the second time, and in a forked child.
+            The number of open pages; 0 the second time, and in a forked child.
 
         Threads: any. Blocks: up to timeout, without the GIL.
         """
@@ -518,14 +518,14 @@ class Publisher:
     ) -> Self: ...
     @property
     def topic(self) -> str:
-        """What it publishes on."""
+        """The topic it publishes on."""
     @property
     def closed(self) -> bool:
         """True after close(), and in a forked child."""
     def send(self, value: Value, /) -> Awaitable[None]:
         """Publishes a value on the topic, as bus.publish() does.
 
-        In a running event loop `await publisher.send(value)` waits for room and leaves the loop to other tasks. What has room
+        In a running event loop `await publisher.send(value)` waits for room and leaves the loop to other tasks. A value with room
         is published when you call it, also without await.
 
         Raises:
@@ -538,10 +538,10 @@ class Publisher:
         Threads: any. Blocks: up to `wait` seconds, without the GIL; Ctrl-C ends it.
         """
     def send_many(self, values: Iterable[Value], /) -> int:
-        """Publishes each value of a list or another iterable, in order. Costs less than a send() for each.
+        """Publishes each value of an iterable, in order. Cheaper than one send() for each value.
 
-        Waits for room as send() does. An exception ends it, also one of the iterable; its attribute `sent` is the number of
-        values that were published. In a running event loop await it.
+        Waits for room as send() does. An exception, also one of the iterable, ends it; the exception's `sent` is the number of
+        published values. In a running event loop await the call.
 
         Returns:
             The number of values.
@@ -549,7 +549,7 @@ class Publisher:
         Threads: any. Blocks: up to `wait` seconds for each value, without the GIL; Ctrl-C ends it.
         """
     def close(self) -> None:
-        """Ends it. A send() that waits on another thread raises ClosedError.
+        """Ends the publisher. A send() that waits on another thread raises ClosedError.
 
         Threads: any. Blocks: never.
         """
@@ -574,21 +574,21 @@ class Mailbox(Generic[_V_co]):
         """True after close(), and in a forked child."""
     def subscribe(self, topic_filter: str, /) -> None: ...
     def recv(self, timeout: float | None = None) -> Message[_V_co]:
-        """Waits for the next message and takes it out.
+        """Waits for the next message and returns it.
 
         Args:
-            timeout: Seconds. None: no limit; 0: does not wait.
+            timeout: Seconds to wait. None: no limit; 0: do not wait.
 
         Raises:
-            BusTimeoutError: No message came in time.
+            BusTimeoutError: No message arrived in time.
             ClosedError: The subscription or its bus has ended.
-            StateError: It would wait in a running event loop, where `await anext(subscription)` does.
+            StateError: The wait would block a running event loop: use `await anext(subscription)`.
             TransportError: The log of the named bus is damaged.
 
-        Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends it.
+        Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends the wait.
         """
     def recv_nowait(self) -> Message[_V_co] | None:
-        """The next message if there is one, else None.
+        """Returns the next message, or None if none waits.
 
         Raises:
             ClosedError: The subscription or its bus has ended.
@@ -596,19 +596,19 @@ class Mailbox(Generic[_V_co]):
         Threads: any. Blocks: never.
         """
     def fileno(self) -> int:
-        """A descriptor for select, poll and event loops: readable while there is a message, and after the end.
+        """Returns a descriptor for select, poll and event loops: readable while a message waits, and after the end.
 
-        Only wait on it: do not read, write or close it. Take messages by recv_nowait() until that returns None.
+        Only wait on it: do not read, write or close it. Then call recv_nowait() until it returns None.
 
         Threads: any. Blocks: never.
         """
     def stats(self) -> Stats:
-        """Counters of this mailbox: offered is delivered + lost + refused + pending, exactly; lost_by has the causes.
+        """Returns the counters: offered == delivered + lost + refused + pending, exactly; lost_by has the causes.
 
         Threads: any; also after close(). Blocks: never.
         """
     def close(self) -> None:
-        """Ends it. What it still holds is counted as lost. recv() on other threads raises ClosedError, and loops over it end.
+        """Ends the subscription. Messages it still holds are counted as lost. recv() on other threads raises ClosedError; loops over it end.
 
         Threads: any; also signal handlers and finalizers. Blocks: never.
         """
@@ -617,10 +617,10 @@ class Mailbox(Generic[_V_co]):
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Coroutine[Any, Any, Message[_V_co]]: ...
     def unsubscribe(self, topic_filter: str, /) -> None:
-        """Ends a filter of subscribe(). Messages of it that wait already are counted as lost, as unsubscribed.
+        """Ends a filter of subscribe(). Its messages that still wait are counted as lost (unsubscribed).
 
         Raises:
-            ValueError: It is not one of the filters.
+            ValueError: The subscription has no such filter.
 
         Threads: any. Blocks: never.
         """
@@ -665,7 +665,7 @@ class Bus:
         """True after close(), and in a forked child."""
     @property
     def epoch(self) -> int:
-        """What positions belong to: this life of a named bus; 0 on a private one."""
+        """Identifies this life of a named bus; positions are valid within it. 0 on a private bus."""
     def publish(
         self,
         topic: str,
@@ -677,19 +677,19 @@ class Bus:
     ) -> None:
         """Publishes a value to every subscription whose filter matches the topic.
 
-        A topic without a subscription is fine: the value goes nowhere. A full mailbox drops by its own policy and counts it.
+        A value without a subscription is discarded without an error. A full mailbox drops by its own policy and counts the loss.
 
         Args:
             topic: Levels joined by /, such as room/kitchen/lamp; 1 to 1,024 bytes of UTF-8 and 32 levels at most, no wildcards.
-            value: None, a bool, number, text, bytes, date, list, dict, dataclass, array and so on (docs/payloads.md); a
-                Message with an array is sent on as it is.
+            value: None, a bool, number, text, bytes, date, list, dict, dataclass, array and more (docs/payloads.md); a
+                Message with an array is forwarded as it is.
             retain: Keep it as the topic's last value, for get() and for later subscriptions.
-            ttl: Seconds after which it is delivered no more, neither live nor as a kept value. None: no limit.
-            headers: A dict that travels with the value.
+            ttl: Seconds until it expires; an expired message is not delivered, kept values included. None: no limit.
+            headers: A dict to send with the value.
 
         Raises:
-            TypeError: The value, or an element of it, cannot be published; the text has its path.
-            ValueError: It is too deep, too large or malformed.
+            TypeError: The value, or an element of it, cannot be published; the text names its path.
+            ValueError: The value is too deep, too large or malformed.
             OverflowError: An int has more than 64 bits.
             TopicError: The topic is malformed.
             TooBigError: The payload is larger than max_payload, or than 1/16 of the log of a named bus.
@@ -697,8 +697,8 @@ class Bus:
             LimitError: There is no room for another topic or, with retain, for another value.
             ClosedError: The bus is closed.
 
-        Threads: any; also callbacks, signal handlers and finalizers. Blocks: never for a reader; on a named bus it may wait
-        0.1 s for a process that was stopped while it published.
+        Threads: any; also callbacks, signal handlers and finalizers. Blocks: never for a reader; on a named bus up to
+        0.1 s if another process was stopped while it published.
         """
     def publish_raw(
         self,
@@ -710,15 +710,15 @@ class Bus:
         ttl: float | None = None,
         headers: dict[Any, Any] | None = None,
     ) -> None:
-        """Publishes bytes as they are, and says what they are.
+        """Publishes bytes as they are, with the type that readers decode them by.
 
         Args:
             topic: As in publish().
             data: Bytes, or any object with a contiguous buffer; a str is sent as UTF-8.
-            encoding: What msg.value reads them as: untagged, msgpack, bytes, json or text.
+            encoding: The type for msg.value: untagged, msgpack, bytes, json or text.
             retain: Keep it as the topic's last value. With empty data: delete that value.
-            ttl: Seconds after which it is delivered no more. None: no limit.
-            headers: A dict that travels with the bytes.
+            ttl: Seconds until it expires; an expired message is not delivered. None: no limit.
+            headers: A dict to send with the bytes.
 
         Raises:
             TopicError: The topic is malformed.
@@ -734,21 +734,21 @@ class Bus:
     @overload
     def get(self, topic: str, /, default: _T) -> Message | _T: ...
     def keep(self, topic_filter: str, /, *, last: int = 1, max_bytes: int = 0) -> None:
-        """Every topic that the filter matches, now and later, keeps its last messages, retained or not. A new subscription gets
+        """Keeps the last messages of every topic that the filter matches, now or later, retained or not. A new subscription gets
         them first, with msg.kept True.
 
-        Lasts as long as the bus. Of several filters that match a topic the largest numbers count. Publishing on such a topic
+        Lasts as long as the bus. If several filters match a topic, the largest numbers count. Publishing on such a topic
         costs more, also without a subscriber.
 
         Args:
-            topic_filter: Which topics.
-            last: Messages of each topic, at most 10,000.
-            max_bytes: Bytes of their payloads, of each topic. 0: 1 MiB. The newest stays, whatever its size.
+            topic_filter: The topics.
+            last: Messages to keep of each topic, at most 10,000.
+            max_bytes: Bytes of payload to keep of each topic. 0: 1 MiB. The newest message stays, whatever its size.
 
         Raises:
             FilterError: The filter is malformed.
-            LimitError: A number is above its bound, or 256 filters keep already.
-            NotSupportedError: The bus has a name: its log keeps messages, for start=.
+            LimitError: A number is above its limit, or the bus already keeps 256 filters.
+            NotSupportedError: The bus is a named one, whose log keeps messages: subscribe with start=.
 
         Threads: any. Blocks: never.
         """
@@ -771,19 +771,19 @@ class Bus:
     def reply(
         self, question: Message, value: Value, *, headers: dict[Any, Any] | None = None
     ) -> None:
-        """Replies to a question, as often as you like. @bus.serve does it by itself.
+        """Replies to a request, once or more often. @bus.serve replies by itself.
 
         Args:
-            question: A Message whose `question` is True.
+            question: A Message with `question` True.
             value: As in publish().
-            headers: A dict that travels with the reply.
+            headers: A dict to send with the reply.
 
         Raises:
-            ArgumentError: The message asks nothing.
+            ArgumentError: The message is not a request.
             TypeError: The value cannot be published.
             ClosedError: The bus is closed.
 
-        A reply to a question that has been given up is counted in stats() as late_replies.
+        A reply to a request that has ended is counted in stats() as late_replies.
 
         Threads: any. Blocks: never.
         """
@@ -827,12 +827,12 @@ class Bus:
     def close(self, timeout: float | None = 1.0) -> int: ...
     def _adopt(self, other: Bus, /) -> None: ...
     def stats(self) -> Stats:
-        """Counters of all mailboxes that the bus has had, those of links included.
+        """Returns the counters of all mailboxes so far, closed ones and those of links included.
 
         Threads: any. Blocks: never.
         """
     def log_stats(self) -> LogStats:
-        """How full the log of a named bus is, and which processes are on the bus.
+        """Returns the size and fill of a named bus's log, and the processes on the bus.
 
         Raises:
             NotSupportedError: The bus has no name.
@@ -841,26 +841,26 @@ class Bus:
         Threads: any. Blocks: never.
         """
     def explain(self, topic: str, /) -> str:
-        """Who gets a message on the topic, who does not, and why: one fact a line, for people.
+        """Lists the subscriptions that get a message on the topic, those that nearly match, and why: one fact per line, for people.
 
-        On a bus with a name it tells of all processes, also of stopped ones. The words may change between versions. Nothing is
-        sent. The topic may be one of the bus itself, $bus/...
+        On a named bus it covers all processes, also stopped ones. The words may change between versions. Nothing is
+        sent. The topic may be one of the bus's own, $bus/...
 
         Raises:
             TopicError: The topic is malformed.
 
-        Threads: any. Blocks: never, but it looks at every filter and, on a named bus, reads a file of each process.
+        Threads: any. Blocks: never, but it reads every filter and, on a named bus, a file of each process.
         """
     def explain_peers(self) -> str:
-        """Lists the connected peers, and the peers that were refused something, with reasons: one fact a line, for people.
+        """Lists the connected peers and the latest refusals, with reasons: one fact per line, for people.
 
-        It covers the last 32 refused peers: the reason, what to do, how often and when (UTC). On a bus with a name it covers the
+        It covers the last 32 refusals: the reason, the remedy, the count and the time (UTC). On a named bus it covers the
         links of all processes, up to a second old. The words may change between versions; programs subscribe to $bus/refused.
 
         Threads: any. Blocks: never.
         """
     def describe(self) -> str:
-        """What a bus with a name is, for people: its log, how full that is, and the processes on it.
+        """Describes a named bus for people: its log, how full that is, and the processes on it.
 
         The words may change between versions; log_stats() is for programs.
 

@@ -1,7 +1,7 @@
-"""Greenlets: a call that waits leaves its hub to the other greenlets, and callbacks run in a greenlet.
+"""Greenlets: a waiting call lets the other greenlets of its hub run, and callbacks run in a greenlet.
 
-The hub waits on descriptors, so no thread is needed for it. This file alone knows gevent and eventlet, and imports neither:
-a program that has greenlets has imported what makes them.
+The hub waits on descriptors, so no extra thread is needed. Only this file knows gevent and eventlet, and it imports neither: a
+program with greenlets has imported its library already.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ STATE, NOT_SUPPORTED = (
 
 
 def hub() -> Any:
-    """gevent's hub of this thread; None: it has none, and waits as a thread.
+    """Returns gevent's hub of this thread; None: it has none, and waits block the thread.
 
-    The main thread of a program that gevent has patched gets one: its threads are greenlets, made or yet to be made.
+    The main thread of a program that gevent has patched gets a hub: the program's threads are greenlets.
     """
     known: Any = sys.modules.get(GEVENT)
     if known is None:
@@ -57,7 +57,7 @@ def _is_patched() -> bool:
 
 
 def _is_eventlet() -> bool:
-    """Whether this thread has a hub of eventlet, or gets one when it waits."""
+    """Returns whether this thread has a hub of eventlet, or gets one at its first wait."""
     hubs: Any = sys.modules.get(EVENTLET)
     if hubs is None:
         return False
@@ -67,7 +67,7 @@ def _is_eventlet() -> bool:
 
 
 def _is_main_thread() -> bool:
-    """threading.main_thread() is another one in a program that is patched."""
+    """Finds the main thread also in a patched program, where threading.main_thread() is another one."""
     return threading.get_native_id() == os.getpid()
 
 
@@ -87,7 +87,7 @@ def _is_current(greenlet: object) -> bool:
 def _refuse_in_hub(of: object) -> None:
     if _is_current(of):
         raise _error(
-            STATE, "waiting here would stop the hub: wait in a greenlet, gevent.spawn(function)"
+            STATE, "waiting here would block the hub: wait in a greenlet, gevent.spawn(function)"
         )
 
 
@@ -95,9 +95,9 @@ def _refuse_in_hub(of: object) -> None:
 
 
 class _Bell:
-    """Greenlets of one hub that wait for one descriptor: each time that it is readable, the first of them goes.
+    """The greenlets of one hub that wait for one descriptor. Each time it is readable, the first of them runs.
 
-    It leaves the descriptor readable if there is more, for the next one. So does a greenlet that is killed.
+    If more messages wait, the descriptor stays readable and wakes the next greenlet; likewise if the first one is killed.
     """
 
     __slots__ = ("waiters", "watcher")
@@ -107,17 +107,17 @@ class _Bell:
         self.waiters: deque[Any] = deque()
 
     def ring(self) -> None:
-        """In the hub."""
+        """Runs in the hub."""
         if self.waiters:
             self.waiters.popleft().switch(True)
 
 
-# Each hub's thread alone uses those of its hub.
+# By hub; only the hub's thread uses its entries.
 _bells: weakref.WeakKeyDictionary[Any, dict[int, _Bell]] = weakref.WeakKeyDictionary()
 
 
 def wait(fd: int, seconds: float | None) -> bool:
-    """Waits until fd may be readable, at most `seconds`. False: this thread has no hub."""
+    """Waits up to `seconds` until fd may be readable. False: this thread has no hub."""
     here = hub()
     if here is None:
         if _is_eventlet():
@@ -142,7 +142,7 @@ def wait(fd: int, seconds: float | None) -> bool:
     finally:
         if timer is not None:
             timer.close()
-        if waiter in bell.waiters:  # late, or killed
+        if waiter in bell.waiters:  # timed out, or killed
             bell.waiters.remove(waiter)
         if not bell.waiters and bells.get(fd) is bell:
             del bells[fd]
@@ -162,11 +162,11 @@ def _sleep(seconds: float) -> None:
 
 
 class Green(Threads):
-    """Waits leave the hub to other greenlets. gevent.Timeout and kill() end them, and take nothing out."""
+    """A wait lets other greenlets of the hub run. gevent.Timeout and kill() end it without taking a message."""
 
     call = staticmethod(call)
     sends_here = None
-    _ends = False  # the interpreter, which makes no more threads
+    _ends = False  # the interpreter ends and starts no more threads
 
     def request(
         self,
@@ -235,7 +235,7 @@ class Green(Threads):
         return Work(mailbox, workers)
 
     def join(self, runner: Runner, timeout: float) -> None:
-        """A thread may itself wait for this hub."""
+        """Does not block on a thread, since that thread may be waiting for this hub."""
         deadline = time.monotonic() + timeout
         self.until(lambda: not runner.is_alive(), deadline, threading.Condition())
 
@@ -246,7 +246,7 @@ class Green(Threads):
         here.NOT_ERROR = (*here.NOT_ERROR, _core.ClosedError)
 
     def epoll(self) -> select.epoll:
-        monkey: Any = sys.modules.get("gevent.monkey")  # which takes it out of the module
+        monkey: Any = sys.modules.get("gevent.monkey")  # which removes epoll from the module select
         if monkey is None:
             return super().epoll()
         made: select.epoll = monkey.get_original("select", "epoll")()
@@ -259,8 +259,8 @@ class Green(Threads):
 
 
 class Foreign(Threads):
-    """A thread without a hub in a program that is patched, such as one of gevent's threadpool: it waits as any thread, but what
-    threading makes there is a greenlet that would never run."""
+    """A thread without a hub in a patched program, such as one of gevent's threadpool. Its waits block the thread. It cannot
+    start threads: threading would make greenlets, which never run there."""
 
     def work(self, mailbox: _core.Mailbox, workers: int) -> Any:
         self.epoll()
@@ -268,19 +268,19 @@ class Foreign(Threads):
     def epoll(self) -> Any:
         raise _error(
             STATE,
-            "callbacks run in a hub, and this thread has none: register them in a greenlet, or in the main thread",
+            "callbacks need a hub, and this thread has none: register them in a greenlet, or in the main thread",
         )
 
 
 class Eventlets(Threads):
-    """With eventlet nothing waits: its greenlets would stop."""
+    """With eventlet no call may wait: it would stop all greenlets."""
 
     sends_here = None
 
     def refuse(self, call: str, instead: str) -> None:
         raise _error(
             NOT_SUPPORTED,
-            f"{call} would stop eventlet's hub, and with it all greenlets: use gevent, or a thread, as"
+            f"{call} would block eventlet's hub, and with it all greenlets: use gevent, or a thread, as"
             " eventlet.tpool.execute(function) does; publish() and recv_nowait() do not wait",
         )
 
@@ -308,7 +308,7 @@ GREEN, FOREIGN, EVENTLETS = Green(), Foreign(), Eventlets()
 
 
 def way() -> Threads | None:
-    """That of this thread, if greenlets have something to do with it."""
+    """Returns the way of waiting of this thread; None: no greenlets are involved."""
     if GEVENT not in sys.modules:
         return EVENTLETS if _is_eventlet() else None
     if hub() is not None:
@@ -320,7 +320,7 @@ def way() -> Threads | None:
 
 
 class Greenlet:
-    """A Runner, in the hub of the thread that makes it."""
+    """A Runner in the hub of the thread that makes it."""
 
     def __init__(
         self, function: Callable[..., None], arguments: tuple[Any, ...], name: str
@@ -343,19 +343,19 @@ class Greenlet:
         return _is_current(self._greenlet)
 
     def join(self, timeout: float | None = None) -> None:
-        """On another thread than the hub's, or in a greenlet if time is patched."""
+        """Runs on a thread other than the hub's, or in a greenlet if time is patched."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.is_alive() and (deadline is None or time.monotonic() < deadline):
             time.sleep(SHORTEST_S)
 
 
-# --- a program that is patched while threads of ours run ----------------------------------------------------------
+# --- a program that is patched while libbus's threads run ---------------------------------------------------------
 
-# gunicorn patches each of its gevent workers after the fork, when the callbacks of a bus with on_fork="reopen" have threads. They
-# go on, but what they call is the program's, and expects to be in a greenlet.
+# gunicorn patches each gevent worker after the fork, when the callbacks of a bus with on_fork="reopen" already have threads. These
+# threads stay, but the program's functions expect to run in a greenlet.
 
 
-# By greenlet: the thread that waits for it.
+# The thread that waits for each greenlet.
 _waiting_threads: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
@@ -366,7 +366,7 @@ def _await_patch() -> None:
 
 
 def _hear(event: object) -> None:
-    """gevent calls it with what it does."""
+    """gevent calls it at each switch."""
     did_patch = sys.modules["gevent.events"].GeventDidPatchAllEvent
     if isinstance(event, did_patch) and _is_patched() and _is_main_thread():
         Threads.call = staticmethod(functools.partial(_call_in, hub()))
@@ -379,7 +379,7 @@ def _current_thread() -> int:
 
 
 def _call_in(home: Any, function: Callable[..., None], *arguments: Any) -> None:
-    """Calls it in a greenlet of that hub, and waits for it on the thread."""
+    """Calls the function in a greenlet of that hub, and waits for the result on this thread."""
     gevent: Any = sys.modules["gevent"]
     thread = threading.get_native_id()
     done = sys.modules["gevent.monkey"].get_original("_thread", "allocate_lock")()
@@ -403,19 +403,19 @@ def _call_in(home: Any, function: Callable[..., None], *arguments: Any) -> None:
 
 # --- workers ----------------------------------------------------------------------------------------------------
 
-# Messages that are taken out in advance.
+# Messages taken in advance.
 AHEAD = 64
 
 
 class Work:
-    """As _core.Work: the messages of a mailbox for several greenlets of one hub, in order per topic."""
+    """Like _core.Work: the messages of a mailbox for several greenlets of one hub, in order per topic."""
 
     def __init__(self, mailbox: _core.Mailbox, workers: int) -> None:
         if not 1 <= workers <= 256:
-            raise ValueError(f"workers={workers}: a number from 1 to 256")
+            raise ValueError(f"workers={workers}: give a number from 1 to 256")
         self._mailbox = mailbox
         self._queue: deque[tuple[int, _core.Message]] = deque()
-        # Of each worker that has a message: how far the mailbox was read before, and the topic.
+        # For each worker with a message: how far the mailbox was read before it, and its topic.
         self._busy: dict[int, tuple[int, str]] = {}
         self._fetches = False
         self._ended = False
@@ -451,7 +451,7 @@ class Work:
                 self._sleepers.remove(event)
 
     def _wake(self) -> None:
-        """All of them look: there are few, and each finds another message."""
+        """Wakes all workers: they are few, and each finds a different message."""
         while self._sleepers:
             self._sleepers.popleft().set()
 
@@ -474,7 +474,7 @@ class Work:
             self._wake()
 
     def flush(self, due: int, timeout: float | None, /) -> bool:
-        """On a thread without the hub, or with timeout 0."""
+        """Runs on a thread without the hub, or with timeout 0."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._is_handled(due):
             if deadline is not None and time.monotonic() >= deadline:
@@ -496,7 +496,7 @@ class Work:
         return reached >= due or nothing_waits
 
     def close(self) -> int:
-        """On any thread. The mailbox is closed next, which wakes the greenlet that fetches."""
+        """Runs on any thread. Close the mailbox next: that wakes the greenlet that fetches."""
         self._ended = True
         left = len(self._queue)
         self._queue.clear()

@@ -1,8 +1,8 @@
 """Refuses requests that another site sends through a visitor's browser, and lets pages of allowed sites read the answers.
 
-A page of another site can make a browser ask this server, in two ways. Under its own name it is a cross-site request, which the
-browser marks by Sec-Fetch-Site or Origin. Or its name begins to mean this server's address (DNS rebinding), so that the browser
-takes both for one site: then the Host header is that name, which is none of ours.
+A page of another site can make a browser send requests to this server in two ways. Under this server's name it is a cross-site
+request, which the browser marks with Sec-Fetch-Site or Origin. Or the other site's name resolves to this server's address (DNS
+rebinding), and the browser takes both for one site: then the Host header has that name, which this server does not have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFLIGHT = [
 
 
 class Asked(NamedTuple):
-    """Headers of a request."""
+    """The headers of a request that the guard reads."""
 
     host: str
     origin: str | None
@@ -39,12 +39,12 @@ class Guard:
     """The sites that may use a bus.
 
     Args:
-        hosts: Names of this server beside the usual ones.
+        hosts: Names of this server besides the usual ones.
         origins: Other sites whose pages may use the bus.
-        where: How the app writes these options, for the refusal.
+        where: The call that takes these options, named in refusals.
 
     Raises:
-        ValueError: An origin is none.
+        ValueError: An origin is malformed.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Guard:
 
         Args:
             asked: The request.
-            known: Names of this server that the app has told its framework.
+            known: Names of this server in the configuration of the app's framework.
         """
         if not _is_own(asked.host, (*self.hosts, *known)):
             raise Refused(
                 403,
                 "HOST",
-                f"this server does not know that it is called {place(asked.host)[0]!r}: add it to {self.where}(hosts=[...])",
+                f"this server does not know the name {place(asked.host)[0]!r}: add it to {self.where}(hosts=[...])",
             )
         if self._lets(asked.origin) or asked.site in ("same-origin", "none"):
             return
@@ -72,11 +72,11 @@ class Guard:
             raise Refused(
                 403,
                 "ORIGIN",
-                f"pages of {asked.origin or 'another site'} may not use this bus: add that to {self.where}(origins=[...])",
+                f"pages of {asked.origin or 'another site'} may not use this bus: add the site to {self.where}(origins=[...])",
             )
 
     def headers(self, method: str, origin: str | None) -> list[tuple[str, str]]:
-        """Of the answer: without them a browser keeps it from a page of another site."""
+        """Headers for the response: without them a browser hides it from a page of another site."""
         if not self.origins:
             return []
         headers = [("Vary", "Origin")]
@@ -89,12 +89,12 @@ class Guard:
         return origin is not None and _parts(origin) in self.origins
 
     def _is_same(self, asked: Asked) -> bool:
-        """Whether the origin is this server. A proxy that sends its own Host hides the name, which hosts= then has."""
+        """Returns whether the origin is this server. Behind a proxy that replaces Host, hosts= must have the name."""
         assert asked.origin is not None
         scheme, name, port = _parts(asked.origin)
         if scheme not in PORTS or not name:
             return False
-        # TLS may end in front of this server, so that only the origin tells the scheme.
+        # TLS may end in front of this server; then only the origin has the scheme.
         here = place(asked.host, PORTS[scheme])
         if (name, port) == here:
             return True
@@ -106,7 +106,7 @@ class Guard:
 def _origin(text: str) -> tuple[str, str, str]:
     scheme, name, port = _parts(text)
     if not scheme or not name or "/" in name + port or "*" in name:
-        raise ValueError(f"origins: {text!r} is none: write it like 'https://example.com'")
+        raise ValueError(f"origins: {text!r} is not an origin: write it like 'https://example.com'")
     return scheme, name, port
 
 
@@ -116,7 +116,7 @@ def _parts(origin: str) -> tuple[str, str, str]:
 
 
 def place(host: str, port: str = "") -> tuple[str, str]:
-    """A name, and its port or this one."""
+    """Splits a host into name and port; `port` is the default."""
     if host.startswith("["):
         name, _, rest = host[1:].partition("]")
         if rest and rest[0] != ":":
@@ -130,7 +130,7 @@ def place(host: str, port: str = "") -> tuple[str, str]:
 def _is_own(host: str, known: Iterable[str]) -> bool:
     name, _ = place(host)
     if "*" in known or not name or "." not in name:
-        return True  # no public name is without a dot
+        return True  # every public name has a dot
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -144,7 +144,7 @@ def _is_own(host: str, known: Iterable[str]) -> bool:
 
 def _is_this_machine(name: str) -> bool:
     mine = socket.gethostname().lower()
-    # The name server is asked only about a name that can be ours.
+    # Ask the name server only if the name can be this server's.
     return name == mine or (
         name.partition(".")[0] == mine.partition(".")[0] and name == _full_name()
     )
@@ -152,12 +152,12 @@ def _is_this_machine(name: str) -> bool:
 
 @functools.cache
 def _full_name() -> str:
-    """Looked up once: it may take seconds where the name server does not answer."""
+    """Looked up once: it takes seconds if the name server does not answer."""
     return socket.getfqdn().lower()
 
 
 def _matches(name: str, known: Iterable[str]) -> bool:
-    """Whether a name is one of these; those with a dot in front stand for all names below, and for themselves."""
+    """Returns whether a name is in the list; an entry with a leading dot matches itself and all names below."""
     for each in known:
         own, _ = place(each)
         if name == own.lstrip(".") or (own.startswith(".") and name.endswith(own)):

@@ -1,4 +1,4 @@
-"""Calls from asyncio: in a running event loop none may wait, and async functions may be callbacks."""
+"""asyncio: no call may wait in a running event loop, and async functions may be callbacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from libbus._bus import Bus
     from libbus._publisher import Sending
 
-# inspect has them too, but takes long to import.
+# inspect has the same flags, but is slow to import.
 CO_COROUTINE = 0x80
 CO_ASYNC_GENERATOR = 0x200
 
@@ -24,14 +24,14 @@ STATE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_STATE")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Without an import of asyncio, which is half of the time of `import libbus`: a loop that runs has imported it."""
+    """Does not import asyncio, which would double the time of `import libbus`: a running loop has imported it."""
     events: Any = sys.modules.get("asyncio.events")
     loop: asyncio.AbstractEventLoop | None = None if events is None else events._get_running_loop()
     return loop
 
 
 class Loop(Threads):
-    """In a running event loop nothing waits, since that would stop all tasks."""
+    """No call waits in a running event loop: it would stop all tasks."""
 
     sends_here = None
 
@@ -48,14 +48,14 @@ class Loop(Threads):
         return pending(topic, bus._ask(topic, value, timeout=timeout, headers=headers), loop)
 
     def refuse(self, call: str, instead: str) -> None:
-        raise state_error(f"{call} would stop the event loop: use {instead}")
+        raise state_error(f"{call} would block the event loop: use {instead}")
 
     def finish(self, sending: Sending) -> Sending:
         return sending  # to be awaited
 
 
 def is_async(function: object) -> bool:
-    """Whether it is an async function, which a running loop awaits. TypeError: an async generator, which nothing does."""
+    """Returns whether it is an async function, which a running loop awaits. TypeError: an async generator, which no loop can."""
     target = function
     while isinstance(target, functools.partial):
         target = target.func
@@ -63,13 +63,13 @@ def is_async(function: object) -> bool:
     flags = 0 if code is None else code.co_flags
     if flags & CO_ASYNC_GENERATOR:
         raise TypeError(
-            f"{function!r} is an async generator: a callback is a function without yield"
+            f"{function!r} is an async generator: a callback must be a function without yield"
         )
     return bool(flags & CO_COROUTINE)
 
 
 def loop_for(function: object) -> asyncio.AbstractEventLoop:
-    """The running loop, for an async callback. StateError: none runs here."""
+    """Returns the running loop for an async callback. StateError: no loop runs on this thread."""
     loop = running_loop()
     if loop is None:
         raise state_error(

@@ -1,4 +1,4 @@
-"""What a page asks for in its request, and what the live pages of Flask and of ASGI servers check alike."""
+"""The request of a page, and the checks that Flask and ASGI share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from libbus import _core
 from libbus._core import PAGE_FILTERS_MAX
 from libbus._start import FIRST_MOMENT, LAST_MOMENT, Start
 
-LAST_DIGITS = 19  # a count of more would be no 64-bit number
+LAST_DIGITS = 19  # a longer count would not fit 64 bits
 
 
 class Refused(Exception):
-    """A status, a code, a sentence, and the filter or topic that it is about."""
+    """A refusal: status, code, text, and the filter or topic that it is about."""
 
     def __init__(self, status: int, code: str, message: str, **about: str) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Page(NamedTuple):
-    """What a page gets: the arguments of _core.Push.add()."""
+    """The subscription of a page: the arguments of _core.Push.add()."""
 
     filters: tuple[str, ...]
     new: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ def add(push: _core.Push, fd: int, page: Page, *, head: bytes = b"", ask: bool =
 
 
 class Query:
-    """The arguments of a request, as bytes: frameworks differ in what they make of those that are not UTF-8."""
+    """The query of a request, as bytes: frameworks decode invalid UTF-8 in different ways."""
 
     def __init__(self, text: bytes) -> None:
         self._values: dict[bytes, list[bytes]] = {}
@@ -57,32 +57,32 @@ class Query:
         return name.encode() in self._values
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Its values, each once. Raises Refused."""
+        """Returns the values of an argument, without duplicates. Raises Refused."""
         try:
             return tuple(
                 dict.fromkeys(each.decode() for each in self._values.get(name.encode(), ()))
             )
         except UnicodeDecodeError:
-            raise Refused(400, "QUERY", f"{name}: a value that is not UTF-8") from None
+            raise Refused(400, "QUERY", f"{name}: the value is not UTF-8") from None
 
     def first(self, name: str) -> str | None:
-        """Its first value. Raises Refused."""
+        """Returns the first value of an argument. Raises Refused."""
         return next(iter(self.all(name)), None)
 
 
 def page_of(query: Query, last_event_id: str | None, allow: tuple[str, ...], option: str) -> Page:
-    """The page that a request to the ready-made endpoint asks for. Raises Refused.
+    """Reads the page that a request to the ready-made endpoint asks for. Raises Refused.
 
     Args:
-        query: Of the request.
+        query: The query of the request.
         last_event_id: The header Last-Event-ID.
-        allow: The filters that it may ask for.
-        option: How the app writes these, for the refusal.
+        allow: The filters that a page may ask for.
+        option: The option that sets them, named in refusals.
     """
     filters = query.all("filter") or allow
     if not filters:
         raise Refused(
-            403, "NOT_ALLOWED", f"pages may not listen to anything: name filters in {option}"
+            403, "NOT_ALLOWED", f"pages may not listen to any topic: give filters in {option}"
         )
     if len(filters) > PAGE_FILTERS_MAX:
         raise Refused(
@@ -111,7 +111,7 @@ def page_of(query: Query, last_event_id: str | None, allow: tuple[str, ...], opt
 
 
 def last_id_of(query: Query, last_event_id: str | None) -> str | None:
-    """The last event that the page has seen; None: it is a new one."""
+    """Returns the last event that the page has seen; None: a new page."""
     last_id = query.first("after") or last_event_id
     return None if not last_id or "\0" in last_id else last_id
 
@@ -119,7 +119,7 @@ def last_id_of(query: Query, last_event_id: str | None) -> str | None:
 def _start_of(query: Query) -> Start | None:
     if (last := query.first("last")) is not None:
         if not (last.isascii() and last.isdigit() and len(last) <= LAST_DIGITS):
-            raise Refused(400, "START", f"last: a number of messages, not {last[:40]!r}")
+            raise Refused(400, "START", f"last: give a number of messages, not {last[:40]!r}")
         return libbus.last(int(last))
     if (since := query.first("since")) is not None:
         return libbus.since(_moment(since))
@@ -132,7 +132,7 @@ def _moment(since: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < LAST_MOMENT:
-        message = f"since: seconds before now, or since 1970, not {since[:40]!r}"
+        message = f"since: give seconds before now, or since 1970, not {since[:40]!r}"
         raise Refused(400, "START", message)
     return seconds if seconds >= FIRST_MOMENT else max(FIRST_MOMENT, time.time() - seconds)
 
@@ -150,15 +150,15 @@ def page_of_view(
     max_bytes: int,
     max_hz: float | None,
 ) -> Page:
-    """The page of a view's sse(). ValueError: no filter, too many, or max_hz is not above 0. FilterError: a malformed filter."""
+    """Makes the page of a view's sse(). ValueError: no filter, too many, or max_hz is not above 0. FilterError: a malformed filter."""
     if not filters:
-        raise ValueError("sse(): name at least one filter, like sse('sensors/#')")
+        raise ValueError("sse(): give at least one filter, like sse('sensors/#')")
     if len(filters) > PAGE_FILTERS_MAX:
-        raise ValueError(f"sse(): at most {PAGE_FILTERS_MAX} filters, not {len(filters)}")
+        raise ValueError(f"sse(): give at most {PAGE_FILTERS_MAX} filters, not {len(filters)}")
     for asked in filters:
         libbus.filter_check(asked)
     if max_hz is not None and not max_hz > 0:  # nor nan
-        raise ValueError(f"max_hz={max_hz!r}: more than 0, or None for no limit")
+        raise ValueError(f"max_hz={max_hz!r}: give a number above 0, or None for no limit")
     interval = 0.0 if max_hz is None else 1 / max_hz
     return Page(filters, (), None, start, full, max_bytes, interval, raw, event)
 

@@ -1,4 +1,4 @@
-"""Progress: how far a long job is, as the retained value of a topic."""
+"""Progress: the state of a long job, as the retained value of a topic."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ else:
 
 log = logging.getLogger("libbus")
 
-# The rate is an average over about this many seconds before now.
+# The rate is an average over about the last MEMORY_S seconds.
 MEMORY_S = 10.0
 
 State: TypeAlias = Literal["running", "done", "failed", "stopped"]
 
 
 class ProgressValue(TypedDict):
-    """What bus.progress() publishes."""
+    """The value that bus.progress() publishes."""
 
     state: State
-    done: float  # a whole number, unless the job counts in others
+    done: float  # int, unless the job counts in floats
     total: float | None  # None: unknown
     elapsed: float  # seconds
     rate: float | None  # per second; None: not known yet
-    eta: float | None  # seconds that are left; None: not known
+    eta: float | None  # seconds left; None: not known
     note: str | None
-    error: str | None  # of a job that failed
+    error: str | None  # set if the job failed
 
 
 class Progress(Generic[T]):
-    """How far a job is. Made by bus.progress()."""
+    """The progress of a job. Made by bus.progress()."""
 
     _begun = False
 
@@ -63,22 +63,22 @@ class Progress(Generic[T]):
         self._items: Any = None
         if work is None or isinstance(work, (int, float)):
             if work is not None and total is not None:
-                raise TypeError(f"{topic}: total is given twice")
+                raise TypeError(f"{topic}: total is given twice: give it once")
             total = total if work is None else work
         else:
             self._items = work
             if not isinstance(work, (Iterable, AsyncIterable)):
                 raise TypeError(
-                    f"{topic}: progress() takes a total or what to iterate over, not {type(work).__name__}"
+                    f"{topic}: progress() takes a total or an iterable, not {type(work).__name__}"
                 )
             if total is None and hasattr(work, "__len__"):
                 total = len(self._items)
         if not interval >= 0:
-            raise ValueError(f"{topic}: interval={interval!r}: seconds, 0 or more")
+            raise ValueError(f"{topic}: interval={interval!r}: give seconds from 0 up")
         self.bus = bus
         self.topic = topic
         self._interval = interval
-        # Reentrant: a signal handler may advance. Held while it publishes, so that no older state comes after a newer one.
+        # Reentrant: a signal handler may call advance(). Held while publishing, so that no older state follows a newer one.
         self._lock = threading.RLock()
         self._state: State = "running"
         self._done: float = 0
@@ -96,17 +96,17 @@ class Progress(Generic[T]):
         self._begun = True
         bus._jobs.add(self)
 
-    # --- what the job says ------------------------------------------------------------------------------------
+    # --- calls of the job -------------------------------------------------------------------------------------
 
     def advance(self, count: float = 1) -> None:
-        """So much more is done. StateError: the job has ended."""
+        """Adds to `done`. StateError: the job has ended."""
         with self._lock:
             self._check()
             self._done += count
             self._changed()
 
     def note(self, text: str) -> None:
-        """What the job does now, in words."""
+        """Sets a text that says what the job does now."""
         with self._lock:
             self._check()
             self._note = plain(str(text))
@@ -114,7 +114,7 @@ class Progress(Generic[T]):
 
     @property
     def done(self) -> float:
-        """How much is done. May be set."""
+        """The work done so far. May be set."""
         return self._done
 
     @done.setter
@@ -126,7 +126,7 @@ class Progress(Generic[T]):
 
     @property
     def total(self) -> float | None:
-        """How much there is to do; None: unknown. May be set, when it becomes known."""
+        """The whole work; None: unknown. May be set once it is known."""
         return self._total
 
     @total.setter
@@ -138,15 +138,15 @@ class Progress(Generic[T]):
 
     @property
     def state(self) -> State:
-        """running; at the end done, failed or stopped."""
+        """running, then done, failed or stopped."""
         return self._state
 
     def close(self) -> None:
-        """The job is done, unless it has ended before."""
+        """Ends the job as done, unless it has ended already."""
         self._end("done")
 
     def fail(self, error: BaseException | str) -> None:
-        """The job has failed. A with block says so itself."""
+        """Ends the job as failed. A with block calls it for an exception."""
         self._end("failed", plain(error) if isinstance(error, str) else sentence(error))
 
     # --- with, for, async for ---------------------------------------------------------------------------------
@@ -178,9 +178,11 @@ class Progress(Generic[T]):
         self.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[T]:
-        """The items. One is done when the next one is asked for."""
+        """Iterates over the items. An item counts as done when the loop asks for the next one."""
         if not isinstance(self._items, Iterable):
-            raise TypeError(f"{self.topic}: this progress has no items: {self._iterate_how()}")
+            raise TypeError(
+                f"{self.topic}: this loop cannot iterate over the progress: {self._iterate_how()}"
+            )
         return self._each()
 
     def _each(self) -> Iterator[T]:
@@ -195,7 +197,9 @@ class Progress(Generic[T]):
 
     def __aiter__(self) -> AsyncIterator[T]:
         if not isinstance(self._items, AsyncIterable):
-            raise TypeError(f"{self.topic}: this progress has no items: {self._iterate_how()}")
+            raise TypeError(
+                f"{self.topic}: this loop cannot iterate over the progress: {self._iterate_how()}"
+            )
         return self._each_later()
 
     async def _each_later(self) -> AsyncIterator[T]:
@@ -210,10 +214,10 @@ class Progress(Generic[T]):
 
     def _iterate_how(self) -> str:
         if isinstance(self._items, Iterable):
-            return "write `for`, as for its items themselves"
+            return "write `for`: its items are a plain iterable"
         if isinstance(self._items, AsyncIterable):
-            return "write `async for`, as for its items themselves"
-        return "give it some, like bus.progress('job/42', items)"
+            return "write `async for`: its items are an async iterable"
+        return "give it an iterable, like bus.progress('job/42', items)"
 
     def _count(self) -> None:
         if self._state == "running":
@@ -224,19 +228,19 @@ class Progress(Generic[T]):
             self.close()
 
     def _left_early(self, error: BaseException) -> None:
-        if self._in_block:  # which knows more
+        if self._in_block:  # the with block sees the exception itself
             return
         if isinstance(
             error, GeneratorExit
-        ):  # break, or an exception in the loop's body, which nobody tells
+        ):  # break, or an exception in the loop's body: the iterator cannot tell which
             self._end("stopped")
         else:
             self.fail(error)
 
-    # --- what is published ------------------------------------------------------------------------------------
+    # --- publishing -------------------------------------------------------------------------------------------
 
     def value(self) -> ProgressValue:
-        """What is published."""
+        """Returns the value to publish."""
         elapsed = time.monotonic() - self._began
         left = None if self._total is None else max(0, self._total - self._done)
         rate = self._rate
@@ -259,12 +263,12 @@ class Progress(Generic[T]):
         if self._state != "running":
             error = _core.error(STATE, self.topic)
             error.args = (
-                f"{self.topic}: this job has ended ({self._state}): begin another one by bus.progress()",
+                f"{self.topic}: this job has ended ({self._state}): start another one with bus.progress()",
             )
             raise error
 
     def _changed(self) -> None:
-        """Publishes now, or a little later if it has just done so."""
+        """Publishes now, or after the interval if the last message is younger than that."""
         now = time.monotonic()
         due = self._published + self._interval
         if now >= due:
@@ -272,8 +276,8 @@ class Progress(Generic[T]):
             self._publish(now)
         elif (
             self._timer is None or not self._timer.is_alive()
-        ):  # a forked child has no timer of its parent's
-            # Weak: a job that is dropped ends then.
+        ):  # a forked child does not have its parent's timer
+            # Weak: a job without references ends.
             self._timer = threading.Timer(due - now, _due, (weakref.ref(self),))
             self._timer.daemon = True
             self._timer.start()
@@ -287,7 +291,7 @@ class Progress(Generic[T]):
                 self._publish(now)
 
     def _measure(self, now: float) -> None:
-        """The mean of the past, in which what is MEMORY_S old counts for a third."""
+        """Returns a decaying mean, in which a value from MEMORY_S seconds ago counts for a third."""
         since = now - self._measured
         if since <= 0:
             return
@@ -315,7 +319,7 @@ class Progress(Generic[T]):
             self.bus.publish(self.topic, self.value(), retain=True)
             self._failed_before = False
         except _core.BusError as error:
-            # The job goes on when nobody can be told.
+            # The job continues even if its progress cannot be published.
             if not self._failed_before and not self.bus.closed:
                 log.warning("progress of a job cannot be published: %s", error)
             self._failed_before = True
@@ -336,7 +340,9 @@ def _due(find: weakref.ref[Progress[Any]]) -> None:
 
 def _number(topic: str, name: str, number: float | None) -> float | None:
     if number is not None and not isinstance(number, (int, float)):
-        raise TypeError(f"{topic}: {name} is a number or None, not {type(number).__name__}")
+        raise TypeError(f"{topic}: {name} must be a number or None, not {type(number).__name__}")
     if number is not None and not number >= 0:
-        raise ValueError(f"{topic}: {name}={number!r}: a number, 0 or more, or None for unknown")
+        raise ValueError(
+            f"{topic}: {name}={number!r}: give a number from 0 up, or None for unknown"
+        )
     return number

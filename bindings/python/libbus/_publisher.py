@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from libbus._bus import Bus
 
-# Values that a task packs before it sends them.
+# Values that a task packs at a time before it sends them.
 BATCH = 32
 
 
 class Sent(int):
-    """What send_many() returns: the number of values that went, which can be awaited."""
+    """The result of send_many(), an int that can be awaited: the number of values sent."""
 
     @property
     def sent(self) -> int:
@@ -37,7 +37,7 @@ class Sent(int):
 
 
 class _Done:
-    """What send() returns when the value went at once."""
+    """The result of a send() that is already done."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -47,13 +47,13 @@ class _Done:
 class Publisher(_core.Publisher, Closing):
     """A topic for many messages, made by bus.publisher().
 
-    Keeps its bus open. Several threads may share one. A send() that waits holds up neither the others nor
-    close(), and Ctrl-C ends it. In a running event loop a send that finds no room waits when it is awaited.
+    Keeps its bus open. Several threads may share one. A send() that waits blocks no other send and no close(), and
+    Ctrl-C ends it. In a running event loop a send without room waits when it is awaited.
     """
 
     bus: Bus
     wait: float | None
-    """How many seconds a send waits for room. None: no limit."""
+    """Seconds that a send waits for room. None: no limit."""
 
     _done = _Done()
 
@@ -85,7 +85,7 @@ class Publisher(_core.Publisher, Closing):
 
     @property
     def closed(self) -> bool:
-        """True after close() of it or of the bus, and in a forked child."""
+        """True after close() of the publisher or the bus, and in a forked child."""
         return super().closed or self.bus.closed
 
     def send_many(self, values: Iterable[_core.Value], /) -> Sent:
@@ -107,9 +107,9 @@ class Publisher(_core.Publisher, Closing):
 
 
 class Sending:
-    """What send() and send_many() return in an event loop where there is no room: await it, and the rest goes.
+    """The result of send() and send_many() in an event loop when there is no room: await it to send the rest.
 
-    It is no int: asyncio.gather() takes two that are equal for one.
+    Not an int: asyncio.gather() would merge two equal ones.
     """
 
     def __init__(
@@ -126,7 +126,9 @@ class Sending:
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._awaited:
-            raise RuntimeError(f"{self._publisher.topic}: this send was awaited already")
+            raise RuntimeError(
+                f"{self._publisher.topic}: this send was already awaited: await each send once"
+            )
         self._awaited = True
         return self._send().__await__()
 
@@ -139,7 +141,7 @@ class Sending:
         return self.sent if self._many else None
 
     def now(self, sleep: Callable[[float], None]) -> Any:
-        """What send() or send_many() returns when all went."""
+        """Makes the result of send() or send_many() once all is sent."""
         self._awaited = True
         with self._noting():
             for pause in self._pauses():
@@ -148,7 +150,7 @@ class Sending:
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
-        """What ends it says how many went."""
+        """Sets `sent` of the exception that ends the send."""
         try:
             yield
         except BaseException as error:
@@ -156,7 +158,7 @@ class Sending:
             raise
 
     def _fill(self) -> bool:
-        """Packs some values more; whether there are any. What one raises comes behind those before it."""
+        """Packs more values; returns whether there are any. An exception is raised after the values before it are sent."""
         while len(self._packed) < BATCH:
             values = self._values
             if values is None or isinstance(values, BaseException):
@@ -172,7 +174,7 @@ class Sending:
         return bool(self._packed)
 
     def _pauses(self) -> Iterator[float]:
-        """Sends all, and yields how many seconds to wait before it tries again."""
+        """Sends all values. Yields the seconds to wait before the next try."""
         while self._fill():
             wait = self._publisher.wait
             deadline = None if wait is None else time.monotonic() + wait

@@ -1,4 +1,4 @@
-"""What type= makes of a message, without the imports that this needs where no program asks for it."""
+"""The reader for type=. It imports _typed only if a program uses type=."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def reader(kind: Any) -> Reader | None:
-    """Reads the value of a message as this type; None: as what was packed. TypeError: no payload is of this type."""
+    """Returns a function that reads a message's value as this type; None: no type was given. TypeError: no payload can be of it."""
     if kind is None:
         return None
     from libbus._typed import reader_of

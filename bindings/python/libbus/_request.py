@@ -1,4 +1,4 @@
-"""Questions: what a function that serves them returns or raises becomes the reply."""
+"""Requests: the result or exception of a serving function becomes the reply."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("libbus")
 
-# The header of a reply that is none: what went wrong, for people.
+# The header of an error reply: the error's text, for people.
 ERROR = "error"
 
-ERROR_CHARACTERS = 1000  # an exception may quote all of what it was given
+ERROR_CHARACTERS = 1000  # an exception may quote its whole argument
 
 
 class ReplyError(_core.BusError):
-    """The function that serves the topic raised; the text says what."""
+    """The serving function raised an exception; the text names it."""
 
     reply: _core.Message
-    """The message that told."""
+    """The reply that reported the error."""
 
 
 class Reply(_core.Reply):
-    """The Message that bus.request() returns. It can also be awaited, and in a running event loop it must be: before, its
+    """The Message that bus.request() returns. It can be awaited, and in a running event loop it must be: until then its
     attributes raise StateError.
 
-    `reply = await bus.request("a", 1)` is the reply; so is `bus.request("a", 1)` where no loop runs. The question is on
-    its way when request() returns, so several may be asked first and awaited then. A reply that is dropped gives
-    up the question.
+    `reply = await bus.request("a", 1)` gives the reply; without a running loop `bus.request("a", 1)` does. The request is
+    sent when request() returns, so a program may send several and await them afterwards. Dropping the Reply ends the
+    request.
     """
 
     __slots__ = ("_asking",)
@@ -66,7 +66,7 @@ class Reply(_core.Reply):
 
 
 def received(msg: _core.Message) -> Reply:
-    """What request() returns of a message that is there."""
+    """Makes the Reply of a message that has arrived."""
     reply = Reply(msg.topic)
     reply._asking = None
     reply._fill(checked(msg))
@@ -74,7 +74,7 @@ def received(msg: _core.Message) -> Reply:
 
 
 def pending(topic: str, question: _core.Question, loop: asyncio.AbstractEventLoop) -> Reply:
-    """What it returns of one that comes later."""
+    """Makes the Reply of a message that will arrive."""
     asking = _Asking(topic, question, loop)
     reply = Reply(topic)
     reply._asking = asking
@@ -82,9 +82,9 @@ def pending(topic: str, question: _core.Question, loop: asyncio.AbstractEventLoo
 
 
 class _Asking:
-    """A question whose reply the event loop waits for.
+    """A request whose reply the event loop waits for.
 
-    The loop holds it, and not the Reply, whose end thus ends both.
+    The loop refers to this object, not to the Reply: dropping the Reply ends both.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class _Asking:
             self.close()
 
     def close(self) -> None:
-        """On the loop's thread."""
+        """Runs on the loop's thread."""
         if not self.loop.is_closed():
             self.loop.remove_reader(self.fd)
         self.question.close()
@@ -118,7 +118,7 @@ class _Asking:
     async def end(self) -> None:
         import asyncio
 
-        # A task that is cancelled leaves the question to others that await it.
+        # A cancelled task leaves the request to other tasks that await it.
         await asyncio.shield(self.waiting)
 
     def result(self) -> _core.Message:
@@ -128,7 +128,7 @@ class _Asking:
         return self.outcome
 
     def give_up(self) -> None:
-        """On any thread, where Python runs a finalizer."""
+        """Runs on any thread, as finalizers do."""
         if self.outcome is not None:
             return
         try:
@@ -138,7 +138,7 @@ class _Asking:
 
 
 def checked(reply: _core.Message) -> _core.Message:
-    """The reply, unless it tells of an error."""
+    """Returns the reply, or raises the error that it reports."""
     if ERROR not in reply.headers:
         return reply
     error = ReplyError(f"{reply.topic}: {reply.headers[ERROR]}")
@@ -148,7 +148,7 @@ def checked(reply: _core.Message) -> _core.Message:
 
 
 def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Message) -> None:
-    """Replies with what the function returns; messages that ask nothing go by."""
+    """Replies with the function's result; ignores messages that are not requests."""
     if not msg.question:
         return
     try:
@@ -162,7 +162,7 @@ def answer(bus: Bus, function: Callable[[_core.Message], Any], msg: _core.Messag
 async def answer_later(
     bus: Bus, function: Callable[[_core.Message], Awaitable[Any]], msg: _core.Message
 ) -> None:
-    """The same of an async function."""
+    """The same for an async function."""
     if not msg.question:
         return
     try:
@@ -174,12 +174,12 @@ async def answer_later(
 
 
 def _reply_error(bus: Bus, function: object, msg: _core.Message, error: Exception) -> None:
-    log.exception("%r failed on the question %s", function, msg.topic)
+    log.exception("%r failed on the request %s", function, msg.topic)
     bus.reply(msg, None, headers={ERROR: sentence(error)})
 
 
 def sentence(error: BaseException) -> str:
-    """An error as a text that can be packed: str(error) may hold half a surrogate pair, or fail."""
+    """Makes a text of an error that can be packed: str(error) may hold half a surrogate pair, or fail."""
     try:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     except Exception:  # noqa: BLE001 - of any kind
@@ -188,5 +188,5 @@ def sentence(error: BaseException) -> str:
 
 
 def plain(text: str) -> str:
-    """Without what cannot be packed."""
+    """Replaces the characters that cannot be packed."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Role: what one process of a host does at a time."""
+"""Role: work that one process on a named bus does at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Role(Closing):
-    """A role of a named bus, which is this bus's until close() or the end of the bus or its process: bus.role() takes it.
+    """A role of a named bus, taken by bus.role() and held until close(), or the end of the bus or its process.
 
     Keeps its bus open.
     """
 
     name: str
-    """Its name."""
+    """The name of the role."""
 
     def __init__(self, bus: Bus, name: str, role: _core.Role) -> None:
         self.bus = bus
@@ -27,11 +27,11 @@ class Role(Closing):
 
     @property
     def closed(self) -> bool:
-        """True after close() of it or of the bus, and in a forked child."""
+        """True after close() of the role or the bus, and in a forked child."""
         return self._role.closed or self.bus.closed
 
     def close(self) -> None:
-        """Gives it back. One of the processes that wait for it takes it.
+        """Gives the role back. One of the waiting processes takes it.
 
         Threads: any. Blocks: never.
         """

@@ -1,7 +1,7 @@
-"""What sessions of a web UI show of a bus: at most one grouped update per session and tick. No UI framework is named here.
+"""Bus values in the sessions of a web UI: at most one grouped update per session and tick. Independent of the UI framework.
 
 Callbacks of the bus only store: the value first, then its number. A tick reads the number first, then the value, so it may send a
-value twice and never misses one. Neither takes a lock: each step is one operation of a dict or a deque, and a finalizer or a signal
+value twice but never misses one. Neither takes a lock: each step is one operation of a dict or a deque, and a finalizer or a signal
 handler may run between any two.
 """
 
@@ -31,42 +31,42 @@ if TYPE_CHECKING:
 
     Convert = Callable[[Any], Any]
 
-# The part of its time that the sending of updates may take.
+# The share of the ticker's time that sending updates may take.
 SHARE = 0.3
-# A session is asked this often which topics are its own, besides before each of their values.
+# Seconds between two questions to a session for its topics, besides the question before each value.
 ASK_S = 1.0
-# The same line is logged this often.
+# Seconds between two log records of the same text.
 REPEAT_S = 10.0
 MAX_LINES = 1000
-# A tick that finds nothing to do sleeps this long at most, so that a ticker ends soon after its server.
+# The longest sleep of an idle ticker, so that it ends soon after its server.
 MAX_PAUSE_S = 1.0
 
-# Names, in the headers of a message, the link and the session that published it.
+# The header that names the link and the session that published a message.
 ORIGIN = "libbus.session"
 
 
 class Framework(Protocol):
-    """What is asked of a UI framework."""
+    """The interface to a UI framework."""
 
     def live(self) -> Mapping[str, frozenset[str]]:
-        """The sessions that a page shows now, and the connections of each."""
+        """Returns the sessions with an open page, and the connections of each."""
 
     def update(self, session: str, change: Callable[[Any], None]) -> None:
-        """Calls change(state) for a session, and sends what it changed as one message."""
+        """Calls change(state) for a session, and sends its changes as one message."""
 
     def assign(self, state: Any, var: str, value: Any) -> None:
         """Sets a variable of a session."""
 
 
 class Log:
-    """Logs a line once, and again when it still holds after a while."""
+    """Logs a text once, and again if it recurs after a while."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._due: dict[str, float] = {}
 
     def exception(self, text: str, *arguments: Any) -> None:
-        """In an except block."""
+        """Call it in an except block."""
         error = sys.exc_info()[1]
         if self._is_due(f"{text % arguments}: {error!r}"):
             self._log.error(text, *arguments, exc_info=error)
@@ -86,7 +86,7 @@ class Log:
 
 
 class Shown:
-    """What a variable shows. A subclass stores messages and makes the value of them."""
+    """The source of a variable. A subclass stores messages and makes the variable's value of them."""
 
     def __init__(self, filters: tuple[str, ...], var: str, log: Log) -> None:
         self.filters, self.var, self.log = filters, var, log
@@ -96,7 +96,7 @@ class Shown:
         self._made: tuple[int, Any] = (0, None)
 
     def store(self, msg: _core.Message) -> None:
-        """Is the callback."""
+        """The bus calls it for each message."""
         raise NotImplementedError
 
     def make(self) -> Any:
@@ -110,7 +110,7 @@ class Shown:
         self.number = next(self._numbers)
 
     def value(self, number: int) -> Any:
-        """The value, made once for all sessions."""
+        """Returns the value, made once for all sessions."""
         made = self._made
         if made[0] != number:
             made = self._made = number, self.make()
@@ -121,7 +121,7 @@ class Shown:
 
 
 class Newest(Shown):
-    """The newest value of a topic; of a filter with wildcards the newest of each topic, as a table."""
+    """The newest value of a topic; for a filter with wildcards a table of the newest value of each topic."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Newest(Shown):
 
 
 class Rows(Shown):
-    """The last values, as a table that grows below."""
+    """The last values, as a table with the newest at the end."""
 
     def __init__(
         self, filters: tuple[str, ...], var: str, log: Log, field: str | None, maxlen: int
@@ -206,7 +206,7 @@ class Events:
     def store(self, msg: _core.Message) -> None:
         if len(self.waiting) == self.waiting.maxlen:
             self.log.warning(
-                "%s: more than %d messages came between two updates, and the oldest were dropped: raise maxlen=",
+                "%s: more than %d messages arrived between two updates, and the oldest were dropped: raise maxlen=",
                 msg.topic,
                 self.waiting.maxlen,
             )
@@ -230,14 +230,14 @@ class PerSession:
 
 
 class Own:
-    """What one session has of a PerSession."""
+    """The state of a PerSession in one session."""
 
     def __init__(self) -> None:
         self.shown: Shown | None = None
         self.callback: Callback | None = None
         self.sent = 0
         self.ask_at = 0.0
-        self.filled = True  # perhaps with a value from before the session was away
+        self.filled = True  # may hold a value from before the session went away
 
     def is_due(self, now: float) -> bool:
         return now >= self.ask_at or (self.shown is not None and self.shown.number != self.sent)
@@ -250,10 +250,10 @@ class Own:
 
 
 class Session:
-    """What is known of a session."""
+    """The state of a session."""
 
     def __init__(self) -> None:
-        # Another process, or another session, must not learn the framework's own identifier: with it a page is taken over.
+        # The framework's own identifier stays secret: another process or session could take a page over with it.
         self.origin = secrets.token_hex(8)
         self.connections: frozenset[str] = frozenset()
         self.sent: dict[Shown, int] = {}
@@ -261,21 +261,23 @@ class Session:
         self.closed = False
 
     def close(self) -> None:
-        self.closed = True  # first: give() subscribes first and looks then
+        self.closed = True  # first: give() subscribes first, then checks
         for own in list(self.own.values()):
             own.close()
 
 
-# Set while this module assigns: what a session then tells of its changes has come from the bus.
+# Set while this module assigns: changes that a session reports then came from the bus.
 _assigning: contextvars.ContextVar[bool] = contextvars.ContextVar("libbus_assigning", default=False)
 
 
 class Sessions:
-    """The sessions of one UI, and what they show of one bus."""
+    """The sessions of one UI, and the variables that follow one bus."""
 
     def __init__(self, bus: Bus, framework: Framework, hz: float, log: logging.Logger) -> None:
         if not 0 < hz <= 100:
-            raise ValueError(f"hz={hz!r}: updates per second and session, above 0 and at most 100")
+            raise ValueError(
+                f"hz={hz!r}: give updates per second and session, above 0 and at most 100"
+            )
         self.bus, self.framework, self.period = bus, framework, 1 / hz
         self.log = Log(log)
         self.shown: list[Shown] = []
@@ -283,12 +285,12 @@ class Sessions:
         self.per_session: list[PerSession] = []
         self.outs: dict[str, Out] = {}
         self.known: dict[str, Session] = {}
-        # Those whose program has initialised them, now and before: a UI framework keeps a session that is away.
+        # Initialised sessions, also those that are away: a UI framework keeps them.
         self.begun: set[str] = set()
         self.callbacks: list[Callback] = []
         self.closed = False
 
-    # --- what is asked for ------------------------------------------------------------------------------
+    # --- subscribing ------------------------------------------------------------------------------------
 
     def show(self, shown: Shown, start: Start | None, max_bytes: int) -> None:
         full: _core.Policy = "latest" if isinstance(shown, Newest) else "drop_oldest"
@@ -309,7 +311,7 @@ class Sessions:
         start: Start | None,
         max_bytes: int,
     ) -> Callback:
-        """On a thread of its own: a thread with a hub of gevent would get callbacks in that hub, which may never have its turn."""
+        """Subscribes on a new thread: on a thread with a gevent hub the callbacks would run in that hub, which may never run."""
         made: list[Callback] = []
         failed: list[BaseException] = []
 
@@ -333,8 +335,8 @@ class Sessions:
     # --- ticks ----------------------------------------------------------------------------------------------
 
     def run(self, is_on: Callable[[], bool], sleep: Callable[[float], Any]) -> None:
-        """Ticks until the bus is closed or is_on() is False. Each tick begins a period after the one before, or as much later as
-        keeps sending within its share of the time."""
+        """Ticks until the bus is closed or is_on() is False. A tick begins one period after the last one, or later if sending would
+        exceed its share of the time."""
         while not self.closed and not self.bus.closed and is_on():
             began = time.monotonic()
             try:
@@ -349,7 +351,7 @@ class Sessions:
                     return
 
     def tick(self) -> None:
-        """Sends each live session what is new for it."""
+        """Sends each live session its new values."""
         live = self.framework.live()
         for name in [each for each in list(self.known) if each not in live]:
             if (gone := self.known.pop(name, None)) is not None:
@@ -365,7 +367,7 @@ class Sessions:
             if session is None:
                 session = self.known.setdefault(name, Session())
             if session.connections and connections - session.connections:
-                session.sent.clear()  # what its last connection got, this one may not show
+                session.sent.clear()  # a new connection does not show what the last one got
                 for own in list(session.own.values()):
                     own.sent = 0
             session.connections = connections
@@ -414,7 +416,7 @@ class Sessions:
         return found
 
     def is_echo(self, shown: Shown, session: Session) -> bool:
-        """Whether the session's own change has come back: it has that value, or a later one by now."""
+        """Returns whether this is the session's own change coming back: it already has that value, or a later one."""
         return (
             isinstance(shown, Newest)
             and shown.single
@@ -440,11 +442,13 @@ class Sessions:
             self.log.exception("%s: cannot set %s", topics, var)
 
     def give(self, state: Any, each: PerSession, session: Session, own: Own, now: float) -> None:
-        """Asks the session for its topics in the same update that sends a value, so no value of topics it has left is sent."""
+        """Asks the session for its topics in the update that sends a value, so a session gets no value of topics it has left."""
         try:
             wanted = each.choose(state)
         except Exception:
-            self.log.exception("%r failed: this session gets none of its topics", each.choose)
+            self.log.exception(
+                "%r failed, so this session gets no values of its topics", each.choose
+            )
             wanted = None
         own.ask_at = now + ASK_S
         topics = own.shown.topics() if own.shown is not None else None
@@ -476,7 +480,7 @@ class Sessions:
             own.sent = number
 
     def begin(self, name: str, state: Any) -> None:
-        """Gives a session the values of now, for the program's own initialisation. Updates follow once it is in begun."""
+        """Gives a session the present values before the program initialises it. Updates follow once it is in begun."""
         session = Session()
         session.connections = self.framework.live().get(name, frozenset())
         with _from_the_bus():
@@ -500,7 +504,7 @@ class Sessions:
             session = self.known.setdefault(name, Session())
         for shown in list(self.shown):
             if shown.var == var:
-                session.sent.setdefault(shown, 0)  # its page has a value: see is_echo()
+                session.sent.setdefault(shown, 0)  # its page already has the value: see is_echo()
         topic: Any = out.topic
         try:
             if callable(topic):
@@ -522,7 +526,7 @@ class Sessions:
 
 
 class Out:
-    """A variable whose changes are published."""
+    """A variable whose changes in a session are published."""
 
     def __init__(
         self,
@@ -551,7 +555,7 @@ def is_wild(topic_filter: str) -> bool:
 
 @functools.cache
 def package(name: str) -> Any:
-    """A package that is used where it is there; None: it is not."""
+    """Imports an optional package; None: it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -559,7 +563,7 @@ def package(name: str) -> Any:
 
 
 def plain(msg: _core.Message) -> Any:
-    """The value, with arrays that no longer hold the payload: of NumPy, or lists without it."""
+    """Copies arrays out of the value, so that it does not keep the payload: to NumPy arrays, or to lists without NumPy."""
     return _arrays(msg.value)
 
 
@@ -585,7 +589,7 @@ def _columns(value: Any) -> dict[str, Any]:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> Any:
-    """A DataFrame of rows, or a dict of lists without pandas. A row that lacks a column has None there."""
+    """Makes a DataFrame of rows, or a dict of lists without pandas. A missing column of a row is None."""
     rows = list(rows)
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}

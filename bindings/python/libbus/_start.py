@@ -1,4 +1,4 @@
-"""Where in the past of a named bus a subscription begins: start=libbus.last(10) and its like."""
+"""start=: the message of a named bus's log with which a subscription begins, like libbus.last(10)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-# The seconds since 1970 that can be a message's: from 2001 to 2255. Less is some other number of seconds, more counts in
-# smaller units.
+# Plausible seconds since 1970, from 2001 to 2255. A smaller number is not a date; a larger one has a smaller unit.
 FIRST_MOMENT, LAST_MOMENT = 1e9, 9e9
 
 WHOLE = 2**64
@@ -16,11 +15,11 @@ LATEST_NS = 2**63 - 1  # in 2262
 
 
 class Start(NamedTuple):
-    """Where a subscription begins. Made by libbus.last(), since(), after() and oldest()."""
+    """The first message of a subscription. Made by libbus.last(), since(), after() and oldest()."""
 
     kind: Literal["oldest", "last", "after", "since"]
     value: int = 0  # the count, position, or nanoseconds since 1970
-    epoch: int = 0  # with a position: bus.epoch when it was noted
+    epoch: int = 0  # with a position: its bus.epoch
 
     def __repr__(self) -> str:
         arguments = {
@@ -33,31 +32,31 @@ class Start(NamedTuple):
 
 
 def oldest() -> Start:
-    """With the oldest message that is still in the log."""
+    """Begins with the oldest message still in the log."""
     return Start("oldest")
 
 
 def last(count: int, /) -> Start:
-    """With the last messages that the subscription wants.
+    """Begins with the last messages that match the subscription.
 
     Args:
-        count: How many, at most 10,000; fewer where the log has no more.
+        count: The number of messages, at most 10,000; fewer if the log has fewer.
     """
     return Start("last", _whole("last", "count", count))
 
 
 def after(position: int, epoch: int, /) -> Start:
-    """Behind the message whose msg.position this is.
+    """Begins after the message at a position.
 
     Args:
-        position: The msg.position of the last message that was handled.
-        epoch: The bus.epoch of that position. If the bus has begun a new life since, subscribing raises StateError.
+        position: The msg.position of the last handled message.
+        epoch: The bus.epoch of that position. If the bus has ended and started again since, subscribing raises StateError.
     """
     return Start("after", _whole("after", "position", position), _whole("after", "epoch", epoch))
 
 
 def since(moment: float | datetime, /) -> Start:
-    """With what was published at that moment or later, within some milliseconds.
+    """Begins with the first message published at that moment or later, to within some milliseconds.
 
     Args:
         moment: Seconds since 1970, like time.time() - 60, or a datetime with a time zone.
@@ -65,25 +64,25 @@ def since(moment: float | datetime, /) -> Start:
     if isinstance(moment, (int, float)):
         if not FIRST_MOMENT <= moment < LAST_MOMENT:
             raise ValueError(
-                f"since({moment!r}): a moment in seconds since 1970, like time.time() - 60; libbus.oldest() begins"
+                f"since({moment!r}): give a moment in seconds since 1970, like time.time() - 60; libbus.oldest() begins"
                 " with the oldest message"
             )
         return Start("since", int(moment * 1e9))
     given: Any = moment  # whatever it really is
     if not hasattr(given, "utcoffset"):
         raise TypeError(
-            f"since({moment!r}): seconds since 1970 or a datetime, not {type(moment).__name__}"
+            f"since({moment!r}): give seconds since 1970 or a datetime, not {type(moment).__name__}"
         )
     if moment.utcoffset() is None:
         raise ValueError(
-            f"since({moment!r}): a datetime with a time zone, like datetime.now(timezone.utc)"
+            f"since({moment!r}): give the datetime a time zone, like datetime.now(timezone.utc)"
         )
     return Start("since", min(max(0, int(moment.timestamp() * 1e9)), LATEST_NS))
 
 
 def _whole(function: str, name: str, number: int) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f"{function}(): {name} is an int, not {type(number).__name__}")
+        raise TypeError(f"{function}(): {name} must be an int, not {type(number).__name__}")
     if not 0 <= number < WHOLE:
-        raise ValueError(f"{function}(): {name}={number!r}: a number from 0 to 2**64 - 1")
+        raise ValueError(f"{function}(): {name}={number!r}: give a number from 0 to 2**64 - 1")
     return number

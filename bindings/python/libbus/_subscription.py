@@ -1,4 +1,4 @@
-"""Subscription: a mailbox that you drain: a loop, recv(), a selector or async for."""
+"""Subscription: a mailbox that you drain, by a loop, recv(), a selector or async for."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ else:
 
 
 class Subscription(_core.Mailbox[T], Closing):
-    """Messages of some filters, in a bounded mailbox of their own: bus.subscribe() makes it.
+    """The messages of some filters, in a bounded mailbox. Made by bus.subscribe().
 
-    Take them out by a loop, by recv(), or by `async for` in an event loop. The loop ends when the subscription or its bus
-    is closed. Keeps its bus open. Several threads and tasks may share one: each message goes to one of them. So may
-    subscriptions of one group.
+    Take messages with a loop, with recv(), or with `async for` in an event loop. The loop ends when the subscription or its
+    bus is closed. A subscription keeps its bus open. Several threads and tasks may share one, and so may the subscriptions of
+    a group: one of them gets each message.
     """
 
     def __new__(
@@ -65,27 +65,27 @@ class Subscription(_core.Mailbox[T], Closing):
         group: str | None,
     ) -> None:
         if not filters:
-            raise TypeError("subscribe to at least one filter, like 'sensors/#'")
+            raise TypeError("give at least one filter, like 'sensors/#'")
         self.bus = bus
         self.group = group
         self._filters: dict[str, None] = {}  # in the order of subscribing
-        # One for each event loop that waits. Those of loops that are closed were never rung.
+        # One for each waiting event loop. Those of closed loops were never rung.
         self._rings: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         for asked in filters:
             self.subscribe(asked)
 
     @property
     def closed(self) -> bool:
-        """True after close() of it or of the bus, and in a forked child."""
+        """True after close() of the subscription or the bus, and in a forked child."""
         return super().closed or self.bus.closed
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The filters, in the order in which they were subscribed to."""
+        """The filters, in the order of subscribing."""
         return tuple(self._filters)
 
     def subscribe(self, topic_filter: str, /) -> None:
-        """Adds a filter. Kept values of its topics are delivered.
+        """Adds a filter and delivers the kept values of its topics.
 
         Raises:
             FilterError: The filter is malformed.
@@ -97,10 +97,10 @@ class Subscription(_core.Mailbox[T], Closing):
         self._filters[topic_filter] = None
 
     def unsubscribe(self, topic_filter: str, /) -> None:
-        """Ends a filter. Messages of it that wait already are counted as lost, as unsubscribed.
+        """Ends a filter. Its messages that still wait are counted as lost (unsubscribed).
 
         Raises:
-            ValueError: It is not one of the filters.
+            ValueError: The subscription has no such filter.
 
         Threads: any. Blocks: never.
         """
@@ -108,13 +108,13 @@ class Subscription(_core.Mailbox[T], Closing):
         self._filters.pop(topic_filter, None)
 
     def iter(self, timeout: float | None = None) -> Iterator[_core.Message[T]]:
-        """Yields messages until none came for timeout seconds, or until the subscription or its bus is closed.
+        """Yields messages until none arrives for timeout seconds, or until the subscription or its bus is closed.
 
         Args:
-            timeout: Seconds to wait for each message. None: no limit; 0: what is there.
+            timeout: Seconds to wait for each message. None: no limit; 0: do not wait.
 
         Raises:
-            StateError: It would wait in a running event loop, where `async for` does.
+            StateError: The wait would block a running event loop: use `async for`.
 
         Threads: any. Blocks: in each step, up to timeout.
         """
@@ -130,11 +130,11 @@ class Subscription(_core.Mailbox[T], Closing):
     # --- asyncio: in any event loop, one after the other or at once ---------------------------------------------------------
 
     async def _next(self, turn_is_over: bool) -> _core.Message[T]:
-        """Waits, for what `async for` awaits (next.c). Cancelled, it has taken nothing.
+        """Waits for the next message of `async for` (next.c). Takes no message if it is cancelled.
 
-        turn_is_over: it had many in one go, and other tasks come first.
+        turn_is_over: the loop got many messages in a row, and other tasks run first.
         """
-        import asyncio  # here: it is half of the time of `import libbus`, and most programs go without
+        import asyncio  # imported here: it would double the time of `import libbus`, and most programs do not need it
 
         try:
             if turn_is_over:
@@ -150,7 +150,7 @@ class Subscription(_core.Mailbox[T], Closing):
     async def _readable(self) -> None:
         import asyncio
 
-        # One watch on the descriptor, however many tasks wait; shield: one of them may be cancelled.
+        # All waiting tasks share one watch on the descriptor; shield: one of them may be cancelled.
         loop = asyncio.get_running_loop()
         ring = self._rings.get(loop)
         if ring is None:

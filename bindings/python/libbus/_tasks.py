@@ -1,4 +1,4 @@
-"""Callbacks that are async functions: they run as tasks of the event loop in which they were registered."""
+"""Async callbacks: they run as tasks of the event loop in which they were registered."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("libbus")
 
-# Messages that one task may handle in one go: a busy topic must not starve the loop.
+# Messages that one task handles before it lets other tasks run: a busy topic must not starve the loop.
 BURST = 64
 
-# Messages that are taken out in advance, of a callback with workers.
+# Messages taken in advance for a callback with workers.
 AHEAD = 64
 
 WORKERS_MOST = 256
@@ -34,9 +34,9 @@ WORKERS_MOST = 256
 class Tasks:
     """The calls of one async callback.
 
-    Each of the tasks takes the oldest message whose topic no other task has, so the messages of a topic are handled
-    in order. One task at a time takes messages out of the subscription. All of this is done on the loop's thread, except
-    close() and is_handled().
+    A task takes the oldest message whose topic no other task handles, so the messages of a topic are handled in order. One
+    task at a time takes messages from the subscription. All of this runs on the loop's thread, except close() and
+    is_handled().
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Tasks:
         import asyncio
 
         if workers is not None and not 1 <= workers <= WORKERS_MOST:
-            raise ValueError(f"workers={workers}: a number from 1 to {WORKERS_MOST}")
+            raise ValueError(f"workers={workers}: give a number from 1 to {WORKERS_MOST}")
         self.function = function
         self.loop = loop
         self.workers = workers or 1
@@ -67,11 +67,11 @@ class Tasks:
         self._burst = 0
         self._ended = False
         self._numbers = itertools.count()
-        # How far the subscription was read before each message was taken out that is not handled yet.
+        # For each message not handled yet: how far the subscription was read before it was taken.
         self._before: dict[int, int] = {}
 
     def start(self, ended: Callable[[], None], handled: Callable[[], None]) -> None:
-        """ended is called when the last task ends, handled after each message."""
+        """Calls ended() when the last task ends, and handled() after each message."""
         self._handled = handled
 
         def end(task: asyncio.Task[None]) -> None:
@@ -81,13 +81,13 @@ class Tasks:
 
         for _ in range(self.workers):
             task: Any = self.loop.create_task(self._run(), name="libbus-callback")
-            # It waits for as long as its loop lives; a program that closes the loop meant to end it.
+            # The task waits as long as its loop lives: closing the loop ends it.
             task._log_destroy_pending = False
             self.tasks.add(task)
             task.add_done_callback(end)
 
     def close(self) -> int:
-        """On any thread: no call begins from here on. How many messages were taken out and not begun."""
+        """Stops the calls, on any thread. Returns the number of messages taken but not begun."""
         self._ended = True
         left = len(self._queue)
         self._queue.clear()
@@ -114,7 +114,7 @@ class Tasks:
             await self.function(msg)
         except asyncio.CancelledError:
             task: Any = asyncio.current_task()
-            if not hasattr(task, "cancelling") or task.cancelling():  # Python 3.10 does not tell
+            if not hasattr(task, "cancelling") or task.cancelling():  # Python 3.10 cannot tell
                 raise
             log.exception("callback %r was cancelled on %s", self.function, msg.topic)
         except Exception as error:  # noqa: BLE001 - logged there
@@ -125,7 +125,7 @@ class Tasks:
 
         self._burst = (self._burst + 1) % BURST
         if self._burst == 0:
-            await asyncio.sleep(0)  # a busy topic leaves other tasks their turn
+            await asyncio.sleep(0)  # lets other tasks run
         while not self._ended:
             for at, (number, msg) in enumerate(self._queue):
                 if msg.topic not in self._busy:
@@ -140,10 +140,10 @@ class Tasks:
         return None
 
     async def _fetch(self) -> None:
-        """Puts a message into the queue, or waits until there may be one."""
+        """Puts a message into the queue, or waits until one may be there."""
         number = next(self._numbers)
         try:
-            # First: is_handled(), which reads the progress first and this second, thus misses no message.
+            # Set first: is_handled() reads the progress first and this second, so it misses no message.
             self._before[number] = self.subscription._reached()[0]
             msg = self.subscription.recv_nowait()
             if msg is not None:
@@ -166,7 +166,7 @@ class Tasks:
         return self.subscription._goal()
 
     def is_handled(self, due: int) -> bool:
-        """True also where nothing could: the loop is this thread's, or does not run."""
+        """Also True if no task can run: the loop is this thread's, or does not run."""
         if self._ended or not self.loop.is_running() or self.loop is running_loop():
             return True
         try:

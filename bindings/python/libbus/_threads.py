@@ -1,4 +1,4 @@
-"""How calls wait on a thread, and what runs callbacks: the ordinary way, which the others derive from."""
+"""Waiting and running callbacks on threads: the default, from which the other ways derive."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# How long Ctrl-C may wait in a flush.
+# The longest delay of Ctrl-C in a flush.
 SLICE_S = 0.05
 
-# What waits for something that has no descriptor, and must not stop its thread, looks again in its next turns, and then after
-# pauses that grow.
+# A wait without a descriptor that must not block its thread polls: first in its next turns, then with growing pauses.
 TURNS = 16
 SHORTEST_S, LONGEST_S = 0.0005, 0.01
 
 
 def pauses() -> Iterator[float]:
-    """Seconds until it looks again; without an end."""
+    """Yields the pauses between two polls, in seconds, without end."""
     yield from (0.0 for _ in range(TURNS))
     pause = SHORTEST_S
     while True:
@@ -36,7 +35,7 @@ def pauses() -> Iterator[float]:
 
 
 class Runner(Protocol):
-    """Runs a function beside the caller."""
+    """Runs a function concurrently with the caller."""
 
     def start(self) -> None: ...
     def is_alive(self) -> bool: ...
@@ -45,7 +44,7 @@ class Runner(Protocol):
 
 
 class Work(Protocol):
-    """The messages of a mailbox for several runners, in order per topic: _core.Work, or what stands for it."""
+    """The messages of a mailbox for several runners, in order per topic: _core.Work, or its substitute."""
 
     def next(self, worker: int, /) -> _core.Message | None: ...
     def flush(self, due: int, timeout: float | None, /) -> bool: ...
@@ -59,7 +58,7 @@ class Thread(threading.Thread):
         try:
             super().run()
         finally:
-            # In a program that was patched meanwhile it has another identity, under which it is struck off the list of threads.
+            # If the program was patched since, the thread has a new identity, by which it must leave the list of threads.
             threading.current_thread()
 
     def is_current(self) -> bool:
@@ -74,14 +73,14 @@ _hushed = False
 
 
 class Threads:
-    """Waits stop the calling thread, in the C library or in a condition. Ctrl-C ends them."""
+    """A wait blocks the calling thread, in the C library or in a condition. Ctrl-C ends it."""
 
-    # The thread whose code runs here, and a call by a thread of ours into the program. A program that is patched while there are
-    # threads has its own.
+    # The current thread, and a call of one of libbus's threads into the program. A program that is patched while these threads
+    # run replaces both.
     current: ClassVar[Callable[[], int]] = staticmethod(threading.get_native_id)
     call: ClassVar[Callable[..., None]] = staticmethod(call)
 
-    # Whether a publisher that finds no room waits in the C library. None: finish() gets the rest.
+    # Whether a publisher without room waits in the C library. None: finish() gets the rest.
     sends_here: bool | None = True
 
     def request(
@@ -95,22 +94,22 @@ class Threads:
         return received(_core.Bus.request(bus, topic, value, timeout=timeout, headers=headers))
 
     def refuse(self, call: str, instead: str) -> None:
-        """Raises StateError where a call must not wait."""
+        """Raises StateError if the call must not wait here."""
 
     def patiently(
         self, attempt: Callable[[float | None], T], timeout: float | None, slice_s: float = 0.0
     ) -> T:
-        """attempt(seconds) within timeout, or in slices. It raises BusTimeoutError."""
+        """Calls attempt(seconds), whole or in slices, until timeout. attempt raises BusTimeoutError."""
         return attempt(timeout)
 
     def aside(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Calls a function of the C library that waits."""
+        """Calls a blocking function of the C library."""
         return function(*arguments)
 
     def until(
         self, done: Callable[[], bool], deadline: float | None, news: threading.Condition
     ) -> bool:
-        """Waits until it is done. news is notified when it may be; False: not before the deadline."""
+        """Waits until is_done(). `news` is notified when it may be. False: not before the deadline."""
         with news:
             while not done():
                 left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
@@ -120,15 +119,15 @@ class Threads:
         return True
 
     def flush(self, work: Work, due: int, timeout: float | None) -> bool:
-        """Waits until a callback with workers has handled what was in its mailbox up to `due`."""
+        """Waits until a callback with workers has handled the messages in its mailbox up to `due`."""
         return work.flush(due, timeout)
 
     def finish(self, sending: Sending) -> Any:
-        """Sends what had no room."""
+        """Sends the values that had no room."""
         raise NotImplementedError
 
     def hush(self) -> None:
-        """At the end of the interpreter: what goes on meanwhile ends with ClosedError, and that is no fault to print."""
+        """Runs at the end of the interpreter: threads that still run end with ClosedError, which is not printed."""
         global _hushed
         if _hushed:
             return

@@ -1,7 +1,7 @@
-"""Values of a type: what type= reads messages as, and what publish() makes of dataclasses and their like.
+"""Typed values: type= reads messages as a type, and publish() packs dataclasses and the like.
 
-A type is looked at once, when a program subscribes, and becomes a function that checks and builds. So a type that
-cannot be read raises there, and a payload that is not of the type raises DecodeError where its value is asked for.
+Subscribing turns a type into a function that checks and builds values. So an unsupported type raises there, and a payload that
+does not match raises DecodeError when the program reads its value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DECODE = next(code for code, name, *_ in _core.ERRORS if name == "BUS_E_DECODE")
 
 
 class MismatchError(Exception):
-    """A value is not of its type. Its path grows on the way out."""
+    """A value does not match its type. Each enclosing value adds to the path."""
 
     def __init__(self, text: str, *, placed: bool = False) -> None:
         self.text = text
@@ -43,7 +43,7 @@ class MismatchError(Exception):
 
 
 def reader_of(kind: Any) -> Reader:
-    """Reads a message as a value of this type. TypeError: no payload is of this type."""
+    """Returns a function that reads a message as this type. TypeError: no payload can be of it."""
     try:
         return _reader(kind)
     except TypeError as error:
@@ -62,7 +62,7 @@ def _reader(kind: Any) -> Reader:
             if decode is not None and msg.encoding == "msgpack":
                 try:
                     return decode(msg.data)
-                except MismatchError:  # perhaps of an extension, which msgspec does not read
+                except MismatchError:  # may hold an extension, which msgspec does not read
                     pass
             return convert(msg._plain())
         except MismatchError as error:
@@ -136,13 +136,13 @@ SIMPLE = (
 
 
 class _Types:
-    """The functions of a type and all types inside it, which may contain each other."""
+    """Makes the functions of a type and all types inside it, which may contain each other."""
 
     def __init__(self) -> None:
         self._made: dict[Any, Convert] = {}
 
     def convert(self, kind: Any, where: str) -> Convert:
-        """where: names the place in an error."""
+        """where: the place that an error names."""
         if kind is Any or kind is object:
             return _as_it_is
         if kind is None or kind is types.NoneType:
@@ -199,7 +199,7 @@ class _Types:
         return self._container(origin, args, where) if isinstance(origin, type) else None
 
     def _once(self, kind: type, where: str, make: Callable[[type, str], Convert]) -> Convert:
-        """A class may contain itself: what is asked for meanwhile calls what will be made."""
+        """A class may contain itself: a function requested before it exists is looked up when it is called."""
         if kind not in self._made:
             self._made[kind] = lambda value: self._made[kind](value)
             self._made[kind] = make(kind, where)
@@ -313,7 +313,7 @@ class _Types:
 
     def _union(self, args: tuple[Any, ...], where: str) -> Convert:
         choices = [(arg, self.convert(arg, where)) for arg in args]
-        # What is of one of these types is of no other: a union of int and float keeps both apart.
+        # A value has exactly one of these types, so a union of int and float tells them apart.
         exact = {
             arg: convert for arg, convert in choices if arg in (*SIMPLE, float, types.NoneType)
         }
@@ -371,7 +371,7 @@ def _enum(kind: type[enum.Enum]) -> Convert:
         try:
             return kind(value)
         except ValueError:
-            raise MismatchError(f"{value!r:.60} is no {_name(kind)},") from None
+            raise MismatchError(f"{value!r:.60} is not a {_name(kind)},") from None
 
     return find
 
@@ -393,7 +393,7 @@ def _literal(args: tuple[Any, ...]) -> Convert:
 
     def check(value: Any) -> Any:
         if isinstance(value, (list, dict)) or (type(value), value) not in choices:
-            raise MismatchError(f"{value!r:.60} is none of {', '.join(map(repr, args))},")
+            raise MismatchError(f"{value!r:.60} is not one of {', '.join(map(repr, args))},")
         return value
 
     return check
@@ -411,7 +411,7 @@ def _elements(convert: list[Convert], values: list[Any]) -> list[Any]:
 
 
 def _members(value: Any, convert: list[tuple[str, Convert]], needed: set[str]) -> dict[str, Any]:
-    """Keys that the type does not know are of a newer program, and left out."""
+    """Leaves out keys that the type lacks: a newer program may have sent them."""
     _check(dict, value)
     made = {}
     for name, function in convert:
@@ -427,12 +427,12 @@ def _members(value: Any, convert: list[tuple[str, Convert]], needed: set[str]) -
     return made
 
 
-# --- and back: called by the packer for types that it does not know ------------------------------------------
+# --- packing: called by the packer for types that it does not know -------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """What is packed for a value: of a dataclass or a msgspec.Struct a dict, of an enum its value, of an image its pixels.
-    NotImplemented: nothing is."""
+    """Returns the value to pack instead: a dict for a dataclass or a msgspec.Struct, the value of an enum, the pixels of an
+    image. NotImplemented: the type cannot be packed."""
     if isinstance(value, type):
         return NotImplemented
     if dataclasses.is_dataclass(value):
@@ -447,8 +447,8 @@ def plain(value: Any) -> Any:
 
 
 def _members_of_struct(value: Any) -> Any:
-    """What msgspec makes of it, with its renames, tags and omissions, but only of the struct itself: of the types of its members
-    it knows some by another name (Ext, which it takes for a tuple) and some not at all (arrays)."""
+    """Converts a struct as msgspec does, with renames, tags and omissions, but not its members: msgspec takes some of their types
+    for others (Ext for a tuple) and does not know arrays."""
     msgspec: Any = sys.modules["msgspec"]
     config = value.__struct_config__
     members = [getattr(value, name) for name in value.__struct_fields__]
@@ -467,13 +467,13 @@ def _members_of_struct(value: Any) -> Any:
 
 
 def _is_default(member: Any, default: Any) -> bool:
-    """As msgspec sees it: the default itself, or an empty one of the same type where each struct has its own."""
+    """Returns the default as msgspec compares it: the default itself, or an empty value of the same type for a factory."""
     factory = getattr(default, "factory", None)
     empty = factory in (list, dict, set) and type(member) is factory and not member
     return member is default or (type(default).__name__ == "Factory" and empty)
 
 
-# Of NumPy's type strings, as memoryview calls them.
+# NumPy's type strings, by memoryview's formats.
 BYTE_FORMATS = {"b1": "?", "i1": "b", "u1": "B"}
 FORMATS: dict[str, Any] = {
     **{f"{order}{kind}": name for order in "<|" for kind, name in BYTE_FORMATS.items()},
@@ -489,7 +489,7 @@ FORMATS: dict[str, Any] = {
 
 
 def _array_of(interface: dict[str, Any]) -> Any:
-    """NumPy's protocol without NumPy, for what is given as one row of bytes; NumPy does the rest, where it is."""
+    """Reads NumPy's array interface without NumPy, if it gives one row of bytes; otherwise NumPy reads it, if imported."""
     given: Any = interface.get("data")
     row: Any = None if isinstance(given, tuple) or interface.get("strides") else given
     kind = FORMATS.get(interface["typestr"])

@@ -1,4 +1,4 @@
-"""The ways in which a call waits: on its thread, in a greenlet, or, in an event loop, not at all."""
+"""The ways in which a call waits: on its thread, in a greenlet, or not at all in an event loop."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ THREADS, LOOP = Threads(), Loop()
 
 
 def way() -> Threads:
-    """That of the caller."""
+    """Returns the way of the caller."""
     return LOOP if running_loop() is not None else _green.way() or THREADS

@@ -7,17 +7,17 @@
     bus = libbus.Bus("home")
     app = Starlette(routes=[Mount("/bus", Pages(bus, allow=["sensors/#"]))])
 
-A page uses libbus.js from /bus/static/libbus.js, or EventSource("/bus/events?filter=sensors/%23"). A view of your own returns
-pages.sse("room/1/#"), after it has decided who may listen:
+A page uses libbus.js from /bus/static/libbus.js, or EventSource("/bus/events?filter=sensors/%23"). A view checks the user's
+rights, then returns pages.sse("room/1/#"):
 
     @app.get("/room/{number}/events")                   # FastAPI
     async def room(number: int, user: User = Depends(login)):
         return pages.sse(f"room/{number}/#")
 
-Pages cannot publish here. Write a view for that, which decides who may.
+Pages cannot publish here. Write a view that checks the user's rights and publishes.
 
-One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. Under
-uvicorn pages end, and connect again, when it is told to stop.
+One thread of the process writes events for all pages, as under libbus.flask; the event loop carries them to the server. When
+uvicorn stops, its pages end and connect again.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ Authorize = Callable[[Scope, str, str], Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-LOOK_S = 0.25  # how soon pages of a server that stops end
+LOOK_S = 0.25  # delay until the pages of a stopping server end
 GOODBYE_S = 1.0
-BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
+BUFFER = 16 * 1024  # more would wait here, outside the page's queue and its policy
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -75,8 +75,8 @@ FILES = {"libbus.js": b"text/javascript; charset=utf-8"}
 
 
 class EventStream(_Response):
-    """What Pages.sse() returns: an ASGI app that answers one request with events, and a response of Starlette and FastAPI where
-    these are installed."""
+    """The result of Pages.sse(): an ASGI app that answers one request with events. If Starlette is installed, it is a Starlette
+    response too, as FastAPI needs."""
 
     background: Any = None
     status_code: int = 200
@@ -112,7 +112,7 @@ class EventStream(_Response):
             await self._carry(ours, receive, send)
 
     def _open(self, scope: Scope, page: Page) -> socket.socket:
-        """The socket that the events of a new page come from. Raises Refused."""
+        """Returns the socket with the events of a new page. Raises Refused."""
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -126,7 +126,9 @@ class EventStream(_Response):
                 theirs.detach()
         except (libbus.BusError, MemoryError, OSError) as error:
             code = "TOO_MANY_PAGES" if isinstance(error, libbus.LimitError) else "NO_BUS"
-            raise Refused(503, code, f"no live page: {error or 'out of memory'}") from None
+            raise Refused(
+                503, code, f"this page cannot be live: {error or 'out of memory'}"
+            ) from None
         return ours
 
     async def _carry(self, ours: socket.socket, receive: Receive, send: Send) -> None:
@@ -148,22 +150,22 @@ class Pages:
     """Live pages of a bus: an ASGI app with /events and /static/libbus.js, to mount under a path.
 
     Args:
-        bus: A libbus.Bus, which stays yours to close.
-        allow: Filters that pages may listen to at /events; none unless you say so. A page without a filter gets all of them.
-        authorize: may(scope, action, what) is asked whether a page may do something, as with libbus.flask.Bus.authorize():
-            "subscribe" a filter, then "receive" each topic before its first event. scope is that of the request:
-            starlette.requests.Request(scope) has its session and user. An async function runs in the event loop, another one on
-            a thread.
+        bus: A libbus.Bus. You close it.
+        allow: Filters that pages may listen to at /events; by default none. A page without a filter gets all of them.
+        authorize: may(scope, action, what) returns whether a page may do something, as with libbus.flask.Bus.authorize():
+            "subscribe" a filter, then "receive" each topic before its first event. scope is the request's:
+            starlette.requests.Request(scope) has its session and user. An async function runs in the event loop, any other
+            function on a thread.
         hosts: As in libbus.flask.Bus.init_app().
         origins: As in libbus.flask.Bus.init_app().
-        max_pages: How many may be open in a process. 0: 10,000.
-        heartbeat: Seconds between signs of life to a page, at least 0.1.
-        history: Of a bus without a name, how many events of allow= pages can begin with or resume from, kept from the first page on.
-            0: 1,000 of those that pages had.
+        max_pages: Limit of open pages in a process. 0: 10,000.
+        heartbeat: Seconds between heartbeats to a page, at least 0.1.
+        history: On a private bus, the number of events of allow= that it keeps, from the first page on, for pages that start or
+            resume. 0: the last 1,000 events that pages got.
 
     Raises:
         FilterError: A filter of allow is malformed.
-        ValueError: An origin is none.
+        ValueError: An origin is malformed.
 
     Threads: any, but pages belong to the event loop that serves them. Blocks: never.
     """
@@ -206,7 +208,7 @@ class Pages:
         max_bytes: int = 0,
         max_hz: float | None = None,
     ) -> EventStream:
-        """The response of a view of yours, which has decided who may listen.
+        """Returns the response of a view that has checked the user's rights.
 
         Args:
             filters: As in libbus.Bus.subscribe(); up to 256.
@@ -227,9 +229,9 @@ class Pages:
         return EventStream(self, page)
 
     def close(self) -> None:
-        """Ends open pages, which connect again. The bus stays open.
+        """Ends the open pages and tells them to connect again. The bus stays open.
 
-        Threads: any. Blocks: up to a second, for what waits to be sent.
+        Threads: any. Blocks: up to a second, to send waiting events.
         """
         if self._opened is not None:
             self._opened.close(GOODBYE_S)
@@ -243,13 +245,13 @@ class Pages:
         if scope["method"] == "OPTIONS":
             await _say(send, 204, [(b"allow", b"GET, HEAD, OPTIONS")])
         elif scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, Refused(405, "METHOD", "only GET and HEAD"))
+            await _refuse(send, Refused(405, "METHOD", "send GET or HEAD"))
         elif path == "/events":
             await self._events(scope, receive, send)
         elif path.removeprefix("/static/") in FILES:
             await _file(send, path.removeprefix("/static/"))
         else:
-            message = "there are /events and /static/libbus.js here"
+            message = "not found: use /events or /static/libbus.js"
             await _refuse(send, Refused(404, "NOT_FOUND", message))
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -313,14 +315,14 @@ class Pages:
         push = self._push()
         while not push.closed and push.stats()["pages"] > 0:
             if _stops():
-                # The loop goes on, for it carries the last events.
+                # The loop continues: it carries the last events.
                 await asyncio.to_thread(push.close, GOODBYE_S)
                 return
             await asyncio.sleep(LOOK_S)
 
 
 def _stops() -> bool:
-    """Whether uvicorn was told to stop. It waits for open responses then, and says nothing to them."""
+    """Returns whether uvicorn is stopping. It then waits for open responses without telling them."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return bool(getattr(server, "should_exit", False))
 

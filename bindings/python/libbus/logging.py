@@ -31,13 +31,13 @@ __all__ = ["Handler"]
 
 log: logging.Logger = logging.getLogger("libbus")
 
-# What every record has; what else it has came with extra=.
+# Attributes of every record; others were given as extra=.
 USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# Characters of each text of a record that is too large as a whole.
+# A record that is too large keeps this many characters of each text.
 SHORT = 2000
 
-# From the name of a logger to levels of a topic, which may not have the others.
+# Turns a logger's name into levels of a topic, and replaces characters that a topic may not have.
 LEVELS = str.maketrans({".": "/", "+": "_", "#": "_", "\0": "_"})
 NAME_CHARACTERS = 200
 
@@ -46,20 +46,20 @@ class Handler(logging.Handler):
     """Publishes each record on TOPIC/NAME, the name of its logger with slashes for dots: log/app/db. The topic of the root
     logger is log/root. The filter log/app/# has the records of the logger "app" and of all below it.
 
-    A message is a dict, made where the record is logged. Its keys are
+    A message is a dict, made on the logging thread. Its keys are
 
     - level: such as "ERROR";
-    - message: the text with its arguments, or what the formatter makes of the record, if the handler has one;
-    - name: of the logger;
+    - message: the text with its arguments, or the formatter's text, if the handler has a formatter;
+    - name: the logger's name;
     - time: a datetime;
-    - process: the number of the process;
+    - process: the process id;
     - exception, stack: tracebacks as text, if there are any;
-    - extra: a dict of what was given as extra=, if something was; what cannot be packed is there as its repr();
-    - dropped: how many records before it were not published, if any.
+    - extra: a dict of the extra= values, if there are any; a value that cannot be packed is replaced by its repr();
+    - dropped: the number of records dropped before this one, if any.
 
-    It never raises, and never waits for a reader. A record that cannot be published is dropped: `dropped` counts, the next message
-    tells, and one warning on the logger "libbus" says why, unless the bus is closed. Records that would run in a circle are
-    dropped too: what a callback logs that itself gets log/..., and what is logged while a record is published.
+    The handler never raises and never waits for a reader. A record that cannot be published is dropped: `dropped` counts it, the
+    next message has the count, and one warning on the logger "libbus" gives the reason, unless the bus is closed. Records that
+    would cause a loop are dropped too: those of a callback that gets log/..., and those made while a record is published.
 
     Args:
         bus: A libbus.Bus, a libbus.flask.Bus, or the name of a bus, which the handler then opens and closes.
@@ -89,13 +89,15 @@ class Handler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """How many records were not published."""
+        """The number of records that were not published."""
         return self._dropped
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Without the lock of logging.Handler, so that no thread waits for another."""
+        """Does not take the lock of logging.Handler, so no thread waits for another."""
         passed: Any = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # from Python 3.12 on a filter may replace it
+        if isinstance(
+            passed, logging.LogRecord
+        ):  # a filter may replace the record, from Python 3.12 on
             record = passed
         if passed:
             self.emit(record)
@@ -116,7 +118,7 @@ class Handler(logging.Handler):
             else:
                 self._publish(topic, self._payload(record))
                 self._warned = False
-        except Exception as error:  # noqa: BLE001 - a program goes on when its log does not
+        except Exception as error:  # noqa: BLE001 - the program must not fail because of its log
             self._drop()
             failed = error
         finally:
@@ -126,7 +128,7 @@ class Handler(logging.Handler):
             self._warn(failed)
 
     def close(self) -> None:
-        """Closes the bus, if the handler has opened it."""
+        """Closes the bus if the handler opened it."""
         super().close()
         if self._own is not None:
             self._own.close()
@@ -158,7 +160,7 @@ class Handler(logging.Handler):
         try:
             return self.format(record) if self.formatter else record.getMessage()
         except Exception as error:  # noqa: BLE001 - the arguments do not fit, or raise when they are formatted
-            about = f"{type(error).__name__} where its text is made"
+            about = f"{type(error).__name__} while its text was formatted"
             return f"{_packable(record.msg)} with {_packable(record.args)!r}: {about}"
 
     def _publish(self, topic: str, payload: dict[str, Any]) -> None:
@@ -170,13 +172,13 @@ class Handler(logging.Handler):
         except (
             TypeError,
             ValueError,
-        ):  # too large, or half a surrogate pair, which names of files may bring
+        ):  # too large, or half a surrogate pair, as in some file names
             self.bus.publish(topic, _shortened(payload))
         if before:
             self._told += before
 
     def _warn(self, error: Exception) -> None:
-        """To the other handlers; if there are none, as logging does it for a program without handlers."""
+        """Logs to the other handlers; without any, to logging's last resort."""
         text = "log records are dropped: %s: %s"
         args = (type(error).__name__, error)
         record = log.makeRecord(log.name, logging.WARNING, __file__, 0, text, args, None)
@@ -191,16 +193,16 @@ class Handler(logging.Handler):
             logging.lastResort.handle(record)
 
     def _drop(self) -> None:
-        self.acquire()  # of logging, which mends it after a fork
+        self.acquire()  # a lock of logging, which logging renews after a fork
         self._dropped += 1
         self.release()
 
-    # --- circles --------------------------------------------------------------------------------------------
+    # --- loops ----------------------------------------------------------------------------------------------
 
     def _is_circle(self, topic: str, record: logging.LogRecord) -> bool:
-        """Whether the message of this record would reach the callback that logs it.
+        """Returns whether the record's message would reach the callback that logs it.
 
-        A callback runs here if its code is on the stack of this thread; libbus itself logs in the name of any callback.
+        A callback runs here if its code is on this thread's stack. A record of libbus itself counts as one of any callback.
         """
         bus = self.bus if isinstance(self.bus, libbus.Bus) else self.bus.bus
         receivers = [
@@ -236,13 +238,13 @@ def _code(function: Any) -> CodeType | None:
 
 
 def _packable(value: Any) -> Any:
-    """The value, or its repr() where it cannot be packed."""
+    """Returns the value, or its repr() if it cannot be packed."""
     with contextlib.suppress(Exception):
         libbus.packb(value)
         return value
     try:
         return repr(value)
-    except Exception as error:  # noqa: BLE001 - of a stranger's class
+    except Exception as error:  # noqa: BLE001 - any class may fail here
         return f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
 
 

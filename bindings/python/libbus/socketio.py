@@ -7,11 +7,11 @@
     app = Flask(__name__)
     socketio = SocketIO(app, client_manager=Manager("home"))
 
-Each worker opens the bus at its first client or emit, so `gunicorn --preload` works. A program without clients emits by
+Each worker opens the bus at its first client or emit, so `gunicorn --preload` works. A program without clients emits with
 
     Manager("home", write_only=True).emit("tick", {"n": 1})
 
-Processes talk on the topic socketio/CHANNEL. A message there is a packed value and is never unpickled.
+The processes use the topic socketio/CHANNEL. Its messages are packed values and are never unpickled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["AsyncManager", "Manager"]
 OLDEST = (5, 16, 1)
 
 RETRY_S = 2.0  # between attempts to open a bus that cannot be opened
-DROPPED = "an emit of this process failed, so it opens the bus anew"
+DROPPED = "an emit of this process failed, so it reopens the bus"
 TELL_S = 1.0  # between log records of losses
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 TURN = 64  # messages of a burst before other greenlets get a turn
@@ -52,7 +52,7 @@ CLOSED, NOT_SUPPORTED = (
 if TYPE_CHECKING:
 
     class PubSubBase:
-        """What python-socketio, which has no types, defines."""
+        """The interface of python-socketio, which has no type hints."""
 
         server: Any
         logger: Any
@@ -131,11 +131,11 @@ else:
 
 
 class _Ended(BaseException):
-    """The bus is closed. Ends the listener past python-socketio's handlers, which would log it as a failure."""
+    """The bus is closed. Ends the listener without python-socketio's handlers, which would log a failure."""
 
 
 class _OnBus(PubSubBase):
-    """What both managers share: the bus of this process, and messages on it."""
+    """The base of both managers: the bus of this process, and its messages."""
 
     name: str = "libbus"
 
@@ -170,15 +170,15 @@ class _OnBus(PubSubBase):
     def _check(self, name: str) -> None:
         """Reports mistakes here rather than at the first emit."""
         if not isinstance(name, str):
-            raise TypeError(f"name is the name of a bus, a str, not {type(name).__name__}")
+            raise TypeError(f"name must be the name of a bus, a str, not {type(name).__name__}")
         if not NAME.fullmatch(name):
-            libbus.Bus(name).close()  # raises what is wrong with it
+            libbus.Bus(name).close()  # raises if the channel is malformed
         libbus.filter_check(self._topic)
         if "+" in self._topic or "#" in self._topic:
-            raise ValueError(f"channel={self.channel!r}: a channel has no + or #")
+            raise ValueError(f"channel={self.channel!r}: choose a channel without + and #")
 
     def _forget(self) -> None:
-        """As in a new process. A forked child neither owns the parent's bus nor is the same host to python-socketio."""
+        """Sets up a new process. A forked child does not own the parent's bus, and python-socketio needs a new host id for it."""
         self._bus: libbus.Bus | None = None
         self._messages: libbus.Subscription[Any] | None = None
         self._opening, self._starting = threading.Lock(), threading.Lock()
@@ -188,7 +188,7 @@ class _OnBus(PubSubBase):
 
     @property
     def lost(self) -> int:
-        """How many messages of the bus, of any topic, were overwritten before this process read them."""
+        """The number of the bus's messages, of any topic, overwritten before this process read them."""
         return self._lost
 
     def set_server(self, server: Any) -> None:
@@ -205,24 +205,24 @@ class _OnBus(PubSubBase):
 
     def initialize(self) -> None:
         """python-socketio calls it in each process, before its first client is connected."""
-        with self._starting:  # to the end, so that a second client waits
+        with self._starting:  # held to the end, so that a second client waits
             if self._started:
                 return
             if not self.write_only:
-                # Here rather than in the listener, so that the first client misses nothing. The listener tries again.
+                # Here, not in the listener: the first client must miss nothing. The listener tries again.
                 with contextlib.suppress(libbus.BusError):
                     self._subscribed()
             super().initialize()
             self._started = True
 
     def _generate_ack_id(self, sid: str, callback: Callable[..., Any]) -> int:
-        """For each callback. A process without clients listens from here on, since the answer comes from another one."""
+        """Called for each callback. A process without clients listens from here on: another process sends the answer."""
         if self.server is not None:
             self.initialize()
         return super()._generate_ack_id(sid, callback)
 
     def close(self) -> None:
-        """Leaves the bus. A later emit raises ClosedError. Without close() the end of the process does it.
+        """Leaves the bus. A later emit raises ClosedError. The end of the process closes it too.
 
         Threads: any. Blocks: never.
         """
@@ -247,7 +247,7 @@ class _OnBus(PubSubBase):
             return self._bus
 
     def _subscribed(self) -> libbus.Subscription[Any]:
-        """One for all threads: what a second one took would be missing from the first."""
+        """Opens one subscription for all threads: a second one would take messages away from the first."""
         bus = self._opened()
         try:
             with self._opening:
@@ -261,23 +261,23 @@ class _OnBus(PubSubBase):
             raise
 
     def _end_if_closed(self) -> None:
-        """After the end of a subscription: of the bus too, or only of one that was dropped."""
+        """Called after the end of a subscription: the bus has ended too, or only the subscription was dropped."""
         bus = self._bus
         if self._closed or (bus is not None and bus.closed):
             raise _Ended
 
     def _failed(self, error: libbus.BusError, messages: libbus.Subscription[Any] | None) -> None:
-        """The next attempt opens the bus anew: its log is damaged, or there was no room for it."""
+        """Lets the next attempt reopen the bus: its log is damaged, or there was no room for it."""
         if messages is not None:
             self._drop(messages.bus)
         self._miss(str(error))
 
     def _miss(self, reason: str) -> None:
-        """Once for each failure, however many attempts fail after it."""
+        """Logs a failure once, even if later attempts fail too."""
         if self._missing_since is None:
             self._missing_since = time.monotonic()
             self._get_logger().error(
-                "no Socket.IO events of other processes arrive here, next attempts each %g s: %s",
+                "this process gets no Socket.IO events of other processes, and tries again every %g s: %s",
                 RETRY_S,
                 reason,
             )
@@ -286,13 +286,13 @@ class _OnBus(PubSubBase):
         began, self._missing_since = self._missing_since, None
         if began is not None:
             self._get_logger().error(
-                "Socket.IO events of other processes arrive here again; those of %.1f s before were missed: let clients of this"
-                " process load again what they show",
+                "Socket.IO events of other processes arrive here again; those of %.1f s were missed: let clients of this"
+                " process reload their data",
                 time.monotonic() - began,
             )
 
     def _drop(self, failed: libbus.Bus) -> None:
-        """Another thread may have opened the next one: that one stays."""
+        """Closes this bus only: another thread may have opened the next one."""
         with self._opening:
             if self._bus is failed:
                 self._bus = self._messages = None
@@ -302,7 +302,7 @@ class _OnBus(PubSubBase):
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            text = self.json.dumps(message)  # what no client could get, the caller learns now
+            text = self.json.dumps(message)  # the caller learns now that no client could get it
         except TypeError as error:
             raise TypeError(
                 f"{message.get('event', message['method'])!r} cannot be sent to other processes: {error}; convert it first,"
@@ -322,11 +322,11 @@ class _OnBus(PubSubBase):
             OverflowError,
             TypeError,
             ValueError,
-        ):  # more elements, levels or digits than a packed value has
+        ):  # more elements, levels or digits than a packed value may have
             bus.publish_raw(self._topic, text, encoding="json")
 
     def _read(self, msg: libbus.Message) -> dict[str, Any] | None:
-        """None: not a message of a manager."""
+        """Reads a message of a manager; None: it is not one."""
         if msg.lost:
             self._lost += msg.lost
             self._untold += msg.lost
@@ -334,7 +334,7 @@ class _OnBus(PubSubBase):
             self._tell_at = now + TELL_S
             untold, self._untold = self._untold, 0
             self._get_logger().error(
-                "%d messages of bus %r, Socket.IO events perhaps among them, were overwritten before this process read them:"
+                "%d messages of bus %r, possibly Socket.IO events, were overwritten before this process read them:"
                 " emit less at once, or open the bus with a larger log_bytes",
                 untold,
                 self.bus_name,
@@ -347,32 +347,32 @@ class _OnBus(PubSubBase):
 
 
 class Manager(_OnBus, PubSubManager):
-    """The client manager of a socketio.Server, or of Flask-SocketIO, whose processes share a bus with a name.
+    """The client manager of a socketio.Server, or of Flask-SocketIO, whose processes share a named bus.
 
-    Servers, write-only managers and programs with the same bus and channel belong together. Room and client functions of the
-    server, callbacks and call() work from every process.
+    Servers and write-only managers with the same bus and channel exchange events. Room and client functions of the server,
+    callbacks and call() work from every process.
 
     Args:
         name: The name of the bus.
-        channel: Servers on one bus with different channels do not hear each other.
-        write_only: Only emits: for a program that is no server.
+        channel: Servers on one bus with different channels get no events of each other.
+        write_only: Only emits: for a program that is not a server.
         logger: As in python-socketio. None: the server's.
-        json: As in python-socketio: what write_only encodes with. A server uses its own.
+        json: As in python-socketio: the encoder of a write-only manager. A server uses its own.
         directory: As in libbus.Bus.
-        log_bytes: As in libbus.Bus. The largest message has a sixteenth of it.
+        log_bytes: As in libbus.Bus. A message takes at most a sixteenth of it.
         max_payload: As in libbus.Bus.
 
     Raises:
-        ValueError: The name is not one of a bus, or the channel not a part of a topic.
+        ValueError: The name is not a valid name of a bus, or the channel not a valid part of a topic.
 
-    emit() and the other methods are those of python-socketio's managers. emit() raises TypeError for what JSON cannot hold,
-    TooBigError for what the bus has no room for, and TransportError if the bus cannot be opened; clients of this process have the
-    event then. Emits of one thread reach each client in their order.
+    emit() and the other methods are those of python-socketio's managers. emit() raises TypeError for a value that JSON cannot hold,
+    TooBigError for one that is too large for the bus, and TransportError if the bus cannot be opened; in these cases clients of this
+    process still get the event. Emits of one thread reach each client in order.
 
     Threads: any. Blocks: never for a reader; the first emit as libbus.Bus() does.
     """
 
-    # For the second client python-socketio does not call initialize(). The first is still in it, perhaps, on another thread.
+    # python-socketio does not call initialize() for the second client. The first may still be in it, on another thread.
     def pre_connect(self, eio_sid: str, namespace: str) -> str:
         self.initialize()
         return super().pre_connect(eio_sid, namespace)
@@ -453,7 +453,7 @@ _managers: weakref.WeakSet[_OnBus] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a forked child."""
+    """Runs in a forked child."""
     for manager in list(_managers):
         manager._forget()
 

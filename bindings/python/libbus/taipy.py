@@ -1,4 +1,4 @@
-"""Taipy: variables of every session that follow topics, and topics that follow a variable.
+"""Taipy: variables of every session follow topics, and topics follow a variable.
 
 from taipy.gui import Gui
 from libbus.taipy import BusGui
@@ -27,7 +27,7 @@ try:
     from taipy.gui import Gui  # type: ignore[import-not-found]
     from taipy.gui.extension import ElementLibrary  # type: ignore[import-not-found]
 
-    # Below: without Taipy the error names Taipy.
+    # Imported below, so that without Taipy the error names Taipy.
     from flask import after_this_request  # isort: skip
 except ModuleNotFoundError as _error:
     if _error.name is None or _error.name.partition(".")[0] != "taipy":
@@ -55,21 +55,21 @@ LINKS = "_libbus_links"
 class BusGui(Closing):
     """Links a bus and a Taipy Gui. Make it and call its methods before gui.run().
 
-    Between two updates only the newest values count: a session gets at most hz updates a second, each of them one message, however
-    many messages and topics there are. Updates go slower where they would take more than 30 % of the time, and no session means no
-    update. A session that begins later has the present values when its on_init is called.
+    A session gets at most hz updates a second, with the newest values only; each update is one message, for any number of bus
+    messages and topics. Updates slow down if they would take more than 30 % of the time, and stop without sessions. A new session
+    has the present values when its on_init is called.
 
-    It ends with close(), with the bus, and with gui.stop(); gui.run() begins it again after gui.stop(). Errors are logged under
+    The link ends with close(), with the bus, and with gui.stop(); gui.run() restarts it after gui.stop(). Errors are logged under
     "libbus.taipy" with their topic.
 
     Args:
-        bus: The bus. With a name, so that senders in other processes may start and restart in any order.
+        bus: The bus. Use a named one, so that senders in other processes may start and restart in any order.
         gui: The Gui.
         hz: Updates per second and session, above 0 and at most 100.
 
     Raises:
         ValueError: hz is out of its range.
-        RuntimeError: This version of Taipy lacks what libbus uses of it.
+        RuntimeError: This version of Taipy lacks a method that libbus uses.
 
     Threads: any. Blocks: never.
     """
@@ -77,11 +77,11 @@ class BusGui(Closing):
     def __init__(self, bus: libbus.Bus, gui: Gui, *, hz: float = 10) -> None:
         self._framework = _Taipy(gui)
         self._sessions = Sessions(bus, self._framework, hz, _log)
-        # The ticker of a process and of a run of the Gui; each has its own.
+        # The ticker of this process and this run of the Gui.
         self._run = 0
         self._ticking: tuple[int, int] | None = None
         self._framework.on_change(weakref.WeakMethod(self._changed))
-        # The Gui keeps it: a program need not.
+        # The Gui keeps a reference, so the program need not.
         gui.__dict__.setdefault(LINKS, []).append(self)
         _register()
 
@@ -97,11 +97,11 @@ class BusGui(Closing):
 
     @property
     def closed(self) -> bool:
-        """True after close() of it or of the bus."""
+        """True after close() of the link or the bus."""
         return self._sessions.closed or self.bus.closed
 
     def close(self) -> None:
-        """Ends updates and subscriptions. Variables stay as they are.
+        """Ends updates and subscriptions. Variables keep their values.
 
         Threads: any; also callbacks and finalizers. Blocks: never.
         """
@@ -122,17 +122,17 @@ class BusGui(Closing):
         start: Start | None = None,
         max_bytes: int = 0,
     ) -> None:
-        """A variable shows the newest value of a topic.
+        """Makes a variable show the newest value of a topic.
 
-        With wildcards it is a table, one row for each topic: columns topic and value, or the keys of a dict that is the value. The
-        table is a pandas DataFrame, or a dict of lists where pandas is not installed. An array is a NumPy array.
+        With wildcards the variable is a table with one row for each topic: the columns are topic and value, or topic and the keys
+        of a dict value. The table is a pandas DataFrame, or a dict of lists without pandas. An array is a NumPy array.
 
         Args:
             topic_filter: As in bus.subscribe().
-            var: A variable that is defined where the Gui was made.
-            field: The value is a dict, and this key of it is shown.
-            convert: Is called with the value, or with a dict of topic and value where the filter has wildcards, and returns what
-                the variable becomes.
+            var: A variable defined in the scope where the Gui was made.
+            field: For a dict value: the key to show.
+            convert: Called with the value, or with a dict of topic and value if the filter has wildcards. Returns the new value of
+                the variable.
             start: As in bus.subscribe().
             max_bytes: As in bus.subscribe().
 
@@ -155,18 +155,18 @@ class BusGui(Closing):
         start: Start | None = None,
         max_bytes: int = 0,
     ) -> None:
-        """A variable shows the last values of a topic, for a chart: a table with columns time and value, or time and the keys of a
-        dict that is the value. With wildcards it has the column topic besides.
+        """Makes a variable show the last values of a topic, for a chart: a table with the columns time and value, or time and the
+        keys of a dict value. With wildcards it also has the column topic.
 
-        The table is a pandas DataFrame, or a dict of lists where pandas is not installed. time is when the message was published,
-        in UTC, or when it arrived where that is not known.
+        The table is a pandas DataFrame, or a dict of lists without pandas. time is the time of publication, in UTC, or of arrival
+        if that is unknown.
 
         Args:
             topic_filter: As in bus.subscribe().
-            var: A variable that is defined where the Gui was made.
-            maxlen: Rows; the oldest make room.
-            field: The value is a dict, and this key of it is shown.
-            start: As in bus.subscribe(). None: on a named bus libbus.last(maxlen), so that a chart is full at once.
+            var: A variable defined in the scope where the Gui was made.
+            maxlen: Limit of rows; the oldest are removed.
+            field: For a dict value: the key to show.
+            start: As in bus.subscribe(). None: on a named bus libbus.last(maxlen), which fills a chart at once.
             max_bytes: As in bus.subscribe().
 
         Raises:
@@ -177,7 +177,7 @@ class BusGui(Closing):
         Threads: any. Blocks: never.
         """
         if not 1 <= maxlen <= 10_000:
-            raise ValueError(f"maxlen={maxlen!r}: rows, 1 to 10,000")
+            raise ValueError(f"maxlen={maxlen!r}: give a number of rows, 1 to 10,000")
         if start is None and self.bus.name is not None:
             start = libbus.last(maxlen)
         shown = Rows((topic_filter,), _name(var), self._sessions.log, field, maxlen)
@@ -191,15 +191,15 @@ class BusGui(Closing):
         maxlen: int = 100,
         max_bytes: int = 0,
     ) -> None:
-        """Calls function(state, msg) for each message and each session that is open, for instance to notify().
+        """Calls function(state, msg) for each message and each open session, for instance to notify().
 
-        Messages wait for the next update, and all calls for a session lie in it. A session does not get messages from before it
-        began; what it must know later, bind() shows.
+        Messages wait for the next update, which makes all calls for a session. A session gets no messages from before its start;
+        use bind() for values that it needs later.
 
         Args:
             topic_filter: As in bus.subscribe().
-            function: Is called with the session's state and the message. What it raises is logged.
-            maxlen: How many messages wait for an update; beyond that the oldest are dropped, which is logged.
+            function: Called with the session's state and the message. An exception is logged.
+            maxlen: Limit of messages that wait for an update; beyond it the oldest are dropped and the loss is logged.
             max_bytes: As in bus.subscribe().
 
         Raises:
@@ -210,9 +210,11 @@ class BusGui(Closing):
         Threads: any. Blocks: never. The function runs in Taipy's server, as other callbacks of Taipy do.
         """
         if not callable(function):
-            raise TypeError(f"function is called with a state and a message, not {function!r}")
+            raise TypeError(
+                f"function must be callable with a state and a message, not {function!r}"
+            )
         if maxlen < 1:
-            raise ValueError(f"maxlen={maxlen!r}: messages, at least 1")
+            raise ValueError(f"maxlen={maxlen!r}: give a number of messages, at least 1")
         events = Events((topic_filter,), function, maxlen, self._sessions.log)
         self._sessions.hear(events, max_bytes)
 
@@ -225,19 +227,19 @@ class BusGui(Closing):
         convert: Callable[[Any], Any] | None = None,
         empty: Any = None,
     ) -> None:
-        """A variable shows the newest value of a topic that depends on the session.
+        """Makes a variable show the newest value of a topic that depends on the session.
 
             link.per_client(lambda state: f"user/{state.user}/inbox" if state.user else None, "inbox")
 
-        choose(state) is called after the session's on_init, about once a second, and right before each value: no session gets a
-        value of a topic that it has left. The variable is empty until there is a value, and again when choose returns another filter.
+        choose(state) is called after the session's on_init, about once a second, and right before each value, so no session gets a
+        value of a topic that it has left. The variable is empty until a value arrives, and again when choose returns another filter.
 
         Args:
-            choose: Returns the filter of a session, or None: the session has none.
-            var: A variable that is defined where the Gui was made.
+            choose: Returns the filter of a session, or None for no filter.
+            var: A variable defined in the scope where the Gui was made.
             field: As in bind().
             convert: As in bind().
-            empty: What the variable is without a value.
+            empty: The variable's value while there is none.
 
         Raises:
             TypeError: choose is not callable.
@@ -245,7 +247,9 @@ class BusGui(Closing):
         Threads: any. Blocks: never. choose runs in Taipy's server, as other callbacks of Taipy do.
         """
         if not callable(choose):
-            raise TypeError(f"choose is called with a state and returns a filter, not {choose!r}")
+            raise TypeError(
+                f"choose must be callable with a state and return a filter, not {choose!r}"
+            )
         name, lines = _name(var), self._sessions.log
 
         def make(topic_filter: str) -> Shown:
@@ -265,22 +269,22 @@ class BusGui(Closing):
     ) -> None:
         """Publishes a variable when a session changes it: a slider, an input, or a callback that assigns it.
 
-        What bind() assigns is not published. Where bind() shows the same topic, all other sessions follow, and the session that
-        made the change keeps what it has, so a slider does not jump while it is moved. on_change functions are called as before.
+        Values that bind() assigns are not published. If bind() shows the same topic, all other sessions follow. The session that
+        made the change keeps its value, so a slider does not jump while it is moved. on_change functions are called as before.
 
         Args:
-            var: A variable that is defined where the Gui was made.
-            topic: The topic, or a function that is called with the state and returns it; None: nothing is published.
-            retain: As in bus.publish(), so that a receiver that starts later gets the value.
-            convert: Is called with the value, and returns what is published.
+            var: A variable defined in the scope where the Gui was made.
+            topic: The topic, or a function that is called with the state and returns the topic, or None to publish nothing.
+            retain: As in bus.publish(): a late joiner gets the value.
+            convert: Called with the value. Returns the value to publish.
 
         Raises:
-            ValueError: The variable has a topic already.
+            ValueError: The variable already has a topic.
 
         Threads: any. Blocks: never.
         """
         if _name(var) in self._sessions.outs:
-            raise ValueError(f"{var} is published already: a variable has one topic")
+            raise ValueError(f"{var} is already published: a variable has one topic")
         if isinstance(topic, str):
             self.bus.publisher(topic)  # raises TopicError now, not at the first change
         self._sessions.outs[var] = Out(topic, retain, convert)
@@ -291,7 +295,7 @@ class BusGui(Closing):
     # --- the Gui's life ---------------------------------------------------------------------------------------
 
     def _begin_run(self) -> None:
-        """gui.run() has been called. The server runs soon, perhaps on another thread: its first session starts the ticker."""
+        """Called by gui.run(). The server starts soon, possibly on another thread; its first session starts the ticker."""
         self._run += 1
         self._ticking = None
         shown, own = self._sessions.shown, self._sessions.per_session
@@ -301,7 +305,7 @@ class BusGui(Closing):
                 _log.error("%s", _missing(var))
 
     def _begin_session(self, state: Any) -> None:
-        """On the server's thread, or in its hub, before the session's on_init."""
+        """Runs on the server's thread, or in its hub, before the session's on_init."""
         if self.closed:
             return
         name = self._framework.name_of_current()
@@ -335,20 +339,20 @@ def _tick(find: weakref.ref[BusGui], here: tuple[int, int]) -> None:
 def _name(var: str) -> str:
     if not isinstance(var, str) or not var.isidentifier():
         raise ValueError(
-            f"var={var!r}: the name of a variable that is defined where the Gui was made"
+            f"var={var!r}: give the name of a variable defined in the scope where the Gui was made"
         )
     return var
 
 
 def _missing(var: str) -> str:
-    return f"there is no variable {var} where the Gui was made: define it there, as in {var} = None"
+    return f"there is no variable {var} in the scope where the Gui was made: define it there, like {var} = None"
 
 
 # --- Taipy ------------------------------------------------------------------------------------------------
 
 
 class _Taipy:
-    """All that is used of Taipy and Flask-SocketIO. What is private there is pinned by the tests of ./dev taipy."""
+    """Everything that libbus uses of Taipy and Flask-SocketIO. The tests of ./dev taipy pin their private parts."""
 
     USED = ("_bind_var", "_bindings", "_call_on_change", "_get_client_id", "_get_real_var_name")
 
@@ -356,13 +360,13 @@ class _Taipy:
         lacks = [name for name in self.USED if not hasattr(gui, name)]
         if lacks:
             raise RuntimeError(
-                f"libbus.taipy does not know this version of Taipy, whose Gui lacks {', '.join(lacks)}: "
+                f"libbus.taipy does not support this version of Taipy, whose Gui lacks {', '.join(lacks)}: "
                 "pip install 'libbus[taipy]'"
             )
         self.gui = gui
 
     def live(self) -> Mapping[str, frozenset[str]]:
-        """Taipy remembers sessions and connections for ever; Socket.IO knows which connections there are."""
+        """Asks Socket.IO for the open connections: Taipy remembers sessions and connections for ever."""
         remembered: dict[str, set[str]] = getattr(self.gui, "_Gui__client_id_2_sid", {})
         try:
             manager = self._socketio().server.manager
@@ -379,13 +383,13 @@ class _Taipy:
 
     def update(self, session: str, change: Callable[[Any], None]) -> None:
         def grouped(state: Any) -> None:
-            with state:  # what is sent inside is one message
+            with state:  # all that is sent inside becomes one message
                 change(state)
 
         self.gui.invoke_callback(session, grouped)
 
     def assign(self, state: Any, var: str, value: Any) -> None:
-        # setattr(state, ...) looks for its caller's module on the stack, at the cost of milliseconds.
+        # setattr(state, ...) searches the stack for its caller's module, which takes milliseconds.
         bindings = self.gui._bindings()
         if not self.has(var):
             raise NameError(_missing(var))
@@ -395,7 +399,7 @@ class _Taipy:
         return var in self.gui._get_default_locals_bind()
 
     def on_change(self, find: weakref.WeakMethod[Callable[..., None]]) -> None:
-        """Sees all changes: gui.on_change is not called for controls and pages that have an on_change of their own."""
+        """Sees all changes: gui.on_change is not called for controls and pages with another on_change."""
         gui = weakref.ref(self.gui)
         original = self.gui._call_on_change
 
@@ -414,7 +418,7 @@ class _Taipy:
         return str(self.gui._get_client_id())
 
     def after_on_init(self, function: Callable[[], None]) -> None:
-        """In on_user_init(): Taipy calls on_init later in the same request."""
+        """Called in on_user_init(): Taipy calls on_init later in the same request."""
 
         @after_this_request
         def call(response: Any) -> Any:
@@ -422,12 +426,12 @@ class _Taipy:
             return response
 
     def is_running(self) -> bool:
-        """Whether the thread of run_in_thread=True is there. Any other server ends with its process."""
+        """Returns whether the thread of run_in_thread=True runs. Any other server ends with its process."""
         thread = getattr(getattr(self.gui, "_server", None), "_thread", None)
         return thread is None or bool(thread.is_alive())
 
     def start(self, function: Callable[..., None], *arguments: Any) -> None:
-        """In a thread, or in a greenlet of the server's hub: with gevent, what another thread sends waits for the hub's next turn."""
+        """Runs it in a thread, or in a greenlet of the server's hub: with gevent, messages of other threads wait for the hub's next turn."""
         self._socketio().start_background_task(function, *arguments)
 
     def sleep(self, seconds: float) -> None:
@@ -438,7 +442,7 @@ class _Taipy:
 
 
 class _Library(ElementLibrary):  # type: ignore[misc]
-    """The door that Taipy opens to libraries: on_user_init() is called for each session, before the program's on_init."""
+    """Taipy's interface for libraries: it calls on_user_init() for each session, before the program's on_init."""
 
     def get_name(self) -> str:
         return "libbus"
@@ -455,7 +459,7 @@ class _Library(ElementLibrary):  # type: ignore[misc]
             try:
                 link._begin_session(state)
             except Exception:  # noqa: BLE001
-                _log.exception("a session began without its values")
+                _log.exception("a session started without its values")
 
 
 _registered: list[_Library] = []

@@ -1,13 +1,13 @@
-"""For tests of programs that use libbus: a bus that knows what its callbacks raised, and a recorder of messages.
+"""For tests of programs that use libbus: a bus that collects exceptions of its callbacks, and a recorder of messages.
 
     import libbus.testing
 
-    def test_the_door_is_told(bus):                         # a fixture of libbus's pytest plugin
+    def test_open_door_publishes(bus):                      # a fixture of libbus's pytest plugin
         recorder = libbus.testing.record(bus, "home/#")
         open_the_door(bus)
         assert recorder.items() == [("home/door", "open")]
 
-With pytest the fixtures bus, named_bus and open_bus are there (_libbus_pytestplugin.py). Nothing here needs pytest.
+pytest finds the fixtures bus, named_bus and open_bus by itself (_libbus_pytestplugin.py). Nothing here needs pytest.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Bus", "Failure", "Messages", "Recorder", "record"]
 
-# What a recorder of a private bus holds unread. Its memory is taken as messages come.
+# The unread messages that a recorder of a private bus holds. It allocates memory as messages arrive.
 ROOM_BYTES = 64 << 20
 
-# What a failure shows of the messages that came, and of the value of each.
+# A failure shows at most this many messages, and this many characters of each value.
 SHOWN, SHOWN_CHARACTERS = 20, 200
 
 
@@ -51,12 +51,11 @@ class Failure(NamedTuple):
 
 
 class Bus(libbus.Bus):
-    """A libbus.Bus with the failures of its callbacks, also of async ones and of those with workers."""
+    """A libbus.Bus that collects the failures of its callbacks, also of async ones and of those with workers."""
 
     failures: list[Failure]
-    """What callbacks raised. The fixtures fail a test that leaves some in it; one that expects an exception takes it out:
-    `bus.failures.pop()`, after `bus.flush()`. What a function of serve() raises is not in it: the caller of request()
-    gets that."""
+    """The exceptions of callbacks. The fixtures fail a test that leaves any in the list. A test that expects one removes it:
+    `bus.failures.pop()`, after `bus.flush()`. An exception of a serve() function is not in the list: request() raises it."""
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
         super().__init__(name, **options)
@@ -66,21 +65,21 @@ class Bus(libbus.Bus):
 
     @property
     def directory(self) -> Any:
-        """Where the log of a bus with a name lies: another process joins by libbus.Bus(name, directory=...)."""
+        """The directory of a named bus's log: another process joins with libbus.Bus(name, directory=...)."""
         return self._arguments["directory"]
 
     def close(self, timeout: float | None = 1.0) -> int:
-        """As of libbus.Bus. Recorders keep what they have recorded."""
+        """As libbus.Bus.close(). Recorders keep their messages."""
         with contextlib.suppress(libbus.BusError):
             if not self.closed and self._recorders:
                 self._end_jobs()
-                self.flush(timeout)  # what callbacks publish is recorded too
+                self.flush(timeout)  # records the messages of callbacks too
         for recorder in list(self._recorders):
             recorder._take()
         return super().close(timeout)
 
     def _take_failures(self, timeout: float) -> str:
-        """The text of the failures so far. Waits some seconds for callbacks first. "": there are no failures."""
+        """Waits some seconds for callbacks, then returns the text of the failures so far. "": there are none."""
         with contextlib.suppress(libbus.BusError):
             if not self.closed:
                 self.flush(timeout)
@@ -97,10 +96,11 @@ class Messages(list[libbus.Message]):
 
 
 class Recorder:
-    """The messages of some filters since record(), in their order. On a private bus a message is here when publish() returns.
+    """The messages of some filters since record(), in order. On a private bus a message is recorded when publish() returns.
 
-    Several threads may publish; one reads. Ends with close() or its with block, and can be read afterwards. AssertionError:
-    messages were lost, since too many came between two looks, or a bus that is no libbus.testing.Bus was closed before one.
+    Several threads may publish; one reads. The recorder ends with close() or its with block, and can be read afterwards.
+    AssertionError: messages were lost, because too many arrived between two reads, or because a bus that is not a
+    libbus.testing.Bus was closed before a read.
     """
 
     def __init__(self, subscription: libbus.Subscription[Any]) -> None:
@@ -110,16 +110,16 @@ class Recorder:
 
     @property
     def messages(self) -> Messages:
-        """All of them, as libbus.Message."""
+        """All recorded messages, as libbus.Message."""
         self._take()
         if self._lost:
             raise AssertionError(
-                f"{self!r} has lost {self._lost} messages: read it in between, or record fewer topics"
+                f"{self!r} has lost {self._lost} messages: read it more often, or record fewer topics"
             )
-        with contextlib.suppress(libbus.ClosedError):  # by close(), which has taken all
+        with contextlib.suppress(libbus.ClosedError):  # closed by close(), which took all messages
             if unread := self._subscription.stats()["lost_by"]["closed"]:
                 raise AssertionError(
-                    f"{self!r} had {unread} more when its bus was closed: read or close it before"
+                    f"{self!r} had unread messages ({unread}) when its bus was closed: read or close it before the bus"
                 )
         return Messages(self._messages)
 
@@ -140,11 +140,11 @@ class Recorder:
         """Waits until it has recorded this many messages in all, and returns them. In a running event loop await it.
 
         Args:
-            count: Messages, those from before included.
-            timeout: Seconds.
+            count: The number of messages since record().
+            timeout: Seconds to wait.
 
         Raises:
-            AssertionError: It had fewer after that time. The text shows them.
+            AssertionError: It had fewer messages after that time. The text shows them.
 
         Blocks: up to timeout.
         """
@@ -172,7 +172,7 @@ class Recorder:
         return got
 
     def clear(self) -> None:
-        """Forgets the messages so far."""
+        """Discards the messages so far."""
         self._take()
         self._messages.clear()
         self._lost = 0
@@ -213,7 +213,7 @@ class Recorder:
         when = f"in {timeout:g} s"
         if isinstance(error, (libbus.ClosedError, StopAsyncIteration)):
             when = "before the recording or its bus was closed"
-        came = f"{len(got)} came:" if got else "none came"
+        came = f"{len(got)} arrived:" if got else "none arrived"
         lines = [f"{count} message{'s' * (count != 1)} on {filters} expected {when}, {came}"]
         lines += [f"  {msg.topic}  {_shown(msg)}" for msg in got[:SHOWN]]
         if len(got) > SHOWN:
@@ -222,10 +222,10 @@ class Recorder:
 
 
 def record(bus: libbus.Bus | FlaskBus, *filters: str) -> Recorder:
-    """Records the messages of the filters, or without one all, from now on; kept values are the first.
+    """Records the messages of the filters from now on, or all messages without a filter; kept values are the first.
 
     Args:
-        bus: A libbus.Bus, or a libbus.flask.Bus where its app is at hand.
+        bus: A libbus.Bus, or a libbus.flask.Bus in an app context.
         filters: As in libbus.Bus.subscribe().
 
     Threads: any. Blocks: never.

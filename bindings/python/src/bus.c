@@ -14,11 +14,11 @@ struct bus_object {
 	struct gate gate;
 	struct bus *bus;
 	bool named;
-	uint64_t epoch; /* also for whoever noted a position and has closed the bus */
-	_Atomic(struct bus_packer *) packer; /* one to spare; whoever takes it has it alone */
+	uint64_t epoch; /* stays readable after close(): a saved position needs it */
+	_Atomic(struct bus_packer *) packer; /* one spare packer; a call that takes it owns it */
 };
 
-/* How long Ctrl-C may wait in a flush. */
+/* The longest delay of Ctrl-C in a flush. */
 #define SLICE_MS 50
 
 bool
@@ -110,7 +110,7 @@ send(struct bus_object *self, PyObject *topic, const struct bus_msg *msg)
 	Py_RETURN_NONE;
 }
 
-/* Seconds a message may live, or None: as long as it likes. 0 or -1. */
+/* Converts ttl=, in seconds, or None for no limit. 0, or -1 with an exception. */
 static int
 life_of(PyObject *seconds, struct bus_msg *msg)
 {
@@ -123,7 +123,8 @@ life_of(PyObject *seconds, struct bus_msg *msg)
 		return -1;
 	if (!(ms >= 1 && ms <= UINT32_MAX)) {
 		PyErr_Format(PyExc_ValueError,
-		    "ttl=%R: seconds, above 0 and below 50 days, or None for no limit", seconds);
+		    "ttl=%R: give seconds above 0 and below 50 days, or None for no limit",
+		    seconds);
 		return -1;
 	}
 	msg->ttl_ms = (uint32_t)ms;
@@ -134,19 +135,19 @@ PyDoc_STRVAR(bus_publish_doc,
     "publish($self, topic, value, *, retain=False, ttl=None, headers=None)\n--\n\n"
     "Publishes a value to every subscription whose filter matches the topic.\n"
     "\n"
-    "A topic without a subscription is fine: the value goes nowhere. A full mailbox drops by its own policy and counts it.\n"
+    "A value without a subscription is discarded without an error. A full mailbox drops by its own policy and counts the loss.\n"
     "\n"
     "Args:\n"
     "    topic: Levels joined by /, such as room/kitchen/lamp; 1 to 1,024 bytes of UTF-8 and 32 levels at most, no wildcards.\n"
-    "    value: None, a bool, number, text, bytes, date, list, dict, dataclass, array and so on (docs/payloads.md); a\n"
-    "        Message with an array is sent on as it is.\n"
+    "    value: None, a bool, number, text, bytes, date, list, dict, dataclass, array and more (docs/payloads.md); a\n"
+    "        Message with an array is forwarded as it is.\n"
     "    retain: Keep it as the topic's last value, for get() and for later subscriptions.\n"
-    "    ttl: Seconds after which it is delivered no more, neither live nor as a kept value. None: no limit.\n"
-    "    headers: A dict that travels with the value.\n"
+    "    ttl: Seconds until it expires; an expired message is not delivered, kept values included. None: no limit.\n"
+    "    headers: A dict to send with the value.\n"
     "\n"
     "Raises:\n"
-    "    TypeError: The value, or an element of it, cannot be published; the text has its path.\n"
-    "    ValueError: It is too deep, too large or malformed.\n"
+    "    TypeError: The value, or an element of it, cannot be published; the text names its path.\n"
+    "    ValueError: The value is too deep, too large or malformed.\n"
     "    OverflowError: An int has more than 64 bits.\n"
     "    TopicError: The topic is malformed.\n"
     "    TooBigError: The payload is larger than max_payload, or than 1/16 of the log of a named bus.\n"
@@ -154,8 +155,8 @@ PyDoc_STRVAR(bus_publish_doc,
     "    LimitError: There is no room for another topic or, with retain, for another value.\n"
     "    ClosedError: The bus is closed.\n"
     "\n"
-    "Threads: any; also callbacks, signal handlers and finalizers. Blocks: never for a reader; on a named bus it may wait\n"
-    "0.1 s for a process that was stopped while it published.");
+    "Threads: any; also callbacks, signal handlers and finalizers. Blocks: never for a reader; on a named bus up to\n"
+    "0.1 s if another process was stopped while it published.");
 
 int
 extras_begin(struct core *core, struct extras *extras, PyObject *topic, struct bus_msg *msg)
@@ -166,7 +167,7 @@ extras_begin(struct core *core, struct extras *extras, PyObject *topic, struct b
 	if (extras->headers == Py_None)
 		return 0;
 	if (!PyDict_Check(extras->headers)) {
-		PyErr_Format(PyExc_TypeError, "%U: headers are a dict, not %s", topic,
+		PyErr_Format(PyExc_TypeError, "%U: headers must be a dict, not %s", topic,
 		    Py_TYPE(extras->headers)->tp_name);
 		return -1;
 	}
@@ -187,7 +188,7 @@ extras_end(struct extras *extras)
 	bus_packer_free(extras->packer);
 }
 
-/* A large value, whose payload lies in two parts: by a handle, which can copy them once. */
+/* A large value lies in two parts: a handle sends it, which copies each part once. */
 static PyObject *
 publish_parts(struct bus_object *self, PyObject *topic, const struct bus_slice parts[2])
 {
@@ -197,7 +198,7 @@ publish_parts(struct bus_object *self, PyObject *topic, const struct bus_slice p
 	int err = gate_enter(&self->gate);
 
 	if (err == 0) {
-		/* On a named bus the topic's name may have to be written. */
+		/* On a named bus a new topic's name is written to the log first, which may wait. */
 		TRY_THEN_RELEASE(err, bus_pub_open(self->bus, name, &cfg, &pub));
 		if (err == 0)
 			TRY_THEN_RELEASE(err, bus_pub_send_parts(pub, parts, 2));
@@ -249,7 +250,7 @@ publish(struct bus_object *self, PyObject *topic, PyObject *value, struct extras
 	return answer;
 }
 
-/* With keywords. */
+/* publish() with keywords. */
 static PyObject *
 publish_with(struct bus_object *self, PyObject *args, PyObject *kwargs)
 {
@@ -263,8 +264,8 @@ publish_with(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	return publish(self, topic, value, &extras);
 }
 
-/* A topic and a value, as nearly always, are taken as they come: reading them out of a tuple takes longer than all of Python's part
- * of the rest. */
+/* The usual call, a topic and a value, reads its arguments directly: parsing a tuple takes longer than the rest of Python's
+ * part. */
 static PyObject *
 bus_publish_value(
     struct bus_object *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
@@ -291,15 +292,15 @@ bus_publish_value(
 
 PyDoc_STRVAR(bus_publish_raw_doc,
     "publish_raw($self, topic, data, *, encoding='untagged', retain=False, ttl=None, headers=None)\n--\n\n"
-    "Publishes bytes as they are, and says what they are.\n"
+    "Publishes bytes as they are, with the type that readers decode them by.\n"
     "\n"
     "Args:\n"
     "    topic: As in publish().\n"
     "    data: Bytes, or any object with a contiguous buffer; a str is sent as UTF-8.\n"
-    "    encoding: What msg.value reads them as: untagged, msgpack, bytes, json or text.\n"
+    "    encoding: The type for msg.value: untagged, msgpack, bytes, json or text.\n"
     "    retain: Keep it as the topic's last value. With empty data: delete that value.\n"
-    "    ttl: Seconds after which it is delivered no more. None: no limit.\n"
-    "    headers: A dict that travels with the bytes.\n"
+    "    ttl: Seconds until it expires; an expired message is not delivered. None: no limit.\n"
+    "    headers: A dict to send with the bytes.\n"
     "\n"
     "Raises:\n"
     "    TopicError: The topic is malformed.\n"
@@ -339,21 +340,21 @@ release:
 
 PyDoc_STRVAR(bus_keep_doc,
     "keep($self, topic_filter, /, *, last=1, max_bytes=0)\n--\n\n"
-    "Every topic that the filter matches, now and later, keeps its last messages, retained or not. A new subscription gets\n"
+    "Keeps the last messages of every topic that the filter matches, now or later, retained or not. A new subscription gets\n"
     "them first, with msg.kept True.\n"
     "\n"
-    "Lasts as long as the bus. Of several filters that match a topic the largest numbers count. Publishing on such a topic\n"
+    "Lasts as long as the bus. If several filters match a topic, the largest numbers count. Publishing on such a topic\n"
     "costs more, also without a subscriber.\n"
     "\n"
     "Args:\n"
-    "    topic_filter: Which topics.\n"
-    "    last: Messages of each topic, at most 10,000.\n"
-    "    max_bytes: Bytes of their payloads, of each topic. 0: 1 MiB. The newest stays, whatever its size.\n"
+    "    topic_filter: The topics.\n"
+    "    last: Messages to keep of each topic, at most 10,000.\n"
+    "    max_bytes: Bytes of payload to keep of each topic. 0: 1 MiB. The newest message stays, whatever its size.\n"
     "\n"
     "Raises:\n"
     "    FilterError: The filter is malformed.\n"
-    "    LimitError: A number is above its bound, or 256 filters keep already.\n"
-    "    NotSupportedError: The bus has a name: its log keeps messages, for start=.\n"
+    "    LimitError: A number is above its limit, or the bus already keeps 256 filters.\n"
+    "    NotSupportedError: The bus is a named one, whose log keeps messages: subscribe with start=.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -384,7 +385,7 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	if (err < 0)
 		return error_raise_because(self->core, err, ABOUT_FILTER, filter,
 		    err == BUS_E_NOTSUP
-			? "keep() is for a private bus: on one with a name publish with "
+			? "keep() is for a private bus: on a named bus publish with "
 			  "retain=True, or subscribe with start=libbus.last(1)"
 			: NULL);
 	Py_RETURN_NONE;
@@ -392,8 +393,8 @@ bus_keep_last(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(bus_get_doc,
     "get($self, topic, /, default=None)\n--\n\n"
-    "The message that the topic keeps: the last one that was published with retain=True, or the newest\n"
-    "of keep(). default: it keeps none. Never waits.");
+    "Returns the kept message of a topic: the last one published with retain=True, or the newest of keep();\n"
+    "default if there is none. Never waits.");
 
 static PyObject *
 bus_get_kept(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -408,7 +409,7 @@ bus_get_kept(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 /* --- open --------------------------------------------------------------------------------------------------- */
 
-/* Which of its arguments bus_open() calls bad; NULL: none that we know. */
+/* Names the argument that bus_open() refused; NULL: unknown. */
 static const char *
 bad_argument(const char *name, const struct bus_config *cfg)
 {
@@ -417,14 +418,14 @@ bad_argument(const char *name, const struct bus_config *cfg)
 	if (name != NULL && (len == 0 || len > 64 || name[len] != '\0'))
 		return "the name of a bus has 1 to 64 of a-z 0-9 . _ -";
 	if (cfg->max_payload > 256u << 20)
-		return "max_payload: at most 256 MiB";
+		return "max_payload: give at most 256 MiB";
 	if (cfg->log_bytes != 0 &&
 	    (cfg->log_bytes < UINT64_C(4) << 20 || cfg->log_bytes > UINT64_C(16) << 30))
-		return "log_bytes: from 4 MiB to 16 GiB";
-	return cfg->dir != NULL ? "directory: too long a path" : NULL;
+		return "log_bytes: give 4 MiB to 16 GiB";
+	return cfg->dir != NULL ? "directory: the path is too long; choose a shorter one" : NULL;
 }
 
-/* What another process publishes if this one dies. It stays until bus_open() has copied it. */
+/* The message that another process publishes if this one dies. bus_open() copies it. */
 struct will {
 	PyObject *topic;
 	struct bus_msg msg;
@@ -439,7 +440,7 @@ will_begin(struct bus_object *self, PyObject *given, struct will *will)
 
 	if (!PyTuple_Check(given)) {
 		PyErr_Format(
-		    PyExc_TypeError, "will is a libbus.Will, not %s", Py_TYPE(given)->tp_name);
+		    PyExc_TypeError, "will must be a libbus.Will, not %s", Py_TYPE(given)->tp_name);
 		return -1;
 	}
 	if (!PyArg_ParseTuple(given, "OO|pO:Will", &will->topic, &value, &will->extras.retain,
@@ -462,7 +463,7 @@ will_end(struct bus_object *self, struct will *will)
 		packer_give(&self->packer, will->packer);
 }
 
-/* What bus_open() has against a topic or a payload is about the will: nothing else has them. */
+/* Only the will has a topic and a payload, so bus_open()'s errors about these are about the will. */
 static bool
 is_about_will(int err)
 {
@@ -476,7 +477,7 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	    "name", "max_topics", "max_payload", "directory", "log_bytes", "will", "on_fork", NULL};
 	struct core *core = core_of_type(type);
 	PyObject *name = Py_None, *dir = NULL, *given = Py_None, *bus = NULL;
-	PyObject *on_fork; /* Python's part reads it */
+	PyObject *on_fork; /* read by the Python part */
 	Py_ssize_t max_topics = 0, max_payload = 0, log_bytes = 0;
 	struct bus_config cfg = {.size = sizeof cfg, .max_topics = 0, .max_payload = 0};
 	struct will will = {
@@ -497,7 +498,7 @@ bus_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		goto release_dir;
 	if (name == Py_None && (dir != NULL || log_bytes != 0 || given != Py_None)) {
 		PyErr_SetString(PyExc_TypeError,
-		    "directory, log_bytes and will are for a bus with a name: Bus('home', ...)");
+		    "directory, log_bytes and will are for a named bus: Bus('home', ...)");
 		goto release_dir;
 	}
 	if (name != Py_None) {
@@ -546,8 +547,8 @@ release_dir:
 
 PyDoc_STRVAR(bus_request_doc,
     "request($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
-    "Asks on a topic and waits for the first reply, a Message. NobodyError: nobody\n"
-    "listens to it; BusTimeoutError: no reply within timeout seconds.");
+    "Sends a request on a topic and waits for the first reply, a Message. NobodyError: no subscriber\n"
+    "listens to the topic; BusTimeoutError: no reply within timeout seconds.");
 
 typedef PyObject *(*request_with)(struct core *core, struct bus_mailbox *mbox,
     const struct bus_msg *question, int timeout_ms, PyObject *topic);
@@ -593,8 +594,9 @@ bus_request_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	return ask(self, request_wait, args, kwargs);
 }
 
-PyDoc_STRVAR(bus_ask_doc, "_ask($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
-			  "Asks without waiting; a _core.Question.");
+PyDoc_STRVAR(bus_ask_doc,
+    "_ask($self, topic, value, *, timeout=None, headers=None)\n--\n\n"
+    "Sends a request and returns a _core.Question for its reply. Never waits.");
 
 static PyObject *
 bus_ask_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -604,19 +606,19 @@ bus_ask_value(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(bus_reply_doc,
     "reply($self, question, value, *, headers=None)\n--\n\n"
-    "Replies to a question, as often as you like. @bus.serve does it by itself.\n"
+    "Replies to a request, once or more often. @bus.serve replies by itself.\n"
     "\n"
     "Args:\n"
-    "    question: A Message whose `question` is True.\n"
+    "    question: A Message with `question` True.\n"
     "    value: As in publish().\n"
-    "    headers: A dict that travels with the reply.\n"
+    "    headers: A dict to send with the reply.\n"
     "\n"
     "Raises:\n"
-    "    ArgumentError: The message asks nothing.\n"
+    "    ArgumentError: The message is not a request.\n"
     "    TypeError: The value cannot be published.\n"
     "    ClosedError: The bus is closed.\n"
     "\n"
-    "A reply to a question that has been given up is counted in stats() as late_replies.\n"
+    "A reply to a request that has ended is counted in stats() as late_replies.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -696,7 +698,7 @@ bus_listen_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(bus_dial_doc,
     "dial($self, url, *, heartbeat=None, max_peers=0, max_bytes=0, peer_bytes=0, user=None, password=None, ca=None, cert=None, key=None, psk=None, allow_lan=False, allow_insecure_remote=False, relays=False)\n--\n\n"
-    "Keeps a connection to an address, also to one where nobody listens yet.");
+    "Keeps a connection to an address; retries until a listener is there.");
 
 static PyObject *
 bus_dial_link(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -720,8 +722,8 @@ flush_slice(struct bus_object *self, int timeout)
 
 PyDoc_STRVAR(bus_flush_doc,
     "flush($self, timeout=None)\n--\n\n"
-    "Waits until what was published before is handed to the wire of links that\n"
-    "are up. BusTimeoutError: it was not.");
+    "Waits until earlier messages are handed to the wire of all links that are up.\n"
+    "BusTimeoutError: they were not, in time.");
 
 static PyObject *
 bus_flush_all(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -747,7 +749,7 @@ bus_flush_all(struct bus_object *self, PyObject *args, PyObject *kwargs)
 	Py_RETURN_NONE;
 }
 
-/* The caller alone has shut the gate. */
+/* Only the caller that shut the gate gets here. */
 static int
 end(struct bus_object *self, int timeout)
 {
@@ -761,7 +763,7 @@ end(struct bus_object *self, int timeout)
 
 PyDoc_STRVAR(bus_close_doc,
     "close($self, timeout=1.0)\n--\n\n"
-    "Ends the bus; how many messages stayed undelivered. Once: then it is 0.");
+    "Ends the bus. Returns the number of undelivered messages; 0 if it was closed already.");
 
 static PyObject *
 bus_close_once(struct bus_object *self, PyObject *args, PyObject *kwargs)
@@ -783,8 +785,8 @@ bus_close_once(struct bus_object *self, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(bus_adopt_doc,
     "_adopt($self, other, /)\n--\n\n"
-    "In a forked child: takes over the bus of another object, which is closed then. What this one had is the\n"
-    "parent's, and stays where it is.");
+    "In a forked child: takes over the bus of another object and closes that object. The bus that this object\n"
+    "had belongs to the parent and is left alone.");
 
 static PyObject *
 bus_adopt(struct bus_object *self, PyObject *given)
@@ -797,7 +799,7 @@ bus_adopt(struct bus_object *self, PyObject *given)
 	self->bus = other->bus;
 	self->epoch = other->epoch;
 	other->bus = NULL;
-	gate_open(&self->gate); /* last: calls that pass it find the rest */
+	gate_open(&self->gate); /* last: a call that enters finds everything set */
 	Py_RETURN_NONE;
 }
 
@@ -810,7 +812,7 @@ bus_closed(struct bus_object *self, void *unused)
 
 PyDoc_STRVAR(bus_stats_doc,
     "stats($self, /)\n--\n\n"
-    "Counters of all mailboxes that the bus has had, those of links included.\n"
+    "Returns the counters of all mailboxes so far, closed ones and those of links included.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -830,10 +832,10 @@ bus_counters(struct bus_object *self, PyObject *unused)
 	return stats_dict(&stats);
 }
 
-/* What the bus says of its log. All of it is read first: whatever makes Python objects may run Python. */
+/* The state of the log. It is read whole before any Python object is made, since that may run Python. */
 struct log_numbers {
 	struct bus_log_stats log;
-	struct bus_member members[BUS_LIMIT_MEMBERS]; /* pid 0: nobody has the number */
+	struct bus_member members[BUS_LIMIT_MEMBERS]; /* pid 0: the number is free */
 };
 
 static int
@@ -894,7 +896,7 @@ log_dict(const struct log_numbers *numbers)
 
 PyDoc_STRVAR(bus_log_stats_doc,
     "log_stats($self, /)\n--\n\n"
-    "How full the log of a named bus is, and which processes are on the bus.\n"
+    "Returns the size and fill of a named bus's log, and the processes on the bus.\n"
     "\n"
     "Raises:\n"
     "    NotSupportedError: The bus has no name.\n"
@@ -919,9 +921,8 @@ bus_log_numbers(struct bus_object *self, PyObject *unused)
 	}
 	if (err < 0)
 		answer = error_raise_because(self->core, err, ABOUT_NAME, NULL,
-		    err == BUS_E_NOTSUP
-			? "log_stats() is for a bus with a name: a private one has no log"
-			: NULL);
+		    err == BUS_E_NOTSUP ? "log_stats() is for a named bus: a private bus has no log"
+					: NULL);
 	else
 		answer = log_dict(numbers);
 	PyMem_RawFree(numbers);
@@ -930,17 +931,17 @@ bus_log_numbers(struct bus_object *self, PyObject *unused)
 
 PyDoc_STRVAR(bus_explain_doc,
     "explain($self, topic, /)\n--\n\n"
-    "Who gets a message on the topic, who does not, and why: one fact a line, for people.\n"
+    "Lists the subscriptions that get a message on the topic, those that nearly match, and why: one fact per line, for people.\n"
     "\n"
-    "On a bus with a name it tells of all processes, also of stopped ones. The words may change between versions. Nothing is\n"
-    "sent. The topic may be one of the bus itself, $bus/...\n"
+    "On a named bus it covers all processes, also stopped ones. The words may change between versions. Nothing is\n"
+    "sent. The topic may be one of the bus's own, $bus/...\n"
     "\n"
     "Raises:\n"
     "    TopicError: The topic is malformed.\n"
     "\n"
-    "Threads: any. Blocks: never, but it looks at every filter and, on a named bus, reads a file of each process.");
+    "Threads: any. Blocks: never, but it reads every filter and, on a named bus, a file of each process.");
 
-/* What a bus writes for people. */
+/* Writes a text for people about the bus, as bus_explain() does. */
 typedef int (*writer)(struct bus *bus, const char *topic, char *ret_text, size_t cap);
 
 static int
@@ -957,14 +958,14 @@ write_peers(struct bus *bus, const char *topic, char *ret_text, size_t cap)
 	return bus_explain_peers(bus, ret_text, cap);
 }
 
-/* The whole text, to be freed by PyMem_RawFree(); NULL with a length: out of memory. */
+/* Returns the length or BUS_E_*, and the text, to be freed by PyMem_RawFree(); a length with NULL: out of memory. */
 static int
 whole_text(struct bus *bus, writer write_text, const char *topic, char **ret_text)
 {
 	char *text = NULL;
 	int cap = 0, len;
 
-	/* It may grow from one call to the next. */
+	/* The text may grow between two calls. */
 	while ((len = write_text(bus, topic, text, (size_t)cap)) >= cap) {
 		PyMem_RawFree(text);
 		cap = len + 256;
@@ -976,7 +977,7 @@ whole_text(struct bus *bus, writer write_text, const char *topic, char **ret_tex
 	return len;
 }
 
-/* topic: NULL unless it is about one; name is its text. */
+/* topic: NULL if the text is not about one; name: its UTF-8. */
 static PyObject *
 text_about(struct bus_object *self, writer write_text, PyObject *topic, const char *name)
 {
@@ -990,9 +991,8 @@ text_about(struct bus_object *self, writer write_text, PyObject *topic, const ch
 	Py_END_ALLOW_THREADS gate_leave(&self->gate);
 	if (len < 0)
 		answer = error_raise_because(self->core, len, ABOUT_TOPIC, topic,
-		    len == BUS_E_NOTSUP
-			? "describe() is for a bus with a name: a private one has no log"
-			: NULL);
+		    len == BUS_E_NOTSUP ? "describe() is for a named bus: a private bus has no log"
+					: NULL);
 	else if (text == NULL)
 		answer = PyErr_NoMemory();
 	else
@@ -1011,9 +1011,9 @@ bus_explain_topic(struct bus_object *self, PyObject *topic)
 
 PyDoc_STRVAR(bus_explain_peers_doc,
     "explain_peers($self, /)\n--\n\n"
-    "Lists the connected peers, and the peers that were refused something, with reasons: one fact a line, for people.\n"
+    "Lists the connected peers and the latest refusals, with reasons: one fact per line, for people.\n"
     "\n"
-    "It covers the last 32 refused peers: the reason, what to do, how often and when (UTC). On a bus with a name it covers the\n"
+    "It covers the last 32 refusals: the reason, the remedy, the count and the time (UTC). On a named bus it covers the\n"
     "links of all processes, up to a second old. The words may change between versions; programs subscribe to $bus/refused.\n"
     "\n"
     "Threads: any. Blocks: never.");
@@ -1027,7 +1027,7 @@ bus_explain_the_peers(struct bus_object *self, PyObject *unused)
 
 PyDoc_STRVAR(bus_describe_doc,
     "describe($self, /)\n--\n\n"
-    "What a bus with a name is, for people: its log, how full that is, and the processes on it.\n"
+    "Describes a named bus for people: its log, how full that is, and the processes on it.\n"
     "\n"
     "The words may change between versions; log_stats() is for programs.\n"
     "\n"
@@ -1049,7 +1049,7 @@ bus_traverse(struct bus_object *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* A forked child leaves everything where it is: it belongs to the parent's threads. */
+/* A forked child frees nothing: the bus belongs to the parent's threads. */
 static void
 bus_dealloc(struct bus_object *self)
 {
@@ -1073,7 +1073,8 @@ bus_get_epoch(struct bus_object *self, void *unused)
 static PyGetSetDef bus_getset[] = {
     {"closed", (getter)bus_closed, NULL, "True after close(), and in a forked child.", NULL},
     {"epoch", (getter)bus_get_epoch, NULL,
-	"What positions belong to: this life of a named bus; 0 on a private one.", NULL},
+	"Identifies this life of a named bus; positions are valid within it. 0 on a private bus.",
+	NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -1103,7 +1104,7 @@ static PyMethodDef bus_methods[] = {
 };
 
 static PyType_Slot bus_slots[] = {
-    {Py_tp_doc, "What libbus.Bus is made of."},
+    {Py_tp_doc, "The base of libbus.Bus."},
     {Py_tp_new, bus_new},
     {Py_tp_dealloc, bus_dealloc},
     {Py_tp_traverse, bus_traverse},

@@ -1,6 +1,6 @@
 /* calls.c: libbus._core.Calls, the callbacks of one bus: takes messages out of a mailbox and calls their functions.
  *
- * One thread of Python's runs it. Another thread, a signal handler or a finalizer may stop it at any time: from then on no call
+ * One Python thread runs it. Another thread, a signal handler or a finalizer may stop it at any time: from then on no call
  * begins, and stop() counts the messages that some function did not get. */
 #include "core.h"
 
@@ -11,8 +11,8 @@
 
 struct calls_object {
 	PyObject_HEAD struct core *core;
-	PyObject *functions;  /* {key: function}, which Python changes at any time */
-	PyObject *readers;    /* {key: reader}, of those with a type */
+	PyObject *functions;  /* {key: function}; Python may change it at any time */
+	PyObject *readers;    /* {key: reader}, for functions with a type */
 	PyObject *failed;     /* called with (function, message, exception) */
 	pthread_mutex_t lock; /* guards all below; never held while Python runs */
 	struct taken_batch batch;
@@ -21,9 +21,9 @@ struct calls_object {
 	uint32_t generation;
 };
 
-/* --- what has been taken out --------------------------------------------------------------------------------------- */
+/* --- the batch ----------------------------------------------------------------------------------------------------- */
 
-/* Whether the letter of item i is not that of the one before: items of one letter follow each other, and the first owns it. */
+/* Returns whether item i owns its letter. Items of one letter follow each other, and the first owns it. */
 static bool
 is_first(const struct taken_batch *batch, size_t i)
 {
@@ -53,7 +53,7 @@ pick(struct calls_object *self, struct pick *ret_pick)
 	return found;
 }
 
-/* Puts down a batch. BUS_E_CLOSED: it has been stopped, and the batch stays the caller's. */
+/* Takes over a batch. BUS_E_CLOSED: it is stopped, and the caller keeps the batch. */
 static int
 put_down(struct calls_object *self, const struct taken_batch *batch)
 {
@@ -70,7 +70,7 @@ put_down(struct calls_object *self, const struct taken_batch *batch)
 	return err;
 }
 
-/* How many messages from item `next` on are wanted; frees them. */
+/* Frees the messages from item `next` on, and returns the number of those that a function still wants. */
 static size_t
 drop(struct calls_object *self, struct taken_batch *batch, size_t next)
 {
@@ -87,7 +87,7 @@ drop(struct calls_object *self, struct taken_batch *batch, size_t next)
 		}
 		Py_XDECREF(key);
 	}
-	PyErr_Clear(); /* without memory for a key it is not counted */
+	PyErr_Clear(); /* out of memory for the key: not counted */
 	for (size_t i = batch->count; i-- > next;)
 		if (is_first(batch, i))
 			letter_free(batch->items[i].letter);
@@ -115,7 +115,7 @@ raised(void)
 #endif
 }
 
-/* Tells of a function that raised, also of SystemExit: the other callbacks still want their messages. */
+/* Reports an exception of a function, SystemExit too: the other callbacks still get their messages. */
 static void
 tell(struct calls_object *self, PyObject *function, PyObject *msg)
 {
@@ -130,14 +130,14 @@ tell(struct calls_object *self, PyObject *function, PyObject *msg)
 	Py_XDECREF(error);
 }
 
-/* What is under the key: a new reference, or NULL. */
+/* Looks a key up: a new reference, or NULL. */
 static PyObject *
 look_up(PyObject *dict, PyObject *key)
 {
 	return Py_XNewRef(PyDict_GetItemWithError(dict, key));
 }
 
-/* The message as the function wants it: a new reference, or NULL with an exception. */
+/* Makes the message of the type that the function has: a new reference, or NULL with an exception. */
 static PyObject *
 message_for(struct calls_object *self, PyObject *key, PyObject *msg)
 {
@@ -193,8 +193,8 @@ call_all(struct calls_object *self)
 
 PyDoc_STRVAR(calls_run_doc,
     "run($self, mailbox, /)\n--\n\n"
-    "Takes out what is there, at most 64 messages, and calls the functions. One thread. Never waits.\n"
-    "ClosedError: it has been stopped, or the mailbox has ended.");
+    "Takes up to 64 waiting messages and calls the functions. One thread. Never waits.\n"
+    "ClosedError: it was stopped, or the mailbox has ended.");
 
 static PyObject *
 calls_run(struct calls_object *self, PyObject *mailbox)
@@ -203,7 +203,8 @@ calls_run(struct calls_object *self, PyObject *mailbox)
 	int err;
 
 	if (!PyObject_TypeCheck(mailbox, (PyTypeObject *)self->core->mailbox)) {
-		PyErr_Format(PyExc_TypeError, "a Mailbox, not %s", Py_TYPE(mailbox)->tp_name);
+		PyErr_Format(
+		    PyExc_TypeError, "run() takes a Mailbox, not %s", Py_TYPE(mailbox)->tp_name);
 		return NULL;
 	}
 	err =
@@ -224,8 +225,8 @@ calls_run(struct calls_object *self, PyObject *mailbox)
 
 PyDoc_STRVAR(calls_stop_doc,
     "stop($self, /)\n--\n\n"
-    "From here on no call begins. How many messages were taken out and not given to every function that wants\n"
-    "them. Any thread; never waits.");
+    "Stops it: no further call begins. Returns the number of taken messages that some function did not get.\n"
+    "Any thread; never waits.");
 
 static PyObject *
 calls_stop(struct calls_object *self, PyObject *unused)
@@ -236,7 +237,7 @@ calls_stop(struct calls_object *self, PyObject *unused)
 	(void)unused;
 	if (self->generation != bus__fork_generation())
 		return PyLong_FromLong(
-		    0); /* what is inside is the parent's, and the lock may be held for ever */
+		    0); /* the messages belong to the parent, and the lock may stay held for ever */
 	pthread_mutex_lock(&self->lock);
 	batch = self->batch;
 	next = self->next;
@@ -291,7 +292,7 @@ calls_clear(struct calls_object *self)
 	return 0;
 }
 
-/* Nobody is inside: whoever runs or stops it has a reference. */
+/* No thread is inside: run() and stop() hold a reference. */
 static void
 calls_dealloc(struct calls_object *self)
 {

@@ -6,7 +6,7 @@
 
 #include "base/error_text.h"
 
-/* Which exception a code becomes. A new code without a line here does not compile. */
+/* Maps each code to its exception. A new code without a line here does not compile. */
 enum {
 	BECOMES_NOMEM = EXCEPTION_MEMORY,
 	BECOMES_INVAL = EXCEPTION_ARGUMENT,
@@ -68,17 +68,17 @@ exception_of(struct core *core, int err, enum about about)
 			becomes = codes[i].becomes;
 	if (becomes == EXCEPTION_MEMORY)
 		return PyExc_MemoryError;
-	/* What is wrong with a topic can be wrong with a filter too. */
+	/* The codes of malformed topics are also those of malformed filters. */
 	if (becomes == EXCEPTION_TOPIC && about == ABOUT_FILTER)
 		becomes = EXCEPTION_FILTER;
 	return core->exceptions[becomes];
 }
 
-/* As much of the subject as fits a line; the attribute has all of it. */
+/* A message shows at most this much of the subject; the attribute has all of it. */
 #define SUBJECT_SHOWN 80
 
-/* The library's own sentence, if it begins with the subject, as it does unless that is cut or escaped there. Of damage it names
- * the file, whatever the call was about. */
+/* Returns the library's own text if it begins with the subject; it does not if it cut or escaped the subject. A text about a damaged
+ * log begins with the file, and is always taken. */
 static PyObject *
 library_sentence(int err, const char *text, PyObject *subject)
 {
@@ -96,7 +96,7 @@ library_sentence(int err, const char *text, PyObject *subject)
 	if (begins == 1)
 		return whole;
 	Py_XDECREF(whole);
-	return NULL; /* without an exception, or with that of no memory */
+	return NULL; /* no exception, or MemoryError */
 }
 
 static PyObject *
@@ -113,7 +113,7 @@ sentence(int err, int number, PyObject *subject, const char *why, const char *sa
 	if (text == NULL || subject == NULL || PyUnicode_GET_LENGTH(subject) == 0)
 		return text;
 	head = PyUnicode_Substring(subject, 0, SUBJECT_SHOWN);
-	/* A lone surrogate cannot be written anywhere, and a NUL or a newline should not be. */
+	/* Escapes lone surrogates, which cannot be written, and NUL and newlines, which should not be. */
 	printable = head == NULL ? NULL : PyObject_CallMethod(head, "isprintable", NULL);
 	whole = printable == NULL
 		    ? NULL
@@ -215,7 +215,7 @@ text_of(struct core *core, PyObject *text, enum about about)
 	utf8 = PyUnicode_AsUTF8AndSize(text, &len);
 	if (utf8 != NULL && strlen(utf8) == (size_t)len)
 		return utf8;
-	/* Half a surrogate pair, or a NUL that would cut the name short in C. */
+	/* Half a surrogate pair, or a NUL, where C would end the name. */
 	if (utf8 == NULL && !PyErr_ExceptionMatches(PyExc_UnicodeError))
 		return NULL;
 	PyErr_Clear();
@@ -235,8 +235,8 @@ base_new(void)
 	if (defaults == NULL)
 		return NULL;
 	base = PyErr_NewExceptionWithDoc("libbus.BusError",
-	    "What libbus raises. code and name are those of libbus/error.h; topic and address say\n"
-	    "what it is about, or are None.",
+	    "The base of all errors of libbus. code and name are those of libbus/error.h; topic and address\n"
+	    "name the object of the error, or are None.",
 	    NULL, defaults);
 	Py_DECREF(defaults);
 	return base;

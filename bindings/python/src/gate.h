@@ -1,8 +1,8 @@
-/* gate.h: many callers may use a C object while one of them ends it.
+/* gate.h: lets one thread end a C object that others use.
  *
- * libbus frees an object when it is closed; a Python object stays. So a call enters, uses, leaves, and
- * whoever closes shuts the gate and waits for those inside. Readers are preferred by the lock of glibc
- * and musl, which is right here: none can enter once the gate is shut. */
+ * libbus frees an object when it is closed; its Python object stays. So each call enters, uses the C
+ * object and leaves. close() shuts the gate and waits for the calls inside. The rwlocks of glibc and
+ * musl prefer readers, which cannot starve close(): no call enters a shut gate. */
 #ifndef LIBBUS_PY_GATE_H
 #define LIBBUS_PY_GATE_H
 
@@ -28,7 +28,7 @@ gate_open(struct gate *gate)
 	gate->inside = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER;
 }
 
-/* In a child the lock may be held for ever by a thread that was not forked: it is not to be touched. */
+/* In a forked child the lock may stay held for ever, by a thread that was not forked: the child must not touch it. */
 static inline bool
 gate_forked(const struct gate *gate)
 {
@@ -62,14 +62,14 @@ gate_leave(struct gate *gate)
 	pthread_rwlock_unlock(&gate->inside);
 }
 
-/* true for one caller, who then ends the object, after gate_wait(). */
+/* true for exactly one caller, which then calls gate_wait() and ends the object. */
 static inline bool
 gate_shut(struct gate *gate)
 {
 	return !gate_forked(gate) && !atomic_exchange(&gate->shut, true);
 }
 
-/* Waits for those inside. Without the GIL: they may need it to leave. */
+/* Waits for the calls inside. Without the GIL: they may need it to leave. */
 static inline void
 gate_wait(struct gate *gate)
 {

@@ -1,20 +1,20 @@
-/* kept.c: the value that a topic keeps, read by a mailbox that lives for this call alone. */
+/* kept.c: reads the kept value of a topic, by a mailbox that lives for one call. */
 #include "core.h"
 
 #include <string.h>
 
-/* Another try is needed only if other threads published more than a mailbox holds within one. */
+/* A try fails only if other threads publish more than a mailbox holds while it runs. */
 #define TRIES 100
 
-/* The newest kept message that waits in mbox. 1: it is in *ret_letter, or there is none; 0: newer messages may have pushed
- * it out. BUS_E_*. Never touches Python. */
+/* Reads the newest kept message that waits in mbox. 1: *ret_letter has it, or is NULL if there is none; 0: newer messages may have
+ * pushed it out. BUS_E_*. Never touches Python. */
 static int
 newest_kept(struct bus_mailbox *mbox, struct letter **ret_letter)
 {
 	const struct bus_msg *msg;
 	int got;
 
-	/* Kept messages come first. What follows was published since. */
+	/* Kept messages come first; the others were published since. */
 	while ((got = bus_recv(mbox, 0, &msg)) == 1 && (msg->flags & BUS_MSG_KEPT) != 0) {
 		letter_free(*ret_letter);
 		*ret_letter = letter_copy(msg);
@@ -64,8 +64,8 @@ kept_get(struct core *core, PyObject *bus, PyObject *topic, PyObject *otherwise)
 		return NULL;
 	if (strpbrk(name, "+#") != NULL)
 		return error_raise_because(core, BUS_E_TOPIC_WILDCARD, ABOUT_TOPIC, topic,
-		    "get() takes one topic, without + and #: subscribe() delivers the kept values of all that match");
-	/* A log may be about to move its values, which is waited for. */
+		    "get() takes one topic, without + and #: for the kept values of several topics use subscribe()");
+	/* On a named bus this waits while a process moves the retained values. */
 	if (bus_object_is_named(bus)) {
 		Py_BEGIN_ALLOW_THREADS err = read_kept(bus, name, &letter);
 		Py_END_ALLOW_THREADS

@@ -73,14 +73,14 @@ link_state(struct link_object *self, void *unused)
 	int err = read_stats(self, &stats);
 
 	(void)unused;
-	/* Down is also the answer of a link that has ended; nobody needs an exception to learn it. */
+	/* A link that has ended is down too; that is no exception. */
 	if (err == BUS_E_CLOSED)
 		return PyUnicode_FromString("down");
 	return err < 0 ? raise_of(self, err) : PyUnicode_FromString(state_name(stats.state));
 }
 
 PyDoc_STRVAR(link_stats_doc, "stats($self, /)\n--\n\n"
-			     "State, peers and counters of the link.\n"
+			     "Returns state, peers and counters of the link.\n"
 			     "\n"
 			     "Threads: any. Blocks: never.");
 
@@ -121,7 +121,7 @@ link_counters(struct link_object *self, PyObject *unused)
 
 PyDoc_STRVAR(link_reload_doc,
     "reload($self, /)\n--\n\n"
-    "Reads the files of users, ACL and certificates again. Connections are made again under the new files; a bad file changes nothing.\n"
+    "Reloads the files of users, ACL and certificates. Connections are made again under the new files; a bad file changes nothing.\n"
     "\n"
     "Raises:\n"
     "    ArgumentError: A line of a file is malformed; the text names it.\n"
@@ -157,7 +157,7 @@ end(struct link_object *self)
 
 PyDoc_STRVAR(link_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends the link and its connections. What still waits for the wire is counted as lost.\n"
+    "Ends the link and its connections. Messages that still wait to be sent are counted as lost.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -179,7 +179,7 @@ link_close(struct link_object *self, PyObject *unused)
 	return answer;
 }
 
-/* The function refers to no link: the collector does not look into one. */
+/* The function must not refer to a link: the collector does not traverse links. */
 static PyObject *
 link_then(struct link_object *self, PyObject *then)
 {
@@ -242,7 +242,8 @@ link_dealloc(struct link_object *self)
 }
 
 static PyGetSetDef link_getset[] = {
-    {"url", (getter)link_url, NULL, "The address, with the real port where 0 was asked for.", NULL},
+    {"url", (getter)link_url, NULL,
+	"The address. Port 0 is replaced by the port that the system chose.", NULL},
     {"state", (getter)link_state, NULL,
 	"up: connected (dialling) or open (listening); down: neither.", NULL},
     {"closed", (getter)link_closed, NULL, "True after close(), and in a forked child.", NULL},

@@ -3,7 +3,7 @@
 
 enum path { PATH_CA, PATH_CERT, PATH_KEY, PATH_PSK, PATH_USERS, PATH_ACL };
 
-/* What both calls take, before and behind what only one of them does. */
+/* Arguments of both calls, before and after those of one call alone. */
 #define FIRST_NAMES "url", "heartbeat", "max_peers", "max_bytes", "peer_bytes"
 #define LAST_NAMES  "ca", "cert", "key", "psk", "allow_lan", "allow_insecure_remote", "relays", NULL
 
@@ -58,7 +58,7 @@ link_settings_read(
 	    size_between(n.peer_bytes, SIZE_MAX, "peer_bytes") < 0)
 		return -1;
 	cfg->size = sizeof *cfg;
-	/* None is the default, and so is 0 in C; asking for 0 seconds is a mistake that C shall name. */
+	/* None is the default, 0 in C. A given 0 becomes 1 ms, which C refuses with its own text. */
 	cfg->heartbeat_ms = n.heartbeat == Py_None ? 0
 			    : heartbeat_ms == 0    ? 1
 						   : (uint32_t)heartbeat_ms;

@@ -1,5 +1,5 @@
-/* mailbox.c: libbus._core.Mailbox, drained by whoever calls: recv() for subscriptions,
- * calls.c and work.c for callbacks. */
+/* mailbox.c: libbus._core.Mailbox, drained by its callers: recv() for subscriptions, calls.c and
+ * work.c for callbacks. */
 #include "core.h"
 
 #include <errno.h>
@@ -17,10 +17,10 @@
 /* Messages in one batch: enough to share the costs of a wake-up, few enough to stay fair. */
 #define BATCH MAILBOX_BATCH
 
-/* How long a filter may go unnoticed that another thread adds to a group's receiver without one. */
+/* The longest time until a receiver of a group notices the first filter that another thread adds to it. */
 #define SLICE_MS 50
 
-/* A callback's subscription. Python keeps the callback under its key; C never sees it. */
+/* A callback's subscription. Python keeps the callback under the key; C never sees it. */
 struct binding {
 	struct binding *next;
 	struct mailbox_object *mailbox;
@@ -28,7 +28,7 @@ struct binding {
 	unsigned long long key;
 };
 
-/* A filter whose messages recv() gives. */
+/* A filter of recv(). */
 struct receiving {
 	struct receiving *next;
 	struct mailbox_object *mailbox;
@@ -38,19 +38,20 @@ struct receiving {
 
 struct mailbox_object {
 	PyObject_HEAD struct core *core;
-	PyObject *reader; /* of the values of what recv() gives, or NULL */
-	unsigned burst;   /* messages that `async for` has had without a pause */
-	bool grouped;     /* it shares a queue, whose descriptor may be readable for others */
+	PyObject *reader; /* makes the values of recv()'s messages, or NULL */
+	unsigned burst;   /* messages that `async for` got without a pause */
+	bool
+	    grouped; /* shares a queue, whose descriptor may be readable because of other members */
 	struct gate gate;
 	struct bus_mailbox *mbox;
 	pthread_mutex_t drain; /* one drainer at a time; guards all below */
 	struct binding *bindings;
 	struct receiving *receiving; /* the latest first */
 	struct taken_batch batch;
-	struct letter **received; /* where recv() wants the message; NULL: it is not in recv() */
-	bool out_of_memory;       /* there was none for that message */
-	int bell; /* epoll over the mailbox's own fd and ended: what fileno() gives; -1: not asked for */
-	int ended; /* eventfd, readable for ever once this mailbox is closed */
+	struct letter **received; /* destination of recv()'s message; NULL: no recv() runs */
+	bool out_of_memory;       /* no memory for that message */
+	int bell; /* epoll over the mailbox's own fd and `ended`, returned by fileno(); -1: not made yet */
+	int ended; /* eventfd, readable once this mailbox is closed */
 };
 
 static PyObject *
@@ -59,7 +60,7 @@ raise_of(struct mailbox_object *self, int err)
 	return error_raise(self->core, err, ABOUT_NAME, NULL);
 }
 
-/* Says which argument the kind of bus cannot have: start on a private one, full and group on one with a name. */
+/* Names the argument that this kind of bus does not support: start on a private bus, full and group on a named one. */
 static void
 raise_not_supported(
     struct core *core, PyObject *bus, PyObject *full, PyObject *start, PyObject *group)
@@ -73,11 +74,11 @@ raise_not_supported(
 		return;
 	error_raise_because(core, BUS_E_NOTSUP, ABOUT_NAME, subject,
 	    named && grouped
-		? "groups are for a private bus. On one with a name let one process take bus.role() and share the work "
-		  "among its threads: by workers=, or by one Subscription that all of them drain"
+		? "groups are for a private bus. On a named bus let one process take bus.role() and share the work "
+		  "among its threads: with workers=, or with one Subscription that all of them drain"
 	    : named
-		? "not on a bus with a name, where no reader may hold up others: drop_oldest or latest"
-		: "a private bus has no past: give the bus a name, or publish with retain=True");
+		? "not on a named bus, where no reader may block a writer: use drop_oldest or latest"
+		: "a private bus has no log: give the bus a name, or publish with retain=True");
 	Py_DECREF(subject);
 }
 
@@ -148,7 +149,7 @@ mailbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	return (PyObject *)self;
 }
 
-/* In through the gate, and as the only drainer. */
+/* Enters the gate and becomes the only drainer. */
 static int
 drain_begin(struct mailbox_object *self)
 {
@@ -200,7 +201,7 @@ free_receiving:
 	return err;
 }
 
-/* Drainer only. filter NULL: all of them. Returns whether there was one. */
+/* Drainer only. Removes a filter; NULL: all filters. Returns whether it removed one. */
 static bool
 drop_receiving(struct mailbox_object *self, const char *filter)
 {
@@ -238,10 +239,10 @@ mailbox_subscribe(struct mailbox_object *self, PyObject *filter)
 
 PyDoc_STRVAR(mailbox_unsubscribe_doc,
     "unsubscribe($self, topic_filter, /)\n--\n\n"
-    "Ends a filter of subscribe(). Messages of it that wait already are counted as lost, as unsubscribed.\n"
+    "Ends a filter of subscribe(). Its messages that still wait are counted as lost (unsubscribed).\n"
     "\n"
     "Raises:\n"
-    "    ValueError: It is not one of the filters.\n"
+    "    ValueError: The subscription has no such filter.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -316,7 +317,7 @@ mailbox_attach(struct mailbox_object *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/* Drainer only: collect() is not running, so this does not wait for it. */
+/* Drainer only: no collect() runs, so the unsubscribe does not wait for one. */
 static void
 drop_bindings(struct mailbox_object *self, bool all, unsigned long long key)
 {
@@ -363,8 +364,8 @@ watch(int bell, int fd)
 	return epoll_ctl(bell, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* Drainer only. The mailbox's own fd goes with it; the bell stays, so that close() can ring it for
- * whoever waits, also in an event loop. */
+/* Drainer only. The mailbox's own fd ends with the mailbox. The bell outlives it, so close() can wake
+ * waiting threads and event loops. */
 static int
 bell(struct mailbox_object *self)
 {
@@ -393,9 +394,9 @@ close_both:
 
 PyDoc_STRVAR(mailbox_fileno_doc,
     "fileno($self, /)\n--\n\n"
-    "A descriptor for select, poll and event loops: readable while there is a message, and after the end.\n"
+    "Returns a descriptor for select, poll and event loops: readable while a message waits, and after the end.\n"
     "\n"
-    "Only wait on it: do not read, write or close it. Take messages by recv_nowait() until that returns None.\n"
+    "Only wait on it: do not read, write or close it. Then call recv_nowait() until it returns None.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -412,13 +413,13 @@ mailbox_fileno(struct mailbox_object *self, PyObject *unused)
 	return fd < 0 ? raise_of(self, fd) : PyLong_FromLong(fd);
 }
 
-/* Which descriptor to wait for, and how long. Under the lock. */
+/* Returns the descriptor to wait for, and shortens the timeout if need be. Under the lock. */
 static int
 waited_fd(struct mailbox_object *self, int *timeout)
 {
 	int fd = bell(self);
 
-	/* What is in the queue of its group is for the others. */
+	/* Without a filter the messages in the group's queue are for other members. */
 	if (self->grouped && self->receiving == NULL && self->bindings == NULL && fd >= 0) {
 		fd = self->ended;
 		*timeout = *timeout < 0 || *timeout > SLICE_MS ? SLICE_MS : *timeout;
@@ -426,8 +427,8 @@ waited_fd(struct mailbox_object *self, int *timeout)
 	return fd;
 }
 
-/* Waits for the bell, or a signal. 0 or BUS_E_*. Without the GIL, inside the gate: so close() waits
- * until nobody looks at the descriptors any more. */
+/* Waits for the bell, or a signal. 0 or BUS_E_*. Without the GIL, inside the gate: close() waits until
+ * no thread polls the descriptors. */
 static int
 wait_for_bell(struct mailbox_object *self, int timeout)
 {
@@ -438,7 +439,7 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 		return err;
 	polled.fd = waited_fd(self, &timeout);
 	pthread_mutex_unlock(&self->drain);
-	/* close() shuts first and rings under the lock then: either it rings our bell, or we see it. */
+	/* close() shuts the gate, then rings under the lock: either it rings this bell, or we see the shut gate. */
 	if (polled.fd < 0)
 		err = polled.fd;
 	else if (gate_is_shut(&self->gate))
@@ -449,8 +450,8 @@ wait_for_bell(struct mailbox_object *self, int timeout)
 	return err;
 }
 
-/* The same in a greenlet, outside the gate: a close() by another greenlet would wait for this one. The descriptors stay open, for the
- * caller has a reference. 1: it has waited; 0: the thread is to wait; BUS_E_*, or -1 with *ret_raised. */
+/* The same in a greenlet, outside the gate: inside, a close() by another greenlet of this thread would deadlock. The caller's
+ * reference keeps the descriptors open. 1: waited; 0: the thread must wait; BUS_E_*, or -1 with *ret_raised. */
 static int
 wait_for_bell_in_greenlet(struct mailbox_object *self, int timeout, bool *ret_raised)
 {
@@ -472,7 +473,7 @@ wait_for_bell_in_greenlet(struct mailbox_object *self, int timeout, bool *ret_ra
 	return done;
 }
 
-/* Whether this thread runs an event loop of asyncio, which a wait would stop. 1, 0, or -1 with an exception. */
+/* Returns 1 if this thread runs an asyncio event loop, which a wait would block, else 0; -1 with an exception. */
 static int
 runs_a_loop(void)
 {
@@ -481,7 +482,7 @@ runs_a_loop(void)
 
 	if (name == NULL)
 		return -1;
-	asyncio = PyImport_GetModule(name); /* a loop that runs has imported it */
+	asyncio = PyImport_GetModule(name); /* not imported: no loop runs */
 	Py_DECREF(name);
 	if (asyncio == NULL)
 		return PyErr_Occurred() ? -1 : 0;
@@ -494,8 +495,8 @@ runs_a_loop(void)
 
 /* --- recv: one message -------------------------------------------------------------------------------------- */
 
-/* Runs inside bus_dispatch(), once per filter that matches, and runs nothing of Python's. The payload is copied from where it lies, into
- * what Python gets: bus_recv() would first have to copy it out of a log. */
+/* Runs inside bus_dispatch(), once per matching filter, and runs no Python. It copies the payload straight into Python's memory:
+ * bus_recv() would first copy it out of the log. */
 static void
 received(void *arg, const struct bus_msg *msg)
 {
@@ -507,7 +508,7 @@ received(void *arg, const struct bus_msg *msg)
 	self->out_of_memory = *self->received == NULL;
 }
 
-/* Takes a message if there is one. 1, 0 or BUS_E_*. With the GIL. */
+/* Takes a message if one waits. 1, 0 or BUS_E_*. With the GIL. */
 static int
 next_letter(struct mailbox_object *self, struct letter **ret_letter)
 {
@@ -518,7 +519,7 @@ next_letter(struct mailbox_object *self, struct letter **ret_letter)
 	*ret_letter = NULL;
 	self->received = ret_letter;
 	self->out_of_memory = false;
-	/* What nobody wants any more is none. */
+	/* Skip messages whose filter was unsubscribed. */
 	do
 		got = bus_dispatch(self->mbox, 0, 1);
 	while (got > 0 && *ret_letter == NULL && !self->out_of_memory);
@@ -531,7 +532,7 @@ next_letter(struct mailbox_object *self, struct letter **ret_letter)
 	return got;
 }
 
-/* Raises where a wait would stop an event loop. */
+/* Raises StateError if a wait would block an event loop. */
 static bool
 may_not_wait(struct mailbox_object *self)
 {
@@ -539,16 +540,16 @@ may_not_wait(struct mailbox_object *self)
 
 	if (runs > 0)
 		error_raise_because(self->core, BUS_E_STATE, ABOUT_NAME, NULL,
-		    "waiting here would stop the event loop: use `async for msg in subscription` or `await "
+		    "waiting here would block the event loop: use `async for msg in subscription` or `await "
 		    "anext(subscription)`; recv_nowait() does not wait");
 	return runs != 0;
 }
 
-/* Waits for a message. 1, 0: none in time, BUS_E_*, or -1 with *ret_raised: it must not wait, or a signal handler raised. */
+/* Waits for a message. 1; 0: none in time; BUS_E_*; -1 with *ret_raised: it must not wait, or a signal handler raised. */
 static int
 wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter, bool *ret_raised)
 {
-	int got = next_letter(self, ret_letter); /* most are there: no look at the clock */
+	int got = next_letter(self, ret_letter); /* usually one waits, and the clock is not read */
 	int64_t deadline;
 
 	if (got != 0 || ms == 0)
@@ -578,20 +579,20 @@ wait_for_letter(struct mailbox_object *self, int ms, struct letter **ret_letter,
 
 PyDoc_STRVAR(mailbox_recv_doc,
     "recv($self, timeout=None)\n--\n\n"
-    "Waits for the next message and takes it out.\n"
+    "Waits for the next message and returns it.\n"
     "\n"
     "Args:\n"
-    "    timeout: Seconds. None: no limit; 0: does not wait.\n"
+    "    timeout: Seconds to wait. None: no limit; 0: do not wait.\n"
     "\n"
     "Raises:\n"
-    "    BusTimeoutError: No message came in time.\n"
+    "    BusTimeoutError: No message arrived in time.\n"
     "    ClosedError: The subscription or its bus has ended.\n"
-    "    StateError: It would wait in a running event loop, where `await anext(subscription)` does.\n"
+    "    StateError: The wait would block a running event loop: use `await anext(subscription)`.\n"
     "    TransportError: The log of the named bus is damaged.\n"
     "\n"
-    "Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends it.");
+    "Threads: any; of several threads in recv() one gets the message. Blocks: up to timeout, without the GIL; Ctrl-C ends the wait.");
 
-/* Its one argument, by position or by name. */
+/* Parses timeout, by position or by name. */
 static PyObject *
 mailbox_recv(
     struct mailbox_object *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
@@ -604,7 +605,7 @@ mailbox_recv(
 	if (count + named > 1 ||
 	    (named == 1 &&
 		PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "timeout") != 0)) {
-		PyErr_SetString(PyExc_TypeError, "recv() takes one argument: timeout, in seconds");
+		PyErr_SetString(PyExc_TypeError, "recv() takes one argument, timeout, in seconds");
 		return NULL;
 	}
 	if (timeout_ms(count + named == 1 ? args[0] : Py_None, &ms) < 0)
@@ -618,7 +619,7 @@ mailbox_recv(
 }
 
 PyDoc_STRVAR(mailbox_recv_nowait_doc, "recv_nowait($self, /)\n--\n\n"
-				      "The next message if there is one, else None.\n"
+				      "Returns the next message, or None if none waits.\n"
 				      "\n"
 				      "Raises:\n"
 				      "    ClosedError: The subscription or its bus has ended.\n"
@@ -700,7 +701,7 @@ room_for_one(struct taken_batch *batch)
 	return true;
 }
 
-/* Runs inside bus_dispatch(), once per filter that matches, and never touches Python. */
+/* Runs inside bus_dispatch(), once per matching filter, and never touches Python. */
 static void
 collect(void *arg, const struct bus_msg *msg)
 {
@@ -740,7 +741,7 @@ mailbox_take_batch(PyObject *mailbox, unsigned most, bool with_gil, struct taken
 	*ret_batch = self->batch;
 	self->batch = (struct taken_batch){0};
 	drain_end(self);
-	/* What was taken is delivered, also when the bus ended in between. */
+	/* Taken messages are delivered, even if the bus has ended since. */
 	return ret_batch->count > 0 || got > 0 ? 0 : got;
 }
 
@@ -761,7 +762,7 @@ mailbox_take_letters(PyObject *mailbox, unsigned most, struct letter **ret_lette
 
 PyDoc_STRVAR(mailbox_take_doc,
     "_take($self, /)\n--\n\n"
-    "What is there of attached filters, at most 64 messages, without their keys. Never waits.");
+    "Takes up to 64 waiting messages of attached filters, without their keys. Never waits.");
 
 static PyObject *
 mailbox_take(struct mailbox_object *self, PyObject *unused)
@@ -811,7 +812,7 @@ mailbox_reached(PyObject *mailbox, uint64_t *ret_reached, bool *ret_nothing_wait
 
 PyDoc_STRVAR(mailbox_stats_doc,
     "stats($self, /)\n--\n\n"
-    "Counters of this mailbox: offered is delivered + lost + refused + pending, exactly; lost_by has the causes.\n"
+    "Returns the counters: offered == delivered + lost + refused + pending, exactly; lost_by has the causes.\n"
     "\n"
     "Threads: any; also after close(). Blocks: never.");
 
@@ -836,7 +837,7 @@ end(struct mailbox_object *self)
 		return;
 	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->drain);
 	if (self->ended >= 0)
-		eventfd_write(self->ended, 1); /* the counter is at 0: there is room */
+		eventfd_write(self->ended, 1); /* cannot block: the counter is 0 */
 	pthread_mutex_unlock(&self->drain);
 	gate_wait(&self->gate);
 	drop_bindings(self, true, 0);
@@ -847,7 +848,7 @@ end(struct mailbox_object *self)
 
 PyDoc_STRVAR(mailbox_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends it. What it still holds is counted as lost. recv() on other threads raises ClosedError, and loops over it end.\n"
+    "Ends the subscription. Messages it still holds are counted as lost. recv() on other threads raises ClosedError; loops over it end.\n"
     "\n"
     "Threads: any; also signal handlers and finalizers. Blocks: never.");
 
@@ -898,7 +899,7 @@ static PyGetSetDef mailbox_getset[] = {
 
 PyDoc_STRVAR(mailbox_goal_doc,
     "_goal($self, /)\n--\n\n"
-    "What _reached() will say when all that is there now has been taken out. It looks at each message.");
+    "Returns the value that _reached() has once all messages that wait now are taken. Reads each message.");
 
 static PyObject *
 mailbox_goal(struct mailbox_object *self, PyObject *unused)
@@ -914,8 +915,9 @@ mailbox_goal(struct mailbox_object *self, PyObject *unused)
 	return err < 0 ? raise_of(self, err) : PyLong_FromUnsignedLongLong(stats.goal);
 }
 
-PyDoc_STRVAR(mailbox_reached_doc, "_reached($self, /)\n--\n\n"
-				  "(how far it has been taken out, whether nothing waits).");
+PyDoc_STRVAR(mailbox_reached_doc,
+    "_reached($self, /)\n--\n\n"
+    "Returns (how far the mailbox has been drained, whether it is empty).");
 
 static PyObject *
 mailbox_tell_reached(struct mailbox_object *self, PyObject *unused)

@@ -1,4 +1,4 @@
-/* message.c: libbus.Message, a message's own copy with lazy faces. */
+/* message.c: libbus.Message, a copy of a message with lazy attributes. */
 #include "core.h"
 
 #include <stdatomic.h>
@@ -17,12 +17,12 @@ const char *const type_names[] = {
     NULL,
 };
 
-/* A payload of that size is copied once, into the object that msg.data gives. Smaller ones need no second allocation instead. */
+/* A payload of this size is copied once, into the bytes object of msg.data. A smaller one stays in the letter: no second allocation. */
 #define LARGE 4096
 
 struct letter {
 	_Atomic unsigned refs;
-	struct bus_msg msg; /* topic, data and headers point into bytes */
+	struct bus_msg msg; /* topic, data and headers point into `bytes` */
 	PyObject *payload;  /* or data into these */
 	size_t topic_len;
 	char bytes[];
@@ -35,13 +35,13 @@ struct message_object {
 	PyObject *topic, *data, *value, *headers; /* NULL until asked for */
 };
 
-/* A message that may not be there yet: its letter has only the topic then. */
+/* A message that may not have arrived yet: until then its letter has only the topic. */
 struct reply_object {
 	struct message_object message;
 	bool answered;
 };
 
-/* payload: bytes that hold the payload, taken over, also on failure; NULL: the letter holds it. */
+/* payload: a bytes object with the payload, taken over, also on failure; NULL: the letter holds the payload. */
 static struct letter *
 letter_make(const struct bus_msg *msg, PyObject *payload)
 {
@@ -122,7 +122,7 @@ message_msg(PyObject *message)
 	return &((struct message_object *)message)->letter->msg;
 }
 
-/* Not tracked by the collector before it holds a value or a reader: only these can lead back to the message. */
+/* The collector tracks it only once it holds a value or a reader: only these can form a cycle. */
 PyObject *
 message_new(struct core *core, struct letter *letter, PyObject *reader)
 {
@@ -141,7 +141,7 @@ message_new(struct core *core, struct letter *letter, PyObject *reader)
 	return (PyObject *)self;
 }
 
-/* --- lazy faces ------------------------------------------------------------------------------------------- */
+/* --- lazy attributes -------------------------------------------------------------------------------------- */
 
 static PyObject *
 make_topic(struct message_object *self)
@@ -158,7 +158,7 @@ make_data(struct message_object *self)
 	return PyBytes_FromStringAndSize(self->letter->msg.data, (Py_ssize_t)self->letter->msg.len);
 }
 
-/* Asks make() once and keeps the answer. A collection inside make() may have asked before us. */
+/* Calls make() once and keeps its result. A garbage collection inside make() may have filled the slot first. */
 static PyObject *
 once(struct message_object *self, PyObject **slot, PyObject *(*make)(struct message_object *self))
 {
@@ -202,7 +202,7 @@ read_tree(struct message_object *self, PyObject *topic, const struct bus_value *
 	return err;
 }
 
-/* What holds others may lead back to the message. */
+/* A container may lead back to the message. */
 static PyObject *
 watched(struct message_object *self, PyObject *value)
 {
@@ -307,12 +307,12 @@ message_headers(struct message_object *self, void *unused)
 
 PyDoc_STRVAR(message_json_doc,
     "json($self, /)\n--\n\n"
-    "The value as JSON text on one line, for pages and logs.\n"
+    "Returns the value as JSON text on one line, for pages and logs.\n"
     "\n"
     "bytes become {\"$bytes\": base64}; numbers that JSON lacks become null; docs/payloads.md has all types.\n"
     "\n"
     "Raises:\n"
-    "    DecodeError: The payload is not what its type says.");
+    "    DecodeError: The payload does not match its type.");
 
 static PyObject *
 message_json(struct message_object *self, PyObject *unused)
@@ -338,7 +338,7 @@ message_json(struct message_object *self, PyObject *unused)
 
 /* --- its memory ------------------------------------------------------------------------------------------- */
 
-/* numpy.asarray(msg): an array where it lies. Bytes that say so are bytes. */
+/* numpy.asarray(msg): an array in place, or the bytes of a payload of type bytes. */
 static int
 message_getbuffer(struct message_object *self, Py_buffer *view, int flags)
 {
@@ -354,7 +354,7 @@ message_getbuffer(struct message_object *self, Py_buffer *view, int flags)
 	if (msg->type != BUS_TYPE_BYTES &&
 	    (msg->type != BUS_TYPE_MSGPACK || !numbers_are_all(msg->data, msg->len, &numbers))) {
 		PyErr_Format(PyExc_BufferError,
-		    "%s: the payload is no array: use msg.value, or msg.data for its bytes",
+		    "%s: the payload is not an array: use msg.value, or msg.data for its bytes",
 		    letter_topic(self->letter));
 		return -1;
 	}
@@ -368,7 +368,7 @@ message_releasebuffer(struct message_object *self, Py_buffer *view)
 	numbers_release(view);
 }
 
-/* --- plain facts ------------------------------------------------------------------------------------------- */
+/* --- plain attributes -------------------------------------------------------------------------------------- */
 
 static PyObject *
 message_encoding(struct message_object *self, void *unused)
@@ -378,7 +378,7 @@ message_encoding(struct message_object *self, void *unused)
 	(void)unused;
 	if (type >= 0 && type <= BUS_TYPE_TEXT)
 		return PyUnicode_FromString(type_names[type]);
-	return PyUnicode_FromFormat("%d", type); /* of a newer libbus */
+	return PyUnicode_FromFormat("%d", type); /* a type of a newer libbus */
 }
 
 static PyObject *
@@ -436,10 +436,10 @@ message_question(struct message_object *self, void *unused)
 	return PyBool_FromLong(self->letter->msg.reply_to != 0);
 }
 
-/* A payload up to here is read for its repr, of which so many characters are shown. */
+/* repr() decodes payloads up to this size, and shows at most this many characters. */
 enum { REPR_BYTES = 1024, REPR_MOST = 60 };
 
-/* The value as it was packed, or the bytes if they are not what their type says: a reader may do anything. */
+/* The value as packed, or the bytes if they do not match their type. Does not call the reader, which may do anything. */
 static PyObject *
 repr_of_value(struct message_object *self)
 {
@@ -519,31 +519,33 @@ message_dealloc(struct message_object *self)
 }
 
 static PyGetSetDef message_getset[] = {
-    {"topic", (getter)message_topic, NULL, "The topic it was published on.", NULL},
-    {"data", (getter)message_data, NULL, "The payload as it travelled.", NULL},
+    {"topic", (getter)message_topic, NULL, "The topic of the message.", NULL},
+    {"data", (getter)message_data, NULL, "The payload, as bytes.", NULL},
     {"value", (getter)message_value, NULL,
-	"The payload read by its type, decoded at the first use.\n"
+	"The value of the payload, decoded at the first use.\n"
 	"Untagged bytes: JSON, else text, else bytes. With type=, an object of that type.\n"
-	"DecodeError: not what its type says.",
+	"DecodeError: the payload does not match its type.",
 	NULL},
     {"headers", (getter)message_headers, NULL,
-	"The dict that its publisher gave with it; empty: none. DecodeError: it was none.", NULL},
-    {"encoding", (getter)message_encoding, NULL, "untagged, msgpack, bytes, json or text.", NULL},
-    {"lost", (getter)message_lost, NULL, "How many were lost here right before this one.", NULL},
-    {"lost_unknown", (getter)message_lost_unknown, NULL,
-	"True: more may have been lost than `lost` says, since the other side of a link has begun anew.",
+	"The dict of headers that its publisher sent; empty: none. DecodeError: the headers are not a dict.",
 	NULL},
-    {"kept", (getter)message_kept, NULL, "True: the topic's last value, not a new event.", NULL},
+    {"encoding", (getter)message_encoding, NULL,
+	"The type of the payload: untagged, msgpack, bytes, json or text.", NULL},
+    {"lost", (getter)message_lost, NULL,
+	"The number of messages lost by this subscription right before this one.", NULL},
+    {"lost_unknown", (getter)message_lost_unknown, NULL,
+	"True: `lost` is a lower bound, since the peer of a link restarted.", NULL},
+    {"kept", (getter)message_kept, NULL, "True: the topic's kept value, not a new event.", NULL},
     {"time", (getter)message_time, NULL,
-	"When it was published, in seconds since 1970: on a named bus, and of a retained value.\n"
+	"The time of publication, in seconds since 1970: on a named bus, and for a retained value.\n"
 	"None: unknown.",
 	NULL},
     {"position", (getter)message_position, NULL,
-	"Its number in the log of a named bus, for libbus.after(); None: it has none.", NULL},
+	"Its position in the log of a named bus, for libbus.after(); None: it has none.", NULL},
     {"ttl", (getter)message_ttl, NULL,
-	"Seconds that were left of its life when it was taken; None: no limit.", NULL},
-    {"question", (getter)message_question, NULL, "True: a reply is expected, by bus.reply().",
-	NULL},
+	"The seconds of its ttl that were left when it was received; None: no limit.", NULL},
+    {"question", (getter)message_question, NULL,
+	"True: the sender waits for a reply; send it with bus.reply().", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -557,7 +559,7 @@ static PyMethodDef message_methods[] = {
 
 static PyType_Slot message_slots[] = {
     {Py_tp_doc,
-	"A message that arrived.\n\nIts fields are read-only. numpy.asarray(msg) and memoryview(msg) look at the payload where it lies, without a copy."},
+	"A message that arrived.\n\nIts fields are read-only. numpy.asarray(msg) and memoryview(msg) read the payload in place, without a copy."},
     {Py_tp_dealloc, message_dealloc},
     {Py_tp_traverse, message_traverse},
     {Py_tp_clear, message_clear},
@@ -577,7 +579,7 @@ PyType_Spec message_spec = {
     .slots = message_slots,
 };
 
-/* --- Reply: a message that is awaited ------------------------------------------------------------------------- */
+/* --- Reply: an awaitable message ------------------------------------------------------------------------------ */
 
 static PyObject *
 reply_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -605,7 +607,7 @@ reply_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	return (PyObject *)self;
 }
 
-/* Whether the attribute is one of Message's, which a reply has only when it is answered. 1, 0, or -1 with an exception. */
+/* Returns 1 if the attribute is one of Message's, which a Reply has only once the reply has arrived, else 0; -1 with an exception. */
 static int
 is_of_message(struct reply_object *self, PyObject *name)
 {
@@ -625,12 +627,12 @@ reply_attribute(struct reply_object *self, PyObject *name)
 	topic = early > 0 ? message_topic(&self->message, NULL) : NULL;
 	if (topic != NULL)
 		error_raise_because(self->message.core, BUS_E_STATE, ABOUT_TOPIC, topic,
-		    "the reply is not there yet: in a running event loop write `await bus.request(...)`");
+		    "the reply has not arrived yet: in a running event loop write `await bus.request(...)`");
 	Py_XDECREF(topic);
 	return NULL;
 }
 
-/* A reply that is not there has no memory to lend. */
+/* A Reply has no buffer before the reply arrives. */
 static int
 reply_getbuffer(struct reply_object *self, Py_buffer *view, int flags)
 {
@@ -638,7 +640,7 @@ reply_getbuffer(struct reply_object *self, Py_buffer *view, int flags)
 		return message_getbuffer(&self->message, view, flags);
 	view->obj = NULL;
 	PyErr_SetString(PyExc_BufferError,
-	    "the reply is not there yet: in a running event loop write `await bus.request(...)`");
+	    "the reply has not arrived yet: in a running event loop write `await bus.request(...)`");
 	return -1;
 }
 
@@ -656,13 +658,14 @@ reply_repr(struct reply_object *self)
 	return repr;
 }
 
-PyDoc_STRVAR(reply_fill_doc, "_fill($self, message, /)\n--\n\nMakes it this message, once.");
+PyDoc_STRVAR(
+    reply_fill_doc, "_fill($self, message, /)\n--\n\nSets the message that arrived, once.");
 
 static PyObject *
 reply_fill(struct reply_object *self, PyObject *message)
 {
 	if (!PyObject_TypeCheck(message, self->message.core->message)) {
-		PyErr_SetString(PyExc_TypeError, "a Message");
+		PyErr_SetString(PyExc_TypeError, "_fill() takes a Message");
 		return NULL;
 	}
 	Py_BEGIN_CRITICAL_SECTION(self);
@@ -685,7 +688,7 @@ reply_answered(struct reply_object *self, void *unused)
 
 static PyGetSetDef reply_getset[] = {
     {"answered", (getter)reply_answered, NULL,
-	"True: the reply is there. False: it is to be awaited first.", NULL},
+	"True: the reply has arrived. False: await it first.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -695,7 +698,7 @@ static PyMethodDef reply_methods[] = {
 };
 
 static PyType_Slot reply_slots[] = {
-    {Py_tp_doc, "What libbus.Reply is made of."},
+    {Py_tp_doc, "The base of libbus.Reply."},
     {Py_tp_new, reply_new},
     {Py_tp_dealloc, message_dealloc},
     {Py_tp_traverse, message_traverse},

@@ -1,4 +1,4 @@
-/* module.c: libbus._core comes and goes, and the small helpers for arguments. */
+/* module.c: the module libbus._core, and helpers for arguments. */
 #include "core.h"
 
 #include <limits.h>
@@ -35,7 +35,7 @@ seconds_ms(PyObject *seconds, const char *name, int *ret_ms)
 		return -1;
 	if (!(ms >= 0)) {
 		PyErr_Format(PyExc_ValueError,
-		    "%s %R: seconds, at least 0, or None to wait for ever", name, seconds);
+		    "%s %R: give seconds from 0 up, or None to wait for ever", name, seconds);
 		return -1;
 	}
 	*ret_ms = ms < INT_MAX ? (int)ms : INT_MAX;
@@ -163,8 +163,8 @@ core_error(PyObject *module, PyObject *args)
 
 PyDoc_STRVAR(wait_with_doc,
     "_wait_with($module, modules, function, /)\n--\n\n"
-    "Calls function(fd, seconds) before a wait, once one of the modules was imported. It waits until the descriptor\n"
-    "may be readable, and returns True, or False where the thread is to wait.");
+    "Calls function(fd, seconds) before a wait if one of the modules is imported. The function waits until the\n"
+    "descriptor may be readable and returns True; False: the thread must wait.");
 
 static PyObject *
 core_wait_with(PyObject *module, PyObject *args)
@@ -208,7 +208,7 @@ wait_in_greenlet(struct core *core, int fd, int ms)
 
 PyDoc_STRVAR(filter_check_doc,
     "filter_check($module, topic_filter, /)\n--\n\n"
-    "Raises the FilterError that subscribing to the filter would raise; returns None for a filter that is well formed.");
+    "Checks a filter: raises the FilterError that subscribing to it would raise, else returns None.");
 
 static PyObject *
 core_filter_check(PyObject *module, PyObject *filter)
@@ -232,7 +232,7 @@ PyDoc_STRVAR(filter_covers_doc,
     "Wildcards in the first level match no topic that begins with $: '#' does not cover '$bus/#'.\n"
     "\n"
     "Raises:\n"
-    "    FilterError: One of them is malformed.");
+    "    FilterError: One of the two is malformed.");
 
 static PyObject *
 core_filter_covers(PyObject *module, PyObject *args)
@@ -256,11 +256,11 @@ core_filter_covers(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(packb_doc, "packb($module, value, /)\n--\n\n"
-			"The msgpack bytes that publish() sends of a value.\n"
+			"Packs a value into the msgpack bytes that publish() sends.\n"
 			"\n"
 			"Raises:\n"
-			"    TypeError: An element cannot be packed; the text has its path.\n"
-			"    ValueError: It is too deep, too large or malformed.\n"
+			"    TypeError: An element cannot be packed; the text names its path.\n"
+			"    ValueError: The value is too deep, too large or malformed.\n"
 			"    OverflowError: An int has more than 64 bits.\n"
 			"\n"
 			"Threads: any. Blocks: never.");
@@ -285,14 +285,14 @@ core_packb(PyObject *module, PyObject *value)
 
 PyDoc_STRVAR(unpackb_doc,
     "unpackb($module, data, /)\n--\n\n"
-    "The value of msgpack bytes, as msg.value gives it.\n"
+    "Returns the value of msgpack bytes, as msg.value does.\n"
     "\n"
     "Raises:\n"
-    "    DecodeError: They are not one value, or it is beyond the limits of a payload: 32 deep, 65,536 elements.\n"
+    "    DecodeError: The bytes are not exactly one value, or the value is deeper than 32 or has more than 65,536 elements.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
-/* Arrays in the value look at the bytes, so they are ones that nobody changes. */
+/* Arrays in the value point into the bytes, which therefore must be immutable. */
 static PyObject *
 core_unpackb(PyObject *module, PyObject *data)
 {
@@ -326,7 +326,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* --- life of the module --------------------------------------------------------------------------------- */
+/* --- the module ----------------------------------------------------------------------------------------- */
 
 static int
 type_new(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type)

@@ -1,7 +1,7 @@
 /* next.c: libbus._core.Next, what `async for` awaits: the next message of a subscription.
  *
- * A message that is there is given at once, without a coroutine. Otherwise a coroutine of Python's waits. It takes nothing before it is
- * awaited, so a task that is cancelled before its first step loses nothing. Its methods are those of a coroutine: asyncio makes
+ * A waiting message is returned at once, without a coroutine; otherwise a Python coroutine waits. Next takes no message before it is
+ * awaited, so a task that is cancelled before its first step loses nothing. It has the methods of a coroutine, since asyncio makes
  * tasks of it. */
 #include "core.h"
 
@@ -58,7 +58,7 @@ next_send(struct next_object *self, PyObject *value, PyObject **ret_result)
 	return got;
 }
 
-/* As a generator does: the result is the value of StopIteration. */
+/* Returns a result as a generator does: as the value of StopIteration. */
 static PyObject *
 next_step(struct next_object *self, PyObject *value)
 {
@@ -77,7 +77,7 @@ next_iternext(struct next_object *self)
 	return next_step(self, Py_None);
 }
 
-PyDoc_STRVAR(next_throw_doc, "throw($self, /, *error)\n--\n\nRaises an exception where it waits.");
+PyDoc_STRVAR(next_throw_doc, "throw($self, /, *error)\n--\n\nRaises an exception inside the wait.");
 
 static PyObject *
 next_throw(struct next_object *self, PyObject *args)
@@ -102,7 +102,7 @@ next_throw(struct next_object *self, PyObject *args)
 	return NULL;
 }
 
-PyDoc_STRVAR(next_close_doc, "close($self, /)\n--\n\nEnds it, whether it waits or not.");
+PyDoc_STRVAR(next_close_doc, "close($self, /)\n--\n\nEnds the wait, if there is one.");
 
 static PyObject *
 next_close(struct next_object *self, PyObject *unused)
@@ -144,7 +144,7 @@ next_dealloc(struct next_object *self)
 }
 
 static PyMethodDef next_methods[] = {
-    {"send", (PyCFunction)next_step, METH_O, "send($self, value, /)\n--\n\nGoes on."},
+    {"send", (PyCFunction)next_step, METH_O, "send($self, value, /)\n--\n\nResumes the wait."},
     {"throw", (PyCFunction)next_throw, METH_VARARGS, next_throw_doc},
     {"close", (PyCFunction)next_close, METH_NOARGS, next_close_doc},
     {NULL, NULL, 0, NULL},

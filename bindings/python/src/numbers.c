@@ -1,22 +1,22 @@
-/* numbers.c: arrays of numbers in payloads, as memory that NumPy, array and memoryview look at in place. */
+/* numbers.c: arrays of numbers in payloads, which NumPy, array and memoryview read in place. */
 #include "core.h"
 
 #include <string.h>
 
 #include "value/ext.h"
 
-/* What keeps an array's bytes where they are. A memoryview of it is what programs see. */
+/* Keeps the bytes of an array alive. Programs see a memoryview of it. */
 struct numbers_object {
 	PyObject_HEAD struct owner owner;
 	struct bus_numbers numbers;
 };
 
-/* A Py_buffer's own arrays. */
+/* Shape and strides of a Py_buffer. */
 struct layout {
 	Py_ssize_t shape[BUS_NUMBERS_DIMENSIONS], strides[BUS_NUMBERS_DIMENSIONS];
 };
 
-/* The format of struct's that memoryview can index: native sizes, where the byte order is the payload's. */
+/* The struct format that memoryview can index: native sizes, if the machine has the payload's byte order. */
 static char *
 format_of(const struct bus_numbers *numbers)
 {
@@ -54,13 +54,12 @@ numbers_export(const struct bus_numbers *numbers, PyObject *exporter, Py_buffer 
 	Py_ssize_t stride = numbers->item_bytes;
 
 	if ((flags & PyBUF_WRITABLE) != 0) {
-		PyErr_SetString(
-		    PyExc_BufferError, "a payload cannot be changed: take a copy of it");
+		PyErr_SetString(PyExc_BufferError, "a payload is read-only: copy it to change it");
 		return -1;
 	}
 	if ((flags & PyBUF_ND) == 0 && numbers->dimensions > 1) {
-		PyErr_SetString(
-		    PyExc_BufferError, "an array of several dimensions is no row of bytes");
+		PyErr_SetString(PyExc_BufferError,
+		    "an array of several dimensions has no flat buffer: ask for its shape (PyBUF_ND)");
 		return -1;
 	}
 	layout = PyMem_Malloc(sizeof *layout);
@@ -134,7 +133,7 @@ numbers_view(struct core *core, const struct bus_numbers *numbers, const struct 
 	return view;
 }
 
-/* The head alone of a msgpack extension, which is long if the array is. */
+/* Reads the head of a msgpack extension; the array behind it may be long. */
 bool
 numbers_are_all(const char *data, size_t len, struct bus_numbers *ret_numbers)
 {

@@ -1,7 +1,7 @@
 /* publisher.c: libbus._core.Publisher, a topic for many messages that may wait for room.
  *
- * A handle of C belongs to one thread at a time. Each send takes one out of the object for itself: the spare one, or another that is
- * opened for this call. A send that waits thus holds up no other, nor close(), nor a signal handler that sends. */
+ * A C handle belongs to one thread at a time. Each send takes one for itself: the spare one, or one opened for this call. So a send
+ * that waits blocks no other send, no close() and no signal handler that sends. */
 #include "core.h"
 
 #include <stdatomic.h>
@@ -11,25 +11,25 @@
 #include "base/fork.h"
 #include "value/packer.h"
 
-/* How long Ctrl-C and close() may wait. */
+/* The longest delay of Ctrl-C and close(). */
 #define SLICE_NS INT64_C(50000000)
 
-/* What send_many() packs before it sends: it shares the costs of one call, and bounds what an endless generator takes. */
+/* send_many() packs this many values before it sends: they share the cost of one call, and an endless generator stays bounded. */
 #define BATCH       32
 #define BATCH_BYTES ((size_t)64 << 10)
 
 struct publisher_object {
 	PyObject_HEAD struct core *core;
-	PyObject *bus;   /* a libbus._core.Bus; it keeps it open */
+	PyObject *bus;   /* a libbus._core.Bus; the reference keeps it open */
 	PyObject *topic; /* str */
-	PyObject *done;  /* what send() returns: it can be awaited, and has ended */
+	PyObject *done;  /* returned by send(): an awaitable that is already done */
 	_Atomic(struct bus_pub *) spare;
 	_Atomic(struct bus_packer *) packer;
 	atomic_bool closed;
 	uint32_t generation;
 	bool named;
 	int wait_ms;
-	bool plain;          /* its messages have a content and nothing else */
+	bool plain;          /* its messages have no ttl, headers or flags */
 	struct bus_msg form; /* what they have in common */
 	struct extras extras;
 };
@@ -39,14 +39,14 @@ struct publisher_object {
 static int
 pub_open(struct publisher_object *self, struct bus_pub **ret_pub)
 {
-	/* A handle that waits never refuses a send of a thread that must not wait, so the last try alone is counted. */
+	/* Only the last try may count as refused: earlier ones are tries of a send that waits. */
 	const struct bus_pub_config cfg = {
 	    .size = sizeof cfg, .type = BUS_TYPE_MSGPACK, .wait_ms = -1};
 
 	const char *topic = PyUnicode_AsUTF8(self->topic);
 	int err;
 
-	/* On a named bus the topic's name may have to be written. */
+	/* On a named bus a new topic's name is written to the log first, which may wait. */
 	TRY_THEN_RELEASE(err, bus_object_pub(self->bus, topic, &cfg, ret_pub));
 	return err;
 }
@@ -62,7 +62,7 @@ pub_take(struct publisher_object *self, struct bus_pub **ret_pub)
 	return *ret_pub != NULL ? 0 : pub_open(self, ret_pub);
 }
 
-/* A close() meanwhile has found no spare one, or finds this one: either it or we end it. */
+/* A close() may run at the same time. If it misses this handle, this thread ends it. */
 static void
 pub_give(struct publisher_object *self, struct bus_pub *pub)
 {
@@ -77,10 +77,11 @@ pub_give(struct publisher_object *self, struct bus_pub *pub)
 struct sending {
 	struct publisher_object *self;
 	struct bus_pub *pub;
-	const struct bus_slice *parts; /* two, of the one item; NULL: it is whole */
+	const struct bus_slice
+	    *parts; /* the two parts of the only item; NULL: the item is in one piece */
 	size_t sent;
 	int may_wait; /* -1: not asked yet */
-	bool later;   /* an event loop is to wait: what has no room is left to the caller */
+	bool later;   /* an event loop waits instead: items without room are left to the caller */
 	bool raised;
 };
 
@@ -106,7 +107,7 @@ send_one(const struct sending *s, const struct bus_slice *item)
 				: bus_pub_send(s->pub, item->data, item->len);
 }
 
-/* As many of the items as there is room for. The number, BUS__E_WAITS or BUS_E_*. */
+/* Sends as many items as there is room for. Returns their number, BUS__E_WAITS or BUS_E_*. */
 static int
 send_some(const struct sending *s, const struct bus_slice *items, size_t count)
 {
@@ -139,7 +140,7 @@ try_some(const struct sending *s, const struct bus_slice *items, size_t count)
 	return got == 0 && count == 1 ? 1 : got;
 }
 
-/* Whether this call may wait where it runs: a method of Python's, asked before the first wait. None: later, in a task. */
+/* Asks the Python method whether this call may wait, once before the first wait. None: wait later, in a task. */
 static bool
 may_wait(struct sending *s)
 {
@@ -156,7 +157,7 @@ may_wait(struct sending *s)
 	return s->may_wait > 0;
 }
 
-/* The last try, which counts as refused. 1 or BUS_E_*. */
+/* The last try, whose failure counts as refused. 1 or BUS_E_*. */
 static int
 send_now(const struct sending *s, const struct bus_slice *item)
 {
@@ -179,11 +180,11 @@ send_in_slice(const struct sending *s, const struct bus_slice *item, int64_t dea
 	Py_END_ALLOW_THREADS return err == BUS__E_WAITS ? 0 : err < 0 ? err : 1;
 }
 
-/* Sends all, each with the time to wait that it has. 0, BUS_E_*, BUS__E_WAITS with s->later, or -1 with s->raised. */
+/* Sends all items; each may wait up to `wait`. 0, BUS_E_*, BUS__E_WAITS with s->later, or -1 with s->raised. */
 static int
 send_all(struct sending *s, const struct bus_slice *items, size_t count)
 {
-	int64_t deadline = 0; /* of the item that has no room; 0: it has not waited yet */
+	int64_t deadline = 0; /* deadline of the item without room; 0: it has not waited yet */
 
 	for (size_t sent = 0; sent < count;) {
 		int got = try_some(s, items + sent, count - sent);
@@ -241,7 +242,7 @@ sending_end(struct sending *s, int err)
 	return err < 0 ? -1 : 0;
 }
 
-/* What a task sends when there is room: Python's method gets the packed values, those that are not packed yet, and how many went. */
+/* Makes the task that sends the rest: the Python method gets the packed values, the iterator of the others, and the number sent. */
 static PyObject *
 send_later(struct publisher_object *self, const struct bus_slice *items, size_t count,
     PyObject *values, size_t sent)
@@ -269,7 +270,7 @@ send_later(struct publisher_object *self, const struct bus_slice *items, size_t 
 	return later;
 }
 
-PyDoc_STRVAR(publisher_pack_doc, "_pack($self, value, /)\n--\n\nThe bytes of a value.");
+PyDoc_STRVAR(publisher_pack_doc, "_pack($self, value, /)\n--\n\nPacks a value into bytes.");
 
 static PyObject *
 publisher_pack(struct publisher_object *self, PyObject *value)
@@ -289,8 +290,8 @@ publisher_pack(struct publisher_object *self, PyObject *value)
 
 PyDoc_STRVAR(publisher_try_doc,
     "_try($self, packed, last, /)\n--\n\n"
-    "Sends packed values, or less, and never waits. How many went; 0: there is no room, which with `last`\n"
-    "raises FullError.");
+    "Sends as many packed values as there is room for, and never waits. Returns their number; 0: no room, which\n"
+    "raises FullError with `last`.");
 
 static PyObject *
 publisher_try(struct publisher_object *self, PyObject *args)
@@ -303,7 +304,7 @@ publisher_try(struct publisher_object *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "Op:_try", &packed, &last))
 		return NULL;
-	fast = PySequence_Fast(packed, "packed values");
+	fast = PySequence_Fast(packed, "_try() takes a sequence of packed values");
 	if (fast == NULL)
 		return NULL;
 	while (count < BATCH && count < (size_t)PySequence_Fast_GET_SIZE(fast)) {
@@ -325,12 +326,12 @@ publisher_try(struct publisher_object *self, PyObject *args)
 drop:
 	Py_DECREF(fast);
 	if (!PyErr_Occurred())
-		PyErr_SetString(PyExc_ValueError, "no values");
+		PyErr_SetString(PyExc_ValueError, "_try() takes at least one packed value");
 	return NULL;
 }
 
-/* Tries to send a large item that lies in two parts, its head in the packer. 1: it went; 0: there is no room, and now the item lies in one
- * piece, which may wait; or BUS_E_*. */
+/* Tries to send a large item in two parts, whose head is in the packer. 1: sent; 0: no room, and the item is now in one piece, so that
+ * it can wait; or BUS_E_*. */
 static int
 send_parts(
     struct sending *s, struct bus_packer *packer, const Py_buffer *body, struct bus_slice *item)
@@ -351,7 +352,7 @@ PyDoc_STRVAR(publisher_send_doc,
     "send($self, value, /)\n--\n\n"
     "Publishes a value on the topic, as bus.publish() does.\n"
     "\n"
-    "In a running event loop `await publisher.send(value)` waits for room and leaves the loop to other tasks. What has room\n"
+    "In a running event loop `await publisher.send(value)` waits for room and leaves the loop to other tasks. A value with room\n"
     "is published when you call it, also without await.\n"
     "\n"
     "Raises:\n"
@@ -435,7 +436,7 @@ give:
 	return done;
 }
 
-/* Packs the next values. 1: there may be more; 0: there are no more; -1 with an exception, which comes behind what was packed. */
+/* Packs the next values. 1: there may be more; 0: there are no more; -1 with an exception, raised after the packed values are sent. */
 static int
 batch_fill(struct publisher_object *self, struct batch *batch, PyObject *values)
 {
@@ -465,7 +466,7 @@ batch_items(const struct batch *batch, struct bus_slice items[BATCH])
 	}
 }
 
-/* The exception under way says how many went. */
+/* Sets `sent` of the current exception. */
 static void
 note_sent(size_t sent)
 {
@@ -480,7 +481,7 @@ note_sent(size_t sent)
 	PyErr_Restore(type, error, trace);
 }
 
-/* 0, or -1 with an exception, or with *ret_later: the rest waits. */
+/* 0; -1 with an exception; -1 with *ret_later, the task that sends the rest. */
 static int
 send_values(
     struct publisher_object *self, PyObject *values, struct sending *s, PyObject **ret_later)
@@ -500,7 +501,7 @@ send_values(
 		err = send_all(s, items, batch.count);
 		sent = s->sent - before;
 		if (err < 0 && s->later) {
-			/* What the values raised is raised behind those before it. */
+			/* An exception of the iterable is raised after the values before it are sent. */
 			PyErr_NormalizeException(&type, &error, &trace);
 			*ret_later = send_later(self, items + sent, batch.count - sent,
 			    error != NULL ? error : values, s->sent);
@@ -522,10 +523,10 @@ send_values(
 
 PyDoc_STRVAR(publisher_send_many_doc,
     "send_many($self, values, /)\n--\n\n"
-    "Publishes each value of a list or another iterable, in order. Costs less than a send() for each.\n"
+    "Publishes each value of an iterable, in order. Cheaper than one send() for each value.\n"
     "\n"
-    "Waits for room as send() does. An exception ends it, also one of the iterable; its attribute `sent` is the number of\n"
-    "values that were published. In a running event loop await it.\n"
+    "Waits for room as send() does. An exception, also one of the iterable, ends it; the exception's `sent` is the number of\n"
+    "published values. In a running event loop await the call.\n"
     "\n"
     "Returns:\n"
     "    The number of values.\n"
@@ -553,8 +554,7 @@ publisher_send_many(struct publisher_object *self, PyObject *values)
 		return NULL;
 	}
 	done = send_values(self, iterator, &s, &later);
-	if (done < 0 && later == NULL &&
-	    !s.later) /* else the one that sends the rest has noted it */
+	if (done < 0 && later == NULL && !s.later) /* the task that sends the rest sets it itself */
 		note_sent(s.sent);
 	Py_DECREF(iterator);
 	pub_give(self, s.pub);
@@ -582,8 +582,8 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		return NULL;
 	if (wait_ms != 0 && bus_object_is_named(bus))
 		return error_raise_because(core, BUS_E_NOTSUP, ABOUT_TOPIC, topic,
-		    "wait= is for a private bus: on one with a name no reader may hold up others, so there is "
-		    "nothing to wait for; readers that fall behind see it in msg.lost");
+		    "wait= is for a private bus: on a named bus no reader may block a writer, so there is "
+		    "nothing to wait for; readers that fall behind see msg.lost");
 	self = (struct publisher_object *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		return NULL;
@@ -619,7 +619,7 @@ publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(publisher_close_doc,
     "close($self, /)\n--\n\n"
-    "Ends it. A send() that waits on another thread raises ClosedError.\n"
+    "Ends the publisher. A send() that waits on another thread raises ClosedError.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -649,7 +649,7 @@ publisher_topic(struct publisher_object *self, void *unused)
 	return Py_NewRef(self->topic);
 }
 
-/* Subclasses know where they run. */
+/* A subclass checks for event loops. */
 static PyObject *
 publisher_may_wait(struct publisher_object *self, PyObject *unused)
 {
@@ -666,7 +666,7 @@ publisher_traverse(struct publisher_object *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* Without a tp_clear: what leads from the bus back to it is an attribute, which ends the cycle. */
+/* No tp_clear: only an attribute of the bus leads back here, and clearing that ends the cycle. */
 static void
 publisher_dealloc(struct publisher_object *self)
 {
@@ -684,7 +684,7 @@ publisher_dealloc(struct publisher_object *self)
 }
 
 static PyGetSetDef publisher_getset[] = {
-    {"topic", (getter)publisher_topic, NULL, "What it publishes on.", NULL},
+    {"topic", (getter)publisher_topic, NULL, "The topic it publishes on.", NULL},
     {"closed", (getter)publisher_closed, NULL, "True after close(), and in a forked child.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -700,7 +700,7 @@ static PyMethodDef publisher_methods[] = {
 };
 
 static PyType_Slot publisher_slots[] = {
-    {Py_tp_doc, "What libbus.Publisher is made of."},
+    {Py_tp_doc, "The base of libbus.Publisher."},
     {Py_tp_new, publisher_new},
     {Py_tp_dealloc, publisher_dealloc},
     {Py_tp_traverse, publisher_traverse},

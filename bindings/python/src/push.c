@@ -13,7 +13,7 @@
 #include "base/fd.h"
 #include "gate.h"
 
-/* A topic that a page may not get before Python says so; or, without a topic, news that the page has left. */
+/* A page waits for Python's permission to get this topic. Without a topic: the page has left. */
 struct question {
 	struct question *next;
 	uint64_t page;
@@ -25,11 +25,11 @@ struct push_object {
 	PyObject_HEAD struct core *core;
 	struct gate gate;
 	struct bus_push *push;
-	/* Of the questions, which the thread of all pages adds and Python takes, and of the last ring. */
+	/* Guards the questions, which the thread of all pages adds and Python takes, and the last ring. */
 	pthread_mutex_t lock;
 	struct question *first, **last;
-	atomic_bool asks; /* a page has questions, so somebody takes them */
-	int bell; /* eventfd, readable while there are questions, and for ever after close() */
+	atomic_bool asks; /* a page asks questions, so a Python thread takes them */
+	int bell;         /* eventfd, readable while questions wait, and after close() */
 };
 
 static PyObject *
@@ -45,7 +45,7 @@ ring(struct push_object *self)
 {
 	const uint64_t one = 1;
 
-	/* It fails only if it is readable already. */
+	/* Fails only if the eventfd is readable already. */
 	(void)!bus__fd_write(self->bell, &one, sizeof one);
 }
 
@@ -70,7 +70,7 @@ append(struct push_object *self, uint64_t page, const char *topic, bool left)
 	return true;
 }
 
-/* A question that cannot be kept is answered at once. */
+/* Without memory the question is refused at once. */
 static void
 note_question(void *arg, uint64_t page, const char *topic)
 {
@@ -105,7 +105,7 @@ take(struct push_object *self)
 	return taken;
 }
 
-/* Taken in vain: the next call gets them, before those that came since. */
+/* Puts the questions back, before newer ones: the next call gets them. */
 static void
 put_back(struct push_object *self, struct question *questions)
 {
@@ -124,7 +124,8 @@ put_back(struct push_object *self, struct question *questions)
 	pthread_mutex_unlock(&self->lock);
 }
 
-/* True for one caller, who ends the pages. The ring is the last: take() leaves it, because it looks at the gate under the lock. */
+/* True for exactly one caller, which ends the pages. This is the last ring: take() checks the gate under the lock and does not clear
+ * it. */
 static bool
 shut(struct push_object *self)
 {
@@ -170,8 +171,8 @@ listed(const struct question *questions)
 
 PyDoc_STRVAR(push_questions_doc,
     "questions($self, timeout=None, /)\n--\n\n"
-    "Takes the questions that answer() has to answer: [(page, topic), ...]; (page, None): a page has left, perhaps one without\n"
-    "questions. Empty: there were none in that time.\n"
+    "Takes the questions for answer(): [(page, topic), ...]. (page, None): this page has left; it may have had no question.\n"
+    "Empty: none arrived in that time.\n"
     "\n"
     "Raises:\n"
     "    ClosedError: close() was called.\n"
@@ -220,7 +221,7 @@ push_questions(struct push_object *self, PyObject *args)
 
 PyDoc_STRVAR(push_answer_doc,
     "answer($self, page, topic, may, message=None, /)\n--\n\n"
-    "Whether a page may get messages of a topic, from now on. A page that is gone is fine.\n"
+    "Says whether a page may get messages of a topic from now on. Ignores a page that has left.\n"
     "\n"
     "Threads: any. Blocks: never.");
 
@@ -245,7 +246,7 @@ push_answer(struct push_object *self, PyObject *args)
 
 /* --- pages ---------------------------------------------------------------------------------------------------- */
 
-/* Filters out of Python. */
+/* The UTF-8 of a sequence of filters. */
 struct texts {
 	PyObject *tuple; /* keeps the texts */
 	const char **list;
@@ -281,7 +282,7 @@ texts_begin(struct core *core, PyObject *filters, struct texts *texts)
 	return 0;
 }
 
-/* The filters of a page, and those of them that are new to it. */
+/* The filters of a page, and the subset that is new to it. */
 struct wanted {
 	struct texts filters, fresh;
 	struct bus_page_filter *list;
@@ -337,12 +338,12 @@ malformed(const struct wanted *wanted)
 PyDoc_STRVAR(push_add_doc,
     "add($self, fd, filters, /, *, new=(), head=b'', last_id=None, start=None, full='drop_oldest', max_bytes=0, "
     "interval=0.0, raw=False, event=None, ask=False)\n--\n\n"
-    "Serves a page on a connected socket, which is the library's from then on. An exception leaves it to the caller.\n"
+    "Serves a page on a connected socket and takes the socket over. After an exception the caller still owns it.\n"
     "\n"
     "Returns:\n"
     "    The number of the page.\n"
     "\n"
-    "Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.");
+    "Threads: any. Blocks: until the thread of all pages has done it, a moment; without the GIL.");
 
 static PyObject *
 push_add(struct push_object *self, PyObject *args, PyObject *kwargs)
@@ -398,7 +399,7 @@ end:
 }
 
 PyDoc_STRVAR(push_remove_doc, "remove($self, page, /)\n--\n\n"
-			      "Ends a page. One that is gone is fine.\n"
+			      "Ends a page. Ignores a page that has left.\n"
 			      "\n"
 			      "Threads: any. Blocks: never.");
 
@@ -423,7 +424,7 @@ push_remove(struct push_object *self, PyObject *number)
 /* --- counters --------------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(push_stats_doc, "stats($self, /)\n--\n\n"
-			     "The counters of all pages so far.\n"
+			     "Returns the counters of all pages so far.\n"
 			     "\n"
 			     "Threads: any. Blocks: never.");
 
@@ -451,9 +452,9 @@ push_stats(struct push_object *self, PyObject *unused)
 
 PyDoc_STRVAR(push_page_stats_doc,
     "page_stats($self, page, /)\n--\n\n"
-    "The counters of one open page; None: it is gone.\n"
+    "Returns the counters of one open page; None: it has left.\n"
     "\n"
-    "Threads: any. Blocks: for a moment, until the thread of all pages looks; without the GIL.");
+    "Threads: any. Blocks: until the thread of all pages has done it, a moment; without the GIL.");
 
 static PyObject *
 push_page_stats(struct push_object *self, PyObject *number)
@@ -484,7 +485,7 @@ push_page_stats(struct push_object *self, PyObject *number)
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
-/* How many pages were open, or BUS_E_*; 0 also where there is nothing to end. */
+/* Returns the number of pages that were open, 0 if there was nothing to end, or BUS_E_*. */
 static int
 end(struct push_object *self, int ms)
 {
@@ -498,13 +499,14 @@ end(struct push_object *self, int ms)
 	return pages;
 }
 
-PyDoc_STRVAR(push_close_doc, "close($self, timeout=1.0, /)\n--\n\n"
-			     "Ends all pages, which are told to connect again.\n"
-			     "\n"
-			     "Returns:\n"
-			     "    How many were open. 0 the second time, and in a forked child.\n"
-			     "\n"
-			     "Threads: any. Blocks: up to timeout, without the GIL.");
+PyDoc_STRVAR(push_close_doc,
+    "close($self, timeout=1.0, /)\n--\n\n"
+    "Ends all pages and tells them to connect again.\n"
+    "\n"
+    "Returns:\n"
+    "    The number of open pages; 0 the second time, and in a forked child.\n"
+    "\n"
+    "Threads: any. Blocks: up to timeout, without the GIL.");
 
 static PyObject *
 push_close(struct push_object *self, PyObject *args)
@@ -585,7 +587,7 @@ push_dealloc(struct push_object *self)
 
 	if (self->push != NULL)
 		end(self, 0);
-	/* In a child the lock may be held for ever, and the list half changed. */
+	/* In a forked child the lock may stay held for ever, and the list may be half changed. */
 	if (!gate_forked(&self->gate))
 		drop(self->first);
 	if (self->bell >= 0)

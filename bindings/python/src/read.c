@@ -1,4 +1,4 @@
-/* read.c: payloads into Python values, in one pass over the bytes. By the table of docs/payloads.md; value.c has the way there. */
+/* read.c: reads payloads into Python values, in one pass, by the table of docs/payloads.md. value.c packs them. */
 #include "core.h"
 
 #include <datetime.h>
@@ -9,9 +9,9 @@
 
 /* --- keys ------------------------------------------------------------------------------------------------- */
 
-/* Programs use the same few keys again and again. A str that is known here needs no memory and has its hash already. */
+/* Programs use the same few keys again and again. A remembered str needs no new memory and has its hash already. */
 #ifdef Py_GIL_DISABLED
-enum { KEYS = 512, KEY_MOST = 0 }; /* none is remembered: threads would have to agree */
+enum { KEYS = 512, KEY_MOST = 0 }; /* remembers none: threads would need a lock */
 #else
 enum { KEYS = 512, KEY_MOST = 24 };
 #endif
@@ -66,7 +66,7 @@ struct reading {
 	uint32_t left; /* elements that no container has announced yet */
 };
 
-/* NULL without an exception: the bytes are not valid. */
+/* Reads one value. NULL without an exception: the bytes are not valid. */
 static PyObject *read_one(struct reading *r, int depth);
 
 static size_t
@@ -75,7 +75,7 @@ bytes_left(const struct reading *r)
 	return (size_t)(r->end - r->at);
 }
 
-/* The next `bytes` bytes as a number; the caller knows that they are there. */
+/* Reads the next `bytes` bytes as a number. The caller has checked that they are there. */
 static uint64_t
 take(struct reading *r, unsigned bytes)
 {
@@ -86,7 +86,7 @@ take(struct reading *r, unsigned bytes)
 	return number;
 }
 
-/* A size of `bytes` bytes; false: they are not there. */
+/* Reads a size of `bytes` bytes. false: the payload is too short. */
 static bool
 take_size(struct reading *r, unsigned bytes, uint32_t *ret_size)
 {
@@ -115,7 +115,7 @@ text_new(const unsigned char *text, size_t len)
 {
 	PyObject *str;
 
-	/* Of single letters and of nothing Python has one str for all. */
+	/* Python shares the empty str and those of one Latin-1 character. */
 	if (len > 1 && is_ascii(text, len)) {
 		str = PyUnicode_New((Py_ssize_t)len, 127);
 		if (str != NULL)
@@ -189,7 +189,7 @@ date_new(const char *text)
 	    digits_of(text + 8, 2), PyDateTimeAPI->DateType);
 }
 
-/* An object of a class, imported when the first one is needed, made of a text. */
+/* Makes an object of a class from a text. Imports the class at the first use. */
 static PyObject *
 made_of(PyObject **cached, const char *module_name, const char *class_name, const char *text,
     size_t len)
@@ -243,7 +243,7 @@ read_ext(struct reading *r, uint32_t len)
 
 /* --- containers --------------------------------------------------------------------------------------------------- */
 
-/* Whether the rest of the payload can hold that many elements, of at least one byte each: a false count allocates nothing. */
+/* Returns whether the rest of the payload can hold count elements of at least one byte: a false count then allocates nothing. */
 static bool
 admit(struct reading *r, uint64_t inside, int depth)
 {
@@ -300,7 +300,7 @@ read_key(struct reading *r, int depth)
 		r->at++;
 		return known_key(r, len);
 	}
-	/* Python cannot look a list, a dict or an array up. */
+	/* Lists, dicts and arrays are not hashable. */
 	if ((first & 0xe0) == 0x80 || (first >= 0xdc && first <= 0xdf))
 		return NULL;
 	key = read_one(r, depth);
@@ -429,7 +429,7 @@ read_long_form(struct reading *r, unsigned char first, int depth)
 	}
 }
 
-/* Recursion is at most BUS_PACK_DEPTH deep: admit() looks at it. */
+/* Recursion is at most BUS_PACK_DEPTH deep: admit() checks it. */
 static PyObject *
 read_one(struct reading *r, int depth)
 {
@@ -462,7 +462,7 @@ value_try(struct core *core, const char *data, size_t len, const struct owner *o
 	return value;
 }
 
-/* C can say what is wrong with the bytes. Those that it can read have a key that Python cannot look up. */
+/* The C reader names the fault of invalid bytes. If it reads them, a key is not hashable in Python. */
 void
 value_refuse(struct core *core, const char *data, size_t len, PyObject *topic)
 {
@@ -509,7 +509,7 @@ dict_of_tree(struct core *core, const struct bus_value *value, PyObject *topic)
 	return dict;
 }
 
-/* Recursion is at most BUS_PACK_DEPTH deep: bus_value_read() has counted. JSON's keys are texts. */
+/* Recursion is at most BUS_PACK_DEPTH deep: bus_value_read() checked it. Keys of JSON are texts. */
 PyObject *
 value_of_tree(struct core *core, const struct bus_value *value, PyObject *topic)
 {

@@ -1,11 +1,11 @@
-/* request.c: a question, until its first reply. It has a mailbox of its own: Ctrl-C ends the wait, an event loop watches the
- * descriptor, and no other question's reply can take the room of this one's. */
+/* request.c: a request, until its first reply. Each has a separate mailbox: Ctrl-C ends the wait, an event loop watches the
+ * descriptor, and replies to other requests cannot take its room. */
 #include "core.h"
 
 #include "base/clock.h"
 #include "base/fork.h"
 
-/* How long Ctrl-C may wait. */
+/* The longest delay of Ctrl-C. */
 #define SLICE_MS 50
 
 struct asking {
@@ -27,14 +27,14 @@ take_reply(void *arg, const struct bus_msg *reply)
 	}
 }
 
-/* Why there is no reply and will be none. */
+/* The reason why no reply will arrive. */
 static int
 over(int64_t deadline)
 {
 	return bus__left_ms(deadline) == 0 ? BUS_E_TIMEDOUT : BUS_E_NOBODY;
 }
 
-/* 0: there is a reply. BUS_E_*, or -1 with *ret_raised: a signal handler raised. */
+/* 0: the reply has arrived. BUS_E_*, or -1 with *ret_raised: a signal handler raised. */
 static int
 wait_for_reply(struct bus_mailbox *mbox, struct asking *asking, int64_t deadline, bool *ret_raised)
 {
@@ -87,7 +87,7 @@ struct question_object {
 	uint32_t generation;
 };
 
-/* The caller alone has the mailbox. A forked child leaves it to the parent. */
+/* Only the caller owns the mailbox. A forked child leaves it to the parent. */
 static void
 question_end(struct question_object *self, struct bus_mailbox *mbox)
 {
@@ -150,7 +150,7 @@ question_fileno(struct question_object *self, PyObject *unused)
 	return fd < 0 ? error_raise(self->core, fd, ABOUT_TOPIC, self->topic) : PyLong_FromLong(fd);
 }
 
-/* Takes out what is there. 1: a letter, 0: not yet, or BUS_E_*. */
+/* Takes the reply. 1: a letter; 0: not yet; or BUS_E_*. */
 static int
 look(struct question_object *self)
 {
@@ -170,7 +170,7 @@ look(struct question_object *self)
 
 PyDoc_STRVAR(question_take_doc,
     "take($self, /)\n--\n\n"
-    "The reply, a Message, once; None: it is not there yet. Raises as request() does. Never waits.");
+    "Returns the reply, a Message, once; None: it has not arrived yet. Raises as request() does. Never waits.");
 
 static PyObject *
 question_take(struct question_object *self, PyObject *unused)
@@ -191,7 +191,8 @@ question_take(struct question_object *self, PyObject *unused)
 	return got > 0 ? message_new(self->core, letter, NULL) : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(question_close_doc, "close($self, /)\n--\n\nGives up. A reply counts as late.");
+PyDoc_STRVAR(
+    question_close_doc, "close($self, /)\n--\n\nEnds the request. A later reply counts as late.");
 
 static PyObject *
 question_close(struct question_object *self, PyObject *unused)
@@ -227,7 +228,7 @@ static PyMethodDef question_methods[] = {
 };
 
 static PyType_Slot question_slots[] = {
-    {Py_tp_doc, "A question under way."},
+    {Py_tp_doc, "A pending request."},
     {Py_tp_dealloc, question_dealloc},
     {Py_tp_methods, question_methods},
     {0, NULL},

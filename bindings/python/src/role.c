@@ -1,4 +1,4 @@
-/* role.c: libbus._core.Role, what one process of a host does at a time. */
+/* role.c: libbus._core.Role, a role that one process on a named bus holds at a time. */
 #include "core.h"
 
 #include "base/clock.h"
@@ -9,7 +9,7 @@ struct role_object {
 	struct bus_role *role;
 };
 
-/* How long Ctrl-C may wait. */
+/* The longest delay of Ctrl-C. */
 #define SLICE_MS 50
 
 /* Waits for a slice. 0 or BUS_E_*. */
@@ -56,11 +56,11 @@ role_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	} while (err == BUS_E_TIMEDOUT && bus__left_ms(deadline) != 0);
 	if (err == 0)
 		return (PyObject *)self;
-	/* The library names the time of the last slice. */
+	/* Not the library's text: it names the time of the last slice. */
 	error_raise_because(core, err, ABOUT_NAME, name,
-	    err == BUS_E_NOTSUP ? "roles are for a bus with a name: nobody else is on a private one"
+	    err == BUS_E_NOTSUP ? "roles are for a named bus: no other process is on a private one"
 	    : err == BUS_E_TIMEDOUT
-		? "timed out: another bus has this role; wait longer, or end that one"
+		? "timed out: another bus holds this role; wait longer, or close that bus"
 		: NULL);
 drop:
 	Py_DECREF(self);
@@ -78,7 +78,7 @@ end(struct role_object *self)
 	Py_END_ALLOW_THREADS self->role = NULL;
 }
 
-PyDoc_STRVAR(role_close_doc, "close($self, /)\n--\n\nGives it back.");
+PyDoc_STRVAR(role_close_doc, "close($self, /)\n--\n\nGives the role back.");
 
 static PyObject *
 role_close(struct role_object *self, PyObject *unused)
@@ -117,7 +117,7 @@ static PyMethodDef role_methods[] = {
 };
 
 static PyType_Slot role_slots[] = {
-    {Py_tp_doc, "What libbus.Role is made of."},
+    {Py_tp_doc, "The base of libbus.Role."},
     {Py_tp_new, role_new},
     {Py_tp_dealloc, role_dealloc},
     {Py_tp_getset, role_getset},

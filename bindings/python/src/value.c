@@ -1,4 +1,4 @@
-/* value.c: Python values into payloads, by the table of docs/payloads.md; read.c has the way back. */
+/* value.c: packs Python values into payloads, by the table of docs/payloads.md. read.c reads them. */
 #include "core.h"
 
 #include <datetime.h>
@@ -10,17 +10,17 @@
 struct packing {
 	struct core *core;
 	struct bus_packer *packer;
-	PyObject *topic;  /* NULL: it is not published, but packed */
+	PyObject *topic;  /* NULL: packb(), which publishes nothing */
 	const char *name; /* of the root: "value" or "headers" */
 	uint32_t left;    /* elements that no container has announced yet */
 	Py_buffer *
-	    body; /* not NULL: a large root that lies in one piece is lent here, and only its head is packed */
+	    body; /* not NULL: a large root in one piece of memory is lent here, and only its head is packed */
 };
 
-/* From how many bytes on a copy less is worth the way there. */
+/* From this size on, lending the memory costs less than a copy. */
 enum { WORTH_A_LOAN = 16384 };
 
-/* The position of an element, kept on the stack: only an error spells it out. */
+/* The position of an element, on the stack. Only an error makes a text of it. */
 struct place {
 	const struct place *outer; /* NULL: the root */
 	PyObject *key;             /* borrowed; NULL: an element of a sequence */
@@ -33,7 +33,7 @@ static int pack(struct packing *p, PyObject *value, const struct place *at);
 
 /* --- errors that name the element ------------------------------------------------------------------------- */
 
-/* The repr of a key, or its type: an int of 5,000 digits has no repr. */
+/* The repr of a key, or its type if repr() fails, as for an int of 5,000 digits. */
 static PyObject *
 shown(PyObject *key)
 {
@@ -91,7 +91,7 @@ refuse(const struct packing *p, const struct place *at, PyObject *kind, const ch
 	return -1;
 }
 
-/* What to publish instead of a type that comes near to one that travels. */
+/* Advice for types that resemble one that can be published. */
 static const char *
 advice_for(PyObject *value)
 {
@@ -131,16 +131,16 @@ too_much(const struct packing *p, const struct place *at)
 {
 	char what[100];
 
-	PyOS_snprintf(what, sizeof what, "a value may nest %d deep and hold %d values in all",
+	PyOS_snprintf(what, sizeof what, "a value may nest %d deep and hold %d elements in all",
 	    BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
 	return refuse(p, at, PyExc_ValueError,
-	    at->outer == NULL ? what : strcat(what, "; too much begins"),
+	    at->outer == NULL ? what : strcat(what, "; the limit is passed"),
 	    "publish less at once, or bytes");
 }
 
 /* --- into a payload --------------------------------------------------------------------------------------- */
 
-/* A body that msgpack has no size for; bus_publish() refuses far smaller ones. */
+/* A body too large for msgpack; bus_publish() refuses far smaller ones. */
 static bool
 is_too_big(const struct packing *p, Py_ssize_t len)
 {
@@ -191,7 +191,7 @@ pack_text(const struct packing *p, PyObject *value, const struct place *at)
 	    p, at, PyExc_ValueError, "the str has half a surrogate pair", "publish it as bytes");
 }
 
-/* Whether memory of the value at that place is to be lent instead of copied. */
+/* Returns whether the memory of this element is lent instead of copied. */
 static bool
 is_lent(const struct packing *p, const struct place *at, Py_ssize_t len)
 {
@@ -215,7 +215,7 @@ pack_bytes(const struct packing *p, PyObject *value, const struct place *at)
 
 /* --- buffers -------------------------------------------------------------------------------------------------- */
 
-/* Borrows the memory of value. 0, or -1 with an exception that has the path. */
+/* Borrows the memory of value. 0, or -1 with an exception that names the path. */
 static int
 buffer_get(const struct packing *p, PyObject *value, const struct place *at, Py_buffer *ret_view)
 {
@@ -230,9 +230,9 @@ buffer_get(const struct packing *p, PyObject *value, const struct place *at, Py_
 	if (PyMemoryView_Check(value) && PyErr_ExceptionMatches(PyExc_ValueError)) {
 		PyErr_Clear();
 		return refuse(p, at, PyExc_ValueError, "the memoryview is released",
-		    "publish before its release()");
+		    "publish it before its release()");
 	}
-	/* NumPy says here which of its types has no buffer, a libbus.Message that it holds no array. */
+	/* This text is NumPy's about a type without a buffer, or a libbus.Message's without an array. */
 	PyErr_Fetch(&type, &error, &trace);
 	why = error != NULL ? PyObject_Str(error) : NULL;
 	reason = why != NULL ? PyUnicode_AsUTF8(why) : NULL;
@@ -248,7 +248,7 @@ buffer_get(const struct packing *p, PyObject *value, const struct place *at, Py_
 	return refuse(p, at, PyExc_TypeError, what, advice_for(value));
 }
 
-/* The kind of number, as bus_numbers has it, of a format of struct's, or 0. *ret_foreign: it is in the other byte order. */
+/* Returns the kind of number (as in bus_numbers) of a struct format, or 0. *ret_foreign: it has the other byte order. */
 static char
 kind_of(const char *format, bool *ret_foreign)
 {
@@ -270,7 +270,7 @@ kind_of(const char *format, bool *ret_foreign)
 	return strchr("efd", *format) != NULL ? 'f' : 0;
 }
 
-/* Turns the bytes of each number round; the two of a complex one separately. */
+/* Swaps the bytes of each number; those of the two parts of a complex one separately. */
 static void
 turn_round(char *data, size_t len, size_t item)
 {
@@ -283,7 +283,7 @@ turn_round(char *data, size_t len, size_t item)
 		}
 }
 
-/* One number, of NumPy's. 1: it is packed; 0: it is none that msgpack has. */
+/* Packs one NumPy number. 1: packed; 0: msgpack has no such number. */
 static int
 pack_number(const struct packing *p, char kind, const char *data, size_t bytes)
 {
@@ -323,7 +323,7 @@ pack_number(const struct packing *p, char kind, const char *data, size_t bytes)
 	}
 }
 
-/* Copies what view holds, in C's order and little endian. 0, or -1 with an exception. */
+/* Copies the numbers of view in C order, little endian. 0, or -1 with an exception. */
 static int
 copy_numbers(char *place, Py_buffer *view, char kind, bool foreign)
 {
@@ -338,7 +338,7 @@ copy_numbers(char *place, Py_buffer *view, char kind, bool foreign)
 	return 0;
 }
 
-/* Describes view; false: it is no array of numbers that travels. */
+/* Describes view. false: it is not an array of numbers that can be published. */
 static bool
 numbers_of(const Py_buffer *view, struct bus_numbers *ret_numbers, bool *ret_foreign)
 {
@@ -358,7 +358,7 @@ numbers_of(const Py_buffer *view, struct bus_numbers *ret_numbers, bool *ret_for
 	return bus__numbers_are_valid(ret_numbers);
 }
 
-/* A sequence of single bytes in memory. */
+/* Returns whether view is a sequence of single bytes. */
 static bool
 is_bytes(PyObject *value, const Py_buffer *view)
 {
@@ -368,7 +368,7 @@ is_bytes(PyObject *value, const Py_buffer *view)
 		   strcmp(view->format, "c") == 0);
 }
 
-/* A single time of NumPy's has a buffer, of bytes; an array with a mask one of what the mask hides, too. */
+/* A NumPy scalar of time has a buffer of raw bytes, and a masked array one that includes the hidden elements: refuse both. */
 static bool
 is_more_than_memory(PyObject *value)
 {
@@ -390,12 +390,12 @@ refuse_numbers(
 	    p->topic != NULL ? "publish" : "pack", Py_TYPE(value)->tp_name,
 	    view->format != NULL ? view->format : "B");
 	return refuse(p, at, PyExc_TypeError, what,
-	    "arrays of bool, int and float of 1 to 8 bytes travel, and of complex: convert it, for instance with astype(float)");
+	    "arrays may hold bool, int and float of 1 to 8 bytes, and complex: convert it, for instance with astype(float)");
 }
 
 enum { NUMBERS_HEAD_MOST = 256 };
 
-/* Puts the numbers, or only the head of what is lent. */
+/* Packs the numbers, or only the head if the memory is lent. */
 static int
 put_numbers(const struct packing *p, const struct bus_numbers *numbers, const struct place *at,
     Py_buffer *view, bool foreign)
@@ -470,7 +470,7 @@ refuse_ext(const struct packing *p, PyObject *part, const char *name, const stru
 	return refuse(p, at, PyExc_TypeError, what, "make it Ext(code, data), an int and bytes");
 }
 
-/* Whether the bytes of an extension are read as more than bytes. */
+/* Returns whether readers make another type of this extension. */
 static bool
 has_meaning(int8_t code, PyObject *data)
 {
@@ -493,7 +493,7 @@ pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 	int overflow;
 
 	if (PyTuple_GET_SIZE(value) != 2) /* tuple.__new__() may make one */
-		return refuse(p, at, PyExc_TypeError, "the Ext is not a code and data",
+		return refuse(p, at, PyExc_TypeError, "the Ext does not have a code and data",
 		    "make it Ext(code, data), an int and bytes");
 	number = PyTuple_GET_ITEM(value, 0);
 	data = PyTuple_GET_ITEM(value, 1);
@@ -509,14 +509,14 @@ pack_ext(const struct packing *p, PyObject *value, const struct place *at)
 		return -1;
 	if (at->is_key && has_meaning((int8_t)code, data))
 		return refuse(p, at, PyExc_TypeError,
-		    "readers take the Ext for a value of another type",
+		    "readers read the Ext as a value of another type",
 		    "publish that value as the key");
 	bus__put_ext_head(p->packer, (int8_t)code, (uint32_t)PyBytes_GET_SIZE(data));
 	bus__put_body(p->packer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
 	return 0;
 }
 
-/* The difference of value to UTC in seconds and microseconds. 1, 0: it has none; -1 with an exception. */
+/* Reads the UTC offset of value, in seconds and microseconds. 1; 0: it has none; -1 with an exception. */
 static int
 offset_of(const struct packing *p, PyObject *value, int64_t *ret_seconds, int64_t *ret_us)
 {
@@ -560,7 +560,7 @@ pack_time(const struct packing *p, PyObject *value, const struct place *at)
 	}
 	if (!bus__time_is_valid(seconds, (uint32_t)us * 1000))
 		return refuse(p, at, PyExc_OverflowError,
-		    "the datetime is outside of the years 1 to 9999 in UTC",
+		    "the datetime is outside the years 1 to 9999 in UTC",
 		    "publish its isoformat()");
 	len = bus__time_write(data, seconds, (uint32_t)us * 1000);
 	bus__put_ext_head(p->packer, BUS_EXT_TIME, (uint32_t)len);
@@ -568,7 +568,7 @@ pack_time(const struct packing *p, PyObject *value, const struct place *at)
 	return 0;
 }
 
-/* The text of value, as an extension of this number. */
+/* Packs the text of value as an extension of this number. */
 static int
 pack_text_ext(const struct packing *p, int8_t ext, PyObject *value, const struct place *at)
 {
@@ -584,10 +584,10 @@ pack_text_ext(const struct packing *p, int8_t ext, PyObject *value, const struct
 		bus__put_body(p->packer, utf8, (size_t)len);
 		done = 0;
 	} else if (utf8 != NULL) {
-		/* A signalling NaN, one with a number, an exponent of ten digits. */
+		/* A signalling NaN, a NaN with a payload, or an exponent of ten digits. */
 		char what[100];
 
-		PyOS_snprintf(what, sizeof what, "the %.60s is one that not every reader can hold",
+		PyOS_snprintf(what, sizeof what, "the %.60s does not fit every reader",
 		    Py_TYPE(value)->tp_name);
 		done = refuse(p, at, PyExc_ValueError, what, "publish str() of it");
 	}
@@ -600,11 +600,11 @@ refuse_changed(const struct packing *p)
 {
 	const struct place root = {.depth = 0};
 
-	return refuse(p, &root, PyExc_ValueError, "another thread changed the value meanwhile",
-	    "give it a copy");
+	return refuse(p, &root, PyExc_ValueError, "the value changed while it was packed",
+	    "publish a copy of it");
 }
 
-/* Room for a container with this many elements, at its depth. */
+/* Checks the limits for a container with this many elements at this depth. */
 static int
 admit(struct packing *p, Py_ssize_t inside, const struct place *at)
 {
@@ -614,8 +614,8 @@ admit(struct packing *p, Py_ssize_t inside, const struct place *at)
 	return 0;
 }
 
-/* Another thread may change a container meanwhile, or code of Python's that an element runs: then the number of elements is not
- * the one announced. */
+/* Another thread, or Python code of an element, may change a container while it is packed. Then it does not have the announced number
+ * of elements. */
 static int
 pack_sequence(struct packing *p, PyObject *sequence, const struct place *at)
 {
@@ -650,7 +650,7 @@ pack_set(struct packing *p, PyObject *set, const struct place *at)
 	return done;
 }
 
-/* A key of a type that decides itself what it equals: a dict may have several that a reader gets as one. */
+/* Keys whose type defines equality itself: a dict may hold several that a reader merges into one. */
 static bool
 is_odd(PyObject *key)
 {
@@ -658,7 +658,7 @@ is_odd(PyObject *key)
 	       !PyFloat_CheckExact(key) && !PyBool_Check(key) && key != Py_None;
 }
 
-/* The key as a reader gets it; NULL with an exception. */
+/* Returns the key as a reader sees it. NULL with an exception. */
 static PyObject *
 key_as_read(const struct packing *p, PyObject *key)
 {
@@ -699,7 +699,7 @@ key_as_read(const struct packing *p, PyObject *key)
 	return Py_NewRef(key);
 }
 
-/* After the keys were packed, so each is of a kind that can be. */
+/* Runs after the keys were packed, so each has a type that can be packed. */
 static int
 refuse_twins(const struct packing *p, PyObject *dict, const struct place *at)
 {
@@ -719,8 +719,7 @@ refuse_twins(const struct packing *p, PyObject *dict, const struct place *at)
 			had = PySet_Contains(seen, read);
 		if (had == 1)
 			done = refuse(p, &inner, PyExc_ValueError,
-			    "another key of the dict is the same to readers",
-			    "publish one of them");
+			    "two keys of the dict are the same to readers", "publish one of them");
 		else
 			done = had < 0 ? -1 : PySet_Add(seen, read);
 		Py_XDECREF(read);
@@ -772,7 +771,7 @@ pack_dict(struct packing *p, PyObject *dict, const struct place *at)
 	return done;
 }
 
-/* A function of Python's that makes a dict of a dataclass, and so on; NotImplemented: of other types. */
+/* The Python function that makes a dict of a dataclass and the like; it returns NotImplemented for other types. */
 static PyObject *
 plain_of(struct core *core, PyObject *value)
 {
@@ -783,12 +782,12 @@ plain_of(struct core *core, PyObject *value)
 		Py_XDECREF(module);
 		if (plain == NULL)
 			return NULL;
-		Py_XSETREF(core->plain, plain); /* the import may have packed something */
+		Py_XSETREF(core->plain, plain); /* the import may have packed a value and set it */
 	}
 	return PyObject_CallOneArg(core->plain, value);
 }
 
-/* Whether value is of a class of this module's; a module that is not loaded has no objects. -1 with an exception. */
+/* Returns whether value is an instance of this class; a module that is not loaded has no instances. -1 with an exception. */
 static int
 is_of(PyObject *value, PyObject **cached, const char *module_name, const char *class_name)
 {
@@ -810,7 +809,7 @@ is_of(PyObject *value, PyObject **cached, const char *module_name, const char *c
 	return PyType_Check(*cached) && PyObject_TypeCheck(value, (PyTypeObject *)*cached);
 }
 
-/* Packs a value of the standard library's. 1, 0: it is of none of these types, or -1 with an exception. */
+/* Packs a value of a standard library type. 1; 0: it has none of these types; -1 with an exception. */
 static int
 pack_standard(const struct packing *p, PyObject *value, const struct place *at)
 {
@@ -835,7 +834,7 @@ pack_standard(const struct packing *p, PyObject *value, const struct place *at)
 	return is;
 }
 
-/* Of the rest none may be a key: whether two are the same to readers is known of the usual types only. */
+/* No other type may be a key: only of the usual types it is known whether two keys are the same to readers. */
 static int
 pack_other(struct packing *p, PyObject *value, const struct place *at)
 {
@@ -865,7 +864,7 @@ pack_other(struct packing *p, PyObject *value, const struct place *at)
 	return done;
 }
 
-/* What is not exactly of one of the types of pack(). */
+/* Packs a value whose type is not exactly one of pack()'s. */
 static int
 pack_subclass(struct packing *p, PyObject *value, const struct place *at)
 {
@@ -888,7 +887,7 @@ pack_subclass(struct packing *p, PyObject *value, const struct place *at)
 	else if (!PyList_Check(value) && !PyTuple_Check(value) && !PyDict_Check(value))
 		return pack_other(p, value, at);
 	else if (at->is_key)
-		return refuse_type(p, at, value); /* Python cannot look a list or a dict up. */
+		return refuse_type(p, at, value); /* Lists and dicts are not hashable. */
 	else if (PyDict_Check(value))
 		return pack_dict(p, value, at);
 	else

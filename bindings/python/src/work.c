@@ -1,13 +1,13 @@
-/* work.c: libbus._core.Work, the messages of one mailbox for several threads of Python's, in order per topic.
+/* work.c: libbus._core.Work, the messages of one mailbox for several Python threads, in order per topic.
  *
  *     mailbox ──► queue ──► one message for each worker
  *
- * Workers ask for the next message. Each gets the oldest in the queue whose topic no other worker has, so messages of one topic
- * are handled one after the other, in order. One of those that find none, the fetcher, waits on the mailbox and fills the queue; the
- * others sleep on `news`. The queue is short: what does not fit waits in the mailbox, under its bound and policy.
+ * A worker asks for its next message and gets the oldest in the queue whose topic no other worker handles, so messages of one topic
+ * are handled one after the other, in order. Of the workers that find none, one, the fetcher, waits on the mailbox and fills the
+ * queue; the others sleep on `news`. The queue is short: further messages wait in the mailbox, under its bound and policy.
  *
- * The lock is held for moments, never while Python runs or the GIL is waited for, so a worker may take it with the GIL. A message is
- * picked with the GIL: when close() has returned, none is. */
+ * The lock is held briefly, never while Python runs or a thread waits for the GIL, so a worker may take it with the GIL. Messages are
+ * picked with the GIL: none is picked after close() has returned. */
 #include "core.h"
 
 #include <stdlib.h>
@@ -18,27 +18,27 @@
 
 #define WORKERS_MOST 256
 
-/* How long Ctrl-C may wait in a flush. */
+/* The longest delay of Ctrl-C in a flush. */
 #define SLICE_NS INT64_C(50000000)
 
 struct task {
 	struct task *next;
 	struct letter *letter;
-	uint64_t before; /* how far the mailbox was read before it was taken out */
+	uint64_t before; /* how far the mailbox had been read before this message was taken */
 };
 
 struct work_object {
 	PyObject_HEAD struct core *core;
 	PyObject *mailbox; /* a libbus._core.Mailbox */
 	pthread_mutex_t lock;
-	_Atomic uint32_t news;    /* changes when a worker that sleeps may have something to do */
+	_Atomic uint32_t news;    /* signalled when a sleeping worker may have work */
 	_Atomic uint32_t handled; /* the same for a flush */
 	struct task *first, **last;
-	struct task **busy; /* by worker; NULL: it has none */
+	struct task **busy; /* by worker; NULL: it is idle */
 	unsigned workers, queued, flushing;
-	bool fetches; /* one of them waits on the mailbox */
+	bool fetches; /* a worker waits on the mailbox */
 	bool
-	    takes; /* and has taken out what is not in the queue yet; `taken_before` as in a task */
+	    takes; /* it holds messages that are not in the queue yet; `taken_before` as in a task */
 	bool ended;
 	int err; /* why; 0: close() */
 	uint64_t taken_before;
@@ -67,7 +67,8 @@ is_busy(const struct work_object *self, const char *topic)
 	return false;
 }
 
-/* Where the queue names the first that may be handled now. An earlier one of its topic would be busy, or found instead. */
+/* Returns the place in the queue of the first task that may run now. No earlier task of its topic waits: it would be busy, or found
+ * first. */
 static struct task **
 find_task(struct work_object *self)
 {
@@ -110,7 +111,7 @@ task_free(struct task *task)
 	PyMem_RawFree(task);
 }
 
-/* The worker is through with what it had. */
+/* The worker has handled its message. */
 static struct task *
 put_down(struct work_object *self, unsigned worker)
 {
@@ -149,7 +150,7 @@ end_for(struct work_object *self, int err)
 
 /* --- the fetcher ------------------------------------------------------------------------------------------------ */
 
-/* Takes over the letters. How many are in the queue now. */
+/* Takes over the letters. Returns the number of messages in the queue. */
 static unsigned
 enqueue(struct work_object *self, struct letter **letters, unsigned count)
 {
@@ -171,7 +172,7 @@ enqueue(struct work_object *self, struct letter **letters, unsigned count)
 	return added;
 }
 
-/* Fills the queue, or waits until the mailbox may have something. With the lock, which it lets go of meanwhile. */
+/* Fills the queue, or waits until the mailbox may have a message. Called with the lock, which it releases while it waits. */
 static void
 fetch(struct work_object *self)
 {
@@ -202,7 +203,7 @@ fetch(struct work_object *self)
 		end_for(self, got == BUS_E_CLOSED ? 0 : got);
 }
 
-/* Sleeps until the worker may have something to do. Without the GIL. */
+/* Sleeps until the worker may have work. Without the GIL. */
 static void
 rest(struct work_object *self)
 {
@@ -249,7 +250,7 @@ try_next(struct work_object *self, unsigned worker, struct letter **ret_letter)
 
 PyDoc_STRVAR(work_next_doc,
     "next($self, worker, /)\n--\n\n"
-    "The next message of this worker, which is through with the one before; None: the end.");
+    "Ends the worker's last message and returns its next one; None: the end.");
 
 static PyObject *
 work_next(struct work_object *self, PyObject *arg)
@@ -279,7 +280,7 @@ work_next(struct work_object *self, PyObject *arg)
 
 /* --- flush ------------------------------------------------------------------------------------------------------ */
 
-/* Whether all that was in the mailbox up to `due` is handled, or was dropped there. Lock. */
+/* Returns whether every message up to `due` was handled, or dropped in the mailbox. Under the lock. */
 static bool
 is_handled(const struct work_object *self, uint64_t due)
 {
@@ -324,7 +325,7 @@ flush_slice(struct work_object *self, uint64_t due, int64_t deadline)
 
 PyDoc_STRVAR(work_flush_doc,
     "flush($self, due, timeout, /)\n--\n\n"
-    "Waits until what was put in before `due`, its _goal(), is handled. False: not in time.");
+    "Waits until every message before `due`, the mailbox's _goal(), is handled. False: not in time.");
 
 static PyObject *
 work_flush(struct work_object *self, PyObject *args)
@@ -364,8 +365,8 @@ work_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 				args, kwargs, "O!i:Work", names, core->mailbox, &mailbox, &workers))
 		return NULL;
 	if (workers < 1 || workers > WORKERS_MOST) {
-		PyErr_Format(
-		    PyExc_ValueError, "workers=%d: a number from 1 to %d", workers, WORKERS_MOST);
+		PyErr_Format(PyExc_ValueError, "workers=%d: give a number from 1 to %d", workers,
+		    WORKERS_MOST);
 		return NULL;
 	}
 	self = (struct work_object *)type->tp_alloc(type, 0);
@@ -385,7 +386,7 @@ work_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	return (PyObject *)self;
 }
 
-/* What the fetcher has taken out is counted too. It needs no GIL for that, and waits for nothing. */
+/* Messages in the fetcher's hands are counted too: it hands them over without the GIL and without a wait. */
 static void
 await_take(struct work_object *self)
 {
@@ -402,8 +403,8 @@ await_take(struct work_object *self)
 
 PyDoc_STRVAR(work_close_doc,
     "close($self, /)\n--\n\n"
-    "From here on next() gives none. How many messages it still held. The mailbox is to be closed next, which\n"
-    "wakes the worker that waits on it.");
+    "Ends next() for all workers. Returns the number of messages it still held. Close the mailbox next: that wakes\n"
+    "the worker that waits on it.");
 
 static PyObject *
 work_close(struct work_object *self, PyObject *unused)
@@ -429,7 +430,7 @@ work_traverse(struct work_object *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* No worker is inside: each has a reference. */
+/* No worker is inside: each holds a reference. */
 static void
 work_dealloc(struct work_object *self)
 {

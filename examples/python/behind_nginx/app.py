@@ -1,4 +1,4 @@
-"""A live page behind nginx: nginx.conf beside this file says how.
+"""A live page behind nginx, with the nginx.conf beside this file.
 
 pip install 'libbus[flask]' gunicorn
 gunicorn --workers 2 --bind 127.0.0.1:8001 app:app
@@ -12,7 +12,7 @@ from flask import Flask
 from libbus.flask import Bus
 
 app = Flask(__name__)
-# hosts: the names of the site. Any other is refused; this machine's own and those of a local network are known.
+# hosts: the names of the site. Other names are refused, except those of this machine and of a local network.
 bus = Bus(app, name="behind-nginx", allow=["room/#"], hosts=["example.com", "www.example.com"])
 
 

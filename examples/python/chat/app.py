@@ -1,8 +1,8 @@
-"""Chat rooms with a login. Members read a room and its last 30 messages, and write in it under their own name.
+"""Chat rooms with a login. Members read a room and its last 30 messages, and write under their own names.
 
 pip install 'libbus[flask]' gunicorn
 export CHAT_SECRET_KEY=$(python -c "import secrets; print(secrets.token_hex())")
-gunicorn --workers 2 app:app            # http://127.0.0.1:8000, as ann, bob or eve; each one's password is the name
+gunicorn --workers 2 app:app            # http://127.0.0.1:8000, as ann, bob or eve; the password is the name
 """
 
 from flask import Flask, flash, redirect, render_template, request, session
@@ -21,7 +21,7 @@ bus = Bus(app, name=app.config["BUS"], allow=["chat/+/+"], allow_publish=["chat/
 
 @bus.authorize
 def may(action, what):
-    """Topics are chat/ROOM/NAME: a member writes under no other name."""
+    """Topics are chat/ROOM/NAME: a member may publish under its own name only."""
     _, room, name = what.split("/")
     user = session.get("user")
     return user in ROOMS.get(room, ()) and (action != "publish" or name == user)
@@ -43,7 +43,7 @@ def login():
     if check_password_hash(PASSWORDS.get(name, ""), request.form["password"]):
         session["user"] = name
     else:
-        flash("This name and this password do not belong together.")
+        flash("The name or the password is wrong: try again.")
     return redirect("/")
 
 

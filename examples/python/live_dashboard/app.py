@@ -1,4 +1,4 @@
-"""A live page of this machine: host_sensors publishes, a browser shows.
+"""A live page of this machine: host_sensors publishes, a browser shows the values.
 
 host_sensors --bus sensors
 flask --app app run
@@ -33,7 +33,7 @@ def create_app(**config):
 
     @app.after_request
     def offline(response):
-        # Nothing on this page comes from anywhere else, and the browser holds us to it.
+        # The page loads nothing from other sites, and the browser enforces it.
         response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
@@ -42,7 +42,7 @@ def create_app(**config):
 
 
 class Gate:
-    """Lets in who opens a link with a token, once; from then on the session's cookie does.
+    """Admits a browser that opens a link with a token, once; after that its session cookie admits it.
 
     TOKENS is a directory that holds an empty file for each unused token, named by its SHA-256.
     """
@@ -57,7 +57,7 @@ class Gate:
             return None
         if self.redeem(request.args.get("token", "")):
             session["in"] = True
-            return redirect(request.path)  # the address bar forgets the token
+            return redirect(request.path)  # removes the token from the address bar
         return render_template("locked.html"), 403
 
     def redeem(self, token):
@@ -65,4 +65,4 @@ class Gate:
             (self.tokens / hashlib.sha256(token.encode()).hexdigest()).unlink()
         except FileNotFoundError:
             return False
-        return True  # of two that hold the same link, one removed the file
+        return True  # another request with the same link removed the file first

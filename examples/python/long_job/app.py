@@ -1,4 +1,4 @@
-"""Long jobs, and a page that shows how far they are.
+"""Long jobs, and a page that shows their progress.
 
 pip install 'libbus[flask]' gunicorn
 gunicorn --workers 2 app:app            # http://127.0.0.1:8000

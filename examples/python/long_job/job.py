@@ -1,4 +1,4 @@
-"""The job: factors the numbers that it reads. As a process of its own it outlives a worker of the web server."""
+"""The job: factors the numbers that it reads. It is a separate process, so it outlives a worker of the web server."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def factors(number):
 
 
 topic = f"job/{datetime.now():%H:%M:%S}/{os.getpid()}"
-# What the bus publishes if this process is killed.
+# The bus publishes this if the process is killed.
 will = libbus.Will(topic, {"state": "failed", "error": "the process was killed"}, retain=True)
 
 numbers = sys.stdin.read().split()

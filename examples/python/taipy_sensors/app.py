@@ -4,8 +4,8 @@
     python app.py sensor            # in one terminal
     python app.py                   # in another: http://127.0.0.1:5000
 
-Start and restart them in any order, and open as many browsers as you like: all show the same. The sensor is a room that a heater keeps
-at the set point.
+Start and restart them in any order, and open any number of browsers: all show the same values. The sensor simulates a room that a
+heater keeps at the set point.
 """
 
 import random
@@ -51,7 +51,7 @@ def alarm(state, msg):
     notify(state, "warning", msg.value)
 
 
-# --- the sensor: another process, which knows nothing of Taipy -------------------------------------------
+# --- the sensor: another process, without Taipy ----------------------------------------------------------
 
 
 def sense():

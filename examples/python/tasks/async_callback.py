@@ -1,4 +1,4 @@
-"""An async callback, and a publisher that goes at its pace."""
+"""An async callback that slows its publisher down."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a program logs, as messages."""
+"""Log records as messages."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Loop over the messages of a wildcard, until none came for some seconds."""
+"""Loop over the messages of a wildcard until none arrives for some seconds."""
 
 import libbus
 

@@ -1,4 +1,4 @@
-"""Callbacks side by side, so that a slow one holds up none of the others."""
+"""Parallel callbacks: a slow one does not delay the others."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Answer questions, and ask one."""
+"""Answer requests, and send one."""
 
 import libbus
 

@@ -1,4 +1,4 @@
-"""A program that listens until Ctrl-C, and leaves nothing behind."""
+"""A program that listens until Ctrl-C and closes its bus."""
 
 import contextlib
 import os

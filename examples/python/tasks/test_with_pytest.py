@@ -1,4 +1,4 @@
-"""Test what a function publishes."""
+"""Test the messages that a function publishes."""
 
 import libbus.testing
 
@@ -8,7 +8,7 @@ def open_door(bus):
 
 
 # task
-def test_the_door_is_told(bus):
+def test_open_door_publishes(bus):
     recorder = libbus.testing.record(bus, "door")
     open_door(bus)
     assert recorder.values() == ["open"]

@@ -1,5 +1,5 @@
 "use strict";
-/* EventSource for Node, whose own is behind a flag: as much of it as libbus.js uses, and no reconnecting. */
+/* EventSource for Node, where the built-in one needs a flag: the parts that libbus.js uses, without reconnecting. */
 const http = require("node:http");
 
 class EventSource extends EventTarget {

@@ -1,5 +1,5 @@
 "use strict";
-/* A server of events that does what a test says: the format of libbus/push.h, and what goes wrong with servers.
+/* A server of events under the control of a test: the format of libbus/push.h, and the faults of servers.
  *
  * In a test of Node's: `const server = await start()`. As a program, for tests in a browser: `node server.js FOLDER`; it prints
  * its address, serves the scripts of FOLDER below /bus/static, and takes POST /control {"call": ["publish", "a", 1]}. */
@@ -20,7 +20,7 @@ class Script {
 		this.log = [];
 		this.kept = new Map();
 		this.open = new Set();
-		this.queries = []; // of connections for events
+		this.queries = []; // connections for events
 		this.asked = 0;
 		this.posted = [];
 		this.ids = true;
@@ -47,7 +47,7 @@ class Script {
 		await new Promise((done) => this.http.close(done));
 	}
 
-	/* --- what a test does ------------------------------------------------------------------ */
+	/* --- calls of a test ------------------------------------------------------------------- */
 
 	publish(topic, value, { retain = false } = {}) {
 		const event = { position: ++this.position, topic, value };
@@ -89,14 +89,14 @@ class Script {
 		this.open.clear();
 	}
 
-	/* The connections break. */
+	/* Breaks the connections. */
 	cut() {
 		for (const page of this.open)
 			page.response.destroy();
 		this.open.clear();
 	}
 
-	/* Another life: nothing of the last one is known but what is kept. */
+	/* Starts another life: of the last one only kept values remain. */
 	reborn() {
 		this.epoch++;
 		this.position = 0;

@@ -1,1 +1,1 @@
-"""Programs written for other libraries run on libbus when they change an import."""
+"""Interfaces of other libraries on libbus: a program changes one import."""

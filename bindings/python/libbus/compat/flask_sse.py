@@ -1,18 +1,18 @@
-"""Flask-SSE's interface on libbus: an app changes its import, and needs no Redis.
+"""Flask-SSE's interface on libbus: an app changes its import and needs no Redis.
 
     from libbus.compat.flask_sse import sse             # was: from flask_sse import sse
 
     app.register_blueprint(sse, url_prefix="/stream")
     sse.publish({"message": "Hello!"}, type="greeting")
 
-Pages stay as they are: EventSource("/stream"), or "/stream?channel=news". What they missed while they were
-disconnected they get when they come back, on any worker, and open pages hold no thread of the server.
+Pages need no change: EventSource("/stream"), or "/stream?channel=news". A page that reconnects, on any worker, gets the events
+it missed. Open pages hold no thread of the server.
 
-publish() works outside an app context too, in any process of this user: all are on the bus that app.config["SSE_BUS"] names,
-"flask-sse" unless it is set; outside an app the environment variable SSE_BUS names it.
+publish() works outside an app context too, in any process of this user: all of them open the bus named by
+app.config["SSE_BUS"], by default "flask-sse"; outside an app the environment variable SSE_BUS names it.
 
 Each channel is a topic, sse/CHANNEL. As in Flask-SSE any visitor may listen to any channel, unless a function with
-@sse.before_request decides.
+@sse.before_request refuses.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ BUS_NAME = "flask-sse"
 
 
 class _Pages(Bus):
-    """The bus of such an app, beside one of libbus.flask that it may have."""
+    """The bus of such an app. The app may have one of libbus.flask as well."""
 
     KEY = "libbus.compat.flask_sse"
 
 
 class ServerSentEventsBlueprint(Blueprint):
-    """The blueprint: register it under the prefix that pages listen to."""
+    """The blueprint. Register it under the prefix that pages connect to."""
 
     def __init__(self, name: str = "sse", import_name: str = __name__) -> None:
         super().__init__(name, import_name)
@@ -64,15 +64,15 @@ class ServerSentEventsBlueprint(Blueprint):
         """Publishes an event to all pages that listen to the channel.
 
         Args:
-            data: What the page finds in event.data: text as it is, anything else as JSON.
+            data: The page's event.data: text as it is, any other value as JSON.
             type: The name of the event, for addEventListener(). None: "message".
-            id: The event's id instead of libbus's own, by which a page could go on behind it.
-            retry: Milliseconds after which the browser connects again when the connection is lost.
-            channel: Which pages get it.
+            id: The event's id. It replaces libbus's id, by which a page would resume after this event.
+            retry: Milliseconds until the browser reconnects after a lost connection.
+            channel: The channel whose pages get the event.
 
         Raises:
             TypeError: data cannot be published.
-            TooBigError: It is too large.
+            TooBigError: data is too large.
 
         Threads: any, in and outside requests. Blocks: never.
         """
@@ -85,7 +85,7 @@ class ServerSentEventsBlueprint(Blueprint):
         self._bus().publish(_topic(channel), data, headers=headers or None)
 
     def stream(self) -> Response:
-        """The view: events of the channel that the query names, or of "sse"."""
+        """The view: the events of the channel in the query, by default "sse"."""
         return self._pages._answer(_page_of)
 
     def _registered(self, setup: BlueprintSetupState) -> None:
@@ -97,7 +97,7 @@ class ServerSentEventsBlueprint(Blueprint):
                 app,
                 Settings(
                     name=app.config.get("SSE_BUS") or _outside_name(),
-                    guard=Guard("*", (), "init_app"),  # Flask-SSE has never looked at Host
+                    guard=Guard("*", (), "init_app"),  # Flask-SSE does not check Host
                 ),
             )
         )
@@ -124,13 +124,13 @@ def _page_of(query: Query, last_event_id: str | None, _: State) -> Page:
     topic = _topic(query.first("channel") or "sse")
     try:
         libbus.filter_check(topic)
-    except libbus.FilterError:  # its name is quoted: it is too long
-        raise Refused(400, "CHANNEL", "channel: a name that is too long for a topic") from None
+    except libbus.FilterError:  # only its length can be wrong, since its name is quoted
+        raise Refused(400, "CHANNEL", "channel: the name is too long for a topic") from None
     return Page((topic,), last_id=last_id_of(query, last_event_id), raw=True)
 
 
 def _topic(channel: str) -> str:
-    """A channel may have any name, a level of a topic may not."""
+    """Quotes a channel's name: it may have any characters, a level of a topic may not."""
     return "sse/" + quote(channel, safe="")
 
 

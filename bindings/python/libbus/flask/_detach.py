@@ -1,10 +1,9 @@
 """Takes a connection from a web server, so that no thread of the server waits for a page.
 
-The server's socket object keeps its descriptor, which from then on is one end of a socketpair: what the server still writes (its
-own copy of the headers, the end of a body) goes there, a last read finds the end, and its shutdown() and close() reach nothing
-else. So the server's own code runs to its end as for any other request: one line in its access log, no error, and no contract
-between it and libbus. A socket that is only duplicated is ended by gunicorn from 26 on, which shuts down the connection;
-one that is detached makes servers fail on descriptor -1.
+The server's socket object keeps its descriptor number, which becomes one end of a socketpair. The server's further writes (its
+copy of the headers, the end of a body) go there, a last read finds the end, and shutdown() and close() affect nothing else. So
+the server finishes the request as any other: one line in its access log, no error, and no contract with libbus. Duplicating the
+socket is not enough: gunicorn from 26 on shuts the connection down. Detaching it makes servers fail on descriptor -1.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 
 class Taken:
-    """The empty body that the server gets to send. close() ends the other end of what it has instead of the connection."""
+    """The empty body that the server sends. close() closes the other end of the socketpair."""
 
     def __init__(self, sink: socket.socket, closed: Callable[[], object]) -> None:
         self._sink, self._closed = sink, closed
@@ -27,7 +26,7 @@ class Taken:
 
     def close(self) -> None:
         try:
-            # Unread bytes would turn the end of the stream into an error.
+            # Closing with unread bytes would reset the connection.
             while self._sink.recv(65536):
                 pass
         except OSError:
@@ -37,12 +36,12 @@ class Taken:
 
 
 def copy_of(sock: Any) -> int:
-    """A descriptor of the same connection."""
+    """Returns a second descriptor of the connection."""
     return os.dup(sock.fileno())
 
 
 def take(sock: Any, closed: Callable[[], object] = lambda: None) -> Taken:
-    """Leaves the server without its connection, of which there is a copy. closed() runs when the server has ended the request."""
+    """Takes the connection, of which the caller has a copy, from the server. Calls closed() when the server has ended the request."""
     ours, theirs = socket.socketpair()
     try:
         ours.setblocking(False)
@@ -60,7 +59,7 @@ def take(sock: Any, closed: Callable[[], object] = lambda: None) -> Taken:
 
 
 def fails_because() -> str:
-    """Takes a connection of its own, and looks what arrives where. "": all is well."""
+    """Tests the method on a connection made for it. Returns the fault; "": it works."""
     try:
         server, browser = socket.socketpair()
         with server, browser:

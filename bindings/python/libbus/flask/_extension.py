@@ -49,18 +49,18 @@ BUS_FAILURES = (libbus.BusError, MemoryError)
 
 
 class Bus:
-    """A bus for a Flask app; the app factory's init_app() fits too. Opens nothing until it is used.
+    """A bus for a Flask app, or for the apps of a factory that calls init_app(). The bus opens at its first use.
 
     Args:
-        app: The app; None: init_app() gives it later.
-        options: Those of init_app().
+        app: The app. None: call init_app() later.
+        options: The arguments of init_app().
     """
 
-    KEY: ClassVar[str] = "libbus"  # in app.extensions
+    KEY: ClassVar[str] = "libbus"  # the key in app.extensions
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
-        self._apps: list[weakref.ref[State]] = []  # an app holds its state, and may go
-        self._handlers: list[Handler] = []  # of all apps
+        self._apps: list[weakref.ref[State]] = []  # the app holds its state, and may be collected
+        self._handlers: list[Handler] = []  # handlers for all apps
         self._backgrounds: list[Background] = []
         self._authorizer: Authorizer | None = None
         if app is not None:
@@ -94,42 +94,42 @@ class Bus:
 
         Args:
             app: The app.
-            name: Of the bus, which all processes that open it share. None: each worker has a bus of its own.
-            allow: Filters that pages may listen to at the ready-made endpoint; none unless you say so. A page without a filter
-                gets all of them.
-            allow_publish: Filters of topics that pages may publish on, by POST to url_prefix/publish; none unless you say so.
-            hosts: Names of this server beside the usual ones. Requests by another name are refused, since it may have
-                been made to mean this server by another site (DNS rebinding). IP addresses, names without a dot, names
-                below .local, .lan, .internal, .home.arpa and .localhost, the machine's own name and the app's SERVER_NAME and
-                TRUSTED_HOSTS are fine; ".example.com" stands for all names below; "*" allows any.
-            origins: Other sites whose pages may use the bus, like "https://example.com", and read its answers (CORS). Their requests
-                bring no cookies of this one, unless the app lets them by Access-Control-Allow-Credentials.
-            listen: Addresses of links to listen on, of a bus without a name.
-            dial: Addresses of links to dial, of a bus without a name.
-            max_pages: How many pages may be open in a process. None: 10,000, or what the limit of open files leaves; where a
-                page holds a thread, as many as leave threads for everything else.
-            heartbeat: Seconds between signs of life to a page, at least 0.1.
-            history: Of a bus without a name, how many events of allow= pages can begin with or resume from, kept from when the bus
-                opens. 0: 1,000 of those that pages had.
-            url_prefix: Where the endpoint and the client are served.
+            name: The name of the bus, shared by all processes that open it. None: each worker has a separate bus.
+            allow: Filters that pages may listen to at the ready-made endpoint; by default none. A page without a filter gets all
+                of them.
+            allow_publish: Filters of topics that pages may publish on, by POST to url_prefix/publish; by default none.
+            hosts: Names of this server besides the usual ones. Requests with any other name are refused: another site may have
+                pointed that name to this server (DNS rebinding). The usual names are IP addresses, names without a dot, names
+                below .local, .lan, .internal, .home.arpa and .localhost, the machine's name and the app's SERVER_NAME and
+                TRUSTED_HOSTS. ".example.com" stands for all names below it; "*" allows any name.
+            origins: Other sites, like "https://example.com", whose pages may use the bus and read its answers (CORS). Their requests
+                carry no cookies of this site, unless the app allows them with Access-Control-Allow-Credentials.
+            listen: Addresses to listen on, for a bus without a name.
+            dial: Addresses to dial, for a bus without a name.
+            max_pages: Limit of open pages in a process. None: 10,000, or fewer if the limit of open files is low; where a page
+                holds a thread, a number that leaves threads for other requests.
+            heartbeat: Seconds between heartbeats to a page, at least 0.1.
+            history: For a bus without a name, the number of events of allow= that it keeps from its opening on, for pages that start
+                or resume. 0: the last 1,000 events that pages got.
+            url_prefix: The path of the endpoint and the client.
             max_topics: As in libbus.Bus.
             max_payload: As in libbus.Bus.
             directory: As in libbus.Bus.
             log_bytes: As in libbus.Bus.
             will: As in libbus.Bus.
-            on_fork: As in libbus.Bus. "close": a forked worker opens a bus of its own when it needs it.
+            on_fork: As in libbus.Bus. "close": a forked worker opens a new bus at its first use.
 
         Raises:
-            RuntimeError: The app has a bus already.
+            RuntimeError: The app already has a bus.
             FilterError: A filter of allow or allow_publish is malformed.
-            ValueError: heartbeat is too short, or an origin is none.
+            ValueError: heartbeat is too short, or an origin is malformed.
 
         Threads: any. Blocks: never.
         """
         if self.KEY in app.extensions:
-            raise RuntimeError("this app has a libbus already: use app.extensions['libbus'].ext")
+            raise RuntimeError("this app already has a libbus: use app.extensions['libbus'].ext")
         if heartbeat < 0.1:
-            raise ValueError("heartbeat: seconds, at least 0.1")
+            raise ValueError("heartbeat: give at least 0.1 seconds")
         settings = Settings(
             name=name,
             allow=strings(allow),
@@ -182,7 +182,7 @@ class Bus:
 
     @property
     def running(self) -> bool:
-        """False once gunicorn has told this worker to end: for loops of background()."""
+        """False once gunicorn tells this worker to end. For loops of background() functions."""
         return not is_ending()
 
     def publish(
@@ -210,7 +210,7 @@ class Bus:
         start: libbus.Start | None = None,
         type: Any = None,  # noqa: A002 - as in libbus.Bus.subscribe()
     ) -> libbus.Subscription[Any]:
-        """As libbus.Bus.subscribe(). A callback is a function of on()."""
+        """As libbus.Bus.subscribe(), without callback: use on()."""
         return self.bus.subscribe(
             *filters, group=group, full=full, max_bytes=max_bytes, start=start, type=type
         )
@@ -233,12 +233,12 @@ class Bus:
 
         Args:
             topic_filter: As in libbus.Bus.subscribe().
-            app: Whose handler it is: it hears the bus of that app alone, and ends with it. None: the one app of
-                this bus that the function refers to by its closure; if there is none, the function is called in all apps,
-                and lives as long as this object.
+            app: The app of the handler: it gets messages of that app's bus only, and ends with the app. None: the app of this
+                bus that the function's closure refers to; without such an app the function is called in all apps, and lives
+                as long as this object.
             full: As in libbus.Bus.subscribe().
             max_bytes: As in libbus.Bus.subscribe().
-            start: As in libbus.Bus.subscribe(); each of these processes begins there.
+            start: As in libbus.Bus.subscribe(), in each process.
             type: As in libbus.Bus.subscribe().
             workers: As in libbus.Bus.subscribe().
         """
@@ -276,9 +276,9 @@ class Bus:
     def background(self, *, role: str | None = None) -> Callable[[F], F]:
         """Decorator: calls the function in a thread, in one process of this host, from when the app begins to serve.
 
-        On a bus with a name the processes that serve the app agree by bus.role() on who calls it; when that one ends, another
-        takes over. A function that raises is called again after a second; one that returns has done its work. Without
-        a name every process calls it. It runs in an app context.
+        On a named bus the process that holds the role calls it; when that process ends, another one takes over. On a bus without
+        a name every process calls it. A function that raises is called again after a second; a function that returns is done.
+        It runs in an app context.
 
             @bus.background()
             def clock():
@@ -287,7 +287,7 @@ class Bus:
                     time.sleep(1)
 
         Args:
-            role: The name of the role. None: the function's own.
+            role: The name of the role. None: the function's name.
         """
         if callable(role):
             raise TypeError("write @bus.background() above the function, with parentheses")
@@ -304,18 +304,20 @@ class Bus:
         return register
 
     def authorize(self, fn: F) -> F:
-        """Decorator: asks may(action, what) whether a page may do something.
+        """Decorator: may(action, what) returns whether a page may do something.
 
         action is "subscribe" with a filter, then "receive" with each topic before the page gets its first event, and "publish"
-        with a topic. The first and the last are asked in the request, "receive" on another thread in a copy of it, so that
-        session, request and what is derived from them are there. The answer of "receive" stays with the page. An
-        exception is logged, and means no. allow= and allow_publish= are the most that it can grant.
+        with a topic. "subscribe" and "publish" are asked in the request, "receive" on another thread with a copy of the request's
+        context, so session and request are available. The answer to "receive" holds for the life of the page. An exception is
+        logged and counts as False. The function can only narrow allow= and allow_publish=.
 
         Args:
-            fn: may(action, what), which returns whether it is granted.
+            fn: may(action, what); True grants the action.
         """
         if self._authorizer is not None:
-            raise RuntimeError("this bus has an authorize function already: decide all in one")
+            raise RuntimeError(
+                "this bus already has an authorize function: combine both in one function"
+            )
         self._authorizer = fn
         return fn
 
@@ -326,7 +328,7 @@ class Bus:
             for known in self._handlers
         ):
             warnings.warn(
-                f"on({handler.asked!r}): {handler.fn.__qualname__} is registered again, and each of them is called in all"
+                f"on({handler.asked!r}): {handler.fn.__qualname__} is registered again, and each registration is called in all"
                 " apps of this bus: in an app factory write on(..., app=app)",
                 RuntimeWarning,
                 stacklevel=3,
@@ -335,15 +337,15 @@ class Bus:
     # --- pages --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Ends the bus of this process; open pages end, and reconnect elsewhere or here."""
+        """Ends the bus of this process. Open pages end and reconnect, to another process or to this one."""
         for state in self._states():
             state.close()
 
     def script(self, nonce: str | None = None) -> Markup:
-        """The `<script>` element of the page's client, for a template.
+        """Returns the `<script>` element of the page's client, for a template.
 
         Args:
-            nonce: Of a Content-Security-Policy.
+            nonce: The nonce of a Content-Security-Policy.
         """
         src = url_for("libbus.static", filename="libbus.js")
         return Markup(
@@ -351,11 +353,11 @@ class Bus:
         ).format(src, nonce)
 
     def page(self, *filters: str, nonce: str | None = None) -> str:
-        """A complete page that shows each topic and its newest value, for a first try.
+        """Returns a complete page that shows each topic and its newest value, for a first try.
 
         Args:
-            filters: What it listens to; allow= has to cover them.
-            nonce: Of a Content-Security-Policy.
+            filters: The filters of the page; allow= must cover them.
+            nonce: The nonce of a Content-Security-Policy.
 
         Raises:
             FilterError: A filter is malformed.
@@ -374,22 +376,21 @@ class Bus:
         max_bytes: int = 0,
         max_hz: float | None = None,
     ) -> Response:
-        """The answer of a view: everything that matches, for as long as the page is open.
+        """Returns the response of a view: every matching event, as long as the page is open.
 
-        Who may hear what is your view's choice, and that of @bus.authorize; allow= speaks only of the ready-made endpoint. With
-        too many open pages the answer has status 503. A page that reconnects sends the header Last-Event-ID, and gets what
-        it missed.
+        Your view and @bus.authorize check the user's rights; allow= is for the ready-made endpoint only. With too many open pages
+        the response has status 503. A page that reconnects sends the header Last-Event-ID and gets the events it missed.
 
         Args:
             filters: As in libbus.Bus.subscribe(); up to 256.
-            raw: The data of each event is the value alone, text as it is and all else as JSON, as a page of yours with its own
-                EventSource expects it. Otherwise it is {"topic": ..., "value": ..., "kept": ...}, as libbus.js does.
-            event: With raw, the name of each event. None: the one in the message's header "event", if there is one.
-            start: Where in the past a new page begins.
-            full: What to do when events come faster than the page takes them: drop_oldest, latest (the newest of each
-                topic waits) or disconnect: the page connects again, and resumes.
-            max_bytes: Room for events that wait for the page. 0: 64 KiB.
-            max_hz: At most so many writes in a second, each with all events since the last one. None: no limit.
+            raw: The data of each event is the value alone, text as it is and other values as JSON, for a page that uses
+                EventSource itself. Otherwise it is {"topic": ..., "value": ..., "kept": ...}, as libbus.js expects.
+            event: With raw, the name of each event. None: the message's header "event", if it has one.
+            start: The first message for a new page.
+            full: The policy if events arrive faster than the page reads them: drop_oldest, latest (keep the newest of each
+                topic) or disconnect (the page reconnects and resumes).
+            max_bytes: Room for events that wait for the page, in bytes. 0: 64 KiB.
+            max_hz: Limit of writes per second, each with all events since the last one. None: no limit.
 
         Raises:
             FilterError: A filter is malformed.
@@ -397,7 +398,7 @@ class Bus:
 
         Threads: any, in a request. Blocks: never.
         """
-        # First: its errors are the view's mistakes, not the page's.
+        # First: its errors are mistakes of the view, not of the page.
         page = page_of_view(filters, raw, event, start, full, max_bytes, max_hz)
         response = self._answer(
             lambda query, seen, _: page._replace(last_id=last_id_of(query, seen))
@@ -405,12 +406,12 @@ class Bus:
         return self._let_origins_read(self._state(), response)
 
     def pages(self) -> dict[str, int]:
-        """Counters of the live pages of this process: pages (open now), opened, events, bytes, lost, replaced, denied, unsent,
-        resumed, reset, waiting_bytes and pages_most."""
+        """Returns the counters of this process's live pages: pages (open now), opened, events, bytes, lost, replaced, denied,
+        unsent, resumed, reset, waiting_bytes and pages_most."""
         return dict(self._state().pages().stats())
 
     def _answer(self, find: Callable[[Query, str | None, State], Page]) -> Response:
-        """The events of the page that find() makes of the query and the header Last-Event-ID, or why there are none."""
+        """Returns the events of the page that find() makes of the query and the header Last-Event-ID, or the refusal."""
         state = self._state()
         try:
             self._check_site(state)
@@ -432,8 +433,10 @@ class Bus:
                 raise Refused(503, "TOO_MANY_PAGES", way.places.taken)
             state.pages()
         except BUS_FAILURES as error:
-            raise Refused(503, "NO_BUS", f"no bus for this page: {_reason(error)}") from None
-        # A browser hides the refusal of an EventSource. libbus.js asks for it first, and takes no place.
+            raise Refused(
+                503, "NO_BUS", f"the bus of this page cannot be opened: {_reason(error)}"
+            ) from None
+        # A browser hides the refusal of an EventSource, so libbus.js asks for it first. That request takes no place.
         if request.method == "HEAD" or ask:
             return Response(headers=HEADERS)
         return EventStream(state, page, self._authorizer)
@@ -446,7 +449,7 @@ class Bus:
         known = list(state.app.config.get("TRUSTED_HOSTS") or ())
         if server := state.app.config.get("SERVER_NAME"):
             known += [server, "." + place(server)[0]]
-        # Werkzeug's request.host is empty for a name with an underscore, which browsers take.
+        # Werkzeug's request.host is empty for a name with an underscore, which browsers accept.
         host = request.environ.get("HTTP_HOST", "")
         asked = Asked(host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"))
         state.settings.guard.check(asked, known)
@@ -482,7 +485,9 @@ class Bus:
         try:
             bus = state.open()
         except BUS_FAILURES as error:
-            raise Refused(503, "NO_BUS", f"no bus for this page: {_reason(error)}") from None
+            raise Refused(
+                503, "NO_BUS", f"the bus of this page cannot be opened: {_reason(error)}"
+            ) from None
         try:
             bus.publish(topic, value)
         except (libbus.TopicError, libbus.TooBigError, ValueError, OverflowError) as error:
@@ -507,10 +512,12 @@ class Bus:
             state.work()
         except BUS_FAILURES as error:
             _worker.wait_no_longer(state)  # requests try again
-            # Most views do without the bus; those that use it, and pages, get the exception or the reason themselves.
+            # Most views do not use the bus. Those that do get the exception; pages get the reason.
             state.retry_at = time.monotonic() + RETRY_S
             if request.blueprint != "libbus":
-                state.say("NO_BUS", f"no bus, so no handler is called: {_reason(error)}")
+                state.say(
+                    "NO_BUS", f"the bus cannot be opened, so no handler is called: {_reason(error)}"
+                )
 
     def _states(self) -> list[State]:
         return [state for known in self._apps if (state := known()) is not None]
@@ -520,13 +527,13 @@ class Bus:
             state: State | None = current_app.extensions.get(self.KEY)
             if state is not None and state.ext is self:
                 return state
-            raise RuntimeError("this app does not know this bus: call bus.init_app(app)")
+            raise RuntimeError("this app does not have this bus: call bus.init_app(app)")
         states = self._states()
         if len(states) == 1:
             return states[0]
         if not states:
             raise RuntimeError("the bus has no app yet: call bus.init_app(app)")
-        raise RuntimeError("the bus serves several apps: say which one with app.app_context()")
+        raise RuntimeError("the bus serves several apps: choose one with app.app_context()")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A page whose server keeps the socket: a thread of it, or a greenlet, carries the events from libbus to the server."""
+"""Pages of a server that keeps the socket: one of its threads or greenlets carries the events from libbus to the server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 
 from libbus.flask._servers import answers_one_by_one, is_ending, socket_of
 
-STAY_S = 0.25  # a page that holds up its browser; EventSource comes again, and goes on where it was
-LOOK_S = 0.5  # how soon a page whose browser is gone, or whose worker ends, lets its thread go
-BUFFER = 16 * 1024  # more would wait here, unseen by the queue of the page and its policy
+STAY_S = 0.25  # for a page that blocks its browser; EventSource reconnects and resumes
+LOOK_S = 0.5  # delay until a page frees its thread after its browser left or its worker ends
+BUFFER = 16 * 1024  # more would wait here, outside the page's queue and its policy
 
 
 class Body:
     """The body of one event stream. An object, not a generator: close() counts even before the first next().
 
     Args:
-        environ: Of the request.
-        heartbeat: Seconds; a browser that acknowledges nothing for two of them is given up.
-        left: Called once, when the page has ended in whatever way.
-        ending: Called when gunicorn tells the worker to end: it ends all pages, with their last event.
+        environ: The WSGI environ of the request.
+        heartbeat: Seconds. A page ends if its browser acknowledges nothing for two heartbeats.
+        left: Called once, when the page has ended for any reason.
+        ending: Called when gunicorn tells the worker to end: it ends all pages, with a last event.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Body:
         raise StopIteration
 
     def close(self) -> None:
-        # Once, and never for a parent's page in a forked child.
+        # Once, and never in a forked child for a page of the parent.
         if self._closing.acquire(blocking=False) and self._pid == os.getpid():
             self._ours.close()
             self._left()
@@ -82,11 +82,11 @@ def _give_up_after(descriptor: int, seconds: float) -> None:
         with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
     except OSError:
-        pass  # behind a proxy on a Unix socket: there the proxy watches
+        pass  # behind a proxy on a Unix socket: the proxy watches the browser
 
 
 def _hung_up(descriptor: int | None) -> bool:
-    # Ask the socket: writing to find out would only succeed, the first time.
+    # Ask the socket: a first write to a closed connection still succeeds.
     if descriptor is None:
         return False
     poll = select.poll()

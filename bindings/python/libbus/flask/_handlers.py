@@ -1,4 +1,4 @@
-"""Functions of on() and background(): whose they are, and how they are called."""
+"""Functions of on() and background(): the app they belong to, and their calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function = Callable[[libbus.Message], Any]
 
 
 class Handler:
-    """A function of on(). The extension has those of all apps, an app has its own."""
+    """A function of on(). The extension holds those for all apps; an app holds its own."""
 
     def __init__(self, ext: Bus, asked: str, fn: Function, options: dict[str, Any]) -> None:
         self.ext, self.asked, self.fn, self.options = ext, asked, fn, options
@@ -33,20 +33,20 @@ class Background:
 
 
 def handlers_of(app: Flask) -> list[Handler]:
-    """Kept by the app itself, so that both go together; also before init_app()."""
+    """Holds a handler in the app itself, so that both end together; also before init_app()."""
     own: list[Handler] = app.extensions.setdefault("libbus.handlers", [])
     return own
 
 
 def app_of(fn: Callable[..., Any], apps: list[Flask]) -> Flask | None:
-    """The one of these apps that a function refers to by its closure, also through functions that it wraps."""
+    """Returns the app that a function's closure refers to, also through functions that it wraps."""
     found: list[Flask] = []
     seen: list[object] = [fn]
     for function in seen:
         for cell in getattr(function, "__closure__", None) or ():
             try:
                 inside = cell.cell_contents
-            except ValueError:  # not yet set
+            except ValueError:  # an empty cell
                 continue
             if isinstance(inside, types.FunctionType):
                 if inside not in seen:
@@ -57,8 +57,8 @@ def app_of(fn: Callable[..., Any], apps: list[Flask]) -> Flask | None:
 
 
 class Call:
-    """Calls a handler of an app while there is the app: a bus with callbacks lives until it is closed, and must not
-    keep an app that its handlers refer to."""
+    """Calls a handler of an app while the app exists. A bus with callbacks lives until it is closed, and must not keep alive an
+    app that its handlers refer to."""
 
     def __init__(self, state: State, handler: Handler) -> None:
         self._state, self._handler = weakref.ref(state), weakref.ref(handler)

@@ -1,4 +1,4 @@
-"""The web server around a request: whether it gives its socket away, and how many threads it has."""
+"""The web server around a request: whether its sockets can be taken over, and how many threads it has."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from typing import Any, NamedTuple
 from werkzeug.test import run_wsgi_app
 
 CHEAP_PAGES = 64
-UNKNOWN_PAGES = 3  # waitress, for one, has four threads
+UNKNOWN_PAGES = 3  # waitress, for example, has four threads
 MOST_PAGES = 10_000
 SPARE_DESCRIPTORS = 128  # for the app, its database and its logs
 
 
 class Places(NamedTuple):
-    """How many pages may be open in this process, and the sentence for the page over that limit."""
+    """The limit of open pages in this process, and the text for a page over it."""
 
     most: int
     taken: str
 
 
 def socket_of(environ: dict[str, Any]) -> Any:
-    """The connection of a request as the server has it; None: it keeps that to itself."""
+    """Returns the server's connection of a request; None: the server does not show it."""
     return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
 
 
 def kept_because(environ: dict[str, Any]) -> str:
-    """Why the server's socket cannot be taken over; "": it can."""
+    """Returns the reason why the server's socket cannot be taken over; "": it can."""
     sock = socket_of(environ)
     if sock is None:
-        return f"this server ({name_of(environ)}) keeps its sockets to itself"
+        return f"this server ({name_of(environ)}) does not give access to its sockets"
     if answers_one_by_one(environ):
         return (
-            "gunicorn answers the requests of an HTTP/2 connection one after the other, so pages do not stay: they look for"
-            " events every 2 seconds. Let a proxy such as nginx speak HTTP/2, and they stay"
+            "gunicorn answers the requests of an HTTP/2 connection one after the other, so pages cannot stay connected: they"
+            " fetch events every 2 seconds. Let a proxy such as nginx speak HTTP/2 to keep them connected"
         )
     if hasattr(sock, "getpeercert"):
-        return "TLS ends inside this server: let a proxy such as nginx do it, and no page holds a thread"
+        return "TLS ends inside this server: let a proxy such as nginx do TLS, and no page holds a thread"
     if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
-        return f"this server speaks {environ.get('SERVER_PROTOCOL')}: let a proxy do it, and no page holds a thread"
+        return f"this server speaks {environ.get('SERVER_PROTOCOL')}: let a proxy speak it, and no page holds a thread"
     return ""
 
 
 def answers_one_by_one(environ: dict[str, Any]) -> bool:
-    """Whether a page that stays would hold up all other requests of its browser."""
+    """Returns whether a connected page would block all other requests of its browser."""
     return environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2") and gunicorn_worker() is not None
 
 
 def name_of(environ: dict[str, Any]) -> str:
-    # WSGI asks of no server that it says its name; uWSGI for one does not.
-    return environ.get("SERVER_SOFTWARE") or "one that does not say its name"
+    # WSGI does not require a server to give its name; uWSGI, for example, does not.
+    return environ.get("SERVER_SOFTWARE") or "an unnamed server"
 
 
 def detached_places(max_pages: int | None) -> Places:
@@ -66,7 +66,7 @@ def detached_places(max_pages: int | None) -> Places:
 
 
 def thread_places(environ: dict[str, Any], max_pages: int | None) -> Places:
-    """Pages that hold a thread each, so that the site keeps threads for everything else."""
+    """The limit of pages that each hold a thread; it leaves threads for other requests."""
     if max_pages is not None:
         return _set_places(max_pages)
     worker = gunicorn_worker()
@@ -104,9 +104,7 @@ def _set_places(max_pages: int) -> Places:
 
 
 def _taken(limit: str, remedy: str) -> str:
-    return (
-        f"every place for a live page in this process is taken ({limit}): close a page, or {remedy}"
-    )
+    return f"this process has its limit of live pages open ({limit}): close a page, or {remedy}"
 
 
 def _gunicorn_places(worker: Any) -> Places:
@@ -117,7 +115,7 @@ def _gunicorn_places(worker: Any) -> Places:
             most,
             _taken(
                 f"{most}, with gunicorn's --threads {threads}",
-                "start gunicorn with more --threads, of which three in four hold pages",
+                "start gunicorn with more --threads: three in four may hold pages",
             ),
         )
     if _is_kind(kind, "gevent", "GeventWorker"):
@@ -125,7 +123,7 @@ def _gunicorn_places(worker: Any) -> Places:
     if not _is_kind(kind, "gthread", "ThreadWorker", "sync", "SyncWorker"):
         return Places(
             0,
-            f'this worker (gunicorn\'s "{kind}") serves all on one thread, which a live page would stop: '
+            f'this worker (gunicorn\'s "{kind}") serves all requests on one thread, which a live page would block: '
             "start gunicorn with --worker-class gthread --threads 8, of which 6 hold pages",
         )
     return Places(
@@ -140,8 +138,8 @@ def _is_kind(kind: str, *names: str) -> bool:
 
 
 def _in_test_client() -> bool:
-    """Whether Flask's test client runs this request: it calls the app on this thread. What it sends any browser could send
-    through a server that does not say its name."""
+    """Returns whether Flask's test client runs this request: it calls the app on this thread. The environ alone proves nothing: a
+    browser could send the same through a server without a name."""
     return _runs(sys._getframe(), run_wsgi_app.__code__)
 
 
@@ -155,26 +153,26 @@ def _runs(frame: Any, code: object) -> bool:
 
 
 def gunicorn_worker() -> Any:
-    """gunicorn's worker of this process, or None."""
-    # Its SIGTERM handler is a method of the worker: the one door to its thread count, and to the news
-    # that it is ending, that all worker classes share and an app can reach without a gunicorn hook.
+    """Returns gunicorn's worker of this process, or None."""
+    # The SIGTERM handler is a method of the worker. In all worker classes it is the only way to the number of threads and to
+    # the end of the worker that an app can reach without a gunicorn hook.
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return worker if hasattr(worker, "alive") and hasattr(worker, "cfg") else None
 
 
 def is_ending() -> bool:
-    """Whether gunicorn has told this worker to end."""
+    """Returns whether gunicorn has told this worker to end."""
     worker = gunicorn_worker()
     return worker is not None and not worker.alive
 
 
 def serves(debug: bool) -> bool:
-    """Whether the app is imported and its server takes requests in this process, as far as can be seen before the first one.
+    """Returns whether the app is imported and its server takes requests in this process, as far as is visible before the first one.
 
-    Looking for the server in what other threads run is not safe: their frames may end meanwhile, and CPython 3.11 crashes.
+    Searching the frames of other threads for the server is not safe: a frame may end during the search, and CPython 3.11 crashes.
 
     Args:
-        debug: Whether the app is in debug mode, where Flask's own server has a reloader: a parent that does not serve.
+        debug: The app is in debug mode, in which Flask's own server has a reloader, a parent that does not serve.
     """
     worker = gunicorn_worker()
     if worker is not None:

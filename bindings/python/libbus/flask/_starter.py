@@ -1,4 +1,4 @@
-"""The page of bus.page(): values as they come, for a first try."""
+"""The page of bus.page(): shows values as they arrive, for a first try."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ td + td {{ font: 14px/1.7 ui-monospace, monospace; white-space: pre-wrap }}
 </style>
 <h1>{title}</h1>
 <p id="state">connecting</p>
-<p id="hint">Nothing yet. Publish something: <code>{hint}</code></p>
+<p id="hint">No message yet. Publish one: <code>{hint}</code></p>
 <table id="values"></table>
 {script}
 <script nonce="{nonce}">
@@ -58,6 +58,6 @@ def html(filters: tuple[str, ...], script: Markup, nonce: str | None, bus: str |
 
 def _how_to_publish(filters: tuple[str, ...], bus: str | None) -> str:
     topic = "".join(filters[:1]).replace("+", "test").replace("#", "test")
-    if bus is None:  # no other program is on it
+    if bus is None:  # a private bus: no other program can publish on it
         return f"bus.publish({json.dumps(topic)}, 1)"
     return shlex.join(["libbus", "pub", bus, topic, "1"])

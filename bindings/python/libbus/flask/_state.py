@@ -1,4 +1,4 @@
-"""What one app has of the bus, in this process."""
+"""The state of one app's bus in this process."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from libbus._answers import Authorizer
     from libbus.flask._extension import Bus
 
-LOGGED = 8  # reasons of one kind in the log of a process: invented filters cannot fill it
-COLLECT_EVERY = (
-    16  # apps that opened a bus: an app is a cycle, which the collector may leave for long
+LOGGED = (
+    8  # a process logs at most this many reasons of one kind: invented filters cannot fill the log
 )
+COLLECT_EVERY = 16  # number of apps that opened a bus: an app is a reference cycle, which the collector may leave alone for long
 RETRY_S = 2
-GOODBYE_S = 1.0  # of all pages, at the end of the process
+GOODBYE_S = 1.0  # seconds to end all pages, at the end of the process
 
 
 class Settings(NamedTuple):
-    """What init_app() was given."""
+    """The arguments of init_app()."""
 
     name: str | None = None
     allow: tuple[str, ...] = ()
@@ -47,11 +47,11 @@ class Settings(NamedTuple):
     max_pages: int | None = None
     heartbeat: float = 15.0
     history: int = 0
-    bus: Mapping[str, Any] = MappingProxyType({})  # other options of libbus.Bus
+    bus: Mapping[str, Any] = MappingProxyType({})  # further options of libbus.Bus
 
 
 class Way(NamedTuple):
-    """How pages get their events here, and how many there may be."""
+    """The way in which pages get their events here, and the limit of pages."""
 
     detaches: bool
     places: _servers.Places
@@ -62,14 +62,14 @@ class State:
         self.ext, self.app, self.settings = ext, app, settings
         self.name, self.heartbeat = settings.name, settings.heartbeat
         self.own = handlers_of(app)
-        # Outlives the app, so that its end closes the bus: tests make and drop an app each.
+        # Outlives the app and closes the bus at its end: each test makes and drops an app.
         self.opened: list[libbus.Bus | _core.Push] = []
         weakref.finalize(self, _end, self.opened).atexit = False
         self.forget()
         states.add(self)
 
     def forget(self) -> None:
-        """A forked child starts afresh: the parent's bus does not work here, and its lock may be held."""
+        """Resets the state in a forked child: the parent's bus does not work here, and its lock may be held."""
         self.lock = threading.RLock()
         self.bus: libbus.Bus | None = None
         self.push: _core.Push | None = None
@@ -82,7 +82,7 @@ class State:
         self.way_said = False
         self.detaches = False
         self.fails_because: str | None = (
-            None  # what _detach found out about this system; None: not yet known
+            None  # _detach's result for this system; None: not yet known
         )
 
     def handlers(self) -> list[Handler]:
@@ -96,14 +96,17 @@ class State:
             )
 
     def start(self) -> None:
-        """work(), where there is no request that could try again; the first one does."""
+        """Calls work() outside a request. If it fails, the first request tries again."""
         try:
             self.work()
         except (libbus.BusError, MemoryError) as error:
-            self.say("NO_BUS", f"no bus, so no handler is called: {error or 'out of memory'}")
+            self.say(
+                "NO_BUS",
+                f"the bus cannot be opened, so no handler is called: {error or 'out of memory'}",
+            )
 
     def work(self) -> None:
-        """Opens the bus, which calls handlers from then on, and starts the background functions."""
+        """Opens the bus, which from then on calls handlers, and starts the background functions."""
         bus = self.open()
         find = weakref.ref(self.app)
 
@@ -121,15 +124,15 @@ class State:
     # --- the bus ------------------------------------------------------------------------------------------
 
     def open(self) -> libbus.Bus:
-        """The bus. A finalizer or a signal handler that runs inside gets it while handlers and links are still added."""
+        """Returns the bus. A finalizer or a signal handler that runs inside gets it before all handlers and links are added."""
         with self.lock:
             if self.bus is not None:
                 return self.bus
             if next(_opens) % COLLECT_EVERY == 0:
                 gc.collect()
-            # A forked worker opens its own at its first use.
+            # A forked worker opens a new bus at its first use.
             bus = libbus.Bus(self.name, **{"on_fork": "close", **self.settings.bus})
-            if self.bus is not None:  # such a one has opened it
+            if self.bus is not None:  # a finalizer or signal handler has opened it
                 bus.close(0)
                 return self.bus
             self.bus = bus
@@ -142,15 +145,15 @@ class State:
                 for url in self.settings.dial:
                     bus.dial(url)
                 if self._remembers():
-                    self.pages()  # which remember from now on
+                    self.pages()  # pages keep the history from now on
             except BaseException:
                 self.let_go()
-                bus.close(0)  # a handler may wait for our lock
+                bus.close(0)  # outside the lock: a handler may wait for it
                 raise
             return bus
 
     def register(self, handler: Handler) -> None:
-        """Once for each bus, whether open() or on() finds the handler first."""
+        """Registers a handler once on each bus, whether open() or on() finds it first."""
         with self.lock:
             if self.bus is not None and handler not in self.registered:
                 self.registered.add(handler)
@@ -184,7 +187,7 @@ class State:
         with self.lock:
             bus = self.open()
             if self.push is None:
-                # Pages that hold a thread have places of their own, free before the library has seen them leave.
+                # Pages that hold a thread are counted here: their place is free before the library has seen them leave.
                 places = _servers.detached_places(self.settings.max_pages)
                 self.push = _core.Push(
                     bus,
@@ -199,7 +202,7 @@ class State:
             return self.push
 
     def _remembers(self) -> bool:
-        """Whether pages of a private bus may begin with what no page has had: it costs time for each message of allow=."""
+        """Whether pages of a private bus may start with events that no page got: this costs time for each message of allow=."""
         return self.settings.history > 0 and not self.name
 
     def way(self, environ: dict[str, Any]) -> Way:
@@ -227,8 +230,8 @@ class State:
         if authorizer is None:
             return add(push, fd, page, head=head)
         if answers is None:
-            raise libbus.ClosedError("the bus of this app was closed just now")
-        # Session, request and what is derived from them are those of the page.
+            raise libbus.ClosedError("the bus of this app was just closed: connect again")
+        # authorize sees the session and the request of the page.
         may = copy_current_request_context(authorizer)
         return answers.add(may, lambda: add(push, fd, page, head=head, ask=True))
 
@@ -236,7 +239,7 @@ class State:
         self.pages().remove(page)
 
     def end_pages(self) -> None:
-        """Lets all pages connect elsewhere: the worker ends."""
+        """Ends all pages, which reconnect to another worker: this one ends."""
         with self.lock:
             push = self.push
         if push is not None:
@@ -254,7 +257,7 @@ class State:
         with self.lock:
             self.carried -= 1
 
-    # --- what is said ---------------------------------------------------------------------------------------
+    # --- log records ----------------------------------------------------------------------------------------
 
     def refuse(self, status: int, code: str, message: str, **more: str) -> Response:
         self.say(code, message)
@@ -265,13 +268,13 @@ class State:
         return response
 
     def say(self, code: str, message: str) -> None:
-        """Logs why pages are not live: each reason once in a process, and LOGGED of a kind at most."""
+        """Logs the reason why a page is not live: each reason once in a process, and at most LOGGED of a kind."""
         with self.lock:
             said = self.said.setdefault(code, set())
             if message in said or len(said) == LOGGED:
                 return
             said.add(message)
-            last = " (the log takes no further reason of this kind)" if len(said) == LOGGED else ""
+            last = " (further reasons of this kind are not logged)" if len(said) == LOGGED else ""
         self.app.logger.warning("libbus: %s%s", message, last)
 
     def _say_way(self, because: str) -> None:
@@ -291,7 +294,7 @@ class State:
 
 def _end(opened: list[libbus.Bus | _core.Push]) -> None:
     for each in opened:
-        each.close(0)  # this may be any thread, in a collection: wait for nothing
+        each.close(0)  # may run on any thread, in a garbage collection: must not wait
 
 
 states: weakref.WeakSet[State] = weakref.WeakSet()
@@ -308,6 +311,6 @@ os.register_at_fork(after_in_child=_forget_all)
 
 @atexit.register
 def _end_all_pages() -> None:
-    """Before the buses end: pages are told to connect again, to another worker or to the next one."""
+    """Runs before the buses end: tells pages to reconnect, to another worker or to the next process."""
     for state in list(states):
         state.end_pages()

@@ -1,4 +1,4 @@
-"""The answer of bus.sse(): Flask finishes it as any other, then it hands the socket over."""
+"""The response of bus.sse(): Flask finishes it as any other, then the response hands the socket over."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store, no-transform",
-    "X-Accel-Buffering": "no",  # nginx holds events back otherwise
+    "X-Accel-Buffering": "no",  # otherwise nginx buffers events
 }
 
 
 class EventStream(Response):
-    """Events for as long as the page is open.
+    """The events of a page, as long as it is open.
 
-    It begins when the server calls it, behind after_request and the session: cookies and headers that they add arrive.
+    It starts when the server calls it, after after_request functions and the session: their cookies and headers are sent.
     """
 
     def __init__(self, state: State, page: Page, authorizer: Authorizer | None) -> None:
-        # direct_passthrough: nobody may join or measure a body that has no end
+        # direct_passthrough: a body without end must not be joined or measured
         super().__init__(iter(()), headers=HEADERS, direct_passthrough=True)
         self._state, self._page, self._authorizer = state, page, authorizer
 
@@ -45,11 +45,11 @@ class EventStream(Response):
         begin = self._detached if way.detaches else self._carried
         try:
             return begin(environ, start_response)
-        except libbus.LimitError:  # another page took the last place since
+        except libbus.LimitError:  # another page has taken the last place since
             refused = state.refuse(503, "TOO_MANY_PAGES", way.places.taken)
         except (libbus.BusError, MemoryError, OSError) as error:
             refused = state.refuse(
-                503, "NO_BUS", f"no bus for this page: {error or 'out of memory'}"
+                503, "NO_BUS", f"the bus of this page cannot be opened: {error or 'out of memory'}"
             )
         self.close()
         return refused(environ, start_response)
@@ -67,7 +67,7 @@ class EventStream(Response):
         try:
             body = _detach.take(sock, self.close)
         except BaseException:
-            # Without a descriptor to spare the server keeps the connection, and ends it.
+            # Without a free descriptor the server keeps the connection and ends it.
             self._state.remove(number)
             raise
         start_response(self.status, self.get_wsgi_headers(environ).to_wsgi_list())
@@ -99,9 +99,9 @@ class EventStream(Response):
         self.close()
 
     def _head(self, environ: dict[str, Any]) -> bytes:
-        """The response up to its body, as the server would write it."""
+        """Returns the response up to its body, as the server would write it."""
         headers = self.get_wsgi_headers(environ)
         headers.setdefault("Date", http_date())
-        headers["Connection"] = "close"  # the body has no length, and ends with the connection
+        headers["Connection"] = "close"  # the body has no length and ends with the connection
         lines = [f"HTTP/1.1 {self.status}", *(f"{name}: {value}" for name, value in headers)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from libbus.flask._state import State
 
 LOOK_S = 0.05
-PATIENCE_S = 30.0  # of an import that goes on; afterwards the first request starts them
+PATIENCE_S = 30.0  # seconds for a running import; after them the first request starts handlers
 RETRY_S = 1.0  # after a background function has failed
 
 log = logging.getLogger("libbus.flask")
@@ -36,8 +36,8 @@ _until = 0.0
 def start_when_serving(state: State) -> None:
     """Opens the bus of an app that has handlers as soon as its server takes requests.
 
-    gunicorn and Flask's own server say nothing to an app before its first request. So a thread looks, for as long as an
-    import may take.
+    gunicorn and Flask's own server do not call an app before its first request. So a thread checks, for as long as an import
+    may take.
     """
     global _runner, _until
     with _lock:
@@ -71,7 +71,7 @@ def _wait() -> None:
 
 
 def _forked() -> None:
-    """A worker of gunicorn --preload has the handlers that its parent has registered."""
+    """Starts the handlers that gunicorn's parent process registered, in a worker of gunicorn --preload."""
     global _lock, _runner
     _lock = threading.Lock()
     _runner = None
@@ -83,7 +83,7 @@ def _forked() -> None:
 
 
 def _forked_by_gunicorn() -> bool:
-    """Whether gunicorn's parent process has forked this one just now: its signal handlers are still in place."""
+    """Returns whether gunicorn has just forked this process: the parent's signal handlers are still in place."""
     parent: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not (hasattr(parent, "cfg") and hasattr(parent, "WORKERS")):
         return False
@@ -114,13 +114,13 @@ def _run(bus: libbus.Bus, role: str, fn: Callable[[], Any], context: Callable[[]
             try:
                 with here:
                     fn()
-                return  # it has done its work; the role stays, so that no other process does it again
+                return  # it is done; the role stays taken, so no other process repeats the work
             except _core.ClosedError:
                 if bus.closed:
                     return
                 raise
             except Exception:
-                log.exception("background function %s failed; it is called again", role)
+                log.exception("background function %s failed and is called again", role)
             del here
             time.sleep(RETRY_S)
         if held is not None:

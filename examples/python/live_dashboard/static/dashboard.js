@@ -1,11 +1,11 @@
 /* Tiles and plots of host/<hostname>/<group>/…, made as their topics appear. */
 "use strict";
 
-const WINDOW_S = [30, 120]; // a young plot shows less, so that it is never mostly empty
-const GATHER_MS = 60; // readings of one second come together: one point in time for all of them
+const WINDOW_S = [30, 120]; // a new plot shows a shorter span, so that it is never mostly empty
+const GATHER_MS = 60; // readings of one second arrive together: all of them get one point in time
 const GAP_S = 3; // a longer pause breaks the line
 
-/* --- how numbers look ------------------------------------------------------------------------ */
+/* --- formats of numbers ---------------------------------------------------------------------- */
 
 const digits = (x) => (Math.abs(x) < 9.95 ? 1 : 0);
 const percent = (x) => [x.toFixed(digits(x)), "%"];
@@ -26,9 +26,9 @@ const rate = scaled(1000, ["B/s", "kB/s", "MB/s", "GB/s"]);
 const size = scaled(1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
 const text = (show, x) => show(x).join(" ").trim();
 
-/* --- what a group of topics shows -------------------------------------------------------------
+/* --- groups of topics ---------------------------------------------------------------------------
  * line: the name of a topic's line in the plot, or null; tile: big number, note, and bars (0 to 1).
- * Both get what follows host/<hostname>/<group>/, tile as a Map of it to the newest number. */
+ * line gets the rest of a topic after host/<hostname>/<group>/, tile a Map from these rests to the newest numbers. */
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 const ending = (values, end) => [...values].filter(([key]) => key.endsWith(end)).map(([, x]) => x);
@@ -165,8 +165,8 @@ class Plot {
 		});
 	}
 
-	/* The newest number of each line. fresh: the keys that came since the last call.
-	 * In a quiet group a device has no line until it does something: most disks of a machine never do. */
+	/* The newest number of each line. fresh: the keys that changed since the last call.
+	 * In a quiet group a device has no line until it is active: most disks of a machine never are. */
 	add(time, values, fresh) {
 		this.began ??= time;
 		for (const [key, number] of values) {
@@ -207,7 +207,7 @@ class Plot {
 	}
 }
 
-/* On an axis, 40 % and 2 MB/s rather than 40.0 % and 2.0 MB/s. */
+/* An axis shows 40 % and 2 MB/s, not 40.0 % and 2.0 MB/s. */
 const tidy = (show) => (x) => {
 	const [digits, unit] = show(x);
 	return [String(Number(digits)), unit];
@@ -245,7 +245,7 @@ class Host {
 			g.tileView ??= new Tile(this, g, g.order);
 			g.tileView.show(shown);
 		}
-		// A kept value may be old: good enough for a tile, but no point in time.
+		// A kept value may be old: a tile shows it, a plot does not.
 		if (g.fresh.size === 0 || ![...g.values.keys()].some((key) => g.line(key) !== null))
 			return;
 		g.plotView ??= new Plot(this, g, g.order);

@@ -8,7 +8,7 @@ def open_door():
 
 
 # task
-def test_the_door_is_told():
+def test_open_door_publishes():
     received = []
     with door.connected_to(received.append):
         open_door()

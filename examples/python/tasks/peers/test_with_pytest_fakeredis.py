@@ -6,7 +6,7 @@ def open_door(r):
 
 
 # task
-def test_the_door_is_told():
+def test_open_door_publishes():
     r = fakeredis.FakeRedis()
     pubsub = r.pubsub()
     pubsub.subscribe("door")
