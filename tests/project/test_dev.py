@@ -1,6 +1,7 @@
 """What ./dev and the build say on a machine that lacks things."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,14 @@ def test_help_needs_no_python(bare):
         assert done.returncode == 0, done.stderr
         assert f"  {command} " in done.stdout
         assert "not found" not in done.stderr
+
+
+def test_readme_and_changes_name_the_version_of_meson_build():
+    (version,) = re.findall(
+        r"^  version: '(.+)',$", (ROOT / "meson.build").read_text(), re.MULTILINE
+    )
+    assert set(re.findall(r"Version (\d[\d.]*\d)", (ROOT / "README.md").read_text())) <= {version}
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
 
 
 def test_readme_names_the_packages_that_dev_installs():

@@ -206,4 +206,5 @@ def test_headers_and_command_are_installed(installed):
     root, env = installed
     assert {p.name for p in root.rglob("include/libbus/*.h")} == set(HEADERS)
     (command,) = [p for p in root.rglob("bin/libbus") if p.is_file()]
-    assert "0.1.0" in run(command, "--version", env=env)
+    version = run("pkg-config", "--modversion", "libbus", env=env).strip()
+    assert run(command, "--version", env=env) == f"libbus {version}\n"

@@ -1,6 +1,7 @@
 """The bus: publish, callbacks, links, and the end."""
 
 import gc
+import importlib.metadata
 import logging
 import threading
 import time
@@ -440,4 +441,4 @@ def test_threads_that_publish_while_the_bus_closes_see_closed():
 
 
 def test_python_and_c_have_the_same_version():
-    assert libbus.__version__ == _core.VERSION == "0.1.0"
+    assert libbus.__version__ == _core.VERSION == importlib.metadata.version("libbus")

@@ -338,5 +338,8 @@ def test_version_is_that_of_the_library():
 
 def test_python_m_libbus_is_the_command_too():
     module = [sys.executable, "-m", "libbus"]
-    assert subprocess.check_output([*module, "--version"], text=True) == "libbus 0.1.0\n"
+    assert (
+        subprocess.check_output([*module, "--version"], text=True)
+        == f"libbus {libbus.__version__}\n"
+    )
     assert "installed" in subprocess.check_output(module, text=True)

@@ -384,7 +384,8 @@ START_TEST(a_request_names_its_topic_and_its_patience)
 	struct bus_mailbox *mbox;
 	const struct bus_msg *reply;
 
-	ck_says(bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_NOBODY, "ask/me: ", "no responder");
+	ck_says(
+	    bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_NOBODY, "ask/me: ", "no responder");
 	ck_bus(bus_mailbox_open(bus, NULL, &mbox), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "ask/#", NULL, NULL, NULL), 0);
 	ck_says(bus_request(bus, "ask/me", "", 0, 1, &reply), BUS_E_TIMEDOUT, "ask/me: ", "1 ms");

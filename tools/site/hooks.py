@@ -22,6 +22,7 @@ HEADERS = ["access.h", "bus.h", "pack.h", "error.h", "transport.h", "own_transpo
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security-policy.md",
     "CHANGELOG.md": "changes.md",
 } | {f"include/libbus/{name}": f"api/{name}.md" for name in HEADERS}
 
