@@ -16,7 +16,7 @@ BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Blocks that open a bus of the same name share its log, so they run one behind the other.
-BUSES = re.compile(r"\b(home|chat)\b")
+BUSES = re.compile(r"\b(home|chat|plant)\b")
 
 
 def block(page, page_text, m):
@@ -78,7 +78,8 @@ def run_python(text, tmp_path):
     # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
     plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     pytest_here = ["-m", "pytest", "-q", *plugins] if "\ndef test_" in text else []
-    run([sys.executable, *pytest_here, "block.py"], tmp_path)
+    path = f"{BUILD / 'tools'}:{os.environ['PATH']}"
+    run([sys.executable, *pytest_here, "block.py"], tmp_path, PATH=path)
 
 
 def run_c(text, tmp_path):
