@@ -54,6 +54,7 @@ def run(command, tmp_path, **env):
     done = subprocess.run(
         command,
         check=False,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=2 * WATCHDOG,
@@ -124,7 +125,13 @@ def run_html(text, tmp_path):
     assert text.strip() in [page.strip() for page in shown if page], "no test shows this page"
 
 
-RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh, "html": run_html}
+def run_console(text, tmp_path):
+    """A command and its output, which stand beside the programs of their page: test_not_arrived.py compares them."""
+    page = (ROOT / "docs/not-arrived.md").read_text(encoding="utf-8")
+    assert f"```console\n{text}```" in page, "no test runs this command"
+
+
+RUNNERS = {"python": run_python, "c": run_c, "console": run_console, "sh": run_sh, "html": run_html}
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)
