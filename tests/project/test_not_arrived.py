@@ -1,6 +1,6 @@
 """The outputs on docs/not-arrived.md are those of its commands, beside the two programs of the page.
 
-python3 tests/project/test_not_arrived.py writes the real outputs into the page.
+PYTHONPATH=tests/support python3 tests/project/test_not_arrived.py writes the real outputs into the page.
 """
 
 import contextlib
@@ -12,11 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from patience import WATCHDOG
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/support"))
-from patience import WATCHDOG  # noqa: E402
-
 BUILD = Path(os.environ.get("LIBBUS_BUILD", ROOT / "build"))
 PAGE = ROOT / "docs/not-arrived.md"
 PROGRAM = re.compile(r"^```python\n(# \w+\.py\n.*?)^```$", re.MULTILINE | re.DOTALL)
