@@ -21,7 +21,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Blocks that open a bus of the same name share its log, so they run one behind the other.
-BUSES = re.compile(r"\b(home|chat)\b")
+BUSES = re.compile(r"\b(home|chat|plant)\b")
 
 
 def block(page, page_text, m):
@@ -59,6 +59,7 @@ def run(command, tmp_path, **env):
     done = subprocess.run(
         command,
         check=False,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=2 * WATCHDOG,
@@ -83,7 +84,8 @@ def run_python(text, tmp_path):
     # A block with tests is a test module; Hypothesis, which it does not use, takes most of the start.
     plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     pytest_here = ["-m", "pytest", "-q", *plugins] if "\ndef test_" in text else []
-    run([sys.executable, *pytest_here, "block.py"], tmp_path)
+    path = f"{BUILD / 'tools'}:{os.environ['PATH']}"
+    run([sys.executable, *pytest_here, "block.py"], tmp_path, PATH=path)
 
 
 def run_c(text, tmp_path):
@@ -128,7 +130,13 @@ def run_html(text, tmp_path):
     assert text.strip() in [page.strip() for page in shown if page], "no test shows this page"
 
 
-RUNNERS = {"python": run_python, "c": run_c, "sh": run_sh, "html": run_html}
+def run_console(text, tmp_path):
+    """A command and its output, which stand beside the programs of their page: test_not_arrived.py compares them."""
+    page = (ROOT / "docs/not-arrived.md").read_text(encoding="utf-8")
+    assert f"```console\n{text}```" in page, "no test runs this command"
+
+
+RUNNERS = {"python": run_python, "c": run_c, "console": run_console, "sh": run_sh, "html": run_html}
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)
