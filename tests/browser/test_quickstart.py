@@ -1,13 +1,14 @@
-"""README's live page, as it stands there, in a browser."""
+"""The live pages of README and of the tutorial, as they stand there, in a browser."""
 
 import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 from page import until
 from patience import WATCHDOG
-from programs import LIBBUS, REPO
+from programs import LIBBUS, REPO, started
 from readme import Readme
 from webserver import Server
 
@@ -46,3 +47,22 @@ def test_the_quickstart_is_five_lines_and_every_page_shows_what_the_shell_publis
         browser.switch_to.new_window("window")  # opened later
         browser.get(server.url)
         until(browser, ROWS, wanted)
+
+
+def test_the_tutorials_page_follows_its_sensor(browser, tmp_path):
+    name = f"test-tutorial-{os.getpid()}-{os.urandom(4).hex()}"
+    tutorial = Readme((REPO / "docs/tutorial.md").read_text(encoding="utf-8"))
+    for section in ("2. A sensor", "4. A live page"):
+        block = tutorial.take(section, "python")
+        (tmp_path / block.file).write_text(block.text.replace('"home"', repr(name)))
+    shown = "document.getElementById('t').textContent"
+
+    with Server(tmp_path, "--workers", "2") as server:
+        with started(sys.executable, tmp_path / "sensor.py"):
+            browser.get(server.url)
+            until(browser, f"{shown} !== '…'", True)
+            until(browser, "document.getElementById('state').textContent.trim()", "live")
+        subprocess.run(
+            [LIBBUS, "pub", name, "room/temperature", "99.5"], check=True, timeout=WATCHDOG
+        )
+        until(browser, shown, "99.5")

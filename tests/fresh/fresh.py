@@ -1,6 +1,6 @@
 """Pastes the README into bare systems, as root and as a user, and looks at what it promises.
 
-A system is "hidden" (this machine, with all but the packages that the README names hidden; nothing is downloaded) or a
+A system is "hidden" (this machine, with all but the packages that docs/install.md names hidden; nothing is downloaded) or a
 release of Debian or Ubuntu, made by debootstrap. What is tested is the last commit. Whatever a system prints goes
 to LOGS/SYSTEM-USER.log. Needs root.
 """
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from readme import Readme
+from readme import Readme, packages
 from system import System
 from terminal import Failure
 
@@ -100,18 +100,22 @@ class Walk:
         if self.tests:
             with self.step("./dev test"):
                 self.dev_test(test)
-        with self.step("the packages of README's one line"):
-            self.system.terminal("root", "/").succeed(self.readme.take("See it run").text)
-        with self.step("Python: venv, pip install, hello.py"):
-            self.python()
+        with self.step("the packages of one line in docs/install.md"):
+            line = packages(self.system.read(f"{self.folder}/docs/install.md"))
+            self.system.terminal("root", "/").succeed(line)
+        with self.step("a virtual environment and pip install"):
+            self.shell.succeed(self.readme.take("See it run").text)
+        with self.step("a terminal: sub and pub"):
+            self.shows(self.readme.take("In a terminal").text, "room/kitchen/temperature 21.5")
+        with self.step("Python: hello.py"):
+            self.save(self.readme.take("Python", "python"))
+            self.shows("python hello.py", "room/kitchen/temperature 21.5", "{'on': True}")
         with self.step("a live page, changed from a second terminal"):
             self.page()
         with self.step("C: ./dev install --prefix ~/.local, cc, ./hello"):
             self.c()
         with self.step("C: ./dev install, where this user's default is"):
             self.c_by_default()
-        with self.step("Shell: sub and pub"):
-            self.shows(self.readme.take("Shell").text, "room/kitchen/temperature 21.5")
         if self.readme.left:
             raise Failure(f"no step pastes this block of README:\n{self.readme.left[0].text}")
 
@@ -156,10 +160,6 @@ class Walk:
 
     def save(self, block, folder=None):
         self.system.save(f"{folder or self.folder}/{block.file}", block.text, self.user)
-
-    def python(self):
-        self.save(self.readme.take("Python", "python"))
-        self.shows(self.readme.take("Python").text, "room/kitchen/temperature 21.5", "{'on': True}")
 
     def page(self):
         self.save(self.readme.take("A live page", "python"))
@@ -226,10 +226,9 @@ def parse():
 
 
 def named_packages():
-    """Of README's line, for the system that hides the others."""
-    readme = Readme((ROOT / "README.md").read_text(encoding="utf-8"))
-    readme.take("See it run")
-    return readme.take("See it run").text.split("install -y", 1)[1].split()
+    """For the system that hides the others."""
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    return packages(page).split("install -y", 1)[1].split()
 
 
 def walk(name, user, options):

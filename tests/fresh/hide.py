@@ -21,7 +21,7 @@ for word in "$@"; do
 	*=*) ;; # the value of an option
 	*)
 		dpkg-query -W "$word" >/dev/null 2>&1 || {
-			echo "E: $word is not among the packages of the README, nor needed by one of them" >&2
+			echo "E: $word is not among the packages of docs/install.md, nor needed by one of them" >&2
 			exit 100
 		}
 		;;

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 BLOCK = re.compile(
     r"^(?:## (?P<heading>[^\n]*)|```(?P<kind>\w+)\n(?P<text>.*?)^```)$", re.MULTILINE | re.DOTALL
 )
+PACKAGES = re.compile(r"^apt update && apt install -y .*$", re.MULTILINE)
 FILE = re.compile(r"`(\w+\.(?:py|c))`[^`]*\Z")
 
 
@@ -27,6 +28,12 @@ def blocks(page):
             file = FILE.search(page[: match.start()]) if match["kind"] != "sh" else None
             found.append(Block(section, match["kind"], match["text"], file and file[1]))
     return found
+
+
+def packages(page):
+    """The one line of docs/install.md that installs all packages."""
+    (line,) = PACKAGES.findall(page)
+    return line
 
 
 class Readme:

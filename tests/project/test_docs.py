@@ -36,8 +36,9 @@ BLOCKS = [
     for page in PAGES
     for page_text in [page.read_text(encoding="utf-8")]
     for m in BLOCK.finditer(page_text)
-    # README's shell blocks set a machine up: tests/fresh pastes them into bare ones.
-    if (m[1], page.name) != ("sh", "README.md")
+    # README's shell blocks set a machine up: tests/fresh pastes them into bare ones. The tutorial's blocks go on from one another:
+    # tests/python/test_tutorial.py follows it.
+    if (m[1], page.name) != ("sh", "README.md") and page.name != "tutorial.md"
 ]
 # Set-up commands that other tests and this very run execute; here only their names are checked.
 SETUP = ("./dev", "meson", "ninja", "build/bench/", "pip install ")
