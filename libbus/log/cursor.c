@@ -148,8 +148,7 @@ enter(struct log_cursor *c, uint64_t number)
 	return true;
 }
 
-/* Goes to the oldest segment from `number` on that is there. false: none is, since somebody wrote into what is not
- * his. */
+/* Moves to the oldest present segment from `number` on. false: there is none, so the log is damaged. */
 static bool
 enter_oldest(struct log_cursor *c, uint64_t number)
 {
@@ -169,7 +168,7 @@ enter_oldest(struct log_cursor *c, uint64_t number)
 	return false;
 }
 
-/* Holds again the segment that was let go; if it has gone meanwhile, the oldest one. */
+/* Holds the released segment again, or the oldest one if it is gone. */
 static bool
 hold_again(struct log_cursor *c)
 {
@@ -183,7 +182,7 @@ hold_again(struct log_cursor *c)
 	return true;
 }
 
-/* Where what is there for us ends in the cursor's segment. false: at the cursor. */
+/* Finds the end of the readable part of the cursor's segment. false: it is at the cursor. */
 static bool
 find_end(const struct log_cursor *c, uint64_t *ret_end, bool *ret_has_tail)
 {
@@ -251,7 +250,7 @@ bus__log_next(struct log_cursor *c)
 			c->sequence++;
 			return record;
 		}
-		/* Not what a writer leaves, in memory that nobody may use again: nothing behind it can be found. */
+		/* No writer leaves this in pinned memory, and the next record cannot be found. */
 		if (c->pin != 0)
 			bus__log_break(c->log);
 		c->at = c->limit;
@@ -396,7 +395,7 @@ enter_sequence(struct log_cursor *c, uint64_t sequence)
 	if (!enter_oldest(c, start))
 		return false;
 	if (c->sequence > sequence)
-		return true; /* it is gone, and enter() has counted what is missing */
+		return true; /* it is gone, and enter() has counted the missing records */
 	c->lost = 0;
 	while (c->sequence < sequence && bus__log_next(c) != NULL)
 		;

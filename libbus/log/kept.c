@@ -91,7 +91,7 @@ note(struct log *log, struct log_place *place, uint64_t position, uint64_t word,
 {
 	uint64_t now = atomic_load_explicit(&place->kept[0], memory_order_acquire), old;
 
-	/* Another owner changes it at most once: one that was revoked and does not know it. */
+	/* Another owner changes it at most once: a revoked owner that has not noticed. */
 	do {
 		/* Or this owner was revoked, and others went on: then the position there counts, if it can be true. */
 		if (now > position && now < bus__log_tail(log) + log->segment_bytes)
@@ -273,8 +273,8 @@ bus__log_find_kept(struct log_cursor *reader, const struct log_topic *topic, boo
 		if (bus__log_look_at(reader, &wanted, place, tail, &f) &&
 		    f.position > best.position)
 			best = f;
-		/* While one of two moves, it is not known which is newer. To the owner none moves: it has noted what it
-		 * moved itself, and the claim of a revoked writer is lost. */
+		/* While one of two moves, the newer one is unknown. The owner sees none move: it has noted its own moves, and a revoked
+		 * writer has lost its claim. */
 		if (!in_place && f.record == NULL && f.fate == LOG_MOVING) {
 			*ret_hit = f;
 			return false;

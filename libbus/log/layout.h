@@ -5,15 +5,15 @@
  * segment it speaks of, and changes by CAS on what was read, so that a writer that was stopped and comes back late
  * cannot undo what its successor did.
  *
- * Memory order, who writes -> who reads:
+ * Memory order, writer -> reader:
  *   tail       release of the publish            -> acquire of the next owner, and of readers: all bytes before it
  *   life       seq_cst claim, then look at pins  |  seq_cst pin, then look at life: one of the two sees the other
  *   pins_end   seq_cst, before the first pin     -> seq_cst, after the claim: as the pins themselves
- *   life       acq_rel CAS of a reader that copied, to what it is -> seq_cst claim: what a claimer writes comes behind the copy
+ *   life       acq_rel CAS of a reader that copied, to the same value -> seq_cst claim: the writes of a claimer come after the copy
  *   held       seq_cst, all of it, as the pins beside it: see below
- *   directory  release, after its `firsts`       -> acquire of whoever looks a segment up
- *   appended   release by its member             -> acquire of whoever wants its segments: it writes no more there
- *   listens    release by its member, behind its file -> acquire of whoever reads that: it has as many changes
+ *   directory  release, after its `firsts`       -> acquire of a segment look-up
+ *   appended   release by its member             -> acquire of a process that wants its segments: it writes no more there
+ *   listens    release by its member, behind its file -> acquire of the file's readers: it has that many changes
  *   seal       seq_cst, before a take-over       -> seq_cst, after a lock: the new owner sees it
  *   count      relaxed: it is checked against the tail that it names
  *   tag, kept, retained  release, before the publish that makes them true -> acquire
@@ -63,15 +63,15 @@ struct log_head {
 
 struct log_member {
 	_Atomic uint64_t appended; /* the segment of its last transaction */
-	_Atomic uint32_t pid;      /* for people; 0: nobody */
+	_Atomic uint32_t pid;      /* for people; 0: none */
 	_Atomic uint32_t
 	    listens; /* changes that its file of filters is to have << 16 | filters beyond those (listens.h); 0: none */
 };
 
 struct log_segment {
-	alignas(LOG_LINE) _Atomic uint64_t life; /* whose memory this is: see below */
-	_Atomic uint64_t seal; /* number << 10 | SEAL_..: nobody appends to that segment any more */
-	_Atomic uint64_t count; /* low half of a tail / 8, and how many records lie before it */
+	alignas(LOG_LINE) _Atomic uint64_t life; /* the segment in this memory: see below */
+	_Atomic uint64_t seal;  /* number << 10 | SEAL_..: appends to that segment have ended */
+	_Atomic uint64_t count; /* low half of a tail / 8, and the number of records before it */
 	_Atomic uint64_t
 	    retained; /* its number, while it may have values that others have not been copied from */
 	_Atomic uint32_t held; /* HELD_..: whether readers may pin this place */
@@ -80,7 +80,7 @@ struct log_segment {
 /* What a member reads. Only its own process writes here, or the member that holds a dead one's slot. */
 struct log_pins {
 	alignas(32) _Atomic uint64_t
-	    places; /* one bit for each place that it reads in, which is not used again meanwhile */
+	    places; /* one bit for each place that it reads in; such places are not reused */
 	_Atomic uint32_t reads; /* 1: it has a cursor; for people */
 };
 
@@ -123,7 +123,7 @@ pins_member(uint32_t at)
 #define TAIL_SLEEPERS UINT64_C(1) /* readers wait for news */
 #define TAIL_WAITERS  UINT64_C(2) /* writers wait for their turn */
 #define TAIL_BITS     UINT64_C(3)
-#define TAIL_OWNER    (UINT64_C(1023) << 2) /* member + 1; 0: nobody */
+#define TAIL_OWNER    (UINT64_C(1023) << 2) /* member + 1; 0: free */
 
 static inline uint64_t
 tail_position(uint64_t word)
@@ -175,7 +175,7 @@ life_has_ended(uint64_t life, uint64_t *ret_end)
 	return (life & LIFE_MASK) < LIFE_CLAIM;
 }
 
-/* --- seal: number << 10 | who may still write there --------------------------------------------------------- */
+/* --- seal: number << 10 | the writer that may still write there ---------------------------------------------- */
 
 #define SEAL_NOBODY UINT64_C(1023)
 
@@ -210,8 +210,8 @@ first_word(uint64_t number, uint64_t sequence)
 /* --- the index of values ----------------------------------------------------------------------------------------- */
 
 /* Where the value of a topic is. The name is in its record: a topic whose hash has the same half may have this place as well.
- * The tag has that half, never 0, in its upper half, and how often the place was written to in its lower: so a writer that was
- * stopped before it took the place finds that another has used it since. 0: nobody ever had it. */
+ * The tag has that half, never 0, in its upper half, and the count of writes to the place in its lower. So a writer that was
+ * stopped before it took the place detects that another has used it since. 0: never used. */
 struct log_place {
 	_Atomic uint64_t tag;
 	_Atomic uint64_t kept
@@ -234,9 +234,10 @@ tag_half(uint64_t tag)
 
 enum log_flag {
 	LOG_RETAIN = 1u << 0,
-	LOG_EXPIRES = 1u << 1, /* a word has the monotonic time from which on nobody wants it */
-	LOG_HEADERS = 1u << 2, /* a word has how many bytes of headers stand behind the payload */
-	LOG_REPLY = 1u << 3,   /* a word has the number under which a reply is expected, or given */
+	LOG_EXPIRES = 1u << 1, /* a word has the monotonic time at which it expires */
+	LOG_HEADERS = 1u << 2, /* a word has the number of bytes of headers behind the payload */
+	LOG_REPLY =
+	    1u << 3, /* a word has the number of the request, or of the request it replies to */
 	LOG_ANSWER = 1u << 4,  /* it is a reply, for `origin` alone */
 	LOG_PASSED = 1u << 5,  /* a hub's link brought it: three words are a struct bus__passed */
 	LOG_RELAYED = 1u << 6, /* a link brought it */

@@ -124,7 +124,7 @@ enum log_found {
 	LOG_FOREIGN_LOCK = -1211,
 	LOG_FOREIGN_DRAFT = -1212,
 	LOG_REMOVED = -1213, /* no log, though processes are on it */
-	LOG_CUT = -1214,     /* one that is shorter or longer than it was made */
+	LOG_CUT = -1214,     /* its length has changed since it was made */
 	LOG_NO_OFD = -1215   /* a system without locks of open file descriptions */
 };
 
@@ -151,7 +151,7 @@ enum log_trouble bus__log_trouble(const struct log *log);
 void bus__log_note_pid(struct log *log);
 void bus__log_forget_pid(struct log *log, uint32_t member);
 
-/* Holds the slot of a dead member, so that no other takes or buries it. false: another process has it. */
+/* Holds the slot of a dead member, so that no other process takes or buries it. false: another process holds it. */
 bool bus__log_hold_slot(struct log *log, uint32_t member);
 void bus__log_let_slot_go(struct log *log, uint32_t member);
 
@@ -161,8 +161,8 @@ void bus__log_close(struct log *log);
 /* Whether the process in this slot lives; its own does. A system call. */
 bool bus__log_is_alive(const struct log *log, uint32_t member);
 
-/* Locks one byte of the lock file with the descriptor that the member asks with: 1, or 0 if another has it. A forked child
- * keeps such a lock until it has closed that descriptor. With the list's lock held, all of these. */
+/* Locks one byte of the lock file through the member's descriptor: 1, or 0 if another process holds it. A forked child
+ * keeps such a lock until it closes that descriptor. All of these need the list's lock. */
 int bus__log_lock_byte(struct log *log, int64_t byte);
 void bus__log_unlock_byte(struct log *log, int64_t byte);
 
@@ -272,9 +272,9 @@ void bus__log_id(const struct log *log, uint8_t ret_id[BUS__BUS_ID]);
 struct log_segment *bus__log_find(const struct log *log, uint64_t number, uint8_t **ret_bytes);
 bool bus__log_first(const struct log *log, uint64_t number, uint64_t *ret_sequence);
 
-/* The same for a reader: the memory stays what it is until it pins other memory. *pin: the place + 1 that it pins,
- * which is let go first; 0: none. NULL: it is gone, and nothing is pinned. *pin 0, and not NULL: readers hold as many places as
- * they may. Then the reader copies (bus__log_copy()), and asks bus__log_was_there() before it believes the copy. */
+/* The same for a reader: the memory is not reused until the reader pins other memory. *pin: the place + 1 of its pin,
+ * which is released first; 0: none. NULL: the segment is gone, and nothing is pinned. *pin 0, and not NULL: readers hold the most places
+ * allowed. The reader then copies (bus__log_copy()), and trusts the copy only after bus__log_was_there(). */
 struct log_segment *bus__log_pin(
     struct log *log, uint32_t *pin, uint64_t number, const uint8_t **ret_bytes);
 void bus__log_unpin(struct log *log, uint32_t *pin);
@@ -282,7 +282,7 @@ void bus__log_unpin(struct log *log, uint32_t *pin);
 /* Whether the memory was the segment's until now. What a later claimer writes there comes behind what was read before this. */
 bool bus__log_was_there(struct log_segment *segment, uint64_t number);
 
-/* Copies a multiple of 8 bytes, which others may write meanwhile. In a file of its own: copy.c says why. */
+/* Copies a multiple of 8 bytes that other processes may write during the copy. copy.c explains why it has its own file. */
 void bus__log_copy(void *to, const void *from, uint64_t bytes);
 
 /* How many places readers may pin, of all processes together. */
@@ -303,15 +303,15 @@ int64_t bus__log_count(const uint8_t *bytes, uint64_t end);
 /* Whether a reader, or a writer that lost the tail there, keeps the memory of an ended segment from being used again. */
 bool bus__log_is_held(struct log *log, uint32_t place, uint64_t number);
 
-/* Prepares the segment behind `number`, which ends at `end` after `sequence - 1` records since the beginning. Only as
- * the tail's owner, or as one that takes itself for it. BUS_E_FULL: nothing is free. */
+/* Prepares the segment behind `number`, which ends at `end` after `sequence - 1` records since the beginning. Only for
+ * the tail's owner, which may have been revoked without knowing. BUS_E_FULL: no memory is free. */
 int bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t sequence);
 
 /* Has the kernel map the pages of the tail's segment from `at` to behind `end`: many at a time by a look at one of them,
  * while each that is written to first takes as long as a hundred small messages. Only as the tail's owner. */
 void bus__log_map(struct log *log, uint64_t at, uint64_t end);
 
-/* Undoes what a dead process had begun under this slot, and makes its pins those of whoever has it now. */
+/* Undoes the unfinished work of the dead process that had this slot. Its pins pass to the new owner of the slot. */
 void bus__log_recover(struct log *log, uint32_t member);
 
 /* --- reading (cursor.c) ---------------------------------------------------------------------------------------- */
@@ -321,15 +321,15 @@ struct log_cursor {
 	uint32_t pin;                /* the place + 1 that it holds; 0: none, so it copies */
 	uint64_t number;             /* its segment */
 	struct log_segment *segment; /* NULL: it was let go */
-	const uint8_t *bytes; /* where offset 0 of it lies, or would, for what is there for us */
-	uint8_t *copy;        /* of what is there for us; NULL: it reads in place */
+	const uint8_t *bytes; /* address of offset 0 for the readable part; may lie before it */
+	uint8_t *copy;        /* of the readable part; NULL: it reads in place */
 	size_t copy_cap;
-	uint64_t at, limit; /* offsets in it: what lies between is there for us */
+	uint64_t at, limit; /* offsets of the readable part */
 	uint64_t sequence;  /* of the record at `at` */
 	uint64_t lost;      /* that went by unseen since bus__log_lost() was called */
 	uint64_t word;    /* of the record that was given last, read once: others can write there */
 	bool moving;      /* bus__log_kept() found none because a writer is moving it */
-	uint64_t kept_at; /* the position of what it found */
+	uint64_t kept_at; /* the position of the record found */
 };
 
 /* Where a cursor begins: at the next record, at the oldest one, or at this sequence (the next if that one is not
@@ -370,7 +370,7 @@ bus__log_next_here(struct log_cursor *c)
 	return record;
 }
 
-/* How many records went by unseen before the one that bus__log_next() gave last, since the last call of this. */
+/* Returns the number of records skipped before the last one of bus__log_next(), since the last call of this function. */
 uint64_t bus__log_lost(struct log_cursor *cursor);
 
 /* Takes back the record that was given last, which comes again. */
@@ -383,8 +383,8 @@ bus__log_copies(const struct log_cursor *cursor)
 	return cursor->segment != NULL && cursor->pin == 0;
 }
 
-/* Copies the record at an offset of a segment that was not pinned. 1; 0: the segment is gone; BUS_E_DAMAGED: what is there no
- * writer leaves; BUS_E_NOMEM. The record stays until the cursor's next call; the cursor is for this alone. */
+/* Copies the record at an offset of a segment that was not pinned. 1; 0: the segment is gone; BUS_E_DAMAGED: no writer
+ * leaves such bytes; BUS_E_NOMEM. The record stays until the cursor's next call; use the cursor for nothing else. */
 int bus__log_copy_record(struct log_cursor *cursor, struct log_segment *segment, uint64_t number,
     const uint8_t *bytes, uint64_t at, const struct log_record **ret_record);
 
@@ -398,8 +398,8 @@ int bus__log_copy_part(struct log_cursor *cursor, const uint8_t *segment, uint64
 const uint8_t *bus__log_copy_before(
     struct log_cursor *cursor, uint64_t at, uint64_t bytes, uint64_t room);
 
-/* Lets go of the segment, as a reader should that has nothing to read: what it holds nobody can write to. No record
- * that was given may be used any more. If the memory is used again meanwhile, what is unread there is lost. */
+/* Releases the segment. A reader with nothing to read should do so, since no writer can reuse a held segment. Records
+ * returned before are invalid from now on. If the memory is reused before the reader returns, its unread records are lost. */
 void bus__log_let_go(struct log_cursor *cursor);
 
 /* Where the cursor stands, and where the tail does. */
@@ -408,7 +408,7 @@ uint64_t bus__log_position(const struct log_cursor *cursor);
 static inline uint64_t
 bus__log_tail(const struct log *log)
 {
-	/* Acquire: pairs with the release of the publish, though whoever reads looks again. */
+	/* Acquire: pairs with the release of the publish, though readers look again. */
 	return tail_position(atomic_load_explicit(&log->shared->tail, memory_order_acquire));
 }
 
@@ -428,7 +428,7 @@ bus__log_news(const struct log *log)
 bool bus__log_ask(struct log *log, uint64_t position);
 int bus__log_sleep(struct log *log, uint32_t seen, int64_t deadline_ns);
 
-/* Ends everybody's sleep, for news that are not in the log. */
+/* Wakes all sleepers for news outside the log. */
 void bus__log_call(struct log *log);
 
 /* What is in a record. data, headers and name point into it. */
@@ -488,8 +488,8 @@ const struct log_record *bus__log_kept_now(
 struct log_walk {
 	uint64_t at;            /* the next place */
 	struct log_looks looks; /* at it */
-	bool waits;             /* for one that moves, as bus__log_may_look_again() does */
-	bool moving;            /* some were passed over that moved */
+	bool waits;             /* for a moving value, as bus__log_may_look_again() does */
+	bool moving;            /* it has skipped moving values */
 };
 
 /* The newest record of the next topic, as of now; *ret_topic lives as long as the record stays. Looks at no more than *left buckets,

@@ -57,7 +57,7 @@ place_bit(uint32_t place)
 	return UINT64_C(1) << place;
 }
 
-/* The places that this process reads in. Pins lock, and so nobody else writes them. */
+/* The places that this process reads in. The pins lock is held, so they do not change. */
 static uint64_t
 places_of(const struct log *log)
 {
@@ -102,14 +102,14 @@ is_written(const struct log *log, const struct log_segment *segment, uint64_t nu
 	if (seal >> 10 != number || writer == 0 || writer == SEAL_NOBODY ||
 	    writer == log->member + 1)
 		return false;
-	/* Acquire: pairs with the release of its next transaction, elsewhere: what it wrote here is through. */
+	/* Acquire: pairs with the release of its next transaction, in another segment: its writes here have ended. */
 	return atomic_load_explicit(
 		   &log->shared->members[writer - 1].appended, memory_order_acquire) <= number &&
 	       bus__log_is_alive(log, (uint32_t)writer - 1);
 }
 
-/* Whether somebody reads in this memory. The claim comes before: pairs with bus__log_pin(). A dead member's pin is
- * nobody's: one that joins in its slot later pins behind the claim, and finds it. */
+/* Whether a process reads in this memory. The claim comes before: pairs with bus__log_pin(). A dead member's pin does not
+ * count: a process that joins in its slot pins after the claim, and finds it. */
 static bool
 is_pinned(const struct log *log, uint32_t place)
 {
@@ -173,7 +173,7 @@ is_enough_left(const struct log *log)
 	return count + written + 2 <= log->segment_count;
 }
 
-/* Frees the places that readers may pin and nobody has. */
+/* Frees the admitted places without a pin. */
 static void
 free_held(struct log *log, uint32_t but, uint32_t tail)
 {
@@ -186,7 +186,7 @@ free_held(struct log *log, uint32_t but, uint32_t tail)
 	}
 }
 
-/* Whether readers may pin a place. The pin is stored: whoever counts the places sees it, or we see what it asked for. */
+/* Whether readers may pin a place. The pin is stored first: either a process that counts the places sees it, or we see that process's request. */
 static bool
 admit(struct log *log, uint32_t place, uint32_t tail)
 {
@@ -208,7 +208,7 @@ admit(struct log *log, uint32_t place, uint32_t tail)
 		free_held(log, place, tail);
 		is_admitted = is_enough_left(log);
 	}
-	/* Nobody else changes it meanwhile: what is pinned is not freed. */
+	/* No other process changes it now: a pinned place is not freed. */
 	return atomic_compare_exchange_strong_explicit(held, &mine,
 		   is_admitted ? HELD_YES : HELD_NO, memory_order_seq_cst, memory_order_relaxed) &&
 	       is_admitted;
@@ -235,7 +235,7 @@ pin_first(struct log *log, uint32_t place, uint64_t number)
 
 	if (!has_share(log, place, tail))
 		return false;
-	/* To count costs a look at all pins: one that was refused asks seldom, unless somebody else was not. */
+	/* Counting reads all pins: a refused reader asks rarely, unless another was admitted. */
 	if (log->refused[place].number == number && log->refused[place].passes > 0 &&
 	    atomic_load_explicit(held_of(log, place), memory_order_relaxed) != HELD_YES) {
 		log->refused[place].passes--;
@@ -370,7 +370,7 @@ bus__log_is_held(struct log *log, uint32_t place, uint64_t number)
 	return is_written(log, &log->shared->segments[place], number) || is_pinned(log, place);
 }
 
-/* Whether there may be values that nobody has copied. */
+/* Whether it may have values that are not copied yet. */
 static bool
 has_values(const struct log_segment *segment, uint64_t life)
 {
@@ -395,13 +395,13 @@ is_over(const struct log *log, uint32_t place, uint64_t life, uint64_t current)
 static void
 give_back(struct log *log, uint32_t place, uint64_t claim, uint64_t before)
 {
-	/* What a claim of a dead one had there is not known any more: then the memory has no number, and whoever
-	 * reads in it is told later than usual that it has gone. */
+	/* The number before a dead process's claim is unknown. The memory then has no number, and its readers
+	 * detect later than usual that the segment is gone. */
 	atomic_compare_exchange_strong_explicit(&log->shared->segments[place].life, &claim,
 	    life_is_claimed(before) ? 0 : before, memory_order_release, memory_order_relaxed);
 }
 
-/* Claims the oldest memory that nobody uses, for segment `next`; with values only if that is said. LOG_MOST_SEGMENTS:
+/* Claims the oldest unused memory for segment `next`; memory with values only if the caller allows it. LOG_MOST_SEGMENTS:
  * there is none. */
 static uint32_t
 claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_before)
@@ -448,7 +448,7 @@ claim_oldest(struct log *log, uint64_t next, bool values_too, uint64_t *ret_befo
 	}
 }
 
-/* Opens what the directory names, whoever claimed it. */
+/* Opens the segment that the directory names, whichever process claimed it. */
 static void
 open_next(struct log *log, uint64_t next)
 {
@@ -528,7 +528,7 @@ bus__log_prepare_next(struct log *log, uint64_t number, uint64_t end, uint64_t s
 	}
 	bus__log_stall(LOG_STALL_ENDED);
 	note_first(log, next, sequence);
-	/* Release: whoever finds the segment here finds its first sequence. */
+	/* Release: a process that finds the segment here also finds its first sequence. */
 	if (place != LOG_MOST_SEGMENTS &&
 	    !atomic_compare_exchange_strong_explicit(
 		entry, &seen, next << 8 | place, memory_order_release, memory_order_relaxed)) {
@@ -563,7 +563,7 @@ bus__log_recover(struct log *log, uint32_t member)
 			atomic_compare_exchange_strong_explicit(
 			    &segment->life, &life, 0, memory_order_release, memory_order_relaxed);
 	}
-	/* Its slot is ours, as long as we have its lock: nobody pins with it what we then let go. */
+	/* The slot is ours while we hold its lock, so no other process pins with it. */
 	atomic_store_explicit(&log->shared->pins[pins_of(member)].places, 0, memory_order_release);
 	atomic_store_explicit(&log->shared->pins[pins_of(member)].reads, 0, memory_order_relaxed);
 	end = atomic_load_explicit(&log->shared->pins_end, memory_order_relaxed);

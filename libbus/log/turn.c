@@ -10,7 +10,7 @@
 #define LET_OUT_NS      INT64_C(10000000)
 #define TURN_GIVE_UP_NS (2 * TURN_STOPPED_NS)
 
-/* lanes: who has which. A lane is idle, or the turn has it, or a thread from which the turn was taken. */
+/* lanes: the holder of each. A lane is idle, or belongs to the turn or to a thread that lost the turn. */
 #define LANES_IDLE(lane) (1u << (lane))
 #define LANES_MADE(lane) (16u << (lane))
 #define LANES_ALL        (LANES_IDLE(LOG_LANES) - 1)
@@ -63,7 +63,7 @@ take_lane(struct log *home, unsigned *ret_lane)
 			;
 		if (lane == LOG_LANES || (lanes & LANES_MAKING))
 			return lane == LOG_LANES ? BUS_E_TIMEDOUT : 0;
-		/* Acquire: pairs with the release of whoever returned the lane. */
+		/* Acquire: pairs with the release of the thread that returned the lane. */
 	} while (!atomic_compare_exchange_weak_explicit(&home->lanes, &lanes,
 	    lanes & LANES_IDLE(lane) ? lanes - LANES_IDLE(lane) : lanes + LANES_MAKING,
 	    memory_order_acquire, memory_order_relaxed));
@@ -137,7 +137,7 @@ await(struct log *home, int64_t until_ns, struct log **ret_writer)
 	struct stuck stuck = {.word = 0};
 
 	for (;;) {
-		/* Before a look at the turn: whoever gives it free changes it after. */
+		/* Read before the turn: freeing the turn changes it afterwards. */
 		uint32_t handed = atomic_load_explicit(&home->handed, memory_order_acquire);
 		uintptr_t word = atomic_load_explicit(&home->turn, memory_order_relaxed);
 		int64_t now;
@@ -220,7 +220,7 @@ bus__log_leave_slowly(struct log *writer)
 	}
 }
 
-/* Wakes all that wait for the turn, which nobody gets any more. */
+/* Wakes all waiters of a turn that will not be free again. */
 static void
 wake_all(struct log *home)
 {
@@ -238,7 +238,7 @@ bus__log_break(struct log *log)
 	do {
 		if ((word & TURN_HOLDER) >= TURN_BROKEN)
 			return;
-		/* Acquire: the lane of one that is not held is returned as its last holder left it. A holder finds it taken. */
+		/* Acquire: a free turn's lane is returned as its last holder left it. A holder finds the turn taken. */
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &home->turn, &word, TURN_BROKEN, memory_order_acquire, memory_order_relaxed));
 	if ((word & TURN_HOLDER) == 0)

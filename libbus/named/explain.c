@@ -1,4 +1,4 @@
-/* named/explain.c: who gets a topic of a named bus in other processes, and what its log has of it. */
+/* named/explain.c: the subscribers of a topic in the other processes of a named bus, and its messages in the log. */
 #include "named/explain.h"
 
 #include <stdio.h>

@@ -127,7 +127,7 @@ take(struct bus_mailbox *m, unsigned phase, unsigned looks)
 	return count;
 }
 
-/* Reads the next one where it may come from the log. What comes from the ring is for all who are there: it has no
+/* Reads the next message where it may come from the log. A message from the ring goes to all present subscriptions: it has no
  * place in the log's order. */
 static void
 next(struct bus_mailbox *m, struct ring_view *view)
@@ -185,7 +185,7 @@ call_plain(struct bus_mailbox *m, uint32_t end)
 	go_on_at(m, t);
 }
 
-/* The same for those that also name their topic. false: the next one is another kind. */
+/* The same for records that also name their topic. false: the next record is of another kind. */
 static __attribute__((noinline)) bool
 call_named(struct bus_mailbox *m, uint32_t end)
 {
@@ -296,12 +296,12 @@ wait_in_damage(struct bus_mailbox *m, int64_t deadline_ns)
 static bool
 rest_quiet(struct bus_mailbox *m, int64_t deadline_ns)
 {
-	/* Before a look at anything: whoever has news changes it after. */
+	/* Read before anything else: news change it after they are stored. */
 	uint32_t seen = atomic_load_explicit(&m->wakes, memory_order_acquire);
 	int fd = atomic_load_explicit(&m->fd, memory_order_relaxed);
 	int64_t begun = bus__now_ns();
 
-	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+	/* The fd is cleared first: the wake-up makes it readable afterwards. */
 	if (!bus__mailbox_clear_fd(m))
 		return true;
 	if (!bus__ring_fall_asleep(&m->ring)) {
@@ -310,7 +310,7 @@ rest_quiet(struct bus_mailbox *m, int64_t deadline_ns)
 	}
 	bus__members_heed(m->bus);
 	bus__reader_rest(m->reader);
-	/* One that only looks whether there is something stays as it is, but for who polls. */
+	/* A call that only looks does not join the watch, unless the mailbox is polled. */
 	if ((fd >= 0 || deadline_ns != 0) && !bus__watch_enter(m)) {
 		bus__mailbox_signal_fd(m);
 		return true;
@@ -341,7 +341,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	return woken;
 }
 
-/* What was replied in time lies in the log, also for one who comes late. */
+/* A reply in time lies in the log, even if it is read late. */
 static bool
 has_read_for(struct bus_mailbox *m, int64_t due_ns)
 {
@@ -420,9 +420,9 @@ behind(struct bus_mailbox *m)
 	return end;
 }
 
-/* What waits in the ring has no position: kept values, and what is for this mailbox alone. While something waits, the goal lies behind
- * the tail and what is reached before what was passed; so neither what was reached earlier nor a position that is noted
- * before it is taken out counts as the goal. */
+/* Messages in the ring have no position: kept values, and messages for this mailbox alone. While one waits, the goal lies behind
+ * the tail, and `reached` before the passed records. So neither an earlier `reached` nor a position noted before the message is taken
+ * out counts as the goal. */
 static void
 progress(struct bus_mailbox *m, struct progress *progress)
 {
@@ -440,7 +440,7 @@ progress(struct bus_mailbox *m, struct progress *progress)
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
 
-/* The values that are kept come through the ring, of which only what is used takes memory. */
+/* Kept values pass through the ring, whose unused part takes no memory. */
 static size_t
 ring_bytes(const struct bus *bus, const struct bus_mailbox_config *cfg)
 {

@@ -34,7 +34,7 @@ struct will {
 	uint64_t type;
 };
 
-/* The deadline of an append that no call waits for: the next look makes good what it could not do. */
+/* The deadline of an append that no caller waits for: the next look repeats a failed one. */
 static int64_t
 soon(void)
 {
@@ -112,7 +112,7 @@ note_will(struct bus *bus, const struct bus_msg *msg)
 	return err;
 }
 
-/* Reads what is in these bytes. false: no will, since others can write where they were kept. */
+/* Decodes a will. false: invalid bytes, since other processes can write there. */
 static bool
 read_will(const uint8_t *bytes, size_t len, char topic[BUS_LIMIT_TOPIC_BYTES + 1],
     struct ring_item *ret_item)
@@ -214,8 +214,8 @@ end_will(struct bus *bus, uint32_t slot, bool dead, int64_t until_ns)
 
 /* --- the dead ---------------------------------------------------------------------------------------------------- */
 
-/* First what it left to be said, then that it has left: whoever is stopped in between says it twice, not never; and one
- * who cannot leaves it to the next look. */
+/* Publishes the will first, then the departure: a process stopped in between causes a second will, never none. A failure
+ * leaves both to the next look. */
 static int
 bury(struct bus *bus, uint32_t slot, int64_t until_ns)
 {
@@ -251,7 +251,7 @@ bus__members_heed(struct bus *bus)
 		if (bus__log_pid(bus->log, i) == 0 || bus__log_is_alive(bus->log, i) ||
 		    !bus__log_hold_slot(bus->log, i))
 			continue;
-		if (bus__log_pid(bus->log, i) != 0) /* or another has done it meanwhile */
+		if (bus__log_pid(bus->log, i) != 0) /* unless another process has buried it */
 			bury(bus, i, soon());
 		bus__log_let_slot_go(bus->log, i);
 	}
@@ -260,7 +260,7 @@ bus__members_heed(struct bus *bus)
 
 /* --- coming and going ----------------------------------------------------------------------------------------------- */
 
-/* The first bus of this name in the process. What whoever had the slot has left there is not ours. */
+/* The first bus of this name in the process. Values of the slot's previous owner are not ours. */
 static int
 enter(struct bus *bus)
 {
@@ -299,7 +299,7 @@ bus__members_leave(struct bus *bus, int64_t until_ns)
 	int err = 0;
 
 	pthread_mutex_lock(&log->members_lock);
-	/* Unless it never came: what is in the slot is another's. */
+	/* Unless it never joined: then the slot's values are another process's. */
 	if (--log->buses == 0 && !log->took_over) {
 		if (log->has_will)
 			err = keep(bus, WILLS_PREFIX, log->member, 0, "", 0, until_ns);
@@ -307,7 +307,7 @@ bus__members_leave(struct bus *bus, int64_t until_ns)
 			err = bus__peers_end(bus, log->member, until_ns);
 		if (err == 0)
 			err = keep(bus, MEMBERS_PREFIX, log->member, 0, "", 0, until_ns);
-		/* What it could not take back in time another member does, as of one that has died. */
+		/* Another member removes the rest, as it does for a dead process. */
 		log->took_over = err == BUS_E_TIMEDOUT;
 		log->has_will = false;
 	}

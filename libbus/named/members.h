@@ -1,8 +1,8 @@
-/* named/members.h: who is on a named bus, and what is said for one who died.
+/* named/members.h: the processes on a named bus, and their wills.
  *
- * Each process keeps a value on `$bus/members/SLOT`, and one without payload when it leaves. One that dies cannot: any other
- * member does it, who finds at a rest that the slot's lock is gone, and holds it meanwhile, so that one does. What the dead
- * one left to be said, its will, is a value on `$bus/wills/SLOT`, which nobody subscribes to. */
+ * Each process keeps a value on `$bus/members/SLOT`, and deletes it when it leaves. For a process that died, another member deletes it:
+ * before it sleeps, a member checks for slots without a lock, and holds the lock while it buries the process, so that only one does.
+ * The will of a process is a value on `$bus/wills/SLOT`, which has no subscribers. */
 #ifndef BUS_NAMED_MEMBERS_H
 #define BUS_NAMED_MEMBERS_H
 
@@ -15,8 +15,8 @@ struct bus;
 
 #define MEMBERS_PREFIX "$bus/members/"
 
-/* Says that this process is there, and notes its will (NULL: none). Buries first whoever had its slot and died. What
- * bus_publish_msg() answers, but BUS__NO_... (fail.h) for BUS_E_LIMIT. */
+/* Announces this process, and stores its will (NULL: none). First buries a dead previous owner of the slot. Returns as
+ * bus_publish_msg(), but BUS__NO_... (fail.h) for BUS_E_LIMIT. */
 int bus__members_join(struct bus *bus, const struct bus_msg *will);
 
 /* Says that it has left, if this is its last bus of that name. */

@@ -1,9 +1,9 @@
 /* named/reader.h: a mailbox of a named bus is a place in its log.
  *
  * Its drainer takes batches straight out of the log, where the messages stay until the batch ends. Of each record it
- * looks at the topic's number first, and tables say which route that is, or that nobody here wants it (heard.h). They are
- * the drainer's memory of what the bus knows: each change of routes or subscriptions of the mailbox makes it forget
- * all, before what it names may be freed (behind a batch, as everything else: mailbox.h).
+ * reads the topic's number first; tables map that to a route, or to none in this process (heard.h). The tables are
+ * the drainer's cache of the bus. Each change of the mailbox's routes or subscriptions empties them
+ * before a route may be freed (behind a batch, as everything else: mailbox.h).
  *
  * The ring of such a mailbox is there for what comes from this process alone: kept values for one subscription, and
  * what the bus tells. It goes first. With BUS_FULL_LATEST everything goes through it.
@@ -95,8 +95,8 @@ void bus__reader_free(struct reader *reader);
 /* Closes its cursor; it reads nothing any more. The drainer, outside a batch. */
 void bus__reader_stop(struct bus_mailbox *mbox);
 
-/* Closes its cursor until bus__reader_start(), which goes on where it was: what is gone by then is lost, and counted. Of
- * the batch in progress what was not handed on comes again. The drainer. */
+/* Closes its cursor until bus__reader_start(), which continues at the same place: records gone by then are lost and counted.
+ * Undelivered messages of the current batch are read again. Drainer only. */
 void bus__reader_park(struct bus_mailbox *mbox);
 
 /* --- the drainer ------------------------------------------------------------------------------------------------ */
@@ -105,7 +105,7 @@ void bus__reader_park(struct bus_mailbox *mbox);
  * them is added to *lost. */
 uint32_t bus__reader_take(struct bus_mailbox *mbox, uint64_t *lost);
 
-/* Finds the route to the mailbox of the topic of that name, and makes the topic if somebody here wants it. NULL: nobody does.
+/* Finds the mailbox's route of the topic, and makes the topic if a subscription here matches it. NULL: none does.
  * Bus lock. 0, or what bus__topic_make() answers. */
 int bus__reader_route(
     struct bus_mailbox *mbox, const char *name, size_t len, struct route **ret_route);
@@ -142,15 +142,15 @@ bus__is_named(const struct taken *taken, uint64_t *ret_len)
 	return name <= most - rest;
 }
 
-/* Puts what is there now into the ring, where a newer message replaces an older one, unless somebody waits for us. Returns
- * what was lost before. */
+/* Moves the present records into the ring, where a newer message replaces an older one, unless a thread waits for the drainer. Returns
+ * the losses before them. */
 uint64_t bus__reader_pump(struct bus_mailbox *mbox);
 
 /* Whether it has read what came before a request's deadline was seen to have passed. The drainer. */
 bool bus__reader_has_read_for(struct reader *reader, int64_t due_ns);
 
-/* Copies what is left of a batch, from `at` on, and lets go of the memory: a caller that does not come back with it, or
- * not soon, holds up no writer. Without memory for that it stays where it is. */
+/* Copies the rest of a batch, from `at` on, and releases the log's memory, so that a slow caller
+ * holds up no writer. Without memory for the copy the batch stays in the log. */
 void bus__reader_own(struct reader *reader, uint32_t at, uint32_t count);
 
 /* They are handled. */
@@ -187,7 +187,7 @@ bool bus__reader_is_through(struct bus_mailbox *mbox);
 /* The position before which everything is handled. */
 uint64_t bus__reader_reached(struct bus_mailbox *mbox);
 
-/* It ends with what is in the log now. */
+/* The reader ends behind the last present record. */
 void bus__reader_set_end(struct reader *reader);
 
 /* --- subscriptions: bus lock -------------------------------------------------------------------------------------- */
@@ -201,7 +201,7 @@ uint64_t bus__reader_find_kept(struct topic *topic, struct bus_sub *sub);
 void bus__reader_put_kept(struct bus_mailbox *mbox, struct route *route, struct bus_sub *sub);
 void bus__reader_joined(struct bus_mailbox *mbox);
 
-/* Routes of the mailbox come or go: before what it knows is freed. */
+/* Routes of the mailbox change: called before one is freed. */
 static inline void
 bus__reader_changed(struct reader *reader)
 {

@@ -2,7 +2,7 @@
  * all mailboxes that are quiet; the others sleep on a word of their own. docs/design/0010-one-sleeper.md has the whole argument.
  *
  * A quiet mailbox has handled everything before the watch's place, and nothing before it is unread. Its own cursor stands still. When the
- * scan comes to a record for it, the mailbox is hit: it is told, goes on there by itself, and the scan looks at it no more.
+ * scan comes to a record for it, the mailbox is hit: it is woken, continues there by itself, and leaves the scan.
  *
  * Lock order: the bus lock, a reader's lock, the watch's, the inbox's. */
 #ifndef BUS_NAMED_WATCH_H
@@ -41,9 +41,9 @@ struct watch {
 	struct bus__heard heard; /* topics, by their numbers and names */
 	uint32_t learned;
 	_Atomic uint32_t
-	    changes; /* of what it has heard. Release behind what changed, acquire of the scan */
+	    changes; /* of its tables (heard.h). Release after a change, acquire by the scan */
 	struct watch_waiter *leader, *first,
-	    *last; /* and who would lead; NULL only if nobody waits */
+	    *last; /* and the next leaders; NULL only if none waits */
 	/* The word of the leader that sleeps on the log, or is about to. seq_cst: stored before the leader looks at its word
 	 * again; read by bus__watch_call() behind the change of the word. One of the two sees the other. */
 	_Atomic uint32_t *_Atomic sleeper;
@@ -63,11 +63,11 @@ bool bus__watch_enter(struct bus_mailbox *mbox);
 /* The same by anybody, with the bus lock and the reader's. */
 bool bus__watch_enter_locked(struct bus_mailbox *mbox);
 
-/* Comes back: its cursor stands where it goes on. Nothing to do for one that is awake. */
+/* The mailbox leaves the watch: its cursor stands where it continues. Does nothing for an awake mailbox. */
 void bus__watch_leave(struct bus_mailbox *mbox);
 void bus__watch_leave_locked(struct bus_mailbox *mbox); /* with the reader's lock */
 
-/* Sleeps until *word is not `seen` any more, leading meanwhile if nobody else does. No lock held. 0, BUS_E_TIMEDOUT,
+/* Sleeps until *word differs from `seen`; leads the scan if no other thread does. No lock held. 0, BUS_E_TIMEDOUT,
  * BUS__INTERRUPTED. is_relay: leads last. */
 int bus__watch_sleep(
     struct bus *bus, _Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, bool is_relay);

@@ -8,7 +8,7 @@
 #define CACHE_BYTES                                                                                \
 	((size_t)256 << 10) /* what a pool keeps for later: the bound of a mailbox by default */
 
-/* Stands in `back` of a closed pool: a block that comes back is freed by whoever brings it. */
+/* Stands in `back` of a closed pool: a thread that returns a block then frees it. */
 static struct bus__block closed;
 
 /* Of a whole block. */
@@ -118,7 +118,7 @@ bus__block_new(struct bus__pool *pool, size_t len)
 struct bus__block *
 bus__block_ref(struct bus__block *block)
 {
-	/* Relaxed: whoever adds one already has one. */
+	/* Relaxed: the caller already holds a reference. */
 	atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
 	return block;
 }
@@ -127,10 +127,10 @@ bus__block_ref(struct bus__block *block)
 static bool
 drop(struct bus__block *block)
 {
-	/* Ours is the only one left, and only who has one can make another: no need to write. */
+	/* Ours is the last reference, and only a holder can add one: no need to write. */
 	if (atomic_load_explicit(&block->refs, memory_order_acquire) == 1)
 		return true;
-	/* Release: my reads are done. Acquire: the last one sees that of everybody. */
+	/* Release: this thread's reads are done. Acquire: the last holder sees that of all threads. */
 	return atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) == 1;
 }
 
@@ -166,7 +166,7 @@ bus__chain_end(struct bus__chain *chain)
 			return;
 		}
 		chain->last->next = top;
-		/* Acquire on failure: a pool that is closed meanwhile is seen whole. */
+		/* Acquire on failure: pairs with the close of the pool. */
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &pool->back, &top, first, memory_order_release, memory_order_acquire));
 }

@@ -1,14 +1,14 @@
 /* queue/block.h: a payload that several mailboxes share by counting, and the pools that blocks come from.
  *
- * A pool belongs to one publisher at a time: a handle, or a stripe of the bus. It keeps the blocks that came back
- * in lists by size; whoever drops the last reference to a block pushes it onto `back`, whose only taker is the
- * owner, by an exchange of the whole list: no element can be seen twice, so no tags and no double-word CAS.
+ * A pool belongs to one publisher at a time: a handle, or a stripe of the bus. It keeps returned blocks
+ * in lists by size. The thread that drops the last reference to a block pushes it onto `back`. Only the owner takes from it,
+ * by an exchange of the whole list: no element can be seen twice, so no tags and no double-word CAS.
  *
- * Memory order, who writes -> who reads:
+ * Memory order, writer -> reader:
  *   refs   acq_rel decrement              -> the last one: all reads of the payload are over
- *          acquire load that sees 1       -> the same: nobody else has a reference to give away
+ *          acquire load that sees 1       -> the same: no other thread has a reference to pass on
  *   back   release CAS of the pusher      -> acquire exchange of the owner: the links of the list
- *   left   acq_rel by both                -> whoever brings it to 0 frees the pool, after all others */
+ *   left   acq_rel by both                -> the thread that brings it to 0 frees the pool, after all others */
 #ifndef BUS_QUEUE_BLOCK_H
 #define BUS_QUEUE_BLOCK_H
 

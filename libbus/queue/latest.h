@@ -4,8 +4,8 @@
  * ring that names the cell, so a cell has at most one frame there; if not, the value that was inside is replaced and
  * the frame on its way will find the newer one. The taker of the frame exchanges the value out when it reads it.
  *
- * Memory order, who writes -> who reads:
- *   value     acq_rel exchange by both   : what it points to; whoever gets a pointer out owns it
+ * Memory order, writer -> reader:
+ *   value     acq_rel exchange by both   : the value behind the pointer; the thread that takes a pointer out owns it
  *   replaced  relaxed: a count that orders nothing. A replacement under way may be told by the value after. */
 #ifndef BUS_QUEUE_LATEST_H
 #define BUS_QUEUE_LATEST_H
@@ -39,14 +39,14 @@ struct cell_value *bus__cell_value_new(const struct ring_item *item);
 /* Frees a value; NULL is fine. */
 void bus__cell_value_free(struct cell_value *value);
 
-/* Stores a value. CELL_FIRST: the caller owes a frame. CELL_REPLACED: one that was inside is gone. */
+/* Stores a value. CELL_FIRST: the caller owes a frame. CELL_REPLACED: it replaced an older value. */
 enum cell_answer { CELL_FIRST, CELL_REPLACED };
 enum cell_answer bus__cell_put(struct cell *cell, struct cell_value *value);
 
 /* Stores a value if there is none. false: there is one, and the caller keeps its own. */
 bool bus__cell_put_first(struct cell *cell, struct cell_value *value);
 
-/* Takes the value out, to be freed by the caller, and adds what was replaced meanwhile to *lost. */
+/* Takes the value out, for the caller to free, and adds the count of replaced values to *lost. */
 struct cell_value *bus__cell_take(struct cell *cell, uint64_t *lost);
 
 #endif

@@ -1,6 +1,6 @@
 /* queue/ring.h: the ring of bytes behind every mailbox.
  *
- * Many producers, one taker at a time (whoever holds the head lock). A frame is dense, 8-byte aligned:
+ * Many producers, one taker at a time (the holder of the head lock). A frame is dense, 8-byte aligned:
  *
  *     word    length 0..31 | flags 32..47 | type 48..55     0: not committed yet
  *     route   where it goes; the ring does not look at it
@@ -19,11 +19,11 @@
  * Progress: a put is lock-free. A taker sees nothing behind a producer that stopped between claim and
  * commit until that one goes on (the window is a copy of at most 1 KiB; no user code runs in it).
  *
- * Memory order, who writes -> who reads:
+ * Memory order, writer -> reader:
  *   word       release by its producer           -> acquire by the taker: route and payload
  *   head       release by the taker              -> acquire by producers: the taker's zeroing and reads
- *   out        release by the taker              -> acquire by who asks what is inside: nothing hangs on it
- *   limit      release by whoever read head      -> acquire by other producers: the same, handed on
+ *   out        release by the taker              -> acquire by calls that count the contents: nothing depends on it
+ *   limit      release by the producer that read head -> acquire by other producers: the same, passed on
  *   tail       acq_rel CAS of the sleeper        -> acquire CAS of the claimer: the drainer role may pass
  *              to the claimer (links), with all that the drainer wrote before it slept
  *   head_lock  acquire exchange, release store   : head, lost_at_head and what a taker keeps
@@ -67,15 +67,16 @@ enum ring_flag {
 	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
 	RING_OUT =
 	    1u << 9, /* in a batch: the value was read out of the cell and stands in its place */
-	RING_TTL = 1u << 10,     /* a word has the time from which on nobody wants it any more */
-	RING_HEADERS = 1u << 11, /* a word says how many bytes of the length are headers */
-	RING_REPLY = 1u << 12, /* a word has the number under which a reply is expected, or given */
+	RING_TTL = 1u << 10,     /* a word has the time at which it expires */
+	RING_HEADERS = 1u << 11, /* a word has the number of bytes of the length that are headers */
+	RING_REPLY =
+	    1u << 12, /* a word has the number of the request, or of the request it replies to */
 	RING_ANSWER = 1u << 13, /* it is a reply */
 	RING_NOBODY = 1u << 14, /* and there will be none */
 	RING_PASSED = 1u << 15  /* three words are a struct bus__passed; never with RING_TARGET */
 };
 
-/* A count of lost messages with this bit is a lower bound: nobody knows how many there were. */
+/* A count of lost messages with this bit is a lower bound; the true count is unknown. */
 #define RING_LOST_AT_LEAST (UINT64_C(1) << 63)
 
 static inline uint64_t
@@ -83,7 +84,7 @@ bus__lost_sum(uint64_t left, uint64_t right)
 {
 	uint64_t sum = (left & ~RING_LOST_AT_LEAST) + (right & ~RING_LOST_AT_LEAST);
 
-	if (sum & RING_LOST_AT_LEAST) /* only a peer that lies can make it so many */
+	if (sum & RING_LOST_AT_LEAST) /* only a lying peer can reach this count */
 		sum = ~RING_LOST_AT_LEAST;
 	return sum | ((left | right) & RING_LOST_AT_LEAST);
 }
@@ -108,7 +109,7 @@ struct ring {
 	bool starved;             /* a producer waits for room; under the head lock */
 	_Atomic uint64_t evicted; /* the same since the beginning */
 	_Atomic uint64_t taken;
-	/* What nobody writes. */
+	/* Constant. */
 	_Alignas(RING_LINE) uint8_t *bytes;
 	uint64_t size, mask; /* a power of two, and one less */
 };
@@ -198,16 +199,16 @@ void bus__ring_cancel(struct ring *r, const struct ring_claim *claim, const stru
  * work, or the oldest is not committed yet). Never waits longer than a bounded spin. */
 bool bus__ring_evict(struct ring *r, const struct ring_item *item);
 
-/* Counts a message that its producer gave up; the next one that gets in carries it as lost. */
+/* Counts a message that its producer gave up; the next accepted message carries it as lost. */
 void bus__ring_drop(struct ring *r);
 
-/* Lets the next one that gets in carry losses that are counted elsewhere; lost may have RING_LOST_AT_LEAST. */
+/* Makes the next accepted message carry losses that are counted elsewhere; lost may have RING_LOST_AT_LEAST. */
 void bus__ring_tell(struct ring *r, uint64_t lost);
 
-/* What the next one that gets in would carry, which it does not any more. */
+/* Takes away the losses that the next accepted message would carry, and returns them. */
 uint64_t bus__ring_take_lost(struct ring *r);
 
-/* Nobody is told any more of losses that no message carries yet. The ring is empty. */
+/* Drops the losses that no message carries yet. The ring is empty. */
 void bus__ring_forget_lost(struct ring *r);
 
 /* Opens a closed ring again. */
@@ -219,21 +220,21 @@ bool bus__ring_starve(struct ring *r, const struct ring_item *item);
 
 /* --- the drainer ---------------------------------------------------------------------------------------- */
 
-/* The head lock guards taking out, whoever does it. */
+/* The head lock guards taking out. */
 bool bus__ring_try_lock(struct ring *r);
 void bus__ring_lock(
     struct ring *r); /* spins, then yields: the holder is inside a copy of some KiB */
 void bus__ring_unlock(struct ring *r);
 
-/* Looks up to `looks` times whether a taker would find something. Looks at the frame itself and not at tail: that
- * line belongs to the producers, who write it with every claim. Head lock held, since an evicting producer may clear
+/* Looks up to `looks` times whether a taker would find something. Looks at the frame itself and not at tail, whose
+ * cache line the producers write with every claim. Head lock held, since an evicting producer may clear
  * the frame and another one reuse its bytes. */
 bool bus__ring_ready(struct ring *r, unsigned looks);
 
 /* Copies out at most `most` frames (up to RING_TAKE_FRAMES) or RING_TAKE_BYTES. Returns batch->count. Head
- * lock held. What was copied is cleared by the next take, by going to sleep, or by a producer who needs the room: not
- * at once, since those writes, of lines that the producer has just written, would have to end before the next atomic
- * operation of a callback begins. */
+ * lock held. The copied frames are cleared by the next take, by going to sleep, or by a producer that needs the room. Clearing
+ * at once would cost more: those writes, to lines that the producer has just written, would have to end before the next
+ * atomic operation of a callback. */
 uint32_t bus__ring_take(struct ring *r, struct ring_batch *batch, uint32_t most);
 
 /* Lets go of the blocks and values in a batch. */
@@ -274,7 +275,7 @@ bus__ring_out(const struct ring *r)
 	return atomic_load_explicit(&r->out, memory_order_acquire);
 }
 
-/* Whether nothing is inside and nobody is about to put something there. */
+/* Whether the ring is empty and no producer is inside a claim. */
 static inline bool
 bus__ring_empty(const struct ring *r)
 {
