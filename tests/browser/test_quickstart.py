@@ -39,7 +39,7 @@ def test_the_quickstart_is_five_lines_and_every_page_shows_what_the_shell_publis
         browser.get(server.url)
         until(browser, "document.getElementById('state').textContent", "live")
         hint = browser.execute_script(f"return {HINT}")
-        assert hint == f"Nothing yet. Publish something: libbus pub {name} room/test 1"
+        assert hint == f"No message yet. Publish one: libbus pub {name} room/test 1"
         subprocess.run([LIBBUS, pub, name, *rest], check=True, timeout=WATCHDOG)
         wanted = [["room/kitchen/temperature", "22.5"]]
         until(browser, ROWS, wanted)
