@@ -84,6 +84,15 @@ def test_each_command_of_the_page_prints_what_the_page_shows():
             assert without_what_varies(output) == without_what_varies(real), command
 
 
+def test_each_answer_that_the_page_explains_is_one_that_the_programs_give():
+    page = PAGE.read_text(encoding="utf-8")
+    answers = set(re.findall(r"^\| `([a-z][a-z ]+[a-z])", page, re.MULTILINE))
+    assert "no such bus" in answers
+    sources = [*(ROOT / "libbus").rglob("*.c"), *(ROOT / "tools").glob("*.c")]
+    said = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert not {answer for answer in answers if answer not in said}
+
+
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
     with programs(page):
