@@ -1,4 +1,4 @@
-"""Measures libbus beside its peers, keeps one JSON line for each figure, prints the table.
+"""Measures libbus beside other libraries, keeps one JSON line for each figure, and prints the table.
 
 Run by `./dev bench`. Timed groups come from bench_time; instructions and system calls are counted
 here, as the difference of two runs of bench_count that differ in nothing but how many messages they pass. Bytes of heap
@@ -38,7 +38,7 @@ def summary(profile):
 
 
 class Counter:
-    """Counts what bench_count does; a method answers for one message."""
+    """Counts the instructions and system calls of bench_count; a method returns those of one message."""
 
     def __init__(self, program, profiles, log):
         self.program, self.profiles, self.log = str(program), profiles, log
@@ -49,7 +49,7 @@ class Counter:
         return (many - few) / (MANY - FEW)
 
     def link(self, payload, *, user=False):
-        """What the link threads of a sender and a receiver take."""
+        """The instructions of the link threads of a sender and a receiver."""
         few, many = (
             self._callgrind_link(payload, n, user=user) for n in (2 * LINK_WINDOW, 6 * LINK_WINDOW)
         )
@@ -60,12 +60,12 @@ class Counter:
         return (many - few) / (MANY - FEW)
 
     def page_faults(self):
-        """For each MiB of a log that the process writes, and reads, for the first time."""
+        """Page faults for each MiB of a log that the process writes, and reads, for the first time."""
         few, many = (self._page_faults(n) for n in (FEW, MANY))
         return (many - few) / ((MANY - FEW) * RECORD / (1 << 20))
 
     def memory(self):
-        """What one more of each thing takes: its name and the bytes of heap."""
+        """The heap that one more object of each kind takes: its name and the bytes."""
         for line in run([str(Path(self.program).with_name("bench_memory"))]).splitlines():
             name, taken = line.split("\t")
             yield name, int(taken)
@@ -184,7 +184,7 @@ def counted_line(group, case, value, unit, bar, payload=PAYLOAD):
 
 
 def count(groups, programs, results):
-    # Where logs are by themselves: on a disk every page of one costs more.
+    # The default place of logs: on a disk every page of a log costs more.
     with tempfile.TemporaryDirectory(prefix="libbus-bench-", dir="/dev/shm") as log:
         counter = Counter(programs / "bench_count", results.parent, log)
         for group in groups:
@@ -205,7 +205,7 @@ def time(groups, programs, options):
 
 
 def machine(build, optimization="-O2"):
-    """What was measured on, in a few words."""
+    """The machine of the measurement, in a few words."""
     compiler = json.loads((build / "meson-info" / "intro-compilers.json").read_text())["host"]["c"]
     with open("/proc/cpuinfo") as lines:
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -221,7 +221,7 @@ def today():
 
 
 def keep(results, fresh, groups):
-    """Fresh lines take the place of those of the same groups."""
+    """Replaces the lines of the groups that were measured."""
     lines = [line for line in lines_of(results) if line["group"] not in groups] + fresh
     lines.sort(key=lambda line: ORDER.index(line["group"]))
     results.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -231,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--quick", action="store_true", help="short runs: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="short runs, to test the benchmarks")
     parser.add_argument("case", nargs="*", help=f"of {', '.join((*TIMED, *COUNTED))}; none: all")
     options = parser.parse_args()
     groups = options.case or [*TIMED, *COUNTED]

@@ -34,7 +34,7 @@ def rounded(value):
 
 
 def figure(result):
-    """What the file keeps of a line of results; what does not apply is None."""
+    """The fields of a line of results that the file keeps; a field that does not apply is None."""
     return {key: rounded(result.get(key)) for key in (*FIGURE, *RUN)}
 
 
@@ -45,7 +45,7 @@ def read(path):
 
 
 def dump(lines):
-    """The text of the file. A figure is a line, so that a diff shows which ones changed."""
+    """The text of the file. Each figure is a line, so a diff shows which figures changed."""
     runs = []
     figures = []
     for line in lines:
@@ -69,7 +69,7 @@ def newer(results, kept):
 
 
 def merge(kept, fresh):
-    """A fresh group replaces the whole group; groups that were not measured stay, those that no longer exist go."""
+    """A fresh group replaces the whole group. Groups that were not measured stay; groups that no longer exist are removed."""
     groups = {line["group"] for line in fresh}
     lines = [line for line in kept if line["group"] not in groups]
     lines += map(figure, fresh)
@@ -159,7 +159,7 @@ def performance(lines):
 
 
 def in_performance(lines):
-    """Those of the plot and the table of C: memory has a page of its own, and Python a table."""
+    """The figures of the plot and the table of C. Memory has a page of its own, and Python a table."""
     return [line for line in lines if line["group"] not in ("memory", *PYTHON)]
 
 

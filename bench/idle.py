@@ -1,4 +1,4 @@
-"""What an idle Subscription of Python costs in resident memory: the growth of a process by 200 of them.
+"""The resident memory of an idle Subscription in Python: the growth of a process with 200 of them.
 
     ./dev bench idle
 
@@ -20,7 +20,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident():
-    """Of the process's own: the pages of a log are there once for all processes, and it has all of them by and by."""
+    """Memory of the process alone: all processes share the pages of a log, and each maps all of them over time."""
     gc.collect()
     whole, shared = Path("/proc/self/statm").read_text().split()[1:3]
     return (int(whole) - int(shared)) * PAGE

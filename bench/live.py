@@ -1,4 +1,4 @@
-"""Live pages: how many a server holds, what an event costs, and how old it is when it comes.
+"""Live pages: the number that a server holds, the cost of an event, and its age on arrival.
 
 Run: ./dev bench live [CASE...] [--pages N] [--seconds N] [--rounds N]. The cases are those of --list. Each starts its servers itself:
 libbus in gunicorn, and beside it Flask-SSE, sse-starlette and Flask-SocketIO, these with a Redis server. The client is a C program, the
@@ -59,7 +59,7 @@ class Server(Started):
 
 
 class Side(NamedTuple):
-    """One of what is compared."""
+    """One of the compared servers."""
 
     label: str
     server: Server
@@ -78,7 +78,7 @@ class Pages(Started):
         super().__init__(command, text=True, **pipes)
 
     def __enter__(self):
-        """Waits until each is open or refused. Events go out meanwhile: Flask-SSE sends no head before the first one."""
+        """Waits until each is open or refused. Events are sent during that time: Flask-SSE sends no head before the first event."""
         end = time.monotonic() + 2 * PATIENCE_S
         try:
             while not self._says_something(NUDGE_S):
@@ -102,7 +102,7 @@ class Pages(Started):
         return json.loads(line)
 
     def _warm_up(self):
-        """Until an event reaches each page once: a Socket.IO page has to join when it is open."""
+        """Waits until an event has reached each page once: a Socket.IO page joins only after it is open."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             self.side.publish()
@@ -112,7 +112,7 @@ class Pages(Started):
         raise self.error(f"no event reached each of {self.open} pages once")
 
     def report(self):
-        """What came since the last report."""
+        """The events that arrived since the last report."""
         try:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
@@ -121,7 +121,7 @@ class Pages(Started):
         return self._line()
 
     def await_events(self, count, seconds=PATIENCE_S):
-        """How many came, until they were `count` or `seconds` had passed, and the moment of the last one."""
+        """The number of events after `count` events or `seconds`, and the time of the last event."""
         events, last_ns, end = 0, 0, time.monotonic() + seconds
         while events < count and time.monotonic() < end:
             time.sleep(0.05)
@@ -231,11 +231,11 @@ class Bench:
         self.bus.publish(CHANNEL, value)
 
 
-# --- pages that are held -----------------------------------------------------------------------------------
+# --- open pages --------------------------------------------------------------------------------------------
 
 
 class Asking:
-    """Another page is asked for again and again; its times in ms, sorted, when the block is over."""
+    """Requests another page repeatedly; gives the times in ms, sorted, when the block ends."""
 
     def __init__(self, server):
         self.url = f"http://127.0.0.1:{server.port}/plain"
@@ -285,7 +285,7 @@ def held(bench, side, count):
 
 
 def many(bench):
-    """Pages in one worker with eight threads, one event to all, and an ordinary page meanwhile."""
+    """Pages in one worker with eight threads, one event to all of them, and requests of an ordinary page."""
     with bench.libbus(*EIGHT_THREADS) as side:
         yield from held(bench, side, bench.options.pages)
 
@@ -345,11 +345,11 @@ def idle(bench):
             yield f"500 pages, {label}", (cpu_s(pids) - before) / elapsed * 100, "% of a core"
 
 
-# --- how many come, and how soon ------------------------------------------------------------------------------
+# --- rate and age of deliveries -------------------------------------------------------------------------------
 
 
 def burst_of(bench, side, count=16, events=2000):
-    """Deliveries a second, and a word on those that did not come in time."""
+    """Deliveries a second, and a note on those that were not in time."""
     with bench.pages(side, count) as pages:
         start, wanted = time.monotonic(), count * events
         end = start + BURST_LIMIT_S
@@ -432,13 +432,18 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="all of them if none is named")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all of them")
     parser.add_argument(
-        "--pages", type=int, default=10000, help="of many and readers, half of it of gevent; 10,000"
+        "--pages",
+        type=int,
+        default=10000,
+        help="number of pages in many and readers, half that in gevent; default: 10,000",
     )
-    parser.add_argument("--seconds", type=int, default=10, help="of each measurement; 10")
-    parser.add_argument("--rounds", type=int, default=5, help="of latency; 5")
-    parser.add_argument("--list", action="store_true", help="the cases")
+    parser.add_argument(
+        "--seconds", type=int, default=10, help="length of each measurement; default: 10"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of latency; default: 5")
+    parser.add_argument("--list", action="store_true", help="list the cases")
     options = parser.parse_args()
     if options.list:
         for name, case in CASES.items():
@@ -446,7 +451,7 @@ def main():
         return
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: --list names them")
-    # Servers and clients have the limit from here; a page takes a descriptor of each.
+    # Servers and clients inherit the limit; a page takes a descriptor in each.
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

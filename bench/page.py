@@ -10,7 +10,7 @@ import figures
 from matplotlib import pyplot, ticker
 from table import beyond, label, lines_of, number, plotted, ratio_end, reached
 
-# The same figures make the same file, with text that can be searched.
+# The same figures make the same file, with searchable text.
 STYLE = {"svg.hashsalt": "libbus", "svg.fonttype": "none"}
 REACHED, MISSED, INK = "#1f6f8b", "#c8553d", "#333333"
 
@@ -53,7 +53,7 @@ def plot(lines, path):
 
 
 def merged(results, path):
-    """The figures of the file, with the groups that were measured since in place of theirs."""
+    """The figures of the file, with each group that was measured since replaced."""
     kept = figures.read(path)
     fresh = figures.newer(results, kept)
     older = sorted({line["group"] for line in results} - {line["group"] for line in fresh})
@@ -68,7 +68,7 @@ def merged(results, path):
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench-page", description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("root", type=Path, help="of the repository")
+    parser.add_argument("root", type=Path, help="root of the repository")
     options = parser.parse_args()
     path = options.root / "docs/figures.json"
     lines = merged(lines_of(options.results), path)

@@ -1,4 +1,4 @@
-"""The processes that are measured: started, awaited, ended whatever happens, and their processor time and memory."""
+"""The measured processes: starting and awaiting them, ending them in every case, and their processor time and memory."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ CLOCK_OF_PROCESS = 2  # of the bits below a process id, in Linux's clock numbers
 
 
 class BenchError(Exception):
-    """Says which command did what; what it printed last is in it."""
+    """Names the command and the failure, with its last output."""
 
 
 def free_port():
@@ -31,7 +31,7 @@ def children(pid):
 
 
 def family(pid):
-    """The process and all below it."""
+    """The process and its descendants."""
     found = [pid]
     for parent in found:
         found += children(parent)
@@ -54,7 +54,7 @@ def resident_kib(pids):
 
 
 class Started:
-    """A process with a group of its own, so that none of its children outlives the block. What it prints is kept for errors."""
+    """A process with a group of its own, so none of its children outlives the block. Its output is kept for errors."""
 
     def __init__(self, command, env=None, cwd=None, **pipes):
         self.command = command

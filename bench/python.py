@@ -1,4 +1,4 @@
-"""How libbus does in Python beside what programs use today, in one run of interleaved rounds.
+"""libbus in Python beside other libraries, in one run of interleaved rounds.
 
 Run: ./dev bench python [CASE...] [--rounds N]. The cases are those of --list. Needs blinker, janus, msgpack, pyzmq, NumPy and valgrind,
 which ./dev installs. Each round measures every case once, libbus and its peer one after the other; a line tells the medians and the
@@ -213,7 +213,7 @@ async def janus_async(count):
 
 
 class Child:
-    """A forked process that runs work(said), where said() tells the parent that it goes on."""
+    """A forked process that runs work(said), where said() signals the parent."""
 
     def __init__(self, work):
         ready, says = os.pipe()
@@ -240,7 +240,7 @@ class Child:
 
 
 def libbus_processes(payload, count, read=lambda msg: msg.data):
-    """No reader of a named bus holds up others, so the sender keeps to a window itself: half of the log."""
+    """No reader of a named bus blocks the writer, so the sender limits itself to a window: half of the log."""
     size = payload.nbytes if hasattr(payload, "nbytes") else len(payload)
     window = max(8, min(20000, (8 << 20) // (size + 200)))
     step = window // 4
@@ -523,7 +523,7 @@ FEW, MANY = 500, 2500
 
 
 def instructions(step, count):
-    """All that the program executes, with its beginning and its end."""
+    """All instructions of the program, including its start and end."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counted"
         program = [sys.executable, Path(__file__).with_name("steps.py"), step, str(count)]
@@ -590,9 +590,9 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="all of them if none is named")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"{ROUNDS} if it is not given")
-    parser.add_argument("--list", action="store_true", help="the cases")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all of them")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    parser.add_argument("--list", action="store_true", help="list the cases")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -611,7 +611,7 @@ def main():
         print(text(name, line))
     for line in counts:
         print(f"{line['case']:42} {quantity(line['ours'], 'instructions'):>8} instructions")
-    # Some cases say nothing about the others: only a whole group takes the place of the one before.
+    # Only a complete run replaces a group: a few cases say nothing about the others.
     fresh = (results if len(names) == len(CASES) else []) + counts
     if options.results and fresh:
         options.results.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Measures what libbus costs a small machine, beside its budgets, and keeps one JSON line for each figure.
+"""Measures the cost of libbus on a small machine, beside its budgets, and keeps one JSON line for each figure.
 
 Run by `./dev bench-small`. Each program runs on one CPU and within 64 MiB of address space (taskset and prlimit),
 everything counted, touched or not: dynamic libraries, heap, stacks. So the stacks of threads must be of a size that fits
@@ -26,7 +26,7 @@ PATIENCE = 30  # seconds until something that is on its way counts as lost
 
 
 def confined(*command):
-    """Runs it on one CPU of those that we may use, within 64 MiB; no other process stands between."""
+    """Runs the command on one of the allowed CPUs, within 64 MiB, without a process in between."""
     cpu = min(os.sched_getaffinity(0))
     limits = [f"--as={ADDRESS_SPACE}", f"--stack={STACK}"]
     return ["taskset", "-c", str(cpu), "prlimit", *limits, *map(str, command)]
@@ -55,7 +55,7 @@ def peak_mib(process):
 
 
 def settled_peak(process, name):
-    """The peak of a program that goes on when Enter is pressed: once it has not grown for half a second."""
+    """The peak memory of a program that waits for Enter, taken when it has not grown for half a second."""
     wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text().strip() == name, process)
     seen = []
     wait_until(lambda: seen.append(peak_mib(process)) or seen[-10:] == 10 * seen[-1:], process)
@@ -68,7 +68,7 @@ def measure_empty(programs):
 
 
 def measure_hello(build, empty_mib):
-    """hello with an address, which waits for Enter: so it holds a link and its threads as well."""
+    """hello with an address, which waits for Enter, so it also has a link and its threads."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     socket_path = build / "hello.sock"
     socket_path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One step of a message's way through Python, COUNT times: what bench/python.py counts the instructions of.
+"""One step of a message's way through Python, COUNT times: bench/python.py counts its instructions.
 
 Run: bench/steps.py STEP COUNT. Each step does what the one named beside it does, and one thing more; the difference is its cost.
 """

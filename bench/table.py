@@ -1,4 +1,4 @@
-"""The table of bars: figures as people read them, and whether each bar is reached."""
+"""The table of goals: readable figures, and whether each goal is reached."""
 
 import json
 from pathlib import Path
