@@ -74,7 +74,7 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 	say_counters(page, m);
 }
 
-/* Which of both has the slash, and where. */
+/* Which of the two has the slash, and where. */
 static const char *
 slash_text(const char *filter, const char *topic)
 {
@@ -116,7 +116,7 @@ say_near(struct explaining *e, const struct bus_sub *sub, enum near near, const 
 		    e->now_s - sub->since_s);
 }
 
-/* Tells about a filter of a mailbox, which may be there several times. true: it matches. */
+/* Describes a filter of a mailbox, which may be there several times. true: it matches. */
 static bool
 say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
 {
@@ -141,7 +141,7 @@ say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
 	return true;
 }
 
-/* Tells about the filters of a mailbox. true: one of them matches. */
+/* Describes the filters of a mailbox. true: one of them matches. */
 static bool
 say_filters(struct explaining *e, const struct bus_mailbox *m)
 {
@@ -167,7 +167,7 @@ explain_mailbox(struct explaining *e, struct bus_mailbox *m)
 	bool gets;
 
 	if (bus__is_receiver(m))
-		return; /* with its group */
+		return; /* its group describes it */
 	gets = say_filters(e, m);
 	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
 		gets |= say_filters(e, r);

@@ -1,4 +1,4 @@
-/* bus/fail.c: what went wrong, on which object, and the next step. */
+/* bus/fail.c: the sentence for a failure: error, object, next step. */
 #define _POSIX_C_SOURCE 200809L
 #include "bus/fail.h"
 
@@ -95,7 +95,7 @@ fail_open_argument(const char *name, const struct bus_config *cfg)
 	return bus__fail_about(BUS_E_INVAL, name);
 }
 
-/* What was found where the files of a bus belong. Names it. */
+/* Names what the path of a bus's files holds instead. */
 static int
 fail_files(int err, const char *name, const char *dir)
 {
@@ -153,7 +153,7 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 			       " is another user's, or others may write there (mode 0700)",
 		    name, dir);
 	case BUS_E_LIMIT:
-		return err; /* bus__fail_join() has said which */
+		return err; /* bus__fail_join() has set the text */
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN
