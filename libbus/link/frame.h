@@ -65,9 +65,8 @@ enum bus__deny { BUS__DENY_FILTER, BUS__DENY_TOPIC };
 #define BUS__FEATURES_NEEDED (UINT64_C(0xffffffff) << 32)
 #define BUS__CAN_RELAY       (UINT64_C(1) << 1)  /* it is a hub */
 #define BUS__NEEDS_AUTH      (UINT64_C(1) << 32) /* the peer must log in, by AUTH */
-#define BUS__NEEDS_PASSED                                                                          \
-	(UINT64_C(1) << 33) /* and peers of that bus must number what they publish */
-#define BUS__FEATURES_KNOWN (BUS__NEEDS_AUTH | BUS__NEEDS_PASSED)
+#define BUS__NEEDS_PASSED    (UINT64_C(1) << 33) /* its peers must number what they publish */
+#define BUS__FEATURES_KNOWN  (BUS__NEEDS_AUTH | BUS__NEEDS_PASSED)
 
 /* Reasons for BYE, in the number field. */
 enum bus__bye {

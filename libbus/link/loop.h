@@ -1,7 +1,7 @@
 /* link/loop.h: the link thread of a bus. Everything that links do happens here, one thing after the
  * other: other threads only post tasks, and no other thread begins or ends an operation.
  * So links need no lock among themselves, and an operation can never begin after its stream was closed.
- * 
+ *
  * The thread sleeps on a word (a futex) until the first descriptor is watched, and from then on in epoll_wait(). */
 #ifndef BUS_LINK_LOOP_H
 #define BUS_LINK_LOOP_H
@@ -73,7 +73,8 @@ void bus__timer_set(struct bus__loop *loop, struct bus__timer *timer, int64_t du
 void bus__timer_stop(struct bus__loop *loop, struct bus__timer *timer);
 
 /* Watches source->fd for events of epoll, edge-triggered. The first call opens the poller: 0, BUS_E_NOMEM, BUS_E_LIMIT or
- * BUS_E_SYS. Threads: the link thread, for all three. */
+ * BUS_E_SYS.
+ * Threads: the link thread, for all three. */
 int bus__loop_watch(struct bus__loop *loop, struct bus__source *source, uint32_t events);
 void bus__loop_rewatch(struct bus__loop *loop, struct bus__source *source, uint32_t events);
 /* Ends the calls of ready(). Close the descriptor after it. */

@@ -163,7 +163,7 @@ bus__peers_met(struct bus__session *session)
 
 /* --- remembered peers ----------------------------------------------------------------------------------- */
 
-/* Adds the peer's losses that its sequence does not count yet, and returns their number. */
+/* Adds the peer's losses that its sequence does not count yet. */
 static void
 count_lost(struct bus__peer *peer)
 {

@@ -1,9 +1,9 @@
 /* link/transport.h: a transport as links call it: byte streams whose operations complete later.
- * 
+ *
  * An operation is one bus__io. Starting one posts nothing. The transport fills in the io when it completes, on any thread,
  * and posts its task to the link thread that started it. That one thread calls all functions here, except where stated,
  * and except check and listen (the thread of bus_listen()). None waits for a peer.
- * 
+ *
  * Transports of programs have another form, whose functions block: libbus/own_transport.h, transport/blocking.h. */
 #ifndef BUS_LINK_TRANSPORT_H
 #define BUS_LINK_TRANSPORT_H
