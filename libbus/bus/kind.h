@@ -1,6 +1,6 @@
 /* bus/kind.h: the differences between a private bus and a named one. Each kind has one table (private.c, named/kind.c);
  * all other code calls the table of its bus and does not ask for the kind.
- * 
+ *
  * On a private bus publishers put messages into the mailboxes of their own process. On a named bus they append them to a log that
  * all processes of that name share, and mailboxes read there. */
 #ifndef BUS_BUS_KIND_H

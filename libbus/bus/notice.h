@@ -1,5 +1,5 @@
 /* bus/notice.h: what a bus publishes about itself, on its `$bus/...` topics.
- * 
+ *
  * There is no timer. A thread in a slow place makes a round, at most one a second, and only while `$bus/...` has a subscription.
  * Slow places are a publish by name, one that is not taken the short way, a drainer that finds its mailbox empty, and a new
  * subscription. The caller holds no stripe and no lock. */

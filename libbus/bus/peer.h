@@ -1,6 +1,6 @@
 /* bus/peer.h: the core as links see it. A link is a mailbox whose drainer sends to the peer, and
  * a publisher whose messages do not go back to links.
- * 
+ *
  * Lock order: the bus lock (held around every hook and watcher call) precedes any lock of links.
  * So the link layer holds none of its locks when it calls a function of this page marked
  * [bus lock]; it may call the others under a lock. */

@@ -1,10 +1,10 @@
 /* bus/request.h: questions and their replies.
- * 
+ *
  * Each question has an unguessable number. The bus's inbox maps the number to a question
  * asked here, whose reply goes to a waiting thread or into the mailbox it was asked from; or to a peer's question,
  * whose reply goes into that peer's mailbox and no other. A reply travels as any message does, in a frame,
  * on a route that no topic leads to (struct way).
- * 
+ *
  * Lock order: the bus lock, then the inbox's. Under the inbox's lock messages are put into rings, nothing else. */
 #ifndef BUS_BUS_REQUEST_H
 #define BUS_BUS_REQUEST_H

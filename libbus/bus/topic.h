@@ -1,5 +1,5 @@
 /* bus/topic.h: the table of topics, and how their routes (mailbox/route.h) change.
- * 
+ *
  * Publishers read topic->routes without a lock. Memory that they may still read is freed only after its grace period:
  *   by name      they hold one of 16 stripes; grace() in bus.c has seen each of them free once
  *   by handle    the handle owns a counted reference to the snapshot

@@ -1,6 +1,6 @@
 /* bus/walk.h: sends a peer the values of the topics that it wants: all of them when its connection begins, those of a
  * new filter, and, after its mailbox lost messages, those that it may have missed.
- * 
+ *
  * A walk looks at all topics, a few at a time, and sends each value that this connection has not sent yet; then
  * the marks of deletions, of which there may be as many as a peer can name topics. It
  * begins after the messages that waited in the mailbox, and leaves changes made since its begin to the mailbox. So

@@ -1,5 +1,5 @@
 /* mailbox/from_ring.c: a mailbox whose messages publishers put into its own ring.
- * 
+ *
  * The bus__ring_only_* functions serve every source that has a ring and nothing else. */
 #include "mailbox/parts.h"
 

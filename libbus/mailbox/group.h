@@ -1,7 +1,7 @@
 /* mailbox/group.h: several receivers that share the work of one mailbox.
- * 
+ *
  *     routes ──► group: ring, policy, counters of the past ──► receivers: a batch of one message, subscriptions
- * 
+ *
  * A message goes to the receiver that takes it, and to that receiver's subscriptions alone. Receivers sleep on the
  * group's `wakes`, and one claim wakes one of them. So that no message waits while a receiver sleeps:
  *   - a receiver that goes to sleep counts itself in `parked`, and sleeps only after it has seen RING_ASLEEP by a

@@ -1,5 +1,5 @@
 /* mailbox/mailbox.h: a ring with a policy, a drainer, counters and an end.
- * 
+ *
  * A drainer takes a batch under the head lock and sets `phase` before it releases the lock.
  * So a thread that holds the head lock and reads phase 0 knows: no thread reads routes, slots or
  * subscriptions of this mailbox now, and the next batch will see what was stored before. This is how

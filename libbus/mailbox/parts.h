@@ -1,5 +1,5 @@
 /* mailbox/parts.h: shared by the files of a mailbox, and only by them.
- * 
+ *
  *     mailbox.c   opening and ending a mailbox
  *     put.c       putting a message in
  *     wake.c      a drainer's wait for a batch, and its wake-up

@@ -1,12 +1,12 @@
 /* mailbox/source.h: the source of a mailbox's messages. One table for each kind:
- * 
+ *
  *     from_ring.c    its own ring
  *     group.c        the ring of its group, shared with other receivers
  *     from_log.c     the log of a named bus, and its own ring for messages from this process alone
- * 
+ *
  * Batches, waiting and the end of a mailbox are written once, over this table. On a hot path there is one call for each
  * batch and one for each run of callbacks, none for each message.
- * 
+ *
  * Unless stated otherwise, the drainer calls these functions, without a lock. */
 #ifndef BUS_MAILBOX_SOURCE_H
 #define BUS_MAILBOX_SOURCE_H
