@@ -343,7 +343,7 @@ read_file(int fd, const char *path, struct bus__acl **ret_acl, char ret_error[BU
 	}
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
 		snprintf(ret_error, BUS__ACL_ERROR,
-		    "%.200s: others may write it: chmod go-w, and look what it says", path);
+		    "%.200s: other users can write it: run chmod go-w, then check its lines", path);
 		return BUS_E_DENIED;
 	}
 	text = bus__malloc(BUS__ACL_BYTES + 2);

@@ -59,7 +59,7 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 
 	if (m->is_peer)
 		drainer = atomic_load_explicit(&m->is_cut_off, memory_order_relaxed)
-			      ? "its link is down: it gets nothing, and what it misses is counted"
+			      ? "its link is down: its messages are lost, and counted"
 			      : "drained by its link";
 	if (m->is_group)
 		drainer = "drained by its receivers";
@@ -224,16 +224,16 @@ bus__explain_topic(struct explaining *e, struct bus *bus, size_t len)
 	unsigned unheard;
 
 	if (!heard)
-		bus__line(e->page, "nobody gets it: no filter matches %s", e->topic);
+		bus__line(e->page, "not delivered: no filter matches %s", e->topic);
 	if (topic == NULL) {
-		bus__line(e->page, "unknown topic: nobody published it or opened a handle for it");
+		bus__line(e->page, "unknown topic: it was not published here, and has no handle");
 		return;
 	}
 	unheard = atomic_load_explicit(&topic->unheard, memory_order_relaxed);
 	if (unheard >= UNHEARD_MANY && !heard)
-		bus__line(e->page, "warning: published %u times, matched nobody", unheard);
+		bus__line(e->page, "warning: published %u times without a subscriber", unheard);
 	else if (unheard > 0)
-		bus__line(e->page, "published %u times while nobody got it", unheard);
+		bus__line(e->page, "published %u times without a subscriber", unheard);
 	say_kept(e->page, bus, topic);
 }
 

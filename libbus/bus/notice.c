@@ -98,7 +98,7 @@ void
 bus__warn_unheard(struct bus *bus, const char *topic)
 {
 	bus__warn(bus, "unheard", "topic", topic, "publishes", UNHEARD_MANY,
-	    "published 1,000 times, matched nobody");
+	    "published 1,000 times without a subscriber");
 }
 
 /* The subscription that decides whether to warn of a filter: the oldest that is not a peer's, since a peer's own bus warns of

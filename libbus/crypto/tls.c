@@ -159,7 +159,7 @@ look_first(struct bus__tls *tls)
 	tls->looked = tls->looked || tls->in_len > 0;
 	if (protocol == NULL)
 		return 0;
-	snprintf(tls->reason, sizeof tls->reason, "the peer speaks no TLS: %s", protocol);
+	snprintf(tls->reason, sizeof tls->reason, "the peer does not speak TLS: %s", protocol);
 	tls->failed = true;
 	return BUS_E_TLS;
 }

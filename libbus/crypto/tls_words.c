@@ -267,7 +267,7 @@ bus__tls_fail(struct bus__tls *tls, int err)
 	}
 	if (err == MBEDTLS_ERR_SSL_INVALID_MAC && tls->config->psk_file != NULL && !tls->is_open) {
 		snprintf(tls->reason, sizeof tls->reason,
-		    "keys differ: the peer's key for \"%.64s\" is not that of psk_file",
+		    "keys differ: the peer's key for \"%.64s\" is not the one in psk_file",
 		    tls->identity);
 		return BUS_E_TLS;
 	}

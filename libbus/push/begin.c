@@ -42,7 +42,7 @@ bus__page_reset(struct page *page)
 		page->from = BUS_FROM_NOW;
 	page->has_new = page->adds = false;
 	atomic_fetch_add_explicit(&page->push->tally.reset, 1, memory_order_relaxed);
-	return "what followed the last id is gone, or the id is from another life of the bus";
+	return "the messages after the last id are gone, or the id is from an earlier run of the bus";
 }
 
 /* --- from its past to the present -------------------------------------------------------------------------------------------- */

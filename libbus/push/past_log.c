@@ -219,7 +219,7 @@ opens_start(struct page *page, const char **ret_reset)
 	if (err == 0)
 		err = open_starts(page);
 	if (err == BUS_E_RESET)
-		*ret_reset = "the start is from another life of the bus";
+		*ret_reset = "the start is from an earlier run of the bus";
 	if (err < 0)
 		bus__page_close_pasts(page);
 	return err == 0;

@@ -525,7 +525,7 @@ fail_packer(const struct bus_packer *packer)
 	switch (packer->err) {
 	case 0:
 		return bus__fail(BUS_E_INVAL,
-		    "packer: %zu bytes are no whole value: a container waits for more, or nothing was packed",
+		    "packer: %zu bytes are not a whole value: a container is incomplete, or nothing was packed",
 		    packer->len);
 	case BUS_E_LIMIT:
 		return bus__fail(packer->err,
@@ -533,7 +533,7 @@ fail_packer(const struct bus_packer *packer)
 		    packer->len, BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
 	case BUS_E_INVAL:
 		return bus__fail(packer->err,
-		    "packer: the value at byte %zu stands behind a whole value, has no data, or is no time or array of numbers",
+		    "packer: the value at byte %zu follows a whole value, has no data, or is not a time or an array of numbers",
 		    packer->len);
 	case BUS_E_DECODE:
 		return bus__fail(packer->err,

@@ -499,7 +499,7 @@ START_TEST(a_value_that_cannot_be_read_or_packed_names_its_place)
 	ck_says(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01\xa2\xff\xff", 5, &value), BUS_E_DECODE,
 	    "msgpack of 5 bytes", "byte 2");
 	ck_bus(bus_packer_new(&packer), 0);
-	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "no whole value");
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "not a whole value");
 	bus_pack_array(packer, 2);
 	bus_pack_text(packer, "\xff", 1);
 	ck_says(bus_packer_data(packer, &data, &len), BUS_E_DECODE, "byte 1", "UTF-8");

@@ -264,7 +264,7 @@ START_TEST(filters_that_nearly_match_are_named_with_the_reason)
 	    "by room: it is too short and does not end in /#\n",
 	    "by hall/kitchen: one level differs\n",
 	    "other processes that listen: 1; that get it: 0\n",
-	    "nobody gets it: no filter matches room/kitchen\n",
+	    "not delivered: no filter matches room/kitchen\n",
 	    "next: change one of these filters to room/kitchen, or publish on what it matches\n",
 	};
 	const char *dir = bus_test_dir();

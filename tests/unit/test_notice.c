@@ -74,7 +74,7 @@ told(struct bus_mailbox *mbox, const char *topic)
 
 #define UNHEARD                                                                                    \
 	"{\"warning\":\"unheard\",\"topic\":\"t\",\"publishes\":1000,"                             \
-	"\"text\":\"published 1,000 times, matched nobody\"}"
+	"\"text\":\"published 1,000 times without a subscriber\"}"
 #define UNMATCHED(filter)                                                                          \
 	"{\"warning\":\"unmatched\",\"filter\":\"" filter "\",\"seconds\":60,"                     \
 	"\"text\":\"subscribed 60 s, nothing ever matched\"}"

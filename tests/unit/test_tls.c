@@ -400,7 +400,7 @@ START_TEST(another_protocol_is_named)
 	end_hear(&server, foreign[_i].bytes, strlen(foreign[_i].bytes));
 	shake(&server, MOST);
 	ck_bus(server.state, BUS_E_TLS);
-	ck_reason(&server, "speaks no TLS", foreign[_i].words);
+	ck_reason(&server, "does not speak TLS", foreign[_i].words);
 	close_ends();
 }
 END_TEST
