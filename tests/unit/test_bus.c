@@ -43,7 +43,7 @@ START_TEST(callbacks_run_on_the_bus_thread_in_order)
 }
 END_TEST
 
-START_TEST(handle_follows_subscriptions_that_come_and_go)
+START_TEST(handle_follows_subscriptions_that_begin_and_end)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -176,7 +176,7 @@ END_TEST
 
 /* --- full ---------------------------------------------------------------------------------------------- */
 
-START_TEST(losses_before_an_unwanted_message_are_told_by_the_next)
+START_TEST(losses_before_an_unwanted_message_are_reported_by_the_next)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox =
@@ -213,7 +213,7 @@ publish_few_topics(void *arg)
 	return NULL;
 }
 
-START_TEST(topics_that_come_and_go_lose_no_message)
+START_TEST(topics_that_are_made_and_forgotten_lose_no_message)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 2};
 	struct bus_mailbox *mbox;
@@ -389,7 +389,7 @@ END_TEST
 
 /* --- waiting ---------------------------------------------------------------------------------------------- */
 
-START_TEST(recv_waits_no_longer_than_it_was_told)
+START_TEST(recv_waits_no_longer_than_its_timeout)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -607,7 +607,7 @@ own_bus_works(struct bus *own)
 	return ok;
 }
 
-START_TEST(forked_child_is_told_and_may_open_its_own)
+START_TEST(forked_child_gets_an_error_and_may_open_its_own_bus)
 {
 	struct bus *bus = open_bus(), *own;
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -648,18 +648,18 @@ bus_test_suite(void)
 	Suite *suite = suite_create("bus");
 
 	BUS_TEST_CASE(suite, "publish", callbacks_run_on_the_bus_thread_in_order,
-	    handle_follows_subscriptions_that_come_and_go, payloads_of_all_sizes_arrive_whole,
+	    handle_follows_subscriptions_that_begin_and_end, payloads_of_all_sizes_arrive_whole,
 	    many_at_once_arrive_as_one_by_one, many_at_once_overrun_a_mailbox_by_its_policy);
-	BUS_TEST_CASE(suite, "full", losses_before_an_unwanted_message_are_told_by_the_next,
-	    topics_that_come_and_go_lose_no_message, counters_are_exact_under_threads);
+	BUS_TEST_CASE(suite, "full", losses_before_an_unwanted_message_are_reported_by_the_next,
+	    topics_that_are_made_and_forgotten_lose_no_message, counters_are_exact_under_threads);
 	BUS_TEST_CASE(suite, "retained", late_subscriber_gets_the_last_retained_value_first,
 	    large_retained_value_is_kept_whole, times_at_their_limits_neither_overflow_nor_pass,
 	    no_retained_update_is_missed_or_overtaken_while_subscribing);
-	BUS_TEST_CASE(suite, "waiting", recv_waits_no_longer_than_it_was_told,
+	BUS_TEST_CASE(suite, "waiting", recv_waits_no_longer_than_its_timeout,
 	    sleeping_receiver_is_woken, descriptor_is_readable_while_there_is_something,
 	    dispatch_runs_callbacks_here_and_no_more_than_asked);
 	BUS_TEST_CASE(suite, "bad input", bad_arguments_are_refused_and_nothing_is_lost,
 	    a_message_that_no_bus_carries_is_not_kept, topics_are_bounded_and_idle_ones_make_room,
-	    forked_child_is_told_and_may_open_its_own);
+	    forked_child_gets_an_error_and_may_open_its_own_bus);
 	return suite;
 }

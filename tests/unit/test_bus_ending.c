@@ -112,7 +112,7 @@ START_TEST(callback_may_end_itself_and_its_neighbour)
 }
 END_TEST
 
-START_TEST(close_drains_and_counts_what_stayed)
+START_TEST(close_drains_and_counts_the_messages_left)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -148,7 +148,7 @@ START_TEST(close_returns_in_time_though_a_callback_does_not)
 }
 END_TEST
 
-START_TEST(what_outlives_its_bus_answers_closed)
+START_TEST(objects_that_outlive_their_bus_answer_closed)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -382,7 +382,7 @@ storm_subscriber(void *arg)
 	return NULL;
 }
 
-START_TEST(subscriptions_and_mailboxes_come_and_go_under_traffic)
+START_TEST(subscriptions_and_mailboxes_begin_and_end_under_traffic)
 {
 	struct bus *bus = open_bus();
 	pthread_t publishers[2], subscribers[2];
@@ -406,14 +406,15 @@ bus_test_suite(void)
 	Suite *suite = suite_create("bus ending");
 
 	BUS_TEST_CASE(suite, "ending", unsubscribe_returns_when_the_callback_has_returned,
-	    callback_may_end_itself_and_its_neighbour, close_drains_and_counts_what_stayed,
-	    close_returns_in_time_though_a_callback_does_not, what_outlives_its_bus_answers_closed,
+	    callback_may_end_itself_and_its_neighbour, close_drains_and_counts_the_messages_left,
+	    close_returns_in_time_though_a_callback_does_not,
+	    objects_that_outlive_their_bus_answer_closed,
 	    mailbox_with_a_thread_closes_while_it_is_busy,
 	    mailbox_closes_while_another_thread_waits_in_it,
 	    mailbox_is_not_drained_inside_its_own_callback,
 	    mailbox_may_close_in_the_done_of_its_own_thread, waiting_receiver_learns_of_the_close,
 	    no_message_is_given_that_went_with_the_mailbox,
 	    mailbox_may_close_itself_inside_its_callback,
-	    subscriptions_and_mailboxes_come_and_go_under_traffic);
+	    subscriptions_and_mailboxes_begin_and_end_under_traffic);
 	return suite;
 }

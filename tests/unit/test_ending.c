@@ -182,7 +182,7 @@ doom(struct doomed *d, const char *what, int (*call)(struct doomed *d))
 
 #define DOOM(d, call) doom((d), #call, (call))
 
-START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
+START_TEST(no_call_is_a_cancellation_point_nor_are_its_callees)
 {
 	struct doomed d = {.bus = open_bus()};
 	struct bus_mailbox *drained =
@@ -227,7 +227,7 @@ send_patiently(void *arg)
 	return NULL;
 }
 
-START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
+START_TEST(publisher_cancelled_while_it_waits_for_room_blocks_no_other)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_REFUSE, .bytes = 16384);
@@ -403,7 +403,7 @@ free_and_count(void *arg)
 }
 
 /* _i: the drainer, and whether done() tells. */
-START_TEST(what_a_callback_uses_may_be_freed_when_unsubscribe_says_so)
+START_TEST(memory_of_a_callback_may_be_freed_when_unsubscribe_says_so)
 {
 	struct storm s = {.bus = open_bus()};
 	struct bus_mailbox *mbox = open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST,
@@ -508,7 +508,7 @@ hear_number(void *arg, const struct bus_msg *msg)
 	}
 }
 
-START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after)
+START_TEST(flush_waits_for_earlier_messages_and_not_for_later_ones)
 {
 	struct storm s = {.bus = open_bus()};
 	struct bus_mailbox *own = open_mailbox(
@@ -609,15 +609,15 @@ bus_test_suite(void)
 	Suite *suite = suite_create("ending");
 	TCase *stuck = bus_test_case("stuck"), *ends = bus_test_case("ends");
 
-	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_is_what_it_calls,
-	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
+	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_are_its_callees,
+	    publisher_cancelled_while_it_waits_for_room_blocks_no_other,
 	    publishers_cancelled_at_any_moment_leave_all_counters_exact);
 	tcase_add_loop_test(
 	    stuck, close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it, 0, 3);
 	suite_add_tcase(suite, stuck);
-	tcase_add_loop_test(ends, what_a_callback_uses_may_be_freed_when_unsubscribe_says_so, 0, 4);
+	tcase_add_loop_test(ends, memory_of_a_callback_may_be_freed_when_unsubscribe_says_so, 0, 4);
 	tcase_add_test(ends, callbacks_that_end_each_other_do_not_wait_for_each_other);
-	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
+	tcase_add_test(ends, flush_waits_for_earlier_messages_and_not_for_later_ones);
 	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
 	suite_add_tcase(suite, ends);
 	return suite;

@@ -61,7 +61,7 @@ START_TEST(bus_open_names_the_bus_the_option_and_the_limit)
 }
 END_TEST
 
-START_TEST(bus_open_names_the_directory_where_others_may_write)
+START_TEST(bus_open_names_the_directory_that_other_users_can_write)
 {
 	struct bus_config cfg = {.size = sizeof cfg, .dir = "/tmp"};
 	struct bus *bus;
@@ -128,7 +128,7 @@ START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
 }
 END_TEST
 
-START_TEST(bus_open_says_that_there_are_no_more_descriptors)
+START_TEST(bus_open_reports_that_descriptors_have_run_out)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
 	struct rlimit limit;
@@ -147,7 +147,7 @@ END_TEST
 
 /* --- bus_subscribe() ----------------------------------------------------------------------------------------------- */
 
-START_TEST(bus_subscribe_names_the_filter_and_what_is_wrong_with_it)
+START_TEST(bus_subscribe_names_the_filter_and_its_fault)
 {
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_PUBLISHER};
 	char deep[2 * BUS_LIMIT_TOPIC_LEVELS + 2];
@@ -263,7 +263,7 @@ START_TEST(the_limit_of_topics_is_named_with_its_numbers)
 }
 END_TEST
 
-START_TEST(the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log)
+START_TEST(the_topic_limit_of_a_named_bus_is_not_reported_as_one_of_its_log)
 {
 	const struct bus_config few = {
 	    .size = sizeof few, .dir = bus_test_dir(), .log_bytes = 4 << 20, .max_topics = 2};
@@ -546,13 +546,13 @@ bus_test_suite(void)
 	Suite *suite = suite_create("error calls");
 
 	BUS_TEST_CASE(suite, "open", bus_open_names_the_bus_the_option_and_the_limit,
-	    bus_open_names_the_directory_where_others_may_write,
+	    bus_open_names_the_directory_that_other_users_can_write,
 	    bus_open_says_that_retained_values_leave_no_room_for_its_will,
-	    bus_open_says_that_there_are_no_more_descriptors);
-	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_what_is_wrong_with_it);
+	    bus_open_reports_that_descriptors_have_run_out);
+	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_its_fault);
 	BUS_TEST_CASE(suite, "publish", a_payload_too_big_is_named_with_its_topic_size_and_limit,
 	    a_full_mailbox_is_named_with_the_topic, the_limit_of_topics_is_named_with_its_numbers,
-	    the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log,
+	    the_topic_limit_of_a_named_bus_is_not_reported_as_one_of_its_log,
 	    full_values_of_a_named_bus_are_named_with_their_numbers, a_topic_that_is_none_is_named);
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);

@@ -37,7 +37,7 @@ has_line(const char *text, const char *line)
 
 /* --- nearness ------------------------------------------------------------------------------------------ */
 
-START_TEST(filters_come_near_a_topic_in_eight_ways)
+START_TEST(filters_miss_a_topic_narrowly_in_eight_ways)
 {
 	static const struct {
 		const char *filter, *topic;
@@ -120,7 +120,7 @@ END_TEST
 
 /* --- the text ------------------------------------------------------------------------------------------ */
 
-START_TEST(text_names_who_gets_it_and_what_became_of_earlier_messages)
+START_TEST(text_names_the_receivers_and_the_fate_of_earlier_messages)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox =
@@ -197,7 +197,7 @@ START_TEST(many_near_filters_are_counted_instead_of_listed)
 }
 END_TEST
 
-START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
+START_TEST(text_reports_a_kept_value_and_publishes_without_a_subscriber)
 {
 	struct bus *bus = open_bus();
 	const struct bus_msg kept = {
@@ -223,7 +223,7 @@ START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
 }
 END_TEST
 
-START_TEST(text_tells_of_peers)
+START_TEST(text_reports_peers)
 {
 	struct bus *a = open_bus(), *b = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(b, "from/#", .bytes = 4096);
@@ -252,7 +252,7 @@ START_TEST(a_name_with_line_breaks_stays_on_its_line)
 }
 END_TEST
 
-START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_returned)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, "#", .bytes = 4096);
@@ -274,7 +274,7 @@ START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
 }
 END_TEST
 
-START_TEST(explain_refuses_what_is_no_topic)
+START_TEST(explain_refuses_a_malformed_topic)
 {
 	struct bus *bus = open_bus();
 	char text[8];
@@ -319,13 +319,13 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("explain");
 
-	BUS_TEST_CASE(suite, "near", filters_come_near_a_topic_in_eight_ways,
+	BUS_TEST_CASE(suite, "near", filters_miss_a_topic_narrowly_in_eight_ways,
 	    filter_matches_in_words_exactly_when_it_does_in_fact);
-	BUS_TEST_CASE(suite, "text", text_names_who_gets_it_and_what_became_of_earlier_messages,
+	BUS_TEST_CASE(suite, "text", text_names_the_receivers_and_the_fate_of_earlier_messages,
 	    text_names_filters_that_nearly_match, many_near_filters_are_counted_instead_of_listed,
-	    text_tells_of_a_kept_value_and_of_publishes_that_nobody_got, text_tells_of_peers,
+	    text_reports_a_kept_value_and_publishes_without_a_subscriber, text_reports_peers,
 	    a_name_with_line_breaks_stays_on_its_line,
-	    text_that_does_not_fit_is_cut_and_its_length_is_told, explain_refuses_what_is_no_topic,
-	    both_warnings_are_in_the_text);
+	    text_that_does_not_fit_is_cut_and_its_length_returned,
+	    explain_refuses_a_malformed_topic, both_warnings_are_in_the_text);
 	return suite;
 }

@@ -79,7 +79,7 @@ pair_end(struct pair *p)
 
 /* --- what is said ---------------------------------------------------------------------------------------------------- */
 
-START_TEST(peers_are_there_while_they_are_connected)
+START_TEST(peers_are_listed_while_they_are_connected)
 {
 	struct pair p = {.lb = NULL};
 
@@ -98,7 +98,7 @@ START_TEST(peers_are_there_while_they_are_connected)
 }
 END_TEST
 
-START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_returned)
 {
 	char text[32], one[1];
 	struct bus *bus = open_bus();
@@ -125,7 +125,7 @@ static const struct {
     {NULL, NULL, "no user given: ", "does not accept the user or password of this bus"},
 };
 
-START_TEST(who_may_not_log_in_is_told_apart_here_and_not_there)
+START_TEST(failed_logins_are_explained_to_the_listener_and_not_to_the_peer)
 {
 	struct pair p;
 
@@ -139,7 +139,7 @@ START_TEST(who_may_not_log_in_is_told_apart_here_and_not_there)
 }
 END_TEST
 
-START_TEST(who_fails_too_often_waits_and_another_user_does_not)
+START_TEST(user_that_fails_too_often_waits_and_another_user_does_not)
 {
 	struct bus_link *other;
 	struct bus *c = open_bus();
@@ -172,7 +172,7 @@ static const struct {
     {"\xb5libbus\x09", "another version of the wire"},
 };
 
-START_TEST(strangers_are_known_by_what_they_speak)
+START_TEST(strangers_are_recognised_by_their_protocol)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -196,7 +196,7 @@ START_TEST(strangers_are_known_by_what_they_speak)
 }
 END_TEST
 
-START_TEST(too_many_connections_are_told)
+START_TEST(too_many_connections_are_reported)
 {
 	const struct bus_link_config cfg = {
 	    .size = sizeof cfg, .max_peers = 1, .heartbeat_ms = 3600000};
@@ -212,7 +212,7 @@ START_TEST(too_many_connections_are_told)
 }
 END_TEST
 
-START_TEST(what_the_acl_refuses_is_told_on_both_sides)
+START_TEST(refusals_by_the_acl_are_reported_on_both_sides)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -298,7 +298,7 @@ listen_and_stay(const char *dir, int number)
 	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
 }
 
-START_TEST(other_processes_read_what_the_one_with_the_link_knows)
+START_TEST(other_processes_read_the_peers_of_the_process_with_the_link)
 {
 	pid_t child = start(listen_and_stay, bus_test_dir(), _i);
 	struct bus *bus = join(bus_test_dir()), *peer = open_bus();
@@ -345,15 +345,17 @@ bus_test_suite(void)
 	TCase *tcase = tcase_create("explain peers");
 
 	tcase_set_timeout(tcase, bus_test_limit());
-	tcase_add_loop_test(tcase, peers_are_there_while_they_are_connected, 0, LINK_TEST_SCHEMES);
-	tcase_add_test(tcase, text_that_does_not_fit_is_cut_and_its_length_is_told);
-	tcase_add_loop_test(tcase, who_may_not_log_in_is_told_apart_here_and_not_there, 0, 3);
-	tcase_add_test(tcase, who_fails_too_often_waits_and_another_user_does_not);
-	tcase_add_loop_test(tcase, strangers_are_known_by_what_they_speak, 0, 2);
-	tcase_add_test(tcase, too_many_connections_are_told);
-	tcase_add_test(tcase, what_the_acl_refuses_is_told_on_both_sides);
+	tcase_add_loop_test(tcase, peers_are_listed_while_they_are_connected, 0, LINK_TEST_SCHEMES);
+	tcase_add_test(tcase, text_that_does_not_fit_is_cut_and_its_length_returned);
+	tcase_add_loop_test(
+	    tcase, failed_logins_are_explained_to_the_listener_and_not_to_the_peer, 0, 3);
+	tcase_add_test(tcase, user_that_fails_too_often_waits_and_another_user_does_not);
+	tcase_add_loop_test(tcase, strangers_are_recognised_by_their_protocol, 0, 2);
+	tcase_add_test(tcase, too_many_connections_are_reported);
+	tcase_add_test(tcase, refusals_by_the_acl_are_reported_on_both_sides);
 	tcase_add_loop_test(tcase, refusal_is_a_notice_too, 0, 2);
-	tcase_add_loop_test(tcase, other_processes_read_what_the_one_with_the_link_knows, 0, 2);
+	tcase_add_loop_test(
+	    tcase, other_processes_read_the_peers_of_the_process_with_the_link, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -90,7 +90,7 @@ publish_from_two(struct bus *bus)
 		pthread_join(threads[i], NULL);
 }
 
-START_TEST(each_message_comes_to_one_receiver)
+START_TEST(each_message_is_delivered_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[4];
@@ -230,7 +230,7 @@ come_and_go(void *arg)
 	return NULL;
 }
 
-START_TEST(receivers_that_come_and_go_lose_nothing)
+START_TEST(receivers_that_join_and_leave_lose_nothing)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *stays = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
@@ -491,7 +491,7 @@ START_TEST(group_has_one_policy_and_one_bound)
 }
 END_TEST
 
-START_TEST(no_question_starts_at_a_receiver_and_one_of_them_replies)
+START_TEST(no_question_starts_at_a_receiver_and_one_receiver_replies)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -538,7 +538,7 @@ START_TEST(kept_messages_are_not_delivered_again)
 END_TEST
 
 /* What one receiver did not take for lack of room the next message tells, to whichever it comes. */
-START_TEST(losses_are_told_once_to_one_of_them)
+START_TEST(losses_are_reported_once_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -564,7 +564,7 @@ START_TEST(losses_are_told_once_to_one_of_them)
 }
 END_TEST
 
-START_TEST(latest_of_each_topic_comes_to_one_of_them)
+START_TEST(latest_of_each_topic_is_delivered_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -619,17 +619,17 @@ bus_test_suite(void)
 	Suite *suite = suite_create("group");
 	TCase *waits = bus_test_case("waits");
 
-	BUS_TEST_CASE(suite, "sharing", each_message_comes_to_one_receiver,
+	BUS_TEST_CASE(suite, "sharing", each_message_is_delivered_to_one_receiver,
 	    no_message_waits_while_a_receiver_sleeps);
-	BUS_TEST_CASE(suite, "coming and going", receivers_that_come_and_go_lose_nothing,
+	BUS_TEST_CASE(suite, "coming and going", receivers_that_join_and_leave_lose_nothing,
 	    done_runs_though_some_receiver_is_always_at_work,
 	    receiver_without_a_subscription_takes_nothing,
 	    message_that_its_receiver_does_not_want_is_counted, queue_ends_with_its_last_receiver,
 	    closing_the_bus_lets_the_receivers_empty_the_queue);
 	BUS_TEST_CASE(suite, "policies", group_has_one_policy_and_one_bound,
-	    no_question_starts_at_a_receiver_and_one_of_them_replies,
-	    kept_messages_are_not_delivered_again, losses_are_told_once_to_one_of_them,
-	    latest_of_each_topic_comes_to_one_of_them, explain_names_the_group);
+	    no_question_starts_at_a_receiver_and_one_receiver_replies,
+	    kept_messages_are_not_delivered_again, losses_are_reported_once_to_one_receiver,
+	    latest_of_each_topic_is_delivered_to_one_receiver, explain_names_the_group);
 	tcase_add_loop_test(waits, callers_of_recv_and_of_poll_share_too, 0, 3);
 	tcase_add_loop_test(waits, closing_ends_a_receiver_that_waits_and_no_other, 0, 2);
 	suite_add_tcase(suite, waits);

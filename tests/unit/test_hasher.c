@@ -147,7 +147,7 @@ START_TEST(keys_that_a_peer_proved_are_known_at_once)
 }
 END_TEST
 
-START_TEST(what_is_remembered_is_bounded)
+START_TEST(remembered_keys_are_bounded)
 {
 	struct ask ask;
 
@@ -279,7 +279,7 @@ ask_and_cancel(void *arg)
 	return NULL;
 }
 
-START_TEST(threads_that_ask_and_cancel_at_once_disturb_nobody)
+START_TEST(threads_that_ask_and_cancel_at_once_do_not_disturb_each_other)
 {
 	pthread_t threads[4];
 
@@ -312,7 +312,7 @@ work_in_child(struct ask *running, struct ask *waiting)
 	_exit(done(running) + done(waiting) == before ? 0 : 3);
 }
 
-START_TEST(a_child_has_a_thread_of_its_own_and_no_job_of_its_parent)
+START_TEST(a_child_has_its_own_thread_and_no_job_of_its_parent)
 {
 	static struct ask fillers[BUS__HASHES_MOST];
 	struct ask known, running, waiting;
@@ -346,11 +346,11 @@ bus_test_suite(void)
 	Suite *suite = suite_create("hasher");
 
 	BUS_TEST_CASE(suite, "answers", keys_are_made_on_another_thread_which_then_ends,
-	    keys_that_a_peer_proved_are_known_at_once, what_is_remembered_is_bounded,
+	    keys_that_a_peer_proved_are_known_at_once, remembered_keys_are_bounded,
 	    a_job_without_a_password_or_a_salt_is_refused);
 	BUS_TEST_CASE(suite, "cancels", a_cancelled_job_is_not_called,
 	    a_full_queue_refuses_and_takes_one_after_a_cancel,
-	    threads_that_ask_and_cancel_at_once_disturb_nobody);
-	BUS_TEST_CASE(suite, "forks", a_child_has_a_thread_of_its_own_and_no_job_of_its_parent);
+	    threads_that_ask_and_cancel_at_once_do_not_disturb_each_other);
+	BUS_TEST_CASE(suite, "forks", a_child_has_its_own_thread_and_no_job_of_its_parent);
 	return suite;
 }

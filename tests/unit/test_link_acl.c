@@ -114,7 +114,7 @@ END_TEST
 
 /* --- messages --------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(wide_filter_brings_what_may_be_read_and_loses_nothing)
+START_TEST(wide_filter_brings_readable_topics_and_counts_no_loss)
 {
 	enum { LARGE = 40000, ROUNDS = 3000 };
 	static const char large[LARGE];
@@ -173,7 +173,7 @@ break_sessions(void *arg)
 	}
 }
 
-START_TEST(no_gap_after_an_outage_tells_of_what_was_withheld)
+START_TEST(no_gap_after_an_outage_counts_withheld_messages)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -196,7 +196,7 @@ START_TEST(no_gap_after_an_outage_tells_of_what_was_withheld)
 }
 END_TEST
 
-START_TEST(message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read)
+START_TEST(message_above_the_limit_of_a_peer_is_lost_only_if_it_may_be_read)
 {
 	enum { LARGE = 5000 };
 	static const char large[LARGE];
@@ -252,7 +252,7 @@ START_TEST(many_values_that_may_not_be_read_hide_none_that_may)
 }
 END_TEST
 
-START_TEST(value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not)
+START_TEST(readable_value_arrives_behind_ten_thousand_unreadable_topics)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -332,7 +332,7 @@ ask(struct bus *bus, const char *topic)
 	return err;
 }
 
-START_TEST(question_needs_its_topic_written_and_the_reply_comes_back)
+START_TEST(question_needs_the_right_to_write_its_topic_and_the_reply_returns)
 {
 	struct pair p;
 
@@ -425,7 +425,7 @@ raw_await_deny(struct raw_peer *peer, enum bus__deny what, const char *name)
 	ck_assert_str_eq(text, name);
 }
 
-START_TEST(peer_is_told_what_its_user_may_not)
+START_TEST(peer_learns_which_topic_or_filter_was_refused)
 {
 	struct raw_peer *peer = calloc(1, sizeof *peer);
 	uint8_t preamble[BUS__PREAMBLE];
@@ -468,7 +468,7 @@ START_TEST(peer_is_told_what_its_user_may_not)
 }
 END_TEST
 
-START_TEST(deny_comes_in_its_place_and_with_a_text)
+START_TEST(deny_is_valid_only_after_the_handshake_and_with_a_text)
 {
 	struct raw_peer *peer = calloc(1, sizeof *peer);
 	struct pair p;
@@ -535,17 +535,17 @@ bus_test_suite(void)
 	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_test(tcase, filter_that_can_bring_nothing_is_refused_and_the_connection_stays);
 	tcase_add_test(tcase, dialling_side_may_have_an_acl_too);
-	tcase_add_loop_test(tcase, wide_filter_brings_what_may_be_read_and_loses_nothing, 0, 2);
-	tcase_add_loop_test(tcase, no_gap_after_an_outage_tells_of_what_was_withheld, 0, 2);
-	tcase_add_test(tcase, message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read);
+	tcase_add_loop_test(tcase, wide_filter_brings_readable_topics_and_counts_no_loss, 0, 2);
+	tcase_add_loop_test(tcase, no_gap_after_an_outage_counts_withheld_messages, 0, 2);
+	tcase_add_test(tcase, message_above_the_limit_of_a_peer_is_lost_only_if_it_may_be_read);
 	tcase_add_loop_test(tcase, many_values_that_may_not_be_read_hide_none_that_may, 0, 2);
-	tcase_add_test(tcase, value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not);
+	tcase_add_test(tcase, readable_value_arrives_behind_ten_thousand_unreadable_topics);
 	tcase_add_loop_test(
 	    tcase, message_on_a_topic_that_may_not_be_written_is_refused_and_counted, 0, 2);
-	tcase_add_test(tcase, question_needs_its_topic_written_and_the_reply_comes_back);
+	tcase_add_test(tcase, question_needs_the_right_to_write_its_topic_and_the_reply_returns);
 	tcase_add_test(tcase, question_that_a_peer_may_not_read_is_not_put_to_it);
-	tcase_add_loop_test(tcase, peer_is_told_what_its_user_may_not, 0, 2);
-	tcase_add_loop_test(tcase, deny_comes_in_its_place_and_with_a_text, 0, 3);
+	tcase_add_loop_test(tcase, peer_learns_which_topic_or_filter_was_refused, 0, 2);
+	tcase_add_loop_test(tcase, deny_is_valid_only_after_the_handshake_and_with_a_text, 0, 3);
 	tcase_add_test(tcase, topic_stays_withheld_without_memory);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -104,7 +104,7 @@ START_TEST(a_lan_listener_needs_users)
 }
 END_TEST
 
-START_TEST(a_refused_address_says_what_it_is_and_what_would_do)
+START_TEST(a_refused_address_is_explained_with_an_alternative)
 {
 	static const struct {
 		const char *url, *what, *way;
@@ -364,7 +364,7 @@ START_TEST(a_path_belongs_to_its_process_until_that_dies)
 }
 END_TEST
 
-START_TEST(a_listener_without_descriptors_waits_and_goes_on)
+START_TEST(a_listener_without_descriptors_waits_and_resumes)
 {
 	struct rlimit limit, none;
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -402,7 +402,7 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "address", an_address_that_is_none_is_refused_by_name,
 	    clear_text_leaves_this_machine_only_where_that_is_asked_for, a_lan_listener_needs_users,
-	    a_refused_address_says_what_it_is_and_what_would_do,
+	    a_refused_address_is_explained_with_an_alternative,
 	    an_unknown_name_beyond_this_machine_is_tried_again,
 	    a_name_that_may_be_elsewhere_is_looked_up_at_each_dial,
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,
@@ -412,7 +412,7 @@ bus_test_suite(void)
 	    only_our_user_gets_at_the_socket_and_nothing_stays_behind,
 	    a_directory_that_is_missing_or_open_to_all_is_refused,
 	    a_path_belongs_to_its_process_until_that_dies,
-	    a_listener_without_descriptors_waits_and_goes_on);
+	    a_listener_without_descriptors_waits_and_resumes);
 	tcase_add_loop_test(
 	    tcase, a_taken_address_is_refused_and_free_again_after_its_end, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

@@ -372,7 +372,7 @@ START_TEST(values_of_a_peer_that_left_stay_on_its_account)
 }
 END_TEST
 
-START_TEST(a_value_that_another_one_replaced_is_on_the_account_no_more)
+START_TEST(a_replaced_value_leaves_the_account)
 {
 	struct bus_msg msg = {.size = sizeof msg, .data = "1", .len = 1, .flags = BUS_MSG_RETAIN};
 	struct rig rig;
@@ -388,7 +388,7 @@ START_TEST(a_value_that_another_one_replaced_is_on_the_account_no_more)
 }
 END_TEST
 
-START_TEST(topics_of_others_that_its_filters_match_can_end_a_peer)
+START_TEST(other_topics_that_its_filters_match_can_end_a_peer)
 {
 	struct rig rig;
 
@@ -495,8 +495,7 @@ bus_test_suite(void)
 	tcase_add_loop_test(bound, values_of_a_peer_that_left_stay_on_its_account, 0, 2);
 	suite_add_tcase(suite, bound);
 	BUS_TEST_CASE(suite, "refused", a_peer_at_its_bound_can_replace_its_values_and_delete_them,
-	    a_value_that_another_one_replaced_is_on_the_account_no_more,
-	    topics_of_others_that_its_filters_match_can_end_a_peer,
+	    a_replaced_value_leaves_the_account, other_topics_that_its_filters_match_can_end_a_peer,
 	    a_question_beyond_the_bound_is_declined, an_idle_peer_costs_its_state_and_no_buffers,
 	    start_before_resume_may_not_be_sent);
 	return suite;

@@ -27,7 +27,7 @@ START_TEST(a_size_doubles_when_full_and_is_the_usual_one_after_a_second_without_
 }
 END_TEST
 
-START_TEST(what_has_grown_is_bounded_for_all_connections_of_a_bus_together)
+START_TEST(grown_buffers_are_bounded_over_all_connections_of_a_bus)
 {
 	enum { MANY = BUS__GROWN_MOST / BUS__BUFFER_IN };
 	struct bus__buffers buffers = {.count = 0};
@@ -102,8 +102,7 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "size",
 	    a_size_doubles_when_full_and_is_the_usual_one_after_a_second_without_use);
-	BUS_TEST_CASE(
-	    suite, "bound", what_has_grown_is_bounded_for_all_connections_of_a_bus_together);
+	BUS_TEST_CASE(suite, "bound", grown_buffers_are_bounded_over_all_connections_of_a_bus);
 	BUS_TEST_CASE(
 	    suite, "memory", growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size);
 	BUS_TEST_CASE(suite, "long", a_long_frame_has_room_where_nothing_may_grow_any_more);

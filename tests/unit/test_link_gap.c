@@ -67,7 +67,7 @@ mend_wire(struct cut_pair *p)
 	ck_eventually(is_up(p->lb) && stats_of(p->la).peers == 1);
 }
 
-START_TEST(messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells)
+START_TEST(messages_during_an_outage_are_counted_and_reported_by_the_next_one)
 {
 	struct cut_pair p = {.a = NULL};
 
@@ -129,7 +129,7 @@ START_TEST(every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or
 }
 END_TEST
 
-START_TEST(what_was_on_its_way_is_taken_back_from_what_was_sent)
+START_TEST(messages_in_flight_are_taken_back_from_the_sent_count)
 {
 	struct cut_pair p = {.a = NULL};
 
@@ -149,7 +149,7 @@ START_TEST(what_was_on_its_way_is_taken_back_from_what_was_sent)
 }
 END_TEST
 
-START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
+START_TEST(gap_is_reported_to_every_mailbox_that_the_link_could_fill_and_no_other)
 {
 	struct heard own = {.count = 0}, other = {.count = 0};
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
@@ -182,7 +182,7 @@ START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
 }
 END_TEST
 
-START_TEST(a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows)
+START_TEST(a_restarted_bus_leaves_a_gap_of_unknown_length)
 {
 	struct cut_pair p = {.a = NULL};
 	char url[256];
@@ -233,7 +233,7 @@ START_TEST(the_first_connection_and_one_after_a_goodbye_are_no_gap)
 }
 END_TEST
 
-START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
+START_TEST(a_filter_that_ended_during_an_outage_ends_on_the_other_side)
 {
 	struct cut_pair p = {.a = NULL};
 	struct bus_sub *sub;
@@ -258,7 +258,7 @@ START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
 }
 END_TEST
 
-START_TEST(values_come_again_with_a_new_connection_and_have_no_numbers)
+START_TEST(values_are_sent_again_on_a_new_connection_and_have_no_numbers)
 {
 	const struct bus_msg value = {.size = sizeof value,
 	    .topic = "n/value",
@@ -293,7 +293,7 @@ explains(struct bus *bus, const char *topic, const char *words)
 	return strstr(text, words) != NULL;
 }
 
-START_TEST(a_peer_whose_link_is_down_is_nobody_who_could_reply)
+START_TEST(a_peer_whose_link_is_down_is_no_responder)
 {
 	struct cut_pair p = {.a = NULL};
 	const struct bus_msg *reply;
@@ -313,7 +313,7 @@ END_TEST
 
 /* --- a named bus ---------------------------------------------------------------------------------------------- */
 
-START_TEST(a_named_bus_tells_all_its_processes_and_sends_later_what_it_has)
+START_TEST(a_named_bus_reports_a_gap_to_all_its_processes_and_later_sends_its_log)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
 	struct heard heard = {.count = 0};
@@ -444,17 +444,18 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("broken connections"), *all = bus_test_case("every transport");
 	TCase *random = bus_test_case("at random");
 
-	tcase_add_test(
-	    tcase, messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells);
-	tcase_add_test(tcase, what_was_on_its_way_is_taken_back_from_what_was_sent);
+	tcase_add_test(tcase, messages_during_an_outage_are_counted_and_reported_by_the_next_one);
+	tcase_add_test(tcase, messages_in_flight_are_taken_back_from_the_sent_count);
 	tcase_add_loop_test(tcase,
 	    every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or_lost, 0, 2);
-	tcase_add_test(tcase, every_mailbox_that_a_link_could_fill_is_told_and_no_other);
-	tcase_add_test(tcase, a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows);
-	tcase_add_test(tcase, a_filter_that_ended_meanwhile_ends_on_the_other_side_too);
-	tcase_add_test(tcase, values_come_again_with_a_new_connection_and_have_no_numbers);
-	tcase_add_test(tcase, a_peer_whose_link_is_down_is_nobody_who_could_reply);
-	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
+	tcase_add_test(
+	    tcase, gap_is_reported_to_every_mailbox_that_the_link_could_fill_and_no_other);
+	tcase_add_test(tcase, a_restarted_bus_leaves_a_gap_of_unknown_length);
+	tcase_add_test(tcase, a_filter_that_ended_during_an_outage_ends_on_the_other_side);
+	tcase_add_test(tcase, values_are_sent_again_on_a_new_connection_and_have_no_numbers);
+	tcase_add_test(tcase, a_peer_whose_link_is_down_is_no_responder);
+	tcase_add_test(
+	    tcase, a_named_bus_reports_a_gap_to_all_its_processes_and_later_sends_its_log);
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(
 	    all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0, LINK_TEST_SCHEMES);

@@ -64,7 +64,7 @@ close_guarded(struct pair *p)
 	ck_assert_int_ge(bus_close(p->a, 5000), 0);
 }
 
-START_TEST(who_has_the_password_is_linked)
+START_TEST(peer_with_the_password_is_linked)
 {
 	struct heard heard = {.count = 0}, back = {.count = 0};
 	struct pair p;
@@ -92,7 +92,7 @@ static const struct {
     {NULL, NULL},
 };
 
-START_TEST(who_has_not_is_refused_counted_and_told_the_same_each_time)
+START_TEST(peer_without_it_is_refused_counted_and_always_gets_the_same_answer)
 {
 	const size_t i = (size_t)_i;
 	struct heard heard = {.count = 0};
@@ -364,7 +364,7 @@ START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
 END_TEST
 
 /* What one client said is worth nothing in another connection: the nonce is another. */
-START_TEST(login_may_come_byte_by_byte)
+START_TEST(login_may_arrive_byte_by_byte)
 {
 	static struct raw_peer peer;
 	struct pair p;
@@ -443,7 +443,7 @@ START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
 END_TEST
 
 /* Each had its challenge before the first of them failed. */
-START_TEST(guesses_on_many_connections_wait_as_those_on_one_do)
+START_TEST(guesses_on_many_connections_wait_like_guesses_on_one)
 {
 	enum { GUESSES = 8, FREE = 5 };
 	static struct raw_peer peers[GUESSES], owner;
@@ -490,7 +490,7 @@ START_TEST(two_links_with_a_password_to_one_bus_keep_one_connection)
 END_TEST
 
 /* Otherwise it could make its hubs take the next messages of another bus for repetitions. */
-START_TEST(only_who_may_write_everything_speaks_for_other_buses)
+START_TEST(only_a_peer_that_may_write_everything_speaks_for_other_buses)
 {
 	static const char rights[] =
 	    "user pico\ntopic readwrite #\nuser guest\ntopic write guest/#\n";
@@ -638,19 +638,20 @@ bus_test_suite(void)
 	static const TTest *const *const tests[] = {
 	    &link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it,
 	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
-	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_come_byte_by_byte,
+	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_arrive_byte_by_byte,
 	    &replayed_login_is_refused, &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
-	    &guesses_on_many_connections_wait_as_those_on_one_do,
+	    &guesses_on_many_connections_wait_like_guesses_on_one,
 	    &two_links_with_a_password_to_one_bus_keep_one_connection,
-	    &only_who_may_write_everything_speaks_for_other_buses,
+	    &only_a_peer_that_may_write_everything_speaks_for_other_buses,
 	    &reload_lets_new_users_in_and_removed_ones_out,
 	    &bad_file_is_named_at_the_reload_and_changes_nothing,
 	    &link_ends_while_its_password_is_hashed, &settings_that_do_not_fit_are_refused_by_name};
 	Suite *suite = suite_create("link login");
 	TCase *tcase = bus_test_case("users");
 
-	tcase_add_loop_test(tcase, who_has_the_password_is_linked, 0, LINK_TEST_SCHEMES);
-	tcase_add_loop_test(tcase, who_has_not_is_refused_counted_and_told_the_same_each_time, 0,
+	tcase_add_loop_test(tcase, peer_with_the_password_is_linked, 0, LINK_TEST_SCHEMES);
+	tcase_add_loop_test(tcase,
+	    peer_without_it_is_refused_counted_and_always_gets_the_same_answer, 0,
 	    sizeof strangers / sizeof strangers[0]);
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(tcase, *tests[i]);

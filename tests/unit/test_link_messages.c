@@ -148,7 +148,7 @@ START_TEST(a_message_that_has_no_room_here_is_counted_as_refused)
 }
 END_TEST
 
-START_TEST(a_message_never_returns_to_where_it_came_from)
+START_TEST(a_message_never_returns_to_its_sender)
 {
 	struct heard at_a = {.count = 0}, at_b = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -167,7 +167,7 @@ START_TEST(a_message_never_returns_to_where_it_came_from)
 }
 END_TEST
 
-START_TEST(a_retained_value_is_there_for_who_connects_later)
+START_TEST(a_retained_value_is_sent_to_peers_that_connect_later)
 {
 	struct heard heard = {.count = 0}, again = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -193,7 +193,7 @@ START_TEST(a_retained_value_is_there_for_who_connects_later)
 }
 END_TEST
 
-START_TEST(what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides)
+START_TEST(message_that_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides)
 {
 	struct bus_config small = {.size = sizeof small, .max_payload = 1000};
 	struct heard heard = {.count = 0};
@@ -222,7 +222,7 @@ lost_full(struct bus *bus)
 	return stats.lost[BUS_LOSS_FULL];
 }
 
-START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
+START_TEST(outgoing_overflow_is_counted_to_the_message)
 {
 	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 4096};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -334,10 +334,10 @@ bus_test_suite(void)
 	    &a_filter_of_later_counts_too_and_ends_with_its_subscription,
 	    &ten_thousand_messages_arrive_in_order, &messages_of_every_kind_arrive_in_order,
 	    &a_message_that_has_no_room_here_is_counted_as_refused,
-	    &a_message_never_returns_to_where_it_came_from,
-	    &a_retained_value_is_there_for_who_connects_later,
-	    &what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides,
-	    &what_overflows_on_the_way_out_is_counted_to_the_message,
+	    &a_message_never_returns_to_its_sender,
+	    &a_retained_value_is_sent_to_peers_that_connect_later,
+	    &message_that_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides,
+	    &outgoing_overflow_is_counted_to_the_message,
 	    &more_topics_than_numbers_still_arrive_under_their_names,
 	    &more_filters_than_a_peer_takes_become_one_for_everything,
 	    &flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then};

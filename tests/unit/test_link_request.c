@@ -137,7 +137,7 @@ START_TEST(reply_goes_to_the_peer_that_asked_and_to_no_other)
 }
 END_TEST
 
-START_TEST(nobody_is_left_when_the_last_listener_has_gone)
+START_TEST(question_fails_when_the_last_responder_unsubscribes)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	struct answerer a = {.bus = p.a, .times = 1};
@@ -156,7 +156,7 @@ START_TEST(nobody_is_left_when_the_last_listener_has_gone)
 }
 END_TEST
 
-START_TEST(peer_that_has_nobody_says_so_at_once)
+START_TEST(peer_without_a_responder_declines_at_once)
 {
 	enum { FILTERS = 10050 };
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -190,7 +190,7 @@ START_TEST(peer_that_has_nobody_says_so_at_once)
 }
 END_TEST
 
-START_TEST(peer_without_room_for_the_topic_is_nobody)
+START_TEST(peer_without_room_for_the_topic_is_no_responder)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 1};
 	const struct bus_msg kept = {
@@ -280,8 +280,9 @@ bus_test_suite(void)
 	static const TTest *const *const tests[] = {&question_is_answered_across_a_link,
 	    &listening_side_may_ask_too_and_from_a_mailbox,
 	    &reply_goes_to_the_peer_that_asked_and_to_no_other,
-	    &nobody_is_left_when_the_last_listener_has_gone, &peer_that_has_nobody_says_so_at_once,
-	    &peer_without_room_for_the_topic_is_nobody,
+	    &question_fails_when_the_last_responder_unsubscribes,
+	    &peer_without_a_responder_declines_at_once,
+	    &peer_without_room_for_the_topic_is_no_responder,
 	    &reply_after_the_deadline_or_the_link_is_counted,
 	    &more_open_questions_than_a_peer_remembers_lose_the_oldest};
 	Suite *suite = suite_create("link request");

@@ -190,7 +190,7 @@ START_TEST(a_message_that_expires_is_counted_at_once_also_if_no_other_follows)
 }
 END_TEST
 
-START_TEST(a_message_larger_than_a_send_goes_out_between_its_neighbours)
+START_TEST(a_message_larger_than_a_send_keeps_its_place_in_order)
 {
 	void *large = calloc(1, 200000);
 	struct rig rig;
@@ -308,7 +308,7 @@ START_TEST(messages_published_during_a_send_go_out_with_the_next)
 }
 END_TEST
 
-START_TEST(no_more_waits_behind_a_send_than_fits_the_next_one)
+START_TEST(messages_behind_a_send_fit_the_next_one)
 {
 	struct rig rig;
 
@@ -448,7 +448,7 @@ is_flushing(struct rig *rig)
 	return rig->woken;
 }
 
-START_TEST(flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped)
+START_TEST(flush_waits_for_taken_unsent_messages_even_if_more_are_dropped)
 {
 	struct bus__loop *loop;
 	struct flusher flusher;
@@ -497,15 +497,15 @@ bus_test_suite(void)
 	BUS_TEST_CASE(
 	    suite, "expired", a_message_that_expires_is_counted_at_once_also_if_no_other_follows);
 	BUS_TEST_CASE(suite, "under way", messages_published_during_a_send_go_out_with_the_next);
-	BUS_TEST_CASE(suite, "bound", no_more_waits_behind_a_send_than_fits_the_next_one);
+	BUS_TEST_CASE(suite, "bound", messages_behind_a_send_fit_the_next_one);
 	tcase_add_loop_test(loops, frames_queued_after_a_large_payload_follow_it, 0, 5);
 	BUS_TEST_CASE(
 	    suite, "large alone", nothing_is_taken_behind_a_large_payload_until_that_is_sent);
-	BUS_TEST_CASE(suite, "flush",
-	    flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped);
+	BUS_TEST_CASE(
+	    suite, "flush", flush_waits_for_taken_unsent_messages_even_if_more_are_dropped);
 	BUS_TEST_CASE(suite, "growth", sends_grow_under_load_and_the_buffers_go_when_it_is_over);
 	BUS_TEST_CASE(suite, "little", light_traffic_shrinks_grown_buffers);
 	BUS_TEST_CASE(suite, "no memory", without_memory_for_larger_sends_they_stay_as_they_are);
-	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_goes_out_between_its_neighbours);
+	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_keeps_its_place_in_order);
 	return suite;
 }

@@ -140,7 +140,7 @@ static const struct {
     CASE(PREAMBLE HELLO JOIN "\0\0\0\0\x0a\0\0\0", BUS_LINK_END_GONE, -1), /* BYE */
 };
 
-START_TEST(whoever_breaks_the_rules_is_ended_for_it_and_told)
+START_TEST(peer_that_breaks_the_rules_is_disconnected_with_the_reason)
 {
 	static const enum bus_link_end all[] = {BUS_LINK_END_NOT_LIBBUS, BUS_LINK_END_VERSION,
 	    BUS_LINK_END_TOO_BIG, BUS_LINK_END_PROTOCOL, BUS_LINK_END_GONE};
@@ -177,7 +177,7 @@ START_TEST(whoever_breaks_the_rules_is_ended_for_it_and_told)
 }
 END_TEST
 
-START_TEST(what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted)
+START_TEST(losses_reported_by_a_peer_stay_within_the_counter)
 {
 	static const char nearly[] = GREET "\x08\0\0\0\x08\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff";
 	static const char two[] = "\x08\0\0\0\x08\0\0\0\x02\0\0\0\0\0\0\0";
@@ -219,7 +219,7 @@ START_TEST(another_version_learns_ours)
 END_TEST
 
 /* Five seconds, which are shorter here once the peers that greet have done so. */
-START_TEST(who_says_nothing_or_half_a_word_is_ended_when_the_time_for_a_greeting_is_over)
+START_TEST(silent_or_half_greeted_peer_is_disconnected_at_the_handshake_limit)
 {
 	static const char *const words[] = {"", "\xb5lib", PREAMBLE, PREAMBLE "\x1c"};
 	struct heard heard = {.count = 0};
@@ -286,7 +286,7 @@ START_TEST(half_a_message_is_never_delivered)
 }
 END_TEST
 
-START_TEST(a_peer_that_does_not_read_holds_up_nobody)
+START_TEST(a_peer_that_does_not_read_blocks_no_other)
 {
 	struct heard heard = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -317,7 +317,7 @@ START_TEST(a_peer_that_does_not_read_holds_up_nobody)
 END_TEST
 
 /* BYE waits for the bytes that are with the kernel already, but not for long: a reader that gets no CPU may miss it. */
-START_TEST(a_peer_that_is_behind_in_reading_is_told_why_it_is_ended)
+START_TEST(a_peer_that_reads_late_still_gets_the_reason_of_its_end)
 {
 	static const char data[200];
 	struct pair p;
@@ -406,7 +406,7 @@ is_remembered(struct bus_link *link, const char *url, unsigned number)
 	return memcmp(said + 56, "sequence", 8) == 0;
 }
 
-START_TEST(of_too_many_peers_whose_links_broke_the_first_is_forgotten)
+START_TEST(over_the_limit_the_peer_whose_link_broke_first_is_forgotten)
 {
 	enum { REMEMBERED = 1024 };
 	struct bus *bus = open_bus();
@@ -430,21 +430,21 @@ Suite *
 bus_test_suite(void)
 {
 	static const TTest *const *const tests[] = {
-	    &whoever_breaks_the_rules_is_ended_for_it_and_told,
-	    &what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted,
-	    &another_version_learns_ours, &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
-	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody,
-	    &a_peer_that_is_behind_in_reading_is_told_why_it_is_ended};
+	    &peer_that_breaks_the_rules_is_disconnected_with_the_reason,
+	    &losses_reported_by_a_peer_stay_within_the_counter, &another_version_learns_ours,
+	    &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
+	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_blocks_no_other,
+	    &a_peer_that_reads_late_still_gets_the_reason_of_its_end};
 	Suite *suite = suite_create("link strangers");
 	TCase *tcase = bus_test_case("over ipc and tcp"), *slow = bus_test_case("over tcp");
 
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 1, LINK_TEST_CLEAR);
 	suite_add_tcase(suite, tcase);
-	tcase_add_loop_test(slow,
-	    who_says_nothing_or_half_a_word_is_ended_when_the_time_for_a_greeting_is_over, 2, 3);
+	tcase_add_loop_test(
+	    slow, silent_or_half_greeted_peer_is_disconnected_at_the_handshake_limit, 2, 3);
 	tcase_add_test(slow, a_dialled_stranger_is_recognised_too);
-	tcase_add_test(slow, of_too_many_peers_whose_links_broke_the_first_is_forgotten);
+	tcase_add_test(slow, over_the_limit_the_peer_whose_link_broke_first_is_forgotten);
 	suite_add_tcase(suite, slow);
 	return suite;
 }

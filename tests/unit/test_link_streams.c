@@ -219,7 +219,7 @@ begin_much(struct rig *rig)
 }
 
 /* _i: ipc or tcp, here and below. */
-START_TEST(a_send_that_is_cut_goes_on_where_it_was)
+START_TEST(a_send_that_is_cut_continues_at_its_place)
 {
 	struct rig *rig = rig_open(_i);
 
@@ -336,7 +336,7 @@ END_TEST
 Suite *
 bus_test_suite(void)
 {
-	static const TTest *const *const tests[] = {&a_send_that_is_cut_goes_on_where_it_was,
+	static const TTest *const *const tests[] = {&a_send_that_is_cut_continues_at_its_place,
 	    &a_peer_that_vanishes_ends_a_send_that_is_half_done,
 	    &a_stream_that_is_freed_touches_no_operation_any_more,
 	    &bytes_that_are_sent_before_an_end_arrive_before_it,

@@ -360,7 +360,7 @@ START_TEST(longest_filters_are_whole_and_bound_the_file)
 }
 END_TEST
 
-START_TEST(other_bus_of_this_process_is_told_too)
+START_TEST(other_bus_of_this_process_is_informed_too)
 {
 	const char *dir = bus_test_dir();
 	struct bus *one = join_as(dir, "home"), *two = join_as(dir, "home");
@@ -383,7 +383,7 @@ END_TEST
 
 /* --- what goes wrong --------------------------------------------------------------------------------------------- */
 
-START_TEST(file_of_a_killed_process_goes)
+START_TEST(file_of_a_killed_process_is_removed)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
@@ -571,7 +571,7 @@ START_TEST(process_that_has_changed_its_user_listens_and_readers_know)
 }
 END_TEST
 
-START_TEST(garbage_in_a_file_harms_nobody)
+START_TEST(garbage_in_a_file_harms_no_reader)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_nearly);
@@ -726,7 +726,7 @@ ask(void *arg)
 	return NULL;
 }
 
-START_TEST(threads_of_two_buses_come_and_go_while_others_ask)
+START_TEST(threads_of_two_buses_subscribe_and_leave_while_others_ask)
 {
 	const char *dir = bus_test_dir();
 	struct crowd crowds[2] = {{.bus = join_as(dir, "home")}, {.bus = join_as(dir, "home")}};
@@ -765,14 +765,15 @@ bus_test_suite(void)
 	    reader_that_the_log_has_overtaken_is_at_least_so_far_behind,
 	    filters_that_nearly_match_are_named_with_the_reason,
 	    filters_beyond_those_that_are_listed_are_counted_until_there_is_room,
-	    longest_filters_are_whole_and_bound_the_file, other_bus_of_this_process_is_told_too);
-	BUS_TEST_CASE(suite, "wrong", file_of_a_killed_process_goes,
+	    longest_filters_are_whole_and_bound_the_file,
+	    other_bus_of_this_process_is_informed_too);
+	BUS_TEST_CASE(suite, "wrong", file_of_a_killed_process_is_removed,
 	    file_that_was_removed_is_made_again,
 	    process_that_cannot_write_its_file_listens_and_readers_know,
 	    process_that_has_changed_its_user_listens_and_readers_know,
-	    garbage_in_a_file_harms_nobody,
+	    garbage_in_a_file_harms_no_reader,
 	    reader_finds_whole_filters_however_a_process_is_stopped_or_killed,
-	    threads_of_two_buses_come_and_go_while_others_ask);
+	    threads_of_two_buses_subscribe_and_leave_while_others_ask);
 	tcase_add_loop_test(each, files_of_killed_processes_go_with_the_bus, 0, 2);
 	tcase_add_loop_test(each, file_of_another_in_its_place_stays_as_it_is, 0, 3);
 	suite_add_tcase(suite, each);

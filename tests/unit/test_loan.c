@@ -192,7 +192,7 @@ END_TEST
 
 /* --- pools --------------------------------------------------------------------------------------------- */
 
-START_TEST(blocks_that_came_back_are_used_again)
+START_TEST(returned_blocks_are_used_again)
 {
 	struct bus__pool *pool = bus__pool_new();
 	struct bus__block *first = bus__block_new(pool, 3000), *again;
@@ -270,7 +270,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "loans", parts_arrive_as_one_payload, loan_arrives_where_it_was_filled,
 	    refused_loan_is_still_the_callers, loans_end_by_abort_and_with_their_handle,
 	    message_outlives_the_handle_that_sent_it, closed_bus_ends_loans);
-	BUS_TEST_CASE(suite, "pools", blocks_that_came_back_are_used_again,
+	BUS_TEST_CASE(suite, "pools", returned_blocks_are_used_again,
 	    pools_end_while_others_still_drop_their_blocks);
 	return suite;
 }

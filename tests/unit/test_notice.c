@@ -79,7 +79,7 @@ told(struct bus_mailbox *mbox, const char *topic)
 	"{\"warning\":\"unmatched\",\"filter\":\"" filter "\",\"seconds\":60,"                     \
 	"\"text\":\"subscribed 60 s, nothing ever matched\"}"
 
-START_TEST(thousandth_publish_that_nobody_gets_is_warned_of_once)
+START_TEST(thousandth_publish_without_a_subscriber_is_warned_of_once)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
@@ -95,7 +95,7 @@ START_TEST(thousandth_publish_that_nobody_gets_is_warned_of_once)
 }
 END_TEST
 
-START_TEST(handle_that_nobody_listens_to_is_warned_of_too)
+START_TEST(handle_without_a_subscriber_is_warned_of_too)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/#");
@@ -112,7 +112,7 @@ START_TEST(handle_that_nobody_listens_to_is_warned_of_too)
 }
 END_TEST
 
-START_TEST(watcher_that_comes_late_is_warned_by_the_next_publish)
+START_TEST(late_watcher_is_warned_by_the_next_publish)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher;
@@ -127,7 +127,7 @@ START_TEST(watcher_that_comes_late_is_warned_by_the_next_publish)
 }
 END_TEST
 
-START_TEST(publish_that_somebody_gets_or_that_is_kept_is_not_counted)
+START_TEST(publish_that_is_received_or_kept_is_not_counted)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
@@ -273,7 +273,7 @@ START_TEST(oldest_that_make_room_and_latest_that_are_replaced_are_announced)
 }
 END_TEST
 
-START_TEST(what_a_publisher_is_refused_is_no_loss)
+START_TEST(refused_publish_is_no_loss)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
@@ -290,7 +290,7 @@ START_TEST(what_a_publisher_is_refused_is_no_loss)
 }
 END_TEST
 
-START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
+START_TEST(publisher_by_the_short_way_announces_its_drops)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
@@ -312,7 +312,7 @@ START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
 }
 END_TEST
 
-START_TEST(drainer_that_finds_nothing_announces_what_was_dropped)
+START_TEST(idle_drainer_announces_drops)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
@@ -542,18 +542,16 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("notice");
 
-	BUS_TEST_CASE(suite, "warnings", thousandth_publish_that_nobody_gets_is_warned_of_once,
-	    handle_that_nobody_listens_to_is_warned_of_too,
-	    watcher_that_comes_late_is_warned_by_the_next_publish,
-	    publish_that_somebody_gets_or_that_is_kept_is_not_counted,
+	BUS_TEST_CASE(suite, "warnings", thousandth_publish_without_a_subscriber_is_warned_of_once,
+	    handle_without_a_subscriber_is_warned_of_too,
+	    late_watcher_is_warned_by_the_next_publish,
+	    publish_that_is_received_or_kept_is_not_counted,
 	    filter_that_nothing_matches_for_a_minute_is_warned_of_once,
 	    every_one_of_many_unmatched_filters_is_warned_of, rounds_keep_a_second_between_them);
 	BUS_TEST_CASE(suite, "losses", losses_are_announced_with_their_causes_once_a_second,
 	    oldest_that_make_room_and_latest_that_are_replaced_are_announced,
-	    what_a_publisher_is_refused_is_no_loss,
-	    publisher_by_the_short_way_announces_what_it_dropped,
-	    drainer_that_finds_nothing_announces_what_was_dropped,
-	    losses_by_announcements_bring_no_announcement,
+	    refused_publish_is_no_loss, publisher_by_the_short_way_announces_its_drops,
+	    idle_drainer_announces_drops, losses_by_announcements_bring_no_announcement,
 	    announcement_that_is_refused_is_made_up_for_by_the_next,
 	    announced_losses_add_up_to_all_losses);
 	BUS_TEST_CASE(suite, "topics", wildcards_do_not_stand_for_the_topics_of_the_bus,

@@ -49,7 +49,7 @@ START_TEST(the_packer_writes_every_kind)
 }
 END_TEST
 
-START_TEST(integers_of_every_width_come_back)
+START_TEST(integers_of_every_width_read_back)
 {
 	struct bus_packer *packer;
 
@@ -79,7 +79,7 @@ START_TEST(integers_of_every_width_come_back)
 }
 END_TEST
 
-START_TEST(texts_of_every_header_size_come_back)
+START_TEST(texts_of_every_header_size_read_back)
 {
 	static const size_t sizes[] = {0, 1, 31, 32, 255, 256, 65535, 65536};
 	static char big[65536];
@@ -204,7 +204,7 @@ START_TEST(packing_without_a_packer_or_a_place_for_the_result_is_refused)
 }
 END_TEST
 
-START_TEST(what_is_packed_can_be_read_back_up_to_the_limits)
+START_TEST(packed_values_read_back_up_to_the_limits)
 {
 	struct bus_packer *packer;
 	const void *data;
@@ -335,10 +335,10 @@ bus_test_suite(void)
 	Suite *suite = suite_create("packer");
 
 	BUS_TEST_CASE(suite, "packer", the_packer_writes_every_kind,
-	    integers_of_every_width_come_back, texts_of_every_header_size_come_back,
+	    integers_of_every_width_read_back, texts_of_every_header_size_read_back,
 	    the_packer_wants_exactly_one_whole_value, the_first_packing_error_sticks_until_reset,
 	    packing_without_a_packer_or_a_place_for_the_result_is_refused,
-	    what_is_packed_can_be_read_back_up_to_the_limits);
+	    packed_values_read_back_up_to_the_limits);
 	BUS_TEST_CASE(suite, "memory", any_allocation_may_fail_while_reading_and_writing,
 	    any_allocation_may_fail_while_packing);
 	return suite;

@@ -35,7 +35,7 @@ expect_numbers(struct browser *page, int from, int to)
 
 /* --- what they get ---------------------------------------------------------------------------------------------------- */
 
-START_TEST(page_gets_what_matches_as_topic_and_value)
+START_TEST(page_gets_matching_messages_as_topic_and_value)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -56,7 +56,7 @@ START_TEST(page_gets_what_matches_as_topic_and_value)
 }
 END_TEST
 
-START_TEST(new_page_gets_what_is_kept_and_then_what_comes)
+START_TEST(new_page_gets_kept_values_and_then_new_messages)
 {
 	struct bus *bus = _i == 0 ? open_bus() : join(bus_test_dir());
 	struct bus_push *push = plain_push(bus);
@@ -164,7 +164,7 @@ START_TEST(raw_event_takes_its_name_id_and_retry_from_headers)
 }
 END_TEST
 
-START_TEST(payload_that_is_not_what_its_type_says_comes_as_bytes)
+START_TEST(payload_that_does_not_fit_its_type_is_shown_as_bytes)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -182,7 +182,7 @@ START_TEST(payload_that_is_not_what_its_type_says_comes_as_bytes)
 }
 END_TEST
 
-START_TEST(head_of_the_response_goes_first)
+START_TEST(head_of_the_response_is_sent_first)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -249,7 +249,7 @@ START_TEST(page_that_leaves_is_removed_at_once)
 END_TEST
 
 /* Not all at the same moment. */
-START_TEST(pages_of_a_closed_bus_are_told_to_come_back)
+START_TEST(pages_of_a_closed_bus_are_asked_to_reconnect)
 {
 	enum { PAGES = 10 };
 	struct bus *bus = open_bus();
@@ -368,7 +368,7 @@ overrun(struct bus *bus, struct bus_push *push, uint64_t page, const char *topic
 	return count;
 }
 
-START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
+START_TEST(slow_page_loses_the_oldest_and_learns_how_many)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -406,7 +406,7 @@ START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
 }
 END_TEST
 
-START_TEST(page_with_the_latest_skips_what_is_old_without_a_gap)
+START_TEST(page_with_the_latest_skips_old_messages_without_a_gap)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -727,19 +727,20 @@ bus_test_suite(void)
 	Suite *suite = suite_create("push");
 	TCase *kept = bus_test_case("kept"), *memory = bus_test_case("memory");
 
-	BUS_TEST_CASE(suite, "events", page_gets_what_matches_as_topic_and_value,
+	BUS_TEST_CASE(suite, "events", page_gets_matching_messages_as_topic_and_value,
 	    filters_that_overlap_bring_a_message_once,
 	    raw_page_gets_the_value_alone_and_text_line_by_line,
 	    raw_event_takes_its_name_id_and_retry_from_headers,
-	    payload_that_is_not_what_its_type_says_comes_as_bytes, head_of_the_response_goes_first);
-	bus_test_add_loop(kept, new_page_gets_what_is_kept_and_then_what_comes, 0, 2);
+	    payload_that_does_not_fit_its_type_is_shown_as_bytes,
+	    head_of_the_response_is_sent_first);
+	bus_test_add_loop(kept, new_page_gets_kept_values_and_then_new_messages, 0, 2);
 	suite_add_tcase(suite, kept);
 	BUS_TEST_CASE(suite, "life", quiet_page_gets_heartbeats_with_a_fresh_id,
-	    page_that_leaves_is_removed_at_once, pages_of_a_closed_bus_are_told_to_come_back,
+	    page_that_leaves_is_removed_at_once, pages_of_a_closed_bus_are_asked_to_reconnect,
 	    two_buses_share_the_thread_and_close_one_after_the_other,
 	    forked_child_is_refused_and_serves_its_own_pages);
-	BUS_TEST_CASE(suite, "slow", slow_page_loses_the_oldest_and_is_told_how_many,
-	    page_with_the_latest_skips_what_is_old_without_a_gap,
+	BUS_TEST_CASE(suite, "slow", slow_page_loses_the_oldest_and_learns_how_many,
+	    page_with_the_latest_skips_old_messages_without_a_gap,
 	    page_that_refuses_loses_nothing_but_its_connection,
 	    page_with_an_interval_gets_many_events_in_one_write);
 	BUS_TEST_CASE(suite, "may", page_gets_a_topic_only_after_a_yes_and_in_order,

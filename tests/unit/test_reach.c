@@ -89,7 +89,7 @@ START_TEST(an_ipv4_address_in_ipv6_is_judged_as_ipv4)
 }
 END_TEST
 
-START_TEST(what_only_looks_private_is_public)
+START_TEST(addresses_that_only_look_private_are_public)
 {
 	static const char *const public[] = {
 	    "100.64.0.1",        /* other customers of the same provider */
@@ -170,7 +170,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("reach");
 
 	BUS_TEST_CASE(suite, "address", each_net_begins_and_ends_where_it_does,
-	    an_ipv4_address_in_ipv6_is_judged_as_ipv4, what_only_looks_private_is_public,
+	    an_ipv4_address_in_ipv6_is_judged_as_ipv4, addresses_that_only_look_private_are_public,
 	    a_prefix_of_an_own_interface_is_this_network,
 	    an_ipv6_host_is_its_64_bits_of_network_and_this_machine_is_none,
 	    addresses_of_this_machine_are_never_public);

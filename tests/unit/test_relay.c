@@ -72,7 +72,7 @@ START_TEST(a_second_way_costs_bandwidth_and_delivers_once)
 }
 END_TEST
 
-START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twice)
+START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_arrives_twice)
 {
 	struct net *net = open_diamond(_i);
 
@@ -91,7 +91,7 @@ START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twi
 }
 END_TEST
 
-START_TEST(a_message_comes_through_eight_hubs_and_the_ninth_counts_it)
+START_TEST(a_message_passes_eight_hubs_and_the_ninth_counts_it)
 {
 	enum { HUBS = 9, BEHIND_8 = 9, BEHIND_9 = 10, BEFORE = 11 };
 	struct net *net = net_new();
@@ -119,7 +119,7 @@ START_TEST(a_message_comes_through_eight_hubs_and_the_ninth_counts_it)
 }
 END_TEST
 
-START_TEST(nothing_comes_back_to_the_bus_that_published_it)
+START_TEST(no_message_returns_to_its_publisher)
 {
 	struct net *net = net_new();
 
@@ -141,7 +141,7 @@ START_TEST(nothing_comes_back_to_the_bus_that_published_it)
 }
 END_TEST
 
-START_TEST(what_a_hub_brought_does_not_go_back_to_it)
+START_TEST(a_message_from_a_hub_does_not_return_to_it)
 {
 	struct net *net = net_new();
 
@@ -161,7 +161,7 @@ START_TEST(what_a_hub_brought_does_not_go_back_to_it)
 }
 END_TEST
 
-START_TEST(a_loss_on_the_way_to_a_hub_is_told_behind_it)
+START_TEST(a_loss_on_the_way_to_a_hub_is_reported_behind_it)
 {
 	struct net *net = net_new();
 
@@ -241,7 +241,7 @@ keeps(struct bus *bus, const char *topic, const char *text)
 	return same;
 }
 
-START_TEST(values_and_deletions_reach_all_through_two_hubs_whoever_changed_them)
+START_TEST(values_and_deletions_of_any_bus_reach_all_through_two_hubs)
 {
 	enum { BUSES = 4 };
 	struct net *net = net_new();
@@ -277,7 +277,7 @@ START_TEST(values_and_deletions_reach_all_through_two_hubs_whoever_changed_them)
 }
 END_TEST
 
-START_TEST(a_value_that_a_hub_hears_when_a_peer_comes_goes_on_to_the_others)
+START_TEST(a_value_from_a_joining_peer_is_passed_on_to_the_others)
 {
 	struct net *net = net_new();
 
@@ -323,7 +323,7 @@ START_TEST(a_question_is_answered_through_hubs)
 }
 END_TEST
 
-START_TEST(a_question_that_nobody_hears_behind_private_hubs_is_told_so)
+START_TEST(a_question_without_a_responder_behind_private_hubs_fails_at_once)
 {
 	struct net *net = net_new();
 	const struct bus_msg *reply;
@@ -378,19 +378,18 @@ bus_test_suite(void)
 	    tcase, a_message_goes_round_a_ring_of_hubs_and_each_takes_it_once, 0, KINDS);
 	tcase_add_loop_test(tcase, a_second_way_costs_bandwidth_and_delivers_once, 0, KINDS);
 	tcase_add_loop_test(tcase,
-	    while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twice, 0, KINDS);
-	tcase_add_loop_test(
-	    tcase, a_message_comes_through_eight_hubs_and_the_ninth_counts_it, 0, KINDS);
-	tcase_add_loop_test(tcase, nothing_comes_back_to_the_bus_that_published_it, 0, KINDS);
-	tcase_add_loop_test(tcase, what_a_hub_brought_does_not_go_back_to_it, 0, KINDS);
-	tcase_add_loop_test(tcase, a_loss_on_the_way_to_a_hub_is_told_behind_it, 0, KINDS);
+	    while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_arrives_twice, 0, KINDS);
+	tcase_add_loop_test(tcase, a_message_passes_eight_hubs_and_the_ninth_counts_it, 0, KINDS);
+	tcase_add_loop_test(tcase, no_message_returns_to_its_publisher, 0, KINDS);
+	tcase_add_loop_test(tcase, a_message_from_a_hub_does_not_return_to_it, 0, KINDS);
+	tcase_add_loop_test(tcase, a_loss_on_the_way_to_a_hub_is_reported_behind_it, 0, KINDS);
 	tcase_add_loop_test(tcase, a_loss_goes_round_a_ring_of_hubs_once, 0, KINDS);
 	tcase_add_loop_test(
-	    tcase, values_and_deletions_reach_all_through_two_hubs_whoever_changed_them, 0, KINDS);
+	    tcase, values_and_deletions_of_any_bus_reach_all_through_two_hubs, 0, KINDS);
 	tcase_add_loop_test(
-	    tcase, a_value_that_a_hub_hears_when_a_peer_comes_goes_on_to_the_others, 0, KINDS);
+	    tcase, a_value_from_a_joining_peer_is_passed_on_to_the_others, 0, KINDS);
 	tcase_add_loop_test(tcase, a_question_is_answered_through_hubs, 0, KINDS);
-	tcase_add_test(tcase, a_question_that_nobody_hears_behind_private_hubs_is_told_so);
+	tcase_add_test(tcase, a_question_without_a_responder_behind_private_hubs_fails_at_once);
 	tcase_add_loop_test(tcase, a_hub_that_begins_anew_is_found_again, 0, KINDS);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -121,7 +121,7 @@ mend_all(struct net *net)
 		ck_eventually(is_up(net->dialled[i]));
 }
 
-START_TEST(nothing_comes_twice_and_what_is_missing_is_counted)
+START_TEST(no_message_arrives_twice_and_missing_ones_are_counted)
 {
 	const struct shape *shape = &shapes[(unsigned)_i / 2 % (sizeof shapes / sizeof *shapes)];
 	struct net *net = build(shape, _i % 2);
@@ -222,7 +222,7 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("any net");
 
 	tcase_add_loop_test(
-	    tcase, nothing_comes_twice_and_what_is_missing_is_counted, 0, SEEDS * 2);
+	    tcase, no_message_arrives_twice_and_missing_ones_are_counted, 0, SEEDS * 2);
 	tcase_add_loop_test(tcase, all_have_the_same_values_in_the_end, 0, SEEDS * 2);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -139,7 +139,7 @@ check_calls(struct calls *calls, struct bus *bus, struct bus_mailbox *mbox, cons
 	}
 }
 
-START_TEST(callbacks_run_in_the_order_of_subscription_however_they_come_and_go)
+START_TEST(callbacks_run_in_the_order_of_subscription_however_they_change)
 {
 	static const char *const filters[] = {
 	    "a/b", "#", "a/+", "+/b", "a/b", "+/+", "a/b/#", "a/#"};
@@ -211,7 +211,7 @@ change(void *arg, const struct bus_msg *msg)
 	must_bus(bus_mailbox_subscribe(c->mbox, msg->topic, count_call, &c->begun, NULL));
 }
 
-START_TEST(what_a_callback_changes_in_its_own_list_counts_from_the_next_message)
+START_TEST(change_by_a_callback_to_its_own_list_counts_from_the_next_message)
 {
 	struct bus *bus = open_bus();
 
@@ -318,10 +318,10 @@ bus_test_suite(void)
 	Suite *suite = suite_create("scale");
 
 	BUS_TEST_CASE(suite, "subscriptions", a_subscription_costs_as_much_behind_many_others,
-	    callbacks_run_in_the_order_of_subscription_however_they_come_and_go,
+	    callbacks_run_in_the_order_of_subscription_however_they_change,
 	    a_topic_younger_than_its_subscriptions_calls_them_in_their_order,
 	    subscriptions_end_in_linear_work_while_a_message_waits,
-	    what_a_callback_changes_in_its_own_list_counts_from_the_next_message,
+	    change_by_a_callback_to_its_own_list_counts_from_the_next_message,
 	    lists_change_under_the_eyes_of_their_drainer);
 	return suite;
 }

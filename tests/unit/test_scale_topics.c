@@ -67,7 +67,7 @@ START_TEST(many_filters_meet_many_topics)
 }
 END_TEST
 
-START_TEST(one_filter_joins_many_topics_and_leaves_them)
+START_TEST(a_filter_joins_many_topics_and_leaves_them)
 {
 	size_t before = heap_used();
 	struct bus *bus = open_bus();
@@ -185,7 +185,7 @@ clear_subs(void *arg, struct node *node)
 	node->subs = NULL;
 }
 
-START_TEST(a_topic_comes_to_each_node_of_hostile_filters_at_most_once)
+START_TEST(a_topic_visits_each_node_of_hostile_filters_at_most_once)
 {
 	const uint64_t key[2] = {1, 2};
 
@@ -216,7 +216,7 @@ START_TEST(a_topic_comes_to_each_node_of_hostile_filters_at_most_once)
 }
 END_TEST
 
-START_TEST(a_filter_of_32_wildcards_comes_to_each_topic_once)
+START_TEST(a_filter_of_32_wildcards_visits_each_topic_once)
 {
 	const uint64_t key[2] = {1, 2};
 	static char object;
@@ -318,7 +318,7 @@ START_TEST(names_invented_here_cost_a_bounded_table)
 }
 END_TEST
 
-START_TEST(topics_that_nobody_takes_out_are_not_forgotten_without_end)
+START_TEST(topics_in_undrained_mailboxes_are_not_forgotten_without_end)
 {
 	enum { MOST = 100 };
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = MOST};
@@ -436,14 +436,14 @@ bus_test_suite(void)
 	Suite *suite = suite_create("scale topics");
 
 	BUS_TEST_CASE(suite, "topics", many_filters_meet_many_topics,
-	    one_filter_joins_many_topics_and_leaves_them,
+	    a_filter_joins_many_topics_and_leaves_them,
 	    a_bus_that_closes_under_its_subscriptions_gives_all_back,
 	    a_new_topic_is_routed_to_many_mailboxes_at_once);
-	BUS_TEST_CASE(suite, "walks", a_topic_comes_to_each_node_of_hostile_filters_at_most_once,
-	    a_filter_of_32_wildcards_comes_to_each_topic_once,
+	BUS_TEST_CASE(suite, "walks", a_topic_visits_each_node_of_hostile_filters_at_most_once,
+	    a_filter_of_32_wildcards_visits_each_topic_once,
 	    filters_do_not_stand_in_the_way_of_filters, the_table_of_edges_shrinks_when_filters_go);
 	BUS_TEST_CASE(suite, "names", names_invented_here_cost_a_bounded_table,
-	    topics_that_nobody_takes_out_are_not_forgotten_without_end,
+	    topics_in_undrained_mailboxes_are_not_forgotten_without_end,
 	    names_that_a_peer_invents_are_forgotten_or_refused,
 	    a_peer_that_leaves_takes_its_idle_topics_along);
 	return suite;

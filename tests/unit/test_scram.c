@@ -170,7 +170,7 @@ START_TEST(an_unknown_user_is_refused_where_a_wrong_password_is)
 }
 END_TEST
 
-START_TEST(a_file_without_users_knows_nobody)
+START_TEST(a_file_without_users_knows_no_user)
 {
 	struct bus__users *users = users_of("");
 	struct exchange x;
@@ -459,7 +459,7 @@ START_TEST(a_listener_cannot_ask_for_too_few_iterations_nor_burn_the_cpu)
 }
 END_TEST
 
-START_TEST(a_challenge_needs_a_salt_and_a_nonce_that_goes_on)
+START_TEST(a_challenge_needs_a_salt_and_a_nonce_that_extends_ours)
 {
 	check_challenge(SALT ",i=4096", BUS_E_PROTOCOL, BUS__SCRAM_MALFORMED);
 	check_challenge("0123456789abcde" SALT ",i=4096", BUS_E_PROTOCOL, BUS__SCRAM_MALFORMED);
@@ -486,7 +486,7 @@ START_TEST(a_listener_without_the_password_is_noticed)
 }
 END_TEST
 
-START_TEST(a_no_of_the_listener_is_told_apart)
+START_TEST(a_refusal_by_the_listener_has_its_own_reason)
 {
 	struct bus__users *users = users_of(line_of("pico", "pencil", false));
 	struct exchange x = until(users, CLIENT_FINAL);
@@ -503,7 +503,7 @@ END_TEST
 #define OF_MOSQUITTO                                                                               \
 	"pico:$7$101$di629FYXE12bK/9K$YCAEz2RyeBokW49AA/cCEMRM1UuTJ6a4MG14QsdyWX3KWToHxauQU8A9mShmDockhVUwuqskA5Ehz4pOQAodrg=="
 
-START_TEST(an_entry_with_few_iterations_looks_like_an_unknown_user_and_is_told_apart_here)
+START_TEST(an_entry_with_few_iterations_looks_like_an_unknown_user_except_in_our_log)
 {
 	struct bus__users *users = users_of(OF_MOSQUITTO "\n");
 	struct exchange x;
@@ -531,9 +531,9 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "exchange", both_sides_learn_that_the_other_knows_the_password,
 	    wrong_password_is_refused_at_the_proof,
-	    an_unknown_user_is_refused_where_a_wrong_password_is, a_file_without_users_knows_nobody,
-	    names_with_commas_and_equals_signs_are_escaped, a_dialler_gives_no_name_that_is_none,
-	    nonces_are_new_each_time);
+	    an_unknown_user_is_refused_where_a_wrong_password_is,
+	    a_file_without_users_knows_no_user, names_with_commas_and_equals_signs_are_escaped,
+	    a_dialler_gives_no_name_that_is_none, nonces_are_new_each_time);
 	bus_test_add_loop(messages, no_bit_of_a_message_may_flip, 0, MESSAGES);
 	bus_test_add_loop(messages, no_message_may_be_cut_or_lengthened, 0, MESSAGES);
 	suite_add_tcase(suite, messages);
@@ -543,10 +543,11 @@ bus_test_suite(void)
 	    another_binding_in_the_last_message_is_refused);
 	BUS_TEST_CASE(suite, "dialler",
 	    a_listener_cannot_ask_for_too_few_iterations_nor_burn_the_cpu,
-	    a_challenge_needs_a_salt_and_a_nonce_that_goes_on,
-	    a_listener_without_the_password_is_noticed, a_no_of_the_listener_is_told_apart);
+	    a_challenge_needs_a_salt_and_a_nonce_that_extends_ours,
+	    a_listener_without_the_password_is_noticed,
+	    a_refusal_by_the_listener_has_its_own_reason);
 	BUS_TEST_CASE(suite, "entries",
-	    an_entry_with_few_iterations_looks_like_an_unknown_user_and_is_told_apart_here,
+	    an_entry_with_few_iterations_looks_like_an_unknown_user_except_in_our_log,
 	    every_reason_has_a_text);
 	return suite;
 }

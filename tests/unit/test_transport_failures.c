@@ -55,7 +55,7 @@ END_TEST
 
 /* --- functions that fail -------------------------------------------------------------------------------------------------- */
 
-START_TEST(what_listen_answers_is_the_answer_of_bus_listen)
+START_TEST(error_of_listen_is_the_answer_of_bus_listen)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -113,7 +113,7 @@ START_TEST(an_accept_that_fails_is_tried_again)
 }
 END_TEST
 
-START_TEST(a_connection_whose_calls_fail_comes_back)
+START_TEST(a_connection_whose_calls_fail_is_restored)
 {
 	/* -1: as a system call has it. More than fits: a fault of the transport's. */
 	static const int answers[][2] = {
@@ -133,7 +133,7 @@ START_TEST(a_connection_whose_calls_fail_comes_back)
 }
 END_TEST
 
-START_TEST(a_connection_whose_peer_vanishes_comes_back)
+START_TEST(a_connection_whose_peer_vanishes_is_restored)
 {
 	struct pair p;
 
@@ -151,7 +151,7 @@ START_TEST(a_connection_whose_peer_vanishes_comes_back)
 END_TEST
 
 /* Each allocation fails once, while a link comes up. */
-START_TEST(without_memory_a_link_comes_up_later)
+START_TEST(a_link_without_memory_is_up_later)
 {
 	const struct bus_transport other = {sizeof other, "other", NULL, wild_listen, wild_accept,
 	    wild_dial, wild_send, wild_recv, wild_close};
@@ -308,7 +308,7 @@ START_TEST(calls_that_do_not_return_are_bounded)
 END_TEST
 
 /* The peer reads nothing, and send keeps its timeouts: so nothing hangs, and what has no room is counted. */
-START_TEST(a_send_that_takes_nothing_holds_up_nobody)
+START_TEST(a_send_that_takes_nothing_blocks_no_other)
 {
 	struct pair p;
 
@@ -352,17 +352,17 @@ bus_test_suite(void)
 	Suite *suite = suite_create("transport failures");
 	TCase *loops = bus_test_case("loops");
 
-	BUS_TEST_CASE(suite, "failures", what_listen_answers_is_the_answer_of_bus_listen,
-	    a_dial_that_fails_is_tried_again, without_memory_a_link_comes_up_later,
-	    an_accept_that_fails_is_tried_again, a_connection_whose_peer_vanishes_comes_back,
-	    a_send_that_takes_nothing_holds_up_nobody,
+	BUS_TEST_CASE(suite, "failures", error_of_listen_is_the_answer_of_bus_listen,
+	    a_dial_that_fails_is_tried_again, a_link_without_memory_is_up_later,
+	    an_accept_that_fails_is_tried_again, a_connection_whose_peer_vanishes_is_restored,
+	    a_send_that_takes_nothing_blocks_no_other,
 	    a_peer_that_takes_nothing_is_silent_and_ends);
 	BUS_TEST_CASE(suite, "hangs", a_call_that_returns_after_its_link_disturbs_no_other,
 	    a_listen_that_does_not_return_times_out,
 	    a_listener_of_another_bus_waits_for_no_call_that_was_left_behind,
 	    calls_that_do_not_return_are_bounded);
 	tcase_add_loop_test(loops, messages_cross_however_small_the_pieces_are, 0, 4);
-	tcase_add_loop_test(loops, a_connection_whose_calls_fail_comes_back, 0, 5);
+	tcase_add_loop_test(loops, a_connection_whose_calls_fail_is_restored, 0, 5);
 	tcase_add_loop_test(loops, links_and_buses_close_beside_a_call_that_does_not_return, 0, 4);
 	suite_add_tcase(suite, loops);
 	return suite;

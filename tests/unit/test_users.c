@@ -222,7 +222,7 @@ END_TEST
 
 /* --- who may read it ---------------------------------------------------------------------------------------------------- */
 
-START_TEST(a_file_that_others_may_read_is_refused_with_the_command_that_mends_it)
+START_TEST(a_file_that_other_users_can_read_is_refused_with_the_command_that_mends_it)
 {
 	static const mode_t modes[] = {0640, 0604, 0660, 0602, 0601, 0777};
 	struct bus__users *users;
@@ -240,7 +240,7 @@ START_TEST(a_file_that_others_may_read_is_refused_with_the_command_that_mends_it
 }
 END_TEST
 
-START_TEST(what_is_no_file_is_refused_at_once)
+START_TEST(anything_but_a_regular_file_is_refused_at_once)
 {
 	char fifo[512];
 	struct bus__users *users;
@@ -400,8 +400,9 @@ bus_test_suite(void)
 	    no_prefix_and_no_bit_flip_of_a_line_breaks_the_reader,
 	    a_name_twice_is_refused_with_both_lines, long_lines_and_too_many_users_are_refused);
 	BUS_TEST_CASE(suite, "file",
-	    a_file_that_others_may_read_is_refused_with_the_command_that_mends_it,
-	    what_is_no_file_is_refused_at_once, users_live_until_the_last_reference_ends);
+	    a_file_that_other_users_can_read_is_refused_with_the_command_that_mends_it,
+	    anything_but_a_regular_file_is_refused_at_once,
+	    users_live_until_the_last_reference_ends);
 	BUS_TEST_CASE(suite, "changing",
 	    lines_are_added_changed_and_taken_away_and_others_stay_as_they_are,
 	    a_change_leaves_nothing_beside_the_file,

@@ -301,7 +301,7 @@ END_TEST
 
 /* --- places and counts ------------------------------------------------------------------------------------------- */
 
-START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
+START_TEST(lapped_quiet_mailboxes_each_count_their_own_losses)
 {
 	enum { COUNT = 12000 };
 	const char *dir = bus_test_dir();
@@ -349,7 +349,7 @@ START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
 }
 END_TEST
 
-START_TEST(subscription_on_a_quiet_mailbox_gets_what_is_published_after_it)
+START_TEST(subscription_on_a_quiet_mailbox_gets_later_messages)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
@@ -426,7 +426,7 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 }
 END_TEST
 
-START_TEST(descriptor_becomes_readable_for_what_its_mailbox_wants_alone)
+START_TEST(descriptor_becomes_readable_only_for_messages_that_its_mailbox_wants)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
@@ -466,9 +466,9 @@ bus_test_suite(void)
 	    lead, callback_that_does_not_return_keeps_no_other_mailbox_asleep, 0, 4);
 	tcase_add_loop_test(lead, mailboxes_close_one_by_one_and_the_rest_go_on, 0, 3);
 	suite_add_tcase(suite, lead);
-	BUS_TEST_CASE(suite, "places", quiet_mailboxes_that_were_lapped_count_each_what_they_missed,
-	    subscription_on_a_quiet_mailbox_gets_what_is_published_after_it,
+	BUS_TEST_CASE(suite, "places", lapped_quiet_mailboxes_each_count_their_own_losses,
+	    subscription_on_a_quiet_mailbox_gets_later_messages,
 	    flush_waits_for_no_mailbox_that_is_quiet, reply_wakes_the_mailbox_that_asked_alone,
-	    descriptor_becomes_readable_for_what_its_mailbox_wants_alone);
+	    descriptor_becomes_readable_only_for_messages_that_its_mailbox_wants);
 	return suite;
 }
