@@ -468,7 +468,7 @@ START_TEST(peer_learns_which_topic_or_filter_was_refused)
 }
 END_TEST
 
-START_TEST(deny_is_valid_only_after_the_handshake_and_with_a_text)
+START_TEST(deny_of_an_unknown_kind_or_without_a_text_ends_the_link)
 {
 	struct raw_peer *peer = calloc(1, sizeof *peer);
 	struct pair p;
@@ -545,7 +545,7 @@ bus_test_suite(void)
 	tcase_add_test(tcase, question_needs_the_right_to_write_its_topic_and_the_reply_returns);
 	tcase_add_test(tcase, question_that_a_peer_may_not_read_is_not_put_to_it);
 	tcase_add_loop_test(tcase, peer_learns_which_topic_or_filter_was_refused, 0, 2);
-	tcase_add_loop_test(tcase, deny_is_valid_only_after_the_handshake_and_with_a_text, 0, 3);
+	tcase_add_loop_test(tcase, deny_of_an_unknown_kind_or_without_a_text_ends_the_link, 0, 3);
 	tcase_add_test(tcase, topic_stays_withheld_without_memory);
 	suite_add_tcase(suite, tcase);
 	return suite;
