@@ -199,7 +199,7 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 	pthread_mutex_lock(bus__keep_lock(m->bus, topic));
 	h = topic->history;
 	if (h != NULL && h->deleted == w->marks && !bus__walk_has_told(w, route, &h->version)) {
-		if (h->change <= w->before) /* newer changes reach the peer as messages */
+		if (h->change <= w->before) /* a newer change is left to the mailbox */
 			found = bus__history_next(
 			    m->bus, topic, &w->after, !w->initial && route->told != 0, ret_value);
 		else

@@ -1,4 +1,4 @@
-/* Who may read and write what, as an ACL file says: compared with a model that is as slow as it reads. */
+/* Which topics users may read and write by an ACL file: compared with a slow and simple model. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -49,7 +49,7 @@ struct names {
 	char name[MOST_NAMES][NAME];
 };
 
-/* Adds all names of up to `levels` levels, each of which is one of the words. */
+/* Adds all names of up to `levels` levels, each one of the words. */
 static void
 add_names(struct names *names, const char *begin, unsigned levels, const char *const *words)
 {
@@ -77,7 +77,7 @@ all_filters(unsigned levels)
 	return names;
 }
 
-/* One level more than filters have, and a word that is in none. */
+/* One level more than the filters have, and a word that no filter has. */
 static struct names *
 all_topics(unsigned levels)
 {
@@ -125,7 +125,7 @@ START_TEST(overlap_excludes_dollar_topics_and_topics_that_are_too_long)
 	ck_assert(!bus__filter_overlap("$bus/a", "+/a", both));
 	ck_assert(bus__filter_overlap("$bus/+", "$bus/#", both));
 	ck_assert_str_eq(both, "$bus/+");
-	/* Each is short enough, and no topic is as long as both. */
+	/* Each is short enough, and no topic is as long as both together. */
 	memset(x, 'x', sizeof x);
 	memset(y, 'y', sizeof y);
 	strcpy(x + 600, "/+");
@@ -364,7 +364,7 @@ START_TEST(name_with_a_wildcard_or_a_slash_widens_no_pattern)
 		ck_assert(!bus__acl_may_subscribe(acl, names[i], "#"));
 	}
 	bus__acl_unref(acl);
-	/* What is denied to a user is denied in spite of such a name. */
+	/* A topic denied to a user stays denied with such a name. */
 	acl = acl_of("pattern deny secret/%u/x\npattern readwrite secret/#\npattern readwrite a/#");
 	ck_assert(bus__acl_may_read(acl, "pico", "secret/zero/x"));
 	ck_assert(!bus__acl_may_read(acl, "pico", "secret/pico/x"));
@@ -521,7 +521,7 @@ START_TEST(any_allocation_may_fail)
 		ck_assert(err == 0 || err == BUS_E_NOMEM);
 		failed += err != 0;
 	}
-	/* The file, the ACL, its lines three times; to make the first one smaller may fail. */
+	/* The file, the ACL, its lines three times; shrinking the first one may fail. */
 	ck_assert_uint_eq(failed, 5);
 }
 END_TEST

@@ -1,4 +1,4 @@
-/* How long who failed to log in has to wait. The clock is an argument. */
+/* How long a peer has to wait after failed logins. The clock is an argument. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -78,7 +78,7 @@ START_TEST(success_forgives_and_so_do_ten_minutes)
 	fail_at(b, "10.0.0.1", "pico", 0, 4);
 	ck_assert_int_eq(wait_at(b, "10.0.0.1", "pico", 0), 0);
 	bus__backoff_succeeded(b, address("10.0.0.9"), "pico");
-	/* The count begins anew. */
+	/* The count starts again. */
 	fail_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS, 4);
 	ck_assert_int_eq(wait_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS), 0);
 	fail_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS, 1);
@@ -113,7 +113,7 @@ START_TEST(on_this_machine_each_user_name_counts_for_itself)
 		ck_assert_int_eq(wait_at(b, places[i], "pico", 0), 1000);
 		ck_assert_int_eq(wait_at(b, places[i], "zero", 0), 0);
 	}
-	/* Without a name there is nothing to go by. */
+	/* Without a name nothing tells the peers apart. */
 	fail_at(b, places[_i], NULL, 0, 9);
 	fail_at(b, places[_i], "", 0, 9);
 	ck_assert_int_eq(wait_at(b, places[_i], NULL, 0), 0);

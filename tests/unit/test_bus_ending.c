@@ -58,7 +58,7 @@ START_TEST(unsubscribe_returns_when_the_callback_has_returned)
 	bus_unsubscribe(sub, mark_freed);
 	ck_assert(!s.inside);
 	ck_eventually(s.freed);
-	ck_assert_uint_eq(s.calls, 1); /* the four behind it were not wanted any more */
+	ck_assert_uint_eq(s.calls, 1); /* the four behind it were muted */
 	pthread_join(thread, NULL);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -121,7 +121,7 @@ START_TEST(close_drains_and_counts_the_messages_left)
 	ck_bus(bus_subscribe(bus, "t", count_message, &calls, NULL), 0);
 	for (int i = 0; i < 100; i++)
 		publish_text(bus, "t", "x");
-	ck_bus(bus_close(bus, 5000), 100); /* the mailbox that nobody emptied */
+	ck_bus(bus_close(bus, 5000), 100); /* the messages of the undrained mailbox */
 	ck_assert_uint_eq(calls, 100);
 	ck_assert_uint_eq(mailbox_stats(mbox).lost[BUS_LOSS_CLOSED], 100);
 	bus_mailbox_close(mbox);
@@ -197,7 +197,7 @@ START_TEST(waiting_receiver_learns_of_the_close)
 }
 END_TEST
 
-/* The end comes while bus_recv() is inside and has taken it out. */
+/* The end happens while bus_recv() has taken it out and not returned. */
 START_TEST(no_message_is_given_that_went_with_the_mailbox)
 {
 	enum { ALL = 200 }; /* several batches: the last one would be read in place of the first */
@@ -208,7 +208,7 @@ START_TEST(no_message_is_given_that_went_with_the_mailbox)
 
 	for (int i = 0; i < ALL; i++)
 		publish_text(bus, "t", "x");
-	bus__mailbox_end_delivery(mbox); /* as bus_close() begins */
+	bus__mailbox_end_delivery(mbox); /* the first step of bus_close() */
 	ck_bus(bus_recv(mbox, 0, &msg), BUS_E_CLOSED);
 	s = mailbox_stats(mbox);
 	ck_assert_uint_eq(s.delivered, 0);

@@ -10,7 +10,7 @@
 
 /* --- cancelled threads ---------------------------------------------------------------------------------------- */
 
-/* A thread with a cancellation that waits for the next cancellation point makes one call. */
+/* Makes one call on a thread with a pending cancellation, which the next cancellation point would take. */
 struct doomed {
 	const char *what;
 	int (*call)(struct doomed *d); /* 0: as it should be */
@@ -192,7 +192,7 @@ START_TEST(no_call_is_a_cancellation_point_nor_are_its_callees)
 	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "polled", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "x", cancellation_point, &d, &d.sub), 0);
-	listen_url(1); /* its directory is made by calls that are, and so are certificates */
+	listen_url(1); /* cancellation points make its directory and the certificates */
 	listen_url(LINK_TEST_SCHEMES - 1);
 	DOOM(&d, open_and_close);
 	DOOM(&d, make_a_descriptor);
@@ -344,7 +344,7 @@ run_into_it(void *arg)
 
 	bus_pub_send(pub, large, sizeof large);
 	bus_pub_send(pub, large, sizeof large);
-	bus_dispatch(s->mbox, 0, 0); /* where it is for the caller */
+	bus_dispatch(s->mbox, 0, 0); /* here it is for the caller */
 	bus_pub_close(pub);
 	return NULL;
 }
@@ -402,7 +402,7 @@ free_and_count(void *arg)
 	freed++;
 }
 
-/* _i: the drainer, and whether done() tells. */
+/* _i: the drainer, and whether done() is the signal. */
 START_TEST(memory_of_a_callback_may_be_freed_when_unsubscribe_says_so)
 {
 	struct storm s = {.bus = open_bus()};
@@ -520,7 +520,7 @@ START_TEST(flush_waits_for_earlier_messages_and_not_for_later_ones)
 	pthread_t thread;
 
 	ck_bus(bus_mailbox_subscribe(own, "t", hear_number, &heard, NULL), 0);
-	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0); /* nobody waits for it */
+	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0); /* undrained */
 	s.pub = open_pub(s.bus, "t", 0);
 	pthread_create(&thread, NULL, publish_until_told, &s);
 	for (unsigned i = 1; i <= ROUNDS; i++) {
@@ -538,7 +538,7 @@ START_TEST(flush_waits_for_earlier_messages_and_not_for_later_ones)
 }
 END_TEST
 
-/* What one publisher was told. */
+/* The answers that one publisher got. */
 struct teller {
 	struct bus_pub *pub;
 	unsigned accepted, refused;

@@ -1,4 +1,4 @@
-/* What each call says of its failure: the object, the limit and the next step. */
+/* The sentence of each failed call: the object, the limit and the next step. */
 #define _GNU_SOURCE
 #include "error_text_test.h"
 
@@ -80,7 +80,7 @@ retain(struct bus *bus, const char *topic, size_t len)
 	return bus_publish_msg(bus, &msg);
 }
 
-/* Another process opens the bus, with a will or without one: 0, or 1 and what it says instead. */
+/* Another process opens the bus, with a will or without one: 0, or 1 and the error text. */
 static void
 check_open_elsewhere(
     const char *name, const struct bus_msg *will, const char *const words[], size_t count)
@@ -120,7 +120,7 @@ START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
 		if (retain(bus, topic, 4096) != 0)
 			break;
 	}
-	ck_bus(bus_open("values", &cfg, &mortal), 0); /* where the bus's own have some more */
+	ck_bus(bus_open("values", &cfg, &mortal), 0); /* a bus with some values of its own */
 	check_open_elsewhere(
 	    "values", &will, (const char *const[]){"values: ", "retained values are full"}, 2);
 	bus_close(mortal, 0);
@@ -373,7 +373,7 @@ START_TEST(a_call_on_a_mailbox_names_it)
 }
 END_TEST
 
-/* --- requests, roles, what is kept ------------------------------------------------------------------------------ */
+/* --- requests, roles, kept messages ----------------------------------------------------------------------------- */
 
 START_TEST(a_request_names_its_topic_and_its_patience)
 {

@@ -71,7 +71,7 @@ START_TEST(filters_miss_a_topic_narrowly_in_eight_ways)
 	    {"room/first/kitchen", "room/kitchen", NEAR_SURPLUS},
 	    {"home/room/#", "room/kitchen/temp", NEAR_SURPLUS},
 	    {"room/hall/#", "room/kitchen/temp", NEAR_LEVEL},
-	    {"hall/+", "room", NEAR_NOT}, /* what is left would match anything */
+	    {"hall/+", "room", NEAR_NOT}, /* the rest would match anything */
 	    {"hall/#", "room", NEAR_NOT},
 	    {"kitchen/temp", "room/kitchen/temp", NEAR_MISSING},
 	    {"room/temp", "room/kitchen/temp", NEAR_MISSING},
@@ -79,7 +79,7 @@ START_TEST(filters_miss_a_topic_narrowly_in_eight_ways)
 	    {"+/+", "a/b/c", NEAR_SHORT},
 	    {"a/b/c/d", "a/b", NEAR_NOT},
 	    {"hall/+/temp", "room/kitchen/temp", NEAR_LEVEL},
-	    {"hall", "room", NEAR_NOT}, /* every name would be near every other one */
+	    {"hall", "room", NEAR_NOT}, /* any name would be near any other */
 	    {"hall/bath", "room/kitchen", NEAR_NOT},
 	    {"room/kitchen/temp", "room/kitchen", NEAR_SURPLUS},
 	    {"/", "a", NEAR_NOT},
@@ -267,7 +267,7 @@ START_TEST(text_that_does_not_fit_is_cut_and_its_length_returned)
 		ck_bus(bus_explain(bus, "a/b", part, cap), len);
 		ck_assert_uint_eq(strlen(part), cap - 1);
 		ck_assert(memcmp(part, whole, cap - 1) == 0);
-		ck_assert_int_eq(part[cap], 'X'); /* nothing is written behind it */
+		ck_assert_int_eq(part[cap], 'X'); /* nothing is written beyond it */
 	}
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);

@@ -1,4 +1,4 @@
-/* Who is connected by links, who was refused and why: bus_explain_peers(), $bus/refused and $bus/peers/N. */
+/* Connected and refused peers, with reasons: bus_explain_peers(), $bus/refused and $bus/peers/N. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -77,7 +77,7 @@ pair_end(struct pair *p)
 	ck_assert_int_ge(bus_close(p->a, patience_ms()), 0);
 }
 
-/* --- what is said ---------------------------------------------------------------------------------------------------- */
+/* --- texts --------------------------------------------------------------------------------------------------------------- */
 
 START_TEST(peers_are_listed_while_they_are_connected)
 {
@@ -116,7 +116,7 @@ END_TEST
 
 static const struct {
 	const char *user, *password, *there,
-	    *here; /* what is said where it listens, and where it dials */
+	    *here; /* the texts on the listening and on the dialling side */
 } logins[] = {
     {"pico", "leek",
 	"wrong password for \"pico\": ", "does not accept the user or password of \"pico\""},
@@ -149,11 +149,11 @@ START_TEST(user_that_fails_too_often_waits_and_another_user_does_not)
 	bus__back_off_most_ms = 10;
 	p.lb = dial_as(p.b, p.url, "pico", "wrong");
 	ck_eventually(says(p.a, "too many failed attempts"));
-	/* Failures count, attempts that come too early do not. */
+	/* Failures count, attempts during the wait do not. */
 	ck_assert(says(p.a, "5 times"));
 	other = dial_as(c, p.url, "zero", "leek soup");
 	ck_eventually(is_up(other));
-	/* With the right password now, it still has to wait. */
+	/* Even with the right password it still has to wait. */
 	bus_link_close(p.lb);
 	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
 	ck_eventually(is_up(p.lb));
@@ -190,7 +190,7 @@ START_TEST(strangers_are_recognised_by_their_protocol)
 		close(fd);
 	}
 	bus_link_close(link);
-	/* What was refused outlives its link. */
+	/* Refusals outlive their link. */
 	ck_assert(says(bus, "HTTP"));
 	ck_bus(bus_close(bus, 0), 0);
 }
@@ -290,7 +290,7 @@ listen_and_stay(const char *dir, int number)
 	ck_bus(bus_listen(bus, url, &patient, &link), 0);
 	retain_text(bus, "listens", url);
 	ck_assert_int_eq(bus_recv(m, patience_ms(), &msg), 1);
-	/* Without closing, or in order. */
+	/* The other process ends without closing, or in order. */
 	if (number == 0)
 		_exit(0);
 	bus_mailbox_close(m);
@@ -322,7 +322,7 @@ START_TEST(other_processes_read_the_peers_of_the_process_with_the_link)
 	ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
 	ck_assert(has(msg, "HTTP on a port for links") && (msg->flags & BUS_MSG_KEPT));
-	/* When the process has gone, so has what it kept. */
+	/* The kept text of a process ends with it. */
 	publish_text(bus, "end", "");
 	finish(child);
 	close(fd);

@@ -1,4 +1,4 @@
-/* Extensions that have a meaning: times, texts and arrays of numbers. */
+/* The known extensions: times, texts and arrays of numbers. */
 #include "pack_test.h"
 
 #include <string.h>
@@ -224,7 +224,7 @@ END_TEST
 
 START_TEST(bytes_that_are_no_array_of_numbers_are_an_extension)
 {
-	/* f8, one dimension of 1, no zeros before, and a number; its first 15 bytes are none. */
+	/* f8, one dimension of 1, no zeros before, and a number; its first 15 bytes are not an array. */
 	static const char good[] = "f\x08\x01\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\xF8\x3F";
 	struct bus_packer *packer;
 

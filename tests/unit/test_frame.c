@@ -18,7 +18,7 @@ read_head(const uint8_t *at, size_t n, bool stranger)
 	return bus__frame_read(at, n, stranger, MAX, &frame);
 }
 
-/* A frame of that head, with no body behind it. */
+/* Reads a frame with that head and no body. */
 static int
 head_of(uint32_t len, uint8_t kind, uint8_t flags, uint16_t number, bool stranger)
 {
@@ -253,7 +253,8 @@ START_TEST(reserved_values_are_refused)
 	ck_bus(head_of(31, BUS__FRAME_MSG, 65, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(24, BUS__FRAME_START, 2, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(23, BUS__FRAME_RESUME, 0, 0, false), BUS_E_PROTOCOL);
-	ck_assert_int_eq(head_of(25, BUS__FRAME_RESUME, 0, 0, false), 0); /* more, for later */
+	ck_assert_int_eq(
+	    head_of(25, BUS__FRAME_RESUME, 0, 0, false), 0); /* a longer body, of a later version */
 	ck_bus(head_of(8, BUS__FRAME_REPLY, 128 + 32, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);

@@ -1,4 +1,4 @@
-/* Headers: bytes that go with a payload. */
+/* Headers: bytes that accompany a payload. */
 #include "link_test.h"
 
 enum { LARGE = 1 << 20 };
@@ -136,7 +136,7 @@ START_TEST(kept_value_keeps_its_headers)
 		mbox = open_mailbox(bus, "t", .bytes = 4 * LARGE);
 		if (sizes[j][0] > 0)
 			expect(mbox, sizes[j][0], sizes[j][1]);
-		else /* an empty payload forgets, whatever goes with it */
+		else /* an empty payload deletes, whatever its headers */
 			ck_bus(bus_recv(mbox, 0, &(const struct bus_msg *){NULL}), 0);
 		bus_mailbox_close(mbox);
 	}

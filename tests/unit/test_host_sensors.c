@@ -32,7 +32,7 @@ collect(void *arg, const struct host_reading *reading)
 	readings[reading_count++].whole = reading->whole;
 }
 
-/* Puts another tree where the first one was, as time does. Another test has another host. */
+/* Replaces the tree, as time would. Another test has another host. */
 static void
 point_root_at(const char *tree)
 {
@@ -90,7 +90,7 @@ value_of(const char *topic)
 
 #define ck_reading(topic, number) ck_assert_double_eq_tol(value_of(topic), number, 1e-9)
 
-/* A tree with this one file. */
+/* Makes a tree with this one file. */
 static const char *
 tree_with(const char *path, const char *content)
 {

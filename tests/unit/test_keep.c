@@ -45,7 +45,7 @@ expect_only_kept(struct bus *bus, const char *filter, const char *const texts[])
 	bus_mailbox_close(mbox);
 }
 
-/* --- what is kept ---------------------------------------------------------------------------------------- */
+/* --- kept messages --------------------------------------------------------------------------------------- */
 
 START_TEST(last_messages_are_delivered_first_in_order_and_flagged)
 {
@@ -99,7 +99,7 @@ START_TEST(handle_on_the_short_way_keeps_from_then_on)
 	ck_bus(bus_pub_send(unheard, "2", 1), 0);
 	bus_mailbox_close(mbox); /* new routes: none */
 	ck_bus(bus_pub_send(pub, "3", 1), 0);
-	mbox = subscriber(bus, "#"); /* and some again, born for keeping */
+	mbox = subscriber(bus, "#"); /* and new ones, made for keeping */
 	ck_bus(bus_pub_send_many(pub, items, 2), 2);
 	expect_kept(bus, "t", "2", "3", "4", "5");
 	expect_kept(bus, "u", "2");
@@ -270,7 +270,7 @@ START_TEST(bounds_of_keeping_are_exact)
 		ck_bus(bus_keep(bus, filter, NULL), 0);
 	}
 	ck_bus(bus_keep(bus, "one/more", NULL), BUS_E_LIMIT);
-	ck_bus(bus_keep(bus, "f/255", NULL), 0); /* that one is there already */
+	ck_bus(bus_keep(bus, "f/255", NULL), 0); /* an existing one */
 	bus_close(bus, 0);
 }
 END_TEST
@@ -427,7 +427,7 @@ write_numbers(void *arg)
 	return NULL;
 }
 
-/* Reads on after a first message until both writers are through, or enough: no number is missing or twice. */
+/* Reads on after a first message until both writers are done, or enough: no number is missing or arrives twice. */
 static void
 read_without_gap(struct traffic *t)
 {
@@ -441,7 +441,7 @@ read_without_gap(struct traffic *t)
 
 		memcpy(&n, msg->data, sizeof n);
 		if (msg->flags & BUS_MSG_KEPT)
-			ck_assert(!live); /* what is kept comes first */
+			ck_assert(!live); /* kept messages are first */
 		else
 			live = true;
 		if (begun[n.writer])
@@ -495,7 +495,7 @@ START_TEST(keeping_may_begin_under_traffic)
 		pthread_join(threads[i], NULL);
 	while (bus_recv(mbox, 0, &msg) == 1)
 		count++;
-	ck_assert_uint_eq(count, WRITERS * EACH); /* nothing went astray */
+	ck_assert_uint_eq(count, WRITERS * EACH); /* none is missing */
 	bus_mailbox_close(mbox);
 	bus_close(t.bus, 1000);
 }

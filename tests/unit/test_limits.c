@@ -1,5 +1,5 @@
-/* What the system refuses: no more threads, no more descriptors, no more memory. Each is told, leaves nothing behind,
- * and is forgotten when there is room again. */
+/* Refusals of the system: no more threads, descriptors or memory. Each is reported, leaves nothing behind,
+ * and is over when there is room again. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -47,7 +47,7 @@ threads_are_refused(void)
 	return err == EAGAIN;
 }
 
-/* Lets this process have no more threads; root has no such limit, so it stops being root. false: there is no way
+/* Allows this process no more threads. Root has no such limit, so it stops being root. false: impossible
  * here. */
 static bool
 refuse_threads(void)
@@ -104,7 +104,7 @@ START_TEST(lack_of_threads_is_reported_and_leaves_nothing)
 }
 END_TEST
 
-/* The link thread is there, those of NNG are not. */
+/* The link thread runs, those of NNG do not. */
 START_TEST(links_that_need_threads_work_when_there_are_some_again)
 {
 	struct bus_link *link;
@@ -142,7 +142,7 @@ take_one(void)
 	return true;
 }
 
-/* Takes all descriptors but `left`: also those that another thread has for a moment, such as the file by which the C
+/* Takes all descriptors but `left`, also those that another thread has for a moment, such as the file by which the C
  * library names a thread. */
 static void
 take_descriptors(unsigned left)
@@ -209,7 +209,7 @@ START_TEST(lack_of_a_descriptor_to_listen_is_reported_and_leaves_nothing)
 		bus_link_close(link);
 	}
 	before = count_descriptors();
-	/* Whatever it has got when it fails. */
+	/* At each step at which it may fail. */
 	for (unsigned left = 0; left < 2; left++) {
 		take_descriptors(left);
 		for (int i = 0; i < 3; i++) {
@@ -249,7 +249,7 @@ START_TEST(connection_without_a_descriptor_opens_once_there_is_one)
 	_Atomic unsigned calls = 0;
 	struct pair p;
 
-	/* Both have what the links of a bus share. */
+	/* Both buses have the shared state of their links. */
 	pair_open(&p, _i % 2 + 1);
 	ck_bus(bus_subscribe(p.b, "t", count_message, &calls, NULL), 0);
 	bus_link_close(p.lb);

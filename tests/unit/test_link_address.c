@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* Who may listen and dial where. */
+/* Where a bus may listen and dial. */
 #include "link_test.h"
 
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@ path_of(const char *url)
 	return url + strlen("ipc://");
 }
 
-/* Empty: nobody may connect. */
+/* Empty: no peer may connect. */
 static const char *
 users_file(void)
 {
@@ -154,7 +154,7 @@ START_TEST(a_name_that_may_be_elsewhere_is_looked_up_at_each_dial)
 	struct bus_link *first;
 	char url[64];
 
-	/* The name of 127.0.0.1 may also be that of ::1, where nobody listens. */
+	/* The name of 127.0.0.1 may also be that of ::1, without a listener. */
 	ck_bus(bus_listen(p.a, "tcp://127.0.0.1:0", NULL, &first), 0);
 	ck_assert_int_gt(bus_link_url(first, p.url, sizeof p.url), 0);
 	snprintf(url, sizeof url, "tcp://localhost%s", strrchr(p.url, ':'));
@@ -266,7 +266,7 @@ START_TEST(a_socket_of_another_program_is_left_to_it)
 	ck_assert_int_eq(bind(fd, (const struct sockaddr *)&addr, sizeof addr), 0);
 	ck_assert_int_eq(listen(fd, 1), 0);
 	for (int i = 0; i < 2;
-	     i++) /* the first refusal leaves nothing that the second would believe */
+	     i++) /* the first refusal leaves nothing that could mislead the second */
 		ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_NOT_A_SOCKET);
 	ck_assert_int_eq(connect(other, (const struct sockaddr *)&addr, sizeof addr), 0);
 	close(other);
@@ -313,7 +313,7 @@ START_TEST(a_directory_that_is_missing_or_open_to_all_is_refused)
 }
 END_TEST
 
-/* what: a descriptor to say on that it listens, a space, a URL. */
+/* what: a descriptor on which to report that it listens, a space, a URL. */
 static void
 be_a_listener(const char *what)
 {
@@ -354,7 +354,7 @@ START_TEST(a_path_belongs_to_its_process_until_that_dies)
 
 	ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_ADDRESS_TAKEN);
 	ck_bus(bus_dial(bus, url, NULL, &dial), 0);
-	ck_eventually(is_up(dial)); /* being refused did not disturb the owner */
+	ck_eventually(is_up(dial)); /* the refusal did not disturb the owner */
 	bus_link_close(dial);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);

@@ -1,4 +1,4 @@
-/* Buffers of connections: how they grow, where that ends, and that they are given back. */
+/* Buffers of connections: how they grow, how far, and how they are given back. */
 #include "link_test.h"
 
 #include <stdlib.h>
@@ -73,7 +73,7 @@ START_TEST(growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size)
 }
 END_TEST
 
-/* The bound is for speed; a frame that may be sent has room in any case. */
+/* The bound is for speed; a valid frame has room in any case. */
 START_TEST(a_long_frame_has_room_where_nothing_may_grow_any_more)
 {
 	struct bus__links links = {.bus = open_bus(), .buffers = {.grown = BUS__GROWN_MOST}};

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* Links come, go, come back and end, under traffic too. */
+/* Links begin, break, reconnect and end, under traffic too. */
 #include "link_test.h"
 
 #include <dirent.h>
@@ -27,7 +27,7 @@ START_TEST(dialling_first_is_fine)
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 
 	const char *url = listen_url(_i);
-	bool port = _i >= 2; /* is the system's to choose */
+	bool port = _i >= 2; /* the system chooses it */
 
 	url = _i == 2 ? "tcp://127.0.0.1:1" : port ? "tls://127.0.0.1:1" : url;
 	ck_bus(bus_dial(p.b, url, NULL, &p.lb), 0);
@@ -194,7 +194,7 @@ stays_up(int i, uint32_t heartbeat_ms)
 
 START_TEST(an_idle_link_stays_up_by_its_heartbeats)
 {
-	/* A machine too busy for quick heartbeats has time for slower ones. */
+	/* A machine too busy for quick heartbeats manages slower ones. */
 	for (uint32_t ms = 100; !stays_up(_i, ms); ms *= 2)
 		ck_assert_int_lt((int)ms * 10, patience_ms());
 }
@@ -289,7 +289,7 @@ START_TEST(a_forked_child_leaves_the_links_of_its_parent_alone)
 END_TEST
 
 #ifndef __SANITIZE_THREAD__ /* which knows no new threads in a forked child */
-/* The name that the parent listens at is free in the child; NNG does not survive a fork. */
+/* The child may listen at its parent's name; NNG does not survive a fork. */
 static bool
 use_own_inproc(struct pair *p)
 {
@@ -324,7 +324,7 @@ becomes_up(struct bus_link *link)
 	return true;
 }
 
-/* One to the parent, which has links of the same kind. */
+/* A link to the parent, which has links of the same kind. */
 static bool
 use_own_links(struct pair *p)
 {
@@ -338,7 +338,7 @@ use_own_links(struct pair *p)
 	       bus_close(own, patience_ms()) == 0;
 }
 
-/* _i: ipc or tcp. Without NNG there is nothing of a parent's that links of a child need. */
+/* _i: ipc or tcp. Without NNG the links of a child need nothing of their parent's. */
 START_TEST(a_forked_child_opens_its_own_links)
 {
 	struct heard heard = {.count = 0};
@@ -354,7 +354,7 @@ START_TEST(a_forked_child_opens_its_own_links)
 END_TEST
 #endif
 
-/* A task that runs on the link thread in each round, until the filters of a peer that is gone end. Then it publishes, once. */
+/* A task that runs on the link thread in each round, until the filters of a former peer end. Then it publishes, once. */
 struct between_rounds {
 	struct bus__task task;
 	struct bus__links *links;

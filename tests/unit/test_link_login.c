@@ -1,4 +1,4 @@
-/* Users on links: who has the password gets in, and nobody else does, whatever is said in place of it. */
+/* Users on links: a peer with the password joins, and no other does, whatever it sends instead. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -22,7 +22,7 @@ users_file(void)
 	return path;
 }
 
-/* Listens by what the file of users says now. */
+/* Listens with the present users file. */
 static void
 listen_guarded(struct pair *p, int i)
 {
@@ -34,7 +34,7 @@ listen_guarded(struct pair *p, int i)
 	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
 }
 
-/* A bus that asks for users: pico, whose password is "leek soup". */
+/* A bus with users: pico, whose password is "leek soup". */
 static void
 open_guarded(struct pair *p, int i)
 {
@@ -130,11 +130,11 @@ START_TEST(link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it)
 }
 END_TEST
 
-/* --- what is said in place of a password ------------------------------------------------------------------------- */
+/* --- bytes in place of a password -------------------------------------------------------------------------------- */
 
 static bool is_slow;
 
-/* Sends what was gathered, at once or each byte alone. */
+/* Sends the gathered bytes, at once or one by one. */
 static bool
 flush(struct raw_peer *peer)
 {
@@ -161,7 +161,7 @@ read_frame(struct raw_peer *peer, size_t skip, struct bus__frame *ret_frame)
 		return false;
 	memcpy(peer->buf, head, sizeof head);
 	ck_bus(bus__frame_read(peer->buf, sizeof head, true, 1 << 20, ret_frame), 0);
-	/* One of no bytes would wait for the next frame. */
+	/* For an empty body recv() would wait for the next frame. */
 	return ret_frame->len == 0 || recv(peer->fd, peer->buf + sizeof head, ret_frame->len,
 					  MSG_WAITALL) == (ssize_t)ret_frame->len;
 }
@@ -203,7 +203,7 @@ is_ended(struct raw_peer *peer)
 	return true;
 }
 
-/* The first half of the exchange as a client. false: there is no challenge. */
+/* The first half of the exchange as a client. false: no challenge arrived. */
 static bool
 ask_in(struct raw_peer *peer, const char *user, struct bus__scram_client *client)
 {
@@ -253,7 +253,7 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 	return ask_in(peer, user, &client) && prove(peer, &client, password, spoil, at);
 }
 
-/* JOIN and all up to READY, behind a login. */
+/* JOIN and the rest up to READY, after a login. */
 static void
 join_raw(struct raw_peer *peer, uint64_t sequence)
 {
@@ -317,7 +317,7 @@ flip(char *message, int *len, int at)
 	message[at / 8] = (char)(message[at / 8] ^ 1 << at % 8);
 }
 
-/* A user of its own for each attempt: one that fails too often has to wait. */
+/* Each attempt has its own user: a user that fails too often has to wait. */
 static void
 fail_to_log_in(struct pair *p, void (*spoil)(char *message, int *len, int at), int at)
 {
@@ -363,7 +363,7 @@ START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
 }
 END_TEST
 
-/* What one client said is worth nothing in another connection: the nonce is another. */
+/* One client's messages are worthless in another connection, whose nonce differs. */
 START_TEST(login_may_arrive_byte_by_byte)
 {
 	static struct raw_peer peer;
@@ -431,7 +431,7 @@ START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
 	ck_eventually(stats_of(p.la).ended[BUS_LINK_END_DENIED] == 1);
 	ck_assert_uint_eq(stats_of(p.la).peers, 1);
 
-	/* The same user's place is taken. */
+	/* The same user's connection is replaced. */
 	greet(&again, p.url, "known id");
 	ck_assert(log_in(&again, "pico", "leek soup", NULL, 0));
 	join_raw(&again, 4);
@@ -461,7 +461,7 @@ START_TEST(guesses_on_many_connections_wait_like_guesses_on_one)
 		ck_assert(!prove(&peers[i], &clients[i], "leek soup", NULL, 0));
 	for (int i = 0; i < GUESSES; i++)
 		close(peers[i].fd);
-	/* The pause ends. */
+	/* The wait is over. */
 	ck_eventually((greet(&owner, p.url, "stranger"),
 	    log_in(&owner, "pico", "leek soup", NULL, 0) || close(owner.fd) != 0));
 	close(owner.fd);
@@ -489,7 +489,7 @@ START_TEST(two_links_with_a_password_to_one_bus_keep_one_connection)
 }
 END_TEST
 
-/* Otherwise it could make its hubs take the next messages of another bus for repetitions. */
+/* Otherwise it could make its hubs take another bus's next messages for repetitions. */
 START_TEST(only_a_peer_that_may_write_everything_speaks_for_other_buses)
 {
 	static const char rights[] =

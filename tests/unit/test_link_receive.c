@@ -62,7 +62,7 @@ say(struct rig *rig, unsigned number, int type, const void *data, size_t len)
 	rig->peer->messages++;
 }
 
-/* All that was said is published. */
+/* Returns when all sent messages are published. */
 static void
 await(struct rig *rig)
 {
@@ -72,7 +72,7 @@ await(struct rig *rig)
 
 /* --- order ----------------------------------------------------------------------------------------------------- */
 
-/* The n-th message: runs of different lengths, on several topics, of several types, with payloads that no run takes among them. */
+/* The n-th message: runs of different lengths, on several topics, of several types, some with payloads that end a run. */
 struct told {
 	unsigned number, type;
 	size_t len;
@@ -98,7 +98,7 @@ START_TEST(messages_arrive_in_order_and_unchanged)
 	char topic[8];
 
 	if (_i >= 2)
-		bus__round_ns = 0; /* many rounds of the link thread for what one read brings */
+		bus__round_ns = 0; /* one read takes many rounds of the link thread */
 	rig_open(&rig, _i % 2 == 0 ? NULL : "runs");
 	mbox = open_mailbox(rig.bus, "t/+", .bytes = 8 << 20);
 	for (unsigned n = 0; n < MESSAGES; n++) {

@@ -1,5 +1,5 @@
-/* How much of a mailbox one send takes, and what happens while it is under way. The stream is the test's own: it records each send,
- * which is under way until the test says that it is through. */
+/* How much of a mailbox one send takes, and the events during a send. The stream is the test's own: it records each send
+ * and keeps it under way until the test completes it. */
 #define _GNU_SOURCE
 #include "fake_clock.h"
 #include "link_test.h"
@@ -26,7 +26,7 @@ struct rig {
 	unsigned sends, short_sends; /* short: below FULL_SEND */
 	size_t bytes, last;
 	size_t piece;  /* the most that a send moves; 0: all */
-	uint8_t *wire; /* all that was sent, if it is not NULL */
+	uint8_t *wire; /* all sent bytes, if not NULL */
 };
 
 static void
@@ -377,7 +377,7 @@ START_TEST(frames_queued_after_a_large_payload_follow_it)
 }
 END_TEST
 
-/* The mailbox holds it until the next take. */
+/* The mailbox holds the payload until the next take. */
 START_TEST(nothing_is_taken_behind_a_large_payload_until_that_is_sent)
 {
 	void *large = calloc(1, 30000);
@@ -402,7 +402,7 @@ START_TEST(nothing_is_taken_behind_a_large_payload_until_that_is_sent)
 }
 END_TEST
 
-/* --- flush: on the link thread, as it is in life ---------------------------------------------------------------- */
+/* --- flush: on the link thread, as in real use ------------------------------------------------------------------ */
 
 struct flusher {
 	struct rig *rig;
@@ -471,7 +471,7 @@ START_TEST(flush_waits_for_taken_unsent_messages_even_if_more_are_dropped)
 	publish(&rig, 20000, 64); /* far more than fit: most are dropped */
 	bus__loop_call(loop, sent_here, &rig);
 	ck_assert_uint_eq(rig.link.sent, 1);
-	ck_assert(is_flushing(&rig)); /* the 100 fly now */
+	ck_assert(is_flushing(&rig)); /* those 100 are under way */
 	bus__loop_call(loop, sent_here, &rig);
 	ck_assert_uint_ge(rig.link.sent, 101);
 	ck_assert(!is_flushing(&rig));

@@ -1,4 +1,4 @@
-/* Peers that are none, and peers that break the rules: each is ended for its own reason and counted, and an
+/* Programs other than libbus, and peers that break the rules: each is disconnected for its own reason and counted, and an
  * honest pair on the same address notices nothing. The bytes are written by hand from docs/wire.md. */
 #define _GNU_SOURCE
 #include "link_test.h"
@@ -29,7 +29,7 @@
 #define BEGIN  RESUME ZERO ZERO ZERO START "sequence" ZERO ZERO
 #define GREET  PREAMBLE HELLO JOIN BEGIN READY
 
-/* A client that knows no libbus; the address is ipc or tcp. */
+/* A client without libbus; the address is ipc or tcp. */
 static int
 connect_raw(const char *url)
 {
@@ -57,7 +57,7 @@ say(int fd, const void *bytes, size_t len)
 	ck_assert_int_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
 }
 
-/* Reads until the other side closes, which it must; returns the last bytes. */
+/* Reads until the other side closes, as it must; returns the last bytes. */
 static size_t
 read_to_end(int fd, uint8_t *last, size_t cap)
 {
@@ -79,7 +79,7 @@ read_to_end(int fd, uint8_t *last, size_t cap)
 	return have;
 }
 
-/* The honest pair: b hears what a says, before and after. */
+/* The honest pair: b receives a's messages, before and after. */
 static void
 check_pair(struct pair *p, struct heard *heard)
 {
@@ -100,7 +100,7 @@ static const struct {
 	const char *bytes;
 	size_t len;
 	enum bus_link_end end;
-	int bye; /* -1: none is said */
+	int bye; /* -1: none is sent */
 } cases[] = {
     CASE("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", BUS_LINK_END_NOT_LIBBUS, -1),
     CASE("\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", BUS_LINK_END_NOT_LIBBUS, -1),
@@ -218,7 +218,7 @@ START_TEST(another_version_learns_ours)
 }
 END_TEST
 
-/* Five seconds, which are shorter here once the peers that greet have done so. */
+/* Five seconds, shortened here after the honest peers have joined. */
 START_TEST(silent_or_half_greeted_peer_is_disconnected_at_the_handshake_limit)
 {
 	static const char *const words[] = {"", "\xb5lib", PREAMBLE, PREAMBLE "\x1c"};
@@ -255,7 +255,7 @@ START_TEST(a_peer_that_falls_silent_is_gone_after_three_heartbeats)
 	ck_assert_int_gt(bus_link_url(listener, url, sizeof url), 0);
 	fd = connect_raw(url);
 	say(fd, GREET, sizeof GREET - 1);
-	/* The test may get no CPU while the peer is up: only the end is certain to be seen. */
+	/* The test may get no CPU while the peer is up: it can only be sure to see the end. */
 	ck_eventually(stats_of(listener).ended[BUS_LINK_END_SILENT] == 1);
 	ck_assert_int_eq(stats_of(listener).last_error, BUS_E_TIMEDOUT);
 	ck_assert_uint_eq(stats_of(listener).peers, 0);
@@ -299,7 +299,7 @@ START_TEST(a_peer_that_does_not_read_blocks_no_other)
 	fd = connect_raw(p.url);
 	say(fd, PREAMBLE HELLO JOIN BEGIN "\x01\0\0\0\x03\0\0\0#" READY, sizeof GREET - 1 + 9);
 	ck_eventually(stats_of(p.la).peers == 2);
-	/* The kernel takes some megabytes before it is full; how many is its own affair. */
+	/* The kernel takes some megabytes before it is full. */
 	for (int i = 0; i < 1000; i++)
 		ck_bus(bus_publish(p.a, "flood", data, sizeof data), 0);
 	while (bus_flush(p.a, 50) == 0)
@@ -316,7 +316,7 @@ START_TEST(a_peer_that_does_not_read_blocks_no_other)
 }
 END_TEST
 
-/* BYE waits for the bytes that are with the kernel already, but not for long: a reader that gets no CPU may miss it. */
+/* BYE waits for the bytes that the kernel has already, but not for long: a reader without a CPU may miss it. */
 START_TEST(a_peer_that_reads_late_still_gets_the_reason_of_its_end)
 {
 	static const char data[200];
@@ -361,7 +361,7 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 	char url[64];
 	int fd, peer;
 
-	/* An address for each: a link that ended has dialled again by then, and is first in its queue. */
+	/* Each link has its own address: an ended link has redialled by then, and is first in its queue. */
 	for (int i = 0; i < 2; i++) {
 		socklen_t len = sizeof addr;
 
@@ -384,7 +384,7 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 }
 END_TEST
 
-/* Connects as the peer of that number, whose connection breaks at once. Returns whether the bus remembered it. */
+/* Connects as the peer of that number and breaks the connection at once. Returns whether the bus remembered it. */
 static bool
 is_remembered(struct bus_link *link, const char *url, unsigned number)
 {
@@ -397,7 +397,7 @@ is_remembered(struct bus_link *link, const char *url, unsigned number)
 	memcpy(greet + 16, &number, sizeof number);
 	say(fd, greet, sizeof greet - 1);
 	ck_assert_int_eq(recv(fd, said, sizeof said, MSG_WAITALL), (ssize_t)sizeof said);
-	/* That they have met is known for longer. */
+	/* Their having met is remembered longer. */
 	ck_assert(
 	    memcmp(said + 48, RESUME, 8) == 0 || memcmp(said + 48, "\x18\0\0\0\x0c\2\0\0", 8) == 0);
 	ck_eventually(stats_of(link).peers == 1);
@@ -419,7 +419,7 @@ START_TEST(over_the_limit_the_peer_whose_link_broke_first_is_forgotten)
 		ck_assert(!is_remembered(link, url, i));
 	ck_assert(is_remembered(link, url, 1));
 	ck_assert(!is_remembered(link, url, 0));
-	ck_assert(!is_remembered(link, url, 2)); /* which made room for 0 */
+	ck_assert(!is_remembered(link, url, 2)); /* it made room for 0 */
 	ck_assert(is_remembered(link, url, 1));
 	bus_link_close(link);
 	ck_bus(bus_close(bus, 0), 0);

@@ -1,4 +1,4 @@
-/* Links over tls://: who is refused and in which words, peers that are none, and what a handshake holds up. */
+/* Links over tls://: refused peers and their reasons, strangers, and handshakes that stall. */
 #define _GNU_SOURCE
 #include "error_text_test.h"
 
@@ -16,7 +16,7 @@
 /* Of link/session.h, which cannot be included beside bus/notice.h. */
 extern _Atomic int bus__handshake_ms;
 
-/* A listener with these files; the default ones where none is given. */
+/* A listener with these files, or the default ones. */
 static struct bus_link *
 listen_with(struct bus *bus, const struct bus_link_config *cfg, char url[256])
 {
@@ -325,7 +325,7 @@ START_TEST(a_hundred_handshakes_at_once_all_end_well)
 }
 END_TEST
 
-/* More silent peers than handshakes at once: they stop in the middle, and the honest one is let in. */
+/* More silent peers than concurrent handshakes: they stop in the middle, and the honest peer still joins. */
 START_TEST(peers_that_stop_in_a_handshake_keep_no_other_out)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -351,7 +351,7 @@ START_TEST(peers_that_stop_in_a_handshake_keep_no_other_out)
 }
 END_TEST
 
-/* A bus that closes does not wait for them, and nothing of theirs is left: AddressSanitizer looks. */
+/* A closing bus does not wait for them, and leaves nothing of theirs: AddressSanitizer checks. */
 START_TEST(handshakes_under_way_end_with_the_bus)
 {
 	unsigned char flight[1024];

@@ -91,7 +91,7 @@ START_TEST(loan_arrives_where_it_was_filled)
 		void *data = loan(pub, lens[i]);
 
 		ck_bus(bus_pub_commit(pub, data, lens[i]), 0);
-		ck_bus(bus_pub_commit(pub, data, lens[i]), BUS_E_INVAL); /* it is over */
+		ck_bus(bus_pub_commit(pub, data, lens[i]), BUS_E_INVAL); /* already committed */
 		for (size_t m = 0; m < 3; m++) {
 			ck_bus(bus_recv(all[m], 0, &msg), 1);
 			ck_assert_uint_eq(msg->len, lens[i]);

@@ -13,7 +13,7 @@
 #include "bus/bus_internal.h"
 #include "bus/notice.h"
 
-/* The moment so many seconds from now. */
+/* The time that many seconds from the start. */
 static int64_t
 seconds(int64_t count)
 {
@@ -30,12 +30,12 @@ open_quiet_mailbox(struct bus *bus, int full, int drain, size_t bytes, const cha
 	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
 	if (filter != NULL)
 		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	/* Rounds are made by the test, not by whoever comes by when the machine was busy for a second. */
+	/* Only the test makes rounds, not a thread in a slow place on a busy machine. */
 	bus->next_round_ns = seconds(50);
 	return mbox;
 }
 
-/* The mailbox that listens to what the bus tells. */
+/* The mailbox that subscribes to $bus/. */
 static struct bus_mailbox *
 watch(struct bus *bus, const char *filter)
 {
@@ -237,7 +237,7 @@ START_TEST(losses_are_announced_with_their_causes_once_a_second)
 
 	flood(bus, 4);
 	bus__round(bus, later);
-	expect_nothing(watcher); /* they all fit */
+	expect_nothing(watcher); /* all of them fit */
 	flood(bus, 3);
 	bus__round(bus, later + NOTICE_PAUSE_NS - 1);
 	expect_nothing(watcher);
@@ -299,7 +299,7 @@ START_TEST(publisher_by_the_short_way_announces_its_drops)
 	struct bus_pub *pub;
 
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
-	/* It is to be the one that finds the second over. */
+	/* Until this publish is the first after the second is over. */
 	do {
 		ck_bus(bus_pub_send(pub, "x", 1), 0);
 		bus->next_round_ns = 0;
@@ -319,7 +319,7 @@ START_TEST(idle_drainer_announces_drops)
 	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	const struct bus_msg *msg;
 
-	bus__round(bus, seconds(60)); /* publishers find that the second is not over */
+	bus__round(bus, seconds(60)); /* for publishers the second is not over */
 	flood(bus, 10);
 	expect_nothing(watcher);
 	while (bus_recv(mbox, 0, &msg) == 1)
@@ -415,7 +415,7 @@ make_rounds(void *arg)
 	return NULL;
 }
 
-/* What the waiting announcements tell of losses by a full mailbox. */
+/* The losses by a full mailbox in the waiting announcements. */
 static uint64_t
 sum_announced(struct bus_mailbox *watcher)
 {
@@ -500,7 +500,7 @@ START_TEST(mailbox_that_publishers_drain_cannot_watch)
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0, NULL);
 
-	/* Its callbacks would run where nobody expects any, inside bus_recv() for one. */
+	/* Its callbacks would run in unexpected places, such as inside bus_recv(). */
 	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", ignore_message, NULL, NULL), BUS_E_INVAL);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
@@ -520,11 +520,11 @@ START_TEST(notices_and_filters_for_them_stay_on_their_bus)
 	ck_bus(bus_dial(b, "inproc://notice", NULL, &lb), 0);
 	mbox = open_quiet_mailbox(b, 0, 0, 0, "from/a");
 	ck_bus(bus_mailbox_subscribe(mbox, "$bus/warnings", NULL, NULL, NULL), 0);
-	do /* until the link is up and has brought the filter over */
+	do /* until the link is up and has brought the filter */
 		say_many(a, "from/a", 1);
 	while (bus_recv(mbox, 1, &msg) == 0);
 	say_many(a, "t", UNHEARD_MANY);
-	/* A peer that asked for a reserved name would have been thrown out. */
+	/* A peer that asked for a reserved name would have been disconnected. */
 	ck_bus(bus_link_stats(lb, &stats), 0);
 	ck_assert_int_eq(stats.state, BUS_LINK_UP);
 	expect_nothing(watcher);

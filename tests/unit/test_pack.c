@@ -106,7 +106,7 @@ START_TEST(a_payload_that_does_not_fit_its_type_is_refused)
 }
 END_TEST
 
-/* As JSON.parse() does: it has no place in JSON, in no token and behind none. */
+/* As in JSON.parse(): JSON has no place for a NUL, in no token and after none. */
 START_TEST(json_with_a_nul_is_refused_wherever_the_nul_stands)
 {
 	static const char text[] =
@@ -169,7 +169,7 @@ START_TEST(integers_keep_their_value_at_every_boundary)
 }
 END_TEST
 
-/* Integers that jansson refuses make the reader rewrite the text: nothing else in it may change. */
+/* Integers that jansson refuses make the reader rewrite the text; the rest must stay the same. */
 START_TEST(a_wide_integer_changes_nothing_beside_it)
 {
 	ck_reads(BUS_TYPE_JSON,
@@ -239,8 +239,8 @@ ck_digits(double number)
 	    "%a: %.*s is not %.*s", number, (int)quick_len, quick, (int)slow_len, slow);
 }
 
-/* printf and strtod are the judge: of powers of two, where the distances to both sides differ, of decimals of few and of many
- * digits, of their neighbours, and of any bits. */
+/* Judged by printf and strtod: powers of two, where the distances to both sides differ, decimals of few and of many
+ * digits, their neighbours, and random bits. */
 START_TEST(a_number_has_the_digits_that_printf_and_strtod_agree_on)
 {
 	uint64_t random = UINT64_C(88172645463325252);

@@ -134,7 +134,7 @@ START_TEST(the_packer_wants_exactly_one_whole_value)
 	bus_pack_array(packer, 2);
 	bus_pack_nil(packer);
 	ck_packed(packer, BUS_E_INVAL);
-	bus_pack_nil(packer); /* looking early does no harm */
+	bus_pack_nil(packer); /* an early look does no harm */
 	ck_bus(bus_packer_data(packer, &data, &len), 0);
 	bus_pack_nil(packer);
 	ck_packed(packer, BUS_E_INVAL);
@@ -276,7 +276,7 @@ START_TEST(any_allocation_may_fail_while_reading_and_writing)
 		int type;
 		const char *data;
 		size_t len;
-		long allocations; /* at least; so that the test cannot pass without trying */
+		long allocations; /* at least; so that the test cannot pass without a failure */
 	} cases[] = {
 	    {BUS_TYPE_MSGPACK, BYTES(rich), 4},
 	    {BUS_TYPE_JSON, BYTES("{\"a\":[1,18446744073709551615]}"), 3},

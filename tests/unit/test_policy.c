@@ -15,7 +15,7 @@
 #include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
 
-/* For bus_recv(), subscribed to filter. */
+/* For bus_recv(), with a subscription to filter. */
 static struct bus_mailbox *
 open_polled(struct bus *bus, int full, size_t bytes, const char *filter)
 {
@@ -96,7 +96,7 @@ START_TEST(message_that_one_mailbox_refuses_reaches_none)
 	const struct bus_msg *msg;
 
 	ck_bus(publish_number(bus, "t", 1), BUS_E_FULL);
-	ck_bus(publish_number(bus, "other", 2), 0); /* a topic that the full one did not ask for */
+	ck_bus(publish_number(bus, "other", 2), 0); /* a topic that the full one does not want */
 	for (size_t m = 0; m < 3; m++) {
 		for (unsigned i = 0; i < count; i++)
 			expect_number(all[m], i);
@@ -190,7 +190,7 @@ somebody_waits(struct ring *r)
 	return starved;
 }
 
-/* As those of a publish that another mailbox refuses. */
+/* Such as the claims of a publish that another mailbox refuses. */
 START_TEST(room_of_abandoned_claims_is_announced)
 {
 	struct bus *bus = open_bus();
@@ -472,7 +472,7 @@ START_TEST(kept_value_is_delivered_to_latest_unless_a_newer_message_waits)
 }
 END_TEST
 
-/* The route by which a topic comes to the only mailbox that wants it. */
+/* The route from a topic to the only mailbox that wants it. */
 static struct route *
 route_of(struct bus *bus, const char *topic)
 {
@@ -492,12 +492,12 @@ START_TEST(value_without_room_leaves_its_replaced_count_to_the_next_message)
 	const struct bus_msg *msg;
 	char topic[16];
 
-	bus__ring_lock(&mbox->ring); /* a taker is at work: nobody makes room */
+	bus__ring_lock(&mbox->ring); /* a drainer is at work: no publisher makes room */
 	for (unsigned i = 0; mbox->ring.dropped == 0; i++) {
 		snprintf(topic, sizeof topic, "t/%u", i);
 		ck_bus(publish_number(bus, topic, i), 0);
 	}
-	/* As if others had put newer values there while this one looked for room. */
+	/* As if others had stored newer values while this one looked for room. */
 	route_of(bus, "x")->cell.replaced = 3;
 	ck_bus(bus_pub_send(pub, "x", 1), 0);
 	ck_assert_uint_eq(mbox->ring.dropped, 2);
@@ -690,7 +690,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 		ck_bus(senders[i].err, 0);
 		bus_pub_close(senders[i].pub);
 	}
-	/* Whoever ends the last sleep has handled everything when its send returns. */
+	/* The thread that ends the last sleep has handled everything when its send returns. */
 	ck_assert_uint_eq(s.calls, SENDERS * EACH);
 	ck_assert_uint_eq(mailbox_stats(s.mbox).delivered, SENDERS * EACH);
 	bus_mailbox_close(s.mbox);
@@ -698,7 +698,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 }
 END_TEST
 
-/* --- how far it has been read ------------------------------------------------------------------------------------ */
+/* --- positions --------------------------------------------------------------------------------------------------- */
 
 static void
 ck_reached(struct bus_mailbox *m)

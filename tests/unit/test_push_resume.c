@@ -1,4 +1,4 @@
-/* Pages that come back: nothing missed, nothing doubled, or a reset. */
+/* Pages that reconnect: no event is missed or repeated, or the page gets a reset. */
 #define _GNU_SOURCE
 #include "page_test.h"
 
@@ -15,7 +15,7 @@ publish_number(struct bus *bus, const char *topic, int number)
 	publish_text(bus, topic, text);
 }
 
-/* Reads up to that number, which is the next after *next, and so on. Heartbeats pass. */
+/* Reads up to that number, in steps of one from *next. Skips heartbeats. */
 static void
 read_to(struct browser *page, int *next, int end)
 {
@@ -35,7 +35,7 @@ open_kind(int named)
 	return named ? join(bus_test_dir()) : open_bus();
 }
 
-/* Events without a name by their data, others by both. Heartbeats pass. */
+/* Events without a name by their data, others by both. Skips heartbeats. */
 static void
 expect_all(struct browser *page, const char *const *wanted)
 {
@@ -74,7 +74,7 @@ START_TEST(page_resumes_behind_its_last_id)
 }
 END_TEST
 
-/* While nobody is there, too: on a private bus the filter lingers. */
+/* Also while there is no page: on a private bus the filter lingers. */
 START_TEST(page_resumes_messages_published_while_it_was_away)
 {
 	struct bus *bus = open_kind(_i);
@@ -142,7 +142,7 @@ START_TEST(id_of_an_earlier_run_gets_one_reset_and_the_kept_values)
 }
 END_TEST
 
-/* A reset, or where a part of the log is still there, what is left and a gap. */
+/* A reset; or the rest and a gap, if the log still has a part. */
 START_TEST(id_that_lies_too_far_back_gets_a_reset)
 {
 	struct bus *bus = open_kind(_i);
@@ -184,7 +184,7 @@ START_TEST(garbage_as_an_id_is_a_new_page)
 }
 END_TEST
 
-/* A connection that broke among the kept values begins them again. */
+/* A connection that broke among the kept values starts them again. */
 START_TEST(page_that_missed_kept_values_gets_them_behind_its_missed_messages)
 {
 	struct bus *bus = open_kind(_i);
@@ -211,9 +211,9 @@ START_TEST(page_that_missed_kept_values_gets_them_behind_its_missed_messages)
 }
 END_TEST
 
-enum { VERY_MANY = 5000 }; /* more than come in one go */
+enum { VERY_MANY = 5000 }; /* more than are sent in one turn */
 
-/* Reads kept values until so many different ones were seen. */
+/* Reads kept values until `count` different ones were seen. */
 static void
 see(struct browser *page, bool seen[VERY_MANY], int *count, int end)
 {
@@ -327,7 +327,7 @@ START_TEST(past_with_a_large_event_behind_small_ones_loses_none)
 }
 END_TEST
 
-/* Runs on the thread of all pages, and holds it up. */
+/* Runs on the thread of all pages, and blocks it. */
 static void
 hold_up(void *arg, uint64_t page, const char *topic)
 {
@@ -371,9 +371,9 @@ START_TEST(page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_i
 }
 END_TEST
 
-/* --- filters with a start of their own --------------------------------------------------------------------------------------- */
+/* --- filters with their own start --------------------------------------------------------------------------------------------- */
 
-/* t 0, o 100, t 1, o 101 and so on, remembered before a page has them. Returns the id behind t 4. */
+/* t 0, o 100, t 1, o 101 and so on, remembered before a page subscribes. Returns the id behind t 4. */
 static struct bus_push *
 push_with_a_past(struct bus *bus, char id[64])
 {
@@ -523,7 +523,7 @@ add_page(void *arg)
 	return NULL;
 }
 
-/* While all pages are held up, a page is added and many messages are published. */
+/* While the thread of all pages is blocked, a page is added and many messages are published. */
 START_TEST(page_that_reconnects_behind_a_long_queue_misses_none_of_it)
 {
 	enum { MANY = 20000 };
@@ -567,7 +567,8 @@ struct traffic {
 	struct bus *bus;
 	_Atomic bool stop;
 	bool retains;
-	_Atomic int count, read; /* it never gets further ahead of the reader than queues hold */
+	_Atomic int count,
+	    read; /* it never gets further ahead of the reader than the queues hold */
 };
 
 static void *
@@ -588,7 +589,7 @@ publish_all(void *arg)
 	return NULL;
 }
 
-/* Cut at any place, also inside an event: what is whole counts. */
+/* Cut at any place, also inside an event: whole events count. */
 START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 {
 	struct bus *bus = open_kind(_i);
@@ -620,7 +621,7 @@ START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 }
 END_TEST
 
-/* The old filter misses nothing, the new one has its last messages and all that follow, and none comes twice. */
+/* The old filter misses nothing, the new one gets its last messages and all that follow, and none arrives twice. */
 START_TEST(filter_added_under_traffic_gets_its_past_and_new_messages_once)
 {
 	enum { LAST = 50 };

@@ -1,4 +1,4 @@
-/* What was refused, in words. */
+/* The texts of refusals. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 

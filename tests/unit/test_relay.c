@@ -1,4 +1,4 @@
-/* Peers of a hub hear each other: each message once, by whatever ways it comes. */
+/* Peers of a hub receive each other's messages, each once, over any number of paths. */
 #define _GNU_SOURCE
 #include "hub_test.h"
 
@@ -39,7 +39,7 @@ START_TEST(a_message_goes_round_a_ring_of_hubs_and_each_takes_it_once)
 }
 END_TEST
 
-/* 0 publishes, 1 and 2 are hubs, 3 hears it by both. */
+/* 0 publishes, 1 and 2 are hubs, 3 is linked to both. */
 static struct net *
 open_diamond(bool named)
 {
@@ -66,7 +66,7 @@ START_TEST(a_second_way_costs_bandwidth_and_delivers_once)
 	ck_eventually(
 	    stats_of(net->dialled[2]).repeated + stats_of(net->dialled[3]).repeated == 500);
 	ck_assert_uint_eq(net->tally[0].twice + net->tally[3].twice, 0);
-	/* Of each other the hubs hear by their leaves, and a leaf does not pass on. */
+	/* The hubs meet only through their leaves, and a leaf does not pass on. */
 	ck_eventually(net->tally[1].count == 1000 && net->tally[2].count == 1000);
 	net_close(net);
 }
@@ -135,7 +135,7 @@ START_TEST(no_message_returns_to_its_publisher)
 			      stats_of(net->dialled[1]).repeated +
 			      stats_of(net->dialled[2]).repeated,
 	    0);
-	/* Between the hubs it went at most once in each direction. */
+	/* Each crossed between the hubs at most once in each direction. */
 	ck_assert_uint_le(stats_of(net->dialled[0]).repeated, 100);
 	net_close(net);
 }
@@ -165,7 +165,7 @@ START_TEST(a_loss_on_the_way_to_a_hub_is_reported_behind_it)
 {
 	struct net *net = net_new();
 
-	/* 0 publishes by a wire to hub 1, which passes it on to hub 2, and that to 3; 4 wants nothing. */
+	/* 0 publishes over a wire to hub 1, which passes it on to hub 2, and that to 3; 4 wants nothing. */
 	for (unsigned i = 0; i < 4; i++)
 		net_open(net, i, _i);
 	net->bus[4] = open_bus();
@@ -186,7 +186,7 @@ START_TEST(a_loss_on_the_way_to_a_hub_is_reported_behind_it)
 	net_say(net, 0, 1);
 	ck_eventually(net->tally[3].count == 2 && net->tally[1].count == 2);
 	ck_eventually(stats_of(net->dialled[2]).lost_by_peers == 20);
-	net_say(net, 0, 1); /* the loss may have come behind the message */
+	net_say(net, 0, 1); /* the loss may have arrived behind the message */
 	ck_eventually(net->tally[3].lost == 20);
 	ck_eventually(net->tally[1].lost == 20 && net->tally[2].lost == 20);
 	ck_assert(!net->tally[3].at_least);
@@ -226,7 +226,7 @@ START_TEST(a_loss_goes_round_a_ring_of_hubs_once)
 }
 END_TEST
 
-/* By a filter that the bus has: another one would fetch what peers keep. */
+/* By an existing filter: a new one would fetch the values of peers. */
 static bool
 keeps(struct bus *bus, const char *topic, const char *text)
 {

@@ -28,12 +28,12 @@ answer(void *arg, const struct bus_msg *msg)
 	a->asked++;
 }
 
-/* What a request was called with. */
+/* The calls that a request got. */
 struct asker {
 	_Atomic unsigned replies, ends, wrong;
 	char last[64];
 	struct bus_request *cancel; /* by the first reply */
-	pthread_t thread;           /* of its end */
+	pthread_t thread;           /* that called its end */
 };
 
 static void
@@ -41,7 +41,7 @@ listen(void *arg, const struct bus_msg *msg)
 {
 	struct asker *a = arg;
 
-	a->wrong += a->ends > 0; /* the end is the end */
+	a->wrong += a->ends > 0; /* no call follows the end */
 	if (msg == NULL) {
 		a->thread = pthread_self();
 		a->ends++;
@@ -344,7 +344,7 @@ END_TEST
 
 /* --- from a mailbox ------------------------------------------------------------------------------------------ */
 
-/* Whether all replies come before the deadline, as they do unless the machine is too busy. */
+/* Whether all replies arrive before the deadline, as they do unless the machine is too busy. */
 static bool
 three_come_in(int policy, int timeout_ms)
 {
@@ -523,7 +523,7 @@ START_TEST(recv_calls_the_asker_and_returns_other_messages)
 
 	ck_bus(bus_subscribe(bus, "q", answer, &a, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "other", NULL, NULL, NULL), 0);
-	/* This test needs a deadline that passes, and two replies before it: a busy machine gets a later one. */
+	/* This test needs a deadline that passes after two replies: a busy machine gets a later one. */
 	for (int timeout_ms = 250;; timeout_ms *= 2) {
 		int64_t begun = bus_test_now_ms();
 

@@ -1,11 +1,11 @@
-/* The exchange of SCRAM-SHA-512, and what no message of a stranger may do to it. tests/python/test_scram.py compares it with another
+/* The exchange of SCRAM-SHA-512, and hostile messages. tests/python/test_scram.py compares it with another
  * implementation. */
 #include "access_test.h"
 
 #include "access/scram.h"
 #include "base/base64.h"
 
-/* The messages of one exchange, in their order; each is in a block of its size. */
+/* The messages of one exchange, in order; each in a block of exactly its size. */
 enum { CLIENT_FIRST, SERVER_FIRST, CLIENT_FINAL, SERVER_FINAL, MESSAGES };
 
 struct message {
@@ -18,10 +18,10 @@ struct exchange {
 	struct bus__scram_client client;
 	struct bus__scram_server server;
 	struct message messages[MESSAGES];
-	int verified; /* what the last step answers */
+	int verified; /* the result of the last step */
 };
 
-/* Random bytes that are the same in each exchange, so that one is like the other. */
+/* The same random bytes in each exchange, so that all exchanges are alike. */
 static const uint8_t client_random[BUS__SCRAM_RANDOM] = "client's twenty-four by",
 		     server_random[BUS__SCRAM_RANDOM] = "server's twenty-four by";
 
@@ -34,7 +34,7 @@ users_of(const char *text)
 	return users;
 }
 
-/* What PBKDF2 answered last: thousands of exchanges ask the same. */
+/* The last answer of PBKDF2: thousands of exchanges ask the same. */
 static void
 cached_keys(
     const char *password, const struct bus__salting *salting, struct bus__scram_keys *ret_keys)
@@ -52,7 +52,7 @@ cached_keys(
 	*ret_keys = last;
 }
 
-/* Gives a message to a step in a block of exactly its size, so that a sanitizer sees a byte too many. */
+/* Gives a message to a step in a block of exactly its size, so that a sanitizer sees an overrun. */
 static char *
 block_of(const char *bytes, int len)
 {
@@ -63,7 +63,7 @@ block_of(const char *bytes, int len)
 	return realloc(block, len > 0 ? (size_t)len : 1);
 }
 
-/* Lets the step `at` happen, which makes the message `at` from the one before. */
+/* Runs the step `at`, which makes the message `at` from the one before. */
 static void
 step(struct exchange *x, int at, const char *user, const char *password)
 {
@@ -235,9 +235,9 @@ START_TEST(nonces_are_new_each_time)
 }
 END_TEST
 
-/* --- what strangers send ------------------------------------------------------------------------------------------------ */
+/* --- hostile messages --------------------------------------------------------------------------------------------------- */
 
-/* The receiver of the message `at`, and all after it, with other bytes in its place. */
+/* Gives the receiver of the message `at` other bytes in its place, and continues. */
 static int
 with_other_bytes(const struct exchange *good, int at, const char *bytes, int len)
 {
@@ -248,7 +248,7 @@ with_other_bytes(const struct exchange *good, int at, const char *bytes, int len
 	return run_from(&x, at + 1, "pico", "pencil");
 }
 
-/* As it was when the message `at` was made. */
+/* A copy of the exchange from when the message `at` was made. */
 static struct exchange
 until(const struct bus__users *users, int at)
 {
@@ -317,7 +317,7 @@ START_TEST(a_message_of_another_step_is_refused)
 }
 END_TEST
 
-/* What an eavesdropper has of an exchange that succeeded opens no other one. */
+/* An eavesdropper on a successful exchange cannot open another one. */
 START_TEST(a_replay_is_refused)
 {
 	struct bus__users *users = users_of(line_of("pico", "pencil", false));
@@ -368,7 +368,7 @@ START_TEST(an_engine_that_failed_or_ended_takes_nothing_more)
 }
 END_TEST
 
-/* Every form of a first message that is not the plain one. */
+/* Every form of a first message other than the plain one. */
 START_TEST(channel_binding_and_other_identities_are_refused)
 {
 	static const struct {
@@ -422,7 +422,7 @@ START_TEST(another_binding_in_the_last_message_is_refused)
 }
 END_TEST
 
-/* --- what the dialler refuses ------------------------------------------------------------------------------------------- */
+/* --- refusals by the dialler -------------------------------------------------------------------------------------------- */
 
 static void
 check_challenge(const char *rest, int want, enum bus__scram_reason reason)
@@ -497,7 +497,7 @@ START_TEST(a_refusal_by_the_listener_has_its_own_reason)
 }
 END_TEST
 
-/* --- entries that no client takes ----------------------------------------------------------------------------------------- */
+/* --- entries that every client refuses ------------------------------------------------------------------------------------ */
 
 /* As mosquitto_passwd makes it: 101 iterations. */
 #define OF_MOSQUITTO                                                                               \

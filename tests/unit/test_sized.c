@@ -1,4 +1,4 @@
-/* Structs of callers of other versions, on one that has grown twice: the library here is of the second version. */
+/* Structs of callers of other versions, with a struct that has grown twice: the library here has the second version. */
 #include "bus_test.h"
 
 #include <stdlib.h>
@@ -25,7 +25,7 @@ struct third {
 
 static const struct sized kind = {"grown", sizeof(struct first), sizeof(struct second)};
 
-/* What a sanitizer watches the ends of. */
+/* Memory whose ends a sanitizer watches. */
 static void *
 block_of(const void *bytes, size_t len)
 {
@@ -103,7 +103,7 @@ START_TEST(a_newer_field_that_is_set_is_refused)
 }
 END_TEST
 
-/* The block ends with its size: a sanitizer sees any look beyond. */
+/* The block ends with its size: a sanitizer sees any read beyond. */
 START_TEST(a_size_of_no_version_is_refused_before_a_look_behind_it)
 {
 	static const size_t sizes[] = {

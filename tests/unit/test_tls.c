@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* The engine of TLS: two ends in memory, and what each says of a peer that it refuses. */
+/* The engine of TLS: two ends in memory, and the reasons that each gives for refusing a peer. */
 #include "tls_test.h"
 
 enum { MOST = 1 << 30 };
@@ -134,7 +134,7 @@ START_TEST(a_changed_byte_ends_it)
 	ck_assert_str_ne(bus__tls_reason(server.tls), "");
 	ck_bus((int)bus__tls_read(server.tls, got, sizeof got), BUS_E_TLS);
 	ck_bus((int)bus__tls_write(server.tls, "more", 4), BUS_E_TLS);
-	/* And the peer is told. */
+	/* The peer gets the alert. */
 	ck_assert_uint_gt(carry(&server, &client), 0);
 	bus__tls_feed(client.tls, client.in, client.in_len);
 	ck_bus((int)bus__tls_read(client.tls, got, sizeof got), BUS_E_TLS);
@@ -173,14 +173,14 @@ START_TEST(data_before_a_bad_record_is_delivered_first)
 }
 END_TEST
 
-/* --- who the peer is ------------------------------------------------------------------------------------------------------------ */
+/* --- identity of the peer ------------------------------------------------------------------------------------------------------- */
 
 static void
 refuses(struct tls_end *refuser, struct tls_end *other)
 {
 	meet(&client, &server, MOST);
 	ck_bus(refuser->state, BUS_E_TLS);
-	/* TLS 1.3 lets a client end before the server has judged it: the next read says it. */
+	/* In TLS 1.3 a client's handshake ends before the server has checked it: the next read reports it. */
 	if (other->state == 1) {
 		char got[8];
 
@@ -381,7 +381,7 @@ START_TEST(keys_on_one_side_and_certificates_on_the_other_are_explained)
 }
 END_TEST
 
-/* --- what is no TLS ------------------------------------------------------------------------------------------------------------- */
+/* --- other protocols ------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
 	const char *bytes, *words;
@@ -405,7 +405,7 @@ START_TEST(another_protocol_is_named)
 }
 END_TEST
 
-/* Every change of one bit, and every prefix, of a client's first flight: refused, or waited for; nothing is read beyond it. */
+/* Each change of one bit, and every prefix, of a client's first flight is refused or waited for, without a read beyond it. */
 START_TEST(any_bit_of_a_first_flight_may_be_wrong)
 {
 	unsigned char flight[1024];

@@ -91,13 +91,13 @@ START_TEST(threads_that_register_the_same_schemes_get_each_once)
 
 	for (int i = 0; i < 4; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, register_many, &registered), 0);
-	/* Meanwhile they are looked for. */
+	/* Lookups at the same time. */
 	for (int i = 0; i < 100; i++)
 		ck_bus(bus_dial(bus, "nothing://x", NULL, &link), BUS_E_SCHEME);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	ck_assert_int_eq(registered, 100);
-	/* That many have no room in the text: it says so, and all else it says remains. */
+	/* That many do not fit into the text, which says so and keeps all else. */
 	ck_bus(bus_dial(bus, "nothing://x", NULL, &link), BUS_E_SCHEME);
 	expect_text("this process has inproc, ipc, tcp, ");
 	expect_text(", ...: use one of them, or first add yours by bus_transport_register()");
@@ -169,7 +169,7 @@ START_TEST(an_address_is_free_again_when_its_link_is_closed)
 		bus_link_close(link);
 		ck_assert_int_eq(wild.open, 0);
 	}
-	/* One that the user does not close ends with the bus. */
+	/* A link that the user does not close ends with the bus. */
 	ck_bus(bus_listen(bus, "wild://here", NULL, NULL), 0);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_assert_int_eq(wild.open, 0);
@@ -177,7 +177,7 @@ START_TEST(an_address_is_free_again_when_its_link_is_closed)
 }
 END_TEST
 
-/* Those of the library, by their names. */
+/* The library's threads, by their names. */
 static unsigned
 threads(void)
 {
@@ -222,7 +222,7 @@ use_in_a_child(void)
 	struct pair p;
 
 	alarm((unsigned)bus_test_patience());
-	/* The parent's door is its own. */
+	/* The child needs a door of its own. */
 	wild.door[0] = wild.door[1] = -1;
 	wild.conns = NULL;
 	wild.open = 0;
@@ -244,7 +244,7 @@ START_TEST(a_child_has_the_registered_transports_and_opens_its_own_links)
 	pair_up(&p);
 	wild.hangs[RECV] = true;
 	ck_eventually(wild.hung == 2);
-	bus_link_close(p.lb); /* which leaves a call behind */
+	bus_link_close(p.lb); /* it leaves a call behind */
 	child = bus_test_fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0)

@@ -1,4 +1,4 @@
-/* Messages that are news for a while only. */
+/* Messages with a time to live. */
 #include "fake_clock.h"
 #include "link_test.h"
 

@@ -132,7 +132,7 @@ START_TEST(a_deletion_while_the_link_was_down_deletes_on_the_other_side)
 	mend_duo(&d);
 	ck_eventually(has(d.b, "v/x", ""));
 	ck_assert(has(d.a, "v/x", ""));
-	/* It is told to those who heard of the value. */
+	/* The buses that knew the value learn its end. */
 	ck_eventually(d.at_b.count == 2);
 	ck_assert_uint_eq(d.at_b.msg.len, 0);
 	/* A named bus has the message itself still in its log. */
@@ -160,7 +160,7 @@ START_TEST(the_end_of_a_value_that_was_not_known_is_noted_and_no_news)
 	retain_text(d.b, "v/last", "!");
 	ck_eventually(has(d.a, "v/last", "!"));
 	ck_eventually(d.at_a.count == 1);
-	/* A third bus, which was here before, has an older value, which does not come to life. */
+	/* A third bus, which was here before, has an older value, which is not restored. */
 	retain_text(c, "v/x", "old");
 	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
 	ck_eventually(has(c, "v/x", ""));
@@ -195,7 +195,7 @@ START_TEST(a_restarted_bus_wins_with_values_from_before_its_link_was_up)
 	ck_eventually(has(d.a, "v/x", "of the new life") && has(d.a, "v/y", ""));
 	ck_eventually(has(anew, "v/z", "!"));
 	ck_assert(has(anew, "v/x", "of the new life") && has(anew, "v/y", ""));
-	/* And it knows how often that was changed: one more change of the other side wins now. */
+	/* It knows the number of changes, too: one more change of the other side wins now. */
 	retain_text(d.a, "v/x", "last");
 	ck_eventually(has(anew, "v/x", "last"));
 	bus_link_close(link);
@@ -220,7 +220,7 @@ START_TEST(at_a_hub_the_bus_that_changes_a_value_last_wins)
 	ck_eventually(is_up(link) && stats_of(d.la).peers == 2);
 	for (int i = 0; i < 20; i++) {
 		snprintf(text, sizeof text, "change %d", i);
-		/* Neither hears of what the other changes. */
+		/* Neither sees the other's changes. */
 		retain_text(i % 3 ? c : d.b, "v/x", text);
 		ck_eventually(has(d.a, "v/x", text));
 	}
@@ -257,7 +257,7 @@ START_TEST(a_program_changes_a_topic_that_it_has_not_asked_for)
 }
 END_TEST
 
-/* Each of the two gives its changes a number, and it hears of neither. */
+/* Each of the two numbers its changes, and sees neither of the other's. */
 START_TEST(two_changes_of_an_ended_program_under_one_number_end_as_one)
 {
 	struct duo d = {.a = NULL};
@@ -435,7 +435,7 @@ START_TEST(over_the_limit_the_oldest_mark_ends_and_its_topic_makes_room)
 	ck_eventually(has(a, "v/0", "old") && has(a, "v/1", "old"));
 	ck_eventually(has(b, "v/2", "") && has(b, "v/5", ""));
 	ck_assert(has(a, "v/2", "") && has(a, "v/5", ""));
-	/* Topics with values and marks are all that there may be: others make room only when marks end. */
+	/* Topics with values and marks reach the limit: only the end of a mark makes room. */
 	ck_bus(bus_publish(a, "other/1", "", 0), 0);
 	ck_bus(bus_publish(a, "other/2", "", 0), 0);
 	bus_link_close(dials);
@@ -564,7 +564,7 @@ START_TEST(the_log_bounds_its_marks_and_keeps_the_newest)
 	}
 	ck_assert_uint_lt(live, MANY);
 	ck_assert_uint_gt(live, 4000);
-	/* What was forgotten is not older than what comes next. */
+	/* The next value is newer than the forgotten one. */
 	ck_assert_uint_eq(log->shared->floor, 9);
 	bus__log_close(log);
 }
@@ -604,7 +604,7 @@ version_of(uint64_t changes, uint8_t bus)
 	return (struct bus__version){.changes = changes, .bus = {bus}};
 }
 
-/* What the rule says of (changes, by) of the peer, beside what is here. */
+/* The verdict on the peer's (changes, by), against the standing value. */
 static enum bus__verdict
 judged(struct bus__offer offer, struct bus__standing standing)
 {
@@ -621,7 +621,7 @@ START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
 	const uint8_t own[BUS__BUS_ID] = {OWN};
 
 	offer.peer[0] = PEER;
-	/* The peer heard of 11 elsewhere, and hears of 21 from us. */
+	/* The peer got 11 elsewhere, and gets 21 from us. */
 	ck_assert_int_eq(bus__offer_judge(&offer, &has, own), BUS__OFFER_SAME);
 	ck_assert(offer.tell_peer);
 	offer.version.changes = 21;

@@ -1,4 +1,4 @@
-/* A libbus that was built without links. This program brings transport/without_links.c, so the library's own ipc.c, tcp.c and
+/* A libbus built without links. This program brings transport/without_links.c, so the library's own ipc.c, tcp.c and
  * streams are not linked; nor is tls.c, which needs tcp. */
 #include "error_text_test.h"
 
