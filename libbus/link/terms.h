@@ -7,6 +7,9 @@
 #include "access/reach.h"
 #include "link/transport.h"
 
+/* Copies the text of a setting; NULL stays NULL. 0 or BUS_E_NOMEM. */
+int bus__setting_copy(const char *text, char **ret_copy);
+
 /* Copies the texts. terms is zeroed before. 0 or BUS_E_NOMEM. In both cases the caller ends it by _fini(). */
 int bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
     const struct bus__address *addr, bool dials);
