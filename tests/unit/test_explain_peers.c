@@ -8,9 +8,9 @@
 #include <libbus/pack.h>
 
 #include "link/link.h"
+#include "login_test.h"
 #include "named_test.h"
 #include "raw_peer.h"
-#include "users_test.h"
 
 static const struct bus_link_config patient = {.size = sizeof patient, .heartbeat_ms = 3600000};
 
@@ -21,22 +21,6 @@ says(struct bus *bus, const char *what)
 
 	ck_assert_int_gt(bus_explain_peers(bus, text, sizeof text), 0);
 	return strstr(text, what) != NULL;
-}
-
-static const char *
-file_of_test(const char *name, const char *text)
-{
-	static char path[2][300];
-	char *at = path[name[0] == 'u'];
-	FILE *file;
-
-	snprintf(at, sizeof path[0], "%s/%s", bus_test_dir(), name);
-	file = fopen(at, "w");
-	ck_assert_ptr_nonnull(file);
-	fputs(text, file);
-	fclose(file);
-	ck_assert_int_eq(chmod(at, 0600), 0);
-	return at;
 }
 
 /* A bus with the users pico and zero, "leek soup", and this ACL. i: of listen_url(). */
@@ -55,26 +39,6 @@ open_guarded(struct pair *p, struct bus *a, int i, const char *acl)
 	p->b = open_bus();
 	ck_bus(bus_listen(p->a, listen_url(i), &cfg, &p->la), 0);
 	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
-}
-
-static struct bus_link *
-dial_as(struct bus *bus, const char *url, const char *user, const char *password)
-{
-	const struct bus_link_config cfg = {
-	    .size = sizeof cfg, .heartbeat_ms = 3600000, .user = user, .password = password};
-	struct bus_link *link;
-
-	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
-	return link;
-}
-
-static void
-pair_end(struct pair *p)
-{
-	bus_link_close(p->lb);
-	bus_link_close(p->la);
-	ck_assert_int_ge(bus_close(p->b, patience_ms()), 0);
-	ck_assert_int_ge(bus_close(p->a, patience_ms()), 0);
 }
 
 /* --- texts --------------------------------------------------------------------------------------------------------------- */

@@ -14,25 +14,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "login_test.h"
+
 static const char *
 path_of(const char *url)
 {
 	return url + strlen("ipc://");
 }
 
-/* Empty: no peer may connect. */
+/* A users file without a user: no peer may connect. */
 static const char *
-users_file(void)
+no_users(void)
 {
-	static char path[256];
-	FILE *file;
-
-	snprintf(path, sizeof path, "%s/users", bus_test_dir());
-	file = fopen(path, "w");
-	ck_assert_ptr_nonnull(file);
-	fclose(file);
-	ck_assert_int_eq(chmod(path, 0600), 0);
-	return path;
+	return file_of_test("users", "");
 }
 
 START_TEST(an_address_that_is_none_is_refused_by_name)
@@ -71,8 +65,7 @@ listen_with(struct bus *bus, const char *url, const struct bus_link_config *cfg)
 
 START_TEST(clear_text_leaves_this_machine_only_where_that_is_asked_for)
 {
-	struct bus_link_config lan = {
-	    .size = sizeof lan, .allow_lan = 1, .users_file = users_file()};
+	struct bus_link_config lan = {.size = sizeof lan, .allow_lan = 1, .users_file = no_users()};
 	struct bus_link_config out = {.size = sizeof out, .allow_lan = 1};
 	struct bus_link_config any = {.size = sizeof any, .allow_insecure_remote = 1};
 	struct bus *bus = open_bus();

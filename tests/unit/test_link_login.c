@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "access/scram.h"
+#include "login_test.h"
 #include "raw_peer.h"
-#include "users_test.h"
 
 #define PATIENT .heartbeat_ms = 3600000
 
@@ -44,26 +44,6 @@ open_guarded(struct pair *p, int i)
 	listen_guarded(p, i);
 }
 
-static struct bus_link *
-dial_as(struct bus *bus, const char *url, const char *user, const char *password)
-{
-	const struct bus_link_config cfg = {
-	    .size = sizeof cfg, PATIENT, .user = user, .password = password};
-	struct bus_link *link;
-
-	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
-	return link;
-}
-
-static void
-close_guarded(struct pair *p)
-{
-	bus_link_close(p->lb);
-	bus_link_close(p->la);
-	ck_assert_int_ge(bus_close(p->b, 5000), 0);
-	ck_assert_int_ge(bus_close(p->a, 5000), 0);
-}
-
 START_TEST(peer_with_the_password_is_linked)
 {
 	struct heard heard = {.count = 0}, back = {.count = 0};
@@ -78,7 +58,7 @@ START_TEST(peer_with_the_password_is_linked)
 	publish_text(p.a, "down", "1");
 	ck_eventually(heard.count == 1 && back.count == 1);
 	ck_assert_int_eq(stats_of(p.lb).last_error, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -108,7 +88,7 @@ START_TEST(peer_without_it_is_refused_counted_and_always_gets_the_same_answer)
 	ck_assert(!is_up(p.lb));
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
 	ck_assert_uint_eq(heard.count, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -126,7 +106,7 @@ START_TEST(link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it)
 	publish_text(p.b, "up", "1");
 	ck_assert_int_eq(bus_flush(p.b, 1000), 0);
 	ck_assert_uint_eq(heard.count, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -299,7 +279,7 @@ START_TEST(neither_join_nor_frames_without_sense_get_in_without_a_password)
 		    stats_of(p.la).ended[frames[i].end] == before.ended[frames[i].end] + 1,
 		    "case %zu has another end: %d", i, stats_of(p.la).last_error);
 	}
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -359,7 +339,7 @@ START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
 	for (int at = 0; at < PROOF * 8; at += FLIPS)
 		fail_to_log_in(&p, flip, at);
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -377,7 +357,7 @@ START_TEST(login_may_arrive_byte_by_byte)
 	ck_eventually(stats_of(p.la).peers == 1);
 	is_slow = false;
 	close(peer.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -407,7 +387,7 @@ START_TEST(replayed_login_is_refused)
 	join_raw(&peer, 1);
 	ck_assert(is_ended(&peer));
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -438,7 +418,7 @@ START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
 	ck_assert(is_ended(&first));
 	ck_eventually(stats_of(p.la).peers == 1);
 	close(again.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -465,7 +445,7 @@ START_TEST(guesses_on_many_connections_wait_like_guesses_on_one)
 	ck_eventually((greet(&owner, p.url, "stranger"),
 	    log_in(&owner, "pico", "leek soup", NULL, 0) || close(owner.fd) != 0));
 	close(owner.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -485,7 +465,7 @@ START_TEST(two_links_with_a_password_to_one_bus_keep_one_connection)
 	ck_eventually((publish_text(p.b, "up", "1"), heard.count > 0));
 	bus_link_close(second);
 	ck_eventually((publish_text(p.b, "up", "1"), is_up(p.lb)));
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -532,7 +512,7 @@ START_TEST(only_a_peer_that_may_write_everything_speaks_for_other_buses)
 		ck_assert_uint_eq(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL], i);
 	}
 	features = 0;
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -556,7 +536,7 @@ START_TEST(reload_lets_new_users_in_and_removed_ones_out)
 	ck_eventually(!is_up(p.lb) && stats_of(p.lb).last_error == BUS_E_AUTH);
 	bus_link_close(late);
 	ck_assert_int_ge(bus_close(second, 5000), 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -576,7 +556,7 @@ START_TEST(bad_file_is_named_at_the_reload_and_changes_nothing)
 	unlink(users_file());
 	ck_assert_int_lt(bus_link_reload(p.la), 0);
 	ck_assert(is_up(p.lb));
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -590,7 +570,7 @@ START_TEST(link_ends_while_its_password_is_hashed)
 		bus_link_close(p.lb);
 	}
 	p.lb = NULL;
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
