@@ -61,7 +61,7 @@ uint64_t bus__refusals_add(struct bus__refusals *refusals, const struct bus__ref
 void bus__refusals_each(
     const struct bus__refusals *refusals, void (*line)(void *arg, const char *text), void *arg);
 
-/* The sentence of one refusal: what was refused and what to do. */
+/* The sentence of one refusal, with its remedy. */
 void bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__REFUSED_LINE]);
 
 /* The reason in one word, for programs: "password", "filter", ... */

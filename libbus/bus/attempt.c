@@ -1,4 +1,4 @@
-/* bus/attempt.c: one publish into the mailboxes of this process: claims, blocks, and what is kept. */
+/* bus/attempt.c: one publish into the mailboxes of this process: claims, blocks, and kept messages. */
 #include "bus/attempt.h"
 
 #include <string.h>

@@ -18,7 +18,7 @@
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
 #define COPY_NS         INT64_C(20000000) /* the same, for publishes that are in the middle of a copy */
-#define SOON_NS         INT64_C(1000000) /* a publisher that lost its CPU goes on */
+#define SOON_NS         INT64_C(1000000) /* for a publisher that lost its CPU */
 #define NAP_NS          100000
 #define ALL_STRIPES     ((1u << STRIPES) - 1)
 
@@ -34,7 +34,7 @@ bus__read_begin(struct bus *bus)
 	for (;; i++) {
 		struct stripe *stripe = &bus->stripes[i % STRIPES];
 
-		/* Acquire: pairs with grace()'s release; that holder has freed what was unlinked before. */
+		/* Acquire: pairs with the release of grace(), after which memory unlinked before is freed. */
 		if (atomic_load_explicit(&stripe->busy, memory_order_relaxed) == 0 &&
 		    atomic_exchange_explicit(&stripe->busy, 1, memory_order_acquire) == 0)
 			return stripe;
@@ -412,7 +412,8 @@ end_mailboxes(struct bus *bus, int64_t deadline_ns)
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
 		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed) && !m->is_group) {
 			bus__mailbox_shut(m);
-			bus__mailbox_end_delivery(m); /* what a call has taken out counts as lost */
+			bus__mailbox_end_delivery(
+			    m); /* messages that a call has taken out count as lost */
 		}
 	bus__unlock(bus);
 	for (;;) {

@@ -79,7 +79,7 @@ bus__keeps(const struct topic *topic)
 	return atomic_load_explicit(&topic->keeps, memory_order_relaxed);
 }
 
-/* Makes a message to be kept of an item, with a block of its own. NULL: out of memory. */
+/* Makes a kept message of an item, with its own block. NULL: out of memory. */
 struct kept *bus__kept_new(const struct ring_item *item);
 
 /* Charges a message to the account of the peer that sent it (NULL: to none), if there is room beside the messages that it will

@@ -29,7 +29,7 @@ struct bus__walk {
 	/* The bus's changes, or its log's tail, at the begin of the connection; and the sequence of the next record there. */
 	uint64_t since, since_sequence;
 	uint64_t key;  /* of this connection: goes into the routes' notes */
-	uint64_t lost; /* what the mailbox had lost at the walk's begin */
+	uint64_t lost; /* the mailbox's losses at the walk's begin */
 	/* The end of the mailbox, and the bus's changes, at the walk's begin. */
 	uint64_t behind, before;
 	struct topic_place place;  /* the next topic */

@@ -40,7 +40,7 @@ struct bus__session {
 	uint64_t host; /* as bus__attempt_host() */
 	bool dialled;
 	enum bus__stage stage;
-	bool joined;    /* both READY are said */
+	bool joined;    /* both READY are exchanged */
 	bool may_relay; /* the peer may send what other buses published */
 	bool heard_bye;
 	bool heard_end;                /* a BYE after which the peer will not resume */

@@ -114,7 +114,7 @@ enter_callback(void)
 static void
 leave_callback(int cancel)
 {
-	if (callback_depth > 0) /* a child that returns from it may have begun a count of its own */
+	if (callback_depth > 0) /* a child that returns from it may have begun its own count */
 		callback_depth--;
 	bus__cancel_back(cancel);
 }

@@ -50,7 +50,7 @@ bus__ring_only_next(struct bus_mailbox *m, struct ring_view *ret_view)
 }
 
 /* Calls back the frames without extensions that follow: fields that they lack are 0 in m->msg already. Ends early before
- * another kind of frame, and when a thread waits for a signal. A function of its own has enough registers. */
+ * another kind of frame, and when a thread waits for a signal. A separate function has enough registers. */
 static __attribute__((noinline)) void
 call_plain(struct bus_mailbox *m, uint32_t end)
 {

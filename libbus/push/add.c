@@ -1,4 +1,4 @@
-/* Adding a page: what the call checks, and what it copies. */
+/* Adding a page: checks the call and copies its arguments. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
