@@ -21,7 +21,7 @@
 
 enum may { MAY_READ = 1, MAY_WRITE = 2, MAY_NOT = 4 };
 
-/* Replaces a level that no line names in sample topics: no line of a file has such a character. */
+/* Stands in sample topics for a level that no line names: no line of a file has this character. */
 #define ANY_LEVEL '\x01'
 
 struct rule {
@@ -60,7 +60,7 @@ refuse(struct reader *r, const char *format, ...)
 	return BUS_E_INVAL;
 }
 
-/* Cuts a word off the line: what follows it, without blanks before it. */
+/* Cuts a word off the line. The line then begins at the next word. */
 static char *
 cut_word(char *line)
 {
@@ -137,7 +137,7 @@ find_access(const char *word)
 	return NULL;
 }
 
-/* "[ACCESS] FILTER"; a filter may have blanks in it where the access stands before it. */
+/* "[ACCESS] FILTER"; after an access the filter may contain blanks. */
 static int
 read_rule(struct reader *r, bool is_pattern, char *filter)
 {
@@ -270,7 +270,7 @@ refuse_size(const char *name, char ret_error[BUS__ACL_ERROR])
 	return BUS_E_INVAL;
 }
 
-/* The default error text, replaced by any other. */
+/* Sets the error text unless there is a more exact one. */
 static void
 say_no_memory(const char *name, char ret_error[BUS__ACL_ERROR])
 {
@@ -343,7 +343,7 @@ read_file(int fd, const char *path, struct bus__acl **ret_acl, char ret_error[BU
 	}
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
 		snprintf(ret_error, BUS__ACL_ERROR,
-		    "%.200s: others may write it: chmod go-w, and look what it says", path);
+		    "%.200s: other users can write it: run chmod go-w, then check its lines", path);
 		return BUS_E_DENIED;
 	}
 	text = bus__malloc(BUS__ACL_BYTES + 2);
@@ -386,7 +386,7 @@ bus__acl_ref(struct bus__acl *acl)
 void
 bus__acl_unref(struct bus__acl *acl)
 {
-	/* Release and acquire: who frees it comes behind what the others read. */
+	/* Release and acquire: the thread that frees it does so after the reads of all others. */
 	if (acl == NULL || atomic_fetch_sub_explicit(&acl->refs, 1, memory_order_acq_rel) > 1)
 		return;
 	bus__free(acl->rules);
@@ -394,9 +394,9 @@ bus__acl_unref(struct bus__acl *acl)
 	bus__free(acl);
 }
 
-/* --- asking ---------------------------------------------------------------------------------------------------------- */
+/* --- looking up ------------------------------------------------------------------------------------------------------ */
 
-/* Asks the lines for a user one by one: first the patterns, then its own. */
+/* Walks the lines for a user: first the patterns, then its own. */
 struct asking {
 	const struct bus__acl *acl;
 	const char *user;
@@ -413,8 +413,8 @@ ask(struct asking *asking, const struct bus__acl *acl, const char *user)
 	asking->end = acl->patterns;
 }
 
-/* Puts the user's name where a pattern says %u. A name that is more than a level, or a wildcard, allows nothing, and what a
- * pattern denies it is denied for all names. false: it says nothing about this user. */
+/* Puts the user's name in place of a pattern's %u. A name that is more than one level, or a wildcard, is allowed nothing; a
+ * pattern's deny then counts for all names. false: the line is not about this user. */
 static bool
 fill_pattern(struct asking *asking, const struct rule *rule)
 {
@@ -437,7 +437,7 @@ fill_pattern(struct asking *asking, const struct rule *rule)
 			return true;
 		}
 		if (len + (is_name ? name : level) + 1 > BUS_LIMIT_TOPIC_BYTES)
-			return false; /* no topic is that long */
+			return false; /* longer than any topic */
 		memcpy(asking->filter + len, is_name ? user : at, is_name ? name : level);
 		len += is_name ? name : level;
 		at += level;
@@ -489,7 +489,7 @@ next_rule(struct asking *asking, const char **ret_filter)
 	return &acl->rules[asking->at++];
 }
 
-/* Apart, for its place on the stack. */
+/* Separate, for its large stack frame. */
 static __attribute__((noinline)) bool
 may(const struct bus__acl *acl, const char *user, const char *topic, enum may what)
 {
@@ -525,9 +525,9 @@ bus__acl_may_write(const struct bus__acl *acl, const char *user, const char *top
 	return may(acl, user, topic, MAY_WRITE);
 }
 
-/* Whether a topic that matches the filter can be read, which matches nothing that is not allowed. A level that no line names
- * stands for its wildcards: what denies a topic with that denies all others of the same number of levels, and if nothing does,
- * that very topic can be read. */
+/* Whether the user may read some topic that matches the filter; the filter matches nothing that is not allowed. Tries a topic whose
+ * wildcards are levels that no line names: a line that denies this topic denies all others of the same number of levels, and if no
+ * line does, the user may read this one. */
 static bool
 is_left(const struct bus__acl *acl, const char *user, char filter[BUS_LIMIT_TOPIC_BYTES + 1])
 {
@@ -541,7 +541,7 @@ is_left(const struct bus__acl *acl, const char *user, char filter[BUS_LIMIT_TOPI
 	}
 	if (!is_open)
 		return may(acl, user, filter, MAY_READ);
-	/* Its parent, unless that is nothing, then with a level, with two, ... */
+	/* The filter's parent, unless empty, then one level, two levels, ... */
 	if (len > 2) {
 		filter[len - 2] = '\0';
 		if (may(acl, user, filter, MAY_READ))
@@ -561,7 +561,7 @@ is_left(const struct bus__acl *acl, const char *user, char filter[BUS_LIMIT_TOPI
 	return false;
 }
 
-/* Apart, for its place on the stack. */
+/* Separate, for its large stack frame. */
 static __attribute__((noinline)) bool
 brings(const struct bus__acl *acl, const char *user, const char *allowed, const char *filter)
 {

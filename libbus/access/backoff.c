@@ -8,16 +8,16 @@
 #include "base/random.h"
 #include "base/siphash.h"
 
-#define SEVERAL UINT64_C(2) /* no name_id() */
+#define SEVERAL UINT64_C(2) /* several users; no name_id() */
 
 struct bus__backoff {
-	uint64_t secret[2]; /* so that nobody can fail for another */
+	uint64_t secret[2]; /* keys the hashes, so that no peer can fail in another's place */
 	size_t count;
-	/* Searched one after the other: of all of them within a microsecond, once for an attempt to log in. */
+	/* Searched in order: the whole array takes a microsecond, once per login. */
 	uint64_t ids[BUS__BACKOFF_MOST];
 	struct entry {
 		int64_t last_ms;
-		uint64_t user; /* whose password was wrong: name_id(), or SEVERAL */
+		uint64_t user; /* the user whose password was wrong: name_id(), or SEVERAL */
 		uint32_t failures;
 	} entries[BUS__BACKOFF_MOST];
 };
@@ -44,9 +44,9 @@ bus__backoff_count(const struct bus__backoff *backoff)
 	return backoff->count;
 }
 
-/* --- whose failures count together --------------------------------------------------------------------------- */
+/* --- which failures count together ---------------------------------------------------------------------------- */
 
-/* 0: nobody. */
+/* 0: no user. */
 static uint64_t
 name_id(const struct bus__backoff *backoff, const char *user)
 {
@@ -55,7 +55,7 @@ name_id(const struct bus__backoff *backoff, const char *user)
 	return bus__siphash(backoff->secret, user, strlen(user)) | 1;
 }
 
-/* 0: nothing is known by which failures could be told apart. */
+/* 0: nothing is known that tells peers apart. */
 static uint64_t
 make_id(const struct bus__backoff *backoff, const struct sockaddr *addr, const char *user)
 {
@@ -113,7 +113,7 @@ bus__backoff_wait(const struct bus__backoff *backoff, const struct sockaddr *add
 	return left > 0 ? left : 0;
 }
 
-/* A place: a new one, or that of who failed the longest time ago. */
+/* A free place, or that of the entry whose last failure is oldest. */
 static size_t
 make_place(struct bus__backoff *backoff)
 {
@@ -159,7 +159,7 @@ bus__backoff_succeeded(struct bus__backoff *backoff, const struct sockaddr *addr
 
 	if (!find(backoff, make_id(backoff, addr, user), &at))
 		return;
-	/* Who knows one password is not forgiven guesses at others. */
+	/* Knowing one password does not clear guesses at others. */
 	if (backoff->entries[at].user != name_id(backoff, user))
 		return;
 	backoff->count--;

@@ -1,8 +1,8 @@
-/* access/backoff.h: counts failed logins, and says how long a peer has to wait before its next attempt. After five failures in a row
- * it waits a second, doubling with each further failure up to a minute. A success of the one user that failed, or ten minutes without a failure, clears the
- * count.
+/* access/backoff.h: counts failed logins, and says how long a peer has to wait before its next attempt. After five failures in
+ * a row it waits a second, doubling with each further failure up to a minute. A success of the one user that failed, or ten
+ * minutes without a failure, clears the count.
  *
- * An IPv4 address stands for itself, an IPv6 one for its /64, which one household has. On loopback all peers
+ * An IPv4 address is counted by itself, an IPv6 address with its /64, which belongs to one household. On loopback all peers
  * share an address, so failures count by user name there. Pure: the caller passes the time, from any starting point. */
 #ifndef BUS_ACCESS_BACKOFF_H
 #define BUS_ACCESS_BACKOFF_H
@@ -26,8 +26,8 @@ struct bus__backoff;
 struct bus__backoff *bus__backoff_new(void);
 void bus__backoff_free(struct bus__backoff *backoff); /* NULL is fine */
 
-/* Milliseconds that the peer still has to wait; 0: it may try. addr NULL: the peer has no address, as on ipc://. user NULL or "": not
- * known yet; on loopback the result is then 0. */
+/* Milliseconds that the peer still has to wait; 0: it may try. addr NULL: the peer has no address, as on ipc://. user NULL or
+ * "": not known yet; on loopback the result is then 0. */
 int64_t bus__backoff_wait(const struct bus__backoff *backoff, const struct sockaddr *addr,
     const char *user, int64_t now_ms);
 

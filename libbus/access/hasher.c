@@ -11,15 +11,15 @@
 #include "base/secret.h"
 #include "base/thread.h"
 
-enum { KNOWN_MOST = 64 /* keys that are remembered; the oldest makes room */ };
+enum { KNOWN_MOST = 64 /* remembered keys; the oldest is replaced */ };
 
-/* What keys are remembered by: neither the password nor what it could be guessed from faster than from the keys. */
+/* Identifies remembered keys. Reveals neither the password nor a faster way to guess it than the keys do. */
 struct known {
-	uint8_t digest[BUS__SHA512]; /* of password and salting, by the secret below */
+	uint8_t digest[BUS__SHA512]; /* of password and salting, keyed by the secret below */
 	struct bus__scram_keys keys;
 };
 
-/* All under `lock`, which a fork waits for, so that the child finds it free. done() is called under it: that is why none is called
+/* All under `lock`, which a fork waits for, so that the child finds it free. done() is called under it: so none is called
  * after a cancel. */
 static struct {
 	pthread_mutex_t lock;
@@ -29,8 +29,7 @@ static struct {
 	uint32_t fork_generation;
 	bool runs;
 	size_t waiting;
-	struct bus__hash_job *first,
-	    *current; /* current: its input is copied, and it is in no list */
+	struct bus__hash_job *first, *current; /* its input is copied, and it is in no list */
 	struct known known[KNOWN_MOST];
 	uint32_t known_next;
 } hasher = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
@@ -58,7 +57,7 @@ begin_once(void)
 	hasher.fork_generation = bus__fork_generation();
 }
 
-/* In a child the thread is not there, and what waited was its parent's. What is known stays so. */
+/* A child has neither the thread nor its parent's jobs. It keeps the remembered keys. */
 static void
 lock(void)
 {
@@ -77,7 +76,7 @@ unlock(void)
 	pthread_mutex_unlock(&hasher.lock);
 }
 
-/* --- what is known ------------------------------------------------------------------------------------------------------ */
+/* --- remembered keys ----------------------------------------------------------------------------------------------------- */
 
 static int
 digest_of(const struct bus__hash_job *job, uint8_t ret_digest[BUS__SHA512])
@@ -135,7 +134,8 @@ struct input {
 	struct bus__salting salting;
 };
 
-/* The next job, whose input is copied, so that the job may go while it is computed. false: there is none, and the thread ends. */
+/* Takes the next job and copies its input, so that the job may be freed while it is computed. false: there is none, and the
+ * thread ends. */
 static bool
 begin(struct input *ret_input)
 {
@@ -238,7 +238,7 @@ queue(struct bus__hash_job *job)
 
 	if (hasher.waiting == BUS__HASHES_MOST)
 		return BUS_E_LIMIT;
-	/* It waits for our lock before it looks for a job. */
+	/* The thread waits for our lock before it looks for a job. */
 	err = hasher.runs ? 0 : bus__thread_start(&thread, run, NULL);
 	if (err < 0)
 		return err;

@@ -8,26 +8,27 @@
 
 #include "access/scram_keys.h"
 
-enum { BUS__HASHES_MOST = 64 /* jobs that wait, of the process */ };
+enum { BUS__HASHES_MOST = 64 /* waiting jobs, per process */ };
 
 struct bus__hash_job {
 	const char *
-	    password; /* set by the caller, as the next three; borrowed until done() or the cancel */
+	    password; /* set by the caller, like the next three; borrowed until done() or the cancel */
 	struct bus__salting salting;
 	void (*done)(void *
-		arg); /* on the hasher's thread, once; it may post, and may neither block nor call the hasher */
+		arg); /* on the hasher's thread, once; it may post, but neither block nor call the hasher */
 	void *arg;
 	int err; /* in done(): 0, or an error of crypto/digest.h */
 	struct bus__scram_keys keys;
 	struct bus__hash_job *next; /* the hasher's */
 };
 
-/* Asks for job->keys. 1: they are known from before, and there is no done(). 0: done() follows. BUS_E_LIMIT: 64 jobs wait, or no
+/* Asks for job->keys. 1: they are remembered, and done() is not called. 0: done() follows. BUS_E_LIMIT: 64 jobs wait, or no
  * more threads. BUS_E_NOMEM, BUS_E_LOCKED, BUS_E_NOTSUP (no mbedTLS), BUS_E_INVAL (no password, or no salt).
  * Threads: any.  Blocks: never. */
 int bus__hasher_ask(struct bus__hash_job *job);
 
-/* Cancels a job. When this returns, done() has returned or will not run, and the job may be freed. Fine for any job that was asked for.
+/* Cancels a job. After the return, done() has returned or will not run, and the job may be freed. Works for any job that was
+ * asked for.
  * Threads: any but inside done().  Blocks: while done() runs. */
 void bus__hasher_cancel(struct bus__hash_job *job);
 

@@ -1,4 +1,4 @@
-/* access/part.h: reading text that has no NUL byte behind it, field by field. */
+/* access/part.h: reads text without a NUL byte at its end, field by field. */
 #ifndef BUS_ACCESS_PART_H
 #define BUS_ACCESS_PART_H
 
@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct bus__part {
-	const char *at; /* NULL: there is no such field, not even an empty one */
+	const char *at; /* NULL: there is no such field */
 	size_t len;
 };
 
@@ -18,8 +18,8 @@ bus__part_is(struct bus__part part, const char *word)
 	return part.len == strlen(word) && memcmp(part.at, word, part.len) == 0;
 }
 
-/* Cuts off what is before the first `end`, and that too. Where there is none it cuts off all, and nothing is left, not even an
- * empty field. */
+/* Cuts off the text before the first `end`, and that character. Without one it cuts off all; then no field is left, not even an
+ * empty one. */
 static inline struct bus__part
 bus__part_cut(struct bus__part *rest, char end)
 {
@@ -33,7 +33,7 @@ bus__part_cut(struct bus__part *rest, char end)
 	return first;
 }
 
-/* A decimal number from 1 to `most`, of at most 9 digits, without a sign or a 0 in front; 0: it is none. */
+/* A decimal number from 1 to `most`, of at most 9 digits, without a sign or leading 0; 0: it is none. */
 static inline uint32_t
 bus__part_number(struct bus__part part, uint32_t most)
 {

@@ -1,4 +1,4 @@
-/* The calls of libbus/access.h: programs edit and read the users file with them. */
+/* The calls of libbus/access.h, by which programs edit and read the users file. */
 #include <libbus/access.h>
 
 #include <errno.h>
@@ -16,9 +16,9 @@
 #include "base/random.h"
 #include "base/secret.h"
 
-/* --- which file --------------------------------------------------------------------------------------------------------- */
+/* --- the path of the file ------------------------------------------------------------------------------------------------ */
 
-/* Ends with bus__free(). */
+/* The caller frees it by bus__free(). */
 static int
 path_of(const char *file, char **ret_path)
 {
@@ -109,7 +109,7 @@ make_user(const char *name, const char *password, uint32_t flags, struct bus__us
 	return 0;
 }
 
-/* line NULL: takes the user away. */
+/* line NULL: removes the user. */
 static int
 edit(const char *file, const char *name, const char *line, size_t len)
 {

@@ -25,8 +25,8 @@ struct net {
 		}                                                                                  \
 	}
 
-/* 100.64.0.0/10 is not among them: a provider's other customers have such addresses. A VPN that uses it gives this machine one, whose
- * prefix then counts. */
+/* Without 100.64.0.0/10, in which a provider's other customers have addresses. A VPN that uses it gives this machine an
+ * address, whose prefix then counts. */
 static const struct net nets[] = {
     {{{0}}, 128, BUS__REACH_UNSPECIFIED},
     {IPV4(0, 0, 0, 0), 128, BUS__REACH_UNSPECIFIED},
@@ -70,7 +70,7 @@ share(const struct number *a, const struct number *b, unsigned bits)
 	       (rest == 0 || ((a->bytes[whole] ^ b->bytes[whole]) >> (8 - rest)) == 0);
 }
 
-/* Of a netmask, which is a row of ones. */
+/* The prefix length of a netmask. */
 static unsigned
 count_bits(const struct number *mask, unsigned from)
 {
@@ -81,7 +81,7 @@ count_bits(const struct number *mask, unsigned from)
 	return bits;
 }
 
-/* A prefix of no bits at all is that of no network. */
+/* A prefix of no bits names no network. */
 static bool
 is_beside(const struct number *number, const struct ifaddrs *own)
 {

@@ -15,8 +15,7 @@ enum { WHERE = 64, USER = 65, DETAIL = 160 };
 static const struct sentence {
 	const char *word;
 	const char *what;
-	const char
-	    *nobody; /* in the user's place if there is none; NULL: the sentence has no user */
+	const char *nobody; /* in place of a missing user; NULL: the sentence has no user */
 	bool has_detail;
 	const char *next;
 } sentences[BUS__REFUSAL_COUNT] = {
@@ -46,7 +45,7 @@ static const struct sentence {
     [BUS__REFUSED_ENTRY] = {"weak_entry", "too few iterations in users_file for", "a user", false,
 	"set the password again with libbus user add"},
     [BUS__REFUSED_ATTEMPTS] = {"attempts", "too many failed attempts to log in", NULL, false,
-	"correct user and password on the peer; it may try again within a minute"},
+	"correct user and password on the peer; it may try again after at most a minute"},
     [BUS__REFUSED_CONNECTIONS] = {"connections", "too many connections", NULL, false,
 	"raise max_peers, or disconnect some peers"},
     [BUS__REFUSED_VERSION] = {"version", "another version of the wire protocol", NULL, false,
@@ -62,8 +61,8 @@ static const struct sentence {
 	"add a line \"topic write ...\" to the peer's ACL file"},
     [BUS__REFUSED_OUR_LOGIN] = {"our_login", "the peer does not accept the user or password of",
 	"this bus", false, "check both where this bus dials, and run libbus user list on the peer"},
-    [BUS__REFUSED_NOT_PROVED] = {"not_proved", "the peer did not prove to know the password of",
-	"this bus", false,
+    [BUS__REFUSED_NOT_PROVED] = {"not_proved",
+	"the peer did not prove that it knows the password of", "this bus", false,
 	"check that the address is right and that its listener has a users_file with this user"},
     [BUS__REFUSED_ASKS_NOBODY] = {"asks_nobody",
 	"the peer has a user, and this listener asks for none", NULL, false,
@@ -101,8 +100,8 @@ bus__refusals_free(struct bus__refusals *refusals)
 	bus__free(refusals);
 }
 
-/* Copies what fits, in whole characters. The peer chose the text, so control characters and bad UTF-8, which could break the line,
- * become question marks. */
+/* Copies as much as fits, in whole characters. The peer chose the text, so control characters and bad UTF-8, which could break
+ * the line, become question marks. */
 static void
 copy(char *to, size_t cap, const char *from)
 {
@@ -146,7 +145,7 @@ bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__REFUSED
 	    s->has_detail && detail[0] != '\0' ? ": " : "", s->has_detail ? detail : "", s->next);
 }
 
-/* The peer with that address and user. A new peer replaces the one whose last refusal is oldest. */
+/* Finds or adds the peer with that address and user. A new peer replaces the one whose last refusal is oldest. */
 static struct peer *
 find_peer(struct bus__refusals *r, const char *where, const char *user)
 {
@@ -203,7 +202,7 @@ bus__refusals_add(
 	if (kind->count++ == 0)
 		kind->first_ms = now_ms;
 	kind->last_ms = now_ms;
-	/* A clock may be set back. */
+	/* The clock may have been set back. */
 	*ret_due = peer->told_ms == INT64_MIN || now_ms < peer->told_ms ||
 		   now_ms - peer->told_ms >= NOTICE_PAUSE_MS;
 	if (*ret_due)
@@ -277,7 +276,7 @@ is_http(const uint8_t *bytes, size_t len)
 	return false;
 }
 
-/* CONNECT: its kind, a length of one to four bytes, the length of the protocol's name and that. */
+/* CONNECT: its kind, a length of one to four bytes, the length of the protocol's name, and the name. */
 static bool
 is_mqtt(const uint8_t *bytes, size_t len)
 {
@@ -300,7 +299,7 @@ bus__refusal_of_bytes(const void *data, size_t len)
 
 	if (is_http(bytes, len))
 		return BUS__REFUSED_HTTP;
-	/* A record of a handshake, of TLS 1.0 or later in its place for the version. */
+	/* A handshake record of TLS, with version 1.0 or later. */
 	if (len >= 3 && bytes[0] == 0x16 && bytes[1] == 3)
 		return BUS__REFUSED_TLS_PLAIN;
 	return is_mqtt(bytes, len) ? BUS__REFUSED_MQTT : BUS__REFUSED_BYTES;

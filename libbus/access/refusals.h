@@ -1,5 +1,5 @@
-/* access/refusals.h: the refusals of a bus, for people: the last 32 peers, and the last four kinds of refusal of each, with counts and
- * times. One table has the sentences. Pure: the caller has the lock and the clock. */
+/* access/refusals.h: the refusals of a bus, for people: the last 32 peers, and the last four kinds of refusal of each, with
+ * counts and times. One table has the sentences. Pure: the caller has the lock and the clock. */
 #ifndef BUS_ACCESS_REFUSALS_H
 #define BUS_ACCESS_REFUSALS_H
 
@@ -9,34 +9,34 @@
 
 enum bus__refusal {
 	BUS__REFUSED_PASSWORD, /* user */
-	BUS__REFUSED_NO_USER,  /* one is asked for */
-	BUS__REFUSED_UNKNOWN, /* its name is neither kept nor shown: it may be a password in the wrong place */
+	BUS__REFUSED_NO_USER,  /* the listener asks for one */
+	BUS__REFUSED_UNKNOWN, /* the name is neither stored nor shown: it may be a password in the wrong place */
 	BUS__REFUSED_FILTER, /* user, if any; detail: the filter */
 	BUS__REFUSED_TOPIC,  /* user, if any; detail: the topic */
 	BUS__REFUSED_HTTP,   /* another protocol, by its first bytes: see bus__refusal_of_bytes() */
-	BUS__REFUSED_TLS_PLAIN,   /* TLS where none is spoken */
-	BUS__REFUSED_MQTT,        /* a client of a broker */
-	BUS__REFUSED_BYTES,       /* something else */
-	BUS__REFUSED_TLS,         /* detail: what TLS says */
-	BUS__REFUSED_PUBLIC,      /* not of this network, where the listener takes no others */
+	BUS__REFUSED_TLS_PLAIN,   /* TLS to a listener without TLS */
+	BUS__REFUSED_MQTT,        /* a client of an MQTT broker */
+	BUS__REFUSED_BYTES,       /* an unknown protocol */
+	BUS__REFUSED_TLS,         /* detail: the reason of the TLS error */
+	BUS__REFUSED_PUBLIC,      /* from another network; the listener takes only this one */
 	BUS__REFUSED_ENTRY,       /* user: the line in users_file is too weak */
-	BUS__REFUSED_ATTEMPTS,    /* the peer has to wait: backoff.h */
+	BUS__REFUSED_ATTEMPTS,    /* after failed logins: backoff.h */
 	BUS__REFUSED_CONNECTIONS, /* max_peers is reached */
-	BUS__REFUSED_VERSION,     /* of the wire, or a feature that it needs */
-	BUS__REFUSED_BUS_ID,      /* the bus of another user is connected under that id */
+	BUS__REFUSED_VERSION,     /* of the wire, or a feature that the peer needs */
+	BUS__REFUSED_BUS_ID,      /* another user's bus is connected under that id */
 	BUS__REFUSED_ACCOUNT,     /* a process of another account of this machine */
-	BUS__REFUSED_OUR_FILTER,  /* by the peer, as the next; detail: the filter */
+	BUS__REFUSED_OUR_FILTER,  /* this and the next: the peer refused; detail: the filter */
 	BUS__REFUSED_OUR_TOPIC,   /* detail: the topic */
 	BUS__REFUSED_OUR_LOGIN,   /* user */
-	BUS__REFUSED_NOT_PROVED,  /* user: the peer has not proved to know the password */
-	BUS__REFUSED_ASKS_NOBODY, /* the peer has a user, and the listener asks for none */
+	BUS__REFUSED_NOT_PROVED,  /* user: the peer has not proved that it knows the password */
+	BUS__REFUSED_ASKS_NOBODY, /* the peer has a user, and the listener has no users */
 	BUS__REFUSAL_COUNT
 };
 
 struct bus__refused {
 	enum bus__refusal reason;
 	const char *where;  /* the peer's address without its port */
-	const char *user;   /* one that is known; NULL or "": none */
+	const char *user;   /* a known user; NULL or "": none */
 	const char *detail; /* NULL: none */
 };
 
@@ -52,8 +52,8 @@ struct bus__refusals;
 struct bus__refusals *bus__refusals_new(void);
 void bus__refusals_free(struct bus__refusals *refusals);
 
-/* Notes a refusal. now_ms: since 1970. Returns the number of such refusals of this peer so far. *ret_due: publish a notice, which is
- * due once a second for each peer. */
+/* Notes a refusal. now_ms: since 1970. Returns the number of such refusals of this peer so far. *ret_due: publish a notice,
+ * which is due once a second for each peer. */
 uint64_t bus__refusals_add(struct bus__refusals *refusals, const struct bus__refused *refused,
     int64_t now_ms, bool *ret_due);
 
@@ -61,7 +61,7 @@ uint64_t bus__refusals_add(struct bus__refusals *refusals, const struct bus__ref
 void bus__refusals_each(
     const struct bus__refusals *refusals, void (*line)(void *arg, const char *text), void *arg);
 
-/* The sentence of one refusal: what was refused and what to do. */
+/* The sentence of one refusal, with its remedy. */
 void bus__refusal_text(const struct bus__refused *refused, char ret_text[BUS__REFUSED_LINE]);
 
 /* The reason in one word, for programs: "password", "filter", ... */

@@ -12,7 +12,7 @@
 #include "base/secret.h"
 
 enum {
-	NONCE_LEAST = 16, /* characters of the peer's: from there on it cannot be guessed */
+	NONCE_LEAST = 16, /* characters of the peer's nonce: enough to be unguessable */
 	OWN_NONCE = BUS__BASE64_LEN(BUS__SCRAM_RANDOM),
 	PROOF = BUS__BASE64_LEN(BUS__SHA512),
 	FAILED = 255, /* as a step */
@@ -44,7 +44,7 @@ bus__scram_text(enum bus__scram_reason reason)
 	return texts[reason];
 }
 
-/* --- what both sides do --------------------------------------------------------------------------------------------------- */
+/* --- both sides ---------------------------------------------------------------------------------------------------------- */
 
 static int
 fail(struct bus__scram *scram, enum bus__scram_reason *ret_reason, enum bus__scram_reason reason)
@@ -61,7 +61,7 @@ fail_system(struct bus__scram *scram, enum bus__scram_reason *ret_reason, int er
 	return err;
 }
 
-/* Adds to what both sides sign: the three messages with commas between. */
+/* Adds to the text that both sides sign: the three messages, separated by commas. */
 static void
 say(struct bus__scram *scram, const char *text, size_t len)
 {
@@ -131,7 +131,7 @@ mix(uint8_t to[BUS__SHA512], const uint8_t with[BUS__SHA512])
 
 enum { SAID_FIRST = 1, CHALLENGED, SAID_FINAL, VERIFIED };
 
-/* The characters that fields end with, escaped. */
+/* Escapes the characters that end a field. */
 static size_t
 write_name(const char *name, char *ret_text)
 {
@@ -280,7 +280,7 @@ bus__scram_client_end(struct bus__scram_client *client)
 
 enum { SAID_CHALLENGE = 1, ACCEPTED };
 
-/* What salts of unknown users are made of. */
+/* The salts of unknown users are made from this. */
 static struct {
 	pthread_once_t once;
 	int err;
@@ -318,7 +318,7 @@ read_name(struct bus__part part, char ret_name[BUS__USER_NAME + 1])
 	return bus__user_name_ok(ret_name, len);
 }
 
-/* The salting of a user; for an unknown name, the one that its user would have. */
+/* The salting of a user; for an unknown name, a stable made-up one. */
 static int
 salting_of(const struct bus__user *user, const struct bus__users *users, const char *name,
     struct bus__salting *ret_salting)

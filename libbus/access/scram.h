@@ -7,11 +7,11 @@
  *   bus__scram_client_final()     -- client-final -->    bus__scram_server_final()
  *   bus__scram_client_verify()    <-- server-final --
  *
- * Both sides are ours, so only the plain form is taken: no channel binding ("n,,"), no authorization identity, no extensions. A name
- * is taken as its bytes: neither NFC nor another step of SASLprep is applied, and control characters are refused.
+ * Both sides are libbus, so only the plain form is accepted: no channel binding ("n,,"), no authorization identity, no extensions. A
+ * name is compared by its bytes: neither NFC nor another step of SASLprep is applied, and control characters are refused.
  *
- * No step blocks or allocates. An engine is used once, on one thread at a time, and after an error no further: bus__scram_*_end()
- * wipes it. Its `reason` then says why, for this side's log only; the peer learns just that it was refused. */
+ * No step blocks or allocates. An engine is used once, on one thread at a time. After an error its only further call is
+ * bus__scram_*_end(), which wipes it. `reason` then says why, for this side's log only; the peer learns just that it was refused. */
 #ifndef BUS_ACCESS_SCRAM_H
 #define BUS_ACCESS_SCRAM_H
 
@@ -24,21 +24,21 @@
 
 enum {
 	BUS__SCRAM_MESSAGE = 512, /* bytes of any message at most */
-	BUS__SCRAM_RANDOM = 24,   /* of a nonce */
+	BUS__SCRAM_RANDOM = 24,   /* bytes of a nonce */
 	BUS__SCRAM_NONCE = 128,   /* characters of the peer's nonce at most */
 };
 
 enum bus__scram_reason {
 	BUS__SCRAM_OK,
-	BUS__SCRAM_MALFORMED, /* not SCRAM, or not as this step expects it */
+	BUS__SCRAM_MALFORMED, /* not SCRAM, or not the message that this step expects */
 	BUS__SCRAM_BINDING, /* the client wants channel binding, or an identity that is not its own */
-	BUS__SCRAM_UNKNOWN_USER, /* said after the proof only, as the next two */
-	BUS__SCRAM_WEAK_ENTRY, /* the user's entry has fewer than 4,096 iterations, which no client takes */
+	BUS__SCRAM_UNKNOWN_USER, /* reported only after the proof, like the next two */
+	BUS__SCRAM_WEAK_ENTRY, /* the user's entry has fewer than 4,096 iterations, which every client refuses */
 	BUS__SCRAM_WRONG_PASSWORD,
 	BUS__SCRAM_FEW_ITERATIONS, /* the listener asks for so few that an eavesdropper could guess the password */
 	BUS__SCRAM_MANY_ITERATIONS,
 	BUS__SCRAM_NOT_THE_SERVER, /* the listener does not know the password */
-	BUS__SCRAM_REFUSED,        /* the listener said no: e= */
+	BUS__SCRAM_REFUSED,        /* the listener refused: e= */
 	BUS__SCRAM_SYSTEM,         /* no random bytes, no mbedTLS */
 	BUS__SCRAM_REASONS
 };
@@ -50,7 +50,7 @@ const char *bus__scram_text(enum bus__scram_reason reason);
 struct bus__scram {
 	uint8_t step; /* the number of steps done; 255: failed */
 	uint16_t said_len;
-	uint16_t nonce_at, nonce_len; /* in said: the client's nonce, then both as one */
+	uint16_t nonce_at, nonce_len; /* in said: the client's nonce, then both together */
 	char said[3 * BUS__SCRAM_MESSAGE];
 };
 
@@ -72,7 +72,8 @@ struct bus__scram_server {
 };
 
 /* Each step that makes a message returns its length, the others return 0. Errors: BUS_E_PROTOCOL (malformed), BUS_E_AUTH (refused),
- * BUS_E_INVAL (user: not a name), BUS_E_STATE (not the next step); BUS_E_NOTSUP (no mbedTLS), BUS_E_SYS (no random bytes). Messages have no NUL byte behind them. */
+ * BUS_E_INVAL (user: not a name), BUS_E_STATE (not the next step); BUS_E_NOTSUP (no mbedTLS), BUS_E_SYS (no random bytes).
+ * Messages have no NUL byte behind them. */
 
 int bus__scram_client_first(
     struct bus__scram_client *client, const char *user, char ret_message[BUS__SCRAM_MESSAGE]);
@@ -82,8 +83,8 @@ int bus__scram_client_final(struct bus__scram_client *client, const struct bus__
 int bus__scram_client_verify(struct bus__scram_client *client, const void *message, size_t len);
 void bus__scram_client_end(struct bus__scram_client *client);
 
-/* The caller holds `users` until the end of the engine. An unknown user gets a salt that stays the same in this process, and is refused
- * at the second step, as a wrong password is. */
+/* The caller keeps `users` until the end of the engine. An unknown user gets a salt that is constant in this process, and is
+ * refused at the second step, like a wrong password. */
 int bus__scram_server_first(struct bus__scram_server *server, const struct bus__users *users,
     const void *message, size_t len, char ret_message[BUS__SCRAM_MESSAGE]);
 int bus__scram_server_final(struct bus__scram_server *server, const void *message, size_t len,

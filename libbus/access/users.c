@@ -14,12 +14,12 @@
 #include "base/secret.h"
 
 struct row {
-	struct bus__user user; /* first: a name is found by it */
+	struct bus__user user; /* first: names are looked up by it */
 	size_t line;
 };
 
 struct bus__users {
-	/* Relaxed to take; to drop, acquire and release: the last one frees what the others read. */
+	/* Relaxed to take; acquire and release to drop: the last holder frees what the others read. */
 	_Atomic uint32_t references;
 	struct bus__salting salting;
 	size_t count;

@@ -129,8 +129,8 @@ bus__users_text_free(struct bus__users_text *text)
 
 /* --- writing ------------------------------------------------------------------------------------------------------------ */
 
-/* The new file, which is also the lock of its writers: PATH.new. Who finds another file there by now has waited for one who
- * renamed it, and begins again. */
+/* Opens the new file, PATH.new, which is also the lock of its writers. If the path has another file after the wait, the previous
+ * writer has renamed ours: begin again. */
 static int
 open_draft(const char *draft, int *ret_fd)
 {
@@ -181,7 +181,7 @@ is_of(const char *line, size_t len, const char *name)
 	return name_len == strlen(name) && memcmp(line, name, name_len) == 0;
 }
 
-/* Writes the old text with the change, and returns whether the user was there. */
+/* Writes the old text with the change. Returns whether the user was there. */
 static int
 write_changed(
     int fd, const struct bus__users_text *old, const char *name, const char *line, size_t line_len)
@@ -208,7 +208,7 @@ write_changed(
 	return err < 0 ? err : was_there;
 }
 
-/* A file that root edits stays its owner's. */
+/* A file that root edits keeps its owner. */
 static int
 keep_owner(int fd, const char *path)
 {
@@ -243,7 +243,7 @@ sync_directory(const char *path)
 	bus__free(dir);
 }
 
-/* The draft is open and locked. 1: it took the file's place, and the user was there; 0: not there. */
+/* The draft is open and locked. 1: it replaced the file, and the user was there; 0: not there. */
 static int
 change(int fd, const char *path, const char *draft, const char *name, const char *line,
     size_t line_len)
@@ -280,7 +280,7 @@ edit(const char *path, const char *draft, const char *name, const char *line, si
 	if (err < 0)
 		return bus__fail_about(err, draft);
 	was_there = change(fd, path, draft, name, line, line_len);
-	/* Under the lock, so that it is still ours, unless it is the file by now. */
+	/* Under the lock the draft is still ours, unless it is the file already. */
 	if (fstat(fd, &here) == 0 && stat(draft, &there) == 0 && here.st_ino == there.st_ino)
 		unlink(draft);
 	bus__fd_close(fd);

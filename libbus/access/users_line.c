@@ -95,7 +95,7 @@ read_scram(const struct bus__part *fields, struct bus__user *ret_user, int *ret_
 	return NULL;
 }
 
-/* What mosquitto_passwd stores is what the keys are made from. */
+/* mosquitto_passwd stores the salted password, from which the keys are made. */
 static const char *
 read_mosquitto(const struct bus__part *fields, struct bus__user *ret_user, int *ret_err)
 {
@@ -125,7 +125,7 @@ static const struct form {
 	size_t fields; /* behind the name */
 	const char *(*read)(
 	    const struct bus__part *fields, struct bus__user *ret_user, int *ret_err);
-	const char *complaint; /* where nothing can read it */
+	const char *complaint; /* why the line is unreadable */
 } forms[] = {
     {"scram-sha-512", 4, read_scram, NULL},
     {"7", 3, read_mosquitto, NULL},

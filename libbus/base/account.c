@@ -39,7 +39,7 @@ bus__account_add(struct bus__account *account, size_t bytes)
 
 	if (account == NULL)
 		return;
-	/* Relaxed: whoever adds has a reference, and the sum orders nothing. */
+	/* Relaxed: the caller has a reference already, and the sum orders nothing. */
 	atomic_fetch_add_explicit(&account->refs, 1, memory_order_relaxed);
 	before = atomic_fetch_add_explicit(&account->used, bytes, memory_order_relaxed);
 	most = atomic_load_explicit(&account->most, memory_order_relaxed);

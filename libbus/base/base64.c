@@ -28,7 +28,7 @@ bus__base64_write(const void *data, size_t len, char *ret_text)
 	return (size_t)(to - ret_text);
 }
 
-/* -1: no digit. The time depends on the text: what is read here are salts and proofs, which the peer or the file shows. */
+/* -1: not a digit. The time depends on the text: it is a salt or a proof, which the peer or the file shows. */
 static int
 digit(char c)
 {

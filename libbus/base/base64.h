@@ -4,14 +4,14 @@
 
 #include <stddef.h>
 
-/* Characters that len bytes become. */
+/* The number of characters for len bytes. */
 #define BUS__BASE64_LEN(len) (((len) + 2) / 3 * 4)
 
 /* Writes BUS__BASE64_LEN(len) characters, without a NUL byte, and returns how many. */
 size_t bus__base64_write(const void *data, size_t len, char *ret_text);
 
-/* Returns the number of bytes, or BUS_E_DECODE: not base64, or more than `room`. Each text of bytes has one form: padding is
- * complete, the bits that pad the last byte are 0, and there is no space. */
+/* Returns the number of bytes, or BUS_E_DECODE: not base64, or more than `room`. Bytes have exactly one text: complete
+ * padding, 0 in the unused bits of the last digit, and no spaces. */
 int bus__base64_read(const char *text, size_t len, void *ret_data, size_t room);
 
 #endif

@@ -13,7 +13,7 @@ int64_t bus__now_ns(void);
 /* Nanoseconds since 1970, for data only: it may step. */
 int64_t bus__wall_ns(void);
 
-/* The same as the last tick of the kernel had it, some milliseconds ago, for half the cost. */
+/* The same as of the kernel's last tick, some milliseconds ago, for half the cost. */
 int64_t bus__wall_coarse_ns(void);
 
 /* The moment timeout_ms from now; INT64_MAX when timeout_ms is negative. */

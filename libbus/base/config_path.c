@@ -16,7 +16,7 @@ int
 bus__config_path(const char *name, char **ret_path)
 {
 	const char *config = secure_getenv("XDG_CONFIG_HOME"), *home = secure_getenv("HOME");
-	bool given = config != NULL && config[0] == '/'; /* a relative one is to be ignored */
+	bool given = config != NULL && config[0] == '/'; /* a relative one must be ignored */
 	const char *begin = given ? config : home;
 	size_t size;
 
@@ -44,7 +44,7 @@ bus__config_make(const char *path)
 	for (char *slash = strchr(part + 1, '/'); slash != NULL && err == 0;
 	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		/* Where a parent is there, it does not matter why it cannot be made. */
+		/* If the directory exists, the reason for the failure does not matter. */
 		if (mkdir(part, 0700) < 0 && stat(part, &there) < 0)
 			err = BUS_E_SYS;
 		*slash = '/';

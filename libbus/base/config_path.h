@@ -1,4 +1,4 @@
-/* base/config_path.h: where a user's settings are. */
+/* base/config_path.h: the place of a user's settings. */
 #ifndef BUS_BASE_CONFIG_PATH_H
 #define BUS_BASE_CONFIG_PATH_H
 
@@ -6,7 +6,7 @@
  * no home directory. */
 int bus__config_path(const char *name, char **ret_path);
 
-/* Makes the directories that such a path needs, for this user alone. 0, BUS_E_NOMEM or BUS_E_SYS (errno). */
+/* Makes the missing directories of such a path, for this user alone. 0, BUS_E_NOMEM or BUS_E_SYS (errno). */
 int bus__config_make(const char *path);
 
 #endif

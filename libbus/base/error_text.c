@@ -9,12 +9,12 @@
 
 #include "base/utf8.h"
 
-/* Each copy of the library, as in the Python extension, has its own. No initial-exec model: a library that dlopen() loads
- * may find no static room for it. A thread touches it with its first failure, not before; a child inherits that of the
+/* Each copy of the library, such as the Python extension, has its own. Not the initial-exec model: a library that dlopen() loads
+ * may find no static room for it. A thread touches it with its first failure; a child inherits that of the
  * thread that forked. */
 static _Thread_local struct bus__said last;
 
-/* Whether these last bytes begin a character that the end of the buffer cut. */
+/* Whether the last bytes are a character that the end of the buffer cut. */
 static bool
 is_cut(const char *text, size_t len)
 {
@@ -25,7 +25,7 @@ is_cut(const char *text, size_t len)
 	return n == len && n < 4 && (unsigned char)text[0] >= 0xC2;
 }
 
-/* Topics and addresses in the text are of any bytes; terminals and Python want text. */
+/* Topics and addresses may contain any bytes; terminals and Python need text. */
 static void
 make_printable(char *text, bool cut)
 {

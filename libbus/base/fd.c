@@ -52,14 +52,14 @@ bus__fd_above_std(int fd)
 	return above;
 }
 
-/* The lowest number that is free: of two threads that are here at once, each fills one. */
+/* Takes the lowest free number: of two threads here at once, each fills one. */
 static int
 open_null(void)
 {
 	int cancel = bus__cancel_off();
 	int fd = open("/dev/null", O_RDWR);
 
-	/* A root without devices: reading and writing this fails, as if it were still closed. */
+	/* A root without devices: reads and writes of this fail, as on a closed descriptor. */
 	if (fd < 0 && errno != EMFILE && errno != ENFILE)
 		fd = open("/", O_PATH);
 	if (fd > STDERR_FILENO)

@@ -1,14 +1,14 @@
-/* base/fork.h: tells an object that it was inherited by a forked child. */
+/* base/fork.h: tells an object that a forked child inherited it. */
 #ifndef BUS_BASE_FORK_H
 #define BUS_BASE_FORK_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* How many forks lie between this process and the one that loaded the library. Written in the child only. */
+/* The number of forks between this process and the one that loaded the library. Written in the child only. */
 extern _Atomic uint32_t bus__forks;
 
-/* Changes in the child at every fork(). Keep the number of the day an object was made and compare.
+/* Changes in the child at every fork(). Store it when an object is made, and compare.
  * Threads: any. */
 static inline uint32_t
 bus__fork_generation(void)

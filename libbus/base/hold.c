@@ -10,10 +10,10 @@
 
 #define HOLD_BYTES 4096 /* the kernel rounds up to a page */
 
-#define NONSENSE  (-1) /* no advice at all */
+#define NONSENSE  (-1) /* not an advice */
 #define INHERITED 256
 
-/* Where MADV_DONTFORK does nothing: what a child has to let go of. Relaxed: the child has one thread, and fork() orders. */
+/* Mappings that a child must unmap, if MADV_DONTFORK does nothing. Relaxed: the child has one thread, and fork() orders. */
 static _Atomic(void *) inherited[INHERITED];
 
 static bool
@@ -32,7 +32,7 @@ replace(void *from, void *to)
 void *
 bus__hold(int fd)
 {
-	/* Nobody touches it: a file without bytes will do. */
+	/* It is never accessed, so an empty file will do. */
 	void *hold = mmap(NULL, HOLD_BYTES, PROT_NONE, MAP_SHARED, fd, 0);
 	int error;
 
@@ -44,7 +44,7 @@ bus__hold(int fd)
 		errno = error;
 		return NULL;
 	}
-	/* What takes any advice follows none: qemu-user. Beyond INHERITED a child keeps locks there. */
+	/* A system that accepts any advice follows none: qemu-user. Beyond INHERITED a child keeps locks there. */
 	if (madvise(hold, HOLD_BYTES, NONSENSE) == 0)
 		replace(NULL, hold);
 	bus__fd_close(fd);

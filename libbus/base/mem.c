@@ -89,7 +89,7 @@ bus__free(void *block)
 #endif
 
 #if IS_CHECKED
-/* AddressSanitizer guards the ends of what malloc gives, and looks for pointers there. */
+/* AddressSanitizer guards the ends of malloc()'s memory, and looks for pointers there. */
 static void *
 map(size_t size)
 {
@@ -110,7 +110,7 @@ map(size_t size)
 
 	if (pages == MAP_FAILED)
 		return NULL;
-	/* The first byte of a huge page takes 2 MiB: a ring and its neighbours. A kernel without them refuses, which is
+	/* The first byte of a huge page would take 2 MiB: a ring and its neighbours. A kernel without huge pages refuses, which is
 	 * as good. */
 	(void)madvise(pages, size, MADV_NOHUGEPAGE);
 	return pages;

@@ -4,16 +4,16 @@
 
 #include <stddef.h>
 
-/* Like malloc, calloc, realloc, strdup and free. NULL is out of memory. */
+/* Like malloc, calloc, realloc, strdup and free. NULL: out of memory. */
 void *bus__malloc(size_t size);
 void *bus__calloc(size_t count, size_t size);
 void *bus__realloc(void *old, size_t size);
 char *bus__strdup(const char *text);
-void *bus__aligned(size_t alignment, size_t size); /* zeroed; ends with bus__free() */
+void *bus__aligned(size_t alignment, size_t size); /* zeroed; free with bus__free() */
 void bus__free(void *block);
 
-/* Zeroed memory in whole pages, apart from malloc's. A page takes memory once something is written there, whatever malloc
- * has had and given back before. Ends with bus__pages_free() of the same size; NULL is fine. */
+/* Zeroed memory in whole pages, separate from malloc's. A page takes memory only once it is written to, whatever malloc
+ * has used and freed before. Free with bus__pages_free() of the same size; NULL is fine. */
 void *bus__pages(size_t size);
 void bus__pages_free(void *pages, size_t size);
 

@@ -6,7 +6,7 @@ is_of(const struct bus__version *version, const uint8_t id[BUS__BUS_ID])
 	return version->changes > 0 && memcmp(version->bus, id, BUS__BUS_ID) == 0;
 }
 
-/* Ours, which the peer has under another number. */
+/* Whether it is our change, which the peer has under another number. */
 static bool
 comes_back(const struct bus__offer *offer, const struct bus__standing *standing,
     const uint8_t own[BUS__BUS_ID])
@@ -14,7 +14,7 @@ comes_back(const struct bus__offer *offer, const struct bus__standing *standing,
 	return is_of(&offer->version, own) && is_of(&standing->version, own);
 }
 
-/* The peer's, as is what we have. */
+/* Whether both the offer and the topic's value are the peer's. */
 static bool
 goes_on(const struct bus__offer *offer, const struct bus__standing *standing)
 {
@@ -48,7 +48,7 @@ bus__content_compare(const struct bus__content *left, const struct bus__content 
 	return order != 0 ? order : left->type - right->type;
 }
 
-/* One of several changes of the peer: those come in their order. */
+/* One of several changes of the peer, which arrive in order. */
 static enum bus__verdict
 judge_next(const struct bus__offer *offer, const struct bus__standing *standing, int order)
 {
@@ -56,7 +56,7 @@ judge_next(const struct bus__offer *offer, const struct bus__standing *standing,
 
 	if (number <= standing->theirs)
 		return number == standing->theirs ? BUS__OFFER_SAME : BUS__OFFER_OLDER;
-	/* Same bytes: another bus gave it a number. Other bytes: its next change, made before it heard of a number. */
+	/* Same bytes: another bus renumbered it. Other bytes: the peer's next change, made before it heard of the renumbering. */
 	if (order <= 0 && (offer->is_kept || offer->is_before) && standing->content == 0)
 		return BUS__OFFER_SAME;
 	return order > 0 ? BUS__OFFER_NEWER : BUS__OFFER_CHANGE;
@@ -74,19 +74,19 @@ judge(const struct bus__offer *offer, const struct bus__standing *standing,
 		return BUS__OFFER_OLDER;
 	if (goes_on(offer, standing))
 		return judge_next(offer, standing, order);
-	/* Of a maker that is not here, and whose changes were given numbers at two places. */
+	/* Made elsewhere, and renumbered at two places. */
 	if (order == 0)
 		return standing->content > 0 && !is_ours ? BUS__OFFER_NEWER : BUS__OFFER_SAME;
-	/* What this bus has made last it knows best. */
+	/* This bus knows its own last change best. */
 	if (comes_back(offer, standing, own) && order > 0)
 		return standing->content == 0 ? BUS__OFFER_RAISES : BUS__OFFER_OURS;
-	/* A change made here before the peer's values came, and without knowing of them. */
+	/* A change made here before the peer's values arrived, and without knowledge of them. */
 	if (order > 0 && is_ours && offer->is_before &&
 	    (standing->is_recent || (offer->is_first && !by_maker)))
 		return BUS__OFFER_OURS;
 	if (order > 0)
 		return BUS__OFFER_NEWER;
-	/* The same seen from the other side; and a change of now. */
+	/* The same from the other side; or a live change. */
 	if (by_maker && (offer->is_before ? offer->is_first && !is_ours : !offer->is_kept))
 		return BUS__OFFER_CHANGE;
 	return BUS__OFFER_OLDER;
@@ -102,7 +102,7 @@ bus__offer_judge(
 			   (verdict == BUS__OFFER_SAME && goes_on(offer, standing) &&
 			       offer->version.changes > standing->theirs &&
 			       offer->version.changes < standing->version.changes);
-	/* Its maker sends a change to all peers, also one that comes back and replaces another's value. */
+	/* Its maker sends a change to all peers, also a returning one that replaces another bus's value. */
 	offer->tell_all =
 	    verdict == BUS__OFFER_RAISES || verdict == BUS__OFFER_OURS ||
 	    (verdict == BUS__OFFER_NEWER && (offer->is_repeated || is_of(&offer->version, own)));

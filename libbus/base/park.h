@@ -1,4 +1,4 @@
-/* base/park.h: sleep until told, on one 32-bit word (a futex). */
+/* base/park.h: sleep until woken, on one 32-bit word (a futex). */
 #ifndef BUS_BASE_PARK_H
 #define BUS_BASE_PARK_H
 
@@ -7,12 +7,12 @@
 
 enum { BUS__INTERRUPTED = 1 };
 
-/* Inside the library: what a call answers whose wait without a limit a handler ended. Public calls say so, and answer
+/* Internal: a signal handler ended a wait without a limit. Public calls set a sentence for it, and return
  * BUS_E_TIMEDOUT. */
 enum { BUS__E_HANDLER = -1000 };
 
-/* What an append or a send by handle answers, and nothing was sent, where it would have waited longer than its thread may
- * (base/thread.h). No public call of C does: none says so. */
+/* Internal: an append or a send by handle would have waited longer than its thread may (base/thread.h), and sent nothing.
+ * No public call of C returns it: C sets no such limit. */
 enum { BUS__E_WAITS = -1002 };
 
 /* Sleeps while *word == seen, until bus__unpark() or the deadline (monotonic ns; INT64_MAX: none).

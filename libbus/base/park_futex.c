@@ -23,7 +23,7 @@ struct kernel_time {
 static int
 park(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns, int private)
 {
-	/* Without a limit, the kernel would go on waiting after a handler that was installed with SA_RESTART. */
+	/* Without a limit, the kernel would continue to wait after a handler that was installed with SA_RESTART. */
 	struct kernel_time until = {.seconds = INT32_MAX};
 
 	if (deadline_ns != INT64_MAX) {

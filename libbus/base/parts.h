@@ -1,4 +1,4 @@
-/* base/parts.h: a payload that lies in parts. */
+/* base/parts.h: a payload in parts. */
 #ifndef BUS_BASE_PARTS_H
 #define BUS_BASE_PARTS_H
 

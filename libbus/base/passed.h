@@ -1,5 +1,5 @@
-/* base/passed.h: what travels with a message that hubs pass on: the bus that published it, its number there, and how many hubs it
- * came through. It lies in frames and records as it does here. */
+/* base/passed.h: the origin that travels with a message through hubs: the bus that published it, its number there, and how many
+ * hubs it has passed. It has this form in frames and records, too. */
 #ifndef BUS_BASE_PASSED_H
 #define BUS_BASE_PASSED_H
 
@@ -16,7 +16,7 @@
 
 struct bus__passed {
 	uint8_t source[BUS__BUS_ID];
-	/* 0..47 number there, 0: a kept value, which has none | 48..51 hubs | 52..63 the connection that brought it here, 0: none */
+	/* 0..47 number there, 0: a kept value, which has none | 48..51 hubs | 52..63 the connection it arrived on, 0: none */
 	uint64_t word;
 };
 

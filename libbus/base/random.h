@@ -1,4 +1,4 @@
-/* base/random.h: bytes that nobody can guess. */
+/* base/random.h: unguessable bytes. */
 #ifndef BUS_BASE_RANDOM_H
 #define BUS_BASE_RANDOM_H
 

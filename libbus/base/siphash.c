@@ -23,7 +23,7 @@ sip_round(uint64_t v[4])
 	v[2] = rotate(v[2], 32);
 }
 
-/* The last `len` of the 8 bytes of a word as they stand in memory, 1 to 7. */
+/* The last `len` of the 8 bytes of a word, 1 to 7, in memory order. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define LAST_BYTES(word, len) ((word) >> 8 * (8 - (len)))
 #else
@@ -42,7 +42,7 @@ read_rest(const uint8_t *p, size_t len, size_t whole)
 		memcpy(&word, p, len);
 		return word;
 	}
-	/* One load over bytes that were read before: single bytes would have to meet in memory. */
+	/* One load that overlaps bytes already read: single bytes would have to be merged in memory. */
 	memcpy(&word, p + len - 8, 8);
 	return LAST_BYTES(word, len);
 }
@@ -57,7 +57,7 @@ bus__siphash(const uint64_t key[2], const void *data, size_t len)
 	size_t whole = len;
 
 	for (; len >= 8; len -= 8, p += 8) {
-		memcpy(&word, p, 8); /* byte order does not matter: nobody else sees the hash */
+		memcpy(&word, p, 8); /* in native byte order: the hash never leaves the process */
 		v[3] ^= word;
 		sip_round(v);
 		v[0] ^= word;

@@ -9,7 +9,7 @@
 
 #include <libbus/error.h>
 
-/* Above any version: a larger size was not set. */
+/* Above every version: a larger size was not set. */
 #define SIZED_MOST 4096
 
 enum {
@@ -32,7 +32,7 @@ enum {
 
 struct sized {
 	const char *name;
-	size_t first; /* in the first version that has the struct: callers have no smaller one */
+	size_t first; /* in the first version with this struct: the smallest that callers have */
 	size_t now;   /* in this version */
 };
 
@@ -40,7 +40,7 @@ extern const struct sized bus__sized[SIZED_KINDS];
 
 /* --- structs that the library reads --------------------------------------------------------------------------------- */
 
-/* Lets `at`, NULL or the caller's struct, point to a struct of this version: the caller's own, or a copy in *room.
+/* Points `at`, NULL or the caller's struct, to a struct of this version: the caller's own, or a copy in *room.
  * 0, or BUS_E_INVAL with its sentence. */
 #define BUS__SIZED_IN(kind, at, room)                                                              \
 	((at) == NULL || (at)->size == sizeof *(at)            ? 0                                 \

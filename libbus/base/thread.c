@@ -13,7 +13,7 @@
 
 enum { NICER = 5 /* a third of the CPU time of a thread that it competes with */ };
 
-/* What pthread_create() calls EAGAIN may be the number of threads, or after mlockall() the memory of a stack. */
+/* pthread_create()'s EAGAIN means the number of threads, or after mlockall() the memory of a stack. */
 static bool
 may_lock_a_stack(void)
 {

@@ -1,4 +1,4 @@
-/* base/thread.h: our own threads. They block all signals, so handlers run on the program's threads. */
+/* base/thread.h: the library's threads. They block all signals, so handlers run on the program's threads. */
 #ifndef BUS_BASE_THREAD_H
 #define BUS_BASE_THREAD_H
 
@@ -6,18 +6,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One instruction, where compilers have it. With 64 bits it is a multiple of 8 in every C library; else it may be one of 4. */
+/* One instruction, if the compiler has it. With 64 bits it is a multiple of 8 in every C library; else perhaps of 4. */
 #if UINTPTR_MAX > UINT32_MAX && defined(__has_builtin)
 #if __has_builtin(__builtin_thread_pointer)
 #define BUS__THREAD_POINTER
 #endif
 #endif
 
-/* Starts a thread. 0, BUS_E_NOMEM BUS_E_LIMIT (no more threads), or BUS_E_LOCKED (no stack
+/* Starts a thread. 0, BUS_E_NOMEM, BUS_E_LIMIT (no more threads), or BUS_E_LOCKED (no stack
  * after mlockall()). */
 int bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg);
 
-/* Names the calling thread (at most 15 bytes are shown). From another one the C library would open a file for that, with
+/* Names the calling thread (at most 15 bytes are shown). To name another thread, the C library would open a file, with
  * the lowest free descriptor. */
 void bus__thread_name(const char *name);
 
@@ -28,7 +28,7 @@ void bus__thread_step_back(void);
 void bus__thread_join(pthread_t thread);
 
 /* Between these two no pthread_cancel() takes effect on this thread: around system calls that are cancellation points,
- * and around the program's functions, so that no call of ours is left half done (docs/design/0003-cancellation.md). */
+ * and around the program's functions, so that no call of the library is left half done (docs/design/0003-cancellation.md). */
 static inline int
 bus__cancel_off(void)
 {
@@ -57,9 +57,9 @@ bus__thread_word(void)
 #endif
 }
 
-/* Until when (monotonic ns) this thread may wait for another one that appends to a log, or for room as its handle says; INT64_MAX, as
- * threads begin: no limit of its own. The Python extension sets 0 while it has the interpreter's lock, and short limits where it has to
- * look at signals in between. Appends only ask whether it is 0. */
+/* The time (monotonic ns) until which this thread may wait for another thread's append to a log, or for room as its handle
+ * allows; INT64_MAX, the initial value: no limit. The Python extension sets 0 while it holds the interpreter's lock, and short
+ * limits where it must check for signals in between. Appends only compare it with 0. */
 int64_t bus__wait_limit(void);
 void bus__set_wait_limit(int64_t deadline_ns);
 

@@ -33,7 +33,7 @@ bus__utf8_valid_bytes(const void *text, size_t len)
 		if (end - p < more)
 			return begin;
 		/* The second byte has a narrower range after these, which excludes overlong forms, surrogates
-		 * and what lies above U+10FFFF. */
+		 * and characters above U+10FFFF. */
 		if (first == 0xE0)
 			low = 0xA0;
 		else if (first == 0xED)

@@ -1,4 +1,4 @@
-/* base/utf8.h: is it text? */
+/* base/utf8.h: UTF-8 validation. */
 #ifndef BUS_BASE_UTF8_H
 #define BUS_BASE_UTF8_H
 
@@ -9,7 +9,7 @@
  * NUL bytes are well-formed. */
 bool bus__utf8_valid(const void *text, size_t len);
 
-/* How many bytes from the first on are: len, or where the first ill-formed sequence begins. */
+/* The length of the well-formed beginning: len, or the offset of the first ill-formed sequence. */
 size_t bus__utf8_valid_bytes(const void *text, size_t len);
 
 #endif

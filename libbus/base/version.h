@@ -1,6 +1,6 @@
-/* base/version.h: which of two retained values of a topic is the later one. Clocks do not say: they may be wrong by
- * hours. The value after more changes is; of two after equally many, which two buses made while no link was up, the
- * one of the larger bus. So all buses decide alike. */
+/* base/version.h: which of two retained values of a topic is the later one. Clocks cannot tell: they may be wrong by
+ * hours. The value after more changes wins. After equally many, made on two buses while no link was up, the
+ * value of the bus with the larger id wins. So all buses decide alike. */
 #ifndef BUS_BASE_VERSION_H
 #define BUS_BASE_VERSION_H
 
@@ -11,19 +11,19 @@
 enum { BUS__BUS_ID = 16 };
 
 struct bus__version {
-	uint64_t changes;         /* of the topic's value, up to this one; 0: none */
-	uint8_t bus[BUS__BUS_ID]; /* that made the last of them */
+	uint64_t changes;         /* of the topic's value so far, this one included; 0: none */
+	uint8_t bus[BUS__BUS_ID]; /* the maker of the last change */
 };
 
-/* A deletion is a value, too: its mark keeps older values away, for this long, and for so many topics of a bus. */
+/* A deletion is a value, too: its mark refuses older values, for this long, and for this many topics of a bus. */
 extern _Atomic int64_t bus__mark_ns; /* tests shorten it */
 #define BUS__MARKS 10000
 
-/* No bus comes so far by counting. A peer that names more is not believed: nothing could be newer. */
+/* Out of reach by counting. A peer's larger number is not accepted: nothing could be newer. */
 #define BUS__CHANGES_END (UINT64_C(1) << 62)
 
-/* A topic that is unknown counts on from the most changes of those that a bus has forgotten; but not from here on, where no
- * bus comes by itself. */
+/* An unknown topic counts on from the most changes of any topic that the bus has forgotten; but not from here on, which no
+ * bus reaches by itself. */
 #define BUS__FLOOR_MOST (UINT64_C(1) << 48)
 
 /* Below, at or above 0, as memcmp(). */

@@ -29,7 +29,7 @@ bus__question_ask(struct bus *bus, const struct bus_msg *question, uint64_t numb
 	uint32_t count = 0;
 	int err = bus__publish_question(bus, question, number, deadline_ns, &count);
 
-	/* Who listens in other processes is not known. */
+	/* The takers in other processes are not known. */
 	if (err < 0 || !bus->kind->knows_takers)
 		return err;
 	pthread_mutex_lock(&bus->inbox.lock);
@@ -54,7 +54,7 @@ await_reply(struct waiter *w, int64_t deadline_ns)
 	return 0;
 }
 
-/* The question is over; other mailboxes come to the reply later, and are not to take it for a late one. */
+/* The question is over. Other mailboxes may read the reply later, and must not count it as late. */
 static void
 leave_answered(struct bus *bus, struct waiter *w)
 {
@@ -95,7 +95,7 @@ request(
 			err = await_reply(&w, deadline_ns);
 	}
 	leave_answered(bus, &w);
-	/* A reply counts, however short the time was. */
+	/* A reply counts even if the deadline has passed. */
 	if (w.reply != NULL)
 		*ret_reply = w.reply;
 	else if (w.err < 0)

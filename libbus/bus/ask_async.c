@@ -1,4 +1,4 @@
-/* bus/ask_async.c: asking from a mailbox, whose drainer is handed the reply or told that there is none. */
+/* bus/ask_async.c: asking from a mailbox, whose drainer gets the reply or the error. */
 #include "bus/question.h"
 
 #include "base/clock.h"
@@ -51,7 +51,7 @@ tell(struct bus_request *req)
 	request_unref(req);
 }
 
-/* Puts an ended request on the list of its mailbox, for the drainer to tell; or tells here, if the mailbox has finished. */
+/* Queues an ended request for the drainer of its mailbox. If the mailbox has finished, calls fn here. */
 static void
 run_end(struct later *later)
 {
@@ -68,8 +68,7 @@ run_end(struct later *later)
 	bus__lock(bus);
 	finished = atomic_load_explicit(&m->finished, memory_order_acquire);
 	if (!finished) {
-		for (at = &m->over;
-		     *at != NULL;) /* at the end: fn hears of the ends in their order */
+		for (at = &m->over; *at != NULL;) /* at the end: fn sees the ends in their order */
 			at = &(*at)->next;
 		req->next = NULL;
 		*at = req;
@@ -81,7 +80,7 @@ run_end(struct later *later)
 	bus__unref(bus);
 }
 
-/* Takes one out of those that are over, if it is among them. Bus lock. */
+/* Removes a request from the list of ended ones, if it is there. Bus lock. */
 static bool
 take_over(struct bus_mailbox *m, struct bus_request *req)
 {
@@ -172,7 +171,7 @@ bus__request_end_soon(struct bus_request *req)
 	bus__unref(bus);
 }
 
-/* Lists a request whose memory is there. Bus lock. */
+/* Lists an allocated request. Bus lock. */
 static int
 begin(struct bus_mailbox *m, struct bus_request *req, int64_t deadline_ns)
 {
@@ -238,8 +237,8 @@ free_request:
 	return err;
 }
 
-/* Takes back a request that could not be asked; the publish has said why, and what runs here may fail too. false: it has
- * ended meanwhile, and fn has heard of it. */
+/* Takes back a request whose publish failed. The publish has set the error text, and a callback here may fail too. false: the
+ * request has ended already, and fn was called. */
 static bool
 withdraw(struct bus *bus, struct bus_request *req)
 {

@@ -1,4 +1,4 @@
-/* bus/attempt.c: one publish into the mailboxes of this process: claims, blocks, and what is kept. */
+/* bus/attempt.c: one publish into the mailboxes of this process: claims, blocks, and kept messages. */
 #include "bus/attempt.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "bus/keep.h"
 #include "bus/publish.h"
 
-/* What a publish has claimed in mailboxes that refuse: all of them take the message, or none gets it. */
+/* The claims of a publish in mailboxes that refuse: all of them take the message, or none does. */
 enum { CLAIMS_HERE = 8 };
 
 struct claimed {
@@ -17,8 +17,8 @@ struct claimed {
 };
 
 struct claims {
-	struct claimed here[CLAIMS_HERE], *all; /* more than fit here are allocated */
-	struct bus_mailbox *full;               /* the one that refused */
+	struct claimed here[CLAIMS_HERE], *all; /* more claims than fit here are allocated */
+	struct bus_mailbox *full;               /* the mailbox that refused */
 };
 
 static void
@@ -28,7 +28,7 @@ finish_claims(struct claims *claims)
 		bus__free(claims->all);
 }
 
-/* Ends claims of the first `count` refusing mailboxes: they get the item, or (NULL) nothing. */
+/* Ends the claims in the first `count` refusing mailboxes: they get the item, or nothing if it is NULL. */
 static void
 end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claims,
     struct ring_item *item, bool commit, struct bus_mailbox **owed)
@@ -57,8 +57,8 @@ end_claims(const struct snapshot *snapshot, uint32_t count, struct claims *claim
 	finish_claims(claims);
 }
 
-/* Claims a place in every mailbox that refuses, or where passes_full in those that have one. 0, BUS_E_FULL with claims->full,
- * BUS_E_NOMEM: nothing is claimed. */
+/* Claims a place in every mailbox that refuses; with passes_full, only in those that have room. 0, or with nothing claimed:
+ * BUS_E_FULL with claims->full, BUS_E_NOMEM. */
 static int
 claim_all(const struct snapshot *snapshot, struct claims *claims, struct ring_item *item,
     bool passes_full, struct bus_mailbox **owed)
@@ -93,8 +93,8 @@ note_link(const struct snapshot *snapshot)
 		bus__mailbox_fed_by_link(snapshot->routes[i]->mbox);
 }
 
-/* Whether a peer gets a message. What another one brought goes on only where hubs are, and neither to the bus that published it nor
- * by the connection that brought it. */
+/* Whether a peer gets a message. A peer's message goes on only between hubs, neither to the bus that published it nor over the
+ * connection that brought it. */
 static bool
 goes_to_peer(const struct bus_mailbox *m, const struct attempt *attempt)
 {
@@ -106,7 +106,7 @@ goes_to_peer(const struct bus_mailbox *m, const struct attempt *attempt)
 	       memcmp(m->far.id, brought->passed->source, sizeof m->far.id) != 0;
 }
 
-/* Puts a message into the mailboxes of peers, of which some number what they are given. It gets one number for all of them. */
+/* Puts a message into the mailboxes of peers. The peers that number messages all get it under one number. */
 static __attribute__((cold, noinline)) void
 put_for_peers(
     const struct snapshot *snapshot, const struct ring_item *item, struct attempt *attempt)
@@ -115,7 +115,7 @@ put_for_peers(
 	struct bus__passed own;
 
 	numbered.flags |= RING_PASSED;
-	/* One that is older than what is kept is no value any more. */
+	/* A message older than the kept value is not a value. */
 	if (attempt->is_older)
 		numbered.flags &= (uint16_t) ~(RING_RETAIN | RING_TIME);
 	numbered.passed = attempt->brought != NULL ? attempt->brought->passed : NULL;
@@ -134,8 +134,8 @@ put_for_peers(
 	}
 }
 
-/* Puts a message into the mailboxes of a snapshot: into those that refuse by what was claimed, then into the others.
- * item->route is set here; item->block, if any, stays the caller's. The caller keeps the snapshot alive. */
+/* Puts a message into the mailboxes of a snapshot: first into those that refuse, as claimed, then into the others.
+ * Sets item->route. item->block, if any, stays the caller's. The caller keeps the snapshot alive. */
 static void
 deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item *item,
     bool skip_peers, struct bus_mailbox **owed)
@@ -153,7 +153,7 @@ deliver(const struct snapshot *snapshot, struct claims *claims, struct ring_item
 	}
 }
 
-/* Before deliver(). Whether that is to leave out peers: they get nothing, or have got it. */
+/* Call before deliver(). Whether deliver() leaves out peers: they get nothing, or already have the message. */
 static inline bool
 skips_peers(const struct snapshot *snapshot, const struct ring_item *item, struct attempt *attempt)
 {
@@ -173,7 +173,7 @@ bus__attempt_block(struct bus__pool **pool, size_t len)
 	return bus__block_new(pool != NULL ? *pool : NULL, len);
 }
 
-/* Makes one of an item's payload and headers. */
+/* Makes one block of an item's payload and headers. */
 static struct bus__block *
 make_copy(struct bus__pool **pool, const struct ring_item *item)
 {
@@ -210,7 +210,7 @@ bus__attempt_kept(
 		item->flags |= RING_TIME;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	routes = atomic_load_explicit(&topic->routes, memory_order_acquire);
-	/* Its block stays as long as the lock is held, and tells peers the version. */
+	/* The block stays while the lock is held, and tells peers the version. */
 	if (loan != NULL || item->len > RING_INLINE_MAX || (kept->retained && has_peers(routes)))
 		item->block = kept->block;
 	err = topic->gone ? ATTEMPT_SWEPT : bus__history_make(topic);
@@ -218,14 +218,14 @@ bus__attempt_kept(
 		err = bus__kept_charge(
 		    topic, kept, attempt->brought != NULL ? attempt->brought->by->account : NULL);
 	if (err == 0 && routes == NULL)
-		err = bus__enter(bus); /* its end takes all routes away */
-	/* A peer that sent a value could not send it again: it is kept, and who has no room is passed over. */
+		err = bus__enter(bus); /* bus_close() takes all routes away */
+	/* A peer would not send its value again: keep it, and pass over full mailboxes. */
 	if (err == 0)
 		err = claim_all(routes, &claims, item, attempt->offer != NULL, &attempt->owed);
 	if (err == 0) {
 		answer = bus__history_store(bus, topic, item, attempt->offer, kept, &old);
 		attempt->is_older = answer == KEEP_OLDER;
-		/* A live message that is older than what is kept is news all the same; a kept one is not. */
+		/* A live message older than the kept value is still delivered; a kept one is not. */
 		if (answer == KEEP_STORED ||
 		    (answer == KEEP_OLDER && attempt->offer != NULL && !attempt->offer->is_kept))
 			deliver(routes, &claims, item, skips_peers(routes, item, attempt),

@@ -1,4 +1,4 @@
-/* bus/bus.c: how a bus begins, is locked, and ends. */
+/* bus/bus.c: a bus's opening, lock and end. */
 #include <sched.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@
 #define DEFAULT_PAYLOAD (1u << 20)
 #define MOST_CLOSE_MS   60000
 #define COPY_NS         INT64_C(20000000) /* the same, for publishes that are in the middle of a copy */
-#define SOON_NS         INT64_C(1000000) /* a publisher that lost its CPU goes on */
+#define SOON_NS         INT64_C(1000000) /* for a publisher that lost its CPU */
 #define NAP_NS          100000
 #define ALL_STRIPES     ((1u << STRIPES) - 1)
 
@@ -34,7 +34,7 @@ bus__read_begin(struct bus *bus)
 	for (;; i++) {
 		struct stripe *stripe = &bus->stripes[i % STRIPES];
 
-		/* Acquire: pairs with the release of grace, which has freed what was unlinked before. */
+		/* Acquire: pairs with the release of grace(), after which memory unlinked before is freed. */
 		if (atomic_load_explicit(&stripe->busy, memory_order_relaxed) == 0 &&
 		    atomic_exchange_explicit(&stripe->busy, 1, memory_order_acquire) == 0)
 			return stripe;
@@ -55,9 +55,9 @@ nap(void)
 	bus__park(&word, 0, bus__now_ns() + NAP_NS);
 }
 
-/* Whether every reader that may have seen what was unlinked before is through: each of the stripes in *waiting has been seen free,
- * and is taken out. Waits until the deadline. A reader holds a stripe for the time of a publish, in which no callback runs; but a
- * page of its payload may come late, or a debugger or a signal handler stop its thread. */
+/* Whether every reader that may have seen unlinked memory is done: clears each stripe in *waiting once it was free. Waits until the
+ * deadline. A reader holds a stripe for one publish, in which no callback runs; but a page fault on its payload, a debugger or a
+ * signal handler may stop its thread. */
 static bool
 grace(struct bus *bus, uint32_t *waiting, int64_t deadline_ns)
 {
@@ -94,7 +94,7 @@ bus__lock(struct bus *bus)
 	pthread_mutex_lock(&bus->lock);
 }
 
-/* What a publisher that was stopped may still read stays for the next unlock, so that nobody waits for it with the lock held. */
+/* Garbage that a stopped publisher may still read stays for the next unlock, so that no thread waits for it under the lock. */
 static void
 free_garbage(struct bus *bus)
 {
@@ -103,7 +103,7 @@ free_garbage(struct bus *bus)
 	if (bus->garbage_snapshots == NULL && bus->garbage_topics == NULL &&
 	    bus->garbage_slots == NULL)
 		return;
-	/* One wait for each that was stopped, and not one for each unlock meanwhile. */
+	/* Wait once per stopped publisher, not at each unlock. */
 	bus->held_up = !grace(bus, &waiting, bus->held_up ? 0 : bus__now_ns() + SOON_NS);
 	if (bus->held_up)
 		return;
@@ -151,7 +151,7 @@ bus__unlock(struct bus *bus)
 		pthread_mutex_unlock(&bus->lock);
 		if (m == NULL && owed == NULL)
 			return;
-		/* What was due later may call the user's done(), and a mailbox its callbacks, hence no lock. */
+		/* Deferred work may call the user's done(), and a mailbox its callbacks: no lock may be held. */
 		if (m != NULL) {
 			bus__mailbox_settle(m);
 			bus__mailbox_unref(m);
@@ -174,29 +174,29 @@ init_locks(struct bus *bus)
 	return 0;
 }
 
-/* Closed buses that a stopped publisher may still read. A list without a lock, since a child may be forked while it changes. */
+/* Closed buses that a stopped publisher may still read. The list has no lock, since a process may fork while it changes. */
 static struct bus *_Atomic left_behind;
 
-/* Waits for publishers that were on their way when the bus began to close. One that was stopped keeps the bus: it goes with the
- * opening or closing of another one. */
+/* Waits for publishers that were inside when the bus began to close. A stopped one keeps the bus; the next open or close of
+ * another bus frees it. */
 static void
 end(struct bus *bus, int64_t deadline_ns)
 {
 	if (!grace(bus, &bus->waiting, deadline_ns)) {
 		bus->next_left = atomic_load_explicit(&left_behind, memory_order_relaxed);
-		/* Release: pairs with the acquire of whoever takes the list. */
+		/* Release: pairs with the acquire of the thread that takes the list. */
 		while (!atomic_compare_exchange_weak_explicit(
 		    &left_behind, &bus->next_left, bus, memory_order_release, memory_order_relaxed))
 			;
 		return;
 	}
 	bus__lock(bus);
-	bus->held_up = false; /* nobody reads any more: all garbage goes */
+	bus->held_up = false; /* no reader is left: free all garbage */
 	bus__unlock(bus);
 	bus__unref(bus);
 }
 
-/* Ends the closed buses whose publishers are through. A child leaves alone what its parent had. */
+/* Ends the closed buses whose publishers are done. A child leaves its parent's alone. */
 static void
 end_left_behind(void)
 {
@@ -407,12 +407,13 @@ bus__mailbox_unlist(struct bus_mailbox *m)
 static void
 end_mailboxes(struct bus *bus, int64_t deadline_ns)
 {
-	/* Those without a thread in one go, for below each is looked for from the start. */
+	/* Those without a thread in one pass: the loop below starts anew each time. */
 	bus__lock(bus);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next)
 		if (!atomic_load_explicit(&m->has_thread, memory_order_relaxed) && !m->is_group) {
 			bus__mailbox_shut(m);
-			bus__mailbox_end_delivery(m); /* what a call has taken out counts as lost */
+			bus__mailbox_end_delivery(
+			    m); /* messages that a call has taken out count as lost */
 		}
 	bus__unlock(bus);
 	for (;;) {

@@ -17,23 +17,23 @@
 
 #define STRIPES    16 /* publishers by name at once without looking for a free one */
 #define KEEP_LOCKS 16
-#define NEVER      UINT32_MAX /* no process has forked that often */
+#define NEVER      UINT32_MAX /* more forks than a process can do */
 
 struct stripe {
 	_Alignas(RING_LINE) _Atomic uint32_t busy;
-	struct bus__pool *pool; /* for large payloads of whoever holds it; NULL: not needed yet */
+	struct bus__pool *pool; /* for large payloads of the stripe's holder; NULL: not made yet */
 };
 
 struct bus__link_hooks;
 
 struct bus {
-	/* Read by every publish, written never or once. */
+	/* Read by every publish, rarely or never written. */
 	uint32_t fork_generation;
-	_Atomic uint32_t open_in; /* the same while it is open; then NEVER */
+	_Atomic uint32_t open_in; /* fork_generation while the bus is open, then NEVER */
 	uint32_t max_topics, max_payload;
-	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one nothing is announced */
+	_Atomic uint32_t watched; /* subscriptions to $bus/...: without one there are no notices */
 	const struct kind *kind;  /* kind.h */
-	struct log *log;          /* of a named bus, else NULL, as the next */
+	struct log *log;          /* of a named bus, else NULL; so is `named` */
 	struct named *named;      /* named/state.h */
 	uint64_t key[2];
 	uint64_t epoch; /* of the log; 0: none */
@@ -47,34 +47,34 @@ struct bus {
 	struct inbox inbox;
 
 	_Atomic uint32_t refs;
-	/* Routes that nothing lists any more, behind the frames that name them. */
+	/* Unlisted routes that frames still name. */
 	_Atomic uint32_t routes_waiting;
-	_Atomic bool in_round; /* notice.c: somebody makes one */
+	_Atomic bool in_round; /* notice.c: a thread is in a round */
 	_Atomic int64_t next_round_ns;
 	pthread_mutex_t lock; /* everything below */
 	struct trie trie;
 	uint64_t next_serial, next_order; /* of topics; of subscriptions */
-	size_t look_hand;                 /* where the next round goes on */
+	size_t look_hand;                 /* where the next round continues */
 	uint32_t last_mailbox;
 	struct bus_mailbox *mailboxes, *default_mbox;
-	struct bus_stats ended; /* counters of mailboxes that are gone */
+	struct bus_stats ended; /* counters of closed mailboxes */
 	struct keep_filter *keep_filters;
 	struct snapshot *garbage_snapshots;
 	struct topic *garbage_topics;
 	struct topic_slots *garbage_slots;
-	bool held_up; /* a publisher was stopped while it reads: the garbage waits */
+	bool held_up; /* a publisher was stopped while it reads: keep the garbage */
 	struct bus_mailbox *unsettled; /* mailboxes with new laters */
-	struct bus_mailbox *owed;      /* to be drained by whoever unlocks */
+	struct bus_mailbox *owed;      /* drained by the thread that unlocks next */
 	void *links;
-	struct bus__pool *links_pool; /* for large payloads that links brought: the link thread's */
+	struct bus__pool *links_pool; /* for large payloads from links: the link thread's */
 	const struct bus__link_hooks *hooks;
 	_Atomic uint64_t numbered; /* messages for peers that number them, on a private bus */
-	/* Of a bus that is closed: the stripes that were not free yet, and the next one that is left behind. */
+	/* Of a closed bus: the stripes that were still in use, and the next bus left behind. */
 	uint32_t waiting;
 	struct bus *next_left;
 };
 
-/* Relaxed: it only has to be another one each time. */
+/* Relaxed: each call only needs a different number. */
 static inline uint64_t
 bus__next_number(struct bus *bus)
 {
@@ -88,7 +88,7 @@ bus__is_open(const struct bus *bus)
 	return atomic_load_explicit(&bus->open_in, memory_order_acquire) == bus__fork_generation();
 }
 
-/* bus__unlock(), leaving what is due to whoever unlocks next: for a thread that may run no callback. */
+/* bus__unlock(), but leaves deferred work to the next thread that unlocks: for a thread that may run no callback. */
 void bus__unlock_only(struct bus *bus);
 
 /* Takes and gives back a stripe, around reading topics and snapshots without a lock. */
@@ -98,7 +98,7 @@ void bus__read_end(struct stripe *stripe);
 /* In flush.c: waits for what peers' mailboxes and the links hold. 0, BUS_E_TIMEDOUT and what bus_flush() answers. */
 int bus__flush_peers(struct bus *bus, int64_t deadline_ns);
 
-/* The state of links; NULL: there was no link yet. It is set once: under the lock it is certain that this thread sees it whole. */
+/* The state of links; NULL: there was no link yet. It is set once. Only under the lock does the caller surely see it. */
 void *bus__links_of(struct bus *bus);
 
 #endif

@@ -59,7 +59,7 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 
 	if (m->is_peer)
 		drainer = atomic_load_explicit(&m->is_cut_off, memory_order_relaxed)
-			      ? "its link is down: it gets nothing, and what it misses is counted"
+			      ? "its link is down: its messages are lost, and counted"
 			      : "drained by its link";
 	if (m->is_group)
 		drainer = "drained by its receivers";
@@ -74,7 +74,7 @@ say_mailbox(struct page *page, struct bus_mailbox *m)
 	say_counters(page, m);
 }
 
-/* Which of both has the slash, and where. */
+/* Which of the two has the slash, and where. */
 static const char *
 slash_text(const char *filter, const char *topic)
 {
@@ -116,7 +116,7 @@ say_near(struct explaining *e, const struct bus_sub *sub, enum near near, const 
 		    e->now_s - sub->since_s);
 }
 
-/* Tells about a filter of a mailbox, which may be there several times. true: it matches. */
+/* Describes a filter of a mailbox, which may be there several times. true: it matches. */
 static bool
 say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
 {
@@ -141,7 +141,7 @@ say_filter(struct explaining *e, const struct bus_sub *sub, unsigned times)
 	return true;
 }
 
-/* Tells about the filters of a mailbox. true: one of them matches. */
+/* Describes the filters of a mailbox. true: one of them matches. */
 static bool
 say_filters(struct explaining *e, const struct bus_mailbox *m)
 {
@@ -167,7 +167,7 @@ explain_mailbox(struct explaining *e, struct bus_mailbox *m)
 	bool gets;
 
 	if (bus__is_receiver(m))
-		return; /* with its group */
+		return; /* its group describes it */
 	gets = say_filters(e, m);
 	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
 		gets |= say_filters(e, r);
@@ -224,16 +224,16 @@ bus__explain_topic(struct explaining *e, struct bus *bus, size_t len)
 	unsigned unheard;
 
 	if (!heard)
-		bus__line(e->page, "nobody gets it: no filter matches %s", e->topic);
+		bus__line(e->page, "not delivered: no filter matches %s", e->topic);
 	if (topic == NULL) {
-		bus__line(e->page, "unknown topic: nobody published it or opened a handle for it");
+		bus__line(e->page, "unknown topic: it was not published here, and has no handle");
 		return;
 	}
 	unheard = atomic_load_explicit(&topic->unheard, memory_order_relaxed);
 	if (unheard >= UNHEARD_MANY && !heard)
-		bus__line(e->page, "warning: published %u times, matched nobody", unheard);
+		bus__line(e->page, "warning: published %u times without a subscriber", unheard);
 	else if (unheard > 0)
-		bus__line(e->page, "published %u times while nobody got it", unheard);
+		bus__line(e->page, "published %u times without a subscriber", unheard);
 	say_kept(e->page, bus, topic);
 }
 

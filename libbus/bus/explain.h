@@ -1,4 +1,4 @@
-/* bus/explain.h: what people are told. */
+/* bus/explain.h: the parts of bus_explain(). */
 #ifndef BUS_BUS_EXPLAIN_H
 #define BUS_BUS_EXPLAIN_H
 
@@ -10,21 +10,21 @@
 struct bus;
 struct page;
 
-#define NEAR_LINES 8 /* of a kind; the others are counted */
+#define NEAR_LINES 8 /* of a kind; further ones are only counted */
 
 /* What bus_explain() has found so far. */
 struct explaining {
 	struct page *page;
 	const char *topic;
 	uint32_t now_s;
-	uint32_t stuck;            /* a pid that gets it, and is behind since a while; 0: none */
+	uint32_t stuck;            /* a process that gets it and is behind for some time; 0: none */
 	unsigned near[NEAR_COUNT]; /* how many filters of each kind */
 };
 
-/* Why a filter misses the topic by little. */
+/* Why a filter narrowly misses the topic. */
 const char *bus__near_text(enum near near, const char *filter, const char *topic);
 
-/* What is known of a topic that this process keeps. Bus lock. */
+/* Describes the messages that this process keeps of a topic. Bus lock. */
 void bus__explain_topic(struct explaining *e, struct bus *bus, size_t len);
 
 #endif

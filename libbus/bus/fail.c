@@ -1,4 +1,4 @@
-/* bus/fail.c: what went wrong, on which object, and the next step. */
+/* bus/fail.c: the sentence for a failure: error, object, next step. */
 #define _POSIX_C_SOURCE 200809L
 #include "bus/fail.h"
 
@@ -95,7 +95,7 @@ fail_open_argument(const char *name, const struct bus_config *cfg)
 	return bus__fail_about(BUS_E_INVAL, name);
 }
 
-/* What was found where the files of a bus belong. Names it. */
+/* Names what the path of a bus's files holds instead. */
 static int
 fail_files(int err, const char *name, const char *dir)
 {
@@ -107,11 +107,11 @@ fail_files(int err, const char *name, const char *dir)
 	switch (err) {
 	case LOG_REMOVED:
 		return bus__fail(BUS_E_DAMAGED,
-		    "%s: its log %s/%s%s was removed, and processes are still on it: end them all, then open it again",
+		    "%s: its log %s/%s%s was removed while processes use it: stop every process on this bus, then start again",
 		    name, dir, name, bus__log_suffixes[LOG_FILE_LOG]);
 	case LOG_CUT:
 		return bus__fail(BUS_E_DAMAGED,
-		    "%s: its log %s/%s%s was truncated or grew, which nothing may do to it: end all processes that are on it, then open it again",
+		    "%s: its log %s/%s%s was truncated or extended: stop every process on this bus, then start again",
 		    name, dir, name, bus__log_suffixes[LOG_FILE_LOG]);
 	case LOG_NO_OFD:
 		return bus__fail(BUS_E_NOTSUP,
@@ -119,7 +119,7 @@ fail_files(int err, const char *name, const char *dir)
 		    name);
 	default:
 		return bus__fail(BUS_E_DENIED,
-		    "%s: %s/%s%s is no file of libbus, or others may use it, so it stays: move it away, or give the bus another name or dir",
+		    "%s: %s/%s%s is not a libbus file, or other users can open it: move it away, or give the bus another name or dir",
 		    name, dir, name, bus__log_suffixes[LOG_FOREIGN_LOG - err]);
 	}
 }
@@ -149,15 +149,16 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 		    name, dir);
 	case BUS_E_DENIED:
 		return bus__fail(err,
-		    BUS__SHOWN ": not allowed: the directory or file of its log in " BUS__SHOWN
-			       " is another user's, or others may write there (mode 0700)",
+		    BUS__SHOWN
+		    ": not allowed: the directory or file of its log in " BUS__SHOWN
+		    " belongs to another user, or other users can write there (mode 0700)",
 		    name, dir);
 	case BUS_E_LIMIT:
-		return err; /* bus__fail_join() has said which */
+		return err; /* bus__fail_join() has set the text */
 	case BUS_E_TIMEDOUT:
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": timed out: another process stopped while it joined or left the bus: continue or end it",
+		    ": timed out: another process was stopped while it joined or left the bus: continue or end it",
 		    name);
 	case BUS_E_SYS:
 		if (strerror_r(errno, reason, sizeof reason) != 0)
@@ -168,12 +169,12 @@ bus__fail_open(int err, const char *name, const struct bus_config *cfg)
 	case BUS_E_DAMAGED:
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": its log is damaged: another process overwrote it: end all processes that are on it, then open it again",
+		    ": its log is corrupt: another process overwrote it: stop every process on this bus, then start again",
 		    name);
 	case BUS_E_VERSION:
 		return bus__fail(err,
 		    BUS__SHOWN
-		    ": its log has another format than version %u of this library: update the older programs on the bus, or end them",
+		    ": its log is not in format %u, the one of this library: update the older programs on the bus, or stop them",
 		    name, LOG_VERSION);
 	default:
 		if (will != NULL && err <= BUS_E_TOPIC_EMPTY && err >= BUS_E_TOO_BIG)

@@ -11,11 +11,11 @@
 struct bus;
 struct bus_config;
 
-/* Which limit was met, from where it was found to the sentence, which makes BUS_E_LIMIT of it. Inside the library. */
+/* Which limit was reached. Internal codes: the sentence turns them into BUS_E_LIMIT. */
 enum {
 	BUS__NO_TOPIC = -1100,      /* max_topics */
-	BUS__NO_VALUE = -1103,      /* that is retained, in the log */
-	BUS__NO_DESCRIPTOR = -1104, /* or the system has no more */
+	BUS__NO_VALUE = -1103,      /* retained values in the log */
+	BUS__NO_DESCRIPTOR = -1104, /* of the process or of the system */
 };
 
 /* A publish on topic with len bytes of payload and headers; bus may be NULL. */
@@ -24,7 +24,7 @@ int bus__fail_publish(const struct bus *bus, int err, const char *topic, size_t 
 
 #define BUS__PAYLOAD_MOST (256u << 20)
 
-/* bus_open(). BUS_E_LIMIT has its sentence already. */
+/* bus_open(). For BUS_E_LIMIT the text is set already. */
 int bus__fail_open(int err, const char *name, const struct bus_config *cfg)
     __attribute__((cold, noinline));
 

@@ -1,4 +1,4 @@
-/* bus/flush.c: waits until what was published has left its mailboxes, and the links. */
+/* bus/flush.c: waits until published messages have left their mailboxes and the links. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/park.h"
@@ -12,7 +12,7 @@ has_thread(const struct bus_mailbox *m)
 	return atomic_load_explicit(&m->has_thread, memory_order_relaxed);
 }
 
-/* Waits for mailboxes of that kind, without the lock meanwhile. */
+/* Waits for mailboxes of that kind. Drops the lock while it waits. */
 static int
 flush_mailboxes(struct bus *bus, bool (*is_meant)(const struct bus_mailbox *m), int64_t deadline_ns)
 {
@@ -61,7 +61,7 @@ bus__flush_peers(struct bus *bus, int64_t deadline_ns)
 	return err < 0 ? err : bus->hooks->flush(bus->links, deadline_ns);
 }
 
-/* It holds the bus, which may close meanwhile. */
+/* Holds a reference: the bus may close during the wait. */
 static int
 flush(struct bus *bus, int64_t deadline_ns)
 {

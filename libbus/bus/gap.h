@@ -7,12 +7,12 @@
 
 struct bus;
 
-/* More than this cannot be lost, whatever a peer says: a message takes a nanosecond at least. */
+/* A larger loss is impossible, whatever a peer says: a message takes at least a nanosecond. */
 #define BUS__GAP_MOST (UINT64_C(1) << 48)
 
-/* Lets the next message of every mailbox that wants what links carry tell of `count` lost messages, of any topic; of a
- * named bus in all its processes, by a record between the messages of its log. at_least: count is a lower bound.
- * 0, or an error of bus__log_append(): no mailbox has the gap then. [bus lock] */
+/* Adds `count` lost messages, of any topic, to `lost` of the next message in every mailbox that wants what links carry. On a named
+ * bus a record between the messages of its log does so in all its processes. at_least: count is a lower bound.
+ * 0, or an error of bus__log_append(): then no mailbox has the gap. [bus lock] */
 int bus__tell_gap(struct bus *bus, uint64_t count, bool at_least);
 
 #endif

@@ -1,4 +1,4 @@
-/* bus/history.c: what one topic keeps: stores a message that is published, and gives it to subscriptions and peers that come later. */
+/* bus/history.c: a topic's kept messages: stores a published one, and gives them to later subscriptions and peers. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -25,7 +25,7 @@ bus__history_make(struct topic *topic)
 void
 bus__history_free(struct topic *topic)
 {
-	/* A living mark keeps its topic: this history has none, or the bus has ended. */
+	/* A living mark keeps its topic. So this history has none, or the bus has ended. */
 	if (topic->history == NULL)
 		return;
 	bus__kept_free(topic->history->first);
@@ -100,14 +100,14 @@ expire(struct bus *bus, struct history *h)
 	bus__kept_free(gone);
 }
 
-/* Applies the time that has passed: values and marks expire. */
+/* Expires values and marks. */
 static void
 refresh(struct bus *bus, struct history *h)
 {
 	expire(bus, h);
 	if (h->version.changes == 0 || h->value != NULL)
 		return;
-	/* The version of a value that is gone is remembered while older messages stay, or its mark lives. */
+	/* The version of an ended value is remembered while older messages stay or its mark lives. */
 	if (h->first == NULL && !(h->deleted && bus__mark_lives(bus, h)))
 		bus__mark_forget_version(bus, h);
 }
@@ -184,11 +184,11 @@ renumber(struct history *h, const struct bus__version *version)
 	if (h->value == NULL)
 		return;
 	h->value->version = *version;
-	/* Messages on their way to peers share the block: the link thread changes it here, and reads it there. */
+	/* Messages on their way to peers share the block; the link thread both writes and reads this field. */
 	h->value->block->changes = version->changes;
 }
 
-/* Decides what becomes of a peer's value, and gives its version here. */
+/* Decides what a peer's value becomes, and gives it its version here. */
 static enum keep_answer
 judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct kept *kept,
     const struct ring_item *item, struct bus__version *ret_version, uint64_t *ret_theirs)
@@ -198,7 +198,7 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	enum bus__verdict verdict;
 
 	standing.is_recent = h->change > offer->since;
-	/* A value that was pushed out of the history leaves no mark. */
+	/* A value that newer messages pushed out leaves no mark. */
 	if (h->value == NULL && !h->deleted)
 		standing.content = -1;
 	else if (bus__offer_asks(offer, &standing, bus->id))
@@ -215,7 +215,7 @@ judge(struct bus *bus, struct history *h, struct bus__offer *offer, const struct
 	case BUS__OFFER_SAME:
 		return KEEP_REPEATED;
 	default:
-		/* The end of a value that was not known here; a change that came before. */
+		/* The end of a value that was unknown here, or an earlier change. */
 		return offer->is_repeated ||
 			       (is_empty(item) && item->flags & RING_KEPT && h->first == NULL)
 			   ? KEEP_SILENT
@@ -321,7 +321,7 @@ put(struct bus *bus, struct bus_mailbox *m, const struct ring_item *item)
 	return answer == RING_FULL ? BUS_E_FULL : BUS_E_CLOSED;
 }
 
-/* The item that puts a kept message in for one subscription alone. */
+/* Makes the item that puts a kept message in for one subscription alone. */
 static struct ring_item
 make_item(const struct kept *kept, struct route *route, struct bus_sub *sub)
 {
@@ -355,10 +355,10 @@ bus__history_put(struct bus *bus, struct topic *topic, struct route *route, stru
 	struct bus_mailbox *m = sub->mbox->queue;
 	int err = 0;
 
-	/* A group gets new messages only, each once. */
+	/* A group gets only new messages, each once. */
 	if (bus__history_empty(bus, topic) || m->is_group)
 		return 0;
-	/* A mailbox with one place for each topic gets the newest only. */
+	/* A mailbox with one place per topic gets the newest only. */
 	for (const struct kept *kept = m->full == BUS_FULL_LATEST ? topic->history->last
 								  : topic->history->first;
 	     kept != NULL && err == 0; kept = kept->next) {

@@ -1,4 +1,4 @@
-/* bus/inbox.c: which questions are open, and the way by which a reply comes into a mailbox. */
+/* bus/inbox.c: the open questions, and the way of a reply into a mailbox. */
 #include "bus/question.h"
 
 #include "base/mem.h"
@@ -68,7 +68,7 @@ bus__question_enter(struct bus *bus, struct question *q)
 
 	if (err < 0)
 		return err;
-	/* Who could guess it could answer questions that others were asked. */
+	/* A peer that guessed a number could answer other peers' questions. */
 	do {
 		inbox->last++;
 		q->number = bus->kind->number(
@@ -138,7 +138,7 @@ bus__way_fini(struct way *way)
 	bus__topic_unref(way->route.topic);
 }
 
-/* Puts an item in where nothing may be lost. */
+/* Puts an item into a mailbox that may lose nothing. */
 static int
 put_or_refuse(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
 {
@@ -167,7 +167,7 @@ bus__way_put(struct way *way, struct ring_item *item)
 	struct bus_mailbox *m = way->route.mbox, *owed = NULL;
 
 	item->route = &way->route;
-	/* Nothing is owed: neither a peer nor who asks is drained by publishers. */
+	/* No drain is owed: publishers drain neither peers nor askers. */
 	if (m->full == BUS_FULL_REFUSE)
 		return put_or_refuse(m, item, &owed);
 	bus__mailbox_put(m, item, &owed);

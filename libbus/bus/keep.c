@@ -1,4 +1,4 @@
-/* bus/keep.c: bus_keep(), and the filters that say how much a topic keeps. */
+/* bus/keep.c: bus_keep(), and the filters that set how much a topic keeps. */
 #include "bus/keep.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@
 #define MOST_KEPT     10000
 #define MOST_BYTES    (UINT64_C(1) << 30)
 #define DEFAULT_BYTES (UINT64_C(1) << 20)
-#define MOST_FILTERS  256 /* each new topic is compared with all of them */
+#define MOST_FILTERS  256 /* each new topic is compared with all */
 
 struct applying {
 	struct bus *bus;
@@ -32,7 +32,7 @@ raise_bounds(struct history *h, const struct keep_filter *f, bool first)
 		h->most_bytes = f->most_bytes;
 }
 
-/* Lets a topic keep as much as a filter says, if that is more. */
+/* Raises a topic's limits to those of a filter. */
 static void
 apply(void *arg, struct topic *topic)
 {

@@ -1,10 +1,10 @@
-/* bus/keep.h: the messages that a topic keeps for subscriptions to come.
+/* bus/keep.h: the messages that a topic keeps for future subscriptions.
  *
- * A topic keeps the last value that was published retained, or, when a filter of bus_keep() matches it, its last
- * messages, retained or not. A publish that is kept holds the keep lock of the topic over "store, then claim in all
- * mailboxes", a subscription over "put in what is kept, then be seen by publishers": so it gets each message once,
- * kept or live, and in order. `keeps` leads publishers that way, and so does `plain` of a snapshot, which is false
- * for such a topic. */
+ * A topic keeps the last value that was published retained, or, when a filter of bus_keep() matches it, its last messages,
+ * retained or not. A publish that is kept holds the keep lock of the topic over "store, then claim in all mailboxes", a
+ * subscription over "put in the kept messages, then become visible to publishers". So a subscription gets each message once,
+ * kept or live, and in order. `keeps` leads publishers that way, and so does `plain` of a snapshot, which is false for such a
+ * topic. */
 #ifndef BUS_BUS_KEEP_H
 #define BUS_BUS_KEEP_H
 
@@ -28,27 +28,27 @@ struct keep_filter {
 struct kept {
 	struct kept *next; /* the one after it */
 	struct bus__block *block;
-	int64_t time_ns;      /* for people */
+	int64_t time_ns;      /* shown to people */
 	int64_t expires_ns;   /* monotonic; 0: never */
 	uint32_t headers_len; /* at the end of the block */
 	uint8_t type;
 	bool retained;
-	struct bus__account *account; /* of the peer that it came from, counted; or NULL */
+	struct bus__account *account; /* of the peer that sent it, counted; or NULL */
 	struct bus__version version;  /* if it is retained */
 };
 
-/* What a topic keeps, under its keep lock. The topic's value is the newest retained one, `version` the version of that,
- * or of its deletion: a value that was deleted here does not come back from a peer that has not heard of it, for as long
- * as the mark of the deletion lives. A value that expired counts as deleted. */
+/* A topic's kept messages, under its keep lock. The topic's value is the newest retained one, and `version` is its version or
+ * that of its deletion. While the mark of a deletion lives, a peer that missed the deletion cannot bring the value back. An
+ * expired value counts as deleted. */
 struct history {
 	struct kept *first, *last;
 	struct kept *value; /* in the list; NULL: there is none */
 	uint64_t bytes, most_bytes;
 	uint32_t count, most;
 	uint32_t mortal; /* of count, those that expire */
-	bool deleted;    /* the last change of the value was its end */
+	bool deleted;    /* the last change of the value was a deletion */
 	struct bus__version version;
-	uint64_t theirs; /* its number where it was made, if that was elsewhere; 0: unknown */
+	uint64_t theirs; /* its number where it was made, if elsewhere; 0: unknown */
 	uint64_t change; /* the bus's number of that change; 0: there was none */
 	/* Its place among the marks of the bus; under the lock of those. */
 	struct history *older, *newer;
@@ -60,10 +60,10 @@ struct marks {
 	pthread_mutex_t lock; /* inside keep locks */
 	struct history *oldest, *newest;
 	uint32_t count, most;
-	/* The most changes of a topic that was forgotten: one that is unknown counts on from there, so that its next value is
-	 * newer than any that the bus has forgotten. */
+	/* The most changes of any forgotten topic. An unknown topic counts on from here, so that its next value is newer than
+	 * any that the bus has forgotten. */
 	_Atomic uint64_t floor;
-	_Atomic uint64_t changes; /* of all values: numbers them */
+	_Atomic uint64_t changes; /* of all values: the number of the last one */
 };
 
 int bus__marks_init(struct marks *marks, uint32_t max_topics);
@@ -79,10 +79,10 @@ bus__keeps(const struct topic *topic)
 	return atomic_load_explicit(&topic->keeps, memory_order_relaxed);
 }
 
-/* Makes a message to be kept of an item, with a block of its own. NULL: out of memory. */
+/* Makes a kept message of an item, with its own block. NULL: out of memory. */
 struct kept *bus__kept_new(const struct ring_item *item);
 
-/* Puts a message on the account of the peer that it came from, NULL: of none, if there is room for it beside those that it will
+/* Charges a message to the account of the peer that sent it (NULL: to none), if there is room beside the messages that it will
  * replace. Keep lock. 0 or BUS_E_LIMIT. */
 int bus__kept_charge(const struct topic *topic, struct kept *kept, struct bus__account *account);
 
@@ -92,35 +92,35 @@ void bus__kept_free(struct kept *list);
 /* Makes the topic's history if there is none. Keep lock. 0 or BUS_E_NOMEM. */
 int bus__history_make(struct topic *topic);
 
-/* What becomes of a message that may be kept. KEEP_STORED: it is kept, and news. KEEP_SILENT: it is kept, but no news: the
- * end of a value that was not known here. KEEP_OLDER: it is not kept, since the topic has a newer value. KEEP_REPEATED: nor
- * is it news, since that is the topic's value. */
+/* The result of storing a message. KEEP_STORED: kept and delivered. KEEP_SILENT: kept but not delivered, the end of a value
+ * that was unknown here. KEEP_OLDER: not kept, since the topic has a newer value. KEEP_REPEATED: neither kept nor delivered,
+ * since it is the topic's value already. */
 enum keep_answer { KEEP_STORED, KEEP_SILENT, KEEP_OLDER, KEEP_REPEATED };
 
-/* Stores a message, if it is not a retained one of a peer (offer, else NULL) that is not newer than what is there, and gives a
- * retained item its time. Takes over `kept`; what is to be freed goes to *ret_old. Keep lock. */
+/* Stores a message, unless it is a peer's retained one (offer, else NULL) and not newer than the topic's value, and gives a
+ * retained item its time. Takes over `kept`. The caller frees *ret_old. Keep lock. */
 enum keep_answer bus__history_store(struct bus *bus, struct topic *topic, struct ring_item *item,
     struct bus__offer *offer, struct kept *kept, struct kept **ret_old);
 
-/* Whether nothing is kept that has not expired. Keep lock. */
+/* Whether the topic keeps no message that has not expired. Keep lock. */
 bool bus__history_empty(struct bus *bus, struct topic *topic);
 
-/* The same, and there is no mark of a deletion that lives. What the topic's value was is forgotten then. */
+/* The same, and no mark of a deletion lives. Forgets the version of the topic's value then. */
 bool bus__history_blank(struct bus *bus, struct topic *topic);
 
-/* Puts what is kept in for one subscription alone. Keep lock and bus lock. 0, or BUS_E_FULL when its mailbox refuses and
- * has no room for all of it. */
+/* Puts the kept messages in for one subscription alone. Keep lock and bus lock. 0, or BUS_E_FULL when its mailbox refuses and
+ * has no room for all of them. */
 int bus__history_put(
     struct bus *bus, struct topic *topic, struct route *route, struct bus_sub *sub);
 
-/* What a peer is sent of a topic. */
+/* A value of a topic, as a peer gets it. */
 struct bus__value {
 	struct bus__block *block; /* a reference; NULL: the mark of a deletion */
 	int64_t time_ns, expires_ns;
 	uint32_t headers_len;
 	uint8_t type;
 	bool newest;    /* the topic has none behind it */
-	bool is_before; /* it was changed before the peer's connection began */
+	bool is_before; /* its change is older than the peer's connection */
 	struct bus__version version;
 };
 
@@ -129,10 +129,10 @@ struct bus__value {
 bool bus__history_next(struct bus *bus, struct topic *topic, const struct bus__version *after,
     bool last, struct bus__value *ret_value);
 
-/* Frees the history of a topic that nobody uses any more. */
+/* Frees the history of an unused topic. */
 void bus__history_free(struct topic *topic);
 
-/* Lets a topic that nobody knows yet keep what filters say. Bus lock. 0 or BUS_E_NOMEM. */
+/* Gives a topic that is not published yet the limits of the filters. Bus lock. 0 or BUS_E_NOMEM. */
 int bus__keep_new_topic(struct bus *bus, struct topic *topic);
 
 void bus__keep_filters_free(struct bus *bus);

@@ -12,7 +12,7 @@ bus__kept_new(const struct ring_item *item)
 
 	if (kept == NULL)
 		return NULL;
-	/* It stays for long, so it takes no block of a pool. */
+	/* It lives long, so it takes no block of a pool. */
 	kept->block = bus__block_new(NULL, item->len);
 	if (kept->block == NULL) {
 		bus__free(kept);

@@ -1,5 +1,5 @@
-/* bus/marks.c: the marks of deletions of a private bus. A mark keeps the version of a value that has ended, so that a peer that has not
- * heard of its end does not bring it back. The oldest goes when there are too many. */
+/* bus/marks.c: the marks of deletions of a private bus. A mark keeps the version of an ended value, so that a peer that missed
+ * the end does not bring the value back. Over the limit, the oldest mark ends. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -48,7 +48,7 @@ bus__mark_begin(struct bus *bus, struct history *h, int64_t ended_ns)
 	h->older = marks->newest;
 	*(marks->newest != NULL ? &marks->newest->newer : &marks->oldest) = h;
 	marks->newest = h;
-	/* Takes the oldest out of the list only: the keep lock of its topic guards the rest of its history. */
+	/* Only unlists the oldest: the keep lock of its topic guards the rest of its history. */
 	if (++marks->count > marks->most)
 		unmark(marks, marks->oldest);
 	pthread_mutex_unlock(&marks->lock);

@@ -32,8 +32,8 @@ pack_number(struct bus_packer *packer, const char *key, uint64_t number)
 	bus_pack_uint(packer, number);
 }
 
-/* Publishes what is packed. Without memory there is no notice; what it would have told is counted all the same. A notice
- * that fails leaves bus_error_text() to the call that it runs in. */
+/* Publishes the packed notice. Without memory there is no notice, but its losses are still counted. A notice that fails
+ * leaves bus_error_text() as it is, to the call that it runs in. */
 static int
 publish_packed(struct bus *bus, const char *topic, struct bus_packer *packer)
 {
@@ -98,10 +98,11 @@ void
 bus__warn_unheard(struct bus *bus, const char *topic)
 {
 	bus__warn(bus, "unheard", "topic", topic, "publishes", UNHEARD_MANY,
-	    "published 1,000 times, matched nobody");
+	    "published 1,000 times without a subscriber");
 }
 
-/* The subscription by which a filter is judged: the oldest that is not a peer's, whose own bus judges it. */
+/* The subscription that decides whether to warn of a filter: the oldest that is not a peer's, since a peer's own bus warns of
+ * that. */
 static struct bus_sub *
 oldest_here(const struct node *node)
 {
@@ -137,7 +138,7 @@ find_unmatched(struct bus *bus, uint32_t now_s, size_t *left, char *ret_filter)
 {
 	struct look look = {.now_s = now_s};
 
-	pthread_mutex_lock(&bus->lock); /* makes no garbage, so it has none to wait for */
+	pthread_mutex_lock(&bus->lock); /* makes no garbage, so there is none to wait for */
 	if (*left > bus->trie.edge_slots)
 		*left = bus->trie.edge_slots;
 	while (*left > 0) {
@@ -162,14 +163,14 @@ warn_unmatched(struct bus *bus, uint32_t now_s)
 	size_t left = LOOK_MOST;
 
 	while (find_unmatched(bus, now_s, &left, filter))
-		if (filter[0] != '$') /* the bus's own topics are made when they are needed */
+		if (filter[0] != '$') /* the bus makes its own topics on demand */
 			bus__warn(bus, "unmatched", "filter", filter, "seconds", UNMATCHED_LONG,
 			    "subscribed 60 s, nothing ever matched");
 }
 
 /* --- losses ----------------------------------------------------------------------------------------------- */
 
-/* A filter of the mailbox, by which people know it; "" when it has none any more. */
+/* A filter of the mailbox, to name it in a notice; "" if it has none any more. */
 static void
 name_mailbox(struct bus *bus, const struct bus_mailbox *m, char *ret_filter)
 {
@@ -219,7 +220,7 @@ tell_losses_of(struct bus *bus, struct bus_mailbox *m)
 		return;
 	if (publish_losses(bus, m, &stats) == 0)
 		memcpy(m->told, stats.lost, sizeof m->told);
-	else /* the next one tells this too */
+	else /* without a notice now, the next one includes this loss */
 		atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
 }
 
@@ -230,7 +231,7 @@ tell_losses(struct bus *bus)
 
 	pthread_mutex_lock(&bus->lock);
 	for (struct bus_mailbox *m = bus->mailboxes; m != NULL; m = m->next) {
-		/* Cleared before the counters are read: what is lost from now on says so again. */
+		/* Clear before reading the counters: a later loss sets it again. */
 		if (!atomic_load_explicit(&m->lossy, memory_order_relaxed) ||
 		    !atomic_exchange_explicit(&m->lossy, false, memory_order_relaxed))
 			continue;
@@ -252,7 +253,7 @@ tell_losses(struct bus *bus)
 void
 bus__round(struct bus *bus, int64_t now_ns)
 {
-	/* Acquire: pairs with the release below; one at a time has what rounds remember. */
+	/* Acquire: pairs with the release below; one thread at a time owns the state of rounds. */
 	if (now_ns < atomic_load_explicit(&bus->next_round_ns, memory_order_relaxed) ||
 	    !bus__is_open(bus) ||
 	    atomic_exchange_explicit(&bus->in_round, true, memory_order_acquire))

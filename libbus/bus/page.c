@@ -17,7 +17,7 @@ bus__line(struct page *page, const char *format, ...)
 	va_end(args);
 	if (len < 0)
 		return;
-	/* A name may hold any character, and must not make a line of its own. */
+	/* A name may hold any character, and must not begin a new line. */
 	for (size_t i = 0; i < (size_t)len && i + 1 < room; i++)
 		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
 			text[i] = '?';

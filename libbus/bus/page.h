@@ -4,13 +4,13 @@
 
 #include <stddef.h>
 
-/* As much of the text as fits, and how long all of it is. */
+/* As much of the text as fits, and the length of all of it. */
 struct page {
 	char *text;
 	size_t cap, len;
 };
 
-/* Adds a line. What could end it early stands there as a question mark. */
+/* Adds a line. A character that would end it early becomes a question mark. */
 __attribute__((format(printf, 2, 3))) void bus__line(struct page *page, const char *format, ...);
 
 /* Ends the text with NUL. */

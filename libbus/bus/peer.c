@@ -128,7 +128,7 @@ bus__peer_open(struct bus *bus, struct bus__account *account, size_t bytes, void
 		}
 	}
 	if (err == 0) {
-		bus__peer_sleep(m); /* empty and unknown to anybody: it cannot fail */
+		bus__peer_sleep(m); /* empty and unknown to other threads: it cannot fail */
 		*ret_mbox = m;
 	}
 	bus__unlock(bus);
@@ -141,8 +141,8 @@ bus__peer_know(struct bus_mailbox *m, const struct far *far)
 	m->far = *far;
 }
 
-/* Who published the message that was taken. What is not passed on was published here, and its number on a bus with a log is its
- * position there. A kept value that is passed on is no event. */
+/* The publisher of the message that was taken. A message that is not passed on was published here, and on a bus with a log its
+ * number is its position there. A kept value that is passed on is no event. */
 static void
 read_passed(struct bus_mailbox *m, struct bus__passed *ret_passed)
 {
@@ -155,7 +155,7 @@ read_passed(struct bus_mailbox *m, struct bus__passed *ret_passed)
 		m->msg.flags &= ~(uint32_t)BUS_MSG_RETAIN;
 }
 
-/* The version of the value that was taken. A log names its maker. In a ring that is who published it, or this bus. */
+/* The version of the value that was taken. A log names its maker; in a ring it is the publisher, or this bus. */
 static void
 read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 {
@@ -163,8 +163,8 @@ read_version(struct bus_mailbox *m, struct bus__version *ret_version)
 	    sizeof ret_version->bus);
 	ret_version->changes = 1;
 	m->source->version(m, ret_version);
-	ret_version->changes += ret_version->changes == 0; /* somebody wrote there */
-	/* A walk that came between "stored" and "put in" has sent it: it is news no more, and may be older than what came since. */
+	ret_version->changes += ret_version->changes == 0; /* another process overwrote the log */
+	/* A walk between "stored" and "put in" has sent it already; the peer may even have a newer one by now. */
 	if (bus__walk_has_told(m->walk, m->msg_route, ret_version))
 		m->msg.flags = (m->msg.flags & ~(uint32_t)BUS_MSG_RETAIN) | BUS_MSG_KEPT;
 	else if (m->bus->kind->walker->owes(m, m->msg_route, ret_version))
@@ -195,7 +195,7 @@ bus__peer_take(struct bus_mailbox *m, struct bus__out *ret_out)
 unsigned
 bus__peer_see_run(struct bus_mailbox *m, struct plain_run *ret_run)
 {
-	/* A peer that numbers messages needs more of each. */
+	/* A peer that numbers messages needs each message's publisher and number. */
 	return m->far.numbered ? 0 : bus__mailbox_see_run(m, ret_run);
 }
 
@@ -235,7 +235,7 @@ bus__tell_gap(struct bus *bus, uint64_t count, bool at_least)
 bool
 bus__peer_sleep(struct bus_mailbox *m)
 {
-	/* Counted before anybody can wake us. */
+	/* Count before any thread can wake us. */
 	atomic_fetch_add_explicit(&m->peer_sleeps, 1, memory_order_relaxed);
 	if (bus__ring_sleep(&m->ring)) {
 		m->source->peer_rests(m);
@@ -245,9 +245,9 @@ bus__peer_sleep(struct bus_mailbox *m)
 	return false;
 }
 
-/* Waits for wakes of a ring that was closed when its tail was this. Asleep, all wakes but the one for this sleep have
- * returned; awake, all must have. A wake under way belongs to a publisher that claimed before the ring was closed.
- * Acquire: what wake() did is done. */
+/* Waits for the wakes of a closed ring whose tail was `tail` at the close. Asleep: all wakes but the one for this sleep have
+ * returned. Awake: all must have. A wake under way belongs to a publisher that claimed before the close.
+ * Acquire: the effects of wake() are visible. */
 static void
 await_wakes(struct bus_mailbox *m, uint64_t tail)
 {
@@ -282,7 +282,7 @@ bus__peer_park(struct bus_mailbox *m)
 	m->source->leave(m);
 	tail = bus__ring_close(&m->ring);
 	await_wakes(m, tail);
-	if (bus__ring_rouse(&m->ring)) /* the wake of that sleep, which nobody gets */
+	if (bus__ring_rouse(&m->ring)) /* the wake of that sleep, which no claim will send */
 		atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_relaxed);
 	m->peer_wake = NULL;
 	bus__desk_close(m->desk);
@@ -365,7 +365,7 @@ bus__peer_name(
 	if (err == 0)
 		err = bus__topic_make_for(bus, account, topic, len, &named.topic);
 	if (err == 0) {
-		/* Held as by a handle, until the peer is through with it. */
+		/* Held like a handle until bus__peer_unname(). */
 		named.topic->handles++;
 		atomic_fetch_add_explicit(&named.topic->refs, 1, memory_order_relaxed);
 	}

@@ -1,4 +1,4 @@
-/* bus/private.c: what a private bus does: publishers put messages into mailboxes, and topics keep their values. */
+/* bus/private.c: the private kind: publishers put messages into mailboxes, and topics keep their values. */
 #include "bus/kind.h"
 
 #include "bus/bus_internal.h"
@@ -57,7 +57,7 @@ unlist_sub(struct bus *bus, struct bus_sub *sub)
 	(void)sub;
 }
 
-/* What a group has accepted is for whoever comes to its help, too. */
+/* Messages that a group has accepted are also for receivers that join later. */
 static uint64_t
 meant_from(struct topic *topic, struct bus_sub *sub)
 {
@@ -72,7 +72,7 @@ put_kept(struct bus *bus, struct topic *topic, struct route *route, struct bus_s
 {
 	if (!sub->mbox->is_peer)
 		return bus__history_put(bus, topic, route, sub);
-	/* A peer is sent values by a walk. */
+	/* A walk sends a peer its values. */
 	if (route->live == 1)
 		route->owed = topic->history != NULL && topic->history->value != NULL;
 	return 0;

@@ -1,4 +1,4 @@
-/* bus/pub.c: a handle on a topic: how it begins, sends whatever it may, and ends. */
+/* bus/pub.c: a handle on a topic: opening, the general way to send, and close. */
 #include "bus/pub.h"
 
 #include "base/clock.h"
@@ -12,7 +12,7 @@
 #include "bus/topic.h"
 #include "topic/name.h"
 
-/* What all its records in a log have. */
+/* The fields that all its records in a log share. */
 static void
 record_of(struct bus_pub *pub, const struct log *log)
 {
@@ -101,7 +101,7 @@ bus__pub_fail(const struct bus_pub *pub, int err, size_t len)
 	return bus__fail_publish(pub->bus, err, pub->topic->name, len);
 }
 
-/* Counts the topic's routes of now and lets go of the old ones. */
+/* Takes a reference to the topic's present routes and releases the old ones. */
 static void
 refresh(struct bus_pub *pub)
 {
@@ -119,8 +119,8 @@ bus__pub_try(struct bus_pub *pub, struct ring_item *item, struct attempt *attemp
 	int err;
 
 	if (bus__is_kept(pub->topic, item)) {
-		/* It goes to the routes that are current under the keep lock, which ours may not be: they are
-		 * read as a publish by name reads them. */
+		/* It needs the routes that are current under the keep lock, which ours may not be. So it reads them
+		 * as a publish by name does. */
 		stripe = bus__read_begin(pub->bus);
 		err = bus__attempt_kept(pub->bus, pub->topic, item, attempt);
 	} else {
@@ -136,7 +136,7 @@ bus__pub_try(struct bus_pub *pub, struct ring_item *item, struct attempt *attemp
 	return err;
 }
 
-/* Ends a send by handle that failed for good. */
+/* Ends a send by handle that has failed. */
 static __attribute__((cold, noinline)) void
 end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, size_t len)
 {
@@ -148,8 +148,8 @@ end_failed(const struct bus_pub *pub, const struct attempt *attempt, int err, si
 	bus__fail_full(attempt->full, pub->topic->name);
 }
 
-/* Waits for room until the deadline, or for as long as this thread may. 1: there may be some; 0: not in time; BUS__E_WAITS: this thread's
- * time is over; BUS_E_CLOSED. */
+/* Waits for room until the deadline, or as long as this thread may block. 1: there may be room; 0: timed out; BUS__E_WAITS: this
+ * thread may not block longer; BUS_E_CLOSED. */
 static __attribute__((cold, noinline)) int
 await_room(const struct bus_pub *pub, struct bus_mailbox *full, const struct ring_item *item,
     int64_t deadline_ns)

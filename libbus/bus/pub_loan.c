@@ -1,4 +1,4 @@
-/* bus/pub_loan.c: memory of the bus's own to write a payload into. */
+/* bus/pub_loan.c: payload memory on loan from the bus. */
 #include "base/fork.h"
 #include "bus/fail.h"
 #include "bus/pub.h"
@@ -24,7 +24,7 @@ bus_pub_loan(struct bus_pub *pub, size_t len, void **ret_data)
 	return 0;
 }
 
-/* Where the list of loans names the one with this data; NULL: it is none of ours. */
+/* Finds the loan with this data in the list; NULL: it is none of this handle's. */
 static struct bus__block **
 find_loan(struct bus_pub *pub, const void *data)
 {

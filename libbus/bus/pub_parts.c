@@ -1,10 +1,10 @@
-/* bus/pub_parts.c: sending a payload that lies in parts. They are copied once: into the log, or into the block that all mailboxes
+/* bus/pub_parts.c: sending a payload in parts. They are copied once: into the log, or into the block that all mailboxes
  * share. */
 #include "base/parts.h"
 #include "bus/fail.h"
 #include "bus/pub.h"
 
-/* Their length together. 0 or BUS_E_*. */
+/* Their total length. 0 or BUS_E_*. */
 static int
 measure(const struct bus_pub *pub, const struct bus_slice *parts, size_t count, size_t *ret_len)
 {

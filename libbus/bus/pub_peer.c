@@ -1,4 +1,4 @@
-/* bus/pub_peer.c: publishing what a peer sent, by the handle of its topic. */
+/* bus/pub_peer.c: publishing a peer's messages, by the handle of their topic. */
 #include "bus/peer.h"
 #include "bus/pub.h"
 #include "bus/publish.h"
@@ -30,7 +30,7 @@ bus__publish_from_peer(struct bus_pub *pub, const struct bus_msg *msg, struct bu
 		item.time_ns = msg->time_ns;
 	}
 	if (msg->reply_to != 0) {
-		/* The reply comes to a peer that has subscribed to nothing, too. */
+		/* A peer without subscriptions gets the reply, too. */
 		bus__lock(pub->bus);
 		err = pub->bus->kind->begin_replies(asker);
 		bus__unlock(pub->bus);

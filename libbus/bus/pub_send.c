@@ -1,12 +1,12 @@
-/* bus/pub_send.c: sending by a handle. The short way is for small payloads into mailboxes that have room; nothing on it may
- * cost more for the sake of what leaves it. */
+/* bus/pub_send.c: sending by a handle. The short way is for small payloads into mailboxes that have room. The cases that leave
+ * it must cost it nothing. */
 #include <limits.h>
 
 #include "bus/fail.h"
 #include "bus/peer.h"
 #include "bus/pub.h"
 
-/* For a mailbox that has no room at once. */
+/* For a mailbox without room. */
 static __attribute__((cold, noinline)) void
 put_otherwise(const struct bus_pub *pub, struct route *route, uint64_t word, const void *data,
     struct bus_mailbox **owed)
@@ -18,7 +18,7 @@ put_otherwise(const struct bus_pub *pub, struct route *route, uint64_t word, con
 	bus__heed(pub->bus);
 }
 
-/* Puts a small message into one of several mailboxes; word: of its frame. */
+/* Puts a small message into one of several mailboxes; word: the first of its frame. */
 static inline void
 put_small(const struct bus_pub *pub, struct route *route, uint64_t word, const void *data,
     struct bus_mailbox **owed)
@@ -36,7 +36,7 @@ put_small(const struct bus_pub *pub, struct route *route, uint64_t word, const v
 		m->wake(m, owed);
 }
 
-/* Several mailboxes, or one that has no room at once. */
+/* Several mailboxes, or one without room. */
 static __attribute__((noinline)) int
 put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 {
@@ -48,7 +48,7 @@ put_small_in_all(const struct bus_pub *pub, const void *data, uint32_t len)
 	return 0;
 }
 
-/* A log, a large payload or none, mailboxes that do more than drop, or a bus that has ended. */
+/* A log, a large payload or none, mailboxes that do more than drop, or a closed bus. */
 static __attribute__((noinline)) int
 send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 {
@@ -57,7 +57,7 @@ send_otherwise(struct bus_pub *pub, const void *data, size_t len)
 	return pub->send_one(pub->bus, &pub->record, data, len);
 }
 
-/* Whether the short way is open: rings that drop, and nothing about them has changed. */
+/* Whether the short way is open: only rings that drop, and unchanged routes. */
 static inline bool
 is_quick(const struct bus_pub *pub)
 {
@@ -65,7 +65,7 @@ is_quick(const struct bus_pub *pub)
 	       pub->routes->plain;
 }
 
-/* The calls in it end it, so that nothing must be kept over them. */
+/* Its calls are tail calls, so no register is saved over them. */
 int
 bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
 {
@@ -87,7 +87,7 @@ bus_pub_send(struct bus_pub *pub, const void *data, size_t len)
 	return tail & RING_ASLEEP ? bus__mailbox_wake_now(m) : 0;
 }
 
-/* How many of the items go into a ring by one claim, and the bytes that they need there. */
+/* How many of the items fit into a ring by one claim, and how many bytes they need there. */
 static size_t
 measure_run(
     const struct bus_pub *pub, const struct bus_slice *items, size_t count, uint32_t *ret_bytes)
@@ -102,7 +102,7 @@ measure_run(
 	return (size_t)(item - items);
 }
 
-/* word: of their frames, but for the length; bytes: of all. */
+/* word: the first of their frames, without the length; bytes: of all. */
 static inline __attribute__((always_inline)) void
 put_run(const struct bus_pub *pub, struct route *route, uint64_t word,
     const struct bus_slice *items, size_t run, uint32_t bytes, struct bus_mailbox **owed)
@@ -124,7 +124,7 @@ put_run(const struct bus_pub *pub, struct route *route, uint64_t word,
 		m->wake(m, owed);
 }
 
-/* Returns how many went, together: at least one. */
+/* Returns how many were sent in one claim: at least one. */
 static size_t
 send_run_here(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *ret_err)
 {
@@ -153,7 +153,7 @@ send_run(struct bus_pub *pub, const struct bus_slice *items, size_t count, int *
 	return *ret_err > 0 ? (size_t)*ret_err : 0;
 }
 
-/* Ends a batch at an item that failed; bus_pub_send() has said why, and the log has not. */
+/* Ends a batch at an item that failed. bus_pub_send() has set the text, the log has not. */
 static __attribute__((cold, noinline)) int
 end_early(const struct bus_pub *pub, int err, const struct bus_slice *item, size_t sent)
 {
@@ -182,13 +182,13 @@ bus_pub_send_many(struct bus_pub *pub, const struct bus_slice *items, size_t cou
 	return (int)sent;
 }
 
-/* --- what a peer sent ---------------------------------------------------------------------------------------- */
+/* --- messages of peers --------------------------------------------------------------------------------------- */
 
 _Static_assert(BUS__RUN <= RING_MANY && BUS__RUN_BYTES <= RING_TAKE_BYTES &&
 		   BUS__RUN_PAYLOAD <= RING_INLINE_MAX,
     "a run fits one claim");
 
-/* Peers are anywhere among the routes. */
+/* Routes of peers lie anywhere in the list. */
 static void
 put_run_here(const struct bus_pub *pub, uint8_t type, const struct bus_slice *items, size_t count)
 {
@@ -216,7 +216,7 @@ bus__publish_run_from_peer(
 	int done;
 
 	if (pub->record.topic == NULL) {
-		/* Peers get nothing of it. */
+		/* Peers do not get it. */
 		if (!bus__is_open(pub->bus) || !bus__pub_is_current(pub) || pub->routes == NULL ||
 		    !pub->routes->plain_here)
 			return 0;

@@ -11,7 +11,7 @@
 #include "bus/notice.h"
 #include "topic/name.h"
 
-/* bus_close() waits for stripes: with none, a publish by name has the bus only where it counts it before. */
+/* bus_close() waits for stripes. Work after the stripe is given back needs a reference, taken before. */
 static inline void
 hold_for_more(struct bus *bus, struct attempt *attempt, bool more)
 {
@@ -21,8 +21,8 @@ hold_for_more(struct bus *bus, struct attempt *attempt, bool more)
 		attempt->held = bus__ref(bus);
 }
 
-/* Ends a publish by name that failed on a topic that exists. Gives the stripe back and drains first, since callbacks may
- * fail too, and the text is to be that of this call. The bus's own fail unnoticed. */
+/* Ends a failed publish by name on an existing topic. Gives the stripe back and drains first: callbacks may
+ * fail too, and the error text must be this call's. Failures of the bus's own notices are ignored. */
 static __attribute__((cold, noinline)) void
 end_refused(
     struct bus *bus, const char *name, struct stripe *stripe, struct attempt *attempt, int err)
@@ -43,7 +43,7 @@ end_refused(
 		bus__mailbox_unref(attempt->full);
 }
 
-/* Publishes on a topic that exists. false: it does not. */
+/* Publishes on an existing topic. false: there is none. */
 static inline __attribute__((always_inline)) bool
 publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item *item,
     struct attempt *attempt, int *ret_err)
@@ -73,7 +73,7 @@ publish_on_found(struct bus *bus, const char *name, size_t len, struct ring_item
 	return topic != NULL;
 }
 
-/* Inline: a plain publish is to pay nothing for questions, which come here too. own: on a topic of the bus's own, which
+/* Inline: a plain publish pays nothing for questions, which share this code. own: on a topic of the bus itself, which
  * peers do not get. */
 static inline __attribute__((always_inline)) int
 publish_named(
@@ -86,7 +86,7 @@ publish_named(
 
 	if (bus->log != NULL && !own)
 		return bus->kind->publish(bus, name, item);
-	/* A name that is in the table has been checked; but $... is there for the bus itself. */
+	/* Names in the table are valid; but $... is for the bus itself. */
 	while (len == 0 || (name[0] == '$' && !own) ||
 	       !publish_on_found(bus, name, len, item, attempt, &err) || err == ATTEMPT_SWEPT) {
 		if (!checked) {
@@ -97,7 +97,7 @@ publish_named(
 			}
 			checked = true;
 		}
-		/* New: make it, and look it up again, since it may be swept before we get there. */
+		/* New: make it, and look it up again, since a sweep may remove it before we publish. */
 		bus__lock(bus);
 		err = bus__topic_make(bus, name, len, &topic);
 		bus__unlock(bus);
@@ -161,7 +161,7 @@ bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t numbe
 	if (err < 0)
 		return bus__fail_publish(bus, err, msg->topic, msg->len + msg->headers_len);
 	if ((item.flags & RING_TTL) && item.expires_ns > deadline_ns)
-		item.expires_ns = deadline_ns; /* it has taken its time to get here */
+		item.expires_ns = deadline_ns; /* the time to get here counts */
 	item.flags |= RING_REPLY;
 	item.reply = number;
 	err = publish_named(bus, msg->topic, &item, &attempt, false);
@@ -169,7 +169,7 @@ bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t numbe
 	return err;
 }
 
-/* Apart, so that a publish that succeeds saves no register for it. */
+/* Separate, so that a publish that succeeds saves no register for it. */
 static __attribute__((cold, noinline)) int
 fail_closed(const struct bus *bus, const char *topic)
 {

@@ -1,4 +1,4 @@
-/* bus/publish.h: publishing, as the rest of the core needs it. */
+/* bus/publish.h: publishing, for the rest of the core. */
 #ifndef BUS_BUS_PUBLISH_H
 #define BUS_BUS_PUBLISH_H
 
@@ -7,7 +7,7 @@
 #include "bus/bus_internal.h"
 #include "queue/ring.h"
 
-/* Whether the bus takes the payload: 0, BUS_E_INVAL or BUS_E_TOO_BIG. */
+/* Checks the payload: 0, BUS_E_INVAL or BUS_E_TOO_BIG. */
 static inline int
 bus__payload_check(const struct bus *bus, const void *data, size_t len)
 {
@@ -19,8 +19,8 @@ bus__payload_check(const struct bus *bus, const void *data, size_t len)
 /* Checks a message and makes the item that rings take. */
 int bus__item_make(const struct bus *bus, const struct bus_msg *msg, struct ring_item *ret_item);
 
-/* Publishes a question under its number, which nobody gets after the deadline; *ret_takers: how many mailboxes were to get
- * it. */
+/* Publishes a question under its number; it is not delivered after the deadline. *ret_takers: how many mailboxes it was
+ * meant for. */
 int bus__publish_question(struct bus *bus, const struct bus_msg *msg, uint64_t number,
     int64_t deadline_ns, uint32_t *ret_takers);
 

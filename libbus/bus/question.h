@@ -1,4 +1,4 @@
-/* bus/question.h: what the files of requests share. */
+/* bus/question.h: shared by the files of requests. */
 #ifndef BUS_BUS_QUESTION_H
 #define BUS_BUS_QUESTION_H
 
@@ -18,10 +18,10 @@ struct question {
 	bool waits;            /* asked here: struct waiter; otherwise struct bus_request */
 };
 
-/* How often it was given to a mailbox, and how many of those turned out to lead to nobody. */
+/* The mailboxes that got a question, and how many of them have no responder. */
 struct takers {
 	uint32_t count, declined;
-	bool known; /* count is */
+	bool known; /* count is valid */
 };
 
 /* A thread in bus_request(). */
@@ -47,15 +47,15 @@ struct bus_request {
 	struct later later;
 	struct deadline deadline;
 	struct way way;
-	bool over, quiet; /* bus lock; quiet: fn does not hear of it */
+	bool over, quiet; /* bus lock; quiet: fn is not called for it */
 	_Atomic uint32_t refs;
 	struct bus_request *next, *prev; /* of its mailbox; bus lock */
 };
 
 struct peer_question {
 	struct question q;
-	struct takers takers; /* where other peers may reply: on a hub */
-	bool passes;          /* the same */
+	struct takers takers; /* the peers that may reply: on a hub */
+	bool passes;          /* on a hub: it was passed on to other peers */
 	uint64_t theirs;
 	int64_t expires_ns;
 	struct peer_question *newer;
@@ -67,14 +67,15 @@ struct desk {
 	uint32_t count;
 };
 
-/* Whether nobody is left who could reply. */
+/* Whether no possible responder is left. */
 static inline bool
 bus__is_hopeless(const struct takers *takers)
 {
 	return takers->known && takers->declined >= takers->count;
 }
 
-/* Where its bucket names the question of that number, or would: *at NULL. NULL: there has been no question. Inbox lock. */
+/* The place of the question of that number in its bucket; *at is NULL if it is not there. NULL: there has been no question.
+ * Inbox lock. */
 struct question **bus__question_find(struct inbox *inbox, uint64_t number);
 
 /* Gives a question its number. Inbox lock. */
@@ -87,30 +88,30 @@ void bus__question_leave(struct inbox *inbox, struct question *q);
 int bus__question_enter_locked(struct bus *bus, struct question *q);
 void bus__question_leave_locked(struct bus *bus, struct question *q);
 
-/* Makes a way into the mailbox, whose messages have that topic; its reference is taken over by bus__way_fini(). 0 or
+/* Makes a way into the mailbox, for messages of that topic. Takes over its reference, which bus__way_fini() releases. 0 or
  * BUS_E_NOMEM. */
 int bus__way_init(
     struct way *way, struct bus_mailbox *m, struct topic *topic, bus_msg_fn fn, void *arg);
 
 void bus__way_fini(struct way *way);
 
-/* Sends an item on its way. Inbox lock: so that the way is there. */
+/* Sends an item on its way. Inbox lock: it keeps the way alive. */
 int bus__way_put(struct way *way, struct ring_item *item);
 
-/* Lets the thread that waits go on, with this answer. Inbox lock. */
+/* Releases the waiting thread with this answer. Inbox lock. */
 void bus__waiter_release(struct waiter *w, int err);
 
-/* Lets the drainer end a request. Takes over a reference. */
+/* Has the drainer end a request. Takes over a reference. */
 void bus__request_end_soon(struct bus_request *req);
 
-/* Checks a question and gives it the life that its asker has patience for. */
+/* Checks a question and sets its time to live to the timeout. */
 int bus__question_make(const struct bus_msg *msg, int timeout_ms, struct bus_msg *ret_question);
 
-/* Publishes a question, and notes in *takers how many mailboxes got it. 0, BUS_E_NOBODY, or what a publish answers. */
+/* Publishes a question, and stores in *takers how many mailboxes got it. 0, BUS_E_NOBODY, or an error of a publish. */
 int bus__question_ask(struct bus *bus, const struct bus_msg *question, uint64_t number,
     int64_t deadline_ns, struct takers *takers);
 
-/* The sentence for a request that failed. Where a publish refused the question it has said why. */
+/* The sentence for a request that failed. A publish that refused the question has set the text already. */
 int bus__fail_request(const struct bus *bus, int err, const struct bus_msg *msg, int timeout_ms);
 
 #endif

@@ -1,4 +1,4 @@
-/* bus/reply.c: replies on their way to whoever asked. */
+/* bus/reply.c: the way of replies to their asker. */
 #include "bus/question.h"
 
 #include "base/clock.h"
@@ -17,7 +17,7 @@ bus__waiter_release(struct waiter *w, int err)
 	bus__unpark(&w->done);
 }
 
-/* The first reply counts; the others find the question over. */
+/* The first reply counts; later ones find the question over. */
 
 static int
 give_waiter(struct bus *bus, struct waiter *w, const struct bus_msg *msg)
@@ -61,7 +61,7 @@ is_open(const struct question *q, bool from_peer)
 
 	if (q == NULL || q->desk == NULL)
 		return q != NULL;
-	/* What one peer asked another one answers only where hubs are. */
+	/* A peer may answer another peer's question only on a hub. */
 	return (!from_peer || asked->passes) && asked->expires_ns > bus__now_ns();
 }
 
@@ -105,7 +105,7 @@ route_into(struct question *q, const struct bus_mailbox *m, uint64_t *ret_theirs
 	return q->desk == NULL && !q->waits && req->way.route.mbox == m ? &req->way.route : NULL;
 }
 
-/* A reply that nobody waits for any more, once, whoever comes to it first. Inbox lock. */
+/* Counts a late reply once, in the first mailbox that reaches it. Inbox lock. */
 static void
 count_late(struct inbox *inbox, uint64_t number, uint64_t sequence)
 {
@@ -154,7 +154,7 @@ bus__answer_mailbox(struct bus *bus, uint64_t number, uint64_t sequence,
 	pthread_mutex_unlock(&inbox->lock);
 }
 
-/* Of those to which a hub passed a peer's question one has nobody who would reply. */
+/* One of the peers to which a hub passed another peer's question has no responder. */
 static void
 decline_peer(struct peer_question *asked)
 {

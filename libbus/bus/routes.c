@@ -1,4 +1,4 @@
-/* bus/routes.c: the routes of topics: how they begin, change and end. */
+/* bus/routes.c: the routes of topics: making, changing and ending them. */
 #include "bus/routes.h"
 
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 #include "bus/topic.h"
 #include "mailbox/source.h"
 
-#define FEW_SLOTS     8  /* shorter lists are not worth a denser copy */
-#define FIRST_MATCHES 16 /* subscriptions of a new topic without memory for their list */
+#define FEW_SLOTS     8  /* a shorter list is not worth a denser copy */
+#define FIRST_MATCHES 16 /* subscriptions of a new topic that need no allocated list */
 
 static void
 free_slots(struct later *later)
@@ -19,7 +19,7 @@ free_slots(struct later *later)
 	bus__free(later); /* struct slots begins with it */
 }
 
-/* Of a route with its places in snapshots, and of a list of subscriptions. */
+/* The bytes of a route with its places in snapshots, and of a list of subscriptions. */
 #define ROUTE_BYTES (bus__held(sizeof(struct route)) + 64)
 
 static size_t
@@ -90,7 +90,7 @@ slots_new(uint32_t cap)
 	return slots;
 }
 
-/* Counts a slot more, for which there is room. */
+/* Counts one more slot, for which there is room. */
 static void
 append(struct slots *slots, struct bus_sub *sub, uint64_t order, uint64_t from)
 {
@@ -103,7 +103,7 @@ append(struct slots *slots, struct bus_sub *sub, uint64_t order, uint64_t from)
 	atomic_store_explicit(&slots->count, count + 1, memory_order_release);
 }
 
-/* Makes a list for cap subscriptions of those that are still there. */
+/* Copies a list without its empty slots, with room for cap subscriptions. */
 static struct slots *
 slots_copy(const struct slots *old, uint32_t cap)
 {
@@ -138,7 +138,7 @@ find_slot(struct slots *slots, const struct bus_sub *sub)
 	return low < count && slots->at[low].order == sub->order ? &slots->at[low] : NULL;
 }
 
-/* Shows another list to drainers and lets the old one go behind the batch in progress. */
+/* Shows drainers another list and frees the old one behind the batch in progress. */
 static void
 replace_slots(struct route *route, struct slots *slots)
 {
@@ -155,7 +155,7 @@ replace_slots(struct route *route, struct slots *slots)
 	bus__mailbox_later(route->mbox, &old->later);
 }
 
-/* Makes a route with room for cap subscriptions that nothing lists yet. */
+/* Makes an unlisted route with room for cap subscriptions. */
 static struct route *
 route_make(struct topic *topic, struct bus_mailbox *mbox, uint32_t cap)
 {
@@ -219,7 +219,7 @@ list_route(struct snapshot *snapshot, struct route *route)
 	route->refs++;
 }
 
-/* How many of its routes lead to a subscription: without memory others could not be left out in time. */
+/* How many of its routes lead to a subscription. A route that should be gone may stay for lack of memory. */
 static uint32_t
 count_live(const struct snapshot *snapshot)
 {
@@ -230,7 +230,7 @@ count_live(const struct snapshot *snapshot)
 	return live;
 }
 
-/* A copy of old without the routes that lead nowhere, and with one more (added). */
+/* Copies old without the routes that lead nowhere, and adds one (added). */
 static struct snapshot *
 snapshot_change(const struct snapshot *old, struct route *added)
 {
@@ -260,8 +260,8 @@ bus__routes_show(struct bus *bus, struct topic *topic, struct snapshot *snapshot
 {
 	if (snapshot != NULL && bus__keeps(topic))
 		snapshot->plain = snapshot->plain_here = false;
-	/* Release: pairs with the acquire of publishers. Handles notice by comparing the pointer; it cannot
-	 * come back while they hold the old one. */
+	/* Release: pairs with the acquire of publishers. Handles compare the pointer, which cannot be reused
+	 * while they hold the old one. */
 	throw_away(bus, atomic_exchange_explicit(&topic->routes, snapshot, memory_order_acq_rel));
 }
 
@@ -305,7 +305,7 @@ bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepare
 		slots = slots_copy(slots, route->live > 0 ? 2 * route->live : 1);
 		if (slots == NULL)
 			return BUS_E_NOMEM;
-		replace_slots(route, slots); /* a longer list, of the same ones */
+		replace_slots(route, slots); /* a longer list of the same slots */
 		return bus__account_is_over(mbox->account) ? BUS_E_LIMIT : 0;
 	}
 	route = route_make(topic, mbox, 1);
@@ -317,7 +317,7 @@ bus__topic_prepare(struct topic *topic, struct bus_mailbox *mbox, struct prepare
 	}
 	snapshot = snapshot_change(old, route);
 	if (snapshot == NULL) {
-		free_route(route); /* nothing else knows it */
+		free_route(route); /* it was never shown */
 		return BUS_E_NOMEM;
 	}
 	*(prepared->first != NULL ? &prepared->last->next_garbage : &prepared->first) = snapshot;
@@ -361,7 +361,7 @@ bus__topic_join(
 	slots = atomic_load_explicit(&route->slots, memory_order_relaxed);
 
 	/* A publish that is kept stores and claims under this lock: either it is stored by now, or its claim
-	 * comes behind `from`. */
+	 * lies behind `from`. */
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
 	append(slots, sub, sub->order, bus->kind->meant_from(topic, sub));
 	sub->matched = true;
@@ -389,7 +389,7 @@ bus__topic_leave(struct bus *bus, struct topic *topic, struct bus_sub *sub)
 	slot = find_slot(slots, sub);
 	if (slot == NULL)
 		return;
-	/* Whatever memory there is: nobody may meet the pointer after the next batch. */
+	/* Even without memory: no drainer may read the pointer after the next batch. */
 	atomic_store_explicit(&slot->sub, NULL, memory_order_relaxed);
 	if (--route->live > 0) {
 		count = atomic_load_explicit(&slots->count, memory_order_relaxed);
@@ -447,7 +447,7 @@ gather(void *arg, struct node *filter)
 	}
 }
 
-/* By mailbox, and within one by the order of subscription. */
+/* Orders by mailbox, then by subscription. */
 static int
 compare_matches(const void *left, const void *right)
 {
@@ -468,7 +468,7 @@ route_group(
 
 	if (route == NULL)
 		return BUS_E_NOMEM;
-	/* No frame of this topic is older than the topic; records of a log may be. */
+	/* A frame cannot be older than its topic; records of a log may be. */
 	for (uint32_t i = 0; i < count; i++) {
 		append(route->slots, subs[i], subs[i]->order, subs[i]->begin);
 		subs[i]->matched = true;
@@ -478,7 +478,7 @@ route_group(
 	return 0;
 }
 
-/* Makes the routes of a topic that nobody knows yet, from subscriptions sorted by mailbox: all at once, since a
+/* Makes the routes of an unpublished topic, from subscriptions sorted by mailbox. All at once, since one
  * snapshot for each would cost the square of their number. */
 static int
 route_matches(struct topic *topic, struct bus_sub *const subs[], size_t count)

@@ -38,7 +38,7 @@ call_done(struct later *later)
 	struct bus *bus = bus__ref(sub->mbox->bus);
 
 	bus__run_as_callback(sub->done, sub->arg);
-	/* Only now may the memory go, also when another thread runs what is due. */
+	/* Free the memory only now, even if another thread runs the deferred work. */
 	bus__lock(bus);
 	free_later(sub);
 	bus__unlock(bus);
@@ -53,7 +53,7 @@ link_sub(struct bus_sub *sub, struct node *node)
 	struct bus_sub *first = node->subs;
 
 	sub->node = node;
-	/* At the end, which stands before the first. */
+	/* At the end: the last subscription stands before the first. */
 	if (first != NULL) {
 		sub->prev_at_node = first->prev_at_node;
 		first->prev_at_node->next_at_node = sub;
@@ -89,7 +89,7 @@ unlink_sub(struct bus_sub *sub)
 	sub->node = NULL;
 }
 
-/* Tells links that the set of wanted filters changed by this one. */
+/* Tells links that this filter became wanted or unwanted. */
 static void
 tell_links(struct bus *bus, const char *filter, bool wanted)
 {
@@ -100,7 +100,7 @@ tell_links(struct bus *bus, const char *filter, bool wanted)
 	bus->hooks->filter_changed(bus->links, filter, wanted);
 }
 
-/* Topics that begin with $ are of this bus alone; links carry the others. */
+/* Topics that begin with $ stay on this bus; links carry the others. */
 static void
 count_carried(const struct bus_sub *sub, const struct node *node, int change)
 {
@@ -112,7 +112,7 @@ count_carried(const struct bus_sub *sub, const struct node *node, int change)
 		    &sub->mbox->queue->carried_subs, (uint32_t)change, memory_order_relaxed);
 }
 
-/* A peer pays for its filters: the subscription, its levels, and what the link has of it. */
+/* The bytes charged to a peer for a filter: the subscription, its levels, and the link's state for it. */
 static int
 pay(struct bus_sub *sub, const char *filter)
 {
@@ -194,7 +194,7 @@ subscribe(struct bus *bus, struct bus_mailbox *mbox, const char *filter, bus_msg
 
 	if (sub == NULL)
 		return BUS_E_NOMEM;
-	/* Before anybody can find it: topics that are made now are joined below, as all others. */
+	/* Before other threads can find it: topics made from now on are joined below, as all others. */
 	err = bus->kind->begin_sub(mbox, sub, filter);
 	if (err == 0) {
 		node = bus__trie_make(&bus->trie, filter);
@@ -319,7 +319,7 @@ bus_mailbox_subscribe(struct bus_mailbox *mbox, const char *filter, bus_msg_fn f
 	if (err == 0)
 		err = subscribe(mbox->bus, mbox, filter, fn, arg, ret_sub);
 	bus__unlock(mbox->bus);
-	/* Of what is kept, some had room, and is being told to fn. */
+	/* Some kept messages had room, and fn is being called with them. */
 	if (err == BUS_E_FULL)
 		bus__mailbox_await_callback(mbox);
 	bus__heed(mbox->bus);

@@ -16,7 +16,7 @@
 
 #define FEW_WAITING 65536 /* routes: more than there are frames in a mailbox of 256 KiB */
 
-/* Marks a place from which a topic was removed, so that searches go on behind it. */
+/* Marks the place of a removed topic, so that searches continue behind it. */
 static struct topic tomb;
 
 int
@@ -97,7 +97,7 @@ make_room(struct bus *bus)
 	return 0;
 }
 
-/* Leaves room for another name of the peer; its bytes count until they are freed. */
+/* Gives the peer room for another name. The topic's bytes stay charged until they are freed. */
 static void
 leave_account(struct topic *topic)
 {
@@ -105,7 +105,7 @@ leave_account(struct topic *topic)
 		topic->account->topics--;
 }
 
-/* Removes a topic from the table. Its memory goes when the last frame and handle let go of it. */
+/* Removes a topic from the table. The last frame or handle frees its memory. */
 static void
 forget(struct bus *bus, struct topic *topic)
 {
@@ -118,7 +118,7 @@ forget(struct bus *bus, struct topic *topic)
 	leave_account(topic);
 	bus->topics.count--;
 	bus->topics.tombs++;
-	/* Its routes stay until the grace is over: whoever found it before still publishes on them. */
+	/* Its routes stay until the grace period is over: a publisher that found it before still uses them. */
 	bus__trie_set_topic(topic->node, NULL);
 	bus__trie_prune(&bus->trie, topic->node);
 	bus->kind->topic_ends(bus);
@@ -126,8 +126,8 @@ forget(struct bus *bus, struct topic *topic)
 	bus->garbage_topics = topic;
 }
 
-/* Forgets a topic that nobody published by name since the last time round, that keeps no value, nor the mark of a deletion,
- * and has no handle. It comes back by itself when it is published again. */
+/* Forgets a topic that was not published by name since the last sweep, that keeps neither a value nor the mark of a deletion,
+ * and has no handle. The next publish makes it again. */
 static bool
 sweep(struct bus *bus)
 {
@@ -151,8 +151,8 @@ sweep(struct bus *bus)
 	return found;
 }
 
-/* Whether topics may be forgotten. Frames that are not taken out hold routes, and these their topics: behind a
- * mailbox that nobody drains they would pile up without end. */
+/* Whether topics may be forgotten. Frames that are not taken out hold routes, and these their topics: a mailbox that is not
+ * drained would hold more and more of them. */
 static bool
 may_forget(struct bus *bus)
 {
@@ -161,7 +161,7 @@ may_forget(struct bus *bus)
 	return waiting < bus->max_topics || waiting < FEW_WAITING;
 }
 
-/* The topics that the last sweep found in use, of which a few may not be any more. */
+/* Sweeps again over topics that the last sweep found in use; a few may be unused by now. */
 static bool
 sweep_again(struct bus *bus)
 {
@@ -178,7 +178,7 @@ make_room_for_topic(struct bus *bus)
 		return BUS_E_LIMIT;
 	if (sweep(bus) || sweep_again(bus))
 		return 0;
-	/* A topic that someone needs goes before the memory of one. */
+	/* A needed topic is worth more than the mark of a deleted value. */
 	return bus__marks_end_oldest(&bus->marks) && sweep_again(bus) ? 0 : BUS_E_LIMIT;
 }
 
@@ -189,7 +189,7 @@ bus__topic_let_go(struct bus *bus, struct topic *topic)
 	    atomic_load_explicit(&topic->used, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(bus__keep_lock(bus, topic));
-	/* The mark of a deletion outlives the value, to keep older ones away. */
+	/* The mark of a deletion outlives the value, to refuse older ones. */
 	topic->gone = bus__history_blank(bus, topic);
 	pthread_mutex_unlock(bus__keep_lock(bus, topic));
 	if (topic->gone)
@@ -230,7 +230,7 @@ bus__keep_lock(struct bus *bus, const struct topic *topic)
 	return &bus->keep_locks[topic->serial % KEEP_LOCKS];
 }
 
-/* With what stands for it in tables, and room for its history. */
+/* The bytes of a topic with its entries in tables and room for its history. */
 static size_t
 topic_bytes(const char *name, size_t len)
 {
@@ -238,7 +238,7 @@ topic_bytes(const char *name, size_t len)
 	       bus__held(sizeof(struct history)) + bus__trie_bytes(name) + 64;
 }
 
-/* Frees a topic that was not inserted, with its routes, which lead nobody. */
+/* Frees a topic that was not inserted, with its unshown routes. */
 static void
 unmake(struct bus *bus, struct topic *topic)
 {
@@ -247,7 +247,7 @@ unmake(struct bus *bus, struct topic *topic)
 	bus__topic_unref(topic);
 }
 
-/* Makes a topic that is missing, on the account of a peer, or NULL. */
+/* Makes a missing topic, on the account of a peer, or NULL. */
 static int
 make(struct bus *bus, struct bus__account *account, const char *name, size_t len,
     struct topic **ret_topic)
@@ -321,7 +321,7 @@ bus__topic_make_for(struct bus *bus, struct bus__account *account, const char *n
 		if (err < 0)
 			return err;
 		account->topics++;
-		/* Nobody here did. */
+		/* It was not published here. */
 		atomic_store_explicit(&topic->used, false, memory_order_relaxed);
 	}
 	*ret_topic = topic;

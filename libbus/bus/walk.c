@@ -7,12 +7,12 @@
 #include "bus/bus_internal.h"
 #include "bus/keep.h"
 
-/* Topics that are looked at in one go, for about a tenth of a millisecond. */
+/* Topics per call: about a tenth of a millisecond. */
 enum { LOOKS = 1024 };
 
-/* --- what was told ------------------------------------------------------------------------------------------ */
+/* --- sent versions ------------------------------------------------------------------------------------------ */
 
-/* What a route notes of a version: two are taken for the same once in 2^64. */
+/* A route's 64-bit note of a version: two versions share one with a chance of 2^-64. */
 static uint64_t
 note_of(const struct bus__walk *walk, const struct bus__version *version)
 {
@@ -37,7 +37,7 @@ bus__walk_has_told(
 	return route->told == note_of(walk, version);
 }
 
-/* --- its life ------------------------------------------------------------------------------------------------- */
+/* --- begin and end -------------------------------------------------------------------------------------------- */
 
 static void
 rewind_to_first(struct bus__walk *w)
@@ -56,7 +56,8 @@ begin(struct bus_mailbox *m)
 	w->on = w->begun = true;
 	w->again = w->marks = w->skipped = false;
 	w->lost = bus__peer_lost(m);
-	/* First the changes: one that is counted by then came before its message was put in, or that comes behind. */
+	/* Read the changes first: the message of a counted change is then in the mailbox before `behind`, or will be put in
+	 * behind it. */
 	w->before = atomic_load_explicit(&m->bus->marks.changes, memory_order_relaxed);
 	w->behind = m->bus->kind->walker->end(m);
 	rewind_to_first(w);
@@ -105,7 +106,7 @@ bus__peer_release_value(struct bus_mailbox *m)
 	m->walk->block = NULL;
 }
 
-/* --- going on --------------------------------------------------------------------------------------------------- */
+/* --- continuing ------------------------------------------------------------------------------------------------- */
 
 enum bus__values
 bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
@@ -116,7 +117,7 @@ bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
 	bool found;
 
 	bus__peer_release_value(m);
-	/* What waits in the mailbox goes first: the drainer comes again. */
+	/* Messages that wait in the mailbox precede the values; their drainer calls again. */
 	if (!w->on || !walker->is_reached(m))
 		return BUS__VALUES_NONE;
 	bus__lock(m->bus);
@@ -141,7 +142,7 @@ bus__peer_take_value(struct bus_mailbox *m, struct bus__out *ret_out)
 
 /* --- the values that topics keep --------------------------------------------------------------------------------------------------- */
 
-/* Makes a message of a value. false: its life is over. */
+/* Makes a message of a value. false: it has expired. */
 bool
 bus__walk_give(struct bus_mailbox *m, const struct topic *topic, const struct bus__value *value,
     struct bus__out *ret_out)
@@ -177,14 +178,14 @@ bus__walk_give(struct bus_mailbox *m, const struct topic *topic, const struct bu
 	return true;
 }
 
-/* What was changed here comes to the peer through its mailbox. */
+/* The peer gets changes made here through its mailbox. */
 bool
 bus__walk_is_own(const struct bus *bus, const struct bus__version *version)
 {
 	return memcmp(version->bus, bus->id, sizeof bus->id) == 0;
 }
 
-/* Whether there is something to be told of a topic. Bus lock. */
+/* Whether a value of the topic must be sent. Bus lock. */
 static bool
 look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value)
 {
@@ -198,7 +199,7 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 	pthread_mutex_lock(bus__keep_lock(m->bus, topic));
 	h = topic->history;
 	if (h != NULL && h->deleted == w->marks && !bus__walk_has_told(w, route, &h->version)) {
-		if (h->change <= w->before) /* of older ones it was sent what is kept of them */
+		if (h->change <= w->before) /* a newer change is left to the mailbox */
 			found = bus__history_next(
 			    m->bus, topic, &w->after, !w->initial && route->told != 0, ret_value);
 		else
@@ -209,12 +210,12 @@ look_at(struct bus_mailbox *m, struct topic *topic, struct bus__value *ret_value
 	if (found && ret_value->newest)
 		bus__walk_note(w, route, &ret_value->version);
 	else if (h == NULL || (h->value == NULL && w->marks))
-		route->owed = false; /* it has gone */
+		route->owed = false; /* it is gone */
 	pthread_mutex_unlock(bus__keep_lock(m->bus, topic));
 	return found;
 }
 
-/* The next value, of up to *left topics. false: it has come to the end of the topics, or *left is 0. Bus lock. */
+/* The next value, of up to *left topics. false: there are no more topics, or *left is 0. Bus lock. */
 static bool
 look(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 {
@@ -229,7 +230,7 @@ look(struct bus_mailbox *m, unsigned *left, struct bus__out *ret_out)
 		if (topic == NULL)
 			return false;
 		if (look_at(m, topic, &value)) {
-			/* Where several are kept, those behind it come next. */
+			/* If the topic keeps several, its next ones follow. */
 			if (value.newest)
 				memset(&w->after, 0, sizeof w->after);
 			else

@@ -1,4 +1,4 @@
-/* bus/words.c: names of what a mailbox does and loses. */
+/* bus/words.c: the words for a mailbox's policies and losses. */
 #include "bus/words.h"
 
 #include <libbus/bus.h>

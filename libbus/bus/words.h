@@ -1,8 +1,8 @@
-/* bus/words.h: names of what a mailbox does and loses, as people and programs read them. */
+/* bus/words.h: the words for a mailbox's policies and losses, in texts and notices. */
 #ifndef BUS_BUS_WORDS_H
 #define BUS_BUS_WORDS_H
 
-/* enum bus_full and enum bus_loss in words; those of a loss are keys of $bus/drops too. */
+/* By enum bus_full and enum bus_loss; those of a loss are keys of $bus/drops too. */
 extern const char *const bus__policy_words[];
 extern const char *const bus__loss_words[];
 

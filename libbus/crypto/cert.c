@@ -30,9 +30,9 @@ is_name(const char *text, size_t most, const char *more)
 
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
-/* --- extensions, which asn1write writes from behind ----------------------------------------------------------------------------- */
+/* --- extensions, which asn1write writes backwards ------------------------------------------------------------------------------- */
 
-/* One name before *at. 0 or an error. */
+/* Writes one name before *at. 0 or an error. */
 static int
 put_host(unsigned char **at, unsigned char *start, const char *host)
 {
@@ -133,7 +133,7 @@ set_serial(mbedtls_x509write_cert *cert)
 
 	if (err < 0)
 		return MBEDTLS_ERR_X509_INVALID_SERIAL;
-	serial[0] = (serial[0] & 0x7f) | 0x40; /* a positive number of all its bytes */
+	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, with no leading zero byte */
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
 	return mbedtls_x509write_crt_set_serial_raw(cert, serial, sizeof serial);
 #else
@@ -172,7 +172,7 @@ make_key(mbedtls_pk_context *ret_key)
 			: err;
 }
 
-/* The texts of a key and its certificate, which `cert` describes. */
+/* Writes the PEM texts of a key and of its certificate, which `cert` describes. */
 static int
 write_pair(mbedtls_x509write_cert *cert, mbedtls_pk_context *key, struct bus__cert_pair *ret_pair)
 {

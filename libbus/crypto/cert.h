@@ -1,4 +1,4 @@
-/* crypto/cert.h: makes certificates: a CA of one's own, and what it signs. Keys are of P-256. */
+/* crypto/cert.h: makes certificates: a private CA, and certificates that it signs. Keys are of P-256. */
 #ifndef BUS_CRYPTO_CERT_H
 #define BUS_CRYPTO_CERT_H
 
@@ -10,7 +10,7 @@ enum bus__cert_kind { BUS__CERT_CA, BUS__CERT_SERVER, BUS__CERT_CLIENT };
 struct bus__cert_order {
 	enum bus__cert_kind kind;
 	const char *name; /* its common name: 1 to 64 of A-Z, a-z, 0-9, space, '.', '-' and '_' */
-	const char *const *hosts; /* names and addresses it is for */
+	const char *const *hosts; /* the names and addresses in it */
 	size_t host_count;
 	time_t from, to;
 };

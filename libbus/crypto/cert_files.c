@@ -66,7 +66,7 @@ bus_cert_path(const char *dir, const char *name, char *ret_path, size_t cap)
 	return find(dir, name, ret_path, cap);
 }
 
-/* Makes the directories of a path that are not there. */
+/* Makes the missing directories of a path. */
 static int
 make_folders(char *path)
 {
@@ -98,7 +98,7 @@ write_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
-/* A reader finds the old text or the new one, and no other user either. */
+/* A reader finds the old text or the new one. No other user can read it. */
 static int
 write_file(char *path, const char *text)
 {
@@ -163,7 +163,7 @@ write_pair(const char *dir, const char *name, const struct bus__cert_pair *pair)
 
 /* --- certificates ---------------------------------------------------------------------------------------------------------------- */
 
-/* Clocks of small machines are some minutes late, or a day. */
+/* The clocks of small machines can be minutes late, or a day. */
 static void
 set_days(struct bus__cert_order *order, uint32_t days)
 {
@@ -173,7 +173,7 @@ set_days(struct bus__cert_order *order, uint32_t days)
 	order->to = now + (time_t)(days < DAYS_MOST ? days : DAYS_MOST) * DAY;
 }
 
-/* "libbus CA of HOST", so that two CAs are told apart. */
+/* "libbus CA of HOST", so that people can tell two CAs apart. */
 static int
 make_ca(const char *dir, struct bus__cert_pair *ret_ca)
 {

@@ -42,8 +42,8 @@ bus__sha512(const void *data, size_t len, uint8_t ret_digest[BUS__SHA512])
 	return err == 0 ? 0 : BUS_E_SYS;
 }
 
-/* HMAC (RFC 2104) is two digests, whose first block is made of the key. It is hashed once for all texts, so an iteration of PBKDF2
- * costs two blocks; mbedtls_pkcs5_pbkdf2_hmac() hashes four. */
+/* HMAC (RFC 2104) is two digests, whose first block depends only on the key. It is hashed once for all texts, so an iteration
+ * of PBKDF2 costs two blocks; mbedtls_pkcs5_pbkdf2_hmac() hashes four. */
 struct keyed {
 	mbedtls_sha512_context inner, outer;
 };
@@ -64,7 +64,7 @@ begin(mbedtls_sha512_context *ret_ctx, const uint8_t key[SHA512_BLOCK], uint8_t 
 	return err;
 }
 
-/* Ends with unkey(), also after an error. */
+/* Call unkey() afterwards, also after an error. */
 static int
 key(struct keyed *ret_keyed, const void *key, size_t len)
 {

@@ -55,8 +55,8 @@ bus__file_read(const char *path, bool secret, unsigned char **ret_data, size_t *
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > BUS__FILE_MOST)
 		err = say(path, "not a file of at most 1 MiB", ret_reason, reason_cap);
 	else if (secret && (st.st_mode & S_IRWXO) != 0)
-		err = say(
-		    path, "every account can read this secret: chmod 600", ret_reason, reason_cap);
+		err = say(path, "every account can read this secret: run chmod 600 on it",
+		    ret_reason, reason_cap);
 	else if ((data = bus__malloc((size_t)st.st_size + 1)) == NULL)
 		err = BUS_E_NOMEM;
 	else if (read_all(fd, data, (size_t)st.st_size) != 0)

@@ -25,7 +25,7 @@ bus__mbed_random(void *none, unsigned char *ret_bytes, size_t len)
 #include <psa/crypto.h>
 
 #ifdef MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG
-/* A build for us (tools/wheel_libs.sh) asks here. */
+/* Our builds of mbedTLS (tools/wheel_libs.sh) call this for random bytes. */
 psa_status_t
 mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context, uint8_t *output,
     size_t output_size, size_t *output_length)
@@ -37,7 +37,7 @@ mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context, 
 #endif
 
 static pthread_mutex_t begin_lock = PTHREAD_MUTEX_INITIALIZER;
-static uint32_t begun_in; /* the fork generation, and one; 0: not begun */
+static uint32_t begun_in; /* the fork generation, plus one; 0: not begun */
 
 static void
 take_lock(void)
@@ -59,7 +59,7 @@ watch_forks(void)
 	pthread_atfork(take_lock, leave_lock, leave_lock);
 }
 
-/* Its generator of random numbers is seeded once: a child seeds its own, or both would draw the same keys. */
+/* Its random number generator is seeded once per process: without a new seed a child would draw the same keys as its parent. */
 int
 bus__mbed_begin(void)
 {
@@ -117,7 +117,7 @@ bus__mbed_is_ec(const mbedtls_pk_context *key)
 	return type == MBEDTLS_PK_ECKEY || type == MBEDTLS_PK_ECDSA;
 }
 
-/* An error is the sum of that of a module and that of a lower one. */
+/* An error code is the sum of a module's and a lower module's. */
 bool
 bus__mbed_is_no_memory(int err)
 {

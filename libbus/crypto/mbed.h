@@ -1,8 +1,8 @@
-/* crypto/mbed.h: what differs between mbedTLS 2.28 and 3.6, and what our files of it share. */
+/* crypto/mbed.h: the differences between mbedTLS 2.28 and 3.6, and what our files on it share. */
 #ifndef BUS_CRYPTO_MBED_H
 #define BUS_CRYPTO_MBED_H
 
-/* One field is read that 3.6 has no function for: the number of an alert. */
+/* 3.6 has no function for one field that we read: the number of an alert. */
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
 
 #include <stdbool.h>
@@ -14,10 +14,10 @@
 #include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 
-/* Numbers that nobody can guess, from the system each time: no state that a fork could copy. For mbedTLS. */
+/* Unguessable numbers, from the system each time: no state that a fork could copy. For mbedTLS. */
 int bus__mbed_random(void *none, unsigned char *ret_bytes, size_t len);
 
-/* Before the first use in a process; 3.6 has state of its own. 0 or an error of mbedTLS. Threads: any. */
+/* Call before the first use in a process; 3.6 has global state. 0 or an error of mbedTLS. Threads: any. */
 int bus__mbed_begin(void);
 
 /* Parses a private key: DER, or PEM text whose len counts its NUL. */
@@ -26,10 +26,10 @@ int bus__mbed_parse_key(mbedtls_pk_context *ret_key, const unsigned char *data, 
 /* Whether a key is one of elliptic curves. */
 bool bus__mbed_is_ec(const mbedtls_pk_context *key);
 
-/* 0: the public key is that of the private one; an error of mbedTLS. */
+/* 0: the keys are a pair; otherwise an error of mbedTLS. */
 int bus__mbed_check_pair(const mbedtls_pk_context *public_key, const mbedtls_pk_context *key);
 
-/* Whether memory is all that was missing. */
+/* Whether the error is only a lack of memory. */
 bool bus__mbed_is_no_memory(int err);
 
 /* An error of mbedTLS in its own words. */

@@ -17,7 +17,7 @@ digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* From `text` to the end of its line, without what is blank there. */
+/* The length of the line at `text`, without blanks at its end. */
 static int
 parse_line(const char *text, size_t len, struct bus__psk *ret_psk)
 {

@@ -14,7 +14,7 @@ struct bus__psk {
 	size_t key_len;
 };
 
-/* Reads text into a list, in its order. 0; BUS_E_NOMEM; BUS_E_TLS: *ret_line is the first line that is none. */
+/* Reads text into a list, in order. 0; BUS_E_NOMEM; BUS_E_TLS: *ret_line is the first bad line. */
 int bus__psk_parse(const char *text, struct bus__psk **ret_keys, unsigned *ret_line);
 void bus__psk_free(struct bus__psk *keys); /* wipes them */
 

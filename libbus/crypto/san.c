@@ -9,7 +9,7 @@
 
 enum { SEQUENCE = MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE };
 
-/* Enters a value of that tag: *at is at its content, which ends at the result. NULL: there is none. */
+/* Enters a value of that tag: moves *at to its content and returns the content's end. NULL: the tag differs. */
 static const unsigned char *
 enter(unsigned char **at, const unsigned char *end, int tag)
 {
@@ -30,7 +30,7 @@ open_names(unsigned char *at, const unsigned char *end, struct bus__san *names)
 	    memcmp(at, MBEDTLS_OID_SUBJECT_ALT_NAME, oid_len) != 0)
 		return false;
 	at += oid_len;
-	(void)mbedtls_asn1_get_bool(&at, end, &critical); /* may be left out */
+	(void)mbedtls_asn1_get_bool(&at, end, &critical); /* optional */
 	value = enter(&at, end, MBEDTLS_ASN1_OCTET_STRING);
 	value = value != NULL ? enter(&at, value, SEQUENCE) : NULL;
 	if (value != NULL) {
@@ -78,7 +78,7 @@ bus__san_next(struct bus__san *names)
 	return true;
 }
 
-/* Bytes of a certificate are anybody's. */
+/* The bytes of a certificate are untrusted. */
 static void
 copy_printable(const unsigned char *name, size_t len, char *ret_text, size_t cap)
 {

@@ -11,10 +11,10 @@
 enum {
 	OUT_FIRST = 2 * 1024,
 	OUT_MOST =
-	    1024 * 1024 /* answers that the peer asks for and does not read end its connection */
+	    1024 * 1024 /* a peer that causes answers and does not read them is disconnected */
 };
 
-/* --- bytes, as mbedTLS asks for them ------------------------------------------------------------------------------------------ */
+/* --- the I/O callbacks of mbedTLS --------------------------------------------------------------------------------------------- */
 
 static int
 take_in(void *arg, unsigned char *buf, size_t len)
@@ -45,7 +45,7 @@ put_out(void *arg, const unsigned char *data, size_t len)
 	if (need > cap) {
 		unsigned char *grown;
 
-		/* An exact fit for one record or answer, and double where more of them gather. */
+		/* An exact fit for one record or answer; doubled when more of them gather. */
 		cap = cap == 0 ? need : cap * 2 > need ? cap * 2 : need;
 		if (cap < OUT_FIRST)
 			cap = OUT_FIRST;
@@ -92,7 +92,7 @@ bus__tls_take(struct bus__tls *tls, size_t *ret_len)
 
 /* --- a connection ------------------------------------------------------------------------------------------------------------ */
 
-/* A name goes to the server (SNI), and mbedTLS compares it. An address does not, and bus__tls_look_at() does. */
+/* A name is sent to the server (SNI) and compared by mbedTLS. An address is neither; bus__tls_look_at() compares it. */
 static int
 set_host(struct bus__tls *tls, const char *host)
 {
@@ -150,7 +150,7 @@ bus__tls_free(struct bus__tls *tls)
 	bus__free(tls);
 }
 
-/* The first bytes say whether the peer speaks TLS at all; mbedTLS would only find a record malformed. */
+/* The first bytes tell whether the peer speaks TLS at all; mbedTLS would only report a malformed record. */
 static int
 look_first(struct bus__tls *tls)
 {
@@ -159,7 +159,7 @@ look_first(struct bus__tls *tls)
 	tls->looked = tls->looked || tls->in_len > 0;
 	if (protocol == NULL)
 		return 0;
-	snprintf(tls->reason, sizeof tls->reason, "the peer speaks no TLS: %s", protocol);
+	snprintf(tls->reason, sizeof tls->reason, "the peer does not speak TLS: %s", protocol);
 	tls->failed = true;
 	return BUS_E_TLS;
 }
@@ -181,13 +181,13 @@ bus__tls_handshake(struct bus__tls *tls)
 	}
 	if (err == MBEDTLS_ERR_SSL_WANT_READ || err == MBEDTLS_ERR_SSL_WANT_WRITE)
 		return 0;
-	if (err == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE) /* 2.28 only hangs up */
+	if (err == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE) /* 2.28 closes without an alert */
 		(void)mbedtls_ssl_send_alert_message(
 		    &tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, BUS__TLS_CERTIFICATE_REQUIRED);
 	return bus__tls_fail(tls, err);
 }
 
-/* Tickets for a later connection are not used. */
+/* Ignores tickets for a later connection. */
 static bool
 is_ticket(int err)
 {
@@ -199,7 +199,7 @@ is_ticket(int err)
 #endif
 }
 
-/* put_out() takes all it is given, so nothing answers WANT_WRITE, and no call has to be repeated. */
+/* put_out() takes all bytes, so WANT_WRITE never occurs, and no call must be repeated. */
 long
 bus__tls_read(struct bus__tls *tls, void *buf, size_t cap)
 {
@@ -221,7 +221,7 @@ bus__tls_read(struct bus__tls *tls, void *buf, size_t cap)
 	}
 	if (n > 0 || n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE)
 		return (long)count;
-	/* What came before it is handed over first, and the next call answers with it. */
+	/* Returns the bytes before it first; the next call reports it. */
 	tls->is_over = n == 0 || n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
 	if (!tls->is_over)
 		n = bus__tls_fail(tls, n);

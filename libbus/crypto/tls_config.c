@@ -27,7 +27,7 @@ static const int cert_suites[] = {
     0,
 };
 
-/* The last two are for small devices, which have no curves. */
+/* The last two are for small devices without elliptic curves. */
 static const int psk_suites[] = {
     MBEDTLS_TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256,
     MBEDTLS_TLS_PSK_WITH_AES_128_GCM_SHA256,
@@ -62,7 +62,7 @@ choose_versions(mbedtls_ssl_config *conf, bool psk)
 }
 #endif
 
-/* mbedTLS counts the NUL of PEM text, and has none behind DER. */
+/* mbedTLS counts the NUL of PEM text; DER has none. */
 static size_t
 parse_len(const unsigned char *data, size_t len)
 {
@@ -116,7 +116,7 @@ read_key(const char *path, mbedtls_pk_context *ret_key, char reason[BUS__TLS_REA
 	return BUS_E_TLS;
 }
 
-/* With such a certificate mbedTLS would only say that it has no cipher. */
+/* With such a certificate mbedTLS would only report that no cipher fits. */
 static int
 check_use(const char *path, struct bus__tls_config *config, char reason[BUS__TLS_REASON])
 {
@@ -298,7 +298,7 @@ bus__tls_config_new(const struct bus__tls_settings *settings, struct bus__tls_co
 	return 0;
 }
 
-/* Relaxed to take, since the taker has one; the last to leave sees what all did. */
+/* Relaxed to take, since the taker has a reference; the last to drop sees the writes of all. */
 struct bus__tls_config *
 bus__tls_config_ref(struct bus__tls_config *config)
 {

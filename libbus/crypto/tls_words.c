@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-/* crypto/tls_words.c: turns failures of TLS into sentences that say what to change. */
+/* crypto/tls_words.c: turns failures of TLS into sentences with a remedy. */
 #include "crypto/tls_parts.h"
 
 #include <stdio.h>
@@ -30,7 +30,7 @@ say_expired(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert)
 	snprintf(tls->verdict, sizeof tls->verdict, "%s expired on %s", of, date);
 }
 
-/* A small machine without a clock starts in 1970. */
+/* The clock of a small machine without a battery starts in 1970. */
 static void
 say_future(struct bus__tls *tls, const char *of, const mbedtls_x509_crt *cert)
 {
@@ -113,7 +113,7 @@ has_address(const struct bus__tls *tls, const mbedtls_x509_crt *cert)
 	return false;
 }
 
-/* From the CA down to the peer's own certificate, which has depth 0. */
+/* mbedTLS calls it from the CA down to the peer's own certificate, which has depth 0. */
 int
 bus__tls_look_at(void *arg, mbedtls_x509_crt *cert, int depth, uint32_t *flags)
 {
@@ -159,7 +159,8 @@ static const struct {
     {MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY, "its psk_file does not have this side's identity"},
 };
 
-/* In TLS 1.3, mbedTLS 3.6 sends some alerts in clear text, where this side expects a record with a MAC. Used for the sentence only. */
+/* In TLS 1.3, mbedTLS 3.6 sends some alerts in clear text, where this side expects a record with a MAC. Used for the sentence
+ * only. */
 static bool
 is_clear_alert(const struct bus__tls *tls)
 {
@@ -259,18 +260,18 @@ bus__tls_fail(struct bus__tls *tls, int err)
 	}
 	flags = mbedtls_ssl_get_verify_result(&tls->ssl);
 	if (tls->verdict[0] == '\0' && flags != UINT32_MAX && (flags & USAGE) != 0)
-		say_usage(tls, "certificate", NULL); /* mbedTLS judges this without the callback */
+		say_usage(tls, "certificate", NULL); /* mbedTLS checks this without the callback */
 	if (tls->verdict[0] != '\0') {
 		memcpy(tls->reason, tls->verdict, sizeof tls->reason);
 		return BUS_E_TLS;
 	}
 	if (err == MBEDTLS_ERR_SSL_INVALID_MAC && tls->config->psk_file != NULL && !tls->is_open) {
 		snprintf(tls->reason, sizeof tls->reason,
-		    "keys differ: the peer's key for \"%.64s\" is not that of psk_file",
+		    "keys differ: the peer's key for \"%.64s\" is not the one in psk_file",
 		    tls->identity);
 		return BUS_E_TLS;
 	}
-	/* A client of TLS 1.3 is done before its certificate is judged, and 3.6 then uses the keys of the handshake. */
+	/* A client of TLS 1.3 is done before the server has checked its certificate, and 3.6 then uses the handshake's keys. */
 	if (err == MBEDTLS_ERR_SSL_INVALID_MAC && tls->is_open && !tls->heard &&
 	    tls->config->dials) {
 		snprintf(tls->reason, sizeof tls->reason,

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "link/link.h"
 
-/* NULL: it has none. */
+/* NULL: the peer has no address. */
 static const struct sockaddr *
 address_of(struct bus__stream *stream, struct sockaddr_storage *room)
 {
@@ -36,7 +36,7 @@ bus__attempt_failed(struct bus_link *link, struct bus__stream *stream, const cha
 	struct bus__links *links = link->links;
 	struct sockaddr_storage room;
 
-	/* Without memory nobody waits. */
+	/* Out of memory: no peer waits. */
 	if (links->backoff == NULL)
 		links->backoff = bus__backoff_new();
 	if (links->backoff != NULL)

@@ -8,7 +8,7 @@
 struct bus_link;
 struct bus__stream;
 
-/* Whether the peer has to wait. user NULL: it has not given a name yet. */
+/* Whether the peer has to wait. user NULL: it has not named a user yet. */
 bool bus__attempt_is_early(
     const struct bus_link *link, struct bus__stream *stream, const char *user);
 

@@ -52,7 +52,7 @@ bus__bytes_free(struct bus__bytes *bytes)
 	*bytes = (struct bus__bytes){.data = NULL};
 }
 
-/* NULL: it would be too much, or there is no memory. */
+/* NULL: over the bound, or out of memory. */
 static uint8_t *
 take_grown(struct bus__buffers *buffers, size_t cap)
 {

@@ -5,8 +5,8 @@
 #include "base/mem.h"
 #include "link/session.h"
 
-/* Numbered, so that a connection which told the peer all filters meanwhile can skip the older ones: a late
- * "unwanted, wanted again" would open a gap where there was none. */
+/* Numbered, so that a connection that has just told the peer all filters skips older changes: a late
+ * "unwanted, wanted again" would open a gap. */
 struct bus__change {
 	struct bus__change *next;
 	uint64_t number;

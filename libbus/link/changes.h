@@ -1,4 +1,4 @@
-/* link/changes.h: changes of what the bus wants, on their way from its lock to the link thread. */
+/* link/changes.h: changes of the bus's wanted filters, passed from the bus lock to the link thread. */
 #ifndef BUS_LINK_CHANGES_H
 #define BUS_LINK_CHANGES_H
 
@@ -11,7 +11,7 @@ void bus__changes_init(struct bus__links *links);
 /* The hook of the core, under the bus lock: queues the change. */
 void bus__changes_add(void *links, const char *filter, bool wanted);
 
-/* Frees what is queued. */
+/* Frees the queued changes. */
 void bus__changes_clear(struct bus__links *links);
 
 #endif

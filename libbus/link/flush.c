@@ -6,20 +6,20 @@
 #include "link/session.h"
 #include "mailbox/mailbox.h"
 
-/* A flush waits for a number of messages per connection, not for an empty mailbox: other threads go on
- * publishing. */
+/* A flush waits for a number of messages per connection, not for an empty mailbox: other threads continue
+ * to publish. */
 struct bus__flush {
 	struct bus__flush *next;
 	struct bus__links *links;
 	struct mark {
 		const struct bus__session *session; /* NULL: reached */
-		uint64_t target;                    /* messages that are to leave its mailbox */
-		uint64_t load; /* and with which of its loads they do; 0: not all have */
+		uint64_t target;                    /* messages that must leave its mailbox */
+		uint64_t load; /* the load that has the last of them; 0: not all have left */
 	} * marks;
 	size_t count, left;
 	int err;
 	_Atomic uint32_t
-	    refs; /* the link thread's until it is done, and the caller's, which goes on with give_up() */
+	    refs; /* one of the link thread until it is done, one of the caller, passed on to give_up() */
 	_Atomic uint32_t begun, done; /* futexes */
 	struct bus__task begin, give_up;
 };
@@ -46,7 +46,7 @@ finish(struct bus__flush *flush)
 	unref(flush);
 }
 
-/* Ends the marks that are reached. `handled` messages have left the session's mailbox, the last of them in load number `load`; its
+/* Ends the marks that are reached. `handled` messages have left the session's mailbox, the last of them in load number `load`;
  * loads up to number `sent` are sent. */
 static void
 reach(struct bus__links *links, const struct bus__session *session, uint64_t handled, uint64_t load,
@@ -152,7 +152,7 @@ post(struct bus__flush *flush, struct bus__task *task)
 static int
 await(struct bus__flush *flush, int64_t deadline_ns)
 {
-	/* What is there to be flushed is known to the link thread alone, and soon unless it is in a callback. */
+	/* Only the link thread knows what must be flushed. It answers soon unless it is in a callback. */
 	if (!bus__links_await(flush->links, &flush->begun, deadline_ns))
 		return BUS_E_TIMEDOUT;
 	while (atomic_load_explicit(&flush->done, memory_order_acquire) == 0) {
@@ -183,7 +183,7 @@ bus__flush_links(void *arg, int64_t deadline_ns)
 		return 0;
 	}
 	err = await(flush, deadline_ns);
-	/* When the bus closes meanwhile its connections end, and that ends every flush. */
+	/* If the bus closes here, its connections end, and that ends every flush. */
 	if (err < 0 && post(flush, &flush->give_up))
 		return err;
 	if (err == 0)

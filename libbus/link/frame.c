@@ -4,7 +4,7 @@
 
 #include "base/utf8.h"
 
-/* The first byte is no ASCII, so no text protocol begins like us. */
+/* The first byte is not ASCII, so no text protocol begins with it. */
 static const uint8_t magic[BUS__PREAMBLE - 1] = {0xb5, 'l', 'i', 'b', 'b', 'u', 's'};
 
 enum msg_flag {
@@ -16,7 +16,7 @@ enum msg_flag {
 	MSG_REPLY_TO = 1u << 5, /* eight bytes of number follow the ttl */
 	REPLY_NOBODY = 1u << 6, /* REPLY only: there will be none */
 	MSG_ORIGIN = 1u << 6,   /* MSG only: the id of another bus follows the changes */
-	MSG_BEFORE = 1u << 7,   /* RETAIN, KEPT: from before the connection */
+	MSG_BEFORE = 1u << 7,   /* RETAIN, KEPT: older than the connection */
 	MSG_VALUE =
 	    MSG_RETAIN | MSG_KEPT /* eight bytes of time and eight of changes follow the type */
 };
@@ -75,13 +75,13 @@ msg_extra(uint8_t flags)
 	       ((flags & MSG_REPLY_TO) != 0 ? 8u : 0u);
 }
 
-/* No length is right. */
+/* No length is valid. */
 #define RESERVED                                                                                   \
 	{                                                                                          \
 		UINT32_MAX, 0, 0                                                                   \
 	}
 
-/* What a frame of each kind may be: the shortest and longest body, and the largest number. MSG depends
+/* The shape of each kind of frame: the shortest and longest body, and the largest number. MSG depends
  * on its flags and on the payload limit. */
 static const struct shape {
 	uint32_t min, max;
@@ -106,7 +106,7 @@ static const struct shape {
     [BUS__FRAME_PASSED] = {0, 0, BUS__LIMIT_TOPICS - 1},
 };
 
-/* Flags that a frame of its kind may have, all of them together where one calls for another. */
+/* Whether the kind of frame may have these flags, and flags that need each other are together. */
 static bool
 are_flags_right(uint8_t kind, uint8_t flags)
 {
@@ -117,7 +117,7 @@ are_flags_right(uint8_t kind, uint8_t flags)
 			return false;
 		/* Fall through. */
 	case BUS__FRAME_MSG:
-		/* A value asks nothing, and so far only a value has an origin. */
+		/* A value is no question, and so far only a value has an origin. */
 		return (flags & ~MSG_FLAGS) == 0 &&
 		       !((flags & MSG_REPLY_TO) != 0 && (flags & MSG_VALUE) != 0) &&
 		       ((flags & MSG_ORIGIN) == 0 || (flags & MSG_VALUE) != 0) &&
@@ -137,7 +137,7 @@ are_flags_right(uint8_t kind, uint8_t flags)
 	}
 }
 
-/* The bodies of other frames than MSG that depend on their flags. Apart, so that a MSG pays nothing for them. */
+/* The bodies of frames other than MSG that depend on their flags. Separate, so that a MSG pays nothing for them. */
 static __attribute__((noinline)) void
 bound_others(
     const struct bus__frame *frame, uint32_t max_payload, uint64_t *ret_min, uint64_t *ret_max)
@@ -175,7 +175,7 @@ bus__frame_read(
 	frame.number = (uint16_t)get(at + 6, 2);
 	frame.body = at + BUS__FRAME_HEAD;
 
-	/* The length first, whatever the kind: a stranger's 2 GiB is too big and nothing else. */
+	/* Check the length first, whatever the kind: 2 GiB from a stranger is BUS_E_TOO_BIG and nothing else. */
 	if (stranger && frame.len > BUS__LIMIT_STRANGER - BUS__FRAME_HEAD)
 		return BUS_E_TOO_BIG;
 	if (frame.kind == 0 || frame.kind >= sizeof shapes / sizeof shapes[0])
@@ -201,7 +201,7 @@ bus__frame_read(
 int
 bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello)
 {
-	/* A longer body is a later minor version's: what we do not know is skipped. */
+	/* A longer body is from a later minor version: skip the unknown part. */
 	memcpy(ret_hello->id, frame->body, BUS__BUS_ID);
 	ret_hello->max_payload = (uint32_t)get(frame->body + 16, 4);
 	ret_hello->heartbeat_ms = (uint32_t)get(frame->body + 20, 4);
@@ -234,7 +234,7 @@ bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start)
 	return ret_start->id != 0 && ret_start->unsent <= ret_start->next ? 0 : BUS_E_PROTOCOL;
 }
 
-/* Returns what is behind it. */
+/* Returns the end of the version. */
 static const uint8_t *
 read_version(const struct bus__frame *frame, const uint8_t *at, const uint8_t sender[BUS__BUS_ID],
     struct bus__version *ret_version)
@@ -265,13 +265,13 @@ bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
 	if ((frame->flags & MSG_VALUE) != 0) {
 		ret_msg->time_ns = (int64_t)get(at, 8);
 		at = read_version(frame, at + 8, sender, ret_version);
-		if (ret_version->changes == 0) /* that would be older than no value at all */
+		if (ret_version->changes == 0) /* it would be older than having no value */
 			return BUS_E_PROTOCOL;
 	}
 	if ((frame->flags & MSG_TTL) != 0) {
 		ret_msg->ttl_ms = (uint32_t)get(at, 4);
 		at += 4;
-		if (ret_msg->ttl_ms == 0) /* that would be one without a limit */
+		if (ret_msg->ttl_ms == 0) /* 0 would mean no limit */
 			return BUS_E_PROTOCOL;
 	}
 	if ((frame->flags & MSG_REPLY_TO) != 0) {
@@ -318,7 +318,7 @@ bus__reply_is_nobody(const struct bus__frame *frame)
 	return frame->kind == BUS__FRAME_REPLY && (frame->flags & REPLY_NOBODY) != 0;
 }
 
-/* BUS_E_PROTOCOL: a number that no bus gives, or more hubs than there may be. */
+/* BUS_E_PROTOCOL: an impossible number, or too many hubs. */
 static int
 read_passed(const uint8_t *at, struct bus__passed *ret_passed)
 {

@@ -1,5 +1,5 @@
-/* link/frame.h: the bytes of a link, as docs/wire.md tells them. Pure functions over buffers: they
- * allocate nothing, keep nothing, and believe no length that they have not checked. */
+/* link/frame.h: the bytes of a link, as docs/wire.md describes them. Pure functions over buffers: they
+ * allocate nothing, keep nothing, and trust no length before they have checked it. */
 #ifndef BUS_LINK_FRAME_H
 #define BUS_LINK_FRAME_H
 
@@ -53,8 +53,8 @@ enum bus__frame_kind {
 	BUS__FRAME_START,
 	BUS__FRAME_AUTH,  /* a step of SCRAM, before JOIN */
 	BUS__FRAME_ACK,   /* reserved: no version of ours sends it */
-	BUS__FRAME_DENY,  /* what the other side may not read or write */
-	BUS__FRAME_PASSED /* a MSG where hubs are: it says who published it */
+	BUS__FRAME_DENY,  /* what the peer may not read or write */
+	BUS__FRAME_PASSED /* a MSG where hubs are: it names its publisher */
 };
 
 /* In the number field of DENY. */
@@ -64,21 +64,21 @@ enum bus__deny { BUS__DENY_FILTER, BUS__DENY_TOPIC };
  * high half. */
 #define BUS__FEATURES_NEEDED (UINT64_C(0xffffffff) << 32)
 #define BUS__CAN_RELAY       (UINT64_C(1) << 1)  /* it is a hub */
-#define BUS__NEEDS_AUTH      (UINT64_C(1) << 32) /* the peer has to say who it is, by AUTH */
-#define BUS__NEEDS_PASSED    (UINT64_C(1) << 33) /* and its peers have to number what they publish */
+#define BUS__NEEDS_AUTH      (UINT64_C(1) << 32) /* the peer must log in, by AUTH */
+#define BUS__NEEDS_PASSED    (UINT64_C(1) << 33) /* its peers must number what they publish */
 #define BUS__FEATURES_KNOWN  (BUS__NEEDS_AUTH | BUS__NEEDS_PASSED)
 
-/* Why a side says BYE, in the number field. */
+/* Reasons for BYE, in the number field. */
 enum bus__bye {
 	BUS__BYE_CLOSED,
 	BUS__BYE_EXIST,    /* these two buses are linked already, or are one and the same */
-	BUS__BYE_SILENT,   /* not heard of for three heartbeats */
-	BUS__BYE_PROTOCOL, /* a frame that may not be sent */
+	BUS__BYE_SILENT,   /* silent for three heartbeats */
+	BUS__BYE_PROTOCOL, /* an invalid frame */
 	BUS__BYE_TOO_BIG,
 	BUS__BYE_DENIED,
 	BUS__BYE_VERSION, /* the peer needs a feature that this bus does not know */
 	BUS__BYE_AUTH,    /* the user or the password is not accepted */
-	BUS__BYE_AGAIN    /* users or rights may have changed: begin again */
+	BUS__BYE_AGAIN    /* users or rights may have changed: connect again */
 };
 
 struct bus__frame {
@@ -96,22 +96,22 @@ struct bus__hello {
 	uint64_t features;
 };
 
-/* RESUME: what a side has handled of the other's sequence of messages. */
+/* RESUME: how much a side has handled of the other's sequence of messages. */
 struct bus__resume {
-	uint64_t id;     /* of the sequence; 0: it knows none */
+	uint64_t id;     /* of the sequence; 0: none is known */
 	uint64_t next;   /* the number that it expects */
 	uint64_t lost;   /* how many of the numbers before that one it did not receive */
-	bool has_met;    /* it has had a connection with this bus before */
-	bool has_waited; /* id 0: there was a connection, and it broke before START was heard */
+	bool has_met;    /* it has been connected to this bus before */
+	bool has_waited; /* id 0: an earlier connection broke before START arrived */
 };
 
-/* START: where a side's own sequence goes on. */
+/* START: where a side's own sequence continues. */
 struct bus__start {
 	uint64_t id;     /* random, not 0 */
 	uint64_t next;   /* the number of the next message */
-	uint64_t unsent; /* how many messages right before it the peer wanted and was never sent */
+	uint64_t unsent; /* how many messages right before it the peer wanted and did not get */
 	bool
-	    is_restarted; /* the peer's RESUME named a sequence that is not known, or none where there was one */
+	    is_restarted; /* the peer's RESUME named an unknown sequence, or none where there was one */
 };
 
 /* --- plain messages: a MSG without flags, or with a type alone -------------------------------------- */
@@ -121,7 +121,7 @@ enum {
 	BUS__PLAIN_HEAD_MAX = BUS__FRAME_HEAD + 4
 };
 
-/* What follows the length in the head, as it stands in memory. */
+/* The head behind its length, as it stands in memory. */
 static inline uint32_t
 bus__plain_head(uint8_t type, uint16_t number)
 {
@@ -168,8 +168,8 @@ bus__plain_is(const uint8_t *at, size_t n, uint32_t head, uint32_t *ret_len)
  * BUS_E_NOT_LIBBUS, from the first wrong byte on; BUS_E_VERSION. */
 int bus__preamble_read(const uint8_t *at, size_t n);
 
-/* Looks at the head of the frame at the front of n bytes and checks all that it says. 0: *ret_frame is
- * filled, its body may not be there yet: the frame takes BUS__FRAME_HEAD + len bytes. 1: head incomplete.
+/* Reads and checks the head of the frame at the front of n bytes. 0: *ret_frame is
+ * filled, but its body may be incomplete: the frame takes BUS__FRAME_HEAD + len bytes. 1: head incomplete.
  * BUS_E_TOO_BIG: above the limits; BUS_E_PROTOCOL. */
 int bus__frame_read(
     const uint8_t *at, size_t n, bool stranger, uint32_t max_payload, struct bus__frame *ret_frame);
@@ -177,18 +177,18 @@ int bus__frame_read(
 /* Each reads a complete frame of its kind. 0 or BUS_E_PROTOCOL. */
 int bus__hello_read(const struct bus__frame *frame, struct bus__hello *ret_hello);
 
-/* MSG, REPLY; data is borrowed. *ret_version: of a value (RETAIN, KEPT), which the bus `sender` made unless the frame
- * names another one. */
+/* MSG, REPLY; data is borrowed. *ret_version: of a value (RETAIN, KEPT), made by the bus `sender` unless the frame
+ * names another bus. */
 int bus__msg_read(const struct bus__frame *frame, const uint8_t sender[BUS__BUS_ID],
     struct bus_msg *ret_msg, struct bus__version *ret_version);
-/* Reads a MSG that has nothing but a payload and perhaps a type from 0 to 255. false: there is more to it. */
+/* Reads a MSG of only a payload and perhaps a type from 0 to 255. false: it has more. */
 bool bus__plain_read(
     const struct bus__frame *frame, uint8_t *ret_type, struct bus_slice *ret_payload);
 
 bool bus__msg_is_before(const struct bus__frame *frame);
 bool bus__reply_is_nobody(const struct bus__frame *frame);
 
-/* LOST. passed: it comes on from a hub, otherwise zero. */
+/* LOST. passed: of a loss that a hub passes on, otherwise zero. */
 struct bus__lost {
 	uint64_t count;
 	bool at_least, is_passed;
@@ -196,13 +196,13 @@ struct bus__lost {
 };
 int bus__lost_read(const struct bus__frame *frame, struct bus__lost *ret_lost);
 
-/* PASSED: who published it, and the MSG that it is besides. */
+/* PASSED: its publisher, and the MSG in it. */
 int bus__passed_read(
     const struct bus__frame *frame, struct bus__frame *ret_msg, struct bus__passed *ret_passed);
 int bus__resume_read(const struct bus__frame *frame, struct bus__resume *ret_resume);
 int bus__start_read(const struct bus__frame *frame, struct bus__start *ret_start);
 
-/* Copies the body of SUB, UNSUB or TOPIC as text. false: it is none. */
+/* Copies the body of SUB, UNSUB or TOPIC as text. false: it is not a text. */
 bool bus__text_read(const struct bus__frame *frame, char ret_text[BUS_LIMIT_TOPIC_BYTES + 1]);
 
 /* --- writing: each returns the bytes written ------------------------------------------------------- */
@@ -217,7 +217,7 @@ size_t bus__resume_write(
     uint8_t at[BUS__FRAME_HEAD + BUS__RESUME], const struct bus__resume *resume);
 size_t bus__start_write(uint8_t at[BUS__FRAME_HEAD + BUS__START], const struct bus__start *start);
 
-/* Writes all of a message but its payload and its headers, which follow. version: of a value (RETAIN, KEPT), which
+/* Writes a message up to its payload and its headers, which follow. version: of a value (RETAIN, KEPT), which
  * names its bus unless that is `sender`; otherwise ignored. before: a value from before the connection. */
 size_t bus__msg_head_write(uint8_t at[BUS__MSG_HEAD_MAX], uint16_t number,
     const struct bus_msg *msg, const struct bus__version *version,
@@ -228,7 +228,7 @@ size_t bus__passed_head_write(uint8_t at[BUS__PASSED_HEAD_MAX], uint16_t number,
     const struct bus_msg *msg, const struct bus__version *version,
     const uint8_t sender[BUS__BUS_ID], bool before, const struct bus__passed *passed);
 
-/* The same of a reply to the question of number msg->reply_to; nobody: there will be none. */
+/* The same of a reply to the question of number msg->reply_to; nobody: there will be no reply. */
 size_t bus__reply_head_write(uint8_t at[BUS__MSG_HEAD_MAX], const struct bus_msg *msg, bool nobody);
 
 #endif

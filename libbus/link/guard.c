@@ -5,15 +5,7 @@
 #include "base/error_text.h"
 #include "base/mem.h"
 #include "base/secret.h"
-
-static int
-copy(const char *text, char **ret_copy)
-{
-	if (text == NULL)
-		return 0;
-	*ret_copy = bus__strdup(text);
-	return *ret_copy != NULL ? 0 : BUS_E_NOMEM;
-}
+#include "link/terms.h"
 
 /* The sentence of the first bad setting; NULL: all are good. No sentence contains a name or a password. */
 static const char *
@@ -73,13 +65,13 @@ bus__guard_init(
 
 	if (fault != NULL)
 		return bus__fail(BUS_E_INVAL, BUS__SHOWN ": %s", url, fault);
-	err = copy(cfg->user, &guard->user);
+	err = bus__setting_copy(cfg->user, &guard->user);
 	if (err == 0)
-		err = copy(cfg->password, &guard->password);
+		err = bus__setting_copy(cfg->password, &guard->password);
 	if (err == 0)
-		err = copy(cfg->users_file, &guard->users_file);
+		err = bus__setting_copy(cfg->users_file, &guard->users_file);
 	if (err == 0)
-		err = copy(cfg->acl_file, &guard->acl_file);
+		err = bus__setting_copy(cfg->acl_file, &guard->acl_file);
 	return err == 0 ? bus__guard_read(guard, &guard->users, &guard->acl) : err;
 }
 

@@ -25,8 +25,8 @@ struct bus__guard {
 	struct bus__acl *acl;     /* NULL: every peer may read and write everything */
 };
 
-/* Copies the texts and reads the files. guard is zeroed before. 0, or the error of the setting or the file, with its sentence;
- * either way bus__guard_fini() ends it.
+/* Copies the texts and reads the files. guard is zeroed before. 0, or the error of the setting or the file, with its sentence.
+ * In both cases the caller ends it by bus__guard_fini().
  * Threads: any.  Blocks: for the files. */
 int bus__guard_init(
     struct bus__guard *guard, const char *url, const struct bus_link_config *cfg, bool dials);

@@ -34,7 +34,7 @@ bus__heard_make(struct bus__session *session, uint16_t number)
 	return bus__heard_find(session, number);
 }
 
-/* The topics that a connection named, on their way out. */
+/* The topics that a connection named, to be freed in parts. */
 struct topics {
 	struct bus__debris debris;
 	struct bus__heard_topic *parts[BUS__TOPICS_PARTS];
@@ -42,7 +42,7 @@ struct topics {
 	unsigned part, at;
 };
 
-/* false: not all by that time. */
+/* false: time ran out before the end. */
 static bool
 clear_parts(struct bus__links *links, struct topics *topics, int64_t until_ns)
 {

@@ -19,7 +19,7 @@ bus__hub_is_trusted(const struct bus__session *session)
 
 	if ((session->hello.features & BUS__CAN_RELAY) == 0)
 		return false;
-	/* No line of an ACL names such a level, so one that allows it allows all. */
+	/* No line of an ACL names such a level, so an ACL that allows it allows all topics. */
 	return session->dialled ||
 	       (bus__acl_may_write(acl, user, "\1") && bus__acl_may_write(acl, user, "\1/\1"));
 }
@@ -33,7 +33,7 @@ bus__hub_may_say(const struct bus__session *session, const struct bus__passed *p
 	       memcmp(passed->source, session->hello.id, sizeof passed->source) == 0;
 }
 
-/* Whether this bus is one hub more than a message may come through. */
+/* Whether the message has passed the most hubs already, without this one. */
 static bool
 is_too_far(const struct bus__session *session, const struct bus__passed *passed)
 {
@@ -66,7 +66,7 @@ bus__hub_takes(struct bus__session *session, const struct bus__passed *passed, s
 		return true;
 	if ((msg->flags & BUS_MSG_RETAIN) == 0)
 		return false;
-	/* Two hubs may have given it two numbers. */
+	/* Two hubs may have numbered it differently. */
 	msg->flags = BUS_MSG_KEPT;
 	offer->is_kept = offer->is_repeated = true;
 	return true;
@@ -100,7 +100,7 @@ bus__hub_takes_loss(struct bus__session *session, const struct bus__lost *lost)
 		   bus__passed_number(&lost->passed)) == BUS__SEEN_NEW;
 }
 
-/* A loss has a number, as a message has, so that it does not go round. Those of a bus are a source of their own. */
+/* A loss has a number, like a message, so that it does not circulate. A bus numbers its losses in a sequence apart. */
 static struct bus__passed
 number_loss(struct bus__links *links, unsigned hubs)
 {
@@ -109,7 +109,7 @@ number_loss(struct bus__links *links, unsigned hubs)
 	return bus__passed_make(links->loss_id, ++links->losses, hubs, 0);
 }
 
-/* Of several that wait for one peer one is made. */
+/* Merges several losses that wait for one peer. */
 static void
 owe(struct bus__links *links, struct bus__peer *peer, const struct bus__lost *lost)
 {

@@ -1,4 +1,4 @@
-/* One link, on the link thread: it dials or accepts, begins connections and sees them end. */
+/* One link, on the link thread: it dials or accepts, begins connections and handles their end. */
 #include "link/link.h"
 
 #include <string.h>
@@ -16,16 +16,16 @@ enum {
 	DIAL_MS = 5000,           /* one attempt, of most transports */
 	ACCEPT_AGAIN_MS = 100,    /* after a failure, such as no descriptor left */
 	STRANGERS_MOST = 16,      /* of one address, before they join */
-	BACK_OFF_FIRST_MS = 100,  /* doubles with every attempt */
-	BACK_OFF_KNOWN_MS = 2000, /* at most, for an address that was up */
-	HURRY_MS = 500,           /* between two attempts that changes of the network ask for */
-	HURRY_ATTEMPTS = 4        /* after which the pauses grow again from 1.6 s */
+	BACK_OFF_FIRST_MS = 100,  /* doubles with each attempt */
+	BACK_OFF_KNOWN_MS = 2000, /* at most, for an address that once answered */
+	HURRY_MS = 500,           /* between two attempts because of network changes */
+	HURRY_ATTEMPTS = 4        /* then the pauses grow again from 1.6 s */
 };
 
 _Atomic int bus__back_off_most_ms = 30000;
 _Atomic int bus__stand_by_ms = 250;
 
-/* splitmix64: spreads attempts in time, keeps no secret. */
+/* splitmix64: spreads attempts over time. Not for secrets. */
 static uint64_t
 next_random(struct bus__links *links)
 {
@@ -62,7 +62,7 @@ bus__links_find_peer(struct bus__links *links, const uint8_t *id, const struct b
 
 /* --- dialling ---------------------------------------------------------------------------------------- */
 
-/* Full jitter: any moment from then on, up to a bound that doubles. */
+/* Full jitter: any moment from now up to a bound that doubles. */
 static void
 dial_later(struct bus_link *link, int64_t from_ns)
 {
@@ -83,7 +83,7 @@ dial_later(struct bus_link *link, int64_t from_ns)
 		bus__link_hurry(link);
 }
 
-/* The pause counts from the beginning of what failed: an attempt that took long was a pause too. */
+/* The pause counts from the begin of the failed attempt: a long attempt was a pause already. */
 static void
 dial_again(struct bus_link *link)
 {
@@ -122,7 +122,7 @@ dial(struct bus_link *link)
 	}
 }
 
-/* Ends the dial or the accept under way, and what it may have brought meanwhile. */
+/* Ends the dial or the accept under way, and closes the stream that it may have opened. */
 static void
 drop_io(struct bus_link *link)
 {
@@ -151,7 +151,7 @@ take_stream(struct bus_link *link)
 	return stream;
 }
 
-/* Who connects to 0.0.0.0 is known only now. */
+/* The peers of 0.0.0.0 are known only now. */
 static int
 judge_remote(const struct bus_link *link, struct bus__stream *stream)
 {
@@ -170,7 +170,7 @@ judge_remote(const struct bus_link *link, struct bus__stream *stream)
 		   : BUS_E_NOT_LOOPBACK;
 }
 
-/* Until it has joined, a host is a bad one. */
+/* A host is a bad one until it has joined. */
 static void
 note_host(struct bus_link *link, struct bus__stream *stream)
 {
@@ -180,7 +180,7 @@ note_host(struct bus_link *link, struct bus__stream *stream)
 		memcpy(&link->terms.bad, &addr, sizeof link->terms.bad);
 }
 
-/* Whether as many connections of that address have not joined yet as there may be. */
+/* Whether that address has the most connections that have not joined yet. */
 static bool
 is_crowd(const struct bus_link *link, uint64_t host)
 {
@@ -193,7 +193,7 @@ is_crowd(const struct bus_link *link, uint64_t host)
 	return strangers >= STRANGERS_MOST;
 }
 
-/* 0: it may begin; otherwise *ret_why says why not. */
+/* 0: it may begin; otherwise *ret_why is the reason. */
 static int
 judge(struct bus_link *link, struct bus__stream *stream, enum bus__refusal *ret_why)
 {
@@ -338,7 +338,7 @@ stand_by(void *arg)
 	bus__timer_set(&link->links->loop, &link->timer, bus__now_ns() + pause_ms * NS_PER_MS);
 }
 
-/* --- connections come and go ------------------------------------------------------------------------- */
+/* --- connections begin and end ----------------------------------------------------------------------- */
 
 void
 bus__link_joined(struct bus_link *link)
@@ -397,7 +397,7 @@ leave(struct bus_link *link)
 		bus__link_free(link);
 		bus__unref(links->bus); /* not the last: the link thread runs */
 	} else {
-		/* From the exchange on the memory is the closing thread's. */
+		/* After the exchange the closing thread owns the memory. */
 		bus__unpark(&link->gone);
 	}
 	if (links->closing && links->first == NULL) {
@@ -433,7 +433,7 @@ bus__link_close(void *arg)
 		leave(link);
 		return;
 	}
-	/* The last of them frees the link if it ends at once. */
+	/* The last session frees the link if it ends at once. */
 	for (struct bus__session *s = link->sessions; s != NULL; s = next) {
 		next = s->next;
 		bus__session_end(s, BUS_E_CLOSED);

@@ -9,12 +9,12 @@
 
 struct bus__login {
 	bool waits;    /* dialling: for the keys */
-	bool is_early; /* listening: the peer has failed too often, and too short a while ago */
+	bool is_early; /* listening: the peer must wait after failed logins */
 	union {
 		struct bus__scram_client client;
 		struct bus__scram_server server;
 	} of;
-	struct bus__users *users; /* listening: those of the moment in which it began */
+	struct bus__users *users; /* listening: the users when it began */
 };
 
 static int
@@ -49,7 +49,7 @@ bus__login_begin(struct bus__session *session, bool *ret_asked)
 				      : guard->users != NULL;
 	char message[BUS__SCRAM_MESSAGE];
 
-	/* A side with a user speaks only to a listener that proves that it knows the password. */
+	/* A side with a user talks only to a listener that proves that it knows the password. */
 	if (session->dialled && asked != (guard->user != NULL))
 		return BUS_E_AUTH;
 	*ret_asked = asked;
@@ -83,14 +83,14 @@ post_hashed(void *arg)
 	struct bus_link *link = arg;
 	struct bus__links *links = link->links;
 
-	/* Once it is posted the link may be gone, and the links too unless they are held. */
+	/* Once the task is posted, the link may be freed, and the links too unless they are held. */
 	if (!bus__links_enter(links))
 		return;
 	bus__loop_post(&links->loop, &link->guard.hashed);
 	bus__links_leave(links);
 }
 
-/* 1: the guard has the keys; 0: they come. The job outlives the connection: where hashing takes longer than a handshake may, the
+/* 1: the guard has the keys; 0: they follow. The job outlives the connection: if hashing takes longer than a handshake may, the
  * next connection finds it done. */
 static int
 ask_for_keys(struct bus_link *link, const struct bus__salting *salting)
@@ -172,7 +172,7 @@ hear_listener(struct bus__session *session, const struct bus__frame *frame)
 /* --- refusals ---------------------------------------------------------------------------------------------- */
 
 static const enum bus__refusal refusals[BUS__SCRAM_REASONS] = {
-    [BUS__SCRAM_OK] = BUS__REFUSED_NO_USER, /* the peer left before it gave a name */
+    [BUS__SCRAM_OK] = BUS__REFUSED_NO_USER, /* the peer left before it named a user */
     [BUS__SCRAM_MALFORMED] = BUS__REFUSED_BYTES,
     [BUS__SCRAM_BINDING] = BUS__REFUSED_BYTES,
     [BUS__SCRAM_UNKNOWN_USER] = BUS__REFUSED_UNKNOWN,
@@ -220,7 +220,7 @@ hear_dialler(struct bus__session *session, const struct bus__frame *frame)
 		    len >= 0 && bus__attempt_is_early(session->link, session->stream, server->name);
 		return login->is_early ? BUS_E_AUTH : say(session, message, len);
 	}
-	/* Again: many connections of one peer may have come as far as this. */
+	/* Check again: many connections of one peer may have reached this point. */
 	login->is_early = bus__attempt_is_early(session->link, session->stream, server->name);
 	if (login->is_early)
 		return BUS_E_AUTH;

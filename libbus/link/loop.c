@@ -6,14 +6,14 @@
 #include "base/park.h"
 #include "base/thread.h"
 
-enum { TASKS = 16 /* before sockets get their turn */ };
+enum { TASKS = 16 /* run before sockets are looked at */ };
 
 /* --- sleep ------------------------------------------------------------------------------------------- */
 
 struct bus__loop_sleep {
-	/* Until the bell rings, at the latest until the next timer. seen: the bell when there was nothing to do. */
+	/* Waits for the bell, at most until the next timer. seen: the bell when there was no work. */
 	void (*rest)(struct bus__loop *loop, uint32_t seen);
-	/* Hears what there is to be heard, between tasks. */
+	/* Handles ready sockets, between tasks. */
 	void (*glance)(struct bus__loop *loop);
 	void (*ring)(struct bus__loop *loop);
 };
@@ -46,13 +46,13 @@ glance_at_poller(struct bus__loop *loop)
 	bus__poller_dispatch(&loop->poller);
 }
 
-/* A ring between the look at the queue and the wait is an edge that the wait finds, so `seen` is not needed. */
+/* A ring between the look at the queue and the wait is an edge that the wait sees, so `seen` is not needed. */
 static void
 rest_in_poller(struct bus__loop *loop, uint32_t seen)
 {
 	(void)seen;
 	bus__poller_wait(&loop->poller, bus__left_ms(loop->next_due_ns));
-	/* What is posted while sources are heard need not ring. */
+	/* A post while sources are handled need not ring. */
 	pthread_mutex_lock(&loop->lock);
 	loop->asleep = false;
 	pthread_mutex_unlock(&loop->lock);
@@ -67,7 +67,7 @@ ring_poller(struct bus__loop *loop)
 
 static const struct bus__loop_sleep in_poller = {rest_in_poller, glance_at_poller, ring_poller};
 
-/* Lock held: who is to ring, once the lock is let go of. NULL: the thread is awake. */
+/* Lock held. The sleep to ring after the lock is released. NULL: the thread is awake. */
 static const struct bus__loop_sleep *
 wake(struct bus__loop *loop)
 {
@@ -79,7 +79,7 @@ wake(struct bus__loop *loop)
 
 /* --- the thread -------------------------------------------------------------------------------------- */
 
-/* NULL: nothing is to be done, and from now on whoever posts rings. */
+/* NULL: there is no work, and from now on a post rings. */
 static struct bus__task *
 pop(struct bus__loop *loop, bool *ret_stop, uint32_t *ret_bell)
 {
@@ -250,7 +250,7 @@ run_call(void *arg)
 	struct call *call = arg;
 
 	call->fn(call->arg);
-	/* The caller's stack may be gone after the store; waking an address needs no memory there. */
+	/* The caller's stack may be gone after the store; a futex wake needs no memory there. */
 	atomic_store_explicit(&call->done, 1, memory_order_release);
 	bus__unpark(&call->done);
 }

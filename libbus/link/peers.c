@@ -29,7 +29,7 @@ find(struct bus__links *links, const struct bus__identity *identity)
 
 /* --- accounts ------------------------------------------------------------------------------------------- */
 
-/* An account has come over its bound, and the link thread is to look which. */
+/* An account is over its bound; has the link thread find it. */
 static void
 call_over(void *arg)
 {
@@ -54,7 +54,7 @@ free_left(struct bus__left **at)
 	bus__free(left);
 }
 
-/* Takes the account that the peer left behind, NULL: none. Drops what is empty, and the first of too many. */
+/* Takes the account that the peer left behind, NULL: none. Drops empty ones, and the oldest over the limit. */
 static struct bus__account *
 take_left(struct bus__links *links, const struct bus__identity *identity)
 {
@@ -93,7 +93,7 @@ open_account(struct bus__peer *peer, struct bus_link *link)
 	return 0;
 }
 
-/* Without memory its account is not found again, and begins empty when the peer comes back. */
+/* Without memory the account is not found again, and the peer begins an empty one on its return. */
 static void
 leave_account(struct bus__links *links, struct bus__peer *peer)
 {
@@ -121,7 +121,7 @@ bus__peers_fini(struct bus__links *links)
 	bus__seen_free(links->seen_losses);
 }
 
-/* --- who was met -------------------------------------------------------------------------------------------- */
+/* --- buses that were met ------------------------------------------------------------------------------------ */
 
 static bool
 has_met(const struct bus__links *links, const uint8_t *id)
@@ -145,7 +145,7 @@ bus__peers_met(struct bus__session *session)
 	if (peer->has_met)
 		return;
 	peer->has_met = true;
-	/* Without memory it takes the place of an older one, or is forgotten with the peer. */
+	/* Without memory it replaces an older one, or is forgotten with the peer. */
 	if (links->met_count == links->met_cap && cap <= MET_MOST) {
 		met = bus__calloc(cap, sizeof *links->met);
 		if (met != NULL && links->met_cap > 0)
@@ -161,9 +161,9 @@ bus__peers_met(struct bus__session *session)
 		    BUS__BUS_ID);
 }
 
-/* --- what is remembered ---------------------------------------------------------------------------------- */
+/* --- remembered peers ----------------------------------------------------------------------------------- */
 
-/* How many messages the peer lost that its sequence does not count yet, which it does then. */
+/* Adds the peer's losses that its sequence does not count yet. */
 static void
 count_lost(struct bus__peer *peer)
 {
@@ -209,7 +209,7 @@ forget(struct bus__links *links, struct bus__peer *peer)
 	bus__debris_add(links, &peer->debris);
 }
 
-/* Ends the connections of those whose account is over, or forgets them. */
+/* Ends the connections of the peers whose account is over its bound, or forgets those peers. */
 static void
 end_over(void *arg)
 {
@@ -225,11 +225,11 @@ end_over(void *arg)
 			bus__session_end(peer->session, BUS_E_LIMIT);
 		else
 			forget(links, peer);
-		peer = links->peers; /* others may be gone with it */
+		peer = links->peers; /* other peers may be gone with it */
 	}
 }
 
-/* Forgets those whose time has come, and the first to break of too many; sets the timer for the next. */
+/* Forgets the peers that are due, and those over the limit that broke first; sets the timer for the next. */
 static void
 forget_old(void *arg)
 {
@@ -271,7 +271,7 @@ bus__peers_join(struct bus__session *session)
 	struct bus__peer *peer = find(links, &session->identity);
 
 	session->numbered = bus__hub_numbers(session);
-	/* Its routes say what its mailbox is given: of another kind, it is another peer. */
+	/* Its routes decide what its mailbox gets. A peer of another kind is another peer. */
 	if (peer != NULL &&
 	    (peer->numbered != session->numbered || peer->fed != session->link->relays)) {
 		forget(links, peer);
@@ -306,8 +306,8 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		return;
 	session->peer = NULL;
 	peer->session = NULL;
-	/* Also where the peer is forgotten: its filters end one by one, some of them perhaps only in a later round, and until then a
-	 * publisher would wake a session that is gone. */
+	/* Also if the peer is forgotten: its filters end one by one, some perhaps only in a later round, and until then a
+	 * publisher would wake a freed session. */
 	if (session->mbox != NULL)
 		bus__peer_park(peer->mbox);
 	if (for_good || peer->mbox == NULL) {
@@ -315,13 +315,14 @@ bus__peers_leave(struct bus__session *session, bool for_good)
 		return;
 	}
 	if (session->mbox != NULL)
-		count_lost(peer); /* what waited; the rest when the peer is back, or forgotten */
+		count_lost(
+		    peer); /* waiting messages; the rest when the peer reconnects or is forgotten */
 	peer->has_waited = true;
 	peer->forget_ns = bus__now_ns() + REMEMBERED_NS;
 	forget_old(links);
 }
 
-/* The peer did not receive all that was counted as sent, or has received some that was counted as lost. */
+/* Corrects the counters: the peer did not receive all that was counted as sent, or received some that was counted as lost. */
 static int
 settle(struct bus__peer *peer, const struct bus__resume *resume)
 {
@@ -330,21 +331,21 @@ settle(struct bus__peer *peer, const struct bus__resume *resume)
 
 	if (resume->next > out->next)
 		return BUS_E_PROTOCOL;
-	/* Either way round; counters wrap as they should. */
+	/* Works in both directions: the counters wrap. */
 	bus__count(&peer->link->sent, received - sent);
 	bus__count(&peer->link->lost, sent - received);
 	out->lost += sent - received;
 	return 0;
 }
 
-/* Whether the peer expects a message of the present sequence: the next one, or the first if it has not heard of that. */
+/* Whether the peer expects a message of the present sequence: the next one, or the first if it does not know the sequence. */
 static bool
 goes_on_with(const struct bus__peer *peer, const struct bus__resume *resume)
 {
 	return peer->out.id == resume->id || (resume->has_waited && !peer->is_known);
 }
 
-/* Begins a sequence, in which what the peer certainly missed is counted. */
+/* Begins a sequence, which counts the messages that the peer certainly missed. */
 static void
 begin_sequence(struct bus__peer *peer, uint64_t unsent)
 {
@@ -391,7 +392,7 @@ bus__peers_resume(struct bus__session *session, const struct bus__resume *resume
 	if (err < 0)
 		return err;
 	peer->is_known = goes_on && resume->id != 0;
-	/* What follows a sequence that one of us has forgotten is known as such when the peer names it. */
+	/* START marks the successor of a forgotten sequence until the peer names it. */
 	peer->is_restarted = !peer->is_known && (peer->is_restarted || !goes_on);
 	if (!goes_on || peer->out.id == 0)
 		begin_sequence(peer, unsent);
@@ -416,7 +417,7 @@ bus__peers_start(struct bus__session *session, const struct bus__start *start, u
 	struct bus_link *link = session->link;
 
 	if (in->id == 0 && peer->has_waited)
-		in->id = start->id; /* the one that was to begin in the connection before */
+		in->id = start->id; /* the sequence that was to begin in the last connection */
 	if (in->id == start->id) {
 		if (start->next < in->next)
 			return BUS_E_PROTOCOL;
@@ -425,7 +426,7 @@ bus__peers_start(struct bus__session *session, const struct bus__start *start, u
 		in->lost += *ret_gap;
 	} else {
 		*ret_gap = start->unsent;
-		/* Also where this link led to another bus before, or to this one until it said goodbye. */
+		/* Also if this link led to another bus before, or to this one until its goodbye. */
 		*ret_at_least = start->is_restarted || in->id != 0 || link->has_joined;
 		*in = (struct bus__sequence){.id = start->id, .lost = start->next};
 	}

@@ -27,8 +27,8 @@ bus__permit_deny(struct bus__session *session, enum bus__deny what, const char *
 	    what == BUS__DENY_FILTER ? BUS__REFUSED_FILTER : BUS__REFUSED_TOPIC,
 	    session->identity.name, name);
 	bus__link_error(session->link, BUS_E_DENIED);
-	bus__count(
-	    &session->link->refused, what == BUS__DENY_FILTER); /* messages count themselves */
+	bus__count(&session->link->refused,
+	    what == BUS__DENY_FILTER); /* messages count their refusals themselves */
 	return bus__session_say(session, BUS__FRAME_DENY, (uint16_t)what, name, strlen(name));
 }
 

@@ -1,4 +1,4 @@
-/* The incoming direction: bytes to frames to publishes. Nothing the peer says is believed before it is
+/* The incoming direction: bytes to frames to publishes. Nothing from the peer is trusted before it is
  * checked, and no buffer grows before a checked head asks for it. */
 #include "link/session.h"
 
@@ -32,19 +32,19 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	if (topic == NULL)
 		return BUS_E_NOMEM;
 	topic->announced = true;
-	/* The old one first: a peer that uses all its numbers has no topic to spare. */
+	/* Free the old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
-	/* Its messages are refused one by one, as where there is no room. */
+	/* Its messages are refused one by one, as without room. */
 	if (!bus__permit_write(session, text))
 		return bus__permit_deny(session, BUS__DENY_TOPIC, text);
 	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
 		break;
-	case BUS_E_NOMEM: /* the connection ends and comes back; going by, it would be deaf to the topic for good */
+	case BUS_E_NOMEM: /* reconnect: ignoring the frame would make this side deaf to the topic for good */
 		return err;
 	case BUS_E_LIMIT:
-	case BUS_E_CLOSED: /* not the peer's fault: its messages go by, the rest is heard */
+	case BUS_E_CLOSED: /* not the peer's fault: ignore its messages, handle the rest */
 		bus__link_error(session->link, err);
 		break;
 	default:
@@ -53,7 +53,7 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	return 0;
 }
 
-/* Lets the next message tell of those that did not arrive before it. Without room for that now it is tried again. */
+/* Reports the messages that did not arrive by the next one's `lost`. Retries later if there is no room now. */
 static void
 tell_gap(struct bus__session *session)
 {
@@ -70,7 +70,7 @@ tell_gap(struct bus__session *session)
 	session->gap_at_least = false;
 }
 
-/* A value has another number now: sends it to the peers that want it, or to this one alone. */
+/* A value has a new number: sends it to the peers that want it, or to this one alone. */
 static void
 tell_number(struct bus__session *session, const struct bus_pub *pub, const struct bus__offer *offer)
 {
@@ -82,8 +82,8 @@ tell_number(struct bus__session *session, const struct bus_pub *pub, const struc
 			bus__session_owe_values(peer->session);
 }
 
-/* Publishes one message, of which the peer knows already, and counts it. pub NULL: there was no room for its topic, and
- * hear_topic() has told why. */
+/* Publishes one message that the peer knows already, and counts it. pub NULL: there was no room for its topic, and
+ * hear_topic() has reported why. */
 static void
 publish(struct bus__session *session, struct bus_pub *pub, const struct bus_msg *msg,
     struct bus__offer *offer, const struct bus__passed *passed)
@@ -114,7 +114,7 @@ hear_msg(
 	topic = bus__heard_find(session, frame->number);
 	if (err < 0 || !session->heard_start || topic == NULL || !topic->announced)
 		return BUS_E_PROTOCOL;
-	/* KEPT and RETAIN: a change that is the first that we hear of its value. */
+	/* KEPT and RETAIN: a change that is the first news of its value here. */
 	offer.is_kept = (msg.flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) == BUS_MSG_KEPT;
 	if (session->numbered != (passed != NULL) && !offer.is_kept)
 		return BUS_E_PROTOCOL;
@@ -122,7 +122,7 @@ hear_msg(
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
 	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
 	offer.is_before = bus__msg_is_before(frame);
-	/* What is refused here may be taken when it comes another way. */
+	/* A message refused here may be accepted over another connection. */
 	if (passed != NULL && topic->named.pub != NULL &&
 	    !bus__hub_takes(session, passed, &msg, &offer))
 		return 0;
@@ -142,16 +142,16 @@ hear_passed(struct bus__session *session, const struct bus__frame *frame)
 		   : hear_msg(session, &msg, &passed);
 }
 
-/* The plain messages of one topic and type that were heard last and are not published yet. */
+/* The last plain messages, of one topic and type, that are not published yet. */
 struct run {
 	size_t count, bytes, longest; /* messages, of payload, the longest that may be added */
-	struct bus_pub *pub;          /* as publish() takes it */
+	struct bus_pub *pub;          /* as for publish() */
 	uint16_t number;
 	uint8_t type;
 	struct bus_slice items[BUS__RUN];
 };
 
-/* Publishes the first of a run alone: the short way is closed to it. */
+/* Publishes the first of a run alone, when it cannot take the short way. */
 static void
 publish_first(struct bus__session *session, const struct run *run, const struct bus_slice *item)
 {
@@ -211,7 +211,8 @@ add_plain(struct bus__session *session, struct run *run, const struct bus__frame
 	return true;
 }
 
-/* Adds the messages that follow at *at and continue the run: same topic, no type, no flags. Where hubs are they have another form. */
+/* Adds the messages that follow at *at and continue the run: same topic, no type, no flags. Where hubs are they have another
+ * form. */
 static void
 continue_run(struct bus__session *session, struct run *run, size_t *at, unsigned *frames)
 {
@@ -232,7 +233,7 @@ continue_run(struct bus__session *session, struct run *run, size_t *at, unsigned
 	*at = (size_t)(frame - begin);
 }
 
-/* The same of what a hub passes on to a bus that passes nothing on itself: so it needs not say any more who published it. */
+/* The same for messages from a hub to a bus that passes nothing on itself, and so need not keep their publisher. */
 static __attribute__((noinline)) bool
 add_passed(struct bus__session *session, struct run *run, const struct bus__frame *frame)
 {
@@ -335,7 +336,7 @@ hear_bye(struct bus__session *session, const struct bus__frame *frame)
 									: BUS_E_GONE;
 }
 
-/* A peer may say any number. Only the link thread counts here. */
+/* A peer may send any number. Only the link thread counts here. */
 static void
 count_up_to_most(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -381,7 +382,7 @@ hear_lost(struct bus__session *session, const struct bus__frame *frame)
 static int
 hear_live(struct bus__session *session, const struct bus__frame *frame)
 {
-	/* RESUME comes first, and opens the mailbox. */
+	/* RESUME must be first; it opens the mailbox. */
 	if (session->mbox == NULL && frame->kind != BUS__FRAME_RESUME)
 		return BUS_E_PROTOCOL;
 	switch (frame->kind) {
@@ -442,7 +443,7 @@ parse_preamble(struct bus__session *session, size_t *ret_used)
 	return bus__session_greeted(session);
 }
 
-/* The room of the next read, of which `wanted` bytes are the rest of a frame: little while the peer is idle, or a stranger. */
+/* The size of the next read, of which `wanted` bytes are the rest of a frame: small while the peer is idle, or a stranger. */
 static size_t
 next_cap(struct bus__session *session, size_t wanted)
 {
@@ -454,8 +455,8 @@ next_cap(struct bus__session *session, size_t wanted)
 	return wanted > size ? wanted : size;
 }
 
-/* Makes room for the rest of a frame and for a good read, and gives a large buffer back when no frame of
- * this read asked for one. Between two reads nobody else has the buffer. */
+/* Makes room for the rest of a frame and for a full read, and gives a large buffer back when no frame of
+ * this read asked for one. Between two reads nothing else uses the buffer. */
 static int
 make_room(struct bus__session *session, size_t wanted, size_t largest)
 {
@@ -468,12 +469,12 @@ make_room(struct bus__session *session, size_t wanted, size_t largest)
 		bus__buffers_leave(buffers, in);
 	if (cap != wanted && cap >= BUS__BUFFER) {
 		err = bus__buffers_take(buffers, in, cap);
-		cap = wanted; /* it may have given less */
+		cap = wanted; /* the buffer may be smaller */
 	}
 	return err == 0 && cap > in->cap ? bus__bytes_reserve(in, cap - in->len) : err;
 }
 
-/* Whether it is the turn of others: some frames may each take long, of the rest some are let by between two looks. */
+/* Whether the round must end. Frames that may take long ask each time, the others now and then. */
 static bool
 is_round_over(
     const struct bus__session *session, unsigned frames, unsigned *next_look, int64_t until_ns)
@@ -510,7 +511,7 @@ bus__session_parse(struct bus__session *session, int64_t now)
 		if (session->in.len - at < wanted)
 			break;
 		if (!add_to_run(session, &run, &frame)) {
-			/* What came before it comes before it. */
+			/* Publish earlier messages before this frame. */
 			end_run(session, &run);
 			err = hear(session, &frame);
 		}
@@ -531,7 +532,7 @@ bus__session_parse(struct bus__session *session, int64_t now)
 	if (err < 0)
 		return err;
 	tell_gap(session);
-	/* Moved once, and not in each round. */
+	/* Move the rest once, not in each round. */
 	session->in_at = session->behind ? at : 0;
 	if (session->behind)
 		return 0;

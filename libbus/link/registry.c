@@ -1,4 +1,4 @@
-/* The links of a bus, from outside: the public calls, and what the core calls. */
+/* The links of a bus, from outside: the public calls, and the hooks of the core. */
 #include <stddef.h>
 #include <string.h>
 
@@ -18,13 +18,13 @@
 #include "link/terms.h"
 
 #define LOOK_NS  INT64_C(5000000)
-#define LEAST_NS INT64_C(60000000) /* what bus_close() gives links beyond its time */
+#define LEAST_NS INT64_C(60000000) /* granted to links beyond bus_close()'s deadline */
 
 enum { MOST_LINKS = 1024, LINK_CLOSE_MS = 500, SETTLE_MS = 300 };
 enum { DEFAULT_PEER_BYTES = 32 * 1024 * 1024 };
 enum { DEFAULT_BYTES = 1024 * 1024, DEFAULT_HEARTBEAT_MS = 5000, DEFAULT_PEERS = 1024 };
 
-/* Sleeps while *word is `seen`, to the deadline or, behind it, for a moment. */
+/* Sleeps while *word is `seen`, until the deadline, or for a moment if that has passed. */
 static void
 sleep_on(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
 {
@@ -64,7 +64,7 @@ bus__links_leave(struct bus__links *links)
 	bus__unpark(&links->users);
 }
 
-/* --- what the core calls ----------------------------------------------------------------------------- */
+/* --- hooks of the core ------------------------------------------------------------------------------- */
 
 static void
 close_all(void *arg)
@@ -105,7 +105,7 @@ let_go(void *bus)
 	bus__unref(bus);
 }
 
-/* On a link thread that was left behind, until it may end: what hook_close() does otherwise. */
+/* Does hook_close()'s work on an abandoned link thread, once it may end. */
 static void
 end_alone(void *arg)
 {
@@ -122,7 +122,8 @@ end_alone(void *arg)
 	bus__timer_set(&links->loop, &links->end_timer, bus__now_ns() + LOOK_NS);
 }
 
-/* What handles of programs get: the time that is left, and with LEAST_NS no more than the 100 ms that bus_close() may add. */
+/* The deadline for objects of registered transports: the time left, and after LEAST_NS no more than the 100 ms that bus_close()
+ * may add. */
 static int64_t
 settle_until(int64_t deadline_ns)
 {
@@ -246,7 +247,7 @@ settle(const struct bus_link *link)
 		link->transport->settle(link->transport, bus__deadline_ns(SETTLE_MS));
 }
 
-/* *ret_said: the sentence of the failure is set. */
+/* *ret_said: the error text is set. */
 static int
 link_new(const char *url, const struct bus_link_config *cfg, bool dials, struct bus_link **ret_link,
     bool *ret_said)
@@ -375,7 +376,7 @@ transport_of(const char *url)
 	return bus__transport_find(url, (size_t)(strstr(url, "://") - url));
 }
 
-/* A call that failed with errno as the system left it. */
+/* A call failed; errno is still the system's. */
 static int
 fail_link(const struct bus *bus, int err, const char *url, const struct bus_link_config *cfg)
 {
@@ -487,7 +488,7 @@ bus_link_close(struct bus_link *link)
 	struct bus__links *links;
 	int64_t deadline_ns = bus__deadline_ns(LINK_CLOSE_MS);
 
-	/* A child has no link thread, and the objects of NNG are its parent's. */
+	/* A child has no link thread, and NNG's objects belong to its parent. */
 	if (link == NULL || bus__enter(link->links->bus) == BUS_E_FORKED)
 		return;
 	links = link->links;
@@ -496,7 +497,7 @@ bus_link_close(struct bus_link *link)
 		bus__loop_post(&links->loop, &link->end);
 		bus__links_leave(links);
 	}
-	/* Otherwise bus_close() ends it, or has. A callback on the link thread waits for nothing that this thread does. */
+	/* Otherwise bus_close() ends it, or has. A callback on the link thread must not wait for its own thread. */
 	if ((is_link_thread(links) || !bus__links_await(links, &link->gone, deadline_ns)) &&
 	    atomic_exchange_explicit(&link->gone, LINK_LEFT, memory_order_acq_rel) != LINK_GONE)
 		return;
@@ -553,7 +554,7 @@ bus_link_url(struct bus_link *link, char *ret_text, size_t cap)
 		return bus__answer(BUS_E_INVAL);
 	if (bus__enter(link->links->bus) == BUS_E_FORKED)
 		return bus__fail_about(BUS_E_FORKED, link->url);
-	/* The host as it was given, and the port that the system chose. */
+	/* The host as given, with the port that the system chose. */
 	bus__url_parse(link->url, &addr);
 	port = atomic_load_explicit(&link->port, memory_order_relaxed);
 	if (port != 0)

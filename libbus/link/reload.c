@@ -13,10 +13,10 @@ struct reload {
 	struct bus_link *link;
 	struct bus__users *users;
 	struct bus__acl *acl;
-	struct bus__terms terms; /* those of the link, but for what prepare() made */
+	struct bus__terms terms; /* the link's, except what prepare() made */
 };
 
-/* Frees what is not in use: what was read, or, behind swap(), what was used before. */
+/* Frees the unused set: the new one, or after swap() the old one. */
 static void
 drop(struct reload *reload)
 {
@@ -44,7 +44,7 @@ swap(void *arg)
 	reload->users = had.users;
 	reload->acl = had.acl;
 	reload->terms.tls = had.terms.tls;
-	/* One that was accepted, or dialled, by what the files said before. */
+	/* A stream accepted or dialled under the old files. */
 	if (link->io.stream != NULL)
 		link->io.stream->ops->free(link->io.stream);
 	link->io.stream = NULL;

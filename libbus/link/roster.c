@@ -13,10 +13,10 @@
 #include "link/session.h"
 #include "value/ext.h"
 
-/* Notices of one bus in a second, whatever comes: a log has no room for a flood. */
+/* Notices of one bus per second: a log has no room for a flood. */
 enum { NOTICES_MOST = 8 };
 
-/* What is kept for other processes is cut behind so many bytes. */
+/* The most bytes of text kept for other processes. */
 enum { KEPT_MOST = 16 * 1024 };
 
 #define PAUSE_NS INT64_C(1000000000)
@@ -27,7 +27,7 @@ wall_ms(void)
 	return bus__wall_coarse_ns() / NS_PER_MS;
 }
 
-/* The address of a peer without its port; of one that this link dialled, the link's. */
+/* The address of a peer without its port; of a peer that this link dialled, the link's. */
 static void
 name_place(const struct bus_link *link, struct bus__stream *stream, char ret_where[BUS__WHERE])
 {
@@ -88,7 +88,7 @@ keep_text(struct bus__links *links)
 	struct page page = {.text = bus__malloc(most + 1), .cap = most + 1};
 
 	if (page.text == NULL)
-		return; /* the next change tells this too */
+		return; /* the next change includes this one */
 	bus__roster_explain(links, &page);
 	if (page.len > most)
 		page.len = most;
@@ -130,7 +130,7 @@ may_notice(struct bus__roster *roster)
 	return roster->notices++ < NOTICES_MOST;
 }
 
-/* --- what happens ------------------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------------------------ */
 
 void
 bus__roster_init(struct bus__links *links)
@@ -156,7 +156,7 @@ bus__roster_join(struct bus__session *session)
 	guest->link = session->link;
 	guest->since_ms = wall_ms();
 	name_place(session->link, session->stream, guest->where);
-	/* Of one that this side dialled, who this side is there. */
+	/* If this side dialled: the user that this side is there. */
 	snprintf(guest->user, sizeof guest->user, "%s",
 	    session->link->dials && session->link->guard.user != NULL ? session->link->guard.user
 								      : session->identity.name);
@@ -207,7 +207,7 @@ bus__roster_refuse(struct bus_link *link, struct bus__stream *stream, enum bus__
 		bus__notice_refused(links->bus, &refused, count);
 }
 
-/* Why a connection ended that was refused. false: it was not. */
+/* The refusal that ended a connection. false: it was not refused. */
 static bool
 reason_of(const struct bus__session *session, int err, struct bus__refused *ret)
 {

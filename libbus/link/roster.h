@@ -28,10 +28,10 @@ struct bus__guest {
 
 struct bus__roster {
 	pthread_mutex_t lock;           /* of the next two; nothing is called under it */
-	struct bus__refusals *refusals; /* NULL: nobody was refused */
+	struct bus__refusals *refusals; /* NULL: no refusals yet */
 	struct bus__guest *guests;
 	struct bus__timer timer; /* from here on: link thread */
-	int64_t told_ns;         /* when it was kept last */
+	int64_t told_ns;         /* when the text was last stored */
 	int64_t notices_ns;      /* when `notices` began to count */
 	unsigned notices;
 };
@@ -39,11 +39,11 @@ struct bus__roster {
 void bus__roster_init(struct bus__links *links);
 void bus__roster_fini(struct bus__links *links);
 
-/* A connection is complete; it has ended with err, which is noted if it is a refusal. */
+/* A connection is complete; a connection has ended with err, which is noted if it is a refusal. */
 void bus__roster_join(struct bus__session *session);
 void bus__roster_ended(struct bus__session *session, int err);
 
-/* Notes what a peer was refused. stream: of the peer. */
+/* Notes a refusal of a peer. stream: of the peer. */
 void bus__roster_refuse(struct bus_link *link, struct bus__stream *stream, enum bus__refusal reason,
     const char *user, const char *detail);
 

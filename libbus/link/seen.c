@@ -6,7 +6,7 @@
 #include "base/random.h"
 #include "base/siphash.h"
 
-/* Others choose the ids. */
+/* A keyed hash, since others choose the ids. */
 static struct bus__seen_source **
 bucket_of(struct bus__seen *seen, const uint8_t *id)
 {
@@ -29,7 +29,7 @@ list_newest(struct bus__seen *seen, struct bus__seen_source *source)
 	seen->newest = source;
 }
 
-/* Takes the source that was heard of least recently out of the table. */
+/* Takes the least recently seen source out of the table. */
 static struct bus__seen_source *
 take_oldest(struct bus__seen *seen)
 {
@@ -65,7 +65,7 @@ make(struct bus__seen *seen, const uint8_t *id, uint64_t number)
 	return source;
 }
 
-/* Most come from the source of the one before. */
+/* Most messages come from the same source as the previous one. */
 static struct bus__seen_source *
 find(struct bus__seen *seen, const uint8_t *id)
 {
@@ -83,7 +83,7 @@ find(struct bus__seen *seen, const uint8_t *id)
 	return source;
 }
 
-/* The window ends with this number now. */
+/* Moves the window's end to this number. */
 static void
 advance(struct bus__seen_source *source, uint64_t number)
 {

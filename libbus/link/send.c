@@ -1,4 +1,4 @@
-/* The outgoing direction: gather what the mailbox has, send it as one, and gather what comes while that is under way. */
+/* The outgoing direction: gather the mailbox's messages, send them as one, and gather the next ones while that is under way. */
 #include "link/session.h"
 
 #include <string.h>
@@ -10,13 +10,13 @@
 #include "link/permit.h"
 
 enum {
-	SMALL = 16 * 1024,  /* payloads up to here are copied; above, sent from where they are */
+	SMALL = 16 * 1024,  /* larger payloads are sent from where they are, not copied */
 	TAKE = 64,          /* messages between two bus__peer_release() */
-	ENOUGH = 16 * 1024, /* of what waits: it is sent before more is gathered */
+	ENOUGH = 16 * 1024, /* send this much before gathering more */
 	WITHHELD_MOST =
-	    1024, /* messages that the peer may not read, which fill no buffer, before others have their turn */
+	    1024, /* messages that the peer may not read, which fill no buffer, in one round */
 	WORST = 3 * (BUS__FRAME_HEAD + 8) + BUS__FRAME_HEAD + BUS_LIMIT_TOPIC_BYTES +
-		BUS__PASSED_HEAD_MAX + SMALL /* one message with all that may come before it */
+		BUS__PASSED_HEAD_MAX + SMALL /* one message with everything that may precede it */
 };
 
 _Atomic int64_t bus__repair_ns = INT64_C(1000000000);
@@ -98,7 +98,7 @@ put_lost(struct bus__session *session, uint64_t count)
 	bus__count(&session->link->lost, count);
 }
 
-/* Those of which the mailbox tells. */
+/* Losses that the mailbox reports. */
 static void
 put_lost_before(struct bus__session *session, uint64_t count)
 {
@@ -107,7 +107,7 @@ put_lost_before(struct bus__session *session, uint64_t count)
 		put_lost(session, count);
 }
 
-/* Those of publishes that were under way when the connection began: no message tells of them. */
+/* Losses of publishes that were under way when the connection began: no message reports them. */
 static void
 put_lost_parked(struct bus__session *session)
 {
@@ -141,11 +141,11 @@ put_content(struct bus__session *session, const struct bus_msg *msg, size_t len)
 
 enum told { TOLD_BEFORE, TOLD_NOW, TOLD_NEVER };
 
-/* In told_topics beside the serial: the peer may not read it. */
+/* In told_topics, beside the serial: the peer may not read the topic. */
 #define WITHHELD (UINT64_C(1) << 63)
 
-/* Whether the peer was told that the number stands for the topic, which it was from now on, unless there is no memory to remember
- * that; or is not told, since it may not read the topic. */
+/* Whether the peer knows the topic's number. From this call on it does, unless there is no memory to note
+ * that; or it is not told the topic, since it may not read it. */
 static enum told
 tell_topic(struct bus__session *session, uint16_t number, const struct bus__out *out)
 {
@@ -165,7 +165,7 @@ tell_topic(struct bus__session *session, uint16_t number, const struct bus__out 
 	return serial & WITHHELD ? TOLD_NEVER : TOLD_NOW;
 }
 
-/* The peer learns nothing of it, and so takes no number for it. Nobody there replies. */
+/* The peer learns nothing of the message, so it takes no number. A question is declined. */
 static void
 withhold(struct bus__session *session, const struct bus_msg *msg)
 {
@@ -182,12 +182,12 @@ is_before(const struct bus__out *out)
 	return out->is_before && (out->msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
 }
 
-/* Writes the head of an event for a peer that is told who published it. Apart: a link without a hub pays nothing for it. */
+/* Writes the head of an event that names its publisher. Separate: a link without a hub pays nothing for it. */
 static __attribute__((noinline)) void
 put_passed_head(struct bus__session *session, uint16_t number, const struct bus__out *out)
 {
 	unsigned hubs = bus__passed_hubs(&out->passed);
-	/* What was published at a hub has come through that. */
+	/* A hub's own messages have passed that hub. */
 	const struct bus__passed passed = bus__passed_make(out->passed.source,
 	    bus__passed_number(&out->passed), hubs > 0 ? hubs : session->link->relays, 0);
 
@@ -195,8 +195,8 @@ put_passed_head(struct bus__session *session, uint16_t number, const struct bus_
 	    out->msg, &out->version, bus__id(session->link->links->bus), is_before(out), &passed);
 }
 
-/* Appends one message; the room is there. A topic's number is its serial modulo their count: no table to
- * search, and two topics meet in one number only after 10,000 others came between. */
+/* Appends one message, for which there is room. A topic's number is its serial modulo their count: no table to
+ * search, and two topics share a number only after 10,000 others were made in between. */
 static void
 put_message(struct bus__session *session, const struct bus__out *out)
 {
@@ -230,7 +230,7 @@ put_message(struct bus__session *session, const struct bus__out *out)
 		session->queue.bytes.len += bus__frame_write(end_of(&session->queue),
 		    BUS__FRAME_TOPIC, number, msg->topic, strlen(msg->topic));
 	}
-	/* A kept value is no event: it travels as it does everywhere. */
+	/* A kept value is no event: it travels the same with hubs. */
 	if (out->numbered && (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != BUS_MSG_KEPT)
 		put_passed_head(session, number, out);
 	else
@@ -239,8 +239,8 @@ put_message(struct bus__session *session, const struct bus__out *out)
 	put_content(session, msg, len);
 }
 
-/* Appends the first messages of a run: at most `most`, up to `room` bytes of the buffer. Returns how many. 0: the peer does not know the
- * topic's number, and put_message() takes the first. */
+/* Appends the first messages of a run: at most `most`, up to `room` bytes of the buffer. Returns how many. 0: the peer does not
+ * know the topic's number; put_message() must append the first. */
 static unsigned
 put_run(struct bus__session *session, const struct plain_run *run, unsigned most, size_t room)
 {
@@ -287,7 +287,7 @@ gather_runs(struct bus__session *session, unsigned most, size_t room)
 	return taken;
 }
 
-/* After losses there may be values among those, and numbers of values change; but not all the time, while that goes on. */
+/* Some lost messages may have been values, and values get new numbers. Resends them, but at a limited rate. */
 static void
 repair(struct bus__session *session)
 {
@@ -320,7 +320,7 @@ bus__session_has_big(const struct bus__session *session)
 	return session->queue.big != NULL || session->flying.big != NULL;
 }
 
-/* Fills `queue` with values, up to `most` bytes, or one large payload. Looks at so many topics as others can wait for. */
+/* Fills `queue` with values, up to `most` bytes, or one large payload. Looks at a limited number of topics per round. */
 static int
 gather_values(struct bus__session *session, size_t most)
 {
@@ -345,14 +345,14 @@ gather_values(struct bus__session *session, size_t most)
 	return err;
 }
 
-/* As of the last send: it is about loads that follow one another. */
+/* The size as of the last send: it follows consecutive loads. */
 static size_t
 out_size(struct bus__session *session)
 {
 	return bus__size_now(&session->out_size, session->said_ns);
 }
 
-/* Gives back what nothing is in and what is larger than it is to be by now. */
+/* Gives back empty buffers and oversized ones. */
 static void
 shed(struct bus__session *session, struct bus__bytes *bytes)
 {
@@ -390,11 +390,11 @@ gather(struct bus__session *session)
 	while (bytes->len + WORST <= room && session->withheld < WITHHELD_MOST) {
 		if (!bus__peer_take(session->mbox, &out)) {
 			if (taken == 0) {
-				/* The last ones expired: no message may come for long that tells of them. */
+				/* The last messages expired, and the next one, which would report them, may be far off. */
 				put_lost_before(session, bus__peer_take_lost(session->mbox));
 				return 0;
 			}
-			/* The end of a batch: the mailbox chooses the next one only after a release. */
+			/* The end of a batch: the mailbox takes the next one only after a release. */
 			bus__peer_release(session->mbox);
 			taken = 0;
 			continue;
@@ -414,7 +414,7 @@ gather(struct bus__session *session)
 	return 0;
 }
 
-/* Values and messages: neither leaves all the room to the other. */
+/* Sends values and messages; neither takes all the room of the other. */
 static int
 fill(struct bus__session *session)
 {
@@ -460,7 +460,7 @@ fly(struct bus__session *session)
 	session->stream->ops->send(session->stream, iov, n, &session->send_io);
 }
 
-/* What is queued leaves; the next one gathers in the other buffer. */
+/* Sends the queued load; the next one gathers in the other buffer. */
 static void
 take_off(struct bus__session *session)
 {
@@ -476,7 +476,7 @@ take_off(struct bus__session *session)
 	fly(session);
 }
 
-/* Nothing is queued and nothing flies. false: there are messages after all. */
+/* No load is queued and no send is under way. false: there are messages after all. */
 static bool
 rest(struct bus__session *session)
 {
@@ -485,12 +485,12 @@ rest(struct bus__session *session)
 	if (session->draining && !bus__peer_sleep(session->mbox))
 		return false;
 	session->draining = false;
-	/* What has grown stays a second, since it may soon be needed again. */
+	/* A grown buffer stays for a second, since it may soon be needed again. */
 	if (out_size(session) == BUS__BUFFER) {
 		bus__buffers_leave(&links->buffers, &session->queue.bytes);
 		bus__buffers_leave(&links->buffers, &session->flying.bytes);
 	}
-	/* Values that had to wait for what was in the mailbox. */
+	/* Values that had to wait for messages in the mailbox. */
 	if (session->mbox != NULL && bus__peer_tells_values(session->mbox))
 		bus__loop_post(&links->loop, &session->values_task);
 	bus__flush_progress(links, session);
@@ -504,7 +504,7 @@ bus__session_send(struct bus__session *session)
 
 	session->withheld = 0;
 	for (;;) {
-		/* What waits already waits for no more; otherwise sends would be small. */
+		/* Send a full load at once; gather more into a small one. */
 		err = session->sending || session->queue.bytes.len < ENOUGH ? fill(session) : 0;
 		if (err < 0 || session->sending)
 			return err;
@@ -550,7 +550,7 @@ bus__session_sent(struct bus__session *session)
 	bus__count(&session->link->sent, load->msgs);
 	load->msgs = load->numbered = 0;
 	load->bytes.len = 0;
-	/* Many filters told at once leave a large buffer behind. */
+	/* Many filters told at once leave a large buffer. */
 	if (load->bytes.cap > BUS__BUFFER_OUT)
 		bus__buffers_leave(&session->link->links->buffers, &load->bytes);
 	bus__session_release_big(session, load);

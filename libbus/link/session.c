@@ -17,7 +17,7 @@ enum {
 
 _Atomic int bus__handshake_ms = 5000;
 
-/* What ends a connection, how it is counted and what the peer is told. */
+/* For each error that ends a connection: how it is counted, and what the peer is told. */
 static const struct verdict {
 	int err;
 	enum bus_link_end end;
@@ -29,13 +29,14 @@ static const struct verdict {
     {BUS_E_TIMEDOUT, BUS_LINK_END_SILENT, true, BUS__BYE_SILENT},
     {BUS_E_VERSION, BUS_LINK_END_VERSION, true, BUS__BYE_VERSION},
     {BUS_E_PROTOCOL, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL},
-    {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true, BUS__BYE_PROTOCOL}, /* its account is over */
+    {BUS_E_LIMIT, BUS_LINK_END_PROTOCOL, true,
+	BUS__BYE_PROTOCOL}, /* its account is over the bound */
     {BUS_E_TOO_BIG, BUS_LINK_END_TOO_BIG, true, BUS__BYE_TOO_BIG},
     {BUS_E_DENIED, BUS_LINK_END_DENIED, true, BUS__BYE_DENIED},
     {BUS_E_AUTH, BUS_LINK_END_AUTH, true, BUS__BYE_AUTH}, {BUS_E_TLS, BUS_LINK_END_TLS, false, 0},
     {BUS_E_EXIST, BUS_LINK_END_CLOSED, true, BUS__BYE_EXIST},
     {BUS_E_RESET, BUS_LINK_END_CLOSED, true, BUS__BYE_AGAIN}, /* files were read again */
-    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED},          /* and all others */
+    {0, BUS_LINK_END_CLOSED, true, BUS__BYE_CLOSED},          /* all other errors */
 };
 
 static const struct verdict *
@@ -82,7 +83,7 @@ lose(struct bus__session *session, struct bus__load *load)
 	load->msgs = load->numbered = 0;
 }
 
-/* What was handed to the wire is lost, as far as anybody knows; a peer that comes back says what it got. What waits behind it
+/* Counts the load handed to the wire as lost, as far as this side knows; a reconnecting peer says what it got. The queued load
  * is not sent. */
 static void
 give_up_loads(struct bus__session *session)
@@ -106,7 +107,7 @@ free_session(struct bus__session *session)
 	bus__loop_cancel(loop, &session->send_io.task);
 	bus__timer_stop(loop, &session->timer);
 	bus__timer_stop(loop, &session->rest_timer);
-	/* A send may be through and not heard of yet: the peer read it and went. */
+	/* A send may be complete and not reported yet: the peer read it and left. */
 	through = session->send_io.err == 0 &&
 		  session->flown + session->send_io.count == bus__load_bytes(&session->flying);
 	if (through)
@@ -128,8 +129,8 @@ free_session(struct bus__session *session)
 	bus__free(session);
 }
 
-/* A listening side that has not said its preamble says it now, for BYE means nothing without it; alone it
- * tells another version who is here. */
+/* A listening side that has not sent its preamble sends it now, for BYE means nothing without it; the preamble alone
+ * tells another version what runs here. */
 static int
 say_bye(struct bus__session *session, const struct verdict *verdict)
 {
@@ -161,7 +162,7 @@ void
 bus__session_end(struct bus__session *session, int err)
 {
 	const struct verdict *verdict = judge(err);
-	/* A large payload is the mailbox's, which is given up. */
+	/* A large payload belongs to the mailbox, which ends. */
 	bool polite = verdict->polite && !session->heard_bye && !bus__session_has_big(session);
 
 	if (session->stage == BUS__STAGE_ENDING)
@@ -171,7 +172,7 @@ bus__session_end(struct bus__session *session, int err)
 	    session->heard_bye ? BUS_LINK_END_GONE : verdict->end, err);
 	session->joined = false;
 	bus__login_end(session);
-	/* What made an account too large is not to come back with the peer. */
+	/* A peer must not resume with the messages that made its account too large. */
 	session->for_good = err == BUS_E_CLOSED || err == BUS_E_LIMIT || session->heard_end;
 	if (polite) {
 		give_up_loads(session);
@@ -192,9 +193,9 @@ bus__session_end(struct bus__session *session, int err)
 		receive(session);
 }
 
-/* --- what happens ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------------ */
 
-/* The last thing of every task: err ends the connection. */
+/* The last step of every task: err ends the connection. */
 static void
 go_on(struct bus__session *session, int err)
 {
@@ -204,7 +205,7 @@ go_on(struct bus__session *session, int err)
 		bus__session_end(session, err);
 }
 
-/* What came in, and what is left of it from the round before: the transport gets the buffer when all is heard. */
+/* Handles received bytes and the rest of the last round. The transport gets the buffer when all is handled. */
 static void
 hear(struct bus__session *session)
 {
@@ -213,7 +214,7 @@ hear(struct bus__session *session)
 	int64_t now = bus__now_ns(), round = bus__round(), over = now - session->heard_ns - round;
 	bool rests = err == 0 && session->was_heavy && over > round;
 
-	/* A frame cannot be cut: after one that took longer, others have the thread for as long. */
+	/* A frame cannot be cut. After a long one, other work has the thread for as long. */
 	if (rests)
 		bus__timer_set(
 		    loop, &session->rest_timer, now + (over < REST_MOST_NS ? over : REST_MOST_NS));
@@ -269,7 +270,7 @@ sent(void *arg)
 	struct bus__session *session = arg;
 	int err = bus__session_sent(session);
 
-	/* BYE may have begun its way only now. */
+	/* BYE may start only now. */
 	if (err == 0 && session->stage == BUS__STAGE_ENDING)
 		linger(session);
 	if (err == 0)
@@ -289,7 +290,7 @@ woken(void *arg)
 	go_on(session, 0);
 }
 
-/* It is the turn of the walk over the values. */
+/* The walk over the values continues. */
 static void
 go_on_telling(void *arg)
 {
@@ -326,7 +327,7 @@ tick(void *arg)
 		return;
 	}
 	bus__session_shed(session);
-	/* The peer hears from us once in each of its heartbeats; a send under way is as good. */
+	/* The peer must hear from this side once in each of its heartbeats; a send under way counts. */
 	ping = session->said_ns + session->hello.heartbeat_ms * NS_PER_MS;
 	if (now >= ping) {
 		ping = now + session->hello.heartbeat_ms * NS_PER_MS;
@@ -384,8 +385,8 @@ bus__session_started(struct bus__session *session, const struct bus__frame *fram
 	return err;
 }
 
-/* Two buses keep one connection. The dialling side knows best what it has, so it refuses a second one
- * here, before it says JOIN. */
+/* Two buses keep one connection. The dialling side knows its connections best, so it refuses a second one
+ * here, before it sends JOIN. */
 int
 bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 {
@@ -400,7 +401,7 @@ bus__session_hello(struct bus__session *session, const struct bus__frame *frame)
 		return BUS_E_EXIST;
 	memcpy(session->identity.id, session->hello.id, sizeof session->identity.id);
 	if (!session->dialled && (session->hello.features & BUS__NEEDS_AUTH) != 0)
-		return BUS_E_VERSION; /* it is who listens that asks */
+		return BUS_E_VERSION; /* only the listening side asks for a login */
 	if (!session->dialled) {
 		session->stage = BUS__STAGE_JOIN;
 		err = bus__login_begin(session, &has_login);
@@ -415,7 +416,7 @@ bus__session_say_join(struct bus__session *session)
 {
 	int err;
 
-	/* Only now: another connection to that bus may have joined while AUTH was under way. */
+	/* Check only now: another connection to that bus may have joined during AUTH. */
 	if (bus__links_find_peer(session->link->links, session->hello.id, session) != NULL)
 		return BUS_E_EXIST;
 	err = bus__session_say(session, BUS__FRAME_JOIN, 0, NULL, 0);
@@ -426,15 +427,15 @@ bus__session_say_join(struct bus__session *session)
 	return err == 0 ? bus__session_say(session, BUS__FRAME_READY, 0, NULL, 0) : err;
 }
 
-/* Whether the listening side of a dialled connection has proved who it is. */
+/* Whether the listening side of a dialled connection has proved its identity. */
 static bool
 is_proved(const struct bus__session *dialled)
 {
 	return dialled->link->guard.user != NULL || dialled->link->terms.encrypts;
 }
 
-/* Whether a connection takes the place of another one to a bus of that id. Ids are no secret: a user takes the place of
- * connections of that user only. Without users, two buses that dialled each other at the same moment agree which stays: the
+/* Whether a connection replaces another one to a bus of that id. Ids are no secret: a user replaces only
+ * connections of the same user. Without users, two buses that dialled each other at the same moment agree which one stays: the
  * smaller id's. With users both are refused, and one of them dials first the next time. */
 static int
 may_replace(const struct bus__session *session, const struct bus__session *other)
@@ -448,7 +449,7 @@ may_replace(const struct bus__session *session, const struct bus__session *other
 	return other->dialled || strcmp(other->identity.name, user) == 0 ? 0 : BUS_E_DENIED;
 }
 
-/* The listening side believes JOIN: what it still has from that peer is dead and goes. */
+/* The listening side trusts JOIN: its older connection to that peer is dead and ends. */
 int
 bus__session_join(struct bus__session *session)
 {
@@ -463,7 +464,7 @@ bus__session_join(struct bus__session *session)
 	return go_live(session);
 }
 
-/* When the dialling side hears READY, each has acted on all filters of the other. */
+/* When the dialling side receives READY, each side has applied all filters of the other. */
 int
 bus__session_ready(struct bus__session *session)
 {

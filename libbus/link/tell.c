@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* A bus that wants more filters than a peer takes asks for everything: the messages are sorted here
+/* A bus that wants more filters than a peer takes asks for everything: it sorts the messages
  * anyway. Filters that begin with $ are about this bus and concern no peer. */
 static int
 tell_filter(struct bus__session *session, const char *filter)
@@ -18,7 +18,7 @@ tell_filter(struct bus__session *session, const char *filter)
 	return bus__session_say(session, BUS__FRAME_SUB, 0, filter, strlen(filter));
 }
 
-/* Runs under the bus lock, so no change is being numbered. */
+/* Runs under the bus lock, so no change gets its number now. */
 static void
 tell_wanted(void *arg, const char *filter)
 {
@@ -33,7 +33,7 @@ int
 bus__session_tell_filters(struct bus__session *session)
 {
 	session->telling = true;
-	/* A hub keeps all values, and does not know what others will want of it. */
+	/* A hub keeps all values, since it does not know which later peers will want. */
 	if (session->link->relays) {
 		session->told_filters = BUS__LIMIT_FILTERS - 1;
 		return tell_filter(session, "#");

@@ -4,9 +4,8 @@
 
 #include "base/mem.h"
 
-/* NULL stays NULL. */
-static int
-copy(const char *text, char **ret_copy)
+int
+bus__setting_copy(const char *text, char **ret_copy)
 {
 	if (text == NULL)
 		return 0;
@@ -25,13 +24,13 @@ bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
 	terms->encrypts = addr->transport->encrypts;
 	terms->allow_lan = cfg->allow_lan != 0;
 	terms->allow_insecure_remote = cfg->allow_insecure_remote != 0;
-	err = copy(cfg->ca_file, &terms->ca_file);
+	err = bus__setting_copy(cfg->ca_file, &terms->ca_file);
 	if (err == 0)
-		err = copy(cfg->cert_file, &terms->cert_file);
+		err = bus__setting_copy(cfg->cert_file, &terms->cert_file);
 	if (err == 0)
-		err = copy(cfg->key_file, &terms->key_file);
+		err = bus__setting_copy(cfg->key_file, &terms->key_file);
 	if (err == 0)
-		err = copy(cfg->psk_file, &terms->psk_file);
+		err = bus__setting_copy(cfg->psk_file, &terms->psk_file);
 	return err;
 }
 

@@ -1,4 +1,4 @@
-/* link/terms.h: what a transport gets of a link's configuration (struct bus__terms in link/transport.h). */
+/* link/terms.h: a link's configuration for its transport (struct bus__terms in link/transport.h). */
 #ifndef BUS_LINK_TERMS_H
 #define BUS_LINK_TERMS_H
 
@@ -7,12 +7,15 @@
 #include "access/reach.h"
 #include "link/transport.h"
 
-/* Copies the texts. terms is zeroed before. 0 or BUS_E_NOMEM; either way _fini() ends it. */
+/* Copies the text of a setting; NULL stays NULL. 0 or BUS_E_NOMEM. */
+int bus__setting_copy(const char *text, char **ret_copy);
+
+/* Copies the texts. terms is zeroed before. 0 or BUS_E_NOMEM. In both cases the caller ends it by _fini(). */
 int bus__terms_init(struct bus__terms *terms, const struct bus_link_config *cfg,
     const struct bus__address *addr, bool dials);
 void bus__terms_fini(struct bus__terms *terms);
 
-/* The same terms for files that are read again: what prepare() reads, and nothing that the link thread writes. The texts are borrowed.
+/* The same terms, to read the files again: what prepare() reads, and nothing that the link thread writes. The texts are borrowed.
  * Threads: any. */
 void bus__terms_again(const struct bus__terms *terms, struct bus__terms *ret_terms);
 

@@ -9,7 +9,7 @@
 #include "base/utf8.h"
 #include "link/transport.h"
 
-/* Printable text: an address ends up in logs and in terminals. */
+/* Printable text only: addresses appear in logs and terminals. */
 static bool
 copy_name(const char *text, size_t len, size_t cap, char *ret_name)
 {

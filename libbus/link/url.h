@@ -1,4 +1,4 @@
-/* link/url.h: an address as text and as parts. Pure: nothing is looked up, nothing is touched. */
+/* link/url.h: an address as text and in parts. Pure: no look-ups, no files. */
 #ifndef BUS_LINK_URL_H
 #define BUS_LINK_URL_H
 
@@ -16,12 +16,12 @@ enum bus__url_limit {
 };
 
 struct bus__address {
-	const struct bus__transport *transport; /* which its scheme names */
-	char name[BUS__URL_NAME];               /* or path, or host, an IPv6 one without its [ ] */
+	const struct bus__transport *transport; /* of its scheme */
+	char name[BUS__URL_NAME];               /* or path, or host, IPv6 without its [ ] */
 	uint16_t port;                          /* of a host */
 };
 
-/* What follows "://", of a transport's addresses. */
+/* The part after "://", in the addresses of a transport. */
 struct bus__form {
 	bool (*parse)(const char *rest, struct bus__address *addr); /* false: malformed */
 	int (*write)(
@@ -32,7 +32,7 @@ extern const struct bus__form bus__form_name; /* any printable text */
 extern const struct bus__form bus__form_path; /* an absolute path of a socket */
 extern const struct bus__form bus__form_host; /* host:port */
 
-/* Splits url. BUS_E_SCHEME: of no transport there is; BUS_E_ADDRESS: what follows is malformed. */
+/* Splits url. BUS_E_SCHEME: no transport has the scheme; BUS_E_ADDRESS: the rest is malformed. */
 int bus__url_parse(const char *url, struct bus__address *ret_addr);
 
 /* Writes addr as an url of at most BUS__URL_TEXT bytes. */

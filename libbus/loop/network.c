@@ -13,10 +13,10 @@
 #include "base/fd.h"
 #include "loop/reactor.h"
 
-enum { READS_MOST = 64 /* of one look, before other doors have a turn */ };
+enum { READS_MOST = 64 /* of one look, before other sources are served */ };
 
-/* `life` is held while the socket begins and ends, which waits for the reactor's thread; that thread takes `lock`. A fork waits until
- * both are free. Its child has no watch: the links that it inherited do nothing there. */
+/* `life` is held while the socket begins and ends, which waits for the reactor's thread; that thread takes `lock`. A fork waits
+ * until both are free. The child has no watch: the links that it inherited do nothing there. */
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `watches` */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -56,7 +56,7 @@ watch_forks(void)
 	pthread_atfork(take_locks, leave_locks, forget);
 }
 
-/* What the messages say does not matter: a link that waits tries the network. Where some were lost (ENOBUFS) there was a change too. */
+/* The content of the messages does not matter: a link that waits tries the network. Lost messages (ENOBUFS) mean a change, too. */
 static void
 ready(struct bus__source *changed, uint32_t events)
 {
@@ -119,7 +119,7 @@ bus__network_watch(struct bus__network_watch *watch)
 {
 	struct bus__reactor *reactor;
 
-	/* The reactor first: a fork then takes our locks before its one, in the order of the calls below. */
+	/* The reactor first: a fork then takes our locks before the reactor's, in the order of the calls below. */
 	if (bus__reactor_take(&reactor) < 0)
 		return;
 	pthread_once(&once, watch_forks);

@@ -55,7 +55,7 @@ bus__poller_dispatch(struct bus__poller *poller)
 		struct epoll_event *event = &poller->events[poller->at++];
 		struct bus__source *source = event->data.ptr;
 
-		/* Otherwise the bell, or a source that was ended since. */
+		/* Otherwise the bell, or a source that has ended. */
 		if (source != NULL)
 			source->ready(source, event->events);
 	}

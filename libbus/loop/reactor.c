@@ -12,23 +12,23 @@
 #include "base/park.h"
 #include "base/thread.h"
 
-enum { JOBS = 64 /* before sockets get their turn */ };
+enum { JOBS = 64 /* run before sockets are served */ };
 
 struct bus__reactor {
 	uint32_t users; /* under `shared` */
 	uint32_t fork_generation;
 	pthread_t thread;
 
-	pthread_mutex_t lock; /* of the next three; nothing is called under it */
+	pthread_mutex_t lock; /* of the next three; held over no call */
 	struct bus__job *first, **last;
 	bool stop;
 
 	struct bus__poller
-	    poller; /* any thread rings its bell; the rest, from here on: the thread alone */
+	    poller; /* any thread rings its bell; the rest, and all below, is the thread's */
 	struct bus__alarm *alarms;
 };
 
-/* The reactor of this process. A fork waits until nobody is inside, so that the child finds the lock free. */
+/* The reactor of this process. A fork takes `shared` first, so that the child finds it free. */
 static pthread_mutex_t shared = PTHREAD_MUTEX_INITIALIZER;
 static struct bus__reactor *current;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -71,7 +71,7 @@ pop(struct bus__reactor *reactor, bool *ret_stop)
 	return job;
 }
 
-/* Returns the time until the next alarm for epoll_wait(), -1 for none. A linear walk: a door has few, and its connections
+/* Returns the time until the next alarm for epoll_wait(), -1 for none. A linear walk: there are few alarms, and connections
  * share them. */
 static int
 ring_alarms(struct bus__reactor *reactor)
@@ -164,7 +164,7 @@ bus__reactor_take(struct bus__reactor **ret_reactor)
 	if (current != NULL && current->fork_generation == bus__fork_generation())
 		current->users++;
 	else
-		err = start(&current); /* the parent's, if there is one, is left alone */
+		err = start(&current); /* the parent's, if any, is left alone */
 	if (err == 0)
 		*ret_reactor = current;
 	pthread_mutex_unlock(&shared);
@@ -176,7 +176,7 @@ bus__reactor_give(struct bus__reactor *reactor)
 {
 	bool is_last;
 
-	/* In a child the thread is not there; what its parent watched is not ours to end. */
+	/* A child has no such thread, and must not end the parent's sources. */
 	if (reactor->fork_generation != bus__fork_generation())
 		return;
 	pthread_mutex_lock(&shared);
@@ -252,7 +252,7 @@ run_call(struct bus__job *job)
 	struct call *call = (struct call *)job;
 
 	call->fn(call->arg);
-	/* Release: pairs with the acquire of the caller, whose stack may be gone after the store; waking an address needs no
+	/* Release: pairs with the acquire of the caller, whose stack may be gone after the store; a futex wake needs no
 	 * memory there. */
 	atomic_store_explicit(&call->done, 1, memory_order_release);
 	bus__unpark(&call->done);

@@ -1,6 +1,6 @@
 /* loop/reactor.h: the one thread of a process on which doors wait for sockets, times and each other's jobs.
  *
- * Sources, alarms and what belongs to them are touched on this thread alone, so doors need no lock for their connections.
+ * Only this thread touches sources, alarms and their objects, so doors need no lock for their connections.
  * Nothing on this thread may block. */
 #ifndef BUS_LOOP_REACTOR_H
 #define BUS_LOOP_REACTOR_H
@@ -12,7 +12,7 @@
 
 struct bus__reactor;
 
-/* Posted at most once at a time: posting a waiting job again changes nothing. run() may free it. */
+/* Queued at most once: posting a queued job again changes nothing. run() may free it. */
 struct bus__job {
 	void (*run)(struct bus__job *job);
 	struct bus__job *next;
@@ -33,7 +33,7 @@ struct bus__alarm {
 int bus__reactor_take(struct bus__reactor **ret_reactor);
 
 /* Removes a user; the last one stops the thread and joins it.
- * Threads: any but the reactor's.  Blocks: until a job, a source or an alarm that runs has returned. */
+ * Threads: any but the reactor's.  Blocks: until a running job, source or alarm has returned. */
 void bus__reactor_give(struct bus__reactor *reactor);
 
 /* Threads: any. */
@@ -42,21 +42,22 @@ bool bus__reactor_is_here(const struct bus__reactor *reactor);
 /* Threads: any.  Blocks: never. */
 void bus__reactor_post(struct bus__reactor *reactor, struct bus__job *job);
 
-/* The job does not run any more, unless posted again. Threads: the reactor's. */
+/* Takes the job out of the queue. Threads: the reactor's. */
 void bus__reactor_unpost(struct bus__reactor *reactor, struct bus__job *job);
 
-/* Runs fn(arg) on the reactor's thread, after the jobs that were posted before, and waits for it.
+/* Runs fn(arg) on the reactor's thread, after all jobs posted before, and waits for it.
  * Threads: any but the reactor's. */
 void bus__reactor_call(struct bus__reactor *reactor, void (*fn)(void *arg), void *arg);
 
-/* The rest: on the reactor's thread alone. */
+/* The other calls are for the reactor's thread. */
 
 /* Watches source->fd for these events, level-triggered. 0, BUS_E_NOMEM, BUS_E_LIMIT or BUS_E_SYS. */
 int bus__reactor_watch(struct bus__reactor *reactor, struct bus__source *source, uint32_t events);
 void bus__reactor_rewatch(
     struct bus__reactor *reactor, struct bus__source *source, uint32_t events);
 
-/* Ends that; ready() is not called any more, also not for what epoll has reported already. Close the descriptor after it. */
+/* Ends a watch. ready() is not called any more, not even for events that epoll has reported already. Close the descriptor after
+ * it. */
 void bus__reactor_unwatch(struct bus__reactor *reactor, struct bus__source *source);
 
 /* Sets an alarm, or moves it. */

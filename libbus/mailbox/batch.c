@@ -1,4 +1,4 @@
-/* mailbox/batch.c: how a batch ends, and who waits for its end. How it begins, its source says. */
+/* mailbox/batch.c: the end of a batch, and waiting for it. Its source begins it. */
 #include "mailbox/parts.h"
 
 #include "base/clock.h"
@@ -16,7 +16,7 @@ run_laters(struct later *due)
 	}
 }
 
-/* Moves the laters in front whose position is not behind `position`; those of a list only rise. */
+/* Moves the laters at the front whose position is not behind `position`; the positions of a list only rise. */
 static void
 move_due(struct later **list, struct later ***list_end, uint64_t position, struct later ***ret_end)
 {
@@ -29,7 +29,7 @@ move_due(struct later **list, struct later ***list_end, uint64_t position, struc
 		*list_end = list;
 }
 
-/* Takes out what may run when everything before `position` is handled. m->lock held. */
+/* Takes out the laters that may run when everything before `position` is handled. m->lock held. */
 static struct later *
 take_due(struct bus_mailbox *m, uint64_t position)
 {
@@ -75,7 +75,7 @@ bus__mailbox_end_batch(struct bus_mailbox *m)
 	m->source->done(m);
 	m->borrowed = false;
 	atomic_store_explicit(&m->drained, m->batch.end, memory_order_release);
-	/* Release: my reads of routes and slots are over. Acquire: what others deferred is complete. */
+	/* Release: this thread's reads of routes and slots are over. Acquire: laters that others deferred are complete. */
 	phase = atomic_exchange_explicit(&m->phase, 0, memory_order_acq_rel);
 	if (phase & PHASE_WAITED)
 		bus__mailbox_notify_waiters(m);
@@ -97,12 +97,12 @@ bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 	pthread_mutex_lock(&m->lock);
 	end = later->position == 0 ? &m->laters_now_end : &m->laters_end;
 	if (later->position == 0 && m->is_group) {
-		/* Batches may overlap for ever: it waits for those that have begun. */
+		/* Batches may overlap for ever, so a later waits only for those that have begun. */
 		bus__ring_lock(&m->ring);
 		later->position = bus__ring_out(&m->ring);
 		bus__ring_unlock(&m->ring);
 	}
-	later->next = NULL; /* at the end: what comes first runs first */
+	later->next = NULL; /* at the end: laters run in order */
 	**end = later;
 	*end = &later->next;
 	atomic_store_explicit(&m->later_count, 1, memory_order_relaxed);
@@ -110,7 +110,7 @@ bus__mailbox_later(struct bus_mailbox *m, struct later *later)
 	bus__mailbox_unsettle(m);
 }
 
-/* Lets whoever ends the batch in progress look for laters. false: there is none, nor can one begin under the head lock,
+/* Has the thread that ends the batch in progress run the laters. false: there is no batch, and none can begin under the head lock,
  * which is held. */
 static bool
 defer(struct bus_mailbox *m)
@@ -136,14 +136,14 @@ bus__mailbox_settle(struct bus_mailbox *m)
 		defer(r);
 	if (m->is_group)
 		due = take_due(m, bus__group_handled(m));
-	else if (!defer(m)) /* whatever was taken out is handled */
+	else if (!defer(m)) /* everything taken out is handled */
 		due = take_due(m, bus__ring_out(&m->ring));
 	bus__ring_unlock(&m->ring);
 	pthread_mutex_unlock(&m->lock);
 	run_laters(due);
 }
 
-/* Asks the drainer for a sign after the callback it is in. false: it is in none. */
+/* Asks the drainer to signal after its present callback. false: it is in none. */
 static bool
 ask_for_sign(struct bus_mailbox *m, unsigned while_phase, uint32_t *ret_seen)
 {
@@ -166,7 +166,7 @@ bus__mailbox_end_delivery(struct bus_mailbox *m)
 	uint32_t seen;
 
 	atomic_store_explicit(&m->ended, true, memory_order_release);
-	/* A batch in progress looks at `ended` when it is asked for a sign, one to come when it begins. */
+	/* A batch in progress checks `ended` when it is asked to signal, a later one when it begins. */
 	ask_for_sign(m, PHASE_CALLING, &seen);
 }
 
@@ -175,16 +175,16 @@ bus__mailbox_await_callback(struct bus_mailbox *m)
 {
 	uint32_t seen;
 
-	/* Waiting here could be waiting for oneself, or for someone who waits for us. */
+	/* Waiting here could wait for this thread, or deadlock with a thread that waits for this one. */
 	if (bus__in_callback())
 		return;
-	/* One sign is enough: the calls behind it see what was stored before we asked. */
+	/* One signal is enough: later calls see what was stored before the request. */
 	if (ask_for_sign(m, PHASE_CALLING, &seen))
 		while (atomic_load_explicit(&m->phase_wakes, memory_order_acquire) == seen)
 			bus__park(&m->phase_wakes, seen, INT64_MAX);
 }
 
-/* Whether everything before `target` is handled by the other receivers of its group too. */
+/* Whether the other receivers of its group have handled everything before `target`, too. */
 static bool
 is_flushed(struct bus_mailbox *m, uint64_t target, uint64_t mark)
 {
@@ -215,8 +215,8 @@ bus__mailbox_flush(struct bus_mailbox *m, int64_t deadline_ns)
 			return 0; /* the rest was evicted */
 		if (now >= deadline_ns)
 			return BUS_E_TIMEDOUT;
-		/* Not in a batch: it was just woken, a publisher stands between claim and commit, or another receiver
-		 * is at work. */
+		/* Not in a batch: it was just woken, a publisher is between claim and commit, or another receiver
+		 * is working. */
 		if ((!busy || bus__is_receiver(m)) && until > now + NAP_NS)
 			until = now + NAP_NS;
 		if (bus__park(&m->phase_wakes, seen, until) == BUS__INTERRUPTED &&
@@ -234,7 +234,7 @@ bus__mailbox_place(const struct bus_mailbox *m)
 bool
 bus__mailbox_is_through(const struct bus_mailbox *m, uint64_t place)
 {
-	/* Relaxed: the drainer's own. Outside a batch what was taken out is handled, or evicted. */
+	/* Relaxed: the drainer's own. Outside a batch, everything taken out is handled or evicted. */
 	return atomic_load_explicit(&m->drained, memory_order_relaxed) >= place ||
 	       (atomic_load_explicit(&m->phase, memory_order_relaxed) == 0 &&
 		   bus__ring_out(&m->ring) >= place);

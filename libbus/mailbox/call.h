@@ -1,19 +1,19 @@
-/* mailbox/call.h: the subscriptions behind one message, as its drainer sees them. Inline: it runs for every message. */
+/* mailbox/call.h: the subscriptions behind one message, for its drainer. Inline: it runs for every message. */
 #ifndef BUS_MAILBOX_CALL_H
 #define BUS_MAILBOX_CALL_H
 
 #include "mailbox/route.h"
 
 /* The slots of a route. A callback may replace them; they stay readable until the batch ends. It may also append to
- * them: who reads the count once sees a complete list, only not the newest. */
+ * them: a reader that reads the count once sees a complete list, though not the newest. */
 static inline const struct slots *
 bus__slots(const struct route *route)
 {
 	return atomic_load_explicit(&route->slots, memory_order_acquire);
 }
 
-/* The slot's subscription, if it is to see a message that stood at `position`, or was meant for `target` alone, and is
- * not muted for one of these reasons; otherwise NULL. */
+/* The slot's subscription, if the message at `position` is for it (or for `target` alone) and none of these reasons mutes
+ * it; otherwise NULL. */
 static inline struct bus_sub *
 bus__slot_sub(const struct slot *slot, uint64_t position, const void *target, unsigned mute)
 {
@@ -26,7 +26,7 @@ bus__slot_sub(const struct slot *slot, uint64_t position, const void *target, un
 	return sub;
 }
 
-/* Calls the subscriptions, if receiver is not NULL those of this one. false: nobody wants it. */
+/* Calls the subscriptions; if receiver is not NULL, only its own. false: there was none to call. */
 static inline bool
 bus__call_subs(const struct route *route, uint64_t position, const void *target,
     const struct bus_mailbox *receiver, const struct bus_msg *msg)
@@ -47,7 +47,7 @@ bus__call_subs(const struct route *route, uint64_t position, const void *target,
 	return called;
 }
 
-/* Whether any of them is to see the message. */
+/* Whether the message is for any of them. */
 static inline bool
 bus__is_wanted(const struct ring_view *view, const struct bus_mailbox *receiver)
 {

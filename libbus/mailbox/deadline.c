@@ -64,7 +64,7 @@ make_timer(struct deadlines *ds)
 	return 0;
 }
 
-/* Readable from due_ns on; all zero would mean never. */
+/* Readable from due_ns on; an all-zero timer would never fire. */
 static void
 arm(const struct deadlines *ds, int64_t due_ns)
 {
@@ -135,7 +135,7 @@ sink(struct deadlines *ds, struct deadline *d)
 	place(ds, at, d);
 }
 
-/* Tells the drainer, who may sleep for longer than that. */
+/* Wakes the drainer if it may sleep past that. */
 static void
 show(struct bus_mailbox *m)
 {

@@ -1,5 +1,5 @@
-/* mailbox/deadline.h: what a mailbox's drainer has to end in time. A heap per mailbox, whose first entry bounds the
- * drainer's wait; for those who poll, a timerfd beside the eventfd, behind one epoll. No thread watches a clock. */
+/* mailbox/deadline.h: the deadlines of a mailbox's drainer. A heap per mailbox, whose first entry bounds the
+ * drainer's wait; for poll loops, a timerfd beside the eventfd, behind one epoll. No thread watches a clock. */
 #ifndef BUS_MAILBOX_DEADLINE_H
 #define BUS_MAILBOX_DEADLINE_H
 
@@ -16,31 +16,31 @@ struct deadline {
 };
 
 struct deadlines {
-	struct deadline **heap; /* from 1: the first is due first. Bus lock, as all but next_ns */
+	struct deadline **heap; /* from 1: the first is due first. Bus lock, except next_ns */
 	size_t count, cap;
 	bool now; /* there is something to do without a deadline */
 	_Atomic int64_t
 	    next_ns;      /* written under the bus lock, read by the drainer; INT64_MAX: none */
-	int epoll, timer; /* -1: nobody polls, or has had to */
+	int epoll, timer; /* -1: not polled, or not needed yet */
 };
 
 void bus__deadlines_init(struct deadlines *deadlines);
 void bus__deadlines_fini(struct deadlines *deadlines);
 
-/* Adds, or moves, so that the drainer wakes in time. 0, BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_SYS; moving cannot fail.
+/* Adds or moves a deadline, so that the drainer wakes in time. 0, BUS_E_NOMEM, BUS_E_LIMIT, BUS_E_SYS; moving cannot fail.
  * Bus lock, for all. */
 int bus__deadlines_set(struct bus_mailbox *mbox, struct deadline *deadline, int64_t due_ns);
 
-/* Takes it out, if it is there. */
+/* Takes it out of the heap, if it is there. */
 void bus__deadlines_remove(struct bus_mailbox *mbox, struct deadline *deadline);
 
-/* The first that is due by now; NULL: none. */
+/* The first deadline that is due by now; NULL: none. */
 struct deadline *bus__deadlines_due(const struct deadlines *deadlines, int64_t now_ns);
 
-/* Has the drainer look at once, or not any more. */
+/* Makes the drainer look at once, or ends that. */
 void bus__deadlines_ring(struct bus_mailbox *mbox, bool now);
 
-/* Makes the descriptor that is readable while `fd` is, or something is due. 0, BUS_E_LIMIT, BUS_E_SYS. */
+/* Makes the descriptor that is readable while `fd` is, or while a deadline is due. 0, BUS_E_LIMIT, BUS_E_SYS. */
 int bus__deadlines_watch(struct bus_mailbox *mbox, int fd);
 
 #endif

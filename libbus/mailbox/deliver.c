@@ -39,14 +39,14 @@ next_message(struct bus_mailbox *m, struct ring_view *view)
 		     (lost & RING_LOST_AT_LEAST ? BUS_MSG_LOST_AT_LEAST : 0u);
 }
 
-/* What was lost before the message that was just read, and is to be told by the next one. */
+/* The loss before the message just read, which the next delivered one reports. */
 static uint64_t
 lost_before(const struct bus_mailbox *m)
 {
 	return m->msg.lost | (m->msg.flags & BUS_MSG_LOST_AT_LEAST ? RING_LOST_AT_LEAST : 0);
 }
 
-/* Whether the message that was just read comes too late; its last chance is counted. Otherwise says what is left. */
+/* Whether the message just read has expired; counts it then. Otherwise sets its remaining time. */
 static bool
 is_late(struct bus_mailbox *m, const struct ring_view *view)
 {
@@ -64,18 +64,18 @@ is_late(struct bus_mailbox *m, const struct ring_view *view)
 	return true;
 }
 
-/* A message that nobody wants. What was lost before it is told by the next. */
+/* A message without a subscription. The next delivered one reports the loss before it. */
 static void
 pass_over(struct bus_mailbox *m)
 {
 	m->carried = lost_before(m);
 	bus__count_one(&m->unsubscribed);
-	/* A question that was on its way when the last who would have replied went. */
+	/* The last responder unsubscribed while this question was queued. */
 	if (m->msg.reply_to != 0 && !(m->msg_frame & RING_ANSWER))
 		bus__question_decline(m->bus, m->msg.reply_to);
 }
 
-/* Whether the message that was just read is to be handed out; otherwise it is counted. */
+/* Whether to hand out the message just read; otherwise counts it. */
 static bool
 is_due(struct bus_mailbox *m, const struct ring_view *view)
 {
@@ -89,10 +89,10 @@ is_due(struct bus_mailbox *m, const struct ring_view *view)
 
 /* --- callbacks ------------------------------------------------------------------------------------------- */
 
-/* The callbacks under way on this thread; not a flag, since dispatch may be called inside one. */
+/* The callbacks under way on this thread; not a flag, since a callback may call dispatch. */
 static _Thread_local unsigned callback_depth;
 static _Thread_local uint32_t
-    callback_fork; /* the generation in which they began: a forked child is in none */
+    callback_fork; /* the fork generation in which they began: a forked child is in none */
 
 bool
 bus__in_callback(void)
@@ -100,7 +100,7 @@ bus__in_callback(void)
 	return callback_depth > 0 && callback_fork == bus__fork_generation();
 }
 
-/* The program's function may come to a cancellation point, and nobody would end the batch. */
+/* The program's function may contain a cancellation point; a cancelled thread would leave the batch open. */
 static int
 enter_callback(void)
 {
@@ -114,7 +114,7 @@ enter_callback(void)
 static void
 leave_callback(int cancel)
 {
-	if (callback_depth > 0) /* a child that returns from it may have begun to count anew */
+	if (callback_depth > 0) /* a child that returns from it may have begun its own count */
 		callback_depth--;
 	bus__cancel_back(cancel);
 }
@@ -128,7 +128,7 @@ bus__run_as_callback(void (*fn)(void *arg), void *arg)
 	leave_callback(cancel);
 }
 
-/* Makes m->msg what call_plain() wants to find. */
+/* Puts m->msg into the state that call_plain() expects. */
 static void
 clear_message(struct bus_mailbox *m)
 {
@@ -156,7 +156,7 @@ bus__mailbox_call_any(struct bus_mailbox *m)
 	clear_message(m);
 }
 
-/* Between two messages: somebody waits for the end of a callback, or the mailbox has ended. */
+/* Between two messages: a thread waits for the end of a callback, or the mailbox has ended. */
 static __attribute__((noinline)) void
 heed_sign(struct bus_mailbox *m, uint32_t end)
 {
@@ -175,7 +175,7 @@ bus__mailbox_call_batch(struct bus_mailbox *m, unsigned max)
 	uint32_t end = begun + (left < max ? left : max);
 	int cancel = enter_callback();
 
-	/* Ended before this batch was taken, when nobody could see it. */
+	/* It ended before this batch was taken, when there was no batch to ask. */
 	if (atomic_load_explicit(&m->ended, memory_order_acquire))
 		heed_sign(m, end);
 	while (m->handled < end) {
@@ -195,7 +195,7 @@ bus__mailbox_call_batch(struct bus_mailbox *m, unsigned max)
 
 /* --- a caller -------------------------------------------------------------------------------------------- */
 
-/* One call at a time drains: the second one, from a callback or another thread, is refused. */
+/* One call at a time drains: a second one, from a callback or another thread, is refused. */
 static int
 begin_call(struct bus_mailbox *m)
 {
@@ -207,7 +207,7 @@ begin_call(struct bus_mailbox *m)
 		return bus__fail_mailbox(m, BUS_E_INVAL);
 	if (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel))
 		return bus__fail_mailbox(m, BUS_E_STATE);
-	bus__mailbox_ref(m); /* whoever ends it meanwhile does not wait inside a callback */
+	bus__mailbox_ref(m); /* a thread that ends it now does not wait inside a callback */
 	return 0;
 }
 
@@ -220,7 +220,7 @@ end_call(struct bus_mailbox *m, bool lent)
 	return intact;
 }
 
-/* Whether the caller still has messages of an earlier batch; ends one that he is through with. */
+/* Whether the caller still has messages of an earlier batch; ends a batch that is used up. */
 static bool
 has_batch(struct bus_mailbox *m, unsigned calling)
 {
@@ -230,13 +230,13 @@ has_batch(struct bus_mailbox *m, unsigned calling)
 		bus__mailbox_end_batch(m);
 		return false;
 	}
-	/* What bus_recv() began bus_dispatch() may go on with, and the other way round. */
+	/* bus_dispatch() may continue a batch of bus_recv(), and the other way round. */
 	if (calling != 0)
 		atomic_fetch_or_explicit(&m->phase, PHASE_CALLING, memory_order_acq_rel);
 	return true;
 }
 
-/* Hands a reply to whoever asked, where messages go to the caller of bus_recv(). */
+/* Hands a reply to its asker, in a mailbox whose messages go to the caller of bus_recv(). */
 static void
 call_one(struct bus_mailbox *m, const struct ring_view *view)
 {
@@ -272,7 +272,7 @@ receive(struct bus_mailbox *m, int64_t deadline_ns)
 		if (!(view.flags & RING_ANSWER))
 			break;
 		call_one(m, &view);
-		return 0; /* the program may have waited for just that */
+		return 0; /* the program may have waited for it */
 	}
 	bus__count_one(&m->delivered);
 	return 1;
@@ -308,7 +308,7 @@ bus_dispatch(struct bus_mailbox *m, int timeout_ms, unsigned max)
 	if (max == 0)
 		max = INT32_MAX;
 	deadline_ns = timeout_ms == 0 ? 0 : bus__deadline_ns(timeout_ms);
-	clear_message(m); /* of what bus_recv() gave last */
+	clear_message(m); /* the last message of bus_recv() */
 	while (handled < max) {
 		if (!has_batch(m, PHASE_CALLING) &&
 		    bus__mailbox_await_batch(
@@ -383,7 +383,7 @@ void
 bus__mailbox_release(struct bus_mailbox *m)
 {
 	m->lent = false;
-	/* What was not taken yet stays for the next take. */
+	/* Messages that were not taken yet stay for the next take. */
 	if (atomic_load_explicit(&m->phase, memory_order_relaxed) != 0 &&
 	    m->handled == m->batch.count)
 		bus__mailbox_end_batch(m);

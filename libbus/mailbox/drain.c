@@ -1,4 +1,4 @@
-/* mailbox/drain.c: draining without a call of the owner: by the publisher that ended its sleep, or by an own thread. */
+/* mailbox/drain.c: draining without a call of the owner: by the publisher that ended the sleep, or by the mailbox's own thread. */
 #include "mailbox/parts.h"
 
 #include "base/park.h"
@@ -6,14 +6,14 @@
 
 #define LOOKS_PER_YIELD 64
 
-/* Drains here until it sleeps, and what others publish meanwhile. It is left before it may sleep: whoever ends that
- * sleep is the next drainer, and must find nobody inside. */
+/* Drains here until the mailbox sleeps, including concurrent publishes. Leaves before it may sleep: the thread that ends that
+ * sleep is the next drainer, and must be the only one inside. */
 static void
 drain_here(struct bus_mailbox *m)
 {
 	unsigned stalls = 0;
 
-	/* Busy: its end has begun, and discards what is inside. */
+	/* Busy: its end has begun, and discards the messages inside. */
 	while (!atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
 		while (m->source->take(m, PHASE_HELD | PHASE_CALLING, 1) > 0) {
 			bus__mailbox_call_batch(m, UINT32_MAX);
@@ -23,7 +23,7 @@ drain_here(struct bus_mailbox *m)
 		if (bus__ring_sleep(&m->ring) ||
 		    atomic_load_explicit(&m->closed, memory_order_acquire))
 			break;
-		/* Claimed and not committed: its publisher may have lost the CPU, so offer ours. */
+		/* Claimed and not committed: its publisher may have lost the CPU. Yield ours. */
 		if (!bus__ring_empty(&m->ring) && ++stalls % LOOKS_PER_YIELD == 0)
 			bus__mailbox_give_way(m, stalls / LOOKS_PER_YIELD);
 	}
@@ -49,7 +49,7 @@ thread_main(void *arg)
 
 	bus__thread_name("bus-mailbox");
 	for (;;) {
-		/* Read before the look inside: what was there when it was set is still handled. */
+		/* Read before the look inside: messages from before it was set are still handled. */
 		bool stop = atomic_load_explicit(&m->stop, memory_order_acquire);
 		uint32_t count =
 		    bus__mailbox_await_batch(m, PHASE_HELD | PHASE_CALLING, stop ? 0 : INT64_MAX);
@@ -99,7 +99,7 @@ bus__mailbox_stop(struct bus_mailbox *m, int64_t deadline_ns)
 	while (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0)
 		if (bus__park(&m->thread_done, 0, deadline_ns) == BUS_E_TIMEDOUT)
 			break;
-	/* Left behind in a callback, it ends by itself when that returns, and delivers no more. */
+	/* Abandoned in a callback, it ends by itself when that returns, and delivers no more. */
 	if (atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0) {
 		bus__mailbox_end_delivery(m);
 		if (!(atomic_fetch_or_explicit(&m->left, THREAD_ABANDONED, memory_order_acq_rel) &

@@ -1,4 +1,4 @@
-/* mailbox/fail.c: what went wrong, on which mailbox, and the next step. */
+/* mailbox/fail.c: the sentence for a failure: error, mailbox, next step. */
 #include "mailbox/fail.h"
 
 #include <inttypes.h>

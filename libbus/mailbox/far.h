@@ -1,4 +1,4 @@
-/* mailbox/far.h: what a peer's mailbox knows of the other side, where hubs are (bus/peer.h). */
+/* mailbox/far.h: a peer's mailbox's knowledge of the other side, where hubs are (bus/peer.h). */
 #ifndef BUS_MAILBOX_FAR_H
 #define BUS_MAILBOX_FAR_H
 
@@ -9,11 +9,12 @@
 
 struct far {
 	uint8_t id[BUS__BUS_ID]; /* of the other bus */
-	/* What this connection brings has this mark, and does not go back by it; 0: only to where it was published. */
+	/* Messages of this connection carry this mark, and do not return over it; 0: a message only does not return to its
+	 * publisher. */
 	uint16_t via;
-	bool numbered; /* each message to it says who published it, and under which number there */
-	bool fed;      /* it gets what other connections bring */
-	const void *passed; /* of the message that was taken last; NULL: it was published here */
+	bool numbered;      /* each message to it carries its publisher and its number there */
+	bool fed;           /* it gets messages of other connections */
+	const void *passed; /* of the message that was taken last; NULL: published here */
 };
 
 #endif

@@ -1,6 +1,6 @@
 /* mailbox/from_ring.c: a mailbox whose messages publishers put into its own ring.
  *
- * What begins with bus__ring_only_ is what any source answers that has a ring and nothing else. */
+ * The bus__ring_only_* functions serve every source that has a ring and nothing else. */
 #include "mailbox/parts.h"
 
 #include <string.h>
@@ -25,9 +25,9 @@ bus__mailbox_take_frames(struct bus_mailbox *m, unsigned phase, unsigned looks, 
 	count = bus__ring_take(ring, &m->batch, most);
 	m->at = m->handled = 0;
 	m->carried = bus__lost_sum(m->carried, m->batch.lost);
-	if (count > 0) /* nobody else writes it while it is 0 */
+	if (count > 0) /* its only writer while it is 0 */
 		atomic_store_explicit(&m->phase, phase, memory_order_relaxed);
-	/* Room may come from a claim that was given up, too. */
+	/* A claim that was given up makes room, too. */
 	starved = ring->starved && bus__ring_out(ring) != before;
 	ring->starved &= !starved;
 	bus__ring_unlock(ring);
@@ -49,8 +49,8 @@ bus__ring_only_next(struct bus_mailbox *m, struct ring_view *ret_view)
 	bus__ring_read(&m->batch, &m->at, ret_view);
 }
 
-/* Calls back the frames without extensions that come next: what they do not say is 0 in m->msg already. Ends early before
- * another kind of frame, and when somebody waits for a sign. Alone in a function, it has registers enough. */
+/* Calls back the frames without extensions that follow: fields that they lack are 0 in m->msg already. Ends early before
+ * another kind of frame, and when a thread waits for a signal. A separate function has enough registers. */
 static __attribute__((noinline)) void
 call_plain(struct bus_mailbox *m, uint32_t end)
 {
@@ -104,7 +104,7 @@ bus__ring_only_see_run(struct bus_mailbox *m, struct plain_run *ret_run)
 	uint64_t first_word = 0, first_route = 0;
 	unsigned n;
 
-	/* The next message tells of the lost ones. */
+	/* The next message reports the loss. */
 	if (m->carried != 0)
 		return 0;
 	for (n = 0; n < PLAIN_RUN && n < left; n++) {
@@ -162,7 +162,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	bool asleep = bus__ring_tail(&m->ring) & RING_ASLEEP;
 
 	if (asleep && fd >= 0) {
-		/* A waker that was late made it readable for what has long been taken out. */
+		/* A late wake made it readable for messages that are long taken. */
 		if (!bus__mailbox_clear_fd(m))
 			return true;
 		if (!(bus__ring_tail(&m->ring) & RING_ASLEEP) ||
@@ -172,7 +172,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 		}
 	}
 	if (!asleep) {
-		/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+		/* Clear the fd first: the thread that ends the sleep makes it readable afterwards. */
 		if (!bus__mailbox_clear_fd(m))
 			return true;
 		if (!bus__ring_sleep(&m->ring)) {
@@ -185,7 +185,7 @@ rest(struct bus_mailbox *m, int64_t deadline_ns)
 	begun = bus__now_ns();
 	while (bus__ring_tail(&m->ring) & RING_ASLEEP) {
 		if (atomic_load_explicit(&m->deadlines.next_ns, memory_order_relaxed) < deadline_ns)
-			return true; /* it came meanwhile */
+			return true; /* it arrived in between */
 		if (bus__mailbox_has_to_leave(m))
 			return false;
 		switch (bus__park(&m->wakes, seen, deadline_ns)) {
@@ -241,9 +241,9 @@ bus__ring_only_unpark(struct bus_mailbox *m)
 	return 0;
 }
 
-/* --- anybody ------------------------------------------------------------------------------------------------------- */
+/* --- any thread ---------------------------------------------------------------------------------------------------- */
 
-/* A poll loop, and the link thread, are told by publishers. */
+/* Publishers wake a poll loop, and the link thread. */
 int
 bus__ring_only_begin_poll(struct bus_mailbox *m)
 {
@@ -258,7 +258,7 @@ bus__ring_only_is_quiet(struct bus_mailbox *m)
 	return true;
 }
 
-/* Its marks are those of the ring, which each mailbox has. */
+/* Its marks are positions of the ring, which each mailbox has. */
 uint64_t
 bus__ring_only_mark(const struct bus_mailbox *m)
 {

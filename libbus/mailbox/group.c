@@ -19,7 +19,7 @@ is_name(const char *name)
 static int
 make(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox **ret_group)
 {
-	/* It has no drainer of its own. */
+	/* It has no drainer. */
 	const struct bus_mailbox_config shared = {.size = sizeof shared,
 	    .full = cfg->full,
 	    .drain = BUS_DRAIN_CALLER,
@@ -43,7 +43,7 @@ make(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_mailbox *
 	return 0;
 }
 
-/* Ends the name: whoever opens it from now on makes a new group. */
+/* Ends the name: the next open with it makes a new group. */
 static void
 forget_name(struct bus_mailbox *group)
 {
@@ -100,7 +100,7 @@ bus__group_leave(struct bus_mailbox *receiver)
 	struct bus_mailbox *group = receiver->queue, **at = &group->receivers;
 	bool last;
 
-	/* In one step for whoever adds them up, which takes the head lock. */
+	/* In one step for readers that add them up, which take the head lock. */
 	bus__ring_lock(&group->ring);
 	while (*at != receiver)
 		at = &(*at)->next_receiver;
@@ -130,7 +130,8 @@ bus__group_count(struct bus_sub *sub, bool begins)
 			bus__mailbox_wake_all(receiver);
 	} else if (atomic_fetch_sub_explicit(&receiver->subs_count, 1, memory_order_relaxed) == 1) {
 		bus__mailbox_wake_all(
-		    receiver->queue); /* it may have been woken for what it does not take now */
+		    receiver
+			->queue); /* it may have been woken for messages that it no longer takes */
 	}
 }
 
@@ -139,7 +140,7 @@ bus__group_retire(struct bus_mailbox *receiver)
 {
 	struct ring *ring = &receiver->queue->ring;
 
-	/* Under the head lock: it has a batch by now, or none will come. */
+	/* Under the head lock: either it has a batch by now, or it will get none. */
 	bus__ring_lock(ring);
 	atomic_store_explicit(&receiver->retired, true, memory_order_relaxed);
 	bus__ring_unlock(ring);
@@ -153,14 +154,14 @@ bus__group_takes(const struct bus_mailbox *receiver)
 	       !atomic_load_explicit(&receiver->retired, memory_order_relaxed);
 }
 
-/* For a receiver that has taken a message: sees to it that the next one finds somebody too. */
+/* Called by a receiver that has taken a message: makes sure that another receiver takes the next one. */
 static void
 pass_on(struct bus_mailbox *group)
 {
 	if (atomic_load_explicit(&group->parked, memory_order_relaxed) == 0 &&
 	    atomic_load_explicit(&group->fd, memory_order_relaxed) < 0)
 		return;
-	/* The next claim wakes one of them, unless it has come already. */
+	/* The next claim wakes a receiver, unless it has been made already. */
 	if (!bus__ring_sleep(&group->ring))
 		group->wake(group, NULL);
 }
@@ -175,7 +176,7 @@ sleep_on(struct bus_mailbox *receiver, _Atomic uint32_t *word, uint32_t seen, in
 	return woken != BUS_E_TIMEDOUT;
 }
 
-/* Nothing wakes it but a subscription, its end, or the deadline. */
+/* Only a subscription, its end, or the deadline wakes it. */
 static bool
 rest_aside(struct bus_mailbox *receiver, int64_t deadline_ns)
 {
@@ -198,7 +199,7 @@ rest_in_group(struct bus_mailbox *receiver, int64_t deadline_ns)
 	if (!bus__group_takes(receiver))
 		return rest_aside(receiver, deadline_ns);
 	atomic_fetch_add_explicit(&group->parked, 1, memory_order_relaxed);
-	/* The fd is cleared first: whoever ends the sleep makes it readable after. */
+	/* Clear the fd first: the thread that ends the sleep makes it readable afterwards. */
 	bus__mailbox_clear_fd(group);
 	if (!bus__ring_fall_asleep(&group->ring))
 		bus__mailbox_signal_fd(group);
@@ -224,7 +225,7 @@ bus__group_handled(const struct bus_mailbox *group)
 
 /* --- the source ------------------------------------------------------------------------------------------------ */
 
-/* One message, so that the next goes to another; with one look, since others wait for the head lock meanwhile. */
+/* One message, so that the next goes to another receiver; with one look, since others wait for the head lock. */
 static uint32_t
 take(struct bus_mailbox *receiver, unsigned phase, unsigned looks)
 {
@@ -243,7 +244,7 @@ take(struct bus_mailbox *receiver, unsigned phase, unsigned looks)
 	return count;
 }
 
-/* What a receiver has taken it handles before it gives a sign: who closes it waits for just that. */
+/* A receiver handles the message it has taken before it signals: a close waits for exactly that. */
 static bool
 run(struct bus_mailbox *receiver, uint32_t end)
 {

@@ -1,4 +1,4 @@
-/* mailbox/host.h: what a mailbox asks of the bus that it belongs to. The bus implements it (bus.c, sub.c, request.c, notice.c);
+/* mailbox/host.h: the calls of a mailbox on its bus. The bus implements them (bus.c, sub.c, request.c, notice.c);
  * a mailbox knows nothing else of it. */
 #ifndef BUS_MAILBOX_HOST_H
 #define BUS_MAILBOX_HOST_H
@@ -20,30 +20,30 @@ struct source;
 /* 0, or BUS_E_INVAL (NULL), BUS_E_FORKED, BUS_E_CLOSED. First line of every public call on a bus. */
 int bus__enter(const struct bus *bus);
 
-/* Keep the memory of a bus alive beyond bus_close(); not the bus open. */
+/* Take and release references to the memory of a bus, beyond bus_close(). They do not keep it open. */
 struct bus *bus__ref(struct bus *bus);
 void bus__unref(struct bus *bus);
 
-/* Locks and unlocks the bus. Unlocking waits for readers of what became garbage meanwhile, frees it, and
- * runs what mailboxes were told to do later. */
+/* Lock and unlock the bus. Unlocking waits for readers of new garbage, frees it, and
+ * runs the laters of mailboxes. */
 void bus__lock(struct bus *bus);
 void bus__unlock(struct bus *bus);
 
-/* What every slow place does: tells what there is to be told on $bus/. Nothing is held. */
+/* Called in every slow place: publishes due notices on $bus/. The caller holds no lock. */
 void bus__heed(struct bus *bus);
 
-/* --- its mailboxes: bus lock, where it does not say otherwise --------------------------------------------------- */
+/* --- its mailboxes: bus lock, unless stated otherwise --------------------------------------------------------------- */
 
-/* Whether they can be as the configuration says: 0, or BUS_E_NOTSUP with its sentence. No lock. */
+/* Whether a mailbox can have this configuration: 0, or BUS_E_NOTSUP with its sentence. No lock. */
 int bus__check_mailbox(const struct bus *bus, const struct bus_mailbox_config *cfg);
 
-/* Where their messages come from, but those of a group's receivers. No lock. */
+/* The source of its mailboxes, except a group's receivers. No lock. */
 const struct source *bus__source(const struct bus *bus);
 
-/* Lists a mailbox that is new; and gives it its number, unless it is a receiver, which has its group's. */
+/* Lists a new mailbox, and numbers it; a receiver has its group's number. */
 void bus__mailbox_list(struct bus_mailbox *mbox);
 
-/* Takes a mailbox that is through off the list, and remembers its counters. The second without the lock. */
+/* Unlists a finished mailbox, and adds its counters to the bus's. The second takes the lock itself. */
 void bus__mailbox_unlist_locked(struct bus_mailbox *mbox);
 void bus__mailbox_unlist(struct bus_mailbox *mbox);
 
@@ -61,13 +61,13 @@ void bus__sub_remove(struct bus *bus, struct bus_sub *sub);
 /* Ends the requests of a mailbox. Bus lock. */
 void bus__requests_end(struct bus_mailbox *mbox);
 
-/* Ends those whose time has passed, and tells. The drainer, outside a batch. */
+/* Ends the requests that have timed out, and calls back. The drainer, outside a batch. */
 bool bus__requests_heed(struct bus_mailbox *mbox);
 
-/* Tells of what has ended. true: there was something. No lock held. */
+/* Calls back for ended requests. true: there were some. No lock held. */
 bool bus__requests_tell(struct bus_mailbox *mbox);
 
-/* One of those who were given a question asked here has nobody who would reply: a peer, or a mailbox that passed
+/* A recipient of a question asked here has no responder: a peer, or a mailbox that passed
  * it over. No lock held. */
 void bus__question_decline(struct bus *bus, uint64_t number);
 

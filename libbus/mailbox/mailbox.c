@@ -1,4 +1,4 @@
-/* mailbox/mailbox.c: how a mailbox begins, and how it ends. */
+/* mailbox/mailbox.c: opening and ending a mailbox. */
 #include "mailbox/parts.h"
 
 #include "base/clock.h"
@@ -38,7 +38,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 		m->source = &bus__from_group;
 		m->only = m;
 	}
-	/* Ring and batch are pages of their own: an idle mailbox costs what the struct has. */
+	/* Ring and batch have their own pages: an idle mailbox costs only its struct. */
 	m->batch.bytes = bus__pages(RING_BATCH_BYTES);
 	err = m->batch.bytes != NULL ? m->source->init(m, cfg) : BUS_E_NOMEM;
 	if (err < 0)
@@ -60,7 +60,7 @@ bus__mailbox_new(struct bus *bus, const struct bus_mailbox_config *cfg, struct b
 	bus__ref(bus);
 	bus__mailbox_list(m);
 	if (m->drain == BUS_DRAIN_PUBLISHER)
-		bus__ring_sleep(&m->ring); /* empty and unknown to anybody: it cannot fail */
+		bus__ring_sleep(&m->ring); /* empty and unknown to other threads: it cannot fail */
 	*ret_mbox = m;
 	return 0;
 
@@ -101,7 +101,7 @@ bus__mailbox_unref(struct bus_mailbox *mbox)
 	bus__unref(bus);
 }
 
-/* Beyond what the log's times can be, it would count as one before 1970, and so let everything in. */
+/* A time beyond the log's range would count as one before 1970, and so admit everything. */
 static bool
 is_time_too_late(const struct bus_mailbox_config *cfg)
 {
@@ -143,7 +143,7 @@ open_mailbox(struct bus *bus, const struct bus_mailbox_config *cfg, struct bus_m
 		err = bus__mailbox_start(m);
 		if (err == 0)
 			err = bus__enter(
-			    bus); /* it may have begun to close, and not seen the thread */
+			    bus); /* it may have begun to close without seeing the thread */
 	}
 	if (err < 0) {
 		bus_mailbox_close(m);
@@ -197,7 +197,7 @@ bus_mailbox_open(
 		return 0;
 	if (bus == NULL)
 		return bus__fail_no_bus(err);
-	if (err == BUS_E_NOTSUP) /* and its kind has said why */
+	if (err == BUS_E_NOTSUP) /* the bus's kind has set the text */
 		return err;
 	return cfg != NULL && err == BUS_E_INVAL ? fail_config(err, cfg) : bus__answer(err);
 }
@@ -209,12 +209,12 @@ bus__mailbox_shut(struct bus_mailbox *m)
 {
 	m->source->shut(m);
 	atomic_store_explicit(&m->closed, true, memory_order_release);
-	bus__mailbox_announce_room(m); /* there will be none: whoever waits for it is told so */
+	bus__mailbox_announce_room(m); /* wakes waiting publishers: there will be no room */
 	if (!m->is_peer)
 		bus__mailbox_wake_drainer(m);
 }
 
-/* What was taken out and nobody handled: the borrowed messages of a caller. */
+/* Messages taken out but not handled: a caller's borrowed ones. */
 static void
 drop_batch(struct bus_mailbox *m)
 {
@@ -230,7 +230,7 @@ empty_ring(struct bus_mailbox *m)
 {
 	unsigned times = 0;
 
-	/* No claim succeeds any more; those under way commit within a copy's time. */
+	/* No new claim succeeds; those under way commit within a copy's time. */
 	while (!bus__ring_empty(&m->ring)) {
 		uint32_t count = m->source->take(m, PHASE_HELD, 1);
 
@@ -258,7 +258,7 @@ bus__mailbox_empty(struct bus_mailbox *m)
 	empty_ring(m);
 }
 
-/* The end of a receiver, and of its group if it is the last one. */
+/* Ends a receiver, and its group with the last one. */
 static void
 leave_group(struct bus_mailbox *m)
 {
@@ -299,7 +299,7 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 
 	wait = wait && !bus__in_callback();
 	if (bus__is_receiver(m)) {
-		/* What it has begun it ends, where that can be waited for; the rest is for the others. */
+		/* It finishes the message it has begun, if the caller can wait; the rest is for the other receivers. */
 		bus__group_retire(m);
 		if (wait)
 			bus__mailbox_await_callback(m);
@@ -313,13 +313,13 @@ bus__mailbox_end(struct bus_mailbox *m, bool wait)
 	bus__unlock(bus);
 	if (m->drain == BUS_DRAIN_THREAD) {
 		bus__mailbox_stop(m, wait ? INT64_MAX : 0);
-		/* bus_close() may have left it behind, and it finishes by itself. */
+		/* bus_close() may have abandoned it; then it finishes by itself. */
 		while (wait && atomic_load_explicit(&m->thread_done, memory_order_acquire) == 0)
 			bus__park(&m->thread_done, 0, INT64_MAX);
 		if (atomic_load_explicit(&m->thread_done, memory_order_acquire) != 0)
 			bus__mailbox_finish(m);
 	} else {
-		/* A call that is inside leaves soon, but for its callback; inside callbacks it is left to it. */
+		/* A call that is inside leaves soon, unless in a callback; inside callbacks, that call finishes the mailbox. */
 		while (atomic_exchange_explicit(&m->busy, true, memory_order_acq_rel)) {
 			if (!wait)
 				goto unref;

@@ -1,13 +1,13 @@
-/* mailbox/parts.h: what the files of a mailbox share, and nobody else needs.
+/* mailbox/parts.h: shared by the files of a mailbox, and only by them.
  *
- *     mailbox.c   how it begins, and how it ends
- *     put.c       a message on its way in
- *     wake.c      how a drainer waits for a batch, and what ends its sleep
- *     from_*.c    where a batch comes from (mailbox/source.h)
- *     batch.c     how a batch ends, and who waits for its end
+ *     mailbox.c   opening and ending a mailbox
+ *     put.c       putting a message in
+ *     wake.c      a drainer's wait for a batch, and its wake-up
+ *     from_*.c    the sources of batches (mailbox/source.h)
+ *     batch.c     the end of a batch, and waiting for it
  *     deliver.c   the messages of a batch, one by one
  *     drain.c     draining without a call of the owner
- *     stats.c     what became of the messages */
+ *     stats.c     the counters */
 #ifndef BUS_MAILBOX_PARTS_H
 #define BUS_MAILBOX_PARTS_H
 
@@ -19,46 +19,46 @@
 #define SPIN_STEP    8 /* looks between two pauses */
 #define NAP_NS       100000
 
-/* The last thing that happens to a mailbox that was ended, by whoever drained it last. */
+/* The last step in the end of a mailbox, by its last drainer. */
 void bus__mailbox_finish(struct bus_mailbox *mbox);
 
-/* Wakes whoever waits for room. */
+/* Wakes the publishers that wait for room. */
 void bus__mailbox_announce_room(struct bus_mailbox *mbox);
 
-/* The drainer is to look what became of its mailbox. */
+/* Makes the drainer check the state of its mailbox. */
 void bus__mailbox_wake_drainer(struct bus_mailbox *mbox);
 
-/* Gets a batch. 0: none came before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
+/* Gets a batch. 0: no message arrived before the deadline (0: do not wait), a request ended, or the mailbox is shut. */
 uint32_t bus__mailbox_await_batch(struct bus_mailbox *mbox, unsigned phase, int64_t deadline_ns);
 
-/* Lets a publisher that stands between claim and commit go on, asked for the so many-th time. */
+/* Yields to a publisher between claim and commit, the `times`-th time in a row. */
 void bus__mailbox_give_way(struct bus_mailbox *mbox, unsigned times);
 
 /* How long the drainer spins for a message before it sleeps. */
 int64_t bus__mailbox_spin_ns(const struct bus_mailbox *mbox);
 
-/* Learns how long the pauses between bursts are; long ones count as a bound, to be forgotten soon. */
+/* Learns the length of the pauses between bursts; a long one counts only up to a bound, so that it is soon forgotten. */
 void bus__mailbox_learn_gap(struct bus_mailbox *mbox, int64_t gap_ns);
 
-/* Takes at most `most` messages out of the ring that feeds it, after up to `looks` looks. The head lock is held, and is free
- * then. Otherwise as source.take. */
+/* Takes at most `most` messages out of the ring that feeds it, after up to `looks` looks. Called with the head lock, which it
+ * releases. Otherwise like source.take. */
 uint32_t bus__mailbox_take_frames(
     struct bus_mailbox *mbox, unsigned phase, unsigned looks, uint32_t most);
 
-/* Lets a batch go, wakes whoever waits for that, and runs the laters that are due. */
+/* Ends a batch, wakes the threads that wait for that, and runs the laters that are due. */
 void bus__mailbox_end_batch(struct bus_mailbox *mbox);
 
-/* Gives the sign that whoever has set PHASE_WAITED waits for. */
+/* Signals the threads that have set PHASE_WAITED. */
 void bus__mailbox_notify_waiters(struct bus_mailbox *mbox);
 
-/* Runs the callbacks of one batch of at most `max` messages; those above it stay in the batch. Returns how many it
+/* Runs the callbacks of at most `max` messages of a batch; the rest stays in the batch. Returns how many it
  * handled. */
 unsigned bus__mailbox_call_batch(struct bus_mailbox *mbox, unsigned max);
 
-/* Calls the subscriptions of the next message, whatever it holds, and counts it. */
+/* Calls the subscriptions of the next message, of any kind, and counts it. */
 __attribute__((noinline)) void bus__mailbox_call_any(struct bus_mailbox *mbox);
 
-/* What a source answers that has a ring and nothing else. */
+/* The functions of a source that has a ring and nothing else. */
 void bus__ring_only_next(struct bus_mailbox *mbox, struct ring_view *ret_view);
 unsigned bus__ring_only_see_run(struct bus_mailbox *mbox, struct plain_run *ret_run);
 bool bus__ring_only_look(struct bus_mailbox *mbox);
@@ -89,7 +89,7 @@ bus__count_one(_Atomic uint64_t *counter)
 	bus__count_some(counter, 1);
 }
 
-/* Whether a call may go in: 0, BUS_E_INVAL (NULL), BUS_E_FORKED or BUS_E_CLOSED. Inline, as is the next: they run for
+/* Whether a call may enter: 0, BUS_E_INVAL (NULL), BUS_E_FORKED or BUS_E_CLOSED. Inline, like the next: they run for
  * every call. */
 static inline int
 bus__mailbox_enter(const struct bus_mailbox *m)
@@ -101,8 +101,8 @@ bus__mailbox_enter(const struct bus_mailbox *m)
 	return atomic_load_explicit(&m->closed, memory_order_acquire) ? BUS_E_CLOSED : 0;
 }
 
-/* Both sides change `busy`, so either the end sees that we are out, or we see that it has come. false: it has, and what
- * was taken out is gone, also (lent) the message that this call was to give. */
+/* Both sides change `busy`: either the end sees that this call is out, or this call sees that the end has begun. false: it has, and
+ * the messages taken out are gone, also (lent) the one that this call would give. */
 static inline bool
 bus__mailbox_leave(struct bus_mailbox *m, bool lent)
 {

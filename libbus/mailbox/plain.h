@@ -1,4 +1,4 @@
-/* mailbox/plain.h: messages of a batch that follow one another, have one topic and one type, and are a payload and nothing else. */
+/* mailbox/plain.h: consecutive messages of a batch with one topic and one type, and only a payload. */
 #ifndef BUS_MAILBOX_PLAIN_H
 #define BUS_MAILBOX_PLAIN_H
 
@@ -12,7 +12,7 @@ struct plain_run {
 	uint64_t topic_serial;
 	uint8_t type;
 	struct bus_slice items[PLAIN_RUN];
-	uint32_t next[PLAIN_RUN]; /* where the batch goes on behind each */
+	uint32_t next[PLAIN_RUN]; /* the place in the batch behind each */
 };
 
 #endif

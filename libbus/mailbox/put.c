@@ -1,4 +1,4 @@
-/* mailbox/put.c: a message on its way into a mailbox: what the policy makes of it, and waiting for room. */
+/* mailbox/put.c: putting a message into a mailbox: applying the policy, and waiting for room. */
 #include "mailbox/parts.h"
 
 #include "base/clock.h"
@@ -6,10 +6,10 @@
 #include "base/thread.h"
 #include "mailbox/route.h"
 
-#define EVICT_TRIES  8 /* rounds of making room before a publisher drops its own */
+#define EVICT_TRIES  8 /* rounds of making room before a publisher drops its own message */
 #define ROOM_SPIN_NS 5000
 
-/* The policy lost a message: to be announced, but not when an announcement was the reason. */
+/* The policy lost a message. The loss is announced, unless an announcement was lost. */
 static void
 note_loss(struct bus_mailbox *m, const struct ring_item *item)
 {
@@ -26,12 +26,12 @@ give_up(struct bus_mailbox *m, const struct ring_item *item, enum ring_answer an
 	if (answer == RING_FULL) {
 		bus__ring_drop(&m->ring);
 		note_loss(m, item);
-	} else { /* RING_SHUT: it closed while this publisher was on its way */
+	} else { /* RING_SHUT: it closed during this publish */
 		atomic_fetch_add_explicit(&m->lost_shut, 1, memory_order_relaxed);
 	}
 }
 
-/* Puts a frame in, dropping the oldest for it if the policy says so. false: it is not in, and that is counted. */
+/* Puts a frame in, and drops the oldest for it if the policy says so. false: it is not in, and counted. */
 static bool
 put_frame(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
 {
@@ -61,7 +61,7 @@ bus__mailbox_count_gap(struct bus_mailbox *m, uint64_t count)
 	atomic_store_explicit(&m->lossy, true, memory_order_relaxed);
 }
 
-/* Stores the newest message of a topic; a frame says so unless one is under way. */
+/* Stores the newest message of a topic, and puts a frame in for it unless one is queued already. */
 static void
 put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailbox **owed)
 {
@@ -75,7 +75,7 @@ put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailb
 		return;
 	}
 	if (item->flags & RING_KEPT) {
-		/* A value that waits is this one or newer news. */
+		/* The queued value is this one or a newer one. */
 		if (!bus__cell_put_first(&route->cell, value)) {
 			bus__cell_value_free(value);
 			return;
@@ -88,7 +88,7 @@ put_latest(struct bus_mailbox *m, const struct ring_item *item, struct bus_mailb
 	if (put_frame(m, &frame, owed))
 		return;
 	bus__cell_value_free(bus__cell_take(&route->cell, &replaced));
-	/* What others replaced there meanwhile was to be told by the message that did not get in. */
+	/* The lost frame would have reported the values that others replaced in between. */
 	bus__ring_tell(&m->ring, replaced);
 }
 

@@ -1,4 +1,4 @@
-/* mailbox/stats.c: what became of the messages of a mailbox. */
+/* mailbox/stats.c: the counters of a mailbox. */
 #include "mailbox/parts.h"
 
 #include "base/fork.h"
@@ -6,7 +6,7 @@
 #include "mailbox/group.h"
 #include "base/sized.h"
 
-/* What became of messages that were taken out. */
+/* The fates of messages that were taken out. */
 struct handled {
 	uint64_t delivered, expired, unsubscribed, closed;
 };
@@ -20,7 +20,7 @@ add_handled(struct handled *sum, const struct bus_mailbox *m)
 	sum->closed += atomic_load_explicit(&m->lost_closed, memory_order_relaxed);
 }
 
-/* Its bus has ended: nobody can take out any more what is inside. */
+/* Its bus has ended: the messages inside can no longer be taken. */
 static bool
 is_ended(const struct bus_mailbox *m)
 {
@@ -42,12 +42,12 @@ bus__mailbox_add_stats(struct bus_mailbox *m, uint64_t most, struct bus_stats *s
 	uint64_t pending, closed;
 
 	if (bus__is_receiver(m))
-		return; /* it is its group that has them */
+		return; /* its group has them */
 	bus__ring_lock(&m->ring);
 	add_handled(&sum, m);
 	for (const struct bus_mailbox *r = m->receivers; r != NULL; r = r->next_receiver)
 		add_handled(&sum, r);
-	/* Read last: what was taken is delivered, late, unwanted, discarded, or still in a batch. */
+	/* Read last: taken messages are delivered, late, unwanted, discarded, or still in a batch. */
 	pending = bus__ring_count(&m->ring, is_ended(m) ? UINT64_MAX : most) +
 		  atomic_load_explicit(&m->ring.taken, memory_order_relaxed) +
 		  atomic_load_explicit(&m->read, memory_order_relaxed) - sum.delivered -
@@ -75,7 +75,7 @@ bus__mailbox_add_stats(struct bus_mailbox *m, uint64_t most, struct bus_stats *s
 			  sum.unsubscribed + closed + lapped + gaps;
 }
 
-/* As far as that is known with so many of those that wait counted. */
+/* As exact as counting only that many waiting messages allows. */
 static struct progress
 progress_of(struct bus_mailbox *m, const struct bus_stats *stats)
 {

@@ -1,4 +1,4 @@
-/* mailbox/wake.c: how a drainer waits for a batch, and what ends its sleep. */
+/* mailbox/wake.c: a drainer's wait for a batch, and its wake-up. */
 #include "mailbox/parts.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "mailbox/fail.h"
 #include "mailbox/group.h"
 
-#define SPIN_FLOOR_NS    1000 /* costs less than the wake-up it saves, at any rate */
+#define SPIN_FLOOR_NS    1000 /* always less than the wake-up that a spin saves */
 #define SPIN_PAUSES      16   /* pauses between two looks at the clock */
 #define FIRST_LOOKS      512
 #define STALLS_PER_YIELD 4
@@ -25,7 +25,7 @@ signal_fd(int fd)
 {
 	uint64_t one = 1;
 
-	/* It can only fail by being full, and then it is readable already. */
+	/* A write fails only when the counter is full, and then the fd is readable already. */
 	if (fd >= 0 && bus__fd_write(fd, &one, sizeof one) < 0)
 		return;
 }
@@ -33,7 +33,7 @@ signal_fd(int fd)
 void
 bus__mailbox_signal_fd(struct bus_mailbox *m)
 {
-	/* Acquire: pairs with the release of whoever made it, perhaps just now. */
+	/* Acquire: pairs with the release of the thread that made it, perhaps just now. */
 	signal_fd(atomic_load_explicit(&m->fd, memory_order_acquire));
 }
 
@@ -49,7 +49,7 @@ bus__mailbox_clear_fd(struct bus_mailbox *m)
 void
 bus__mailbox_stir(struct bus_mailbox *m)
 {
-	/* Release: a drainer that sees this sees what it is woken for. seq_cst: before bus__watch_call() looks. */
+	/* Release: a drainer that sees this sees the reason for its wake-up. seq_cst: before bus__watch_call() looks. */
 	atomic_fetch_add_explicit(&m->wakes, 1, memory_order_seq_cst);
 	bus__unpark(&m->wakes);
 	m->source->stir(m);
@@ -76,7 +76,7 @@ void
 bus__wake_sleeper(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
 	(void)owed;
-	/* By the claim's CAS on tail an fd is seen that was stored before the drainer slept. */
+	/* The claim's CAS on tail makes an fd visible that was stored before the drainer slept. */
 	bus__mailbox_wake_all(m);
 }
 
@@ -92,7 +92,7 @@ bus__wake_receiver(struct bus_mailbox *m, struct bus_mailbox **owed)
 void
 bus__wake_publisher(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
-	/* Until it sleeps again nobody else comes here with it: the link is ours. */
+	/* Only one thread ends a sleep, so the link is ours until the next one. */
 	m->next_owed = *owed;
 	*owed = bus__mailbox_ref(m);
 }
@@ -102,7 +102,7 @@ bus__wake_peer(struct bus_mailbox *m, struct bus_mailbox **owed)
 {
 	(void)owed;
 	m->peer_wake(m->peer_arg);
-	/* Release: pairs with bus__peer_close(), which frees what peer_arg is. */
+	/* Release: pairs with bus__peer_close(), which frees peer_arg's object. */
 	atomic_fetch_add_explicit(&m->peer_woken, 1, memory_order_release);
 }
 
@@ -132,7 +132,7 @@ static _Atomic int spinners;
 int64_t
 bus__mailbox_spin_ns(const struct bus_mailbox *m)
 {
-	/* By a link it comes when another thread has run, which may need this CPU. */
+	/* A message from a link needs another thread to run first, perhaps on this CPU. */
 	if (m->gap_ns >= SPIN_MOST_NS ||
 	    atomic_load_explicit(&m->queue->from_link, memory_order_relaxed) ||
 	    m->gap_ns * 2 < SPIN_FLOOR_NS)
@@ -147,7 +147,7 @@ spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 
 	begun = bus__now_ns();
 	do {
-		/* Where every CPU may have one who spins, somebody with work may have none: offer ours. */
+		/* With a spinner on every CPU, a runnable thread may have none. Yield. */
 		if (atomic_load_explicit(&spinners, memory_order_relaxed) >= bus__cpus())
 			sched_yield();
 		for (int i = 0; i < SPIN_PAUSES; i++) {
@@ -159,12 +159,12 @@ spin_until(struct bus_mailbox *m, int64_t deadline_ns)
 		}
 		now = bus__now_ns();
 	} while (now - begun < budget && now < deadline_ns);
-	/* Whoever ends the sleep says anew. */
+	/* The thread that ends the sleep sets it again. */
 	atomic_store_explicit(&m->queue->from_link, false, memory_order_relaxed);
 	return false;
 }
 
-/* Spins for a message as long as that is likely to be cheaper than sleeping. true: something came. */
+/* Spins for a message as long as that is probably cheaper than sleeping. true: one arrived. */
 static bool
 spin(struct bus_mailbox *m, int64_t deadline_ns)
 {
@@ -185,8 +185,8 @@ bus__mailbox_has_to_leave(const struct bus_mailbox *m)
 	       atomic_load_explicit(&m->stop, memory_order_acquire);
 }
 
-/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. What was replied in time lies in the
- * log, also for one who comes late: it is read first. */
+/* Ends requests in time. true: it did. *ret_until_ns: how long the drainer may sleep. A reply in time lies in the
+ * log even if the drainer is late: the log is read first. */
 static bool
 heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns)
 {
@@ -196,7 +196,7 @@ heed_deadlines(struct bus_mailbox *m, int64_t deadline_ns, int64_t *ret_until_ns
 	return due_ns != INT64_MAX && m->source->has_read_for(m, due_ns) && bus__requests_heed(m);
 }
 
-/* So that a program that waits for messages sees what its handler has set. Our own threads have no handlers. */
+/* Returns to a program that waits for messages, so that it sees its signal handler's effects. Our own threads have no handlers. */
 static bool
 was_interrupted(struct bus_mailbox *m)
 {
@@ -219,8 +219,8 @@ bus__mailbox_give_way(struct bus_mailbox *m, unsigned times)
 uint32_t
 bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline_ns)
 {
-	/* What follows at once is found without a look at the clock, which takes as long as a line between CPUs; but not
-	 * where others wait for the head lock meanwhile. */
+	/* Closely following messages are found without a look at the clock, which takes as long as a cache line between CPUs;
+	 * but not where others wait for the head lock. */
 	unsigned looks =
 		     bus__cpus() > 1 && deadline_ns != 0 && !bus__is_receiver(m) ? FIRST_LOOKS : 1,
 		 stalls = 0;
@@ -231,7 +231,7 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 		int64_t until_ns;
 		uint32_t count;
 
-		/* The program may have waited for just that. */
+		/* The program may have waited for this. */
 		if (heed_deadlines(m, deadline_ns, &until_ns))
 			return 0;
 		count = m->source->take(m, phase, looks);
@@ -247,11 +247,11 @@ bus__mailbox_await_batch(struct bus_mailbox *m, unsigned phase, int64_t deadline
 				return 0;
 			if (was_interrupted(m))
 				return 0;
-			/* Claimed and not committed: its publisher may have lost the CPU, so offer ours; or it was stopped. */
+			/* Claimed and not committed: its publisher may have lost the CPU or be stopped. Yield ours. */
 			if (!bus__ring_empty(ring) && ++stalls % STALLS_PER_YIELD == 0)
 				bus__mailbox_give_way(m, stalls / STALLS_PER_YIELD);
 		}
-		/* Closed, it cannot sleep: a caller leaves at once, a thread when it is told to and all is out. */
+		/* A closed ring cannot sleep. A caller leaves at once, a thread when it is stopped and the mailbox empty. */
 		if (atomic_load_explicit(&m->closed, memory_order_acquire) &&
 		    (m->drain == BUS_DRAIN_CALLER ||
 			(atomic_load_explicit(&m->stop, memory_order_acquire) &&
@@ -279,7 +279,7 @@ make_fd(struct bus_mailbox *m, bool holds_some)
 		return err;
 	}
 	atomic_store_explicit(&m->fd, fd, memory_order_release);
-	/* Readable, unless it is empty and asleep. Either this sees that a sleep has ended, or whoever ends it
+	/* Readable, unless empty and asleep. Either this sees that a sleep has ended, or the thread that ends it
 	 * sees the fd: both change tail. */
 	if (holds_some || atomic_load_explicit(&m->closed, memory_order_acquire) ||
 	    !bus__ring_fall_asleep(&m->ring) || !m->source->is_quiet(m))
@@ -297,7 +297,7 @@ bus_mailbox_fd(struct bus_mailbox *m)
 	if (m->drain != BUS_DRAIN_CALLER || m->is_peer)
 		return bus__fail_mailbox(m, BUS_E_INVAL);
 	bus__lock(m->bus);
-	err = bus__mailbox_enter(m); /* a bus that has closed makes no relay any more */
+	err = bus__mailbox_enter(m); /* a closed bus makes no relay any more */
 	if (err == 0 && m->queue->deadlines.epoll < 0)
 		err = make_fd(m->queue, m->handled < m->batch.count);
 	bus__unlock(m->bus);

@@ -295,7 +295,7 @@ bus__explain_logged(struct explaining *e, struct bus *bus, size_t len)
 	struct log_view v;
 
 	if (e->near[NEAR_MATCH] == 0)
-		bus__line(e->page, "nobody gets it: no filter matches %s", e->topic);
+		bus__line(e->page, "not delivered: no filter matches %s", e->topic);
 	if (bus__log_cursor_open(bus->log, LOG_FROM_NOW, 0, &c) < 0)
 		return;
 	bus__log_topic(bus->log, e->topic, len, &topic);

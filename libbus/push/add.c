@@ -1,4 +1,4 @@
-/* Adding a page: what the call checks, and what it copies. */
+/* Adding a page: checks the call and copies its arguments. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,7 +17,8 @@ enum {
 	LEAST_PAGE_BYTES = 1024,
 	HEAD_MOST = 64 * 1024,
 	EVENT_MOST = 128,
-	UNSENT_BYTES = 16 * 1024, /* in the socket, so that what waits is ours to drop */
+	UNSENT_BYTES =
+	    16 * 1024, /* in the socket: the rest waits in our queue, where we can drop it */
 	FIRST_TABLE = 64,
 };
 
@@ -108,7 +109,7 @@ check_page(const struct bus_page_config *cfg)
 	return 0;
 }
 
-/* Whether another filter of the page matches all that this one does, from the same start. */
+/* Whether another filter of the page matches everything that this one matches, from the same start. */
 static bool
 is_covered(const struct bus_page_config *cfg, size_t i)
 {
@@ -152,7 +153,7 @@ new_page(struct bus_push *push, int fd, const struct bus_page_config *cfg)
 	page->bound_bytes = cfg->bytes == 0                 ? DEFAULT_PAGE_BYTES
 			    : cfg->bytes < LEAST_PAGE_BYTES ? LEAST_PAGE_BYTES
 							    : cfg->bytes;
-	/* Heartbeats are writes too. */
+	/* Heartbeats are writes, too. */
 	page->interval_ms =
 	    cfg->interval_ms < push->heartbeat_ms ? cfg->interval_ms : push->heartbeat_ms;
 	page->asks = cfg->ask && push->ask != NULL;
@@ -187,7 +188,7 @@ static void
 set_socket(int fd, uint32_t heartbeat_ms)
 {
 	int yes = 1, unsent = UNSENT_BYTES;
-	/* The peer may vanish a heartbeat before something is sent: it is gone within three of them. */
+	/* A peer may vanish a heartbeat before the next write; within three heartbeats it is dropped. */
 	unsigned give_up_ms = heartbeat_ms + heartbeat_ms / 4 * 3;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -200,7 +201,7 @@ struct adding {
 	int err;
 };
 
-/* Lists a page, and lets it begin: it gets everything that is published after bus_push_add(). */
+/* Lists and begins a page: it gets every message published after bus_push_add(). */
 static void
 add(void *arg)
 {

@@ -1,10 +1,10 @@
-/* Where a page begins.
+/* The begin of a page.
  *
- * A page without a past subscribes at once: it gets kept values, then new messages. Every other page first gets its past, each filter
- * from a position of its own: a filter that the page has had behind its last id; one that it adds with `.from` from there; one that it
- * adds without, from now. Messages come in the order of their positions, whichever filter they are for, so an id tells how
- * far all filters have got. The events `begin` say where a filter that is new has its first message, and `live` where it has all.
- * Where the past comes from: past_log.c, past_memory.c. */
+ * A page without a past subscribes at once: it gets kept values, then new messages. Every other page first gets its past, each
+ * filter from its own start: a filter from before the last id behind that id; one added with `.from` from there; one added
+ * without, from now. Messages follow in the order of their positions, whichever filter they are for, so an id tells how far all
+ * filters have got. The event `begin` marks the first message of a new filter, and `live` the point where it has all. The pasts
+ * are read in past_log.c and past_memory.c. */
 #include "push/begin.h"
 
 #include <sys/epoll.h>
@@ -42,7 +42,7 @@ bus__page_reset(struct page *page)
 		page->from = BUS_FROM_NOW;
 	page->has_new = page->adds = false;
 	atomic_fetch_add_explicit(&page->push->tally.reset, 1, memory_order_relaxed);
-	return "what followed the last id is gone, or the id is from another life of the bus";
+	return "the messages after the last id are gone, or the id is from an earlier run of the bus";
 }
 
 /* --- from its past to the present -------------------------------------------------------------------------------------------- */
@@ -77,7 +77,7 @@ bool
 bus__page_has_kept(struct page *page)
 {
 	bus__push_drain(page->push, BUS__DRAIN_MOST);
-	return page->push->ended || /* no more comes */
+	return page->push->ended || /* no more messages arrive */
 	       bus__mailbox_is_through(page->push->mbox, page->kept_place);
 }
 
@@ -125,7 +125,7 @@ enum kept_wish
 bus__page_kept_behind(const struct page *page, const struct event_id *last)
 {
 	if (page->has_new && page->from != BUS_FROM_NOW)
-		return KEPT_NONE; /* its past instead */
+		return KEPT_NONE; /* it gets its past instead */
 	return last->more ? KEPT_ALL : KEPT_OF_NEW;
 }
 

@@ -1,4 +1,4 @@
-/* From the mailbox of all pages to the queues of those that want a message. */
+/* Moves messages from the mailbox of all pages to the queues of the pages that want them. */
 #include <string.h>
 
 #include "base/siphash.h"
@@ -17,7 +17,7 @@ bus__push_head(struct bus_push *push)
 	    .position = push->has_log ? bus_position(push->bus) : push->memory.last};
 }
 
-/* Once for each message, whichever of its subscriptions comes first. */
+/* Once for each message, in the first of its subscriptions. */
 static void
 begin(struct bus_push *push, const struct bus_msg *msg)
 {

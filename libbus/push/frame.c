@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-/* Bytes that a waiting frame costs besides: its share of the queue, and what malloc() adds. */
+/* Further bytes of a waiting frame: its share of the queue, and malloc()'s overhead. */
 enum { BESIDE = 32 };
 
 struct frame *

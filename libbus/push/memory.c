@@ -49,7 +49,7 @@ bus__memory_break(struct memory *memory)
 {
 	if (memory->events != NULL)
 		forget(memory, memory->count);
-	memory->last++; /* a page that has seen all before it lacks what was lost */
+	memory->last++; /* a page that has seen all before it lacks the lost messages */
 }
 
 struct remembered *
@@ -71,7 +71,7 @@ end_linger(struct memory *memory, struct lingering **at)
 	bus__free(linger);
 }
 
-/* Ends filters that no page has wanted for long, and the one for longest where there are too many. */
+/* Ends filters that no page has wanted for long, and over the limit the one unwanted for longest. */
 static void
 tidy(struct memory *memory)
 {
@@ -170,7 +170,7 @@ bus__memory_reaches(const struct memory *memory, const char *filter, uint64_t po
 {
 	const struct lingering *linger = memory->lingers;
 
-	/* A wider one will do: a page may have had both, and remembers the wider. */
+	/* A wider one will do: a page may have had both, and keeps the wider. */
 	while (linger != NULL &&
 	       (linger->since > position || bus_filter_covers(linger->filter, filter) != 1))
 		linger = linger->next;

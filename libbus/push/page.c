@@ -16,7 +16,7 @@
 
 enum {
 	IOV_MOST = 64,               /* events in one system call */
-	KEPT_MOST = 8 * 1024 * 1024, /* bytes of kept values that wait for a page */
+	KEPT_MOST = 8 * 1024 * 1024, /* bytes of kept values waiting for a page */
 };
 
 /* --- the queue --------------------------------------------------------------------------------------------------------- */
@@ -53,7 +53,7 @@ static void
 count_waiting(struct page *page, uint64_t before)
 {
 	ADD(page->push->waiting_bytes,
-	    page->queue.bytes - before); /* wraps back where it is less */
+	    page->queue.bytes - before); /* wraps back if there are fewer */
 }
 
 void
@@ -97,7 +97,7 @@ bus__page_put_text(struct page *page, struct text *text)
 	bus__frame_unref(frame);
 }
 
-/* Browsers that come back at the same moment would meet a server that has just begun. */
+/* Spreads the reconnects of browsers, which would otherwise meet a just restarted server all at once. */
 static uint32_t
 spread(const struct bus_push *push, uint64_t number)
 {
@@ -154,7 +154,7 @@ bus__page_beat_later(struct page *page)
 	list_beat(page);
 }
 
-/* --- may it get this topic? ------------------------------------------------------------------------------------------------ */
+/* --- verdicts on topics ---------------------------------------------------------------------------------------------------- */
 
 static enum verdict
 verdict(struct page *page, const struct frame *frame)
@@ -167,7 +167,7 @@ verdict(struct page *page, const struct frame *frame)
 	if (at == NULL)
 		return VERDICT_NO;
 	if (page->is_ending && *at != VERDICT_YES)
-		return VERDICT_NO; /* an answer would come too late */
+		return VERDICT_NO; /* the answer would be too late */
 	if (*at == VERDICT_NEW) {
 		*at = VERDICT_ASKED;
 		page->push->ask(page->push->arg, page->number, frame->topic);
@@ -233,7 +233,7 @@ gather(struct page *page, struct iovec iov[IOV_MOST], size_t *ret_len)
 		    .iov_len = page->sending->len - page->sent};
 		*ret_len += page->sending->len - page->sent;
 	}
-	/* A gap lies before what waits. */
+	/* A gap lies before the queue's events. */
 	for (uint32_t i = 0; page->lost == 0 && count < IOV_MOST && i < page->queue.count; i++) {
 		struct frame *frame = bus__queue_at(&page->queue, i);
 
@@ -245,7 +245,7 @@ gather(struct page *page, struct iovec iov[IOV_MOST], size_t *ret_len)
 	return count;
 }
 
-/* What the socket took is done with. */
+/* Takes out what the socket has taken. */
 static void
 advance(struct page *page, size_t sent)
 {
@@ -329,7 +329,7 @@ static void
 send_page(struct page *page, int64_t now_ns)
 {
 	if (page->interval_ms != 0 && now_ns < page->write_due_ns && page->sent == 0) {
-		ask_for_room(page, false); /* room in the socket is not what the page waits for */
+		ask_for_room(page, false); /* the page does not wait for room in the socket */
 		if (has_something(page))
 			wait_for_interval(page);
 		return;
@@ -403,7 +403,7 @@ end_page(struct page *page)
 {
 	struct bus_push *push = page->push;
 	uint64_t number = page->number, before = page->queue.bytes;
-	bool was_open = page->source.fd >= 0; /* else it could not begin */
+	bool was_open = page->source.fd >= 0; /* else it never began */
 
 	count_unsent(page);
 	for (uint32_t i = 0; i < page->wish_count; i++) {
@@ -414,7 +414,7 @@ end_page(struct page *page)
 	bus__reactor_unpost(push->reactor, &page->job);
 	if (was_open) {
 		bus__reactor_unwatch(push->reactor, &page->source);
-		/* A forked child of the program may have the socket too: end the connection, not only our descriptor. */
+		/* Ends the connection, not only this descriptor: a forked child may have one, too. */
 		shutdown(page->source.fd, SHUT_RDWR);
 		bus__fd_close(page->source.fd);
 	}
@@ -439,7 +439,7 @@ bus__pages_send(struct bus_push *push)
 	int64_t now_ns = bus__now_ns();
 	struct page *page;
 
-	/* Sending to one page, or its past, touches others. */
+	/* Sending to one page, or its past, may touch others. */
 	while ((page = push->touched) != NULL) {
 		push->touched = page->next_touched;
 		page->is_touched = false;

@@ -1,13 +1,13 @@
-/* The past of a page of a named bus: it is in the log.
+/* The past of a page of a named bus, read from the log.
  *
- * The page reads mailboxes of its own, one for what it resumes and one for each filter that has another start, in the order of positions
- * and as fast as its queue has room. Once they are empty, the page subscribes in the shared mailbox, then empties its own again: now it
- * has everything up to a position, `behind`, and takes later messages from the shared mailbox. The last steps are one turn of the
- * reactor's thread, so the shared mailbox delivers nothing between them. */
+ * The page reads its own mailboxes, one for the filters that it resumes and one for each filter with another start, in the
+ * order of positions and as fast as its queue has room. Once they are empty, the page subscribes in the shared mailbox, then
+ * empties its own again: now it has everything up to a position, `behind`, and takes later messages from the shared mailbox.
+ * The last steps are one turn of the reactor's thread, so the shared mailbox delivers nothing between them. */
 #include "base/mem.h"
 #include "push/begin.h"
 
-enum { PAST_MOST = 256 /* of a page's past, before others have their turn */ };
+enum { PAST_MOST = 256 /* of a page's past, in one turn */ };
 
 /* --- its mailboxes ----------------------------------------------------------------------------------------------------- */
 
@@ -35,7 +35,7 @@ open_past(struct page *page, int from, uint64_t value, uint64_t epoch, struct pa
 	struct past *past;
 	int err;
 
-	/* Each filter, what it resumes, and what is new from now on. */
+	/* One for each filter, one to resume, and one for filters from now on. */
 	if (page->pasts == NULL)
 		page->pasts = bus__calloc(page->wish_count + 2, sizeof *page->pasts);
 	if (page->pasts == NULL)
@@ -49,7 +49,7 @@ open_past(struct page *page, int from, uint64_t value, uint64_t epoch, struct pa
 	return 0;
 }
 
-/* Adds the filters that are new to the page, or those that are not, to a past. */
+/* Adds the page's new filters, or the others, to a past. */
 static int
 fill_past(struct page *page, struct past *past, bool is_new)
 {
@@ -62,7 +62,7 @@ fill_past(struct page *page, struct past *past, bool is_new)
 	return err;
 }
 
-/* The filters that are new have a start of their own. */
+/* New filters have their own start. */
 static int
 open_starts(struct page *page)
 {
@@ -85,11 +85,12 @@ open_starts(struct page *page)
 
 /* --- reading them ------------------------------------------------------------------------------------------------------- */
 
-/* The one of the page's mailboxes whose message is next. NULL: there is none for now, or the page leaves. */
+/* The page's mailbox with the next message. NULL: there is none for now, or the page leaves. */
 static struct past *
 next_past(struct page *page)
 {
-	/* Read first: a mailbox that has nothing has nothing up to here. What another one has beyond may not be the next. */
+	/* Read the head first: an empty mailbox has no message up to here. Beyond it, another mailbox's message may not be the
+	 * next. */
 	uint64_t head = bus_position(page->push->bus);
 	struct past *next = NULL;
 
@@ -109,7 +110,7 @@ next_past(struct page *page)
 	return next != NULL && next->msg->position <= head ? next : NULL;
 }
 
-/* Its kept value is this one, or older. */
+/* The topic's kept value is this one, or older. */
 static void
 note_just(struct page *page, struct frame *frame)
 {
@@ -132,11 +133,11 @@ take_past(struct page *page, const struct past *next)
 		if (past->msg == NULL || past->msg->position != id.position)
 			continue;
 		if (past->begins != NULL)
-			bus__page_mark(page, past->begins); /* nothing is lost before a start */
+			bus__page_mark(page, past->begins); /* before a start there is no loss */
 		else if (past->msg->lost > 0)
 			bus__page_lose(page, past->msg->lost);
 		past->begins = NULL;
-		past->msg = NULL; /* its memory stays until the next bus_recv() */
+		past->msg = NULL; /* valid until the next bus_recv() */
 	}
 	frame = bus__form_write(page->form, msg, &id, bus__push_hash(push, msg->topic));
 	bus__page_put(page, frame, true); /* bus__page_go_on() bounds it: the page is not slow */
@@ -147,7 +148,7 @@ take_past(struct page *page, const struct past *next)
 	bus__frame_unref(frame);
 }
 
-/* From the past to the present. */
+/* Switches from the past to the present. */
 static void
 splice(struct page *page)
 {
@@ -170,7 +171,7 @@ splice(struct page *page)
 	}
 	bus__page_mark(page, NULL);
 	head = bus__push_head(push);
-	/* The shared mailbox brings what lies beyond the head: the page has subscribed. So a fast writer cannot keep us here. */
+	/* The page has subscribed, so the shared mailbox has the messages beyond the head. A fast writer cannot keep us here. */
 	while (!page->is_gone && (past = next_past(page)) != NULL &&
 	       past->msg->position <= head.position)
 		take_past(page, past);
@@ -187,7 +188,7 @@ bus__page_go_on(struct page *page)
 	for (unsigned i = 0; i < PAST_MOST; i++) {
 		struct past *past;
 
-		/* Half of the room, so that a write is large. The socket's room, or the end of an interval, brings us back. */
+		/* Fills half of the room, so that a write is large. Room in the socket, or the end of an interval, calls again. */
 		if (page->queue.bytes >= page->bound_bytes / 2)
 			return;
 		past = next_past(page);
@@ -201,9 +202,9 @@ bus__page_go_on(struct page *page)
 	bus__reactor_post(page->push->reactor, &page->job);
 }
 
-/* --- its beginning ------------------------------------------------------------------------------------------------------- */
+/* --- its begin ----------------------------------------------------------------------------------------------------------- */
 
-/* Whether the page has a start in the past, and it is there. */
+/* Whether the page has a start in the past that the log still holds. */
 static bool
 opens_start(struct page *page, const char **ret_reset)
 {
@@ -218,7 +219,7 @@ opens_start(struct page *page, const char **ret_reset)
 	if (err == 0)
 		err = open_starts(page);
 	if (err == BUS_E_RESET)
-		*ret_reset = "the start is from another life of the bus";
+		*ret_reset = "the start is from an earlier run of the bus";
 	if (err < 0)
 		bus__page_close_pasts(page);
 	return err == 0;
@@ -236,7 +237,7 @@ resumes_in_log(struct page *page, const struct event_id *last)
 	err = open_past(page, BUS_FROM_POSITION, last->position, last->epoch, &past);
 	if (err == 0)
 		err = fill_past(page, past, false);
-	/* The k of an id: the page has had the new filters, too, and adds their past for others. */
+	/* The k of an id: the page has had the new filters, too, and adds their past only for others. */
 	if (err == 0 && last->more && page->from != BUS_FROM_NOW)
 		err = fill_past(page, past, true);
 	if (err == 0)
@@ -277,7 +278,7 @@ bus__page_begin_in_log(struct page *page, const struct event_id *last)
 	}
 	page->adds = false;
 	head = bus__push_head(push);
-	page->behind = head.position; /* the mailbox of all pages may not have got there yet */
+	page->behind = head.position; /* the mailbox of all pages may lag behind */
 	page->is_live = true;
 	err = bus__page_subscribe(page);
 	if (err < 0)

@@ -1,13 +1,13 @@
-/* The past of a page of a private bus: it is in memory.h, which holds every message that the shared mailbox delivered.
+/* The past of a page of a private bus, read from memory.h, which holds every message that the shared mailbox delivered.
  *
- * A page replays what is there, and then subscribes. A publisher that looked for subscriptions before those were there may be late with
- * its message: the page gets it from the filter that lingers, which was there before (bus__push_remember()). */
+ * A page replays the remembered messages, and then subscribes. A publisher that looked for subscriptions before that may still
+ * publish without the page's: the page gets that message from its lingering filter, which is older (bus__push_remember()). */
 #include "push/begin.h"
 
-/* How far back a page begins: for the filters that are not new, or for one that is. */
+/* The start of a page: for the filters that it resumes, or for a new one. */
 struct start {
 	const struct page *page;
-	const struct wish *wish; /* NULL: those that are not new */
+	const struct wish *wish; /* NULL: the resumed ones */
 };
 
 static bool
@@ -17,7 +17,7 @@ is_of(const struct start *start, const char *topic)
 				   : bus__page_had(start->page, topic);
 }
 
-/* The position behind which the past lies that was asked for. */
+/* The position behind which the requested past lies. */
 static uint64_t
 position_of(const struct start *start)
 {
@@ -44,7 +44,7 @@ position_of(const struct start *start)
 	return i < memory->count ? bus__memory_at(memory, i)->position - 1 : memory->last;
 }
 
-/* Gives each filter its start: of its messages the page has what lies behind. */
+/* Gives each filter its start: the page gets its messages from behind that. */
 static void
 set_starts(struct page *page, const struct event_id *resumed)
 {
@@ -62,13 +62,13 @@ set_starts(struct page *page, const struct event_id *resumed)
 		wish->start = wish->had =
 		    page->from == BUS_FROM_NOW ? now : position_of(&(struct start){page, wish});
 		wish->follows = page->from != BUS_FROM_NOW;
-		/* The k of an id: the page has had this one, too, and adds its past for others. */
+		/* The k of an id: the page has had this filter, too, and adds its past only for others. */
 		if (resumed != NULL && resumed->more && wish->follows && others < wish->start)
 			wish->had = others;
 	}
 }
 
-/* A remembered event as that page wants it. Pages with the common form share it. The reference is the caller's. */
+/* A remembered event in the page's form. Pages with the common form share it. The caller owns the reference. */
 static struct frame *
 frame_of(const struct page *page, struct remembered *event)
 {
@@ -85,7 +85,7 @@ frame_of(const struct page *page, struct remembered *event)
 	return frame;
 }
 
-/* Whether a filter of the page wants the event. Marks those that begin with it. */
+/* Whether a filter of the page wants the event. Marks the filters that begin with it. */
 static bool
 wants(struct page *page, const struct remembered *event)
 {
@@ -167,7 +167,7 @@ bus__page_begin_in_memory(struct page *page, const struct event_id *last)
 	if (err < 0)
 		return err;
 	head.more = (!bus__page_has_kept(page) || page->kept_count > 0) && !resumes;
-	/* An id behind its past would skip that, if the page is cut in it. */
+	/* With an id behind its past, a page that breaks off in the past would skip the rest. */
 	bus__page_greet(page, resumes ? last : page->kept == KEPT_NONE ? NULL : &head, reset);
 	head.more = false;
 	bus__page_arrive(page, &head);

@@ -1,4 +1,4 @@
-/* The life of a bus's pages. */
+/* The pages of a bus, from open to close. */
 #define _GNU_SOURCE
 #include <libbus/push.h>
 

@@ -1,4 +1,4 @@
-/* push/queue.h: the events that wait for one page, in order and within a bound. */
+/* push/queue.h: the events that wait for one page, in order and bounded. */
 #ifndef BUS_PUSH_QUEUE_H
 #define BUS_PUSH_QUEUE_H
 
@@ -7,7 +7,7 @@
 
 #include "push/frame.h"
 
-/* A ring of references, which has no memory while it is empty. */
+/* A ring of references. Empty, it has no memory. */
 struct queue {
 	struct frame **frames;
 	uint32_t cap, head, count; /* cap: a power of two, or 0 */
@@ -20,10 +20,11 @@ bool bus__queue_add(struct queue *queue, struct frame *frame);
 /* The i-th from the front. */
 struct frame *bus__queue_at(const struct queue *queue, uint32_t i);
 
-/* Takes the first one out: the reference is the caller's. */
+/* Takes the first one out. The caller owns the reference. */
 struct frame *bus__queue_take(struct queue *queue);
 
-/* Drops what waits of the topic of a newer frame. The newer one goes to the end, so that ids stay in order. false: nothing does. */
+/* Drops a waiting frame with the topic of a newer frame. The caller adds the newer one at the end, so that ids stay in order.
+ * false: there is none. */
 bool bus__queue_drop(struct queue *queue, const struct frame *newer);
 
 void bus__queue_clear(struct queue *queue);

@@ -19,7 +19,7 @@ bus__id_write(const struct event_id *id, char text[BUS__ID_TEXT])
 	return text;
 }
 
-/* Reads 1 to 16 hex digits of lower case. NULL: there are none. */
+/* Reads 1 to 16 lower-case hex digits. NULL: there are none. */
 static const char *
 read_hex(const char *at, uint64_t *ret_number)
 {
@@ -89,7 +89,7 @@ add_json_text(struct text *out, const char *text, size_t len)
 	add_json_of(out, &value);
 }
 
-/* A payload as JSON on one line. What is not as its type says is shown as bytes: a page gets it, and goes on. */
+/* A payload as JSON on one line. A payload that does not fit its type is shown as bytes, so that the page continues. */
 static void
 add_json(struct text *out, const struct bus_msg *msg)
 {
@@ -111,7 +111,7 @@ add_json(struct text *out, const struct bus_msg *msg)
 	free(json);
 }
 
-/* Text as lines of data: a carriage return, a line feed and both together end a line there, and EventSource joins them by line
+/* Text as lines of data. A carriage return, a line feed, and both together end a line there; EventSource joins them by line
  * feeds. */
 static void
 add_lines(struct text *out, const char *text, size_t len)
@@ -144,7 +144,7 @@ bus__sse_message(struct text *out, const struct bus_msg *msg, const struct event
 	    out, ",\"kept\":%s}\n\n", (msg->flags & BUS_MSG_KEPT) != 0 ? "true" : "false");
 }
 
-/* The text of a header, without what would end its line; NULL: there is none. */
+/* The text of a header, unless it would end the line; NULL: there is none. */
 static const struct bus_value *
 header(const struct bus_value *headers, const char *name)
 {
@@ -203,7 +203,7 @@ bus__sse_raw(
 		add_field(out, "retry", field);
 	bus_value_free(headers);
 
-	/* JSON that was published as such keeps its form; text stands as it is. */
+	/* JSON payloads keep their form; text stands as it is. */
 	if (bus_value_read(msg->type, msg->data, msg->len, &value) == 0 &&
 	    value->kind == BUS_KIND_TEXT)
 		add_lines(out, value->as.bytes, value->count);

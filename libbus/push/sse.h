@@ -11,17 +11,17 @@
 
 #include "push/text.h"
 
-/* Where in the past of a bus an event lies. */
+/* The place of an event in the past of a bus. */
 struct event_id {
 	uint64_t epoch, position;
-	bool more; /* a page that saw only this one has not got all kept values yet */
+	bool more; /* a page whose last id this is lacks some kept values */
 };
 
 enum { BUS__ID_TEXT = 40 };
 
 /* Returns text, which holds "EPOCH-POSITION" in hex, with an ending k for `more`. */
 const char *bus__id_write(const struct event_id *id, char text[BUS__ID_TEXT]);
-/* false: text is no id. */
+/* false: text is not an id. */
 bool bus__id_read(const char *text, struct event_id *ret_id);
 
 /* `id: ID`; id may be NULL here and below: no such line. */
@@ -30,7 +30,7 @@ void bus__sse_id(struct text *out, const struct event_id *id);
 /* A message as {"topic", "value", "kept"}. */
 void bus__sse_message(struct text *out, const struct bus_msg *msg, const struct event_id *id);
 
-/* Its value alone, as an event of that name; NULL: of the header "event", if it has one. Its headers "id" and "retry" count. */
+/* Its value alone, as an event of that name; NULL: the name in the header "event", if any. Uses the headers "id" and "retry". */
 void bus__sse_raw(
     struct text *out, const struct bus_msg *msg, const struct event_id *id, const char *name);
 
@@ -38,7 +38,7 @@ void bus__sse_raw(
 void bus__sse_notice(struct text *out, const struct event_id *id, const char *name, const char *key,
     const char *text, const char *message);
 
-/* An event of that name that says no more. */
+/* An event of that name without further data. */
 void bus__sse_mark(struct text *out, const struct event_id *id, const char *name);
 
 /* `event: hb` with the heartbeat in seconds; retry_ms 0: no `retry:`. */
@@ -46,7 +46,7 @@ void bus__sse_beat(
     struct text *out, const struct event_id *id, uint32_t heartbeat_ms, uint32_t retry_ms);
 
 void bus__sse_gap(struct text *out, uint64_t lost);
-/* `event: end`; the time is its data too, since JavaScript cannot read `retry:`. */
+/* `event: end`. The time is its data too, since JavaScript cannot read `retry:`. */
 void bus__sse_end(struct text *out, uint32_t retry_ms);
 
 #endif

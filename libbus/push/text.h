@@ -1,4 +1,4 @@
-/* push/text.h: text that grows. The first failure sticks. */
+/* push/text.h: a text that grows. The first failure sticks. */
 #ifndef BUS_PUSH_TEXT_H
 #define BUS_PUSH_TEXT_H
 

@@ -1,4 +1,4 @@
-/* What wakes the reactor's thread: the mailbox, heartbeats and intervals that end. */
+/* Wakes the reactor's thread for the mailbox, heartbeats and the ends of intervals. */
 #define _GNU_SOURCE
 #include <stddef.h>
 
@@ -6,8 +6,8 @@
 #include "push/state.h"
 
 enum {
-	BATCH = 256,   /* messages, before sockets have their turn */
-	BEAT_PARTS = 8 /* heartbeats that are due within that part of one go out together */
+	BATCH = 256,   /* messages, before sockets are served */
+	BEAT_PARTS = 8 /* heartbeats due within this fraction of the interval are sent together */
 };
 
 void
@@ -17,7 +17,7 @@ bus__push_ready(struct bus__source *source, uint32_t events)
 	    (struct bus_push *)((char *)source - offsetof(struct bus_push, source));
 
 	(void)events;
-	bus__push_drain(push, BATCH); /* level-triggered: what is left brings us back */
+	bus__push_drain(push, BATCH); /* level-triggered: the rest wakes us again */
 	bus__pages_send(push);
 }
 
@@ -49,7 +49,7 @@ bus__push_beat(struct bus__alarm *alarm)
 	frames[0] = bus__frame_new(&without, NULL, 0);
 	while ((page = push->first_beat) != NULL && page->beat_due_ns <= until_ns) {
 		bus__page_beat_later(page);
-		/* Events that wait for the socket are as good a sign of life; those that wait for an answer are none. */
+		/* Events that wait for the socket are as good a sign of life; events that wait for an answer are none. */
 		has_all = page->is_live && !page->arrives;
 		if (page->queue.count == 0 && page->sending == NULL && frames[has_all] != NULL)
 			bus__page_put(page, frames[has_all], false);
@@ -76,7 +76,7 @@ bus__push_cap(struct bus__alarm *alarm)
 	for (; page != NULL; page = next) {
 		next = page->next_capped;
 		page->is_capped = false;
-		bus__page_touch(page); /* one whose interval has not ended comes back to the list */
+		bus__page_touch(page); /* a page whose interval has not ended returns to the list */
 	}
 	bus__pages_send(push);
 }

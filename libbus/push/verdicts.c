@@ -13,7 +13,7 @@ struct verdict_entry {
 	char topic[];
 };
 
-/* Twice the buckets. Without memory for them the chains become longer. */
+/* Doubles the buckets. Without memory the chains get longer. */
 static void
 grow(struct verdicts *verdicts)
 {

@@ -1,4 +1,4 @@
-/* push/verdicts.h: which topics a page may get, as far as somebody was asked. */
+/* push/verdicts.h: the topics that a page may get, as far as the program has answered. */
 #ifndef BUS_PUSH_VERDICTS_H
 #define BUS_PUSH_VERDICTS_H
 
@@ -12,7 +12,7 @@ struct verdicts {
 	size_t count, bucket_count;
 };
 
-/* The verdict on a topic, to read and to set; VERDICT_NEW where it was not there. NULL: out of memory. */
+/* The verdict on a topic, to read and to set; VERDICT_NEW for a new topic. NULL: out of memory. */
 enum verdict *bus__verdict(struct verdicts *verdicts, const char *topic, uint64_t hash);
 void bus__verdicts_free(struct verdicts *verdicts);
 

@@ -1,4 +1,4 @@
-/* transport/blocking.c: a transport that a program registered: its operations, and the count of its endpoints that still have a
+/* transport/blocking.c: a registered transport: its operations, and the count of its endpoints that still have a
  * call inside. */
 #include "transport/blocking.h"
 
@@ -14,7 +14,7 @@
 #include "base/park.h"
 #include "transport/endpoint.h"
 
-#define UNCLOSED_MOST 64 /* then this transport gets no new endpoints */
+#define UNCLOSED_MOST 64 /* from there on this transport gets no new endpoints */
 
 /* --- the counts ------------------------------------------------------------------------------------------------------------- */
 
@@ -33,7 +33,7 @@ unlock_counts(void)
 	pthread_mutex_unlock(&counts_lock);
 }
 
-/* fork() waits for the lock, so the child never inherits it from a thread that it does not have. */
+/* fork() waits for the lock, so the child finds it free. */
 static void
 watch_fork(void)
 {
@@ -77,7 +77,7 @@ bus__blocking_settle(const struct bus__transport *transport, int64_t deadline_ns
 		seen = atomic_load_explicit(&kind->closed, memory_order_relaxed);
 		over = kind->awaited == 0;
 		if (!over && bus__now_ns() >= deadline_ns) {
-			/* Time is over. The next settle does not wait for these again. */
+			/* Timed out. The next settle does not wait for these again. */
 			kind->epoch++;
 			kind->awaited = 0;
 			over = true;

@@ -1,5 +1,5 @@
-/* transport/blocking_conn.c: a connection of a registered transport. One thread waits in recv, one in send, each with a buffer of
- * the connection's own. */
+/* transport/blocking_conn.c: a connection of a registered transport. One thread blocks in recv, one in send, each with a buffer of
+ * the connection. */
 #include <string.h>
 #include <sys/uio.h>
 
@@ -16,15 +16,15 @@ enum { READER, WRITER };
 struct conn {
 	struct endpoint endpoint;
 	struct bus__io *recv_io, *send_io; /* under way; NULL: none */
-	void *into;                        /* what recv_io is to fill */
+	void *into;                        /* the buffer of recv_io */
 	size_t room;
 	size_t in_at, in_len; /* received bytes; the reader waits until the link took all */
-	int in_err;           /* behind those bytes; stays */
+	int in_err;           /* after those bytes; permanent */
 	size_t out_len;       /* bytes that the writer sends; 0: it waits */
 	uint8_t in[BUFFER], out[BUFFER];
 };
 
-/* Ends the receive under way if there are bytes or an error for it. Lock held. */
+/* Completes the receive under way if there are bytes or an error for it. Lock held. */
 static void
 give(struct conn *conn)
 {
@@ -54,7 +54,7 @@ has_room(const struct endpoint *endpoint)
 	return conn->in_len == 0 && conn->in_err == 0;
 }
 
-/* Checks what a send or recv of `most` bytes returned. Below 0: BUS_E_TIMEDOUT, or an error that ends the connection. */
+/* Checks the result of a send or recv of `most` bytes. Below 0: BUS_E_TIMEDOUT, or an error that ends the connection. */
 static int
 check_count(int count, size_t most)
 {

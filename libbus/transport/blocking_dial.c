@@ -1,4 +1,4 @@
-/* transport/blocking_dial.c: an attempt to dial with a registered transport, on a thread of its own. */
+/* transport/blocking_dial.c: an attempt to dial with a registered transport, on a separate thread. */
 #include <string.h>
 
 #include <libbus/error.h>
@@ -7,7 +7,7 @@
 #include "transport/endpoint.h"
 
 struct attempt {
-	struct endpoint endpoint; /* without handle: that goes to the connection */
+	struct endpoint endpoint; /* without a handle: the connection gets it */
 	struct bus__io *io;
 	char address[BUS__URL_NAME];
 };
@@ -67,7 +67,7 @@ bus__blocking_dial(const struct bus__address *addr, const struct bus__terms *ter
 	attempt->endpoint.base.dialer.ops = &attempt_ops;
 	attempt->io = io;
 	memcpy(attempt->address, addr->name, sizeof attempt->address);
-	/* The dial may end before this returns; its task runs on this thread, later. */
+	/* The dial may complete before this returns; its task runs on this thread, later. */
 	err = bus__endpoint_start(&attempt->endpoint, run_attempt);
 	if (err < 0) {
 		bus__endpoint_free(&attempt->endpoint);

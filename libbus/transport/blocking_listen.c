@@ -9,7 +9,7 @@
 #include "base/thread.h"
 #include "transport/endpoint.h"
 
-#define SETTLE_MS 300 /* for calls to return and handles to close: some BLOCKING_LOOK_MS */
+#define SETTLE_MS 300 /* for calls to return and handles to close: a few BLOCKING_LOOK_MS */
 
 _Atomic int bus__open_ms = BLOCKING_OPEN_MS;
 
@@ -97,7 +97,7 @@ listener_free(struct bus__listener *listener)
 
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
 
-/* Waits for listen() to return. On failure lets the endpoint go. */
+/* Waits for listen() to return. On failure releases the endpoint. */
 static int
 open_up(struct listening *listening)
 {

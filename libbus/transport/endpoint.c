@@ -1,4 +1,4 @@
-/* transport/endpoint.c: handles of a registered transport, and the threads that wait on them. */
+/* transport/endpoint.c: handles of a registered transport, and the threads that block on them. */
 #include "transport/endpoint.h"
 
 #include <libbus/error.h>

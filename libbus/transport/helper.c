@@ -11,7 +11,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct bus__helper_job *first, **last = &first, *at_work;
-static bool runs;           /* there is a thread */
+static bool runs;           /* the thread runs */
 static uint32_t generation; /* of the process that these belong to */
 
 static void
@@ -26,7 +26,7 @@ leave_lock(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* fork() waits for the lock, so the child never inherits it from a thread that it does not have. */
+/* fork() waits for the lock, so the child finds it free. */
 static void
 watch_forks(void)
 {

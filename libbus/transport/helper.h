@@ -1,5 +1,5 @@
-/* transport/helper.h: work of milliseconds that the link thread must not do itself, such as the public keys of a handshake. One thread
- * does it for all buses of the process, one job after the other; it runs while there are jobs. */
+/* transport/helper.h: work of milliseconds that the link thread must not do itself, such as the public keys of a handshake. One
+ * thread does it for all buses of the process, one job after the other; it runs while there are jobs. */
 #ifndef BUS_TRANSPORT_HELPER_H
 #define BUS_TRANSPORT_HELPER_H
 
@@ -11,11 +11,11 @@ struct bus__helper_job {
 	bool queued;
 };
 
-/* Hands over a job that is not queued. Where no thread can be had, it is done here.
+/* Queues a job that is not queued yet. Without a thread it runs here.
  * Threads: any, for both. */
 void bus__helper_post(struct bus__helper_job *job);
 
-/* When this returns, the job is not worked on, and will not be. Waits for the end of one that is. */
+/* After the return the job neither runs nor will run. Waits for the end of a running job. */
 void bus__helper_cancel(struct bus__helper_job *job);
 
 #endif

@@ -25,7 +25,7 @@ translate(int gai)
 		return BUS_E_NOMEM;
 	case EAI_SYSTEM:
 		return errno == EMFILE || errno == ENFILE ? BUS_E_LIMIT : BUS_E_SYS;
-	default: /* no such host, or no memory to look for it */
+	default: /* no such host, or no memory to look it up */
 		return errno == ENOMEM ? BUS_E_NOMEM : BUS_E_ADDRESS;
 	}
 }
@@ -65,13 +65,13 @@ bus__host_write(const union bus__host *host, char *ret_text)
 	    getnameinfo(&host->any, len, ret_text, BUS__URL_NAME, NULL, 0, NI_NUMERICHOST));
 }
 
-/* --- on a thread of its own -------------------------------------------------------------------------------------------- */
+/* --- on a separate thread ---------------------------------------------------------------------------------------------- */
 
-/* Its asker and its thread share it; the second of them frees it. It lies apart from malloc's memory, since it may be there longer than
- * all buses. */
+/* Shared by its asker and its thread; the second of them frees it. Not malloc's memory, since it may outlive all
+ * buses. */
 struct bus__lookup {
 	pthread_mutex_t lock;
-	struct bus__loop *loop; /* of the asker; both NULL: it has gone */
+	struct bus__loop *loop; /* of the asker; both NULL: it is gone */
 	struct bus__task *task;
 	bool ended;
 	int err, sys;
@@ -80,7 +80,7 @@ struct bus__lookup {
 	char name[BUS__URL_NAME];
 };
 
-/* Look-ups under way, below the generation of forks in which they are: a child has none of its parent's. Relaxed: it only counts. */
+/* Look-ups under way, with their fork generation above: a child has none of its parent's. Relaxed: it only counts. */
 static _Atomic uint64_t under_way;
 
 static bool

@@ -47,7 +47,7 @@ finish(struct bus__io **at, int err, size_t count)
 		bus__io_done(io, err, count);
 }
 
-/* Moves bytes if from sends and to receives; the shorter of the two decides. Lock held. */
+/* Moves bytes if `from` sends and `to` receives; the shorter of the two decides. Lock held. */
 static void
 meet(struct end *from, struct end *to)
 {
@@ -251,7 +251,7 @@ connect_to(const char *text, struct bus__stream *stream)
 static void
 dialer_free(struct bus__dialer *dialer)
 {
-	(void)dialer; /* the attempt ended inside dial() */
+	(void)dialer; /* the attempt completed inside dial() */
 }
 
 static struct bus__dialer no_dialer = {&(const struct bus__dialer_ops){dialer_free}};

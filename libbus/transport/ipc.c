@@ -1,8 +1,8 @@
 /* ipc:///path: a Unix socket for processes of one user.
  *
- * Who owns a path is decided by a lock on <path>.lock, an empty file, which ends with its holder however that
- * ends (base/hold.h). (Probing by connecting disturbs the owner, and NNG on its own would replace any file there.) A socket
- * without such a file was never ours, and a file there that is not empty neither. The process's own listeners are told apart
+ * The owner of a path holds a lock on <path>.lock, an empty file. The lock ends with its holder, however that
+ * ends (base/hold.h). (Probing by connecting would disturb the owner, and NNG alone would replace any file there.) A socket
+ * without such a file is not libbus's, nor is a lock file that is not empty. The process's own listeners are told apart
  * by name. */
 #define _GNU_SOURCE
 #include "transport/table.h"
@@ -32,8 +32,8 @@ struct ipc_listener {
 	char lock_path[BUS__URL_PATH + sizeof ".lock"];
 };
 
-/* A directory where others may write lets them put a socket of theirs in our place, unless it is sticky
- * like /tmp; there a peer is still checked for its user. */
+/* In a directory that other users can write to, they can put their own socket in our place, unless it is sticky
+ * like /tmp; even there the user of a peer is checked. */
 static int
 check_directory(const char *path)
 {
@@ -52,7 +52,7 @@ check_directory(const char *path)
 	return (st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0 ? BUS_E_DENIED : 0;
 }
 
-/* What an open() that failed is answered with. */
+/* The error for an open() that failed. */
 static int
 open_error(void)
 {
@@ -70,7 +70,7 @@ open_error(void)
 	}
 }
 
-/* Opens the lock file. *ret_new: it was not there. */
+/* Opens the lock file. *ret_new: it did not exist. */
 static int
 open_file(const char *path, bool *ret_new)
 {
@@ -83,7 +83,7 @@ open_file(const char *path, bool *ret_new)
 		*ret_new = fd >= 0;
 		if (fd >= 0 || errno != EEXIST)
 			return fd;
-		/* Before it is opened, which the other end of a FIFO notices. */
+		/* Before the open, which the other end of a FIFO would notice. */
 		if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
 			errno = ENOTSOCK;
 			return -1;
@@ -91,7 +91,7 @@ open_file(const char *path, bool *ret_new)
 		fd = bus__fd_above_std(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
 		if (fd >= 0 || errno != ENOENT)
 			return fd;
-		/* Its owner left between the two: once more. */
+		/* Its owner left in between: try once more. */
 	}
 }
 
@@ -121,7 +121,7 @@ open_lock(struct ipc_listener *ipc, bool *ret_new)
 			err = BUS_E_NOT_A_SOCKET;
 			break;
 		}
-		/* The owner before us removes the file as it leaves: a lock on a removed one is none. */
+		/* The previous owner removes the file as it leaves, and a lock on a removed file is worthless. */
 		if (stat(path, &there) == 0 && is_same(opened, &there)) {
 			ipc->lock = bus__hold(fd);
 			if (ipc->lock != NULL)
@@ -135,7 +135,7 @@ open_lock(struct ipc_listener *ipc, bool *ret_new)
 	return err;
 }
 
-/* What has the name of the lock file may be another's by now. */
+/* The file at the lock file's path may belong to another process by now. */
 static void
 end_lock(struct ipc_listener *ipc)
 {
@@ -146,7 +146,7 @@ end_lock(struct ipc_listener *ipc)
 	bus__hold_end(ipc->lock);
 }
 
-/* Under the lock, so a socket found here is a dead one's, unless no lock file stood beside it. */
+/* Under the lock, so a socket found here belongs to a dead owner, unless no lock file stood beside it. */
 static int
 remove_stale(const char *path, bool lock_is_new)
 {
@@ -224,7 +224,7 @@ listen_at(
 	if (ipc == NULL)
 		return BUS_E_NOMEM;
 	ipc->base.ops = &listener_ops;
-	memcpy(ipc->path, addr->name, strlen(addr->name) + 1); /* the url's limit is ours */
+	memcpy(ipc->path, addr->name, strlen(addr->name) + 1); /* the url has the same limit */
 	snprintf(ipc->lock_path, sizeof ipc->lock_path, "%s.lock", ipc->path);
 	ipc->name = (struct bus__name){.scheme = "ipc", .text = ipc->path};
 	err = add_name(&ipc->name);

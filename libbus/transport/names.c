@@ -15,7 +15,7 @@ forget(void)
 	bus__names_unlock();
 }
 
-/* fork() waits for the lock, so the child never inherits it from a thread that is not there. */
+/* fork() waits for the lock, so the child finds it free. */
 static void
 watch_fork(void)
 {

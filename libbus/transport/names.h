@@ -1,4 +1,4 @@
-/* transport/names.h: addresses that are taken in this process. A forked child starts with none of them. */
+/* transport/names.h: addresses in use by this process. A forked child starts with none of them. */
 #ifndef BUS_TRANSPORT_NAMES_H
 #define BUS_TRANSPORT_NAMES_H
 
@@ -9,7 +9,7 @@ struct bus__name {
 	struct bus__name *next;
 };
 
-/* The one lock around the calls below and around what is found with them. */
+/* The one lock around the calls below and the use of their results. */
 void bus__names_lock(void);
 void bus__names_unlock(void);
 

@@ -25,10 +25,10 @@
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool started;
 static _Atomic uint32_t
-    begun_in; /* the fork generation in which NNG was first called, and one; 0: it was not */
+    begun_in; /* the fork generation of the first call to NNG, plus one; 0: none yet */
 
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION >= 10
-/* Our callbacks only post a task, so a few threads are enough for any number of cores. */
+/* Our callbacks only post a task, so a few threads serve any number of cores. */
 static void
 limit_threads(void)
 {
@@ -73,7 +73,7 @@ translate(int nng, int *ret_sys)
 			*ret_sys = errors[i].sys;
 			return errors[i].bus;
 		}
-	return BUS_E_GONE; /* closed, shut, reset, aborted: whoever did it, the stream is over */
+	return BUS_E_GONE; /* closed, shut, reset or aborted by either side: the stream is over */
 }
 
 static void *
@@ -82,7 +82,7 @@ end_at_once(void *arg)
 	return arg;
 }
 
-/* NNG says of missing threads what it says of missing memory. */
+/* NNG reports a lack of threads as a lack of memory. */
 static int
 judge_start(int nng)
 {
@@ -97,7 +97,7 @@ judge_start(int nng)
 	return err == BUS_E_LIMIT || err == BUS_E_LOCKED ? err : BUS_E_NOMEM;
 }
 
-/* Starts NNG's threads. What failed may be tried again. */
+/* Starts NNG's threads. After a failure it may be called again. */
 static int
 start(void)
 {
@@ -105,7 +105,7 @@ start(void)
 	nng_aio *aio;
 	int err;
 
-	/* They are made here and inherit the mask: signals belong to the program's threads. */
+	/* Threads made here inherit the mask: signals belong to the program's threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	limit_threads();
@@ -123,12 +123,12 @@ bus__wire_check(void)
 
 	if (begun != 0 && begun != bus__fork_generation() + 1)
 		return BUS_E_FORKED;
-	/* NNG opens descriptors at any time from now on, in the lowest places that are free. */
+	/* From now on NNG may open descriptors at any time, in the lowest free places. */
 	return bus__fd_fill_std();
 }
 
 /* NNG aborts a forked child that calls it after its parent did. The mark is set before the lock is taken, so that no
- * child comes to a lock whose holder is not there. */
+ * child waits for a lock whose holder does not exist there. */
 static int
 enter(void)
 {
@@ -224,7 +224,7 @@ stream_free(struct bus__stream *stream)
 {
 	struct wire_stream *wire = (struct wire_stream *)stream;
 
-	/* Close first: it alone ends a send that the peer does not read. */
+	/* Close first: only that ends a send that the peer does not read. */
 	if (wire->stream != NULL)
 		nng_stream_close(wire->stream);
 	if (wire->recv_aio != NULL) {
@@ -274,7 +274,7 @@ static const struct bus__stream_ops tcp_stream_ops = {.send = stream_send,
 static const struct bus__stream_ops ipc_stream_ops = {
     .send = stream_send, .recv = stream_recv, .admit = admit_our_user, .free = stream_free};
 
-/* All but the NNG stream itself, made before there is one: a callback can then fail at nothing. */
+/* Makes everything but the NNG stream, before there is one: then a callback cannot fail. */
 static struct wire_stream *
 stream_new(const struct bus__stream_ops *ops)
 {
@@ -299,7 +299,7 @@ ops_of(const struct bus__address *addr)
 	return strcmp(addr->transport->scheme, "tcp") == 0 ? &tcp_stream_ops : &ipc_stream_ops;
 }
 
-/* An address as NNG takes it. Its parser refuses the scope in fe80::1%eth0, so what it would make of an address of tcp is made here. */
+/* An address for NNG. Its parser refuses the scope in fe80::1%eth0, so tcp addresses are built here. */
 struct place {
 	char url[BUS__URL_TEXT], host[BUS__URL_NAME], port[6];
 	nng_url parts;
@@ -350,7 +350,7 @@ struct wire_listener {
 	nng_aio *aio;
 	struct bus__io *io;
 	const struct bus__stream_ops *ops;
-	struct wire_stream *next; /* waits for its NNG stream */
+	struct wire_stream *next; /* for its next NNG stream */
 };
 
 static void
@@ -397,7 +397,7 @@ listener_free(struct bus__listener *listener)
 
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
 
-/* Options are for connections to come, so they are set before the first one can. */
+/* Options are for later connections, so set them before the first one. */
 static int
 listener_options(nng_stream_listener *listener, const struct bus__address *addr)
 {

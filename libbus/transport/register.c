@@ -9,7 +9,7 @@
 #include "base/sized.h"
 #include "transport/blocking.h"
 
-/* As RFC 3986 has them, but for upper case, which would be the same scheme. */
+/* As in RFC 3986, but without upper case, which would name the same scheme. */
 static bool
 is_scheme(const char *text)
 {

@@ -17,7 +17,7 @@
 #include "base/fd.h"
 #include "link/transport.h"
 
-/* Heartbeats end a connection much earlier. These are for one that has none yet, or no more. */
+/* Heartbeats end a connection much earlier. These are for the time without heartbeats, before and after. */
 enum { KEEP_ALIVE_S = 15, KEEP_ALIVE_EACH_S = 5, KEEP_ALIVE_TIMES = 3, UNACKED_MS = 30000 };
 
 enum { BACKLOG = 4096 /* the system has a lower limit */ };
@@ -63,13 +63,13 @@ static int
 find_path(const struct bus__address *addr, union place *ret_place, socklen_t *ret_len)
 {
 	ret_place->un = (struct sockaddr_un){.sun_family = AF_UNIX};
-	/* The url's limit is ours, so what ends the path comes along. */
+	/* The url has the same limit, so its NUL is copied, too. */
 	memcpy(ret_place->un.sun_path, addr->name, sizeof ret_place->un.sun_path);
 	*ret_len = sizeof ret_place->un;
 	return 0;
 }
 
-/* The host is a number, so nothing is looked up. "*": all addresses. */
+/* The host is numeric, so there is no look-up. "*": all addresses. */
 static int
 find_host(const struct bus__address *addr, union place *ret_place, socklen_t *ret_len)
 {
@@ -102,7 +102,7 @@ set(int fd, int level, int option, int value)
 	setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* What is accepted inherits these. */
+/* Accepted sockets inherit these. */
 static void
 tune_tcp(int fd)
 {
@@ -112,12 +112,12 @@ tune_tcp(int fd)
 	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_ALIVE_EACH_S);
 	set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEP_ALIVE_TIMES);
 	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKED_MS);
-	/* After an outage that ends no connection, a link with little to say goes on at once: pauses between retransmissions do
-	 * not double. */
+	/* After an outage that ends no connection, a link with little traffic resumes at once: the pauses between its
+	 * retransmissions do not double. */
 	set(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
 }
 
-/* Nobody can connect before the socket listens. */
+/* No peer can connect before the socket listens. */
 static int
 only_for_our_user(int fd, struct bus__address *addr)
 {
@@ -133,7 +133,7 @@ learn_port(int fd, struct bus__address *addr)
 
 	if (getsockname(fd, &place.any, &len) != 0)
 		return -1;
-	/* The port has the same place in both. */
+	/* The port has the same place in both families. */
 	addr->port = ntohs(((const struct sockaddr_in *)(const void *)&place)->sin_port);
 	return 0;
 }
@@ -163,7 +163,7 @@ kind_of(const struct bus__address *addr)
 	return strcmp(addr->transport->scheme, "ipc") == 0 ? &ipc : &tcp;
 }
 
-/* --- what they do ------------------------------------------------------------------------------------ */
+/* --- operations -------------------------------------------------------------------------------------- */
 
 static int
 open_socket(const struct kind *kind, int family)
@@ -190,7 +190,7 @@ bus__socket_listen(struct bus__address *addr, int *ret_fd)
 	fd = open_socket(kind, place.any.sa_family);
 	if (fd < 0)
 		return bus__socket_error(errno);
-	/* A port that only dead connections have is free. */
+	/* A port with only dead connections is free. */
 	set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	bound = bind(fd, &place.any, len) == 0;
 	if (bound && kind->before_listen(fd, addr) == 0 && listen(fd, BACKLOG) == 0 &&
@@ -206,7 +206,7 @@ bus__socket_listen(struct bus__address *addr, int *ret_fd)
 	return bus__socket_error(err);
 }
 
-/* What the network says of a connection that has ended already is no fault of the listener. */
+/* Errors of a connection that has ended already are not errors of the listener. */
 static bool
 is_of_the_connection(int error)
 {

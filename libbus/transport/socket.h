@@ -1,4 +1,4 @@
-/* transport/socket.h: sockets of ipc and tcp addresses, with their options. None of these waits. */
+/* transport/socket.h: sockets of ipc and tcp addresses, with their options. None of these calls blocks. */
 #ifndef BUS_TRANSPORT_SOCKET_H
 #define BUS_TRANSPORT_SOCKET_H
 
@@ -13,11 +13,11 @@ int bus__socket_listen(struct bus__address *addr, int *ret_fd);
 /* The next connection of a listening socket; -1 and errno, EAGAIN: there is none. */
 int bus__socket_accept(int fd);
 
-/* A socket that is connected to addr. *ret_connects: it is not yet; epoll says when (EPOLLOUT), and bus__socket_connected()
- * how it went. */
+/* A socket that is connected to addr. *ret_connects: not yet; epoll reports the end (EPOLLOUT), and bus__socket_connected()
+ * the result. */
 int bus__socket_connect(const struct bus__address *addr, int *ret_fd, bool *ret_connects);
 
-/* The errno of an attempt that has ended, 0: it is connected. */
+/* The errno of a completed attempt, 0: it is connected. */
 int bus__socket_connected(int fd);
 
 /* The BUS_E_* of an errno. */

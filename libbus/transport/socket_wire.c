@@ -1,5 +1,5 @@
-/* Sockets that the link thread waits for. A send or a receive is tried at once; what cannot be done at once is done when
- * epoll says so, edge-triggered. */
+/* Sockets that the link thread waits for. A send or a receive is tried at once; the rest follows when
+ * epoll reports an edge. */
 #define _GNU_SOURCE
 #include "transport/wire.h"
 
@@ -41,12 +41,12 @@ struct socket_stream {
 	size_t len;
 	bool readable; /* there may be more to read */
 	bool
-	    is_over; /* the peer has ended it, or it broke: what is left to read ends with an error */
+	    is_over; /* the peer ended it, or it broke: after the remaining bytes reads return an error */
 	bool is_full; /* a send was cut */
-	bool waits;   /* epoll says when there is room for more */
+	bool waits;   /* epoll reports when there is room for more */
 };
 
-/* Wakes for room only on demand: a Unix socket would say so with each read of its peer. */
+/* Asks for events of free room only on demand: a Unix socket sends one with each read of its peer. */
 static void
 wait_for_room(struct socket_stream *s, bool waits)
 {
@@ -85,7 +85,7 @@ try_send(struct socket_stream *s, struct bus__io *io)
 	return true;
 }
 
-/* false: there is nothing. What is less than was asked for is all there is, and the next byte is an edge. */
+/* false: there is nothing. A short read has emptied the socket, and the next byte is an edge. */
 static bool
 try_recv(struct socket_stream *s, struct bus__io *io)
 {
@@ -109,7 +109,7 @@ post(struct bus__io *io)
 	bus__loop_post(io->loop, &io->task);
 }
 
-/* A read is the last thing here, and its task runs at once: it may free the stream. */
+/* Read last: its task runs at once, and may free the stream. */
 static void
 stream_ready(struct bus__source *source, uint32_t events)
 {
@@ -182,7 +182,7 @@ stream_free(struct bus__stream *stream)
 	struct socket_stream *s = (struct socket_stream *)stream;
 
 	bus__loop_unwatch(s->loop, &s->source);
-	/* A forked child may have the descriptor, too: the peer is told all the same. */
+	/* Tells the peer even if a forked child has the descriptor, too. */
 	shutdown(s->source.fd, SHUT_RDWR);
 	bus__fd_close(s->source.fd);
 	bus__free(s);
@@ -227,7 +227,7 @@ stream_new(struct bus__loop *loop, const struct bus__stream_ops *ops)
 	return s;
 }
 
-/* Ends an attempt: what has come so far is closed. */
+/* Ends an attempt and closes its socket. */
 static void
 stream_drop(struct socket_stream *s)
 {
@@ -241,15 +241,15 @@ stream_drop(struct socket_stream *s)
 struct socket_listener {
 	struct bus__listener base;
 	struct bus__source source;
-	struct bus__loop *loop; /* NULL: nothing was accepted yet */
+	struct bus__loop *loop; /* NULL: no accept yet */
 	struct bus__io *io;     /* the accept under way */
 	const struct bus__stream_ops *ops;
 	struct socket_stream
-	    *next; /* waits for its peer: then a connection is not lost for want of memory */
-	char path[BUS__URL_PATH]; /* of a file that goes with it; otherwise "" */
+	    *next;                /* for the next peer: then a lack of memory loses no connection */
+	char path[BUS__URL_PATH]; /* of the file to remove with it; otherwise "" */
 };
 
-/* false: nobody is there. */
+/* false: no peer waits. */
 static bool
 try_accept(struct socket_listener *l, struct bus__io *io)
 {
@@ -341,7 +341,8 @@ bus__wire_listen(
 	}
 	l->source.ready = listener_ready;
 	if (l->ops == &ipc_stream_ops)
-		memcpy(l->path, addr->name, strlen(addr->name) + 1); /* the url's limit is ours */
+		memcpy(
+		    l->path, addr->name, strlen(addr->name) + 1); /* the url has the same limit */
 	*ret_listener = &l->base;
 	return 0;
 }
@@ -350,9 +351,9 @@ bus__wire_listen(
 
 struct socket_dialer {
 	struct bus__dialer base;
-	struct bus__source source; /* the stream's to be, while it connects */
+	struct bus__source source; /* the future stream's, while it connects */
 	struct bus__io *io;
-	struct socket_stream *next; /* NULL: the attempt has ended */
+	struct socket_stream *next; /* NULL: the attempt is complete */
 };
 
 static void

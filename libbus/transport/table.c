@@ -16,8 +16,8 @@ static const struct bus__transport *const ours[] = {
 
 enum { OURS = sizeof ours / sizeof ours[0] };
 
-/* Written once each, with release, and read with acquire: who finds one finds all of it. They never change and never go, so no
- * lock is needed, and a fork finds none held. */
+/* Each is written once, with release, and read with acquire: a reader that finds one finds all of it. They never change and are
+ * never freed, so no lock is needed, and a fork finds none held. */
 static _Atomic(struct bus__added *) first;
 
 static struct bus__added *
@@ -53,7 +53,7 @@ bus__transport_add(struct bus__added *added)
 
 	if (bus__transport_find(scheme, strlen(scheme)) != NULL)
 		return BUS_E_EXIST;
-	/* Where another thread was faster, its one is looked at before the next place is tried. */
+	/* If another thread was faster, look at its transport before trying the next place. */
 	while (!atomic_compare_exchange_strong_explicit(
 	    end, &at, added, memory_order_acq_rel, memory_order_acquire)) {
 		if (has_scheme(&at->base, scheme, strlen(scheme)))
@@ -64,14 +64,14 @@ bus__transport_add(struct bus__added *added)
 	return 0;
 }
 
-/* false: it has no room, and neither will those behind it. */
+/* false: no room, nor for any later scheme. */
 static bool
 append(char *text, size_t cap, const char *scheme)
 {
 	const char *comma = text[0] != '\0' ? ", " : "";
 	size_t len = strlen(text);
 
-	/* With room for ", ..." behind it. */
+	/* Leave room for ", ..." behind it. */
 	if (len + strlen(comma) + strlen(scheme) + sizeof ", ..." > cap) {
 		snprintf(text + len, cap - len, "%s...", comma);
 		return false;

@@ -1,4 +1,4 @@
-/* transport/table.h: the transports there are. One of ours is a file and a line in table.c; programs add theirs. */
+/* transport/table.h: the transports. One of libbus's is a file and a line in table.c; programs register theirs. */
 #ifndef BUS_TRANSPORT_TABLE_H
 #define BUS_TRANSPORT_TABLE_H
 
@@ -12,7 +12,7 @@ extern const struct bus__transport bus__transport_tcp;    /* loopback only */
 extern const struct bus__transport bus__transport_tls;    /* tcp, encrypted, both sides known */
 /* ipc and tcp without links: transport/without_links.c; tls without mbedTLS: transport/without_mbedtls.c. */
 
-/* One that a program registered. It stays for good, so that links need no reference. */
+/* A registered transport. It stays for good, so links need no reference. */
 struct bus__added {
 	struct bus__transport base;
 	_Atomic(struct bus__added *) next;

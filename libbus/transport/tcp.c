@@ -33,8 +33,8 @@ fail_reach(const struct bus__address *addr, const union bus__host *host, enum bu
 	    url, text, bus__reach_words(reach), way);
 }
 
-/* All that the name stands for must be allowed. IPv4 is taken, so that both sides of tcp://localhost meet. NNG gets the number that was
- * checked, and never looks the name up again. */
+/* All addresses of the name must be allowed. IPv4 is preferred, so that both sides of tcp://localhost meet. The streams get the
+ * number that was checked, and never look the name up again. */
 static int
 choose(const struct bus__address *addr, const struct bus__terms *terms,
     const struct bus__hosts *hosts, struct bus__address *numeric)
@@ -70,8 +70,8 @@ run_lookup(void *arg)
 	return NULL;
 }
 
-/* A name takes as much stack as the system's modules for names do: 12 KiB for those in glibc, any number for others. A
- * caller may have 32 KiB. */
+/* A look-up takes as much stack as the system's name modules do: 12 KiB for those in glibc, any amount for others. A
+ * caller may have only 32 KiB. */
 static int
 look_up_elsewhere(const char *name, struct bus__hosts *hosts)
 {
@@ -86,7 +86,7 @@ look_up_elsewhere(const char *name, struct bus__hosts *hosts)
 	return lookup.err;
 }
 
-/* A name that is dialled beyond this machine stays one: what it stands for may change, and may be unknown until a network is there. */
+/* A name dialled beyond this machine stays a name: its addresses may change, and may be unknown until there is a network. */
 static int
 check(const struct bus__address *addr, const struct bus__terms *terms, struct bus__address *numeric)
 {

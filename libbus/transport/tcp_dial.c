@@ -15,12 +15,12 @@ enum { EARLY_LOOK_MS = 10 };
 
 _Atomic int bus__connect_ms = 1000;
 
-/* First the name is looked up, unless it is a number; then its hosts are tried in turn. One of `lookup`, `attempt` and `early` is
- * there, or none when `outer` has ended. */
+/* First looks the name up, unless it is a number; then tries its hosts in turn. Exactly one of `lookup`, `attempt` and `early`
+ * exists, or none when `outer` is complete. */
 struct dialer {
 	struct bus__dialer base;
-	struct bus__address addr; /* its name: that of the host that is tried */
-	struct bus__terms terms;  /* those of the call, without its texts */
+	struct bus__address addr; /* its name is the host being tried */
+	struct bus__terms terms;  /* the caller's, without texts */
 	struct bus__io *outer;    /* the link's */
 	struct bus__timer timer;
 
@@ -32,9 +32,9 @@ struct dialer {
 	struct bus__dialer *attempt;
 	struct bus__io io; /* of the attempt */
 	struct bus__stream *
-	    early; /* NNG takes a socket's first event for its connection: it is not connected yet */
-	int64_t until_ns; /* that the attempt has */
-	int err, sys;     /* of the last that failed */
+	    early; /* NNG takes a socket's first event for its connection, but it is not connected yet */
+	int64_t until_ns; /* the attempt's deadline */
+	int err, sys;     /* of the last failed attempt */
 };
 
 static void
@@ -63,7 +63,7 @@ drop_stream(struct bus__stream **at)
 		stream->ops->free(stream);
 }
 
-/* And what it may have brought meanwhile. */
+/* Also frees the stream that it may have made by now. */
 static void
 drop_attempt(struct dialer *dialer)
 {
@@ -90,7 +90,7 @@ is_same(const union bus__host *a, const union bus__host *b)
 	       a->in6.sin6_scope_id == b->in6.sin6_scope_id;
 }
 
-/* Moves one of the hosts, if it is there; the others keep their order. */
+/* Moves one of the hosts, if it is listed; the others keep their order. */
 static void
 move(struct bus__hosts *hosts, const union bus__host *host, bool to_front)
 {
@@ -133,7 +133,7 @@ try_next(struct dialer *dialer)
 			set_timer(dialer);
 			return;
 		}
-		/* One that is not allowed says less than one that failed. */
+		/* The error of a failed host tells more than that of a host that is not allowed. */
 		if (err != BUS_E_NOT_LOOPBACK || dialer->err == 0)
 			dialer->err = err;
 	}
@@ -193,7 +193,7 @@ attempted(void *arg)
 
 /* --- the name ------------------------------------------------------------------------------------------------------------ */
 
-/* No answer from a name server: the host that was good last is still the best guess. */
+/* The name server does not answer: the last good host is the best guess. */
 static bool
 try_good(struct dialer *dialer)
 {

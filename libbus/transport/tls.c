@@ -11,7 +11,7 @@
 #include "crypto/tls.h"
 #include "transport/tls_stream.h"
 
-#define DIAL_MS 60000 /* as tcp has it: all addresses of a name */
+#define DIAL_MS 60000 /* as in tcp: for all addresses of a name */
 
 static const struct bus__transport *const tcp = &bus__transport_tcp;
 
@@ -21,7 +21,7 @@ struct tls_listener {
 	struct bus__listener base;
 	struct bus__listener *lower;
 	const struct bus__terms
-	    *terms; /* of its link, whose files may be read again: tls is the latest config */
+	    *terms; /* of its link, which may read its files again: tls is the latest config */
 	struct bus__tls_gate *gate;
 	struct bus__io lower_io, *io;
 };
@@ -74,7 +74,7 @@ listener_free(struct bus__listener *listener)
 
 static const struct bus__listener_ops listener_ops = {listener_accept, listener_free};
 
-/* The same address of the transport below. */
+/* The same address for the transport below. */
 static struct bus__address
 below(const struct bus__address *addr)
 {
@@ -116,7 +116,7 @@ struct tls_dialer {
 	struct bus__dialer *lower;
 	struct bus__tls_config *config;
 	char host[BUS__URL_NAME];
-	struct bus__io lower_io, *io; /* io NULL: it was told */
+	struct bus__io lower_io, *io; /* io NULL: completed */
 };
 
 static void

@@ -1,5 +1,5 @@
-/* transport/tls_stream.c: the link thread moves ciphertext and deciphers; the handshake, whose steps take milliseconds, is the
- * helper's. A tls belongs to the helper from bus__helper_post() until its task has come back. */
+/* transport/tls_stream.c: the link thread moves ciphertext and deciphers. The helper does the handshake, whose steps take
+ * milliseconds. A tls belongs to the helper from bus__helper_post() until the job's task runs. */
 #include "transport/tls_stream.h"
 
 #include <string.h>
@@ -22,8 +22,8 @@ _Atomic int bus__tls_patience_ms = 1000;
 
 enum stage {
 	STAGE_NEW,     /* no operation yet */
-	STAGE_QUIET,   /* listening: the first bytes of the peer are awaited */
-	STAGE_WAITING, /* they are here, and the gate is full */
+	STAGE_QUIET,   /* listening: waits for the peer's first bytes */
+	STAGE_WAITING, /* they have arrived, and the gate is full */
 	STAGE_SHAKING,
 	STAGE_OPEN,
 	STAGE_OVER /* operations answer `err` */
@@ -34,10 +34,10 @@ struct bus__tls_stream {
 	struct bus__stream *lower;
 	struct bus__tls_config *config;
 	struct bus__tls *tls; /* from SHAKING on */
-	char *host;           /* that was dialled; NULL: listening */
+	char *host;           /* dialled; NULL: listening */
 	enum stage stage;
 	int err;
-	const char *why; /* where it is not the tls that knows; NULL: it does */
+	const char *why; /* the reason, if the tls does not have it */
 	struct bus__loop *loop;
 
 	struct bus__tls_gate *gate;
@@ -47,7 +47,7 @@ struct bus__tls_stream {
 	bool receiving, sending;
 	uint8_t *in;
 	size_t in_len, in_cap;
-	uint8_t *out; /* with the stream below */
+	uint8_t *out; /* lent to the stream below */
 	size_t out_len, out_at;
 
 	struct bus__helper_job job;
@@ -61,7 +61,7 @@ struct bus__tls_stream {
 	size_t buf_len;
 	struct iovec iov[IOV_MAX_PARTS];
 	unsigned parts;
-	size_t taken; /* of iov, whose ciphertext is on its way */
+	size_t taken; /* bytes of iov whose ciphertext is being sent */
 };
 
 static void go_on(struct bus__tls_stream *stream);
@@ -78,7 +78,7 @@ finish(struct bus__io **at, int err, size_t count)
 
 /* --- the stream below -------------------------------------------------------------------------------------------------------- */
 
-/* The buffer is as large as the last reads were, so that an idle connection keeps little. */
+/* The buffer is as large as recent reads, so that an idle connection keeps little. */
 static int
 fit_buffer(struct bus__tls_stream *stream)
 {
@@ -122,7 +122,7 @@ fly(struct bus__tls_stream *stream)
 	stream->lower->ops->send(stream->lower, &iov, 1, &stream->send_io);
 }
 
-/* Sends what the tls has for the peer, if nothing is being sent. */
+/* Sends the tls's ciphertext, unless a send is under way. */
 static void
 flush(struct bus__tls_stream *stream)
 {
@@ -178,7 +178,7 @@ pass(struct bus__tls_gate *gate, struct bus__tls_stream *stream)
 	begin_handshake(stream);
 }
 
-/* A handshake is over: the next one begins. */
+/* A handshake has ended: starts the next one. */
 static void
 leave(struct bus__tls_stream *stream)
 {
@@ -202,7 +202,7 @@ leave(struct bus__tls_stream *stream)
 	bus__tls_gate_unref(gate);
 }
 
-/* While others wait, a peer that stopped in the middle is not waited for. */
+/* While others wait, a handshake whose peer is silent ends. */
 static void
 look_round(void *arg)
 {
@@ -246,7 +246,7 @@ bus__tls_gate_unref(struct bus__tls_gate *gate)
 
 /* --- the end ----------------------------------------------------------------------------------------------------------------- */
 
-/* The link frees the stream when it hears of it. The peer first gets the alert that says why. */
+/* Reports the end to the link, which frees the stream. Before that the peer gets the alert that says why. */
 static void
 tell_end(struct bus__tls_stream *stream)
 {
@@ -312,7 +312,7 @@ begin_handshake(struct bus__tls_stream *stream)
 {
 	int err;
 
-	stream->stage = STAGE_SHAKING; /* before it can end, which takes it out of the gate */
+	stream->stage = STAGE_SHAKING; /* before its end, which takes it out of the gate */
 	err = bus__tls_new(stream->config, stream->host, &stream->tls);
 	if (err < 0) {
 		end(stream, err);
@@ -387,7 +387,7 @@ go_on(struct bus__tls_stream *stream)
 			end(stream, BUS_E_NOMEM);
 		break;
 	case STAGE_OPEN:
-		/* What came in first: an answer of TLS itself leaves before what is enciphered behind it. */
+		/* Read first: an answer of TLS itself is sent before data that is enciphered later. */
 		if (stream->user_recv != NULL && !stream->receiving)
 			decipher(stream);
 		if (stream->stage == STAGE_OPEN && stream->user_send != NULL && !stream->sending)

@@ -1,5 +1,5 @@
 /* ipc:// and tcp:// of a libbus that was built without links (meson's -Dlinks=disabled): the addresses parse, and each use names
- * the option. inproc:// and registered transports are there. */
+ * the option. inproc:// and registered transports work. */
 #include <libbus/error.h>
 
 #include "transport/table.h"

@@ -1,4 +1,4 @@
-/* The extensions that have a meaning. Nothing here fails: bytes of another form are an extension like others. */
+/* The known extensions. Nothing here fails: bytes of another form are an unknown extension. */
 #include "value/ext.h"
 
 #include <stdio.h>
@@ -31,7 +31,7 @@ is_word(const char *at, const char *end, const char *word)
 	return (size_t)(end - at) == len && memcmp(at, word, len) == 0;
 }
 
-/* E, a sign and at most 9 digits: some libraries end at an exponent of 425,000,000, others at that of an int. */
+/* E, a sign and at most 9 digits: some libraries stop at an exponent of 425,000,000, others at that of an int. */
 static bool
 is_exponent(const char *at, const char *end)
 {
@@ -266,7 +266,7 @@ bus__numbers_are_valid(const struct bus_numbers *numbers)
 		return false;
 	for (int i = 0; i < numbers->dimensions; i++)
 		none |= numbers->shape[i] == 0;
-	/* Without a 0 among them the factors only grow the product, so what is too much may stop here. */
+	/* Without a 0 among them the factors only grow the product, so a product over the limit may stop here. */
 	for (int i = 0; !none && i < numbers->dimensions; i++) {
 		bytes *= numbers->shape[i];
 		if (bytes > numbers->len)

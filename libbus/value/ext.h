@@ -1,4 +1,4 @@
-/* value/ext.h: the extensions that have a meaning, to the byte in docs/payloads.md. */
+/* value/ext.h: the known extensions; docs/payloads.md has their bytes. */
 #ifndef BUS_VALUE_EXT_H
 #define BUS_VALUE_EXT_H
 
@@ -36,7 +36,7 @@ void bus__date_of(int64_t days, int *ret_year, int *ret_month, int *ret_day);
 /* Whether data is an array of numbers; ret_numbers->data points into it. */
 bool bus__numbers_read(const char *data, size_t len, struct bus_numbers *ret_numbers);
 
-/* Whether kind, item_bytes and dimensions are allowed and len is as they and shape say. */
+/* Whether kind, item_bytes and dimensions are valid, and len agrees with them and the shape. */
 bool bus__numbers_are_valid(const struct bus_numbers *numbers);
 
 #endif

@@ -1,4 +1,4 @@
-/* Numbers as JSON has them. printf and strtod take 2 µs for a double of 17 digits, most of what a page's JSON used to cost. */
+/* Numbers in JSON. printf and strtod take 2 µs for a double of 17 digits, which was most of the cost of a page's JSON. */
 #include "value/float_text.h"
 
 #include <math.h>
@@ -31,7 +31,7 @@ bus__int_text(char *text, int64_t number)
 	return 1 + bus__uint_text(text + 1, -(uint64_t)number);
 }
 
-/* --- the way that always works -------------------------------------------------------------------------------- */
+/* --- the general way ------------------------------------------------------------------------------------------ */
 
 size_t
 bus__float_text_slowly(char *text, double number)
@@ -95,8 +95,8 @@ power_of_five(int power)
 			return product * five;
 }
 
-/* The double is `scaled` / 2^shift / 10^(16 - ten), exactly, with 17 digits before the binary point. What lies less than
- * `above` over it or `below` under it, both in units of scaled, reads back as the same double; so does what lies exactly there if the
+/* The double is `scaled` / 2^shift / 10^(16 - ten), exactly, with 17 digits before the binary point. A number less than `above`
+ * over it or `below` under it, both in units of scaled, reads back as the same double; a number exactly there does, too, if the
  * mantissa is even. */
 struct exact {
 	wide scaled, above, below;
@@ -104,7 +104,7 @@ struct exact {
 	bool even;
 };
 
-/* False: not within reach of 128 bits. */
+/* False: too large or small for 128 bits. */
 static bool
 scale(uint64_t mantissa, int two, int ten, struct exact *ret_exact)
 {
@@ -123,8 +123,8 @@ scale(uint64_t mantissa, int two, int ten, struct exact *ret_exact)
 	return true;
 }
 
-/* Rounds to 17 digits less `fewer`, as printf does: to the nearest, in the middle to an even digit. False: it would read back as
- * another double. */
+/* Rounds to 17 digits less `fewer`, as printf does: to the nearest, from the middle to an even digit. False: the result reads
+ * back as another double. */
 static bool
 round_to(const struct exact *exact, int fewer, struct decimal *ret_decimal)
 {

@@ -1,5 +1,5 @@
-/* Reading JSON, by jansson. It recurses 2048 deep, has no limit on elements and no integers above
- * INT64_MAX; so survey() looks over the text first, and widen() gets such integers past it. */
+/* Reads JSON, by jansson. jansson recurses 2048 deep, has no limit on elements and no integers above
+ * INT64_MAX; so survey() checks the text first, and widen() rewrites such integers. */
 #define _POSIX_C_SOURCE 200809L
 #include "value/value.h"
 
@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include <libbus/error.h>
 
-/* --- a look at the text --------------------------------------------------------------------------- */
+/* --- a survey of the text -------------------------------------------------------------------------- */
 
 static const char *
 string_end(const char *at, const char *end)
@@ -25,7 +25,7 @@ string_end(const char *at, const char *end)
 	return at < end ? at + 1 : end;
 }
 
-/* A number, true, false, null, or what only jansson has to call an error. */
+/* A number, true, false, null, or an error that only jansson names. */
 static const char *
 bare_end(const char *at, const char *end)
 {
@@ -44,7 +44,7 @@ digits_exceed(const char *digits, size_t len, const char *limit)
 
 enum width { NARROW, NEEDS_UINT, NEEDS_FLOAT };
 
-/* How a bare token must be kept: NARROW unless it is an integer that int64_t does not hold. */
+/* The width of a bare token: NARROW unless it is an integer that int64_t does not hold. */
 static enum width
 width_of(const char *token, size_t len)
 {
@@ -69,7 +69,7 @@ struct survey {
 	bool wide; /* has integers that jansson refuses */
 };
 
-/* Counts what is exact for JSON and harmless for anything else; false: over a limit. */
+/* Counts exactly for JSON, and harmlessly for anything else; false: over a limit. */
 static bool
 survey(const char *at, size_t len, struct survey *ret_survey)
 {
@@ -117,12 +117,12 @@ survey(const char *at, size_t len, struct survey *ret_survey)
 
 /* --- integers that jansson refuses ---------------------------------------------------------------- */
 
-/* In a widened text every string begins with one of these, so that no string can pass for a number. */
+/* In a widened text every string begins with a mark, so that no string can pass for a number. */
 enum mark { MARK_STRING = 's', MARK_UINT = 'u' };
 
 enum { WIDEN_MOST = 3 }; /* bytes more per element: "u and " */
 
-/* Writes 18446744073709551615 as "u18446744073709551615", what is beyond that with e0, "x" as "sx". */
+/* Writes 18446744073709551615 as "u18446744073709551615", a larger integer with e0, "x" as "sx". */
 static size_t
 widen(const char *at, size_t len, char *out)
 {
@@ -229,7 +229,7 @@ copy(struct copying *copying, struct bus_value *value, json_t *json)
 	}
 }
 
-/* jansson names its reason, but when memory ran out on the way it names none, or a syntax error where it stopped. */
+/* jansson names its reason; but when memory ran out it names none, or a syntax error where it stopped. */
 static int
 load_error(const json_error_t *error, int system_error)
 {
@@ -241,7 +241,7 @@ load_error(const json_error_t *error, int system_error)
 		   : BUS_E_DECODE;
 }
 
-/* jansson aborts on a number where the locale's decimal point has several bytes, as in Persian. */
+/* jansson aborts on a number if the locale's decimal point has several bytes, as in Persian. */
 static int
 load(const char *text, size_t len, json_t **ret_json, json_error_t *ret_error)
 {
@@ -258,8 +258,8 @@ load(const char *text, size_t len, json_t **ret_json, json_error_t *ret_error)
 	freelocale(plain);
 	if (*ret_json == NULL)
 		return load_error(ret_error, system_error);
-	/* Where its buffer for a token above 15 bytes cannot grow, jansson goes on without a character. That of a
-	 * number it forgets again, so such a number may come out wrong. */
+	/* If its buffer for a token above 15 bytes cannot grow, jansson drops a character. For a number it does not report
+	 * that, so the number may be wrong. */
 	if (system_error == ENOMEM) {
 		json_decref(*ret_json);
 		return BUS_E_NOMEM;
@@ -298,7 +298,7 @@ bus__json_read(const char *text, size_t len, const struct bus_value **ret_value)
 	size_t text_len = len;
 	int err;
 
-	/* jansson loses a NUL that it reads to find the end of a number or a literal. JSON has none anywhere. */
+	/* jansson drops a NUL behind a number or a literal. JSON has none anywhere. */
 	if ((len > 0 && memchr(text, '\0', len) != NULL) || !survey(text, len, &found))
 		return BUS_E_DECODE;
 	copying = (struct copying){.wide = found.wide};
@@ -312,7 +312,7 @@ bus__json_read(const char *text, size_t len, const struct bus_value **ret_value)
 	err = load(text, text_len, &json, &error);
 	if (err < 0)
 		goto free_widened;
-	/* An escape is never shorter than the character it stands for: the texts fit into len bytes. */
+	/* An escape is never shorter than its character: the texts fit into len bytes. */
 	root = bus__tree_new(&copying.tree, found.elements, len);
 	if (root == NULL) {
 		err = BUS_E_NOMEM;

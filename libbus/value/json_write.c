@@ -1,5 +1,5 @@
-/* Writing JSON. By hand, since jansson writes no integer above INT64_MAX, 0.1 as 0.10000000000000001,
- * and a copy of the whole tree first. */
+/* Writes JSON, without jansson, which writes no integer above INT64_MAX, writes 0.1 as 0.10000000000000001,
+ * and needs a copy of the whole tree. */
 #include <libbus/pack.h>
 
 #include <math.h>
@@ -16,7 +16,7 @@
 #include <libbus/error.h>
 
 enum {
-	/* A key that is no text is a text of its JSON, whose quotes are escaped: each key inside a key
+	/* A key that is not text is written as the text of its JSON, whose quotes are escaped: each key inside a key
 	 * doubles them, and 33 bytes could ask for gigabytes. Below this level such keys are null. */
 	KEYS_IN_KEYS = 2
 };
@@ -25,7 +25,7 @@ struct out {
 	char *data;
 	size_t len, room;
 	int key_level;
-	int err; /* the first one stays */
+	int err; /* the first one sticks */
 };
 
 static bool
@@ -62,7 +62,7 @@ put_words(struct out *out, const char *words)
 	put(out, words, strlen(words));
 }
 
-/* The place for a number, whose length is added afterwards; NULL: out of memory. */
+/* Room for a number, whose length is added afterwards; NULL: out of memory. */
 static inline char *
 number_place(struct out *out)
 {
@@ -71,9 +71,9 @@ number_place(struct out *out)
 	return out->data + out->len;
 }
 
-/* The code point at text if it is one of those that move the cursor, the colours or the direction of what
- * follows, or end a line in a script: U+0080 to U+009F, U+2028, U+2029, U+202A to U+202E, U+2066 to U+2069.
- * Otherwise 0. *ret_bytes: how long it is. */
+/* The code point at text if it moves the cursor, changes the colours or the direction of the text that
+ * follows, or ends a line in a script: U+0080 to U+009F, U+2028, U+2029, U+202A to U+202E, U+2066 to U+2069.
+ * Otherwise 0. *ret_bytes: its length. */
 static unsigned
 unruly(const char *text, size_t left, size_t *ret_bytes)
 {
@@ -90,8 +90,8 @@ unruly(const char *text, size_t left, size_t *ret_bytes)
 	return (code >= 0x2028 && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069) ? code : 0;
 }
 
-/* The escape that must stand for what begins at text, and how many bytes it replaces; 0: none must.
- * More than JSON asks for, so that the line can stand inside a script of a page, where no end tag may
+/* The escape that must replace the bytes at text, and how many; 0: none.
+ * Escapes more than JSON demands, so that the line can stand in a page's script, where no end tag may
  * begin, and on a terminal, where it must stay a line. */
 static size_t
 escape_of(const char *text, size_t left, char escape[8])
@@ -233,15 +233,15 @@ put_ext(struct out *out, int8_t ext, const char *data, size_t len)
 	put_words(out, "]}");
 }
 
-/* Where the values come from: a tree, or the bytes of msgpack, of which only the head of a container is known. */
+/* The source of values: a tree, or the bytes of msgpack, which give only the head of a container. */
 struct source {
-	const struct bus_value *item; /* the next one of a tree; NULL: bytes */
+	const struct bus_value *item; /* the next value of a tree; NULL: bytes */
 	const uint8_t *at, *end;
 };
 
 static void put_value(struct out *out, const struct bus_value *value, struct source *inside);
 
-/* The next value, and where its own are found. */
+/* The next value, and the source of its own values. */
 static const struct bus_value *
 next_of(struct source *source, struct bus_value *space, struct source *ret_inside)
 {
@@ -276,7 +276,7 @@ put_key(struct out *out, struct source *source)
 		put_text(out, key->as.bytes, key->count);
 		return;
 	}
-	/* Also a key that will be null is written, and thrown away: behind its bytes comes the value. */
+	/* Writes a key that will be null, too, and discards it: the value follows its bytes. */
 	put_value(&inner, key, source->item == NULL ? source : &of_tree);
 	if (inner.key_level > KEYS_IN_KEYS)
 		put_text(out, "null", 4);
@@ -308,7 +308,7 @@ put_map(struct out *out, uint32_t count, struct source *pairs)
 	put_words(out, count == 0 ? "{}" : "}");
 }
 
-/* Recursion is as deep as the value, so at most BUS_PACK_DEPTH. inside: the values of a container. */
+/* Recursion is as deep as the value: at most BUS_PACK_DEPTH. inside: the values of a container. */
 static void
 put_value(struct out *out, const struct bus_value *value, struct source *inside)
 {
@@ -376,7 +376,7 @@ bus_value_json(const struct bus_value *value, char **ret_text, size_t *ret_len)
 	return finish(&out, ret_text, ret_len);
 }
 
-/* msgpack without a tree; the others have one to be read with. */
+/* msgpack is written without a tree; other types are read into one. */
 int
 bus_payload_json(int type, const void *data, size_t len, char **ret_text, size_t *ret_len)
 {

@@ -1,5 +1,5 @@
-/* msgpack, both ways. msgpack-c 4.0.0 reserves memory for any count that a header claims and stops at
- * BUS_PACK_DEPTH, so nothing reaches its unpacker before measure() has walked over all of it. */
+/* msgpack, both ways. msgpack-c 4.0.0 reserves memory for any count in a header and stops at
+ * BUS_PACK_DEPTH, so measure() walks over all of a payload before its unpacker gets it. */
 #include <libbus/pack.h>
 
 #include <stdint.h>
@@ -23,7 +23,7 @@ is_whole(const struct bus__shape *shape)
 	return shape->elements > 0 && shape->depth == 0;
 }
 
-/* Counts one value, which is a container of `inside` values or no container. */
+/* Counts one value: a container of `inside` values, or not a container. */
 static int
 add(struct bus__shape *shape, bool container, uint64_t inside)
 {
@@ -48,7 +48,7 @@ add(struct bus__shape *shape, bool container, uint64_t inside)
 
 enum family { BAD, PLAIN, SIZED, TEXT, ARRAY, MAP };
 
-/* What follows a first byte 0xC0 to 0xDF: a size or a count of this many bytes, then the fixed bytes. */
+/* By first byte, 0xC0 to 0xDF: a size or a count of this many bytes, then the fixed bytes. */
 static const struct head {
 	uint8_t family, size_bytes, fixed;
 } heads[32] = {
@@ -85,7 +85,7 @@ static const struct head {
     [0x1F] = {MAP, 4, 0},    /* map 32 */
 };
 
-/* Takes the header at *at, and gives its size or count too. */
+/* Takes the header at *at, and its size or count. */
 static struct head
 take_head(const uint8_t **at, const uint8_t *end, uint64_t *ret_size)
 {
@@ -110,8 +110,8 @@ take_head(const uint8_t **at, const uint8_t *end, uint64_t *ret_size)
 	return head;
 }
 
-/* Whether data is exactly one value within the limits, and how many elements it has. *ret_offset: where the value stands
- * that was looked at last. */
+/* Whether data is exactly one value within the limits, and its number of elements. *ret_offset: the place of the value
+ * looked at last. */
 static int
 measure(const char *data, size_t len, size_t *ret_elements, size_t *ret_offset)
 {
@@ -156,7 +156,7 @@ bus__msgpack_bad_byte(const char *data, size_t len)
 	return offset;
 }
 
-/* Makes an extension whose bytes are there what its number asks for. */
+/* Gives an extension its kind, if its bytes have the form of its number. */
 static void
 give_ext(struct bus_value *value, int8_t ext)
 {
@@ -190,7 +190,7 @@ take_number(const uint8_t **at, unsigned bytes)
 	return number;
 }
 
-/* A first byte 0xC0 to 0xD3 that has no size: nil, bool, float or int. */
+/* A value without a size, first byte 0xC0 to 0xD3: nil, bool, float or int. */
 static void
 next_plain(const uint8_t **at, uint8_t first, unsigned bytes, struct bus_value *ret_value)
 {
@@ -217,7 +217,7 @@ next_plain(const uint8_t **at, uint8_t first, unsigned bytes, struct bus_value *
 	}
 }
 
-/* Bytes, text or an extension of size bytes, whose number stands before them. */
+/* Bytes, text or an extension of size bytes, preceded by its number. */
 static void
 next_body(const uint8_t **at, enum bus_kind kind, uint64_t size, struct bus_value *ret_value)
 {
@@ -329,7 +329,7 @@ bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_val
 		err = unpacking == MSGPACK_UNPACK_NOMEM_ERROR ? BUS_E_NOMEM : BUS_E_DECODE;
 		goto destroy_unpacked;
 	}
-	/* All texts together are shorter than the payload they stand in. */
+	/* All texts together are shorter than their payload. */
 	root = bus__tree_new(&tree, elements, len);
 	if (root == NULL) {
 		err = BUS_E_NOMEM;
@@ -344,7 +344,7 @@ destroy_unpacked:
 
 /* --- writing -------------------------------------------------------------------------------------- */
 
-/* Whether one more value may be written here; if not, that sticks. */
+/* Whether one more value may be written here; a refusal sticks. */
 static bool
 admit(struct bus_packer *packer, bool container, uint64_t inside)
 {
@@ -525,7 +525,7 @@ fail_packer(const struct bus_packer *packer)
 	switch (packer->err) {
 	case 0:
 		return bus__fail(BUS_E_INVAL,
-		    "packer: %zu bytes are no whole value: a container waits for more, or nothing was packed",
+		    "packer: %zu bytes are not a whole value: a container is incomplete, or nothing was packed",
 		    packer->len);
 	case BUS_E_LIMIT:
 		return bus__fail(packer->err,
@@ -533,7 +533,7 @@ fail_packer(const struct bus_packer *packer)
 		    packer->len, BUS_PACK_DEPTH, BUS_PACK_ELEMENTS);
 	case BUS_E_INVAL:
 		return bus__fail(packer->err,
-		    "packer: the value at byte %zu stands behind a whole value, has no data, or is no time or array of numbers",
+		    "packer: the value at byte %zu follows a whole value, has no data, or is not a time or an array of numbers",
 		    packer->len);
 	case BUS_E_DECODE:
 		return bus__fail(packer->err,

@@ -30,7 +30,7 @@ bus__packer_seal(struct bus_packer *packer)
 	packer->shape.depth = 0;
 }
 
-/* Zeros before the numbers, so that they are aligned in a payload that is. */
+/* Zeros before the numbers, so that they are aligned in an aligned payload. */
 static unsigned
 padding(size_t before, size_t head, size_t len)
 {
@@ -53,7 +53,7 @@ bus__put_numbers_head(struct bus_packer *packer, const struct bus_numbers *numbe
 	unsigned pad = padding(packer->len, head, numbers->len);
 	unsigned char *place;
 
-	/* Once for all of it, so that the packer does not grow by half of it and copies. */
+	/* Once for all of it, so that the packer need not grow by half of it and copy. */
 	if (head + pad + 6 + room > packer->room - packer->len &&
 	    !bus__packer_grow(packer, head + pad + 6 + room))
 		return false;

@@ -1,4 +1,4 @@
-/* value/packer.h: a packer from the inside, for pack.c and the extension of Python, which knows its own values' shape. */
+/* value/packer.h: a packer from the inside, for pack.c and the Python extension, which knows the shape of its values. */
 #ifndef BUS_VALUE_PACKER_H
 #define BUS_VALUE_PACKER_H
 
@@ -9,35 +9,35 @@
 
 #include <libbus/pack.h>
 
-/* The containers that are open while values are written or read. */
+/* The open containers while values are written or read. */
 struct bus__shape {
 	uint32_t elements;
-	uint32_t depth;                /* containers that are open */
-	uint32_t left[BUS_PACK_DEPTH]; /* values that each of them still waits for */
+	uint32_t depth;                /* open containers */
+	uint32_t left[BUS_PACK_DEPTH]; /* values missing in each of them */
 };
 
 struct bus_packer {
 	struct bus__shape shape;
 	unsigned char *data;
 	size_t len, room;
-	int err; /* the first one stays */
+	int err; /* the first one sticks */
 };
 
-/* Makes room for len bytes more. False: out of memory, which sticks. */
+/* Makes room for len bytes more. False: out of memory, and the failure sticks. */
 bool bus__packer_grow(struct bus_packer *packer, size_t len);
 
-/* Says that what the bus__put_*() wrote is one whole value within the limits: these count nothing. */
+/* Declares the output of bus__put_*() one whole value within the limits; these count nothing. */
 void bus__packer_seal(struct bus_packer *packer);
 
-/* Writes the head of an array of numbers, whose kind, item_bytes, dimensions, shape and len are valid, and makes room
- * for the numbers: there they go. NULL: out of memory. */
+/* Writes the head of an array of numbers, whose kind, item_bytes, dimensions, shape and len are valid, and returns the room
+ * for the numbers. NULL: out of memory. */
 void *bus__put_numbers(struct bus_packer *packer, const struct bus_numbers *numbers);
 
 /* The same without the numbers, with room for that many bytes behind the head. False: out of memory. */
 bool bus__put_numbers_head(
     struct bus_packer *packer, const struct bus_numbers *numbers, size_t room);
 
-/* The place for len bytes, or NULL. */
+/* Room for len bytes, or NULL. */
 static inline unsigned char *
 bus__put_room(struct bus_packer *packer, size_t len)
 {
@@ -160,7 +160,7 @@ bus__put_map_head(struct bus_packer *packer, uint32_t count)
 		bus__put_number(packer, 0xdf, 4, count);
 }
 
-/* How many bytes the head of an extension of len bytes has: 1, 2, 4, 8 and 16 have a head of their own. */
+/* The length of the head of an extension of len bytes: 1, 2, 4, 8 and 16 have a head of their own. */
 static inline unsigned
 bus__ext_head_bytes(uint32_t len)
 {

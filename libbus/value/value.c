@@ -66,7 +66,7 @@ read_untagged(const char *data, size_t len, const struct bus_value **ret_value)
 {
 	int err = bus__json_read(data, len, ret_value);
 
-	/* JSON over a limit is not an error here: nobody said that it is JSON. */
+	/* JSON over a limit is no error: the payload did not claim to be JSON. */
 	if (err != BUS_E_DECODE)
 		return err;
 	return read_flat(

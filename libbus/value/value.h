@@ -1,4 +1,4 @@
-/* value/value.h: what the readers of values share. */
+/* value/value.h: shared by the readers of values. */
 #ifndef BUS_VALUE_VALUE_H
 #define BUS_VALUE_VALUE_H
 
@@ -25,15 +25,15 @@ void bus__tree_copy(struct bus__tree *tree, struct bus_value *value, enum bus_ki
 /* Sets an integer of the kind that fits. */
 void bus__value_uint(struct bus_value *value, uint64_t number);
 
-/* Says for bus_error_text() why a payload of this type cannot be read. Answers err. */
+/* Sets bus_error_text() to the reason why a payload of this type cannot be read. Returns err. */
 int bus__value_fail(int err, int type, const void *data, size_t len);
 
 /* The readers behind bus_value_read(): 0, BUS_E_DECODE or BUS_E_NOMEM. len fits uint32_t. */
 int bus__msgpack_read(const char *data, size_t len, const struct bus_value **ret_value);
 int bus__json_read(const char *text, size_t len, const struct bus_value **ret_value);
 
-/* Reads the next value of msgpack that bus__msgpack_check() has passed, and moves *at behind it; of an array or a map the head
- * alone. Bytes are borrowed. */
+/* Reads the next value of msgpack that bus__msgpack_check() has passed, and moves *at behind it; of an array or a map only the
+ * head. Bytes are borrowed. */
 void bus__msgpack_next(const uint8_t **at, const uint8_t *end, struct bus_value *ret_value);
 
 /* Whether data is exactly one value within the limits. 0 or BUS_E_DECODE. */
@@ -44,7 +44,7 @@ int bus__msgpack_check(const char *data, size_t len);
 struct bus_packer *bus__packer_new(void);
 int bus__packer_data(const struct bus_packer *packer, const void **ret_data, size_t *ret_len);
 
-/* Where a payload that is not valid stops to be so, for bus_error_text(); JSON: about there, len: not known. */
+/* The offset at which a payload becomes invalid, for bus_error_text(); JSON: approximate, len: unknown. */
 size_t bus__msgpack_bad_byte(const char *data, size_t len);
 size_t bus__json_bad_byte(const char *text, size_t len);
 

@@ -1,4 +1,4 @@
-/* arrivals.c: what arrives, in which order, and how often. */
+/* arrivals.c: which messages arrive, in which order, and how often. */
 #define _GNU_SOURCE
 #include "contract.h"
 
@@ -80,13 +80,13 @@ promise_matching(const struct door *door)
 	rig_open(&rig, door);
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		match(&rig, rows[i].filter, rows[i].topic, rows[i].yes);
-	/* Topics that begin with $ are the bus's own: let it have something to say. */
+	/* Topics that begin with $ are the bus's own: make it publish one. */
 	ck_bus(bus_publish(rig.from, "$mine", "", 0), BUS_E_TOPIC_RESERVED);
 	inbox_open(&inbox, &rig, 0, 0, FILTERS("+/warnings", "+/drops"));
-	if (!is_named(door)) { /* where nobody knows who listens, nobody is warned */
+	if (!is_named(door)) { /* without knowledge of the takers there is no warning */
 		ck_bus(bus_mailbox_open(rig.from, NULL, &watcher), 0);
 		ck_bus(bus_mailbox_subscribe(watcher, "$bus/warnings", NULL, NULL, NULL), 0);
-		for (int i = 0; i < 1000; i++) /* so often is no accident */
+		for (int i = 0; i < 1000; i++) /* enough for a warning */
 			publish(&rig, "unheard", "", 0);
 		ck_eventually((publish(&rig, "unheard", "", 0), bus_recv(watcher, 0, &msg) == 1));
 		ck_assert_str_eq(msg->topic, "$bus/warnings");
@@ -106,7 +106,7 @@ promise_once(const struct door *door)
 	rig_open(&rig, door);
 	inbox_open(&inbox, &rig, 0, 0, FILTERS("a/b", "a/+", "a/#"));
 	publish(&rig, "a/b", "1", 1);
-	/* Each subscription has a callback, and it gets its call; the message is the same one. */
+	/* Each subscription has a callback and gets its call, with the same message. */
 	for (int i = 0; i < (door->drain == BUS_DRAIN_CALLER ? 1 : 3); i++)
 		expect_text(&inbox, "a/b", "1", false);
 	inbox_ends(&inbox);

@@ -1,4 +1,4 @@
-/* content.c: what messages carry: bytes, lives, questions and replies, batches. */
+/* content.c: the parts of messages: bytes, times to live, questions and replies, batches. */
 #define _GNU_SOURCE
 #include "contract.h"
 
@@ -116,7 +116,7 @@ promise_reply(const struct door *door)
 		ck_eventually(asked.replies == i);
 	}
 	bus_request_cancel(req);
-	ck_eventually(asked.ends == 1);          /* behind what the asker's drainer has taken out */
+	ck_eventually(asked.ends == 1); /* behind the messages that the asker's drainer has taken */
 	expect_text(&others, "ask", "q", false); /* and no reply */
 	inbox_ends(&others);
 	inbox_ends(&inbox);
@@ -208,7 +208,7 @@ promise_batch(const struct door *door)
 	close_all(&rig, &inbox);
 }
 
-/* Whether the message reached the inbox, alive, before its time was over. */
+/* Whether the message reached the inbox before it expired. */
 static bool
 arrives(struct rig *rig, struct inbox *inbox, uint32_t ttl_ms)
 {
@@ -235,7 +235,7 @@ promise_ttl(const struct door *door)
 
 	open_all(&rig, &inbox, door, "news");
 	inbox_stall(&inbox);
-	while (!arrives(&rig, &inbox, ttl_ms)) /* it may expire on a link that is slow today */
+	while (!arrives(&rig, &inbox, ttl_ms)) /* it may expire on a slow link */
 		ck_assert_uint_lt(ttl_ms *= 2, (uint32_t)patience_ms());
 	begun = bus_test_now_ms();
 	publish(&rig, "news", "later", 5);

@@ -62,7 +62,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("contract");
 	static char names[PROMISES * DOORS][40];
 
-	/* Here, so that a child that a test forks has it, too. */
+	/* Here, so that a forked child of a test has it, too. */
 	(void)bus_transport_register(&own_transport);
 	for (int i = 0; i < PROMISES * DOORS; i++) {
 		const char *promise = promises[i / DOORS].name, *door = doors[i % DOORS].name;

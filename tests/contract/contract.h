@@ -1,4 +1,4 @@
-/* contract.h: what the promises have in common. Each is a function promise_NAME() in the file of its subject. */
+/* contract.h: shared by the promises. Each is a function promise_NAME() in the file of its subject. */
 #ifndef CONTRACT_H
 #define CONTRACT_H
 
@@ -12,14 +12,14 @@ enum { MAX_PAYLOAD = 1 << 20, SMALL = 4096, MANY = 1000 };
 #include "promises.def"
 #undef PROMISE
 
-/* A door with a subscriber that keeps all; and its end. */
+/* Opens a door with a subscriber that keeps all; and closes it. */
 void open_all(struct rig *rig, struct inbox *inbox, const struct door *door, const char *filter);
 void close_all(struct rig *rig, struct inbox *inbox);
 
-/* The next message is this text, and nothing was lost before it. */
+/* Takes the next message, which must be this text without a loss before it. */
 void expect_text(struct inbox *inbox, const char *topic, const char *text, bool kept);
 
-/* How many messages went over the link, when all that rig_ready() sent is through. */
+/* How many messages have crossed the link, once everything that rig_ready() sent is through. */
 uint64_t crossed_so_far(struct rig *rig);
 
 /* A thread that publishes numbers. */
@@ -35,7 +35,7 @@ struct sender {
 
 void sender_start(struct sender *s);
 
-/* Returns when it has published so many more. */
+/* Returns when the sender has published `count` more messages. */
 void sender_more(struct sender *s, unsigned count);
 void sender_stop(struct sender *s);
 

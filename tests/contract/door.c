@@ -116,7 +116,7 @@ rig_ready(struct rig *rig)
 
 	if (!has_link(rig))
 		return;
-	/* Filters are told in order: when this one is known, so are those before it. */
+	/* Filters are told in order: once this one is known, so are the earlier ones. */
 	snprintf(topic, sizeof topic, "ready/%u", rig->ready++);
 	ck_bus(bus_mailbox_open(rig->to, NULL, &mbox), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, topic, NULL, NULL, NULL), 0);
@@ -272,7 +272,7 @@ inbox_stall(struct inbox *inbox)
 	inbox->stalled = true;
 	inbox->inside = false;
 	inbox->stalls++;
-	/* On a thread of its own: the callback may run inside this very publish. */
+	/* On a separate thread: the callback may run inside this very publish. */
 	ck_assert_int_eq(pthread_create(&inbox->staller, NULL, publish_stall, inbox), 0);
 	ck_eventually(inbox->inside);
 }

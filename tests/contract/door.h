@@ -1,7 +1,7 @@
-/* contract/door.h: a way from a publisher to a subscriber, whatever lies between.
- *
- * A rig is one door set up: what is published at `from` may arrive at `to`, which is the same bus where there is no
- * link. An inbox is a mailbox at `to` that remembers what was handed over. Topics that begin with "mark/", "stall/"
+/* contract/door.h: a way from a publisher to a subscriber.
+ * 
+ * A rig is one door set up: a message published at `from` may arrive at `to`, the same bus if the door has no
+ * link. An inbox is a mailbox at `to` that remembers its delivered messages. Topics that begin with "mark/", "stall/"
  * and "ready/" are the rig's own. */
 #ifndef CONTRACT_DOOR_H
 #define CONTRACT_DOOR_H
@@ -18,7 +18,7 @@ struct door {
 	const char *name;
 	int drain;  /* enum bus_drain of its inboxes */
 	int scheme; /* of listen_url(), or OWN, or NO_LINK, or NAMED: two buses of one name */
-	bool asks;  /* its listener asks for user and password */
+	bool asks;  /* its listener has users */
 };
 
 /* In examples/c/own_transport.c: the door OWN. */
@@ -55,43 +55,43 @@ void rig_close(struct rig *rig);
 bool has_link(const struct rig *rig);
 bool is_named(const struct door *door);
 
-/* How its dialling side connects. */
+/* The configuration of its dialling side. */
 struct bus_link_config dial_config(const struct door *door);
 
-/* A bus of the name that the ends of such a door have. */
+/* Opens a bus with the name that both ends of such a door share. */
 struct bus *open_named(const char *dir);
 
-/* Returns when `from` knows what `to` subscribed. */
+/* Returns when `from` knows the subscriptions of `to`. */
 void rig_ready(struct rig *rig);
 
-/* Ends the connection from outside; the dialling side has to come back. */
+/* Cuts the connection from outside; the dialling side must reconnect. */
 void rig_cut(struct rig *rig);
 void rig_mend(struct rig *rig);
 
-/* Opens an inbox of the filters, a list that ends with NULL; bytes 0: room for everything. */
+/* Opens an inbox for the filters, a list that ends with NULL; bytes 0: room for everything. */
 void inbox_open(
     struct inbox *inbox, struct rig *rig, int full, size_t bytes, const char *const *filters);
 
-/* The same as one of several receivers, who share what comes; one policy, room for everything. */
+/* The same as one of several receivers that share the messages; one policy, room for everything. */
 void inbox_share(struct inbox *inbox, struct rig *rig, const char *const *filters);
 
 void inbox_close(struct inbox *inbox);
 struct bus_stats inbox_stats(struct inbox *inbox);
 
-/* Nothing is taken out of the mailbox from here to inbox_resume(). */
+/* From here to inbox_resume() no message is taken out of the mailbox. */
 void inbox_stall(struct inbox *inbox);
 void inbox_resume(struct inbox *inbox);
 
-/* Moves what waits into items, where that takes a caller. */
+/* Moves waiting messages into items, if that takes a caller. */
 void inbox_pump(struct inbox *inbox);
 
 /* Whether there is a message to take. */
 bool inbox_has_next(struct inbox *inbox);
 
-/* The next message; waits for it. Borrowed until the next take; its bytes until the inbox is closed. */
+/* Waits for the next message. Borrowed until the next take; its bytes until the inbox is closed. */
 const struct item *inbox_take(struct inbox *inbox);
 
-/* All that was published before has been taken. */
+/* All earlier messages have been taken. */
 void inbox_ends(struct inbox *inbox);
 
 void publish(struct rig *rig, const char *topic, const void *data, size_t len);

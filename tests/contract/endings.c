@@ -18,7 +18,7 @@ promise_unsubscribe(const struct door *door)
 	sender_start(&sender);
 	for (int i = 0; i < 100; i++)
 		inbox_take(&inbox);
-	sender_more(&sender, 100); /* where a caller drains, they wait */
+	sender_more(&sender, 100); /* with a caller as drainer they wait */
 	bus_unsubscribe(inbox.sub, NULL);
 	pthread_mutex_lock(&inbox.lock);
 	handed_over = inbox.count;
@@ -46,7 +46,7 @@ promise_close(const struct door *door)
 		publish_number(&rig, "n", i);
 	ck_eventually(inbox_stats(&inbox).offered == 3 + inbox.stalls);
 	begun = bus_test_now_ms();
-	/* One in a callback that has not returned stayed, too. */
+	/* A message in a callback that has not returned is left, too. */
 	ck_assert_int_eq(bus_close(rig.to, 200), 3 + (int)inbox.stalls);
 	ck_assert_int_lt(bus_test_now_ms() - begun, patience_ms());
 	inbox_resume(&inbox);
@@ -104,7 +104,7 @@ promise_back(const struct door *door)
 }
 
 /* The peer that will be killed: wants everything from the address that it reads, and takes nothing. what: the descriptor to
- * read it from, and a word where the address asks for user and password. */
+ * read the address from, and a word if it needs user and password. */
 static void
 be_the_peer(const char *what)
 {
@@ -126,7 +126,7 @@ be_the_peer(const char *what)
 		pause();
 }
 
-/* The member that will be killed: publishes all the time, so that it dies inside as likely as not. */
+/* The member that will be killed: it publishes all the time, so that it often dies inside a publish. */
 static void
 be_a_member(const char *dir)
 {
@@ -136,7 +136,7 @@ be_a_member(const char *dir)
 	for (unsigned i = 0;; i++) {
 		ck_bus(bus_publish(bus, "noise", "!", 1), 0);
 		if (i % 50 == 49)
-			bus_test_nap(); /* whoever reads it comes to an end of it */
+			bus_test_nap(); /* so that readers can catch up */
 	}
 }
 
@@ -181,7 +181,7 @@ promise_killed(const struct door *door)
 		return;
 	}
 	if (door->scheme == TLS)
-		listen_url(TLS); /* the peer inherits where certificates are */
+		listen_url(TLS); /* the peer inherits the path of the certificates */
 	ck_assert_int_eq(pipe(address), 0);
 	snprintf(what, sizeof what, "%d%s", address[0], door->asks ? " user" : "");
 	peer = bus_test_child(be_the_peer, what);

@@ -1,11 +1,11 @@
-/* losses.c: what does not fit, and what is told of it. */
+/* losses.c: messages that do not fit, and how their loss is reported. */
 #define _GNU_SOURCE
 #include "contract.h"
 
 #include <stdlib.h>
 
-/* Publishes MANY numbers into a stalled inbox with room for a few. Nobody looks at the inbox meanwhile: a look at its
- * counters holds what is inside for a moment, and a publisher that cannot evict the oldest then drops its own. */
+/* Publishes MANY numbers into a stalled inbox with room for a few. The test does not look at the inbox during this: reading its
+ * counters holds its messages for a moment, and a publisher that cannot evict the oldest then drops its own. */
 static void
 overrun(struct rig *rig, struct inbox *inbox, const struct door *door, int full)
 {
@@ -14,12 +14,12 @@ overrun(struct rig *rig, struct inbox *inbox, const struct door *door, int full)
 	inbox_stall(inbox);
 	for (unsigned i = 0; i < MANY; i++)
 		publish_number(rig, "n", i);
-	rig_ready(rig);      /* what was published before is there too */
-	if (!is_named(door)) /* whose mailboxes are offered what they take out of the log */
+	rig_ready(rig);      /* earlier messages have arrived, too */
+	if (!is_named(door)) /* its mailboxes count what they take out of the log as offered */
 		ck_assert_uint_eq(inbox_stats(inbox).offered, MANY + inbox->stalls);
 }
 
-/* What is too small on a named bus is the log. */
+/* On a named bus the log is too small instead. */
 static void
 lap(const struct door *door)
 {
@@ -163,7 +163,7 @@ accounts_of_bus(struct bus *bus)
 	ck_assert_uint_eq(stats.offered, accounted(&stats));
 }
 
-/* Two publishers and a mailbox with room for a few, taken from meanwhile. */
+/* Two publishers and a mailbox with room for a few, which is drained at the same time. */
 static void
 account(const struct door *door, int full)
 {
@@ -186,13 +186,13 @@ account(const struct door *door, int full)
 		ck_bus(bus_flush(rig.from, patience_ms()), 0);
 		came = 20 * MANY - stats_of(rig.listener).lost;
 	}
-	if (is_named(door)) /* it is offered what it takes */
+	if (is_named(door)) /* it counts taken messages as offered */
 		inbox_pump(&inbox);
 	ck_eventually(inbox_stats(&inbox).offered == came);
 	ck_eventually(door->drain == BUS_DRAIN_CALLER || inbox_stats(&inbox).pending == 0);
 	stats = inbox_stats(&inbox);
 	ck_assert_uint_eq(stats.offered, accounted(&stats));
-	inbox_pump(&inbox); /* what was pending */
+	inbox_pump(&inbox); /* the pending messages */
 	stats = inbox_stats(&inbox);
 	ck_assert_uint_eq(stats.pending, 0);
 	ck_assert_uint_eq(stats.offered, accounted(&stats));
@@ -209,7 +209,7 @@ promise_accounts(const struct door *door)
 {
 	account(door, BUS_FULL_DROP_OLDEST);
 	account(door, BUS_FULL_LATEST);
-	if (is_named(door)) /* the others it does not offer */
+	if (is_named(door)) /* it does not count the others as offered */
 		return;
 	account(door, BUS_FULL_DROP_NEWEST);
 	account(door, BUS_FULL_REFUSE);

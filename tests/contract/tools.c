@@ -1,4 +1,4 @@
-/* tools.c: what the promises have in common. */
+/* tools.c: shared by the promises. */
 #include "contract.h"
 
 void
@@ -53,7 +53,7 @@ send_numbers(void *arg)
 		s->refused += err == BUS_E_FULL;
 		s->sent++;
 		if (s->count == 0 && i % 50 == 49)
-			bus_test_nap(); /* nobody may fall behind by more than its room */
+			bus_test_nap(); /* no reader may fall behind by more than its room */
 	}
 	return NULL;
 }

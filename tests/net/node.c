@@ -1,4 +1,4 @@
-/* net/node.c: a bus with one link, as a machine of tests/net/lab.py runs it. It publishes numbers and accounts for those of its peer.
+/* net/node.c: a bus with one link, as one machine of tests/net/lab.py. It publishes numbers and accounts for those of its peer.
  *
  *   net_node listen|dial URL HEARTBEAT_MS NAME PEER [lan USERS_FILE]
  *
@@ -19,7 +19,7 @@
 
 enum { BYTES_MOST = 65536, LOOK_MS = 2, INBOX = 64 << 20 };
 
-/* What came: each number once, or counted in `lost` of the next one. Written by the callback alone. */
+/* The received numbers: each once, or counted in `lost` of the next one. Written by the callback alone. */
 static struct {
 	_Atomic uint64_t count, lost, next, wrong;
 } heard;
@@ -64,7 +64,7 @@ report(struct bus_link *link, uint64_t published)
 	struct bus_link_stats stats = stats_of(link);
 	uint64_t next;
 
-	/* Again, if one came in between. */
+	/* Again, if one arrived in between. */
 	do {
 		next = heard.next;
 		if (heard.count + heard.lost == next)
@@ -134,7 +134,7 @@ int
 main(int argc, char **argv)
 {
 	struct bus_link_config cfg = {.size = sizeof cfg};
-	/* With room for what a link brings at once when its network heals. */
+	/* With room for the burst of a link whose network heals. */
 	const struct bus_mailbox_config inbox = {
 	    .size = sizeof inbox, .bytes = INBOX, .drain = BUS_DRAIN_THREAD};
 	struct bus_mailbox *mbox;
@@ -147,7 +147,7 @@ main(int argc, char **argv)
 	if (argc < 6)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	setvbuf(stdin, NULL, _IONBF, 0); /* poll() sees what is left */
+	setvbuf(stdin, NULL, _IONBF, 0); /* poll() sees the unread rest */
 	cfg.heartbeat_ms = (uint32_t)strtoul(argv[3], NULL, 10);
 	cfg.allow_lan = argc > 6;
 	cfg.users_file = argc > 7 ? argv[7] : NULL;

@@ -60,7 +60,7 @@ def test_explain_lists_a_stopped_process(listener, named, explain):
 def test_explain_shows_the_next_step_for_a_topic_without_subscribers(named, explain):
     assert explain("room/door") == (
         "other processes that listen: 0; that get it: 0\n"
-        "nobody gets it: no filter matches room/door\n"
+        "not delivered: no filter matches room/door\n"
         "unknown topic: no message on it is in the log\n"
         "next: subscribe, in a shell: libbus sub test 'room/door'\n"
     )

@@ -1,4 +1,4 @@
-/* Who may read and write what, as an ACL file says: compared with a model that is as slow as it reads. */
+/* Which topics users may read and write by an ACL file: compared with a slow and simple model. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -49,7 +49,7 @@ struct names {
 	char name[MOST_NAMES][NAME];
 };
 
-/* Adds all names of up to `levels` levels, each of which is one of the words. */
+/* Adds all names of up to `levels` levels, each one of the words. */
 static void
 add_names(struct names *names, const char *begin, unsigned levels, const char *const *words)
 {
@@ -77,7 +77,7 @@ all_filters(unsigned levels)
 	return names;
 }
 
-/* One level more than filters have, and a word that is in none. */
+/* One level more than the filters have, and a word that no filter has. */
 static struct names *
 all_topics(unsigned levels)
 {
@@ -88,7 +88,7 @@ all_topics(unsigned levels)
 	return names;
 }
 
-START_TEST(overlap_of_two_filters_matches_what_both_match)
+START_TEST(overlap_of_two_filters_matches_exactly_their_common_topics)
 {
 	struct names *filters = all_filters(3), *topics = all_topics(4);
 	char both[BUS_LIMIT_TOPIC_BYTES + 1];
@@ -117,7 +117,7 @@ START_TEST(overlap_of_two_filters_matches_what_both_match)
 }
 END_TEST
 
-START_TEST(overlap_keeps_out_what_begins_with_a_dollar_and_what_is_too_long)
+START_TEST(overlap_excludes_dollar_topics_and_topics_that_are_too_long)
 {
 	char both[BUS_LIMIT_TOPIC_BYTES + 1], x[1001], y[1001];
 
@@ -125,7 +125,7 @@ START_TEST(overlap_keeps_out_what_begins_with_a_dollar_and_what_is_too_long)
 	ck_assert(!bus__filter_overlap("$bus/a", "+/a", both));
 	ck_assert(bus__filter_overlap("$bus/+", "$bus/#", both));
 	ck_assert_str_eq(both, "$bus/+");
-	/* Each is short enough, and no topic is as long as both. */
+	/* Each is short enough, and no topic is as long as both together. */
 	memset(x, 'x', sizeof x);
 	memset(y, 'y', sizeof y);
 	strcpy(x + 600, "/+");
@@ -189,7 +189,7 @@ acl_of_model(const struct model *m, bool is_pattern, const char *user)
 	return acl_of(text);
 }
 
-START_TEST(each_line_allows_what_its_filter_matches)
+START_TEST(each_line_allows_the_topics_that_its_filter_matches)
 {
 	struct names *filters = all_filters(3), *topics = all_topics(4);
 	struct model m = {.count = 1};
@@ -216,7 +216,7 @@ START_TEST(each_line_allows_what_its_filter_matches)
 }
 END_TEST
 
-START_TEST(filters_that_can_bring_nothing_are_told_from_those_that_can)
+START_TEST(filters_without_a_readable_topic_are_refused_and_others_are_not)
 {
 	struct names *filters = all_filters(3), *topics = all_topics(4);
 	unsigned brings = 0, asked = 0;
@@ -268,7 +268,7 @@ END_TEST
 
 /* --- users ------------------------------------------------------------------------------------------------------------ */
 
-START_TEST(lines_are_for_the_user_above_them_and_the_first_for_peers_without_one)
+START_TEST(lines_belong_to_the_user_above_them_and_the_first_lines_to_peers_without_a_user)
 {
 	struct bus__acl *acl = acl_of("topic read public/#\r\n"
 				      "\r\n"
@@ -364,7 +364,7 @@ START_TEST(name_with_a_wildcard_or_a_slash_widens_no_pattern)
 		ck_assert(!bus__acl_may_subscribe(acl, names[i], "#"));
 	}
 	bus__acl_unref(acl);
-	/* What is denied to a user is denied in spite of such a name. */
+	/* A topic denied to a user stays denied with such a name. */
 	acl = acl_of("pattern deny secret/%u/x\npattern readwrite secret/#\npattern readwrite a/#");
 	ck_assert(bus__acl_may_read(acl, "pico", "secret/zero/x"));
 	ck_assert(!bus__acl_may_read(acl, "pico", "secret/pico/x"));
@@ -430,7 +430,7 @@ static const struct {
     {"pico:$7$101$salt$hash", "unknown word"},
 };
 
-START_TEST(each_bad_line_is_refused_with_its_number_and_what_to_do)
+START_TEST(each_bad_line_is_refused_with_its_number_and_a_remedy)
 {
 	for (size_t i = 0; i < sizeof bad_lines / sizeof bad_lines[0]; i++)
 		ck_refused(bad_lines[i].text, strlen(bad_lines[i].text), bad_lines[i].says);
@@ -438,7 +438,7 @@ START_TEST(each_bad_line_is_refused_with_its_number_and_what_to_do)
 }
 END_TEST
 
-START_TEST(file_may_have_so_many_lines_and_bytes)
+START_TEST(file_has_a_limit_of_lines_and_of_bytes)
 {
 	const size_t line = strlen("topic a\n"), size = BUS__ACL_BYTES + 1;
 	char *text = malloc(size);
@@ -458,7 +458,7 @@ START_TEST(file_may_have_so_many_lines_and_bytes)
 }
 END_TEST
 
-START_TEST(file_is_loaded_or_the_reason_is_told)
+START_TEST(file_is_loaded_or_refused_with_a_reason)
 {
 	char path[300], error[BUS__ACL_ERROR] = "";
 	struct bus__acl *acl = NULL;
@@ -521,7 +521,7 @@ START_TEST(any_allocation_may_fail)
 		ck_assert(err == 0 || err == BUS_E_NOMEM);
 		failed += err != 0;
 	}
-	/* The file, the ACL, its lines three times; to make the first one smaller may fail. */
+	/* The file, the ACL, its lines three times; shrinking the first one may fail. */
 	ck_assert_uint_eq(failed, 5);
 }
 END_TEST
@@ -533,21 +533,21 @@ bus_test_suite(void)
 	TCase *tcase = tcase_create("acl");
 
 	tcase_set_timeout(tcase, bus_test_limit());
-	tcase_add_test(tcase, overlap_of_two_filters_matches_what_both_match);
-	tcase_add_test(tcase, overlap_keeps_out_what_begins_with_a_dollar_and_what_is_too_long);
-	tcase_add_test(tcase, each_line_allows_what_its_filter_matches);
-	tcase_add_test(tcase, filters_that_can_bring_nothing_are_told_from_those_that_can);
+	tcase_add_test(tcase, overlap_of_two_filters_matches_exactly_their_common_topics);
+	tcase_add_test(tcase, overlap_excludes_dollar_topics_and_topics_that_are_too_long);
+	tcase_add_test(tcase, each_line_allows_the_topics_that_its_filter_matches);
+	tcase_add_test(tcase, filters_without_a_readable_topic_are_refused_and_others_are_not);
 	tcase_add_test(tcase, denied_depths_may_cover_a_filter_only_together);
 	tcase_add_test(
-	    tcase, lines_are_for_the_user_above_them_and_the_first_for_peers_without_one);
+	    tcase, lines_belong_to_the_user_above_them_and_the_first_lines_to_peers_without_a_user);
 	tcase_add_test(tcase, empty_file_allows_nothing_and_no_file_allows_all);
 	tcase_add_test(tcase, no_line_allows_a_topic_of_the_bus_itself);
 	tcase_add_test(tcase, pattern_is_for_each_user_with_the_name_in_it);
 	tcase_add_test(tcase, name_with_a_wildcard_or_a_slash_widens_no_pattern);
 	tcase_add_test(tcase, long_name_in_a_pattern_stays_within_a_topic);
-	tcase_add_test(tcase, each_bad_line_is_refused_with_its_number_and_what_to_do);
-	tcase_add_test(tcase, file_may_have_so_many_lines_and_bytes);
-	tcase_add_test(tcase, file_is_loaded_or_the_reason_is_told);
+	tcase_add_test(tcase, each_bad_line_is_refused_with_its_number_and_a_remedy);
+	tcase_add_test(tcase, file_has_a_limit_of_lines_and_of_bytes);
+	tcase_add_test(tcase, file_is_loaded_or_refused_with_a_reason);
 	tcase_add_test(tcase, any_allocation_may_fail);
 	suite_add_tcase(suite, tcase);
 	return suite;

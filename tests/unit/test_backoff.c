@@ -1,4 +1,4 @@
-/* How long who failed to log in has to wait. The clock is an argument. */
+/* How long a peer has to wait after failed logins. The clock is an argument. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -78,7 +78,7 @@ START_TEST(success_forgives_and_so_do_ten_minutes)
 	fail_at(b, "10.0.0.1", "pico", 0, 4);
 	ck_assert_int_eq(wait_at(b, "10.0.0.1", "pico", 0), 0);
 	bus__backoff_succeeded(b, address("10.0.0.9"), "pico");
-	/* The count begins anew. */
+	/* The count starts again. */
 	fail_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS, 4);
 	ck_assert_int_eq(wait_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS), 0);
 	fail_at(b, "10.0.0.2", "pico", BUS__BACKOFF_FORGIVEN_MS, 1);
@@ -87,7 +87,7 @@ START_TEST(success_forgives_and_so_do_ten_minutes)
 }
 END_TEST
 
-START_TEST(household_counts_as_one_and_neighbours_for_themselves)
+START_TEST(household_counts_as_one_host_and_its_neighbours_separately)
 {
 	struct bus__backoff *b = bus__backoff_new();
 
@@ -113,7 +113,7 @@ START_TEST(on_this_machine_each_user_name_counts_for_itself)
 		ck_assert_int_eq(wait_at(b, places[i], "pico", 0), 1000);
 		ck_assert_int_eq(wait_at(b, places[i], "zero", 0), 0);
 	}
-	/* Without a name there is nothing to go by. */
+	/* Without a name nothing tells the peers apart. */
 	fail_at(b, places[_i], NULL, 0, 9);
 	fail_at(b, places[_i], "", 0, 9);
 	ck_assert_int_eq(wait_at(b, places[_i], NULL, 0), 0);
@@ -122,7 +122,7 @@ START_TEST(on_this_machine_each_user_name_counts_for_itself)
 }
 END_TEST
 
-START_TEST(of_too_many_the_one_that_failed_longest_ago_is_forgotten)
+START_TEST(over_the_limit_the_host_with_the_oldest_failure_is_forgotten)
 {
 	struct bus__backoff *b = bus__backoff_new();
 	char text[32];
@@ -161,9 +161,9 @@ bus_test_suite(void)
 	tcase_add_loop_test(
 	    tcase, fifth_failure_in_a_row_costs_a_second_and_each_further_one_twice_as_long, 0, 2);
 	tcase_add_test(tcase, success_forgives_and_so_do_ten_minutes);
-	tcase_add_test(tcase, household_counts_as_one_and_neighbours_for_themselves);
+	tcase_add_test(tcase, household_counts_as_one_host_and_its_neighbours_separately);
 	tcase_add_loop_test(tcase, on_this_machine_each_user_name_counts_for_itself, 0, 5);
-	tcase_add_test(tcase, of_too_many_the_one_that_failed_longest_ago_is_forgotten);
+	tcase_add_test(tcase, over_the_limit_the_host_with_the_oldest_failure_is_forgotten);
 	tcase_add_test(tcase, nothing_is_made_without_memory);
 	suite_add_tcase(suite, tcase);
 	return suite;

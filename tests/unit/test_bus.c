@@ -1,4 +1,4 @@
-/* A private bus: what is published is received. */
+/* A private bus: published messages are received. */
 #define _GNU_SOURCE
 #include "world.h"
 
@@ -43,7 +43,7 @@ START_TEST(callbacks_run_on_the_bus_thread_in_order)
 }
 END_TEST
 
-START_TEST(handle_follows_subscriptions_that_come_and_go)
+START_TEST(handle_follows_subscriptions_that_begin_and_end)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -51,7 +51,7 @@ START_TEST(handle_follows_subscriptions_that_come_and_go)
 	struct bus_sub *sub;
 
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
-	ck_bus(bus_pub_send(pub, "1", 1), 0); /* nobody hears it: accepted */
+	ck_bus(bus_pub_send(pub, "1", 1), 0); /* no subscriber: accepted */
 	ck_bus(bus_mailbox_subscribe(mbox, "t", NULL, NULL, &sub), 0);
 	ck_bus(bus_pub_send(pub, "2", 1), 0);
 	expect(mbox, "t", "2", 0);
@@ -107,7 +107,7 @@ START_TEST(many_at_once_arrive_as_one_by_one)
 
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
 	memset(payload, 'x', sizeof payload);
-	/* Small ones, and every 50th too large for a frame; 64 KiB are passed several times. */
+	/* Small ones, and every 50th too large for a frame; the ring of 64 KiB wraps several times. */
 	for (size_t i = 0; i < ITEMS; i++)
 		items[i] = (struct bus_slice){
 		    payload + i % 7, i % 50 == 49 ? sizeof payload - 7 : i % 100};
@@ -166,7 +166,8 @@ START_TEST(many_at_once_overrun_a_mailbox_by_its_policy)
 		ck_assert_uint_gt(got[m], 100);
 		ck_assert_uint_eq(mailbox_stats(both[m]).lost[BUS_LOSS_FULL], 300 - got[m]);
 	}
-	ck_assert_uint_eq(got[0] + lost[0], 300); /* the newest were kept: all losses were told */
+	ck_assert_uint_eq(
+	    got[0] + lost[0], 300); /* the newest were kept: all losses were reported */
 	bus_pub_close(pub);
 	bus_mailbox_close(oldest);
 	bus_mailbox_close(newest);
@@ -176,7 +177,7 @@ END_TEST
 
 /* --- full ---------------------------------------------------------------------------------------------- */
 
-START_TEST(losses_before_an_unwanted_message_are_told_by_the_next)
+START_TEST(losses_before_an_unwanted_message_are_reported_by_the_next)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox =
@@ -213,7 +214,7 @@ publish_few_topics(void *arg)
 	return NULL;
 }
 
-START_TEST(topics_that_come_and_go_lose_no_message)
+START_TEST(topics_that_are_made_and_forgotten_lose_no_message)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 2};
 	struct bus_mailbox *mbox;
@@ -296,7 +297,7 @@ START_TEST(late_subscriber_gets_the_last_retained_value_first)
 	publish_text(bus, "t", "3");
 	expect(late, "t", "2", BUS_MSG_RETAIN | BUS_MSG_KEPT);
 	expect(late, "t", "3", 0);
-	expect(early, "t", "3", 0); /* the kept value was for the late one alone */
+	expect(early, "t", "3", 0); /* only the late one gets the kept value */
 	expect_nothing(early);
 	bus_mailbox_close(early);
 	bus_mailbox_close(late);
@@ -318,7 +319,7 @@ START_TEST(times_at_their_limits_neither_overflow_nor_pass)
 	ck_bus(bus_publish_msg(bus, &msg), BUS_E_INVAL);
 	msg.time_ns = INT64_MAX;
 	ck_bus(bus_publish_msg(bus, &msg), 0);
-	retain_text(bus, "t", "2"); /* a local one is never older than what is kept */
+	retain_text(bus, "t", "2"); /* a local value is never older than the kept one */
 	mbox = subscriber(bus, "t");
 	expect(mbox, "t", "2", BUS_MSG_RETAIN | BUS_MSG_KEPT);
 	bus_mailbox_close(mbox);
@@ -374,7 +375,7 @@ START_TEST(no_retained_update_is_missed_or_overtaken_while_subscribing)
 			if (bus_recv(mbox, 50, &msg) != 1)
 				break;
 			memcpy(&n, msg->data, sizeof n);
-			if (i > 0) /* a reader that lost its CPU for long is told what it lost */
+			if (i > 0) /* a reader that lost its CPU for long learns its loss */
 				ck_assert_uint_eq(n, next + msg->lost);
 			ck_assert_uint_ge(n, last);
 			next = n + 1;
@@ -389,7 +390,7 @@ END_TEST
 
 /* --- waiting ---------------------------------------------------------------------------------------------- */
 
-START_TEST(recv_waits_no_longer_than_it_was_told)
+START_TEST(recv_waits_no_longer_than_its_timeout)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -453,7 +454,7 @@ START_TEST(descriptor_is_readable_while_there_is_something)
 	publish_text(bus, "t", "0");
 	fd = bus_mailbox_fd(mbox);
 	ck_assert_int_ge(fd, 0);
-	ck_assert(readable(fd, 0)); /* what came before it was made */
+	ck_assert(readable(fd, 0)); /* for messages from before it was made */
 	expect(mbox, "t", "0", 0);
 	expect_nothing(mbox);
 	ck_assert(!readable(fd, 0));
@@ -507,7 +508,8 @@ START_TEST(a_message_that_no_bus_carries_is_not_kept)
 	wrong[4].headers = "x";
 	wrong[4].headers_len = SIZE_MAX;
 	wrong[5].headers = "x";
-	wrong[5].headers_len = SIZE_MAX - 64; /* with what is added to it, it would be small */
+	wrong[5].headers_len =
+	    SIZE_MAX - 64; /* with the lengths added to it, it would wrap to a small one */
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
 		ck_bus(bus_msg_keep(&wrong[i], &kept), BUS_E_INVAL);
 	ck_bus(bus_msg_keep(&sound, NULL), BUS_E_INVAL);
@@ -583,7 +585,7 @@ START_TEST(topics_are_bounded_and_idle_ones_make_room)
 }
 END_TEST
 
-/* ThreadSanitizer cannot follow a thread that a forked child starts; everybody else can. */
+/* ThreadSanitizer cannot follow a thread that a forked child starts. */
 #ifdef __SANITIZE_THREAD__
 #define CHILD_DRAIN BUS_DRAIN_CALLER
 #else
@@ -607,7 +609,7 @@ own_bus_works(struct bus *own)
 	return ok;
 }
 
-START_TEST(forked_child_is_told_and_may_open_its_own)
+START_TEST(forked_child_gets_an_error_and_may_open_its_own_bus)
 {
 	struct bus *bus = open_bus(), *own;
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -648,18 +650,18 @@ bus_test_suite(void)
 	Suite *suite = suite_create("bus");
 
 	BUS_TEST_CASE(suite, "publish", callbacks_run_on_the_bus_thread_in_order,
-	    handle_follows_subscriptions_that_come_and_go, payloads_of_all_sizes_arrive_whole,
+	    handle_follows_subscriptions_that_begin_and_end, payloads_of_all_sizes_arrive_whole,
 	    many_at_once_arrive_as_one_by_one, many_at_once_overrun_a_mailbox_by_its_policy);
-	BUS_TEST_CASE(suite, "full", losses_before_an_unwanted_message_are_told_by_the_next,
-	    topics_that_come_and_go_lose_no_message, counters_are_exact_under_threads);
+	BUS_TEST_CASE(suite, "full", losses_before_an_unwanted_message_are_reported_by_the_next,
+	    topics_that_are_made_and_forgotten_lose_no_message, counters_are_exact_under_threads);
 	BUS_TEST_CASE(suite, "retained", late_subscriber_gets_the_last_retained_value_first,
 	    large_retained_value_is_kept_whole, times_at_their_limits_neither_overflow_nor_pass,
 	    no_retained_update_is_missed_or_overtaken_while_subscribing);
-	BUS_TEST_CASE(suite, "waiting", recv_waits_no_longer_than_it_was_told,
+	BUS_TEST_CASE(suite, "waiting", recv_waits_no_longer_than_its_timeout,
 	    sleeping_receiver_is_woken, descriptor_is_readable_while_there_is_something,
 	    dispatch_runs_callbacks_here_and_no_more_than_asked);
 	BUS_TEST_CASE(suite, "bad input", bad_arguments_are_refused_and_nothing_is_lost,
 	    a_message_that_no_bus_carries_is_not_kept, topics_are_bounded_and_idle_ones_make_room,
-	    forked_child_is_told_and_may_open_its_own);
+	    forked_child_gets_an_error_and_may_open_its_own_bus);
 	return suite;
 }

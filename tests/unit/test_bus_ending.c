@@ -58,7 +58,7 @@ START_TEST(unsubscribe_returns_when_the_callback_has_returned)
 	bus_unsubscribe(sub, mark_freed);
 	ck_assert(!s.inside);
 	ck_eventually(s.freed);
-	ck_assert_uint_eq(s.calls, 1); /* the four behind it were not wanted any more */
+	ck_assert_uint_eq(s.calls, 1); /* the four behind it were muted */
 	pthread_join(thread, NULL);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 }
@@ -112,7 +112,7 @@ START_TEST(callback_may_end_itself_and_its_neighbour)
 }
 END_TEST
 
-START_TEST(close_drains_and_counts_what_stayed)
+START_TEST(close_drains_and_counts_the_messages_left)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -121,7 +121,7 @@ START_TEST(close_drains_and_counts_what_stayed)
 	ck_bus(bus_subscribe(bus, "t", count_message, &calls, NULL), 0);
 	for (int i = 0; i < 100; i++)
 		publish_text(bus, "t", "x");
-	ck_bus(bus_close(bus, 5000), 100); /* the mailbox that nobody emptied */
+	ck_bus(bus_close(bus, 5000), 100); /* the messages of the undrained mailbox */
 	ck_assert_uint_eq(calls, 100);
 	ck_assert_uint_eq(mailbox_stats(mbox).lost[BUS_LOSS_CLOSED], 100);
 	bus_mailbox_close(mbox);
@@ -148,7 +148,7 @@ START_TEST(close_returns_in_time_though_a_callback_does_not)
 }
 END_TEST
 
-START_TEST(what_outlives_its_bus_answers_closed)
+START_TEST(objects_that_outlive_their_bus_answer_closed)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "t");
@@ -197,7 +197,7 @@ START_TEST(waiting_receiver_learns_of_the_close)
 }
 END_TEST
 
-/* The end comes while bus_recv() is inside and has taken it out. */
+/* The end happens while bus_recv() has taken it out and not returned. */
 START_TEST(no_message_is_given_that_went_with_the_mailbox)
 {
 	enum { ALL = 200 }; /* several batches: the last one would be read in place of the first */
@@ -208,7 +208,7 @@ START_TEST(no_message_is_given_that_went_with_the_mailbox)
 
 	for (int i = 0; i < ALL; i++)
 		publish_text(bus, "t", "x");
-	bus__mailbox_end_delivery(mbox); /* as bus_close() begins */
+	bus__mailbox_end_delivery(mbox); /* the first step of bus_close() */
 	ck_bus(bus_recv(mbox, 0, &msg), BUS_E_CLOSED);
 	s = mailbox_stats(mbox);
 	ck_assert_uint_eq(s.delivered, 0);
@@ -382,7 +382,7 @@ storm_subscriber(void *arg)
 	return NULL;
 }
 
-START_TEST(subscriptions_and_mailboxes_come_and_go_under_traffic)
+START_TEST(subscriptions_and_mailboxes_begin_and_end_under_traffic)
 {
 	struct bus *bus = open_bus();
 	pthread_t publishers[2], subscribers[2];
@@ -406,14 +406,15 @@ bus_test_suite(void)
 	Suite *suite = suite_create("bus ending");
 
 	BUS_TEST_CASE(suite, "ending", unsubscribe_returns_when_the_callback_has_returned,
-	    callback_may_end_itself_and_its_neighbour, close_drains_and_counts_what_stayed,
-	    close_returns_in_time_though_a_callback_does_not, what_outlives_its_bus_answers_closed,
+	    callback_may_end_itself_and_its_neighbour, close_drains_and_counts_the_messages_left,
+	    close_returns_in_time_though_a_callback_does_not,
+	    objects_that_outlive_their_bus_answer_closed,
 	    mailbox_with_a_thread_closes_while_it_is_busy,
 	    mailbox_closes_while_another_thread_waits_in_it,
 	    mailbox_is_not_drained_inside_its_own_callback,
 	    mailbox_may_close_in_the_done_of_its_own_thread, waiting_receiver_learns_of_the_close,
 	    no_message_is_given_that_went_with_the_mailbox,
 	    mailbox_may_close_itself_inside_its_callback,
-	    subscriptions_and_mailboxes_come_and_go_under_traffic);
+	    subscriptions_and_mailboxes_begin_and_end_under_traffic);
 	return suite;
 }

@@ -91,7 +91,7 @@ check_pbkdf2(const char *password, const char *salt, uint32_t iterations, const 
 	check_hex(digest, want);
 }
 
-/* The inputs of RFC 6070, with the answers that are known for SHA-512. */
+/* The inputs of RFC 6070, with the published answers for SHA-512. */
 START_TEST(pbkdf2_has_the_known_answers)
 {
 	check_pbkdf2("password", "salt", 1,

@@ -10,7 +10,7 @@
 
 /* --- cancelled threads ---------------------------------------------------------------------------------------- */
 
-/* A thread with a cancellation that waits for the next cancellation point makes one call. */
+/* Makes one call on a thread with a pending cancellation, which the next cancellation point would take. */
 struct doomed {
 	const char *what;
 	int (*call)(struct doomed *d); /* 0: as it should be */
@@ -182,7 +182,7 @@ doom(struct doomed *d, const char *what, int (*call)(struct doomed *d))
 
 #define DOOM(d, call) doom((d), #call, (call))
 
-START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
+START_TEST(no_call_is_a_cancellation_point_nor_are_its_callees)
 {
 	struct doomed d = {.bus = open_bus()};
 	struct bus_mailbox *drained =
@@ -192,7 +192,7 @@ START_TEST(no_call_is_a_cancellation_point_nor_is_what_it_calls)
 	ck_bus(bus_mailbox_open(d.bus, NULL, &d.mbox), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "polled", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(d.mbox, "x", cancellation_point, &d, &d.sub), 0);
-	listen_url(1); /* its directory is made by calls that are, and so are certificates */
+	listen_url(1); /* cancellation points make its directory and the certificates */
 	listen_url(LINK_TEST_SCHEMES - 1);
 	DOOM(&d, open_and_close);
 	DOOM(&d, make_a_descriptor);
@@ -227,7 +227,7 @@ send_patiently(void *arg)
 	return NULL;
 }
 
-START_TEST(publisher_cancelled_while_it_waits_for_room_holds_nobody_up)
+START_TEST(publisher_cancelled_while_it_waits_for_room_blocks_no_other)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_REFUSE, .bytes = 16384);
@@ -344,7 +344,7 @@ run_into_it(void *arg)
 
 	bus_pub_send(pub, large, sizeof large);
 	bus_pub_send(pub, large, sizeof large);
-	bus_dispatch(s->mbox, 0, 0); /* where it is for the caller */
+	bus_dispatch(s->mbox, 0, 0); /* here it is for the caller */
 	bus_pub_close(pub);
 	return NULL;
 }
@@ -402,8 +402,8 @@ free_and_count(void *arg)
 	freed++;
 }
 
-/* _i: the drainer, and whether done() tells. */
-START_TEST(what_a_callback_uses_may_be_freed_when_unsubscribe_says_so)
+/* _i: the drainer, and whether done() is the signal. */
+START_TEST(memory_of_a_callback_may_be_freed_when_unsubscribe_says_so)
 {
 	struct storm s = {.bus = open_bus()};
 	struct bus_mailbox *mbox = open_mailbox(s.bus, NULL, .full = BUS_FULL_DROP_OLDEST,
@@ -508,7 +508,7 @@ hear_number(void *arg, const struct bus_msg *msg)
 	}
 }
 
-START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after)
+START_TEST(flush_waits_for_earlier_messages_and_not_for_later_ones)
 {
 	struct storm s = {.bus = open_bus()};
 	struct bus_mailbox *own = open_mailbox(
@@ -520,7 +520,7 @@ START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after
 	pthread_t thread;
 
 	ck_bus(bus_mailbox_subscribe(own, "t", hear_number, &heard, NULL), 0);
-	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0); /* nobody waits for it */
+	ck_bus(bus_mailbox_subscribe(polled, "t", NULL, NULL, NULL), 0); /* undrained */
 	s.pub = open_pub(s.bus, "t", 0);
 	pthread_create(&thread, NULL, publish_until_told, &s);
 	for (unsigned i = 1; i <= ROUNDS; i++) {
@@ -538,7 +538,7 @@ START_TEST(flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after
 }
 END_TEST
 
-/* What one publisher was told. */
+/* The answers that one publisher got. */
 struct teller {
 	struct bus_pub *pub;
 	unsigned accepted, refused;
@@ -609,15 +609,15 @@ bus_test_suite(void)
 	Suite *suite = suite_create("ending");
 	TCase *stuck = bus_test_case("stuck"), *ends = bus_test_case("ends");
 
-	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_is_what_it_calls,
-	    publisher_cancelled_while_it_waits_for_room_holds_nobody_up,
+	BUS_TEST_CASE(suite, "cancelled", no_call_is_a_cancellation_point_nor_are_its_callees,
+	    publisher_cancelled_while_it_waits_for_room_blocks_no_other,
 	    publishers_cancelled_at_any_moment_leave_all_counters_exact);
 	tcase_add_loop_test(
 	    stuck, close_does_not_wait_for_a_callback_for_ever_nor_pull_memory_from_under_it, 0, 3);
 	suite_add_tcase(suite, stuck);
-	tcase_add_loop_test(ends, what_a_callback_uses_may_be_freed_when_unsubscribe_says_so, 0, 4);
+	tcase_add_loop_test(ends, memory_of_a_callback_may_be_freed_when_unsubscribe_says_so, 0, 4);
 	tcase_add_test(ends, callbacks_that_end_each_other_do_not_wait_for_each_other);
-	tcase_add_test(ends, flush_waits_for_what_was_accepted_before_and_not_for_what_comes_after);
+	tcase_add_test(ends, flush_waits_for_earlier_messages_and_not_for_later_ones);
 	tcase_add_loop_test(ends, close_under_traffic_accounts_for_every_message, 0, 4);
 	suite_add_tcase(suite, ends);
 	return suite;

@@ -1,4 +1,4 @@
-/* What each call says of its failure: the object, the limit and the next step. */
+/* The sentence of each failed call: the object, the limit and the next step. */
 #define _GNU_SOURCE
 #include "error_text_test.h"
 
@@ -61,7 +61,7 @@ START_TEST(bus_open_names_the_bus_the_option_and_the_limit)
 }
 END_TEST
 
-START_TEST(bus_open_names_the_directory_where_others_may_write)
+START_TEST(bus_open_names_the_directory_that_other_users_can_write)
 {
 	struct bus_config cfg = {.size = sizeof cfg, .dir = "/tmp"};
 	struct bus *bus;
@@ -80,7 +80,7 @@ retain(struct bus *bus, const char *topic, size_t len)
 	return bus_publish_msg(bus, &msg);
 }
 
-/* Another process opens the bus, with a will or without one: 0, or 1 and what it says instead. */
+/* Another process opens the bus, with a will or without one: 0, or 1 and the error text. */
 static void
 check_open_elsewhere(
     const char *name, const struct bus_msg *will, const char *const words[], size_t count)
@@ -120,7 +120,7 @@ START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
 		if (retain(bus, topic, 4096) != 0)
 			break;
 	}
-	ck_bus(bus_open("values", &cfg, &mortal), 0); /* where the bus's own have some more */
+	ck_bus(bus_open("values", &cfg, &mortal), 0); /* a bus with some values of its own */
 	check_open_elsewhere(
 	    "values", &will, (const char *const[]){"values: ", "retained values are full"}, 2);
 	bus_close(mortal, 0);
@@ -128,7 +128,7 @@ START_TEST(bus_open_says_that_retained_values_leave_no_room_for_its_will)
 }
 END_TEST
 
-START_TEST(bus_open_says_that_there_are_no_more_descriptors)
+START_TEST(bus_open_reports_that_descriptors_have_run_out)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
 	struct rlimit limit;
@@ -147,7 +147,7 @@ END_TEST
 
 /* --- bus_subscribe() ----------------------------------------------------------------------------------------------- */
 
-START_TEST(bus_subscribe_names_the_filter_and_what_is_wrong_with_it)
+START_TEST(bus_subscribe_names_the_filter_and_its_fault)
 {
 	const struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_PUBLISHER};
 	char deep[2 * BUS_LIMIT_TOPIC_LEVELS + 2];
@@ -263,7 +263,7 @@ START_TEST(the_limit_of_topics_is_named_with_its_numbers)
 }
 END_TEST
 
-START_TEST(the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log)
+START_TEST(the_topic_limit_of_a_named_bus_is_not_reported_as_one_of_its_log)
 {
 	const struct bus_config few = {
 	    .size = sizeof few, .dir = bus_test_dir(), .log_bytes = 4 << 20, .max_topics = 2};
@@ -373,7 +373,7 @@ START_TEST(a_call_on_a_mailbox_names_it)
 }
 END_TEST
 
-/* --- requests, roles, what is kept ------------------------------------------------------------------------------ */
+/* --- requests, roles, kept messages ----------------------------------------------------------------------------- */
 
 START_TEST(a_request_names_its_topic_and_its_patience)
 {
@@ -499,7 +499,7 @@ START_TEST(a_value_that_cannot_be_read_or_packed_names_its_place)
 	ck_says(bus_value_read(BUS_TYPE_MSGPACK, "\x92\x01\xa2\xff\xff", 5, &value), BUS_E_DECODE,
 	    "msgpack of 5 bytes", "byte 2");
 	ck_bus(bus_packer_new(&packer), 0);
-	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "no whole value");
+	ck_says(bus_packer_data(packer, &data, &len), BUS_E_INVAL, "not a whole value");
 	bus_pack_array(packer, 2);
 	bus_pack_text(packer, "\xff", 1);
 	ck_says(bus_packer_data(packer, &data, &len), BUS_E_DECODE, "byte 1", "UTF-8");
@@ -546,13 +546,13 @@ bus_test_suite(void)
 	Suite *suite = suite_create("error calls");
 
 	BUS_TEST_CASE(suite, "open", bus_open_names_the_bus_the_option_and_the_limit,
-	    bus_open_names_the_directory_where_others_may_write,
+	    bus_open_names_the_directory_that_other_users_can_write,
 	    bus_open_says_that_retained_values_leave_no_room_for_its_will,
-	    bus_open_says_that_there_are_no_more_descriptors);
-	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_what_is_wrong_with_it);
+	    bus_open_reports_that_descriptors_have_run_out);
+	BUS_TEST_CASE(suite, "subscribe", bus_subscribe_names_the_filter_and_its_fault);
 	BUS_TEST_CASE(suite, "publish", a_payload_too_big_is_named_with_its_topic_size_and_limit,
 	    a_full_mailbox_is_named_with_the_topic, the_limit_of_topics_is_named_with_its_numbers,
-	    the_limit_of_topics_of_a_named_bus_is_not_taken_for_one_of_its_log,
+	    the_topic_limit_of_a_named_bus_is_not_reported_as_one_of_its_log,
 	    full_values_of_a_named_bus_are_named_with_their_numbers, a_topic_that_is_none_is_named);
 	BUS_TEST_CASE(suite, "mailbox", a_mailbox_that_cannot_be_names_the_option,
 	    a_call_on_a_mailbox_names_it);

@@ -1,4 +1,4 @@
-/* bus_last_error(): whose text it is, and how long. */
+/* bus_last_error(): which call sets the text, and its length. */
 #define _GNU_SOURCE
 #include "error_text_test.h"
 
@@ -185,7 +185,7 @@ fail_inside(void *arg, const struct bus_msg *msg)
 		c->ran = bus_publish(c->bus, "inside/+", "", 0) == BUS_E_TOPIC_WILDCARD;
 }
 
-/* Not while the publisher drains, or it would never come to an end. Refused when it lost its CPU there. */
+/* Not while the publisher drains, which would then never end. Refused when it lost its CPU there. */
 static void *
 publish_beside(void *arg)
 {
@@ -197,8 +197,8 @@ publish_beside(void *arg)
 	return NULL;
 }
 
-/* A publish that a full mailbox refuses owes the wake-up of those that it had claimed already, and finds there what others
- * have published meanwhile. It drains the first of them last, hence their number. */
+/* A publish that a full mailbox refuses owes wake-ups to the mailboxes it had claimed, and finds there the messages that others
+ * have published since. It drains the first of them last, hence their number. */
 START_TEST(a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_its_text)
 {
 	const struct bus_mailbox_config driven = {
@@ -223,7 +223,7 @@ START_TEST(a_callback_that_fails_inside_a_publish_that_fails_does_not_replace_it
 	ck_assert_int_eq(pthread_create(&beside, NULL, publish_beside, &c), 0);
 	for (int times = 0; times < 10;) {
 		c.ran = false;
-		/* Mailbox 2 is full, and mailbox 1 too when who drains it has no CPU for long. */
+		/* Mailbox 2 is full, and mailbox 1 too when its drainer has no CPU for long. */
 		ck_says(bus_publish(c.bus, "refused", "0123456789", 10), BUS_E_FULL,
 		    "refused: mailbox ", "is full");
 		times += c.ran;
@@ -266,7 +266,7 @@ dispatch_until_closed(void *arg)
 	return NULL;
 }
 
-/* Of the thread that closes the mailbox and the one that dispatches it, the last to leave ends its requests. */
+/* Of the closing and the dispatching thread, the last to leave ends the mailbox's requests. */
 START_TEST(a_request_that_ends_inside_a_dispatch_that_fails_does_not_replace_its_text)
 {
 	struct crossing c = {.bus = open_private(), .publisher = pthread_self()};

@@ -37,7 +37,7 @@ has_line(const char *text, const char *line)
 
 /* --- nearness ------------------------------------------------------------------------------------------ */
 
-START_TEST(filters_come_near_a_topic_in_eight_ways)
+START_TEST(filters_miss_a_topic_narrowly_in_eight_ways)
 {
 	static const struct {
 		const char *filter, *topic;
@@ -71,7 +71,7 @@ START_TEST(filters_come_near_a_topic_in_eight_ways)
 	    {"room/first/kitchen", "room/kitchen", NEAR_SURPLUS},
 	    {"home/room/#", "room/kitchen/temp", NEAR_SURPLUS},
 	    {"room/hall/#", "room/kitchen/temp", NEAR_LEVEL},
-	    {"hall/+", "room", NEAR_NOT}, /* what is left would match anything */
+	    {"hall/+", "room", NEAR_NOT}, /* the rest would match anything */
 	    {"hall/#", "room", NEAR_NOT},
 	    {"kitchen/temp", "room/kitchen/temp", NEAR_MISSING},
 	    {"room/temp", "room/kitchen/temp", NEAR_MISSING},
@@ -79,7 +79,7 @@ START_TEST(filters_come_near_a_topic_in_eight_ways)
 	    {"+/+", "a/b/c", NEAR_SHORT},
 	    {"a/b/c/d", "a/b", NEAR_NOT},
 	    {"hall/+/temp", "room/kitchen/temp", NEAR_LEVEL},
-	    {"hall", "room", NEAR_NOT}, /* every name would be near every other one */
+	    {"hall", "room", NEAR_NOT}, /* any name would be near any other */
 	    {"hall/bath", "room/kitchen", NEAR_NOT},
 	    {"room/kitchen/temp", "room/kitchen", NEAR_SURPLUS},
 	    {"/", "a", NEAR_NOT},
@@ -120,7 +120,7 @@ END_TEST
 
 /* --- the text ------------------------------------------------------------------------------------------ */
 
-START_TEST(text_names_who_gets_it_and_what_became_of_earlier_messages)
+START_TEST(text_names_the_receivers_and_the_fate_of_earlier_messages)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox =
@@ -168,8 +168,8 @@ START_TEST(text_names_filters_that_nearly_match)
 	    "mailbox 1 does not get it by /room/kitchen: it begins with a slash, the topic does not");
 	ck_line(text, "mailbox 1 does not get it by room: it is too short and does not end in /#");
 	ck_line(text, "mailbox 1 does not get it by room/kichen: one level is spelled otherwise");
-	ck_line(text, "nobody gets it: no filter matches room/kitchen");
-	ck_line(text, "unknown topic: nobody published it or opened a handle for it");
+	ck_line(text, "not delivered: no filter matches room/kitchen");
+	ck_line(text, "unknown topic: it was not published here, and has no handle");
 	ck_assert_ptr_null(strstr(text, "entirely"));
 	ck_line(explain(bus, "$bus/drops"), "mailbox 1 does not get it by +/drops: no wildcard "
 					    "stands for a name that begins with $");
@@ -197,7 +197,7 @@ START_TEST(many_near_filters_are_counted_instead_of_listed)
 }
 END_TEST
 
-START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
+START_TEST(text_reports_a_kept_value_and_publishes_without_a_subscriber)
 {
 	struct bus *bus = open_bus();
 	const struct bus_msg kept = {
@@ -217,13 +217,13 @@ START_TEST(text_tells_of_a_kept_value_and_of_publishes_that_nobody_got)
 	publish_text(bus, "t", "x");
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
 	ck_bus(bus_pub_send(pub, "x", 1), 0);
-	ck_line(explain(bus, "t"), "published 3 times while nobody got it");
+	ck_line(explain(bus, "t"), "published 3 times without a subscriber");
 	bus_pub_close(pub);
 	bus_close(bus, 0);
 }
 END_TEST
 
-START_TEST(text_tells_of_peers)
+START_TEST(text_reports_peers)
 {
 	struct bus *a = open_bus(), *b = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(b, "from/#", .bytes = 4096);
@@ -252,7 +252,7 @@ START_TEST(a_name_with_line_breaks_stays_on_its_line)
 }
 END_TEST
 
-START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_returned)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, "#", .bytes = 4096);
@@ -267,14 +267,14 @@ START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
 		ck_bus(bus_explain(bus, "a/b", part, cap), len);
 		ck_assert_uint_eq(strlen(part), cap - 1);
 		ck_assert(memcmp(part, whole, cap - 1) == 0);
-		ck_assert_int_eq(part[cap], 'X'); /* nothing is written behind it */
+		ck_assert_int_eq(part[cap], 'X'); /* nothing is written beyond it */
 	}
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
 }
 END_TEST
 
-START_TEST(explain_refuses_what_is_no_topic)
+START_TEST(explain_refuses_a_malformed_topic)
 {
 	struct bus *bus = open_bus();
 	char text[8];
@@ -300,7 +300,7 @@ START_TEST(both_warnings_are_in_the_text)
 		publish_text(bus, "room/kitchen", "x");
 	mbox->subs->since_s -= UNMATCHED_LONG; /* as if it were a minute ago */
 	text = explain(bus, "room/kitchen");
-	ck_line(text, "warning: published 1000 times, matched nobody");
+	ck_line(text, "warning: published 1000 times without a subscriber");
 	snprintf(want, sizeof want, "warning: room/kichen: subscribed %d s, nothing ever matched",
 	    UNMATCHED_LONG);
 	if (!has_line(text, want)) { /* a second may just have passed */
@@ -319,13 +319,13 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("explain");
 
-	BUS_TEST_CASE(suite, "near", filters_come_near_a_topic_in_eight_ways,
+	BUS_TEST_CASE(suite, "near", filters_miss_a_topic_narrowly_in_eight_ways,
 	    filter_matches_in_words_exactly_when_it_does_in_fact);
-	BUS_TEST_CASE(suite, "text", text_names_who_gets_it_and_what_became_of_earlier_messages,
+	BUS_TEST_CASE(suite, "text", text_names_the_receivers_and_the_fate_of_earlier_messages,
 	    text_names_filters_that_nearly_match, many_near_filters_are_counted_instead_of_listed,
-	    text_tells_of_a_kept_value_and_of_publishes_that_nobody_got, text_tells_of_peers,
+	    text_reports_a_kept_value_and_publishes_without_a_subscriber, text_reports_peers,
 	    a_name_with_line_breaks_stays_on_its_line,
-	    text_that_does_not_fit_is_cut_and_its_length_is_told, explain_refuses_what_is_no_topic,
-	    both_warnings_are_in_the_text);
+	    text_that_does_not_fit_is_cut_and_its_length_returned,
+	    explain_refuses_a_malformed_topic, both_warnings_are_in_the_text);
 	return suite;
 }

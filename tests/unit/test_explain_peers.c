@@ -1,4 +1,4 @@
-/* Who is connected by links, who was refused and why: bus_explain_peers(), $bus/refused and $bus/peers/N. */
+/* Connected and refused peers, with reasons: bus_explain_peers(), $bus/refused and $bus/peers/N. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -8,9 +8,9 @@
 #include <libbus/pack.h>
 
 #include "link/link.h"
+#include "login_test.h"
 #include "named_test.h"
 #include "raw_peer.h"
-#include "users_test.h"
 
 static const struct bus_link_config patient = {.size = sizeof patient, .heartbeat_ms = 3600000};
 
@@ -21,22 +21,6 @@ says(struct bus *bus, const char *what)
 
 	ck_assert_int_gt(bus_explain_peers(bus, text, sizeof text), 0);
 	return strstr(text, what) != NULL;
-}
-
-static const char *
-file_of_test(const char *name, const char *text)
-{
-	static char path[2][300];
-	char *at = path[name[0] == 'u'];
-	FILE *file;
-
-	snprintf(at, sizeof path[0], "%s/%s", bus_test_dir(), name);
-	file = fopen(at, "w");
-	ck_assert_ptr_nonnull(file);
-	fputs(text, file);
-	fclose(file);
-	ck_assert_int_eq(chmod(at, 0600), 0);
-	return at;
 }
 
 /* A bus with the users pico and zero, "leek soup", and this ACL. i: of listen_url(). */
@@ -57,29 +41,9 @@ open_guarded(struct pair *p, struct bus *a, int i, const char *acl)
 	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
 }
 
-static struct bus_link *
-dial_as(struct bus *bus, const char *url, const char *user, const char *password)
-{
-	const struct bus_link_config cfg = {
-	    .size = sizeof cfg, .heartbeat_ms = 3600000, .user = user, .password = password};
-	struct bus_link *link;
+/* --- texts --------------------------------------------------------------------------------------------------------------- */
 
-	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
-	return link;
-}
-
-static void
-pair_end(struct pair *p)
-{
-	bus_link_close(p->lb);
-	bus_link_close(p->la);
-	ck_assert_int_ge(bus_close(p->b, patience_ms()), 0);
-	ck_assert_int_ge(bus_close(p->a, patience_ms()), 0);
-}
-
-/* --- what is said ---------------------------------------------------------------------------------------------------- */
-
-START_TEST(peers_are_there_while_they_are_connected)
+START_TEST(peers_are_listed_while_they_are_connected)
 {
 	struct pair p = {.lb = NULL};
 
@@ -98,7 +62,7 @@ START_TEST(peers_are_there_while_they_are_connected)
 }
 END_TEST
 
-START_TEST(text_that_does_not_fit_is_cut_and_its_length_is_told)
+START_TEST(text_that_does_not_fit_is_cut_and_its_length_returned)
 {
 	char text[32], one[1];
 	struct bus *bus = open_bus();
@@ -116,7 +80,7 @@ END_TEST
 
 static const struct {
 	const char *user, *password, *there,
-	    *here; /* what is said where it listens, and where it dials */
+	    *here; /* the texts on the listening and on the dialling side */
 } logins[] = {
     {"pico", "leek",
 	"wrong password for \"pico\": ", "does not accept the user or password of \"pico\""},
@@ -125,7 +89,7 @@ static const struct {
     {NULL, NULL, "no user given: ", "does not accept the user or password of this bus"},
 };
 
-START_TEST(who_may_not_log_in_is_told_apart_here_and_not_there)
+START_TEST(failed_logins_are_explained_to_the_listener_and_not_to_the_peer)
 {
 	struct pair p;
 
@@ -139,7 +103,7 @@ START_TEST(who_may_not_log_in_is_told_apart_here_and_not_there)
 }
 END_TEST
 
-START_TEST(who_fails_too_often_waits_and_another_user_does_not)
+START_TEST(user_that_fails_too_often_waits_and_another_user_does_not)
 {
 	struct bus_link *other;
 	struct bus *c = open_bus();
@@ -149,11 +113,11 @@ START_TEST(who_fails_too_often_waits_and_another_user_does_not)
 	bus__back_off_most_ms = 10;
 	p.lb = dial_as(p.b, p.url, "pico", "wrong");
 	ck_eventually(says(p.a, "too many failed attempts"));
-	/* Failures count, attempts that come too early do not. */
+	/* Failures count, attempts during the wait do not. */
 	ck_assert(says(p.a, "5 times"));
 	other = dial_as(c, p.url, "zero", "leek soup");
 	ck_eventually(is_up(other));
-	/* With the right password now, it still has to wait. */
+	/* Even with the right password it still has to wait. */
 	bus_link_close(p.lb);
 	p.lb = dial_as(p.b, p.url, "pico", "leek soup");
 	ck_eventually(is_up(p.lb));
@@ -172,7 +136,7 @@ static const struct {
     {"\xb5libbus\x09", "another version of the wire"},
 };
 
-START_TEST(strangers_are_known_by_what_they_speak)
+START_TEST(strangers_are_recognised_by_their_protocol)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -190,13 +154,13 @@ START_TEST(strangers_are_known_by_what_they_speak)
 		close(fd);
 	}
 	bus_link_close(link);
-	/* What was refused outlives its link. */
+	/* Refusals outlive their link. */
 	ck_assert(says(bus, "HTTP"));
 	ck_bus(bus_close(bus, 0), 0);
 }
 END_TEST
 
-START_TEST(too_many_connections_are_told)
+START_TEST(too_many_connections_are_reported)
 {
 	const struct bus_link_config cfg = {
 	    .size = sizeof cfg, .max_peers = 1, .heartbeat_ms = 3600000};
@@ -212,7 +176,7 @@ START_TEST(too_many_connections_are_told)
 }
 END_TEST
 
-START_TEST(what_the_acl_refuses_is_told_on_both_sides)
+START_TEST(refusals_by_the_acl_are_reported_on_both_sides)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -290,7 +254,7 @@ listen_and_stay(const char *dir, int number)
 	ck_bus(bus_listen(bus, url, &patient, &link), 0);
 	retain_text(bus, "listens", url);
 	ck_assert_int_eq(bus_recv(m, patience_ms(), &msg), 1);
-	/* Without closing, or in order. */
+	/* The other process ends without closing, or in order. */
 	if (number == 0)
 		_exit(0);
 	bus_mailbox_close(m);
@@ -298,7 +262,7 @@ listen_and_stay(const char *dir, int number)
 	ck_assert_int_ge(bus_close(bus, patience_ms()), 0);
 }
 
-START_TEST(other_processes_read_what_the_one_with_the_link_knows)
+START_TEST(other_processes_read_the_peers_of_the_process_with_the_link)
 {
 	pid_t child = start(listen_and_stay, bus_test_dir(), _i);
 	struct bus *bus = join(bus_test_dir()), *peer = open_bus();
@@ -322,7 +286,7 @@ START_TEST(other_processes_read_what_the_one_with_the_link_knows)
 	ck_assert_int_eq(bus_recv(kept, patience_ms(), &msg), 1);
 	ck_assert_int_eq(msg->type, BUS_TYPE_TEXT);
 	ck_assert(has(msg, "HTTP on a port for links") && (msg->flags & BUS_MSG_KEPT));
-	/* When the process has gone, so has what it kept. */
+	/* The kept text of a process ends with it. */
 	publish_text(bus, "end", "");
 	finish(child);
 	close(fd);
@@ -345,15 +309,17 @@ bus_test_suite(void)
 	TCase *tcase = tcase_create("explain peers");
 
 	tcase_set_timeout(tcase, bus_test_limit());
-	tcase_add_loop_test(tcase, peers_are_there_while_they_are_connected, 0, LINK_TEST_SCHEMES);
-	tcase_add_test(tcase, text_that_does_not_fit_is_cut_and_its_length_is_told);
-	tcase_add_loop_test(tcase, who_may_not_log_in_is_told_apart_here_and_not_there, 0, 3);
-	tcase_add_test(tcase, who_fails_too_often_waits_and_another_user_does_not);
-	tcase_add_loop_test(tcase, strangers_are_known_by_what_they_speak, 0, 2);
-	tcase_add_test(tcase, too_many_connections_are_told);
-	tcase_add_test(tcase, what_the_acl_refuses_is_told_on_both_sides);
+	tcase_add_loop_test(tcase, peers_are_listed_while_they_are_connected, 0, LINK_TEST_SCHEMES);
+	tcase_add_test(tcase, text_that_does_not_fit_is_cut_and_its_length_returned);
+	tcase_add_loop_test(
+	    tcase, failed_logins_are_explained_to_the_listener_and_not_to_the_peer, 0, 3);
+	tcase_add_test(tcase, user_that_fails_too_often_waits_and_another_user_does_not);
+	tcase_add_loop_test(tcase, strangers_are_recognised_by_their_protocol, 0, 2);
+	tcase_add_test(tcase, too_many_connections_are_reported);
+	tcase_add_test(tcase, refusals_by_the_acl_are_reported_on_both_sides);
 	tcase_add_loop_test(tcase, refusal_is_a_notice_too, 0, 2);
-	tcase_add_loop_test(tcase, other_processes_read_what_the_one_with_the_link_knows, 0, 2);
+	tcase_add_loop_test(
+	    tcase, other_processes_read_the_peers_of_the_process_with_the_link, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

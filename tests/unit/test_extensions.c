@@ -1,4 +1,4 @@
-/* Extensions that have a meaning: times, texts and arrays of numbers. */
+/* The known extensions: times, texts and arrays of numbers. */
 #include "pack_test.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@ packed(struct bus_packer *packer, size_t *ret_len)
 	return data;
 }
 
-START_TEST(a_time_of_every_form_comes_back)
+START_TEST(a_time_of_every_form_reads_back)
 {
 	static const struct {
 		int64_t seconds;
@@ -144,7 +144,7 @@ END_TEST
 
 static const double six[] = {0, 1, 2, 3, 4, 5};
 
-START_TEST(an_array_of_numbers_comes_back_aligned_with_its_shape)
+START_TEST(an_array_of_numbers_reads_back_aligned_with_its_shape)
 {
 	const struct bus_numbers sent = {.data = six,
 	    .len = sizeof six,
@@ -224,7 +224,7 @@ END_TEST
 
 START_TEST(bytes_that_are_no_array_of_numbers_are_an_extension)
 {
-	/* f8, one dimension of 1, no zeros before, and a number; its first 15 bytes are none. */
+	/* f8, one dimension of 1, no zeros before, and a number; its first 15 bytes are not an array. */
 	static const char good[] = "f\x08\x01\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\xF8\x3F";
 	struct bus_packer *packer;
 
@@ -261,10 +261,10 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("extensions");
 
-	BUS_TEST_CASE(suite, "extensions", a_time_of_every_form_comes_back,
+	BUS_TEST_CASE(suite, "extensions", a_time_of_every_form_reads_back,
 	    a_time_out_of_the_calendar_is_refused_and_read_as_an_extension,
 	    a_text_in_an_extension_is_a_text_if_it_has_its_form,
-	    an_array_of_numbers_comes_back_aligned_with_its_shape,
+	    an_array_of_numbers_reads_back_aligned_with_its_shape,
 	    an_array_of_numbers_whose_parts_do_not_fit_together_is_refused,
 	    bytes_that_are_no_array_of_numbers_are_an_extension);
 	return suite;

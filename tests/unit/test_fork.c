@@ -9,7 +9,7 @@
 #include <libbus/bus.h>
 #include <libbus/transport.h>
 
-/* Everything that a child may have of its own; ThreadSanitizer knows no new threads there. */
+/* Everything that a child can make for itself; ThreadSanitizer knows no new threads there. */
 #ifdef __SANITIZE_THREAD__
 static bool
 own_links_work(struct bus *own)
@@ -49,7 +49,7 @@ own_bus_works(void)
 	       bus_flush(own, patience_ms()) == 0 && bus_close(own, 20000) >= 0;
 }
 
-/* What a child has inherited. */
+/* The objects that a child has inherited. */
 struct heirloom {
 	struct bus *bus;
 	struct bus_mailbox *mbox;
@@ -101,7 +101,7 @@ fork_and_check(struct heirloom *h)
 	pid_t pid = bus_test_fork();
 
 	if (pid == 0) {
-		alarm((unsigned)bus_test_patience()); /* a lock whose holder is not there */
+		alarm((unsigned)bus_test_patience()); /* a lock whose holder does not exist here */
 		_exit(everything_is_forked(h) && own_bus_works() ? 0 : 1);
 	}
 	return pid;
@@ -130,7 +130,7 @@ come_and_go(void *arg)
 	return NULL;
 }
 
-/* That of the names of this process, and those of links. */
+/* The lock of the names of this process, and those of links. */
 static void *
 link_and_unlink(void *arg)
 {
@@ -185,7 +185,7 @@ fork_inside(void *arg, const struct bus_msg *msg)
 	f->child = fork_and_check(&f->h);
 }
 
-/* It has left the callback for good, and may close and flush what is its own. _i: the drainer. */
+/* The child has left the callback for good, and may close and flush its own objects. _i: the drainer. */
 START_TEST(child_forked_in_a_callback_is_in_none)
 {
 	struct bus *bus = open_bus();

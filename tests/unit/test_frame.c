@@ -18,7 +18,7 @@ read_head(const uint8_t *at, size_t n, bool stranger)
 	return bus__frame_read(at, n, stranger, MAX, &frame);
 }
 
-/* A frame of that head, with no body behind it. */
+/* Reads a frame with that head and no body. */
 static int
 head_of(uint32_t len, uint8_t kind, uint8_t flags, uint16_t number, bool stranger)
 {
@@ -29,7 +29,7 @@ head_of(uint32_t len, uint8_t kind, uint8_t flags, uint16_t number, bool strange
 	return read_head(head, sizeof head, stranger);
 }
 
-START_TEST(the_bytes_are_those_of_the_document)
+START_TEST(frames_have_the_bytes_in_the_document)
 {
 	static const uint8_t preamble[] = {0xb5, 'l', 'i', 'b', 'b', 'u', 's', 2};
 	static const uint8_t topic[] = {3, 0, 0, 0, 6, 0, 0x0f, 0x27, 'a', '/', 'b'};
@@ -98,7 +98,7 @@ START_TEST(the_bytes_are_those_of_the_document)
 }
 END_TEST
 
-START_TEST(a_hello_comes_back_as_it_was)
+START_TEST(a_hello_reads_back_unchanged)
 {
 	struct bus__hello hello = {.id = "0123456789abcde",
 			      .max_payload = UINT32_MAX,
@@ -127,7 +127,7 @@ START_TEST(a_hello_without_a_real_heartbeat_is_refused)
 }
 END_TEST
 
-START_TEST(every_kind_of_message_comes_back_as_it_was)
+START_TEST(every_kind_of_message_reads_back_unchanged)
 {
 	static const int types[] = {0, BUS_TYPE_TEXT, INT32_MAX, -1};
 	static const uint32_t flags[] = {
@@ -241,7 +241,7 @@ START_TEST(a_strangers_large_frame_is_too_big_whatever_it_calls_itself)
 }
 END_TEST
 
-START_TEST(what_has_no_meaning_yet_is_refused)
+START_TEST(reserved_values_are_refused)
 {
 	ck_bus(head_of(0, 0, 0, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_AUTH, 0, 0, false), BUS_E_PROTOCOL);
@@ -253,7 +253,8 @@ START_TEST(what_has_no_meaning_yet_is_refused)
 	ck_bus(head_of(31, BUS__FRAME_MSG, 65, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(24, BUS__FRAME_START, 2, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(23, BUS__FRAME_RESUME, 0, 0, false), BUS_E_PROTOCOL);
-	ck_assert_int_eq(head_of(25, BUS__FRAME_RESUME, 0, 0, false), 0); /* more, for later */
+	ck_assert_int_eq(
+	    head_of(25, BUS__FRAME_RESUME, 0, 0, false), 0); /* a longer body, of a later version */
 	ck_bus(head_of(8, BUS__FRAME_REPLY, 128 + 32, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 1, 0, false), BUS_E_PROTOCOL);
 	ck_bus(head_of(0, BUS__FRAME_READY, 0, 1, false), BUS_E_PROTOCOL);
@@ -335,13 +336,13 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("frame");
 
-	BUS_TEST_CASE(suite, "write and read", the_bytes_are_those_of_the_document,
-	    a_hello_comes_back_as_it_was, every_kind_of_message_comes_back_as_it_was);
+	BUS_TEST_CASE(suite, "write and read", frames_have_the_bytes_in_the_document,
+	    a_hello_reads_back_unchanged, every_kind_of_message_reads_back_unchanged);
 	BUS_TEST_CASE(suite, "refuse", an_http_request_is_recognised_from_its_first_byte,
 	    a_preamble_is_right_until_its_first_wrong_byte,
 	    a_head_is_judged_when_it_is_complete_and_before_its_body, lengths_are_held_to_the_byte,
 	    a_strangers_large_frame_is_too_big_whatever_it_calls_itself,
-	    a_hello_without_a_real_heartbeat_is_refused, what_has_no_meaning_yet_is_refused,
+	    a_hello_without_a_real_heartbeat_is_refused, reserved_values_are_refused,
 	    a_life_of_nothing_is_refused, headers_of_nothing_or_beyond_their_frame_are_refused,
 	    questions_and_replies_have_a_number_and_nothing_that_contradicts_it,
 	    names_with_a_nul_or_broken_text_are_none);

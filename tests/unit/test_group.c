@@ -1,4 +1,4 @@
-/* Several receivers on one mailbox: each message comes to one of them. */
+/* Several receivers on one mailbox: each message is delivered to one of them. */
 #include "world.h"
 
 #include <poll.h>
@@ -12,7 +12,7 @@
 
 enum { MANY = 20000, MOST_RECEIVERS = 8 };
 
-static _Atomic uint8_t came[MANY]; /* how often each number did */
+static _Atomic uint8_t came[MANY]; /* how often each number arrived */
 
 static struct bus_mailbox *
 join_group(struct bus *bus, int full, int drain)
@@ -90,7 +90,7 @@ publish_from_two(struct bus *bus)
 		pthread_join(threads[i], NULL);
 }
 
-START_TEST(each_message_comes_to_one_receiver)
+START_TEST(each_message_is_delivered_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[4];
@@ -109,7 +109,7 @@ START_TEST(each_message_comes_to_one_receiver)
 	ck_assert_uint_eq(sum, MANY);
 	each_came_once();
 	for (int i = 0; i < 4;
-	     i++) { /* the counters of each are those of all, also of those that have gone */
+	     i++) { /* each receiver has the counters of all, also of those that have left */
 		ck_assert_uint_eq(mailbox_stats(receivers[i]).delivered, MANY);
 		bus_mailbox_close(receivers[i]);
 	}
@@ -165,7 +165,7 @@ START_TEST(callers_of_recv_and_of_poll_share_too)
 }
 END_TEST
 
-/* A callback that stays until it is told. */
+/* A callback that stays until the test releases it. */
 struct stay {
 	_Atomic unsigned inside;
 	_Atomic bool leave;
@@ -181,7 +181,7 @@ stay(void *arg, const struct bus_msg *msg)
 	ck_eventually(s->leave);
 }
 
-/* Each publish finds one who is free, though all the others are at work. */
+/* Each publish finds a free receiver, though all others are at work. */
 START_TEST(no_message_waits_while_a_receiver_sleeps)
 {
 	struct bus *bus = open_bus();
@@ -212,7 +212,7 @@ START_TEST(no_message_waits_while_a_receiver_sleeps)
 }
 END_TEST
 
-/* --- coming and going ---------------------------------------------------------------------------------------- */
+/* --- joining and leaving -------------------------------------------------------------------------------------- */
 
 static void *
 come_and_go(void *arg)
@@ -230,7 +230,7 @@ come_and_go(void *arg)
 	return NULL;
 }
 
-START_TEST(receivers_that_come_and_go_lose_nothing)
+START_TEST(receivers_that_join_and_leave_lose_nothing)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *stays = join_group(bus, BUS_FULL_REFUSE, BUS_DRAIN_THREAD);
@@ -265,7 +265,7 @@ set(void *arg)
 	*(_Atomic bool *)arg = true;
 }
 
-/* Callbacks that always overlap: one batch has begun whenever another ends. */
+/* Callbacks that always overlap: one batch has begun before another ends. */
 START_TEST(done_runs_though_some_receiver_is_always_at_work)
 {
 	struct bus *bus = open_bus();
@@ -288,7 +288,7 @@ START_TEST(done_runs_though_some_receiver_is_always_at_work)
 		stays[0].leave = true;
 	}
 	bus_unsubscribe(sub, set);
-	/* receivers[1] has begun before that: it ends while receivers[0] is at work again. */
+	/* receivers[1] has begun before: it ends while receivers[0] is at work again. */
 	stays[0].leave = false;
 	publish(bus, 2);
 	ck_eventually(stays[0].inside >= 1);
@@ -330,7 +330,7 @@ START_TEST(receiver_without_a_subscription_takes_nothing)
 }
 END_TEST
 
-/* Filters that differ: whoever takes a message may be one who did not ask for it. */
+/* Filters that differ: a message may be taken by a receiver that did not ask for it. */
 START_TEST(message_that_its_receiver_does_not_want_is_counted)
 {
 	struct bus *bus = open_bus();
@@ -393,7 +393,7 @@ START_TEST(closing_the_bus_lets_the_receivers_empty_the_queue)
 	_Atomic unsigned count = 0;
 	const struct bus_msg *msg;
 
-	/* The third would have to be asked. */
+	/* A third one would have to ask. */
 	for (int i = 0; i < 3; i++) {
 		receivers[i] = join_group(
 		    bus, BUS_FULL_DROP_OLDEST, i < 2 ? BUS_DRAIN_THREAD : BUS_DRAIN_CALLER);
@@ -491,7 +491,7 @@ START_TEST(group_has_one_policy_and_one_bound)
 }
 END_TEST
 
-START_TEST(no_question_starts_at_a_receiver_and_one_of_them_replies)
+START_TEST(no_question_starts_at_a_receiver_and_one_receiver_replies)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -505,7 +505,8 @@ START_TEST(no_question_starts_at_a_receiver_and_one_of_them_replies)
 	}
 	ck_bus(bus_request_start(receivers[0], "job", &number, sizeof number, 100, stay, &s, NULL),
 	    BUS_E_INVAL);
-	/* One receiver is asked, and does not reply. A question that expires before that is repeated with a longer deadline. */
+	/* One receiver gets the question, and does not reply. A question that expires before that is repeated with a longer
+	 * deadline. */
 	for (int timeout_ms = 50; s.inside == 0; timeout_ms *= 2) {
 		ck_assert_int_lt(timeout_ms, patience_ms());
 		ck_bus(bus_request(bus, "job", &number, sizeof number, timeout_ms, &reply),
@@ -537,8 +538,8 @@ START_TEST(kept_messages_are_not_delivered_again)
 }
 END_TEST
 
-/* What one receiver did not take for lack of room the next message tells, to whichever it comes. */
-START_TEST(losses_are_told_once_to_one_of_them)
+/* The next message reports the losses of one receiver, whichever receiver takes it. */
+START_TEST(losses_are_reported_once_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -564,7 +565,7 @@ START_TEST(losses_are_told_once_to_one_of_them)
 }
 END_TEST
 
-START_TEST(latest_of_each_topic_comes_to_one_of_them)
+START_TEST(latest_of_each_topic_is_delivered_to_one_receiver)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *receivers[2];
@@ -619,17 +620,17 @@ bus_test_suite(void)
 	Suite *suite = suite_create("group");
 	TCase *waits = bus_test_case("waits");
 
-	BUS_TEST_CASE(suite, "sharing", each_message_comes_to_one_receiver,
+	BUS_TEST_CASE(suite, "sharing", each_message_is_delivered_to_one_receiver,
 	    no_message_waits_while_a_receiver_sleeps);
-	BUS_TEST_CASE(suite, "coming and going", receivers_that_come_and_go_lose_nothing,
+	BUS_TEST_CASE(suite, "coming and going", receivers_that_join_and_leave_lose_nothing,
 	    done_runs_though_some_receiver_is_always_at_work,
 	    receiver_without_a_subscription_takes_nothing,
 	    message_that_its_receiver_does_not_want_is_counted, queue_ends_with_its_last_receiver,
 	    closing_the_bus_lets_the_receivers_empty_the_queue);
 	BUS_TEST_CASE(suite, "policies", group_has_one_policy_and_one_bound,
-	    no_question_starts_at_a_receiver_and_one_of_them_replies,
-	    kept_messages_are_not_delivered_again, losses_are_told_once_to_one_of_them,
-	    latest_of_each_topic_comes_to_one_of_them, explain_names_the_group);
+	    no_question_starts_at_a_receiver_and_one_receiver_replies,
+	    kept_messages_are_not_delivered_again, losses_are_reported_once_to_one_receiver,
+	    latest_of_each_topic_is_delivered_to_one_receiver, explain_names_the_group);
 	tcase_add_loop_test(waits, callers_of_recv_and_of_poll_share_too, 0, 3);
 	tcase_add_loop_test(waits, closing_ends_a_receiver_that_waits_and_no_other, 0, 2);
 	suite_add_tcase(suite, waits);

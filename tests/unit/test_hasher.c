@@ -13,7 +13,7 @@ struct ask {
 	struct bus__hash_job job;
 	char password[32];
 	_Atomic int
-	    done; /* release in note(), acquire where it is waited for: what the job answers */
+	    done; /* release in note(), acquire in the waiting test: the result of the job */
 };
 
 static void
@@ -43,7 +43,7 @@ prepare(struct ask *ask, const char *password, uint32_t iterations)
 	ask->job.arg = ask;
 }
 
-/* Lets the thread begin with a job that no test waits for to its end, behind which the queue is full. */
+/* Gives the thread a job that no test waits for, and fills the queue behind it. */
 static void
 begin_long(struct ask *ask, struct ask fillers[BUS__HASHES_MOST])
 {
@@ -54,12 +54,12 @@ begin_long(struct ask *ask, struct ask fillers[BUS__HASHES_MOST])
 
 		snprintf(password, sizeof password, "p%d", i);
 		prepare(&fillers[i], password, BUS__ITERATIONS_MOST);
-		/* The last one finds room once the thread has taken the first. */
+		/* The last one fits once the thread has taken the first. */
 		ck_eventually(bus__hasher_ask(&fillers[i].job) == 0);
 	}
 }
 
-/* Whether the hasher's thread is there; sanitizers have threads too. */
+/* Whether the hasher's thread exists; sanitizers have threads too. */
 static bool
 is_running(void)
 {
@@ -133,7 +133,7 @@ START_TEST(keys_that_a_peer_proved_are_known_at_once)
 	ck_assert_int_eq(done(&second), 0);
 	check_keys(&second);
 
-	/* Another password, salt or number of iterations is another question. */
+	/* Another password, salt or number of iterations makes another question. */
 	prepare(&second, "pencils", TEST_ITERATIONS);
 	ck_bus(bus__hasher_ask(&second.job), 0);
 	bus__hasher_cancel(&second.job);
@@ -147,7 +147,7 @@ START_TEST(keys_that_a_peer_proved_are_known_at_once)
 }
 END_TEST
 
-START_TEST(what_is_remembered_is_bounded)
+START_TEST(remembered_keys_are_bounded)
 {
 	struct ask ask;
 
@@ -202,7 +202,7 @@ START_TEST(a_cancelled_job_is_not_called)
 {
 	static struct ask fillers[BUS__HASHES_MOST];
 	struct ask running, *waiting = malloc(sizeof *waiting), after;
-	int before; /* 1 where a busy machine let the long job end first */
+	int before; /* 1 if a busy machine let the long job end first */
 
 	begin_long(&running, fillers);
 	for (int i = 0; i < BUS__HASHES_MOST; i++)
@@ -212,10 +212,10 @@ START_TEST(a_cancelled_job_is_not_called)
 	bus__hasher_cancel(&waiting->job);
 	free(waiting);
 	bus__hasher_cancel(&running.job);
-	bus__hasher_cancel(&running.job); /* a second time is nothing */
+	bus__hasher_cancel(&running.job); /* a second cancel does nothing */
 	before = done(&running);
 
-	/* Jobs are done in their order: had the others been, they would be by now. */
+	/* Jobs are done in order: the cancelled ones would be done by now. */
 	prepare(&after, "after", TEST_ITERATIONS);
 	ck_bus(bus__hasher_ask(&after.job), 0);
 	ck_eventually(done(&after) == 1);
@@ -279,7 +279,7 @@ ask_and_cancel(void *arg)
 	return NULL;
 }
 
-START_TEST(threads_that_ask_and_cancel_at_once_disturb_nobody)
+START_TEST(threads_that_ask_and_cancel_at_once_do_not_disturb_each_other)
 {
 	pthread_t threads[4];
 
@@ -312,7 +312,7 @@ work_in_child(struct ask *running, struct ask *waiting)
 	_exit(done(running) + done(waiting) == before ? 0 : 3);
 }
 
-START_TEST(a_child_has_a_thread_of_its_own_and_no_job_of_its_parent)
+START_TEST(a_child_has_its_own_thread_and_no_job_of_its_parent)
 {
 	static struct ask fillers[BUS__HASHES_MOST];
 	struct ask known, running, waiting;
@@ -346,11 +346,11 @@ bus_test_suite(void)
 	Suite *suite = suite_create("hasher");
 
 	BUS_TEST_CASE(suite, "answers", keys_are_made_on_another_thread_which_then_ends,
-	    keys_that_a_peer_proved_are_known_at_once, what_is_remembered_is_bounded,
+	    keys_that_a_peer_proved_are_known_at_once, remembered_keys_are_bounded,
 	    a_job_without_a_password_or_a_salt_is_refused);
 	BUS_TEST_CASE(suite, "cancels", a_cancelled_job_is_not_called,
 	    a_full_queue_refuses_and_takes_one_after_a_cancel,
-	    threads_that_ask_and_cancel_at_once_disturb_nobody);
-	BUS_TEST_CASE(suite, "forks", a_child_has_a_thread_of_its_own_and_no_job_of_its_parent);
+	    threads_that_ask_and_cancel_at_once_do_not_disturb_each_other);
+	BUS_TEST_CASE(suite, "forks", a_child_has_its_own_thread_and_no_job_of_its_parent);
 	return suite;
 }

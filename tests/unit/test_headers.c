@@ -1,4 +1,4 @@
-/* Headers: bytes that go with a payload. */
+/* Headers: bytes that accompany a payload. */
 #include "link_test.h"
 
 enum { LARGE = 1 << 20 };
@@ -70,7 +70,7 @@ START_TEST(payload_and_headers_arrive_beside_each_other_under_every_policy)
 END_TEST
 
 /* On a private bus and on one with a name. */
-START_TEST(handle_sends_what_a_message_has_besides_its_payload)
+START_TEST(handle_sends_all_fields_of_a_message)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = _i == 0 ? open_bus() : join(dir);
@@ -136,7 +136,7 @@ START_TEST(kept_value_keeps_its_headers)
 		mbox = open_mailbox(bus, "t", .bytes = 4 * LARGE);
 		if (sizes[j][0] > 0)
 			expect(mbox, sizes[j][0], sizes[j][1]);
-		else /* an empty payload forgets, whatever goes with it */
+		else /* an empty payload deletes, whatever its headers */
 			ck_bus(bus_recv(mbox, 0, &(const struct bus_msg *){NULL}), 0);
 		bus_mailbox_close(mbox);
 	}
@@ -180,7 +180,7 @@ START_TEST(headers_cross_links)
 }
 END_TEST
 
-START_TEST(headers_count_into_what_a_peer_takes)
+START_TEST(headers_count_towards_the_limit_of_a_peer)
 {
 	struct bus_config small = {.size = sizeof small, .max_payload = 1000};
 	struct pair p = {.a = open_bus()};
@@ -209,10 +209,10 @@ bus_test_suite(void)
 	    payload_and_headers_arrive_beside_each_other_under_every_policy,
 	    callbacks_see_headers_of_their_own_message_only, kept_value_keeps_its_headers,
 	    payload_and_headers_share_one_limit);
-	bus_test_add_loop(both, handle_sends_what_a_message_has_besides_its_payload, 0, 2);
+	bus_test_add_loop(both, handle_sends_all_fields_of_a_message, 0, 2);
 	suite_add_tcase(suite, both);
 	bus_test_add_loop(tcase, headers_cross_links, 0, LINK_TEST_SCHEMES);
-	bus_test_add_loop(tcase, headers_count_into_what_a_peer_takes, 0, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, headers_count_towards_the_limit_of_a_peer, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -32,7 +32,7 @@ collect(void *arg, const struct host_reading *reading)
 	readings[reading_count++].whole = reading->whole;
 }
 
-/* Puts another tree where the first one was, as time does. Another test has another host. */
+/* Replaces the tree, as time would. Another test has another host. */
 static void
 point_root_at(const char *tree)
 {
@@ -90,7 +90,7 @@ value_of(const char *topic)
 
 #define ck_reading(topic, number) ck_assert_double_eq_tol(value_of(topic), number, 1e-9)
 
-/* A tree with this one file. */
+/* Makes a tree with this one file. */
 static const char *
 tree_with(const char *path, const char *content)
 {
@@ -203,7 +203,7 @@ START_TEST(a_shorted_wire_and_a_power_cut_give_no_temperature)
 }
 END_TEST
 
-START_TEST(counters_that_went_back_give_no_rate_for_one_round)
+START_TEST(counters_that_were_reset_give_no_rate_for_one_round)
 {
 	read_at(TEST_DATA "/pi-root-1s-later", 7 * (int64_t)SECOND);
 	read_at(TEST_DATA "/pi-root", 8 * (int64_t)SECOND);
@@ -216,7 +216,7 @@ START_TEST(counters_that_went_back_give_no_rate_for_one_round)
 }
 END_TEST
 
-START_TEST(what_was_away_for_a_round_starts_anew)
+START_TEST(a_counter_missing_for_a_round_starts_anew)
 {
 	read_at(TEST_DATA "/pi-root", 7 * (int64_t)SECOND);
 	read_at(bus_test_dir(), 8 * (int64_t)SECOND);
@@ -237,7 +237,7 @@ START_TEST(cores_that_counted_nothing_have_no_share)
 }
 END_TEST
 
-START_TEST(an_empty_tree_gives_nothing_and_a_missing_one_says_so)
+START_TEST(an_empty_tree_gives_nothing_and_a_missing_one_is_an_error)
 {
 	char name[64];
 
@@ -260,7 +260,7 @@ START_TEST(a_raw_number_without_scale_is_not_a_reading)
 }
 END_TEST
 
-START_TEST(what_is_not_a_number_is_not_a_reading)
+START_TEST(text_other_than_a_number_is_not_a_reading)
 {
 	const char *const temp = "sys/class/thermal/thermal_zone0/temp";
 	const char *const wrong[] = {"", "\n", "warm\n", "nan\n", "inf\n", "21000 or so\n"};
@@ -296,11 +296,11 @@ bus_test_suite(void)
 	    rates_divide_by_the_time_that_really_passed,
 	    networks_and_whole_disks_have_rates_and_nothing_else_has,
 	    sensors_read_in_the_units_that_people_use, a_wrong_checksum_gives_no_temperature,
-	    counters_that_went_back_give_no_rate_for_one_round,
-	    what_was_away_for_a_round_starts_anew, cores_that_counted_nothing_have_no_share);
+	    counters_that_were_reset_give_no_rate_for_one_round,
+	    a_counter_missing_for_a_round_starts_anew, cores_that_counted_nothing_have_no_share);
 	BUS_TEST_CASE(suite, "odd machines", a_shorted_wire_and_a_power_cut_give_no_temperature,
-	    an_empty_tree_gives_nothing_and_a_missing_one_says_so,
-	    a_raw_number_without_scale_is_not_a_reading, what_is_not_a_number_is_not_a_reading,
+	    an_empty_tree_gives_nothing_and_a_missing_one_is_an_error,
+	    a_raw_number_without_scale_is_not_a_reading, text_other_than_a_number_is_not_a_reading,
 	    names_from_drivers_become_one_level_each);
 	return suite;
 }

@@ -1,4 +1,4 @@
-/* What a bus without links and without callbacks of its own thread needs from the system: nothing. */
+/* The needs of a bus without links and without callbacks on its own thread: none. */
 #define _POSIX_C_SOURCE 200809L
 #include "bus_test.h"
 
@@ -6,7 +6,7 @@
 
 #include <libbus/bus.h>
 
-/* Compared before and after: an emulator has threads of its own in this process. */
+/* Compared before and after: an emulator has its own threads in this process. */
 static int
 entries(const char *path)
 {

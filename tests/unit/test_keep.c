@@ -45,9 +45,9 @@ expect_only_kept(struct bus *bus, const char *filter, const char *const texts[])
 	bus_mailbox_close(mbox);
 }
 
-/* --- what is kept ---------------------------------------------------------------------------------------- */
+/* --- kept messages --------------------------------------------------------------------------------------- */
 
-START_TEST(last_messages_come_first_in_order_and_flagged)
+START_TEST(last_messages_are_delivered_first_in_order_and_flagged)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox;
@@ -99,7 +99,7 @@ START_TEST(handle_on_the_short_way_keeps_from_then_on)
 	ck_bus(bus_pub_send(unheard, "2", 1), 0);
 	bus_mailbox_close(mbox); /* new routes: none */
 	ck_bus(bus_pub_send(pub, "3", 1), 0);
-	mbox = subscriber(bus, "#"); /* and some again, born for keeping */
+	mbox = subscriber(bus, "#"); /* and new ones, made for keeping */
 	ck_bus(bus_pub_send_many(pub, items, 2), 2);
 	expect_kept(bus, "t", "2", "3", "4", "5");
 	expect_kept(bus, "u", "2");
@@ -190,7 +190,7 @@ START_TEST(bytes_are_counted_and_the_newest_stays)
 }
 END_TEST
 
-START_TEST(message_that_expires_goes_from_wherever_it_stands)
+START_TEST(expired_message_is_dropped_wherever_it_stands)
 {
 	struct bus *bus = open_bus();
 	struct bus_msg msg = {
@@ -270,7 +270,7 @@ START_TEST(bounds_of_keeping_are_exact)
 		ck_bus(bus_keep(bus, filter, NULL), 0);
 	}
 	ck_bus(bus_keep(bus, "one/more", NULL), BUS_E_LIMIT);
-	ck_bus(bus_keep(bus, "f/255", NULL), 0); /* that one is there already */
+	ck_bus(bus_keep(bus, "f/255", NULL), 0); /* an existing one */
 	bus_close(bus, 0);
 }
 END_TEST
@@ -368,7 +368,7 @@ START_TEST(refused_message_is_not_kept_and_is_counted_once)
 }
 END_TEST
 
-START_TEST(peer_gets_what_was_retained_and_keeps_what_it_says_itself)
+START_TEST(peer_gets_retained_messages_and_keeps_its_own)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	struct bus_mailbox *mbox;
@@ -427,7 +427,7 @@ write_numbers(void *arg)
 	return NULL;
 }
 
-/* Reads on after a first message until both writers are through, or enough: no number is missing or twice. */
+/* Reads on after a first message until both writers are done, or enough: no number is missing or arrives twice. */
 static void
 read_without_gap(struct traffic *t)
 {
@@ -441,7 +441,7 @@ read_without_gap(struct traffic *t)
 
 		memcpy(&n, msg->data, sizeof n);
 		if (msg->flags & BUS_MSG_KEPT)
-			ck_assert(!live); /* what is kept comes first */
+			ck_assert(!live); /* kept messages are first */
 		else
 			live = true;
 		if (begun[n.writer])
@@ -495,13 +495,13 @@ START_TEST(keeping_may_begin_under_traffic)
 		pthread_join(threads[i], NULL);
 	while (bus_recv(mbox, 0, &msg) == 1)
 		count++;
-	ck_assert_uint_eq(count, WRITERS * EACH); /* nothing went astray */
+	ck_assert_uint_eq(count, WRITERS * EACH); /* none is missing */
 	bus_mailbox_close(mbox);
 	bus_close(t.bus, 1000);
 }
 END_TEST
 
-START_TEST(keeping_without_memory_fails_whole_and_goes_on_later)
+START_TEST(keeping_without_memory_fails_whole_and_works_later)
 {
 	const struct bus_keep_config cfg = {.size = sizeof cfg, .last = 2};
 	int err = BUS_E_NOMEM;
@@ -544,19 +544,18 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("keep");
 
-	BUS_TEST_CASE(suite, "kept", last_messages_come_first_in_order_and_flagged,
+	BUS_TEST_CASE(suite, "kept", last_messages_are_delivered_first_in_order_and_flagged,
 	    filter_applies_to_topics_that_exist_and_to_new_ones,
 	    handle_on_the_short_way_keeps_from_then_on, largest_of_several_filters_counts,
 	    empty_retained_message_deletes_all, retained_message_is_one_of_the_last,
-	    bytes_are_counted_and_the_newest_stays,
-	    message_that_expires_goes_from_wherever_it_stands,
+	    bytes_are_counted_and_the_newest_stays, expired_message_is_dropped_wherever_it_stands,
 	    headers_type_and_loans_are_kept_whole, bounds_of_keeping_are_exact,
 	    topic_that_keeps_something_is_not_forgotten);
 	BUS_TEST_CASE(suite, "mailboxes", mailbox_of_the_latest_gets_the_newest,
 	    mailbox_that_refuses_takes_all_of_it_or_the_subscription_fails,
 	    refused_message_is_not_kept_and_is_counted_once,
-	    peer_gets_what_was_retained_and_keeps_what_it_says_itself);
+	    peer_gets_retained_messages_and_keeps_its_own);
 	BUS_TEST_CASE(suite, "traffic", subscription_under_traffic_misses_and_repeats_nothing,
-	    keeping_may_begin_under_traffic, keeping_without_memory_fails_whole_and_goes_on_later);
+	    keeping_may_begin_under_traffic, keeping_without_memory_fails_whole_and_works_later);
 	return suite;
 }

@@ -1,5 +1,5 @@
-/* What the system refuses: no more threads, no more descriptors, no more memory. Each is told, leaves nothing behind,
- * and is forgotten when there is room again. */
+/* Refusals of the system: no more threads, descriptors or memory. Each is reported, leaves nothing behind,
+ * and is over when there is room again. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -47,7 +47,7 @@ threads_are_refused(void)
 	return err == EAGAIN;
 }
 
-/* Lets this process have no more threads; root has no such limit, so it stops being root. false: there is no way
+/* Allows this process no more threads. Root has no such limit, so it stops being root. false: impossible
  * here. */
 static bool
 refuse_threads(void)
@@ -65,7 +65,7 @@ allow_threads(void)
 	set_soft(RLIMIT_NPROC, RLIM_INFINITY);
 }
 
-START_TEST(no_more_threads_is_told_and_nothing_is_left)
+START_TEST(lack_of_threads_is_reported_and_leaves_nothing)
 {
 	const struct bus_mailbox_config own = {.size = sizeof own, .drain = BUS_DRAIN_THREAD};
 	struct bus_mailbox *none = (struct bus_mailbox *)&own, *mbox = none;
@@ -104,7 +104,7 @@ START_TEST(no_more_threads_is_told_and_nothing_is_left)
 }
 END_TEST
 
-/* The link thread is there, those of NNG are not. */
+/* The link thread runs, those of NNG do not. */
 START_TEST(links_that_need_threads_work_when_there_are_some_again)
 {
 	struct bus_link *link;
@@ -142,7 +142,7 @@ take_one(void)
 	return true;
 }
 
-/* Takes all descriptors but `left`: also those that another thread has for a moment, such as the file by which the C
+/* Takes all descriptors but `left`, also those that another thread has for a moment, such as the file by which the C
  * library names a thread. */
 static void
 take_descriptors(unsigned left)
@@ -174,7 +174,7 @@ count_descriptors(void)
 	return count;
 }
 
-START_TEST(no_descriptor_for_a_mailbox_is_told)
+START_TEST(lack_of_a_descriptor_for_a_mailbox_is_reported)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox;
@@ -197,7 +197,7 @@ START_TEST(no_descriptor_for_a_mailbox_is_told)
 END_TEST
 
 /* _i: a scheme, first before anything has used NNG, then after. */
-START_TEST(no_descriptor_to_listen_is_told_and_leaves_nothing)
+START_TEST(lack_of_a_descriptor_to_listen_is_reported_and_leaves_nothing)
 {
 	int scheme = _i % 2 + 1;
 	struct bus *bus = open_bus();
@@ -209,7 +209,7 @@ START_TEST(no_descriptor_to_listen_is_told_and_leaves_nothing)
 		bus_link_close(link);
 	}
 	before = count_descriptors();
-	/* Whatever it has got when it fails. */
+	/* At each step at which it may fail. */
 	for (unsigned left = 0; left < 2; left++) {
 		take_descriptors(left);
 		for (int i = 0; i < 3; i++) {
@@ -243,13 +243,13 @@ START_TEST(buses_of_one_process_are_linked_without_a_descriptor)
 END_TEST
 
 /* left 0: the dialling side has none; 1: it has, and the listening side cannot accept. */
-START_TEST(connection_without_a_descriptor_comes_up_when_there_is_one)
+START_TEST(connection_without_a_descriptor_opens_once_there_is_one)
 {
 	unsigned left = (unsigned)_i / 2;
 	_Atomic unsigned calls = 0;
 	struct pair p;
 
-	/* Both have what the links of a bus share. */
+	/* Both buses have the shared state of their links. */
 	pair_open(&p, _i % 2 + 1);
 	ck_bus(bus_subscribe(p.b, "t", count_message, &calls, NULL), 0);
 	bus_link_close(p.lb);
@@ -299,7 +299,7 @@ open_many(struct bus *bus, struct bus_mailbox *all[MOST])
 	return count;
 }
 
-START_TEST(no_more_memory_is_told_and_what_is_freed_can_be_used_again)
+START_TEST(lack_of_memory_is_reported_and_freed_memory_is_used_again)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *all[MOST];
@@ -329,18 +329,19 @@ bus_test_suite(void)
 	TCase *threads = bus_test_case("threads"), *descriptors = bus_test_case("descriptors");
 
 	bus_test_always_forks();
-	bus_test_add_loop(threads, no_more_threads_is_told_and_nothing_is_left, 0, 1);
+	bus_test_add_loop(threads, lack_of_threads_is_reported_and_leaves_nothing, 0, 1);
 	bus_test_add_loop(
 	    threads, links_that_need_threads_work_when_there_are_some_again, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, threads);
-	tcase_add_test(descriptors, no_descriptor_for_a_mailbox_is_told);
-	bus_test_add_loop(descriptors, no_descriptor_to_listen_is_told_and_leaves_nothing, 0, 4);
+	tcase_add_test(descriptors, lack_of_a_descriptor_for_a_mailbox_is_reported);
+	bus_test_add_loop(
+	    descriptors, lack_of_a_descriptor_to_listen_is_reported_and_leaves_nothing, 0, 4);
 	tcase_add_test(descriptors, buses_of_one_process_are_linked_without_a_descriptor);
 	bus_test_add_loop(
-	    descriptors, connection_without_a_descriptor_comes_up_when_there_is_one, 0, 4);
+	    descriptors, connection_without_a_descriptor_opens_once_there_is_one, 0, 4);
 	suite_add_tcase(suite, descriptors);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	BUS_TEST_CASE(suite, "memory", no_more_memory_is_told_and_what_is_freed_can_be_used_again);
+	BUS_TEST_CASE(suite, "memory", lack_of_memory_is_reported_and_freed_memory_is_used_again);
 #endif
 	return suite;
 }

@@ -1,5 +1,5 @@
-/* What an ACL keeps from a peer, and what it lets through: filters, messages, values, questions and replies. Peers without a user,
- * but where it says otherwise; each test runs between two private buses and between two named ones. */
+/* Which filters, messages, values, questions and replies an ACL withholds from a peer, and which it lets through. Peers have no
+ * user unless stated otherwise; each test runs between two private buses and between two named ones. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -26,7 +26,7 @@ take_acl(void *arg)
 	rule->link->guard.acl = rule->acl;
 }
 
-/* Before anybody connects. */
+/* Before the first peer connects. */
 static void
 set_acl(struct bus_link *link, const char *text)
 {
@@ -37,11 +37,11 @@ set_acl(struct bus_link *link, const char *text)
 	bus__loop_call(&link->links->loop, take_acl, &rule);
 }
 
-/* With room for all that a test publishes: what is dropped unseen may count what is withheld. */
+/* With room for all messages of a test: a drop may count withheld messages. */
 static const struct bus_link_config patient = {
     .size = sizeof patient, .heartbeat_ms = 3600000, .bytes = 32 << 20};
 
-/* a, whose link has the ACL, and b, which is not connected yet. named: both have a name. */
+/* a, whose link has the ACL, and b, not connected yet. named: both have a name. */
 static void
 pair_begin(struct pair *p, bool named, const char *acl)
 {
@@ -74,7 +74,7 @@ START_TEST(filter_that_can_bring_nothing_is_refused_and_the_connection_stays)
 	ck_assert_uint_eq(stats_of(p.la).refused, 1);
 	ck_assert_int_eq(stats_of(p.la).last_error, BUS_E_DENIED);
 	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_DENIED);
-	/* Later too, and what was not allowed can be given up. */
+	/* Later too, and a refused filter can be ended. */
 	ck_bus(bus_mailbox_subscribe(m, "+/x/secret", NULL, NULL, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(m, "secret", NULL, NULL, NULL), 0);
 	ck_eventually(stats_of(p.lb).refused == 2);
@@ -90,7 +90,7 @@ START_TEST(filter_that_can_bring_nothing_is_refused_and_the_connection_stays)
 }
 END_TEST
 
-/* As bus_listen() hears it of a dialling bus with an ACL: either side may have one. */
+/* As if a dialling bus had an ACL: either side may have one. */
 START_TEST(dialling_side_may_have_an_acl_too)
 {
 	struct bus_mailbox *m;
@@ -114,7 +114,7 @@ END_TEST
 
 /* --- messages --------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(wide_filter_brings_what_may_be_read_and_loses_nothing)
+START_TEST(wide_filter_brings_readable_topics_and_counts_no_loss)
 {
 	enum { LARGE = 40000, ROUNDS = 3000 };
 	static const char large[LARGE];
@@ -173,7 +173,7 @@ break_sessions(void *arg)
 	}
 }
 
-START_TEST(no_gap_after_an_outage_tells_of_what_was_withheld)
+START_TEST(no_gap_after_an_outage_counts_withheld_messages)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -196,7 +196,7 @@ START_TEST(no_gap_after_an_outage_tells_of_what_was_withheld)
 }
 END_TEST
 
-START_TEST(message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read)
+START_TEST(message_above_the_limit_of_a_peer_is_lost_only_if_it_may_be_read)
 {
 	enum { LARGE = 5000 };
 	static const char large[LARGE];
@@ -222,7 +222,7 @@ START_TEST(message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read)
 }
 END_TEST
 
-/* More than the link thread looks at before others have their turn, and nothing else wakes it. */
+/* More topics than one round of the link thread looks at, and nothing else wakes it. */
 START_TEST(many_values_that_may_not_be_read_hide_none_that_may)
 {
 	enum { MANY = 5000 };
@@ -252,7 +252,7 @@ START_TEST(many_values_that_may_not_be_read_hide_none_that_may)
 }
 END_TEST
 
-START_TEST(value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not)
+START_TEST(readable_value_arrives_behind_ten_thousand_unreadable_topics)
 {
 	struct bus_mailbox *m;
 	struct pair p;
@@ -260,7 +260,7 @@ START_TEST(value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not)
 	pair_begin(&p, false, "topic read public");
 	m = subscriber(p.b, "#");
 	pair_connect(&p);
-	/* Numbers of topics come around, and what is noted of one is not taken for another. */
+	/* Numbers of topics are reused, and the note on one topic does not hold for another. */
 	for (unsigned n = 0; n < BUS__LIMIT_TOPICS; n++) {
 		char topic[32];
 
@@ -280,7 +280,7 @@ START_TEST(value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not)
 }
 END_TEST
 
-/* --- what the peer publishes ------------------------------------------------------------------------------------------------ */
+/* --- messages of the peer --------------------------------------------------------------------------------------------------- */
 
 START_TEST(message_on_a_topic_that_may_not_be_written_is_refused_and_counted)
 {
@@ -300,7 +300,7 @@ START_TEST(message_on_a_topic_that_may_not_be_written_is_refused_and_counted)
 	expect_nothing(m);
 	ck_eventually(stats_of(p.la).refused == 51 && stats_of(p.la).received == 51);
 	ck_assert_uint_eq(stats_of(p.la).lost_by_peers, 0);
-	/* The other side is told once for each topic. */
+	/* The other side gets one DENY for each topic. */
 	ck_eventually(stats_of(p.lb).refused == 2);
 	bus_mailbox_close(m);
 	pair_close(&p);
@@ -332,7 +332,7 @@ ask(struct bus *bus, const char *topic)
 	return err;
 }
 
-START_TEST(question_needs_its_topic_written_and_the_reply_comes_back)
+START_TEST(question_needs_the_right_to_write_its_topic_and_the_reply_returns)
 {
 	struct pair p;
 
@@ -341,7 +341,7 @@ START_TEST(question_needs_its_topic_written_and_the_reply_comes_back)
 	ck_bus(bus_subscribe(p.b, "+/hear", answer, p.b, NULL), 0);
 	pair_connect(&p);
 	ck_bus(ask(p.b, "may/ask"), 0);
-	/* What answers it here does not hear it, and the asker does not wait. */
+	/* The responder here does not get it, and the asker does not wait. */
 	ck_bus(ask(p.b, "may/not"), BUS_E_NOBODY);
 	pair_close(&p);
 }
@@ -387,7 +387,7 @@ has_session(struct naming *naming)
 	return naming->sessions == 1;
 }
 
-/* A peer that is this user from the beginning. */
+/* A raw peer with this user from the start. */
 static void
 raw_user(struct raw_peer *peer, struct pair *p, const char *name)
 {
@@ -425,7 +425,7 @@ raw_await_deny(struct raw_peer *peer, enum bus__deny what, const char *name)
 	ck_assert_str_eq(text, name);
 }
 
-START_TEST(peer_is_told_what_its_user_may_not)
+START_TEST(peer_learns_which_topic_or_filter_was_refused)
 {
 	struct raw_peer *peer = calloc(1, sizeof *peer);
 	uint8_t preamble[BUS__PREAMBLE];
@@ -447,7 +447,7 @@ START_TEST(peer_is_told_what_its_user_may_not)
 	raw_await_deny(peer, BUS__DENY_FILTER, "home/zero/#");
 	raw_await_deny(peer, BUS__DENY_TOPIC, "home/zero/x");
 	expect_message(m, "home/pico/x", "yes");
-	/* What it may not write it may be told that it may, by the same number. */
+	/* A number of a refused topic can be given to an allowed one. */
 	ck_assert(raw_text(peer, BUS__FRAME_TOPIC, 7, "home/pico/y"));
 	ck_assert(raw_message(peer, 7, 0, 0, "now", 3));
 	ck_assert(raw_flush(peer));
@@ -468,7 +468,7 @@ START_TEST(peer_is_told_what_its_user_may_not)
 }
 END_TEST
 
-START_TEST(deny_comes_in_its_place_and_with_a_text)
+START_TEST(deny_of_an_unknown_kind_or_without_a_text_ends_the_link)
 {
 	struct raw_peer *peer = calloc(1, sizeof *peer);
 	struct pair p;
@@ -500,7 +500,7 @@ END_TEST
 
 /* --- memory ---------------------------------------------------------------------------------------------------------------------- */
 
-/* Without memory to note that a topic may not be read, it is looked at again for each message. */
+/* Without memory to note that a topic may not be read, the ACL is asked for each message. */
 START_TEST(topic_stays_withheld_without_memory)
 {
 	struct bus_mailbox *m;
@@ -535,17 +535,17 @@ bus_test_suite(void)
 	tcase_set_timeout(tcase, bus_test_limit());
 	tcase_add_test(tcase, filter_that_can_bring_nothing_is_refused_and_the_connection_stays);
 	tcase_add_test(tcase, dialling_side_may_have_an_acl_too);
-	tcase_add_loop_test(tcase, wide_filter_brings_what_may_be_read_and_loses_nothing, 0, 2);
-	tcase_add_loop_test(tcase, no_gap_after_an_outage_tells_of_what_was_withheld, 0, 2);
-	tcase_add_test(tcase, message_above_what_a_peer_takes_is_lost_only_where_it_may_be_read);
+	tcase_add_loop_test(tcase, wide_filter_brings_readable_topics_and_counts_no_loss, 0, 2);
+	tcase_add_loop_test(tcase, no_gap_after_an_outage_counts_withheld_messages, 0, 2);
+	tcase_add_test(tcase, message_above_the_limit_of_a_peer_is_lost_only_if_it_may_be_read);
 	tcase_add_loop_test(tcase, many_values_that_may_not_be_read_hide_none_that_may, 0, 2);
-	tcase_add_test(tcase, value_that_may_be_read_comes_behind_ten_thousand_topics_that_may_not);
+	tcase_add_test(tcase, readable_value_arrives_behind_ten_thousand_unreadable_topics);
 	tcase_add_loop_test(
 	    tcase, message_on_a_topic_that_may_not_be_written_is_refused_and_counted, 0, 2);
-	tcase_add_test(tcase, question_needs_its_topic_written_and_the_reply_comes_back);
+	tcase_add_test(tcase, question_needs_the_right_to_write_its_topic_and_the_reply_returns);
 	tcase_add_test(tcase, question_that_a_peer_may_not_read_is_not_put_to_it);
-	tcase_add_loop_test(tcase, peer_is_told_what_its_user_may_not, 0, 2);
-	tcase_add_loop_test(tcase, deny_comes_in_its_place_and_with_a_text, 0, 3);
+	tcase_add_loop_test(tcase, peer_learns_which_topic_or_filter_was_refused, 0, 2);
+	tcase_add_loop_test(tcase, deny_of_an_unknown_kind_or_without_a_text_ends_the_link, 0, 3);
 	tcase_add_test(tcase, topic_stays_withheld_without_memory);
 	suite_add_tcase(suite, tcase);
 	return suite;

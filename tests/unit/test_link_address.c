@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* Who may listen and dial where. */
+/* Where a bus may listen and dial. */
 #include "link_test.h"
 
 #include <arpa/inet.h>
@@ -14,25 +14,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "login_test.h"
+
 static const char *
 path_of(const char *url)
 {
 	return url + strlen("ipc://");
 }
 
-/* Empty: nobody may connect. */
+/* A users file without a user: no peer may connect. */
 static const char *
-users_file(void)
+no_users(void)
 {
-	static char path[256];
-	FILE *file;
-
-	snprintf(path, sizeof path, "%s/users", bus_test_dir());
-	file = fopen(path, "w");
-	ck_assert_ptr_nonnull(file);
-	fclose(file);
-	ck_assert_int_eq(chmod(path, 0600), 0);
-	return path;
+	return file_of_test("users", "");
 }
 
 START_TEST(an_address_that_is_none_is_refused_by_name)
@@ -71,8 +65,7 @@ listen_with(struct bus *bus, const char *url, const struct bus_link_config *cfg)
 
 START_TEST(clear_text_leaves_this_machine_only_where_that_is_asked_for)
 {
-	struct bus_link_config lan = {
-	    .size = sizeof lan, .allow_lan = 1, .users_file = users_file()};
+	struct bus_link_config lan = {.size = sizeof lan, .allow_lan = 1, .users_file = no_users()};
 	struct bus_link_config out = {.size = sizeof out, .allow_lan = 1};
 	struct bus_link_config any = {.size = sizeof any, .allow_insecure_remote = 1};
 	struct bus *bus = open_bus();
@@ -104,7 +97,7 @@ START_TEST(a_lan_listener_needs_users)
 }
 END_TEST
 
-START_TEST(a_refused_address_says_what_it_is_and_what_would_do)
+START_TEST(a_refused_address_is_explained_with_an_alternative)
 {
 	static const struct {
 		const char *url, *what, *way;
@@ -154,7 +147,7 @@ START_TEST(a_name_that_may_be_elsewhere_is_looked_up_at_each_dial)
 	struct bus_link *first;
 	char url[64];
 
-	/* The name of 127.0.0.1 may also be that of ::1, where nobody listens. */
+	/* The name of 127.0.0.1 may also be that of ::1, without a listener. */
 	ck_bus(bus_listen(p.a, "tcp://127.0.0.1:0", NULL, &first), 0);
 	ck_assert_int_gt(bus_link_url(first, p.url, sizeof p.url), 0);
 	snprintf(url, sizeof url, "tcp://localhost%s", strrchr(p.url, ':'));
@@ -266,7 +259,7 @@ START_TEST(a_socket_of_another_program_is_left_to_it)
 	ck_assert_int_eq(bind(fd, (const struct sockaddr *)&addr, sizeof addr), 0);
 	ck_assert_int_eq(listen(fd, 1), 0);
 	for (int i = 0; i < 2;
-	     i++) /* the first refusal leaves nothing that the second would believe */
+	     i++) /* the first refusal leaves nothing that could mislead the second */
 		ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_NOT_A_SOCKET);
 	ck_assert_int_eq(connect(other, (const struct sockaddr *)&addr, sizeof addr), 0);
 	close(other);
@@ -313,7 +306,7 @@ START_TEST(a_directory_that_is_missing_or_open_to_all_is_refused)
 }
 END_TEST
 
-/* what: a descriptor to say on that it listens, a space, a URL. */
+/* what: a descriptor on which to report that it listens, a space, a URL. */
 static void
 be_a_listener(const char *what)
 {
@@ -354,7 +347,7 @@ START_TEST(a_path_belongs_to_its_process_until_that_dies)
 
 	ck_bus(bus_listen(bus, url, NULL, NULL), BUS_E_ADDRESS_TAKEN);
 	ck_bus(bus_dial(bus, url, NULL, &dial), 0);
-	ck_eventually(is_up(dial)); /* being refused did not disturb the owner */
+	ck_eventually(is_up(dial)); /* the refusal did not disturb the owner */
 	bus_link_close(dial);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
@@ -364,7 +357,7 @@ START_TEST(a_path_belongs_to_its_process_until_that_dies)
 }
 END_TEST
 
-START_TEST(a_listener_without_descriptors_waits_and_goes_on)
+START_TEST(a_listener_without_descriptors_waits_and_resumes)
 {
 	struct rlimit limit, none;
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -402,7 +395,7 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "address", an_address_that_is_none_is_refused_by_name,
 	    clear_text_leaves_this_machine_only_where_that_is_asked_for, a_lan_listener_needs_users,
-	    a_refused_address_says_what_it_is_and_what_would_do,
+	    a_refused_address_is_explained_with_an_alternative,
 	    an_unknown_name_beyond_this_machine_is_tried_again,
 	    a_name_that_may_be_elsewhere_is_looked_up_at_each_dial,
 	    a_config_out_of_range_is_refused, a_foreign_program_on_the_port_is_reported,
@@ -412,7 +405,7 @@ bus_test_suite(void)
 	    only_our_user_gets_at_the_socket_and_nothing_stays_behind,
 	    a_directory_that_is_missing_or_open_to_all_is_refused,
 	    a_path_belongs_to_its_process_until_that_dies,
-	    a_listener_without_descriptors_waits_and_goes_on);
+	    a_listener_without_descriptors_waits_and_resumes);
 	tcase_add_loop_test(
 	    tcase, a_taken_address_is_refused_and_free_again_after_its_end, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);

@@ -1,5 +1,5 @@
-/* What one peer makes a bus hold is bounded in bytes, whatever it asks for; what goes beyond is refused and counted, and others
- * notice nothing. */
+/* The memory that one peer makes a bus hold is bounded in bytes, whatever it asks for. The excess is refused and counted, and
+ * others notice nothing. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -13,7 +13,7 @@
 
 enum { MANY = 10000, LARGE = 64 * 1024 };
 
-/* The mailbox towards a peer has a bound of its own. */
+/* The mailbox towards a peer has its own bound. */
 static const struct bus_link_config bounded = {
     .size = sizeof bounded, .bytes = 64 << 10, .heartbeat_ms = 3600000, .peer_bytes = 4 * MIB};
 
@@ -89,7 +89,7 @@ look(struct rig *rig)
 		rig->most = now;
 }
 
-/* What the peer has sent leaves. false: the bus has closed the connection. */
+/* Sends the peer's gathered bytes. false: the bus has closed the connection. */
 static bool
 flush(struct rig *rig)
 {
@@ -115,7 +115,7 @@ is_ended(struct rig *rig)
 	return stats_of(rig->link).ended[BUS_LINK_END_PROTOCOL] == 1;
 }
 
-/* --- what a peer may ask for --------------------------------------------------------------------------------------- */
+/* --- requests of a peer ---------------------------------------------------------------------------------------------- */
 
 static const char *
 long_name(unsigned i)
@@ -175,7 +175,7 @@ ask_names(struct rig *rig, unsigned i)
 	       raw_message(rig->peer, i, 0, 0, "1", 1);
 }
 
-/* Marks of values that never were. */
+/* Marks of values that never existed. */
 static bool
 ask_marks(struct rig *rig, unsigned i)
 {
@@ -189,7 +189,7 @@ ask_long_filters(struct rig *rig, unsigned i)
 	return raw_text(rig->peer, BUS__FRAME_SUB, 0, long_name(i));
 }
 
-/* Each topic has a place for each filter. */
+/* Each topic has a route entry for each filter. */
 static bool
 ask_matches(struct rig *rig, unsigned i)
 {
@@ -230,7 +230,7 @@ ask_all(struct rig *rig, unsigned i)
 	}
 }
 
-/* Comes and goes, and comes under the same id. */
+/* Leaves and reconnects under the same id. */
 static bool
 ask_again(struct rig *rig, unsigned i)
 {
@@ -279,7 +279,7 @@ check_bound(const struct mix *mix, const char *name)
 	rig.before = rig.most = heap(); /* with the mailboxes of both peers */
 	for (unsigned i = 0; ok && i < mix->count; i++)
 		ok = mix->ask(&rig, i);
-	/* The bus has heard all that came before this. */
+	/* The bus has handled everything before this. */
 	ok = ok && raw_text(rig.peer, BUS__FRAME_TOPIC, 1, "last") &&
 	     raw_message(rig.peer, 1, 0, 0, "1", 1) && flush(&rig);
 	ck_eventually(is_ended(&rig) || came(&rig) == rig.peer->messages);
@@ -311,9 +311,9 @@ START_TEST(a_peer_of_a_named_bus_pins_no_more_than_its_bytes)
 }
 END_TEST
 
-/* --- what is refused ------------------------------------------------------------------------------------------------ */
+/* --- refusals -------------------------------------------------------------------------------------------------------- */
 
-/* The peer publishes values on so many new topics, and all are heard. Returns how many were refused. */
+/* Publishes values on `count` new topics of the peer, and waits for all. Returns how many were refused. */
 static uint64_t
 publish_values(struct rig *rig, unsigned from, unsigned count)
 {
@@ -348,7 +348,7 @@ START_TEST(a_peer_at_its_bound_can_replace_its_values_and_delete_them)
 	ck_assert_uint_lt(refused, 60); /* more than half of the bound is there for values */
 	ck_assert_uint_eq(publish_values(&rig, 0, 40), 0);
 	delete_values(&rig, 40);
-	/* Names that came later have taken room meanwhile. */
+	/* Later names have taken room since. */
 	ck_assert_uint_le(publish_values(&rig, 0, 40), 2);
 	rig_close(&rig);
 }
@@ -362,9 +362,9 @@ START_TEST(values_of_a_peer_that_left_stay_on_its_account)
 	ck_assert_uint_gt(publish_values(&rig, 0, 100), 0);
 	rig_leave(&rig, _i == 0 ? 0 : -1);
 	rig_join(&rig, "greedy");
-	/* What the connection itself needed has room for one. */
+	/* The connection itself took the room of one. */
 	ck_assert_uint_ge(publish_values(&rig, 200, 10), 9);
-	/* Another one has room of its own. */
+	/* Another peer has its own room. */
 	rig_leave(&rig, _i == 0 ? 0 : -1);
 	rig_join(&rig, "modest");
 	ck_assert_uint_eq(publish_values(&rig, 300, 1), 0);
@@ -372,7 +372,7 @@ START_TEST(values_of_a_peer_that_left_stay_on_its_account)
 }
 END_TEST
 
-START_TEST(a_value_that_another_one_replaced_is_on_the_account_no_more)
+START_TEST(a_replaced_value_leaves_the_account)
 {
 	struct bus_msg msg = {.size = sizeof msg, .data = "1", .len = 1, .flags = BUS_MSG_RETAIN};
 	struct rig rig;
@@ -388,7 +388,7 @@ START_TEST(a_value_that_another_one_replaced_is_on_the_account_no_more)
 }
 END_TEST
 
-START_TEST(topics_of_others_that_its_filters_match_can_end_a_peer)
+START_TEST(other_topics_that_its_filters_match_can_end_a_peer)
 {
 	struct rig rig;
 
@@ -403,7 +403,7 @@ START_TEST(topics_of_others_that_its_filters_match_can_end_a_peer)
 		ck_bus(bus_publish(rig.bus, short_name(i % MANY), "1", 1), 0);
 	}
 	ck_assert_int_eq(stats_of(rig.link).last_error, BUS_E_LIMIT);
-	/* Its filters went with it. */
+	/* Its filters ended with it. */
 	close(rig.peer->fd);
 	rig_join(&rig, "greedy");
 	rig_close(&rig);
@@ -457,7 +457,7 @@ START_TEST(an_idle_peer_costs_its_state_and_no_buffers)
 	join_idle(&rig, WARM);
 	before = heap();
 	join_idle(&rig, IDLE);
-	/* The last one's READY may just be on its way out, in a buffer that then goes to the next. */
+	/* The last READY may still be in a buffer, which then serves the next connection. */
 	ck_eventually(heap() - before <= (size_t)IDLE * IDLE_BYTES);
 	rig_close(&rig);
 }
@@ -472,7 +472,7 @@ START_TEST(start_before_resume_may_not_be_sent)
 	rig_open(&rig, NULL);
 	rig_leave(&rig, 0);
 	ck_assert(raw_open(rig.peer, rig.url, "early"));
-	/* Without the RESUME and the START, which are last. */
+	/* Without RESUME and START, which are last. */
 	rig.peer->len -= BUS__FRAME_HEAD + BUS__RESUME + BUS__FRAME_HEAD + BUS__START;
 	raw_bytes(rig.peer, bytes, bus__start_write(bytes, &start));
 	raw_text(rig.peer, BUS__FRAME_TOPIC, 0, "question");
@@ -495,8 +495,7 @@ bus_test_suite(void)
 	tcase_add_loop_test(bound, values_of_a_peer_that_left_stay_on_its_account, 0, 2);
 	suite_add_tcase(suite, bound);
 	BUS_TEST_CASE(suite, "refused", a_peer_at_its_bound_can_replace_its_values_and_delete_them,
-	    a_value_that_another_one_replaced_is_on_the_account_no_more,
-	    topics_of_others_that_its_filters_match_can_end_a_peer,
+	    a_replaced_value_leaves_the_account, other_topics_that_its_filters_match_can_end_a_peer,
 	    a_question_beyond_the_bound_is_declined, an_idle_peer_costs_its_state_and_no_buffers,
 	    start_before_resume_may_not_be_sent);
 	return suite;

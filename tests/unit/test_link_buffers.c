@@ -1,4 +1,4 @@
-/* Buffers of connections: how they grow, where that ends, and that they are given back. */
+/* Buffers of connections: how they grow, how far, and how they are given back. */
 #include "link_test.h"
 
 #include <stdlib.h>
@@ -27,7 +27,7 @@ START_TEST(a_size_doubles_when_full_and_is_the_usual_one_after_a_second_without_
 }
 END_TEST
 
-START_TEST(what_has_grown_is_bounded_for_all_connections_of_a_bus_together)
+START_TEST(grown_buffers_are_bounded_over_all_connections_of_a_bus)
 {
 	enum { MANY = BUS__GROWN_MOST / BUS__BUFFER_IN };
 	struct bus__buffers buffers = {.count = 0};
@@ -73,7 +73,7 @@ START_TEST(growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size)
 }
 END_TEST
 
-/* The bound is for speed; a frame that may be sent has room in any case. */
+/* The bound is for speed; a valid frame has room in any case. */
 START_TEST(a_long_frame_has_room_where_nothing_may_grow_any_more)
 {
 	struct bus__links links = {.bus = open_bus(), .buffers = {.grown = BUS__GROWN_MOST}};
@@ -102,8 +102,7 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "size",
 	    a_size_doubles_when_full_and_is_the_usual_one_after_a_second_without_use);
-	BUS_TEST_CASE(
-	    suite, "bound", what_has_grown_is_bounded_for_all_connections_of_a_bus_together);
+	BUS_TEST_CASE(suite, "bound", grown_buffers_are_bounded_over_all_connections_of_a_bus);
 	BUS_TEST_CASE(
 	    suite, "memory", growing_a_buffer_keeps_its_bytes_and_no_memory_keeps_its_size);
 	BUS_TEST_CASE(suite, "long", a_long_frame_has_room_where_nothing_may_grow_any_more);

@@ -1,4 +1,4 @@
-/* A connection breaks: what did not arrive is counted on both sides, and the next message tells of it. */
+/* A connection breaks: lost messages are counted on both sides, and the next message reports them. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -7,7 +7,7 @@
 #include "cut.h"
 #include "raw_peer.h"
 
-/* Bus a listens, b dials through a wire; each hears what the other says on n/#. */
+/* Bus a listens, b dials through a wire; each subscribes to the other's n/#. */
 struct cut_pair {
 	struct bus *a, *b;
 	struct bus_link *la, *lb;
@@ -67,7 +67,7 @@ mend_wire(struct cut_pair *p)
 	ck_eventually(is_up(p->lb) && stats_of(p->la).peers == 1);
 }
 
-START_TEST(messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells)
+START_TEST(messages_during_an_outage_are_counted_and_reported_by_the_next_one)
 {
 	struct cut_pair p = {.a = NULL};
 
@@ -129,7 +129,7 @@ START_TEST(every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or
 }
 END_TEST
 
-START_TEST(what_was_on_its_way_is_taken_back_from_what_was_sent)
+START_TEST(messages_in_flight_are_taken_back_from_the_sent_count)
 {
 	struct cut_pair p = {.a = NULL};
 
@@ -149,7 +149,7 @@ START_TEST(what_was_on_its_way_is_taken_back_from_what_was_sent)
 }
 END_TEST
 
-START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
+START_TEST(gap_is_reported_to_every_mailbox_that_the_link_could_fill_and_no_other)
 {
 	struct heard own = {.count = 0}, other = {.count = 0};
 	struct bus_mailbox_config cfg = {.size = sizeof cfg, .drain = BUS_DRAIN_THREAD};
@@ -166,7 +166,7 @@ START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
 	say_at(p.a, "n/a", 7);
 	mend_wire(&p);
 	ck_eventually(stats_of(p.lb).lost_by_peers == 7);
-	/* The mailboxes are told behind what is counted. */
+	/* The mailboxes get the gap after it is counted. */
 	ck_eventually(bus_mailbox_stats(of_other, &stats) == 0 && stats.lost[BUS_LOSS_LINK] == 7);
 	ck_bus(bus_publish(p.b, "other", "here", 4), 0);
 	ck_eventually(other.count == 1);
@@ -182,7 +182,7 @@ START_TEST(every_mailbox_that_a_link_could_fill_is_told_and_no_other)
 }
 END_TEST
 
-START_TEST(a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows)
+START_TEST(a_restarted_bus_leaves_a_gap_of_unknown_length)
 {
 	struct cut_pair p = {.a = NULL};
 	char url[256];
@@ -212,7 +212,7 @@ END_TEST
 
 START_TEST(the_first_connection_and_one_after_a_goodbye_are_no_gap)
 {
-	/* Of its own topic: callbacks of the first connection may still be under way in the second. */
+	/* Each with its own topic: callbacks of the first connection may still run in the second. */
 	struct heard first = {.count = 0}, second = {.count = 0};
 	struct pair p;
 
@@ -233,7 +233,7 @@ START_TEST(the_first_connection_and_one_after_a_goodbye_are_no_gap)
 }
 END_TEST
 
-START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
+START_TEST(a_filter_that_ended_during_an_outage_ends_on_the_other_side)
 {
 	struct cut_pair p = {.a = NULL};
 	struct bus_sub *sub;
@@ -248,7 +248,7 @@ START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
 	mend_wire(&p);
 	say_at(p.a, "n/a", 1);
 	ck_eventually(p.at_b.count == 1);
-	ck_bus(bus_flush(p.a, patience_ms()), 0); /* what arrived may not be counted yet */
+	ck_bus(bus_flush(p.a, patience_ms()), 0); /* messages that arrived may not be counted yet */
 	sent = stats_of(p.la).sent;
 	say_at(p.a, "once", 1);
 	say_at(p.a, "n/a", 1);
@@ -258,7 +258,7 @@ START_TEST(a_filter_that_ended_meanwhile_ends_on_the_other_side_too)
 }
 END_TEST
 
-START_TEST(values_come_again_with_a_new_connection_and_have_no_numbers)
+START_TEST(values_are_sent_again_on_a_new_connection_and_have_no_numbers)
 {
 	const struct bus_msg value = {.size = sizeof value,
 	    .topic = "n/value",
@@ -277,7 +277,7 @@ START_TEST(values_come_again_with_a_new_connection_and_have_no_numbers)
 	mend_wire(&p);
 	ck_eventually(p.at_b.count == 2);
 	ck_assert_mem_eq(p.at_b.data, "2", 1);
-	/* The publish of it was a message that did not arrive. */
+	/* Its publish was a message that did not arrive. */
 	ck_eventually(stats_of(p.lb).lost_by_peers == 1);
 	ck_assert_uint_eq(stats_of(p.la).lost, 1);
 	close_cut_pair(&p);
@@ -293,7 +293,7 @@ explains(struct bus *bus, const char *topic, const char *words)
 	return strstr(text, words) != NULL;
 }
 
-START_TEST(a_peer_whose_link_is_down_is_nobody_who_could_reply)
+START_TEST(a_peer_whose_link_is_down_is_no_responder)
 {
 	struct cut_pair p = {.a = NULL};
 	const struct bus_msg *reply;
@@ -302,7 +302,7 @@ START_TEST(a_peer_whose_link_is_down_is_nobody_who_could_reply)
 	ck_bus(bus_subscribe(p.b, "question", hear, &p.at_b, NULL), 0);
 	ck_eventually((say_at(p.a, "question", 1), p.at_b.count > 0));
 	break_wire(&p);
-	/* The link is down a moment before its mailbox is put away. */
+	/* The link is down a moment before its mailbox is parked. */
 	ck_eventually(explains(p.a, "question", "its link is down"));
 	ck_bus(bus_request(p.a, "question", "?", 1, patience_ms(), &reply), BUS_E_NOBODY);
 	mend_wire(&p);
@@ -313,7 +313,7 @@ END_TEST
 
 /* --- a named bus ---------------------------------------------------------------------------------------------- */
 
-START_TEST(a_named_bus_tells_all_its_processes_and_sends_later_what_it_has)
+START_TEST(a_named_bus_reports_a_gap_to_all_its_processes_and_later_sends_its_log)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .dir = bus_test_dir()};
 	struct heard heard = {.count = 0};
@@ -328,7 +328,7 @@ START_TEST(a_named_bus_tells_all_its_processes_and_sends_later_what_it_has)
 	say_at(other, "n/a", 40);
 	mend_wire(&p);
 	say_at(p.b, "n/b", 1);
-	/* From b to the log: lost, as both who read it are told. */
+	/* From b to the log: lost, and reported to both readers. */
 	ck_eventually(heard.count == 41 && p.at_a.count == 41);
 	ck_assert_uint_eq(heard.lost, 30);
 	ck_assert_uint_eq(p.at_a.lost, 30);
@@ -348,7 +348,7 @@ struct way {
 	struct bus_link *out, *in;
 	const char *topic;
 	const struct heard *heard;
-	unsigned *said, *said_there; /* the other bus hears its own, too */
+	unsigned *said, *said_there; /* each bus receives its own messages, too */
 };
 
 static bool
@@ -357,7 +357,7 @@ adds_up(const struct way *way)
 	return way->heard->count + way->heard->lost == *way->said + *way->said_there;
 }
 
-/* The last message may have been dropped, or a loss be told behind it: then another message tells. */
+/* The last message may have been dropped, or a loss be reported behind it: then another message reports it. */
 static void
 await_account(const struct way *way)
 {
@@ -380,7 +380,7 @@ await_account(const struct way *way)
 	    (unsigned long long)stats_of(way->in).lost_by_peers);
 }
 
-/* Whatever happens to the wire: what was published is what arrived and what was lost, on both sides. */
+/* Whatever happens to the wire, published messages are received or lost, on both sides. */
 static void
 check_account(const struct way *way)
 {
@@ -430,7 +430,7 @@ START_TEST(whatever_happens_to_the_wire_no_message_is_missing_from_the_account)
 	mend_wire(&p);
 	await_account(&a_to_b);
 	await_account(&b_to_a);
-	await_account(&a_to_b); /* which the other one's messages come to, too */
+	await_account(&a_to_b); /* with the other bus's messages in it */
 	check_account(&a_to_b);
 	check_account(&b_to_a);
 	close_cut_pair(&p);
@@ -444,17 +444,18 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("broken connections"), *all = bus_test_case("every transport");
 	TCase *random = bus_test_case("at random");
 
-	tcase_add_test(
-	    tcase, messages_of_the_time_without_a_link_are_counted_and_the_next_one_tells);
-	tcase_add_test(tcase, what_was_on_its_way_is_taken_back_from_what_was_sent);
+	tcase_add_test(tcase, messages_during_an_outage_are_counted_and_reported_by_the_next_one);
+	tcase_add_test(tcase, messages_in_flight_are_taken_back_from_the_sent_count);
 	tcase_add_loop_test(tcase,
 	    every_message_for_a_peer_that_stops_reading_and_breaks_off_is_sent_or_lost, 0, 2);
-	tcase_add_test(tcase, every_mailbox_that_a_link_could_fill_is_told_and_no_other);
-	tcase_add_test(tcase, a_bus_that_has_begun_anew_leaves_a_gap_that_nobody_knows);
-	tcase_add_test(tcase, a_filter_that_ended_meanwhile_ends_on_the_other_side_too);
-	tcase_add_test(tcase, values_come_again_with_a_new_connection_and_have_no_numbers);
-	tcase_add_test(tcase, a_peer_whose_link_is_down_is_nobody_who_could_reply);
-	tcase_add_test(tcase, a_named_bus_tells_all_its_processes_and_sends_later_what_it_has);
+	tcase_add_test(
+	    tcase, gap_is_reported_to_every_mailbox_that_the_link_could_fill_and_no_other);
+	tcase_add_test(tcase, a_restarted_bus_leaves_a_gap_of_unknown_length);
+	tcase_add_test(tcase, a_filter_that_ended_during_an_outage_ends_on_the_other_side);
+	tcase_add_test(tcase, values_are_sent_again_on_a_new_connection_and_have_no_numbers);
+	tcase_add_test(tcase, a_peer_whose_link_is_down_is_no_responder);
+	tcase_add_test(
+	    tcase, a_named_bus_reports_a_gap_to_all_its_processes_and_later_sends_its_log);
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(
 	    all, the_first_connection_and_one_after_a_goodbye_are_no_gap, 0, LINK_TEST_SCHEMES);

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* Links come, go, come back and end, under traffic too. */
+/* Links begin, break, reconnect and end, under traffic too. */
 #include "link_test.h"
 
 #include <dirent.h>
@@ -27,7 +27,7 @@ START_TEST(dialling_first_is_fine)
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 
 	const char *url = listen_url(_i);
-	bool port = _i >= 2; /* is the system's to choose */
+	bool port = _i >= 2; /* the system chooses it */
 
 	url = _i == 2 ? "tcp://127.0.0.1:1" : port ? "tls://127.0.0.1:1" : url;
 	ck_bus(bus_dial(p.b, url, NULL, &p.lb), 0);
@@ -41,7 +41,7 @@ START_TEST(dialling_first_is_fine)
 }
 END_TEST
 
-START_TEST(a_lost_connection_comes_back_with_its_filters)
+START_TEST(a_lost_connection_is_restored_with_its_filters)
 {
 	struct heard heard = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -61,7 +61,7 @@ START_TEST(a_lost_connection_comes_back_with_its_filters)
 }
 END_TEST
 
-START_TEST(what_is_kept_comes_once_and_not_with_every_reconnect)
+START_TEST(kept_values_arrive_once_and_not_with_every_reconnect)
 {
 	struct heard heard = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -194,7 +194,7 @@ stays_up(int i, uint32_t heartbeat_ms)
 
 START_TEST(an_idle_link_stays_up_by_its_heartbeats)
 {
-	/* A machine too busy for quick heartbeats has time for slower ones. */
+	/* A machine too busy for quick heartbeats manages slower ones. */
 	for (uint32_t ms = 100; !stays_up(_i, ms); ms *= 2)
 		ck_assert_int_lt((int)ms * 10, patience_ms());
 }
@@ -218,7 +218,7 @@ START_TEST(links_of_a_closed_bus_are_down_and_can_be_closed)
 }
 END_TEST
 
-START_TEST(links_nobody_holds_end_with_their_bus)
+START_TEST(links_without_a_holder_end_with_their_bus)
 {
 	struct heard heard = {.count = 0};
 	struct bus *a = open_bus(), *b = open_bus();
@@ -289,7 +289,7 @@ START_TEST(a_forked_child_leaves_the_links_of_its_parent_alone)
 END_TEST
 
 #ifndef __SANITIZE_THREAD__ /* which knows no new threads in a forked child */
-/* The name that the parent listens at is free in the child; NNG does not survive a fork. */
+/* The child may listen at its parent's name; NNG does not survive a fork. */
 static bool
 use_own_inproc(struct pair *p)
 {
@@ -304,7 +304,7 @@ use_own_inproc(struct pair *p)
 	       bus_close(own, 0) == 0;
 }
 
-START_TEST(a_forked_child_has_inproc_links_and_is_told_that_it_has_no_others)
+START_TEST(a_forked_child_has_inproc_links_and_gets_an_error_for_others)
 {
 	struct bus_link *listener;
 	struct pair p;
@@ -324,7 +324,7 @@ becomes_up(struct bus_link *link)
 	return true;
 }
 
-/* One to the parent, which has links of the same kind. */
+/* A link to the parent, which has links of the same kind. */
 static bool
 use_own_links(struct pair *p)
 {
@@ -338,8 +338,8 @@ use_own_links(struct pair *p)
 	       bus_close(own, patience_ms()) == 0;
 }
 
-/* _i: ipc or tcp. Without NNG there is nothing of a parent's that links of a child need. */
-START_TEST(a_forked_child_opens_links_of_its_own)
+/* _i: ipc or tcp. Without NNG the links of a child need nothing of their parent's. */
+START_TEST(a_forked_child_opens_its_own_links)
 {
 	struct heard heard = {.count = 0};
 	struct pair p;
@@ -354,7 +354,7 @@ START_TEST(a_forked_child_opens_links_of_its_own)
 END_TEST
 #endif
 
-/* A task that runs on the link thread in each round, until the filters of a peer that is gone end. Then it publishes, once. */
+/* A task that runs on the link thread in each round, until the filters of a former peer end. Then it publishes, once. */
 struct between_rounds {
 	struct bus__task task;
 	struct bus__links *links;
@@ -465,8 +465,8 @@ Suite *
 bus_test_suite(void)
 {
 	static const TTest *const *const tests[] = {&dialling_first_is_fine,
-	    &a_lost_connection_comes_back_with_its_filters,
-	    &what_is_kept_comes_once_and_not_with_every_reconnect,
+	    &a_lost_connection_is_restored_with_its_filters,
+	    &kept_values_arrive_once_and_not_with_every_reconnect,
 	    &a_second_path_between_two_buses_is_refused, &a_bus_cannot_be_linked_to_itself,
 	    &one_peer_more_than_allowed_is_denied, &an_idle_link_stays_up_by_its_heartbeats,
 	    &links_of_a_closed_bus_are_down_and_can_be_closed,
@@ -480,12 +480,12 @@ bus_test_suite(void)
 		tcase_add_loop_test(tcase, *tests[i], 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	BUS_TEST_CASE(suite, "inproc alone", two_buses_that_dial_each_other_keep_one_connection,
-	    links_nobody_holds_end_with_their_bus, a_bus_has_a_bounded_number_of_links);
+	    links_without_a_holder_end_with_their_bus, a_bus_has_a_bounded_number_of_links);
 #ifndef __SANITIZE_THREAD__
 	BUS_TEST_CASE(
-	    suite, "forked", a_forked_child_has_inproc_links_and_is_told_that_it_has_no_others);
+	    suite, "forked", a_forked_child_has_inproc_links_and_gets_an_error_for_others);
 	tcase = bus_test_case("forked, with links of its own");
-	bus_test_add_loop(tcase, a_forked_child_opens_links_of_its_own, 1, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, a_forked_child_opens_its_own_links, 1, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 #endif
 	return suite;

@@ -1,4 +1,4 @@
-/* Users on links: who has the password gets in, and nobody else does, whatever is said in place of it. */
+/* Users on links: a peer with the password joins, and no other does, whatever it sends instead. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "access/scram.h"
+#include "login_test.h"
 #include "raw_peer.h"
-#include "users_test.h"
 
 #define PATIENT .heartbeat_ms = 3600000
 
@@ -22,7 +22,7 @@ users_file(void)
 	return path;
 }
 
-/* Listens by what the file of users says now. */
+/* Listens with the present users file. */
 static void
 listen_guarded(struct pair *p, int i)
 {
@@ -34,7 +34,7 @@ listen_guarded(struct pair *p, int i)
 	ck_assert_int_gt(bus_link_url(p->la, p->url, sizeof p->url), 0);
 }
 
-/* A bus that asks for users: pico, whose password is "leek soup". */
+/* A bus with users: pico, whose password is "leek soup". */
 static void
 open_guarded(struct pair *p, int i)
 {
@@ -44,27 +44,7 @@ open_guarded(struct pair *p, int i)
 	listen_guarded(p, i);
 }
 
-static struct bus_link *
-dial_as(struct bus *bus, const char *url, const char *user, const char *password)
-{
-	const struct bus_link_config cfg = {
-	    .size = sizeof cfg, PATIENT, .user = user, .password = password};
-	struct bus_link *link;
-
-	ck_bus(bus_dial(bus, url, &cfg, &link), 0);
-	return link;
-}
-
-static void
-close_guarded(struct pair *p)
-{
-	bus_link_close(p->lb);
-	bus_link_close(p->la);
-	ck_assert_int_ge(bus_close(p->b, 5000), 0);
-	ck_assert_int_ge(bus_close(p->a, 5000), 0);
-}
-
-START_TEST(who_has_the_password_is_linked)
+START_TEST(peer_with_the_password_is_linked)
 {
 	struct heard heard = {.count = 0}, back = {.count = 0};
 	struct pair p;
@@ -78,7 +58,7 @@ START_TEST(who_has_the_password_is_linked)
 	publish_text(p.a, "down", "1");
 	ck_eventually(heard.count == 1 && back.count == 1);
 	ck_assert_int_eq(stats_of(p.lb).last_error, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -92,7 +72,7 @@ static const struct {
     {NULL, NULL},
 };
 
-START_TEST(who_has_not_is_refused_counted_and_told_the_same_each_time)
+START_TEST(peer_without_it_is_refused_counted_and_always_gets_the_same_answer)
 {
 	const size_t i = (size_t)_i;
 	struct heard heard = {.count = 0};
@@ -108,7 +88,7 @@ START_TEST(who_has_not_is_refused_counted_and_told_the_same_each_time)
 	ck_assert(!is_up(p.lb));
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
 	ck_assert_uint_eq(heard.count, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -126,15 +106,15 @@ START_TEST(link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it)
 	publish_text(p.b, "up", "1");
 	ck_assert_int_eq(bus_flush(p.b, 1000), 0);
 	ck_assert_uint_eq(heard.count, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
-/* --- what is said in place of a password ------------------------------------------------------------------------- */
+/* --- bytes in place of a password -------------------------------------------------------------------------------- */
 
 static bool is_slow;
 
-/* Sends what was gathered, at once or each byte alone. */
+/* Sends the gathered bytes, at once or one by one. */
 static bool
 flush(struct raw_peer *peer)
 {
@@ -161,7 +141,7 @@ read_frame(struct raw_peer *peer, size_t skip, struct bus__frame *ret_frame)
 		return false;
 	memcpy(peer->buf, head, sizeof head);
 	ck_bus(bus__frame_read(peer->buf, sizeof head, true, 1 << 20, ret_frame), 0);
-	/* One of no bytes would wait for the next frame. */
+	/* For an empty body recv() would wait for the next frame. */
 	return ret_frame->len == 0 || recv(peer->fd, peer->buf + sizeof head, ret_frame->len,
 					  MSG_WAITALL) == (ssize_t)ret_frame->len;
 }
@@ -203,7 +183,7 @@ is_ended(struct raw_peer *peer)
 	return true;
 }
 
-/* The first half of the exchange as a client. false: there is no challenge. */
+/* The first half of the exchange as a client. false: no challenge arrived. */
 static bool
 ask_in(struct raw_peer *peer, const char *user, struct bus__scram_client *client)
 {
@@ -253,7 +233,7 @@ log_in(struct raw_peer *peer, const char *user, const char *password,
 	return ask_in(peer, user, &client) && prove(peer, &client, password, spoil, at);
 }
 
-/* JOIN and all up to READY, behind a login. */
+/* JOIN and the rest up to READY, after a login. */
 static void
 join_raw(struct raw_peer *peer, uint64_t sequence)
 {
@@ -299,7 +279,7 @@ START_TEST(neither_join_nor_frames_without_sense_get_in_without_a_password)
 		    stats_of(p.la).ended[frames[i].end] == before.ended[frames[i].end] + 1,
 		    "case %zu has another end: %d", i, stats_of(p.la).last_error);
 	}
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -317,7 +297,7 @@ flip(char *message, int *len, int at)
 	message[at / 8] = (char)(message[at / 8] ^ 1 << at % 8);
 }
 
-/* A user of its own for each attempt: one that fails too often has to wait. */
+/* Each attempt has its own user: a user that fails too often has to wait. */
 static void
 fail_to_log_in(struct pair *p, void (*spoil)(char *message, int *len, int at), int at)
 {
@@ -359,12 +339,12 @@ START_TEST(no_flipped_bit_and_no_shorter_proof_gets_in)
 	for (int at = 0; at < PROOF * 8; at += FLIPS)
 		fail_to_log_in(&p, flip, at);
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
-/* What one client said is worth nothing in another connection: the nonce is another. */
-START_TEST(login_may_come_byte_by_byte)
+/* One client's messages are worthless in another connection, whose nonce differs. */
+START_TEST(login_may_arrive_byte_by_byte)
 {
 	static struct raw_peer peer;
 	struct pair p;
@@ -377,7 +357,7 @@ START_TEST(login_may_come_byte_by_byte)
 	ck_eventually(stats_of(p.la).peers == 1);
 	is_slow = false;
 	close(peer.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -407,7 +387,7 @@ START_TEST(replayed_login_is_refused)
 	join_raw(&peer, 1);
 	ck_assert(is_ended(&peer));
 	ck_assert_uint_eq(stats_of(p.la).peers, 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -431,19 +411,19 @@ START_TEST(user_who_knows_anothers_bus_id_takes_no_connection_from_it)
 	ck_eventually(stats_of(p.la).ended[BUS_LINK_END_DENIED] == 1);
 	ck_assert_uint_eq(stats_of(p.la).peers, 1);
 
-	/* The same user's place is taken. */
+	/* The same user's connection is replaced. */
 	greet(&again, p.url, "known id");
 	ck_assert(log_in(&again, "pico", "leek soup", NULL, 0));
 	join_raw(&again, 4);
 	ck_assert(is_ended(&first));
 	ck_eventually(stats_of(p.la).peers == 1);
 	close(again.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
 /* Each had its challenge before the first of them failed. */
-START_TEST(guesses_on_many_connections_wait_as_those_on_one_do)
+START_TEST(guesses_on_many_connections_wait_like_guesses_on_one)
 {
 	enum { GUESSES = 8, FREE = 5 };
 	static struct raw_peer peers[GUESSES], owner;
@@ -461,11 +441,11 @@ START_TEST(guesses_on_many_connections_wait_as_those_on_one_do)
 		ck_assert(!prove(&peers[i], &clients[i], "leek soup", NULL, 0));
 	for (int i = 0; i < GUESSES; i++)
 		close(peers[i].fd);
-	/* The pause ends. */
+	/* The wait is over. */
 	ck_eventually((greet(&owner, p.url, "stranger"),
 	    log_in(&owner, "pico", "leek soup", NULL, 0) || close(owner.fd) != 0));
 	close(owner.fd);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -485,12 +465,12 @@ START_TEST(two_links_with_a_password_to_one_bus_keep_one_connection)
 	ck_eventually((publish_text(p.b, "up", "1"), heard.count > 0));
 	bus_link_close(second);
 	ck_eventually((publish_text(p.b, "up", "1"), is_up(p.lb)));
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
-/* Otherwise it could make its hubs take the next messages of another bus for repetitions. */
-START_TEST(only_who_may_write_everything_speaks_for_other_buses)
+/* Otherwise it could make its hubs take another bus's next messages for repetitions. */
+START_TEST(only_a_peer_that_may_write_everything_speaks_for_other_buses)
 {
 	static const char rights[] =
 	    "user pico\ntopic readwrite #\nuser guest\ntopic write guest/#\n";
@@ -532,7 +512,7 @@ START_TEST(only_who_may_write_everything_speaks_for_other_buses)
 		ck_assert_uint_eq(stats_of(p.la).ended[BUS_LINK_END_PROTOCOL], i);
 	}
 	features = 0;
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -556,7 +536,7 @@ START_TEST(reload_lets_new_users_in_and_removed_ones_out)
 	ck_eventually(!is_up(p.lb) && stats_of(p.lb).last_error == BUS_E_AUTH);
 	bus_link_close(late);
 	ck_assert_int_ge(bus_close(second, 5000), 0);
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -576,7 +556,7 @@ START_TEST(bad_file_is_named_at_the_reload_and_changes_nothing)
 	unlink(users_file());
 	ck_assert_int_lt(bus_link_reload(p.la), 0);
 	ck_assert(is_up(p.lb));
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -590,7 +570,7 @@ START_TEST(link_ends_while_its_password_is_hashed)
 		bus_link_close(p.lb);
 	}
 	p.lb = NULL;
-	close_guarded(&p);
+	pair_end(&p);
 }
 END_TEST
 
@@ -638,19 +618,20 @@ bus_test_suite(void)
 	static const TTest *const *const tests[] = {
 	    &link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it,
 	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
-	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_come_byte_by_byte,
+	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_arrive_byte_by_byte,
 	    &replayed_login_is_refused, &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
-	    &guesses_on_many_connections_wait_as_those_on_one_do,
+	    &guesses_on_many_connections_wait_like_guesses_on_one,
 	    &two_links_with_a_password_to_one_bus_keep_one_connection,
-	    &only_who_may_write_everything_speaks_for_other_buses,
+	    &only_a_peer_that_may_write_everything_speaks_for_other_buses,
 	    &reload_lets_new_users_in_and_removed_ones_out,
 	    &bad_file_is_named_at_the_reload_and_changes_nothing,
 	    &link_ends_while_its_password_is_hashed, &settings_that_do_not_fit_are_refused_by_name};
 	Suite *suite = suite_create("link login");
 	TCase *tcase = bus_test_case("users");
 
-	tcase_add_loop_test(tcase, who_has_the_password_is_linked, 0, LINK_TEST_SCHEMES);
-	tcase_add_loop_test(tcase, who_has_not_is_refused_counted_and_told_the_same_each_time, 0,
+	tcase_add_loop_test(tcase, peer_with_the_password_is_linked, 0, LINK_TEST_SCHEMES);
+	tcase_add_loop_test(tcase,
+	    peer_without_it_is_refused_counted_and_always_gets_the_same_answer, 0,
 	    sizeof strangers / sizeof strangers[0]);
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(tcase, *tests[i]);

@@ -1,4 +1,4 @@
-/* What crosses a link, and what does not. Each test runs over inproc, ipc and tcp. */
+/* Which messages cross a link, and which do not. Each test runs over inproc, ipc and tcp. */
 #include "link_test.h"
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@ START_TEST(a_filter_of_later_counts_too_and_ends_with_its_subscription)
 
 	pair_open(&p, _i);
 	ck_bus(bus_subscribe(p.a, "late/#", hear, &heard, &sub), 0);
-	/* The filter is on its way: say it until it is heard. */
+	/* The filter is on its way: publish until a message arrives. */
 	ck_eventually((publish_text(p.b, "late/one", "1"), heard.count > 0));
 	bus_unsubscribe(sub, NULL);
 	ck_bus(bus_subscribe(p.a, "mark", hear, &other, NULL), 0);
@@ -137,7 +137,7 @@ START_TEST(a_message_that_has_no_room_here_is_counted_as_refused)
 	struct pair p = {.a = open_bus()};
 
 	ck_bus(bus_open(NULL, &cfg, &p.b), 0);
-	ck_bus(bus_publish_msg(p.b, &kept), 0); /* the one topic there may be, and it does not go */
+	ck_bus(bus_publish_msg(p.b, &kept), 0); /* the one allowed topic, which stays */
 	ck_bus(bus_subscribe(p.b, "new", hear, &heard, NULL), 0);
 	pair_link(&p, _i, NULL);
 	publish_text(p.a, "new", "1");
@@ -148,7 +148,7 @@ START_TEST(a_message_that_has_no_room_here_is_counted_as_refused)
 }
 END_TEST
 
-START_TEST(a_message_never_returns_to_where_it_came_from)
+START_TEST(a_message_never_returns_to_its_sender)
 {
 	struct heard at_a = {.count = 0}, at_b = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -167,7 +167,7 @@ START_TEST(a_message_never_returns_to_where_it_came_from)
 }
 END_TEST
 
-START_TEST(a_retained_value_is_there_for_who_connects_later)
+START_TEST(a_retained_value_is_sent_to_peers_that_connect_later)
 {
 	struct heard heard = {.count = 0}, again = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -186,14 +186,14 @@ START_TEST(a_retained_value_is_there_for_who_connects_later)
 	ck_assert_int_eq(heard.msg.type, BUS_TYPE_JSON);
 	ck_assert_int_gt(heard.msg.time_ns, 0);
 	ck_assert_mem_eq(heard.data, "\"on\"", 4);
-	/* It is kept here as well now. */
+	/* It is kept here by now, too. */
 	ck_bus(bus_subscribe(p.b, "state", hear, &again, NULL), 0);
 	ck_eventually(again.kept >= 1);
 	pair_close(&p);
 }
 END_TEST
 
-START_TEST(what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides)
+START_TEST(message_that_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides)
 {
 	struct bus_config small = {.size = sizeof small, .max_payload = 1000};
 	struct heard heard = {.count = 0};
@@ -222,7 +222,7 @@ lost_full(struct bus *bus)
 	return stats.lost[BUS_LOSS_FULL];
 }
 
-START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
+START_TEST(outgoing_overflow_is_counted_to_the_message)
 {
 	const struct bus_link_config cfg = {.size = sizeof cfg, .bytes = 4096};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -235,8 +235,8 @@ START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
 	while (stats_of(p.la).lost == 0)
 		for (int i = 0; i < 1000; i++, published++)
 			ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
-	/* A loss is told by the next message that gets through; one published while the link empties the mailbox may be the one
-	 * that is lost. */
+	/* The next message that gets through reports a loss; a message published while the link empties the mailbox may be lost
+	 * itself. */
 	do {
 		lost = stats_of(p.la).lost;
 		ck_bus(bus_publish(p.a, "x", data, sizeof data), 0);
@@ -246,7 +246,7 @@ START_TEST(what_overflows_on_the_way_out_is_counted_to_the_message)
 	    stats_of(p.la).sent + stats_of(p.la).lost != published || stats_of(p.la).lost != lost);
 	ck_eventually(stats_of(p.lb).received == stats_of(p.la).sent);
 	ck_assert_uint_eq(stats_of(p.lb).lost_by_peers, stats_of(p.la).lost);
-	/* A fast link may overflow the mailbox of the callback too. */
+	/* A fast link may overflow the callback's mailbox, too. */
 	ck_eventually(heard.lost == stats_of(p.la).lost + lost_full(p.b));
 	pair_close(&p);
 }
@@ -334,10 +334,10 @@ bus_test_suite(void)
 	    &a_filter_of_later_counts_too_and_ends_with_its_subscription,
 	    &ten_thousand_messages_arrive_in_order, &messages_of_every_kind_arrive_in_order,
 	    &a_message_that_has_no_room_here_is_counted_as_refused,
-	    &a_message_never_returns_to_where_it_came_from,
-	    &a_retained_value_is_there_for_who_connects_later,
-	    &what_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides,
-	    &what_overflows_on_the_way_out_is_counted_to_the_message,
+	    &a_message_never_returns_to_its_sender,
+	    &a_retained_value_is_sent_to_peers_that_connect_later,
+	    &message_that_the_peer_would_refuse_is_dropped_here_and_counted_on_both_sides,
+	    &outgoing_overflow_is_counted_to_the_message,
 	    &more_topics_than_numbers_still_arrive_under_their_names,
 	    &more_filters_than_a_peer_takes_become_one_for_everything,
 	    &flush_returns_when_all_is_on_the_wire_and_close_loses_nothing_then};

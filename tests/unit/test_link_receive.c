@@ -62,7 +62,7 @@ say(struct rig *rig, unsigned number, int type, const void *data, size_t len)
 	rig->peer->messages++;
 }
 
-/* All that was said is published. */
+/* Returns when all sent messages are published. */
 static void
 await(struct rig *rig)
 {
@@ -72,7 +72,7 @@ await(struct rig *rig)
 
 /* --- order ----------------------------------------------------------------------------------------------------- */
 
-/* The n-th message: runs of different lengths, on several topics, of several types, with payloads that no run takes among them. */
+/* The n-th message: runs of different lengths, on several topics, of several types, some with payloads that end a run. */
 struct told {
 	unsigned number, type;
 	size_t len;
@@ -89,7 +89,7 @@ message(unsigned n)
 	    .len = lengths[n % 53 < 45 ? run / 2 % 6 : n % 9]};
 }
 
-START_TEST(messages_arrive_in_order_as_they_were_sent)
+START_TEST(messages_arrive_in_order_and_unchanged)
 {
 	static uint8_t data[LONGEST];
 	struct bus_mailbox *mbox;
@@ -98,7 +98,7 @@ START_TEST(messages_arrive_in_order_as_they_were_sent)
 	char topic[8];
 
 	if (_i >= 2)
-		bus__round_ns = 0; /* many rounds of the link thread for what one read brings */
+		bus__round_ns = 0; /* one read takes many rounds of the link thread */
 	rig_open(&rig, _i % 2 == 0 ? NULL : "runs");
 	mbox = open_mailbox(rig.bus, "t/+", .bytes = 8 << 20);
 	for (unsigned n = 0; n < MESSAGES; n++) {
@@ -151,7 +151,7 @@ END_TEST
 static const int policies[] = {
     BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST, BUS_FULL_REFUSE, BUS_FULL_LATEST};
 
-START_TEST(what_a_full_mailbox_does_not_take_is_counted_to_the_message)
+START_TEST(losses_of_a_full_mailbox_are_counted_to_the_message)
 {
 	uint64_t lost = 0;
 	struct bus_mailbox *mbox, *wide;
@@ -187,7 +187,7 @@ START_TEST(what_a_full_mailbox_does_not_take_is_counted_to_the_message)
 }
 END_TEST
 
-START_TEST(a_gap_is_told_by_the_first_message_behind_it)
+START_TEST(a_gap_is_reported_by_the_first_message_behind_it)
 {
 	uint8_t lost[BUS__FRAME_HEAD + 8];
 	struct bus_mailbox *mbox;
@@ -213,7 +213,7 @@ START_TEST(a_gap_is_told_by_the_first_message_behind_it)
 }
 END_TEST
 
-START_TEST(what_came_before_a_frame_that_may_not_be_sent_is_published)
+START_TEST(messages_before_an_invalid_frame_are_published)
 {
 	struct bus_mailbox *mbox;
 	struct rig rig;
@@ -233,7 +233,7 @@ END_TEST
 
 /* --- where the short way is closed -------------------------------------------------------------------------------- */
 
-START_TEST(mailboxes_that_refuse_or_keep_the_latest_get_what_they_would_one_by_one)
+START_TEST(mailboxes_that_refuse_or_keep_the_latest_get_the_same_from_a_run)
 {
 	struct bus_mailbox *strict, *latest;
 	const struct bus_msg *msg;
@@ -286,7 +286,7 @@ END_TEST
 
 /* --- spinning ----------------------------------------------------------------------------------------------------- */
 
-START_TEST(a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_the_rest)
+START_TEST(a_mailbox_spins_long_for_local_messages_and_not_for_those_of_links)
 {
 	struct bus_mailbox *mbox;
 	const struct bus_msg *msg;
@@ -313,7 +313,7 @@ START_TEST(a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_th
 }
 END_TEST
 
-START_TEST(a_mailbox_of_a_named_bus_does_not_spin_long_for_what_a_link_brought)
+START_TEST(a_mailbox_of_a_named_bus_does_not_spin_long_for_messages_of_links)
 {
 	struct bus_mailbox *mbox;
 	const struct bus_msg *msg;
@@ -350,7 +350,7 @@ heap(void)
 	return info.uordblks + info.hblkhd;
 }
 
-START_TEST(the_buffer_of_reads_grows_under_load_and_goes_when_the_peer_is_quiet)
+START_TEST(the_read_buffer_grows_under_load_and_is_freed_when_the_peer_is_quiet)
 {
 	static const uint8_t data[1024];
 	size_t before, most = 0;
@@ -382,23 +382,21 @@ bus_test_suite(void)
 	Suite *suite = suite_create("link_receive");
 	TCase *both = bus_test_case("private and named"), *policy = bus_test_case("policies");
 
-	tcase_add_loop_test(both, messages_arrive_in_order_as_they_were_sent, 0, 4);
+	tcase_add_loop_test(both, messages_arrive_in_order_and_unchanged, 0, 4);
 	tcase_add_loop_test(both, empty_payloads_go_along, 0, 2);
-	tcase_add_loop_test(both, a_gap_is_told_by_the_first_message_behind_it, 0, 2);
+	tcase_add_loop_test(both, a_gap_is_reported_by_the_first_message_behind_it, 0, 2);
 	suite_add_tcase(suite, both);
+	tcase_add_loop_test(policy, losses_of_a_full_mailbox_are_counted_to_the_message, 0, 2);
 	tcase_add_loop_test(
-	    policy, what_a_full_mailbox_does_not_take_is_counted_to_the_message, 0, 2);
-	tcase_add_loop_test(policy,
-	    a_mailbox_does_not_spin_long_for_what_comes_by_a_link_and_does_for_the_rest, 0, 4);
+	    policy, a_mailbox_spins_long_for_local_messages_and_not_for_those_of_links, 0, 4);
 	suite_add_tcase(suite, policy);
 	BUS_TEST_CASE(suite, "spin on a named bus",
-	    a_mailbox_of_a_named_bus_does_not_spin_long_for_what_a_link_brought);
+	    a_mailbox_of_a_named_bus_does_not_spin_long_for_messages_of_links);
+	BUS_TEST_CASE(suite, "protocol", messages_before_an_invalid_frame_are_published);
 	BUS_TEST_CASE(
-	    suite, "protocol", what_came_before_a_frame_that_may_not_be_sent_is_published);
-	BUS_TEST_CASE(suite, "one by one",
-	    mailboxes_that_refuse_or_keep_the_latest_get_what_they_would_one_by_one);
+	    suite, "one by one", mailboxes_that_refuse_or_keep_the_latest_get_the_same_from_a_run);
 	BUS_TEST_CASE(
-	    suite, "buffers", the_buffer_of_reads_grows_under_load_and_goes_when_the_peer_is_quiet);
+	    suite, "buffers", the_read_buffer_grows_under_load_and_is_freed_when_the_peer_is_quiet);
 	BUS_TEST_CASE(suite, "kept", a_run_is_kept_where_its_topic_keeps_messages);
 	return suite;
 }

@@ -20,7 +20,7 @@ answer(void *arg, const struct bus_msg *msg)
 	    .headers = msg->headers,
 	    .headers_len = msg->headers_len};
 
-	/* Before the reply: whoever has that may look at the question, and free it. */
+	/* Before the reply: its receiver may read and free the question. */
 	bus_msg_free(a->question);
 	ck_bus(bus_msg_keep(msg, &a->question), 0);
 	a->asked++;
@@ -137,7 +137,7 @@ START_TEST(reply_goes_to_the_peer_that_asked_and_to_no_other)
 }
 END_TEST
 
-START_TEST(nobody_is_left_when_the_last_listener_has_gone)
+START_TEST(question_fails_when_the_last_responder_unsubscribes)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	struct answerer a = {.bus = p.a, .times = 1};
@@ -149,14 +149,14 @@ START_TEST(nobody_is_left_when_the_last_listener_has_gone)
 	ck_bus(bus_request(p.b, "q", "hi", 2, patience_ms(), &reply), 0);
 	bus_msg_free(reply);
 	bus_unsubscribe(sub, NULL);
-	/* Said by the peer, or known here, if that was quicker. */
+	/* The peer declined, or this bus knew already. */
 	ck_bus(bus_request(p.b, "q", "hi", 2, -1, &reply), BUS_E_NOBODY);
 	bus_msg_free(a.question);
 	pair_close(&p);
 }
 END_TEST
 
-START_TEST(peer_that_has_nobody_says_so_at_once)
+START_TEST(peer_without_a_responder_declines_at_once)
 {
 	enum { FILTERS = 10050 };
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -166,7 +166,7 @@ START_TEST(peer_that_has_nobody_says_so_at_once)
 	char filter[32];
 	int err;
 
-	/* More filters than a peer takes become one for everything: so the question crosses, and nobody has it. */
+	/* More filters than a peer takes become one for everything. So the question crosses, and finds no responder. */
 	ck_bus(bus_mailbox_open(p.a, NULL, &deaf), 0);
 	for (int i = 0; i < FILTERS; i++) {
 		snprintf(filter, sizeof filter, "f/%d", i);
@@ -176,7 +176,7 @@ START_TEST(peer_that_has_nobody_says_so_at_once)
 	pair_link(&p, _i, NULL);
 	ck_bus(bus_request(p.b, "q", "hi", 2, -1, &reply), BUS_E_NOBODY);
 	err = bus_request_start(mbox, "q", "hi", 2, -1, count, &asker, NULL);
-	/* Said before the call was through, or after. */
+	/* It arrived before the call was through, or after. */
 	if (err != BUS_E_NOBODY)
 		ck_bus(err, 0);
 	while (err == 0 && asker.ends == 0)
@@ -190,7 +190,7 @@ START_TEST(peer_that_has_nobody_says_so_at_once)
 }
 END_TEST
 
-START_TEST(peer_without_room_for_the_topic_is_nobody)
+START_TEST(peer_without_room_for_the_topic_is_no_responder)
 {
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = 1};
 	const struct bus_msg kept = {
@@ -219,7 +219,7 @@ START_TEST(reply_after_the_deadline_or_the_link_is_counted)
 	/* Doubled until the question survives the way there. */
 	for (int ms = 1; a.asked == 0; ms *= 2)
 		ck_bus(bus_request(p.b, "q", "hi", 2, ms, &reply), BUS_E_TIMEDOUT);
-	/* A question on the wire would take the place of a.question when it arrives. */
+	/* A question on the wire would replace a.question when it arrives. */
 	ck_bus(bus_flush(p.b, patience_ms()), 0);
 	ck_eventually(stats_of(p.la).received == stats_of(p.lb).sent);
 	ck_bus(bus_flush(p.a, patience_ms()), 0);
@@ -280,8 +280,9 @@ bus_test_suite(void)
 	static const TTest *const *const tests[] = {&question_is_answered_across_a_link,
 	    &listening_side_may_ask_too_and_from_a_mailbox,
 	    &reply_goes_to_the_peer_that_asked_and_to_no_other,
-	    &nobody_is_left_when_the_last_listener_has_gone, &peer_that_has_nobody_says_so_at_once,
-	    &peer_without_room_for_the_topic_is_nobody,
+	    &question_fails_when_the_last_responder_unsubscribes,
+	    &peer_without_a_responder_declines_at_once,
+	    &peer_without_room_for_the_topic_is_no_responder,
 	    &reply_after_the_deadline_or_the_link_is_counted,
 	    &more_open_questions_than_a_peer_remembers_lose_the_oldest};
 	Suite *suite = suite_create("link request");

@@ -1,5 +1,5 @@
-/* How much of a mailbox one send takes, and what happens while it is under way. The stream is the test's own: it records each send,
- * which is under way until the test says that it is through. */
+/* How much of a mailbox one send takes, and the events during a send. The stream is the test's own: it records each send
+ * and keeps it under way until the test completes it. */
 #define _GNU_SOURCE
 #include "fake_clock.h"
 #include "link_test.h"
@@ -26,7 +26,7 @@ struct rig {
 	unsigned sends, short_sends; /* short: below FULL_SEND */
 	size_t bytes, last;
 	size_t piece;  /* the most that a send moves; 0: all */
-	uint8_t *wire; /* all that was sent, if it is not NULL */
+	uint8_t *wire; /* all sent bytes, if not NULL */
 };
 
 static void
@@ -190,7 +190,7 @@ START_TEST(a_message_that_expires_is_counted_at_once_also_if_no_other_follows)
 }
 END_TEST
 
-START_TEST(a_message_larger_than_a_send_goes_out_between_its_neighbours)
+START_TEST(a_message_larger_than_a_send_keeps_its_place_in_order)
 {
 	void *large = calloc(1, 200000);
 	struct rig rig;
@@ -308,7 +308,7 @@ START_TEST(messages_published_during_a_send_go_out_with_the_next)
 }
 END_TEST
 
-START_TEST(no_more_waits_behind_a_send_than_fits_the_next_one)
+START_TEST(messages_behind_a_send_fit_the_next_one)
 {
 	struct rig rig;
 
@@ -377,7 +377,7 @@ START_TEST(frames_queued_after_a_large_payload_follow_it)
 }
 END_TEST
 
-/* The mailbox holds it until the next take. */
+/* The mailbox holds the payload until the next take. */
 START_TEST(nothing_is_taken_behind_a_large_payload_until_that_is_sent)
 {
 	void *large = calloc(1, 30000);
@@ -402,7 +402,7 @@ START_TEST(nothing_is_taken_behind_a_large_payload_until_that_is_sent)
 }
 END_TEST
 
-/* --- flush: on the link thread, as it is in life ---------------------------------------------------------------- */
+/* --- flush: on the link thread, as in real use ------------------------------------------------------------------ */
 
 struct flusher {
 	struct rig *rig;
@@ -448,7 +448,7 @@ is_flushing(struct rig *rig)
 	return rig->woken;
 }
 
-START_TEST(flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped)
+START_TEST(flush_waits_for_taken_unsent_messages_even_if_more_are_dropped)
 {
 	struct bus__loop *loop;
 	struct flusher flusher;
@@ -471,7 +471,7 @@ START_TEST(flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dr
 	publish(&rig, 20000, 64); /* far more than fit: most are dropped */
 	bus__loop_call(loop, sent_here, &rig);
 	ck_assert_uint_eq(rig.link.sent, 1);
-	ck_assert(is_flushing(&rig)); /* the 100 fly now */
+	ck_assert(is_flushing(&rig)); /* those 100 are under way */
 	bus__loop_call(loop, sent_here, &rig);
 	ck_assert_uint_ge(rig.link.sent, 101);
 	ck_assert(!is_flushing(&rig));
@@ -497,15 +497,15 @@ bus_test_suite(void)
 	BUS_TEST_CASE(
 	    suite, "expired", a_message_that_expires_is_counted_at_once_also_if_no_other_follows);
 	BUS_TEST_CASE(suite, "under way", messages_published_during_a_send_go_out_with_the_next);
-	BUS_TEST_CASE(suite, "bound", no_more_waits_behind_a_send_than_fits_the_next_one);
+	BUS_TEST_CASE(suite, "bound", messages_behind_a_send_fit_the_next_one);
 	tcase_add_loop_test(loops, frames_queued_after_a_large_payload_follow_it, 0, 5);
 	BUS_TEST_CASE(
 	    suite, "large alone", nothing_is_taken_behind_a_large_payload_until_that_is_sent);
-	BUS_TEST_CASE(suite, "flush",
-	    flush_waits_for_what_was_taken_out_and_is_not_sent_also_if_more_is_dropped);
+	BUS_TEST_CASE(
+	    suite, "flush", flush_waits_for_taken_unsent_messages_even_if_more_are_dropped);
 	BUS_TEST_CASE(suite, "growth", sends_grow_under_load_and_the_buffers_go_when_it_is_over);
 	BUS_TEST_CASE(suite, "little", light_traffic_shrinks_grown_buffers);
 	BUS_TEST_CASE(suite, "no memory", without_memory_for_larger_sends_they_stay_as_they_are);
-	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_goes_out_between_its_neighbours);
+	BUS_TEST_CASE(suite, "large", a_message_larger_than_a_send_keeps_its_place_in_order);
 	return suite;
 }

@@ -1,4 +1,4 @@
-/* Peers that are none, and peers that break the rules: each is ended for its own reason and counted, and an
+/* Programs other than libbus, and peers that break the rules: each is disconnected for its own reason and counted, and an
  * honest pair on the same address notices nothing. The bytes are written by hand from docs/wire.md. */
 #define _GNU_SOURCE
 #include "link_test.h"
@@ -29,7 +29,7 @@
 #define BEGIN  RESUME ZERO ZERO ZERO START "sequence" ZERO ZERO
 #define GREET  PREAMBLE HELLO JOIN BEGIN READY
 
-/* A client that knows no libbus; the address is ipc or tcp. */
+/* A client without libbus; the address is ipc or tcp. */
 static int
 connect_raw(const char *url)
 {
@@ -57,7 +57,7 @@ say(int fd, const void *bytes, size_t len)
 	ck_assert_int_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
 }
 
-/* Reads until the other side closes, which it must; returns the last bytes. */
+/* Reads until the other side closes, as it must; returns the last bytes. */
 static size_t
 read_to_end(int fd, uint8_t *last, size_t cap)
 {
@@ -79,7 +79,7 @@ read_to_end(int fd, uint8_t *last, size_t cap)
 	return have;
 }
 
-/* The honest pair: b hears what a says, before and after. */
+/* The honest pair: b receives a's messages, before and after. */
 static void
 check_pair(struct pair *p, struct heard *heard)
 {
@@ -100,7 +100,7 @@ static const struct {
 	const char *bytes;
 	size_t len;
 	enum bus_link_end end;
-	int bye; /* -1: none is said */
+	int bye; /* -1: none is sent */
 } cases[] = {
     CASE("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", BUS_LINK_END_NOT_LIBBUS, -1),
     CASE("\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", BUS_LINK_END_NOT_LIBBUS, -1),
@@ -140,7 +140,7 @@ static const struct {
     CASE(PREAMBLE HELLO JOIN "\0\0\0\0\x0a\0\0\0", BUS_LINK_END_GONE, -1), /* BYE */
 };
 
-START_TEST(whoever_breaks_the_rules_is_ended_for_it_and_told)
+START_TEST(peer_that_breaks_the_rules_is_disconnected_with_the_reason)
 {
 	static const enum bus_link_end all[] = {BUS_LINK_END_NOT_LIBBUS, BUS_LINK_END_VERSION,
 	    BUS_LINK_END_TOO_BIG, BUS_LINK_END_PROTOCOL, BUS_LINK_END_GONE};
@@ -177,7 +177,7 @@ START_TEST(whoever_breaks_the_rules_is_ended_for_it_and_told)
 }
 END_TEST
 
-START_TEST(what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted)
+START_TEST(losses_reported_by_a_peer_stay_within_the_counter)
 {
 	static const char nearly[] = GREET "\x08\0\0\0\x08\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff";
 	static const char two[] = "\x08\0\0\0\x08\0\0\0\x02\0\0\0\0\0\0\0";
@@ -218,8 +218,8 @@ START_TEST(another_version_learns_ours)
 }
 END_TEST
 
-/* Five seconds, which are shorter here once the peers that greet have done so. */
-START_TEST(who_says_nothing_or_half_a_word_is_ended_when_the_time_for_a_greeting_is_over)
+/* Five seconds, shortened here after the honest peers have joined. */
+START_TEST(silent_or_half_greeted_peer_is_disconnected_at_the_handshake_limit)
 {
 	static const char *const words[] = {"", "\xb5lib", PREAMBLE, PREAMBLE "\x1c"};
 	struct heard heard = {.count = 0};
@@ -255,7 +255,7 @@ START_TEST(a_peer_that_falls_silent_is_gone_after_three_heartbeats)
 	ck_assert_int_gt(bus_link_url(listener, url, sizeof url), 0);
 	fd = connect_raw(url);
 	say(fd, GREET, sizeof GREET - 1);
-	/* The test may get no CPU while the peer is up: only the end is certain to be seen. */
+	/* The test may get no CPU while the peer is up: it can only be sure to see the end. */
 	ck_eventually(stats_of(listener).ended[BUS_LINK_END_SILENT] == 1);
 	ck_assert_int_eq(stats_of(listener).last_error, BUS_E_TIMEDOUT);
 	ck_assert_uint_eq(stats_of(listener).peers, 0);
@@ -286,7 +286,7 @@ START_TEST(half_a_message_is_never_delivered)
 }
 END_TEST
 
-START_TEST(a_peer_that_does_not_read_holds_up_nobody)
+START_TEST(a_peer_that_does_not_read_blocks_no_other)
 {
 	struct heard heard = {.count = 0};
 	struct pair p = {.a = open_bus(), .b = open_bus()};
@@ -299,7 +299,7 @@ START_TEST(a_peer_that_does_not_read_holds_up_nobody)
 	fd = connect_raw(p.url);
 	say(fd, PREAMBLE HELLO JOIN BEGIN "\x01\0\0\0\x03\0\0\0#" READY, sizeof GREET - 1 + 9);
 	ck_eventually(stats_of(p.la).peers == 2);
-	/* The kernel takes some megabytes before it is full; how many is its own affair. */
+	/* The kernel takes some megabytes before it is full. */
 	for (int i = 0; i < 1000; i++)
 		ck_bus(bus_publish(p.a, "flood", data, sizeof data), 0);
 	while (bus_flush(p.a, 50) == 0)
@@ -316,8 +316,8 @@ START_TEST(a_peer_that_does_not_read_holds_up_nobody)
 }
 END_TEST
 
-/* BYE waits for the bytes that are with the kernel already, but not for long: a reader that gets no CPU may miss it. */
-START_TEST(a_peer_that_is_behind_in_reading_is_told_why_it_is_ended)
+/* BYE waits for the bytes that the kernel has already, but not for long: a reader without a CPU may miss it. */
+START_TEST(a_peer_that_reads_late_still_gets_the_reason_of_its_end)
 {
 	static const char data[200];
 	struct pair p;
@@ -361,7 +361,7 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 	char url[64];
 	int fd, peer;
 
-	/* An address for each: a link that ended has dialled again by then, and is first in its queue. */
+	/* Each link has its own address: an ended link has redialled by then, and is first in its queue. */
 	for (int i = 0; i < 2; i++) {
 		socklen_t len = sizeof addr;
 
@@ -384,7 +384,7 @@ START_TEST(a_dialled_stranger_is_recognised_too)
 }
 END_TEST
 
-/* Connects as the peer of that number, whose connection breaks at once. Returns whether the bus remembered it. */
+/* Connects as the peer of that number and breaks the connection at once. Returns whether the bus remembered it. */
 static bool
 is_remembered(struct bus_link *link, const char *url, unsigned number)
 {
@@ -397,7 +397,7 @@ is_remembered(struct bus_link *link, const char *url, unsigned number)
 	memcpy(greet + 16, &number, sizeof number);
 	say(fd, greet, sizeof greet - 1);
 	ck_assert_int_eq(recv(fd, said, sizeof said, MSG_WAITALL), (ssize_t)sizeof said);
-	/* That they have met is known for longer. */
+	/* Their having met is remembered longer. */
 	ck_assert(
 	    memcmp(said + 48, RESUME, 8) == 0 || memcmp(said + 48, "\x18\0\0\0\x0c\2\0\0", 8) == 0);
 	ck_eventually(stats_of(link).peers == 1);
@@ -406,7 +406,7 @@ is_remembered(struct bus_link *link, const char *url, unsigned number)
 	return memcmp(said + 56, "sequence", 8) == 0;
 }
 
-START_TEST(of_too_many_peers_whose_links_broke_the_first_is_forgotten)
+START_TEST(over_the_limit_the_peer_whose_link_broke_first_is_forgotten)
 {
 	enum { REMEMBERED = 1024 };
 	struct bus *bus = open_bus();
@@ -419,7 +419,7 @@ START_TEST(of_too_many_peers_whose_links_broke_the_first_is_forgotten)
 		ck_assert(!is_remembered(link, url, i));
 	ck_assert(is_remembered(link, url, 1));
 	ck_assert(!is_remembered(link, url, 0));
-	ck_assert(!is_remembered(link, url, 2)); /* which made room for 0 */
+	ck_assert(!is_remembered(link, url, 2)); /* it made room for 0 */
 	ck_assert(is_remembered(link, url, 1));
 	bus_link_close(link);
 	ck_bus(bus_close(bus, 0), 0);
@@ -430,21 +430,21 @@ Suite *
 bus_test_suite(void)
 {
 	static const TTest *const *const tests[] = {
-	    &whoever_breaks_the_rules_is_ended_for_it_and_told,
-	    &what_a_peer_says_it_lost_stays_at_the_most_that_can_be_counted,
-	    &another_version_learns_ours, &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
-	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_holds_up_nobody,
-	    &a_peer_that_is_behind_in_reading_is_told_why_it_is_ended};
+	    &peer_that_breaks_the_rules_is_disconnected_with_the_reason,
+	    &losses_reported_by_a_peer_stay_within_the_counter, &another_version_learns_ours,
+	    &a_peer_that_falls_silent_is_gone_after_three_heartbeats,
+	    &half_a_message_is_never_delivered, &a_peer_that_does_not_read_blocks_no_other,
+	    &a_peer_that_reads_late_still_gets_the_reason_of_its_end};
 	Suite *suite = suite_create("link strangers");
 	TCase *tcase = bus_test_case("over ipc and tcp"), *slow = bus_test_case("over tcp");
 
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_loop_test(tcase, *tests[i], 1, LINK_TEST_CLEAR);
 	suite_add_tcase(suite, tcase);
-	tcase_add_loop_test(slow,
-	    who_says_nothing_or_half_a_word_is_ended_when_the_time_for_a_greeting_is_over, 2, 3);
+	tcase_add_loop_test(
+	    slow, silent_or_half_greeted_peer_is_disconnected_at_the_handshake_limit, 2, 3);
 	tcase_add_test(slow, a_dialled_stranger_is_recognised_too);
-	tcase_add_test(slow, of_too_many_peers_whose_links_broke_the_first_is_forgotten);
+	tcase_add_test(slow, over_the_limit_the_peer_whose_link_broke_first_is_forgotten);
 	suite_add_tcase(suite, slow);
 	return suite;
 }

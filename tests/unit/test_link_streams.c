@@ -1,4 +1,4 @@
-/* The byte streams of ipc and tcp by themselves: what link/transport.h promises, where the system makes it hard. */
+/* The byte streams of ipc and tcp alone: the promises of link/transport.h in difficult conditions. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -13,7 +13,7 @@
 
 enum { CHUNK = 100003, CROWD = 1000, ENDS = 200 };
 
-/* One direction of a stream, on the link thread: it goes on until `len` bytes are through, or an error ends it. */
+/* One direction of a stream, on the link thread: it continues until `len` bytes are through, or an error ends it. */
 struct way {
 	struct bus__stream *stream;
 	uint8_t *data;
@@ -208,7 +208,7 @@ rig_close(struct rig *rig)
 	free(rig);
 }
 
-/* A send of so much that it stands until the peer reads. */
+/* Sends more than the system takes, so that the send waits for the peer to read. */
 static void
 begin_much(struct rig *rig)
 {
@@ -219,7 +219,7 @@ begin_much(struct rig *rig)
 }
 
 /* _i: ipc or tcp, here and below. */
-START_TEST(a_send_that_is_cut_goes_on_where_it_was)
+START_TEST(a_send_that_is_cut_continues_at_its_place)
 {
 	struct rig *rig = rig_open(_i);
 
@@ -270,7 +270,7 @@ START_TEST(a_stream_that_is_freed_touches_no_operation_any_more)
 }
 END_TEST
 
-/* The end may come with them, before or after they are read. */
+/* The end may arrive with them, before or after they are read. */
 START_TEST(bytes_that_are_sent_before_an_end_arrive_before_it)
 {
 	struct rig *rig = rig_open(_i);
@@ -297,7 +297,7 @@ START_TEST(bytes_that_are_sent_before_an_end_arrive_before_it)
 }
 END_TEST
 
-/* Each says one byte. */
+/* Each sends one byte. */
 START_TEST(a_thousand_connections_are_served_by_one_thread)
 {
 	struct rlimit limit;
@@ -336,7 +336,7 @@ END_TEST
 Suite *
 bus_test_suite(void)
 {
-	static const TTest *const *const tests[] = {&a_send_that_is_cut_goes_on_where_it_was,
+	static const TTest *const *const tests[] = {&a_send_that_is_cut_continues_at_its_place,
 	    &a_peer_that_vanishes_ends_a_send_that_is_half_done,
 	    &a_stream_that_is_freed_touches_no_operation_any_more,
 	    &bytes_that_are_sent_before_an_end_arrive_before_it,

@@ -1,4 +1,4 @@
-/* Links over tls://: who is refused and in which words, peers that are none, and what a handshake holds up. */
+/* Links over tls://: refused peers and their reasons, strangers, and handshakes that stall. */
 #define _GNU_SOURCE
 #include "error_text_test.h"
 
@@ -16,7 +16,7 @@
 /* Of link/session.h, which cannot be included beside bus/notice.h. */
 extern _Atomic int bus__handshake_ms;
 
-/* A listener with these files; the default ones where none is given. */
+/* A listener with these files, or the default ones. */
 static struct bus_link *
 listen_with(struct bus *bus, const struct bus_link_config *cfg, char url[256])
 {
@@ -108,7 +108,7 @@ START_TEST(a_dialler_refuses_a_server_of_another_ca)
 }
 END_TEST
 
-START_TEST(a_listener_with_a_ca_refuses_who_shows_nothing_and_takes_who_shows_more)
+START_TEST(a_listener_with_a_ca_takes_only_peers_with_a_certificate)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	struct bus_link_config cfg = {.size = sizeof cfg};
@@ -195,7 +195,7 @@ measure(void *arg, const struct bus_msg *msg)
 		longest = msg->len;
 }
 
-START_TEST(a_large_message_and_many_small_ones_cross)
+START_TEST(a_large_message_and_many_small_ones_arrive)
 {
 	enum { LARGE = 1000000, SMALL = 20000 };
 	struct pair p;
@@ -236,7 +236,7 @@ START_TEST(clear_text_to_a_port_of_tls_is_refused)
 }
 END_TEST
 
-START_TEST(tls_to_a_port_of_clear_text_is_no_libbus)
+START_TEST(tls_to_a_clear_text_port_answers_not_libbus)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	char url[256];
@@ -325,8 +325,8 @@ START_TEST(a_hundred_handshakes_at_once_all_end_well)
 }
 END_TEST
 
-/* More silent peers than handshakes at once: they stop in the middle, and the honest one is let in. */
-START_TEST(peers_that_stop_in_the_middle_keep_nobody_out)
+/* More silent peers than concurrent handshakes: they stop in the middle, and the honest peer still joins. */
+START_TEST(peers_that_stop_in_a_handshake_keep_no_other_out)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	int fds[2 * BUS__TLS_HANDSHAKES];
@@ -351,7 +351,7 @@ START_TEST(peers_that_stop_in_the_middle_keep_nobody_out)
 }
 END_TEST
 
-/* A bus that closes does not wait for them, and nothing of theirs is left: AddressSanitizer looks. */
+/* A closing bus does not wait for them, and leaves nothing of theirs: AddressSanitizer checks. */
 START_TEST(handshakes_under_way_end_with_the_bus)
 {
 	unsigned char flight[1024];
@@ -387,14 +387,16 @@ bus_test_suite(void)
 	Suite *suite = suite_create("links over TLS");
 
 	BUS_TEST_CASE(suite, "refusals", a_dialler_refuses_a_server_of_another_ca,
-	    a_listener_with_a_ca_refuses_who_shows_nothing_and_takes_who_shows_more,
-	    keys_join_two_buses, files_that_are_read_again_hold_for_the_next_connection,
-	    a_file_that_is_missing_is_named_by_the_call, a_large_message_and_many_small_ones_cross);
+	    a_listener_with_a_ca_takes_only_peers_with_a_certificate, keys_join_two_buses,
+	    files_that_are_read_again_hold_for_the_next_connection,
+	    a_file_that_is_missing_is_named_by_the_call,
+	    a_large_message_and_many_small_ones_arrive);
 	BUS_TEST_CASE(suite, "strangers", clear_text_to_a_port_of_tls_is_refused,
-	    tls_to_a_port_of_clear_text_is_no_libbus,
+	    tls_to_a_clear_text_port_answers_not_libbus,
 	    a_peer_that_vanishes_in_the_handshake_leaves_nothing,
 	    a_peer_that_stops_in_the_handshake_is_ended_in_time);
 	BUS_TEST_CASE(suite, "many", a_hundred_handshakes_at_once_all_end_well,
-	    peers_that_stop_in_the_middle_keep_nobody_out, handshakes_under_way_end_with_the_bus);
+	    peers_that_stop_in_a_handshake_keep_no_other_out,
+	    handshakes_under_way_end_with_the_bus);
 	return suite;
 }

@@ -1,4 +1,4 @@
-/* What a process of a named bus listens to, as the others read it. */
+/* The filters of a process of a named bus, as other processes read them. */
 #define _GNU_SOURCE
 #include "world.h"
 
@@ -54,13 +54,13 @@ says(struct bus *bus, const char *topic, const char *words)
 
 struct child {
 	pid_t pid;
-	int talk[2]; /* to it: each byte is one step */
-	int said[2]; /* from it: it has been made */
+	int talk[2]; /* to it: each byte asks for one step */
+	int said[2]; /* from it: the step is done */
 };
 
 typedef void (*step_fn)(struct bus *bus, struct bus_mailbox *m, int step);
 
-/* A process on the bus that makes a step for each byte, the first at once, and reads its mailbox in between. */
+/* A process on the bus that takes a step for each byte, the first at once, and reads its mailbox in between. */
 static struct child
 begin(const char *dir, step_fn fn)
 {
@@ -155,7 +155,7 @@ listen_to_rooms(struct bus *bus, struct bus_mailbox *m, int step)
 		subscribe(m, "room/#");
 }
 
-/* --- who gets it ------------------------------------------------------------------------------------------------ */
+/* --- receivers -------------------------------------------------------------------------------------------------- */
 
 START_TEST(stopped_process_that_gets_a_topic_is_named_with_its_filter)
 {
@@ -207,7 +207,7 @@ START_TEST(process_that_does_not_go_on_is_named_with_the_next_step)
 }
 END_TEST
 
-/* Stops between two reads: one that is stopped inside a read may hold the segment, which then stays, and counts from there. */
+/* Stops between two reads: a process stopped inside a read may hold the segment, which then stays and is counted from there. */
 static void
 listen_and_stop(struct bus *bus, struct bus_mailbox *m, int step)
 {
@@ -264,7 +264,7 @@ START_TEST(filters_that_nearly_match_are_named_with_the_reason)
 	    "by room: it is too short and does not end in /#\n",
 	    "by hall/kitchen: one level differs\n",
 	    "other processes that listen: 1; that get it: 0\n",
-	    "nobody gets it: no filter matches room/kitchen\n",
+	    "not delivered: no filter matches room/kitchen\n",
 	    "next: change one of these filters to room/kitchen, or publish on what it matches\n",
 	};
 	const char *dir = bus_test_dir();
@@ -281,7 +281,7 @@ START_TEST(filters_that_nearly_match_are_named_with_the_reason)
 }
 END_TEST
 
-/* More than are listed; then less, in another mailbox. */
+/* More filters than are listed; then fewer, in another mailbox. */
 static void
 listen_to_many(struct bus *bus, struct bus_mailbox *m, int step)
 {
@@ -360,7 +360,7 @@ START_TEST(longest_filters_are_whole_and_bound_the_file)
 }
 END_TEST
 
-START_TEST(other_bus_of_this_process_is_told_too)
+START_TEST(other_bus_of_this_process_is_informed_too)
 {
 	const char *dir = bus_test_dir();
 	struct bus *one = join_as(dir, "home"), *two = join_as(dir, "home");
@@ -381,9 +381,9 @@ START_TEST(other_bus_of_this_process_is_told_too)
 }
 END_TEST
 
-/* --- what goes wrong --------------------------------------------------------------------------------------------- */
+/* --- failures ---------------------------------------------------------------------------------------------------- */
 
-START_TEST(file_of_a_killed_process_goes)
+START_TEST(file_of_a_killed_process_is_removed)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_to_rooms);
@@ -398,7 +398,7 @@ START_TEST(file_of_a_killed_process_goes)
 	ck_assert(!says(bus, "room/kitchen", " gets it by "));
 	ck_bus(bus_mailbox_open(bus, NULL, &m), 0);
 	subscribe(m, "x");
-	/* A member that rests buries it. */
+	/* A resting member removes it. */
 	do
 		bus_recv(m, 10, &msg);
 	while (access(file_of(dir, 0), F_OK) == 0);
@@ -408,7 +408,7 @@ START_TEST(file_of_a_killed_process_goes)
 }
 END_TEST
 
-/* _i: another member leaves last, or nobody is left and somebody opens the bus. */
+/* _i: another member leaves last, or none is left and a process opens the bus. */
 START_TEST(files_of_killed_processes_go_with_the_bus)
 {
 	const char *dir = bus_test_dir();
@@ -446,7 +446,7 @@ START_TEST(file_that_was_removed_is_made_again)
 
 	await_step(&c);
 	bus = join_as(dir, "home");
-	stop(&c); /* it looks after its file each second */
+	stop(&c); /* it checks its file each second */
 	ck_assert_int_eq(unlink(file_of(dir, 0)), 0);
 	ck_says(bus, "room/0", "cannot be read: its file is not there");
 	kill(c.pid, SIGCONT);
@@ -459,7 +459,7 @@ START_TEST(file_that_was_removed_is_made_again)
 }
 END_TEST
 
-/* _i: a text, a link, one that others may read. */
+/* _i: a text, a link, a file that other users can read. */
 START_TEST(file_of_another_in_its_place_stays_as_it_is)
 {
 	const char *dir = bus_test_dir(), *path = file_of(dir, 0);
@@ -571,7 +571,7 @@ START_TEST(process_that_has_changed_its_user_listens_and_readers_know)
 }
 END_TEST
 
-START_TEST(garbage_in_a_file_harms_nobody)
+START_TEST(garbage_in_a_file_harms_no_reader)
 {
 	const char *dir = bus_test_dir();
 	struct child c = begin(dir, listen_nearly);
@@ -597,7 +597,7 @@ START_TEST(garbage_in_a_file_harms_nobody)
 		}
 		if (i % 5 == 0)
 			ck_assert_int_eq(ftruncate(fd, (off_t)at), 0);
-		/* What the checks do not tell apart from what was written there is none of it. */
+		/* Damage that passes the checks never makes a filter for this topic. */
 		ck_assert(!says(bus, "room/kitchen", " gets it by "));
 		ck_assert_int_eq(ftruncate(fd, 0), 0);
 		ck_assert_int_eq(pwrite(fd, good, (size_t)len, 0), len);
@@ -618,7 +618,7 @@ START_TEST(garbage_in_a_file_harms_nobody)
 }
 END_TEST
 
-/* Comes and goes as fast as it can, until it is stopped for good. */
+/* Subscribes and unsubscribes as fast as it can, until it is stopped for good. */
 static void
 change_for_ever(struct bus *bus, struct bus_mailbox *m, int step)
 {
@@ -641,7 +641,7 @@ change_for_ever(struct bus *bus, struct bus_mailbox *m, int step)
 	}
 }
 
-/* What a member listens to, each filter of which is whole. */
+/* The filters of a member, each of which must be whole. */
 static unsigned
 read_whole(struct bus *bus, uint32_t member)
 {
@@ -726,7 +726,7 @@ ask(void *arg)
 	return NULL;
 }
 
-START_TEST(threads_of_two_buses_come_and_go_while_others_ask)
+START_TEST(threads_of_two_buses_subscribe_and_leave_while_others_ask)
 {
 	const char *dir = bus_test_dir();
 	struct crowd crowds[2] = {{.bus = join_as(dir, "home")}, {.bus = join_as(dir, "home")}};
@@ -765,14 +765,15 @@ bus_test_suite(void)
 	    reader_that_the_log_has_overtaken_is_at_least_so_far_behind,
 	    filters_that_nearly_match_are_named_with_the_reason,
 	    filters_beyond_those_that_are_listed_are_counted_until_there_is_room,
-	    longest_filters_are_whole_and_bound_the_file, other_bus_of_this_process_is_told_too);
-	BUS_TEST_CASE(suite, "wrong", file_of_a_killed_process_goes,
+	    longest_filters_are_whole_and_bound_the_file,
+	    other_bus_of_this_process_is_informed_too);
+	BUS_TEST_CASE(suite, "wrong", file_of_a_killed_process_is_removed,
 	    file_that_was_removed_is_made_again,
 	    process_that_cannot_write_its_file_listens_and_readers_know,
 	    process_that_has_changed_its_user_listens_and_readers_know,
-	    garbage_in_a_file_harms_nobody,
+	    garbage_in_a_file_harms_no_reader,
 	    reader_finds_whole_filters_however_a_process_is_stopped_or_killed,
-	    threads_of_two_buses_come_and_go_while_others_ask);
+	    threads_of_two_buses_subscribe_and_leave_while_others_ask);
 	tcase_add_loop_test(each, files_of_killed_processes_go_with_the_bus, 0, 2);
 	tcase_add_loop_test(each, file_of_another_in_its_place_stays_as_it_is, 0, 3);
 	suite_add_tcase(suite, each);

@@ -91,7 +91,7 @@ START_TEST(loan_arrives_where_it_was_filled)
 		void *data = loan(pub, lens[i]);
 
 		ck_bus(bus_pub_commit(pub, data, lens[i]), 0);
-		ck_bus(bus_pub_commit(pub, data, lens[i]), BUS_E_INVAL); /* it is over */
+		ck_bus(bus_pub_commit(pub, data, lens[i]), BUS_E_INVAL); /* already committed */
 		for (size_t m = 0; m < 3; m++) {
 			ck_bus(bus_recv(all[m], 0, &msg), 1);
 			ck_assert_uint_eq(msg->len, lens[i]);
@@ -192,7 +192,7 @@ END_TEST
 
 /* --- pools --------------------------------------------------------------------------------------------- */
 
-START_TEST(blocks_that_came_back_are_used_again)
+START_TEST(returned_blocks_are_used_again)
 {
 	struct bus__pool *pool = bus__pool_new();
 	struct bus__block *first = bus__block_new(pool, 3000), *again;
@@ -270,7 +270,7 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "loans", parts_arrive_as_one_payload, loan_arrives_where_it_was_filled,
 	    refused_loan_is_still_the_callers, loans_end_by_abort_and_with_their_handle,
 	    message_outlives_the_handle_that_sent_it, closed_bus_ends_loans);
-	BUS_TEST_CASE(suite, "pools", blocks_that_came_back_are_used_again,
+	BUS_TEST_CASE(suite, "pools", returned_blocks_are_used_again,
 	    pools_end_while_others_still_drop_their_blocks);
 	return suite;
 }

@@ -1,5 +1,5 @@
-/* malloc() itself fails, also in NNG, msgpack-c, jansson and the C library: this program has its own in front of
- * glibc's. Under sanitizers, which have theirs, and with other C libraries nothing fails and the rest is tested. */
+/* malloc() itself fails, also in NNG, msgpack-c, jansson and the C library: this program puts its own before
+ * glibc's. Under sanitizers, which have their own, and with other C libraries nothing fails and the rest is tested. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -10,12 +10,12 @@
 #include <libbus/pack.h>
 #include <libbus/transport.h>
 
-/* Allocations while some are to fail, on one thread (mine) or on the others, and the one that does. */
+/* Allocations counted while some are to fail, on one thread (mine) or on the others, and the failing one. */
 static _Atomic bool others;
-static _Thread_local bool mine; /* the thread that said begin() */
+static _Thread_local bool mine; /* the thread that called begin() */
 static _Atomic bool here;
 static _Atomic long made, fail_at;
-static _Atomic long live; /* blocks that were not freed yet */
+static _Atomic long live; /* blocks not freed yet */
 
 #if defined __GLIBC__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 enum { CAN_FAIL = true };
@@ -110,7 +110,7 @@ START_TEST(any_allocation_in_a_parser_may_fail)
 	bool failed = true;
 	char *whole = NULL; /* read with memory */
 
-	/* The first time may make what lasts. */
+	/* The first run may make permanent state. */
 	for (long n = -1; failed; n++) {
 		const struct bus_value *value = NULL;
 		char *text = NULL;
@@ -144,14 +144,14 @@ END_TEST
 
 /* --- links ------------------------------------------------------------------------------------------------------- */
 
-/* No memory for a thread is a limit too, and of some allocations mbedTLS says that a file is malformed. */
+/* A thread without memory is BUS_E_LIMIT, and mbedTLS reports some failed allocations as a malformed file. */
 static bool
 is_refusal(int err)
 {
 	return err == BUS_E_NOMEM || err == BUS_E_LIMIT || err == BUS_E_TLS;
 }
 
-/* The first time that an allocation of NNG's start does not fail, NNG is there for good. */
+/* Once no allocation of NNG's start fails, NNG runs for good. */
 START_TEST(any_allocation_of_a_listen_or_a_dial_may_fail)
 {
 	bool failed = true;
@@ -197,7 +197,7 @@ come_up_or_fail(struct bus_link *link)
 	}
 }
 
-/* Over inproc alone: NNG 1.5.2 aborts the process when a dial of its own finds no memory (docs/transports.md). */
+/* Only over inproc: NNG 1.5.2 aborts the process when its own dial finds no memory (docs/transports.md). */
 START_TEST(any_allocation_may_fail_on_the_threads_of_a_link)
 {
 	bool failed = true;

@@ -1,5 +1,5 @@
 /* Any allocation may fail: each scenario runs once for each of its allocations, with that one failing, and once with
- * that one and all behind it failing until the caller has been refused twice. */
+ * that one and all later ones failing until the caller has been refused twice. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
@@ -15,12 +15,12 @@ enum { LARGE = 3000, SUBS = 6, KEPT = 5 };
 
 static char large[40000];
 
-/* A run of a scenario, in which allocation `first` fails and so do the `count` - 1 behind it. */
+/* A run of a scenario, in which allocation `first` and the `count` - 1 after it fail. */
 struct run {
 	long first, count;
 	int full, drain, scheme;
 	int got;          /* the last answer */
-	long made;        /* allocations until there was memory again; 0: none of them failed yet */
+	long made;        /* allocations until there was memory again; 0: none has failed yet */
 	unsigned refused; /* calls that answered BUS_E_NOMEM */
 	struct bus *bus;
 	struct bus_mailbox *mbox;
@@ -61,7 +61,7 @@ refuse(struct run *r, const char *call, unsigned times)
 		recover(r);
 }
 
-/* Makes a call until there is memory for it; a call that is refused has offered nothing to anybody. */
+/* Repeats a call until there is memory for it; a refused call has offered nothing to any mailbox. */
 #define WITHOUT_MEMORY(r, b, call)                                                                 \
 	do {                                                                                       \
 		uint64_t before_ = offered(b);                                                     \
@@ -75,7 +75,7 @@ refuse(struct run *r, const char *call, unsigned times)
 	} while (0)
 #define TRY(r, call) WITHOUT_MEMORY(r, (r)->bus, call)
 
-/* Runs a scenario for each step-th allocation that it makes; it cannot pass without any. */
+/* Runs a scenario for each step-th of its allocations; without any it fails. */
 static void
 fail_each(void (*scenario)(struct run *r), struct run like, long count, long step, long at_least)
 {
@@ -178,7 +178,7 @@ publish_many(struct run *r)
 	size_t sent = 0, count = sizeof items / sizeof items[0];
 
 	while (sent < count) {
-		/* Those in front of the one that was refused are in. */
+		/* The items before the refused one are in. */
 		r->got = bus_pub_send_many(r->pub, items + sent, count - sent);
 		if (r->got == BUS_E_NOMEM)
 			TRY(r, bus_pub_send(r->pub, items[sent].data, items[sent].len));
@@ -213,7 +213,7 @@ join_late(struct run *r)
 {
 	unsigned calls = r->calls;
 
-	/* All but a/kept/0, which was forgotten; a subscription that failed has been given none. */
+	/* All but a/kept/0, which was deleted; a failed subscription has got none. */
 	TRY(r, bus_mailbox_subscribe(r->mbox, "#", hear_whole, r, &r->subs[3]));
 	r->expected += KEPT - 1;
 	drain(r);
@@ -222,8 +222,8 @@ join_late(struct run *r)
 		ck_assert_uint_eq(r->calls, calls + KEPT - 1);
 }
 
-/* Everything that was accepted was delivered; only `latest`, which allocates when the publisher has long been told
- * that it is accepted, may count something as lost. */
+/* Every accepted message was delivered; only `latest`, which allocates after the publisher's call has accepted
+ * the message, may count a loss. */
 static void
 check_counters(struct run *r)
 {
@@ -286,9 +286,9 @@ END_TEST
 
 /* --- mailboxes that refuse, and keeping ------------------------------------------------------------------ */
 
-enum { REFUSING = 10 }; /* more than a publish has places for on its stack */
+enum { REFUSING = 10 }; /* more than fit on the stack of a publish */
 
-/* A publish takes place in all of them or in none. */
+/* A publish claims in all of them or in none. */
 static void
 refuse_together(struct run *r)
 {
@@ -418,7 +418,7 @@ END_TEST
 
 /* --- questions ---------------------------------------------------------------------------------------------- */
 
-/* Keeps the question too: both need memory, on the thread that answers. */
+/* Keeps the question too: both need memory, on the responder's thread. */
 static void
 answer(void *arg, const struct bus_msg *question)
 {
@@ -521,7 +521,7 @@ talk(struct run *r)
 	drain(r);
 }
 
-/* A second subscription gets what is kept; without memory for that it is counted as lost. */
+/* A second subscription gets the kept messages; without memory they are counted as lost. */
 static void
 learn_what_is_kept(struct run *r)
 {
@@ -539,7 +539,7 @@ ask_there(struct run *r)
 
 	TRY(r, bus_mailbox_open(r->bus, &cfg, &answers));
 	TRY(r, bus_mailbox_subscribe(answers, "ask", answer, r, NULL));
-	recover(r); /* it must learn the topic, or the question is lost */
+	recover(r); /* without the topic the question would be lost */
 	WITHOUT_MEMORY(r, NULL, bus_request(r->bus, "ask", large, 10, patience_ms(), &reply));
 	ck_assert_uint_eq(reply->len, LARGE);
 	bus_msg_free(reply);
@@ -572,7 +572,7 @@ live_with_a_name(struct run *r)
 	for (int i = 0; i < BUS_LOSS_COUNT; i++)
 		lost += s.lost[i];
 	recover(r);
-	/* One that asks for the last 3 may get more of them, if it could not learn what they are in the first look. */
+	/* A filter that asks for the last 3 may get more, if it could not learn them in the first look. */
 	if (r->scheme == 0)
 		ck_assert_uint_eq(r->calls + lost, r->expected);
 	else
@@ -631,7 +631,7 @@ END_TEST
 
 /* --- links -------------------------------------------------------------------------------------------------- */
 
-/* What one bus heard: kept values by their topic, how many came on x, and the length of the last on y/1. */
+/* The messages that one bus received: kept values by topic, how many on x, and the length of the last on y/1. */
 struct ears {
 	_Atomic unsigned kept, x, y;
 };
@@ -651,7 +651,7 @@ hear_link(void *arg, const struct bus_msg *msg)
 		ears->y = (unsigned)msg->len;
 }
 
-/* With no memory a connection ends, and comes back by itself with everything that it is for. */
+/* Without memory a connection ends, and is restored with all its state. */
 static void
 link_up(struct run *r)
 {
@@ -678,7 +678,7 @@ link_up(struct run *r)
 	WITHOUT_MEMORY(r, NULL, bus_flush(p.a, patience_ms()));
 	ck_eventually(bus_publish(p.a, "y/1", large, 10) == 0 && ears.y > 0);
 	recover(r);
-	/* What failed so far is over on both sides: nothing ends this connection any more. */
+	/* All failures are handled on both sides: nothing ends this connection any more. */
 	ck_eventually(bus_publish(p.a, "y/1", large, 11) == 0 && ears.y == 11);
 	before = ears.x;
 	for (int i = 0; i < 10; i++)
@@ -690,7 +690,7 @@ link_up(struct run *r)
 
 START_TEST(any_allocation_may_fail_while_two_buses_are_linked)
 {
-	/* One by one over inproc; over ipc by threes, which are so many connections less to wait for. */
+	/* One by one over inproc; over ipc by threes, to wait for fewer connections. */
 	long count = _i == 0 ? 1 : 3;
 
 	fail_each(link_up, (struct run){.scheme = _i}, count, count, 40);

@@ -13,7 +13,7 @@
 #include "bus/bus_internal.h"
 #include "bus/notice.h"
 
-/* The moment so many seconds from now. */
+/* The time that many seconds from the start. */
 static int64_t
 seconds(int64_t count)
 {
@@ -30,12 +30,12 @@ open_quiet_mailbox(struct bus *bus, int full, int drain, size_t bytes, const cha
 	ck_bus(bus_mailbox_open(bus, &cfg, &mbox), 0);
 	if (filter != NULL)
 		ck_bus(bus_mailbox_subscribe(mbox, filter, NULL, NULL, NULL), 0);
-	/* Rounds are made by the test, not by whoever comes by when the machine was busy for a second. */
+	/* Only the test makes rounds, not a thread in a slow place on a busy machine. */
 	bus->next_round_ns = seconds(50);
 	return mbox;
 }
 
-/* The mailbox that listens to what the bus tells. */
+/* The mailbox that subscribes to $bus/. */
 static struct bus_mailbox *
 watch(struct bus *bus, const char *filter)
 {
@@ -74,12 +74,12 @@ told(struct bus_mailbox *mbox, const char *topic)
 
 #define UNHEARD                                                                                    \
 	"{\"warning\":\"unheard\",\"topic\":\"t\",\"publishes\":1000,"                             \
-	"\"text\":\"published 1,000 times, matched nobody\"}"
+	"\"text\":\"published 1,000 times without a subscriber\"}"
 #define UNMATCHED(filter)                                                                          \
 	"{\"warning\":\"unmatched\",\"filter\":\"" filter "\",\"seconds\":60,"                     \
 	"\"text\":\"subscribed 60 s, nothing ever matched\"}"
 
-START_TEST(thousandth_publish_that_nobody_gets_is_warned_of_once)
+START_TEST(thousandth_publish_without_a_subscriber_is_warned_of_once)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
@@ -95,7 +95,7 @@ START_TEST(thousandth_publish_that_nobody_gets_is_warned_of_once)
 }
 END_TEST
 
-START_TEST(handle_that_nobody_listens_to_is_warned_of_too)
+START_TEST(handle_without_a_subscriber_is_warned_of_too)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/#");
@@ -112,7 +112,7 @@ START_TEST(handle_that_nobody_listens_to_is_warned_of_too)
 }
 END_TEST
 
-START_TEST(watcher_that_comes_late_is_warned_by_the_next_publish)
+START_TEST(late_watcher_is_warned_by_the_next_publish)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher;
@@ -127,7 +127,7 @@ START_TEST(watcher_that_comes_late_is_warned_by_the_next_publish)
 }
 END_TEST
 
-START_TEST(publish_that_somebody_gets_or_that_is_kept_is_not_counted)
+START_TEST(publish_that_is_received_or_kept_is_not_counted)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/warnings");
@@ -237,7 +237,7 @@ START_TEST(losses_are_announced_with_their_causes_once_a_second)
 
 	flood(bus, 4);
 	bus__round(bus, later);
-	expect_nothing(watcher); /* they all fit */
+	expect_nothing(watcher); /* all of them fit */
 	flood(bus, 3);
 	bus__round(bus, later + NOTICE_PAUSE_NS - 1);
 	expect_nothing(watcher);
@@ -273,7 +273,7 @@ START_TEST(oldest_that_make_room_and_latest_that_are_replaced_are_announced)
 }
 END_TEST
 
-START_TEST(what_a_publisher_is_refused_is_no_loss)
+START_TEST(refused_publish_is_no_loss)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
@@ -290,7 +290,7 @@ START_TEST(what_a_publisher_is_refused_is_no_loss)
 }
 END_TEST
 
-START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
+START_TEST(publisher_by_the_short_way_announces_its_drops)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
@@ -299,7 +299,7 @@ START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
 	struct bus_pub *pub;
 
 	ck_bus(bus_pub_open(bus, "t", NULL, &pub), 0);
-	/* It is to be the one that finds the second over. */
+	/* Until this publish is the first after the second is over. */
 	do {
 		ck_bus(bus_pub_send(pub, "x", 1), 0);
 		bus->next_round_ns = 0;
@@ -312,14 +312,14 @@ START_TEST(publisher_by_the_short_way_announces_what_it_dropped)
 }
 END_TEST
 
-START_TEST(drainer_that_finds_nothing_announces_what_was_dropped)
+START_TEST(idle_drainer_announces_drops)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *watcher = watch(bus, "$bus/drops");
 	struct bus_mailbox *mbox = open_quiet_mailbox(bus, BUS_FULL_DROP_NEWEST, 0, 4096, "t");
 	const struct bus_msg *msg;
 
-	bus__round(bus, seconds(60)); /* publishers find that the second is not over */
+	bus__round(bus, seconds(60)); /* for publishers the second is not over */
 	flood(bus, 10);
 	expect_nothing(watcher);
 	while (bus_recv(mbox, 0, &msg) == 1)
@@ -415,7 +415,7 @@ make_rounds(void *arg)
 	return NULL;
 }
 
-/* What the waiting announcements tell of losses by a full mailbox. */
+/* The losses by a full mailbox in the waiting announcements. */
 static uint64_t
 sum_announced(struct bus_mailbox *watcher)
 {
@@ -500,7 +500,7 @@ START_TEST(mailbox_that_publishers_drain_cannot_watch)
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_quiet_mailbox(bus, 0, BUS_DRAIN_PUBLISHER, 0, NULL);
 
-	/* Its callbacks would run where nobody expects any, inside bus_recv() for one. */
+	/* Its callbacks would run in unexpected places, such as inside bus_recv(). */
 	ck_bus(bus_mailbox_subscribe(mbox, "$bus/#", ignore_message, NULL, NULL), BUS_E_INVAL);
 	bus_mailbox_close(mbox);
 	bus_close(bus, 0);
@@ -520,11 +520,11 @@ START_TEST(notices_and_filters_for_them_stay_on_their_bus)
 	ck_bus(bus_dial(b, "inproc://notice", NULL, &lb), 0);
 	mbox = open_quiet_mailbox(b, 0, 0, 0, "from/a");
 	ck_bus(bus_mailbox_subscribe(mbox, "$bus/warnings", NULL, NULL, NULL), 0);
-	do /* until the link is up and has brought the filter over */
+	do /* until the link is up and has brought the filter */
 		say_many(a, "from/a", 1);
 	while (bus_recv(mbox, 1, &msg) == 0);
 	say_many(a, "t", UNHEARD_MANY);
-	/* A peer that asked for a reserved name would have been thrown out. */
+	/* A peer that asked for a reserved name would have been disconnected. */
 	ck_bus(bus_link_stats(lb, &stats), 0);
 	ck_assert_int_eq(stats.state, BUS_LINK_UP);
 	expect_nothing(watcher);
@@ -542,18 +542,16 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("notice");
 
-	BUS_TEST_CASE(suite, "warnings", thousandth_publish_that_nobody_gets_is_warned_of_once,
-	    handle_that_nobody_listens_to_is_warned_of_too,
-	    watcher_that_comes_late_is_warned_by_the_next_publish,
-	    publish_that_somebody_gets_or_that_is_kept_is_not_counted,
+	BUS_TEST_CASE(suite, "warnings", thousandth_publish_without_a_subscriber_is_warned_of_once,
+	    handle_without_a_subscriber_is_warned_of_too,
+	    late_watcher_is_warned_by_the_next_publish,
+	    publish_that_is_received_or_kept_is_not_counted,
 	    filter_that_nothing_matches_for_a_minute_is_warned_of_once,
 	    every_one_of_many_unmatched_filters_is_warned_of, rounds_keep_a_second_between_them);
 	BUS_TEST_CASE(suite, "losses", losses_are_announced_with_their_causes_once_a_second,
 	    oldest_that_make_room_and_latest_that_are_replaced_are_announced,
-	    what_a_publisher_is_refused_is_no_loss,
-	    publisher_by_the_short_way_announces_what_it_dropped,
-	    drainer_that_finds_nothing_announces_what_was_dropped,
-	    losses_by_announcements_bring_no_announcement,
+	    refused_publish_is_no_loss, publisher_by_the_short_way_announces_its_drops,
+	    idle_drainer_announces_drops, losses_by_announcements_bring_no_announcement,
 	    announcement_that_is_refused_is_made_up_for_by_the_next,
 	    announced_losses_add_up_to_all_losses);
 	BUS_TEST_CASE(suite, "topics", wildcards_do_not_stand_for_the_topics_of_the_bus,

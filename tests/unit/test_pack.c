@@ -52,7 +52,7 @@ static const char rich_json[] =
 
 /* --- the rule ------------------------------------------------------------------------------------- */
 
-START_TEST(a_payload_reads_as_what_its_type_says)
+START_TEST(a_payload_reads_as_its_type)
 {
 	ck_reads(BUS_TYPE_MSGPACK, BYTES("\x15"), BUS_KIND_INT, "21");
 	ck_reads(BUS_TYPE_MSGPACK, BYTES(rich), BUS_KIND_ARRAY, rich_json);
@@ -90,7 +90,7 @@ START_TEST(unknown_types_are_bytes)
 }
 END_TEST
 
-START_TEST(what_is_not_what_its_type_says_is_refused)
+START_TEST(a_payload_that_does_not_fit_its_type_is_refused)
 {
 	ck_refused(BUS_TYPE_TEXT, BYTES("\xED\xA0\x80"));
 	ck_refused(BUS_TYPE_JSON, "", 0);
@@ -106,7 +106,7 @@ START_TEST(what_is_not_what_its_type_says_is_refused)
 }
 END_TEST
 
-/* As JSON.parse() does: it has no place in JSON, in no token and behind none. */
+/* As in JSON.parse(): JSON has no place for a NUL, in no token and after none. */
 START_TEST(json_with_a_nul_is_refused_wherever_the_nul_stands)
 {
 	static const char text[] =
@@ -169,7 +169,7 @@ START_TEST(integers_keep_their_value_at_every_boundary)
 }
 END_TEST
 
-/* Integers that jansson refuses make the reader rewrite the text: nothing else in it may change. */
+/* Integers that jansson refuses make the reader rewrite the text; the rest must stay the same. */
 START_TEST(a_wide_integer_changes_nothing_beside_it)
 {
 	ck_reads(BUS_TYPE_JSON,
@@ -185,7 +185,7 @@ START_TEST(a_wide_integer_changes_nothing_beside_it)
 }
 END_TEST
 
-START_TEST(doubles_come_back_bit_by_bit_both_ways)
+START_TEST(doubles_read_back_bit_by_bit_both_ways)
 {
 	static const double some[] = {
 	    0.0, -0.0, 21.5, 0.1, 1e23, 5e-324, 1.7976931348623157e308, 3.0, 1e15, 1e16, 1e17};
@@ -239,8 +239,8 @@ ck_digits(double number)
 	    "%a: %.*s is not %.*s", number, (int)quick_len, quick, (int)slow_len, slow);
 }
 
-/* printf and strtod are the judge: of powers of two, where the distances to both sides differ, of decimals of few and of many
- * digits, of their neighbours, and of any bits. */
+/* Judged by printf and strtod: powers of two, where the distances to both sides differ, decimals of few and of many
+ * digits, their neighbours, and random bits. */
 START_TEST(a_number_has_the_digits_that_printf_and_strtod_agree_on)
 {
 	uint64_t random = UINT64_C(88172645463325252);
@@ -490,12 +490,12 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("pack");
 
-	BUS_TEST_CASE(suite, "rule", a_payload_reads_as_what_its_type_says,
+	BUS_TEST_CASE(suite, "rule", a_payload_reads_as_its_type,
 	    untagged_is_json_else_text_else_bytes, unknown_types_are_bytes,
-	    what_is_not_what_its_type_says_is_refused,
+	    a_payload_that_does_not_fit_its_type_is_refused,
 	    json_with_a_nul_is_refused_wherever_the_nul_stands, missing_arguments_are_named);
 	BUS_TEST_CASE(suite, "values", integers_keep_their_value_at_every_boundary,
-	    a_wide_integer_changes_nothing_beside_it, doubles_come_back_bit_by_bit_both_ways,
+	    a_wide_integer_changes_nothing_beside_it, doubles_read_back_bit_by_bit_both_ways,
 	    short_numbers_print_short_and_strange_ones_as_null,
 	    a_number_has_the_digits_that_printf_and_strtod_agree_on,
 	    the_last_of_equal_json_keys_wins, texts_may_hold_nul_and_are_escaped_for_pages,

@@ -49,7 +49,7 @@ START_TEST(the_packer_writes_every_kind)
 }
 END_TEST
 
-START_TEST(integers_of_every_width_come_back)
+START_TEST(integers_of_every_width_read_back)
 {
 	struct bus_packer *packer;
 
@@ -79,7 +79,7 @@ START_TEST(integers_of_every_width_come_back)
 }
 END_TEST
 
-START_TEST(texts_of_every_header_size_come_back)
+START_TEST(texts_of_every_header_size_read_back)
 {
 	static const size_t sizes[] = {0, 1, 31, 32, 255, 256, 65535, 65536};
 	static char big[65536];
@@ -134,7 +134,7 @@ START_TEST(the_packer_wants_exactly_one_whole_value)
 	bus_pack_array(packer, 2);
 	bus_pack_nil(packer);
 	ck_packed(packer, BUS_E_INVAL);
-	bus_pack_nil(packer); /* looking early does no harm */
+	bus_pack_nil(packer); /* an early look does no harm */
 	ck_bus(bus_packer_data(packer, &data, &len), 0);
 	bus_pack_nil(packer);
 	ck_packed(packer, BUS_E_INVAL);
@@ -204,7 +204,7 @@ START_TEST(packing_without_a_packer_or_a_place_for_the_result_is_refused)
 }
 END_TEST
 
-START_TEST(what_is_packed_can_be_read_back_up_to_the_limits)
+START_TEST(packed_values_read_back_up_to_the_limits)
 {
 	struct bus_packer *packer;
 	const void *data;
@@ -276,7 +276,7 @@ START_TEST(any_allocation_may_fail_while_reading_and_writing)
 		int type;
 		const char *data;
 		size_t len;
-		long allocations; /* at least; so that the test cannot pass without trying */
+		long allocations; /* at least; so that the test cannot pass without a failure */
 	} cases[] = {
 	    {BUS_TYPE_MSGPACK, BYTES(rich), 4},
 	    {BUS_TYPE_JSON, BYTES("{\"a\":[1,18446744073709551615]}"), 3},
@@ -335,10 +335,10 @@ bus_test_suite(void)
 	Suite *suite = suite_create("packer");
 
 	BUS_TEST_CASE(suite, "packer", the_packer_writes_every_kind,
-	    integers_of_every_width_come_back, texts_of_every_header_size_come_back,
+	    integers_of_every_width_read_back, texts_of_every_header_size_read_back,
 	    the_packer_wants_exactly_one_whole_value, the_first_packing_error_sticks_until_reset,
 	    packing_without_a_packer_or_a_place_for_the_result_is_refused,
-	    what_is_packed_can_be_read_back_up_to_the_limits);
+	    packed_values_read_back_up_to_the_limits);
 	BUS_TEST_CASE(suite, "memory", any_allocation_may_fail_while_reading_and_writing,
 	    any_allocation_may_fail_while_packing);
 	return suite;

@@ -15,7 +15,7 @@
 #include "bus/bus_internal.h"
 #include "mailbox/mailbox.h"
 
-/* For bus_recv(), subscribed to filter. */
+/* For bus_recv(), with a subscription to filter. */
 static struct bus_mailbox *
 open_polled(struct bus *bus, int full, size_t bytes, const char *filter)
 {
@@ -85,7 +85,7 @@ fill(struct bus *bus, const char *topic)
 
 /* --- refuse ------------------------------------------------------------------------------------------------ */
 
-START_TEST(what_one_refuses_no_mailbox_gets)
+START_TEST(message_that_one_mailbox_refuses_reaches_none)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *small = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
@@ -96,7 +96,7 @@ START_TEST(what_one_refuses_no_mailbox_gets)
 	const struct bus_msg *msg;
 
 	ck_bus(publish_number(bus, "t", 1), BUS_E_FULL);
-	ck_bus(publish_number(bus, "other", 2), 0); /* a topic that the full one did not ask for */
+	ck_bus(publish_number(bus, "other", 2), 0); /* a topic that the full one does not want */
 	for (size_t m = 0; m < 3; m++) {
 		for (unsigned i = 0; i < count; i++)
 			expect_number(all[m], i);
@@ -190,8 +190,8 @@ somebody_waits(struct ring *r)
 	return starved;
 }
 
-/* As those of a publish that another mailbox refuses. */
-START_TEST(room_that_claims_leave_behind_which_came_to_nothing_is_announced)
+/* Such as the claims of a publish that another mailbox refuses. */
+START_TEST(room_of_abandoned_claims_is_announced)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
@@ -216,7 +216,7 @@ START_TEST(room_that_claims_leave_behind_which_came_to_nothing_is_announced)
 }
 END_TEST
 
-START_TEST(publisher_waits_no_longer_than_it_was_told)
+START_TEST(publisher_waits_no_longer_than_its_timeout)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_REFUSE, 4096, "t");
@@ -449,7 +449,7 @@ START_TEST(more_topics_than_fit_drop_the_oldest_and_say_so)
 }
 END_TEST
 
-START_TEST(kept_value_comes_to_latest_unless_newer_news_wait)
+START_TEST(kept_value_is_delivered_to_latest_unless_a_newer_message_waits)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .full = BUS_FULL_LATEST);
@@ -472,7 +472,7 @@ START_TEST(kept_value_comes_to_latest_unless_newer_news_wait)
 }
 END_TEST
 
-/* The route by which a topic comes to the only mailbox that wants it. */
+/* The route from a topic to the only mailbox that wants it. */
 static struct route *
 route_of(struct bus *bus, const char *topic)
 {
@@ -484,7 +484,7 @@ route_of(struct bus *bus, const char *topic)
 	return route;
 }
 
-START_TEST(value_that_finds_no_room_leaves_what_was_replaced_to_the_next_message)
+START_TEST(value_without_room_leaves_its_replaced_count_to_the_next_message)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_polled(bus, BUS_FULL_LATEST, 4096, "#");
@@ -492,12 +492,12 @@ START_TEST(value_that_finds_no_room_leaves_what_was_replaced_to_the_next_message
 	const struct bus_msg *msg;
 	char topic[16];
 
-	bus__ring_lock(&mbox->ring); /* a taker is at work: nobody makes room */
+	bus__ring_lock(&mbox->ring); /* a drainer is at work: no publisher makes room */
 	for (unsigned i = 0; mbox->ring.dropped == 0; i++) {
 		snprintf(topic, sizeof topic, "t/%u", i);
 		ck_bus(publish_number(bus, topic, i), 0);
 	}
-	/* As if others had put newer values there while this one looked for room. */
+	/* As if others had stored newer values while this one looked for room. */
 	route_of(bus, "x")->cell.replaced = 3;
 	ck_bus(bus_pub_send(pub, "x", 1), 0);
 	ck_assert_uint_eq(mbox->ring.dropped, 2);
@@ -690,7 +690,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 		ck_bus(senders[i].err, 0);
 		bus_pub_close(senders[i].pub);
 	}
-	/* Whoever ends the last sleep has handled everything when its send returns. */
+	/* The thread that ends the last sleep has handled everything when its send returns. */
 	ck_assert_uint_eq(s.calls, SENDERS * EACH);
 	ck_assert_uint_eq(mailbox_stats(s.mbox).delivered, SENDERS * EACH);
 	bus_mailbox_close(s.mbox);
@@ -698,7 +698,7 @@ START_TEST(many_publishers_drain_one_at_a_time)
 }
 END_TEST
 
-/* --- how far it has been read ------------------------------------------------------------------------------------ */
+/* --- positions --------------------------------------------------------------------------------------------------- */
 
 static void
 ck_reached(struct bus_mailbox *m)
@@ -750,19 +750,18 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("policy");
 
-	BUS_TEST_CASE(suite, "refuse", what_one_refuses_no_mailbox_gets,
+	BUS_TEST_CASE(suite, "refuse", message_that_one_mailbox_refuses_reaches_none,
 	    more_refusing_mailboxes_than_claims_fit_on_the_stack,
 	    large_payloads_are_refused_whole_too, refused_retained_value_is_not_kept,
-	    room_that_claims_leave_behind_which_came_to_nothing_is_announced,
-	    publisher_waits_no_longer_than_it_was_told,
+	    room_of_abandoned_claims_is_announced, publisher_waits_no_longer_than_its_timeout,
 	    thread_with_a_limit_puts_a_send_off_and_counts_no_refusal,
 	    publishers_that_wait_lose_nothing_and_keep_their_order,
 	    waiting_publisher_learns_that_its_bus_closes, callback_does_not_wait_for_room);
 	BUS_TEST_CASE(suite, "latest", latest_gives_the_newest_of_each_topic_and_counts_the_others,
 	    latest_value_may_be_of_any_size_and_outlives_its_mailbox,
 	    more_topics_than_fit_drop_the_oldest_and_say_so,
-	    kept_value_comes_to_latest_unless_newer_news_wait,
-	    value_that_finds_no_room_leaves_what_was_replaced_to_the_next_message,
+	    kept_value_is_delivered_to_latest_unless_a_newer_message_waits,
+	    value_without_room_leaves_its_replaced_count_to_the_next_message,
 	    latest_under_threads_ends_with_the_last_value_and_exact_counts);
 	BUS_TEST_CASE(suite, "publisher", callback_runs_inside_the_publish,
 	    publish_inside_such_a_callback_is_delivered_after_it,

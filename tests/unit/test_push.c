@@ -1,4 +1,4 @@
-/* Live pages: what they get, in which form, and what happens to pages that are slow, gone or not allowed. */
+/* Live pages: their messages and forms, and pages that are slow, gone or not allowed. */
 #define _GNU_SOURCE
 #include "page_test.h"
 
@@ -33,9 +33,9 @@ expect_numbers(struct browser *page, int from, int to)
 	}
 }
 
-/* --- what they get ---------------------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------------------------------- */
 
-START_TEST(page_gets_what_matches_as_topic_and_value)
+START_TEST(page_gets_matching_messages_as_topic_and_value)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -56,7 +56,7 @@ START_TEST(page_gets_what_matches_as_topic_and_value)
 }
 END_TEST
 
-START_TEST(new_page_gets_what_is_kept_and_then_what_comes)
+START_TEST(new_page_gets_kept_values_and_then_new_messages)
 {
 	struct bus *bus = _i == 0 ? open_bus() : join(bus_test_dir());
 	struct bus_push *push = plain_push(bus);
@@ -150,7 +150,7 @@ START_TEST(raw_event_takes_its_name_id_and_retry_from_headers)
 	ck_assert_str_eq(page.id, "mine");
 	ck_assert_uint_eq(page.retry, 4321);
 
-	/* A name that would end its line is none. */
+	/* A name that would end its line is ignored. */
 	bus_packer_reset(packer);
 	bus_pack_map(packer, 1);
 	bus_pack_text(packer, "event", 5);
@@ -164,7 +164,7 @@ START_TEST(raw_event_takes_its_name_id_and_retry_from_headers)
 }
 END_TEST
 
-START_TEST(payload_that_is_not_what_its_type_says_comes_as_bytes)
+START_TEST(payload_that_does_not_fit_its_type_is_shown_as_bytes)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -182,7 +182,7 @@ START_TEST(payload_that_is_not_what_its_type_says_comes_as_bytes)
 }
 END_TEST
 
-START_TEST(head_of_the_response_goes_first)
+START_TEST(head_of_the_response_is_sent_first)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -203,7 +203,7 @@ START_TEST(head_of_the_response_goes_first)
 }
 END_TEST
 
-/* --- life ------------------------------------------------------------------------------------------------------------- */
+/* --- begin and end ---------------------------------------------------------------------------------------------------- */
 
 START_TEST(quiet_page_gets_heartbeats_with_a_fresh_id)
 {
@@ -248,8 +248,8 @@ START_TEST(page_that_leaves_is_removed_at_once)
 }
 END_TEST
 
-/* Not all at the same moment. */
-START_TEST(pages_of_a_closed_bus_are_told_to_come_back)
+/* At different times. */
+START_TEST(pages_of_a_closed_bus_are_asked_to_reconnect)
 {
 	enum { PAGES = 10 };
 	struct bus *bus = open_bus();
@@ -303,7 +303,7 @@ START_TEST(two_buses_share_the_thread_and_close_one_after_the_other)
 }
 END_TEST
 
-/* ThreadSanitizer cannot follow a thread that a forked child starts; everybody else can. */
+/* ThreadSanitizer cannot follow a thread that a forked child starts. */
 #ifndef __SANITIZE_THREAD__
 static bool
 child_serves_a_page(void)
@@ -350,7 +350,7 @@ END_TEST
 
 /* --- slow pages --------------------------------------------------------------------------------------------------------- */
 
-/* Publishes until the page has lost something, in events of 1,000 bytes; returns how many. */
+/* Publishes until the page has lost an event, in events of 1,000 bytes; returns how many. */
 static unsigned
 overrun(struct bus *bus, struct bus_push *push, uint64_t page, const char *topic)
 {
@@ -368,7 +368,7 @@ overrun(struct bus *bus, struct bus_push *push, uint64_t page, const char *topic
 	return count;
 }
 
-START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
+START_TEST(slow_page_loses_the_oldest_and_learns_how_many)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -378,7 +378,7 @@ START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
 
 	count = overrun(bus, push, page.number, "t");
 	ck_assert_uint_le(push_stats(push).waiting_bytes, 4096);
-	publish_text(bus, "fast", "1"); /* others do not notice */
+	publish_text(bus, "fast", "1"); /* other pages notice nothing */
 	expect_event(&other, NULL, "1");
 	publish_text(bus, "t", "last");
 	for (;;) {
@@ -393,7 +393,7 @@ START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
 			ck_assert_str_eq(page.name, "gap");
 			lost += n;
 		} else {
-			/* In order, and behind a gap with what the gap says. */
+			/* In order, and after a gap exactly as many later as it says. */
 			ck_assert_uint_eq(strtoul(page.data, NULL, 10), got + lost);
 			got++;
 		}
@@ -406,7 +406,7 @@ START_TEST(slow_page_loses_the_oldest_and_is_told_how_many)
 }
 END_TEST
 
-START_TEST(page_with_the_latest_skips_what_is_old_without_a_gap)
+START_TEST(page_with_the_latest_skips_old_messages_without_a_gap)
 {
 	struct bus *bus = open_bus();
 	struct bus_push *push = plain_push(bus);
@@ -483,14 +483,14 @@ START_TEST(page_with_an_interval_gets_many_events_in_one_write)
 		ck_assert(next_event(&page));
 		events++;
 	} while (strcmp(page.data, "last") != 0);
-	/* One for each interval that may have ended meanwhile, at most. */
+	/* At most one for each interval that may have ended by now. */
 	ck_assert_int_le(events, (bus_test_now_ms() - begun_ms) / 100 + 2);
 	leave_page(&page);
 	close_pages(bus, push);
 }
 END_TEST
 
-/* --- who may --------------------------------------------------------------------------------------------------------------- */
+/* --- permission ------------------------------------------------------------------------------------------------------------ */
 
 struct asked {
 	pthread_mutex_t lock;
@@ -555,7 +555,7 @@ START_TEST(page_gets_a_topic_only_after_a_yes_and_in_order)
 		    "{\"topic\":\"secret/kept\",\"message\":\"not for you\"}",
 		    "{\"topic\":\"secret\"}"};
 
-		/* A refusal is said when it is answered, behind what waits at that moment. */
+		/* A refusal is sent when it is answered, behind the events that wait at that moment. */
 		ck_assert(next_event(&page));
 		if (strcmp(page.name, "denied") == 0)
 			ck_assert_str_eq(page.data, said[denied++]);
@@ -564,7 +564,7 @@ START_TEST(page_gets_a_topic_only_after_a_yes_and_in_order)
 	}
 	ck_assert_uint_eq(push_stats(push).denied, 3);
 
-	/* Each topic is asked for once, and an answer can be taken back. */
+	/* Each topic is asked for once, and an answer can be revoked. */
 	publish_text(bus, "open", "o3");
 	expect_event(&page, NULL, "o3");
 	ck_bus(bus_push_answer(push, page.number, "open", false, NULL), 0);
@@ -573,7 +573,7 @@ START_TEST(page_gets_a_topic_only_after_a_yes_and_in_order)
 	ck_eventually(push_stats(push).denied == 4);
 	ck_assert_uint_eq(questions(&asked), 3);
 
-	/* What nobody has allowed yet does not come out in the end. */
+	/* A message whose topic is not allowed yet is not sent at the end. */
 	publish_text(bus, "late", "l1");
 	ck_eventually(questions(&asked) == 4);
 	ck_assert_int_eq(bus_push_close(push, patience_ms()), 1);
@@ -659,7 +659,7 @@ END_TEST
 
 /* --- no memory ------------------------------------------------------------------------------------------------------------- */
 
-/* Adds a page with something to send, as far as there is memory. */
+/* Adds a page with a message to send, as far as there is memory. */
 static struct browser
 use_a_page(struct bus *bus, struct bus_push *push)
 {
@@ -711,7 +711,7 @@ START_TEST(any_allocation_may_fail)
 			struct browser page = use_a_page(bus, push);
 
 			bus_push_close(push, patience_ms());
-			while (next_event(&page)) /* what came, came whole */
+			while (next_event(&page)) /* every received event is whole */
 				;
 			leave_page(&page);
 		}
@@ -727,19 +727,20 @@ bus_test_suite(void)
 	Suite *suite = suite_create("push");
 	TCase *kept = bus_test_case("kept"), *memory = bus_test_case("memory");
 
-	BUS_TEST_CASE(suite, "events", page_gets_what_matches_as_topic_and_value,
+	BUS_TEST_CASE(suite, "events", page_gets_matching_messages_as_topic_and_value,
 	    filters_that_overlap_bring_a_message_once,
 	    raw_page_gets_the_value_alone_and_text_line_by_line,
 	    raw_event_takes_its_name_id_and_retry_from_headers,
-	    payload_that_is_not_what_its_type_says_comes_as_bytes, head_of_the_response_goes_first);
-	bus_test_add_loop(kept, new_page_gets_what_is_kept_and_then_what_comes, 0, 2);
+	    payload_that_does_not_fit_its_type_is_shown_as_bytes,
+	    head_of_the_response_is_sent_first);
+	bus_test_add_loop(kept, new_page_gets_kept_values_and_then_new_messages, 0, 2);
 	suite_add_tcase(suite, kept);
 	BUS_TEST_CASE(suite, "life", quiet_page_gets_heartbeats_with_a_fresh_id,
-	    page_that_leaves_is_removed_at_once, pages_of_a_closed_bus_are_told_to_come_back,
+	    page_that_leaves_is_removed_at_once, pages_of_a_closed_bus_are_asked_to_reconnect,
 	    two_buses_share_the_thread_and_close_one_after_the_other,
 	    forked_child_is_refused_and_serves_its_own_pages);
-	BUS_TEST_CASE(suite, "slow", slow_page_loses_the_oldest_and_is_told_how_many,
-	    page_with_the_latest_skips_what_is_old_without_a_gap,
+	BUS_TEST_CASE(suite, "slow", slow_page_loses_the_oldest_and_learns_how_many,
+	    page_with_the_latest_skips_old_messages_without_a_gap,
 	    page_that_refuses_loses_nothing_but_its_connection,
 	    page_with_an_interval_gets_many_events_in_one_write);
 	BUS_TEST_CASE(suite, "may", page_gets_a_topic_only_after_a_yes_and_in_order,

@@ -1,4 +1,4 @@
-/* Pages that come back: nothing missed, nothing doubled, or a reset. */
+/* Pages that reconnect: no event is missed or repeated, or the page gets a reset. */
 #define _GNU_SOURCE
 #include "page_test.h"
 
@@ -15,7 +15,7 @@ publish_number(struct bus *bus, const char *topic, int number)
 	publish_text(bus, topic, text);
 }
 
-/* Reads up to that number, which is the next after *next, and so on. Heartbeats pass. */
+/* Reads up to that number, in steps of one from *next. Skips heartbeats. */
 static void
 read_to(struct browser *page, int *next, int end)
 {
@@ -35,7 +35,7 @@ open_kind(int named)
 	return named ? join(bus_test_dir()) : open_bus();
 }
 
-/* Events without a name by their data, others by both. Heartbeats pass. */
+/* Events without a name by their data, others by both. Skips heartbeats. */
 static void
 expect_all(struct browser *page, const char *const *wanted)
 {
@@ -74,8 +74,8 @@ START_TEST(page_resumes_behind_its_last_id)
 }
 END_TEST
 
-/* While nobody is there, too: on a private bus the filter lingers. */
-START_TEST(page_resumes_what_was_published_while_it_was_away)
+/* Also while there is no page: on a private bus the filter lingers. */
+START_TEST(page_resumes_messages_published_while_it_was_away)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = plain_push(bus);
@@ -121,7 +121,7 @@ START_TEST(page_resumes_in_another_process_of_the_bus)
 }
 END_TEST
 
-START_TEST(id_of_another_life_gets_one_reset_and_what_is_kept)
+START_TEST(id_of_an_earlier_run_gets_one_reset_and_the_kept_values)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = plain_push(bus);
@@ -142,8 +142,8 @@ START_TEST(id_of_another_life_gets_one_reset_and_what_is_kept)
 }
 END_TEST
 
-/* A reset, or where a part of the log is still there, what is left and a gap. */
-START_TEST(id_that_lies_too_far_back_is_told_so)
+/* A reset; or the rest and a gap, if the log still has a part. */
+START_TEST(id_that_lies_too_far_back_gets_a_reset)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = open_push(bus, .history = 10);
@@ -184,8 +184,8 @@ START_TEST(garbage_as_an_id_is_a_new_page)
 }
 END_TEST
 
-/* A connection that broke among the kept values begins them again. */
-START_TEST(page_that_missed_kept_values_gets_them_behind_what_it_missed)
+/* A connection that broke among the kept values starts them again. */
+START_TEST(page_that_missed_kept_values_gets_them_behind_its_missed_messages)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = plain_push(bus);
@@ -211,9 +211,9 @@ START_TEST(page_that_missed_kept_values_gets_them_behind_what_it_missed)
 }
 END_TEST
 
-enum { VERY_MANY = 5000 }; /* more than come in one go */
+enum { VERY_MANY = 5000 }; /* more than are sent in one turn */
 
-/* Reads kept values until so many different ones were seen. */
+/* Reads kept values until `count` different ones were seen. */
 static void
 see(struct browser *page, bool seen[VERY_MANY], int *count, int end)
 {
@@ -229,7 +229,7 @@ see(struct browser *page, bool seen[VERY_MANY], int *count, int end)
 	}
 }
 
-START_TEST(page_that_is_cut_among_very_many_kept_values_gets_the_others)
+START_TEST(page_that_is_cut_among_very_many_kept_values_gets_the_rest)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = plain_push(bus);
@@ -256,7 +256,7 @@ START_TEST(page_that_is_cut_among_very_many_kept_values_gets_the_others)
 }
 END_TEST
 
-START_TEST(new_filter_begins_with_what_is_kept_while_the_old_one_resumes)
+START_TEST(new_filter_begins_with_kept_values_while_the_old_one_resumes)
 {
 	struct bus *bus = open_kind(_i);
 	struct bus_push *push = plain_push(bus);
@@ -327,7 +327,7 @@ START_TEST(past_with_a_large_event_behind_small_ones_loses_none)
 }
 END_TEST
 
-/* Runs on the thread of all pages, and holds it up. */
+/* Runs on the thread of all pages, and blocks it. */
 static void
 hold_up(void *arg, uint64_t page, const char *topic)
 {
@@ -371,9 +371,9 @@ START_TEST(page_of_a_private_bus_is_reset_when_the_mailbox_lost_messages_while_i
 }
 END_TEST
 
-/* --- filters with a start of their own --------------------------------------------------------------------------------------- */
+/* --- filters with their own start --------------------------------------------------------------------------------------------- */
 
-/* t 0, o 100, t 1, o 101 and so on, remembered before a page has them. Returns the id behind t 4. */
+/* t 0, o 100, t 1, o 101 and so on, remembered before a page subscribes. Returns the id behind t 4. */
 static struct bus_push *
 push_with_a_past(struct bus *bus, char id[64])
 {
@@ -523,8 +523,8 @@ add_page(void *arg)
 	return NULL;
 }
 
-/* While all pages are held up, a page is added and many messages are published. */
-START_TEST(page_that_comes_back_behind_a_long_queue_misses_none_of_it)
+/* While the thread of all pages is blocked, a page is added and many messages are published. */
+START_TEST(page_that_reconnects_behind_a_long_queue_misses_none_of_it)
 {
 	enum { MANY = 20000 };
 	_Atomic int held = 0;
@@ -567,7 +567,8 @@ struct traffic {
 	struct bus *bus;
 	_Atomic bool stop;
 	bool retains;
-	_Atomic int count, read; /* it never gets further ahead of the reader than queues hold */
+	_Atomic int count,
+	    read; /* it never gets further ahead of the reader than the queues hold */
 };
 
 static void *
@@ -588,7 +589,7 @@ publish_all(void *arg)
 	return NULL;
 }
 
-/* Cut at any place, also inside an event: what is whole counts. */
+/* Cut at any place, also inside an event: whole events count. */
 START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 {
 	struct bus *bus = open_kind(_i);
@@ -620,8 +621,8 @@ START_TEST(page_that_is_cut_again_and_again_gets_every_event_once)
 }
 END_TEST
 
-/* The old filter misses nothing, the new one has its last messages and all that follow, and none comes twice. */
-START_TEST(filter_that_is_added_among_traffic_has_its_past_and_what_follows_once)
+/* The old filter misses nothing, the new one gets its last messages and all that follow, and none arrives twice. */
+START_TEST(filter_added_under_traffic_gets_its_past_and_new_messages_once)
 {
 	enum { LAST = 50 };
 	struct bus *bus = open_kind(_i);
@@ -717,12 +718,12 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("resume");
 
 	add_both(tcase, page_resumes_behind_its_last_id);
-	add_both(tcase, page_resumes_what_was_published_while_it_was_away);
-	add_both(tcase, id_of_another_life_gets_one_reset_and_what_is_kept);
-	add_both(tcase, id_that_lies_too_far_back_is_told_so);
-	add_both(tcase, page_that_missed_kept_values_gets_them_behind_what_it_missed);
-	add_both(tcase, page_that_is_cut_among_very_many_kept_values_gets_the_others);
-	add_both(tcase, new_filter_begins_with_what_is_kept_while_the_old_one_resumes);
+	add_both(tcase, page_resumes_messages_published_while_it_was_away);
+	add_both(tcase, id_of_an_earlier_run_gets_one_reset_and_the_kept_values);
+	add_both(tcase, id_that_lies_too_far_back_gets_a_reset);
+	add_both(tcase, page_that_missed_kept_values_gets_them_behind_its_missed_messages);
+	add_both(tcase, page_that_is_cut_among_very_many_kept_values_gets_the_rest);
+	add_both(tcase, new_filter_begins_with_kept_values_while_the_old_one_resumes);
 	add_both(tcase, page_begins_with_the_last_events);
 	add_both(tcase, past_with_a_large_event_behind_small_ones_loses_none);
 	add_both(tcase, new_filter_begins_in_its_past_while_the_old_one_resumes);
@@ -730,9 +731,9 @@ bus_test_suite(void)
 	add_both(tcase, filters_of_a_new_page_can_have_a_past_each);
 	add_both(tcase, new_filter_gets_no_past_behind_a_reset);
 	add_both(tcase, past_of_a_new_filter_is_asked_about);
-	add_both(tcase, filter_that_is_added_among_traffic_has_its_past_and_what_follows_once);
+	add_both(tcase, filter_added_under_traffic_gets_its_past_and_new_messages_once);
 	add_both(tcase, filter_that_is_added_while_its_kept_value_changes_ends_with_the_newest);
-	add_both(tcase, page_that_comes_back_behind_a_long_queue_misses_none_of_it);
+	add_both(tcase, page_that_reconnects_behind_a_long_queue_misses_none_of_it);
 	add_both(tcase, page_that_is_cut_again_and_again_gets_every_event_once);
 	suite_add_tcase(suite, tcase);
 	BUS_TEST_CASE(suite, "ids", page_resumes_in_another_process_of_the_bus,

@@ -1,4 +1,4 @@
-/* Which addresses are this machine, this network, or beyond. */
+/* Which addresses belong to this machine, to this network, or lie beyond. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -42,7 +42,7 @@ reach_beside(const char *text, const char *own_text, const char *mask_text)
 	union any addr = read_address(text), own = read_address(own_text),
 		  mask = read_address(mask_text);
 	struct ifaddrs second = {.ifa_addr = &own.sa, .ifa_netmask = &mask.sa};
-	struct ifaddrs first = {.ifa_next = &second}; /* without an address, as some tunnels are */
+	struct ifaddrs first = {.ifa_next = &second}; /* without an address, like some tunnels */
 
 	return bus__reach_among(&addr.sa, &first);
 }
@@ -51,7 +51,7 @@ START_TEST(each_net_begins_and_ends_where_it_does)
 {
 	static const struct {
 		enum bus__reach inside;
-		const char *before, *first, *last, *after; /* NULL: nothing is there */
+		const char *before, *first, *last, *after; /* NULL: there is none */
 	} nets[] = {
 	    {BUS__REACH_LOOPBACK, "126.255.255.255", "127.0.0.0", "127.255.255.255", "128.0.0.0"},
 	    {BUS__REACH_LAN, "9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"},
@@ -89,12 +89,12 @@ START_TEST(an_ipv4_address_in_ipv6_is_judged_as_ipv4)
 }
 END_TEST
 
-START_TEST(what_only_looks_private_is_public)
+START_TEST(addresses_that_only_look_private_are_public)
 {
 	static const char *const public[] = {
 	    "100.64.0.1",        /* other customers of the same provider */
 	    "::127.0.0.1",       /* the old form of IPv4 in IPv6 */
-	    "64:ff9b::c0a8:101", /* through a translator that somebody else runs */
+	    "64:ff9b::c0a8:101", /* through a foreign translator */
 	    "2002:c0a8:101::1", "2001:db8::1", "255.255.255.255", "224.0.0.1", "ff02::1"};
 	struct sockaddr other = {.sa_family = AF_UNIX};
 
@@ -170,7 +170,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("reach");
 
 	BUS_TEST_CASE(suite, "address", each_net_begins_and_ends_where_it_does,
-	    an_ipv4_address_in_ipv6_is_judged_as_ipv4, what_only_looks_private_is_public,
+	    an_ipv4_address_in_ipv6_is_judged_as_ipv4, addresses_that_only_look_private_are_public,
 	    a_prefix_of_an_own_interface_is_this_network,
 	    an_ipv6_host_is_its_64_bits_of_network_and_this_machine_is_none,
 	    addresses_of_this_machine_are_never_public);

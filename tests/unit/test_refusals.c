@@ -1,4 +1,4 @@
-/* What was refused, in words. */
+/* The texts of refusals. */
 #define _GNU_SOURCE
 #include "bus_test.h"
 
@@ -54,7 +54,7 @@ count_lines(const char *text)
 	return count;
 }
 
-START_TEST(sentence_says_what_was_refused_and_what_to_do)
+START_TEST(sentence_names_the_refusal_and_the_remedy)
 {
 	static const struct {
 		struct bus__refused refused;
@@ -242,7 +242,7 @@ bus_test_suite(void)
 	TCase *tcase = tcase_create("refusals");
 
 	tcase_set_timeout(tcase, bus_test_limit());
-	tcase_add_test(tcase, sentence_says_what_was_refused_and_what_to_do);
+	tcase_add_test(tcase, sentence_names_the_refusal_and_the_remedy);
 	tcase_add_test(tcase, each_reason_has_a_word_and_a_sentence_of_its_own);
 	tcase_add_test(tcase, same_refusal_is_a_count_with_two_times);
 	tcase_add_test(tcase, name_of_an_unknown_user_is_not_kept);

@@ -1,4 +1,4 @@
-/* Peers of a hub hear each other: each message once, by whatever ways it comes. */
+/* Peers of a hub receive each other's messages, each once, over any number of paths. */
 #define _GNU_SOURCE
 #include "hub_test.h"
 
@@ -39,7 +39,7 @@ START_TEST(a_message_goes_round_a_ring_of_hubs_and_each_takes_it_once)
 }
 END_TEST
 
-/* 0 publishes, 1 and 2 are hubs, 3 hears it by both. */
+/* 0 publishes, 1 and 2 are hubs, 3 is linked to both. */
 static struct net *
 open_diamond(bool named)
 {
@@ -66,13 +66,13 @@ START_TEST(a_second_way_costs_bandwidth_and_delivers_once)
 	ck_eventually(
 	    stats_of(net->dialled[2]).repeated + stats_of(net->dialled[3]).repeated == 500);
 	ck_assert_uint_eq(net->tally[0].twice + net->tally[3].twice, 0);
-	/* Of each other the hubs hear by their leaves, and a leaf does not pass on. */
+	/* The hubs meet only through their leaves, and a leaf does not pass on. */
 	ck_eventually(net->tally[1].count == 1000 && net->tally[2].count == 1000);
 	net_close(net);
 }
 END_TEST
 
-START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twice)
+START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_arrives_twice)
 {
 	struct net *net = open_diamond(_i);
 
@@ -91,7 +91,7 @@ START_TEST(while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twi
 }
 END_TEST
 
-START_TEST(a_message_comes_through_eight_hubs_and_the_ninth_counts_it)
+START_TEST(a_message_passes_eight_hubs_and_the_ninth_counts_it)
 {
 	enum { HUBS = 9, BEHIND_8 = 9, BEHIND_9 = 10, BEFORE = 11 };
 	struct net *net = net_new();
@@ -119,7 +119,7 @@ START_TEST(a_message_comes_through_eight_hubs_and_the_ninth_counts_it)
 }
 END_TEST
 
-START_TEST(nothing_comes_back_to_the_bus_that_published_it)
+START_TEST(no_message_returns_to_its_publisher)
 {
 	struct net *net = net_new();
 
@@ -135,13 +135,13 @@ START_TEST(nothing_comes_back_to_the_bus_that_published_it)
 			      stats_of(net->dialled[1]).repeated +
 			      stats_of(net->dialled[2]).repeated,
 	    0);
-	/* Between the hubs it went at most once in each direction. */
+	/* Each crossed between the hubs at most once in each direction. */
 	ck_assert_uint_le(stats_of(net->dialled[0]).repeated, 100);
 	net_close(net);
 }
 END_TEST
 
-START_TEST(what_a_hub_brought_does_not_go_back_to_it)
+START_TEST(a_message_from_a_hub_does_not_return_to_it)
 {
 	struct net *net = net_new();
 
@@ -161,11 +161,11 @@ START_TEST(what_a_hub_brought_does_not_go_back_to_it)
 }
 END_TEST
 
-START_TEST(a_loss_on_the_way_to_a_hub_is_told_behind_it)
+START_TEST(a_loss_on_the_way_to_a_hub_is_reported_behind_it)
 {
 	struct net *net = net_new();
 
-	/* 0 publishes by a wire to hub 1, which passes it on to hub 2, and that to 3; 4 wants nothing. */
+	/* 0 publishes over a wire to hub 1, which passes it on to hub 2, and that to 3; 4 wants nothing. */
 	for (unsigned i = 0; i < 4; i++)
 		net_open(net, i, _i);
 	net->bus[4] = open_bus();
@@ -186,7 +186,7 @@ START_TEST(a_loss_on_the_way_to_a_hub_is_told_behind_it)
 	net_say(net, 0, 1);
 	ck_eventually(net->tally[3].count == 2 && net->tally[1].count == 2);
 	ck_eventually(stats_of(net->dialled[2]).lost_by_peers == 20);
-	net_say(net, 0, 1); /* the loss may have come behind the message */
+	net_say(net, 0, 1); /* the loss may have arrived behind the message */
 	ck_eventually(net->tally[3].lost == 20);
 	ck_eventually(net->tally[1].lost == 20 && net->tally[2].lost == 20);
 	ck_assert(!net->tally[3].at_least);
@@ -226,7 +226,7 @@ START_TEST(a_loss_goes_round_a_ring_of_hubs_once)
 }
 END_TEST
 
-/* By a filter that the bus has: another one would fetch what peers keep. */
+/* By an existing filter: a new one would fetch the values of peers. */
 static bool
 keeps(struct bus *bus, const char *topic, const char *text)
 {
@@ -241,7 +241,7 @@ keeps(struct bus *bus, const char *topic, const char *text)
 	return same;
 }
 
-START_TEST(values_and_deletions_reach_all_through_two_hubs_whoever_changed_them)
+START_TEST(values_and_deletions_of_any_bus_reach_all_through_two_hubs)
 {
 	enum { BUSES = 4 };
 	struct net *net = net_new();
@@ -277,7 +277,7 @@ START_TEST(values_and_deletions_reach_all_through_two_hubs_whoever_changed_them)
 }
 END_TEST
 
-START_TEST(a_value_that_a_hub_hears_when_a_peer_comes_goes_on_to_the_others)
+START_TEST(a_value_from_a_joining_peer_is_passed_on_to_the_others)
 {
 	struct net *net = net_new();
 
@@ -323,7 +323,7 @@ START_TEST(a_question_is_answered_through_hubs)
 }
 END_TEST
 
-START_TEST(a_question_that_nobody_hears_behind_private_hubs_is_told_so)
+START_TEST(a_question_without_a_responder_behind_private_hubs_fails_at_once)
 {
 	struct net *net = net_new();
 	const struct bus_msg *reply;
@@ -378,19 +378,18 @@ bus_test_suite(void)
 	    tcase, a_message_goes_round_a_ring_of_hubs_and_each_takes_it_once, 0, KINDS);
 	tcase_add_loop_test(tcase, a_second_way_costs_bandwidth_and_delivers_once, 0, KINDS);
 	tcase_add_loop_test(tcase,
-	    while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_comes_twice, 0, KINDS);
-	tcase_add_loop_test(
-	    tcase, a_message_comes_through_eight_hubs_and_the_ninth_counts_it, 0, KINDS);
-	tcase_add_loop_test(tcase, nothing_comes_back_to_the_bus_that_published_it, 0, KINDS);
-	tcase_add_loop_test(tcase, what_a_hub_brought_does_not_go_back_to_it, 0, KINDS);
-	tcase_add_loop_test(tcase, a_loss_on_the_way_to_a_hub_is_told_behind_it, 0, KINDS);
+	    while_one_of_two_ways_is_cut_nothing_is_missing_and_nothing_arrives_twice, 0, KINDS);
+	tcase_add_loop_test(tcase, a_message_passes_eight_hubs_and_the_ninth_counts_it, 0, KINDS);
+	tcase_add_loop_test(tcase, no_message_returns_to_its_publisher, 0, KINDS);
+	tcase_add_loop_test(tcase, a_message_from_a_hub_does_not_return_to_it, 0, KINDS);
+	tcase_add_loop_test(tcase, a_loss_on_the_way_to_a_hub_is_reported_behind_it, 0, KINDS);
 	tcase_add_loop_test(tcase, a_loss_goes_round_a_ring_of_hubs_once, 0, KINDS);
 	tcase_add_loop_test(
-	    tcase, values_and_deletions_reach_all_through_two_hubs_whoever_changed_them, 0, KINDS);
+	    tcase, values_and_deletions_of_any_bus_reach_all_through_two_hubs, 0, KINDS);
 	tcase_add_loop_test(
-	    tcase, a_value_that_a_hub_hears_when_a_peer_comes_goes_on_to_the_others, 0, KINDS);
+	    tcase, a_value_from_a_joining_peer_is_passed_on_to_the_others, 0, KINDS);
 	tcase_add_loop_test(tcase, a_question_is_answered_through_hubs, 0, KINDS);
-	tcase_add_test(tcase, a_question_that_nobody_hears_behind_private_hubs_is_told_so);
+	tcase_add_test(tcase, a_question_without_a_responder_behind_private_hubs_fails_at_once);
 	tcase_add_loop_test(tcase, a_hub_that_begins_anew_is_found_again, 0, KINDS);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -83,7 +83,7 @@ late_at(const struct net *net, unsigned bus, const struct shape *shape)
 	return late;
 }
 
-/* Whether each bus has, or knows that it lacks, all that was said before the last `fresh` of each, and has those. */
+/* Whether each bus has, or knows that it lacks, every message before the last `fresh` of each bus, and has those. */
 static bool
 is_accounted(const struct net *net, const struct shape *shape)
 {
@@ -121,7 +121,7 @@ mend_all(struct net *net)
 		ck_eventually(is_up(net->dialled[i]));
 }
 
-START_TEST(nothing_comes_twice_and_what_is_missing_is_counted)
+START_TEST(no_message_arrives_twice_and_missing_ones_are_counted)
 {
 	const struct shape *shape = &shapes[(unsigned)_i / 2 % (sizeof shapes / sizeof *shapes)];
 	struct net *net = build(shape, _i % 2);
@@ -131,7 +131,7 @@ START_TEST(nothing_comes_twice_and_what_is_missing_is_counted)
 	for (unsigned step = 0; step < STEPS; step++)
 		take_a_step(net);
 	mend_all(net);
-	/* The next message tells of a loss; a loss may come behind it. */
+	/* The next message reports a loss; a loss may arrive behind it. */
 	for (unsigned i = 0; i < 100 && !accounted; i++) {
 		for (unsigned bus = 0; bus < BUSES; bus++)
 			net_say(net, bus, 1);
@@ -152,7 +152,8 @@ END_TEST
 
 enum { TOPICS = 4 };
 
-/* What the bus keeps of each topic, by a filter that it has: another one would fetch what peers keep. The value is who changed it, and a count; 0: nothing. */
+/* Reads the value that the bus keeps of each topic, by an existing filter: a new one would fetch the values of peers. A value
+ * is its maker and a count; 0: none. */
 static void
 look_at_values(struct bus *bus, uint64_t ret_values[TOPICS])
 {
@@ -202,7 +203,7 @@ START_TEST(all_have_the_same_values_in_the_end)
 
 	state = (uint64_t)_i;
 	atomic_store(&bus__repair_ns, 1000000);
-	/* Without a cut no connection begins anew, and tells all. */
+	/* Without a cut no connection starts again and resends all. */
 	for (unsigned step = 0; step < STEPS; step++) {
 		if (_i < SEEDS)
 			take_a_step(net);
@@ -222,7 +223,7 @@ bus_test_suite(void)
 	TCase *tcase = bus_test_case("any net");
 
 	tcase_add_loop_test(
-	    tcase, nothing_comes_twice_and_what_is_missing_is_counted, 0, SEEDS * 2);
+	    tcase, no_message_arrives_twice_and_missing_ones_are_counted, 0, SEEDS * 2);
 	tcase_add_loop_test(tcase, all_have_the_same_values_in_the_end, 0, SEEDS * 2);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -28,12 +28,12 @@ answer(void *arg, const struct bus_msg *msg)
 	a->asked++;
 }
 
-/* What a request was called with. */
+/* The calls that a request got. */
 struct asker {
 	_Atomic unsigned replies, ends, wrong;
 	char last[64];
 	struct bus_request *cancel; /* by the first reply */
-	pthread_t thread;           /* of its end */
+	pthread_t thread;           /* that called its end */
 };
 
 static void
@@ -41,7 +41,7 @@ listen(void *arg, const struct bus_msg *msg)
 {
 	struct asker *a = arg;
 
-	a->wrong += a->ends > 0; /* the end is the end */
+	a->wrong += a->ends > 0; /* no call follows the end */
 	if (msg == NULL) {
 		a->thread = pthread_self();
 		a->ends++;
@@ -71,7 +71,7 @@ start(struct bus_mailbox *mbox, int timeout_ms, struct asker *asker, struct bus_
 
 /* --- blocking ------------------------------------------------------------------------------------------------ */
 
-START_TEST(question_gets_the_reply_of_who_listens)
+START_TEST(question_gets_the_reply_of_its_responder)
 {
 	static char large[5000];
 	struct bus *bus = open_bus();
@@ -132,7 +132,7 @@ START_TEST(type_and_headers_go_both_ways)
 }
 END_TEST
 
-START_TEST(question_that_nobody_listens_to_is_told_at_once)
+START_TEST(question_without_a_responder_fails_at_once)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -189,7 +189,7 @@ START_TEST(callback_may_not_wait_for_a_reply)
 }
 END_TEST
 
-START_TEST(what_is_no_question_is_refused)
+START_TEST(malformed_question_is_refused)
 {
 	const struct bus_msg retained = {
 	    .size = sizeof retained, .topic = "q", .flags = BUS_MSG_RETAIN};
@@ -252,7 +252,7 @@ ask_for_ever(void *arg)
 	return NULL;
 }
 
-START_TEST(whoever_waits_is_told_that_the_bus_closes)
+START_TEST(waiting_asker_is_woken_when_the_bus_closes)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -344,7 +344,7 @@ END_TEST
 
 /* --- from a mailbox ------------------------------------------------------------------------------------------ */
 
-/* Whether all replies come before the deadline, as they do unless the machine is too busy. */
+/* Whether all replies arrive before the deadline, as they do unless the machine is too busy. */
 static bool
 three_come_in(int policy, int timeout_ms)
 {
@@ -368,7 +368,7 @@ three_come_in(int policy, int timeout_ms)
 	return asker.replies == 3;
 }
 
-START_TEST(replies_come_until_the_deadline_and_then_the_end_once)
+START_TEST(replies_arrive_until_the_deadline_and_then_the_end_once)
 {
 	static const int policies[] = {BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST, BUS_FULL_REFUSE};
 
@@ -378,7 +378,7 @@ START_TEST(replies_come_until_the_deadline_and_then_the_end_once)
 }
 END_TEST
 
-START_TEST(own_thread_wakes_for_a_deadline_that_came_while_it_slept)
+START_TEST(own_thread_wakes_for_a_deadline_set_while_it_slept)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *deaf = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -412,7 +412,7 @@ subscribe_often(void *arg)
 	return NULL;
 }
 
-START_TEST(drainer_alone_tells_of_an_end)
+START_TEST(only_the_drainer_reports_an_end)
 {
 	static struct storm storm;
 	struct bus *bus = open_bus();
@@ -513,7 +513,7 @@ START_TEST(reply_may_cancel_its_own_request)
 }
 END_TEST
 
-START_TEST(recv_calls_who_asked_and_returns_other_messages)
+START_TEST(recv_calls_the_asker_and_returns_other_messages)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = open_mailbox(bus, NULL, .drain = BUS_DRAIN_CALLER);
@@ -523,7 +523,7 @@ START_TEST(recv_calls_who_asked_and_returns_other_messages)
 
 	ck_bus(bus_subscribe(bus, "q", answer, &a, NULL), 0);
 	ck_bus(bus_mailbox_subscribe(mbox, "other", NULL, NULL, NULL), 0);
-	/* This test needs a deadline that passes, and two replies before it: a busy machine gets a later one. */
+	/* This test needs a deadline that passes after two replies: a busy machine gets a later one. */
 	for (int timeout_ms = 250;; timeout_ms *= 2) {
 		int64_t begun = bus_test_now_ms();
 
@@ -721,17 +721,17 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("request");
 
-	BUS_TEST_CASE(suite, "waiting", question_gets_the_reply_of_who_listens,
-	    type_and_headers_go_both_ways, question_that_nobody_listens_to_is_told_at_once,
+	BUS_TEST_CASE(suite, "waiting", question_gets_the_reply_of_its_responder,
+	    type_and_headers_go_both_ways, question_without_a_responder_fails_at_once,
 	    question_without_a_reply_times_out_and_is_not_delivered_later,
-	    callback_may_not_wait_for_a_reply, what_is_no_question_is_refused,
-	    reply_to_a_question_that_is_over_is_counted, whoever_waits_is_told_that_the_bus_closes,
+	    callback_may_not_wait_for_a_reply, malformed_question_is_refused,
+	    reply_to_a_question_that_is_over_is_counted, waiting_asker_is_woken_when_the_bus_closes,
 	    question_is_not_kept, each_of_many_threads_gets_the_reply_to_its_own_question);
 	BUS_TEST_CASE(suite, "from a mailbox",
-	    replies_come_until_the_deadline_and_then_the_end_once,
-	    own_thread_wakes_for_a_deadline_that_came_while_it_slept, drainer_alone_tells_of_an_end,
+	    replies_arrive_until_the_deadline_and_then_the_end_once,
+	    own_thread_wakes_for_a_deadline_set_while_it_slept, only_the_drainer_reports_an_end,
 	    deadlines_are_kept_in_their_order, cancelled_request_hears_of_its_end_and_nothing_more,
-	    reply_may_cancel_its_own_request, recv_calls_who_asked_and_returns_other_messages,
+	    reply_may_cancel_its_own_request, recv_calls_the_asker_and_returns_other_messages,
 	    descriptor_is_readable_for_replies_and_deadlines,
 	    end_of_the_mailbox_is_the_end_of_its_requests, full_refusing_mailbox_refuses_the_reply,
 	    latest_mailbox_gets_the_newest_reply,

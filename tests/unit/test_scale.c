@@ -1,4 +1,4 @@
-/* Many subscriptions: work that grows no faster than they do, and memory that comes back. */
+/* Many subscriptions: work that grows no faster than their number, and memory that is returned. */
 #include "scale_test.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@ shuffle(struct bus_sub **subs, unsigned count, unsigned *seed)
 /* --- subscriptions ------------------------------------------------------------------------------------------- */
 
 /* Begins `count` subscriptions of one topic, in one mailbox, and ends them: in the order in which they began, in
- * the opposite one, or in none. They cost one allocation each, and the lists a logarithm of allocations. */
+ * reverse, or in a random order. They cost one allocation each, and the lists a logarithm of allocations. */
 static void
 come_and_go(unsigned count, int order)
 {
@@ -49,7 +49,7 @@ come_and_go(unsigned count, int order)
 		shuffle(subs, count, &seed);
 	for (unsigned i = 0; i + 1 < count; i++)
 		bus_unsubscribe(subs[i], NULL);
-	/* One that stays does not hold the place of all others. */
+	/* A remaining subscription does not hold the memory of all others. */
 	topic = bus__topic_find(bus, "a/b", 3);
 	ck_assert_uint_le(topic->routes->routes[0]->slots->cap, 16);
 	bus_unsubscribe(subs[count - 1], NULL);
@@ -80,7 +80,7 @@ START_TEST(subscriptions_end_in_linear_work_while_a_message_waits)
 	struct bus_sub **subs = calloc(MANY / 2, sizeof(struct bus_sub *));
 	unsigned calls = 0;
 
-	/* Their memory waits behind it, and is not looked through at each end. */
+	/* Their memory waits behind it, and an end does not search through it. */
 	must_bus(bus_mailbox_subscribe(mbox, "a", count_call, &calls, NULL));
 	publish(bus, "a");
 	for (unsigned i = 0; i < MANY / 2; i++)
@@ -120,7 +120,7 @@ note_call(void *arg, const struct bus_msg *msg)
 	caller->calls->count++;
 }
 
-/* Whoever is subscribed was called once, in the order of numbers. */
+/* Each current subscription was called once, in the order of numbers. */
 static void
 check_calls(struct calls *calls, struct bus *bus, struct bus_mailbox *mbox, const char *topic)
 {
@@ -139,7 +139,7 @@ check_calls(struct calls *calls, struct bus *bus, struct bus_mailbox *mbox, cons
 	}
 }
 
-START_TEST(callbacks_run_in_the_order_of_subscription_however_they_come_and_go)
+START_TEST(callbacks_run_in_the_order_of_subscription_however_they_change)
 {
 	static const char *const filters[] = {
 	    "a/b", "#", "a/+", "+/b", "a/b", "+/+", "a/b/#", "a/#"};
@@ -174,7 +174,7 @@ END_TEST
 
 START_TEST(a_topic_younger_than_its_subscriptions_calls_them_in_their_order)
 {
-	/* Those of one filter lie together in the tree, and its branches are walked in an order of their own. */
+	/* Those of one filter lie together in the tree, whose branches have their own order. */
 	static const char *const filters[] = {"a/#", "#", "+/b", "a/b", "a/+"};
 	static struct calls calls;
 	struct bus *bus = open_bus();
@@ -193,7 +193,7 @@ START_TEST(a_topic_younger_than_its_subscriptions_calls_them_in_their_order)
 }
 END_TEST
 
-/* Ends the one behind it and begins a new one, in the list that is being read. */
+/* Ends the subscription behind it and begins a new one, in the list that is being read. */
 struct changer {
 	struct bus_mailbox *mbox;
 	struct bus_sub *next;
@@ -211,7 +211,7 @@ change(void *arg, const struct bus_msg *msg)
 	must_bus(bus_mailbox_subscribe(c->mbox, msg->topic, count_call, &c->begun, NULL));
 }
 
-START_TEST(what_a_callback_changes_in_its_own_list_counts_from_the_next_message)
+START_TEST(change_by_a_callback_to_its_own_list_counts_from_the_next_message)
 {
 	struct bus *bus = open_bus();
 
@@ -292,7 +292,7 @@ START_TEST(lists_change_under_the_eyes_of_their_drainer)
 			must_bus(bus_subscribe(
 			    c.bus, i % 2 == 0 ? "a/b" : "a/+", greet, &guests[i], &guests[i].sub));
 		}
-		/* The last one hears what is published from now on; so the others do too. */
+		/* The last one gets new messages; so the others do, too. */
 		ck_eventually(atomic_load(&guests[GUESTS - 1].calls) > 0);
 		for (unsigned i = 0; i < GUESTS; i++)
 			if (atomic_load(&guests[i].calls) == 0)
@@ -318,10 +318,10 @@ bus_test_suite(void)
 	Suite *suite = suite_create("scale");
 
 	BUS_TEST_CASE(suite, "subscriptions", a_subscription_costs_as_much_behind_many_others,
-	    callbacks_run_in_the_order_of_subscription_however_they_come_and_go,
+	    callbacks_run_in_the_order_of_subscription_however_they_change,
 	    a_topic_younger_than_its_subscriptions_calls_them_in_their_order,
 	    subscriptions_end_in_linear_work_while_a_message_waits,
-	    what_a_callback_changes_in_its_own_list_counts_from_the_next_message,
+	    change_by_a_callback_to_its_own_list_counts_from_the_next_message,
 	    lists_change_under_the_eyes_of_their_drainer);
 	return suite;
 }

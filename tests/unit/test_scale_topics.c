@@ -1,4 +1,4 @@
-/* Many topics and filters: work that grows no faster than they do, and memory that comes back. */
+/* Many topics and filters: work that grows no faster than their number, and memory that is returned. */
 #include "scale_test.h"
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "bus/bus_internal.h"
 
-/* The tree is compiled into this program once more, with the comparison counted that every node reached costs. */
+/* Compiles the tree into this program again, and counts the comparison that each visited node costs. */
 static _Atomic unsigned long nodes_reached; /* links have a thread */
 
 static int
@@ -67,7 +67,7 @@ START_TEST(many_filters_meet_many_topics)
 }
 END_TEST
 
-START_TEST(one_filter_joins_many_topics_and_leaves_them)
+START_TEST(a_filter_joins_many_topics_and_leaves_them)
 {
 	size_t before = heap_used();
 	struct bus *bus = open_bus();
@@ -90,7 +90,7 @@ START_TEST(one_filter_joins_many_topics_and_leaves_them)
 	}
 	ck_assert_uint_eq(calls, 2);
 	ck_assert_uint_eq(atomic_load(&bus->routes_waiting), 0);
-	/* The end of mailbox and bus takes what is left in one go. */
+	/* The end of mailbox and bus frees the rest in one pass. */
 	must_bus(bus_mailbox_subscribe(mbox, "#", count_call, &calls, NULL));
 	bus_mailbox_close(mbox);
 	ck_assert_int_eq(bus_close(bus, 0), 0);
@@ -185,7 +185,7 @@ clear_subs(void *arg, struct node *node)
 	node->subs = NULL;
 }
 
-START_TEST(a_topic_comes_to_each_node_of_hostile_filters_at_most_once)
+START_TEST(a_topic_visits_each_node_of_hostile_filters_at_most_once)
 {
 	const uint64_t key[2] = {1, 2};
 
@@ -203,7 +203,7 @@ START_TEST(a_topic_comes_to_each_node_of_hostile_filters_at_most_once)
 		bus__trie_match_topic(&trie, topic, ignore_filter, &found);
 		ck_assert_uint_eq(found, 1u << levels);
 		ck_assert_uint_le(nodes_reached, trie.edge_count);
-		/* As many levels as there may be, of which no filter has more than its own. */
+		/* The most levels, of which no filter has more than its own. */
 		strcpy(topic, "a");
 		for (unsigned i = 1; i < BUS_LIMIT_TOPIC_LEVELS; i++)
 			strcat(topic, "/a");
@@ -216,7 +216,7 @@ START_TEST(a_topic_comes_to_each_node_of_hostile_filters_at_most_once)
 }
 END_TEST
 
-START_TEST(a_filter_of_32_wildcards_comes_to_each_topic_once)
+START_TEST(a_filter_of_32_wildcards_visits_each_topic_once)
 {
 	const uint64_t key[2] = {1, 2};
 	static char object;
@@ -238,7 +238,7 @@ START_TEST(a_filter_of_32_wildcards_comes_to_each_topic_once)
 	ck_assert_uint_eq(found, 4096);
 	found = 0;
 	nodes_reached = 0;
-	strcpy(name + strlen(name) - 1, "c"); /* no topic has it: every path is tried, once */
+	strcpy(name + strlen(name) - 1, "c"); /* no topic matches: every path is tried, once */
 	bus__trie_match_filter(&trie, name, ignore_topic, &found);
 	ck_assert_uint_eq(found, 0);
 	ck_assert_uint_le(nodes_reached, trie.edge_count);
@@ -308,7 +308,7 @@ START_TEST(names_invented_here_cost_a_bounded_table)
 		if (i == 2 * MOST)
 			filled = heap_used();
 	}
-	ck_assert_int_eq(handled, MANY / 10); /* a topic that went took no message along */
+	ck_assert_int_eq(handled, MANY / 10); /* forgotten topics took no message along */
 	ck_assert_uint_le(bus->topics.count, MOST);
 	ck_assert_uint_le(bus->trie.edge_count, 3 * MOST);
 	ck_assert_uint_le(atomic_load(&bus->topics.slots)->mask + 1, 4 * MOST);
@@ -318,7 +318,7 @@ START_TEST(names_invented_here_cost_a_bounded_table)
 }
 END_TEST
 
-START_TEST(topics_that_nobody_takes_out_are_not_forgotten_without_end)
+START_TEST(topics_in_undrained_mailboxes_are_not_forgotten_without_end)
 {
 	enum { MOST = 100 };
 	const struct bus_config cfg = {.size = sizeof cfg, .max_topics = MOST};
@@ -356,7 +356,7 @@ topics_of(struct bus *bus)
 	return count;
 }
 
-/* Publishes on `count` names at a, of which b hears; retained, so that b keeps what comes. */
+/* Publishes on `count` names at a, to b's subscription; retained, so that b keeps the values. */
 static void
 invent(struct pair *p, unsigned count, uint32_t flags)
 {
@@ -384,24 +384,24 @@ START_TEST(names_that_a_peer_invents_are_forgotten_or_refused)
 	must_bus(bus_subscribe(p.b, "#", hear, &heard, NULL));
 	ck_eventually(bus_publish(p.a, "hello", "x", 1) == 0 && heard.count > 0);
 
-	/* One that is used here too stays. */
+	/* A topic that is in use here, too, stays. */
 	must_bus(bus_publish(p.b, name_of(7, ""), "y", 1));
 	invent(&p, INVENTED, 0);
-	/* How often "hello" came is not known. */
+	/* The number of "hello" messages is unknown. */
 	ck_eventually(stats_of(p.lb).received > INVENTED);
 	ck_assert_uint_eq(stats_of(p.lb).refused, 0);
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
 
-	/* Those that keep a value count, and what is too many is refused and counted. */
+	/* Topics with a value count, and the excess is refused and counted. */
 	invent(&p, INVENTED, BUS_MSG_RETAIN);
 	ck_eventually(stats_of(p.lb).refused >= INVENTED - BUS__PEER_TOPICS);
 	ck_eventually(stats_of(p.lb).received + stats_of(p.lb).refused > 2 * INVENTED);
 	ck_assert_int_eq(stats_of(p.lb).last_error, BUS_E_LIMIT);
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
-	/* Nobody else is kept from naming topics. */
+	/* Others can still name topics. */
 	must_bus(bus_publish(p.b, "of/our/own", "y", 1));
 
-	/* When it leaves, what nobody uses goes with it. */
+	/* When it leaves, its unused topics are forgotten. */
 	bus_link_close(p.la);
 	ck_eventually(!is_up(p.lb));
 	ck_assert_uint_le(topics_of(p.b), BUS__PEER_TOPICS + 10);
@@ -423,7 +423,7 @@ START_TEST(a_peer_that_leaves_takes_its_idle_topics_along)
 	invent(&p, 1000, 0);
 	ck_eventually(topics_of(p.b) >= 1000);
 	bus_link_close(p.la);
-	ck_eventually(topics_of(p.b) == 1); /* the one that is used here too */
+	ck_eventually(topics_of(p.b) == 1); /* the topic in use here */
 	bus_link_close(p.lb);
 	ck_assert_int_ge(bus_close(p.b, 5000), 0);
 	ck_assert_int_ge(bus_close(p.a, 5000), 0);
@@ -436,14 +436,14 @@ bus_test_suite(void)
 	Suite *suite = suite_create("scale topics");
 
 	BUS_TEST_CASE(suite, "topics", many_filters_meet_many_topics,
-	    one_filter_joins_many_topics_and_leaves_them,
+	    a_filter_joins_many_topics_and_leaves_them,
 	    a_bus_that_closes_under_its_subscriptions_gives_all_back,
 	    a_new_topic_is_routed_to_many_mailboxes_at_once);
-	BUS_TEST_CASE(suite, "walks", a_topic_comes_to_each_node_of_hostile_filters_at_most_once,
-	    a_filter_of_32_wildcards_comes_to_each_topic_once,
+	BUS_TEST_CASE(suite, "walks", a_topic_visits_each_node_of_hostile_filters_at_most_once,
+	    a_filter_of_32_wildcards_visits_each_topic_once,
 	    filters_do_not_stand_in_the_way_of_filters, the_table_of_edges_shrinks_when_filters_go);
 	BUS_TEST_CASE(suite, "names", names_invented_here_cost_a_bounded_table,
-	    topics_that_nobody_takes_out_are_not_forgotten_without_end,
+	    topics_in_undrained_mailboxes_are_not_forgotten_without_end,
 	    names_that_a_peer_invents_are_forgotten_or_refused,
 	    a_peer_that_leaves_takes_its_idle_topics_along);
 	return suite;

@@ -1,11 +1,11 @@
-/* The exchange of SCRAM-SHA-512, and what no message of a stranger may do to it. tests/python/test_scram.py compares it with another
+/* The exchange of SCRAM-SHA-512, and hostile messages. tests/python/test_scram.py compares it with another
  * implementation. */
 #include "access_test.h"
 
 #include "access/scram.h"
 #include "base/base64.h"
 
-/* The messages of one exchange, in their order; each is in a block of its size. */
+/* The messages of one exchange, in order; each in a block of exactly its size. */
 enum { CLIENT_FIRST, SERVER_FIRST, CLIENT_FINAL, SERVER_FINAL, MESSAGES };
 
 struct message {
@@ -18,10 +18,10 @@ struct exchange {
 	struct bus__scram_client client;
 	struct bus__scram_server server;
 	struct message messages[MESSAGES];
-	int verified; /* what the last step answers */
+	int verified; /* the result of the last step */
 };
 
-/* Random bytes that are the same in each exchange, so that one is like the other. */
+/* The same random bytes in each exchange, so that all exchanges are alike. */
 static const uint8_t client_random[BUS__SCRAM_RANDOM] = "client's twenty-four by",
 		     server_random[BUS__SCRAM_RANDOM] = "server's twenty-four by";
 
@@ -34,7 +34,7 @@ users_of(const char *text)
 	return users;
 }
 
-/* What PBKDF2 answered last: thousands of exchanges ask the same. */
+/* The last answer of PBKDF2: thousands of exchanges ask the same. */
 static void
 cached_keys(
     const char *password, const struct bus__salting *salting, struct bus__scram_keys *ret_keys)
@@ -52,7 +52,7 @@ cached_keys(
 	*ret_keys = last;
 }
 
-/* Gives a message to a step in a block of exactly its size, so that a sanitizer sees a byte too many. */
+/* Gives a message to a step in a block of exactly its size, so that a sanitizer sees an overrun. */
 static char *
 block_of(const char *bytes, int len)
 {
@@ -63,7 +63,7 @@ block_of(const char *bytes, int len)
 	return realloc(block, len > 0 ? (size_t)len : 1);
 }
 
-/* Lets the step `at` happen, which makes the message `at` from the one before. */
+/* Runs the step `at`, which makes the message `at` from the one before. */
 static void
 step(struct exchange *x, int at, const char *user, const char *password)
 {
@@ -170,7 +170,7 @@ START_TEST(an_unknown_user_is_refused_where_a_wrong_password_is)
 }
 END_TEST
 
-START_TEST(a_file_without_users_knows_nobody)
+START_TEST(a_file_without_users_knows_no_user)
 {
 	struct bus__users *users = users_of("");
 	struct exchange x;
@@ -235,9 +235,9 @@ START_TEST(nonces_are_new_each_time)
 }
 END_TEST
 
-/* --- what strangers send ------------------------------------------------------------------------------------------------ */
+/* --- hostile messages --------------------------------------------------------------------------------------------------- */
 
-/* The receiver of the message `at`, and all after it, with other bytes in its place. */
+/* Gives the receiver of the message `at` other bytes in its place, and continues. */
 static int
 with_other_bytes(const struct exchange *good, int at, const char *bytes, int len)
 {
@@ -248,7 +248,7 @@ with_other_bytes(const struct exchange *good, int at, const char *bytes, int len
 	return run_from(&x, at + 1, "pico", "pencil");
 }
 
-/* As it was when the message `at` was made. */
+/* A copy of the exchange from when the message `at` was made. */
 static struct exchange
 until(const struct bus__users *users, int at)
 {
@@ -317,7 +317,7 @@ START_TEST(a_message_of_another_step_is_refused)
 }
 END_TEST
 
-/* What an eavesdropper has of an exchange that succeeded opens no other one. */
+/* An eavesdropper on a successful exchange cannot open another one. */
 START_TEST(a_replay_is_refused)
 {
 	struct bus__users *users = users_of(line_of("pico", "pencil", false));
@@ -368,7 +368,7 @@ START_TEST(an_engine_that_failed_or_ended_takes_nothing_more)
 }
 END_TEST
 
-/* Every form of a first message that is not the plain one. */
+/* Every form of a first message other than the plain one. */
 START_TEST(channel_binding_and_other_identities_are_refused)
 {
 	static const struct {
@@ -422,7 +422,7 @@ START_TEST(another_binding_in_the_last_message_is_refused)
 }
 END_TEST
 
-/* --- what the dialler refuses ------------------------------------------------------------------------------------------- */
+/* --- refusals by the dialler -------------------------------------------------------------------------------------------- */
 
 static void
 check_challenge(const char *rest, int want, enum bus__scram_reason reason)
@@ -459,7 +459,7 @@ START_TEST(a_listener_cannot_ask_for_too_few_iterations_nor_burn_the_cpu)
 }
 END_TEST
 
-START_TEST(a_challenge_needs_a_salt_and_a_nonce_that_goes_on)
+START_TEST(a_challenge_needs_a_salt_and_a_nonce_that_extends_ours)
 {
 	check_challenge(SALT ",i=4096", BUS_E_PROTOCOL, BUS__SCRAM_MALFORMED);
 	check_challenge("0123456789abcde" SALT ",i=4096", BUS_E_PROTOCOL, BUS__SCRAM_MALFORMED);
@@ -486,7 +486,7 @@ START_TEST(a_listener_without_the_password_is_noticed)
 }
 END_TEST
 
-START_TEST(a_no_of_the_listener_is_told_apart)
+START_TEST(a_refusal_by_the_listener_has_its_own_reason)
 {
 	struct bus__users *users = users_of(line_of("pico", "pencil", false));
 	struct exchange x = until(users, CLIENT_FINAL);
@@ -497,13 +497,13 @@ START_TEST(a_no_of_the_listener_is_told_apart)
 }
 END_TEST
 
-/* --- entries that no client takes ----------------------------------------------------------------------------------------- */
+/* --- entries that every client refuses ------------------------------------------------------------------------------------ */
 
 /* As mosquitto_passwd makes it: 101 iterations. */
 #define OF_MOSQUITTO                                                                               \
 	"pico:$7$101$di629FYXE12bK/9K$YCAEz2RyeBokW49AA/cCEMRM1UuTJ6a4MG14QsdyWX3KWToHxauQU8A9mShmDockhVUwuqskA5Ehz4pOQAodrg=="
 
-START_TEST(an_entry_with_few_iterations_looks_like_an_unknown_user_and_is_told_apart_here)
+START_TEST(an_entry_with_few_iterations_looks_like_an_unknown_user_except_in_our_log)
 {
 	struct bus__users *users = users_of(OF_MOSQUITTO "\n");
 	struct exchange x;
@@ -531,9 +531,9 @@ bus_test_suite(void)
 
 	BUS_TEST_CASE(suite, "exchange", both_sides_learn_that_the_other_knows_the_password,
 	    wrong_password_is_refused_at_the_proof,
-	    an_unknown_user_is_refused_where_a_wrong_password_is, a_file_without_users_knows_nobody,
-	    names_with_commas_and_equals_signs_are_escaped, a_dialler_gives_no_name_that_is_none,
-	    nonces_are_new_each_time);
+	    an_unknown_user_is_refused_where_a_wrong_password_is,
+	    a_file_without_users_knows_no_user, names_with_commas_and_equals_signs_are_escaped,
+	    a_dialler_gives_no_name_that_is_none, nonces_are_new_each_time);
 	bus_test_add_loop(messages, no_bit_of_a_message_may_flip, 0, MESSAGES);
 	bus_test_add_loop(messages, no_message_may_be_cut_or_lengthened, 0, MESSAGES);
 	suite_add_tcase(suite, messages);
@@ -543,10 +543,11 @@ bus_test_suite(void)
 	    another_binding_in_the_last_message_is_refused);
 	BUS_TEST_CASE(suite, "dialler",
 	    a_listener_cannot_ask_for_too_few_iterations_nor_burn_the_cpu,
-	    a_challenge_needs_a_salt_and_a_nonce_that_goes_on,
-	    a_listener_without_the_password_is_noticed, a_no_of_the_listener_is_told_apart);
+	    a_challenge_needs_a_salt_and_a_nonce_that_extends_ours,
+	    a_listener_without_the_password_is_noticed,
+	    a_refusal_by_the_listener_has_its_own_reason);
 	BUS_TEST_CASE(suite, "entries",
-	    an_entry_with_few_iterations_looks_like_an_unknown_user_and_is_told_apart_here,
+	    an_entry_with_few_iterations_looks_like_an_unknown_user_except_in_our_log,
 	    every_reason_has_a_text);
 	return suite;
 }

@@ -19,7 +19,7 @@ round_of(uint64_t v[4])
 	v[2] += v[1], v[1] = rotate(v[1], 17), v[1] ^= v[2], v[2] = rotate(v[2], 32);
 }
 
-/* As the paper tells it, byte by byte: 1 round a word, 3 at the end. */
+/* The paper's definition, byte by byte: 1 round a word, 3 at the end. */
 static uint64_t
 by_the_paper(const uint64_t key[2], const uint8_t *text, size_t len)
 {

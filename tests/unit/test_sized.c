@@ -1,4 +1,4 @@
-/* Structs of callers of other versions, on one that has grown twice: the library here is of the second version. */
+/* Structs of callers of other versions, with a struct that has grown twice: the library here has the second version. */
 #include "bus_test.h"
 
 #include <stdlib.h>
@@ -25,7 +25,7 @@ struct third {
 
 static const struct sized kind = {"grown", sizeof(struct first), sizeof(struct second)};
 
-/* What a sanitizer watches the ends of. */
+/* Memory whose ends a sanitizer watches. */
 static void *
 block_of(const void *bytes, size_t len)
 {
@@ -42,7 +42,7 @@ check_text(const char *words)
 	    bus_error_text(), words);
 }
 
-START_TEST(what_an_older_caller_lacks_is_read_as_0)
+START_TEST(fields_that_an_older_caller_lacks_are_read_as_0)
 {
 	const struct first given = {sizeof given, 1};
 	struct first *block = block_of(&given, sizeof given);
@@ -103,7 +103,7 @@ START_TEST(a_newer_field_that_is_set_is_refused)
 }
 END_TEST
 
-/* The block ends with its size: a sanitizer sees any look beyond. */
+/* The block ends with its size: a sanitizer sees any read beyond. */
 START_TEST(a_size_of_no_version_is_refused_before_a_look_behind_it)
 {
 	static const size_t sizes[] = {
@@ -140,7 +140,7 @@ START_TEST(an_older_caller_is_filled_to_its_end)
 }
 END_TEST
 
-START_TEST(a_newer_caller_finds_0_in_what_the_library_lacks)
+START_TEST(a_newer_caller_finds_0_in_fields_that_the_library_lacks)
 {
 	const struct second from = {sizeof from, 1, 2, 3};
 	struct third given = {sizeof given, 7, 7, 7, 7};
@@ -172,13 +172,13 @@ bus_test_suite(void)
 {
 	Suite *suite = suite_create("sized");
 
-	BUS_TEST_CASE(suite, "read", what_an_older_caller_lacks_is_read_as_0,
+	BUS_TEST_CASE(suite, "read", fields_that_an_older_caller_lacks_are_read_as_0,
 	    a_caller_of_a_version_in_between_is_read_to_its_end,
 	    a_newer_caller_that_leaves_its_new_field_0_is_read,
 	    a_newer_field_that_is_set_is_refused,
 	    a_size_of_no_version_is_refused_before_a_look_behind_it,
 	    a_struct_of_this_version_is_used_where_it_is);
 	BUS_TEST_CASE(suite, "fill", an_older_caller_is_filled_to_its_end,
-	    a_newer_caller_finds_0_in_what_the_library_lacks);
+	    a_newer_caller_finds_0_in_fields_that_the_library_lacks);
 	return suite;
 }

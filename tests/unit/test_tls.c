@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* The engine of TLS: two ends in memory, and what each says of a peer that it refuses. */
+/* The engine of TLS: two ends in memory, and the reasons that each gives for refusing a peer. */
 #include "tls_test.h"
 
 enum { MOST = 1 << 30 };
@@ -87,7 +87,7 @@ START_TEST(a_byte_at_a_time_is_as_good)
 }
 END_TEST
 
-START_TEST(what_is_on_the_way_cannot_be_read)
+START_TEST(ciphertext_does_not_show_the_plaintext)
 {
 	static const char secret[] = "the greenhouse door is open";
 	size_t len;
@@ -105,7 +105,7 @@ END_TEST
 
 /* --- the end -------------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(a_close_is_heard_behind_what_was_sent)
+START_TEST(a_close_is_read_behind_the_data_before_it)
 {
 	char got[8];
 
@@ -134,7 +134,7 @@ START_TEST(a_changed_byte_ends_it)
 	ck_assert_str_ne(bus__tls_reason(server.tls), "");
 	ck_bus((int)bus__tls_read(server.tls, got, sizeof got), BUS_E_TLS);
 	ck_bus((int)bus__tls_write(server.tls, "more", 4), BUS_E_TLS);
-	/* And the peer is told. */
+	/* The peer gets the alert. */
 	ck_assert_uint_gt(carry(&server, &client), 0);
 	bus__tls_feed(client.tls, client.in, client.in_len);
 	ck_bus((int)bus__tls_read(client.tls, got, sizeof got), BUS_E_TLS);
@@ -156,7 +156,7 @@ START_TEST(bytes_of_no_protocol_behind_the_handshake_end_it)
 }
 END_TEST
 
-START_TEST(what_came_before_a_bad_record_is_handed_over_first)
+START_TEST(data_before_a_bad_record_is_delivered_first)
 {
 	char got[64];
 
@@ -173,14 +173,14 @@ START_TEST(what_came_before_a_bad_record_is_handed_over_first)
 }
 END_TEST
 
-/* --- who the peer is ------------------------------------------------------------------------------------------------------------ */
+/* --- identity of the peer ------------------------------------------------------------------------------------------------------- */
 
 static void
 refuses(struct tls_end *refuser, struct tls_end *other)
 {
 	meet(&client, &server, MOST);
 	ck_bus(refuser->state, BUS_E_TLS);
-	/* TLS 1.3 lets a client end before the server has judged it: the next read says it. */
+	/* In TLS 1.3 a client's handshake ends before the server has checked it: the next read reports it. */
 	if (other->state == 1) {
 		char got[8];
 
@@ -288,7 +288,7 @@ START_TEST(a_listener_with_a_ca_wants_a_certificate)
 }
 END_TEST
 
-START_TEST(a_listener_with_a_ca_takes_what_it_signed)
+START_TEST(a_listener_with_a_ca_takes_its_certificates)
 {
 	make_files();
 	make_client("pi", "ca");
@@ -370,7 +370,7 @@ START_TEST(an_unknown_identity_is_refused)
 }
 END_TEST
 
-START_TEST(keys_on_one_side_and_certificates_on_the_other_are_told_apart)
+START_TEST(keys_on_one_side_and_certificates_on_the_other_are_explained)
 {
 	make_files();
 	open_ends(as_server("server", NULL), with_keys("client", "pi:" KEY_A, true), "pico.local");
@@ -381,7 +381,7 @@ START_TEST(keys_on_one_side_and_certificates_on_the_other_are_told_apart)
 }
 END_TEST
 
-/* --- what is no TLS ------------------------------------------------------------------------------------------------------------- */
+/* --- other protocols ------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
 	const char *bytes, *words;
@@ -400,12 +400,12 @@ START_TEST(another_protocol_is_named)
 	end_hear(&server, foreign[_i].bytes, strlen(foreign[_i].bytes));
 	shake(&server, MOST);
 	ck_bus(server.state, BUS_E_TLS);
-	ck_reason(&server, "speaks no TLS", foreign[_i].words);
+	ck_reason(&server, "does not speak TLS", foreign[_i].words);
 	close_ends();
 }
 END_TEST
 
-/* Every change of one bit, and every prefix, of a client's first flight: refused, or waited for; nothing is read beyond it. */
+/* Each change of one bit, and every prefix, of a client's first flight is refused or waited for, without a read beyond it. */
 START_TEST(any_bit_of_a_first_flight_may_be_wrong)
 {
 	unsigned char flight[1024];
@@ -476,7 +476,7 @@ START_TEST(a_file_that_cannot_be_used_is_named_with_the_reason)
 }
 END_TEST
 
-START_TEST(a_file_of_keys_says_which_line_is_wrong)
+START_TEST(a_bad_line_in_a_file_of_keys_is_named)
 {
 	ck_file(with_keys("x", "pi:" KEY_A "\n\npo " KEY_A "\n", false), "x.psk", "line 3");
 	ck_file(with_keys("x", "pi:00\n", false), "line 1", "16 to 32 bytes");
@@ -490,7 +490,7 @@ START_TEST(a_file_of_keys_says_which_line_is_wrong)
 END_TEST
 
 /* The last allocation that fails is the last one there is. */
-START_TEST(no_memory_is_told_and_leaves_nothing)
+START_TEST(lack_of_memory_is_reported_and_leaves_nothing)
 {
 	make_files();
 	for (long n = 0;; n++) {
@@ -521,20 +521,20 @@ bus_test_suite(void)
 	TCase *hosts = bus_test_case("names"), *others = bus_test_case("other protocols");
 
 	BUS_TEST_CASE(suite, "bytes", bytes_of_all_sizes_arrive_both_ways,
-	    a_byte_at_a_time_is_as_good, what_is_on_the_way_cannot_be_read);
-	BUS_TEST_CASE(suite, "end", a_close_is_heard_behind_what_was_sent, a_changed_byte_ends_it,
-	    bytes_of_no_protocol_behind_the_handshake_end_it,
-	    what_came_before_a_bad_record_is_handed_over_first);
+	    a_byte_at_a_time_is_as_good, ciphertext_does_not_show_the_plaintext);
+	BUS_TEST_CASE(suite, "end", a_close_is_read_behind_the_data_before_it,
+	    a_changed_byte_ends_it, bytes_of_no_protocol_behind_the_handshake_end_it,
+	    data_before_a_bad_record_is_delivered_first);
 	BUS_TEST_CASE(suite, "peers", another_ca_is_refused_with_its_name,
 	    a_ca_of_the_same_name_is_another_one, an_expired_certificate_is_refused_with_its_date,
 	    a_certificate_of_the_future_is_refused_with_both_dates,
-	    a_listener_with_a_ca_wants_a_certificate, a_listener_with_a_ca_takes_what_it_signed,
+	    a_listener_with_a_ca_wants_a_certificate, a_listener_with_a_ca_takes_its_certificates,
 	    a_client_of_another_ca_is_refused, a_servers_certificate_is_none_of_a_client);
 	BUS_TEST_CASE(suite, "keys", keys_that_both_have_are_enough,
 	    another_key_is_refused_with_its_identity, an_unknown_identity_is_refused,
-	    keys_on_one_side_and_certificates_on_the_other_are_told_apart);
+	    keys_on_one_side_and_certificates_on_the_other_are_explained);
 	BUS_TEST_CASE(suite, "files", a_file_that_cannot_be_used_is_named_with_the_reason,
-	    a_file_of_keys_says_which_line_is_wrong, no_memory_is_told_and_leaves_nothing);
+	    a_bad_line_in_a_file_of_keys_is_named, lack_of_memory_is_reported_and_leaves_nothing);
 	BUS_TEST_CASE(suite, "noise", any_bit_of_a_first_flight_may_be_wrong);
 	bus_test_add_loop(hosts, names_and_addresses_of_the_certificate_are_good, 0,
 	    sizeof good_hosts / sizeof good_hosts[0]);

@@ -91,13 +91,13 @@ START_TEST(threads_that_register_the_same_schemes_get_each_once)
 
 	for (int i = 0; i < 4; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, register_many, &registered), 0);
-	/* Meanwhile they are looked for. */
+	/* Lookups at the same time. */
 	for (int i = 0; i < 100; i++)
 		ck_bus(bus_dial(bus, "nothing://x", NULL, &link), BUS_E_SCHEME);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	ck_assert_int_eq(registered, 100);
-	/* That many have no room in the text: it says so, and all else it says remains. */
+	/* That many do not fit into the text, which says so and keeps all else. */
 	ck_bus(bus_dial(bus, "nothing://x", NULL, &link), BUS_E_SCHEME);
 	expect_text("this process has inproc, ipc, tcp, ");
 	expect_text(", ...: use one of them, or first add yours by bus_transport_register()");
@@ -105,7 +105,7 @@ START_TEST(threads_that_register_the_same_schemes_get_each_once)
 }
 END_TEST
 
-START_TEST(an_unknown_scheme_is_answered_with_those_that_there_are)
+START_TEST(an_unknown_scheme_is_answered_with_the_list_of_schemes)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -169,7 +169,7 @@ START_TEST(an_address_is_free_again_when_its_link_is_closed)
 		bus_link_close(link);
 		ck_assert_int_eq(wild.open, 0);
 	}
-	/* One that the user does not close ends with the bus. */
+	/* A link that the user does not close ends with the bus. */
 	ck_bus(bus_listen(bus, "wild://here", NULL, NULL), 0);
 	ck_bus(bus_close(bus, patience_ms()), 0);
 	ck_assert_int_eq(wild.open, 0);
@@ -177,7 +177,7 @@ START_TEST(an_address_is_free_again_when_its_link_is_closed)
 }
 END_TEST
 
-/* Those of the library, by their names. */
+/* The library's threads, by their names. */
 static unsigned
 threads(void)
 {
@@ -222,7 +222,7 @@ use_in_a_child(void)
 	struct pair p;
 
 	alarm((unsigned)bus_test_patience());
-	/* The parent's door is its own. */
+	/* The child needs a door of its own. */
 	wild.door[0] = wild.door[1] = -1;
 	wild.conns = NULL;
 	wild.open = 0;
@@ -234,7 +234,7 @@ use_in_a_child(void)
 	_exit(wild.faults == 0 ? 0 : 1);
 }
 
-START_TEST(a_child_has_what_is_registered_and_opens_links_of_its_own)
+START_TEST(a_child_has_the_registered_transports_and_opens_its_own_links)
 {
 	struct bus *spare = open_bus();
 	struct pair p;
@@ -244,7 +244,7 @@ START_TEST(a_child_has_what_is_registered_and_opens_links_of_its_own)
 	pair_up(&p);
 	wild.hangs[RECV] = true;
 	ck_eventually(wild.hung == 2);
-	bus_link_close(p.lb); /* which leaves a call behind */
+	bus_link_close(p.lb); /* it leaves a call behind */
 	child = bus_test_fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0)
@@ -262,7 +262,7 @@ END_TEST
 
 #endif
 
-START_TEST(of_two_processes_of_a_name_one_has_the_address)
+START_TEST(one_of_two_processes_of_a_name_has_the_address)
 {
 	const struct bus_config cfg = {
 	    .size = sizeof cfg, .dir = bus_test_dir(), .log_bytes = 4 << 20};
@@ -297,7 +297,7 @@ open_fifos(void)
 	ck_assert(err == 0 || err == BUS_E_EXIST);
 }
 
-START_TEST(the_example_refuses_an_address_in_use_and_files_of_others)
+START_TEST(the_example_refuses_an_address_in_use_and_foreign_files)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -337,16 +337,17 @@ bus_test_suite(void)
 	BUS_TEST_CASE(suite, "registering", a_transport_without_a_function_is_refused_by_its_name,
 	    a_scheme_is_short_and_of_few_letters,
 	    a_scheme_is_registered_once_and_never_replaces_one_of_libbus,
-	    an_unknown_scheme_is_answered_with_those_that_there_are,
+	    an_unknown_scheme_is_answered_with_the_list_of_schemes,
 	    a_transport_can_be_registered_beside_open_links,
 	    threads_that_register_the_same_schemes_get_each_once);
 	BUS_TEST_CASE(suite, "links", a_transport_that_never_waits_works,
 	    an_address_is_free_again_when_its_link_is_closed, its_threads_end_with_the_link);
 	BUS_TEST_CASE(
-	    suite, "the example", the_example_refuses_an_address_in_use_and_files_of_others);
-	BUS_TEST_CASE(suite, "processes", of_two_processes_of_a_name_one_has_the_address);
+	    suite, "the example", the_example_refuses_an_address_in_use_and_foreign_files);
+	BUS_TEST_CASE(suite, "processes", one_of_two_processes_of_a_name_has_the_address);
 #ifndef __SANITIZE_THREAD__
-	BUS_TEST_CASE(suite, "children", a_child_has_what_is_registered_and_opens_links_of_its_own);
+	BUS_TEST_CASE(
+	    suite, "children", a_child_has_the_registered_transports_and_opens_its_own_links);
 #endif
 	return suite;
 }

@@ -1,4 +1,4 @@
-/* Functions of a transport fail, or do not return: the link says so and comes back, and nothing else waits. */
+/* Functions of a transport fail, or do not return: the link reports it and reconnects, and nothing else waits. */
 #define _GNU_SOURCE
 #include "transport_test.h"
 
@@ -12,7 +12,7 @@
 #include "link/link.h"
 #include "transport/blocking.h"
 
-/* --- a transport that can be told to misbehave --------------------------------------------------------------------------- */
+/* --- a transport that misbehaves on demand ------------------------------------------------------------------------------- */
 
 /* The peer hangs up, as far as the dialling side can see. */
 static void
@@ -26,7 +26,7 @@ cut(void)
 
 static const char filler[10000];
 
-/* So that what p.a publishes on t is sent. */
+/* Makes p.a send its messages on t. */
 static void
 want_messages(struct pair *p)
 {
@@ -55,7 +55,7 @@ END_TEST
 
 /* --- functions that fail -------------------------------------------------------------------------------------------------- */
 
-START_TEST(what_listen_answers_is_the_answer_of_bus_listen)
+START_TEST(error_of_listen_is_the_answer_of_bus_listen)
 {
 	struct bus *bus = open_bus();
 	struct bus_link *link;
@@ -70,7 +70,7 @@ START_TEST(what_listen_answers_is_the_answer_of_bus_listen)
 	wild.fails[LISTEN] = BUS_E_SYS;
 	ck_bus(bus_listen(bus, "wild://here", NULL, &link), BUS_E_SYS);
 	expect_text(strerror(ENODEV));
-	/* What is no number of libbus is one that everybody knows. */
+	/* An error number that libbus does not know becomes BUS_E_SYS. */
 	wild.fails[LISTEN] = -12345;
 	ck_bus(bus_listen(bus, "wild://here", NULL, &link), BUS_E_SYS);
 	wild.fails[LISTEN] = 7;
@@ -113,9 +113,9 @@ START_TEST(an_accept_that_fails_is_tried_again)
 }
 END_TEST
 
-START_TEST(a_connection_whose_calls_fail_comes_back)
+START_TEST(a_connection_whose_calls_fail_is_restored)
 {
-	/* -1: as a system call has it. More than fits: a fault of the transport's. */
+	/* -1: like a system call. More than the buffer holds: a fault of the transport. */
 	static const int answers[][2] = {
 	    {SEND, BUS_E_GONE}, {SEND, -1}, {RECV, 0x7fffffff}, {RECV, -1}, {SEND, 1 << 20}};
 	struct pair p;
@@ -133,7 +133,7 @@ START_TEST(a_connection_whose_calls_fail_comes_back)
 }
 END_TEST
 
-START_TEST(a_connection_whose_peer_vanishes_comes_back)
+START_TEST(a_connection_whose_peer_vanishes_is_restored)
 {
 	struct pair p;
 
@@ -150,8 +150,8 @@ START_TEST(a_connection_whose_peer_vanishes_comes_back)
 }
 END_TEST
 
-/* Each allocation fails once, while a link comes up. */
-START_TEST(without_memory_a_link_comes_up_later)
+/* Each allocation fails once, while a link connects. */
+START_TEST(a_link_without_memory_is_up_later)
 {
 	const struct bus_transport other = {sizeof other, "other", NULL, wild_listen, wild_accept,
 	    wild_dial, wild_send, wild_recv, wild_close};
@@ -212,7 +212,7 @@ START_TEST(links_and_buses_close_beside_a_call_that_does_not_return)
 }
 END_TEST
 
-/* Nothing is written where the link had its buffers when the call comes back with bytes. */
+/* When the call returns with bytes, nothing is written where the link had its buffers. */
 START_TEST(a_call_that_returns_after_its_link_disturbs_no_other)
 {
 	struct pair p, q;
@@ -248,7 +248,7 @@ START_TEST(a_listen_that_does_not_return_times_out)
 	expect_text("wild://here: timed out");
 	ck_assert_int_eq(wild.hung, 1);
 	release(LISTEN);
-	/* What it opened after all is closed again. */
+	/* The handle that it opened in the end is closed again. */
 	ck_eventually(wild.open == 0 && wild.calls[LISTEN] == 1);
 	bus__open_ms = 5000;
 	ck_eventually(bus_listen(bus, "wild://here", NULL, &link) == 0);
@@ -299,7 +299,7 @@ START_TEST(calls_that_do_not_return_are_bounded)
 	expect_text("calls of a registered transport do not return");
 	ck_assert_int_eq(wild.hung, MOST);
 	release(DIAL);
-	/* When they have returned after all, it goes on. */
+	/* Once they have returned, it works again. */
 	ck_eventually(bus_listen(bus, "wild://here", NULL, NULL) == 0);
 	bus_link_close(link);
 	ck_bus(bus_close(bus, 0), 0);
@@ -307,8 +307,8 @@ START_TEST(calls_that_do_not_return_are_bounded)
 }
 END_TEST
 
-/* The peer reads nothing, and send keeps its timeouts: so nothing hangs, and what has no room is counted. */
-START_TEST(a_send_that_takes_nothing_holds_up_nobody)
+/* The peer reads nothing, and send keeps its timeouts: so nothing hangs, and the excess is counted. */
+START_TEST(a_send_that_takes_nothing_blocks_no_other)
 {
 	struct pair p;
 
@@ -352,17 +352,17 @@ bus_test_suite(void)
 	Suite *suite = suite_create("transport failures");
 	TCase *loops = bus_test_case("loops");
 
-	BUS_TEST_CASE(suite, "failures", what_listen_answers_is_the_answer_of_bus_listen,
-	    a_dial_that_fails_is_tried_again, without_memory_a_link_comes_up_later,
-	    an_accept_that_fails_is_tried_again, a_connection_whose_peer_vanishes_comes_back,
-	    a_send_that_takes_nothing_holds_up_nobody,
+	BUS_TEST_CASE(suite, "failures", error_of_listen_is_the_answer_of_bus_listen,
+	    a_dial_that_fails_is_tried_again, a_link_without_memory_is_up_later,
+	    an_accept_that_fails_is_tried_again, a_connection_whose_peer_vanishes_is_restored,
+	    a_send_that_takes_nothing_blocks_no_other,
 	    a_peer_that_takes_nothing_is_silent_and_ends);
 	BUS_TEST_CASE(suite, "hangs", a_call_that_returns_after_its_link_disturbs_no_other,
 	    a_listen_that_does_not_return_times_out,
 	    a_listener_of_another_bus_waits_for_no_call_that_was_left_behind,
 	    calls_that_do_not_return_are_bounded);
 	tcase_add_loop_test(loops, messages_cross_however_small_the_pieces_are, 0, 4);
-	tcase_add_loop_test(loops, a_connection_whose_calls_fail_comes_back, 0, 5);
+	tcase_add_loop_test(loops, a_connection_whose_calls_fail_is_restored, 0, 5);
 	tcase_add_loop_test(loops, links_and_buses_close_beside_a_call_that_does_not_return, 0, 4);
 	suite_add_tcase(suite, loops);
 	return suite;

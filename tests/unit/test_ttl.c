@@ -1,4 +1,4 @@
-/* Messages that are news for a while only. */
+/* Messages with a time to live. */
 #include "fake_clock.h"
 #include "link_test.h"
 
@@ -57,7 +57,7 @@ expect(struct bus_mailbox *mbox, const char *text, uint64_t lost, bool limited)
 	ck_assert((msg->ttl_ms > 0) == limited);
 }
 
-START_TEST(message_whose_time_has_passed_is_counted_and_told_by_the_next)
+START_TEST(expired_message_is_counted_and_reported_by_the_next)
 {
 	static const int policies[] = {BUS_FULL_DROP_OLDEST, BUS_FULL_DROP_NEWEST, BUS_FULL_REFUSE};
 	static char large[3000];
@@ -87,7 +87,7 @@ START_TEST(message_whose_time_has_passed_is_counted_and_told_by_the_next)
 }
 END_TEST
 
-START_TEST(late_message_at_the_end_is_told_by_one_that_comes_much_later)
+START_TEST(late_message_at_the_end_is_reported_by_a_much_later_one)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox = subscriber(bus, "#");
@@ -121,7 +121,7 @@ START_TEST(latest_value_expires_too)
 }
 END_TEST
 
-START_TEST(callbacks_see_what_is_left_and_nothing_that_is_late)
+START_TEST(callbacks_see_the_time_left_and_no_late_message)
 {
 	struct bus *bus = open_bus();
 	struct heard heard = {.count = 0};
@@ -146,7 +146,7 @@ START_TEST(callbacks_see_what_is_left_and_nothing_that_is_late)
 }
 END_TEST
 
-START_TEST(plain_message_has_nothing_of_the_one_received_before_it)
+START_TEST(plain_message_has_no_field_of_the_previous_one)
 {
 	struct bus *bus = open_bus();
 	struct heard heard = {.count = 0};
@@ -168,7 +168,7 @@ START_TEST(plain_message_has_nothing_of_the_one_received_before_it)
 }
 END_TEST
 
-START_TEST(retained_value_goes_when_its_time_has_passed)
+START_TEST(retained_value_ends_when_it_expires)
 {
 	struct bus *bus = open_bus();
 	struct bus_mailbox *mbox;
@@ -223,7 +223,7 @@ START_TEST(topic_of_an_expired_value_makes_room_for_another)
 }
 END_TEST
 
-START_TEST(what_is_left_of_a_life_crosses_links)
+START_TEST(remaining_time_to_live_crosses_links)
 {
 	struct pair p = {.a = open_bus(), .b = open_bus()};
 	const struct bus_msg *msg;
@@ -252,15 +252,14 @@ bus_test_suite(void)
 	Suite *suite = suite_create("ttl");
 	TCase *tcase = bus_test_case("over inproc, ipc, tcp");
 
-	BUS_TEST_CASE(suite, "delivery",
-	    message_whose_time_has_passed_is_counted_and_told_by_the_next,
-	    late_message_at_the_end_is_told_by_one_that_comes_much_later, latest_value_expires_too,
-	    callbacks_see_what_is_left_and_nothing_that_is_late,
-	    plain_message_has_nothing_of_the_one_received_before_it);
-	BUS_TEST_CASE(suite, "kept", retained_value_goes_when_its_time_has_passed,
+	BUS_TEST_CASE(suite, "delivery", expired_message_is_counted_and_reported_by_the_next,
+	    late_message_at_the_end_is_reported_by_a_much_later_one, latest_value_expires_too,
+	    callbacks_see_the_time_left_and_no_late_message,
+	    plain_message_has_no_field_of_the_previous_one);
+	BUS_TEST_CASE(suite, "kept", retained_value_ends_when_it_expires,
 	    kept_value_that_expires_in_the_mailbox_is_late_there,
 	    topic_of_an_expired_value_makes_room_for_another);
-	bus_test_add_loop(tcase, what_is_left_of_a_life_crosses_links, 0, LINK_TEST_SCHEMES);
+	bus_test_add_loop(tcase, remaining_time_to_live_crosses_links, 0, LINK_TEST_SCHEMES);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

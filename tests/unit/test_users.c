@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* The users file: which lines it may have, who may read it, and how it is changed. */
+/* The users file: its lines, its permissions, and how it is changed. */
 #include "access_test.h"
 
 #include <errno.h>
@@ -183,7 +183,7 @@ START_TEST(no_prefix_and_no_bit_flip_of_a_line_breaks_the_reader)
 		memcpy(block, line, cut);
 		block = realloc(block, cut > 0 ? cut : 1);
 		err = bus__user_line_read(block, cut, &user, &complaint);
-		/* Whole but for the flag. */
+		/* Complete except for the flag. */
 		must(err == BUS_E_INVAL || cut == len - strlen(":clear-text"));
 		free(block);
 	}
@@ -220,9 +220,9 @@ START_TEST(long_lines_and_too_many_users_are_refused)
 }
 END_TEST
 
-/* --- who may read it ---------------------------------------------------------------------------------------------------- */
+/* --- permissions -------------------------------------------------------------------------------------------------------- */
 
-START_TEST(a_file_that_others_may_read_is_refused_with_the_command_that_mends_it)
+START_TEST(a_file_that_other_users_can_read_is_refused_with_the_command_that_mends_it)
 {
 	static const mode_t modes[] = {0640, 0604, 0660, 0602, 0601, 0777};
 	struct bus__users *users;
@@ -240,7 +240,7 @@ START_TEST(a_file_that_others_may_read_is_refused_with_the_command_that_mends_it
 }
 END_TEST
 
-START_TEST(what_is_no_file_is_refused_at_once)
+START_TEST(anything_but_a_regular_file_is_refused_at_once)
 {
 	char fifo[512];
 	struct bus__users *users;
@@ -323,7 +323,7 @@ START_TEST(a_change_leaves_nothing_beside_the_file)
 	ck_assert_int_lt(access(draft, F_OK), 0);
 	ck_bus(edit("a", "a:1\n"), 0);
 	ck_assert_int_lt(access(draft, F_OK), 0);
-	/* What a writer left that was killed is in nobody's way. */
+	/* The remains of a killed writer do not block the next one. */
 	close(open(draft, O_WRONLY | O_CREAT, 0644));
 	ck_bus(edit("b", "b:2\n"), 0);
 	ck_assert_int_lt(access(draft, F_OK), 0);
@@ -353,7 +353,7 @@ START_TEST(a_symbolic_link_is_not_replaced)
 }
 END_TEST
 
-/* Each adds users of its own, while the others do. */
+/* Each adds its own users while the others do. */
 START_TEST(writers_at_once_lose_no_line)
 {
 	enum { WRITERS = 4, EACH = 25 };
@@ -361,7 +361,7 @@ START_TEST(writers_at_once_lose_no_line)
 	struct bus__users_text text;
 	char path[512];
 
-	strcpy(path, users_path()); /* a child has a directory of its own */
+	strcpy(path, users_path()); /* a child has its own directory */
 	for (int w = 0; w < WRITERS; w++) {
 		pids[w] = bus_test_fork();
 		if (pids[w] > 0)
@@ -400,8 +400,9 @@ bus_test_suite(void)
 	    no_prefix_and_no_bit_flip_of_a_line_breaks_the_reader,
 	    a_name_twice_is_refused_with_both_lines, long_lines_and_too_many_users_are_refused);
 	BUS_TEST_CASE(suite, "file",
-	    a_file_that_others_may_read_is_refused_with_the_command_that_mends_it,
-	    what_is_no_file_is_refused_at_once, users_live_until_the_last_reference_ends);
+	    a_file_that_other_users_can_read_is_refused_with_the_command_that_mends_it,
+	    anything_but_a_regular_file_is_refused_at_once,
+	    users_live_until_the_last_reference_ends);
 	BUS_TEST_CASE(suite, "changing",
 	    lines_are_added_changed_and_taken_away_and_others_stay_as_they_are,
 	    a_change_leaves_nothing_beside_the_file,

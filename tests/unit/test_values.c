@@ -86,7 +86,7 @@ START_TEST(the_side_with_more_changes_wins_whatever_the_clocks_say)
 }
 END_TEST
 
-START_TEST(of_equally_many_changes_those_of_the_larger_id_win)
+START_TEST(after_equally_many_changes_the_larger_id_wins)
 {
 	struct duo d = {.a = NULL};
 	bool a_wins;
@@ -132,7 +132,7 @@ START_TEST(a_deletion_while_the_link_was_down_deletes_on_the_other_side)
 	mend_duo(&d);
 	ck_eventually(has(d.b, "v/x", ""));
 	ck_assert(has(d.a, "v/x", ""));
-	/* It is told to those who heard of the value. */
+	/* The buses that knew the value learn its end. */
 	ck_eventually(d.at_b.count == 2);
 	ck_assert_uint_eq(d.at_b.msg.len, 0);
 	/* A named bus has the message itself still in its log. */
@@ -160,7 +160,7 @@ START_TEST(the_end_of_a_value_that_was_not_known_is_noted_and_no_news)
 	retain_text(d.b, "v/last", "!");
 	ck_eventually(has(d.a, "v/last", "!"));
 	ck_eventually(d.at_a.count == 1);
-	/* A third bus, which was here before, has an older value, which does not come to life. */
+	/* A third bus, which was here before, has an older value, which is not restored. */
 	retain_text(c, "v/x", "old");
 	ck_bus(bus_dial(c, d.url, &patient, &link), 0);
 	ck_eventually(has(c, "v/x", ""));
@@ -171,7 +171,7 @@ START_TEST(the_end_of_a_value_that_was_not_known_is_noted_and_no_news)
 }
 END_TEST
 
-START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up)
+START_TEST(a_restarted_bus_wins_with_values_from_before_its_link_was_up)
 {
 	struct heard at_anew = {.count = 0};
 	struct duo d = {.a = NULL};
@@ -195,7 +195,7 @@ START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_wa
 	ck_eventually(has(d.a, "v/x", "of the new life") && has(d.a, "v/y", ""));
 	ck_eventually(has(anew, "v/z", "!"));
 	ck_assert(has(anew, "v/x", "of the new life") && has(anew, "v/y", ""));
-	/* And it knows how often that was changed: one more change of the other side wins now. */
+	/* It knows the number of changes, too: one more change of the other side wins now. */
 	retain_text(d.a, "v/x", "last");
 	ck_eventually(has(anew, "v/x", "last"));
 	bus_link_close(link);
@@ -205,7 +205,7 @@ START_TEST(a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_wa
 }
 END_TEST
 
-START_TEST(of_two_buses_at_a_hub_the_one_that_changes_it_last_wins)
+START_TEST(at_a_hub_the_bus_that_changes_a_value_last_wins)
 {
 	struct duo d = {.a = NULL};
 	struct bus *c = open_bus();
@@ -220,7 +220,7 @@ START_TEST(of_two_buses_at_a_hub_the_one_that_changes_it_last_wins)
 	ck_eventually(is_up(link) && stats_of(d.la).peers == 2);
 	for (int i = 0; i < 20; i++) {
 		snprintf(text, sizeof text, "change %d", i);
-		/* Neither hears of what the other changes. */
+		/* Neither sees the other's changes. */
 		retain_text(i % 3 ? c : d.b, "v/x", text);
 		ck_eventually(has(d.a, "v/x", text));
 	}
@@ -257,8 +257,8 @@ START_TEST(a_program_changes_a_topic_that_it_has_not_asked_for)
 }
 END_TEST
 
-/* Each of the two gives its changes a number, and it hears of neither. */
-START_TEST(two_changes_of_a_program_that_has_gone_under_one_number_end_as_one)
+/* Each of the two numbers its changes, and sees neither of the other's. */
+START_TEST(two_changes_of_an_ended_program_under_one_number_end_as_one)
 {
 	struct duo d = {.a = NULL};
 	struct bus *maker = open_bus();
@@ -318,7 +318,7 @@ START_TEST(a_peers_value_is_kept_though_a_mailbox_refuses_it)
 }
 END_TEST
 
-START_TEST(a_change_right_behind_the_connection_wins_against_what_was_kept)
+START_TEST(a_change_right_after_the_connection_wins_over_the_kept_value)
 {
 	struct duo d = {.a = NULL};
 	char text[32];
@@ -370,7 +370,7 @@ START_TEST(the_time_of_a_message_is_for_people_and_a_peers_is_not_in_the_future)
 }
 END_TEST
 
-START_TEST(a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember)
+START_TEST(a_mark_ends_and_the_next_value_is_newer_than_any_that_peers_remember)
 {
 	struct duo d = {.a = NULL};
 
@@ -393,7 +393,7 @@ START_TEST(a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember)
 }
 END_TEST
 
-START_TEST(without_its_mark_an_older_value_comes_back)
+START_TEST(without_its_mark_an_older_value_returns)
 {
 	struct duo d = {.a = NULL};
 
@@ -412,7 +412,7 @@ START_TEST(without_its_mark_an_older_value_comes_back)
 }
 END_TEST
 
-START_TEST(of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room)
+START_TEST(over_the_limit_the_oldest_mark_ends_and_its_topic_makes_room)
 {
 	const struct bus_config few = {.size = sizeof few, .max_topics = 8};
 	struct bus_link *listens, *dials;
@@ -435,7 +435,7 @@ START_TEST(of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room)
 	ck_eventually(has(a, "v/0", "old") && has(a, "v/1", "old"));
 	ck_eventually(has(b, "v/2", "") && has(b, "v/5", ""));
 	ck_assert(has(a, "v/2", "") && has(a, "v/5", ""));
-	/* Topics with values and marks are all that there may be: others make room only when marks end. */
+	/* Topics with values and marks reach the limit: only the end of a mark makes room. */
 	ck_bus(bus_publish(a, "other/1", "", 0), 0);
 	ck_bus(bus_publish(a, "other/2", "", 0), 0);
 	bus_link_close(dials);
@@ -510,7 +510,7 @@ START_TEST(values_count_as_no_loss_however_many_there_are)
 }
 END_TEST
 
-START_TEST(a_mark_goes_along_when_the_memory_of_its_log_is_used_again)
+START_TEST(a_mark_moves_along_when_the_memory_of_its_log_is_used_again)
 {
 	static char filler[16000];
 	struct duo d = {.a = NULL};
@@ -564,13 +564,13 @@ START_TEST(the_log_bounds_its_marks_and_keeps_the_newest)
 	}
 	ck_assert_uint_lt(live, MANY);
 	ck_assert_uint_gt(live, 4000);
-	/* What was forgotten is not older than what comes next. */
+	/* The next value is newer than the forgotten one. */
 	ck_assert_uint_eq(log->shared->floor, 9);
 	bus__log_close(log);
 }
 END_TEST
 
-START_TEST(a_version_beyond_what_can_be_counted_stays_the_largest)
+START_TEST(a_version_beyond_counting_stays_the_largest)
 {
 	struct log_item item = {.flags = LOG_RETAIN};
 	struct bus__offer offer = {.version.changes = UINT64_MAX};
@@ -604,7 +604,7 @@ version_of(uint64_t changes, uint8_t bus)
 	return (struct bus__version){.changes = changes, .bus = {bus}};
 }
 
-/* What the rule says of (changes, by) of the peer, beside what is here. */
+/* The verdict on the peer's (changes, by), against the standing value. */
 static enum bus__verdict
 judged(struct bus__offer offer, struct bus__standing standing)
 {
@@ -621,7 +621,7 @@ START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
 	const uint8_t own[BUS__BUS_ID] = {OWN};
 
 	offer.peer[0] = PEER;
-	/* The peer heard of 11 elsewhere, and hears of 21 from us. */
+	/* The peer got 11 elsewhere, and gets 21 from us. */
 	ck_assert_int_eq(bus__offer_judge(&offer, &has, own), BUS__OFFER_SAME);
 	ck_assert(offer.tell_peer);
 	offer.version.changes = 21;
@@ -638,7 +638,7 @@ START_TEST(a_repeated_value_of_a_peer_gets_no_new_number)
 }
 END_TEST
 
-START_TEST(what_is_older_and_what_is_not)
+START_TEST(rule_decides_between_offer_and_standing_value)
 {
 	const struct {
 		uint64_t changes;
@@ -700,28 +700,27 @@ bus_test_suite(void)
 
 	tcase_add_loop_test(
 	    private_and_named, the_side_with_more_changes_wins_whatever_the_clocks_say, 0, 2);
-	tcase_add_loop_test(
-	    private_and_named, of_equally_many_changes_those_of_the_larger_id_win, 0, 2);
+	tcase_add_loop_test(private_and_named, after_equally_many_changes_the_larger_id_wins, 0, 2);
 	tcase_add_loop_test(private_and_named,
 	    while_linked_the_last_change_wins_though_its_clock_was_set_back, 0, 2);
 	tcase_add_loop_test(
 	    private_and_named, a_deletion_while_the_link_was_down_deletes_on_the_other_side, 0, 2);
 	tcase_add_loop_test(
 	    private_and_named, the_end_of_a_value_that_was_not_known_is_noted_and_no_news, 0, 2);
-	tcase_add_loop_test(private_and_named,
-	    a_bus_that_begins_anew_wins_with_what_it_published_before_its_link_was_up, 0, 2);
 	tcase_add_loop_test(
-	    private_and_named, of_two_buses_at_a_hub_the_one_that_changes_it_last_wins, 0, 2);
+	    private_and_named, a_restarted_bus_wins_with_values_from_before_its_link_was_up, 0, 2);
+	tcase_add_loop_test(
+	    private_and_named, at_a_hub_the_bus_that_changes_a_value_last_wins, 0, 2);
 	tcase_add_loop_test(
 	    private_and_named, a_program_changes_a_topic_that_it_has_not_asked_for, 0, 2);
-	tcase_add_loop_test(private_and_named,
-	    two_changes_of_a_program_that_has_gone_under_one_number_end_as_one, 0, 2);
-	tcase_add_loop_test(private_and_named,
-	    a_change_right_behind_the_connection_wins_against_what_was_kept, 0, 2);
+	tcase_add_loop_test(
+	    private_and_named, two_changes_of_an_ended_program_under_one_number_end_as_one, 0, 2);
+	tcase_add_loop_test(
+	    private_and_named, a_change_right_after_the_connection_wins_over_the_kept_value, 0, 2);
 	tcase_add_loop_test(private_and_named,
 	    the_time_of_a_message_is_for_people_and_a_peers_is_not_in_the_future, 0, 2);
 	tcase_add_loop_test(private_and_named,
-	    a_mark_ends_and_the_next_value_is_newer_than_what_peers_remember, 0, 2);
+	    a_mark_ends_and_the_next_value_is_newer_than_any_that_peers_remember, 0, 2);
 	tcase_add_loop_test(private_and_named, a_value_that_expired_counts_as_deleted, 0, 2);
 	tcase_add_loop_test(
 	    private_and_named, values_that_a_full_mailbox_drove_out_are_sent_again, 0, 2);
@@ -729,12 +728,12 @@ bus_test_suite(void)
 	    private_and_named, values_count_as_no_loss_however_many_there_are, 0, 2);
 	suite_add_tcase(suite, private_and_named);
 	BUS_TEST_CASE(suite, "one kind",
-	    of_too_many_marks_the_oldest_goes_first_and_its_topic_makes_room,
-	    without_its_mark_an_older_value_comes_back,
-	    a_repeated_value_of_a_peer_gets_no_new_number, what_is_older_and_what_is_not,
+	    over_the_limit_the_oldest_mark_ends_and_its_topic_makes_room,
+	    without_its_mark_an_older_value_returns, a_repeated_value_of_a_peer_gets_no_new_number,
+	    rule_decides_between_offer_and_standing_value,
 	    a_peers_value_is_kept_though_a_mailbox_refuses_it,
-	    a_mark_goes_along_when_the_memory_of_its_log_is_used_again,
+	    a_mark_moves_along_when_the_memory_of_its_log_is_used_again,
 	    the_log_bounds_its_marks_and_keeps_the_newest,
-	    a_version_beyond_what_can_be_counted_stays_the_largest);
+	    a_version_beyond_counting_stays_the_largest);
 	return suite;
 }

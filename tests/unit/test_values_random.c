@@ -28,7 +28,7 @@ struct world {
 	struct member {
 		struct bus *bus, *beside; /* the same bus, if it is named: another opening of it */
 		bool named;
-		_Atomic unsigned marker[MODEL_BUSES]; /* the last that was heard of each bus */
+		_Atomic unsigned marker[MODEL_BUSES]; /* the last marker received from each bus */
 	} at[MODEL_BUSES];
 	struct pair_of pairs[3];
 	unsigned pair_count, step, texts;
@@ -43,7 +43,7 @@ roll(struct world *w, unsigned sides)
 	return (unsigned)((w->dice >> 33) % sides);
 }
 
-/* Whether all are linked, so that they are to agree. */
+/* Whether all are linked, so that they must agree. */
 static bool
 is_whole(const struct values_model *m)
 {
@@ -54,7 +54,7 @@ is_whole(const struct values_model *m)
 	return true;
 }
 
-/* With $BUS_TEST_TRACE: what led to a difference. */
+/* With $BUS_TEST_TRACE: the steps before a difference. */
 static void
 trace(const struct world *w, const char *format, ...)
 {
@@ -155,7 +155,7 @@ close_world(struct world *w)
 		cut_close(&w->pairs[i].wire);
 }
 
-/* Until every bus has what the others sent it: values are in front of a message that is published behind them. */
+/* Waits until every bus has the others' values: they precede a message that is published after them. */
 static void
 settle_once(struct world *w)
 {
@@ -173,7 +173,7 @@ settle_once(struct world *w)
 				ck_eventually(w->at[to].marker[from] == w->step);
 }
 
-/* A change gets another number, its maker hears of that, tells all, and one of them the next. */
+/* A change gets another number, its maker learns that, tells all, and one of them makes the next. */
 static void
 settle(struct world *w)
 {
@@ -238,7 +238,7 @@ publish(struct world *w)
 	publish_at(w, roll(w, w->model.buses));
 }
 
-/* Breaks a link, or closes it; or brings back one that is down. */
+/* Breaks a link, or closes it; or restores a broken one. */
 static void
 change_link(struct world *w)
 {
@@ -267,8 +267,8 @@ change_link(struct world *w)
 	model_link(&w->model, pair->listens, pair->dials, false, false);
 }
 
-/* Holds what two buses say to each other, while both publish, and none twice on a topic: what they say crosses. With a third one
- * it would depend on time who hears what first; then they only agree, as the next test shows. */
+/* Holds the messages between two buses while both publish, never twice on a topic, so that their messages cross. With a third bus
+ * the result would depend on the order of arrival; then they only agree, as the next test shows. */
 static void
 hold(struct world *w, uint64_t seed)
 {
@@ -278,7 +278,7 @@ hold(struct world *w, uint64_t seed)
 		return;
 	trace(w, "holds %u and %u", pair->listens, pair->dials);
 	pair->wire.held = true;
-	/* What the forwarder has begun to give on. */
+	/* The bytes that the forwarder has begun to pass on. */
 	for (unsigned n = 0; n < 20; n++)
 		bus_test_nap();
 	model_link(&w->model, pair->listens, pair->dials, false, false);
@@ -295,7 +295,7 @@ hold(struct world *w, uint64_t seed)
 	model_link(&w->model, pair->listens, pair->dials, true, true);
 }
 
-/* The last bus, which dials all others, ends and begins anew. */
+/* Restarts the last bus, which dials all others. */
 static void
 restart(struct world *w)
 {

@@ -249,7 +249,7 @@ wait_at_gate(void *arg, const struct bus_msg *msg)
 	ck_eventually(atomic_load(&gate->open) != 0);
 }
 
-/* One of them leads, whichever. */
+/* One of them leads. */
 START_TEST(callback_that_does_not_return_keeps_no_other_mailbox_asleep)
 {
 	const char *dir = bus_test_dir();
@@ -301,7 +301,7 @@ END_TEST
 
 /* --- places and counts ------------------------------------------------------------------------------------------- */
 
-START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
+START_TEST(lapped_quiet_mailboxes_each_count_their_own_losses)
 {
 	enum { COUNT = 12000 };
 	const char *dir = bus_test_dir();
@@ -315,7 +315,7 @@ START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
 		ck_assert_int_ge(bus_mailbox_fd(m[i]), 0);
 	}
 	ck_eventually(quiet_ones(bus) == 3);
-	/* Nobody scans meanwhile. */
+	/* No thread scans until it is released. */
 	pthread_mutex_lock(&bus->named->watch.lock);
 	for (int i = 0; i < COUNT; i++)
 		ck_bus(bus_publish(other, "t", large, sizeof large), 0);
@@ -349,7 +349,7 @@ START_TEST(quiet_mailboxes_that_were_lapped_count_each_what_they_missed)
 }
 END_TEST
 
-START_TEST(subscription_on_a_quiet_mailbox_gets_what_is_published_after_it)
+START_TEST(subscription_on_a_quiet_mailbox_gets_later_messages)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
@@ -360,7 +360,7 @@ START_TEST(subscription_on_a_quiet_mailbox_gets_what_is_published_after_it)
 	hear(bus, "other", count_call, &others);
 	for (int i = 0; i < 200; i++) {
 		snprintf(topic, sizeof topic, "t/%d", i);
-		say(other, topic); /* learned as one that nobody wants */
+		say(other, topic); /* the scan learns that no mailbox wants it */
 		say(other, "other");
 		ck_bus(bus_mailbox_subscribe(m, topic, count_call, &calls, NULL), 0);
 		say(other, topic);
@@ -415,7 +415,7 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 		hits = atomic_load(&bus->named->watch.hits);
 		ck_bus(bus_reply(other, question, "!", 1), 0);
 		ck_eventually(atomic_load(&replies) == i);
-		/* None, where the request has woken it, and it comes to the reply by itself. */
+		/* None if the request has woken it, and it reaches the reply by itself. */
 		ck_assert_uint_le(atomic_load(&bus->named->watch.hits) - hits, 1);
 		bus_request_cancel(request);
 	}
@@ -426,7 +426,7 @@ START_TEST(reply_wakes_the_mailbox_that_asked_alone)
 }
 END_TEST
 
-START_TEST(descriptor_becomes_readable_for_what_its_mailbox_wants_alone)
+START_TEST(descriptor_becomes_readable_only_for_messages_that_its_mailbox_wants)
 {
 	const char *dir = bus_test_dir();
 	struct bus *bus = join(dir), *other = join(dir);
@@ -466,9 +466,9 @@ bus_test_suite(void)
 	    lead, callback_that_does_not_return_keeps_no_other_mailbox_asleep, 0, 4);
 	tcase_add_loop_test(lead, mailboxes_close_one_by_one_and_the_rest_go_on, 0, 3);
 	suite_add_tcase(suite, lead);
-	BUS_TEST_CASE(suite, "places", quiet_mailboxes_that_were_lapped_count_each_what_they_missed,
-	    subscription_on_a_quiet_mailbox_gets_what_is_published_after_it,
+	BUS_TEST_CASE(suite, "places", lapped_quiet_mailboxes_each_count_their_own_losses,
+	    subscription_on_a_quiet_mailbox_gets_later_messages,
 	    flush_waits_for_no_mailbox_that_is_quiet, reply_wakes_the_mailbox_that_asked_alone,
-	    descriptor_becomes_readable_for_what_its_mailbox_wants_alone);
+	    descriptor_becomes_readable_only_for_messages_that_its_mailbox_wants);
 	return suite;
 }

@@ -1,4 +1,4 @@
-/* A libbus that was built without links. This program brings transport/without_links.c, so the library's own ipc.c, tcp.c and
+/* A libbus built without links. This program brings transport/without_links.c, so the library's own ipc.c, tcp.c and
  * streams are not linked; nor is tls.c, which needs tcp. */
 #include "error_text_test.h"
 
@@ -23,7 +23,7 @@ START_TEST(dialling_and_listening_name_the_option_that_is_missing)
 }
 END_TEST
 
-START_TEST(an_unknown_scheme_is_told_only_those_that_work)
+START_TEST(an_unknown_scheme_is_answered_only_with_schemes_that_work)
 {
 	struct bus *bus = open_private();
 	struct bus_link *link;
@@ -33,7 +33,7 @@ START_TEST(an_unknown_scheme_is_told_only_those_that_work)
 }
 END_TEST
 
-START_TEST(buses_of_one_process_are_linked_all_the_same)
+START_TEST(buses_of_one_process_are_still_linked)
 {
 	struct pair p;
 	struct heard heard = {0};
@@ -52,7 +52,7 @@ bus_test_suite(void)
 	Suite *suite = suite_create("without links");
 
 	BUS_TEST_CASE(suite, "links", dialling_and_listening_name_the_option_that_is_missing,
-	    an_unknown_scheme_is_told_only_those_that_work,
-	    buses_of_one_process_are_linked_all_the_same);
+	    an_unknown_scheme_is_answered_only_with_schemes_that_work,
+	    buses_of_one_process_are_still_linked);
 	return suite;
 }
