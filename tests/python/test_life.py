@@ -1,4 +1,4 @@
-"""What keeps a bus, what a forked child has of it, and how it goes with the interpreter."""
+"""The life of a bus: references that keep it, forked children, and the end of the interpreter."""
 
 import gc
 import subprocess

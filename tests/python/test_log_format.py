@@ -70,7 +70,7 @@ def test_a_reader_made_from_the_page_reads_the_log(tmp_path, count):
     assert log.value("kept/first") == b"one"
     assert log.value("kept/last") == b"end"
     assert log.value("t/1") is None
-    # The second change of this bus; a deletion of another one; and one's second change, which is the third here.
+    # The second change of this bus; a deletion by another bus; and that bus's second change, which is the third here.
     own, gone = log.newest("kept/own"), log.newest("kept/gone")
     assert (own["payload"], own["changes"], own["bus"], own["until_ns"]) == (b"two", 2, None, None)
     assert (gone["payload"], gone["changes"], gone["bus"]) == (b"", 7, bytes(range(16)))

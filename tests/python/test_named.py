@@ -1,4 +1,4 @@
-"""A bus with a name: interpreters, programs in C, a shell and Flask's workers on one log."""
+"""Named buses: interpreters, programs in C, a shell and Flask's workers on one log."""
 
 import contextlib
 import datetime
@@ -36,7 +36,7 @@ def named(tmp_path):
 
 @pytest.fixture
 def by_shell(tmp_path):
-    """What the command prints about the bus that `named` is."""
+    """Returns the command's output about the bus `named`."""
 
     def command(*args):
         done = run(LIBBUS, *args, "--dir", tmp_path)
@@ -166,7 +166,7 @@ def test_questions_of_the_past_are_served_too(named):
         with contextlib.suppress(libbus.ClosedError):
             asked.append(named.request("ask", 2, timeout=WATCHDOG).value)
 
-    # Someone listens, so the question waits for its reply.
+    # A subscriber listens, so the request waits for its reply.
     with named.subscribe("ask") as wanted:
         asker = threading.Thread(target=ask)
         asker.start()

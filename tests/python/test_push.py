@@ -104,7 +104,7 @@ def test_a_question_waits_for_its_answer_and_holds_the_page_s_events(bus):
         assert push.page_stats(number)["denied"] == 1
 
 
-# The n-th allocation fails, on whichever thread makes it.
+# The n-th allocation fails, on any thread.
 WITHOUT_MEMORY = """
 import _testcapi, socket
 import libbus

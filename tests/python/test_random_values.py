@@ -1,4 +1,4 @@
-"""Values of every type of docs/payloads.md, inside one another: what Python reads back, what C reads, and their JSON.
+"""Nested values of every type of docs/payloads.md: the value that Python reads, the one that C reads, and their JSON.
 
 BUS_TEST_ROUNDS=10 tries ten times as many.
 """

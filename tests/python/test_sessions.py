@@ -20,7 +20,7 @@ LOG = logging.getLogger("libbus.taipy")
 
 
 class Framework:
-    """Sessions are dicts of variables; every update and what it assigned is recorded."""
+    """Sessions are dicts of variables; every update is recorded with its assignments."""
 
     def __init__(self):
         self.states = {}

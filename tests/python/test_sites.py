@@ -1,4 +1,4 @@
-"""Live pages and other sites: whose requests are refused, and who may read the answers. At each door."""
+"""Live pages and other sites: refused requests, and the sites that may read answers. At each door."""
 
 import contextlib
 import socket

@@ -164,7 +164,7 @@ def emit(here, *args, **kwargs):
 
 
 class Lock:
-    """A lock that counts who has come to it."""
+    """A lock that counts the threads that reached it."""
 
     def __init__(self):
         self._lock, self.comers = threading.Lock(), 0
