@@ -1,4 +1,4 @@
-"""Ctrl-C in whatever waits, while other threads publish: it raises soon, and the bus stays usable."""
+"""Ctrl-C in any wait, while other threads publish: it raises soon, and the bus stays usable."""
 
 import signal
 import subprocess

@@ -73,7 +73,7 @@ def test_a_name_that_another_site_pointed_here_is_refused(at_door, host):
 
 @pytest.fixture
 def no_full_name():
-    """The machine's full name is not looked up yet, and is forgotten again."""
+    """Clears the cached full name of the machine before and after the test."""
     _guard._full_name.cache_clear()
     yield
     _guard._full_name.cache_clear()
