@@ -14,7 +14,7 @@ static const char help[] =
     "  libbus pub BUS TOPIC [VALUE]   publish a value\n"
     "  libbus sub BUS FILTER...       print messages as they arrive\n"
     "  libbus top BUS                 show the busiest topics\n"
-    "  libbus explain BUS TOPIC       list the processes that get a topic, and those that miss it\n"
+    "  libbus explain BUS TOPIC       list the processes that get a topic, and the near misses\n"
     "  libbus hub BUS                 connect other machines to a bus\n"
     "  libbus user add NAME           add a user that may log in from another machine\n"
     "  libbus cert                    make certificates for tls:// links\n"
