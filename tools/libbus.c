@@ -32,7 +32,7 @@ static const char help[] =
     "ipc:///absolute/path (this machine, this user) or tcp://127.0.0.1:port.\n"
     "\n"
     "Exit status: 0 success; 1 failure; 2 wrong command line; 3 the --timeout ran out.\n"
-    "Read on: docs/quickstart.md, docs/named-bus.md\n";
+    "Read on: docs/tutorial.md, docs/named-bus.md\n";
 
 static const struct command {
 	const char *name;

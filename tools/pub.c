@@ -36,7 +36,7 @@ static const char help[] =
     "\n"
     "Exit status: 0 published, also if no subscriber at the addresses matches, or if no other process\n"
     "is on the named bus (stderr says so then); 1 failure; 2 wrong command line.\n"
-    "Read on: docs/quickstart.md, docs/payloads.md\n";
+    "Read on: docs/tutorial.md, docs/payloads.md\n";
 
 enum {
 	CONNECT_MS = 5000,

@@ -130,7 +130,7 @@ def test_sigint_ends_it_cleanly_between_rounds(ipc):
     [
         ((), 2, "give --bus NAME, --listen URL, --dial URL or --print"),
         (("--interval", "0", "--print"), 2, "--interval 0: give a whole number"),
-        (("--print", "extra"), 2, "extra: not an option"),
+        (("--print", "extra"), 2, "extra: unexpected argument"),
         (("--print", "--root", "/nowhere"), 2, "check --root, or give --host NAME"),
         (("--listen", "smoke://hill"), 1, "smoke://hill: unknown scheme"),
     ],
