@@ -41,7 +41,7 @@ class Child:
     """A process that is started again when it dies."""
 
     QUICK_S, QUICK_DEATHS = 3, 5
-    # Also a SIGKILL of this script ends its children (util-linux has it; elsewhere they would stay).
+    # With util-linux's setpriv a SIGKILL of this script ends its children too; without it they stay.
     LEASH = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
     def __init__(self, name, command, **options):

@@ -14,7 +14,7 @@ static const char help[] =
     "  libbus pub BUS TOPIC [VALUE]   publish a value\n"
     "  libbus sub BUS FILTER...       print messages as they arrive\n"
     "  libbus top BUS                 show the busiest topics\n"
-    "  libbus explain BUS TOPIC       list the processes that get a topic, and those that miss it\n"
+    "  libbus explain BUS TOPIC       list the processes that get a topic, and the near misses\n"
     "  libbus hub BUS                 connect other machines to a bus\n"
     "  libbus user add NAME           add a user that may log in from another machine\n"
     "  libbus cert                    make certificates for tls:// links\n"
@@ -32,7 +32,7 @@ static const char help[] =
     "ipc:///absolute/path (this machine, this user) or tcp://127.0.0.1:port.\n"
     "\n"
     "Exit status: 0 success; 1 failure; 2 wrong command line; 3 the --timeout ran out.\n"
-    "Read on: docs/quickstart.md, docs/named-bus.md\n";
+    "Read on: docs/tutorial.md, docs/named-bus.md\n";
 
 static const struct command {
 	const char *name;

@@ -34,9 +34,9 @@ static const char help[] =
     "  libbus pub --dial tcp://127.0.0.1:5555 --type text room/kitchen/name 007\n"
     "  tail -f log.txt | libbus pub --listen ipc:///tmp/log.sock --lines log\n"
     "\n"
-    "Exit status: 0 published, even if no subscriber got it (then stderr says why);\n"
-    "1 failure; 2 wrong command line.\n"
-    "Read on: docs/quickstart.md, docs/payloads.md\n";
+    "Exit status: 0 published, also if no subscriber at the addresses matches, or if no other process\n"
+    "is on the named bus (stderr says so then); 1 failure; 2 wrong command line.\n"
+    "Read on: docs/tutorial.md, docs/payloads.md\n";
 
 enum {
 	CONNECT_MS = 5000,

@@ -53,7 +53,7 @@ static const char help[] =
     "\n"
     "Exit status: 0 --count was reached, Ctrl-C, or the output was closed;\n"
     "1 failure; 2 wrong command line; 3 the --timeout ran out.\n"
-    "Read on: docs/quickstart.md, docs/named-bus.md\n";
+    "Read on: docs/tutorial.md, docs/named-bus.md\n";
 
 static const char tail_help[] =
     "Usage: libbus log tail BUS [FILTER]... [OPTION]...\n"

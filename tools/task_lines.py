@@ -46,7 +46,7 @@ REMARKS = {
 RULE = """A line counts if it is between "# task" and "# end", not blank and not a comment. Both sides are formatted by ruff at 100
 columns. Outside, on both sides: imports, opening the bus or the connection, and the input of the example."""
 
-# What a peer needs: a module, and a server with the arguments that make it listen on a port.
+# Needs of a peer: a module, and a server with the arguments that make it listen on a port.
 PEERS = {
     "blinker": ("blinker", None),
     "fakeredis": ("fakeredis", None),

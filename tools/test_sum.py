@@ -1,7 +1,7 @@
 """One line about everything that ./dev test ran.
 
 Run: python3 tools/test_sum.py MESON_LOG PYTEST_XML. MESON_LOG is meson's testlog.json, PYTEST_XML what pytest wrote for
---junitxml; one that is not there did not run. Status 1 if anything failed or did not run.
+--junitxml; a missing file means that its tests did not run. Status 1 if anything failed or did not run.
 """
 
 import json
@@ -14,7 +14,7 @@ CHECKS = re.compile(r"Checks: (\d+), Failures: (\d+), Errors: (\d+)")
 
 
 def of_c(log):
-    """What of the C tests is to be said, and whether all passed."""
+    """Returns the summary of the C tests, and whether all passed."""
     runs = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     failed = [run["name"].split(":")[-1] for run in runs if run["result"] not in ("OK", "SKIP")]
     cases = sum(int(found[1]) for run in runs for found in CHECKS.finditer(run.get("stdout", "")))

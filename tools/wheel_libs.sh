@@ -7,7 +7,7 @@ prefix=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What a library needs before it is configured.
+# Prepares a library for its configuration.
 prepare_msgpack_c() { :; }
 prepare_jansson() { :; }
 

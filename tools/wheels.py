@@ -1,7 +1,7 @@
 """Builds a wheel for each CPython of 3.10 to 3.13 that is found here, with msgpack-c, jansson and mbedTLS inside.
 
-`./dev wheel` runs it. A wheel is built by pip as everybody's, then auditwheel copies the libraries into it and gives it the
-manylinux tag that it deserves. The interpreters share a build directory: only the extension is compiled for each.
+`./dev wheel` runs it. pip builds each wheel as usual, then auditwheel copies the libraries into it and gives it its manylinux
+tag. The interpreters share a build directory: only the extension is compiled for each.
 """
 
 import argparse
@@ -28,7 +28,7 @@ print("%d.%d" % sys.version_info[:2], sys.implementation.name)
 
 
 def candidates(version):
-    """The places where a Python of this version may be: PATH, pyenv's versions, /usr/bin."""
+    """Yields the places of a Python of this version: PATH, pyenv's versions, /usr/bin."""
     for folder in os.environ.get("PATH", "").split(":"):
         yield Path(folder) / f"python{version}"
     if pyenv := shutil.which("pyenv"):
@@ -41,7 +41,7 @@ def candidates(version):
 
 
 def find(version):
-    """The interpreter, and why those before it will not do."""
+    """Returns the interpreter, and the faults of those before it."""
     reasons = []
     for path in dict.fromkeys(candidates(version)):
         if not path.exists():
@@ -77,7 +77,7 @@ def build(version, python, out):
     here.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     venv = here / "venv/bin/python"
-    # This Python's pip, run by that one: it is faster than to give it a pip of its own.
+    # This Python's pip, run by that one: faster than installing pip there.
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", venv)
     if not can_build(venv):
         run(python, "-m", "venv", "--clear", "--without-pip", here / "venv", log=log)

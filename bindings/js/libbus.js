@@ -153,8 +153,8 @@
 			if (all.length === 0)
 				return this.enter("connecting");
 
-			// Resumes from where the first of them is; the others know what they have. History is of one kind in a connection,
-			// and listeners that want none begin first.
+			// Resumes from the earliest position; the other listeners skip events they have. A connection has history of one
+			// kind only; listeners without history begin first.
 			const begun = all.filter(({ at }) => at);
 			const since = begun.reduce((first, { at }) => !first || within(at, first) ? at : first, "");
 			const fresh = all.filter(({ at, phase }) => !at || phase < SETTLED);

@@ -97,7 +97,7 @@ read_disks(struct host *host)
 	if (file == NULL)
 		return;
 	while (getline(&line, &cap, file) > 0) {
-		enum { SECTOR = 512 }; /* here always, whatever the disk's own are */
+		enum { SECTOR = 512 }; /* of this file, for any sector size of the disk */
 		unsigned long long read, written;
 		char disk[64], device[96];
 

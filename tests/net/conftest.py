@@ -1,4 +1,4 @@
-"""What the tests of networks measured, at the end of their output."""
+"""Prints the measurements of the network tests at the end of their output."""
 
 import pytest
 from lab import Lab

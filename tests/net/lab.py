@@ -1,12 +1,12 @@
-"""Two machines and a cable between them, in network namespaces that need no privileges where the system lets users make them.
+"""Two machines and a cable between them, in network namespaces, without privileges if the system lets users make them.
 
 with Lab() as lab:
     lab.a.ip("address", "add", "10.1.0.3/24", "dev", "a0")
     lab.b.drop()                                  nothing reaches b any more
     node = lab.a.node("dial", "tcp://10.1.0.2:7000")
 
-Machine a has the interface a0 with 10.1.0.1, fd01::1 and fe80::1, b has b0 with the same numbers in 2. hosts() says for both what names
-mean; their one name server is a machine that does not exist.
+Machine a has the interface a0 with 10.1.0.1, fd01::1 and fe80::1, b has b0 with the same addresses ending in 2. hosts() sets the
+addresses of names for both; their only name server does not exist.
 """
 
 import contextlib
@@ -27,14 +27,12 @@ from patience import WATCHDOG
 
 HEARTBEAT = 0.5
 PORT = 7000
-NOBODY = (
-    "10.1.0.3"  # as near to a as b is, so that the system keeps the order of a name's addresses
-)
+NOBODY = "10.1.0.3"  # as near to a as b, so that the system keeps the order of a name's addresses
 AS_ROOT = () if os.geteuid() == 0 else ("--user", "--map-root-user")
 ENTER = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
 NODE = Path(os.environ.get("LIBBUS_BUILD", "build")) / "tests" / "net_node"
 
-# Prints that it is there, then stays until its input ends.
+# Prints a line when it runs, then stays until its input ends.
 HOLD = "echo; read line || :"
 
 
@@ -93,14 +91,14 @@ class Machine:
             self.run("nft", line)
 
     def rule(self, text):
-        """What happens to packets that arrive: a rule of nft behind "iifname a0". Until heal()."""
+        """Adds a rule for arriving packets, in nft's words after "iifname a0". Lasts until heal()."""
         self.nft(f"add rule inet lab in iifname {self.port} {text}")
 
     def drop(self):
         self.rule("drop")
 
     def heal(self):
-        """Returns when."""
+        """Returns the time."""
         self.nft("flush chain inet lab in")
         return time.monotonic()
 
@@ -171,7 +169,7 @@ class Node:
         return self.changes[-1][0] if self.changes else "down"
 
     def when(self, state, after, limit=WATCHDOG):
-        """When it first was that, no earlier than then."""
+        """Returns when the link first had this state, no earlier than `since`."""
 
         def first():
             return next(
@@ -237,7 +235,7 @@ class Lab:
         )
 
     def hosts(self, names):
-        """What names mean from now on: lists of addresses."""
+        """Sets the addresses of names, from now on."""
         lines = [f"{address} {name}" for name in names for address in names[name]]
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
 

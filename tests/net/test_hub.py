@@ -1,4 +1,4 @@
-"""Two machines as a new user has them: `libbus hub home --lan` on one, and the lines that it prints pasted on the other."""
+"""Two machines as a new user sets them up: `libbus hub home --lan` on one, and its printed lines pasted on the other."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ BUILD = Path(os.environ.get("LIBBUS_BUILD", "build")).resolve()
 LIBBUS = BUILD / "tools" / "libbus"
 URL = f"tcp://10.1.0.2:{PORT}"
 
-# What is around the lines that are pasted.
+# The program around the pasted lines.
 C_PROGRAM = """
 #include <stdio.h>
 #include <libbus/libbus.h>
@@ -76,7 +76,7 @@ class Program:
         self.reader.start()
 
     def read(self):
-        """The status line is written over itself: each time counts as a line."""
+        """The hub rewrites its status line: each rewrite counts as a line."""
         with contextlib.suppress(OSError):  # the last program on the terminal has ended
             while more := os.read(self.screen, 4096).decode():
                 *lines, self.last = re.split(r"\r?\n|\r(?=[^\n])", self.last + more)
@@ -130,7 +130,7 @@ class Hub:
         return program
 
     def lines(self, language):
-        """What is to be pasted: the lines behind that word, up to an empty one."""
+        """Returns the lines to paste: those after that word, up to an empty one."""
         lines = self.hub.lines
         at = next(i for i, line in enumerate(lines) if line.startswith(f"  {language} "))
         pasted = []

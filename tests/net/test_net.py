@@ -13,7 +13,7 @@ from lab import HEARTBEAT, NOBODY, PORT, eventually
 
 pytestmark = pytest.mark.net
 
-# Beside the limits of the library: the time in which a busy machine gets round to a thread.
+# Added to the limits of the library: the time until a busy machine runs a thread.
 SLACK = 0.5
 NOTICED = 3 * HEARTBEAT + SLACK
 BACK = 3 + SLACK
@@ -24,7 +24,7 @@ CALM, HEAVY = "200 64", "500 4096"
 
 
 class Pair:
-    """b listens and a dials; numbers flow both ways."""
+    """b listens, a dials, and both publish numbers."""
 
     def __init__(self, lab, url=B, at=ANYWHERE, rate=CALM):
         self.lab, self.rate = lab, rate
@@ -45,13 +45,13 @@ class Pair:
             node.say(f"rate {rate or self.rate}")
 
     def flows(self):
-        """Waits until a number that was published later has come, on both sides."""
+        """Waits until a number published from now on has arrived, on both sides."""
         published = [node.report()["published"] for node in self.nodes]
         for node, number in zip(reversed(self.nodes), published, strict=True):
             eventually(lambda node=node, number=number: node.report()["next"] > number, "traffic")
 
     def account(self):
-        """Nothing is missing that was not counted, once the last number has come. The last ones may be lost: then more follow."""
+        """Checks that every missing number was counted, once the last one has arrived. If the last ones are lost, it publishes more."""
         while True:
             self.publish("0 0")
             reports = [node.report() for node in self.nodes]
@@ -232,7 +232,7 @@ def test_a_pending_look_up_does_not_delay_close(lab):
 
 
 def test_a_network_that_comes_up_is_tried_at_once(lab, measured):
-    """An address that never was up has pauses of up to half a minute by then."""
+    """The pauses of an address that was never up are up to half a minute by then."""
     lab.b.node("listen", ANYWHERE)
     lab.a.ip("link", "set", "a0", "down")
     dialler = lab.a.node("dial", B)
@@ -245,7 +245,7 @@ def test_a_network_that_comes_up_is_tried_at_once(lab, measured):
 def test_an_interface_that_flaps_asks_for_two_attempts_a_second_at_most(lab):
     lab.b.nft("add chain inet lab counted { type filter hook input priority -1; }")
     lab.b.nft("add rule inet lab counted tcp flags syn counter")
-    lab.a.node("dial", B)  # which nobody listens at
+    lab.a.node("dial", B)  # without a listener
     began = time.monotonic()
     flap = "for i in $(seq 200); do ip address add 10.9.9.9/32 dev lo; ip address delete 10.9.9.9/32 dev lo; done"
     lab.a.run("sh", "-c", flap)
@@ -256,7 +256,7 @@ def test_an_interface_that_flaps_asks_for_two_attempts_a_second_at_most(lab):
     assert int(counter[1]) <= 2 * (time.monotonic() - began) + first
 
 
-# --- who may connect ------------------------------------------------------------------------------------------------------
+# --- permission to connect ------------------------------------------------------------------------------------------------
 
 
 def test_a_lan_listener_refuses_a_public_address(lab, tmp_path):

@@ -27,7 +27,7 @@ def bus():
 
 @pytest.fixture
 def eventually():
-    """Waits until a condition is true, and returns what it gave."""
+    """Waits until a condition is true, and returns its value."""
 
     def wait(condition):
         deadline = time.monotonic() + WATCHDOG
@@ -41,7 +41,7 @@ def eventually():
 
 @pytest.fixture
 def python():
-    """Runs a program in an interpreter of its own, and returns what it printed."""
+    """Runs a program in a new interpreter, and returns its output."""
 
     def run(program, status=0):
         done = subprocess.run(
@@ -59,7 +59,7 @@ def python():
 
 @pytest.fixture(autouse=True)
 def no_thread_stays(request):
-    """A closed bus has ended its threads; so has one that was only dropped."""
+    """Checks that no thread is left: closing or dropping a bus ends its threads."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + WATCHDOG

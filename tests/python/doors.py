@@ -1,4 +1,4 @@
-"""The doors of live pages in this process, asked alike: libbus.flask by Flask's test client, libbus.asgi on an event loop."""
+"""The doors of live pages in this process, with one interface: libbus.flask by Flask's test client, libbus.asgi on a loop."""
 
 import asyncio
 import contextlib

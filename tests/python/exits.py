@@ -1,8 +1,8 @@
-"""Interpreters that end under traffic: each has to end in time, with status 0 and nothing on stderr.
+"""Interpreters that end under traffic: each must end in time, with status 0 and nothing on stderr.
 
-exits.py [ROUNDS] [--seed N]     100 rounds; each chooses what is under way by chance, from the seed
+exits.py [ROUNDS] [--seed N]     100 rounds; each picks its activities at random, from the seed
 
-The program of a round has threads of its own that nothing ends and that catch nothing.
+The program of a round has threads that nothing ends and that catch no exception.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def told():
 again(lambda: bus.publish("a/b", [1, 2, 3]))
 """
 
-# What may be under way. Each tells when it has begun, where it can.
+# The activities. Each reports its start, if it can.
 PARTS = {
     "publisher": """
 publisher = bus.publisher("a/c")
@@ -194,7 +194,7 @@ def choose(chance: random.Random) -> tuple[str, list[str], str, float]:
 
 
 def fault(text: str) -> str | None:
-    """What was wrong with the end of this program."""
+    """Returns the fault in the end of this program."""
     command = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", text]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

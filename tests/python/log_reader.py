@@ -1,4 +1,4 @@
-"""Reads the log of a named bus, as docs/log-format.md describes it; it knows nothing of the library.
+"""Reads the log of a named bus by docs/log-format.md alone, without the library.
 
 Run: python3 log_reader.py FILE. Prints every record: sequence, topic, payload.
 """
@@ -13,7 +13,7 @@ OPEN, CLAIMED = 0xFFFFFFF, 0xFFFF800
 
 
 class LogReader:
-    """A reader without a cursor: it copies a segment, and looks whether it is still the same."""
+    """A reader without a cursor: it copies a segment, then checks that it has not changed."""
 
     def __init__(self, path):
         with open(path, "rb") as file:
@@ -72,13 +72,13 @@ class LogReader:
         return word >> 16, word & 0xFFFF
 
     def value(self, topic):
-        """The payload that a topic keeps; None: nothing. Only while nobody appends, since nothing is held."""
+        """Returns the kept payload of a topic; None: none. Takes no lock, so no process may append meanwhile."""
         record = self.newest(topic)
         return (record and record["payload"]) or None
 
     def newest(self, topic):
-        """The topic's newest retained record, which may be the mark of a deletion; None: there is none. It goes through all
-        places, and needs no hash."""
+        """Returns the topic's newest retained record, possibly the mark of a deletion; None: there is none. Searches all places,
+        without the hash."""
         found, places = (
             (0, None),
             range(self.kept_begin, self.kept_begin + self.kept_bytes - 23, 24),
@@ -101,7 +101,7 @@ class LogReader:
         return 0, None
 
     def records(self):
-        """Yields (sequence, record) for all that are there now."""
+        """Yields (sequence, record) for all present records."""
         newest = self.tail() // self.segment_bytes
         for number in range(max(1, newest - 63), newest + 1):
             first, copy = self.first(number), self.segment(number)
@@ -165,7 +165,7 @@ def siphash(key, data):
 
 
 def listens(log, path):
-    """What the file says: its head, mailboxes by bus and number, and (bus, mailbox, filter) of each filter."""
+    """Reads the file: its head, mailboxes by bus and number, and (bus, mailbox, filter) of each filter."""
     data = path.read_bytes()
     magic, version, pid, epoch, changes, count, _, _, program, _, check = LISTENS.unpack_from(data)
     if (magic, version, epoch) != (b"libbusls", 1, log.epoch) or check != siphash(

@@ -1,9 +1,9 @@
-"""What pages cost that are no longer read: one that never reads, one whose host has vanished, one that is closed.
+"""Measures the cost of lost pages: a page that never reads, a page whose host has vanished, a closed page.
 
 lost_pages.py [--heartbeat SECONDS]     15 s, which is the default of pages
 
-Each case prints what it counted and its limit; status 1 if one is above. The host vanishes in a network of its own, which `unshare`
-makes without root where the system lets it.
+Each case prints its counts and limits; status 1 if a count is above its limit. The host vanishes in a separate network, which
+`unshare` makes without root if the system allows it.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Heap(ctypes.Structure):
 
 
 def heap_bytes():
-    """What is allocated in this process now. glibc's own figure: resident memory moves by whole pages, and for many reasons."""
+    """Returns the bytes allocated in this process, by glibc: resident memory moves by whole pages, for many reasons."""
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Heap
     heap = libc.mallinfo2()
@@ -62,7 +62,7 @@ def heap_bytes():
 
 
 class Pages:
-    """Pages of a bus with a name, whose past lies in its log and not in this process."""
+    """Pages of a named bus, whose past lies in its log and not in this process."""
 
     def __init__(self, bus, heartbeat):
         self.push = _core.Push(bus, heartbeat=heartbeat)
@@ -101,8 +101,8 @@ def pages(heartbeat):
 
 
 def never_reads(heartbeat, stalled=100, rounds=3000):
-    """Each page that never reads has a topic of its own, so that it shares no event with another one. No heartbeat ends while it
-    counts: after two of them the kernel gives up a peer that takes nothing."""
+    """Gives each page that never reads a separate topic, so that it shares no event with another. No heartbeat ends during the
+    count: after two of them the kernel drops a peer that reads nothing."""
     with pages(max(heartbeat, 10 * WATCHDOG)) as (bus, here), contextlib.ExitStack() as ends:
         number, reader = here.open("read")
         ends.enter_context(reader)
@@ -154,7 +154,7 @@ def ip(*words, of=None):
 
 
 def half_open(heartbeat):
-    """In a network of its own (main() starts this program again there)."""
+    """Runs in a separate network, in which main() starts this program again."""
     ip("link", "set", "lo", "up")
     ip("link", "add", "name", "here0", "type", "veth", "peer", "name", "there0")
     ip("address", "add", f"{OURS}/24", "dev", "here0")
@@ -209,7 +209,7 @@ IN_A_NETWORK = ("unshare", *AS_ROOT, "--net")
 
 
 def has_networks():
-    """Whether this system lets `unshare` make one."""
+    """Returns whether this system lets `unshare` make a network."""
     try:
         command = [*IN_A_NETWORK, "ip", "link", "add", "name", "a0", "type", "veth"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -224,7 +224,7 @@ def in_a_network(heartbeat, patient=False):
 
 
 def measure(case, heartbeat, patient=False):
-    """Prints what a case counts. Whether all of it is within its limits; patient: ten times those of times, for a busy machine."""
+    """Prints the counts of a case. Returns whether all are within their limits; patient: times may be ten times as long."""
     well = True
     for label, count, unit, most in CASES[case](heartbeat):
         print(f"{label:66} {count:8,.3f} {unit}, of at most {most:g}", flush=True)

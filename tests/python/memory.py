@@ -1,8 +1,8 @@
-"""Leaks: each case passes many messages, and what the process has may not grow between a tenth of them and all.
+"""Leaks: each case passes many messages, and the process may not grow between a tenth of them and all.
 
 memory.py [MESSAGES] [CASE...]     1,000,000 of each case
 
-What is looked at: memory that is in use (RSS, after malloc_trim), blocks that Python has allocated, descriptors, threads.
+It compares memory in use (RSS, after malloc_trim), blocks allocated by Python, descriptors and threads.
 """
 
 import array
@@ -108,7 +108,7 @@ def retained(bus):
 
 
 def refused(bus):
-    """What raises leaks nothing either."""
+    """Calls that raise leak nothing either."""
     sub = bus.subscribe("t", full="refuse", max_bytes=1024)
     while True:
         for n in range(BATCH):
@@ -193,7 +193,7 @@ def look():
 
 
 def grown(case, name, messages):
-    """What grew, by how much; and the seconds it took."""
+    """Returns the growth of each resource, and the seconds taken."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         where = {"directory": folder, "log_bytes": 4 << 20} if name else {}
@@ -209,7 +209,7 @@ def grown(case, name, messages):
 
 
 def is_leak(growth):
-    # A descriptor or two may be open for what is under way.
+    # A pending operation may hold a descriptor or two.
     return (
         growth["bytes"] > SLACK_BYTES
         or growth["blocks"] > SLACK_BLOCKS

@@ -1,11 +1,10 @@
-"""What pages miss while their server fails: every event is numbered, and every page counts.
+"""Counts the events that pages miss while their server fails: every event is numbered, and every page counts.
 
 outages.py [--pages N] [--worker gthread|sync] [--outage SECONDS]     16 pages, gthread, 30 s
 
-gunicorn has two workers on a bus with a name. This process keeps the bus, another one publishes 50 events a second. A page that loses
-its connection comes back as EventSource does, after the stream's `retry` and with the id of its last event. One that is refused waits
-longer each time, as libbus.js does. Each case prints a line; status 1 unless every page had each event once, and came back at least
-once.
+gunicorn has two workers on a named bus. This process keeps the bus, another one publishes 50 events a second. A page that loses its
+connection reconnects as EventSource does, after the stream's `retry` and with the id of its last event. A refused page waits longer
+each time, as libbus.js does. Each case prints a line; status 1 unless every page got each event once and reconnected at least once.
 """
 
 import argparse
@@ -73,7 +72,7 @@ with libbus.Bus("outages", directory=os.environ["PLACE"]) as bus:
 
 
 class Page:
-    """A page of one topic, and what it has of the numbers 0, 1, 2, ... on it."""
+    """A page of one topic, and the numbers 0, 1, 2, ... that it got."""
 
     def __init__(self, port, topic):
         self.topic = topic
@@ -160,7 +159,7 @@ class Publisher:
         )
 
     def published(self):
-        """How many events each topic has had."""
+        """Returns the number of events published on each topic."""
         self.process.stdin.write(b"\n")
         self.process.stdin.flush()
         count = int(self.process.stdout.readline())
@@ -210,7 +209,7 @@ class Site:
     async def outage(self, seconds):
         listener = self.server.listener
         self.server.kill()
-        # The listening socket is ours: without this the kernel would go on to accept connections.
+        # This process holds the listening socket: without this the kernel would still accept connections.
         listener.shutdown(socket.SHUT_RDWR)
         listener.bind(
             ("127.0.0.1", self.server.port)

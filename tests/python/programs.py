@@ -39,6 +39,6 @@ def started(program, *args, **streams):
 
 @pytest.fixture(name="ipc")
 def ipc_address():
-    """An address in a directory of our own; a socket's path may not be as long as pytest's are."""
+    """An address in a new short directory: pytest's paths are too long for a socket."""
     with tempfile.TemporaryDirectory(prefix="libbus-") as folder:
         yield f"ipc://{folder}/bus.sock"

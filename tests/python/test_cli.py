@@ -1,4 +1,4 @@
-"""The command: what it sends and prints, how it ends, what it says about mistakes."""
+"""The command: messages, output, exit status and errors."""
 
 import base64
 import json
@@ -125,7 +125,7 @@ def test_losses_of_a_link_are_counted_when_the_peer_dies(ipc, eventually):
         for _ in range(sent):
             bus.publish("n", b"x" * 1000)
         sub.kill()
-        # Down is told first, and what became of the messages when the connection is put away.
+        # The link is down first; the messages are counted when the connection is freed.
         assert eventually(lambda: link.stats()["sent"] + link.stats()["lost"] == sent)
         assert link.stats()["lost"] > 0
 
@@ -142,7 +142,7 @@ def test_every_line_of_stdin_is_a_message_in_its_order(listener):
 def test_losses_of_a_slow_reader_are_counted_exactly(ipc, tmp_path):
     with (tmp_path / "stderr").open("w+") as stderr:
         with started(LIBBUS, "sub", "--listen", ipc, "#", stderr=stderr) as sub:
-            # Nobody reads sub's output until 10 MB came in: its mailbox must drop.
+            # sub's output is not read until 10 MB have arrived: its mailbox must drop.
             pub("--dial", ipc, "--lines", "n", stdin=b"%0500d\n" % 7 * 20000)
             pub("--dial", ipc, "end", "1")
             printed = 0

@@ -1,4 +1,4 @@
-"""`libbus user`: what it writes, what it asks, how it ends."""
+"""`libbus user`: its file, its questions and its exit status."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ def users_file(tmp_path):
 
 @pytest.fixture(name="user")
 def command(file):
-    """`libbus user WORDS --file`: its status, what it prints and what it complains of."""
+    """Runs `libbus user WORDS --file`; returns status, stdout and stderr."""
 
     def call(*words, stdin=""):
         done = run(LIBBUS, "user", *words, "--file", file, stdin=stdin.encode())
@@ -176,7 +176,7 @@ class Terminal:
         self.shown = ""
 
     def read_until(self, words):
-        """Everything shown so far, once it has these words; None: until the end."""
+        """Returns the output so far once it has these words; None: all of it."""
         deadline = time.monotonic() + WATCHDOG
         while words is None or words not in self.shown:
             assert select.select([self.fd], [], [], deadline - time.monotonic())[0], self.shown

@@ -1,4 +1,4 @@
-"""What help() says of the extension is what editors and the documentation site read in its stub."""
+"""The docstrings of the extension equal those of its stub, which editors and the documentation site read."""
 
 import ast
 import inspect

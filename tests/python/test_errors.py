@@ -1,4 +1,4 @@
-"""Every mistake has its own exception, which names what it is about and says what to do."""
+"""Every mistake has its own exception, which names the object and says what to do."""
 
 import builtins
 import errno

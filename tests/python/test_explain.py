@@ -1,4 +1,4 @@
-"""Who gets a topic on a bus with a name: the command, and bus.explain()."""
+"""The subscribers of a topic on a named bus: the command, and bus.explain()."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def explain(tmp_path):
 
 @pytest.fixture
 def listener(named, tmp_path, eventually):
-    """A `libbus sub` of that, which is there and then stopped."""
+    """A `libbus sub` of these filters, stopped once it has subscribed."""
     filters = ("room/#", "/room/kitchen", "Room/kitchen", "room/kichen", "home/room/kitchen")
     with started(LIBBUS, "sub", "test", *filters, "--dir", tmp_path) as sub:
         eventually(lambda: " gets it by room/# 0 behind" in named.explain("room/x"))

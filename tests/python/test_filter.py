@@ -1,4 +1,4 @@
-"""What a filter is and what it covers: C decides, for Python and for Flask."""
+"""Valid filters, and the filters they cover: C decides, for Python and for Flask."""
 
 import pytest
 

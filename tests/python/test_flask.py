@@ -214,7 +214,7 @@ def test_closing_the_bus_ends_open_pages_and_the_next_use_opens_it_again():
 
 
 def logged(caplog):
-    """The warnings, without the one that Flask's test client gives each page a thread."""
+    """The warnings, except that about the test client, in which each page holds a thread."""
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     return [text for text in warnings if "needs a thread of this server" not in text]
 
@@ -280,7 +280,7 @@ def test_an_unnamed_server_is_not_taken_for_the_test_client(several, places, sai
     pages = []
     for _ in range(places + 1):
         environ = create_environ("/bus/events?filter=a", multithread=several)
-        # What the test client says of itself any browser could say.
+        # A browser could send everything that marks the test client.
         environ["HTTP_USER_AGENT"] = f"Werkzeug/{version('werkzeug')}"
         assert "SERVER_SOFTWARE" not in environ
         statuses = []
@@ -520,7 +520,7 @@ def test_handlers_registered_by_several_threads_are_each_called_once():
 
 @pytest.mark.parametrize("where", ["bus", "on", "listen"])
 def test_a_finalizer_that_uses_the_bus_while_it_is_opened_gets_the_same_one(where, monkeypatch):
-    """Here the call that a finalizer would interrupt uses it."""
+    """Stands in for a finalizer: the interrupted call itself uses the bus."""
     app, bus = site(listen="inproc://reentrant")
     heard, opened_before, target = [], [], libbus
     bus.on("a")(heard.append)

@@ -1,4 +1,4 @@
-"""Live pages of libbus.flask: who may get what, publish what, and from which site."""
+"""Live pages of libbus.flask: the rights to get and to publish topics, and the allowed sites."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ from flask_site import opened, site, until
 from patience import WATCHDOG
 from webserver import events, messages, stream
 
-# --- who may get what -------------------------------------------------------------------------------------
+# --- rights to get topics ---------------------------------------------------------------------------------
 
 
 def guarded(**options):
@@ -47,7 +47,7 @@ def test_a_denied_topic_never_arrives_by_any_filter():
         f"filter=%23&after={id}",
         f"filter=a/%23&new=a/%23&after={id}",
     ):
-        until(lambda: not answers._pages)  # the page before has left, and is asked about no more
+        until(lambda: not answers._pages)  # the last page has left, and has no more questions
         asked.clear()
         with opened(app, f"/bus/events?{query}") as answer:
             seen = stream(answer.response)

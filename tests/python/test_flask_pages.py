@@ -1,4 +1,4 @@
-"""Live pages of libbus.flask: what a browser gets, and from which server."""
+"""Live pages of libbus.flask: the stream that a browser gets, from each server."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ from libbus.flask import _detach
 
 @pytest.fixture
 def program(tmp_path):
-    """Starts gunicorn with an app of these lines, and what every app here has."""
+    """Starts gunicorn with an app: the lines common to all apps here, then these."""
     head = """
         import os
         import flask

@@ -1,4 +1,4 @@
-"""The kept value of a topic, and one message that is waited for: without a subscription of one's own."""
+"""get() and wait(): the kept value of a topic and its next message, without a subscription."""
 
 import os
 import signal

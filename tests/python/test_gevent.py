@@ -1,4 +1,4 @@
-"""Programs with greenlets: waits leave the hub to others, callbacks run in greenlets, and a kill loses nothing."""
+"""Programs with greenlets: a wait lets others run, callbacks run in greenlets, and a kill loses no message."""
 
 import importlib.util
 import subprocess
@@ -588,7 +588,7 @@ def test_two_processes_with_greenlets_talk_on_a_named_bus(tmp_path):
 
 EVENTLET = """
 import warnings
-warnings.simplefilter("ignore")  # eventlet says at its import that nobody should use it
+warnings.simplefilter("ignore")  # eventlet warns at its import against its use
 import eventlet, eventlet.tpool
 PATCH
 import libbus

@@ -1,4 +1,4 @@
-"""Pages under gunicorn of several years: each version lies in a folder of LIBBUS_GUNICORNS, where ./dev web puts it."""
+"""Pages under several versions of gunicorn, each in a folder of LIBBUS_GUNICORNS, made by ./dev web."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_pages_hold_no_thread_and_the_log_has_one_line_for_each(tmp_path, folder
 
 @pytest.mark.parametrize("worker", ["gthread", "gevent"])
 def test_a_page_of_http_2_does_not_block_its_browser(tmp_path, certificate, worker):
-    """curl sends its requests on one connection, as a browser does: the second is answered behind the first."""
+    """curl sends its requests on one connection, as a browser does: the second is answered after the first."""
     (tmp_path / "app.py").write_text(dedent(APP))
     files = ["--certfile", certificate / "cert.pem", "--keyfile", certificate / "key.pem"]
     options = ["--worker-class", worker, "--threads", "2", "--http-protocols", "h2,h1", *files]

@@ -19,7 +19,7 @@ DATA = REPO / "tests" / "data"
 
 
 def point_at(root, tree):
-    """Puts another tree where the first one was, as time does."""
+    """Replaces the tree by a later one."""
     (root.parent / "next").symlink_to(DATA / tree)
     os.replace(root.parent / "next", root)
 
@@ -73,7 +73,7 @@ def test_a_recorded_raspberry_pi_is_published_exactly(tmp_path, ipc):
             )
             moved, in_one_round = a_second_later(sub, root)
         assert still["net/eth0/rx_bytes_per_s"] == 0
-        assert "cpu/0" not in still  # no tick counted: there is no share to tell
+        assert "cpu/0" not in still  # no tick counted: the share is unknown
         assert [moved[f"cpu/{i}"] for i in range(4)] == pytest.approx([25, 0, 100, 7])
 
         latest = values_until(
@@ -130,7 +130,7 @@ def test_sigint_ends_it_cleanly_between_rounds(ipc):
     [
         ((), 2, "give --bus NAME, --listen URL, --dial URL or --print"),
         (("--interval", "0", "--print"), 2, "--interval 0: give a whole number"),
-        (("--print", "extra"), 2, "extra: not an option"),
+        (("--print", "extra"), 2, "extra: unexpected argument"),
         (("--print", "--root", "/nowhere"), 2, "check --root, or give --host NAME"),
         (("--listen", "smoke://hill"), 1, "smoke://hill: unknown scheme"),
     ],

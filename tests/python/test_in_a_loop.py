@@ -1,4 +1,4 @@
-"""In a running event loop no call waits: each names what does, and nothing is accepted that would never run."""
+"""In a running event loop no call waits: each names the async form, and refuses functions that would never run."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""Topics that keep their last messages for whoever subscribes later."""
+"""Topics that keep their last messages for late joiners."""
 
 import pytest
 from patience import WATCHDOG

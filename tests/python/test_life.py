@@ -1,4 +1,4 @@
-"""What keeps a bus, what a forked child has of it, and how it goes with the interpreter."""
+"""The life of a bus: references that keep it, forked children, and the end of the interpreter."""
 
 import gc
 import subprocess
@@ -338,7 +338,7 @@ def test_processes_of_multiprocessing_share_a_named_bus(method, tmp_path):
 
 # --- the end of the interpreter -----------------------------------------------------------------------------------
 
-# Threads of the program's own that nothing ends and that catch nothing.
+# Threads of the program that nothing ends and that catch no exception.
 TRAFFIC = """
 import libbus, tempfile, threading
 bus = libbus.Bus({place})

@@ -56,7 +56,7 @@ def test_a_reader_made_from_the_page_reads_the_log(tmp_path, count):
     last = int(writer.stdout.readline())
     log = LogReader(tmp_path / "test.bus")
     records = list(log.records())
-    # With more than the file holds, the newest are there, without a gap.
+    # After more records than the file holds, it has the newest ones, without a gap.
     assert last == count + 8
     assert [sequence for sequence, _ in records] == list(range(records[0][0], last + 1))
     assert (len(records) == last) == (count < 10000)
@@ -66,11 +66,11 @@ def test_a_reader_made_from_the_page_reads_the_log(tmp_path, count):
         index = sequence - 1
         assert {key: record[key] for key in expected(index)} == expected(index)
         assert record["topic"] == f"t/{index % 7}"
-    # A value stays, though its first record has gone.
+    # A value stays after its first record is overwritten.
     assert log.value("kept/first") == b"one"
     assert log.value("kept/last") == b"end"
     assert log.value("t/1") is None
-    # The second change of this bus; a deletion of another one; and one's second change, which is the third here.
+    # The second change of this bus; a deletion by another bus; and that bus's second change, which is the third here.
     own, gone = log.newest("kept/own"), log.newest("kept/gone")
     assert (own["payload"], own["changes"], own["bus"], own["until_ns"]) == (b"two", 2, None, None)
     assert (gone["payload"], gone["changes"], gone["bus"]) == (b"", 7, bytes(range(16)))

@@ -1,4 +1,4 @@
-"""libbus.logging: what a program logs arrives as messages, and nothing that goes wrong with it touches the program."""
+"""libbus.logging: log records arrive as messages, and its failures do not affect the program."""
 
 import asyncio
 import logging
@@ -251,7 +251,7 @@ def test_logging_while_a_record_is_published_does_not_loop(logger, handler, reco
 
 
 def test_bad_arguments_raise_at_the_call(bus):
-    with pytest.raises(TypeError, match=r"bus is a libbus.Bus, or the name of one, not NoneType"):
+    with pytest.raises(TypeError, match=r"bus must be a libbus.Bus, or the name of one, not None"):
         libbus.logging.Handler(None)
     with pytest.raises(libbus.FilterError, match="log/#/x: malformed filter"):
         libbus.logging.Handler(bus, topic="log/#")

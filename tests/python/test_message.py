@@ -1,4 +1,4 @@
-"""Values through payloads, and the faces of a message."""
+"""Values through payloads, and the attributes of a message."""
 
 import enum
 import gc

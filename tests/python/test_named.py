@@ -1,4 +1,4 @@
-"""A bus with a name: interpreters, programs in C, a shell and Flask's workers on one log."""
+"""Named buses: interpreters, programs in C, a shell and Flask's workers on one log."""
 
 import contextlib
 import datetime
@@ -36,7 +36,7 @@ def named(tmp_path):
 
 @pytest.fixture
 def by_shell(tmp_path):
-    """What the command prints about the bus that `named` is."""
+    """Returns the command's output about the bus `named`."""
 
     def command(*args):
         done = run(LIBBUS, *args, "--dir", tmp_path)
@@ -166,7 +166,7 @@ def test_questions_of_the_past_are_served_too(named):
         with contextlib.suppress(libbus.ClosedError):
             asked.append(named.request("ask", 2, timeout=WATCHDOG).value)
 
-    # Someone listens, so the question waits for its reply.
+    # A subscriber listens, so the request waits for its reply.
     with named.subscribe("ask") as wanted:
         asker = threading.Thread(target=ask)
         asker.start()
@@ -482,7 +482,7 @@ def test_pub_is_silent_if_another_process_could_take_the_value(named, tmp_path):
             publisher.stdin.write("1\n")
             publisher.stdin.flush()
             assert numbers.recv(timeout=WATCHDOG).value == 1
-        named.close()  # it had enough, and leaves first
+        named.close()  # it reaches its --count and leaves first
         out, err = publisher.communicate("", timeout=WATCHDOG)
     assert (publisher.returncode, out, err) == (0, "", "")
 
@@ -643,7 +643,7 @@ def test_without_room_for_the_log_it_reports_and_starts_later(tmp_path):
         assert b"libbus: home: no room for the bus's log" in done.stderr
         (folder / "other").unlink()
         with libbus.Bus("home", directory=folder) as bus, bus.subscribe("t") as got:
-            # All of it is there: filling up the rest of the disk takes nothing away.
+            # The log's space is reserved: filling the rest of the disk takes nothing away.
             with contextlib.suppress(OSError), open(folder / "filler", "wb") as filler:
                 while True:
                     filler.write(bytes(1 << 16))
@@ -671,7 +671,7 @@ def compiled(text, folder):
 
 
 def published(answers, wanted):
-    """Reads messages until all are there; in whatever order they were published."""
+    """Reads messages until all have arrived, in any order."""
     found = {}
     for message in answers:
         found[message["topic"]] = message["value"]
@@ -695,7 +695,7 @@ def test_four_processes_of_four_kinds_are_on_one_bus(tmp_path, monkeypatch):
         server.page("/bus/events?filter=room/%23") as page,
         libbus.Bus("home") as bus,
     ):
-        # The shell is on it when it has got something.
+        # The shell has joined once it printed a message.
         deadline = time.monotonic() + WATCHDOG
         os.set_blocking(shell.stdout.fileno(), False)
         while not shell.stdout.readline():
@@ -756,13 +756,13 @@ def test_events_of_any_of_four_workers_reach_the_pages_of_all(tmp_path, name, pr
     (tmp_path / "app.py").write_text(APP.replace("NAME", repr(name)))
     options = ("--workers", "4", "--worker-class", "gthread", "--threads", "8", *preload)
     with Server(tmp_path, *options) as server, contextlib.ExitStack() as pages:
-        # Until every worker has a page; each says by its first heartbeat that it listens.
+        # Until every worker has a page; its first heartbeat shows that it listens.
         heard = {}
         deadline = time.monotonic() + WATCHDOG
         while len(heard) < 4:
             assert time.monotonic() < deadline, heard
             page = pages.enter_context(server.page("/bus/events?filter=said"))
-            if page.status == 503:  # that one has all that it takes: another will answer soon
+            if page.status == 503:  # that worker is full: another one answers soon
                 time.sleep(0.02)
                 continue
             next(events(page))
@@ -777,7 +777,7 @@ def test_events_of_any_of_four_workers_reach_the_pages_of_all(tmp_path, name, pr
             while missing:
                 missing.discard(next(page)["value"])
 
-        # One is killed: pages of the others go on.
+        # One worker is killed: pages of the others continue.
         victim = next(iter(speakers))
         os.kill(victim, signal.SIGKILL)
         speaker = victim

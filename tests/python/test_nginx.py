@@ -35,7 +35,7 @@ def replaced(text, changes):
 
 
 class Nginx:
-    """nginx with the example's configuration, on a socket of its own: no port is guessed, and no file of the system is used."""
+    """nginx with the example's configuration, on a new socket: no port is guessed, and no file of the system is used."""
 
     def __init__(self, folder, upstream, **changes):
         self.folder = folder

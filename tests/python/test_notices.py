@@ -1,4 +1,4 @@
-"""What a bus says about itself: explain() and the topics $bus/…"""
+"""Reports of a bus about itself: explain() and the topics $bus/…"""
 
 import pytest
 from patience import WATCHDOG

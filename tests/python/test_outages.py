@@ -1,4 +1,4 @@
-"""What pages miss while their server fails, and what lost pages cost, in small; ./dev soak has the large one."""
+"""Events missed while a server fails, and the cost of lost pages, at a small scale; ./dev soak has the large one."""
 
 import lost_pages
 import outages

@@ -19,7 +19,7 @@ def run(*arguments):
 
 @pytest.fixture
 def address():
-    """In a folder of our own: errors name long paths by their beginning only, and pytest's are long."""
+    """A folder with a short path: errors cut long paths, and pytest's are long."""
     with tempfile.TemporaryDirectory(prefix="libbus-") as folder:
         yield f"fifo://{folder}/bus"
 

@@ -1,4 +1,4 @@
-"""What a page may write into its request: garbage is refused by name, at each door, and never an error of the server."""
+"""Requests of pages: garbage is refused by name, at each door, and never causes an error of the server."""
 
 import contextlib
 import io

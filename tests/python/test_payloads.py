@@ -1,4 +1,4 @@
-"""The table of docs/payloads.md: what a value becomes in Python, in C's JSON and so in a page."""
+"""The table of docs/payloads.md: the form of a value in Python, in C's JSON and so in a page."""
 
 import array
 import collections

@@ -1,4 +1,4 @@
-"""bus.progress(): how far a job is, for pages and other processes, as the value of a topic."""
+"""bus.progress(): the progress of a job as the value of a topic, for pages and other processes."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Publishers: many messages on one topic, at the pace of the subscription that loses nothing."""
+"""Publishers: many messages on one topic, slowed down by a subscription that loses nothing."""
 
 import asyncio
 import contextlib

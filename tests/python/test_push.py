@@ -53,7 +53,7 @@ def test_all_pages_of_a_named_bus_are_one_reader_of_its_log(tmp_path, eventually
         bus.publish("a", 0)
         for _ in range(50):
             ends.enter_context(page(push, "a"))
-        # A page that resumes reads its past for itself, and no longer.
+        # A page reads its past only while it resumes.
         _, events = ends.enter_context(page(push, "a", start=libbus.last(1)))
         assert next(event for event in events if event.name == "message")
         eventually(lambda: bus.log_stats()["readers"] == before + 1)
@@ -90,7 +90,7 @@ def test_a_question_waits_for_its_answer_and_holds_the_page_s_events(bus):
     with pages(bus) as push, page(push, "#", ask=True) as (number, events):
         bus.publish("b", 1)
         bus.publish("a", 2)
-        # What the page gets next waits behind the question.
+        # The page's next events wait behind the question.
         assert push.questions(WATCHDOG) == [(number, "b")]
         push.answer(number, "b", False, "not yours")
         assert push.questions(WATCHDOG) == [(number, "a")]
@@ -104,7 +104,7 @@ def test_a_question_waits_for_its_answer_and_holds_the_page_s_events(bus):
         assert push.page_stats(number)["denied"] == 1
 
 
-# The n-th allocation fails, on whichever thread makes it.
+# The n-th allocation fails, on any thread.
 WITHOUT_MEMORY = """
 import _testcapi, socket
 import libbus

@@ -1,4 +1,4 @@
-"""Whatever is published, a page gets a stream that a strict parser reads, with nothing in it but that."""
+"""For any published value a page gets a stream that a strict parser reads, with exactly that value."""
 
 import json
 import socket

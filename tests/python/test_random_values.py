@@ -1,4 +1,4 @@
-"""Values of every type of docs/payloads.md, inside one another: what Python reads back, what C reads, and their JSON.
+"""Nested values of every type of docs/payloads.md: the value that Python reads, the one that C reads, and their JSON.
 
 BUS_TEST_ROUNDS=10 tries ten times as many.
 """
@@ -106,7 +106,7 @@ EXTS = st.builds(libbus.Ext, st.integers(-128, 127), st.binary(max_size=20)).fil
     lambda ext: ext.code not in (-1, *range(100, 110))
 )
 
-# Of these a key may be one, too.
+# A key may have these types too.
 KEYS = st.one_of(
     st.just(case(None, "NIL", None, None)),
     st.booleans().map(lambda truth: case(truth, "BOOL", truth, truth)),
@@ -225,7 +225,7 @@ def a_list(items: list[Case], make: Any = list) -> Case:
 
 
 def a_set(item: Case, make: Any) -> Case:
-    # Of one element: the order of more is not ours.
+    # One element only: the order of several is undefined.
     return a_list([item], make)
 
 
@@ -321,7 +321,7 @@ def c_reader():
 
 @pytest.fixture(scope="module", params=["private", "named"])
 def between(request, tmp_path_factory):
-    """A bus that publishes, one of the same name that hears it, and a mailbox there."""
+    """A publishing bus, a second one of the same name, and its mailbox."""
     if request.param == "private":
         with libbus.Bus() as bus, bus.subscribe("t") as sub:
             yield bus, bus, sub

@@ -1,4 +1,4 @@
-"""What request() returns: a Message, which is awaited in a running event loop."""
+"""The result of request(): a Message, which is awaited in a running event loop."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Questions and their replies."""
+"""Requests and their replies."""
 
 import threading
 

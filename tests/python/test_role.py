@@ -1,4 +1,4 @@
-"""Roles: what one process of a named bus is to do."""
+"""Roles: work for one process of a named bus at a time."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ def named(place):
 
 
 def holder(place):
-    """A process that has the role, and says so; it ends when its input does."""
+    """A process that holds the role and prints so; it ends with its input."""
     program = (
         f"import libbus, sys\nwith libbus.Bus('test', directory={str(place)!r}) as bus:\n"
         "    with bus.role('heater') as role:\n"

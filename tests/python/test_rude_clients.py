@@ -1,4 +1,4 @@
-"""Clients that break the rules, against gunicorn: pages of others go on, and the server keeps nothing of them."""
+"""Clients that break the rules, against gunicorn: other pages continue, and the server keeps nothing of these clients."""
 
 import json
 import socket

@@ -40,7 +40,7 @@ def unescaped(name):
 
 
 class Line:
-    """The other side: what it says and hears, a message a line."""
+    """The other side of the login, one message a line."""
 
     def __init__(self, process):
         self.process = process

@@ -1,4 +1,4 @@
-"""What sessions of a web UI show of a bus, with a framework that records. ./dev taipy has the same with Taipy."""
+"""Bus values in the sessions of a web UI, with a recording framework. ./dev taipy has the same with Taipy."""
 
 import array
 import itertools
@@ -20,7 +20,7 @@ LOG = logging.getLogger("libbus.taipy")
 
 
 class Framework:
-    """Sessions are dicts of variables; every update and what it assigned is recorded."""
+    """Sessions are dicts of variables; every update is recorded with its assignments."""
 
     def __init__(self):
         self.states = {}
@@ -515,7 +515,7 @@ def out(sessions, var, topic, convert=None):
 
 
 def change(ui, sessions, name, var, value):
-    """As a framework does it: the state has the value already."""
+    """Changes a variable as a framework does: the state already has the value."""
     setattr(ui.states[name], var, value)
     sessions.changed(name, var, value, lambda: ui.states[name])
 
@@ -563,7 +563,7 @@ def test_the_first_value_of_a_topic_does_not_set_back_the_slider_it_came_from(bu
     ui.states["a"].setpoint = 3  # it moves while the tick comes
     sessions.tick()
     assert ui.states["a"].setpoint == 3
-    ui.open("a")  # its page connects anew, and shows nothing
+    ui.open("a")  # its page reconnects and shows nothing
     sessions.tick()
     assert ui.states["a"].setpoint == 2
 
@@ -617,7 +617,7 @@ def test_no_message_carries_the_name_of_a_session(bus, ui, sessions):
 
 
 class Clock:
-    """Stands for time in libbus._sessions: sleeping and updating make it go on."""
+    """Replaces time in libbus._sessions: sleeping and updating advance it."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Ctrl-C in whatever waits, while other threads publish: it raises soon, and the bus stays usable."""
+"""Ctrl-C in any wait, while other threads publish: it raises soon, and the bus stays usable."""
 
 import signal
 import subprocess
@@ -39,7 +39,7 @@ async def listen_to_noise():
 async def ask():
     await bus.request("question", 1, timeout=60)
 
-# Ready inside the loop: one that is interrupted while it is made cannot be closed.
+# Ready inside the loop: an object interrupted in its constructor cannot be closed.
 def run(work):
     async def tell():
         print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""Live pages and other sites: whose requests are refused, and who may read the answers. At each door."""
+"""Live pages and other sites: refused requests, and the sites that may read answers. At each door."""
 
 import contextlib
 import socket
@@ -73,7 +73,7 @@ def test_a_name_that_another_site_pointed_here_is_refused(at_door, host):
 
 @pytest.fixture
 def no_full_name():
-    """The machine's full name is not looked up yet, and is forgotten again."""
+    """Clears the cached full name of the machine before and after the test."""
     _guard._full_name.cache_clear()
     yield
     _guard._full_name.cache_clear()

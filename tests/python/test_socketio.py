@@ -1,4 +1,4 @@
-"""What python-socketio expects of a client manager, kept by libbus.socketio: real servers, and clients without a network."""
+"""libbus.socketio as a client manager of python-socketio: real servers, and clients without a network."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ if importlib.util.find_spec("socketio") is not None:
 
 
 class Client:
-    """What a server sent to one client; answers what asks for an acknowledgement."""
+    """Records the packets of one client; acknowledges those that need it."""
 
     def __init__(self, host, namespace="/"):
         self.host, self.eio_sid = host, uuid.uuid4().hex
@@ -75,7 +75,7 @@ class Client:
 
 
 class Host:
-    """A socketio.Server with a manager, as in a process of its own."""
+    """A socketio.Server with a manager, as in a separate process."""
 
     def __init__(self, manager, **options):
         self.clients = {}
@@ -164,7 +164,7 @@ def emit(here, *args, **kwargs):
 
 
 class Lock:
-    """A lock that counts who has come to it."""
+    """A lock that counts the threads that reached it."""
 
     def __init__(self):
         self._lock, self.comers = threading.Lock(), 0

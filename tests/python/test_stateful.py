@@ -1,6 +1,6 @@
 """A bus against its model: subscriptions are filters with a list, and a publish appends to those that match.
 
-Hypothesis chooses what is subscribed, published, kept, closed and forked; after each step all that was due has come.
+Hypothesis chooses the steps: subscribe, publish, keep, close, fork. After each step every due message has arrived.
 BUS_TEST_ROUNDS=10 tries ten times as many.
 """
 
@@ -49,7 +49,7 @@ def entry(msg):
 
 
 class Listener:
-    """What a subscription, or a callback, has to have."""
+    """The messages that a subscription or a callback must have."""
 
     def __init__(self, filters, real):
         self.filters = dict.fromkeys(filters)
@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(topic=TOPICS)
     def fork(self, topic):
-        """The child has the callbacks and not the subscriptions; what it publishes on a named bus all get."""
+        """The child has the callbacks but not the subscriptions; on a named bus every process gets its messages."""
         self.check()  # so that nothing is under way
         value = next(self.numbers)
         reading, writing = os.pipe()

@@ -78,7 +78,7 @@ def test_drops_of_a_full_mailbox_are_counted_on_messages_and_in_stats(bus, full)
     with bus.subscribe("a", full=full, max_bytes=4096) as sub:
         for n in range(sent):
             bus.publish("a", n)
-        if full == "drop_newest":  # the gap is told by the next message that finds room
+        if full == "drop_newest":  # the next message with room has the count of the gap
             first = [sub.recv(timeout=WATCHDOG)]
             bus.publish("a", sent)
             sent += 1

@@ -1,4 +1,4 @@
-"""libbus.testing: the recorder, and the fixtures of the pytest plugin as a user's test suite has them."""
+"""libbus.testing: the recorder, and the fixtures of the pytest plugin in a user's test suite."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""tls:// beside OpenSSL, which wrote none of it; and the files of `libbus cert`."""
+"""tls:// against OpenSSL, an independent implementation; and the files of `libbus cert`."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def listening(*options):
 
 
 def client(port, files, *options, stdin=b""):
-    """What `openssl s_client` says when it is through."""
+    """Returns the output of `openssl s_client`."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-brief"]
     command += ["-CAfile", files / "ca.pem", "-verify_return_error", *options]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=WATCHDOG, check=False)

@@ -1,4 +1,4 @@
-"""Typed payloads: msg.value is of the type that the subscription names, or DecodeError says where it is not."""
+"""Typed payloads: msg.value has the subscription's type, or DecodeError names the place that does not match."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ READING = Reading(Celsius(21.5), Colour.RED, ["a"], Reading(Celsius(1.0)))
 
 @pytest.fixture
 def through(bus):
-    """Publishes a value, and returns what a subscription of a type makes of it."""
+    """Publishes a value, and returns it as a subscription with a type reads it."""
 
     def through(value, kind):
         with bus.subscribe("t", type=kind) as sub:

@@ -1,4 +1,4 @@
-"""The stubs say what the extension has, no more and no less; the package and its users type-check."""
+"""The stubs list exactly the names of the extension; the package and its users type-check."""
 
 import ast
 import inspect

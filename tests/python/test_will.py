@@ -1,4 +1,4 @@
-"""Wills: what is said of a process that dies."""
+"""Wills: messages published when a process dies."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ def named(tmp_path):
 
 
 def member(place, will, end="sys.stdin.read()"):
-    """A process on the bus with that will, which says that it is there."""
+    """A process on the bus with that will, which prints when it has joined."""
     program = (
         f"import libbus, os, sys\nbus = libbus.Bus('test', directory={str(place)!r}, will={will})\n"
         f"print('there', flush=True)\n{end}\n"
@@ -26,7 +26,7 @@ def member(place, will, end="sys.stdin.read()"):
 
 
 def wait_for(got):
-    """The next message; another process is buried by whoever has just looked at the bus."""
+    """Returns the next message. Any process that looks at the bus removes a dead one."""
     deadline = time.monotonic() + WATCHDOG
     while (msg := got.recv_nowait()) is None:
         assert time.monotonic() < deadline

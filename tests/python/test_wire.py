@@ -95,13 +95,13 @@ def linked(stack, a, b, heartbeat=CALM, bytes=ROOM, plan=None):
 
 
 def on_the_wire(side):
-    """How many messages a side said, and how many it said were lost, by a Connection."""
+    """Returns the messages that a side sent, and those it reported as lost, by a Connection."""
     counts = side.counts
     return counts["MSG"] + counts["KEPT"] + counts["REPLY"], counts["LOST"]
 
 
 def agree(sides, listening, dialled):
-    """Whether the counters of both links are those of the wire: a message is counted when its write has ended."""
+    """Returns whether the counters of both links equal those of the wire: a message counts when its write has ended."""
     return all(
         counted(ours, theirs) == on_the_wire(sides[name]) * 2
         for name, ours, theirs in (
@@ -112,7 +112,7 @@ def agree(sides, listening, dialled):
 
 
 def counted(sender, receiver):
-    """What one link counts as sent and lost, and the other as received and lost."""
+    """Returns one link's counts of sent and lost messages, and the other's of received and lost ones."""
     ours, theirs = sender.stats(), receiver.stats()
     return ours["sent"], ours["lost"], theirs["received"], theirs["lost_by_peers"]
 
@@ -152,7 +152,7 @@ def test_the_checker_accepts_every_byte_of_two_buses_and_counts_what_they_count(
             assert (
                 b.request("ask/too", number, timeout=WATCHDOG, headers={"n": 1}).value == 2 * number
             )
-        # The last that replies goes while the question is on its way to it.
+        # The last responder leaves while the request is in transit.
         proxy.last.hold("dialling")
         serving.close()
         eventually(lambda: proxy.last.said("dialling", "UNSUB"))
@@ -163,7 +163,7 @@ def test_the_checker_accepts_every_byte_of_two_buses_and_counts_what_they_count(
         proxy.last.release("dialling")
         asking.join(WATCHDOG)
         assert answers == ["NobodyError"]
-        # Filters that come later bring what is kept.
+        # Filters added later bring the kept values.
         late = b.subscribe("kept/before", "late/#")
         assert late.recv(WATCHDOG).kept
         late.close()
@@ -199,7 +199,7 @@ def test_both_sides_ping_when_idle(two):
     a, b = two
     with contextlib.ExitStack() as stack:
         _, _, proxy = linked(stack, a, b, heartbeat=0.1)
-        # A slow machine may end connections: the dialling side comes back.
+        # A slow machine may end connections: the dialling side reconnects.
         eventually(
             lambda: any(
                 len(each.said("listening", "PING")) > 2 and len(each.said("dialling", "PING")) > 2
@@ -246,7 +246,7 @@ CUTS = 12
 
 
 class Stream:
-    """Publishes numbers on a topic until it is told to stop."""
+    """Publishes numbers on a topic until stop is set."""
 
     def __init__(self, bus, topic, seed):
         self.bus, self.topic, self.random = bus, topic, random.Random(seed)
@@ -273,7 +273,7 @@ class Stream:
 
 
 def received(inbox, published):
-    """How many numbers of a stream came; each says how many are missing right before it."""
+    """Returns how many numbers of a stream arrived; each has the count of those missing right before it."""
     expected = count = 0
     while expected < published:
         msg = inbox.recv(WATCHDOG)

@@ -1,4 +1,4 @@
-"""What a hub says on the wire and writes into its log: docs/wire.md and docs/log-format.md tell both."""
+"""The frames and log records of a hub, by docs/wire.md and docs/log-format.md."""
 
 import contextlib
 
@@ -21,7 +21,7 @@ def hub(request, tmp_path):
 
 
 def events(proxy, side):
-    """What one side passed on. A change right behind the connection may have been sent as a kept value before."""
+    """Returns the forwarded messages of one side. A change right after the connection may have been sent as a kept value."""
     return [found for found in proxy.last.said(side, "PASSED") if not found.flags & RETAIN]
 
 

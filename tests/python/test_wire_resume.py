@@ -1,4 +1,4 @@
-"""A peer that breaks off, forgets or restarts: what it missed is said, as docs/wire.md has it."""
+"""A peer that disconnects, forgets or restarts: its losses are reported as docs/wire.md specifies."""
 
 import time
 
@@ -16,7 +16,7 @@ def publish(served, topic, count):
 
 
 def again(served, peer):
-    """Breaks off, and waits until the bus knows."""
+    """Disconnects, and waits until the bus has noticed."""
     peer.break_off()
     served.is_alone()
 
@@ -50,7 +50,7 @@ def test_a_peer_that_reconnects_learns_its_losses(served):
         publish(served, "to/nobody", 5)
         served.bus.flush(WATCHDOG)
         before = served.link.stats()
-        # It had handled one of the three: two went missing on their way.
+        # It had handled one of the three: two were lost in transit.
         it.dial(served.url)
         theirs, began = it.handshake("to/it", resume=(id, 1, 0))
         assert says(began) == (id, 7, 4, 0)
@@ -97,7 +97,7 @@ def test_a_peer_that_restarts_as_another_bus_starts_over(served):
         assert says(theirs) == (0, 0, 0, 0)
         assert anew["id"] not in (0, began["id"])
         assert says(anew)[1:] == (0, 0, 0)
-        # It remembers what it was told when it was another.
+        # It remembers the losses reported to its former bus.
         again(served, it)
         it.id = b"it restarts again"[:16]
         it.dial(served.url)

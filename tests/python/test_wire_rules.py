@@ -1,4 +1,4 @@
-"""What docs/wire.md forbids ends a connection, and only that: no other peer notices."""
+"""Everything that docs/wire.md forbids ends the connection, and only that: no other peer notices."""
 
 import random
 import socket
@@ -120,7 +120,7 @@ EARLY = {
 }
 
 
-# What would make each of these right; values come when READY has been said.
+# The frames that would make each of these valid; values follow READY.
 REST = {
     "": HANDSHAKE[8:],
     "HELLO": frame("JOIN") + frame("RESUME", stand(0, 0, 0)),
@@ -148,7 +148,7 @@ def test_before_the_handshake_is_over_the_bus_forbids_what_the_page_forbids(serv
             judgement = judged(attacker.record)
         if said != expected:
             differences[name] = (said, expected)
-        # The reader itself is of the same opinion.
+        # The reader agrees.
         if (judgement and judgement.bye) != (None if expected == "alive" else expected):
             differences[name, "reader"] = (judgement, expected)
     assert differences == {}
@@ -314,7 +314,7 @@ def test_the_bus_and_the_reader_agree_on_frames_that_chance_has_changed(served):
             differences.append((bytes(data), judgement, before, served.ends()))
     assert differences == []
     served.is_alone()
-    # Changed frames brought messages and losses.
+    # Changed frames caused messages and losses.
     while served.inbox.recv_nowait() is not None:
         pass
     served.check(lost=MOST)

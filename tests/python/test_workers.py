@@ -1,4 +1,4 @@
-"""Callbacks with workers: side by side, and in order per topic."""
+"""Callbacks with workers: parallel, and in order per topic."""
 
 import collections
 import gc

@@ -15,7 +15,7 @@ from patience import WATCHDOG
 
 
 class Server:
-    """gunicorn on a socket that stays ours, so that a restarted one is found at the same address."""
+    """gunicorn on a socket of this process, so that a restarted one has the same address."""
 
     def __init__(
         self, folder, *options, app="app:app", stdout=None, stderr=None, level="warning", **environ
@@ -35,7 +35,7 @@ class Server:
             level,
         ]
         self.command += ["--bind", f"fd://{self.listener.fileno()}", *options]
-        # gunicorn has a socket of its own there, which servers side by side would take from each other. Its path has to be short.
+        # gunicorn's control socket is there; parallel servers need different ones. Its path must be short.
         self.runtime = tempfile.TemporaryDirectory(prefix="web-")
         self.environ = os.environ | {"XDG_RUNTIME_DIR": self.runtime.name} | environ
 

@@ -1,4 +1,4 @@
-"""Speaks version 2 of the wire, as docs/wire.md describes it; it knows nothing of the library."""
+"""Speaks version 2 of the wire by docs/wire.md alone, without the library."""
 
 import collections
 import contextlib
@@ -41,7 +41,7 @@ class WirePeer:
         self.topics, self.names = {}, {}
 
     def listen(self, url):
-        """Opens an address, port 0 for any; accept() waits for who dials. Returns the address."""
+        """Opens an address, port 0 for any; accept() waits for a dialler. Returns the address."""
         scheme, place = url.split("://")
         if scheme == "ipc":
             self.server, self.path = socket.socket(socket.AF_UNIX), place
@@ -65,9 +65,7 @@ class WirePeer:
         self.socket.settimeout(self.timeout)
         self.parser, self.waiting = Parser(), collections.deque()
         self.parser.max_payload = self.max_payload
-        self.parser.joined = (
-            True  # what comes before JOIN is judged by Connection, for who records it
-        )
+        self.parser.joined = True  # Connection judges the frames before JOIN in a recording
         self.record = []
         self.topics.clear()
         self.names.clear()
@@ -97,7 +95,7 @@ class WirePeer:
         return self.waiting.popleft()
 
     def handle(self, found):
-        """What the peer remembers of what it hears."""
+        """Updates the peer's memory of the other sequence."""
         if found.kind == "START":
             goes_on = found["id"] == self.heard[0]
             missing = found["next"] - self.heard[1] + self.heard[2] if goes_on else found["next"]
@@ -114,7 +112,7 @@ class WirePeer:
             self.heard[2] += found.numbers
 
     def until(self, kind):
-        """The next frame of a kind; those before it are gone by."""
+        """Returns the next frame of a kind; skips those before it."""
         seen = []
         while (found := self.read()) is not None:
             if found.kind == kind:

@@ -1,4 +1,4 @@
-"""A proxy on tcp that records what two buses say to each other, holds it back, and cuts the connection at a byte."""
+"""A tcp proxy that records the bytes between two buses, delays them, and cuts the connection at a byte."""
 
 import collections
 import contextlib
@@ -22,7 +22,7 @@ class Recorded:
         self.read = collections.Counter()  # bytes of each side that were read
         self.delivered = collections.Counter()  # bytes of each side that the other was given
         self.held, self.stalled = {}, set()  # side: bytes; sides that are not read
-        self.cut_at = {}  # side: after so many of its bytes
+        self.cut_at = {}  # side: the number of its bytes before the cut
         self.cut = self.over = False
         self.parsers = {side: Parser() for side in OTHER}
         self.frames = {side: [] for side in OTHER}
@@ -45,7 +45,7 @@ class Recorded:
             with self.lock:
                 self.events.append((side, data))
                 self.read[side] += len(data)
-                # What is wrong is for judge() to say.
+                # judge() reports faults.
                 with contextlib.suppress(WireError):
                     self.frames[side].extend(self.parsers[side].feed(data))
                 self.lock.wait_for(lambda: side not in self.stalled or self.cut)
@@ -76,7 +76,7 @@ class Recorded:
             return b""
 
     def end(self):
-        """Both sides read the end of the connection; what they still say is recorded."""
+        """Lets both sides read the end of the connection; records their further bytes."""
         with self.lock:
             self.cut = True
             self.lock.notify_all()
@@ -85,12 +85,12 @@ class Recorded:
                 end.shutdown(socket.SHUT_WR)
 
     def hold(self, side):
-        """Reads and records what this side says, and gives the other nothing of it."""
+        """Reads and records the bytes of this side, and forwards none of them."""
         with self.lock:
             self.held[side] = b""
 
     def stall(self, side):
-        """Reads nothing more of what this side says, so that it waits in that side's bus."""
+        """Stops reading this side, so that its messages wait in its bus."""
         with self.lock:
             self.stalled.add(side)
 

@@ -1,4 +1,4 @@
-"""Reads version 2 of the wire, as docs/wire.md describes it; it knows nothing of the library.
+"""Reads version 2 of the wire by docs/wire.md alone, without the library.
 
 Run: python3 wire_reader.py FILE. Prints every frame of one direction that was recorded from its first byte.
 """
@@ -105,7 +105,7 @@ class Frame:
 
     @property
     def numbers(self):
-        """How many numbers of its direction the frame takes."""
+        """The count of sequence numbers that the frame takes."""
         if self.kind == "LOST":
             return self["count"]
         event = self.kind in ("MSG", "PASSED") and not self.flags & KEPT
@@ -184,7 +184,7 @@ class Parser:
         return found
 
     def judge(self, found, kind, length):
-        """What the head alone shows."""
+        """Checks the head alone."""
         if not self.joined and HEAD.size + length > BEFORE_JOIN:
             found.refuse("length", f"{length}, and JOIN was not said", TOO_LONG)
         if found.flags & ~kind.flags:
@@ -281,7 +281,7 @@ def read_text(found, max_payload):
 
 
 def read_passed(found, at):
-    """Who published it: the bus, the number there, through how many hubs."""
+    """Reads the publisher: the bus, the number there, and the count of hubs."""
     source, place = PASSED.unpack_from(found.body, at)
     number, hubs = place & (1 << 48) - 1, place >> 48
     if number == 0 or hubs > MOST_HUBS:
@@ -366,7 +366,7 @@ def matches(filter, topic):
 
 
 class Side:
-    """What one side said on a connection, and what follows from it."""
+    """The frames of one side of a connection, and the state that follows from them."""
 
     def __init__(self, name):
         self.name = name
@@ -504,7 +504,7 @@ class Connection:
         side.stands.append((found.end, side.next, side.lost))
 
     def known(self, sender, receiver):
-        """What is remembered of a direction."""
+        """The memory of a direction."""
         if self.before is None:
             return None
         return self.before[sender.hello["id"], receiver.hello["id"]]
@@ -539,7 +539,7 @@ class Connection:
             side.refuse(found, f"no TOPIC has said what {found.number} is")
         topic = found.fields["topic"] = side.topics[found.number]
         if not any(matches(filter, topic) for filter in side.asked):
-            side.refuse(found, f"nobody asked for {topic}")
+            side.refuse(found, f"no filter of the peer matches {topic}")
         side.counts["KEPT" if found.flags & KEPT else "MSG"] += 1
 
     on_passed = on_msg
@@ -579,10 +579,10 @@ class Connection:
 
 
 class Known:
-    """What both sides remember of a direction, as far as an onlooker can tell."""
+    """The memory of both sides of a direction, as far as an observer can tell."""
 
     def __init__(self):
-        self.met = False  # they have, and START may have been said where nobody saw it
+        self.met = False  # they have met, and START may have been sent unseen
         self.id = None
         self.said = 0  # the next number of the sender, after all that the wire was seen to carry
         self.possible = {}  # next: lost of the receiver; one for each frame it may have been the last to handle
@@ -645,7 +645,7 @@ class Known:
 
 
 class History:
-    """What pairs of buses remember of each other, from connection to connection."""
+    """The memory of pairs of buses from connection to connection."""
 
     def __init__(self):
         self.directions = collections.defaultdict(Known)

@@ -1,4 +1,4 @@
-"""What the tests of the wire share: bytes as docs/wire.md has them, and a bus that listens to honest peers and others."""
+"""Shared by the tests of the wire: bytes by docs/wire.md, and a bus with honest and other peers."""
 
 import struct
 import time
@@ -31,7 +31,7 @@ from wire_reader import (
 
 import libbus
 
-# A connection that gets no CPU for a while is not to end.
+# A connection that gets no CPU for a while must not end.
 CALM = 600.0
 ROOM = 64 << 20
 
@@ -80,7 +80,7 @@ KEPT_FIELDS = (u64(5), u64(1))
 BIG = 1 << 20
 MOST = (1 << 64) - 1
 
-# What may not come behind the handshake: bytes, reason of the BYE, what the reader says of it.
+# Forbidden after the handshake: bytes, reason of the BYE, text of the reader.
 FORBIDDEN_BYTES = {
     "kind 0": (frame(0), FORBIDDEN, "kind: there is none such"),
     "kind 18": (frame(18), FORBIDDEN, "kind: there is none such"),
@@ -219,7 +219,7 @@ def a_record(tail):
 
 # --- a bus that listens -------------------------------------------------------------------------------------
 
-# How a link counts what it ends with each BYE.
+# The counter of a link for each BYE with which it ends a connection.
 ENDS = {
     "protocol": FORBIDDEN,
     "too_big": TOO_LONG,
@@ -255,7 +255,7 @@ class Served:
         return peer(self.seed, **options).dial(self.url)
 
     def is_alone(self):
-        """Waits until nobody but the honest peer is connected, and the link thread has done with the last."""
+        """Waits until only the honest peer is connected, and the link thread has freed the last other one."""
         eventually(lambda: self.link.stats()["peers"] == 1)
         self.honest.unsubscribe("alive")
         self.honest.subscribe("alive")
@@ -281,7 +281,7 @@ class Served:
         return ENDS[counted[0]]
 
     def ends(self):
-        """For what connections were ended."""
+        """The reasons of ended connections."""
         return self.link.stats()["ended"]
 
 
@@ -299,6 +299,6 @@ def served(request, tmp_path):
 
 
 def says(found):
-    """All but MET, which is told apart from what the sequence is."""
+    """All flags but MET, which does not depend on the sequence."""
     flags = found.flags & ~MET if found.kind == "RESUME" else found.flags
     return (found["id"], found["next"], found["missing"], flags)

@@ -68,7 +68,7 @@ def since(moment: float | datetime, /) -> Start:
                 " with the oldest message"
             )
         return Start("since", int(moment * 1e9))
-    given: Any = moment  # whatever it really is
+    given: Any = moment  # of any type at run time
     if not hasattr(given, "utcoffset"):
         raise TypeError(
             f"since({moment!r}): give seconds since 1970 or a datetime, not {type(moment).__name__}"

@@ -78,7 +78,9 @@ class Handler(logging.Handler):
     ) -> None:
         super().__init__(level)
         if not isinstance(bus, str) and not hasattr(bus, "publish"):
-            raise TypeError(f"bus is a libbus.Bus, or the name of one, not {type(bus).__name__}")
+            raise TypeError(
+                f"bus must be a libbus.Bus, or the name of one, not {type(bus).__name__}"
+            )
         libbus.filter_check(f"{topic}/x")
         self._own = libbus.Bus(bus, on_fork="reopen") if isinstance(bus, str) else None
         self.bus: libbus.Bus | FlaskBus = self._own or bus  # type: ignore[assignment]

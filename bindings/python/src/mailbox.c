@@ -263,7 +263,7 @@ mailbox_unsubscribe(struct mailbox_object *self, PyObject *filter)
 	if (found)
 		Py_RETURN_NONE;
 	PyErr_Format(PyExc_ValueError,
-	    "%R: not a filter of this subscription: give one that you subscribed to", filter);
+	    "%R: not a filter of this subscription: give a subscribed one", filter);
 	return NULL;
 }
 

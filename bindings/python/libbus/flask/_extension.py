@@ -66,7 +66,9 @@ class Bus:
         if app is not None:
             self.init_app(app, **options)
         elif options:
-            raise TypeError("give the options to init_app(app, ...), where the app is")
+            raise TypeError(
+                "Bus() without an app takes no options: give them to init_app(app, ...)"
+            )
 
     def init_app(
         self,

@@ -87,8 +87,8 @@ def _forked_by_gunicorn() -> bool:
     parent: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not (hasattr(parent, "cfg") and hasattr(parent, "WORKERS")):
         return False
-    # A thread made now would get a hub of its own when gevent patches the worker, and callbacks would end with it: there the
-    # first request starts them.
+    # gevent patches the worker later: a thread started now would get a separate hub, and callbacks would end with it. In gevent
+    # workers the first request starts the handlers.
     return "gevent" not in parent.cfg.worker_class_str
 
 
