@@ -227,8 +227,8 @@ START_TEST(reply_after_the_deadline_or_the_link_is_counted)
 	ck_eventually(late_replies(p.a) + late_replies(p.b) == 1);
 	bus_link_close(p.lb);
 	ck_eventually(stats_of(p.la).peers == 0);
-	ck_bus(bus_reply(p.a, a.question, "late", 4), 0);
-	ck_eventually(late_replies(p.a) >= 1);
+	/* A first one may still get into the mailbox of the peer, and be lost with that. */
+	ck_eventually((bus_reply(p.a, a.question, "late", 4), late_replies(p.a) >= 1));
 	p.lb = NULL;
 	bus_msg_free(a.question);
 	pair_close(&p);
