@@ -127,7 +127,7 @@ def test_a_callback_may_publish_subscribe_and_close(bus, eventually):
     def answer(msg):
         bus.publish("answer", msg.value + 1)
         bus.subscribe("later", callback=print).close()
-        with pytest.raises(libbus.StateError, match="not from here"):
+        with pytest.raises(libbus.StateError, match="wrong place"):
             bus.flush()
         bus.close()
 

@@ -124,7 +124,7 @@ def test_a_callback_may_take_it_but_not_wait_for_it(named):
 
     @named.on("a")
     def heard(msg):
-        with pytest.raises(libbus.StateError, match=r"^heater: not from here"):
+        with pytest.raises(libbus.StateError, match=r"^heater: wrong place"):
             named.role("heater")
         seen.append(named.role("heater", timeout=0))
 
