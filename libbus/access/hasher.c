@@ -206,7 +206,6 @@ run(void *arg)
 	(void)arg;
 	pthread_detach(pthread_self());
 	bus__thread_name("bus-hash");
-	bus__thread_step_back();
 	while (begin(&input)) {
 		int err = compute(&input, &keys);
 

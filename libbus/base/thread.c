@@ -6,12 +6,9 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <libbus/error.h>
-
-enum { NICER = 5 /* a third of the CPU time of a thread that it competes with */ };
 
 /* pthread_create()'s EAGAIN means the number of threads, or after mlockall() the memory of a stack. */
 static bool
@@ -54,13 +51,6 @@ void
 bus__thread_name(const char *name)
 {
 	prctl(PR_SET_NAME, name);
-}
-
-void
-bus__thread_step_back(void)
-{
-	/* Linux: of this thread alone, in spite of the name. It may fail, and nothing depends on it. */
-	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
 }
 
 void

@@ -21,9 +21,6 @@ int bus__thread_start(pthread_t *ret_thread, void *(*run)(void *arg), void *arg)
  * the lowest free descriptor. */
 void bus__thread_name(const char *name);
 
-/* Lets other threads go before the calling one, which computes for milliseconds at a time. */
-void bus__thread_step_back(void);
-
 /* Waits for the end of a thread. */
 void bus__thread_join(pthread_t thread);
 

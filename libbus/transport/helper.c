@@ -67,7 +67,6 @@ run(void *arg)
 {
 	(void)arg;
 	bus__thread_name("bus-handshake");
-	bus__thread_step_back();
 	take_lock();
 	while ((at_work = pop()) != NULL) {
 		leave_lock();
