@@ -44,6 +44,7 @@ NOT_MEASURED = {
     "memory.md": ["speaks at 80 %"],
     "memory-order.md": ["waited 0.1 s"],
     "named-bus.md": ["after 0.25 s", "after 0.1 s", "At 80 % of either"],
+    "limits.md": ["16 times the message", "a warning at 80 %"],
     "not-arrived.md": ["was published 1,000 times"],
     "performance.md": ["with 300 µs between messages", "for up to 50 µs"],
     "python.md": ["Python 3.10"],
