@@ -28,7 +28,7 @@ extern "C" {
 	X(TOPIC_WILDCARD, -14, "topic has + or #: wildcards are for filters, a publish names one topic")  \
 	X(TOPIC_RESERVED, -15, "topic begins with $: those belong to the bus itself, choose another name") \
 	X(FILTER, -16, "malformed filter: + stands alone in a level, # alone in the last one")            \
-	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default), or log_bytes of one with a name (16 times as much)") \
+	X(TOO_BIG, -17, "payload too big: split it, or raise max_payload of the bus (1 MiB by default), or log_bytes of a named bus (16 times as much)") \
 	X(SCHEME, -18, "unknown scheme: use inproc://name, ipc:///path, tcp://host:port or one that bus_transport_register() added") \
 	X(ADDRESS, -19, "malformed address: write inproc://name, ipc:///absolute/path (107 bytes at most) or tcp://host:port, with a host known here") \
 	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \

@@ -136,7 +136,7 @@ bus_keep(struct bus *bus, const char *filter, const struct bus_keep_config *cfg)
 	if (!bus->kind->has_history)
 		return bus__fail(BUS_E_NOTSUP,
 		    BUS__SHOWN
-		    ": bus_keep() is for a private bus; the log of one with a name keeps its past: see from",
+		    ": bus_keep() is for a private bus; the log of a named bus keeps its past: see from",
 		    filter);
 	if (most > MOST_KEPT)
 		return bus__fail(BUS_E_LIMIT,

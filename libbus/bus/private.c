@@ -24,7 +24,7 @@ check_mailbox(const struct bus_mailbox_config *cfg)
 {
 	if (cfg->from == BUS_FROM_NOW)
 		return 0;
-	return bus__fail(BUS_E_NOTSUP, "from: a private bus has no past: open a bus with a name");
+	return bus__fail(BUS_E_NOTSUP, "from: a private bus has no past: open a named bus");
 }
 
 static int

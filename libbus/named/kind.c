@@ -31,7 +31,7 @@ check_mailbox(const struct bus_mailbox_config *cfg)
 	    cfg->drain != BUS_DRAIN_PUBLISHER && cfg->group == NULL)
 		return 0;
 	return bus__fail(BUS_E_NOTSUP,
-	    "a bus with a name has no mailbox that drops the newest, refuses, is drained by publishers or in a group");
+	    "a named bus has no mailbox that drops the newest, refuses, is drained by publishers or in a group");
 }
 
 static int

@@ -24,8 +24,7 @@ bus_log_stats(struct bus *bus, struct bus_log_stats *ret_stats)
 	if (err < 0)
 		return err;
 	if (!bus->kind->has_members)
-		return bus__fail(
-		    BUS_E_NOTSUP, "this bus is private: only one with a name has a log");
+		return bus__fail(BUS_E_NOTSUP, "this bus is private: only a named bus has a log");
 	err = bus__log_summary(bus->log, &s);
 	if (err < 0)
 		return bus__fail_about(err, "bus_log_stats()");
@@ -68,8 +67,7 @@ bus_member(struct bus *bus, uint32_t number, struct bus_member *ret_member)
 		return bus__fail(BUS_E_INVAL, "member %u: numbers are below %d", (unsigned)number,
 		    BUS_LIMIT_MEMBERS);
 	if (!bus->kind->has_members)
-		return bus__fail(
-		    BUS_E_NOTSUP, "this bus is private: only one with a name has members");
+		return bus__fail(BUS_E_NOTSUP, "this bus is private: only a named bus has members");
 	/* Who leaves takes its pid away before its lock: one whose pid is still there without a lock is dead. */
 	do {
 		pid = bus__log_pid(bus->log, number);

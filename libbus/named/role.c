@@ -131,7 +131,7 @@ bus_role_take(struct bus *bus, const char *name, int timeout_ms, struct bus_role
 		    BUS__SHOWN ": not from here: a callback may not wait for a role; give it 0 ms",
 		    name);
 	case BUS_E_NOTSUP:
-		return bus__fail(err, BUS__SHOWN ": roles are for a bus with a name", name);
+		return bus__fail(err, BUS__SHOWN ": roles are for a named bus", name);
 	case BUS_E_INVAL:
 		return bus__fail(err,
 		    BUS__SHOWN ": ret_role is NULL: pass the address of a struct bus_role *", name);

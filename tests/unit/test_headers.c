@@ -69,7 +69,7 @@ START_TEST(payload_and_headers_arrive_beside_each_other_under_every_policy)
 }
 END_TEST
 
-/* On a private bus and on one with a name. */
+/* On a private bus and on a named one. */
 START_TEST(handle_sends_all_fields_of_a_message)
 {
 	const char *dir = bus_test_dir();
