@@ -66,7 +66,7 @@ mixed(uint32_t i, uint64_t random, char topic[16], uint8_t data[MIXED_LEN])
 	bool is_plain = random % 16 != 0;
 
 	snprintf(topic, 16, "mix/%u", (unsigned)(i / 40 % 3));
-	msg.len = sizeof i + random / 16 % (is_plain ? 100 : MIXED_LEN - sizeof i);
+	msg.len = sizeof i + (size_t)(random / 16 % (is_plain ? 100 : MIXED_LEN - sizeof i));
 	memset(data, (int)(uint8_t)i, msg.len);
 	memcpy(data, &i, sizeof i);
 	if (is_plain)
