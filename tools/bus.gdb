@@ -1,4 +1,4 @@
-# gdb -x tools/bus.gdb PROGRAM CORE, then: frame function FUNCTION, bus-mailboxes EXPRESSION. docs/debugging.md shows an example.
+# gdb -x tools/bus.gdb PROGRAM CORE, then: frame function FUNCTION, bus-mailboxes EXPRESSION. docs/internals/debugging.md shows an example.
 set pagination off
 set print pretty on
 

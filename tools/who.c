@@ -16,7 +16,7 @@ enum {
 	OWN_DIR_MOST = 64,
 };
 
-/* --- buses, found without joining one, by the files and locks of docs/log-format.md -------------------- */
+/* --- buses, found without joining one, by the files and locks of docs/internals/log-format.md -------------------- */
 
 static const char suffix[] = ".lock";
 

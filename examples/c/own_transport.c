@@ -1,5 +1,5 @@
 /* A custom transport: fifo:///path. A listener has a FIFO at path. A dialler writes the names of a new pair of FIFOs into it,
- * one for each direction. A handle is two descriptors, to read and to write. docs/own-transport.md */
+ * one for each direction. A handle is two descriptors, to read and to write. docs/guide/own-transport.md */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <libbus/libbus.h>

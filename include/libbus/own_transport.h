@@ -3,7 +3,7 @@
  * Six blocking functions over an opaque handle are enough. bus_transport_register() gives them a scheme, and from then on
  * bus_listen() and bus_dial() of this process take its addresses. libbus brings the threads, the framing, handshake and
  * heartbeats, the bounds, the reconnecting and the cancellation. examples/c/own_transport.c is a whole one;
- * docs/own-transport.md has the reasons.
+ * docs/guide/own-transport.md has the reasons.
  *
  * Bytes.     A connection carries a stream of bytes in each direction: all of them, in order, unchanged. Where they are
  *            cut means nothing; libbus frames them. A carrier that may lose or change bytes checks and repeats them

@@ -7,7 +7,7 @@
  *
  * Each side tells the other its filters, so only wanted messages cross. The dialling side reconnects a
  * lost connection after a random pause of at most 2 s (30 s for an address that was never up). A change of this machine's
- * networks ends the pause. Every byte: docs/wire.md; networks: docs/transports.md.
+ * networks ends the pause. Every byte: docs/internals/wire.md; networks: docs/transports.md.
  *
  * With -Dstreams=nng, NNG opens descriptors at any time and takes the lowest free numbers. Such a link first
  * opens /dev/null as each of 0, 1 and 2 that is closed, and leaves it there. Do not close them later. */

@@ -1,4 +1,4 @@
-/* link/frame.h: the bytes of a link, as docs/wire.md describes them. Pure functions over buffers: they
+/* link/frame.h: the bytes of a link, as docs/internals/wire.md describes them. Pure functions over buffers: they
  * allocate nothing, keep nothing, and trust no length before they have checked it. */
 #ifndef BUS_LINK_FRAME_H
 #define BUS_LINK_FRAME_H

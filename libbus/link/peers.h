@@ -3,7 +3,7 @@
  * The messages of a direction have numbers, which do not travel: both sides count. A sequence of numbers has an id, which its
  * sender chooses at random. After a connection broke, RESUME names the number that the receiver expects and START the one that
  * follows. The difference is the gap: messages that were on their way, that waited in the mailbox towards the peer, and that
- * the peer's filters, which stay, would have brought since. docs/wire.md has the frames.
+ * the peer's filters, which stay, would have brought since. docs/internals/wire.md has the frames.
  *
  * A peer whose connection broke is remembered for ten minutes. At most 1,024 such peers are remembered; beyond that the one
  * whose connection broke first is forgotten. A peer that said or was sent goodbye is forgotten at once. Link thread.

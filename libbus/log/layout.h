@@ -1,4 +1,4 @@
-/* log/layout.h: the file of a named bus as it lies in shared memory. docs/log-format.md says the same byte by byte.
+/* log/layout.h: the file of a named bus as it lies in shared memory. docs/internals/log-format.md says the same byte by byte.
  *
  * Segments are numbered without end from 1 on, the same memory being used again and again: segment n holds the
  * positions from n * segment_bytes on. Every word here that outlives a transaction contains the number of the

@@ -1,5 +1,5 @@
 /* log/listens_file.h: the file of listens.h as it lies, for the files that write and read it: a head, then units of 64 bytes.
- * docs/log-format.md says the same byte by byte. */
+ * docs/internals/log-format.md says the same byte by byte. */
 #ifndef BUS_LOG_LISTENS_FILE_H
 #define BUS_LOG_LISTENS_FILE_H
 

@@ -1,4 +1,4 @@
-"""What each door keeps: the matrix of a run, or the page docs/contract.md.
+"""What each door keeps: the matrix of a run, or the page docs/internals/contract.md.
 
 matrix.py C_LOG JUNIT_XML       prints the matrix of both halves; fails if a promise was not kept
 matrix.py --page                prints the page
@@ -22,7 +22,7 @@ What libbus promises about delivery, and at which *doors*, that is ways from a p
 test that can fail: those in C are in the C files of `tests/contract/`, the others `tests/contract/test_doors.py`. Both
 read their promises from `tests/contract/promises.def`, and this page is written from it:
 `python3 tests/contract/matrix.py --page`. `./dev contract` runs all of them and prints this matrix as it was found.
-What the promises mean in detail: [delivery.md](delivery.md).
+What the promises mean in detail: [delivery.md](../delivery.md).
 
 ## Doors
 

@@ -565,7 +565,7 @@ def test_promise_is_kept(promise, door):
 
 
 def test_the_page_says_what_the_table_says():
-    page = promises.SOURCE.parents[2] / "docs" / "contract.md"
+    page = promises.SOURCE.parents[2] / "docs" / "internals" / "contract.md"
     assert page.read_text(encoding="utf-8") == matrix.page(TABLE), (
         "python3 tests/contract/matrix.py"
     )

@@ -1,4 +1,4 @@
-"""Reads the log of a named bus by docs/log-format.md alone, without the library.
+"""Reads the log of a named bus by docs/internals/log-format.md alone, without the library.
 
 Run: python3 log_reader.py FILE. Prints every record: sequence, topic, payload.
 """

@@ -1,4 +1,4 @@
-"""docs/log-format.md is enough to read a log: this reader was made from that page."""
+"""docs/internals/log-format.md is enough to read a log: this reader was made from that page."""
 
 import os
 import subprocess

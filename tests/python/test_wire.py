@@ -1,4 +1,4 @@
-"""docs/wire.md is enough to speak with a bus: the reader and the peer here were made from that page."""
+"""docs/internals/wire.md is enough to speak with a bus: the reader and the peer here were made from that page."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""The frames and log records of a hub, by docs/wire.md and docs/log-format.md."""
+"""The frames and log records of a hub, by docs/internals/wire.md and docs/internals/log-format.md."""
 
 import contextlib
 

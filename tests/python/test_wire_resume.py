@@ -1,4 +1,4 @@
-"""A peer that disconnects, forgets or restarts: its losses are reported as docs/wire.md specifies."""
+"""A peer that disconnects, forgets or restarts: its losses are reported as docs/internals/wire.md specifies."""
 
 import time
 

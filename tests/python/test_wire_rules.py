@@ -1,4 +1,4 @@
-"""Everything that docs/wire.md forbids ends the connection, and only that: no other peer notices."""
+"""Everything that docs/internals/wire.md forbids ends the connection, and only that: no other peer notices."""
 
 import random
 import socket

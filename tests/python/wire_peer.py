@@ -1,4 +1,4 @@
-"""Speaks version 2 of the wire by docs/wire.md alone, without the library."""
+"""Speaks version 2 of the wire by docs/internals/wire.md alone, without the library."""
 
 import collections
 import contextlib

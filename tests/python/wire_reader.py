@@ -1,4 +1,4 @@
-"""Reads version 2 of the wire by docs/wire.md alone, without the library.
+"""Reads version 2 of the wire by docs/internals/wire.md alone, without the library.
 
 Run: python3 wire_reader.py FILE. Prints every frame of one direction that was recorded from its first byte.
 """
@@ -48,7 +48,7 @@ MAX_PAYLOAD = 1 << 20
 
 
 class WireError(ValueError):
-    """Bytes that docs/wire.md forbids; bye is the reason that it gives for them, None: closed without BYE."""
+    """Bytes that docs/internals/wire.md forbids; bye is the reason that it gives for them, None: closed without BYE."""
 
     def __init__(self, text, bye=FORBIDDEN):
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""Shared by the tests of the wire: bytes by docs/wire.md, and a bus with honest and other peers."""
+"""Shared by the tests of the wire: bytes by docs/internals/wire.md, and a bus with honest and other peers."""
 
 import struct
 import time

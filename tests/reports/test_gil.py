@@ -12,7 +12,7 @@ from patience import WATCHDOG
 
 import libbus
 
-TAIL = 128  # docs/log-format.md
+TAIL = 128  # docs/internals/log-format.md
 TRIES = 5
 
 # A second member, which lives for as long as its standard input is open.

@@ -1,5 +1,5 @@
 /* Programs other than libbus, and peers that break the rules: each is disconnected for its own reason and counted, and an
- * honest pair on the same address notices nothing. The bytes are written by hand from docs/wire.md. */
+ * honest pair on the same address notices nothing. The bytes are written by hand from docs/internals/wire.md. */
 #define _GNU_SOURCE
 #include "link_test.h"
 
