@@ -58,7 +58,7 @@ struct bus_transport {
 	int (*accept)(void *listener, int timeout_ms, void **ret_conn);
 
 	/* Connects within timeout_ms, 5 s. After any error libbus dials again, from the beginning, after pauses that grow to 30 s.
-	 * BUS_E_REFUSED: nobody listens. A link that is closed meanwhile leaves the call behind. */
+	 * BUS_E_REFUSED: nothing listens at the address. Closing the link does not wait for the call. */
 	int (*dial)(void *arg, const char *address, int timeout_ms, void **ret_conn);
 
 	/* Takes some of the bytes, which are 64 KiB at most, and returns how many. It may return when they are in a buffer of the

@@ -2,7 +2,7 @@
  *
  * A reader without a pin copies records, and finds out afterwards (bus__log_was_there()) whether they were there all the time.
  * If not, it has read while a writer wrote, and throws that away. So each word is read once, by an atomic load, as a writer's
- * plain stores allow; ThreadSanitizer, which cannot know that nobody believes such a copy, does not look here. In a file of its
+ * plain stores allow; ThreadSanitizer, which cannot know that such a copy is discarded, does not check this file. In a file of its
  * own, since models bring their own, which tells them which copies are believed. */
 #include "log/log.h"
 

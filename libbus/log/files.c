@@ -19,7 +19,7 @@
 #include "log/log.h"
 
 #define MAGIC_BYTES 8
-#define LEFT_S      60 /* so old is a file that nobody makes any more */
+#define LEFT_S      60 /* age of a file whose maker has given up */
 
 const char *const bus__log_suffixes[LOG_FILES] = {".bus", ".lock", ".bus-new", ".listens"};
 
@@ -178,7 +178,7 @@ begin_file(int fd, enum log_file kind)
 	return (size_t)put == bytes ? 0 : ENOSPC;
 }
 
-/* Under a name that nobody else uses, and linked when it has its first bytes: a process that dies here leaves no file
+/* Made under a unique name, and linked when it has its first bytes: a process that dies here leaves no file
  * without them under the other name. */
 static int
 make(const char *temporary, const char *path, enum log_file kind, int *ret_fd)

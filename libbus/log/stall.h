@@ -6,10 +6,10 @@ enum log_stall {
 	LOG_STALL_LOCKED,    /* the tail is ours, nothing was written */
 	LOG_STALL_COPIED,    /* half of the records are behind the tail */
 	LOG_STALL_PUBLISH,   /* all of them */
-	LOG_STALL_WAKE,      /* published, nobody woken */
+	LOG_STALL_WAKE,      /* published, readers not woken yet */
 	LOG_STALL_SEALED,    /* about to take the tail from another */
 	LOG_STALL_ENDED,     /* a segment has its end, the next is not chosen */
-	LOG_STALL_CLAIMED,   /* memory for the next one is ours, nobody knows */
+	LOG_STALL_CLAIMED,   /* memory for the next one is ours, not announced yet */
 	LOG_STALL_DIRECTORY, /* the directory names it, it is not open */
 	LOG_STALL_ROLL,      /* it is open, the tail is not there yet */
 	LOG_STALL_CARRIED,   /* values were copied behind the tail */

@@ -24,7 +24,7 @@ bus__log_next_sequence(struct log *log, uint64_t *ret_next)
 	return sequence_at(log, LOG_FROM_NOW, ret_next);
 }
 
-/* How many records are there: between those that somebody holds and the rest, some may be gone. */
+/* Counts the present records: between the held ones and the rest, some may be gone. */
 static uint64_t
 count_there(struct log *log, uint64_t next)
 {

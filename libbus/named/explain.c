@@ -112,7 +112,7 @@ unreadable_text(int err)
 {
 	switch (err) {
 	case LOG_ABSENT:
-		return "its file is not there: there was no room for it, or somebody removed it";
+		return "its file is missing: there was no room for it, or it was removed";
 	case LOG_FOREIGN:
 		return "in the place of its file is another, or one of another user";
 	case BUS_E_VERSION:

@@ -11,7 +11,7 @@ struct explaining;
 /* A process that rests notes where it is once a second: one that notes nothing for so long is late. */
 #define EXPLAIN_LATE_NS INT64_C(3000000000)
 
-/* What the other processes have written down; nobody is asked. No lock held. */
+/* Reads the files of the other processes, without asking them. No lock held. */
 void bus__explain_others(struct explaining *e, struct bus *bus);
 
 /* What is kept of a topic. Bus lock. */

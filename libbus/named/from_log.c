@@ -139,7 +139,7 @@ next(struct bus_mailbox *m, struct ring_view *view)
 		return;
 	}
 	if (!bus__reader_view(&m->reader->batch[m->at++], view))
-		view->flags |= RING_TTL; /* somebody wrote there: it is late, whatever it was */
+		view->flags |= RING_TTL; /* overwritten by another program: treated as expired */
 	m->msg.position = view->position;
 }
 
@@ -170,7 +170,7 @@ go_on_at(struct bus_mailbox *m, const struct taken *t)
 }
 
 /* Calls back the records that come next and have a payload and nothing else. Ends early before another kind, and when
- * somebody waits for a sign. */
+ * a thread waits for a sign. */
 static __attribute__((noinline)) void
 call_plain(struct bus_mailbox *m, uint32_t end)
 {

@@ -29,7 +29,7 @@ heard_copy_name(struct heard_name *copy, const char *name, size_t len)
 
 struct heard_entry {
 	uint64_t key; /* 0: nothing */
-	void *what;   /* NULL: nobody here wants it */
+	void *what;   /* NULL: no subscription here matches */
 };
 
 /* Open-addressed; begins as {0}. */

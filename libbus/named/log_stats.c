@@ -1,4 +1,4 @@
-/* named/log_stats.c: what the log of a named bus is, how full, and who is on it, in numbers. */
+/* named/log_stats.c: the size and fill of a named bus's log, and its processes, in numbers. */
 #include "base/error_text.h"
 #include "bus/bus_internal.h"
 #include "base/sized.h"

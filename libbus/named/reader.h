@@ -172,7 +172,7 @@ bus__reader_has_news(const struct reader *reader)
 /* Lets go of the memory that it reads in, before it rests. */
 void bus__reader_rest(struct reader *reader);
 
-/* Makes a mailbox that somebody begins to poll quiet. false: there is something, or may be. Bus lock. */
+/* Makes a mailbox quiet before a program polls it. false: a message waits, or may wait. Bus lock. */
 bool bus__reader_is_quiet(struct bus_mailbox *mbox);
 
 /* For a peer whose ring has gone to sleep: it is woken when the log goes on, or has. */

@@ -22,7 +22,7 @@ struct bus_role {
 	bool held;
 };
 
-/* Waits until the role is ours. What others publish wakes nobody here: a thousand records a second would wake each thread that
+/* Waits until the role is ours. Records of other processes wake no thread here: a thousand records a second would wake each thread that
  * stands by. 1, BUS_E_TIMEDOUT, BUS__E_HANDLER, BUS_E_CLOSED, or what bus__log_role_take() answers. */
 static int
 await(struct bus *bus, const char *name, int64_t deadline_ns, uint64_t *ret_number)
@@ -49,7 +49,7 @@ await(struct bus *bus, const char *name, int64_t deadline_ns, uint64_t *ret_numb
 	}
 }
 
-/* Lists a role that was taken, or gives it back if the bus has closed meanwhile. */
+/* Lists a taken role, or gives it up if the bus has closed. */
 static int
 list(struct bus *bus, struct bus_role *role)
 {

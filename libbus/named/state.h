@@ -25,7 +25,7 @@ struct named {
 
 	struct bus_role *roles; /* that it has; bus lock */
 	_Atomic uint32_t
-	    roles_ended; /* futex of who waits for one: changes with each that ends here */
+	    roles_ended; /* futex of threads that wait for a role: changes with each role that ends here */
 	_Atomic int64_t next_look_ns; /* members.c: for the dead */
 	_Atomic bool told_files;      /* that the log's files are gone or cut; once */
 	_Atomic bool told_values;     /* that its values are many; until they are fewer */

@@ -56,7 +56,7 @@ look_at(struct bus_mailbox *m, struct log_cursor *c, const struct log_topic *kep
 	struct route *route;
 	struct log_view v;
 
-	memcpy(name, kept->name, kept->len); /* from here on nobody else can write there */
+	memcpy(name, kept->name, kept->len); /* from here on other processes cannot change it */
 	name[kept->len] = '\0';
 	if (bus__reader_route(m, name, kept->len, &route) < 0 || route == NULL)
 		return false;

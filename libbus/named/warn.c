@@ -20,12 +20,12 @@ bus__warn_files(struct bus *bus, enum log_trouble trouble)
 		    "processes that are on it, then open it again");
 	else if (trouble == LOG_IS_REMOVED)
 		bus__warn(bus, "removed", "log", bus->log->path, "epoch", bus->log->epoch,
-		    "the files of this bus were removed: who opens its name now is on another "
-		    "one; end all that are on it");
+		    "the files of this bus were removed: a program that opens the name now is on "
+		    "another bus; end all processes of this one");
 	else
 		bus__warn(bus, "truncated", "log", bus->log->path, "epoch", bus->log->epoch,
 		    "the log of this bus was truncated, which ends each process that uses it "
-		    "(SIGBUS): end all that are on it, and exclude the file from log rotation");
+		    "(SIGBUS): end all processes of it, and exclude the file from log rotation");
 }
 
 void

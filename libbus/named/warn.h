@@ -6,10 +6,10 @@
 
 struct bus;
 
-/* Tells that the files of a named bus were removed or truncated, if somebody watches; once. Nothing is held. */
+/* Warns once that the files of a named bus were removed or truncated, if a subscription watches. No lock held. */
 void bus__warn_files(struct bus *bus, enum log_trouble trouble);
 
-/* Tells that the retained values of a named bus take most of the room or of the number that they may, if somebody watches; again when
+/* Warns that the retained values of a named bus take most of their space or number, if a subscription watches; again when
  * they were fewer since. Nothing is held. */
 void bus__warn_values(struct bus *bus);
 

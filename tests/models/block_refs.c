@@ -80,7 +80,7 @@ static const struct control controls[] = {
 
 const struct model model_block_refs = {
     .name = "block_refs",
-    .shows = "a block is freed once, by the last of those who read it, behind all others",
+    .shows = "the last reader of a block frees it, once, after all others",
     .threads = 3,
     .before = before,
     .thread = thread,

@@ -162,7 +162,7 @@ model_unlock(void *mutex)
 	return 0;
 }
 
-/* No time passes, but for who waits for his turn at a log. */
+/* Time stands still, except for a thread that waits for its turn at a log. */
 static int64_t clock_ns;
 
 void *model_frame(void);
@@ -225,7 +225,7 @@ bus__park(uint32_t *word, uint32_t seen, int64_t deadline_ns)
 	    memory::atom_at(*r, (uintptr_t)word, *word).data);
 	if (*word != seen)
 		return 0;
-	/* Who waits for a thread of his process is out of patience as who waits for another (bus__park_shared()). */
+	/* A thread that waits for another thread of its process runs out of patience too, as in bus__park_shared(). */
 	if (strcmp(memory::name_of((uintptr_t)word), "handed") == 0)
 		return bus__park_shared(word, seen, 0);
 	/* No time passes: a deadline to come never does, or it would end a sleep that was not. */
@@ -347,7 +347,7 @@ model_random(void *out, size_t size, unsigned)
 	return (ssize_t)size;
 }
 
-/* There is one CPU, so nobody spins. Models bring their own threads. */
+/* There is one CPU, so no thread spins. Models bring their own threads. */
 int
 bus__cpus(void)
 {

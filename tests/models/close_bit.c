@@ -1,4 +1,4 @@
-/* Two producers, a drainer and somebody who closes the ring under them. */
+/* Two producers, a drainer and a thread that closes the ring under them. */
 #include "model.h"
 #include "ring_model.h"
 
@@ -44,7 +44,7 @@ thread(int index)
 	} else {
 		model_pause(40);
 		for (int i = 0; i < 8; i++)
-			bus__ring_tail(&ring); /* the producers are on their way meanwhile */
+			bus__ring_tail(&ring); /* the producers run at the same time */
 		end = bus__ring_close(&ring) & ~RING_FLAG_BITS;
 	}
 }

@@ -1,4 +1,4 @@
-/* No thread drains: whoever clears the sleep bit does, until it can set it again. What a drainer keeps is plain. */
+/* There is no drainer thread: the thread that clears the sleep bit drains until it can set it again. The drainer's state is plain. */
 #include "model.h"
 #include "ring_model.h"
 

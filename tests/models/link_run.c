@@ -71,7 +71,7 @@ static const struct control controls[] = {
 
 const struct model model_link_run = {
     .name = "link_run",
-    .shows = "a run that a link brought arrives whole and in order, and wakes whoever waits",
+    .shows = "a run from a link arrives whole and in order, and wakes the waiting thread",
     .threads = 3,
     .before = before,
     .thread = thread,

@@ -5,7 +5,7 @@
 
 enum { SEGMENTS = 4, MOST = 1, ROUNDS = 3 };
 
-static unsigned holders[LOG_MOST_SEGMENTS]; /* nobody else goes on between a pin and this */
+static unsigned holders[LOG_MOST_SEGMENTS]; /* no other thread runs between a pin and this */
 
 static void
 before(void)

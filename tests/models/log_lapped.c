@@ -55,7 +55,7 @@ const struct model model_log_lapped = {
     .controls = controls,
 };
 
-/* --- the same of a process that joins meanwhile, whose pins nobody has looked at so far --------------------------------- */
+/* --- the same with a process that joins during the claim, whose pins were not read yet --------------------------------- */
 
 static void
 before_joins(void)

@@ -23,7 +23,7 @@ static bool model_reached[MODEL_THREADS]; /* the tail was this thread's */
 static _Atomic bool dead[LOG_MODEL_MEMBERS];
 static jmp_buf graves[LOG_MODEL_MEMBERS];
 
-/* The kernel drops its lock behind its last instruction, and whoever asks sees all that it did. */
+/* The kernel drops its lock after its last instruction, and a process that asks sees all its writes. */
 bool
 bus__log_is_alive(const struct log *log, uint32_t member)
 {

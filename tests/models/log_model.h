@@ -22,7 +22,7 @@ void model_log_close(void);
 /* How many members' pins a writer looks at; all, unless that is said before it begins. */
 void model_pins_end(uint32_t end);
 
-/* As if that member asked for all places, and never came to an end: nobody gets a pin. */
+/* As if that member asked for all places for ever: no reader gets a pin. */
 void model_refuse_pins(int member);
 
 /* Has threads append with the first member at once, which the last one is a deputy of. */
@@ -35,7 +35,7 @@ extern unsigned model_ended; /* times that a log was ended which its process had
 void model_append_as(int member, int from, uint64_t i);
 int model_try_append_as(int member, int from, uint64_t i); /* what the log answers */
 
-/* Appends number `i` of a member. false: it has died meanwhile, and whether the record is there is not known. */
+/* Appends number `i` of a member. false: it has died, and the record may be there or not. */
 bool model_append(int member, uint64_t i);
 bool model_is_dead(int member);
 

@@ -3,7 +3,7 @@
  * before() and after() run alone; thread(i) runs at once for every i below `threads`. A model keeps its state in
  * static variables and sets all of it in before(), since a schedule begins where the one before it ended.
  * The operations on what model_share() names are scheduled, may see old values where C11 allows that, and
- * are checked for races; so is all that bus__malloc() and its like hand out. Anything else is nobody's business. */
+ * are checked for races; so is all that bus__malloc() and its like hand out. Other memory is not checked. */
 #ifndef MODELS_MODEL_H
 #define MODELS_MODEL_H
 

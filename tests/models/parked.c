@@ -9,7 +9,7 @@ static struct ring ring;
 static struct ring_batch batch = MODEL_BATCH;
 static struct model_seen seen;
 static _Atomic uint32_t sleeps, woken, shut;
-static int owner; /* who is woken: plain, as the argument of a peer's wake() */
+static int owner; /* the woken peer: plain, as the argument of a peer's wake() */
 
 static void
 before(void)
@@ -109,7 +109,7 @@ static const struct control controls[] = {
 
 const struct model model_parked = {
     .name = "parked",
-    .shows = "each message is delivered or refused, and nobody wakes who was there before",
+    .shows = "each message is delivered or refused, and the previous peer is not woken",
     .threads = PRODUCERS + 1,
     .before = before,
     .thread = thread,

@@ -70,7 +70,7 @@ static const struct control controls[] = {
 
 const struct model model_pool = {
     .name = "pool",
-    .shows = "blocks come back whole and once, also to a pool that is closed meanwhile",
+    .shows = "blocks return whole and once, also to a pool that closes at the same time",
     .threads = TAKERS + 1,
     .before = before,
     .thread = thread,

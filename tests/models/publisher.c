@@ -31,8 +31,7 @@ static const struct control controls[] = {
 
 const struct model model_publisher = {
     .name = "publisher",
-    .shows =
-	"one publisher at a time drains; a message put in meanwhile is delivered by whoever drains",
+    .shows = "one publisher at a time drains, and delivers the messages put in during that",
     .threads = PUBLISHERS,
     .before = before,
     .thread = thread,

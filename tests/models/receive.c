@@ -41,7 +41,7 @@ static const struct control controls[] = {
 
 const struct model model_receive = {
     .name = "receive",
-    .shows = "whoever waits in bus_recv() gets every message",
+    .shows = "a thread in bus_recv() gets every message",
     .threads = PUBLISHERS + 1,
     .before = before,
     .thread = thread,

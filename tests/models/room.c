@@ -1,4 +1,4 @@
-/* A mailbox that refuses is full, and two publishers wait in bus_pub_send() until somebody takes out. */
+/* A mailbox that refuses is full, and two publishers wait in bus_pub_send() until a message is taken out. */
 #include "core_model.h"
 
 enum { PUBLISHERS = 2, EACH = 2 };
@@ -39,7 +39,7 @@ static const struct control controls[] = {
 
 const struct model model_room = {
     .name = "room",
-    .shows = "whoever waits for room is told of it, and nothing is lost",
+    .shows = "a publisher that waits for room is woken, and nothing is lost",
     .threads = PUBLISHERS + 1,
     .before = before,
     .thread = thread,

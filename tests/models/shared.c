@@ -60,8 +60,9 @@ after(void)
 }
 
 static const struct control controls[] = {
-    {"who goes to sleep does not say so", "rest_in_group", "parked", OP_RMW, SKIPPED, "DEADLOCK"},
-    {"who goes to sleep does not look at tail", "bus__ring_sleep", "tail", OP_CAS, BLIND,
+    {"a receiver goes to sleep without a note", "rest_in_group", "parked", OP_RMW, SKIPPED,
+	"DEADLOCK"},
+    {"a receiver goes to sleep without a look at tail", "bus__ring_sleep", "tail", OP_CAS, BLIND,
 	"DEADLOCK"},
     {"the futex word does not change", "bus__wake_receiver", "wakes", OP_RMW, SKIPPED, "DEADLOCK"},
     {NULL},

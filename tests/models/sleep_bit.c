@@ -86,7 +86,7 @@ static const struct control controls[] = {
 
 const struct model model_sleep_bit = {
     .name = "sleep_bit",
-    .shows = "whoever claims while the drainer goes to sleep wakes it",
+    .shows = "a claim during the drainer's way to sleep wakes it",
     .threads = PRODUCERS + 1,
     .before = before,
     .thread = thread,

@@ -41,7 +41,7 @@ after(void)
 	while (bus_dispatch(model_mbox, 0, 0) > 0)
 		;
 	model_check(bus_mailbox_stats(model_mbox, &stats) == 0);
-	model_bus_close(stats.offered); /* none or one: who came behind the end was not offered */
+	model_bus_close(stats.offered); /* none or one: a message after the end was not offered */
 }
 
 static const struct control controls[] = {

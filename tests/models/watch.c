@@ -123,7 +123,8 @@ after_two(void)
 static const struct control controls_two[] = {
     {"a mailbox goes quiet without a look whether the log has gone on", "bus__log_ask", "tail",
 	OP_CAS, BLIND, "DEADLOCK"},
-    {"the word of who is to lead does not change", "hand_on", "wakes", OP_RMW, SKIPPED, "DEADLOCK"},
+    {"the word of the next leader does not change", "hand_on", "wakes", OP_RMW, SKIPPED,
+	"DEADLOCK"},
     {"a hit does not change the mailbox's word", "bus__mailbox_stir", "wakes", OP_RMW, SKIPPED,
 	"DEADLOCK"},
     {"a mailbox goes quiet beside the scan", "enter", "watch lock", OP_RMW, SKIPPED, "DATA RACE"},
@@ -213,7 +214,7 @@ thread_begins(int index)
 			;
 	} else {
 		model_pause(600);
-		/* The scan learns that nobody wants "t"; then the first mailbox does, which rests. */
+		/* The scan learns that no subscription wants "t"; then the first mailbox, which rests, subscribes to it. */
 		model_append_to(WRITER, MODEL_T);
 		model_pause(300);
 		model_check(bus_mailbox_subscribe(mbox[0], "t", NULL, NULL, &more) == 0);
@@ -236,9 +237,10 @@ after_begins(void)
 static const struct control controls_begins[] = {
     {"a subscription does not make the scan forget", "bus__watch_changed", "changes", OP_RMW,
 	SKIPPED, "DEADLOCK"},
-    {"who sleeps on the log does not say so", "lead", "sleeper", OP_STORE, SKIPPED, "DEADLOCK"},
-    {"who sleeps on the log says so relaxed", "lead", "sleeper", OP_STORE, RELAXED, "DEADLOCK"},
-    {"who sleeps on the log does not look at its word again", "lead", "wakes", OP_LOAD, RELAXED,
+    {"a sleeper on the log leaves no note", "lead", "sleeper", OP_STORE, SKIPPED, "DEADLOCK"},
+    {"a sleeper on the log leaves its note relaxed", "lead", "sleeper", OP_STORE, RELAXED,
+	"DEADLOCK"},
+    {"a sleeper on the log does not read its word again", "lead", "wakes", OP_LOAD, RELAXED,
 	"DEADLOCK"},
     {NULL},
 };
@@ -246,7 +248,7 @@ static const struct control controls_begins[] = {
 const struct model model_watch_begins = {
     .name = "watch_begins",
     .shows =
-	"a subscription that begins on a quiet mailbox misses nothing, and its end wakes who sleeps on the log",
+	"a subscription that begins on a quiet mailbox misses nothing, and its end wakes the sleeper on the log",
     .threads = 3,
     .before = before_begins,
     .thread = thread_begins,

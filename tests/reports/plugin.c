@@ -4,6 +4,8 @@
 #include <libbus/bus.h>
 #include <libbus/transport.h>
 
+enum { PATIENCE_MS = 60000 /* a callback that bus_close() left behind would run unmapped code */ };
+
 int plugin_run(const char *ipc_url);
 const void *plugin_code(void);
 
@@ -51,8 +53,8 @@ plugin_run(const char *ipc_url)
 	for (size_t i = 0; err == 0 && i < sizeof urls / sizeof *urls; i++)
 		err = link_over(a, b, urls[i]);
 	if (err == 0)
-		err = bus_close(b, 0) < 0;
-	return err == 0 ? bus_close(a, 0) < 0 : err;
+		err = bus_close(b, PATIENCE_MS) < 0;
+	return err == 0 ? bus_close(a, PATIENCE_MS) < 0 : err;
 }
 
 /* An address inside the object that holds libbus. */

@@ -271,7 +271,7 @@ def test_each_variable_that_is_missing_is_named_when_the_gui_runs(bus, caplog):
     gui.run(run_server=False)
     lines = [each.getMessage() for each in caplog.records if each.name == "libbus.taipy"]
     names = ["shown", "grown", "own", "sent"]
-    assert [line.split(" where")[0] for line in lines] == [
+    assert [line.split(" in the scope")[0] for line in lines] == [
         f"there is no variable {name}" for name in names
     ]
 
