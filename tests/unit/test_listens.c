@@ -448,7 +448,7 @@ START_TEST(file_that_was_removed_is_made_again)
 	bus = join_as(dir, "home");
 	stop(&c); /* it checks its file each second */
 	ck_assert_int_eq(unlink(file_of(dir, 0)), 0);
-	ck_says(bus, "room/0", "cannot be read: its file is not there");
+	ck_says(bus, "room/0", "cannot be read: its file is missing");
 	kill(c.pid, SIGCONT);
 	step(&c);
 	ck_says(bus, "room/0", " gets it by room/0 ");
