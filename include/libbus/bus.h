@@ -163,8 +163,8 @@ BUS_API void bus_role_end(struct bus_role *role);
 
 /* --- publish: never waits, from any thread, also inside callbacks ---------------------------------
  * On a named bus a publish waits for its turn to write: briefly, or for 0.1 s if another process or thread was stopped
- * during its write. BUS_E_TIMEDOUT: three threads of this process were stopped so. BUS_E_FULL: so many processes were
- * that they hold the whole log; readers never do.
+ * during its write. BUS_E_TIMEDOUT: three threads of this process were stopped so. BUS_E_FULL: stopped processes
+ * hold the whole log; readers never do.
  * BUS_E_LIMIT: no room for another topic, or for another retained value. */
 
 /* Publishes len bytes on topic to every mailbox with a matching subscription; the bytes are copied.

@@ -34,7 +34,7 @@ extern "C" {
 	X(ADDRESS_TAKEN, -20, "address in use: another program listens there; choose another or end it")  \
 	X(NOT_A_SOCKET, -21, "the path holds something that is not our socket: left untouched, choose another") \
 	X(NOT_LOOPBACK, -22, "address beyond this machine, and clear text is not protected: use tls://, allow_lan with users inside this network, or 127.0.0.1") \
-	X(DENIED, -23, "not allowed: the other end, or the directory of the socket or the log, belongs to another user, or the directory's mode is not 0700") \
+	X(DENIED, -23, "not allowed: the other end, or the directory of the socket or the log, belongs to another user, or others may write to the directory (give it mode 0700)") \
 	X(REFUSED, -24, "connection refused: nothing listens at that address; start the other side, or check the address") \
 	X(NOT_LIBBUS, -25, "the peer does not speak libbus: check which program listens on that address") \
 	X(VERSION, -26, "the peer speaks another version of the libbus protocol: update the older side")  \
