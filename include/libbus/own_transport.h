@@ -20,8 +20,8 @@
  *            A call that takes longer is left behind on its thread. Its bytes are no part of the link, so it does no
  *            harm; when it returns, its handle is closed. While 64 handles of a transport are left behind, its listens, dials and
  *            accepts fail with BUS_E_LIMIT.
- * Security.  A peer that accept returns is on the bus: it may publish, and hear everything. libbus asks for no user and no
- *            password, so accept returns only connections that may be there.
+ * Security.  Without bus_link_config.users_file, every connection that accept returns is a peer that may publish and receive
+ *            everything: accept only trusted ones. With users_file, peers log in as on every link. libbus does not encrypt.
  * Memory.    A connection has a buffer of 64 KiB in each direction, beside what every link has.
  * Fork.      A child has what is registered and none of the threads; it opens links of its own. No function is called there
  *            for handles of the parent. Open descriptors with O_CLOEXEC. */

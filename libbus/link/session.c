@@ -17,7 +17,7 @@ enum {
 
 _Atomic int bus__handshake_ms = 5000;
 
-/* For each error that ends a connection: how it is counted, and what the peer is told. */
+/* For each error that ends a connection: its counter, and the reason in the BYE to the peer. */
 static const struct verdict {
 	int err;
 	enum bus_link_end end;

@@ -236,8 +236,7 @@ enum log_flag {
 	LOG_RETAIN = 1u << 0,
 	LOG_EXPIRES = 1u << 1, /* a word has the monotonic time at which it expires */
 	LOG_HEADERS = 1u << 2, /* a word has the number of bytes of headers behind the payload */
-	LOG_REPLY =
-	    1u << 3, /* a word has the number of the request, or of the request it replies to */
+	LOG_REPLY = 1u << 3,   /* a word has the number of the request that it is or replies to */
 	LOG_ANSWER = 1u << 4,  /* it is a reply, for `origin` alone */
 	LOG_PASSED = 1u << 5,  /* a hub's link brought it: three words are a struct bus__passed */
 	LOG_RELAYED = 1u << 6, /* a link brought it */

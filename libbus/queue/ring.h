@@ -64,16 +64,14 @@ enum ring_flag {
 	RING_TIME = 1u << 5,   /* a word has the time it was published */
 	RING_RETAIN = 1u << 6,
 	RING_KEPT = 1u << 7,
-	RING_CELL = 1u << 8, /* the payload is a struct cell *, which has the message itself */
-	RING_OUT =
-	    1u << 9, /* in a batch: the value was read out of the cell and stands in its place */
+	RING_CELL = 1u << 8,     /* the payload is a struct cell *, which has the message itself */
+	RING_OUT = 1u << 9,      /* in a batch: the value from the cell stands here */
 	RING_TTL = 1u << 10,     /* a word has the time at which it expires */
 	RING_HEADERS = 1u << 11, /* a word has the number of bytes of the length that are headers */
-	RING_REPLY =
-	    1u << 12, /* a word has the number of the request, or of the request it replies to */
-	RING_ANSWER = 1u << 13, /* it is a reply */
-	RING_NOBODY = 1u << 14, /* and there will be none */
-	RING_PASSED = 1u << 15  /* three words are a struct bus__passed; never with RING_TARGET */
+	RING_REPLY = 1u << 12,   /* a word has the number of the request that it is or replies to */
+	RING_ANSWER = 1u << 13,  /* it is a reply */
+	RING_NOBODY = 1u << 14,  /* and there will be none */
+	RING_PASSED = 1u << 15   /* three words are a struct bus__passed; never with RING_TARGET */
 };
 
 /* A count of lost messages with this bit is a lower bound; the true count is unknown. */

@@ -10,6 +10,7 @@
 #include "access/scram.h"
 #include "login_test.h"
 #include "raw_peer.h"
+#include "transport_test.h"
 
 #define PATIENT .heartbeat_ms = 3600000
 
@@ -58,6 +59,25 @@ START_TEST(peer_with_the_password_is_linked)
 	publish_text(p.a, "down", "1");
 	ck_eventually(heard.count == 1 && back.count == 1);
 	ck_assert_int_eq(stats_of(p.lb).last_error, 0);
+	pair_end(&p);
+}
+END_TEST
+
+START_TEST(users_log_in_over_a_registered_transport_too)
+{
+	const struct bus_link_config cfg = {
+	    .size = sizeof cfg, PATIENT, .users_file = users_file()};
+	struct pair p = {.a = open_bus(), .b = open_bus()};
+
+	add_user(users_file(), "pico", "leek soup");
+	be_wild();
+	ck_bus(bus_listen(p.a, "wild://here", &cfg, &p.la), 0);
+	p.lb = dial_as(p.b, "wild://here", "pico", "onion");
+	ck_eventually(stats_of(p.lb).last_error == BUS_E_AUTH);
+	ck_assert_uint_eq(stats_of(p.la).peers, 0);
+	bus_link_close(p.lb);
+	p.lb = dial_as(p.b, "wild://here", "pico", "leek soup");
+	ck_eventually(is_up(p.lb));
 	pair_end(&p);
 }
 END_TEST
@@ -619,7 +639,8 @@ bus_test_suite(void)
 	    &link_with_a_password_speaks_to_no_bus_that_cannot_prove_to_know_it,
 	    &neither_join_nor_frames_without_sense_get_in_without_a_password,
 	    &no_flipped_bit_and_no_shorter_proof_gets_in, &login_may_arrive_byte_by_byte,
-	    &replayed_login_is_refused, &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
+	    &users_log_in_over_a_registered_transport_too, &replayed_login_is_refused,
+	    &user_who_knows_anothers_bus_id_takes_no_connection_from_it,
 	    &guesses_on_many_connections_wait_like_guesses_on_one,
 	    &two_links_with_a_password_to_one_bus_keep_one_connection,
 	    &only_a_peer_that_may_write_everything_speaks_for_other_buses,

@@ -65,7 +65,7 @@ class Script {
 			this.publish(topic, i);
 	}
 
-	/* The same, with a pause of so many milliseconds between two events. */
+	/* The same, with a pause in milliseconds between two events. */
 	stream(topic, from, n, ms) {
 		const timer = setInterval(() => {
 			this.publish(topic, from++);
