@@ -383,6 +383,12 @@ bus__peer_name(
 	return err;
 }
 
+const char *
+bus__peer_topic(const struct bus__named *named)
+{
+	return named->topic->name;
+}
+
 void
 bus__peer_unname(struct bus *bus, struct bus__named *named)
 {

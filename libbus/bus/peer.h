@@ -181,6 +181,9 @@ struct bus__named {
 int bus__peer_name(
     struct bus *bus, struct bus__account *account, const char *topic, struct bus__named *ret_named);
 
+/* Its name, until bus__peer_unname(). */
+const char *bus__peer_topic(const struct bus__named *named);
+
 /* The peer no longer needs the topic. Zeroes it; a zeroed one is ignored. [bus lock] */
 void bus__peer_unname(struct bus *bus, struct bus__named *named);
 

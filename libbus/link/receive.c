@@ -32,11 +32,10 @@ hear_topic(struct bus__session *session, const struct bus__frame *frame)
 	if (topic == NULL)
 		return BUS_E_NOMEM;
 	topic->announced = true;
+	topic->denied = !bus__permit_write(session, text);
+	topic->told = false;
 	/* Free the old one first: a peer that uses all its numbers has no topic to spare. */
 	bus__peer_unname(bus, &topic->named);
-	/* Its messages are refused one by one, as without room. */
-	if (!bus__permit_write(session, text))
-		return bus__permit_deny(session, BUS__DENY_TOPIC, text);
 	err = bus__peer_name(bus, session->peer->account, text, &topic->named);
 	switch (err) {
 	case 0:
@@ -99,6 +98,27 @@ publish(struct bus__session *session, struct bus_pub *pub, const struct bus_msg 
 	bus__count(err < 0 || pub == NULL ? &link->refused : &link->received, 1);
 }
 
+/* A message on a topic that the peer may not write. The first is told; all are counted. A value that the peer has from this bus or from
+ * others, and offers back as it does to every bus, is no attempt to write. */
+static int
+refuse(struct bus__session *session, struct bus__heard_topic *topic, const struct bus_msg *msg,
+    const struct bus__version *version)
+{
+	bool is_value = (msg->flags & (BUS_MSG_RETAIN | BUS_MSG_KEPT)) != 0;
+
+	if (is_value && memcmp(version->bus, session->hello.id, sizeof version->bus) != 0) {
+		bus__count(&session->link->received, 1);
+		return 0;
+	}
+	if (msg->reply_to != 0)
+		bus__decline_peer(session->mbox, msg->reply_to);
+	bus__count(&session->link->refused, 1);
+	if (topic->told)
+		return 0;
+	topic->told = true;
+	return bus__permit_deny(session, BUS__DENY_TOPIC, bus__peer_topic(&topic->named));
+}
+
 /* passed: of a PASSED, else NULL. */
 static int
 hear_msg(
@@ -120,6 +140,8 @@ hear_msg(
 		return BUS_E_PROTOCOL;
 	tell_gap(session);
 	session->peer->in.next += (msg.flags & BUS_MSG_KEPT) == 0;
+	if (topic->denied && topic->named.pub != NULL)
+		return refuse(session, topic, &msg, &offer.version);
 	memcpy(offer.peer, session->hello.id, sizeof offer.peer);
 	offer.is_before = bus__msg_is_before(frame);
 	/* A message refused here may be accepted over another connection. */
@@ -200,7 +222,7 @@ add_plain(struct bus__session *session, struct run *run, const struct bus__frame
 		end_run(session, run);
 	if (run->count == 0) {
 		topic = bus__heard_find(session, frame->number);
-		if (topic == NULL || !topic->announced)
+		if (topic == NULL || !topic->announced || topic->denied)
 			return false;
 		run->pub = topic->named.pub;
 		run->number = frame->number;

@@ -72,6 +72,7 @@ struct bus__session {
 	struct bus__heard_topic {
 		struct bus__named named; /* zero: there was no room for it here */
 		bool announced;
+		bool denied, told; /* the peer may not write it; and a refusal has been told */
 	} * heard_topics[BUS__TOPICS_PARTS]; /* by number, in parts */
 	struct bus__account *topics_account; /* charged with it; NULL: there is no part */
 

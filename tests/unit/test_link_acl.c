@@ -307,6 +307,42 @@ START_TEST(message_on_a_topic_that_may_not_be_written_is_refused_and_counted)
 }
 END_TEST
 
+/* A dialler offers each bus all its values, also those that it has from there. */
+START_TEST(value_that_a_reader_offers_back_is_no_attempt_to_write)
+{
+	struct bus_mailbox *m, *there;
+	struct pair p;
+
+	pair_begin(&p, _i == 1, "topic read room/#");
+	m = subscriber(p.a, "#");
+	there = subscriber(p.b, "room/#");
+	retain_text(p.a, "room/lamp", "on");
+	expect_message(m, "room/lamp", "on");
+	pair_connect(&p);
+	expect_message(there, "room/lamp", "on");
+	for (unsigned again = 1; again <= 2; again++) {
+		uint64_t before;
+
+		bus_link_close(p.lb);
+		ck_eventually(stats_of(p.la).peers == 0);
+		before = stats_of(p.la).received;
+		pair_connect(&p);
+		publish_text(p.b, "room/mark", "no");
+		ck_eventually(stats_of(p.lb).sent == 2);
+		ck_eventually(
+		    stats_of(p.la).received == before + 1 && stats_of(p.la).refused == again);
+		ck_eventually(stats_of(p.lb).refused == 1);
+	}
+	/* A value of its own is an attempt. */
+	retain_text(p.b, "room/lamp", "off");
+	ck_eventually(stats_of(p.la).refused == 3 && stats_of(p.lb).refused == 2);
+	expect_nothing(m);
+	bus_mailbox_close(there);
+	bus_mailbox_close(m);
+	pair_close(&p);
+}
+END_TEST
+
 /* --- questions ---------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -542,6 +578,7 @@ bus_test_suite(void)
 	tcase_add_test(tcase, readable_value_arrives_behind_ten_thousand_unreadable_topics);
 	tcase_add_loop_test(
 	    tcase, message_on_a_topic_that_may_not_be_written_is_refused_and_counted, 0, 2);
+	tcase_add_loop_test(tcase, value_that_a_reader_offers_back_is_no_attempt_to_write, 0, 2);
 	tcase_add_test(tcase, question_needs_the_right_to_write_its_topic_and_the_reply_returns);
 	tcase_add_test(tcase, question_that_a_peer_may_not_read_is_not_put_to_it);
 	tcase_add_loop_test(tcase, peer_learns_which_topic_or_filter_was_refused, 0, 2);
